@@ -1,0 +1,1 @@
+"""Thin adapters to what lies outside: Kafka, files, memory, the registry, HTTP, plots."""

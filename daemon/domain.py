@@ -1,0 +1,487 @@
+"""The values that pass between the parts, and the one interface the stream has to a model.
+
+Shape letters everywhere: B windows, L steps of a window, C sensors, Z latents, S window
+lengths (shortest first). Instants inside the core are integer nanoseconds since the epoch
+(``*_ns``): they are compared and floored millions of times; they become aware UTC datetimes
+where they leave it. Higher score = more anomalous. KL is KL(q(z|x) || N(0, I)) in nats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+SECOND_NS = 1_000_000_000
+NO_CONDITION = ""
+"""The condition label of a stream that declares no condition fields."""
+
+
+def to_ns(span: timedelta) -> int:
+    """A duration in whole nanoseconds."""
+    return ((span.days * 86_400 + span.seconds) * 1_000_000 + span.microseconds) * 1_000
+
+
+def instant(time_ns: int) -> datetime:
+    """An aware UTC datetime, truncated to microseconds."""
+    seconds, rest = divmod(time_ns, SECOND_NS)
+    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1_000)
+
+
+def iso(time_ns: int) -> str:
+    """ISO 8601 in UTC with as many decimals as the instant has (0, 3, 6 or 9)."""
+    seconds, rest = divmod(time_ns, SECOND_NS)
+    text = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    if rest == 0:
+        return text + "Z"
+    digits = f"{rest:09d}"
+    while digits.endswith("000"):
+        digits = digits[:-3]
+    return f"{text}.{digits}Z"
+
+
+# ------------------------------------------------------------------ the stream's description
+class Format(StrEnum):
+    """How a stream's records are laid out."""
+
+    JSON_WIDE = "json-wide"
+    JSON_LONG = "json-long"
+
+
+@dataclass(frozen=True, slots=True)
+class FieldNames:
+    """Where a record keeps what; ``$key`` and ``$timestamp`` mean the Kafka record's own."""
+
+    asset: str = "asset"
+    timestamp: str = "ts"
+    values: str = "values"
+    sensor: str = "sensor"
+    value: str = "value"
+    condition: str = "condition"
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSpec:
+    """Assets of one kind: the same sensors, period and model."""
+
+    name: str
+    sensors: tuple[str, ...]
+    period_ns: int = SECOND_NS
+    window: int = 16
+    hop: int = 1
+    allowed_lateness_ns: int = 10 * SECOND_NS
+    max_gap_ns: int = 300 * SECOND_NS
+    silent_after_ns: int = 300 * SECOND_NS
+    format: Format = Format.JSON_WIDE
+    fields: FieldNames = field(default_factory=FieldNames)
+    topics: tuple[str, ...] = ()
+    condition: tuple[str, ...] = ()  # names of the condition fields
+    ranges: tuple[tuple[float, float] | None, ...] = ()  # engineering range per sensor
+    assets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # asset -> its fields
+
+    def row(self, time_ns: int) -> int:
+        """The grid row of an event time: a whole number of periods since the epoch."""
+        return time_ns // self.period_ns
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSettings:
+    """What a model is to be; the same settings, data and seed give the same bundle."""
+
+    kind: str = "mlp"  # mlp | ppca
+    hidden: tuple[int, ...] = (128, 64)
+    latent: int = 8
+    beta: float = 1.0
+    seed: int = 0
+    steps: int | None = None  # optimiser steps; None = by the training rule
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmPolicy:
+    """When scores become an episode: see ``policy``."""
+
+    needed: int = 1  # scores above the threshold ...
+    of: int = 1  # ... among this many newest
+    hysteresis: float = 0.8  # closes at score <= hysteresis * threshold
+    refractory: int = 0  # rows for which a closed episode may be taken up again
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """False episodes that the operator accepts, per asset and day."""
+
+    episodes_per_day: float = 1.0
+
+
+# ------------------------------------------------------------------ input
+@dataclass(frozen=True, slots=True, order=True)
+class InputPartition:
+    """One partition of an input topic; for a file, its name and 0."""
+
+    topic: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record as it came, undecoded."""
+
+    offset: int
+    key: bytes | None
+    value: bytes
+    timestamp_ns: int  # the record's Kafka timestamp; for a file, the run's start
+
+
+class Disposition(StrEnum):
+    """What became of a record: exactly one of these."""
+
+    ACCEPTED = "accepted"
+    DUPLICATE = "duplicate"
+    LATE = "late"
+    REJECTED = "rejected"
+
+
+class Reason(StrEnum):
+    """Why a record was rejected: the whole set, so that each can be a metric label."""
+
+    BLANK = "blank"
+    TOO_LARGE = "too_large"
+    NOT_UTF8 = "not_utf8"
+    NOT_JSON = "not_json"
+    TOO_DEEP = "too_deep"
+    NOT_AN_OBJECT = "not_an_object"
+    NO_ASSET = "no_asset"
+    BAD_ASSET = "bad_asset"
+    NO_TIMESTAMP = "no_timestamp"
+    BAD_TIMESTAMP = "bad_timestamp"
+    FUTURE = "future"
+    NO_VALUES = "no_values"
+    NO_SENSOR = "no_sensor"
+    UNKNOWN_SENSOR = "unknown_sensor"
+    BAD_CONDITION = "bad_condition"
+
+
+@dataclass(slots=True, eq=False)
+class Reading:
+    """One decoded record: what one asset reported at one event time.
+
+    ``values`` holds one number per sensor of the stream, NaN where the record has none.
+    ``sensor`` is -1 for a wide record; a long record speaks of that one sensor only and its
+    number is ``value``, so that no list is built per cell.
+    """
+
+    offset: int
+    asset: str
+    time_ns: int
+    values: list[float] | None = None  # wide
+    sensor: int = -1  # long
+    value: float = float("nan")  # long
+    condition: str = NO_CONDITION
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A record that cannot be used, with everything a dead letter needs."""
+
+    record: Record
+    reason: Reason
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Segment:
+    """Consecutive grid rows of one asset, for training and for batch work.
+
+    ``values`` is (T, C) in raw units, NaN exactly where not observed; ``rows`` are
+    ``first_row .. first_row + T - 1``; ``condition`` has one label per row or is empty.
+    """
+
+    asset: str
+    first_row: int
+    values: Floats
+    condition: tuple[str, ...] = ()
+
+    @property
+    def observed(self) -> Mask:
+        """(T, C), True where a reading exists."""
+        return np.isfinite(self.values)
+
+
+# ------------------------------------------------------------------ the model, seen from the stream
+@dataclass(frozen=True, slots=True, eq=False)
+class Windows:
+    """A batch of windows: a pure function of these is all that a detector may compute.
+
+    ``values`` is (B, L, C) raw, NaN where not observed. A window shorter than L (an asset's
+    first rows) is padded with NaN at the front; ``full`` says which windows are whole.
+    """
+
+    values: Floats
+    full: Mask  # (B,)
+    condition: tuple[str, ...]  # B labels, of the newest row
+
+    def __len__(self) -> int:
+        return len(self.full)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evidence:
+    """What a detector says of each window on its own, before calibration and history.
+
+    Independent of the batch (to 1e-5) and of every other window.
+    """
+
+    channel_error: Floats  # (S, B, C) RMS residual over the window, NaN where nothing observed
+    latent: Floats  # (S, B, 2) KL in nats (squared norm for a linear model) and largest |z|
+    residual: Floats  # (B, C) newest row, standardised, NaN where missing
+    deviation: Floats  # (B, C) newest row's distance from the training mean, in training sd
+    elbo: Floats  # (B,) nats
+    posterior: Floats  # (B, Z) posterior means
+    expected: Floats  # (B, C) decoded newest row, raw units
+    filled: Floats  # (B, C) newest row as imputed from this window alone, raw units
+    low: Floats  # (B, C) 90 % interval of ``filled``
+    high: Floats
+    scorable: Mask  # (B,) full, and at least one cell observed
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Verdicts:
+    """Calibrated scores of each window, NaN where ``scorable`` is False. All (B,) unless said."""
+
+    score: Floats
+    reconstruction: Floats
+    kl: Floats
+    point: Floats
+    elbo: Floats
+    p_reconstruction: Floats
+    p_kl: Floats
+    p_point: Floats
+    static_score: Floats  # without the slow baseline
+    blame: Floats  # (B, C) share of each sensor, sums to 1
+
+
+class Detector(Protocol):
+    """One immutable (weights, scaler, calibration, version): it changes as a whole or not at all."""
+
+    @property
+    def version(self) -> str: ...
+    @property
+    def sensors(self) -> tuple[str, ...]: ...
+    @property
+    def window(self) -> int: ...
+    @property
+    def threshold(self) -> float:
+        """An episode opens at score > threshold."""
+        ...
+
+    @property
+    def part_thresholds(self) -> Mapping[str, float]:
+        """Per part (reconstruction, kl, point): the value whose p alone equals the threshold's."""
+        ...
+
+    @property
+    def calibration(self) -> str:
+        """``full`` or ``provisional``."""
+        ...
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """Condition labels seen in training."""
+        ...
+
+    @property
+    def longest_constant(self) -> Ints:
+        """(C,) rows for which a sensor stood still in training, at most; see ``sensor_stuck``."""
+        ...
+
+    @property
+    def drift(self) -> DriftReference: ...
+
+    def infer(self, windows: Windows) -> Evidence:
+        """Score every window on its own. Pure; the costly half."""
+        ...
+
+    def fresh_baseline(self) -> Floats:
+        """(P,) the slow baseline's starting point."""
+        ...
+
+    def carried_baseline(self, asset: str, row: int) -> Floats | None:
+        """(P,) the baseline that training left for an asset whose rows continue at ``row``."""
+        ...
+
+    def judge(self, evidence: Evidence, baseline: Floats, slots: Ints) -> Verdicts:
+        """Calibrate, in order; moves ``baseline[slots]`` (N, P) on in place.
+
+        ``slots`` (B,) names each window's asset; an asset's windows appear in time order.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DriftReference:
+    """Training's moments of what drift is measured against, and the null distribution's edge."""
+
+    latent_mean: Floats  # (Z,)
+    latent_variance: Floats  # (Z,)
+    residual_mean: Floats  # (C,)
+    residual_variance: Floats  # (C,)
+    latent_threshold: float  # nats, total over dimensions
+    residual_threshold: float  # nats, total over sensors
+
+
+# ------------------------------------------------------------------ output
+class AlertKind(StrEnum):
+    """What an alert is about."""
+
+    ANOMALY = "anomaly"
+    SENSOR_SILENT = "sensor_silent"
+    SENSOR_STUCK = "sensor_stuck"
+    ASSET_SILENT = "asset_silent"
+    DRIFT = "drift"
+    REGIME = "regime"
+    UNKNOWN_CONDITION = "unknown_condition"
+
+
+class Phase(StrEnum):
+    """Which message of an episode this is."""
+
+    OPENED = "opened"
+    UPDATED = "updated"
+    CLOSED = "closed"
+
+
+class Severity(StrEnum):
+    """How bad: ``critical`` is a score above twice the threshold, or a whole asset gone."""
+
+    WARNING = "warning"
+    CRITICAL = "critical"
+
+
+@dataclass(frozen=True, slots=True)
+class Contributor:
+    """One sensor's part in an alert."""
+
+    sensor: str
+    observed: float | None
+    expected: float | None
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class PartScore:
+    """One score with the threshold it is read against."""
+
+    value: float
+    threshold: float
+    p: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AlertEvent:
+    """One message of one episode; a pure function of input and model."""
+
+    stream: str
+    asset: str
+    kind: AlertKind
+    phase: Phase
+    severity: Severity
+    fingerprint: str
+    id: str
+    row_ns: int  # the row that caused this message
+    onset_ns: int
+    opened_ns: int
+    model: str
+    calibration: str
+    summary: str
+    sensor: str | None = None
+    scores: Mapping[str, PartScore] = field(default_factory=dict)
+    contributors: Sequence[Contributor] = ()
+    window_start_ns: int | None = None
+    window_steps: int = 0
+    imputed_share: float = 0.0
+    partition: InputPartition | None = None
+    first_offset: int = -1
+    last_offset: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class FilledCell:
+    """One imputed value with its 90 % interval, raw units."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class FilledRow:
+    """The cells of one row that were missing."""
+
+    stream: str
+    asset: str
+    row_ns: int
+    cells: Mapping[str, FilledCell]
+    method: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredRow:
+    """The scores of one row; NaN parts where the window held nothing."""
+
+    stream: str
+    asset: str
+    row_ns: int
+    score: float
+    reconstruction: float
+    kl: float
+    point: float
+    elbo: float
+    alarm: bool
+    model: str
+    static_score: float = float("nan")
+
+
+@dataclass(frozen=True, slots=True)
+class DriftRecord:
+    """Additive sums of one event-time interval of one input partition, and what they say."""
+
+    stream: str
+    partition: InputPartition
+    start_ns: int
+    end_ns: int
+    model: str
+    windows: int
+    latent_sum: tuple[float, ...]
+    latent_square_sum: tuple[float, ...]
+    residual_count: tuple[int, ...]
+    residual_sum: tuple[float, ...]
+    residual_square_sum: tuple[float, ...]
+    kl_sum: float  # of the windows' own KL, nats
+    latent_kl: tuple[float, ...]  # nats per dimension
+    residual_kl: tuple[float, ...]  # nats per sensor
+    latent_threshold: float
+    residual_threshold: float
+    verdict: str  # ok | drift | insufficient
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A record that could not be used, as it came, with where and why."""
+
+    stream: str
+    partition: InputPartition
+    rejected: Rejected
+
+
+Output = AlertEvent | FilledRow | ScoredRow | DriftRecord | DeadLetter
+Json = dict[str, Any]

@@ -1,0 +1,37 @@
+"""Every error that reaches an operator, each with its exit code.
+
+A message is one line: the offending value and the rule it breaks. Bad *input records* are
+not errors (they become dead letters); these are for what stops a command.
+"""
+
+
+class DaemonError(Exception):
+    """Something failed at run time; exit code 1."""
+
+    exit_code = 1
+
+
+class UsageError(DaemonError):
+    """Wrong usage or configuration; exit code 2."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """A configuration value that cannot be used."""
+
+
+class InputError(UsageError):
+    """An input file or topic that cannot be read, or lacks what the command needs."""
+
+
+class BundleError(UsageError):
+    """A model bundle that is damaged, or does not fit the stream it is given to."""
+
+
+class BrokerError(DaemonError):
+    """Kafka cannot be used: unreachable, refused, or a topic is missing."""
+
+
+class NotEnoughData(UsageError):
+    """Fewer rows than a model needs."""

@@ -1,0 +1,1 @@
+"""The synchronous core of the stream: bytes to rows, rows to windows, verdicts to alerts."""
