@@ -484,4 +484,50 @@ class DeadLetter:
 
 
 Output = AlertEvent | FilledRow | ScoredRow | DriftRecord | DeadLetter
+
+
+# ------------------------------------------------------------------ what a source says
+@dataclass(frozen=True, slots=True)
+class Assigned:
+    """A partition is ours from now on.
+
+    Records from ``replay_from`` to before ``resume_at`` rebuild state silently: their outputs
+    were published before. A new group has both equal.
+    """
+
+    partition: InputPartition
+    replay_from: int
+    resume_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Revoked:
+    """A partition is no longer ours: its state is dropped, nothing of it may be committed."""
+
+    partition: InputPartition
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Polled:
+    """Records of one partition in log order, or word that its log is idle or has ended.
+
+    Items are Records, or Readings where the source's own types already say everything.
+    """
+
+    partition: InputPartition
+    items: Sequence[Record | Reading]
+    idle: timedelta = timedelta(0)  # wall time spent at the log's end without a new record
+    ended: bool = False  # a finite log: nothing will follow
+    end_offset: int | None = None  # the log's end when last seen, for the lag
+
+
+SourceEvent = Assigned | Revoked | Polled
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far a partition has been processed, and what a successor must replay for its windows."""
+
+    offset: int  # next record to process
+    replay_from: int  # oldest record that a live window still needs; <= offset
 Json = dict[str, Any]

@@ -1,0 +1,40 @@
+"""What the loop needs from the outside: three sources and their sinks are this, and no more.
+
+``run`` (Kafka), ``replay`` (files) and ``demo`` (memory) are one loop over three of these.
+Every implementation passes ``tests/contract.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Protocol
+
+from daemon.domain import InputPartition, Output, Position, SourceEvent
+
+
+class Source(Protocol):
+    """An input log.
+
+    ``events`` yields what happened since the last pull and is only pulled when the loop has
+    finished with the event before (backpressure is not pulling). It ends when the log has
+    ended or ``close`` was called; it yields within about a second even when nothing came
+    (``Polled`` with no items), so that the loop can beat.
+    """
+
+    def events(self) -> AsyncIterator[SourceEvent]: ...
+
+    async def commit(self, positions: Mapping[InputPartition, Position]) -> None:
+        """Make the positions durable. Called only after their outputs were published."""
+        ...
+
+    def close(self) -> None:
+        """Ask ``events`` to end after the event in flight (SIGTERM). Safe to call twice."""
+        ...
+
+
+class Sink(Protocol):
+    """Where outputs go."""
+
+    async def publish(self, outputs: Sequence[Output]) -> None:
+        """Return only when every output is durable; raise a DaemonError otherwise."""
+        ...
