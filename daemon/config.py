@@ -1,0 +1,491 @@
+"""Settings: config.yaml, the environment over it, ``--set`` over both; read once, in cli.py.
+
+Every key but ``streams`` has a default. An unknown key is an error that names the nearest
+known one, at every level: a misspelt key that is silently ignored is an outage that starts
+on the day somebody relies on it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from daemon.domain import (
+    AlarmPolicy,
+    Budget,
+    FieldNames,
+    Format,
+    ModelSettings,
+    StreamSpec,
+    to_ns,
+)
+from daemon.errors import ConfigError
+
+ENV_PREFIX = "ANOMALYD_"
+UNITS = {
+    "ns": 1e-9,
+    "us": 1e-6,
+    "ms": 1e-3,
+    "s": 1.0,
+    "m": 60.0,
+    "min": 60.0,
+    "h": 3600.0,
+    "d": 86400.0,
+    "w": 604800.0,
+}
+PER = {"hour": 24.0, "day": 1.0, "week": 1 / 7, "month": 1 / 30}
+
+
+def parse_duration(value: Any) -> Any:
+    """``500ms``, ``10s``, ``5m``, ``24h``, ``7d`` as a timedelta; a bare number has no unit and is refused."""
+    if isinstance(value, timedelta):
+        return value
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)\s*", value) if isinstance(value, str) else None
+    if match is None or match[2] not in UNITS:
+        raise ValueError(f"{value!r} is not a duration: write a number and a unit, as 500ms, 10s, 5m, 24h, 7d")
+    return timedelta(seconds=float(match[1]) * UNITS[match[2]])
+
+
+def parse_budget(value: Any) -> Any:
+    """``1 per day``, ``2 per week`` as episodes per asset and day."""
+    if isinstance(value, Budget):
+        return value
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(?:per|/)\s*([a-z]+)\s*", value) if isinstance(value, str) else None
+    if match is None or match[2] not in PER or float(match[1]) <= 0:
+        raise ValueError(f"{value!r} is not a budget: write for example '1 per day' or '2 per week'")
+    return Budget(float(match[1]) * PER[match[2]])
+
+
+def parse_persistence(value: Any) -> Any:
+    """``2 of 3`` as (2, 3)."""
+    match = re.fullmatch(r"\s*(\d+)\s*of\s*(\d+)\s*", value) if isinstance(value, str) else None
+    if match is None or not 1 <= int(match[1]) <= int(match[2]) <= 64:
+        raise ValueError(f"{value!r} is not a persistence: write 'n of m' with 1 <= n <= m <= 64, as '2 of 3'")
+    return (int(match[1]), int(match[2]))
+
+
+def positive(value: timedelta) -> timedelta:
+    """Zero and less are not durations of anything."""
+    if value <= timedelta(0):
+        raise ValueError("a duration here must be longer than zero")
+    return value
+
+
+Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+PositiveDuration = Annotated[timedelta, BeforeValidator(lambda v: positive(parse_duration(v)))]
+
+
+class Section(BaseModel):
+    """A part of the configuration: immutable, unknown keys refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+
+class KafkaSection(Section):
+    """How to reach Kafka."""
+
+    bootstrap_servers: str = "localhost:9092"
+    group_id: str = "anomalyd"
+    instance_id: str | None = None
+    start: Literal["earliest", "latest"] = "earliest"
+    delivery: Literal["at_least_once", "exactly_once"] = "at_least_once"
+    commit_interval: PositiveDuration = timedelta(milliseconds=500)
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] | None = None
+    username: str | None = None
+    password_file: Path | None = None
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _built(self) -> Self:
+        if self.delivery == "exactly_once":
+            raise ValueError("delivery exactly_once is not built yet: use at_least_once (ids are deterministic)")
+        if self.security_protocol.startswith("SASL") and self.sasl_mechanism is None:
+            raise ValueError(f"security_protocol {self.security_protocol} needs sasl_mechanism")
+        return self
+
+
+class FieldsSection(Section):
+    """Where a record keeps what; ``$key`` and ``$timestamp`` take it from the Kafka record."""
+
+    asset: str = "asset"
+    timestamp: str = "ts"
+    values: str = "values"
+    sensor: str = "sensor"
+    value: str = "value"
+    condition: str = "condition"
+
+
+class SensorSection(Section):
+    """One sensor: ``range`` is its engineering range, for the scaling floor and the page's axes."""
+
+    range: tuple[float, float] | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.range is not None and not self.range[0] < self.range[1]:
+            raise ValueError(f"range {list(self.range)} must be [low, high] with low < high")
+        return self
+
+
+def bare_sensors(value: Any) -> Any:
+    """A list of names, or names without settings, are fine too."""
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return {name: {} for name in value}
+    if isinstance(value, Mapping):
+        return {name: ({} if settings is None else settings) for name, settings in value.items()}
+    return value
+
+
+class StreamSection(Section):
+    """Assets of one kind: the same sensors, period and model."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    topics: tuple[str, ...] = Field(min_length=1)
+    format: Format = Format.JSON_WIDE
+    fields: FieldsSection = FieldsSection()
+    sensors: Annotated[dict[str, SensorSection], BeforeValidator(bare_sensors)] = Field(min_length=1)
+    period: PositiveDuration = timedelta(seconds=1)
+    window: int = Field(16, ge=2, le=1024)
+    hop: int = Field(1, ge=1)
+    allowed_lateness: Duration | None = None
+    max_gap: PositiveDuration | None = None
+    silent_after: PositiveDuration | None = None
+    condition: tuple[str, ...] = ()
+    assets: dict[str, dict[str, str]] = {}
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.hop > self.window:
+            raise ValueError(f"hop {self.hop} is longer than the window {self.window}: rows between would never be scored")
+        if self.max_gap is not None and self.max_gap < self.period:
+            raise ValueError(f"max_gap {self.max_gap} is shorter than the period {self.period}")
+        return self
+
+    def spec(self) -> StreamSpec:
+        """The immutable value that the core works with."""
+        period = self.period
+        lateness = max(timedelta(seconds=10), period) if self.allowed_lateness is None else self.allowed_lateness
+        long = max(timedelta(minutes=5), 20 * period)
+        return StreamSpec(
+            name=self.name,
+            sensors=tuple(self.sensors),
+            period_ns=to_ns(period),
+            window=self.window,
+            hop=self.hop,
+            allowed_lateness_ns=to_ns(lateness),
+            max_gap_ns=to_ns(self.max_gap or long),
+            silent_after_ns=to_ns(self.silent_after or long),
+            format=self.format,
+            fields=FieldNames(**self.fields.model_dump()),
+            topics=self.topics,
+            condition=self.condition,
+            ranges=tuple(sensor.range for sensor in self.sensors.values()),
+            assets=self.assets,
+        )
+
+
+class ModelSection(Section):
+    """The model. ``mlp`` is the VAE with a linear skip; ``ppca`` its linear special case alone."""
+
+    kind: Literal["mlp", "ppca"] = "mlp"
+    hidden: tuple[int, ...] = (128, 64)
+    latent: int = Field(8, ge=1, le=256)
+    beta: float = Field(1.0, gt=0)
+    learn_rows: int = Field(5000, ge=100)
+    directory: Path = Path("models")
+    seed: int = 0
+    steps: int | None = Field(None, ge=1)
+
+    def settings(self) -> ModelSettings:
+        """The value that training works with."""
+        return ModelSettings(self.kind, self.hidden, self.latent, self.beta, self.seed, self.steps)
+
+
+class CalibrationSection(Section):
+    """``budget``: false episodes per asset that the operator accepts."""
+
+    budget: Annotated[Budget, BeforeValidator(parse_budget)] = Budget(1.0)
+
+
+class MaintenanceSection(Section):
+    """A planned stop: no anomaly opens between ``start`` and ``end`` for these assets (all if none is named)."""
+
+    start: datetime
+    end: datetime
+    assets: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.start.tzinfo is None or self.end.tzinfo is None:
+            raise ValueError("maintenance times need a time zone, as 2026-01-31T08:00:00Z")
+        if self.end <= self.start:
+            raise ValueError("maintenance ends before it starts")
+        return self
+
+
+class AlertsSection(Section):
+    """When scores become an episode."""
+
+    persistence: Annotated[tuple[int, int], BeforeValidator(parse_persistence)] = (1, 1)
+    hysteresis: float = Field(0.8, gt=0, le=1)
+    refractory: Duration | None = None
+    maintenance: tuple[MaintenanceSection, ...] = ()
+    sinks: tuple[dict[str, Any], ...] = ()
+
+    @model_validator(mode="after")
+    def _built(self) -> Self:
+        if self.sinks:
+            raise ValueError("no sink is built yet: alerts go to the alerts topic; leave this empty")
+        return self
+
+    def policy(self, spec: StreamSpec) -> AlarmPolicy:
+        """The machine's settings for one stream; the refractory time is one window unless given."""
+        rows = spec.window if self.refractory is None else to_ns(self.refractory) // spec.period_ns
+        return AlarmPolicy(*self.persistence, self.hysteresis, int(rows))
+
+
+class DriftSection(Section):
+    """``interval``: the event time over which drift is summed and judged."""
+
+    interval: PositiveDuration = timedelta(hours=1)
+
+
+class RetrainSection(Section):
+    """``every``: event time between trainings, or null for never; ``rows``: how many recent rows to learn from."""
+
+    every: PositiveDuration | None = timedelta(hours=24)
+    rows: int = Field(50_000, ge=100)
+
+
+class OutputsSection(Section):
+    """``prefix`` of every output topic; ``scores``: publish a message per scored row."""
+
+    prefix: str = Field("anomalyd", pattern=r"^[A-Za-z0-9._-]{1,100}$")
+    scores: bool = False
+
+
+class HttpSection(Section):
+    """The admin port: health, metrics and the page."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(9464, ge=0, le=65535)
+
+
+class LoggingSection(Section):
+    """Logs go to standard output."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["json", "console"] = "json"
+
+
+class LimitsSection(Section):
+    """What bounds memory."""
+
+    max_record_bytes: int = Field(1_048_576, ge=1024)
+    max_asset_bytes: int = Field(256, ge=8)
+    max_assets: int = Field(100_000, ge=1)
+
+
+class Settings(BaseSettings):
+    """The whole configuration."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid", frozen=True, env_prefix=ENV_PREFIX, env_nested_delimiter="__", nested_model_default_partial_update=False
+    )
+
+    kafka: KafkaSection = KafkaSection()
+    streams: tuple[StreamSection, ...] = Field(min_length=1)
+    model: ModelSection = ModelSection()
+    calibration: CalibrationSection = CalibrationSection()
+    alerts: AlertsSection = AlertsSection()
+    drift: DriftSection = DriftSection()
+    retrain: RetrainSection = RetrainSection()
+    outputs: OutputsSection = OutputsSection()
+    http: HttpSection = HttpSection()
+    logging: LoggingSection = LoggingSection()
+    limits: LimitsSection = LimitsSection()
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        names = [stream.name for stream in self.streams]
+        topics = [topic for stream in self.streams for topic in stream.topics]
+        for what, values in (("stream name", names), ("input topic", topics)):
+            twice = {value for value in values if values.count(value) > 1}
+            if twice:
+                raise ValueError(f"{what} {sorted(twice)[0]!r} is used twice")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, Document(settings_cls)
+
+
+class Document(PydanticBaseSettingsSource):
+    """The parsed config.yaml, below the environment."""
+
+    current: Mapping[str, Any] = {}
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        return self.current.get(field_name), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        return dict(self.current)
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """Parse config.yaml.
+
+    Raises:
+        ConfigError: no such file, not YAML, or not a mapping.
+    """
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}; 'anomalyd init SAMPLE' writes one") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if document is None:
+        return {}
+    if not isinstance(document, dict):
+        raise ConfigError(f"{path}: must be a mapping of keys, not a {type(document).__name__}")
+    return document
+
+
+def load(path: Path | None, sets: Sequence[str] = (), document: Mapping[str, Any] | None = None) -> Settings:
+    """Read the configuration.
+
+    Args:
+        path: config.yaml, or None when ``document`` stands in for it.
+        sets: ``key.path=value`` overrides, values in YAML; they win over everything.
+        document: what a file would hold (a derived configuration).
+
+    Raises:
+        ConfigError: one line that names the key, the value and the rule.
+    """
+    data = dict(document or {}) if path is None else read_document(path)
+    where = str(path) if path else "settings"
+    overrides: dict[str, Any] = {}
+    for text in sets:
+        key, separator, value = text.partition("=")
+        if not separator or not key:
+            raise ConfigError(f"--set {text!r}: write KEY=VALUE, as retrain.every=10m")
+        try:
+            parsed = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {text!r}: the value is not YAML") from error
+        parts = key.split(".")
+        put(data if parts[0] == "streams" else overrides, parts, parsed, text)
+    Document.current = data
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {explain(error)}") from error
+    finally:
+        Document.current = {}
+
+
+def put(target: Any, parts: Sequence[str], value: Any, text: str) -> None:
+    """Set a nested key; ``streams.0.window`` and ``streams.pumps.window`` both name a stream."""
+    for i, part in enumerate(parts):
+        last = i == len(parts) - 1
+        if isinstance(target, list):
+            index = next((j for j, x in enumerate(target) if str(j) == part or (isinstance(x, dict) and x.get("name") == part)), None)
+            if index is None:
+                raise ConfigError(f"--set {text!r}: there is no stream {part!r}")
+            if last:
+                target[index] = value
+            else:
+                target = target[index]
+        elif last:
+            target[part] = value
+        else:
+            target = target.setdefault(part, {})
+            if not isinstance(target, (dict, list)):
+                raise ConfigError(f"--set {text!r}: {part!r} has no keys below it")
+
+
+def explain(error: ValidationError) -> str:
+    """The first problem as one line."""
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"]]
+    key = ".".join(path) or "configuration"
+    if first["type"] == "extra_forbidden":
+        return f"unknown key {key!r}{nearest(path)}"
+    if first["type"] == "missing":
+        return f"{key} is missing"
+    message = first["msg"].removeprefix("Value error, ")
+    shown = "" if isinstance(first.get("input"), (dict, list)) or "'" in message else f" (got {first.get('input')!r})"
+    return f"{key}: {message}{shown}"
+
+
+def known_keys(path: Sequence[str]) -> list[str]:
+    """The keys that exist beside the last part of ``path``."""
+    model: Any = Settings
+    for part in path[:-1]:
+        if part.isdigit():
+            continue
+        if not (isinstance(model, type) and issubclass(model, BaseModel)) or part not in model.model_fields:
+            return []
+        annotation = model.model_fields[part].annotation
+        candidates = [annotation, *getattr(annotation, "__args__", ())]
+        model = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
+        if model is None:
+            return []
+        if model is SensorSection and path[-1] not in SensorSection.model_fields:
+            return list(SensorSection.model_fields)
+    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
+
+
+def nearest(path: Sequence[str]) -> str:
+    """``; did you mean ...?`` for a misspelt key."""
+    keys = known_keys(path)
+    close = difflib.get_close_matches(path[-1], keys, n=1, cutoff=0.5)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; known here: {', '.join(keys)}" if keys else ""
+
+
+def unknown_environment() -> list[str]:
+    """ANOMALYD_ variables that name no key: pydantic-settings ignores those at the top level."""
+    known = {name.upper() for name in Settings.model_fields}
+    problems = []
+    for name in sorted(os.environ):
+        if not name.startswith(ENV_PREFIX):
+            continue
+        head = name.removeprefix(ENV_PREFIX).split("__")[0]
+        if head not in known and head not in {"REQUIRE_KAFKA", "REQUIRE_ALL"}:
+            close = difflib.get_close_matches(head, sorted(known), n=1, cutoff=0.5)
+            hint = f"; did you mean {ENV_PREFIX}{close[0]}?" if close else ""
+            problems.append(f"environment variable {name} names no key{hint}")
+    return problems
+
+
+def maintained(windows: Sequence[MaintenanceSection]) -> tuple[tuple[int, int, frozenset[str]], ...]:
+    """Maintenance as (start_ns, end_ns, assets) for the core."""
+    return tuple(
+        (
+            to_ns(w.start.astimezone(UTC) - datetime(1970, 1, 1, tzinfo=UTC)),
+            to_ns(w.end.astimezone(UTC) - datetime(1970, 1, 1, tzinfo=UTC)),
+            frozenset(w.assets),
+        )
+        for w in windows
+    )
