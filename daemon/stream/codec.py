@@ -1,0 +1,647 @@
+"""Bytes to readings, outputs to bytes; the only place that knows what messages look like.
+
+Decoding never raises: whatever bytes arrive become a ``Reading`` or a ``Rejected`` whose reason
+is from a small fixed set. There are two ways through it. The fast one lets msgspec decode
+straight into a struct made for the stream, and carries nearly every record. It refuses what
+strict JSON refuses (``NaN``, ``1e999``, a string where a number belongs), which real producers
+send all the same; those records take the slow way through Python's ``json``, which is as
+lenient as producers are, and the offending cell alone becomes missing. Both ways fill the same
+struct and share every rule after that, so that they can only differ in speed.
+
+Event times are integers all the way: an epoch number is scaled by its magnitude without
+passing through a float, and the digits of an ISO instant that ``datetime`` cannot hold are
+added by hand.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from difflib import get_close_matches
+from typing import Any, Final
+
+import msgspec
+
+from daemon.domain import (
+    NO_CONDITION,
+    SECOND_NS,
+    AlertEvent,
+    DeadLetter,
+    DriftRecord,
+    FilledRow,
+    Format,
+    Json,
+    Output,
+    PartScore,
+    Phase,
+    Reading,
+    Reason,
+    Record,
+    Rejected,
+    ScoredRow,
+    StreamSpec,
+    iso,
+)
+from daemon.errors import ConfigError
+
+RECORD_KEY: Final = "$key"
+RECORD_TIMESTAMP: Final = "$timestamp"
+FUTURE_NS: Final = 3600 * SECOND_NS
+"""An event time further ahead of its record's timestamp than this is a broken clock."""
+DEAD_LETTER_BYTES: Final = 64 * 1024
+OTHER: Final = "(other)"
+"""Under this name ``Decoder.unknown_sensors`` counts what it has no room to name."""
+
+_NAMES_KEPT: Final = 256
+_DETAIL_LENGTH: Final = 200
+_INT64_MAX: Final = 2**63 - 1
+_NAN: Final = float("nan")
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_NUMBER: Final = re.compile(r"[+-]?[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]{1,3})?")
+_BEYOND_MICROS: Final = re.compile(r".{10}.[0-9]{2}:?[0-9]{2}:?[0-9]{2}[.,][0-9]{6}([0-9]{1,3})")
+_BIDI_CONTROLS: Final = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_LONGEST_NUMBER: Final = 400  # digits; Python itself refuses integers of over 4300
+
+
+class _Refused(Exception):  # noqa: N818 - control flow inside this module, never an error outside it
+    """Why the record at hand cannot be used."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail[:_DETAIL_LENGTH]
+
+
+class Decoder:
+    """Decodes the records of one stream. Pure, but for its counters.
+
+    Args:
+        spec: the stream; ``spec.fields`` names where a record keeps what.
+        max_bytes: a longer record is refused unread.
+        max_asset_bytes: longest asset id, in UTF-8; also the longest condition value.
+
+    Attributes:
+        corrupt_cells: per sensor, cells that held something other than a finite number
+            (``null`` is not counted: it is how a producer says that it has no value).
+        unknown_sensors: per name, values of sensors that the stream does not list; names
+            beyond the first few hundred are counted together under ``OTHER``.
+
+    Raises:
+        ConfigError: if two fields have one name, or a field cannot come from the record.
+    """
+
+    def __init__(self, spec: StreamSpec, max_bytes: int = 1 << 20, max_asset_bytes: int = 256) -> None:
+        self.corrupt_cells: Counter[str] = Counter()
+        self.unknown_sensors: Counter[str] = Counter()
+        self._spec = spec
+        self._sensors = spec.sensors
+        self._index = {name: i for i, name in enumerate(spec.sensors)}
+        self._known = frozenset(spec.sensors)
+        self._wide = spec.format is Format.JSON_WIDE
+        self._max_bytes = max_bytes
+        self._max_asset_bytes = max_asset_bytes
+        self._asset_in_key = spec.fields.asset == RECORD_KEY
+        self._sensor_in_key = spec.fields.sensor == RECORD_KEY
+        self._time_in_record = spec.fields.timestamp == RECORD_TIMESTAMP
+        self._nearest: dict[str, str] = {}
+        self._names = _field_names(spec)
+        self._message = _message_type(spec, self._names)
+        self._parse = msgspec.json.Decoder(self._message).decode
+
+    def decode(self, record: Record) -> Reading | Rejected:
+        """The record's reading, or why it has none. Never raises."""
+        try:
+            return self._decode(record)
+        except _Refused as refused:
+            return Rejected(record, refused.reason, refused.detail)
+
+    def _decode(self, record: Record) -> Reading:
+        value = record.value
+        if len(value) > self._max_bytes:
+            raise _Refused(Reason.TOO_LARGE, f"{len(value)} bytes; at most {self._max_bytes}")
+        try:
+            if not value.isascii():
+                value.decode()  # msgspec does not look inside the strings that it skips
+            message, strict = self._parse(value), True
+        except (ValueError, RecursionError):
+            message, strict = self._leniently(value), False
+        asset = self._asset(record.key if self._asset_in_key else message.asset)
+        time_ns = self._time(record, message)
+        if self._wide:
+            return Reading(
+                record.offset,
+                asset,
+                time_ns,
+                self._cells(message.values, strict),
+                condition=self._condition(message, asset),
+            )
+        sensor = self._sensor(record.key if self._sensor_in_key else message.sensor)
+        if message.value is msgspec.UNSET:
+            raise _Refused(Reason.NO_VALUES, f"no field {_shown(self._spec.fields.value)}")
+        return Reading(
+            record.offset,
+            asset,
+            time_ns,
+            sensor=sensor,
+            value=self._number(message.value, self._sensors[sensor]),
+            condition=self._condition(message, asset),
+        )
+
+    # -------------------------------------------------------------- the message as a whole
+    def _leniently(self, value: bytes) -> Any:
+        """The message by Python's json, for what strict JSON refuses; same struct, any types."""
+        try:
+            text = value.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise _Refused(Reason.NOT_UTF8, f"byte {error.start} is not UTF-8") from None
+        if not text or text.isspace():
+            raise _Refused(Reason.BLANK, "nothing but white space")
+        try:
+            content = json.loads(text, parse_int=_integer)
+        except RecursionError:
+            raise _Refused(Reason.TOO_DEEP, "nested too deeply") from None
+        except json.JSONDecodeError as error:
+            raise _Refused(Reason.NOT_JSON, f"{error.msg.removesuffix(' at')} at character {error.pos}") from None
+        if not isinstance(content, dict):
+            raise _Refused(Reason.NOT_AN_OBJECT, f"{_kind(content)}, not an object")
+        return self._message(
+            **{field: content[name] for field, name in self._names.items() if name in content}
+        )
+
+    def _asset(self, found: object) -> str:
+        if type(found) is bytes:
+            try:
+                found = found.decode()
+            except UnicodeDecodeError:
+                raise _Refused(Reason.BAD_ASSET, "the record's key is not UTF-8") from None
+        elif type(found) is int:
+            found = str(found)
+        if found is None:
+            where = "no record key" if self._asset_in_key else f"no field {_shown(self._spec.fields.asset)}"
+            raise _Refused(Reason.NO_ASSET, where)
+        if type(found) is not str:
+            raise _Refused(Reason.BAD_ASSET, f"{_kind(found)}, not a string")
+        if not found or found.isspace():
+            raise _Refused(Reason.BAD_ASSET, "empty")
+        if not found.isprintable() and (fault := _unsafe(found)):
+            raise _Refused(Reason.BAD_ASSET, f"holds the control character {fault}")
+        if len(found) * 4 > self._max_asset_bytes and (size := len(found.encode())) > self._max_asset_bytes:
+            raise _Refused(Reason.BAD_ASSET, f"{size} bytes; at most {self._max_asset_bytes}")
+        return found
+
+    # -------------------------------------------------------------- time
+    def _time(self, record: Record, message: Any) -> int:
+        if self._time_in_record:
+            if record.timestamp_ns < 0:
+                raise _Refused(Reason.NO_TIMESTAMP, "the record has no timestamp")
+            found: object = record.timestamp_ns
+            time_ns = record.timestamp_ns
+        else:
+            found = message.ts
+            if found is None:
+                raise _Refused(Reason.NO_TIMESTAMP, f"no field {_shown(self._spec.fields.timestamp)}")
+            time_ns = event_time_ns(found)
+        # A record that Kafka gave no timestamp (-1) says nothing about the producer's clock.
+        if time_ns > record.timestamp_ns + FUTURE_NS and record.timestamp_ns >= 0:
+            raise _Refused(
+                Reason.FUTURE,
+                f"{_shown(found)} is over 1 h ahead of the record ({_when(record.timestamp_ns)})",
+            )
+        if time_ns > _INT64_MAX:
+            raise _Refused(Reason.BAD_TIMESTAMP, f"{_shown(found)} is beyond the year 2262")
+        if time_ns < 0:
+            raise _Refused(Reason.BAD_TIMESTAMP, f"{_shown(found)} is before 1970")
+        return time_ns
+
+    # -------------------------------------------------------------- values
+    def _cells(self, values: object, strict: bool) -> list[float]:
+        """One number per sensor of the stream, NaN where there is none."""
+        if type(values) is not dict:
+            name = _shown(self._spec.fields.values)
+            said = f"no field {name}" if values is None else f"{name} is {_kind(values)}, not an object"
+            raise _Refused(Reason.NO_VALUES, said)
+        if not self._known.issuperset(values):
+            self._note_unknown(values)
+        get = values.get
+        if strict:  # msgspec let only finite numbers and null through
+            return [_NAN if (cell := get(name)) is None else cell for name in self._sensors]
+        return [self._number(get(name), name) for name in self._sensors]
+
+    def _number(self, cell: object, sensor: str) -> float:
+        if type(cell) is float:
+            if math.isfinite(cell):
+                return cell
+        elif type(cell) is int:
+            try:
+                return float(cell)
+            except OverflowError:
+                pass
+        elif cell is None:
+            return _NAN
+        self.corrupt_cells[sensor] += 1
+        return _NAN
+
+    def _note_unknown(self, values: dict[str, object]) -> None:
+        """Count the sensors that the stream does not list; refuse a record with no others."""
+        unknown = [name for name in values if name not in self._known]
+        for name in unknown:
+            self._count_unknown(name)
+        if len(unknown) == len(values):
+            raise _Refused(Reason.UNKNOWN_SENSOR, self._unknown(unknown[0]))
+
+    def _count_unknown(self, name: str) -> None:
+        named = name in self.unknown_sensors or len(self.unknown_sensors) < _NAMES_KEPT
+        self.unknown_sensors[name if named and len(name) <= self._max_asset_bytes else OTHER] += 1
+
+    def _sensor(self, found: object) -> int:
+        if type(found) is bytes:
+            found = found.decode(errors="replace")
+        elif type(found) is int:
+            found = str(found)
+        if found is None:
+            where = "no record key" if self._sensor_in_key else f"no field {_shown(self._spec.fields.sensor)}"
+            raise _Refused(Reason.NO_SENSOR, where)
+        if type(found) is not str:
+            raise _Refused(Reason.UNKNOWN_SENSOR, f"{_kind(found)}, not a string")
+        sensor = self._index.get(found)
+        if sensor is None:
+            self._count_unknown(found)
+            raise _Refused(Reason.UNKNOWN_SENSOR, self._unknown(found))
+        return sensor
+
+    def _unknown(self, name: str) -> str:
+        """Name the sensor and the nearest that the stream has.
+
+        The search costs far more than a record; a producer of ever new names must not be
+        able to buy it each time, so it is done once per name, for a bounded number of names.
+        """
+        nearest = self._nearest.get(name)
+        if nearest is None and len(self._nearest) < _NAMES_KEPT and len(name) <= 64:
+            close = get_close_matches(name, self._sensors, n=1, cutoff=0.5)
+            nearest = self._nearest[name] = close[0] if close else ""
+        hint = f"; the nearest known is {_shown(nearest)}" if nearest else ""
+        return f"unknown sensor {_shown(name)}{hint}"
+
+    # -------------------------------------------------------------- condition
+    def _condition(self, message: Any, asset: str) -> str:
+        """``k=v,k2=v2`` in the stream's order, ``?`` where neither message nor config says."""
+        if not self._spec.condition:
+            return NO_CONDITION
+        told = message.condition
+        if told is None:
+            told = {}
+        elif type(told) is not dict:
+            raise _Refused(Reason.BAD_CONDITION, f"{_kind(told)}, not an object")
+        known: Mapping[str, str] = self._spec.assets.get(asset, {})
+        parts = []
+        for name in self._spec.condition:
+            value = told.get(name)
+            if value is None:
+                value = known.get(name, "?")
+            parts.append(f"{name}={self._condition_value(name, value)}")
+        return ",".join(parts)
+
+    def _condition_value(self, name: str, value: object) -> str:
+        if type(value) is bool:
+            return "true" if value else "false"
+        if type(value) is float and value.is_integer() and abs(value) < 2**53:
+            return str(int(value))  # 3 and 3.0 are the same JSON number, and the same condition
+        if type(value) is int or (type(value) is float and math.isfinite(value)):
+            return str(value)
+        if type(value) is not str:
+            raise _Refused(Reason.BAD_CONDITION, f"{_shown(name)} is {_kind(value)}, not a text or a number")
+        if not value.isprintable() and (fault := _unsafe(value)):
+            raise _Refused(Reason.BAD_CONDITION, f"{_shown(name)} holds the control character {fault}")
+        if len(value.encode()) > self._max_asset_bytes:
+            raise _Refused(Reason.BAD_CONDITION, f"{_shown(name)} is over {self._max_asset_bytes} bytes")
+        return value
+
+
+def event_time_ns(found: object) -> int:
+    """An event time as nanoseconds since the epoch, exactly.
+
+    Args:
+        found: ISO 8601 text (no offset means UTC; decimals count to the nanosecond), or an
+            epoch number or its text, whose unit follows from its size: seconds below 1e11,
+            milliseconds below 1e14, microseconds below 1e17, else nanoseconds.
+
+    Raises:
+        An internal refusal (``bad_timestamp``) that ``Decoder.decode`` turns into a ``Rejected``.
+    """
+    if type(found) is int:
+        return _epoch_ns(found, found)
+    if type(found) is float:
+        if not math.isfinite(found):
+            raise _Refused(Reason.BAD_TIMESTAMP, f"{_shown(found)} is not a time")
+        # The shortest text of a float is what the producer wrote: 0.1 s is 100 000 000 ns.
+        return _epoch_ns(Decimal(repr(found)), found)
+    if type(found) is not str:
+        raise _Refused(Reason.BAD_TIMESTAMP, f"{_kind(found)}, not a text or a number")
+    text = found.strip() if len(found) <= 64 else ""
+    if text[4:5] != "-" and _NUMBER.fullmatch(text):
+        return _epoch_ns(Decimal(text), found)
+    if text[-1:] == "z":
+        text = text[:-1] + "Z"
+    try:
+        if text[4:5] == "-" and text[10:11] not in ("T", " ", "t", ""):
+            raise ValueError
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise _Refused(Reason.BAD_TIMESTAMP, f"{_shown(found)} is neither ISO 8601 nor a number") from None
+    if time.tzinfo is None:
+        time = time.replace(tzinfo=UTC)
+    since = time - _EPOCH
+    time_ns = ((since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds) * 1_000
+    if len(text) > 22 and (rest := _BEYOND_MICROS.match(text)):
+        time_ns += int(rest[1].ljust(3, "0"))
+    return time_ns
+
+
+def _epoch_ns(number: int | Decimal, found: object) -> int:
+    if number < 0:
+        raise _Refused(Reason.BAD_TIMESTAMP, f"{_shown(found)} is negative")
+    if number < 10**11:
+        return int(number * 10**9)
+    if number < 10**14:
+        return int(number * 10**6)
+    if number < 10**17:
+        return int(number * 10**3)
+    if number > _INT64_MAX:  # before int(): the text of a number may name a billion digits
+        raise _Refused(Reason.BAD_TIMESTAMP, f"{_shown(found)} is too large in any unit")
+    return int(number)
+
+
+def _field_names(spec: StreamSpec) -> dict[str, str]:
+    """The struct's fields with their names in a message; those of the record itself left out."""
+    fields = spec.fields
+    names = {"asset": fields.asset, "ts": fields.timestamp}
+    if spec.format is Format.JSON_WIDE:
+        names["values"] = fields.values
+    else:
+        names |= {"sensor": fields.sensor, "value": fields.value}
+    if spec.condition:
+        names["condition"] = fields.condition
+    from_record = {"asset": RECORD_KEY, "sensor": RECORD_KEY, "ts": RECORD_TIMESTAMP}
+    for field, name in list(names.items()):
+        if name.startswith("$"):
+            if from_record.get(field) != name:
+                raise ConfigError(
+                    f"stream {spec.name}: field {field} cannot be {name}: "
+                    f"{RECORD_KEY} gives asset or sensor, {RECORD_TIMESTAMP} the timestamp"
+                )
+            del names[field]
+    if len(set(names.values())) < len(names) or (
+        spec.format is Format.JSON_LONG and fields.asset == fields.sensor == RECORD_KEY
+    ):
+        raise ConfigError(f"stream {spec.name}: two fields have one name in {sorted(names.values())}")
+    return names
+
+
+def _message_type(spec: StreamSpec, names: Mapping[str, str]) -> Any:
+    """The struct that one message of the stream decodes into."""
+    types: dict[str, tuple[Any, Any]] = {
+        "asset": (str | int | None, None),
+        "ts": (str | int | float | None, None),
+        "values": (dict[str, float | None] | None, None),
+        "sensor": (str | int | None, None),
+        "value": (float | None | msgspec.UnsetType, msgspec.UNSET),
+        "condition": (Any, None),
+    }
+    return msgspec.defstruct(
+        "Message",
+        [(field, *types[field]) for field in names],
+        rename=dict(names),
+        gc=False,
+        module=__name__,
+    )
+
+
+def _integer(digits: str) -> int | float:
+    return int(digits) if len(digits) < _LONGEST_NUMBER else math.copysign(math.inf, float(digits[:2]))
+
+
+def _kind(value: object) -> str:
+    """What JSON calls it."""
+    if value is None:
+        return "null"
+    kinds = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "an array"}
+    return kinds.get(type(value), "an object")
+
+
+def _shown(value: object) -> str:
+    """A found value, short and in plain ASCII, so that no record can forge a log line."""
+    text = ascii(value[:48] if isinstance(value, str) else value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _when(time_ns: int) -> str:
+    return iso(time_ns) if time_ns <= _INT64_MAX else str(time_ns)
+
+
+def _unsafe(text: str) -> str | None:
+    """The first character that could forge a log line or cannot be encoded; space is fine."""
+    for character in text:
+        if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") or character in _BIDI_CONTROLS:
+            return f"U+{ord(character):04X}"
+    return None
+
+
+# ------------------------------------------------------------------ output
+ALERTS: Final = "alerts"
+IMPUTED: Final = "imputed"
+SCORES: Final = "scores"
+DRIFT: Final = "drift"
+DEAD_LETTERS: Final = "dead-letter"
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """One message as a topic takes it; ``topic`` still lacks the prefix (``anomalyd.``)."""
+
+    topic: str
+    key: bytes | None
+    value: bytes
+    headers: list[tuple[str, bytes]]
+
+
+def encode(output: Output, now: datetime) -> Encoded:
+    """The message that says ``output``.
+
+    Args:
+        output: what the pipeline found.
+        now: the wall clock, aware; only a CloudEvent's ``time`` tells it.
+
+    Returns:
+        The message. Its value but for ``time``, and all the rest, are a pure function of
+        ``output``. A number that is not finite is ``null``.
+    """
+    if isinstance(output, ScoredRow):
+        topic, key, body = SCORES, output.asset, _scored(output)
+    elif isinstance(output, FilledRow):
+        topic, key, body = IMPUTED, output.asset, _filled(output)
+    elif isinstance(output, AlertEvent):
+        return Encoded(
+            ALERTS,
+            output.asset.encode(),
+            _json(_cloud_event(output, now)),
+            [
+                ("content-type", b"application/cloudevents+json; charset=UTF-8"),
+                ("stream", output.stream.encode()),
+            ],
+        )
+    elif isinstance(output, DriftRecord):
+        topic, key, body = DRIFT, output.stream, _drift(output)
+    else:
+        return _dead_letter(output)
+    headers = [("content-type", b"application/json"), ("stream", output.stream.encode())]
+    return Encoded(topic, key.encode(), _json(body), headers)
+
+
+_json = msgspec.json.Encoder().encode  # writes NaN and infinities as null
+
+
+def _scored(row: ScoredRow) -> Json:
+    return {
+        "asset": row.asset,
+        "timestamp": iso(row.row_ns),
+        "score": row.score,
+        "reconstruction": row.reconstruction,
+        "kl": row.kl,
+        "point": row.point,
+        "elbo": row.elbo,
+        "alarm": row.alarm,
+        "model": row.model,
+    }
+
+
+def _filled(row: FilledRow) -> Json:
+    cells = {s: {"value": c.value, "low": c.low, "high": c.high} for s, c in row.cells.items()}
+    return {
+        "asset": row.asset,
+        "timestamp": iso(row.row_ns),
+        "values": cells,
+        "method": row.method,
+        "model": row.model,
+    }
+
+
+def _part(score: PartScore) -> Json:
+    found: Json = {"value": score.value, "threshold": score.threshold}
+    if score.p is not None:
+        found["p"] = score.p
+    return found
+
+
+def _cloud_event(alert: AlertEvent, now: datetime) -> Json:
+    subject: Json = {"sensor": alert.sensor} if alert.sensor is not None else {}
+    data: Json = {
+        "fingerprint": alert.fingerprint,
+        "status": "resolved" if alert.phase is Phase.CLOSED else "firing",
+        "severity": alert.severity.value,
+        "kind": alert.kind.value,
+        **subject,
+        "scores": {name: _part(score) for name, score in alert.scores.items()},
+        "model": {"version": alert.model, "calibration": alert.calibration},
+    }
+    if alert.window_start_ns is not None:
+        data["window"] = {
+            "start": iso(alert.window_start_ns),
+            "end": iso(alert.row_ns),
+            "steps": alert.window_steps,
+            "imputed_share": alert.imputed_share,
+        }
+    data["contributors"] = [
+        {"sensor": c.sensor, "observed": c.observed, "expected": c.expected, "share": c.share}
+        for c in alert.contributors
+    ]
+    data |= {"row": iso(alert.row_ns), "onset": iso(alert.onset_ns), "opened": iso(alert.opened_ns)}
+    if alert.partition is not None:
+        data["origin"] = {
+            "topic": alert.partition.topic,
+            "partition": alert.partition.number,
+            "first_offset": alert.first_offset,
+            "last_offset": alert.last_offset,
+        }
+    data["labels"] = {"stream": alert.stream, "asset": alert.asset, "kind": alert.kind.value, **subject}
+    data["annotations"] = {"summary": alert.summary}
+    return {
+        "specversion": "1.0",
+        "id": alert.id,
+        "type": f"io.anomalyd.episode.{alert.phase.value}.v1",
+        "source": f"/anomalyd/{alert.stream}",
+        "subject": alert.asset,
+        "time": now.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "datacontenttype": "application/json",
+        "dataschema": "urn:anomalyd:schema:anomaly-event:1",
+        "data": data,
+    }
+
+
+def _drift(record: DriftRecord) -> Json:
+    return {
+        "stream": record.stream,
+        "topic": record.partition.topic,
+        "partition": record.partition.number,
+        "start": iso(record.start_ns),
+        "end": iso(record.end_ns),
+        "model": record.model,
+        "windows": record.windows,
+        "verdict": record.verdict,
+        "kl_nats_sum": record.kl_sum,
+        "latent": {
+            "kl_nats": record.latent_kl,
+            "kl_nats_total": _total(record.latent_kl),
+            "threshold_nats": record.latent_threshold,
+            "sum": record.latent_sum,
+            "square_sum": record.latent_square_sum,
+        },
+        "residual": {
+            "kl_nats": record.residual_kl,
+            "kl_nats_total": _total(record.residual_kl),
+            "threshold_nats": record.residual_threshold,
+            "count": record.residual_count,
+            "sum": record.residual_sum,
+            "square_sum": record.residual_square_sum,
+        },
+    }
+
+
+def _total(nats: tuple[float, ...]) -> float:
+    """Nats over dimensions; one that had too little data (NaN) says nothing."""
+    return math.fsum(each for each in nats if math.isfinite(each))
+
+
+def _dead_letter(letter: DeadLetter) -> Encoded:
+    """The record as it came; what is too long for a topic is cut, and its whole vouched for."""
+    rejected = letter.rejected
+    record = rejected.record
+    headers = [
+        ("reason", rejected.reason.value),
+        ("detail", rejected.detail),
+        ("stream", letter.stream),
+        ("origin-topic", letter.partition.topic),
+        ("origin-partition", str(letter.partition.number)),
+        ("origin-offset", str(record.offset)),
+        ("origin-timestamp", _when(record.timestamp_ns) if record.timestamp_ns >= 0 else ""),
+        ("length", str(len(record.value))),
+    ]
+    if len(record.value) > DEAD_LETTER_BYTES:
+        headers.append(("sha256", hashlib.sha256(record.value).hexdigest()))
+    key = record.key
+    if key is not None and len(key) > DEAD_LETTER_BYTES:
+        headers += [("key-length", str(len(key))), ("key-sha256", hashlib.sha256(key).hexdigest())]
+        key = key[:DEAD_LETTER_BYTES]
+    return Encoded(
+        DEAD_LETTERS,
+        key,
+        record.value[:DEAD_LETTER_BYTES],
+        [(name, text.encode(errors="backslashreplace")) for name, text in headers],
+    )
