@@ -1,0 +1,282 @@
+"""Episodes: what is said of an anomaly, a silent sensor, a silent asset, and when.
+
+An episode is opened, perhaps updated, and closed; its messages share a fingerprint. Ids and
+fingerprints are digests of what caused them (stream, asset, kind, sensor, row), so that a
+message that is sent again, by a restart or by another process, carries the same id, and a
+reader who keeps ids sees each exactly once.
+
+Updates are driven by rows, never by a timer: one when the severity rises, and one when the
+episode has lasted 1, 2, 4, 8 ... windows, so that a long episode stays visible without
+drowning anybody.
+
+The anomaly machine itself is ``policy.Alarm``; nothing outside this file acts on its states.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from daemon.domain import (
+    AlarmPolicy,
+    AlertEvent,
+    AlertKind,
+    Contributor,
+    InputPartition,
+    PartScore,
+    Phase,
+    Severity,
+    StreamSpec,
+    iso,
+)
+from daemon.policy import Alarm, State
+
+CRITICAL_RATIO = 2.0
+"""A score above this many thresholds is critical."""
+
+
+def digest(*parts: object, size: int) -> str:
+    """A short stable name for what caused something."""
+    return hashlib.sha256("\x1f".join(map(str, parts)).encode("utf-8", "surrogatepass")).hexdigest()[:size]
+
+
+@dataclass(slots=True)
+class Episode:
+    """One open episode."""
+
+    kind: AlertKind
+    sensor: str | None
+    fingerprint: str
+    opened_ns: int
+    onset_ns: int
+    severity: Severity
+    next_update_row: int = 0
+    last: AlertEvent | None = None
+
+
+@dataclass(slots=True)
+class AssetEpisodes:
+    """What is open for one asset, and where its anomaly machine stands."""
+
+    alarm: Alarm = field(default_factory=Alarm)
+    above_since: int = -1  # first row of the present run of scores above the closing level
+    open: dict[tuple[AlertKind, str | None], Episode] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One scored row, with what an alert would say of it. Built only for rows that matter."""
+
+    row: int
+    score: float
+    scores: Mapping[str, PartScore]
+    contributors: Sequence[Contributor]
+    imputed_share: float
+    first_offset: int
+    last_offset: int
+
+
+class Episodes:
+    """The episodes of all assets of one input partition.
+
+    Args:
+        spec: the stream.
+        partition: where the rows come from, for the alert's origin.
+        policy: the anomaly machine's settings.
+        maintenance: (start_ns, end_ns, assets) in which no anomaly opens; no assets = all.
+
+    ``suppressed`` counts rows above the threshold that maintenance kept quiet.
+    """
+
+    def __init__(
+        self,
+        spec: StreamSpec,
+        partition: InputPartition,
+        policy: AlarmPolicy,
+        maintenance: Sequence[tuple[int, int, frozenset[str]]] = (),
+    ) -> None:
+        self.spec = spec
+        self.partition = partition
+        self.policy = policy
+        self.maintenance = tuple(maintenance)
+        self.assets: dict[str, AssetEpisodes] = {}
+        self.suppressed = 0
+
+    def of(self, asset: str) -> AssetEpisodes:
+        """An asset's episodes, made on first use."""
+        known = self.assets.get(asset)
+        if known is None:
+            known = self.assets[asset] = AssetEpisodes()
+        return known
+
+    def quiet(self, asset: str, score: float, threshold: float) -> bool:
+        """True if a scored row can change nothing, so that no Finding need be built for it."""
+        known = self.assets.get(asset)
+        if known is None:
+            return score <= self.policy.hysteresis * threshold
+        return (
+            score <= self.policy.hysteresis * threshold
+            and known.alarm.state is State.INACTIVE
+            and not known.alarm.recent
+            and known.above_since < 0
+        )
+
+    def scored(
+        self, asset: str, finding: Finding, threshold: float, model: str, calibration: str
+    ) -> tuple[bool, list[AlertEvent]]:
+        """Take one scored row.
+
+        Returns:
+            Whether an anomaly episode is firing at this row, and the messages it caused.
+        """
+        if self._maintained(asset, finding.row):
+            self.suppressed += finding.score > threshold
+            return False, []
+        known = self.of(asset)
+        if finding.score > self.policy.hysteresis * threshold:
+            if known.above_since < 0:
+                known.above_since = finding.row
+        else:
+            known.above_since = -1
+        state = known.alarm.step(finding.score, threshold, self.policy)
+        key = (AlertKind.ANOMALY, None)
+        episode = known.open.get(key)
+        severity = Severity.CRITICAL if finding.score > CRITICAL_RATIO * threshold else Severity.WARNING
+        events: list[AlertEvent] = []
+        if state is State.FIRING and episode is None:
+            onset = known.above_since if known.above_since >= 0 else finding.row
+            events.append(self._open(known, asset, AlertKind.ANOMALY, None, severity, finding, onset, model, calibration))
+        elif state is State.FIRING and episode is not None:
+            worse = severity is Severity.CRITICAL and episode.severity is Severity.WARNING
+            if worse or finding.row >= episode.next_update_row:
+                if worse:
+                    episode.severity = severity
+                lasted = finding.row - self.spec.row(episode.opened_ns)
+                while episode.next_update_row <= finding.row:
+                    episode.next_update_row += max(lasted, self.spec.window)
+                events.append(self._message(episode, asset, Phase.UPDATED, finding, model, calibration))
+        elif state is State.INACTIVE and episode is not None:
+            del known.open[key]
+            events.append(self._message(episode, asset, Phase.CLOSED, finding, model, calibration))
+        return state is State.FIRING, events
+
+    def raise_plain(
+        self, asset: str, kind: AlertKind, sensor: str | None, row: int, onset_row: int, severity: Severity, model: str
+    ) -> list[AlertEvent]:
+        """Open an episode that has no score (silence, a stuck sensor, an unknown condition), unless it is open."""
+        known = self.of(asset)
+        if (kind, sensor) in known.open:
+            return []
+        finding = Finding(row, math.nan, {}, (), 0.0, -1, -1)
+        return [self._open(known, asset, kind, sensor, severity, finding, onset_row, model, "full")]
+
+    def settle(self, asset: str, kind: AlertKind, sensor: str | None, row: int, model: str) -> list[AlertEvent]:
+        """Close such an episode, if it is open."""
+        known = self.assets.get(asset)
+        episode = known.open.pop((kind, sensor), None) if known is not None else None
+        if episode is None:
+            return []
+        return [self._message(episode, asset, Phase.CLOSED, Finding(row, math.nan, {}, (), 0.0, -1, -1), model, "full")]
+
+    def is_open(self, asset: str, kind: AlertKind, sensor: str | None = None) -> bool:
+        """Whether such an episode is open."""
+        known = self.assets.get(asset)
+        return known is not None and (kind, sensor) in known.open
+
+    def drop(self, asset: str) -> None:
+        """Forget an asset (eviction)."""
+        self.assets.pop(asset, None)
+
+    def _maintained(self, asset: str, row: int) -> bool:
+        time_ns = row * self.spec.period_ns
+        return any(start <= time_ns < end and (not assets or asset in assets) for start, end, assets in self.maintenance)
+
+    def _open(
+        self,
+        known: AssetEpisodes,
+        asset: str,
+        kind: AlertKind,
+        sensor: str | None,
+        severity: Severity,
+        finding: Finding,
+        onset_row: int,
+        model: str,
+        calibration: str,
+    ) -> AlertEvent:
+        period = self.spec.period_ns
+        episode = Episode(
+            kind,
+            sensor,
+            digest(self.spec.name, asset, kind, sensor, finding.row * period, size=16),
+            finding.row * period,
+            onset_row * period,
+            severity,
+            finding.row + self.spec.window,
+        )
+        known.open[(kind, sensor)] = episode
+        return self._message(episode, asset, Phase.OPENED, finding, model, calibration)
+
+    def _message(
+        self, episode: Episode, asset: str, phase: Phase, finding: Finding, model: str, calibration: str
+    ) -> AlertEvent:
+        period = self.spec.period_ns
+        row_ns = finding.row * period
+        scored = episode.kind is AlertKind.ANOMALY
+        event = AlertEvent(
+            stream=self.spec.name,
+            asset=asset,
+            kind=episode.kind,
+            phase=phase,
+            severity=episode.severity,
+            fingerprint=episode.fingerprint,
+            id=digest(episode.fingerprint, phase, row_ns, size=32),
+            row_ns=row_ns,
+            onset_ns=episode.onset_ns,
+            opened_ns=episode.opened_ns,
+            model=model,
+            calibration=calibration,
+            summary="",
+            sensor=episode.sensor,
+            scores=finding.scores,
+            contributors=finding.contributors,
+            window_start_ns=(finding.row - self.spec.window + 1) * period if scored else None,
+            window_steps=self.spec.window if scored else 0,
+            imputed_share=finding.imputed_share,
+            partition=self.partition,
+            first_offset=finding.first_offset,
+            last_offset=finding.last_offset,
+        )
+        event = replace(event, summary=summary(event))
+        episode.last = event
+        return event
+
+
+def number(value: float | None) -> str:
+    """Four significant digits, or ``missing``."""
+    return "missing" if value is None else f"{value:.4g}"
+
+
+def summary(event: AlertEvent) -> str:
+    """One sentence that suffices on a phone at night."""
+    when = iso(event.onset_ns)
+    match event.kind:
+        case AlertKind.SENSOR_SILENT:
+            text = f"{event.asset}: {event.sensor} has sent no value since {when}"
+        case AlertKind.SENSOR_STUCK:
+            text = f"{event.asset}: {event.sensor} has not moved since {when}"
+        case AlertKind.ASSET_SILENT:
+            text = f"{event.asset} has sent nothing since {when}"
+        case AlertKind.UNKNOWN_CONDITION:
+            text = f"{event.asset} runs in a condition the model has never seen ({event.sensor}) since {when}"
+        case AlertKind.DRIFT:
+            text = f"the readings of {event.stream} have drifted away from what the model was trained on, since {when}"
+        case _:
+            leading = ", ".join(
+                f"{c.sensor} {number(c.observed)} (expected {number(c.expected)})" for c in event.contributors[:3]
+            )
+            combined = event.scores.get("combined")
+            how = f" score {combined.value:.2f} over {combined.threshold:.2f};" if combined else ""
+            text = f"{event.asset} is anomalous since {when}:{how} {leading}".rstrip(" ;")
+    return f"{text} (over)" if event.phase is Phase.CLOSED else text

@@ -1,0 +1,241 @@
+"""Event time: from readings in arrival order to rows on each asset's grid, in row order.
+
+Every asset has its own regular grid (row = event time // period) and its own watermark, its
+greatest accepted event time minus the allowed lateness. A row is *closed*, and released to
+the windows, in order, as soon as nothing may change it any more:
+
+* it is complete: its first wide line came, or every sensor that is not silent has reported;
+* or the watermark has passed its end, and what is absent then is missing.
+
+What comes for a time below the watermark is late. So a complete row waits only for earlier
+rows that may still come, which is also why an asset's first row waits for the watermark: the
+row before it may be in flight. A row nobody spoke of exists, empty, only when a later row
+within ``max_gap`` of the last observed one has come; over a longer gap windows start afresh.
+
+At the end of an idle log the wall clock may close rows, but never beyond the last observed
+one: the calendar must not make last year's data late.
+
+Nothing here knows Kafka, batches or the wall clock: the same lines in the same order give
+the same rows, whatever the batches were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from daemon.domain import Disposition, Format, Reading, StreamSpec
+
+NAN = float("nan")
+
+
+@dataclass(slots=True, eq=False)
+class OpenRow:
+    """A grid row that readings have come for."""
+
+    values: list[float]
+    reported: int = 0  # bit c: sensor c has reported, be it a value or a corrupt cell
+    offset: int = -1  # of the first record for this row
+    last_offset: int = -1
+    complete: bool = False
+    condition: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReleasedRow:
+    """A closed row: nothing will change it any more."""
+
+    asset: str
+    row: int
+    values: list[float]  # (C,), NaN where missing
+    empty: bool  # nobody spoke of it
+    fresh: bool  # first row, or after a gap beyond max_gap: windows start here
+    offset: int  # of its first record; of the record that proved it for an empty row
+    last_offset: int
+    condition: str
+
+
+@dataclass(slots=True, eq=False)
+class AssetGrid:
+    """One asset's rows between the newest reading and the windows."""
+
+    asset: str
+    first_time_ns: int
+    max_time_ns: int
+    watermark_ns: int
+    head: int  # the next row to release
+    last_observed: int = -1  # greatest released row that was spoken of; -1 before any
+    newest: int = -1  # greatest row that was spoken of, released or not
+    rows: dict[int, OpenRow] = field(default_factory=dict)  # not released
+    recent: dict[int, OpenRow] = field(default_factory=dict)  # released, above the watermark
+    silent: int = 0  # bit c: sensor c is declared silent; rows do not wait for it
+    condition: str = ""
+
+
+class Grid:
+    """The grids of all assets of one input partition.
+
+    Args:
+        spec: the stream.
+
+    ``conflicts`` counts readings that contradicted a cell that had its value already: they
+    are accepted, and the first value stands.
+    """
+
+    def __init__(self, spec: StreamSpec) -> None:
+        self.spec = spec
+        self.assets: dict[str, AssetGrid] = {}
+        self.event_time_ns = -1  # greatest accepted event time of the partition
+        self.conflicts = 0
+        self._all = (1 << len(spec.sensors)) - 1
+        self._wide = spec.format is Format.JSON_WIDE
+        self._max_gap_rows = spec.max_gap_ns // spec.period_ns
+
+    def offer(self, reading: Reading) -> Disposition:
+        """Take one reading; ``release`` then says which rows it closed."""
+        time_ns = reading.time_ns
+        grid = self.assets.get(reading.asset)
+        row = time_ns // self.spec.period_ns
+        if grid is None:
+            watermark = time_ns - self.spec.allowed_lateness_ns
+            grid = self.assets[reading.asset] = AssetGrid(
+                reading.asset, time_ns, time_ns, watermark, head=watermark // self.spec.period_ns
+            )
+        elif time_ns < grid.watermark_ns:
+            return Disposition.LATE
+        if reading.values is not None:
+            disposition = self._wide_line(grid, row, reading)
+        else:
+            disposition = self._long_cell(grid, row, reading)
+        if disposition is Disposition.ACCEPTED:
+            if row > grid.newest:
+                grid.newest = row
+            if time_ns > grid.max_time_ns:
+                grid.max_time_ns = time_ns
+                grid.watermark_ns = max(grid.watermark_ns, time_ns - self.spec.allowed_lateness_ns)
+            if time_ns > self.event_time_ns:
+                self.event_time_ns = time_ns
+        return disposition
+
+    def _wide_line(self, grid: AssetGrid, row: int, reading: Reading) -> Disposition:
+        assert reading.values is not None
+        known = grid.rows.get(row) or grid.recent.get(row)
+        if known is not None and known.complete:
+            if same(known.values, reading.values):
+                return Disposition.DUPLICATE
+            self.conflicts += 1
+            return Disposition.ACCEPTED
+        if row < grid.head:
+            return Disposition.LATE
+        grid.rows[row] = OpenRow(reading.values, self._all, reading.offset, reading.offset, True, reading.condition)
+        return Disposition.ACCEPTED
+
+    def _long_cell(self, grid: AssetGrid, row: int, reading: Reading) -> Disposition:
+        bit = 1 << reading.sensor
+        value = reading.value
+        if value == value:
+            grid.silent &= ~bit  # it speaks again: rows wait for it from now on
+        open_row = grid.rows.get(row)
+        if open_row is None:
+            released = grid.recent.get(row)
+            if released is not None and released.reported & bit:
+                first = released.values[reading.sensor]
+                if first == value or (first != first and value != value):
+                    return Disposition.DUPLICATE
+                self.conflicts += 1
+                return Disposition.ACCEPTED
+            if row < grid.head:
+                return Disposition.LATE
+            open_row = OpenRow([NAN] * len(self.spec.sensors), 0, reading.offset, condition=reading.condition)
+            grid.rows[row] = open_row
+        elif open_row.reported & bit:
+            first = open_row.values[reading.sensor]
+            if first == value or (first != first and value != value):
+                return Disposition.DUPLICATE
+            if first == first:
+                self.conflicts += 1
+                return Disposition.ACCEPTED
+        open_row.values[reading.sensor] = value
+        open_row.reported |= bit
+        open_row.last_offset = reading.offset
+        if reading.condition:
+            open_row.condition = reading.condition
+        return Disposition.ACCEPTED
+
+    def release(self, asset: str) -> Iterator[ReleasedRow]:
+        """Rows of an asset that are closed by now, in order."""
+        grid = self.assets[asset]
+        spec = self.spec
+        period = spec.period_ns
+        watermark = grid.watermark_ns
+        rows = grid.rows
+        while rows:
+            head = grid.head
+            row = rows.get(head)
+            if row is not None:
+                if not (
+                    row.complete
+                    or (row.reported | grid.silent) & self._all == self._all
+                    or watermark >= (head + 1) * period
+                ):
+                    break
+                yield self._close(grid, head, row)
+                continue
+            nearest = min(rows)
+            if grid.last_observed >= 0 and nearest - grid.last_observed <= self._max_gap_rows:
+                if watermark < (head + 1) * period:
+                    break
+                grid.head = head + 1
+                proof = rows[nearest]
+                yield ReleasedRow(
+                    grid.asset, head, [NAN] * len(spec.sensors), True, False, proof.offset, proof.offset, grid.condition
+                )
+                continue
+            # Before the first row, or a gap beyond max_gap: skip to the nearest row once no
+            # earlier one can come any more.
+            if watermark < nearest * period:
+                break
+            grid.head = nearest
+        recent = grid.recent
+        if recent:
+            closed = watermark // period
+            if min(recent) < closed:
+                grid.recent = {row: known for row, known in recent.items() if row >= closed}
+
+    def _close(self, grid: AssetGrid, index: int, row: OpenRow) -> ReleasedRow:
+        fresh = grid.last_observed < 0 or index - grid.last_observed > self._max_gap_rows
+        del grid.rows[index]
+        row.complete = row.complete or self._wide
+        grid.recent[index] = row
+        grid.last_observed = index
+        grid.head = index + 1
+        if row.condition:
+            grid.condition = row.condition
+        last = row.last_offset if row.last_offset >= 0 else row.offset
+        return ReleasedRow(grid.asset, index, row.values, False, fresh, row.offset, last, grid.condition)
+
+    def elapse(self, idle_ns: int) -> Iterator[ReleasedRow]:
+        """Close rows at the end of a log that has been idle for ``idle_ns`` of wall time.
+
+        The watermark of each asset moves to its greatest event time minus the lateness plus
+        the idle time, at most to the end of its last observed row.
+        """
+        lateness = self.spec.allowed_lateness_ns
+        for grid in self.assets.values():
+            if grid.rows:
+                end = (grid.newest + 1) * self.spec.period_ns
+                grid.watermark_ns = max(grid.watermark_ns, min(end, grid.max_time_ns - lateness + idle_ns))
+                yield from self.release(grid.asset)
+
+    def finish(self) -> Iterator[ReleasedRow]:
+        """Close every row up to each asset's last observed one: the log has ended."""
+        yield from self.elapse(1 << 62)
+
+    def drop(self, asset: str) -> None:
+        """Forget an asset (eviction)."""
+        self.assets.pop(asset, None)
+
+
+def same(a: list[float], b: list[float]) -> bool:
+    """Equal cell by cell, missing equal to missing."""
+    return all(x == y or (x != x and y != y) for x, y in zip(a, b, strict=True))
