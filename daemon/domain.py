@@ -228,6 +228,8 @@ class Windows:
     values: Floats
     full: Mask  # (B,)
     condition: tuple[str, ...]  # B labels, of the newest row
+    last_value: Floats | None = None  # (B, C) newest observed value, be it older than the window; NaN if none
+    last_age: Floats | None = None  # (B, C) its age in rows, 0 = the newest row. Both serve imputation only
 
     def __len__(self) -> int:
         return len(self.full)
@@ -252,6 +254,15 @@ class Evidence:
     high: Floats
     scorable: Mask  # (B,) full, and at least one cell observed
 
+    def take(self, index: Ints) -> Evidence:
+        """The evidence of some of the windows, in the order asked for."""
+        return Evidence(
+            **{
+                name: getattr(self, name)[:, index] if name in {"channel_error", "latent"} else getattr(self, name)[index]
+                for name in self.__slots__
+            }
+        )
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Verdicts:
@@ -274,6 +285,11 @@ class Detector(Protocol):
 
     @property
     def version(self) -> str: ...
+    @property
+    def kind(self) -> str:
+        """What fills gaps, by name: ``mlp`` or ``ppca``."""
+        ...
+
     @property
     def sensors(self) -> tuple[str, ...]: ...
     @property

@@ -1,0 +1,690 @@
+"""One input partition, from records to outputs: decode, grid, windows, judge, say.
+
+``feed`` is a synchronous generator. It gives up a ``Step`` after every chunk of at most
+``CHUNK`` windows, so that the shell can publish and let heartbeats through between chunks,
+and the chunks' bounds never show in the results: a window's evidence depends on its own
+values alone, and whatever has memory (baselines, episodes) takes rows in order.
+
+Windows live in mirrored rings: each asset has 2L rows, every row is written twice, L apart,
+and so the newest L rows are always one contiguous slice. Rings keep *raw* values with NaN
+where nothing was observed, never an imputed one: a swapped model judges the very same
+windows, and what was imputed can never count as observed.
+
+A partition that is taken over is first fed from before its committed offset: those records
+rebuild windows and episodes *silently*, their outputs having been published before.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from daemon.domain import (
+    AlarmPolicy,
+    AlertKind,
+    Contributor,
+    DeadLetter,
+    Detector,
+    Disposition,
+    Evidence,
+    FilledCell,
+    FilledRow,
+    Floats,
+    InputPartition,
+    Ints,
+    Mask,
+    Output,
+    PartScore,
+    Polled,
+    Reading,
+    Record,
+    Rejected,
+    ScoredRow,
+    Severity,
+    StreamSpec,
+    Verdicts,
+    Windows,
+    to_ns,
+)
+from daemon.policy import State
+from daemon.stream.alerts import Episodes, Finding
+from daemon.stream.drift import EXCEEDANCES, Drift
+from daemon.stream.windows import Grid, ReleasedRow
+
+CHUNK = 256
+NO_MODEL = "none"
+"""The model version that outputs name while there is no model yet (silence needs none)."""
+STUCK_MARGIN = 2
+"""A sensor is stuck when it stands still this many times longer than it ever did in training."""
+CONTRIBUTORS = 5
+
+
+class Decode(Protocol):
+    """What the pipeline needs of ``codec.Decoder``."""
+
+    def decode(self, record: Record) -> Reading | Rejected: ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RowBlock:
+    """Released rows with what was said of them: what training and the page live on."""
+
+    assets: Sequence[str]
+    rows: Ints  # (R,)
+    values: Floats  # (R, C)
+    scores: Floats  # (R,) NaN where not scored
+    firing: Mask  # (R,)
+    condition: Sequence[str]
+
+
+@dataclass(slots=True, eq=False)
+class Step:
+    """What one chunk led to."""
+
+    outputs: list[Output] = field(default_factory=list)
+    block: RowBlock | None = None
+    scored: int = 0
+    filled: int = 0
+    silent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """What became of one record: kept only for ``replay``, which answers line by line."""
+
+    offset: int
+    asset: str
+    row: int
+    disposition: Disposition
+
+
+class Pipeline:
+    """All state of one input partition of one stream.
+
+    Args:
+        spec: the stream.
+        partition: the input partition.
+        decoder: bytes to readings.
+        policy: when scores become an episode.
+        drift_interval_ns: of the drift records.
+        maintenance: see ``alerts.Episodes``.
+        scores: whether to put out a ScoredRow for every scored row.
+        max_assets: above this, the assets longest without a row are forgotten, and counted.
+        resume_at: records before this offset rebuild state silently.
+        trace: whether to keep what became of each record.
+    """
+
+    def __init__(
+        self,
+        spec: StreamSpec,
+        partition: InputPartition,
+        decoder: Decode,
+        policy: AlarmPolicy,
+        drift_interval_ns: int,
+        *,
+        maintenance: Sequence[tuple[int, int, frozenset[str]]] = (),
+        scores: bool = False,
+        max_assets: int = 100_000,
+        resume_at: int = 0,
+        trace: bool = False,
+    ) -> None:
+        self.spec = spec
+        self.partition = partition
+        self.decoder = decoder
+        self.grid = Grid(spec)
+        self.episodes = Episodes(spec, partition, policy, maintenance)
+        self.counts: Counter[Disposition] = Counter()
+        self.reasons: Counter[str] = Counter()
+        self.dropped: Counter[str] = Counter()
+        self.rows = 0
+        self.offset = -1  # next offset to process
+        self.resume_at = resume_at
+        self.trace: list[Traced] | None = [] if trace else None
+        self.detector: Detector | None = None
+        self.drift: Drift | None = None
+        self._drift_interval_ns = drift_interval_ns
+        self._scores = scores
+        self._max_assets = max_assets
+        self._pending: list[ReleasedRow] = []
+        self._silent_rows = max(spec.silent_after_ns // spec.period_ns, 1)
+        self._silent_assets: set[str] = set()
+        self._silent_sensors: dict[str, set[int]] = {}
+        self._stuck: dict[str, set[int]] = {}
+        self._slots: dict[str, int] = {}
+        self._names: list[str | None] = []
+        self._free: list[int] = []
+        self._baseline = np.empty((0, 0))
+        self._began: Mask = np.empty(0, bool)  # whether the slot's baseline was set under this model
+        self._allocate(16)
+
+    # -------------------------------------------------------------- slots
+    def _allocate(self, capacity: int) -> None:
+        """Grow the per-asset arrays; rows of the old ones keep their slots."""
+        L, C, old = self.spec.window, len(self.spec.sensors), len(self._names)
+        ring = np.full((capacity, 2 * L, C), np.nan)
+        offsets = np.full((capacity, L), -1, np.int64)
+        last_value = np.full((capacity, C), np.nan)
+        last_row = np.full((capacity, C), -1, np.int64)
+        still_since = np.zeros((capacity, C), np.int64)
+        scalars = np.zeros((4, capacity), np.int64)
+        baseline = np.zeros((capacity, self._baseline.shape[1]))
+        began = np.zeros(capacity, bool)
+        if old:
+            ring[:old], offsets[:old] = self._ring, self._offsets
+            last_value[:old], last_row[:old] = self._last_value, self._last_row
+            still_since[:old], scalars[:, :old] = self._still_since, self._scalars
+            baseline[:old], began[:old] = self._baseline, self._began
+        self._ring, self._offsets, self._last_value, self._last_row = ring, offsets, last_value, last_row
+        self._still_since, self._scalars, self._baseline, self._began = still_since, scalars, baseline, began
+        # position in the ring, rows in it (<= L), newest observed row, first row since fresh
+        self._position, self._filled, self._newest, self._fresh_row = scalars
+        self._free = [*range(capacity - 1, old - 1, -1), *self._free]
+        self._names += [None] * (capacity - old)
+
+    def _slot(self, asset: str) -> int:
+        slot = self._slots.get(asset)
+        if slot is not None:
+            return slot
+        if len(self._slots) >= self._max_assets:
+            self._evict()
+        if not self._free:
+            self._allocate(2 * len(self._names))
+        slot = self._free.pop()
+        self._slots[asset] = slot
+        self._names[slot] = asset
+        self._ring[slot] = np.nan
+        self._offsets[slot] = -1
+        self._last_value[slot] = np.nan
+        self._last_row[slot] = -1
+        self._scalars[:, slot] = 0
+        self._began[slot] = False
+        return slot
+
+    def _evict(self) -> None:
+        """Forget the hundredth of the assets that has been quiet longest."""
+        slots = np.fromiter(self._slots.values(), np.int64, len(self._slots))
+        oldest = slots[np.argsort(self._newest[slots], kind="stable")[: max(len(slots) // 100, 1)]]
+        for slot in oldest.tolist():
+            name = self._names[slot]
+            assert name is not None
+            del self._slots[name]
+            self._names[slot] = None
+            self._free.append(slot)
+            self.grid.drop(name)
+            self.episodes.drop(name)
+            self._silent_assets.discard(name)
+            self._silent_sensors.pop(name, None)
+            self._stuck.pop(name, None)
+            self.dropped["asset_evicted"] += 1
+
+    @property
+    def assets(self) -> int:
+        """How many assets have state here."""
+        return len(self._slots)
+
+    # -------------------------------------------------------------- the model
+    def use(self, detector: Detector) -> list[Output]:
+        """Judge with this detector from the next row on; weights, scaler and thresholds change together.
+
+        Returns:
+            What the outgoing model's unfinished drift intervals added up to.
+        """
+        assert detector.window == self.spec.window
+        left: list[Output] = [] if self.drift is None else list(self.drift.due(1 << 62))
+        self.detector = detector
+        self.drift = Drift(self.spec.name, self.partition, self._drift_interval_ns, detector.drift, detector.version)
+        self._baseline = np.tile(detector.fresh_baseline(), (len(self._names), 1))
+        self._began[:] = False
+        return left
+
+    @property
+    def model(self) -> str:
+        """The version that outputs name."""
+        return self.detector.version if self.detector is not None else NO_MODEL
+
+    # -------------------------------------------------------------- feed
+    def feed(self, polled: Polled) -> Iterator[Step]:
+        """Take what was polled; yields a Step per chunk. Exhaust it before the next call."""
+        letters: list[Output] = []
+        for item in polled.items:
+            silent = item.offset < self.resume_at
+            if silent and item.offset + 1 == self.resume_at:
+                # The last record whose outputs are out already: nothing of it may spill over.
+                self._offer(item, letters, silent=True)
+                yield from self._drain(silent=True)
+                continue
+            self._offer(item, letters, silent=silent)
+            while len(self._pending) >= CHUNK:
+                yield self._flush(silent)
+        step = Step(outputs=letters)
+        resumed = self.offset >= self.resume_at
+        if polled.ended:
+            self._pending.extend(self.grid.finish())
+        elif resumed and polled.idle:
+            self._pending.extend(self.grid.elapse(to_ns(polled.idle)))
+        yield from self._drain(silent=not resumed)
+        if resumed:
+            step.outputs.extend(self._silent_asset_alerts(to_ns(polled.idle)))
+            step.outputs.extend(self._drift_records(ended=polled.ended))
+        if step.outputs:
+            yield step
+
+    def _offer(self, item: Record | Reading, letters: list[Output], *, silent: bool) -> None:
+        self.offset = item.offset + 1
+        reading = self.decoder.decode(item) if isinstance(item, Record) else item
+        if isinstance(reading, Rejected):
+            if not silent:
+                self.counts[Disposition.REJECTED] += 1
+                self.reasons[reading.reason] += 1
+                letters.append(DeadLetter(self.spec.name, self.partition, reading))
+            if self.trace is not None:
+                self.trace.append(Traced(item.offset, "", -1, Disposition.REJECTED))
+            return
+        disposition = self.grid.offer(reading)
+        if disposition is Disposition.ACCEPTED:
+            self._slot(reading.asset)
+            self._pending.extend(self.grid.release(reading.asset))
+        if not silent:
+            self.counts[disposition] += 1
+        if self.trace is not None:
+            self.trace.append(Traced(item.offset, reading.asset, self.spec.row(reading.time_ns), disposition))
+
+    def _drain(self, *, silent: bool) -> Iterator[Step]:
+        while self._pending:
+            yield self._flush(silent)
+
+    # -------------------------------------------------------------- rows
+    def _flush(self, silent: bool) -> Step:
+        """Push a chunk of released rows into their windows, judge, and say what follows."""
+        rows, self._pending = self._pending[:CHUNK], self._pending[CHUNK:]
+        R, L, C = len(rows), self.spec.window, len(self.spec.sensors)
+        values = np.array([row.values for row in rows], dtype=np.float64).reshape(R, C)
+        observed = np.isfinite(values)
+        complete = observed.all(1)
+        index = np.fromiter((row.row for row in rows), np.int64, R)
+        slots = np.empty(R, np.int64)
+        windows = np.empty((R, L, C))
+        full = np.empty(R, bool)
+        still = np.empty((R, C), np.int64)  # rows for which each sensor has stood still
+        last_value = np.empty((R, C))
+        age = np.empty((R, C), np.int64)
+        step = Step(silent=silent)
+        for i, row in enumerate(rows):
+            slot = slots[i] = self._slot(row.asset)
+            if row.fresh or not self._filled[slot]:
+                self._start_afresh(slot, row.row)
+            at = int(self._position[slot])
+            ring = self._ring[slot]
+            ring[at] = ring[at + L] = values[i]
+            self._offsets[slot, at] = row.offset
+            self._position[slot] = (at + 1) % L
+            if self._filled[slot] < L:
+                self._filled[slot] += 1
+            windows[i] = ring[at + 1 : at + 1 + L]
+            full[i] = self._filled[slot] == L
+            seen = observed[i]
+            moved = seen & (values[i] != self._last_value[slot])
+            self._still_since[slot][moved] = row.row
+            if complete[i]:
+                self._last_value[slot] = values[i]
+                self._last_row[slot] = row.row
+            else:
+                self._last_value[slot][seen] = values[i][seen]
+                self._last_row[slot][seen] = row.row
+            if not row.empty:
+                self._newest[slot] = row.row
+            still[i] = np.where(seen, row.row - self._still_since[slot] + 1, 0)
+            last_value[i] = self._last_value[slot]
+            age[i] = row.row - self._last_row[slot]
+            if not complete[i] or row.asset in self._silent_sensors or row.asset in self._silent_assets:
+                self._silences(row, slot, seen, step)
+        self.rows += R
+        scores = np.full(R, np.nan)
+        firing = np.zeros(R, bool)
+        if self.detector is not None:
+            due = full & (index % self.spec.hop == 0)
+            needed = np.flatnonzero(due | ~complete)
+            if len(needed):
+                batch = Windows(
+                    windows[needed],
+                    full[needed],
+                    tuple(rows[i].condition for i in needed),
+                    last_value[needed],
+                    age[needed].astype(np.float64),
+                )
+                evidence = self.detector.infer(batch)
+                self._fill(rows, needed, complete, evidence, step)
+                self._judge(rows, slots, needed, due, windows, evidence, scores, firing, step)
+            self._stuck_sensors(rows, still, observed, step)
+            self._conditions(rows, step)
+        for i, row in enumerate(rows):
+            if not np.isfinite(scores[i]):
+                known = self.episodes.assets.get(row.asset)
+                firing[i] = known is not None and known.alarm.state is State.FIRING
+        step.block = RowBlock(
+            [row.asset for row in rows], index, values, scores, firing, [row.condition for row in rows]
+        )
+        if silent:
+            step.outputs = []
+        return step
+
+    def _start_afresh(self, slot: int, row: int) -> None:
+        self._ring[slot] = np.nan
+        self._offsets[slot] = -1
+        self._position[slot] = 0
+        self._filled[slot] = 0
+        self._fresh_row[slot] = row
+        self._still_since[slot] = row
+        self._began[slot] = False
+
+    def _fill(
+        self, rows: Sequence[ReleasedRow], needed: Ints, complete: Mask, evidence: Evidence, step: Step
+    ) -> None:
+        """Put out the imputed cells of every incomplete row."""
+        assert self.detector is not None
+        sensors = self.spec.sensors
+        for j, i in enumerate(needed.tolist()):
+            if complete[i]:
+                continue
+            row = rows[i]
+            filled, low, high = evidence.filled[j], evidence.low[j], evidence.high[j]
+            cells = {
+                sensors[c]: FilledCell(float(filled[c]), float(low[c]), float(high[c]))
+                for c, value in enumerate(row.values)
+                if value != value
+            }
+            step.filled += len(cells)
+            step.outputs.append(
+                FilledRow(
+                    self.spec.name,
+                    row.asset,
+                    row.row * self.spec.period_ns,
+                    cells,
+                    self.detector.kind,
+                    self.detector.version,
+                )
+            )
+
+    def _judge(
+        self,
+        rows: Sequence[ReleasedRow],
+        slots: Ints,
+        needed: Ints,
+        due: Mask,
+        windows: Floats,
+        evidence: Evidence,
+        scores: Floats,
+        firing: Mask,
+        step: Step,
+    ) -> None:
+        """Score the windows that are due, in row order, and move their episodes on."""
+        detector = self.detector
+        assert detector is not None
+        assert self.drift is not None
+        chosen = np.flatnonzero(due[needed])
+        if not len(chosen):
+            return
+        which = needed[chosen]  # indices into rows
+        some = evidence if len(chosen) == len(needed) else evidence.take(chosen)
+        for i in which.tolist():
+            slot = slots[i]
+            if not self._began[slot]:
+                # The baseline training left carries on where these rows continue it.
+                self._began[slot] = True
+                carried = detector.carried_baseline(rows[i].asset, rows[i].row)
+                self._baseline[slot] = detector.fresh_baseline() if carried is None else carried
+        verdicts = detector.judge(some, self._baseline, slots[which])
+        threshold = detector.threshold
+        scored = np.isfinite(verdicts.score)
+        step.scored += int(scored.sum())
+        period = self.spec.period_ns
+        times = np.fromiter((rows[i].row * period for i in which), np.int64, len(which))
+        if not step.silent:
+            self.drift.add(times[scored], some if scored.all() else some.take(np.flatnonzero(scored)), verdicts.kl[scored])
+        scores[which] = verdicts.score
+        for j, i in enumerate(which.tolist()):
+            row = rows[i]
+            score = float(verdicts.score[j])
+            if scored[j] and not self.episodes.quiet(row.asset, score, threshold):
+                finding = self._finding(row, j, windows[i], some, verdicts, threshold)
+                firing[i], events = self.episodes.scored(
+                    row.asset, finding, threshold, detector.version, detector.calibration
+                )
+                step.outputs.extend(events)
+            elif not scored[j]:
+                known = self.episodes.assets.get(row.asset)
+                firing[i] = known is not None and known.alarm.state is State.FIRING
+            if self._scores:
+                step.outputs.append(
+                    ScoredRow(
+                        self.spec.name,
+                        row.asset,
+                        int(times[j]),
+                        score,
+                        float(verdicts.reconstruction[j]),
+                        float(verdicts.kl[j]),
+                        float(verdicts.point[j]),
+                        float(verdicts.elbo[j]),
+                        bool(firing[i]),
+                        detector.version,
+                        float(verdicts.static_score[j]),
+                    )
+                )
+
+    def _finding(
+        self, row: ReleasedRow, j: int, window: Floats, evidence: Evidence, verdicts: Verdicts, threshold: float
+    ) -> Finding:
+        """What an alert would say of one scored row."""
+        assert self.detector is not None
+        parts = self.detector.part_thresholds
+        scores: dict[str, PartScore] = {}
+        for name in ("reconstruction", "kl", "point"):
+            value = float(getattr(verdicts, name)[j])
+            if value == value:
+                scores[name] = PartScore(value, parts[name], float(getattr(verdicts, f"p_{name}")[j]))
+        scores["combined"] = PartScore(float(verdicts.score[j]), threshold)
+        blame = verdicts.blame[j]
+        contributors = []
+        for c in np.argsort(-blame, kind="stable")[:CONTRIBUTORS].tolist():
+            if blame[c] > 0:
+                value = row.values[c]
+                contributors.append(
+                    Contributor(
+                        self.spec.sensors[c],
+                        value if value == value else None,
+                        float(evidence.expected[j, c]),
+                        float(blame[c]),
+                    )
+                )
+        offsets = self._offsets[self._slots[row.asset]]
+        known = offsets[offsets >= 0]
+        return Finding(
+            row.row,
+            float(verdicts.score[j]),
+            scores,
+            tuple(contributors),
+            float(1.0 - np.isfinite(window).mean()),
+            int(known.min()) if len(known) else row.offset,
+            row.last_offset,
+        )
+
+    # -------------------------------------------------------------- what needs no model
+    def _silences(self, row: ReleasedRow, slot: int, seen: Mask, step: Step) -> None:
+        """Sensors and assets that fell silent, or speak again, at this row."""
+        asset = row.asset
+        if not row.empty and asset in self._silent_assets:
+            self._silent_assets.discard(asset)
+            step.outputs.extend(self.episodes.settle(asset, AlertKind.ASSET_SILENT, None, row.row, self.model))
+        last = np.maximum(self._last_row[slot], self._fresh_row[slot])
+        silent = ~seen & (row.row - last >= self._silent_rows)
+        known = self._silent_sensors.get(asset, set())
+        if not silent.any() and not known:
+            return
+        grid = self.grid.assets.get(asset)
+        for c in np.flatnonzero(silent).tolist():
+            if c not in known:
+                known.add(c)
+                if grid is not None:
+                    grid.silent |= 1 << c
+                step.outputs.extend(
+                    self.episodes.raise_plain(
+                        asset,
+                        AlertKind.SENSOR_SILENT,
+                        self.spec.sensors[c],
+                        row.row,
+                        int(last[c]),
+                        Severity.WARNING,
+                        self.model,
+                    )
+                )
+        for c in [c for c in known if seen[c]]:
+            known.discard(c)
+            if grid is not None:
+                grid.silent &= ~(1 << c)
+            step.outputs.extend(
+                self.episodes.settle(asset, AlertKind.SENSOR_SILENT, self.spec.sensors[c], row.row, self.model)
+            )
+        if known:
+            self._silent_sensors[asset] = known
+        else:
+            self._silent_sensors.pop(asset, None)
+
+    def _silent_asset_alerts(self, idle_ns: int) -> list[Output]:
+        """Assets whose last row is ``silent_after`` behind the partition's event time."""
+        if not self._slots or self.grid.event_time_ns < 0:
+            return []
+        period = self.spec.period_ns
+        limit = (self.grid.event_time_ns + idle_ns - self.spec.silent_after_ns) // period
+        slots = np.fromiter(self._slots.values(), np.int64, len(self._slots))
+        outputs: list[Output] = []
+        for slot in slots[self._newest[slots] <= limit].tolist():
+            asset = self._names[slot]
+            assert asset is not None
+            grid = self.grid.assets.get(asset)
+            if asset in self._silent_assets or grid is None or grid.newest > limit or grid.newest < 0:
+                continue
+            self._silent_assets.add(asset)
+            outputs.extend(
+                self.episodes.raise_plain(
+                    asset,
+                    AlertKind.ASSET_SILENT,
+                    None,
+                    grid.newest + self._silent_rows,
+                    grid.newest,
+                    Severity.CRITICAL,
+                    self.model,
+                )
+            )
+        return outputs
+
+    # -------------------------------------------------------------- what needs the model's memory
+    def _stuck_sensors(self, rows: Sequence[ReleasedRow], still: Ints, observed: Mask, step: Step) -> None:
+        """Sensors that have stood still for longer than training ever saw."""
+        assert self.detector is not None
+        # int64 max means "never": keep the margin from overflowing.
+        longest = np.minimum(self.detector.longest_constant, 1 << 60)
+        limit = np.maximum(STUCK_MARGIN * longest, STUCK_MARGIN * self.spec.window)
+        stuck = observed & (still >= limit)
+        for i in np.flatnonzero(stuck.any(1)).tolist() if not self._stuck else range(len(rows)):
+            asset = rows[i].asset
+            known = self._stuck.get(asset, set())
+            for c in np.flatnonzero(stuck[i]).tolist():
+                if c not in known:
+                    known.add(c)
+                    step.outputs.extend(
+                        self.episodes.raise_plain(
+                            asset,
+                            AlertKind.SENSOR_STUCK,
+                            self.spec.sensors[c],
+                            rows[i].row,
+                            rows[i].row - int(still[i, c]) + 1,
+                            Severity.WARNING,
+                            self.model,
+                        )
+                    )
+            for c in [c for c in known if observed[i, c] and not stuck[i, c]]:
+                known.discard(c)
+                step.outputs.extend(
+                    self.episodes.settle(asset, AlertKind.SENSOR_STUCK, self.spec.sensors[c], rows[i].row, self.model)
+                )
+            if known:
+                self._stuck[asset] = known
+            else:
+                self._stuck.pop(asset, None)
+
+    def _conditions(self, rows: Sequence[ReleasedRow], step: Step) -> None:
+        """Rows whose condition the model has never seen: scored as ``unknown``, and said once."""
+        assert self.detector is not None
+        if not self.spec.condition:
+            return
+        known = self.detector.conditions
+        for row in rows:
+            episodes = self.episodes.assets.get(row.asset)
+            opened = [s for k, s in episodes.open if k is AlertKind.UNKNOWN_CONDITION] if episodes is not None else []
+            for label in opened:
+                if label != row.condition:
+                    step.outputs.extend(
+                        self.episodes.settle(row.asset, AlertKind.UNKNOWN_CONDITION, label, row.row, self.model)
+                    )
+            if row.condition not in known and row.condition not in opened:
+                step.outputs.extend(
+                    self.episodes.raise_plain(
+                        row.asset,
+                        AlertKind.UNKNOWN_CONDITION,
+                        row.condition,
+                        row.row,
+                        row.row,
+                        Severity.WARNING,
+                        self.model,
+                    )
+                )
+
+    def _drift_records(self, *, ended: bool) -> list[Output]:
+        """Drift intervals that are over, and the alarm after three in a row."""
+        if self.drift is None or self.detector is None:
+            return []
+        horizon = 1 << 62 if ended else self.grid.event_time_ns - self.spec.allowed_lateness_ns - self.spec.period_ns
+        outputs: list[Output] = []
+        for record in self.drift.due(horizon):
+            outputs.append(record)
+            row = self.spec.row(record.end_ns)
+            subject = self.spec.name
+            if record.verdict == "drift" and self.drift.exceeded >= EXCEEDANCES:
+                onset = self.spec.row(self.drift.first_exceeded_ns)
+                outputs.extend(
+                    self.episodes.raise_plain(subject, AlertKind.DRIFT, None, row, onset, Severity.WARNING, self.model)
+                )
+            elif record.verdict == "ok":
+                outputs.extend(self.episodes.settle(subject, AlertKind.DRIFT, None, row, self.model))
+        return outputs
+
+    # -------------------------------------------------------------- recovery
+    def replay_from(self) -> int:
+        """The oldest offset that a live window or an open row still needs.
+
+        An asset further behind the partition's event time than ``max_gap`` starts afresh
+        anyway, and so holds nothing back.
+        """
+        oldest = self.offset
+        if self._slots:
+            slots = np.fromiter(self._slots.values(), np.int64, len(self._slots))
+            horizon = (self.grid.event_time_ns - self.spec.max_gap_ns) // self.spec.period_ns
+            offsets = self._offsets[slots[self._newest[slots] >= horizon]]
+            offsets = offsets[offsets >= 0]
+            if len(offsets):
+                oldest = min(oldest, int(offsets.min()))
+        for grid in self.grid.assets.values():
+            for row in grid.rows.values():
+                oldest = min(oldest, row.offset)
+        return max(oldest, 0)
+
+    def statistics(self) -> Mapping[str, int]:
+        """Counts for the summary and the metrics."""
+        return {
+            "read": sum(self.counts.values()),
+            **{disposition.value: self.counts[disposition] for disposition in Disposition},
+        }
