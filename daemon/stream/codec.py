@@ -169,7 +169,9 @@ class Decoder:
         except RecursionError:
             raise _Refused(Reason.TOO_DEEP, "nested too deeply") from None
         except json.JSONDecodeError as error:
-            raise _Refused(Reason.NOT_JSON, f"{error.msg.removesuffix(' at')} at character {error.pos}") from None
+            raise _Refused(
+                Reason.NOT_JSON, f"{error.msg.removesuffix(' at')} at character {error.pos}"
+            ) from None
         if not isinstance(content, dict):
             raise _Refused(Reason.NOT_AN_OBJECT, f"{_kind(content)}, not an object")
         return self._message(
@@ -352,6 +354,8 @@ def event_time_ns(found: object) -> int:
         text = text[:-1] + "Z"
     try:
         if text[4:5] == "-" and text[10:11] not in ("T", " ", "t", ""):
+            raise ValueError
+        if not text.isprintable():  # fromisoformat overlooks a closing NUL
             raise ValueError
         time = datetime.fromisoformat(text)
     except ValueError:
