@@ -1,0 +1,280 @@
+"""One model bundle: weights, scaler, calibration and facts under one version.
+
+On disk a directory with ``manifest.json`` and ``weights.safetensors``; for a topic one byte
+string. The version is the first 12 hex digits of the SHA-256 of the canonical manifest, and
+the manifest holds the SHA-256 of the weights and no clock: the same training twice is one
+version, and a bundle whose parts do not belong together cannot be loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import struct
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+from daemon.domain import DriftReference, Floats, Ints, ModelSettings
+from daemon.errors import BundleError
+from daemon.model.calibration import Calibration
+from daemon.model.measuring import Models
+from daemon.model.pca import WindowPCA
+from daemon.model.scaler import Scaler
+from daemon.model.scoring import BundleDetector
+from daemon.model.vae import VAE
+
+FORMAT = 1
+MANIFEST, WEIGHTS = "manifest.json", "weights.safetensors"
+LARGEST_MANIFEST = 64 << 20
+LARGEST_WEIGHTS = 1 << 30
+MAGIC = b"anomalyd-bundle\x00"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bundle:
+    """A trained, calibrated model with everything it needs to speak for itself.
+
+    ``facts`` are further entries of the manifest (rows trained on, scores of the gate: numbers
+    and text, never a clock); ``extras`` are named arrays of other modules.
+    """
+
+    settings: ModelSettings
+    sensors: tuple[str, ...]
+    period_ns: int
+    conditions: tuple[str, ...]
+    models: Models
+    calibration: Calibration
+    drift: DriftReference
+    longest_constant: Ints
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    extras: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def window(self) -> int:
+        """L; shorter than the stream's window where the rows did not suffice for it."""
+        return self.models.window
+
+    @property
+    def version(self) -> str:
+        """12 hex digits."""
+        return _version(self._parts()[0])
+
+    def detector(self) -> BundleDetector:
+        """The detector of this bundle."""
+        return BundleDetector(
+            version=self.version,
+            sensors=self.sensors,
+            conditions=self.conditions,
+            models=self.models,
+            calibrated=self.calibration,
+            longest_constant=self.longest_constant,
+            drift=self.drift,
+        )
+
+    def sample(self, count: int, condition: str = "", seed: int = 0) -> Floats:
+        """(count, L, C) synthetic windows in raw units, from the prior under a condition.
+
+        Raises:
+            BundleError: if the bundle holds no VAE.
+        """
+        vae = self.models.vae
+        if vae is None:
+            raise BundleError(f"model {self.version} is of kind {self.settings.kind}: it cannot generate")
+        codes = vae.codes([condition] * count)
+        scaled = vae.sample(count, codes, torch.Generator().manual_seed(seed))
+        return self.models.scaler.raw(scaled.numpy())
+
+    # ------------------------------------------------------------------ bytes
+    def _parts(self) -> tuple[bytes, bytes]:
+        """Canonical manifest and weights."""
+        arrays = self.models.arrays()
+        arrays.update({f"calibration.{k}": v for k, v in self.calibration.arrays().items()})
+        arrays.update({f"drift.{k}": getattr(self.drift, k) for k in _DRIFT_ARRAYS})
+        arrays["longest_constant"] = self.longest_constant
+        arrays.update({f"extras.{k}": v for k, v in self.extras.items()})
+        weights = save_tensors({name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)})
+        vae = self.models.vae
+        manifest = {
+            "format": FORMAT,
+            "settings": asdict(self.settings),
+            "sensors": list(self.sensors),
+            "period_ns": self.period_ns,
+            "conditions": list(self.conditions),
+            "window": self.window,
+            "lengths": list(self.models.lengths),
+            "vae": None
+            if vae is None
+            else {"hidden": list(vae.hidden), "latent": vae.latent, "labels": list(vae.labels)},
+            "calibration": self.calibration.facts(),
+            "drift": {k: _number(getattr(self.drift, k)) for k in ("latent_threshold", "residual_threshold")},
+            "facts": dict(self.facts),
+            "weights": {"sha256": hashlib.sha256(weights).hexdigest(), "bytes": len(weights)},
+        }
+        return _canonical(manifest), weights
+
+    def to_bytes(self) -> bytes:
+        """The whole bundle as one byte string, for a topic."""
+        manifest, weights = self._parts()
+        return MAGIC + struct.pack(">I", len(manifest)) + manifest + weights
+
+    @staticmethod
+    def from_bytes(data: bytes, source: str = "bundle") -> Bundle:
+        """The inverse of ``to_bytes``.
+
+        Raises:
+            BundleError: if the bytes are damaged.
+        """
+        head = len(MAGIC) + 4
+        if data[: len(MAGIC)] != MAGIC or len(data) < head:
+            raise BundleError(f"{source}: not a model bundle")
+        (length,) = struct.unpack(">I", data[len(MAGIC) : head])
+        return _assemble(data[head : head + length], data[head + length :], source)
+
+    # ------------------------------------------------------------------ directory
+    def save(self, path: Path) -> Path:
+        """Write the bundle as the directory ``path``, whole or not at all.
+
+        An older bundle there is replaced; anything else there is an error.
+
+        Raises:
+            BundleError: if ``path`` holds something that is no bundle, or cannot be written.
+        """
+        manifest, weights = self._parts()
+        if path.exists() and not (path / MANIFEST).is_file() and (not path.is_dir() or any(path.iterdir())):
+            raise BundleError(f"{path}: exists and is no model bundle")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            fresh = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+            fresh.chmod(0o755)
+            for name, data in ((WEIGHTS, weights), (MANIFEST, manifest)):
+                with (fresh / name).open("wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+            if path.exists():
+                old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
+                path.rename(old / "was")
+                fresh.rename(path)
+                shutil.rmtree(old, ignore_errors=True)
+            else:
+                fresh.rename(path)
+        except OSError as error:
+            raise BundleError(f"{path}: cannot write the bundle: {error.strerror or error}") from error
+        return path
+
+    @staticmethod
+    def load(path: Path) -> Bundle:
+        """Read a bundle directory.
+
+        Raises:
+            BundleError: if it is missing, damaged, too large or of another format.
+        """
+        try:
+            for name, limit in ((MANIFEST, LARGEST_MANIFEST), (WEIGHTS, LARGEST_WEIGHTS)):
+                size = (path / name).stat().st_size
+                if size > limit:
+                    raise BundleError(f"{path / name}: {size} bytes, more than the {limit} allowed")
+            return _assemble((path / MANIFEST).read_bytes(), (path / WEIGHTS).read_bytes(), str(path))
+        except OSError as error:
+            raise BundleError(f"{path}: no readable model bundle: {error.strerror or error}") from error
+
+
+_DRIFT_ARRAYS = ("latent_mean", "latent_variance", "residual_mean", "residual_variance")
+
+
+def _canonical(manifest: Mapping[str, Any]) -> bytes:
+    return json.dumps(manifest, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _version(manifest: bytes) -> str:
+    return hashlib.sha256(manifest).hexdigest()[:12]
+
+
+def _number(value: float) -> float | None:
+    """JSON knows no infinity; None stands for it."""
+    return value if np.isfinite(value) else None
+
+
+def _assemble(manifest_bytes: bytes, weights: bytes, source: str) -> Bundle:
+    try:
+        manifest = json.loads(manifest_bytes)
+        if manifest["format"] != FORMAT:
+            raise BundleError(f"{source}: bundle format {manifest['format']}, this version reads {FORMAT}")
+        digest = hashlib.sha256(weights).hexdigest()
+        if digest != manifest["weights"]["sha256"]:
+            raise BundleError(
+                f"{source}: weights have SHA-256 {digest[:12]}..., the manifest says"
+                f" {manifest['weights']['sha256'][:12]}...: they do not belong together"
+            )
+        bundle = _rebuild(manifest, load_tensors(weights))
+        _check(bundle, source)
+    except (KeyError, TypeError, ValueError, AttributeError, AssertionError, SafetensorError) as error:
+        raise BundleError(f"{source}: damaged bundle: {type(error).__name__}: {error}") from error
+    return bundle
+
+
+def _rebuild(manifest: Mapping[str, Any], arrays: dict[str, np.ndarray]) -> Bundle:
+    def under(prefix: str) -> dict[str, np.ndarray]:
+        return {k[len(prefix) :]: v for k, v in arrays.items() if k.startswith(prefix)}
+
+    settings = ModelSettings(**{**manifest["settings"], "hidden": tuple(manifest["settings"]["hidden"])})
+    lengths = tuple(manifest["lengths"])
+    pcas = tuple(WindowPCA.of(under(f"pca.{length}.")) for length in lengths)
+    vae = None
+    if manifest["vae"] is not None:
+        about = manifest["vae"]
+        vae = VAE(
+            pca=pcas[-1],
+            length=lengths[-1],
+            channels=len(manifest["sensors"]),
+            hidden=tuple(about["hidden"]),
+            latent=about["latent"],
+            labels=tuple(about["labels"]),
+            weights={name: torch.from_numpy(array) for name, array in under("vae.").items()},
+        )
+    moments: dict[str, Any] = under("drift.")
+    edges: dict[str, Any] = {k: np.inf if v is None else v for k, v in manifest["drift"].items()}
+    return Bundle(
+        settings=settings,
+        sensors=tuple(manifest["sensors"]),
+        period_ns=manifest["period_ns"],
+        conditions=tuple(manifest["conditions"]),
+        models=Models(Scaler.of(under("scaler.")), lengths, pcas, vae, arrays["sigma"]),
+        calibration=Calibration.of(under("calibration."), manifest["calibration"]),
+        drift=DriftReference(**moments, **edges),
+        longest_constant=arrays["longest_constant"],
+        facts=manifest["facts"],
+        extras=under("extras."),
+    )
+
+
+def _check(bundle: Bundle, source: str) -> None:
+    """Shapes that must agree; the hash says that nothing changed, this that it made sense."""
+    C, S = len(bundle.sensors), len(bundle.models.lengths)
+    Z = bundle.models.latents
+    expected: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = [
+        ("scaler", bundle.models.scaler.mean.shape, (C,)),
+        ("calibration", bundle.calibration.error_level.shape, (S, C)),
+        ("longest_constant", bundle.longest_constant.shape, (C,)),
+        ("drift", bundle.drift.latent_mean.shape, (Z,)),
+        ("drift", bundle.drift.residual_mean.shape, (C,)),
+    ]
+    for length, pca in zip(bundle.models.lengths, bundle.models.pcas, strict=True):
+        expected.append((f"pca.{length}", tuple(pca.mean.shape), (length * C,)))
+        expected.append((f"pca.{length}", tuple(pca.basis.shape), (length * C, pca.latents)))
+    for name, actual, wanted in expected:
+        if tuple(actual) != wanted:
+            raise BundleError(
+                f"{source}: {name} has shape {tuple(actual)}, its sensors and window ask for {wanted}"
+            )

@@ -1,0 +1,212 @@
+"""How far a window is from what the models expect: one deterministic pass (z = mu).
+
+Two window lengths see more than one: a cheap pPCA over the newest 4 rows reacts to what is
+sudden, the model over the whole window (the VAE, or pPCA where that was asked for) to what is
+slow. Everything here is a pure function of a window; calibration and history come after.
+
+**Batch independence.** Windows go through in chunks of at most 256, padded to a multiple of
+32, so that a window meets the same matrix kernels alone and in a crowd.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from daemon.domain import Floats, Mask
+from daemon.model.pca import WindowPCA
+from daemon.model.scaler import Scaler
+from daemon.model.vae import VAE
+
+CHUNK = 256
+PAD = 32
+SHORT = 4
+"""The short window length."""
+LOG_2PI = float(np.log(2.0 * np.pi))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Measured:
+    """What the models say of B windows, in scaled units, before calibration."""
+
+    channel_error: Floats  # (S, B, C) RMS residual over observed cells, NaN where none
+    latent: Floats  # (S, B, 2) KL in nats (pPCA: squared norm) and largest |z|; NaN if nothing observed
+    residual: Floats  # (B, C) newest row, NaN where missing
+    newest: Floats  # (B, C) the model's newest row
+    carried: Floats  # (B, C) residual at the newest observed cell of the channel; 0 if none
+    distance: Floats  # (B, C) rows since that cell; L if none
+    posterior: Floats  # (B, Z)
+    elbo: Floats  # (B,) nats
+    observed: Mask  # (B,) anything at all
+
+    @staticmethod
+    def concatenate(parts: Sequence[Measured]) -> Measured:
+        """One after the other."""
+        return Measured(
+            *(
+                np.concatenate([getattr(p, name) for p in parts], axis=axis)
+                for name, axis in zip(Measured.__slots__, (1, 1, 0, 0, 0, 0, 0, 0, 0), strict=True)
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Models:
+    """Scaler and models of one bundle: the uncalibrated half of a detector.
+
+    ``lengths`` and ``pcas`` shortest first; ``vae`` reads the longest; ``sigma`` (C,) is the
+    standard deviation of the long model's residuals in scaled units.
+    """
+
+    scaler: Scaler
+    lengths: tuple[int, ...]
+    pcas: tuple[WindowPCA, ...]
+    vae: VAE | None
+    sigma: Floats
+
+    @property
+    def window(self) -> int:
+        """The longest length, L."""
+        return self.lengths[-1]
+
+    @property
+    def latents(self) -> int:
+        """Z of the long model."""
+        return self.pcas[-1].latents + (self.vae.latent if self.vae else 0)
+
+    def measure(self, values: Floats, conditions: Sequence[str]) -> Measured:
+        """Measure raw windows (B, L, C), NaN where missing, with their B condition labels."""
+        parts = []
+        for start in range(0, max(len(values), 1), CHUNK):
+            chunk = values[start : start + CHUNK]
+            parts.append(self._measure(chunk, conditions[start : start + CHUNK]))
+        return parts[0] if len(parts) == 1 else Measured.concatenate(parts)
+
+    def reconstruct(self, values: Floats, conditions: Sequence[str]) -> tuple[Floats, Floats]:
+        """Every cell of raw windows as the long model sees it.
+
+        Returns:
+            (B, L, C) reconstruction in scaled units (missing cells included) and (C,) sigma,
+            the standard deviation of an observed cell around it.
+        """
+        decoded = []
+        for start in range(0, max(len(values), 1), CHUNK):
+            scaled, conditions_ = self._padded(
+                values[start : start + CHUNK], conditions[start : start + CHUNK]
+            )
+            count = len(values[start : start + CHUNK])
+            x, gaps = _tensors(scaled)
+            with torch.inference_mode():
+                windows, *_ = self._long(x, gaps, conditions_)
+            decoded.append(windows[:count].numpy().astype(float).reshape(count, self.window, -1))
+        return np.concatenate(decoded), self.sigma
+
+    def _padded(self, values: Floats, conditions: Sequence[str]) -> tuple[NDArray[np.float32], Sequence[str]]:
+        scaled = self.scaler.scaled(values)
+        short = -len(scaled) % PAD or (PAD if not len(scaled) else 0)
+        if short:
+            padding = np.zeros((short, *scaled.shape[1:]), np.float32)
+            scaled = np.concatenate([scaled, padding])
+            conditions = [*conditions, *[""] * short]
+        return scaled, conditions
+
+    def _long(
+        self, x: Tensor, gaps: Tensor | None, conditions: Sequence[str]
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Decoded windows (B, d), latent means (B, Z), KL for the score (B,) and for the ELBO."""
+        pca = self.pcas[-1]
+        filled = x if gaps is None else pca.fill(x, gaps)
+        if self.vae is None:
+            z = pca.project(filled)
+            squared = z.square().sum(1)
+            variance = (pca.noise / pca.variance).clamp(max=1.0)
+            nats = 0.5 * (squared + (variance - 1.0 - variance.log()).sum())
+            return pca.decode(z), z, squared, nats
+        codes = self.vae.codes(conditions)
+        posterior = self.vae.encode(filled, gaps, codes)
+        kl = posterior.kl().sum(1)
+        return self.vae.decode(posterior.mean, codes), posterior.mean, kl, kl
+
+    def _measure(self, values: Floats, conditions: Sequence[str]) -> Measured:
+        count, _, channels = values.shape
+        scaled, conditions = self._padded(values, conditions)
+        errors, latents = [], []
+        with torch.inference_mode():
+            for length, pca in zip(self.lengths, self.pcas, strict=True):
+                x, gaps = _tensors(scaled[:, -length:])
+                if length == self.window:
+                    decoded, z, score, nats = self._long(x, gaps, conditions)
+                else:
+                    z = pca.project(x if gaps is None else pca.fill(x, gaps))
+                    decoded, score = pca.decode(z), z.square().sum(1)
+                residual = (x - decoded).reshape(len(x), length, channels)
+                squares = residual.square()
+                if gaps is None:
+                    error = squares.mean(1).sqrt()
+                    nothing = None
+                else:
+                    seen = (~gaps).reshape(squares.shape)
+                    cells = seen.sum(1)
+                    squares = torch.where(seen, squares, 0.0)
+                    error = (squares.sum(1) / cells).sqrt()  # 0/0 = NaN: no evidence
+                    nothing = ~seen.flatten(1).any(1)
+                largest = z.abs().amax(1) if z.shape[1] else torch.zeros(len(z))
+                latent = torch.stack([score, largest], 1)
+                if nothing is not None:
+                    latent = torch.where(nothing[:, None], torch.nan, latent)
+                errors.append(error[:count].double().numpy())
+                latents.append(latent[:count].double().numpy())
+            sigma = torch.from_numpy(self.sigma).float()
+            seen_cells = torch.ones_like(squares) if gaps is None else seen
+            elbo = -0.5 * (squares / sigma.square()).sum((1, 2)) - nats
+            elbo = elbo - (seen_cells * (sigma.log() + 0.5 * LOG_2PI)).sum((1, 2))
+        rows = residual[:count].numpy()
+        newest = decoded.reshape(len(x), self.window, channels)[:count, -1].double().numpy()
+        carried, distance = _newest_observed(rows)
+        observed = np.ones(count, bool) if nothing is None else ~nothing[:count].numpy()
+        return Measured(
+            channel_error=np.stack(errors),
+            latent=np.stack(latents),
+            residual=rows[:, -1].astype(float),
+            newest=newest,
+            carried=carried,
+            distance=distance,
+            posterior=z[:count].double().numpy(),
+            elbo=np.where(observed, elbo[:count].double().numpy(), np.nan),
+            observed=observed,
+        )
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What a bundle stores."""
+        result = {f"scaler.{k}": v for k, v in self.scaler.arrays().items()}
+        for length, pca in zip(self.lengths, self.pcas, strict=True):
+            result.update({f"pca.{length}.{k}": v for k, v in pca.arrays().items()})
+        if self.vae is not None:
+            result.update({f"vae.{k}": v for k, v in self.vae.arrays().items()})
+        result["sigma"] = self.sigma
+        return result
+
+
+def _tensors(scaled: NDArray[np.float32]) -> tuple[Tensor, Tensor | None]:
+    """(B, L, C) to (B, L*C) and where NaN stands; None where nowhere."""
+    x = torch.from_numpy(np.ascontiguousarray(scaled)).flatten(1)
+    gaps = x.isnan()
+    return (x, gaps) if bool(gaps.any()) else (x, None)
+
+
+def _newest_observed(residual: NDArray[np.float32]) -> tuple[Floats, Floats]:
+    """Residual (B, C) of each channel's newest observed cell in (B, L, C), and its age in rows."""
+    length = residual.shape[1]
+    newest = residual[:, -1]
+    if not np.isnan(newest).any():
+        return newest.astype(float), np.zeros(newest.shape)
+    seen = np.isfinite(residual[:, ::-1])
+    age = np.where(seen.any(1), seen.argmax(1), length)  # (B, C)
+    at = np.clip(length - 1 - age, 0, None)
+    carried = np.take_along_axis(residual, at[:, None, :], 1)[:, 0]
+    return np.where(age < length, carried, 0.0).astype(float), age.astype(float)

@@ -1,0 +1,89 @@
+"""Standard scaling with a floor, fitted on training cells only.
+
+The floor is what makes constant channels harmless: a sensor that stood still in training has
+no spread to divide by, and the slightest jitter would become an alarm. So the divisor is
+never below 2 % of the channel's engineering range (or of its observed range, when no range is
+configured), and for a channel without any range 2 % of max(|mean|, 1): a move of 2 % of the
+range still shows, a jitter of 1e-6 does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from daemon.domain import Floats, Mask
+
+FLOOR = 0.02
+"""Smallest divisor, as a share of the range."""
+CLIP = 10.0
+"""Scaled values are cut off here: one absurd reading must not drown all others."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scaler:
+    """``(x - mean) / scale`` per sensor, all (C,).
+
+    A sensor that was never observed in training has ``seen`` False: nothing is known about
+    it, so its readings scale to NaN ("no evidence") and its fills are NaN.
+    """
+
+    mean: Floats
+    scale: Floats
+    seen: Mask
+
+    @staticmethod
+    def fit(blocks: Sequence[Floats], ranges: Sequence[tuple[float, float] | None] = ()) -> Scaler:
+        """Fit on raw blocks (T_i, C), NaN where not observed.
+
+        Args:
+            blocks: at least one; no other cells are ever looked at.
+            ranges: engineering range per sensor, or empty.
+        """
+        values = np.concatenate(blocks)
+        observed = np.isfinite(values)
+        count = observed.sum(0)
+        seen = count > 0
+        n = np.maximum(count, 1)
+        clean = np.where(observed, values, 0.0)
+        mean = clean.sum(0) / n
+        # Two passes: sum of squares minus square of sums loses everything on pressures in Pa.
+        std = np.sqrt((np.where(observed, values - mean, 0.0) ** 2).sum(0) / n)
+        low = np.where(observed, values, np.inf).min(0)
+        high = np.where(observed, values, -np.inf).max(0)
+        span = np.where(seen, high - low, 0.0)
+        for channel, limits in enumerate(ranges):
+            if limits is not None:
+                span[channel] = limits[1] - limits[0]
+        constant = FLOOR * np.maximum(np.abs(mean), 1.0)
+        scale = np.where(span > 0, np.maximum(std, FLOOR * span), constant)
+        return Scaler(mean, np.where(seen, scale, 1.0), seen)
+
+    def scaled(self, values: Floats) -> NDArray[np.float32]:
+        """(..., C) raw to scaled float32, clipped to +-10; NaN where not finite or never seen."""
+        scaled = (values - self.mean) / self.scale
+        np.clip(scaled, -CLIP, CLIP, out=scaled)
+        scaled[~np.isfinite(values) | ~self.seen] = np.nan
+        return scaled.astype(np.float32)
+
+    def raw(self, scaled: Floats | NDArray[np.float32]) -> Floats:
+        """(..., C) scaled to raw units; NaN for a sensor that training never saw."""
+        result: Floats = np.where(self.seen, scaled * self.scale + self.mean, np.nan)
+        return result
+
+    def deviation(self, values: Floats) -> Floats:
+        """(..., C) unclipped distance from the training mean in training sd; NaN if missing."""
+        distance: Floats = np.abs(np.where(np.isfinite(values), values, np.nan) - self.mean) / self.scale
+        return np.where(self.seen, distance, np.nan)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What a bundle stores."""
+        return {"mean": self.mean, "scale": self.scale, "seen": self.seen}
+
+    @staticmethod
+    def of(arrays: dict[str, np.ndarray]) -> Scaler:
+        """The inverse of ``arrays``."""
+        return Scaler(arrays["mean"], arrays["scale"], arrays["seen"].astype(bool))

@@ -1,0 +1,176 @@
+"""The detector: models and calibration as one immutable value.
+
+``infer`` measures each window on its own (the costly half, see ``measuring``); ``judge``
+calibrates in event order and moves each asset's slow baseline on (see ``calibration``).
+
+What is published of a window:
+
+* ``reconstruction``: mean over the window lengths of the mean of the k largest standardised
+  channel errors (after the baseline); its p is calibrated on that very number.
+* ``kl``: sum of KL_d over the latents of the window-long model, nats, as it is (its p is that
+  of the value after the slow baseline). For a linear model the squared norm of z.
+* ``point``: largest |residual| of the newest row, in calibration rms (after the baseline).
+* ``p_*``: exp(-g) of that part alone. ``part_thresholds`` are the values whose g equals the
+  threshold of the combined score: what a part would need if all parts spoke as it does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from daemon.domain import DriftReference, Evidence, Floats, Ints, Verdicts, Windows
+from daemon.model.calibration import CONTINUES, Calibration, follow
+from daemon.model.measuring import Measured, Models
+
+CARRY = 0.8
+"""Autocorrelation assumed of a residual from row to row when a gap is filled."""
+NINETY = 1.645
+"""Half width of a 90 % interval, in standard deviations."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BundleDetector:
+    """The ``Detector`` that a bundle holds; see ``domain.Detector`` for its promises."""
+
+    version: str
+    sensors: tuple[str, ...]
+    conditions: tuple[str, ...]
+    models: Models
+    calibrated: Calibration
+    longest_constant: Ints
+    drift: DriftReference
+    part_thresholds: Mapping[str, float] = field(init=False)
+
+    def __post_init__(self) -> None:
+        c = self.calibrated
+        thresholds = {
+            "reconstruction": c.reconstruction.inverse(c.threshold),
+            "kl": c.latent[-1][0].inverse(c.threshold),
+            "point": c.point.inverse(c.threshold),
+        }
+        object.__setattr__(self, "part_thresholds", thresholds)
+
+    @property
+    def window(self) -> int:
+        """L."""
+        return self.models.window
+
+    @property
+    def threshold(self) -> float:
+        """An episode opens at score > threshold."""
+        return self.calibrated.threshold
+
+    @property
+    def calibration(self) -> str:
+        """``full`` or ``provisional`` (fewer days of data than one false episode takes)."""
+        return "provisional" if self.calibrated.provisional else "full"
+
+    def infer(self, windows: Windows) -> Evidence:
+        """Measure each window on its own; pure, and independent of the batch."""
+        measured = self.models.measure(windows.values, windows.condition)
+        newest = windows.values[:, -1]
+        filled, low, high = fill_newest(self.models, measured, newest)
+        return Evidence(
+            channel_error=measured.channel_error,
+            latent=measured.latent,
+            residual=measured.residual / self.calibrated.residual_rms,
+            deviation=self.models.scaler.deviation(newest),
+            elbo=measured.elbo,
+            posterior=measured.posterior,
+            expected=self.models.scaler.raw(measured.newest),
+            filled=filled,
+            low=low,
+            high=high,
+            scorable=windows.full & measured.observed,
+        )
+
+    def fresh_baseline(self) -> Floats:
+        """(P,) zeros: the baseline is kept as log excess over calibration's median."""
+        return np.zeros(self.calibrated.states)
+
+    def carried_baseline(self, asset: str, row: int) -> Floats | None:
+        """(P,) the state that calibration left, if ``row`` is at most 10 periods after its end."""
+        if asset not in self.calibrated.carried:
+            return None
+        after, state = self.calibrated.carried[asset]
+        return state.copy() if after <= row < after + CONTINUES else None
+
+    def judge(self, evidence: Evidence, baseline: Floats, slots: Ints) -> Verdicts:
+        """Calibrate in order; moves ``baseline[slots]`` on, by scorable windows only."""
+        c = self.calibrated
+        error = np.where(evidence.scorable[:, None], evidence.channel_error, np.nan)
+        latent = np.where(evidence.scorable[:, None], evidence.latent, np.nan)
+        residual = np.where(evidence.scorable[:, None], evidence.residual, np.nan)
+        offsets = follow(c.excess(error, latent), baseline, slots, c.step)
+        parts = c.parts(error, latent, residual, offsets)
+        static = c.parts(error, latent, residual, None)
+        reconstruction = parts.reconstruction
+        return Verdicts(
+            score=c.score(parts),
+            reconstruction=reconstruction,
+            kl=latent[-1, :, 0],
+            point=parts.point,
+            elbo=np.where(evidence.scorable, evidence.elbo, np.nan),
+            p_reconstruction=np.exp(-c.reconstruction(reconstruction)),
+            p_kl=np.exp(-c.latent[-1][0](parts.latent[-1, :, 0])),
+            p_point=np.exp(-c.point(parts.point)),
+            static_score=c.score(static),
+            blame=blame(parts.standardised, evidence.deviation),
+        )
+
+
+def blame(standardised: Floats, deviation: Floats) -> Floats:
+    """Each sensor's share in a window's score.
+
+    The average of two rankings (calibrated residual, and distance of the newest reading from
+    its training mean: each alone loses somewhere) gives a place from 0 on; a share falls with
+    the square of the place. Sensors without evidence get 0.
+
+    Args:
+        standardised: (B, C) calibrated channel errors, NaN where none.
+        deviation: (B, C), NaN where missing.
+
+    Returns:
+        (B, C), rows sum to 1 (to 0 where nothing at all was observed).
+    """
+    places = (_places(standardised) + _places(deviation)) / 2.0
+    known = np.isfinite(standardised) | np.isfinite(deviation)
+    weight = np.where(known, 1.0 / (1.0 + places) ** 2, 0.0)
+    total = weight.sum(1, keepdims=True)
+    return np.asarray(weight / np.where(total > 0, total, 1.0))
+
+
+def _places(values: Floats) -> Floats:
+    """(B, C) descending places, 0 for the largest; missing ones come last."""
+    order = np.argsort(-np.where(np.isfinite(values), values, -np.inf), axis=1, kind="stable")
+    places = np.empty(values.shape)
+    np.put_along_axis(places, order, np.arange(values.shape[1], dtype=float)[None, :], axis=1)
+    return places
+
+
+def fill_newest(models: Models, measured: Measured, newest: Floats) -> tuple[Floats, Floats, Floats]:
+    """Impute the newest row from its window alone.
+
+    The model's own value plus what it was last off by, fading with distance.
+
+    Args:
+        models: for scale and sigma.
+        measured: of the windows.
+        newest: (B, C) raw, NaN where missing.
+
+    Returns:
+        ``filled``, ``low`` and ``high`` (B, C) in raw units; observed cells as they are.
+    """
+    missing = ~np.isfinite(newest)
+    fade = CARRY**measured.distance
+    value = measured.newest + fade * measured.carried
+    half = NINETY * models.sigma * np.sqrt(1.0 + measured.distance / 4.0)
+    scaler = models.scaler
+
+    def cells(scaled: Floats) -> Floats:
+        return np.where(missing, scaler.raw(scaled), newest)
+
+    return cells(value), cells(value - half), cells(value + half)

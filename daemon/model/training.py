@@ -1,0 +1,224 @@
+"""Training: a history becomes a bundle.
+
+Cross-fitting first (five fits, every row measured by models that did not see it), then the
+deployed models on everything, then the drift reference. The rules:
+
+* Window: the stream's, or the longest that the rows can calibrate (``segments.fitting_length``);
+  fewer than 40 rows (ten times the window, if that is under 4) are refused.
+* Training windows: those of which 80 % of the cells were observed; where that leaves fewer
+  than half of them, 50 %; then whatever has an observation. At most 40,000 windows or 256 MB
+  of them, evenly spread.
+* Steps of the VAE: ``vae.steps_for``, unless the settings say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from daemon.domain import (
+    NO_CONDITION,
+    AlarmPolicy,
+    Budget,
+    Floats,
+    ModelSettings,
+    Segment,
+    StreamSpec,
+)
+from daemon.errors import NotEnoughData
+from daemon.model.bundle import Bundle
+from daemon.model.calibration import calibrate, crossfit, drift_reference, sample_windows
+from daemon.model.measuring import SHORT, Models
+from daemon.model.pca import WindowPCA
+from daemon.model.scaler import Scaler
+from daemon.model.segments import (
+    BLOCKS,
+    Piece,
+    bridged,
+    fitting_length,
+    folds,
+    longest_constant,
+    rows_per_asset,
+    sliding,
+)
+from daemon.model.vae import VAE
+
+MOST_WINDOWS = 40_000
+MOST_BYTES = 256 << 20
+NEVER = 1 << 60
+"""Rows after which a sensor that always stands still counts as stuck."""
+
+Progress = Callable[[float, str], None]
+
+
+def train(
+    history: Sequence[Segment],
+    spec: StreamSpec,
+    settings: ModelSettings,
+    policy: AlarmPolicy,
+    budget: Budget,
+    drift_rows: int,
+    progress: Progress | None = None,
+) -> Bundle:
+    """Fit and calibrate. Deterministic: the same arguments give the same version.
+
+    Args:
+        history: normal segments in time order per asset, each (T, C) with C the spec's sensors.
+        spec: sensors, period, window and ranges are used.
+        settings: kind ``mlp`` (the VAE beside its pPCA) or ``ppca`` (linear only).
+        policy: the alarm machine that the threshold is found with.
+        budget: false episodes per asset and day.
+        drift_rows: rows of one drift interval.
+        progress: told (share done, what is being done) now and then.
+
+    Raises:
+        NotEnoughData: if the rows cannot calibrate even the shortest window.
+    """
+    history = [segment for segment in history if len(segment.values)]
+    window = fitting_length(history, spec.window)
+    rows = max(rows_per_asset(history).values(), default=0)
+    if not window:
+        raise NotEnoughData(
+            f"stream {spec.name}: the longest history has {rows} rows;"
+            f" training needs {2 * BLOCKS * min(SHORT, spec.window)} rows of one asset"
+        )
+    if not any(segment.observed.any() for segment in history):
+        raise NotEnoughData(f"stream {spec.name}: no value was observed in {rows} rows")
+    lengths = tuple(sorted({min(SHORT, window), window}))
+    labels = tuple(sorted({label for s in history for label in s.condition} - {NO_CONDITION}))
+    fits = len(folds(history, window)) + 1
+    done = 0
+
+    def tell(share: float, doing: str) -> None:
+        if progress is not None:
+            progress(min((done + share) / fits, 1.0), doing)
+
+    def fit(pieces: Sequence[Piece]) -> Models:
+        nonlocal done
+        models = fit_models(
+            history, pieces, spec, settings, lengths, labels, lambda share: tell(0.9 * share, "cross-fitting")
+        )
+        done += 1
+        tell(0.0, "cross-fitting")
+        return models
+
+    cross = crossfit(history, fit, window, drift_rows)
+    if not cross.held:
+        raise NotEnoughData(
+            f"stream {spec.name}: no run of rows is long enough to hold windows of {window} rows back"
+        )
+    calibration = calibrate(cross, spec.period_ns, policy, budget)
+    done = fits - 1
+    whole = [Piece(i, 0, len(segment.values)) for i, segment in enumerate(history)]
+    models = fit_models(
+        history, whole, spec, settings, lengths, labels, lambda share: tell(0.9 * share, "fitting")
+    )
+    windows, conditions = sample_windows(history, whole, window, 4_000)
+    posterior = models.measure(windows, conditions).posterior
+    tell(1.0, "done")
+    return Bundle(
+        settings=settings,
+        sensors=spec.sensors,
+        period_ns=spec.period_ns,
+        conditions=labels,
+        models=models,
+        calibration=calibration,
+        drift=drift_reference(cross, posterior, calibration.residual_rms, drift_rows),
+        longest_constant=longest_constant(history, NEVER),
+        facts={
+            "stream": spec.name,
+            "rows": sum(len(s.values) for s in history),
+            "assets": len(rows_per_asset(history)),
+            "active_units": int((posterior.var(0) > 0.01).sum()),
+        },
+    )
+
+
+def fit_models(
+    history: Sequence[Segment],
+    pieces: Sequence[Piece],
+    spec: StreamSpec,
+    settings: ModelSettings,
+    lengths: tuple[int, ...],
+    labels: tuple[str, ...],
+    progress: Callable[[float], None] | None = None,
+) -> Models:
+    """Scaler and models of the given pieces, without calibration.
+
+    Args:
+        history: the segments that ``pieces`` index.
+        pieces: rows to fit on; at least one is as long as the longest window.
+        spec: for the ranges.
+        settings: what to fit.
+        lengths: window lengths, shortest first.
+        labels: condition labels that get a code.
+        progress: told the share done.
+    """
+    blocks = [history[p.segment].values[p.start : p.stop] for p in pieces]
+    scaler = Scaler.fit(blocks, spec.ranges)
+    scaled = [scaler.scaled(block) for block in blocks]
+    pcas = []
+    for length in lengths:
+        start, observed, labels_of = training_windows(history, pieces, scaled, scaler, length)
+        pca, filled = WindowPCA.fit(start, observed)
+        pcas.append(pca)
+    vae = None
+    if settings.kind == "mlp":
+        import torch
+
+        known = torch.from_numpy(observed)
+        vae = VAE.fit(pca, filled, known, labels_of, labels, length, settings, progress)
+        sigma = vae.log_sigma().exp().double().numpy()
+    else:
+        residual = (filled - pca.decode(pca.project(filled))).numpy()
+        squares = (np.where(observed, residual, 0.0) ** 2).reshape(-1, length, len(scaler.mean)).sum((0, 1))
+        cells = observed.reshape(-1, length, len(scaler.mean)).sum((0, 1))
+        sigma = np.sqrt(np.maximum(squares / np.maximum(cells, 1), 1e-4))
+    return Models(scaler, lengths, tuple(pcas), vae, sigma.astype(float))
+
+
+def training_windows(
+    history: Sequence[Segment],
+    pieces: Sequence[Piece],
+    scaled: Sequence[NDArray[np.float32]],
+    scaler: Scaler,
+    length: int,
+) -> tuple[NDArray[np.float32], NDArray[np.bool_], list[str]]:
+    """The windows to learn from.
+
+    Returns:
+        (n, L*C) scaled windows with gaps bridged in time, (n, L*C) what was observed, and the
+        n condition labels of their newest rows.
+    """
+    channels = max(int(scaler.seen.sum()), 1)
+    shares: list[Floats] = []
+    for block in scaled:
+        per_row = np.isfinite(block).sum(1) / channels
+        sums = np.concatenate([[0.0], np.cumsum(per_row)])
+        shares.append((sums[length:] - sums[:-length]) / length if len(block) >= length else np.zeros(0))
+    share = np.concatenate(shares)
+    whole = share >= 0.8 - 1e-9
+    if 2 * whole.sum() < len(share):
+        whole = share >= 0.5
+    if 2 * whole.sum() < len(share):
+        whole = share > 0
+    chosen = np.flatnonzero(whole)
+    size = length * len(scaler.mean) * 4
+    stride = -(-len(chosen) // max(min(MOST_WINDOWS, MOST_BYTES // size), 1)) if len(chosen) else 1
+    keep = np.zeros(len(share), bool)
+    keep[chosen[:: max(stride, 1)]] = True
+    values, observed, labels = [], [], []
+    at = 0
+    for piece, block, own in zip(pieces, scaled, shares, strict=True):
+        picked = np.flatnonzero(keep[at : at + len(own)])
+        at += len(own)
+        if not len(picked):
+            continue
+        values.append(sliding(bridged(block), length)[picked].reshape(len(picked), -1))
+        observed.append(sliding(np.isfinite(block), length)[picked].reshape(len(picked), -1))
+        condition = history[piece.segment].condition
+        ends = picked + piece.start + length - 1
+        labels += [condition[i] for i in ends] if condition else [NO_CONDITION] * len(picked)
+    return np.concatenate(values), np.concatenate(observed), labels
