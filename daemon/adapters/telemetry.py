@@ -723,6 +723,8 @@ class Metrics:
 SCORES_KEPT: Final = 300
 ASSETS_KEPT: Final = 50
 EVENTS_KEPT: Final = 200
+WAIT_NOTICED: Final = 3.0
+"""Seconds; every publish waits a little, and that is nothing to report."""
 INTEREST_DECAY: Final = 0.99
 """Per scored row: an asset that was near its threshold stays of interest for a few hundred rows."""
 
@@ -813,13 +815,15 @@ class Status:
         self.connected = False  # outputs can be published
         self.open: dict[str, AlertEvent] = {}  # fingerprint -> newest message
         self.events: deque[tuple[int, AlertEvent]] = deque(maxlen=EVENTS_KEPT)
+        self.peaks: dict[str, float] = {}  # fingerprint -> greatest combined score, open and recent
         self.sequence = 0  # of the newest event
         self.opened = 0
         self.started_at = now()
         self._clock, self._now = clock, now
         self._stall_after = stall_after.total_seconds()
         self._beat: float | None = None
-        self._waiting: list[str] = []
+        self._closed: deque[str] = deque()  # fingerprints whose peak is still kept
+        self._waiting: list[tuple[str, float]] = []  # dependency, since
         self._draining = False
         self._started = False
 
@@ -834,11 +838,12 @@ class Status:
 
         Without it a broker outage would fail the liveness probe and restart the whole fleet.
         """
-        self._waiting.append(dependency)
+        wait = (dependency, self._clock())
+        self._waiting.append(wait)
         try:
             yield
         finally:
-            self._waiting.remove(dependency)
+            self._waiting.remove(wait)
             self.beat()
 
     def drain(self) -> None:
@@ -882,8 +887,17 @@ class Status:
                 self.sequence += 1
                 self.events.append((self.sequence, output))
                 self.opened += output.phase is Phase.OPENED
+                if "combined" in output.scores:
+                    value = output.scores["combined"].value
+                    self.peaks[output.fingerprint] = max(self.peaks.get(output.fingerprint, value), value)
                 if output.phase is Phase.CLOSED:
                     self.open.pop(output.fingerprint, None)
+                    self._closed.append(output.fingerprint)
+                    if (
+                        len(self._closed) > EVENTS_KEPT
+                        and (oldest := self._closed.popleft()) not in self.open
+                    ):
+                        self.peaks.pop(oldest, None)
                 else:
                     self.open[output.fingerprint] = output
             elif isinstance(output, DriftRecord):
@@ -895,7 +909,9 @@ class Status:
 
     def revoked(self, partition: InputPartition) -> None:
         """A partition went to another replica, and its open episodes with it."""
-        self.open = {key: event for key, event in self.open.items() if event.partition != partition}
+        for key in [key for key, event in self.open.items() if event.partition == partition]:
+            del self.open[key]
+            self.peaks.pop(key, None)
 
     # -------------------------------------------------------------- asked by the probes
     @property
@@ -933,13 +949,14 @@ class Status:
 
     @property
     def waiting(self) -> str | None:
-        """The dependency that the loop waits for right now."""
-        return self._waiting[-1] if self._waiting else None
+        """The dependency that has kept the loop waiting for longer than an answer takes."""
+        now = self._clock()
+        return next((name for name, since in self._waiting if now - since >= WAIT_NOTICED), None)
 
     @property
     def alive(self) -> bool:
         """False when the loop stands still and nobody else is to blame."""
-        return self.waiting is not None or self.beat_age < self._stall_after
+        return bool(self._waiting) or self.beat_age < self._stall_after
 
     @property
     def uptime(self) -> timedelta:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import logging
@@ -37,6 +38,7 @@ from daemon.domain import (
     FilledCell,
     FilledRow,
     InputPartition,
+    PartScore,
     Phase,
     Reason,
     Record,
@@ -404,6 +406,8 @@ def test_alive_is_about_the_loop_and_never_about_the_broker() -> None:
     assert not status.alive
     status.beat()
     with status.waiting_for("kafka"):
+        now += 0.1
+        assert status.waiting is None  # as for every publish
         now += 3600
         assert status.alive
         assert status.waiting == "kafka"
@@ -447,6 +451,7 @@ def test_a_million_assets_stay_fifty_and_the_alarming_ones_are_kept() -> None:
 def test_events_and_open_episodes() -> None:
     status = Status(["pumps"])
     status.published([alert(fingerprint=str(n)) for n in range(500)])
+    assert len(status.peaks) == 0  # these carry no score
     assert len(status.events) == 200
     assert status.events[-1][0] == 500
     assert len(status.open) == 500
@@ -457,3 +462,19 @@ def test_events_and_open_episodes() -> None:
     status.restored_episodes([alert()])
     assert len(status.open) == 1
     assert status.opened == 500
+
+
+def test_an_episode_is_remembered_by_its_peak() -> None:
+    status = Status(["pumps"])
+    for phase, score in ((Phase.OPENED, 6.0), (Phase.UPDATED, 9.0), (Phase.CLOSED, 2.0)):
+        event = dataclasses.replace(alert(phase), scores={"combined": PartScore(score, 5.0)})
+        status.published([event])
+    assert status.peaks == {"f1": 9.0}
+    scores = {"combined": PartScore(1.0, 5.0)}
+    for n in range(1_000):  # however many come and go
+        closed = alert(Phase.CLOSED, fingerprint=str(n))
+        status.published([dataclasses.replace(closed, scores=scores)])
+    assert len(status.peaks) <= 200
+    status.published([dataclasses.replace(alert(), scores=scores)])
+    status.revoked(PARTITION)
+    assert "f1" not in status.peaks

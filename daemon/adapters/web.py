@@ -1,0 +1,1402 @@
+"""The admin port: probes, metrics, and a page that tells an operator what is going on.
+
+Everything here is read-only (GET and HEAD; anything else is 405) and answers from two values
+that the loop keeps: ``Metrics`` and ``Status``. Nothing here can stop the loop, and nothing is
+asked of the broker: a probe that did would restart the whole fleet in a broker outage.
+
+The page is one document with its style and script inside and no other source: the content
+security policy names the two by their hashes and allows nothing else, so even a name that
+found its way into the markup could not run. It does not get there either: the document is
+constant, every name arrives as JSON and is shown as text (``textContent``), never as markup.
+The script polls once a second. Polling needs no connection state, survives restarts and
+proxies, and a second is what an operator can read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import errno
+import hashlib
+import math
+import socket
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import uvicorn
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from daemon import __version__
+from daemon.adapters.telemetry import Lifecycle, Metrics, ModelChange, Status, StreamStatus, Track
+from daemon.domain import AlertEvent, AlertKind, DriftRecord, Phase, Severity, iso
+from daemon.errors import ConfigError
+
+EPISODES_SHOWN: Final = 100
+SPARK_POINTS: Final = 100
+CONTRIBUTORS_SHOWN: Final = 3
+NAME_SHOWN: Final = 200
+"""Characters of a name that go to the page; an asset name may be as long as a record."""
+
+
+# ------------------------------------------------------------------ the application
+def create_app(status: Status, metrics: Metrics) -> Starlette:
+    """The admin application over a live ``status`` and ``metrics``."""
+
+    async def livez(_request: Request) -> Response:
+        body = {
+            "alive": status.alive,
+            "beat_age_seconds": _short(status.beat_age),
+            "waiting_for": status.waiting,
+        }
+        return _json(body, 200 if status.alive else 503)
+
+    async def readyz(_request: Request) -> Response:
+        obstacles = status.obstacles
+        return _json({"ready": not obstacles, "because": obstacles}, 503 if obstacles else 200)
+
+    async def startupz(_request: Request) -> Response:
+        return _json({"started": status.started}, 200 if status.started else 503)
+
+    async def exposition(_request: Request) -> Response:
+        return Response(metrics.exposition(), headers={"content-type": CONTENT_TYPE_LATEST})
+
+    async def page(_request: Request) -> Response:
+        return HTMLResponse(PAGE)
+
+    async def api_status(_request: Request) -> Response:
+        return _json(snapshot(status))
+
+    async def api_events(request: Request) -> Response:
+        text = request.query_params.get("after", "0")
+        if not (text.isascii() and text.isdigit() and len(text) < 19):
+            return _json({"error": "after must be a sequence number"}, 400)
+        events = [{"sequence": n, **_event(e, status.peaks)} for n, e in status.events if n > int(text)]
+        return _json({"sequence": status.sequence, "events": events})
+
+    return Starlette(
+        routes=[
+            Route(path, endpoint, methods=["GET"])
+            for path, endpoint in {
+                "/": page,
+                "/livez": livez,
+                "/readyz": readyz,
+                "/startupz": startupz,
+                "/metrics": exposition,
+                "/api/status": api_status,
+                "/api/events": api_events,
+            }.items()
+        ],
+        middleware=[Middleware(_SafeHeaders)],
+    )
+
+
+class _SafeHeaders:
+    """Adds the headers that keep a browser from running, framing, guessing or storing."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message["headers"], *_HEADERS]}
+            await send(message)
+
+        await self._app(scope, receive, with_headers)
+
+
+def _json(body: object, code: int = 200) -> Response:
+    # msgspec writes NaN and infinity as null. An escaped "<" is the same JSON string and
+    # cannot end a script element, should anybody ever paste this into one.
+    content = msgspec.json.encode(body).replace(b"<", b"\\u003c")
+    return Response(content, code, media_type="application/json")
+
+
+# ------------------------------------------------------------------ the server
+class AdminServer:
+    """A bound admin port; ``run`` serves until cancelled. ``port`` is the real one."""
+
+    def __init__(self, app: ASGIApp, listener: socket.socket) -> None:
+        self.host, self.port = listener.getsockname()[:2]
+        self._socket = listener
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            lifespan="off",
+            ws="none",
+            server_header=False,
+            proxy_headers=False,
+            limit_concurrency=64,
+            timeout_keep_alive=5,
+            timeout_graceful_shutdown=1,
+        )
+        self._server = _QuietServer(config)
+
+    @property
+    def url(self) -> str:
+        """Where a browser finds the page."""
+        host = "localhost" if self.host in ("0.0.0.0", "::") else self.host
+        return f"http://[{host}]:{self.port}/" if ":" in host else f"http://{host}:{self.port}/"
+
+    async def run(self) -> None:
+        """Serve until cancelled; the port is free again afterwards."""
+        try:
+            await self._server.serve(sockets=[self._socket])
+        except asyncio.CancelledError:
+            if self._server.started:
+                # uvicorn's own shutdown waits for keep-alive connections otherwise
+                self._server.force_exit = True
+                await self._server.shutdown(sockets=[self._socket])
+            raise
+        finally:
+            self._socket.close()
+
+    def close(self) -> None:
+        """Give the port back without having served."""
+        self._socket.close()
+
+
+class _QuietServer(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """SIGTERM is the service's: it drains first and stops this server last."""
+        yield
+
+
+def serve(app: ASGIApp, host: str, port: int) -> AdminServer:
+    """Bind ``host:port`` now, so that a taken port is said at the start; 0 takes a free one.
+
+    Raises:
+        ConfigError: the address cannot be bound.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, address = found[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise ConfigError(f"http.host {host!r} is no address of this machine ({error.strerror})") from error
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(128)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise ConfigError(
+                f"http.port {port} on {host} is taken by another process; set another, or 0 for a free one"
+            ) from error
+        raise ConfigError(f"http.host {host}, http.port {port} cannot be used: {error.strerror}") from error
+    return AdminServer(app, listener)
+
+
+# ------------------------------------------------------------------ what the page is told
+def snapshot(status: Status) -> dict[str, Any]:
+    """The state as plain JSON values; bounded whatever the fleet's size."""
+    order = sorted(status.open.values(), key=_urgency)
+    closed = [e for _, e in reversed(status.events) if e.phase is Phase.CLOSED]
+    by_asset: dict[tuple[str, str], list[AlertEvent]] = {}
+    for event in order:
+        by_asset.setdefault((event.stream, event.asset), []).append(event)
+    return {
+        "version": __version__,
+        "now": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "headline": headline(status),
+        "lifecycle": str(status.lifecycle),
+        "source": status.source,
+        "uptime_seconds": round(status.uptime.total_seconds(), 1),
+        "ready": not status.obstacles,
+        "because": status.obstacles,
+        "waiting_for": status.waiting,
+        "open": len(order),
+        "critical": sum(e.severity is Severity.CRITICAL for e in order),
+        "opened": status.opened,
+        "episodes": [_event(e, status.peaks) for e in order[:EPISODES_SHOWN]],
+        "recent": [_event(e, status.peaks) for e in closed[:EPISODES_SHOWN]],
+        "streams": [_stream(s, by_asset) for s in status.streams.values()],
+    }
+
+
+def headline(status: Status) -> str:
+    """The state in one line: ``live, model 5f3a9c1e, 24 assets, 2 open episodes``."""
+    streams = list(status.streams.values())
+    parts = [str(status.lifecycle)]
+    if status.waiting:
+        parts.append(f"waiting for {status.waiting}")
+    versions = list(dict.fromkeys(s.model for s in streams if s.model))
+    if len(versions) == 1:
+        parts.append(f"model {versions[0]}")
+    elif versions:
+        parts.append(f"{len(versions)} models")
+    if status.lifecycle is Lifecycle.LEARNING:
+        learning = [s for s in streams if s.state is not Lifecycle.LIVE]
+        rows, needed = sum(s.rows for s in learning), sum(s.learn_rows for s in learning)
+        if any(s.training for s in learning):
+            parts.append("training")
+        elif needed:
+            parts.append(f"{min(rows, needed):,} of {needed:,} rows")
+    assets = sum(max(s.assets, len(s.tracks)) for s in streams)
+    parts.append(_plural(assets, "asset"))
+    parts.append(_plural(len(status.open), "open episode"))
+    return ", ".join(parts)
+
+
+def _plural(n: int, noun: str) -> str:
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def _urgency(event: AlertEvent) -> tuple[bool, int, str]:
+    return (event.severity is not Severity.CRITICAL, -event.opened_ns, event.fingerprint)
+
+
+def _stream(stream: StreamStatus, open_by_asset: dict[tuple[str, str], list[AlertEvent]]) -> dict[str, Any]:
+    return {
+        "name": _name(stream.name),
+        "state": str(stream.state),
+        "model": stream.model,
+        "calibration": stream.calibration,
+        "trained_at": stream.trained_at.isoformat(timespec="seconds") if stream.trained_at else None,
+        "threshold": _short(stream.threshold),
+        "part_thresholds": {k: _short(v) for k, v in stream.part_thresholds.items()},
+        "learn_rows": stream.learn_rows,
+        "training": stream.training,
+        "assets": max(stream.assets, len(stream.tracks)),
+        "rows": stream.rows,
+        "scored": stream.scored,
+        "filled": stream.filled,
+        "records": stream.records,
+        "newest": iso(stream.newest_ns) if stream.newest_ns else None,
+        "drift": _drift(list(stream.drift)),
+        "models": [_change(change) for change in reversed(stream.models)],
+        "tracks": [
+            _track(asset, stream.tracks[asset], stream.threshold, open_by_asset.get((stream.name, asset), []))
+            for asset in sorted(stream.tracks)
+        ],
+    }
+
+
+def _track(asset: str, track: Track, threshold: float, episodes: list[AlertEvent]) -> dict[str, Any]:
+    score = track.scores[-1] if track.scores else math.nan
+    return {
+        "asset": _name(asset),
+        "score": _short(score),
+        "ratio": _short(score / threshold) if threshold > 0 else None,
+        "alarm": track.alarm,
+        "kinds": list(dict.fromkeys(str(e.kind) for e in episodes)),
+        "critical": any(e.severity is Severity.CRITICAL for e in episodes),
+        "newest": iso(track.rows_ns[-1]) if track.rows_ns else None,
+        "spark": spark(track.scores),
+    }
+
+
+def spark(scores: Iterable[float]) -> list[float | None]:
+    """At most SPARK_POINTS maxima of consecutive scores, the newest last; None where unscored.
+
+    Runs are counted from the newest score back, so a peak keeps its height while it moves.
+    """
+    values = np.asarray(list(scores), np.float64)
+    step = -(-len(values) // SPARK_POINTS) or 1
+    missing = -len(values) % step
+    runs = np.concatenate([np.full(missing, np.nan), values]).reshape(-1, step)
+    return [_short(v) for v in np.fmax.reduce(runs, axis=1).tolist()]
+
+
+def _drift(records: list[DriftRecord]) -> dict[str, Any] | None:
+    if not records:
+        return None
+    newest = records[-1]
+    worst: dict[int, list[float]] = {}  # interval's end -> latent, residual; the worst partition
+    for record in records:
+        totals = worst.setdefault(record.end_ns, [0.0, 0.0])
+        totals[0] = max(totals[0], sum(record.latent_kl))
+        totals[1] = max(totals[1], sum(record.residual_kl))
+    history = [worst[end] for end in sorted(worst)]
+    return {
+        "verdict": newest.verdict,
+        "start": iso(newest.start_ns),
+        "end": iso(newest.end_ns),
+        "windows": newest.windows,
+        "latent": {
+            "value": _short(sum(newest.latent_kl)),
+            "threshold": _short(newest.latent_threshold),
+            "history": [_short(h[0]) for h in history],
+        },
+        "residual": {
+            "value": _short(sum(newest.residual_kl)),
+            "threshold": _short(newest.residual_threshold),
+            "history": [_short(h[1]) for h in history],
+        },
+    }
+
+
+def _change(change: ModelChange) -> dict[str, Any]:
+    return {
+        "at": change.at.isoformat(timespec="seconds"),
+        "version": _name(change.version),
+        "result": change.result,
+        "reason": _name(change.reason, 500),
+    }
+
+
+def _event(event: AlertEvent, peaks: Mapping[str, float]) -> dict[str, Any]:
+    combined = event.scores.get("combined")
+    return {
+        "stream": _name(event.stream),
+        "asset": _name(event.asset),
+        "sensor": _name(event.sensor) if event.sensor else None,
+        "kind": str(event.kind),
+        "phase": str(event.phase),
+        "severity": str(event.severity),
+        "fingerprint": event.fingerprint,
+        "onset": iso(event.onset_ns),
+        "since": iso(event.opened_ns),
+        "row": iso(event.row_ns),
+        "seconds": _short((event.row_ns - event.opened_ns) / 1e9),
+        "score": _short(combined.value) if combined else None,
+        "peak": _short(peaks[event.fingerprint]) if event.fingerprint in peaks else None,
+        "threshold": _short(combined.threshold) if combined else None,
+        "model": _name(event.model),
+        "imputed_share": _short(event.imputed_share),
+        "summary": _name(event.summary, 500),
+        "contributors": [
+            {
+                "sensor": _name(c.sensor),
+                "observed": None if c.observed is None else _short(c.observed, 6),
+                "expected": None if c.expected is None else _short(c.expected, 6),
+                "share": _short(c.share),
+            }
+            for c in event.contributors[:CONTRIBUTORS_SHOWN]
+        ]
+        # for the silent kinds the shares say nothing
+        if event.kind is AlertKind.ANOMALY or event.sensor is None
+        else [],
+    }
+
+
+def _name(text: str, most: int = NAME_SHOWN) -> str:
+    # A lone surrogate cannot be encoded, and one bad name must not take the page down.
+    text = text if len(text) <= most else text[: most - 1] + "…"
+    return text.encode("utf-8", "replace").decode()
+
+
+def _short(value: float, digits: int = 4) -> float | None:
+    """So many significant digits; None where there is no number."""
+    return float(f"{value:.{digits}g}") if math.isfinite(value) else None
+
+
+# ------------------------------------------------------------------ the page
+STYLE: Final = """
+:root {
+  color-scheme: light dark;
+  --ground: #f4f6f8;
+  --card: #ffffff;
+  --line: #dfe4ea;
+  --ink: #17202b;
+  --dim: #5d6b7a;
+  --faint: #8c98a6;
+  --ok: #1c8a55;
+  --ok-soft: #e4f4ec;
+  --warn: #a86400;
+  --warn-soft: #fdf1dc;
+  --bad: #c62a3b;
+  --bad-soft: #fde8ea;
+  --info: #2b62c4;
+  --info-soft: #e6eefb;
+  --spark: #5b7fb5;
+  --spark-soft: #5b7fb522;
+  --shadow: 0 1px 2px #10182810;
+}
+@media (prefers-color-scheme: dark) {
+  :root {
+    --ground: #0e1318;
+    --card: #161d25;
+    --line: #27313c;
+    --ink: #e4eaf0;
+    --dim: #98a6b5;
+    --faint: #6b7988;
+    --ok: #45c48a;
+    --ok-soft: #14302a;
+    --warn: #edac4a;
+    --warn-soft: #37290f;
+    --bad: #ff6b78;
+    --bad-soft: #3d1a21;
+    --info: #7caaf7;
+    --info-soft: #182a47;
+    --spark: #7ba3dd;
+    --spark-soft: #7ba3dd22;
+    --shadow: none;
+  }
+}
+* {
+  box-sizing: border-box;
+}
+body {
+  margin: 0;
+  background: var(--ground);
+  color: var(--ink);
+  font:
+    14px/1.45 system-ui,
+    -apple-system,
+    "Segoe UI",
+    Roboto,
+    "Helvetica Neue",
+    sans-serif;
+}
+.num,
+td.n {
+  font-variant-numeric: tabular-nums;
+}
+.mono {
+  font-family: ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace;
+  font-size: 0.93em;
+}
+.dim {
+  color: var(--dim);
+}
+.faint {
+  color: var(--faint);
+}
+.right {
+  text-align: right;
+}
+header {
+  position: sticky;
+  top: 0;
+  z-index: 2;
+  display: flex;
+  gap: 14px;
+  align-items: center;
+  flex-wrap: wrap;
+  padding: 10px 24px;
+  background: var(--card);
+  border-bottom: 1px solid var(--line);
+}
+header h1 {
+  margin: 0;
+  font-size: 16px;
+  letter-spacing: -0.01em;
+}
+header h1 span {
+  color: var(--info);
+}
+#headline {
+  flex: 1 1 auto;
+  color: var(--dim);
+}
+#link {
+  color: var(--faint);
+  font-size: 12.5px;
+}
+.chip {
+  display: inline-flex;
+  align-items: center;
+  gap: 6px;
+  padding: 2px 10px;
+  border-radius: 99px;
+  font-weight: 600;
+  font-size: 12.5px;
+  white-space: nowrap;
+  background: var(--info-soft);
+  color: var(--info);
+}
+.chip::before {
+  content: "";
+  width: 8px;
+  height: 8px;
+  border-radius: 50%;
+  background: currentColor;
+}
+.chip.ok,
+.chip.live,
+.chip.promoted {
+  background: var(--ok-soft);
+  color: var(--ok);
+}
+.chip.warning,
+.chip.learning,
+.chip.insufficient,
+.chip.skipped,
+.chip.refused,
+.chip.rolled_back {
+  background: var(--warn-soft);
+  color: var(--warn);
+}
+.chip.critical,
+.chip.draining,
+.chip.drift,
+.chip.failed {
+  background: var(--bad-soft);
+  color: var(--bad);
+}
+.chip.warning::before {
+  clip-path: polygon(50% 0, 100% 100%, 0 100%);
+  border-radius: 0;
+}
+.chip.critical::before {
+  border-radius: 0;
+  transform: rotate(45deg) scale(0.85);
+}
+.chip.closed {
+  background: none;
+  border: 1px solid var(--line);
+  color: var(--dim);
+}
+main {
+  max-width: 1560px;
+  margin: 0 auto;
+  padding: 18px 24px 48px;
+}
+#notice {
+  display: none;
+  margin: 0 0 14px;
+  padding: 10px 14px;
+  border-radius: 8px;
+  font-weight: 600;
+  background: var(--bad-soft);
+  color: var(--bad);
+}
+#notice.shown {
+  display: block;
+}
+.stale main > *:not(#notice) {
+  opacity: 0.45;
+}
+.tiles {
+  display: grid;
+  grid-template-columns: repeat(auto-fit, minmax(165px, 1fr));
+  gap: 12px;
+}
+.card {
+  background: var(--card);
+  border: 1px solid var(--line);
+  border-radius: 10px;
+  box-shadow: var(--shadow);
+}
+.tile {
+  padding: 12px 16px;
+  min-width: 0;
+}
+.tile b {
+  display: block;
+  margin: 1px 0;
+  font-size: 25px;
+  line-height: 1.2;
+  letter-spacing: -0.02em;
+  font-weight: 650;
+  font-variant-numeric: tabular-nums;
+}
+.tile small {
+  color: var(--dim);
+  font-size: 12.5px;
+}
+.tile .what {
+  color: var(--dim);
+  font-weight: 550;
+}
+.tile.bad b {
+  color: var(--bad);
+}
+.tile.warn b {
+  color: var(--warn);
+}
+h2 {
+  display: flex;
+  align-items: baseline;
+  gap: 10px;
+  margin: 24px 0 10px;
+  font-size: 15px;
+  letter-spacing: -0.01em;
+}
+h2 .dim {
+  font-weight: 400;
+  font-size: 13px;
+}
+.columns {
+  display: grid;
+  grid-template-columns: minmax(0, 1fr) 350px;
+  gap: 0 24px;
+  align-items: start;
+}
+@media (max-width: 1080px) {
+  .columns {
+    grid-template-columns: minmax(0, 1fr);
+  }
+}
+.grid {
+  display: grid;
+  grid-template-columns: repeat(auto-fill, minmax(176px, 1fr));
+  gap: 10px;
+}
+.asset {
+  padding: 9px 11px 8px;
+  border-left: 4px solid var(--ok);
+  min-width: 0;
+}
+.asset .top,
+.asset .foot {
+  display: flex;
+  justify-content: space-between;
+  gap: 8px;
+  align-items: baseline;
+}
+.asset .name {
+  font-weight: 600;
+  overflow: hidden;
+  text-overflow: ellipsis;
+  white-space: nowrap;
+}
+.asset .score {
+  font-variant-numeric: tabular-nums;
+  font-weight: 600;
+  white-space: nowrap;
+}
+.asset canvas {
+  display: block;
+  width: 100%;
+  height: 38px;
+  margin: 5px 0 3px;
+}
+.asset .foot {
+  font-size: 12px;
+  color: var(--dim);
+  white-space: nowrap;
+}
+.asset .foot span:first-child {
+  overflow: hidden;
+  text-overflow: ellipsis;
+}
+.asset.near {
+  border-left-color: var(--warn);
+}
+.asset.near .score {
+  color: var(--warn);
+}
+.asset.high {
+  border-left-color: var(--bad);
+}
+.asset.high .score {
+  color: var(--bad);
+}
+.asset.firing {
+  border-left-color: var(--bad);
+  background: var(--bad-soft);
+}
+.asset.firing .foot span:first-child {
+  color: var(--bad);
+  font-weight: 600;
+}
+.asset.told {
+  border-left-color: var(--warn);
+  background: var(--warn-soft);
+}
+.asset.told .foot span:first-child {
+  color: var(--warn);
+  font-weight: 600;
+}
+.asset.none {
+  border-left-color: var(--faint);
+}
+.asset.none .score {
+  color: var(--faint);
+}
+.scroll {
+  overflow-x: auto;
+}
+table {
+  width: 100%;
+  border-collapse: collapse;
+}
+th {
+  padding: 8px 12px;
+  text-align: left;
+  color: var(--dim);
+  font-weight: 550;
+  font-size: 12.5px;
+  white-space: nowrap;
+}
+td {
+  padding: 8px 12px;
+  border-top: 1px solid var(--line);
+  vertical-align: top;
+}
+td.name {
+  font-weight: 600;
+  max-width: 220px;
+  overflow: hidden;
+  text-overflow: ellipsis;
+  white-space: nowrap;
+}
+td.when {
+  white-space: nowrap;
+  font-variant-numeric: tabular-nums;
+}
+.why {
+  display: grid;
+  grid-template-columns: fit-content(190px) max-content max-content;
+  gap: 1px 14px;
+}
+.why > span {
+  overflow: hidden;
+  text-overflow: ellipsis;
+  white-space: nowrap;
+}
+.meter {
+  position: relative;
+  display: block;
+  width: 96px;
+  height: 6px;
+  margin-top: 5px;
+  border-radius: 3px;
+  background: var(--line);
+  overflow: hidden;
+}
+.meter i {
+  position: absolute;
+  inset: 0 auto 0 0;
+  border-radius: 3px;
+  background: var(--spark);
+}
+.meter.over i {
+  background: var(--bad);
+}
+.empty {
+  padding: 18px;
+  color: var(--dim);
+  text-align: center;
+}
+.row {
+  padding: 11px 14px;
+  border-top: 1px solid var(--line);
+}
+.row:first-child {
+  border-top: 0;
+}
+.row .line {
+  display: flex;
+  justify-content: space-between;
+  gap: 10px;
+  align-items: baseline;
+}
+.row p {
+  margin: 4px 0 0;
+  color: var(--dim);
+  font-size: 13px;
+  overflow-wrap: anywhere;
+}
+.row canvas {
+  display: block;
+  width: 100%;
+  height: 30px;
+  margin-top: 6px;
+}
+.bar {
+  height: 8px;
+  margin: 9px 0 4px;
+  border-radius: 4px;
+  background: var(--line);
+  overflow: hidden;
+}
+.bar i {
+  display: block;
+  height: 100%;
+  background: var(--info);
+  border-radius: 4px;
+}
+footer {
+  margin-top: 30px;
+  color: var(--faint);
+  font-size: 12.5px;
+}
+footer a {
+  color: inherit;
+}
+"""
+
+SCRIPT: Final = r"""
+"use strict";
+const $ = (id) => document.getElementById(id);
+// Names come from whoever can write to the input: text nodes only, never markup.
+function h(tag, cls, ...kids) {
+  const node = document.createElement(tag);
+  if (cls) node.className = cls;
+  for (const kid of kids)
+    if (kid !== null && kid !== undefined)
+      node.append(kid instanceof Node ? kid : document.createTextNode(String(kid)));
+  return node;
+}
+const KINDS = {
+  anomaly: "anomaly",
+  sensor_silent: "sensor silent",
+  sensor_stuck: "sensor stuck",
+  asset_silent: "asset silent",
+  drift: "drift",
+  regime: "new regime",
+  unknown_condition: "unknown condition",
+};
+const count = (n) => (n >= 1e7 ? (n / 1e6).toFixed(1) + " M" : n.toLocaleString("en-US"));
+const value = (v, digits = 3) =>
+  v === null || v === undefined
+    ? "–"
+    : Math.abs(v) >= 1e5 || (v !== 0 && Math.abs(v) < 1e-3)
+      ? v.toExponential(1)
+      : Math.abs(v) >= 1000
+        ? Math.round(v).toLocaleString("en-US")
+        : String(+v.toPrecision(digits));
+const share = (v) => (v === null ? "" : Math.round(v * 100) + " %");
+function span(s) {
+  if (s === null) return "";
+  if (s < 90) return Math.round(s) + " s";
+  if (s < 5400) return Math.round(s / 60) + " min";
+  if (s < 129600) return (s / 3600).toFixed(1) + " h";
+  return Math.round(s / 86400) + " days";
+}
+function clock(text, day) {
+  // UTC; the date only where it is not `day`
+  if (!text) return "–";
+  const date = text.slice(0, 10),
+    time = text.slice(11, 19);
+  return date === day ? time : date + " " + time;
+}
+const colour = (name) =>
+  getComputedStyle(document.documentElement)
+    .getPropertyValue("--" + name)
+    .trim();
+let palette = {};
+function readPalette() {
+  for (const n of ["spark", "spark-soft", "bad", "faint", "line"]) palette[n] = colour(n);
+}
+
+function sparkline(canvas, points, threshold, top) {
+  const ratio = window.devicePixelRatio || 1,
+    w = canvas.clientWidth,
+    tall = canvas.clientHeight;
+  if (!w) return;
+  if (canvas.width !== Math.round(w * ratio)) {
+    canvas.width = Math.round(w * ratio);
+    canvas.height = Math.round(tall * ratio);
+  }
+  const g = canvas.getContext("2d");
+  g.setTransform(ratio, 0, 0, ratio, 0, 0);
+  g.clearRect(0, 0, w, tall);
+  const y = (v) => tall - 2 - Math.min(Math.max(v, 0) / top, 1) * (tall - 4);
+  const total = Math.max(points.length, 60),
+    x = (i) => w - 2 - ((points.length - 1 - i) * (w - 4)) / (total - 1);
+  const edge = threshold === null ? -1 : y(threshold);
+  const runs = [];
+  let run = null;
+  points.forEach((v, i) => {
+    if (v === null) {
+      run = null;
+    } else {
+      if (!run) runs.push((run = []));
+      run.push([x(i), y(v)]);
+    }
+  });
+  const trace = () => {
+    for (const r of runs)
+      r.forEach(([a, b], i) => (i ? g.lineTo(a, b) : (g.moveTo(a - (r.length < 2), b), g.lineTo(a, b))));
+  };
+  for (const r of runs) {
+    g.beginPath();
+    g.moveTo(r[0][0], tall);
+    for (const [a, b] of r) g.lineTo(a, b);
+    g.lineTo(r[r.length - 1][0], tall);
+    g.closePath();
+    g.fillStyle = palette["spark-soft"];
+    g.fill();
+  }
+  g.lineWidth = 1.4;
+  g.lineJoin = "round";
+  g.strokeStyle = palette.spark;
+  g.beginPath();
+  trace();
+  g.stroke();
+  if (edge >= 0) {
+    g.save();
+    g.beginPath();
+    g.rect(0, 0, w, edge);
+    g.clip();
+    g.strokeStyle = palette.bad;
+    g.lineWidth = 1.8;
+    g.beginPath();
+    trace();
+    g.stroke();
+    g.restore();
+    g.strokeStyle = palette.faint;
+    g.lineWidth = 1;
+    g.setLineDash([3, 3]);
+    g.beginPath();
+    g.moveTo(0, edge);
+    g.lineTo(w, edge);
+    g.stroke();
+    g.setLineDash([]);
+  }
+}
+
+const drawn = new Map(); // what a part shows now: it is rebuilt only when that changes
+function part(id, data, build) {
+  const key = JSON.stringify(data);
+  if (drawn.get(id) === key) return;
+  drawn.set(id, key);
+  $(id).replaceChildren(...[build(data)].flat());
+}
+const chip = (cls, text) => h("span", "chip " + cls, text);
+function titled(node, text) {
+  node.title = text;
+  return node;
+}
+
+let last = null; // rows and time of the poll before, for the rate
+function tiles(s) {
+  const sum = (f) => s.streams.reduce((t, x) => t + f(x), 0);
+  const scored = sum((x) => x.scored),
+    filled = sum((x) => x.filled),
+    assets = sum((x) => x.assets);
+  const records = {};
+  for (const x of s.streams) for (const k in x.records) records[k] = (records[k] || 0) + x.records[k];
+  const at = performance.now();
+  let rate = null;
+  if (last) {
+    rate = (Math.max(0, scored - last.scored) / (at - last.at)) * 1000;
+    if (last.rate !== null) rate = 0.7 * last.rate + 0.3 * rate;
+  }
+  last = { scored, at, rate };
+  const tile = (what, big, small, cls) =>
+    h("div", "card tile " + (cls || ""), h("div", "what", what), h("b", "", big), h("small", "", small));
+  const odd = ["duplicate", "late", "rejected"]
+    .filter((k) => records[k])
+    .map((k) => count(records[k]) + " " + k);
+  const seen = Object.values(records).reduce((a, b) => a + b, 0);
+  const firing = s.streams.reduce((t, x) => t + x.tracks.filter((a) => a.kinds.length).length, 0);
+  $("tiles").replaceChildren(
+    tile(
+      "Open episodes",
+      count(s.open),
+      s.critical ? s.critical + " critical" : count(s.opened) + " since the start",
+      s.critical ? "bad" : s.open ? "warn" : "",
+    ),
+    tile(
+      "Assets",
+      count(assets),
+      firing ? firing + " with an open episode" : scored ? "all quiet" : "not scored yet",
+    ),
+    tile("Rows scored", count(scored), rate === null ? "…" : count(Math.round(rate)) + " per second"),
+    tile(
+      "Readings filled in",
+      count(filled),
+      scored ? (filled / scored).toFixed(2) + " per row" : "none yet",
+    ),
+    tile(
+      "Records",
+      count(seen),
+      odd.length ? odd.join(", ") : "all accepted",
+      records.rejected > 0.05 * seen ? "warn" : "",
+    ),
+    tile("Up", span(s.uptime_seconds), s.source || "version " + s.version),
+  );
+}
+
+function episodeTable(list, day, closed) {
+  if (!list.length) return h("div", "empty", closed ? "None has closed yet." : "No open episodes.");
+  const head = [
+    "",
+    "Asset",
+    "What",
+    closed ? "Opened" : "Since",
+    closed ? "Lasted" : "For",
+    closed ? "Peak score" : "Score",
+    "Most to blame: observed, expected, share",
+  ];
+  const rows = list.map((e) => {
+    const why = h("div", "why");
+    for (const c of e.contributors) {
+      why.append(
+        titled(h("span", "", c.sensor), c.sensor),
+        h(
+          "span",
+          "num",
+          c.observed === null ? "missing" : value(c.observed, 4),
+          c.expected === null ? null : h("span", "dim", ", expected " + value(c.expected, 4)),
+        ),
+        h("span", "dim num right", share(c.share)),
+      );
+    }
+    const shown = closed ? e.peak : e.score;
+    const over = shown !== null && e.threshold ? shown / e.threshold : null;
+    const score = h("td", "n");
+    if (over !== null) {
+      const fill = h("i", ""),
+        meter = h("span", "meter " + (over > 1 ? "over" : ""), fill);
+      fill.style.width = Math.min(100, over * 40) + "%";
+      score.append(h("span", "", value(shown)), h("span", "dim", " of " + value(e.threshold)), meter);
+    } else score.append("–");
+    return h(
+      "tr",
+      "",
+      h("td", "", closed ? chip("closed", e.severity) : chip(e.severity, e.severity)),
+      titled(h("td", "name", e.asset), e.asset),
+      h("td", "", KINDS[e.kind] || e.kind, e.sensor ? h("div", "dim", e.sensor) : null),
+      titled(h("td", "when", clock(e.since, day)), "onset " + e.onset + ", model " + e.model),
+      h("td", "when", span(e.seconds)),
+      score,
+      h("td", "", e.contributors.length ? why : h("span", "dim", e.summary)),
+    );
+  });
+  return h(
+    "table",
+    "",
+    h("thead", "", h("tr", "", ...head.map((t) => h("th", "", t)))),
+    h("tbody", "", ...rows),
+  );
+}
+
+const cards = new Map();
+function assetGrid(box, stream) {
+  const keep = new Set();
+  stream.tracks.forEach((t, place) => {
+    const key = JSON.stringify([stream.name, t.asset]);
+    keep.add(key);
+    let c = cards.get(key);
+    if (!c) {
+      c = {
+        node: h("div", "card asset"),
+        name: titled(h("span", "name", t.asset), t.asset),
+        score: h("span", "score"),
+        canvas: h("canvas"),
+        state: h("span"),
+        ratio: h("span", "num"),
+      };
+      c.node.append(h("div", "top", c.name, c.score), c.canvas, h("div", "foot", c.state, c.ratio));
+      cards.set(key, c);
+    }
+    const anomaly = t.kinds.includes("anomaly"),
+      told = t.kinds.length > 0;
+    const mood =
+      anomaly || t.critical
+        ? "firing"
+        : told
+          ? "told"
+          : t.score === null
+            ? "none"
+            : t.ratio > 1
+              ? "high"
+              : t.ratio > 0.8
+                ? "near"
+                : "";
+    c.node.className = "card asset " + mood;
+    c.score.textContent = value(t.score);
+    c.state.textContent = told
+      ? t.kinds.map((k) => KINDS[k] || k).join(", ")
+      : { none: "no score", high: "above threshold", near: "near threshold" }[mood] || "normal";
+    c.ratio.textContent = t.ratio === null ? "" : Math.round(t.ratio * 100) + " %";
+    c.ratio.title = "of the threshold";
+    if (box.children[place] !== c.node) box.insertBefore(c.node, box.children[place] || null);
+    const peak = t.spark.reduce((m, v) => Math.max(m, v || 0), 0),
+      edge = stream.threshold;
+    sparkline(
+      c.canvas,
+      t.spark,
+      edge,
+      edge === null ? peak * 1.1 || 1 : Math.min(Math.max(peak * 1.05, edge * 1.4), edge * 4),
+    );
+    c.canvas.setAttribute("role", "img");
+    c.canvas.setAttribute("aria-label", "recent scores, the newest " + value(t.score));
+  });
+  for (const [key, c] of cards)
+    if (c.node.parentNode === box && !keep.has(key)) {
+      c.node.remove();
+      cards.delete(key);
+    }
+}
+
+const sections = new Map();
+function assets(s) {
+  const names = new Set(s.streams.map((x) => x.name));
+  for (const stream of s.streams) {
+    let section = sections.get(stream.name);
+    if (!section) {
+      section = { node: h("section"), title: h("h2"), learn: h("div"), grid: h("div", "grid") };
+      section.node.append(section.title, section.learn, section.grid);
+      sections.set(stream.name, section);
+      $("assets").append(section.node);
+    }
+    const shown = stream.tracks.length,
+      few =
+        shown && shown < stream.assets
+          ? "the " + shown + " of most interest among " + count(stream.assets)
+          : count(stream.assets) + (stream.assets === 1 ? " asset" : " assets");
+    section.title.replaceChildren(
+      s.streams.length > 1 ? "Stream " + stream.name : "Assets",
+      h(
+        "span",
+        "dim",
+        few +
+          (stream.threshold === null ? "" : ", an episode opens above " + value(stream.threshold)) +
+          (stream.newest ? ", newest row " + stream.newest.slice(0, 19).replace("T", " ") + " UTC" : ""),
+      ),
+    );
+    section.learn.replaceChildren();
+    if (stream.state !== "live") {
+      const done = stream.learn_rows ? Math.min(1, stream.rows / stream.learn_rows) : 0,
+        fill = h("i");
+      fill.style.width = done * 100 + "%";
+      section.learn.append(
+        h(
+          "div",
+          "card row",
+          h(
+            "div",
+            "line",
+            h("b", "", stream.training ? "Training the first model" : "Learning what normal looks like"),
+            h(
+              "span",
+              "dim num",
+              count(Math.min(stream.rows, stream.learn_rows)) + " of " + count(stream.learn_rows) + " rows",
+            ),
+          ),
+          h("div", "bar", fill),
+          h("p", "", "Readings are taken in and kept; scoring begins with the first model."),
+        ),
+      );
+    }
+    assetGrid(section.grid, stream);
+  }
+  for (const [name, section] of sections)
+    if (!names.has(name)) {
+      section.node.remove();
+      sections.delete(name);
+    }
+}
+
+function driftPanel(list) {
+  if (!list.some((x) => x.drift)) return h("div", "empty", "No interval has ended yet.");
+  return list
+    .filter((x) => x.drift)
+    .flatMap((x) =>
+      [
+        ["latent", "Latent space"],
+        ["residual", "Residuals"],
+      ].map(([key, label]) => {
+        const d = x.drift[key],
+          canvas = h("canvas"),
+          top = Math.max(d.threshold * 1.5, ...d.history.map((v) => v || 0)) * 1.05;
+        canvas.dataset.spark = JSON.stringify([d.history, d.threshold, top]);
+        const over = d.value > d.threshold;
+        return h(
+          "div",
+          "row",
+          h(
+            "div",
+            "line",
+            h("b", "", label, list.length > 1 ? h("span", "dim", " · " + x.name) : null),
+            chip(
+              x.drift.verdict === "insufficient" ? "insufficient" : over ? "drift" : "ok",
+              x.drift.verdict === "insufficient" ? "too little data" : over ? "above" : "steady",
+            ),
+          ),
+          h("p", "num", value(d.value) + " nats, threshold " + value(d.threshold)),
+          canvas,
+        );
+      }),
+    );
+}
+
+function modelPanel(list, day) {
+  const rows = list
+    .flatMap((x) => [
+      x.model
+        ? h(
+            "div",
+            "row",
+            h(
+              "div",
+              "line",
+              h(
+                "span",
+                "",
+                h("b", "mono", x.model),
+                list.length > 1 ? h("span", "dim", " · " + x.name) : null,
+              ),
+              chip("ok", "in use"),
+            ),
+            h(
+              "p",
+              "",
+              [
+                x.calibration && x.calibration + " calibration",
+                x.trained_at && "trained " + clock(x.trained_at, day) + " UTC",
+              ]
+                .filter(Boolean)
+                .join(", "),
+            ),
+          )
+        : null,
+      ...x.models
+        .slice(0, 12)
+        .map((m) =>
+          h(
+            "div",
+            "row",
+            h("div", "line", h("span", "mono", m.version), chip(m.result, m.result.replace("_", " "))),
+            h("p", "", clock(m.at, day) + (m.reason ? " · " + m.reason : "")),
+          ),
+        ),
+    ])
+    .filter(Boolean);
+  return rows.length ? rows : h("div", "empty", "No model yet.");
+}
+
+let current = null;
+function show(s) {
+  current = s;
+  const day = s.now.slice(0, 10),
+    eventDay = s.streams
+      .map((x) => x.newest || "")
+      .sort()
+      .pop()
+      .slice(0, 10);
+  document.title = (s.open ? "(" + s.open + ") " : "") + "anomalyd · " + s.lifecycle;
+  $("state").className = "chip " + s.lifecycle;
+  $("state").textContent = s.lifecycle;
+  $("headline").textContent = s.headline.split(", ").slice(1).join("  ·  ");
+  tiles(s);
+  part("open", [s.episodes, eventDay], ([list, d]) => episodeTable(list, d, false));
+  part("recent", [s.recent.slice(0, 30), eventDay], ([list, d]) => episodeTable(list, d, true));
+  $("opencount").textContent =
+    s.open > s.episodes.length
+      ? "the " + s.episodes.length + " most urgent of " + count(s.open)
+      : s.open
+        ? "times are event time, UTC"
+        : "";
+  assets(s);
+  part(
+    "drift",
+    s.streams.map((x) => ({ name: x.name, drift: x.drift })),
+    driftPanel,
+  );
+  part(
+    "models",
+    [
+      s.streams.map((x) => ({
+        name: x.name,
+        model: x.model,
+        calibration: x.calibration,
+        trained_at: x.trained_at,
+        models: x.models,
+      })),
+      day,
+    ],
+    ([list, d]) => modelPanel(list, d),
+  );
+  for (const c of document.querySelectorAll("canvas[data-spark]"))
+    sparkline(c, ...JSON.parse(c.dataset.spark));
+  const trouble = s.waiting_for
+    ? "Waiting for " + s.waiting_for + ": it does not answer."
+    : s.ready || s.lifecycle === "starting"
+      ? ""
+      : "Not ready: " + s.because.join("; ") + ".";
+  notice(trouble, false);
+}
+function notice(text, stale) {
+  $("notice").textContent = text;
+  $("notice").classList.toggle("shown", text !== "");
+  document.body.classList.toggle("stale", stale);
+}
+
+let answered = null;
+async function poll() {
+  try {
+    const response = await fetch("api/status", { cache: "no-store", signal: AbortSignal.timeout(5000) });
+    if (!response.ok) throw new Error(response.status);
+    const s = await response.json();
+    answered = new Date();
+    show(s);
+    $("link").textContent = "updated " + s.now.slice(11, 19) + " UTC";
+  } catch (error) {
+    if (!(error instanceof TypeError || error instanceof DOMException)) console.error(error);
+    notice(
+      "No answer from the daemon" +
+        (answered ? " since " + answered.toISOString().slice(11, 19) + " UTC" : "") +
+        "; trying again.",
+      true,
+    );
+  }
+  setTimeout(poll, 1000);
+}
+readPalette();
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+  readPalette();
+  if (current) show(current);
+});
+addEventListener("resize", () => {
+  if (current) show(current);
+});
+poll();
+"""
+
+_BODY: Final = """
+<header>
+<h1>anomaly<span>d</span></h1>
+<span id="state" class="chip starting">starting</span>
+<span id="headline" role="status"></span>
+<span id="link" class="num"></span>
+</header>
+<main>
+<div id="notice" role="alert"></div>
+<div id="tiles" class="tiles"></div>
+<h2>Open episodes <span id="opencount" class="dim"></span></h2>
+<div id="open" class="card scroll"></div>
+<div class="columns">
+<div>
+<div id="assets"></div>
+<h2>Recently closed</h2>
+<div id="recent" class="card scroll"></div>
+</div>
+<aside>
+<h2>Drift <span class="dim">newest interval against training</span></h2>
+<div id="drift" class="card"></div>
+<h2>Models <span class="dim">newest first</span></h2>
+<div id="models" class="card"></div>
+</aside>
+</div>
+<footer>Read-only. <a href="metrics">metrics</a> · <a href="api/status">status</a> ·
+<a href="api/events">events</a> ·
+<a href="livez">livez</a> · <a href="readyz">readyz</a></footer>
+</main>
+"""
+
+
+def _digest(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+PAGE: Final = (
+    '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+    '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+    '<title>anomalyd</title>\n<link rel="icon" href="data:,">\n'
+    f"<style>{STYLE}</style>\n</head>\n<body>{_BODY}<script>{SCRIPT}</script>\n</body>\n</html>\n"
+)
+"""Constant: what is shown arrives through ``/api/status``."""
+
+_POLICY: Final = (
+    f"default-src 'none'; script-src '{_digest(SCRIPT)}'; style-src '{_digest(STYLE)}'; connect-src 'self'; "
+    "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_HEADERS: Final = [
+    (b"content-security-policy", _POLICY.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+]
