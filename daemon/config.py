@@ -46,12 +46,14 @@ PER = {"hour": 24.0, "day": 1.0, "week": 1 / 7, "month": 1 / 30}
 
 
 def parse_duration(value: Any) -> Any:
-    """``500ms``, ``10s``, ``5m``, ``24h``, ``7d`` as a timedelta; a bare number has no unit and is refused."""
+    """``500ms``, ``10s``, ``5m``, ``24h``, ``7d`` as a timedelta; a bare number is refused."""
     if isinstance(value, timedelta):
         return value
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)\s*", value) if isinstance(value, str) else None
     if match is None or match[2] not in UNITS:
-        raise ValueError(f"{value!r} is not a duration: write a number and a unit, as 500ms, 10s, 5m, 24h, 7d")
+        raise ValueError(
+            f"{value!r} is not a duration: write a number and a unit, as 500ms, 10s, 5m, 24h, 7d"
+        )
     return timedelta(seconds=float(match[1]) * UNITS[match[2]])
 
 
@@ -59,7 +61,11 @@ def parse_budget(value: Any) -> Any:
     """``1 per day``, ``2 per week`` as episodes per asset and day."""
     if isinstance(value, Budget):
         return value
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(?:per|/)\s*([a-z]+)\s*", value) if isinstance(value, str) else None
+    match = (
+        re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(?:per|/)\s*([a-z]+)\s*", value)
+        if isinstance(value, str)
+        else None
+    )
     if match is None or match[2] not in PER or float(match[1]) <= 0:
         raise ValueError(f"{value!r} is not a budget: write for example '1 per day' or '2 per week'")
     return Budget(float(match[1]) * PER[match[2]])
@@ -69,7 +75,9 @@ def parse_persistence(value: Any) -> Any:
     """``2 of 3`` as (2, 3)."""
     match = re.fullmatch(r"\s*(\d+)\s*of\s*(\d+)\s*", value) if isinstance(value, str) else None
     if match is None or not 1 <= int(match[1]) <= int(match[2]) <= 64:
-        raise ValueError(f"{value!r} is not a persistence: write 'n of m' with 1 <= n <= m <= 64, as '2 of 3'")
+        raise ValueError(
+            f"{value!r} is not a persistence: write 'n of m' with 1 <= n <= m <= 64, as '2 of 3'"
+        )
     return (int(match[1]), int(match[2]))
 
 
@@ -110,7 +118,9 @@ class KafkaSection(Section):
     @model_validator(mode="after")
     def _built(self) -> Self:
         if self.delivery == "exactly_once":
-            raise ValueError("delivery exactly_once is not built yet: use at_least_once (ids are deterministic)")
+            raise ValueError(
+                "delivery exactly_once is not built yet: use at_least_once (ids are deterministic)"
+            )
         if self.security_protocol.startswith("SASL") and self.sasl_mechanism is None:
             raise ValueError(f"security_protocol {self.security_protocol} needs sasl_mechanism")
         return self
@@ -157,8 +167,8 @@ class StreamSection(Section):
     fields: FieldsSection = FieldsSection()
     sensors: Annotated[dict[str, SensorSection], BeforeValidator(bare_sensors)] = Field(min_length=1)
     period: PositiveDuration = timedelta(seconds=1)
-    window: int = Field(16, ge=2, le=1024)
-    hop: int = Field(1, ge=1)
+    window: int = Field(default=16, ge=2, le=1024)
+    hop: int = Field(default=1, ge=1)
     allowed_lateness: Duration | None = None
     max_gap: PositiveDuration | None = None
     silent_after: PositiveDuration | None = None
@@ -168,7 +178,9 @@ class StreamSection(Section):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.hop > self.window:
-            raise ValueError(f"hop {self.hop} is longer than the window {self.window}: rows between would never be scored")
+            raise ValueError(
+                f"hop {self.hop} is longer than the window {self.window}: rows between would never be scored"
+            )
         if self.max_gap is not None and self.max_gap < self.period:
             raise ValueError(f"max_gap {self.max_gap} is shorter than the period {self.period}")
         return self
@@ -176,7 +188,9 @@ class StreamSection(Section):
     def spec(self) -> StreamSpec:
         """The immutable value that the core works with."""
         period = self.period
-        lateness = max(timedelta(seconds=10), period) if self.allowed_lateness is None else self.allowed_lateness
+        lateness = (
+            max(timedelta(seconds=10), period) if self.allowed_lateness is None else self.allowed_lateness
+        )
         long = max(timedelta(minutes=5), 20 * period)
         return StreamSpec(
             name=self.name,
@@ -201,12 +215,12 @@ class ModelSection(Section):
 
     kind: Literal["mlp", "ppca"] = "mlp"
     hidden: tuple[int, ...] = (128, 64)
-    latent: int = Field(8, ge=1, le=256)
-    beta: float = Field(1.0, gt=0)
-    learn_rows: int = Field(5000, ge=100)
+    latent: int = Field(default=8, ge=1, le=256)
+    beta: float = Field(default=1.0, gt=0)
+    learn_rows: int = Field(default=5000, ge=100)
     directory: Path = Path("models")
     seed: int = 0
-    steps: int | None = Field(None, ge=1)
+    steps: int | None = Field(default=None, ge=1)
 
     def settings(self) -> ModelSettings:
         """The value that training works with."""
@@ -220,7 +234,7 @@ class CalibrationSection(Section):
 
 
 class MaintenanceSection(Section):
-    """A planned stop: no anomaly opens between ``start`` and ``end`` for these assets (all if none is named)."""
+    """A planned stop: no anomaly opens from ``start`` to ``end`` for these assets (all if none is named)."""
 
     start: datetime
     end: datetime
@@ -239,7 +253,7 @@ class AlertsSection(Section):
     """When scores become an episode."""
 
     persistence: Annotated[tuple[int, int], BeforeValidator(parse_persistence)] = (1, 1)
-    hysteresis: float = Field(0.8, gt=0, le=1)
+    hysteresis: float = Field(default=0.8, gt=0, le=1)
     refractory: Duration | None = None
     maintenance: tuple[MaintenanceSection, ...] = ()
     sinks: tuple[dict[str, Any], ...] = ()
@@ -263,16 +277,16 @@ class DriftSection(Section):
 
 
 class RetrainSection(Section):
-    """``every``: event time between trainings, or null for never; ``rows``: how many recent rows to learn from."""
+    """``every``: event time between trainings, null for never; ``rows``: recent rows to learn from."""
 
     every: PositiveDuration | None = timedelta(hours=24)
-    rows: int = Field(50_000, ge=100)
+    rows: int = Field(default=50_000, ge=100)
 
 
 class OutputsSection(Section):
     """``prefix`` of every output topic; ``scores``: publish a message per scored row."""
 
-    prefix: str = Field("anomalyd", pattern=r"^[A-Za-z0-9._-]{1,100}$")
+    prefix: str = Field(default="anomalyd", pattern=r"^[A-Za-z0-9._-]{1,100}$")
     scores: bool = False
 
 
@@ -280,7 +294,7 @@ class HttpSection(Section):
     """The admin port: health, metrics and the page."""
 
     host: str = "127.0.0.1"
-    port: int = Field(9464, ge=0, le=65535)
+    port: int = Field(default=9464, ge=0, le=65535)
 
 
 class LoggingSection(Section):
@@ -293,16 +307,20 @@ class LoggingSection(Section):
 class LimitsSection(Section):
     """What bounds memory."""
 
-    max_record_bytes: int = Field(1_048_576, ge=1024)
-    max_asset_bytes: int = Field(256, ge=8)
-    max_assets: int = Field(100_000, ge=1)
+    max_record_bytes: int = Field(default=1_048_576, ge=1024)
+    max_asset_bytes: int = Field(default=256, ge=8)
+    max_assets: int = Field(default=100_000, ge=1)
 
 
 class Settings(BaseSettings):
     """The whole configuration."""
 
     model_config = SettingsConfigDict(
-        extra="forbid", frozen=True, env_prefix=ENV_PREFIX, env_nested_delimiter="__", nested_model_default_partial_update=False
+        extra="forbid",
+        frozen=True,
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter="__",
+        nested_model_default_partial_update=False,
     )
 
     kafka: KafkaSection = KafkaSection()
@@ -327,28 +345,37 @@ class Settings(BaseSettings):
                 raise ValueError(f"{what} {sorted(twice)[0]!r} is used twice")
         return self
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, env_settings, Document(settings_cls)
-
 
 class Document(PydanticBaseSettingsSource):
     """The parsed config.yaml, below the environment."""
 
-    current: Mapping[str, Any] = {}
+    def __init__(self, settings_cls: type[BaseSettings], document: Mapping[str, Any]) -> None:
+        super().__init__(settings_cls)
+        self.document = document
 
     def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
-        return self.current.get(field_name), field_name, False
+        return self.document.get(field_name), field_name, False
 
     def __call__(self) -> dict[str, Any]:
-        return dict(self.current)
+        return dict(self.document)
+
+
+def reading(document: Mapping[str, Any]) -> type[Settings]:
+    """Settings that take what init and environment leave open from ``document``."""
+
+    class WithDocument(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return init_settings, env_settings, Document(settings_cls, document)
+
+    return WithDocument
 
 
 def read_document(path: Path) -> dict[str, Any]:
@@ -360,7 +387,9 @@ def read_document(path: Path) -> dict[str, Any]:
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}; 'anomalyd init SAMPLE' writes one") from error
+        raise ConfigError(
+            f"{path}: cannot be read: {error.strerror}; 'anomalyd init SAMPLE' writes one"
+        ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     if document is None:
@@ -394,13 +423,10 @@ def load(path: Path | None, sets: Sequence[str] = (), document: Mapping[str, Any
             raise ConfigError(f"--set {text!r}: the value is not YAML") from error
         parts = key.split(".")
         put(data if parts[0] == "streams" else overrides, parts, parsed, text)
-    Document.current = data
     try:
-        return Settings(**overrides)
+        return reading(data)(**overrides)
     except ValidationError as error:
         raise ConfigError(f"{where}: {explain(error)}") from error
-    finally:
-        Document.current = {}
 
 
 def put(target: Any, parts: Sequence[str], value: Any, text: str) -> None:
@@ -408,7 +434,14 @@ def put(target: Any, parts: Sequence[str], value: Any, text: str) -> None:
     for i, part in enumerate(parts):
         last = i == len(parts) - 1
         if isinstance(target, list):
-            index = next((j for j, x in enumerate(target) if str(j) == part or (isinstance(x, dict) and x.get("name") == part)), None)
+            index = next(
+                (
+                    j
+                    for j, x in enumerate(target)
+                    if str(j) == part or (isinstance(x, dict) and x.get("name") == part)
+                ),
+                None,
+            )
             if index is None:
                 raise ConfigError(f"--set {text!r}: there is no stream {part!r}")
             if last:
@@ -433,7 +466,11 @@ def explain(error: ValidationError) -> str:
     if first["type"] == "missing":
         return f"{key} is missing"
     message = first["msg"].removeprefix("Value error, ")
-    shown = "" if isinstance(first.get("input"), (dict, list)) or "'" in message else f" (got {first.get('input')!r})"
+    shown = (
+        ""
+        if isinstance(first.get("input"), (dict, list)) or "'" in message
+        else f" (got {first.get('input')!r})"
+    )
     return f"{key}: {message}{shown}"
 
 

@@ -258,7 +258,9 @@ class Evidence:
         """The evidence of some of the windows, in the order asked for."""
         return Evidence(
             **{
-                name: getattr(self, name)[:, index] if name in {"channel_error", "latent"} else getattr(self, name)[index]
+                name: getattr(self, name)[:, index]
+                if name in {"channel_error", "latent"}
+                else getattr(self, name)[index]
                 for name in self.__slots__
             }
         )
@@ -546,4 +548,6 @@ class Position:
 
     offset: int  # next record to process
     replay_from: int  # oldest record that a live window still needs; <= offset
+
+
 Json = dict[str, Any]

@@ -147,7 +147,11 @@ class Episodes:
         events: list[AlertEvent] = []
         if state is State.FIRING and episode is None:
             onset = known.above_since if known.above_since >= 0 else finding.row
-            events.append(self._open(known, asset, AlertKind.ANOMALY, None, severity, finding, onset, model, calibration))
+            events.append(
+                self._open(
+                    known, asset, AlertKind.ANOMALY, None, severity, finding, onset, model, calibration
+                )
+            )
         elif state is State.FIRING and episode is not None:
             worse = severity is Severity.CRITICAL and episode.severity is Severity.WARNING
             if worse or finding.row >= episode.next_update_row:
@@ -163,22 +167,35 @@ class Episodes:
         return state is State.FIRING, events
 
     def raise_plain(
-        self, asset: str, kind: AlertKind, sensor: str | None, row: int, onset_row: int, severity: Severity, model: str
+        self,
+        asset: str,
+        kind: AlertKind,
+        sensor: str | None,
+        row: int,
+        onset_row: int,
+        severity: Severity,
+        model: str,
     ) -> list[AlertEvent]:
-        """Open an episode that has no score (silence, a stuck sensor, an unknown condition), unless it is open."""
+        """Open an episode that has no score (silence, a stuck sensor ...), unless it is open."""
         known = self.of(asset)
         if (kind, sensor) in known.open:
             return []
         finding = Finding(row, math.nan, {}, (), 0.0, -1, -1)
         return [self._open(known, asset, kind, sensor, severity, finding, onset_row, model, "full")]
 
-    def settle(self, asset: str, kind: AlertKind, sensor: str | None, row: int, model: str) -> list[AlertEvent]:
+    def settle(
+        self, asset: str, kind: AlertKind, sensor: str | None, row: int, model: str
+    ) -> list[AlertEvent]:
         """Close such an episode, if it is open."""
         known = self.assets.get(asset)
         episode = known.open.pop((kind, sensor), None) if known is not None else None
         if episode is None:
             return []
-        return [self._message(episode, asset, Phase.CLOSED, Finding(row, math.nan, {}, (), 0.0, -1, -1), model, "full")]
+        return [
+            self._message(
+                episode, asset, Phase.CLOSED, Finding(row, math.nan, {}, (), 0.0, -1, -1), model, "full"
+            )
+        ]
 
     def is_open(self, asset: str, kind: AlertKind, sensor: str | None = None) -> bool:
         """Whether such an episode is open."""
@@ -191,7 +208,10 @@ class Episodes:
 
     def _maintained(self, asset: str, row: int) -> bool:
         time_ns = row * self.spec.period_ns
-        return any(start <= time_ns < end and (not assets or asset in assets) for start, end, assets in self.maintenance)
+        return any(
+            start <= time_ns < end and (not assets or asset in assets)
+            for start, end, assets in self.maintenance
+        )
 
     def _open(
         self,
@@ -269,12 +289,13 @@ def summary(event: AlertEvent) -> str:
         case AlertKind.ASSET_SILENT:
             text = f"{event.asset} has sent nothing since {when}"
         case AlertKind.UNKNOWN_CONDITION:
-            text = f"{event.asset} runs in a condition the model has never seen ({event.sensor}) since {when}"
+            text = f"{event.asset} runs in a condition new to the model ({event.sensor}) since {when}"
         case AlertKind.DRIFT:
-            text = f"the readings of {event.stream} have drifted away from what the model was trained on, since {when}"
+            text = f"the readings of {event.stream} have drifted from what the model learned, since {when}"
         case _:
             leading = ", ".join(
-                f"{c.sensor} {number(c.observed)} (expected {number(c.expected)})" for c in event.contributors[:3]
+                f"{c.sensor} {number(c.observed)} (expected {number(c.expected)})"
+                for c in event.contributors[:3]
             )
             combined = event.scores.get("combined")
             how = f" score {combined.value:.2f} over {combined.threshold:.2f};" if combined else ""

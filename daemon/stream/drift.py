@@ -102,11 +102,15 @@ class Drift:
         count = np.maximum(sums.residual[0], 1.0)
         mean = sums.residual[1] / count
         residual_kl = gaussian_kl(
-            mean, sums.residual[2] / count - mean**2, self.reference.residual_mean, self.reference.residual_variance
+            mean,
+            sums.residual[2] / count - mean**2,
+            self.reference.residual_mean,
+            self.reference.residual_variance,
         )
         residual_kl = np.where(sums.residual[0] > 1, residual_kl, 0.0)
         over = (
-            latent_kl.sum() > self.reference.latent_threshold or residual_kl.sum() > self.reference.residual_threshold
+            latent_kl.sum() > self.reference.latent_threshold
+            or residual_kl.sum() > self.reference.residual_threshold
         )
         start = interval * self.interval_ns
         if sums.windows < FEWEST_WINDOWS:

@@ -146,6 +146,9 @@ class Pipeline:
         self.trace: list[Traced] | None = [] if trace else None
         self.detector: Detector | None = None
         self.drift: Drift | None = None
+        self.cut: int | None = None  # a chunk ends after this many observed rows, for an exact swap
+        self.observed_rows = 0
+        self._rebuilding = resume_at > 0
         self._drift_interval_ns = drift_interval_ns
         self._scores = scores
         self._max_assets = max_assets
@@ -157,33 +160,31 @@ class Pipeline:
         self._slots: dict[str, int] = {}
         self._names: list[str | None] = []
         self._free: list[int] = []
-        self._baseline = np.empty((0, 0))
+        L, C = spec.window, len(spec.sensors)
+        self._ring: Floats = np.empty((0, 2 * L, C))
+        self._offsets: Ints = np.empty((0, L), np.int64)
+        self._last_value: Floats = np.empty((0, C))
+        self._last_row: Ints = np.empty((0, C), np.int64)
+        self._still_since: Ints = np.empty((0, C), np.int64)
+        # position in the ring, rows in it (<= L), newest observed row, first row since fresh
+        self._scalars: Ints = np.empty((4, 0), np.int64)
+        self._baseline: Floats = np.empty((0, 0))
         self._began: Mask = np.empty(0, bool)  # whether the slot's baseline was set under this model
         self._allocate(16)
 
     # -------------------------------------------------------------- slots
     def _allocate(self, capacity: int) -> None:
         """Grow the per-asset arrays; rows of the old ones keep their slots."""
-        L, C, old = self.spec.window, len(self.spec.sensors), len(self._names)
-        ring = np.full((capacity, 2 * L, C), np.nan)
-        offsets = np.full((capacity, L), -1, np.int64)
-        last_value = np.full((capacity, C), np.nan)
-        last_row = np.full((capacity, C), -1, np.int64)
-        still_since = np.zeros((capacity, C), np.int64)
-        scalars = np.zeros((4, capacity), np.int64)
-        baseline = np.zeros((capacity, self._baseline.shape[1]))
-        began = np.zeros(capacity, bool)
-        if old:
-            ring[:old], offsets[:old] = self._ring, self._offsets
-            last_value[:old], last_row[:old] = self._last_value, self._last_row
-            still_since[:old], scalars[:, :old] = self._still_since, self._scalars
-            baseline[:old], began[:old] = self._baseline, self._began
-        self._ring, self._offsets, self._last_value, self._last_row = ring, offsets, last_value, last_row
-        self._still_since, self._scalars, self._baseline, self._began = still_since, scalars, baseline, began
-        # position in the ring, rows in it (<= L), newest observed row, first row since fresh
-        self._position, self._filled, self._newest, self._fresh_row = scalars
+        old = len(self._names)
+        more = capacity - old
+        for name in ("_ring", "_offsets", "_last_value", "_last_row", "_still_since", "_baseline", "_began"):
+            array = getattr(self, name)
+            # A slot's rows are set when it is taken, so what new memory holds does not matter.
+            setattr(self, name, np.concatenate([array, np.zeros((more, *array.shape[1:]), array.dtype)]))
+        self._scalars = np.concatenate([self._scalars, np.zeros((4, more), np.int64)], axis=1)
+        self._position, self._filled, self._newest, self._fresh_row = self._scalars
         self._free = [*range(capacity - 1, old - 1, -1), *self._free]
-        self._names += [None] * (capacity - old)
+        self._names += [None] * more
 
     def _slot(self, asset: str) -> int:
         slot = self._slots.get(asset)
@@ -236,7 +237,9 @@ class Pipeline:
         assert detector.window == self.spec.window
         left: list[Output] = [] if self.drift is None else list(self.drift.due(1 << 62))
         self.detector = detector
-        self.drift = Drift(self.spec.name, self.partition, self._drift_interval_ns, detector.drift, detector.version)
+        self.drift = Drift(
+            self.spec.name, self.partition, self._drift_interval_ns, detector.drift, detector.version
+        )
         self._baseline = np.tile(detector.fresh_baseline(), (len(self._names), 1))
         self._began[:] = False
         return left
@@ -252,16 +255,18 @@ class Pipeline:
         letters: list[Output] = []
         for item in polled.items:
             silent = item.offset < self.resume_at
-            if silent and item.offset + 1 == self.resume_at:
-                # The last record whose outputs are out already: nothing of it may spill over.
-                self._offer(item, letters, silent=True)
+            if not silent and self._rebuilding:
+                # What the silent records released was published before: it may not spill over.
                 yield from self._drain(silent=True)
-                continue
+                self._rebuilding = False
             self._offer(item, letters, silent=silent)
-            while len(self._pending) >= CHUNK:
+            while len(self._pending) >= self._chunk():
                 yield self._flush(silent)
         step = Step(outputs=letters)
         resumed = self.offset >= self.resume_at
+        if resumed and self._rebuilding:
+            yield from self._drain(silent=True)
+            self._rebuilding = False
         if polled.ended:
             self._pending.extend(self.grid.finish())
         elif resumed and polled.idle:
@@ -297,14 +302,26 @@ class Pipeline:
         while self._pending:
             yield self._flush(silent)
 
+    def _chunk(self) -> int:
+        """How many rows the next chunk takes: up to ``cut`` observed ones, if that is set."""
+        if self.cut is None or self.observed_rows >= self.cut:
+            return CHUNK
+        left = self.cut - self.observed_rows
+        for i, row in enumerate(self._pending[:CHUNK]):
+            left -= not row.empty
+            if left == 0:
+                return i + 1
+        return CHUNK
+
     # -------------------------------------------------------------- rows
     def _flush(self, silent: bool) -> Step:
         """Push a chunk of released rows into their windows, judge, and say what follows."""
-        rows, self._pending = self._pending[:CHUNK], self._pending[CHUNK:]
+        size = self._chunk()
+        rows, self._pending = self._pending[:size], self._pending[size:]
         R, L, C = len(rows), self.spec.window, len(self.spec.sensors)
         values = np.array([row.values for row in rows], dtype=np.float64).reshape(R, C)
         observed = np.isfinite(values)
-        complete = observed.all(1)
+        complete: Mask = np.asarray(observed.all(1))
         index = np.fromiter((row.row for row in rows), np.int64, R)
         slots = np.empty(R, np.int64)
         windows = np.empty((R, L, C))
@@ -343,6 +360,7 @@ class Pipeline:
             if not complete[i] or row.asset in self._silent_sensors or row.asset in self._silent_assets:
                 self._silences(row, slot, seen, step)
         self.rows += R
+        self.observed_rows += sum(not row.empty for row in rows)
         scores = np.full(R, np.nan)
         firing = np.zeros(R, bool)
         if self.detector is not None:
@@ -444,7 +462,11 @@ class Pipeline:
         period = self.spec.period_ns
         times = np.fromiter((rows[i].row * period for i in which), np.int64, len(which))
         if not step.silent:
-            self.drift.add(times[scored], some if scored.all() else some.take(np.flatnonzero(scored)), verdicts.kl[scored])
+            self.drift.add(
+                times[scored],
+                some if scored.all() else some.take(np.flatnonzero(scored)),
+                verdicts.kl[scored],
+            )
         scores[which] = verdicts.score
         for j, i in enumerate(which.tolist()):
             row = rows[i]
@@ -476,7 +498,13 @@ class Pipeline:
                 )
 
     def _finding(
-        self, row: ReleasedRow, j: int, window: Floats, evidence: Evidence, verdicts: Verdicts, threshold: float
+        self,
+        row: ReleasedRow,
+        j: int,
+        window: Floats,
+        evidence: Evidence,
+        verdicts: Verdicts,
+        threshold: float,
     ) -> Finding:
         """What an alert would say of one scored row."""
         assert self.detector is not None
@@ -518,7 +546,9 @@ class Pipeline:
         asset = row.asset
         if not row.empty and asset in self._silent_assets:
             self._silent_assets.discard(asset)
-            step.outputs.extend(self.episodes.settle(asset, AlertKind.ASSET_SILENT, None, row.row, self.model))
+            step.outputs.extend(
+                self.episodes.settle(asset, AlertKind.ASSET_SILENT, None, row.row, self.model)
+            )
         last = np.maximum(self._last_row[slot], self._fresh_row[slot])
         silent = ~seen & (row.row - last >= self._silent_rows)
         known = self._silent_sensors.get(asset, set())
@@ -546,7 +576,9 @@ class Pipeline:
             if grid is not None:
                 grid.silent &= ~(1 << c)
             step.outputs.extend(
-                self.episodes.settle(asset, AlertKind.SENSOR_SILENT, self.spec.sensors[c], row.row, self.model)
+                self.episodes.settle(
+                    asset, AlertKind.SENSOR_SILENT, self.spec.sensors[c], row.row, self.model
+                )
             )
         if known:
             self._silent_sensors[asset] = known
@@ -609,7 +641,9 @@ class Pipeline:
             for c in [c for c in known if observed[i, c] and not stuck[i, c]]:
                 known.discard(c)
                 step.outputs.extend(
-                    self.episodes.settle(asset, AlertKind.SENSOR_STUCK, self.spec.sensors[c], rows[i].row, self.model)
+                    self.episodes.settle(
+                        asset, AlertKind.SENSOR_STUCK, self.spec.sensors[c], rows[i].row, self.model
+                    )
                 )
             if known:
                 self._stuck[asset] = known
@@ -624,11 +658,17 @@ class Pipeline:
         known = self.detector.conditions
         for row in rows:
             episodes = self.episodes.assets.get(row.asset)
-            opened = [s for k, s in episodes.open if k is AlertKind.UNKNOWN_CONDITION] if episodes is not None else []
+            opened = (
+                [s for k, s in episodes.open if k is AlertKind.UNKNOWN_CONDITION]
+                if episodes is not None
+                else []
+            )
             for label in opened:
                 if label != row.condition:
                     step.outputs.extend(
-                        self.episodes.settle(row.asset, AlertKind.UNKNOWN_CONDITION, label, row.row, self.model)
+                        self.episodes.settle(
+                            row.asset, AlertKind.UNKNOWN_CONDITION, label, row.row, self.model
+                        )
                     )
             if row.condition not in known and row.condition not in opened:
                 step.outputs.extend(
@@ -647,7 +687,11 @@ class Pipeline:
         """Drift intervals that are over, and the alarm after three in a row."""
         if self.drift is None or self.detector is None:
             return []
-        horizon = 1 << 62 if ended else self.grid.event_time_ns - self.spec.allowed_lateness_ns - self.spec.period_ns
+        horizon = (
+            1 << 62
+            if ended
+            else self.grid.event_time_ns - self.spec.allowed_lateness_ns - self.spec.period_ns
+        )
         outputs: list[Output] = []
         for record in self.drift.due(horizon):
             outputs.append(record)
@@ -656,7 +700,9 @@ class Pipeline:
             if record.verdict == "drift" and self.drift.exceeded >= EXCEEDANCES:
                 onset = self.spec.row(self.drift.first_exceeded_ns)
                 outputs.extend(
-                    self.episodes.raise_plain(subject, AlertKind.DRIFT, None, row, onset, Severity.WARNING, self.model)
+                    self.episodes.raise_plain(
+                        subject, AlertKind.DRIFT, None, row, onset, Severity.WARNING, self.model
+                    )
                 )
             elif record.verdict == "ok":
                 outputs.extend(self.episodes.settle(subject, AlertKind.DRIFT, None, row, self.model))

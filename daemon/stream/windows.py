@@ -127,7 +127,9 @@ class Grid:
             return Disposition.ACCEPTED
         if row < grid.head:
             return Disposition.LATE
-        grid.rows[row] = OpenRow(reading.values, self._all, reading.offset, reading.offset, True, reading.condition)
+        grid.rows[row] = OpenRow(
+            reading.values, self._all, reading.offset, reading.offset, True, reading.condition
+        )
         return Disposition.ACCEPTED
 
     def _long_cell(self, grid: AssetGrid, row: int, reading: Reading) -> Disposition:
@@ -188,7 +190,14 @@ class Grid:
                 grid.head = head + 1
                 proof = rows[nearest]
                 yield ReleasedRow(
-                    grid.asset, head, [NAN] * len(spec.sensors), True, False, proof.offset, proof.offset, grid.condition
+                    grid.asset,
+                    head,
+                    [NAN] * len(spec.sensors),
+                    True,
+                    False,
+                    proof.offset,
+                    proof.offset,
+                    grid.condition,
                 )
                 continue
             # Before the first row, or a gap beyond max_gap: skip to the nearest row once no

@@ -1,0 +1,523 @@
+"""The one loop: ``run``, ``replay`` and ``demo`` are this over three sources.
+
+    pull -> feed the partition's pipeline, a chunk at a time -> publish -> commit
+
+Order, backpressure and at-least-once follow from the order of these lines: nothing is pulled
+before what was pulled is published, and nothing is committed before that either.
+
+Models change between chunks: a new one is taken into every pipeline of its stream in one
+step, after the old one's last chunk was published, so that no reading is left unscored and
+none is scored by half of two models.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import StrEnum
+from typing import Protocol
+
+import structlog
+
+from daemon.adapters.ports import Sink, Source
+from daemon.adapters.telemetry import Lifecycle, Metrics, Promotion, Status
+from daemon.domain import (
+    AlarmPolicy,
+    Assigned,
+    Budget,
+    Detector,
+    InputPartition,
+    ModelSettings,
+    Output,
+    Polled,
+    Position,
+    Reason,
+    Record,
+    Revoked,
+    ScoredRow,
+    StreamSpec,
+    instant,
+    to_ns,
+)
+from daemon.errors import BundleError
+from daemon.model.bundle import Bundle
+from daemon.retrainer import Order, Outcome, Recent, Trainer
+from daemon.stream.codec import Decoder
+from daemon.stream.pipeline import Pipeline, Step
+
+log = structlog.get_logger()
+
+UNKNOWN_SENSORS_SAID = 20
+
+
+class Hold(StrEnum):
+    """Whether the input waits while a model trains."""
+
+    NEVER = "never"  # run: consuming goes on
+    FIRST = "first"  # demo: the fleet's clock waits for the first model
+    ALWAYS = "always"  # replay: the same file gives the same result, however fast the machine is
+
+
+class Models(Protocol):
+    """Where promoted models are kept, for this process after a restart and for its replicas."""
+
+    async def promoted(self, stream: str) -> bytes | None:
+        """The bundle that is in force, if there is one."""
+        ...
+
+    async def promote(self, stream: str, bundle: bytes, version: str, reason: str) -> None:
+        """Keep a bundle and put it in force."""
+        ...
+
+    async def poll(self) -> Sequence[tuple[str, bytes]]:
+        """Bundles that others put in force since the last call."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StreamPlan:
+    """What the configuration says of one stream."""
+
+    spec: StreamSpec
+    model: ModelSettings = field(default_factory=ModelSettings)
+    policy: AlarmPolicy = field(default_factory=AlarmPolicy)
+    budget: Budget = field(default_factory=Budget)
+    learn_rows: int = 5000
+    retrain_every: timedelta | None = timedelta(hours=24)
+    retrain_rows: int = 50_000
+    drift_interval: timedelta = timedelta(hours=1)
+    maintenance: Sequence[tuple[int, int, frozenset[str]]] = ()
+    max_record_bytes: int = 1 << 20
+    max_asset_bytes: int = 256
+    max_assets: int = 100_000
+
+    @property
+    def drift_rows(self) -> int:
+        """Rows of one asset in a drift interval."""
+        return max(to_ns(self.drift_interval) // self.spec.period_ns, 1)
+
+
+class StreamRun:
+    """One stream in this process: its model, its partitions, its trainer."""
+
+    def __init__(self, plan: StreamPlan, *, trace: bool = False) -> None:
+        self.plan = plan
+        self.spec = plan.spec
+        self.pipelines: dict[InputPartition, Pipeline] = {}
+        self.recent = Recent(plan.spec, max(plan.retrain_rows, plan.learn_rows))
+        self.trainer = Trainer()
+        self.detector: Detector | None = None
+        self.bundle: bytes | None = None
+        self.decoder = Decoder(plan.spec, plan.max_record_bytes, plan.max_asset_bytes)
+        self.outcomes: list[Outcome] = []
+        self.versions: list[str] = []
+        self._trace = trace
+        self._wanted_rows = plan.learn_rows
+        self._next_training_ns: int | None = None
+
+    def open(self, assigned: Assigned) -> Pipeline:
+        """Start a partition's pipeline; it judges with the stream's model from its first row."""
+        pipeline = Pipeline(
+            self.spec,
+            assigned.partition,
+            self.decoder,
+            self.plan.policy,
+            to_ns(self.plan.drift_interval),
+            maintenance=self.plan.maintenance,
+            scores=True,
+            max_assets=self.plan.max_assets,
+            resume_at=assigned.resume_at,
+            trace=self._trace,
+        )
+        pipeline.offset = assigned.replay_from
+        pipeline.cut = self.plan.learn_rows if self.detector is None else None
+        if self.detector is not None:
+            pipeline.use(self.detector)
+        self.pipelines[assigned.partition] = pipeline
+        return pipeline
+
+    @property
+    def event_time_ns(self) -> int:
+        """The stream's event time here: that of its furthest partition; -1 before any."""
+        return max((p.grid.event_time_ns for p in self.pipelines.values()), default=-1)
+
+    @property
+    def observed_rows(self) -> int:
+        """Rows that were spoken of, in all partitions here."""
+        return sum(p.observed_rows for p in self.pipelines.values())
+
+    @property
+    def leads(self) -> bool:
+        """One replica trains: the one that reads partition 0 of the stream's first topic."""
+        first = self.spec.topics[0] if self.spec.topics else None
+        return any(
+            p.number == 0 and p.topic in (first, p.topic if first is None else first) for p in self.pipelines
+        )
+
+    def use(self, bundle: bytes) -> list[Output]:
+        """Put a bundle in force, everywhere at once.
+
+        Raises:
+            BundleError: it is damaged, or was made for another stream.
+        """
+        loaded = Bundle.from_bytes(bundle)
+        fits(loaded, self.spec)
+        detector = loaded.detector()
+        outputs: list[Output] = []
+        for pipeline in self.pipelines.values():
+            outputs.extend(pipeline.use(detector))
+            pipeline.cut = None
+        self.detector, self.bundle = detector, bundle
+        self.versions.append(detector.version)
+        self._next_training_ns = None
+        return outputs
+
+    def order(self) -> Order | None:
+        """A training, if one is due now."""
+        if self.trainer.busy or not self.leads:
+            return None
+        plan = self.plan
+        if self.detector is None:
+            if self.observed_rows < self._wanted_rows:
+                return None
+        else:
+            now = self.event_time_ns
+            if plan.retrain_every is None or now < 0:
+                return None
+            if self._next_training_ns is None:
+                self._next_training_ns = now + to_ns(plan.retrain_every)
+            if now < self._next_training_ns:
+                return None
+            self._next_training_ns = now + to_ns(plan.retrain_every)
+        return Order(
+            self.spec,
+            plan.model,
+            plan.policy,
+            plan.budget,
+            plan.drift_rows,
+            self.recent.segments(),
+            self.bundle,
+        )
+
+    def failed(self) -> None:
+        """A first training came to nothing: try again with half as many rows more."""
+        self._wanted_rows += max(self._wanted_rows // 2, 1)
+
+
+def fits(bundle: Bundle, spec: StreamSpec) -> None:
+    """Refuse a bundle that was made for another stream.
+
+    Raises:
+        BundleError: sensors, period or window differ.
+    """
+    for what, theirs, ours in (
+        ("sensors", bundle.sensors, spec.sensors),
+        ("period", f"{bundle.period_ns / 1e9:g} s", f"{spec.period_ns / 1e9:g} s"),
+        ("window", bundle.window, spec.window),
+    ):
+        if theirs != ours:
+            raise BundleError(
+                f"model {bundle.version} does not fit stream {spec.name}:"
+                f" its {what} {theirs}, the stream's {ours}"
+            )
+
+
+class Loop:
+    """See the module.
+
+    Args:
+        source, sink: the ends.
+        streams: what to do with which topic.
+        metrics, status: what the admin port answers from.
+        models: where promoted models are kept; None keeps them in this process only.
+        scores: whether scored rows are published too.
+        hold: whether the input waits for a training.
+        commit_every: positions are computed and committed at most this often.
+        watch: called after every chunk (progress bars).
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        sink: Sink,
+        streams: Sequence[StreamRun],
+        metrics: Metrics,
+        status: Status,
+        *,
+        models: Models | None = None,
+        scores: bool = False,
+        hold: Hold = Hold.NEVER,
+        commit_every: timedelta = timedelta(milliseconds=500),
+        watch: Callable[[StreamRun, Step], None] | None = None,
+    ) -> None:
+        self.source = source
+        self.sink = sink
+        self.streams = list(streams)
+        self.metrics = metrics
+        self.status = status
+        self.models = models
+        self.scores = scores
+        self.hold = hold
+        self.watch = watch
+        self._commit_every_s = commit_every.total_seconds()
+        self._committed_at = 0.0
+        self._polled_models_at = 0.0
+        self._committed: dict[InputPartition, Position] = {}
+        self._topics = {topic: stream for stream in self.streams for topic in stream.spec.topics}
+        self._said_unknown: Counter[str] = Counter()
+
+    async def run(self) -> None:
+        """Until the source ends."""
+        try:
+            await self._start()
+            async for event in self.source.events():
+                self.status.beat()
+                match event:
+                    case Assigned():
+                        self._assigned(event)
+                    case Revoked():
+                        self._revoked(event.partition)
+                    case Polled():
+                        await self._polled(event)
+                await self._follow()
+                await self._commit()
+            await self._commit(last=True)
+        finally:
+            for stream in self.streams:
+                stream.trainer.stop()
+
+    async def _start(self) -> None:
+        for stream in self.streams:
+            held = await self.models.promoted(stream.spec.name) if self.models is not None else None
+            if held is not None:
+                # The registry's promoted version comes before the one given at the start.
+                try:
+                    await self._use(stream, held, Promotion.RESTORED, "promoted in the registry")
+                    continue
+                except BundleError as error:
+                    log.warning("registry_model_refused", stream=stream.spec.name, reason=str(error))
+            if stream.bundle is not None:
+                await self._use(stream, stream.bundle, Promotion.RESTORED, "given at the start")
+        self._say_lifecycle()
+
+    def _assigned(self, event: Assigned) -> None:
+        stream = self._topics[event.partition.topic]
+        pipeline = stream.open(event)
+        self._committed.pop(event.partition, None)
+        self.metrics.assigned(event.partition)
+        self.metrics.rebalance("assigned")
+        self.status.joined = True
+        self._say_lifecycle()
+        log.info(
+            "partition_assigned",
+            topic=event.partition.topic,
+            partition=event.partition.number,
+            replay_from=event.replay_from,
+            resume_at=event.resume_at,
+            model=pipeline.model,
+        )
+
+    def _revoked(self, partition: InputPartition) -> None:
+        stream = self._topics[partition.topic]
+        stream.pipelines.pop(partition, None)
+        self._committed.pop(partition, None)
+        self.metrics.revoked(partition)
+        self.metrics.rebalance("revoked")
+        self.status.revoked(partition)
+        log.info("partition_revoked", topic=partition.topic, partition=partition.number)
+
+    async def _polled(self, event: Polled) -> None:
+        stream = self._topics.get(event.partition.topic)
+        pipeline = stream.pipelines.get(event.partition) if stream is not None else None
+        if stream is None or pipeline is None:
+            return
+        counts, reasons = pipeline.counts.copy(), pipeline.reasons.copy()
+        dropped, suppressed = pipeline.dropped.copy(), pipeline.episodes.suppressed
+        began = time.perf_counter()
+        for step in pipeline.feed(event):
+            elapsed = time.perf_counter() - began
+            await self._publish(stream, step.outputs)
+            self._account(stream, step, elapsed)
+            await self._train(stream)
+            await asyncio.sleep(0)  # heartbeats, the admin port and signals share this thread
+            began = time.perf_counter()
+        topic = event.partition.topic
+        name = stream.spec.name
+        if event.items:
+            self.metrics.consumed(topic, len(event.items))
+            new = pipeline.counts - counts
+            self.metrics.dispositions(name, new)
+            self.status.dispositions(name, new)
+            for reason, n in (pipeline.reasons - reasons).items():
+                self.metrics.rejected(topic, Reason(reason), n)
+            for reason, n in (pipeline.dropped - dropped).items():
+                self.metrics.dropped(name, reason, n)
+            if pipeline.episodes.suppressed > suppressed:
+                self.metrics.suppressed("maintenance", pipeline.episodes.suppressed - suppressed)
+            last = event.items[-1]
+            if isinstance(last, Record):
+                self.metrics.latency(name, [max(time.time() - last.timestamp_ns / 1e9, 0.0)])
+            self._say_unknown_sensors(stream)
+        if event.end_offset is not None:
+            self.metrics.lag(topic, event.partition.number, max(event.end_offset - pipeline.offset, 0))
+        assets = sum(p.assets for p in stream.pipelines.values())
+        self.metrics.assets(name, assets)
+        self.status.streams[name].assets = assets
+        await self._train(stream)
+
+    def _account(self, stream: StreamRun, step: Step, elapsed: float) -> None:
+        """Tell history, metrics and the page of one chunk."""
+        name = stream.spec.name
+        if step.block is not None:
+            stream.recent.add(step.block)
+            self.status.streams[name].rows += len(step.block.rows)
+            if step.scored:
+                self.metrics.inferred(elapsed, step.scored)
+                self.metrics.scored(name, step.scored, step.block.scores)
+        if step.filled and not step.silent:
+            self.metrics.filled(name, step.filled)
+        if self.watch is not None:
+            self.watch(stream, step)
+
+    async def _publish(self, stream: StreamRun, outputs: Sequence[Output]) -> None:
+        if not outputs:
+            return
+        self.status.published(outputs)
+        self.metrics.published(list(outputs))
+        kept = outputs if self.scores else [o for o in outputs if not isinstance(o, ScoredRow)]
+        if kept:
+            with self.status.waiting_for("kafka"):
+                await self.sink.publish(kept)
+
+    def _say_unknown_sensors(self, stream: StreamRun) -> None:
+        """Once per name: a sensor that is not in the config is most often a misspelt one."""
+        for sensor in stream.decoder.unknown_sensors:
+            key = f"{stream.spec.name}\x1f{sensor}"
+            if key not in self._said_unknown and len(self._said_unknown) < UNKNOWN_SENSORS_SAID:
+                self._said_unknown[key] = 1
+                log.warning(
+                    "unknown_sensor",
+                    stream=stream.spec.name,
+                    sensor=sensor,
+                    rule="not among the stream's sensors in the config: its values are ignored",
+                )
+
+    # -------------------------------------------------------------- models
+    async def _use(self, stream: StreamRun, bundle: bytes, result: Promotion, reason: str) -> None:
+        outputs = stream.use(bundle)
+        detector = stream.detector
+        assert detector is not None
+        name = stream.spec.name
+        await self._publish(stream, outputs)
+        trained_at = instant(stream.event_time_ns) if stream.event_time_ns >= 0 else None
+        self.metrics.model(name, detector.version, trained_at)
+        self.metrics.thresholds(name, detector.threshold, detector.part_thresholds)
+        self.metrics.promotion(name, result)
+        self.status.model(
+            name,
+            detector.version,
+            threshold=detector.threshold,
+            part_thresholds=detector.part_thresholds,
+            calibration=detector.calibration,
+            trained_at=trained_at,
+        )
+        self.status.promotion(name, detector.version, result, reason)
+        self._say_lifecycle()
+        log.info("model_promoted", stream=name, version=detector.version, result=str(result), reason=reason)
+
+    async def _train(self, stream: StreamRun) -> None:
+        """Start a training that is due; take in one that has ended."""
+        order = stream.order()
+        first = stream.detector is None
+        if order is not None:
+            stream.trainer.start(order)
+            self.status.streams[stream.spec.name].training = True
+            log.info(
+                "training_started",
+                stream=stream.spec.name,
+                rows=sum(len(s.values) for s in order.history),
+                first=first,
+            )
+        if not stream.trainer.busy:
+            return
+        if self.hold is Hold.ALWAYS or (self.hold is Hold.FIRST and first):
+            outcome: Outcome | None = await self._held(stream)
+        else:
+            outcome = stream.trainer.poll()
+        if outcome is not None:
+            await self._trained(stream, outcome)
+
+    async def _held(self, stream: StreamRun) -> Outcome:
+        """Wait for the trainer; the probes must see that this is no standstill."""
+        while True:
+            self.status.beat()
+            outcome = stream.trainer.poll()
+            if outcome is not None:
+                return outcome
+            if self.watch is not None:
+                self.watch(stream, Step())
+            await asyncio.sleep(0.1)
+
+    async def _trained(self, stream: StreamRun, outcome: Outcome) -> None:
+        name = stream.spec.name
+        self.status.streams[name].training = False
+        self.metrics.retrain(outcome.seconds)
+        stream.outcomes.append(outcome)
+        if outcome.promoted and outcome.bundle is not None:
+            if self.models is not None:
+                await self.models.promote(name, outcome.bundle, outcome.version, outcome.reason)
+            await self._use(stream, outcome.bundle, Promotion.PROMOTED, outcome.reason)
+            return
+        result = Promotion.REFUSED if outcome.bundle is not None else Promotion.FAILED
+        self.metrics.promotion(name, result)
+        self.status.promotion(name, outcome.version, result, outcome.reason)
+        if stream.detector is None:
+            stream.failed()
+        log.warning(
+            "model_refused", stream=name, version=outcome.version, result=str(result), reason=outcome.reason
+        )
+
+    async def _follow(self) -> None:
+        """Take over what another replica, or an operator, has put in force."""
+        now = time.monotonic()
+        if self.models is None or now - self._polled_models_at < 1.0:
+            return
+        self._polled_models_at = now
+        for name, bundle in await self.models.poll():
+            stream = next((s for s in self.streams if s.spec.name == name), None)
+            if stream is None or bundle == stream.bundle:
+                continue
+            try:
+                await self._use(stream, bundle, Promotion.PROMOTED, "promoted in the registry")
+            except BundleError as error:
+                log.warning("registry_model_refused", stream=name, reason=str(error))
+
+    def _say_lifecycle(self) -> None:
+        for stream in self.streams:
+            if stream.detector is None:
+                status = self.status.streams[stream.spec.name]
+                if status.state is not Lifecycle.LEARNING:
+                    status.state = Lifecycle.LEARNING
+                    log.info("learning", stream=stream.spec.name, rows_wanted=stream.plan.learn_rows)
+        self.metrics.lifecycle(self.status.lifecycle)
+
+    # -------------------------------------------------------------- positions
+    async def _commit(self, *, last: bool = False) -> None:
+        now = time.monotonic()
+        if not last and now - self._committed_at < self._commit_every_s:
+            return
+        self._committed_at = now
+        positions = {}
+        for stream in self.streams:
+            for partition, pipeline in stream.pipelines.items():
+                if pipeline.offset < pipeline.resume_at:
+                    continue  # still rebuilding: the committed position is further than ours
+                position = Position(pipeline.offset, pipeline.replay_from())
+                if self._committed.get(partition) != position:
+                    positions[partition] = self._committed[partition] = position
+        if positions:
+            await self.source.commit(positions)
