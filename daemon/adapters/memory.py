@@ -1,0 +1,314 @@
+"""A log in memory: what ``anomalyd demo`` runs on, with no broker.
+
+It behaves as Kafka does where the loop can tell: topics of partitions, a key always in one
+partition, offsets that only grow, positions committed per group, and retention that deletes
+from the front whoever has read it, so that an endless demo does not grow. A producer that
+must not outrun its reader awaits ``drained``.
+
+Everything lives in one event loop and no lock is needed: nothing here awaits between looking
+and changing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+import zlib
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Final
+
+from daemon.domain import Assigned, InputPartition, Output, Polled, Position, Record, SourceEvent
+from daemon.errors import InputError
+from daemon.stream.codec import Encoded
+
+MAX_RECORDS: Final = 2_000  # per poll
+BEAT: Final = timedelta(seconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A record with its headers, as the log keeps it."""
+
+    record: Record
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+    @property
+    def size(self) -> int:
+        return len(self.record.value) + len(self.record.key or b"")
+
+
+@dataclass(slots=True, eq=False)
+class _Partition:
+    """``kept[0]`` has offset ``begin``; of the front, ``stale`` entries are deleted but not freed.
+
+    Freeing them one by one would move the whole list each time.
+    """
+
+    kept: list[Stored] = field(default_factory=list)
+    begin: int = 0
+    size: int = 0  # bytes, without the stale
+    stale: int = 0
+    read_to: int = 0
+
+    @property
+    def first(self) -> int:
+        """Oldest offset that can be read."""
+        return self.begin + self.stale
+
+    @property
+    def end(self) -> int:
+        """The offset that the next record will have."""
+        return self.begin + len(self.kept)
+
+
+class MemoryLog:
+    """Topics of partitions of records.
+
+    Args:
+        max_records, max_bytes: what one partition keeps at most (always its newest record).
+    """
+
+    def __init__(self, max_records: int = 100_000, max_bytes: int = 64 << 20) -> None:
+        self.committed: dict[tuple[str, InputPartition], Position] = {}
+        """Per group and partition."""
+        self._max_records = max_records
+        self._max_bytes = max_bytes
+        self._topics: dict[str, list[_Partition]] = {}
+        self._finished: set[str] = set()
+        self._waiting: set[asyncio.Event] = set()
+
+    def create(self, topic: str, partitions: int = 1) -> None:
+        """Add a topic; one that exists stays as it is."""
+        self._topics.setdefault(topic, [_Partition() for _ in range(partitions)])
+
+    def partitions(self, topic: str) -> tuple[InputPartition, ...]:
+        """The topic's partitions; none if it does not exist."""
+        return tuple(InputPartition(topic, i) for i in range(len(self._topics.get(topic, ()))))
+
+    def append(
+        self,
+        topic: str,
+        value: bytes,
+        key: bytes | None = None,
+        timestamp_ns: int = -1,
+        headers: Iterable[tuple[str, bytes]] = (),
+    ) -> tuple[InputPartition, int]:
+        """Write one record at the end of its key's partition, and say where.
+
+        The topic is made, with one partition, if it does not exist.
+        """
+        assert topic not in self._finished, f"{topic} has been finished"
+        self.create(topic)
+        parts = self._topics[topic]
+        number = zlib.crc32(key) % len(parts) if key is not None else 0
+        part = parts[number]
+        offset = part.end
+        stored = Stored(Record(offset, key, value, timestamp_ns), tuple(headers))
+        part.kept.append(stored)
+        part.size += stored.size
+        self._retain(part)
+        self.wake()
+        return InputPartition(topic, number), offset
+
+    def _retain(self, part: _Partition) -> None:
+        while len(part.kept) - part.stale > 1 and (
+            len(part.kept) - part.stale > self._max_records or part.size > self._max_bytes
+        ):
+            part.size -= part.kept[part.stale].size
+            # The bytes go now, the list's slots when half of them are empty.
+            part.kept[part.stale] = _GONE
+            part.stale += 1
+        if part.stale > 64 and part.stale * 2 > len(part.kept):
+            del part.kept[: part.stale]
+            part.begin += part.stale
+            part.stale = 0
+
+    def finish(self, topic: str) -> None:
+        """Nothing will follow in this topic: its readers may end."""
+        self._finished.add(topic)
+        self.wake()
+
+    def finished(self, topic: str) -> bool:
+        return topic in self._finished
+
+    def first(self, partition: InputPartition) -> int:
+        """Oldest offset that retention has left."""
+        return self._topics[partition.topic][partition.number].first
+
+    def end(self, partition: InputPartition) -> int:
+        """The offset that the next record will have."""
+        return self._topics[partition.topic][partition.number].end
+
+    def read(self, partition: InputPartition, offset: int, limit: int = MAX_RECORDS) -> list[Record]:
+        """Up to ``limit`` records from ``offset`` on; from the oldest, where retention took it."""
+        part = self._topics[partition.topic][partition.number]
+        start = max(offset, part.first) - part.begin
+        return [stored.record for stored in part.kept[start : start + limit]]
+
+    def messages(self, topic: str) -> list[Stored]:
+        """All that a topic still holds, partition by partition."""
+        return [stored for part in self._topics.get(topic, ()) for stored in part.kept[part.stale :]]
+
+    def mark_read(self, partition: InputPartition, offset: int) -> None:
+        """A reader has finished with everything before ``offset``."""
+        self._topics[partition.topic][partition.number].read_to = offset
+        self.wake()
+
+    def unread(self, topic: str) -> int:
+        """Records that the topic's reader has not finished with."""
+        return sum(part.end - part.read_to for part in self._topics.get(topic, ()))
+
+    async def drained(self, topic: str, unread: int = 0) -> None:
+        """Wait until the reader has left at most ``unread`` records: a producer's backpressure."""
+        while self.unread(topic) > unread:
+            await self.changed(None)
+
+    async def changed(self, timeout_s: float | None) -> bool:
+        """Wait until anything happens here; False if nothing did within ``timeout_s``."""
+        event = asyncio.Event()
+        self._waiting.add(event)
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    await event.wait()
+        finally:
+            self._waiting.discard(event)
+        return event.is_set()
+
+    def wake(self) -> None:
+        """Let everyone who waits in ``changed`` look again."""
+        for event in self._waiting:
+            event.set()
+
+
+_GONE: Final = Stored(Record(-1, None, b"", -1))
+
+
+class MemorySource:
+    """Reads topics of a ``MemoryLog`` as one member of a group. See ``ports.Source``.
+
+    Args:
+        log: where from.
+        topics: which; they must exist when ``events`` is first pulled.
+        group: whose committed positions to go on from.
+        max_records: per poll.
+        beat: an idle source says so this often.
+        clock: seconds, monotonic; measures idleness.
+    """
+
+    def __init__(
+        self,
+        log: MemoryLog,
+        topics: Sequence[str],
+        group: str = "anomalyd",
+        max_records: int = MAX_RECORDS,
+        beat: timedelta = BEAT,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._log = log
+        self._topics = tuple(topics)
+        self._group = group
+        self._max_records = max_records
+        self._beat_s = beat.total_seconds()
+        self._clock = clock
+        self._closed = False
+        self._resume_at: dict[InputPartition, int] = {}
+
+    async def events(self) -> AsyncIterator[SourceEvent]:
+        """See ``ports.Source``.
+
+        Raises:
+            InputError: a topic does not exist.
+        """
+        positions: dict[InputPartition, int] = {}
+        for topic in self._topics:
+            partitions = self._log.partitions(topic)
+            if not partitions:
+                raise InputError(f"topic {topic} does not exist")
+            for partition in partitions:
+                assigned = self._assigned(partition)
+                positions[partition] = assigned.replay_from
+                self._resume_at[partition] = assigned.resume_at
+                if self._closed:
+                    return
+                yield assigned
+        rest_since = dict.fromkeys(positions, self._clock())
+        beaten = self._clock()
+        while positions and not self._closed:
+            # A log that always has more never waits, and others share this event loop.
+            await asyncio.sleep(0)
+            came = False
+            for partition in list(positions):
+                if self._closed:
+                    return
+                records = self._log.read(partition, positions[partition], self._max_records)
+                if records:
+                    came = True
+                    yield Polled(partition, records, end_offset=self._log.end(partition))
+                    positions[partition] = records[-1].offset + 1
+                    rest_since[partition] = self._clock()
+                    self._log.mark_read(partition, positions[partition])
+                elif self._log.finished(partition.topic):
+                    came = True
+                    del positions[partition]
+                    yield Polled(partition, (), ended=True, end_offset=self._log.end(partition))
+            if came or self._closed:
+                continue
+            left = self._beat_s - (self._clock() - beaten)
+            if left > 0 and await self._log.changed(left):
+                continue
+            beaten = self._clock()
+            for partition in list(positions):
+                if self._closed:
+                    return
+                end = self._log.end(partition)
+                if end == positions[partition]:
+                    idle = timedelta(seconds=max(self._clock() - rest_since[partition], 0.0))
+                    yield Polled(partition, (), idle=idle, end_offset=end)
+
+    def _assigned(self, partition: InputPartition) -> Assigned:
+        first = self._log.first(partition)
+        position = self._log.committed.get((self._group, partition), Position(first, first))
+        # What retention took can neither be processed nor replayed any more.
+        resume_at = max(position.offset, first)
+        return Assigned(partition, min(max(position.replay_from, first), resume_at), resume_at)
+
+    async def commit(self, positions: Mapping[InputPartition, Position]) -> None:
+        """See ``ports.Source``; a partition that is not ours is left alone."""
+        for partition, position in positions.items():
+            if partition in self._resume_at:
+                self._log.committed[self._group, partition] = position
+
+    def close(self) -> None:
+        """See ``ports.Source``."""
+        self._closed = True
+        self._log.wake()
+
+
+class MemorySink:
+    """Writes outputs to ``<prefix>.<topic>`` of a ``MemoryLog``. See ``ports.Sink``.
+
+    Args:
+        log: where to.
+        prefix: of the topics' names.
+        encode: an output's message; it knows the wall clock.
+    """
+
+    def __init__(self, log: MemoryLog, prefix: str, encode: Callable[[Output], Encoded]) -> None:
+        self._log = log
+        self._prefix = prefix
+        self._encode = encode
+
+    async def publish(self, outputs: Sequence[Output]) -> None:
+        """See ``ports.Sink``."""
+        for message in [self._encode(output) for output in outputs]:
+            self._log.append(
+                f"{self._prefix}.{message.topic}",
+                message.value,
+                message.key,
+                time.time_ns(),
+                message.headers,
+            )
