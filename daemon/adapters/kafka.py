@@ -1308,6 +1308,9 @@ class Follower:
 
     async def _read(self, wait_ms: int) -> list[Entry]:
         assert self._consumer is not None
+        await asyncio.sleep(
+            0
+        )  # getmany without a wait never yields: a loop around it would starve the fetcher
         try:
             batches = await self._consumer.getmany(timeout_ms=wait_ms)
         except OffsetOutOfRangeError:

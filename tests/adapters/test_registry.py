@@ -1,0 +1,195 @@
+"""Models in a directory, and in a compacted topic of a real Kafka."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from daemon.adapters.kafka import KafkaSettings, ensure_topics
+from daemon.adapters.registry import KafkaModels, ModelDirectory, Pointer, models_topic
+from daemon.errors import BundleError, InputError
+from tests.broker import produce, read_topic
+
+BIG = random.Random(1).randbytes(3_000_000)
+"""More than a Kafka message may hold, and nothing that compresses."""
+
+
+# ------------------------------------------------------------------ a directory
+def written(text: str):
+    def write(folder: Path) -> None:
+        (folder / "manifest.json").write_text(text)
+
+    return write
+
+
+def test_a_directory_gives_back_what_it_was_given(tmp_path: Path) -> None:
+    models = ModelDirectory(tmp_path)
+    assert models.versions("pumps") == []
+    assert models.promoted("pumps") is None
+    models.add("pumps", "aaa", written("one"))
+    models.add("pumps", "bbb", written("two"))
+    models.add("fans", "ccc", written("three"))
+    assert sorted(models.versions("pumps")) == ["aaa", "bbb"]
+    assert (models.folder("pumps", "bbb") / "manifest.json").read_text() == "two"
+    models.promote("pumps", "bbb", "first")
+    models.promote("pumps", "aaa", "rolled back")
+    assert models.promoted("pumps") == Pointer("aaa", "rolled back")
+    assert models.promoted("fans") is None
+
+
+def test_a_version_added_twice_is_one(tmp_path: Path) -> None:
+    models = ModelDirectory(tmp_path)
+    models.add("pumps", "aaa", written("one"))
+    models.add("pumps", "aaa", written("other"))
+    assert models.versions("pumps") == ["aaa"]
+    assert (models.folder("pumps", "aaa") / "manifest.json").read_text() == "one"
+
+
+def test_a_version_that_could_not_be_written_is_not_there(tmp_path: Path) -> None:
+    models = ModelDirectory(tmp_path)
+
+    def half(folder: Path) -> None:
+        (folder / "manifest.json").write_text("half")
+        raise OSError("no space left")
+
+    with pytest.raises(BundleError, match="no space left"):
+        models.add("pumps", "aaa", half)
+    assert models.versions("pumps") == []
+    assert list((tmp_path / "pumps").iterdir()) == []
+
+
+def test_an_unknown_version_names_the_known_ones(tmp_path: Path) -> None:
+    models = ModelDirectory(tmp_path)
+    models.add("pumps", "aaa", written("one"))
+    with pytest.raises(BundleError, match="no version 'zzz' of stream 'pumps'; it has aaa"):
+        models.promote("pumps", "zzz")
+
+
+@pytest.mark.parametrize("name", ["../up", "a/b", "", ".hidden"])
+def test_a_name_that_would_leave_the_directory_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(BundleError, match="cannot be kept"):
+        ModelDirectory(tmp_path).add("pumps", name, written("x"))
+    with pytest.raises(BundleError, match="cannot be kept"):
+        ModelDirectory(tmp_path).add(name, "aaa", written("x"))
+
+
+def test_a_broken_pointer_is_said(tmp_path: Path) -> None:
+    models = ModelDirectory(tmp_path)
+    models.add("pumps", "aaa", written("one"))
+    (tmp_path / "pumps" / "promoted").write_text("{")
+    with pytest.raises(BundleError, match="promoted cannot be read"):
+        models.promoted("pumps")
+
+
+# ------------------------------------------------------------------ a topic
+class Replicas:
+    """Registries on one topic, stopped at the end."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self.prefix = f"registry-{uuid4().hex[:8]}"
+        self.topic = f"{self.prefix}.models"
+        self.settings = KafkaSettings(bootstrap)
+        self.made: list[KafkaModels] = []
+
+    def replica(self) -> KafkaModels:
+        self.made.append(KafkaModels(self.settings, self.prefix))
+        return self.made[-1]
+
+
+@pytest.fixture
+async def replicas(kafka_bootstrap: str) -> AsyncIterator[Replicas]:
+    replicas = Replicas(kafka_bootstrap)
+    await ensure_topics(replicas.settings, [models_topic(replicas.prefix)])
+    yield replicas
+    for models in replicas.made:
+        await models.stop()
+
+
+@pytest.mark.kafka
+async def test_a_bundle_of_3_mb_comes_back_in_another_process_as_it_was(replicas: Replicas) -> None:
+    first, second = replicas.replica(), replicas.replica()
+    await first.publish("pumps", "aaa", BIG)
+    assert await second.promoted("pumps") is None
+    await first.promote("pumps", "aaa", "first model")
+    promotion = await second.promoted("pumps")
+    assert promotion is not None
+    assert (promotion.version, promotion.reason) == ("aaa", "first model")
+    assert promotion.data == BIG
+    assert await second.load("pumps", "aaa") == BIG
+
+
+@pytest.mark.kafka
+async def test_a_follower_sees_each_promotion_once_and_goes_back_too(replicas: Replicas) -> None:
+    trainer, follower = replicas.replica(), replicas.replica()
+    await trainer.publish("pumps", "aaa", b"one")
+    await trainer.promote("pumps", "aaa", "first")
+    assert (await follower.promoted("pumps")).data == b"one"
+    assert await follower.poll() == []
+    await trainer.publish("pumps", "bbb", b"two")
+    await trainer.publish("fans", "ccc", b"three")
+    seen = []
+    for version, reason in [("bbb", "better"), ("aaa", "rolled back")]:
+        await trainer.promote("pumps", version, reason)
+        while not (news := await follower.poll()):
+            pass
+        seen += news
+    assert [(p.stream, p.version, p.reason, p.data) for p in seen] == [
+        ("pumps", "bbb", "better", b"two"),
+        ("pumps", "aaa", "rolled back", b"one"),
+    ]
+    assert await follower.poll() == []
+
+
+@pytest.mark.kafka
+async def test_what_is_not_there_whole_is_not_promoted(replicas: Replicas) -> None:
+    models = replicas.replica()
+    await models.publish("pumps", "aaa", b"one")
+    with pytest.raises(BundleError, match="version 'zzz' of stream 'pumps' cannot be promoted: its manifest"):
+        await models.promote("pumps", "zzz")
+    await produce(replicas.settings.bootstrap_servers, replicas.topic, [(b"pumps/aaa/0", b"oops")])
+    with pytest.raises(BundleError, match="SHA-256"):
+        await models.promote("pumps", "aaa")
+
+
+@pytest.mark.kafka
+async def test_a_damaged_promotion_is_said_and_left_out(replicas: Replicas) -> None:
+    models, follower = replicas.replica(), replicas.replica()
+    assert await follower.promoted("pumps") is None
+    await models.publish("pumps", "aaa", b"one")
+    await models.promote("pumps", "aaa")
+    damage = [(b"pumps/aaa/0", b"0ne"), (b"a/b/c/d", b"?"), (b"fans", b"{")]
+    await produce(replicas.settings.bootstrap_servers, replicas.topic, damage)
+    with pytest.raises(BundleError, match="promoted version 'aaa' of stream 'pumps' is damaged"):
+        await follower.promoted("pumps")
+    pointer = [(b"pumps", b'{"version": "zzz"}'), (b"fans/ok/0", b"1")]
+    await produce(replicas.settings.bootstrap_servers, replicas.topic, pointer)
+    await follower.refresh()
+    assert follower.pointer("pumps") == Pointer("zzz")
+    assert await follower.poll() == []
+
+
+@pytest.mark.kafka
+async def test_old_versions_go_and_the_promoted_one_stays(replicas: Replicas) -> None:
+    models = replicas.replica()
+    for version in ["aaa", "bbb", "ccc", "ddd"]:
+        await models.publish("pumps", version, version.encode())
+    await models.promote("pumps", "aaa")
+    assert await models.retire("pumps", keep=1) == ["bbb", "ccc"]
+    other = replicas.replica()
+    assert (await other.promoted("pumps")).data == b"aaa"
+    assert other.known("pumps") == ["aaa", "ddd"]
+    tombs = [
+        r.key for r in await read_topic(replicas.settings.bootstrap_servers, replicas.topic) if not r.value
+    ]
+    assert tombs == [b"pumps/bbb", b"pumps/bbb/0", b"pumps/ccc", b"pumps/ccc/0"]
+
+
+@pytest.mark.kafka
+async def test_a_missing_topic_is_named(kafka_bootstrap: str) -> None:
+    models = KafkaModels(KafkaSettings(kafka_bootstrap), "nobody")
+    with pytest.raises(InputError, match=r"topic 'nobody\.models' does not exist"):
+        await models.promoted("pumps")
