@@ -899,7 +899,8 @@ function episodes() {
       row.className = "go";
       row.tabIndex = 0;
       const go = () => {
-        const wide = Math.max(e.to - e.from, 20000);
+        const all = times(D.traces[at].t);
+        const wide = Math.max(e.to - e.from, (all[all.length - 1] - all[0]) / 60, 20000);
         draw(at, [e.from - wide, e.to + wide]);
         $("chart").scrollIntoView({ behavior: "smooth", block: "center" });
       };
