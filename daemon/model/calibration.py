@@ -44,8 +44,10 @@ LATENT_OFFSET = 0.5
 TAIL = 0.02
 KNOTS = 600
 CONTINUES = 10  # periods within which rows "follow at once"
-VARIANCE_FLOOR = 0.01
-"""A latent with less variance than this is inactive, and says nothing about drift."""
+VARIANCE_FLOOR = 1e-6
+RESIDUAL_LIMIT = 10.0
+"""Residuals beyond count as this in the drift metrics, here as on the stream: one absurd
+reading is an anomaly, not drift."""
 
 
 # ------------------------------------------------------------------ p-values
@@ -195,7 +197,11 @@ class Calibration:
         errors = np.log(error + ERROR_OFFSET) - self.error_level[:, None]
         latents = np.log(latent + LATENT_OFFSET) - self.latent_level[:, None]
         return np.concatenate(
-            [errors.transpose(1, 0, 2).reshape(count, -1), latents.transpose(1, 0, 2).reshape(count, -1)], 1
+            [
+                errors.transpose(1, 0, 2).reshape(count, self.error_level.size),
+                latents.transpose(1, 0, 2).reshape(count, self.latent_level.size),
+            ],
+            1,
         )
 
     def parts(self, error: Floats, latent: Floats, residual: Floats, offsets: Floats | None) -> Parts:
@@ -538,7 +544,7 @@ def moments(values: Floats) -> tuple[Floats, Floats]:
 
 
 def diagonal_kl(mean: Floats, variance: Floats, mean0: Floats, variance0: Floats) -> Floats:
-    """KL(N(mean, variance) || N(mean0, variance0)) per dimension, nats; variances floored at .01."""
+    """KL(N(mean, variance) || N(mean0, variance0)) per dimension, nats; variances floored."""
     v, v0 = np.maximum(variance, VARIANCE_FLOOR), np.maximum(variance0, VARIANCE_FLOOR)
     kl: Floats = 0.5 * (np.log(v0 / v) + (v + (mean - mean0) ** 2) / v0 - 1.0)
     return kl
@@ -558,7 +564,7 @@ def drift_reference(cross: CrossFit, posterior: Floats, rms: Floats, drift_rows:
         drift_rows: rows of one drift interval.
     """
     latent_mean, latent_variance = moments(posterior)
-    residuals = [h.measured.residual / rms for h in cross.held]
+    residuals = [np.clip(h.measured.residual / rms, -RESIDUAL_LIMIT, RESIDUAL_LIMIT) for h in cross.held]
     residual_mean, residual_variance = moments(np.concatenate(residuals))
     null = [
         float(diagonal_kl(*moments(one[part]), residual_mean, residual_variance).sum())

@@ -54,6 +54,11 @@ class BundleDetector:
         object.__setattr__(self, "part_thresholds", thresholds)
 
     @property
+    def kind(self) -> str:
+        """``mlp`` where a VAE judges the long windows, ``ppca`` where its linear case does."""
+        return "ppca" if self.models.vae is None else "mlp"
+
+    @property
     def window(self) -> int:
         """L."""
         return self.models.window

@@ -31,6 +31,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -42,7 +43,7 @@ from torch.nn.functional import linear, silu
 from daemon.domain import ModelSettings
 from daemon.model.pca import WindowPCA
 
-BATCH = 256
+BATCH = int(os.environ.get("BATCH", "256"))
 RATE = 2e-3  # peak of the one-cycle schedule
 SKIP_RATE = 0.1  # the skip's share of the rate
 WARM_UP = 0.3
@@ -199,18 +200,10 @@ class VAE:
         pool_filled = pca.fill(filled[pool], hidden)
 
         steps = settings.steps if settings.steps is not None else steps_for(n)
-        trained = list(weights.values())
-        for tensor in trained:
-            tensor.requires_grad_(True)
-        skip = [weights["skip.encoder"], weights["skip.decoder"]]
-        rest = [t for name, t in weights.items() if not name.startswith("skip.") or name.endswith("variance")]
-        optimiser = torch.optim.Adam([{"params": skip}, {"params": rest}], lr=RATE, fused=True)
+        adam = Adam(weights, slow=("skip.encoder", "skip.decoder"))
         half = max(min(BATCH, 2 * n) // 2, 1)
         likelihood_weight = None
         for step in range(steps):
-            rate = one_cycle(step, steps)
-            optimiser.param_groups[0]["lr"] = rate * SKIP_RATE
-            optimiser.param_groups[1]["lr"] = rate
             whole = torch.randint(n, (half,), generator=generator)
             holed = torch.randint(len(pool), (half,), generator=generator)
             source = torch.cat([whole, pool[holed]])
@@ -231,18 +224,56 @@ class VAE:
             nll = negative_log_likelihood(target, decoded, model.log_sigma(), likelihood_weight, length)
             kl = posterior.kl().mean(0).clamp(min=FREE_BITS).sum()
             loss = nll.mean() + settings.beta * min(1.0, step / (WARM_UP * steps)) * kl
-            optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-            torch.nn.utils.clip_grad_norm_(trained, CLIP_NORM)
-            optimiser.step()
+            adam.step(one_cycle(step, steps))
             if progress is not None and step % 50 == 0:
                 progress(step / steps)
-        model.weights = {name: tensor.detach() for name, tensor in weights.items()}
+        model.weights = {name: tensor.detach().clone() for name, tensor in weights.items()}
         return model
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The weights, as a bundle stores them."""
         return {name: tensor.numpy() for name, tensor in self.weights.items()}
+
+
+class Adam:
+    """Adam (Kingma & Ba 2015) over named tensors, with the gradient's norm clipped.
+
+    All state is one flat vector, so that a step is ten operations however many tensors there
+    are; and torch.optim, which drags in its compiler (over a second, 100 MB), is not imported.
+    """
+
+    def __init__(self, weights: dict[str, Tensor], slow: Sequence[str]) -> None:
+        """Take over ``weights`` (their storage becomes one vector); ``slow`` learn at a tenth."""
+        size = sum(-(-tensor.numel() // 16) * 16 for tensor in weights.values())
+        self._values, self._gradient = torch.zeros(size), torch.zeros(size)
+        self._first, self._second = torch.zeros(size), torch.zeros(size)
+        self._pace = torch.ones(size)
+        self._steps = 0
+        at = 0
+        for name, tensor in weights.items():
+            part = slice(at, at + tensor.numel())
+            at += -(-tensor.numel() // 16) * 16  # matrix kernels like aligned starts
+            self._values[part] = tensor.flatten()
+            if name in slow:
+                self._pace[part] = SKIP_RATE
+            leaf = self._values[part].view_as(tensor).detach().requires_grad_(True)
+            leaf.grad = self._gradient[part].view_as(tensor)  # backward adds into the flat vector
+            weights[name] = leaf
+
+    def step(self, rate: float) -> None:
+        """Move by the gradient that backward left, and clear it."""
+        self._steps += 1
+        g = self._gradient
+        norm = float(g.norm())
+        if norm > CLIP_NORM:
+            g.mul_(CLIP_NORM / norm)
+        self._first.lerp_(g, 0.1)
+        self._second.mul_(0.999).addcmul_(g, g, value=0.001)
+        debias = math.sqrt(1.0 - 0.999**self._steps)
+        spread = self._second.sqrt().div_(debias).add_(1e-8)
+        self._values.addcdiv_(self._first * self._pace, spread, value=-rate / (1.0 - 0.9**self._steps))
+        g.zero_()
 
 
 def steps_for(windows: int) -> int:

@@ -1,0 +1,274 @@
+"""The gate: may a retrained model replace the one that runs?
+
+A retrained model is only better by luck, so it must prove that it is not worse. All must hold:
+
+* every number finite, and at least 2 active latents (fewer only where pPCA itself keeps
+  fewer: a stream that moves along one direction);
+* on held-out normal rows: episodes within the budget and at most 1.25 times the incumbent's;
+* on faults injected into those rows: recall at most 2 points below the incumbent's. A model
+  that has learned a fault as normal loses here: its spread has grown to hold the fault;
+* on held-out rows: likelihood no worse than that of pPCA fitted on the same training data.
+
+Counts are small (a held-out hour allows .04 episodes at one a day), so both episode rules
+leave room for chance: one episode more than the factor says, and two standard deviations of a
+Poisson count above the budget.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+from daemon.domain import AlarmPolicy, Budget, Detector, Floats, Segment, Windows
+from daemon.model.bundle import Bundle
+from daemon.model.calibration import DAY_NS
+from daemon.model.measuring import Models
+from daemon.model.segments import sliding
+from daemon.policy import episodes, firing
+
+PER_KIND = 30
+FALSE_ALARM_FACTOR = 1.25
+RECALL_MARGIN = 0.02
+LIKELIHOOD_MARGIN = 0.05  # nats per observed cell
+ACTIVE_UNITS = 2
+CHUNK = 1024
+
+
+class FaultKind(StrEnum):
+    """What is done to held-out normal rows."""
+
+    SPIKE = "spike"
+    SHIFT = "shift"
+    DRIFT = "drift"
+    STUCK = "stuck"
+    NOISE = "noise"
+    SWAP = "correlation_swap"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fault:
+    """A stretch of held-out rows with a fault in its last rows.
+
+    ``values`` is (lead + length, C), raw; the fault is in the rows from ``lead`` on.
+    """
+
+    kind: FaultKind
+    values: Floats
+    lead: int
+    sensors: tuple[int, ...]
+    condition: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What the gate says, why in one line, and the figures behind it."""
+
+    promoted: bool
+    reason: str
+    figures: Mapping[str, float]
+
+
+def injected_faults(
+    held_out: Sequence[Segment], lead: int, length: int, per_kind: int = PER_KIND, seed: int = 0
+) -> list[Fault]:
+    """The same faults for every model: deterministic in the data and the seed.
+
+    Sizes are in standard deviations of the held-out rows, drawn from 2 to 8 so that some are
+    missed by a good model too.
+
+    Args:
+        held_out: normal segments.
+        lead: untouched rows before each fault: at least the longest window.
+        length: rows of each fault.
+        per_kind: faults of each kind.
+        seed: of places, sensors and sizes.
+
+    Returns:
+        Empty if no segment holds ``lead + length`` rows. Sensors that never vary are spared;
+        with one sensor there is no correlation to swap.
+    """
+    span = lead + length
+    homes = [segment for segment in held_out if len(segment.values) >= span]
+    if not homes:
+        return []
+    everything = np.concatenate([segment.values for segment in homes])
+    seen = np.isfinite(everything)
+    count = np.maximum(seen.sum(0), 1)
+    mean = np.where(seen, everything, 0.0).sum(0) / count
+    sd = np.sqrt((np.where(seen, everything - mean, 0.0) ** 2).sum(0) / count)
+    moving = np.flatnonzero((sd > 1e-9 * np.maximum(np.abs(mean), 1.0)) & seen.any(0))
+    if not len(moving):
+        return []
+    rng = np.random.default_rng(seed)
+    faults = []
+    for kind in FaultKind:
+        if kind is FaultKind.SWAP and len(moving) < 2:
+            continue
+        for _ in range(per_kind):
+            home = homes[int(rng.integers(len(homes)))]
+            start = int(rng.integers(len(home.values) - span + 1))
+            values = home.values[start : start + span].copy()
+            sensor = int(rng.choice(moving))
+            size = float(rng.uniform(2.0, 8.0)) * sd[sensor] * float(rng.choice([-1.0, 1.0]))
+            late = values[lead:, sensor]  # a view: changed in place
+            sensors: tuple[int, ...] = (sensor,)
+            if kind is FaultKind.SPIKE:
+                late[0] += size
+            elif kind is FaultKind.SHIFT:
+                late += size
+            elif kind is FaultKind.DRIFT:
+                late += size * np.linspace(0.0, 1.0, length)
+            elif kind is FaultKind.STUCK:
+                late[:] = values[lead - 1, sensor]
+            elif kind is FaultKind.NOISE:
+                late += rng.standard_normal(length) * size / 2.0
+            else:
+                other = int(rng.choice(moving[moving != sensor]))
+                a, b = late.copy(), values[lead:, other].copy()
+                late[:] = (b - mean[other]) / sd[other] * sd[sensor] + mean[sensor]
+                values[lead:, other] = (a - mean[sensor]) / sd[sensor] * sd[other] + mean[other]
+                sensors = (sensor, other)
+            faults.append(Fault(kind, values, lead, sensors, home.condition[start : start + span]))
+    return faults
+
+
+def scores_of(detector: Detector, segment: Segment) -> Floats:
+    """(T,) scores of a segment's rows from a fresh baseline; NaN before the first full window."""
+    L = detector.window
+    scores = np.full(len(segment.values), np.nan)
+    windows = sliding(segment.values, L)
+    labels = segment.condition[L - 1 :] or ("",) * len(windows)
+    baseline = detector.fresh_baseline()[None, :]
+    for at in range(0, len(windows), CHUNK):
+        some = windows[at : at + CHUNK]
+        whole = Windows(some, np.ones(len(some), bool), tuple(labels[at : at + CHUNK]))
+        verdicts = detector.judge(detector.infer(whole), baseline, np.zeros(len(some), np.int64))
+        scores[L - 1 + at : L - 1 + at + len(some)] = verdicts.score
+    return scores
+
+
+def recall(detector: Detector, faults: Sequence[Fault]) -> dict[str, float]:
+    """Share of the faults that score above the threshold while they last: per kind and ``all``."""
+    L = detector.window
+    found: dict[str, list[bool]] = {}
+    for kind in FaultKind:
+        mine = [fault for fault in faults if fault.kind is kind]
+        if not mine:
+            continue
+        length = len(mine[0].values) - mine[0].lead
+        stacked = np.concatenate([sliding(f.values[f.lead - L + 1 :], L) for f in mine])
+        labels = tuple(
+            label for f in mine for label in (f.condition[f.lead :] if f.condition else ("",) * length)
+        )
+        slots = np.repeat(np.arange(len(mine)), length)
+        baseline = np.tile(detector.fresh_baseline(), (len(mine), 1))
+        evidence = detector.infer(Windows(stacked, np.ones(len(stacked), bool), labels))
+        scores = detector.judge(evidence, baseline, slots).score
+        peaks = np.nan_to_num(scores, nan=-np.inf).reshape(len(mine), length).max(axis=1)
+        found[kind.value] = [float(peak) > detector.threshold for peak in peaks]
+    result = {kind: float(np.mean(hits)) for kind, hits in found.items()}
+    result["all"] = float(np.mean([hit for hits in found.values() for hit in hits])) if found else math.nan
+    return result
+
+
+def gate(
+    candidate: Bundle,
+    incumbent: Bundle | None,
+    held_out: Sequence[Segment],
+    policy: AlarmPolicy,
+    budget: Budget,
+) -> Decision:
+    """Whether the candidate may replace the incumbent (or be the first).
+
+    Args:
+        candidate: freshly trained, on data that ``held_out`` is no part of.
+        incumbent: what runs now; None if nothing does.
+        held_out: recent normal segments, which neither saw.
+        policy: the alarm machine's settings.
+        budget: false episodes per asset and day.
+    """
+    figures: dict[str, float] = {}
+
+    def refused(reason: str) -> Decision:
+        return Decision(False, reason, figures)
+
+    broken = [name for name, array in candidate.models.arrays().items() if not np.isfinite(array).all()]
+    broken += [name for name, array in candidate.calibration.arrays().items() if np.isnan(array).any()]
+    if broken or not math.isfinite(candidate.calibration.threshold):
+        return refused(f"not finite: {', '.join(broken[:3]) or 'threshold'}")
+    active = int(candidate.facts.get("active_units", 0))
+    wanted = min(ACTIVE_UNITS, candidate.models.pcas[-1].latents)
+    figures["active_units"] = active
+    if active < wanted:
+        return refused(f"{active} active latents, {wanted} needed: the posterior has collapsed")
+
+    detector = candidate.detector()
+    alarms, days = _episodes(detector, held_out, policy, candidate.period_ns)
+    allowed = budget.episodes_per_day * days
+    figures.update(episodes=alarms, episodes_allowed=allowed, days=days)
+    limit = allowed + 2.0 * math.sqrt(allowed) + 1.0
+    if alarms > limit:
+        return refused(f"{alarms} episodes on {days:.2f} held-out normal days, {allowed:.2f} budgeted")
+
+    lead = max(candidate.window, incumbent.window if incumbent else 0)
+    faults = injected_faults(held_out, lead, candidate.window)
+    mine = recall(detector, faults)
+    figures.update({f"recall_{kind}": share for kind, share in mine.items() if not math.isnan(share)})
+    if incumbent is not None:
+        before = incumbent.detector()
+        theirs, _ = _episodes(before, held_out, policy, candidate.period_ns)
+        figures["incumbent_episodes"] = theirs
+        if alarms > max(FALSE_ALARM_FACTOR * theirs, theirs + 1) and alarms > allowed:
+            return refused(f"{alarms} episodes on held-out normal rows, the incumbent {theirs}")
+        figures["incumbent_recall_all"] = before_all = recall(before, faults)["all"]
+        if mine["all"] < before_all - RECALL_MARGIN:
+            return refused(
+                f"finds {mine['all']:.1%} of {len(faults)} injected faults, the incumbent {before_all:.1%}"
+            )
+    if candidate.models.vae is not None:
+        own = _nats_per_cell(candidate.models, held_out)
+        linear = _nats_per_cell(_linear(candidate.models), held_out)
+        figures.update(likelihood=own, likelihood_ppca=linear)
+        if own < linear - LIKELIHOOD_MARGIN:
+            return refused(f"held-out likelihood {own:.3f} nats per cell, pPCA {linear:.3f}")
+    return Decision(True, "not worse than the incumbent" if incumbent else "first model", figures)
+
+
+def _episodes(
+    detector: Detector, held_out: Sequence[Segment], policy: AlarmPolicy, period_ns: int
+) -> tuple[int, float]:
+    """Episodes on normal segments, and the asset-days that were scored."""
+    count, scored = 0, 0
+    for segment in held_out:
+        scores = scores_of(detector, segment)
+        scored += int(np.isfinite(scores).sum())
+        count += episodes(firing(scores, detector.threshold, policy))
+    return count, scored * period_ns / DAY_NS
+
+
+def _linear(models: Models) -> Models:
+    """The pPCA that the VAE started from, as a model of its own."""
+    noise = math.sqrt(models.pcas[-1].noise)
+    return dataclasses.replace(models, vae=None, sigma=np.full(len(models.sigma), noise))
+
+
+def _nats_per_cell(models: Models, held_out: Sequence[Segment]) -> float:
+    """Mean log likelihood bound per observed cell over windows spread over the held-out rows."""
+    L = models.window
+    total, cells = 0.0, 0
+    rows = sum(len(segment.values) for segment in held_out)
+    stride = max(rows // 1_000, 1)
+    for segment in held_out:
+        windows = sliding(segment.values, L)[::stride]
+        if not len(windows):
+            continue
+        labels = (segment.condition[L - 1 :] or ("",) * (len(segment.values) - L + 1))[::stride]
+        elbo = models.measure(windows, labels).elbo
+        total += float(np.nansum(elbo))
+        cells += int(np.isfinite(windows).sum())
+    return total / max(cells, 1)

@@ -1,0 +1,54 @@
+"""A small machine whose sensors move together, and a model of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from daemon.domain import SECOND_NS, AlarmPolicy, Budget, Floats, ModelSettings, Segment, StreamSpec
+from daemon.model.bundle import Bundle
+from daemon.model.training import train
+
+torch.set_num_threads(1)
+
+SPEC = StreamSpec("pumps", ("Pressure", "Current", "Flow", "Idle"), period_ns=60 * SECOND_NS)
+QUICK = ModelSettings(steps=60, hidden=(32, 16), latent=4)
+
+
+def machine(rows: int, seed: int = 0, start: int = 0) -> Floats:
+    """(rows, 4) raw: two cycles seen by three sensors with noise, and one that stands still."""
+    rng = np.random.default_rng(seed)
+    t = np.arange(start, start + rows)
+    a, b = np.sin(t / 9.0), np.sin(t / 31.0 + 1.0)
+    noise = rng.standard_normal((rows, 3))
+    pressure = 200.0 + 30.0 * a + 2.0 * noise[:, 0]
+    current = 5.0 + 1.0 * a * b + 0.5 * b + 0.1 * noise[:, 1]
+    flow = 1e4 + 800.0 * b + 60.0 * noise[:, 2]
+    return np.stack([pressure, current, flow, np.full(rows, 7.0)], 1)
+
+
+def dropped(values: Floats, share: float, seed: int = 1) -> Floats:
+    """The same with a share of cells, and half that share of whole rows, missing."""
+    rng = np.random.default_rng(seed)
+    holed = values.copy()
+    holed[rng.random(values.shape) < share] = np.nan
+    holed[rng.random(len(values)) < share / 2] = np.nan
+    return holed
+
+
+def trained(history: list[Segment], settings: ModelSettings = QUICK, **changes: object) -> Bundle:
+    spec = replace(SPEC, **changes)  # type: ignore[arg-type]
+    return train(history, spec, settings, AlarmPolicy(), Budget(), 60)
+
+
+@pytest.fixture(scope="session")
+def bundle() -> Bundle:
+    return trained([Segment("pump-1", 1_000, dropped(machine(1_500), 0.05))])
+
+
+@pytest.fixture(scope="session")
+def linear() -> Bundle:
+    return trained([Segment("pump-1", 1_000, machine(1_500))], replace(QUICK, kind="ppca"))

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from daemon.domain import SECOND_NS, AlarmPolicy, Segment
+from daemon.model.bundle import Bundle
+from daemon.model.calibration import (
+    TAIL,
+    Tail,
+    chunks,
+    diagonal_kl,
+    follow,
+    lowest_threshold,
+    top_count,
+    top_mean,
+)
+from tests.model.conftest import machine, trained
+from tests.naive import replayed_episodes, slow_baseline
+
+
+# ------------------------------------------------------------------ p-values
+def test_the_tail_is_the_empirical_rank_and_then_exponential() -> None:
+    v = np.random.default_rng(0).exponential(2.0, 5_000)
+    tail = Tail.fit(v)
+    u = np.sort(v)[int(0.98 * len(v))]
+    for x in np.quantile(v, [0.1, 0.5, 0.9, 0.97]):
+        exact = (len(v) - np.searchsorted(np.sort(v), x) + 0.5) / (len(v) + 1)
+        assert math.exp(-tail(np.array([x]))[0]) == pytest.approx(exact, rel=0.03)
+    assert tail(np.array([u]))[0] == pytest.approx(-math.log(TAIL), rel=0.02)
+    # beyond, an exponential sample's tail is -log p = x / 2
+    assert tail(np.array([30.0]))[0] == pytest.approx(15.0, rel=0.15)
+
+
+@given(
+    st.lists(st.floats(-50, 50), min_size=1, max_size=200),
+    st.lists(st.floats(-100, 100), min_size=2, max_size=20),
+)
+def test_the_tail_rises_and_inverts(values: list[float], points: list[float]) -> None:
+    tail = Tail.fit(np.array(values))
+    x = np.sort(points)
+    g = tail(x)
+    assert (np.diff(g) >= 0).all()
+    assert (g >= 0).all()
+    for nats in (0.7, 3.0, 8.0):
+        if nats > tail.nats[0]:
+            assert tail(np.array([tail.inverse(nats)]))[0] >= nats - 1e-6
+
+
+def test_no_evidence_stays_none() -> None:
+    assert np.isnan(Tail.fit(np.array([1.0, np.nan, 2.0]))(np.array([np.nan]))[0])
+    assert Tail.fit(np.array([np.nan]))(np.array([5.0]))[0] == 0.0
+
+
+# ------------------------------------------------------------------ top k
+def test_top_k_counts_observed_cells_only() -> None:
+    values = np.array([[3.0, 1.0, np.nan, 2.0], [np.nan, np.nan, np.nan, 4.0], [np.nan] * 4])
+    np.testing.assert_array_equal(top_mean(values, 2), [2.5, 4.0, np.nan])
+    np.testing.assert_array_equal(top_mean(values[:1, :2], 1), [3.0])
+    assert [top_count(c) for c in (1, 6, 7, 18, 38)] == [1, 1, 2, 3, 3]
+
+
+# ------------------------------------------------------------------ the slow baseline
+@settings(max_examples=80, deadline=None)
+@given(st.integers(0, 2**31), st.integers(1, 40), st.integers(1, 5), st.integers(0, 40))
+def test_the_baseline_is_the_obvious_loop(seed: int, rows: int, assets: int, cut: int) -> None:
+    rng = np.random.default_rng(seed)
+    excess = rng.normal(0, 4, (rows, 3))
+    excess[rng.random(excess.shape) < 0.2] = np.nan
+    slots = rng.integers(0, assets, rows)
+    expected_state = np.abs(rng.normal(0, 1, (assets, 3)))
+    state = expected_state.copy()
+    expected = slow_baseline(excess, expected_state, slots.tolist(), 0.3)
+    cut = min(cut, rows)
+    got = np.concatenate(
+        [follow(excess[:cut], state, slots[:cut], 0.3), follow(excess[cut:], state, slots[cut:], 0.3)]
+    )
+    np.testing.assert_allclose(got, expected, atol=1e-12)
+    np.testing.assert_allclose(state, expected_state, atol=1e-12)
+
+
+def test_the_baseline_moves_at_most_its_rate_and_never_below_calibration() -> None:
+    state = np.zeros((1, 2))
+    follow(np.tile([[100.0, -100.0]], (50, 1)), state, np.zeros(50, np.int64), 0.01)
+    np.testing.assert_allclose(state[0], [0.5, 0.0])
+
+
+# ------------------------------------------------------------------ the threshold
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**31), st.floats(1.0, 20.0), st.sampled_from([(1, 1), (2, 3)]))
+def test_the_threshold_keeps_the_budget_and_a_lower_one_breaks_it(
+    seed: int, allowed: float, persistence: tuple[int, int]
+) -> None:
+    rng = np.random.default_rng(seed)
+    policy = AlarmPolicy(needed=persistence[0], of=persistence[1])
+    series = [np.convolve(rng.standard_normal(120), np.ones(3) / 3, "same") for _ in range(4)]
+    series[1][30:40] = np.nan
+    threshold = lowest_threshold(series, allowed, policy)
+    assert replayed_episodes(series, threshold, policy) <= allowed
+    everything = np.concatenate(series)
+    everything = everything[np.isfinite(everything)]
+    if threshold > np.quantile(everything, 0.9):  # the search stops at the first violation below
+        lower = np.sort(everything[everything < threshold])[::-1][: len(everything) // 10]
+        assert any(replayed_episodes(series, float(t), policy) > allowed for t in lower)
+
+
+def test_less_than_one_episode_allowed_takes_the_maximum_and_says_so() -> None:
+    scores = np.array([1.0, 9.0, 2.0])
+    assert lowest_threshold([scores], 0.9, AlarmPolicy()) == 9.0
+    short = trained([Segment("a", 0, machine(400))], period_ns=SECOND_NS)
+    assert short.detector().calibration == "provisional"
+
+
+def test_one_incident_in_training_costs_one_episode_not_the_threshold() -> None:
+    calm = np.abs(np.random.default_rng(0).standard_normal(2_000))
+    incident = calm.copy()
+    incident[900:1_000] = 50.0
+    policy = AlarmPolicy()
+    assert lowest_threshold([incident], 6.0, policy) < 1.3 * lowest_threshold([calm], 5.0, policy)
+
+
+def test_calibration_scores_the_held_out_rows_within_budget(bundle: Bundle) -> None:
+    calibration = bundle.calibration
+    assert not calibration.provisional
+    assert calibration.days == pytest.approx((1_500 - 15) / 1_440, rel=0.02)
+    assert 1.5 < calibration.threshold < 12.0
+
+
+# ------------------------------------------------------------------ drift
+def test_kl_of_gaussians_in_nats() -> None:
+    one, zero = np.ones(1), np.zeros(1)
+    assert diagonal_kl(zero, one, zero, one)[0] == 0.0
+    assert diagonal_kl(2 * one, one, zero, one)[0] == pytest.approx(2.0)
+    assert diagonal_kl(zero, 4 * one, zero, one)[0] == pytest.approx(0.5 * (4 - 1 - math.log(4)))
+
+
+def test_chunks_are_capped_to_what_there_is() -> None:
+    assert all(c.stop - c.start == 50 for c in chunks(100, 400))
+    assert chunks(100, 10)[-1].stop == 100
+    assert chunks(1, 10) == [slice(0, 1)]
+
+
+def test_the_drift_reference_sees_a_shift_and_not_its_own_data(bundle: Bundle) -> None:
+    drift = bundle.drift
+    assert 0 < drift.latent_threshold < np.inf
+    assert 0 < drift.residual_threshold < np.inf
+    moved = drift.residual_mean + 3.0 * np.sqrt(drift.residual_variance)
+    shifted = diagonal_kl(moved, drift.residual_variance, drift.residual_mean, drift.residual_variance)
+    assert shifted.sum() > drift.residual_threshold

@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from daemon.domain import ModelSettings
+from daemon.model.pca import WindowPCA
+from daemon.model.vae import (
+    VAE,
+    Adam,
+    Posterior,
+    injected_gaps,
+    negative_log_likelihood,
+    one_cycle,
+    steps_for,
+)
+
+L, C = 4, 3
+
+
+def series(n: int = 600, seed: int = 0) -> Tensor:
+    """(n, L*C) windows of a curve that no plane holds: two sensors on a circle, one noisy."""
+    g = torch.Generator().manual_seed(seed)
+    t = torch.rand(n, 1, generator=g) * 2 * math.pi
+    steps = t + 0.3 * torch.arange(L)
+    x = torch.stack([steps.cos(), (2 * steps).cos(), 0.5 * torch.randn(n, L, generator=g)], 2)
+    return (x + 0.05 * torch.randn(x.shape, generator=g)).flatten(1)
+
+
+def fitted(x: Tensor, labels_of: list[str] | None = None, **settings: object) -> VAE:
+    observed = torch.ones_like(x, dtype=torch.bool)
+    pca, filled = WindowPCA.fit(x.numpy(), observed.numpy())
+    chosen = ModelSettings(**{"hidden": (32, 16), "latent": 4, "steps": 300, **settings})  # type: ignore[arg-type]
+    labels = tuple(sorted(set(labels_of or [])))
+    return VAE.fit(pca, filled, observed, labels_of or [""] * len(x), labels, L, chosen)
+
+
+X = series()
+
+
+@pytest.fixture(scope="module")
+def vae() -> VAE:
+    return fitted(X)
+
+
+def test_the_kl_is_the_gaussian_integral() -> None:
+    q = Posterior(torch.tensor([[0.0, 1.0, -2.0]]), torch.tensor([[0.0, -1.0, 1.0]]))
+    mean, sd = q.mean[0].double(), (0.5 * q.log_variance[0]).double().exp()
+    z = torch.linspace(-30, 30, 200_001, dtype=torch.float64)[:, None]
+    log_q = -0.5 * ((z - mean) / sd) ** 2 - sd.log() - 0.5 * math.log(2 * math.pi)
+    log_p = -0.5 * z**2 - 0.5 * math.log(2 * math.pi)
+    integral = torch.trapezoid(log_q.exp() * (log_q - log_p), z, dim=0)
+    np.testing.assert_allclose(q.kl()[0], integral, atol=1e-4)
+
+
+def test_draws_have_the_posteriors_moments() -> None:
+    q = Posterior(torch.full((40_000, 1), 2.0), torch.full((40_000, 1), math.log(0.25)))
+    z = q.draw(torch.Generator().manual_seed(0))
+    assert float(z.mean()) == pytest.approx(2.0, abs=0.02)
+    assert float(z.std()) == pytest.approx(0.5, abs=0.01)
+
+
+def test_the_likelihood_leaves_out_what_was_never_observed() -> None:
+    x, decoded = torch.zeros(1, L * C), torch.ones(1, L * C)
+    log_sigma = torch.tensor([0.0, 1.0, -1.0])
+    seen = torch.zeros(1, L * C)
+    seen[0, 1] = 1.0  # one cell of channel 1
+    assert float(negative_log_likelihood(x, decoded, log_sigma, seen, L)) == pytest.approx(
+        0.5 * math.exp(-2) + 1
+    )
+    whole = negative_log_likelihood(x, decoded, log_sigma, None, L)
+    assert float(whole) == pytest.approx(L * sum(0.5 * math.exp(-2 * s) + s for s in (0.0, 1.0, -1.0)))
+
+
+def test_untrained_it_is_exactly_ppca() -> None:
+    vae = fitted(X, steps=0)
+    posterior = vae.encode(X, None, None)
+    z = posterior.mean
+    assert (z[:, : vae.latent] == 0).all()
+    np.testing.assert_allclose(z[:, vae.latent :], vae.pca.project(X), atol=1e-5)
+    np.testing.assert_allclose(vae.decode(z, None), vae.pca.decode(vae.pca.project(X)), atol=1e-5)
+
+
+def test_training_finds_what_no_plane_holds(vae: VAE) -> None:
+    fresh = series(400, 1)
+    linear = (fresh - vae.pca.decode(vae.pca.project(fresh))).square().mean()
+    with torch.inference_mode():
+        posterior = vae.encode(fresh, None, None)
+        own = (fresh - vae.decode(posterior.mean, None)).square().mean()
+    assert own < linear
+    assert int((posterior.mean.var(0) > 0.01).sum()) >= 2  # no posterior collapse
+
+
+def test_sigma_is_learned_per_channel(vae: VAE) -> None:
+    sigma = vae.log_sigma().exp()
+    assert sigma[2] > 1.1 * sigma[0] > 1.5 * sigma[1]
+
+
+def test_the_same_seed_gives_the_same_weights_whatever_came_before() -> None:
+    a = fitted(X, steps=20)
+    torch.manual_seed(99)
+    torch.rand(5)
+    b = fitted(X, steps=20)
+    c = fitted(X, steps=20, seed=1)
+    assert all(torch.equal(a.weights[k], b.weights[k]) for k in a.weights)
+    assert not torch.equal(a.weights["encoder.0.values"], c.weights["encoder.0.values"])
+
+
+def test_what_stands_in_a_gap_does_not_reach_the_encoder(vae: VAE) -> None:
+    gaps = torch.zeros(5, L * C, dtype=torch.bool)
+    gaps[:, 4] = True
+    x = X[:5].clone()
+    first = vae.encode(vae.pca.fill(x, gaps), gaps, None).mean
+    x[:, 4] = 1e6
+    assert torch.equal(vae.encode(vae.pca.fill(x, gaps), gaps, None).mean, first)
+    assert not torch.allclose(
+        vae.encode(vae.pca.fill(x, gaps), None, None).mean, first
+    )  # the mask is an input
+
+
+def test_samples_look_like_the_data(vae: VAE) -> None:
+    drawn = vae.sample(2_000, None, torch.Generator().manual_seed(0)).flatten(1)
+    np.testing.assert_allclose(drawn.mean(0), X.mean(0), atol=0.2)
+    np.testing.assert_allclose(drawn.std(0), X.std(0), rtol=0.35)
+    again = vae.sample(2_000, None, torch.Generator().manual_seed(0)).flatten(1)
+    assert torch.equal(drawn, again)
+
+
+def test_the_condition_is_read_and_an_unseen_one_falls_back() -> None:
+    x = torch.cat([series(300, 2), -series(300, 3)])
+    vae = fitted(x, ["up"] * 300 + ["down"] * 300, steps=400)
+    assert vae.labels == ("down", "up")
+    codes = vae.codes(["up", "down", "sideways"])
+    assert codes is not None
+    assert codes.tolist() == [1, 0, vae.unknown]
+    up, down, unknown = (
+        vae.encode(x[:300], None, torch.full((300,), int(code))) for code in (1, 0, vae.unknown)
+    )
+    assert not torch.allclose(up.mean, down.mean)
+    assert torch.isfinite(unknown.mean).all()
+    with torch.inference_mode():
+        right = (x[:300] - vae.decode(up.mean, torch.full((300,), 1))).square().mean()
+        wrong = (x[:300] - vae.decode(up.mean, torch.full((300,), 0))).square().mean()
+    assert right < wrong
+    means = [
+        vae.sample(1_000, torch.full((1_000,), code), torch.Generator().manual_seed(0)).mean()
+        for code in (0, 1)
+    ]
+    assert means[0] != means[1]
+
+
+def test_injected_gaps_hide_some_cells_some_channels_some_tails_never_all() -> None:
+    gaps = injected_gaps(4_000, 16, 5, torch.Generator().manual_seed(0)).reshape(-1, 16, 5)
+    share = gaps.float().mean((1, 2))
+    assert 0.10 < float(share.mean()) < 0.18
+    assert 0.03 < float(gaps.all(1).any(1).float().mean()) < 0.08  # whole channels
+    newest = gaps[:, -3:].all(1).any(1).float().mean()
+    oldest = gaps[:, :3].all(1).any(1).float().mean()
+    assert newest > oldest + 0.02  # trailing blocks
+    assert not gaps.flatten(1).all(1).any()
+    assert not injected_gaps(500, 1, 1, torch.Generator().manual_seed(0)).any()
+
+
+def test_cells_that_were_never_observed_may_hold_anything_in_training() -> None:
+    observed = torch.rand(X.shape, generator=torch.Generator().manual_seed(1)) > 0.1
+    settings = ModelSettings(hidden=(16,), latent=2, steps=60)
+    pca, filled = WindowPCA.fit(np.where(observed, X, 0.0).astype(np.float32), observed.numpy())
+    vae = VAE.fit(pca, filled, observed, [""] * len(X), (), L, settings)
+    assert all(torch.isfinite(w).all() for w in vae.weights.values())
+
+
+def test_adam_is_torchs_adam() -> None:
+    g = torch.Generator().manual_seed(0)
+    start = {"a": torch.randn(5, 3, generator=g), "b": torch.randn(7, generator=g)}
+    mine = {name: value.clone() for name, value in start.items()}
+    theirs = {name: value.clone().requires_grad_(True) for name, value in start.items()}
+    adam = Adam(mine, slow=("b",))
+    reference = torch.optim.Adam([{"params": [theirs["a"]]}, {"params": [theirs["b"]], "lr": 1e-3}], lr=1e-2)
+    for _ in range(20):
+        for weights in (mine, theirs):
+            (weights["a"].square().sum() + (weights["b"] - 1.0).abs().sum()).backward()
+        adam.step(1e-2)
+        reference.step()
+        reference.zero_grad()
+    for name in start:
+        np.testing.assert_allclose(mine[name].detach(), theirs[name].detach(), atol=1e-6)
+
+
+def test_the_rate_rises_and_falls() -> None:
+    rates = [one_cycle(step, 100) for step in range(100)]
+    assert np.argmax(rates) == 30
+    assert rates[0] < 0.1 * max(rates)
+    assert rates[-1] < 0.01 * max(rates)
+    assert steps_for(1_499) < steps_for(1_500)
+
+
+def test_no_hidden_layer_is_refused() -> None:
+    with pytest.raises(ValueError, match="hidden layer"):
+        fitted(X, hidden=())
