@@ -33,5 +33,5 @@ class BrokerError(DaemonError):
     """Kafka cannot be used: unreachable, refused, or a topic is missing."""
 
 
-class NotEnoughData(UsageError):
+class NotEnoughData(UsageError):  # noqa: N818 - reads better where it is raised
     """Fewer rows than a model needs."""

@@ -25,6 +25,7 @@ import structlog
 
 from daemon.adapters.ports import Sink, Source
 from daemon.adapters.telemetry import Lifecycle, Metrics, Promotion, Status
+from daemon.config import Settings, StreamSection, maintained
 from daemon.domain import (
     AlarmPolicy,
     Assigned,
@@ -94,6 +95,25 @@ class StreamPlan:
     max_record_bytes: int = 1 << 20
     max_asset_bytes: int = 256
     max_assets: int = 100_000
+
+    @staticmethod
+    def of(settings: Settings, stream: StreamSection) -> StreamPlan:
+        """What the settings say of one of their streams."""
+        spec = stream.spec()
+        return StreamPlan(
+            spec,
+            settings.model.settings(),
+            settings.alerts.policy(spec),
+            settings.calibration.budget,
+            settings.model.learn_rows,
+            settings.retrain.every,
+            settings.retrain.rows,
+            settings.drift.interval,
+            maintained(settings.alerts.maintenance),
+            settings.limits.max_record_bytes,
+            settings.limits.max_asset_bytes,
+            settings.limits.max_assets,
+        )
 
     @property
     def drift_rows(self) -> int:

@@ -143,6 +143,7 @@ class Order:
     drift_rows: int
     history: Sequence[Segment]
     incumbent: bytes | None = None  # None: a first training, on all of the history and without a gate
+    strict: bool = True  # the stream's window, or nothing; else a shorter one will do
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -159,7 +160,7 @@ class Outcome:
 
 
 def learn(order: Order, progress: Callable[[float, str], None] | None = None) -> Outcome:
-    """Train; where there is an incumbent, put the candidate to the gate. Only ``seconds`` is not deterministic."""
+    """Train; with an incumbent, put the candidate to the gate. All but ``seconds`` is deterministic."""
     # torch is imported here, not above: a replica that never trains should not pay for it twice.
     from daemon.model.bundle import Bundle
     from daemon.model.promotion import gate
@@ -172,7 +173,7 @@ def learn(order: Order, progress: Callable[[float, str], None] | None = None) ->
         bundle = train(
             older, order.spec, order.settings, order.policy, order.budget, order.drift_rows, progress
         )
-        if bundle.window != order.spec.window:
+        if order.strict and bundle.window != order.spec.window:
             raise DaemonError(
                 f"{rows} rows calibrate only windows of {bundle.window}, the stream's has {order.spec.window}"
             )
@@ -181,7 +182,7 @@ def learn(order: Order, progress: Callable[[float, str], None] | None = None) ->
     promoted, reason, figures = True, "first model", {}
     if order.incumbent is not None:
         incumbent = Bundle.from_bytes(order.incumbent)
-        decision = gate(bundle, incumbent, newer, order.spec, order.policy, order.budget)
+        decision = gate(bundle, incumbent, newer, order.policy, order.budget)
         promoted, reason, figures = decision.promoted, decision.reason, dict(decision.figures)
     return Outcome(
         promoted, reason, bundle.version, bundle.to_bytes(), time.monotonic() - began, rows, figures

@@ -1,0 +1,593 @@
+"""The command line: arguments in, one clear line out, exit codes 0 fine, 1 failed, 2 wrong usage.
+
+Torch and what it brings take seconds to import, so each command imports what it needs.
+"""
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table as Grid
+
+from daemon import __version__
+from daemon.adapters.telemetry import configure_logging
+from daemon.config import HttpSection, Settings, load, parse_duration, unknown_environment
+from daemon.domain import AlertEvent, Phase, Severity, iso
+from daemon.errors import ConfigError, DaemonError, UsageError
+
+app = typer.Typer(
+    name="anomalyd",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help="Streaming anomaly detection for sensor data: Kafka in, Kafka out.\n\n"
+    "Start with `anomalyd demo`. Then `anomalyd init SAMPLE` writes a config.yaml for your readings,"
+    " `anomalyd check --probe` says whether everything is in place, and `anomalyd run` runs.\n\n"
+    "Exit codes: 0 fine, 1 failed, 2 wrong usage or configuration.",
+)
+
+DEFAULT_CONFIG = Path("config.yaml")
+
+Config = Annotated[
+    Path | None, typer.Option("-c", "--config", help="Configuration file.", show_default=False)
+]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Any configuration key, as `retrain.every=10m`; repeatable."
+    ),
+]
+Exclude = Annotated[
+    str, typer.Option(metavar="A,B", help="Columns that are no sensors (labels, ids), comma-separated.")
+]
+StreamName = Annotated[
+    str | None, typer.Option("--stream", help="Which stream of the configuration the file holds.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object, for scripts.")]
+
+
+def out() -> Console:
+    """The terminal; made on use so that it follows a redirected stream."""
+    return Console(highlight=False)
+
+
+def err() -> Console:
+    """Where progress and errors go, so that standard output stays clean for pipes."""
+    return Console(stderr=True, highlight=False)
+
+
+def split(text: str) -> list[str]:
+    """A comma-separated list."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def quietly() -> None:
+    """Logs of commands that talk to a person: warnings only, on standard error."""
+    configure_logging("warning", "console", sys.stderr)
+
+
+def perform(work: Coroutine[Any, Any, Any]) -> Any:
+    """Run a command's coroutine; an interrupt ends it as a person expects."""
+    return asyncio.run(work)
+
+
+@contextmanager
+def progress_bar() -> Iterator[Callable[[float, str], None]]:
+    """A bar on standard error; on a pipe, a line whenever what is being done changes."""
+    console = err()
+    if not console.is_terminal:
+        said = {""}
+
+        def line(share: float, doing: str) -> None:
+            head = doing.partition(":")[0]
+            if head not in said:
+                said.add(head)
+                console.print(f"{share:4.0%} {escape(doing)}", soft_wrap=True)
+
+        yield line
+        return
+    with Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+    ) as bar:
+        task = bar.add_task("starting", total=1.0)
+        yield lambda share, doing: bar.update(task, completed=share, description=escape(doing))
+
+
+def notes_of(notes: list[str]) -> None:
+    """What an operator should know."""
+    for note in notes:
+        err().print(f"note: {escape(note)}", style="yellow", soft_wrap=True)
+
+
+def settings_from(config: Path | None, sets: list[str] | None) -> Settings:
+    """The configuration of a command that needs one."""
+    return load(config or DEFAULT_CONFIG, sets or [])
+
+
+def version(value: bool) -> None:
+    """``--version``."""
+    if value:
+        typer.echo(f"anomalyd {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options of every command."""
+
+
+# ------------------------------------------------------------------ demo
+def announce(event: AlertEvent, console: Console) -> None:
+    """One alert message as a line for a person."""
+    if event.phase is Phase.UPDATED:
+        return
+    opened = event.phase is Phase.OPENED
+    style = "red bold" if event.severity is Severity.CRITICAL else "yellow"
+    word = f"[{style}]{event.severity:<8}[/]" if opened else "[green]closed  [/]"
+    when = iso(event.row_ns)[:16].replace("T", " ")
+    if opened:
+        text = event.summary
+    else:
+        lasted = (event.row_ns - event.opened_ns) / 60e9
+        text = f"{event.asset}: {event.kind}{f' of {event.sensor}' if event.sensor else ''} over after {lasted:.0f} min"
+    console.print(f"{when}  {word}  {escape(text)}", soft_wrap=True)
+
+
+@app.command()
+def demo(
+    seed: Annotated[int, typer.Option(help="The same seed injects the same faults.")] = 0,
+    duration: Annotated[str, typer.Option(help="Wall time for the simulated day to pass in.")] = "75s",
+    forever: Annotated[bool, typer.Option("--forever", help="Go on until Ctrl-C.")] = False,
+    config: Config = None,
+    sets: Sets = None,
+    port: Annotated[int, typer.Option(help="Of the admin page; 0 takes a free one.")] = 9464,
+    as_json: AsJson = False,
+) -> None:
+    """See it work: a simulated fleet with injected faults, no broker, no configuration.
+
+    24 pumps with 8 sensors each send a reading a minute into an in-memory log. The daemon learns
+    what normal looks like, then watches a day go by in about a minute: alerts appear as episodes
+    open and close, the page is on localhost, and a table of injected against found ends it.
+    """
+    quietly()
+    from daemon.demo import demo as play
+    from daemon.demo import demo_settings
+
+    try:
+        length = parse_duration(duration)
+    except ValueError as error:
+        raise ConfigError(f"--duration {error}") from error
+    settings = demo_settings(config, sets or [])
+    http = HttpSection(host="127.0.0.1", port=port) if settings is None else settings.http
+    console = err() if as_json else out()
+
+    def opened(address: str) -> None:
+        console.print(
+            f"The page is at [bold]{address}[/]. Learning from 8 simulated hours ...", soft_wrap=True
+        )
+
+    with progress_bar() as bar:
+        result = perform(
+            play(
+                seed=seed,
+                duration=length,
+                forever=forever,
+                http=http,
+                settings=settings,
+                tell=lambda event: announce(event, console),
+                watch=lambda doing, share: bar(share, doing),
+                opened=opened,
+            )
+        )
+    found = result.score
+    if as_json:
+        typer.echo(
+            json.dumps(
+                {
+                    "seed": seed,
+                    "injected": found.injected,
+                    "found": found.found,
+                    "kinds": [
+                        {
+                            "kind": str(k.kind),
+                            "injected": k.injected,
+                            "found": k.found,
+                            "median_delay_s": None
+                            if k.median_delay is None
+                            else k.median_delay.total_seconds(),
+                        }
+                        for k in found.kinds
+                    ],
+                    "false_episodes": len(found.false),
+                    "budgeted_false_episodes": result.allowed,
+                    "asset_days": result.asset_days,
+                    "rows": result.rows,
+                    "filled_cells": result.filled,
+                    "trainings": [
+                        {"version": o.version, "promoted": o.promoted, "reason": o.reason}
+                        for o in result.outcomes
+                    ],
+                    "seconds": result.seconds,
+                }
+            )
+        )
+        return
+    table = Grid(title="What was injected, and what was found", title_justify="left")
+    for name, side in (
+        ("fault", "left"),
+        ("injected", "right"),
+        ("found", "right"),
+        ("median delay", "right"),
+    ):
+        table.add_column(name, justify="left" if side == "left" else "right")
+    for kind in found.kinds:
+        delay = "-" if kind.median_delay is None else f"{kind.median_delay.total_seconds() / 60:.0f} min"
+        table.add_row(str(kind.kind), str(kind.injected), str(kind.found), delay)
+    table.add_section()
+    table.add_row("all", str(found.injected), str(found.found), "")
+    console.print(table)
+    console.print(
+        f"False episodes: {len(found.false)}; the budget allows {result.allowed:.0f}"
+        f" ({result.budget:g} per asset and day, {result.asset_days:.1f} asset-days)."
+    )
+    promoted = sum(outcome.promoted for outcome in result.outcomes)
+    console.print(
+        f"{result.rows:,} rows judged or learned, {result.filled:,} dropped readings filled in,"
+        f" {promoted} models promoted, {len(result.outcomes) - promoted} refused, in {result.seconds:.0f} s.",
+        soft_wrap=True,
+    )
+    for outcome in result.outcomes:
+        verdict = "[green]promoted[/]" if outcome.promoted else "[yellow]refused[/]"
+        console.print(
+            f"  model {outcome.version or '-'}: {verdict}, {escape(outcome.reason)}", soft_wrap=True
+        )
+
+
+# ------------------------------------------------------------------ run and what surrounds it
+@app.command()
+def run(
+    config: Config = None,
+    sets: Sets = None,
+    model: Annotated[
+        Path | None, typer.Option(help="A model bundle to start with.", show_default=False)
+    ] = None,
+) -> None:
+    """Run the daemon on Kafka, until SIGTERM.
+
+    Without a model it says `learning`, collects `model.learn_rows` rows, trains beside consuming,
+    and goes live. A model that the registry (the topic `<prefix>.models`) has promoted comes
+    before `--model`. Health and metrics are on `http.port`.
+    """
+    settings = settings_from(config, sets)
+    configure_logging(settings.logging.level, settings.logging.format)
+    from daemon.model.bundle import Bundle
+    from daemon.service import run as serve
+
+    perform(serve(settings, None if model is None else Bundle.load(model)))
+
+
+@app.command()
+def check(
+    config: Config = None,
+    sets: Sets = None,
+    probe: Annotated[bool, typer.Option("--probe", help="Ask the broker too.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say whether the configuration, the environment and (with --probe) the broker are in order.
+
+    Exit code 0 if everything is, 2 if anything is not.
+    """
+    quietly()
+    settings = settings_from(config, sets)
+    problems = unknown_environment()
+    lines = [("configuration", True, f"{len(settings.streams)} stream(s)")]
+    lines += [("environment", False, problem) for problem in problems]
+    if not problems:
+        lines.append(("environment", True, "every ANOMALYD_ variable names a key"))
+    if probe:
+        from daemon.service import probe as ask
+
+        lines += [(f.what, f.ok, f.detail) for f in perform(ask(settings))]
+    if as_json:
+        typer.echo(json.dumps([{"what": what, "ok": ok, "detail": detail} for what, ok, detail in lines]))
+    else:
+        for what, ok, detail in lines:
+            mark = "[green]ok  [/]" if ok else "[red]fail[/]"
+            out().print(f"{mark} {escape(what)}: {escape(detail)}", soft_wrap=True)
+    if not all(ok for _, ok, _ in lines):
+        raise typer.Exit(2)
+
+
+@app.command()
+def topics(
+    config: Config = None,
+    sets: Sets = None,
+    create: Annotated[bool, typer.Option("--create", help="Create what is missing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the topics that anomalyd needs, with their settings; with --create, create them.
+
+    The input topics must exist: they are yours. Existing topics are left as they are.
+    """
+    quietly()
+    settings = settings_from(config, sets)
+    from daemon.service import create_topics, own_topics
+
+    if create:
+        made = perform(create_topics(settings))
+        rows = [{"topic": t.name, "partitions": t.partitions, "created": t.created} for t in made]
+    else:
+        rows = [
+            {"topic": t.name, "partitions": t.partitions or "broker's default", "settings": dict(t.config)}
+            if t.partitions or not t.name.endswith(".state")
+            else {"topic": t.name, "partitions": "as the input topic", "settings": dict(t.config)}
+            for t in own_topics(settings)
+        ]
+    if as_json:
+        typer.echo(json.dumps(rows))
+        return
+    table = Grid(*rows[0].keys())
+    for row in rows:
+        cells = [
+            ", ".join(f"{k}={v}" for k, v in x.items()) if isinstance(x, dict) else str(x)
+            for x in row.values()
+        ]
+        table.add_row(*cells)
+    out().print(table)
+
+
+# ------------------------------------------------------------------ files
+Sample = Annotated[Path, typer.Argument(help="Parquet, CSV or JSON Lines (.gz too).", metavar="SAMPLE")]
+
+
+@app.command()
+def init(
+    sample: Sample,
+    output: Annotated[
+        Path, typer.Option("--out", help="Where to write it; `-` for standard output.")
+    ] = DEFAULT_CONFIG,
+    exclude: Exclude = "",
+    name: Annotated[str, typer.Option(help="Of the stream.")] = "sensors",
+    topic: Annotated[str | None, typer.Option(help="The input topic.", show_default=False)] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite.")] = False,
+) -> None:
+    """Look at a sample of readings and write a config.yaml for it: sensors, period, window."""
+    quietly()
+    from daemon.adapters.sample import config_yaml, derive_spec
+
+    spec, notes = derive_spec(sample, split(exclude), name=name)
+    text = config_yaml(spec, topic or f"sensors.{name}")
+    notes_of(notes)
+    if str(output) == "-":
+        typer.echo(text, nl=False)
+        return
+    if output.exists() and not force:
+        raise UsageError(f"{output} exists: give --force to overwrite it, or --out FILE")
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise DaemonError(f"{output}: cannot be written: {error.strerror}") from error
+    out().print(
+        f"{escape(str(output))}: stream {escape(spec.name)}, {len(spec.sensors)} sensors,"
+        f" period {spec.period_ns / 1e9:g} s, window {spec.window} rows",
+        soft_wrap=True,
+    )
+
+
+@app.command()
+def train(
+    files: Annotated[
+        list[Path], typer.Argument(help="Parquet, CSV or JSON Lines, oldest first.", metavar="FILE...")
+    ],
+    output: Annotated[Path, typer.Option("--out", help="The bundle: a directory.", metavar="BUNDLE")],
+    config: Config = None,
+    sets: Sets = None,
+    exclude: Exclude = "",
+    stream: StreamName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fit and calibrate a model on normal readings, and save it as a bundle."""
+    quietly()
+    from daemon.replay import train_files
+
+    with progress_bar() as bar:
+        bundle, notes = perform(
+            train_files(
+                files,
+                output,
+                config=config,
+                sets=sets or [],
+                exclude=split(exclude),
+                stream_name=stream,
+                progress=lambda share, doing: bar(share, f"training: {doing}"),
+            )
+        )
+    notes_of(notes)
+    detector = bundle.detector()
+    if as_json:
+        typer.echo(
+            json.dumps(
+                {
+                    "version": bundle.version,
+                    "bundle": str(output),
+                    "sensors": list(bundle.sensors),
+                    "window": bundle.window,
+                    "threshold": detector.threshold,
+                    "calibration": detector.calibration,
+                }
+            )
+        )
+        return
+    out().print(
+        f"{escape(str(output))}: model {bundle.version}, {len(bundle.sensors)} sensors, window {bundle.window},"
+        f" threshold {detector.threshold:.2f} ({detector.calibration} calibration)",
+        soft_wrap=True,
+    )
+
+
+@app.command()
+def replay(
+    test: Annotated[Path, typer.Argument(help="Parquet, CSV or JSON Lines (.gz too).", metavar="TEST")],
+    output: Annotated[Path, typer.Option("--out", help="A directory for the results.", metavar="DIR")],
+    train: Annotated[
+        Path | None, typer.Option(help="Learn from this file first.", show_default=False)
+    ] = None,
+    model: Annotated[Path | None, typer.Option(help="Judge with this bundle.", show_default=False)] = None,
+    config: Config = None,
+    sets: Sets = None,
+    exclude: Exclude = "",
+    label: Annotated[
+        str | None,
+        typer.Option(
+            help="A column of TEST with 1 where something was wrong: prints AP beside pPCA and baselines."
+        ),
+    ] = None,
+    stream: StreamName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run the same pipeline over a file, and draw a report.
+
+    Writes scores.parquet, imputed.parquet, alerts.jsonl, drift.jsonl, dead-letter.jsonl,
+    summary.json and report.html into DIR. Without --train and --model the first
+    `model.learn_rows` rows are learned and what follows is judged.
+    """
+    quietly()
+    from daemon.replay import replay as play
+
+    with progress_bar() as bar:
+        result = perform(
+            play(
+                test,
+                output,
+                train=train,
+                model=model,
+                config=config,
+                sets=sets or [],
+                exclude=split(exclude),
+                label=label,
+                stream_name=stream,
+                progress=bar,
+            )
+        )
+    notes_of(result.notes)
+    if as_json:
+        typer.echo(json.dumps(result.summary))
+        return
+    summary, records = result.summary, result.summary["records"]
+    console = out()
+    console.print(
+        f"{records['read']:,} records: {records['accepted']:,} accepted, {records['duplicate']:,} duplicate,"
+        f" {records['late']:,} late, {records['rejected']:,} rejected.",
+        soft_wrap=True,
+    )
+    console.print(
+        f"{summary['scored']:,} of {summary['rows']:,} rows scored, {summary['filled']:,} cells filled,"
+        f" {summary['episodes']} episodes, in {summary['seconds']:.1f} s.",
+        soft_wrap=True,
+    )
+    if result.figures:
+        table = Grid(
+            "", "AP", "F1", "precision", "recall", "false alarms", "false episodes/day", "events found"
+        )
+        for f in result.figures:
+            table.add_row(
+                f.name,
+                f"{f.average_precision:.3f}",
+                f"{f.f1:.3f}",
+                f"{f.precision:.2f}",
+                f"{f.recall:.2f}",
+                f"{f.false_alarm_share:.2%}",
+                f"{f.false_per_day:.2f}",
+                f"{f.events_found} of {f.events}",
+            )
+        console.print(table)
+    console.print(f"Report: {escape(str(output / 'report.html'))}", soft_wrap=True)
+
+
+@app.command()
+def impute(
+    file: Annotated[Path, typer.Argument(help="Parquet or CSV.", metavar="FILE")],
+    output: Annotated[
+        Path, typer.Option("--out", help="The same table with its gaps filled.", metavar="FILE")
+    ],
+    train: Annotated[Path | None, typer.Option(help="Learn from this file.", show_default=False)] = None,
+    model: Annotated[Path | None, typer.Option(help="Use this bundle.", show_default=False)] = None,
+    config: Config = None,
+    sets: Sets = None,
+    exclude: Exclude = "",
+    stream: StreamName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fill the gaps of a table from both of their sides and from the other sensors.
+
+    Observed cells stay as they are. Which cells were filled, with 90 % intervals, is written
+    beside it as `<out>.filled.parquet`.
+    """
+    quietly()
+    from daemon.replay import impute_file
+
+    done = perform(
+        impute_file(
+            file,
+            output,
+            train=train,
+            model=model,
+            config=config,
+            sets=sets or [],
+            exclude=split(exclude),
+            stream_name=stream,
+        )
+    )
+    notes_of(done.notes)
+    if as_json:
+        typer.echo(json.dumps(asdict(done)))
+        return
+    out().print(f"{escape(str(output))}: {done.cells:,} cells filled in {done.rows:,} rows", soft_wrap=True)
+
+
+# ------------------------------------------------------------------ the process
+def fail(message: str, code: int) -> NoReturn:
+    """One clear line on standard error, and the exit code."""
+    line = " ".join(message.split())
+    sys.stderr.write(f"anomalyd: {line}\n")
+    sys.exit(code)
+
+
+def main() -> None:
+    """Run a command; every error ends as one line and its exit code."""
+    try:
+        code = app(standalone_mode=False)
+    except DaemonError as error:
+        fail(str(error), error.exit_code)
+    except typer.Exit as error:
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        fail("interrupted", 130)
+    except Exception as error:  # noqa: BLE001 - the last line of defence: never a traceback without a word
+        if hasattr(error, "format_message") and hasattr(error, "exit_code"):
+            fail(str(error.format_message()), 2)
+        import structlog
+
+        structlog.get_logger().critical("crashed", exc_info=error)
+        fail(f"failed unexpectedly: {type(error).__name__}: {error}", 1)
+    sys.exit(code if isinstance(code, int) else 0)

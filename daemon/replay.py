@@ -1,0 +1,779 @@
+"""``anomalyd replay``, ``train`` and ``impute``: the same core over files.
+
+``replay`` is the loop of ``run`` with a file for a source: what it writes for a file is what
+``run`` publishes for the same lines with the same model. Only three things differ, and all of
+them so that the same file gives the same result on every machine: the input waits while a
+model trains, a file that has ended closes its rows at once, and nothing depends on the clock
+but the rule about the future.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from daemon.adapters.files import (
+    ImputedFile,
+    JsonLines,
+    LinesSource,
+    Table,
+    TableSource,
+    dead_letter,
+    is_lines,
+    place,
+    read_table,
+    segments,
+    write_filled_table,
+    write_scores,
+    write_summary,
+)
+from daemon.adapters.plots import AssetTrace, Report, report_html
+from daemon.adapters.sample import derive_spec
+from daemon.adapters.telemetry import Metrics, Status
+from daemon.config import Settings, load
+from daemon.domain import (
+    AlertEvent,
+    Assigned,
+    DeadLetter,
+    Disposition,
+    DriftRecord,
+    FilledRow,
+    Floats,
+    InputPartition,
+    Output,
+    Phase,
+    Polled,
+    Position,
+    Reading,
+    Record,
+    Rejected,
+    ScoredRow,
+    Segment,
+    SourceEvent,
+    StreamSpec,
+)
+from daemon.errors import ConfigError, DaemonError, InputError
+from daemon.loop import Hold, Loop, StreamPlan, StreamRun
+from daemon.model import evaluation
+from daemon.model.bundle import Bundle
+from daemon.model.impute import ImputationParameters, fit, impute_segments
+from daemon.model.scaler import Scaler
+from daemon.retrainer import Order, Recent, learn
+from daemon.stream.codec import Decoder, encode
+from daemon.stream.pipeline import RowBlock, Step, Traced
+
+CONTINUES = 10
+"""Periods by which TEST may follow TRAIN and still be the same run of rows."""
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+Progress = Callable[[float, str], None]
+
+
+# ------------------------------------------------------------------ settings without a file
+def document_of(spec: StreamSpec) -> dict[str, Any]:
+    """A derived stream as the document that config.yaml would be."""
+
+    def span(ns: int) -> timedelta:
+        return timedelta(microseconds=ns / 1_000)
+
+    return {
+        "streams": [
+            {
+                "name": spec.name,
+                "topics": list(spec.topics) or [spec.name],
+                "format": spec.format.value,
+                "fields": {name: getattr(spec.fields, name) for name in spec.fields.__slots__},
+                "sensors": {
+                    name: (
+                        {}
+                        if not spec.ranges or spec.ranges[i] is None
+                        else {"range": list(spec.ranges[i] or ())}
+                    )
+                    for i, name in enumerate(spec.sensors)
+                },
+                "period": span(spec.period_ns),
+                "window": spec.window,
+                "hop": spec.hop,
+                "allowed_lateness": span(spec.allowed_lateness_ns),
+                "max_gap": span(spec.max_gap_ns),
+                "silent_after": span(spec.silent_after_ns),
+                "condition": list(spec.condition),
+            }
+        ]
+    }
+
+
+def settings_for(
+    config: Path | None, sets: Sequence[str], sample: Path, exclude: Sequence[str], bundle: Bundle | None
+) -> tuple[Settings, list[str]]:
+    """The configuration of a command over files: the one given, or one derived from a sample.
+
+    A bundle's sensors, period and window come before what the sample suggests.
+
+    Returns:
+        The settings, and notes on what was derived.
+    """
+    if config is not None:
+        return load(config, sets), []
+    spec, notes = derive_spec(sample, exclude)
+    document = document_of(spec)
+    if bundle is not None:
+        stream = document["streams"][0]
+        period = timedelta(microseconds=bundle.period_ns / 1_000)
+        if stream["period"] != period:
+            long = max(timedelta(minutes=5), 20 * period)
+            stream |= {
+                "allowed_lateness": max(timedelta(seconds=10), period),
+                "max_gap": long,
+                "silent_after": long,
+            }
+        stream |= {
+            "period": period,
+            "window": bundle.window,
+            "sensors": {name: {} for name in bundle.sensors},
+        }
+    return load(None, sets, document), notes
+
+
+def plan_for(settings: Settings, name: str | None, topic: str) -> StreamPlan:
+    """The plan of the one stream that a file holds.
+
+    Raises:
+        ConfigError: the configuration has several streams and none was named.
+    """
+    streams = {stream.name: stream for stream in settings.streams}
+    if name is None and len(streams) > 1:
+        raise ConfigError(
+            f"the configuration has {len(streams)} streams: name one with --stream ({', '.join(streams)})"
+        )
+    if name is not None and name not in streams:
+        raise ConfigError(f"the configuration has no stream {name!r}; it has {', '.join(streams)}")
+    stream = streams[name] if name is not None else settings.streams[0]
+    return StreamPlan.of(settings, stream.model_copy(update={"topics": (topic,)}))
+
+
+def now_ns() -> int:
+    """The run's start: what stands for a file's Kafka timestamps."""
+    return time.time_ns()
+
+
+# ------------------------------------------------------------------ history
+async def history_of(path: Path, plan: StreamPlan, exclude: Sequence[str]) -> list[Segment]:
+    """A file as training segments."""
+    if not is_lines(path):
+        return segments(read_table(path, exclude, plan.spec.condition), plan.spec)
+    stream = StreamRun(plan_at(plan, path.name))
+    recent = Recent(plan.spec, 1 << 62)
+    source = LinesSource(path, now_ns())
+    async for event in source.events():
+        if isinstance(event, Assigned):
+            stream.open(event)
+        elif isinstance(event, Polled):
+            for step in stream.pipelines[event.partition].feed(event):
+                if step.block is not None:
+                    recent.add(step.block)
+    return recent.segments()
+
+
+def plan_at(plan: StreamPlan, topic: str) -> StreamPlan:
+    """The same plan, read from another file."""
+    return replace(plan, spec=replace(plan.spec, topics=(topic,)))
+
+
+def order_for(plan: StreamPlan, history: Sequence[Segment]) -> Order:
+    """A first training on all of a history."""
+    return Order(plan.spec, plan.model, plan.policy, plan.budget, plan.drift_rows, history, strict=False)
+
+
+def train_on(plan: StreamPlan, history: Sequence[Segment], progress: Progress | None) -> Bundle:
+    """Train here and now.
+
+    Raises:
+        DaemonError: the reason that training came to nothing.
+    """
+    outcome = learn(order_for(plan, history), progress)
+    if outcome.bundle is None:
+        raise InputError(outcome.reason)
+    return Bundle.from_bytes(outcome.bundle)
+
+
+def tails(
+    history: Sequence[Segment], first_rows: Mapping[str, int], window: int
+) -> list[tuple[str, int, Floats]]:
+    """The last rows of TRAIN that TEST's first windows reach back to.
+
+    Returns:
+        (asset, first row, values) for each asset whose TEST begins at most ``CONTINUES`` rows
+        after its TRAIN ends.
+    """
+    last: dict[str, Segment] = {}
+    for segment in history:
+        if segment.asset not in last or segment.first_row > last[segment.asset].first_row:
+            last[segment.asset] = segment
+    result = []
+    for asset, segment in last.items():
+        end = segment.first_row + len(segment.values)  # the row after
+        if asset in first_rows and 0 <= first_rows[asset] - end < CONTINUES:
+            kept = segment.values[-(window - 1) :]
+            result.append((asset, end - len(kept), kept))
+    return result
+
+
+class Carried:
+    """A file's source with the last rows of TRAIN in front of it, fed silently.
+
+    Their offsets are negative and the file's start at 0, where output resumes.
+    """
+
+    def __init__(
+        self, inner: TableSource | LinesSource, spec: StreamSpec, before: Sequence[tuple[str, int, Floats]]
+    ) -> None:
+        self.inner = inner
+        self.readings: list[Reading] = []
+        count = sum(len(values) for _, _, values in before)
+        for asset, first, values in before:
+            for i, row in enumerate(values.tolist()):
+                self.readings.append(
+                    Reading(len(self.readings) - count, asset, (first + i) * spec.period_ns, row)
+                )
+
+    async def events(self) -> AsyncIterator[SourceEvent]:
+        """See ``ports.Source``."""
+        async for event in self.inner.events():
+            if isinstance(event, Assigned) and self.readings:
+                yield Assigned(event.partition, -len(self.readings), 0)
+                yield Polled(event.partition, self.readings)
+            else:
+                yield event
+
+    async def commit(self, positions: Mapping[InputPartition, Position]) -> None:
+        """A file remembers no position."""
+
+    def close(self) -> None:
+        """See ``ports.Source``."""
+        self.inner.close()
+
+
+async def first_rows_of_lines(path: Path, plan: StreamPlan) -> dict[str, int]:
+    """Each asset's smallest row in a JSON Lines file: whether it continues TRAIN."""
+    decoder = Decoder(plan.spec, plan.max_record_bytes, plan.max_asset_bytes)
+    source = LinesSource(path, now_ns())
+    first: dict[str, int] = {}
+    async for event in source.events():
+        for item in event.items if isinstance(event, Polled) else ():
+            reading = decoder.decode(item) if isinstance(item, Record) else item
+            if not isinstance(reading, Rejected):
+                row = plan.spec.row(reading.time_ns)
+                first[reading.asset] = min(first.get(reading.asset, row), row)
+    return first
+
+
+def first_rows_of_table(table: Table, spec: StreamSpec) -> dict[str, int]:
+    """Each asset's smallest row in a table."""
+    first: dict[str, int] = {}
+    usable = np.flatnonzero(table.usable)
+    for code in np.unique(table.asset_codes[usable]).tolist():
+        times = table.time_ns[usable][table.asset_codes[usable] == code]
+        first[table.asset_names[code]] = spec.row(int(times.min()))
+    return first
+
+
+# ------------------------------------------------------------------ what replay keeps
+class Kept:
+    """A sink that keeps what the files and the report need."""
+
+    def __init__(self, imputed: ImputedFile, alerts: JsonLines, drift: JsonLines, dead: JsonLines) -> None:
+        self.scored: dict[tuple[str, int], ScoredRow] = {}
+        self.alerts: list[AlertEvent] = []
+        self.filled: list[FilledRow] = []
+        self.drifts: list[DriftRecord] = []
+        self.oversized: Mapping[int, Any] = {}
+        self._files = imputed, alerts, drift, dead
+
+    async def publish(self, outputs: Sequence[Output]) -> None:
+        """See ``ports.Sink``."""
+        imputed, alerts, drift, dead = self._files
+        for output in outputs:
+            match output:
+                case ScoredRow():
+                    self.scored[output.asset, output.row_ns] = output
+                case FilledRow():
+                    imputed.add(output)
+                    self.filled.append(output)
+                case AlertEvent():
+                    # A replay's clock is the input's: the same file gives the same bytes.
+                    alerts.write(encode(output, event_clock(output.row_ns)).value)
+                    self.alerts.append(output)
+                case DriftRecord():
+                    drift.write(encode(output, event_clock(output.end_ns)).value)
+                    self.drifts.append(output)
+                case DeadLetter():
+                    dead.write(dead_letter(output.rejected, self.oversized))
+
+
+def event_clock(time_ns: int) -> datetime:
+    """An event time as the wall clock of a message."""
+    return EPOCH + timedelta(microseconds=time_ns // 1_000)
+
+
+@dataclass(slots=True, eq=False)
+class Replayed:
+    """What a replay found."""
+
+    summary: dict[str, Any]
+    figures: list[evaluation.Figures] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True, eq=False)
+class Pass:
+    """One run of the loop over a file."""
+
+    stream: StreamRun
+    source: TableSource | LinesSource
+    blocks: list[RowBlock] = field(default_factory=list)
+    totals: Counter[str] = field(default_factory=Counter)
+
+
+async def replay(
+    test: Path,
+    out: Path,
+    *,
+    train: Path | None = None,
+    model: Path | None = None,
+    config: Path | None = None,
+    sets: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    label: str | None = None,
+    stream_name: str | None = None,
+    progress: Progress | None = None,
+) -> Replayed:
+    """Run the pipeline over a file and write what it found into ``out``.
+
+    Args:
+        test: Parquet, CSV or JSON Lines.
+        out: a directory, made if missing; its files are replaced.
+        train: learn from this file first.
+        model: judge with this bundle; with neither, the first ``learn_rows`` rows are learned.
+        config, sets: the configuration; without a file one is derived.
+        exclude: columns that are no sensors.
+        label: a column of TEST with 1 where something was wrong; only compared with, never used.
+        stream_name: which stream of the configuration.
+        progress: told (share done, what is being done).
+
+    Raises:
+        DaemonError: unreadable input, wrong configuration, a bundle that does not fit.
+    """
+    began = time.monotonic()
+    tell = progress or (lambda share, doing: None)
+    hidden = [*exclude, *([label] if label else [])]
+    bundle = Bundle.load(model) if model is not None else None
+    settings, notes = settings_for(config, sets, train or test, hidden, bundle)
+    plan = plan_for(settings, stream_name, test.name)
+    if (train or model) and not any(text.partition("=")[0] == "retrain.every" for text in sets):
+        plan = replace(plan, retrain_every=None)
+    history: list[Segment] = []
+    if train is not None:
+        tell(0.0, f"reading {train.name}")
+        history = await history_of(train, plan, hidden)
+    if bundle is None and train is not None:
+        bundle = train_on(plan, history, lambda share, doing: tell(share * 0.5, f"training: {doing}"))
+        if bundle.window != plan.spec.window:
+            notes.append(f"{train.name} is short: windows of {bundle.window} rows, not {plan.spec.window}")
+            plan = replace(plan, spec=replace(plan.spec, window=bundle.window))
+    table = None if is_lines(test) else read_table(test, hidden, plan.spec.condition)
+    if table is not None:
+        notes += list(table.notes)
+    before = await carried_rows(test, table, plan, history)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DaemonError(f"{out}: cannot be made: {error.strerror}") from error
+    with (
+        ImputedFile(out / "imputed.parquet") as imputed,
+        JsonLines(out / "alerts.jsonl") as alerts,
+        JsonLines(out / "drift.jsonl") as drift,
+        JsonLines(out / "dead-letter.jsonl") as dead,
+    ):
+        kept = Kept(imputed, alerts, drift, dead)
+        done = await once(test, table, plan, bundle, before, kept, tell)
+        refused = done.source.rejected if isinstance(done.source, TableSource) else []
+        for rejected in refused:
+            dead.write(dead_letter(rejected))
+    stream = done.stream
+    (pipeline,) = stream.pipelines.values()
+    records = {str(d): pipeline.counts[d] for d in Disposition}
+    records[Disposition.REJECTED] += len(refused)
+    columns = columns_of(table, done, kept.scored, plan.spec)
+    write_scores(out / "scores.parquet", **columns)
+    opened = [alert for alert in kept.alerts if alert.phase is Phase.OPENED]
+    detector = stream.detector
+    figures = []
+    if label is not None and table is not None:
+        tell(0.95, "comparing with the labels")
+        figures = await compared(test, label, table, plan, history, before, columns)
+    seconds = time.monotonic() - began
+    summary: dict[str, Any] = {
+        "records": {"read": sum(records.values()), **records},
+        "reasons": dict(
+            sorted((pipeline.reasons + Counter(str(rejected.reason) for rejected in refused)).items())
+        ),
+        "rows": done.totals["rows"],
+        "scored": done.totals["scored"],
+        "filled": done.totals["filled"],
+        "episodes": len(opened),
+        "episodes_by_kind": dict(sorted(Counter(str(alert.kind) for alert in opened).items())),
+        "conflicts": pipeline.grid.conflicts,
+        "corrupt_cells": dict(sorted(stream.decoder.corrupt_cells.items())),
+        "unknown_sensors": dict(sorted(stream.decoder.unknown_sensors.items())),
+        "dropped": dict(sorted(pipeline.dropped.items())),
+        "models": stream.versions,
+        "trainings": [
+            {"version": o.version, "promoted": o.promoted, "reason": o.reason, "rows": o.rows}
+            for o in stream.outcomes
+        ],
+        "threshold": None if detector is None else detector.threshold,
+        "calibration": None if detector is None else detector.calibration,
+        "quality": {f.name: {"AP": f.average_precision, "F1": f.f1} for f in figures},
+        "rows_per_second": round(done.totals["rows"] / max(done.totals["milliseconds"] / 1e3, 1e-9), 1),
+        "seconds": round(seconds, 3),
+    }
+    if detector is None:
+        notes.append(
+            f"nothing was scored: {pipeline.observed_rows} rows, and model.learn_rows is {plan.learn_rows};"
+            " give --train, --model, or --set model.learn_rows=N"
+        )
+    write_summary(out / "summary.json", summary)
+    tell(0.97, "drawing the report")
+    report = Report(
+        title=f"anomalyd: {test.name}",
+        source=f"{test.name}" + (f", learned from {train.name}" if train else ""),
+        summary=summary,
+        traces=traces_of(done.blocks, kept, plan.spec, detector.threshold if detector else float("nan")),
+        events=kept.alerts,
+        drift=kept.drifts,
+        quality={f.name: quality(f) for f in figures},
+        notes=notes,
+    )
+    try:
+        (out / "report.html").write_text(report_html(report), encoding="utf-8")
+    except OSError as error:
+        raise DaemonError(f"{out / 'report.html'}: cannot be written: {error.strerror}") from error
+    tell(1.0, "done")
+    return Replayed(summary, figures, notes)
+
+
+async def once(
+    test: Path,
+    table: Table | None,
+    plan: StreamPlan,
+    bundle: Bundle | None,
+    before: Sequence[tuple[str, int, Floats]],
+    sink: Kept | Discarded,
+    tell: Progress,
+) -> Pass:
+    """Run the loop over the file."""
+    start_ns = time.time_ns()
+    source = LinesSource(test, start_ns) if table is None else TableSource(table, plan.spec, start_ns)
+    stream = StreamRun(plan, trace=table is not None)
+    stream.bundle = None if bundle is None else bundle.to_bytes()
+    done = Pass(stream, source)
+    if isinstance(source, LinesSource) and isinstance(sink, Kept):
+        sink.oversized = source.oversized
+
+    def watch(run: StreamRun, step: Step) -> None:
+        if step.block is not None and not step.silent:
+            done.blocks.append(step.block)
+            done.totals["rows"] += len(step.block.rows)
+            done.totals["filled"] += step.filled
+            done.totals["scored"] += step.scored
+        share = 0.5 + 0.45 * source.read / max(source.total, 1)
+        if run.trainer.busy:
+            tell(share, f"training: {run.trainer.doing}")
+        else:
+            tell(share, "scoring" if run.detector is not None else "learning")
+
+    loop = Loop(
+        Carried(source, plan.spec, before),
+        sink,
+        [stream],
+        Metrics([plan.spec.name], [test.name]),
+        Status([plan.spec.name]),
+        scores=True,
+        hold=Hold.ALWAYS,
+        watch=watch,
+    )
+    began = time.monotonic()
+    await loop.run()
+    trained = sum(outcome.seconds for outcome in stream.outcomes)
+    done.totals["milliseconds"] = int(1e3 * max(time.monotonic() - began - trained, 0.0))
+    return done
+
+
+class Discarded:
+    """A sink for a pass of which only the scores are wanted."""
+
+    def __init__(self) -> None:
+        self.scored: dict[tuple[str, int], ScoredRow] = {}
+
+    async def publish(self, outputs: Sequence[Output]) -> None:
+        """See ``ports.Sink``."""
+        for output in outputs:
+            if isinstance(output, ScoredRow):
+                self.scored[output.asset, output.row_ns] = output
+
+
+async def carried_rows(
+    test: Path, table: Table | None, plan: StreamPlan, history: Sequence[Segment]
+) -> list[tuple[str, int, Floats]]:
+    """What TEST's first windows may reach back to: see ``tails``."""
+    if not history:
+        return []
+    first = await first_rows_of_lines(test, plan) if table is None else first_rows_of_table(table, plan.spec)
+    return tails(history, first, plan.spec.window)
+
+
+# ------------------------------------------------------------------ what is written
+def columns_of(
+    table: Table | None, done: Pass, scored: Mapping[tuple[str, int], ScoredRow], spec: StreamSpec
+) -> dict[str, Any]:
+    """The columns of ``scores.parquet``: a table's rows; of lines, the grid's rows by asset and time."""
+    (pipeline,) = done.stream.pipelines.values()
+    period = spec.period_ns
+    keys: list[tuple[str, int] | None]
+    if table is not None:
+        traced: dict[int, Traced] = {t.offset: t for t in pipeline.trace or () if t.offset >= 0}
+        keys = []
+        for i in range(len(table)):
+            entry = traced.get(i)
+            taken = entry is not None and entry.disposition is Disposition.ACCEPTED
+            keys.append((entry.asset, entry.row * period) if taken and entry is not None else None)
+        assets: Sequence[str] = table.assets.tolist()
+        times = table.time_ns
+    else:
+        grid = sorted(
+            (asset, row)
+            for block in done.blocks
+            for asset, row in zip(block.assets, block.rows.tolist(), strict=True)
+        )
+        keys = [(asset, row * period) for asset, row in grid]
+        assets = [asset for asset, _ in grid]
+        times = np.array([row * period for _, row in grid], dtype=np.int64)
+    found = [scored.get(key) if key is not None else None for key in keys]
+
+    def column(name: str) -> Floats:
+        return np.array([np.nan if row is None else getattr(row, name) for row in found], dtype=np.float64)
+
+    return {
+        "asset": assets,
+        "time_ns": times,
+        **{name: column(name) for name in ("score", "reconstruction", "kl", "point", "elbo")},
+        "alarm": np.array([row is not None and row.alarm for row in found], dtype=bool),
+        "model": ["" if row is None else row.model for row in found],
+    }
+
+
+MOST_CELLS = 20_000_000
+"""Cells of the input that the report's charts are drawn from; a larger input shows its first assets."""
+
+
+def traces_of(blocks: Sequence[RowBlock], kept: Kept, spec: StreamSpec, threshold: float) -> list[AssetTrace]:
+    """Per asset what the report draws."""
+    index: dict[str, list[tuple[int, int]]] = {}
+    for b, block in enumerate(blocks):
+        for i, asset in enumerate(block.assets):
+            index.setdefault(asset, []).append((b, i))
+    fills: dict[str, list[FilledRow]] = {}
+    for row in kept.filled:
+        fills.setdefault(row.asset, []).append(row)
+    sensors = {name: c for c, name in enumerate(spec.sensors)}
+    traces: list[AssetTrace] = []
+    cells = 0
+    for asset, places in index.items():
+        cells += len(places) * len(sensors)
+        if cells > MOST_CELLS and traces:
+            break
+        rows = np.array([blocks[b].rows[i] for b, i in places])
+        values = np.array([blocks[b].values[i] for b, i in places])
+        filled, low, high = (np.full(values.shape, np.nan) for _ in range(3))
+        at = {int(row): t for t, row in enumerate(rows)}
+        for fill in fills.get(asset, ()):
+            t = at.get(fill.row_ns // spec.period_ns)
+            for name, cell in fill.cells.items() if t is not None else ():
+                filled[t, sensors[name]] = cell.value
+                low[t, sensors[name]] = cell.low
+                high[t, sensors[name]] = cell.high
+        traces.append(
+            AssetTrace(
+                stream=spec.name,
+                asset=asset,
+                times_ns=rows * spec.period_ns,
+                scores=np.array([blocks[b].scores[i] for b, i in places]),
+                alarms=np.array([blocks[b].firing[i] for b, i in places]),
+                threshold=threshold,
+                sensors=spec.sensors,
+                values=values,
+                filled=filled,
+                low=low,
+                high=high,
+            )
+        )
+    return traces
+
+
+# ------------------------------------------------------------------ labels
+async def compared(
+    test: Path,
+    label: str,
+    table: Table,
+    plan: StreamPlan,
+    history: Sequence[Segment],
+    before: Sequence[tuple[str, int, Floats]],
+    columns: Mapping[str, Any],
+) -> list[evaluation.Figures]:
+    """Ours beside pPCA on the same rows, random, all-ones and time-only.
+
+    Raises:
+        InputError: TEST has no such column.
+    """
+    marked = read_table(test, [])
+    if label not in marked.sensors:
+        raise InputError(f"{test}: has no numeric column {label!r} to compare with")
+    labels = np.nan_to_num(marked.values[:, marked.sensors.index(label)]) > 0
+    linear = replace(plan, model=replace(plan.model, kind="ppca"))
+    bundle = train_on(linear, history, None) if history else None
+    sink = Discarded()
+    done = await once(test, table, linear, bundle, before, sink, lambda share, doing: None)
+    other = columns_of(table, done, sink.scored, plan.spec)
+    return evaluation.table(
+        labels,
+        columns["score"],
+        columns["alarm"],
+        plan.spec.period_ns,
+        [("pPCA", other["score"], other["alarm"])],
+    )
+
+
+def quality(figures: evaluation.Figures) -> dict[str, float]:
+    """A line of the table as the report shows it."""
+    return {
+        "AP": figures.average_precision,
+        "F1": figures.f1,
+        "precision": figures.precision,
+        "recall": figures.recall,
+        "false alarms %": 100 * figures.false_alarm_share,
+        "false episodes / day": figures.false_per_day,
+        "events found": float(figures.events_found),
+        "events": float(figures.events),
+    }
+
+
+# ------------------------------------------------------------------ train, impute
+async def train_files(
+    files: Sequence[Path],
+    out: Path,
+    *,
+    config: Path | None = None,
+    sets: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    stream_name: str | None = None,
+    progress: Progress | None = None,
+) -> tuple[Bundle, list[str]]:
+    """Fit and calibrate on files, in the order given, and save the bundle as the directory ``out``.
+
+    Raises:
+        DaemonError: unreadable input, too little of it, or ``out`` cannot be written.
+    """
+    settings, notes = settings_for(config, sets, files[0], exclude, None)
+    plan = plan_for(settings, stream_name, files[0].name)
+    history = [segment for path in files for segment in await history_of(path, plan, exclude)]
+    bundle = train_on(plan, history, progress)
+    bundle.save(out)
+    return bundle, notes
+
+
+@dataclass(frozen=True, slots=True)
+class Imputed:
+    """What ``impute`` did."""
+
+    rows: int
+    cells: int
+    model: str
+    notes: list[str]
+
+
+async def impute_file(
+    file: Path,
+    out: Path,
+    *,
+    train: Path | None = None,
+    model: Path | None = None,
+    config: Path | None = None,
+    sets: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    stream_name: str | None = None,
+) -> Imputed:
+    """Fill every gap of a table, from both of its sides, and mark what was filled.
+
+    What relates the sensors to each other is learned from ``train``, taken from ``model``, or
+    else learned from the file itself.
+
+    Raises:
+        DaemonError: unreadable input, wrong configuration, a bundle that does not fit.
+    """
+    if is_lines(file):
+        raise InputError(f"{file}: impute works on Parquet and CSV; replay fills JSON Lines")
+    bundle = Bundle.load(model) if model is not None else None
+    settings, notes = settings_for(config, sets, train or file, exclude, bundle)
+    plan = plan_for(settings, stream_name, file.name)
+    spec = plan.spec
+    table = read_table(file, exclude, spec.condition)
+    notes += list(table.notes)
+    placed = place(table, spec, compress_gaps=True)
+    if bundle is not None:
+        parameters = ImputationParameters.of(dict(bundle.extras))
+        version = bundle.version
+    else:
+        history = placed.segments if train is None else await history_of(train, plan, exclude)
+        if not history:
+            raise InputError(f"{train or file}: holds no usable rows to learn from")
+        scaler = Scaler.fit([segment.values for segment in history], spec.ranges)
+        parameters = fit(history, scaler.mean, scaler.scale, spec.window)
+        version = "none"
+    fills = impute_segments(parameters, placed.segments)
+    usable = np.flatnonzero(placed.segment >= 0)
+    columns = [spec.sensors.index(name) if name in spec.sensors else -1 for name in table.sensors]
+    value, low, high = (np.full(table.values.shape, np.nan) for _ in range(3))
+    for i in usable.tolist():
+        fill, t = fills[placed.segment[i]], placed.row[i]
+        for c, at in enumerate(columns):
+            if at >= 0:
+                value[i, c], low[i, c], high[i, c] = fill.value[t, at], fill.low[t, at], fill.high[t, at]
+    gaps = np.isnan(table.values) & np.isfinite(value)
+    write_filled_table(table, np.where(gaps, value, np.nan), out)
+    where, which = np.nonzero(gaps)
+    with ImputedFile(out.with_name(out.name + ".filled.parquet")) as filled:
+        assets = table.assets
+        filled.add_cells(
+            asset=[str(assets[i]) for i in where],
+            time_ns=table.time_ns[where],
+            sensor=[table.sensors[c] for c in which],
+            value=value[gaps],
+            low=low[gaps],
+            high=high[gaps],
+            method=["field"] * len(where),
+            model=[version] * len(where),
+        )
+    left = int((np.isnan(table.values) & ~gaps).sum())
+    if left:
+        notes.append(
+            f"{left} cells stay empty: their row has no usable time, or their sensor was never observed"
+        )
+    return Imputed(len(table), len(where), version, notes)

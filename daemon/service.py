@@ -1,0 +1,291 @@
+"""``anomalyd run``: the loop on Kafka, its admin port, its signals, and an orderly end.
+
+Only this file creates tasks. SIGTERM closes the source; the loop publishes and commits what
+is in flight, leaves the group, and the process exits 0. A crash of any task ends the process
+non-zero, so that whatever supervises it starts it again from the committed position.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import structlog
+
+from daemon.adapters import kafka
+from daemon.adapters.kafka import Finding, KafkaSettings, KafkaSink, KafkaSource, TopicSpec
+from daemon.adapters.registry import KafkaModels, ModelDirectory, models_topic
+from daemon.adapters.telemetry import Metrics, Status
+from daemon.adapters.web import create_app, serve
+from daemon.config import HttpSection, Settings
+from daemon.domain import Output
+from daemon.errors import BundleError, ConfigError
+from daemon.loop import Loop, StreamPlan, StreamRun, fits
+from daemon.model.bundle import Bundle
+from daemon.stream.codec import Encoded, encode
+
+log = structlog.get_logger()
+
+DRAIN_S = 45.0
+"""SIGTERM to exit, at most; a StatefulSet gives 60 s."""
+RETRY_S = (0.5, 15.0)
+SAY_EVERY_S = 60.0
+
+
+# ------------------------------------------------------------------ from settings to adapters
+def kafka_settings(settings: Settings) -> KafkaSettings:
+    """The connection, with the password read from its file.
+
+    Raises:
+        ConfigError: the password file cannot be read.
+    """
+    section = settings.kafka
+    password = None
+    if section.password_file is not None:
+        try:
+            password = section.password_file.read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise ConfigError(f"kafka.password_file {section.password_file}: {error.strerror}") from error
+    return KafkaSettings(
+        bootstrap_servers=section.bootstrap_servers,
+        group_id=section.group_id,
+        instance_id=section.instance_id,
+        start=section.start,
+        commit_interval=section.commit_interval,
+        security_protocol=section.security_protocol,
+        sasl_mechanism=section.sasl_mechanism,
+        username=section.username,
+        password=password,
+        ca_file=None if section.ca_file is None else str(section.ca_file),
+        cert_file=None if section.cert_file is None else str(section.cert_file),
+        key_file=None if section.key_file is None else str(section.key_file),
+    )
+
+
+def input_topics(settings: Settings) -> list[str]:
+    """Every topic that is read."""
+    return [topic for stream in settings.streams for topic in stream.topics]
+
+
+def own_topics(settings: Settings, input_partitions: int | None = None) -> list[TopicSpec]:
+    """Every topic that anomalyd itself needs, with its settings.
+
+    Args:
+        settings: prefix, and whether scores are published.
+        input_partitions: of the widest input topic; the state topic has as many.
+    """
+    prefix = settings.outputs.prefix
+    kept = {"cleanup.policy": "delete"}
+    compacted = {"cleanup.policy": "compact"}
+    plain = ["alerts", "imputed", "drift", "dead-letter"] + (["scores"] if settings.outputs.scores else [])
+    return [
+        *(TopicSpec(f"{prefix}.{name}", None, kept) for name in plain),
+        models_topic(prefix),
+        TopicSpec(f"{prefix}.state", input_partitions, compacted),
+        TopicSpec(f"{prefix}.retrain", 1, kept),
+        TopicSpec(f"{prefix}.feedback", 1, kept),
+    ]
+
+
+async def create_topics(settings: Settings) -> list[kafka.TopicState]:
+    """Create what is missing of our own topics; the input topics must exist."""
+    connection = kafka_settings(settings)
+    widest = max((await kafka.check_topics(connection, input_topics(settings))).values())
+    return await kafka.ensure_topics(connection, own_topics(settings, widest))
+
+
+async def probe(settings: Settings) -> list[Finding]:
+    """What ``check --probe`` finds of the broker."""
+    return await kafka.probe(kafka_settings(settings), input_topics(settings), own_topics(settings))
+
+
+class ModelStore:
+    """Promoted models in a directory, and in the compacted topic so that all replicas follow."""
+
+    def __init__(self, directory: Path, topic: KafkaModels | None = None) -> None:
+        self.directory = ModelDirectory(directory)
+        self.topic = topic
+
+    async def promoted(self, stream: str) -> bytes | None:
+        """See ``loop.Models``. The topic speaks for the fleet; without one, the directory."""
+        if self.topic is not None:
+            promotion = await self.topic.promoted(stream)
+            return None if promotion is None else promotion.data
+        pointer = self.directory.promoted(stream)
+        return (
+            None
+            if pointer is None
+            else Bundle.load(self.directory.folder(stream, pointer.version)).to_bytes()
+        )
+
+    async def promote(self, stream: str, bundle: bytes, version: str, reason: str) -> None:
+        """See ``loop.Models``."""
+        loaded = Bundle.from_bytes(bundle)
+        try:
+            self.directory.add(stream, version, loaded.save)
+            self.directory.promote(stream, version, reason)
+        except (BundleError, OSError) as error:
+            if self.topic is None:
+                raise
+            log.warning("model_directory_unwritable", stream=stream, reason=str(error))  # the topic has it
+        if self.topic is not None:
+            await self.topic.publish(stream, version, bundle)
+            await self.topic.promote(stream, version, reason)
+
+    async def poll(self) -> Sequence[tuple[str, bytes]]:
+        """See ``loop.Models``."""
+        if self.topic is None:
+            return []
+        return [(promotion.stream, promotion.data) for promotion in await self.topic.poll()]
+
+
+def give(streams: Sequence[StreamRun], bundle: Bundle | None) -> None:
+    """Let the streams that a bundle fits start with it.
+
+    Raises:
+        BundleError: it fits none.
+    """
+    if bundle is None:
+        return
+    refusals = []
+    for stream in streams:
+        try:
+            fits(bundle, stream.spec)
+            stream.bundle = bundle.to_bytes()
+        except BundleError as error:
+            refusals.append(error)
+    if len(refusals) == len(streams):
+        raise refusals[0]
+
+
+def encoder() -> Callable[[Output], Encoded]:
+    """The codec with the wall clock."""
+    return lambda output: encode(output, datetime.now(UTC))
+
+
+# ------------------------------------------------------------------ tasks
+@contextlib.asynccontextmanager
+async def admin_port(http: HttpSection, status: Status, metrics: Metrics) -> AsyncIterator[str]:
+    """Serve the admin port while inside; gives its address."""
+    server = serve(create_app(status, metrics), http.host, http.port)
+    task = asyncio.create_task(server.run(), name="admin port")
+    try:
+        yield server.url
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+        if not task.cancelled() and (error := task.exception()) is not None:
+            raise error
+
+
+@contextlib.contextmanager
+def ended_by_signals(end: Callable[[], None]) -> Iterator[None]:
+    """SIGTERM and SIGINT call ``end`` while inside."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, end)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+async def run(settings: Settings, bundle: Bundle | None = None) -> None:
+    """Run on Kafka until SIGTERM.
+
+    Raises:
+        DaemonError: what cannot be waited out (a missing topic, a refused credential ...).
+    """
+    connection = kafka_settings(settings)
+    streams = [StreamRun(StreamPlan.of(settings, stream)) for stream in settings.streams]
+    give(streams, bundle)
+    names = [stream.spec.name for stream in streams]
+    metrics = Metrics(names, input_topics(settings))
+    status = Status({stream.spec.name: stream.plan.learn_rows for stream in streams})
+    status.source = "kafka"
+    source = KafkaSource(connection, input_topics(settings))
+    sink = KafkaSink(connection, settings.outputs.prefix, encoder())
+    models = KafkaModels(connection, settings.outputs.prefix)
+    ending = asyncio.Event()
+
+    def end() -> None:
+        if not ending.is_set():
+            log.info("draining")
+            ending.set()
+            status.drain()
+            metrics.lifecycle(status.lifecycle)
+            source.close()
+
+    loop = Loop(
+        source,
+        sink,
+        streams,
+        metrics,
+        status,
+        models=ModelStore(settings.model.directory, models),
+        scores=settings.outputs.scores,
+        commit_every=settings.kafka.commit_interval,
+    )
+    log.info(
+        "starting", streams=names, bootstrap_servers=connection.bootstrap_servers, group=connection.group_id
+    )
+    async with admin_port(settings.http, status, metrics) as address:
+        log.info("admin_port_open", address=address)
+        with ended_by_signals(end):
+            try:
+                await _reached(settings, status, ending)
+                status.connected = True
+                metrics.dependency("kafka", True)
+                if not ending.is_set():
+                    await _until_drained(loop, ending, sink, models)
+            finally:
+                await source.stop()
+                await sink.stop()
+                await models.stop()
+    log.info("stopped")
+
+
+async def _reached(settings: Settings, status: Status, ending: asyncio.Event) -> None:
+    """Wait for the broker, then see to our topics. A broker that is down is said once a minute."""
+    wait, said = RETRY_S[0], -SAY_EVERY_S
+    with status.waiting_for("kafka"):
+        while not ending.is_set():
+            try:
+                await create_topics(settings)
+                return
+            except kafka.UnreachableError as error:
+                now = time.monotonic()
+                if now - said >= SAY_EVERY_S:
+                    said = now
+                    log.warning("broker_unreachable", reason=str(error), next_try_s=round(wait, 1))
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(ending.wait(), wait)
+                wait = min(wait * 2, RETRY_S[1])
+
+
+async def _until_drained(loop: Loop, ending: asyncio.Event, sink: KafkaSink, models: KafkaModels) -> None:
+    """Run the loop; once ending, give it ``DRAIN_S`` before what waits for a broker is cut off."""
+    task = asyncio.create_task(loop.run(), name="loop")
+    ended = asyncio.create_task(ending.wait(), name="ending")
+    try:
+        await asyncio.wait({task, ended}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            done, _ = await asyncio.wait({task}, timeout=DRAIN_S / 2)
+            if not done:
+                # Publishing waits for a broker that is away: what is not committed is read again.
+                log.warning("drain_cut_short", reason="outputs could not be published in time")
+                sink.close()
+                models.close()
+                await asyncio.wait({task}, timeout=DRAIN_S / 4)
+        if not task.done():
+            task.cancel()
+        await task
+    finally:
+        ended.cancel()
+        task.cancel()
