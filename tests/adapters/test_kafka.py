@@ -1,14 +1,769 @@
+"""The source and the sink against a real Apache Kafka."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from hypothesis import given
+from hypothesis import strategies as st
 
-from tests.broker import create_topic, produce, read_topic
+from daemon.adapters import kafka
+from daemon.adapters.kafka import (
+    NO_PARTITION,
+    KafkaSettings,
+    KafkaSink,
+    KafkaSource,
+    Message,
+    TopicSpec,
+    TopicState,
+    check_topics,
+    ensure_topics,
+    probe,
+    replay_from,
+    stored_size,
+    written_position,
+)
+from daemon.domain import (
+    Assigned,
+    DeadLetter,
+    InputPartition,
+    Polled,
+    Position,
+    Reason,
+    Record,
+    Rejected,
+    Revoked,
+    SourceEvent,
+)
+from daemon.errors import BrokerError, ConfigError, InputError
+from daemon.stream import codec
+from tests.broker import Broker, NoBrokerError, create_topic, produce, read_topic
+from tests.conftest import without_broker
 
-pytestmark = pytest.mark.kafka
+ENCODE = partial(codec.encode, now=datetime(2026, 1, 1, tzinfo=UTC))
+Made = Callable[..., KafkaSource]
 
 
-async def test_a_topic_is_read_back_whole(kafka_bootstrap: str) -> None:
-    topic = f"whole-{uuid4().hex[:8]}"
+def fresh(what: str) -> str:
+    return f"{what}-{uuid4().hex[:8]}"
+
+
+@pytest.fixture
+async def made(kafka_bootstrap: str) -> AsyncIterator[Made]:
+    """Makes sources of one fresh group (unless told otherwise) and stops them."""
+    settings = KafkaSettings(kafka_bootstrap, group_id=fresh("group"), commit_interval=timedelta(0))
+    sources: list[KafkaSource] = []
+
+    def make(*topics: str, **other: Any) -> KafkaSource:
+        sources.append(KafkaSource(replace(settings, **other), topics))
+        return sources[-1]
+
+    yield make
+    for source in sources:
+        await source.stop()
+
+
+async def until(source: KafkaSource, enough: Callable[[SourceEvent], bool]) -> list[SourceEvent]:
+    """The events up to the first for which ``enough`` holds."""
+    seen = []
+    async with asyncio.timeout(60):
+        async for event in source.events():
+            seen.append(event)
+            if enough(event):
+                return seen
+    raise AssertionError("the source ended")
+
+
+async def records(source: KafkaSource, count: int) -> tuple[list[Assigned], list[Record]]:
+    """What was assigned until so many records had come, and these."""
+    assigned: list[Assigned] = []
+    found: list[Record] = []
+
+    def enough(event: SourceEvent) -> bool:
+        if isinstance(event, Assigned):
+            assigned.append(event)
+        if isinstance(event, Polled):
+            found.extend(event.items)
+        return len(found) >= count
+
+    await until(source, enough)
+    return assigned, found
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    """Return when it holds; the caller bounds the wait."""
+    while not condition():  # noqa: ASYNC110 - what is waited for happens in the broker
+        await asyncio.sleep(0.01)
+
+
+def numbers(count: int) -> list[tuple[bytes, bytes]]:
+    return [(b"k%d" % (i % 37), b"%d" % i) for i in range(count)]
+
+
+# ------------------------------------------------------------------ without a broker
+@given(st.integers(0, 2**62), st.integers(0, 2**62))
+def test_a_position_survives_its_metadata(offset: int, back: int) -> None:
+    position = Position(offset, max(0, offset - back))
+    text = written_position(position)
+    assert len(text) < 100
+    assert replay_from(text, offset) == position.replay_from
+
+
+@pytest.mark.parametrize("text", ["", "1;", "1;-3", "1;x", "2;5", "5", "1;99", "1;²"])
+def test_metadata_that_says_nothing_sensible_replays_nothing(text: str) -> None:
+    assert replay_from(text, 10) == 10
+
+
+@given(
+    st.binary(max_size=300) | st.none(),
+    st.binary(max_size=3000),
+    st.lists(st.tuples(st.text(max_size=20), st.binary(max_size=50)), max_size=5),
+)
+def test_a_message_is_never_larger_than_estimated(key: Any, value: bytes, headers: Any) -> None:
+    builder = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, 0, 10_000_000)
+    builder.append(0, timestamp=None, key=key, value=value, headers=headers)
+    real = len(builder.build())
+    assert real <= stored_size(Message("t", key, value, headers)) <= real + 60 + 12 * len(headers)
+
+
+@pytest.mark.parametrize(
+    ("given_settings", "message"),
+    [
+        ({"security_protocol": "SASL_SSL", "sasl_mechanism": "GSSAPI"}, "GSSAPI is not supported"),
+        (
+            {"security_protocol": "SASL_PLAINTEXT", "sasl_mechanism": "PLAIN"},
+            "sends the password in the clear",
+        ),
+        ({"security_protocol": "SASL_SSL", "sasl_mechanism": "PLAIN"}, "needs kafka.username"),
+        ({"security_protocol": "SSL", "ca_file": "/no/ca.pem"}, "ca_file /no/ca.pem cannot be read: No such"),
+        ({"security_protocol": "SSL", "cert_file": "/no/c.pem"}, "come together"),
+        ({"start": "middle"}, "'middle' must be earliest or latest"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused_at_once(given_settings: dict[str, str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        KafkaSource(KafkaSettings(**given_settings), ["t"])
+
+
+def test_a_password_is_not_shown() -> None:
+    assert "hush" not in repr(KafkaSettings(password="hush"))
+
+
+@pytest.mark.parametrize(
+    ("servers", "message"),
+    [
+        ("127.0.0.1:1", r"Kafka at 127\.0\.0\.1:1 cannot be reached: .*Connect call failed"),
+        ("a:b:c", "bootstrap_servers 'a:b:c' cannot be used"),
+    ],
+)
+async def test_a_probe_says_why_there_is_no_broker(servers: str, message: str) -> None:
+    (finding,) = await probe(KafkaSettings(servers), ["t"])
+    assert not finding.ok
+    assert re.search(message, finding.detail), finding.detail
+    assert "\n" not in finding.detail
+
+
+async def test_a_source_without_a_broker_beats_and_ends_when_asked() -> None:
+    source = KafkaSource(KafkaSettings("127.0.0.1:1"), ["t"])
+    async with asyncio.timeout(30):
+        async for event in source.events():
+            assert event.partition == NO_PARTITION
+            source.close()
+    assert source.stats.unreachable == 1
+
+
+async def test_a_sink_without_a_broker_waits_until_it_is_closed() -> None:
+    sink = KafkaSink(KafkaSettings("127.0.0.1:1"), "none", ENCODE)
+    publishing = asyncio.create_task(sink.publish([letter(b"x")]))
+    done, _ = await asyncio.wait({publishing}, timeout=0.05)
+    assert not done
+    sink.close()
+    with pytest.raises(BrokerError, match="stopped while Kafka"):
+        await publishing
+    await sink.stop()
+
+
+def test_aiokafka_repeats_itself_three_times_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    kafka.quieten()
+    kafka.quieten()
+    for _ in range(50):
+        logging.getLogger("aiokafka.conn").warning("again and %s", uuid4())
+    assert len(caplog.records) == 3
+
+
+# ------------------------------------------------------------------ topics
+@pytest.mark.kafka
+async def test_topics_are_made_once_with_their_settings(kafka_bootstrap: str) -> None:
+    settings, first, second = KafkaSettings(kafka_bootstrap), fresh("made"), fresh("made")
+    await create_topic(kafka_bootstrap, first, 2)
+    wanted = [TopicSpec(first, 7), TopicSpec(second, 3, {"cleanup.policy": "compact"})]
+    assert await ensure_topics(settings, wanted) == [TopicState(first, 2), TopicState(second, 3, True)]
+    assert await ensure_topics(settings, wanted) == [TopicState(first, 2), TopicState(second, 3)]
+    assert await check_topics(settings, [second, first]) == {first: 2, second: 3}
+
+
+@pytest.mark.kafka
+async def test_a_topic_that_the_broker_refuses_is_said(kafka_bootstrap: str) -> None:
+    bad = TopicSpec(fresh("bad"), 1, {"cleanup.policy": "hoard"})
+    with pytest.raises(BrokerError, match=f"topic '{bad.name}' could not be created: .*hoard"):
+        await ensure_topics(KafkaSettings(kafka_bootstrap), [bad])
+
+
+@pytest.mark.kafka
+async def test_a_missing_input_topic_is_named(kafka_bootstrap: str, made: Made) -> None:
+    with pytest.raises(InputError, match=r"topic 'sensors\.nowhere' does not exist on Kafka at"):
+        await until(made("sensors.nowhere"), lambda event: False)
+
+
+@pytest.mark.kafka
+async def test_a_probe_lists_what_run_needs(kafka_bootstrap: str) -> None:
+    topic = fresh("probed")
     await create_topic(kafka_bootstrap, topic, 2)
-    await produce(kafka_bootstrap, topic, [(b"%d" % i, b"%d" % i) for i in range(100)])
-    assert sorted(int(r.value) for r in await read_topic(kafka_bootstrap, topic)) == list(range(100))
+    found = await probe(KafkaSettings(kafka_bootstrap), [topic, "nowhere"], [TopicSpec("missing.alerts")])
+    assert [(f.what, f.ok) for f in found] == [
+        ("broker", True),
+        (f"input topic {topic}", True),
+        ("input topic nowhere", False),
+        ("topic missing.alerts", False),
+        ("group anomalyd", True),
+    ]
+
+
+# ------------------------------------------------------------------ reading
+@pytest.mark.kafka
+async def test_records_come_in_order_as_they_are(kafka_bootstrap: str, made: Made) -> None:
+    topic = fresh("poison")
+    await create_topic(kafka_bootstrap, topic)
+    values = [b"{}", b"\xff\xfe\x00", b"", b"{" * 10_000, bytes(range(256)), b"x" * 900_000, b"last"]
+    await produce(kafka_bootstrap, topic, [(b"\xffkey", value) for value in values] + [(b"tomb", None)])
+    assigned, found = await records(made(topic), len(values) + 1)
+    assert assigned == [Assigned(InputPartition(topic, 0), 0, 0)]
+    assert [record.value for record in found] == [*values, b""]
+    assert {record.key for record in found} == {b"\xffkey", b"tomb"}
+    assert [record.offset for record in found] == list(range(len(values) + 1))
+    assert all(abs(record.timestamp_ns - time.time_ns()) < 600e9 for record in found)
+
+
+@pytest.mark.kafka
+async def test_a_restart_resumes_at_the_commit_and_replays_for_the_windows(
+    kafka_bootstrap: str, made: Made
+) -> None:
+    topic = fresh("resumed")
+    there = InputPartition(topic, 0)
+    await create_topic(kafka_bootstrap, topic)
+    await produce(kafka_bootstrap, topic, numbers(10))
+    first = made(topic, commit_interval=timedelta(hours=1))
+    await records(first, 10)
+    await first.commit({there: Position(6, 2)})
+    await first.commit({there: Position(7, 3)})
+    await first.stop()  # an interval that is not over does not keep a position from being written
+    assigned, found = await records(made(topic), 7)
+    assert assigned == [Assigned(there, 3, 7)]
+    assert [record.offset for record in found] == [3, 4, 5, 6, 7, 8, 9]
+
+
+@asynccontextmanager
+async def administering(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    try:
+        await admin.start()
+        yield admin
+    finally:
+        await admin.close()
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize(
+    ("log_start", "expected", "clamped", "restarted"),
+    [(2, (3, 7), 0, 0), (5, (5, 7), 1, 0), (7, (7, 7), 1, 0), (9, (9, 9), 0, 1)],
+)
+async def test_what_fell_off_the_log_is_counted(
+    kafka_bootstrap: str,
+    made: Made,
+    log_start: int,
+    expected: tuple[int, int],
+    clamped: int,
+    restarted: int,
+) -> None:
+    topic = fresh("expired")
+    there = InputPartition(topic, 0)
+    await create_topic(kafka_bootstrap, topic)
+    await produce(kafka_bootstrap, topic, numbers(10))
+    first = made(topic)
+    await records(first, 10)
+    await first.commit({there: Position(7, 3)})
+    await first.stop()
+    async with administering(kafka_bootstrap) as admin:
+        await admin.delete_records({TopicPartition(topic, 0): RecordsToDelete(log_start)})
+    second = made(topic)
+    assigned, found = await records(second, 1)
+    assert assigned == [Assigned(there, *expected)]
+    assert found[0].offset == expected[0]
+    assert (second.stats.clamped, second.stats.restarted) == (clamped, restarted)
+
+
+@pytest.mark.kafka
+async def test_a_topic_made_anew_is_read_from_its_start(kafka_bootstrap: str, made: Made) -> None:
+    topic = fresh("anew")
+    await create_topic(kafka_bootstrap, topic)
+    await produce(kafka_bootstrap, topic, numbers(10))
+    first = made(topic)
+    await records(first, 10)
+    await first.commit({InputPartition(topic, 0): Position(10, 10)})
+    async with administering(kafka_bootstrap) as admin:
+        await admin.delete_topics([topic])
+        while topic in await admin.list_topics():
+            pass
+    await first.stop()
+    await create_topic(kafka_bootstrap, topic)
+    await produce(kafka_bootstrap, topic, numbers(3))
+    second = made(topic)
+    _, found = await records(second, 3)
+    assert [record.offset for record in found] == [0, 1, 2]
+
+
+@pytest.mark.kafka
+async def test_latest_begins_at_the_end_and_stays_there_over_a_restart(
+    kafka_bootstrap: str, made: Made
+) -> None:
+    topic = fresh("latest")
+    there = InputPartition(topic, 0)
+    await create_topic(kafka_bootstrap, topic)
+    await produce(kafka_bootstrap, topic, numbers(5))
+    first = made(topic, start="latest")
+    seen = await until(first, lambda event: isinstance(event, Polled) and event.partition == there)
+    assert Assigned(there, 5, 5) in seen
+    await first.stop()
+    await produce(kafka_bootstrap, topic, numbers(2))  # nobody reads; they are not to be skipped
+    assigned, found = await records(made(topic, start="latest"), 2)
+    assert assigned == [Assigned(there, 5, 5)]
+    assert [record.offset for record in found] == [5, 6]
+
+
+@pytest.mark.kafka
+async def test_an_idle_log_says_since_when_and_where_its_end_is(kafka_bootstrap: str, made: Made) -> None:
+    topic = fresh("idle")
+    await create_topic(kafka_bootstrap, topic)
+    await produce(kafka_bootstrap, topic, numbers(4))
+    source = made(topic)
+    seen = await until(source, lambda event: isinstance(event, Polled) and event.idle > timedelta(0))
+    assert isinstance(seen[-1], Polled)
+    assert seen[-1].items == ()
+    assert seen[-1].end_offset == 4
+    assert source.stats.lag == {InputPartition(topic, 0): 0}
+    assert not any(isinstance(event, Polled) and event.items and event.idle for event in seen)
+
+
+@pytest.mark.kafka
+async def test_a_commit_of_a_partition_that_is_not_ours_is_counted(kafka_bootstrap: str, made: Made) -> None:
+    topic = fresh("stale")
+    await create_topic(kafka_bootstrap, topic)
+    source = made(topic)
+    await until(source, lambda event: isinstance(event, Assigned))
+    await source.commit({InputPartition(topic, 5): Position(1, 1)})
+    assert source.stats.stale_commits == 1
+
+
+# ------------------------------------------------------------------ rebalances
+class Worker:
+    """The shape of the one loop: what came, then its commit."""
+
+    def __init__(self, source: KafkaSource, done: Callable[[], bool]) -> None:
+        self.source, self._done = source, done
+        self.handled: list[tuple[int, int]] = []  # partition, offset; past the replay
+        self.owned: dict[InputPartition, int] = {}  # where output resumes
+        self.mistakes: list[SourceEvent] = []
+
+    async def run(self) -> None:
+        async for event in self.source.events():
+            here = event.partition
+            match event:
+                case Assigned():
+                    if here in self.owned:
+                        self.mistakes.append(event)
+                    self.owned[here] = event.resume_at
+                case Revoked():
+                    del self.owned[here]
+                case Polled(items=items) if items:
+                    if here not in self.owned:
+                        self.mistakes.append(event)
+                        continue
+                    new = [record.offset for record in items if record.offset >= self.owned[here]]
+                    await self._publish()
+                    self.handled += [(here.number, offset) for offset in new]
+                    after = items[-1].offset + 1
+                    await self.source.commit({here: Position(after, max(0, after - 5))})
+            if self._done():
+                self.source.close()
+
+    async def _publish(self) -> None:
+        await asyncio.sleep(0)
+
+
+@pytest.mark.kafka
+async def test_two_sources_share_a_topic_and_every_record_is_handled_once(
+    kafka_bootstrap: str, made: Made
+) -> None:
+    topic = fresh("shared")
+    await create_topic(kafka_bootstrap, topic, 4)
+    workers: list[Worker] = []
+    expected = 0
+    finished = False
+
+    def done() -> bool:
+        return finished and sum(len(worker.handled) for worker in workers) >= expected
+
+    async def feed(count: int) -> None:
+        nonlocal expected
+        expected += count
+        await produce(kafka_bootstrap, topic, numbers(count))
+
+    async def settled(owners: list[Worker]) -> None:
+        await eventually(lambda: all(len(worker.owned) == 4 // len(owners) for worker in owners))
+
+    async with asyncio.timeout(90), asyncio.TaskGroup() as group:
+        first = Worker(made(topic), done)
+        workers.append(first)
+        group.create_task(first.run())
+        await feed(3000)
+        await settled([first])
+        second = Worker(made(topic), done)
+        workers.append(second)
+        joining = group.create_task(second.run())
+        await feed(3000)
+        await settled([first, second])
+        await feed(3000)
+        await eventually(lambda: bool(second.handled))
+        second.source.close()
+        await joining
+        await second.source.stop()  # leaves the group: its partitions come back
+        await feed(1000)
+        await settled([first])
+        finished = True
+    assert [worker.mistakes for worker in workers] == [[], []]
+    ends = [0] * 4
+    for record in await read_topic(kafka_bootstrap, topic):
+        ends[record.partition] = record.offset + 1
+    every = sorted((number, offset) for number, end in enumerate(ends) for offset in range(end))
+    assert len(every) == expected
+    assert sorted(first.handled + second.handled) == every  # an orderly rebalance repeats nothing
+    assert first.source.stats.rebalances >= 3
+
+
+@pytest.mark.kafka
+async def test_a_loop_too_slow_for_a_rebalance_loses_nothing(
+    kafka_bootstrap: str, made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kafka, "FINISH_S", 0.0)
+    topic = fresh("slow")
+    await create_topic(kafka_bootstrap, topic, 1)
+    await produce(kafka_bootstrap, topic, numbers(50))
+    slow, quick = made(topic), made(topic)
+    events = slow.events()
+    async with asyncio.timeout(60):
+        async for event in events:
+            if isinstance(event, Polled) and event.items:
+                break  # held: the loop is still busy with it
+        joining = asyncio.create_task(until(quick, lambda e: isinstance(e, Assigned | Polled)))
+        before = slow.stats.rebalances
+        await eventually(lambda: slow.stats.rebalances > before)
+        await slow.commit({event.partition: Position(50, 50)})
+        assert slow.stats.stale_commits == 1
+        follow = await anext(events)
+        while not isinstance(follow, Revoked):
+            follow = await anext(events)
+        await joining
+        # Nothing was committed, so whoever has the partition now reads all of it.
+        await slow.stop()
+        await quick.stop()
+        _, found = await records(made(topic), 50)
+    assert [record.offset for record in found] == list(range(50))
+
+
+# ------------------------------------------------------------------ writing
+def letter(value: bytes, key: bytes | None = b"pump-1") -> DeadLetter:
+    record = Record(3, key, value, 1_700_000_000_000_000_000)
+    return DeadLetter("pumps", InputPartition("in", 0), Rejected(record, Reason.NOT_JSON, "no"))
+
+
+@pytest.fixture
+async def sink(kafka_bootstrap: str) -> AsyncIterator[tuple[KafkaSink, str]]:
+    prefix = fresh("out")
+    sink = KafkaSink(KafkaSettings(kafka_bootstrap), prefix, ENCODE)
+    yield sink, f"{prefix}.dead-letter"
+    await sink.stop()
+
+
+@pytest.mark.kafka
+async def test_what_is_published_is_there_in_order_by_key(
+    kafka_bootstrap: str, sink: tuple[KafkaSink, str]
+) -> None:
+    out, topic = sink
+    await create_topic(kafka_bootstrap, topic, 3)
+    letters = [letter(b"\xff%d" % i, b"k%d" % (i % 5)) for i in range(3000)]
+    await out.publish(letters)
+    await out.publish([])
+    await out.publish([letter(b"the last", b"k0")])
+    found = await read_topic(kafka_bootstrap, topic)
+    for key in {record.key for record in found}:
+        mine = [record for record in found if record.key == key]
+        assert len({record.partition for record in mine}) == 1
+        expected = [each.rejected.record.value for each in letters if each.rejected.record.key == key]
+        assert [record.value for record in mine] == expected + ([b"the last"] if key == b"k0" else [])
+    assert dict(found[0].headers)["reason"] == b"not_json"
+
+
+@pytest.mark.kafka
+async def test_a_message_that_its_topic_does_not_take_is_refused_before_anything_is_sent(
+    kafka_bootstrap: str, sink: tuple[KafkaSink, str]
+) -> None:
+    out, topic = sink
+    await create_topic(kafka_bootstrap, topic, 1, {"max.message.bytes": "2000"})
+    with pytest.raises(BrokerError, match=rf"message of 3\d\d\d bytes is too large for topic '{topic}'"):
+        await out.publish([letter(b"small"), letter(b"x" * 3000)])
+    assert await read_topic(kafka_bootstrap, topic) == []
+    # Many small ones do not make one batch that is too large.
+    await out.publish([letter(b"y" * 300) for _ in range(100)])
+    assert len(await read_topic(kafka_bootstrap, topic)) == 100
+
+
+@pytest.mark.kafka
+async def test_a_missing_output_topic_is_named_at_once(sink: tuple[KafkaSink, str]) -> None:
+    out, topic = sink
+    async with asyncio.timeout(20):
+        with pytest.raises(BrokerError, match=f"topic '{topic}' does not exist"):
+            await out.publish([letter(b"x")])
+
+
+@pytest.mark.kafka
+async def test_a_refused_send_is_an_error_and_the_next_one_works(
+    kafka_bootstrap: str, sink: tuple[KafkaSink, str]
+) -> None:
+    out, topic = sink
+    await create_topic(kafka_bootstrap, topic, 1, {"cleanup.policy": "compact"})
+    with pytest.raises(BrokerError, match=f"topic '{topic}' refused a message"):
+        await out.publish([letter(b"x", None)])  # compacted: a key is needed
+    await out.publish([letter(b"y", b"key")])
+    assert [record.value for record in await read_topic(kafka_bootstrap, topic)] == [b"y"]
+
+
+# ------------------------------------------------------------------ outages
+@pytest.mark.kafka
+@pytest.mark.slow
+async def test_a_broker_that_goes_and_comes_back_costs_nothing(own_broker: Broker) -> None:
+    """Down at the start, killed while running, frozen while writing."""
+    await asyncio.to_thread(own_broker.start)
+    settings = KafkaSettings(own_broker.bootstrap, commit_interval=timedelta(milliseconds=50))
+    topic, out = "in", "o.dead-letter"
+    await create_topic(own_broker.bootstrap, topic)
+    await create_topic(own_broker.bootstrap, out)
+    await produce(own_broker.bootstrap, topic, numbers(10))
+    own_broker.kill()
+
+    source, sink = KafkaSource(settings, [topic]), KafkaSink(settings, "o", ENCODE)
+    seen: list[int] = []
+    beats = 0
+
+    async def work() -> None:
+        nonlocal beats
+        async for event in source.events():
+            beats += isinstance(event, Polled) and not event.items
+            if isinstance(event, Polled) and event.items:
+                await sink.publish([letter(record.value, record.key) for record in event.items])
+                seen.extend(record.offset for record in event.items)
+                after = seen[-1] + 1
+                await source.commit({event.partition: Position(after, after)})
+
+    async def reached(count: int) -> None:
+        await eventually(lambda: len(set(seen)) >= count)
+
+    async def beaten() -> None:
+        before = beats
+        await eventually(lambda: beats >= before + 2)
+
+    async with asyncio.timeout(150):
+        working = asyncio.create_task(work())
+        await beaten()
+        await asyncio.to_thread(own_broker.start)
+        await reached(10)
+        own_broker.kill()
+        await beaten()
+        await asyncio.to_thread(own_broker.start)
+        await produce(own_broker.bootstrap, topic, numbers(10))
+        await reached(20)
+        own_broker.freeze()
+        await beaten()
+        own_broker.thaw()
+        await produce(own_broker.bootstrap, topic, numbers(10))
+        await reached(30)
+        source.close()
+        await working
+        await source.stop()
+        await sink.stop()
+        written = [int(record.value) for record in await read_topic(own_broker.bootstrap, out)]
+        again = KafkaSource(settings, [topic])
+        resumed = await until(again, lambda event: isinstance(event, Assigned))
+        await again.stop()
+    assert written == [*range(10)] * 3
+    assert seen == list(range(30))
+    assert resumed[-1] == Assigned(InputPartition(topic, 0), 30, 30)
+
+
+# ------------------------------------------------------------------ refusals of a secured broker
+class Secured:
+    """A broker with SCRAM over TLS and with client certificates, and the files to reach it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir()
+        self._authority("ca")
+        self._authority("other")
+        self._certificate("broker")
+        self._certificate("app")
+        keystore = folder / "keystore.pem"
+        keystore.write_text((folder / "broker.key").read_text() + (folder / "broker.pem").read_text())
+        self.broker = Broker(
+            folder / "kafka",
+            listeners={"SCRAM": "SASL_SSL", "MUTUAL": "SSL"},
+            format_arguments=["--add-scram", "SCRAM-SHA-512=[name=app,password=app-secret]"],
+            properties={
+                "sasl.enabled.mechanisms": "SCRAM-SHA-512",
+                "listener.name.scram.scram-sha-512.sasl.jaas.config": (
+                    "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+                ),
+                "listener.name.scram.ssl.client.auth": "none",
+                "listener.name.mutual.ssl.client.auth": "required",
+                "ssl.keystore.type": "PEM",
+                "ssl.keystore.location": str(keystore),
+                "ssl.truststore.type": "PEM",
+                "ssl.truststore.location": self.file("ca.pem"),
+            },
+        )
+
+    def file(self, name: str) -> str:
+        return str(self.folder / name)
+
+    def settings(self, listener: str, **other: str) -> KafkaSettings:
+        known: dict[str, dict[str, str]] = {
+            "PLAINTEXT": {},
+            "SCRAM": {
+                "security_protocol": "SASL_SSL",
+                "sasl_mechanism": "SCRAM-SHA-512",
+                "username": "app",
+                "password": "app-secret",
+                "ca_file": "ca.pem",
+            },
+            "MUTUAL": {
+                "security_protocol": "SSL",
+                "ca_file": "ca.pem",
+                "cert_file": "app.pem",
+                "key_file": "app.key",
+            },
+        }
+        values = known[listener] | other
+        for name in ("ca_file", "cert_file", "key_file"):
+            if name in values:
+                values[name] = self.file(values[name])
+        return KafkaSettings(self.broker.address(listener), **values)
+
+    def _authority(self, name: str) -> None:
+        self._openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={name}")(
+            "-keyout", f"{name}.key", "-out", f"{name}.pem"
+        )
+
+    def _certificate(self, name: str) -> None:
+        (self.folder / "san").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
+        self._openssl("req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}")(
+            "-keyout", f"{name}.key", "-out", f"{name}.csr"
+        )
+        self._openssl("x509", "-req", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2")(
+            "-in", f"{name}.csr", "-out", f"{name}.pem", "-extfile", "san"
+        )
+
+    def _openssl(self, *arguments: str) -> Callable[..., object]:
+        def run(*files: str) -> object:
+            command = ["openssl", *arguments, *files]
+            return subprocess.run(command, cwd=self.folder, check=True, capture_output=True, timeout=60)
+
+        return run
+
+
+@pytest.fixture(scope="module")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
+    if shutil.which("openssl") is None:
+        without_broker("no secured Kafka for the tests: openssl is missing")
+    try:
+        secured = Secured(tmp_path_factory.mktemp("secured") / "files")
+        secured.broker.start()
+    except NoBrokerError as error:
+        without_broker(str(error))
+        raise
+    yield secured
+    secured.broker.stop()
+
+
+@pytest.mark.kafka
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("listener", "other", "message"),
+    [
+        ("SCRAM", {}, None),
+        ("MUTUAL", {}, None),
+        ("SCRAM", {"password": "wrong"}, "refused user 'app' (SCRAM-SHA-512): wrong name or password"),
+        ("SCRAM", {"username": "eve"}, "refused user 'eve'"),
+        ("SCRAM", {"sasl_mechanism": "PLAIN"}, "does not take kafka.security_protocol SASL_SSL with PLAIN"),
+        ("SCRAM", {"ca_file": "other.pem"}, "is not trusted with kafka.ca_file"),
+        ("SCRAM", {"ca_file": "san"}, "do not make a TLS context"),
+        ("SCRAM", {"security_protocol": "PLAINTEXT"}, "is kafka.security_protocol PLAINTEXT right"),
+        (
+            "MUTUAL",
+            {"cert_file": "other.pem", "key_file": "other.key"},
+            "Does it take the client certificate",
+        ),
+        (
+            "PLAINTEXT",
+            {"security_protocol": "SSL", "ca_file": "ca.pem"},
+            "is kafka.security_protocol SSL right",
+        ),
+        (
+            "PLAINTEXT",
+            {
+                "security_protocol": "SASL_PLAINTEXT",
+                "sasl_mechanism": "SCRAM-SHA-512",
+                "username": "a",
+                "password": "b",
+            },
+            "does not take kafka.security_protocol SASL_PLAINTEXT with SCRAM-SHA-512",
+        ),
+    ],
+)
+async def test_a_refusal_is_one_clear_line(
+    secured: Secured,
+    listener: str,
+    other: dict[str, str],
+    message: str | None,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    (finding, *_) = await probe(secured.settings(listener, **other), [])
+    assert finding.ok == (message is None), finding
+    assert (message or "") in finding.detail
+    assert "\n" not in finding.detail
+    assert "app-secret" not in finding.detail
+    assert not [record for record in caplog.records if "Unable" in record.getMessage()]
