@@ -166,7 +166,7 @@ def demo(
     """See it work: a simulated fleet with injected faults, no broker, no configuration.
 
     24 pumps with 8 sensors each send a reading a minute into an in-memory log. The daemon learns
-    what normal looks like, then watches a day go by in about a minute: alerts appear as episodes
+    what normal looks like from one day, then watches another go by in about a minute: alerts appear as episodes
     open and close, the page is on localhost, and a table of injected against found ends it.
     """
     quietly()
@@ -183,7 +183,7 @@ def demo(
 
     def opened(address: str) -> None:
         console.print(
-            f"The page is at [bold]{address}[/]. Learning from 8 simulated hours ...", soft_wrap=True
+            f"The page is at [bold]{address}[/]. Learning from a simulated day ...", soft_wrap=True
         )
 
     with progress_bar() as bar:

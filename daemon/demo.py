@@ -26,7 +26,7 @@ from daemon.service import admin_port, encoder, ended_by_signals
 from daemon.stream.pipeline import Step
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
-LEARN = timedelta(hours=8)
+LEARN = timedelta(hours=24)
 """Simulated time before the first model, without faults."""
 LIVE = timedelta(hours=24)
 RETRAIN = timedelta(hours=8)

@@ -263,6 +263,7 @@ class Promotion(StrEnum):
     """How a candidate model ended."""
 
     PROMOTED = "promoted"
+    RESTORED = "restored"  # in force already when this process started
     REFUSED = "refused"  # by the gate
     FAILED = "failed"  # training itself
     SKIPPED = "skipped"  # the one before was still running
