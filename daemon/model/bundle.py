@@ -28,6 +28,7 @@ from safetensors.numpy import save as save_tensors
 from daemon.domain import DriftReference, Floats, Ints, ModelSettings
 from daemon.errors import BundleError
 from daemon.model.calibration import Calibration
+from daemon.model.impute import ImputationParameters
 from daemon.model.measuring import Models
 from daemon.model.pca import WindowPCA
 from daemon.model.scaler import Scaler
@@ -38,6 +39,8 @@ FORMAT = 1
 MANIFEST, WEIGHTS = "manifest.json", "weights.safetensors"
 LARGEST_MANIFEST = 64 << 20
 LARGEST_WEIGHTS = 1 << 30
+IMPUTE = "impute."
+"""Prefix of the imputation's arrays among a bundle's extras."""
 MAGIC = b"anomalyd-bundle\x00"
 
 
@@ -80,7 +83,14 @@ class Bundle:
             calibrated=self.calibration,
             longest_constant=self.longest_constant,
             drift=self.drift,
+            imputation=self.imputation,
         )
+
+    @property
+    def imputation(self) -> ImputationParameters | None:
+        """What filling needs beside the model; None if the bundle was made without."""
+        mine = {k[len(IMPUTE) :]: v for k, v in self.extras.items() if k.startswith(IMPUTE)}
+        return ImputationParameters.of(mine) if mine else None
 
     def sample(self, count: int, condition: str = "", seed: int = 0) -> Floats:
         """(count, L, C) synthetic windows in raw units, from the prior under a condition.

@@ -43,6 +43,8 @@ class Measured:
     posterior: Floats  # (B, Z)
     elbo: Floats  # (B,) nats
     observed: Mask  # (B,) anything at all
+    scaled: NDArray[np.float32]  # (B, L, C) the windows; (B, 0, C) unless asked for
+    decoded: NDArray[np.float32]  # (B, L, C) as the long model sees them; likewise
 
     @staticmethod
     def concatenate(parts: Sequence[Measured]) -> Measured:
@@ -50,7 +52,7 @@ class Measured:
         return Measured(
             *(
                 np.concatenate([getattr(p, name) for p in parts], axis=axis)
-                for name, axis in zip(Measured.__slots__, (1, 1, 0, 0, 0, 0, 0, 0, 0), strict=True)
+                for name, axis in zip(Measured.__slots__, (1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0), strict=True)
             )
         )
 
@@ -79,41 +81,29 @@ class Models:
         """Z of the long model."""
         return self.pcas[-1].latents + (self.vae.latent if self.vae else 0)
 
-    def measure(self, values: Floats, conditions: Sequence[str]) -> Measured:
-        """Measure raw windows (B, L, C), NaN where missing, with their B condition labels."""
+    def measure(self, values: Floats, conditions: Sequence[str], keep: bool = False) -> Measured:
+        """Measure raw windows (B, L, C), NaN where missing, with their B condition labels.
+
+        ``keep`` keeps the windows themselves, scaled and decoded (imputation wants them).
+        """
         parts = []
         for start in range(0, max(len(values), 1), CHUNK):
             chunk = values[start : start + CHUNK]
-            parts.append(self._measure(chunk, conditions[start : start + CHUNK]))
+            parts.append(self._measure(chunk, conditions[start : start + CHUNK], keep))
         return parts[0] if len(parts) == 1 else Measured.concatenate(parts)
 
-    def reconstruct(self, values: Floats, conditions: Sequence[str]) -> tuple[Floats, Floats]:
-        """Every cell of raw windows as the long model sees it.
+    def reconstruct(self, scaled: NDArray[np.float32]) -> Floats:
+        """Scaled windows (B, L, C), NaN where missing, as the long model sees all their cells.
 
-        Returns:
-            (B, L, C) reconstruction in scaled units (missing cells included) and (C,) sigma,
-            the standard deviation of an observed cell around it.
+        For whoever learns from the model in training; a condition counts as unknown.
         """
         decoded = []
-        for start in range(0, max(len(values), 1), CHUNK):
-            scaled, conditions_ = self._padded(
-                values[start : start + CHUNK], conditions[start : start + CHUNK]
-            )
-            count = len(values[start : start + CHUNK])
-            x, gaps = _tensors(scaled)
+        for start in range(0, max(len(scaled), 1), CHUNK):
+            chunk, conditions = _padded(scaled[start : start + CHUNK], ("",) * CHUNK)
+            x, gaps = _tensors(chunk)
             with torch.inference_mode():
-                windows, *_ = self._long(x, gaps, conditions_)
-            decoded.append(windows[:count].numpy().astype(float).reshape(count, self.window, -1))
-        return np.concatenate(decoded), self.sigma
-
-    def _padded(self, values: Floats, conditions: Sequence[str]) -> tuple[NDArray[np.float32], Sequence[str]]:
-        scaled = self.scaler.scaled(values)
-        short = -len(scaled) % PAD or (PAD if not len(scaled) else 0)
-        if short:
-            padding = np.zeros((short, *scaled.shape[1:]), np.float32)
-            scaled = np.concatenate([scaled, padding])
-            conditions = [*conditions, *[""] * short]
-        return scaled, conditions
+                decoded.append(self._long(x, gaps, conditions)[0].numpy().astype(float))
+        return np.concatenate(decoded)[: len(scaled)].reshape(scaled.shape)
 
     def _long(
         self, x: Tensor, gaps: Tensor | None, conditions: Sequence[str]
@@ -132,9 +122,9 @@ class Models:
         kl = posterior.kl().sum(1)
         return self.vae.decode(posterior.mean, codes), posterior.mean, kl, kl
 
-    def _measure(self, values: Floats, conditions: Sequence[str]) -> Measured:
+    def _measure(self, values: Floats, conditions: Sequence[str], keep: bool) -> Measured:
         count, _, channels = values.shape
-        scaled, conditions = self._padded(values, conditions)
+        scaled, conditions = _padded(self.scaler.scaled(values), conditions)
         errors, latents = [], []
         with torch.inference_mode():
             for length, pca in zip(self.lengths, self.pcas, strict=True):
@@ -166,19 +156,22 @@ class Models:
             elbo = -0.5 * (squares / sigma.square()).sum((1, 2)) - nats
             elbo = elbo - (seen_cells * (sigma.log() + 0.5 * LOG_2PI)).sum((1, 2))
         rows = residual[:count].numpy()
-        newest = decoded.reshape(len(x), self.window, channels)[:count, -1].double().numpy()
+        windows = decoded.reshape(len(x), self.window, channels)[:count].numpy()
+        kept = self.window if keep else 0
         carried, distance = _newest_observed(rows)
         observed = np.ones(count, bool) if nothing is None else ~nothing[:count].numpy()
         return Measured(
             channel_error=np.stack(errors),
             latent=np.stack(latents),
             residual=rows[:, -1].astype(float),
-            newest=newest,
+            newest=windows[:, -1].astype(float),
             carried=carried,
             distance=distance,
             posterior=z[:count].double().numpy(),
             elbo=np.where(observed, elbo[:count].double().numpy(), np.nan),
             observed=observed,
+            scaled=scaled[:count, :kept],
+            decoded=windows[:, :kept],
         )
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -190,6 +183,17 @@ class Models:
             result.update({f"vae.{k}": v for k, v in self.vae.arrays().items()})
         result["sigma"] = self.sigma
         return result
+
+
+def _padded(
+    scaled: NDArray[np.float32], conditions: Sequence[str]
+) -> tuple[NDArray[np.float32], Sequence[str]]:
+    """Windows and conditions padded to a multiple of 32, at least 32."""
+    short = -len(scaled) % PAD if len(scaled) else PAD
+    if not short:
+        return scaled, conditions
+    padding = np.zeros((short, *scaled.shape[1:]), np.float32)
+    return np.concatenate([scaled, padding]), [*conditions[: len(scaled)], *[""] * short]
 
 
 def _tensors(scaled: NDArray[np.float32]) -> tuple[Tensor, Tensor | None]:

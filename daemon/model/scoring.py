@@ -21,7 +21,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from daemon.domain import DriftReference, Evidence, Floats, Ints, Verdicts, Windows
+from daemon.domain import DriftReference, Evidence, Floats, Ints, Mask, Verdicts, Windows
+from daemon.model import impute
 from daemon.model.calibration import CONTINUES, Calibration, follow
 from daemon.model.measuring import Measured, Models
 
@@ -42,6 +43,7 @@ class BundleDetector:
     calibrated: Calibration
     longest_constant: Ints
     drift: DriftReference
+    imputation: impute.ImputationParameters | None
     part_thresholds: Mapping[str, float] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -75,9 +77,12 @@ class BundleDetector:
 
     def infer(self, windows: Windows) -> Evidence:
         """Measure each window on its own; pure, and independent of the batch."""
-        measured = self.models.measure(windows.values, windows.condition)
         newest = windows.values[:, -1]
-        filled, low, high = fill_newest(self.models, measured, newest)
+        holed = np.asarray(~np.isfinite(newest).all(axis=1))
+        measured = self.models.measure(windows.values, windows.condition, keep=bool(holed.any()))
+        filled, low, high = newest.copy(), newest.copy(), newest.copy()
+        if holed.any():
+            filled[holed], low[holed], high[holed] = self._fill(measured, newest, holed)
         return Evidence(
             channel_error=measured.channel_error,
             latent=measured.latent,
@@ -91,6 +96,21 @@ class BundleDetector:
             high=high,
             scorable=windows.full & measured.observed,
         )
+
+    def _fill(self, measured: Measured, newest: Floats, holed: Mask) -> tuple[Floats, Floats, Floats]:
+        """The newest rows of the ``holed`` windows, with their gaps filled: value, low, high."""
+        scaler = self.models.scaler
+        if self.imputation is not None:
+            fill = impute.fill_newest(self.imputation, measured.scaled[holed], measured.decoded[holed])
+            scaled = (fill.value, fill.low, fill.high)
+        else:  # the model's own value plus what it was last off by, fading with distance
+            distance = measured.distance[holed]
+            value = measured.newest[holed] + CARRY**distance * measured.carried[holed]
+            half = NINETY * self.models.sigma * np.sqrt(1.0 + distance / 4.0)
+            scaled = (value, value - half, value + half)
+        given = newest[holed]
+        value, low, high = (np.where(np.isfinite(given), given, scaler.raw(cells)) for cells in scaled)
+        return value, low, high
 
     def fresh_baseline(self) -> Floats:
         """(P,) zeros: the baseline is kept as log excess over calibration's median."""
@@ -154,28 +174,3 @@ def _places(values: Floats) -> Floats:
     places = np.empty(values.shape)
     np.put_along_axis(places, order, np.arange(values.shape[1], dtype=float)[None, :], axis=1)
     return places
-
-
-def fill_newest(models: Models, measured: Measured, newest: Floats) -> tuple[Floats, Floats, Floats]:
-    """Impute the newest row from its window alone.
-
-    The model's own value plus what it was last off by, fading with distance.
-
-    Args:
-        models: for scale and sigma.
-        measured: of the windows.
-        newest: (B, C) raw, NaN where missing.
-
-    Returns:
-        ``filled``, ``low`` and ``high`` (B, C) in raw units; observed cells as they are.
-    """
-    missing = ~np.isfinite(newest)
-    fade = CARRY**measured.distance
-    value = measured.newest + fade * measured.carried
-    half = NINETY * models.sigma * np.sqrt(1.0 + measured.distance / 4.0)
-    scaler = models.scaler
-
-    def cells(scaled: Floats) -> Floats:
-        return np.where(missing, scaler.raw(scaled), newest)
-
-    return cells(value), cells(value - half), cells(value + half)

@@ -28,7 +28,8 @@ from daemon.domain import (
     StreamSpec,
 )
 from daemon.errors import NotEnoughData
-from daemon.model.bundle import Bundle
+from daemon.model import impute
+from daemon.model.bundle import IMPUTE, Bundle
 from daemon.model.calibration import calibrate, crossfit, drift_reference, sample_windows
 from daemon.model.measuring import SHORT, Models
 from daemon.model.pca import WindowPCA
@@ -117,6 +118,9 @@ def train(
     )
     windows, conditions = sample_windows(history, whole, window, 4_000)
     posterior = models.measure(windows, conditions).posterior
+    tell(0.9, "learning to fill gaps")
+    scaler = models.scaler
+    filling = impute.fit(history, scaler.mean, scaler.scale, window, models.reconstruct, settings.seed)
     tell(1.0, "done")
     return Bundle(
         settings=settings,
@@ -133,6 +137,7 @@ def train(
             "assets": len(rows_per_asset(history)),
             "active_units": int((posterior.var(0) > 0.01).sum()),
         },
+        extras={IMPUTE + name: np.asarray(array) for name, array in filling.arrays().items()},
     )
 
 

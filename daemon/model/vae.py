@@ -51,7 +51,7 @@ FREE_BITS = 0.05  # nats per dimension
 CLIP_NORM = 50.0
 LOG_SIGMA = (-3.0, 2.0)
 CONDITION_DROPOUT = 0.1
-GAP_POOL = 2048  # gap-injected windows are drawn and filled once, not at every step
+GAP_POOL = 1024  # gap-injected windows are drawn and filled once, not at every step
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -11,7 +11,6 @@ from daemon.model.promotion import scores_of
 from daemon.model.training import train
 from tests.model.conftest import QUICK, dropped, machine, trained
 
-
 BRIEF = replace(QUICK, steps=10)
 
 
