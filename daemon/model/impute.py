@@ -151,49 +151,98 @@ class _Field:
     partners: Ints
 
     def conditional(
-        self, x: Floats, channel: Ints, row: Ints, near: tuple[Ints, Ints, Mask], level: float
+        self, x: Floats, channel: Ints, row: Ints, near: tuple[Ints, Ints, Mask], levels: Sequence[float]
     ) -> Floats:
-        """(n,) conditional means of cells (row, channel) given their neighbours.
+        """(n, M) conditional means of cells (row, channel) given their neighbours, one per tau.
 
         Args:
             x: (T, C) scaled, NaN where missing.
             channel, row: (n,) the cells.
             near: channels, rows (n, K) of the neighbours, and which of them exist.
-            level: tau.
+            levels: M level variances tau.
         """
         channels, rows, exists = near
+        sensors = self.covariance.shape[1]
         lag = np.where(exists, rows - row[:, None], 0)
-        c = self.covariance
-        zero = 2 * REACH
-        between = c[lag[:, None, :] - lag[:, :, None] + zero, channels[:, :, None], channels[:, None, :]]
-        towards = c[zero - lag, channels, channel[:, None]]
-        if level:
-            between = between + level * (channels[:, :, None] == channels[:, None, :])
-            towards = towards + level * (channels == channel[:, None])
+        # Gamma[row_j - row_i, channel_i, channel_j] by one flat index that is a sum of two.
+        of_i = (2 * REACH - lag) * sensors**2 + channels * sensors
+        of_j = lag * sensors**2 + channels
+        flat = self.covariance.reshape(-1)
+        between = flat[of_i[:, :, None] + of_j[:, None, :]]  # (n, K, K)
+        towards = flat[of_i + channel[:, None]]  # (n, K)
         # A neighbour that does not exist becomes an unrelated unit: its weight is exactly zero.
-        between *= exists[:, :, None] & exists[:, None, :]
-        diagonal = np.arange(between.shape[1])
-        between[:, diagonal, diagonal] += np.where(exists, NUGGET, 1.0)
-        weights = np.linalg.solve(between, (towards * exists)[:, :, None])[:, :, 0]
+        both = exists[:, :, None] & exists[:, None, :]
+        between *= both
         known = np.where(exists, x[np.where(exists, rows, 0), channels], 0.0)
-        result: Floats = (weights * known).sum(1)
+        own = exists & (channels == channel[:, None])
+        same = both & (channels[:, :, None] == channels[:, None, :]) if any(levels) else both
+        variance = flat[2 * REACH * sensors**2 + channel * (sensors + 1)]
+        result = np.empty((len(row), len(levels)))
+        for m, level in enumerate(levels):
+            system = between + level * same if level else between
+            right = towards * exists + level * own
+            weights = _weights(system, right, exists, variance + level)
+            result[:, m] = (weights * known).sum(1)
         return result
+
+
+def _weights(system: Floats, right: Floats, exists: Mask, variance: Floats) -> Floats:
+    """(n, K) solutions of (system + nugget) w = right, with the least nugget that makes sense.
+
+    Where training has gaps each covariance comes from its own pairs of readings, and together
+    they need not be those of anything: the system may be indefinite, its solution absurd. With
+    a true covariance w explains no more than the whole variance, and no less than the noise
+    that it lets through, nugget |w|^2. Where it does not, ten times the nugget; in the end none.
+    """
+    result = np.zeros(right.shape)
+    open_ = np.arange(len(right))
+    diagonal = np.arange(right.shape[1])
+    for nugget in (NUGGET, 10 * NUGGET, 100 * NUGGET):
+        lhs = system[open_]
+        lhs[:, diagonal, diagonal] += np.where(exists[open_], nugget, 1.0)
+        try:
+            w = np.linalg.solve(lhs, right[open_, :, None])[:, :, 0]
+        except np.linalg.LinAlgError:  # exactly singular, one of the batch
+            continue
+        explained = (w * right[open_]).sum(1)
+        slack = 1e-6 + 1e-6 * variance[open_]
+        sound = explained <= variance[open_] + slack
+        sound &= nugget * (w * w).sum(1) <= explained + slack
+        result[open_[sound]] = w[sound]
+        open_ = open_[~sound]
+        if not len(open_):
+            break
+    return result
 
 
 def _lagged_sums(blocks: Sequence[Floats]) -> tuple[Floats, Floats]:
     """Sums of products and their counts at lags 0 .. 2 * REACH, (2 * REACH + 1, C, C) each."""
     channels = blocks[0].shape[1]
-    sums = np.zeros((2 * REACH + 1, channels, channels))
-    counts = np.zeros_like(sums)
+    lags = 2 * REACH + 1
+    sums, counts = np.zeros((2, channels, lags * channels))
     for block in blocks:
         observed = np.isfinite(block)
-        x = np.where(observed, block, 0.0).astype(np.float32)
-        whole, m = bool(observed.all()), observed.astype(np.float32)
-        for lag in range(min(len(sums), len(block))):
-            stop = len(block) - lag
-            sums[lag] += x[:stop].T @ x[lag:]
-            counts[lag] += stop if whole else m[:stop].T @ m[lag:]
-    return sums, counts
+        x = np.where(observed, block, 0.0)
+        sums += _against_later(x, lags)
+        if not observed.all():
+            counts += _against_later(observed, lags)
+        else:
+            counts += np.repeat(np.maximum(len(block) - np.arange(lags), 0), channels)
+    shape = (channels, lags, channels)
+    return sums.reshape(shape).transpose(1, 0, 2), counts.reshape(shape).transpose(1, 0, 2)
+
+
+def _against_later(x: Floats | Mask, lags: int) -> Floats:
+    """(C, lags * C) sum over t of x(t) x(t + h)', for all h at once: one large product."""
+    rows, channels = x.shape
+    ahead = np.zeros((rows + lags, channels), np.float32)
+    ahead[:rows] = x
+    later = np.lib.stride_tricks.sliding_window_view(ahead.reshape(-1), lags * channels)[::channels]
+    result = np.zeros((channels, lags * channels))
+    for start in range(0, rows, 512):
+        stop = min(start + 512, rows)
+        result += ahead[start:stop].T @ later[start:stop]
+    return result
 
 
 def _field(sums: Floats, counts: Floats) -> _Field:
@@ -207,9 +256,9 @@ def _field(sums: Floats, counts: Floats) -> _Field:
 
 
 def _last_seen(observed: Mask) -> Ints:
-    """(..., T, C) the latest observed row at or before each, along axis -2; far negative if none."""
-    rows = np.arange(observed.shape[-2])[:, None]
-    return np.maximum.accumulate(np.where(observed, rows, _NOWHERE), axis=-2)
+    """(T, C) the latest observed row at or before each; far negative if none."""
+    rows = np.arange(len(observed))[:, None]
+    return np.maximum.accumulate(np.where(observed, rows, _NOWHERE), axis=0)
 
 
 def _next_seen(observed: Mask) -> Ints:
@@ -268,10 +317,9 @@ def _live_members(
     observed = np.isfinite(x)
     # Only what a neighbour can be needs looking at: the windows with a hole in the newest row.
     held, at = np.unique(window, return_inverse=True)
-    seen = _last_seen(observed[held])  # (H, L, C)
-    newest = seen[at, -1]  # (n, C)
-    n = np.arange(len(window))
-    last = newest[n, channel]
+    seen = observed[held]  # (H, L, C)
+    newest = _latest(seen, 1)  # (H, C)
+    last = newest[at, channel]
     shown = last >= 0
     row = np.maximum(last, 0)
     age = np.where(shown, length - 1 - last, 0)
@@ -291,30 +339,37 @@ def _live_members(
         members[:, 2] = mean[window, length - 1, channel] + decay * residual
     # A solve per cell is the dear part: only where the mixture listens to it.
     for some in _chunks(np.flatnonzero(weights[:, 1] > 0)):
-        near = _live_neighbours(parameters, seen, at[some], channel[some], length)
+        channels, rows, exists = _live_neighbours(parameters, seen, newest, at[some], channel[some])
+        first = window[some] * length  # of the window, in the windows laid end to end
         members[some, 1] = _field_of(parameters).conditional(
-            x.reshape(-1, x.shape[2]), channel[some], window[some] * length + length - 1,
-            (near[0], near[1] + window[some, None] * length, near[2]), LIVE_LEVEL,
-        )  # fmt: skip
+            x.reshape(-1, x.shape[2]), channel[some], first + length - 1,
+            (channels, rows + first[:, None], exists), (LIVE_LEVEL,),
+        )[:, 0]  # fmt: skip
     return members, bucket
 
 
 def _live_neighbours(
-    parameters: ImputationParameters, seen: Ints, at: Ints, channel: Ints, length: int
+    parameters: ImputationParameters, seen: Mask, newest: Ints, at: Ints, channel: Ints
 ) -> tuple[Ints, Ints, Mask]:
     """Channels, rows in the window (n, K) and existence of each cell's neighbours."""
-    newest = seen[at, -1]  # (n, C)
-    n = np.arange(len(at))
-    own = newest[n, channel]
-    before = np.where(own > 0, seen[at, np.maximum(own - 1, 0), channel], _NOWHERE)
+    length = seen.shape[1]
+    row = np.arange(length)
+    own = newest[at, channel][:, None]
+    before = _latest(seen[at, :, channel] & (row < own), 1)[:, None]
     partners = parameters.partners[channel, :LIVE_PARTNERS]  # (n, P)
-    latest = newest[n[:, None], partners]
+    latest = newest[at[:, None], partners]
     # The partner as it stood at the sensor's own last reading, if that is another reading.
-    beside = seen[at[:, None], np.maximum(own, 0)[:, None], partners]
-    beside = np.where((own[:, None] >= 0) & (beside != latest), beside, _NOWHERE)
+    beside = _latest(seen[at[:, None], :, partners] & (row <= own[:, :, None]), 2)
+    beside = np.where(beside != latest, beside, _NOWHERE)
     channels = np.concatenate([channel[:, None], channel[:, None], partners, partners], 1)
-    rows = np.concatenate([own[:, None], before[:, None], latest, beside], 1)
+    rows = np.concatenate([own, before, latest, beside], 1)
     return channels, rows, (rows >= 0) & (length - 1 - rows <= REACH)
+
+
+def _latest(observed: Mask, axis: int) -> Ints:
+    """The last True along an axis; far negative if there is none."""
+    behind = np.flip(observed, axis).argmax(axis)
+    return np.where(observed.any(axis), observed.shape[axis] - 1 - behind, _NOWHERE)
 
 
 # ------------------------------------------------------------------ batch
@@ -367,8 +422,7 @@ def _batch_members(field: _Field, x: Floats, row: Ints, channel: Ints) -> tuple[
     bucket = bucket + BUCKETS * ~(has_before & has_after)
     for some in _chunks(np.arange(len(row))):
         near = _batch_neighbours(field, left, right, row[some], channel[some])
-        for member, level in enumerate(LEVELS, start=1):
-            members[some, member] = field.conditional(x, channel[some], row[some], near, level)
+        members[some, 1:] = field.conditional(x, channel[some], row[some], near, LEVELS)
     return members, bucket
 
 
