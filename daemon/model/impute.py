@@ -93,6 +93,22 @@ class Mixture:
         result: Floats = np.clip(mixed, members[:, 0] - step, members[:, 0] + step)
         return result
 
+    def half_width(self, channel: Ints, distance: Ints, bucket: Ints) -> Floats:
+        """(n,) half the interval; in the open bucket it grows on, up to the spread of training."""
+        margin = self.margin[channel, bucket]
+        last = bucket // BUCKETS * BUCKETS + _OPEN
+        growth = _growth(self.margin[channel, last], self.margin[channel, last - 1])
+        doublings = np.log2(np.maximum(distance, 1)) - _OPEN
+        grown = np.minimum(margin * growth ** np.maximum(doublings, 0.0), np.maximum(margin, _MARGINAL))
+        result: Floats = np.where(bucket == last, grown, margin)
+        return result
+
+
+def _growth(now: Floats, before: Floats) -> Floats:
+    """Growth per doubling of the distance: a random walk's sqrt 2 to a ramp's 2."""
+    growth: Floats = np.clip(now / np.maximum(before, 1e-12), np.sqrt(2.0), 2.0)
+    return growth
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ImputationParameters:
@@ -113,6 +129,8 @@ class ImputationParameters:
     def arrays(self) -> dict[str, NDArray[np.generic]]:
         """What a bundle stores."""
         result = {name: getattr(self, name) for name in _PLAIN}
+        # Negative lags are the transposes, and fitting has rounded to float32 already.
+        result["covariance"] = self.covariance[2 * REACH :].astype(np.float32)
         for name in _MIXTURES:
             mixture = getattr(self, name)
             result |= {f"{name}_{f.name}": getattr(mixture, f.name) for f in fields(Mixture)}
@@ -124,7 +142,8 @@ class ImputationParameters:
         mixtures = [
             Mixture(**{f.name: arrays[f"{name}_{f.name}"] for f in fields(Mixture)}) for name in _MIXTURES
         ]
-        return ImputationParameters(*(arrays[name] for name in _PLAIN), *mixtures)  # type: ignore[arg-type]  # in the order of the fields
+        plain = {name: arrays[name] for name in _PLAIN} | {"covariance": _mirrored(arrays["covariance"])}
+        return ImputationParameters(*plain.values(), *mixtures)  # type: ignore[arg-type]  # in the order of the fields
 
 
 _PLAIN = ("mean", "scale", "seen", "covariance", "partners", "rho")
@@ -246,13 +265,18 @@ def _against_later(x: Floats | Mask, lags: int) -> Floats:
 
 
 def _field(sums: Floats, counts: Floats) -> _Field:
-    gamma = sums / np.maximum(counts, 1.0)
-    both = np.concatenate([gamma[:0:-1].transpose(0, 2, 1), gamma])
+    gamma = (sums / np.maximum(counts, 1.0)).astype(np.float32).astype(np.float64)
     variance = np.maximum(np.diag(gamma[0]), NUGGET)
     likeness = np.abs(gamma[0]) / np.sqrt(np.outer(variance, variance))
     np.fill_diagonal(likeness, -1.0)
     partners = np.argsort(-likeness, axis=1, kind="stable")[:, : min(PARTNERS, len(variance) - 1)]
-    return _Field(np.ascontiguousarray(both), partners)
+    return _Field(_mirrored(gamma), partners)
+
+
+def _mirrored(gamma: NDArray[Any]) -> Floats:
+    """Lags 0 .. 2 * REACH to -2 * REACH .. 2 * REACH: Gamma[-h] is Gamma[h] transposed."""
+    both = np.concatenate([gamma[:0:-1].transpose(0, 2, 1), gamma]).astype(np.float64)
+    return np.ascontiguousarray(both)
 
 
 def _last_seen(observed: Mask) -> Ints:
@@ -293,10 +317,11 @@ def fill_newest(
     window, channel = np.nonzero(np.isnan(value))
     low, high = value.copy(), value.copy()
     if len(window):
-        members, bucket = _live_members(parameters, x, expected, last_value, last_age, window, channel)
+        members, age = _live_members(parameters, x, expected, last_value, last_age, window, channel)
+        bucket = _bucket(age)
         estimate = parameters.live.estimate(members, channel, bucket)
         estimate[~parameters.seen[channel]] = np.nan
-        margin = parameters.live.margin[channel, bucket]
+        margin = parameters.live.half_width(channel, age, bucket)
         value[window, channel] = estimate
         low[window, channel] = estimate - margin
         high[window, channel] = estimate + margin
@@ -312,7 +337,7 @@ def _live_members(
     window: Ints,
     channel: Ints,
 ) -> tuple[Floats, Ints]:
-    """(n, 3) the members' estimates of cells, and (n,) their distance buckets."""
+    """(n, 3) the members' estimates of cells, and (n,) the age of what they carry, 0 = nothing."""
     length = x.shape[1]
     observed = np.isfinite(x)
     # Only what a neighbour can be needs looking at: the windows with a hole in the newest row.
@@ -328,8 +353,7 @@ def _live_members(
         earlier = np.isfinite(last_value[window, channel]) & ~shown
         carried = np.where(earlier, last_value[window, channel], carried)
         age = np.where(earlier, np.maximum(last_age[window, channel], length), age)
-    bucket = _bucket(age)
-    weights = parameters.live.weights[channel, bucket]
+    weights = parameters.live.weights[channel, _bucket(age)]
     members = np.zeros((len(window), 3))
     members[:, 0] = np.where(np.isfinite(carried), carried, 0.0)
     if expected is not None:
@@ -345,7 +369,7 @@ def _live_members(
             x.reshape(-1, x.shape[2]), channel[some], first + length - 1,
             (channels, rows + first[:, None], exists), (LIVE_LEVEL,),
         )[:, 0]  # fmt: skip
-    return members, bucket
+    return members, age
 
 
 def _live_neighbours(
@@ -392,21 +416,21 @@ def _fill_segment(parameters: ImputationParameters, raw: Floats) -> Fill:
     value = np.where(np.isfinite(raw), raw, np.nan)
     low, high = value.copy(), value.copy()
     if len(row):
-        members, bucket = _batch_members(_field_of(parameters), x, row, channel)
+        members, distance, bucket = _batch_members(_field_of(parameters), x, row, channel)
         estimate = parameters.batch.estimate(members, channel, bucket)
         # Of a sensor that training never saw only its own readings can speak.
         unseen = ~parameters.seen[channel]
         alone = np.where(bucket % BUCKETS == NEVER, np.nan, members[:, 0])
         estimate = np.where(unseen, alone, estimate) * parameters.scale[channel] + parameters.mean[channel]
-        margin = parameters.batch.margin[channel, bucket] * parameters.scale[channel]
+        margin = parameters.batch.half_width(channel, distance, bucket) * parameters.scale[channel]
         value[row, channel] = estimate
         low[row, channel] = estimate - margin
         high[row, channel] = estimate + margin
     return Fill(value, low, high)
 
 
-def _batch_members(field: _Field, x: Floats, row: Ints, channel: Ints) -> tuple[Floats, Ints]:
-    """(n, 3) the members' estimates of missing cells of x (T, C), and (n,) their buckets."""
+def _batch_members(field: _Field, x: Floats, row: Ints, channel: Ints) -> tuple[Floats, Ints, Ints]:
+    """(n, 3) the members' estimates of missing cells of x (T, C); (n,) distances, buckets."""
     observed = np.isfinite(x)
     left, right = _last_seen(observed), _next_seen(observed)
     before, after = left[row, channel], right[row, channel]
@@ -418,12 +442,12 @@ def _batch_members(field: _Field, x: Floats, row: Ints, channel: Ints) -> tuple[
     line = (1.0 - share) * x[a, channel] + share * x[b, channel]
     members[:, 0] = np.where(has_before | has_after, line, 0.0)
     distance = np.minimum(np.where(has_before, row - before, 10**9), np.where(has_after, after - row, 10**9))
-    bucket = _bucket(np.where(has_before | has_after, distance, 0))
-    bucket = bucket + BUCKETS * ~(has_before & has_after)
+    distance = np.where(has_before | has_after, distance, 0)
+    bucket = _bucket(distance) + BUCKETS * ~(has_before & has_after)
     for some in _chunks(np.arange(len(row))):
         near = _batch_neighbours(field, left, right, row[some], channel[some])
         members[some, 1:] = field.conditional(x, channel[some], row[some], near, LEVELS)
-    return members, bucket
+    return members, distance, bucket
 
 
 def _batch_neighbours(
@@ -541,9 +565,12 @@ def _quantiles(error: Floats, group: Ints, channels: int, buckets: int, share: f
             half[:NEVER] = half[NEVER]
             continue
         half[: known[0]] = half[known[0]]
+        growth = float(np.sqrt(2.0))
         for b in range(int(known[0]) + 1, NEVER):
-            if np.isnan(half[b]):  # as a random walk would: sqrt 2 per doubling
-                half[b] = half[b - 1] * np.sqrt(2.0)
+            if np.isnan(half[b]):
+                half[b] = half[b - 1] * growth
+            else:
+                growth = float(_growth(half[b], half[b - 1]))
             half[b] = max(half[b], half[b - 1])
     return flat.reshape(channels, buckets)
 
@@ -692,8 +719,8 @@ def _hide_live(
         if not len(index):
             continue
         expected = None if reconstruct is None else reconstruct(x.astype(np.float32))
-        members, bucket = _live_members(trial, x, expected, last_value, last_age, index, channel)
-        found.append((members, truth[index, channel], channel, bucket))
+        members, age = _live_members(trial, x, expected, last_value, last_age, index, channel)
+        found.append((members, truth[index, channel], channel, _bucket(age)))
     if not found:
         return np.empty((0, 3)), np.empty(0), np.empty(0, np.int64), np.empty(0, np.int64)
     return _joined(found)
@@ -761,7 +788,7 @@ def _hide_batch(
         if not len(row):
             continue
         masked = np.where(hidden, np.nan, piece)
-        members, bucket = _batch_members(field, masked, row, channel)
+        members, _, bucket = _batch_members(field, masked, row, channel)
         found.append((members, piece[row, channel], channel, bucket))
         cells += len(row)
         if cells >= budget:

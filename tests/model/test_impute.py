@@ -95,6 +95,22 @@ def test_covariances_are_those_of_the_data() -> None:
         assert gamma[zero - lag, j, i] == gamma[zero + lag, i, j]
 
 
+def test_covariances_that_contradict_each_other_do_no_harm() -> None:
+    # Three sensors, each pair observed at its own time: every pair says "opposite", which is
+    # impossible for three, and the plain solution is many times the readings.
+    g = np.random.default_rng(0)
+    x = np.full((900, 3), np.nan)
+    for part, (a, b) in enumerate([(0, 1), (1, 2), (0, 2)]):
+        state = g.standard_normal(300)
+        x[part * 300 : (part + 1) * 300, a] = state
+        x[part * 300 : (part + 1) * 300, b] = -state
+    fitted = only(fit([Segment("a", 0, x)], np.zeros(3), np.ones(3), L), 1)
+    holed = np.full((200, 3), np.nan)
+    holed[:, 1:] = g.standard_normal((200, 2))
+    value = impute_segments(fitted, [Segment("a", 0, holed)])[0].value
+    assert np.abs(value[:, 0]).max() < 1.5 * np.abs(holed[:, 1:]).sum(1).max()
+
+
 # ------------------------------------------------------------------ live
 def test_dropped_readings_are_filled_better_than_by_the_last_value(
     parameters: ImputationParameters, future: Floats
@@ -142,6 +158,28 @@ def test_the_interval_never_narrows_with_distance(parameters: ImputationParamete
         assert (np.diff(halves, axis=2) >= 0).all()
         assert (halves > 0).all()
     assert parameters.live.margin[2, 8] > 2 * parameters.live.margin[2, 0]
+
+
+def test_a_long_silence_widens_the_interval_up_to_the_spread_of_training(
+    parameters: ImputationParameters,
+) -> None:
+    x = np.full((4, L, C), np.nan)
+    ages = np.repeat(np.array([[20], [600], [3000], [10**7]]), C, 1)
+    fill = fill_newest(parameters, x, None, np.zeros((4, C)), ages)
+    width = fill.high - fill.low
+    assert (np.diff(width[:, 2]) >= 0).all()
+    assert width[0, 2] < width[2, 2] <= width[3, 2]
+    assert (width[3] <= 2 * np.maximum(parameters.live.margin[:, NEVER - 1], 1.645) + 1e-9).all()
+
+
+def test_no_estimate_strays_further_from_the_last_value_than_readings_did(
+    parameters: ImputationParameters,
+) -> None:
+    # Sensor 2 creeps; a fault of its neighbours beyond anything seen must not drag it along.
+    x = np.zeros((1, L, C))
+    x[0, -1] = [9.0, 9.0, np.nan, 9.0]
+    filled = fill_newest(parameters, x, np.full((1, L, C), 9.0)).value[0, 2]
+    assert abs(filled) <= parameters.live.step[2, 0] < 0.2
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(0.05, 0.9))
