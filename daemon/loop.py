@@ -258,6 +258,7 @@ class Loop:
         hold: whether the input waits for a training.
         commit_every: positions are computed and committed at most this often.
         watch: called after every chunk (progress bars).
+        each_round: called for every event of the source (what only the service can tell the metrics).
     """
 
     def __init__(
@@ -273,6 +274,7 @@ class Loop:
         hold: Hold = Hold.NEVER,
         commit_every: timedelta = timedelta(milliseconds=500),
         watch: Callable[[StreamRun, Step], None] | None = None,
+        each_round: Callable[[], None] | None = None,
     ) -> None:
         self.source = source
         self.sink = sink
@@ -283,6 +285,7 @@ class Loop:
         self.scores = scores
         self.hold = hold
         self.watch = watch
+        self._each_round = each_round
         self._commit_every_s = commit_every.total_seconds()
         self._committed_at = 0.0
         self._polled_models_at = 0.0
@@ -296,6 +299,8 @@ class Loop:
             await self._start()
             async for event in self.source.events():
                 self.status.beat()
+                if self._each_round is not None:
+                    self._each_round()
                 match event:
                     case Assigned():
                         self._assigned(event)

@@ -222,6 +222,17 @@ async def run(settings: Settings, bundle: Bundle | None = None) -> None:
             metrics.lifecycle(status.lifecycle)
             source.close()
 
+    seen = {"ok": 0, "failed": 0}
+
+    def tell() -> None:
+        """What the source has counted, as metrics; a group joined without a partition is ready too."""
+        stats = source.stats
+        status.joined = status.joined or stats.rebalances > 0
+        failed = stats.stale_commits + stats.delayed_commits
+        metrics.commits("ok", stats.commits - seen["ok"])
+        metrics.commits("failed", failed - seen["failed"])
+        seen.update(ok=stats.commits, failed=failed)
+
     loop = Loop(
         source,
         sink,
