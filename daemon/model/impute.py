@@ -22,7 +22,9 @@ no covariance does; on noisy sensors it believes single readings too much.
 No one of these wins everywhere, so a cell gets their convex mixture, with weights per sensor
 and distance to its nearest reading: those that had the least absolute error on training cells
 that were hidden on purpose. Cells are hidden in each third of training in turn, with the
-field of the other two thirds, in the ways readings are really lost. The interval is the
+field of the other two thirds, in the ways readings are really lost. Live, the mixture may not
+stray further from the last value than the sensor itself did in 99 % of those cells: when a
+fault throws the partners about, a temperature still creeps. The interval is the
 split-conformal 90 % quantile of the mixture's error on these same cells, again per sensor and
 distance, never narrowing as the distance grows.
 
