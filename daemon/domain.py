@@ -245,7 +245,7 @@ class Evidence:
     channel_error: Floats  # (S, B, C) RMS residual over the window, NaN where nothing observed
     latent: Floats  # (S, B, 2) KL in nats (squared norm for a linear model) and largest |z|
     residual: Floats  # (B, C) newest row, standardised, NaN where missing
-    deviation: Floats  # (B, C) newest row's distance from the training mean, in training sd
+    deviation: Floats  # (B, C) window's largest distance from the training mean, in training sd
     elbo: Floats  # (B,) nats
     posterior: Floats  # (B, Z) posterior means
     expected: Floats  # (B, C) decoded newest row, raw units

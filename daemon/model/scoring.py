@@ -87,7 +87,7 @@ class BundleDetector:
             channel_error=measured.channel_error,
             latent=measured.latent,
             residual=measured.residual / self.calibrated.residual_rms,
-            deviation=self.models.scaler.deviation(newest),
+            deviation=self._deviation(windows.values),
             elbo=measured.elbo,
             posterior=measured.posterior,
             expected=self.models.scaler.raw(measured.newest),
@@ -96,6 +96,13 @@ class BundleDetector:
             high=high,
             scorable=windows.full & measured.observed,
         )
+
+    def _deviation(self, values: Floats) -> Floats:
+        """(B, L, C) raw to (B, C): the window's largest distance from the training mean."""
+        highest = np.fmax.reduce(values, axis=1)  # fmax and fmin pass over NaN
+        lowest = np.fmin.reduce(values, axis=1)
+        scaler = self.models.scaler
+        return np.fmax(scaler.deviation(highest), scaler.deviation(lowest))
 
     def _fill(self, measured: Measured, newest: Floats, holed: Mask) -> tuple[Floats, Floats, Floats]:
         """The newest rows of the ``holed`` windows, with their gaps filled: value, low, high."""
@@ -150,13 +157,13 @@ class BundleDetector:
 def blame(standardised: Floats, deviation: Floats) -> Floats:
     """Each sensor's share in a window's score.
 
-    The average of two rankings (calibrated residual, and distance of the newest reading from
-    its training mean: each alone loses somewhere) gives a place from 0 on; a share falls with
+    The average of two rankings (calibrated residual, and the window's largest distance from
+    the training mean: each alone loses somewhere) gives a place from 0 on; a share falls with
     the square of the place. Sensors without evidence get 0.
 
     Args:
         standardised: (B, C) calibrated channel errors, NaN where none.
-        deviation: (B, C), NaN where missing.
+        deviation: (B, C), NaN where nothing was observed.
 
     Returns:
         (B, C), rows sum to 1 (to 0 where nothing at all was observed).

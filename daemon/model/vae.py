@@ -195,7 +195,7 @@ class VAE:
 
         truly_missing = ~observed
         any_missing = bool(truly_missing.any())
-        pool = torch.randint(n, (min(GAP_POOL, 2 * n),), generator=generator)
+        pool = torch.randint(n, (min(GAP_POOL, n),), generator=generator)
         hidden = injected_gaps(len(pool), length, d // length, generator) | truly_missing[pool]
         pool_filled = pca.fill(filled[pool], hidden)
 
