@@ -57,3 +57,31 @@ def replayed_episodes(series: list[Floats], threshold: float, policy: AlarmPolic
             was = alarm.state
             opened += alarm.step(float(score), threshold, policy) is State.FIRING and was is not State.FIRING
     return opened
+
+
+def gridded(
+    rows: Sequence[tuple[str, int | None, dict[str, float | None]]], sensors: Sequence[str], max_gap: int
+) -> list[tuple[str, int, list[list[float]]]]:
+    """Rows (asset, grid row, values) as segments (asset, first row, values), row by row."""
+    grids: dict[str, dict[int, list[float]]] = {}
+    for asset, row, values in rows:
+        if row is None:
+            continue
+        cells = grids.setdefault(asset, {}).setdefault(row, [math.nan] * len(sensors))
+        for c, name in enumerate(sensors):
+            value = values.get(name)
+            if value is not None and math.isnan(cells[c]):
+                cells[c] = value
+    assets = list(dict.fromkeys(asset for asset, _, _ in rows))
+    found: list[tuple[str, int, list[list[float]]]] = []
+    for asset in assets:
+        grid = grids.get(asset, {})
+        last: int | None = None
+        for row in sorted(grid):
+            if last is None or row - last > max_gap:
+                found.append((asset, row, []))
+            else:
+                found[-1][2].extend([math.nan] * len(sensors) for _ in range(row - last - 1))
+            found[-1][2].append(grid[row])
+            last = row
+    return found

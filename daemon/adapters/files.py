@@ -22,8 +22,8 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import cached_property
@@ -673,7 +673,7 @@ class LinesSource:
         if not self._closed:
             yield Polled(self.partition, (), timedelta(0), ended=True, end_offset=self.lines)
 
-    def _split(self) -> Iterator[bytes]:
+    def _split(self) -> Generator[bytes, None, None]:
         """Each line, cut to what is kept of it."""
         kept = bytearray()  # of the line that is not finished
         length = 0
@@ -741,12 +741,12 @@ def first_lines(path: Path, lines: int) -> tuple[list[bytes], bool]:
     Raises:
         InputError: the file is missing, empty, damaged or not ours to read.
     """
-    source = LinesSource(path, 0)
     found: list[bytes] = []
-    for line in source._split():
-        if len(found) == lines:
-            return found, False
-        found.append(line)
+    with closing(LinesSource(path, 0)._split()) as every:
+        for line in every:
+            if len(found) == lines:
+                return found, False
+            found.append(line)
     return found, True
 
 

@@ -316,7 +316,7 @@ def infer_period(tracks: Sequence[Ints]) -> int | None:
     if not len(steps):
         return None
     typical = _densest(steps)
-    exact, times = max(Counter(steps.tolist()).items(), key=lambda item: (item[1], -item[0]))
+    exact, often = max(Counter(steps.tolist()).items(), key=lambda item: (item[1], -item[0]))
     near = abs(exact / typical - 1) < 0.05
     if near and exact % _MICROSECOND_NS == 0 and np.mean(steps % exact == 0) > 0.99:
         return int(exact)  # a clock without jitter: nothing is better than what it says
@@ -327,7 +327,7 @@ def infer_period(tracks: Sequence[Ints]) -> int | None:
     nearest = int(_ROUND_NS[np.argmin(np.abs(np.log(_ROUND_NS / refined)))])
     if abs(nearest / refined - 1) <= SNAP:
         return nearest
-    if 2 * times > len(steps) and abs(refined / exact - 1) < 1e-3:  # else rounding: 33, 33, 34 ms
+    if 2 * often > len(steps) and abs(refined / exact - 1) < 1e-3:  # else rounding: 33, 33, 34 ms
         refined = exact
     return max(round(refined / _MICROSECOND_NS), 1) * _MICROSECOND_NS
 
