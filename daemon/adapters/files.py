@@ -119,8 +119,9 @@ def _reading(path: Path, what: str) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        first = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{path}: {what}: {first[:200]}") from error
+        said = " ".join(str(error).split()) or type(error).__name__
+        shown = "".join(c if c.isprintable() else "?" for c in said[:200])  # it may quote the file
+        raise InputError(f"{path}: {what}: {shown}") from error
 
 
 def _columns(path: Path, wanted: Callable[[pa.Schema], list[str]] | None = None) -> tuple[pa.Table, bool]:

@@ -211,6 +211,7 @@ def test_parquet_may_be_gzipped_and_infinities_are_missing(tmp_path: Path) -> No
         ("a.parquet", b"ts,x\n1,2\n", "does not begin with PAR1"),
         ("a.csv.gz", gzip.compress(b"ts,x\n" + b"1,2\n" * 9999)[:60], "damaged gzip data"),
         ("a.csv", b"ts,x\n1,2,3\n", "not a readable CSV file: .*Expected 2 columns, got 3"),
+        ("a.csv", b"ts,x\n1,2,\x1b[2J\n", r"got 3: 1,2,\?\[2J"),
         ("a.csv", b"ts,x\n1,\xff\n", "not a readable CSV file"),
         ("a.csv", b"ts,x,x\n1,2,3\n", "column 'x' appears twice"),
         ("a.csv", b"ts,x\n", "has no rows"),
