@@ -71,6 +71,7 @@ from daemon.stream.pipeline import RowBlock, Step, Traced
 
 CONTINUES = 10
 """Periods by which TEST may follow TRAIN and still be the same run of rows."""
+PLACEHOLDER = StreamSpec("stream", ("sensor",))
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Progress = Callable[[float, str], None]
@@ -111,18 +112,26 @@ def document_of(spec: StreamSpec) -> dict[str, Any]:
 
 
 def settings_for(
-    config: Path | None, sets: Sequence[str], sample: Path, exclude: Sequence[str], bundle: Bundle | None
+    config: Path | None,
+    sets: Sequence[str],
+    sample: Path,
+    exclude: Sequence[str],
+    bundle: Bundle | None,
+    *,
+    cold: bool = False,
 ) -> tuple[Settings, list[str]]:
     """The configuration of a command over files: the one given, or one derived from a sample.
 
-    A bundle's sensors, period and window come before what the sample suggests.
+    A bundle's sensors, period and window come before what the sample suggests. ``cold``: only
+    the rows that will be learned count, the rest is not known yet.
 
     Returns:
         The settings, and notes on what was derived.
     """
     if config is not None:
         return load(config, sets), []
-    spec, notes = derive_spec(sample, exclude)
+    rows = load(None, sets, document_of(PLACEHOLDER)).model.learn_rows if cold else None
+    spec, notes = derive_spec(sample, exclude, rows=rows)
     document = document_of(spec)
     if bundle is not None:
         stream = document["streams"][0]
@@ -375,7 +384,8 @@ async def replay(
     tell = progress or (lambda share, doing: None)
     hidden = [*exclude, *([label] if label else [])]
     bundle = Bundle.load(model) if model is not None else None
-    settings, notes = settings_for(config, sets, train or test, hidden, bundle)
+    cold = train is None and model is None
+    settings, notes = settings_for(config, sets, train or test, hidden, bundle, cold=cold)
     plan = plan_for(settings, stream_name, test.name)
     if (train or model) and not any(text.partition("=")[0] == "retrain.every" for text in sets):
         plan = replace(plan, retrain_every=None)

@@ -1,0 +1,187 @@
+"""``anomalyd run`` on real Kafka: cold start, restart, hostile records, an orderly end."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections import Counter
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from daemon.adapters.simulator import SENSORS, Fleet
+from daemon.demo import START
+from tests.running import Daemon, command, config_for, make_topic, messages, send, topic_of, unique
+
+pytestmark = [pytest.mark.kafka, pytest.mark.slow]
+
+STREAM = {
+    "period": "1m",
+    "allowed_lateness": "2m",
+    "max_gap": "20m",
+    "silent_after": "20m",
+}
+QUICK = {"kind": "ppca", "learn_rows": 1500}
+
+
+def fleet_lines(rows: int, assets: int = 6, seed: int = 0) -> list[bytes]:
+    """Readings of a small fleet, without faults."""
+    fleet = Fleet(seed, assets=assets)
+    return [line for tick in islice(fleet.records(START), rows) for _, line in tick.lines]
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of the fleet."""
+    folder = tmp_path_factory.mktemp("bundle")
+    file = folder / "fleet.jsonl"
+    file.write_bytes(b"\n".join(fleet_lines(400)) + b"\n")
+    config = Daemon(folder, config_for("localhost:1", "unused", "unused", SENSORS, **STREAM)).config
+    done = command("train", file, "-c", config, "--out", folder / "bundle", "--set", "model.kind=ppca")
+    assert done.returncode == 0, done.stderr
+    return folder / "bundle"
+
+
+def test_cold_start_learns_beside_consuming_and_goes_live(kafka_bootstrap: str, tmp_path: Path) -> None:
+    topic, prefix = unique("in"), unique("out")
+    make_topic(kafka_bootstrap, topic, 2)
+    config = config_for(kafka_bootstrap, topic, prefix, SENSORS, **STREAM) | {"model": QUICK}
+    lines = fleet_lines(700)
+    with Daemon(tmp_path, config) as daemon:
+        assert daemon.until(lambda s: s["state"] == "learning")["model"] is None
+        send(kafka_bootstrap, topic, lines[:3000])
+        live = daemon.until(lambda s: s["state"] == "live")
+        assert live["rows"] >= 1500
+        send(kafka_bootstrap, topic, lines[3000:])
+        daemon.until(lambda s: sum(s["records"].values()) == len(lines) and s["scored"] > 0)
+        assert daemon.get("/readyz")[0] == 200
+        assert daemon.get("/livez")[0] == 200
+        assert daemon.get("/startupz")[0] == 200
+        assert b"anomalyd_windows_scored_total" in daemon.get("/metrics")[1]
+        assert daemon.stop(signal.SIGTERM) == 0
+    version = live["model"]
+    assert {m["model"] for m in messages(kafka_bootstrap, f"{prefix}.scores")} == {version}
+    assert (tmp_path / "models/pumps" / version / "manifest.json").is_file()
+    # A second start finds the promoted model in the registry and is live at once.
+    with Daemon(tmp_path / "again", config) as daemon:
+        assert daemon.until(lambda s: s["state"] == "live")["model"] == version
+        assert daemon.stop() == 0
+
+
+def test_a_restart_goes_on_where_it_was_with_the_same_scores(
+    kafka_bootstrap: str, tmp_path: Path, bundle: Path
+) -> None:
+    lines = fleet_lines(300)
+    found = {}
+    for name, cuts in (("undisturbed", [len(lines)]), ("restarted", [700, 1100, len(lines)])):
+        topic, prefix = unique("in"), unique("out")
+        make_topic(kafka_bootstrap, topic, 2)
+        config = config_for(kafka_bootstrap, topic, prefix, SENSORS, **STREAM)
+        done = 0
+        for cut in cuts:
+            with Daemon(tmp_path / f"{name}-{cut}", config, "--model", bundle) as daemon:
+                daemon.until(lambda s: s["state"] == "live")
+                send(kafka_bootstrap, topic, lines[done:cut])
+                daemon.until(lambda s, new=cut - done: sum(s["records"].values()) == new)
+                assert daemon.stop() == 0
+            done = cut
+        found[name] = [
+            (m["asset"], m["timestamp"], m["score"] and round(m["score"], 5))
+            for m in messages(kafka_bootstrap, f"{prefix}.scores")
+        ]
+    undisturbed, restarted = found["undisturbed"], found["restarted"]
+    assert len(restarted) == len({(asset, time) for asset, time, _ in restarted})  # nothing twice
+    assert {(a, t) for a, t, _ in restarted} == {(a, t) for a, t, _ in undisturbed}  # nothing lost
+    # A restart keeps windows; the slow baseline of a sensor starts again (its state is not kept yet).
+    close = {(a, t): s for a, t, s in undisturbed}
+    assert all(abs(score - close[a, t]) < 0.05 * max(close[a, t], 1.0) for a, t, score in restarted)
+
+
+HOSTILE: dict[str, tuple[bytes, str]] = {
+    "not UTF-8": (b'{"asset": "pump-01\xff", "ts": 1, "values": {}}', "not_utf8"),
+    "truncated": (b'{"asset": "pump-01", "ts": "2026-01-05T00:00:00Z", "val', "not_json"),
+    "deep": (b'{"asset": ' + b"[" * 100_000, "too_deep"),
+    "no asset": (b'{"ts": "2026-01-05T00:00:00Z", "values": {}}', "no_asset"),
+    "no time": (b'{"asset": "pump-01", "values": {}}', "no_timestamp"),
+    "no values": (b'{"asset": "pump-01", "ts": "2026-01-05T00:00:00Z"}', "no_values"),
+    "unknown sensor": (
+        b'{"asset": "pump-01", "ts": "2026-01-05T00:00:00Z", "values": {"Pressur": 1}}',
+        "unknown_sensor",
+    ),
+    "far future": (b'{"asset": "pump-01", "ts": "2126-01-05T00:00:00Z", "values": {"Flow": 1}}', "future"),
+    "before time": (b'{"asset": "pump-01", "ts": -5, "values": {"Flow": 1}}', "bad_timestamp"),
+    "huge asset": (
+        b'{"asset": "' + b"a" * 10_000 + b'", "ts": "2026-01-05T00:00:00Z", "values": {"Flow": 1}}',
+        "bad_asset",
+    ),
+    "huge record": (b'{"asset": "pump-01", "pad": "' + b"x" * 900_000, "not_json"),
+    "blank": (b"  ", "blank"),
+}
+
+
+def test_hostile_records_become_dead_letters_with_their_reason(
+    kafka_bootstrap: str, tmp_path: Path, bundle: Path
+) -> None:
+    topic, prefix = unique("in"), unique("out")
+    make_topic(kafka_bootstrap, topic)
+    config = config_for(kafka_bootstrap, topic, prefix, SENSORS, **STREAM)
+    config["limits"] = {"max_record_bytes": 500_000}
+    good = fleet_lines(40)
+    # NaN, infinities and past times are no rejects: a missing cell, and a late line.
+    odd = [
+        b'{"asset": "odd-01", "ts": "2026-01-05T00:00:00Z", "values": {"Flow": NaN, "Speed": 1e999, "Current": -Infinity}}',
+        b'{"asset": "pump-01", "ts": "1999-01-05T00:00:00Z", "values": {"Flow": 1}}',
+    ]
+    hostile = [line for line, _ in HOSTILE.values()]
+    with Daemon(tmp_path, config, "--model", bundle) as daemon:
+        daemon.until(lambda s: s["state"] == "live")
+        send(kafka_bootstrap, topic, [*good[:150], *odd, *hostile, *good[150:]])
+        total = len(good) + len(odd) + len(hostile)
+        state = daemon.until(lambda s: sum(s["records"].values()) == total)
+        assert daemon.stop() == 0
+    assert state["records"]["late"] >= 1
+    dead = topic_of(kafka_bootstrap, f"{prefix}.dead-letter")
+    said = Counter(dict(record.headers)["reason"].decode() for record in dead)
+    wanted = Counter(reason for _, reason in HOSTILE.values())
+    wanted["not_json"] -= 1
+    wanted["too_large"] += 1  # the huge record is refused before it is parsed
+    for reason, n in wanted.items():
+        assert said[reason] >= n, (reason, said)
+    originals = {record.value for record in dead}
+    assert all(line in originals for line in hostile if len(line) <= 64 * 1024)
+
+
+def test_a_missing_topic_is_one_clear_line_and_exit_code_2(kafka_bootstrap: str, tmp_path: Path) -> None:
+    config = config_for(kafka_bootstrap, unique("absent"), unique("out"), SENSORS, **STREAM)
+    daemon = Daemon(tmp_path, config)
+    done = command("run", "-c", daemon.config, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "absent" in done.stderr
+    assert "does not exist" in done.stderr
+
+
+def test_topics_and_check(kafka_bootstrap: str, tmp_path: Path) -> None:
+    topic, prefix = unique("in"), unique("out")
+    make_topic(kafka_bootstrap, topic, 3)
+    daemon = Daemon(tmp_path, config_for(kafka_bootstrap, topic, prefix, SENSORS, **STREAM))
+    assert command("check", "-c", daemon.config).returncode == 0
+    assert command("check", "-c", daemon.config, "--probe").returncode == 2  # its own topics are missing
+    for _ in range(2):  # existing topics are fine
+        done = command("topics", "-c", daemon.config, "--create", "--json")
+        assert done.returncode == 0, done.stderr
+        partitions = {row["topic"]: row["partitions"] for row in json.loads(done.stdout)}
+        assert partitions[f"{prefix}.state"] == 3
+        assert partitions[f"{prefix}.retrain"] == 1
+    assert command("check", "-c", daemon.config, "--probe").returncode == 0
+
+
+def test_a_broker_that_is_down_is_waited_for_and_said_once_a_minute(tmp_path: Path) -> None:
+    config = config_for("127.0.0.1:9", unique("in"), unique("out"), SENSORS, **STREAM)
+    with Daemon(tmp_path, config) as daemon:
+        daemon.until(lambda s: any(e.get("event") == "broker_unreachable" for e in daemon.events()), 60)
+        assert daemon.get("/livez")[0] == 200  # an outage must not restart the fleet
+        assert daemon.get("/readyz")[0] == 503
+        assert daemon.stop() == 0
+    assert sum(e.get("event") == "broker_unreachable" for e in daemon.events()) == 1
