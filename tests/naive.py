@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from daemon.domain import AlarmPolicy, Floats, Mask
+from daemon.domain import AlarmPolicy, Disposition, Floats, Format, Mask, Reading, StreamSpec
 from daemon.policy import Alarm, State
 
 
@@ -85,3 +86,137 @@ def gridded(
             found[-1][2].append(grid[row])
             last = row
     return found
+
+
+def firing_rows(scores: list[float], threshold: float, policy: AlarmPolicy) -> list[bool]:
+    """Which rows of one asset fire, from the words of the policy alone: no states, no bits."""
+    fires: list[bool] = []
+    past: list[float] = []
+    for score in scores:
+        before = fires[-1] if fires else False
+        if math.isnan(score):
+            fires.append(before)
+            continue
+        past.append(score)
+        above = sum(s > threshold for s in past[-policy.of :])
+        opens = score > threshold and above >= policy.needed
+        fires.append(opens or (before and score > policy.hysteresis * threshold))
+    return fires
+
+
+# ------------------------------------------------------------------ event time
+@dataclass
+class SpokenRow:
+    """A row that a reading has come for: its cells by sensor, None where a null came."""
+
+    offset: int
+    cells: dict[int, float | None] = field(default_factory=dict)
+    condition: str = ""
+
+
+@dataclass
+class AssetRows:
+    """One asset's rows after DESIGN section 3: everything is kept, everything is looked up anew."""
+
+    spec: StreamSpec
+    accepted_ns: list[int] = field(default_factory=list)
+    watermark_ns: int = 0
+    spoken: dict[int, SpokenRow] = field(default_factory=dict)  # never forgotten
+    released: list[tuple[int, bool]] = field(default_factory=list)  # (row, whether it is empty)
+    silent: set[int] = field(default_factory=set)
+
+    def offer(self, reading: Reading) -> Disposition:
+        """What becomes of one reading; an accepted one is written down."""
+        time_ns = reading.time_ns
+        if self.accepted_ns and time_ns < self.watermark_ns:
+            return Disposition.LATE
+        row = time_ns // self.spec.period_ns
+        if reading.values is not None:
+            cells = {c: None if math.isnan(v) else v for c, v in enumerate(reading.values)}
+        else:
+            cells = {reading.sensor: None if math.isnan(reading.value) else reading.value}
+            if cells[reading.sensor] is not None:
+                self.silent.discard(reading.sensor)
+        disposition = self._write(row, cells, reading)
+        if disposition is Disposition.ACCEPTED:
+            self.accepted_ns.append(time_ns)
+            self.watermark_ns = max(
+                self.watermark_ns, max(self.accepted_ns) - self.spec.allowed_lateness_ns
+            )
+        return disposition
+
+    def _write(self, row: int, cells: dict[int, float | None], reading: Reading) -> Disposition:
+        gone = any(row == r for r, _ in self.released)
+        known = self.spoken.get(row)
+        if known is not None and set(cells) <= set(known.cells):
+            if all(known.cells[c] == value for c, value in cells.items()):
+                return Disposition.DUPLICATE
+            may_fill = reading.values is None and not gone and known.cells[reading.sensor] is None
+            if not may_fill:
+                return Disposition.ACCEPTED  # a contradiction: the first value stands
+        elif gone:
+            return Disposition.LATE
+        known = self.spoken.setdefault(row, SpokenRow(reading.offset))
+        known.cells.update(cells)
+        known.condition = reading.condition or known.condition
+        return Disposition.ACCEPTED
+
+    def _passed(self, row: int) -> bool:
+        return self.watermark_ns >= (row + 1) * self.spec.period_ns
+
+    def _settled(self, row: int) -> bool:
+        if self.spec.format is Format.JSON_WIDE:
+            return True
+        wanted = set(range(len(self.spec.sensors))) - self.silent
+        return wanted <= set(self.spoken[row].cells) or self._passed(row)
+
+    def release(self) -> list[tuple[int, list[float], bool, bool, int, str]]:
+        """Rows that are closed by now: (row, values, empty, fresh, offset, condition)."""
+        max_gap = self.spec.max_gap_ns // self.spec.period_ns
+        out = []
+        while True:
+            done = [row for row, empty in self.released if not empty]
+            waiting = sorted(set(self.spoken) - set(done))
+            if not waiting:
+                return out
+            row, last = waiting[0], done[-1] if done else None
+            fresh = last is None or row - last > max_gap
+            here = row if fresh else self.released[-1][0] + 1
+            if fresh and self.watermark_ns < row * self.spec.period_ns:
+                return out  # an earlier row may be in flight
+            values = [math.nan] * len(self.spec.sensors)
+            if here < row:
+                if not self._passed(here):
+                    return out
+            elif not self._settled(row):
+                return out
+            else:
+                for c, value in self.spoken[row].cells.items():
+                    values[c] = math.nan if value is None else value
+            self.released.append((here, here < row))
+            labels = [self.spoken[r].condition for r in [*done, here] if r in self.spoken]
+            condition = next((label for label in reversed(labels) if label), "")
+            out.append((here, values, here < row, fresh, self.spoken[row].offset, condition))
+            if here == row:
+                self._silence(row)
+
+    def _silence(self, row: int) -> None:
+        """Sensors without a value for ``silent_after``, at a released row that was spoken of."""
+        if self.spec.format is Format.JSON_WIDE:
+            return
+        done = [r for r, empty in self.released if not empty]
+        max_gap = self.spec.max_gap_ns // self.spec.period_ns
+        began = max(r for i, r in enumerate(done) if i == 0 or r - done[i - 1] > max_gap)
+        for c in range(len(self.spec.sensors)):
+            seen = [r for r in done if self.spoken[r].cells.get(c) is not None]
+            if seen and seen[-1] == row:
+                self.silent.discard(c)
+            elif row - max([began, *seen]) >= max(self.spec.silent_after_ns // self.spec.period_ns, 1):
+                self.silent.add(c)
+
+    def elapse(self, idle_ns: int) -> None:
+        """An idle log: the watermark moves, at most to the end of the last row spoken of."""
+        if set(self.spoken) - {row for row, _ in self.released}:
+            end = (max(self.spoken) + 1) * self.spec.period_ns
+            moved = max(self.accepted_ns) - self.spec.allowed_lateness_ns + idle_ns
+            self.watermark_ns = max(self.watermark_ns, min(end, moved))
