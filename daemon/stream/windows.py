@@ -69,6 +69,8 @@ class AssetGrid:
     rows: dict[int, OpenRow] = field(default_factory=dict)  # not released
     recent: dict[int, OpenRow] = field(default_factory=dict)  # released, above the watermark
     silent: int = 0  # bit c: sensor c is declared silent; rows do not wait for it
+    began: int = -1  # the row at which the windows last started afresh
+    heard: list[int] = field(default_factory=list)  # per sensor, newest released row with a value
     condition: str = ""
 
 
@@ -90,6 +92,7 @@ class Grid:
         self._all = (1 << len(spec.sensors)) - 1
         self._wide = spec.format is Format.JSON_WIDE
         self._max_gap_rows = spec.max_gap_ns // spec.period_ns
+        self._silent_rows = max(spec.silent_after_ns // spec.period_ns, 1)
 
     def offer(self, reading: Reading) -> Disposition:
         """Take one reading; ``release`` then says which rows it closed."""
@@ -120,13 +123,12 @@ class Grid:
     def _wide_line(self, grid: AssetGrid, row: int, reading: Reading) -> Disposition:
         assert reading.values is not None
         known = grid.rows.get(row) or grid.recent.get(row)
-        if known is not None and known.complete:
+        if known is not None:
             if same(known.values, reading.values):
                 return Disposition.DUPLICATE
             self.conflicts += 1
             return Disposition.ACCEPTED
-        if row < grid.head:
-            return Disposition.LATE
+        assert row >= grid.head  # what was released is in ``recent``, or below the watermark
         grid.rows[row] = OpenRow(
             reading.values, self._all, reading.offset, reading.offset, True, reading.condition
         )
@@ -214,14 +216,31 @@ class Grid:
     def _close(self, grid: AssetGrid, index: int, row: OpenRow) -> ReleasedRow:
         fresh = grid.last_observed < 0 or index - grid.last_observed > self._max_gap_rows
         del grid.rows[index]
-        row.complete = row.complete or self._wide
         grid.recent[index] = row
         grid.last_observed = index
         grid.head = index + 1
+        if fresh:
+            grid.began = index
+        if not self._wide:
+            self._listen(grid, index, row.values)
         if row.condition:
             grid.condition = row.condition
         last = row.last_offset if row.last_offset >= 0 else row.offset
         return ReleasedRow(grid.asset, index, row.values, False, fresh, row.offset, last, grid.condition)
+
+    def _listen(self, grid: AssetGrid, index: int, values: list[float]) -> None:
+        """Declare sensors silent that had no value for ``silent_after`` while their asset has rows.
+
+        It is done here, at a row's release, so that what later rows wait for depends on the
+        order of the lines alone.
+        """
+        grid.heard = grid.heard or [-1] * len(values)
+        for c, value in enumerate(values):
+            if value == value:
+                grid.heard[c] = index
+                grid.silent &= ~(1 << c)
+            elif index - max(grid.heard[c], grid.began) >= self._silent_rows:
+                grid.silent |= 1 << c
 
     def elapse(self, idle_ns: int) -> Iterator[ReleasedRow]:
         """Close rows at the end of a log that has been idle for ``idle_ns`` of wall time.
