@@ -1,0 +1,327 @@
+"""Event time: what is late, what waits for what, and in which order rows come out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from daemon.domain import SECOND_NS, Disposition, Format, Reading, StreamSpec
+from daemon.stream.windows import Grid, ReleasedRow
+from tests import naive
+
+NAN = math.nan
+SPEC = StreamSpec(
+    "pumps",
+    ("a", "b"),
+    allowed_lateness_ns=2 * SECOND_NS,
+    max_gap_ns=4 * SECOND_NS,
+    silent_after_ns=3 * SECOND_NS,
+)
+LONG = replace(SPEC, format=Format.JSON_LONG)
+LETTER = {
+    Disposition.ACCEPTED: "",
+    Disposition.DUPLICATE: "D",
+    Disposition.LATE: "L",
+}
+
+
+def drawn(rows: Sequence[ReleasedRow]) -> str:
+    """``|`` begins the windows afresh, ``.`` is an empty row, ``7`` a row with all, ``7ab-`` what it lacks."""
+    words = []
+    for row in rows:
+        missing = "".join(s for s, v in zip("ab", row.values, strict=True) if v != v)
+        mark = "." if row.empty else (f"{row.row}-{missing}" if missing else f"{row.row}")
+        words.append(("|" if row.fresh else "") + mark)
+    return " ".join(words)
+
+
+def wide(second: float, offset: int = 0, values: Sequence[float] = (1.0, 2.0)) -> Reading:
+    return Reading(offset, "p1", int(second * SECOND_NS), list(values))
+
+
+def long(second: float, sensor: int, value: float = 1.0, offset: int = 0) -> Reading:
+    return Reading(offset, "p1", int(second * SECOND_NS), None, sensor, value)
+
+
+def play_wide(spec: StreamSpec, times: str) -> str:
+    """Offer wide lines at these seconds; what each one released, ``/`` between the lines."""
+    grid = Grid(spec)
+    said = []
+    for i, second in enumerate(times.split()):
+        mark = LETTER[grid.offer(wide(float(second), i))]
+        said.append(" ".join(filter(None, [mark, drawn(list(grid.release("p1")))])))
+    return "/".join(said)
+
+
+@pytest.mark.parametrize(
+    ("times", "released"),
+    [
+        # lateness 2 s, max_gap 4 rows. The first row waits for the watermark: 4 may be in flight
+        ("5 6 7 8", "//|5 6 7/8"),
+        ("5 4 7 8 9", "//|4 5//. 7 8 9"),
+        ("5 3.5 6 7 8", "/|3//. 5 6 7/8"),
+        # floored to the period; the same row again is a duplicate
+        ("5 5.9 6 7", "/D//|5 6 7"),
+        # in order at once; a hole waits until the watermark has passed its end
+        ("5 6 7 8 10 11 12", "//|5 6 7/8///. 10 11 12"),
+        ("5 6 7 8 10 9 11", "//|5 6 7/8//9 10/11"),
+        # below the watermark, even by a little
+        ("5 6 9 6.9 7", "//|5 6/L/7"),
+        ("5 6 7 8 4", "//|5 6 7/8/L"),
+        # the first line of all says where late begins, too
+        ("5 2.9 3", "/L/|3"),
+        # four rows on are bridged, five are not: then windows start afresh, once none may come before
+        ("5 7 11 14", "/|5/. 7 ./. . 11"),
+        ("5 7 11 12", "/|5/. 7 ./."),
+        ("5 7 12 13 14", "/|5/. 7//|12 13 14"),
+        ("5 7 12 13 11 14", "/|5/. 7//. . . 11 12 13/14"),
+    ],
+)
+def test_wide_rows_in_event_time(times: str, released: str) -> None:
+    assert play_wide(SPEC, times) == released
+
+
+@pytest.mark.parametrize(
+    ("cells", "released"),
+    [
+        # a row is complete when both have come; what is absent at the watermark is missing
+        ("5a 5b 6a 6b 7a 7b", "////|5 6/7"),
+        ("5a 5b 6a 7a 7b 8a 8b 9a", "///|5////6-b 7 8"),
+        # a null is a report, too; a value may still come in its place while the row is open
+        ("5a 5~b 6a 6b 7a", "////|5-b 6"),
+        ("5a 5~b 5b 6a 6b 7a", "/////|5 6"),
+        ("5a 5~b 5~b 7a", "//D/|5-b"),
+        # equal is a duplicate, before and after the release
+        ("5a 5a 5b 7a 5a", "/D//|5/D"),
+        # b has been silent for three rows: no row waits for it any more, until it speaks again
+        ("5a 5b 6a 7a 8a 9a 10a 11a 12a 13a", "///|5//6-b/7-b/8-b 9-b 10-b 11-b/12-b/13-b"),
+    ],
+)
+def test_long_rows_in_event_time(cells: str, released: str) -> None:
+    grid = Grid(LONG)
+    said = []
+    for i, cell in enumerate(cells.split()):
+        second, value = cell[:-1], 1.0
+        if second.endswith("~"):
+            second, value = second[:-1], NAN
+        mark = LETTER[grid.offer(long(float(second), "ab".index(cell[-1]), value, i))]
+        said.append(" ".join(filter(None, [mark, drawn(list(grid.release("p1")))])))
+    assert "/".join(said) == released
+
+
+def test_the_first_value_of_a_cell_wins_and_contradictions_are_counted() -> None:
+    grid = Grid(SPEC)
+    for reading in (wide(5, 0, [1.0, NAN]), wide(5, 1, [9.0, NAN]), wide(5, 2, [1.0, 2.0])):
+        assert grid.offer(reading) is Disposition.ACCEPTED
+    assert grid.offer(wide(5, 3, [1.0, NAN])) is Disposition.DUPLICATE
+    assert grid.conflicts == 2
+    (row,) = grid.finish()
+    assert row.values[0] == 1.0
+    assert math.isnan(row.values[1])
+    assert (row.offset, row.last_offset) == (0, 0)
+
+
+def test_the_first_value_of_a_long_cell_wins_open_or_released() -> None:
+    grid = Grid(LONG)
+    for reading in (long(5, 0, 1.0), long(5, 0, 9.0), long(5, 0, NAN), long(5, 1, NAN)):
+        assert grid.offer(reading) is Disposition.ACCEPTED
+    assert grid.conflicts == 2
+    grid.offer(long(7, 0))
+    assert drawn(list(grid.release("p1"))) == "|5-b"
+    assert grid.offer(long(5, 0, 9.0)) is Disposition.ACCEPTED
+    assert grid.offer(long(5, 1, 9.0)) is Disposition.ACCEPTED  # a null was said, and is out
+    assert grid.offer(long(5, 1, NAN)) is Disposition.DUPLICATE
+    assert grid.conflicts == 4
+
+
+def test_a_silent_sensor_that_speaks_for_a_released_row_is_late_but_waited_for_again() -> None:
+    grid = Grid(replace(LONG, allowed_lateness_ns=5 * SECOND_NS))
+    for second in range(5, 20):
+        grid.offer(long(second, 0))
+        list(grid.release("p1"))
+    assert grid.assets["p1"].head == 20  # nothing waits for b
+    assert grid.offer(long(19, 1)) is Disposition.LATE
+    grid.offer(long(20, 0))
+    assert list(grid.release("p1")) == []
+    grid.offer(long(20, 1))
+    assert drawn(list(grid.release("p1"))) == "20"
+
+
+def test_conditions_stay_until_another_one_comes() -> None:
+    grid = Grid(SPEC)
+    for second, label in ((5, "on"), (6, ""), (8, "off"), (9, "")):
+        reading = wide(second)
+        reading.condition = label
+        grid.offer(reading)
+    assert [(row.row, row.condition) for row in grid.finish()] == [
+        (5, "on"),
+        (6, "on"),
+        (7, "on"),
+        (8, "off"),
+        (9, "off"),
+    ]
+
+
+def test_an_idle_log_closes_rows_up_to_the_last_observed_one_and_no_further() -> None:
+    grid = Grid(SPEC)
+    grid.offer(wide(5.5))
+    grid.offer(wide(7.5))
+    assert drawn(list(grid.release("p1"))) == "|5"
+    assert drawn(list(grid.elapse(int(1.4 * SECOND_NS)))) == ""
+    assert drawn(list(grid.elapse(int(1.5 * SECOND_NS)))) == ". 7"
+    assert list(grid.elapse(10**6 * SECOND_NS)) == []
+    # A year later by the clock, one second later by its own time: not late.
+    assert grid.offer(wide(8.5)) is Disposition.ACCEPTED
+    assert drawn(list(grid.release("p1"))) == "8"
+    grid.offer(wide(10.5))
+    assert list(grid.release("p1")) == []
+    assert drawn(list(grid.elapse(10**6 * SECOND_NS))) == ". 10"
+    assert grid.offer(wide(10.9)) is Disposition.LATE  # that row is closed, by its own end
+    assert grid.offer(wide(11.0)) is Disposition.ACCEPTED
+
+
+def test_each_asset_has_its_own_time() -> None:
+    grid = Grid(SPEC)
+    year_ns = 365 * 86_400 * SECOND_NS
+    for second in range(6):
+        assert grid.offer(Reading(0, "now", year_ns + second * SECOND_NS, [1.0, 1.0])) is (
+            Disposition.ACCEPTED
+        )
+        assert grid.offer(Reading(0, "then", second * SECOND_NS, [1.0, 1.0])) is Disposition.ACCEPTED
+    assert [row.row for row in grid.release("then")] == [0, 1, 2, 3, 4, 5]
+    assert grid.event_time_ns == year_ns + 5 * SECOND_NS
+
+
+def test_a_dropped_asset_starts_over() -> None:
+    grid = Grid(SPEC)
+    grid.offer(wide(50))
+    grid.drop("p1")
+    grid.drop("p1")
+    assert grid.offer(wide(5)) is Disposition.ACCEPTED
+
+
+def test_what_is_kept_to_tell_duplicates_is_bounded_by_the_lateness() -> None:
+    grid = Grid(SPEC)
+    for second in range(500):
+        grid.offer(wide(second))
+        list(grid.release("p1"))
+        asset = grid.assets["p1"]
+        assert len(asset.rows) + len(asset.recent) <= 4
+
+
+# ------------------------------------------------------------------ against the oracle
+READINGS = st.lists(
+    st.tuples(
+        st.sampled_from(["p1", "p2"]),
+        st.integers(-6, 4),  # half seconds beside the clock's own pace
+        st.integers(0, 9).map(lambda n: 12 if n == 9 else min(n, 2)),  # half seconds the clock moves on
+        st.integers(0, 1),
+        st.sampled_from([1.0, 1.0, 1.0, 2.0, NAN]),
+        st.sampled_from([1.0, 1.0, NAN]),
+        st.sampled_from(["", "", "", "x", "y"]),
+    ),
+    max_size=60,
+)
+
+
+def arrivals(drawn_readings: list[tuple[Any, ...]], form: Format) -> list[Reading]:
+    half = SECOND_NS // 2
+    readings, clock = [], 40
+    for i, (asset, beside, on, sensor, value, other, condition) in enumerate(drawn_readings):
+        clock += on
+        time_ns = (clock + beside) * half
+        if form is Format.JSON_WIDE:
+            readings.append(Reading(i, asset, time_ns, [value, other], condition=condition))
+        else:
+            readings.append(Reading(i, asset, time_ns, None, sensor, value, condition))
+    return readings
+
+
+def plain(row: ReleasedRow) -> tuple[Any, ...]:
+    return repr((row.row, row.values, row.empty, row.fresh, row.offset, row.condition)), row.asset
+
+
+SPECS = st.builds(
+    replace,
+    st.sampled_from([SPEC, LONG]),
+    allowed_lateness_ns=st.sampled_from([0, SECOND_NS, 2 * SECOND_NS, 5 * SECOND_NS + SECOND_NS // 2]),
+    max_gap_ns=st.sampled_from([SECOND_NS, 4 * SECOND_NS]),
+    silent_after_ns=st.sampled_from([2 * SECOND_NS, 6 * SECOND_NS]),
+)
+
+
+@given(SPECS, READINGS, st.lists(st.tuples(st.integers(0, 60), st.integers(0, 12)), max_size=3))
+def test_the_grid_does_what_the_rules_say(
+    spec: StreamSpec, given_readings: list[tuple[Any, ...]], pauses: list[tuple[int, int]]
+) -> None:
+    grid = Grid(spec)
+    rules: dict[str, naive.AssetRows] = {}
+    idle_after = {at: seconds * SECOND_NS // 2 for at, seconds in pauses}
+    for i, reading in enumerate(arrivals(given_readings, spec.format)):
+        asset = rules.setdefault(reading.asset, naive.AssetRows(spec))
+        assert grid.offer(reading) is asset.offer(reading)
+        assert [plain(row) for row in grid.release(reading.asset)] == [
+            (repr(row), reading.asset) for row in asset.release()
+        ]
+        if i in idle_after:
+            by_asset: dict[str, list[str]] = {name: [] for name in rules}
+            for row in grid.elapse(idle_after[i]):
+                by_asset[row.asset].append(plain(row)[0])
+            for name, one in rules.items():
+                one.elapse(idle_after[i])
+                assert by_asset[name] == [repr(row) for row in one.release()]
+    ended = [plain(row) for row in grid.finish()]
+    for name, one in rules.items():
+        one.elapse(1 << 62)
+        assert [row for row, asset in ended if asset == name] == [repr(row) for row in one.release()]
+        assert not grid.assets[name].rows
+
+
+@given(SPECS, READINGS)
+def test_rows_are_released_in_order_without_holes_and_never_twice(
+    spec: StreamSpec, given_readings: list[tuple[Any, ...]]
+) -> None:
+    grid = Grid(spec)
+    rows: list[ReleasedRow] = []
+    for reading in arrivals(given_readings, spec.format):
+        grid.offer(reading)
+        rows.extend(grid.release(reading.asset))
+    rows.extend(grid.finish())
+    last: dict[str, int] = {}
+    for row in rows:
+        if row.fresh:
+            assert row.row > last.get(row.asset, -1)
+            assert not row.empty
+        else:
+            assert row.row == last[row.asset] + 1
+        last[row.asset] = row.row
+    for name, asset in grid.assets.items():
+        assert last[name] == asset.newest == asset.last_observed
+
+
+@given(SPECS, READINGS, st.lists(st.integers(1, 9), max_size=20))
+def test_when_rows_are_asked_for_does_not_matter(
+    spec: StreamSpec, given_readings: list[tuple[Any, ...]], sizes: list[int]
+) -> None:
+    # As the pipeline does: rows are taken off after each reading, whatever is judged when.
+    readings = arrivals(given_readings, spec.format)
+    grid, other = Grid(spec), Grid(spec)
+    one: list[Any] = []
+    for reading in readings:
+        one.append(grid.offer(reading))
+        one.extend(map(plain, grid.release(reading.asset)))
+    several: list[Any] = []
+    while readings:
+        size = sizes.pop() if sizes else 4
+        batch, readings = readings[:size], readings[size:]
+        for reading in batch:
+            several.append(other.offer(reading))
+            several.extend(map(plain, other.release(reading.asset)))
+        assert list(other.elapse(0)) == []
+    assert several == one
