@@ -7,7 +7,7 @@ import pytest
 
 from daemon.domain import AlarmPolicy, Budget, Floats, ModelSettings, Segment
 from daemon.model.bundle import Bundle
-from daemon.model.promotion import FaultKind, gate, injected_faults, recall
+from daemon.model.promotion import FaultKind, gate, hits, injected_faults, recall
 from tests.model.conftest import machine, trained
 
 HELD_OUT = [Segment("pump-1", 5_000, machine(700, 21))]
@@ -43,7 +43,7 @@ def test_short_or_lifeless_rows_hold_no_faults() -> None:
 
 
 def test_recall_is_per_kind(incumbent: Bundle) -> None:
-    shares = recall(incumbent.detector(), injected_faults(HELD_OUT, 16, 16))
+    shares = recall(hits(incumbent.detector(), injected_faults(HELD_OUT, 16, 16)))
     assert set(shares) == {*(kind.value for kind in FaultKind), "all"}
     assert 0.5 < shares["all"] <= 1.0
     assert shares["all"] == pytest.approx(np.mean([v for k, v in shares.items() if k != "all"]))
