@@ -133,7 +133,8 @@ class Episodes:
         """
         if self._maintained(asset, finding.row):
             self.suppressed += finding.score > threshold
-            return False, []
+            frozen = self.assets.get(asset)  # what was open before stays as it is
+            return frozen is not None and frozen.alarm.state is State.FIRING, []
         known = self.of(asset)
         if finding.score > self.policy.hysteresis * threshold:
             if known.above_since < 0:
@@ -157,9 +158,9 @@ class Episodes:
             if worse or finding.row >= episode.next_update_row:
                 if worse:
                     episode.severity = severity
-                lasted = finding.row - self.spec.row(episode.opened_ns)
+                opened = self.spec.row(episode.opened_ns)
                 while episode.next_update_row <= finding.row:
-                    episode.next_update_row += max(lasted, self.spec.window)
+                    episode.next_update_row += episode.next_update_row - opened
                 events.append(self._message(episode, asset, Phase.UPDATED, finding, model, calibration))
         elif state is State.INACTIVE and episode is not None:
             del known.open[key]

@@ -14,6 +14,7 @@ that come for an interval already published make another record for it, to be ad
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,10 +89,14 @@ class Drift:
                 known.residual += residual
                 known.kl += nats
 
-    def due(self, event_time_ns: int) -> list[DriftRecord]:
-        """Records of the intervals that ended before ``event_time_ns``, in order."""
-        ready = sorted(i for i in self.intervals if (i + 1) * self.interval_ns <= event_time_ns)
-        return [self._record(i, self.intervals.pop(i)) for i in ready]
+    def due(self, event_time_ns: int) -> Iterator[DriftRecord]:
+        """Records of the intervals that ended before ``event_time_ns``, in order.
+
+        ``exceeded`` stands where each record leaves it while that record is looked at: one
+        call may bring the end of one drift and the beginning of the next.
+        """
+        for interval in sorted(i for i in self.intervals if (i + 1) * self.interval_ns <= event_time_ns):
+            yield self._record(interval, self.intervals.pop(interval))
 
     def _record(self, interval: int, sums: Sums) -> DriftRecord:
         n = max(sums.windows, 1)

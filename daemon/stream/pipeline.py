@@ -16,6 +16,7 @@ rebuild windows and episodes *silently*, their outputs having been published bef
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ import numpy as np
 
 from daemon.domain import (
     AlarmPolicy,
+    AlertEvent,
     AlertKind,
     Contributor,
     DeadLetter,
@@ -155,6 +157,9 @@ class Pipeline:
         self._pending: list[ReleasedRow] = []
         self._silent_rows = max(spec.silent_after_ns // spec.period_ns, 1)
         self._silent_assets: set[str] = set()
+        self._listening: list[tuple[int, str]] = []  # heap: (a row the asset was heard at, asset)
+        self._listened: set[str] = set()  # who is in the heap
+        self._early: list[Step] = []  # what had to be said before the chunk was full
         self._silent_sensors: dict[str, set[int]] = {}
         self._stuck: dict[str, set[int]] = {}
         self._slots: dict[str, int] = {}
@@ -190,8 +195,6 @@ class Pipeline:
         slot = self._slots.get(asset)
         if slot is not None:
             return slot
-        if len(self._slots) >= self._max_assets:
-            self._evict()
         if not self._free:
             self._allocate(2 * len(self._names))
         slot = self._free.pop()
@@ -207,12 +210,10 @@ class Pipeline:
 
     def _evict(self) -> None:
         """Forget the hundredth of the assets that has been quiet longest."""
-        slots = np.fromiter(self._slots.values(), np.int64, len(self._slots))
-        oldest = slots[np.argsort(self._newest[slots], kind="stable")[: max(len(slots) // 100, 1)]]
-        for slot in oldest.tolist():
-            name = self._names[slot]
-            assert name is not None
-            del self._slots[name]
+        heard = self.grid.assets
+        few = max(len(self._slots) // 100, 1)
+        for name in heapq.nsmallest(few, self._slots, key=lambda name: heard[name].newest):
+            slot = self._slots.pop(name)
             self._names[slot] = None
             self._free.append(slot)
             self.grid.drop(name)
@@ -260,6 +261,9 @@ class Pipeline:
                 yield from self._drain(silent=True)
                 self._rebuilding = False
             self._offer(item, letters, silent=silent)
+            if self._early:
+                early, self._early = self._early, []
+                yield from early
             while len(self._pending) >= self._chunk():
                 yield self._flush(silent)
         step = Step(outputs=letters)
@@ -273,7 +277,8 @@ class Pipeline:
             self._pending.extend(self.grid.elapse(to_ns(polled.idle)))
         yield from self._drain(silent=not resumed)
         if resumed:
-            step.outputs.extend(self._silent_asset_alerts(to_ns(polled.idle)))
+            if polled.idle or polled.ended:
+                step.outputs.extend(self._silent_at_the_end(to_ns(polled.idle)))
             step.outputs.extend(self._drift_records(ended=polled.ended))
         if step.outputs:
             yield step
@@ -291,7 +296,12 @@ class Pipeline:
             return
         disposition = self.grid.offer(reading)
         if disposition is Disposition.ACCEPTED:
+            # What is forgotten or said here must not overtake rows that came before.
+            if reading.asset not in self._slots and len(self._slots) >= self._max_assets:
+                self._early.extend(self._drain(silent=silent))
+                self._evict()
             self._slot(reading.asset)
+            self._listen(reading.asset, silent=silent)
             self._pending.extend(self.grid.release(reading.asset))
         if not silent:
             self.counts[disposition] += 1
@@ -317,6 +327,12 @@ class Pipeline:
     def _flush(self, silent: bool) -> Step:
         """Push a chunk of released rows into their windows, judge, and say what follows."""
         size = self._chunk()
+        met: set[str] = set()
+        for i, row in enumerate(self._pending[:size]):
+            if row.fresh and row.asset in met:
+                size = i  # the baseline starts afresh between two rows, and so between two chunks
+                break
+            met.add(row.asset)
         rows, self._pending = self._pending[:size], self._pending[size:]
         R, L, C = len(rows), self.spec.window, len(self.spec.sensors)
         values = np.array([row.values for row in rows], dtype=np.float64).reshape(R, C)
@@ -326,18 +342,22 @@ class Pipeline:
         slots = np.empty(R, np.int64)
         windows = np.empty((R, L, C))
         full = np.empty(R, bool)
+        offsets = np.empty((R, L), np.int64)  # of the window's records, in no order
         still = np.empty((R, C), np.int64)  # rows for which each sensor has stood still
         last_value = np.empty((R, C))
         age = np.empty((R, C), np.int64)
         step = Step(silent=silent)
         for i, row in enumerate(rows):
-            slot = slots[i] = self._slot(row.asset)
+            slot = slots[i] = self._slots[row.asset]
             if row.fresh or not self._filled[slot]:
                 self._start_afresh(slot, row.row)
             at = int(self._position[slot])
             ring = self._ring[slot]
             ring[at] = ring[at + L] = values[i]
-            self._offsets[slot, at] = row.offset
+            # Bridged rows exist because of the observed one before them: who wants them again
+            # must begin there.
+            self._offsets[slot, at] = self._offsets[slot, at - 1] if row.empty else row.offset
+            offsets[i] = self._offsets[slot]
             self._position[slot] = (at + 1) % L
             if self._filled[slot] < L:
                 self._filled[slot] += 1
@@ -357,12 +377,13 @@ class Pipeline:
             still[i] = np.where(seen, row.row - self._still_since[slot] + 1, 0)
             last_value[i] = self._last_value[slot]
             age[i] = row.row - self._last_row[slot]
-            if not complete[i] or row.asset in self._silent_sensors or row.asset in self._silent_assets:
+            if not row.empty and (not complete[i] or row.asset in self._silent_sensors):
                 self._silences(row, slot, seen, step)
         self.rows += R
         self.observed_rows += sum(not row.empty for row in rows)
         scores = np.full(R, np.nan)
         firing = np.zeros(R, bool)
+        fires = {row.asset: self._firing(row.asset) for row in rows}
         if self.detector is not None:
             due = full & (index % self.spec.hop == 0)
             needed = np.flatnonzero(due | ~complete)
@@ -376,19 +397,23 @@ class Pipeline:
                 )
                 evidence = self.detector.infer(batch)
                 self._fill(rows, needed, complete, evidence, step)
-                self._judge(rows, slots, needed, due, windows, evidence, scores, firing, step)
+                self._judge(rows, slots, needed, due, windows, offsets, evidence, scores, firing, step)
             self._stuck_sensors(rows, still, observed, step)
             self._conditions(rows, step)
         for i, row in enumerate(rows):
-            if not np.isfinite(scores[i]):
-                known = self.episodes.assets.get(row.asset)
-                firing[i] = known is not None and known.alarm.state is State.FIRING
+            if np.isfinite(scores[i]):
+                fires[row.asset] = bool(firing[i])
+            firing[i] = fires[row.asset]
         step.block = RowBlock(
             [row.asset for row in rows], index, values, scores, firing, [row.condition for row in rows]
         )
         if silent:
             step.outputs = []
         return step
+
+    def _firing(self, asset: str) -> bool:
+        known = self.episodes.assets.get(asset)
+        return known is not None and known.alarm.state is State.FIRING
 
     def _start_afresh(self, slot: int, row: int) -> None:
         self._ring[slot] = np.nan
@@ -434,6 +459,7 @@ class Pipeline:
         needed: Ints,
         due: Mask,
         windows: Floats,
+        offsets: Ints,
         evidence: Evidence,
         scores: Floats,
         firing: Mask,
@@ -472,14 +498,13 @@ class Pipeline:
             row = rows[i]
             score = float(verdicts.score[j])
             if scored[j] and not self.episodes.quiet(row.asset, score, threshold):
-                finding = self._finding(row, j, windows[i], some, verdicts, threshold)
+                finding = self._finding(row, j, windows[i], offsets[i], some, verdicts, threshold)
                 firing[i], events = self.episodes.scored(
                     row.asset, finding, threshold, detector.version, detector.calibration
                 )
                 step.outputs.extend(events)
             elif not scored[j]:
-                known = self.episodes.assets.get(row.asset)
-                firing[i] = known is not None and known.alarm.state is State.FIRING
+                firing[i] = self._firing(row.asset)
             if self._scores:
                 step.outputs.append(
                     ScoredRow(
@@ -502,6 +527,7 @@ class Pipeline:
         row: ReleasedRow,
         j: int,
         window: Floats,
+        offsets: Ints,
         evidence: Evidence,
         verdicts: Verdicts,
         threshold: float,
@@ -528,7 +554,6 @@ class Pipeline:
                         float(blame[c]),
                     )
                 )
-        offsets = self._offsets[self._slots[row.asset]]
         known = offsets[offsets >= 0]
         return Finding(
             row.row,
@@ -542,24 +567,16 @@ class Pipeline:
 
     # -------------------------------------------------------------- what needs no model
     def _silences(self, row: ReleasedRow, slot: int, seen: Mask, step: Step) -> None:
-        """Sensors and assets that fell silent, or speak again, at this row."""
+        """Sensors that fell silent, or speak again, at this row, which its asset spoke of."""
         asset = row.asset
-        if not row.empty and asset in self._silent_assets:
-            self._silent_assets.discard(asset)
-            step.outputs.extend(
-                self.episodes.settle(asset, AlertKind.ASSET_SILENT, None, row.row, self.model)
-            )
         last = np.maximum(self._last_row[slot], self._fresh_row[slot])
         silent = ~seen & (row.row - last >= self._silent_rows)
         known = self._silent_sensors.get(asset, set())
         if not silent.any() and not known:
             return
-        grid = self.grid.assets.get(asset)
         for c in np.flatnonzero(silent).tolist():
             if c not in known:
                 known.add(c)
-                if grid is not None:
-                    grid.silent |= 1 << c
                 step.outputs.extend(
                     self.episodes.raise_plain(
                         asset,
@@ -573,8 +590,6 @@ class Pipeline:
                 )
         for c in [c for c in known if seen[c]]:
             known.discard(c)
-            if grid is not None:
-                grid.silent &= ~(1 << c)
             step.outputs.extend(
                 self.episodes.settle(
                     asset, AlertKind.SENSOR_SILENT, self.spec.sensors[c], row.row, self.model
@@ -585,32 +600,63 @@ class Pipeline:
         else:
             self._silent_sensors.pop(asset, None)
 
-    def _silent_asset_alerts(self, idle_ns: int) -> list[Output]:
-        """Assets whose last row is ``silent_after`` behind the partition's event time."""
-        if not self._slots or self.grid.event_time_ns < 0:
-            return []
-        period = self.spec.period_ns
-        limit = (self.grid.event_time_ns + idle_ns - self.spec.silent_after_ns) // period
-        slots = np.fromiter(self._slots.values(), np.int64, len(self._slots))
-        outputs: list[Output] = []
-        for slot in slots[self._newest[slots] <= limit].tolist():
-            asset = self._names[slot]
-            assert asset is not None
-            grid = self.grid.assets.get(asset)
-            if asset in self._silent_assets or grid is None or grid.newest > limit or grid.newest < 0:
+    def _listen(self, asset: str, *, silent: bool) -> None:
+        """An asset was heard: it may be back, and event time may have left others behind.
+
+        Asked after every reading, not once per poll: whether an asset counts as silent must
+        not depend on what else came in the same poll. An asset that lags behind the others is
+        one silence until it has caught up.
+        """
+        limit = (self.grid.event_time_ns - self.spec.silent_after_ns) // self.spec.period_ns
+        events: list[Output] = []
+        newest = self.grid.assets[asset].newest
+        if asset in self._silent_assets and newest > limit:
+            self._early.extend(self._drain(silent=silent))
+            self._silent_assets.discard(asset)
+            events.extend(self.episodes.settle(asset, AlertKind.ASSET_SILENT, None, newest, self.model))
+        while self._listening and self._listening[0][0] <= limit:
+            row, other = heapq.heappop(self._listening)
+            self._listened.discard(other)
+            grid = self.grid.assets.get(other)
+            if grid is None or other in self._silent_assets:
                 continue
-            self._silent_assets.add(asset)
-            outputs.extend(
-                self.episodes.raise_plain(
-                    asset,
-                    AlertKind.ASSET_SILENT,
-                    None,
-                    grid.newest + self._silent_rows,
-                    grid.newest,
-                    Severity.CRITICAL,
-                    self.model,
-                )
-            )
+            if grid.newest > row:
+                self._await(other)
+            elif other != asset:
+                self._early.extend(self._drain(silent=silent))
+                events.extend(self._fell_silent(other))
+        if asset not in self._silent_assets:
+            self._await(asset)
+        if events and not silent:
+            self._early.append(Step(outputs=events))
+
+    def _await(self, asset: str) -> None:
+        """Look at this asset again when event time is ``silent_after`` ahead of it."""
+        if asset not in self._listened:
+            self._listened.add(asset)
+            heapq.heappush(self._listening, (self.grid.assets[asset].newest, asset))
+
+    def _fell_silent(self, asset: str) -> list[AlertEvent]:
+        newest = self.grid.assets[asset].newest
+        self._silent_assets.add(asset)
+        return self.episodes.raise_plain(
+            asset,
+            AlertKind.ASSET_SILENT,
+            None,
+            newest + self._silent_rows,
+            newest,
+            Severity.CRITICAL,
+            self.model,
+        )
+
+    def _silent_at_the_end(self, idle_ns: int) -> list[Output]:
+        """Assets that are silent as the log stands: elapsed wall time counts where all is idle."""
+        ahead_ns = self.grid.event_time_ns + idle_ns - self.spec.silent_after_ns
+        limit = ahead_ns // self.spec.period_ns
+        outputs: list[Output] = []
+        for asset, grid in self.grid.assets.items():
+            if grid.newest <= limit and asset not in self._silent_assets:
+                outputs.extend(self._fell_silent(asset))
         return outputs
 
     # -------------------------------------------------------------- what needs the model's memory
@@ -621,7 +667,9 @@ class Pipeline:
         longest = np.minimum(self.detector.longest_constant, 1 << 60)
         limit = np.maximum(STUCK_MARGIN * longest, STUCK_MARGIN * self.spec.window)
         stuck = observed & (still >= limit)
-        for i in np.flatnonzero(stuck.any(1)).tolist() if not self._stuck else range(len(rows)):
+        if not self._stuck and not stuck.any():
+            return
+        for i in range(len(rows)):
             asset = rows[i].asset
             known = self._stuck.get(asset, set())
             for c in np.flatnonzero(stuck[i]).tolist():
@@ -715,17 +763,22 @@ class Pipeline:
         An asset further behind the partition's event time than ``max_gap`` starts afresh
         anyway, and so holds nothing back.
         """
-        oldest = self.offset
+        oldest, spec = self.offset, self.spec
+        horizon = (self.grid.event_time_ns - spec.max_gap_ns) // spec.period_ns
         if self._slots:
             slots = np.fromiter(self._slots.values(), np.int64, len(self._slots))
-            horizon = (self.grid.event_time_ns - self.spec.max_gap_ns) // self.spec.period_ns
             offsets = self._offsets[slots[self._newest[slots] >= horizon]]
             offsets = offsets[offsets >= 0]
             if len(offsets):
                 oldest = min(oldest, int(offsets.min()))
+        # A window longer than the lateness holds the records of every row above the watermark.
+        wide = spec.allowed_lateness_ns <= (spec.window - 1) * spec.period_ns
         for grid in self.grid.assets.values():
-            for row in grid.rows.values():
-                oldest = min(oldest, row.offset)
+            if wide or grid.newest < horizon:
+                offsets_of_rows = [row.offset for row in grid.rows.values()]
+            else:
+                offsets_of_rows = grid.offsets()
+            oldest = min([oldest, *offsets_of_rows])
         return max(oldest, 0)
 
     def statistics(self) -> Mapping[str, int]:
