@@ -140,9 +140,7 @@ class AssetRows:
         disposition = self._write(row, cells, reading)
         if disposition is Disposition.ACCEPTED:
             self.accepted_ns.append(time_ns)
-            self.watermark_ns = max(
-                self.watermark_ns, max(self.accepted_ns) - self.spec.allowed_lateness_ns
-            )
+            self.watermark_ns = max(self.watermark_ns, max(self.accepted_ns) - self.spec.allowed_lateness_ns)
         return disposition
 
     def _write(self, row: int, cells: dict[int, float | None], reading: Reading) -> Disposition:

@@ -1,0 +1,114 @@
+"""Small stand-ins that keep their interface's promises, so that a test needs no torch and no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from daemon.domain import DriftReference, Evidence, Floats, Ints, Verdicts, Windows
+
+NEVER_STILL = 1 << 62
+"""``longest_constant`` of a sensor that may stand still for ever."""
+
+
+@dataclass(frozen=True)
+class CentreDetector:
+    """A detector that expects every sensor at ``centre``: the score is the largest RMS distance from it.
+
+    Gaps are filled with the sensor's mean over the window. ``memory`` is the pace of a slow
+    baseline that is taken off the score; 0 makes the detector forget everything.
+    """
+
+    sensors: tuple[str, ...]
+    window: int = 4
+    version: str = "centre-1"
+    centre: float = 0.0
+    threshold: float = 3.0
+    memory: float = 0.0
+    kind: str = "ppca"
+    calibration: str = "full"
+    conditions: tuple[str, ...] = ("",)
+    still: int = NEVER_STILL
+    carried: Mapping[tuple[str, int], float] = field(default_factory=dict)
+    """(asset, row) at which that asset's windows continue training's -> its baseline there."""
+    drift_threshold: float = 0.5
+
+    @property
+    def part_thresholds(self) -> Mapping[str, float]:
+        return {"reconstruction": self.threshold, "kl": self.threshold**2, "point": 2 * self.threshold}
+
+    @property
+    def longest_constant(self) -> Ints:
+        return np.full(len(self.sensors), self.still, np.int64)
+
+    @property
+    def drift(self) -> DriftReference:
+        C = len(self.sensors)
+        return DriftReference(
+            latent_mean=np.zeros(1),
+            latent_variance=np.ones(1),
+            residual_mean=np.zeros(C),
+            residual_variance=np.ones(C),
+            latent_threshold=self.drift_threshold,
+            residual_threshold=self.drift_threshold,
+        )
+
+    def infer(self, windows: Windows) -> Evidence:
+        residual = windows.values - self.centre  # (B, L, C)
+        seen = np.isfinite(residual)
+        count = seen.sum(1)
+        known = np.where(seen, residual, 0.0)
+        rms = np.where(count > 0, np.sqrt((known**2).sum(1) / np.maximum(count, 1)), np.nan)  # (B, C)
+        mean = known.sum(1) / np.maximum(count, 1)
+        newest = windows.values[:, -1]
+        filled = np.where(np.isfinite(newest), newest, self.centre + mean)
+        z = known.sum((1, 2)) / np.maximum(seen.sum((1, 2)), 1)
+        return Evidence(
+            channel_error=rms[None],
+            latent=np.stack([z**2 / 2, np.abs(z)], 1)[None],
+            residual=residual[:, -1],
+            deviation=np.abs(residual[:, -1]),
+            elbo=-(known**2).sum((1, 2)),
+            posterior=z[:, None],
+            expected=np.full_like(newest, self.centre),
+            filled=filled,
+            low=filled - 1.0,
+            high=filled + 1.0,
+            scorable=windows.full & seen.any((1, 2)),
+        )
+
+    def fresh_baseline(self) -> Floats:
+        return np.zeros(1)
+
+    def carried_baseline(self, asset: str, row: int) -> Floats | None:
+        held = self.carried.get((asset, row))
+        return None if held is None else np.array([held])
+
+    def judge(self, evidence: Evidence, baseline: Floats, slots: Ints) -> Verdicts:
+        B, C = evidence.residual.shape
+        error = np.where(evidence.scorable[:, None], evidence.channel_error[0], np.nan)
+        static = np.array([np.max(row[np.isfinite(row)], initial=-np.inf) for row in error])
+        static = np.where(evidence.scorable, static, np.nan)
+        score = np.full(B, np.nan)
+        for i, slot in enumerate(slots.tolist()):
+            if evidence.scorable[i]:
+                score[i] = static[i] - baseline[slot, 0]
+                baseline[slot, 0] += self.memory * (static[i] - baseline[slot, 0])
+        point = np.abs(np.where(np.isfinite(evidence.residual), evidence.residual, 0.0)).max(1)
+        weight = np.where(np.isfinite(error), error, 0.0)
+        total = weight.sum(1, keepdims=True)
+        kl = np.where(evidence.scorable, evidence.latent[0, :, 0], np.nan)
+        return Verdicts(
+            score=score,
+            reconstruction=static,
+            kl=kl,
+            point=np.where(np.isfinite(evidence.residual).any(1) & evidence.scorable, point, np.nan),
+            elbo=np.where(evidence.scorable, evidence.elbo, np.nan),
+            p_reconstruction=np.exp(-static),
+            p_kl=np.exp(-kl),
+            p_point=np.exp(-point),
+            static_score=static,
+            blame=np.divide(weight, total, out=np.full((B, C), 0.0), where=total > 0),
+        )
