@@ -82,7 +82,7 @@ class BundleDetector:
         measured = self.models.measure(windows.values, windows.condition, keep=bool(holed.any()))
         filled, low, high = newest.copy(), newest.copy(), newest.copy()
         if holed.any():
-            filled[holed], low[holed], high[holed] = self._fill(measured, newest, holed)
+            filled[holed], low[holed], high[holed] = self._fill(windows, measured, newest, holed)
         return Evidence(
             channel_error=measured.channel_error,
             latent=measured.latent,
@@ -104,11 +104,19 @@ class BundleDetector:
         scaler = self.models.scaler
         return np.fmax(scaler.deviation(highest), scaler.deviation(lowest))
 
-    def _fill(self, measured: Measured, newest: Floats, holed: Mask) -> tuple[Floats, Floats, Floats]:
+    def _fill(
+        self, windows: Windows, measured: Measured, newest: Floats, holed: Mask
+    ) -> tuple[Floats, Floats, Floats]:
         """The newest rows of the ``holed`` windows, with their gaps filled: value, low, high."""
         scaler = self.models.scaler
         if self.imputation is not None:
-            fill = impute.fill_newest(self.imputation, measured.scaled[holed], measured.decoded[holed])
+            last_value, last_age = None, None
+            if windows.last_value is not None and windows.last_age is not None:
+                last_value = scaler.scaled(windows.last_value[holed].copy()).astype(np.float64)
+                last_age = windows.last_age[holed].astype(np.int64)
+            fill = impute.fill_newest(
+                self.imputation, measured.scaled[holed], measured.decoded[holed], last_value, last_age
+            )
             scaled = (fill.value, fill.low, fill.high)
         else:  # the model's own value plus what it was last off by, fading with distance
             distance = measured.distance[holed]
