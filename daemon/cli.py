@@ -156,7 +156,7 @@ def announce(event: AlertEvent, console: Console) -> None:
 @app.command()
 def demo(
     seed: Annotated[int, typer.Option(help="The same seed injects the same faults.")] = 0,
-    duration: Annotated[str, typer.Option(help="Wall time for the simulated day to pass in.")] = "75s",
+    duration: Annotated[str, typer.Option(help="Wall time for the simulated day to pass in.")] = "60s",
     forever: Annotated[bool, typer.Option("--forever", help="Go on until Ctrl-C.")] = False,
     config: Config = None,
     sets: Sets = None,

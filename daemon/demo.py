@@ -96,7 +96,7 @@ def demo_plan(fleet: Fleet, settings: Settings | None) -> StreamPlan:
 async def demo(
     *,
     seed: int = 0,
-    duration: timedelta = timedelta(seconds=75),
+    duration: timedelta = timedelta(seconds=60),
     forever: bool = False,
     http: HttpSection | None = None,
     settings: Settings | None = None,

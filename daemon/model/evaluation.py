@@ -1,6 +1,6 @@
 """What a replay prints where labels exist: ranking and alarms, beside baselines.
 
-Figures without their baselines deceive: on a series with 50 % anomalous rows "all ones" has
+Figures without their baselines deceive: on a series with 50 % anomalous rows "all-ones" has
 an F1 of .67. So random scores, an alarm that is always on and a score that only counts time
 stand in every table. There is no point adjustment anywhere. Rows that were not scored (NaN)
 count as the lowest score and no alarm.
@@ -98,10 +98,10 @@ def table(
     chance = rng.random(n)
     as_many = np.zeros(n, bool)
     as_many[rng.permutation(n)[: int(alarms.sum())]] = True
-    lines = [("model", scores, alarms), *others]
+    lines = [("anomalyd", scores, alarms), *others]
     lines.append(("random", chance, as_many))
-    lines.append(("all ones", np.ones(n), np.ones(n, bool)))
-    lines.append(("time only", np.arange(n, dtype=float), np.arange(n) >= n // 2))
+    lines.append(("all-ones", np.ones(n), np.ones(n, bool)))
+    lines.append(("time-only", np.arange(n, dtype=float), np.arange(n) >= n // 2))
     return [figures(name, labels, s, a, period_ns) for name, s, a in lines]
 
 

@@ -47,11 +47,11 @@ def test_the_table_always_shows_what_knows_nothing() -> None:
     labels[30:] = True
     lines = table(labels, labels.astype(float), labels, SECOND_NS)
     by_name = {line.name: line for line in lines}
-    assert list(by_name) == ["model", "random", "all ones", "time only"]
-    assert by_name["model"].average_precision == 1.0
-    assert by_name["all ones"].average_precision == pytest.approx(0.4)
-    assert by_name["all ones"].recall == 1.0
-    assert by_name["time only"].average_precision == 1.0  # which is why it is there
+    assert list(by_name) == ["anomalyd", "random", "all-ones", "time-only"]
+    assert by_name["anomalyd"].average_precision == 1.0
+    assert by_name["all-ones"].average_precision == pytest.approx(0.4)
+    assert by_name["all-ones"].recall == 1.0
+    assert by_name["time-only"].average_precision == 1.0  # which is why it is there
 
 
 def test_a_series_without_anomalies_has_no_recall() -> None:

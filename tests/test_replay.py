@@ -1,0 +1,183 @@
+"""``replay``, ``train`` and ``impute`` over small files: what they write, and what they never do."""
+
+from __future__ import annotations
+
+import json
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from daemon.adapters.simulator import SENSORS, Fleet
+from daemon.demo import START
+from daemon.replay import impute_file, replay, train_files
+
+LINEAR = ["model.kind=ppca"]
+COLUMNS = ["asset", "timestamp", "score", "reconstruction", "kl", "point", "elbo", "alarm", "model"]
+ROWS, ASSETS = 500, 3
+
+
+def fleet_table(path: Path, rows: int = ROWS, skip: int = 0, seed: int = 0, shake: float = 0.0) -> Path:
+    """The fleet's readings as Parquet; ``shake`` spoils the last tenth of one sensor."""
+    records = []
+    for tick in islice(Fleet(seed, assets=ASSETS).records(START), skip, skip + rows):
+        for _, line in tick.lines:
+            try:
+                message = json.loads(line)
+                records.append((message["asset"], message["ts"], message["values"]))
+            except (ValueError, KeyError, TypeError):
+                continue
+    values = {
+        name: np.array([number(v.get(name)) if isinstance(v, dict) else np.nan for _, _, v in records])
+        for name in SENSORS
+    }
+    if shake:
+        tail = slice(len(records) * 9 // 10, None)
+        values["Pressure"][tail] += shake
+    columns: dict[str, Any] = {
+        "asset": pa.array([str(asset) for asset, _, _ in records]),
+        "timestamp": pa.array(
+            np.array([np.datetime64(str(ts).rstrip("Z"), "ns") for _, ts, _ in records]).astype(np.int64)
+        ).cast(pa.timestamp("ns", "UTC")),
+        **values,
+    }
+    pq.write_table(pa.table(columns), path)
+    return path
+
+
+def number(value: object) -> float:
+    """A cell, or missing."""
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else np.nan
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A linear model of the fleet."""
+    import asyncio
+
+    folder = tmp_path_factory.mktemp("bundle")
+    asyncio.run(train_files([fleet_table(folder / "train.parquet")], folder / "model", sets=LINEAR))
+    return folder / "model"
+
+
+async def test_what_it_writes(tmp_path: Path, bundle: Path) -> None:
+    test = fleet_table(tmp_path / "test.parquet", rows=200, skip=ROWS)
+    done = await replay(test, tmp_path / "out", model=bundle)
+    scores = pq.read_table(tmp_path / "out/scores.parquet")
+    source = pq.read_table(test)
+    assert scores.column_names == COLUMNS
+    assert scores.schema.field("timestamp").type.tz == "UTC"
+    assert len(scores) == len(source)
+    assert scores["asset"].equals(source["asset"].cast(scores.schema.field("asset").type))
+    assert scores["timestamp"].to_pylist() == source["timestamp"].to_pylist()
+    imputed = pq.read_table(tmp_path / "out/imputed.parquet")
+    assert imputed.column_names == ["asset", "timestamp", "sensor", "value", "low", "high", "method", "model"]
+    summary = json.loads((tmp_path / "out/summary.json").read_text())
+    records = summary["records"]
+    assert records["read"] == sum(v for k, v in records.items() if k != "read") == len(source)
+    assert done.summary["scored"] == summary["scored"] > 0
+    for name in ("alerts.jsonl", "drift.jsonl", "dead-letter.jsonl"):
+        for line in (tmp_path / "out" / name).read_text().splitlines():
+            json.loads(line)
+    assert "http://" not in (tmp_path / "out/report.html").read_text().split("<script>")[0]
+
+
+async def test_the_same_file_twice_gives_the_same_bytes(tmp_path: Path, bundle: Path) -> None:
+    test = fleet_table(tmp_path / "test.parquet", rows=150, skip=ROWS, shake=3.0)
+    for name in ("a", "b"):
+        await replay(test, tmp_path / name, model=bundle)
+    for name in ("scores.parquet", "imputed.parquet", "alerts.jsonl", "drift.jsonl"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+async def test_nothing_looks_ahead(tmp_path: Path, bundle: Path) -> None:
+    test = fleet_table(tmp_path / "test.parquet", rows=200, skip=ROWS)
+    table = pq.read_table(test)
+    half = len(table) // 2
+    poisoned = [
+        pa.array(np.where(np.arange(len(table)) < half, table[name].to_numpy(), np.nan))
+        if name in SENSORS
+        else table[name]
+        for name in table.column_names
+    ]
+    pq.write_table(pa.table(poisoned, names=table.column_names), tmp_path / "poisoned.parquet")
+    await replay(test, tmp_path / "a", model=bundle)
+    await replay(tmp_path / "poisoned.parquet", tmp_path / "b", model=bundle)
+    a, b = (pq.read_table(tmp_path / x / "scores.parquet").slice(0, half) for x in ("a", "b"))
+    for name in ("score", "reconstruction", "kl", "point", "elbo", "alarm"):
+        assert np.array_equal(a[name].to_numpy(), b[name].to_numpy(), equal_nan=name != "alarm"), name
+
+
+async def test_windows_carry_on_from_train_when_it_has_just_ended(tmp_path: Path) -> None:
+    train = fleet_table(tmp_path / "train.parquet")
+    touching = fleet_table(tmp_path / "next.parquet", rows=100, skip=ROWS)
+    apart = fleet_table(tmp_path / "later.parquet", rows=100, skip=ROWS + 60)
+    for name, test in (("touching", touching), ("apart", apart)):
+        await replay(test, tmp_path / name, train=train, sets=LINEAR)
+    first = {
+        name: int(np.isfinite(pq.read_table(tmp_path / name / "scores.parquet")["score"].to_numpy()).argmax())
+        for name in ("touching", "apart")
+    }
+    assert first["touching"] < ASSETS  # scored from the first row on
+    assert first["apart"] >= 15 * ASSETS - 10  # after a gap the windows fill first
+
+
+async def test_cold_start_is_live_from_the_row_after_learn_rows(tmp_path: Path) -> None:
+    test = fleet_table(tmp_path / "test.parquet", rows=400)
+    learn = 900
+    done = await replay(test, tmp_path / "out", sets=[*LINEAR, f"model.learn_rows={learn}"])
+    scores = pq.read_table(tmp_path / "out/scores.parquet")
+    scored = np.isfinite(scores["score"].to_numpy())
+    first = int(scored.argmax())
+    # Late and duplicate lines are among the first rows but teach nothing; a few rows of slack.
+    assert learn <= first <= learn + 30
+    assert scored[first:].mean() > 0.95
+    assert len(done.summary["models"]) == 1
+
+
+async def test_a_shaken_sensor_opens_an_episode_that_names_it(tmp_path: Path, bundle: Path) -> None:
+    test = fleet_table(tmp_path / "test.parquet", rows=200, skip=ROWS, shake=4.0)
+    await replay(test, tmp_path / "out", model=bundle)
+    alerts = [json.loads(line) for line in (tmp_path / "out/alerts.jsonl").read_text().splitlines()]
+    opened = [a for a in alerts if a["type"].endswith("opened.v1") and a["data"]["kind"] == "anomaly"]
+    assert opened
+    assert any(a["data"]["contributors"][0]["sensor"] == "Pressure" for a in opened)
+    alarm = pq.read_table(tmp_path / "out/scores.parquet")["alarm"].to_numpy()
+    assert alarm[-len(alarm) // 20 :].any()
+
+
+async def test_impute_fills_every_gap_and_touches_nothing_else(tmp_path: Path) -> None:
+    train = fleet_table(tmp_path / "train.parquet")
+    test = fleet_table(tmp_path / "test.parquet", rows=200, skip=ROWS)
+    done = await impute_file(test, tmp_path / "filled.parquet", train=train)
+    before, after = pq.read_table(test), pq.read_table(tmp_path / "filled.parquet")
+    assert after.column_names == before.column_names
+    cells = 0
+    for name in SENSORS:
+        a, b = before[name].to_numpy(), after[name].to_numpy()
+        assert np.isfinite(b).all()
+        assert np.array_equal(a[np.isfinite(a)], b[np.isfinite(a)])
+        cells += int(np.isnan(a).sum())
+    marked = pq.read_table(tmp_path / "filled.parquet.filled.parquet")
+    assert len(marked) == done.cells == cells > 0
+    assert (marked["low"].to_numpy() <= marked["value"].to_numpy()).all()
+
+
+async def test_labels_are_compared_with_and_never_used(tmp_path: Path, bundle: Path) -> None:
+    test = fleet_table(tmp_path / "test.parquet", rows=200, skip=ROWS, shake=4.0)
+    table = pq.read_table(test)
+    label = (np.arange(len(table)) >= len(table) * 9 // 10).astype(np.int64)
+    pq.write_table(table.append_column("label", pa.array(label)), tmp_path / "labelled.parquet")
+    train = fleet_table(tmp_path / "train.parquet")
+    done = await replay(
+        tmp_path / "labelled.parquet", tmp_path / "out", train=train, sets=LINEAR, label="label"
+    )
+    plain = await replay(test, tmp_path / "plain", train=train, sets=LINEAR)
+    assert {f.name for f in done.figures} >= {"anomalyd", "pPCA", "random", "all-ones", "time-only"}
+    assert done.summary["scored"] == plain.summary["scored"]
+    a, b = (pq.read_table(tmp_path / x / "scores.parquet")["score"] for x in ("out", "plain"))
+    assert np.array_equal(a.to_numpy(), b.to_numpy(), equal_nan=True)
