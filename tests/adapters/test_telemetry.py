@@ -177,7 +177,7 @@ def test_the_standard_library_takes_the_same_road(lines: io.StringIO) -> None:
 def test_a_library_cannot_flood_the_log_and_our_events_pass(lines: io.StringIO) -> None:
     configure_logging("info", "json", lines)
     for attempt in range(1000):
-        logging.getLogger("aiokafka").error("Unable to connect to %s", attempt)
+        logging.getLogger("chatty.library").error("Unable to connect to %s", attempt)
     assert len(lines.getvalue().splitlines()) == 5
     for _ in range(20):
         structlog.get_logger().info("batch_processed")
