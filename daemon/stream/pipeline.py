@@ -771,14 +771,15 @@ class Pipeline:
             offsets = offsets[offsets >= 0]
             if len(offsets):
                 oldest = min(oldest, int(offsets.min()))
-        # A window longer than the lateness holds the records of every row above the watermark.
-        wide = spec.allowed_lateness_ns <= (spec.window - 1) * spec.period_ns
+        # A successor whose first row lay above the watermark would release again what is out. A
+        # window longer than the lateness holds the records of those rows anyway.
+        short = spec.allowed_lateness_ns > (spec.window - 1) * spec.period_ns
         for grid in self.grid.assets.values():
-            if wide or grid.newest < horizon:
-                offsets_of_rows = [row.offset for row in grid.rows.values()]
-            else:
-                offsets_of_rows = grid.offsets()
-            oldest = min([oldest, *offsets_of_rows])
+            for row in grid.rows.values():
+                oldest = min(oldest, row.offset)
+            if short and grid.newest >= horizon:
+                for row in grid.recent.values():
+                    oldest = min(oldest, row.offset)
         return max(oldest, 0)
 
     def statistics(self) -> Mapping[str, int]:

@@ -72,16 +72,6 @@ class AssetGrid:
     began: int = -1  # the row at which the windows last started afresh
     heard: list[int] = field(default_factory=list)  # per sensor, newest released row with a value
     condition: str = ""
-    anchor: int = -1  # offset of the newest released row below the watermark; -1 before any
-
-    def offsets(self) -> list[int]:
-        """Of the records from which these rows, released or not, can be had again.
-
-        A successor that begins with the anchor has passed its watermark where this one has,
-        and so releases nothing anew.
-        """
-        rows = [*self.rows.values(), *self.recent.values()]
-        return [row.offset for row in rows] + ([self.anchor] if self.anchor >= 0 else [])
 
 
 class Grid:
@@ -221,7 +211,6 @@ class Grid:
         if recent:
             closed = watermark // period
             if min(recent) < closed:
-                grid.anchor = recent[max(row for row in recent if row < closed)].offset
                 grid.recent = {row: known for row, known in recent.items() if row >= closed}
 
     def _close(self, grid: AssetGrid, index: int, row: OpenRow) -> ReleasedRow:

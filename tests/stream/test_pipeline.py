@@ -267,6 +267,15 @@ def test_a_silent_asset_is_said_once_and_closed_when_it_is_back() -> None:
     assert opened.severity is Severity.CRITICAL
 
 
+def test_alerts_of_an_asset_come_in_the_order_of_its_rows() -> None:
+    readings = [*steady(8, "p2"), wide(8, 20.0, 0.0, asset="p2"), *steady(30, "p1")]
+    outputs = feed(make(), numbered(readings))
+    assert [(e.kind, e.row_ns // SECOND_NS) for e in outputs if isinstance(e, AlertEvent)] == [
+        (AlertKind.ANOMALY, 8),
+        (AlertKind.ASSET_SILENT, 16),
+    ]
+
+
 def test_an_asset_that_lags_behind_the_others_is_one_silence_until_it_has_caught_up() -> None:
     readings = [r for i in range(30) for r in (*steady(1, "p1", 100 + i), *steady(1, "p2", i))]
     readings += steady(101, "p2", 30)
@@ -557,7 +566,7 @@ def rows_only(outputs: Iterable[Output]) -> list[str]:
             st.integers(0, 1),
             st.just(""),
         ),
-        min_size=2,
+        min_size=25,
         max_size=90,
     ),
     st.data(),
@@ -574,6 +583,27 @@ def test_a_successor_goes_on_as_if_nothing_had_happened(
     undisturbed, resumed, second = restarted(spec, readings, n)
     assert rows_only(resumed) == rows_only(undisturbed)
     assert sum(second.counts.values()) == len(readings) - n
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [
+        [],
+        [*range(29, 36)],  # the window begins in a gap, and the row before it is the watermark's
+        [*range(20, 29)],  # ... nothing near the watermark was spoken of
+        [37, 38],
+    ],
+)
+@pytest.mark.parametrize("lateness", [2, 11])
+def test_a_successor_repeats_nothing_where_lateness_is_longer_than_the_window(
+    lateness: int, lost: list[int]
+) -> None:
+    spec = replace(SPEC, allowed_lateness_ns=lateness * SECOND_NS)
+    readings = numbered(r for r in steady(60) if r.time_ns // SECOND_NS not in lost)
+    n = next(i for i, r in enumerate(readings) if r.time_ns >= 40 * SECOND_NS)
+    undisturbed, resumed, _ = restarted(spec, readings, n)
+    assert rows_only(resumed) == rows_only(undisturbed)
+    assert len(resumed) >= 20
 
 
 def test_what_a_successor_cannot_know() -> None:
@@ -601,6 +631,14 @@ def test_silent_records_count_for_nothing() -> None:
     assert feed(pipeline, [*bad, *numbered(steady(20), 3)]) == []
     assert pipeline.statistics()["read"] == 0
     assert len(feed(pipeline, [readings[0], *numbered(steady(3, start=20), 23)])) == 3
+
+
+def test_what_silent_records_raise_was_said_before_and_closes_once() -> None:
+    readings = numbered([*steady(5, "p2"), *steady(30), *steady(1, "p2", 30), *steady(2, start=31)])
+    pipeline = make(resume_at=35)
+    assert feed(pipeline, readings[:35]) == []
+    outputs = feed(pipeline, readings[35:], ended=True)
+    assert told(outputs, AlertKind.ASSET_SILENT) == [(30, "closed", "p2")]
 
 
 def test_a_silent_end_says_nothing() -> None:
