@@ -182,9 +182,7 @@ def demo(
     console = err() if as_json else out()
 
     def opened(address: str) -> None:
-        console.print(
-            f"The page is at [bold]{address}[/]. Learning from a simulated day ...", soft_wrap=True
-        )
+        console.print(f"The page is at [bold]{address}[/]. Learning from a simulated day ...", soft_wrap=True)
 
     with progress_bar() as bar:
         result = perform(

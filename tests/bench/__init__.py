@@ -1,0 +1,1 @@
+"""What the daemon costs and how well it detects, as tables: ``python -m tests.bench``. Not collected by pytest."""
