@@ -238,7 +238,8 @@ def tails(
 class Carried:
     """A file's source with the last rows of TRAIN in front of it, fed silently.
 
-    Their offsets are negative and the file's start at 0, where output resumes.
+    Their offsets end at -2 and the file's start at 0, where output resumes; TRAIN is over, and
+    so its rows are closed before TEST begins.
     """
 
     def __init__(
@@ -250,15 +251,15 @@ class Carried:
         for asset, first, values in before:
             for i, row in enumerate(values.tolist()):
                 self.readings.append(
-                    Reading(len(self.readings) - count, asset, (first + i) * spec.period_ns, row)
+                    Reading(len(self.readings) - count - 1, asset, (first + i) * spec.period_ns, row)
                 )
 
     async def events(self) -> AsyncIterator[SourceEvent]:
         """See ``ports.Source``."""
         async for event in self.inner.events():
             if isinstance(event, Assigned) and self.readings:
-                yield Assigned(event.partition, -len(self.readings), 0)
-                yield Polled(event.partition, self.readings)
+                yield Assigned(event.partition, self.readings[0].offset, 0)
+                yield Polled(event.partition, self.readings, ended=True)
             else:
                 yield event
 

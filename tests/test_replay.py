@@ -124,6 +124,13 @@ async def test_windows_carry_on_from_train_when_it_has_just_ended(tmp_path: Path
     }
     assert first["touching"] < ASSETS  # scored from the first row on
     assert first["apart"] >= 15 * ASSETS - 10  # after a gap the windows fill first
+    # TRAIN's rows are context: nothing is said of them, and they are not counted.
+    began = pq.read_table(touching)["timestamp"].to_numpy().min()
+    filled = pq.read_table(tmp_path / "touching/imputed.parquet")["timestamp"].to_numpy()
+    assert len(filled)
+    assert filled.min() >= began
+    summary = json.loads((tmp_path / "touching/summary.json").read_text())
+    assert summary["rows"] == summary["scored"] <= 100 * ASSETS
 
 
 async def test_cold_start_is_live_from_the_row_after_learn_rows(tmp_path: Path) -> None:
