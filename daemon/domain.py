@@ -253,6 +253,7 @@ class Evidence:
     low: Floats  # (B, C) 90 % interval of ``filled``
     high: Floats
     scorable: Mask  # (B,) full, and at least one cell observed
+    condition: Ints  # (B,) place of the window's label among the detector's conditions, -1 unknown
 
     def take(self, index: Ints) -> Evidence:
         """The evidence of some of the windows, in the order asked for."""
@@ -328,8 +329,8 @@ class Detector(Protocol):
         """Score every window on its own. Pure; the costly half."""
         ...
 
-    def fresh_baseline(self) -> Floats:
-        """(P,) the slow baseline's starting point."""
+    def fresh_baseline(self, asset: str) -> Floats:
+        """(P,) the slow baseline's starting point for an asset."""
         ...
 
     def carried_baseline(self, asset: str, row: int) -> Floats | None:

@@ -77,9 +77,10 @@ class CentreDetector:
             low=filled - 1.0,
             high=filled + 1.0,
             scorable=windows.full & seen.any((1, 2)),
+            condition=np.zeros(len(windows), np.int64),
         )
 
-    def fresh_baseline(self) -> Floats:
+    def fresh_baseline(self, asset: str) -> Floats:
         return np.zeros(1)
 
     def carried_baseline(self, asset: str, row: int) -> Floats | None:

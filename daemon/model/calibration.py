@@ -16,6 +16,12 @@ and errors are divided by exp(o). We keep the excess o rather than the level: a 
 all zeros. o at t uses rows before t only. It follows channels, not the combined score: an
 incident moves other channels than drift does, so it is not absorbed.
 
+**Own levels.** Assets and operating modes of one stream differ in how noisy they are. Where one
+of them has enough held-out rows its medians stand beside the pooled ones, pulled towards these
+by ``SHRINK`` rows' worth of doubt; who has fewer, or was never seen, is read against the pooled
+medians. They enter as offsets o_asset + o_condition that the slow baseline starts from, in every
+block as on the stream, so that tails and threshold are found with them in place.
+
 **Cross-fitting.** Five contiguous blocks, each measured by a scaler and models fitted on the
 other four: every row calibrates, and none is measured by a model that saw it.
 
@@ -26,12 +32,13 @@ training data then costs one episode instead of setting the tail.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
-from daemon.domain import AlarmPolicy, Budget, DriftReference, Floats, Ints, Segment
+from daemon.domain import NO_CONDITION, AlarmPolicy, Budget, DriftReference, Floats, Ints, Segment
 from daemon.model.measuring import Measured, Models
 from daemon.model.segments import Piece, complement, folds, sliding
 from daemon.policy import episodes, firing
@@ -45,6 +52,13 @@ TAIL = 0.02
 KNOTS = 600
 CONTINUES = 10  # periods within which rows "follow at once"
 VARIANCE_FLOOR = 1e-6
+OWN_ROWS = 320
+"""Held-out rows from which an asset or a condition has levels of its own."""
+SHRINK = 32
+"""Rows of doubt: an own level counts n / (n + SHRINK). Two windows' worth, because neighbouring
+windows share rows."""
+OWN_LIMIT = 1.5
+"""Own levels differ from the pooled ones by at most this, nats: a factor of 4.5."""
 RESIDUAL_LIMIT = 10.0
 """Residuals beyond count as this in the drift metrics, here as on the stream: one absurd
 reading is an anomaly, not drift."""
@@ -185,6 +199,8 @@ class Calibration:
     provisional: bool
     days: float  # asset-days that were replayed
     carried: Mapping[str, tuple[int, Floats]]  # asset -> the row after its last, its state (P,)
+    asset_levels: Mapping[str, Floats] = field(default_factory=dict)  # (P,) nats over the medians
+    condition_levels: Mapping[str, Floats] = field(default_factory=dict)  # likewise, on top
 
     @property
     def states(self) -> int:
@@ -203,6 +219,14 @@ class Calibration:
             ],
             1,
         )
+
+    def own(self, assets: Iterable[str], conditions: Iterable[str] | None) -> Floats:
+        """(B, P) own offsets of windows with these assets and condition labels."""
+        nothing = np.zeros(self.states)
+        level = np.stack([self.asset_levels.get(asset, nothing) for asset in assets])
+        if conditions is not None and self.condition_levels:
+            level = level + np.stack([self.condition_levels.get(label, nothing) for label in conditions])
+        return np.asarray(level)
 
     def parts(self, error: Floats, latent: Floats, residual: Floats, offsets: Floats | None) -> Parts:
         """Divide by the baseline and standardise.
@@ -250,14 +274,17 @@ class Calibration:
             "error_sd": self.error_sd,
             "latent_level": self.latent_level,
             "residual_rms": self.residual_rms,
-            "carried": np.stack([state for _, state in self.carried.values()])
-            if self.carried
-            else np.zeros((0, self.states)),
+            "carried": self._table([state for _, state in self.carried.values()]),
+            "asset_levels": self._table(list(self.asset_levels.values())),
+            "condition_levels": self._table(list(self.condition_levels.values())),
         }
         for name, tail in self._tails():
             result[f"{name}.value"], result[f"{name}.nats"] = tail.value, tail.nats
             result[f"{name}.excess"] = np.array([tail.excess])
         return result
+
+    def _table(self, rows: Sequence[Floats]) -> Floats:
+        return np.stack(rows) if rows else np.zeros((0, self.states))
 
     def facts(self) -> dict[str, object]:
         """What a bundle's manifest says of it."""
@@ -267,6 +294,7 @@ class Calibration:
             "baseline_step": self.step,
             "asset_days": self.days,
             "carried": [[asset, row] for asset, (row, _) in self.carried.items()],
+            "own_levels": {"assets": list(self.asset_levels), "conditions": list(self.condition_levels)},
         }
 
     @staticmethod
@@ -277,8 +305,9 @@ class Calibration:
             return Tail(arrays[f"{name}.value"], arrays[f"{name}.nats"], float(arrays[f"{name}.excess"][0]))
 
         lengths = len(arrays["error_level"])
-        carried = facts["carried"]
+        carried, own = facts["carried"], facts["own_levels"]
         assert isinstance(carried, list)
+        assert isinstance(own, dict)
         return Calibration(
             error_level=arrays["error_level"],
             error_mean=arrays["error_mean"],
@@ -297,6 +326,8 @@ class Calibration:
                 str(asset): (int(row), state)
                 for (asset, row), state in zip(carried, arrays["carried"], strict=True)
             },
+            asset_levels=dict(zip(own["assets"], arrays["asset_levels"], strict=True)),
+            condition_levels=dict(zip(own["conditions"], arrays["condition_levels"], strict=True)),
         )
 
     def _tails(self) -> list[tuple[str, Tail]]:
@@ -344,6 +375,7 @@ class Held:
     block: int
     asset: str
     first_row: int  # grid row of the first window's newest row
+    conditions: Sequence[str]  # labels of the windows' newest rows
     measured: Measured
 
 
@@ -388,7 +420,7 @@ def crossfit(
             windows = sliding(segment.values[start - window + 1 : piece.stop], window)
             labels = segment.condition[start : piece.stop] or ("",) * len(windows)
             measured = models.measure(windows, labels)
-            mine.append(Held(j, segment.asset, segment.first_row + start, measured))
+            mine.append(Held(j, segment.asset, segment.first_row + start, labels, measured))
         held += mine
         null += _latent_null(history, rest, models, mine, drift_rows)
     return CrossFit(tuple(held), np.array(null))
@@ -417,7 +449,8 @@ def calibrate(cross: CrossFit, period_ns: int, policy: AlarmPolicy, budget: Budg
         days=0.0,
         carried={},
     )
-    offsets, carried = _replay_baselines(held, draft, period_ns)
+    draft, own = _own_levels(held, draft)
+    offsets, carried = _replay_baselines(held, draft, own)
     residual = newest / draft.residual_rms
     lengths, count, channels = error.shape
     adjusted = error * np.exp(
@@ -471,25 +504,62 @@ def lowest_threshold(series: Sequence[Floats], allowed: float, policy: AlarmPoli
     return best
 
 
+def _own_levels(held: Sequence[Held], draft: Calibration) -> tuple[Calibration, list[Floats]]:
+    """The draft with the levels of those assets and conditions that have enough rows.
+
+    Returns:
+        The draft, and each held piece's own offsets (B, P).
+    """
+    excess = [draft.excess(h.measured.channel_error, h.measured.latent) for h in held]
+    assets = [np.full(len(e), h.asset, object) for h, e in zip(held, excess, strict=True)]
+    draft = _with(draft, {"asset_levels": _levels_of(np.concatenate(assets), np.concatenate(excess))})
+    left = [e - draft.own(np.full(len(e), h.asset, object), None) for h, e in zip(held, excess, strict=True)]
+    labels = [np.array(h.conditions, object) for h in held]
+    draft = _with(draft, {"condition_levels": _levels_of(np.concatenate(labels), np.concatenate(left))})
+    return draft, [draft.own(a, c) for a, c in zip(assets, labels, strict=True)]
+
+
+def _levels_of(keys: NDArray[np.object_], excess: Floats) -> dict[str, Floats]:
+    """Per key with enough rows the median excess (P,), shrunk and limited; none if there is one key."""
+    names = sorted(set(keys.tolist()))
+    levels: dict[str, Floats] = {}
+    if len(names) < 2:
+        return levels
+    for name in names:
+        mine = excess[keys == name]
+        count = np.isfinite(mine).sum(0)
+        if name == NO_CONDITION or count.max() < OWN_ROWS:
+            continue
+        known = count >= OWN_ROWS
+        level = np.zeros(mine.shape[1])
+        level[known] = np.nanmedian(mine[:, known], axis=0)
+        levels[name] = np.clip(level * count / (count + SHRINK), -OWN_LIMIT, OWN_LIMIT)
+    return levels
+
+
 def _replay_baselines(
-    held: Sequence[Held], draft: Calibration, period_ns: int
+    held: Sequence[Held], draft: Calibration, own: Sequence[Floats]
 ) -> tuple[Floats, dict[str, tuple[int, Floats]]]:
     """Baselines through every held-out piece, afresh per block; and what each asset ends with.
 
     Pieces run side by side (one slot each): a fleet costs no more rounds than one asset.
+
+    Returns:
+        (B, P) what each window's errors are divided by, log; and per asset the row after its
+        last, and its state (P,) there.
     """
     states: dict[tuple[int, str], int] = {}
     last_row: dict[tuple[int, str], int] = {}
     slots: list[Ints] = []
     excess: list[Floats] = []
-    for h in held:
+    for h, level in zip(held, own, strict=True):
         key = (h.block, h.asset)
         count = len(h.measured.observed)
         if key not in states or h.first_row - last_row[key] > CONTINUES:
             states[key] = len(slots)
         slots.append(np.full(count, states[key], np.int64))
         last_row[key] = h.first_row + count
-        excess.append(draft.excess(h.measured.channel_error, h.measured.latent))
+        excess.append(draft.excess(h.measured.channel_error, h.measured.latent) - level)
     state = np.zeros((len(slots), draft.states))
     offsets = follow(np.concatenate(excess), state, np.concatenate(slots), draft.step)
     carried: dict[str, tuple[int, Floats]] = {}
@@ -497,7 +567,7 @@ def _replay_baselines(
         asset, row = key[1], last_row[key]
         if asset not in carried or row > carried[asset][0]:
             carried[asset] = (row, state[slot].copy())
-    return offsets, carried
+    return offsets + np.concatenate(own), carried
 
 
 def _with(calibration: Calibration, changes: Mapping[str, object]) -> Calibration:

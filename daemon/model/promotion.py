@@ -59,6 +59,7 @@ class Fault:
     """
 
     kind: FaultKind
+    asset: str
     values: Floats
     lead: int
     sensors: tuple[int, ...]
@@ -134,7 +135,9 @@ def injected_faults(
                 late[:] = (b - mean[other]) / sd[other] * sd[sensor] + mean[sensor]
                 values[lead:, other] = (a - mean[sensor]) / sd[sensor] * sd[other] + mean[other]
                 sensors = (sensor, other)
-            faults.append(Fault(kind, values, lead, sensors, home.condition[start : start + span]))
+            faults.append(
+                Fault(kind, home.asset, values, lead, sensors, home.condition[start : start + span])
+            )
     return faults
 
 
@@ -144,7 +147,7 @@ def scores_of(detector: Detector, segment: Segment) -> Floats:
     scores = np.full(len(segment.values), np.nan)
     windows = sliding(segment.values, L)
     labels = segment.condition[L - 1 :] or ("",) * len(windows)
-    baseline = detector.fresh_baseline()[None, :]
+    baseline = detector.fresh_baseline(segment.asset)[None, :]
     for at in range(0, len(windows), CHUNK):
         some = windows[at : at + CHUNK]
         whole = Windows(some, np.ones(len(some), bool), tuple(labels[at : at + CHUNK]))
@@ -174,7 +177,7 @@ def hits(detector: Detector, faults: Sequence[Fault]) -> dict[str, list[bool]]:
             label for f in mine for label in (f.condition[f.lead :] if f.condition else ("",) * length)
         )
         slots = np.repeat(np.arange(len(mine)), length)
-        baseline = np.tile(detector.fresh_baseline(), (len(mine), 1))
+        baseline = np.stack([detector.fresh_baseline(fault.asset) for fault in mine])
         evidence = detector.infer(Windows(stacked, np.ones(len(stacked), bool), labels))
         scores = detector.judge(evidence, baseline, slots).score
         peaks = np.nan_to_num(scores, nan=-np.inf).reshape(len(mine), length).max(axis=1)

@@ -45,9 +45,15 @@ class BundleDetector:
     drift: DriftReference
     imputation: impute.ImputationParameters | None
     part_thresholds: Mapping[str, float] = field(init=False)
+    _places: Mapping[str, int] = field(init=False)  # of the condition labels
+    _condition_levels: Floats = field(init=False)  # (K + 1, P), the last row for unknown labels
 
     def __post_init__(self) -> None:
         c = self.calibrated
+        object.__setattr__(self, "_places", {label: i for i, label in enumerate(self.conditions)})
+        nothing = np.zeros(c.states)
+        levels = [c.condition_levels.get(label, nothing) for label in self.conditions]
+        object.__setattr__(self, "_condition_levels", np.stack([*levels, nothing]))
         thresholds = {
             "reconstruction": c.reconstruction.inverse(c.threshold),
             "kl": c.latent[-1][0].inverse(c.threshold),
@@ -95,6 +101,7 @@ class BundleDetector:
             low=low,
             high=high,
             scorable=windows.full & measured.observed,
+            condition=np.array([self._places.get(label, -1) for label in windows.condition], np.int64),
         )
 
     def _deviation(self, values: Floats) -> Floats:
@@ -127,16 +134,19 @@ class BundleDetector:
         value, low, high = (np.where(np.isfinite(given), given, scaler.raw(cells)) for cells in scaled)
         return value, low, high
 
-    def fresh_baseline(self) -> Floats:
-        """(P,) zeros: the baseline is kept as log excess over calibration's median."""
-        return np.zeros(self.calibrated.states)
+    def fresh_baseline(self, asset: str) -> Floats:
+        """(2P,) zeros, for the excess over what is usual, and the asset's own level."""
+        return self._begin(asset, np.zeros(self.calibrated.states))
+
+    def _begin(self, asset: str, excess: Floats) -> Floats:
+        return np.concatenate([excess, self.calibrated.own([asset], None)[0]])
 
     def carried_baseline(self, asset: str, row: int) -> Floats | None:
-        """(P,) the state that calibration left, if ``row`` is at most 10 periods after its end."""
+        """(2P,) the state that calibration left, if ``row`` is at most 10 periods after its end."""
         if asset not in self.calibrated.carried:
             return None
         after, state = self.calibrated.carried[asset]
-        return state.copy() if after <= row < after + CONTINUES else None
+        return self._begin(asset, state) if after <= row < after + CONTINUES else None
 
     def judge(self, evidence: Evidence, baseline: Floats, slots: Ints) -> Verdicts:
         """Calibrate in order; moves ``baseline[slots]`` on, by scorable windows only."""
@@ -144,9 +154,13 @@ class BundleDetector:
         error = np.where(evidence.scorable[:, None], evidence.channel_error, np.nan)
         latent = np.where(evidence.scorable[:, None], evidence.latent, np.nan)
         residual = np.where(evidence.scorable[:, None], evidence.residual, np.nan)
-        offsets = follow(c.excess(error, latent), baseline, slots, c.step)
+        excess, own = np.split(baseline, 2, axis=1)  # views: the excess moves on, levels stay
+        level = own[slots]
+        if c.condition_levels:
+            level = level + self._condition_levels[evidence.condition]
+        offsets = follow(c.excess(error, latent) - level, excess, slots, c.step) + level
         parts = c.parts(error, latent, residual, offsets)
-        static = c.parts(error, latent, residual, None)
+        static = c.parts(error, latent, residual, level)
         reconstruction = parts.reconstruction
         return Verdicts(
             score=c.score(parts),

@@ -241,7 +241,7 @@ class Pipeline:
         self.drift = Drift(
             self.spec.name, self.partition, self._drift_interval_ns, detector.drift, detector.version
         )
-        self._baseline = np.tile(detector.fresh_baseline(), (len(self._names), 1))
+        self._baseline = np.tile(detector.fresh_baseline(""), (len(self._names), 1))
         self._began[:] = False
         return left
 
@@ -480,7 +480,8 @@ class Pipeline:
                 # The baseline training left carries on where these rows continue it.
                 self._began[slot] = True
                 carried = detector.carried_baseline(rows[i].asset, rows[i].row)
-                self._baseline[slot] = detector.fresh_baseline() if carried is None else carried
+                fresh = detector.fresh_baseline(rows[i].asset) if carried is None else carried
+                self._baseline[slot] = fresh
         verdicts = detector.judge(some, self._baseline, slots[which])
         threshold = detector.threshold
         scored = np.isfinite(verdicts.score)

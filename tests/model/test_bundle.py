@@ -18,7 +18,7 @@ def scores(bundle: Bundle) -> np.ndarray:
     detector = bundle.detector()
     cut = sliding(dropped(machine(120, 3), 0.05), detector.window)
     batch = Windows(cut, np.ones(len(cut), bool), ("",) * len(cut))
-    state = detector.fresh_baseline()[None]
+    state = detector.fresh_baseline("")[None]
     return detector.judge(detector.infer(batch), state, np.zeros(len(cut), np.int64)).score
 
 

@@ -19,7 +19,7 @@ def windows(values: Floats, L: int = 16) -> Windows:
 
 
 def judged(detector: BundleDetector, batch: Windows) -> Verdicts:
-    state = detector.fresh_baseline()[None]
+    state = detector.fresh_baseline("")[None]
     return detector.judge(detector.infer(batch), state, np.zeros(len(batch), np.int64))
 
 
@@ -63,9 +63,9 @@ def test_a_window_scores_alike_alone_and_among_256(detector: BundleDetector, sha
             a, b = getattr(alone, field.name), getattr(crowd, field.name)
             b = b[:, i : i + 1] if field.name in ("channel_error", "latent") else b[i : i + 1]
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5, err_msg=field.name)
-    state = detector.fresh_baseline()[None]
+    state = detector.fresh_baseline("")[None]
     together = detector.judge(crowd, state, np.zeros(256, np.int64)).score
-    state = detector.fresh_baseline()[None]
+    state = detector.fresh_baseline("")[None]
     one_by_one = [
         detector.judge(
             detector.infer(Windows(batch.values[i : i + 1], batch.full[i : i + 1], ("",))),
@@ -89,7 +89,7 @@ def test_an_empty_window_is_no_evidence_and_moves_nothing(detector: BundleDetect
     values = np.full((1, 16, 4), np.nan)
     evidence = detector.infer(Windows(values, np.ones(1, bool), ("",)))
     assert not evidence.scorable[0]
-    state = np.full((1, len(detector.fresh_baseline())), 0.7)
+    state = np.full((1, len(detector.fresh_baseline(""))), 0.7)
     verdicts = detector.judge(evidence, state, np.zeros(1, np.int64))
     assert np.isnan(verdicts.score[0])
     assert np.isnan(verdicts.kl[0])
@@ -104,7 +104,7 @@ def test_a_window_in_the_making_fills_but_does_not_score(detector: BundleDetecto
     evidence = detector.infer(Windows(values, np.zeros(1, bool), ("",)))
     assert not evidence.scorable[0]
     assert np.isfinite(evidence.filled[0]).all()
-    state = detector.fresh_baseline()[None]
+    state = detector.fresh_baseline("")[None]
     assert np.isnan(detector.judge(evidence, state, np.zeros(1, np.int64)).score[0])
     assert (state == 0).all()
 
@@ -189,7 +189,7 @@ def test_batches_of_many_assets_are_judged_in_each_assets_order(detector: Bundle
     slots = np.zeros(90, np.int64)
     slots[1::2] = 1
     mixed[0::2], mixed[1::2] = a.values, b.values
-    state = np.zeros((2, len(detector.fresh_baseline())))
+    state = np.zeros((2, len(detector.fresh_baseline(""))))
     batch = Windows(mixed, np.ones(90, bool), ("",) * 90)
     together = detector.judge(detector.infer(batch), state, slots).score
     np.testing.assert_allclose(together[0::2], apart[0], rtol=1e-5)
