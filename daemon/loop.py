@@ -13,6 +13,7 @@ none is scored by half of two models.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -28,12 +29,15 @@ from daemon.adapters.telemetry import Lifecycle, Metrics, Promotion, Status
 from daemon.config import Settings, StreamSection, maintained
 from daemon.domain import (
     AlarmPolicy,
+    AlertEvent,
+    AlertKind,
     Assigned,
     Budget,
     Detector,
     InputPartition,
     ModelSettings,
     Output,
+    Phase,
     Polled,
     Position,
     Reason,
@@ -46,6 +50,7 @@ from daemon.domain import (
 )
 from daemon.errors import BundleError
 from daemon.model.bundle import Bundle
+from daemon.model.calibration import DAY_NS
 from daemon.retrainer import Order, Outcome, Recent, Trainer
 from daemon.stream.codec import Decoder
 from daemon.stream.pipeline import Pipeline, Step
@@ -135,6 +140,8 @@ class StreamRun:
         self.decoder = Decoder(plan.spec, plan.max_record_bytes, plan.max_asset_bytes)
         self.outcomes: list[Outcome] = []
         self.versions: list[str] = []
+        self.scored = 0  # windows that were judged, those of silent records left out
+        self.episodes = 0  # anomaly episodes opened
         self._trace = trace
         self._wanted_rows = plan.learn_rows
         self._next_training_ns: int | None = None
@@ -169,6 +176,17 @@ class StreamRun:
     def observed_rows(self) -> int:
         """Rows that were spoken of, in all partitions here."""
         return sum(p.observed_rows for p in self.pipelines.values())
+
+    @property
+    def budgeted(self) -> float:
+        """Anomaly episodes that the budget allows for what was judged here so far."""
+        days = self.scored * self.spec.hop * self.spec.period_ns / DAY_NS
+        return self.plan.budget.episodes_per_day * days
+
+    @property
+    def budget_ratio(self) -> float:
+        """Episodes opened over those budgeted; NaN before one is: less says nothing yet."""
+        return self.episodes / self.budgeted if self.budgeted >= 1.0 else math.nan
 
     @property
     def leads(self) -> bool:
@@ -400,6 +418,9 @@ class Loop:
         if step.block is not None:
             stream.recent.add(step.block)
             self.status.streams[name].rows += len(step.block.rows)
+            if step.scored and not step.silent:
+                stream.scored += step.scored
+                self.metrics.budget(name, stream.budget_ratio)
             if step.scored:
                 self.metrics.inferred(elapsed, step.scored)
                 self.metrics.scored(name, step.scored, step.block.scores)
@@ -413,6 +434,10 @@ class Loop:
             return
         self.status.published(outputs)
         self.metrics.published(list(outputs))
+        stream.episodes += sum(
+            isinstance(o, AlertEvent) and o.kind is AlertKind.ANOMALY and o.phase is Phase.OPENED
+            for o in outputs
+        )
         kept = outputs if self.scores else [o for o in outputs if not isinstance(o, ScoredRow)]
         if kept:
             with self.status.waiting_for("kafka"):

@@ -440,6 +440,7 @@ async def replay(
         "scored": done.totals["scored"],
         "filled": done.totals["filled"],
         "episodes": len(opened),
+        "episodes_budgeted": round(stream.budgeted, 3),
         "episodes_by_kind": dict(sorted(Counter(str(alert.kind) for alert in opened).items())),
         "conflicts": pipeline.grid.conflicts,
         "corrupt_cells": dict(sorted(stream.decoder.corrupt_cells.items())),

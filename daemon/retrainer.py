@@ -182,7 +182,7 @@ def learn(order: Order, progress: Callable[[float, str], None] | None = None) ->
     promoted, reason, figures = True, "first model", {}
     if order.incumbent is not None:
         incumbent = Bundle.from_bytes(order.incumbent)
-        decision = gate(bundle, incumbent, newer, order.policy, order.budget)
+        decision = gate(bundle, incumbent, newer, order.policy, order.budget, order.spec.hop)
         promoted, reason, figures = decision.promoted, decision.reason, dict(decision.figures)
     return Outcome(
         promoted, reason, bundle.version, bundle.to_bytes(), time.monotonic() - began, rows, figures

@@ -375,6 +375,7 @@ class Held:
     block: int
     asset: str
     first_row: int  # grid row of the first window's newest row
+    end_row: int  # after the last window's
     conditions: Sequence[str]  # labels of the windows' newest rows
     measured: Measured
 
@@ -392,6 +393,7 @@ def crossfit(
     fit: Callable[[Sequence[Piece]], Models],
     window: int,
     drift_rows: int,
+    hop: int = 1,
 ) -> CrossFit:
     """Fit on four blocks, measure the fifth, five times.
 
@@ -401,7 +403,9 @@ def crossfit(
         window: L.
         drift_rows: rows of one drift interval; chunks of that many held-out rows (fewer where
             the pieces are shorter) give the null distribution of the drift metrics.
+        hop: only every hop-th grid row is measured, as on the stream.
     """
+    chunk = max(drift_rows // hop, 1)
     held: list[Held] = []
     null: list[float] = []
     blocks = folds(history, window)
@@ -415,19 +419,28 @@ def crossfit(
             segment = history[piece.segment]
             # The rows before the block are context of its first windows; they are not scored.
             start = max(piece.start, window - 1)
+            start += -(segment.first_row + start) % hop
             if piece.stop <= start:
                 continue
-            windows = sliding(segment.values[start - window + 1 : piece.stop], window)
-            labels = segment.condition[start : piece.stop] or ("",) * len(windows)
+            windows = sliding(segment.values[start - window + 1 : piece.stop], window)[::hop]
+            labels = segment.condition[start : piece.stop : hop] or (NO_CONDITION,) * len(windows)
             measured = models.measure(windows, labels)
-            mine.append(Held(j, segment.asset, segment.first_row + start, labels, measured))
+            first = segment.first_row + start
+            mine.append(Held(j, segment.asset, first, first + hop * len(windows), labels, measured))
         held += mine
-        null += _latent_null(history, rest, models, mine, drift_rows)
+        null += _latent_null(history, rest, models, mine, chunk)
     return CrossFit(tuple(held), np.array(null))
 
 
 def calibrate(cross: CrossFit, period_ns: int, policy: AlarmPolicy, budget: Budget) -> Calibration:
-    """Baselines, p-values and threshold from cross-fitted measurements."""
+    """Baselines, p-values and threshold from cross-fitted measurements.
+
+    Args:
+        cross: the cross-fit.
+        period_ns: from one measured window to the next: the grid's period times the hop.
+        policy: the alarm machine's settings.
+        budget: false episodes per asset and day.
+    """
     held = cross.held
     step = BASELINE_RATE * period_ns / DAY_NS
     error = np.concatenate([h.measured.channel_error for h in held], axis=1)
@@ -558,7 +571,7 @@ def _replay_baselines(
         if key not in states or h.first_row - last_row[key] > CONTINUES:
             states[key] = len(slots)
         slots.append(np.full(count, states[key], np.int64))
-        last_row[key] = h.first_row + count
+        last_row[key] = h.end_row
         excess.append(draft.excess(h.measured.channel_error, h.measured.latent) - level)
     state = np.zeros((len(slots), draft.states))
     offsets = follow(np.concatenate(excess), state, np.concatenate(slots), draft.step)

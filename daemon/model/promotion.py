@@ -25,7 +25,7 @@ from enum import StrEnum
 
 import numpy as np
 
-from daemon.domain import AlarmPolicy, Budget, Detector, Floats, Segment, Windows
+from daemon.domain import NO_CONDITION, AlarmPolicy, Budget, Detector, Floats, Segment, Windows
 from daemon.model.bundle import Bundle
 from daemon.model.calibration import DAY_NS
 from daemon.model.measuring import Models
@@ -141,18 +141,20 @@ def injected_faults(
     return faults
 
 
-def scores_of(detector: Detector, segment: Segment) -> Floats:
-    """(T,) scores of a segment's rows from a fresh baseline; NaN before the first full window."""
-    L = detector.window
+def scores_of(detector: Detector, segment: Segment, hop: int = 1) -> Floats:
+    """(T,) scores of a segment's rows from a fresh baseline; NaN where no window is due or full."""
+    first = detector.window - 1
+    first += -(segment.first_row + first) % hop
     scores = np.full(len(segment.values), np.nan)
-    windows = sliding(segment.values, L)
-    labels = segment.condition[L - 1 :] or ("",) * len(windows)
+    rows = np.arange(first, len(scores), hop)
+    windows = sliding(segment.values, detector.window)[first - detector.window + 1 :: hop]
+    labels = segment.condition or (NO_CONDITION,) * len(scores)
     baseline = detector.fresh_baseline(segment.asset)[None, :]
-    for at in range(0, len(windows), CHUNK):
+    for at in range(0, len(rows), CHUNK):
+        due = rows[at : at + CHUNK]
         some = windows[at : at + CHUNK]
-        whole = Windows(some, np.ones(len(some), bool), tuple(labels[at : at + CHUNK]))
-        verdicts = detector.judge(detector.infer(whole), baseline, np.zeros(len(some), np.int64))
-        scores[L - 1 + at : L - 1 + at + len(some)] = verdicts.score
+        whole = Windows(some, np.ones(len(due), bool), tuple(labels[row] for row in due))
+        scores[due] = detector.judge(detector.infer(whole), baseline, np.zeros(len(due), np.int64)).score
     return scores
 
 
@@ -204,6 +206,7 @@ def gate(
     held_out: Sequence[Segment],
     policy: AlarmPolicy,
     budget: Budget,
+    hop: int = 1,
 ) -> Decision:
     """Whether the candidate may replace the incumbent (or be the first).
 
@@ -213,6 +216,7 @@ def gate(
         held_out: recent normal segments, which neither saw.
         policy: the alarm machine's settings.
         budget: false episodes per asset and day.
+        hop: rows from one judged window to the next.
     """
     figures: dict[str, float] = {}
 
@@ -230,7 +234,7 @@ def gate(
         return refused(f"{active} active latents, {wanted} needed: the posterior has collapsed")
 
     detector = candidate.detector()
-    alarms, days = _episodes(detector, held_out, policy, candidate.period_ns)
+    alarms, days = _episodes(detector, held_out, policy, candidate.period_ns, hop)
     allowed = budget.episodes_per_day * days
     figures.update(episodes=alarms, episodes_allowed=allowed, days=days)
     limit = allowed + 2.0 * math.sqrt(allowed) + 1.0
@@ -244,7 +248,7 @@ def gate(
     figures.update({f"recall_{kind}": share for kind, share in mine.items() if not math.isnan(share)})
     if incumbent is not None:
         before = incumbent.detector()
-        theirs, _ = _episodes(before, held_out, policy, candidate.period_ns)
+        theirs, _ = _episodes(before, held_out, policy, candidate.period_ns, hop)
         figures["incumbent_episodes"] = theirs
         # What the incumbent alarmed on was left out of these rows, so its count is near zero by
         # construction: a candidate may open what the budget allows, with room for chance.
@@ -266,15 +270,15 @@ def gate(
 
 
 def _episodes(
-    detector: Detector, held_out: Sequence[Segment], policy: AlarmPolicy, period_ns: int
+    detector: Detector, held_out: Sequence[Segment], policy: AlarmPolicy, period_ns: int, hop: int
 ) -> tuple[int, float]:
     """Episodes on normal segments, and the asset-days that were scored."""
     count, scored = 0, 0
     for segment in held_out:
-        scores = scores_of(detector, segment)
+        scores = scores_of(detector, segment, hop)
         scored += int(np.isfinite(scores).sum())
         count += episodes(firing(scores, detector.threshold, policy))
-    return count, scored * period_ns / DAY_NS
+    return count, scored * hop * period_ns / DAY_NS
 
 
 def _linear(models: Models) -> Models:

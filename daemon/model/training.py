@@ -105,12 +105,12 @@ def train(
         tell(0.0, "cross-fitting")
         return models
 
-    cross = crossfit(history, fit, window, drift_rows)
+    cross = crossfit(history, fit, window, drift_rows, spec.hop)
     if not cross.held:
         raise NotEnoughData(
             f"stream {spec.name}: no run of rows is long enough to hold windows of {window} rows back"
         )
-    calibration = calibrate(cross, spec.period_ns, policy, budget)
+    calibration = calibrate(cross, spec.period_ns * spec.hop, policy, budget)
     done = fits - 1
     whole = [Piece(i, 0, len(segment.values)) for i, segment in enumerate(history)]
     models = fit_models(
@@ -129,7 +129,7 @@ def train(
         conditions=labels,
         models=models,
         calibration=calibration,
-        drift=drift_reference(cross, posterior, calibration.residual_rms, drift_rows),
+        drift=drift_reference(cross, posterior, calibration.residual_rms, max(drift_rows // spec.hop, 1)),
         longest_constant=longest_constant(history, NEVER),
         facts={
             "stream": spec.name,

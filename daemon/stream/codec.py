@@ -523,6 +523,7 @@ def _scored(row: ScoredRow) -> Json:
         "elbo": row.elbo,
         "alarm": row.alarm,
         "model": row.model,
+        "static_score": row.static_score,
     }
 
 

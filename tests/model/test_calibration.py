@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daemon.domain import SECOND_NS, AlarmPolicy, Floats, Segment
+from daemon.domain import SECOND_NS, AlarmPolicy, Budget, Floats, Segment
 from daemon.model.bundle import Bundle
 from daemon.model.calibration import (
     TAIL,
@@ -21,7 +21,9 @@ from daemon.model.calibration import (
     top_mean,
 )
 from daemon.model.promotion import scores_of
-from tests.model.conftest import QUICK, machine, trained
+from daemon.model.training import train
+from daemon.policy import episodes, firing
+from tests.model.conftest import QUICK, SPEC, machine, trained
 from tests.naive import replayed_episodes, slow_baseline
 
 
@@ -201,3 +203,19 @@ def test_operating_modes_have_levels_of_their_own_and_an_unknown_one_the_pooled(
     unknown = np.median(calm_scores(bundle, "pump-1", noisy(600, 5, 4.0), "new"))
     assert 0.75 < loud / quiet < 1.33
     assert unknown > 1.5 * loud
+
+
+@pytest.mark.parametrize("hop", [1, 8])
+def test_held_out_normal_rows_realise_about_the_budget_at_any_hop(hop: int) -> None:
+    day = 1_440  # rows
+    budget = Budget(6.0)  # a day
+    history = [Segment(f"p{i}", 3, machine(3 * day, 30 + i)) for i in range(3)]
+    spec = replace(SPEC, hop=hop)
+    bundle = train(history, spec, replace(QUICK, kind="ppca"), AlarmPolicy(), budget, 60)
+    detector = bundle.detector()
+    fresh = [Segment(f"p{i}", 7, machine(6 * day, 60 + i)) for i in range(3)]
+    scores = [scores_of(detector, segment, hop) for segment in fresh]
+    opened = sum(episodes(firing(one, detector.threshold, AlarmPolicy())) for one in scores)
+    allowed = budget.episodes_per_day * sum(np.isfinite(one).sum() for one in scores) * hop / day
+    assert allowed == pytest.approx(6 * 6 * 3, rel=0.02)
+    assert 0.5 < opened / allowed < 1.5

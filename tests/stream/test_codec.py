@@ -700,7 +700,7 @@ def test_filled_and_scored_rows_have_the_documented_shape() -> None:
         "method": "vae",
         "model": "m1",
     }
-    scored = ScoredRow("pumps", "a", ROW_NS, math.nan, 1.0, math.inf, 3.0, -4.0, False, "m1")
+    scored = ScoredRow("pumps", "a", ROW_NS, math.nan, 1.0, math.inf, 3.0, -4.0, False, "m1", 0.5)
     message = encode(scored, NOW)
     assert (message.topic, message.key) == ("scores", b"a")
     assert dict(message.headers)["stream"] == b"pumps"
@@ -714,6 +714,7 @@ def test_filled_and_scored_rows_have_the_documented_shape() -> None:
         "elbo": -4.0,
         "alarm": False,
         "model": "m1",
+        "static_score": 0.5,
     }
 
 
