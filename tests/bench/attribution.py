@@ -1,0 +1,115 @@
+"""Does an alert blame the right sensors? HitRate@P of the published shares, beside chance.
+
+For each labelled incident the sensors are ranked by their mean share over its rows (those of
+the incident alone: no search for the best row), and HitRate@100 (150) is the part of the G
+truly involved sensors that is found among the first G (1.5 G) of them (OmniAnomaly, Su et al.
+2019; per incident as in InterFusion, Li et al. 2021).
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from daemon.domain import Floats, Windows
+from daemon.model.bundle import Bundle
+from daemon.model.scoring import BundleDetector
+from daemon.model.segments import sliding
+from daemon.replay import history_of, plan_for, settings_for, train_on
+from tests.bench.reporting import Section
+from tests.running import SHARED
+
+CHUNK = 2048
+
+
+def shares(detector: BundleDetector, values: Floats) -> Floats:
+    """(N, C) raw rows to (N, C) blame; NaN before the first full window."""
+    L = detector.window
+    windows = sliding(values, L)
+    state = detector.fresh_baseline("")[None]
+    found = np.full(values.shape, np.nan)
+    for at in range(0, len(windows), CHUNK):
+        some = windows[at : at + CHUNK]
+        whole = Windows(some, np.ones(len(some), bool), ("",) * len(some))
+        verdicts = detector.judge(detector.infer(whole), state, np.zeros(len(some), np.int64))
+        found[L - 1 + at : L - 1 + at + len(some)] = verdicts.blame
+    return found
+
+
+def hit_rate(ranked: list[int], true: set[int], share: float) -> float:
+    """The part of ``true`` among the first ``share * |true|`` of ``ranked``."""
+    return len(set(ranked[: int(share * len(true))]) & true) / len(true)
+
+
+def incidents(blame: Floats, labelled: list[tuple[int, int, set[int]]]) -> list[tuple[float, float]]:
+    """HitRate@100 and @150 of each incident that has a row with blame."""
+    result = []
+    for start, stop, true in labelled:
+        mean = np.nanmean(blame[start:stop], axis=0) if np.isfinite(blame[start:stop]).any() else None
+        if mean is not None and true:
+            ranked = np.argsort(-mean, kind="stable").tolist()
+            result.append((hit_rate(ranked, true, 1.0), hit_rate(ranked, true, 1.5)))
+    return result
+
+
+def by_chance(sensors: int, labelled: list[tuple[int, int, set[int]]]) -> tuple[float, float]:
+    """What a random ranking is expected to reach: the share of sensors that it may name."""
+    parts = [
+        (len(true) / sensors, min(int(1.5 * len(true)), sensors) / sensors) for _, _, true in labelled if true
+    ]
+    return float(np.mean([a for a, _ in parts])), float(np.mean([b for _, b in parts]))
+
+
+async def trained_on(train: Path) -> Bundle:
+    """A model of a file with everything derived from it."""
+    settings, _ = settings_for(None, [], train, [], None)
+    plan = plan_for(settings, None, train.name)
+    return train_on(plan, await history_of(train, plan, []), None)
+
+
+async def measure(dataset: str, folder: Path) -> Section:
+    """All series of a data set with ``interpretation.json``, kept outside the project."""
+    home = SHARED / "data" / dataset
+    meta = json.loads((home / "meta.json").read_text())["series"]
+    told = json.loads((home / "interpretation.json").read_text())
+    section = Section(
+        f"{dataset}-attribution",
+        f"{dataset}: root cause, mean over incidents",
+        ("series", "incidents", "HitRate@100", "HitRate@150", "random @100", "random @150"),
+    )
+    pooled: list[tuple[float, float]] = []
+    for name, info in meta.items():
+        if name not in told:
+            continue
+        table = pq.read_table(home / info["file"])
+        channels = info["channels"]
+        split = np.array(table["split"].to_pylist())
+        first = int(np.argmax(split == "test"))
+        saved = folder / f"{dataset}__{name}" / "bundle"
+        if saved.is_dir():
+            bundle = Bundle.load(saved)
+        else:
+            train = folder / f"{name}.parquet"
+            pq.write_table(table.slice(0, first).select(["timestamp", *channels]), train)
+            bundle = await trained_on(train)
+        values = np.stack([table[c].to_numpy().astype(float) for c in channels], 1)
+        blame = shares(bundle.detector(), values[first - bundle.window + 1 :])[bundle.window - 1 :]
+        labelled = [
+            (
+                e["row_start"] - first,
+                e["row_end"] - first,
+                {channels.index(c) for c in e["channels"] if c in channels},
+            )
+            for e in told[name]
+            if e["row_start"] >= first
+        ]
+        found = incidents(blame, labelled)
+        pooled += found
+        at100, at150 = np.mean(found, axis=0)
+        section.add(name, len(found), float(at100), float(at150), *by_chance(len(channels), labelled))
+    at100, at150 = np.mean(pooled, axis=0)
+    section.add("all", len(pooled), float(at100), float(at150), None, None)
+    return section
