@@ -60,7 +60,7 @@ from daemon.domain import (
     iso,
 )
 from daemon.errors import DaemonError, InputError
-from daemon.stream.codec import DEAD_LETTER_BYTES, FUTURE_NS, Decoder
+from daemon.stream.codec import FUTURE_NS, Decoder, kept
 
 TIME_COLUMNS: Final = ("timestamp", "ts", "time", "datetime")
 ASSET_COLUMN: Final = "asset"
@@ -1094,9 +1094,9 @@ def dead_letter(rejected: Rejected, oversized: Mapping[int, Oversized] | None = 
         "line": rejected.record.offset,
         "reason": rejected.reason.value,
         "detail": rejected.detail,
-        "original": base64.b64encode(value[:DEAD_LETTER_BYTES]).decode("ascii"),
+        "original": base64.b64encode(kept(value)).decode("ascii"),
     }
-    if len(value) > DEAD_LETTER_BYTES:
+    if len(kept(value)) < len(value):
         whole = (oversized or {}).get(rejected.record.offset)
         if whole is None:
             whole = Oversized(len(value), hashlib.sha256(value).hexdigest())

@@ -35,7 +35,7 @@ from daemon.model.scaler import Scaler
 from daemon.model.scoring import BundleDetector
 from daemon.model.vae import VAE
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST, WEIGHTS = "manifest.json", "weights.safetensors"
 LARGEST_MANIFEST = 64 << 20
 LARGEST_WEIGHTS = 1 << 30

@@ -57,6 +57,9 @@ RECORD_TIMESTAMP: Final = "$timestamp"
 FUTURE_NS: Final = 3600 * SECOND_NS
 """An event time further ahead of its record's timestamp than this is a broken clock."""
 DEAD_LETTER_BYTES: Final = 64 * 1024
+"""What a dead letter keeps of a record that is too long for it."""
+WHOLE_LETTER_BYTES: Final = 900_000
+"""Up to here it keeps the whole: with its headers that fits a topic's default max.message.bytes."""
 OTHER: Final = "(other)"
 """Under this name ``Decoder.unknown_sensors`` counts what it has no room to name."""
 
@@ -624,6 +627,11 @@ def _total(nats: tuple[float, ...]) -> float:
     return math.fsum(each for each in nats if math.isfinite(each))
 
 
+def kept(original: bytes) -> bytes:
+    """What a dead letter holds of a record's value (or key): all of it, or its beginning."""
+    return original if len(original) <= WHOLE_LETTER_BYTES else original[:DEAD_LETTER_BYTES]
+
+
 def _dead_letter(letter: DeadLetter) -> Encoded:
     """The record as it came; what is too long for a topic is cut, and its whole vouched for."""
     rejected = letter.rejected
@@ -638,7 +646,8 @@ def _dead_letter(letter: DeadLetter) -> Encoded:
         ("origin-timestamp", _when(record.timestamp_ns) if record.timestamp_ns >= 0 else ""),
         ("length", str(len(record.value))),
     ]
-    if len(record.value) > DEAD_LETTER_BYTES:
+    value = kept(record.value)
+    if len(value) < len(record.value):
         headers.append(("sha256", hashlib.sha256(record.value).hexdigest()))
     key = record.key
     if key is not None and len(key) > DEAD_LETTER_BYTES:
@@ -647,6 +656,6 @@ def _dead_letter(letter: DeadLetter) -> Encoded:
     return Encoded(
         DEAD_LETTERS,
         key,
-        record.value[:DEAD_LETTER_BYTES],
+        value,
         [(name, text.encode(errors="backslashreplace")) for name, text in headers],
     )
