@@ -680,8 +680,8 @@ def test_json_lines(tmp_path: Path) -> None:
         {"x": None, "name": "ü\n"},
         {"line": 4, "reason": "not_utf8", "detail": "byte 0 is not UTF-8", "original": "/wA="},
     ]
-    long = dead_letter(Rejected(Record(0, None, b"y" * 70_000, NOW), Reason.NOT_JSON, ""))
-    assert (long["length"], long["sha256"]) == (70_000, hashlib.sha256(b"y" * 70_000).hexdigest())
+    long = dead_letter(Rejected(Record(0, None, b"y" * 1_000_000, NOW), Reason.NOT_JSON, ""))
+    assert (long["length"], long["sha256"]) == (1_000_000, hashlib.sha256(b"y" * 1_000_000).hexdigest())
 
 
 def test_what_is_not_whole_never_appears(tmp_path: Path) -> None:
