@@ -245,7 +245,7 @@ class Evidence:
     channel_error: Floats  # (S, B, C) RMS residual over the window, NaN where nothing observed
     latent: Floats  # (S, B, 2) KL in nats (squared norm for a linear model) and largest |z|
     residual: Floats  # (B, C) newest row, standardised, NaN where missing
-    deviation: Floats  # (B, C) window's largest distance from the training mean, in training sd
+    deviation: Floats  # (B, C) newest row's distance from the training mean, in training sd; NaN if missing
     elbo: Floats  # (B,) nats
     posterior: Floats  # (B, Z) posterior means
     expected: Floats  # (B, C) decoded newest row, raw units
@@ -280,7 +280,7 @@ class Verdicts:
     p_kl: Floats
     p_point: Floats
     static_score: Floats  # without the slow baseline
-    blame: Floats  # (B, C) share of each sensor, sums to 1
+    error: Floats  # (B, C) calibrated: the larger of the window's and the newest row's; NaN if unknown
 
 
 class Detector(Protocol):

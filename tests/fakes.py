@@ -88,7 +88,7 @@ class CentreDetector:
         return None if held is None else np.array([held])
 
     def judge(self, evidence: Evidence, baseline: Floats, slots: Ints) -> Verdicts:
-        B, C = evidence.residual.shape
+        B = len(evidence.residual)
         error = np.where(evidence.scorable[:, None], evidence.channel_error[0], np.nan)
         static = np.array([np.max(row[np.isfinite(row)], initial=-np.inf) for row in error])
         static = np.where(evidence.scorable, static, np.nan)
@@ -98,8 +98,6 @@ class CentreDetector:
                 score[i] = static[i] - baseline[slot, 0]
                 baseline[slot, 0] += self.memory * (static[i] - baseline[slot, 0])
         point = np.abs(np.where(np.isfinite(evidence.residual), evidence.residual, 0.0)).max(1)
-        weight = np.where(np.isfinite(error), error, 0.0)
-        total = weight.sum(1, keepdims=True)
         kl = np.where(evidence.scorable, evidence.latent[0, :, 0], np.nan)
         return Verdicts(
             score=score,
@@ -111,5 +109,5 @@ class CentreDetector:
             p_kl=np.exp(-kl),
             p_point=np.exp(-point),
             static_score=static,
-            blame=np.divide(weight, total, out=np.full((B, C), 0.0), where=total > 0),
+            error=error,
         )

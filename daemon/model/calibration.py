@@ -171,6 +171,7 @@ class Parts:
     latent: Floats  # (S, B, 2)
     point: Floats  # (B,)
     standardised: Floats  # (B, C) channel errors, mean over the lengths
+    residual: Floats  # (B, C) newest row, absolute
 
     @property
     def reconstruction(self) -> Floats:
@@ -252,6 +253,7 @@ class Calibration:
             latent=latent,
             point=_largest(np.abs(residual)),
             standardised=_mean(standard),
+            residual=np.abs(residual),
         )
 
     def score(self, parts: Parts) -> Floats:

@@ -93,7 +93,7 @@ class BundleDetector:
             channel_error=measured.channel_error,
             latent=measured.latent,
             residual=measured.residual / self.calibrated.residual_rms,
-            deviation=self._deviation(windows.values),
+            deviation=self.models.scaler.deviation(newest),
             elbo=measured.elbo,
             posterior=measured.posterior,
             expected=self.models.scaler.raw(measured.newest),
@@ -103,13 +103,6 @@ class BundleDetector:
             scorable=windows.full & measured.observed,
             condition=np.array([self._places.get(label, -1) for label in windows.condition], np.int64),
         )
-
-    def _deviation(self, values: Floats) -> Floats:
-        """(B, L, C) raw to (B, C): the window's largest distance from the training mean."""
-        highest = np.fmax.reduce(values, axis=1)  # fmax and fmin pass over NaN
-        lowest = np.fmin.reduce(values, axis=1)
-        scaler = self.models.scaler
-        return np.fmax(scaler.deviation(highest), scaler.deviation(lowest))
 
     def _fill(
         self, windows: Windows, measured: Measured, newest: Floats, holed: Mask
@@ -172,34 +165,5 @@ class BundleDetector:
             p_kl=np.exp(-c.latent[-1][0](parts.latent[-1, :, 0])),
             p_point=np.exp(-c.point(parts.point)),
             static_score=c.score(static),
-            blame=blame(parts.standardised, evidence.deviation),
+            error=np.fmax(parts.standardised, parts.residual),
         )
-
-
-def blame(standardised: Floats, deviation: Floats) -> Floats:
-    """Each sensor's share in a window's score.
-
-    The average of two rankings (calibrated residual, and the window's largest distance from
-    the training mean: each alone loses somewhere) gives a place from 0 on; a share falls with
-    the square of the place. Sensors without evidence get 0.
-
-    Args:
-        standardised: (B, C) calibrated channel errors, NaN where none.
-        deviation: (B, C), NaN where nothing was observed.
-
-    Returns:
-        (B, C), rows sum to 1 (to 0 where nothing at all was observed).
-    """
-    places = (_places(standardised) + _places(deviation)) / 2.0
-    known = np.isfinite(standardised) | np.isfinite(deviation)
-    weight = np.where(known, 1.0 / (1.0 + places) ** 2, 0.0)
-    total = weight.sum(1, keepdims=True)
-    return np.asarray(weight / np.where(total > 0, total, 1.0))
-
-
-def _places(values: Floats) -> Floats:
-    """(B, C) descending places, 0 for the largest; missing ones come last."""
-    order = np.argsort(-np.where(np.isfinite(values), values, -np.inf), axis=1, kind="stable")
-    places = np.empty(values.shape)
-    np.put_along_axis(places, order, np.arange(values.shape[1], dtype=float)[None, :], axis=1)
-    return places

@@ -9,6 +9,11 @@ Updates are driven by rows, never by a timer: one when the severity rises, and o
 episode has lasted 1, 2, 4, 8 ... windows, so that a long episode stays visible without
 drowning anybody.
 
+**Blame.** One row says little: an incident shows in one sensor now and in another later, and a
+spike has left the window's newest row before the alarm is over. So an episode remembers, per
+sensor, the largest calibrated error and the largest distance from normal since its onset, and
+blames by the average of these two rankings (each alone loses somewhere).
+
 The anomaly machine itself is ``policy.Alarm``; nothing outside this file acts on its states.
 """
 
@@ -19,11 +24,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from daemon.domain import (
     AlarmPolicy,
     AlertEvent,
     AlertKind,
     Contributor,
+    Floats,
     InputPartition,
     PartScore,
     Phase,
@@ -33,6 +41,8 @@ from daemon.domain import (
 )
 from daemon.policy import Alarm, State
 
+CONTRIBUTORS = 40
+"""Sensors that an alert ranks, at most."""
 CRITICAL_RATIO = 2.0
 """A score above this many thresholds is critical."""
 
@@ -56,12 +66,13 @@ class Episode:
     last: AlertEvent | None = None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class AssetEpisodes:
     """What is open for one asset, and where its anomaly machine stands."""
 
     alarm: Alarm = field(default_factory=Alarm)
     above_since: int = -1  # first row of the present run of scores above the closing level
+    peaks: Floats | None = None  # (4, C) since the onset: error, deviation, observed and expected
     open: dict[tuple[AlertKind, str | None], Episode] = field(default_factory=dict)
 
 
@@ -72,7 +83,7 @@ class Finding:
     row: int
     score: float
     scores: Mapping[str, PartScore]
-    contributors: Sequence[Contributor]
+    sensors: Floats | None  # (4, C) error, deviation, observed, expected; NaN where unknown
     imputed_share: float
     first_offset: int
     last_offset: int
@@ -142,6 +153,8 @@ class Episodes:
         else:
             known.above_since = -1
         state = known.alarm.step(finding.score, threshold, self.policy)
+        if known.above_since >= 0 or state is not State.INACTIVE:
+            known.peaks = farthest(known.peaks, finding.sensors)
         key = (AlertKind.ANOMALY, None)
         episode = known.open.get(key)
         severity = Severity.CRITICAL if finding.score > CRITICAL_RATIO * threshold else Severity.WARNING
@@ -165,6 +178,8 @@ class Episodes:
         elif state is State.INACTIVE and episode is not None:
             del known.open[key]
             events.append(self._message(episode, asset, Phase.CLOSED, finding, model, calibration))
+        if known.above_since < 0 and state is State.INACTIVE:
+            known.peaks = None
         return state is State.FIRING, events
 
     def raise_plain(
@@ -181,7 +196,7 @@ class Episodes:
         known = self.of(asset)
         if (kind, sensor) in known.open:
             return []
-        finding = Finding(row, math.nan, {}, (), 0.0, -1, -1)
+        finding = Finding(row, math.nan, {}, None, 0.0, -1, -1)
         return [self._open(known, asset, kind, sensor, severity, finding, onset_row, model, "full")]
 
     def settle(
@@ -194,7 +209,7 @@ class Episodes:
             return []
         return [
             self._message(
-                episode, asset, Phase.CLOSED, Finding(row, math.nan, {}, (), 0.0, -1, -1), model, "full"
+                episode, asset, Phase.CLOSED, Finding(row, math.nan, {}, None, 0.0, -1, -1), model, "full"
             )
         ]
 
@@ -206,6 +221,23 @@ class Episodes:
     def drop(self, asset: str) -> None:
         """Forget an asset (eviction)."""
         self.assets.pop(asset, None)
+
+    def _contributors(self, asset: str) -> list[Contributor]:
+        """The sensors of an episode, most blamed first."""
+        peaks = self.of(asset).peaks
+        if peaks is None:
+            return []
+        share = blame(peaks[0], peaks[1])
+        return [
+            Contributor(
+                self.spec.sensors[c],
+                float(peaks[2, c]) if np.isfinite(peaks[2, c]) else None,
+                float(peaks[3, c]) if np.isfinite(peaks[3, c]) else None,
+                float(share[c]),
+            )
+            for c in np.argsort(-share, kind="stable")[:CONTRIBUTORS].tolist()
+            if share[c] > 0
+        ]
 
     def _maintained(self, asset: str, row: int) -> bool:
         time_ns = row * self.spec.period_ns
@@ -261,7 +293,7 @@ class Episodes:
             summary="",
             sensor=episode.sensor,
             scores=finding.scores,
-            contributors=finding.contributors,
+            contributors=self._contributors(asset) if scored else (),
             window_start_ns=(finding.row - self.spec.window + 1) * period if scored else None,
             window_steps=self.spec.window if scored else 0,
             imputed_share=finding.imputed_share,
@@ -272,6 +304,51 @@ class Episodes:
         event = replace(event, summary=summary(event))
         episode.last = event
         return event
+
+
+def farthest(peaks: Floats | None, sensors: Floats | None) -> Floats | None:
+    """Take one row into the peaks; observed and expected are those at the largest error."""
+    if peaks is None or sensors is None:
+        return sensors if peaks is None else peaks
+    beyond = sensors[0] > np.where(np.isnan(peaks[0]), -np.inf, peaks[0])
+    return np.stack(
+        [
+            np.fmax(peaks[0], sensors[0]),
+            np.fmax(peaks[1], sensors[1]),
+            np.where(beyond, sensors[2], peaks[2]),
+            np.where(beyond, sensors[3], peaks[3]),
+        ]
+    )
+
+
+def blame(error: Floats, deviation: Floats) -> Floats:
+    """Each sensor's share in an episode.
+
+    The average of the two rankings gives a place from 0 on; a share falls with the square of
+    the place. Sensors without evidence get 0.
+
+    Args:
+        error: (..., C) calibrated errors, NaN where none.
+        deviation: (..., C) distances from the training mean, NaN where none.
+
+    Returns:
+        (..., C), summing to 1 over the sensors (to 0 where nothing at all was observed).
+    """
+    places = (_places(error) + _places(deviation)) / 2.0
+    known = np.isfinite(error) | np.isfinite(deviation)
+    weight = np.where(known, 1.0 / (1.0 + places) ** 2, 0.0)
+    total = weight.sum(-1, keepdims=True)
+    return np.asarray(weight / np.where(total > 0, total, 1.0))
+
+
+def _places(values: Floats) -> Floats:
+    """(..., C) descending places, 0 for the largest; missing ones come last."""
+    order = np.argsort(-np.where(np.isfinite(values), values, -np.inf), axis=-1, kind="stable")
+    places = np.empty(values.shape)
+    np.put_along_axis(
+        places, order, np.broadcast_to(np.arange(values.shape[-1], dtype=float), order.shape), -1
+    )
+    return places
 
 
 def number(value: float | None) -> str:

@@ -28,7 +28,6 @@ from daemon.domain import (
     AlarmPolicy,
     AlertEvent,
     AlertKind,
-    Contributor,
     DeadLetter,
     Detector,
     Disposition,
@@ -62,7 +61,6 @@ NO_MODEL = "none"
 """The model version that outputs name while there is no model yet (silence needs none)."""
 STUCK_MARGIN = 2
 """A sensor is stuck when it stands still this many times longer than it ever did in training."""
-CONTRIBUTORS = 5
 
 
 class Decode(Protocol):
@@ -542,25 +540,15 @@ class Pipeline:
             if value == value:
                 scores[name] = PartScore(value, parts[name], float(getattr(verdicts, f"p_{name}")[j]))
         scores["combined"] = PartScore(float(verdicts.score[j]), threshold)
-        blame = verdicts.blame[j]
-        contributors = []
-        for c in np.argsort(-blame, kind="stable")[:CONTRIBUTORS].tolist():
-            if blame[c] > 0:
-                value = row.values[c]
-                contributors.append(
-                    Contributor(
-                        self.spec.sensors[c],
-                        value if value == value else None,
-                        float(evidence.expected[j, c]),
-                        float(blame[c]),
-                    )
-                )
+        sensors = np.stack(
+            [verdicts.error[j], evidence.deviation[j], np.array(row.values), evidence.expected[j]]
+        )
         known = offsets[offsets >= 0]
         return Finding(
             row.row,
             float(verdicts.score[j]),
             scores,
-            tuple(contributors),
+            sensors,
             float(1.0 - np.isfinite(window).mean()),
             int(known.min()) if len(known) else row.offset,
             row.last_offset,

@@ -1,7 +1,7 @@
 """Does an alert blame the right sensors? HitRate@P of the published shares, beside chance.
 
-For each labelled incident the sensors are ranked by their mean share over its rows (those of
-the incident alone: no search for the best row), and HitRate@100 (150) is the part of the G
+For each labelled incident the sensors are ranked as an episode over its rows would rank them
+(those of the incident alone: no search for the best row), and HitRate@100 (150) is the part of the G
 truly involved sensors that is found among the first G (1.5 G) of them (OmniAnomaly, Su et al.
 2019; per incident as in InterFusion, Li et al. 2021).
 """
@@ -19,23 +19,26 @@ from daemon.model.bundle import Bundle
 from daemon.model.scoring import BundleDetector
 from daemon.model.segments import sliding
 from daemon.replay import history_of, plan_for, settings_for, train_on
+from daemon.stream.alerts import blame
 from tests.bench.reporting import Section
 from tests.running import SHARED
 
 CHUNK = 2048
 
 
-def shares(detector: BundleDetector, values: Floats) -> Floats:
-    """(N, C) raw rows to (N, C) blame; NaN before the first full window."""
+def distances(detector: BundleDetector, values: Floats) -> Floats:
+    """(N, C) raw rows to (N, 2, C) error and deviation; NaN before the first full window."""
     L = detector.window
     windows = sliding(values, L)
     state = detector.fresh_baseline("")[None]
-    found = np.full(values.shape, np.nan)
+    found = np.full((len(values), 2, values.shape[1]), np.nan)
     for at in range(0, len(windows), CHUNK):
         some = windows[at : at + CHUNK]
         whole = Windows(some, np.ones(len(some), bool), ("",) * len(some))
-        verdicts = detector.judge(detector.infer(whole), state, np.zeros(len(some), np.int64))
-        found[L - 1 + at : L - 1 + at + len(some)] = verdicts.blame
+        evidence = detector.infer(whole)
+        verdicts = detector.judge(evidence, state, np.zeros(len(some), np.int64))
+        both = np.stack([verdicts.error, evidence.deviation], 1)
+        found[L - 1 + at : L - 1 + at + len(some)] = both
     return found
 
 
@@ -44,13 +47,13 @@ def hit_rate(ranked: list[int], true: set[int], share: float) -> float:
     return len(set(ranked[: int(share * len(true))]) & true) / len(true)
 
 
-def incidents(blame: Floats, labelled: list[tuple[int, int, set[int]]]) -> list[tuple[float, float]]:
-    """HitRate@100 and @150 of each incident that has a row with blame."""
+def incidents(far: Floats, labelled: list[tuple[int, int, set[int]]]) -> list[tuple[float, float]]:
+    """HitRate@100 and @150 of each incident that has a judged row."""
     result = []
     for start, stop, true in labelled:
-        mean = np.nanmean(blame[start:stop], axis=0) if np.isfinite(blame[start:stop]).any() else None
-        if mean is not None and true:
-            ranked = np.argsort(-mean, kind="stable").tolist()
+        if true and np.isfinite(far[start:stop]).any():
+            error, deviation = np.fmax.reduce(far[start:stop])
+            ranked = np.argsort(-blame(error, deviation), kind="stable").tolist()
             result.append((hit_rate(ranked, true, 1.0), hit_rate(ranked, true, 1.5)))
     return result
 
@@ -96,7 +99,7 @@ async def measure(dataset: str, folder: Path) -> Section:
             pq.write_table(table.slice(0, first).select(["timestamp", *channels]), train)
             bundle = await trained_on(train)
         values = np.stack([table[c].to_numpy().astype(float) for c in channels], 1)
-        blame = shares(bundle.detector(), values[first - bundle.window + 1 :])[bundle.window - 1 :]
+        far = distances(bundle.detector(), values[first - bundle.window + 1 :])[bundle.window - 1 :]
         labelled = [
             (
                 e["row_start"] - first,
@@ -106,7 +109,7 @@ async def measure(dataset: str, folder: Path) -> Section:
             for e in told[name]
             if e["row_start"] >= first
         ]
-        found = incidents(blame, labelled)
+        found = incidents(far, labelled)
         pooled += found
         at100, at150 = np.mean(found, axis=0)
         section.add(name, len(found), float(at100), float(at150), *by_chance(len(channels), labelled))

@@ -8,7 +8,7 @@ import pytest
 from daemon.domain import Evidence, Floats, Segment, Verdicts, Windows
 from daemon.model.bundle import Bundle
 from daemon.model.promotion import scores_of
-from daemon.model.scoring import BundleDetector, blame
+from daemon.model.scoring import BundleDetector
 from daemon.model.segments import sliding
 from tests.model.conftest import dropped, machine
 
@@ -38,8 +38,8 @@ def test_shapes_and_what_is_missing(detector: BundleDetector) -> None:
     assert evidence.posterior.shape == (B, Z) == (B, len(detector.drift.latent_mean))
     newest = batch.values[:, -1]
     np.testing.assert_array_equal(np.isnan(evidence.residual), np.isnan(newest))
-    far = np.abs(batch.values - detector.models.scaler.mean) / detector.models.scaler.scale
-    np.testing.assert_allclose(evidence.deviation, np.nanmax(far, axis=1))
+    far = np.abs(newest - detector.models.scaler.mean) / detector.models.scaler.scale
+    np.testing.assert_allclose(evidence.deviation, far)
     seen = np.isfinite(newest)
     np.testing.assert_array_equal(evidence.filled[seen], newest[seen])
     gaps = ~seen
@@ -93,7 +93,7 @@ def test_an_empty_window_is_no_evidence_and_moves_nothing(detector: BundleDetect
     verdicts = detector.judge(evidence, state, np.zeros(1, np.int64))
     assert np.isnan(verdicts.score[0])
     assert np.isnan(verdicts.kl[0])
-    assert verdicts.blame[0].sum() == 0.0
+    assert np.isnan(verdicts.error[0]).all()
     assert (state == 0.7).all()
 
 
@@ -113,11 +113,13 @@ def test_no_windows_at_all(detector: BundleDetector) -> None:
     none = Windows(np.empty((0, 16, 4)), np.empty(0, bool), ())
     verdicts = judged(detector, none)
     assert verdicts.score.shape == (0,)
-    assert verdicts.blame.shape == (0, 4)
+    assert verdicts.error.shape == (0, 4)
 
 
 @pytest.mark.parametrize(("sensor", "part"), [(0, "point"), (1, "point"), (2, "point")])
-def test_a_spike_raises_the_score_and_the_blame(detector: BundleDetector, sensor: int, part: str) -> None:
+def test_a_spike_raises_the_score_and_its_sensors_error(
+    detector: BundleDetector, sensor: int, part: str
+) -> None:
     values = machine(40, 8)
     values[30, sensor] += 8.0 * machine(500)[:, sensor].std()
     verdicts = judged(detector, windows(values))
@@ -125,7 +127,7 @@ def test_a_spike_raises_the_score_and_the_blame(detector: BundleDetector, sensor
     assert verdicts.score[at] > detector.threshold > verdicts.score[: at - 1].max()
     assert verdicts.p_point[at] < 0.01
     assert getattr(verdicts, part)[at] > detector.part_thresholds[part]
-    assert verdicts.blame[at].argmax() == sensor
+    assert verdicts.error[at].argmax() == sensor
 
 
 def test_a_standing_sensor_that_moves_is_seen_and_jitter_is_not(detector: BundleDetector) -> None:
@@ -150,12 +152,6 @@ def test_missing_cells_do_not_hide_an_anomaly(detector: BundleDetector) -> None:
     values[30:, 1] += 5.0
     values[np.random.default_rng(0).random(values.shape) < 0.3] = np.nan
     assert np.nanmax(scores_of(detector, Segment("a", 0, values))) > 2.0 * detector.threshold
-
-
-def test_blame_is_a_share_of_the_observed() -> None:
-    shares = blame(np.array([[3.0, np.nan, 1.0], [np.nan] * 3]), np.array([[5.0, np.nan, 0.1], [np.nan] * 3]))
-    np.testing.assert_allclose(shares.sum(1), [1.0, 0.0])
-    assert shares[0, 0] > shares[0, 2] > shares[0, 1] == 0.0
 
 
 def test_the_baseline_absorbs_slow_drift_and_the_static_score_does_not(detector: BundleDetector) -> None:
