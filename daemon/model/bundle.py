@@ -252,6 +252,7 @@ def _rebuild(manifest: Mapping[str, Any], arrays: dict[str, np.ndarray]) -> Bund
             latent=about["latent"],
             labels=tuple(about["labels"]),
             weights={name: torch.from_numpy(array) for name, array in under("vae.").items()},
+            kind=settings.kind,
         )
     moments: dict[str, Any] = under("drift.")
     edges: dict[str, Any] = {k: np.inf if v is None else v for k, v in manifest["drift"].items()}
@@ -283,6 +284,12 @@ def _check(bundle: Bundle, source: str) -> None:
     for length, pca in zip(bundle.models.lengths, bundle.models.pcas, strict=True):
         expected.append((f"pca.{length}", tuple(pca.mean.shape), (length * C,)))
         expected.append((f"pca.{length}", tuple(pca.basis.shape), (length * C, pca.latents)))
+    vae = bundle.models.vae
+    if vae is not None:
+        wanted_shapes = vae.shapes()
+        if set(vae.weights) != set(wanted_shapes):
+            raise BundleError(f"{source}: its weights are not those of a VAE of kind {vae.kind}")
+        expected += [(f"vae.{n}", tuple(vae.weights[n].shape), shape) for n, shape in wanted_shapes.items()]
     for name, actual, wanted in expected:
         if tuple(actual) != wanted:
             raise BundleError(

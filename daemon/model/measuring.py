@@ -82,6 +82,11 @@ class Models:
         return self.lengths[-1]
 
     @property
+    def kind(self) -> str:
+        """``mlp``, ``conv`` or ``gru`` where a VAE judges the long windows, ``ppca`` where its skip alone does."""
+        return "ppca" if self.vae is None else self.vae.kind
+
+    @property
     def latents(self) -> int:
         """Z of the long model."""
         return self.pcas[-1].latents + (self.vae.latent if self.vae else 0)

@@ -68,7 +68,7 @@ def train(
     Args:
         history: normal segments in time order per asset, each (T, C) with C the spec's sensors.
         spec: sensors, period, window and ranges are used.
-        settings: kind ``mlp`` (the VAE beside its pPCA) or ``ppca`` (linear only).
+        settings: kind ``mlp``, ``conv`` or ``gru`` (the VAE beside its pPCA) or ``ppca`` (linear only).
         policy: the alarm machine that the threshold is found with.
         budget: false episodes per asset and day.
         drift_rows: rows of one drift interval.
@@ -170,7 +170,7 @@ def fit_models(
         pca, filled = WindowPCA.fit(start, observed)
         pcas.append(pca)
     vae = None
-    if settings.kind == "mlp":
+    if settings.kind != "ppca":
         import torch
 
         known = torch.from_numpy(observed)
