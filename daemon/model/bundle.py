@@ -33,6 +33,7 @@ from daemon.model.measuring import Models
 from daemon.model.pca import WindowPCA
 from daemon.model.scaler import Scaler
 from daemon.model.scoring import BundleDetector
+from daemon.model.soundness import concerns
 from daemon.model.vae import VAE
 
 FORMAT = 1
@@ -91,6 +92,11 @@ class Bundle:
         """What filling needs beside the model; None if the bundle was made without."""
         mine = {k[len(IMPUTE) :]: v for k, v in self.extras.items() if k.startswith(IMPUTE)}
         return ImputationParameters.of(mine) if mine else None
+
+    @property
+    def concerns(self) -> tuple[str, ...]:
+        """What an operator should know of this model, each in one line; see ``soundness``."""
+        return concerns(self.models, self.facts)
 
     def sample(self, count: int, condition: str = "", seed: int = 0) -> Floats:
         """(count, L, C) synthetic windows in raw units, from the prior under a condition.
