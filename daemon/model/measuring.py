@@ -199,12 +199,13 @@ class Models:
 def _padded(
     scaled: NDArray[np.float32], conditions: Sequence[str]
 ) -> tuple[NDArray[np.float32], Sequence[str]]:
-    """Windows and conditions padded to a multiple of 32, at least 32."""
+    """Windows and as many of the conditions, padded to a multiple of 32, at least 32."""
+    conditions = conditions[: len(scaled)]
     short = -len(scaled) % PAD if len(scaled) else PAD
     if not short:
         return scaled, conditions
     padding = np.zeros((short, *scaled.shape[1:]), np.float32)
-    return np.concatenate([scaled, padding]), [*conditions[: len(scaled)], *[""] * short]
+    return np.concatenate([scaled, padding]), [*conditions, *[""] * short]
 
 
 def _tensors(scaled: NDArray[np.float32]) -> tuple[Tensor, Tensor | None]:

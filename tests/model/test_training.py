@@ -8,6 +8,7 @@ import pytest
 from daemon.domain import AlarmPolicy, Budget, Floats, ModelSettings, Segment, StreamSpec, Windows
 from daemon.errors import NotEnoughData
 from daemon.model.promotion import scores_of
+from daemon.model.segments import sliding
 from daemon.model.training import train
 from tests.model.conftest import KINDS, QUICK, VAES, dropped, machine, trained
 
@@ -109,6 +110,10 @@ def test_conditions_reach_the_model_and_an_unseen_one_still_scores(kind: str) ->
     assert np.isfinite(evidence.latent).all()
     assert len({round(float(v), 4) for v in evidence.elbo}) == 3
     assert np.isfinite(bundle.sample(5, "load")[:, :, :3]).all()
+    scaled = bundle.models.scaler.scaled(sliding(values, 16))
+    alike = bundle.models.reconstruct(scaled[:256])
+    for count in (0, 1, 32, 96, 255):  # whole paddings and partial ones
+        np.testing.assert_allclose(bundle.models.reconstruct(scaled[:count]), alike[:count], atol=1e-5)
 
 
 def test_data_under_another_unit_changes_no_score() -> None:
