@@ -25,6 +25,7 @@ from daemon.model.promotion import scores_of
 from daemon.model.scaler import Scaler
 from daemon.model.segments import Piece, complement, folds, sliding
 from daemon.model.training import training_windows
+from daemon.model.vae import FREE_BITS
 from daemon.policy import episodes, firing
 from daemon.retrainer import Recent
 from daemon.stream.pipeline import RowBlock
@@ -42,11 +43,12 @@ def scored(bundle: Bundle, values: Floats, condition: tuple[str, ...] = ()) -> F
 
 # ------------------------------------------------------------------ the model
 def test_the_path_does_not_collapse() -> None:
-    # Mean-reduced likelihood beside a summed KL leaves the path's latents nothing to say.
+    # A mean-reduced likelihood beside a summed KL leaves the path's latents nothing to say but what
+    # is free: that alone gives them a variance of about twice the free bits.
     vae = fitted(X, steps=600)
     with torch.inference_mode():
         mean = vae.encode(X, None, None).mean[:, : vae.latent]
-    assert int((mean.var(0) > 0.01).sum()) >= 2
+    assert float(mean.var(0).max()) > 6.0 * FREE_BITS
 
 
 def test_a_fault_that_the_latents_can_express_is_seen_by_the_kl(linear: Bundle) -> None:
@@ -149,10 +151,17 @@ def moded(rows: int, seed: int) -> tuple[Floats, tuple[str, ...]]:
 
 def test_switching_modes_is_no_alarm_storm() -> None:
     values, labels = moded(2_400, 40)
-    bundle = trained([Segment("a", 0, values, labels)], replace(QUICK, steps=150))
-    fresh, its_labels = moded(2_400, 41)
-    alarms = firing(scored(bundle, fresh, its_labels), bundle.detector().threshold, AlarmPolicy())
-    assert episodes(alarms) <= 4  # 19 switches; the budget of one a day allows 1.7
+    fresh, its_labels = moded(2_400, 41)  # 19 switches; the budget of one a day allows 1.7 episodes
+
+    def storm(history: list[Segment]) -> int:
+        bundle = trained(history, replace(QUICK, steps=60))
+        scores = scored(bundle, fresh, its_labels)
+        return episodes(firing(scores, bundle.detector().threshold, AlarmPolicy()))
+
+    assert storm([Segment("a", 0, values, labels)]) <= 3
+    # What protects is that windows across a switch are learned and calibrated like any other.
+    apart = [Segment("a", i, values[i : i + 120], labels[i : i + 120]) for i in range(0, 2_400, 120)]
+    assert storm(apart) > 10
 
 
 @pytest.mark.parametrize("factor", [1_000.0, 0.001])
