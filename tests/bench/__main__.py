@@ -1,4 +1,7 @@
-"""``python -m tests.bench [throughput|quality] [--quick] [--datasets a,b] [--json FILE]``."""
+"""``python -m tests.bench [throughput|quality] [--quick] [--datasets a,b] [--kinds mlp,ppca] [--json FILE]``.
+
+``quality`` alone also writes its tables to tests/bench/results.md (``--results`` names another file).
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,10 @@ from pathlib import Path
 from rich.console import Console
 
 from daemon.adapters.telemetry import configure_logging
-from tests.bench import quality, throughput
-from tests.bench.reporting import machine, print_section, write_json
+from tests.bench import throughput
+from tests.bench.reporting import machine, print_section, write_json, write_markdown
+
+RESULTS = Path(__file__).parent / "results.md"
 
 
 def main() -> None:
@@ -20,6 +25,8 @@ def main() -> None:
     parser.add_argument(
         "--datasets", default="", help="labelled data sets kept beside the project, comma-separated"
     )
+    parser.add_argument("--kinds", default="mlp,ppca", help="our models beside the peers, comma-separated")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where quality keeps its tables")
     parser.add_argument("--json", type=Path, help="write everything there too")
     given = parser.parse_args()
     configure_logging("error", "console")
@@ -27,9 +34,15 @@ def main() -> None:
     if given.what in ("all", "throughput"):
         sections += throughput.measure(given.quick)
     if given.what in ("all", "quality"):
-        sections += quality.measure(given.quick, [d for d in given.datasets.split(",") if d])
+        from tests.bench import quality  # the peers are dependencies that only this needs
+
+        sections += quality.measure(
+            given.quick, [d for d in given.datasets.split(",") if d], given.kinds.split(",")
+        )
     for section in sections:
         print_section(console, section)
+    if given.what == "quality":
+        write_markdown(given.results, sections, facts)
     if given.json is not None:
         write_json(given.json, sections, facts)
 
