@@ -406,7 +406,7 @@ def train(
 ) -> None:
     """Fit and calibrate a model on normal readings, and save it as a bundle."""
     quietly()
-    from daemon.replay import train_files
+    from daemon.replay import about, train_files
 
     with progress_bar() as bar:
         bundle, notes = perform(
@@ -432,6 +432,8 @@ def train(
                     "window": bundle.window,
                     "threshold": detector.threshold,
                     "calibration": detector.calibration,
+                    **about(bundle),
+                    "concerns": list(bundle.concerns),
                 }
             )
         )

@@ -211,9 +211,9 @@ class StreamSection(Section):
 
 
 class ModelSection(Section):
-    """The model. ``mlp`` is the VAE with a linear skip; ``ppca`` its linear special case alone."""
+    """The model: a VAE with a linear skip, beside it a path of one kind; ``ppca`` is the skip alone."""
 
-    kind: Literal["mlp", "ppca"] = "mlp"
+    kind: Literal["mlp", "conv", "gru", "ppca"] = "mlp"
     hidden: tuple[int, ...] = (128, 64)
     latent: int = Field(default=8, ge=1, le=256)
     beta: float = Field(default=1.0, gt=0)

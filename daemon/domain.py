@@ -97,7 +97,7 @@ class StreamSpec:
 class ModelSettings:
     """What a model is to be; the same settings, data and seed give the same bundle."""
 
-    kind: str = "mlp"  # mlp | ppca
+    kind: str = "mlp"  # mlp | conv | gru | ppca
     hidden: tuple[int, ...] = (128, 64)
     latent: int = 8
     beta: float = 1.0
@@ -290,7 +290,7 @@ class Detector(Protocol):
     def version(self) -> str: ...
     @property
     def kind(self) -> str:
-        """What fills gaps, by name: ``mlp`` or ``ppca``."""
+        """What fills gaps, by name: ``mlp``, ``conv``, ``gru`` or ``ppca``."""
         ...
 
     @property

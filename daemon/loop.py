@@ -517,6 +517,8 @@ class Loop:
         self.status.streams[name].training = False
         self.metrics.retrain(outcome.seconds)
         stream.outcomes.append(outcome)
+        for concern in outcome.concerns:
+            log.warning("model_concern", stream=name, version=outcome.version, concern=concern)
         if outcome.promoted and outcome.bundle is not None:
             if self.models is not None:
                 await self.models.promote(name, outcome.bundle, outcome.version, outcome.reason)

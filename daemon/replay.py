@@ -328,6 +328,14 @@ class Kept:
                     dead.write(dead_letter(output.rejected, self.oversized))
 
 
+def about(bundle: Bundle) -> dict[str, Any]:
+    """What a training found out about its model: kind, latents, held-out likelihood beside pPCA's."""
+    models = bundle.models
+    found = {"kind": models.kind, "latents": models.latents}
+    names = ("active_units", "active_path_units", "likelihood", "likelihood_ppca")
+    return found | {name: bundle.facts[name] for name in names if name in bundle.facts}
+
+
 def event_clock(time_ns: int) -> datetime:
     """An event time as the wall clock of a message."""
     return EPOCH + timedelta(microseconds=time_ns // 1_000)
@@ -426,6 +434,9 @@ async def replay(
     write_scores(out / "scores.parquet", **columns)
     opened = [alert for alert in kept.alerts if alert.phase is Phase.OPENED]
     detector = stream.detector
+    judged_by = None if stream.bundle is None else Bundle.from_bytes(stream.bundle)
+    concerns = [] if judged_by is None else list(judged_by.concerns)
+    notes += [f"model {stream.versions[-1]}: {concern}" for concern in concerns]
     figures = []
     if label is not None and table is not None:
         tell(0.95, "comparing with the labels")
@@ -447,6 +458,7 @@ async def replay(
         "unknown_sensors": dict(sorted(stream.decoder.unknown_sensors.items())),
         "dropped": dict(sorted(pipeline.dropped.items())),
         "models": stream.versions,
+        "model": None if judged_by is None else {**about(judged_by), "concerns": concerns},
         "trainings": [
             {"version": o.version, "promoted": o.promoted, "reason": o.reason, "rows": o.rows}
             for o in stream.outcomes
@@ -708,7 +720,7 @@ async def train_files(
     history = [segment for path in files for segment in await history_of(path, plan, exclude)]
     bundle = train_on(plan, history, progress)
     bundle.save(out)
-    return bundle, notes
+    return bundle, [*notes, *bundle.concerns]
 
 
 @dataclass(frozen=True, slots=True)

@@ -157,6 +157,7 @@ class Outcome:
     seconds: float
     rows: int
     figures: Mapping[str, float] = field(default_factory=dict)
+    concerns: tuple[str, ...] = ()  # what an operator should know of the model, promoted or not
 
 
 def learn(order: Order, progress: Callable[[float, str], None] | None = None) -> Outcome:
@@ -185,7 +186,14 @@ def learn(order: Order, progress: Callable[[float, str], None] | None = None) ->
         decision = gate(bundle, incumbent, newer, order.policy, order.budget, order.spec.hop)
         promoted, reason, figures = decision.promoted, decision.reason, dict(decision.figures)
     return Outcome(
-        promoted, reason, bundle.version, bundle.to_bytes(), time.monotonic() - began, rows, figures
+        promoted,
+        reason,
+        bundle.version,
+        bundle.to_bytes(),
+        time.monotonic() - began,
+        rows,
+        figures,
+        bundle.concerns,
     )
 
 

@@ -77,6 +77,8 @@ async def test_what_it_writes(tmp_path: Path, bundle: Path) -> None:
     imputed = pq.read_table(tmp_path / "out/imputed.parquet")
     assert imputed.column_names == ["asset", "timestamp", "sensor", "value", "low", "high", "method", "model"]
     summary = json.loads((tmp_path / "out/summary.json").read_text())
+    assert summary["model"]["kind"] == "ppca"
+    assert summary["model"]["concerns"] == []
     records = summary["records"]
     assert records["read"] == sum(v for k, v in records.items() if k != "read") == len(source)
     assert done.summary["scored"] == summary["scored"] > 0
@@ -131,6 +133,19 @@ async def test_windows_carry_on_from_train_when_it_has_just_ended(tmp_path: Path
     assert filled.min() >= began
     summary = json.loads((tmp_path / "touching/summary.json").read_text())
     assert summary["rows"] == summary["scored"] <= 100 * ASSETS
+
+
+async def test_a_model_that_earns_nothing_is_said_in_notes_and_summary(tmp_path: Path) -> None:
+    history = fleet_table(tmp_path / "train.parquet", rows=120)
+    sets = ["model.steps=60", "model.beta=3000", "streams.0.window=4"]
+    bundle, notes = await train_files([history], tmp_path / "model", sets=sets)
+    assert bundle.concerns
+    assert set(bundle.concerns) <= set(notes)
+    test = fleet_table(tmp_path / "test.parquet", rows=40, skip=120)
+    done = await replay(test, tmp_path / "out", model=tmp_path / "model")
+    assert done.summary["model"]["concerns"] == list(bundle.concerns)
+    assert done.summary["model"]["likelihood"] < done.summary["model"]["likelihood_ppca"]
+    assert any(bundle.concerns[0] in note for note in done.notes)
 
 
 async def test_cold_start_is_live_from_the_row_after_learn_rows(tmp_path: Path) -> None:

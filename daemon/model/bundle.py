@@ -33,6 +33,7 @@ from daemon.model.measuring import Models
 from daemon.model.pca import WindowPCA
 from daemon.model.scaler import Scaler
 from daemon.model.scoring import BundleDetector
+from daemon.model.soundness import concerns
 from daemon.model.vae import VAE
 
 FORMAT = 2
@@ -91,6 +92,11 @@ class Bundle:
         """What filling needs beside the model; None if the bundle was made without."""
         mine = {k[len(IMPUTE) :]: v for k, v in self.extras.items() if k.startswith(IMPUTE)}
         return ImputationParameters.of(mine) if mine else None
+
+    @property
+    def concerns(self) -> tuple[str, ...]:
+        """What an operator should know of this model, each in one line; see ``soundness``."""
+        return concerns(self.models, self.facts)
 
     def sample(self, count: int, condition: str = "", seed: int = 0) -> Floats:
         """(count, L, C) synthetic windows in raw units, from the prior under a condition.
@@ -252,6 +258,7 @@ def _rebuild(manifest: Mapping[str, Any], arrays: dict[str, np.ndarray]) -> Bund
             latent=about["latent"],
             labels=tuple(about["labels"]),
             weights={name: torch.from_numpy(array) for name, array in under("vae.").items()},
+            kind=settings.kind,
         )
     moments: dict[str, Any] = under("drift.")
     edges: dict[str, Any] = {k: np.inf if v is None else v for k, v in manifest["drift"].items()}
@@ -283,6 +290,12 @@ def _check(bundle: Bundle, source: str) -> None:
     for length, pca in zip(bundle.models.lengths, bundle.models.pcas, strict=True):
         expected.append((f"pca.{length}", tuple(pca.mean.shape), (length * C,)))
         expected.append((f"pca.{length}", tuple(pca.basis.shape), (length * C, pca.latents)))
+    vae = bundle.models.vae
+    if vae is not None:
+        wanted_shapes = vae.shapes()
+        if set(vae.weights) != set(wanted_shapes):
+            raise BundleError(f"{source}: its weights are not those of a VAE of kind {vae.kind}")
+        expected += [(f"vae.{n}", tuple(vae.weights[n].shape), shape) for n, shape in wanted_shapes.items()]
     for name, actual, wanted in expected:
         if tuple(actual) != wanted:
             raise BundleError(

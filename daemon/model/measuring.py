@@ -82,6 +82,11 @@ class Models:
         return self.lengths[-1]
 
     @property
+    def kind(self) -> str:
+        """``mlp``, ``conv`` or ``gru`` where a VAE judges the long windows, ``ppca`` where its skip alone does."""
+        return "ppca" if self.vae is None else self.vae.kind
+
+    @property
     def latents(self) -> int:
         """Z of the long model."""
         return self.pcas[-1].latents + (self.vae.latent if self.vae else 0)
@@ -194,12 +199,13 @@ class Models:
 def _padded(
     scaled: NDArray[np.float32], conditions: Sequence[str]
 ) -> tuple[NDArray[np.float32], Sequence[str]]:
-    """Windows and conditions padded to a multiple of 32, at least 32."""
+    """Windows and as many of the conditions, padded to a multiple of 32, at least 32."""
+    conditions = conditions[: len(scaled)]
     short = -len(scaled) % PAD if len(scaled) else PAD
     if not short:
         return scaled, conditions
     padding = np.zeros((short, *scaled.shape[1:]), np.float32)
-    return np.concatenate([scaled, padding]), [*conditions[: len(scaled)], *[""] * short]
+    return np.concatenate([scaled, padding]), [*conditions, *[""] * short]
 
 
 def _tensors(scaled: NDArray[np.float32]) -> tuple[Tensor, Tensor | None]:

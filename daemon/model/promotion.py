@@ -30,13 +30,13 @@ from daemon.model.bundle import Bundle
 from daemon.model.calibration import DAY_NS
 from daemon.model.measuring import Models
 from daemon.model.segments import sliding
+from daemon.model.soundness import wanted_units
 from daemon.policy import episodes, firing
 
 PER_KIND = 30
 FALSE_ALARM_FACTOR = 1.25
 RECALL_MARGIN = 0.02
 LIKELIHOOD_MARGIN = 0.05  # nats per observed cell
-ACTIVE_UNITS = 2
 CHUNK = 1024
 
 
@@ -228,7 +228,7 @@ def gate(
     if broken or not math.isfinite(candidate.calibration.threshold):
         return refused(f"not finite: {', '.join(broken[:3]) or 'threshold'}")
     active = int(candidate.facts.get("active_units", 0))
-    wanted = min(ACTIVE_UNITS, candidate.models.pcas[-1].latents)
+    wanted = wanted_units(candidate.models)
     figures["active_units"] = active
     if active < wanted:
         return refused(f"{active} active latents, {wanted} needed: the posterior has collapsed")

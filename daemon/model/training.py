@@ -38,16 +38,20 @@ from daemon.model.segments import (
     BLOCKS,
     Piece,
     bridged,
+    complement,
     fitting_length,
     folds,
     longest_constant,
     rows_per_asset,
     sliding,
 )
+from daemon.model.soundness import Likelihood, active_units, likelihood, linear_part
 from daemon.model.vae import VAE
 
 MOST_WINDOWS = 40_000
 MOST_BYTES = 256 << 20
+JUDGED_ON = 200
+"""Windows per fold that the likelihoods are taken on."""
 NEVER = 1 << 60
 """Rows after which a sensor that always stands still counts as stuck."""
 
@@ -68,7 +72,7 @@ def train(
     Args:
         history: normal segments in time order per asset, each (T, C) with C the spec's sensors.
         spec: sensors, period, window and ranges are used.
-        settings: kind ``mlp`` (the VAE beside its pPCA) or ``ppca`` (linear only).
+        settings: kind ``mlp``, ``conv`` or ``gru`` (the VAE beside its pPCA) or ``ppca`` (linear only).
         policy: the alarm machine that the threshold is found with.
         budget: false episodes per asset and day.
         drift_rows: rows of one drift interval.
@@ -96,11 +100,18 @@ def train(
         if progress is not None:
             progress(min((done + share) / fits, 1.0), doing)
 
+    own, linear = Likelihood(0.0, 0), Likelihood(0.0, 0)
+
     def fit(pieces: Sequence[Piece]) -> Models:
-        nonlocal done
+        nonlocal done, own, linear
         models = fit_models(
             history, pieces, spec, settings, lengths, labels, lambda share: tell(0.9 * share, "cross-fitting")
         )
+        if models.vae is not None:
+            started_from = linear_part(models, *sample_windows(history, pieces, window, JUDGED_ON))
+            held_out = sample_windows(history, complement(history, pieces), window, JUDGED_ON)
+            own += likelihood(models, *held_out, settings.seed)
+            linear += likelihood(started_from, *held_out, settings.seed)
         done += 1
         tell(0.0, "cross-fitting")
         return models
@@ -121,6 +132,15 @@ def train(
     tell(0.9, "learning to fill gaps")
     scaler = models.scaler
     filling = impute.fit(history, scaler.mean, scaler.scale, window, models.reconstruct, settings.seed)
+    facts = {
+        "stream": spec.name,
+        "rows": sum(len(s.values) for s in history),
+        "assets": len(rows_per_asset(history)),
+        "active_units": active_units(posterior),
+    }
+    if models.vae is not None and own.cells:
+        facts["active_path_units"] = active_units(posterior[:, : models.vae.latent])
+        facts["likelihood"], facts["likelihood_ppca"] = own.per_cell, linear.per_cell
     tell(1.0, "done")
     return Bundle(
         settings=settings,
@@ -131,12 +151,7 @@ def train(
         calibration=calibration,
         drift=drift_reference(cross, posterior, calibration.residual_rms, max(drift_rows // spec.hop, 1)),
         longest_constant=longest_constant(history, NEVER),
-        facts={
-            "stream": spec.name,
-            "rows": sum(len(s.values) for s in history),
-            "assets": len(rows_per_asset(history)),
-            "active_units": int((posterior.var(0) > 0.01).sum()),
-        },
+        facts=facts,
         extras={IMPUTE + name: np.asarray(array) for name, array in filling.arrays().items()},
     )
 
@@ -170,7 +185,7 @@ def fit_models(
         pca, filled = WindowPCA.fit(start, observed)
         pcas.append(pca)
     vae = None
-    if settings.kind == "mlp":
+    if settings.kind != "ppca":
         import torch
 
         known = torch.from_numpy(observed)

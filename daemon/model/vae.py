@@ -1,17 +1,18 @@
 """The variational autoencoder, with a linear skip and an optional condition.
 
-    encoder   q(z | x, c) = N(mu, diag exp logvar)    MLP of [x*m, 1-m, c]  ->  8 latents
+    encoder   q(z | x, c) = N(mu, diag exp logvar)    path of [x*m, 1-m, c]  ->  8 latents
                                                       linear skip of filled x  ->  k latents
-    decoder   p(x | z, c) = N(xhat, diag sigma_c^2)   mirrored MLP of [z, c]  +  linear skip
+    decoder   p(x | z, c) = N(xhat, diag sigma_c^2)   mirrored path of [z, c]  +  linear skip
     loss      E_q[-log p(x | z, c)] + beta * KL(q(z | x, c) || N(0, I))       in nats, summed
 
 Kingma & Welling (2014), with what sensor data need:
 
+* **Path.** What is not linear: an MLP, convolutions or a recurrence along time (see ``paths``).
 * **Linear skip.** The k skip latents start as window pPCA (exactly: mu = Lambda^-1/2 U'(x - mean),
-  xhat = U Lambda^1/2 z + mean) and learn at a tenth of the rate; the MLP path ends in zeros, so
+  xhat = U Lambda^1/2 z + mean) and learn at a tenth of the rate; the path ends in zeros, so
   that training starts at pPCA and can only add what is not linear. Without it an MLP of this
   size ranks anomalies worse than pPCA does.
-* **Gaps.** The MLP reads the observed cells and where the gaps are (1 - m rather than m: the
+* **Gaps.** The path reads the observed cells and where the gaps are (1 - m rather than m: the
   same affine family, and zero for a whole window, so whole windows pay nothing). The skip
   reads the window with its gaps filled by pPCA's conditional mean.
 * **Masked ELBO.** Cells that were never observed have no likelihood. Gaps *injected* in
@@ -29,7 +30,6 @@ same weights.
 
 from __future__ import annotations
 
-import itertools
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -38,9 +38,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import linear, silu
+from torch.nn.functional import linear
 
 from daemon.domain import ModelSettings
+from daemon.model.paths import Draw, Path, path_of
 from daemon.model.pca import WindowPCA
 
 BATCH = int(os.environ.get("BATCH", "256"))
@@ -56,7 +57,7 @@ GAP_POOL = 1024  # gap-injected windows are drawn and filled once, not at every 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Posterior:
-    """q(z | x, c) of a batch: ``mean`` and ``log_variance`` (B, Z), MLP latents first."""
+    """q(z | x, c) of a batch: ``mean`` and ``log_variance`` (B, Z), the path's latents first."""
 
     mean: Tensor
     log_variance: Tensor
@@ -75,7 +76,7 @@ class Posterior:
 class VAE:
     """Weights and shapes; immutable once trained.
 
-    ``labels`` are the condition labels seen in training; empty means no condition at all.
+    ``kind`` is that of the nonlinear path: ``mlp``, ``conv`` or ``gru``. ``labels`` are the condition labels seen in training; empty means no condition at all.
     """
 
     pca: WindowPCA
@@ -85,10 +86,13 @@ class VAE:
     latent: int
     labels: tuple[str, ...]
     weights: dict[str, Tensor]
+    kind: str = "mlp"
     _codes: dict[str, int] = field(init=False, repr=False)
+    _path: Path = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self._codes = {label: i for i, label in enumerate(self.labels)}
+        self._path = path_of(self.kind, self.length, self.channels, self.hidden, self.latent)
 
     # ------------------------------------------------------------------ condition
     @property
@@ -114,14 +118,7 @@ class VAE:
         w = self.weights
         centred = filled - self.pca.mean
         shown = centred if gaps is None else centred.masked_fill(gaps, 0.0)
-        h = linear(shown, w["encoder.0.values"], w["encoder.0.bias"])
-        if gaps is not None:
-            h = h + linear(gaps.to(h.dtype), w["encoder.0.gaps"])
-        if codes is not None:
-            h = h + w["encoder.0.condition"][codes]
-        h = silu(h)
-        for i in range(1, len(self.hidden)):
-            h = silu(linear(h, w[f"encoder.{i}.weight"], w[f"encoder.{i}.bias"]))
+        h = self._path.read(w, shown, gaps, codes)  # (B, H)
         skip = centred @ w["skip.encoder"]  # (B, k)
         mean = torch.cat([linear(h, w["mean.weight"], w["mean.bias"]), skip], 1)
         log_variance = torch.cat(
@@ -136,13 +133,7 @@ class VAE:
     def decode(self, z: Tensor, codes: Tensor | None) -> Tensor:
         """(B, Z) latents to (B, d) scaled windows."""
         w = self.weights
-        h = linear(z[:, : self.latent], w["decoder.0.weight"], w["decoder.0.bias"])
-        if codes is not None:
-            h = h + w["decoder.0.condition"][codes]
-        h = silu(h)
-        for i in range(1, len(self.hidden)):
-            h = silu(linear(h, w[f"decoder.{i}.weight"], w[f"decoder.{i}.bias"]))
-        path = linear(h, w["output.weight"], w["output.bias"])
+        path = self._path.write(w, z[:, : self.latent], codes)
         return path + z[:, self.latent :] @ w["skip.decoder"] + self.pca.mean
 
     def log_sigma(self) -> Tensor:
@@ -178,19 +169,25 @@ class VAE:
             labels_of: n condition labels (ignored when ``labels`` is empty).
             labels: the labels that get a code.
             length: L.
-            settings: hidden, latent, beta, seed, steps (None: ``steps_for``).
+            settings: kind, hidden, latent, beta, seed, steps (None: ``steps_for``).
             progress: told the share done, now and then.
 
         Raises:
-            ValueError: if there is no hidden layer.
+            ValueError: if there is no hidden layer, or no such kind.
         """
-        if not settings.hidden:
-            raise ValueError("a VAE needs at least one hidden layer")
         n, d = filled.shape
         generator = torch.Generator().manual_seed(settings.seed)
-        weights = _initial(pca, d, length, settings, len(labels), generator)
+        path = path_of(settings.kind, length, d // length, settings.hidden, settings.latent)
+
+        def draw(shape: tuple[int, ...], fan_in: int) -> Tensor:
+            bound = 1.0 / math.sqrt(fan_in)
+            return (2.0 * torch.rand(shape, generator=generator) - 1.0) * bound
+
+        weights = _initial(pca, path, d // length, settings.latent, len(labels), draw)
         _start_sigma(weights, pca, filled, observed, length)
-        model = VAE(pca, length, d // length, settings.hidden, settings.latent, labels, weights)
+        model = VAE(
+            pca, length, d // length, settings.hidden, settings.latent, labels, weights, settings.kind
+        )
         codes = model.codes(labels_of)
 
         truly_missing = ~observed
@@ -230,6 +227,18 @@ class VAE:
                 progress(step / steps)
         model.weights = {name: tensor.detach().clone() for name, tensor in weights.items()}
         return model
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape that each weight must have, from kind, window, hidden layers, latents and labels."""
+        fresh = _initial(
+            self.pca,
+            self._path,
+            self.channels,
+            self.latent,
+            len(self.labels),
+            lambda shape, fan_in: torch.empty(shape, device="meta"),  # a shape without memory
+        )
+        return {name: tuple(tensor.shape) for name, tensor in fresh.items()}
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The weights, as a bundle stores them."""
@@ -279,7 +288,7 @@ class Adam:
 def steps_for(windows: int) -> int:
     """Optimiser steps by the training rule: 400, from 1,500 windows on 800.
 
-    More than that was measured to gain nothing in ranking; fewer leave the MLP path idle.
+    More than that was measured to gain nothing in ranking; fewer leave the path idle.
     """
     return 800 if windows >= 1_500 else 400
 
@@ -340,41 +349,21 @@ def injected_gaps(count: int, length: int, channels: int, generator: torch.Gener
 
 
 def _initial(
-    pca: WindowPCA, d: int, length: int, settings: ModelSettings, labels: int, generator: torch.Generator
+    pca: WindowPCA, path: Path, channels: int, latent: int, labels: int, draw: Draw
 ) -> dict[str, Tensor]:
-    weights: dict[str, Tensor] = {}
-
-    def uniform(shape: tuple[int, ...], fan_in: int) -> Tensor:
-        bound = 1.0 / math.sqrt(fan_in)
-        return (2.0 * torch.rand(shape, generator=generator) - 1.0) * bound
-
-    first, last = settings.hidden[0], settings.hidden[-1]
-    weights["encoder.0.values"] = uniform((first, d), d)
-    weights["encoder.0.gaps"] = uniform((first, d), d)
-    weights["encoder.0.bias"] = uniform((first,), d)
-    for i, (a, b) in enumerate(itertools.pairwise(settings.hidden), start=1):
-        weights[f"encoder.{i}.weight"] = uniform((b, a), a)
-        weights[f"encoder.{i}.bias"] = uniform((b,), a)
-    weights["mean.weight"] = torch.zeros(settings.latent, last)
-    weights["mean.bias"] = torch.zeros(settings.latent)
-    weights["log_variance.weight"] = uniform((settings.latent, last), last)
-    weights["log_variance.bias"] = uniform((settings.latent,), last)
-    mirrored = settings.hidden[::-1]
-    weights["decoder.0.weight"] = uniform((mirrored[0], settings.latent), settings.latent)
-    weights["decoder.0.bias"] = uniform((mirrored[0],), settings.latent)
-    for i, (a, b) in enumerate(itertools.pairwise(mirrored), start=1):
-        weights[f"decoder.{i}.weight"] = uniform((b, a), a)
-        weights[f"decoder.{i}.bias"] = uniform((b,), a)
-    weights["output.weight"] = torch.zeros(d, mirrored[-1])
-    weights["output.bias"] = torch.zeros(d)
+    weights = path.reader(draw)
+    weights["mean.weight"] = torch.zeros(latent, path.features)
+    weights["mean.bias"] = torch.zeros(latent)
+    weights["log_variance.weight"] = draw((latent, path.features), path.features)
+    weights["log_variance.bias"] = draw((latent,), path.features)
+    weights |= path.writer(draw)
     if labels:
-        weights["encoder.0.condition"] = uniform((labels + 1, first), d)
-        weights["decoder.0.condition"] = uniform((labels + 1, mirrored[0]), settings.latent)
+        weights |= path.conditions(draw, labels + 1)
     weights["skip.encoder"] = (pca.basis / pca.sd).contiguous()
     weights["skip.decoder"] = (pca.basis * pca.sd).T.contiguous()
     # The exact posterior variance of pPCA is s2/Lambda.
     weights["skip.log_variance"] = (pca.noise / pca.variance).clamp(math.exp(-8.0), 1.0).log()
-    weights["log_sigma"] = torch.zeros(d // length)
+    weights["log_sigma"] = torch.zeros(channels)
     return weights
 
 

@@ -1,4 +1,7 @@
-"""``python -m tests.bench [throughput|quality|streams] [--quick] [--datasets a,b] [--json FILE]``."""
+"""``python -m tests.bench [throughput|quality|streams|attribution] [--quick] [--datasets a,b] [--kinds mlp,ppca] [--json FILE]``.
+
+``quality`` alone also writes its tables to tests/bench/results.md (``--results`` names another file).
+"""
 
 from __future__ import annotations
 
@@ -8,18 +11,23 @@ from pathlib import Path
 from rich.console import Console
 
 from daemon.adapters.telemetry import configure_logging
-from tests.bench import quality, streams, throughput
-from tests.bench.reporting import machine, print_section, write_json
+from tests.bench import attribution, streams, throughput
+from tests.bench.reporting import machine, print_section, write_json, write_markdown
+
+RESULTS = Path(__file__).parent / "results.md"
+PARTS = ("throughput", "quality", "streams", "attribution")
 
 
 def main() -> None:
     """Measure, print, and keep as JSON if asked to."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("what", nargs="?", choices=["all", "throughput", "quality", "streams"], default="all")
+    parser.add_argument("what", nargs="?", choices=[*PARTS, "all"], default="all")
     parser.add_argument("--quick", action="store_true", help="fewer records, one seed")
     parser.add_argument(
         "--datasets", default="", help="labelled data sets kept beside the project, comma-separated"
     )
+    parser.add_argument("--kinds", default="mlp,ppca", help="our models beside the peers, comma-separated")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where quality keeps its tables")
     parser.add_argument("--json", type=Path, help="write everything there too")
     given = parser.parse_args()
     configure_logging("critical", "console")  # a broker that is starting is no news
@@ -27,11 +35,19 @@ def main() -> None:
     if given.what in ("all", "throughput"):
         sections += throughput.measure(given.quick)
     if given.what in ("all", "quality"):
-        sections += quality.measure(given.quick, [d for d in given.datasets.split(",") if d])
+        from tests.bench import quality  # the peers are dependencies that only this needs
+
+        sections += quality.measure(
+            given.quick, [d for d in given.datasets.split(",") if d], given.kinds.split(",")
+        )
     if given.what in ("all", "streams"):
         sections += streams.measure(given.quick)
+    if given.what in ("all", "attribution"):
+        sections += attribution.measure_all()
     for section in sections:
         print_section(console, section)
+    if given.what == "quality":
+        write_markdown(given.results, sections, facts)
     if given.json is not None:
         write_json(given.json, sections, facts)
 

@@ -82,6 +82,17 @@ def machine() -> dict[str, Cell]:
     }
 
 
+def write_markdown(path: Path, sections: Sequence[Section], facts: dict[str, Cell]) -> None:
+    """Every table, as a page that a repository shows."""
+    lines = ["# Results", "", ", ".join(f"{name} {shown(cell)}" for name, cell in facts.items()), ""]
+    for section in sections:
+        lines += [f"## {section.title}", "", "| " + " | ".join(section.columns) + " |"]
+        lines.append("|" + "---|" * len(section.columns))
+        lines += ["| " + " | ".join(map(shown, row)) + " |" for row in section.rows]
+        lines += ["", *(text for note in section.notes for text in (note, ""))]
+    path.write_text("\n".join(lines).rstrip("\n") + "\n", encoding="utf-8")
+
+
 def write_json(path: Path, sections: Sequence[Section], facts: dict[str, Cell]) -> None:
     """Everything as one document; a number that is not finite is null."""
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -16,6 +18,8 @@ torch.set_num_threads(1)
 
 SPEC = StreamSpec("pumps", ("Pressure", "Current", "Flow", "Idle"), period_ns=60 * SECOND_NS)
 QUICK = ModelSettings(steps=60, hidden=(32, 16), latent=4)
+VAES = ("mlp", "conv", "gru")
+KINDS = (*VAES, "ppca")
 
 
 def machine(rows: int, seed: int = 0, start: int = 0) -> Floats:
@@ -45,10 +49,23 @@ def trained(history: list[Segment], settings: ModelSettings = QUICK, **changes: 
 
 
 @pytest.fixture(scope="session")
-def bundle() -> Bundle:
-    return trained([Segment("pump-1", 1_000, dropped(machine(1_500), 0.05))])
+def bundles() -> Callable[[str], Bundle]:
+    """Bundles by kind, each trained when it is first asked for."""
+
+    @cache
+    def of(kind: str) -> Bundle:
+        share = 0.0 if kind == "ppca" else 0.05
+        history = [Segment("pump-1", 1_000, dropped(machine(1_500), share) if share else machine(1_500))]
+        return trained(history, replace(QUICK, kind=kind))
+
+    return of
 
 
 @pytest.fixture(scope="session")
-def linear() -> Bundle:
-    return trained([Segment("pump-1", 1_000, machine(1_500))], replace(QUICK, kind="ppca"))
+def bundle(bundles: Callable[[str], Bundle]) -> Bundle:
+    return bundles("mlp")
+
+
+@pytest.fixture(scope="session")
+def linear(bundles: Callable[[str], Bundle]) -> Bundle:
+    return bundles("ppca")

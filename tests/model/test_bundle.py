@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from daemon.domain import Windows
 from daemon.errors import BundleError
 from daemon.model.bundle import MANIFEST, WEIGHTS, Bundle
 from daemon.model.segments import sliding
-from tests.model.conftest import dropped, machine
+from tests.model.conftest import KINDS, VAES, dropped, machine
 
 
 def scores(bundle: Bundle) -> np.ndarray:
@@ -22,17 +23,19 @@ def scores(bundle: Bundle) -> np.ndarray:
     return detector.judge(detector.infer(batch), state, np.zeros(len(cut), np.int64)).score
 
 
-def test_a_bundle_comes_back_as_it_was(bundle: Bundle, linear: Bundle, tmp_path: Path) -> None:
-    for one in (bundle, linear):
-        path = one.save(tmp_path / "models" / one.settings.kind)
-        for again in (Bundle.load(path), Bundle.from_bytes(one.to_bytes())):
-            assert again.version == one.version
-            assert again.detector().part_thresholds == one.detector().part_thresholds
-            assert again.detector().threshold == one.detector().threshold
-            np.testing.assert_array_equal(scores(again), scores(one))
-            np.testing.assert_array_equal(again.longest_constant, one.longest_constant)
-            carried = again.detector().carried_baseline("pump-1", 2_500)
-            np.testing.assert_array_equal(carried, one.detector().carried_baseline("pump-1", 2_500))
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_bundle_comes_back_as_it_was(kind: str, bundles: Callable[[str], Bundle], tmp_path: Path) -> None:
+    one = bundles(kind)
+    path = one.save(tmp_path / "models" / kind)
+    for again in (Bundle.load(path), Bundle.from_bytes(one.to_bytes())):
+        assert again.version == one.version
+        assert again.settings.kind == again.models.kind == kind
+        assert again.detector().part_thresholds == one.detector().part_thresholds
+        assert again.detector().threshold == one.detector().threshold
+        np.testing.assert_array_equal(scores(again), scores(one))
+        np.testing.assert_array_equal(again.longest_constant, one.longest_constant)
+        carried = again.detector().carried_baseline("pump-1", 2_500)
+        np.testing.assert_array_equal(carried, one.detector().carried_baseline("pump-1", 2_500))
 
 
 def test_the_version_is_of_the_content(bundle: Bundle) -> None:
@@ -83,6 +86,16 @@ def test_damage_is_named_in_one_line(bundle: Bundle, linear: Bundle, tmp_path: P
     refused("format 99")
     (path / MANIFEST).write_text(json.dumps({**json.loads(manifest), "sensors": ["one"]}))
     refused(r"scaler has shape \(4,\)")
+    settings = json.loads(manifest)["settings"]
+    (path / MANIFEST).write_text(json.dumps({**json.loads(manifest), "settings": {**settings, "kind": "x"}}))
+    refused("no VAE of kind 'x'")
+    (path / MANIFEST).write_text(
+        json.dumps({**json.loads(manifest), "settings": {**settings, "kind": "gru"}})
+    )
+    refused("not those of a VAE of kind gru")
+    about = {**json.loads(manifest)["vae"], "hidden": [16, 16]}
+    (path / MANIFEST).write_text(json.dumps({**json.loads(manifest), "vae": about}))
+    refused(r"vae\.\S+ has shape")
     (path / WEIGHTS).unlink()
     refused("no readable model bundle")
 
@@ -95,7 +108,11 @@ def test_bytes_that_are_no_bundle(data: bytes) -> None:
         Bundle.from_bytes(data)
 
 
-def test_synthetic_windows_are_in_raw_units(bundle: Bundle, linear: Bundle) -> None:
+@pytest.mark.parametrize("kind", VAES)
+def test_synthetic_windows_are_in_raw_units(
+    kind: str, bundles: Callable[[str], Bundle], linear: Bundle
+) -> None:
+    bundle = bundles(kind)
     drawn = bundle.sample(300, seed=1)
     assert drawn.shape == (300, 16, 4)
     np.testing.assert_allclose(drawn.mean((0, 1))[:3], machine(1_500).mean(0)[:3], rtol=0.3, atol=0.5)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from daemon.model.bundle import Bundle
 from daemon.model.promotion import scores_of
 from daemon.model.scoring import BundleDetector
 from daemon.model.segments import sliding
-from tests.model.conftest import dropped, machine
+from tests.model.conftest import KINDS, dropped, machine
 
 
 def windows(values: Floats, L: int = 16) -> Windows:
@@ -23,9 +24,9 @@ def judged(detector: BundleDetector, batch: Windows) -> Verdicts:
     return detector.judge(detector.infer(batch), state, np.zeros(len(batch), np.int64))
 
 
-@pytest.fixture(params=["mlp", "ppca"])
-def detector(request: pytest.FixtureRequest, bundle: Bundle, linear: Bundle) -> BundleDetector:
-    return (bundle if request.param == "mlp" else linear).detector()
+@pytest.fixture(params=KINDS)
+def detector(request: pytest.FixtureRequest, bundles: Callable[[str], Bundle]) -> BundleDetector:
+    return bundles(request.param).detector()
 
 
 def test_shapes_and_what_is_missing(detector: BundleDetector) -> None:

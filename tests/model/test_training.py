@@ -8,8 +8,9 @@ import pytest
 from daemon.domain import AlarmPolicy, Budget, Floats, ModelSettings, Segment, StreamSpec, Windows
 from daemon.errors import NotEnoughData
 from daemon.model.promotion import scores_of
+from daemon.model.segments import sliding
 from daemon.model.training import train
-from tests.model.conftest import QUICK, dropped, machine, trained
+from tests.model.conftest import KINDS, QUICK, VAES, dropped, machine, trained
 
 BRIEF = replace(QUICK, steps=10)
 
@@ -32,7 +33,7 @@ def of(values: Floats, settings: ModelSettings = BRIEF) -> tuple[float, int]:
 @pytest.mark.parametrize(
     ("rows", "channels", "window"), [(160, 1, 16), (500, 52, 16), (750, 1, 16), (90, 2, 9), (40, 1, 4)]
 )
-@pytest.mark.parametrize("kind", ["mlp", "ppca"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_small_and_wide_histories_train(rows: int, channels: int, window: int, kind: str) -> None:
     threshold, fitted = of(wide(rows, channels), replace(QUICK, steps=10, kind=kind))
     assert np.isfinite(threshold)
@@ -48,10 +49,12 @@ def test_too_few_rows_are_refused_in_one_line() -> None:
         of(np.full((200, 2), np.nan))
 
 
-def test_the_same_training_twice_is_one_version() -> None:
+@pytest.mark.parametrize("kind", VAES)
+def test_the_same_training_twice_is_one_version(kind: str) -> None:
     history = [Segment("a", 0, dropped(machine(300), 0.1))]
-    assert trained(history).version == trained(history).version
-    assert trained(history).version != trained(history, replace(QUICK, seed=1)).version
+    settings = replace(BRIEF, kind=kind)
+    assert trained(history, settings).version == trained(history, settings).version
+    assert trained(history, settings).version != trained(history, replace(settings, seed=1)).version
 
 
 def test_a_dead_channel_and_a_standing_one_break_nothing() -> None:
@@ -96,16 +99,21 @@ def test_progress_rises_to_one() -> None:
     assert seen[-1] == 1.0
 
 
-def test_conditions_reach_the_model_and_an_unseen_one_still_scores() -> None:
+@pytest.mark.parametrize("kind", VAES)
+def test_conditions_reach_the_model_and_an_unseen_one_still_scores(kind: str) -> None:
     values = np.concatenate([machine(300, 0), machine(300, 1) + np.array([40.0, 0.0, 0.0, 0.0])])
     history = [Segment("a", 0, values, ("idle",) * 300 + ("load",) * 300)]
-    bundle = trained(history)
+    bundle = trained(history, replace(QUICK, kind=kind))
     assert bundle.conditions == ("idle", "load")
     window = np.tile(values[None, 100:116], (3, 1, 1))
     evidence = bundle.detector().infer(Windows(window, np.ones(3, bool), ("idle", "load", "new")))
     assert np.isfinite(evidence.latent).all()
     assert len({round(float(v), 4) for v in evidence.elbo}) == 3
     assert np.isfinite(bundle.sample(5, "load")[:, :, :3]).all()
+    scaled = bundle.models.scaler.scaled(sliding(values, 16))
+    alike = bundle.models.reconstruct(scaled[:256])
+    for count in (0, 1, 32, 96, 255):  # whole paddings and partial ones
+        np.testing.assert_allclose(bundle.models.reconstruct(scaled[:count]), alike[:count], atol=1e-5)
 
 
 def test_data_under_another_unit_changes_no_score() -> None:

@@ -18,6 +18,7 @@ from daemon.model.vae import (
     one_cycle,
     steps_for,
 )
+from tests.model.conftest import VAES
 
 L, C = 4, 3
 
@@ -42,9 +43,9 @@ def fitted(x: Tensor, labels_of: list[str] | None = None, **settings: object) ->
 X = series()
 
 
-@pytest.fixture(scope="module")
-def vae() -> VAE:
-    return fitted(X)
+@pytest.fixture(scope="module", params=VAES)
+def vae(request: pytest.FixtureRequest) -> VAE:
+    return fitted(X, kind=request.param, steps=800)
 
 
 def test_the_kl_is_the_gaussian_integral() -> None:
@@ -76,8 +77,9 @@ def test_the_likelihood_leaves_out_what_was_never_observed() -> None:
     assert float(whole) == pytest.approx(L * sum(0.5 * math.exp(-2 * s) + s for s in (0.0, 1.0, -1.0)))
 
 
-def test_untrained_it_is_exactly_ppca() -> None:
-    vae = fitted(X, steps=0)
+@pytest.mark.parametrize("kind", VAES)
+def test_untrained_it_is_exactly_ppca(kind: str) -> None:
+    vae = fitted(X, kind=kind, steps=0)
     posterior = vae.encode(X, None, None)
     z = posterior.mean
     assert (z[:, : vae.latent] == 0).all()
@@ -87,11 +89,12 @@ def test_untrained_it_is_exactly_ppca() -> None:
 
 def test_training_finds_what_no_plane_holds(vae: VAE) -> None:
     fresh = series(400, 1)
-    linear = (fresh - vae.pca.decode(vae.pca.project(fresh))).square().mean()
+    bent = slice(0, None, C)  # the cells of the sensor that runs twice round while another runs once
+    linear = (fresh - vae.pca.decode(vae.pca.project(fresh))).square()[:, bent].mean()
     with torch.inference_mode():
         posterior = vae.encode(fresh, None, None)
-        own = (fresh - vae.decode(posterior.mean, None)).square().mean()
-    assert own < linear
+        own = (fresh - vae.decode(posterior.mean, None)).square()[:, bent].mean()
+    assert own < 0.5 * linear
     assert int((posterior.mean.var(0) > 0.01).sum()) >= 2  # no posterior collapse
 
 
@@ -100,12 +103,13 @@ def test_sigma_is_learned_per_channel(vae: VAE) -> None:
     assert sigma[2] > 1.1 * sigma[0] > 1.5 * sigma[1]
 
 
-def test_the_same_seed_gives_the_same_weights_whatever_came_before() -> None:
-    a = fitted(X, steps=20)
+@pytest.mark.parametrize("kind", VAES)
+def test_the_same_seed_gives_the_same_weights_whatever_came_before(kind: str) -> None:
+    a = fitted(X, kind=kind, steps=20)
     torch.manual_seed(99)
     torch.rand(5)
-    b = fitted(X, steps=20)
-    c = fitted(X, steps=20, seed=1)
+    b = fitted(X, kind=kind, steps=20)
+    c = fitted(X, kind=kind, steps=20, seed=1)
     assert all(torch.equal(a.weights[k], b.weights[k]) for k in a.weights)
     assert not torch.equal(a.weights["encoder.0.values"], c.weights["encoder.0.values"])
 
@@ -122,6 +126,16 @@ def test_what_stands_in_a_gap_does_not_reach_the_encoder(vae: VAE) -> None:
     )  # the mask is an input
 
 
+def test_a_window_is_read_alike_alone_and_among_256(vae: VAE) -> None:
+    crowd = vae.encode(X[:256], None, None)
+    decoded = vae.decode(crowd.mean, None)
+    for i in (0, 17, 255):
+        alone = vae.encode(X[i : i + 1], None, None)
+        np.testing.assert_allclose(alone.mean[0], crowd.mean[i], atol=1e-5)
+        np.testing.assert_allclose(alone.log_variance[0], crowd.log_variance[i], atol=1e-5)
+        np.testing.assert_allclose(vae.decode(alone.mean, None)[0], decoded[i], atol=1e-5)
+
+
 def test_samples_look_like_the_data(vae: VAE) -> None:
     drawn = vae.sample(2_000, None, torch.Generator().manual_seed(0)).flatten(1)
     np.testing.assert_allclose(drawn.mean(0), X.mean(0), atol=0.2)
@@ -130,9 +144,10 @@ def test_samples_look_like_the_data(vae: VAE) -> None:
     assert torch.equal(drawn, again)
 
 
-def test_the_condition_is_read_and_an_unseen_one_falls_back() -> None:
+@pytest.mark.parametrize("kind", VAES)
+def test_the_condition_is_read_and_an_unseen_one_falls_back(kind: str) -> None:
     x = torch.cat([series(300, 2), -series(300, 3)])
-    vae = fitted(x, ["up"] * 300 + ["down"] * 300, steps=400)
+    vae = fitted(x, ["up"] * 300 + ["down"] * 300, kind=kind, steps=400)
     assert vae.labels == ("down", "up")
     codes = vae.codes(["up", "down", "sideways"])
     assert codes is not None
@@ -198,6 +213,12 @@ def test_the_rate_rises_and_falls() -> None:
     assert steps_for(1_499) < steps_for(1_500)
 
 
-def test_no_hidden_layer_is_refused() -> None:
+@pytest.mark.parametrize("kind", VAES)
+def test_no_hidden_layer_is_refused(kind: str) -> None:
     with pytest.raises(ValueError, match="hidden layer"):
-        fitted(X, hidden=())
+        fitted(X, kind=kind, hidden=())
+
+
+def test_an_unknown_kind_is_refused() -> None:
+    with pytest.raises(ValueError, match="no VAE of kind 'ppca'; there are mlp, conv, gru"):
+        fitted(X, kind="ppca")

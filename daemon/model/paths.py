@@ -1,0 +1,362 @@
+"""The nonlinear path of the VAE, in three kinds behind one interface.
+
+A path reads a window into features and writes a window from latents; everything else (the linear
+skip, the posterior, sigma, the loss, the training) is the same for all and lives in ``vae``.
+
+    mlp    the window as one vector: dense layers of widths ``hidden``, mirrored in the decoder
+    conv   along time: convolutions of 3 steps that halve the length, one per width of ``hidden``;
+           the decoder doubles it again. The same pattern is the same feature at any of the steps,
+           but where it stands is kept: the last layer's steps are not pooled
+    gru    along time: each step through dense layers of all widths of ``hidden`` but the last, which
+           is the width of one gated recurrent unit (Cho et al. 2014); its last state are the features.
+           The decoder unrolls from the latents, newest step first: what the encoder read last, and
+           what a score needs most, is then nearest (Srivastava et al. 2015)
+
+Rules that every path keeps:
+
+* ``write`` ends in zeros before training, so that training starts at the linear skip alone.
+* A gap is shown as a zero in the values and a one beside them; for a whole window ``gaps`` is None
+  and nothing is computed for it.
+* The condition is a learned vector per label, added where the values first enter, in both halves.
+* No window sees another: no batch normalisation, and every product is one matrix product per
+  step over the batch.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear, pad, silu
+
+Weights = dict[str, Tensor]
+Draw = Callable[[tuple[int, ...], int], Tensor]
+"""(shape, fan in) to start values, uniform in +-1/sqrt(fan in)."""
+
+KERNEL = 3
+STRIDE = 2
+
+
+class Path(Protocol):
+    """Both halves of a nonlinear path; stateless, the weights are passed in."""
+
+    @property
+    def features(self) -> int:
+        """H, how many numbers ``read`` gives."""
+        ...
+
+    def reader(self, draw: Draw) -> Weights:
+        """Start weights of ``read``, named ``encoder...``."""
+        ...
+
+    def writer(self, draw: Draw) -> Weights:
+        """Start weights of ``write``, named ``decoder...`` and ``output...``."""
+        ...
+
+    def conditions(self, draw: Draw, count: int) -> Weights:
+        """Start vectors of ``count`` condition codes, for both halves."""
+        ...
+
+    def read(self, w: Weights, shown: Tensor, gaps: Tensor | None, codes: Tensor | None) -> Tensor:
+        """Centred windows (B, L*C), zero in their gaps, to features (B, H).
+
+        Args:
+            w: the weights.
+            shown: (B, L*C).
+            gaps: (B, L*C) bool, or None where no cell is missing.
+            codes: (B,) condition codes, or None without condition.
+        """
+        ...
+
+    def write(self, w: Weights, z: Tensor, codes: Tensor | None) -> Tensor:
+        """Latents (B, Z) of the path to what they add to the window, (B, L*C)."""
+        ...
+
+
+def path_of(kind: str, length: int, channels: int, hidden: Sequence[int], latent: int) -> Path:
+    """The path of a kind.
+
+    Raises:
+        ValueError: if there is no such kind, or no hidden layer.
+    """
+    if not hidden:
+        raise ValueError("a VAE needs at least one hidden layer")
+    kinds: dict[str, type[Dense] | type[Convolutional] | type[Recurrent]] = {
+        "mlp": Dense,
+        "conv": Convolutional,
+        "gru": Recurrent,
+    }
+    if kind not in kinds:
+        raise ValueError(f"no VAE of kind {kind!r}; there are {', '.join(kinds)}")
+    return kinds[kind](length, channels, tuple(hidden), latent)
+
+
+def dense(draw: Draw, name: str, inputs: int, outputs: int) -> Weights:
+    """Weight and bias of one dense layer."""
+    return {f"{name}.weight": draw((outputs, inputs), inputs), f"{name}.bias": draw((outputs,), inputs)}
+
+
+@dataclass(frozen=True, slots=True)
+class Dense:
+    """``mlp``."""
+
+    length: int
+    channels: int
+    hidden: tuple[int, ...]
+    latent: int
+
+    @property
+    def features(self) -> int:
+        """H."""
+        return self.hidden[-1]
+
+    def reader(self, draw: Draw) -> Weights:
+        """See ``Path``."""
+        d, first = self.length * self.channels, self.hidden[0]
+        w = {
+            "encoder.0.values": draw((first, d), d),
+            "encoder.0.gaps": draw((first, d), d),
+            "encoder.0.bias": draw((first,), d),
+        }
+        for i, (a, b) in enumerate(itertools.pairwise(self.hidden), start=1):
+            w |= dense(draw, f"encoder.{i}", a, b)
+        return w
+
+    def writer(self, draw: Draw) -> Weights:
+        """See ``Path``."""
+        d, mirrored = self.length * self.channels, self.hidden[::-1]
+        w = dense(draw, "decoder.0", self.latent, mirrored[0])
+        for i, (a, b) in enumerate(itertools.pairwise(mirrored), start=1):
+            w |= dense(draw, f"decoder.{i}", a, b)
+        return w | {"output.weight": torch.zeros(d, mirrored[-1]), "output.bias": torch.zeros(d)}
+
+    def conditions(self, draw: Draw, count: int) -> Weights:
+        """See ``Path``."""
+        return {
+            "encoder.0.condition": draw((count, self.hidden[0]), self.length * self.channels),
+            "decoder.0.condition": draw((count, self.hidden[-1]), self.latent),
+        }
+
+    def read(self, w: Weights, shown: Tensor, gaps: Tensor | None, codes: Tensor | None) -> Tensor:
+        """See ``Path``."""
+        h = linear(shown, w["encoder.0.values"], w["encoder.0.bias"])
+        if gaps is not None:
+            h = h + linear(gaps.to(h.dtype), w["encoder.0.gaps"])
+        if codes is not None:
+            h = h + w["encoder.0.condition"][codes]
+        h = silu(h)
+        for i in range(1, len(self.hidden)):
+            h = silu(linear(h, w[f"encoder.{i}.weight"], w[f"encoder.{i}.bias"]))
+        return h
+
+    def write(self, w: Weights, z: Tensor, codes: Tensor | None) -> Tensor:
+        """See ``Path``."""
+        h = linear(z, w["decoder.0.weight"], w["decoder.0.bias"])
+        if codes is not None:
+            h = h + w["decoder.0.condition"][codes]
+        h = silu(h)
+        for i in range(1, len(self.hidden)):
+            h = silu(linear(h, w[f"decoder.{i}.weight"], w[f"decoder.{i}.bias"]))
+        return linear(h, w["output.weight"], w["output.bias"])
+
+
+@dataclass(frozen=True, slots=True)
+class Convolutional:
+    """``conv``. Steps along the layers: L, ceil(L/2), ceil(L/4), ..."""
+
+    length: int
+    channels: int
+    hidden: tuple[int, ...]
+    latent: int
+    steps: tuple[int, ...] = field(init=False)  # of each layer, the window's first
+
+    def __post_init__(self) -> None:
+        steps = [self.length]
+        for _ in self.hidden:
+            steps.append(-(-steps[-1] // STRIDE))
+        object.__setattr__(self, "steps", tuple(steps))
+
+    @property
+    def features(self) -> int:
+        """H: the last layer's steps times its width."""
+        return self.steps[-1] * self.hidden[-1]
+
+    def reader(self, draw: Draw) -> Weights:
+        """See ``Path``."""
+        seen, first = KERNEL * self.channels, self.hidden[0]
+        w = {
+            "encoder.0.values": draw((first, seen), seen),
+            "encoder.0.gaps": draw((first, seen), seen),
+            "encoder.0.bias": draw((first,), seen),
+        }
+        for i, (a, b) in enumerate(itertools.pairwise(self.hidden), start=1):
+            w |= dense(draw, f"encoder.{i}", KERNEL * a, b)
+        return w
+
+    def writer(self, draw: Draw) -> Weights:
+        """See ``Path``."""
+        mirrored = self.hidden[::-1]
+        w = dense(draw, "decoder.0", self.latent, self.features)
+        for i, (a, b) in enumerate(itertools.pairwise(mirrored), start=1):
+            w |= dense(draw, f"decoder.{i}", KERNEL * a, b)
+        return w | {
+            "output.weight": torch.zeros(self.channels, KERNEL * mirrored[-1]),
+            # A level of its own per step: a convolution alone cannot tell the window's steps apart.
+            "output.bias": torch.zeros(self.length * self.channels),
+        }
+
+    def conditions(self, draw: Draw, count: int) -> Weights:
+        """See ``Path``."""
+        return {
+            "encoder.0.condition": draw((count, self.hidden[0]), KERNEL * self.channels),
+            "decoder.0.condition": draw((count, self.features), self.latent),
+        }
+
+    def read(self, w: Weights, shown: Tensor, gaps: Tensor | None, codes: Tensor | None) -> Tensor:
+        """See ``Path``."""
+        steps = shown.view(-1, self.length, self.channels)  # (B, L, C)
+        h = linear(_around(steps, STRIDE), w["encoder.0.values"], w["encoder.0.bias"])
+        if gaps is not None:
+            holes = gaps.to(h.dtype).view(steps.shape)
+            h = h + linear(_around(holes, STRIDE), w["encoder.0.gaps"])
+        if codes is not None:
+            h = h + w["encoder.0.condition"][codes].unsqueeze(1)
+        h = silu(h)  # (B, steps, width)
+        for i in range(1, len(self.hidden)):
+            h = silu(linear(_around(h, STRIDE), w[f"encoder.{i}.weight"], w[f"encoder.{i}.bias"]))
+        return h.flatten(1)
+
+    def write(self, w: Weights, z: Tensor, codes: Tensor | None) -> Tensor:
+        """See ``Path``."""
+        h = linear(z, w["decoder.0.weight"], w["decoder.0.bias"])
+        if codes is not None:
+            h = h + w["decoder.0.condition"][codes]
+        h = silu(h).view(-1, self.steps[-1], self.hidden[-1])  # (B, steps, width)
+        for i in range(1, len(self.hidden)):
+            h = _around(_doubled(h, self.steps[-1 - i]), 1)
+            h = silu(linear(h, w[f"decoder.{i}.weight"], w[f"decoder.{i}.bias"]))
+        h = linear(_around(_doubled(h, self.length), 1), w["output.weight"])  # (B, L, C)
+        return h.flatten(1) + w["output.bias"]
+
+
+def _around(h: Tensor, stride: int) -> Tensor:
+    """(B, steps, width) to (B, ceil(steps/stride), 3*width): every ``stride``-th step with its neighbours.
+
+    A convolution is then one matrix product: as fast, for layers as small as these, as a
+    convolution kernel, and a window's result cannot depend on which kernel its batch was given.
+    Beyond either end stand zeros.
+    """
+    steps = h.shape[1]
+    padded = pad(h, (0, 0, 1, 1))
+    return torch.cat([padded[:, i : i + steps : stride] for i in range(KERNEL)], 2)
+
+
+def _doubled(h: Tensor, steps: int) -> Tensor:
+    """(B, ceil(steps/2), width) to (B, steps, width), each step shown twice."""
+    return h.unsqueeze(2).expand(-1, -1, STRIDE, -1).flatten(1, 2)[:, :steps]
+
+
+@dataclass(frozen=True, slots=True)
+class Recurrent:
+    """``gru``. Width H of the recurrence is the last of ``hidden``."""
+
+    length: int
+    channels: int
+    hidden: tuple[int, ...]
+    latent: int
+
+    @property
+    def features(self) -> int:
+        """H."""
+        return self.hidden[-1]
+
+    def reader(self, draw: Draw) -> Weights:
+        """See ``Path``."""
+        C, H = self.channels, self.features
+        widths = (*self.hidden[:-1], 3 * H)  # the last dense layer is the recurrence's own input
+        w = {
+            "encoder.0.values": draw((widths[0], C), C),
+            "encoder.0.gaps": draw((widths[0], C), C),
+            "encoder.0.bias": draw((widths[0],), C),
+        }
+        for i, (a, b) in enumerate(itertools.pairwise(widths), start=1):
+            w |= dense(draw, f"encoder.{i}", a, b)
+        return w | dense(draw, "encoder.recurrent", H, 3 * H)
+
+    def writer(self, draw: Draw) -> Weights:
+        """See ``Path``."""
+        H, mirrored = self.features, self.hidden[::-1]
+        w = dense(draw, "decoder.start", self.latent, H)
+        w |= dense(draw, "decoder.0", self.latent, 3 * H)
+        w |= dense(draw, "decoder.recurrent", H, 3 * H)
+        for i, (a, b) in enumerate(itertools.pairwise(mirrored), start=1):
+            w |= dense(draw, f"decoder.{i}", a, b)
+        return w | {
+            "output.weight": torch.zeros(self.channels, mirrored[-1]),
+            "output.bias": torch.zeros(self.channels),
+        }
+
+    def conditions(self, draw: Draw, count: int) -> Weights:
+        """See ``Path``."""
+        first = (*self.hidden[:-1], 3 * self.features)[0]
+        return {
+            "encoder.0.condition": draw((count, first), self.channels),
+            "decoder.0.condition": draw((count, 3 * self.features), self.latent),
+        }
+
+    def read(self, w: Weights, shown: Tensor, gaps: Tensor | None, codes: Tensor | None) -> Tensor:
+        """See ``Path``."""
+        steps = self._by_step(shown)  # (L, B, C)
+        x = linear(steps, w["encoder.0.values"], w["encoder.0.bias"])
+        if gaps is not None:
+            x = x + linear(self._by_step(gaps.to(x.dtype)), w["encoder.0.gaps"])
+        if codes is not None:
+            x = x + w["encoder.0.condition"][codes]
+        for i in range(1, len(self.hidden)):
+            x = linear(silu(x), w[f"encoder.{i}.weight"], w[f"encoder.{i}.bias"])
+        h = shown.new_zeros(shown.shape[0], self.features)
+        for step in x.unbind(0):
+            h = _gated(w, "encoder.recurrent", step, h)
+        return h
+
+    def write(self, w: Weights, z: Tensor, codes: Tensor | None) -> Tensor:
+        """See ``Path``."""
+        h = linear(z, w["decoder.start.weight"], w["decoder.start.bias"]).tanh()
+        x = linear(z, w["decoder.0.weight"], w["decoder.0.bias"])  # the same at every step
+        if codes is not None:
+            x = x + w["decoder.0.condition"][codes]
+        states = []
+        for _ in range(self.length):
+            h = _gated(w, "decoder.recurrent", x, h)
+            states.append(h)
+        y = torch.stack(states[::-1], 1)  # (B, L, H), newest last again
+        for i in range(1, len(self.hidden)):
+            y = silu(linear(y, w[f"decoder.{i}.weight"], w[f"decoder.{i}.bias"]))
+        return linear(y, w["output.weight"], w["output.bias"]).flatten(1)
+
+    def _by_step(self, flat: Tensor) -> Tensor:
+        """(B, L*C) to (L, B, C)."""
+        return flat.view(-1, self.length, self.channels).transpose(0, 1)
+
+
+def _gated(w: Weights, name: str, x: Tensor, h: Tensor) -> Tensor:
+    """One step of a gated recurrent unit.
+
+    Args:
+        w: weights; ``name`` is those of the state.
+        name: the unit's.
+        x: (B, 3H) the step's input, already through its dense layer: reset, update, candidate.
+        h: (B, H) state.
+
+    Returns:
+        (B, H) the next state.
+    """
+    width = h.shape[1]
+    y = linear(h, w[f"{name}.weight"], w[f"{name}.bias"])
+    reset, update = (x[:, : 2 * width] + y[:, : 2 * width]).sigmoid().chunk(2, dim=1)  # (B, H) each
+    candidate = (x[:, 2 * width :] + reset * y[:, 2 * width :]).tanh()
+    return torch.lerp(candidate, h, update)
