@@ -28,6 +28,7 @@ from daemon.model.training import training_windows
 from daemon.model.vae import FREE_BITS
 from daemon.policy import episodes, firing
 from daemon.retrainer import Recent
+from daemon.stream.alerts import blame
 from daemon.stream.pipeline import RowBlock
 from tests.model.conftest import QUICK, SPEC, machine, trained
 from tests.model.test_vae import X, fitted
@@ -57,7 +58,7 @@ def test_a_fault_that_the_latents_can_express_is_seen_by_the_kl(linear: Bundle) 
     far = (pca.mean + 8.0 * pca.sd[0] * pca.basis[:, 0]).reshape(1, L, 4).double().numpy()
     detector = linear.detector()
     evidence = detector.infer(Windows(scaler.raw(far), np.ones(1, bool), ("",)))
-    verdicts = detector.judge(evidence, detector.fresh_baseline()[None], np.zeros(1, np.int64))
+    verdicts = detector.judge(evidence, detector.fresh_baseline("")[None], np.zeros(1, np.int64))
     assert evidence.channel_error[-1].max() < 0.01
     assert verdicts.p_kl[0] < 1e-4
     assert verdicts.score[0] > detector.threshold
@@ -172,11 +173,13 @@ def test_a_sensor_that_changes_its_unit_is_seen_and_drowns_no_other(linear: Bund
     values[45:, 2] += 6_000.0
     cut = sliding(values, L)
     batch = Windows(cut, np.ones(len(cut), bool), ("",) * len(cut))
-    state = detector.fresh_baseline()[None]
-    verdicts = detector.judge(detector.infer(batch), state, np.zeros(len(cut), np.int64))
+    state = detector.fresh_baseline("")[None]
+    evidence = detector.infer(batch)
+    verdicts = detector.judge(evidence, state, np.zeros(len(cut), np.int64))
     assert verdicts.score[30 - L + 1 :].min() > detector.threshold
-    assert verdicts.blame[40 - L].argmax() == 0
-    assert set(np.argsort(-verdicts.blame[-1])[:2].tolist()) == {0, 2}  # the second fault shows beside it
+    shares = blame(verdicts.error, evidence.deviation)
+    assert shares[40 - L].argmax() == 0
+    assert set(np.argsort(-shares[-1])[:2].tolist()) == {0, 2}  # the second fault shows beside it
 
 
 # ------------------------------------------------------------------ drift
