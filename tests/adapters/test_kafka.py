@@ -471,7 +471,7 @@ async def test_two_sources_share_a_topic_and_every_record_is_handled_once(
 async def test_a_loop_too_slow_for_a_rebalance_loses_nothing(
     kafka_bootstrap: str, made: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kafka, "FINISH_S", 0.0)
+    monkeypatch.setattr(kafka.source, "FINISH_S", 0.0)
     topic = fresh("slow")
     await create_topic(kafka_bootstrap, topic, 1)
     await produce(kafka_bootstrap, topic, numbers(50))
