@@ -585,7 +585,7 @@ class Position:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Progress:
+class Work:
     """What one partition has done since its last commit.
 
     ``outputs`` are those that are to become durable together with the position; there are none

@@ -504,7 +504,7 @@ def encode(output: Output, now: datetime) -> Encoded:
     elif isinstance(output, DriftRecord):
         topic, key, body = DRIFT, output.stream, _drift(output)
     else:
-        return _dead_letter(output)
+        return encode_dead_letter(output)
     headers = [("content-type", b"application/json"), ("stream", output.stream.encode())]
     return Encoded(topic, key.encode(), _json(body), headers)
 
@@ -623,8 +623,13 @@ def _total(nats: tuple[float, ...]) -> float:
     return math.fsum(each for each in nats if math.isfinite(each))
 
 
-def _dead_letter(letter: DeadLetter) -> Encoded:
-    """The record as it came; what is too long for a topic is cut, and its whole vouched for."""
+def encode_dead_letter(letter: DeadLetter, most: int = DEAD_LETTER_BYTES) -> Encoded:
+    """The record as it came; what is too long for a topic is cut, and its whole vouched for.
+
+    Args:
+        letter: what could not be used.
+        most: bytes of value, and of key, that are kept.
+    """
     rejected = letter.rejected
     record = rejected.record
     headers = [
@@ -637,15 +642,15 @@ def _dead_letter(letter: DeadLetter) -> Encoded:
         ("origin-timestamp", _when(record.timestamp_ns) if record.timestamp_ns >= 0 else ""),
         ("length", str(len(record.value))),
     ]
-    if len(record.value) > DEAD_LETTER_BYTES:
+    if len(record.value) > most:
         headers.append(("sha256", hashlib.sha256(record.value).hexdigest()))
     key = record.key
-    if key is not None and len(key) > DEAD_LETTER_BYTES:
+    if key is not None and len(key) > most:
         headers += [("key-length", str(len(key))), ("key-sha256", hashlib.sha256(key).hexdigest())]
-        key = key[:DEAD_LETTER_BYTES]
+        key = key[:most]
     return Encoded(
         DEAD_LETTERS,
         key,
-        record.value[:DEAD_LETTER_BYTES],
+        record.value[:most],
         [(name, text.encode(errors="backslashreplace")) for name, text in headers],
     )

@@ -12,10 +12,13 @@ from daemon.adapters.kafka.connecting import (
     TopicState,
     UnreachableError,
     quieten,
+    replay_from,
+    written_position,
 )
 from daemon.adapters.kafka.following import Follower
-from daemon.adapters.kafka.source import NO_PARTITION, KafkaSource, KafkaStats, replay_from, written_position
+from daemon.adapters.kafka.source import NO_PARTITION, KafkaSource, KafkaStats
 from daemon.adapters.kafka.topics import check_topics, ensure_topics, probe, topic_states
+from daemon.adapters.kafka.transactions import StateTopic, TransactionFailed, Transactions
 from daemon.adapters.kafka.writing import KafkaSink, Writer, stored_size
 
 __all__ = [
@@ -28,8 +31,11 @@ __all__ = [
     "KafkaSource",
     "KafkaStats",
     "Message",
+    "StateTopic",
     "TopicSpec",
     "TopicState",
+    "TransactionFailed",
+    "Transactions",
     "UnreachableError",
     "Writer",
     "check_topics",

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import structlog
+from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import (
     ClusterAuthorizationFailedError,
@@ -36,6 +37,7 @@ from aiokafka.errors import (
 )
 from aiokafka.helpers import create_ssl_context
 
+from daemon.domain import Position
 from daemon.errors import BrokerError, ConfigError, DaemonError
 
 log = structlog.get_logger(__name__)
@@ -123,11 +125,37 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
+class TopicShape:
+    """What must be known of a topic to write to it."""
+
+    partitions: int
+    limit: int  # bytes of a message, and of a batch
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One record as a follower sees it; a None value deletes its key."""
 
     key: bytes
     value: bytes | None
+    partition: int = 0
+
+
+# ------------------------------------------------------------------ what a commit says besides the offset
+METADATA_VERSION = "1"
+
+
+def written_position(position: Position) -> str:
+    """The metadata string of a commit: far below the broker's 4 kB."""
+    return f"{METADATA_VERSION};{position.replay_from}"
+
+
+def replay_from(metadata: str, offset: int) -> int:
+    """What a commit's metadata says of the replay; the offset itself when it says nothing sensible."""
+    version, _, number = metadata.partition(";")
+    if version != METADATA_VERSION or not number.isdecimal():
+        return offset
+    return min(int(number), offset)
 
 
 # ------------------------------------------------------------------ connecting
@@ -393,3 +421,16 @@ class Backoff:
         if self._tries:
             log.info("broker_reached", tries=self._tries)
         self._tries, self._said = 0, float("-inf")
+
+
+async def discard(producer: AIOKafkaProducer, within_s: float = 1.0) -> None:
+    """Close a producer for good, whatever state it is in and whether or not there is a broker."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(within_s):
+            await quietly(producer.stop())
+    # ``stop`` waits for what is unsent, so without a broker for ever: end its task by hand.
+    sender = producer._sender.sender_task
+    if sender is not None and not sender.done():
+        sender.cancel()
+        await quietly(producer.client.close())
+        await asyncio.wait({sender}, timeout=STOP_S)

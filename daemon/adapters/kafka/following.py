@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from aiokafka import (
     AIOKafkaConsumer,
@@ -31,9 +31,15 @@ WAIT_MS = 500
 
 
 class Follower:
-    """Reads a whole topic from its start, without a group, and then what is added to it."""
+    """Reads a whole topic from its start, without a group, and then what is added to it.
 
-    def __init__(self, settings: KafkaSettings, topic: str) -> None:
+    Args:
+        settings, topic: where.
+        partitions: which of the topic's; None for all.
+    """
+
+    def __init__(self, settings: KafkaSettings, topic: str, partitions: Sequence[int] | None = None) -> None:
+        self._numbers = partitions
         self._settings = settings
         self._arguments = connection(settings)
         self._topic = topic
@@ -84,7 +90,11 @@ class Follower:
             for tp, start in starts.items():
                 self._consumer.seek(tp, start)
             return []
-        return [Entry(record.key or b"", record.value) for batch in batches.values() for record in batch]
+        return [
+            Entry(record.key or b"", record.value, tp.partition)
+            for tp, batch in batches.items()
+            for record in batch
+        ]
 
     async def _running(self) -> AIOKafkaConsumer:
         if self._consumer is not None:
@@ -99,7 +109,8 @@ class Follower:
             ),
             self._settings,
         )
-        partitions = [TopicPartition(self._topic, number) for number in range(counts[self._topic])]
+        numbers = range(counts[self._topic]) if self._numbers is None else self._numbers
+        partitions = [TopicPartition(self._topic, n) for n in numbers if n < counts[self._topic]]
         try:
             with self._explaining():
                 async with asyncio.timeout(DEADLINE_S):

@@ -30,7 +30,7 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -60,10 +60,14 @@ from daemon.adapters.kafka.connecting import (
     connection,
     plain,
     quietly,
+    replay_from,
     started,
+    written_position,
 )
 from daemon.adapters.kafka.topics import administering, check_topics
-from daemon.domain import Assigned, InputPartition, Polled, Position, Record, Revoked, SourceEvent
+from daemon.adapters.kafka.transactions import StateTopic, TransactionFailed, Transactions
+from daemon.adapters.kafka.writing import Writer
+from daemon.domain import Assigned, InputPartition, Polled, Position, Record, Revoked, SourceEvent, Work
 from daemon.errors import BrokerError, ConfigError
 
 log = structlog.get_logger(__name__)
@@ -93,23 +97,8 @@ class KafkaStats:
     clamped: int = 0  # replay_from had fallen off the log: windows start shorter
     restarted: int = 0  # the position itself was off the log
     unreachable: int = 0
+    rewinds: int = 0  # transactions that failed: everything since the last commit was done again
     lag: dict[InputPartition, int] = field(default_factory=dict)
-
-
-METADATA_VERSION = "1"
-
-
-def written_position(position: Position) -> str:
-    """The metadata string of a commit: far below the broker's 4 kB."""
-    return f"{METADATA_VERSION};{position.replay_from}"
-
-
-def replay_from(metadata: str, offset: int) -> int:
-    """What a commit's metadata says of the replay; the offset itself when it says nothing sensible."""
-    version, _, number = metadata.partition(";")
-    if version != METADATA_VERSION or not number.isdecimal():
-        return offset
-    return min(int(number), offset)
 
 
 @dataclass(slots=True)
@@ -142,13 +131,24 @@ class KafkaSource:
     only repeats, never loses. Call ``stop`` when the loop is done with it.
     """
 
-    def __init__(self, settings: KafkaSettings, topics: Sequence[str]) -> None:
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        topics: Sequence[str],
+        state: StateTopic | None = None,
+        transactions: Transactions | None = None,
+    ) -> None:
         if settings.start not in ("earliest", "latest"):
             raise ConfigError(f"kafka.start {settings.start!r} must be earliest or latest")
         self.stats = KafkaStats()
         self._settings = settings
         self._topics = tuple(topics)
         self._arguments = connection(settings)
+        self._state = state
+        self._transactions = transactions
+        self._state_writer = Writer(settings)
+        self._failures = 0  # rewinds since the last transaction that went through
+        self._take_over_at = 0.0
         self._consumer: AIOKafkaConsumer | None = None
         self._closing = asyncio.Event()
         self._generation = 0
@@ -160,6 +160,8 @@ class KafkaSource:
         self._pending: dict[InputPartition, Position] = {}
         self._due = 0.0
         self._flushing = asyncio.Lock()
+        self._breath_s = min(BEAT_S, settings.commit_interval.total_seconds())
+        self._wait_ms = max(10, min(WAIT_MS, int(self._breath_s * 500)))
         self._at_rest = asyncio.Event()  # the loop is not working on an event
         self._at_rest.set()
         self._changed = asyncio.Event()
@@ -210,21 +212,31 @@ class KafkaSource:
                     if now - live.beaten >= BEAT_S and partition in self._live:
                         live.beaten = beaten = now
                         yield await self._beat(partition, live)
-                if now - beaten >= BEAT_S:
+                if now - beaten >= (BEAT_S if not self._live else self._breath_s):
+                    # What waits for a commit must not wait for the next record too.
                     beaten = now
-                    if not self._live:
-                        yield Polled(NO_PARTITION, ())
+                    yield Polled(NO_PARTITION, ())
         finally:
             self._at_rest.set()
         await self._flush()
 
-    async def commit(self, positions: Mapping[InputPartition, Position]) -> None:
-        """See ``ports.Source``; a partition that has gone is counted and left alone."""
-        for partition, position in positions.items():
-            if partition in self._live:
-                self._pending[partition] = position
-            else:
-                self.stats.stale_commits += 1
+    async def commit(self, work: Mapping[InputPartition, Work]) -> None:
+        """See ``ports.Source``; a partition that has gone is counted and left alone.
+
+        Raises:
+            BrokerError: Kafka refuses it, and would again.
+        """
+        mine = {partition: done for partition, done in work.items() if partition in self._live}
+        self.stats.stale_commits += len(work) - len(mine)
+        if self._transactions is not None:
+            await self._transact(self._transactions, mine)
+            return
+        if self._state is not None:
+            # Before the positions: what a state covers is published, and a successor skips it.
+            await self._state_writer.write(
+                [self._state.message(p, saved) for p, done in mine.items() for saved in done.saved]
+            )
+        self._pending |= {p: done.position for p, done in mine.items() if p in self._live}
         if self._closing.is_set():
             await self._flush()
         else:
@@ -244,6 +256,9 @@ class KafkaSource:
         with contextlib.suppress(BrokerError):
             await self._flush()
         self._consumer = None
+        await self._state_writer.stop()
+        if self._transactions is not None:
+            await self._transactions.stop()
         if self._fetching is not None:
             self._fetching.cancel()
             await asyncio.wait({self._fetching})
@@ -340,6 +355,9 @@ class KafkaSource:
         assigned, consumer, generation = self._assigned, self._consumer, self._generation
         assert assigned is not None
         assert consumer is not None
+        if (wait_s := self._take_over_at - time.monotonic()) > 0:
+            await self._nap(min(wait_s, BEAT_S))
+            return []
         if self._fetching is not None:
             # A fetch of before may not return records of after the seek: they would be dropped
             # as stale, and nobody would read them again. It ends by its own time limit.
@@ -348,8 +366,13 @@ class KafkaSource:
                 return []
             self._drop_fetched()
         try:
+            partitions = [InputPartition(tp.topic, tp.partition) for tp in assigned]
+            if self._transactions is not None:
+                # First of all: from here on nobody else's transaction can move the offsets.
+                await self._transactions.take_over(partitions)
             async with asyncio.timeout(DEADLINE_S):
                 committed = await self._committed(assigned)
+                saved = await self._state.read(partitions) if self._state is not None else {}
                 starts = await consumer.beginning_offsets(list(assigned))
                 ends = await consumer.end_offsets(list(assigned))
         except (KafkaError, TimeoutError, UnreachableError) as error:
@@ -361,14 +384,29 @@ class KafkaSource:
         if generation != self._generation:
             return []
         events = []
+        begun: dict[InputPartition, Position] = {}
         for tp in assigned:
             event, is_new = self._beginning(tp, committed[tp], starts[tp], ends[tp])
-            consumer.seek(tp, event.replay_from)
-            self._live[event.partition] = _Live(event.replay_from)
+            exact = is_new or self._transactions is not None
+            events.append(replace(event, saved=saved.get(event.partition, ()), exact=exact))
             if is_new:
                 # Kept at once: "latest" would otherwise be a later place after a restart.
-                self._pending[event.partition] = Position(event.resume_at, event.replay_from)
-            events.append(event)
+                begun[event.partition] = Position(event.resume_at, event.replay_from)
+        if self._transactions is not None:
+            try:
+                for partition, position in begun.items():
+                    await self._transactions.commit(partition, Work(position))
+            except TransactionFailed as error:
+                log.warning("assignment_delayed", reason=str(error))
+                await self._nap(0.5)
+                return []
+            if generation != self._generation:
+                return []
+        else:
+            self._pending |= begun
+        for tp, event in zip(assigned, events, strict=True):
+            consumer.seek(tp, event.replay_from)
+            self._live[event.partition] = _Live(event.replay_from)
         self._assigned = None
         consumer.resume(*assigned)
         log.info("partitions_assigned", count=len(events), rebalances=self.stats.rebalances)
@@ -428,7 +466,7 @@ class KafkaSource:
                 ready = await consumer.getmany(timeout_ms=0)
                 if ready:
                     return ready  # type: ignore[no-any-return]
-                self._fetching = asyncio.create_task(consumer.getmany(timeout_ms=WAIT_MS))
+                self._fetching = asyncio.create_task(consumer.getmany(timeout_ms=self._wait_ms))
             # A task, because getmany waits out a whole rebalance, and cancelling it would leave
             # aiokafka's idle counter wrong.
             done, _ = await asyncio.wait({self._fetching}, timeout=BEAT_S)
@@ -457,8 +495,13 @@ class KafkaSource:
         if self._rebalancing or self._assigned is not None:
             return
         await self._flush()
-        if self._rebalancing:
-            return
+        self._begin_again()
+
+    def _begin_again(self) -> None:
+        """Treat every partition that is ours like a new assignment: from its last commit on."""
+        consumer = self._consumer
+        if consumer is None or self._rebalancing or self._assigned is not None:
+            return  # that is under way already
         partitions = tuple(sorted(consumer.assignment()))
         consumer.pause(*partitions)
         self._generation += 1
@@ -517,6 +560,36 @@ class KafkaSource:
             live.idle_ms, live.polled_ms = 0, None
         self.stats.lag[InputPartition(tp.topic, tp.partition)] = max(0, end - position)
         return end
+
+    # -------------------------------------------------------------- transactions
+    async def _transact(self, transactions: Transactions, work: Mapping[InputPartition, Work]) -> None:
+        """One transaction per partition, side by side; where one fails, all begin again."""
+        outcomes = await asyncio.gather(
+            *(transactions.commit(partition, done) for partition, done in work.items()),
+            return_exceptions=True,
+        )
+        failures: list[TransactionFailed] = []
+        for outcome in outcomes:
+            if isinstance(outcome, TransactionFailed):
+                failures.append(outcome)
+            elif isinstance(outcome, BaseException):
+                raise outcome
+        self.stats.commits += len(outcomes) - len(failures)
+        if not failures:
+            self._failures = 0 if work else self._failures
+            return
+        self._failures += 1
+        worst = next((f for f in failures if f.refused), failures[0])
+        if worst.refused and self._failures > 1:
+            raise BrokerError(f"Kafka at {self._settings.bootstrap_servers} refused outputs: {worst}")
+        self.stats.rewinds += 1
+        log.warning("transaction_failed", reason=str(worst), partitions=len(failures), tries=self._failures)
+        # A rival of the same id may only be met when it is known that the partition is still ours.
+        wait_s = 2 * HEARTBEAT_MS / 1000 if any(f.fenced for f in failures) else 0.0
+        if self._failures > 1:
+            wait_s = max(wait_s, min(30.0, 0.25 * 2.0 ** min(self._failures, 8)))
+        self._take_over_at = time.monotonic() + wait_s
+        self._begin_again()
 
     # -------------------------------------------------------------- committing
     async def _flush_if_due(self) -> None:

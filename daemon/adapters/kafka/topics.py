@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import (
     GroupAuthorizationFailedError,
     KafkaError,
@@ -19,6 +20,7 @@ from daemon.adapters.kafka.connecting import (
     START_S,
     Finding,
     KafkaSettings,
+    TopicShape,
     TopicSpec,
     TopicState,
     UnreachableError,
@@ -28,6 +30,8 @@ from daemon.adapters.kafka.connecting import (
     started,
 )
 from daemon.errors import BrokerError, DaemonError, InputError
+
+DEFAULT_LIMIT = 1_048_588  # Kafka's default of max.message.bytes
 
 
 @contextlib.asynccontextmanager
@@ -91,6 +95,27 @@ def missing_topics(settings: KafkaSettings, names: Sequence[str]) -> str:
         f"{are.format(which)} not exist on Kafka at {settings.bootstrap_servers}, "
         "or this user may not describe it"
     )
+
+
+async def topic_shapes(settings: KafkaSettings, names: Sequence[str]) -> dict[str, TopicShape]:
+    """What must be known to write to these topics; a missing one is said now, not after a client's 40 s.
+
+    Raises:
+        BrokerError: a topic does not exist.
+    """
+    async with administering(settings) as admin:
+        there = await partitions_of(admin)
+        if missing := [name for name in names if not there.get(name)]:
+            raise BrokerError(missing_topics(settings, missing))
+        limits = dict.fromkeys(names, DEFAULT_LIMIT)
+        wanted = [
+            ConfigResource(ConfigResourceType.TOPIC, name, {"max.message.bytes": None}) for name in names
+        ]
+        for answer in await admin.describe_configs(wanted):
+            for code, _, _, name, entries in answer.resources:
+                if code == 0 and entries:  # else: no right to see it; Kafka's default it is
+                    limits[name] = min(int(entry[1]) for entry in entries)
+    return {name: TopicShape(there[name], limit) for name, limit in limits.items()}
 
 
 async def ensure_topics(settings: KafkaSettings, wanted: Sequence[TopicSpec]) -> list[TopicState]:

@@ -17,7 +17,6 @@ import structlog
 from aiokafka import (
     AIOKafkaProducer,
 )
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import (
     KafkaError,
 )
@@ -31,19 +30,18 @@ from daemon.adapters.kafka.connecting import (
     Message,
     UnreachableError,
     connection,
+    discard,
     plain,
-    quietly,
     started,
 )
-from daemon.adapters.kafka.topics import administering, missing_topics, partitions_of
-from daemon.domain import Output
+from daemon.adapters.kafka.topics import DEFAULT_LIMIT, topic_shapes
+from daemon.domain import DeadLetter, Output
 from daemon.errors import BrokerError
-from daemon.stream.codec import Encoded
+from daemon.stream.codec import DEAD_LETTER_BYTES, Encoded, encode_dead_letter
 
 log = structlog.get_logger(__name__)
 
 BEAT_S = 1.0
-DEFAULT_LIMIT = 1_048_588  # Kafka's default of max.message.bytes
 BATCH_BYTES = 262_144
 LARGEST_REQUEST = 64 * 1024 * 1024  # sizes are checked here, topic by topic, not by aiokafka
 
@@ -160,15 +158,7 @@ class Writer:
         producer, self._producer = self._producer, None
         if producer is None:
             return
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(within_s):
-                await quietly(producer.stop())
-        # ``stop`` waits for what is unsent, so without a broker for ever: end its task by hand.
-        sender = producer._sender.sender_task
-        if sender is not None and not sender.done():
-            sender.cancel()
-            await quietly(producer.client.close())
-            await asyncio.wait({sender}, timeout=STOP_S)
+        await discard(producer, within_s)
 
     async def _wait(self, backoff: Backoff, error: BaseException) -> None:
         seconds = backoff.after(error)
@@ -181,14 +171,18 @@ class Writer:
             ) from error
 
     # -------------------------------------------------------------- sizes
-    async def _check(self, message: Message) -> None:
+    async def limit(self, topic: str) -> int:
+        """The largest message that the topic takes, bytes."""
         backoff = Backoff()
-        while message.topic not in self._limits:
+        while topic not in self._limits:
             try:
-                await self._learn(message.topic)
+                await self._learn(topic)
             except UnreachableError as error:
                 await self._wait(backoff, error)
-        size, limit = stored_size(message), self._limits[message.topic]
+        return self._limits[topic]
+
+    async def _check(self, message: Message) -> None:
+        size, limit = stored_size(message), await self.limit(message.topic)
         if size > limit:
             raise BrokerError(
                 f"a message of {size} bytes is too large for topic {message.topic!r}, "
@@ -197,16 +191,7 @@ class Writer:
 
     async def _learn(self, topic: str) -> None:
         """What the topic takes; a missing one is said now, not after the client's 40 s."""
-        async with administering(self._settings) as admin:
-            if topic not in await partitions_of(admin):
-                raise BrokerError(missing_topics(self._settings, [topic]))
-            resource = ConfigResource(ConfigResourceType.TOPIC, topic, {"max.message.bytes": None})
-            limit = DEFAULT_LIMIT
-            for answer in await admin.describe_configs([resource]):
-                for code, _, _, _, entries in answer.resources:
-                    if code == 0:  # else: no right to see it; Kafka's default it is
-                        limit = min([int(entry[1]) for entry in entries] or [limit])
-        self._limits[topic] = limit
+        limit = self._limits[topic] = (await topic_shapes(self._settings, [topic]))[topic].limit
         if self._producer is not None and limit < BATCH_BYTES:
             await self.stop()
 
@@ -215,6 +200,22 @@ def stored_size(message: Message) -> int:
     """Bytes of a batch that holds only this message, from above (record format v2)."""
     size = 61 + 21 + 10 + len(message.key or b"") + len(message.value or b"")
     return size + sum(10 + len(name.encode()) + len(value or b"") for name, value in message.headers)
+
+
+def fitted(topic: str, encoded: Encoded, output: Output, limit: int) -> Message:
+    """The message for an output; a dead letter is cut down to what its topic takes.
+
+    It is made of what others wrote: that no topic of ours takes it must not stop the stream.
+    """
+    message = Message(topic, encoded.key, encoded.value, encoded.headers)
+    if not isinstance(output, DeadLetter) or stored_size(message) <= limit:
+        return message
+    for most in (limit // 2, limit // 4, 0):
+        cut = encode_dead_letter(output, min(most, DEAD_LETTER_BYTES))
+        message = Message(topic, cut.key, cut.value, cut.headers)
+        if stored_size(message) <= limit:
+            break
+    return message
 
 
 class KafkaSink:
@@ -230,8 +231,15 @@ class KafkaSink:
 
     async def publish(self, outputs: Sequence[Output]) -> None:
         """See ``ports.Sink``; waits while the broker is away."""
-        if outputs:
-            await self._writer.write([self._message(self._encode(output)) for output in outputs])
+        if not outputs:
+            return
+        messages = []
+        for output in outputs:
+            encoded = self._encode(output)
+            topic = f"{self._prefix}.{encoded.topic}"
+            limit = await self._writer.limit(topic) if isinstance(output, DeadLetter) else DEFAULT_LIMIT
+            messages.append(fitted(topic, encoded, output, limit))
+        await self._writer.write(messages)
 
     def close(self) -> None:
         """End a ``publish`` that waits for a broker (SIGTERM)."""
@@ -240,6 +248,3 @@ class KafkaSink:
     async def stop(self) -> None:
         """Close the connection."""
         await self._writer.stop()
-
-    def _message(self, encoded: Encoded) -> Message:
-        return Message(f"{self._prefix}.{encoded.topic}", encoded.key, encoded.value, encoded.headers)
