@@ -105,7 +105,7 @@ class KafkaSection(Section):
     group_id: str = "anomalyd"
     instance_id: str | None = None
     start: Literal["earliest", "latest"] = "earliest"
-    delivery: Literal["at_least_once", "exactly_once"] = "at_least_once"
+    delivery: Literal["at_least_once", "exactly_once"] = "exactly_once"
     commit_interval: PositiveDuration = timedelta(milliseconds=500)
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] | None = None
@@ -116,11 +116,7 @@ class KafkaSection(Section):
     key_file: Path | None = None
 
     @model_validator(mode="after")
-    def _built(self) -> Self:
-        if self.delivery == "exactly_once":
-            raise ValueError(
-                "delivery exactly_once is not built yet: use at_least_once (ids are deterministic)"
-            )
+    def _complete(self) -> Self:
         if self.security_protocol.startswith("SASL") and self.sasl_mechanism is None:
             raise ValueError(f"security_protocol {self.security_protocol} needs sasl_mechanism")
         return self

@@ -234,6 +234,16 @@ class Windows:
     def __len__(self) -> int:
         return len(self.full)
 
+    def take(self, index: Ints) -> Windows:
+        """Some of the windows, in the order asked for."""
+        return Windows(
+            self.values[index],
+            self.full[index],
+            tuple(self.condition[i] for i in index.tolist()),
+            None if self.last_value is None else self.last_value[index],
+            None if self.last_age is None else self.last_age[index],
+        )
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evidence:
@@ -263,6 +273,19 @@ class Evidence:
                 if name in {"channel_error", "latent"}
                 else getattr(self, name)[index]
                 for name in self.__slots__
+            }
+        )
+
+    @staticmethod
+    def joined(parts: Sequence[Evidence]) -> Evidence:
+        """The evidence of all the windows of these, in their order."""
+        return Evidence(
+            **{
+                name: np.concatenate(
+                    [getattr(part, name) for part in parts],
+                    axis=1 if name in {"channel_error", "latent"} else 0,
+                )
+                for name in Evidence.__slots__
             }
         )
 
@@ -507,16 +530,27 @@ Output = AlertEvent | FilledRow | ScoredRow | DriftRecord | DeadLetter
 
 # ------------------------------------------------------------------ what a source says
 @dataclass(frozen=True, slots=True)
+class Saved:
+    """One record of state, opaque to whoever keeps it; a None value takes the key's away."""
+
+    key: bytes
+    value: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
 class Assigned:
     """A partition is ours from now on.
 
     Records from ``replay_from`` to before ``resume_at`` rebuild state silently: their outputs
-    were published before. A new group has both equal.
+    were published before. A new group has both equal. ``saved`` is what was known at
+    ``resume_at`` (see ``stream.state``); empty where nothing was kept.
     """
 
     partition: InputPartition
     replay_from: int
     resume_at: int
+    saved: Sequence[Saved] = field(default=(), compare=False)
+    exact: bool = field(default=True, compare=False)  # state of another position is of no use
 
 
 @dataclass(frozen=True, slots=True)
@@ -548,7 +582,20 @@ class Position:
     """How far a partition has been processed, and what a successor must replay for its windows."""
 
     offset: int  # next record to process
-    replay_from: int  # oldest record that a live window still needs; <= offset
+    replay_from: int  # oldest record that no saved state covers; <= offset
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Work:
+    """What one partition has done since its last commit.
+
+    ``outputs`` are those that are to become durable together with the position; there are none
+    where they were published before.
+    """
+
+    position: Position
+    outputs: Sequence[Output] = ()
+    saved: Sequence[Saved] = ()
 
 
 Json = dict[str, Any]

@@ -3,7 +3,9 @@
     pull -> feed the partition's pipeline, a chunk at a time -> publish -> commit
 
 Order, backpressure and at-least-once follow from the order of these lines: nothing is pulled
-before what was pulled is published, and nothing is committed before that either.
+before what was pulled is published, and nothing is committed before that either. Without a
+sink the outputs wait for the commit and go with it, in one transaction with the position and
+the state of the partition: then nothing of it happens, or all, and all of it once.
 
 Models change between chunks: a new one is taken into every pipeline of its stream in one
 step, after the old one's last chunk was published, so that no reading is left unscored and
@@ -45,6 +47,7 @@ from daemon.domain import (
     Revoked,
     ScoredRow,
     StreamSpec,
+    Work,
     instant,
     to_ns,
 )
@@ -58,6 +61,8 @@ from daemon.stream.pipeline import Pipeline, Step
 log = structlog.get_logger()
 
 UNKNOWN_SENSORS_SAID = 20
+MOST_UNSENT = 10_000
+"""Outputs that wait for a commit; more, and it comes before its time."""
 
 
 class Hold(StrEnum):
@@ -164,6 +169,13 @@ class StreamRun:
         pipeline.cut = self.plan.learn_rows if self.detector is None else None
         if self.detector is not None:
             pipeline.use(self.detector)
+        if not pipeline.restore(assigned.saved, exact=assigned.exact) and assigned.saved:
+            log.warning(
+                "state_unusable",
+                topic=assigned.partition.topic,
+                partition=assigned.partition.number,
+                reason="of another position, or made for another period, window or sensors",
+            )
         self.pipelines[assigned.partition] = pipeline
         return pipeline
 
@@ -196,7 +208,7 @@ class StreamRun:
             p.number == 0 and p.topic in (first, p.topic if first is None else first) for p in self.pipelines
         )
 
-    def use(self, bundle: bytes) -> list[Output]:
+    def use(self, bundle: bytes) -> dict[InputPartition, list[Output]]:
         """Put a bundle in force, everywhere at once.
 
         Raises:
@@ -205,9 +217,9 @@ class StreamRun:
         loaded = Bundle.from_bytes(bundle)
         fits(loaded, self.spec)
         detector = loaded.detector()
-        outputs: list[Output] = []
-        for pipeline in self.pipelines.values():
-            outputs.extend(pipeline.use(detector))
+        outputs = {}
+        for partition, pipeline in self.pipelines.items():
+            outputs[partition] = pipeline.use(detector)
             pipeline.cut = None
         self.detector, self.bundle = detector, bundle
         self.versions.append(detector.version)
@@ -268,13 +280,14 @@ class Loop:
     """See the module.
 
     Args:
-        source, sink: the ends.
+        source, sink: the ends. No sink: the source's commits carry the outputs.
         streams: what to do with which topic.
         metrics, status: what the admin port answers from.
         models: where promoted models are kept; None keeps them in this process only.
         scores: whether scored rows are published too.
         hold: whether the input waits for a training.
         commit_every: positions are computed and committed at most this often.
+        checkpoints: whether commits carry what a successor must know.
         watch: called after every chunk (progress bars).
         each_round: called for every event of the source (what only the service can tell the metrics).
     """
@@ -282,7 +295,7 @@ class Loop:
     def __init__(
         self,
         source: Source,
-        sink: Sink,
+        sink: Sink | None,
         streams: Sequence[StreamRun],
         metrics: Metrics,
         status: Status,
@@ -291,6 +304,7 @@ class Loop:
         scores: bool = False,
         hold: Hold = Hold.NEVER,
         commit_every: timedelta = timedelta(milliseconds=500),
+        checkpoints: bool = False,
         watch: Callable[[StreamRun, Step], None] | None = None,
         each_round: Callable[[], None] | None = None,
     ) -> None:
@@ -306,6 +320,9 @@ class Loop:
         self._each_round = each_round
         self._commit_every_s = commit_every.total_seconds()
         self._committed_at = 0.0
+        self._commit_now = False
+        self._checkpoints = checkpoints
+        self._unsent: dict[InputPartition, list[Output]] = {}
         self._polled_models_at = 0.0
         self._committed: dict[InputPartition, Position] = {}
         self._topics = {topic: stream for stream in self.streams for topic in stream.spec.topics}
@@ -351,6 +368,7 @@ class Loop:
         stream = self._topics[event.partition.topic]
         pipeline = stream.open(event)
         self._committed.pop(event.partition, None)
+        self._unsent.pop(event.partition, None)
         self.metrics.assigned(event.partition)
         self.metrics.rebalance("assigned")
         self.status.joined = True
@@ -368,6 +386,7 @@ class Loop:
         stream = self._topics[partition.topic]
         stream.pipelines.pop(partition, None)
         self._committed.pop(partition, None)
+        self._unsent.pop(partition, None)  # whoever has it now finds it uncommitted, and does it again
         self.metrics.revoked(partition)
         self.metrics.rebalance("revoked")
         self.status.revoked(partition)
@@ -383,7 +402,7 @@ class Loop:
         began = time.perf_counter()
         for step in pipeline.feed(event):
             elapsed = time.perf_counter() - began
-            await self._publish(stream, step.outputs)
+            await self._publish(event.partition, step.outputs)
             self._account(stream, step, elapsed)
             await self._train(stream)
             await asyncio.sleep(0)  # heartbeats, the admin port and signals share this thread
@@ -415,6 +434,10 @@ class Loop:
     def _account(self, stream: StreamRun, step: Step, elapsed: float) -> None:
         """Tell history, metrics and the page of one chunk."""
         name = stream.spec.name
+        stream.episodes += sum(
+            isinstance(o, AlertEvent) and o.kind is AlertKind.ANOMALY and o.phase is Phase.OPENED
+            for o in step.outputs
+        )
         if step.block is not None:
             stream.recent.add(step.block)
             self.status.streams[name].rows += len(step.block.rows)
@@ -429,17 +452,17 @@ class Loop:
         if self.watch is not None:
             self.watch(stream, step)
 
-    async def _publish(self, stream: StreamRun, outputs: Sequence[Output]) -> None:
+    async def _publish(self, partition: InputPartition, outputs: Sequence[Output]) -> None:
         if not outputs:
             return
         self.status.published(outputs)
         self.metrics.published(list(outputs))
-        stream.episodes += sum(
-            isinstance(o, AlertEvent) and o.kind is AlertKind.ANOMALY and o.phase is Phase.OPENED
-            for o in outputs
-        )
         kept = outputs if self.scores else [o for o in outputs if not isinstance(o, ScoredRow)]
-        if kept:
+        if self.sink is None:
+            unsent = self._unsent.setdefault(partition, [])
+            unsent += kept
+            self._commit_now |= len(unsent) > MOST_UNSENT
+        elif kept:
             with self.status.waiting_for("kafka"):
                 await self.sink.publish(kept)
 
@@ -462,7 +485,9 @@ class Loop:
         detector = stream.detector
         assert detector is not None
         name = stream.spec.name
-        await self._publish(stream, outputs)
+        for partition, left in outputs.items():
+            await self._publish(partition, left)
+        self._commit_now = True  # nobody may score again with the old model what the new one follows
         trained_at = instant(stream.event_time_ns) if stream.event_time_ns >= 0 else None
         self.metrics.model(name, detector.version, trained_at)
         self.metrics.thresholds(name, detector.threshold, detector.part_thresholds)
@@ -560,16 +585,22 @@ class Loop:
     # -------------------------------------------------------------- positions
     async def _commit(self, *, last: bool = False) -> None:
         now = time.monotonic()
-        if not last and now - self._committed_at < self._commit_every_s:
+        if not (last or self._commit_now) and now - self._committed_at < self._commit_every_s:
             return
-        self._committed_at = now
-        positions = {}
+        self._committed_at, self._commit_now = now, False
+        work = {}
         for stream in self.streams:
             for partition, pipeline in stream.pipelines.items():
                 if pipeline.offset < pipeline.resume_at:
                     continue  # still rebuilding: the committed position is further than ours
-                position = Position(pipeline.offset, pipeline.replay_from())
-                if self._committed.get(partition) != position:
-                    positions[partition] = self._committed[partition] = position
-        if positions:
-            await self.source.commit(positions)
+                known = self._committed.get(partition)
+                outputs = self._unsent.pop(partition, [])
+                moved = bool(outputs) or (self._checkpoints and pipeline.moved)
+                if not moved and known is not None and known.offset == pipeline.offset:
+                    continue
+                saved = pipeline.checkpoint() if self._checkpoints else ()
+                position = self._committed[partition] = Position(pipeline.offset, pipeline.replay_from())
+                work[partition] = Work(position, outputs, saved)
+        if work:
+            with self.status.waiting_for("kafka"):
+                await self.source.commit(work)

@@ -50,7 +50,6 @@ from daemon.domain import (
     Output,
     Phase,
     Polled,
-    Position,
     Reading,
     Record,
     Rejected,
@@ -58,6 +57,7 @@ from daemon.domain import (
     Segment,
     SourceEvent,
     StreamSpec,
+    Work,
 )
 from daemon.errors import ConfigError, DaemonError, InputError
 from daemon.loop import Hold, Loop, StreamPlan, StreamRun
@@ -263,7 +263,7 @@ class Carried:
             else:
                 yield event
 
-    async def commit(self, positions: Mapping[InputPartition, Position]) -> None:
+    async def commit(self, work: Mapping[InputPartition, Work]) -> None:
         """A file remembers no position."""
 
     def close(self) -> None:

@@ -18,7 +18,15 @@ from pathlib import Path
 import structlog
 
 from daemon.adapters import kafka
-from daemon.adapters.kafka import Finding, KafkaSettings, KafkaSink, KafkaSource, TopicSpec
+from daemon.adapters.kafka import (
+    Finding,
+    KafkaSettings,
+    KafkaSink,
+    KafkaSource,
+    StateTopic,
+    TopicSpec,
+    Transactions,
+)
 from daemon.adapters.registry import KafkaModels, ModelDirectory, models_topic
 from daemon.adapters.telemetry import Metrics, Status
 from daemon.adapters.web import create_app, serve
@@ -86,10 +94,20 @@ def own_topics(settings: Settings, input_partitions: int | None = None) -> list[
     return [
         *(TopicSpec(f"{prefix}.{name}", None, kept) for name in plain),
         models_topic(prefix),
-        TopicSpec(f"{prefix}.state", input_partitions, compacted),
+        TopicSpec(f"{prefix}.state", input_partitions, compacted | _room_for_state(settings)),
         TopicSpec(f"{prefix}.retrain", 1, kept),
         TopicSpec(f"{prefix}.feedback", 1, kept),
     ]
+
+
+def _room_for_state(settings: Settings) -> dict[str, str]:
+    """A longer message than usual, where an asset's window and open rows need it."""
+    most = 0
+    for stream in settings.streams:
+        spec = stream.spec()
+        rows = spec.window + 2 * (spec.allowed_lateness_ns // spec.period_ns + 1)
+        most = max(most, 8 * len(spec.sensors) * (rows + 8) + 64 * rows + 65_536)
+    return {"max.message.bytes": str(most)} if most > 1_000_000 else {}
 
 
 async def create_topics(settings: Settings) -> list[kafka.TopicState]:
@@ -209,8 +227,13 @@ async def run(settings: Settings, bundle: Bundle | None = None) -> None:
     metrics = Metrics(names, input_topics(settings))
     status = Status({stream.spec.name: stream.plan.learn_rows for stream in streams})
     status.source = "kafka"
-    source = KafkaSource(connection, input_topics(settings))
-    sink = KafkaSink(connection, settings.outputs.prefix, encoder())
+    prefix, state = settings.outputs.prefix, StateTopic(connection, settings.outputs.prefix)
+    transactions, sink = None, None
+    if settings.kafka.delivery == "exactly_once":
+        transactions = Transactions(connection, prefix, encoder(), state)
+    else:
+        sink = KafkaSink(connection, prefix, encoder())
+    source = KafkaSource(connection, input_topics(settings), state, transactions)
     models = KafkaModels(connection, settings.outputs.prefix)
     ending = asyncio.Event()
 
@@ -228,7 +251,7 @@ async def run(settings: Settings, bundle: Bundle | None = None) -> None:
         """What the source has counted, as metrics; a group joined without a partition is ready too."""
         stats = source.stats
         status.joined = status.joined or stats.rebalances > 0
-        failed = stats.stale_commits + stats.delayed_commits
+        failed = stats.stale_commits + stats.delayed_commits + stats.rewinds
         metrics.commits("ok", stats.commits - seen["ok"])
         metrics.commits("failed", failed - seen["failed"])
         seen.update(ok=stats.commits, failed=failed)
@@ -242,6 +265,8 @@ async def run(settings: Settings, bundle: Bundle | None = None) -> None:
         models=ModelStore(settings.model.directory, models),
         scores=settings.outputs.scores,
         commit_every=settings.kafka.commit_interval,
+        checkpoints=True,
+        each_round=tell,
     )
     log.info(
         "starting", streams=names, bootstrap_servers=connection.bootstrap_servers, group=connection.group_id
@@ -254,10 +279,11 @@ async def run(settings: Settings, bundle: Bundle | None = None) -> None:
                 status.connected = True
                 metrics.dependency("kafka", True)
                 if not ending.is_set():
-                    await _until_drained(loop, ending, sink, models)
+                    await _until_drained(loop, ending, [models] if sink is None else [sink, models])
             finally:
                 await source.stop()
-                await sink.stop()
+                if sink is not None:
+                    await sink.stop()
                 await models.stop()
     log.info("stopped")
 
@@ -280,7 +306,9 @@ async def _reached(settings: Settings, status: Status, ending: asyncio.Event) ->
                 wait = min(wait * 2, RETRY_S[1])
 
 
-async def _until_drained(loop: Loop, ending: asyncio.Event, sink: KafkaSink, models: KafkaModels) -> None:
+async def _until_drained(
+    loop: Loop, ending: asyncio.Event, waiting: Sequence[KafkaSink | KafkaModels]
+) -> None:
     """Run the loop; once ending, give it ``DRAIN_S`` before what waits for a broker is cut off."""
     task = asyncio.create_task(loop.run(), name="loop")
     ended = asyncio.create_task(ending.wait(), name="ending")
@@ -291,8 +319,8 @@ async def _until_drained(loop: Loop, ending: asyncio.Event, sink: KafkaSink, mod
             if not done:
                 # Publishing waits for a broker that is away: what is not committed is read again.
                 log.warning("drain_cut_short", reason="outputs could not be published in time")
-                sink.close()
-                models.close()
+                for writer in waiting:
+                    writer.close()
                 await asyncio.wait({task}, timeout=DRAIN_S / 4)
         if not task.done():
             task.cancel()

@@ -34,6 +34,7 @@ from daemon.domain import (
     ScoredRow,
     Severity,
     SourceEvent,
+    Work,
 )
 from daemon.stream.codec import Encoded
 
@@ -170,7 +171,7 @@ async def check_commit(
         event = await following(events)
         assert event is not None, "ended before every partition had spoken"
         heard.take(event)
-    await first.commit(at)
+    await first.commit({partition: Work(position) for partition, position in at.items()})
     first.close()
     while await following(events) is not None:
         pass

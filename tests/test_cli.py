@@ -31,7 +31,7 @@ def test_help_teaches(name: str) -> None:
         (["replay", "good.csv", "--out", "o", "--model", "nowhere"], "nowhere"),
         (["run"], "config.yaml"),
         (["run", "-c", "misspelt.yaml"], "did you mean 'bootstrap_servers'"),
-        (["run", "-c", "exactly.yaml"], "exactly_once"),
+        (["run", "-c", "hardly.yaml"], "exactly_once"),
         (["check", "-c", "absent.yaml"], "absent.yaml"),
         (["train", "good.csv", "--out", "bundle"], "training needs"),
         (["demo", "--duration", "soon"], "--duration"),
@@ -44,8 +44,8 @@ def test_misuse_is_one_line_and_exit_code_2(tmp_path: Path, arguments: list[str]
     stream = {"name": "s", "topics": ["t"], "sensors": ["a"]}
     misspelt = {"kafka": {"bootstrap_server": "x"}, "streams": [stream]}
     (tmp_path / "misspelt.yaml").write_text(yaml.safe_dump(misspelt))
-    exactly = {"kafka": {"delivery": "exactly_once"}, "streams": [stream]}
-    (tmp_path / "exactly.yaml").write_text(yaml.safe_dump(exactly))
+    hardly = {"kafka": {"delivery": "hardly_ever"}, "streams": [stream]}
+    (tmp_path / "hardly.yaml").write_text(yaml.safe_dump(hardly))
     done = command(*arguments, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     last = done.stderr.strip().splitlines()[-1]

@@ -69,8 +69,9 @@ def test_cold_start_learns_beside_consuming_and_goes_live(kafka_bootstrap: str, 
         assert daemon.stop() == 0
 
 
+@pytest.mark.parametrize("delivery", ["exactly_once", "at_least_once"])
 def test_a_restart_goes_on_where_it_was_with_the_same_scores(
-    kafka_bootstrap: str, tmp_path: Path, bundle: Path
+    kafka_bootstrap: str, tmp_path: Path, bundle: Path, delivery: str
 ) -> None:
     lines = fleet_lines(300)
     found = {}
@@ -78,6 +79,7 @@ def test_a_restart_goes_on_where_it_was_with_the_same_scores(
         topic, prefix = unique("in"), unique("out")
         make_topic(kafka_bootstrap, topic, 2)
         config = config_for(kafka_bootstrap, topic, prefix, SENSORS, **STREAM)
+        config["kafka"]["delivery"] = delivery
         done = 0
         for cut in cuts:
             with Daemon(tmp_path / f"{name}-{cut}", config, "--model", bundle) as daemon:
@@ -86,16 +88,9 @@ def test_a_restart_goes_on_where_it_was_with_the_same_scores(
                 daemon.until(lambda s, new=cut - done: sum(s["records"].values()) == new)
                 assert daemon.stop() == 0
             done = cut
-        found[name] = [
-            (m["asset"], m["timestamp"], m["score"] and round(m["score"], 5))
-            for m in messages(kafka_bootstrap, f"{prefix}.scores")
-        ]
-    undisturbed, restarted = found["undisturbed"], found["restarted"]
-    assert len(restarted) == len({(asset, time) for asset, time, _ in restarted})  # nothing twice
-    assert {(a, t) for a, t, _ in restarted} == {(a, t) for a, t, _ in undisturbed}  # nothing lost
-    # A restart keeps windows; the slow baseline of a sensor starts again (its state is not kept yet).
-    close = {(a, t): s for a, t, s in undisturbed}
-    assert all(abs(score - close[a, t]) < 0.05 * max(close[a, t], 1.0) for a, t, score in restarted)
+        found[name] = sorted(record.value for record in topic_of(kafka_bootstrap, f"{prefix}.scores"))
+    assert len(found["undisturbed"]) > 1500
+    assert found["restarted"] == found["undisturbed"]  # nothing lost, nothing twice, to the last digit
 
 
 HOSTILE: dict[str, tuple[bytes, str]] = {

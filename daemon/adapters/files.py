@@ -49,7 +49,6 @@ from daemon.domain import (
     Ints,
     Mask,
     Polled,
-    Position,
     Reading,
     Reason,
     Record,
@@ -57,6 +56,7 @@ from daemon.domain import (
     Segment,
     SourceEvent,
     StreamSpec,
+    Work,
     iso,
 )
 from daemon.errors import DaemonError, InputError
@@ -597,7 +597,7 @@ class TableSource:
             if usable[i]
         ]
 
-    async def commit(self, positions: Mapping[InputPartition, Position]) -> None:
+    async def commit(self, work: Mapping[InputPartition, Work]) -> None:
         """A file remembers no position."""
 
     def close(self) -> None:
@@ -728,7 +728,7 @@ class LinesSource:
                 self.read = raw.tell()
                 yield block
 
-    async def commit(self, positions: Mapping[InputPartition, Position]) -> None:
+    async def commit(self, work: Mapping[InputPartition, Work]) -> None:
         """A file remembers no position."""
 
     def close(self) -> None:

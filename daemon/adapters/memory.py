@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
 
-from daemon.domain import Assigned, InputPartition, Output, Polled, Position, Record, SourceEvent
+from daemon.domain import Assigned, InputPartition, Output, Polled, Position, Record, Saved, SourceEvent, Work
 from daemon.errors import InputError
 from daemon.stream.codec import Encoded
 
@@ -74,6 +74,8 @@ class MemoryLog:
     def __init__(self, max_records: int = 100_000, max_bytes: int = 64 << 20) -> None:
         self.committed: dict[tuple[str, InputPartition], Position] = {}
         """Per group and partition."""
+        self.saved: dict[tuple[str, InputPartition], dict[bytes, Saved]] = {}
+        """The state that went with it."""
         self._max_records = max_records
         self._max_bytes = max_bytes
         self._topics: dict[str, list[_Partition]] = {}
@@ -274,13 +276,19 @@ class MemorySource:
         position = self._log.committed.get((self._group, partition), Position(first, first))
         # What retention took can neither be processed nor replayed any more.
         resume_at = max(position.offset, first)
-        return Assigned(partition, min(max(position.replay_from, first), resume_at), resume_at)
+        saved = self._log.saved.get((self._group, partition), {})
+        return Assigned(
+            partition, min(max(position.replay_from, first), resume_at), resume_at, tuple(saved.values())
+        )
 
-    async def commit(self, positions: Mapping[InputPartition, Position]) -> None:
+    async def commit(self, work: Mapping[InputPartition, Work]) -> None:
         """See ``ports.Source``; a partition that is not ours is left alone."""
-        for partition, position in positions.items():
+        for partition, done in work.items():
             if partition in self._resume_at:
-                self._log.committed[self._group, partition] = position
+                self._log.committed[self._group, partition] = done.position
+                if done.saved:
+                    kept = self._log.saved.setdefault((self._group, partition), {})
+                    kept |= {record.key: record for record in done.saved}
 
     def close(self) -> None:
         """See ``ports.Source``."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Protocol
 
-from daemon.domain import InputPartition, Output, Position, SourceEvent
+from daemon.domain import InputPartition, Output, SourceEvent, Work
 
 
 class Source(Protocol):
@@ -23,8 +23,12 @@ class Source(Protocol):
 
     def events(self) -> AsyncIterator[SourceEvent]: ...
 
-    async def commit(self, positions: Mapping[InputPartition, Position]) -> None:
-        """Make the positions durable. Called only after their outputs were published."""
+    async def commit(self, work: Mapping[InputPartition, Work]) -> None:
+        """Make what each partition has done durable, all of it or nothing.
+
+        Where a sink publishes, it has done so before, and no outputs come here. A partition for
+        which it failed, and that is still ours, is revoked and assigned anew at its last commit.
+        """
         ...
 
     def close(self) -> None:

@@ -507,7 +507,7 @@ def encode(output: Output, now: datetime) -> Encoded:
     elif isinstance(output, DriftRecord):
         topic, key, body = DRIFT, output.stream, _drift(output)
     else:
-        return _dead_letter(output)
+        return encode_dead_letter(output)
     headers = [("content-type", b"application/json"), ("stream", output.stream.encode())]
     return Encoded(topic, key.encode(), _json(body), headers)
 
@@ -627,13 +627,18 @@ def _total(nats: tuple[float, ...]) -> float:
     return math.fsum(each for each in nats if math.isfinite(each))
 
 
-def kept(original: bytes) -> bytes:
+def kept(original: bytes, most: int = WHOLE_LETTER_BYTES) -> bytes:
     """What a dead letter holds of a record's value (or key): all of it, or its beginning."""
-    return original if len(original) <= WHOLE_LETTER_BYTES else original[:DEAD_LETTER_BYTES]
+    return original if len(original) <= most else original[: min(most, DEAD_LETTER_BYTES)]
 
 
-def _dead_letter(letter: DeadLetter) -> Encoded:
-    """The record as it came; what is too long for a topic is cut, and its whole vouched for."""
+def encode_dead_letter(letter: DeadLetter, most: int = WHOLE_LETTER_BYTES) -> Encoded:
+    """The record as it came; what is too long for a topic is cut, and its whole vouched for.
+
+    Args:
+        letter: what could not be used.
+        most: bytes of a value that may be kept whole; a longer one is cut to 64 kB, or to this.
+    """
     rejected = letter.rejected
     record = rejected.record
     headers = [
@@ -646,13 +651,13 @@ def _dead_letter(letter: DeadLetter) -> Encoded:
         ("origin-timestamp", _when(record.timestamp_ns) if record.timestamp_ns >= 0 else ""),
         ("length", str(len(record.value))),
     ]
-    value = kept(record.value)
+    value = kept(record.value, most)
     if len(value) < len(record.value):
         headers.append(("sha256", hashlib.sha256(record.value).hexdigest()))
     key = record.key
-    if key is not None and len(key) > DEAD_LETTER_BYTES:
+    if key is not None and len(key) > min(most, DEAD_LETTER_BYTES):
         headers += [("key-length", str(len(key))), ("key-sha256", hashlib.sha256(key).hexdigest())]
-        key = key[:DEAD_LETTER_BYTES]
+        key = key[: min(most, DEAD_LETTER_BYTES)]
     return Encoded(
         DEAD_LETTERS,
         key,

@@ -34,6 +34,14 @@ def gaussian_kl(mean: Floats, variance: Floats, mean0: Floats, variance0: Floats
     return np.asarray(0.5 * (np.log(v0 / v) + (v + (mean - mean0) ** 2) / v0 - 1.0), dtype=np.float64)
 
 
+def _added(total: Floats, terms: Floats) -> Floats:
+    """``total`` and then each of ``terms`` (B, ...), one after the other.
+
+    Not pairwise, as ``sum`` does it: the last bit must not tell how the rows came in batches.
+    """
+    return np.asarray(np.cumsum(np.concatenate([total[None], terms]), axis=0)[-1])
+
+
 @dataclass(slots=True, eq=False)
 class Sums:
     """What one interval adds up to."""
@@ -77,17 +85,16 @@ class Drift:
             r = np.clip(evidence.residual[these], -10.0, 10.0)
             seen = np.isfinite(r)
             r = np.where(seen, r, 0.0)
-            latent = np.stack([z.sum(0), (z * z).sum(0)])
-            residual = np.stack([seen.sum(0).astype(np.float64), r.sum(0), (r * r).sum(0)])
+            nats = np.where(np.isfinite(kl[these]), kl[these], 0.0)
             known = self.intervals.get(int(interval))
-            nats = float(np.nansum(kl[these]))
             if known is None:
-                self.intervals[int(interval)] = Sums(int(these.sum()), latent, residual, nats)
-            else:
-                known.windows += int(these.sum())
-                known.latent += latent
-                known.residual += residual
-                known.kl += nats
+                known = self.intervals[int(interval)] = Sums(
+                    0, np.zeros((2, z.shape[1])), np.zeros((3, r.shape[1])), 0.0
+                )
+            known.windows += len(z)
+            known.latent = _added(known.latent, np.stack([z, z * z], 1))
+            known.residual = _added(known.residual, np.stack([seen.astype(np.float64), r, r * r], 1))
+            known.kl = float(_added(np.array(known.kl), nats))
 
     def due(self, event_time_ns: int) -> Iterator[DriftRecord]:
         """Records of the intervals that ended before ``event_time_ns``, in order.

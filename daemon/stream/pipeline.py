@@ -10,8 +10,11 @@ and so the newest L rows are always one contiguous slice. Rings keep *raw* value
 where nothing was observed, never an imputed one: a swapped model judges the very same
 windows, and what was imputed can never count as observed.
 
-A partition that is taken over is first fed from before its committed offset: those records
-rebuild windows and episodes *silently*, their outputs having been published before.
+A partition that is taken over is first given its predecessor's state (``restore``), and then
+fed from before its committed offset: each asset skips the records that its own state covers,
+and the rest move it on *silently*, their outputs having been published before. What is the
+partition's and no asset's (event time, drift, who is silent) is as of the committed offset
+already, so that those records leave it alone.
 """
 
 from __future__ import annotations
@@ -35,6 +38,7 @@ from daemon.domain import (
     FilledCell,
     FilledRow,
     Floats,
+    Format,
     InputPartition,
     Ints,
     Mask,
@@ -44,6 +48,7 @@ from daemon.domain import (
     Reading,
     Record,
     Rejected,
+    Saved,
     ScoredRow,
     Severity,
     StreamSpec,
@@ -52,6 +57,7 @@ from daemon.domain import (
     to_ns,
 )
 from daemon.policy import State
+from daemon.stream import state
 from daemon.stream.alerts import Episodes, Finding
 from daemon.stream.drift import EXCEEDANCES, Drift
 from daemon.stream.windows import Grid, ReleasedRow
@@ -61,6 +67,8 @@ NO_MODEL = "none"
 """The model version that outputs name while there is no model yet (silence needs none)."""
 STUCK_MARGIN = 2
 """A sensor is stuck when it stands still this many times longer than it ever did in training."""
+REPLAY_RECORDS = 50_000
+"""A successor replays at most about this many records, or eight per asset if that is more."""
 
 
 class Decode(Protocol):
@@ -90,6 +98,12 @@ class Step:
     scored: int = 0
     filled: int = 0
     silent: bool = False
+
+
+def _row_of(output: Output) -> tuple[str, int]:
+    """The row that an output of a chunk speaks of."""
+    assert isinstance(output, AlertEvent | FilledRow | ScoredRow)
+    return output.asset, output.row_ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,13 +156,23 @@ class Pipeline:
         self.dropped: Counter[str] = Counter()
         self.rows = 0
         self.offset = -1  # next offset to process
-        self.resume_at = resume_at
+        self.resume_at = resume_at  # records before it are silent
         self.trace: list[Traced] | None = [] if trace else None
         self.detector: Detector | None = None
         self.drift: Drift | None = None
         self.cut: int | None = None  # a chunk ends after this many observed rows, for an exact swap
         self.observed_rows = 0
         self._rebuilding = resume_at > 0
+        self._restored = False  # whether the partition's own state came with it
+        self._other_model = False  # ... but was that of another model: rows are not judged anew
+        self._covered: dict[str, int] = {}  # asset -> its state knows the records before this offset
+        self._forgotten_before = 0  # an asset seen before, and without a record of state, was evicted
+        self._dirty: dict[str, int] = {}  # asset -> first record that no state covers; in that order
+        self._forced: set[str] = set()  # what moved these is in no record: they go with the next commit
+        self._kept: set[str] = set()  # assets that have a record of state
+        self._gone: set[str] = set()  # evicted since the last commit
+        self._everything = False  # all assets go with the next commit
+        self._drift_due_ns = 0  # the event time at which the next drift interval is over
         self._drift_interval_ns = drift_interval_ns
         self._scores = scores
         self._max_assets = max_assets
@@ -210,7 +234,7 @@ class Pipeline:
         """Forget the hundredth of the assets that has been quiet longest."""
         heard = self.grid.assets
         few = max(len(self._slots) // 100, 1)
-        for name in heapq.nsmallest(few, self._slots, key=lambda name: heard[name].newest):
+        for name in heapq.nsmallest(few, self._slots, key=lambda name: (heard[name].newest, name)):
             slot = self._slots.pop(name)
             self._names[slot] = None
             self._free.append(slot)
@@ -219,6 +243,9 @@ class Pipeline:
             self._silent_assets.discard(name)
             self._silent_sensors.pop(name, None)
             self._stuck.pop(name, None)
+            self._dirty.pop(name, None)
+            self._forced.discard(name)
+            self._gone.add(name)
             self.dropped["asset_evicted"] += 1
 
     @property
@@ -241,6 +268,8 @@ class Pipeline:
         )
         self._baseline = np.tile(detector.fresh_baseline(""), (len(self._names), 1))
         self._began[:] = False
+        # No successor may score rows of before with a model of after.
+        self._everything = True
         return left
 
     @property
@@ -257,7 +286,7 @@ class Pipeline:
             if not silent and self._rebuilding:
                 # What the silent records released was published before: it may not spill over.
                 yield from self._drain(silent=True)
-                self._rebuilding = False
+                self._rebuilt()
             self._offer(item, letters, silent=silent)
             if self._early:
                 early, self._early = self._early, []
@@ -268,7 +297,10 @@ class Pipeline:
         resumed = self.offset >= self.resume_at
         if resumed and self._rebuilding:
             yield from self._drain(silent=True)
-            self._rebuilding = False
+            self._rebuilt()
+        if polled.ended or (resumed and polled.idle):
+            # No record tells a successor that time has passed.
+            self._forced.update(asset for asset, grid in self.grid.assets.items() if grid.rows)
         if polled.ended:
             self._pending.extend(self.grid.finish())
         elif resumed and polled.idle:
@@ -277,9 +309,14 @@ class Pipeline:
         if resumed:
             if polled.idle or polled.ended:
                 step.outputs.extend(self._silent_at_the_end(to_ns(polled.idle)))
-            step.outputs.extend(self._drift_records(ended=polled.ended))
+            if polled.ended:
+                step.outputs.extend(self._drift_records(1 << 62))
         if step.outputs:
             yield step
+
+    def _rebuilt(self) -> None:
+        self._rebuilding = False
+        self._covered.clear()
 
     def _offer(self, item: Record | Reading, letters: list[Output], *, silent: bool) -> None:
         self.offset = item.offset + 1
@@ -292,19 +329,30 @@ class Pipeline:
             if self.trace is not None:
                 self.trace.append(Traced(item.offset, "", -1, Disposition.REJECTED))
             return
+        asset = reading.asset
+        replayed = silent and self._restored
+        if replayed and item.offset < self._covered.get(asset, self._forgotten_before):
+            return
         disposition = self.grid.offer(reading)
+        if asset not in self._dirty:
+            self._dirty[asset] = item.offset
         if disposition is Disposition.ACCEPTED:
             # What is forgotten or said here must not overtake rows that came before.
-            if reading.asset not in self._slots and len(self._slots) >= self._max_assets:
+            if asset not in self._slots and len(self._slots) >= self._max_assets:
                 self._early.extend(self._drain(silent=silent))
                 self._evict()
-            self._slot(reading.asset)
-            self._listen(reading.asset, silent=silent)
-            self._pending.extend(self.grid.release(reading.asset))
+            self._slot(asset)
+            if not replayed:
+                self._listen(asset, silent=silent)
+                if self.grid.event_time_ns >= self._drift_due_ns and not silent:
+                    self._intervals_end()
+            elif asset not in self._silent_assets:
+                self._await(asset)
+            self._pending.extend(self.grid.release(asset))
         if not silent:
             self.counts[disposition] += 1
         if self.trace is not None:
-            self.trace.append(Traced(item.offset, reading.asset, self.spec.row(reading.time_ns), disposition))
+            self.trace.append(Traced(item.offset, asset, self.spec.row(reading.time_ns), disposition))
 
     def _drain(self, *, silent: bool) -> Iterator[Step]:
         while self._pending:
@@ -382,7 +430,7 @@ class Pipeline:
         scores = np.full(R, np.nan)
         firing = np.zeros(R, bool)
         fires = {row.asset: self._firing(row.asset) for row in rows}
-        if self.detector is not None:
+        if self.detector is not None and not (silent and self._other_model):
             due = full & (index % self.spec.hop == 0)
             needed = np.flatnonzero(due | ~complete)
             if len(needed):
@@ -393,9 +441,11 @@ class Pipeline:
                     last_value[needed],
                     age[needed].astype(np.float64),
                 )
-                evidence = self.detector.infer(batch)
-                self._fill(rows, needed, complete, evidence, step)
-                self._judge(rows, slots, needed, due, windows, offsets, evidence, scores, firing, step)
+                judged, evidence = self._infer(batch)
+                if evidence is not None:
+                    needed = needed[judged]
+                    self._fill(rows, needed, complete, evidence, step)
+                    self._judge(rows, slots, needed, due, windows, offsets, evidence, scores, firing, step)
             self._stuck_sensors(rows, still, observed, step)
             self._conditions(rows, step)
         for i, row in enumerate(rows):
@@ -407,7 +457,34 @@ class Pipeline:
         )
         if silent:
             step.outputs = []
+        elif sum(isinstance(output, AlertEvent) for output in step.outputs) > 1:
+            # Row by row, not kind by kind: where a chunk ends must not show in the alerts' order.
+            place = {(row.asset, row.row * self.spec.period_ns): i for i, row in enumerate(rows)}
+            step.outputs.sort(key=lambda output: place[_row_of(output)])
         return step
+
+    def _infer(self, batch: Windows) -> tuple[Ints, Evidence | None]:
+        """The evidence of the windows that the model can look at, and which these are.
+
+        A window that the model fails on is counted and stays unscored: it must not take others
+        with it, nor end the process, which would meet it again after its restart.
+        """
+        assert self.detector is not None
+        every = np.arange(len(batch))
+        try:
+            return every, self.detector.infer(batch)
+        except Exception:  # noqa: BLE001 - a model is data: it may raise anything on what it never saw
+            if len(batch) == 1:
+                self.dropped["model_failed"] += 1
+                return every[:0], None
+        found = []
+        for half in (every[: len(batch) // 2], every[len(batch) // 2 :]):
+            judged, evidence = self._infer(batch.take(half))
+            if evidence is not None:
+                found.append((half[judged], evidence))
+        if not found:
+            return every[:0], None
+        return np.concatenate([which for which, _ in found]), Evidence.joined([e for _, e in found])
 
     def _firing(self, asset: str) -> bool:
         known = self.episodes.assets.get(asset)
@@ -602,6 +679,7 @@ class Pipeline:
         if asset in self._silent_assets and newest > limit:
             self._early.extend(self._drain(silent=silent))
             self._silent_assets.discard(asset)
+            self._forced.add(asset)
             events.extend(self.episodes.settle(asset, AlertKind.ASSET_SILENT, None, newest, self.model))
         while self._listening and self._listening[0][0] <= limit:
             row, other = heapq.heappop(self._listening)
@@ -628,6 +706,7 @@ class Pipeline:
     def _fell_silent(self, asset: str) -> list[AlertEvent]:
         newest = self.grid.assets[asset].newest
         self._silent_assets.add(asset)
+        self._forced.add(asset)  # it is the others' records that say so
         return self.episodes.raise_plain(
             asset,
             AlertKind.ASSET_SILENT,
@@ -720,17 +799,37 @@ class Pipeline:
                     )
                 )
 
-    def _drift_records(self, *, ended: bool) -> list[Output]:
+    def _intervals_end(self) -> None:
+        """Publish the drift of the intervals that event time has left behind.
+
+        Asked after a reading, not once per poll: what an interval adds up to must not depend on
+        what else came in the same poll.
+        """
+        if not self._drift_due_ns:
+            self._await_interval()
+            return
+        self._early.extend(self._drain(silent=False))
+        outputs = self._drift_records(self._await_interval())
+        if outputs:
+            self._early.append(Step(outputs=outputs))
+
+    def _await_interval(self) -> int:
+        """Set when to look again; gives the time before which no row is awaited any more.
+
+        A row of an asset that lags behind the others may still come: it makes a record more.
+        """
+        behind_ns = self.spec.allowed_lateness_ns + self.spec.period_ns
+        horizon_ns = self.grid.event_time_ns - behind_ns
+        next_end = (horizon_ns // self._drift_interval_ns + 1) * self._drift_interval_ns
+        self._drift_due_ns = next_end + behind_ns
+        return horizon_ns
+
+    def _drift_records(self, horizon_ns: int) -> list[Output]:
         """Drift intervals that are over, and the alarm after three in a row."""
         if self.drift is None or self.detector is None:
             return []
-        horizon = (
-            1 << 62
-            if ended
-            else self.grid.event_time_ns - self.spec.allowed_lateness_ns - self.spec.period_ns
-        )
         outputs: list[Output] = []
-        for record in self.drift.due(horizon):
+        for record in self.drift.due(horizon_ns):
             outputs.append(record)
             row = self.spec.row(record.end_ns)
             subject = self.spec.name
@@ -747,29 +846,156 @@ class Pipeline:
 
     # -------------------------------------------------------------- recovery
     def replay_from(self) -> int:
-        """The oldest offset that a live window or an open row still needs.
+        """The oldest record that no saved state covers; meant after ``checkpoint``."""
+        return next(iter(self._dirty.values()), max(self.offset, 0))
 
-        An asset further behind the partition's event time than ``max_gap`` starts afresh
-        anyway, and so holds nothing back.
+    @property
+    def moved(self) -> bool:
+        """Whether something changed that no record tells a successor."""
+        return bool(self._forced) or self._everything
+
+    def checkpoint(self) -> list[Saved]:
+        """The state that is to become durable together with the position and its outputs.
+
+        Every asset that no replay could bring up to date goes, and those that were not written
+        for so long that each asset had about a window of rows meanwhile: so what is written
+        stays in proportion to what is read, and a replay short. Call it between two feeds.
         """
-        oldest, spec = self.offset, self.spec
-        horizon = (self.grid.event_time_ns - spec.max_gap_ns) // spec.period_ns
-        if self._slots:
-            slots = np.fromiter(self._slots.values(), np.int64, len(self._slots))
-            offsets = self._offsets[slots[self._newest[slots] >= horizon]]
-            offsets = offsets[offsets >= 0]
-            if len(offsets):
-                oldest = min(oldest, int(offsets.min()))
-        # A successor whose first row lay above the watermark would release again what is out. A
-        # window longer than the lateness holds the records of those rows anyway.
-        short = spec.allowed_lateness_ns > (spec.window - 1) * spec.period_ns
-        for grid in self.grid.assets.values():
-            for row in grid.rows.values():
-                oldest = min(oldest, row.offset)
-            if short and grid.newest >= horizon:
-                for row in grid.recent.values():
-                    oldest = min(oldest, row.offset)
-        return max(oldest, 0)
+        assert not self._pending
+        assets, spec = len(self._slots), self.spec
+        per_row = 1 if spec.format is Format.JSON_WIDE else len(spec.sensors)
+        span = min(spec.window * assets * per_row, max(REPLAY_RECORDS, 8 * assets))
+        topic = self.partition.topic
+        gone = (self._gone & self._kept) - self._slots.keys()
+        saved = [state.written(topic, asset, None) for asset in sorted(gone)]
+        if self._gone:
+            # From here on whoever has no record is unknown: so all that live must have one.
+            self._kept -= self._gone
+            self._forced.update(asset for asset in self._slots if asset not in self._kept)
+            self._forgotten_before = self.offset
+            self._gone.clear()
+        chosen = set(self._slots) if self._everything else self._forced & self._slots.keys()
+        for asset, offset in self._dirty.items():
+            if offset > self.offset - span:
+                break
+            chosen.add(asset)
+        saved += [state.written(topic, asset, self._state_of(asset)) for asset in sorted(chosen)]
+        for asset in chosen:
+            self._dirty.pop(asset, None)
+        self._kept |= chosen
+        self._forced.clear()
+        self._everything = False
+        saved.append(state.written(topic, "", self._partition_state()))
+        return saved
+
+    def _partition_state(self) -> state.PartitionState:
+        drift = self.episodes.assets.get(self.spec.name)
+        episode = drift.open.get((AlertKind.DRIFT, None)) if drift is not None else None
+        return state.PartitionState(
+            state.layout(self.spec),
+            self.offset,
+            self.model,
+            self.grid.event_time_ns,
+            self._forgotten_before,
+            state.of_drift(self.drift),
+            self.drift.exceeded if self.drift is not None else 0,
+            self.drift.first_exceeded_ns if self.drift is not None else -1,
+            None if episode is None else state.of_episode(episode),
+        )
+
+    def _state_of(self, asset: str) -> state.AssetState:
+        slot = self._slots[asset]
+        L, at, filled = self.spec.window, int(self._position[slot]), int(self._filled[slot])
+        window = self._ring[slot, at : at + L]  # oldest first
+        offsets = np.roll(self._offsets[slot], -at)
+        return state.AssetState(
+            state.layout(self.spec),
+            self.offset,
+            self.model,
+            state.of_grid(self.grid.assets[asset]),
+            state.floats(window[L - filled :]),
+            state.ints(offsets[L - filled :]),
+            state.floats(self._last_value[slot]),
+            state.ints(self._last_row[slot]),
+            state.ints(self._still_since[slot]),
+            int(self._newest[slot]),
+            int(self._fresh_row[slot]),
+            state.floats(self._baseline[slot]) if self._began[slot] else None,
+            state.of_episodes(self.episodes.assets.get(asset)),
+            asset in self._silent_assets,
+            sorted(self._silent_sensors.get(asset, ())),
+            sorted(self._stuck.get(asset, ())),
+        )
+
+    def restore(self, saved: Sequence[Saved], *, exact: bool = True) -> bool:
+        """Take over what a predecessor knew; before the first feed, and after ``use``.
+
+        Args:
+            saved: the records of this partition, perhaps among others.
+            exact: whether the state must be of this very position. Where it is written before
+                the position is, it may be of a later one: what lies between was published.
+
+        Returns:
+            False if the state is of no use; its records are then taken away.
+        """
+        topic = self.partition.topic
+        partition, assets = state.read(saved, topic, self.spec)
+        if (
+            partition is None
+            or partition.offset < self.resume_at
+            or (exact and partition.offset != self.resume_at)
+        ):
+            self._gone = state.names(saved, topic)
+            self._kept = set(self._gone)
+            return False
+        self.resume_at = partition.offset
+        self._rebuilding = self._restored = True
+        self._other_model = partition.model != self.model
+        self._everything = self._other_model
+        self._forgotten_before = partition.forgotten_before
+        self.grid.event_time_ns = partition.event_time_ns
+        if partition.drift_episode is not None:
+            kept = state.to_episode(partition.drift_episode)
+            self.episodes.of(self.spec.name).open[kept.kind, kept.sensor] = kept
+        if self.drift is not None and not self._other_model:
+            state.to_drift(self.drift, partition)
+        self._await_interval()
+        for asset, known in assets.items():
+            self._take(asset, known)
+        return True
+
+    def _take(self, asset: str, known: state.AssetState) -> None:
+        """Set up one asset as it was at the offset that its record covers."""
+        L, C = self.spec.window, len(self.spec.sensors)
+        slot = self._slot(asset)
+        window = state.to_floats(known.window).reshape(-1, C)
+        filled = len(window)
+        if filled:
+            self._ring[slot, L - filled : L] = self._ring[slot, 2 * L - filled :] = window
+            self._offsets[slot, L - filled :] = state.to_ints(known.window_offsets)
+        self._scalars[:, slot] = 0, filled, known.newest, known.fresh_row
+        self._last_value[slot] = state.to_floats(known.last_value)
+        self._last_row[slot] = state.to_ints(known.last_row)
+        self._still_since[slot] = state.to_ints(known.still_since)
+        if known.baseline is not None and known.model == self.model and self.detector is not None:
+            self._baseline[slot] = state.to_floats(known.baseline)
+            self._began[slot] = True
+        grid = self.grid.assets[asset] = state.to_grid(asset, known.grid)
+        if known.alarm is not None:
+            mine, theirs = state.to_episodes(known.alarm), self.episodes.assets.get(asset)
+            if theirs is not None:  # an asset that is named as the stream is
+                mine.open |= theirs.open
+            self.episodes.assets[asset] = mine
+        if known.asset_silent:
+            self._silent_assets.add(asset)
+        elif grid.newest >= 0:
+            self._await(asset)
+        if known.silent_sensors:
+            self._silent_sensors[asset] = set(known.silent_sensors)
+        if known.stuck:
+            self._stuck[asset] = set(known.stuck)
+        self._covered[asset] = known.offset
+        self._kept.add(asset)
 
     def statistics(self) -> Mapping[str, int]:
         """Counts for the summary and the metrics."""

@@ -249,11 +249,12 @@ class Grid:
         the idle time, at most to the end of its last observed row.
         """
         lateness = self.spec.allowed_lateness_ns
-        for grid in self.assets.values():
-            if grid.rows:
-                end = (grid.newest + 1) * self.spec.period_ns
-                grid.watermark_ns = max(grid.watermark_ns, min(end, grid.max_time_ns - lateness + idle_ns))
-                yield from self.release(grid.asset)
+        # By name: a successor may have met the assets in another order.
+        for asset in sorted(asset for asset, grid in self.assets.items() if grid.rows):
+            grid = self.assets[asset]
+            end = (grid.newest + 1) * self.spec.period_ns
+            grid.watermark_ns = max(grid.watermark_ns, min(end, grid.max_time_ns - lateness + idle_ns))
+            yield from self.release(asset)
 
     def finish(self) -> Iterator[ReleasedRow]:
         """Close every row up to each asset's last observed one: the log has ended."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import re
 import shutil
@@ -50,7 +51,9 @@ from daemon.domain import (
     Record,
     Rejected,
     Revoked,
+    ScoredRow,
     SourceEvent,
+    Work,
 )
 from daemon.errors import BrokerError, ConfigError, InputError
 from daemon.stream import codec
@@ -271,8 +274,8 @@ async def test_a_restart_resumes_at_the_commit_and_replays_for_the_windows(
     await produce(kafka_bootstrap, topic, numbers(10))
     first = made(topic, commit_interval=timedelta(hours=1))
     await records(first, 10)
-    await first.commit({there: Position(6, 2)})
-    await first.commit({there: Position(7, 3)})
+    await first.commit({there: Work(Position(6, 2))})
+    await first.commit({there: Work(Position(7, 3))})
     await first.stop()  # an interval that is not over does not keep a position from being written
     assigned, found = await records(made(topic), 7)
     assert assigned == [Assigned(there, 3, 7)]
@@ -308,7 +311,7 @@ async def test_what_fell_off_the_log_is_counted(
     await produce(kafka_bootstrap, topic, numbers(10))
     first = made(topic)
     await records(first, 10)
-    await first.commit({there: Position(7, 3)})
+    await first.commit({there: Work(Position(7, 3))})
     await first.stop()
     async with administering(kafka_bootstrap) as admin:
         await admin.delete_records({TopicPartition(topic, 0): RecordsToDelete(log_start)})
@@ -326,7 +329,7 @@ async def test_a_topic_made_anew_is_read_from_its_start(kafka_bootstrap: str, ma
     await produce(kafka_bootstrap, topic, numbers(10))
     first = made(topic)
     await records(first, 10)
-    await first.commit({InputPartition(topic, 0): Position(10, 10)})
+    await first.commit({InputPartition(topic, 0): Work(Position(10, 10))})
     async with administering(kafka_bootstrap) as admin:
         await admin.delete_topics([topic])
         while topic in await admin.list_topics():
@@ -377,7 +380,7 @@ async def test_a_commit_of_a_partition_that_is_not_ours_is_counted(kafka_bootstr
     await create_topic(kafka_bootstrap, topic)
     source = made(topic)
     await until(source, lambda event: isinstance(event, Assigned))
-    await source.commit({InputPartition(topic, 5): Position(1, 1)})
+    await source.commit({InputPartition(topic, 5): Work(Position(1, 1))})
     assert source.stats.stale_commits == 1
 
 
@@ -409,7 +412,7 @@ class Worker:
                     await self._publish()
                     self.handled += [(here.number, offset) for offset in new]
                     after = items[-1].offset + 1
-                    await self.source.commit({here: Position(after, max(0, after - 5))})
+                    await self.source.commit({here: Work(Position(after, max(0, after - 5)))})
             if self._done():
                 self.source.close()
 
@@ -471,7 +474,7 @@ async def test_two_sources_share_a_topic_and_every_record_is_handled_once(
 async def test_a_loop_too_slow_for_a_rebalance_loses_nothing(
     kafka_bootstrap: str, made: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kafka, "FINISH_S", 0.0)
+    monkeypatch.setattr(kafka.source, "FINISH_S", 0.0)
     topic = fresh("slow")
     await create_topic(kafka_bootstrap, topic, 1)
     await produce(kafka_bootstrap, topic, numbers(50))
@@ -484,7 +487,7 @@ async def test_a_loop_too_slow_for_a_rebalance_loses_nothing(
         joining = asyncio.create_task(until(quick, lambda e: isinstance(e, Assigned | Polled)))
         before = slow.stats.rebalances
         await eventually(lambda: slow.stats.rebalances > before)
-        await slow.commit({event.partition: Position(50, 50)})
+        await slow.commit({event.partition: Work(Position(50, 50))})
         assert slow.stats.stale_commits == 1
         follow = await anext(events)
         while not isinstance(follow, Revoked):
@@ -534,14 +537,32 @@ async def test_what_is_published_is_there_in_order_by_key(
 async def test_a_message_that_its_topic_does_not_take_is_refused_before_anything_is_sent(
     kafka_bootstrap: str, sink: tuple[KafkaSink, str]
 ) -> None:
-    out, topic = sink
+    out, letters = sink
+    topic = letters.replace("dead-letter", "scores")
     await create_topic(kafka_bootstrap, topic, 1, {"max.message.bytes": "2000"})
+    small, large = (ScoredRow("pumps", "a" * n, 0, 1.0, 0, 0, 0, 0, True, "m1") for n in (300, 1500))
     with pytest.raises(BrokerError, match=rf"message of 3\d\d\d bytes is too large for topic '{topic}'"):
-        await out.publish([letter(b"small"), letter(b"x" * 3000)])
+        await out.publish([small, large])
     assert await read_topic(kafka_bootstrap, topic) == []
     # Many small ones do not make one batch that is too large.
-    await out.publish([letter(b"y" * 300) for _ in range(100)])
+    await out.publish([small] * 100)
     assert len(await read_topic(kafka_bootstrap, topic)) == 100
+
+
+@pytest.mark.kafka
+async def test_a_dead_letter_is_cut_down_to_what_its_topic_takes(
+    kafka_bootstrap: str, sink: tuple[KafkaSink, str]
+) -> None:
+    out, topic = sink
+    await create_topic(kafka_bootstrap, topic, 1, {"max.message.bytes": "2000"})
+    await out.publish([letter(b"small"), letter(b"x" * 3000), letter(b"y", b"k" * 3000)])
+    small, cut, long_key = await read_topic(kafka_bootstrap, topic)
+    assert small.value == b"small"
+    assert cut.value == b"x" * 1000
+    headers = dict(cut.headers)
+    assert headers["length"] == b"3000"
+    assert headers["sha256"] == hashlib.sha256(b"x" * 3000).hexdigest().encode()
+    assert dict(long_key.headers)["key-length"] == b"3000"
 
 
 @pytest.mark.kafka
@@ -589,7 +610,7 @@ async def test_a_broker_that_goes_and_comes_back_costs_nothing(own_broker: Broke
                 await sink.publish([letter(record.value, record.key) for record in event.items])
                 seen.extend(record.offset for record in event.items)
                 after = seen[-1] + 1
-                await source.commit({event.partition: Position(after, after)})
+                await source.commit({event.partition: Work(Position(after, after))})
 
     async def reached(count: int) -> None:
         await eventually(lambda: len(set(seen)) >= count)

@@ -10,7 +10,17 @@ from functools import partial
 import pytest
 
 from daemon.adapters.memory import MemoryLog, MemorySink, MemorySource
-from daemon.domain import Assigned, DeadLetter, InputPartition, Output, Polled, Position, Record, SourceEvent
+from daemon.domain import (
+    Assigned,
+    DeadLetter,
+    InputPartition,
+    Output,
+    Polled,
+    Position,
+    Record,
+    SourceEvent,
+    Work,
+)
 from daemon.errors import InputError
 from daemon.stream.codec import Encoded, encode
 from tests import contract
@@ -197,10 +207,10 @@ async def test_reader_that_fell_behind_retention_goes_on_at_the_oldest() -> None
 
 async def test_groups_are_apart_and_foreign_partitions_are_left_alone(log: MemoryLog) -> None:
     reader = source(log, group="one")
-    await reader.commit({A0: Position(3, 1)})  # nothing is assigned yet
+    await reader.commit({A0: Work(Position(3, 1))})  # nothing is assigned yet
     assert log.committed == {}
     await pull(reader, 3)
-    await reader.commit({A0: Position(3, 1), InputPartition("z", 0): Position(1, 1)})
+    await reader.commit({A0: Work(Position(3, 1)), InputPartition("z", 0): Work(Position(1, 1))})
     assert log.committed == {("one", A0): Position(3, 1)}
     assert (await pull(source(log, group="two"), 1))[0] == Assigned(A0, 0, 0)
 

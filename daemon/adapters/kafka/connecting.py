@@ -1,0 +1,436 @@
+"""How Kafka is reached, and the one clear line where it cannot be.
+
+The reason why a client does not start is only in aiokafka's log, so that log is overheard.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import re
+import ssl
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
+    GroupAuthorizationFailedError,
+    InvalidTopicError,
+    KafkaError,
+    MessageSizeTooLargeError,
+    PolicyViolationError,
+    RecordListTooLargeError,
+    TopicAuthorizationFailedError,
+    UnknownError,
+    UnknownTopicOrPartitionError,
+)
+from aiokafka.helpers import create_ssl_context
+
+from daemon.domain import Position
+from daemon.errors import BrokerError, ConfigError, DaemonError
+
+log = structlog.get_logger(__name__)
+
+
+CLIENT_ID = "anomalyd"
+DEADLINE_S = 30.0  # for one administrative question
+START_S = 15.0  # for one attempt to connect
+STOP_S = 10.0
+SAY_EVERY_S = 60.0
+
+REFUSED = (
+    TopicAuthorizationFailedError,
+    ClusterAuthorizationFailedError,
+    GroupAuthorizationFailedError,
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+    InvalidTopicError,
+    PolicyViolationError,
+    UnknownTopicOrPartitionError,
+    UnknownError,
+)
+"""A send that failed with one of these fails again, however often it is tried."""
+
+
+class UnreachableError(BrokerError):
+    """Kafka cannot be reached now; trying again may help."""
+
+
+# ------------------------------------------------------------------ values
+@dataclass(frozen=True, slots=True)
+class KafkaSettings:
+    """How to reach Kafka and as whom."""
+
+    bootstrap_servers: str = "localhost:9092"
+    group_id: str = "anomalyd"
+    instance_id: str | None = None
+    start: str = "earliest"  # or "latest": where a partition without a commit begins
+    commit_interval: timedelta = timedelta(milliseconds=500)
+    security_protocol: str = "PLAINTEXT"
+    sasl_mechanism: str | None = None
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSpec:
+    """A topic that is needed; ``partitions`` None means the broker's default."""
+
+    name: str
+    partitions: int | None = None
+    config: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TopicState:
+    """A topic as it is; 0 partitions: it does not exist."""
+
+    name: str
+    partitions: int
+    created: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of ``check --probe``."""
+
+    what: str
+    ok: bool
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message for a topic; the partition is the key's unless given."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]] = ()
+    partition: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TopicShape:
+    """What must be known of a topic to write to it."""
+
+    partitions: int
+    limit: int  # bytes of a message, and of a batch
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One record as a follower sees it; a None value deletes its key."""
+
+    key: bytes
+    value: bytes | None
+    partition: int = 0
+
+
+# ------------------------------------------------------------------ what a commit says besides the offset
+METADATA_VERSION = "1"
+
+
+def written_position(position: Position) -> str:
+    """The metadata string of a commit: far below the broker's 4 kB."""
+    return f"{METADATA_VERSION};{position.replay_from}"
+
+
+def replay_from(metadata: str, offset: int) -> int:
+    """What a commit's metadata says of the replay; the offset itself when it says nothing sensible."""
+    version, _, number = metadata.partition(";")
+    if version != METADATA_VERSION or not number.isdecimal():
+        return offset
+    return min(int(number), offset)
+
+
+# ------------------------------------------------------------------ connecting
+def connection(settings: KafkaSettings) -> dict[str, Any]:
+    """The arguments that every aiokafka client takes.
+
+    Raises:
+        ConfigError: for what can be told to be wrong without a broker.
+    """
+    arguments: dict[str, Any] = {
+        "bootstrap_servers": settings.bootstrap_servers,
+        "client_id": CLIENT_ID,
+        "security_protocol": settings.security_protocol,
+        "metadata_max_age_ms": 60_000,
+    }
+    if settings.security_protocol.startswith("SASL"):
+        mechanism = settings.sasl_mechanism
+        if mechanism not in ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"):
+            raise ConfigError(
+                f"kafka.sasl_mechanism {mechanism} is not supported: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512"
+            )
+        if mechanism == "PLAIN" and settings.security_protocol == "SASL_PLAINTEXT":
+            raise ConfigError(
+                "kafka.sasl_mechanism PLAIN over SASL_PLAINTEXT sends the password in the clear: use SASL_SSL"
+            )
+        if not settings.username or settings.password is None:
+            raise ConfigError(
+                f"kafka.sasl_mechanism {mechanism} needs kafka.username and kafka.password_file"
+            )
+        arguments |= {
+            "sasl_mechanism": mechanism,
+            "sasl_plain_username": settings.username,
+            "sasl_plain_password": settings.password,
+        }
+    if settings.security_protocol.endswith("SSL"):
+        arguments["ssl_context"] = _tls(settings)
+    return arguments
+
+
+def _tls(settings: KafkaSettings) -> ssl.SSLContext:
+    if bool(settings.cert_file) != bool(settings.key_file):
+        raise ConfigError("kafka.cert_file and kafka.key_file come together or not at all")
+    for name in ("ca_file", "cert_file", "key_file"):
+        path = getattr(settings, name)
+        if path is not None:
+            try:
+                Path(path).read_bytes()
+            except OSError as error:
+                raise ConfigError(f"kafka.{name} {path} cannot be read: {error.strerror}") from error
+    try:
+        context: ssl.SSLContext = create_ssl_context(
+            cafile=settings.ca_file, certfile=settings.cert_file, keyfile=settings.key_file
+        )
+    except (ssl.SSLError, OSError) as error:
+        raise ConfigError(
+            f"kafka.ca_file {settings.ca_file}, cert_file {settings.cert_file} and key_file "
+            f"{settings.key_file} do not make a TLS context: {error}"
+        ) from error
+    return context
+
+
+class _Ear:
+    """What aiokafka says while a client starts: the only place where it gives its reason."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.open = True  # tasks that the client starts keep this context; they are not to be heard later
+
+
+_EAR: ContextVar[_Ear | None] = ContextVar("ear", default=None)
+
+
+@contextlib.contextmanager
+def _overheard() -> Iterator[list[str]]:
+    """Collect aiokafka's log instead of passing it on: the reason is said once, by us."""
+    quieten()
+    ear = _Ear()
+    token = _EAR.set(ear)
+    try:
+        yield ear.lines
+    finally:
+        ear.open = False
+        _EAR.reset(token)
+
+
+class _Seldom(logging.Filter):
+    """Hand a starting client's lines to its ear; let each other kind through a few times a minute.
+
+    After a broker's graceful shutdown a producer can write ten thousand lines a second.
+    """
+
+    def __init__(self, each: int = 3, within_s: float = SAY_EVERY_S) -> None:
+        super().__init__()
+        self._each, self._within_s = each, within_s
+        self._since = float("-inf")
+        self._seen: Counter[str] = Counter()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        ear = _EAR.get()
+        if ear is not None and ear.open:
+            if record.levelno >= logging.WARNING and len(ear.lines) < 50:
+                ear.lines.append(record.getMessage())
+            return False
+        now = time.monotonic()
+        if now - self._since > self._within_s:
+            self._since = now
+            self._seen.clear()
+        kind = str(record.msg)
+        self._seen[kind] += 1
+        return self._seen[kind] <= self._each
+
+
+def quieten() -> None:
+    """Limit how often aiokafka repeats itself. Safe to call often."""
+    for name in list(logging.root.manager.loggerDict):
+        # A filter holds for records of its own logger only, not of those below: so one each.
+        if name == "aiokafka" or name.startswith("aiokafka."):
+            logger = logging.getLogger(name)
+            if not any(isinstance(known, _Seldom) for known in logger.filters):
+                logger.addFilter(_Seldom())
+
+
+def _explained(error: BaseException, said: Sequence[str], settings: KafkaSettings) -> DaemonError:
+    """One clear line for whatever kept a client from starting."""
+    servers = settings.bootstrap_servers
+    heard = " | ".join(said)
+    everything = f"{heard} | {error!r}"
+    if isinstance(error, KeyError) or re.search(
+        r"SaslAuthenticationFailed|[Aa]uthentication failed", everything
+    ):
+        # aiokafka meets a refused SCRAM proof with KeyError('v'): the answer holds an error, no verifier.
+        return BrokerError(
+            f"Kafka at {servers} refused user {settings.username!r} "
+            f"({settings.sasl_mechanism}): wrong name or password"
+        )
+    if found := re.search(r"Enabled mechanisms are: (.*?)(?: \||$)", everything):
+        return BrokerError(
+            f"Kafka at {servers} does not take kafka.sasl_mechanism {settings.sasl_mechanism}; "
+            f"it offers {found[1]}"
+        )
+    if "UnsupportedSaslMechanism" in everything or "IllegalSaslState" in everything:
+        return BrokerError(
+            f"Kafka at {servers} does not take kafka.security_protocol {settings.security_protocol} "
+            f"with {settings.sasl_mechanism} on this port"
+        )
+    if found := re.search(r"certificate verify failed: ([^(|]*)", everything, re.IGNORECASE):
+        return BrokerError(
+            f"the certificate of Kafka at {servers} is not trusted with kafka.ca_file "
+            f"{settings.ca_file}: {found[1].strip()}"
+        )
+    if re.search(
+        r"certificate required|bad certificate|unknown ca|handshake failure", everything, re.IGNORECASE
+    ):
+        return BrokerError(
+            f"Kafka at {servers} refused the client certificate kafka.cert_file {settings.cert_file}"
+        )
+    if re.search(
+        r"wrong version number|record layer failure|packet length too long", everything, re.IGNORECASE
+    ):
+        return BrokerError(
+            f"Kafka at {servers} does not speak TLS on this port, but kafka.security_protocol is "
+            f"{settings.security_protocol}"
+        )
+    if isinstance(error, ValueError):
+        return ConfigError(f"kafka.bootstrap_servers {servers!r} cannot be used: {error}")
+    if isinstance(error, REFUSED):
+        return BrokerError(f"Kafka at {servers} refused: {error!r}")
+    reason = _reason(said) or (
+        f"no answer within {START_S:.0f} s" if isinstance(error, TimeoutError) else str(error)
+    )
+    hint = ""
+    if re.search(r"\bclosed\b|reset by peer|IncompleteRead", reason):
+        hint = f" (is kafka.security_protocol {settings.security_protocol} right for this port?"
+        if settings.security_protocol == "SSL":
+            hint += f" Does it take the client certificate kafka.cert_file {settings.cert_file}?"
+        hint += ")"
+    return UnreachableError(f"Kafka at {servers} cannot be reached: {reason}{hint}")
+
+
+def _reason(said: Sequence[str]) -> str:
+    """The last line that says why a server could not be used."""
+    for line in reversed(said):
+        if found := re.search(r'Unable (?:connect to|to request metadata from) ".*?": ?(.*)', line):
+            # An SSL handshake that the other side ends has no text at all.
+            return found[1].strip() or "the connection was closed"
+    return said[-1].strip() if said else ""
+
+
+def plain(error: BaseException) -> str:
+    """An aiokafka error in words: its class says more than its text does."""
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(error).__name__.removesuffix("Error")).lower()
+    text = str(error).strip()
+    return f"{name} ({text})" if text and text != type(error).__name__ else name
+
+
+async def quietly(closing: Awaitable[Any]) -> None:
+    """End a client that may be half made, on a broker that may be gone."""
+    with contextlib.suppress(KafkaError, OSError, TimeoutError, AssertionError):
+        async with asyncio.timeout(STOP_S):
+            await closing
+
+
+class _Client(Protocol):
+    async def start(self) -> None: ...
+
+
+C = TypeVar("C", bound=_Client)
+
+
+def _ending(client: Any) -> Awaitable[Any]:
+    ended: Awaitable[Any] = client.close() if isinstance(client, AIOKafkaAdminClient) else client.stop()
+    return ended
+
+
+async def started(make: Callable[[], C], settings: KafkaSettings, deadline_s: float = START_S) -> C:
+    """A started client, or one clear line.
+
+    Raises:
+        ConfigError, BrokerError: what another try would not mend.
+        UnreachableError: what it may.
+    """
+    client: C | None = None
+    with _overheard() as said:
+        try:
+            client = make()
+            async with asyncio.timeout(deadline_s):
+                await client.start()
+            return client
+        except (KafkaError, OSError, TimeoutError, KeyError, ValueError) as error:
+            failure = _explained(error, said, settings)
+            if client is not None:
+                await quietly(_ending(client))
+        except asyncio.CancelledError:
+            if client is not None:
+                await quietly(_ending(client))
+            raise
+    raise failure
+
+
+class Backoff:
+    """Exponential waits with jitter, and a word about them once a minute."""
+
+    def __init__(self, met: Callable[[], None] | None = None) -> None:
+        self._tries = 0
+        self._said = float("-inf")
+        self._met = met
+
+    def after(self, error: BaseException) -> float:
+        """How long to wait now, in seconds; says why when it was not said lately."""
+        if self._met is not None:
+            self._met()
+        now = time.monotonic()
+        if now - self._said >= SAY_EVERY_S:
+            self._said = now
+            log.warning("broker_unreachable", reason=str(error), tries=self._tries + 1)
+        self._tries += 1
+        # Full jitter would let all replicas of a fleet come back at once now and then; half does not.
+        ceiling: float = min(30.0, 0.25 * 2.0 ** min(self._tries, 8))
+        return ceiling * random.uniform(0.5, 1.0)
+
+    def over(self) -> None:
+        """It works again."""
+        if self._tries:
+            log.info("broker_reached", tries=self._tries)
+        self._tries, self._said = 0, float("-inf")
+
+
+async def discard(producer: AIOKafkaProducer, within_s: float = 1.0) -> None:
+    """Close a producer for good, whatever state it is in and whether or not there is a broker."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(within_s):
+            await quietly(producer.stop())
+    # ``stop`` waits for what is unsent, so without a broker for ever: end its task by hand.
+    sender = producer._sender.sender_task
+    if sender is not None and not sender.done():
+        sender.cancel()
+        await quietly(producer.client.close())
+        await asyncio.wait({sender}, timeout=STOP_S)

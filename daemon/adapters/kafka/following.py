@@ -1,0 +1,131 @@
+"""Reading a compacted topic whole, without a group."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator, Sequence
+
+from aiokafka import (
+    AIOKafkaConsumer,
+    TopicPartition,
+)
+from aiokafka.errors import (
+    KafkaError,
+    OffsetOutOfRangeError,
+)
+
+from daemon.adapters.kafka.connecting import (
+    DEADLINE_S,
+    Entry,
+    KafkaSettings,
+    connection,
+    plain,
+    quietly,
+    started,
+)
+from daemon.adapters.kafka.topics import check_topics
+from daemon.errors import BrokerError
+
+WAIT_MS = 500
+
+
+class Follower:
+    """Reads a whole topic from its start, without a group, and then what is added to it.
+
+    Args:
+        settings, topic: where.
+        partitions: which of the topic's; None for all.
+    """
+
+    def __init__(self, settings: KafkaSettings, topic: str, partitions: Sequence[int] | None = None) -> None:
+        self._numbers = partitions
+        self._settings = settings
+        self._arguments = connection(settings)
+        self._topic = topic
+        self._consumer: AIOKafkaConsumer | None = None
+
+    async def catch_up(self) -> list[Entry]:
+        """Everything up to the end that the log has now.
+
+        Until the *position* is there: markers and compaction take up offsets, records cannot
+        be counted.
+
+        Raises:
+            InputError: the topic does not exist.
+            BrokerError: it cannot be read, or not within the deadline.
+        """
+        consumer = await self._running()
+        entries: list[Entry] = []
+        with self._explaining():
+            async with asyncio.timeout(2 * DEADLINE_S):
+                ends = await consumer.end_offsets(list(consumer.assignment()))
+                while any([await consumer.position(tp) < end for tp, end in ends.items()]):
+                    entries += await self._read(WAIT_MS)
+        return entries
+
+    async def poll(self) -> list[Entry]:
+        """What came since, without a wait."""
+        await self._running()
+        with self._explaining():
+            async with asyncio.timeout(DEADLINE_S):
+                return await self._read(0)
+
+    async def stop(self) -> None:
+        """Close the connection. Safe to call twice; a later read begins anew."""
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            await quietly(consumer.stop())
+
+    async def _read(self, wait_ms: int) -> list[Entry]:
+        assert self._consumer is not None
+        await asyncio.sleep(
+            0
+        )  # getmany without a wait never yields: a loop around it would starve the fetcher
+        try:
+            batches = await self._consumer.getmany(timeout_ms=wait_ms)
+        except OffsetOutOfRangeError:
+            # Deleted and made again, or compacted away: what follows replaces what was.
+            starts = await self._consumer.beginning_offsets(list(self._consumer.assignment()))
+            for tp, start in starts.items():
+                self._consumer.seek(tp, start)
+            return []
+        return [
+            Entry(record.key or b"", record.value, tp.partition)
+            for tp, batch in batches.items()
+            for record in batch
+        ]
+
+    async def _running(self) -> AIOKafkaConsumer:
+        if self._consumer is not None:
+            return self._consumer
+        counts = await check_topics(self._settings, [self._topic])
+        consumer = await started(
+            lambda: AIOKafkaConsumer(
+                **self._arguments,
+                enable_auto_commit=False,
+                auto_offset_reset="none",
+                isolation_level="read_committed",
+            ),
+            self._settings,
+        )
+        numbers = range(counts[self._topic]) if self._numbers is None else self._numbers
+        partitions = [TopicPartition(self._topic, n) for n in numbers if n < counts[self._topic]]
+        try:
+            with self._explaining():
+                async with asyncio.timeout(DEADLINE_S):
+                    consumer.assign(partitions)
+                    for tp, start in (await consumer.beginning_offsets(partitions)).items():
+                        consumer.seek(tp, start)
+        except BrokerError:
+            await quietly(consumer.stop())
+            raise
+        self._consumer = consumer
+        return consumer
+
+    @contextlib.contextmanager
+    def _explaining(self) -> Iterator[None]:
+        try:
+            yield
+        except (KafkaError, TimeoutError) as error:
+            raise BrokerError(f"topic {self._topic!r} could not be read: {plain(error)}") from error

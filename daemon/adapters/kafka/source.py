@@ -1,0 +1,632 @@
+"""The input topics, read by a consumer group.
+
+**Consuming.** Four facts of aiokafka shape this. Records arrive while the rebalance listener
+still runs; a rebalance is eager, so partitions that stay ours go back to the committed offset
+too; the listener runs inside the coordinator's task, where an exception vanishes; and
+``getmany`` blocks for as long as a rebalance takes. So the listener itself decides nothing. It
+pauses what was assigned, raises the *generation*, and leaves the rest to the loop that pulls
+``events``: read the committed offsets, seek, resume, and only then say ``Assigned``. A batch
+that was fetched in an older generation is dropped, because its partition was rewound.
+
+On a revocation the listener waits for the event in flight to be finished and commits it, so
+that an orderly rebalance repeats nothing; it waits for seconds, never for ever.
+
+**Positions.** ``auto_offset_reset`` is "none": where to begin is decided here, counted and
+said. Each commit carries in its metadata the offset from which a successor must replay to
+rebuild its windows, so that the input topic is the windows' changelog.
+
+**Producing.** Idempotent, acks=all, and every single send future is checked before ``write``
+returns. A producer whose batch failed is never used again: its sequence numbers have a hole,
+and every later batch would fail. What failed is sent again by a new one.
+
+**Deadlines.** Nothing in aiokafka bounds a wait on an unreachable broker, so every await here
+has a deadline, or is one that SIGTERM ends (``close``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any
+
+import structlog
+from aiokafka import (
+    AIOKafkaConsumer,
+    ConsumerRebalanceListener,
+    OffsetAndMetadata,
+    TopicPartition,
+)
+from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
+from aiokafka.errors import (
+    CommitFailedError,
+    ConsumerStoppedError,
+    IllegalStateError,
+    KafkaError,
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
+)
+
+from daemon.adapters.kafka.connecting import (
+    DEADLINE_S,
+    REFUSED,
+    Backoff,
+    KafkaSettings,
+    UnreachableError,
+    connection,
+    plain,
+    quietly,
+    replay_from,
+    started,
+    written_position,
+)
+from daemon.adapters.kafka.topics import administering, check_topics
+from daemon.adapters.kafka.transactions import StateTopic, TransactionFailed, Transactions
+from daemon.adapters.kafka.writing import Writer
+from daemon.domain import Assigned, InputPartition, Polled, Position, Record, Revoked, SourceEvent, Work
+from daemon.errors import BrokerError, ConfigError
+
+log = structlog.get_logger(__name__)
+
+NO_PARTITION = InputPartition("", -1)
+"""What a ``Polled`` speaks of when no partition is ours: a beat, and nothing else."""
+
+MAX_RECORDS = 2_000  # per poll: about 5 ms of CPU, so that heartbeats are not starved
+BEAT_S = 1.0
+WAIT_MS = 500
+COMMIT_S = 5.0
+FINISH_S = 10.0  # how long a revocation waits for the event in flight; far below REBALANCE_MS
+SESSION_MS, HEARTBEAT_MS, REBALANCE_MS = 45_000, 3_000, 60_000
+IDLE_STEP_MS = 2_000  # an answer later than this after the one before does not prove idleness
+CHURN_LIMIT = 30  # rebalances per minute of a static member: two live ones share an instance id
+
+
+@dataclass(slots=True)
+class KafkaStats:
+    """What a source has counted since it was made; read by telemetry."""
+
+    rebalances: int = 0
+    commits: int = 0
+    stale_commits: int = 0  # of partitions that had gone: their records are read again by whoever has them
+    delayed_commits: int = 0  # the broker did not answer in time; tried again
+    dropped_records: int = 0  # fetched before the current assignment
+    clamped: int = 0  # replay_from had fallen off the log: windows start shorter
+    restarted: int = 0  # the position itself was off the log
+    unreachable: int = 0
+    rewinds: int = 0  # transactions that failed: everything since the last commit was done again
+    lag: dict[InputPartition, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Live:
+    """A partition that the loop was told of and that is still ours."""
+
+    next_offset: int
+    idle_ms: int = 0
+    polled_ms: int | None = None  # aiokafka's stamp of the answer that idle was last counted at
+    beaten: float = 0.0
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
+    def __init__(self, source: KafkaSource) -> None:
+        self._source = source
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        await self._source._on_revoked()
+
+    def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        self._source._on_assigned(assigned)
+
+
+class KafkaSource:
+    """The input topics, read by a consumer group.
+
+    ``events`` connects when it is first pulled, and keeps trying while the broker is down.
+    ``commit`` takes positions at once and writes them every ``commit_interval``, on a
+    revocation, and when the source closes; they are of published outputs, so a later write
+    only repeats, never loses. Call ``stop`` when the loop is done with it.
+    """
+
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        topics: Sequence[str],
+        state: StateTopic | None = None,
+        transactions: Transactions | None = None,
+    ) -> None:
+        if settings.start not in ("earliest", "latest"):
+            raise ConfigError(f"kafka.start {settings.start!r} must be earliest or latest")
+        self.stats = KafkaStats()
+        self._settings = settings
+        self._topics = tuple(topics)
+        self._arguments = connection(settings)
+        self._state = state
+        self._transactions = transactions
+        self._state_writer = Writer(settings)
+        self._failures = 0  # rewinds since the last transaction that went through
+        self._take_over_at = 0.0
+        self._consumer: AIOKafkaConsumer | None = None
+        self._closing = asyncio.Event()
+        self._generation = 0
+        self._rebalancing = True
+        self._assigned: tuple[TopicPartition, ...] | None = None  # assigned, and not restored yet
+        self._known: dict[str, int] = {}  # partitions per topic when this process started
+        self._live: dict[InputPartition, _Live] = {}
+        self._told: set[InputPartition] = set()  # Assigned was said, Revoked was not
+        self._pending: dict[InputPartition, Position] = {}
+        self._due = 0.0
+        self._flushing = asyncio.Lock()
+        self._breath_s = min(BEAT_S, settings.commit_interval.total_seconds())
+        self._wait_ms = max(10, min(WAIT_MS, int(self._breath_s * 500)))
+        self._at_rest = asyncio.Event()  # the loop is not working on an event
+        self._at_rest.set()
+        self._changed = asyncio.Event()
+        self._fetching: asyncio.Task[dict[TopicPartition, list[Any]]] | None = None
+        self._rebalanced: deque[float] = deque(maxlen=CHURN_LIMIT)
+
+    # -------------------------------------------------------------- for the loop
+    async def events(self) -> AsyncIterator[SourceEvent]:
+        """See ``ports.Source``.
+
+        Raises:
+            InputError: an input topic does not exist.
+            ConfigError, BrokerError: Kafka refuses us for good.
+        """
+        try:
+            backoff = Backoff(self._count_unreachable)
+            while self._consumer is None and not self._closing.is_set():
+                try:
+                    await self._connect()
+                except UnreachableError as error:
+                    wait = backoff.after(error)
+                    until = time.monotonic() + wait
+                    while not self._closing.is_set() and (left := until - time.monotonic()) > 0:
+                        yield Polled(NO_PARTITION, ())
+                        await self._nap(min(left, BEAT_S))
+            backoff.over()
+            beaten = time.monotonic()
+            while not self._closing.is_set():
+                await asyncio.sleep(0)  # a full buffer never yields by itself, and heartbeats share this loop
+                self._check_churn()
+                for partition in sorted(self._told - self._live.keys()):
+                    self._told.discard(partition)
+                    yield Revoked(partition)
+                if self._assigned is not None:
+                    for event in await self._take_over():
+                        self._told.add(event.partition)
+                        yield event
+                await self._flush_if_due()
+                generation = self._generation
+                for tp, records in (await self._poll()).items():
+                    polled = await self._received(tp, records, generation)
+                    if polled is not None:
+                        self._at_rest.clear()
+                        yield polled
+                        self._at_rest.set()
+                now = time.monotonic()
+                for partition, live in list(self._live.items()):
+                    if now - live.beaten >= BEAT_S and partition in self._live:
+                        live.beaten = beaten = now
+                        yield await self._beat(partition, live)
+                if now - beaten >= (BEAT_S if not self._live else self._breath_s):
+                    # What waits for a commit must not wait for the next record too.
+                    beaten = now
+                    yield Polled(NO_PARTITION, ())
+        finally:
+            self._at_rest.set()
+        await self._flush()
+
+    async def commit(self, work: Mapping[InputPartition, Work]) -> None:
+        """See ``ports.Source``; a partition that has gone is counted and left alone.
+
+        Raises:
+            BrokerError: Kafka refuses it, and would again.
+        """
+        mine = {partition: done for partition, done in work.items() if partition in self._live}
+        self.stats.stale_commits += len(work) - len(mine)
+        if self._transactions is not None:
+            await self._transact(self._transactions, mine)
+            return
+        if self._state is not None:
+            # Before the positions: what a state covers is published, and a successor skips it.
+            await self._state_writer.write(
+                [self._state.message(p, saved) for p, done in mine.items() for saved in done.saved]
+            )
+        self._pending |= {p: done.position for p, done in mine.items() if p in self._live}
+        if self._closing.is_set():
+            await self._flush()
+        else:
+            await self._flush_if_due()
+
+    def close(self) -> None:
+        """See ``ports.Source``."""
+        self._closing.set()
+        self._changed.set()
+
+    async def stop(self) -> None:
+        """Write what is still to be committed and leave the group. Safe to call twice."""
+        self.close()
+        consumer = self._consumer
+        if consumer is None:
+            return
+        with contextlib.suppress(BrokerError):
+            await self._flush()
+        self._consumer = None
+        await self._state_writer.stop()
+        if self._transactions is not None:
+            await self._transactions.stop()
+        if self._fetching is not None:
+            self._fetching.cancel()
+            await asyncio.wait({self._fetching})
+        await quietly(consumer.stop())
+        self._live.clear()
+
+    # -------------------------------------------------------------- connecting
+    def _count_unreachable(self) -> None:
+        self.stats.unreachable += 1
+
+    async def _connect(self) -> None:
+        self._known = await check_topics(self._settings, self._topics)
+        consumer = await started(
+            lambda: AIOKafkaConsumer(
+                **self._arguments,
+                group_id=self._settings.group_id,
+                group_instance_id=self._settings.instance_id,
+                enable_auto_commit=False,
+                auto_offset_reset="none",
+                isolation_level="read_committed",
+                partition_assignment_strategy=(RoundRobinPartitionAssignor,),
+                session_timeout_ms=SESSION_MS,
+                heartbeat_interval_ms=HEARTBEAT_MS,
+                rebalance_timeout_ms=REBALANCE_MS,
+                max_poll_records=MAX_RECORDS,
+            ),
+            self._settings,
+        )
+        self._consumer = consumer
+        # Subscribed only now: a consumer that starts with a subscription waits for its first assignment.
+        consumer.subscribe(self._topics, listener=_Listener(self))
+
+    async def _nap(self, seconds: float) -> None:
+        """Sleep, but not through a rebalance or a close."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
+        if not self._closing.is_set():
+            self._changed.clear()
+
+    # -------------------------------------------------------------- rebalancing
+    async def _on_revoked(self) -> None:
+        """In the coordinator's task: finish the event in flight, commit it, let go."""
+        self._generation += 1  # what the loop still holds beyond that event is dropped
+        self._rebalancing = True
+        self._assigned = None
+        self._changed.set()
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(FINISH_S):
+                    await self._at_rest.wait()
+            await self._flush()
+        except BrokerError as error:  # aiokafka would swallow it; the next commit meets it again
+            log.warning("commit_failed", reason=str(error))
+        finally:
+            self._let_go()
+
+    def _on_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        """In the coordinator's task, without an await: records flow until ``pause``."""
+        partitions = tuple(sorted(assigned))
+        consumer = self._consumer
+        if consumer is None:  # stopped meanwhile
+            return
+        consumer.pause(*partitions)
+        self._generation += 1
+        self._let_go()
+        self._assigned = partitions
+        self._rebalancing = False
+        self.stats.rebalances += 1
+        self._rebalanced.append(time.monotonic())
+        self._changed.set()
+
+    def _let_go(self) -> None:
+        self.stats.stale_commits += len(self._pending)
+        self._pending.clear()
+        self._live.clear()
+        self.stats.lag.clear()
+
+    def _check_churn(self) -> None:
+        full = len(self._rebalanced) == CHURN_LIMIT
+        if self._settings.instance_id and full and time.monotonic() - self._rebalanced[0] < 60:
+            # Kafka fences neither of two such members: both would hold all partitions, for ever.
+            raise BrokerError(
+                f"the group {self._settings.group_id!r} rebalances without end: another live process has "
+                f"kafka.instance_id {self._settings.instance_id!r}"
+            )
+
+    async def _take_over(self) -> list[Assigned]:
+        """Decide where each newly assigned partition begins, seek there, and let records flow.
+
+        Returns nothing when the broker did not answer or the assignment changed meanwhile: the
+        loop comes back.
+        """
+        assigned, consumer, generation = self._assigned, self._consumer, self._generation
+        assert assigned is not None
+        assert consumer is not None
+        if (wait_s := self._take_over_at - time.monotonic()) > 0:
+            await self._nap(min(wait_s, BEAT_S))
+            return []
+        if self._fetching is not None:
+            # A fetch of before may not return records of after the seek: they would be dropped
+            # as stale, and nobody would read them again. It ends by its own time limit.
+            done, _ = await asyncio.wait({self._fetching}, timeout=BEAT_S)
+            if not done:
+                return []
+            self._drop_fetched()
+        try:
+            partitions = [InputPartition(tp.topic, tp.partition) for tp in assigned]
+            if self._transactions is not None:
+                # First of all: from here on nobody else's transaction can move the offsets.
+                await self._transactions.take_over(partitions)
+            async with asyncio.timeout(DEADLINE_S):
+                committed = await self._committed(assigned)
+                saved = await self._state.read(partitions) if self._state is not None else {}
+                starts = await consumer.beginning_offsets(list(assigned))
+                ends = await consumer.end_offsets(list(assigned))
+        except (KafkaError, TimeoutError, UnreachableError) as error:
+            if isinstance(error, REFUSED):
+                raise BrokerError(f"Kafka refused the committed offsets: {plain(error)}") from error
+            log.warning("assignment_delayed", reason=str(error) or plain(error))
+            await self._nap(0.5)
+            return []
+        if generation != self._generation:
+            return []
+        events = []
+        begun: dict[InputPartition, Position] = {}
+        for tp in assigned:
+            event, is_new = self._beginning(tp, committed[tp], starts[tp], ends[tp])
+            exact = is_new or self._transactions is not None
+            events.append(replace(event, saved=saved.get(event.partition, ()), exact=exact))
+            if is_new:
+                # Kept at once: "latest" would otherwise be a later place after a restart.
+                begun[event.partition] = Position(event.resume_at, event.replay_from)
+        if self._transactions is not None:
+            try:
+                for partition, position in begun.items():
+                    await self._transactions.commit(partition, Work(position))
+            except TransactionFailed as error:
+                log.warning("assignment_delayed", reason=str(error))
+                await self._nap(0.5)
+                return []
+            if generation != self._generation:
+                return []
+        else:
+            self._pending |= begun
+        for tp, event in zip(assigned, events, strict=True):
+            consumer.seek(tp, event.replay_from)
+            self._live[event.partition] = _Live(event.replay_from)
+        self._assigned = None
+        consumer.resume(*assigned)
+        log.info("partitions_assigned", count=len(events), rebalances=self.stats.rebalances)
+        return events
+
+    async def _committed(self, assigned: Sequence[TopicPartition]) -> dict[TopicPartition, OffsetAndMetadata]:
+        """Offset (-1: none) and metadata; ``consumer.committed`` is stale and knows no metadata."""
+        if not assigned:
+            return {}
+        async with administering(self._settings) as admin:
+            found: dict[TopicPartition, OffsetAndMetadata] = await admin.list_consumer_group_offsets(
+                self._settings.group_id, partitions=list(assigned)
+            )
+        missing = set(assigned) - found.keys()
+        if missing:
+            # The client drops the answer's own error code; an answer that lacks what was asked is one.
+            raise UnreachableError("the group's coordinator gave no offsets yet")
+        return found
+
+    def _beginning(
+        self, tp: TopicPartition, committed: OffsetAndMetadata, start: int, end: int
+    ) -> tuple[Assigned, bool]:
+        partition = InputPartition(tp.topic, tp.partition)
+        offset = committed.offset
+        if start <= offset <= end:
+            first = replay_from(committed.metadata, offset)
+            if first < start:
+                self.stats.clamped += 1
+                log.warning(
+                    "replay_clamped", topic=tp.topic, partition=tp.partition, wanted=first, start=start
+                )
+            return Assigned(partition, max(first, start), offset), False
+        if 0 <= offset < start:
+            # Retention was quicker than we were. Nothing is decided by it: the rest follows.
+            self.stats.restarted += 1
+            log.error("records_expired", topic=tp.topic, partition=tp.partition, lost=start - offset)
+            return Assigned(partition, start, start), True
+        if offset > end:
+            self.stats.restarted += 1
+            log.error("offset_beyond_log", topic=tp.topic, partition=tp.partition, committed=offset, end=end)
+        # A partition that was added while we ran is read whole: "latest" would skip its first records.
+        added = tp.partition >= self._known.get(tp.topic, 0)
+        place = end if self._settings.start == "latest" and not added else start
+        return Assigned(partition, place, place), True
+
+    # -------------------------------------------------------------- polling
+    async def _poll(self) -> Mapping[TopicPartition, list[Any]]:
+        """What came, at most MAX_RECORDS; nothing after about half a second."""
+        consumer = self._consumer
+        assert consumer is not None
+        if self._fetching is None and (self._rebalancing or self._assigned is not None):
+            await self._nap(BEAT_S / 2)
+            return {}
+        try:
+            if self._fetching is None:
+                # Without a time limit this only empties the buffer: it never waits, so no task is needed.
+                ready = await consumer.getmany(timeout_ms=0)
+                if ready:
+                    return ready  # type: ignore[no-any-return]
+                self._fetching = asyncio.create_task(consumer.getmany(timeout_ms=self._wait_ms))
+            # A task, because getmany waits out a whole rebalance, and cancelling it would leave
+            # aiokafka's idle counter wrong.
+            done, _ = await asyncio.wait({self._fetching}, timeout=BEAT_S)
+            if not done:
+                return {}
+            fetched, self._fetching = self._fetching, None
+            return fetched.result()
+        except NoOffsetForPartitionError:
+            return {}  # met before our seek; the seek clears it
+        except OffsetOutOfRangeError:
+            await self._fell_off()
+            return {}
+        except ConsumerStoppedError:
+            return {}
+        except KafkaError as error:
+            if getattr(error, "retriable", False):
+                log.warning("poll_failed", reason=plain(error))
+                await self._nap(BEAT_S)
+                return {}
+            raise BrokerError(f"Kafka at {self._settings.bootstrap_servers}: {plain(error)}") from error
+
+    async def _fell_off(self) -> None:
+        """The log's start has overtaken us, or its end was cut: begin again like a new assignment."""
+        consumer = self._consumer
+        assert consumer is not None
+        if self._rebalancing or self._assigned is not None:
+            return
+        await self._flush()
+        self._begin_again()
+
+    def _begin_again(self) -> None:
+        """Treat every partition that is ours like a new assignment: from its last commit on."""
+        consumer = self._consumer
+        if consumer is None or self._rebalancing or self._assigned is not None:
+            return  # that is under way already
+        partitions = tuple(sorted(consumer.assignment()))
+        consumer.pause(*partitions)
+        self._generation += 1
+        self._let_go()
+        self._assigned = partitions
+
+    def _drop_fetched(self) -> None:
+        fetching, self._fetching = self._fetching, None
+        if fetching is not None and not fetching.cancelled() and fetching.exception() is None:
+            self.stats.dropped_records += sum(map(len, fetching.result().values()))
+
+    async def _received(self, tp: TopicPartition, records: Sequence[Any], generation: int) -> Polled | None:
+        partition = InputPartition(tp.topic, tp.partition)
+        live = self._live.get(partition)
+        if generation != self._generation or live is None:
+            self.stats.dropped_records += len(records)
+            return None
+        items = [
+            Record(record.offset, record.key, record.value or b"", record.timestamp * 1_000_000)
+            for record in records
+        ]
+        live.next_offset = items[-1].offset + 1
+        live.idle_ms, live.polled_ms = 0, None
+        live.beaten = time.monotonic()
+        return Polled(partition, items, end_offset=await self._end(tp, live))
+
+    async def _beat(self, partition: InputPartition, live: _Live) -> Polled:
+        tp = TopicPartition(partition.topic, partition.number)
+        end = await self._end(tp, live)
+        return Polled(partition, (), idle=timedelta(milliseconds=live.idle_ms), end_offset=end)
+
+    async def _end(self, tp: TopicPartition, live: _Live) -> int | None:
+        """The log's end when last seen; counts idle time and lag on the way.
+
+        Idle is only the time over which the broker confirmed that nothing came: while it cannot
+        be reached, nobody could have written, and no asset has fallen silent.
+        """
+        consumer = self._consumer
+        assert consumer is not None
+        if tp not in consumer.assignment():
+            return None
+        end: int | None = consumer.highwater(tp)
+        stable: int | None = consumer.last_stable_offset(tp)
+        stamp: int | None = consumer.last_poll_timestamp(tp)
+        if end is None or stamp is None:
+            return None
+        # Markers and compacted records take up offsets: the position passes them, records do not.
+        # A live partition was sought, so its position is set and this await never waits.
+        readable = end if stable is None or stable < 0 else min(stable, end)
+        position = max(live.next_offset, await consumer.position(tp))
+        if position >= readable:
+            if live.polled_ms is not None:
+                live.idle_ms += max(0, min(stamp - live.polled_ms, IDLE_STEP_MS))
+            live.polled_ms = stamp
+        else:
+            live.idle_ms, live.polled_ms = 0, None
+        self.stats.lag[InputPartition(tp.topic, tp.partition)] = max(0, end - position)
+        return end
+
+    # -------------------------------------------------------------- transactions
+    async def _transact(self, transactions: Transactions, work: Mapping[InputPartition, Work]) -> None:
+        """One transaction per partition, side by side; where one fails, all begin again."""
+        outcomes = await asyncio.gather(
+            *(transactions.commit(partition, done) for partition, done in work.items()),
+            return_exceptions=True,
+        )
+        failures: list[TransactionFailed] = []
+        for outcome in outcomes:
+            if isinstance(outcome, TransactionFailed):
+                failures.append(outcome)
+            elif isinstance(outcome, BaseException):
+                raise outcome
+        self.stats.commits += len(outcomes) - len(failures)
+        if not failures:
+            self._failures = 0 if work else self._failures
+            return
+        self._failures += 1
+        worst = next((f for f in failures if f.refused), failures[0])
+        if worst.refused and self._failures > 1:
+            raise BrokerError(f"Kafka at {self._settings.bootstrap_servers} refused outputs: {worst}")
+        self.stats.rewinds += 1
+        log.warning("transaction_failed", reason=str(worst), partitions=len(failures), tries=self._failures)
+        # A rival of the same id may only be met when it is known that the partition is still ours.
+        wait_s = 2 * HEARTBEAT_MS / 1000 if any(f.fenced for f in failures) else 0.0
+        if self._failures > 1:
+            wait_s = max(wait_s, min(30.0, 0.25 * 2.0 ** min(self._failures, 8)))
+        self._take_over_at = time.monotonic() + wait_s
+        self._begin_again()
+
+    # -------------------------------------------------------------- committing
+    async def _flush_if_due(self) -> None:
+        if self._pending and time.monotonic() >= self._due:
+            await self._flush()
+
+    async def _flush(self) -> None:
+        """Write the pending positions; those that time out stay pending."""
+        async with self._flushing:
+            consumer = self._consumer
+            pending = dict(self._pending)
+            if consumer is None or not pending:
+                return
+            self._due = time.monotonic() + self._settings.commit_interval.total_seconds()
+            offsets = {
+                TopicPartition(p.topic, p.number): OffsetAndMetadata(at.offset, written_position(at))
+                for p, at in pending.items()
+            }
+            try:
+                async with asyncio.timeout(COMMIT_S):
+                    await consumer.commit(offsets)
+            except (CommitFailedError, IllegalStateError) as error:
+                # The group has moved on. Whoever has the partitions now reads these records again.
+                self.stats.stale_commits += len(pending)
+                log.warning("commit_stale", partitions=len(pending), reason=plain(error.__cause__ or error))
+            except TimeoutError:
+                self.stats.delayed_commits += 1
+                self._due = time.monotonic() + COMMIT_S
+                log.warning("commit_delayed", partitions=len(pending))
+                return
+            except KafkaError as error:
+                raise BrokerError(
+                    f"Kafka at {self._settings.bootstrap_servers} refused a commit of group "
+                    f"{self._settings.group_id!r}: {plain(error)}"
+                ) from error
+            else:
+                self.stats.commits += 1
+            for partition, position in pending.items():
+                if self._pending.get(partition) == position:
+                    del self._pending[partition]

@@ -1,0 +1,199 @@
+"""Topics and the group, through the admin client, which returns error codes and does not raise."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import (
+    GroupAuthorizationFailedError,
+    KafkaError,
+    for_code,
+)
+
+from daemon.adapters.kafka.connecting import (
+    DEADLINE_S,
+    START_S,
+    Finding,
+    KafkaSettings,
+    TopicShape,
+    TopicSpec,
+    TopicState,
+    UnreachableError,
+    connection,
+    plain,
+    quietly,
+    started,
+)
+from daemon.errors import BrokerError, DaemonError, InputError
+
+DEFAULT_LIMIT = 1_048_588  # Kafka's default of max.message.bytes
+
+
+@contextlib.asynccontextmanager
+async def administering(
+    settings: KafkaSettings, deadline_s: float = DEADLINE_S
+) -> AsyncIterator[AIOKafkaAdminClient]:
+    """A started admin client, with a deadline over everything that is done with it."""
+    arguments = connection(settings)
+    admin = await started(
+        lambda: AIOKafkaAdminClient(**arguments, request_timeout_ms=15_000),
+        settings,
+        min(START_S, deadline_s),
+    )
+    try:
+        async with asyncio.timeout(deadline_s):
+            yield admin
+    except TimeoutError as error:
+        raise UnreachableError(
+            f"Kafka at {settings.bootstrap_servers} did not answer within {deadline_s:.0f} s"
+        ) from error
+    except (KafkaError, OSError) as error:
+        kind = UnreachableError if getattr(error, "retriable", True) else BrokerError
+        raise kind(f"Kafka at {settings.bootstrap_servers}: {plain(error)}") from error
+    finally:
+        await quietly(admin.close())
+
+
+async def partitions_of(admin: AIOKafkaAdminClient) -> dict[str, int]:
+    """Every topic this user may see, with how many partitions it has.
+
+    All topics are listed, and never one by name: asking for a missing one by name creates it
+    where the broker has ``auto.create.topics.enable``.
+    """
+    return {topic["topic"]: len(topic["partitions"]) for topic in await admin.describe_topics()}
+
+
+async def topic_states(settings: KafkaSettings, wanted: Sequence[TopicSpec]) -> list[TopicState]:
+    """What exists of the topics that are wanted, in their order."""
+    async with administering(settings) as admin:
+        there = await partitions_of(admin)
+    return [TopicState(spec.name, there.get(spec.name, 0)) for spec in wanted]
+
+
+async def check_topics(settings: KafkaSettings, names: Sequence[str]) -> dict[str, int]:
+    """Partitions of each input topic.
+
+    Raises:
+        InputError: naming the topics that do not exist.
+    """
+    states = await topic_states(settings, [TopicSpec(name) for name in names])
+    missing = [state.name for state in states if not state.partitions]
+    if missing:
+        raise InputError(missing_topics(settings, missing))
+    return {state.name: state.partitions for state in states}
+
+
+def missing_topics(settings: KafkaSettings, names: Sequence[str]) -> str:
+    which = ", ".join(repr(name) for name in names)
+    are = "topic {} does" if len(names) == 1 else "topics {} do"
+    return (
+        f"{are.format(which)} not exist on Kafka at {settings.bootstrap_servers}, "
+        "or this user may not describe it"
+    )
+
+
+async def topic_shapes(settings: KafkaSettings, names: Sequence[str]) -> dict[str, TopicShape]:
+    """What must be known to write to these topics; a missing one is said now, not after a client's 40 s.
+
+    Raises:
+        BrokerError: a topic does not exist.
+    """
+    async with administering(settings) as admin:
+        there = await partitions_of(admin)
+        if missing := [name for name in names if not there.get(name)]:
+            raise BrokerError(missing_topics(settings, missing))
+        limits = dict.fromkeys(names, DEFAULT_LIMIT)
+        wanted = [
+            ConfigResource(ConfigResourceType.TOPIC, name, {"max.message.bytes": None}) for name in names
+        ]
+        for answer in await admin.describe_configs(wanted):
+            for code, _, _, name, entries in answer.resources:
+                if code == 0 and entries:  # else: no right to see it; Kafka's default it is
+                    limits[name] = min(int(entry[1]) for entry in entries)
+    return {name: TopicShape(there[name], limit) for name, limit in limits.items()}
+
+
+async def ensure_topics(settings: KafkaSettings, wanted: Sequence[TopicSpec]) -> list[TopicState]:
+    """Create what is missing of the topics, with their settings; those that exist stay as they are.
+
+    Replication is the broker's default. Returns once every topic has leaders.
+
+    Raises:
+        BrokerError: when the broker refuses one, with its reason.
+    """
+    async with administering(settings, 60.0) as admin:
+        there = await partitions_of(admin)
+        missing = [spec for spec in wanted if spec.name not in there]
+        for spec in missing:
+            # -1 everywhere means the broker's default; aiokafka takes -1 only beside an (empty) assignment
+            answer = await admin.create_topics(
+                [
+                    NewTopic(
+                        spec.name,
+                        spec.partitions or -1,
+                        -1,
+                        replica_assignments={},
+                        topic_configs=dict(spec.config),
+                    )
+                ]
+            )
+            for name, code, *said in answer.topic_errors:
+                # 36: it exists; another replica was quicker
+                if code not in (0, 36):
+                    detail = said[0] if said and said[0] else plain(for_code(code)())
+                    raise BrokerError(f"topic {name!r} could not be created: {detail}")
+        while missing:
+            described = {topic["topic"]: topic for topic in await admin.describe_topics()}
+            if all(_led(described.get(spec.name)) for spec in missing):
+                break
+            await asyncio.sleep(0.05)
+        there |= {spec.name: len(described[spec.name]["partitions"]) for spec in missing}
+    created = {spec.name for spec in missing}
+    return [TopicState(spec.name, there[spec.name], spec.name in created) for spec in wanted]
+
+
+def _led(topic: Mapping[str, Any] | None) -> bool:
+    return (
+        topic is not None and bool(topic["partitions"]) and all(p["leader"] >= 0 for p in topic["partitions"])
+    )
+
+
+async def probe(
+    settings: KafkaSettings, inputs: Sequence[str], wanted: Sequence[TopicSpec] = ()
+) -> list[Finding]:
+    """Look at everything ``run`` needs of the broker, without writing or joining anything."""
+    where = settings.bootstrap_servers
+    try:
+        async with administering(settings) as admin:
+            cluster = await admin.describe_cluster()
+            brokers = cluster["brokers"]
+            there = await partitions_of(admin)
+            findings = [Finding("broker", True, f"{where}: {len(brokers)} broker(s), {len(there)} topic(s)")]
+            for name in inputs:
+                count = there.get(name, 0)
+                detail = f"{count} partition(s)" if count else missing_topics(settings, [name])
+                findings.append(Finding(f"input topic {name}", count > 0, detail))
+            for spec in wanted:
+                count = there.get(spec.name, 0)
+                detail = f"{count} partition(s)" if count else "missing: `anomalyd topics --create` makes it"
+                findings.append(Finding(f"topic {spec.name}", count > 0, detail))
+            findings.append(await _group_finding(admin, settings.group_id))
+            return findings
+    except DaemonError as error:
+        return [Finding("broker", False, str(error))]
+
+
+async def _group_finding(admin: AIOKafkaAdminClient, group: str) -> Finding:
+    try:
+        await admin.find_coordinator(group)
+    except GroupAuthorizationFailedError:
+        return Finding(f"group {group}", False, "this user lacks READ on the group")
+    except KafkaError as error:
+        # A young cluster has no coordinator until its first group exists.
+        return Finding(f"group {group}", True, f"no coordinator yet: {plain(error)}")
+    return Finding(f"group {group}", True, "this user may use it")

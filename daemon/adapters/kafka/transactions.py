@@ -1,0 +1,319 @@
+"""Exactly once: what a partition has done becomes readable together with its offset, or not at all.
+
+**One producer per input partition**, with a transactional id of its own. Starting it fences
+whoever wrote for that partition before, and ends the transaction that one may have left open:
+therefore it is started *before* the committed offset is looked up, and what is read then can
+no longer change. (Fencing by consumer group, which would do with one producer, is not to be
+had: aiokafka speaks an old TxnOffsetCommit that knows no generation.)
+
+**One transaction per commit**, opened only when all that goes into it is there: outputs, state,
+and the offset. So none is ever left open and empty, and none waits for a timer.
+
+``commit_transaction`` succeeds even if a batch in it has failed, and every later batch of that
+producer fails too. So each batch's future is looked at before the offset is sent, and whatever
+fails, the producer is given up: its successor, and the input from the last commit on, start
+over. Whether the broker took a commit whose answer did not come is then seen from the offset.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaProducer, OffsetAndMetadata, TopicPartition
+from aiokafka.errors import (
+    InvalidProducerEpoch,
+    InvalidProducerIdMapping,
+    KafkaError,
+    ProducerFenced,
+)
+from aiokafka.partitioner import murmur2
+
+from daemon.adapters.kafka.connecting import (
+    REFUSED,
+    Entry,
+    KafkaSettings,
+    Message,
+    TopicShape,
+    UnreachableError,
+    connection,
+    discard,
+    plain,
+    started,
+    written_position,
+)
+from daemon.adapters.kafka.following import Follower
+from daemon.adapters.kafka.topics import topic_shapes
+from daemon.adapters.kafka.writing import BATCH_BYTES, LARGEST_REQUEST, fitted, stored_size
+from daemon.domain import InputPartition, Output, Position, Saved, Work
+from daemon.errors import BrokerError
+from daemon.stream.codec import Encoded
+
+log = structlog.get_logger(__name__)
+
+TRANSACTION_MS = 30_000
+"""The outage that a transaction rides out; below the session timeout, after which the partition is another's."""
+COMMIT_WITHIN_S = 40.0
+"""... and ours to wait: a broker that is away lets aiokafka wait for ever."""
+ABORT_WITHIN_S = 2.0
+FENCED = (ProducerFenced, InvalidProducerEpoch, InvalidProducerIdMapping)
+
+
+class TransactionFailed(BrokerError):  # noqa: N818 - reads better where it is raised
+    """Nothing of a transaction was written, or it is not known: begin again at the last commit.
+
+    ``fenced``: another producer has the same transactional id, or the transaction took too long.
+    ``refused``: the broker would refuse the same messages again.
+    """
+
+    def __init__(self, message: str, *, fenced: bool = False, refused: bool = False) -> None:
+        super().__init__(message)
+        self.fenced = fenced
+        self.refused = refused
+
+
+class StateTopic:
+    """Where state is kept: ``<prefix>.state``, in the partition that has the input partition's number."""
+
+    def __init__(self, settings: KafkaSettings, prefix: str) -> None:
+        self.name = f"{prefix}.state"
+        self._settings = settings
+
+    def message(self, partition: InputPartition, saved: Saved) -> Message:
+        """The message that keeps one record of state."""
+        return Message(self.name, saved.key, saved.value, (), partition.number)
+
+    async def read(self, partitions: Iterable[InputPartition]) -> dict[InputPartition, tuple[Saved, ...]]:
+        """All that is kept for these; records of other input topics may be among it."""
+        wanted = sorted(partitions)
+        if not wanted:
+            return {}
+        follower = Follower(self._settings, self.name, sorted({p.number for p in wanted}))
+        try:
+            entries: list[Entry] = await follower.catch_up()
+        finally:
+            await follower.stop()
+        kept: dict[int, dict[bytes, Saved]] = {}
+        for entry in entries:
+            kept.setdefault(entry.partition, {})[entry.key] = Saved(entry.key, entry.value)
+        return {
+            p: tuple(saved for saved in kept.get(p.number, {}).values() if saved.value is not None)
+            for p in wanted
+        }
+
+
+@lru_cache(maxsize=200_000)
+def partition_of(key: bytes, partitions: int) -> int:
+    """The partition that every Kafka client puts this key into."""
+    number: int = murmur2(key)
+    return (number & 0x7FFFFFFF) % partitions
+
+
+def _looked_at(future: asyncio.Future[Any]) -> None:
+    if not future.cancelled():
+        future.exception()
+
+
+class Transactions:
+    """The transactional producers of the input partitions that are ours.
+
+    Args:
+        settings: the connection; the group names the transactional ids.
+        prefix: of the output topics.
+        encode: what each output is as a message.
+        state: where state goes.
+    """
+
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        prefix: str,
+        encode: Callable[[Output], Encoded],
+        state: StateTopic,
+    ) -> None:
+        self._settings = settings
+        self._arguments = connection(settings)
+        self._prefix = prefix
+        self._encode = encode
+        self._state = state
+        self._producers: dict[InputPartition, AIOKafkaProducer] = {}
+        self._shapes: dict[str, TopicShape] = {}
+
+    # -------------------------------------------------------------- whose partitions these are
+    async def take_over(self, partitions: Sequence[InputPartition]) -> None:
+        """Start a producer for each, fencing whoever had it, and let go of all others.
+
+        Raises:
+            UnreachableError, BrokerError: it cannot be done (now).
+        """
+        await self.stop()
+        outcomes = await asyncio.gather(*map(self._start, partitions), return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                await self.stop()
+                raise outcome
+
+    async def _start(self, partition: InputPartition) -> None:
+        name = f"{self._settings.group_id}-{partition.topic}-{partition.number}"
+        self._producers[partition] = await started(
+            lambda: AIOKafkaProducer(
+                **self._arguments,
+                transactional_id=name,
+                transaction_timeout_ms=TRANSACTION_MS,
+                acks="all",
+                max_batch_size=BATCH_BYTES,
+                max_request_size=LARGEST_REQUEST,
+            ),
+            self._settings,
+        )
+
+    async def stop(self) -> None:
+        """Close all producers. Safe to call twice."""
+        producers, self._producers = self._producers, {}
+        await asyncio.gather(*(discard(producer) for producer in producers.values()))
+
+    # -------------------------------------------------------------- one transaction
+    async def commit(self, partition: InputPartition, work: Work) -> None:
+        """Write outputs, state and position, and return when all are durable.
+
+        Raises:
+            TransactionFailed: nothing was written, or it is not known; the producer is given up.
+            BrokerError: a topic is missing, or does not take a message of this size.
+        """
+        producer = self._producers.get(partition)
+        if producer is None:
+            raise TransactionFailed("its producer was given up")
+        try:
+            batches = await self._batches(producer, partition, work)
+        except UnreachableError as error:
+            raise TransactionFailed(str(error)) from error
+        try:
+            async with asyncio.timeout(COMMIT_WITHIN_S):
+                await self._transact(producer, partition, work.position, batches)
+        except TimeoutError as error:
+            await self._give_up(partition)
+            raise TransactionFailed(f"no answer within {COMMIT_WITHIN_S:.0f} s") from error
+        except (KafkaError, AssertionError) as error:
+            # AssertionError: what aiokafka says to any call on a producer that was fenced before.
+            self._shapes.clear()  # a topic's limit may have been lowered since it was looked up
+            await self._give_up(partition, abort=not isinstance(error, (*FENCED, AssertionError)))
+            raise TransactionFailed(
+                plain(error),
+                fenced=isinstance(error, (*FENCED, AssertionError)),
+                refused=isinstance(error, REFUSED),
+            ) from error
+        except asyncio.CancelledError:
+            await self._give_up(partition)
+            raise
+
+    async def _transact(
+        self,
+        producer: AIOKafkaProducer,
+        partition: InputPartition,
+        position: Position,
+        batches: Sequence[tuple[str, int, Any]],
+    ) -> None:
+        await producer.begin_transaction()
+        sent = []
+        for topic, number, batch in batches:
+            future = await producer.send_batch(batch, topic, partition=number)
+            future.add_done_callback(_looked_at)  # should a later one fail first
+            sent.append(future)
+        if sent:
+            await asyncio.wait(sent)
+        failures = [future.exception() for future in sent]
+        for failure in failures:
+            if failure is not None:
+                raise failure
+        await producer.send_offsets_to_transaction(
+            {
+                TopicPartition(partition.topic, partition.number): OffsetAndMetadata(
+                    position.offset, written_position(position)
+                )
+            },
+            self._settings.group_id,
+        )
+        await producer.commit_transaction()
+
+    async def _give_up(self, partition: InputPartition, *, abort: bool = False) -> None:
+        producer = self._producers.pop(partition, None)
+        if producer is None:
+            return
+        if abort:
+            with contextlib.suppress(KafkaError, AssertionError, TimeoutError):
+                async with asyncio.timeout(ABORT_WITHIN_S):
+                    await producer.abort_transaction()
+        await discard(producer)
+
+    # -------------------------------------------------------------- batches
+    async def _batches(
+        self, producer: AIOKafkaProducer, partition: InputPartition, work: Work
+    ) -> list[tuple[str, int, Any]]:
+        """The messages as batches, in an order in which no partition waits long for another.
+
+        A batch builder costs a seventh of what ``send`` does, but takes a first record of any
+        size: sizes are checked here.
+        """
+        queues: dict[tuple[str, int], list[Any]] = {}
+        sizes: dict[tuple[str, int], int] = {}
+        for message in await self._messages(partition, work):
+            shape = self._shapes[message.topic]
+            number = message.partition
+            if number is None:
+                key = message.key
+                number = (
+                    partition.number % shape.partitions
+                    if key is None
+                    else partition_of(key, shape.partitions)
+                )
+            there, size = (message.topic, number), stored_size(message)
+            most = min(BATCH_BYTES, shape.limit)
+            queue = queues.setdefault(there, [])
+            if not queue or sizes[there] + size > most:
+                queue.append(producer.create_batch())
+                sizes[there] = 0
+            sizes[there] += size
+            added = queue[-1].append(
+                timestamp=None, key=message.key, value=message.value, headers=list(message.headers)
+            )
+            assert added is not None  # ``stored_size`` is never below what the builder counts
+        rounds = max(map(len, queues.values()), default=0)
+        return [
+            (topic, number, queue[i])
+            for i in range(rounds)
+            for (topic, number), queue in queues.items()
+            if i < len(queue)
+        ]
+
+    async def _messages(self, partition: InputPartition, work: Work) -> list[Message]:
+        messages = [self._state.message(partition, saved) for saved in work.saved]
+        encoded = [(self._encode(output), output) for output in work.outputs]
+        await self._learn(
+            {message.topic for message in messages} | {f"{self._prefix}.{e.topic}" for e, _ in encoded}
+        )
+        if messages and partition.number >= self._shapes[self._state.name].partitions:
+            raise BrokerError(
+                f"topic {self._state.name!r} has {self._shapes[self._state.name].partitions} partitions,"
+                f" too few for partition {partition.number} of {partition.topic!r}: add some"
+            )
+        for each, output in encoded:
+            topic = f"{self._prefix}.{each.topic}"
+            messages.append(fitted(topic, each, output, self._shapes[topic].limit))
+        for message in messages:
+            size, limit = stored_size(message), self._shapes[message.topic].limit
+            if size > limit:
+                raise BrokerError(
+                    f"a message of {size} bytes is too large for topic {message.topic!r}, "
+                    f"which takes {limit} (max.message.bytes)"
+                )
+        return messages
+
+    async def _learn(self, topics: set[str]) -> None:
+        unknown: Mapping[str, TopicShape] = {}
+        if topics - self._shapes.keys():
+            unknown = await topic_shapes(self._settings, sorted(topics - self._shapes.keys()))
+        self._shapes |= unknown

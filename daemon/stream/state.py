@@ -1,0 +1,345 @@
+"""What a partition remembers, as bytes: one record per asset and one for the partition itself.
+
+A successor is to say exactly what its predecessor would have said. So an asset's record holds
+all that its next output depends on: its rows and window as they were read, its slow baseline,
+its open episodes, what is silent and what is stuck. It also holds the offset that it covers:
+the successor replays the log from the oldest record that no asset's state covers, and skips
+what an asset's own state knows already. Floats are kept whole, in eight bytes.
+
+Writing every asset with every commit would cost more than reading does. An asset is therefore
+written when the log has gone on so far that each asset had about a window of rows (see
+``Pipeline.checkpoint``): then its record costs no more than the rows it replaces.
+
+The partition's record is small and goes with every commit: event time, drift sums, and the
+offset below which an asset without a record has been forgotten and is not to be made again.
+
+A record names the *layout* it was written for. A changed stream (other sensors, period or
+window) makes old records unreadable rather than wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+import numpy as np
+
+from daemon.domain import AlertKind, Floats, Ints, Saved, Severity, StreamSpec
+from daemon.policy import Alarm, State
+from daemon.stream.alerts import AssetEpisodes, Episode, digest
+from daemon.stream.drift import Drift, Sums
+from daemon.stream.windows import AssetGrid, OpenRow
+
+SCHEMA = 1
+SEPARATOR = "\x1f"
+
+
+class RowState(msgspec.Struct, frozen=True, array_like=True):
+    """A row that may still change, or that a repetition is told by."""
+
+    row: int
+    values: bytes
+    reported: bytes  # bit set
+    offset: int
+    last_offset: int
+    complete: bool
+    condition: str
+
+
+class EpisodeState(msgspec.Struct, frozen=True, array_like=True):
+    """An open episode."""
+
+    kind: AlertKind
+    sensor: str | None
+    fingerprint: str
+    opened_ns: int
+    onset_ns: int
+    severity: Severity
+    next_update_row: int
+
+
+class GridState(msgspec.Struct, frozen=True, array_like=True):
+    """``windows.AssetGrid``."""
+
+    first_time_ns: int
+    max_time_ns: int
+    watermark_ns: int
+    head: int
+    last_observed: int
+    newest: int
+    began: int
+    silent: bytes  # bit set
+    heard: bytes
+    condition: str
+    rows: list[RowState]
+    recent: list[RowState]
+
+
+class AlarmState(msgspec.Struct, frozen=True, array_like=True):
+    """``alerts.AssetEpisodes``."""
+
+    state: int
+    recent: int
+    resting: int
+    above_since: int
+    peaks: bytes | None  # (4, C)
+    open: list[EpisodeState]
+
+
+class AssetState(msgspec.Struct, frozen=True, array_like=True):
+    """One asset: see the module."""
+
+    layout: str
+    offset: int  # records of this asset before it are covered
+    model: str
+    grid: GridState
+    window: bytes  # (T, C) the newest T <= L rows, oldest first
+    window_offsets: bytes  # (T,)
+    last_value: bytes  # (C,)
+    last_row: bytes
+    still_since: bytes
+    newest: int
+    fresh_row: int
+    baseline: bytes | None  # (P,); None: not begun under this model
+    alarm: AlarmState | None
+    asset_silent: bool
+    silent_sensors: list[int]
+    stuck: list[int]
+
+
+class SumsState(msgspec.Struct, frozen=True, array_like=True):
+    """``drift.Sums`` of one interval."""
+
+    interval: int
+    windows: int
+    latent: bytes
+    residual: bytes
+    kl: float
+
+
+class PartitionState(msgspec.Struct, frozen=True, array_like=True):
+    """What belongs to the partition and to no asset."""
+
+    layout: str
+    offset: int
+    model: str
+    event_time_ns: int
+    forgotten_before: int  # an asset seen before this offset and without a record has been evicted
+    drift: list[SumsState]
+    exceeded: int
+    first_exceeded_ns: int
+    drift_episode: EpisodeState | None
+
+
+_pack = msgspec.msgpack.Encoder().encode
+_asset = msgspec.msgpack.Decoder(AssetState).decode
+_partition = msgspec.msgpack.Decoder(PartitionState).decode
+
+
+# ------------------------------------------------------------------ keys and records
+def layout(spec: StreamSpec) -> str:
+    """What must be the same for a record to be of use."""
+    return digest(SCHEMA, spec.sensors, spec.period_ns, spec.window, spec.format, size=16)
+
+
+def key(topic: str, asset: str = "") -> bytes:
+    """An asset's key in the state topic; the partition's own with no asset."""
+    return f"{topic}{SEPARATOR}{asset}".encode()
+
+
+def written(topic: str, asset: str, state: AssetState | PartitionState | None) -> Saved:
+    """The record that says ``state``; None takes the asset's away."""
+    return Saved(key(topic, asset), None if state is None else _pack(state))
+
+
+def read(
+    records: Iterable[Saved], topic: str, spec: StreamSpec
+) -> tuple[PartitionState | None, dict[str, AssetState]]:
+    """What records of one input partition say; nothing where they were made for another layout."""
+    wanted = layout(spec)
+    partition: PartitionState | None = None
+    assets: dict[str, AssetState] = {}
+    prefix = key(topic)
+    for record in records:
+        if record.value is None or not record.key.startswith(prefix):
+            continue
+        name = record.key[len(prefix) :].decode()
+        try:
+            if not name:
+                found = _partition(record.value)
+                partition = found if found.layout == wanted else None
+            else:
+                asset = _asset(record.value)
+                if asset.layout == wanted:
+                    assets[name] = asset
+        except msgspec.MsgspecError:
+            continue  # of another version of this program
+    return partition, assets if partition is not None else {}
+
+
+def names(records: Iterable[Saved], topic: str) -> set[str]:
+    """The assets of one input partition that have a record, whatever it says."""
+    prefix = key(topic)
+    found = {r.key[len(prefix) :].decode(errors="replace") for r in records if r.key.startswith(prefix)}
+    return found - {""}
+
+
+# ------------------------------------------------------------------ numbers
+def floats(values: Floats | list[float]) -> bytes:
+    """Whole, NaN and all."""
+    return np.ascontiguousarray(values, dtype="<f8").tobytes()
+
+
+def ints(values: Ints | list[int]) -> bytes:
+    """Eight bytes each."""
+    return np.ascontiguousarray(values, dtype="<i8").tobytes()
+
+
+def to_floats(data: bytes) -> Floats:
+    """A copy that may be written to."""
+    return np.frombuffer(data, "<f8").astype(np.float64)
+
+
+def to_ints(data: bytes) -> Ints:
+    """A copy that may be written to."""
+    return np.frombuffer(data, "<i8").astype(np.int64)
+
+
+def _bits(mask: int) -> bytes:
+    return mask.to_bytes((mask.bit_length() + 7) // 8, "little")
+
+
+def _mask(bits: bytes) -> int:
+    return int.from_bytes(bits, "little")
+
+
+# ------------------------------------------------------------------ rows
+def _row(index: int, row: OpenRow) -> RowState:
+    return RowState(
+        index,
+        floats(row.values),
+        _bits(row.reported),
+        row.offset,
+        row.last_offset,
+        row.complete,
+        row.condition,
+    )
+
+
+def _open_rows(rows: Iterable[RowState]) -> dict[int, OpenRow]:
+    return {
+        row.row: OpenRow(
+            to_floats(row.values).tolist(),
+            _mask(row.reported),
+            row.offset,
+            row.last_offset,
+            row.complete,
+            row.condition,
+        )
+        for row in rows
+    }
+
+
+def of_grid(grid: AssetGrid) -> GridState:
+    """An asset's grid as a value."""
+    return GridState(
+        grid.first_time_ns,
+        grid.max_time_ns,
+        grid.watermark_ns,
+        grid.head,
+        grid.last_observed,
+        grid.newest,
+        grid.began,
+        _bits(grid.silent),
+        ints(grid.heard),
+        grid.condition,
+        [_row(index, row) for index, row in grid.rows.items()],
+        [_row(index, row) for index, row in grid.recent.items()],
+    )
+
+
+def to_grid(asset: str, state: GridState) -> AssetGrid:
+    """An asset's grid as it was."""
+    return AssetGrid(
+        asset,
+        state.first_time_ns,
+        state.max_time_ns,
+        state.watermark_ns,
+        state.head,
+        state.last_observed,
+        state.newest,
+        _open_rows(state.rows),
+        _open_rows(state.recent),
+        _mask(state.silent),
+        state.began,
+        to_ints(state.heard).tolist(),
+        state.condition,
+    )
+
+
+# ------------------------------------------------------------------ episodes
+def of_episode(episode: Episode) -> EpisodeState:
+    """An open episode as a value."""
+    return EpisodeState(
+        episode.kind,
+        episode.sensor,
+        episode.fingerprint,
+        episode.opened_ns,
+        episode.onset_ns,
+        episode.severity,
+        episode.next_update_row,
+    )
+
+
+def to_episode(state: EpisodeState) -> Episode:
+    """An open episode as it was."""
+    return Episode(
+        state.kind,
+        state.sensor,
+        state.fingerprint,
+        state.opened_ns,
+        state.onset_ns,
+        state.severity,
+        state.next_update_row,
+    )
+
+
+def of_episodes(known: AssetEpisodes | None) -> AlarmState | None:
+    """An asset's episodes; not the stream's drift, which is the partition's to keep."""
+    if known is None:
+        return None
+    alarm = known.alarm
+    kept = [of_episode(e) for (kind, _), e in known.open.items() if kind is not AlertKind.DRIFT]
+    peaks = None if known.peaks is None else floats(known.peaks)
+    return AlarmState(int(alarm.state), alarm.recent, alarm.resting, known.above_since, peaks, kept)
+
+
+def to_episodes(state: AlarmState) -> AssetEpisodes:
+    """An asset's episodes as they were."""
+    return AssetEpisodes(
+        Alarm(State(state.state), state.recent, state.resting),
+        state.above_since,
+        None if state.peaks is None else to_floats(state.peaks).reshape(4, -1),
+        {(e.kind, e.sensor): to_episode(e) for e in state.open},
+    )
+
+
+# ------------------------------------------------------------------ drift
+def of_drift(drift: Drift | None) -> list[SumsState]:
+    """The sums of every interval that is not over."""
+    if drift is None:
+        return []
+    return [
+        SumsState(interval, sums.windows, floats(sums.latent), floats(sums.residual), sums.kl)
+        for interval, sums in drift.intervals.items()
+    ]
+
+
+def to_drift(drift: Drift, state: PartitionState) -> None:
+    """Go on with sums that the same model began."""
+    for sums in state.drift:
+        latent = to_floats(sums.latent).reshape(2, -1)
+        residual = to_floats(sums.residual).reshape(3, -1)
+        drift.intervals[sums.interval] = Sums(sums.windows, latent, residual, sums.kl)
+    drift.exceeded = state.exceeded
+    drift.first_exceeded_ns = state.first_exceeded_ns
