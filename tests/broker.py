@@ -356,14 +356,16 @@ async def read_topic(bootstrap: str, topic: str) -> list[ConsumerRecord[bytes, b
     """Every committed record of a topic, by partition and offset.
 
     Reads until the *position* reaches each partition's end: transaction markers and compaction
-    take up offsets, so records cannot be counted.
+    take up offsets, so records cannot be counted. The end is the log's, not that of what is
+    committed: a transaction's markers are written a moment after its commit was answered.
     """
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap,
-        isolation_level="read_committed",
-        enable_auto_commit=False,
-        auto_offset_reset="none",
-    )
+    options: dict[str, Any] = {
+        "bootstrap_servers": bootstrap,
+        "enable_auto_commit": False,
+        "auto_offset_reset": "none",
+    }
+    whole = AIOKafkaConsumer(isolation_level="read_uncommitted", **options)
+    consumer = AIOKafkaConsumer(isolation_level="read_committed", **options)
     records: list[ConsumerRecord[bytes, bytes]] = []
     async with asyncio.timeout(120):
         admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
@@ -373,10 +375,15 @@ async def read_topic(bootstrap: str, topic: str) -> list[ConsumerRecord[bytes, b
         finally:
             await admin.close()
         partitions = [TopicPartition(topic, part["partition"]) for part in described["partitions"]]
+        await whole.start()
+        try:
+            whole.assign(partitions)
+            ends = await whole.end_offsets(partitions)
+        finally:
+            await whole.stop()
         await consumer.start()
         try:
             consumer.assign(partitions)
-            ends = await consumer.end_offsets(partitions)
             starts = await consumer.beginning_offsets(partitions)
             for partition, start in starts.items():
                 consumer.seek(partition, start)
