@@ -12,7 +12,7 @@ from rich.console import Console
 
 from daemon.adapters.telemetry import configure_logging
 from tests.bench import throughput
-from tests.bench.reporting import machine, print_section, write_json, write_markdown
+from tests.bench.reporting import Section, machine, print_section, write_json, write_markdown
 
 RESULTS = Path(__file__).parent / "results.md"
 
@@ -30,19 +30,25 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write everything there too")
     given = parser.parse_args()
     configure_logging("error", "console")
-    console, facts, sections = Console(), machine(), []
+    console, facts = Console(), machine()
+    sections: list[Section] = []
+
+    def keep(section: Section) -> None:
+        """Print a table, and keep what there is so far: a measurement may be long."""
+        sections.append(section)
+        print_section(console, section)
+        if given.what == "quality":
+            write_markdown(given.results, sections, facts)
+
     if given.what in ("all", "throughput"):
-        sections += throughput.measure(given.quick)
+        for section in throughput.measure(given.quick):
+            keep(section)
     if given.what in ("all", "quality"):
         from tests.bench import quality  # the peers are dependencies that only this needs
 
-        sections += quality.measure(
-            given.quick, [d for d in given.datasets.split(",") if d], given.kinds.split(",")
-        )
-    for section in sections:
-        print_section(console, section)
-    if given.what == "quality":
-        write_markdown(given.results, sections, facts)
+        names = [name for name in given.datasets.split(",") if name]
+        for section in quality.measure(given.quick, names, given.kinds.split(",")):
+            keep(section)
     if given.json is not None:
         write_json(given.json, sections, facts)
 
