@@ -63,8 +63,8 @@ class BundleDetector:
 
     @property
     def kind(self) -> str:
-        """``mlp`` where a VAE judges the long windows, ``ppca`` where its linear case does."""
-        return "ppca" if self.models.vae is None else "mlp"
+        """What judges the long windows: a VAE's path (``mlp``, ``conv``, ``gru``) or ``ppca``."""
+        return self.models.kind
 
     @property
     def window(self) -> int:

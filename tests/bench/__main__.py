@@ -11,8 +11,13 @@ from pathlib import Path
 from rich.console import Console
 
 from daemon.adapters.telemetry import configure_logging
+<<<<<<< HEAD
 from tests.bench import attribution, streams, throughput
 from tests.bench.reporting import machine, print_section, write_json, write_markdown
+=======
+from tests.bench import throughput
+from tests.bench.reporting import Section, machine, print_section, write_json, write_markdown
+>>>>>>> detection
 
 RESULTS = Path(__file__).parent / "results.md"
 PARTS = ("throughput", "quality", "streams", "attribution")
@@ -30,13 +35,29 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS, help="where quality keeps its tables")
     parser.add_argument("--json", type=Path, help="write everything there too")
     given = parser.parse_args()
+<<<<<<< HEAD
     configure_logging("critical", "console")  # a broker that is starting is no news
     console, facts, sections = Console(), machine(), []
+=======
+    configure_logging("error", "console")
+    console, facts = Console(), machine()
+    sections: list[Section] = []
+
+    def keep(section: Section) -> None:
+        """Print a table, and keep what there is so far: a measurement may be long."""
+        sections.append(section)
+        print_section(console, section)
+        if given.what == "quality":
+            write_markdown(given.results, sections, facts)
+
+>>>>>>> detection
     if given.what in ("all", "throughput"):
-        sections += throughput.measure(given.quick)
+        for section in throughput.measure(given.quick):
+            keep(section)
     if given.what in ("all", "quality"):
         from tests.bench import quality  # the peers are dependencies that only this needs
 
+<<<<<<< HEAD
         sections += quality.measure(
             given.quick, [d for d in given.datasets.split(",") if d], given.kinds.split(",")
         )
@@ -48,6 +69,11 @@ def main() -> None:
         print_section(console, section)
     if given.what == "quality":
         write_markdown(given.results, sections, facts)
+=======
+        names = [name for name in given.datasets.split(",") if name]
+        for section in quality.measure(given.quick, names, given.kinds.split(",")):
+            keep(section)
+>>>>>>> detection
     if given.json is not None:
         write_json(given.json, sections, facts)
 
