@@ -1,4 +1,4 @@
-"""``python -m tests.bench [throughput|quality|streams|attribution] [--quick] [--datasets a,b] [--kinds mlp,ppca] [--json FILE]``.
+"""``python -m tests.bench [throughput|quality|streams|attribution] [--quick] [--json FILE]``.
 
 ``quality`` alone also writes its tables to tests/bench/results.md (``--results`` names another file).
 """
@@ -6,21 +6,31 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 
 from rich.console import Console
 
 from daemon.adapters.telemetry import configure_logging
-<<<<<<< HEAD
 from tests.bench import attribution, streams, throughput
-from tests.bench.reporting import machine, print_section, write_json, write_markdown
-=======
-from tests.bench import throughput
 from tests.bench.reporting import Section, machine, print_section, write_json, write_markdown
->>>>>>> detection
 
 RESULTS = Path(__file__).parent / "results.md"
 PARTS = ("throughput", "quality", "streams", "attribution")
+
+
+def measured(part: str, given: argparse.Namespace) -> Iterable[Section]:
+    """The tables of one part."""
+    if part == "throughput":
+        return throughput.measure(given.quick)
+    if part == "streams":
+        return streams.measure(given.quick)
+    if part == "attribution":
+        return attribution.measure_all()
+    from tests.bench import quality  # the peers are dependencies that only this needs
+
+    names = [name for name in given.datasets.split(",") if name]
+    return quality.measure(given.quick, names, given.kinds.split(","))
 
 
 def main() -> None:
@@ -35,45 +45,15 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS, help="where quality keeps its tables")
     parser.add_argument("--json", type=Path, help="write everything there too")
     given = parser.parse_args()
-<<<<<<< HEAD
     configure_logging("critical", "console")  # a broker that is starting is no news
-    console, facts, sections = Console(), machine(), []
-=======
-    configure_logging("error", "console")
     console, facts = Console(), machine()
     sections: list[Section] = []
-
-    def keep(section: Section) -> None:
-        """Print a table, and keep what there is so far: a measurement may be long."""
-        sections.append(section)
-        print_section(console, section)
-        if given.what == "quality":
-            write_markdown(given.results, sections, facts)
-
->>>>>>> detection
-    if given.what in ("all", "throughput"):
-        for section in throughput.measure(given.quick):
-            keep(section)
-    if given.what in ("all", "quality"):
-        from tests.bench import quality  # the peers are dependencies that only this needs
-
-<<<<<<< HEAD
-        sections += quality.measure(
-            given.quick, [d for d in given.datasets.split(",") if d], given.kinds.split(",")
-        )
-    if given.what in ("all", "streams"):
-        sections += streams.measure(given.quick)
-    if given.what in ("all", "attribution"):
-        sections += attribution.measure_all()
-    for section in sections:
-        print_section(console, section)
-    if given.what == "quality":
-        write_markdown(given.results, sections, facts)
-=======
-        names = [name for name in given.datasets.split(",") if name]
-        for section in quality.measure(given.quick, names, given.kinds.split(",")):
-            keep(section)
->>>>>>> detection
+    for part in PARTS if given.what == "all" else (given.what,):
+        for section in measured(part, given):
+            sections.append(section)
+            print_section(console, section)
+            if given.what == "quality":  # what there is so far: a measurement may be long
+                write_markdown(given.results, sections, facts)
     if given.json is not None:
         write_json(given.json, sections, facts)
 
