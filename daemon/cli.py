@@ -302,9 +302,13 @@ def check(
     lines += [("environment", False, problem) for problem in problems]
     if not problems:
         lines.append(("environment", True, "every ANOMALYD_ variable names a key"))
-    if probe:
-        from daemon.service import probe as ask
+    from daemon.service import connection_problem
+    from daemon.service import probe as ask
 
+    problem = connection_problem(settings)
+    if problem is not None:
+        lines.append(("connection", False, problem))
+    elif probe:
         lines += [(f.what, f.ok, f.detail) for f in perform(ask(settings))]
     if as_json:
         typer.echo(json.dumps([{"what": what, "ok": ok, "detail": detail} for what, ok, detail in lines]))
