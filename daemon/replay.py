@@ -14,12 +14,14 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from daemon.adapters.files import (
+    KEPT_BYTES,
     ImputedFile,
     JsonLines,
     LinesSource,
@@ -35,7 +37,7 @@ from daemon.adapters.files import (
     write_summary,
 )
 from daemon.adapters.plots import AssetTrace, Report, report_html
-from daemon.adapters.sample import derive_spec
+from daemon.adapters.sample import derive_spec, latents_for, names_in, span
 from daemon.adapters.telemetry import Metrics, Status
 from daemon.config import Settings, load
 from daemon.domain import (
@@ -59,11 +61,11 @@ from daemon.domain import (
     SourceEvent,
     StreamSpec,
 )
-from daemon.errors import ConfigError, DaemonError, InputError
-from daemon.loop import Hold, Loop, StreamPlan, StreamRun
+from daemon.errors import BundleError, ConfigError, DaemonError, InputError, UsageError
+from daemon.loop import Hold, Loop, StreamPlan, StreamRun, fits
 from daemon.model import evaluation
 from daemon.model.bundle import Bundle
-from daemon.model.impute import ImputationParameters, fit, impute_segments
+from daemon.model.impute import fit, impute_segments
 from daemon.model.scaler import Scaler
 from daemon.retrainer import Order, Recent, learn
 from daemon.stream.codec import Decoder, encode
@@ -81,7 +83,7 @@ Progress = Callable[[float, str], None]
 def document_of(spec: StreamSpec) -> dict[str, Any]:
     """A derived stream as the document that config.yaml would be."""
 
-    def span(ns: int) -> timedelta:
+    def lasting(ns: int) -> timedelta:
         return timedelta(microseconds=ns / 1_000)
 
     return {
@@ -99,15 +101,16 @@ def document_of(spec: StreamSpec) -> dict[str, Any]:
                     )
                     for i, name in enumerate(spec.sensors)
                 },
-                "period": span(spec.period_ns),
+                "period": lasting(spec.period_ns),
                 "window": spec.window,
                 "hop": spec.hop,
-                "allowed_lateness": span(spec.allowed_lateness_ns),
-                "max_gap": span(spec.max_gap_ns),
-                "silent_after": span(spec.silent_after_ns),
+                "allowed_lateness": lasting(spec.allowed_lateness_ns),
+                "max_gap": lasting(spec.max_gap_ns),
+                "silent_after": lasting(spec.silent_after_ns),
                 "condition": list(spec.condition),
             }
-        ]
+        ],
+        "model": {"latent": latents_for(len(spec.sensors))},
     }
 
 
@@ -131,7 +134,7 @@ def settings_for(
     if config is not None:
         return load(config, sets), []
     rows = load(None, sets, document_of(PLACEHOLDER)).model.learn_rows if cold else None
-    spec, notes = derive_spec(sample, exclude, rows=rows)
+    spec, notes = derive_spec(sample, exclude, rows=rows, decided=bundle is not None)
     document = document_of(spec)
     if bundle is not None:
         stream = document["streams"][0]
@@ -148,7 +151,24 @@ def settings_for(
             "window": bundle.window,
             "sensors": {name: {} for name in bundle.sensors},
         }
+        document["model"]["latent"] = latents_for(len(bundle.sensors))
     return load(None, sets, document), notes
+
+
+def check_excluded(exclude: Sequence[str], files: Sequence[Path]) -> None:
+    """Refuse to leave out what is not there: a misspelt label would be learned as a sensor.
+
+    Raises:
+        UsageError: none of the files has such a column; with the nearest name.
+    """
+    if not exclude:
+        return
+    names = sorted(set().union(*(names_in(path) for path in files)))
+    for name in exclude:
+        if name not in names:
+            near = get_close_matches(name, names, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(names[:20])}"
+            raise UsageError(f"--exclude {name}: {files[-1]} has no such column; {hint}")
 
 
 def plan_for(settings: Settings, name: str | None, topic: str) -> StreamPlan:
@@ -220,7 +240,8 @@ def tails(
 
     Returns:
         (asset, first row, values) for each asset whose TEST begins at most ``CONTINUES`` rows
-        after its TRAIN ends.
+        after its TRAIN ends. The rows between the two, which belong to neither, are among them,
+        empty: as rows of TEST they would be counted and filled.
     """
     last: dict[str, Segment] = {}
     for segment in history:
@@ -229,9 +250,11 @@ def tails(
     result = []
     for asset, segment in last.items():
         end = segment.first_row + len(segment.values)  # the row after
-        if asset in first_rows and 0 <= first_rows[asset] - end < CONTINUES:
+        between = first_rows.get(asset, -1) - end
+        if 0 <= between < CONTINUES:
             kept = segment.values[-(window - 1) :]
-            result.append((asset, end - len(kept), kept))
+            nothing = np.full((between, kept.shape[1]), np.nan)
+            result.append((asset, end - len(kept), np.concatenate([kept, nothing])))
     return result
 
 
@@ -383,6 +406,7 @@ async def replay(
     """
     began = time.monotonic()
     tell = progress or (lambda share, doing: None)
+    check_excluded(exclude, [train, test] if train is not None else [test])
     hidden = [*exclude, *([label] if label else [])]
     bundle = Bundle.load(model) if model is not None else None
     cold = train is None and model is None
@@ -457,11 +481,9 @@ async def replay(
         "rows_per_second": round(done.totals["rows"] / max(done.totals["milliseconds"] / 1e3, 1e-9), 1),
         "seconds": round(seconds, 3),
     }
-    if detector is None:
-        notes.append(
-            f"nothing was scored: {pipeline.observed_rows} rows, and model.learn_rows is {plan.learn_rows};"
-            " give --train, --model, or --set model.learn_rows=N"
-        )
+    if not done.totals["scored"]:
+        notes.append(f"nothing was scored: {why_unscored(done, plan, records)}")
+    notes = list(dict.fromkeys(notes))  # TEST may be the sample too
     write_summary(out / "summary.json", summary)
     tell(0.97, "drawing the report")
     report = Report(
@@ -482,6 +504,40 @@ async def replay(
     return Replayed(summary, figures, notes)
 
 
+def why_unscored(done: Pass, plan: StreamPlan, records: Mapping[str, int]) -> str:
+    """What kept every row from a score, as far as the input shows it."""
+    (pipeline,) = done.stream.pipelines.values()
+    read = sum(records.values())
+    unused = {d: records[d] for d in (Disposition.LATE, Disposition.DUPLICATE, Disposition.REJECTED)}
+    said = ", ".join(f"{count} {what}" for what, count in unused.items() if count)
+    aside = f" ({said} of {read} records)" if said else ""
+    if not records[Disposition.ACCEPTED]:
+        return f"no record could be used{aside}"
+    if done.stream.detector is None:
+        return (
+            f"{pipeline.observed_rows} rows, and model.learn_rows is {plan.learn_rows};"
+            f" give --train, --model, or --set model.learn_rows=N{aside}"
+        )
+    spec = plan.spec
+    observed: dict[str, list[int]] = {}
+    for block in done.blocks:
+        some = np.isfinite(block.values).any(axis=1)
+        for i in np.flatnonzero(some).tolist():
+            observed.setdefault(block.assets[i], []).append(int(block.rows[i]))
+    if not observed:
+        return f"no row holds a value of {', '.join(spec.sensors[:5])}{aside}"
+    most = max(map(len, observed.values()))
+    steps = np.concatenate([np.diff(rows) for rows in observed.values()])
+    apart = int(np.median(steps)) if len(steps) else 1
+    why = (
+        f"the model judges windows of {spec.window} rows of {span(spec.period_ns)}, and no asset has enough of"
+        f" them in a row (at most {most} in all)"
+    )
+    if apart > 1:
+        why += f"; the readings are {span(apart * spec.period_ns)} apart"
+    return why + aside
+
+
 async def once(
     test: Path,
     table: Table | None,
@@ -493,7 +549,11 @@ async def once(
 ) -> Pass:
     """Run the loop over the file."""
     start_ns = time.time_ns()
-    source = LinesSource(test, start_ns) if table is None else TableSource(table, plan.spec, start_ns)
+    source = (
+        LinesSource(test, start_ns, keep_bytes=max(KEPT_BYTES, plan.max_record_bytes + 1))
+        if table is None
+        else TableSource(table, plan.spec, start_ns)
+    )
     stream = StreamRun(plan, trace=table is not None)
     stream.bundle = None if bundle is None else bundle.to_bytes()
     done = Pass(stream, source)
@@ -703,12 +763,13 @@ async def train_files(
     Raises:
         DaemonError: unreadable input, too little of it, or ``out`` cannot be written.
     """
+    check_excluded(exclude, files)
     settings, notes = settings_for(config, sets, files[0], exclude, None)
     plan = plan_for(settings, stream_name, files[0].name)
     history = [segment for path in files for segment in await history_of(path, plan, exclude)]
     bundle = train_on(plan, history, progress)
     bundle.save(out)
-    return bundle, notes
+    return bundle, list(dict.fromkeys(notes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -742,6 +803,7 @@ async def impute_file(
     """
     if is_lines(file):
         raise InputError(f"{file}: impute works on Parquet and CSV; replay fills JSON Lines")
+    check_excluded(exclude, [train, file] if train is not None else [file])
     bundle = Bundle.load(model) if model is not None else None
     settings, notes = settings_for(config, sets, train or file, exclude, bundle)
     plan = plan_for(settings, stream_name, file.name)
@@ -750,7 +812,10 @@ async def impute_file(
     notes += list(table.notes)
     placed = place(table, spec, compress_gaps=True)
     if bundle is not None:
-        parameters = ImputationParameters.of(dict(bundle.extras))
+        fits(bundle, spec)
+        if bundle.imputation is None:
+            raise BundleError(f"{model}: model {bundle.version} holds nothing to impute with")
+        parameters = bundle.imputation
         version = bundle.version
     else:
         history = placed.segments if train is None else await history_of(train, plan, exclude)
@@ -788,4 +853,4 @@ async def impute_file(
         notes.append(
             f"{left} cells stay empty: their row has no usable time, or their sensor was never observed"
         )
-    return Imputed(len(table), len(where), version, notes)
+    return Imputed(len(table), len(where), version, list(dict.fromkeys(notes)))
