@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from daemon.adapters import kafka
 from daemon.adapters.files import (
     KEPT_BYTES,
     ImputedFile,
@@ -48,6 +49,7 @@ from daemon.domain import (
     DriftRecord,
     FilledRow,
     Floats,
+    Format,
     InputPartition,
     Output,
     Phase,
@@ -172,10 +174,16 @@ def check_excluded(exclude: Sequence[str], files: Sequence[Path]) -> None:
 
 
 def plan_for(settings: Settings, name: str | None, topic: str) -> StreamPlan:
-    """The plan of the one stream that a file holds.
+    """The plan of the one stream that a file holds; see ``plan_of``."""
+    plan = plan_of(settings, name)
+    return plan_at(plan, topic)
+
+
+def plan_of(settings: Settings, name: str | None) -> StreamPlan:
+    """The plan of the stream that is named, or of the only one.
 
     Raises:
-        ConfigError: the configuration has several streams and none was named.
+        ConfigError: the configuration has several streams and none was named, or none of that name.
     """
     streams = {stream.name: stream for stream in settings.streams}
     if name is None and len(streams) > 1:
@@ -184,8 +192,7 @@ def plan_for(settings: Settings, name: str | None, topic: str) -> StreamPlan:
         )
     if name is not None and name not in streams:
         raise ConfigError(f"the configuration has no stream {name!r}; it has {', '.join(streams)}")
-    stream = streams[name] if name is not None else settings.streams[0]
-    return StreamPlan.of(settings, stream.model_copy(update={"topics": (topic,)}))
+    return StreamPlan.of(settings, streams[name] if name is not None else settings.streams[0])
 
 
 def now_ns() -> int:
@@ -770,6 +777,79 @@ async def train_files(
     bundle = train_on(plan, history, progress)
     bundle.save(out)
     return bundle, list(dict.fromkeys(notes))
+
+
+async def train_topics(
+    settings: Settings,
+    connection: kafka.KafkaSettings,
+    out: Path,
+    *,
+    stream_name: str | None = None,
+    progress: Progress | None = None,
+) -> tuple[Bundle, list[str]]:
+    """Fit and calibrate on what a stream's input topics hold now, and save the bundle.
+
+    The newest rows matter: ``retrain.rows`` of them, or ``model.learn_rows`` if that is more, by
+    event time over all partitions. No group is joined and nothing is committed.
+
+    Raises:
+        DaemonError: no broker, no topic, too few rows, or ``out`` cannot be written.
+    """
+    tell = progress or (lambda share, doing: None)
+    plan = plan_of(settings, stream_name)
+    wanted = max(plan.retrain_rows, plan.learn_rows)
+    per_row = len(plan.spec.sensors) if plan.spec.format is Format.JSON_LONG else 1
+    stream = StreamRun(plan)
+    recent: dict[InputPartition, Recent] = {}
+
+    def take(polled: Polled) -> None:
+        for step in stream.pipelines[polled.partition].feed(polled):
+            if step.block is not None:
+                recent[polled.partition].add(step.block)
+
+    tell(0.0, "reading the input topics")
+    # Twice what would do: some records are late, repeated or cannot be used.
+    async for piece in kafka.read_now(connection, plan.spec.topics, 2 * wanted * per_row):
+        if piece.partition not in recent:
+            recent[piece.partition] = Recent(plan.spec, wanted)
+            first = piece.records[0].offset
+            stream.open(Assigned(piece.partition, first, first))
+        take(Polled(piece.partition, piece.records))
+        tell(0.3 * piece.share, "reading the input topics")
+    for partition in recent:
+        take(Polled(partition, (), ended=True))
+    counts = Counter[str]()
+    for pipeline in stream.pipelines.values():
+        counts.update({str(d): n for d, n in pipeline.counts.items()})
+    read = sum(counts.values())
+    topics = ", ".join(plan.spec.topics)
+    if not read:
+        raise InputError(f"topic {topics} holds no records to learn from")
+    unused = ", ".join(f"{n} {d}" for d, n in counts.items() if n and d != Disposition.ACCEPTED)
+    history = newest_rows([s for part in recent.values() for s in part.segments()], wanted)
+    notes = [
+        f"learned from {sum(len(s.values) for s in history)} rows of {topics}, {read} records read"
+        + (f" ({unused})" if unused else "")
+    ]
+    bundle = train_on(plan, history, lambda share, doing: tell(0.3 + 0.7 * share, f"training: {doing}"))
+    bundle.save(out)
+    return bundle, notes
+
+
+def newest_rows(history: Sequence[Segment], wanted: int) -> list[Segment]:
+    """The segments from the first event time on behind which at most ``wanted`` rows lie."""
+    if sum(len(s.values) for s in history) <= wanted:
+        return list(history)
+    rows = np.sort(np.concatenate([s.first_row + np.arange(len(s.values)) for s in history]))
+    first = int(rows[-wanted])
+    if rows[-wanted - 1] == first:
+        first += 1  # all of an instant's rows, or none
+    kept = []
+    for s in history:
+        skip = min(max(first - s.first_row, 0), len(s.values))
+        if skip < len(s.values):
+            kept.append(Segment(s.asset, s.first_row + skip, s.values[skip:], s.condition[skip:]))
+    return kept
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,10 +16,10 @@ import yaml
 from daemon.adapters.simulator import SENSORS, Fleet
 from daemon.config import load
 from daemon.demo import START
-from daemon.domain import StreamSpec
+from daemon.domain import Segment, StreamSpec
 from daemon.errors import BundleError, UsageError
 from daemon.model.bundle import Bundle
-from daemon.replay import check_excluded, document_of, impute_file, replay, train_files
+from daemon.replay import check_excluded, document_of, impute_file, newest_rows, replay, train_files
 
 LINEAR = ["model.kind=ppca"]
 COLUMNS = ["asset", "timestamp", "score", "reconstruction", "kl", "point", "elbo", "alarm", "model"]
@@ -283,3 +283,19 @@ def test_a_derived_configuration_has_no_more_causes_than_sensors(monkeypatch: py
     assert latent(3, "model.latent=5") == 5
     monkeypatch.setenv("ANOMALYD_MODEL__LATENT", "4")
     assert latent(3) == 4
+
+
+def test_the_newest_rows_of_all_assets_are_kept() -> None:
+    def cut(wanted: int) -> list[tuple[str, int, int]]:
+        history = [
+            Segment("a", 0, np.zeros((10, 1)), ("x",) * 10),
+            Segment("b", 5, np.zeros((10, 1))),
+            Segment("c", 0, np.zeros((2, 1))),
+        ]
+        return [(s.asset, s.first_row, len(s.values)) for s in newest_rows(history, wanted)]
+
+    assert cut(22) == [("a", 0, 10), ("b", 5, 10), ("c", 0, 2)]
+    assert cut(15) == [("a", 5, 5), ("b", 5, 10)]
+    assert cut(6) == [("b", 10, 5)]  # half of row 9 would be one asset's
+    assert newest_rows([Segment("a", 0, np.zeros((3, 1)), ("x", "y", "z"))], 1)[0].condition == ("z",)
+    assert newest_rows([], 5) == []
