@@ -20,9 +20,9 @@ from rich.table import Table as Grid
 
 from daemon import __version__
 from daemon.adapters.telemetry import configure_logging
-from daemon.config import HttpSection, Settings, load, parse_duration, unknown_environment
-from daemon.domain import AlertEvent, Phase, Severity, iso
-from daemon.errors import ConfigError, DaemonError, UsageError
+from daemon.config import HttpSection, Settings, is_topic_name, load, parse_duration, unknown_environment
+from daemon.domain import AlertEvent, Phase, Severity, StreamSpec, iso
+from daemon.errors import BrokerError, ConfigError, DaemonError, InputError, UsageError
 
 app = typer.Typer(
     name="anomalyd",
@@ -160,7 +160,12 @@ def demo(
     forever: Annotated[bool, typer.Option("--forever", help="Go on until Ctrl-C.")] = False,
     config: Config = None,
     sets: Sets = None,
-    port: Annotated[int, typer.Option(help="Of the admin page; 0 takes a free one.")] = 9464,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=65535, help="Of the admin page; 0 takes a free one.", show_default="9464, or http.port"
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """See it work: a simulated fleet with injected faults, no broker, no configuration.
@@ -178,7 +183,9 @@ def demo(
     except ValueError as error:
         raise ConfigError(f"--duration {error}") from error
     settings = demo_settings(config, sets or [])
-    http = HttpSection(host="127.0.0.1", port=port) if settings is None else settings.http
+    http = HttpSection() if settings is None else settings.http
+    if port is not None:
+        http = http.model_copy(update={"port": port})
     console = err() if as_json else out()
 
     def opened(address: str) -> None:
@@ -302,9 +309,13 @@ def check(
     lines += [("environment", False, problem) for problem in problems]
     if not problems:
         lines.append(("environment", True, "every ANOMALYD_ variable names a key"))
-    if probe:
-        from daemon.service import probe as ask
+    from daemon.service import connection_problem
+    from daemon.service import probe as ask
 
+    problem = connection_problem(settings)
+    if problem is not None:
+        lines.append(("connection", False, problem))
+    elif probe:
         lines += [(f.what, f.ok, f.detail) for f in perform(ask(settings))]
     if as_json:
         typer.echo(json.dumps([{"what": what, "ok": ok, "detail": detail} for what, ok, detail in lines]))
@@ -355,32 +366,66 @@ def topics(
 
 
 # ------------------------------------------------------------------ files
-Sample = Annotated[Path, typer.Argument(help="Parquet, CSV or JSON Lines (.gz too).", metavar="SAMPLE")]
+SAMPLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".pq", ".jsonl", ".ndjson", ".json", ".gz")
 
 
 @app.command()
 def init(
-    sample: Sample,
+    sample: Annotated[
+        str, typer.Argument(help="A Parquet, CSV or JSON Lines file (.gz too), or a topic.", metavar="SAMPLE")
+    ],
     output: Annotated[
         Path, typer.Option("--out", help="Where to write it; `-` for standard output.")
     ] = DEFAULT_CONFIG,
     exclude: Exclude = "",
-    name: Annotated[str, typer.Option(help="Of the stream.")] = "sensors",
+    name: Annotated[
+        str | None, typer.Option(help="Of the stream.", show_default="sensors; of a topic, its last part")
+    ] = None,
     topic: Annotated[str | None, typer.Option(help="The input topic.", show_default=False)] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite.")] = False,
+    bootstrap_servers: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Where the topic is.",
+            show_default="ANOMALYD_KAFKA__BOOTSTRAP_SERVERS, or localhost:9092",
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "-c", "--config", help="Whose `kafka:` says how to reach the topic.", show_default=False
+        ),
+    ] = None,
 ) -> None:
-    """Look at a sample of readings and write a config.yaml for it: sensors, period, window."""
+    """Look at a sample of readings and write a config.yaml for it: sensors, period, window.
+
+    SAMPLE is a file; where there is none of that name, a topic: then the newest messages are
+    looked at, up to 5000, without a consumer group. How to reach Kafka comes from
+    --bootstrap-servers, the environment (`ANOMALYD_KAFKA__...`) and `-c`, in this order.
+    """
     quietly()
     from daemon.adapters.sample import config_yaml, derive_spec
 
-    spec, notes = derive_spec(sample, split(exclude), name=name)
-    text = config_yaml(spec, topic or f"sensors.{name}")
+    if output.exists() and not force and str(output) != "-":
+        raise UsageError(f"{output} exists: give --force to overwrite it, or --out FILE")
+    servers = None
+    if Path(sample).exists():
+        name = name or "sensors"
+        spec, notes = derive_spec(Path(sample), split(exclude), name=name)
+    else:
+        if not is_topic_name(sample) or (sample.lower().endswith(SAMPLE_SUFFIXES) and not bootstrap_servers):
+            raise InputError(f"{sample}: no such file")
+        name = name or sample.rpartition(".")[2] or sample
+        settings = connecting(config, bootstrap_servers)
+        servers = settings.kafka.bootstrap_servers
+        spec, notes = perform(spec_of_topic(settings, sample, split(exclude), name))
+        topic = topic or sample
+    text = config_yaml(spec, topic or f"sensors.{name}", bootstrap_servers=servers or "localhost:9092")
     notes_of(notes)
     if str(output) == "-":
         typer.echo(text, nl=False)
         return
-    if output.exists() and not force:
-        raise UsageError(f"{output} exists: give --force to overwrite it, or --out FILE")
     try:
         output.write_text(text, encoding="utf-8")
     except OSError as error:
@@ -392,25 +437,67 @@ def init(
     )
 
 
+def connecting(config: Path | None, bootstrap_servers: str | None) -> Settings:
+    """Settings of which only ``kafka`` matters, as no stream is known yet."""
+    stream = {"name": "stream", "topics": ["stream"], "sensors": ["sensor"]}
+    settings = load(config, (), {"streams": [stream]})
+    if bootstrap_servers is None:
+        return settings
+    kafka = settings.kafka.model_copy(update={"bootstrap_servers": bootstrap_servers})
+    return settings.model_copy(update={"kafka": kafka})
+
+
+async def spec_of_topic(
+    settings: Settings, topic: str, exclude: list[str], name: str
+) -> tuple[StreamSpec, list[str]]:
+    """The stream that a topic's newest messages come from.
+
+    Raises:
+        InputError: no file and no topic has this name, or the topic holds no readings.
+        BrokerError: Kafka cannot be reached.
+    """
+    from daemon.adapters.kafka import newest_records
+    from daemon.adapters.sample import SAMPLE_LINES, derive_spec_of_topic
+    from daemon.service import kafka_settings
+
+    try:
+        records, whole = await newest_records(kafka_settings(settings), topic, SAMPLE_LINES)
+    except (BrokerError, InputError) as error:
+        raise type(error)(f"{topic}: no such file; and as a topic: {error}") from error
+    if not records:
+        raise InputError(f"topic {topic!r} is empty: there is nothing to look at")
+    return derive_spec_of_topic([record.value for record in records], whole, exclude, name, topic)
+
+
 @app.command()
 def train(
-    files: Annotated[
-        list[Path], typer.Argument(help="Parquet, CSV or JSON Lines, oldest first.", metavar="FILE...")
-    ],
     output: Annotated[Path, typer.Option("--out", help="The bundle: a directory.", metavar="BUNDLE")],
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="Parquet, CSV or JSON Lines, oldest first; none: the input topics.", metavar="[FILE...]"
+        ),
+    ] = None,
     config: Config = None,
     sets: Sets = None,
     exclude: Exclude = "",
     stream: StreamName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Fit and calibrate a model on normal readings, and save it as a bundle."""
+    """Fit and calibrate a model on normal readings, and save it as a bundle.
+
+    Without FILE it learns from the input topics of the configuration (`-c`, or ./config.yaml) as
+    they are when it starts, and joins no consumer group. Of all partitions together the newest
+    rows by event time count: `retrain.rows` of them, or `model.learn_rows` if that is more. To
+    find them, it reads twice as many messages at the end of each partition (with json-long, times
+    the number of sensors).
+    """
     quietly()
-    from daemon.replay import about, train_files
+    from daemon.replay import about, train_files, train_topics
 
     with progress_bar() as bar:
-        bundle, notes = perform(
-            train_files(
+        if files:
+            work = train_files(
                 files,
                 output,
                 config=config,
@@ -419,7 +506,15 @@ def train(
                 stream_name=stream,
                 progress=lambda share, doing: bar(share, f"training: {doing}"),
             )
-        )
+        else:
+            from daemon.service import kafka_settings
+
+            if exclude:
+                raise UsageError("--exclude is for files: the configuration lists a topic's sensors")
+            settings = settings_from(config, sets)
+            connection = kafka_settings(settings)
+            work = train_topics(settings, connection, output, stream_name=stream, progress=bar)
+        bundle, notes = perform(work)
     notes_of(notes)
     detector = bundle.detector()
     if as_json:
@@ -469,7 +564,8 @@ def replay(
 
     Writes scores.parquet, imputed.parquet, alerts.jsonl, drift.jsonl, dead-letter.jsonl,
     summary.json and report.html into DIR. Without --train and --model the first
-    `model.learn_rows` rows are learned and what follows is judged.
+    `model.learn_rows` rows are learned and what follows is judged. Like a topic's offsets, `line` in
+    dead-letter.jsonl counts TEST's rows or lines from 0 (the header of a CSV is none).
     """
     quietly()
     from daemon.replay import replay as play
@@ -540,7 +636,8 @@ def impute(
 ) -> None:
     """Fill the gaps of a table from both of their sides and from the other sensors.
 
-    Observed cells stay as they are. Which cells were filled, with 90 % intervals, is written
+    Observed cells stay as they are. What is no finite number counts as missing, infinities and
+    texts among numbers too: it is filled, and a note says how many. Which cells were filled, with 90 % intervals, is written
     beside it as `<out>.filled.parquet`.
     """
     quietly()
@@ -585,6 +682,8 @@ def main() -> None:
         fail("interrupted", 130)
     except Exception as error:  # noqa: BLE001 - the last line of defence: never a traceback without a word
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):
+            if not error.format_message().strip():
+                sys.exit(2)  # no arguments at all: the help that was printed says it
             fail(str(error.format_message()), 2)
         import structlog
 

@@ -8,6 +8,7 @@ on the day somebody relies on it.
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from daemon.domain import (
@@ -88,6 +97,43 @@ def positive(value: timedelta) -> timedelta:
     return value
 
 
+def named(value: str) -> str:
+    """Something must be written there."""
+    if not value.strip():
+        raise ValueError(f"{value!r} is empty: it must be left out or name something")
+    return value
+
+
+def distinct(what: str, values: Sequence[str]) -> None:
+    """Refuse an empty name and a repeated one."""
+    for i, value in enumerate(values):
+        if not value.strip():
+            raise ValueError(f"{what} {value!r} is empty")
+        if value in values[:i]:
+            raise ValueError(f"{what} {value!r} appears twice")
+
+
+def legal_topic(value: str) -> str:
+    """A name that Kafka takes for a topic."""
+    if not is_topic_name(value):
+        raise ValueError(
+            f"{value!r} is no topic name: 1 to 249 of the characters A-Z a-z 0-9 . _ - (and neither . nor ..)"
+        )
+    return value
+
+
+def is_topic_name(value: str) -> bool:
+    """Whether Kafka would take it."""
+    return re.fullmatch(r"[A-Za-z0-9._-]{1,249}", value) is not None and value not in (".", "..")
+
+
+def folder(value: Any) -> Any:
+    """Path("") would be the working directory, which nobody who writes nothing means."""
+    return named(value) if isinstance(value, str) else value
+
+
+Name = Annotated[str, AfterValidator(named)]
+TopicName = Annotated[str, AfterValidator(legal_topic)]
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 PositiveDuration = Annotated[timedelta, BeforeValidator(lambda v: positive(parse_duration(v)))]
 
@@ -101,8 +147,8 @@ class Section(BaseModel):
 class KafkaSection(Section):
     """How to reach Kafka."""
 
-    bootstrap_servers: str = "localhost:9092"
-    group_id: str = "anomalyd"
+    bootstrap_servers: Name = "localhost:9092"
+    group_id: Name = "anomalyd"
     instance_id: str | None = None
     start: Literal["earliest", "latest"] = "earliest"
     delivery: Literal["at_least_once", "exactly_once"] = "exactly_once"
@@ -125,12 +171,12 @@ class KafkaSection(Section):
 class FieldsSection(Section):
     """Where a record keeps what; ``$key`` and ``$timestamp`` take it from the Kafka record."""
 
-    asset: str = "asset"
-    timestamp: str = "ts"
-    values: str = "values"
-    sensor: str = "sensor"
-    value: str = "value"
-    condition: str = "condition"
+    asset: Name = "asset"
+    timestamp: Name = "ts"
+    values: Name = "values"
+    sensor: Name = "sensor"
+    value: Name = "value"
+    condition: Name = "condition"
 
 
 class SensorSection(Section):
@@ -140,14 +186,17 @@ class SensorSection(Section):
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
-        if self.range is not None and not self.range[0] < self.range[1]:
-            raise ValueError(f"range {list(self.range)} must be [low, high] with low < high")
+        if self.range is None:
+            return self
+        if not all(map(math.isfinite, self.range)) or self.range[0] >= self.range[1]:
+            raise ValueError(f"range {list(self.range)} must be [low, high], both finite, with low < high")
         return self
 
 
 def bare_sensors(value: Any) -> Any:
     """A list of names, or names without settings, are fine too."""
     if isinstance(value, Sequence) and not isinstance(value, str):
+        distinct("sensor", [name for name in value if isinstance(name, str)])
         return {name: {} for name in value}
     if isinstance(value, Mapping):
         return {name: ({} if settings is None else settings) for name, settings in value.items()}
@@ -158,7 +207,7 @@ class StreamSection(Section):
     """Assets of one kind: the same sensors, period and model."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
-    topics: tuple[str, ...] = Field(min_length=1)
+    topics: tuple[TopicName, ...] = Field(min_length=1)
     format: Format = Format.JSON_WIDE
     fields: FieldsSection = FieldsSection()
     sensors: Annotated[dict[str, SensorSection], BeforeValidator(bare_sensors)] = Field(min_length=1)
@@ -177,9 +226,18 @@ class StreamSection(Section):
             raise ValueError(
                 f"hop {self.hop} is longer than the window {self.window}: rows between would never be scored"
             )
-        if self.max_gap is not None and self.max_gap < self.period:
-            raise ValueError(f"max_gap {self.max_gap} is shorter than the period {self.period}")
+        for key, value in (("max_gap", self.max_gap), ("silent_after", self.silent_after)):
+            if value is not None and value < self.period:
+                raise ValueError(f"{key} {value} is shorter than the period {self.period}")
+        distinct("sensor", list(self.sensors))
+        distinct("condition", self.condition)
+        FieldNames(**self.fields.model_dump()).used(self.format, bool(self.condition))
         return self
+
+    @property
+    def lasts(self) -> timedelta:
+        """One window."""
+        return self.window * self.period
 
     def spec(self) -> StreamSpec:
         """The immutable value that the core works with."""
@@ -210,11 +268,11 @@ class ModelSection(Section):
     """The model: a VAE with a linear skip, beside it a path of one kind; ``ppca`` is the skip alone."""
 
     kind: Literal["mlp", "conv", "gru", "ppca"] = "mlp"
-    hidden: tuple[int, ...] = (128, 64)
+    hidden: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = (128, 64)
     latent: int = Field(default=8, ge=1, le=256)
-    beta: float = Field(default=1.0, gt=0)
+    beta: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     learn_rows: int = Field(default=5000, ge=100)
-    directory: Path = Path("models")
+    directory: Annotated[Path, BeforeValidator(folder)] = Path("models")
     seed: int = 0
     steps: int | None = Field(default=None, ge=1)
 
@@ -267,7 +325,7 @@ class AlertsSection(Section):
 
 
 class DriftSection(Section):
-    """``interval``: the event time over which drift is summed and judged."""
+    """``interval``: the event time over which drift is summed and judged, at least one window."""
 
     interval: PositiveDuration = timedelta(hours=1)
 
@@ -289,7 +347,7 @@ class OutputsSection(Section):
 class HttpSection(Section):
     """The admin port: health, metrics and the page."""
 
-    host: str = "127.0.0.1"
+    host: Name = "127.0.0.1"
     port: int = Field(default=9464, ge=0, le=65535)
 
 
@@ -339,7 +397,18 @@ class Settings(BaseSettings):
             twice = {value for value in values if values.count(value) > 1}
             if twice:
                 raise ValueError(f"{what} {sorted(twice)[0]!r} is used twice")
+        for stream in self.streams:
+            # A default that is too short for a slow stream is lengthened: see ``drift_interval``.
+            if "interval" in self.drift.model_fields_set and self.drift.interval < stream.lasts:
+                raise ValueError(
+                    f"drift.interval {self.drift.interval} is shorter than one window of stream"
+                    f" {stream.name!r}, which lasts {stream.lasts}"
+                )
         return self
+
+    def drift_interval(self, stream: StreamSection) -> timedelta:
+        """The interval for one stream: an hour, unless told otherwise, but never less than a window."""
+        return max(self.drift.interval, stream.lasts)
 
 
 class Document(PydanticBaseSettingsSource):
@@ -374,6 +443,21 @@ def reading(document: Mapping[str, Any]) -> type[Settings]:
     return WithDocument
 
 
+class UniqueKeys(yaml.SafeLoader):
+    """YAML in which a repeated key is an error: the parser would silently keep the last one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"key {key.value!r} appears twice", key.start_mark
+                    )
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def read_document(path: Path) -> dict[str, Any]:
     """Parse config.yaml.
 
@@ -381,7 +465,7 @@ def read_document(path: Path) -> dict[str, Any]:
         ConfigError: no such file, not YAML, or not a mapping.
     """
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = yaml.load(path.read_text(encoding="utf-8"), UniqueKeys)
     except OSError as error:
         raise ConfigError(
             f"{path}: cannot be read: {error.strerror}; 'anomalyd init SAMPLE' writes one"
@@ -462,11 +546,9 @@ def explain(error: ValidationError) -> str:
     if first["type"] == "missing":
         return f"{key} is missing"
     message = first["msg"].removeprefix("Value error, ")
-    shown = (
-        ""
-        if isinstance(first.get("input"), (dict, list)) or "'" in message
-        else f" (got {first.get('input')!r})"
-    )
+    given = first.get("input")
+    said = isinstance(given, (dict, list, BaseModel)) or repr(given) in message
+    shown = "" if said else f" (got {given!r})"
     return f"{key}: {message}{shown}"
 
 
@@ -500,13 +582,20 @@ def nearest(path: Sequence[str]) -> str:
 def unknown_environment() -> list[str]:
     """ANOMALYD_ variables that name no key: pydantic-settings ignores those at the top level."""
     known = {name.upper() for name in Settings.model_fields}
+    full = [
+        f"{name.upper()}__{key.upper()}"
+        for name, field in Settings.model_fields.items()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+        for key in field.annotation.model_fields
+    ]
     problems = []
     for name in sorted(os.environ):
         if not name.startswith(ENV_PREFIX):
             continue
         head = name.removeprefix(ENV_PREFIX).split("__")[0]
         if head not in known and head not in {"REQUIRE_KAFKA", "REQUIRE_ALL"}:
-            close = difflib.get_close_matches(head, sorted(known), n=1, cutoff=0.5)
+            rest = name.removeprefix(ENV_PREFIX)
+            close = difflib.get_close_matches(rest, [*full, *sorted(known)], n=1, cutoff=0.5)
             hint = f"; did you mean {ENV_PREFIX}{close[0]}?" if close else ""
             problems.append(f"environment variable {name} names no key{hint}")
     return problems

@@ -22,6 +22,9 @@ Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
 SECOND_NS = 1_000_000_000
+RECORD_KEY = "$key"
+RECORD_TIMESTAMP = "$timestamp"
+"""Field names that mean the Kafka record's own."""
 NO_CONDITION = ""
 """The condition label of a stream that declares no condition fields."""
 
@@ -67,6 +70,32 @@ class FieldNames:
     sensor: str = "sensor"
     value: str = "value"
     condition: str = "condition"
+
+    def used(self, format: Format, conditioned: bool) -> dict[str, str]:
+        """Which fields a message of this format has, by what they hold; those of the record left out.
+
+        Raises:
+            ValueError: two fields have one name, or one cannot come from the record.
+        """
+        names = {"asset": self.asset, "timestamp": self.timestamp}
+        if format is Format.JSON_WIDE:
+            names["values"] = self.values
+        else:
+            names |= {"sensor": self.sensor, "value": self.value}
+        if conditioned:
+            names["condition"] = self.condition
+        from_record = {"asset": RECORD_KEY, "sensor": RECORD_KEY, "timestamp": RECORD_TIMESTAMP}
+        taken: dict[str, str] = {}
+        for what, name in names.items():
+            if name.startswith("$") and from_record.get(what) != name:
+                raise ValueError(
+                    f"fields.{what} cannot be {name!r}: {RECORD_KEY} gives asset or sensor,"
+                    f" {RECORD_TIMESTAMP} the timestamp"
+                )
+            if name in taken:
+                raise ValueError(f"fields.{taken[name]} and fields.{what} have one name, {name!r}")
+            taken[name] = what
+        return {what: name for what, name in names.items() if not name.startswith("$")}
 
 
 @dataclass(frozen=True, slots=True)

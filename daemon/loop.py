@@ -118,7 +118,7 @@ class StreamPlan:
             settings.model.learn_rows,
             settings.retrain.every,
             settings.retrain.rows,
-            settings.drift.interval,
+            settings.drift_interval(stream),
             maintained(settings.alerts.maintenance),
             settings.limits.max_record_bytes,
             settings.limits.max_asset_bytes,

@@ -14,12 +14,15 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from daemon.adapters import kafka
 from daemon.adapters.files import (
+    KEPT_BYTES,
     ImputedFile,
     JsonLines,
     LinesSource,
@@ -35,7 +38,7 @@ from daemon.adapters.files import (
     write_summary,
 )
 from daemon.adapters.plots import AssetTrace, Report, report_html
-from daemon.adapters.sample import derive_spec
+from daemon.adapters.sample import derive_spec, latents_for, names_in, span
 from daemon.adapters.telemetry import Metrics, Status
 from daemon.config import Settings, load
 from daemon.domain import (
@@ -46,6 +49,7 @@ from daemon.domain import (
     DriftRecord,
     FilledRow,
     Floats,
+    Format,
     InputPartition,
     Output,
     Phase,
@@ -59,11 +63,11 @@ from daemon.domain import (
     StreamSpec,
     Work,
 )
-from daemon.errors import ConfigError, DaemonError, InputError
-from daemon.loop import Hold, Loop, StreamPlan, StreamRun
+from daemon.errors import BundleError, ConfigError, DaemonError, InputError, UsageError
+from daemon.loop import Hold, Loop, StreamPlan, StreamRun, fits
 from daemon.model import evaluation
 from daemon.model.bundle import Bundle
-from daemon.model.impute import ImputationParameters, fit, impute_segments
+from daemon.model.impute import fit, impute_segments
 from daemon.model.scaler import Scaler
 from daemon.retrainer import Order, Recent, learn
 from daemon.stream.codec import Decoder, encode
@@ -81,7 +85,7 @@ Progress = Callable[[float, str], None]
 def document_of(spec: StreamSpec) -> dict[str, Any]:
     """A derived stream as the document that config.yaml would be."""
 
-    def span(ns: int) -> timedelta:
+    def lasting(ns: int) -> timedelta:
         return timedelta(microseconds=ns / 1_000)
 
     return {
@@ -99,15 +103,16 @@ def document_of(spec: StreamSpec) -> dict[str, Any]:
                     )
                     for i, name in enumerate(spec.sensors)
                 },
-                "period": span(spec.period_ns),
+                "period": lasting(spec.period_ns),
                 "window": spec.window,
                 "hop": spec.hop,
-                "allowed_lateness": span(spec.allowed_lateness_ns),
-                "max_gap": span(spec.max_gap_ns),
-                "silent_after": span(spec.silent_after_ns),
+                "allowed_lateness": lasting(spec.allowed_lateness_ns),
+                "max_gap": lasting(spec.max_gap_ns),
+                "silent_after": lasting(spec.silent_after_ns),
                 "condition": list(spec.condition),
             }
-        ]
+        ],
+        "model": {"latent": latents_for(len(spec.sensors))},
     }
 
 
@@ -131,7 +136,7 @@ def settings_for(
     if config is not None:
         return load(config, sets), []
     rows = load(None, sets, document_of(PLACEHOLDER)).model.learn_rows if cold else None
-    spec, notes = derive_spec(sample, exclude, rows=rows)
+    spec, notes = derive_spec(sample, exclude, rows=rows, decided=bundle is not None)
     document = document_of(spec)
     if bundle is not None:
         stream = document["streams"][0]
@@ -148,14 +153,37 @@ def settings_for(
             "window": bundle.window,
             "sensors": {name: {} for name in bundle.sensors},
         }
+        document["model"]["latent"] = latents_for(len(bundle.sensors))
     return load(None, sets, document), notes
 
 
-def plan_for(settings: Settings, name: str | None, topic: str) -> StreamPlan:
-    """The plan of the one stream that a file holds.
+def check_excluded(exclude: Sequence[str], files: Sequence[Path]) -> None:
+    """Refuse to leave out what is not there: a misspelt label would be learned as a sensor.
 
     Raises:
-        ConfigError: the configuration has several streams and none was named.
+        UsageError: none of the files has such a column; with the nearest name.
+    """
+    if not exclude:
+        return
+    names = sorted(set().union(*(names_in(path) for path in files)))
+    for name in exclude:
+        if name not in names:
+            near = get_close_matches(name, names, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(names[:20])}"
+            raise UsageError(f"--exclude {name}: {files[-1]} has no such column; {hint}")
+
+
+def plan_for(settings: Settings, name: str | None, topic: str) -> StreamPlan:
+    """The plan of the one stream that a file holds; see ``plan_of``."""
+    plan = plan_of(settings, name)
+    return plan_at(plan, topic)
+
+
+def plan_of(settings: Settings, name: str | None) -> StreamPlan:
+    """The plan of the stream that is named, or of the only one.
+
+    Raises:
+        ConfigError: the configuration has several streams and none was named, or none of that name.
     """
     streams = {stream.name: stream for stream in settings.streams}
     if name is None and len(streams) > 1:
@@ -164,8 +192,7 @@ def plan_for(settings: Settings, name: str | None, topic: str) -> StreamPlan:
         )
     if name is not None and name not in streams:
         raise ConfigError(f"the configuration has no stream {name!r}; it has {', '.join(streams)}")
-    stream = streams[name] if name is not None else settings.streams[0]
-    return StreamPlan.of(settings, stream.model_copy(update={"topics": (topic,)}))
+    return StreamPlan.of(settings, streams[name] if name is not None else settings.streams[0])
 
 
 def now_ns() -> int:
@@ -220,7 +247,8 @@ def tails(
 
     Returns:
         (asset, first row, values) for each asset whose TEST begins at most ``CONTINUES`` rows
-        after its TRAIN ends.
+        after its TRAIN ends. The rows between the two, which belong to neither, are among them,
+        empty: as rows of TEST they would be counted and filled.
     """
     last: dict[str, Segment] = {}
     for segment in history:
@@ -229,9 +257,11 @@ def tails(
     result = []
     for asset, segment in last.items():
         end = segment.first_row + len(segment.values)  # the row after
-        if asset in first_rows and 0 <= first_rows[asset] - end < CONTINUES:
+        between = first_rows.get(asset, -1) - end
+        if 0 <= between < CONTINUES:
             kept = segment.values[-(window - 1) :]
-            result.append((asset, end - len(kept), kept))
+            nothing = np.full((between, kept.shape[1]), np.nan)
+            result.append((asset, end - len(kept), np.concatenate([kept, nothing])))
     return result
 
 
@@ -391,6 +421,7 @@ async def replay(
     """
     began = time.monotonic()
     tell = progress or (lambda share, doing: None)
+    check_excluded(exclude, [train, test] if train is not None else [test])
     hidden = [*exclude, *([label] if label else [])]
     bundle = Bundle.load(model) if model is not None else None
     cold = train is None and model is None
@@ -469,11 +500,9 @@ async def replay(
         "rows_per_second": round(done.totals["rows"] / max(done.totals["milliseconds"] / 1e3, 1e-9), 1),
         "seconds": round(seconds, 3),
     }
-    if detector is None:
-        notes.append(
-            f"nothing was scored: {pipeline.observed_rows} rows, and model.learn_rows is {plan.learn_rows};"
-            " give --train, --model, or --set model.learn_rows=N"
-        )
+    if not done.totals["scored"]:
+        notes.append(f"nothing was scored: {why_unscored(done, plan, records)}")
+    notes = list(dict.fromkeys(notes))  # TEST may be the sample too
     write_summary(out / "summary.json", summary)
     tell(0.97, "drawing the report")
     report = Report(
@@ -494,6 +523,40 @@ async def replay(
     return Replayed(summary, figures, notes)
 
 
+def why_unscored(done: Pass, plan: StreamPlan, records: Mapping[str, int]) -> str:
+    """What kept every row from a score, as far as the input shows it."""
+    (pipeline,) = done.stream.pipelines.values()
+    read = sum(records.values())
+    unused = {d: records[d] for d in (Disposition.LATE, Disposition.DUPLICATE, Disposition.REJECTED)}
+    said = ", ".join(f"{count} {what}" for what, count in unused.items() if count)
+    aside = f" ({said} of {read} records)" if said else ""
+    if not records[Disposition.ACCEPTED]:
+        return f"no record could be used{aside}"
+    if done.stream.detector is None:
+        return (
+            f"{pipeline.observed_rows} rows, and model.learn_rows is {plan.learn_rows};"
+            f" give --train, --model, or --set model.learn_rows=N{aside}"
+        )
+    spec = plan.spec
+    observed: dict[str, list[int]] = {}
+    for block in done.blocks:
+        some = np.isfinite(block.values).any(axis=1)
+        for i in np.flatnonzero(some).tolist():
+            observed.setdefault(block.assets[i], []).append(int(block.rows[i]))
+    if not observed:
+        return f"no row holds a value of {', '.join(spec.sensors[:5])}{aside}"
+    most = max(map(len, observed.values()))
+    steps = np.concatenate([np.diff(rows) for rows in observed.values()])
+    apart = int(np.median(steps)) if len(steps) else 1
+    why = (
+        f"the model judges windows of {spec.window} rows of {span(spec.period_ns)}, and no asset has enough of"
+        f" them in a row (at most {most} in all)"
+    )
+    if apart > 1:
+        why += f"; the readings are {span(apart * spec.period_ns)} apart"
+    return why + aside
+
+
 async def once(
     test: Path,
     table: Table | None,
@@ -505,7 +568,11 @@ async def once(
 ) -> Pass:
     """Run the loop over the file."""
     start_ns = time.time_ns()
-    source = LinesSource(test, start_ns) if table is None else TableSource(table, plan.spec, start_ns)
+    source = (
+        LinesSource(test, start_ns, keep_bytes=max(KEPT_BYTES, plan.max_record_bytes + 1))
+        if table is None
+        else TableSource(table, plan.spec, start_ns)
+    )
     stream = StreamRun(plan, trace=table is not None)
     stream.bundle = None if bundle is None else bundle.to_bytes()
     done = Pass(stream, source)
@@ -715,12 +782,86 @@ async def train_files(
     Raises:
         DaemonError: unreadable input, too little of it, or ``out`` cannot be written.
     """
+    check_excluded(exclude, files)
     settings, notes = settings_for(config, sets, files[0], exclude, None)
     plan = plan_for(settings, stream_name, files[0].name)
     history = [segment for path in files for segment in await history_of(path, plan, exclude)]
     bundle = train_on(plan, history, progress)
     bundle.save(out)
+    return bundle, [*dict.fromkeys(notes), *bundle.concerns]
+
+
+async def train_topics(
+    settings: Settings,
+    connection: kafka.KafkaSettings,
+    out: Path,
+    *,
+    stream_name: str | None = None,
+    progress: Progress | None = None,
+) -> tuple[Bundle, list[str]]:
+    """Fit and calibrate on what a stream's input topics hold now, and save the bundle.
+
+    The newest rows matter: ``retrain.rows`` of them, or ``model.learn_rows`` if that is more, by
+    event time over all partitions. No group is joined and nothing is committed.
+
+    Raises:
+        DaemonError: no broker, no topic, too few rows, or ``out`` cannot be written.
+    """
+    tell = progress or (lambda share, doing: None)
+    plan = plan_of(settings, stream_name)
+    wanted = max(plan.retrain_rows, plan.learn_rows)
+    per_row = len(plan.spec.sensors) if plan.spec.format is Format.JSON_LONG else 1
+    stream = StreamRun(plan)
+    recent: dict[InputPartition, Recent] = {}
+
+    def take(polled: Polled) -> None:
+        for step in stream.pipelines[polled.partition].feed(polled):
+            if step.block is not None:
+                recent[polled.partition].add(step.block)
+
+    tell(0.0, "reading the input topics")
+    # Twice what would do: some records are late, repeated or cannot be used.
+    async for piece in kafka.read_now(connection, plan.spec.topics, 2 * wanted * per_row):
+        if piece.partition not in recent:
+            recent[piece.partition] = Recent(plan.spec, wanted)
+            first = piece.records[0].offset
+            stream.open(Assigned(piece.partition, first, first))
+        take(Polled(piece.partition, piece.records))
+        tell(0.3 * piece.share, "reading the input topics")
+    for partition in recent:
+        take(Polled(partition, (), ended=True))
+    counts = Counter[str]()
+    for pipeline in stream.pipelines.values():
+        counts.update({str(d): n for d, n in pipeline.counts.items()})
+    read = sum(counts.values())
+    topics = ", ".join(plan.spec.topics)
+    if not read:
+        raise InputError(f"topic {topics} holds no records to learn from")
+    unused = ", ".join(f"{n} {d}" for d, n in counts.items() if n and d != Disposition.ACCEPTED)
+    history = newest_rows([s for part in recent.values() for s in part.segments()], wanted)
+    notes = [
+        f"learned from {sum(len(s.values) for s in history)} rows of {topics}, {read} records read"
+        + (f" ({unused})" if unused else "")
+    ]
+    bundle = train_on(plan, history, lambda share, doing: tell(0.3 + 0.7 * share, f"training: {doing}"))
+    bundle.save(out)
     return bundle, [*notes, *bundle.concerns]
+
+
+def newest_rows(history: Sequence[Segment], wanted: int) -> list[Segment]:
+    """The segments from the first event time on behind which at most ``wanted`` rows lie."""
+    if sum(len(s.values) for s in history) <= wanted:
+        return list(history)
+    rows = np.sort(np.concatenate([s.first_row + np.arange(len(s.values)) for s in history]))
+    first = int(rows[-wanted])
+    if rows[-wanted - 1] == first:
+        first += 1  # all of an instant's rows, or none
+    kept = []
+    for s in history:
+        skip = min(max(first - s.first_row, 0), len(s.values))
+        if skip < len(s.values):
+            kept.append(Segment(s.asset, s.first_row + skip, s.values[skip:], s.condition[skip:]))
+    return kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -754,6 +895,7 @@ async def impute_file(
     """
     if is_lines(file):
         raise InputError(f"{file}: impute works on Parquet and CSV; replay fills JSON Lines")
+    check_excluded(exclude, [train, file] if train is not None else [file])
     bundle = Bundle.load(model) if model is not None else None
     settings, notes = settings_for(config, sets, train or file, exclude, bundle)
     plan = plan_for(settings, stream_name, file.name)
@@ -762,7 +904,10 @@ async def impute_file(
     notes += list(table.notes)
     placed = place(table, spec, compress_gaps=True)
     if bundle is not None:
-        parameters = ImputationParameters.of(dict(bundle.extras))
+        fits(bundle, spec)
+        if bundle.imputation is None:
+            raise BundleError(f"{model}: model {bundle.version} holds nothing to impute with")
+        parameters = bundle.imputation
         version = bundle.version
     else:
         history = placed.segments if train is None else await history_of(train, plan, exclude)
@@ -800,4 +945,4 @@ async def impute_file(
         notes.append(
             f"{left} cells stay empty: their row has no usable time, or their sensor was never observed"
         )
-    return Imputed(len(table), len(where), version, notes)
+    return Imputed(len(table), len(where), version, list(dict.fromkeys(notes)))

@@ -50,15 +50,23 @@ def kafka_settings(settings: Settings) -> KafkaSettings:
     """The connection, with the password read from its file.
 
     Raises:
-        ConfigError: the password file cannot be read.
+        ConfigError: a file that is named cannot be read, whether or not the protocol needs it.
     """
     section = settings.kafka
+    contents: dict[str, bytes] = {}
+    for key in ("password_file", "ca_file", "cert_file", "key_file"):
+        path: Path | None = getattr(section, key)
+        if path is not None:
+            try:
+                contents[key] = path.read_bytes()
+            except OSError as error:
+                raise ConfigError(f"kafka.{key} {path} cannot be read: {error.strerror}") from error
     password = None
-    if section.password_file is not None:
+    if "password_file" in contents:
         try:
-            password = section.password_file.read_text(encoding="utf-8").strip()
-        except OSError as error:
-            raise ConfigError(f"kafka.password_file {section.password_file}: {error.strerror}") from error
+            password = contents["password_file"].decode().strip()
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"kafka.password_file {section.password_file} is not UTF-8 text") from error
     return KafkaSettings(
         bootstrap_servers=section.bootstrap_servers,
         group_id=section.group_id,
@@ -115,6 +123,15 @@ async def create_topics(settings: Settings) -> list[kafka.TopicState]:
     connection = kafka_settings(settings)
     widest = max((await kafka.check_topics(connection, input_topics(settings))).values())
     return await kafka.ensure_topics(connection, own_topics(settings, widest))
+
+
+def connection_problem(settings: Settings) -> str | None:
+    """What is wrong with how Kafka is to be reached, as far as it can be told without a broker."""
+    try:
+        kafka.connection(kafka_settings(settings))
+    except ConfigError as error:
+        return str(error)
+    return None
 
 
 async def probe(settings: Settings) -> list[Finding]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,13 @@ def test_help_teaches(name: str) -> None:
         (["check", "-c", "absent.yaml"], "absent.yaml"),
         (["train", "good.csv", "--out", "bundle"], "training needs"),
         (["demo", "--duration", "soon"], "--duration"),
+        (["demo", "--port", "99999999"], "65535"),
+        (["demo", "--port", "-1"], "--port"),
+        (["init", "absent.csv"], "absent.csv: no such file"),
+        (["init", "no/such topic"], "no such file"),
+        (["replay", "good.csv", "--out", "o", "--exclude", "zzz"], "--exclude zzz"),
+        (["train", "--out", "bundle"], "config.yaml"),
+        (["train", "--out", "bundle", "-c", "exactly.yaml", "--exclude", "a"], "exclude"),
     ],
 )
 def test_misuse_is_one_line_and_exit_code_2(tmp_path: Path, arguments: list[str], says: str) -> None:
@@ -65,3 +74,49 @@ def test_init_writes_a_configuration_that_loads(tmp_path: Path) -> None:
     again = command("init", "sample.csv", cwd=tmp_path)
     assert again.returncode == 2
     assert "--force" in again.stderr
+
+
+def test_no_arguments_is_help_and_nothing_else() -> None:
+    done = command()
+    assert done.returncode == 2
+    assert "Usage:" in done.stdout + done.stderr
+    assert "anomalyd: " not in done.stderr
+
+
+@pytest.mark.parametrize("more", [[], ["--set", "retrain.every=null"]])
+def test_a_demos_port_is_the_one_that_was_given(more: list[str]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = command("demo", "--port", str(port), *more)
+    assert done.returncode == 1
+    (line,) = [text for text in done.stderr.splitlines() if text.startswith("anomalyd: ")]
+    assert f"http.port {port} on 127.0.0.1 is taken" in line
+
+
+def test_a_broker_that_is_away_is_one_line(tmp_path: Path) -> None:
+    stream = {"name": "s", "topics": ["t"], "sensors": ["a"]}
+    (tmp_path / "c.yaml").write_text(
+        yaml.safe_dump({"kafka": {"bootstrap_servers": "127.0.0.1:1"}, "streams": [stream]})
+    )
+    for arguments in (
+        ["init", "sensors.pumps", "--bootstrap-servers", "127.0.0.1:1", "--out", "-"],
+        ["init", "sensors.pumps", "-c", "c.yaml", "--out", "-"],
+        ["train", "--out", "bundle", "-c", "c.yaml"],
+    ):
+        done = command(*arguments, cwd=tmp_path)
+        assert done.returncode == 1
+        assert "Kafka at 127.0.0.1:1 cannot be reached" in done.stderr.splitlines()[-1]
+        assert "Traceback" not in done.stderr
+
+
+def test_check_says_what_is_wrong_without_a_broker(tmp_path: Path) -> None:
+    stream = {"name": "s", "topics": ["t"], "sensors": ["a"]}
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump({"kafka": {"ca_file": "absent"}, "streams": [stream]}))
+    root = str(Path(__file__).resolve().parents[1])
+    env = {**os.environ, "PYTHONPATH": root, "ANOMALYD_KAFKA_BOOTSTRAP_SERVERS": "x"}
+    done = command("check", "-c", "c.yaml", cwd=tmp_path, env=env)
+    assert done.returncode == 2
+    assert "kafka.ca_file absent cannot be read: No such file" in done.stdout
+    assert "did you mean ANOMALYD_KAFKA__BOOTSTRAP_SERVERS?" in done.stdout

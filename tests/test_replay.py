@@ -11,10 +11,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from daemon.adapters.simulator import SENSORS, Fleet
+from daemon.config import load
 from daemon.demo import START
-from daemon.replay import impute_file, replay, train_files
+from daemon.domain import Segment, StreamSpec
+from daemon.errors import BundleError, UsageError
+from daemon.model.bundle import Bundle
+from daemon.replay import check_excluded, document_of, impute_file, newest_rows, replay, train_files
 
 LINEAR = ["model.kind=ppca"]
 COLUMNS = ["asset", "timestamp", "score", "reconstruction", "kl", "point", "elbo", "alarm", "model"]
@@ -203,3 +208,109 @@ async def test_labels_are_compared_with_and_never_used(tmp_path: Path, bundle: P
     assert done.summary["scored"] == plain.summary["scored"]
     a, b = (pq.read_table(tmp_path / x / "scores.parquet")["score"] for x in ("out", "plain"))
     assert np.array_equal(a.to_numpy(), b.to_numpy(), equal_nan=True)
+
+
+async def test_impute_with_a_bundle_fills_as_the_daemon_does(tmp_path: Path, bundle: Path) -> None:
+    test = fleet_table(tmp_path / "test.parquet", rows=100, skip=ROWS)
+    done = await impute_file(test, tmp_path / "filled.parquet", model=bundle)
+    after = pq.read_table(tmp_path / "filled.parquet")
+    assert done.cells > 0
+    assert done.model == Bundle.load(bundle).version
+    assert all(np.isfinite(after[name].to_numpy()).all() for name in SENSORS)
+    foreign = tmp_path / "foreign.yaml"
+    stream = {"name": "s", "topics": ["t"], "sensors": ["Pressure"], "period": "1m"}
+    foreign.write_text(yaml.safe_dump({"streams": [stream]}))
+    with pytest.raises(BundleError, match="does not fit stream s: its sensors"):
+        await impute_file(test, tmp_path / "no.parquet", model=bundle, config=foreign)
+
+
+async def test_rows_between_train_and_test_belong_to_neither(tmp_path: Path) -> None:
+    train = fleet_table(tmp_path / "train.parquet")
+    test = fleet_table(tmp_path / "test.parquet", rows=60, skip=ROWS + 5)
+    done = await replay(test, tmp_path / "out", train=train, sets=LINEAR)
+    scores = pq.read_table(tmp_path / "out/scores.parquet")
+    began = scores["timestamp"].to_numpy().min()
+    filled = pq.read_table(tmp_path / "out/imputed.parquet")["timestamp"].to_numpy()
+    assert len(filled)
+    assert filled.min() >= began
+    assert done.summary["rows"] == done.summary["scored"] <= 60 * ASSETS
+    assert int(np.isfinite(scores["score"].to_numpy()).argmax()) < ASSETS  # still carried on
+
+
+async def test_a_model_decides_period_and_window_and_nothing_is_assumed(tmp_path: Path, bundle: Path) -> None:
+    short = fleet_table(tmp_path / "short.parquet", rows=30, skip=ROWS)
+    done = await replay(short, tmp_path / "out", model=bundle)
+    assert done.notes == []
+
+
+async def test_why_nothing_was_scored(tmp_path: Path, bundle: Path) -> None:
+    table = pq.read_table(fleet_table(tmp_path / "test.parquet", rows=60, skip=ROWS))
+    times = table["timestamp"].cast(pa.int64()).to_numpy()
+    at = table.column_names.index("timestamp")
+
+    async def notes(name: str, ns: Any) -> list[str]:
+        stamps = pa.array(ns).cast(pa.timestamp("ns", "UTC"))
+        pq.write_table(table.set_column(at, "timestamp", stamps), tmp_path / f"{name}.parquet")
+        done = await replay(tmp_path / f"{name}.parquet", tmp_path / name, model=bundle)
+        assert done.summary["scored"] == 0
+        return [note for note in done.notes if note.startswith("nothing was scored")]
+
+    (slow,) = await notes("slow", times.min() + (times - times.min()) * 60)
+    assert "windows of 16 rows of 1m" in slow
+    assert "the readings are 1h apart" in slow
+    late = times.copy()
+    late[:ASSETS] += 3 * 86_400 * 10**9
+    (said,) = await notes("late", late)
+    assert f"of {len(times)} records)" in said
+    assert " late" in said
+
+
+async def test_notes_are_said_once(tmp_path: Path) -> None:
+    table = pq.read_table(fleet_table(tmp_path / "a.parquet", rows=200))
+    path = tmp_path / "noted.parquet"
+    pq.write_table(table.append_column("what", pa.array(["text"] * len(table))), path)
+    done = await replay(path, tmp_path / "out", train=path, sets=LINEAR)
+    assert done.notes.count("not numeric, left out: what") == 1
+    assert len(set(done.notes)) == len(done.notes)
+
+
+async def test_what_is_excluded_must_be_there(tmp_path: Path, bundle: Path) -> None:
+    train = fleet_table(tmp_path / "train.parquet", rows=20)
+    test = tmp_path / "test.parquet"
+    table = pq.read_table(train)
+    pq.write_table(table.append_column("label", pa.array([0] * len(table))), test)
+    with pytest.raises(UsageError, match=r"--exclude lable: .* no such column; did you mean 'label'\?"):
+        await replay(test, tmp_path / "out", model=bundle, exclude=["lable"])
+    with pytest.raises(UsageError, match="--exclude zzz"):
+        await impute_file(test, tmp_path / "out.parquet", exclude=["zzz"])
+    with pytest.raises(UsageError, match="--exclude label"):
+        await train_files([train], tmp_path / "model", exclude=["label"])
+    check_excluded(["label"], [train, test])  # it need not be in both
+
+
+def test_a_derived_configuration_has_no_more_causes_than_sensors(monkeypatch: pytest.MonkeyPatch) -> None:
+    def latent(sensors: int, *sets: str) -> int:
+        spec = StreamSpec("s", tuple(f"s{i}" for i in range(sensors)))
+        return load(None, sets, document_of(spec)).model.latent
+
+    assert [latent(n) for n in (1, 2, 3, 7, 8, 50)] == [2, 2, 3, 7, 8, 8]
+    assert latent(3, "model.kind=ppca") == 3
+    assert latent(3, "model.latent=5") == 5
+    monkeypatch.setenv("ANOMALYD_MODEL__LATENT", "4")
+    assert latent(3) == 4
+
+
+def test_the_newest_rows_of_all_assets_are_kept() -> None:
+    def cut(wanted: int) -> list[tuple[str, int, int]]:
+        history = [
+            Segment("a", 0, np.zeros((10, 1)), ("x",) * 10),
+            Segment("b", 5, np.zeros((10, 1))),
+            Segment("c", 0, np.zeros((2, 1))),
+        ]
+        return [(s.asset, s.first_row, len(s.values)) for s in newest_rows(history, wanted)]
+
+    assert cut(22) == [("a", 0, 10), ("b", 5, 10), ("c", 0, 2)]
+    assert cut(15) == [("a", 5, 5), ("b", 5, 10)]
+    assert cut(6) == [("b", 10, 5)]  # half of row 9 would be one asset's
+    assert newest_rows([Segment("a", 0, np.zeros((3, 1)), ("x", "y", "z"))], 1)[0].condition == ("z",)
+    assert newest_rows([], 5) == []

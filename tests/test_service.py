@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import signal
 from collections import Counter
 from itertools import islice
 from pathlib import Path
 
 import pytest
+import yaml
 
 from daemon.adapters.simulator import SENSORS, Fleet
 from daemon.demo import START
+from daemon.model.bundle import Bundle
 from tests.running import Daemon, command, config_for, make_topic, messages, send, topic_of, unique
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
@@ -180,3 +184,48 @@ def test_a_broker_that_is_down_is_waited_for_and_said_once_a_minute(tmp_path: Pa
         assert daemon.get("/readyz")[0] == 503
         assert daemon.stop() == 0
     assert sum(e.get("event") == "broker_unreachable" for e in daemon.events()) == 1
+
+
+def test_init_and_train_from_the_input_topic(kafka_bootstrap: str, tmp_path: Path) -> None:
+    topic = unique("sensors.pumps")
+    make_topic(kafka_bootstrap, topic, 2)
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+    ask = ["init", topic, "--bootstrap-servers", kafka_bootstrap]
+    empty = command(*ask, cwd=tmp_path, env=env)
+    assert (empty.returncode, "is empty" in empty.stderr) == (2, True)
+    send(kafka_bootstrap, topic, fleet_lines(400))
+    done = command(*ask, cwd=tmp_path, env=env)
+    assert done.returncode == 0, done.stderr
+    written = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    assert written["kafka"]["bootstrap_servers"] == kafka_bootstrap
+    assert written["streams"][0]["topics"] == [topic]
+    assert sorted(written["streams"][0]["sensors"]) == sorted(SENSORS)
+    assert written["streams"][0]["period"] == "1m"
+    absent = command(
+        "init",
+        unique("absent"),
+        "--out",
+        "-",
+        cwd=tmp_path,
+        env=env | {"ANOMALYD_KAFKA__BOOTSTRAP_SERVERS": kafka_bootstrap},
+    )
+    assert absent.returncode == 2
+    assert "no such file; and as a topic" in absent.stderr
+    assert "does not exist on Kafka" in absent.stderr
+
+    # No FILE: what the topic holds, of which the newest rows count.
+    train = ["train", "--out", "bundle", "--set", "model.kind=ppca"]
+    done = command(*train, cwd=tmp_path, env=env)
+    assert done.returncode == 0, done.stderr
+    assert "reading the input topics" in done.stderr
+    bundle = Bundle.load(tmp_path / "bundle")
+    assert bundle.sensors == tuple(written["streams"][0]["sensors"])
+    rows = ["--set", "retrain.rows=1000", "--set", "model.learn_rows=1000"]
+    done = command(*train, *rows, cwd=tmp_path, env=env)
+    assert done.returncode == 0, done.stderr
+    found = re.search(r"learned from (\d+) rows", done.stderr)
+    assert found is not None
+    assert 900 < int(found[1]) <= 1000
+    none = command(*train, "--set", f"streams.0.topics=[{unique('absent')}]", cwd=tmp_path, env=env)
+    assert none.returncode == 2
+    assert "does not exist on Kafka" in none.stderr

@@ -144,30 +144,66 @@ def _columns(path: Path, wanted: Callable[[pa.Schema], list[str]] | None = None)
         if head != b"PAR1":
             with _reading(path, "not a readable CSV file"):
                 return _csv_columns(path, file.read() if data is None else data), True
-    # Arrow gets a path or bytes, never a Python file: its threads may still hold one when the
-    # interpreter ends, which then now and then aborts (1 in 40 runs on 26.0).
     with (
         _reading(path, "not a readable Parquet file"),
-        pq.ParquetFile(path if data is None else pa.BufferReader(data)) as parquet,
+        pq.ParquetFile(path if data is None else _arrow_memory(data)) as parquet,
     ):
         schema = parquet.schema_arrow
         _refuse_repeated(path, schema.names)
         return parquet.read(columns=None if wanted is None else wanted(schema)), False
 
 
+def _arrow_memory(data: bytes) -> pa.BufferReader:
+    """The bytes in memory that Arrow owns.
+
+    After an error Arrow's reading threads may outlive the call. If one is the last to hold a
+    Python object when the interpreter ends, it asks for the lock, is ended inside C++, and the
+    process aborts. So Arrow gets a path or memory of its own, and never anything of Python's.
+    """
+    memory = pa.allocate_buffer(len(data))
+    np.frombuffer(memory, np.uint8)[:] = np.frombuffer(data, np.uint8)
+    return pa.BufferReader(memory)
+
+
+def _csv_header(head: bytes) -> tuple[list[str], str]:
+    """The column names in a CSV file's first line, and the delimiter."""
+    header = head.decode("utf-8-sig").rstrip("\r\n")
+    delimiter = max(",;\t", key=header.count)
+    return next(csv.reader([header], delimiter=delimiter), []), delimiter
+
+
 def _csv_columns(path: Path, data: bytes) -> pa.Table:
     """Every cell as text, as it is written."""
-    header = data[: data.find(b"\n") + 1 or None].decode("utf-8-sig").rstrip("\r\n")
-    delimiter = max(",;\t", key=header.count)
-    names = next(csv.reader([header], delimiter=delimiter), [])
+    end = data.find(b"\n") + 1 or len(data)
+    names, delimiter = _csv_header(data[:end])
     _refuse_repeated(path, names)
+    if end == len(data):  # Arrow makes no table of a header that no line follows
+        return pa.table({name: pa.array([], pa.string()) for name in names})
     return pacsv.read_csv(
-        pa.BufferReader(data),
+        _arrow_memory(data),
         parse_options=pacsv.ParseOptions(delimiter=delimiter),
         convert_options=pacsv.ConvertOptions(
             column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False
         ),
     )
+
+
+def column_names(path: Path) -> list[str]:
+    """The columns of a Parquet or CSV file, without reading its rows where that can be helped.
+
+    Raises:
+        InputError: the file is missing, empty, damaged or not ours to read.
+    """
+    with _open(path) as file:
+        head = file.peek(4)[:4]
+        with _reading(path, "not a readable file"):
+            if head == b"PAR1":
+                return list(pq.read_schema(path).names)
+            content: Any = gzip.GzipFile(fileobj=file) if head[:2] == b"\x1f\x8b" else file
+            line = content.readline()
+            if line[:4] != b"PAR1":
+                return _csv_header(line)[0]
+    return list(_columns(path)[0].column_names)
 
 
 def _refuse_repeated(path: Path, names: Sequence[str]) -> None:
@@ -259,23 +295,24 @@ def read_table(path: Path, exclude: Sequence[str] = (), condition: Sequence[str]
 
     Raises:
         InputError: one line that says what the file lacks: it is missing, empty or damaged, has
-            no time column or no sensor, or its first time that cannot be read, with its row.
+            no time column or no sensor, or no time in it can be read, with the first that cannot.
     """
     left_out = frozenset(exclude)
 
     def wanted(schema: pa.Schema) -> list[str]:
         numeric = [f.name for f in schema if _numeric(f.type) and f.name not in left_out]
-        named = {*numeric, *condition, ASSET_COLUMN, _time_column(path, schema.names)}
+        named = {*numeric, *condition, _asset_column(schema.names), _time_column(path, schema.names)}
         others.extend(name for name in schema.names if name not in named and name not in left_out)
         return [name for name in schema.names if name in named]
 
     others: list[str] = []
     columns, text = _columns(path, wanted)
     time_name = _time_column(path, columns.column_names)
+    asset_name = _asset_column(columns.column_names)
     if not columns.num_rows:
         raise InputError(f"{path}: has no rows")
     notes: list[str] = []
-    reserved = {time_name, ASSET_COLUMN, *left_out, *condition}
+    reserved = {time_name, asset_name, *left_out, *condition}
     sensors: list[str] = []
     numbers: list[Floats] = []
     for name in columns.column_names:
@@ -293,7 +330,10 @@ def read_table(path: Path, exclude: Sequence[str] = (), condition: Sequence[str]
                 notes.append(f"sensor {name!r}: {corrupt} cells are no numbers and count as missing")
         else:
             cells = _floats(columns[name])
-        cells[~np.isfinite(cells)] = np.nan
+        endless = np.isinf(cells)
+        if endless.any():
+            notes.append(f"sensor {name!r}: {int(endless.sum())} cells are infinite and count as missing")
+            cells[endless] = np.nan
         if np.isnan(cells).all():
             notes.append(f"sensor {name!r} holds no number at all")
         sensors.append(name)
@@ -306,7 +346,7 @@ def read_table(path: Path, exclude: Sequence[str] = (), condition: Sequence[str]
         )
     refused: dict[int, RefusedRow] = {}
     time_ns = _times(path, columns[time_name], refused)
-    asset_names, asset_codes = _assets(columns, text, refused)
+    asset_names, asset_codes = _assets(columns, asset_name, text, refused)
     return Table(
         path=path,
         sensors=tuple(sensors),
@@ -327,6 +367,13 @@ def _time_column(path: Path, names: Sequence[str]) -> str:
             if known in folded:
                 return folded[known]
     raise InputError(f"{path}: no time column ({', '.join(TIME_COLUMNS)}); found: {_listed(names)}")
+
+
+def _asset_column(names: Sequence[str]) -> str | None:
+    """``asset`` as the file writes it; None where there is no such column."""
+    if ASSET_COLUMN in names:
+        return ASSET_COLUMN
+    return next((name for name in names if name.lower() == ASSET_COLUMN), None)
 
 
 def _listed(names: Sequence[str], more: Sequence[str] = ()) -> str:
@@ -467,6 +514,7 @@ def _times_one_by_one(path: Path, array: pa.Array, refused: dict[int, RefusedRow
     """Times that need care: mixed texts, and epoch numbers with decimals."""
     judge = _Judge()
     times = np.full(len(array), NO_TIME, np.int64)
+    unread = ""
     for row, found in enumerate(array.to_pylist()):
         if found is None or found != found:
             refused[row] = RefusedRow(Reason.BAD_TIMESTAMP, "no time", None)
@@ -476,29 +524,31 @@ def _times_one_by_one(path: Path, array: pa.Array, refused: dict[int, RefusedRow
         said = judge.ask(ONLY_ASSET, found)
         if isinstance(said, Reading):
             times[row] = said.time_ns
-        elif isinstance(found, str):
-            raise InputError(f"{path}: row {row} (the first is 0): time {said.detail}")
         else:
-            refused[row] = RefusedRow(Reason.BAD_TIMESTAMP, said.detail, found)
+            refused[row] = RefusedRow(said.reason, said.detail, found)
+            if isinstance(found, str):
+                unread = unread or f"row {row} (the first is 0): {said.detail}"
+    if unread and (times == NO_TIME).all():
+        raise InputError(f"{path}: no time can be read; {unread}")
     return times
 
 
 def _assets(
-    columns: pa.Table, text: bool, refused: dict[int, RefusedRow]
+    columns: pa.Table, name: str | None, text: bool, refused: dict[int, RefusedRow]
 ) -> tuple[tuple[str, ...], NDArray[np.int32]]:
     """Names in order of first appearance and (N,) codes; unusable ones are added to ``refused``."""
-    if ASSET_COLUMN not in columns.column_names:
+    if name is None:
         return (ONLY_ASSET,), np.zeros(columns.num_rows, np.int32)
-    column = columns[ASSET_COLUMN]
+    column = columns[name]
     encoded = (_trimmed(column) if text else _plain(column)).dictionary_encode()
     judge = _Judge()
-    names: dict[str, int] = {}
+    known: dict[str, int] = {}
     codes: list[int] = []
     faults: dict[int, RefusedRow] = {}
     for code, found in enumerate(encoded.dictionary.to_pylist()):
         whole = isinstance(found, float) and found.is_integer()
-        name = str(int(found) if whole else found)
-        said = judge.ask(name, 0)
+        asset = str(int(found) if whole else found)
+        said = judge.ask(asset, 0)
         if found is None or found != found:
             codes.append(-1)
             faults[code] = RefusedRow(Reason.NO_ASSET, "no asset", None)
@@ -506,7 +556,7 @@ def _assets(
             codes.append(-1)
             faults[code] = RefusedRow(said.reason, said.detail, None)
         else:
-            codes.append(names.setdefault(name, len(names)))
+            codes.append(known.setdefault(asset, len(known)))
     absent = len(codes)
     codes.append(-1)
     faults[absent] = RefusedRow(Reason.NO_ASSET, "no asset", None)
@@ -514,7 +564,7 @@ def _assets(
     result = np.array(codes, np.int32)[indices]
     for row in np.flatnonzero(result < 0).tolist():
         refused[row] = faults[int(indices[row])]
-    return tuple(names), result
+    return tuple(known), result
 
 
 # ------------------------------------------------------------------ sources
@@ -1090,14 +1140,17 @@ def dead_letter(rejected: Rejected, oversized: Mapping[int, Oversized] | None = 
     SHA-256 beside it; ``oversized`` knows these for lines that were not kept whole.
     """
     value = rejected.record.value
+    detail = rejected.detail
+    whole = (oversized or {}).get(rejected.record.offset)
+    if whole is not None and rejected.reason is Reason.TOO_LARGE:
+        detail = detail.replace(str(len(value)), str(whole.length), 1)  # the decoder saw what was kept
     line: dict[str, Any] = {
         "line": rejected.record.offset,
         "reason": rejected.reason.value,
-        "detail": rejected.detail,
+        "detail": detail,
         "original": base64.b64encode(kept(value)).decode("ascii"),
     }
     if len(kept(value)) < len(value):
-        whole = (oversized or {}).get(rejected.record.offset)
         if whole is None:
             whole = Oversized(len(value), hashlib.sha256(value).hexdigest())
         line |= {"length": whole.length, "sha256": whole.sha256}
@@ -1206,14 +1259,25 @@ def _csv_bytes(columns: pa.Table, delimiter: str) -> bytes:
     header = StringIO()
     csv.writer(header, delimiter=delimiter, lineterminator="\n").writerow(columns.column_names)
 
-    def written(style: str) -> bytes:
+    try:
         content = pa.BufferOutputStream()
-        options = pacsv.WriteOptions(include_header=False, delimiter=delimiter, quoting_style=style)
+        options = pacsv.WriteOptions(include_header=False, delimiter=delimiter, quoting_style="none")
         pacsv.write_csv(columns, content, options)
         body: bytes = content.getvalue().to_pybytes()
-        return header.getvalue().encode() + body
+    except pa.ArrowInvalid:  # a text holds a delimiter; Arrow's "needed" quotes every text
+        body = _quoted_lines(columns, delimiter)
+    return header.getvalue().encode() + body
 
-    try:
-        return written("none")
-    except pa.ArrowInvalid:  # a text holds a delimiter; "needed" quotes every text
-        return written("needed")
+
+def _quoted_lines(columns: pa.Table, delimiter: str) -> bytes:
+    """The table's lines with quotes around those cells alone that need them."""
+    cells = []
+    for column in columns.columns:
+        array = _plain(column)
+        texts = pc.fill_null(array.cast(pa.string()), "")
+        if pa.types.is_string(array.type):
+            quoted = pc.binary_join_element_wise('"', pc.replace_substring(texts, '"', '""'), '"', "")
+            texts = pc.if_else(pc.match_substring_regex(texts, f'["\r\n{delimiter}]'), quoted, texts)
+        cells.append(texts)
+    lines = pc.binary_join_element_wise(*cells, delimiter).to_pylist()
+    return "".join(f"{line}\n" for line in lines).encode()

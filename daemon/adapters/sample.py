@@ -22,7 +22,7 @@ from typing import Any, Final
 import numpy as np
 import yaml
 
-from daemon.adapters.files import NO_TIME, Table, first_lines, is_lines, read_table
+from daemon.adapters.files import NO_TIME, Table, column_names, first_lines, is_lines, read_table
 from daemon.domain import SECOND_NS, FieldNames, Format, Ints, Record, Rejected, StreamSpec
 from daemon.errors import InputError
 from daemon.stream.codec import Decoder
@@ -81,6 +81,8 @@ def derive_spec(
     exclude: Sequence[str] = (),
     name: str = "stream",
     rows: int | None = None,
+    *,
+    decided: bool = False,
 ) -> tuple[StreamSpec, list[str]]:
     """The stream that a sample seems to come from.
 
@@ -94,6 +96,7 @@ def derive_spec(
         exclude: columns (or sensors) to leave out.
         name: of the stream.
         rows: look at that many first rows of a table only.
+        decided: a model says what the period and the window are: no notes about these.
 
     Returns:
         The stream, and notes for the operator on what was assumed.
@@ -104,15 +107,53 @@ def derive_spec(
     if isinstance(sample, Path):
         if is_lines(sample):
             lines, whole = first_lines(sample, SAMPLE_LINES)
-            return _from_lines(lines, whole, exclude, name, str(sample))
+            said = None if whole else f"derived from the first {len(lines)} lines"
+            return _from_lines(lines, said, exclude, name, str(sample), decided)
         sample = read_table(sample, exclude)
     if isinstance(sample, Table):
-        return _from_table(sample if rows is None else sample.head(rows), exclude, name)
-    return _from_lines(sample, True, exclude, name, "sample")
+        return _from_table(sample if rows is None else sample.head(rows), exclude, name, decided)
+    return _from_lines(sample, None, exclude, name, "sample")
+
+
+def derive_spec_of_topic(
+    messages: Sequence[bytes], whole: bool, exclude: Sequence[str], name: str, topic: str
+) -> tuple[StreamSpec, list[str]]:
+    """The stream that a topic's newest messages seem to come from; ``whole``: it has no others.
+
+    Raises:
+        InputError: nothing in them looks like a reading.
+    """
+    said = None if whole else f"derived from the newest {len(messages)} messages"
+    return _from_lines(messages, said, exclude, name, f"topic {topic!r}")
+
+
+def latents_for(sensors: int) -> int:
+    """Z of a derived configuration: a stream has no more nonlinear causes than sensors."""
+    return min(8, max(2, sensors))
+
+
+def names_in(path: Path) -> set[str]:
+    """Whatever ``exclude`` may name in a file: a table's columns; of lines, the sensors of the first."""
+    if not is_lines(path):
+        return set(column_names(path))
+    objects = [
+        found for line in first_lines(path, SAMPLE_LINES)[0] if isinstance(found := _object(line), dict)
+    ]
+    keys = {key for found in objects for key in found}
+    inner = {key for found in objects for value in found.values() if isinstance(value, dict) for key in value}
+    texts = {
+        value
+        for found in objects
+        for key, value in found.items()
+        if isinstance(value, str) and key.lower() in _SENSOR_FIELDS
+    }
+    return keys | inner | texts
 
 
 # ------------------------------------------------------------------ tables
-def _from_table(table: Table, exclude: Sequence[str], name: str) -> tuple[StreamSpec, list[str]]:
+def _from_table(
+    table: Table, exclude: Sequence[str], name: str, decided: bool
+) -> tuple[StreamSpec, list[str]]:
     notes = list(table.notes)
     usable = np.flatnonzero(table.usable)
     if not len(usable):
@@ -125,7 +166,9 @@ def _from_table(table: Table, exclude: Sequence[str], name: str) -> tuple[Stream
         raise InputError(f"{table.path}: every numeric column is excluded")
     usable = usable[np.argsort(table.asset_codes[usable], kind="stable")]
     tracks = np.split(table.time_ns[usable], np.flatnonzero(np.diff(table.asset_codes[usable])) + 1)
-    return _spec(name, sensors, tracks, tracks, True, Format.JSON_WIDE, FieldNames(), notes), notes
+    about_time: list[str] = []
+    spec = _spec(name, sensors, tracks, tracks, True, Format.JSON_WIDE, FieldNames(), about_time)
+    return spec, notes if decided else notes + about_time
 
 
 # ------------------------------------------------------------------ JSON Lines
@@ -139,8 +182,14 @@ class _Layout:
 
 
 def _from_lines(
-    lines: Sequence[bytes], whole: bool, exclude: Sequence[str], name: str, where: str
+    lines: Sequence[bytes],
+    part: str | None,
+    exclude: Sequence[str],
+    name: str,
+    where: str,
+    decided: bool = False,
 ) -> tuple[StreamSpec, list[str]]:
+    # ``part`` is a note that there is more than these lines, None if there is not.
     objects = [found for line in lines if isinstance(found := _object(line), dict)]
     if not objects:
         raise InputError(f"{where}: none of the first {len(lines)} lines is a JSON object")
@@ -159,24 +208,25 @@ def _from_lines(
     if not tracks:
         raise InputError(f"{where}: no line is a reading: {_counted(rejected)}")
     notes = []
-    if not whole:
-        notes.append(f"derived from the first {len(lines)} lines")
+    if part is not None:
+        notes.append(part)
     if rejected:
         notes.append(f"{sum(rejected.values())} lines cannot be used: {_counted(rejected)}")
     assets: dict[str, list[int]] = {}
     for (asset, _), times in tracks.items():
         assets.setdefault(asset, []).extend(times)
+    about_time: list[str] = []
     spec = _spec(
         name,
         layout.sensors,
         [np.array(times, np.int64) for times in tracks.values()],
         [np.array(times, np.int64) for times in assets.values()],
-        whole,
+        part is None,
         layout.format,
         layout.fields,
-        notes,
+        about_time,
     )
-    return spec, notes
+    return spec, notes if decided else notes + about_time
 
 
 def _object(line: bytes) -> Any:
@@ -362,13 +412,19 @@ def quoted(text: str) -> str:
     return str(yaml.safe_dump(text, default_style='"', width=10**9, allow_unicode=True)).rstrip("\n")
 
 
-def config_yaml(spec: StreamSpec, topic: str | None = None, notes: Sequence[str] = ()) -> str:
+def config_yaml(
+    spec: StreamSpec,
+    topic: str | None = None,
+    notes: Sequence[str] = (),
+    bootstrap_servers: str = "localhost:9092",
+) -> str:
     """A config.yaml for the stream, with every key of a stream and a comment on each.
 
     Args:
         spec: what ``derive_spec`` found; its topics are used where ``topic`` is None.
         topic: the input topic.
         notes: written on top as comments.
+        bootstrap_servers: where the topic is.
     """
     topics = [topic] if topic is not None else list(spec.topics) or [f"sensors.{spec.name}"]
     fields = ", ".join(f"{key}: {quoted(getattr(spec.fields, key))}" for key in FieldNames.__slots__)
@@ -397,7 +453,7 @@ def config_yaml(spec: StreamSpec, topic: str | None = None, notes: Sequence[str]
             *comments,
             "",
             "kafka:",
-            "  bootstrap_servers: localhost:9092   # or ANOMALYD_KAFKA__BOOTSTRAP_SERVERS",
+            f"  {f'bootstrap_servers: {quoted(bootstrap_servers)}':<36}# or ANOMALYD_KAFKA__BOOTSTRAP_SERVERS",
             "  group_id: anomalyd                  # the consumer group",
             "",
             "streams:                              # assets of one kind: the same sensors, period and model",
@@ -408,6 +464,9 @@ def config_yaml(spec: StreamSpec, topic: str | None = None, notes: Sequence[str]
             "    sensors:                          # {range: [low, high]} where you know a sensor's range",
             *sensors,
             *(f"    {f'{key}: {value}':<34}# {meaning}" for key, value, meaning in said),
+            "",
+            "model:",
+            f"  latent: {latents_for(len(spec.sensors))}                           # min(8, max(2, sensors)): no more nonlinear causes than sensors",
             "",
             "calibration:",
             "  budget: 1 per day                   # false episodes per asset that you accept",

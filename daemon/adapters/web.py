@@ -39,7 +39,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from daemon import __version__
 from daemon.adapters.telemetry import Lifecycle, Metrics, ModelChange, Status, StreamStatus, Track
 from daemon.domain import AlertEvent, AlertKind, DriftRecord, Phase, Severity, iso
-from daemon.errors import ConfigError
+from daemon.errors import ConfigError, DaemonError
 
 EPISODES_SHOWN: Final = 100
 SPARK_POINTS: Final = 100
@@ -180,6 +180,7 @@ def serve(app: ASGIApp, host: str, port: int) -> AdminServer:
 
     Raises:
         ConfigError: the address cannot be bound.
+        DaemonError: the port is taken.
     """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -195,7 +196,7 @@ def serve(app: ASGIApp, host: str, port: int) -> AdminServer:
     except OSError as error:
         listener.close()
         if error.errno == errno.EADDRINUSE:
-            raise ConfigError(
+            raise DaemonError(
                 f"http.port {port} on {host} is taken by another process; set another, or 0 for a free one"
             ) from error
         raise ConfigError(f"http.host {host}, http.port {port} cannot be used: {error.strerror}") from error

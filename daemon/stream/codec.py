@@ -32,6 +32,8 @@ import msgspec
 
 from daemon.domain import (
     NO_CONDITION,
+    RECORD_KEY,
+    RECORD_TIMESTAMP,
     SECOND_NS,
     AlertEvent,
     DeadLetter,
@@ -52,8 +54,6 @@ from daemon.domain import (
 )
 from daemon.errors import ConfigError
 
-RECORD_KEY: Final = "$key"
-RECORD_TIMESTAMP: Final = "$timestamp"
 FUTURE_NS: Final = 3600 * SECOND_NS
 """An event time further ahead of its record's timestamp than this is a broken clock."""
 DEAD_LETTER_BYTES: Final = 64 * 1024
@@ -388,28 +388,11 @@ def _epoch_ns(number: int | Decimal, found: object) -> int:
 
 def _field_names(spec: StreamSpec) -> dict[str, str]:
     """The struct's fields with their names in a message; those of the record itself left out."""
-    fields = spec.fields
-    names = {"asset": fields.asset, "ts": fields.timestamp}
-    if spec.format is Format.JSON_WIDE:
-        names["values"] = fields.values
-    else:
-        names |= {"sensor": fields.sensor, "value": fields.value}
-    if spec.condition:
-        names["condition"] = fields.condition
-    from_record = {"asset": RECORD_KEY, "sensor": RECORD_KEY, "ts": RECORD_TIMESTAMP}
-    for field, name in list(names.items()):
-        if name.startswith("$"):
-            if from_record.get(field) != name:
-                raise ConfigError(
-                    f"stream {spec.name}: field {field} cannot be {name}: "
-                    f"{RECORD_KEY} gives asset or sensor, {RECORD_TIMESTAMP} the timestamp"
-                )
-            del names[field]
-    if len(set(names.values())) < len(names) or (
-        spec.format is Format.JSON_LONG and fields.asset == fields.sensor == RECORD_KEY
-    ):
-        raise ConfigError(f"stream {spec.name}: two fields have one name in {sorted(names.values())}")
-    return names
+    try:
+        names = spec.fields.used(spec.format, bool(spec.condition))
+    except ValueError as error:
+        raise ConfigError(f"stream {spec.name}: {error}") from error
+    return {"ts" if field == "timestamp" else field: name for field, name in names.items()}
 
 
 def _message_type(spec: StreamSpec, names: Mapping[str, str]) -> Any:

@@ -7,6 +7,8 @@ import gzip
 import hashlib
 import json
 import math
+import subprocess
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +22,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from daemon.adapters import files
 from daemon.adapters.files import (
     KEPT_BYTES,
     NO_TIME,
@@ -215,9 +218,14 @@ def test_parquet_may_be_gzipped_and_infinities_are_missing(tmp_path: Path) -> No
         ("a.csv", b"ts,x\n1,\xff\n", "not a readable CSV file"),
         ("a.csv", b"ts,x,x\n1,2,3\n", "column 'x' appears twice"),
         ("a.csv", b"ts,x\n", "has no rows"),
+        ("a.csv", b"ts,x", "has no rows"),
         ("a.csv", b"when,x\n1,2\n", "no time column .* found: when, x"),
         ("a.csv", b"ts,x\n1,on\n", "no numeric column beside 'ts'; found: ts, x"),
-        ("a.csv", b"ts,x\n2024-01-01,1\nsoon,2\n", "row 1 .the first is 0.: time 'soon' is neither ISO 8601"),
+        (
+            "a.csv",
+            b"ts,x\n,1\nsoon,2\n",
+            "no time can be read; row 1 .the first is 0.: 'soon' is neither ISO 8601",
+        ),
     ],
 )
 def test_a_file_that_cannot_be_used_says_why(
@@ -230,6 +238,59 @@ def test_a_file_that_cannot_be_used_says_why(
         read_table(path)
     assert str(raised.value).startswith(f"{path}: ")
     assert "\n" not in str(raised.value)
+
+
+def test_an_error_of_arrows_never_ends_the_process(tmp_path: Path) -> None:
+    """A reading thread that outlives the error must not need the interpreter, which is ending."""
+    path = csv_file(tmp_path / "a.csv", "ts,x\n" + "1,2\n" * 200_000 + "1,2,3\n" + "1,2\n" * 200_000)
+    script = (
+        "import sys; from pathlib import Path; from daemon.adapters import files\n"
+        "try: files.read_table(Path(sys.argv[1]))\n"
+        "except files.InputError: pass\n"
+    )
+    for _ in range(5):
+        done = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, timeout=120)
+        assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_arrow_holds_nothing_of_pythons() -> None:
+    data = b"ts,x\n1,2\n" * 100
+    before = sys.getrefcount(data)
+    reader = files._arrow_memory(data)
+    assert sys.getrefcount(data) == before
+    assert reader.read() == data
+
+
+def test_one_time_that_cannot_be_read_costs_its_row_alone(tmp_path: Path) -> None:
+    table = read_table(csv_file(tmp_path / "a.csv", "ts,x\n2024-01-01,1\nsoon,2\n,3\n2024-01-02,4\n"))
+    assert table.usable.tolist() == [True, False, False, True]
+    assert table.refused[1].reason is Reason.BAD_TIMESTAMP
+    assert table.refused[1].detail.startswith("'soon' is neither ISO 8601")
+    assert table.refused[1].time == "soon"
+    texts = pa.array(["2024-01-01", "never"])
+    assert sorted(read_table(parquet_file(tmp_path / "a.parquet", ts=texts, x=[1, 2])).refused) == [1]
+
+
+def test_infinities_are_counted(tmp_path: Path) -> None:
+    path = parquet_file(tmp_path / "a.parquet", ts=stamps(0, 1, 2), x=[math.inf, -math.inf, 1.0])
+    assert read_table(path).notes == ("sensor 'x': 2 cells are infinite and count as missing",)
+
+
+def test_the_asset_column_is_found_as_the_time_column_is(tmp_path: Path) -> None:
+    path = parquet_file(tmp_path / "a.parquet", TS=stamps(0, 1), Asset=["a", "b"], x=[1, 2])
+    table = read_table(path)
+    assert (table.assets.tolist(), table.sensors, table.notes) == (["a", "b"], ("x",), ())
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.parquet", "a.parquet.gz"])
+def test_the_names_of_a_files_columns(tmp_path: Path, name: str) -> None:
+    if "csv" in name:
+        path = csv_file(tmp_path / name, "\ufeffts;x;y\n1;2;3\n")
+    else:
+        path = parquet_file(tmp_path / name, ts=[1], x=[2], y=[3])
+        if name.endswith(".gz"):
+            path.write_bytes(gzip.compress(path.read_bytes()))
+    assert files.column_names(path) == ["ts", "x", "y"]
 
 
 def test_neither_a_directory_nor_a_boolean_time(tmp_path: Path) -> None:
@@ -459,6 +520,16 @@ async def test_a_giant_line_is_one_short_record(tmp_path: Path) -> None:
     assert (letter["line"], letter["length"]) == (1, 5_000_000)
     assert letter["sha256"] == hashlib.sha256(giant).hexdigest()
     assert base64.b64decode(letter["original"]) == giant[:DEAD_LETTER_BYTES]
+
+
+async def test_a_line_too_long_is_said_with_its_whole_length(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"x" * 5_000_000)
+    source = LinesSource(path, NOW)
+    (record,) = await records(source)
+    rejected = Decoder(StreamSpec("s", ("x",))).decode(record)
+    assert isinstance(rejected, Rejected)
+    assert dead_letter(rejected, source.oversized)["detail"] == "5000000 bytes; at most 1048576"
 
 
 async def test_a_file_of_lines_that_cannot_be_read(tmp_path: Path) -> None:
@@ -789,6 +860,13 @@ def test_a_csv_without_need_has_no_quotes(tmp_path: Path) -> None:
     assert (
         gzip.decompress((tmp_path / "out.csv.gz").read_bytes()) == b"time,x\n2024-01-01,0.5\n2024-01-02,1\n"
     )
+
+
+def test_only_cells_that_need_quotes_have_them(tmp_path: Path) -> None:
+    text = 'time,n,x\n2024-01-01,plain,\n2024-01-02,"a,b",1\n2024-01-03,"say ""a""",2.50\n2024-01-04,,3\n'
+    table = read_table(csv_file(tmp_path / "a.csv", text))
+    write_filled_table(table, gap_filled(table, 0.5), tmp_path / "out.csv")
+    assert (tmp_path / "out.csv").read_text() == text.replace("plain,", "plain,0.5")
 
 
 def test_a_csv_may_become_parquet_and_back(tmp_path: Path) -> None:

@@ -16,7 +16,15 @@ from hypothesis import strategies as st
 
 from daemon import config
 from daemon.adapters.files import read_table
-from daemon.adapters.sample import config_yaml, derive_spec, infer_period, quoted, span
+from daemon.adapters.sample import (
+    config_yaml,
+    derive_spec,
+    derive_spec_of_topic,
+    infer_period,
+    names_in,
+    quoted,
+    span,
+)
 from daemon.domain import SECOND_NS, FieldNames, Format, Ints, StreamSpec
 from daemon.errors import InputError
 
@@ -266,6 +274,36 @@ def test_the_written_configuration_reads_back_as_the_stream(tmp_path: Path, spec
 def test_the_topic_may_be_named() -> None:
     streams = yaml.safe_load(config_yaml(SPECS[0], "other.topic"))["streams"]
     assert streams[0]["topics"] == ["other.topic"]
+
+
+@pytest.mark.parametrize(("sensors", "latent"), [(1, 2), (3, 3), (9, 8)])
+def test_the_latent_size_is_written_with_its_rule(sensors: int, latent: int) -> None:
+    text = config_yaml(StreamSpec("s", tuple(f"s{i}" for i in range(sensors))))
+    assert yaml.safe_load(text)["model"] == {"latent": latent}
+    assert "min(8, max(2, sensors))" in text
+
+
+def test_the_broker_may_be_named() -> None:
+    assert yaml.safe_load(config_yaml(SPECS[0], bootstrap_servers="a:1,b:2"))["kafka"] == {
+        "bootstrap_servers": "a:1,b:2",
+        "group_id": "anomalyd",
+    }
+
+
+def test_the_newest_messages_of_a_topic() -> None:
+    sample = lines(*({"asset": "a", "ts": i, "values": {"x": i}} for i in range(1, 100)))
+    spec, notes = derive_spec_of_topic(sample, False, [], "s", "sensors.s")
+    assert (spec.sensors, spec.window, notes) == (("x",), 16, ["derived from the newest 99 messages"])
+    with pytest.raises(InputError, match=r"^topic 'sensors.s': none of the first 1 lines"):
+        derive_spec_of_topic([b"x"], True, [], "s", "sensors.s")
+
+
+def test_what_may_be_excluded_from_lines(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    wide = {"asset": "p", "ts": 1, "values": {"x": 1}}
+    path.write_bytes(b"\n".join(lines(wide, {"asset": "p", "ts": 1, "sensor": "y", "value": 2}, b"[")))
+    assert {"x", "y", "asset"} <= names_in(path)
+    assert "p" not in names_in(path)
 
 
 @given(st.text(st.characters(blacklist_categories=["Cs"]), min_size=1, max_size=30))

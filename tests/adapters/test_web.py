@@ -31,7 +31,7 @@ from daemon.domain import (
     ScoredRow,
     Severity,
 )
-from daemon.errors import ConfigError
+from daemon.errors import ConfigError, DaemonError
 
 PATHS = ["/", "/livez", "/readyz", "/startupz", "/metrics", "/api/status", "/api/events"]
 HOSTILE = "<script>alert(1)</script>\"'&\n\u2028"
@@ -289,8 +289,9 @@ async def test_it_serves_on_a_free_port_and_leaves_it_and_the_signals_alone(stat
     server = serve(app, "127.0.0.1", 0)
     assert server.port > 0
     assert server.url == f"http://127.0.0.1:{server.port}/"
-    with pytest.raises(ConfigError, match=rf"http\.port {server.port} .* is taken"):
+    with pytest.raises(DaemonError, match=rf"http\.port {server.port} .* is taken") as raised:
         serve(app, "127.0.0.1", server.port)
+    assert raised.value.exit_code == 1
     task = asyncio.create_task(server.run())
     async with httpx.AsyncClient(base_url=server.url, trust_env=False) as client:
         assert (await client.get("/livez")).json()["alive"] is True

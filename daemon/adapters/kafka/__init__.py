@@ -11,11 +11,13 @@ from daemon.adapters.kafka.connecting import (
     TopicSpec,
     TopicState,
     UnreachableError,
+    connection,
     quieten,
     replay_from,
     written_position,
 )
 from daemon.adapters.kafka.following import Follower
+from daemon.adapters.kafka.reading import Piece, newest_records, read_now
 from daemon.adapters.kafka.source import NO_PARTITION, KafkaSource, KafkaStats
 from daemon.adapters.kafka.topics import check_topics, ensure_topics, probe, topic_states
 from daemon.adapters.kafka.transactions import StateTopic, TransactionFailed, Transactions
@@ -31,6 +33,7 @@ __all__ = [
     "KafkaSource",
     "KafkaStats",
     "Message",
+    "Piece",
     "StateTopic",
     "TopicSpec",
     "TopicState",
@@ -39,9 +42,12 @@ __all__ = [
     "UnreachableError",
     "Writer",
     "check_topics",
+    "connection",
     "ensure_topics",
+    "newest_records",
     "probe",
     "quieten",
+    "read_now",
     "replay_from",
     "stored_size",
     "topic_states",

@@ -45,6 +45,8 @@ log = structlog.get_logger(__name__)
 
 CLIENT_ID = "anomalyd"
 DEADLINE_S = 30.0  # for one administrative question
+WAIT_MS = 500  # for records, per poll
+MAX_RECORDS = 2_000  # per poll: about 5 ms of CPU, so that heartbeats are not starved
 START_S = 15.0  # for one attempt to connect
 STOP_S = 10.0
 SAY_EVERY_S = 60.0
@@ -349,6 +351,19 @@ def plain(error: BaseException) -> str:
     name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(error).__name__.removesuffix("Error")).lower()
     text = str(error).strip()
     return f"{name} ({text})" if text and text != type(error).__name__ else name
+
+
+@contextlib.contextmanager
+def while_reading(what: str) -> Iterator[None]:
+    """Say what could not be read.
+
+    Raises:
+        BrokerError: in place of what aiokafka raises.
+    """
+    try:
+        yield
+    except (KafkaError, TimeoutError) as error:
+        raise BrokerError(f"topic {what} could not be read: {plain(error)}") from error
 
 
 async def quietly(closing: Awaitable[Any]) -> None:

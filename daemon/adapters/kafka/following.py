@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from aiokafka import (
     AIOKafkaConsumer,
     TopicPartition,
 )
 from aiokafka.errors import (
-    KafkaError,
     OffsetOutOfRangeError,
 )
 
 from daemon.adapters.kafka.connecting import (
     DEADLINE_S,
+    WAIT_MS,
     Entry,
     KafkaSettings,
     connection,
-    plain,
     quietly,
     started,
+    while_reading,
 )
 from daemon.adapters.kafka.topics import check_topics
 from daemon.errors import BrokerError
-
-WAIT_MS = 500
 
 
 class Follower:
@@ -57,7 +54,7 @@ class Follower:
         """
         consumer = await self._running()
         entries: list[Entry] = []
-        with self._explaining():
+        with while_reading(repr(self._topic)):
             async with asyncio.timeout(2 * DEADLINE_S):
                 ends = await consumer.end_offsets(list(consumer.assignment()))
                 while any([await consumer.position(tp) < end for tp, end in ends.items()]):
@@ -67,7 +64,7 @@ class Follower:
     async def poll(self) -> list[Entry]:
         """What came since, without a wait."""
         await self._running()
-        with self._explaining():
+        with while_reading(repr(self._topic)):
             async with asyncio.timeout(DEADLINE_S):
                 return await self._read(0)
 
@@ -112,7 +109,7 @@ class Follower:
         numbers = range(counts[self._topic]) if self._numbers is None else self._numbers
         partitions = [TopicPartition(self._topic, n) for n in numbers if n < counts[self._topic]]
         try:
-            with self._explaining():
+            with while_reading(repr(self._topic)):
                 async with asyncio.timeout(DEADLINE_S):
                     consumer.assign(partitions)
                     for tp, start in (await consumer.beginning_offsets(partitions)).items():
@@ -122,10 +119,3 @@ class Follower:
             raise
         self._consumer = consumer
         return consumer
-
-    @contextlib.contextmanager
-    def _explaining(self) -> Iterator[None]:
-        try:
-            yield
-        except (KafkaError, TimeoutError) as error:
-            raise BrokerError(f"topic {self._topic!r} could not be read: {plain(error)}") from error

@@ -53,7 +53,9 @@ from aiokafka.errors import (
 
 from daemon.adapters.kafka.connecting import (
     DEADLINE_S,
+    MAX_RECORDS,
     REFUSED,
+    WAIT_MS,
     Backoff,
     KafkaSettings,
     UnreachableError,
@@ -75,9 +77,7 @@ log = structlog.get_logger(__name__)
 NO_PARTITION = InputPartition("", -1)
 """What a ``Polled`` speaks of when no partition is ours: a beat, and nothing else."""
 
-MAX_RECORDS = 2_000  # per poll: about 5 ms of CPU, so that heartbeats are not starved
 BEAT_S = 1.0
-WAIT_MS = 500
 COMMIT_S = 5.0
 FINISH_S = 10.0  # how long a revocation waits for the event in flight; far below REBALANCE_MS
 SESSION_MS, HEARTBEAT_MS, REBALANCE_MS = 45_000, 3_000, 60_000
