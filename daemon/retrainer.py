@@ -164,7 +164,7 @@ def learn(order: Order, progress: Callable[[float, str], None] | None = None) ->
     """Train; with an incumbent, put the candidate to the gate. All but ``seconds`` is deterministic."""
     # torch is imported here, not above: a replica that never trains should not pay for it twice.
     from daemon.model.bundle import Bundle
-    from daemon.model.promotion import gate
+    from daemon.model.promotion import anchored, gate
     from daemon.model.training import train
 
     began = time.monotonic()
@@ -183,6 +183,7 @@ def learn(order: Order, progress: Callable[[float, str], None] | None = None) ->
     promoted, reason, figures = True, "first model", {}
     if order.incumbent is not None:
         incumbent = Bundle.from_bytes(order.incumbent)
+        bundle = anchored(bundle, incumbent)
         decision = gate(bundle, incumbent, newer, order.policy, order.budget, order.spec.hop)
         promoted, reason, figures = decision.promoted, decision.reason, dict(decision.figures)
     return Outcome(

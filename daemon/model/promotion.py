@@ -10,6 +10,12 @@ A retrained model is only better by luck, so it must prove that it is not worse.
   hold the fault;
 * on held-out rows: likelihood no worse than that of pPCA fitted on the same training data.
 
+Each of these compares with the incumbent, and a slow ramp is never far from the incumbent: fed
+on every retraining, it would be learned in small steps. So every model carries its *anchor*, the
+means and spreads of the first fully calibrated model of its line, and no sensor's mean may move
+further from there than ``ANCHOR_LIMIT``. Beyond, whoever runs it decides: a model that was
+trained by hand begins a line of its own.
+
 Counts are small (a held-out hour allows .04 episodes at one a day), so both episode rules
 leave room for chance: one episode more than the factor says, and two standard deviations of a
 Poisson count above the budget.
@@ -37,6 +43,8 @@ PER_KIND = 30
 FALSE_ALARM_FACTOR = 1.25
 RECALL_MARGIN = 0.02
 LIKELIHOOD_MARGIN = 0.05  # nats per observed cell
+ANCHOR_LIMIT = 3.0
+"""Standard deviations, of the anchor's, that a sensor's mean may move over all retrainings."""
 CHUNK = 1024
 
 
@@ -200,6 +208,36 @@ def loses(mine: Mapping[str, Sequence[bool]], theirs: Mapping[str, Sequence[bool
     return lost - gained > RECALL_MARGIN * len(pairs) + math.sqrt(lost + gained)
 
 
+def anchored(candidate: Bundle, incumbent: Bundle) -> Bundle:
+    """The candidate with the anchor of the incumbent's line, or with the incumbent for one.
+
+    A provisional incumbent is none: what little it saw is nothing to hold others to.
+    """
+    anchor = incumbent.facts.get("anchor")
+    if anchor is None and not incumbent.calibration.provisional:
+        scaler = incumbent.models.scaler
+        anchor = {
+            "version": incumbent.version,
+            "mean": scaler.mean.tolist(),
+            "scale": scaler.scale.tolist(),
+            "seen": scaler.seen.tolist(),
+        }
+    return (
+        candidate
+        if anchor is None
+        else dataclasses.replace(candidate, facts={**candidate.facts, "anchor": anchor})
+    )
+
+
+def _moved(candidate: Bundle) -> tuple[str, float, str]:
+    """The sensor whose mean has moved furthest from the anchor, by how much, and the anchor."""
+    anchor, scaler = candidate.facts["anchor"], candidate.models.scaler
+    both = scaler.seen & np.array(anchor["seen"], bool)
+    away = np.where(both, np.abs(scaler.mean - np.array(anchor["mean"])) / np.array(anchor["scale"]), 0.0)
+    c = int(away.argmax())
+    return candidate.sensors[c], float(away[c]), str(anchor["version"])
+
+
 def gate(
     candidate: Bundle,
     incumbent: Bundle | None,
@@ -233,6 +271,14 @@ def gate(
     if active < wanted:
         return refused(f"{active} active latents, {wanted} needed: the posterior has collapsed")
 
+    if "anchor" in candidate.facts:
+        sensor, away, anchor = _moved(candidate)
+        figures["anchor_distance"] = away
+        if away > ANCHOR_LIMIT:
+            return refused(
+                f"{sensor} has moved {away:.1f} standard deviations since model {anchor}:"
+                " a new regime is not learned unasked, train a model to begin with it"
+            )
     detector = candidate.detector()
     alarms, days = _episodes(detector, held_out, policy, candidate.period_ns, hop)
     allowed = budget.episodes_per_day * days

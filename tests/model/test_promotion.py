@@ -7,7 +7,7 @@ import pytest
 
 from daemon.domain import AlarmPolicy, Budget, Floats, ModelSettings, Segment
 from daemon.model.bundle import Bundle
-from daemon.model.promotion import FaultKind, gate, hits, injected_faults, recall
+from daemon.model.promotion import FaultKind, anchored, gate, hits, injected_faults, recall
 from tests.model.conftest import machine, trained
 
 HELD_OUT = [Segment("pump-1", 5_000, machine(700, 21))]
@@ -109,3 +109,36 @@ def test_a_vae_worse_than_its_linear_part_is_refused(bundle: Bundle) -> None:
     decision = gate(worse, None, HELD_OUT, AlarmPolicy(), Budget(1e9))
     assert not decision.promoted
     assert "likelihood" in decision.reason
+
+
+def test_a_slow_ramp_is_not_learned_in_small_steps() -> None:
+    """Every retraining sees a little more of it, and nothing that the incumbent does not know."""
+    step = np.array([9.0, 0.0, 0.0, 0.0])  # .4 of Pressure's standard deviation
+    held_out = machine(700, 21)
+
+    def line(limit: int) -> list[str]:
+        current = trained([Segment("pump-1", 0, machine(1_500, 20))], SETTINGS)
+        assert not current.calibration.provisional
+        said = []
+        for i in range(1, limit):
+            fresh = trained([Segment("pump-1", 0, machine(1_500, 20 + i) + i * step)], SETTINGS)
+            candidate = anchored(fresh, current)
+            held = [Segment("pump-1", 5_000, held_out + i * step)]
+            decision = gate(candidate, current, held, AlarmPolicy(), Budget(24.0))
+            said.append(decision.reason)
+            current = candidate if decision.promoted else current
+        return said
+
+    said = line(10)
+    assert said[:3] == ["not worse than the incumbent"] * 3  # small moves are what retraining is for
+    assert said[-1].startswith("Pressure has moved")
+    assert not any("\n" in reason for reason in said)
+
+
+def test_a_provisional_model_is_no_anchor(incumbent: Bundle) -> None:
+    young = trained([Segment("pump-1", 0, machine(600, 20))], SETTINGS)
+    assert young.calibration.provisional
+    assert "anchor" not in anchored(incumbent, young).facts
+    second = anchored(incumbent, incumbent)
+    assert anchored(young, second).facts["anchor"]["version"] == incumbent.version
+    assert Bundle.from_bytes(second.to_bytes()).facts["anchor"] == second.facts["anchor"]
