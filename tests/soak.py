@@ -1,4 +1,4 @@
-"""Disturb a daemon for as long as one likes, and compare it with an undisturbed run to the byte.
+"""Disturb a daemon for as long as one likes, and compare it with an undisturbed run.
 
     python -m tests.soak --kills 30            # kill -9 of the daemon at random points
     python -m tests.soak --kills 30 --broker   # ... and of the broker, with freezes in between
@@ -29,7 +29,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--broker", action="store_true", help="disturb the broker too")
     parser.add_argument("--per-second", type=float, default=150.0, help="lines")
-    parser.add_argument("--seconds-per-kill", type=float, default=12.0, help="how much input to prepare")
+    parser.add_argument("--seconds-per-kill", type=float, default=6.0, help="how much input to prepare")
     chosen = parser.parse_args()
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it is meant to lose its broker
     chance = random.Random(chosen.seed)
