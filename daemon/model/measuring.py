@@ -10,7 +10,8 @@ counts as one typical squared residual: it neither raises nor hides. A channel w
 observed cell has no error at all.
 
 **Batch independence.** Windows go through in chunks of at most 256, padded to a multiple of
-32, so that a window meets the same matrix kernels alone and in a crowd.
+32, so that a window meets the same matrix kernels alone and in a crowd; those with gaps and
+those without go through apart. So a window without gaps scores alike to the last bit.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from daemon.domain import Floats, Mask
+from daemon.domain import Floats, Ints, Mask
 from daemon.model.pca import WindowPCA
 from daemon.model.scaler import Scaler
 from daemon.model.vae import VAE
@@ -55,11 +56,24 @@ class Measured:
     def concatenate(parts: Sequence[Measured]) -> Measured:
         """One after the other."""
         return Measured(
-            *(
-                np.concatenate([getattr(p, name) for p in parts], axis=axis)
-                for name, axis in zip(Measured.__slots__, (1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0), strict=True)
-            )
+            **{
+                name: np.concatenate([getattr(p, name) for p in parts], axis=int(name in BY_LENGTH))
+                for name in Measured.__slots__
+            }
         )
+
+    def take(self, index: Ints) -> Measured:
+        """Some of the windows, in the order asked for."""
+        return Measured(
+            **{
+                name: getattr(self, name)[:, index] if name in BY_LENGTH else getattr(self, name)[index]
+                for name in Measured.__slots__
+            }
+        )
+
+
+BY_LENGTH = frozenset({"channel_error", "latent"})
+"""Fields of ``Measured`` whose first axis is the window length, not the window."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,10 +110,21 @@ class Models:
 
         ``keep`` keeps the windows themselves, scaled and decoded (imputation wants them).
         """
-        parts = []
-        for start in range(0, max(len(values), 1), CHUNK):
-            chunk = values[start : start + CHUNK]
-            parts.append(self._measure(chunk, conditions[start : start + CHUNK], keep))
+        scaled = self.scaler.scaled(values)
+        holed = np.asarray(np.isnan(scaled).any((1, 2)))
+        if holed.all() or not holed.any():
+            return self._in_chunks(scaled, conditions, keep)
+        # Gaps take another path through the arithmetic, equal but for the last digits: whether a
+        # window takes it must not depend on its neighbours.
+        groups = [np.flatnonzero(~holed), np.flatnonzero(holed)]
+        parts = [self._in_chunks(scaled[i], [conditions[k] for k in i.tolist()], keep) for i in groups]
+        return Measured.concatenate(parts).take(np.argsort(np.concatenate(groups)))
+
+    def _in_chunks(self, scaled: NDArray[np.float32], conditions: Sequence[str], keep: bool) -> Measured:
+        parts = [
+            self._measure(scaled[at : at + CHUNK], conditions[at : at + CHUNK], keep)
+            for at in range(0, max(len(scaled), 1), CHUNK)
+        ]
         return parts[0] if len(parts) == 1 else Measured.concatenate(parts)
 
     def reconstruct(self, scaled: NDArray[np.float32]) -> Floats:
@@ -132,9 +157,9 @@ class Models:
         kl = posterior.kl().sum(1)
         return self.vae.decode(posterior.mean, codes), posterior.mean, kl, kl
 
-    def _measure(self, values: Floats, conditions: Sequence[str], keep: bool) -> Measured:
-        count, _, channels = values.shape
-        scaled, conditions = _padded(self.scaler.scaled(values), conditions)
+    def _measure(self, scaled: NDArray[np.float32], conditions: Sequence[str], keep: bool) -> Measured:
+        count, _, channels = scaled.shape
+        scaled, conditions = _padded(scaled, conditions)
         errors, latents = [], []
         with torch.inference_mode():
             for length, pca in zip(self.lengths, self.pcas, strict=True):

@@ -130,23 +130,27 @@ class WindowPCA:
             return result
         centred = result - self.mean  # zero in the gaps
         right = centred.double() @ self._shrunk  # (B, k)
-        # Windows with about equally many gaps share one batched solve, padded with zero rows.
+        # Windows with about equally many gaps share one batched solve, padded with zero rows to
+        # a size that follows from the window's own count: its neighbours change no digit of it.
         bucket = (2 * count[rows] - 1).double().log2().floor().long()
+        d = len(self.mean)
         for size in sorted(set(bucket.tolist())):
             members = rows[bucket == size]
-            step = max(1, 4_000_000 // (int(count[members].max()) * max(self.latents, 1)))
+            most, least = min(1 << size, d), (1 << size >> 1) + 1  # gaps of a window in this bucket
+            step = max(1, 4_000_000 // (most * max(self.latents, 1)))
             for part in torch.split(members, step):
-                self._fill_alike(result, gaps, right, part, count)
+                self._fill_alike(result, gaps, right, part, most, least)
         return result
 
-    def _fill_alike(self, result: Tensor, gaps: Tensor, right: Tensor, part: Tensor, count: Tensor) -> None:
+    def _fill_alike(
+        self, result: Tensor, gaps: Tensor, right: Tensor, part: Tensor, most_gaps: int, least_gaps: int
+    ) -> None:
         d, k = self.basis.shape
         holes = gaps[part]
-        widest = int(count[part].max())
         r = right[part].unsqueeze(2)  # (b, k, 1)
-        few_observed = d - widest < min(widest, k)
+        few_observed = d - most_gaps < min(most_gaps, k)
         chosen = ~holes if few_observed else holes
-        most = int(chosen.sum(1).max())
+        most = d - least_gaps if few_observed else most_gaps
         if most:
             index = torch.argsort(chosen, dim=1, descending=True, stable=True)[:, :most]  # (b, most)
             present = chosen.gather(1, index)

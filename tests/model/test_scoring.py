@@ -78,6 +78,25 @@ def test_a_window_scores_alike_alone_and_among_256(detector: BundleDetector, sha
     np.testing.assert_allclose(one_by_one, together, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("share", [0.005, 0.05, 0.3])
+def test_a_window_is_the_same_to_the_last_bit_whatever_its_neighbours(
+    detector: BundleDetector, share: float
+) -> None:
+    holed = windows(dropped(machine(300, 6), share)).values[:256]
+
+    def evidence(values: Floats) -> Evidence:
+        return detector.infer(Windows(values, np.ones(len(values), bool), ("",) * len(values)))
+
+    crowd = evidence(holed)
+    half = np.arange(0, 256, 2)
+    apart = evidence(holed[half])
+    alone = Evidence.joined([evidence(holed[i : i + 1]) for i in range(0, 256, 2)])
+    for field in dataclasses.fields(Evidence):
+        among = getattr(crowd.take(half), field.name)
+        np.testing.assert_array_equal(among, getattr(apart, field.name), err_msg=field.name)
+        np.testing.assert_array_equal(among, getattr(alone, field.name), err_msg=field.name)
+
+
 def test_scores_do_not_see_the_future(detector: BundleDetector) -> None:
     values = machine(100, 7)
     poisoned = values.copy()
