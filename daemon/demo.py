@@ -29,7 +29,7 @@ START = datetime(2026, 1, 5, tzinfo=UTC)
 LEARN = timedelta(hours=24)
 """Simulated time before the first model, without faults."""
 LIVE = timedelta(hours=24)
-RETRAIN = timedelta(hours=8)
+RETRAIN = timedelta(hours=6)
 UNREAD_TICKS = 5
 """The fleet waits when the daemon is further behind than this."""
 
