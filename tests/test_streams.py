@@ -186,8 +186,8 @@ def test_replay_gives_the_same_scores_fills_and_dead_letters(ran: Ran) -> None:
     }
     assert live.keys() == replayed.keys()
     assert len(live) > 15_000
-    assert max(abs(live[key][0] - replayed[key][0]) for key in live) < 1e-5
-    assert all(live[key][1] == replayed[key][1] for key in live)
+    # Not a digit may differ (the promise is 1e-5): the record batches of the two runs differ.
+    assert live == replayed
     cells = columns_of(ran.replayed / "imputed.parquet")
     from_replay = {
         (asset, time, sensor): (value, low, high)

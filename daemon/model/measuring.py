@@ -10,8 +10,9 @@ counts as one typical squared residual: it neither raises nor hides. A channel w
 observed cell has no error at all.
 
 **Batch independence.** Windows go through in chunks of at most 256, padded to a multiple of
-32, so that a window meets the same matrix kernels alone and in a crowd; those with gaps and
-those without go through apart. So a window without gaps scores alike to the last bit.
+32, so that a window meets the same matrix kernels alone and in a crowd (narrow products need
+more care: ``pca.times``); those with gaps and those without go through apart. So a window scores
+alike to the last bit, and a replay, a restart and a live run can be compared by equality.
 """
 
 from __future__ import annotations

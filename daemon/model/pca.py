@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import pad
 
 SHARE = 0.90
 """Share of the variance that the latents keep."""
@@ -177,7 +178,7 @@ class WindowPCA:
 
     def project(self, filled: Tensor) -> Tensor:
         """(B, d) without gaps to (B, k) whitened latents."""
-        return (filled - self.mean) @ self.basis / self._sd
+        return times(filled - self.mean, self.basis) / self._sd
 
     def decode(self, z: Tensor) -> Tensor:
         """(B, k) whitened latents to (B, d)."""
@@ -201,6 +202,16 @@ class WindowPCA:
             torch.from_numpy(arrays["variance"]),
             float(arrays["noise"][0]),
         )
+
+
+def times(rows: Tensor, narrow: Tensor) -> Tensor:
+    """(B, d) times (d, k), each row alike to the last bit wherever in a batch it stands.
+
+    Products with few columns go through kernels that round by the row's place (measured with MKL
+    at k = 5 and 7); columns of zeros up to a multiple of 16 keep them to the ordinary kernel.
+    """
+    k = narrow.shape[1]
+    return (rows @ pad(narrow, (0, -k % 16)))[:, :k]
 
 
 def _solve(system: Tensor, right: Tensor) -> Tensor:

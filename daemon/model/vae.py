@@ -42,7 +42,7 @@ from torch.nn.functional import linear
 
 from daemon.domain import ModelSettings
 from daemon.model.paths import Draw, Path, path_of
-from daemon.model.pca import WindowPCA
+from daemon.model.pca import WindowPCA, times
 
 BATCH = int(os.environ.get("BATCH", "256"))
 RATE = 2e-3  # peak of the one-cycle schedule
@@ -119,7 +119,7 @@ class VAE:
         centred = filled - self.pca.mean
         shown = centred if gaps is None else centred.masked_fill(gaps, 0.0)
         h = self._path.read(w, shown, gaps, codes)  # (B, H)
-        skip = centred @ w["skip.encoder"]  # (B, k)
+        skip = times(centred, w["skip.encoder"])  # (B, k)
         mean = torch.cat([linear(h, w["mean.weight"], w["mean.bias"]), skip], 1)
         log_variance = torch.cat(
             [
