@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS, help="where quality keeps its tables")
     parser.add_argument("--json", type=Path, help="write everything there too")
     given = parser.parse_args()
-    configure_logging("critical", "console")  # a broker that is starting is no news
+    configure_logging("error", "console")  # a broker that is starting is no news
     console, facts = Console(), machine()
     sections: list[Section] = []
     for part in PARTS if given.what == "all" else (given.what,):
