@@ -1,28 +1,46 @@
-"""``python -m tests.bench [throughput|quality|streams|attribution] [--quick] [--json FILE]``.
+"""``python -m tests.bench [PART] [--quick] [--json FILE]``: measure, and print tables.
 
-``quality`` alone also writes its tables to tests/bench/results.md (``--results`` names another file).
+PART is one of
+
+- ``throughput``: CPU per record beside the bare limit, what exactly-once adds, two processes, peers;
+- ``latency``: from a record's append to its alert, without and with a training beside it;
+- ``memory``: bytes per asset over its raw window;
+- ``recovery``: from ``kill -9`` to the first new record;
+- ``speed``: these four;
+- ``quality``, ``streams``, ``attribution``: how well it detects, fills and blames;
+- ``all``, which is the default.
+
+``--quick`` shows in a few minutes that everything runs; its figures are rough. ``quality`` alone also writes its tables to tests/bench/results.md (``--results`` names another file).
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rich.console import Console
 
 from daemon.adapters.telemetry import configure_logging
-from tests.bench import attribution, streams, throughput
+from tests.bench import attribution, latency, memory, recovery, streams, throughput
 from tests.bench.reporting import Section, machine, print_section, write_json, write_markdown
 
 RESULTS = Path(__file__).parent / "results.md"
-PARTS = ("throughput", "quality", "streams", "attribution")
+SPEED = ("throughput", "latency", "memory", "recovery")
+PARTS = (*SPEED, "quality", "streams", "attribution")
+WHOLES: dict[str, Sequence[str]] = {"speed": SPEED, "all": PARTS}
 
 
 def measured(part: str, given: argparse.Namespace) -> Iterable[Section]:
     """The tables of one part."""
     if part == "throughput":
-        return throughput.measure(given.quick)
+        return throughput.measure(given.quick, given.quixstreams)
+    if part == "latency":
+        return latency.measure(given.quick)
+    if part == "memory":
+        return memory.measure(given.quick)
+    if part == "recovery":
+        return recovery.measure(given.quick)
     if part == "streams":
         return streams.measure(given.quick)
     if part == "attribution":
@@ -35,20 +53,25 @@ def measured(part: str, given: argparse.Namespace) -> Iterable[Section]:
 
 def main() -> None:
     """Measure, print, and keep as JSON if asked to."""
-    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("what", nargs="?", choices=[*PARTS, "all"], default="all")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("what", nargs="?", choices=[*PARTS, *WHOLES], default="all", metavar="PART")
     parser.add_argument("--quick", action="store_true", help="fewer records, one seed")
     parser.add_argument(
         "--datasets", default="", help="labelled data sets kept beside the project, comma-separated"
     )
     parser.add_argument("--kinds", default="mlp,ppca", help="our models beside the peers, comma-separated")
+    parser.add_argument(
+        "--quixstreams", metavar="PYTHON", help="an interpreter that has quixstreams, a peer of throughput"
+    )
     parser.add_argument("--results", type=Path, default=RESULTS, help="where quality keeps its tables")
     parser.add_argument("--json", type=Path, help="write everything there too")
     given = parser.parse_args()
     configure_logging("error", "console")  # a broker that is starting is no news
     console, facts = Console(), machine()
     sections: list[Section] = []
-    for part in PARTS if given.what == "all" else (given.what,):
+    for part in WHOLES.get(given.what, (given.what,)):
         for section in measured(part, given):
             sections.append(section)
             print_section(console, section)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,21 +36,23 @@ class Workload:
         assets: how many take turns.
         missing: share of cells that are dropped.
         seed: of everything.
+        window: L of the stream and its model.
     """
 
     sensors: int
     assets: int = 64
     missing: float = 0.0
     seed: int = 0
+    window: int = 16
 
     @property
     def names(self) -> tuple[str, ...]:
         """Sensor names, about as long as real ones."""
         return tuple(f"Sensor{c:02d}" for c in range(self.sensors))
 
-    def spec(self, topic: str = "bench", hop: int = 1, window: int = 16) -> StreamSpec:
+    def spec(self, topic: str = "bench", hop: int = 1) -> StreamSpec:
         """The stream that the lines are."""
-        return StreamSpec("pumps", self.names, SECOND_NS, window, hop, topics=(topic,))
+        return StreamSpec("pumps", self.names, SECOND_NS, self.window, hop, topics=(topic,))
 
     def values(self, rows: int) -> Floats:
         """(rows, assets, C) readings, NaN where dropped."""
@@ -69,19 +71,22 @@ class Workload:
 
     def lines(self, rows: int, first: int = 0) -> Iterator[tuple[bytes, bytes]]:
         """(key, line) for every asset and period, in time order."""
+        return self.written(self.values(first + rows)[first:], first)
+
+    def written(self, values: Floats, first: int = 0) -> Iterator[tuple[bytes, bytes]]:
+        """The same of given readings, (rows, assets, C), from row ``first`` on."""
         assets = [f"pump-{a:04d}" for a in range(self.assets)]
         keys = [asset.encode() for asset in assets]
         encode = msgspec.json.Encoder().encode
-        values = self.values(first + rows)[first:]
         for t, block in enumerate(values.round(4).tolist(), first):
             ts = instant((START_ROW + t) * SECOND_NS).isoformat().replace("+00:00", "Z")
             for a, row in enumerate(block):
                 cells = {n: v for n, v in zip(self.names, row, strict=True) if v == v}
                 yield keys[a], encode({"asset": assets[a], "ts": ts, "values": cells})
 
-    def bundle(self, folder: Path, kind: str = "mlp", rows: int = 500) -> Bundle:
+    def bundle(self, folder: Path, kind: str = "mlp", rows: int = 1_200) -> Bundle:
         """A model of this fleet's calm, saved as the directory ``folder``."""
-        calm = Workload(self.sensors, min(self.assets, 12), seed=self.seed)
+        calm = replace(self, assets=min(self.assets, 12), missing=0.0)
         values = calm.values(rows)
         history = [Segment(f"pump-{a:04d}", START_ROW, values[:, a]) for a in range(calm.assets)]
         plan = StreamPlan(self.spec(), ModelSettings(kind=kind, steps=STEPS))
@@ -90,21 +95,25 @@ class Workload:
         return bundle
 
     def config(self, bootstrap: str, topic: str, prefix: str, group: str, **more: Any) -> dict[str, Any]:
-        """A configuration of ``run`` for these lines."""
+        """A configuration of ``run`` for these lines.
+
+        ``kafka``, ``retrain`` and ``scores`` are settings of the process, all else of the stream.
+        """
+        kafka, retrain = more.pop("kafka", {}), more.pop("retrain", {"every": None})
         scores = more.pop("scores", False)
         return {
-            "kafka": {"bootstrap_servers": bootstrap, "group_id": group},
+            "kafka": {"bootstrap_servers": bootstrap, "group_id": group, **kafka},
             "streams": [
                 {
                     "name": "pumps",
                     "topics": [topic],
                     "sensors": {name: {} for name in self.names},
                     "period": "1s",
-                    "window": 16,
+                    "window": self.window,
                     **more,
                 }
             ],
             "outputs": {"prefix": prefix, "scores": scores},
-            "retrain": {"every": None},
+            "retrain": retrain,
             "model": {"directory": "models"},
         }
