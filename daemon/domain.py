@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Protocol
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -160,9 +161,8 @@ class InputPartition:
     number: int
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One record as it came, undecoded."""
+class Record(msgspec.Struct, frozen=True, gc=False):
+    """One record as it came, undecoded. (A struct: there is one per record, and it is made in C.)"""
 
     offset: int
     key: bytes | None
@@ -199,8 +199,7 @@ class Reason(StrEnum):
     BAD_CONDITION = "bad_condition"
 
 
-@dataclass(slots=True, eq=False)
-class Reading:
+class Reading(msgspec.Struct, gc=False):
     """One decoded record: what one asset reported at one event time.
 
     ``values`` holds one number per sensor of the stream, NaN where the record has none.
@@ -211,7 +210,7 @@ class Reading:
     offset: int
     asset: str
     time_ns: int
-    values: list[float] | None = None  # wide
+    values: Sequence[float] | None = None  # wide
     sensor: int = -1  # long
     value: float = float("nan")  # long
     condition: str = NO_CONDITION
@@ -389,10 +388,11 @@ class Detector(Protocol):
         """(P,) the baseline that training left for an asset whose rows continue at ``row``."""
         ...
 
-    def judge(self, evidence: Evidence, baseline: Floats, slots: Ints) -> Verdicts:
+    def judge(self, evidence: Evidence, baseline: Floats, slots: Ints, *, static: bool = True) -> Verdicts:
         """Calibrate, in order; moves ``baseline[slots]`` (N, P) on in place.
 
         ``slots`` (B,) names each window's asset; an asset's windows appear in time order.
+        ``static`` asks for the static score, too; without it there is NaN in its place.
         """
         ...
 

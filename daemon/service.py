@@ -238,7 +238,10 @@ async def run(settings: Settings, bundle: Bundle | None = None) -> None:
         DaemonError: what cannot be waited out (a missing topic, a refused credential ...).
     """
     connection = kafka_settings(settings)
-    streams = [StreamRun(StreamPlan.of(settings, stream)) for stream in settings.streams]
+    streams = [
+        StreamRun(StreamPlan.of(settings, stream), scores=settings.outputs.scores)
+        for stream in settings.streams
+    ]
     give(streams, bundle)
     names = [stream.spec.name for stream in streams]
     metrics = Metrics(names, input_topics(settings))
@@ -280,7 +283,6 @@ async def run(settings: Settings, bundle: Bundle | None = None) -> None:
         metrics,
         status,
         models=ModelStore(settings.model.directory, models),
-        scores=settings.outputs.scores,
         commit_every=settings.kafka.commit_interval,
         checkpoints=True,
         each_round=tell,

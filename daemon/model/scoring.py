@@ -141,7 +141,7 @@ class BundleDetector:
         after, state = self.calibrated.carried[asset]
         return self._begin(asset, state) if after <= row < after + CONTINUES else None
 
-    def judge(self, evidence: Evidence, baseline: Floats, slots: Ints) -> Verdicts:
+    def judge(self, evidence: Evidence, baseline: Floats, slots: Ints, *, static: bool = True) -> Verdicts:
         """Calibrate in order; moves ``baseline[slots]`` on, by scorable windows only."""
         c = self.calibrated
         error = np.where(evidence.scorable[:, None], evidence.channel_error, np.nan)
@@ -153,17 +153,19 @@ class BundleDetector:
             level = level + self._condition_levels[evidence.condition]
         offsets = follow(c.excess(error, latent) - level, excess, slots, c.step) + level
         parts = c.parts(error, latent, residual, offsets)
-        static = c.parts(error, latent, residual, level)
+        nats = c.nats(parts)
         reconstruction = parts.reconstruction
         return Verdicts(
-            score=c.score(parts),
+            score=c.combined(nats),
             reconstruction=reconstruction,
             kl=latent[-1, :, 0],
             point=parts.point,
             elbo=np.where(evidence.scorable, evidence.elbo, np.nan),
             p_reconstruction=np.exp(-c.reconstruction(reconstruction)),
-            p_kl=np.exp(-c.latent[-1][0](parts.latent[-1, :, 0])),
-            p_point=np.exp(-c.point(parts.point)),
-            static_score=c.score(static),
+            p_kl=np.exp(-nats[-2]),  # of the longest window
+            p_point=np.exp(-nats[len(c.top)]),
+            static_score=c.combined(c.nats(c.parts(error, latent, residual, level)))
+            if static
+            else np.full(len(error[0]), np.nan),
             error=np.fmax(parts.standardised, parts.residual),
         )

@@ -5,10 +5,9 @@
 and the chunks' bounds never show in the results: a window's evidence depends on its own
 values alone, and whatever has memory (baselines, episodes) takes rows in order.
 
-Windows live in mirrored rings: each asset has 2L rows, every row is written twice, L apart,
-and so the newest L rows are always one contiguous slice. Rings keep *raw* values with NaN
-where nothing was observed, never an imputed one: a swapped model judges the very same
-windows, and what was imputed can never count as observed.
+Windows are cut from ``Rings``. One record is little work for a program of this kind, so that
+what is done per record decides how fast it is: here that is decoding, the grid and a few
+comparisons, and everything else is done per chunk, on arrays.
 
 A partition that is taken over is first given its predecessor's state (``restore``), and then
 fed from before its committed offset: each asset skips the records that its own state covers,
@@ -60,6 +59,7 @@ from daemon.policy import State
 from daemon.stream import state
 from daemon.stream.alerts import Episodes, Finding
 from daemon.stream.drift import EXCEEDANCES, Drift
+from daemon.stream.rings import NO_RECORD, Rings
 from daemon.stream.windows import Grid, ReleasedRow
 
 CHUNK = 256
@@ -180,6 +180,9 @@ class Pipeline:
         self._silent_rows = max(spec.silent_after_ns // spec.period_ns, 1)
         self._silent_assets: set[str] = set()
         self._listening: list[tuple[int, str]] = []  # heap: (a row the asset was heard at, asset)
+        self._listen_at_ns = 1 << 62  # the event time at which the first of them may be silent
+        self._closed: list[ReleasedRow] = []  # by the record at hand
+        self._accepted = 0  # in the feed at hand
         self._listened: set[str] = set()  # who is in the heap
         self._early: list[Step] = []  # what had to be said before the chunk was full
         self._silent_sensors: dict[str, set[int]] = {}
@@ -187,14 +190,7 @@ class Pipeline:
         self._slots: dict[str, int] = {}
         self._names: list[str | None] = []
         self._free: list[int] = []
-        L, C = spec.window, len(spec.sensors)
-        self._ring: Floats = np.empty((0, 2 * L, C))
-        self._offsets: Ints = np.empty((0, L), np.int64)
-        self._last_value: Floats = np.empty((0, C))
-        self._last_row: Ints = np.empty((0, C), np.int64)
-        self._still_since: Ints = np.empty((0, C), np.int64)
-        # position in the ring, rows in it (<= L), newest observed row, first row since fresh
-        self._scalars: Ints = np.empty((4, 0), np.int64)
+        self._rings = Rings(spec.window, len(spec.sensors))
         self._baseline: Floats = np.empty((0, 0))
         self._began: Mask = np.empty(0, bool)  # whether the slot's baseline was set under this model
         self._allocate(16)
@@ -204,12 +200,11 @@ class Pipeline:
         """Grow the per-asset arrays; rows of the old ones keep their slots."""
         old = len(self._names)
         more = capacity - old
-        for name in ("_ring", "_offsets", "_last_value", "_last_row", "_still_since", "_baseline", "_began"):
+        self._rings.grow(capacity)
+        for name in ("_baseline", "_began"):
             array = getattr(self, name)
-            # A slot's rows are set when it is taken, so what new memory holds does not matter.
+            # A slot is set up when it is taken: what new memory holds does not matter.
             setattr(self, name, np.concatenate([array, np.zeros((more, *array.shape[1:]), array.dtype)]))
-        self._scalars = np.concatenate([self._scalars, np.zeros((4, more), np.int64)], axis=1)
-        self._position, self._filled, self._newest, self._fresh_row = self._scalars
         self._free = [*range(capacity - 1, old - 1, -1), *self._free]
         self._names += [None] * more
 
@@ -222,11 +217,7 @@ class Pipeline:
         slot = self._free.pop()
         self._slots[asset] = slot
         self._names[slot] = asset
-        self._ring[slot] = np.nan
-        self._offsets[slot] = -1
-        self._last_value[slot] = np.nan
-        self._last_row[slot] = -1
-        self._scalars[:, slot] = 0
+        self._rings.clear(slot)
         self._began[slot] = False
         return slot
 
@@ -282,17 +273,18 @@ class Pipeline:
         """Take what was polled; yields a Step per chunk. Exhaust it before the next call."""
         letters: list[Output] = []
         for item in polled.items:
-            silent = item.offset < self.resume_at
-            if not silent and self._rebuilding:
+            if self._rebuilding and item.offset >= self.resume_at:
                 # What the silent records released was published before: it may not spill over.
                 yield from self._drain(silent=True)
                 self._rebuilt()
-            self._offer(item, letters, silent=silent)
+            self._offer(item, letters, silent=self._rebuilding)
             if self._early:
                 early, self._early = self._early, []
                 yield from early
-            while len(self._pending) >= self._chunk():
-                yield self._flush(silent)
+            while self._pending and len(self._pending) >= self._chunk():
+                yield self._flush(self._rebuilding)
+        self.counts[Disposition.ACCEPTED] += self._accepted
+        self._accepted = 0
         step = Step(outputs=letters)
         resumed = self.offset >= self.resume_at
         if resumed and self._rebuilding:
@@ -320,8 +312,8 @@ class Pipeline:
 
     def _offer(self, item: Record | Reading, letters: list[Output], *, silent: bool) -> None:
         self.offset = item.offset + 1
-        reading = self.decoder.decode(item) if isinstance(item, Record) else item
-        if isinstance(reading, Rejected):
+        reading = self.decoder.decode(item) if type(item) is Record else item
+        if type(reading) is Rejected:
             if not silent:
                 self.counts[Disposition.REJECTED] += 1
                 self.reasons[reading.reason] += 1
@@ -329,27 +321,36 @@ class Pipeline:
             if self.trace is not None:
                 self.trace.append(Traced(item.offset, "", -1, Disposition.REJECTED))
             return
+        assert type(reading) is Reading
         asset = reading.asset
         replayed = silent and self._restored
         if replayed and item.offset < self._covered.get(asset, self._forgotten_before):
             return
-        disposition = self.grid.offer(reading)
+        closed = self._closed
+        disposition = self.grid.offer(reading, closed)
         if asset not in self._dirty:
             self._dirty[asset] = item.offset
         if disposition is Disposition.ACCEPTED:
             # What is forgotten or said here must not overtake rows that came before.
-            if asset not in self._slots and len(self._slots) >= self._max_assets:
-                self._early.extend(self._drain(silent=silent))
-                self._evict()
-            self._slot(asset)
+            if asset not in self._slots:
+                if len(self._slots) >= self._max_assets:
+                    self._early.extend(self._drain(silent=silent))
+                    self._evict()
+                self._slot(asset)
             if not replayed:
-                self._listen(asset, silent=silent)
-                if self.grid.event_time_ns >= self._drift_due_ns and not silent:
+                now_ns = self.grid.event_time_ns
+                heard = asset in self._listened and asset not in self._silent_assets
+                if now_ns >= self._listen_at_ns or not heard:
+                    self._listen(asset, silent=silent)
+                if now_ns >= self._drift_due_ns and not silent:
                     self._intervals_end()
             elif asset not in self._silent_assets:
                 self._await(asset)
-            self._pending.extend(self.grid.release(asset))
-        if not silent:
+            if closed:
+                self._pending += closed
+                closed.clear()
+            self._accepted += not silent
+        elif not silent:
             self.counts[disposition] += 1
         if self.trace is not None:
             self.trace.append(Traced(item.offset, asset, self.spec.row(reading.time_ns), disposition))
@@ -380,84 +381,71 @@ class Pipeline:
                 break
             met.add(row.asset)
         rows, self._pending = self._pending[:size], self._pending[size:]
-        R, L, C = len(rows), self.spec.window, len(self.spec.sensors)
+        R, C, rings = len(rows), len(self.spec.sensors), self._rings
+        assets = [row.asset for row in rows]
         values = np.array([row.values for row in rows], dtype=np.float64).reshape(R, C)
+        index = np.fromiter([row.row for row in rows], np.int64, R)
+        empty = np.fromiter([row.empty for row in rows], bool, R)
+        slots = np.fromiter(map(self._slots.__getitem__, assets), np.int64, R)
         observed = np.isfinite(values)
         complete: Mask = np.asarray(observed.all(1))
-        index = np.fromiter((row.row for row in rows), np.int64, R)
-        slots = np.empty(R, np.int64)
-        windows = np.empty((R, L, C))
-        full = np.empty(R, bool)
-        offsets = np.empty((R, L), np.int64)  # of the window's records, in no order
-        still = np.empty((R, C), np.int64)  # rows for which each sensor has stood still
-        last_value = np.empty((R, C))
-        age = np.empty((R, C), np.int64)
         step = Step(silent=silent)
+        turns = rings.turns(slots)
         for i, row in enumerate(rows):
-            slot = slots[i] = self._slots[row.asset]
-            if row.fresh or not self._filled[slot]:
-                self._start_afresh(slot, row.row)
-            at = int(self._position[slot])
-            ring = self._ring[slot]
-            ring[at] = ring[at + L] = values[i]
-            # Bridged rows exist because of the observed one before them: who wants them again
-            # must begin there.
-            self._offsets[slot, at] = self._offsets[slot, at - 1] if row.empty else row.offset
-            offsets[i] = self._offsets[slot]
-            self._position[slot] = (at + 1) % L
-            if self._filled[slot] < L:
-                self._filled[slot] += 1
-            windows[i] = ring[at + 1 : at + 1 + L]
-            full[i] = self._filled[slot] == L
-            seen = observed[i]
-            moved = seen & (values[i] != self._last_value[slot])
-            self._still_since[slot][moved] = row.row
-            if complete[i]:
-                self._last_value[slot] = values[i]
-                self._last_row[slot] = row.row
-            else:
-                self._last_value[slot][seen] = values[i][seen]
-                self._last_row[slot][seen] = row.row
-            if not row.empty:
-                self._newest[slot] = row.row
-            still[i] = np.where(seen, row.row - self._still_since[slot] + 1, 0)
-            last_value[i] = self._last_value[slot]
-            age[i] = row.row - self._last_row[slot]
-            if not row.empty and (not complete[i] or row.asset in self._silent_sensors):
-                self._silences(row, slot, seen, step)
+            if row.fresh or (turns[i] == 0 and not rings.filled[slots[i]]):
+                rings.restart(int(slots[i]), row.row)
+                self._began[slots[i]] = False
+        told = rings.tell(slots, index, values, observed)
+        judging = self.detector is not None and not (silent and self._other_model)
+        full = rings.filled[slots] + turns + 1 >= self.spec.window
+        due = full & (index % self.spec.hop == 0) & judging
+        wanted = due | (~complete & judging)
+        offsets = np.fromiter([row.offset for row in rows], np.int64, R)
+        windows, first_offsets = rings.push(slots, turns, values, np.where(empty, NO_RECORD, offsets), wanted)
+        if self._silent_sensors or not complete.all():
+            for i, asset in enumerate(assets):
+                if not empty[i] and (not complete[i] or asset in self._silent_sensors):
+                    since = np.maximum(told.row[i], rings.fresh_row[slots[i]])
+                    self._silences(rows[i], since, observed[i], step)
         self.rows += R
-        self.observed_rows += sum(not row.empty for row in rows)
+        self.observed_rows += R - int(empty.sum())
         scores = np.full(R, np.nan)
+        # Where an asset's episode stands, carried on from row to row; nearly always nowhere.
         firing = np.zeros(R, bool)
-        fires = {row.asset: self._firing(row.asset) for row in rows}
-        if self.detector is not None and not (silent and self._other_model):
-            due = full & (index % self.spec.hop == 0)
-            needed = np.flatnonzero(due | ~complete)
+        fires = {asset: self._firing(asset) for asset in set(assets) & self.episodes.assets.keys()}
+        if judging:
+            needed = np.flatnonzero(wanted)
             if len(needed):
                 batch = Windows(
-                    windows[needed],
+                    windows,
                     full[needed],
-                    tuple(rows[i].condition for i in needed),
-                    last_value[needed],
-                    age[needed].astype(np.float64),
+                    tuple([rows[i].condition for i in needed.tolist()]),
+                    told.value[needed],
+                    (index[:, None] - told.row)[needed].astype(np.float64),
                 )
                 judged, evidence = self._infer(batch)
                 if evidence is not None:
-                    needed = needed[judged]
+                    if len(judged) < len(needed):
+                        needed, windows, first_offsets = (
+                            needed[judged],
+                            windows[judged],
+                            first_offsets[judged],
+                        )
                     self._fill(rows, needed, complete, evidence, step)
-                    self._judge(rows, slots, needed, due, windows, offsets, evidence, scores, firing, step)
-            self._stuck_sensors(rows, still, observed, step)
+                    self._judge(
+                        rows, slots, needed, due, windows, first_offsets, evidence, scores, firing, step
+                    )
+            self._stuck_sensors(rows, told.still, observed, step)
             self._conditions(rows, step)
-        for i, row in enumerate(rows):
-            if np.isfinite(scores[i]):
-                fires[row.asset] = bool(firing[i])
-            firing[i] = fires[row.asset]
-        step.block = RowBlock(
-            [row.asset for row in rows], index, values, scores, firing, [row.condition for row in rows]
-        )
+        if fires or firing.any():
+            for i, asset in enumerate(assets):
+                if np.isfinite(scores[i]):
+                    fires[asset] = bool(firing[i])
+                firing[i] = fires.get(asset, False)
+        step.block = RowBlock(assets, index, values, scores, firing, [row.condition for row in rows])
         if silent:
             step.outputs = []
-        elif sum(isinstance(output, AlertEvent) for output in step.outputs) > 1:
+        elif sum(type(output) is AlertEvent for output in step.outputs) > 1:
             # Row by row, not kind by kind: where a chunk ends must not show in the alerts' order.
             place = {(row.asset, row.row * self.spec.period_ns): i for i, row in enumerate(rows)}
             step.outputs.sort(key=lambda output: place[_row_of(output)])
@@ -490,25 +478,14 @@ class Pipeline:
         known = self.episodes.assets.get(asset)
         return known is not None and known.alarm.state is State.FIRING
 
-    def _start_afresh(self, slot: int, row: int) -> None:
-        self._ring[slot] = np.nan
-        self._offsets[slot] = -1
-        self._position[slot] = 0
-        self._filled[slot] = 0
-        self._fresh_row[slot] = row
-        self._still_since[slot] = row
-        self._began[slot] = False
-
     def _fill(
         self, rows: Sequence[ReleasedRow], needed: Ints, complete: Mask, evidence: Evidence, step: Step
     ) -> None:
         """Put out the imputed cells of every incomplete row."""
         assert self.detector is not None
         sensors = self.spec.sensors
-        for j, i in enumerate(needed.tolist()):
-            if complete[i]:
-                continue
-            row = rows[i]
+        for j in np.flatnonzero(~complete[needed]).tolist():
+            row = rows[needed[j]]
             filled, low, high = evidence.filled[j], evidence.low[j], evidence.high[j]
             cells = {
                 sensors[c]: FilledCell(float(filled[c]), float(low[c]), float(high[c]))
@@ -534,13 +511,16 @@ class Pipeline:
         needed: Ints,
         due: Mask,
         windows: Floats,
-        offsets: Ints,
+        first_offsets: Ints,
         evidence: Evidence,
         scores: Floats,
         firing: Mask,
         step: Step,
     ) -> None:
-        """Score the windows that are due, in row order, and move their episodes on."""
+        """Score the windows that are due, in row order, and move their episodes on.
+
+        ``needed`` says of which of the ``rows`` there are ``windows`` and evidence.
+        """
         detector = self.detector
         assert detector is not None
         assert self.drift is not None
@@ -549,7 +529,7 @@ class Pipeline:
             return
         which = needed[chosen]  # indices into rows
         some = evidence if len(chosen) == len(needed) else evidence.take(chosen)
-        for i in which.tolist():
+        for i in which[~self._began[slots[which]]].tolist():
             slot = slots[i]
             if not self._began[slot]:
                 # The baseline training left carries on where these rows continue it.
@@ -557,12 +537,12 @@ class Pipeline:
                 carried = detector.carried_baseline(rows[i].asset, rows[i].row)
                 fresh = detector.fresh_baseline(rows[i].asset) if carried is None else carried
                 self._baseline[slot] = fresh
-        verdicts = detector.judge(some, self._baseline, slots[which])
+        verdicts = detector.judge(some, self._baseline, slots[which], static=self._scores)
         threshold = detector.threshold
         scored = np.isfinite(verdicts.score)
         step.scored += int(scored.sum())
         period = self.spec.period_ns
-        times = np.fromiter((rows[i].row * period for i in which), np.int64, len(which))
+        times = np.fromiter([rows[i].row for i in which.tolist()], np.int64, len(which)) * period
         if not step.silent:
             self.drift.add(
                 times[scored],
@@ -570,40 +550,72 @@ class Pipeline:
                 verdicts.kl[scored],
             )
         scores[which] = verdicts.score
-        for j, i in enumerate(which.tolist()):
+        # Whoever is not near an alarm and was not before has no episode that could move.
+        loud = verdicts.score > self.episodes.policy.hysteresis * threshold
+        restless = {rows[i].asset for i in which[loud].tolist()} | self.episodes.assets.keys()
+        for j, i in enumerate(which.tolist()) if restless else ():
             row = rows[i]
+            if row.asset not in restless:
+                continue
             score = float(verdicts.score[j])
             if scored[j] and not self.episodes.quiet(row.asset, score, threshold):
-                finding = self._finding(row, j, windows[i], offsets[i], some, verdicts, threshold)
+                finding = self._finding(
+                    row, j, windows[chosen[j]], int(first_offsets[chosen[j]]), some, verdicts, threshold
+                )
                 firing[i], events = self.episodes.scored(
                     row.asset, finding, threshold, detector.version, detector.calibration
                 )
                 step.outputs.extend(events)
             elif not scored[j]:
                 firing[i] = self._firing(row.asset)
-            if self._scores:
-                step.outputs.append(
-                    ScoredRow(
-                        self.spec.name,
-                        row.asset,
-                        int(times[j]),
-                        score,
-                        float(verdicts.reconstruction[j]),
-                        float(verdicts.kl[j]),
-                        float(verdicts.point[j]),
-                        float(verdicts.elbo[j]),
-                        bool(firing[i]),
-                        detector.version,
-                        float(verdicts.static_score[j]),
-                    )
+        if self._scores:
+            self._say_scores(rows, which, times, verdicts, firing, step)
+
+    def _say_scores(
+        self,
+        rows: Sequence[ReleasedRow],
+        which: Ints,
+        times: Ints,
+        verdicts: Verdicts,
+        firing: Mask,
+        step: Step,
+    ) -> None:
+        """Put out the scores of every row that was judged."""
+        columns = [
+            times,
+            verdicts.score,
+            verdicts.reconstruction,
+            verdicts.kl,
+            verdicts.point,
+            verdicts.elbo,
+            firing[which],
+            verdicts.static_score,
+        ]
+        for i, time_ns, score, reconstruction, kl, point, elbo, alarm, static in zip(
+            which.tolist(), *(column.tolist() for column in columns), strict=True
+        ):
+            step.outputs.append(
+                ScoredRow(
+                    self.spec.name,
+                    rows[i].asset,
+                    time_ns,
+                    score,
+                    reconstruction,
+                    kl,
+                    point,
+                    elbo,
+                    alarm,
+                    self.model,
+                    static,
                 )
+            )
 
     def _finding(
         self,
         row: ReleasedRow,
         j: int,
         window: Floats,
-        offsets: Ints,
+        first_offset: int,
         evidence: Evidence,
         verdicts: Verdicts,
         threshold: float,
@@ -620,22 +632,23 @@ class Pipeline:
         sensors = np.stack(
             [verdicts.error[j], evidence.deviation[j], np.array(row.values), evidence.expected[j]]
         )
-        known = offsets[offsets >= 0]
         return Finding(
             row.row,
             float(verdicts.score[j]),
             scores,
             sensors,
             float(1.0 - np.isfinite(window).mean()),
-            int(known.min()) if len(known) else row.offset,
+            first_offset if first_offset < NO_RECORD else row.offset,
             row.last_offset,
         )
 
     # -------------------------------------------------------------- what needs no model
-    def _silences(self, row: ReleasedRow, slot: int, seen: Mask, step: Step) -> None:
-        """Sensors that fell silent, or speak again, at this row, which its asset spoke of."""
+    def _silences(self, row: ReleasedRow, last: Ints, seen: Mask, step: Step) -> None:
+        """Sensors that fell silent, or speak again, at this row, which its asset spoke of.
+
+        ``last`` (C,) is the row at which each was heard last, or the windows' first.
+        """
         asset = row.asset
-        last = np.maximum(self._last_row[slot], self._fresh_row[slot])
         silent = ~seen & (row.row - last >= self._silent_rows)
         known = self._silent_sensors.get(asset, set())
         if not silent.any() and not known:
@@ -694,6 +707,7 @@ class Pipeline:
                 events.extend(self._fell_silent(other))
         if asset not in self._silent_assets:
             self._await(asset)
+        self._look_again()
         if events and not silent:
             self._early.append(Step(outputs=events))
 
@@ -702,6 +716,14 @@ class Pipeline:
         if asset not in self._listened:
             self._listened.add(asset)
             heapq.heappush(self._listening, (self.grid.assets[asset].newest, asset))
+            self._look_again()
+
+    def _look_again(self) -> None:
+        if self._listening:
+            first = self._listening[0][0] * self.spec.period_ns
+            self._listen_at_ns = first + self.spec.silent_after_ns
+        else:
+            self._listen_at_ns = 1 << 62
 
     def _fell_silent(self, asset: str) -> list[AlertEvent]:
         newest = self.grid.assets[asset].newest
@@ -904,22 +926,19 @@ class Pipeline:
         )
 
     def _state_of(self, asset: str) -> state.AssetState:
-        slot = self._slots[asset]
-        L, at, filled = self.spec.window, int(self._position[slot]), int(self._filled[slot])
-        window = self._ring[slot, at : at + L]  # oldest first
-        offsets = np.roll(self._offsets[slot], -at)
+        slot, rings = self._slots[asset], self._rings
+        window, offsets = rings.held(slot)
         return state.AssetState(
             state.layout(self.spec),
             self.offset,
             self.model,
             state.of_grid(self.grid.assets[asset]),
-            state.floats(window[L - filled :]),
-            state.ints(offsets[L - filled :]),
-            state.floats(self._last_value[slot]),
-            state.ints(self._last_row[slot]),
-            state.ints(self._still_since[slot]),
-            int(self._newest[slot]),
-            int(self._fresh_row[slot]),
+            state.floats(window),
+            state.ints(offsets),
+            state.floats(rings.last_value[slot]),
+            state.ints(rings.last_row[slot]),
+            state.ints(rings.still_since(slot)),
+            int(rings.fresh_row[slot]),
             state.floats(self._baseline[slot]) if self._began[slot] else None,
             state.of_episodes(self.episodes.assets.get(asset)),
             asset in self._silent_assets,
@@ -966,17 +985,17 @@ class Pipeline:
 
     def _take(self, asset: str, known: state.AssetState) -> None:
         """Set up one asset as it was at the offset that its record covers."""
-        L, C = self.spec.window, len(self.spec.sensors)
         slot = self._slot(asset)
-        window = state.to_floats(known.window).reshape(-1, C)
-        filled = len(window)
-        if filled:
-            self._ring[slot, L - filled : L] = self._ring[slot, 2 * L - filled :] = window
-            self._offsets[slot, L - filled :] = state.to_ints(known.window_offsets)
-        self._scalars[:, slot] = 0, filled, known.newest, known.fresh_row
-        self._last_value[slot] = state.to_floats(known.last_value)
-        self._last_row[slot] = state.to_ints(known.last_row)
-        self._still_since[slot] = state.to_ints(known.still_since)
+        self._rings.hold(
+            slot,
+            (
+                state.to_floats(known.window).reshape(-1, len(self.spec.sensors)),
+                state.to_ints(known.window_offsets),
+            ),
+            (state.to_floats(known.last_value), state.to_ints(known.last_row)),
+            state.to_ints(known.still_since),
+            known.fresh_row,
+        )
         if known.baseline is not None and known.model == self.model and self.detector is not None:
             self._baseline[slot] = state.to_floats(known.baseline)
             self._began[slot] = True

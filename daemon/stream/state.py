@@ -19,7 +19,7 @@ window) makes old records unreadable rather than wrong.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 import numpy as np
@@ -30,7 +30,7 @@ from daemon.stream.alerts import AssetEpisodes, Episode, digest
 from daemon.stream.drift import Drift, Sums
 from daemon.stream.windows import AssetGrid, OpenRow
 
-SCHEMA = 1
+SCHEMA = 2
 SEPARATOR = "\x1f"
 
 
@@ -94,11 +94,10 @@ class AssetState(msgspec.Struct, frozen=True, array_like=True):
     model: str
     grid: GridState
     window: bytes  # (T, C) the newest T <= L rows, oldest first
-    window_offsets: bytes  # (T,)
+    window_offsets: bytes  # (T,) ``rings.NO_RECORD`` where no record spoke of the row
     last_value: bytes  # (C,)
     last_row: bytes
     still_since: bytes
-    newest: int
     fresh_row: int
     baseline: bytes | None  # (P,); None: not begun under this model
     alarm: AlarmState | None
@@ -185,7 +184,7 @@ def names(records: Iterable[Saved], topic: str) -> set[str]:
 
 
 # ------------------------------------------------------------------ numbers
-def floats(values: Floats | list[float]) -> bytes:
+def floats(values: Floats | Sequence[float]) -> bytes:
     """Whole, NaN and all."""
     return np.ascontiguousarray(values, dtype="<f8").tobytes()
 

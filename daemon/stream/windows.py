@@ -21,19 +21,20 @@ the same rows, whatever the batches were.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+
+import msgspec
 
 from daemon.domain import Disposition, Format, Reading, StreamSpec
 
 NAN = float("nan")
 
 
-@dataclass(slots=True, eq=False)
-class OpenRow:
+class OpenRow(msgspec.Struct, gc=False):
     """A grid row that readings have come for."""
 
-    values: list[float]
+    values: Sequence[float]  # (C,), NaN where missing
     reported: int = 0  # bit c: sensor c has reported, be it a value or a corrupt cell
     offset: int = -1  # of the first record for this row
     last_offset: int = -1
@@ -41,13 +42,12 @@ class OpenRow:
     condition: str = ""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ReleasedRow:
+class ReleasedRow(msgspec.Struct, frozen=True, gc=False):
     """A closed row: nothing will change it any more."""
 
     asset: str
     row: int
-    values: list[float]  # (C,), NaN where missing
+    values: Sequence[float]  # (C,), NaN where missing
     empty: bool  # nobody spoke of it
     fresh: bool  # first row, or after a gap beyond max_gap: windows start here
     offset: int  # of its first record; of the record that proved it for an empty row
@@ -94,30 +94,43 @@ class Grid:
         self._max_gap_rows = spec.max_gap_ns // spec.period_ns
         self._silent_rows = max(spec.silent_after_ns // spec.period_ns, 1)
 
-    def offer(self, reading: Reading) -> Disposition:
-        """Take one reading; ``release`` then says which rows it closed."""
+    def offer(self, reading: Reading, closed: list[ReleasedRow]) -> Disposition:
+        """Take one reading; rows of its asset that it closed are appended to ``closed``, in order."""
         time_ns = reading.time_ns
+        spec = self.spec
         grid = self.assets.get(reading.asset)
-        row = time_ns // self.spec.period_ns
+        row = time_ns // spec.period_ns
         if grid is None:
-            watermark = time_ns - self.spec.allowed_lateness_ns
+            watermark = time_ns - spec.allowed_lateness_ns
             grid = self.assets[reading.asset] = AssetGrid(
-                reading.asset, time_ns, time_ns, watermark, head=watermark // self.spec.period_ns
+                reading.asset, time_ns, time_ns, watermark, head=watermark // spec.period_ns
             )
         elif time_ns < grid.watermark_ns:
             return Disposition.LATE
-        if reading.values is not None:
-            disposition = self._wide_line(grid, row, reading)
-        else:
+        if reading.values is None:
             disposition = self._long_cell(grid, row, reading)
+        elif row == grid.head and not grid.rows and grid.last_observed >= 0:
+            # Nearly every line: the next row of an asset that waits for nothing. It closes at once.
+            complete = OpenRow(
+                reading.values, self._all, reading.offset, reading.offset, True, reading.condition
+            )
+            closed.append(self._close(grid, row, complete))
+            disposition = Disposition.ACCEPTED
+        else:
+            disposition = self._wide_line(grid, row, reading)
         if disposition is Disposition.ACCEPTED:
             if row > grid.newest:
                 grid.newest = row
             if time_ns > grid.max_time_ns:
                 grid.max_time_ns = time_ns
-                grid.watermark_ns = max(grid.watermark_ns, time_ns - self.spec.allowed_lateness_ns)
+                watermark = time_ns - spec.allowed_lateness_ns
+                if watermark > grid.watermark_ns:
+                    grid.watermark_ns = watermark
             if time_ns > self.event_time_ns:
                 self.event_time_ns = time_ns
+            if grid.rows:
+                self._release(grid, closed)
+            self._forget(grid)
         return disposition
 
     def _wide_line(self, grid: AssetGrid, row: int, reading: Reading) -> Disposition:
@@ -159,6 +172,7 @@ class Grid:
             if first == first:
                 self.conflicts += 1
                 return Disposition.ACCEPTED
+        assert isinstance(open_row.values, list)
         open_row.values[reading.sensor] = value
         open_row.reported |= bit
         open_row.last_offset = reading.offset
@@ -166,9 +180,8 @@ class Grid:
             open_row.condition = reading.condition
         return Disposition.ACCEPTED
 
-    def release(self, asset: str) -> Iterator[ReleasedRow]:
-        """Rows of an asset that are closed by now, in order."""
-        grid = self.assets[asset]
+    def _release(self, grid: AssetGrid, closed: list[ReleasedRow]) -> None:
+        """Append the rows of an asset that are closed by now, in order."""
         spec = self.spec
         period = spec.period_ns
         watermark = grid.watermark_ns
@@ -182,40 +195,35 @@ class Grid:
                     or (row.reported | grid.silent) & self._all == self._all
                     or watermark >= (head + 1) * period
                 ):
-                    break
-                yield self._close(grid, head, row)
+                    return
+                del rows[head]
+                closed.append(self._close(grid, head, row))
                 continue
             nearest = min(rows)
             if grid.last_observed >= 0 and nearest - grid.last_observed <= self._max_gap_rows:
                 if watermark < (head + 1) * period:
-                    break
+                    return
                 grid.head = head + 1
-                proof = rows[nearest]
-                yield ReleasedRow(
-                    grid.asset,
-                    head,
-                    [NAN] * len(spec.sensors),
-                    True,
-                    False,
-                    proof.offset,
-                    proof.offset,
-                    grid.condition,
-                )
+                proof = rows[nearest].offset
+                empty = [NAN] * len(spec.sensors)
+                closed.append(ReleasedRow(grid.asset, head, empty, True, False, proof, proof, grid.condition))
                 continue
             # Before the first row, or a gap beyond max_gap: skip to the nearest row once no
             # earlier one can come any more.
             if watermark < nearest * period:
-                break
+                return
             grid.head = nearest
+
+    def _forget(self, grid: AssetGrid) -> None:
+        """Let go of released rows that the watermark has passed: what repeats them is late."""
         recent = grid.recent
-        if recent:
-            closed = watermark // period
-            if min(recent) < closed:
-                grid.recent = {row: known for row, known in recent.items() if row >= closed}
+        closed = grid.watermark_ns // self.spec.period_ns
+        while recent and (first := next(iter(recent))) < closed:  # they were released in ascending order
+            del recent[first]
 
     def _close(self, grid: AssetGrid, index: int, row: OpenRow) -> ReleasedRow:
+        """A row that nothing will change any more; the next one is awaited from now on."""
         fresh = grid.last_observed < 0 or index - grid.last_observed > self._max_gap_rows
-        del grid.rows[index]
         grid.recent[index] = row
         grid.last_observed = index
         grid.head = index + 1
@@ -228,7 +236,7 @@ class Grid:
         last = row.last_offset if row.last_offset >= 0 else row.offset
         return ReleasedRow(grid.asset, index, row.values, False, fresh, row.offset, last, grid.condition)
 
-    def _listen(self, grid: AssetGrid, index: int, values: list[float]) -> None:
+    def _listen(self, grid: AssetGrid, index: int, values: Sequence[float]) -> None:
         """Declare sensors silent that had no value for ``silent_after`` while their asset has rows.
 
         It is done here, at a row's release, so that what later rows wait for depends on the
@@ -242,29 +250,32 @@ class Grid:
             elif index - max(grid.heard[c], grid.began) >= self._silent_rows:
                 grid.silent |= 1 << c
 
-    def elapse(self, idle_ns: int) -> Iterator[ReleasedRow]:
+    def elapse(self, idle_ns: int) -> list[ReleasedRow]:
         """Close rows at the end of a log that has been idle for ``idle_ns`` of wall time.
 
         The watermark of each asset moves to its greatest event time minus the lateness plus
         the idle time, at most to the end of its last observed row.
         """
         lateness = self.spec.allowed_lateness_ns
+        closed: list[ReleasedRow] = []
         # By name: a successor may have met the assets in another order.
         for asset in sorted(asset for asset, grid in self.assets.items() if grid.rows):
             grid = self.assets[asset]
             end = (grid.newest + 1) * self.spec.period_ns
             grid.watermark_ns = max(grid.watermark_ns, min(end, grid.max_time_ns - lateness + idle_ns))
-            yield from self.release(asset)
+            self._release(grid, closed)
+            self._forget(grid)
+        return closed
 
-    def finish(self) -> Iterator[ReleasedRow]:
+    def finish(self) -> list[ReleasedRow]:
         """Close every row up to each asset's last observed one: the log has ended."""
-        yield from self.elapse(1 << 62)
+        return self.elapse(1 << 62)
 
     def drop(self, asset: str) -> None:
         """Forget an asset (eviction)."""
         self.assets.pop(asset, None)
 
 
-def same(a: list[float], b: list[float]) -> bool:
+def same(a: Sequence[float], b: Sequence[float]) -> bool:
     """Equal cell by cell, missing equal to missing."""
     return all(x == y or (x != x and y != y) for x, y in zip(a, b, strict=True))

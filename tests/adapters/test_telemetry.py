@@ -66,8 +66,8 @@ def alert(
     )  # fmt: skip
 
 
-def scored_row(asset: str, score: float, row: int = 0, alarm: bool = False) -> ScoredRow:
-    return ScoredRow("pumps", asset, row * SECOND_NS, score, score, 0.1, score, -3.0, alarm, "5f3a9c1e")
+def scored_row(asset: str, score: float) -> ScoredRow:
+    return ScoredRow("pumps", asset, 0, score, score, 0.1, score, -3.0, False, "5f3a9c1e")
 
 
 def drift_record(latent: float = 0.3, residual: float = 0.5) -> DriftRecord:
@@ -438,14 +438,18 @@ def test_lifecycle_and_readiness() -> None:
 def test_a_million_assets_stay_fifty_and_the_alarming_ones_are_kept() -> None:
     status = Status(["pumps"])
     status.model("pumps", "5f3a9c1e", threshold=5.0, part_thresholds={})
-    rows = [scored_row(f"a{n}", 0.5 + (n % 7) / 10, row) for row in range(3) for n in range(2_000)]
-    status.published(rows)
-    status.published([scored_row("hot", 25.0, 4, alarm=True), scored_row("unscored", math.nan, 4)])
-    tracks = status.streams["pumps"].tracks
+    pumps = status.streams["pumps"]
+    assets = [f"a{n}" for n in range(2_000)]
+    scores = 0.5 + (np.arange(2_000) % 7) / 10
+    for row in range(3):
+        pumps.scored_rows(assets, np.full(2_000, row * SECOND_NS), scores, np.zeros(2_000, bool))
+    late = np.full(2, 4 * SECOND_NS)
+    pumps.scored_rows(["hot", "unscored"], late, np.array([25.0, math.nan]), np.array([True, False]))
+    tracks = pumps.tracks
     assert len(tracks) == ASSETS_KEPT
     assert "hot" in tracks
     assert tracks["hot"].alarm
-    assert status.streams["pumps"].scored == len(rows) + 1
+    assert pumps.scored == 3 * 2_000 + 1
 
 
 def test_events_and_open_episodes() -> None:

@@ -209,7 +209,7 @@ def test_what_cannot_be_read_is_a_dead_letter_and_everything_is_accounted_for() 
         line(6, 1_700_000_005, 1.0),
     ]
     # The record's own time is what the future is told from.
-    items = [replace(item, timestamp_ns=1_700_000_010 * SECOND_NS) for item in items]
+    items = [Record(r.offset, r.key, r.value, 1_700_000_010 * SECOND_NS) for r in items]
     pipeline = make(trace=True)
     outputs = feed(pipeline, items)
     letters = [o for o in outputs if isinstance(o, DeadLetter)]
