@@ -182,7 +182,7 @@ class WindowPCA:
 
     def decode(self, z: Tensor) -> Tensor:
         """(B, k) whitened latents to (B, d)."""
-        return (z * self._sd) @ self.basis.T + self.mean
+        return torch.addmm(self.mean, z * self._sd, self.basis.T)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """What a bundle stores."""

@@ -374,12 +374,13 @@ class Pipeline:
     def _flush(self, silent: bool) -> Step:
         """Push a chunk of released rows into their windows, judge, and say what follows."""
         size = self._chunk()
-        met: set[str] = set()
-        for i, row in enumerate(self._pending[:size]):
-            if row.fresh and row.asset in met:
-                size = i  # the baseline starts afresh between two rows, and so between two chunks
-                break
-            met.add(row.asset)
+        if any([row.fresh for row in self._pending[:size]]):
+            met: set[str] = set()
+            for i, row in enumerate(self._pending[:size]):
+                if row.fresh and row.asset in met:
+                    size = i  # the baseline starts afresh between two rows, and so between two chunks
+                    break
+                met.add(row.asset)
         rows, self._pending = self._pending[:size], self._pending[size:]
         R, C, rings = len(rows), len(self.spec.sensors), self._rings
         assets = [row.asset for row in rows]
@@ -391,10 +392,10 @@ class Pipeline:
         complete: Mask = np.asarray(observed.all(1))
         step = Step(silent=silent)
         turns = rings.turns(slots)
-        for i, row in enumerate(rows):
-            if row.fresh or (turns[i] == 0 and not rings.filled[slots[i]]):
-                rings.restart(int(slots[i]), row.row)
-                self._began[slots[i]] = False
+        fresh = np.fromiter([row.fresh for row in rows], bool, R)
+        for i in np.flatnonzero(fresh | ((turns == 0) & (rings.filled[slots] == 0))).tolist():
+            rings.restart(int(slots[i]), rows[i].row)
+            self._began[slots[i]] = False
         told = rings.tell(slots, index, values, observed)
         judging = self.detector is not None and not (silent and self._other_model)
         full = rings.filled[slots] + turns + 1 >= self.spec.window
