@@ -15,6 +15,13 @@ within ``max_gap`` of the last observed one has come; over a longer gap windows 
 At the end of an idle log the wall clock may close rows, but never beyond the last observed
 one: the calendar must not make last year's data late.
 
+**At rest.** Nearly every wide line is the next row of an asset that waits for nothing, and
+closes at once. Of such an asset five numbers say everything; they stand in arrays, and
+``follow_on`` and ``advance`` take whole batches of such lines. Any other line wakes its asset
+(``AssetGrid``), which then goes by the rules one by one until nothing waits any more. What was
+released above the watermark is known by a fingerprint of its values: a repetition is told from a
+contradiction by it.
+
 Nothing here knows Kafka, batches or the wall clock: the same lines in the same order give
 the same rows, whatever the batches were.
 """
@@ -25,10 +32,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
-from daemon.domain import Disposition, Format, Reading, StreamSpec
+from daemon.domain import Disposition, Floats, Format, Ints, Mask, Reading, StreamSpec
 
+Fingerprints = NDArray[np.uint64]
 NAN = float("nan")
+NEVER = -1
 
 
 class OpenRow(msgspec.Struct, gc=False):
@@ -40,6 +51,7 @@ class OpenRow(msgspec.Struct, gc=False):
     last_offset: int = -1
     complete: bool = False
     condition: str = ""
+    fingerprint: int = 0  # of a wide line's values
 
 
 class ReleasedRow(msgspec.Struct, frozen=True, gc=False):
@@ -60,14 +72,13 @@ class AssetGrid:
     """One asset's rows between the newest reading and the windows."""
 
     asset: str
-    first_time_ns: int
+    slot: int
     max_time_ns: int
     watermark_ns: int
     head: int  # the next row to release
-    last_observed: int = -1  # greatest released row that was spoken of; -1 before any
-    newest: int = -1  # greatest row that was spoken of, released or not
+    last_observed: int = NEVER  # greatest released row that was spoken of
     rows: dict[int, OpenRow] = field(default_factory=dict)  # not released
-    recent: dict[int, OpenRow] = field(default_factory=dict)  # released, above the watermark
+    recent: dict[int, OpenRow] = field(default_factory=dict)  # long: released, above the watermark
     silent: int = 0  # bit c: sensor c is declared silent; rows do not wait for it
     began: int = -1  # the row at which the windows last started afresh
     heard: list[int] = field(default_factory=list)  # per sensor, newest released row with a value
@@ -75,75 +86,168 @@ class AssetGrid:
 
 
 class Grid:
-    """The grids of all assets of one input partition.
+    """The grids of all assets of one input partition, in ``capacity`` slots.
 
     Args:
         spec: the stream.
 
     ``conflicts`` counts readings that contradicted a cell that had its value already: they
-    are accepted, and the first value stands.
+    are accepted, and the first value stands. ``newest`` (N,) is each asset's greatest row that
+    was spoken of, released or not.
     """
 
     def __init__(self, spec: StreamSpec) -> None:
         self.spec = spec
-        self.assets: dict[str, AssetGrid] = {}
-        self.event_time_ns = -1  # greatest accepted event time of the partition
+        self.event_time_ns = NEVER  # greatest accepted event time of the partition
         self.conflicts = 0
+        self.newest: Ints = np.empty(0, np.int64)
+        self._awake: dict[int, AssetGrid] = {}  # by slot; of a long stream all
         self._all = (1 << len(spec.sensors)) - 1
         self._wide = spec.format is Format.JSON_WIDE
         self._max_gap_rows = spec.max_gap_ns // spec.period_ns
         self._silent_rows = max(spec.silent_after_ns // spec.period_ns, 1)
+        # An asset at rest: its last row, which is its newest, and all else that there is to know.
+        self._rests: Mask = np.empty(0, bool)
+        self._max_time: Ints = np.empty(0, np.int64)
+        self._watermark: Ints = np.empty(0, np.int64)
+        self._began: Ints = np.empty(0, np.int64)
+        self._conditions: list[str] = []
+        # Fingerprint of row r at r modulo the rows above any watermark; 0: nobody spoke of it.
+        kept = spec.allowed_lateness_ns // spec.period_ns + 3 if self._wide else 0
+        self._told: Fingerprints = np.empty((0, kept), np.uint64)
 
-    def offer(self, reading: Reading, closed: list[ReleasedRow]) -> Disposition:
-        """Take one reading; rows of its asset that it closed are appended to ``closed``, in order."""
+    def grow(self, capacity: int) -> None:
+        """Make room for more assets; those that are there keep their slots."""
+        more = capacity - len(self.newest)
+        for name in ("newest", "_rests", "_max_time", "_watermark", "_began", "_told"):
+            array = getattr(self, name)
+            setattr(self, name, np.concatenate([array, np.zeros((more, *array.shape[1:]), array.dtype)]))
+        self._conditions += [""] * more
+
+    def clear(self, slot: int) -> None:
+        """A slot for an asset that was never heard of."""
+        self._awake.pop(slot, None)
+        self._rests[slot] = False
+        self._told[slot] = 0
+        self.newest[slot] = NEVER
+
+    # -------------------------------------------------------------- many lines at once
+    def follow_on(self, slots: Ints, turns: Ints, rows: Ints, times_ns: Ints) -> Mask:
+        """(B,) which lines are their asset's next row, of an asset that rests, one after the other.
+
+        Args:
+            slots, turns: each line's asset, and how many lines of it come before.
+            rows, times_ns: of each line.
+
+        An asset of which one line is not has none: the lines of an asset stay in order.
+        """
+        plain = self._rests[slots] & (rows == self.newest[slots] + 1 + turns)
+        plain &= times_ns >= self._watermark[slots]
+        if self._max_gap_rows < 1:
+            plain[:] = False  # every row starts windows afresh
+        if not plain.all():
+            others = np.zeros(len(self.newest), bool)
+            others[slots[~plain]] = True
+            plain = ~others[slots]
+        return np.asarray(plain)
+
+    def advance(
+        self, slots: Ints, rows: Ints, times_ns: Ints, fingerprints: Fingerprints, conditions: Sequence[str]
+    ) -> None:
+        """Close the rows of lines that ``follow_on``, in their order."""
+        if not len(slots):
+            return
+        self._told[slots, rows % self._told.shape[1]] = fingerprints
+        self.newest[slots] = rows  # of several lines of an asset the last one counts
+        self._max_time[slots] = times_ns  # they ascend, as the rows do
+        self._watermark[slots] = np.maximum(self._watermark[slots], times_ns - self.spec.allowed_lateness_ns)
+        self.event_time_ns = max(self.event_time_ns, int(times_ns.max()))
+        if self.spec.condition:
+            for slot, condition in zip(slots.tolist(), conditions, strict=True):
+                self._conditions[slot] = condition
+
+    # -------------------------------------------------------------- one by one
+    def offer(
+        self, slot: int, reading: Reading, closed: list[ReleasedRow], fingerprint: int | None = None
+    ) -> Disposition:
+        """Take one reading; rows of its asset that it closed are appended to ``closed``, in order.
+
+        ``fingerprint`` is that of a wide line's values, where it is known already.
+        """
         time_ns = reading.time_ns
         spec = self.spec
-        grid = self.assets.get(reading.asset)
         row = time_ns // spec.period_ns
+        grid = self._awake.get(slot)
         if grid is None:
-            watermark = time_ns - spec.allowed_lateness_ns
-            grid = self.assets[reading.asset] = AssetGrid(
-                reading.asset, time_ns, time_ns, watermark, head=watermark // spec.period_ns
-            )
-        elif time_ns < grid.watermark_ns:
-            return Disposition.LATE
-        if reading.values is None:
+            grid = self._wake(slot, reading)
+        if time_ns < grid.watermark_ns:
+            disposition = Disposition.LATE
+        elif reading.values is None:
             disposition = self._long_cell(grid, row, reading)
-        elif row == grid.head and not grid.rows and grid.last_observed >= 0:
-            # Nearly every line: the next row of an asset that waits for nothing. It closes at once.
-            complete = OpenRow(
-                reading.values, self._all, reading.offset, reading.offset, True, reading.condition
-            )
-            closed.append(self._close(grid, row, complete))
-            disposition = Disposition.ACCEPTED
         else:
-            disposition = self._wide_line(grid, row, reading)
+            if fingerprint is None:
+                fingerprint = int(fingerprints(np.array([reading.values], np.float64))[0])
+            disposition = self._wide_line(grid, row, reading, fingerprint)
         if disposition is Disposition.ACCEPTED:
-            if row > grid.newest:
-                grid.newest = row
+            if row > self.newest[slot]:
+                self.newest[slot] = row
             if time_ns > grid.max_time_ns:
                 grid.max_time_ns = time_ns
-                watermark = time_ns - spec.allowed_lateness_ns
-                if watermark > grid.watermark_ns:
-                    grid.watermark_ns = watermark
+                grid.watermark_ns = max(grid.watermark_ns, time_ns - spec.allowed_lateness_ns)
             if time_ns > self.event_time_ns:
                 self.event_time_ns = time_ns
             if grid.rows:
                 self._release(grid, closed)
             self._forget(grid)
+        if self._wide and not grid.rows:
+            self._rest(grid)
         return disposition
 
-    def _wide_line(self, grid: AssetGrid, row: int, reading: Reading) -> Disposition:
+    def _wake(self, slot: int, reading: Reading) -> AssetGrid:
+        """The asset as an object: as it rested, or new with this reading."""
+        if self._rests[slot]:
+            grid = self._at_rest(slot, reading.asset)
+            self._rests[slot] = False
+        else:
+            watermark = reading.time_ns - self.spec.allowed_lateness_ns
+            head = watermark // self.spec.period_ns
+            grid = AssetGrid(reading.asset, slot, reading.time_ns, watermark, head)
+        self._awake[slot] = grid
+        return grid
+
+    def _at_rest(self, slot: int, asset: str) -> AssetGrid:
+        last = int(self.newest[slot])
+        return AssetGrid(
+            asset,
+            slot,
+            int(self._max_time[slot]),
+            int(self._watermark[slot]),
+            last + 1,
+            last,
+            began=int(self._began[slot]),
+            condition=self._conditions[slot],
+        )
+
+    def _rest(self, grid: AssetGrid) -> None:
+        slot = grid.slot
+        del self._awake[slot]
+        self._rests[slot] = True
+        self._max_time[slot] = grid.max_time_ns
+        self._watermark[slot] = grid.watermark_ns
+        self._began[slot] = grid.began
+        self._conditions[slot] = grid.condition
+
+    def _wide_line(self, grid: AssetGrid, row: int, reading: Reading, fingerprint: int) -> Disposition:
         assert reading.values is not None
-        known = grid.rows.get(row) or grid.recent.get(row)
-        if known is not None:
-            if same(known.values, reading.values):
+        known = grid.rows.get(row)
+        if known is not None or row < grid.head:
+            told = known.fingerprint if known is not None else int(self._told[grid.slot, self._place(row)])
+            if told == fingerprint:
                 return Disposition.DUPLICATE
             self.conflicts += 1
             return Disposition.ACCEPTED
-        assert row >= grid.head  # what was released is in ``recent``, or below the watermark
         grid.rows[row] = OpenRow(
-            reading.values, self._all, reading.offset, reading.offset, True, reading.condition
+            reading.values, self._all, reading.offset, reading.offset, True, reading.condition, fingerprint
         )
         return Disposition.ACCEPTED
 
@@ -196,7 +300,6 @@ class Grid:
                     or watermark >= (head + 1) * period
                 ):
                     return
-                del rows[head]
                 closed.append(self._close(grid, head, row))
                 continue
             nearest = min(rows)
@@ -204,6 +307,7 @@ class Grid:
                 if watermark < (head + 1) * period:
                     return
                 grid.head = head + 1
+                self._tell(grid.slot, head, 0)
                 proof = rows[nearest].offset
                 empty = [NAN] * len(spec.sensors)
                 closed.append(ReleasedRow(grid.asset, head, empty, True, False, proof, proof, grid.condition))
@@ -214,27 +318,37 @@ class Grid:
                 return
             grid.head = nearest
 
+    def _close(self, grid: AssetGrid, index: int, row: OpenRow) -> ReleasedRow:
+        """A row that nothing will change any more; the next one is awaited from now on."""
+        fresh = grid.last_observed < 0 or index - grid.last_observed > self._max_gap_rows
+        del grid.rows[index]
+        grid.last_observed = index
+        grid.head = index + 1
+        if fresh:
+            grid.began = index
+        if self._wide:
+            self._tell(grid.slot, index, row.fingerprint)
+        else:
+            grid.recent[index] = row
+            self._listen(grid, index, row.values)
+        if row.condition:
+            grid.condition = row.condition
+        last = row.last_offset if row.last_offset >= 0 else row.offset
+        return ReleasedRow(grid.asset, index, row.values, False, fresh, row.offset, last, grid.condition)
+
+    def _place(self, row: int) -> int:
+        return int(row % self._told.shape[1])
+
+    def _tell(self, slot: int, row: int, fingerprint: int) -> None:
+        if self._wide:
+            self._told[slot, self._place(row)] = fingerprint
+
     def _forget(self, grid: AssetGrid) -> None:
         """Let go of released rows that the watermark has passed: what repeats them is late."""
         recent = grid.recent
         closed = grid.watermark_ns // self.spec.period_ns
         while recent and (first := next(iter(recent))) < closed:  # they were released in ascending order
             del recent[first]
-
-    def _close(self, grid: AssetGrid, index: int, row: OpenRow) -> ReleasedRow:
-        """A row that nothing will change any more; the next one is awaited from now on."""
-        fresh = grid.last_observed < 0 or index - grid.last_observed > self._max_gap_rows
-        grid.recent[index] = row
-        grid.last_observed = index
-        grid.head = index + 1
-        if fresh:
-            grid.began = index
-        if not self._wide:
-            self._listen(grid, index, row.values)
-        if row.condition:
-            grid.condition = row.condition
-        last = row.last_offset if row.last_offset >= 0 else row.offset
-        return ReleasedRow(grid.asset, index, row.values, False, fresh, row.offset, last, grid.condition)
 
     def _listen(self, grid: AssetGrid, index: int, values: Sequence[float]) -> None:
         """Declare sensors silent that had no value for ``silent_after`` while their asset has rows.
@@ -250,6 +364,12 @@ class Grid:
             elif index - max(grid.heard[c], grid.began) >= self._silent_rows:
                 grid.silent |= 1 << c
 
+    # -------------------------------------------------------------- the end of the log
+    @property
+    def waiting(self) -> list[str]:
+        """The assets with rows that wait; by name: a successor may have met them in another order."""
+        return sorted(grid.asset for grid in self._awake.values() if grid.rows)
+
     def elapse(self, idle_ns: int) -> list[ReleasedRow]:
         """Close rows at the end of a log that has been idle for ``idle_ns`` of wall time.
 
@@ -258,24 +378,43 @@ class Grid:
         """
         lateness = self.spec.allowed_lateness_ns
         closed: list[ReleasedRow] = []
-        # By name: a successor may have met the assets in another order.
-        for asset in sorted(asset for asset, grid in self.assets.items() if grid.rows):
-            grid = self.assets[asset]
-            end = (grid.newest + 1) * self.spec.period_ns
+        for grid in sorted((grid for grid in self._awake.values() if grid.rows), key=lambda grid: grid.asset):
+            end = (int(self.newest[grid.slot]) + 1) * self.spec.period_ns
             grid.watermark_ns = max(grid.watermark_ns, min(end, grid.max_time_ns - lateness + idle_ns))
             self._release(grid, closed)
             self._forget(grid)
+            if self._wide and not grid.rows:
+                self._rest(grid)
         return closed
 
     def finish(self) -> list[ReleasedRow]:
         """Close every row up to each asset's last observed one: the log has ended."""
         return self.elapse(1 << 62)
 
-    def drop(self, asset: str) -> None:
-        """Forget an asset (eviction)."""
-        self.assets.pop(asset, None)
+    # -------------------------------------------------------------- what a successor must know
+    def of(self, slot: int, asset: str) -> tuple[AssetGrid, Fingerprints]:
+        """An asset's grid as an object, and (K,) the fingerprints of its last K released rows, oldest first."""
+        grid = self._awake.get(slot) or self._at_rest(slot, asset)
+        rows = grid.head - np.arange(self._told.shape[1], 0, -1)
+        return grid, self._told[slot, rows % max(self._told.shape[1], 1)]
+
+    def take(self, grid: AssetGrid, newest: int, told: Fingerprints) -> None:
+        """Go on with an asset as another process left it."""
+        rows = grid.head - np.arange(self._told.shape[1], 0, -1)
+        self.newest[grid.slot] = newest
+        self._told[grid.slot, rows % max(self._told.shape[1], 1)] = told
+        self._awake[grid.slot] = grid
+        if self._wide and not grid.rows:
+            self._rest(grid)
 
 
-def same(a: Sequence[float], b: Sequence[float]) -> bool:
-    """Equal cell by cell, missing equal to missing."""
-    return all(x == y or (x != x and y != y) for x, y in zip(a, b, strict=True))
+def fingerprints(values: Floats) -> Fingerprints:
+    """(B,) what tells rows of values (B, C) apart, never 0: equal for equal rows, missing equal to missing."""
+    bits = np.ascontiguousarray(values + 0.0).view(np.uint64)  # -0.0 is 0.0
+    bits = np.where(np.isnan(values), np.uint64(0x9E3779B97F4A7C15), bits)
+    bits = (bits ^ (bits >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
+    bits ^= bits >> np.uint64(32)
+    weights = (2 * np.arange(1, values.shape[1] + 1, dtype=np.uint64) + np.uint64(1)) * np.uint64(
+        0x94D049BB133111EB
+    )
+    return np.asarray((bits * weights).sum(1, dtype=np.uint64) | np.uint64(1))
