@@ -445,9 +445,9 @@ class Loop:
             stream.recent.add(step.block)
             self.status.streams[name].rows += len(step.block.rows)
             if step.scored:
-                times = step.block.rows * stream.spec.period_ns
+                block, period_ns = step.block, stream.spec.period_ns
                 self.status.streams[name].scored_rows(
-                    step.block.assets, times, step.block.scores, step.block.firing
+                    block.assets, block.slots, block.rows * period_ns, block.scores, block.firing
                 )
             if step.scored and not step.silent:
                 stream.scored += step.scored

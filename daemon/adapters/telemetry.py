@@ -776,22 +776,38 @@ class StreamStatus:
     tracks: dict[str, Track] = field(default_factory=dict)
     _floor: float = 0.0  # the least interesting track's interest, once all places are taken
 
-    def scored_rows(self, assets: Sequence[str], times_ns: Ints, scores: Floats, alarms: Mask) -> None:
+    def scored_rows(
+        self, assets: Sequence[str], slots: Ints, times_ns: Ints, scores: Floats, alarms: Mask
+    ) -> None:
         """Take rows, in order, into the histories of those assets that are of interest.
 
+        Of several rows of one asset the highest score stands for all: a stream so fast that they
+        come at once has no use for each on a page.
+
         Args:
-            assets, times_ns, scores, alarms: (R,); a score is NaN where the row was not scored.
+            assets, slots, times_ns, scores, alarms: (R,); ``slots`` has one number per asset, and a
+                score is NaN where the row was not scored.
         """
         which = np.flatnonzero(np.isfinite(scores))
         if not len(which):
             return
         self.newest_ns = max(self.newest_ns, int(times_ns[which].max()))
         self.scored += len(which)
-        ratios = scores / self.threshold if self.threshold > 0 else np.zeros(len(scores))
+        order = which[np.argsort(slots[which], kind="stable")]
+        begins = np.flatnonzero(np.diff(slots[order], prepend=-1))
+        highest = np.maximum.reduceat(scores[order], begins)
+        last = order[np.append(begins[1:], len(order)) - 1]
+        ratios = highest / self.threshold if self.threshold > 0 else np.zeros(len(highest))
         tracks = self.tracks
-        for i in which.tolist():
+        for i, score, ratio, time_ns, alarm in zip(
+            last.tolist(),
+            highest.tolist(),
+            ratios.tolist(),
+            times_ns[last].tolist(),
+            alarms[last].tolist(),
+            strict=True,
+        ):
             track = tracks.get(assets[i])
-            ratio = float(ratios[i])
             if track is None:
                 if len(tracks) >= ASSETS_KEPT:
                     if ratio <= self._floor:
@@ -800,9 +816,8 @@ class StreamStatus:
                     del tracks[least]
                     self._floor = min(t.interest for t in tracks.values())
                 track = tracks[assets[i]] = Track()
-            alarm = bool(alarms[i])
-            track.rows_ns.append(int(times_ns[i]))
-            track.scores.append(float(scores[i]))
+            track.rows_ns.append(time_ns)
+            track.scores.append(score)
             track.alarm = alarm
             track.interest = max(track.interest * INTEREST_DECAY, ratio, 1.0 if alarm else 0.0)
 

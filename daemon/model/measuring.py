@@ -9,7 +9,7 @@ raise alarms (measured on ASD: 2.3 times as many with 30 % of cells lost). So a 
 counts as one typical squared residual: it neither raises nor hides. A channel without any
 observed cell has no error at all.
 
-**Batch independence.** Windows go through in chunks of at most 256, padded to a multiple of
+**Batch independence.** Windows go through in chunks of at most 2048, padded to a multiple of
 32, so that a window meets the same matrix kernels alone and in a crowd (narrow products need
 more care: ``pca.times``); those with gaps and those without go through apart. So a window scores
 alike to the last bit, and a replay, a restart and a live run can be compared by equality.
@@ -30,7 +30,7 @@ from daemon.model.pca import WindowPCA
 from daemon.model.scaler import Scaler
 from daemon.model.vae import VAE
 
-CHUNK = 256
+CHUNK = 2048
 CHUNK_CELLS = 320_000
 """Cells that go through at once, at most: about what a core's cache holds."""
 PAD = 32

@@ -1,7 +1,7 @@
 """One input partition, from records to outputs: decode, grid, windows, judge, say.
 
 ``feed`` is a synchronous generator. It gives up a ``Step`` after every chunk of at most
-``CHUNK`` windows, so that the shell can publish and let heartbeats through between chunks,
+``MOST`` rows, so that the shell can publish and let heartbeats through between chunks,
 and the chunks' bounds never show in the results: a window's evidence depends on its own
 values alone, and whatever has memory (baselines, episodes) takes rows in order.
 
@@ -64,10 +64,10 @@ from daemon.stream.drift import EXCEEDANCES, Drift
 from daemon.stream.rings import NO_RECORD, Rings
 from daemon.stream.windows import Fingerprints, Grid, ReleasedRow, fingerprints
 
-CHUNK = 256
-"""Windows that are judged at once, at most; about as many rows, or with a hop so many times more."""
-WIDEST = 8
-"""... up to this: what is done between two yields must stay short."""
+CHUNK_CELLS = 524_288
+"""Cells of the windows that are judged at once, about: enough to make a call's own cost small."""
+LEAST, MOST = 256, 2048
+"""Rows that are taken through their windows at once, between two yields: some 20 ms at most."""
 LINES_ALONE = 8
 """If more than one in so many lines of a batch must be looked at alone, all of them are."""
 NO_MODEL = "none"
@@ -89,6 +89,7 @@ class RowBlock:
     """Released rows with what was said of them: what training and the page live on."""
 
     assets: Sequence[str]
+    slots: Ints  # (R,) one number per asset, within this block
     rows: Ints  # (R,)
     values: Floats  # (R, C)
     scores: Floats  # (R,) NaN where not scored
@@ -566,7 +567,8 @@ class Pipeline:
 
     def _chunk(self) -> int:
         """How many rows the next chunk takes: up to ``cut`` observed ones, if that is set."""
-        most = CHUNK * min(self.spec.hop, WIDEST)
+        cells = self.spec.window * len(self.spec.sensors)
+        most = min(max(CHUNK_CELLS * self.spec.hop // cells, LEAST), MOST)
         if self.cut is None or self.observed_rows >= self.cut:
             return most
         left, taken = self.cut - self.observed_rows, 0
@@ -652,7 +654,7 @@ class Pipeline:
                 if scored:
                     fires[asset] = bool(firing[i])
                 firing[i] = fires.get(asset, False)
-        step.block = RowBlock(assets, index, values, scores, firing, rows.conditions)
+        step.block = RowBlock(assets, slots, index, values, scores, firing, rows.conditions)
         if silent:
             step.outputs = []
         elif sum(type(output) is AlertEvent for output in step.outputs) > 1:

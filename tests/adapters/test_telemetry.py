@@ -442,14 +442,17 @@ def test_a_million_assets_stay_fifty_and_the_alarming_ones_are_kept() -> None:
     assets = [f"a{n}" for n in range(2_000)]
     scores = 0.5 + (np.arange(2_000) % 7) / 10
     for row in range(3):
-        pumps.scored_rows(assets, np.full(2_000, row * SECOND_NS), scores, np.zeros(2_000, bool))
-    late = np.full(2, 4 * SECOND_NS)
-    pumps.scored_rows(["hot", "unscored"], late, np.array([25.0, math.nan]), np.array([True, False]))
+        times, quiet = np.full(2_000, row * SECOND_NS), np.zeros(2_000, bool)
+        pumps.scored_rows(assets, np.arange(2_000), times, scores, quiet)
+    late = np.full(3, 4 * SECOND_NS)
+    scores, alarms = np.array([7.0, 25.0, math.nan]), np.array([False, True, False])
+    pumps.scored_rows(["hot", "hot", "unscored"], np.array([3, 3, 9]), late, scores, alarms)
     tracks = pumps.tracks
     assert len(tracks) == ASSETS_KEPT
     assert "hot" in tracks
     assert tracks["hot"].alarm
-    assert pumps.scored == 3 * 2_000 + 1
+    assert list(tracks["hot"].scores) == [25.0]  # the highest of a batch stands for all
+    assert pumps.scored == 3 * 2_000 + 2
 
 
 def test_events_and_open_episodes() -> None:

@@ -50,9 +50,10 @@ def alert(asset: str, phase: Phase, fingerprint: str, score: float = 9.1, n: int
 
 
 def scored(status: Status, asset: str, scores: list[float], first: int = 0) -> None:
-    times = (first + np.arange(len(scores))) * SECOND_NS
-    quiet = np.zeros(len(scores), bool)
-    status.streams["pumps"].scored_rows([asset] * len(scores), times, np.array(scores), quiet)
+    for row, score in enumerate(scores, first):
+        times = np.array([row * SECOND_NS])
+        one, quiet = np.zeros(1, int), np.zeros(1, bool)
+        status.streams["pumps"].scored_rows([asset], one, times, np.array([score]), quiet)
 
 
 @pytest.fixture

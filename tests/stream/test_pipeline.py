@@ -465,7 +465,8 @@ def test_chunk_bounds_never_show(chunk: int, monkeypatch: pytest.MonkeyPatch) ->
     readings = [wide(i + 1, *rng.choice([0.5, 0.6, 9.0, NAN], 2), asset=p) for i in range(300) for p in "xyz"]
     readings = numbered(readings)
     reference, drift, _ = run()
-    monkeypatch.setattr(pipeline_module, "CHUNK", chunk)
+    monkeypatch.setattr(pipeline_module, "LEAST", chunk)
+    monkeypatch.setattr(pipeline_module, "MOST", chunk)
     outputs, drift_too, sizes = run()
     assert max(sizes) <= chunk
     assert [o.windows for o in drift_too] == [o.windows for o in drift]
