@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -287,6 +288,9 @@ async def run(settings: Settings, bundle: Bundle | None = None) -> None:
         checkpoints=True,
         each_round=tell,
     )
+    # What was imported stays: the collector need not walk through it again and again.
+    gc.collect()
+    gc.freeze()
     log.info(
         "starting", streams=names, bootstrap_servers=connection.bootstrap_servers, group=connection.group_id
     )

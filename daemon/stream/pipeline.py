@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -74,6 +74,8 @@ NO_MODEL = "none"
 """The model version that outputs name while there is no model yet (silence needs none)."""
 STUCK_MARGIN = 2
 """A sensor is stuck when it stands still this many times longer than it ever did in training."""
+CHECKPOINTS_BACK = 20
+"""A state may be as old as the records of so many checkpoints: ten seconds, at two a second."""
 REPLAY_RECORDS = 50_000
 """A successor replays at most about this many records, or eight per asset if that is more."""
 
@@ -253,6 +255,7 @@ class Pipeline:
         self._kept: set[str] = set()  # assets that have a record of state
         self._gone: set[str] = set()  # evicted since the last commit
         self._everything = False  # all assets go with the next commit
+        self._checkpoints: deque[int] = deque(maxlen=CHECKPOINTS_BACK)  # the offsets of the last ones
         self._drift_due_ns = 0  # the event time at which the next drift interval is over
         self._drift_interval_ns = drift_interval_ns
         self._scores = scores
@@ -1084,13 +1087,16 @@ class Pipeline:
         """The state that is to become durable together with the position and its outputs.
 
         Every asset that no replay could bring up to date goes, and those that were not written
-        for so long that each asset had about a window of rows meanwhile: so what is written
-        stays in proportion to what is read, and a replay short. Call it between two feeds.
+        for so long that each asset had about a window of rows meanwhile, or for some seconds
+        where more comes in them: so little is written beside what is read, and a replay is
+        short. Call it between two feeds.
         """
         assert not self._waiting
         assets, spec = len(self._slots), self.spec
         per_row = 1 if spec.format is Format.JSON_WIDE else len(spec.sensors)
-        span = min(spec.window * assets * per_row, max(REPLAY_RECORDS, 8 * assets))
+        self._checkpoints.append(self.offset)
+        lately = self.offset - self._checkpoints[0]
+        span = min(max(spec.window * assets * per_row, lately), max(REPLAY_RECORDS, 8 * assets))
         topic = self.partition.topic
         gone = (self._gone & self._kept) - self._slots.keys()
         saved = [state.written(topic, asset, None) for asset in sorted(gone)]
