@@ -397,6 +397,8 @@ class KafkaSource:
                 for partition, position in begun.items():
                     await self._transactions.commit(partition, Work(position))
             except TransactionFailed as error:
+                self._failures += 1
+                self._refuse_for_good(error)
                 log.warning("assignment_delayed", reason=str(error))
                 await self._nap(0.5)
                 return []
@@ -457,11 +459,13 @@ class KafkaSource:
         """What came, at most MAX_RECORDS; nothing after about half a second."""
         consumer = self._consumer
         assert consumer is not None
-        if self._fetching is None and (self._rebalancing or self._assigned is not None):
-            await self._nap(BEAT_S / 2)
-            return {}
         try:
             if self._fetching is None:
+                if self._rebalancing or self._assigned is not None:
+                    # getmany would say that the group cannot be joined, or that its task has died.
+                    consumer._coordinator.check_errors()
+                    await self._nap(BEAT_S / 2)
+                    return {}
                 # Without a time limit this only empties the buffer: it never waits, so no task is needed.
                 ready = await consumer.getmany(timeout_ms=0)
                 if ready:
@@ -580,8 +584,7 @@ class KafkaSource:
             return
         self._failures += 1
         worst = next((f for f in failures if f.refused), failures[0])
-        if worst.refused and self._failures > 1:
-            raise BrokerError(f"Kafka at {self._settings.bootstrap_servers} refused outputs: {worst}")
+        self._refuse_for_good(worst)
         self.stats.rewinds += 1
         log.warning("transaction_failed", reason=str(worst), partitions=len(failures), tries=self._failures)
         # A rival of the same id may only be met when it is known that the partition is still ours.
@@ -590,6 +593,11 @@ class KafkaSource:
             wait_s = max(wait_s, min(30.0, 0.25 * 2.0 ** min(self._failures, 8)))
         self._take_over_at = time.monotonic() + wait_s
         self._begin_again()
+
+    def _refuse_for_good(self, failure: TransactionFailed) -> None:
+        """End the run over what was refused twice: it would be refused for ever."""
+        if failure.refused and self._failures > 1:
+            raise BrokerError(f"Kafka at {self._settings.bootstrap_servers} refused outputs: {failure}")
 
     # -------------------------------------------------------------- committing
     async def _flush_if_due(self) -> None:
