@@ -98,7 +98,7 @@ def test_a_dead_letter_topic_that_takes_nothing_stops_the_run_and_loses_nothing(
 
 
 def test_a_model_that_raises_on_a_window_touches_no_other(trial: Trial) -> None:
-    faults.model_raises(trial, load(200))
+    faults.model_raises(trial, load(500))
     assert min(trial.verdict().values()) > 0
 
 
