@@ -62,10 +62,10 @@ def test_a_broker_that_crashes_and_one_that_freezes_for_longer_than_a_session(
     own_broker: Broker, tmp_path: Path, bundle: Path
 ) -> None:
     own_broker.start()
-    trial = Trial(tmp_path, own_broker.bootstrap, bundle, broker=own_broker)
-    faults.broker_restarted(trial, load(200))
-    faults.broker_frozen(trial, load(200))
-    assert min(trial.verdict().values()) > 0
+    for fault in (faults.broker_restarted, faults.broker_frozen):
+        trial = Trial(tmp_path / fault.__name__, own_broker.bootstrap, bundle, broker=own_broker)
+        fault(trial, load(300))
+        assert min(trial.verdict().values()) > 0
 
 
 def test_the_brokers_that_coordinate_transactions_and_group_crash_under_load(
