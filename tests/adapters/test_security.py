@@ -41,7 +41,7 @@ from daemon.errors import BrokerError, ConfigError, DaemonError
 from daemon.stream import codec
 from tests.broker import Broker, NoBrokerError, create_topic, free_port, produce, read_topic
 from tests.conftest import without_broker
-from tests.running import command, config_for
+from tests.running import Daemon, command, config_for, send, topic_of, unique
 
 ENCODE = partial(codec.encode, now=datetime(2026, 1, 1, tzinfo=UTC))
 RECORDS = 20
@@ -153,7 +153,7 @@ class Secured(Files):
         scram = f"{security}.scram.ScramLoginModule required;"
         oauth = "listener.name.sasl.oauthbearer.sasl"
         unsecured = f"{security}.oauthbearer.internals.unsecured.OAuthBearerUnsecured"
-        users = " ".join(f'user_{name}="{SECRET}"' for name in ("app", *map(user_without, RIGHTS)))
+        users = " ".join(f'user_{name}="{SECRET}"' for name in ("app", "daemon", *map(user_without, RIGHTS)))
         self.broker = Broker(
             folder / "kafka",
             listeners={"SASL": "SASL_SSL", "SCRAM": "SASL_SSL", "MISNAMED": "SASL_SSL", "MUTUAL": "SSL"},
@@ -437,6 +437,52 @@ def check_line(line: str, said: str, caplog: pytest.LogCaptureFixture) -> None:
     assert "\n" not in line
     assert SECRET not in line
     assert not [record for record in caplog.records if "Unable" in record.getMessage()]
+
+
+@pytest.mark.kafka
+def test_the_daemon_needs_no_more_rights_than_these(secured: Secured, tmp_path: Path) -> None:
+    """And says so itself: `check --probe` finds nothing missing."""
+    place = Place(secured, unique("p"))
+    asyncio.run(create_topic(secured.broker.bootstrap, place.topic))
+    config = config_for(secured.broker.bootstrap, place.topic, f"{place.name}-out", ["s"])
+    config["kafka"]["group_id"] = f"{place.name}-group"
+    (tmp_path / "plaintext.yaml").write_text(yaml.safe_dump(config))
+    done = command("topics", "--create", "-c", tmp_path / "plaintext.yaml")
+    assert done.returncode == 0, done.stderr
+    outputs = ("alerts", "imputed", "drift", "dead-letter")
+    asyncio.run(
+        place.allow(
+            "daemon",
+            [
+                *RIGHTS.values(),
+                *((TOPIC, f"{{name}}-out.{name}", WRITE) for name in outputs),
+                *((TOPIC, "{name}-out.models", operation) for operation in (READ, WRITE)),
+                *((TOPIC, f"{{name}}-out.{name}", DESCRIBE) for name in ("retrain", "feedback")),
+            ],
+        )
+    )
+    (tmp_path / "password").write_text(SECRET)
+    config["kafka"] |= {
+        "bootstrap_servers": secured.address("SASL"),
+        "security_protocol": "SASL_SSL",
+        "sasl_mechanism": "PLAIN",
+        "username": "daemon",
+        "password_file": str(tmp_path / "password"),
+        "ca_file": secured.file("ca.pem"),
+    }
+    daemon = Daemon(tmp_path / "run", config)
+    check = command("check", "--probe", "-c", daemon.config)
+    assert check.returncode == 0, check.stdout
+    send(
+        secured.broker.bootstrap,
+        place.topic,
+        [b'{"asset":"a","ts":"2026-01-01T00:00:00Z","values":{"s":1}}', b"{"],
+    )
+    with daemon:
+        daemon.until(lambda state: sum(state["records"].values()) >= 2, within=60)
+        assert daemon.stop() == 0, daemon.tail()
+    assert len(topic_of(secured.broker.bootstrap, f"{place.name}-out.dead-letter")) == 1
+    assert SECRET not in daemon.log.read_text()
 
 
 @pytest.mark.kafka
