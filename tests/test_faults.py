@@ -64,7 +64,7 @@ def test_a_broker_that_crashes_and_one_that_freezes_for_longer_than_a_session(
     own_broker.start()
     for fault in (faults.broker_restarted, faults.broker_frozen):
         trial = Trial(tmp_path / fault.__name__, own_broker.bootstrap, bundle, broker=own_broker)
-        fault(trial, load(300))
+        fault(trial, load(200))
         assert min(trial.verdict().values()) > 0
 
 
