@@ -55,7 +55,7 @@ def kafka_settings(settings: Settings) -> KafkaSettings:
     """
     section = settings.kafka
     contents: dict[str, bytes] = {}
-    for key in ("password_file", "ca_file", "cert_file", "key_file"):
+    for key in ("password_file", "token_file", "ca_file", "cert_file", "key_file"):
         path: Path | None = getattr(section, key)
         if path is not None:
             try:
@@ -78,6 +78,7 @@ def kafka_settings(settings: Settings) -> KafkaSettings:
         sasl_mechanism=section.sasl_mechanism,
         username=section.username,
         password=password,
+        token_file=None if section.token_file is None else str(section.token_file),
         ca_file=None if section.ca_file is None else str(section.ca_file),
         cert_file=None if section.cert_file is None else str(section.cert_file),
         key_file=None if section.key_file is None else str(section.key_file),
