@@ -250,7 +250,9 @@ class Windows:
     """A batch of windows: a pure function of these is all that a detector may compute.
 
     ``values`` is (B, L, C) raw, NaN where not observed. A window shorter than L (an asset's
-    first rows) is padded with NaN at the front; ``full`` says which windows are whole.
+    first rows) is padded with NaN at the front; ``full`` says which windows are whole. Where
+    ``scaled`` has the windows as ``Detector.scale`` makes them, only the newest rows need be there
+    raw: (B, 1, C).
     """
 
     values: Floats
@@ -258,6 +260,7 @@ class Windows:
     condition: tuple[str, ...]  # B labels, of the newest row
     last_value: Floats | None = None  # (B, C) newest observed value, be it older than the window; NaN if none
     last_age: Floats | None = None  # (B, C) its age in rows, 0 = the newest row. Both serve imputation only
+    scaled: NDArray[Any] | None = None  # (B, L, C)
 
     def __len__(self) -> int:
         return len(self.full)
@@ -270,6 +273,7 @@ class Windows:
             tuple(self.condition[i] for i in index.tolist()),
             None if self.last_value is None else self.last_value[index],
             None if self.last_age is None else self.last_age[index],
+            None if self.scaled is None else self.scaled[index],
         )
 
 
@@ -375,6 +379,10 @@ class Detector(Protocol):
 
     @property
     def drift(self) -> DriftReference: ...
+
+    def scale(self, values: Floats) -> NDArray[Any]:
+        """(..., C) raw to what windows are made of, row by row alike; NaN stays NaN."""
+        ...
 
     def infer(self, windows: Windows) -> Evidence:
         """Score every window on its own. Pure; the costly half."""

@@ -55,8 +55,12 @@ class CentreDetector:
             residual_threshold=self.drift_threshold,
         )
 
+    def scale(self, values: Floats) -> Floats:
+        return values
+
     def infer(self, windows: Windows) -> Evidence:
-        residual = windows.values - self.centre  # (B, L, C)
+        values = windows.values if windows.scaled is None else windows.scaled
+        residual = values - self.centre  # (B, L, C)
         seen = np.isfinite(residual)
         count = seen.sum(1)
         known = np.where(seen, residual, 0.0)

@@ -113,7 +113,12 @@ class Models:
 
         ``keep`` keeps the windows themselves, scaled and decoded (imputation wants them).
         """
-        scaled = self.scaler.scaled(values)
+        return self.measure_scaled(self.scaler.scaled(values), conditions, keep)
+
+    def measure_scaled(
+        self, scaled: NDArray[np.float32], conditions: Sequence[str], keep: bool = False
+    ) -> Measured:
+        """``measure`` of windows that are scaled already."""
         holed = np.isnan(scaled.sum((1, 2)))  # a NaN shows in the sum, in one pass
         if holed.all() or not holed.any():
             return self._in_chunks(scaled, conditions, keep, bool(holed.any()))

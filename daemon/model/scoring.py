@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from daemon.domain import DriftReference, Evidence, Floats, Ints, Mask, Verdicts, Windows
 from daemon.model import impute
@@ -81,11 +82,16 @@ class BundleDetector:
         """``full`` or ``provisional`` (fewer days of data than one false episode takes)."""
         return "provisional" if self.calibrated.provisional else "full"
 
+    def scale(self, values: Floats) -> NDArray[np.float32]:
+        """(..., C) raw to scaled."""
+        return self.models.scaler.scaled(values)
+
     def infer(self, windows: Windows) -> Evidence:
         """Measure each window on its own; pure, and independent of the batch."""
         newest = windows.values[:, -1]
         holed = np.asarray(~np.isfinite(newest).all(axis=1))
-        measured = self.models.measure(windows.values, windows.condition, keep=bool(holed.any()))
+        scaled = self.scale(windows.values) if windows.scaled is None else windows.scaled
+        measured = self.models.measure_scaled(scaled, windows.condition, keep=bool(holed.any()))
         filled, low, high = newest.copy(), newest.copy(), newest.copy()
         if holed.any():
             filled[holed], low[holed], high[holed] = self._fill(windows, measured, newest, holed)

@@ -351,6 +351,7 @@ class Pipeline:
         assert detector.window == self.spec.window
         left: list[Output] = [] if self.drift is None else list(self.drift.due(1 << 62))
         self.detector = detector
+        self._rings.scale_with(detector.scale)
         self.drift = Drift(
             self.spec.name, self.partition, self._drift_interval_ns, detector.drift, detector.version
         )
@@ -617,7 +618,7 @@ class Pipeline:
         due = full & (index % self.spec.hop == 0) & judging
         wanted = due | (~complete & judging)
         windows, first_offsets = rings.push(
-            slots, turns, values, np.where(empty, NO_RECORD, rows.offsets), wanted
+            slots, turns, index, values, np.where(empty, NO_RECORD, rows.offsets), wanted
         )
         if self._silent_sensors or not complete.all():
             for i, asset in enumerate(assets):
@@ -634,11 +635,12 @@ class Pipeline:
             needed = np.flatnonzero(wanted)
             if len(needed):
                 batch = Windows(
-                    windows,
+                    values[needed][:, None],
                     full[needed],
                     tuple([rows.conditions[i] for i in needed.tolist()]),
                     told.value[needed],
                     (index[:, None] - told.row)[needed].astype(np.float64),
+                    windows,
                 )
                 judged, evidence = self._infer(batch)
                 if evidence is not None:
@@ -1147,6 +1149,7 @@ class Pipeline:
             state.ints(rings.last_row[slot]),
             state.ints(rings.still_since(slot)),
             int(rings.fresh_row[slot]),
+            rings.end(slot),
             state.floats(self._baseline[slot]) if self._began[slot] else None,
             state.of_episodes(self.episodes.assets.get(asset)),
             asset in self._silent_assets,
@@ -1203,6 +1206,7 @@ class Pipeline:
             (state.to_floats(known.last_value), state.to_ints(known.last_row)),
             state.to_ints(known.still_since),
             known.fresh_row,
+            known.end,
         )
         if known.baseline is not None and known.model == self.model and self.detector is not None:
             self._baseline[slot] = state.to_floats(known.baseline)

@@ -1,24 +1,33 @@
-"""The newest rows of every asset, raw, and windows of them without copying what is old.
+"""The newest rows of every asset, and windows of them without copying what is old.
 
-Each asset has room for L rows and a quarter more. Rows are written one behind the other, so that
-the newest L are always one contiguous slice; where the room ends, they move to its front, once in
-L/4 rows. So a window costs one slice, a row a few bytes beyond the window itself, and whole
-chunks are written and cut out at once, whoever's rows they are: a *lap* takes each asset as far
-as its room goes, and there is rarely more than one.
+Rows are kept twice. *Raw*, the newest L in a ring, with NaN where nothing was observed, never an
+imputed value: a swapped model judges the very same windows, and what was imputed can never count
+as observed. And *scaled*, as the model reads them, so that a row is scaled once and not with every
+window that it is in.
 
-Rings keep *raw* values with NaN where nothing was observed, never an imputed one: a swapped model
-judges the very same windows, and what was imputed can never count as observed. Beside them is
-what each sensor said last, be it older than the window, and since when it has not moved.
+The scaled rows of an asset have room for L and a quarter more. They are written one behind the
+other, so that the newest L are always one contiguous slice; where the room ends, they move to its
+front, once in L/4 rows. So whole chunks are written and cut out at once, whoever's rows they are:
+a *lap* takes each asset as far as its room goes, and there is rarely more than one.
+
+Beside them is what each sensor said last, be it older than the window, and since when it has not
+moved.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from daemon.domain import Floats, Ints, Mask
 
+Scaled = NDArray[Any]
+"""What a detector reads: float32, of the real ones."""
+SLOTS_AT_ONCE = 4096
 NO_RECORD = np.iinfo(np.int64).max
 """Offset of a row that no record spoke of."""
 
@@ -50,7 +59,10 @@ class Rings:
         self.last_value: Floats = np.empty((0, C))
         self._still_since: Ints = np.empty((0, C), np.int64)
         self._place: Ints = np.empty(0, np.int64)  # (N,) where the next row goes; >= L
-        self._rows: Floats = np.empty((0, self.room, C))
+        self._end: Ints = np.empty(0, np.int64)  # (N,) the row after the newest
+        self._raw: Floats = np.empty((0, L, C))  # row r at r modulo L
+        self._scale: Callable[[Floats], Scaled] | None = None
+        self._scaled: Scaled = np.empty((0, self.room, C), np.float32)
         self._offsets: Ints = np.empty((0, self.room), np.int64)
 
     def grow(self, capacity: int) -> None:
@@ -63,7 +75,9 @@ class Rings:
             "last_value",
             "_still_since",
             "_place",
-            "_rows",
+            "_end",
+            "_raw",
+            "_scaled",
             "_offsets",
         ):
             array = getattr(self, name)
@@ -78,12 +92,24 @@ class Rings:
 
     def restart(self, slot: int, row: int) -> None:
         """Windows start afresh at ``row``; what the sensors said last stays known."""
-        self._rows[slot, : self.window] = np.nan
+        self._scaled[slot, : self.window] = np.nan
         self._offsets[slot, : self.window] = NO_RECORD
         self._place[slot] = self.window
         self.filled[slot] = 0
         self.fresh_row[slot] = row
         self._still_since[slot] = row
+
+    def scale_with(self, scale: Callable[[Floats], Scaled]) -> None:
+        """Keep rows as another model reads them: (..., C) raw to scaled, row by row alike."""
+        self._scale = scale
+        capacity, L = len(self._place), self.window
+        self._scaled = np.empty((capacity, self.room, self._raw.shape[2]), scale(self._raw[:0]).dtype)
+        back = np.arange(-L, 0)
+        for begin in range(0, capacity, SLOTS_AT_ONCE):  # scaling takes several times their memory
+            some = np.arange(begin, min(begin + SLOTS_AT_ONCE, capacity))[:, None]
+            rows = scale(self._raw[some, (self._end[some] + back) % L])
+            rows[back < -self.filled[some]] = np.nan
+            self._scaled[some, np.maximum(self._place[some], L) + back] = rows
 
     def turns(self, slots: Ints) -> Ints:
         """(R,) how many rows of the same asset come before each row of a chunk."""
@@ -93,22 +119,23 @@ class Rings:
         return turns
 
     def push(
-        self, slots: Ints, turns: Ints, values: Floats, offsets: Ints, wanted: Mask
-    ) -> tuple[Floats, Ints]:
+        self, slots: Ints, turns: Ints, rows: Ints, values: Floats, offsets: Ints, wanted: Mask
+    ) -> tuple[Scaled, Ints]:
         """Write a chunk's rows, each asset's in order.
 
         Args:
-            slots, turns: (R,).
+            slots, turns, rows: (R,).
             values: (R, C), NaN where missing.
             offsets: (R,) of each row's first record; ``NO_RECORD`` if it has none.
             wanted: (R,) the rows whose windows are asked for.
 
         Returns:
-            (W, L, C) the windows that end at the wanted rows, padded with NaN in front, and
+            (W, L, C) the windows that end at the wanted rows, scaled, padded with NaN in front, and
             (W,) the smallest offset of each one's records.
         """
         L = self.window
-        windows = np.empty((int(wanted.sum()), L, values.shape[1]))
+        scaled = self._scale(values) if self._scale is not None else None
+        windows = np.empty((int(wanted.sum()), L, values.shape[1]), self._scaled.dtype)
         smallest = np.empty(len(windows), np.int64)
         into = np.cumsum(wanted) - 1
         place = self._place[slots] + turns
@@ -118,17 +145,21 @@ class Rings:
             mine = slots[these]
             if lap:
                 full = np.unique(mine)
-                self._rows[full, :L] = self._rows[full, -L:]
+                if scaled is not None:
+                    self._scaled[full, :L] = self._scaled[full, -L:]
                 self._offsets[full, :L] = self._offsets[full, -L:]
             at = place[these] - lap * (self.room - L)
-            self._rows[mine, at] = values[these]
+            if scaled is not None:
+                self._scaled[mine, at] = scaled[these]
             self._offsets[mine, at] = offsets[these]
             self._place[mine] = at + 1  # of several rows of one asset the last one counts
             cut = wanted[these]
             which, mine, begin = into[these[cut]], mine[cut], at[cut] - L + 1
-            windows[which] = self._slices(self._rows)[mine, begin]
+            windows[which] = self._slices(self._scaled)[mine, begin]
             smallest[which] = self._slices(self._offsets)[mine, begin].min(axis=1)
         self.filled[slots] = np.minimum(self.filled[slots] + turns + 1, L)
+        self._raw[slots, rows % L] = values
+        self._end[slots] = rows + 1
         return windows, smallest
 
     def _slices(self, array: np.ndarray) -> np.ndarray:
@@ -176,8 +207,13 @@ class Rings:
     # -------------------------------------------------------------- what a successor must know
     def held(self, slot: int) -> tuple[Floats, Ints]:
         """The rows in an asset's window (T, C), T <= L, oldest first, and their offsets (T,)."""
-        end, count = self._place[slot], self.filled[slot]
-        return self._rows[slot, end - count : end], self._offsets[slot, end - count : end]
+        count, place = self.filled[slot], self._place[slot]
+        rows = self._end[slot] + np.arange(-count, 0)
+        return self._raw[slot, rows % self.window], self._offsets[slot, place - count : place]
+
+    def end(self, slot: int) -> int:
+        """The row after the newest."""
+        return int(self._end[slot])
 
     def still_since(self, slot: int) -> Ints:
         """(C,) the row since which each sensor has not moved."""
@@ -190,14 +226,18 @@ class Rings:
         last: tuple[Floats, Ints],
         still_since: Ints,
         fresh_row: int,
+        end: int,
     ) -> None:
-        """Set up a slot as another process left it."""
+        """Set up a slot as another process left it; ``end`` is the row after the newest."""
         rows, offsets = window
         self.restart(slot, fresh_row)
+        begin = self.window - len(rows)
         if len(rows):
-            self._rows[slot, self.window - len(rows) : self.window] = rows
-            self._offsets[slot, self.window - len(rows) : self.window] = offsets
-        self.filled[slot] = len(rows)
+            self._raw[slot, (end + np.arange(-len(rows), 0)) % self.window] = rows
+            self._offsets[slot, begin : self.window] = offsets
+            if self._scale is not None:
+                self._scaled[slot, begin : self.window] = self._scale(rows)
+        self.filled[slot], self._end[slot] = len(rows), end
         self.last_value[slot], self.last_row[slot] = last
         self._still_since[slot] = still_since
 

@@ -100,6 +100,7 @@ class AssetState(msgspec.Struct, frozen=True, array_like=True):
     last_row: bytes
     still_since: bytes
     fresh_row: int
+    end: int  # the row after the window
     baseline: bytes | None  # (P,); None: not begun under this model
     alarm: AlarmState | None
     asset_silent: bool
