@@ -295,9 +295,7 @@ class Decoder:
         """One number per sensor of the stream, NaN where there is none."""
         if isinstance(values, msgspec.Struct):
             cells: tuple[float | None, ...] = msgspec.structs.astuple(values)
-            if None in cells:
-                return [_NAN if cell is None else cell for cell in cells]
-            return cells  # type: ignore[return-value]  # no None is left
+            return [_NAN if cell is None else cell for cell in cells]
         if type(values) is not dict:
             name = _shown(self._spec.fields.values)
             said = f"no field {name}" if values is None else f"{name} is {_kind(values)}, not an object"
