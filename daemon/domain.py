@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Protocol
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -160,9 +161,8 @@ class InputPartition:
     number: int
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One record as it came, undecoded."""
+class Record(msgspec.Struct, frozen=True, gc=False):
+    """One record as it came, undecoded. (A struct: there is one per record, and it is made in C.)"""
 
     offset: int
     key: bytes | None
@@ -199,8 +199,7 @@ class Reason(StrEnum):
     BAD_CONDITION = "bad_condition"
 
 
-@dataclass(slots=True, eq=False)
-class Reading:
+class Reading(msgspec.Struct, gc=False):
     """One decoded record: what one asset reported at one event time.
 
     ``values`` holds one number per sensor of the stream, NaN where the record has none.
@@ -211,7 +210,7 @@ class Reading:
     offset: int
     asset: str
     time_ns: int
-    values: list[float] | None = None  # wide
+    values: Sequence[float] | None = None  # wide
     sensor: int = -1  # long
     value: float = float("nan")  # long
     condition: str = NO_CONDITION
@@ -251,7 +250,9 @@ class Windows:
     """A batch of windows: a pure function of these is all that a detector may compute.
 
     ``values`` is (B, L, C) raw, NaN where not observed. A window shorter than L (an asset's
-    first rows) is padded with NaN at the front; ``full`` says which windows are whole.
+    first rows) is padded with NaN at the front; ``full`` says which windows are whole. Where
+    ``scaled`` has the windows as ``Detector.scale`` makes them, only the newest rows need be there
+    raw: (B, 1, C).
     """
 
     values: Floats
@@ -259,6 +260,7 @@ class Windows:
     condition: tuple[str, ...]  # B labels, of the newest row
     last_value: Floats | None = None  # (B, C) newest observed value, be it older than the window; NaN if none
     last_age: Floats | None = None  # (B, C) its age in rows, 0 = the newest row. Both serve imputation only
+    scaled: NDArray[Any] | None = None  # (B, L, C)
 
     def __len__(self) -> int:
         return len(self.full)
@@ -271,6 +273,7 @@ class Windows:
             tuple(self.condition[i] for i in index.tolist()),
             None if self.last_value is None else self.last_value[index],
             None if self.last_age is None else self.last_age[index],
+            None if self.scaled is None else self.scaled[index],
         )
 
 
@@ -377,6 +380,10 @@ class Detector(Protocol):
     @property
     def drift(self) -> DriftReference: ...
 
+    def scale(self, values: Floats) -> NDArray[Any]:
+        """(..., C) raw to what windows are made of, row by row alike; NaN stays NaN."""
+        ...
+
     def infer(self, windows: Windows) -> Evidence:
         """Score every window on its own. Pure; the costly half."""
         ...
@@ -389,10 +396,11 @@ class Detector(Protocol):
         """(P,) the baseline that training left for an asset whose rows continue at ``row``."""
         ...
 
-    def judge(self, evidence: Evidence, baseline: Floats, slots: Ints) -> Verdicts:
+    def judge(self, evidence: Evidence, baseline: Floats, slots: Ints, *, static: bool = True) -> Verdicts:
         """Calibrate, in order; moves ``baseline[slots]`` (N, P) on in place.
 
         ``slots`` (B,) names each window's asset; an asset's windows appear in time order.
+        ``static`` asks for the static score, too; without it there is NaN in its place.
         """
         ...
 

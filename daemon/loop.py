@@ -45,7 +45,6 @@ from daemon.domain import (
     Reason,
     Record,
     Revoked,
-    ScoredRow,
     StreamSpec,
     Work,
     instant,
@@ -132,9 +131,15 @@ class StreamPlan:
 
 
 class StreamRun:
-    """One stream in this process: its model, its partitions, its trainer."""
+    """One stream in this process: its model, its partitions, its trainer.
 
-    def __init__(self, plan: StreamPlan, *, trace: bool = False) -> None:
+    Args:
+        plan: what the configuration says of it.
+        scores: whether the scores of every row are put out.
+        trace: see ``Pipeline``.
+    """
+
+    def __init__(self, plan: StreamPlan, *, scores: bool = False, trace: bool = False) -> None:
         self.plan = plan
         self.spec = plan.spec
         self.pipelines: dict[InputPartition, Pipeline] = {}
@@ -147,6 +152,7 @@ class StreamRun:
         self.versions: list[str] = []
         self.scored = 0  # windows that were judged, those of silent records left out
         self.episodes = 0  # anomaly episodes opened
+        self._scores = scores
         self._trace = trace
         self._wanted_rows = plan.learn_rows
         self._next_training_ns: int | None = None
@@ -160,7 +166,7 @@ class StreamRun:
             self.plan.policy,
             to_ns(self.plan.drift_interval),
             maintenance=self.plan.maintenance,
-            scores=True,
+            scores=self._scores,
             max_assets=self.plan.max_assets,
             resume_at=assigned.resume_at,
             trace=self._trace,
@@ -284,7 +290,6 @@ class Loop:
         streams: what to do with which topic.
         metrics, status: what the admin port answers from.
         models: where promoted models are kept; None keeps them in this process only.
-        scores: whether scored rows are published too.
         hold: whether the input waits for a training.
         commit_every: positions are computed and committed at most this often.
         checkpoints: whether commits carry what a successor must know.
@@ -301,7 +306,6 @@ class Loop:
         status: Status,
         *,
         models: Models | None = None,
-        scores: bool = False,
         hold: Hold = Hold.NEVER,
         commit_every: timedelta = timedelta(milliseconds=500),
         checkpoints: bool = False,
@@ -314,7 +318,6 @@ class Loop:
         self.metrics = metrics
         self.status = status
         self.models = models
-        self.scores = scores
         self.hold = hold
         self.watch = watch
         self._each_round = each_round
@@ -441,6 +444,11 @@ class Loop:
         if step.block is not None:
             stream.recent.add(step.block)
             self.status.streams[name].rows += len(step.block.rows)
+            if step.scored:
+                block, period_ns = step.block, stream.spec.period_ns
+                self.status.streams[name].scored_rows(
+                    block.assets, block.slots, block.rows * period_ns, block.scores, block.firing
+                )
             if step.scored and not step.silent:
                 stream.scored += step.scored
                 self.metrics.budget(name, stream.budget_ratio)
@@ -457,14 +465,13 @@ class Loop:
             return
         self.status.published(outputs)
         self.metrics.published(list(outputs))
-        kept = outputs if self.scores else [o for o in outputs if not isinstance(o, ScoredRow)]
         if self.sink is None:
             unsent = self._unsent.setdefault(partition, [])
-            unsent += kept
+            unsent += outputs
             self._commit_now |= len(unsent) > MOST_UNSENT
-        elif kept:
+        else:
             with self.status.waiting_for("kafka"):
-                await self.sink.publish(kept)
+                await self.sink.publish(outputs)
 
     def _say_unknown_sensors(self, stream: StreamRun) -> None:
         """Once per name: a sensor that is not in the config is most often a misspelt one."""

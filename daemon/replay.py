@@ -573,7 +573,7 @@ async def once(
         if table is None
         else TableSource(table, plan.spec, start_ns)
     )
-    stream = StreamRun(plan, trace=table is not None)
+    stream = StreamRun(plan, scores=True, trace=table is not None)
     stream.bundle = None if bundle is None else bundle.to_bytes()
     done = Pass(stream, source)
     if isinstance(source, LinesSource) and isinstance(sink, Kept):
@@ -597,7 +597,6 @@ async def once(
         [stream],
         Metrics([plan.spec.name], [test.name]),
         Status([plan.spec.name]),
-        scores=True,
         hold=Hold.ALWAYS,
         watch=watch,
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -54,7 +55,7 @@ def kafka_settings(settings: Settings) -> KafkaSettings:
     """
     section = settings.kafka
     contents: dict[str, bytes] = {}
-    for key in ("password_file", "ca_file", "cert_file", "key_file"):
+    for key in ("password_file", "token_file", "ca_file", "cert_file", "key_file"):
         path: Path | None = getattr(section, key)
         if path is not None:
             try:
@@ -77,6 +78,7 @@ def kafka_settings(settings: Settings) -> KafkaSettings:
         sasl_mechanism=section.sasl_mechanism,
         username=section.username,
         password=password,
+        token_file=None if section.token_file is None else str(section.token_file),
         ca_file=None if section.ca_file is None else str(section.ca_file),
         cert_file=None if section.cert_file is None else str(section.cert_file),
         key_file=None if section.key_file is None else str(section.key_file),
@@ -238,7 +240,10 @@ async def run(settings: Settings, bundle: Bundle | None = None) -> None:
         DaemonError: what cannot be waited out (a missing topic, a refused credential ...).
     """
     connection = kafka_settings(settings)
-    streams = [StreamRun(StreamPlan.of(settings, stream)) for stream in settings.streams]
+    streams = [
+        StreamRun(StreamPlan.of(settings, stream), scores=settings.outputs.scores)
+        for stream in settings.streams
+    ]
     give(streams, bundle)
     names = [stream.spec.name for stream in streams]
     metrics = Metrics(names, input_topics(settings))
@@ -280,11 +285,13 @@ async def run(settings: Settings, bundle: Bundle | None = None) -> None:
         metrics,
         status,
         models=ModelStore(settings.model.directory, models),
-        scores=settings.outputs.scores,
         commit_every=settings.kafka.commit_interval,
         checkpoints=True,
         each_round=tell,
     )
+    # What was imported stays: the collector need not walk through it again and again.
+    gc.collect()
+    gc.freeze()
     log.info(
         "starting", streams=names, bootstrap_servers=connection.bootstrap_servers, group=connection.group_id
     )

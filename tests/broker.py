@@ -1,8 +1,8 @@
-"""A real Apache Kafka (KRaft, one node) on loopback, from jars: no container engine, no mock.
+"""A real Apache Kafka (KRaft, one node or three) on loopback, from jars: no container engine, no mock.
 
 The jars are fetched once by Maven into the user's cache folder. ``Broker`` owns one java
 process and its folder; killing it and starting it again keeps its log, so that fault tests can
-own a broker each. An open port is not readiness: a broker is ready when it describes its
+own a broker each; ``Cluster`` is three of them with one quorum. An open port is not readiness: a broker is ready when it describes its
 cluster and leads a topic that was just created.
 
 The three coroutines at the end are what tests need of a topic: make one, fill one, read one whole.
@@ -11,6 +11,7 @@ The three coroutines at the end are what tests need of a topic: make one, fill o
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import shutil
 import signal
@@ -125,6 +126,7 @@ class Broker:
         properties: server properties beside or over the defaults.
         format_arguments: for the storage tool, such as ``--add-scram``.
         listeners: further listeners, name -> protocol, each on a port of its own in ``ports``.
+        node: its number in its cluster.
     """
 
     def __init__(
@@ -134,18 +136,20 @@ class Broker:
         properties: Mapping[str, str] | None = None,
         format_arguments: Iterable[str] = (),
         listeners: Mapping[str, str] | None = None,
+        node: int = 1,
     ) -> None:
         self.folder = folder
+        self.node = node
         self.ports = {name: free_port() for name in ("PLAINTEXT", "CONTROLLER", *(listeners or {}))}
         self._java = java()
         self._classpath = f"{jars()}/*"
-        self._format_arguments = tuple(format_arguments)
+        self._format_arguments = ("--standalone", "-t", cluster_id(), *format_arguments)
         self._process: subprocess.Popen[bytes] | None = None
         protocols = {"PLAINTEXT": "PLAINTEXT", "CONTROLLER": "PLAINTEXT", **(listeners or {})}
         open_to = {name: f"{name}://127.0.0.1:{port}" for name, port in self.ports.items()}
         self._properties = {
             "process.roles": "broker,controller",
-            "node.id": "1",
+            "node.id": str(node),
             "listeners": ",".join(open_to.values()),
             "advertised.listeners": ",".join(at for name, at in open_to.items() if name != "CONTROLLER"),
             "inter.broker.listener.name": "PLAINTEXT",
@@ -166,6 +170,12 @@ class Broker:
             **(properties or {}),
         }
 
+    def join(self, cluster: str, voters: str) -> None:
+        """Be one of a quorum; before the first start."""
+        del self._properties["controller.quorum.bootstrap.servers"]
+        self._properties["controller.quorum.voters"] = voters
+        self._format_arguments = ("-t", cluster)
+
     @property
     def bootstrap(self) -> str:
         """Its plaintext address."""
@@ -174,6 +184,11 @@ class Broker:
     def address(self, listener: str) -> str:
         """``host:port`` of one listener."""
         return f"127.0.0.1:{self.ports[listener]}"
+
+    @property
+    def running(self) -> bool:
+        """Whether it was started and not ended since."""
+        return self._process is not None
 
     def start(self, *, wait: bool = True) -> None:
         """Start the process (formatting the folder the first time) and wait until it is ready."""
@@ -244,10 +259,8 @@ class Broker:
     def _format(self, config: Path) -> None:
         tool = [self._java, "-Xmx128m", "-XX:TieredStopAtLevel=1", "-cp", self._classpath]
         tool += ["kafka.tools.StorageTool"]
-        made = subprocess.run([*tool, "random-uuid"], capture_output=True, text=True, timeout=120)
-        cluster = made.stdout.strip().splitlines()[-1]
         done = subprocess.run(
-            [*tool, "format", "--standalone", "-t", cluster, "-c", str(config), *self._format_arguments],
+            [*tool, "format", "-c", str(config), *self._format_arguments],
             capture_output=True,
             text=True,
             timeout=120,
@@ -263,6 +276,85 @@ class Broker:
 
     def _last_words(self) -> str:
         return self._said.read_text(errors="replace")[-800:] if self._said.exists() else "it said nothing"
+
+
+def cluster_id() -> str:
+    """As Kafka's own tool makes them: the text must not look like an option."""
+    while True:
+        text = base64.urlsafe_b64encode(uuid4().bytes).rstrip(b"=").decode()
+        if not text.startswith("-"):
+            return text
+
+
+class Cluster:
+    """Three brokers, each a controller too: any one may be killed, and the other two go on.
+
+    Every topic has three replicas, of which two must have what was written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        replicated = {
+            "offsets.topic.replication.factor": "3",
+            "transaction.state.log.replication.factor": "3",
+            "transaction.state.log.min.isr": "2",
+            "default.replication.factor": "3",
+            "min.insync.replicas": "2",
+        }
+        self.brokers = {n: Broker(folder / str(n), properties=replicated, node=n) for n in (1, 2, 3)}
+        name = cluster_id()
+        voters = ",".join(f"{n}@{broker.address('CONTROLLER')}" for n, broker in self.brokers.items())
+        for broker in self.brokers.values():
+            broker.join(name, voters)
+
+    @property
+    def bootstrap(self) -> str:
+        """The plaintext addresses of all."""
+        return ",".join(broker.bootstrap for broker in self.brokers.values())
+
+    def start(self) -> None:
+        """Start those that do not run, and return when all three replicate what is written."""
+        for broker in self.brokers.values():
+            if not broker.running:
+                broker.start(wait=False)
+        self.wait_ready()
+
+    def wait_ready(self) -> None:
+        """Return when every partition of the cluster has all its replicas in step."""
+        give_up = time.monotonic() + 2 * READY_WITHIN_S
+        while True:
+            try:
+                return in_thread(lambda: check_in_step(self.bootstrap, len(self.brokers)))
+            except (KafkaError, OSError, TimeoutError) as error:
+                if time.monotonic() > give_up:
+                    raise NoBrokerError(f"the Kafka cluster was not ready: {error!r}") from error
+                time.sleep(0.1)
+
+    def coordinator(self, key: str, *, of_transactions: bool, but_not: Broker | None = None) -> Broker:
+        """The broker that coordinates a group, or a transactional id; waits until it is another one."""
+
+        async def ask() -> Broker:
+            admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
+            async with asyncio.timeout(60):
+                try:
+                    await admin.start()
+                    while True:
+                        try:
+                            found = self.brokers[int(await admin.find_coordinator(key, int(of_transactions)))]
+                            if found is not but_not:
+                                return found
+                        except KafkaError as error:  # none yet, or the one asked is gone
+                            if not error.retriable:
+                                raise
+                        await asyncio.sleep(0.1)
+                finally:
+                    await admin.close()
+
+        return in_thread(ask)
+
+    def kill(self) -> None:
+        """End all."""
+        for broker in self.brokers.values():
+            broker.kill()
 
 
 # ------------------------------------------------------------------ what tests do with one
@@ -304,6 +396,25 @@ async def check_ready(bootstrap: str) -> None:
             await admin.delete_topics([name])
         finally:
             await admin.close()
+
+
+async def check_in_step(bootstrap: str, brokers: int) -> None:
+    """Raise unless so many brokers are there and every replica of every partition is in step."""
+    async with asyncio.timeout(10):
+        admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=5_000)
+        try:
+            await admin.start()
+            there = len((await admin.describe_cluster())["brokers"])
+            behind = [
+                topic["topic"]
+                for topic in await admin.describe_topics()
+                for partition in topic["partitions"]
+                if partition["leader"] < 0 or len(partition["isr"]) < len(partition["replicas"])
+            ]
+        finally:
+            await admin.close()
+    if there < brokers or behind:
+        raise KafkaError(f"{there} of {brokers} brokers; behind: {sorted(set(behind))}")
 
 
 async def _create(admin: AIOKafkaAdminClient, name: str, partitions: int, config: Mapping[str, str]) -> None:

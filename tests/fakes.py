@@ -55,8 +55,12 @@ class CentreDetector:
             residual_threshold=self.drift_threshold,
         )
 
+    def scale(self, values: Floats) -> Floats:
+        return values
+
     def infer(self, windows: Windows) -> Evidence:
-        residual = windows.values - self.centre  # (B, L, C)
+        values = windows.values if windows.scaled is None else windows.scaled
+        residual = values - self.centre  # (B, L, C)
         seen = np.isfinite(residual)
         count = seen.sum(1)
         known = np.where(seen, residual, 0.0)
@@ -87,27 +91,27 @@ class CentreDetector:
         held = self.carried.get((asset, row))
         return None if held is None else np.array([held])
 
-    def judge(self, evidence: Evidence, baseline: Floats, slots: Ints) -> Verdicts:
+    def judge(self, evidence: Evidence, baseline: Floats, slots: Ints, *, static: bool = True) -> Verdicts:
         B = len(evidence.residual)
         error = np.where(evidence.scorable[:, None], evidence.channel_error[0], np.nan)
-        static = np.array([np.max(row[np.isfinite(row)], initial=-np.inf) for row in error])
-        static = np.where(evidence.scorable, static, np.nan)
+        level = np.array([np.max(row[np.isfinite(row)], initial=-np.inf) for row in error])
+        level = np.where(evidence.scorable, level, np.nan)
         score = np.full(B, np.nan)
         for i, slot in enumerate(slots.tolist()):
             if evidence.scorable[i]:
-                score[i] = static[i] - baseline[slot, 0]
-                baseline[slot, 0] += self.memory * (static[i] - baseline[slot, 0])
+                score[i] = level[i] - baseline[slot, 0]
+                baseline[slot, 0] += self.memory * (level[i] - baseline[slot, 0])
         point = np.abs(np.where(np.isfinite(evidence.residual), evidence.residual, 0.0)).max(1)
         kl = np.where(evidence.scorable, evidence.latent[0, :, 0], np.nan)
         return Verdicts(
             score=score,
-            reconstruction=static,
+            reconstruction=level,
             kl=kl,
             point=np.where(np.isfinite(evidence.residual).any(1) & evidence.scorable, point, np.nan),
             elbo=np.where(evidence.scorable, evidence.elbo, np.nan),
-            p_reconstruction=np.exp(-static),
+            p_reconstruction=np.exp(-level),
             p_kl=np.exp(-kl),
             p_point=np.exp(-point),
-            static_score=static,
+            static_score=level if static else np.full(B, np.nan),
             error=error,
         )

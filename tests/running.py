@@ -82,13 +82,14 @@ class Daemon:
         self.config.write_text(yaml.safe_dump(document), encoding="utf-8")
         self.log = folder / "log.jsonl"
         self.arguments = [str(a) for a in arguments]
+        self.module = "daemon"
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Daemon:
         """Start it; returns at once."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "daemon", "run", "-c", str(self.config), *self.arguments],
+                [sys.executable, "-m", self.module, "run", "-c", str(self.config), *self.arguments],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=self.folder,

@@ -1,9 +1,11 @@
 """Disturb a daemon for as long as one likes, and compare it with an undisturbed run.
 
-    python -m tests.soak --kills 30            # kill -9 of the daemon at random points
-    python -m tests.soak --kills 30 --broker   # ... and of the broker, with freezes in between
+    python -m tests.soak                                # every fault three times
+    python -m tests.soak --fault kill --kills 100       # one of them, and more of it
+    python -m tests.soak --fault coordinator --times 10
 
-Prints what it did and exits 1 when anything was lost or said twice. It starts a broker of its own.
+Prints for each trial what was lost and said too often, and exits 1 when anything was. It starts
+brokers of its own: one, and for ``coordinator`` a cluster of three.
 """
 
 from __future__ import annotations
@@ -16,70 +18,70 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.broker import Broker
-from tests.faults import Trial, flowing, kill, trained, troubled_lines
+from tests.broker import Broker, Cluster
+from tests.faults import ASSETS, FAULTS, ON_A_CLUSTER, Load, Trial, trained
 
-ASSETS = 12
+ROWS = 500  # of input, where a fault happens once
+FROZEN_ROWS = 800  # ... and where it lasts longer than a session
 
 
 def main() -> int:
-    """Run one soak."""
-    parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
-    parser.add_argument("--kills", type=int, default=30)
+    """Run the trials."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.soak", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    explained = "".join(f"\n  {name}: {(fault.__doc__ or '').strip()}" for name, fault in FAULTS.items())
+    parser.add_argument(
+        "--fault",
+        action="append",
+        choices=FAULTS,
+        metavar="NAME",
+        help=f"may be repeated; default: all{explained}",
+    )
+    parser.add_argument("--times", type=int, default=3, help="trials of each fault")
+    parser.add_argument(
+        "--kills", type=int, default=30, help="of the daemon, in a trial of kill or kill-both"
+    )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--broker", action="store_true", help="disturb the broker too")
     parser.add_argument("--per-second", type=float, default=150.0, help="lines")
     parser.add_argument("--seconds-per-kill", type=float, default=6.0, help="how much input to prepare")
     chosen = parser.parse_args()
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it is meant to lose its broker
-    chance = random.Random(chosen.seed)
+    failed = 0
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        broker = Broker(folder / "kafka")
-        broker.start()
-        try:
-            bundle = trained(folder, ASSETS)
-            trial = Trial(folder, broker.bootstrap, bundle)
-            rows = int(chosen.kills * chosen.seconds_per_kill * chosen.per_second / ASSETS)
-            lines = troubled_lines(rows, ASSETS, chosen.seed)
-            print(f"{len(lines)} lines, {chosen.kills} kills, seed {chosen.seed}", flush=True)
-            began = time.monotonic()
-            with flowing(broker.bootstrap, trial.topic, lines, chosen.per_second):
-                for i in range(chosen.kills):
-                    disturb(trial, broker, chance, with_broker=chosen.broker)
-                    print(f"{time.monotonic() - began:6.1f} s: kill {i + 1}", flush=True)
-            with trial.daemon() as daemon:
-                trial.wait([daemon], within=600)
-                daemon.stop()
+        bundle = trained(folder, ASSETS)
+        for name in chosen.fault or FAULTS:
+            broker = (Cluster if name in ON_A_CLUSTER else Broker)(folder / f"kafka-{name}")
+            broker.start()
             try:
-                counts = trial.verdict()
-            except AssertionError as error:
-                print(f"FAILED: {error}")
-                return 1
-            print(f"0 lost, 0 twice: {counts}")
-            return 0
-        finally:
-            broker.kill()
-
-
-def disturb(trial: Trial, broker: Broker, chance: random.Random, *, with_broker: bool) -> None:
-    """Start a daemon, let it get somewhere, and end it (or the broker, and then it)."""
-    with trial.daemon() as daemon:
-        if chance.random() < 0.15:
-            time.sleep(chance.uniform(0.0, 5.0))  # at any point of its start
-        else:
-            daemon.until(lambda state: state["scored"] > 0, within=300)
-            time.sleep(chance.uniform(0.0, 2.0))
-        if with_broker and chance.random() < 0.3:
-            if chance.random() < 0.5:
+                for i in range(chosen.times):
+                    trial = Trial(folder / f"{name}-{i}", broker.bootstrap, bundle, broker=broker)
+                    failed += not passes(name, trial, load_of(name, chosen, chosen.seed + i))
+            finally:
                 broker.kill()
-                broker.start()
-            else:
-                broker.freeze()
-                time.sleep(chance.uniform(0.5, 10.0))
-                broker.thaw()
-            time.sleep(chance.uniform(0.0, 2.0))
-        kill(daemon)
+    return 1 if failed else 0
+
+
+def load_of(name: str, chosen: argparse.Namespace, seed: int) -> Load:
+    """Enough input for a fault."""
+    rows = FROZEN_ROWS if name == "freeze" else ROWS
+    if name.startswith("kill"):
+        rows = int(chosen.kills * chosen.seconds_per_kill * chosen.per_second / ASSETS)
+    return Load(rows, chosen.per_second, random.Random(seed), chosen.kills)
+
+
+def passes(name: str, trial: Trial, load: Load) -> bool:
+    """Run one trial and print its outcome."""
+    began = time.monotonic()
+    try:
+        FAULTS[name](trial, load)
+        outcome = trial.outcome()
+    except AssertionError as error:
+        print(f"{name}: FAILED after {time.monotonic() - began:.0f} s: {error}", flush=True)
+        return False
+    print(f"{name}: {outcome} in {time.monotonic() - began:.0f} s", flush=True)
+    return not outcome.lost and not outcome.extra
 
 
 if __name__ == "__main__":

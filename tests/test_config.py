@@ -104,7 +104,7 @@ def test_the_default_drift_interval_is_never_shorter_than_a_window() -> None:
     assert StreamPlan.of(quick, quick.streams[0]).drift_interval == timedelta(hours=1)
 
 
-@pytest.mark.parametrize("key", ["password_file", "ca_file", "cert_file", "key_file"])
+@pytest.mark.parametrize("key", ["password_file", "token_file", "ca_file", "cert_file", "key_file"])
 def test_a_file_of_the_connection_that_is_missing(tmp_path: Path, key: str) -> None:
     settings = load(None, (), document(kafka={key: str(tmp_path / "absent")}))
     with pytest.raises(ConfigError, match=rf"kafka\.{key} .*absent cannot be read: No such file"):

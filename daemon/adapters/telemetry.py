@@ -51,11 +51,13 @@ from daemon.domain import (
     Disposition,
     DriftRecord,
     FilledRow,
+    Floats,
     InputPartition,
+    Ints,
+    Mask,
     Output,
     Phase,
     Reason,
-    ScoredRow,
     Severity,
 )
 from daemon.errors import ConfigError
@@ -774,25 +776,50 @@ class StreamStatus:
     tracks: dict[str, Track] = field(default_factory=dict)
     _floor: float = 0.0  # the least interesting track's interest, once all places are taken
 
-    def track(self, row: ScoredRow) -> None:
-        """Take one scored row into its asset's history, if the asset is of interest."""
-        self.newest_ns = max(self.newest_ns, row.row_ns)
-        finite = math.isfinite(row.score)
-        self.scored += finite
-        ratio = row.score / self.threshold if finite and self.threshold > 0 else 0.0
-        track = self.tracks.get(row.asset)
-        if track is None:
-            if len(self.tracks) >= ASSETS_KEPT:
-                if ratio <= self._floor:
-                    return
-                least = min(self.tracks, key=lambda name: self.tracks[name].interest)
-                del self.tracks[least]
-                self._floor = min(t.interest for t in self.tracks.values())
-            track = self.tracks[row.asset] = Track()
-        track.rows_ns.append(row.row_ns)
-        track.scores.append(row.score)
-        track.alarm = row.alarm
-        track.interest = max(track.interest * INTEREST_DECAY, ratio, 1.0 if row.alarm else 0.0)
+    def scored_rows(
+        self, assets: Sequence[str], slots: Ints, times_ns: Ints, scores: Floats, alarms: Mask
+    ) -> None:
+        """Take rows, in order, into the histories of those assets that are of interest.
+
+        Of several rows of one asset the highest score stands for all: a stream so fast that they
+        come at once has no use for each on a page.
+
+        Args:
+            assets, slots, times_ns, scores, alarms: (R,); ``slots`` has one number per asset, and a
+                score is NaN where the row was not scored.
+        """
+        which = np.flatnonzero(np.isfinite(scores))
+        if not len(which):
+            return
+        self.newest_ns = max(self.newest_ns, int(times_ns[which].max()))
+        self.scored += len(which)
+        order = which[np.argsort(slots[which], kind="stable")]
+        begins = np.flatnonzero(np.diff(slots[order], prepend=-1))
+        highest = np.maximum.reduceat(scores[order], begins)
+        last = order[np.append(begins[1:], len(order)) - 1]
+        ratios = highest / self.threshold if self.threshold > 0 else np.zeros(len(highest))
+        tracks = self.tracks
+        for i, score, ratio, time_ns, alarm in zip(
+            last.tolist(),
+            highest.tolist(),
+            ratios.tolist(),
+            times_ns[last].tolist(),
+            alarms[last].tolist(),
+            strict=True,
+        ):
+            track = tracks.get(assets[i])
+            if track is None:
+                if len(tracks) >= ASSETS_KEPT:
+                    if ratio <= self._floor:
+                        continue
+                    least = min(tracks, key=lambda name: tracks[name].interest)
+                    del tracks[least]
+                    self._floor = min(t.interest for t in tracks.values())
+                track = tracks[assets[i]] = Track()
+            track.rows_ns.append(time_ns)
+            track.scores.append(score)
+            track.alarm = alarm
+            track.interest = max(track.interest * INTEREST_DECAY, ratio, 1.0 if alarm else 0.0)
 
 
 class Status:
@@ -878,11 +905,9 @@ class Status:
         self.streams[stream].models.append(ModelChange(self._now(), version, str(result), reason))
 
     def published(self, outputs: Iterable[Output]) -> None:
-        """Take in alerts, drift, filled and scored rows; needs each output once."""
+        """Take in alerts, drift and filled rows; needs each output once."""
         for output in outputs:
-            if isinstance(output, ScoredRow):
-                self.streams[output.stream].track(output)
-            elif isinstance(output, FilledRow):
+            if isinstance(output, FilledRow):
                 self.streams[output.stream].filled += len(output.cells)
             elif isinstance(output, AlertEvent):
                 self.sequence += 1

@@ -177,6 +177,8 @@ class Parts:
     def reconstruction(self) -> Floats:
         """(B,) mean over the lengths that have evidence."""
         seen = np.isfinite(self.top)
+        if seen.all():
+            return np.asarray(self.top.sum(0) / len(self.top))
         count = seen.sum(0)
         total = np.where(seen, self.top, 0.0).sum(0)
         return np.where(count > 0, total / np.maximum(count, 1), np.nan)
@@ -256,14 +258,22 @@ class Calibration:
             residual=np.abs(residual),
         )
 
-    def score(self, parts: Parts) -> Floats:
-        """(B,) root mean square of -log p over the parts with evidence; NaN without any."""
-        squares = [tail(values) ** 2 for tail, values in zip(self.top, parts.top, strict=True)]
-        squares.append(self.point(parts.point) ** 2)
+    def nats(self, parts: Parts) -> Floats:
+        """(S + 1 + 2S, B) -log p of each part: the errors by length, the point, the latents by length."""
+        rows = [tail(values) for tail, values in zip(self.top, parts.top, strict=True)]
+        rows.append(self.point(parts.point))
         for pair, values in zip(self.latent, parts.latent, strict=True):
-            squares.append((pair[0](values[:, 0]) ** 2 + pair[1](values[:, 1]) ** 2) / 2.0)
-        table = np.stack(squares)
+            rows += [pair[0](values[:, 0]), pair[1](values[:, 1])]
+        return np.stack(rows)
+
+    def combined(self, nats: Floats) -> Floats:
+        """(B,) root mean square of ``nats`` over the parts with evidence; NaN without any."""
+        errors = len(self.top) + 1
+        squares = nats * nats
+        table = np.concatenate([squares[:errors], (squares[errors::2] + squares[errors + 1 :: 2]) / 2.0])
         seen = np.isfinite(table)
+        if seen.all():
+            return np.asarray(np.sqrt(table.sum(0) / len(table)))
         count = seen.sum(0)
         total = np.where(seen, table, 0.0).sum(0)
         return np.where(count > 0, np.sqrt(total / np.maximum(count, 1)), np.nan)
@@ -358,6 +368,9 @@ def top_mean(values: Floats, k: int) -> Floats:
 
 def _largest(values: Floats) -> Floats:
     """(B, C) to (B,): the largest observed value; NaN if none."""
+    largest = values.max(1)
+    if not np.isnan(largest).any():
+        return np.asarray(largest, float)
     largest = np.where(np.isnan(values), -np.inf, values).max(1)
     return np.where(np.isfinite(largest), largest, np.nan)
 
@@ -365,6 +378,8 @@ def _largest(values: Floats) -> Floats:
 def _mean(values: Floats) -> Floats:
     """(S, B, C) to (B, C): mean over the lengths with evidence."""
     seen = np.isfinite(values)
+    if seen.all():
+        return np.asarray(values.sum(0) / len(values))
     count = seen.sum(0)
     return np.where(count > 0, np.where(seen, values, 0.0).sum(0) / np.maximum(count, 1), np.nan)
 
@@ -485,7 +500,7 @@ def calibrate(cross: CrossFit, period_ns: int, policy: AlarmPolicy, budget: Budg
             "carried": carried,
         },
     )
-    scores = tails.score(parts)
+    scores = tails.combined(tails.nats(parts))
     series = np.split(scores, np.cumsum([len(h.measured.observed) for h in held])[:-1])
     days = float(np.isfinite(scores).sum()) * period_ns / DAY_NS
     allowed = budget.episodes_per_day * days

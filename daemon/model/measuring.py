@@ -9,7 +9,7 @@ raise alarms (measured on ASD: 2.3 times as many with 30 % of cells lost). So a 
 counts as one typical squared residual: it neither raises nor hides. A channel without any
 observed cell has no error at all.
 
-**Batch independence.** Windows go through in chunks of at most 256, padded to a multiple of
+**Batch independence.** Windows go through in chunks of at most 2048, padded to a multiple of
 32, so that a window meets the same matrix kernels alone and in a crowd (narrow products need
 more care: ``pca.times``); those with gaps and those without go through apart. So a window scores
 alike to the last bit, and a replay, a restart and a live run can be compared by equality.
@@ -30,7 +30,9 @@ from daemon.model.pca import WindowPCA
 from daemon.model.scaler import Scaler
 from daemon.model.vae import VAE
 
-CHUNK = 256
+CHUNK = 2048
+CHUNK_CELLS = 320_000
+"""Cells that go through at once, at most: about what a core's cache holds."""
 PAD = 32
 SHORT = 4
 """The short window length."""
@@ -111,20 +113,32 @@ class Models:
 
         ``keep`` keeps the windows themselves, scaled and decoded (imputation wants them).
         """
-        scaled = self.scaler.scaled(values)
-        holed = np.asarray(np.isnan(scaled).any((1, 2)))
+        return self.measure_scaled(self.scaler.scaled(values), conditions, keep)
+
+    def measure_scaled(
+        self, scaled: NDArray[np.float32], conditions: Sequence[str], keep: bool = False
+    ) -> Measured:
+        """``measure`` of windows that are scaled already."""
+        holed = np.isnan(scaled.sum((1, 2)))  # a NaN shows in the sum, in one pass
         if holed.all() or not holed.any():
-            return self._in_chunks(scaled, conditions, keep)
+            return self._in_chunks(scaled, conditions, keep, bool(holed.any()))
         # Gaps take another path through the arithmetic, equal but for the last digits: whether a
         # window takes it must not depend on its neighbours.
         groups = [np.flatnonzero(~holed), np.flatnonzero(holed)]
-        parts = [self._in_chunks(scaled[i], [conditions[k] for k in i.tolist()], keep) for i in groups]
+        parts = [
+            self._in_chunks(scaled[i], [conditions[k] for k in i.tolist()], keep, gaps)
+            for i, gaps in zip(groups, (False, True), strict=True)
+        ]
         return Measured.concatenate(parts).take(np.argsort(np.concatenate(groups)))
 
-    def _in_chunks(self, scaled: NDArray[np.float32], conditions: Sequence[str], keep: bool) -> Measured:
+    def _in_chunks(
+        self, scaled: NDArray[np.float32], conditions: Sequence[str], keep: bool, holed: bool
+    ) -> Measured:
+        cells = max(scaled.shape[1] * scaled.shape[2], 1)
+        size = min(max(CHUNK_CELLS // cells // PAD, 1) * PAD, CHUNK)
         parts = [
-            self._measure(scaled[at : at + CHUNK], conditions[at : at + CHUNK], keep)
-            for at in range(0, max(len(scaled), 1), CHUNK)
+            self._measure(scaled[at : at + size], conditions[at : at + size], keep, holed)
+            for at in range(0, max(len(scaled), 1), size)
         ]
         return parts[0] if len(parts) == 1 else Measured.concatenate(parts)
 
@@ -136,7 +150,7 @@ class Models:
         decoded = []
         for start in range(0, max(len(scaled), 1), CHUNK):
             chunk, conditions = _padded(scaled[start : start + CHUNK], ("",) * CHUNK)
-            x, gaps = _tensors(chunk)
+            x, gaps = _tensors(chunk, True)
             with torch.inference_mode():
                 decoded.append(self._long(x, gaps, conditions)[0].numpy().astype(float))
         return np.concatenate(decoded)[: len(scaled)].reshape(scaled.shape)
@@ -158,13 +172,16 @@ class Models:
         kl = posterior.kl().sum(1)
         return self.vae.decode(posterior.mean, codes), posterior.mean, kl, kl
 
-    def _measure(self, scaled: NDArray[np.float32], conditions: Sequence[str], keep: bool) -> Measured:
+    def _measure(
+        self, scaled: NDArray[np.float32], conditions: Sequence[str], keep: bool, holed: bool
+    ) -> Measured:
         count, _, channels = scaled.shape
         scaled, conditions = _padded(scaled, conditions)
         errors, latents = [], []
+        sigma = torch.from_numpy(self.sigma).float()
         with torch.inference_mode():
             for length, pca in zip(self.lengths, self.pcas, strict=True):
-                x, gaps = _tensors(scaled[:, -length:])
+                x, gaps = _tensors(scaled[:, -length:], holed)
                 if length == self.window:
                     decoded, z, score, nats = self._long(x, gaps, conditions)
                 else:
@@ -173,25 +190,24 @@ class Models:
                 residual = (x - decoded).reshape(len(x), length, channels)
                 squares = residual.square()
                 if gaps is None:
-                    error = squares.mean(1).sqrt()
-                    nothing = None
+                    cells, nothing = torch.full((1, 1), length), None
+                    total = squares.sum(1)  # (B, C)
+                    error = (total / length).sqrt()
                 else:
                     seen = (~gaps).reshape(squares.shape)
-                    cells = seen.sum(1)
-                    squares = torch.where(seen, squares, 0.0)
-                    typical = (length - cells) * torch.from_numpy(self.sigma).float().square()
-                    error = torch.where(cells > 0, ((squares.sum(1) + typical) / length).sqrt(), torch.nan)
-                    nothing = ~seen.flatten(1).any(1)
+                    cells, nothing = seen.sum(1), ~seen.flatten(1).any(1)
+                    total = torch.where(seen, squares, 0.0).sum(1)
+                    typical = (length - cells) * sigma.square()
+                    error = torch.where(cells > 0, ((total + typical) / length).sqrt(), torch.nan)
                 largest = z.abs().amax(1) if z.shape[1] else torch.zeros(len(z))
                 latent = torch.stack([score, largest], 1)
                 if nothing is not None:
                     latent = torch.where(nothing[:, None], torch.nan, latent)
                 errors.append(error[:count].double().numpy())
                 latents.append(latent[:count].double().numpy())
-            sigma = torch.from_numpy(self.sigma).float()
-            seen_cells = torch.ones_like(squares) if gaps is None else seen
-            elbo = -0.5 * (squares / sigma.square()).sum((1, 2)) - nats
-            elbo = elbo - (seen_cells * (sigma.log() + 0.5 * LOG_2PI)).sum((1, 2))
+            # Of the longest length, which comes last.
+            each = 0.5 * total / sigma.square() + cells * (sigma.log() + 0.5 * LOG_2PI)
+            elbo = -each.sum(1) - nats
         rows = residual[:count].numpy()
         windows = decoded.reshape(len(x), self.window, channels)[:count].numpy()
         kept = self.window if keep else 0
@@ -234,9 +250,11 @@ def _padded(
     return np.concatenate([scaled, padding]), [*conditions, *[""] * short]
 
 
-def _tensors(scaled: NDArray[np.float32]) -> tuple[Tensor, Tensor | None]:
-    """(B, L, C) to (B, L*C) and where NaN stands; None where nowhere."""
+def _tensors(scaled: NDArray[np.float32], holed: bool) -> tuple[Tensor, Tensor | None]:
+    """(B, L, C) to (B, L*C) and where NaN stands; None where nowhere (``holed`` says it may)."""
     x = torch.from_numpy(np.ascontiguousarray(scaled)).flatten(1)
+    if not holed:
+        return x, None
     gaps = x.isnan()
     return (x, gaps) if bool(gaps.any()) else (x, None)
 

@@ -64,10 +64,16 @@ class Scaler:
 
     def scaled(self, values: Floats) -> NDArray[np.float32]:
         """(..., C) raw to scaled float32, clipped to +-10; NaN where not finite or never seen."""
-        scaled = (values - self.mean) / self.scale
-        np.clip(scaled, -CLIP, CLIP, out=scaled)
-        scaled[~np.isfinite(values) | ~self.seen] = np.nan
-        return scaled.astype(np.float32)
+        scaled = values - self.mean
+        scaled /= self.scale
+        with np.errstate(over="ignore"):
+            result = scaled.astype(np.float32)
+        if np.isinf(result).any():
+            result[np.isinf(values)] = np.nan
+        np.clip(result, -CLIP, CLIP, out=result)
+        if not self.seen.all():
+            result[..., ~self.seen] = np.nan
+        return result
 
     def raw(self, scaled: Floats | NDArray[np.float32]) -> Floats:
         """(..., C) scaled to raw units; NaN for a sensor that training never saw."""

@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from daemon.domain import DriftReference, Evidence, Floats, Ints, Mask, Verdicts, Windows
 from daemon.model import impute
@@ -81,11 +82,16 @@ class BundleDetector:
         """``full`` or ``provisional`` (fewer days of data than one false episode takes)."""
         return "provisional" if self.calibrated.provisional else "full"
 
+    def scale(self, values: Floats) -> NDArray[np.float32]:
+        """(..., C) raw to scaled."""
+        return self.models.scaler.scaled(values)
+
     def infer(self, windows: Windows) -> Evidence:
         """Measure each window on its own; pure, and independent of the batch."""
         newest = windows.values[:, -1]
         holed = np.asarray(~np.isfinite(newest).all(axis=1))
-        measured = self.models.measure(windows.values, windows.condition, keep=bool(holed.any()))
+        scaled = self.scale(windows.values) if windows.scaled is None else windows.scaled
+        measured = self.models.measure_scaled(scaled, windows.condition, keep=bool(holed.any()))
         filled, low, high = newest.copy(), newest.copy(), newest.copy()
         if holed.any():
             filled[holed], low[holed], high[holed] = self._fill(windows, measured, newest, holed)
@@ -141,7 +147,7 @@ class BundleDetector:
         after, state = self.calibrated.carried[asset]
         return self._begin(asset, state) if after <= row < after + CONTINUES else None
 
-    def judge(self, evidence: Evidence, baseline: Floats, slots: Ints) -> Verdicts:
+    def judge(self, evidence: Evidence, baseline: Floats, slots: Ints, *, static: bool = True) -> Verdicts:
         """Calibrate in order; moves ``baseline[slots]`` on, by scorable windows only."""
         c = self.calibrated
         error = np.where(evidence.scorable[:, None], evidence.channel_error, np.nan)
@@ -153,17 +159,19 @@ class BundleDetector:
             level = level + self._condition_levels[evidence.condition]
         offsets = follow(c.excess(error, latent) - level, excess, slots, c.step) + level
         parts = c.parts(error, latent, residual, offsets)
-        static = c.parts(error, latent, residual, level)
+        nats = c.nats(parts)
         reconstruction = parts.reconstruction
         return Verdicts(
-            score=c.score(parts),
+            score=c.combined(nats),
             reconstruction=reconstruction,
             kl=latent[-1, :, 0],
             point=parts.point,
             elbo=np.where(evidence.scorable, evidence.elbo, np.nan),
             p_reconstruction=np.exp(-c.reconstruction(reconstruction)),
-            p_kl=np.exp(-c.latent[-1][0](parts.latent[-1, :, 0])),
-            p_point=np.exp(-c.point(parts.point)),
-            static_score=c.score(static),
+            p_kl=np.exp(-nats[-2]),  # of the longest window
+            p_point=np.exp(-nats[len(c.top)]),
+            static_score=c.combined(c.nats(c.parts(error, latent, residual, level)))
+            if static
+            else np.full(len(error[0]), np.nan),
             error=np.fmax(parts.standardised, parts.residual),
         )

@@ -134,7 +134,7 @@ class VAE:
         """(B, Z) latents to (B, d) scaled windows."""
         w = self.weights
         path = self._path.write(w, z[:, : self.latent], codes)
-        return path + z[:, self.latent :] @ w["skip.decoder"] + self.pca.mean
+        return path + torch.addmm(self.pca.mean, z[:, self.latent :], w["skip.decoder"])
 
     def log_sigma(self) -> Tensor:
         """(C,) log of the decoder's standard deviation per channel, scaled units."""

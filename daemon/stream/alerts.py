@@ -180,7 +180,14 @@ class Episodes:
             events.append(self._message(episode, asset, Phase.CLOSED, finding, model, calibration))
         if known.above_since < 0 and state is State.INACTIVE:
             known.peaks = None
+        self._let_go(asset, known)
         return state is State.FIRING, events
+
+    def _let_go(self, asset: str, known: AssetEpisodes) -> None:
+        """Forget an asset about which there is nothing to know: ``assets`` are those that are restless."""
+        alarm = known.alarm
+        if alarm.state is State.INACTIVE and not (alarm.recent or known.open) and known.above_since < 0:
+            self.assets.pop(asset, None)
 
     def raise_plain(
         self,
@@ -205,13 +212,12 @@ class Episodes:
         """Close such an episode, if it is open."""
         known = self.assets.get(asset)
         episode = known.open.pop((kind, sensor), None) if known is not None else None
-        if episode is None:
+        if known is None or episode is None:
             return []
-        return [
-            self._message(
-                episode, asset, Phase.CLOSED, Finding(row, math.nan, {}, None, 0.0, -1, -1), model, "full"
-            )
-        ]
+        finding = Finding(row, math.nan, {}, None, 0.0, -1, -1)
+        message = self._message(episode, asset, Phase.CLOSED, finding, model, "full")
+        self._let_go(asset, known)
+        return [message]
 
     def is_open(self, asset: str, kind: AlertKind, sensor: str | None = None) -> bool:
         """Whether such an episode is open."""

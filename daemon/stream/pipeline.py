@@ -1,14 +1,13 @@
 """One input partition, from records to outputs: decode, grid, windows, judge, say.
 
 ``feed`` is a synchronous generator. It gives up a ``Step`` after every chunk of at most
-``CHUNK`` windows, so that the shell can publish and let heartbeats through between chunks,
+``MOST`` rows, so that the shell can publish and let heartbeats through between chunks,
 and the chunks' bounds never show in the results: a window's evidence depends on its own
 values alone, and whatever has memory (baselines, episodes) takes rows in order.
 
-Windows live in mirrored rings: each asset has 2L rows, every row is written twice, L apart,
-and so the newest L rows are always one contiguous slice. Rings keep *raw* values with NaN
-where nothing was observed, never an imputed one: a swapped model judges the very same
-windows, and what was imputed can never count as observed.
+Windows are cut from ``Rings``. One record is little work for a program of this kind, so that
+what is done per record decides how fast it is: here that is decoding, the grid and a few
+comparisons, and everything else is done per chunk, on arrays.
 
 A partition that is taken over is first given its predecessor's state (``restore``), and then
 fed from before its committed offset: each asset skips the records that its own state covers,
@@ -20,10 +19,12 @@ already, so that those records leave it alone.
 from __future__ import annotations
 
 import heapq
-from collections import Counter
+from bisect import bisect_left
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from itertools import chain
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -60,13 +61,21 @@ from daemon.policy import State
 from daemon.stream import state
 from daemon.stream.alerts import Episodes, Finding
 from daemon.stream.drift import EXCEEDANCES, Drift
-from daemon.stream.windows import Grid, ReleasedRow
+from daemon.stream.rings import NO_RECORD, Rings
+from daemon.stream.windows import Fingerprints, Grid, ReleasedRow, fingerprints
 
-CHUNK = 256
+CHUNK_CELLS = 524_288
+"""Cells of the windows that are judged at once, about: enough to make a call's own cost small."""
+LEAST, MOST = 256, 4096
+"""Rows that are taken through their windows at once, between two yields: some 20 ms at most."""
+LINES_ALONE = 8
+"""If more than one in so many lines of a batch must be looked at alone, all of them are."""
 NO_MODEL = "none"
 """The model version that outputs name while there is no model yet (silence needs none)."""
 STUCK_MARGIN = 2
 """A sensor is stuck when it stands still this many times longer than it ever did in training."""
+CHECKPOINTS_BACK = 20
+"""A state may be as old as the records of so many checkpoints: ten seconds, at two a second."""
 REPLAY_RECORDS = 50_000
 """A successor replays at most about this many records, or eight per asset if that is more."""
 
@@ -74,7 +83,7 @@ REPLAY_RECORDS = 50_000
 class Decode(Protocol):
     """What the pipeline needs of ``codec.Decoder``."""
 
-    def decode(self, record: Record) -> Reading | Rejected: ...
+    def decode_all(self, items: Sequence[Record | Reading]) -> list[Reading | Rejected]: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,11 +91,85 @@ class RowBlock:
     """Released rows with what was said of them: what training and the page live on."""
 
     assets: Sequence[str]
+    slots: Ints  # (R,) one number per asset, within this block
     rows: Ints  # (R,)
     values: Floats  # (R, C)
     scores: Floats  # (R,) NaN where not scored
     firing: Mask  # (R,)
     condition: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rows:
+    """Released rows as columns; ``ReleasedRow`` says what each is."""
+
+    assets: list[str]
+    slots: Ints
+    rows: Ints
+    values: Floats  # (R, C)
+    empty: Mask
+    fresh: Mask
+    offsets: Ints
+    last_offsets: Ints
+    conditions: list[str]
+
+    def __len__(self) -> int:
+        return len(self.assets)
+
+    def __getitem__(self, some: slice) -> Rows:
+        """The rows of a slice."""
+        columns: dict[str, Any] = {name: getattr(self, name)[some] for name in self.__slots__}
+        return Rows(**columns)
+
+    def in_order(self, order: Ints) -> Rows:
+        """The same rows in another order."""
+        places = order.tolist()
+        columns: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
+        for name, column in columns.items():
+            columns[name] = [column[i] for i in places] if isinstance(column, list) else column[order]
+        return Rows(**columns)
+
+    @staticmethod
+    def of(released: Sequence[ReleasedRow], slots: Mapping[str, int], sensors: int) -> Rows:
+        """Columns of rows that were released one by one."""
+        n = len(released)
+        assets = [row.asset for row in released]
+        return Rows(
+            assets,
+            np.fromiter(map(slots.__getitem__, assets), np.int64, n),
+            np.fromiter([row.row for row in released], np.int64, n),
+            np.array([row.values for row in released], np.float64).reshape(n, sensors),
+            np.fromiter([row.empty for row in released], bool, n),
+            np.fromiter([row.fresh for row in released], bool, n),
+            np.fromiter([row.offset for row in released], np.int64, n),
+            np.fromiter([row.last_offset for row in released], np.int64, n),
+            [row.condition for row in released],
+        )
+
+    @staticmethod
+    def joined(parts: Sequence[Rows]) -> Rows:
+        """One after the other."""
+        if len(parts) == 1:
+            return parts[0]
+        columns: dict[str, Any] = {name: [getattr(part, name) for part in parts] for name in Rows.__slots__}
+        for name, column in columns.items():
+            listed = isinstance(column[0], list)
+            columns[name] = list(chain.from_iterable(column)) if listed else np.concatenate(column)
+        return Rows(**columns)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lines:
+    """Wide readings and their columns."""
+
+    readings: Sequence[Reading]
+    assets: list[str]
+    times: Ints
+    rows: Ints
+    values: Floats  # (B, C)
+    told: Fingerprints
+    offsets: Ints
+    conditions: list[str]
 
 
 @dataclass(slots=True, eq=False)
@@ -167,34 +250,32 @@ class Pipeline:
         self._other_model = False  # ... but was that of another model: rows are not judged anew
         self._covered: dict[str, int] = {}  # asset -> its state knows the records before this offset
         self._forgotten_before = 0  # an asset seen before, and without a record of state, was evicted
-        self._dirty: dict[str, int] = {}  # asset -> first record that no state covers; in that order
+        self._uncovered: Ints = np.empty(0, np.int64)  # by slot, first record that no state covers, or -1
         self._forced: set[str] = set()  # what moved these is in no record: they go with the next commit
         self._kept: set[str] = set()  # assets that have a record of state
         self._gone: set[str] = set()  # evicted since the last commit
         self._everything = False  # all assets go with the next commit
+        self._checkpoints: deque[int] = deque(maxlen=CHECKPOINTS_BACK)  # the offsets of the last ones
         self._drift_due_ns = 0  # the event time at which the next drift interval is over
         self._drift_interval_ns = drift_interval_ns
         self._scores = scores
         self._max_assets = max_assets
-        self._pending: list[ReleasedRow] = []
+        self._pending: list[Rows] = []
+        self._waiting = 0  # rows in them
         self._silent_rows = max(spec.silent_after_ns // spec.period_ns, 1)
         self._silent_assets: set[str] = set()
         self._listening: list[tuple[int, str]] = []  # heap: (a row the asset was heard at, asset)
+        self._listen_at_ns = 1 << 62  # the event time at which the first of them may be silent
+        self._closed: list[ReleasedRow] = []  # by the record at hand
         self._listened: set[str] = set()  # who is in the heap
+        self._heard: Mask = np.empty(0, bool)  # by slot: in the heap, and not silent
         self._early: list[Step] = []  # what had to be said before the chunk was full
         self._silent_sensors: dict[str, set[int]] = {}
         self._stuck: dict[str, set[int]] = {}
         self._slots: dict[str, int] = {}
         self._names: list[str | None] = []
         self._free: list[int] = []
-        L, C = spec.window, len(spec.sensors)
-        self._ring: Floats = np.empty((0, 2 * L, C))
-        self._offsets: Ints = np.empty((0, L), np.int64)
-        self._last_value: Floats = np.empty((0, C))
-        self._last_row: Ints = np.empty((0, C), np.int64)
-        self._still_since: Ints = np.empty((0, C), np.int64)
-        # position in the ring, rows in it (<= L), newest observed row, first row since fresh
-        self._scalars: Ints = np.empty((4, 0), np.int64)
+        self._rings = Rings(spec.window, len(spec.sensors))
         self._baseline: Floats = np.empty((0, 0))
         self._began: Mask = np.empty(0, bool)  # whether the slot's baseline was set under this model
         self._allocate(16)
@@ -204,12 +285,13 @@ class Pipeline:
         """Grow the per-asset arrays; rows of the old ones keep their slots."""
         old = len(self._names)
         more = capacity - old
-        for name in ("_ring", "_offsets", "_last_value", "_last_row", "_still_since", "_baseline", "_began"):
+        self._rings.grow(capacity)
+        self.grid.grow(capacity)
+        for name in ("_baseline", "_began", "_uncovered", "_heard"):
             array = getattr(self, name)
-            # A slot's rows are set when it is taken, so what new memory holds does not matter.
+            # A slot is set up when it is taken: what new memory holds does not matter.
             setattr(self, name, np.concatenate([array, np.zeros((more, *array.shape[1:]), array.dtype)]))
-        self._scalars = np.concatenate([self._scalars, np.zeros((4, more), np.int64)], axis=1)
-        self._position, self._filled, self._newest, self._fresh_row = self._scalars
+        self._uncovered[old:] = -1
         self._free = [*range(capacity - 1, old - 1, -1), *self._free]
         self._names += [None] * more
 
@@ -222,31 +304,37 @@ class Pipeline:
         slot = self._free.pop()
         self._slots[asset] = slot
         self._names[slot] = asset
-        self._ring[slot] = np.nan
-        self._offsets[slot] = -1
-        self._last_value[slot] = np.nan
-        self._last_row[slot] = -1
-        self._scalars[:, slot] = 0
-        self._began[slot] = False
+        self._rings.clear(slot)
+        self.grid.clear(slot)
+        self._began[slot] = self._heard[slot] = False
+        self._uncovered[slot] = -1
         return slot
 
     def _evict(self) -> None:
         """Forget the hundredth of the assets that has been quiet longest."""
-        heard = self.grid.assets
         few = max(len(self._slots) // 100, 1)
-        for name in heapq.nsmallest(few, self._slots, key=lambda name: (heard[name].newest, name)):
+        for name in heapq.nsmallest(few, self._slots, key=lambda name: (self._newest(name), name)):
             slot = self._slots.pop(name)
             self._names[slot] = None
             self._free.append(slot)
-            self.grid.drop(name)
+            self.grid.clear(slot)
             self.episodes.drop(name)
             self._silent_assets.discard(name)
             self._silent_sensors.pop(name, None)
             self._stuck.pop(name, None)
-            self._dirty.pop(name, None)
+            self._listened.discard(name)  # what the heap still holds of it is passed over
             self._forced.discard(name)
             self._gone.add(name)
             self.dropped["asset_evicted"] += 1
+
+    def _newest(self, asset: str) -> int:
+        """The greatest row that an asset spoke of."""
+        return int(self.grid.newest[self._slots[asset]])
+
+    @property
+    def names(self) -> set[str]:
+        """The assets that have state here."""
+        return set(self._slots)
 
     @property
     def assets(self) -> int:
@@ -263,6 +351,7 @@ class Pipeline:
         assert detector.window == self.spec.window
         left: list[Output] = [] if self.drift is None else list(self.drift.due(1 << 62))
         self.detector = detector
+        self._rings.scale_with(detector.scale)
         self.drift = Drift(
             self.spec.name, self.partition, self._drift_interval_ns, detector.drift, detector.version
         )
@@ -281,18 +370,18 @@ class Pipeline:
     def feed(self, polled: Polled) -> Iterator[Step]:
         """Take what was polled; yields a Step per chunk. Exhaust it before the next call."""
         letters: list[Output] = []
-        for item in polled.items:
-            silent = item.offset < self.resume_at
-            if not silent and self._rebuilding:
+        items = polled.items
+        if self._rebuilding and items:
+            done = bisect_left(items, self.resume_at, key=lambda item: item.offset)
+            if done:
+                yield from self._take_in(items[:done], letters, silent=True)
+            items = items[done:]
+            if items:
                 # What the silent records released was published before: it may not spill over.
                 yield from self._drain(silent=True)
                 self._rebuilt()
-            self._offer(item, letters, silent=silent)
-            if self._early:
-                early, self._early = self._early, []
-                yield from early
-            while len(self._pending) >= self._chunk():
-                yield self._flush(silent)
+        if items:
+            yield from self._take_in(items, letters, silent=False)
         step = Step(outputs=letters)
         resumed = self.offset >= self.resume_at
         if resumed and self._rebuilding:
@@ -300,11 +389,11 @@ class Pipeline:
             self._rebuilt()
         if polled.ended or (resumed and polled.idle):
             # No record tells a successor that time has passed.
-            self._forced.update(asset for asset, grid in self.grid.assets.items() if grid.rows)
+            self._forced.update(self.grid.waiting)
         if polled.ended:
-            self._pending.extend(self.grid.finish())
+            self._await_flush(self.grid.finish())
         elif resumed and polled.idle:
-            self._pending.extend(self.grid.elapse(to_ns(polled.idle)))
+            self._await_flush(self.grid.elapse(to_ns(polled.idle)))
         yield from self._drain(silent=not resumed)
         if resumed:
             if polled.idle or polled.ended:
@@ -318,148 +407,265 @@ class Pipeline:
         self._rebuilding = False
         self._covered.clear()
 
-    def _offer(self, item: Record | Reading, letters: list[Output], *, silent: bool) -> None:
-        self.offset = item.offset + 1
-        reading = self.decoder.decode(item) if isinstance(item, Record) else item
-        if isinstance(reading, Rejected):
+    def _take_in(
+        self, items: Sequence[Record | Reading], letters: list[Output], *, silent: bool
+    ) -> Iterator[Step]:
+        """Decode records and take their readings; yields a Step per chunk."""
+        readings: list[Reading] = []
+        for reading in self.decoder.decode_all(items):
+            if type(reading) is Reading:
+                readings.append(reading)
+                continue
+            assert type(reading) is Rejected
             if not silent:
                 self.counts[Disposition.REJECTED] += 1
                 self.reasons[reading.reason] += 1
                 letters.append(DeadLetter(self.spec.name, self.partition, reading))
             if self.trace is not None:
-                self.trace.append(Traced(item.offset, "", -1, Disposition.REJECTED))
+                self.trace.append(Traced(reading.record.offset, "", -1, Disposition.REJECTED))
+        self.offset = items[-1].offset + 1
+        if not readings:
             return
-        asset = reading.asset
+        if self.spec.format is Format.JSON_WIDE:
+            yield from self._take_lines(readings, silent=silent)
+        else:
+            for reading in readings:
+                yield from self._take_one(reading, silent=silent)
+
+    def _take_lines(self, readings: Sequence[Reading], *, silent: bool) -> Iterator[Step]:
+        """Take wide lines, as many at once as need not be looked at alone."""
+        n, grid = len(readings), self.grid
+        values = np.array([r.values for r in readings], np.float64).reshape(n, len(self.spec.sensors))
+        told = fingerprints(values)
+        if silent or self.trace is not None:
+            for reading, mark in zip(readings, told.tolist(), strict=True):
+                yield from self._take_one(reading, mark, silent=silent)
+            return
+        assets = [r.asset for r in readings]
+        times = np.fromiter([r.time_ns for r in readings], np.int64, n)
+        offsets = np.fromiter([r.offset for r in readings], np.int64, n)
+        conditions = [r.condition for r in readings]
+        lines = Lines(
+            readings, assets, times, times // self.spec.period_ns, values, told, offsets, conditions
+        )
+        newest = np.maximum.accumulate(times)
+        at = alone = 0
+        while at < n:
+            # A line that may be the first of an asset, or by which another falls silent or a
+            # drift interval ends, is looked at alone: what follows from it must not overtake.
+            slots = np.fromiter([self._slots.get(asset, -1) for asset in assets[at:]], np.int64, n - at)
+            due_ns = min(self._listen_at_ns, self._drift_due_ns)
+            stop = int(np.searchsorted(newest, due_ns)) if grid.event_time_ns < due_ns else at
+            unheard = np.flatnonzero((slots < 0) | ~self._heard[slots])
+            if len(unheard):
+                stop = min(stop, at + int(unheard[0]))
+            stop = min(max(stop, at), n)
+            if stop > at:
+                self._take_together(lines, at, stop, slots[: stop - at])
+                yield from self._flush_full(silent=False)
+            if stop < n:
+                yield from self._take_one(readings[stop], int(told[stop]), silent=False)
+                alone += 1
+            at = stop + 1
+            if alone * LINES_ALONE > n:
+                for i in range(at, n):
+                    yield from self._take_one(readings[i], int(told[i]), silent=False)
+                return
+
+    def _take_together(self, lines: Lines, begin: int, end: int, slots: Ints) -> None:
+        """Take lines that nothing but rows follows from; of each asset all at once or one by one."""
+        grid, part = self.grid, slice(begin, end)
+        turns = self._rings.turns(slots)
+        first = np.flatnonzero(turns == 0)
+        first = first[self._uncovered[slots[first]] < 0]
+        self._uncovered[slots[first]] = lines.offsets[part][first]
+        rows, times, told = lines.rows[part], lines.times[part], lines.told[part]
+        plain = grid.follow_on(slots, turns, rows, times)
+        together = np.flatnonzero(plain)
+        conditions = lines.conditions[part]
+        labels = conditions if len(together) == len(slots) else [conditions[i] for i in together.tolist()]
+        grid.advance(slots[together], rows[together], times[together], told[together], labels)
+        self.counts[Disposition.ACCEPTED] += len(together)
+        quiet = np.zeros(len(together), bool)
+        offsets = lines.offsets[part][together]
+        assets = lines.assets[part]
+        done = Rows(
+            assets if len(together) == len(slots) else [assets[i] for i in together.tolist()],
+            slots[together],
+            rows[together],
+            lines.values[part][together],
+            quiet,
+            quiet,
+            offsets,
+            offsets,
+            labels,
+        )
+        if len(together) == len(slots):
+            self._queue(done)
+            return
+        closed: list[ReleasedRow] = []
+        causes: list[int] = []  # the line that closed each of them
+        for i in np.flatnonzero(~plain).tolist():
+            disposition = grid.offer(int(slots[i]), lines.readings[begin + i], closed, int(told[i]))
+            self.counts[disposition] += 1
+            causes += [i] * (len(closed) - len(causes))
+        if closed:
+            # In the order of the lines: how they came in batches must not show.
+            others = Rows.of(closed, self._slots, len(self.spec.sensors))
+            order = np.argsort(np.concatenate([together, np.array(causes, np.int64)]), kind="stable")
+            done = Rows.joined([done, others]).in_order(order)
+        self._queue(done)
+
+    def _take_one(self, reading: Reading, told: int | None = None, *, silent: bool) -> Iterator[Step]:
+        """Take one reading, and say what follows from it."""
+        asset, offset = reading.asset, reading.offset
         replayed = silent and self._restored
-        if replayed and item.offset < self._covered.get(asset, self._forgotten_before):
+        if replayed and offset < self._covered.get(asset, self._forgotten_before):
             return
-        disposition = self.grid.offer(reading)
-        if asset not in self._dirty:
-            self._dirty[asset] = item.offset
-        if disposition is Disposition.ACCEPTED:
+        closed = self._closed
+        if asset not in self._slots and len(self._slots) >= self._max_assets:
             # What is forgotten or said here must not overtake rows that came before.
-            if asset not in self._slots and len(self._slots) >= self._max_assets:
-                self._early.extend(self._drain(silent=silent))
-                self._evict()
-            self._slot(asset)
+            yield from self._drain(silent=silent)
+            self._evict()
+        slot = self._slot(asset)
+        disposition = self.grid.offer(slot, reading, closed, told)
+        if self._uncovered[slot] < 0:
+            self._uncovered[slot] = offset
+        if disposition is Disposition.ACCEPTED:
             if not replayed:
-                self._listen(asset, silent=silent)
-                if self.grid.event_time_ns >= self._drift_due_ns and not silent:
+                now_ns = self.grid.event_time_ns
+                if now_ns >= self._listen_at_ns or not self._heard[slot]:
+                    self._listen(asset, silent=silent)
+                if now_ns >= self._drift_due_ns and not silent:
                     self._intervals_end()
             elif asset not in self._silent_assets:
                 self._await(asset)
-            self._pending.extend(self.grid.release(asset))
+            if self._early:
+                early, self._early = self._early, []
+                yield from early
+            if closed:
+                self._await_flush(closed)
+                closed.clear()
         if not silent:
             self.counts[disposition] += 1
         if self.trace is not None:
-            self.trace.append(Traced(item.offset, asset, self.spec.row(reading.time_ns), disposition))
+            self.trace.append(Traced(offset, asset, self.spec.row(reading.time_ns), disposition))
+        yield from self._flush_full(silent=silent)
+
+    def _await_flush(self, released: Sequence[ReleasedRow]) -> None:
+        if released:
+            self._queue(Rows.of(released, self._slots, len(self.spec.sensors)))
+
+    def _queue(self, rows: Rows) -> None:
+        if len(rows):
+            self._pending.append(rows)
+            self._waiting += len(rows)
+
+    def _flush_full(self, *, silent: bool) -> Iterator[Step]:
+        while self._waiting and self._waiting >= self._chunk():
+            yield self._flush(silent)
 
     def _drain(self, *, silent: bool) -> Iterator[Step]:
-        while self._pending:
+        while self._waiting:
             yield self._flush(silent)
 
     def _chunk(self) -> int:
         """How many rows the next chunk takes: up to ``cut`` observed ones, if that is set."""
+        cells = self.spec.window * len(self.spec.sensors)
+        most = min(max(CHUNK_CELLS * self.spec.hop // cells, LEAST), MOST)
         if self.cut is None or self.observed_rows >= self.cut:
-            return CHUNK
-        left = self.cut - self.observed_rows
-        for i, row in enumerate(self._pending[:CHUNK]):
-            left -= not row.empty
-            if left == 0:
-                return i + 1
-        return CHUNK
+            return most
+        left, taken = self.cut - self.observed_rows, 0
+        for rows in self._pending:
+            observed = np.flatnonzero(~rows.empty)
+            if len(observed) >= left:
+                return min(taken + int(observed[left - 1]) + 1, most)
+            left -= len(observed)
+            taken += len(rows)
+        return most
 
     # -------------------------------------------------------------- rows
-    def _flush(self, silent: bool) -> Step:
-        """Push a chunk of released rows into their windows, judge, and say what follows."""
+    def _next_rows(self) -> Rows:
+        """The rows of the next chunk, taken off what waits."""
         size = self._chunk()
+        waiting = Rows.joined(self._pending)
         met: set[str] = set()
-        for i, row in enumerate(self._pending[:size]):
-            if row.fresh and row.asset in met:
+        for i in np.flatnonzero(waiting.fresh[:size]).tolist():
+            met.update(waiting.assets[:i])
+            if waiting.assets[i] in met:
                 size = i  # the baseline starts afresh between two rows, and so between two chunks
                 break
-            met.add(row.asset)
-        rows, self._pending = self._pending[:size], self._pending[size:]
-        R, L, C = len(rows), self.spec.window, len(self.spec.sensors)
-        values = np.array([row.values for row in rows], dtype=np.float64).reshape(R, C)
+        rows, rest = waiting[:size], waiting[size:]
+        self._pending = [rest] if len(rest) else []
+        self._waiting = len(rest)
+        return rows
+
+    def _flush(self, silent: bool) -> Step:
+        """Push a chunk of released rows into their windows, judge, and say what follows."""
+        rows = self._next_rows()
+        R, rings = len(rows), self._rings
+        assets, slots, index, values, empty = rows.assets, rows.slots, rows.rows, rows.values, rows.empty
         observed = np.isfinite(values)
         complete: Mask = np.asarray(observed.all(1))
-        index = np.fromiter((row.row for row in rows), np.int64, R)
-        slots = np.empty(R, np.int64)
-        windows = np.empty((R, L, C))
-        full = np.empty(R, bool)
-        offsets = np.empty((R, L), np.int64)  # of the window's records, in no order
-        still = np.empty((R, C), np.int64)  # rows for which each sensor has stood still
-        last_value = np.empty((R, C))
-        age = np.empty((R, C), np.int64)
         step = Step(silent=silent)
-        for i, row in enumerate(rows):
-            slot = slots[i] = self._slots[row.asset]
-            if row.fresh or not self._filled[slot]:
-                self._start_afresh(slot, row.row)
-            at = int(self._position[slot])
-            ring = self._ring[slot]
-            ring[at] = ring[at + L] = values[i]
-            # Bridged rows exist because of the observed one before them: who wants them again
-            # must begin there.
-            self._offsets[slot, at] = self._offsets[slot, at - 1] if row.empty else row.offset
-            offsets[i] = self._offsets[slot]
-            self._position[slot] = (at + 1) % L
-            if self._filled[slot] < L:
-                self._filled[slot] += 1
-            windows[i] = ring[at + 1 : at + 1 + L]
-            full[i] = self._filled[slot] == L
-            seen = observed[i]
-            moved = seen & (values[i] != self._last_value[slot])
-            self._still_since[slot][moved] = row.row
-            if complete[i]:
-                self._last_value[slot] = values[i]
-                self._last_row[slot] = row.row
-            else:
-                self._last_value[slot][seen] = values[i][seen]
-                self._last_row[slot][seen] = row.row
-            if not row.empty:
-                self._newest[slot] = row.row
-            still[i] = np.where(seen, row.row - self._still_since[slot] + 1, 0)
-            last_value[i] = self._last_value[slot]
-            age[i] = row.row - self._last_row[slot]
-            if not row.empty and (not complete[i] or row.asset in self._silent_sensors):
-                self._silences(row, slot, seen, step)
+        turns = rings.turns(slots)
+        for i in np.flatnonzero(rows.fresh | ((turns == 0) & (rings.filled[slots] == 0))).tolist():
+            rings.restart(int(slots[i]), int(index[i]))
+            self._began[slots[i]] = False
+        told = rings.tell(slots, index, values, observed)
+        judging = self.detector is not None and not (silent and self._other_model)
+        full = rings.filled[slots] + turns + 1 >= self.spec.window
+        due = full & (index % self.spec.hop == 0) & judging
+        wanted = due | (~complete & judging)
+        windows, first_offsets = rings.push(
+            slots, turns, index, values, np.where(empty, NO_RECORD, rows.offsets), wanted
+        )
+        if self._silent_sensors or not complete.all():
+            for i, asset in enumerate(assets):
+                if not empty[i] and (not complete[i] or asset in self._silent_sensors):
+                    since = np.maximum(told.row[i], rings.fresh_row[slots[i]])
+                    self._silences(asset, int(index[i]), since, observed[i], step)
         self.rows += R
-        self.observed_rows += sum(not row.empty for row in rows)
+        self.observed_rows += R - int(empty.sum())
         scores = np.full(R, np.nan)
+        # Where an asset's episode stands, carried on from row to row; nearly always nowhere.
         firing = np.zeros(R, bool)
-        fires = {row.asset: self._firing(row.asset) for row in rows}
-        if self.detector is not None and not (silent and self._other_model):
-            due = full & (index % self.spec.hop == 0)
-            needed = np.flatnonzero(due | ~complete)
+        fires = {asset: self._firing(asset) for asset in set(assets) & self.episodes.assets.keys()}
+        if judging:
+            needed = np.flatnonzero(wanted)
             if len(needed):
                 batch = Windows(
-                    windows[needed],
+                    values[needed][:, None],
                     full[needed],
-                    tuple(rows[i].condition for i in needed),
-                    last_value[needed],
-                    age[needed].astype(np.float64),
+                    tuple([rows.conditions[i] for i in needed.tolist()]),
+                    told.value[needed],
+                    (index[:, None] - told.row)[needed].astype(np.float64),
+                    windows,
                 )
                 judged, evidence = self._infer(batch)
                 if evidence is not None:
-                    needed = needed[judged]
-                    self._fill(rows, needed, complete, evidence, step)
-                    self._judge(rows, slots, needed, due, windows, offsets, evidence, scores, firing, step)
-            self._stuck_sensors(rows, still, observed, step)
+                    if len(judged) < len(needed):
+                        needed, windows, first_offsets = (
+                            needed[judged],
+                            windows[judged],
+                            first_offsets[judged],
+                        )
+                    self._fill(rows, needed, ~observed, evidence, step)
+                    self._judge(rows, needed, due, windows, first_offsets, evidence, scores, firing, step)
+            self._stuck_sensors(rows, told.still, observed, step)
             self._conditions(rows, step)
-        for i, row in enumerate(rows):
-            if np.isfinite(scores[i]):
-                fires[row.asset] = bool(firing[i])
-            firing[i] = fires[row.asset]
-        step.block = RowBlock(
-            [row.asset for row in rows], index, values, scores, firing, [row.condition for row in rows]
-        )
+        if any(fires.values()) or firing.any():
+            for i, (asset, scored) in enumerate(zip(assets, np.isfinite(scores).tolist(), strict=True)):
+                if scored:
+                    fires[asset] = bool(firing[i])
+                firing[i] = fires.get(asset, False)
+        step.block = RowBlock(assets, slots, index, values, scores, firing, rows.conditions)
         if silent:
             step.outputs = []
-        elif sum(isinstance(output, AlertEvent) for output in step.outputs) > 1:
+        elif sum(type(output) is AlertEvent for output in step.outputs) > 1:
             # Row by row, not kind by kind: where a chunk ends must not show in the alerts' order.
-            place = {(row.asset, row.row * self.spec.period_ns): i for i, row in enumerate(rows)}
+            times = (index * self.spec.period_ns).tolist()
+            place = {key: i for i, key in enumerate(zip(assets, times, strict=True))}
             step.outputs.sort(key=lambda output: place[_row_of(output)])
         return step
 
@@ -490,37 +696,23 @@ class Pipeline:
         known = self.episodes.assets.get(asset)
         return known is not None and known.alarm.state is State.FIRING
 
-    def _start_afresh(self, slot: int, row: int) -> None:
-        self._ring[slot] = np.nan
-        self._offsets[slot] = -1
-        self._position[slot] = 0
-        self._filled[slot] = 0
-        self._fresh_row[slot] = row
-        self._still_since[slot] = row
-        self._began[slot] = False
-
-    def _fill(
-        self, rows: Sequence[ReleasedRow], needed: Ints, complete: Mask, evidence: Evidence, step: Step
-    ) -> None:
+    def _fill(self, rows: Rows, needed: Ints, missing: Mask, evidence: Evidence, step: Step) -> None:
         """Put out the imputed cells of every incomplete row."""
         assert self.detector is not None
         sensors = self.spec.sensors
-        for j, i in enumerate(needed.tolist()):
-            if complete[i]:
-                continue
-            row = rows[i]
+        for j in np.flatnonzero(missing[needed].any(1)).tolist():
+            i = int(needed[j])
             filled, low, high = evidence.filled[j], evidence.low[j], evidence.high[j]
             cells = {
                 sensors[c]: FilledCell(float(filled[c]), float(low[c]), float(high[c]))
-                for c, value in enumerate(row.values)
-                if value != value
+                for c in np.flatnonzero(missing[i]).tolist()
             }
             step.filled += len(cells)
             step.outputs.append(
                 FilledRow(
                     self.spec.name,
-                    row.asset,
-                    row.row * self.spec.period_ns,
+                    rows.assets[i],
+                    int(rows.rows[i]) * self.spec.period_ns,
                     cells,
                     self.detector.kind,
                     self.detector.version,
@@ -529,18 +721,20 @@ class Pipeline:
 
     def _judge(
         self,
-        rows: Sequence[ReleasedRow],
-        slots: Ints,
+        rows: Rows,
         needed: Ints,
         due: Mask,
         windows: Floats,
-        offsets: Ints,
+        first_offsets: Ints,
         evidence: Evidence,
         scores: Floats,
         firing: Mask,
         step: Step,
     ) -> None:
-        """Score the windows that are due, in row order, and move their episodes on."""
+        """Score the windows that are due, in row order, and move their episodes on.
+
+        ``needed`` says of which of the ``rows`` there are ``windows`` and evidence.
+        """
         detector = self.detector
         assert detector is not None
         assert self.drift is not None
@@ -548,21 +742,23 @@ class Pipeline:
         if not len(chosen):
             return
         which = needed[chosen]  # indices into rows
+        slots = rows.slots
         some = evidence if len(chosen) == len(needed) else evidence.take(chosen)
-        for i in which.tolist():
+        for i in which[~self._began[slots[which]]].tolist():
             slot = slots[i]
             if not self._began[slot]:
                 # The baseline training left carries on where these rows continue it.
                 self._began[slot] = True
-                carried = detector.carried_baseline(rows[i].asset, rows[i].row)
-                fresh = detector.fresh_baseline(rows[i].asset) if carried is None else carried
+                asset = rows.assets[i]
+                carried = detector.carried_baseline(asset, int(rows.rows[i]))
+                fresh = detector.fresh_baseline(asset) if carried is None else carried
                 self._baseline[slot] = fresh
-        verdicts = detector.judge(some, self._baseline, slots[which])
+        verdicts = detector.judge(some, self._baseline, slots[which], static=self._scores)
         threshold = detector.threshold
         scored = np.isfinite(verdicts.score)
         step.scored += int(scored.sum())
         period = self.spec.period_ns
-        times = np.fromiter((rows[i].row * period for i in which), np.int64, len(which))
+        times = rows.rows[which] * period
         if not step.silent:
             self.drift.add(
                 times[scored],
@@ -570,40 +766,72 @@ class Pipeline:
                 verdicts.kl[scored],
             )
         scores[which] = verdicts.score
-        for j, i in enumerate(which.tolist()):
-            row = rows[i]
+        # Whoever is not near an alarm and was not before has no episode that could move.
+        loud = verdicts.score > self.episodes.policy.hysteresis * threshold
+        restless = {rows.assets[i] for i in which[loud].tolist()} | self.episodes.assets.keys()
+        for j, i in enumerate(which.tolist()) if restless else ():
+            asset = rows.assets[i]
+            if asset not in restless:
+                continue
             score = float(verdicts.score[j])
-            if scored[j] and not self.episodes.quiet(row.asset, score, threshold):
-                finding = self._finding(row, j, windows[i], offsets[i], some, verdicts, threshold)
+            if scored[j] and not self.episodes.quiet(asset, score, threshold):
+                first = int(first_offsets[chosen[j]])
+                finding = self._finding(rows, i, j, windows[chosen[j]], first, some, verdicts, threshold)
                 firing[i], events = self.episodes.scored(
-                    row.asset, finding, threshold, detector.version, detector.calibration
+                    asset, finding, threshold, detector.version, detector.calibration
                 )
                 step.outputs.extend(events)
             elif not scored[j]:
-                firing[i] = self._firing(row.asset)
-            if self._scores:
-                step.outputs.append(
-                    ScoredRow(
-                        self.spec.name,
-                        row.asset,
-                        int(times[j]),
-                        score,
-                        float(verdicts.reconstruction[j]),
-                        float(verdicts.kl[j]),
-                        float(verdicts.point[j]),
-                        float(verdicts.elbo[j]),
-                        bool(firing[i]),
-                        detector.version,
-                        float(verdicts.static_score[j]),
-                    )
+                firing[i] = self._firing(asset)
+        if self._scores:
+            self._say_scores(rows, which, times, verdicts, firing, step)
+
+    def _say_scores(
+        self,
+        rows: Rows,
+        which: Ints,
+        times: Ints,
+        verdicts: Verdicts,
+        firing: Mask,
+        step: Step,
+    ) -> None:
+        """Put out the scores of every row that was judged."""
+        columns = [
+            times,
+            verdicts.score,
+            verdicts.reconstruction,
+            verdicts.kl,
+            verdicts.point,
+            verdicts.elbo,
+            firing[which],
+            verdicts.static_score,
+        ]
+        for i, time_ns, score, reconstruction, kl, point, elbo, alarm, static in zip(
+            which.tolist(), *(column.tolist() for column in columns), strict=True
+        ):
+            step.outputs.append(
+                ScoredRow(
+                    self.spec.name,
+                    rows.assets[i],
+                    time_ns,
+                    score,
+                    reconstruction,
+                    kl,
+                    point,
+                    elbo,
+                    alarm,
+                    self.model,
+                    static,
                 )
+            )
 
     def _finding(
         self,
-        row: ReleasedRow,
+        rows: Rows,
+        i: int,
         j: int,
         window: Floats,
-        offsets: Ints,
+        first_offset: int,
         evidence: Evidence,
         verdicts: Verdicts,
         threshold: float,
@@ -617,26 +845,24 @@ class Pipeline:
             if value == value:
                 scores[name] = PartScore(value, parts[name], float(getattr(verdicts, f"p_{name}")[j]))
         scores["combined"] = PartScore(float(verdicts.score[j]), threshold)
-        sensors = np.stack(
-            [verdicts.error[j], evidence.deviation[j], np.array(row.values), evidence.expected[j]]
-        )
-        known = offsets[offsets >= 0]
+        sensors = np.stack([verdicts.error[j], evidence.deviation[j], rows.values[i], evidence.expected[j]])
         return Finding(
-            row.row,
+            int(rows.rows[i]),
             float(verdicts.score[j]),
             scores,
             sensors,
             float(1.0 - np.isfinite(window).mean()),
-            int(known.min()) if len(known) else row.offset,
-            row.last_offset,
+            first_offset if first_offset < NO_RECORD else int(rows.offsets[i]),
+            int(rows.last_offsets[i]),
         )
 
     # -------------------------------------------------------------- what needs no model
-    def _silences(self, row: ReleasedRow, slot: int, seen: Mask, step: Step) -> None:
-        """Sensors that fell silent, or speak again, at this row, which its asset spoke of."""
-        asset = row.asset
-        last = np.maximum(self._last_row[slot], self._fresh_row[slot])
-        silent = ~seen & (row.row - last >= self._silent_rows)
+    def _silences(self, asset: str, row: int, last: Ints, seen: Mask, step: Step) -> None:
+        """Sensors that fell silent, or speak again, at this row, which its asset spoke of.
+
+        ``last`` (C,) is the row at which each was heard last, or the windows' first.
+        """
+        silent = ~seen & (row - last >= self._silent_rows)
         known = self._silent_sensors.get(asset, set())
         if not silent.any() and not known:
             return
@@ -648,7 +874,7 @@ class Pipeline:
                         asset,
                         AlertKind.SENSOR_SILENT,
                         self.spec.sensors[c],
-                        row.row,
+                        row,
                         int(last[c]),
                         Severity.WARNING,
                         self.model,
@@ -657,9 +883,7 @@ class Pipeline:
         for c in [c for c in known if seen[c]]:
             known.discard(c)
             step.outputs.extend(
-                self.episodes.settle(
-                    asset, AlertKind.SENSOR_SILENT, self.spec.sensors[c], row.row, self.model
-                )
+                self.episodes.settle(asset, AlertKind.SENSOR_SILENT, self.spec.sensors[c], row, self.model)
             )
         if known:
             self._silent_sensors[asset] = known
@@ -675,7 +899,7 @@ class Pipeline:
         """
         limit = (self.grid.event_time_ns - self.spec.silent_after_ns) // self.spec.period_ns
         events: list[Output] = []
-        newest = self.grid.assets[asset].newest
+        newest = self._newest(asset)
         if asset in self._silent_assets and newest > limit:
             self._early.extend(self._drain(silent=silent))
             self._silent_assets.discard(asset)
@@ -684,16 +908,16 @@ class Pipeline:
         while self._listening and self._listening[0][0] <= limit:
             row, other = heapq.heappop(self._listening)
             self._listened.discard(other)
-            grid = self.grid.assets.get(other)
-            if grid is None or other in self._silent_assets:
+            if other not in self._slots or other in self._silent_assets:
                 continue
-            if grid.newest > row:
+            if self._newest(other) > row:
                 self._await(other)
             elif other != asset:
                 self._early.extend(self._drain(silent=silent))
                 events.extend(self._fell_silent(other))
         if asset not in self._silent_assets:
             self._await(asset)
+        self._look_again()
         if events and not silent:
             self._early.append(Step(outputs=events))
 
@@ -701,11 +925,21 @@ class Pipeline:
         """Look at this asset again when event time is ``silent_after`` ahead of it."""
         if asset not in self._listened:
             self._listened.add(asset)
-            heapq.heappush(self._listening, (self.grid.assets[asset].newest, asset))
+            heapq.heappush(self._listening, (self._newest(asset), asset))
+            self._look_again()
+        self._heard[self._slots[asset]] = asset not in self._silent_assets
+
+    def _look_again(self) -> None:
+        if self._listening:
+            first = self._listening[0][0] * self.spec.period_ns
+            self._listen_at_ns = first + self.spec.silent_after_ns
+        else:
+            self._listen_at_ns = 1 << 62
 
     def _fell_silent(self, asset: str) -> list[AlertEvent]:
-        newest = self.grid.assets[asset].newest
+        newest = self._newest(asset)
         self._silent_assets.add(asset)
+        self._heard[self._slots[asset]] = False
         self._forced.add(asset)  # it is the others' records that say so
         return self.episodes.raise_plain(
             asset,
@@ -722,13 +956,13 @@ class Pipeline:
         ahead_ns = self.grid.event_time_ns + idle_ns - self.spec.silent_after_ns
         limit = ahead_ns // self.spec.period_ns
         outputs: list[Output] = []
-        for asset, grid in self.grid.assets.items():
-            if grid.newest <= limit and asset not in self._silent_assets:
+        for asset, slot in self._slots.items():
+            if self.grid.newest[slot] <= limit and asset not in self._silent_assets:
                 outputs.extend(self._fell_silent(asset))
         return outputs
 
     # -------------------------------------------------------------- what needs the model's memory
-    def _stuck_sensors(self, rows: Sequence[ReleasedRow], still: Ints, observed: Mask, step: Step) -> None:
+    def _stuck_sensors(self, rows: Rows, still: Ints, observed: Mask, step: Step) -> None:
         """Sensors that have stood still for longer than training ever saw."""
         assert self.detector is not None
         # int64 max means "never": keep the margin from overflowing.
@@ -738,7 +972,7 @@ class Pipeline:
         if not self._stuck and not stuck.any():
             return
         for i in range(len(rows)):
-            asset = rows[i].asset
+            asset, row = rows.assets[i], int(rows.rows[i])
             known = self._stuck.get(asset, set())
             for c in np.flatnonzero(stuck[i]).tolist():
                 if c not in known:
@@ -748,8 +982,8 @@ class Pipeline:
                             asset,
                             AlertKind.SENSOR_STUCK,
                             self.spec.sensors[c],
-                            rows[i].row,
-                            rows[i].row - int(still[i, c]) + 1,
+                            row,
+                            row - int(still[i, c]) + 1,
                             Severity.WARNING,
                             self.model,
                         )
@@ -757,43 +991,39 @@ class Pipeline:
             for c in [c for c in known if observed[i, c] and not stuck[i, c]]:
                 known.discard(c)
                 step.outputs.extend(
-                    self.episodes.settle(
-                        asset, AlertKind.SENSOR_STUCK, self.spec.sensors[c], rows[i].row, self.model
-                    )
+                    self.episodes.settle(asset, AlertKind.SENSOR_STUCK, self.spec.sensors[c], row, self.model)
                 )
             if known:
                 self._stuck[asset] = known
             else:
                 self._stuck.pop(asset, None)
 
-    def _conditions(self, rows: Sequence[ReleasedRow], step: Step) -> None:
+    def _conditions(self, rows: Rows, step: Step) -> None:
         """Rows whose condition the model has never seen: scored as ``unknown``, and said once."""
         assert self.detector is not None
         if not self.spec.condition:
             return
         known = self.detector.conditions
-        for row in rows:
-            episodes = self.episodes.assets.get(row.asset)
+        for asset, row, condition in zip(rows.assets, rows.rows.tolist(), rows.conditions, strict=True):
+            episodes = self.episodes.assets.get(asset)
             opened = (
                 [s for k, s in episodes.open if k is AlertKind.UNKNOWN_CONDITION]
                 if episodes is not None
                 else []
             )
             for label in opened:
-                if label != row.condition:
+                if label != condition:
                     step.outputs.extend(
-                        self.episodes.settle(
-                            row.asset, AlertKind.UNKNOWN_CONDITION, label, row.row, self.model
-                        )
+                        self.episodes.settle(asset, AlertKind.UNKNOWN_CONDITION, label, row, self.model)
                     )
-            if row.condition not in known and row.condition not in opened:
+            if condition not in known and condition not in opened:
                 step.outputs.extend(
                     self.episodes.raise_plain(
-                        row.asset,
+                        asset,
                         AlertKind.UNKNOWN_CONDITION,
-                        row.condition,
-                        row.row,
-                        row.row,
+                        condition,
+                        row,
+                        row,
                         Severity.WARNING,
                         self.model,
                     )
@@ -847,7 +1077,8 @@ class Pipeline:
     # -------------------------------------------------------------- recovery
     def replay_from(self) -> int:
         """The oldest record that no saved state covers; meant after ``checkpoint``."""
-        return next(iter(self._dirty.values()), max(self.offset, 0))
+        uncovered = self._uncovered[self._uncovered >= 0]
+        return int(uncovered.min()) if len(uncovered) else max(self.offset, 0)
 
     @property
     def moved(self) -> bool:
@@ -858,13 +1089,16 @@ class Pipeline:
         """The state that is to become durable together with the position and its outputs.
 
         Every asset that no replay could bring up to date goes, and those that were not written
-        for so long that each asset had about a window of rows meanwhile: so what is written
-        stays in proportion to what is read, and a replay short. Call it between two feeds.
+        for so long that each asset had about a window of rows meanwhile, or for some seconds
+        where more comes in them: so little is written beside what is read, and a replay is
+        short. Call it between two feeds.
         """
-        assert not self._pending
+        assert not self._waiting
         assets, spec = len(self._slots), self.spec
         per_row = 1 if spec.format is Format.JSON_WIDE else len(spec.sensors)
-        span = min(spec.window * assets * per_row, max(REPLAY_RECORDS, 8 * assets))
+        self._checkpoints.append(self.offset)
+        lately = self.offset - self._checkpoints[0]
+        span = min(max(spec.window * assets * per_row, lately), max(REPLAY_RECORDS, 8 * assets))
         topic = self.partition.topic
         gone = (self._gone & self._kept) - self._slots.keys()
         saved = [state.written(topic, asset, None) for asset in sorted(gone)]
@@ -875,13 +1109,11 @@ class Pipeline:
             self._forgotten_before = self.offset
             self._gone.clear()
         chosen = set(self._slots) if self._everything else self._forced & self._slots.keys()
-        for asset, offset in self._dirty.items():
-            if offset > self.offset - span:
-                break
-            chosen.add(asset)
+        old = (self._uncovered >= 0) & (self._uncovered <= self.offset - span)
+        chosen |= {name for slot in np.flatnonzero(old).tolist() if (name := self._names[slot]) is not None}
         saved += [state.written(topic, asset, self._state_of(asset)) for asset in sorted(chosen)]
         for asset in chosen:
-            self._dirty.pop(asset, None)
+            self._uncovered[self._slots[asset]] = -1
         self._kept |= chosen
         self._forced.clear()
         self._everything = False
@@ -904,22 +1136,20 @@ class Pipeline:
         )
 
     def _state_of(self, asset: str) -> state.AssetState:
-        slot = self._slots[asset]
-        L, at, filled = self.spec.window, int(self._position[slot]), int(self._filled[slot])
-        window = self._ring[slot, at : at + L]  # oldest first
-        offsets = np.roll(self._offsets[slot], -at)
+        slot, rings = self._slots[asset], self._rings
+        window, offsets = rings.held(slot)
         return state.AssetState(
             state.layout(self.spec),
             self.offset,
             self.model,
-            state.of_grid(self.grid.assets[asset]),
-            state.floats(window[L - filled :]),
-            state.ints(offsets[L - filled :]),
-            state.floats(self._last_value[slot]),
-            state.ints(self._last_row[slot]),
-            state.ints(self._still_since[slot]),
-            int(self._newest[slot]),
-            int(self._fresh_row[slot]),
+            state.of_grid(*self.grid.of(slot, asset), self._newest(asset)),
+            state.floats(window),
+            state.ints(offsets),
+            state.floats(rings.last_value[slot]),
+            state.ints(rings.last_row[slot]),
+            state.ints(rings.still_since(slot)),
+            int(rings.fresh_row[slot]),
+            rings.end(slot),
             state.floats(self._baseline[slot]) if self._began[slot] else None,
             state.of_episodes(self.episodes.assets.get(asset)),
             asset in self._silent_assets,
@@ -961,26 +1191,28 @@ class Pipeline:
             state.to_drift(self.drift, partition)
         self._await_interval()
         for asset, known in assets.items():
-            self._take(asset, known)
+            self._restore_asset(asset, known)
         return True
 
-    def _take(self, asset: str, known: state.AssetState) -> None:
+    def _restore_asset(self, asset: str, known: state.AssetState) -> None:
         """Set up one asset as it was at the offset that its record covers."""
-        L, C = self.spec.window, len(self.spec.sensors)
         slot = self._slot(asset)
-        window = state.to_floats(known.window).reshape(-1, C)
-        filled = len(window)
-        if filled:
-            self._ring[slot, L - filled : L] = self._ring[slot, 2 * L - filled :] = window
-            self._offsets[slot, L - filled :] = state.to_ints(known.window_offsets)
-        self._scalars[:, slot] = 0, filled, known.newest, known.fresh_row
-        self._last_value[slot] = state.to_floats(known.last_value)
-        self._last_row[slot] = state.to_ints(known.last_row)
-        self._still_since[slot] = state.to_ints(known.still_since)
+        self._rings.hold(
+            slot,
+            (
+                state.to_floats(known.window).reshape(-1, len(self.spec.sensors)),
+                state.to_ints(known.window_offsets),
+            ),
+            (state.to_floats(known.last_value), state.to_ints(known.last_row)),
+            state.to_ints(known.still_since),
+            known.fresh_row,
+            known.end,
+        )
         if known.baseline is not None and known.model == self.model and self.detector is not None:
             self._baseline[slot] = state.to_floats(known.baseline)
             self._began[slot] = True
-        grid = self.grid.assets[asset] = state.to_grid(asset, known.grid)
+        grid, told = state.to_grid(asset, slot, known.grid)
+        self.grid.take(grid, known.grid.newest, told)
         if known.alarm is not None:
             mine, theirs = state.to_episodes(known.alarm), self.episodes.assets.get(asset)
             if theirs is not None:  # an asset that is named as the stream is
@@ -988,7 +1220,7 @@ class Pipeline:
             self.episodes.assets[asset] = mine
         if known.asset_silent:
             self._silent_assets.add(asset)
-        elif grid.newest >= 0:
+        elif known.grid.newest >= 0:
             self._await(asset)
         if known.silent_sensors:
             self._silent_sensors[asset] = set(known.silent_sensors)

@@ -19,7 +19,7 @@ window) makes old records unreadable rather than wrong.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 import numpy as np
@@ -28,9 +28,9 @@ from daemon.domain import AlertKind, Floats, Ints, Saved, Severity, StreamSpec
 from daemon.policy import Alarm, State
 from daemon.stream.alerts import AssetEpisodes, Episode, digest
 from daemon.stream.drift import Drift, Sums
-from daemon.stream.windows import AssetGrid, OpenRow
+from daemon.stream.windows import AssetGrid, Fingerprints, OpenRow
 
-SCHEMA = 1
+SCHEMA = 2
 SEPARATOR = "\x1f"
 
 
@@ -44,6 +44,7 @@ class RowState(msgspec.Struct, frozen=True, array_like=True):
     last_offset: int
     complete: bool
     condition: str
+    fingerprint: int
 
 
 class EpisodeState(msgspec.Struct, frozen=True, array_like=True):
@@ -61,7 +62,6 @@ class EpisodeState(msgspec.Struct, frozen=True, array_like=True):
 class GridState(msgspec.Struct, frozen=True, array_like=True):
     """``windows.AssetGrid``."""
 
-    first_time_ns: int
     max_time_ns: int
     watermark_ns: int
     head: int
@@ -72,7 +72,8 @@ class GridState(msgspec.Struct, frozen=True, array_like=True):
     heard: bytes
     condition: str
     rows: list[RowState]
-    recent: list[RowState]
+    recent: list[RowState]  # of a long stream
+    told: bytes  # (K,) of a wide one, the fingerprints of the last K released rows, oldest first
 
 
 class AlarmState(msgspec.Struct, frozen=True, array_like=True):
@@ -94,12 +95,12 @@ class AssetState(msgspec.Struct, frozen=True, array_like=True):
     model: str
     grid: GridState
     window: bytes  # (T, C) the newest T <= L rows, oldest first
-    window_offsets: bytes  # (T,)
+    window_offsets: bytes  # (T,) ``rings.NO_RECORD`` where no record spoke of the row
     last_value: bytes  # (C,)
     last_row: bytes
     still_since: bytes
-    newest: int
     fresh_row: int
+    end: int  # the row after the window
     baseline: bytes | None  # (P,); None: not begun under this model
     alarm: AlarmState | None
     asset_silent: bool
@@ -185,7 +186,7 @@ def names(records: Iterable[Saved], topic: str) -> set[str]:
 
 
 # ------------------------------------------------------------------ numbers
-def floats(values: Floats | list[float]) -> bytes:
+def floats(values: Floats | Sequence[float]) -> bytes:
     """Whole, NaN and all."""
     return np.ascontiguousarray(values, dtype="<f8").tobytes()
 
@@ -223,6 +224,7 @@ def _row(index: int, row: OpenRow) -> RowState:
         row.last_offset,
         row.complete,
         row.condition,
+        row.fingerprint,
     )
 
 
@@ -235,39 +237,39 @@ def _open_rows(rows: Iterable[RowState]) -> dict[int, OpenRow]:
             row.last_offset,
             row.complete,
             row.condition,
+            row.fingerprint,
         )
         for row in rows
     }
 
 
-def of_grid(grid: AssetGrid) -> GridState:
+def of_grid(grid: AssetGrid, told: Fingerprints, newest: int) -> GridState:
     """An asset's grid as a value."""
     return GridState(
-        grid.first_time_ns,
         grid.max_time_ns,
         grid.watermark_ns,
         grid.head,
         grid.last_observed,
-        grid.newest,
+        newest,
         grid.began,
         _bits(grid.silent),
         ints(grid.heard),
         grid.condition,
         [_row(index, row) for index, row in grid.rows.items()],
         [_row(index, row) for index, row in grid.recent.items()],
+        told.astype("<u8").tobytes(),
     )
 
 
-def to_grid(asset: str, state: GridState) -> AssetGrid:
-    """An asset's grid as it was."""
-    return AssetGrid(
+def to_grid(asset: str, slot: int, state: GridState) -> tuple[AssetGrid, Fingerprints]:
+    """An asset's grid as it was, and the fingerprints of its last rows."""
+    grid = AssetGrid(
         asset,
-        state.first_time_ns,
+        slot,
         state.max_time_ns,
         state.watermark_ns,
         state.head,
         state.last_observed,
-        state.newest,
         _open_rows(state.rows),
         _open_rows(state.recent),
         _mask(state.silent),
@@ -275,6 +277,7 @@ def to_grid(asset: str, state: GridState) -> AssetGrid:
         to_ints(state.heard).tolist(),
         state.condition,
     )
+    return grid, np.frombuffer(state.told, "<u8").astype(np.uint64)
 
 
 # ------------------------------------------------------------------ episodes

@@ -6,15 +6,12 @@ import asyncio
 import hashlib
 import logging
 import re
-import shutil
-import subprocess
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -59,8 +56,7 @@ from daemon.domain import (
 )
 from daemon.errors import BrokerError, ConfigError, InputError
 from daemon.stream import codec
-from tests.broker import Broker, NoBrokerError, create_topic, produce, read_topic
-from tests.conftest import without_broker
+from tests.broker import Broker, create_topic, produce, read_topic
 
 ENCODE = partial(codec.encode, now=datetime(2026, 1, 1, tzinfo=UTC))
 Made = Callable[..., KafkaSource]
@@ -649,150 +645,8 @@ async def test_a_broker_that_goes_and_comes_back_costs_nothing(own_broker: Broke
     assert resumed[-1] == Assigned(InputPartition(topic, 0), 30, 30)
 
 
-# ------------------------------------------------------------------ refusals of a secured broker
-class Secured:
-    """A broker with SCRAM over TLS and with client certificates, and the files to reach it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        folder.mkdir()
-        self._authority("ca")
-        self._authority("other")
-        self._certificate("broker")
-        self._certificate("app")
-        keystore = folder / "keystore.pem"
-        keystore.write_text((folder / "broker.key").read_text() + (folder / "broker.pem").read_text())
-        self.broker = Broker(
-            folder / "kafka",
-            listeners={"SCRAM": "SASL_SSL", "MUTUAL": "SSL"},
-            format_arguments=["--add-scram", "SCRAM-SHA-512=[name=app,password=app-secret]"],
-            properties={
-                "sasl.enabled.mechanisms": "SCRAM-SHA-512",
-                "listener.name.scram.scram-sha-512.sasl.jaas.config": (
-                    "org.apache.kafka.common.security.scram.ScramLoginModule required;"
-                ),
-                "listener.name.scram.ssl.client.auth": "none",
-                "listener.name.mutual.ssl.client.auth": "required",
-                "ssl.keystore.type": "PEM",
-                "ssl.keystore.location": str(keystore),
-                "ssl.truststore.type": "PEM",
-                "ssl.truststore.location": self.file("ca.pem"),
-            },
-        )
-
-    def file(self, name: str) -> str:
-        return str(self.folder / name)
-
-    def settings(self, listener: str, **other: str) -> KafkaSettings:
-        known: dict[str, dict[str, str]] = {
-            "PLAINTEXT": {},
-            "SCRAM": {
-                "security_protocol": "SASL_SSL",
-                "sasl_mechanism": "SCRAM-SHA-512",
-                "username": "app",
-                "password": "app-secret",
-                "ca_file": "ca.pem",
-            },
-            "MUTUAL": {
-                "security_protocol": "SSL",
-                "ca_file": "ca.pem",
-                "cert_file": "app.pem",
-                "key_file": "app.key",
-            },
-        }
-        values = known[listener] | other
-        for name in ("ca_file", "cert_file", "key_file"):
-            if name in values:
-                values[name] = self.file(values[name])
-        return KafkaSettings(self.broker.address(listener), **values)
-
-    def _authority(self, name: str) -> None:
-        self._openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={name}")(
-            "-keyout", f"{name}.key", "-out", f"{name}.pem"
-        )
-
-    def _certificate(self, name: str) -> None:
-        (self.folder / "san").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
-        self._openssl("req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}")(
-            "-keyout", f"{name}.key", "-out", f"{name}.csr"
-        )
-        self._openssl("x509", "-req", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2")(
-            "-in", f"{name}.csr", "-out", f"{name}.pem", "-extfile", "san"
-        )
-
-    def _openssl(self, *arguments: str) -> Callable[..., object]:
-        def run(*files: str) -> object:
-            command = ["openssl", *arguments, *files]
-            return subprocess.run(command, cwd=self.folder, check=True, capture_output=True, timeout=60)
-
-        return run
-
-
-@pytest.fixture(scope="module")
-def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
-    if shutil.which("openssl") is None:
-        without_broker("no secured Kafka for the tests: openssl is missing")
-    try:
-        secured = Secured(tmp_path_factory.mktemp("secured") / "files")
-        secured.broker.start()
-    except NoBrokerError as error:
-        without_broker(str(error))
-        raise
-    yield secured
-    secured.broker.stop()
-
-
-@pytest.mark.kafka
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("listener", "other", "message"),
-    [
-        ("SCRAM", {}, None),
-        ("MUTUAL", {}, None),
-        ("SCRAM", {"password": "wrong"}, "refused user 'app' (SCRAM-SHA-512): wrong name or password"),
-        ("SCRAM", {"username": "eve"}, "refused user 'eve'"),
-        ("SCRAM", {"sasl_mechanism": "PLAIN"}, "does not take kafka.security_protocol SASL_SSL with PLAIN"),
-        ("SCRAM", {"ca_file": "other.pem"}, "is not trusted with kafka.ca_file"),
-        ("SCRAM", {"ca_file": "san"}, "do not make a TLS context"),
-        ("SCRAM", {"security_protocol": "PLAINTEXT"}, "is kafka.security_protocol PLAINTEXT right"),
-        (
-            "MUTUAL",
-            {"cert_file": "other.pem", "key_file": "other.key"},
-            "Does it take the client certificate",
-        ),
-        (
-            "PLAINTEXT",
-            {"security_protocol": "SSL", "ca_file": "ca.pem"},
-            "is kafka.security_protocol SSL right",
-        ),
-        (
-            "PLAINTEXT",
-            {
-                "security_protocol": "SASL_PLAINTEXT",
-                "sasl_mechanism": "SCRAM-SHA-512",
-                "username": "a",
-                "password": "b",
-            },
-            "does not take kafka.security_protocol SASL_PLAINTEXT with SCRAM-SHA-512",
-        ),
-    ],
-)
-async def test_a_refusal_is_one_clear_line(
-    secured: Secured,
-    listener: str,
-    other: dict[str, str],
-    message: str | None,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    (finding, *_) = await probe(secured.settings(listener, **other), [])
-    assert finding.ok == (message is None), finding
-    assert (message or "") in finding.detail
-    assert "\n" not in finding.detail
-    assert "app-secret" not in finding.detail
-    assert not [record for record in caplog.records if "Unable" in record.getMessage()]
-
-
 # ------------------------------------------------------------------ what is there now
+@pytest.mark.kafka
 async def test_what_is_there_now_is_read_without_a_group(kafka_bootstrap: str) -> None:
     topic, empty = fresh("now"), fresh("empty")
     await create_topic(kafka_bootstrap, topic, 3)
@@ -819,6 +673,7 @@ async def test_what_is_there_now_is_read_without_a_group(kafka_bootstrap: str) -
     assert few == {0: [2496, 2497, 2498, 2499], 2: [7, 8, 9, 10]}
 
 
+@pytest.mark.kafka
 async def test_the_newest_records_of_a_topic(kafka_bootstrap: str) -> None:
     topic = fresh("newest")
     await create_topic(kafka_bootstrap, topic, 2)
@@ -832,6 +687,7 @@ async def test_the_newest_records_of_a_topic(kafka_bootstrap: str) -> None:
     assert (await newest_records(settings, topic, 8))[1]
 
 
+@pytest.mark.kafka
 async def test_a_read_of_what_is_not_there_is_one_line(kafka_bootstrap: str) -> None:
     with pytest.raises(InputError, match="topic 'absent-topic' does not exist"):
         await newest_records(KafkaSettings(kafka_bootstrap), "absent-topic", 5)

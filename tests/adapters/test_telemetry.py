@@ -66,8 +66,8 @@ def alert(
     )  # fmt: skip
 
 
-def scored_row(asset: str, score: float, row: int = 0, alarm: bool = False) -> ScoredRow:
-    return ScoredRow("pumps", asset, row * SECOND_NS, score, score, 0.1, score, -3.0, alarm, "5f3a9c1e")
+def scored_row(asset: str, score: float) -> ScoredRow:
+    return ScoredRow("pumps", asset, 0, score, score, 0.1, score, -3.0, False, "5f3a9c1e")
 
 
 def drift_record(latent: float = 0.3, residual: float = 0.5) -> DriftRecord:
@@ -438,14 +438,21 @@ def test_lifecycle_and_readiness() -> None:
 def test_a_million_assets_stay_fifty_and_the_alarming_ones_are_kept() -> None:
     status = Status(["pumps"])
     status.model("pumps", "5f3a9c1e", threshold=5.0, part_thresholds={})
-    rows = [scored_row(f"a{n}", 0.5 + (n % 7) / 10, row) for row in range(3) for n in range(2_000)]
-    status.published(rows)
-    status.published([scored_row("hot", 25.0, 4, alarm=True), scored_row("unscored", math.nan, 4)])
-    tracks = status.streams["pumps"].tracks
+    pumps = status.streams["pumps"]
+    assets = [f"a{n}" for n in range(2_000)]
+    scores = 0.5 + (np.arange(2_000) % 7) / 10
+    for row in range(3):
+        times, quiet = np.full(2_000, row * SECOND_NS), np.zeros(2_000, bool)
+        pumps.scored_rows(assets, np.arange(2_000), times, scores, quiet)
+    late = np.full(3, 4 * SECOND_NS)
+    scores, alarms = np.array([7.0, 25.0, math.nan]), np.array([False, True, False])
+    pumps.scored_rows(["hot", "hot", "unscored"], np.array([3, 3, 9]), late, scores, alarms)
+    tracks = pumps.tracks
     assert len(tracks) == ASSETS_KEPT
     assert "hot" in tracks
     assert tracks["hot"].alarm
-    assert status.streams["pumps"].scored == len(rows) + 1
+    assert list(tracks["hot"].scores) == [25.0]  # the highest of a batch stands for all
+    assert pumps.scored == 3 * 2_000 + 2
 
 
 def test_events_and_open_episodes() -> None:

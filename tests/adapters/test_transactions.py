@@ -272,3 +272,20 @@ async def test_what_is_refused_twice_ends_the_run_with_one_clear_line(place: Pla
     with pytest.raises(BrokerError, match="refused outputs: "):
         await asyncio.wait_for(work(), 60)
     await source.stop()
+
+
+async def test_what_is_refused_twice_ends_the_run_although_another_partition_goes_on(place: Place) -> None:
+    here, other = (InputPartition(place.topic, n) for n in (0, 1))
+    await produce(place.bootstrap, place.topic, [(b"k", b"x")], partition=other.number)
+    source = place.source()
+
+    async def work() -> None:
+        async for event in source.events():
+            if isinstance(event, Polled) and event.items:
+                await source.commit({other: Work(Position(0, 0), [row("fine")])})  # to be read again
+                await source.commit({here: Work(Position(0, 0), [letter(None)])})
+
+    with pytest.raises(BrokerError, match="refused outputs: "):
+        await asyncio.wait_for(work(), 30)
+    assert source.stats.rewinds == 1
+    await source.stop()

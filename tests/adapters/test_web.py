@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from starlette.applications import Starlette
 
@@ -28,7 +29,6 @@ from daemon.domain import (
     InputPartition,
     PartScore,
     Phase,
-    ScoredRow,
     Severity,
 )
 from daemon.errors import ConfigError, DaemonError
@@ -49,8 +49,11 @@ def alert(asset: str, phase: Phase, fingerprint: str, score: float = 9.1, n: int
     )  # fmt: skip
 
 
-def scored(asset: str, row: int, score: float) -> ScoredRow:
-    return ScoredRow("pumps", asset, row * SECOND_NS, score, score, 1, 1, -1, False, "5f3a9c1e")
+def scored(status: Status, asset: str, scores: list[float], first: int = 0) -> None:
+    for row, score in enumerate(scores, first):
+        times = np.array([row * SECOND_NS])
+        one, quiet = np.zeros(1, int), np.zeros(1, bool)
+        status.streams["pumps"].scored_rows([asset], one, times, np.array([score]), quiet)
 
 
 @pytest.fixture
@@ -63,8 +66,8 @@ def status() -> Status:
     status.promotion("pumps", "5f3a9c1e", Promotion.REFUSED, HOSTILE)
     status.dispositions("pumps", {Disposition.ACCEPTED: 600, Disposition.LATE: 2})
     for n, asset in enumerate(("pump-01", "pump-02", HOSTILE)):
-        status.published([scored(asset, t, 0.1 * t * n) for t in range(100)])
-    status.published([scored("pump-01", 101, math.nan)])
+        scored(status, asset, [0.1 * t * n for t in range(100)])
+    scored(status, "pump-01", [math.nan], 101)
     status.published([alert(HOSTILE, Phase.OPENED, "a", 9.1), alert(HOSTILE, Phase.UPDATED, "a", 7.0, 5)])
     status.published([alert("pump-02", Phase.OPENED, "b", 12.0), alert("pump-02", Phase.CLOSED, "b", 1.0, 9)])
     return status
@@ -208,16 +211,14 @@ def test_status_tells_what_an_operator_asks(client: Client) -> None:
     assert stream["models"][0]["result"] == "refused"
     tracks = {t["asset"]: t for t in stream["tracks"]}
     assert tracks[HOSTILE]["kinds"] == ["anomaly"]
-    assert tracks["pump-01"]["score"] is None  # its newest row has no score
+    assert tracks["pump-01"]["score"] == 0.0  # the newest that it has: its newest row has none
     assert tracks["pump-02"]["ratio"] == pytest.approx(9.9 / 5.1, rel=1e-3)
 
 
 def test_status_is_bounded_whatever_the_fleet(status: Status, client: Client) -> None:
     for n in range(3_000):
-        status.published([
-            alert(f"asset-{n}", Phase.OPENED, f"f{n}"),
-            scored(f"asset-{n}", n, 8.0),
-        ])  # fmt: skip
+        status.published([alert(f"asset-{n}", Phase.OPENED, f"f{n}")])
+        scored(status, f"asset-{n}", [8.0], n)
     answer = client.get("/api/status")
     assert answer.json()["open"] == 3_001
     assert len(answer.json()["episodes"]) == 100

@@ -130,6 +130,7 @@ def test_rows_around_an_alarm_are_not_learned() -> None:
     recent.add(
         RowBlock(
             assets=["a"] * count,
+            slots=np.zeros(count, int),
             rows=np.arange(count),
             values=machine(count),
             condition=[""] * count,

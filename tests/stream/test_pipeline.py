@@ -209,7 +209,7 @@ def test_what_cannot_be_read_is_a_dead_letter_and_everything_is_accounted_for() 
         line(6, 1_700_000_005, 1.0),
     ]
     # The record's own time is what the future is told from.
-    items = [replace(item, timestamp_ns=1_700_000_010 * SECOND_NS) for item in items]
+    items = [Record(r.offset, r.key, r.value, 1_700_000_010 * SECOND_NS) for r in items]
     pipeline = make(trace=True)
     outputs = feed(pipeline, items)
     letters = [o for o in outputs if isinstance(o, DeadLetter)]
@@ -223,8 +223,9 @@ def test_what_cannot_be_read_is_a_dead_letter_and_everything_is_accounted_for() 
     assert pipeline.reasons == {"blank": 1, "not_json": 1}
     assert pipeline.statistics() == {"read": 7, "accepted": 3, "duplicate": 1, "late": 1, "rejected": 2}
     assert pipeline.trace is not None
-    assert [t.disposition for t in pipeline.trace][2] is Disposition.REJECTED
-    assert pipeline.trace[1] == Traced(1, "p1", 1_700_000_000, Disposition.DUPLICATE)
+    traced = sorted(pipeline.trace, key=lambda one: one.offset)
+    assert traced[2].disposition is Disposition.REJECTED
+    assert traced[1] == Traced(1, "p1", 1_700_000_000, Disposition.DUPLICATE)
     assert pipeline.offset == 7
 
 
@@ -464,7 +465,8 @@ def test_chunk_bounds_never_show(chunk: int, monkeypatch: pytest.MonkeyPatch) ->
     readings = [wide(i + 1, *rng.choice([0.5, 0.6, 9.0, NAN], 2), asset=p) for i in range(300) for p in "xyz"]
     readings = numbered(readings)
     reference, drift, _ = run()
-    monkeypatch.setattr(pipeline_module, "CHUNK", chunk)
+    monkeypatch.setattr(pipeline_module, "LEAST", chunk)
+    monkeypatch.setattr(pipeline_module, "MOST", chunk)
     outputs, drift_too, sizes = run()
     assert max(sizes) <= chunk
     assert [o.windows for o in drift_too] == [o.windows for o in drift]
@@ -716,7 +718,7 @@ class Fragile(CentreDetector):
     """Fails on every window that holds 13."""
 
     def infer(self, windows: Windows) -> Evidence:
-        if (windows.values == 13.0).any():
+        if (windows.scaled == 13.0).any():
             raise FloatingPointError("thirteen")
         return super().infer(windows)
 
@@ -773,8 +775,8 @@ def test_more_assets_than_fit_are_forgotten_longest_quiet_first_and_counted() ->
     feed(pipeline, numbered(readings))
     assert pipeline.assets == 50
     assert pipeline.dropped == Counter({"asset_evicted": 70})
-    assert set(pipeline.grid.assets) == {f"p{i}" for i in range(70, 120)}
-    assert set(pipeline.episodes.assets) <= set(pipeline.grid.assets)
+    assert pipeline.names == {f"p{i}" for i in range(70, 120)}
+    assert set(pipeline.episodes.assets) <= pipeline.names
     assert len(pipeline._names) <= 64
 
 

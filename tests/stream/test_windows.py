@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.domain import SECOND_NS, Disposition, Format, Reading, StreamSpec
-from daemon.stream.windows import Grid, ReleasedRow
+from daemon.stream.windows import Grid, ReleasedRow, fingerprints
 from tests import naive
 
 NAN = math.nan
@@ -49,13 +50,36 @@ def long(second: float, sensor: int, value: float = 1.0, offset: int = 0) -> Rea
     return Reading(offset, "p1", int(second * SECOND_NS), None, sensor, value)
 
 
+SLOTS = {"p1": 1, "p2": 0, "now": 1, "then": 0}
+
+
+def make(spec: StreamSpec) -> Grid:
+    grid = Grid(spec)
+    grid.grow(1)
+    grid.grow(2)
+    for slot in range(2):
+        grid.clear(slot)
+    return grid
+
+
+def offer(grid: Grid, reading: Reading, closed: list[ReleasedRow]) -> Disposition:
+    return grid.offer(SLOTS[reading.asset], reading, closed)
+
+
+def offered(grid: Grid, *readings: Reading) -> tuple[str, str]:
+    """What became of the last of these readings, and the rows that it closed."""
+    for reading in readings:
+        closed: list[ReleasedRow] = []
+        disposition = offer(grid, reading, closed)
+    return LETTER[disposition], drawn(closed)
+
+
 def play_wide(spec: StreamSpec, times: str) -> str:
     """Offer wide lines at these seconds; what each one released, ``/`` between the lines."""
-    grid = Grid(spec)
+    grid = make(spec)
     said = []
     for i, second in enumerate(times.split()):
-        mark = LETTER[grid.offer(wide(float(second), i))]
-        said.append(" ".join(filter(None, [mark, drawn(list(grid.release("p1")))])))
+        said.append(" ".join(filter(None, offered(grid, wide(float(second), i)))))
     return "/".join(said)
 
 
@@ -104,22 +128,22 @@ def test_wide_rows_in_event_time(times: str, released: str) -> None:
     ],
 )
 def test_long_rows_in_event_time(cells: str, released: str) -> None:
-    grid = Grid(LONG)
+    grid = make(LONG)
     said = []
     for i, cell in enumerate(cells.split()):
         second, value = cell[:-1], 1.0
         if second.endswith("~"):
             second, value = second[:-1], NAN
-        mark = LETTER[grid.offer(long(float(second), "ab".index(cell[-1]), value, i))]
-        said.append(" ".join(filter(None, [mark, drawn(list(grid.release("p1")))])))
+        reading = long(float(second), "ab".index(cell[-1]), value, i)
+        said.append(" ".join(filter(None, offered(grid, reading))))
     assert "/".join(said) == released
 
 
 def test_the_first_value_of_a_cell_wins_and_contradictions_are_counted() -> None:
-    grid = Grid(SPEC)
+    grid = make(SPEC)
     for reading in (wide(5, 0, [1.0, NAN]), wide(5, 1, [9.0, NAN]), wide(5, 2, [1.0, 2.0])):
-        assert grid.offer(reading) is Disposition.ACCEPTED
-    assert grid.offer(wide(5, 3, [1.0, NAN])) is Disposition.DUPLICATE
+        assert offered(grid, reading) == ("", "")
+    assert offered(grid, wide(5, 3, [1.0, NAN])) == ("D", "")
     assert grid.conflicts == 2
     (row,) = grid.finish()
     assert row.values[0] == 1.0
@@ -128,38 +152,35 @@ def test_the_first_value_of_a_cell_wins_and_contradictions_are_counted() -> None
 
 
 def test_the_first_value_of_a_long_cell_wins_open_or_released() -> None:
-    grid = Grid(LONG)
+    grid = make(LONG)
     for reading in (long(5, 0, 1.0), long(5, 0, 9.0), long(5, 0, NAN), long(5, 1, NAN)):
-        assert grid.offer(reading) is Disposition.ACCEPTED
+        assert offered(grid, reading) == ("", "")
     assert grid.conflicts == 2
-    grid.offer(long(7, 0))
-    assert drawn(list(grid.release("p1"))) == "|5-b"
-    assert grid.offer(long(5, 0, 9.0)) is Disposition.ACCEPTED
-    assert grid.offer(long(5, 1, 9.0)) is Disposition.ACCEPTED  # a null was said, and is out
-    assert grid.offer(long(5, 1, NAN)) is Disposition.DUPLICATE
+    assert offered(grid, long(7, 0)) == ("", "|5-b")
+    assert offered(grid, long(5, 0, 9.0)) == ("", "")
+    assert offered(grid, long(5, 1, 9.0)) == ("", "")  # a null was said, and is out
+    assert offered(grid, long(5, 1, NAN)) == ("D", "")
     assert grid.conflicts == 4
 
 
 def test_a_silent_sensor_that_speaks_for_a_released_row_is_late_but_waited_for_again() -> None:
-    grid = Grid(replace(LONG, allowed_lateness_ns=5 * SECOND_NS))
+    grid = make(replace(LONG, allowed_lateness_ns=5 * SECOND_NS))
     for second in range(5, 20):
-        grid.offer(long(second, 0))
-        list(grid.release("p1"))
-    assert grid.assets["p1"].head == 20  # nothing waits for b
-    assert grid.offer(long(19, 1)) is Disposition.LATE
-    grid.offer(long(20, 0))
-    assert list(grid.release("p1")) == []
-    grid.offer(long(20, 1))
-    assert drawn(list(grid.release("p1"))) == "20"
+        offered(grid, long(second, 0))
+    assert grid.of(1, "p1")[0].head == 20  # nothing waits for b
+    assert offered(grid, long(19, 1)) == ("L", "")
+    assert offered(grid, long(20, 0)) == ("", "")
+    assert offered(grid, long(20, 1)) == ("", "20")
 
 
 def test_conditions_stay_until_another_one_comes() -> None:
-    grid = Grid(SPEC)
+    grid = make(SPEC)
+    closed: list[ReleasedRow] = []
     for second, label in ((5, "on"), (6, ""), (8, "off"), (9, "")):
         reading = wide(second)
         reading.condition = label
-        grid.offer(reading)
-    assert [(row.row, row.condition) for row in grid.finish()] == [
+        offer(grid, reading, closed)
+    assert [(row.row, row.condition) for row in closed + grid.finish()] == [
         (5, "on"),
         (6, "on"),
         (7, "on"),
@@ -169,50 +190,51 @@ def test_conditions_stay_until_another_one_comes() -> None:
 
 
 def test_an_idle_log_closes_rows_up_to_the_last_observed_one_and_no_further() -> None:
-    grid = Grid(SPEC)
-    grid.offer(wide(5.5))
-    grid.offer(wide(7.5))
-    assert drawn(list(grid.release("p1"))) == "|5"
-    assert drawn(list(grid.elapse(int(1.4 * SECOND_NS)))) == ""
-    assert drawn(list(grid.elapse(int(1.5 * SECOND_NS)))) == ". 7"
-    assert list(grid.elapse(10**6 * SECOND_NS)) == []
+    grid = make(SPEC)
+    assert offered(grid, wide(5.5), wide(7.5)) == ("", "|5")
+    assert drawn(grid.elapse(int(1.4 * SECOND_NS))) == ""
+    assert drawn(grid.elapse(int(1.5 * SECOND_NS))) == ". 7"
+    assert grid.elapse(10**6 * SECOND_NS) == []
     # A year later by the clock, one second later by its own time: not late.
-    assert grid.offer(wide(8.5)) is Disposition.ACCEPTED
-    assert drawn(list(grid.release("p1"))) == "8"
-    grid.offer(wide(10.5))
-    assert list(grid.release("p1")) == []
-    assert drawn(list(grid.elapse(10**6 * SECOND_NS))) == ". 10"
-    assert grid.offer(wide(10.9)) is Disposition.LATE  # that row is closed, by its own end
-    assert grid.offer(wide(11.0)) is Disposition.ACCEPTED
+    assert offered(grid, wide(8.5)) == ("", "8")
+    assert offered(grid, wide(10.5)) == ("", "")
+    assert drawn(grid.elapse(10**6 * SECOND_NS)) == ". 10"
+    assert offered(grid, wide(10.9)) == ("L", "")  # that row is closed, by its own end
+    assert offered(grid, wide(11.0)) == ("", "11")
 
 
 def test_each_asset_has_its_own_time() -> None:
-    grid = Grid(SPEC)
+    grid = make(SPEC)
     year_ns = 365 * 86_400 * SECOND_NS
+    now: list[ReleasedRow] = []
+    then: list[ReleasedRow] = []
     for second in range(6):
-        assert grid.offer(Reading(0, "now", year_ns + second * SECOND_NS, [1.0, 1.0])) is (
-            Disposition.ACCEPTED
-        )
-        assert grid.offer(Reading(0, "then", second * SECOND_NS, [1.0, 1.0])) is Disposition.ACCEPTED
-    assert [row.row for row in grid.release("then")] == [0, 1, 2, 3, 4, 5]
+        offer(grid, Reading(0, "now", year_ns + second * SECOND_NS, [1.0, 1.0]), now)
+        offer(grid, Reading(0, "then", second * SECOND_NS, [1.0, 1.0]), then)
+    assert drawn(then) == "|0 1 2 3 4 5"
+    assert len(now) == 6
     assert grid.event_time_ns == year_ns + 5 * SECOND_NS
 
 
 def test_a_dropped_asset_starts_over() -> None:
-    grid = Grid(SPEC)
-    grid.offer(wide(50))
-    grid.drop("p1")
-    grid.drop("p1")
-    assert grid.offer(wide(5)) is Disposition.ACCEPTED
+    grid = make(SPEC)
+    offered(grid, wide(50))
+    grid.clear(1)
+    grid.clear(1)
+    assert offered(grid, wide(5)) == ("", "")
 
 
 def test_what_is_kept_to_tell_duplicates_is_bounded_by_the_lateness() -> None:
-    grid = Grid(SPEC)
+    grid = make(SPEC)
     for second in range(500):
-        grid.offer(wide(second))
-        list(grid.release("p1"))
-        asset = grid.assets["p1"]
-        assert len(asset.rows) + len(asset.recent) <= 4
+        offered(grid, wide(second))
+        asset, told = grid.of(1, "p1")
+        assert len(asset.rows) + len(told) <= 8
+    long_grid = make(LONG)
+    for second in range(500):
+        offered(long_grid, long(second, 0), long(second, 1))
+        asset, told = long_grid.of(1, "p1")
+        assert len(asset.rows) + len(asset.recent) + len(told) <= 4
 
 
 # ------------------------------------------------------------------ against the oracle
@@ -260,15 +282,14 @@ SPECS = st.builds(
 def test_the_grid_does_what_the_rules_say(
     spec: StreamSpec, given_readings: list[tuple[Any, ...]], pauses: list[tuple[int, int]]
 ) -> None:
-    grid = Grid(spec)
+    grid = make(spec)
     rules: dict[str, naive.AssetRows] = {}
     idle_after = {at: seconds * SECOND_NS // 2 for at, seconds in pauses}
     for i, reading in enumerate(arrivals(given_readings, spec.format)):
         asset = rules.setdefault(reading.asset, naive.AssetRows(spec))
-        assert grid.offer(reading) is asset.offer(reading)
-        assert [plain(row) for row in grid.release(reading.asset)] == [
-            (repr(row), reading.asset) for row in asset.release()
-        ]
+        closed: list[ReleasedRow] = []
+        assert offer(grid, reading, closed) is asset.offer(reading)
+        assert [plain(row) for row in closed] == [(repr(row), reading.asset) for row in asset.release()]
         if i in idle_after:
             by_asset: dict[str, list[str]] = {name: [] for name in rules}
             for row in grid.elapse(idle_after[i]):
@@ -280,18 +301,17 @@ def test_the_grid_does_what_the_rules_say(
     for name, one in rules.items():
         one.elapse(1 << 62)
         assert [row for row, asset in ended if asset == name] == [repr(row) for row in one.release()]
-        assert not grid.assets[name].rows
+        assert not grid.of(SLOTS[name], name)[0].rows
 
 
 @given(SPECS, READINGS)
 def test_rows_are_released_in_order_without_holes_and_never_twice(
     spec: StreamSpec, given_readings: list[tuple[Any, ...]]
 ) -> None:
-    grid = Grid(spec)
+    grid = make(spec)
     rows: list[ReleasedRow] = []
     for reading in arrivals(given_readings, spec.format):
-        grid.offer(reading)
-        rows.extend(grid.release(reading.asset))
+        offer(grid, reading, rows)
     rows.extend(grid.finish())
     last: dict[str, int] = {}
     for row in rows:
@@ -301,27 +321,80 @@ def test_rows_are_released_in_order_without_holes_and_never_twice(
         else:
             assert row.row == last[row.asset] + 1
         last[row.asset] = row.row
-    for name, asset in grid.assets.items():
-        assert last[name] == asset.newest == asset.last_observed
+    for name, row in last.items():
+        assert row == grid.newest[SLOTS[name]] == grid.of(SLOTS[name], name)[0].last_observed
 
 
-@given(SPECS, READINGS, st.lists(st.integers(1, 9), max_size=20))
-def test_when_rows_are_asked_for_does_not_matter(
+@given(SPECS, READINGS)
+def test_a_log_that_is_idle_for_no_time_closes_nothing(
+    spec: StreamSpec, given_readings: list[tuple[Any, ...]]
+) -> None:
+    grid = make(spec)
+    for reading in arrivals(given_readings, spec.format):
+        offer(grid, reading, [])
+        assert grid.elapse(0) == []
+
+
+@given(SPECS.filter(lambda spec: spec.format is Format.JSON_WIDE), READINGS, st.lists(st.integers(1, 30)))
+def test_many_lines_at_once_are_taken_as_they_are_one_by_one(
     spec: StreamSpec, given_readings: list[tuple[Any, ...]], sizes: list[int]
 ) -> None:
-    # As the pipeline does: rows are taken off after each reading, whatever is judged when.
     readings = arrivals(given_readings, spec.format)
-    grid, other = Grid(spec), Grid(spec)
-    one: list[Any] = []
-    for reading in readings:
-        one.append(grid.offer(reading))
-        one.extend(map(plain, grid.release(reading.asset)))
-    several: list[Any] = []
-    while readings:
-        size = sizes.pop() if sizes else 4
-        batch, readings = readings[:size], readings[size:]
-        for reading in batch:
-            several.append(other.offer(reading))
-            several.extend(map(plain, other.release(reading.asset)))
-        assert list(other.elapse(0)) == []
-    assert several == one
+    one, other = make(spec), make(spec)
+    alone: dict[int, list[Any]] = {}
+    for i, reading in enumerate(readings):
+        closed: list[ReleasedRow] = []
+        alone[i] = [offer(one, reading, closed), *map(plain, closed)]
+    begin = 0
+    while begin < len(readings):
+        batch = readings[begin : begin + (sizes.pop() if sizes else 7)]
+        slots = np.array([SLOTS[r.asset] for r in batch])
+        turns = np.array([int((slots[:i] == slot).sum()) for i, slot in enumerate(slots)])
+        times = np.array([r.time_ns for r in batch])
+        rows = times // spec.period_ns
+        values = np.array([r.values for r in batch])
+        told = fingerprints(values)
+        plainly = other.follow_on(slots, turns, rows, times)
+        other.advance(slots[plainly], rows[plainly], times[plainly], told[plainly], [])
+        for i, reading in enumerate(batch):
+            if plainly[i]:
+                row = ReleasedRow(
+                    reading.asset, int(rows[i]), reading.values or (), False, False, reading.offset,
+                    reading.offset, "",
+                )  # fmt: skip
+                assert alone[begin + i][0] is Disposition.ACCEPTED
+                assert [repr(got) for _, got in [plain(row)]] == [repr(a) for _, a in alone[begin + i][1:]]
+                assert plain(row)[0].split(", ")[0] == alone[begin + i][1][0].split(", ")[0]
+            else:
+                closed = []
+                assert [
+                    offer(
+                        other,
+                        reading,
+                        closed,
+                    ),
+                    *map(plain, closed),
+                ] == alone[begin + i]
+        begin += len(batch)
+    assert other.event_time_ns == one.event_time_ns
+    assert other.conflicts == one.conflicts
+    for name, slot in SLOTS.items():
+        if name in {r.asset for r in readings}:
+            assert one.newest[slot] == other.newest[slot]
+            mine, theirs = one.of(slot, name), other.of(slot, name)
+            assert (mine[0].watermark_ns, mine[0].head, mine[0].began) == (
+                theirs[0].watermark_ns, theirs[0].head, theirs[0].began,
+            )  # fmt: skip
+            np.testing.assert_array_equal(mine[1], theirs[1])
+
+
+@given(st.lists(st.tuples(st.sampled_from([0.0, -0.0, 1.0, 2.0, NAN]), st.sampled_from([1.0, 2.0, NAN]))))
+def test_rows_have_one_fingerprint_if_and_only_if_they_are_equal(
+    drawn_rows: list[tuple[float, float]],
+) -> None:
+    told = fingerprints(np.array(drawn_rows).reshape(-1, 2)).tolist()
+    for one, a in zip(drawn_rows, told, strict=True):
+        for other, b in zip(drawn_rows, told, strict=True):
+            equal = all(x == y or (x != x and y != y) for x, y in zip(one, other, strict=True))
+            assert (a == b) is equal
+    assert 0 not in told

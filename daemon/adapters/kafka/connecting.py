@@ -6,8 +6,11 @@ The reason why a client does not start is only in aiokafka's log, so that log is
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import json
 import logging
+import math
 import random
 import re
 import ssl
@@ -16,14 +19,17 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import structlog
 from aiokafka import AIOKafkaProducer
+from aiokafka.abc import AbstractTokenProvider
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.conn import collect_hosts
 from aiokafka.errors import (
+    AuthenticationFailedError,
     ClusterAuthorizationFailedError,
     GroupAuthorizationFailedError,
     InvalidTopicError,
@@ -32,6 +38,7 @@ from aiokafka.errors import (
     PolicyViolationError,
     RecordListTooLargeError,
     TopicAuthorizationFailedError,
+    TransactionalIdAuthorizationFailed,
     UnknownError,
     UnknownTopicOrPartitionError,
 )
@@ -46,15 +53,19 @@ log = structlog.get_logger(__name__)
 CLIENT_ID = "anomalyd"
 DEADLINE_S = 30.0  # for one administrative question
 WAIT_MS = 500  # for records, per poll
-MAX_RECORDS = 2_000  # per poll: about 5 ms of CPU, so that heartbeats are not starved
+MAX_RECORDS = 4_000  # per poll; the pipeline yields within, so that heartbeats are not starved
+ALERT_S = 2.0
 START_S = 15.0  # for one attempt to connect
 STOP_S = 10.0
 SAY_EVERY_S = 60.0
+
+MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER")
 
 REFUSED = (
     TopicAuthorizationFailedError,
     ClusterAuthorizationFailedError,
     GroupAuthorizationFailedError,
+    TransactionalIdAuthorizationFailed,
     MessageSizeTooLargeError,
     RecordListTooLargeError,
     InvalidTopicError,
@@ -63,6 +74,13 @@ REFUSED = (
     UnknownError,
 )
 """A send that failed with one of these fails again, however often it is tried."""
+
+DENIED = (
+    TopicAuthorizationFailedError,
+    GroupAuthorizationFailedError,
+    TransactionalIdAuthorizationFailed,
+)
+"""An ACL is missing."""
 
 
 class UnreachableError(BrokerError):
@@ -83,6 +101,7 @@ class KafkaSettings:
     sasl_mechanism: str | None = None
     username: str | None = None
     password: str | None = field(default=None, repr=False)
+    token_file: str | None = None
     ca_file: str | None = None
     cert_file: str | None = None
     key_file: str | None = None
@@ -161,6 +180,54 @@ def replay_from(metadata: str, offset: int) -> int:
 
 
 # ------------------------------------------------------------------ connecting
+class _Token(AbstractTokenProvider):  # type: ignore[misc]  # aiokafka has no types
+    """The token of OAUTHBEARER: read anew for each connection, as whoever issues it replaces it."""
+
+    def __init__(self, file: str) -> None:
+        self._file = file
+
+    def read(self) -> str:
+        """The token as it is now.
+
+        Raises:
+            ConfigError: there is none that could be shown to a broker.
+        """
+        try:
+            token = Path(self._file).read_bytes().decode("ascii").strip()
+        except OSError as error:
+            raise ConfigError(f"kafka.token_file {self._file} cannot be read: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"kafka.token_file {self._file} holds no token") from error
+        if not re.fullmatch(r"[!-~]+", token):  # anything else would end the token, or the message
+            raise ConfigError(f"kafka.token_file {self._file} holds no token")
+        return token
+
+    async def token(self) -> str:
+        """See aiokafka, which takes a connection whose token was refused for a good one.
+
+        Raises:
+            AuthenticationFailedError: there is none now, or it has expired; aiokafka tries again.
+        """
+        try:
+            token = self.read()
+        except ConfigError as error:
+            raise AuthenticationFailedError(str(error)) from error
+        if (expiry := expires(token)) is not None and expiry <= time.time():
+            when = datetime.fromtimestamp(expiry, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            raise AuthenticationFailedError(f"the token of kafka.token_file {self._file} expired at {when}")
+        return token
+
+
+def expires(token: str) -> float | None:
+    """When a token expires, seconds since the epoch; None where it does not say so, as only a JWT does."""
+    try:
+        claims = token.split(".")[1]
+        expiry = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))["exp"]
+        return float(expiry) if math.isfinite(expiry) and 0 <= expiry < 1e11 else None
+    except (ValueError, LookupError, TypeError, OverflowError, RecursionError):
+        return None
+
+
 def connection(settings: KafkaSettings) -> dict[str, Any]:
     """The arguments that every aiokafka client takes.
 
@@ -175,23 +242,30 @@ def connection(settings: KafkaSettings) -> dict[str, Any]:
     }
     if settings.security_protocol.startswith("SASL"):
         mechanism = settings.sasl_mechanism
-        if mechanism not in ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"):
+        if mechanism not in MECHANISMS:
+            raise ConfigError(f"kafka.sasl_mechanism {mechanism} is not supported: {', '.join(MECHANISMS)}")
+        if mechanism in ("PLAIN", "OAUTHBEARER") and settings.security_protocol == "SASL_PLAINTEXT":
+            secret = "password" if mechanism == "PLAIN" else "token"
             raise ConfigError(
-                f"kafka.sasl_mechanism {mechanism} is not supported: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512"
+                f"kafka.sasl_mechanism {mechanism} over SASL_PLAINTEXT sends the {secret} in the clear: "
+                "use SASL_SSL"
             )
-        if mechanism == "PLAIN" and settings.security_protocol == "SASL_PLAINTEXT":
-            raise ConfigError(
-                "kafka.sasl_mechanism PLAIN over SASL_PLAINTEXT sends the password in the clear: use SASL_SSL"
-            )
-        if not settings.username or settings.password is None:
+        arguments["sasl_mechanism"] = mechanism
+        if mechanism == "OAUTHBEARER":
+            if settings.token_file is None:
+                raise ConfigError("kafka.sasl_mechanism OAUTHBEARER needs kafka.token_file")
+            token = _Token(settings.token_file)
+            token.read()
+            arguments["sasl_oauth_token_provider"] = token
+        elif not settings.username or settings.password is None:
             raise ConfigError(
                 f"kafka.sasl_mechanism {mechanism} needs kafka.username and kafka.password_file"
             )
-        arguments |= {
-            "sasl_mechanism": mechanism,
-            "sasl_plain_username": settings.username,
-            "sasl_plain_password": settings.password,
-        }
+        else:
+            arguments |= {
+                "sasl_plain_username": settings.username,
+                "sasl_plain_password": settings.password,
+            }
     if settings.security_protocol.endswith("SSL"):
         arguments["ssl_context"] = _tls(settings)
     return arguments
@@ -285,6 +359,10 @@ def _explained(error: BaseException, said: Sequence[str], settings: KafkaSetting
     servers = settings.bootstrap_servers
     heard = " | ".join(said)
     everything = f"{heard} | {error!r}"
+    if isinstance(error, DENIED):
+        return BrokerError(f"Kafka at {servers}: {plain(error)}")
+    if found := re.search(r"AuthenticationFailedError: (.*?kafka\.token_file .*?)(?: \||$)", everything):
+        return BrokerError(f"Kafka at {servers} was not reached: {found[1]}")
     if isinstance(error, KeyError) or re.search(
         r"SaslAuthenticationFailed|[Aa]uthentication failed", everything
     ):
@@ -303,16 +381,31 @@ def _explained(error: BaseException, said: Sequence[str], settings: KafkaSetting
             f"Kafka at {servers} does not take kafka.security_protocol {settings.security_protocol} "
             f"with {settings.sasl_mechanism} on this port"
         )
+    if found := re.search(
+        r"certificate verify failed: ((?:hostname|ip address) mismatch[^(|]*)", everything, re.IGNORECASE
+    ):
+        return BrokerError(
+            f"the certificate of Kafka at {servers} is another host's than kafka.bootstrap_servers names: "
+            f"{found[1].strip()}"
+        )
     if found := re.search(r"certificate verify failed: ([^(|]*)", everything, re.IGNORECASE):
         return BrokerError(
             f"the certificate of Kafka at {servers} is not trusted with kafka.ca_file "
             f"{settings.ca_file}: {found[1].strip()}"
         )
-    if re.search(
-        r"certificate required|bad certificate|unknown ca|handshake failure", everything, re.IGNORECASE
+    if found := re.search(
+        r"certificate required|bad certificate|certificate unknown|certificate expired|unknown ca"
+        r"|handshake failure",
+        everything.replace("_", " "),
+        re.IGNORECASE,
     ):
+        if settings.cert_file is None:
+            return BrokerError(
+                f"Kafka at {servers} asks for a client certificate: kafka.cert_file and kafka.key_file are missing"
+            )
         return BrokerError(
-            f"Kafka at {servers} refused the client certificate kafka.cert_file {settings.cert_file}"
+            f"Kafka at {servers} refused the client certificate kafka.cert_file {settings.cert_file}: "
+            f"{found[0].lower()}"
         )
     if re.search(
         r"wrong version number|record layer failure|packet length too long", everything, re.IGNORECASE
@@ -330,10 +423,7 @@ def _explained(error: BaseException, said: Sequence[str], settings: KafkaSetting
     )
     hint = ""
     if re.search(r"\bclosed\b|reset by peer|IncompleteRead", reason):
-        hint = f" (is kafka.security_protocol {settings.security_protocol} right for this port?"
-        if settings.security_protocol == "SSL":
-            hint += f" Does it take the client certificate kafka.cert_file {settings.cert_file}?"
-        hint += ")"
+        hint = f" (is kafka.security_protocol {settings.security_protocol} right for this port?)"
     return UnreachableError(f"Kafka at {servers} cannot be reached: {reason}{hint}")
 
 
@@ -346,8 +436,20 @@ def _reason(said: Sequence[str]) -> str:
     return said[-1].strip() if said else ""
 
 
-def plain(error: BaseException) -> str:
-    """An aiokafka error in words: its class says more than its text does."""
+def plain(error: BaseException, right: str = "READ") -> str:
+    """An aiokafka error in words: its class says more than its text does.
+
+    Args:
+        right: what is wanted of a topic, should the error be that it is not granted.
+    """
+    if isinstance(error, DENIED):
+        kind, needed = {
+            GroupAuthorizationFailedError: ("group", "READ"),
+            TransactionalIdAuthorizationFailed: ("transactional id", "WRITE"),
+        }.get(type(error), ("topic", right))
+        of = error.args[0] if error.args else ()
+        names = ", ".join(map(repr, [of] if isinstance(of, str) else sorted(of)))
+        return f"this user lacks {needed} on {kind} {names or '(not named)'}"
     name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(error).__name__.removesuffix("Error")).lower()
     text = str(error).strip()
     return f"{name} ({text})" if text and text != type(error).__name__ else name
@@ -364,6 +466,37 @@ def while_reading(what: str) -> Iterator[None]:
         yield
     except (KafkaError, TimeoutError) as error:
         raise BrokerError(f"topic {what} could not be read: {plain(error)}") from error
+
+
+async def _alert(settings: KafkaSettings) -> str:
+    """What the broker says against our certificate; empty where it says nothing.
+
+    Under TLS 1.3 it comes after the handshake, and aiokafka drops it: one connection of our own hears it.
+    """
+    writer = None
+    try:
+        host, port, _ = collect_hosts(settings.bootstrap_servers)[0]
+        async with asyncio.timeout(ALERT_S):
+            reader, writer = await asyncio.open_connection(host, port, ssl=_tls(settings))
+            await reader.read(1)
+    except ssl.SSLError as error:
+        return str(error.reason or "")
+    except (OSError, TimeoutError):
+        pass
+    finally:
+        if writer is not None:
+            writer.transport.abort()
+    return ""
+
+
+def _refused_token(client: Any, settings: KafkaSettings) -> bool:
+    """Whether the client only seems to have started.
+
+    aiokafka does not read the answer to its token, and takes the error that it then gets for the
+    metadata of a cluster without brokers.
+    """
+    inner = getattr(client, "_client", None) or client.client
+    return settings.sasl_mechanism == "OAUTHBEARER" and not inner.cluster.brokers()
 
 
 async def quietly(closing: Awaitable[Any]) -> None:
@@ -398,15 +531,23 @@ async def started(make: Callable[[], C], settings: KafkaSettings, deadline_s: fl
             client = make()
             async with asyncio.timeout(deadline_s):
                 await client.start()
-            return client
+            if not _refused_token(client, settings):
+                return client
+            failure: DaemonError = BrokerError(
+                f"Kafka at {settings.bootstrap_servers} refused the token of kafka.token_file "
+                f"{settings.token_file}"
+            )
         except (KafkaError, OSError, TimeoutError, KeyError, ValueError) as error:
             failure = _explained(error, said, settings)
-            if client is not None:
-                await quietly(_ending(client))
+            tls = settings.security_protocol.endswith("SSL")
+            if tls and isinstance(failure, UnreachableError) and (alert := await _alert(settings)):
+                failure = _explained(error, [*said, alert], settings)
         except asyncio.CancelledError:
             if client is not None:
                 await quietly(_ending(client))
             raise
+        if client is not None:
+            await quietly(_ending(client))
     raise failure
 
 

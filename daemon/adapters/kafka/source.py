@@ -148,6 +148,7 @@ class KafkaSource:
         self._transactions = transactions
         self._state_writer = Writer(settings)
         self._failures = 0  # rewinds since the last transaction that went through
+        self._refused: set[InputPartition] = set()  # whose last transaction the broker would refuse again
         self._take_over_at = 0.0
         self._consumer: AIOKafkaConsumer | None = None
         self._closing = asyncio.Event()
@@ -397,6 +398,7 @@ class KafkaSource:
                 for partition, position in begun.items():
                     await self._transactions.commit(partition, Work(position))
             except TransactionFailed as error:
+                self._refuse_for_good(partition, error)
                 log.warning("assignment_delayed", reason=str(error))
                 await self._nap(0.5)
                 return []
@@ -457,11 +459,13 @@ class KafkaSource:
         """What came, at most MAX_RECORDS; nothing after about half a second."""
         consumer = self._consumer
         assert consumer is not None
-        if self._fetching is None and (self._rebalancing or self._assigned is not None):
-            await self._nap(BEAT_S / 2)
-            return {}
         try:
             if self._fetching is None:
+                if self._rebalancing or self._assigned is not None:
+                    # getmany would say that the group cannot be joined, or that its task has died.
+                    consumer._coordinator.check_errors()
+                    await self._nap(BEAT_S / 2)
+                    return {}
                 # Without a time limit this only empties the buffer: it never waits, so no task is needed.
                 ready = await consumer.getmany(timeout_ms=0)
                 if ready:
@@ -569,19 +573,20 @@ class KafkaSource:
             return_exceptions=True,
         )
         failures: list[TransactionFailed] = []
-        for outcome in outcomes:
+        for partition, outcome in zip(work, outcomes, strict=True):
             if isinstance(outcome, TransactionFailed):
+                self._refuse_for_good(partition, outcome)
                 failures.append(outcome)
             elif isinstance(outcome, BaseException):
                 raise outcome
+            else:
+                self._refused.discard(partition)
         self.stats.commits += len(outcomes) - len(failures)
         if not failures:
             self._failures = 0 if work else self._failures
             return
         self._failures += 1
         worst = next((f for f in failures if f.refused), failures[0])
-        if worst.refused and self._failures > 1:
-            raise BrokerError(f"Kafka at {self._settings.bootstrap_servers} refused outputs: {worst}")
         self.stats.rewinds += 1
         log.warning("transaction_failed", reason=str(worst), partitions=len(failures), tries=self._failures)
         # A rival of the same id may only be met when it is known that the partition is still ours.
@@ -590,6 +595,13 @@ class KafkaSource:
             wait_s = max(wait_s, min(30.0, 0.25 * 2.0 ** min(self._failures, 8)))
         self._take_over_at = time.monotonic() + wait_s
         self._begin_again()
+
+    def _refuse_for_good(self, partition: InputPartition, failure: TransactionFailed) -> None:
+        """End the run over what was refused twice: it would be refused for ever."""
+        if failure.refused and partition in self._refused:
+            raise BrokerError(f"Kafka at {self._settings.bootstrap_servers} refused outputs: {failure}")
+        if failure.refused:
+            self._refused.add(partition)
 
     # -------------------------------------------------------------- committing
     async def _flush_if_due(self) -> None:

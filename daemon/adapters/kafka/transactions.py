@@ -26,10 +26,12 @@ from typing import Any
 import structlog
 from aiokafka import AIOKafkaProducer, OffsetAndMetadata, TopicPartition
 from aiokafka.errors import (
+    IllegalOperation,
     InvalidProducerEpoch,
     InvalidProducerIdMapping,
     KafkaError,
     ProducerFenced,
+    TopicAuthorizationFailedError,
 )
 from aiokafka.partitioner import murmur2
 
@@ -118,6 +120,20 @@ def _looked_at(future: asyncio.Future[Any]) -> None:
         future.exception()
 
 
+class _OffsetRefusedError(TopicAuthorizationFailedError):  # type: ignore[misc]  # aiokafka has no types
+    """The offset of an input topic may be written by whoever may read the topic."""
+
+
+def _root(error: BaseException, producer: AIOKafkaProducer) -> BaseException:
+    """Why a transaction failed, where aiokafka raises something else."""
+    if isinstance(error, IllegalOperation):  # it had failed before this call, which came too late to be told
+        ended = producer._txn_manager.wait_for_transaction_end()
+        if ended.done() and not ended.cancelled() and (why := ended.exception()) is not None:
+            return why  # type: ignore[no-any-return]
+    cause = error.__cause__  # what a sender died of is wrapped into a bare KafkaError
+    return cause if type(error) is KafkaError and isinstance(cause, KafkaError) else error
+
+
 class Transactions:
     """The transactional producers of the input partitions that are ours.
 
@@ -197,14 +213,15 @@ class Transactions:
         except TimeoutError as error:
             await self._give_up(partition)
             raise TransactionFailed(f"no answer within {COMMIT_WITHIN_S:.0f} s") from error
-        except (KafkaError, AssertionError) as error:
+        except (KafkaError, IllegalOperation, AssertionError) as error:
+            why = _root(error, producer)
             # AssertionError: what aiokafka says to any call on a producer that was fenced before.
+            fenced = isinstance(why, (*FENCED, AssertionError))
             self._shapes.clear()  # a topic's limit may have been lowered since it was looked up
-            await self._give_up(partition, abort=not isinstance(error, (*FENCED, AssertionError)))
+            await self._give_up(partition, abort=not fenced)
+            right = "READ" if isinstance(why, _OffsetRefusedError) else "WRITE"
             raise TransactionFailed(
-                plain(error),
-                fenced=isinstance(error, (*FENCED, AssertionError)),
-                refused=isinstance(error, REFUSED),
+                plain(why, right), fenced=fenced, refused=isinstance(why, REFUSED)
             ) from error
         except asyncio.CancelledError:
             await self._give_up(partition)
@@ -229,14 +246,19 @@ class Transactions:
         for failure in failures:
             if failure is not None:
                 raise failure
-        await producer.send_offsets_to_transaction(
-            {
-                TopicPartition(partition.topic, partition.number): OffsetAndMetadata(
-                    position.offset, written_position(position)
-                )
-            },
-            self._settings.group_id,
-        )
+        try:
+            await producer.send_offsets_to_transaction(
+                {
+                    TopicPartition(partition.topic, partition.number): OffsetAndMetadata(
+                        position.offset, written_position(position)
+                    )
+                },
+                self._settings.group_id,
+            )
+        except KafkaError as error:
+            if isinstance(_root(error, producer), TopicAuthorizationFailedError):  # it does not say which
+                raise _OffsetRefusedError(partition.topic) from error
+            raise
         await producer.commit_transaction()
 
     async def _give_up(self, partition: InputPartition, *, abort: bool = False) -> None:

@@ -82,7 +82,9 @@ class Writer:
                 message, why = failed[0]
                 await self._discard()
                 if isinstance(why, REFUSED):
-                    raise BrokerError(f"topic {message.topic!r} refused a message: {plain(why)}") from why
+                    raise BrokerError(
+                        f"topic {message.topic!r} refused a message: {plain(why, 'WRITE')}"
+                    ) from why
                 await self._wait(backoff, why)
         backoff.over()
 

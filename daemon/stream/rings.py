@@ -1,0 +1,252 @@
+"""The newest rows of every asset, and windows of them without copying what is old.
+
+Rows are kept twice. *Raw*, the newest L in a ring, with NaN where nothing was observed, never an
+imputed value: a swapped model judges the very same windows, and what was imputed can never count
+as observed. And *scaled*, as the model reads them, so that a row is scaled once and not with every
+window that it is in.
+
+The scaled rows of an asset have room for L and a quarter more. They are written one behind the
+other, so that the newest L are always one contiguous slice; where the room ends, they move to its
+front, once in L/4 rows. So whole chunks are written and cut out at once, whoever's rows they are:
+a *lap* takes each asset as far as its room goes, and there is rarely more than one.
+
+Beside them is what each sensor said last, be it older than the window, and since when it has not
+moved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from daemon.domain import Floats, Ints, Mask
+
+Scaled = NDArray[Any]
+"""What a detector reads: float32, of the real ones."""
+SLOTS_AT_ONCE = 4096
+NO_RECORD = np.iinfo(np.int64).max
+"""Offset of a row that no record spoke of."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Told:
+    """What was known of each sensor at each row of a chunk. All (R, C)."""
+
+    value: Floats  # the last observed, NaN if never
+    row: Ints  # its row; -1 if never
+    still: Ints  # rows for which the sensor has stood still; 0 where not observed
+
+
+class Rings:
+    """The rows of the assets in ``capacity`` slots.
+
+    Args:
+        window: L.
+        sensors: C.
+    """
+
+    def __init__(self, window: int, sensors: int) -> None:
+        L, C = window, sensors
+        self.window = L
+        self.room = L + max(L // 4, 1)
+        self.filled: Ints = np.empty(0, np.int64)  # (N,) rows in the window, <= L
+        self.fresh_row: Ints = np.empty(0, np.int64)  # (N,) first row since the windows started afresh
+        self.last_row: Ints = np.empty((0, C), np.int64)
+        self.last_value: Floats = np.empty((0, C))
+        self._still_since: Ints = np.empty((0, C), np.int64)
+        self._place: Ints = np.empty(0, np.int64)  # (N,) where the next row goes; >= L
+        self._end: Ints = np.empty(0, np.int64)  # (N,) the row after the newest
+        self._raw: Floats = np.empty((0, L, C))  # row r at r modulo L
+        self._scale: Callable[[Floats], Scaled] | None = None
+        self._scaled: Scaled = np.empty((0, self.room, C), np.float32)
+        self._offsets: Ints = np.empty((0, self.room), np.int64)
+
+    def grow(self, capacity: int) -> None:
+        """Make room for more assets; those that are there keep their slots."""
+        more = capacity - len(self._place)
+        for name in (
+            "filled",
+            "fresh_row",
+            "last_row",
+            "last_value",
+            "_still_since",
+            "_place",
+            "_end",
+            "_raw",
+            "_scaled",
+            "_offsets",
+        ):
+            array = getattr(self, name)
+            # A slot is set up when it is taken: what new memory holds does not matter.
+            setattr(self, name, np.concatenate([array, np.zeros((more, *array.shape[1:]), array.dtype)]))
+
+    def clear(self, slot: int) -> None:
+        """A slot for an asset that was never heard of."""
+        self.restart(slot, 0)
+        self.last_value[slot] = np.nan
+        self.last_row[slot] = -1
+
+    def restart(self, slot: int, row: int) -> None:
+        """Windows start afresh at ``row``; what the sensors said last stays known."""
+        self._scaled[slot, : self.window] = np.nan
+        self._offsets[slot, : self.window] = NO_RECORD
+        self._place[slot] = self.window
+        self.filled[slot] = 0
+        self.fresh_row[slot] = row
+        self._still_since[slot] = row
+
+    def scale_with(self, scale: Callable[[Floats], Scaled]) -> None:
+        """Keep rows as another model reads them: (..., C) raw to scaled, row by row alike."""
+        self._scale = scale
+        capacity, L = len(self._place), self.window
+        self._scaled = np.empty((capacity, self.room, self._raw.shape[2]), scale(self._raw[:0]).dtype)
+        back = np.arange(-L, 0)
+        for begin in range(0, capacity, SLOTS_AT_ONCE):  # scaling takes several times their memory
+            some = np.arange(begin, min(begin + SLOTS_AT_ONCE, capacity))[:, None]
+            rows = scale(self._raw[some, (self._end[some] + back) % L])
+            rows[back < -self.filled[some]] = np.nan
+            self._scaled[some, np.maximum(self._place[some], L) + back] = rows
+
+    def turns(self, slots: Ints) -> Ints:
+        """(R,) how many rows of the same asset come before each row of a chunk."""
+        order, first = _by_asset(slots)
+        turns = np.empty(len(slots), np.int64)
+        turns[order] = np.arange(len(slots)) - first
+        return turns
+
+    def push(
+        self, slots: Ints, turns: Ints, rows: Ints, values: Floats, offsets: Ints, wanted: Mask
+    ) -> tuple[Scaled, Ints]:
+        """Write a chunk's rows, each asset's in order.
+
+        Args:
+            slots, turns, rows: (R,).
+            values: (R, C), NaN where missing.
+            offsets: (R,) of each row's first record; ``NO_RECORD`` if it has none.
+            wanted: (R,) the rows whose windows are asked for.
+
+        Returns:
+            (W, L, C) the windows that end at the wanted rows, scaled, padded with NaN in front, and
+            (W,) the smallest offset of each one's records.
+        """
+        L = self.window
+        scaled = self._scale(values) if self._scale is not None else None
+        windows = np.empty((int(wanted.sum()), L, values.shape[1]), self._scaled.dtype)
+        smallest = np.empty(len(windows), np.int64)
+        into = np.cumsum(wanted) - 1
+        place = self._place[slots] + turns
+        laps = np.maximum(place - self.room, -1) // (self.room - L) + 1
+        for lap in range(int(laps.max(initial=0)) + 1):
+            these = np.flatnonzero(laps == lap)
+            mine = slots[these]
+            if lap:
+                full = np.unique(mine)
+                if scaled is not None:
+                    self._scaled[full, :L] = self._scaled[full, -L:]
+                self._offsets[full, :L] = self._offsets[full, -L:]
+            at = place[these] - lap * (self.room - L)
+            if scaled is not None:
+                self._scaled[mine, at] = scaled[these]
+            self._offsets[mine, at] = offsets[these]
+            self._place[mine] = at + 1  # of several rows of one asset the last one counts
+            cut = wanted[these]
+            which, mine, begin = into[these[cut]], mine[cut], at[cut] - L + 1
+            windows[which] = self._slices(self._scaled)[mine, begin]
+            smallest[which] = self._slices(self._offsets)[mine, begin].min(axis=1)
+        self.filled[slots] = np.minimum(self.filled[slots] + turns + 1, L)
+        self._raw[slots, rows % L] = values
+        self._end[slots] = rows + 1
+        return windows, smallest
+
+    def _slices(self, array: np.ndarray) -> np.ndarray:
+        """(N, room, ...) as (N, room - L + 1, L, ...): every slice of L rows, nothing copied."""
+        slot, row, *rest = array.strides
+        shape = (len(array), self.room - self.window + 1, self.window, *array.shape[2:])
+        return np.lib.stride_tricks.as_strided(array, shape, (slot, row, row, *rest), writeable=False)
+
+    def tell(self, slots: Ints, rows: Ints, values: Floats, observed: Mask) -> Told:
+        """Take note of what the sensors say, row by row of a chunk.
+
+        Args:
+            slots, rows: (R,).
+            values, observed: (R, C).
+        """
+        order, first = _by_asset(slots)
+        count, columns = values.shape
+        slots, rows, values, observed = slots[order], rows[order], values[order], observed[order]
+        every = np.arange(count)[:, None]
+        channel = np.arange(columns)
+        begins = first[:, None]
+        # The newest observed row at or before each row, among the chunk's own rows of the asset.
+        at = np.maximum.accumulate(np.where(observed, every, -1), axis=0)
+        own = at >= begins
+        value = np.where(own, values[at, channel], self.last_value[slots])
+        row = np.where(own, rows[at], self.last_row[slots])
+        before = np.empty_like(value)
+        before[1:] = value[:-1]
+        starts = every[:, 0] == first
+        before[starts] = self.last_value[slots[starts]]
+        moved = np.maximum.accumulate(np.where(observed & (values != before), every, -1), axis=0)
+        since = np.where(moved >= begins, rows[moved], self._still_since[slots])
+        still = np.where(observed, rows[:, None] - since + 1, 0)
+        ends = np.append(starts[1:], True)
+        last = slots[ends]
+        self.last_value[last], self.last_row[last], self._still_since[last] = (
+            value[ends],
+            row[ends],
+            since[ends],
+        )
+        told = Told(np.empty_like(value), np.empty_like(row), np.empty_like(still))
+        told.value[order], told.row[order], told.still[order] = value, row, still
+        return told
+
+    # -------------------------------------------------------------- what a successor must know
+    def held(self, slot: int) -> tuple[Floats, Ints]:
+        """The rows in an asset's window (T, C), T <= L, oldest first, and their offsets (T,)."""
+        count, place = self.filled[slot], self._place[slot]
+        rows = self._end[slot] + np.arange(-count, 0)
+        return self._raw[slot, rows % self.window], self._offsets[slot, place - count : place]
+
+    def end(self, slot: int) -> int:
+        """The row after the newest."""
+        return int(self._end[slot])
+
+    def still_since(self, slot: int) -> Ints:
+        """(C,) the row since which each sensor has not moved."""
+        return np.asarray(self._still_since[slot])
+
+    def hold(
+        self,
+        slot: int,
+        window: tuple[Floats, Ints],
+        last: tuple[Floats, Ints],
+        still_since: Ints,
+        fresh_row: int,
+        end: int,
+    ) -> None:
+        """Set up a slot as another process left it; ``end`` is the row after the newest."""
+        rows, offsets = window
+        self.restart(slot, fresh_row)
+        begin = self.window - len(rows)
+        if len(rows):
+            self._raw[slot, (end + np.arange(-len(rows), 0)) % self.window] = rows
+            self._offsets[slot, begin : self.window] = offsets
+            if self._scale is not None:
+                self._scaled[slot, begin : self.window] = self._scale(rows)
+        self.filled[slot], self._end[slot] = len(rows), end
+        self.last_value[slot], self.last_row[slot] = last
+        self._still_since[slot] = still_since
+
+
+def _by_asset(slots: Ints) -> tuple[Ints, Ints]:
+    """(R,) the rows of a chunk sorted by asset, and in that order where each one's asset begins."""
+    order = np.argsort(slots, kind="stable")
+    sorted_slots = slots[order]
+    begins = np.empty(len(slots), bool)
+    begins[:1] = True
+    np.not_equal(sorted_slots[1:], sorted_slots[:-1], out=begins[1:])
+    return order, np.maximum.accumulate(np.where(begins, np.arange(len(slots)), 0))
