@@ -10,7 +10,8 @@ PART is one of
 - ``quality``, ``streams``, ``attribution``: how well it detects, fills and blames;
 - ``all``, which is the default.
 
-``--quick`` shows in a few minutes that everything runs; its figures are rough. ``quality`` alone also writes its tables to tests/bench/results.md (``--results`` names another file).
+``--quick`` shows in a few minutes that everything runs; its figures are rough. ``quality`` alone
+also writes its tables to tests/bench/results.md (``--results`` names another file).
 """
 
 from __future__ import annotations
