@@ -61,7 +61,7 @@ from daemon.policy import State
 from daemon.stream import state
 from daemon.stream.alerts import Episodes, Finding
 from daemon.stream.drift import EXCEEDANCES, Drift
-from daemon.stream.rings import NO_RECORD, Rings
+from daemon.stream.rings import NO_RECORD, Rings, grown
 from daemon.stream.windows import Fingerprints, Grid, ReleasedRow, fingerprints
 
 CHUNK_CELLS = 524_288
@@ -288,9 +288,7 @@ class Pipeline:
         self._rings.grow(capacity)
         self.grid.grow(capacity)
         for name in ("_baseline", "_began", "_uncovered", "_heard"):
-            array = getattr(self, name)
-            # A slot is set up when it is taken: what new memory holds does not matter.
-            setattr(self, name, np.concatenate([array, np.zeros((more, *array.shape[1:]), array.dtype)]))
+            setattr(self, name, grown(getattr(self, name), capacity))
         self._uncovered[old:] = -1
         self._free = [*range(capacity - 1, old - 1, -1), *self._free]
         self._names += [None] * more
@@ -355,7 +353,7 @@ class Pipeline:
         self.drift = Drift(
             self.spec.name, self.partition, self._drift_interval_ns, detector.drift, detector.version
         )
-        self._baseline = np.tile(detector.fresh_baseline(""), (len(self._names), 1))
+        self._baseline = np.zeros((len(self._names), len(detector.fresh_baseline(""))))
         self._began[:] = False
         # No successor may score rows of before with a model of after.
         self._everything = True

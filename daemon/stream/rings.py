@@ -5,9 +5,9 @@ imputed value: a swapped model judges the very same windows, and what was impute
 as observed. And *scaled*, as the model reads them, so that a row is scaled once and not with every
 window that it is in.
 
-The scaled rows of an asset have room for L and a quarter more. They are written one behind the
+The scaled rows of an asset have room for L and an eighth more. They are written one behind the
 other, so that the newest L are always one contiguous slice; where the room ends, they move to its
-front, once in L/4 rows. So whole chunks are written and cut out at once, whoever's rows they are:
+front, once in L/8 rows. So whole chunks are written and cut out at once, whoever's rows they are:
 a *lap* takes each asset as far as its room goes, and there is rarely more than one.
 
 Beside them is what each sensor said last, be it older than the window, and since when it has not
@@ -52,7 +52,7 @@ class Rings:
     def __init__(self, window: int, sensors: int) -> None:
         L, C = window, sensors
         self.window = L
-        self.room = L + max(L // 4, 1)
+        self.room = L + max(L // 8, 1)
         self.filled: Ints = np.empty(0, np.int64)  # (N,) rows in the window, <= L
         self.fresh_row: Ints = np.empty(0, np.int64)  # (N,) first row since the windows started afresh
         self.last_row: Ints = np.empty((0, C), np.int64)
@@ -67,7 +67,6 @@ class Rings:
 
     def grow(self, capacity: int) -> None:
         """Make room for more assets; those that are there keep their slots."""
-        more = capacity - len(self._place)
         for name in (
             "filled",
             "fresh_row",
@@ -80,9 +79,7 @@ class Rings:
             "_scaled",
             "_offsets",
         ):
-            array = getattr(self, name)
-            # A slot is set up when it is taken: what new memory holds does not matter.
-            setattr(self, name, np.concatenate([array, np.zeros((more, *array.shape[1:]), array.dtype)]))
+            setattr(self, name, grown(getattr(self, name), capacity))
 
     def clear(self, slot: int) -> None:
         """A slot for an asset that was never heard of."""
@@ -240,6 +237,13 @@ class Rings:
         self.filled[slot], self._end[slot] = len(rows), end
         self.last_value[slot], self.last_row[slot] = last
         self._still_since[slot] = still_since
+
+
+def grown(array: NDArray[Any], capacity: int) -> NDArray[Any]:
+    """A copy with zeros behind it, which take up no memory before they are written to."""
+    result = np.zeros((capacity, *array.shape[1:]), array.dtype)
+    result[: len(array)] = array
+    return result
 
 
 def _by_asset(slots: Ints) -> tuple[Ints, Ints]:

@@ -36,6 +36,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daemon.domain import Disposition, Floats, Format, Ints, Mask, Reading, StreamSpec
+from daemon.stream.rings import grown
 
 Fingerprints = NDArray[np.uint64]
 NAN = float("nan")
@@ -120,8 +121,7 @@ class Grid:
         """Make room for more assets; those that are there keep their slots."""
         more = capacity - len(self.newest)
         for name in ("newest", "_rests", "_max_time", "_watermark", "_began", "_told"):
-            array = getattr(self, name)
-            setattr(self, name, np.concatenate([array, np.zeros((more, *array.shape[1:]), array.dtype)]))
+            setattr(self, name, grown(getattr(self, name), capacity))
         self._conditions += [""] * more
 
     def clear(self, slot: int) -> None:
