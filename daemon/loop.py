@@ -18,7 +18,7 @@ import asyncio
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
@@ -149,6 +149,7 @@ class StreamRun:
         self.bundle: bytes | None = None
         self.decoder = Decoder(plan.spec, plan.max_record_bytes, plan.max_asset_bytes)
         self.outcomes: list[Outcome] = []
+        self.shelving: tuple[asyncio.Task[None], Outcome] | None = None  # a candidate on its way to be kept
         self.versions: list[str] = []
         self.scored = 0  # windows that were judged, those of silent records left out
         self.episodes = 0  # anomaly episodes opened
@@ -234,7 +235,7 @@ class StreamRun:
 
     def order(self) -> Order | None:
         """A training, if one is due now."""
-        if self.trainer.busy or not self.leads:
+        if self.trainer.busy or self.shelving is not None or not self.leads:
             return None
         plan = self.plan
         if self.detector is None:
@@ -280,6 +281,10 @@ def fits(bundle: Bundle, spec: StreamSpec) -> None:
                 f"model {bundle.version} does not fit stream {spec.name}:"
                 f" its {what} {theirs}, the stream's {ours}"
             )
+
+
+async def _kept(keep: Awaitable[None]) -> None:
+    await keep
 
 
 class Loop:
@@ -352,6 +357,9 @@ class Loop:
         finally:
             for stream in self.streams:
                 stream.trainer.stop()
+                if stream.shelving is not None:
+                    stream.shelving[0].cancel()
+                    await asyncio.wait({stream.shelving[0]})
 
     async def _start(self) -> None:
         for stream in self.streams:
@@ -513,6 +521,11 @@ class Loop:
 
     async def _train(self, stream: StreamRun) -> None:
         """Start a training that is due; take in one that has ended."""
+        if stream.shelving is not None and stream.shelving[0].done():
+            (task, outcome), stream.shelving = stream.shelving, None
+            await task  # for its exception
+            assert outcome.bundle is not None
+            await self._use(stream, outcome.bundle, Promotion.PROMOTED, outcome.reason)
         order = stream.order()
         first = stream.detector is None
         if order is not None:
@@ -527,11 +540,11 @@ class Loop:
         if not stream.trainer.busy:
             return
         if self.hold is Hold.ALWAYS or (self.hold is Hold.FIRST and first):
-            outcome: Outcome | None = await self._held(stream)
+            found: Outcome | None = await self._held(stream)
         else:
-            outcome = stream.trainer.poll()
-        if outcome is not None:
-            await self._trained(stream, outcome)
+            found = stream.trainer.poll()
+        if found is not None:
+            await self._trained(stream, found)
 
     async def _held(self, stream: StreamRun) -> Outcome:
         """Wait for the trainer; the probes must see that this is no standstill."""
@@ -553,7 +566,14 @@ class Loop:
             log.warning("model_concern", stream=name, version=outcome.version, concern=concern)
         if outcome.promoted and outcome.bundle is not None:
             if self.models is not None:
-                await self.models.promote(name, outcome.bundle, outcome.version, outcome.reason)
+                # It takes a broker a while to keep a bundle: meanwhile the old model judges on.
+                keep = self.models.promote(name, outcome.bundle, outcome.version, outcome.reason)
+                task = asyncio.get_running_loop().create_task(_kept(keep), name="keep a model")
+                stream.shelving = task, outcome
+                if self.hold is not Hold.NEVER:
+                    await asyncio.wait({task})
+                    await self._train(stream)
+                return
             await self._use(stream, outcome.bundle, Promotion.PROMOTED, outcome.reason)
             return
         result = Promotion.REFUSED if outcome.bundle is not None else Promotion.FAILED
@@ -570,6 +590,8 @@ class Loop:
         now = time.monotonic()
         if self.models is None or now - self._polled_models_at < 1.0:
             return
+        if any(stream.shelving is not None for stream in self.streams):
+            return  # it would be met here as another's
         self._polled_models_at = now
         for name, bundle in await self.models.poll():
             stream = next((s for s in self.streams if s.spec.name == name), None)

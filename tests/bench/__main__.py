@@ -17,6 +17,7 @@ also writes its tables to tests/bench/results.md (``--results`` names another fi
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -70,7 +71,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write everything there too")
     given = parser.parse_args()
     configure_logging("error", "console")  # a broker that is starting is no news
-    console, facts = Console(), machine()
+    console = Console() if sys.stdout.isatty() else Console(width=180)  # a file has no width
+    facts = machine()
     sections: list[Section] = []
     for part in WHOLES.get(given.what, (given.what,)):
         for section in measured(part, given):
