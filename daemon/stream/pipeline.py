@@ -261,7 +261,8 @@ class Pipeline:
         self._scores = scores
         self._max_assets = max_assets
         self._pending: list[Rows] = []
-        self._waiting = 0  # rows in them
+        self._loose: list[ReleasedRow] = []  # behind them
+        self._waiting = 0  # rows in both
         self._silent_rows = max(spec.silent_after_ns // spec.period_ns, 1)
         self._silent_assets: set[str] = set()
         self._listening: list[tuple[int, str]] = []  # heap: (a row the asset was heard at, asset)
@@ -435,7 +436,7 @@ class Pipeline:
         n, grid = len(readings), self.grid
         values = np.array([r.values for r in readings], np.float64).reshape(n, len(self.spec.sensors))
         told = fingerprints(values)
-        if silent or self.trace is not None:
+        if silent:
             for reading, mark in zip(readings, told.tolist(), strict=True):
                 yield from self._take_one(reading, mark, silent=silent)
             return
@@ -484,6 +485,10 @@ class Pipeline:
         labels = conditions if len(together) == len(slots) else [conditions[i] for i in together.tolist()]
         grid.advance(slots[together], rows[together], times[together], told[together], labels)
         self.counts[Disposition.ACCEPTED] += len(together)
+        if self.trace is not None:
+            for i in together.tolist():
+                reading = lines.readings[begin + i]
+                self.trace.append(Traced(reading.offset, reading.asset, int(rows[i]), Disposition.ACCEPTED))
         quiet = np.zeros(len(together), bool)
         offsets = lines.offsets[part][together]
         assets = lines.assets[part]
@@ -504,8 +509,11 @@ class Pipeline:
         closed: list[ReleasedRow] = []
         causes: list[int] = []  # the line that closed each of them
         for i in np.flatnonzero(~plain).tolist():
-            disposition = grid.offer(int(slots[i]), lines.readings[begin + i], closed, int(told[i]))
+            reading = lines.readings[begin + i]
+            disposition = grid.offer(int(slots[i]), reading, closed, int(told[i]))
             self.counts[disposition] += 1
+            if self.trace is not None:
+                self.trace.append(Traced(reading.offset, reading.asset, int(rows[i]), disposition))
             causes += [i] * (len(closed) - len(causes))
         if closed:
             # In the order of the lines: how they came in batches must not show.
@@ -551,13 +559,20 @@ class Pipeline:
         yield from self._flush_full(silent=silent)
 
     def _await_flush(self, released: Sequence[ReleasedRow]) -> None:
-        if released:
-            self._queue(Rows.of(released, self._slots, len(self.spec.sensors)))
+        self._loose += released
+        self._waiting += len(released)
 
     def _queue(self, rows: Rows) -> None:
+        self._gather()
         if len(rows):
             self._pending.append(rows)
             self._waiting += len(rows)
+
+    def _gather(self) -> None:
+        """Make columns of the rows that were released one by one."""
+        if self._loose:
+            self._pending.append(Rows.of(self._loose, self._slots, len(self.spec.sensors)))
+            self._loose.clear()
 
     def _flush_full(self, *, silent: bool) -> Iterator[Step]:
         while self._waiting and self._waiting >= self._chunk():
@@ -573,6 +588,7 @@ class Pipeline:
         most = min(max(CHUNK_CELLS * self.spec.hop // cells, LEAST), MOST)
         if self.cut is None or self.observed_rows >= self.cut:
             return most
+        self._gather()
         left, taken = self.cut - self.observed_rows, 0
         for rows in self._pending:
             observed = np.flatnonzero(~rows.empty)
@@ -586,6 +602,7 @@ class Pipeline:
     def _next_rows(self) -> Rows:
         """The rows of the next chunk, taken off what waits."""
         size = self._chunk()
+        self._gather()
         waiting = Rows.joined(self._pending)
         met: set[str] = set()
         for i in np.flatnonzero(waiting.fresh[:size]).tolist():

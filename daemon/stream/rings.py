@@ -5,9 +5,9 @@ imputed value: a swapped model judges the very same windows, and what was impute
 as observed. And *scaled*, as the model reads them, so that a row is scaled once and not with every
 window that it is in.
 
-The scaled rows of an asset have room for L and an eighth more. They are written one behind the
-other, so that the newest L are always one contiguous slice; where the room ends, they move to its
-front, once in L/8 rows. So whole chunks are written and cut out at once, whoever's rows they are:
+The scaled rows of an asset have room for L and some more: an eighth, or a lot where the assets are
+few. They are written one behind the other, so that the newest L are always one contiguous slice;
+where the room ends, they move to its front. So whole chunks are written and cut out at once, whoever's rows they are:
 a *lap* takes each asset as far as its room goes, and there is rarely more than one.
 
 Beside them is what each sensor said last, be it older than the window, and since when it has not
@@ -28,6 +28,8 @@ from daemon.domain import Floats, Ints, Mask
 Scaled = NDArray[Any]
 """What a detector reads: float32, of the real ones."""
 SLOTS_AT_ONCE = 4096
+SPARE_ROWS, MOST_SPARE = 8192, 512
+"""Rows beyond their windows that all assets have together, if they have few; and one, at most."""
 NO_RECORD = np.iinfo(np.int64).max
 """Offset of a row that no record spoke of."""
 
@@ -52,7 +54,7 @@ class Rings:
     def __init__(self, window: int, sensors: int) -> None:
         L, C = window, sensors
         self.window = L
-        self.room = L + max(L // 8, 1)
+        self.room = L + MOST_SPARE
         self.filled: Ints = np.empty(0, np.int64)  # (N,) rows in the window, <= L
         self.fresh_row: Ints = np.empty(0, np.int64)  # (N,) first row since the windows started afresh
         self.last_row: Ints = np.empty((0, C), np.int64)
@@ -67,6 +69,7 @@ class Rings:
 
     def grow(self, capacity: int) -> None:
         """Make room for more assets; those that are there keep their slots."""
+        self._make_room(self.window + max(self.window // 8, 1, min(SPARE_ROWS // capacity, MOST_SPARE)))
         for name in (
             "filled",
             "fresh_row",
@@ -80,6 +83,20 @@ class Rings:
             "_offsets",
         ):
             setattr(self, name, grown(getattr(self, name), capacity))
+
+    def _make_room(self, room: int) -> None:
+        """Let every asset's newest L rows begin its room, which has ``room`` rows from now on."""
+        if room == self.room:
+            return
+        L, some = self.window, np.arange(len(self._place))[:, None]
+        newest = np.maximum(self._place[:, None], L) + np.arange(-L, 0)
+        for name in ("_scaled", "_offsets"):
+            array = getattr(self, name)
+            made = np.zeros((len(array), room, *array.shape[2:]), array.dtype)
+            made[:, :L] = array[some, newest]
+            setattr(self, name, made)
+        self._place[:] = L
+        self.room = room
 
     def clear(self, slot: int) -> None:
         """A slot for an asset that was never heard of."""

@@ -57,16 +57,19 @@ def negative(values: np.ndarray) -> np.ndarray:
     return -values
 
 
-@given(st.integers(1, 9), st.booleans(), ROWS, st.lists(st.integers(1, 60), max_size=8))
+@given(st.integers(1, 9), st.integers(1, 40), st.booleans(), ROWS, st.lists(st.integers(1, 60), max_size=8))
 def test_rings_hold_what_a_list_per_asset_holds(
-    length: int, early: bool, drawn: list[tuple[int, float, float, bool, bool]], sizes: list[int]
+    length: int, spare: int, early: bool, drawn: list[tuple[int, float, float, bool, bool]], sizes: list[int]
 ) -> None:
     rings, plain = Rings(length, C), [Plain() for _ in range(3)]
     if early:
         rings.scale_with(doubled)
     rings.grow(1)
+    rings.clear(0)
+    rings._make_room(length + spare)
     rings.grow(3)
-    for slot in range(3):
+    rings._make_room(length + spare)
+    for slot in range(1, 3):
         rings.clear(slot)
     counts = [0, 0, 0]
     rows = []
@@ -106,6 +109,8 @@ def test_rings_hold_what_a_list_per_asset_holds(
                 assert smallest[asked] == min(one.offsets[-length:])
                 asked += 1
         assert asked == len(windows)
+        if len(rows) % 5 == 0:  # more assets came
+            rings._make_room(length + 1 + spare % 7)
         if len(rows) % 3 == 0:  # another model takes over
             rings.scale_with(negative)
             early, factor = True, -1.0
