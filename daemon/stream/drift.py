@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from daemon.domain import DriftRecord, DriftReference, Evidence, Floats, InputPartition, Ints
+from daemon.domain import DriftRecord, DriftReference, Floats, InputPartition, Ints
 
 FEWEST_WINDOWS = 32
 """Below this an interval says nothing: the verdict is ``insufficient``."""
@@ -75,14 +75,20 @@ class Drift:
         self.exceeded = 0  # successive intervals above the threshold
         self.first_exceeded_ns = -1
 
-    def add(self, rows_ns: Ints, evidence: Evidence, kl: Floats) -> None:
-        """Add scored windows: ``rows_ns`` (B,) are their newest rows' times."""
+    def add(self, rows_ns: Ints, posterior: Floats, residual: Floats, kl: Floats) -> None:
+        """Add scored windows.
+
+        Args:
+            rows_ns: (B,) their newest rows' times.
+            posterior, residual: (B, Z) and (B, C), see ``Evidence``.
+            kl: (B,) nats.
+        """
         if not len(rows_ns):
             return
         for interval in np.unique(rows_ns // self.interval_ns):
             these = rows_ns // self.interval_ns == interval
-            z = evidence.posterior[these]
-            r = np.clip(evidence.residual[these], -10.0, 10.0)
+            z = posterior[these]
+            r = np.clip(residual[these], -10.0, 10.0)
             seen = np.isfinite(r)
             r = np.where(seen, r, 0.0)
             nats = np.where(np.isfinite(kl[these]), kl[these], 0.0)

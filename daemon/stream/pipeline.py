@@ -172,6 +172,17 @@ class Lines:
     conditions: list[str]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Summands:
+    """What the scored windows of a chunk add to the drift; ``places`` are theirs among its rows."""
+
+    places: Ints
+    times: Ints
+    posterior: Floats
+    residual: Floats
+    kl: Floats
+
+
 @dataclass(slots=True, eq=False)
 class Step:
     """What one chunk led to."""
@@ -263,6 +274,7 @@ class Pipeline:
         self._pending: list[Rows] = []
         self._loose: list[ReleasedRow] = []  # behind them
         self._waiting = 0  # rows in both
+        self._marks: list[tuple[int, int]] = []  # after so many of them, drift up to this time is due
         self._silent_rows = max(spec.silent_after_ns // spec.period_ns, 1)
         self._silent_assets: set[str] = set()
         self._listening: list[tuple[int, str]] = []  # heap: (a row the asset was heard at, asset)
@@ -599,8 +611,8 @@ class Pipeline:
         return most
 
     # -------------------------------------------------------------- rows
-    def _next_rows(self) -> Rows:
-        """The rows of the next chunk, taken off what waits."""
+    def _next_rows(self) -> tuple[Rows, list[tuple[int, int]]]:
+        """The rows of the next chunk, taken off what waits, and the marks among them."""
         size = self._chunk()
         self._gather()
         waiting = Rows.joined(self._pending)
@@ -613,11 +625,13 @@ class Pipeline:
         rows, rest = waiting[:size], waiting[size:]
         self._pending = [rest] if len(rest) else []
         self._waiting = len(rest)
-        return rows
+        marks = [mark for mark in self._marks if mark[0] <= size]
+        self._marks = [(after - size, horizon_ns) for after, horizon_ns in self._marks[len(marks) :]]
+        return rows, marks
 
     def _flush(self, silent: bool) -> Step:
         """Push a chunk of released rows into their windows, judge, and say what follows."""
-        rows = self._next_rows()
+        rows, marks = self._next_rows()
         R, rings = len(rows), self._rings
         assets, slots, index, values, empty = rows.assets, rows.slots, rows.rows, rows.values, rows.empty
         observed = np.isfinite(values)
@@ -646,6 +660,7 @@ class Pipeline:
         # Where an asset's episode stands, carried on from row to row; nearly always nowhere.
         firing = np.zeros(R, bool)
         fires = {asset: self._firing(asset) for asset in set(assets) & self.episodes.assets.keys()}
+        summands: Summands | None = None
         if judging:
             needed = np.flatnonzero(wanted)
             if len(needed):
@@ -666,7 +681,9 @@ class Pipeline:
                             first_offsets[judged],
                         )
                     self._fill(rows, needed, ~observed, evidence, step)
-                    self._judge(rows, needed, due, windows, first_offsets, evidence, scores, firing, step)
+                    summands = self._judge(
+                        rows, needed, due, windows, first_offsets, evidence, scores, firing, step
+                    )
             self._stuck_sensors(rows, told.still, observed, step)
             self._conditions(rows, step)
         if any(fires.values()) or firing.any():
@@ -675,14 +692,38 @@ class Pipeline:
                     fires[asset] = bool(firing[i])
                 firing[i] = fires.get(asset, False)
         step.block = RowBlock(assets, slots, index, values, scores, firing, rows.conditions)
+        drifted = [] if silent else self._sum_up(marks, summands)
         if silent:
             step.outputs = []
-        elif sum(type(output) is AlertEvent for output in step.outputs) > 1:
+        elif drifted or sum(type(output) is AlertEvent for output in step.outputs) > 1:
             # Row by row, not kind by kind: where a chunk ends must not show in the alerts' order.
             times = (index * self.spec.period_ns).tolist()
             place = {key: i for i, key in enumerate(zip(assets, times, strict=True))}
-            step.outputs.sort(key=lambda output: place[_row_of(output)])
+            placed = [(float(place[_row_of(output)]), output) for output in step.outputs] + drifted
+            placed.sort(key=lambda one: one[0])
+            step.outputs = [output for _, output in placed]
         return step
+
+    def _sum_up(
+        self, marks: Sequence[tuple[int, int]], summands: Summands | None
+    ) -> list[tuple[float, Output]]:
+        """Add a chunk's windows to the drift, and close its intervals where the marks are.
+
+        Returns:
+            What is to be said of them, each with its place among the rows of the chunk.
+        """
+        said: list[tuple[float, Output]] = []
+        begin = 0
+        for after, horizon_ns in [*marks, (1 << 62, -1)]:
+            if summands is not None and self.drift is not None:
+                some = slice(*np.searchsorted(summands.places, [begin, after]).tolist())
+                self.drift.add(
+                    summands.times[some], summands.posterior[some], summands.residual[some], summands.kl[some]
+                )
+            if horizon_ns >= 0:
+                said += [(after - 0.5, output) for output in self._drift_records(horizon_ns)]
+            begin = after
+        return said
 
     def _infer(self, batch: Windows) -> tuple[Ints, Evidence | None]:
         """The evidence of the windows that the model can look at, and which these are.
@@ -745,17 +786,16 @@ class Pipeline:
         scores: Floats,
         firing: Mask,
         step: Step,
-    ) -> None:
+    ) -> Summands | None:
         """Score the windows that are due, in row order, and move their episodes on.
 
         ``needed`` says of which of the ``rows`` there are ``windows`` and evidence.
         """
         detector = self.detector
         assert detector is not None
-        assert self.drift is not None
         chosen = np.flatnonzero(due[needed])
         if not len(chosen):
-            return
+            return None
         which = needed[chosen]  # indices into rows
         slots = rows.slots
         some = evidence if len(chosen) == len(needed) else evidence.take(chosen)
@@ -774,12 +814,6 @@ class Pipeline:
         step.scored += int(scored.sum())
         period = self.spec.period_ns
         times = rows.rows[which] * period
-        if not step.silent:
-            self.drift.add(
-                times[scored],
-                some if scored.all() else some.take(np.flatnonzero(scored)),
-                verdicts.kl[scored],
-            )
         scores[which] = verdicts.score
         # Whoever is not near an alarm and was not before has no episode that could move.
         loud = verdicts.score > self.episodes.policy.hysteresis * threshold
@@ -800,6 +834,13 @@ class Pipeline:
                 firing[i] = self._firing(asset)
         if self._scores:
             self._say_scores(rows, which, times, verdicts, firing, step)
+        return Summands(
+            which[scored],
+            times[scored],
+            some.posterior[scored],
+            some.residual[scored],
+            verdicts.kl[scored],
+        )
 
     def _say_scores(
         self,
@@ -1053,9 +1094,10 @@ class Pipeline:
         if not self._drift_due_ns:
             self._await_interval()
             return
-        self._early.extend(self._drain(silent=False))
-        outputs = self._drift_records(self._await_interval())
-        if outputs:
+        horizon_ns = self._await_interval()
+        if self._waiting:  # after the rows that came before, and before those that this reading closes
+            self._marks.append((self._waiting, horizon_ns))
+        elif outputs := self._drift_records(horizon_ns):
             self._early.append(Step(outputs=outputs))
 
     def _await_interval(self) -> int:
