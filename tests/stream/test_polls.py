@@ -1,0 +1,111 @@
+"""However a log is cut into polls, the pipeline says the same: usual lines taken together or one by one."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+
+import pytest
+
+from daemon.domain import (
+    SECOND_NS,
+    AlarmPolicy,
+    AlertEvent,
+    DeadLetter,
+    FilledRow,
+    InputPartition,
+    Polled,
+    Record,
+    ScoredRow,
+    StreamSpec,
+    iso,
+)
+from daemon.stream.codec import Decoder
+from daemon.stream.pipeline import Pipeline
+from tests.fakes import CentreDetector
+
+BASE_S = 1_700_000_000
+SENSORS = ("a", "b", "c")
+
+
+def spec_of(rng: random.Random) -> StreamSpec:
+    return StreamSpec(
+        "pumps",
+        SENSORS,
+        window=rng.choice([1, 3, 4, 8]),
+        hop=rng.choice([1, 1, 2, 3, 16]),
+        allowed_lateness_ns=rng.choice([0, 2, 5, 30]) * SECOND_NS,
+        max_gap_ns=rng.choice([1, 4, 10]) * SECOND_NS,
+        silent_after_ns=rng.choice([3, 8, 40]) * SECOND_NS,
+        condition=rng.choice([(), (), ("mode",)]),
+    )
+
+
+def log_of(rng: random.Random, spec: StreamSpec) -> list[Record]:
+    """Lines of some assets: in order, after gaps, late, twice, contradicting, garbage."""
+    clock = {f"p{i}": rng.randint(0, 5) for i in range(rng.randint(3, 12))}
+    log = []
+    for offset in range(400):
+        asset, dice = rng.choice(list(clock)), rng.random()
+        if dice < 0.85:
+            clock[asset] += 1 if dice < 0.8 else rng.randint(2, 15)
+        behind = rng.randint(0, 6) if 0.85 <= dice < 0.9 else 0
+        second = max(clock[asset] - behind, 0)
+        values: dict[str, object] = {
+            sensor: rng.choice([0.5, 1.0, 9.0, None]) for sensor in SENSORS if rng.random() < 0.9
+        }
+        if dice < 0.04:
+            values |= rng.choice([{"other": 1.0}, {"a": "NaN"}])
+        time_ns = (BASE_S + second) * SECOND_NS + rng.choice([0, 0, SECOND_NS // 4])
+        line = {"asset": asset, "ts": rng.choice([iso(time_ns), time_ns / 1e9]), "values": values}
+        if spec.condition:
+            line["condition"] = {"mode": rng.choice(["run", "run", "idle"])}
+        value = b"{garbage" if 0.04 <= dice < 0.06 else json.dumps(line).encode()
+        log.append(Record(offset, asset.encode(), value, (BASE_S + 2_000) * SECOND_NS))
+    return log
+
+
+def said(seed: int, most: int, max_assets: int) -> tuple[dict[type, list[str]], object]:
+    """What a pipeline says of a log, by kind, polled in pieces of up to ``most`` records."""
+    rng = random.Random(seed)
+    spec = spec_of(rng)
+    log = log_of(rng, spec)
+    detector = CentreDetector(spec.sensors, window=spec.window, memory=0.05, conditions=("", "mode=run"))
+    pipeline = Pipeline(
+        spec,
+        InputPartition("in", 0),
+        Decoder(spec),
+        AlarmPolicy(),
+        20 * SECOND_NS,
+        scores=True,
+        max_assets=max_assets,
+    )
+    pipeline.use(detector)
+    outputs = []
+    while log:
+        size = rng.randint(1, most)
+        outputs += [o for step in pipeline.feed(Polled(pipeline.partition, log[:size])) for o in step.outputs]
+        log = log[size:]
+    outputs += [o for step in pipeline.feed(Polled(pipeline.partition, (), ended=True)) for o in step.outputs]
+    by_kind: dict[type, list[str]] = {}
+    for output in outputs:
+        by_kind.setdefault(type(output), []).append(repr(output))
+    assert {AlertEvent, FilledRow, DeadLetter} <= by_kind.keys()
+    counted = Counter(pipeline.counts), pipeline.dropped, pipeline.grid.conflicts, pipeline.rows
+    return by_kind, counted
+
+
+@pytest.mark.parametrize("max_assets", [1_000, 4])
+@pytest.mark.parametrize("seed", range(12))
+def test_how_a_log_is_polled_never_shows(seed: int, max_assets: int) -> None:
+    one_by_one, counted = said(seed, 1, max_assets)
+    for most in (9, 400):
+        together, too = said(seed, most, max_assets)
+        assert too == counted
+        assert together == one_by_one
+
+
+def test_the_logs_here_are_worth_polling() -> None:
+    scored = [len(said(seed, 400, 1_000)[0].get(ScoredRow, ())) for seed in range(12)]
+    assert sum(n > 50 for n in scored) >= 6
