@@ -5,9 +5,10 @@
 and the chunks' bounds never show in the results: a window's evidence depends on its own
 values alone, and whatever has memory (baselines, episodes) takes rows in order.
 
-Windows are cut from ``Rings``. One record is little work for a program of this kind, so that
-what is done per record decides how fast it is: here that is decoding, the grid and a few
-comparisons, and everything else is done per chunk, on arrays.
+What is done per record decides how fast a program of this kind is. Here a usual line, the next
+row of an asset that waits for nothing, is looked at alone by the decoder only: grid (``windows``),
+windows (``rings``) and verdicts take many at once, on arrays. Any other line goes by itself, and
+nobody can tell from what is said which way a line went.
 
 A partition that is taken over is first given its predecessor's state (``restore``), and then
 fed from before its committed offset: each asset skips the records that its own state covers,
@@ -23,8 +24,7 @@ from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -62,7 +62,8 @@ from daemon.stream import state
 from daemon.stream.alerts import Episodes, Finding
 from daemon.stream.drift import EXCEEDANCES, Drift
 from daemon.stream.rings import NO_RECORD, Rings, grown
-from daemon.stream.windows import Fingerprints, Grid, ReleasedRow, fingerprints
+from daemon.stream.rows import Lines, Rows
+from daemon.stream.windows import Grid, ReleasedRow, fingerprints
 
 CHUNK_CELLS = 524_288
 """Cells of the windows that are judged at once, about: enough to make a call's own cost small."""
@@ -97,79 +98,6 @@ class RowBlock:
     scores: Floats  # (R,) NaN where not scored
     firing: Mask  # (R,)
     condition: Sequence[str]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Rows:
-    """Released rows as columns; ``ReleasedRow`` says what each is."""
-
-    assets: list[str]
-    slots: Ints
-    rows: Ints
-    values: Floats  # (R, C)
-    empty: Mask
-    fresh: Mask
-    offsets: Ints
-    last_offsets: Ints
-    conditions: list[str]
-
-    def __len__(self) -> int:
-        return len(self.assets)
-
-    def __getitem__(self, some: slice) -> Rows:
-        """The rows of a slice."""
-        columns: dict[str, Any] = {name: getattr(self, name)[some] for name in self.__slots__}
-        return Rows(**columns)
-
-    def in_order(self, order: Ints) -> Rows:
-        """The same rows in another order."""
-        places = order.tolist()
-        columns: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
-        for name, column in columns.items():
-            columns[name] = [column[i] for i in places] if isinstance(column, list) else column[order]
-        return Rows(**columns)
-
-    @staticmethod
-    def of(released: Sequence[ReleasedRow], slots: Mapping[str, int], sensors: int) -> Rows:
-        """Columns of rows that were released one by one."""
-        n = len(released)
-        assets = [row.asset for row in released]
-        return Rows(
-            assets,
-            np.fromiter(map(slots.__getitem__, assets), np.int64, n),
-            np.fromiter([row.row for row in released], np.int64, n),
-            np.array([row.values for row in released], np.float64).reshape(n, sensors),
-            np.fromiter([row.empty for row in released], bool, n),
-            np.fromiter([row.fresh for row in released], bool, n),
-            np.fromiter([row.offset for row in released], np.int64, n),
-            np.fromiter([row.last_offset for row in released], np.int64, n),
-            [row.condition for row in released],
-        )
-
-    @staticmethod
-    def joined(parts: Sequence[Rows]) -> Rows:
-        """One after the other."""
-        if len(parts) == 1:
-            return parts[0]
-        columns: dict[str, Any] = {name: [getattr(part, name) for part in parts] for name in Rows.__slots__}
-        for name, column in columns.items():
-            listed = isinstance(column[0], list)
-            columns[name] = list(chain.from_iterable(column)) if listed else np.concatenate(column)
-        return Rows(**columns)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Lines:
-    """Wide readings and their columns."""
-
-    readings: Sequence[Reading]
-    assets: list[str]
-    times: Ints
-    rows: Ints
-    values: Floats  # (B, C)
-    told: Fingerprints
-    offsets: Ints
-    conditions: list[str]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,0 +1,90 @@
+"""Many rows at once, as columns: what a pipeline hands from its grid to its windows.
+
+A row as an object costs more than all that is done with it; as columns a chunk of them is a few
+arrays. ``Lines`` are readings on their way to the grid, ``Rows`` what the grid has released.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from daemon.domain import Floats, Ints, Mask, Reading
+from daemon.stream.windows import Fingerprints, ReleasedRow
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rows:
+    """Released rows as columns; ``ReleasedRow`` says what each is."""
+
+    assets: list[str]
+    slots: Ints
+    rows: Ints
+    values: Floats  # (R, C)
+    empty: Mask
+    fresh: Mask
+    offsets: Ints
+    last_offsets: Ints
+    conditions: list[str]
+
+    def __len__(self) -> int:
+        return len(self.assets)
+
+    def __getitem__(self, some: slice) -> Rows:
+        """The rows of a slice."""
+        columns: dict[str, Any] = {name: getattr(self, name)[some] for name in self.__slots__}
+        return Rows(**columns)
+
+    def in_order(self, order: Ints) -> Rows:
+        """The same rows in another order."""
+        places = order.tolist()
+        columns: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
+        for name, column in columns.items():
+            columns[name] = [column[i] for i in places] if isinstance(column, list) else column[order]
+        return Rows(**columns)
+
+    @staticmethod
+    def of(released: Sequence[ReleasedRow], slots: Mapping[str, int], sensors: int) -> Rows:
+        """Columns of rows that were released one by one."""
+        n = len(released)
+        assets = [row.asset for row in released]
+        return Rows(
+            assets,
+            np.fromiter(map(slots.__getitem__, assets), np.int64, n),
+            np.fromiter([row.row for row in released], np.int64, n),
+            np.array([row.values for row in released], np.float64).reshape(n, sensors),
+            np.fromiter([row.empty for row in released], bool, n),
+            np.fromiter([row.fresh for row in released], bool, n),
+            np.fromiter([row.offset for row in released], np.int64, n),
+            np.fromiter([row.last_offset for row in released], np.int64, n),
+            [row.condition for row in released],
+        )
+
+    @staticmethod
+    def joined(parts: Sequence[Rows]) -> Rows:
+        """One after the other."""
+        if len(parts) == 1:
+            return parts[0]
+        columns: dict[str, Any] = {name: [getattr(part, name) for part in parts] for name in Rows.__slots__}
+        for name, column in columns.items():
+            listed = isinstance(column[0], list)
+            columns[name] = list(chain.from_iterable(column)) if listed else np.concatenate(column)
+        return Rows(**columns)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lines:
+    """Wide readings and their columns."""
+
+    readings: Sequence[Reading]
+    assets: list[str]
+    times: Ints
+    rows: Ints
+    values: Floats  # (B, C)
+    told: Fingerprints
+    offsets: Ints
+    conditions: list[str]
