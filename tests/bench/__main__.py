@@ -17,7 +17,7 @@ also writes its tables to tests/bench/results.md (``--results`` names another fi
 from __future__ import annotations
 
 import argparse
-import sys
+import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -28,6 +28,8 @@ from tests.bench import attribution, latency, memory, recovery, streams, through
 from tests.bench.reporting import Section, machine, print_section, write_json, write_markdown
 
 RESULTS = Path(__file__).parent / "results.md"
+WIDTH = 160
+"""Columns of a table that goes to a file."""
 SPEED = ("throughput", "latency", "memory", "recovery")
 PARTS = (*SPEED, "quality", "streams", "attribution")
 WHOLES: dict[str, Sequence[str]] = {"speed": SPEED, "all": PARTS}
@@ -70,9 +72,12 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS, help="where quality keeps its tables")
     parser.add_argument("--json", type=Path, help="write everything there too")
     given = parser.parse_args()
-    configure_logging("error", "console")  # a broker that is starting is no news
-    console = Console() if sys.stdout.isatty() else Console(width=180)  # a file has no width
-    facts = machine()
+    configure_logging("error", "console")
+    # A broker that is starting is no news.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    console, facts = Console(), machine()
+    if not console.is_terminal:
+        console.width = WIDTH
     sections: list[Section] = []
     for part in WHOLES.get(given.what, (given.what,)):
         for section in measured(part, given):

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.structs import RecordMetadata
 
 from daemon.domain import Floats
@@ -123,6 +123,7 @@ def opened(message: dict[str, Any]) -> Origin | None:
 async def read(bootstrap: str, topic: str, into: Watched) -> None:
     """Take in alerts until cancelled."""
     consumer = AIOKafkaConsumer(
+        topic,
         bootstrap_servers=bootstrap,
         isolation_level="read_committed",
         enable_auto_commit=False,
@@ -130,7 +131,6 @@ async def read(bootstrap: str, topic: str, into: Watched) -> None:
     )
     await consumer.start()
     try:
-        consumer.assign([TopicPartition(topic, n) for n in range(await partitions_of(consumer, topic))])
         while True:
             batches = await consumer.getmany(timeout_ms=1_000)
             now_ms = 1e3 * time.time()
@@ -141,12 +141,6 @@ async def read(bootstrap: str, topic: str, into: Watched) -> None:
                         into.alerts.append(Seen(origin, float(record.timestamp), now_ms))
     finally:
         await consumer.stop()
-
-
-async def partitions_of(consumer: AIOKafkaConsumer, topic: str) -> int:
-    """How many partitions a topic has; asks the broker."""
-    await consumer._client.add_topic(topic)
-    return len(consumer.partitions_for_topic(topic) or ())
 
 
 async def flow(
@@ -224,11 +218,8 @@ def by_delivery(on: Stage, per_s: int, seconds: float) -> Section:
     )
     for delivery, target in TARGETS_MS.items():
         found = watch(on, delivery, per_s, seconds, {"every": None})
-        written, seen = found.delays()
-        section.add(
-            *(delivery, found.rows_per_s, len(seen), *percentiles(written)),
-            *(*percentiles(seen), target),
-        )
+        written, seen = map(percentiles, found.delays())
+        section.add(delivery, found.rows_per_s, len(found.delays()[1]), *written, *seen, target)
     section.notes.append(
         "written: the alert message's own timestamp; seen: received by a read_committed consumer."
         f" Commits every {COMMIT_MS:.0f} ms; targets are of what is seen."

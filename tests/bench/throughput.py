@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -44,7 +45,7 @@ class Size:
     quix_records: int
 
 
-FULL = Size({8: 3_000, 38: 1_000}, 3, 20_000, 3_000)
+FULL = Size({8: 3_000, 38: 1_600}, 3, 20_000, 3_000)
 QUICK = Size({8: 800, 38: 300}, 1, 5_000, 1_000)
 
 
@@ -158,10 +159,10 @@ def overhead(taken: Taken) -> Section:
     return section
 
 
-def held(daemon: Daemon) -> int:
-    """Partitions that a daemon has now, by its log."""
+def holds(daemon: Daemon, partitions: int, _: object) -> bool:
+    """Whether a daemon has so many partitions now, by its log."""
     events = [event.get("event") for event in daemon.events()]
-    return events.count("partition_assigned") - events.count("partition_revoked")
+    return events.count("partition_assigned") - events.count("partition_revoked") == partitions
 
 
 def tell(daemons: Sequence[Daemon], what: signal.Signals) -> None:
@@ -181,7 +182,7 @@ def side_by_side(on: Stage, work: Workload, rows: int) -> Cost:
         for daemon in both:
             daemon.until(lambda s: s["state"] == "live")
         for daemon in both:
-            daemon.until(lambda _, d=daemon: held(d) == 2)
+            daemon.until(partial(holds, daemon, 2))
         tell(both, signal.SIGSTOP)
         on.fill(topic, work, rows)
         tell(both, signal.SIGCONT)
