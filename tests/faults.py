@@ -476,10 +476,18 @@ def coordinator_moved(trial: Trial, load: Load) -> None:
     """kill -9 of the broker that coordinates our transactions, and then of the group's."""
     assert isinstance(trial.broker, Cluster)
     group = trial.disturbed["kafka"]["group_id"]
+    half = len(load.lines) // 2
+    moves = (
+        (f"{group}-{trial.topic}-0", True, load.lines[:half]),
+        (group, False, load.lines[half:]),
+    )
     with trial.daemon() as daemon:
-        with trial.flowing(load.lines, load.per_second):
-            for key, of_transactions in ((f"{group}-{trial.topic}-0", True), (group, False)):
-                before = daemon.until(lambda state: state["scored"] > 0)["scored"]
+        daemon.until(lambda state: state["state"] == "live")
+        for key, of_transactions, lines in moves:
+            before = daemon.stream()["scored"]
+            # Half of the lines for each: a broker that starts slowly must not leave the second without any.
+            with trial.flowing(lines, load.per_second):
+                daemon.until(lambda state, before=before: state["scored"] > before)
                 old = trial.broker.coordinator(key, of_transactions=of_transactions)
                 old.kill()
                 new = trial.broker.coordinator(key, of_transactions=of_transactions, but_not=old)
@@ -487,7 +495,7 @@ def coordinator_moved(trial: Trial, load: Load) -> None:
                 daemon.until(
                     lambda state, before=before: state["scored"] > before + 100
                 )  # without the old one
-                trial.broker.start()
+            trial.broker.start()
         trial.wait([daemon])
         assert daemon.stop() == 0
 
