@@ -26,7 +26,13 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from daemon.domain import (
     AlarmPolicy,
@@ -426,6 +432,17 @@ class Document(PydanticBaseSettingsSource):
         return dict(self.document)
 
 
+class Environment(EnvSettingsSource):
+    """The environment: JSON where it is JSON, and else the text as it stands (``10 per day``)."""
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        """A value that is no JSON is left to the rules of its key, which have words for what is wrong."""
+        try:
+            return super().decode_complex_value(field_name, field, value)
+        except ValueError:
+            return value
+
+
 def reading(document: Mapping[str, Any]) -> type[Settings]:
     """Settings that take what init and environment leave open from ``document``."""
 
@@ -439,7 +456,7 @@ def reading(document: Mapping[str, Any]) -> type[Settings]:
             dotenv_settings: PydanticBaseSettingsSource,
             file_secret_settings: PydanticBaseSettingsSource,
         ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return init_settings, env_settings, Document(settings_cls, document)
+            return init_settings, Environment(settings_cls), Document(settings_cls, document)
 
     return WithDocument
 

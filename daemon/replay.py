@@ -894,6 +894,8 @@ async def impute_file(
     """
     if is_lines(file):
         raise InputError(f"{file}: impute works on Parquet and CSV; replay fills JSON Lines")
+    if out.resolve() in {file.resolve(), train.resolve() if train is not None else None}:
+        raise InputError(f"{out}: --out would overwrite an input; name another file")
     check_excluded(exclude, [train, file] if train is not None else [file])
     bundle = Bundle.load(model) if model is not None else None
     settings, notes = settings_for(config, sets, train or file, exclude, bundle)

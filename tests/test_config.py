@@ -145,3 +145,14 @@ def test_the_documented_example_loads() -> None:
     example = Path(__file__).resolve().parents[1] / "config.yaml"
     assert load(example).streams[0].name == "pumps"
     assert yaml.safe_load(example.read_text())["model"]["latent"] == 8
+
+
+def test_a_value_in_the_environment_needs_no_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANOMALYD_CALIBRATION__BUDGET", "10 per day")
+    monkeypatch.setenv("ANOMALYD_MODEL__HIDDEN", "[64, 32]")
+    settings = load(None, (), document())
+    assert settings.calibration.budget.episodes_per_day == 10
+    assert settings.model.hidden == (64, 32)
+    monkeypatch.setenv("ANOMALYD_MODEL__HIDDEN", "64,32")
+    with pytest.raises(ConfigError, match=r"model\.hidden: .*'64,32'"):
+        load(None, (), document())
