@@ -18,7 +18,7 @@ import asyncio
 import math
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
@@ -281,10 +281,6 @@ def fits(bundle: Bundle, spec: StreamSpec) -> None:
                 f"model {bundle.version} does not fit stream {spec.name}:"
                 f" its {what} {theirs}, the stream's {ours}"
             )
-
-
-async def _kept(keep: Awaitable[None]) -> None:
-    await keep
 
 
 class Loop:
@@ -568,7 +564,7 @@ class Loop:
             if self.models is not None:
                 # It takes a broker a while to keep a bundle: meanwhile the old model judges on.
                 keep = self.models.promote(name, outcome.bundle, outcome.version, outcome.reason)
-                task = asyncio.get_running_loop().create_task(_kept(keep), name="keep a model")
+                task = asyncio.get_running_loop().create_task(keep, name="keep a model")
                 stream.shelving = task, outcome
                 if self.hold is not Hold.NEVER:
                     await asyncio.wait({task})

@@ -394,29 +394,32 @@ def _hit(trial: Trial, load: Load) -> None:
     pause(load.chance.uniform(0.0, 2.0))
 
 
-def broker_restarted(trial: Trial, load: Load) -> None:
-    """kill -9 of the broker, and its start on the same log."""
-    assert isinstance(trial.broker, Broker)
+@contextmanager
+def _one_under_load(trial: Trial, load: Load) -> Iterator[None]:
+    """One daemon at work while inside; it does the rest and ends in order."""
     with trial.daemon() as daemon:
         with trial.flowing(load.lines, load.per_second):
             daemon.until(lambda state: state["scored"] > 0)
-            trial.broker.kill()
-            trial.broker.start()
+            yield
         trial.wait([daemon])
         assert daemon.stop() == 0
+
+
+def broker_restarted(trial: Trial, load: Load) -> None:
+    """kill -9 of the broker, and its start on the same log."""
+    assert isinstance(trial.broker, Broker)
+    with _one_under_load(trial, load):
+        trial.broker.kill()
+        trial.broker.start()
 
 
 def broker_frozen(trial: Trial, load: Load) -> None:
     """SIGSTOP of the broker for longer than a session."""
     assert isinstance(trial.broker, Broker)
-    with trial.daemon() as daemon:
-        with trial.flowing(load.lines, load.per_second):
-            daemon.until(lambda state: state["scored"] > 0)
-            trial.broker.freeze()
-            pause(SESSION_MS / 1000 + 5)
-            trial.broker.thaw()
-        trial.wait([daemon])
-        assert daemon.stop() == 0
+    with _one_under_load(trial, load):
+        trial.broker.freeze()
+        pause(SESSION_MS / 1000 + 5)
+        trial.broker.thaw()
 
 
 def rebalanced(trial: Trial, load: Load) -> None:

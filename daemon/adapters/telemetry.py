@@ -61,6 +61,7 @@ from daemon.domain import (
     Severity,
 )
 from daemon.errors import ConfigError
+from daemon.grouping import by_slot
 
 # ------------------------------------------------------------------ logging
 LONGEST_STRING: Final = 2_000
@@ -793,8 +794,8 @@ class StreamStatus:
             return
         self.newest_ns = max(self.newest_ns, int(times_ns[which].max()))
         self.scored += len(which)
-        order = which[np.argsort(slots[which], kind="stable")]
-        begins = np.flatnonzero(np.diff(slots[order], prepend=-1))
+        groups = by_slot(slots[which])
+        order, begins = which[groups.order], np.flatnonzero(groups.begins)
         highest = np.maximum.reduceat(scores[order], begins)
         last = order[np.append(begins[1:], len(order)) - 1]
         ratios = highest / self.threshold if self.threshold > 0 else np.zeros(len(highest))

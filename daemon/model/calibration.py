@@ -39,6 +39,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daemon.domain import NO_CONDITION, AlarmPolicy, Budget, DriftReference, Floats, Ints, Segment
+from daemon.grouping import by_slot
 from daemon.model.measuring import Measured, Models
 from daemon.model.segments import Piece, complement, folds, sliding
 from daemon.policy import episodes, firing
@@ -147,12 +148,9 @@ def follow(excess: Floats, state: Floats, slots: Ints, step: float) -> Floats:
         state[slots[0]] = level
         return offsets
     # Rounds: the i-th window of every slot at once.
-    order = np.argsort(slots, kind="stable")
-    grouped = slots[order]
-    starts = np.flatnonzero(np.concatenate([[True], grouped[1:] != grouped[:-1]]))
-    turn = np.arange(count) - np.repeat(starts, np.diff(np.concatenate([starts, [count]])))
-    by_turn = order[np.argsort(turn, kind="stable")]
-    ends = np.cumsum(np.bincount(turn))
+    turns = by_slot(slots).turns
+    by_turn = np.argsort(turns, kind="stable")
+    ends = np.cumsum(np.bincount(turns))
     for start, stop in zip(np.concatenate([[0], ends[:-1]]), ends, strict=True):
         rows = by_turn[start:stop]
         levels = state[slots[rows]]

@@ -134,12 +134,7 @@ class Models:
     def _in_chunks(
         self, scaled: NDArray[np.float32], conditions: Sequence[str], keep: bool, holed: bool
     ) -> Measured:
-        cells = max(scaled.shape[1] * scaled.shape[2], 1)
-        size = min(max(CHUNK_CELLS // cells // PAD, 1) * PAD, CHUNK)
-        parts = [
-            self._measure(scaled[at : at + size], conditions[at : at + size], keep, holed)
-            for at in range(0, max(len(scaled), 1), size)
-        ]
+        parts = [self._measure(scaled[some], conditions[some], keep, holed) for some in _chunks(scaled)]
         return parts[0] if len(parts) == 1 else Measured.concatenate(parts)
 
     def reconstruct(self, scaled: NDArray[np.float32]) -> Floats:
@@ -148,8 +143,8 @@ class Models:
         For whoever learns from the model in training; a condition counts as unknown.
         """
         decoded = []
-        for start in range(0, max(len(scaled), 1), CHUNK):
-            chunk, conditions = _padded(scaled[start : start + CHUNK], ("",) * CHUNK)
+        for some in _chunks(scaled):
+            chunk, conditions = _padded(scaled[some], ("",) * CHUNK)
             x, gaps = _tensors(chunk, True)
             with torch.inference_mode():
                 decoded.append(self._long(x, gaps, conditions)[0].numpy().astype(float))
@@ -236,6 +231,13 @@ class Models:
             result.update({f"vae.{k}": v for k, v in self.vae.arrays().items()})
         result["sigma"] = self.sigma
         return result
+
+
+def _chunks(scaled: NDArray[np.float32]) -> list[slice]:
+    """What of (B, L, C) windows goes through at once; at least one, be it empty."""
+    cells = max(scaled.shape[1] * scaled.shape[2], 1)
+    size = min(max(CHUNK_CELLS // cells // PAD, 1) * PAD, CHUNK)
+    return [slice(at, at + size) for at in range(0, max(len(scaled), 1), size)]
 
 
 def _padded(

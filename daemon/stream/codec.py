@@ -1,13 +1,13 @@
 """Bytes to readings, outputs to bytes; the only place that knows what messages look like.
 
 Decoding never raises: whatever bytes arrive become a ``Reading`` or a ``Rejected`` whose reason
-is from a small fixed set. There are three ways through it. The fastest lets msgspec decode
-straight into a struct made for the stream, with a field per sensor, and carries nearly every
-record. What has other sensors too takes a struct with a dictionary of cells, for their names.
-Both refuse what strict JSON refuses (``NaN``, ``1e999``, a string where a number belongs), which real producers
-send all the same; those records take the slow way through Python's ``json``, which is as
-lenient as producers are, and the offending cell alone becomes missing. All ways fill such a
-struct and share every rule after that, so that they can only differ in speed.
+is from a small fixed set. There are three ways through it. The fastest lets msgspec
+decode straight into a struct made for the stream, with a field per sensor, and carries nearly
+every record. What has other sensors too takes a struct with a dictionary of cells, for their
+names. Both refuse what strict JSON refuses (``NaN``, ``1e999``, a string where a number belongs),
+which real producers send all the same; those records take the slow way through Python's ``json``,
+which is as lenient as producers are, and the offending cell alone becomes missing. All ways fill
+such a struct and share every rule after that, so that they can only differ in speed.
 
 Event times are integers all the way: an epoch number is scaled by its magnitude without
 passing through a float, and the digits of an ISO instant that ``datetime`` cannot hold are

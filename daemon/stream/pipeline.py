@@ -57,6 +57,7 @@ from daemon.domain import (
     Windows,
     to_ns,
 )
+from daemon.grouping import by_slot
 from daemon.policy import State
 from daemon.stream import state
 from daemon.stream.alerts import Episodes, Finding
@@ -206,8 +207,6 @@ class Pipeline:
         self._silent_rows = max(spec.silent_after_ns // spec.period_ns, 1)
         self._silent_assets: set[str] = set()
         self._listening: list[tuple[int, str]] = []  # heap: (a row the asset was heard at, asset)
-        self._listen_at_ns = 1 << 62  # the event time at which the first of them may be silent
-        self._closed: list[ReleasedRow] = []  # by the record at hand
         self._listened: set[str] = set()  # who is in the heap
         self._heard: Mask = np.empty(0, bool)  # by slot: in the heap, and not silent
         self._early: list[Step] = []  # what had to be said before the chunk was full
@@ -414,38 +413,38 @@ class Pipeline:
     def _take_together(self, lines: Lines, begin: int, end: int, slots: Ints) -> None:
         """Take lines that nothing but rows follows from; of each asset all at once or one by one."""
         grid, part = self.grid, slice(begin, end)
-        turns = self._rings.turns(slots)
+        turns = by_slot(slots).turns
+        rows, times, told, offsets = (
+            lines.rows[part],
+            lines.times[part],
+            lines.told[part],
+            lines.offsets[part],
+        )
         first = np.flatnonzero(turns == 0)
         first = first[self._uncovered[slots[first]] < 0]
-        self._uncovered[slots[first]] = lines.offsets[part][first]
-        rows, times, told = lines.rows[part], lines.times[part], lines.told[part]
+        self._uncovered[slots[first]] = offsets[first]
         plain = grid.follow_on(slots, turns, rows, times)
         together = np.flatnonzero(plain)
-        conditions = lines.conditions[part]
-        labels = conditions if len(together) == len(slots) else [conditions[i] for i in together.tolist()]
-        grid.advance(slots[together], rows[together], times[together], told[together], labels)
+        never = np.zeros(len(slots), bool)
+        done = Rows(
+            lines.assets[part],
+            slots,
+            rows,
+            lines.values[part],
+            never,
+            never,
+            offsets,
+            offsets,
+            lines.conditions[part],
+        )
+        if len(together) < len(slots):
+            done = done.take(together)
+        grid.advance(done.slots, done.rows, times[together], told[together], done.conditions)
         self.counts[Disposition.ACCEPTED] += len(together)
         if self.trace is not None:
             for i in together.tolist():
                 reading = lines.readings[begin + i]
                 self.trace.append(Traced(reading.offset, reading.asset, int(rows[i]), Disposition.ACCEPTED))
-        quiet = np.zeros(len(together), bool)
-        offsets = lines.offsets[part][together]
-        assets = lines.assets[part]
-        done = Rows(
-            assets if len(together) == len(slots) else [assets[i] for i in together.tolist()],
-            slots[together],
-            rows[together],
-            lines.values[part][together],
-            quiet,
-            quiet,
-            offsets,
-            offsets,
-            labels,
-        )
-        if len(together) == len(slots):
-            self._queue(done)
-            return
         closed: list[ReleasedRow] = []
         causes: list[int] = []  # the line that closed each of them
         for i in np.flatnonzero(~plain).tolist():
@@ -459,7 +458,7 @@ class Pipeline:
             # In the order of the lines: how they came in batches must not show.
             others = Rows.of(closed, self._slots, len(self.spec.sensors))
             order = np.argsort(np.concatenate([together, np.array(causes, np.int64)]), kind="stable")
-            done = Rows.joined([done, others]).in_order(order)
+            done = Rows.joined([done, others]).take(order)
         self._queue(done)
 
     def _take_one(self, reading: Reading, told: int | None = None, *, silent: bool) -> Iterator[Step]:
@@ -468,7 +467,7 @@ class Pipeline:
         replayed = silent and self._restored
         if replayed and offset < self._covered.get(asset, self._forgotten_before):
             return
-        closed = self._closed
+        closed: list[ReleasedRow] = []
         if asset not in self._slots and len(self._slots) >= self._max_assets:
             # What is forgotten or said here must not overtake rows that came before.
             yield from self._drain(silent=silent)
@@ -489,9 +488,7 @@ class Pipeline:
             if self._early:
                 early, self._early = self._early, []
                 yield from early
-            if closed:
-                self._await_flush(closed)
-                closed.clear()
+            self._await_flush(closed)
         if not silent:
             self.counts[disposition] += 1
         if self.trace is not None:
@@ -565,11 +562,12 @@ class Pipeline:
         observed = np.isfinite(values)
         complete: Mask = np.asarray(observed.all(1))
         step = Step(silent=silent)
-        turns = rings.turns(slots)
+        groups = by_slot(slots)
+        turns = groups.turns
         for i in np.flatnonzero(rows.fresh | ((turns == 0) & (rings.filled[slots] == 0))).tolist():
             rings.restart(int(slots[i]), int(index[i]))
             self._began[slots[i]] = False
-        told = rings.tell(slots, index, values, observed)
+        told = rings.tell(groups, slots, index, values, observed)
         judging = self.detector is not None and not (silent and self._other_model)
         full = rings.filled[slots] + turns + 1 >= self.spec.window
         due = full & (index % self.spec.hop == 0) & judging
@@ -901,7 +899,6 @@ class Pipeline:
                 events.extend(self._fell_silent(other))
         if asset not in self._silent_assets:
             self._await(asset)
-        self._look_again()
         if events and not silent:
             self._early.append(Step(outputs=events))
 
@@ -910,15 +907,14 @@ class Pipeline:
         if asset not in self._listened:
             self._listened.add(asset)
             heapq.heappush(self._listening, (self._newest(asset), asset))
-            self._look_again()
         self._heard[self._slots[asset]] = asset not in self._silent_assets
 
-    def _look_again(self) -> None:
-        if self._listening:
-            first = self._listening[0][0] * self.spec.period_ns
-            self._listen_at_ns = first + self.spec.silent_after_ns
-        else:
-            self._listen_at_ns = 1 << 62
+    @property
+    def _listen_at_ns(self) -> int:
+        """The event time at which the first asset of the heap may be silent."""
+        if not self._listening:
+            return 1 << 62
+        return self._listening[0][0] * self.spec.period_ns + self.spec.silent_after_ns
 
     def _fell_silent(self, asset: str) -> list[AlertEvent]:
         newest = self._newest(asset)

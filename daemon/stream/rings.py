@@ -7,8 +7,9 @@ window that it is in.
 
 The scaled rows of an asset have room for L and some more: an eighth, or a lot where the assets are
 few. They are written one behind the other, so that the newest L are always one contiguous slice;
-where the room ends, they move to its front. So whole chunks are written and cut out at once, whoever's rows they are:
-a *lap* takes each asset as far as its room goes, and there is rarely more than one.
+where the room ends, they move to its front. So whole chunks are written and cut out at once,
+whoever's rows they are: a *lap* takes each asset as far as its room goes, and there is rarely more
+than one.
 
 Beside them is what each sensor said last, be it older than the window, and since when it has not
 moved.
@@ -24,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daemon.domain import Floats, Ints, Mask
+from daemon.grouping import Groups
 
 Scaled = NDArray[Any]
 """What a detector reads: float32, of the real ones."""
@@ -125,13 +127,6 @@ class Rings:
             rows[back < -self.filled[some]] = np.nan
             self._scaled[some, np.maximum(self._place[some], L) + back] = rows
 
-    def turns(self, slots: Ints) -> Ints:
-        """(R,) how many rows of the same asset come before each row of a chunk."""
-        order, first = _by_asset(slots)
-        turns = np.empty(len(slots), np.int64)
-        turns[order] = np.arange(len(slots)) - first
-        return turns
-
     def push(
         self, slots: Ints, turns: Ints, rows: Ints, values: Floats, offsets: Ints, wanted: Mask
     ) -> tuple[Scaled, Ints]:
@@ -182,19 +177,20 @@ class Rings:
         shape = (len(array), self.room - self.window + 1, self.window, *array.shape[2:])
         return np.lib.stride_tricks.as_strided(array, shape, (slot, row, row, *rest), writeable=False)
 
-    def tell(self, slots: Ints, rows: Ints, values: Floats, observed: Mask) -> Told:
+    def tell(self, groups: Groups, slots: Ints, rows: Ints, values: Floats, observed: Mask) -> Told:
         """Take note of what the sensors say, row by row of a chunk.
 
         Args:
+            groups: the rows by slot.
             slots, rows: (R,).
             values, observed: (R, C).
         """
-        order, first = _by_asset(slots)
+        order = groups.order
         count, columns = values.shape
         slots, rows, values, observed = slots[order], rows[order], values[order], observed[order]
         every = np.arange(count)[:, None]
         channel = np.arange(columns)
-        begins = first[:, None]
+        begins = groups.first[:, None]
         # The newest observed row at or before each row, among the chunk's own rows of the asset.
         at = np.maximum.accumulate(np.where(observed, every, -1), axis=0)
         own = at >= begins
@@ -202,7 +198,7 @@ class Rings:
         row = np.where(own, rows[at], self.last_row[slots])
         before = np.empty_like(value)
         before[1:] = value[:-1]
-        starts = every[:, 0] == first
+        starts = groups.begins
         before[starts] = self.last_value[slots[starts]]
         moved = np.maximum.accumulate(np.where(observed & (values != before), every, -1), axis=0)
         since = np.where(moved >= begins, rows[moved], self._still_since[slots])
@@ -261,13 +257,3 @@ def grown(array: NDArray[Any], capacity: int) -> NDArray[Any]:
     result = np.zeros((capacity, *array.shape[1:]), array.dtype)
     result[: len(array)] = array
     return result
-
-
-def _by_asset(slots: Ints) -> tuple[Ints, Ints]:
-    """(R,) the rows of a chunk sorted by asset, and in that order where each one's asset begins."""
-    order = np.argsort(slots, kind="stable")
-    sorted_slots = slots[order]
-    begins = np.empty(len(slots), bool)
-    begins[:1] = True
-    np.not_equal(sorted_slots[1:], sorted_slots[:-1], out=begins[1:])
-    return order, np.maximum.accumulate(np.where(begins, np.arange(len(slots)), 0))

@@ -39,12 +39,12 @@ class Rows:
         columns: dict[str, Any] = {name: getattr(self, name)[some] for name in self.__slots__}
         return Rows(**columns)
 
-    def in_order(self, order: Ints) -> Rows:
-        """The same rows in another order."""
-        places = order.tolist()
+    def take(self, index: Ints) -> Rows:
+        """Some of the rows, in the order asked for."""
+        places = index.tolist()
         columns: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
         for name, column in columns.items():
-            columns[name] = [column[i] for i in places] if isinstance(column, list) else column[order]
+            columns[name] = [column[i] for i in places] if isinstance(column, list) else column[index]
         return Rows(**columns)
 
     @staticmethod

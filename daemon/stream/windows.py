@@ -196,11 +196,7 @@ class Grid:
                 grid.watermark_ns = max(grid.watermark_ns, time_ns - spec.allowed_lateness_ns)
             if time_ns > self.event_time_ns:
                 self.event_time_ns = time_ns
-            if grid.rows:
-                self._release(grid, closed)
-            self._forget(grid)
-        if self._wide and not grid.rows:
-            self._rest(grid)
+        self._settle(grid, closed)
         return disposition
 
     def _wake(self, slot: int, reading: Reading) -> AssetGrid:
@@ -283,6 +279,13 @@ class Grid:
         if reading.condition:
             open_row.condition = reading.condition
         return Disposition.ACCEPTED
+
+    def _settle(self, grid: AssetGrid, closed: list[ReleasedRow]) -> None:
+        """After something has moved: close what can be closed, and let go of what has passed."""
+        self._release(grid, closed)
+        self._forget(grid)
+        if self._wide and not grid.rows:
+            self._rest(grid)
 
     def _release(self, grid: AssetGrid, closed: list[ReleasedRow]) -> None:
         """Append the rows of an asset that are closed by now, in order."""
@@ -367,8 +370,12 @@ class Grid:
     # -------------------------------------------------------------- the end of the log
     @property
     def waiting(self) -> list[str]:
-        """The assets with rows that wait; by name: a successor may have met them in another order."""
-        return sorted(grid.asset for grid in self._awake.values() if grid.rows)
+        """The assets with rows that wait."""
+        return [grid.asset for grid in self._waiting()]
+
+    def _waiting(self) -> list[AssetGrid]:
+        """Those with rows; by name: a successor may have met them in another order."""
+        return sorted((grid for grid in self._awake.values() if grid.rows), key=lambda grid: grid.asset)
 
     def elapse(self, idle_ns: int) -> list[ReleasedRow]:
         """Close rows at the end of a log that has been idle for ``idle_ns`` of wall time.
@@ -378,13 +385,10 @@ class Grid:
         """
         lateness = self.spec.allowed_lateness_ns
         closed: list[ReleasedRow] = []
-        for grid in sorted((grid for grid in self._awake.values() if grid.rows), key=lambda grid: grid.asset):
+        for grid in self._waiting():
             end = (int(self.newest[grid.slot]) + 1) * self.spec.period_ns
             grid.watermark_ns = max(grid.watermark_ns, min(end, grid.max_time_ns - lateness + idle_ns))
-            self._release(grid, closed)
-            self._forget(grid)
-            if self._wide and not grid.rows:
-                self._rest(grid)
+            self._settle(grid, closed)
         return closed
 
     def finish(self) -> list[ReleasedRow]:

@@ -8,6 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from daemon.grouping import by_slot
 from daemon.stream.rings import NO_RECORD, Rings
 
 C = 2
@@ -93,8 +94,8 @@ def test_rings_hold_what_a_list_per_asset_holds(
         slots, index = np.array([r[0] for r in chunk]), np.array([r[1] for r in chunk])
         values, offsets = np.array([r[2] for r in chunk]), np.array([r[3] for r in chunk])
         wanted = np.array([r[4] for r in chunk])
-        told = rings.tell(slots, index, values, np.isfinite(values))
-        windows, smallest = rings.push(slots, rings.turns(slots), index, values, offsets, wanted)
+        told = rings.tell(by_slot(slots), slots, index, values, np.isfinite(values))
+        windows, smallest = rings.push(slots, by_slot(slots).turns, index, values, offsets, wanted)
         asked = 0
         for i, (slot, row, cells, offset, want, _) in enumerate(chunk):
             one = plain[slot]
@@ -133,13 +134,15 @@ def test_a_successor_cuts_the_windows_that_its_predecessor_would_have() -> None:
     values = rng.normal(size=(9, C))
     slots, wanted = np.ones(9, np.int64), np.ones(9, bool)
     one.restart(1, 100)
-    one.tell(slots, np.arange(100, 109), values, np.isfinite(values))
-    one.push(slots, one.turns(slots), np.arange(100, 109), values, np.arange(9), wanted)
+    one.tell(by_slot(slots), slots, np.arange(100, 109), values, np.isfinite(values))
+    one.push(slots, by_slot(slots).turns, np.arange(100, 109), values, np.arange(9), wanted)
     last = one.last_value[1], one.last_row[1]
     other.hold(1, one.held(1), last, one.still_since(1), int(one.fresh_row[1]), one.end(1))
     more = rng.normal(size=(3, C))
     answers = [
-        rings.push(slots[:3], rings.turns(slots[:3]), np.arange(109, 112), more, np.arange(9, 12), wanted[:3])
+        rings.push(
+            slots[:3], by_slot(slots[:3]).turns, np.arange(109, 112), more, np.arange(9, 12), wanted[:3]
+        )
         for rings in (one, other)
     ]
     np.testing.assert_array_equal(answers[0][0], answers[1][0])
