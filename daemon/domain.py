@@ -287,7 +287,6 @@ class Evidence:
     channel_error: Floats  # (S, B, C) RMS residual over the window, NaN where nothing observed
     latent: Floats  # (S, B, 2) KL in nats (squared norm for a linear model) and largest |z|
     residual: Floats  # (B, C) newest row, standardised, NaN where missing
-    deviation: Floats  # (B, C) newest row's distance from the training mean, in training sd; NaN if missing
     elbo: Floats  # (B,) nats
     posterior: Floats  # (B, Z) posterior means
     expected: Floats  # (B, C) decoded newest row, raw units
@@ -335,7 +334,7 @@ class Verdicts:
     p_kl: Floats
     p_point: Floats
     static_score: Floats  # without the slow baseline
-    error: Floats  # (B, C) calibrated: the larger of the window's and the newest row's; NaN if unknown
+    error: Floats  # (B, C) standardised error over the whole window; NaN if unknown
 
 
 class Detector(Protocol):
@@ -382,6 +381,10 @@ class Detector(Protocol):
 
     def scale(self, values: Floats) -> NDArray[Any]:
         """(..., C) raw to what windows are made of, row by row alike; NaN stays NaN."""
+        ...
+
+    def deviation(self, values: Floats) -> Floats:
+        """(..., C) raw to signed distances from the training mean, in training sd; NaN if missing."""
         ...
 
     def infer(self, windows: Windows) -> Evidence:

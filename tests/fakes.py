@@ -58,6 +58,9 @@ class CentreDetector:
     def scale(self, values: Floats) -> Floats:
         return values
 
+    def deviation(self, values: Floats) -> Floats:
+        return np.where(np.isfinite(values), values, np.nan) - self.centre
+
     def infer(self, windows: Windows) -> Evidence:
         values = windows.values if windows.scaled is None else windows.scaled
         residual = values - self.centre  # (B, L, C)
@@ -73,7 +76,6 @@ class CentreDetector:
             channel_error=rms[None],
             latent=np.stack([z**2 / 2, np.abs(z)], 1)[None],
             residual=residual[:, -1],
-            deviation=np.abs(residual[:, -1]),
             elbo=-(known**2).sum((1, 2)),
             posterior=z[:, None],
             expected=np.full_like(newest, self.centre),

@@ -168,8 +168,7 @@ class Parts:
     top: Floats  # (S, B) mean of the largest k standardised channel errors
     latent: Floats  # (S, B, 2)
     point: Floats  # (B,)
-    standardised: Floats  # (B, C) channel errors, mean over the lengths
-    residual: Floats  # (B, C) newest row, absolute
+    standardised: Floats  # (B, C) channel errors of the longest windows
 
     @property
     def reconstruction(self) -> Floats:
@@ -252,8 +251,7 @@ class Calibration:
             top=np.stack([top_mean(one, top_count(channels)) for one in standard]),
             latent=latent,
             point=_largest(np.abs(residual)),
-            standardised=_mean(standard),
-            residual=np.abs(residual),
+            standardised=standard[-1],
         )
 
     def nats(self, parts: Parts) -> Floats:
@@ -371,15 +369,6 @@ def _largest(values: Floats) -> Floats:
         return np.asarray(largest, float)
     largest = np.where(np.isnan(values), -np.inf, values).max(1)
     return np.where(np.isfinite(largest), largest, np.nan)
-
-
-def _mean(values: Floats) -> Floats:
-    """(S, B, C) to (B, C): mean over the lengths with evidence."""
-    seen = np.isfinite(values)
-    if seen.all():
-        return np.asarray(values.sum(0) / len(values))
-    count = seen.sum(0)
-    return np.where(count > 0, np.where(seen, values, 0.0).sum(0) / np.maximum(count, 1), np.nan)
 
 
 # ------------------------------------------------------------------ cross-fitting

@@ -81,8 +81,8 @@ class Scaler:
         return result
 
     def deviation(self, values: Floats) -> Floats:
-        """(..., C) unclipped distance from the training mean in training sd; NaN if missing."""
-        distance: Floats = np.abs(np.where(np.isfinite(values), values, np.nan) - self.mean) / self.scale
+        """(..., C) unclipped signed distance from the training mean in training sd; NaN if missing."""
+        distance: Floats = (np.where(np.isfinite(values), values, np.nan) - self.mean) / self.scale
         return np.where(self.seen, distance, np.nan)
 
     def arrays(self) -> dict[str, np.ndarray]:

@@ -86,6 +86,10 @@ class BundleDetector:
         """(..., C) raw to scaled."""
         return self.models.scaler.scaled(values)
 
+    def deviation(self, values: Floats) -> Floats:
+        """(..., C) raw to signed distances from the training mean, in training sd."""
+        return self.models.scaler.deviation(values)
+
     def infer(self, windows: Windows) -> Evidence:
         """Measure each window on its own; pure, and independent of the batch."""
         newest = windows.values[:, -1]
@@ -99,7 +103,6 @@ class BundleDetector:
             channel_error=measured.channel_error,
             latent=measured.latent,
             residual=measured.residual / self.calibrated.residual_rms,
-            deviation=self.models.scaler.deviation(newest),
             elbo=measured.elbo,
             posterior=measured.posterior,
             expected=self.models.scaler.raw(measured.newest),
@@ -173,5 +176,5 @@ class BundleDetector:
             static_score=c.combined(c.nats(c.parts(error, latent, residual, level)))
             if static
             else np.full(len(error[0]), np.nan),
-            error=np.fmax(parts.standardised, parts.residual),
+            error=parts.standardised,
         )

@@ -11,8 +11,8 @@ drowning anybody.
 
 **Blame.** One row says little: an incident shows in one sensor now and in another later, and a
 spike has left the window's newest row before the alarm is over. So an episode remembers, per
-sensor, the largest calibrated error and the largest distance from normal since its onset, and
-blames by the average of these two rankings (each alone loses somewhere).
+sensor, the most that each of four kinds of evidence reached since its onset, and blames by their
+product (see ``Peaks.shares``).
 
 The anomaly machine itself is ``policy.Alarm``; nothing outside this file acts on its states.
 """
@@ -66,13 +66,85 @@ class Episode:
     last: AlertEvent | None = None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Sensors:
+    """What one scored row says of each sensor: all (C,), NaN where unknown."""
+
+    error: Floats  # standardised, over the whole window
+    residual: Floats  # of the newest row, standardised
+    deviation: Floats  # of the newest row, signed, from the training mean in training sd
+    before: Floats  # the same, median over the window
+    observed: Floats
+    expected: Floats
+
+    @staticmethod
+    def read(
+        error: Floats, residual: Floats, deviation: Floats, observed: Floats, expected: Floats
+    ) -> Sensors:
+        """Read off a window whose (L, C) rows deviate so."""
+        count = np.isfinite(deviation).sum(0)
+        middle = (np.maximum(count, 1) - 1) // 2  # sorting puts NaN last
+        before = np.take_along_axis(np.sort(deviation, axis=0), middle[None], 0)[0]
+        return Sensors(error, residual, deviation[-1], before, observed, expected)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Peaks:
+    """The farthest that each sensor went since an episode's onset: all (C,), NaN where unknown."""
+
+    error: Floats
+    residual: Floats
+    change: Floats  # from ``before``, training sd
+    deviation: Floats
+    before: Floats  # where it stood when the scores began to rise
+    observed: Floats  # with ``expected``, where the residual was largest
+    expected: Floats
+
+    @staticmethod
+    def since(row: Sensors) -> Peaks:
+        """The peaks of an episode that begins with this row."""
+        nothing = np.full(len(row.error), np.nan)
+        return Peaks(nothing, nothing, nothing, nothing, row.before, nothing, nothing).grown(row)
+
+    def grown(self, row: Sensors) -> Peaks:
+        """Take one more row in; a sensor that is missing keeps its peak."""
+        before = np.where(np.isnan(self.before), row.before, self.before)
+        size = np.abs(row.residual)
+        beyond = (size > self.residual) | np.isnan(self.residual)
+        return Peaks(
+            np.fmax(self.error, row.error),
+            np.fmax(self.residual, size),
+            np.fmax(self.change, np.abs(row.deviation - before)),
+            np.fmax(self.deviation, np.abs(row.deviation)),
+            before,
+            np.where(beyond, row.observed, self.observed),
+            np.where(beyond, row.expected, self.expected),
+        )
+
+    def shares(self) -> Floats:
+        """(C,) each sensor's share in an episode, summing to 1 (to 0 where nothing was observed).
+
+        In proportion to the geometric mean of one plus each of: the window's error, the newest
+        row's residual, the change since before the onset, the distance from the training mean,
+        less one. Model and plain sight must agree: a model's error leaks from the culprit into
+        sensors that move with it, and these look as ever, while many a sensor that is far from
+        its mean is just where its neighbours say. A product of magnitudes names the culprits
+        better than an average of ranks, which throws away by how much (measured in
+        ``tests/bench/attribution.py``).
+        """
+        evidence = np.stack([self.error, self.residual, self.change, self.deviation])
+        size = np.expm1(np.log1p(np.fmax(evidence, 0.0)).mean(0))
+        total = size.sum()
+        return np.asarray(size / total if total > 0 else size)
+
+
 @dataclass(slots=True, eq=False)
 class AssetEpisodes:
     """What is open for one asset, and where its anomaly machine stands."""
 
     alarm: Alarm = field(default_factory=Alarm)
     above_since: int = -1  # first row of the present run of scores above the closing level
-    peaks: Floats | None = None  # (4, C) since the onset: error, deviation, observed and expected
+    peaks: Peaks | None = None  # since the onset
     open: dict[tuple[AlertKind, str | None], Episode] = field(default_factory=dict)
 
 
@@ -83,7 +155,7 @@ class Finding:
     row: int
     score: float
     scores: Mapping[str, PartScore]
-    sensors: Floats | None  # (4, C) error, deviation, observed, expected; NaN where unknown
+    sensors: Sensors | None
     imputed_share: float
     first_offset: int
     last_offset: int
@@ -154,7 +226,7 @@ class Episodes:
             known.above_since = -1
         state = known.alarm.step(finding.score, threshold, self.policy)
         if known.above_since >= 0 or state is not State.INACTIVE:
-            known.peaks = farthest(known.peaks, finding.sensors)
+            known.peaks = _grown(known.peaks, finding.sensors)
         key = (AlertKind.ANOMALY, None)
         episode = known.open.get(key)
         severity = Severity.CRITICAL if finding.score > CRITICAL_RATIO * threshold else Severity.WARNING
@@ -233,12 +305,12 @@ class Episodes:
         peaks = self.of(asset).peaks
         if peaks is None:
             return []
-        share = blame(peaks[0], peaks[1])
+        share = peaks.shares()
         return [
             Contributor(
                 self.spec.sensors[c],
-                float(peaks[2, c]) if np.isfinite(peaks[2, c]) else None,
-                float(peaks[3, c]) if np.isfinite(peaks[3, c]) else None,
+                float(peaks.observed[c]) if np.isfinite(peaks.observed[c]) else None,
+                float(peaks.expected[c]) if np.isfinite(peaks.expected[c]) else None,
                 float(share[c]),
             )
             for c in np.argsort(-share, kind="stable")[:CONTRIBUTORS].tolist()
@@ -312,49 +384,10 @@ class Episodes:
         return event
 
 
-def farthest(peaks: Floats | None, sensors: Floats | None) -> Floats | None:
-    """Take one row into the peaks; observed and expected are those at the largest error."""
-    if peaks is None or sensors is None:
-        return sensors if peaks is None else peaks
-    beyond = sensors[0] > np.where(np.isnan(peaks[0]), -np.inf, peaks[0])
-    return np.stack(
-        [
-            np.fmax(peaks[0], sensors[0]),
-            np.fmax(peaks[1], sensors[1]),
-            np.where(beyond, sensors[2], peaks[2]),
-            np.where(beyond, sensors[3], peaks[3]),
-        ]
-    )
-
-
-def blame(error: Floats, deviation: Floats) -> Floats:
-    """Each sensor's share in an episode.
-
-    The average of the two rankings gives a place from 0 on; a share falls with the square of
-    the place. Sensors without evidence get 0.
-
-    Args:
-        error: (..., C) calibrated errors, NaN where none.
-        deviation: (..., C) distances from the training mean, NaN where none.
-
-    Returns:
-        (..., C), summing to 1 over the sensors (to 0 where nothing at all was observed).
-    """
-    places = (_places(error) + _places(deviation)) / 2.0
-    known = np.isfinite(error) | np.isfinite(deviation)
-    weight = np.where(known, 1.0 / (1.0 + places) ** 2, 0.0)
-    total = weight.sum(-1, keepdims=True)
-    return np.asarray(weight / np.where(total > 0, total, 1.0))
-
-
-def _places(values: Floats) -> Floats:
-    """(..., C) descending places, 0 for the largest; missing ones come last."""
-    order = np.argsort(-np.where(np.isfinite(values), values, -np.inf), axis=-1, kind="stable")
-    places = np.empty(values.shape)
-    np.put_along_axis(
-        places, order, np.broadcast_to(np.arange(values.shape[-1], dtype=float), order.shape), -1
-    )
-    return places
+def _grown(peaks: Peaks | None, row: Sensors | None) -> Peaks | None:
+    if row is None:
+        return peaks
+    return Peaks.since(row) if peaks is None else peaks.grown(row)
 
 
 def number(value: float | None) -> str:

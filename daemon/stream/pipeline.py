@@ -60,7 +60,7 @@ from daemon.domain import (
 from daemon.grouping import by_slot
 from daemon.policy import State
 from daemon.stream import state
-from daemon.stream.alerts import Episodes, Finding
+from daemon.stream.alerts import Episodes, Finding, Sensors
 from daemon.stream.drift import EXCEEDANCES, Drift
 from daemon.stream.rings import NO_RECORD, Rings, grown
 from daemon.stream.rows import Lines, Rows
@@ -827,7 +827,13 @@ class Pipeline:
             if value == value:
                 scores[name] = PartScore(value, parts[name], float(getattr(verdicts, f"p_{name}")[j]))
         scores["combined"] = PartScore(float(verdicts.score[j]), threshold)
-        sensors = np.stack([verdicts.error[j], evidence.deviation[j], rows.values[i], evidence.expected[j]])
+        sensors = Sensors.read(
+            verdicts.error[j],
+            evidence.residual[j],
+            self.detector.deviation(window),
+            rows.values[i],
+            evidence.expected[j],
+        )
         return Finding(
             int(rows.rows[i]),
             float(verdicts.score[j]),

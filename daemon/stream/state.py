@@ -20,17 +20,18 @@ window) makes old records unreadable rather than wrong.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import astuple, fields
 
 import msgspec
 import numpy as np
 
 from daemon.domain import AlertKind, Floats, Ints, Saved, Severity, StreamSpec
 from daemon.policy import Alarm, State
-from daemon.stream.alerts import AssetEpisodes, Episode, digest
+from daemon.stream.alerts import AssetEpisodes, Episode, Peaks, digest
 from daemon.stream.drift import Drift, Sums
 from daemon.stream.windows import AssetGrid, Fingerprints, OpenRow
 
-SCHEMA = 2
+SCHEMA = 3
 SEPARATOR = "\x1f"
 
 
@@ -83,7 +84,7 @@ class AlarmState(msgspec.Struct, frozen=True, array_like=True):
     recent: int
     resting: int
     above_since: int
-    peaks: bytes | None  # (4, C)
+    peaks: bytes | None  # ``alerts.Peaks``, (7, C)
     open: list[EpisodeState]
 
 
@@ -313,7 +314,7 @@ def of_episodes(known: AssetEpisodes | None) -> AlarmState | None:
         return None
     alarm = known.alarm
     kept = [of_episode(e) for (kind, _), e in known.open.items() if kind is not AlertKind.DRIFT]
-    peaks = None if known.peaks is None else floats(known.peaks)
+    peaks = None if known.peaks is None else floats(np.stack(astuple(known.peaks)))
     return AlarmState(int(alarm.state), alarm.recent, alarm.resting, known.above_since, peaks, kept)
 
 
@@ -322,7 +323,7 @@ def to_episodes(state: AlarmState) -> AssetEpisodes:
     return AssetEpisodes(
         Alarm(State(state.state), state.recent, state.resting),
         state.above_since,
-        None if state.peaks is None else to_floats(state.peaks).reshape(4, -1),
+        None if state.peaks is None else Peaks(*to_floats(state.peaks).reshape(len(fields(Peaks)), -1)),
         {(e.kind, e.sensor): to_episode(e) for e in state.open},
     )
 

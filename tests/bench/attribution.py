@@ -21,26 +21,29 @@ from daemon.model.bundle import Bundle
 from daemon.model.scoring import BundleDetector
 from daemon.model.segments import sliding
 from daemon.replay import history_of, plan_for, settings_for, train_on
-from daemon.stream.alerts import blame
+from daemon.stream.alerts import Peaks, Sensors
 from tests.bench.reporting import Section
 from tests.running import SHARED
 
 CHUNK = 2048
 
 
-def distances(detector: BundleDetector, values: Floats) -> Floats:
-    """(N, C) raw rows to (N, 2, C) error and deviation; NaN before the first full window."""
-    L = detector.window
-    windows = sliding(values, L)
+def evidence_of(detector: BundleDetector, values: Floats) -> list[Sensors]:
+    """What each full window of (N, C) raw rows says of the sensors, as the stream would read it."""
+    windows = sliding(values, detector.window)
     state = detector.fresh_baseline("")[None]
-    found = np.full((len(values), 2, values.shape[1]), np.nan)
+    found: list[Sensors] = []
     for at in range(0, len(windows), CHUNK):
         some = windows[at : at + CHUNK]
         whole = Windows(some, np.ones(len(some), bool), ("",) * len(some))
         evidence = detector.infer(whole)
         verdicts = detector.judge(evidence, state, np.zeros(len(some), np.int64))
-        both = np.stack([verdicts.error, evidence.deviation], 1)
-        found[L - 1 + at : L - 1 + at + len(some)] = both
+        found += [
+            Sensors.read(error, residual, detector.deviation(window), window[-1], expected)
+            for error, residual, window, expected in zip(
+                verdicts.error, evidence.residual, some, evidence.expected, strict=True
+            )
+        ]
     return found
 
 
@@ -49,13 +52,15 @@ def hit_rate(ranked: list[int], true: set[int], share: float) -> float:
     return len(set(ranked[: int(share * len(true))]) & true) / len(true)
 
 
-def incidents(far: Floats, labelled: list[tuple[int, int, set[int]]]) -> list[tuple[float, float]]:
-    """HitRate@100 and @150 of each incident that has a judged row."""
+def incidents(rows: list[Sensors], labelled: list[tuple[int, int, set[int]]]) -> list[tuple[float, float]]:
+    """HitRate@100 and @150 of each incident."""
     result = []
     for start, stop, true in labelled:
-        if true and np.isfinite(far[start:stop]).any():
-            error, deviation = np.fmax.reduce(far[start:stop])
-            ranked = np.argsort(-blame(error, deviation), kind="stable").tolist()
+        if true and start < len(rows):
+            peaks = Peaks.since(rows[start])
+            for row in rows[start + 1 : stop]:
+                peaks = peaks.grown(row)
+            ranked = np.argsort(-peaks.shares(), kind="stable").tolist()
             result.append((hit_rate(ranked, true, 1.0), hit_rate(ranked, true, 1.5)))
     return result
 
@@ -101,7 +106,7 @@ async def measure(dataset: str, folder: Path) -> Section:
             pq.write_table(table.slice(0, first).select(["timestamp", *channels]), train)
             bundle = await trained_on(train)
         values = np.stack([table[c].to_numpy().astype(float) for c in channels], 1)
-        far = distances(bundle.detector(), values[first - bundle.window + 1 :])[bundle.window - 1 :]
+        rows = evidence_of(bundle.detector(), values[first - bundle.window + 1 :])
         labelled = [
             (
                 e["row_start"] - first,
@@ -111,7 +116,7 @@ async def measure(dataset: str, folder: Path) -> Section:
             for e in told[name]
             if e["row_start"] >= first
         ]
-        found = incidents(far, labelled)
+        found = incidents(rows, labelled)
         pooled += found
         at100, at150 = np.mean(found, axis=0)
         section.add(name, len(found), float(at100), float(at150), *by_chance(len(channels), labelled))

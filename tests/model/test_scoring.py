@@ -39,8 +39,8 @@ def test_shapes_and_what_is_missing(detector: BundleDetector) -> None:
     assert evidence.posterior.shape == (B, Z) == (B, len(detector.drift.latent_mean))
     newest = batch.values[:, -1]
     np.testing.assert_array_equal(np.isnan(evidence.residual), np.isnan(newest))
-    far = np.abs(newest - detector.models.scaler.mean) / detector.models.scaler.scale
-    np.testing.assert_allclose(evidence.deviation, far)
+    far = (newest - detector.models.scaler.mean) / detector.models.scaler.scale
+    np.testing.assert_allclose(detector.deviation(newest), far)
     seen = np.isfinite(newest)
     np.testing.assert_array_equal(evidence.filled[seen], newest[seen])
     gaps = ~seen

@@ -28,7 +28,7 @@ from daemon.model.training import training_windows
 from daemon.model.vae import FREE_BITS
 from daemon.policy import episodes, firing
 from daemon.retrainer import Recent
-from daemon.stream.alerts import blame
+from daemon.stream.alerts import Peaks, Sensors
 from daemon.stream.pipeline import RowBlock
 from tests.model.conftest import QUICK, SPEC, machine, trained
 from tests.model.test_vae import X, fitted
@@ -178,9 +178,15 @@ def test_a_sensor_that_changes_its_unit_is_seen_and_drowns_no_other(linear: Bund
     evidence = detector.infer(batch)
     verdicts = detector.judge(evidence, state, np.zeros(len(cut), np.int64))
     assert verdicts.score[30 - L + 1 :].min() > detector.threshold
-    shares = blame(verdicts.error, evidence.deviation)
-    assert shares[40 - L].argmax() == 0
-    assert set(np.argsort(-shares[-1])[:2].tolist()) == {0, 2}  # the second fault shows beside it
+
+    def shares(at: int) -> Floats:
+        far = detector.deviation(cut[at])
+        return Peaks.since(
+            Sensors.read(verdicts.error[at], evidence.residual[at], far, cut[at, -1], evidence.expected[at])
+        ).shares()
+
+    assert shares(40 - L).argmax() == 0
+    assert set(np.argsort(-shares(-1))[:2].tolist()) == {0, 2}  # the second fault shows beside it
 
 
 # ------------------------------------------------------------------ drift

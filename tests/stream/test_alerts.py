@@ -1,11 +1,12 @@
-"""Whom an episode blames: both rankings, and the farthest each sensor went since the onset."""
+"""Whom an episode blames: what must agree, and the farthest each sensor went since the onset."""
 
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from daemon.domain import AlarmPolicy, AlertEvent, Floats, InputPartition, Phase, StreamSpec
-from daemon.stream.alerts import Episodes, Finding, blame, farthest
+from daemon.domain import AlarmPolicy, AlertEvent, InputPartition, Phase, StreamSpec
+from daemon.stream.alerts import Episodes, Finding, Peaks, Sensors
 
 SENSORS = ("Pressure", "Current", "Flow")
 NAN = float("nan")
@@ -13,8 +14,14 @@ NAN = float("nan")
 
 def finding(row: int, score: float, error: list[float], observed: list[float] | None = None) -> Finding:
     seen = np.array(observed or error)
-    sensors = np.stack([np.array(error), np.abs(seen), seen, np.zeros(len(error))])
-    return Finding(row, score, {}, sensors, 0.0, row, row)
+    return Finding(row, score, {}, sensors(error, error, seen), 0.0, row, row)
+
+
+def sensors(error: object, residual: object, deviation: object, before: object = 0.0) -> Sensors:
+    """One row's; observed is the deviation and 0 expected."""
+    far = np.array(deviation, float)
+    same = [np.broadcast_to(np.asarray(one, float), far.shape) for one in (error, residual, before, 0.0)]
+    return Sensors(same[0], same[1], far, same[2], far, same[3])
 
 
 def play(*findings: Finding, policy: AlarmPolicy | None = None) -> list[AlertEvent]:
@@ -32,14 +39,36 @@ def blamed(event: AlertEvent) -> list[tuple[str, float | None]]:
 
 
 def test_shares_sum_to_one_over_the_observed() -> None:
-    shares = blame(np.array([[3.0, NAN, 1.0], [NAN] * 3]), np.array([[5.0, NAN, 0.1], [NAN] * 3]))
-    np.testing.assert_allclose(shares.sum(1), [1.0, 0.0])
-    assert shares[0, 0] > shares[0, 2] > shares[0, 1] == 0.0
+    shares = Peaks.since(sensors([3.0, NAN, 1.0], [3.0, NAN, 1.0], [5.0, NAN, 0.1])).shares()
+    assert shares.sum() == pytest.approx(1.0)
+    assert shares[0] > shares[2] > shares[1] == 0.0
+    assert (Peaks.since(sensors(NAN, NAN, [NAN] * 3)).shares() == 0.0).all()
 
 
-def test_two_rankings_outvote_one() -> None:
-    error, deviation = np.array([3.0, 2.0, 1.0]), np.array([0.0, 5.0, 1.0])
-    assert blame(error, deviation).argmax() == 1
+@pytest.mark.parametrize("alone", ["error", "residual", "deviation", "before"])
+def test_no_evidence_convicts_alone(alone: str) -> None:
+    row = {"error": [0.0, 2.0], "residual": [0.0, 2.0], "deviation": [0.0, 2.0], "before": [0.0, 0.0]}
+    row[alone][0] = 7.0  # by far the largest of its kind
+    assert Peaks.since(sensors(**row)).shares().argmax() == 1
+
+
+def test_who_has_long_been_far_away_is_blamed_less_than_who_just_left() -> None:
+    assert Peaks.since(sensors(2.0, 2.0, [4.0, 4.0], before=[4.0, 0.0])).shares().argmax() == 1
+
+
+def test_change_is_measured_from_where_the_sensor_stood_at_the_onset() -> None:
+    peaks = Peaks.since(sensors(1.0, 1.0, [1.0, NAN], before=[1.0, NAN]))
+    peaks = peaks.grown(sensors(1.0, 1.0, [-2.0, 3.0], before=[0.0, 2.5]))
+    peaks = peaks.grown(sensors(1.0, 1.0, [0.0, 2.0], before=[-2.0, 3.0]))
+    np.testing.assert_array_equal(peaks.change, [3.0, 0.5])
+    np.testing.assert_array_equal(peaks.deviation, [2.0, 3.0])
+
+
+def test_what_stood_before_is_the_median_of_the_observed() -> None:
+    window = np.array([[1.0, NAN, NAN], [9.0, 4.0, NAN], [2.0, 5.0, NAN], [3.0, NAN, NAN]])
+    row = Sensors.read(window[0], window[0], window, window[-1], window[-1])
+    np.testing.assert_array_equal(row.before, [2.0, 4.0, NAN])
+    np.testing.assert_array_equal(row.deviation, window[-1])
 
 
 def test_an_episode_blames_by_the_farthest_since_its_onset() -> None:
@@ -78,8 +107,8 @@ def test_rows_before_persistence_count_from_the_onset_on() -> None:
 
 
 def test_a_sensor_that_is_missing_keeps_its_peak() -> None:
-    a: Floats = np.array([[2.0, NAN], [1.0, NAN], [2.0, NAN], [0.0, 0.0]])
-    b: Floats = np.array([[NAN, 3.0], [NAN, 1.0], [NAN, 3.0], [0.0, 0.0]])
-    peaks = farthest(farthest(None, a), b)
-    assert peaks is not None
-    np.testing.assert_array_equal(peaks[:3], [[2.0, 3.0], [1.0, 1.0], [2.0, 3.0]])
+    peaks = Peaks.since(sensors([2.0, NAN], [-2.0, NAN], [1.0, NAN]))
+    peaks = peaks.grown(sensors([NAN, 3.0], [NAN, 3.0], [NAN, 1.0]))
+    np.testing.assert_array_equal(peaks.error, [2.0, 3.0])
+    np.testing.assert_array_equal(peaks.residual, [2.0, 3.0])
+    np.testing.assert_array_equal(peaks.observed, [1.0, 1.0])
