@@ -31,7 +31,6 @@ same weights.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -44,7 +43,7 @@ from daemon.domain import ModelSettings
 from daemon.model.paths import Draw, Path, path_of
 from daemon.model.pca import WindowPCA, times
 
-BATCH = int(os.environ.get("BATCH", "256"))
+BATCH = 256
 RATE = 2e-3  # peak of the one-cycle schedule
 SKIP_RATE = 0.1  # the skip's share of the rate
 WARM_UP = 0.3
