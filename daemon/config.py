@@ -275,7 +275,7 @@ class ModelSection(Section):
     """The model: a VAE with a linear skip, beside it a path of one kind; ``ppca`` is the skip alone."""
 
     kind: Literal["mlp", "conv", "gru", "ppca"] = "mlp"
-    hidden: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = (128, 64)
+    hidden: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = (64, 32)
     latent: int = Field(default=8, ge=1, le=256)
     beta: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     learn_rows: int = Field(default=5000, ge=100)

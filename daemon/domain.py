@@ -128,7 +128,7 @@ class ModelSettings:
     """What a model is to be; the same settings, data and seed give the same bundle."""
 
     kind: str = "mlp"  # mlp | conv | gru | ppca
-    hidden: tuple[int, ...] = (128, 64)
+    hidden: tuple[int, ...] = (64, 32)
     latent: int = 8
     beta: float = 1.0
     seed: int = 0

@@ -11,14 +11,14 @@ observed cell has no error at all.
 
 **Batch independence.** Windows go through in chunks of at most 2048, padded to a multiple of
 32, so that a window meets the same matrix kernels alone and in a crowd (narrow products need
-more care: ``pca.times``); those with gaps and those without go through apart. So a window scores
+more care: ``inference``); those with gaps and those without go through apart. So a window scores
 alike to the last bit, and a replay, a restart and a live run can be compared by equality.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from daemon.domain import Floats, Ints, Mask
+from daemon.model.inference import Inference
 from daemon.model.pca import WindowPCA
 from daemon.model.scaler import Scaler
 from daemon.model.vae import VAE
@@ -92,6 +93,12 @@ class Models:
     pcas: tuple[WindowPCA, ...]
     vae: VAE | None
     sigma: Floats
+    _inferences: tuple[Inference, ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        vaes = [None] * (len(self.lengths) - 1) + [self.vae]
+        made = tuple(Inference.of(pca, vae) for pca, vae in zip(self.pcas, vaes, strict=True))
+        object.__setattr__(self, "_inferences", made)
 
     @property
     def window(self) -> int:
@@ -147,43 +154,27 @@ class Models:
             chunk, conditions = _padded(scaled[some], ("",) * CHUNK)
             x, gaps = _tensors(chunk, True)
             with torch.inference_mode():
-                decoded.append(self._long(x, gaps, conditions)[0].numpy().astype(float))
+                filled = x if gaps is None else self.pcas[-1].fill(x, gaps)
+                codes = None if self.vae is None else self.vae.codes(conditions)
+                found = self._inferences[-1](filled, gaps, codes)
+                decoded.append((filled - found.residual).numpy().astype(float))
         return np.concatenate(decoded)[: len(scaled)].reshape(scaled.shape)
-
-    def _long(
-        self, x: Tensor, gaps: Tensor | None, conditions: Sequence[str]
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Decoded windows (B, d), latent means (B, Z), KL for the score (B,) and for the ELBO."""
-        pca = self.pcas[-1]
-        filled = x if gaps is None else pca.fill(x, gaps)
-        if self.vae is None:
-            z = pca.project(filled)
-            squared = z.square().sum(1)
-            variance = (pca.noise / pca.variance).clamp(max=1.0)
-            nats = 0.5 * (squared + (variance - 1.0 - variance.log()).sum())
-            return pca.decode(z), z, squared, nats
-        codes = self.vae.codes(conditions)
-        posterior = self.vae.encode(filled, gaps, codes)
-        kl = posterior.kl().sum(1)
-        return self.vae.decode(posterior.mean, codes), posterior.mean, kl, kl
 
     def _measure(
         self, scaled: NDArray[np.float32], conditions: Sequence[str], keep: bool, holed: bool
     ) -> Measured:
         count, _, channels = scaled.shape
         scaled, conditions = _padded(scaled, conditions)
+        codes = None if self.vae is None else self.vae.codes(conditions)
         errors, latents = [], []
         sigma = torch.from_numpy(self.sigma).float()
         with torch.inference_mode():
-            for length, pca in zip(self.lengths, self.pcas, strict=True):
+            for length, infer in zip(self.lengths, self._inferences, strict=True):
                 x, gaps = _tensors(scaled[:, -length:], holed)
-                if length == self.window:
-                    decoded, z, score, nats = self._long(x, gaps, conditions)
-                else:
-                    z = pca.project(x if gaps is None else pca.fill(x, gaps))
-                    decoded, score = pca.decode(z), z.square().sum(1)
-                residual = (x - decoded).reshape(len(x), length, channels)
-                squares = residual.square()
+                filled = x if gaps is None else infer.pca.fill(x, gaps)
+                found = infer(filled, gaps, codes)
+                z, residual = found.z, found.residual
+                squares = residual.square().reshape(len(x), length, channels)
                 if gaps is None:
                     cells, nothing = torch.full((1, 1), length), None
                     total = squares.sum(1)  # (B, C)
@@ -195,31 +186,33 @@ class Models:
                     typical = (length - cells) * sigma.square()
                     error = torch.where(cells > 0, ((total + typical) / length).sqrt(), torch.nan)
                 largest = z.abs().amax(1) if z.shape[1] else torch.zeros(len(z))
-                latent = torch.stack([score, largest], 1)
+                latent = torch.stack([found.score, largest], 1)
                 if nothing is not None:
                     latent = torch.where(nothing[:, None], torch.nan, latent)
                 errors.append(error[:count].double().numpy())
                 latents.append(latent[:count].double().numpy())
             # Of the longest length, which comes last.
             each = 0.5 * total / sigma.square() + cells * (sigma.log() + 0.5 * LOG_2PI)
-            elbo = -each.sum(1) - nats
-        rows = residual[:count].numpy()
-        windows = decoded.reshape(len(x), self.window, channels)[:count].numpy()
-        kept = self.window if keep else 0
-        carried, distance = _newest_observed(rows)
+            elbo = -each.sum(1) - found.nats
+            shape = (len(x), self.window, channels)
+            newest = (filled - residual if keep else filled[:, -channels:] - residual[:, -channels:])[:count]
+            rows = (residual if gaps is None else residual.masked_fill(gaps, torch.nan)).reshape(shape)
+        carried, distance = _newest_observed(rows[:count].numpy())
         observed = np.ones(count, bool) if nothing is None else ~nothing[:count].numpy()
         return Measured(
             channel_error=np.stack(errors),
             latent=np.stack(latents),
-            residual=rows[:, -1].astype(float),
-            newest=windows[:, -1].astype(float),
+            residual=rows[:count, -1].double().numpy(),
+            newest=newest[:, -channels:].double().numpy(),
             carried=carried,
             distance=distance,
             posterior=z[:count].double().numpy(),
             elbo=np.where(observed, elbo[:count].double().numpy(), np.nan),
             observed=observed,
-            scaled=scaled[:count, :kept],
-            decoded=windows[:, :kept],
+            scaled=scaled[:count] if keep else scaled[:count, :0],
+            decoded=newest.reshape(count, self.window if keep else 1, channels)[
+                :, : self.window if keep else 0
+            ].numpy(),
         )
 
     def arrays(self) -> dict[str, np.ndarray]:

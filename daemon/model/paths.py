@@ -143,7 +143,12 @@ class Dense:
 
     def read(self, w: Weights, shown: Tensor, gaps: Tensor | None, codes: Tensor | None) -> Tensor:
         """See ``Path``."""
-        h = linear(shown, w["encoder.0.values"], w["encoder.0.bias"])
+        entered = linear(shown, w["encoder.0.values"], w["encoder.0.bias"])
+        return self.after_first(w, entered, gaps, codes)
+
+    def after_first(self, w: Weights, entered: Tensor, gaps: Tensor | None, codes: Tensor | None) -> Tensor:
+        """``read`` from what the first layer makes of the values alone, (B, first of ``hidden``)."""
+        h = entered
         if gaps is not None:
             h = h + linear(gaps.to(h.dtype), w["encoder.0.gaps"])
         if codes is not None:
@@ -155,13 +160,17 @@ class Dense:
 
     def write(self, w: Weights, z: Tensor, codes: Tensor | None) -> Tensor:
         """See ``Path``."""
+        return linear(self.before_last(w, z, codes), w["output.weight"], w["output.bias"])
+
+    def before_last(self, w: Weights, z: Tensor, codes: Tensor | None) -> Tensor:
+        """What ``write`` gives to its last layer, (B, first of ``hidden``)."""
         h = linear(z, w["decoder.0.weight"], w["decoder.0.bias"])
         if codes is not None:
             h = h + w["decoder.0.condition"][codes]
         h = silu(h)
         for i in range(1, len(self.hidden)):
             h = silu(linear(h, w[f"decoder.{i}.weight"], w[f"decoder.{i}.bias"]))
-        return linear(h, w["output.weight"], w["output.bias"])
+        return h
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import pad
 
 SHARE = 0.90
 """Share of the variance that the latents keep."""
@@ -53,13 +52,11 @@ class WindowPCA:
     noise: float
     _sd: Tensor = field(init=False, repr=False)
     _shrunk: Tensor = field(init=False, repr=False)
-    _wide: Tensor = field(init=False, repr=False)  # the basis, for ``times``
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_sd", self.variance.sqrt())
         gain = (1.0 - self.noise / self.variance.double()).clamp(min=0.0)
         object.__setattr__(self, "_shrunk", self.basis.double() * gain.sqrt())
-        object.__setattr__(self, "_wide", widened(self.basis))
 
     @property
     def latents(self) -> int:
@@ -180,7 +177,7 @@ class WindowPCA:
 
     def project(self, filled: Tensor) -> Tensor:
         """(B, d) without gaps to (B, k) whitened latents."""
-        return ((filled - self.mean) @ self._wide)[:, : self.latents] / self._sd
+        return (filled - self.mean) @ self.basis / self._sd
 
     def decode(self, z: Tensor) -> Tensor:
         """(B, k) whitened latents to (B, d)."""
@@ -204,20 +201,6 @@ class WindowPCA:
             torch.from_numpy(arrays["variance"]),
             float(arrays["noise"][0]),
         )
-
-
-def widened(narrow: Tensor) -> Tensor:
-    """(d, k) with columns of zeros up to a multiple of 16."""
-    return pad(narrow, (0, -narrow.shape[1] % 16))
-
-
-def times(rows: Tensor, narrow: Tensor) -> Tensor:
-    """(B, d) times (d, k), each row alike to the last bit wherever in a batch it stands.
-
-    Products with few columns go through kernels that round by the row's place (measured with MKL
-    at k = 5 and 7); columns of zeros keep them to the ordinary kernel.
-    """
-    return (rows @ widened(narrow))[:, : narrow.shape[1]]
 
 
 def _solve(system: Tensor, right: Tensor) -> Tensor:

@@ -41,7 +41,7 @@ from torch.nn.functional import linear
 
 from daemon.domain import ModelSettings
 from daemon.model.paths import Draw, Path, path_of
-from daemon.model.pca import WindowPCA, times
+from daemon.model.pca import WindowPCA
 
 BATCH = 256
 RATE = 2e-3  # peak of the one-cycle schedule
@@ -86,12 +86,12 @@ class VAE:
     labels: tuple[str, ...]
     weights: dict[str, Tensor]
     kind: str = "mlp"
+    path: Path = field(init=False, repr=False)
     _codes: dict[str, int] = field(init=False, repr=False)
-    _path: Path = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self._codes = {label: i for i, label in enumerate(self.labels)}
-        self._path = path_of(self.kind, self.length, self.channels, self.hidden, self.latent)
+        self.path = path_of(self.kind, self.length, self.channels, self.hidden, self.latent)
 
     # ------------------------------------------------------------------ condition
     @property
@@ -117,8 +117,12 @@ class VAE:
         w = self.weights
         centred = filled - self.pca.mean
         shown = centred if gaps is None else centred.masked_fill(gaps, 0.0)
-        h = self._path.read(w, shown, gaps, codes)  # (B, H)
-        skip = times(centred, w["skip.encoder"])  # (B, k)
+        h = self.path.read(w, shown, gaps, codes)  # (B, H)
+        return self.posterior(h, centred @ w["skip.encoder"])
+
+    def posterior(self, h: Tensor, skip: Tensor) -> Posterior:
+        """Posterior of windows by the path's features (B, H) and the skip's latents (B, k)."""
+        w = self.weights
         mean = torch.cat([linear(h, w["mean.weight"], w["mean.bias"]), skip], 1)
         log_variance = torch.cat(
             [
@@ -132,7 +136,7 @@ class VAE:
     def decode(self, z: Tensor, codes: Tensor | None) -> Tensor:
         """(B, Z) latents to (B, d) scaled windows."""
         w = self.weights
-        path = self._path.write(w, z[:, : self.latent], codes)
+        path = self.path.write(w, z[:, : self.latent], codes)
         return path + torch.addmm(self.pca.mean, z[:, self.latent :], w["skip.decoder"])
 
     def log_sigma(self) -> Tensor:
@@ -231,7 +235,7 @@ class VAE:
         """The shape that each weight must have, from kind, window, hidden layers, latents and labels."""
         fresh = _initial(
             self.pca,
-            self._path,
+            self.path,
             self.channels,
             self.latent,
             len(self.labels),

@@ -64,7 +64,7 @@ from daemon.stream.alerts import Episodes, Finding, Sensors
 from daemon.stream.drift import EXCEEDANCES, Drift
 from daemon.stream.rings import NO_RECORD, Rings, grown
 from daemon.stream.rows import Lines, Rows
-from daemon.stream.windows import Grid, ReleasedRow, fingerprints
+from daemon.stream.windows import Fingerprints, Grid, ReleasedRow, fingerprints
 
 CHUNK_CELLS = 524_288
 """Cells of the windows that are judged at once, about: enough to make a call's own cost small."""
@@ -86,6 +86,8 @@ class Decode(Protocol):
     """What the pipeline needs of ``codec.Decoder``."""
 
     def decode_all(self, items: Sequence[Record | Reading]) -> list[Reading | Rejected]: ...
+
+    def decode_lines(self, items: Sequence[Record | Reading]) -> tuple[Lines, list[Rejected]]: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -349,77 +351,77 @@ class Pipeline:
         self, items: Sequence[Record | Reading], letters: list[Output], *, silent: bool
     ) -> Iterator[Step]:
         """Decode records and take their readings; yields a Step per chunk."""
+        wide = self.spec.format is Format.JSON_WIDE
+        rejected: list[Rejected] = []
         readings: list[Reading] = []
-        for reading in self.decoder.decode_all(items):
-            if type(reading) is Reading:
-                readings.append(reading)
-                continue
-            assert type(reading) is Rejected
+        if wide:
+            lines, rejected = self.decoder.decode_lines(items)
+        else:
+            for found in self.decoder.decode_all(items):
+                if isinstance(found, Reading):
+                    readings.append(found)
+                else:
+                    rejected.append(found)
+        for letter in rejected:
             if not silent:
                 self.counts[Disposition.REJECTED] += 1
-                self.reasons[reading.reason] += 1
-                letters.append(DeadLetter(self.spec.name, self.partition, reading))
+                self.reasons[letter.reason] += 1
+                letters.append(DeadLetter(self.spec.name, self.partition, letter))
             if self.trace is not None:
-                self.trace.append(Traced(reading.record.offset, "", -1, Disposition.REJECTED))
+                self.trace.append(Traced(letter.record.offset, "", -1, Disposition.REJECTED))
         self.offset = items[-1].offset + 1
-        if not readings:
-            return
-        if self.spec.format is Format.JSON_WIDE:
-            yield from self._take_lines(readings, silent=silent)
-        else:
-            for reading in readings:
-                yield from self._take_one(reading, silent=silent)
+        if wide:
+            yield from self._take_lines(lines, silent=silent)
+        for reading in readings:
+            yield from self._take_one(reading, silent=silent)
 
-    def _take_lines(self, readings: Sequence[Reading], *, silent: bool) -> Iterator[Step]:
+    def _take_lines(self, lines: Lines, *, silent: bool) -> Iterator[Step]:
         """Take wide lines, as many at once as need not be looked at alone."""
-        n, grid = len(readings), self.grid
-        values = np.array([r.values for r in readings], np.float64).reshape(n, len(self.spec.sensors))
-        told = fingerprints(values)
-        if silent:
-            for reading, mark in zip(readings, told.tolist(), strict=True):
-                yield from self._take_one(reading, mark, silent=silent)
+        n, grid = len(lines), self.grid
+        if not n:
             return
-        assets = [r.asset for r in readings]
-        times = np.fromiter([r.time_ns for r in readings], np.int64, n)
-        offsets = np.fromiter([r.offset for r in readings], np.int64, n)
-        conditions = [r.condition for r in readings]
-        lines = Lines(
-            readings, assets, times, times // self.spec.period_ns, values, told, offsets, conditions
-        )
-        newest = np.maximum.accumulate(times)
+        told = fingerprints(lines.values)
+        if silent:
+            for i in range(n):
+                yield from self._take_one(lines.reading(i), int(told[i]), silent=silent)
+            return
+        known = [self._slots.get(asset, -1) for asset in lines.assets]
+        slots = np.array(known, np.int64)
+        newest = np.maximum.accumulate(lines.times)
         at = alone = 0
         while at < n:
             # A line that may be the first of an asset, or by which another falls silent or a
             # drift interval ends, is looked at alone: what follows from it must not overtake.
-            slots = np.fromiter([self._slots.get(asset, -1) for asset in assets[at:]], np.int64, n - at)
             due_ns = min(self._listen_at_ns, self._drift_due_ns)
             stop = int(np.searchsorted(newest, due_ns)) if grid.event_time_ns < due_ns else at
-            unheard = np.flatnonzero((slots < 0) | ~self._heard[slots])
+            ahead = slots[at:]
+            unheard = np.flatnonzero((ahead < 0) | ~self._heard[ahead])
             if len(unheard):
                 stop = min(stop, at + int(unheard[0]))
             stop = min(max(stop, at), n)
             if stop > at:
-                self._take_together(lines, at, stop, slots[: stop - at])
+                self._take_together(lines, told, at, stop, slots)
                 yield from self._flush_full(silent=False)
             if stop < n:
-                yield from self._take_one(readings[stop], int(told[stop]), silent=False)
+                yield from self._take_one(lines.reading(stop), int(told[stop]), silent=False)
                 alone += 1
+                # It may have brought an asset, or driven one out.
+                slots[stop:] = [self._slots.get(asset, -1) for asset in lines.assets[stop:]]
             at = stop + 1
             if alone * LINES_ALONE > n:
                 for i in range(at, n):
-                    yield from self._take_one(readings[i], int(told[i]), silent=False)
+                    yield from self._take_one(lines.reading(i), int(told[i]), silent=False)
                 return
 
-    def _take_together(self, lines: Lines, begin: int, end: int, slots: Ints) -> None:
-        """Take lines that nothing but rows follows from; of each asset all at once or one by one."""
+    def _take_together(self, lines: Lines, marks: Fingerprints, begin: int, end: int, places: Ints) -> None:
+        """Take lines that nothing but rows follows from; of each asset all at once or one by one.
+
+        ``marks`` and ``places`` are the fingerprints and the slots of all the lines.
+        """
         grid, part = self.grid, slice(begin, end)
+        slots, told, times, offsets = places[part], marks[part], lines.times[part], lines.offsets[part]
+        rows = times // self.spec.period_ns
         turns = by_slot(slots).turns
-        rows, times, told, offsets = (
-            lines.rows[part],
-            lines.times[part],
-            lines.told[part],
-            lines.offsets[part],
-        )
         first = np.flatnonzero(turns == 0)
         first = first[self._uncovered[slots[first]] < 0]
         self._uncovered[slots[first]] = offsets[first]
@@ -443,12 +445,13 @@ class Pipeline:
         self.counts[Disposition.ACCEPTED] += len(together)
         if self.trace is not None:
             for i in together.tolist():
-                reading = lines.readings[begin + i]
-                self.trace.append(Traced(reading.offset, reading.asset, int(rows[i]), Disposition.ACCEPTED))
+                self.trace.append(
+                    Traced(int(offsets[i]), lines.assets[begin + i], int(rows[i]), Disposition.ACCEPTED)
+                )
         closed: list[ReleasedRow] = []
         causes: list[int] = []  # the line that closed each of them
         for i in np.flatnonzero(~plain).tolist():
-            reading = lines.readings[begin + i]
+            reading = lines.reading(begin + i)
             disposition = grid.offer(int(slots[i]), reading, closed, int(told[i]))
             self.counts[disposition] += 1
             if self.trace is not None:

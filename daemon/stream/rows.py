@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from daemon.domain import Floats, Ints, Mask, Reading
-from daemon.stream.windows import Fingerprints, ReleasedRow
+from daemon.domain import NO_CONDITION, Floats, Ints, Mask, Reading
+from daemon.stream.windows import ReleasedRow
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,13 +78,75 @@ class Rows:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lines:
-    """Wide readings and their columns."""
+    """Wide readings as columns."""
 
-    readings: Sequence[Reading]
     assets: list[str]
-    times: Ints
-    rows: Ints
-    values: Floats  # (B, C)
-    told: Fingerprints
+    times: Ints  # (B,)
     offsets: Ints
+    values: Floats  # (B, C)
     conditions: list[str]
+
+    def __len__(self) -> int:
+        return len(self.assets)
+
+    def reading(self, i: int) -> Reading:
+        """One of them, alone."""
+        return Reading(
+            int(self.offsets[i]),
+            self.assets[i],
+            int(self.times[i]),
+            self.values[i].tolist(),
+            condition=self.conditions[i],
+        )
+
+
+class LineColumns:
+    """Columns in the making.
+
+    Args:
+        sensors: C.
+    """
+
+    def __init__(self, sensors: int) -> None:
+        self._sensors = sensors
+        self._assets: list[str] = []
+        self._times: list[int] = []
+        self._offsets: list[int] = []
+        self._conditions: list[str] = []
+        self._values: list[Floats] = []
+        self._single: list[Sequence[float]] = []  # behind them
+
+    def add(self, reading: Reading) -> None:
+        """Append one reading, of all sensors."""
+        assert reading.values is not None
+        self._assets.append(reading.asset)
+        self._times.append(reading.time_ns)
+        self._offsets.append(reading.offset)
+        self._conditions.append(reading.condition)
+        self._single.append(reading.values)
+
+    def extend(self, assets: list[str], times: list[int], offsets: list[int], values: Floats) -> None:
+        """Append many, without a condition; ``values`` holds one row behind the other."""
+        self._gather()
+        self._assets += assets
+        self._times += times
+        self._offsets += offsets
+        self._conditions += [NO_CONDITION] * len(assets)
+        self._values.append(values.reshape(-1, self._sensors))
+
+    def lines(self) -> Lines:
+        """All of them."""
+        self._gather()
+        values = self._values or [np.empty((0, self._sensors))]
+        return Lines(
+            self._assets,
+            np.array(self._times, np.int64),
+            np.array(self._offsets, np.int64),
+            np.concatenate(values),
+            self._conditions,
+        )
+
+    def _gather(self) -> None:
+        if self._single:
+            self._values.append(np.array(self._single, np.float64).reshape(-1, self._sensors))
+            self._single.clear()

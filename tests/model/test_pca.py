@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daemon.model.pca import DENSE, SHARE, WindowPCA, times
+from daemon.model.pca import DENSE, SHARE, WindowPCA
 from tests.naive import ppca_fill
 
 
@@ -90,20 +90,3 @@ def test_arrays_round_trip() -> None:
     again = WindowPCA.of(MODEL.arrays())
     assert torch.equal(again.basis, MODEL.basis)
     assert again.noise == MODEL.noise
-
-
-@pytest.mark.parametrize("k", [1, 2, 3, 5, 6, 7, 9, 16, 23])
-@pytest.mark.parametrize("d", [8, 22, 32, 256])
-def test_a_row_is_multiplied_alike_to_the_last_bit_wherever_it_stands(d: int, k: int) -> None:
-    generator = torch.Generator().manual_seed(d * k)
-    rows = torch.randn(256, d, generator=generator)
-    narrow = torch.randn(d, k, generator=generator)
-    crowd = times(rows, narrow)
-    torch.testing.assert_close(crowd, rows @ narrow, rtol=1e-4, atol=1e-4)
-    for i in range(0, 256, 5):
-        alone = torch.zeros(32, d)
-        alone[i % 32] = rows[i]
-        assert torch.equal(times(alone, narrow)[i % 32], crowd[i])
-        alone = torch.zeros(32, d)
-        alone[0] = rows[i]
-        assert torch.equal(times(alone, narrow)[0], crowd[i])

@@ -1,0 +1,95 @@
+"""The model as it scores is the model as it is trained, but for the last digits; and no row knows its neighbours."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from daemon.domain import ModelSettings
+from daemon.model.inference import Inference, Inferred
+from daemon.model.pca import WindowPCA
+from daemon.model.vae import VAE
+from tests.model.conftest import VAES
+
+
+def windows(n: int, d: int, causes: int, seed: int = 0) -> Tensor:
+    """(n, d) with as many strong directions as ``causes``, off centre."""
+    g = torch.Generator().manual_seed(seed)
+    mix = torch.randn(causes, d, generator=g)
+    noise = 0.1 * torch.randn(n, d, generator=g)
+    return torch.randn(n, causes, generator=g) @ mix + noise + torch.randn(d, generator=g)
+
+
+def pca_of(x: Tensor) -> WindowPCA:
+    return WindowPCA.fit(x.numpy(), np.ones(x.shape, bool))[0]
+
+
+X = windows(400, 12, 2)  # 4 steps of 3 sensors
+LABELS = [("day", "night")[i % 2] for i in range(len(X))]
+
+
+@pytest.fixture(scope="module", params=VAES)
+def vae(request: pytest.FixtureRequest) -> VAE:
+    settings = ModelSettings(kind=request.param, hidden=(24, 16), latent=4, steps=60)
+    fitted = VAE.fit(
+        pca_of(X), X, torch.ones_like(X, dtype=torch.bool), LABELS, ("day", "night"), 4, settings
+    )
+    # Far from where training starts, where half of the terms are zero.
+    g = torch.Generator().manual_seed(1)
+    fitted.weights = {k: w + 0.2 * torch.randn(w.shape, generator=g) for k, w in fitted.weights.items()}
+    return fitted
+
+
+@pytest.mark.parametrize("holed", [False, True])
+def test_a_vae_scores_as_it_encodes_and_decodes(vae: VAE, holed: bool) -> None:
+    gaps = torch.rand(X.shape, generator=torch.Generator().manual_seed(2)) < 0.2 if holed else None
+    filled = X if gaps is None else vae.pca.fill(X, gaps)
+    codes = vae.codes(LABELS)
+    posterior = vae.encode(filled, gaps, codes)
+    found = Inference.of(vae.pca, vae)(filled, gaps, codes)
+    close = {"rtol": 1e-4, "atol": 1e-4}
+    torch.testing.assert_close(found.z, posterior.mean, **close)
+    torch.testing.assert_close(found.score, posterior.kl().sum(1), **close)
+    torch.testing.assert_close(found.residual, filled - vae.decode(posterior.mean, codes), **close)
+
+
+def test_a_linear_model_scores_as_it_projects() -> None:
+    pca = pca_of(X)
+    found = Inference.of(pca)(X, None, None)
+    torch.testing.assert_close(found.z, pca.project(X), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found.residual, X - pca.decode(pca.project(X)), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found.score, pca.project(X).square().sum(1), rtol=1e-4, atol=1e-4)
+
+
+def test_a_stream_that_never_moves_has_no_latents() -> None:
+    still = torch.full((40, 12), 2.0)
+    found = Inference.of(pca_of(still))(still, None, None)
+    assert found.z.shape == (40, 0)
+    assert not found.residual.any()
+    assert not found.score.any()
+
+
+@pytest.mark.parametrize("causes", [1, 2, 3, 5, 6, 7, 9, 16, 23])
+@pytest.mark.parametrize("d", [32, 64, 256])
+@pytest.mark.parametrize("kind", ["ppca", *VAES])
+def test_a_window_scores_alike_to_the_last_bit_wherever_it_stands(kind: str, d: int, causes: int) -> None:
+    x = windows(256, d, causes)
+    pca, model = pca_of(x), None
+    if kind != "ppca":
+        seen = torch.ones_like(x, dtype=torch.bool)
+        settings = ModelSettings(kind=kind, hidden=(24, 16), steps=2)
+        model = VAE.fit(pca, x, seen, [""] * len(x), (), 8, settings)
+    infer = Inference.of(pca, model)
+
+    def row(found: Inferred, i: int) -> Tensor:
+        return torch.cat([found.residual[i], found.z[i], found.score[i : i + 1], found.nats[i : i + 1]])
+
+    with torch.inference_mode():
+        crowd = infer(x, None, None)
+        for i in range(0, 256, 17):
+            for place in (0, i % 32):
+                alone = torch.zeros(32, d)
+                alone[place] = x[i]
+                assert torch.equal(row(infer(alone, None, None), place), row(crowd, i))
