@@ -150,13 +150,24 @@ def follow(excess: Floats, state: Floats, slots: Ints, step: float) -> Floats:
     # Rounds: the i-th window of every slot at once.
     turns = by_slot(slots).turns
     by_turn = np.argsort(turns, kind="stable")
-    ends = np.cumsum(np.bincount(turns))
-    for start, stop in zip(np.concatenate([[0], ends[:-1]]), ends, strict=True):
-        rows = by_turn[start:stop]
-        levels = state[slots[rows]]
-        offsets[rows] = levels
-        moves = np.clip((target[rows] - levels) * pull, -1.0, 1.0) * steps[rows]
-        state[slots[rows]] = np.maximum(levels + moves, 0.0)
+    ends = np.cumsum(np.bincount(turns)).tolist()
+    mine, target, steps, before = slots[by_turn], target[by_turn], steps[by_turn], np.empty_like(excess)
+    start = 0
+    for stop in ends:
+        who = mine[start:stop]
+        levels = state[who]
+        before[start:stop] = levels
+        moves = target[start:stop]
+        moves -= levels
+        moves *= pull
+        np.minimum(moves, 1.0, out=moves)
+        np.maximum(moves, -1.0, out=moves)
+        moves *= steps[start:stop]
+        levels += moves
+        np.maximum(levels, 0.0, out=levels)
+        state[who] = levels
+        start = stop
+    offsets[by_turn] = before
     return offsets
 
 

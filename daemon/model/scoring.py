@@ -16,7 +16,7 @@ What is published of a window:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -110,8 +110,14 @@ class BundleDetector:
             low=low,
             high=high,
             scorable=windows.full & measured.observed,
-            condition=np.array([self._places.get(label, -1) for label in windows.condition], np.int64),
+            condition=self._codes(windows.condition),
         )
+
+    def _codes(self, labels: Sequence[str]) -> Ints:
+        """(B,) places of condition labels, -1 for what training has not seen."""
+        if not self.conditions:
+            return np.full(len(labels), -1)
+        return np.array([self._places.get(label, -1) for label in labels], np.int64)
 
     def _fill(
         self, windows: Windows, measured: Measured, newest: Floats, holed: Mask

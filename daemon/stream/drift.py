@@ -35,11 +35,13 @@ def gaussian_kl(mean: Floats, variance: Floats, mean0: Floats, variance0: Floats
 
 
 def _added(total: Floats, terms: Floats) -> Floats:
-    """``total`` and then each of ``terms`` (B, ...), one after the other.
+    """``total`` (M,) and then each of ``terms`` (B, M), one after the other.
 
-    Not pairwise, as ``sum`` does it: the last bit must not tell how the rows came in batches.
+    The last bit must not tell how the rows came in batches. numpy adds rows in their order, and
+    pairwise only along a row: so single numbers are added as rows too.
     """
-    return np.asarray(np.cumsum(np.concatenate([total[None], terms]), axis=0)[-1])
+    rows = np.concatenate([total[None], terms])
+    return np.asarray(rows.sum(0) if rows.shape[1] > 1 else np.cumsum(rows, 0)[-1])
 
 
 @dataclass(slots=True, eq=False)
@@ -98,9 +100,12 @@ class Drift:
                     0, np.zeros((2, z.shape[1])), np.zeros((3, r.shape[1])), 0.0
                 )
             known.windows += len(z)
-            known.latent = _added(known.latent, np.stack([z, z * z], 1))
-            known.residual = _added(known.residual, np.stack([seen.astype(np.float64), r, r * r], 1))
-            known.kl = float(_added(np.array(known.kl), nats))
+            terms = np.concatenate([z, z * z, seen, r, r * r, nats[:, None]], 1)
+            sums = _added(np.concatenate([known.latent.ravel(), known.residual.ravel(), [known.kl]]), terms)
+            latent, residual_sums, kl_sum = np.split(sums, [2 * z.shape[1], len(sums) - 1])
+            known.latent = latent.reshape(known.latent.shape)
+            known.residual = residual_sums.reshape(known.residual.shape)
+            known.kl = float(kl_sum[0])
 
     def due(self, event_time_ns: int) -> Iterator[DriftRecord]:
         """Records of the intervals that ended before ``event_time_ns``, in order.

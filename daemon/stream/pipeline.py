@@ -596,7 +596,9 @@ class Pipeline:
                 batch = Windows(
                     values[needed][:, None],
                     full[needed],
-                    tuple([rows.conditions[i] for i in needed.tolist()]),
+                    tuple(rows.conditions)
+                    if len(needed) == R
+                    else tuple([rows.conditions[i] for i in needed.tolist()]),
                     told.value[needed],
                     (index[:, None] - told.row)[needed].astype(np.float64),
                     windows,

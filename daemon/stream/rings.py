@@ -144,7 +144,7 @@ class Rings:
         """
         L = self.window
         scaled = self._scale(values) if self._scale is not None else None
-        windows = np.empty((int(wanted.sum()), L, values.shape[1]), self._scaled.dtype)
+        windows = np.empty((int(wanted.sum()), L * values.shape[1]), self._scaled.dtype)
         smallest = np.empty(len(windows), np.int64)
         into = np.cumsum(wanted) - 1
         place = self._place[slots] + turns
@@ -163,19 +163,29 @@ class Rings:
             self._offsets[mine, at] = offsets[these]
             self._place[mine] = at + 1  # of several rows of one asset the last one counts
             cut = wanted[these]
-            which, mine, begin = into[these[cut]], mine[cut], at[cut] - L + 1
-            windows[which] = self._slices(self._scaled)[mine, begin]
-            smallest[which] = self._slices(self._offsets)[mine, begin].min(axis=1)
+            which, begin = into[these[cut]], mine[cut] * self.room + at[cut] - L + 1
+            if len(which) == len(windows):  # the only lap, nearly always: in order, and copied once
+                windows, smallest = (
+                    self._slices(self._scaled)[begin],
+                    self._slices(self._offsets)[begin].min(1),
+                )
+            else:
+                windows[which] = self._slices(self._scaled)[begin]
+                smallest[which] = self._slices(self._offsets)[begin].min(1)
         self.filled[slots] = np.minimum(self.filled[slots] + turns + 1, L)
         self._raw[slots, rows % L] = values
         self._end[slots] = rows + 1
-        return windows, smallest
+        return windows.reshape(-1, L, values.shape[1]), smallest
 
     def _slices(self, array: np.ndarray) -> np.ndarray:
-        """(N, room, ...) as (N, room - L + 1, L, ...): every slice of L rows, nothing copied."""
-        slot, row, *rest = array.strides
-        shape = (len(array), self.room - self.window + 1, self.window, *array.shape[2:])
-        return np.lib.stride_tricks.as_strided(array, shape, (slot, row, row, *rest), writeable=False)
+        """(N, room, ...) as (N * room - L + 1, L * ...): every L rows that follow each other, nothing copied.
+
+        Whole rows of numbers, rather than L times a row, are copied as one.
+        """
+        flat = array.reshape(len(array) * self.room, -1)
+        row, number = flat.strides
+        shape = (max(len(flat) - self.window + 1, 0), self.window * flat.shape[1])
+        return np.lib.stride_tricks.as_strided(flat, shape, (row, number), writeable=False)
 
     def tell(self, groups: Groups, slots: Ints, rows: Ints, values: Floats, observed: Mask) -> Told:
         """Take note of what the sensors say, row by row of a chunk.
@@ -185,26 +195,35 @@ class Rings:
             slots, rows: (R,).
             values, observed: (R, C).
         """
-        order = groups.order
+        order, begins = groups.order, groups.begins
         count, columns = values.shape
         slots, rows, values, observed = slots[order], rows[order], values[order], observed[order]
-        every = np.arange(count)[:, None]
-        channel = np.arange(columns)
-        begins = groups.first[:, None]
-        # The newest observed row at or before each row, among the chunk's own rows of the asset.
-        at = np.maximum.accumulate(np.where(observed, every, -1), axis=0)
-        own = at >= begins
-        value = np.where(own, values[at, channel], self.last_value[slots])
-        row = np.where(own, rows[at], self.last_row[slots])
-        before = np.empty_like(value)
-        before[1:] = value[:-1]
-        starts = groups.begins
-        before[starts] = self.last_value[slots[starts]]
-        moved = np.maximum.accumulate(np.where(observed & (values != before), every, -1), axis=0)
-        since = np.where(moved >= begins, rows[moved], self._still_since[slots])
-        still = np.where(observed, rows[:, None] - since + 1, 0)
-        ends = np.append(starts[1:], True)
+        ends = np.append(begins[1:], True)
         last = slots[ends]
+        before = np.empty_like(values)
+        before[1:] = values[:-1]
+        before[begins] = self.last_value[slots[begins]]
+        if observed.all() and (values != before).all():  # all is new: nothing to look back for
+            value, row, still = (
+                values,
+                np.repeat(rows[:, None], columns, 1),
+                np.ones((count, columns), np.int64),
+            )
+            since = row
+        else:
+            every = np.arange(count)[:, None]
+            channel = np.arange(columns)
+            first = groups.first[:, None]
+            # The newest observed row at or before each row, among the chunk's own rows of the asset.
+            at = np.maximum.accumulate(np.where(observed, every, -1), axis=0)
+            own = at >= first
+            value = np.where(own, values[at, channel], self.last_value[slots])
+            row = np.where(own, rows[at], self.last_row[slots])
+            before[1:] = value[:-1]
+            before[begins] = self.last_value[slots[begins]]
+            moved = np.maximum.accumulate(np.where(observed & (values != before), every, -1), axis=0)
+            since = np.where(moved >= first, rows[moved], self._still_since[slots])
+            still = np.where(observed, rows[:, None] - since + 1, 0)
         self.last_value[last], self.last_row[last], self._still_since[last] = (
             value[ends],
             row[ends],
