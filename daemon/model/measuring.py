@@ -126,7 +126,8 @@ class Models:
         self, scaled: NDArray[np.float32], conditions: Sequence[str], keep: bool = False
     ) -> Measured:
         """``measure`` of windows that are scaled already."""
-        holed = np.isnan(scaled.sum((1, 2)))  # a NaN shows in the sum, in one pass
+        cells = scaled.reshape(len(scaled), scaled.shape[1] * scaled.shape[2])
+        holed = np.isnan(cells @ np.ones(cells.shape[1], cells.dtype))  # a NaN shows in the sum, in one pass
         if holed.all() or not holed.any():
             return self._in_chunks(scaled, conditions, keep, bool(holed.any()))
         # Gaps take another path through the arithmetic, equal but for the last digits: whether a

@@ -197,33 +197,34 @@ class Rings:
         """
         order, begins = groups.order, groups.begins
         count, columns = values.shape
-        slots, rows, values, observed = slots[order], rows[order], values[order], observed[order]
         ends = np.append(begins[1:], True)
-        last = slots[ends]
+        of, sorted_values = slots[order], values[order]
+        last = of[ends]
         before = np.empty_like(values)
-        before[1:] = values[:-1]
-        before[begins] = self.last_value[slots[begins]]
-        if observed.all() and (values != before).all():  # all is new: nothing to look back for
-            value, row, still = (
-                values,
-                np.repeat(rows[:, None], columns, 1),
-                np.ones((count, columns), np.int64),
+        before[1:] = sorted_values[:-1]
+        before[begins] = self.last_value[of[begins]]
+        if observed.all() and (sorted_values != before).all():  # all is new: nothing to look back for
+            newest = order[ends]
+            self.last_value[last] = values[newest]
+            self.last_row[last] = self._still_since[last] = rows[newest][:, None]
+            one = np.ones((1, 1), np.int64)
+            return Told(
+                values, np.broadcast_to(rows[:, None], values.shape), np.broadcast_to(one, values.shape)
             )
-            since = row
-        else:
-            every = np.arange(count)[:, None]
-            channel = np.arange(columns)
-            first = groups.first[:, None]
-            # The newest observed row at or before each row, among the chunk's own rows of the asset.
-            at = np.maximum.accumulate(np.where(observed, every, -1), axis=0)
-            own = at >= first
-            value = np.where(own, values[at, channel], self.last_value[slots])
-            row = np.where(own, rows[at], self.last_row[slots])
-            before[1:] = value[:-1]
-            before[begins] = self.last_value[slots[begins]]
-            moved = np.maximum.accumulate(np.where(observed & (values != before), every, -1), axis=0)
-            since = np.where(moved >= first, rows[moved], self._still_since[slots])
-            still = np.where(observed, rows[:, None] - since + 1, 0)
+        slots, rows, values, observed = of, rows[order], sorted_values, observed[order]
+        every = np.arange(count)[:, None]
+        channel = np.arange(columns)
+        first = groups.first[:, None]
+        # The newest observed row at or before each row, among the chunk's own rows of the asset.
+        at = np.maximum.accumulate(np.where(observed, every, -1), axis=0)
+        own = at >= first
+        value = np.where(own, values[at, channel], self.last_value[slots])
+        row = np.where(own, rows[at], self.last_row[slots])
+        before[1:] = value[:-1]
+        before[begins] = self.last_value[slots[begins]]
+        moved = np.maximum.accumulate(np.where(observed & (values != before), every, -1), axis=0)
+        since = np.where(moved >= first, rows[moved], self._still_since[slots])
+        still = np.where(observed, rows[:, None] - since + 1, 0)
         self.last_value[last], self.last_row[last], self._still_since[last] = (
             value[ends],
             row[ends],
