@@ -71,9 +71,14 @@ def split(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def quietly() -> None:
-    """Logs of commands that talk to a person: warnings only, on standard error."""
+def quietly(*, environment: bool = True) -> None:
+    """Logs of commands that talk to a person: warnings only, on standard error.
+
+    ``environment``: say which ANOMALYD_ variables name nothing.
+    """
     configure_logging("warning", "console", sys.stderr)
+    if environment:
+        notes_of(unknown_environment())
 
 
 def perform(work: Coroutine[Any, Any, Any]) -> Any:
@@ -285,6 +290,10 @@ def run(
     """
     settings = settings_from(config, sets)
     configure_logging(settings.logging.level, settings.logging.format)
+    import structlog
+
+    for problem in unknown_environment():
+        structlog.get_logger().warning("environment", reason=problem)
     from daemon.model.bundle import Bundle
     from daemon.service import run as serve
 
@@ -302,7 +311,7 @@ def check(
 
     Exit code 0 if everything is, 2 if anything is not.
     """
-    quietly()
+    quietly(environment=False)  # it is among the findings
     settings = settings_from(config, sets)
     problems = unknown_environment()
     lines = [("configuration", True, f"{len(settings.streams)} stream(s)")]

@@ -277,10 +277,11 @@ def fits(bundle: Bundle, spec: StreamSpec) -> None:
         ("window", bundle.window, spec.window),
     ):
         if theirs != ours:
-            raise BundleError(
-                f"model {bundle.version} does not fit stream {spec.name}:"
-                f" its {what} {theirs}, the stream's {ours}"
-            )
+            reason = f"its {what} {theirs}, the stream's {ours}"
+            if what == "sensors" and sorted(bundle.sensors) == sorted(spec.sensors):
+                reason = "it has the same sensors in another order; list them in the stream as the model does"
+                reason += f": {', '.join(bundle.sensors)}"
+            raise BundleError(f"model {bundle.version} does not fit stream {spec.name}: {reason}")
 
 
 class Loop:

@@ -66,7 +66,7 @@ from daemon.domain import (
 from daemon.errors import BundleError, ConfigError, DaemonError, InputError, UsageError
 from daemon.loop import Hold, Loop, StreamPlan, StreamRun, fits
 from daemon.model import evaluation
-from daemon.model.bundle import Bundle
+from daemon.model.bundle import Bundle, check_room
 from daemon.model.impute import fit, impute_segments
 from daemon.model.scaler import Scaler
 from daemon.retrainer import Order, Recent, learn
@@ -157,7 +157,7 @@ def settings_for(
     return load(None, sets, document), notes
 
 
-def check_excluded(exclude: Sequence[str], files: Sequence[Path]) -> None:
+def check_excluded(exclude: Sequence[str], files: Sequence[Path], option: str = "--exclude") -> None:
     """Refuse to leave out what is not there: a misspelt label would be learned as a sensor.
 
     Raises:
@@ -170,7 +170,7 @@ def check_excluded(exclude: Sequence[str], files: Sequence[Path]) -> None:
         if name not in names:
             near = get_close_matches(name, names, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(names[:20])}"
-            raise UsageError(f"--exclude {name}: {files[-1]} has no such column; {hint}")
+            raise UsageError(f"{option} {name}: {files[-1]} has no such column; {hint}")
 
 
 def plan_for(settings: Settings, name: str | None, topic: str) -> StreamPlan:
@@ -422,13 +422,27 @@ async def replay(
     began = time.monotonic()
     tell = progress or (lambda share, doing: None)
     check_excluded(exclude, [train, test] if train is not None else [test])
+    if label is not None:
+        if is_lines(test):
+            raise UsageError(
+                f"--label {label}: {test} is JSON Lines; labels are read from Parquet and CSV only"
+            )
+        check_excluded([label], [test], "--label")
     hidden = [*exclude, *([label] if label else [])]
     bundle = Bundle.load(model) if model is not None else None
     cold = train is None and model is None
     settings, notes = settings_for(config, sets, train or test, hidden, bundle, cold=cold)
     plan = plan_for(settings, stream_name, test.name)
+    if train is not None and model is not None:
+        notes.append(
+            f"{model.name} judges: of {train.name} only the last rows count, where {test.name} goes on"
+        )
     if (train or model) and not any(text.partition("=")[0] == "retrain.every" for text in sets):
         plan = replace(plan, retrain_every=None)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DaemonError(f"{out}: cannot be made: {error.strerror}") from error
     history: list[Segment] = []
     if train is not None:
         tell(0.0, f"reading {train.name}")
@@ -442,10 +456,6 @@ async def replay(
     if table is not None:
         notes += list(table.notes)
     before = await carried_rows(test, table, plan, history)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DaemonError(f"{out}: cannot be made: {error.strerror}") from error
     with (
         ImputedFile(out / "imputed.parquet") as imputed,
         JsonLines(out / "alerts.jsonl") as alerts,
@@ -781,6 +791,7 @@ async def train_files(
     Raises:
         DaemonError: unreadable input, too little of it, or ``out`` cannot be written.
     """
+    check_room(out)
     check_excluded(exclude, files)
     settings, notes = settings_for(config, sets, files[0], exclude, None)
     plan = plan_for(settings, stream_name, files[0].name)
@@ -807,6 +818,7 @@ async def train_topics(
         DaemonError: no broker, no topic, too few rows, or ``out`` cannot be written.
     """
     tell = progress or (lambda share, doing: None)
+    check_room(out)
     plan = plan_of(settings, stream_name)
     wanted = max(plan.retrain_rows, plan.learn_rows)
     per_row = len(plan.spec.sensors) if plan.spec.format is Format.JSON_LONG else 1

@@ -42,12 +42,17 @@ def test_help_teaches(name: str) -> None:
         (["init", "absent.csv"], "absent.csv: no such file"),
         (["init", "no/such topic"], "no such file"),
         (["replay", "good.csv", "--out", "o", "--exclude", "zzz"], "--exclude zzz"),
+        (["replay", "good.csv", "--out", "o", "--label", "aa"], "--label aa: good.csv has no such column"),
+        (["replay", "good.jsonl", "--out", "o", "--label", "a"], "labels are read from Parquet and CSV"),
+        (["train", "good.csv", "--out", "good.csv"], "good.csv: exists and is no model bundle"),
+        (["train", "good.csv", "--out", "good.csv/b"], "good.csv/b: cannot be written"),
         (["train", "--out", "bundle"], "config.yaml"),
         (["train", "--out", "bundle", "-c", "exactly.yaml", "--exclude", "a"], "exclude"),
     ],
 )
 def test_misuse_is_one_line_and_exit_code_2(tmp_path: Path, arguments: list[str], says: str) -> None:
     (tmp_path / "good.csv").write_text(CSV)
+    (tmp_path / "good.jsonl").write_text("{}")
     (tmp_path / "empty.csv").write_text("")
     (tmp_path / "notime.csv").write_text("a,b\n1,2\n")
     stream = {"name": "s", "topics": ["t"], "sensors": ["a"]}
@@ -120,3 +125,14 @@ def test_check_says_what_is_wrong_without_a_broker(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "kafka.ca_file absent cannot be read: No such file" in done.stdout
     assert "did you mean ANOMALYD_KAFKA__BOOTSTRAP_SERVERS?" in done.stdout
+
+
+def test_a_variable_that_names_nothing_is_said_by_whoever_would_have_read_it(tmp_path: Path) -> None:
+    (tmp_path / "good.csv").write_text(CSV)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+    environment["ANOMALYD_MODLE__SEED"] = "3"
+    done = command("replay", "good.csv", "--out", "o", cwd=tmp_path, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "ANOMALYD_MODLE__SEED names no key; did you mean ANOMALYD_MODEL__SEED?" in " ".join(
+        done.stderr.split()
+    )

@@ -222,6 +222,11 @@ async def test_impute_with_a_bundle_fills_as_the_daemon_does(tmp_path: Path, bun
     foreign.write_text(yaml.safe_dump({"streams": [stream]}))
     with pytest.raises(BundleError, match="does not fit stream s: its sensors"):
         await impute_file(test, tmp_path / "no.parquet", model=bundle, config=foreign)
+    foreign.write_text(
+        yaml.safe_dump({"streams": [stream | {"sensors": list(SENSORS)[::-1], "period": "1s"}]})
+    )
+    with pytest.raises(BundleError, match="the same sensors in another order"):
+        await impute_file(test, tmp_path / "no.parquet", model=bundle, config=foreign)
 
 
 async def test_rows_between_train_and_test_belong_to_neither(tmp_path: Path) -> None:

@@ -45,6 +45,21 @@ IMPUTE = "impute."
 MAGIC = b"anomalyd-bundle\x00"
 
 
+def check_room(path: Path) -> None:
+    """Whether a bundle can be saved as ``path``: worth asking before a training, not after.
+
+    Raises:
+        BundleError: if it holds something that is no bundle, or its folder cannot be written to.
+    """
+    if path.exists() and not (path / MANIFEST).is_file() and (not path.is_dir() or any(path.iterdir())):
+        raise BundleError(f"{path}: exists and is no model bundle")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be written: {error.strerror}") from error
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Bundle:
     """A trained, calibrated model with everything it needs to speak for itself.
@@ -167,10 +182,8 @@ class Bundle:
             BundleError: if ``path`` holds something that is no bundle, or cannot be written.
         """
         manifest, weights = self._parts()
-        if path.exists() and not (path / MANIFEST).is_file() and (not path.is_dir() or any(path.iterdir())):
-            raise BundleError(f"{path}: exists and is no model bundle")
+        check_room(path)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
             fresh = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
             fresh.chmod(0o755)
             for name, data in ((WEIGHTS, weights), (MANIFEST, manifest)):
