@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daemon.domain import (
@@ -801,3 +801,65 @@ def test_wall_clock_is_told_nowhere_but_in_time(output: Callable[[], Any]) -> No
     first, second = encode(output(), NOW), encode(output(), NOW + timedelta(days=1))
     assert first.headers == second.headers
     assert first.value.replace(b"2024-05-01T12", b"2024-05-02T12") == second.value
+
+
+# ------------------------------------------------------------------ many lines at once
+def odd_lines() -> list[tuple[bytes, int]]:
+    """One line of each kind that is not as usual, with its record's timestamp; None is Kafka's own."""
+    good = {"Pressure": 1.5, "Current": 2, "Flow Rate": None}
+    stamps = [-1, NOW_NS, 0, NOW_NS - 2 * 3600 * SECOND_NS, 2**62]
+    times: list[Any] = ["1969-12-31T23:59:59Z", "2300-01-01T00:00:00Z", "soon", 5, 1.7e9, None, [], "x" * 300]
+    texts = [
+        *(wide(good, ts=ts) for ts in times),
+        *(wide(good, asset=asset) for asset in (3, None, "", "\u00e9t\u00e9", "a\tb", "p" * 300, ["p1"])),
+        *(
+            wide(values)
+            for values in ({}, None, 3, {"Pressure": "NaN"}, {"Elsewhere": 1}, good | {"more": 1})
+        ),
+        *(b"", b"{", b"null", b"[1]", b"\xff", b'{"asset":"p1"}', wide({"Pressure": 1e999}), b"x" * 3000),
+        wide({"Pressure": 10**400}),
+        wide(good, note="\u00fc"),
+        *(wide(good, asset=f"pump {i}", ts=f"2024-01-01T00:00:{i:02}Z") for i in range(5)),
+    ]
+    return [(text, NOW_NS) for text in texts] + [(wide(good), stamp) for stamp in stamps]
+
+
+ODD = odd_lines()
+USUAL = [(wide({"Pressure": 0.5 * i, "Current": -i, "Flow Rate": 1e-9}), NOW_NS) for i in range(8)]
+
+
+@settings(max_examples=150)
+@given(st.lists(st.sampled_from(USUAL) | st.sampled_from(ODD), max_size=300), st.integers(0, 3))
+def test_lines_are_decoded_at_once_as_they_are_alone(
+    lines: list[tuple[bytes, int]], usual_first: int
+) -> None:
+    # Most batches hold an odd line in each part: some must be all usual, for their own way to be taken.
+    lines = USUAL * 16 * usual_first + lines
+    records = [Record(i, None, value, stamp) for i, (value, stamp) in enumerate(lines)]
+    alone, together = Decoder(WIDE, max_bytes=2000), Decoder(WIDE, max_bytes=2000)
+    expected = [alone.decode(item) for item in records]
+    found, rejected = together.decode_lines(records)
+    readings = [item for item in expected if isinstance(item, Reading)]
+    assert [(r.record.offset, r.reason, r.detail) for r in rejected] == [
+        (r.record.offset, r.reason, r.detail) for r in expected if isinstance(r, Rejected)
+    ]
+    assert len(found) == len(readings)
+    for i, reading in enumerate(readings):
+        assert shown(found.reading(i)) == shown(replace_values(reading))
+    assert found.values.shape == (len(readings), len(SENSORS))
+    assert together.corrupt_cells == alone.corrupt_cells
+    assert together.unknown_sensors == alone.unknown_sensors
+
+
+def replace_values(reading: Reading) -> Reading:
+    """The same with a list of floats for whatever sequence of numbers it has."""
+    assert reading.values is not None
+    values = [float(cell) for cell in reading.values]
+    return Reading(reading.offset, reading.asset, reading.time_ns, values, condition=reading.condition)
+
+
+def test_readings_pass_through_in_their_places() -> None:
+    reading = Reading(1, "p2", 5, [1.0, 2.0, 3.0])
+    found, _ = Decoder(WIDE).decode_lines([record(USUAL[0][0]), reading, record(USUAL[1][0])])
+    assert found.assets == ["p1", "p2", "p1"]
+    assert found.values[1].tolist() == [1.0, 2.0, 3.0]
