@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.domain import (
@@ -818,6 +818,8 @@ def odd_lines() -> list[tuple[bytes, int]]:
         ),
         *(b"", b"{", b"null", b"[1]", b"\xff", b'{"asset":"p1"}', wide({"Pressure": 1e999}), b"x" * 3000),
         wide({"Pressure": 10**400}),
+        wide(good, note="x" * 3000),
+        wide(good)[:-1] + b', "note": "\xff"}',
         wide(good, note="\u00fc"),
         *(wide(good, asset=f"pump {i}", ts=f"2024-01-01T00:00:{i:02}Z") for i in range(5)),
     ]
@@ -828,13 +830,23 @@ ODD = odd_lines()
 USUAL = [(wide({"Pressure": 0.5 * i, "Current": -i, "Flow Rate": 1e-9}), NOW_NS) for i in range(8)]
 
 
-@settings(max_examples=150)
-@given(st.lists(st.sampled_from(USUAL) | st.sampled_from(ODD), max_size=300), st.integers(0, 3))
+@pytest.mark.parametrize("odd", range(len(ODD)))
+def test_one_odd_line_among_usual_ones_is_decoded_as_it_is_alone(odd: int) -> None:
+    lines = [USUAL[i % len(USUAL)] for i in range(300)]
+    assert_decoded_alike([*lines[:150], ODD[odd], *lines[150:]])
+
+
+@given(st.integers(0, 300), st.lists(st.tuples(st.integers(0, 300), st.sampled_from(ODD)), max_size=4))
 def test_lines_are_decoded_at_once_as_they_are_alone(
-    lines: list[tuple[bytes, int]], usual_first: int
+    count: int, odd: list[tuple[int, tuple[bytes, int]]]
 ) -> None:
-    # Most batches hold an odd line in each part: some must be all usual, for their own way to be taken.
-    lines = USUAL * 16 * usual_first + lines
+    lines = [USUAL[i % len(USUAL)] for i in range(count)]
+    for place, one in odd:
+        lines.insert(place, one)
+    assert_decoded_alike(lines)
+
+
+def assert_decoded_alike(lines: list[tuple[bytes, int]]) -> None:
     records = [Record(i, None, value, stamp) for i, (value, stamp) in enumerate(lines)]
     alone, together = Decoder(WIDE, max_bytes=2000), Decoder(WIDE, max_bytes=2000)
     expected = [alone.decode(item) for item in records]
