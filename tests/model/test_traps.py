@@ -100,6 +100,18 @@ def test_a_level_shift_that_stays_is_not_absorbed(linear: Bundle) -> None:
     assert scores[DAY:].min() > linear.detector().threshold
 
 
+def test_a_missing_cell_counts_as_a_typical_one(linear: Bundle) -> None:
+    # Left out it would make half-seen windows scatter; counted as nothing it would make them calm.
+    models = linear.models
+    whole = sliding(machine(1_200, 38), L)
+    holed = np.where(np.random.default_rng(0).random(whole.shape) < 0.5, np.nan, whole)
+    mean_square = [
+        np.nanmean(models.measure(windows, ("",) * len(windows)).channel_error[-1] ** 2, axis=0)
+        for windows in (whole, holed)
+    ]
+    np.testing.assert_allclose(mean_square[1].sum(), mean_square[0].sum(), rtol=0.2)
+
+
 def test_an_incident_leaves_no_echo_once_it_has_left_the_window(linear: Bundle) -> None:
     clean = machine(400, 34)
     struck = clean.copy()
