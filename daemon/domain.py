@@ -246,12 +246,48 @@ class Segment:
 
 # ------------------------------------------------------------------ the model, seen from the stream
 @dataclass(frozen=True, slots=True, eq=False)
+class Standard:
+    """``(x - mean) / scale`` per sensor: a detector's units, in which the stream keeps its rows.
+
+    Near a sensor's mean single precision is plenty, and half as much to keep and to cut windows
+    from. Nothing is cut off, so that another detector's units can be had from these.
+    """
+
+    mean: Floats  # (C,)
+    scale: Floats  # (C,)
+    kept: Any = np.float32  # the type that rows are kept in
+
+    @staticmethod
+    def raw_units(sensors: int) -> Standard:
+        """No units but the sensors' own, kept whole: what there is before there is a model."""
+        return Standard(np.zeros(sensors), np.ones(sensors), np.float64)
+
+    def same_as(self, other: Standard) -> bool:
+        """Whether rows of these units can be read in those."""
+        return (
+            bool((self.mean == other.mean).all() and (self.scale == other.scale).all())
+            and self.kept is other.kept
+        )
+
+    def of(self, values: Floats) -> NDArray[Any]:
+        """(..., C) raw to standard; NaN stays NaN."""
+        found = values - self.mean
+        found /= self.scale
+        with np.errstate(over="ignore"):
+            return np.asarray(found.astype(self.kept, copy=False))
+
+    def raw(self, rows: NDArray[Any]) -> Floats:
+        """(..., C) standard to raw."""
+        return np.asarray(rows.astype(np.float64) * self.scale + self.mean)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Windows:
     """A batch of windows: a pure function of these is all that a detector may compute.
 
     ``values`` is (B, L, C) raw, NaN where not observed. A window shorter than L (an asset's
     first rows) is padded with NaN at the front; ``full`` says which windows are whole. Where
-    ``scaled`` has the windows as ``Detector.scale`` makes them, only the newest rows need be there
+    ``standard`` has the windows in the detector's units, only the newest rows need be there
     raw: (B, 1, C).
     """
 
@@ -260,7 +296,7 @@ class Windows:
     condition: tuple[str, ...]  # B labels, of the newest row
     last_value: Floats | None = None  # (B, C) newest observed value, be it older than the window; NaN if none
     last_age: Floats | None = None  # (B, C) its age in rows, 0 = the newest row. Both serve imputation only
-    scaled: NDArray[Any] | None = None  # (B, L, C)
+    standard: NDArray[Any] | None = None  # (B, L, C)
 
     def __len__(self) -> int:
         return len(self.full)
@@ -273,7 +309,7 @@ class Windows:
             tuple(self.condition[i] for i in index.tolist()),
             None if self.last_value is None else self.last_value[index],
             None if self.last_age is None else self.last_age[index],
-            None if self.scaled is None else self.scaled[index],
+            None if self.standard is None else self.standard[index],
         )
 
 
@@ -379,12 +415,9 @@ class Detector(Protocol):
     @property
     def drift(self) -> DriftReference: ...
 
-    def scale(self, values: Floats) -> NDArray[Any]:
-        """(..., C) raw to what windows are made of, row by row alike; NaN stays NaN."""
-        ...
-
-    def deviation(self, values: Floats) -> Floats:
-        """(..., C) raw to signed distances from the training mean, in training sd; NaN if missing."""
+    @property
+    def standard(self) -> Standard:
+        """The units that windows are made of."""
         ...
 
     def infer(self, windows: Windows) -> Evidence:

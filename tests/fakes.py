@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from daemon.domain import DriftReference, Evidence, Floats, Ints, Verdicts, Windows
+from daemon.domain import DriftReference, Evidence, Floats, Ints, Standard, Verdicts, Windows
 
 NEVER_STILL = 1 << 62
 """``longest_constant`` of a sensor that may stand still for ever."""
@@ -55,15 +55,13 @@ class CentreDetector:
             residual_threshold=self.drift_threshold,
         )
 
-    def scale(self, values: Floats) -> Floats:
-        return values
-
-    def deviation(self, values: Floats) -> Floats:
-        return np.where(np.isfinite(values), values, np.nan) - self.centre
+    @property
+    def standard(self) -> Standard:
+        C = len(self.sensors)
+        return Standard(np.full(C, self.centre), np.ones(C), np.float64)
 
     def infer(self, windows: Windows) -> Evidence:
-        values = windows.values if windows.scaled is None else windows.scaled
-        residual = values - self.centre  # (B, L, C)
+        residual = self.standard.of(windows.values) if windows.standard is None else windows.standard
         seen = np.isfinite(residual)
         count = seen.sum(1)
         known = np.where(seen, residual, 0.0)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from daemon.domain import Floats, Mask
+from daemon.domain import Floats, Mask, Standard
 
 FLOOR = 0.02
 """Smallest divisor, as a share of the range."""
@@ -62,15 +62,21 @@ class Scaler:
         scale = np.where(span > 0, np.maximum(std, FLOOR * span), constant)
         return Scaler(mean, np.where(seen, scale, 1.0), seen)
 
+    @property
+    def standard(self) -> Standard:
+        """The same without the clip, and with what training never saw."""
+        return Standard(self.mean, self.scale)
+
     def scaled(self, values: Floats) -> NDArray[np.float32]:
         """(..., C) raw to scaled float32, clipped to +-10; NaN where not finite or never seen."""
-        scaled = values - self.mean
-        scaled /= self.scale
-        with np.errstate(over="ignore"):
-            result = scaled.astype(np.float32)
-        if np.isinf(result).any():
-            result[np.isinf(values)] = np.nan
-        np.clip(result, -CLIP, CLIP, out=result)
+        standard = self.standard.of(values)
+        if np.isinf(standard).any():
+            standard[np.isinf(values)] = np.nan
+        return self.clipped(standard)
+
+    def clipped(self, standard: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(..., C) in ``standard`` units to scaled: what models read. What was not finite counts as far."""
+        result = np.clip(standard, -CLIP, CLIP)
         if not self.seen.all():
             result[..., ~self.seen] = np.nan
         return result
@@ -79,11 +85,6 @@ class Scaler:
         """(..., C) scaled to raw units; NaN for a sensor that training never saw."""
         result: Floats = np.where(self.seen, scaled * self.scale + self.mean, np.nan)
         return result
-
-    def deviation(self, values: Floats) -> Floats:
-        """(..., C) unclipped signed distance from the training mean in training sd; NaN if missing."""
-        distance: Floats = (np.where(np.isfinite(values), values, np.nan) - self.mean) / self.scale
-        return np.where(self.seen, distance, np.nan)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """What a bundle stores."""

@@ -20,9 +20,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
-from daemon.domain import DriftReference, Evidence, Floats, Ints, Mask, Verdicts, Windows
+from daemon.domain import DriftReference, Evidence, Floats, Ints, Mask, Standard, Verdicts, Windows
 from daemon.model import impute
 from daemon.model.calibration import CONTINUES, Calibration, follow
 from daemon.model.measuring import Measured, Models
@@ -82,19 +81,17 @@ class BundleDetector:
         """``full`` or ``provisional`` (fewer days of data than one false episode takes)."""
         return "provisional" if self.calibrated.provisional else "full"
 
-    def scale(self, values: Floats) -> NDArray[np.float32]:
-        """(..., C) raw to scaled."""
-        return self.models.scaler.scaled(values)
-
-    def deviation(self, values: Floats) -> Floats:
-        """(..., C) raw to signed distances from the training mean, in training sd."""
-        return self.models.scaler.deviation(values)
+    @property
+    def standard(self) -> Standard:
+        """The units of windows: distances from the training mean, in training sd."""
+        return self.models.scaler.standard
 
     def infer(self, windows: Windows) -> Evidence:
         """Measure each window on its own; pure, and independent of the batch."""
         newest = windows.values[:, -1]
         holed = np.asarray(~np.isfinite(newest).all(axis=1))
-        scaled = self.scale(windows.values) if windows.scaled is None else windows.scaled
+        scaler, standard = self.models.scaler, windows.standard
+        scaled = scaler.scaled(windows.values) if standard is None else scaler.clipped(standard)
         measured = self.models.measure_scaled(scaled, windows.condition, keep=bool(holed.any()))
         filled, low, high = newest.copy(), newest.copy(), newest.copy()
         if holed.any():
@@ -105,7 +102,7 @@ class BundleDetector:
             residual=measured.residual / self.calibrated.residual_rms,
             elbo=measured.elbo,
             posterior=measured.posterior,
-            expected=self.models.scaler.raw(measured.newest),
+            expected=scaler.raw(measured.newest),
             filled=filled,
             low=low,
             high=high,

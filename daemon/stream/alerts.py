@@ -81,7 +81,8 @@ class Sensors:
     def read(
         error: Floats, residual: Floats, deviation: Floats, observed: Floats, expected: Floats
     ) -> Sensors:
-        """Read off a window whose (L, C) rows deviate so."""
+        """Read off a window whose (L, C) rows deviate so; a sensor that nothing is expected of has no say."""
+        deviation = np.where(np.isnan(expected), np.nan, deviation)
         count = np.isfinite(deviation).sum(0)
         middle = (np.maximum(count, 1) - 1) // 2  # sorting puts NaN last
         before = np.take_along_axis(np.sort(deviation, axis=0), middle[None], 0)[0]

@@ -291,7 +291,7 @@ class Pipeline:
         assert detector.window == self.spec.window
         left: list[Output] = [] if self.drift is None else list(self.drift.due(1 << 62))
         self.detector = detector
-        self._rings.scale_with(detector.scale)
+        self._rings.convert(detector.standard)
         self.drift = Drift(
             self.spec.name, self.partition, self._drift_interval_ns, detector.drift, detector.version
         )
@@ -576,7 +576,7 @@ class Pipeline:
         due = full & (index % self.spec.hop == 0) & judging
         wanted = due | (~complete & judging)
         windows, first_offsets = rings.push(
-            slots, turns, index, values, np.where(empty, NO_RECORD, rows.offsets), wanted
+            slots, turns, values, np.where(empty, NO_RECORD, rows.offsets), wanted
         )
         if self._silent_sensors or not complete.all():
             for i, asset in enumerate(assets):
@@ -835,7 +835,7 @@ class Pipeline:
         sensors = Sensors.read(
             verdicts.error[j],
             evidence.residual[j],
-            self.detector.deviation(window),
+            window,
             rows.values[i],
             evidence.expected[j],
         )
@@ -1135,13 +1135,13 @@ class Pipeline:
             self.offset,
             self.model,
             state.of_grid(*self.grid.of(slot, asset), self._newest(asset)),
-            state.floats(window),
+            window.tobytes(),
+            state.of_standard(rings.standard),
             state.ints(offsets),
             state.floats(rings.last_value[slot]),
             state.ints(rings.last_row[slot]),
             state.ints(rings.still_since(slot)),
             int(rings.fresh_row[slot]),
-            rings.end(slot),
             state.floats(self._baseline[slot]) if self._began[slot] else None,
             state.of_episodes(self.episodes.assets.get(asset)),
             asset in self._silent_assets,
@@ -1191,14 +1191,10 @@ class Pipeline:
         slot = self._slot(asset)
         self._rings.hold(
             slot,
-            (
-                state.to_floats(known.window).reshape(-1, len(self.spec.sensors)),
-                state.to_ints(known.window_offsets),
-            ),
+            (state.to_rows(known.window, known.standard), state.to_ints(known.window_offsets)),
             (state.to_floats(known.last_value), state.to_ints(known.last_row)),
             state.to_ints(known.still_since),
             known.fresh_row,
-            known.end,
         )
         if known.baseline is not None and known.model == self.model and self.detector is not None:
             self._baseline[slot] = state.to_floats(known.baseline)

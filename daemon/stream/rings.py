@@ -1,11 +1,11 @@
 """The newest rows of every asset, and windows of them without copying what is old.
 
-Rows are kept twice. *Raw*, the newest L in a ring, with NaN where nothing was observed, never an
-imputed value: a swapped model judges the very same windows, and what was imputed can never count
-as observed. And *scaled*, as the model reads them, so that a row is scaled once and not with every
-window that it is in.
+Rows are kept once, in the units of whoever judges them (``domain.Standard``), so that a row is
+scaled once and not with every window that it is in. NaN stands where nothing was observed, never an
+imputed value, and nothing is cut off: another model's units can be had from these, and what was
+imputed can never count as observed.
 
-The scaled rows of an asset have room for L and some more: an eighth, or a lot where the assets are
+The rows of an asset have room for L and some more: an eighth, or a lot where the assets are
 few. They are written one behind the other, so that the newest L are always one contiguous slice;
 where the room ends, they move to its front. So whole chunks are written and cut out at once,
 whoever's rows they are: a *lap* takes each asset as far as its room goes, and there is rarely more
@@ -17,18 +17,17 @@ moved.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from daemon.domain import Floats, Ints, Mask
+from daemon.domain import Floats, Ints, Mask, Standard
 from daemon.grouping import Groups
 
-Scaled = NDArray[Any]
-"""What a detector reads: float32, of the real ones."""
+Rows = NDArray[Any]
+"""Rows or windows in standard units, of their type."""
 SLOTS_AT_ONCE = 4096
 SPARE_ROWS, MOST_SPARE = 8192, 512
 """Rows beyond their windows that all assets have together, if they have few; and one, at most."""
@@ -63,10 +62,8 @@ class Rings:
         self.last_value: Floats = np.empty((0, C))
         self._still_since: Ints = np.empty((0, C), np.int64)
         self._place: Ints = np.empty(0, np.int64)  # (N,) where the next row goes; >= L
-        self._end: Ints = np.empty(0, np.int64)  # (N,) the row after the newest
-        self._raw: Floats = np.empty((0, L, C))  # row r at r modulo L
-        self._scale: Callable[[Floats], Scaled] | None = None
-        self._scaled: Scaled = np.empty((0, self.room, C), np.float32)
+        self.standard = Standard.raw_units(C)
+        self._rows: Rows = np.empty((0, self.room, C), self.standard.kept)
         self._offsets: Ints = np.empty((0, self.room), np.int64)
 
     def grow(self, capacity: int) -> None:
@@ -79,9 +76,7 @@ class Rings:
             "last_value",
             "_still_since",
             "_place",
-            "_end",
-            "_raw",
-            "_scaled",
+            "_rows",
             "_offsets",
         ):
             setattr(self, name, grown(getattr(self, name), capacity))
@@ -92,7 +87,7 @@ class Rings:
             return
         L, some = self.window, np.arange(len(self._place))[:, None]
         newest = np.maximum(self._place[:, None], L) + np.arange(-L, 0)
-        for name in ("_scaled", "_offsets"):
+        for name in ("_rows", "_offsets"):
             array = getattr(self, name)
             made = np.zeros((len(array), room, *array.shape[2:]), array.dtype)
             made[:, :L] = array[some, newest]
@@ -108,43 +103,41 @@ class Rings:
 
     def restart(self, slot: int, row: int) -> None:
         """Windows start afresh at ``row``; what the sensors said last stays known."""
-        self._scaled[slot, : self.window] = np.nan
+        self._rows[slot, : self.window] = np.nan
         self._offsets[slot, : self.window] = NO_RECORD
         self._place[slot] = self.window
         self.filled[slot] = 0
         self.fresh_row[slot] = row
         self._still_since[slot] = row
 
-    def scale_with(self, scale: Callable[[Floats], Scaled]) -> None:
-        """Keep rows as another model reads them: (..., C) raw to scaled, row by row alike."""
-        self._scale = scale
-        capacity, L = len(self._place), self.window
-        self._scaled = np.empty((capacity, self.room, self._raw.shape[2]), scale(self._raw[:0]).dtype)
-        back = np.arange(-L, 0)
-        for begin in range(0, capacity, SLOTS_AT_ONCE):  # scaling takes several times their memory
-            some = np.arange(begin, min(begin + SLOTS_AT_ONCE, capacity))[:, None]
-            rows = scale(self._raw[some, (self._end[some] + back) % L])
-            rows[back < -self.filled[some]] = np.nan
-            self._scaled[some, np.maximum(self._place[some], L) + back] = rows
+    def convert(self, standard: Standard) -> None:
+        """Keep rows in other units from now on."""
+        held = self._rows
+        self._rows = np.zeros(held.shape, standard.kept)
+        used = int(np.flatnonzero(self._place).max(initial=-1)) + 1
+        for begin in range(0, used, SLOTS_AT_ONCE):  # it takes several times their memory
+            some = slice(begin, min(begin + SLOTS_AT_ONCE, used))
+            self._rows[some] = standard.of(self.standard.raw(held[some]))
+        self.standard = standard
 
     def push(
-        self, slots: Ints, turns: Ints, rows: Ints, values: Floats, offsets: Ints, wanted: Mask
-    ) -> tuple[Scaled, Ints]:
+        self, slots: Ints, turns: Ints, values: Floats, offsets: Ints, wanted: Mask
+    ) -> tuple[Rows, Ints]:
         """Write a chunk's rows, each asset's in order.
 
         Args:
-            slots, turns, rows: (R,).
-            values: (R, C), NaN where missing.
+            slots, turns: (R,).
+            values: (R, C) raw, NaN where missing.
             offsets: (R,) of each row's first record; ``NO_RECORD`` if it has none.
             wanted: (R,) the rows whose windows are asked for.
 
         Returns:
-            (W, L, C) the windows that end at the wanted rows, scaled, padded with NaN in front, and
-            (W,) the smallest offset of each one's records.
+            (W, L, C) the windows that end at the wanted rows, in standard units, padded with NaN in
+            front, and (W,) the smallest offset of each one's records.
         """
         L = self.window
-        scaled = self._scale(values) if self._scale is not None else None
-        windows = np.empty((int(wanted.sum()), L * values.shape[1]), self._scaled.dtype)
+        standard = self.standard.of(values)
+        windows = np.empty((int(wanted.sum()), L * values.shape[1]), self._rows.dtype)
         smallest = np.empty(len(windows), np.int64)
         into = np.cumsum(wanted) - 1
         place = self._place[slots] + turns
@@ -154,27 +147,23 @@ class Rings:
             mine = slots[these]
             if lap:
                 full = np.unique(mine)
-                if scaled is not None:
-                    self._scaled[full, :L] = self._scaled[full, -L:]
+                self._rows[full, :L] = self._rows[full, -L:]
                 self._offsets[full, :L] = self._offsets[full, -L:]
             at = place[these] - lap * (self.room - L)
-            if scaled is not None:
-                self._scaled[mine, at] = scaled[these]
+            self._rows[mine, at] = standard[these]
             self._offsets[mine, at] = offsets[these]
             self._place[mine] = at + 1  # of several rows of one asset the last one counts
             cut = wanted[these]
             which, begin = into[these[cut]], mine[cut] * self.room + at[cut] - L + 1
             if len(which) == len(windows):  # the only lap, nearly always: in order, and copied once
                 windows, smallest = (
-                    self._slices(self._scaled)[begin],
+                    self._slices(self._rows)[begin],
                     self._slices(self._offsets)[begin].min(1),
                 )
             else:
-                windows[which] = self._slices(self._scaled)[begin]
+                windows[which] = self._slices(self._rows)[begin]
                 smallest[which] = self._slices(self._offsets)[begin].min(1)
         self.filled[slots] = np.minimum(self.filled[slots] + turns + 1, L)
-        self._raw[slots, rows % L] = values
-        self._end[slots] = rows + 1
         return windows.reshape(-1, L, values.shape[1]), smallest
 
     def _slices(self, array: np.ndarray) -> np.ndarray:
@@ -235,15 +224,10 @@ class Rings:
         return told
 
     # -------------------------------------------------------------- what a successor must know
-    def held(self, slot: int) -> tuple[Floats, Ints]:
-        """The rows in an asset's window (T, C), T <= L, oldest first, and their offsets (T,)."""
-        count, place = self.filled[slot], self._place[slot]
-        rows = self._end[slot] + np.arange(-count, 0)
-        return self._raw[slot, rows % self.window], self._offsets[slot, place - count : place]
-
-    def end(self, slot: int) -> int:
-        """The row after the newest."""
-        return int(self._end[slot])
+    def held(self, slot: int) -> tuple[Rows, Ints]:
+        """The rows in an asset's window (T, C), T <= L, oldest first, in standard units, and their offsets (T,)."""
+        newest = slice(self._place[slot] - self.filled[slot], self._place[slot])
+        return self._rows[slot, newest], self._offsets[slot, newest]
 
     def still_since(self, slot: int) -> Ints:
         """(C,) the row since which each sensor has not moved."""
@@ -252,22 +236,20 @@ class Rings:
     def hold(
         self,
         slot: int,
-        window: tuple[Floats, Ints],
+        window: tuple[tuple[Rows, Standard], Ints],
         last: tuple[Floats, Ints],
         still_since: Ints,
         fresh_row: int,
-        end: int,
     ) -> None:
-        """Set up a slot as another process left it; ``end`` is the row after the newest."""
-        rows, offsets = window
+        """Set up a slot as another process left it, whatever units its rows are in."""
+        (rows, units), offsets = window
         self.restart(slot, fresh_row)
         begin = self.window - len(rows)
-        if len(rows):
-            self._raw[slot, (end + np.arange(-len(rows), 0)) % self.window] = rows
-            self._offsets[slot, begin : self.window] = offsets
-            if self._scale is not None:
-                self._scaled[slot, begin : self.window] = self._scale(rows)
-        self.filled[slot], self._end[slot] = len(rows), end
+        self._rows[slot, begin : self.window] = (
+            rows if units.same_as(self.standard) else self.standard.of(units.raw(rows))
+        )
+        self._offsets[slot, begin : self.window] = offsets
+        self.filled[slot] = len(rows)
         self.last_value[slot], self.last_row[slot] = last
         self._still_since[slot] = still_since
 

@@ -4,7 +4,7 @@ A successor is to say exactly what its predecessor would have said. So an asset'
 all that its next output depends on: its rows and window as they were read, its slow baseline,
 its open episodes, what is silent and what is stuck. It also holds the offset that it covers:
 the successor replays the log from the oldest record that no asset's state covers, and skips
-what an asset's own state knows already. Floats are kept whole, in eight bytes.
+what an asset's own state knows already. Numbers are written to the last bit, as they are held.
 
 Writing every asset with every commit would cost more than reading does. An asset is therefore
 written when the log has gone on so far that each asset had about a window of rows (see
@@ -21,17 +21,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, fields
+from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
-from daemon.domain import AlertKind, Floats, Ints, Saved, Severity, StreamSpec
+from daemon.domain import AlertKind, Floats, Ints, Saved, Severity, Standard, StreamSpec
 from daemon.policy import Alarm, State
 from daemon.stream.alerts import AssetEpisodes, Episode, Peaks, digest
 from daemon.stream.drift import Drift, Sums
 from daemon.stream.windows import AssetGrid, Fingerprints, OpenRow
 
-SCHEMA = 3
+SCHEMA = 4
 SEPARATOR = "\x1f"
 
 
@@ -88,6 +90,14 @@ class AlarmState(msgspec.Struct, frozen=True, array_like=True):
     open: list[EpisodeState]
 
 
+class StandardState(msgspec.Struct, frozen=True, array_like=True):
+    """``domain.Standard``: each asset has it, for its record may be older than the partition's."""
+
+    mean: bytes
+    scale: bytes
+    kept: str
+
+
 class AssetState(msgspec.Struct, frozen=True, array_like=True):
     """One asset: see the module."""
 
@@ -95,13 +105,13 @@ class AssetState(msgspec.Struct, frozen=True, array_like=True):
     offset: int  # records of this asset before it are covered
     model: str
     grid: GridState
-    window: bytes  # (T, C) the newest T <= L rows, oldest first
+    window: bytes  # (T, C) the newest T <= L rows, oldest first, in ``standard`` units
+    standard: StandardState
     window_offsets: bytes  # (T,) ``rings.NO_RECORD`` where no record spoke of the row
     last_value: bytes  # (C,)
     last_row: bytes
     still_since: bytes
     fresh_row: int
-    end: int  # the row after the window
     baseline: bytes | None  # (P,); None: not begun under this model
     alarm: AlarmState | None
     asset_silent: bool
@@ -205,6 +215,17 @@ def to_floats(data: bytes) -> Floats:
 def to_ints(data: bytes) -> Ints:
     """A copy that may be written to."""
     return np.frombuffer(data, "<i8").astype(np.int64)
+
+
+def of_standard(standard: Standard) -> StandardState:
+    """Units as a value."""
+    return StandardState(floats(standard.mean), floats(standard.scale), np.dtype(standard.kept).str)
+
+
+def to_rows(data: bytes, state: StandardState) -> tuple[NDArray[Any], Standard]:
+    """A window's rows (T, C), and the units that they are in."""
+    standard = Standard(to_floats(state.mean), to_floats(state.scale), np.dtype(state.kept).type)
+    return np.frombuffer(data, state.kept).reshape(-1, len(standard.mean)), standard
 
 
 def _bits(mask: int) -> bytes:

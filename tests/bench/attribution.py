@@ -39,7 +39,7 @@ def evidence_of(detector: BundleDetector, values: Floats) -> list[Sensors]:
         evidence = detector.infer(whole)
         verdicts = detector.judge(evidence, state, np.zeros(len(some), np.int64))
         found += [
-            Sensors.read(error, residual, detector.deviation(window), window[-1], expected)
+            Sensors.read(error, residual, detector.standard.of(window), window[-1], expected)
             for error, residual, window, expected in zip(
                 verdicts.error, evidence.residual, some, evidence.expected, strict=True
             )

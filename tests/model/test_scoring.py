@@ -40,7 +40,7 @@ def test_shapes_and_what_is_missing(detector: BundleDetector) -> None:
     newest = batch.values[:, -1]
     np.testing.assert_array_equal(np.isnan(evidence.residual), np.isnan(newest))
     far = (newest - detector.models.scaler.mean) / detector.models.scaler.scale
-    np.testing.assert_allclose(detector.deviation(newest), far)
+    np.testing.assert_allclose(detector.standard.of(newest), far, rtol=1e-6)
     seen = np.isfinite(newest)
     np.testing.assert_array_equal(evidence.filled[seen], newest[seen])
     gaps = ~seen

@@ -192,7 +192,7 @@ def test_a_sensor_that_changes_its_unit_is_seen_and_drowns_no_other(linear: Bund
     assert verdicts.score[30 - L + 1 :].min() > detector.threshold
 
     def shares(at: int) -> Floats:
-        far = detector.deviation(cut[at])
+        far = detector.standard.of(cut[at])
         return Peaks.since(
             Sensors.read(verdicts.error[at], evidence.residual[at], far, cut[at, -1], evidence.expected[at])
         ).shares()

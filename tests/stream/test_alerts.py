@@ -66,9 +66,16 @@ def test_change_is_measured_from_where_the_sensor_stood_at_the_onset() -> None:
 
 def test_what_stood_before_is_the_median_of_the_observed() -> None:
     window = np.array([[1.0, NAN, NAN], [9.0, 4.0, NAN], [2.0, 5.0, NAN], [3.0, NAN, NAN]])
-    row = Sensors.read(window[0], window[0], window, window[-1], window[-1])
+    row = Sensors.read(window[0], window[0], window, window[-1], np.zeros(3))
     np.testing.assert_array_equal(row.before, [2.0, 4.0, NAN])
     np.testing.assert_array_equal(row.deviation, window[-1])
+
+
+def test_a_sensor_that_training_never_saw_is_not_to_blame() -> None:
+    nothing, window = np.array([1.0, NAN]), np.array([[0.0, 400.0], [3.0, 900.0]])
+    row = Sensors.read(nothing, nothing, window, window[-1], np.array([0.0, NAN]))
+    np.testing.assert_array_equal(row.deviation, [3.0, NAN])
+    assert Peaks.since(row).shares()[1] == 0.0
 
 
 def test_an_episode_blames_by_the_farthest_since_its_onset() -> None:

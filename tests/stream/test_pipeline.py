@@ -163,6 +163,15 @@ def test_an_alert_says_what_where_and_since_when() -> None:
     assert opened.partition == PUMPS_0
 
 
+def test_blame_is_measured_from_the_mean_of_training_however_far_that_is_from_zero() -> None:
+    pipeline = make(detector=replace(CENTRE, centre=1000.0))
+    calm = [wide(t, 1000.0 + 0.1 * (t % 2), 1000.0) for t in range(20)]
+    opened, *_ = of_kind(
+        feed(pipeline, numbered([*calm, wide(20, 1020.0, 1000.0)]), ended=True), AlertKind.ANOMALY
+    )
+    assert (opened.contributors[0].sensor, opened.contributors[0].share) == ("a", 1.0)
+
+
 def test_a_hop_scores_every_so_many_rows_of_the_grid() -> None:
     outputs = feed(make(replace(SPEC, hop=3)), numbered(steady(14, start=1)), ended=True)
     assert [o.row_ns // SECOND_NS for o in outputs if isinstance(o, ScoredRow)] == [6, 9, 12]
@@ -718,7 +727,7 @@ class Fragile(CentreDetector):
     """Fails on every window that holds 13."""
 
     def infer(self, windows: Windows) -> Evidence:
-        if (windows.scaled == 13.0).any():
+        if (windows.standard == 13.0).any():
             raise FloatingPointError("thirteen")
         return super().infer(windows)
 

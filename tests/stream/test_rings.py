@@ -8,6 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from daemon.domain import Standard
 from daemon.grouping import by_slot
 from daemon.stream.rings import NO_RECORD, Rings
 
@@ -50,12 +51,9 @@ ROWS = st.lists(
 )
 
 
-def doubled(values: np.ndarray) -> np.ndarray:
-    return 2.0 * values
-
-
-def negative(values: np.ndarray) -> np.ndarray:
-    return -values
+ONE = Standard(np.array([1.0, -2.0]), np.array([0.5, 4.0]))
+OTHER = Standard(np.array([0.0, 8.0]), np.array([0.25, 0.5]))
+"""Units that small whole numbers go through without a rounding, back and forth."""
 
 
 @given(st.integers(1, 9), st.integers(1, 40), st.booleans(), ROWS, st.lists(st.integers(1, 60), max_size=8))
@@ -64,7 +62,7 @@ def test_rings_hold_what_a_list_per_asset_holds(
 ) -> None:
     rings, plain = Rings(length, C), [Plain() for _ in range(3)]
     if early:
-        rings.scale_with(doubled)
+        rings.convert(ONE)
     rings.grow(1)
     rings.clear(0)
     rings._make_room(length + spare)
@@ -77,7 +75,6 @@ def test_rings_hold_what_a_list_per_asset_holds(
     for i, (slot, a, b, wanted, fresh) in enumerate(drawn):
         counts[slot] += 1
         rows.append((slot, counts[slot], [a, b], NO_RECORD if a != a and b != b else i, wanted, fresh))
-    factor = 2.0
     while rows:
         size = sizes.pop() if sizes else len(rows)
         chunk, met = [], set()
@@ -95,7 +92,7 @@ def test_rings_hold_what_a_list_per_asset_holds(
         values, offsets = np.array([r[2] for r in chunk]), np.array([r[3] for r in chunk])
         wanted = np.array([r[4] for r in chunk])
         told = rings.tell(by_slot(slots), slots, index, values, np.isfinite(values))
-        windows, smallest = rings.push(slots, by_slot(slots).turns, index, values, offsets, wanted)
+        windows, smallest = rings.push(slots, by_slot(slots).turns, values, offsets, wanted)
         asked = 0
         for i, (slot, row, cells, offset, want, _) in enumerate(chunk):
             one = plain[slot]
@@ -105,19 +102,20 @@ def test_rings_hold_what_a_list_per_asset_holds(
             still = [row - s + 1 if cell == cell else 0 for cell, s in zip(cells, one.since, strict=True)]
             assert told.still[i].tolist() == still
             if want:
-                if early:
-                    np.testing.assert_array_equal(windows[asked], factor * one.window(length))
+                assert windows.dtype == rings.standard.kept
+                np.testing.assert_array_equal(windows[asked], rings.standard.of(one.window(length)))
                 assert smallest[asked] == min(one.offsets[-length:])
                 asked += 1
         assert asked == len(windows)
         if len(rows) % 5 == 0:  # more assets came
             rings._make_room(length + 1 + spare % 7)
         if len(rows) % 3 == 0:  # another model takes over
-            rings.scale_with(negative)
-            early, factor = True, -1.0
+            rings.convert(OTHER if len(rows) % 2 else ONE)
         for slot, one in enumerate(plain):
             held, known = rings.held(slot)
-            np.testing.assert_array_equal(held, np.array(one.rows[-length:]).reshape(-1, C))
+            np.testing.assert_array_equal(
+                rings.standard.raw(held), np.array(one.rows[-length:]).reshape(-1, C)
+            )
             assert known.tolist() == one.offsets[-length:]
             np.testing.assert_array_equal(rings.last_value[slot], one.value)
             assert rings.last_row[slot].tolist() == one.row
@@ -128,23 +126,36 @@ def test_a_successor_cuts_the_windows_that_its_predecessor_would_have() -> None:
     rng = np.random.default_rng(0)
     one, other = Rings(5, C), Rings(5, C)
     for rings in (one, other):
-        rings.scale_with(negative)
+        rings.convert(ONE)
         rings.grow(2)
         rings.clear(1)
     values = rng.normal(size=(9, C))
     slots, wanted = np.ones(9, np.int64), np.ones(9, bool)
     one.restart(1, 100)
     one.tell(by_slot(slots), slots, np.arange(100, 109), values, np.isfinite(values))
-    one.push(slots, by_slot(slots).turns, np.arange(100, 109), values, np.arange(9), wanted)
+    one.push(slots, by_slot(slots).turns, values, np.arange(9), wanted)
     last = one.last_value[1], one.last_row[1]
-    other.hold(1, one.held(1), last, one.still_since(1), int(one.fresh_row[1]), one.end(1))
+    rows, offsets = one.held(1)
+    assert rows.dtype == np.float32
+    other.hold(1, ((rows, one.standard), offsets), last, one.still_since(1), int(one.fresh_row[1]))
     more = rng.normal(size=(3, C))
     answers = [
-        rings.push(
-            slots[:3], by_slot(slots[:3]).turns, np.arange(109, 112), more, np.arange(9, 12), wanted[:3]
-        )
+        rings.push(slots[:3], by_slot(slots[:3]).turns, more, np.arange(9, 12), wanted[:3])
         for rings in (one, other)
     ]
     np.testing.assert_array_equal(answers[0][0], answers[1][0])
     np.testing.assert_array_equal(answers[0][1], answers[1][1])
-    np.testing.assert_array_equal(-answers[0][0][-1], np.concatenate([values, more])[-5:])
+    np.testing.assert_array_equal(answers[0][0][-1], ONE.of(np.concatenate([values, more])[-5:]))
+
+
+def test_rows_of_other_units_are_taken_over_as_the_readings_that_they_were() -> None:
+    values = np.array([[3.0, NAN], [1e6, -2.0]])
+    rings = Rings(4, C)
+    rings.convert(OTHER)
+    rings.grow(1)
+    rings.clear(0)
+    nothing = np.full(C, NAN), np.full(C, -1)
+    rings.hold(0, ((ONE.of(values), ONE), np.arange(2)), nothing, np.zeros(C, np.int64), 7)
+    rows, _ = rings.held(0)
+    np.testing.assert_array_equal(OTHER.raw(rows), values)
+    assert (rings.filled[0], rings.fresh_row[0]) == (2, 7)
