@@ -199,10 +199,14 @@ def learn(order: Order, progress: Callable[[float, str], None] | None = None) ->
 
 
 # ------------------------------------------------------------------ the process
-def _work(channel: Connection, order: Order) -> None:
-    """The spawned process: learn, answer, end; end at once when the parent does."""
+def _work(channel: Connection) -> None:
+    """The spawned process: be told what to do, learn, answer, end; end at once when the parent does."""
     with contextlib.suppress(OSError):
         os.nice(10)
+    try:
+        order: Order = channel.recv()
+    except (EOFError, OSError):
+        return
     threading.Thread(target=_watch, args=(channel,), daemon=True).start()
     import torch
 
@@ -221,20 +225,31 @@ def _work(channel: Connection, order: Order) -> None:
 
 
 def _watch(channel: Connection) -> None:
-    """The parent never writes: the pipe's end of file means that it is gone."""
+    """The parent has no more to say: the pipe's end of file means that it is gone."""
     with contextlib.suppress(EOFError, OSError):
         channel.recv()
     os._exit(1)
 
 
+def _tell(channel: Connection, order: Order) -> None:
+    with contextlib.suppress(OSError):  # nobody there to read it: ``poll`` meets the end of file
+        channel.send(order)
+
+
 class Trainer:
-    """At most one training at a time, in a spawned process."""
+    """At most one training at a time, in a spawned process.
+
+    An order holds the whole history. The process reads it when it is up, after a second or two of
+    imports, or never, if there was no memory for it; so a thread of its own sends it, and whoever
+    starts a training waits for neither.
+    """
 
     def __init__(self) -> None:
         self.share = 0.0
         self.doing = ""
         self._process: BaseProcess | None = None
         self._channel: Connection | None = None
+        self._teller: threading.Thread | None = None
 
     @property
     def busy(self) -> bool:
@@ -246,7 +261,7 @@ class Trainer:
         assert not self.busy
         context = multiprocessing.get_context("spawn")
         self._channel, theirs = context.Pipe()
-        self._process = context.Process(target=_work, args=(theirs, order), daemon=True, name="trainer")
+        self._process = context.Process(target=_work, args=(theirs,), daemon=True, name="trainer")
         self.share, self.doing = 0.0, "starting"
         threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         before = {name: os.environ.get(name) for name in threads}
@@ -260,6 +275,8 @@ class Trainer:
                 else:
                     os.environ[name] = value
         theirs.close()
+        self._teller = threading.Thread(target=_tell, args=(self._channel, order), daemon=True)
+        self._teller.start()
 
     def poll(self) -> Outcome | None:
         """The outcome, once there is one; never blocks."""
@@ -282,10 +299,12 @@ class Trainer:
 
     def stop(self) -> None:
         """End the process, whatever it is doing. Safe to call twice."""
-        if self._channel is not None:
-            self._channel.close()
         if self._process is not None:
             if self._process.is_alive():
                 self._process.terminate()
             self._process.join(timeout=5)
-        self._process = self._channel = None
+        if self._teller is not None:
+            self._teller.join(timeout=5)  # its reader is gone, or has read all
+        if self._channel is not None:
+            self._channel.close()
+        self._process = self._channel = self._teller = None
