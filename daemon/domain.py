@@ -8,11 +8,11 @@ where they leave it. Higher score = more anomalous. KL is KL(q(z|x) || N(0, I)) 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, overload
 
 import msgspec
 import numpy as np
@@ -168,6 +168,31 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     key: bytes | None
     value: bytes
     timestamp_ns: int  # the record's Kafka timestamp; for a file, the run's start
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Records(Sequence[Record]):
+    """Records as columns: what a source gets many of at once, without an object for each."""
+
+    offsets: Sequence[int]
+    keys: Sequence[bytes | None]
+    values: Sequence[bytes]
+    timestamps_ns: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    @overload
+    def __getitem__(self, at: int) -> Record: ...
+    @overload
+    def __getitem__(self, at: slice) -> Records: ...
+    def __getitem__(self, at: int | slice) -> Record | Records:
+        if isinstance(at, slice):
+            return Records(self.offsets[at], self.keys[at], self.values[at], self.timestamps_ns[at])
+        return Record(self.offsets[at], self.keys[at], self.values[at], self.timestamps_ns[at])
+
+    def __iter__(self) -> Iterator[Record]:
+        return map(Record, self.offsets, self.keys, self.values, self.timestamps_ns)
 
 
 class Disposition(StrEnum):

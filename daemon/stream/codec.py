@@ -50,6 +50,7 @@ from daemon.domain import (
     Reading,
     Reason,
     Record,
+    Records,
     Rejected,
     ScoredRow,
     StreamSpec,
@@ -171,10 +172,15 @@ class Decoder:
 
     def _take_at_once(self, some: Sequence[Record | Reading], made: LineColumns) -> bool:
         """Decode lines of which each is as usual; False, and nothing done, if one is not."""
-        if set(map(type, some)) != {Record}:
+        if isinstance(some, Records):
+            lines, stamps, offsets = some.values, some.timestamps_ns, some.offsets
+        elif set(map(type, some)) == {Record}:
+            records = cast("Sequence[Record]", some)
+            lines = [record.value for record in records]
+            stamps = [record.timestamp_ns for record in records]
+            offsets = [record.offset for record in records]
+        else:
             return False
-        records = cast("Sequence[Record]", some)
-        lines = [record.value for record in records]
         if max(map(len, lines)) > self._max_bytes or not all(map(bytes.isascii, lines)):
             return False
         parse = self._parse_cells
@@ -196,15 +202,14 @@ class Decoder:
             times = [known[text] for text in texts]
         except (KeyError, TypeError, _Refused):  # of no use, no text, or too long to be kept
             return False
-        stamps = [record.timestamp_ns for record in records]
         if min(times) < 0 or max(times) > min(_INT64_MAX, min(stamps) + FUTURE_NS):
             return False
-        columns, count = map(msgspec.structs.astuple, cells), len(records) * len(self._sensors)
+        columns, count = map(msgspec.structs.astuple, cells), len(lines) * len(self._sensors)
         try:
             values = np.fromiter(chain.from_iterable(columns), np.float64, count)
         except TypeError:  # a None, which stands for no value
             values = np.array([msgspec.structs.astuple(cell) for cell in cells], np.float64)
-        made.extend(assets, times, [record.offset for record in records], values)
+        made.extend(assets, times, offsets, values)
         return True
 
     def _decode(self, record: Record) -> Reading:

@@ -125,7 +125,7 @@ class LineColumns:
         self._conditions.append(reading.condition)
         self._single.append(reading.values)
 
-    def extend(self, assets: list[str], times: list[int], offsets: list[int], values: Floats) -> None:
+    def extend(self, assets: list[str], times: list[int], offsets: Sequence[int], values: Floats) -> None:
         """Append many, without a condition; ``values`` holds one row behind the other."""
         self._gather()
         self._assets += assets

@@ -69,7 +69,7 @@ from daemon.adapters.kafka.connecting import (
 from daemon.adapters.kafka.topics import administering, check_topics
 from daemon.adapters.kafka.transactions import StateTopic, TransactionFailed, Transactions
 from daemon.adapters.kafka.writing import Writer
-from daemon.domain import Assigned, InputPartition, Polled, Position, Record, Revoked, SourceEvent, Work
+from daemon.domain import Assigned, InputPartition, Polled, Position, Records, Revoked, SourceEvent, Work
 from daemon.errors import BrokerError, ConfigError
 
 log = structlog.get_logger(__name__)
@@ -523,11 +523,13 @@ class KafkaSource:
         if generation != self._generation or live is None:
             self.stats.dropped_records += len(records)
             return None
-        items = [
-            Record(record.offset, record.key, record.value or b"", record.timestamp * 1_000_000)
-            for record in records
-        ]
-        live.next_offset = items[-1].offset + 1
+        items = Records(
+            [record.offset for record in records],
+            [record.key for record in records],
+            [record.value or b"" for record in records],
+            [record.timestamp * 1_000_000 for record in records],
+        )
+        live.next_offset = items.offsets[-1] + 1
         live.idle_ms, live.polled_ms = 0, None
         live.beaten = time.monotonic()
         return Polled(partition, items, end_offset=await self._end(tp, live))
