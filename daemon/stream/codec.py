@@ -20,6 +20,7 @@ import hashlib
 import json
 import math
 import re
+import struct
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -27,7 +28,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from difflib import get_close_matches
-from itertools import chain
+from itertools import starmap
 from typing import Any, Final, cast
 
 import msgspec
@@ -136,6 +137,7 @@ class Decoder:
         # The type of the values where lines can be taken at once: nothing stands in the record itself.
         elsewhere = self._asset_in_key or self._time_in_record or bool(spec.condition)
         self._at_once = None if elsewhere else cells
+        self._pack = struct.Struct(f"{len(spec.sensors)}d").pack
         self._sound: dict[str, int] = {}  # asset ids that passed every rule
         self._times: dict[str, int] = {}  # texts of event times, and what they say
 
@@ -204,10 +206,10 @@ class Decoder:
             return False
         if min(times) < 0 or max(times) > min(_INT64_MAX, min(stamps) + FUTURE_NS):
             return False
-        columns, count = map(msgspec.structs.astuple, cells), len(lines) * len(self._sensors)
-        try:
-            values = np.fromiter(chain.from_iterable(columns), np.float64, count)
-        except TypeError:  # a None, which stands for no value
+        try:  # twice as fast as anything numpy has for it
+            packed = b"".join(starmap(self._pack, map(msgspec.structs.astuple, cells)))
+            values = np.frombuffer(packed, np.float64)
+        except struct.error:  # a None, which stands for no value
             values = np.array([msgspec.structs.astuple(cell) for cell in cells], np.float64)
         made.extend(assets, times, offsets, values)
         return True

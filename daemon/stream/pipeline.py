@@ -24,6 +24,7 @@ from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Protocol
 
 import numpy as np
@@ -66,10 +67,10 @@ from daemon.stream.rings import NO_RECORD, Rings, grown
 from daemon.stream.rows import Lines, Rows
 from daemon.stream.windows import Fingerprints, Grid, ReleasedRow, fingerprints
 
-CHUNK_CELLS = 524_288
+CHUNK_CELLS = 2_097_152
 """Cells of the windows that are judged at once, about: enough to make a call's own cost small."""
 LEAST, MOST = 256, 4096
-"""Rows that are taken through their windows at once, between two yields: some 20 ms at most."""
+"""Rows that are taken through their windows at once, between two yields: some 25 ms at most."""
 LINES_ALONE = 8
 """If more than one in so many lines of a batch must be looked at alone, all of them are."""
 NO_MODEL = "none"
@@ -250,6 +251,10 @@ class Pipeline:
         self._uncovered[slot] = -1
         return slot
 
+    def _slots_of(self, assets: Sequence[str]) -> Ints:
+        """The assets' slots, -1 for who has none."""
+        return np.fromiter(map(self._slots.get, assets, repeat(-1)), np.int64, len(assets))
+
     def _evict(self) -> None:
         """Forget the hundredth of the assets that has been quiet longest."""
         few = max(len(self._slots) // 100, 1)
@@ -385,8 +390,7 @@ class Pipeline:
             for i in range(n):
                 yield from self._take_one(lines.reading(i), int(told[i]), silent=silent)
             return
-        known = [self._slots.get(asset, -1) for asset in lines.assets]
-        slots = np.array(known, np.int64)
+        slots = self._slots_of(lines.assets)
         newest = np.maximum.accumulate(lines.times)
         at = alone = 0
         while at < n:
@@ -406,7 +410,7 @@ class Pipeline:
                 yield from self._take_one(lines.reading(stop), int(told[stop]), silent=False)
                 alone += 1
                 # It may have brought an asset, or driven one out.
-                slots[stop:] = [self._slots.get(asset, -1) for asset in lines.assets[stop:]]
+                slots[stop:] = self._slots_of(lines.assets[stop:])
             at = stop + 1
             if alone * LINES_ALONE > n:
                 for i in range(at, n):
@@ -425,7 +429,7 @@ class Pipeline:
         first = np.flatnonzero(turns == 0)
         first = first[self._uncovered[slots[first]] < 0]
         self._uncovered[slots[first]] = offsets[first]
-        plain = grid.follow_on(slots, turns, rows, times)
+        plain = grid.follow_on(slots, turns, rows, times, lines.conditions[part])
         together = np.flatnonzero(plain)
         never = np.zeros(len(slots), bool)
         done = Rows(

@@ -192,14 +192,12 @@ class Rings:
         before = np.empty_like(values)
         before[1:] = sorted_values[:-1]
         before[begins] = self.last_value[of[begins]]
-        if observed.all() and (sorted_values != before).all():  # all is new: nothing to look back for
+        if observed.all():
             newest = order[ends]
             self.last_value[last] = values[newest]
-            self.last_row[last] = self._still_since[last] = rows[newest][:, None]
-            one = np.ones((1, 1), np.int64)
-            return Told(
-                values, np.broadcast_to(rows[:, None], values.shape), np.broadcast_to(one, values.shape)
-            )
+            self.last_row[last] = rows[newest][:, None]
+            still = self._standing(groups, of, rows, sorted_values != before, last, ends)
+            return Told(values, np.broadcast_to(rows[:, None], values.shape), still)
         slots, rows, values, observed = of, rows[order], sorted_values, observed[order]
         every = np.arange(count)[:, None]
         channel = np.arange(columns)
@@ -222,6 +220,29 @@ class Rings:
         told = Told(np.empty_like(value), np.empty_like(row), np.empty_like(still))
         told.value[order], told.row[order], told.still[order] = value, row, still
         return told
+
+    def _standing(self, groups: Groups, of: Ints, rows: Ints, moved: Mask, last: Ints, ends: Mask) -> Ints:
+        """(R, C) for how many rows each sensor has stood still, where none is missing.
+
+        Args:
+            groups, rows: as for ``tell``.
+            of, moved: the slots, and what differs from the row before, asset by asset.
+            last, ends: the slots, each once, and where its rows end in that order.
+        """
+        order = groups.order
+        still = np.broadcast_to(np.ones((1, 1), np.int64), moved.shape)
+        some = np.flatnonzero(~moved.all(0))  # sensors; nearly all of them move all the time
+        since_last = np.broadcast_to(rows[order[ends]][:, None], (len(last), moved.shape[1]))
+        if len(some):
+            every, sorted_rows = np.arange(len(rows))[:, None], rows[order]
+            since_then = np.maximum.accumulate(np.where(moved[:, some], every, -1), axis=0)
+            before = self._still_since[of[:, None], some]
+            since = np.where(since_then >= groups.first[:, None], sorted_rows[since_then], before)
+            since_last, still = since_last.copy(), still.copy()
+            since_last[:, some] = since[ends]
+            still[order[:, None], some] = sorted_rows[:, None] - since + 1
+        self._still_since[last] = since_last
+        return still
 
     # -------------------------------------------------------------- what a successor must know
     def held(self, slot: int) -> tuple[Rows, Ints]:

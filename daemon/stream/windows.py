@@ -132,12 +132,14 @@ class Grid:
         self.newest[slot] = NEVER
 
     # -------------------------------------------------------------- many lines at once
-    def follow_on(self, slots: Ints, turns: Ints, rows: Ints, times_ns: Ints) -> Mask:
+    def follow_on(
+        self, slots: Ints, turns: Ints, rows: Ints, times_ns: Ints, conditions: Sequence[str]
+    ) -> Mask:
         """(B,) which lines are their asset's next row, of an asset that rests, one after the other.
 
         Args:
             slots, turns: each line's asset, and how many lines of it come before.
-            rows, times_ns: of each line.
+            rows, times_ns, conditions: of each line.
 
         An asset of which one line is not has none: the lines of an asset stay in order.
         """
@@ -145,6 +147,8 @@ class Grid:
         plain &= times_ns >= self._watermark[slots]
         if self._max_gap_rows < 1:
             plain[:] = False  # every row starts windows afresh
+        if self.spec.condition:
+            plain &= [bool(condition) for condition in conditions]  # who says none has the one before
         if not plain.all():
             others = np.zeros(len(self.newest), bool)
             others[slots[~plain]] = True

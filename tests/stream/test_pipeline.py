@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from daemon.domain import (
@@ -423,8 +423,13 @@ SPECS = st.builds(
 POLICIES = st.sampled_from([POLICY, AlarmPolicy(2, 3, 0.5, 4)])
 
 
+RAN_ON = [*[("p2", 0, 1, 0.5, 0.5, 0, "run")] * 3, ("p2", 0, 1, 0.5, 0.5, 0, "")]
+"""The last line says no condition, so that the one before it still holds."""
+
+
 @settings(max_examples=200, deadline=None)
 @given(SPECS, POLICIES, ARRIVALS, st.lists(st.integers(1, 30), max_size=20), st.sampled_from([2, 100]))
+@example(replace(SPEC, condition=("mode",)), POLICY, [("p1", 0, 0, 0.5, 0.5, 0, "run"), *RAN_ON], [], 100)
 def test_how_records_are_polled_never_shows(
     spec: StreamSpec, policy: AlarmPolicy, drawn: list[tuple[Any, ...]], sizes: list[int], max_assets: int
 ) -> None:

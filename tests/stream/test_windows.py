@@ -354,7 +354,7 @@ def test_many_lines_at_once_are_taken_as_they_are_one_by_one(
         rows = times // spec.period_ns
         values = np.array([r.values for r in batch])
         told = fingerprints(values)
-        plainly = other.follow_on(slots, turns, rows, times)
+        plainly = other.follow_on(slots, turns, rows, times, [r.condition for r in batch])
         other.advance(slots[plainly], rows[plainly], times[plainly], told[plainly], [])
         for i, reading in enumerate(batch):
             if plainly[i]:
