@@ -58,7 +58,7 @@ class CentreDetector:
     @property
     def standard(self) -> Standard:
         C = len(self.sensors)
-        return Standard(np.full(C, self.centre), np.ones(C), np.float64)
+        return Standard(np.full(C, self.centre), np.ones(C))
 
     def infer(self, windows: Windows) -> Evidence:
         residual = self.standard.of(windows.values) if windows.standard is None else windows.standard

@@ -81,8 +81,15 @@ class Sensors:
     def read(
         error: Floats, residual: Floats, deviation: Floats, observed: Floats, expected: Floats
     ) -> Sensors:
-        """Read off a window whose (L, C) rows deviate so; a sensor that nothing is expected of has no say."""
-        deviation = np.where(np.isnan(expected), np.nan, deviation)
+        """Read off a window whose (L, C) rows deviate so; a sensor that nothing is expected of has no say.
+
+        In double precision whatever the model works in, as peaks are written for a successor: it
+        must go on with the very numbers.
+        """
+        error, residual, observed, expected = (
+            np.asarray(values, np.float64) for values in (error, residual, observed, expected)
+        )
+        deviation = np.where(np.isnan(expected), np.nan, deviation.astype(np.float64))
         count = np.isfinite(deviation).sum(0)
         middle = (np.maximum(count, 1) - 1) // 2  # sorting puts NaN last
         before = np.take_along_axis(np.sort(deviation, axis=0), middle[None], 0)[0]
