@@ -18,6 +18,7 @@ from uuid import uuid4
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.consumer.fetcher import PartitionRecords
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from hypothesis import given
 from hypothesis import strategies as st
@@ -260,6 +261,21 @@ async def test_records_come_in_order_as_they_are(kafka_bootstrap: str, made: Mad
     assert {record.key for record in found} == {b"\xffkey", b"tomb"}
     assert [record.offset for record in found] == list(range(len(values) + 1))
     assert all(abs(record.timestamp_ns - time.time_ns()) < 600e9 for record in found)
+
+
+@pytest.mark.kafka
+async def test_nothing_is_made_of_a_record_beyond_what_the_parser_makes(
+    kafka_bootstrap: str, made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may not be seen otherwise when another aiokafka goes past ``source._Buffer``: only slower."""
+    topic = fresh("in")
+    await create_topic(kafka_bootstrap, topic, 1)
+    await produce(kafka_bootstrap, topic, numbers(50))
+    made_anyway: list[Any] = []
+    monkeypatch.setattr(PartitionRecords, "_consumer_record", lambda *args: made_anyway.append(args))
+    _, found = await records(made(topic), 50)
+    assert [(r.key, r.value) for r in found] == numbers(50)
+    assert not made_anyway
 
 
 @pytest.mark.kafka
