@@ -120,30 +120,32 @@ class Models:
 
         ``keep`` keeps the windows themselves, scaled and decoded (imputation wants them).
         """
-        return self.measure_scaled(self.scaler.scaled(values), conditions, keep)
+        return self.measure_standard(self.scaler.scaled(values), conditions, keep)
 
-    def measure_scaled(
-        self, scaled: NDArray[np.float32], conditions: Sequence[str], keep: bool = False
+    def measure_standard(
+        self, standard: NDArray[np.float32], conditions: Sequence[str], keep: bool = False
     ) -> Measured:
-        """``measure`` of windows that are scaled already."""
+        """``measure`` of windows that are in the scaler's units already, clipped or not."""
+        # Clipped chunk by chunk: what is written here is still in the cache when it is read.
+        parts = [
+            self._chunk(self.scaler.clipped(standard[some]), conditions[some], keep)
+            for some in _chunks(standard)
+        ]
+        return parts[0] if len(parts) == 1 else Measured.concatenate(parts)
+
+    def _chunk(self, scaled: NDArray[np.float32], conditions: Sequence[str], keep: bool) -> Measured:
         cells = scaled.reshape(len(scaled), scaled.shape[1] * scaled.shape[2])
         holed = np.isnan(cells @ np.ones(cells.shape[1], cells.dtype))  # a NaN shows in the sum, in one pass
         if holed.all() or not holed.any():
-            return self._in_chunks(scaled, conditions, keep, bool(holed.any()))
+            return self._measure(scaled, conditions, keep, bool(holed.any()))
         # Gaps take another path through the arithmetic, equal but for the last digits: whether a
         # window takes it must not depend on its neighbours.
         groups = [np.flatnonzero(~holed), np.flatnonzero(holed)]
         parts = [
-            self._in_chunks(scaled[i], [conditions[k] for k in i.tolist()], keep, gaps)
+            self._measure(scaled[i], [conditions[k] for k in i.tolist()], keep, gaps)
             for i, gaps in zip(groups, (False, True), strict=True)
         ]
         return Measured.concatenate(parts).take(np.argsort(np.concatenate(groups)))
-
-    def _in_chunks(
-        self, scaled: NDArray[np.float32], conditions: Sequence[str], keep: bool, holed: bool
-    ) -> Measured:
-        parts = [self._measure(scaled[some], conditions[some], keep, holed) for some in _chunks(scaled)]
-        return parts[0] if len(parts) == 1 else Measured.concatenate(parts)
 
     def reconstruct(self, scaled: NDArray[np.float32]) -> Floats:
         """Scaled windows (B, L, C), NaN where missing, as the long model sees all their cells.

@@ -91,8 +91,8 @@ class BundleDetector:
         newest = windows.values[:, -1]
         holed = np.asarray(~np.isfinite(newest).all(axis=1))
         scaler, standard = self.models.scaler, windows.standard
-        scaled = scaler.scaled(windows.values) if standard is None else scaler.clipped(standard)
-        measured = self.models.measure_scaled(scaled, windows.condition, keep=bool(holed.any()))
+        units = scaler.scaled(windows.values) if standard is None else standard
+        measured = self.models.measure_standard(units, windows.condition, keep=bool(holed.any()))
         filled, low, high = newest.copy(), newest.copy(), newest.copy()
         if holed.any():
             filled[holed], low[holed], high[holed] = self._fill(windows, measured, newest, holed)

@@ -46,7 +46,7 @@ class Size:
 
 
 FULL = Size({8: 3_000, 38: 1_600}, 3, 20_000, 3_000)
-QUICK = Size({8: 800, 38: 300}, 1, 5_000, 1_000)
+QUICK = Size({8: 1_500, 38: 600}, 1, 5_000, 1_000)
 
 
 @dataclass(frozen=True, slots=True)
