@@ -16,8 +16,9 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.client import CoordinationType
 from aiokafka.consumer.fetcher import PartitionRecords
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from hypothesis import given
@@ -41,6 +42,7 @@ from daemon.adapters.kafka import (
     stored_size,
     written_position,
 )
+from daemon.adapters.kafka.connecting import UnreachableError, started
 from daemon.domain import (
     Assigned,
     DeadLetter,
@@ -180,6 +182,14 @@ async def test_a_probe_says_why_there_is_no_broker(servers: str, message: str) -
     assert not finding.ok
     assert re.search(message, finding.detail), finding.detail
     assert "\n" not in finding.detail
+
+
+async def test_a_broker_that_names_none_yet_is_waited_for() -> None:
+    """Met once in six freezes: a producer that looks for its coordinator then, and aiokafka asserts."""
+    client = AIOKafkaProducer(bootstrap_servers="127.0.0.1:1", transactional_id="t")
+    client.start = partial(client.client.coordinator_lookup, CoordinationType.TRANSACTION, "t")
+    with pytest.raises(UnreachableError, match="names no brokers yet"):
+        await started(lambda: client, KafkaSettings("127.0.0.1:1"))
 
 
 async def test_a_source_without_a_broker_beats_and_ends_when_asked() -> None:

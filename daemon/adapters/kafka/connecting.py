@@ -361,6 +361,9 @@ def _explained(error: BaseException, said: Sequence[str], settings: KafkaSetting
     everything = f"{heard} | {error!r}"
     if isinstance(error, DENIED):
         return BrokerError(f"Kafka at {servers}: {plain(error)}")
+    if isinstance(error, AssertionError):
+        # aiokafka's, when a broker that comes back answers before it has met any, itself included.
+        return UnreachableError(f"Kafka at {servers} names no brokers yet")
     if found := re.search(r"AuthenticationFailedError: (.*?kafka\.token_file .*?)(?: \||$)", everything):
         return BrokerError(f"Kafka at {servers} was not reached: {found[1]}")
     if isinstance(error, KeyError) or re.search(
@@ -537,7 +540,7 @@ async def started(make: Callable[[], C], settings: KafkaSettings, deadline_s: fl
                 f"Kafka at {settings.bootstrap_servers} refused the token of kafka.token_file "
                 f"{settings.token_file}"
             )
-        except (KafkaError, OSError, TimeoutError, KeyError, ValueError) as error:
+        except (KafkaError, OSError, TimeoutError, KeyError, ValueError, AssertionError) as error:
             failure = _explained(error, said, settings)
             tls = settings.security_protocol.endswith("SSL")
             if tls and isinstance(failure, UnreachableError) and (alert := await _alert(settings)):
