@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import gc
 import signal
 import time
@@ -42,6 +43,8 @@ log = structlog.get_logger()
 
 DRAIN_S = 45.0
 """SIGTERM to exit, at most; a StatefulSet gives 60 s."""
+KEPT, MAPPED_FROM = 64 << 20, 32 << 20
+"""Bytes that are kept when freed, and of a block that is mapped, and so returned, by itself."""
 RETRY_S = (0.5, 15.0)
 SAY_EVERY_S = 60.0
 
@@ -292,6 +295,7 @@ async def run(settings: Settings, bundle: Bundle | None = None) -> None:
     # What was imported stays: the collector need not walk through it again and again.
     gc.collect()
     gc.freeze()
+    keep_freed_memory()
     log.info(
         "starting", streams=names, bootstrap_servers=connection.bootstrap_servers, group=connection.group_id
     )
@@ -310,6 +314,20 @@ async def run(settings: Settings, bundle: Bundle | None = None) -> None:
                     await sink.stop()
                 await models.stop()
     log.info("stopped")
+
+
+def keep_freed_memory() -> bool:
+    """Let the C library keep what the next chunk of windows will ask for again; False where it has no such setting.
+
+    By default glibc returns some megabytes to the kernel after every chunk, and each page that
+    comes back is a fault: a tenth of the CPU with 38 sensors. It keeps 64 MiB at most now.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except AttributeError:  # another C library
+        return False
+    trim, mmap = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD; see mallopt(3)
+    return bool(mallopt(mmap, MAPPED_FROM)) and bool(mallopt(trim, KEPT))
 
 
 async def _reached(settings: Settings, status: Status, ending: asyncio.Event) -> None:

@@ -32,7 +32,7 @@ COLUMNS = 16
 class Inferred:
     """What a model says of B windows, all of them as they stand, without gaps."""
 
-    residual: Tensor  # (B, d) window minus what the model makes of it, scaled units
+    residual: Tensor  # (B, d) window minus what the model makes of it, scaled units; in the window's place
     z: Tensor  # (B, Z) posterior mean
     score: Tensor  # (B,) KL, nats; of a linear model |z|^2
     nats: Tensor  # (B,) KL for the ELBO
@@ -88,7 +88,8 @@ class Inference:
         """Score windows, deterministically.
 
         Args:
-            filled: (B, d) scaled, gaps filled by the pPCA's conditional mean.
+            filled: (B, d) scaled, gaps filled by the pPCA's conditional mean. The residuals take its
+                place: a pass over windows is what costs here.
             gaps: (B, d) bool, or None where no cell of the batch is missing.
             codes: (B,) condition codes; None without condition.
         """
@@ -104,7 +105,7 @@ class Inference:
         if isinstance(path, Dense):
             residual = self._residual(filled, path.before_last(w, own, codes), skip)
         else:
-            residual = self._residual(filled - path.write(w, own, codes), skip)
+            residual = self._residual(filled.sub_(path.write(w, own, codes)), skip)
         kl = posterior.kl().sum(1)
         return Inferred(residual, posterior.mean, kl, kl)
 
@@ -125,11 +126,11 @@ class Inference:
         return vae.posterior(h, skip[:, : self.pca.latents])
 
     def _residual(self, windows: Tensor, *codes: Tensor) -> Tensor:
-        """(B, d) windows minus what is written of the codes, which stand side by side."""
+        """(B, d) windows minus what is written of the codes, which stand side by side; in place."""
         code = windows.new_zeros(len(windows), len(self.write))
         begin = 0
         for part in codes:
             code[:, begin : begin + part.shape[1]] = part
             begin += part.shape[1]
         code[:, -1] = 1.0
-        return torch.addmm(windows, code, self.write, alpha=-1.0)
+        return windows.addmm_(code, self.write, alpha=-1.0)

@@ -19,11 +19,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from daemon.domain import Floats, Ints, Mask
 from daemon.model.inference import Inference
@@ -56,28 +56,32 @@ class Measured:
     scaled: NDArray[np.float32]  # (B, L, C) the windows; (B, 0, C) unless asked for
     decoded: NDArray[np.float32]  # (B, L, C) as the long model sees them; likewise
 
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Seen:
+    """What the model of one window length says of B windows."""
+
+    squares: Floats  # (B, C) sum of squared residuals over the observed cells
+    cells: Floats  # (B, C) how many these are
+    residual: Floats  # (B, C) and so on: see ``Measured``
+    newest: Floats
+    carried: Floats
+    distance: Floats
+    z: Floats  # (B, Z)
+    score: Floats  # (B,) KL in nats (pPCA: squared norm)
+    nats: Floats  # (B,) KL for the ELBO
+    scaled: NDArray[np.float32]
+    decoded: NDArray[np.float32]
+
     @staticmethod
-    def concatenate(parts: Sequence[Measured]) -> Measured:
-        """One after the other."""
-        return Measured(
-            **{
-                name: np.concatenate([getattr(p, name) for p in parts], axis=int(name in BY_LENGTH))
-                for name in Measured.__slots__
-            }
-        )
+    def joined(parts: Sequence[_Seen], order: Ints | None = None) -> _Seen:
+        """One after the other, or in the order asked for."""
 
-    def take(self, index: Ints) -> Measured:
-        """Some of the windows, in the order asked for."""
-        return Measured(
-            **{
-                name: getattr(self, name)[:, index] if name in BY_LENGTH else getattr(self, name)[index]
-                for name in Measured.__slots__
-            }
-        )
+        def column(name: str) -> Any:
+            whole = np.concatenate([getattr(part, name) for part in parts])
+            return whole if order is None else whole[order]
 
-
-BY_LENGTH = frozenset({"channel_error", "latent"})
-"""Fields of ``Measured`` whose first axis is the window length, not the window."""
+        return _Seen(**{name: column(name) for name in _Seen.__slots__})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -126,26 +130,121 @@ class Models:
         self, standard: NDArray[np.float32], conditions: Sequence[str], keep: bool = False
     ) -> Measured:
         """``measure`` of windows that are in the scaler's units already, clipped or not."""
-        # Clipped chunk by chunk: what is written here is still in the cache when it is read.
-        parts = [
-            self._chunk(self.scaler.clipped(standard[some]), conditions[some], keep)
-            for some in _chunks(standard)
+        # The longest length comes last, and most is said of it.
+        seen = [
+            self._seen(length, infer, standard[:, -length:], conditions, keep and length == self.window)
+            for length, infer in zip(self.lengths, self._inferences, strict=True)
         ]
-        return parts[0] if len(parts) == 1 else Measured.concatenate(parts)
+        errors, latents = [], []
+        for length, of in zip(self.lengths, seen, strict=True):
+            missing = length - of.cells
+            total = of.squares + missing * self.sigma**2 if missing.any() else of.squares
+            errors.append(np.where(of.cells > 0, np.sqrt(total / length), np.nan))
+            largest = np.abs(of.z).max(1) if of.z.shape[1] else np.zeros(len(of.z))
+            observed = np.asarray(of.cells.any(1))
+            latents.append(np.where(observed[:, None], np.stack([of.score, largest], 1), np.nan))
+        each = 0.5 * of.squares / self.sigma**2 + of.cells * (np.log(self.sigma) + 0.5 * LOG_2PI)
+        return Measured(
+            channel_error=np.stack(errors),
+            latent=np.stack(latents),
+            residual=of.residual,
+            newest=of.newest,
+            carried=of.carried,
+            distance=of.distance,
+            posterior=of.z,
+            elbo=np.where(observed, -each.sum(1) - of.nats, np.nan),
+            observed=observed,
+            scaled=of.scaled,
+            decoded=of.decoded,
+        )
 
-    def _chunk(self, scaled: NDArray[np.float32], conditions: Sequence[str], keep: bool) -> Measured:
-        cells = scaled.reshape(len(scaled), scaled.shape[1] * scaled.shape[2])
-        holed = np.isnan(cells @ np.ones(cells.shape[1], cells.dtype))  # a NaN shows in the sum, in one pass
-        if holed.all() or not holed.any():
-            return self._measure(scaled, conditions, keep, bool(holed.any()))
-        # Gaps take another path through the arithmetic, equal but for the last digits: whether a
-        # window takes it must not depend on its neighbours.
-        groups = [np.flatnonzero(~holed), np.flatnonzero(holed)]
-        parts = [
-            self._measure(scaled[i], [conditions[k] for k in i.tolist()], keep, gaps)
-            for i, gaps in zip(groups, (False, True), strict=True)
-        ]
-        return Measured.concatenate(parts).take(np.argsort(np.concatenate(groups)))
+    def _seen(
+        self,
+        length: int,
+        infer: Inference,
+        standard: NDArray[np.float32],
+        conditions: Sequence[str],
+        keep: bool,
+    ) -> _Seen:
+        """What one of the models makes of the newest ``length`` rows of windows (B, length, C)."""
+        chunks = _chunks(standard)
+        # Clipped chunk by chunk, into one place: what is written here is still in the cache when it
+        # is read, and what the model leaves there when it is summed up.
+        room = np.empty((_padded(min(chunks[0].stop, len(standard))), *standard.shape[1:]), np.float32)
+        parts: list[_Seen] = []
+        for some in chunks:
+            count, labels = len(standard[some]), conditions[some]
+            scaled = room[: _padded(count)]
+            self.scaler.clipped(standard[some], out=scaled[:count])
+            scaled[count:] = 0.0
+            cells = scaled.reshape(len(scaled), -1)[:count]
+            holed = np.isnan(cells @ np.ones(cells.shape[1], cells.dtype))  # a NaN shows in the sum
+            if holed.all() or not holed.any():
+                parts.append(self._look(infer, scaled, labels, keep, bool(holed.any())))
+                continue
+            # Gaps take another path through the arithmetic, equal but for the last digits: whether a
+            # window takes it must not depend on its neighbours.
+            groups = [np.flatnonzero(~holed), np.flatnonzero(holed)]
+            found = []
+            for index, gaps in zip(groups, (False, True), strict=True):
+                group = np.zeros((_padded(len(index)), *scaled.shape[1:]), np.float32)
+                group[: len(index)] = scaled[index]
+                found.append(self._look(infer, group, [labels[k] for k in index.tolist()], keep, gaps))
+            parts.append(_Seen.joined(found, np.argsort(np.concatenate(groups))))
+        return parts[0] if len(parts) == 1 else _Seen.joined(parts)
+
+    def _look(
+        self,
+        infer: Inference,
+        scaled: NDArray[np.float32],
+        conditions: Sequence[str],
+        keep: bool,
+        holed: bool,
+    ) -> _Seen:
+        """Of as many windows as there are conditions, with gaps all or none of them.
+
+        ``scaled`` has them and padding, and loses what is in it.
+        """
+        count, (_, length, channels) = len(conditions), scaled.shape
+        kept = scaled[:count].copy() if keep else scaled[:0]
+        with torch.inference_mode():
+            x = torch.from_numpy(scaled).flatten(1)
+            gaps = x.isnan() if holed else None
+            filled = x if gaps is None else infer.pca.fill(x, gaps)
+            before = filled[:count].clone() if keep else filled[:count, -channels:].clone()
+            labels = [*conditions, *[""] * (len(scaled) - count)]
+            found = infer(filled, gaps, None if infer.vae is None else infer.vae.codes(labels))
+            residual = found.residual
+            decoded = before - residual[:count] if keep else before - residual[:count, -channels:]
+            rows = residual.view(len(x), length, channels)
+            newest = rows[:count, -1].double().numpy()  # a copy, before the squares take the place
+            if gaps is None:
+                cells = np.full((count, channels), float(length))
+                carried, distance = newest, np.zeros((count, channels))
+            else:
+                missing = gaps.view_as(rows)
+                newest = np.where(missing[:count, -1].numpy(), np.nan, newest)
+                cells = (length - missing[:count].sum(1)).double().numpy()
+                carried, distance = _newest_observed(rows[:count].numpy(), ~missing[:count].numpy())
+                rows.masked_fill_(missing, 0.0)
+            squares = rows.square_().sum(1)
+        return _Seen(
+            squares=squares[:count].double().numpy(),
+            cells=cells,
+            residual=newest,
+            newest=decoded[:, -channels:].double().numpy(),
+            carried=carried,
+            distance=distance,
+            z=found.z[:count].double().numpy(),
+            score=found.score[:count].double().numpy(),
+            nats=found.nats[:count].double().numpy(),
+            scaled=kept if keep else np.empty((count, 0, channels), np.float32),
+            decoded=(
+                decoded.view(count, length, channels).numpy()
+                if keep
+                else np.empty((count, 0, channels), np.float32)
+            ),
+        )
 
     def reconstruct(self, scaled: NDArray[np.float32]) -> Floats:
         """Scaled windows (B, L, C), NaN where missing, as the long model sees all their cells.
@@ -154,69 +253,11 @@ class Models:
         """
         decoded = []
         for some in _chunks(scaled):
-            chunk, conditions = _padded(scaled[some], ("",) * CHUNK)
-            x, gaps = _tensors(chunk, True)
-            with torch.inference_mode():
-                filled = x if gaps is None else self.pcas[-1].fill(x, gaps)
-                codes = None if self.vae is None else self.vae.codes(conditions)
-                found = self._inferences[-1](filled, gaps, codes)
-                decoded.append((filled - found.residual).numpy().astype(float))
-        return np.concatenate(decoded)[: len(scaled)].reshape(scaled.shape)
-
-    def _measure(
-        self, scaled: NDArray[np.float32], conditions: Sequence[str], keep: bool, holed: bool
-    ) -> Measured:
-        count, _, channels = scaled.shape
-        scaled, conditions = _padded(scaled, conditions)
-        codes = None if self.vae is None else self.vae.codes(conditions)
-        errors, latents = [], []
-        sigma = torch.from_numpy(self.sigma).float()
-        with torch.inference_mode():
-            for length, infer in zip(self.lengths, self._inferences, strict=True):
-                x, gaps = _tensors(scaled[:, -length:], holed)
-                filled = x if gaps is None else infer.pca.fill(x, gaps)
-                found = infer(filled, gaps, codes)
-                z, residual = found.z, found.residual
-                squares = residual.square().reshape(len(x), length, channels)
-                if gaps is None:
-                    cells, nothing = torch.full((1, 1), length), None
-                    total = squares.sum(1)  # (B, C)
-                    error = (total / length).sqrt()
-                else:
-                    seen = (~gaps).reshape(squares.shape)
-                    cells, nothing = seen.sum(1), ~seen.flatten(1).any(1)
-                    total = torch.where(seen, squares, 0.0).sum(1)
-                    typical = (length - cells) * sigma.square()
-                    error = torch.where(cells > 0, ((total + typical) / length).sqrt(), torch.nan)
-                largest = z.abs().amax(1) if z.shape[1] else torch.zeros(len(z))
-                latent = torch.stack([found.score, largest], 1)
-                if nothing is not None:
-                    latent = torch.where(nothing[:, None], torch.nan, latent)
-                errors.append(error[:count].double().numpy())
-                latents.append(latent[:count].double().numpy())
-            # Of the longest length, which comes last.
-            each = 0.5 * total / sigma.square() + cells * (sigma.log() + 0.5 * LOG_2PI)
-            elbo = -each.sum(1) - found.nats
-            shape = (len(x), self.window, channels)
-            newest = (filled - residual if keep else filled[:, -channels:] - residual[:, -channels:])[:count]
-            rows = (residual if gaps is None else residual.masked_fill(gaps, torch.nan)).reshape(shape)
-        carried, distance = _newest_observed(rows[:count].numpy())
-        observed = np.ones(count, bool) if nothing is None else ~nothing[:count].numpy()
-        return Measured(
-            channel_error=np.stack(errors),
-            latent=np.stack(latents),
-            residual=rows[:count, -1].double().numpy(),
-            newest=newest[:, -channels:].double().numpy(),
-            carried=carried,
-            distance=distance,
-            posterior=z[:count].double().numpy(),
-            elbo=np.where(observed, elbo[:count].double().numpy(), np.nan),
-            observed=observed,
-            scaled=scaled[:count] if keep else scaled[:count, :0],
-            decoded=newest.reshape(count, self.window if keep else 1, channels)[
-                :, : self.window if keep else 0
-            ].numpy(),
-        )
+            count = len(scaled[some])
+            chunk = np.zeros((_padded(count), *scaled.shape[1:]), np.float32)
+            chunk[:count] = scaled[some]
+            decoded.append(self._look(self._inferences[-1], chunk, ("",) * count, True, True).decoded)
+        return np.concatenate(decoded).astype(float)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """What a bundle stores."""
@@ -236,34 +277,15 @@ def _chunks(scaled: NDArray[np.float32]) -> list[slice]:
     return [slice(at, at + size) for at in range(0, max(len(scaled), 1), size)]
 
 
-def _padded(
-    scaled: NDArray[np.float32], conditions: Sequence[str]
-) -> tuple[NDArray[np.float32], Sequence[str]]:
-    """Windows and as many of the conditions, padded to a multiple of 32, at least 32."""
-    conditions = conditions[: len(scaled)]
-    short = -len(scaled) % PAD if len(scaled) else PAD
-    if not short:
-        return scaled, conditions
-    padding = np.zeros((short, *scaled.shape[1:]), np.float32)
-    return np.concatenate([scaled, padding]), [*conditions, *[""] * short]
+def _padded(count: int) -> int:
+    """Windows that go through for so many: a multiple of 32, at least 32."""
+    return max(-(-count // PAD), 1) * PAD
 
 
-def _tensors(scaled: NDArray[np.float32], holed: bool) -> tuple[Tensor, Tensor | None]:
-    """(B, L, C) to (B, L*C) and where NaN stands; None where nowhere (``holed`` says it may)."""
-    x = torch.from_numpy(np.ascontiguousarray(scaled)).flatten(1)
-    if not holed:
-        return x, None
-    gaps = x.isnan()
-    return (x, gaps) if bool(gaps.any()) else (x, None)
-
-
-def _newest_observed(residual: NDArray[np.float32]) -> tuple[Floats, Floats]:
+def _newest_observed(residual: NDArray[np.float32], seen: Mask) -> tuple[Floats, Floats]:
     """Residual (B, C) of each channel's newest observed cell in (B, L, C), and its age in rows."""
     length = residual.shape[1]
-    newest = residual[:, -1]
-    if not np.isnan(newest).any():
-        return newest.astype(float), np.zeros(newest.shape)
-    seen = np.isfinite(residual[:, ::-1])
+    seen = seen[:, ::-1]
     age = np.where(seen.any(1), seen.argmax(1), length)  # (B, C)
     at = np.clip(length - 1 - age, 0, None)
     carried = np.take_along_axis(residual, at[:, None, :], 1)[:, 0]

@@ -74,9 +74,14 @@ class Scaler:
             standard[np.isinf(values)] = np.nan
         return self.clipped(standard)
 
-    def clipped(self, standard: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(..., C) in ``standard`` units to scaled: what models read. What was not finite counts as far."""
-        result = np.clip(standard, -CLIP, CLIP)
+    def clipped(
+        self, standard: NDArray[np.float32], out: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        """(..., C) in ``standard`` units to scaled: what models read. What was not finite counts as far.
+
+        ``out`` is where it goes, if that is given.
+        """
+        result: NDArray[np.float32] = np.clip(standard, -CLIP, CLIP, out=out)
         if not self.seen.all():
             result[..., ~self.seen] = np.nan
         return result

@@ -48,7 +48,7 @@ def test_a_vae_scores_as_it_encodes_and_decodes(vae: VAE, holed: bool) -> None:
     filled = X if gaps is None else vae.pca.fill(X, gaps)
     codes = vae.codes(LABELS)
     posterior = vae.encode(filled, gaps, codes)
-    found = Inference.of(vae.pca, vae)(filled, gaps, codes)
+    found = Inference.of(vae.pca, vae)(filled.clone(), gaps, codes)
     close = {"rtol": 1e-4, "atol": 1e-4}
     torch.testing.assert_close(found.z, posterior.mean, **close)
     torch.testing.assert_close(found.score, posterior.kl().sum(1), **close)
@@ -57,7 +57,7 @@ def test_a_vae_scores_as_it_encodes_and_decodes(vae: VAE, holed: bool) -> None:
 
 def test_a_linear_model_scores_as_it_projects() -> None:
     pca = pca_of(X)
-    found = Inference.of(pca)(X, None, None)
+    found = Inference.of(pca)(X.clone(), None, None)
     torch.testing.assert_close(found.z, pca.project(X), rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(found.residual, X - pca.decode(pca.project(X)), rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(found.score, pca.project(X).square().sum(1), rtol=1e-4, atol=1e-4)
@@ -65,7 +65,7 @@ def test_a_linear_model_scores_as_it_projects() -> None:
 
 def test_a_stream_that_never_moves_has_no_latents() -> None:
     still = torch.full((40, 12), 2.0)
-    found = Inference.of(pca_of(still))(still, None, None)
+    found = Inference.of(pca_of(still))(still.clone(), None, None)
     assert found.z.shape == (40, 0)
     assert not found.residual.any()
     assert not found.score.any()
@@ -87,7 +87,7 @@ def test_a_window_scores_alike_to_the_last_bit_wherever_it_stands(kind: str, d: 
         return torch.cat([found.residual[i], found.z[i], found.score[i : i + 1], found.nats[i : i + 1]])
 
     with torch.inference_mode():
-        crowd = infer(x, None, None)
+        crowd = infer(x.clone(), None, None)
         for i in range(0, 256, 17):
             for place in (0, i % 32):
                 alone = torch.zeros(32, d)
