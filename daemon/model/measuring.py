@@ -32,7 +32,7 @@ from daemon.model.scaler import Scaler
 from daemon.model.vae import VAE
 
 CHUNK = 2048
-CHUNK_CELLS = 524_288
+CHUNK_CELLS = 720_896
 """Cells that go through at once, at most: about what a core's cache holds."""
 PAD = 32
 SHORT = 4

@@ -97,6 +97,18 @@ def test_a_window_is_the_same_to_the_last_bit_whatever_its_neighbours(
         np.testing.assert_array_equal(among, getattr(alone, field.name), err_msg=field.name)
 
 
+def test_windows_of_several_chunks_score_as_those_of_one(detector: BundleDetector) -> None:
+    values = np.tile(windows(dropped(machine(300, 6), 0.01)).values[:256], (9, 1, 1))  # a chunk has 2,048
+    once = detector.infer(Windows(values[:256], np.ones(256, bool), ("",) * 256))
+    crowd = detector.infer(Windows(values, np.ones(len(values), bool), ("",) * len(values)))
+    for field in dataclasses.fields(Evidence):
+        for begin in range(0, len(values), 256):
+            part = crowd.take(np.arange(begin, begin + 256))
+            np.testing.assert_array_equal(
+                getattr(part, field.name), getattr(once, field.name), err_msg=field.name
+            )
+
+
 def test_scores_do_not_see_the_future(detector: BundleDetector) -> None:
     values = machine(100, 7)
     poisoned = values.copy()
