@@ -156,9 +156,11 @@ class BundleDetector:
     def judge(self, evidence: Evidence, baseline: Floats, slots: Ints, *, static: bool = True) -> Verdicts:
         """Calibrate in order; moves ``baseline[slots]`` on, by scorable windows only."""
         c = self.calibrated
-        error = np.where(evidence.scorable[:, None], evidence.channel_error, np.nan)
-        latent = np.where(evidence.scorable[:, None], evidence.latent, np.nan)
-        residual = np.where(evidence.scorable[:, None], evidence.residual, np.nan)
+        error, latent, residual = evidence.channel_error, evidence.latent, evidence.residual
+        if not evidence.scorable.all():
+            error, latent, residual = (
+                np.where(evidence.scorable[:, None], part, np.nan) for part in (error, latent, residual)
+            )
         excess, own = np.split(baseline, 2, axis=1)  # views: the excess moves on, levels stay
         level = own[slots]
         if c.condition_levels:

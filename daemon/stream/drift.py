@@ -35,13 +35,13 @@ def gaussian_kl(mean: Floats, variance: Floats, mean0: Floats, variance0: Floats
 
 
 def _added(total: Floats, terms: Floats) -> Floats:
-    """``total`` (M,) and then each of ``terms`` (B, M), one after the other.
+    """``total`` (M,) and then each of ``terms`` (B, M), one after the other; ``terms`` gets lost.
 
     The last bit must not tell how the rows came in batches. numpy adds rows in their order, and
     pairwise only along a row: so single numbers are added as rows too.
     """
-    rows = np.concatenate([total[None], terms])
-    return np.asarray(rows.sum(0) if rows.shape[1] > 1 else np.cumsum(rows, 0)[-1])
+    terms[0] += total
+    return np.asarray(terms.sum(0) if terms.shape[1] > 1 else np.cumsum(terms, 0)[-1])
 
 
 @dataclass(slots=True, eq=False)
@@ -100,12 +100,16 @@ class Drift:
                     0, np.zeros((2, z.shape[1])), np.zeros((3, r.shape[1])), 0.0
                 )
             known.windows += len(z)
-            terms = np.concatenate([z, z * z, seen, r, r * r, nats[:, None]], 1)
-            sums = _added(np.concatenate([known.latent.ravel(), known.residual.ravel(), [known.kl]]), terms)
-            latent, residual_sums, kl_sum = np.split(sums, [2 * z.shape[1], len(sums) - 1])
-            known.latent = latent.reshape(known.latent.shape)
-            known.residual = residual_sums.reshape(known.residual.shape)
-            known.kl = float(kl_sum[0])
+            z_squared, r_squared = z * z, r * r
+            known.latent = np.stack([_added(known.latent[0], z), _added(known.latent[1], z_squared)])
+            known.residual = np.stack(
+                [
+                    known.residual[0] + seen.sum(0),
+                    _added(known.residual[1], r),
+                    _added(known.residual[2], r_squared),
+                ]
+            )
+            known.kl = float(_added(np.array([known.kl]), nats[:, None])[0])
 
     def due(self, event_time_ns: int) -> Iterator[DriftRecord]:
         """Records of the intervals that ended before ``event_time_ns``, in order.
