@@ -93,3 +93,16 @@ def test_a_window_scores_alike_to_the_last_bit_wherever_it_stands(kind: str, d: 
                 alone = torch.zeros(32, d)
                 alone[place] = x[i]
                 assert torch.equal(row(infer(alone, None, None), place), row(crowd, i))
+
+
+def test_a_window_of_38_sensors_and_64_rows_scores_alike_among_few_and_many() -> None:
+    x = windows(576, 64 * 38, 15)
+    seen = torch.ones_like(x, dtype=torch.bool)
+    model = VAE.fit(pca_of(x), x, seen, [""] * len(x), (), 64, ModelSettings(steps=2))
+    infer = Inference.of(model.pca, model)
+    with torch.inference_mode():
+        crowd = infer(x.clone(), None, None)
+        for begin, end in ((0, 32), (32, 96), (96, 384), (0, 288)):
+            some = infer(x[begin:end].clone(), None, None)
+            assert torch.equal(some.residual, crowd.residual[begin:end])
+            assert torch.equal(some.z, crowd.z[begin:end])
