@@ -4,7 +4,9 @@ Torch and what it brings take seconds to import, so each command imports what it
 """
 
 import asyncio
+import errno
 import json
+import os
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -683,6 +685,7 @@ def main() -> None:
     """Run a command; every error ends as one line and its exit code."""
     try:
         code = app(standalone_mode=False)
+        sys.stdout.flush()  # not at the exit, where a full disk ends in a traceback
     except DaemonError as error:
         fail(str(error), error.exit_code)
     except typer.Exit as error:
@@ -694,6 +697,9 @@ def main() -> None:
             if not error.format_message().strip():
                 sys.exit(2)  # no arguments at all: the help that was printed says it
             fail(str(error.format_message()), 2)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EPIPE, errno.EIO):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still buffered has nowhere to go
+            fail(f"standard output cannot be written: {error.strerror}", 1)
         import structlog
 
         structlog.get_logger().critical("crashed", exc_info=error)

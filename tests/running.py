@@ -60,9 +60,9 @@ def key_of(line: bytes) -> bytes | None:
 def command(*arguments: str | Path, timeout: float = 600, **more: Any) -> subprocess.CompletedProcess[str]:
     """Run ``anomalyd`` to its end."""
     more.setdefault("env", {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])})
+    more = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | more
     return subprocess.run(
         [sys.executable, "-m", "daemon", *map(str, arguments)],
-        capture_output=True,
         text=True,
         timeout=timeout,
         check=False,

@@ -136,3 +136,14 @@ def test_a_variable_that_names_nothing_is_said_by_whoever_would_have_read_it(tmp
     assert "ANOMALYD_MODLE__SEED names no key; did you mean ANOMALYD_MODEL__SEED?" in " ".join(
         done.stderr.split()
     )
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_output_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "good.csv").write_text(CSV)
+    with Path("/dev/full").open("w") as full:
+        done = command("init", "good.csv", cwd=tmp_path, stdout=full)
+    assert done.returncode == 1
+    said = done.stderr.splitlines()
+    assert said[-1] == "anomalyd: standard output cannot be written: No space left on device"
+    assert all(line.startswith(("note:", "anomalyd:")) for line in said)
