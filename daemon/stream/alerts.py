@@ -304,9 +304,20 @@ class Episodes:
         known = self.assets.get(asset)
         return known is not None and (kind, sensor) in known.open
 
-    def drop(self, asset: str) -> None:
-        """Forget an asset (eviction)."""
-        self.assets.pop(asset, None)
+    def dismiss(self, asset: str, row: int, model: str) -> list[AlertEvent]:
+        """Forget an asset (eviction): nobody would ever close what is open of it, so that is done here."""
+        known = self.assets.get(asset)
+        if known is None:
+            return []
+        finding = Finding(row, math.nan, {}, None, 0.0, -1, -1)
+        mine = [e for e in known.open.values() if e.kind is not AlertKind.DRIFT]  # the stream's, a namesake
+        mine.sort(key=lambda e: (e.opened_ns, e.kind, e.sensor or ""))
+        events = [self._message(e, asset, Phase.CLOSED, finding, model, "full") for e in mine]
+        known.open = {key: e for key, e in known.open.items() if e.kind is AlertKind.DRIFT}
+        del self.assets[asset]
+        if known.open:
+            self.assets[asset] = AssetEpisodes(open=known.open)
+        return events
 
     def _contributors(self, asset: str) -> list[Contributor]:
         """The sensors of an episode, most blamed first."""

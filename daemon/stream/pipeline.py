@@ -79,6 +79,8 @@ STUCK_MARGIN = 2
 """A sensor is stuck when it stands still this many times longer than it ever did in training."""
 CHECKPOINTS_BACK = 20
 """A state may be as old as the records of so many checkpoints: ten seconds, at two a second."""
+MOST_AT_ONCE = 10_000
+"""Rows that may wait, and outputs that are said, before the shell may commit: a gap bridges many rows."""
 REPLAY_RECORDS = 50_000
 """A successor replays at most about this many records, or eight per asset if that is more."""
 
@@ -124,6 +126,7 @@ class Step:
     scored: int = 0
     filled: int = 0
     silent: bool = False
+    at_rest: bool = False  # what was said so far and ``offset`` agree: a commit may come here
 
 
 def _row_of(output: Output) -> tuple[str, int]:
@@ -206,6 +209,8 @@ class Pipeline:
         self._pending: list[Rows] = []
         self._loose: list[ReleasedRow] = []  # behind them
         self._waiting = 0  # rows in both
+        self._said = 0  # outputs since the shell could commit
+        self._letters: deque[DeadLetter] = deque()  # of the records taken in
         self._marks: list[tuple[int, int]] = []  # after so many of them, drift up to this time is due
         self._silent_rows = max(spec.silent_after_ns // spec.period_ns, 1)
         self._silent_assets: set[str] = set()
@@ -255,15 +260,17 @@ class Pipeline:
         """The assets' slots, -1 for who has none."""
         return np.fromiter(map(self._slots.get, assets, repeat(-1)), np.int64, len(assets))
 
-    def _evict(self) -> None:
-        """Forget the hundredth of the assets that has been quiet longest."""
+    def _evict(self) -> list[Output]:
+        """Forget the hundredth of the assets that has been quiet longest; what is open of them ends."""
         few = max(len(self._slots) // 100, 1)
+        closed: list[Output] = []
         for name in heapq.nsmallest(few, self._slots, key=lambda name: (self._newest(name), name)):
+            closed += self.episodes.dismiss(name, self._newest(name), self.model)
             slot = self._slots.pop(name)
             self._names[slot] = None
             self._free.append(slot)
             self.grid.clear(slot)
-            self.episodes.drop(name)
+            self._uncovered[slot] = -1  # a successor need not replay what nobody remembers
             self._silent_assets.discard(name)
             self._silent_sensors.pop(name, None)
             self._stuck.pop(name, None)
@@ -271,6 +278,7 @@ class Pipeline:
             self._forced.discard(name)
             self._gone.add(name)
             self.dropped["asset_evicted"] += 1
+        return closed
 
     def _newest(self, asset: str) -> int:
         """The greatest row that an asset spoke of."""
@@ -313,21 +321,24 @@ class Pipeline:
 
     # -------------------------------------------------------------- feed
     def feed(self, polled: Polled) -> Iterator[Step]:
-        """Take what was polled; yields a Step per chunk. Exhaust it before the next call."""
-        letters: list[Output] = []
+        """Take what was polled; yields a Step per chunk. Exhaust it before the next call.
+
+        What one poll leads to has no bound (a record may bridge a gap of a day), but what the shell
+        must hold has: on the way through, steps come that are ``at_rest``.
+        """
         items = polled.items
         if self._rebuilding and items:
             done = bisect_left(items, self.resume_at, key=lambda item: item.offset)
             if done:
-                yield from self._take_in(items[:done], letters, silent=True)
+                yield from self._take_in(items[:done], silent=True)
             items = items[done:]
             if items:
                 # What the silent records released was published before: it may not spill over.
                 yield from self._drain(silent=True)
                 self._rebuilt()
         if items:
-            yield from self._take_in(items, letters, silent=False)
-        step = Step(outputs=letters)
+            yield from self._take_in(items, silent=False)
+        step = Step(outputs=self._letters_before(self.offset))
         resumed = self.offset >= self.resume_at
         if resumed and self._rebuilding:
             yield from self._drain(silent=True)
@@ -345,16 +356,28 @@ class Pipeline:
                 step.outputs.extend(self._silent_at_the_end(to_ns(polled.idle)))
             if polled.ended:
                 step.outputs.extend(self._drift_records(1 << 62))
+        self._said = 0
         if step.outputs:
             yield step
+
+    def _rest(self, offset: int) -> Iterator[Step]:
+        """Between two readings, with ``offset`` the next one's: let the shell commit if much was said."""
+        if self._said >= MOST_AT_ONCE:
+            yield from self._drain(silent=False)
+            self._said, self.offset = 0, offset
+            yield Step(outputs=self._letters_before(offset), at_rest=True)
+
+    def _letters_before(self, offset: int) -> list[Output]:
+        letters: list[Output] = []
+        while self._letters and self._letters[0].rejected.record.offset < offset:
+            letters.append(self._letters.popleft())
+        return letters
 
     def _rebuilt(self) -> None:
         self._rebuilding = False
         self._covered.clear()
 
-    def _take_in(
-        self, items: Sequence[Record | Reading], letters: list[Output], *, silent: bool
-    ) -> Iterator[Step]:
+    def _take_in(self, items: Sequence[Record | Reading], *, silent: bool) -> Iterator[Step]:
         """Decode records and take their readings; yields a Step per chunk."""
         wide = self.spec.format is Format.JSON_WIDE
         rejected: list[Rejected] = []
@@ -371,14 +394,16 @@ class Pipeline:
             if not silent:
                 self.counts[Disposition.REJECTED] += 1
                 self.reasons[letter.reason] += 1
-                letters.append(DeadLetter(self.spec.name, self.partition, letter))
+                self._letters.append(DeadLetter(self.spec.name, self.partition, letter))
             if self.trace is not None:
                 self.trace.append(Traced(letter.record.offset, "", -1, Disposition.REJECTED))
-        self.offset = items[-1].offset + 1
         if wide:
             yield from self._take_lines(lines, silent=silent)
         for reading in readings:
+            if not silent:
+                yield from self._rest(reading.offset)
             yield from self._take_one(reading, silent=silent)
+        self.offset = items[-1].offset + 1
 
     def _take_lines(self, lines: Lines, *, silent: bool) -> Iterator[Step]:
         """Take wide lines, as many at once as need not be looked at alone."""
@@ -394,6 +419,7 @@ class Pipeline:
         newest = np.maximum.accumulate(lines.times)
         at = alone = 0
         while at < n:
+            yield from self._rest(int(lines.offsets[at]))
             # A line that may be the first of an asset, or by which another falls silent or a
             # drift interval ends, is looked at alone: what follows from it must not overtake.
             due_ns = min(self._listen_at_ns, self._drift_due_ns)
@@ -404,8 +430,12 @@ class Pipeline:
                 stop = min(stop, at + int(unheard[0]))
             stop = min(max(stop, at), n)
             if stop > at:
-                self._take_together(lines, told, at, stop, slots)
+                few = at + self._fitting(lines.times[at:stop], slots[at:stop])
+                self._take_together(lines, told, at, few, slots)
                 yield from self._flush_full(silent=False)
+                if few < stop:
+                    at = few
+                    continue
             if stop < n:
                 yield from self._take_one(lines.reading(stop), int(told[stop]), silent=False)
                 alone += 1
@@ -414,8 +444,24 @@ class Pipeline:
             at = stop + 1
             if alone * LINES_ALONE > n:
                 for i in range(at, n):
+                    yield from self._rest(int(lines.offsets[i]))
                     yield from self._take_one(lines.reading(i), int(told[i]), silent=False)
                 return
+
+    def _fitting(self, times: Ints, slots: Ints) -> int:
+        """How many of these lines, one at least, may go together for the rows that they bridge."""
+        rows = times // self.spec.period_ns
+        newest = self.grid.newest[slots]
+        if int((rows - newest).max()) * min(len(rows), len(self._slots)) <= MOST_AT_ONCE:
+            return len(rows)
+        groups = by_slot(slots)
+        inner = rows[groups.order]
+        steps = np.diff(inner, prepend=0)
+        steps[groups.begins] = (inner - newest[groups.order])[groups.begins]
+        longest_gap = self.spec.max_gap_ns // self.spec.period_ns
+        bridged = np.empty(len(rows), np.int64)
+        bridged[groups.order] = np.where(steps > longest_gap, 1, np.maximum(steps, 1))
+        return max(int(np.searchsorted(np.cumsum(bridged), MOST_AT_ONCE)), 1)
 
     def _take_together(self, lines: Lines, marks: Fingerprints, begin: int, end: int, places: Ints) -> None:
         """Take lines that nothing but rows follows from; of each asset all at once or one by one.
@@ -478,7 +524,9 @@ class Pipeline:
         if asset not in self._slots and len(self._slots) >= self._max_assets:
             # What is forgotten or said here must not overtake rows that came before.
             yield from self._drain(silent=silent)
-            self._evict()
+            events = self._evict()
+            if events and not silent:
+                yield Step(outputs=events)
         slot = self._slot(asset)
         disposition = self.grid.offer(slot, reading, closed, told)
         if self._uncovered[slot] < 0:
@@ -628,6 +676,7 @@ class Pipeline:
                 firing[i] = fires.get(asset, False)
         step.block = RowBlock(assets, slots, index, values, scores, firing, rows.conditions)
         drifted = [] if silent else self._sum_up(marks, summands)
+        self._said += 0 if silent else len(step.outputs)
         if silent:
             step.outputs = []
         elif drifted or sum(type(output) is AlertEvent for output in step.outputs) > 1:

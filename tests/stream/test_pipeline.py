@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -60,6 +60,7 @@ LONG = replace(SPEC, format=Format.JSON_LONG)
 CENTRE = CentreDetector(SPEC.sensors)
 POLICY = AlarmPolicy()
 MINUTE_NS = 60 * SECOND_NS
+HOUR_NS = 60 * MINUTE_NS
 
 
 def make(
@@ -581,13 +582,40 @@ class Log:
             for o in step.outputs
         ]
         if commit:
-            self.published += outputs
-            for record in self.pipeline.checkpoint():
-                self.state[record.key] = record
-            self.position = (self.pipeline.offset, self.pipeline.replay_from())
+            self.commit(outputs)
             self.done = until
         else:
             self.restart()
+
+    def commit(self, outputs: Sequence[Output]) -> None:
+        """What was said is published, and a successor goes on from here."""
+        self.published += outputs
+        for record in self.pipeline.checkpoint():
+            self.state[record.key] = record
+        self.position = (self.pipeline.offset, self.pipeline.replay_from())
+
+    def run_and_rest(self, crashes: Iterator[bool]) -> int:
+        """Handle all events, committing at every rest, and perhaps crash right behind it; counts the rests."""
+        rests = 0
+        for event in self.events:
+            items = event.items
+            while True:
+                outputs: list[Output] = []
+                crashed = False
+                for step in self.pipeline.feed(replace(event, items=items)):
+                    outputs += step.outputs
+                    if step.at_rest:
+                        rests += 1
+                        self.commit(outputs)
+                        outputs = []
+                        if crashed := next(crashes, False):
+                            break
+                if not crashed:
+                    break
+                items = [item for item in items if item.offset >= self.pipeline.offset]
+                self.restart()
+            self.commit(outputs)
+        return rests
 
     def restart(self) -> None:
         """A successor takes over at the last commit."""
@@ -644,6 +672,70 @@ def test_a_crash_never_shows(
         crashing.run(min(crashing.done + further, len(events)), commit=commit)
     crashing.run(len(events))
     assert plain(crashing.published) == plain(undisturbed.published)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    SPECS,
+    st.sampled_from([0, 3 * SECOND_NS]),
+    ARRIVALS,
+    st.lists(st.tuples(st.integers(1, 60), st.sampled_from([0, 0, 0, 9])), max_size=4),
+    st.lists(st.booleans(), max_size=12),
+    st.sampled_from([2, 100]),
+)
+def test_a_crash_on_the_way_through_a_poll_never_shows(
+    spec: StreamSpec,
+    lateness_ns: int,
+    drawn: list[tuple[Any, ...]],
+    sizes: list[tuple[int, int]],
+    crashes: list[bool],
+    max_assets: int,
+) -> None:
+    spec = replace(spec, allowed_lateness_ns=lateness_ns)
+    events = polls(arrivals(drawn, spec.format), sizes)
+
+    def one(**more: Any) -> Pipeline:
+        return make(spec, QUICK, max_assets=max_assets, drift_interval_ns=7 * SECOND_NS, **more)
+
+    undisturbed, crashing = Log(one, events), Log(one, events)
+    undisturbed.run(len(events))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline_module, "MOST_AT_ONCE", 3)
+        crashing.run_and_rest(iter(crashes))
+    assert in_order(crashing.published) == in_order(undisturbed.published)
+
+
+@pytest.mark.parametrize("form", [Format.JSON_WIDE, Format.JSON_LONG])
+def test_a_poll_of_gaps_is_said_in_pieces(form: Format, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of 200 records bridges 19 rows: neither what waits nor what was said grows with the poll."""
+    monkeypatch.setattr(pipeline_module, "MOST_AT_ONCE", 100)
+    monkeypatch.setattr(pipeline_module, "LEAST", 16)
+    monkeypatch.setattr(pipeline_module, "MOST", 16)
+    spec = replace(SPEC, format=form, silent_after_ns=HOUR_NS)
+    log: list[Record | Reading] = []
+    for i in range(200):
+        if i % 20 == 7:
+            log.append(Record(len(log), None, b"{", 0))
+        second = 20 * (i // 4) * SECOND_NS
+        reading = Reading(len(log), f"p{i % 4}", second, [0.5, 0.5])
+        log.append(
+            reading if form is Format.JSON_WIDE else Reading(len(log), f"p{i % 4}", second, None, 0, 0.5)
+        )
+    pipeline = make(spec, drift_interval_ns=HOUR_NS)
+    feed(pipeline, [Reading(0, f"p{i}", 0, [0.5, 0.5]) for i in range(4)])
+    said, most, rests, letters = 0, 0, 0, 0
+    for step in pipeline.feed(Polled(PUMPS_0, log)):
+        said += len(step.outputs)
+        most = max(most, pipeline._waiting)
+        letters += sum(isinstance(o, DeadLetter) for o in step.outputs)
+        if step.at_rest:
+            assert said < 400
+            assert letters == sum(isinstance(item, Record) for item in log[: pipeline.offset])
+            assert pipeline.checkpoint()
+            said, rests = 0, rests + 1
+    assert rests > 10
+    assert most < 200
+    assert letters == 10
 
 
 def test_the_slow_baseline_and_an_open_episode_outlive_a_crash() -> None:
@@ -792,6 +884,30 @@ def test_more_assets_than_fit_are_forgotten_longest_quiet_first_and_counted() ->
     assert pipeline.names == {f"p{i}" for i in range(70, 120)}
     assert set(pipeline.episodes.assets) <= pipeline.names
     assert len(pipeline._names) <= 64
+
+
+def test_what_is_open_of_an_asset_ends_when_it_is_forgotten() -> None:
+    pipeline = make(max_assets=2)
+    readings = numbered(
+        [*steady(6, "p1"), wide(6, 50.0, NAN, asset="p1"), *steady(20, "p2", 7), *steady(4, "p3", 20)]
+    )
+    outputs = feed(pipeline, readings)
+    assert pipeline.names == {"p2", "p3"}
+    for kind in (AlertKind.ANOMALY, AlertKind.ASSET_SILENT):
+        assert [phase for _, phase, _ in told(outputs, kind)] == ["opened", "closed"]
+    assert {event.row_ns for event in of_kind(outputs, AlertKind.ANOMALY)} == {6 * SECOND_NS}
+
+
+def test_a_forgotten_asset_holds_no_replay_back() -> None:
+    pipeline = make(max_assets=200)
+    readings = numbered(
+        [*(r for i in range(199, -1, -1) for r in steady(1, f"p{i}")), *steady(3_000, "new", 1)]
+    )
+    for i in range(0, len(readings), 50):
+        feed(pipeline, readings[i : i + 50])
+        pipeline.checkpoint()
+    assert pipeline.dropped["asset_evicted"] == 2  # and one place stays free
+    assert pipeline.replay_from() > 2_000
 
 
 def test_an_asset_that_comes_back_after_it_was_forgotten_starts_over() -> None:
