@@ -23,6 +23,8 @@ from daemon.domain import DriftRecord, DriftReference, Floats, InputPartition, I
 
 FEWEST_WINDOWS = 32
 """Below this an interval says nothing: the verdict is ``insufficient``."""
+MOST_INTERVALS = 64
+"""Intervals that may be open at once: rows behind a clock that is far ahead would begin ever more."""
 EXCEEDANCES = 3
 """Successive intervals above the threshold that make an alarm."""
 
@@ -76,6 +78,15 @@ class Drift:
         self.intervals: dict[int, Sums] = {}
         self.exceeded = 0  # successive intervals above the threshold
         self.first_exceeded_ns = -1
+
+    def room(self, rows_ns: Ints) -> int:
+        """How many of these scored windows, in their order, can be added before an interval must end."""
+        intervals, first = np.unique(rows_ns // self.interval_ns, return_index=True)
+        if len(self.intervals) + len(intervals) <= MOST_INTERVALS:
+            return len(rows_ns)
+        new = [int(at) for i, at in zip(intervals.tolist(), first, strict=True) if i not in self.intervals]
+        spare = MOST_INTERVALS - len(self.intervals)
+        return len(rows_ns) if len(new) <= spare else sorted(new)[spare]
 
     def add(self, rows_ns: Ints, posterior: Floats, residual: Floats, kl: Floats) -> None:
         """Add scored windows.

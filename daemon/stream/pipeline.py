@@ -204,6 +204,7 @@ class Pipeline:
         self._checkpoints: deque[int] = deque(maxlen=CHECKPOINTS_BACK)  # the offsets of the last ones
         self._drift_due_ns = 0  # the event time at which the next drift interval is over
         self._drift_interval_ns = drift_interval_ns
+        self._left: list[Output] = []  # what a predecessor's model, or its interval, left unsaid
         self._scores = scores
         self._max_assets = max_assets
         self._pending: list[Rows] = []
@@ -327,6 +328,9 @@ class Pipeline:
         must hold has: on the way through, steps come that are ``at_rest``.
         """
         items = polled.items
+        if self._left:
+            left, self._left = self._left, []
+            yield Step(outputs=left)
         if self._rebuilding and items:
             done = bisect_left(items, self.resume_at, key=lambda item: item.offset)
             if done:
@@ -700,13 +704,27 @@ class Pipeline:
         begin = 0
         for after, horizon_ns in [*marks, (1 << 62, -1)]:
             if summands is not None and self.drift is not None:
-                some = slice(*np.searchsorted(summands.places, [begin, after]).tolist())
-                self.drift.add(
-                    summands.times[some], summands.posterior[some], summands.residual[some], summands.kl[some]
-                )
+                said += self._add_up(summands, *np.searchsorted(summands.places, [begin, after]).tolist())
             if horizon_ns >= 0:
                 said += [(after - 0.5, output) for output in self._drift_records(horizon_ns)]
             begin = after
+        return said
+
+    def _add_up(self, summands: Summands, begin: int, end: int) -> list[tuple[float, Output]]:
+        """Add some of them; where that makes too many intervals, the oldest end with what they have."""
+        assert self.drift is not None
+        said: list[tuple[float, Output]] = []
+        while begin < end:
+            stop = begin + self.drift.room(summands.times[begin:end])
+            some = slice(begin, stop)
+            self.drift.add(
+                summands.times[some], summands.posterior[some], summands.residual[some], summands.kl[some]
+            )
+            if stop < end:
+                horizon_ns = (min(self.drift.intervals) + 1) * self._drift_interval_ns
+                place = float(summands.places[stop]) - 0.5
+                said += [(place, output) for output in self._drift_records(horizon_ns)]
+            begin = stop
         return said
 
     def _infer(self, batch: Windows) -> tuple[Ints, Evidence | None]:
@@ -1175,6 +1193,8 @@ class Pipeline:
             self.grid.event_time_ns,
             self._forgotten_before,
             state.of_drift(self.drift),
+            self._drift_interval_ns,
+            state.of_reference(self.drift),
             self.drift.exceeded if self.drift is not None else 0,
             self.drift.first_exceeded_ns if self.drift is not None else -1,
             None if episode is None else state.of_episode(episode),
@@ -1232,7 +1252,10 @@ class Pipeline:
         if partition.drift_episode is not None:
             kept = state.to_episode(partition.drift_episode)
             self.episodes.of(self.spec.name).open[kept.kind, kept.sensor] = kept
-        if self.drift is not None and not self._other_model:
+        if self._other_model or partition.drift_interval_ns != self._drift_interval_ns:
+            left = state.outgoing(partition, self.spec.name, self.partition)
+            self._left = [] if left is None else list(left.due(1 << 62))
+        elif self.drift is not None:
             state.to_drift(self.drift, partition)
         self._await_interval()
         for asset, known in assets.items():

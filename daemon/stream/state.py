@@ -27,13 +27,23 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from daemon.domain import AlertKind, Floats, Ints, Saved, Severity, Standard, StreamSpec
+from daemon.domain import (
+    AlertKind,
+    DriftReference,
+    Floats,
+    InputPartition,
+    Ints,
+    Saved,
+    Severity,
+    Standard,
+    StreamSpec,
+)
 from daemon.policy import Alarm, State
 from daemon.stream.alerts import AssetEpisodes, Episode, Peaks, digest
 from daemon.stream.drift import Drift, Sums
 from daemon.stream.windows import AssetGrid, Fingerprints, OpenRow
 
-SCHEMA = 4
+SCHEMA = 5
 SEPARATOR = "\x1f"
 
 
@@ -129,6 +139,17 @@ class SumsState(msgspec.Struct, frozen=True, array_like=True):
     kl: float
 
 
+class ReferenceState(msgspec.Struct, frozen=True, array_like=True):
+    """``domain.DriftReference``: a successor with another model must still say what this one's sums mean."""
+
+    latent_mean: bytes
+    latent_variance: bytes
+    residual_mean: bytes
+    residual_variance: bytes
+    latent_threshold: float
+    residual_threshold: float
+
+
 class PartitionState(msgspec.Struct, frozen=True, array_like=True):
     """What belongs to the partition and to no asset."""
 
@@ -138,6 +159,8 @@ class PartitionState(msgspec.Struct, frozen=True, array_like=True):
     event_time_ns: int
     forgotten_before: int  # an asset seen before this offset and without a record has been evicted
     drift: list[SumsState]
+    drift_interval_ns: int
+    reference: ReferenceState | None
     exceeded: int
     first_exceeded_ns: int
     drift_episode: EpisodeState | None
@@ -360,8 +383,41 @@ def of_drift(drift: Drift | None) -> list[SumsState]:
     ]
 
 
+def of_reference(drift: Drift | None) -> ReferenceState | None:
+    """What the sums are measured against; None where there are none."""
+    if drift is None or not drift.intervals:
+        return None
+    known = drift.reference
+    return ReferenceState(
+        floats(known.latent_mean),
+        floats(known.latent_variance),
+        floats(known.residual_mean),
+        floats(known.residual_variance),
+        known.latent_threshold,
+        known.residual_threshold,
+    )
+
+
+def outgoing(state: PartitionState, stream: str, partition: InputPartition) -> Drift | None:
+    """The drift that ended with its model or its interval, for there is a new one of either now."""
+    known = state.reference
+    if known is None:
+        return None
+    reference = DriftReference(
+        to_floats(known.latent_mean),
+        to_floats(known.latent_variance),
+        to_floats(known.residual_mean),
+        to_floats(known.residual_variance),
+        known.latent_threshold,
+        known.residual_threshold,
+    )
+    drift = Drift(stream, partition, state.drift_interval_ns, reference, state.model)
+    to_drift(drift, state)
+    return drift
+
+
 def to_drift(drift: Drift, state: PartitionState) -> None:
-    """Go on with sums that the same model began."""
+    """Go on with sums that the same model began, in intervals of the same length."""
     for sums in state.drift:
         latent = to_floats(sums.latent).reshape(2, -1)
         residual = to_floats(sums.residual).reshape(3, -1)

@@ -43,6 +43,7 @@ from daemon.domain import (
 from daemon.stream import pipeline as pipeline_module
 from daemon.stream import state
 from daemon.stream.codec import Decoder
+from daemon.stream.drift import MOST_INTERVALS
 from daemon.stream.pipeline import Pipeline, Step, Traced
 from tests.fakes import CentreDetector
 
@@ -379,6 +380,36 @@ def test_drift_is_published_per_interval_and_said_after_three() -> None:
     assert [r.verdict for r in records] == ["drift"] * 5 + ["ok"] * 4
     assert told(outputs, AlertKind.DRIFT) == [(180, "opened", "pumps"), (360, "closed", "pumps")]
     assert of_kind(outputs, AlertKind.DRIFT)[0].onset_ns == 0
+
+
+def test_a_changed_drift_interval_begins_anew_and_loses_no_sum() -> None:
+    first = make()
+    feed(first, numbered(steady(40)))
+    second = make(drift_interval_ns=HOUR_NS, resume_at=40)
+    assert second.restore(first.checkpoint())
+    outputs = feed(second, numbered(steady(40, start=40), 40)) + feed(second, [], ended=True)
+    records = [o for o in outputs if isinstance(o, DriftRecord)]
+    assert [(r.end_ns - r.start_ns, r.windows) for r in records] == [(MINUTE_NS, 37), (HOUR_NS, 40)]
+
+
+@pytest.mark.parametrize("size", [1, 13, 10_000])
+def test_a_clock_far_ahead_lets_no_interval_pile_up(size: int) -> None:
+    """Event time stands still a day ahead, so no interval of the others ever ends by it."""
+    readings = numbered(
+        [*steady(1, "ahead", 86_400), *(wide(4 * i + j, 0.5, 0.5) for i in range(2_000) for j in range(4))]
+    )
+    pipeline = make(drift_interval_ns=20 * SECOND_NS)
+    outputs: list[Output] = []
+    for i in range(0, len(readings), size):
+        outputs += feed(pipeline, readings[i : i + size])
+        assert pipeline.drift is not None
+        assert len(pipeline.drift.intervals) <= MOST_INTERVALS
+    outputs += feed(pipeline, [], ended=True)
+    records = [o for o in outputs if isinstance(o, DriftRecord)]
+    assert [(r.start_ns // (20 * SECOND_NS), r.windows) for r in records] == [
+        (0, 17),
+        *((i, 20) for i in range(1, 400)),
+    ]
 
 
 def feed_all(pipeline: Pipeline, items: Sequence[Record | Reading]) -> list[Output]:
@@ -813,7 +844,8 @@ def test_a_model_that_came_meanwhile_judges_no_row_of_before() -> None:
     other = make(detector=replace(CENTRE, version="centre-2", threshold=100.0), resume_at=30)
     other.offset = 10
     assert other.restore(saved)
-    assert feed(other, readings[10:30]) == []
+    (drift,) = feed(other, readings[10:30])
+    assert drift == first.use(CENTRE)[0]  # the sums that nobody else can go on with, once
     outputs = feed(other, readings[30:32])
     assert told(outputs, AlertKind.ANOMALY) == [(30, "closed", "p1")]
     assert len([o for o in outputs if isinstance(o, ScoredRow)]) == 2  # the window was carried over
