@@ -204,6 +204,13 @@ class Disposition(StrEnum):
     REJECTED = "rejected"
 
 
+class Dropped(StrEnum):
+    """What a stream leaves out on purpose: the whole set, so that each can be a metric label."""
+
+    ASSET_EVICTED = "asset_evicted"  # beyond ``limits.max_assets``
+    MODEL_FAILED = "model_failed"  # a window that the model raised on
+
+
 class Reason(StrEnum):
     """Why a record was rejected: the whole set, so that each can be a metric label."""
 

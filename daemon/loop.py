@@ -27,7 +27,7 @@ from typing import Protocol
 import structlog
 
 from daemon.adapters.ports import Sink, Source
-from daemon.adapters.telemetry import Lifecycle, Metrics, Promotion, Status
+from daemon.adapters.telemetry import Lifecycle, Metrics, Promotion, Status, Throttle
 from daemon.config import Settings, StreamSection, maintained
 from daemon.domain import (
     AlarmPolicy,
@@ -36,6 +36,7 @@ from daemon.domain import (
     Assigned,
     Budget,
     Detector,
+    Dropped,
     InputPartition,
     ModelSettings,
     Output,
@@ -50,7 +51,7 @@ from daemon.domain import (
     instant,
     to_ns,
 )
-from daemon.errors import BundleError
+from daemon.errors import BrokerError, BundleError, DaemonError
 from daemon.model.bundle import Bundle
 from daemon.model.calibration import DAY_NS
 from daemon.retrainer import Order, Outcome, Recent, Trainer
@@ -176,13 +177,7 @@ class StreamRun:
         pipeline.cut = self.plan.learn_rows if self.detector is None else None
         if self.detector is not None:
             pipeline.use(self.detector)
-        if not pipeline.restore(assigned.saved, exact=assigned.exact) and assigned.saved:
-            log.warning(
-                "state_unusable",
-                topic=assigned.partition.topic,
-                partition=assigned.partition.number,
-                reason="of another position, or made for another period, window or sensors",
-            )
+        pipeline.restore(assigned.saved, exact=assigned.exact)
         self.pipelines[assigned.partition] = pipeline
         return pipeline
 
@@ -332,6 +327,7 @@ class Loop:
         self._committed: dict[InputPartition, Position] = {}
         self._topics = {topic: stream for stream in self.streams for topic in stream.spec.topics}
         self._said_unknown: Counter[str] = Counter()
+        self._throttle = Throttle()
 
     async def run(self) -> None:
         """Until the source ends."""
@@ -379,6 +375,19 @@ class Loop:
         self._unsent.pop(event.partition, None)
         self.metrics.assigned(event.partition)
         self.metrics.rebalance("assigned")
+        if event.saved:
+            self.metrics.restored("ok" if pipeline.restored else "failed")
+        if pipeline.restored:
+            going_on = pipeline.episodes.going_on(pipeline.model)
+            self.metrics.restored_episodes(going_on)
+            self.status.restored_episodes(going_on)
+        elif event.saved:
+            log.warning(
+                "state_unusable",
+                topic=event.partition.topic,
+                partition=event.partition.number,
+                reason="of another position, or made for another period, window or sensors",
+            )
         self.status.joined = True
         self._say_lifecycle()
         log.info(
@@ -413,6 +422,9 @@ class Loop:
             await self._publish(event.partition, step.outputs)
             self._account(stream, step, elapsed)
             await self._train(stream)
+            if step.at_rest:
+                self._commit_now = True
+                await self._commit()
             await asyncio.sleep(0)  # heartbeats, the admin port and signals share this thread
             began = time.perf_counter()
         topic = event.partition.topic
@@ -426,6 +438,8 @@ class Loop:
                 self.metrics.rejected(topic, Reason(reason), n)
             for reason, n in (pipeline.dropped - dropped).items():
                 self.metrics.dropped(name, reason, n)
+                if reason is Dropped.MODEL_FAILED and self._throttle.admit((name, reason)) is not None:
+                    log.warning("windows_unscored", stream=name, windows=n, rule="the model failed on them")
             if pipeline.episodes.suppressed > suppressed:
                 self.metrics.suppressed("maintenance", pipeline.episodes.suppressed - suppressed)
             last = event.items[-1]
@@ -520,9 +534,7 @@ class Loop:
         """Start a training that is due; take in one that has ended."""
         if stream.shelving is not None and stream.shelving[0].done():
             (task, outcome), stream.shelving = stream.shelving, None
-            await task  # for its exception
-            assert outcome.bundle is not None
-            await self._use(stream, outcome.bundle, Promotion.PROMOTED, outcome.reason)
+            await self._kept(stream, task, outcome)
         order = stream.order()
         first = stream.detector is None
         if order is not None:
@@ -574,13 +586,25 @@ class Loop:
             await self._use(stream, outcome.bundle, Promotion.PROMOTED, outcome.reason)
             return
         result = Promotion.REFUSED if outcome.bundle is not None else Promotion.FAILED
+        self._refused(stream, outcome.version, result, outcome.reason)
+
+    async def _kept(self, stream: StreamRun, task: asyncio.Task[None], outcome: Outcome) -> None:
+        """A candidate was kept, or could not be: then nobody else would have it, and we do not use it either."""
+        assert outcome.bundle is not None
+        try:
+            await task
+        except (DaemonError, OSError) as error:
+            self._refused(stream, outcome.version, Promotion.FAILED, f"it could not be kept: {error}")
+        else:
+            await self._use(stream, outcome.bundle, Promotion.PROMOTED, outcome.reason)
+
+    def _refused(self, stream: StreamRun, version: str, result: Promotion, reason: str) -> None:
+        name = stream.spec.name
         self.metrics.promotion(name, result)
-        self.status.promotion(name, outcome.version, result, outcome.reason)
+        self.status.promotion(name, version, result, reason)
         if stream.detector is None:
             stream.failed()
-        log.warning(
-            "model_refused", stream=name, version=outcome.version, result=str(result), reason=outcome.reason
-        )
+        log.warning("model_refused", stream=name, version=version, result=str(result), reason=reason)
 
     async def _follow(self) -> None:
         """Take over what another replica, or an operator, has put in force."""
@@ -590,7 +614,14 @@ class Loop:
         if any(stream.shelving is not None for stream in self.streams):
             return  # it would be met here as another's
         self._polled_models_at = now
-        for name, bundle in await self.models.poll():
+        try:
+            found = await self.models.poll()
+        except BrokerError as error:
+            # What judges now judges on; whether the broker is there, the source finds out by itself.
+            if self._throttle.admit("models") is not None:
+                log.warning("registry_unread", reason=str(error))
+            return
+        for name, bundle in found:
             stream = next((s for s in self.streams if s.spec.name == name), None)
             if stream is None or bundle == stream.bundle:
                 continue

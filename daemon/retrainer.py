@@ -73,6 +73,8 @@ class Recent:
         for asset in sorted(order):
             which = np.array(order[asset])
             which = which[np.argsort(rows[which], kind="stable")]
+            # Rows that were fed again, after a rewind or a rebalance, come twice: the newer stands.
+            which = which[np.append(np.diff(rows[which]) > 0, True)]
             keep = which[~near(rows[which], firing[which], 2 * self.spec.window)]
             result.extend(
                 cut(asset, rows[keep], values[keep], [conditions[i] for i in keep.tolist()], int(longest_gap))
@@ -250,36 +252,49 @@ class Trainer:
         self._process: BaseProcess | None = None
         self._channel: Connection | None = None
         self._teller: threading.Thread | None = None
+        self._stillborn: Outcome | None = None
 
     @property
     def busy(self) -> bool:
         """Whether a training is under way."""
-        return self._process is not None
+        return self._process is not None or self._stillborn is not None
 
     def start(self, order: Order) -> None:
-        """Begin; ``poll`` brings the outcome."""
+        """Begin; ``poll`` brings the outcome, also where no process could be made."""
         assert not self.busy
+        try:
+            self._start(order)
+        except OSError as error:  # no memory, no process id, no file descriptor: the stream goes on
+            self.stop()
+            reason = f"the training process could not be started: {error.strerror or error}"
+            self._stillborn = Outcome(False, reason, "", None, 0.0, 0)
+
+    def _start(self, order: Order) -> None:
         context = multiprocessing.get_context("spawn")
         self._channel, theirs = context.Pipe()
-        self._process = context.Process(target=_work, args=(theirs,), daemon=True, name="trainer")
+        process = context.Process(target=_work, args=(theirs,), daemon=True, name="trainer")
         self.share, self.doing = 0.0, "starting"
         threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         before = {name: os.environ.get(name) for name in threads}
         os.environ.update(threads)
         try:
-            self._process.start()
+            process.start()
         finally:
+            theirs.close()
             for name, value in before.items():
                 if value is None:
                     del os.environ[name]
                 else:
                     os.environ[name] = value
-        theirs.close()
+        self._process = process
         self._teller = threading.Thread(target=_tell, args=(self._channel, order), daemon=True)
         self._teller.start()
 
     def poll(self) -> Outcome | None:
         """The outcome, once there is one; never blocks."""
+        if self._stillborn is not None:
+            stillborn, self._stillborn = self._stillborn, None
+            return stillborn
         if self._channel is None or self._process is None:
             return None
         try:

@@ -45,6 +45,7 @@ DRAIN_S = 45.0
 """SIGTERM to exit, at most; a StatefulSet gives 60 s."""
 KEPT, MAPPED_FROM = 64 << 20, 32 << 20
 """Bytes that are kept when freed, and of a block that is mapped, and so returned, by itself."""
+SEGMENT_BYTES = 64 << 20
 RETRY_S = (0.5, 15.0)
 SAY_EVERY_S = 60.0
 
@@ -102,7 +103,8 @@ def own_topics(settings: Settings, input_partitions: int | None = None) -> list[
     """
     prefix = settings.outputs.prefix
     kept = {"cleanup.policy": "delete"}
-    compacted = {"cleanup.policy": "compact"}
+    # What is written last is never compacted: segments of Kafka's usual GiB would be read whole by a successor.
+    compacted = {"cleanup.policy": "compact", "segment.bytes": str(SEGMENT_BYTES)}
     plain = ["alerts", "imputed", "drift", "dead-letter"] + (["scores"] if settings.outputs.scores else [])
     return [
         *(TopicSpec(f"{prefix}.{name}", None, kept) for name in plain),
@@ -270,7 +272,7 @@ async def run(settings: Settings, bundle: Bundle | None = None) -> None:
             metrics.lifecycle(status.lifecycle)
             source.close()
 
-    seen = {"ok": 0, "failed": 0}
+    seen = {"ok": 0, "failed": 0, "truncated": 0}
 
     def tell() -> None:
         """What the source has counted, as metrics; a group joined without a partition is ready too."""
@@ -279,7 +281,8 @@ async def run(settings: Settings, bundle: Bundle | None = None) -> None:
         failed = stats.stale_commits + stats.delayed_commits + stats.rewinds
         metrics.commits("ok", stats.commits - seen["ok"])
         metrics.commits("failed", failed - seen["failed"])
-        seen.update(ok=stats.commits, failed=failed)
+        metrics.restored("truncated", stats.clamped - seen["truncated"])
+        seen.update(ok=stats.commits, failed=failed, truncated=stats.clamped)
 
     loop = Loop(
         source,
@@ -365,8 +368,11 @@ async def _until_drained(
                     writer.close()
                 await asyncio.wait({task}, timeout=DRAIN_S / 4)
         if not task.done():
+            log.warning("drain_cut_short", reason="what is not committed is read again")
             task.cancel()
-        await task
+            await asyncio.wait({task})
+        if not task.cancelled():
+            await task
     finally:
         ended.cancel()
         task.cancel()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import resource
 import sys
 from collections.abc import Iterator
 
@@ -10,7 +12,15 @@ import numpy as np
 import pytest
 
 from daemon.domain import SECOND_NS, AlarmPolicy, Budget, ModelSettings, Segment, StreamSpec
-from daemon.retrainer import Order, Trainer
+from daemon.retrainer import Order, Recent, Trainer
+from daemon.stream.pipeline import RowBlock
+
+SPEC = StreamSpec("pumps", ("Pressure", "Current"), period_ns=60 * SECOND_NS)
+
+
+def order(rows: int) -> Order:
+    history = [Segment("a", 0, np.zeros((rows, 2)))]
+    return Order(SPEC, ModelSettings(), AlarmPolicy(), Budget(), 60, history)
 
 
 @pytest.fixture
@@ -23,12 +33,51 @@ def stillborn() -> Iterator[None]:
 
 @pytest.mark.usefixtures("stillborn")
 def test_a_training_process_that_never_comes_up_holds_nothing_up() -> None:
-    spec = StreamSpec("pumps", ("Pressure", "Current"), period_ns=60 * SECOND_NS)
-    history = [Segment("a", 0, np.zeros((100_000, 2)))]  # more than any pipe takes in
     trainer = Trainer()
-    trainer.start(Order(spec, ModelSettings(), AlarmPolicy(), Budget(), 60, history))
+    trainer.start(order(100_000))  # more than any pipe takes in
     while (outcome := trainer.poll()) is None:
         assert trainer.busy
     assert not outcome.promoted
     assert outcome.reason == "the training process ended with exit code 1"
     assert not trainer.busy
+
+
+@pytest.fixture
+def no_more_files() -> Iterator[None]:
+    """No file can be opened any more, nor a pipe."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.open(os.devnull, os.O_RDONLY)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.usefixtures("no_more_files")
+def test_a_training_that_cannot_be_started_is_an_outcome() -> None:
+    trainer = Trainer()
+    trainer.start(order(10))
+    assert trainer.busy
+    outcome = trainer.poll()
+    assert outcome is not None
+    assert outcome.reason == "the training process could not be started: Too many open files"
+    assert not trainer.busy
+
+
+def test_rows_that_were_fed_again_are_learned_once_and_break_no_segment() -> None:
+    recent = Recent(SPEC, 1_000)
+    for first, last, value in ((0, 60, 1.0), (40, 100, 2.0)):
+        rows = np.arange(first, last)
+        block = RowBlock(
+            ["a"] * len(rows),
+            np.zeros(len(rows), np.int64),
+            rows,
+            np.full((len(rows), 2), value),
+            np.full(len(rows), np.nan),
+            np.zeros(len(rows), bool),
+            [""] * len(rows),
+        )
+        recent.add(block)
+    (segment,) = recent.segments()
+    assert segment.first_row == 0
+    assert segment.values[:, 0].tolist() == [1.0] * 40 + [2.0] * 60

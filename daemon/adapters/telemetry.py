@@ -50,6 +50,7 @@ from daemon.domain import (
     DeadLetter,
     Disposition,
     DriftRecord,
+    Dropped,
     FilledRow,
     Floats,
     InputPartition,
@@ -280,7 +281,6 @@ SUPPRESSED_REASONS: Final = ("maintenance", "feedback")
 DRIFT_KINDS: Final = ("latent", "residual")
 SCORE_PARTS: Final = ("combined", "reconstruction", "kl", "point")
 DELIVERY_FAILURES: Final = ("timeout", "refused", "rejected")
-DROP_REASONS: Final = ("max_assets", "unscorable", "stale", "reset")
 DEPENDENCIES: Final = ("kafka",)
 
 SECONDS_FINE: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
@@ -411,7 +411,7 @@ class Metrics:
             "dropped_total",
             "What was left out on purpose, by reason.",
             "stream reason",
-            [[s, r] for s in streams for r in DROP_REASONS],
+            [[s, str(r)] for s in streams for r in Dropped],
         )
         self._scored = self._counter("windows_scored_total", "Windows with a score.", "stream", per_stream)
         self._inference = self._histogram(
@@ -534,9 +534,9 @@ class Metrics:
                 if disposition is Disposition.LATE:
                     self._late.labels(stream).inc(n)
 
-    def dropped(self, stream: str, reason: str, n: int = 1) -> None:
-        """``n`` things were left out on purpose. ``reason`` is a constant of the code."""
-        self._dropped.labels(stream, reason).inc(n)
+    def dropped(self, stream: str, reason: Dropped, n: int = 1) -> None:
+        """``n`` things were left out on purpose."""
+        self._dropped.labels(stream, str(reason)).inc(n)
 
     def filled(self, stream: str, n: int) -> None:
         """``n`` missing cells were imputed."""

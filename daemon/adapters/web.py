@@ -1149,7 +1149,7 @@ function assets(s) {
       ),
     );
     section.learn.replaceChildren();
-    if (stream.state !== "live") {
+    if (stream.state === "learning") {
       const done = stream.learn_rows ? Math.min(1, stream.rows / stream.learn_rows) : 0,
         fill = h("i");
       fill.style.width = done * 100 + "%";

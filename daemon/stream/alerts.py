@@ -63,7 +63,6 @@ class Episode:
     onset_ns: int
     severity: Severity
     next_update_row: int = 0
-    last: AlertEvent | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -304,6 +303,21 @@ class Episodes:
         known = self.assets.get(asset)
         return known is not None and (kind, sensor) in known.open
 
+    def going_on(self, model: str) -> list[AlertEvent]:
+        """What is open, as it was opened; not to be published again (who takes over was not there)."""
+        return [
+            self._message(
+                episode,
+                asset,
+                Phase.OPENED,
+                Finding(self.spec.row(episode.opened_ns), math.nan, {}, None, 0.0, -1, -1),
+                model,
+                "full",
+            )
+            for asset, known in list(self.assets.items())
+            for episode in known.open.values()
+        ]
+
     def dismiss(self, asset: str, row: int, model: str) -> list[AlertEvent]:
         """Forget an asset (eviction): nobody would ever close what is open of it, so that is done here."""
         known = self.assets.get(asset)
@@ -398,9 +412,7 @@ class Episodes:
             first_offset=finding.first_offset,
             last_offset=finding.last_offset,
         )
-        event = replace(event, summary=summary(event))
-        episode.last = event
-        return event
+        return replace(event, summary=summary(event))
 
 
 def _grown(peaks: Peaks | None, row: Sensors | None) -> Peaks | None:

@@ -36,6 +36,7 @@ from daemon.domain import (
     DeadLetter,
     Detector,
     Disposition,
+    Dropped,
     Evidence,
     FilledCell,
     FilledRow,
@@ -182,7 +183,7 @@ class Pipeline:
         self.episodes = Episodes(spec, partition, policy, maintenance)
         self.counts: Counter[Disposition] = Counter()
         self.reasons: Counter[str] = Counter()
-        self.dropped: Counter[str] = Counter()
+        self.dropped: Counter[Dropped] = Counter()
         self.rows = 0
         self.offset = -1  # next offset to process
         self.resume_at = resume_at  # records before it are silent
@@ -192,7 +193,7 @@ class Pipeline:
         self.cut: int | None = None  # a chunk ends after this many observed rows, for an exact swap
         self.observed_rows = 0
         self._rebuilding = resume_at > 0
-        self._restored = False  # whether the partition's own state came with it
+        self.restored = False  # whether the partition's own state came with it
         self._other_model = False  # ... but was that of another model: rows are not judged anew
         self._covered: dict[str, int] = {}  # asset -> its state knows the records before this offset
         self._forgotten_before = 0  # an asset seen before, and without a record of state, was evicted
@@ -278,7 +279,7 @@ class Pipeline:
             self._listened.discard(name)  # what the heap still holds of it is passed over
             self._forced.discard(name)
             self._gone.add(name)
-            self.dropped["asset_evicted"] += 1
+            self.dropped[Dropped.ASSET_EVICTED] += 1
         return closed
 
     def _newest(self, asset: str) -> int:
@@ -521,7 +522,7 @@ class Pipeline:
     def _take_one(self, reading: Reading, told: int | None = None, *, silent: bool) -> Iterator[Step]:
         """Take one reading, and say what follows from it."""
         asset, offset = reading.asset, reading.offset
-        replayed = silent and self._restored
+        replayed = silent and self.restored
         if replayed and offset < self._covered.get(asset, self._forgotten_before):
             return
         closed: list[ReleasedRow] = []
@@ -739,7 +740,7 @@ class Pipeline:
             return every, self.detector.infer(batch)
         except Exception:  # noqa: BLE001 - a model is data: it may raise anything on what it never saw
             if len(batch) == 1:
-                self.dropped["model_failed"] += 1
+                self.dropped[Dropped.MODEL_FAILED] += 1
                 return every[:0], None
         found = []
         for half in (every[: len(batch) // 2], every[len(batch) // 2 :]):
@@ -1244,7 +1245,7 @@ class Pipeline:
             self._kept = set(self._gone)
             return False
         self.resume_at = partition.offset
-        self._rebuilding = self._restored = True
+        self._rebuilding = self.restored = True
         self._other_model = partition.model != self.model
         self._everything = self._other_model
         self._forgotten_before = partition.forgotten_before

@@ -42,7 +42,8 @@ from daemon.adapters.kafka import (
     stored_size,
     written_position,
 )
-from daemon.adapters.kafka.connecting import UnreachableError, started
+from daemon.adapters.kafka.connecting import Entry, UnreachableError, started
+from daemon.adapters.kafka.following import Follower
 from daemon.domain import (
     Assigned,
     DeadLetter,
@@ -256,6 +257,64 @@ async def test_a_probe_lists_what_run_needs(kafka_bootstrap: str) -> None:
         ("topic missing.alerts", False),
         ("group anomalyd", True),
     ]
+
+
+@pytest.mark.kafka
+async def test_a_probe_warns_of_state_that_would_expire_and_of_clocks_that_nobody_checks(
+    kafka_bootstrap: str,
+) -> None:
+    settings, topic, state = KafkaSettings(kafka_bootstrap), fresh("probed"), fresh("state")
+    await ensure_topics(settings, [TopicSpec(topic, 1, {"message.timestamp.type": "CreateTime"})])
+    for policy, sound in (("delete", False), ("compact", True), ("compact,delete", False)):
+        spec = TopicSpec(f"{state}.{policy.replace(',', '.')}", 1, {"cleanup.policy": policy})
+        await ensure_topics(settings, [spec])
+        _, clock, kept, _ = await probe(
+            settings, [topic], [TopicSpec(spec.name, 1, {"cleanup.policy": "compact"})]
+        )
+        assert "LogAppendTime would refuse" in clock.detail
+        assert kept.ok is sound
+        assert sound or f"its cleanup.policy is {policy}" in kept.detail
+
+
+@pytest.mark.kafka
+async def test_a_client_that_stopped_asking_for_records_ends_the_run(
+    kafka_bootstrap: str, made: Made
+) -> None:
+    topic = fresh("deaf")
+    await create_topic(kafka_bootstrap, topic, 1)
+    await produce(kafka_bootstrap, topic, numbers(3))
+    source = made(topic)
+
+    def deafened(event: SourceEvent) -> bool:
+        if isinstance(event, Polled) and event.items:
+            assert source._consumer is not None
+            source._consumer._fetcher.error_future.cancel()
+        return False
+
+    with pytest.raises(BrokerError, match=f"the client stopped asking for {topic}"):
+        await until(source, deafened)
+
+
+@pytest.mark.kafka
+async def test_a_follower_keeps_the_newest_of_each_key_and_goes_on_after_its_client_died(
+    kafka_bootstrap: str,
+) -> None:
+    topic = fresh("followed")
+    await create_topic(kafka_bootstrap, topic, 1)
+    await produce(kafka_bootstrap, topic, [(b"k%d" % (i % 3), b"%d" % i) for i in range(3_001)])
+    follower = Follower(KafkaSettings(kafka_bootstrap), topic)
+    try:
+        expected = [Entry(b"k1", b"2998"), Entry(b"k2", b"2999"), Entry(b"k0", b"3000")]
+        assert await follower.catch_up() == expected
+        assert await follower.poll() == []
+        assert follower._consumer is not None
+        follower._consumer._fetcher.error_future.cancel()
+        await asyncio.wait({follower._consumer._fetcher.error_future})
+        with pytest.raises(UnreachableError, match="stopped asking"):
+            await follower.poll()
+        assert await follower.catch_up() == expected
+    finally:
+        await follower.stop()
 
 
 # ------------------------------------------------------------------ reading

@@ -35,6 +35,7 @@ from daemon.domain import (
     DeadLetter,
     Disposition,
     DriftRecord,
+    Dropped,
     FilledCell,
     FilledRow,
     InputPartition,
@@ -301,7 +302,7 @@ def exercise(metrics: Metrics, asset: str) -> None:
     metrics.rebalance("assigned", 2)
     metrics.assigned(PARTITION)
     metrics.assets("pumps", 24)
-    metrics.dropped("pumps", "max_assets", 3)
+    metrics.dropped("pumps", Dropped.ASSET_EVICTED, 3)
     metrics.processed(0.01)
     metrics.loop_lag(0.001)
     metrics.restored("ok")
@@ -344,7 +345,7 @@ def test_values_arrive(metrics: Metrics) -> None:
         'dependency_up{dependency="kafka"}': 1,
         'end_to_end_latency_seconds_count{stream="pumps"}': 2,
         'assets_active{stream="pumps"}': 24,
-        'dropped_total{reason="max_assets",stream="pumps"}': 3,
+        'dropped_total{reason="asset_evicted",stream="pumps"}': 3,
         'false_alarm_budget_ratio{stream="pumps"}': 0.4,
     }
     assert {key: found[f"anomalyd_{key}"] for key in expected} == pytest.approx(expected)

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import structlog
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.abc import AbstractTokenProvider
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.conn import collect_hosts
@@ -463,12 +463,27 @@ def while_reading(what: str) -> Iterator[None]:
     """Say what could not be read.
 
     Raises:
-        BrokerError: in place of what aiokafka raises.
+        UnreachableError, BrokerError: in place of what aiokafka raises.
     """
     try:
         yield
     except (KafkaError, TimeoutError) as error:
-        raise BrokerError(f"topic {what} could not be read: {plain(error)}") from error
+        passing = isinstance(error, TimeoutError) or getattr(error, "retriable", False)
+        kind = UnreachableError if passing else BrokerError
+        raise kind(f"topic {what} could not be read: {plain(error)}") from error
+
+
+def check_fetching(consumer: AIOKafkaConsumer, what: str) -> None:
+    """See that a consumer still asks for records: its task may have died, and it never says so.
+
+    Raises:
+        UnreachableError: it has; a new consumer may fare better.
+    """
+    task: asyncio.Task[None] = consumer._fetcher.error_future
+    if task.done():
+        error = None if task.cancelled() else task.exception()
+        why = "ended" if error is None else plain(error.__cause__ or error)
+        raise UnreachableError(f"the client stopped asking for {what}: {why}")
 
 
 async def _alert(settings: KafkaSettings) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 
 from aiokafka import (
@@ -18,6 +19,8 @@ from daemon.adapters.kafka.connecting import (
     WAIT_MS,
     Entry,
     KafkaSettings,
+    UnreachableError,
+    check_fetching,
     connection,
     quietly,
     started,
@@ -43,26 +46,42 @@ class Follower:
         self._consumer: AIOKafkaConsumer | None = None
 
     async def catch_up(self) -> list[Entry]:
-        """Everything up to the end that the log has now.
+        """The newest of each key, up to the end that the log has now.
 
         Until the *position* is there: markers and compaction take up offsets, records cannot
-        be counted.
+        be counted. However long that takes, as long as it gets on.
 
         Raises:
             InputError: the topic does not exist.
-            BrokerError: it cannot be read, or not within the deadline.
+            UnreachableError, BrokerError: it cannot be read, or Kafka stops answering.
         """
         consumer = await self._running()
-        entries: list[Entry] = []
+        newest: dict[tuple[int, bytes], Entry] = {}
         with while_reading(repr(self._topic)):
-            async with asyncio.timeout(2 * DEADLINE_S):
+            async with asyncio.timeout(DEADLINE_S):
                 ends = await consumer.end_offsets(list(consumer.assignment()))
-                while any([await consumer.position(tp) < end for tp, end in ends.items()]):
-                    entries += await self._read(WAIT_MS)
-        return entries
+            at: dict[TopicPartition, int] = {}
+            moved = time.monotonic()
+            while True:
+                async with asyncio.timeout(DEADLINE_S):
+                    reached = {tp: await consumer.position(tp) for tp in ends}
+                    if all(reached[tp] >= end for tp, end in ends.items()):
+                        return list(newest.values())
+                    if reached != at:
+                        at, moved = reached, time.monotonic()
+                    elif time.monotonic() - moved > DEADLINE_S:
+                        raise TimeoutError(f"nothing came for {DEADLINE_S:.0f} s")
+                    for entry in await self._read(WAIT_MS):
+                        # In the order of the last writes, as compaction would leave them.
+                        newest.pop((entry.partition, entry.key), None)
+                        newest[entry.partition, entry.key] = entry
 
     async def poll(self) -> list[Entry]:
-        """What came since, without a wait."""
+        """What came since, without a wait.
+
+        Raises:
+            UnreachableError, BrokerError: it cannot be read; the next call tries anew.
+        """
         await self._running()
         with while_reading(repr(self._topic)):
             async with asyncio.timeout(DEADLINE_S):
@@ -87,6 +106,12 @@ class Follower:
             for tp, start in starts.items():
                 self._consumer.seek(tp, start)
             return []
+        if not batches:
+            try:
+                check_fetching(self._consumer, repr(self._topic))
+            except UnreachableError:
+                await self.stop()
+                raise
         return [
             Entry(record.key or b"", record.value, tp.partition)
             for tp, batch in batches.items()
@@ -114,7 +139,7 @@ class Follower:
                     consumer.assign(partitions)
                     for tp, start in (await consumer.beginning_offsets(partitions)).items():
                         consumer.seek(tp, start)
-        except BrokerError:
+        except (BrokerError, asyncio.CancelledError):
             await quietly(consumer.stop())
             raise
         self._consumer = consumer

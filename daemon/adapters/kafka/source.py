@@ -63,6 +63,7 @@ from daemon.adapters.kafka.connecting import (
     Backoff,
     KafkaSettings,
     UnreachableError,
+    check_fetching,
     connection,
     plain,
     quietly,
@@ -496,6 +497,9 @@ class KafkaSource:
             if not done:
                 return {}
             fetched, self._fetching = self._fetching, None
+            if not fetched.result():
+                # Nobody would notice: this process would beat on, and no other would be given its partitions.
+                check_fetching(consumer, ", ".join(self._topics))
             return fetched.result()
         except NoOffsetForPartitionError:
             return {}  # met before our seek; the seek clears it

@@ -107,15 +107,20 @@ async def topic_shapes(settings: KafkaSettings, names: Sequence[str]) -> dict[st
         there = await partitions_of(admin)
         if missing := [name for name in names if not there.get(name)]:
             raise BrokerError(missing_topics(settings, missing))
-        limits = dict.fromkeys(names, DEFAULT_LIMIT)
-        wanted = [
-            ConfigResource(ConfigResourceType.TOPIC, name, {"max.message.bytes": None}) for name in names
-        ]
-        for answer in await admin.describe_configs(wanted):
-            for code, _, _, name, entries in answer.resources:
-                if code == 0 and entries:  # else: no right to see it; Kafka's default it is
-                    limits[name] = min(int(entry[1]) for entry in entries)
-    return {name: TopicShape(there[name], limit) for name, limit in limits.items()}
+        limits = await settings_of(admin, names, "max.message.bytes")
+    # No right to see it: Kafka's default it is.
+    return {name: TopicShape(there[name], int(limits.get(name, DEFAULT_LIMIT))) for name in names}
+
+
+async def settings_of(admin: AIOKafkaAdminClient, names: Sequence[str], key: str) -> dict[str, str]:
+    """One setting of each topic; a topic whose settings this user may not see is left out."""
+    wanted = [ConfigResource(ConfigResourceType.TOPIC, name, {key: None}) for name in names]
+    found: dict[str, str] = {}
+    for answer in await admin.describe_configs(wanted) if wanted else ():
+        for code, _, _, name, entries in answer.resources:
+            if code == 0 and entries:
+                found[name] = entries[0][1]
+    return found
 
 
 async def ensure_topics(settings: KafkaSettings, wanted: Sequence[TopicSpec]) -> list[TopicState]:
@@ -174,14 +179,31 @@ async def probe(
             brokers = cluster["brokers"]
             there = await partitions_of(admin)
             findings = [Finding("broker", True, f"{where}: {len(brokers)} broker(s), {len(there)} topic(s)")]
+            clocks = await settings_of(
+                admin, [name for name in inputs if name in there], "message.timestamp.type"
+            )
             for name in inputs:
                 count = there.get(name, 0)
                 detail = f"{count} partition(s)" if count else missing_topics(settings, [name])
+                if clocks.get(name) == "CreateTime":
+                    detail += (
+                        "; its timestamps are the producers' own (CreateTime): one with a clock far ahead"
+                    )
+                    detail += " makes others late and silent, which LogAppendTime would refuse as `future`"
                 findings.append(Finding(f"input topic {name}", count > 0, detail))
+            compacted = [spec.name for spec in wanted if "compact" in spec.config.get("cleanup.policy", "")]
+            policies = await settings_of(
+                admin, [name for name in compacted if name in there], "cleanup.policy"
+            )
             for spec in wanted:
                 count = there.get(spec.name, 0)
                 detail = f"{count} partition(s)" if count else "missing: `anomalyd topics --create` makes it"
-                findings.append(Finding(f"topic {spec.name}", count > 0, detail))
+                policy = policies.get(spec.name, "compact")
+                if lossy := "compact" not in policy or "delete" in policy:
+                    detail = (
+                        f"its cleanup.policy is {policy}, so that what it keeps expires: set it to compact"
+                    )
+                findings.append(Finding(f"topic {spec.name}", count > 0 and not lossy, detail))
             findings.append(await _group_finding(admin, settings.group_id))
             return findings
     except DaemonError as error:
