@@ -339,7 +339,7 @@ class Loop:
                     self._each_round()
                 match event:
                     case Assigned():
-                        self._assigned(event)
+                        await self._assigned(event)
                     case Revoked():
                         self._revoked(event.partition)
                     case Polled():
@@ -368,7 +368,7 @@ class Loop:
                 await self._use(stream, stream.bundle, Promotion.RESTORED, "given at the start")
         self._say_lifecycle()
 
-    def _assigned(self, event: Assigned) -> None:
+    async def _assigned(self, event: Assigned) -> None:
         stream = self._topics[event.partition.topic]
         pipeline = stream.open(event)
         self._committed.pop(event.partition, None)
@@ -377,11 +377,7 @@ class Loop:
         self.metrics.rebalance("assigned")
         if event.saved:
             self.metrics.restored("ok" if pipeline.restored else "failed")
-        if pipeline.restored:
-            going_on = pipeline.episodes.going_on(pipeline.model)
-            self.metrics.restored_episodes(going_on)
-            self.status.restored_episodes(going_on)
-        elif event.saved:
+        if event.saved and not pipeline.restored:
             log.warning(
                 "state_unusable",
                 topic=event.partition.topic,
@@ -398,6 +394,7 @@ class Loop:
             resume_at=event.resume_at,
             model=pipeline.model,
         )
+        await self._publish(event.partition, pipeline.left_unsaid())
 
     def _revoked(self, partition: InputPartition) -> None:
         stream = self._topics[partition.topic]
@@ -416,6 +413,7 @@ class Loop:
             return
         counts, reasons = pipeline.counts.copy(), pipeline.reasons.copy()
         dropped, suppressed = pipeline.dropped.copy(), pipeline.episodes.suppressed
+        rebuilding = pipeline.rebuilding
         began = time.perf_counter()
         for step in pipeline.feed(event):
             elapsed = time.perf_counter() - began
@@ -427,6 +425,10 @@ class Loop:
                 await self._commit()
             await asyncio.sleep(0)  # heartbeats, the admin port and signals share this thread
             began = time.perf_counter()
+        if rebuilding and not pipeline.rebuilding:
+            going_on = pipeline.episodes.going_on(pipeline.model)
+            self.metrics.restored_episodes(going_on)
+            self.status.restored_episodes(going_on)
         topic = event.partition.topic
         name = stream.spec.name
         if event.items:

@@ -73,9 +73,12 @@ class Recent:
         for asset in sorted(order):
             which = np.array(order[asset])
             which = which[np.argsort(rows[which], kind="stable")]
-            # Rows that were fed again, after a rewind or a rebalance, come twice: the newer stands.
-            which = which[np.append(np.diff(rows[which]) > 0, True)]
-            keep = which[~near(rows[which], firing[which], 2 * self.spec.window)]
+            # Rows that were fed again, after a rewind or a rebalance, come twice: the newer stands, but
+            # whoever was not judged the second time (in a silent replay) is no more normal by that.
+            new = np.diff(rows[which]) > 0
+            alarms = np.logical_or.reduceat(firing[which], np.flatnonzero(np.append(True, new)))
+            which = which[np.append(new, True)]
+            keep = which[~near(rows[which], alarms, 2 * self.spec.window)]
             result.extend(
                 cut(asset, rows[keep], values[keep], [conditions[i] for i in keep.tolist()], int(longest_gap))
             )
@@ -264,9 +267,13 @@ class Trainer:
         assert not self.busy
         try:
             self._start(order)
-        except OSError as error:  # no memory, no process id, no file descriptor: the stream goes on
+        except (
+            OSError,
+            RuntimeError,
+        ) as error:  # no memory, no file, no process, no thread: the stream goes on
             self.stop()
-            reason = f"the training process could not be started: {error.strerror or error}"
+            why = error.strerror if isinstance(error, OSError) else error
+            reason = f"the training process could not be started: {why}"
             self._stillborn = Outcome(False, reason, "", None, 0.0, 0)
 
     def _start(self, order: Order) -> None:
@@ -287,8 +294,9 @@ class Trainer:
                 else:
                     os.environ[name] = value
         self._process = process
-        self._teller = threading.Thread(target=_tell, args=(self._channel, order), daemon=True)
-        self._teller.start()
+        teller = threading.Thread(target=_tell, args=(self._channel, order), daemon=True)
+        teller.start()
+        self._teller = teller
 
     def poll(self) -> Outcome | None:
         """The outcome, once there is one; never blocks."""

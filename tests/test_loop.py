@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from structlog.testing import capture_logs
@@ -13,13 +13,12 @@ from structlog.testing import capture_logs
 from daemon.adapters.telemetry import Metrics, Status
 from daemon.domain import (
     SECOND_NS,
-    AlertEvent,
     Assigned,
+    DriftRecord,
     Evidence,
     FilledRow,
     InputPartition,
     Output,
-    Phase,
     Polled,
     Record,
     Saved,
@@ -53,10 +52,12 @@ class Script:
     polls: Sequence[Polled]
     saved: Sequence[Saved] = ()
     resume_at: int = 0
+    replay_from: int | None = None
     commits: list[Work] = field(default_factory=list)
 
     async def events(self) -> AsyncIterator[SourceEvent]:
-        yield Assigned(PUMPS_0, self.resume_at, self.resume_at, self.saved)
+        first = self.resume_at if self.replay_from is None else self.replay_from
+        yield Assigned(PUMPS_0, first, self.resume_at, self.saved)
         for poll in self.polls:
             yield poll
 
@@ -161,26 +162,53 @@ async def test_windows_that_a_model_fails_on_are_counted_and_said() -> None:
     assert b'anomalyd_dropped_total{reason="model_failed",stream="pumps"} 2.0' in metrics.exposition()
 
 
-async def test_what_was_open_before_a_restart_is_open_after_it() -> None:
-    records = [line(i, "p1", float(i), 50.0 if i > 12 else 0.5, 0.5) for i in range(20)]
-    first = Script([Polled(PUMPS_0, records)])
+def after(source: Script, polls: Sequence[Polled]) -> Script:
+    """What whoever takes over from the source is given."""
+    saved = {record.key: record for work in source.commits for record in work.saved}
+    at = source.commits[-1].position
+    return Script(polls, tuple(saved.values()), at.offset, at.replay_from)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+@pytest.mark.parametrize(("last", "open_after"), [(12, 0), (20, 1)])
+async def test_what_is_open_as_of_the_commit_is_on_the_page_after_a_restart(
+    last: int, open_after: int, kept: bool
+) -> None:
+    """Whether it is known from the state, or only from the records that were replayed without one."""
+    records = [line(i, "p1", float(i), 50.0 if 10 <= i < last else 0.5, 0.5) for i in range(20)]
+    first = Script([Polled(PUMPS_0, records[a:b]) for a, b in ((0, 9), (9, 12), (12, 18), (18, 20))])
     loop, _, before = made(first, stream())
+    loop._commit_every_s = 0.0
     await loop.run()
-    second = Script([], first.commits[-1].saved, 20)
-    loop, metrics, after = made(second, stream())
+    second = after(first, [])
+    if not kept:
+        second.saved, second.replay_from = (), 0
+    second.polls = [Polled(PUMPS_0, records[second.replay_from :])]
+    loop, metrics, now = made(second, stream())
     await loop.run()
-    (opened,) = [
-        o
-        for work in first.commits
-        for o in work.outputs
-        if isinstance(o, AlertEvent) and o.phase is Phase.OPENED
-    ]
-    assert before.open.keys() == after.open.keys() == {opened.fingerprint}
-    assert after.open[opened.fingerprint].id == opened.id
+    assert len(before.open) == open_after
+    assert now.open.keys() == before.open.keys()
     assert outputs_of(second) == []
-    text = metrics.exposition()
-    assert b'anomalyd_episodes_active{severity="critical"} 1.0' in text
-    assert b'anomalyd_state_restores_total{result="ok"} 1.0' in text
+    text = metrics.exposition().decode()
+    assert f'episodes_active{{severity="critical"}} {open_after}.0' in text
+    assert f'state_restores_total{{result="ok"}} {kept:d}.0' in text
+
+
+async def test_the_drift_of_a_model_that_went_outlives_a_successor_that_did_nothing() -> None:
+    def newer() -> StreamRun:
+        run = stream()
+        run.detector = replace(CentreDetector(SPEC.sensors), version="centre-2")
+        return run
+
+    first = Script([Polled(PUMPS_0, steady(40))])
+    await made(first, stream())[0].run()
+    second = after(first, [])  # nothing comes before it ends
+    second.replay_from = second.resume_at
+    await made(second, newer())[0].run()
+    third = after(second, [Polled(PUMPS_0, steady(5, 40)), Polled(PUMPS_0, (), ended=True)])
+    await made(third, newer())[0].run()
+    drift = [o for s in (first, second, third) for o in outputs_of(s) if isinstance(o, DriftRecord)]
+    assert [(record.model, record.windows) for record in drift] == [("centre-1", 37), ("centre-2", 5)]
 
 
 def outputs_of(source: Script) -> list[Output]:

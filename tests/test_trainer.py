@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import resource
 import sys
+import threading
 from collections.abc import Iterator
 
 import numpy as np
@@ -66,18 +67,44 @@ def test_a_training_that_cannot_be_started_is_an_outcome() -> None:
 
 def test_rows_that_were_fed_again_are_learned_once_and_break_no_segment() -> None:
     recent = Recent(SPEC, 1_000)
-    for first, last, value in ((0, 60, 1.0), (40, 100, 2.0)):
-        rows = np.arange(first, last)
-        block = RowBlock(
-            ["a"] * len(rows),
-            np.zeros(len(rows), np.int64),
-            rows,
-            np.full((len(rows), 2), value),
-            np.full(len(rows), np.nan),
-            np.zeros(len(rows), bool),
-            [""] * len(rows),
-        )
-        recent.add(block)
+    recent.add(block(range(60), 1.0))
+    recent.add(block(range(40, 100), 2.0))
     (segment,) = recent.segments()
     assert segment.first_row == 0
     assert segment.values[:, 0].tolist() == [1.0] * 40 + [2.0] * 60
+
+
+def test_a_row_that_alarmed_stays_out_though_it_was_not_judged_when_it_was_fed_again() -> None:
+    recent = Recent(SPEC, 1_000)
+    recent.add(block(range(200), 1.0, firing=100))
+    recent.add(block(range(200), 1.0))
+    learned = sum(len(segment.values) for segment in recent.segments())
+    assert learned == 200 - (4 * SPEC.window + 1)
+
+
+def block(rows: range, value: float, firing: int | None = None) -> RowBlock:
+    index = np.array(rows)
+    return RowBlock(
+        ["a"] * len(index),
+        np.zeros(len(index), np.int64),
+        index,
+        np.full((len(index), 2), value),
+        np.full(len(index), np.nan),
+        index == -1 if firing is None else index == firing,
+        [""] * len(index),
+    )
+
+
+@pytest.mark.filterwarnings("ignore:resource_tracker")  # one of the tests here let it die
+def test_a_training_whose_thread_cannot_be_started_is_an_outcome_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_thread(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    trainer = Trainer()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_thread)
+        trainer.start(order(10))
+    outcome = trainer.poll()
+    assert outcome is not None
+    assert outcome.reason == "the training process could not be started: can't start new thread"
+    trainer.stop()

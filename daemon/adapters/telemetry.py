@@ -614,7 +614,8 @@ class Metrics:
 
     def restored_episodes(self, events: Iterable[AlertEvent]) -> None:
         """Episodes that were open before a restart or a rebalance and go on here."""
-        self._open.update((event.fingerprint, event) for event in events)
+        for event in events:
+            self._open.setdefault(event.fingerprint, event)  # what was said of it here is newer
         self._count_open()
 
     def suppressed(self, reason: str, n: int = 1) -> None:
@@ -932,7 +933,8 @@ class Status:
 
     def restored_episodes(self, events: Iterable[AlertEvent]) -> None:
         """Episodes that were open before a restart or a rebalance and go on here."""
-        self.open.update((event.fingerprint, event) for event in events)
+        for event in events:
+            self.open.setdefault(event.fingerprint, event)  # what was said of it here is newer
 
     def revoked(self, partition: InputPartition) -> None:
         """A partition went to another replica, and its open episodes with it."""

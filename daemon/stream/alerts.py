@@ -304,7 +304,7 @@ class Episodes:
         return known is not None and (kind, sensor) in known.open
 
     def going_on(self, model: str) -> list[AlertEvent]:
-        """What is open, as it was opened; not to be published again (who takes over was not there)."""
+        """What is open, as it was opened, for who takes over and was not there; never to be published."""
         return [
             self._message(
                 episode,
@@ -323,10 +323,20 @@ class Episodes:
         known = self.assets.get(asset)
         if known is None:
             return []
-        finding = Finding(row, math.nan, {}, None, 0.0, -1, -1)
         mine = [e for e in known.open.values() if e.kind is not AlertKind.DRIFT]  # the stream's, a namesake
         mine.sort(key=lambda e: (e.opened_ns, e.kind, e.sensor or ""))
-        events = [self._message(e, asset, Phase.CLOSED, finding, model, "full") for e in mine]
+        events = [
+            self._message(
+                e,
+                asset,
+                Phase.CLOSED,
+                # A silence was opened at a row that the asset never reached.
+                Finding(max(row, self.spec.row(e.opened_ns)), math.nan, {}, None, 0.0, -1, -1),
+                model,
+                "full",
+            )
+            for e in mine
+        ]
         known.open = {key: e for key, e in known.open.items() if e.kind is AlertKind.DRIFT}
         del self.assets[asset]
         if known.open:

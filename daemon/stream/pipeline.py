@@ -205,7 +205,7 @@ class Pipeline:
         self._checkpoints: deque[int] = deque(maxlen=CHECKPOINTS_BACK)  # the offsets of the last ones
         self._drift_due_ns = 0  # the event time at which the next drift interval is over
         self._drift_interval_ns = drift_interval_ns
-        self._left: list[Output] = []  # what a predecessor's model, or its interval, left unsaid
+        self._left: list[Output] = []  # what a predecessor's model, or its drift interval, left unsaid
         self._scores = scores
         self._max_assets = max_assets
         self._pending: list[Rows] = []
@@ -329,9 +329,6 @@ class Pipeline:
         must hold has: on the way through, steps come that are ``at_rest``.
         """
         items = polled.items
-        if self._left:
-            left, self._left = self._left, []
-            yield Step(outputs=left)
         if self._rebuilding and items:
             done = bisect_left(items, self.resume_at, key=lambda item: item.offset)
             if done:
@@ -377,6 +374,16 @@ class Pipeline:
         while self._letters and self._letters[0].rejected.record.offset < offset:
             letters.append(self._letters.popleft())
         return letters
+
+    @property
+    def rebuilding(self) -> bool:
+        """Whether records of before ``resume_at`` are still to come: episodes are not yet as they were."""
+        return self._rebuilding
+
+    def left_unsaid(self) -> list[Output]:
+        """What a predecessor added up and nobody can go on with; to be published before the next commit."""
+        left, self._left = self._left, []
+        return left
 
     def _rebuilt(self) -> None:
         self._rebuilding = False
@@ -682,6 +689,8 @@ class Pipeline:
         step.block = RowBlock(assets, slots, index, values, scores, firing, rows.conditions)
         drifted = [] if silent else self._sum_up(marks, summands)
         self._said += 0 if silent else len(step.outputs)
+        # Should another model take over, it could not tell from the records what this one opened or closed.
+        self._forced.update(output.asset for output in step.outputs if type(output) is AlertEvent)
         if silent:
             step.outputs = []
         elif drifted or sum(type(output) is AlertEvent for output in step.outputs) > 1:

@@ -387,7 +387,8 @@ def test_a_changed_drift_interval_begins_anew_and_loses_no_sum() -> None:
     feed(first, numbered(steady(40)))
     second = make(drift_interval_ns=HOUR_NS, resume_at=40)
     assert second.restore(first.checkpoint())
-    outputs = feed(second, numbered(steady(40, start=40), 40)) + feed(second, [], ended=True)
+    outputs = second.left_unsaid() + feed(second, numbered(steady(40, start=40), 40))
+    outputs += feed(second, [], ended=True)
     records = [o for o in outputs if isinstance(o, DriftRecord)]
     assert [(r.end_ns - r.start_ns, r.windows) for r in records] == [(MINUTE_NS, 37), (HOUR_NS, 40)]
 
@@ -733,6 +734,7 @@ def test_a_crash_on_the_way_through_a_poll_never_shows(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline_module, "MOST_AT_ONCE", 3)
         crashing.run_and_rest(iter(crashes))
+    assert plain(crashing.published) == plain(undisturbed.published)
     assert in_order(crashing.published) == in_order(undisturbed.published)
 
 
@@ -844,12 +846,28 @@ def test_a_model_that_came_meanwhile_judges_no_row_of_before() -> None:
     other = make(detector=replace(CENTRE, version="centre-2", threshold=100.0), resume_at=30)
     other.offset = 10
     assert other.restore(saved)
-    (drift,) = feed(other, readings[10:30])
-    assert drift == first.use(CENTRE)[0]  # the sums that nobody else can go on with, once
+    assert other.left_unsaid() == first.use(CENTRE)  # the sums that nobody else can go on with
+    assert feed(other, readings[10:30]) == other.left_unsaid() == []
     outputs = feed(other, readings[30:32])
     assert told(outputs, AlertKind.ANOMALY) == [(30, "closed", "p1")]
     assert len([o for o in outputs if isinstance(o, ScoredRow)]) == 2  # the window was carried over
     assert len(other.checkpoint()) == 2  # a swap takes all state with it
+
+
+def test_an_episode_that_opened_since_the_state_is_closed_by_another_model_too() -> None:
+    readings = numbered([*steady(30), *(wide(30 + i, 50.0, 0.5) for i in range(3)), *steady(20, start=33)])
+    first = make()
+    feed(first, readings[:30])
+    kept = {saved.key: saved for saved in first.checkpoint()}
+    outputs = feed(first, readings[30:33])
+    kept |= {saved.key: saved for saved in first.checkpoint()}
+    other = make(detector=replace(CENTRE, version="centre-2"), resume_at=33)
+    other.offset = first.replay_from()
+    assert other.restore(list(kept.values()))
+    outputs += feed(other, readings[other.offset : 33]) + feed(other, readings[33:])
+    opened, *_, closed = of_kind(outputs, AlertKind.ANOMALY)
+    assert (opened.phase, closed.phase) == (Phase.OPENED, Phase.CLOSED)
+    assert opened.fingerprint == closed.fingerprint
 
 
 class Fragile(CentreDetector):
@@ -928,6 +946,7 @@ def test_what_is_open_of_an_asset_ends_when_it_is_forgotten() -> None:
     for kind in (AlertKind.ANOMALY, AlertKind.ASSET_SILENT):
         assert [phase for _, phase, _ in told(outputs, kind)] == ["opened", "closed"]
     assert {event.row_ns for event in of_kind(outputs, AlertKind.ANOMALY)} == {6 * SECOND_NS}
+    assert {event.row_ns for event in of_kind(outputs, AlertKind.ASSET_SILENT)} == {14 * SECOND_NS}
 
 
 def test_a_forgotten_asset_holds_no_replay_back() -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 
 from aiokafka import (
     AIOKafkaConsumer,
@@ -19,7 +20,6 @@ from daemon.adapters.kafka.connecting import (
     WAIT_MS,
     Entry,
     KafkaSettings,
-    UnreachableError,
     check_fetching,
     connection,
     quietly,
@@ -27,7 +27,6 @@ from daemon.adapters.kafka.connecting import (
     while_reading,
 )
 from daemon.adapters.kafka.topics import check_topics
-from daemon.errors import BrokerError
 
 
 class Follower:
@@ -46,18 +45,62 @@ class Follower:
         self._consumer: AIOKafkaConsumer | None = None
 
     async def catch_up(self) -> list[Entry]:
-        """The newest of each key, up to the end that the log has now.
+        """The newest of each key that has not been told yet, up to the end that the log has now.
 
         Until the *position* is there: markers and compaction take up offsets, records cannot
         be counted. However long that takes, as long as it gets on.
 
         Raises:
             InputError: the topic does not exist.
-            UnreachableError, BrokerError: it cannot be read, or Kafka stops answering.
+            UnreachableError, BrokerError: it cannot be read, or Kafka stops answering; the next
+                call begins anew.
         """
-        consumer = await self._running()
-        newest: dict[tuple[int, bytes], Entry] = {}
         with while_reading(repr(self._topic)):
+            try:
+                return await self._to_the_end()
+            except OffsetOutOfRangeError:
+                # Deleted and made again, or compacted away: what follows replaces what was.
+                return await self._to_the_end()
+
+    async def poll(self) -> list[Entry]:
+        """What came since, without a wait.
+
+        A client that begins anew would meet all that ever was, and each old value as the newest: so
+        the end is gone to first.
+
+        Raises:
+            UnreachableError, BrokerError: it cannot be read; the next call begins anew.
+        """
+        if self._consumer is None:
+            return await self.catch_up()
+        with while_reading(repr(self._topic)):
+            try:
+                async with (
+                    self._given_up_if_it_fails(self._consumer) as consumer,
+                    asyncio.timeout(DEADLINE_S),
+                ):
+                    return await self._read(consumer, 0)
+            except OffsetOutOfRangeError:
+                return await self._to_the_end()
+
+    async def stop(self) -> None:
+        """Close the connection. Safe to call twice; a later read begins anew."""
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            await _closed(consumer)
+
+    @contextlib.asynccontextmanager
+    async def _given_up_if_it_fails(self, consumer: AIOKafkaConsumer) -> AsyncIterator[AIOKafkaConsumer]:
+        """Its position may have passed records that nobody was told of: never read on with it."""
+        try:
+            yield consumer
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _to_the_end(self) -> list[Entry]:
+        newest: dict[tuple[int, bytes], Entry] = {}
+        async with self._given_up_if_it_fails(await self._running()) as consumer:
             async with asyncio.timeout(DEADLINE_S):
                 ends = await consumer.end_offsets(list(consumer.assignment()))
             at: dict[TopicPartition, int] = {}
@@ -71,47 +114,18 @@ class Follower:
                         at, moved = reached, time.monotonic()
                     elif time.monotonic() - moved > DEADLINE_S:
                         raise TimeoutError(f"nothing came for {DEADLINE_S:.0f} s")
-                    for entry in await self._read(WAIT_MS):
+                    for entry in await self._read(consumer, WAIT_MS):
                         # In the order of the last writes, as compaction would leave them.
                         newest.pop((entry.partition, entry.key), None)
                         newest[entry.partition, entry.key] = entry
 
-    async def poll(self) -> list[Entry]:
-        """What came since, without a wait.
-
-        Raises:
-            UnreachableError, BrokerError: it cannot be read; the next call tries anew.
-        """
-        await self._running()
-        with while_reading(repr(self._topic)):
-            async with asyncio.timeout(DEADLINE_S):
-                return await self._read(0)
-
-    async def stop(self) -> None:
-        """Close the connection. Safe to call twice; a later read begins anew."""
-        consumer, self._consumer = self._consumer, None
-        if consumer is not None:
-            await quietly(consumer.stop())
-
-    async def _read(self, wait_ms: int) -> list[Entry]:
-        assert self._consumer is not None
+    async def _read(self, consumer: AIOKafkaConsumer, wait_ms: int) -> list[Entry]:
         await asyncio.sleep(
             0
         )  # getmany without a wait never yields: a loop around it would starve the fetcher
-        try:
-            batches = await self._consumer.getmany(timeout_ms=wait_ms)
-        except OffsetOutOfRangeError:
-            # Deleted and made again, or compacted away: what follows replaces what was.
-            starts = await self._consumer.beginning_offsets(list(self._consumer.assignment()))
-            for tp, start in starts.items():
-                self._consumer.seek(tp, start)
-            return []
+        batches = await consumer.getmany(timeout_ms=wait_ms)
         if not batches:
-            try:
-                check_fetching(self._consumer, repr(self._topic))
-            except UnreachableError:
-                await self.stop()
-                raise
+            check_fetching(consumer, repr(self._topic))
         return [
             Entry(record.key or b"", record.value, tp.partition)
             for tp, batch in batches.items()
@@ -134,13 +148,18 @@ class Follower:
         numbers = range(counts[self._topic]) if self._numbers is None else self._numbers
         partitions = [TopicPartition(self._topic, n) for n in numbers if n < counts[self._topic]]
         try:
-            with while_reading(repr(self._topic)):
-                async with asyncio.timeout(DEADLINE_S):
-                    consumer.assign(partitions)
-                    for tp, start in (await consumer.beginning_offsets(partitions)).items():
-                        consumer.seek(tp, start)
-        except (BrokerError, asyncio.CancelledError):
-            await quietly(consumer.stop())
+            async with asyncio.timeout(DEADLINE_S):
+                consumer.assign(partitions)
+                for tp, start in (await consumer.beginning_offsets(partitions)).items():
+                    consumer.seek(tp, start)
+        except BaseException:
+            await _closed(consumer)
             raise
         self._consumer = consumer
         return consumer
+
+
+async def _closed(consumer: AIOKafkaConsumer) -> None:
+    """Close a consumer, its connections too: where its fetch task has died, ``stop`` ends before them."""
+    await quietly(consumer.stop())
+    await quietly(consumer._client.close())

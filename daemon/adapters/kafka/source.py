@@ -74,7 +74,17 @@ from daemon.adapters.kafka.connecting import (
 from daemon.adapters.kafka.topics import administering, check_topics
 from daemon.adapters.kafka.transactions import StateTopic, TransactionFailed, Transactions
 from daemon.adapters.kafka.writing import Writer
-from daemon.domain import Assigned, InputPartition, Polled, Position, Records, Revoked, SourceEvent, Work
+from daemon.domain import (
+    Assigned,
+    InputPartition,
+    Polled,
+    Position,
+    Records,
+    Revoked,
+    Saved,
+    SourceEvent,
+    Work,
+)
 from daemon.errors import BrokerError, ConfigError
 
 log = structlog.get_logger(__name__)
@@ -104,6 +114,16 @@ class KafkaStats:
     unreachable: int = 0
     rewinds: int = 0  # transactions that failed: everything since the last commit was done again
     lag: dict[InputPartition, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What Kafka knows of partitions that are to be taken over."""
+
+    committed: Mapping[TopicPartition, OffsetAndMetadata]
+    starts: Mapping[TopicPartition, int]
+    ends: Mapping[TopicPartition, int]
+    saved: Mapping[InputPartition, Sequence[Saved]]
 
 
 @dataclass(slots=True)
@@ -186,6 +206,7 @@ class KafkaSource:
         self._at_rest.set()
         self._changed = asyncio.Event()
         self._fetching: asyncio.Task[dict[TopicPartition, list[Any]]] | None = None
+        self._finding: tuple[int, asyncio.Task[_Found]] | None = None  # ... and the generation it is for
         self._rebalanced: deque[float] = deque(maxlen=CHURN_LIMIT)
 
     # -------------------------------------------------------------- for the loop
@@ -276,6 +297,7 @@ class KafkaSource:
         with contextlib.suppress(BrokerError):
             await self._flush()
         self._consumer = None
+        await self._stop_finding()
         await self._state_writer.stop()
         if self._transactions is not None:
             await self._transactions.stop()
@@ -327,6 +349,8 @@ class KafkaSource:
         self._rebalancing = True
         self._assigned = None
         self._changed.set()
+        if self._finding is not None:
+            self._finding[1].cancel()  # it would fence whoever has them next
         try:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(FINISH_S):
@@ -386,30 +410,33 @@ class KafkaSource:
             if not done:
                 return []
             self._drop_fetched()
+        if self._finding is not None and self._finding[0] != generation:
+            await self._stop_finding()
+        if self._finding is None:
+            # A task, because state may take longer to read than a loop may stand still.
+            self._finding = generation, asyncio.create_task(self._find(consumer, assigned))
+        _, task = self._finding
+        await asyncio.wait({task}, timeout=BEAT_S)
+        if generation != self._generation:
+            await self._stop_finding()
+            return []
+        if not task.done():
+            return []
+        self._finding = None
         try:
-            partitions = [InputPartition(tp.topic, tp.partition) for tp in assigned]
-            if self._transactions is not None:
-                # First of all: from here on nobody else's transaction can move the offsets.
-                await self._transactions.take_over(partitions)
-            async with asyncio.timeout(DEADLINE_S):
-                committed = await self._committed(assigned)
-                saved = await self._state.read(partitions) if self._state is not None else {}
-                starts = await consumer.beginning_offsets(list(assigned))
-                ends = await consumer.end_offsets(list(assigned))
+            found = task.result()
         except (KafkaError, TimeoutError, UnreachableError) as error:
             if isinstance(error, REFUSED):
                 raise BrokerError(f"Kafka refused the committed offsets: {plain(error)}") from error
             log.warning("assignment_delayed", reason=str(error) or plain(error))
             await self._nap(0.5)
             return []
-        if generation != self._generation:
-            return []
         events = []
         begun: dict[InputPartition, Position] = {}
         for tp in assigned:
-            event, is_new = self._beginning(tp, committed[tp], starts[tp], ends[tp])
+            event, is_new = self._beginning(tp, found.committed[tp], found.starts[tp], found.ends[tp])
             exact = is_new or self._transactions is not None
-            events.append(replace(event, saved=saved.get(event.partition, ()), exact=exact))
+            events.append(replace(event, saved=found.saved.get(event.partition, ()), exact=exact))
             if is_new:
                 # Kept at once: "latest" would otherwise be a later place after a restart.
                 begun[event.partition] = Position(event.resume_at, event.replay_from)
@@ -433,6 +460,27 @@ class KafkaSource:
         consumer.resume(*assigned)
         log.info("partitions_assigned", count=len(events), rebalances=self.stats.rebalances)
         return events
+
+    async def _find(self, consumer: AIOKafkaConsumer, assigned: Sequence[TopicPartition]) -> _Found:
+        """Take the partitions from whoever had them, and see how far they came."""
+        partitions = [InputPartition(tp.topic, tp.partition) for tp in assigned]
+        if self._transactions is not None:
+            # First of all: from here on nobody else's transaction can move the offsets.
+            await self._transactions.take_over(partitions)
+        async with asyncio.timeout(DEADLINE_S):
+            committed = await self._committed(assigned)
+            starts = await consumer.beginning_offsets(list(assigned))
+            ends = await consumer.end_offsets(list(assigned))
+        saved = await self._state.read(partitions) if self._state is not None else {}
+        return _Found(committed, starts, ends, saved)
+
+    async def _stop_finding(self) -> None:
+        if self._finding is not None:
+            (_, task), self._finding = self._finding, None
+            task.cancel()
+            await asyncio.wait({task})
+            if not task.cancelled() and (error := task.exception()) is not None:
+                log.info("assignment_given_up", reason=str(error))
 
     async def _committed(self, assigned: Sequence[TopicPartition]) -> dict[TopicPartition, OffsetAndMetadata]:
         """Offset (-1: none) and metadata; ``consumer.committed`` is stale and knows no metadata."""
