@@ -51,7 +51,7 @@ from daemon.domain import (
     instant,
     to_ns,
 )
-from daemon.errors import BrokerError, BundleError, DaemonError
+from daemon.errors import BundleError, DaemonError
 from daemon.model.bundle import Bundle
 from daemon.model.calibration import DAY_NS
 from daemon.retrainer import Order, Outcome, Recent, Trainer
@@ -618,7 +618,7 @@ class Loop:
         self._polled_models_at = now
         try:
             found = await self.models.poll()
-        except BrokerError as error:
+        except DaemonError as error:
             # What judges now judges on; whether the broker is there, the source finds out by itself.
             if self._throttle.admit("models") is not None:
                 log.warning("registry_unread", reason=str(error))

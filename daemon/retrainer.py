@@ -267,10 +267,7 @@ class Trainer:
         assert not self.busy
         try:
             self._start(order)
-        except (
-            OSError,
-            RuntimeError,
-        ) as error:  # no memory, no file, no process, no thread: the stream goes on
+        except (OSError, RuntimeError) as error:  # no memory, file, process or thread: the stream goes on
             self.stop()
             why = error.strerror if isinstance(error, OSError) else error
             reason = f"the training process could not be started: {why}"

@@ -120,9 +120,8 @@ class Follower:
                         newest[entry.partition, entry.key] = entry
 
     async def _read(self, consumer: AIOKafkaConsumer, wait_ms: int) -> list[Entry]:
-        await asyncio.sleep(
-            0
-        )  # getmany without a wait never yields: a loop around it would starve the fetcher
+        # getmany without a wait never yields: a loop around it would starve the fetcher.
+        await asyncio.sleep(0)
         batches = await consumer.getmany(timeout_ms=wait_ms)
         if not batches:
             check_fetching(consumer, repr(self._topic))
