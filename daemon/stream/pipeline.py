@@ -70,8 +70,8 @@ from daemon.stream.windows import Fingerprints, Grid, ReleasedRow, fingerprints
 
 CHUNK_CELLS = 2_097_152
 """Cells of the windows that are judged at once, about: enough to make a call's own cost small."""
-LEAST, MOST = 256, 4096
-"""Rows that are taken through their windows at once, between two yields: some 25 ms at most."""
+LEAST, MOST = 256, 8192
+"""Rows that are taken through their windows at once, between two yields: some 50 ms at most."""
 LINES_ALONE = 8
 """If more than one in so many lines of a batch must be looked at alone, all of them are."""
 NO_MODEL = "none"
