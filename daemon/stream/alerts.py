@@ -456,6 +456,9 @@ def summary(event: AlertEvent) -> str:
                 for c in event.contributors[:3]
             )
             combined = event.scores.get("combined")
-            how = f" score {combined.value:.2f} over {combined.threshold:.2f};" if combined else ""
-            text = f"{event.asset} is anomalous since {when}:{how} {leading}".rstrip(" ;")
+            if event.phase is Phase.CLOSED:  # by a score that is no longer above the threshold
+                text = f"{event.asset} was anomalous since {when}: {leading}".rstrip(" :")
+            else:
+                how = f" score {combined.value:.2f} over {combined.threshold:.2f};" if combined else ""
+                text = f"{event.asset} is anomalous since {when}:{how} {leading}".rstrip(" ;")
     return f"{text} (over)" if event.phase is Phase.CLOSED else text

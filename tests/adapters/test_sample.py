@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -284,6 +286,10 @@ def test_the_latent_size_is_written_with_its_rule(sensors: int, latent: int) -> 
 
 
 def test_the_broker_may_be_named() -> None:
+    long = config_yaml(
+        replace(SPECS[0], condition=("operating_mode", "product")), bootstrap_servers="kafka-1.example:9092"
+    )
+    assert not re.search(r"[^ \n]#", long)  # YAML wants a space before a comment
     assert yaml.safe_load(config_yaml(SPECS[0], bootstrap_servers="a:1,b:2"))["kafka"] == {
         "bootstrap_servers": "a:1,b:2",
         "group_id": "anomalyd",
