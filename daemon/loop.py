@@ -377,13 +377,13 @@ class Loop:
         self.metrics.rebalance("assigned")
         if event.saved:
             self.metrics.restored("ok" if pipeline.restored else "failed")
-        if event.saved and not pipeline.restored:
-            log.warning(
-                "state_unusable",
-                topic=event.partition.topic,
-                partition=event.partition.number,
-                reason="of another position, or made for another period, window or sensors",
-            )
+            if not pipeline.restored:
+                log.warning(
+                    "state_unusable",
+                    topic=event.partition.topic,
+                    partition=event.partition.number,
+                    reason="of another position, or made for another period, window or sensors",
+                )
         self.status.joined = True
         self._say_lifecycle()
         log.info(

@@ -167,6 +167,11 @@ class Finding:
     first_offset: int
     last_offset: int
 
+    @staticmethod
+    def unscored(row: int) -> Finding:
+        """A row that an episode begins or ends at for another reason than its score."""
+        return Finding(row, math.nan, {}, None, 0.0, -1, -1)
+
 
 class Episodes:
     """The episodes of all assets of one input partition.
@@ -282,7 +287,7 @@ class Episodes:
         known = self.of(asset)
         if (kind, sensor) in known.open:
             return []
-        finding = Finding(row, math.nan, {}, None, 0.0, -1, -1)
+        finding = Finding.unscored(row)
         return [self._open(known, asset, kind, sensor, severity, finding, onset_row, model, "full")]
 
     def settle(
@@ -293,7 +298,7 @@ class Episodes:
         episode = known.open.pop((kind, sensor), None) if known is not None else None
         if known is None or episode is None:
             return []
-        finding = Finding(row, math.nan, {}, None, 0.0, -1, -1)
+        finding = Finding.unscored(row)
         message = self._message(episode, asset, Phase.CLOSED, finding, model, "full")
         self._let_go(asset, known)
         return [message]
@@ -310,7 +315,7 @@ class Episodes:
                 episode,
                 asset,
                 Phase.OPENED,
-                Finding(self.spec.row(episode.opened_ns), math.nan, {}, None, 0.0, -1, -1),
+                Finding.unscored(self.spec.row(episode.opened_ns)),
                 model,
                 "full",
             )
@@ -331,16 +336,15 @@ class Episodes:
                 asset,
                 Phase.CLOSED,
                 # A silence was opened at a row that the asset never reached.
-                Finding(max(row, self.spec.row(e.opened_ns)), math.nan, {}, None, 0.0, -1, -1),
+                Finding.unscored(max(row, self.spec.row(e.opened_ns))),
                 model,
                 "full",
             )
             for e in mine
         ]
-        known.open = {key: e for key, e in known.open.items() if e.kind is AlertKind.DRIFT}
         del self.assets[asset]
-        if known.open:
-            self.assets[asset] = AssetEpisodes(open=known.open)
+        if drift := {key: e for key, e in known.open.items() if e.kind is AlertKind.DRIFT}:
+            self.assets[asset] = AssetEpisodes(open=drift)
         return events
 
     def _contributors(self, asset: str) -> list[Contributor]:

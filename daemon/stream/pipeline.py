@@ -192,7 +192,7 @@ class Pipeline:
         self.drift: Drift | None = None
         self.cut: int | None = None  # a chunk ends after this many observed rows, for an exact swap
         self.observed_rows = 0
-        self._rebuilding = resume_at > 0
+        self.rebuilding = resume_at > 0  # records of before it may still come: episodes are not as they were
         self.restored = False  # whether the partition's own state came with it
         self._other_model = False  # ... but was that of another model: rows are not judged anew
         self._covered: dict[str, int] = {}  # asset -> its state knows the records before this offset
@@ -329,7 +329,7 @@ class Pipeline:
         must hold has: on the way through, steps come that are ``at_rest``.
         """
         items = polled.items
-        if self._rebuilding and items:
+        if self.rebuilding and items:
             done = bisect_left(items, self.resume_at, key=lambda item: item.offset)
             if done:
                 yield from self._take_in(items[:done], silent=True)
@@ -342,7 +342,7 @@ class Pipeline:
             yield from self._take_in(items, silent=False)
         step = Step(outputs=self._letters_before(self.offset))
         resumed = self.offset >= self.resume_at
-        if resumed and self._rebuilding:
+        if resumed and self.rebuilding:
             yield from self._drain(silent=True)
             self._rebuilt()
         if polled.ended or (resumed and polled.idle):
@@ -375,18 +375,13 @@ class Pipeline:
             letters.append(self._letters.popleft())
         return letters
 
-    @property
-    def rebuilding(self) -> bool:
-        """Whether records of before ``resume_at`` are still to come: episodes are not yet as they were."""
-        return self._rebuilding
-
     def left_unsaid(self) -> list[Output]:
         """What a predecessor added up and nobody can go on with; to be published before the next commit."""
         left, self._left = self._left, []
         return left
 
     def _rebuilt(self) -> None:
-        self._rebuilding = False
+        self.rebuilding = False
         self._covered.clear()
 
     def _take_in(self, items: Sequence[Record | Reading], *, silent: bool) -> Iterator[Step]:
@@ -1254,7 +1249,7 @@ class Pipeline:
             self._kept = set(self._gone)
             return False
         self.resume_at = partition.offset
-        self._rebuilding = self.restored = True
+        self.rebuilding = self.restored = True
         self._other_model = partition.model != self.model
         self._everything = self._other_model
         self._forgotten_before = partition.forgotten_before

@@ -114,6 +114,19 @@ async def records(source: KafkaSource, count: int) -> tuple[list[Assigned], list
     return assigned, found
 
 
+@asynccontextmanager
+async def followed(bootstrap: str, records: list[tuple[bytes, bytes]]) -> AsyncIterator[Follower]:
+    """A follower of a fresh topic that holds these records."""
+    topic = fresh("followed")
+    await create_topic(bootstrap, topic, 1)
+    await produce(bootstrap, topic, records)
+    follower = Follower(KafkaSettings(bootstrap), topic)
+    try:
+        yield follower
+    finally:
+        await follower.stop()
+
+
 async def eventually(condition: Callable[[], bool]) -> None:
     """Return when it holds; the caller bounds the wait."""
     while not condition():  # noqa: ASYNC110 - what is waited for happens in the broker
@@ -301,11 +314,7 @@ async def test_a_client_that_stopped_asking_for_records_ends_the_run(
 async def test_a_follower_keeps_the_newest_of_each_key_and_goes_on_after_its_client_died(
     kafka_bootstrap: str,
 ) -> None:
-    topic = fresh("followed")
-    await create_topic(kafka_bootstrap, topic, 1)
-    await produce(kafka_bootstrap, topic, [(b"k%d" % (i % 3), b"%d" % i) for i in range(3_001)])
-    follower = Follower(KafkaSettings(kafka_bootstrap), topic)
-    try:
+    async with followed(kafka_bootstrap, [(b"k%d" % (i % 3), b"%d" % i) for i in range(3_001)]) as follower:
         expected = [Entry(b"k1", b"2998"), Entry(b"k2", b"2999"), Entry(b"k0", b"3000")]
         assert await follower.catch_up() == expected
         assert await follower.poll() == []
@@ -315,8 +324,6 @@ async def test_a_follower_keeps_the_newest_of_each_key_and_goes_on_after_its_cli
         with pytest.raises(UnreachableError, match="stopped asking"):
             await follower.poll()
         assert await follower.poll() == expected  # and not, piece by piece, all that ever was
-    finally:
-        await follower.stop()
 
 
 @pytest.mark.kafka
@@ -324,10 +331,6 @@ async def test_a_read_that_breaks_off_is_begun_anew(
     kafka_bootstrap: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What had been read when the broker fell silent was told to nobody."""
-    topic = fresh("followed")
-    await create_topic(kafka_bootstrap, topic, 1)
-    await produce(kafka_bootstrap, topic, [(b"%d" % i, b"x" * 900_000) for i in range(5)])
-    follower = Follower(KafkaSettings(kafka_bootstrap), topic)
     sound, reads = Follower._read, 0
 
     async def broken(self: Follower, *arguments: Any) -> list[Entry]:
@@ -337,14 +340,12 @@ async def test_a_read_that_breaks_off_is_begun_anew(
             raise RequestTimedOutError
         return await sound(self, *arguments)
 
-    try:
+    async with followed(kafka_bootstrap, [(b"%d" % i, b"x" * 900_000) for i in range(5)]) as follower:
         with monkeypatch.context() as patch:
             patch.setattr(Follower, "_read", broken)
             with pytest.raises(UnreachableError, match="request timed out"):
                 await follower.catch_up()
         assert [entry.key for entry in await follower.catch_up()] == [b"%d" % i for i in range(5)]
-    finally:
-        await follower.stop()
 
 
 @pytest.mark.kafka
@@ -382,21 +383,19 @@ async def test_state_that_takes_long_to_read_lets_the_loop_beat_and_is_read_to_i
     assert beats >= 2
 
 
+@pytest.mark.kafka
 async def test_a_dead_client_leaves_nothing_behind(kafka_bootstrap: str) -> None:
-    topic = fresh("followed")
-    await create_topic(kafka_bootstrap, topic, 1)
-    follower = Follower(KafkaSettings(kafka_bootstrap), topic)
-    await follower.catch_up()
-    consumer = follower._consumer
-    assert consumer is not None
-    consumer._fetcher._get_actions_per_node = None  # calling it is a bug, as one of aiokafka's own would be
-    consumer._fetcher._notify(consumer._fetcher._wait_consume_future)
-    await asyncio.wait({consumer._fetcher.error_future})
-    with pytest.raises(UnreachableError, match="not callable"):
-        await follower.poll()
-    assert consumer._client._sync_task is None or consumer._client._sync_task.done()
-    assert not any(connected.connected() for connected in consumer._client._conns.values())
-    await follower.stop()
+    async with followed(kafka_bootstrap, []) as follower:
+        await follower.catch_up()
+        consumer = follower._consumer
+        assert consumer is not None
+        consumer._fetcher._get_actions_per_node = None  # calling it is a bug, as aiokafka's own would be
+        consumer._fetcher._notify(consumer._fetcher._wait_consume_future)
+        await asyncio.wait({consumer._fetcher.error_future})
+        with pytest.raises(UnreachableError, match="not callable"):
+            await follower.poll()
+        assert consumer._client._sync_task is None or consumer._client._sync_task.done()
+        assert not any(connected.connected() for connected in consumer._client._conns.values())
 
 
 # ------------------------------------------------------------------ reading

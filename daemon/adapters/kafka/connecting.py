@@ -597,6 +597,12 @@ class Backoff:
         self._tries, self._said = 0, float("-inf")
 
 
+async def closed(consumer: AIOKafkaConsumer) -> None:
+    """Close a consumer, its connections too: where its fetch task has died, ``stop`` ends before them."""
+    await quietly(consumer.stop())
+    await quietly(consumer._client.close())
+
+
 async def discard(producer: AIOKafkaProducer, within_s: float = 1.0) -> None:
     """Close a producer for good, whatever state it is in and whether or not there is a broker."""
     with contextlib.suppress(TimeoutError):

@@ -21,8 +21,8 @@ from daemon.adapters.kafka.connecting import (
     Entry,
     KafkaSettings,
     check_fetching,
+    closed,
     connection,
-    quietly,
     started,
     while_reading,
 )
@@ -87,7 +87,7 @@ class Follower:
         """Close the connection. Safe to call twice; a later read begins anew."""
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
-            await _closed(consumer)
+            await closed(consumer)
 
     @contextlib.asynccontextmanager
     async def _given_up_if_it_fails(self, consumer: AIOKafkaConsumer) -> AsyncIterator[AIOKafkaConsumer]:
@@ -152,13 +152,7 @@ class Follower:
                 for tp, start in (await consumer.beginning_offsets(partitions)).items():
                     consumer.seek(tp, start)
         except BaseException:
-            await _closed(consumer)
+            await closed(consumer)
             raise
         self._consumer = consumer
         return consumer
-
-
-async def _closed(consumer: AIOKafkaConsumer) -> None:
-    """Close a consumer, its connections too: where its fetch task has died, ``stop`` ends before them."""
-    await quietly(consumer.stop())
-    await quietly(consumer._client.close())

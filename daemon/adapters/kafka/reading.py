@@ -16,8 +16,8 @@ from daemon.adapters.kafka.connecting import (
     WAIT_MS,
     KafkaSettings,
     UnreachableError,
+    closed,
     connection,
-    quietly,
     started,
     while_reading,
 )
@@ -105,7 +105,7 @@ async def read_now(
                 consumer.pause(*over)
                 left -= over
     finally:
-        await quietly(consumer.stop())
+        await closed(consumer)
 
 
 async def newest_records(settings: KafkaSettings, topic: str, count: int) -> tuple[list[Record], bool]:

@@ -64,9 +64,9 @@ from daemon.adapters.kafka.connecting import (
     KafkaSettings,
     UnreachableError,
     check_fetching,
+    closed,
     connection,
     plain,
-    quietly,
     replay_from,
     started,
     written_position,
@@ -304,7 +304,7 @@ class KafkaSource:
         if self._fetching is not None:
             self._fetching.cancel()
             await asyncio.wait({self._fetching})
-        await quietly(consumer.stop())
+        await closed(consumer)
         self._live.clear()
 
     # -------------------------------------------------------------- connecting
@@ -417,10 +417,7 @@ class KafkaSource:
             self._finding = generation, asyncio.create_task(self._find(consumer, assigned))
         _, task = self._finding
         await asyncio.wait({task}, timeout=BEAT_S)
-        if generation != self._generation:
-            await self._stop_finding()
-            return []
-        if not task.done():
+        if generation != self._generation or not task.done():
             return []
         self._finding = None
         try:
@@ -544,11 +541,11 @@ class KafkaSource:
             done, _ = await asyncio.wait({self._fetching}, timeout=BEAT_S)
             if not done:
                 return {}
-            fetched, self._fetching = self._fetching, None
-            if not fetched.result():
+            fetched, self._fetching = self._fetching.result(), None
+            if not fetched:
                 # Nobody would notice: this process would beat on, and no other would be given its partitions.
                 check_fetching(consumer, ", ".join(self._topics))
-            return fetched.result()
+            return fetched
         except NoOffsetForPartitionError:
             return {}  # met before our seek; the seek clears it
         except OffsetOutOfRangeError:
