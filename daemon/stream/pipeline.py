@@ -65,7 +65,7 @@ from daemon.stream import state
 from daemon.stream.alerts import Episodes, Finding, Sensors
 from daemon.stream.drift import EXCEEDANCES, Drift
 from daemon.stream.rings import NO_RECORD, Rings, grown
-from daemon.stream.rows import Lines, Rows
+from daemon.stream.rows import Lines, Rows, Waiting
 from daemon.stream.windows import Fingerprints, Grid, ReleasedRow, fingerprints
 
 CHUNK_CELLS = 2_097_152
@@ -208,12 +208,14 @@ class Pipeline:
         self._left: list[Output] = []  # what a predecessor's model, or its drift interval, left unsaid
         self._scores = scores
         self._max_assets = max_assets
-        self._pending: list[Rows] = []
-        self._loose: list[ReleasedRow] = []  # behind them
-        self._waiting = 0  # rows in both
+        self._waiting = Waiting(len(spec.sensors))
         self._said = 0  # outputs since the shell could commit
         self._letters: deque[DeadLetter] = deque()  # of the records taken in
-        self._marks: list[tuple[int, int]] = []  # after so many of them, drift up to this time is due
+        self._marks: deque[tuple[int, int]] = (
+            deque()
+        )  # before the row of this place, drift up to a time is due
+        cells = spec.window * len(spec.sensors)
+        self._most = min(max(CHUNK_CELLS * spec.hop // cells, LEAST), MOST)  # rows in a chunk
         self._silent_rows = max(spec.silent_after_ns // spec.period_ns, 1)
         self._silent_assets: set[str] = set()
         self._listening: list[tuple[int, str]] = []  # heap: (a row the asset was heard at, asset)
@@ -558,62 +560,48 @@ class Pipeline:
         yield from self._flush_full(silent=silent)
 
     def _await_flush(self, released: Sequence[ReleasedRow]) -> None:
-        self._loose += released
-        self._waiting += len(released)
+        if released:
+            self._waiting.add(released)
 
     def _queue(self, rows: Rows) -> None:
-        self._gather()
-        if len(rows):
-            self._pending.append(rows)
-            self._waiting += len(rows)
-
-    def _gather(self) -> None:
-        """Make columns of the rows that were released one by one."""
-        if self._loose:
-            self._pending.append(Rows.of(self._loose, self._slots, len(self.spec.sensors)))
-            self._loose.clear()
+        self._waiting.append(rows, self._slots)
 
     def _flush_full(self, *, silent: bool) -> Iterator[Step]:
-        while self._waiting and self._waiting >= self._chunk():
+        """Judge the chunks that are full; asked after every reading."""
+        while len(self._waiting) >= self._most or self._cut_waits:
             yield self._flush(silent)
 
     def _drain(self, *, silent: bool) -> Iterator[Step]:
         while self._waiting:
             yield self._flush(silent)
 
-    def _chunk(self) -> int:
-        """How many rows the next chunk takes: up to ``cut`` observed ones, if that is set."""
-        cells = self.spec.window * len(self.spec.sensors)
-        most = min(max(CHUNK_CELLS * self.spec.hop // cells, LEAST), MOST)
-        if self.cut is None or self.observed_rows >= self.cut:
-            return most
-        self._gather()
-        left, taken = self.cut - self.observed_rows, 0
-        for rows in self._pending:
-            observed = np.flatnonzero(~rows.empty)
-            if len(observed) >= left:
-                return min(taken + int(observed[left - 1]) + 1, most)
-            left -= len(observed)
-            taken += len(rows)
-        return most
+    @property
+    def _cut_waits(self) -> bool:
+        """Whether the row at which a chunk must end is among those that wait."""
+        return self.cut is not None and 0 < self.cut - self.observed_rows <= self._waiting.observed
 
     # -------------------------------------------------------------- rows
     def _next_rows(self) -> tuple[Rows, list[tuple[int, int]]]:
         """The rows of the next chunk, taken off what waits, and the marks among them."""
-        size = self._chunk()
-        self._gather()
-        waiting = Rows.joined(self._pending)
-        met: set[str] = set()
-        for i in np.flatnonzero(waiting.fresh[:size]).tolist():
-            met.update(waiting.assets[:i])
-            if waiting.assets[i] in met:
-                size = i  # the baseline starts afresh between two rows, and so between two chunks
-                break
-        rows, rest = waiting[:size], waiting[size:]
-        self._pending = [rest] if len(rest) else []
-        self._waiting = len(rest)
-        marks = [mark for mark in self._marks if mark[0] <= size]
-        self._marks = [(after - size, horizon_ns) for after, horizon_ns in self._marks[len(marks) :]]
+        waiting = self._waiting
+        waiting.gather(self._slots)
+        rows = waiting.first(self._most)
+        size = len(rows)
+        if self.cut is not None and self._cut_waits:
+            left = self.cut - self.observed_rows
+            upto = np.flatnonzero(~rows.empty)[:left]
+            if len(upto) == left:
+                size = int(upto[-1]) + 1
+        if rows.fresh.any():
+            again = np.flatnonzero(rows.fresh & (by_slot(rows.slots).turns > 0))
+            if len(again):
+                size = min(size, int(again[0]))  # the baseline starts afresh between two chunks
+        begin = waiting.begin
+        rows = waiting.take(rows[:size] if size < len(rows) else rows)
+        marks = []
+        while self._marks and self._marks[0][0] <= waiting.begin:
+            place, horizon_ns = self._marks.popleft()
+            marks.append((place - begin, horizon_ns))
         return rows, marks
 
     def _flush(self, silent: bool) -> Step:
@@ -1107,7 +1095,7 @@ class Pipeline:
             return
         horizon_ns = self._await_interval()
         if self._waiting:  # after the rows that came before, and before those that this reading closes
-            self._marks.append((self._waiting, horizon_ns))
+            self._marks.append((self._waiting.end, horizon_ns))
         elif outputs := self._drift_records(horizon_ns):
             self._early.append(Step(outputs=outputs))
 

@@ -6,6 +6,7 @@ arrays. ``Lines`` are readings on their way to the grid, ``Rows`` what the grid 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -74,6 +75,71 @@ class Rows:
             listed = isinstance(column[0], list)
             columns[name] = list(chain.from_iterable(column)) if listed else np.concatenate(column)
         return Rows(**columns)
+
+
+class Waiting:
+    """Released rows on their way to the windows, oldest first.
+
+    Whatever asks or takes pays for the rows that it gets, never for all that wait: it is asked after
+    every reading, and one poll may release very many rows.
+
+    Args:
+        sensors: C.
+
+    Rows have places, counted from the first that was ever added: ``begin`` is that of the oldest one
+    that waits, ``end`` that of the next one to come. ``observed`` of those that wait were spoken of.
+    """
+
+    def __init__(self, sensors: int) -> None:
+        self._sensors = sensors
+        self._blocks: deque[Rows] = deque()
+        self._taken = 0  # rows of the first block that wait no more
+        self._loose: list[ReleasedRow] = []  # behind the blocks
+        self.begin = self.end = 0
+        self.observed = 0
+
+    def __len__(self) -> int:
+        return self.end - self.begin
+
+    def add(self, released: Sequence[ReleasedRow]) -> None:
+        """Append rows that were released one by one."""
+        self._loose += released
+        self.end += len(released)
+        self.observed += sum(not row.empty for row in released)
+
+    def append(self, rows: Rows, slots: Mapping[str, int]) -> None:
+        """Append rows that are columns already; ``slots`` are those of the assets added before."""
+        self.gather(slots)
+        if len(rows):
+            self._blocks.append(rows)
+            self.end += len(rows)
+            self.observed += len(rows) - int(rows.empty.sum())
+
+    def gather(self, slots: Mapping[str, int]) -> None:
+        """Make columns of the rows that were added one by one; their assets have these slots."""
+        if self._loose:
+            self._blocks.append(Rows.of(self._loose, slots, self._sensors))
+            self._loose.clear()
+
+    def first(self, most: int) -> Rows:
+        """The oldest rows, ``most`` of them if so many wait; they wait on until ``take``. Gather first."""
+        parts, wanted, skipped = [], min(most, len(self)), self._taken
+        for block in self._blocks:
+            if wanted <= 0:
+                break
+            part = block[skipped : skipped + wanted] if skipped or wanted < len(block) else block
+            parts.append(part)
+            wanted, skipped = wanted - len(part), 0
+        return Rows.joined(parts)
+
+    def take(self, rows: Rows) -> Rows:
+        """Let the oldest rows, which ``first`` gave, wait no more."""
+        self.begin += len(rows)
+        self.observed -= len(rows) - int(rows.empty.sum())
+        self._taken += len(rows)
+        while self._blocks and self._taken >= len(self._blocks[0]):
+            self._taken -= len(self._blocks.popleft())
+        return rows
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -542,6 +543,68 @@ def test_a_chunk_ends_exactly_where_a_model_is_to_be_trained() -> None:
     assert [o.row_ns // SECOND_NS for o in scored] == [*range(9, 46)]
 
 
+def calls(work: Callable[[], object]) -> int:
+    """How many functions some work calls, those of C included: the same on every machine."""
+    count = 0
+
+    def noted(_frame: object, event: str, _arg: object) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    before = sys.getprofile()
+    sys.setprofile(noted)
+    try:
+        work()
+    finally:
+        sys.setprofile(before)
+    return count
+
+
+@pytest.mark.parametrize("spec", [SPEC, LONG])
+def test_waiting_for_the_training_s_cut_costs_the_same_for_every_reading(spec: StreamSpec) -> None:
+    """Assets one by one, so that each reading leaves a block of its own waiting."""
+
+    def learn(n: int) -> int:
+        pipeline = make(spec, None)
+        pipeline.cut = 10 * n
+        return calls(lambda: feed(pipeline, readings[:n]))
+
+    readings = numbered(
+        wide(i, 0.5, 0.5, asset=f"p{j}")
+        if spec is SPEC
+        else Reading(0, f"p{j}", i * SECOND_NS, None, sensor, 0.5 + i % 2)
+        for j in range(40)
+        for i in range(10)
+        for sensor in (range(1) if spec is SPEC else range(2))
+    )
+    learn(50)
+    few, many = learn(100), learn(400)
+    assert many < 5 * few
+
+
+def test_many_assets_that_start_afresh_in_one_chunk_are_looked_at_once() -> None:
+    def begin(n: int) -> int:
+        pipeline = make(replace(LONG, allowed_lateness_ns=0), None)
+        pairs = [(Counted(f"p{i}"), sensor) for i in range(n) for sensor in range(2)]
+        Counted.hashed = 0
+        steps(pipeline, numbered(Reading(0, name, SECOND_NS, None, sensor, 0.5) for name, sensor in pairs))
+        return Counted.hashed
+
+    assert begin(400) < 5 * begin(100)
+
+
+class Counted(str):
+    """A name that counts how often it was looked up."""
+
+    hashed = 0
+
+    def __hash__(self) -> int:
+        Counted.hashed += 1
+        return super().__hash__()
+
+    __eq__ = str.__eq__
+
+
 # ------------------------------------------------------------------ swaps
 def test_a_swap_leaves_no_row_unscored_and_none_between_two_models() -> None:
     other = replace(CENTRE, version="centre-2", centre=0.1)
@@ -761,7 +824,7 @@ def test_a_poll_of_gaps_is_said_in_pieces(form: Format, monkeypatch: pytest.Monk
     said, most, rests, letters = 0, 0, 0, 0
     for step in pipeline.feed(Polled(PUMPS_0, log)):
         said += len(step.outputs)
-        most = max(most, pipeline._waiting)
+        most = max(most, len(pipeline._waiting))
         letters += sum(isinstance(o, DeadLetter) for o in step.outputs)
         if step.at_rest:
             assert said < 400
