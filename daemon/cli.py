@@ -420,7 +420,7 @@ def init(
 
     if output.exists() and not force and str(output) != "-":
         raise UsageError(f"{output} exists: give --force to overwrite it, or --out FILE")
-    servers = None
+    servers, allow_plaintext = None, False
     if Path(sample).exists():
         name = name or "sensors"
         spec, notes = derive_spec(Path(sample), split(exclude), name=name)
@@ -429,10 +429,15 @@ def init(
             raise InputError(f"{sample}: no such file")
         name = name or sample.rpartition(".")[2] or sample
         settings = connecting(config, bootstrap_servers)
-        servers = settings.kafka.bootstrap_servers
+        servers, allow_plaintext = settings.kafka.bootstrap_servers, settings.kafka.allow_plaintext
         spec, notes = perform(spec_of_topic(settings, sample, split(exclude), name))
         topic = topic or sample
-    text = config_yaml(spec, topic or f"sensors.{name}", bootstrap_servers=servers or "localhost:9092")
+    text = config_yaml(
+        spec,
+        topic or f"sensors.{name}",
+        bootstrap_servers=servers or "localhost:9092",
+        allow_plaintext=allow_plaintext,
+    )
     notes_of(notes)
     if str(output) == "-":
         typer.echo(text, nl=False)

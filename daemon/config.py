@@ -160,6 +160,7 @@ class KafkaSection(Section):
     delivery: Literal["at_least_once", "exactly_once"] = "exactly_once"
     commit_interval: PositiveDuration = timedelta(milliseconds=500)
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    allow_plaintext: bool = False
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] | None = None
     username: str | None = None
     password_file: Path | None = None

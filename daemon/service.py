@@ -79,6 +79,7 @@ def kafka_settings(settings: Settings) -> KafkaSettings:
         start=section.start,
         commit_interval=section.commit_interval,
         security_protocol=section.security_protocol,
+        allow_plaintext=section.allow_plaintext,
         sasl_mechanism=section.sasl_mechanism,
         username=section.username,
         password=password,

@@ -126,6 +126,7 @@ class Broker:
         properties: server properties beside or over the defaults.
         format_arguments: for the storage tool, such as ``--add-scram``.
         listeners: further listeners, name -> protocol, each on a port of its own in ``ports``.
+        advertised: listener -> the host that its clients are sent on to, where that is not 127.0.0.1.
         node: its number in its cluster.
     """
 
@@ -136,6 +137,7 @@ class Broker:
         properties: Mapping[str, str] | None = None,
         format_arguments: Iterable[str] = (),
         listeners: Mapping[str, str] | None = None,
+        advertised: Mapping[str, str] | None = None,
         node: int = 1,
     ) -> None:
         self.folder = folder
@@ -147,11 +149,16 @@ class Broker:
         self._process: subprocess.Popen[bytes] | None = None
         protocols = {"PLAINTEXT": "PLAINTEXT", "CONTROLLER": "PLAINTEXT", **(listeners or {})}
         open_to = {name: f"{name}://127.0.0.1:{port}" for name, port in self.ports.items()}
+        told = {
+            name: f"{name}://{(advertised or {}).get(name, '127.0.0.1')}:{port}"
+            for name, port in self.ports.items()
+            if name != "CONTROLLER"
+        }
         self._properties = {
             "process.roles": "broker,controller",
             "node.id": str(node),
             "listeners": ",".join(open_to.values()),
-            "advertised.listeners": ",".join(at for name, at in open_to.items() if name != "CONTROLLER"),
+            "advertised.listeners": ",".join(told.values()),
             "inter.broker.listener.name": "PLAINTEXT",
             "controller.listener.names": "CONTROLLER",
             "controller.quorum.bootstrap.servers": f"127.0.0.1:{self.ports['CONTROLLER']}",

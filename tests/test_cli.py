@@ -116,6 +116,28 @@ def test_a_broker_that_is_away_is_one_line(tmp_path: Path) -> None:
         assert "Traceback" not in done.stderr
 
 
+def test_plaintext_to_another_machine_is_refused_by_every_command(tmp_path: Path) -> None:
+    stream = {"name": "s", "topics": ["t"], "sensors": ["a"]}
+    kafka = {"bootstrap_servers": "kafka.invalid:9092"}
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump({"kafka": kafka, "streams": [stream]}))
+    for arguments in (
+        ["check"],
+        ["check", "--probe"],
+        ["topics", "--create"],
+        ["run"],
+        ["train", "--out", "bundle"],
+        ["init", "sensors.pumps", "--out", "-"],
+    ):
+        done = command(*arguments, "-c", "c.yaml", cwd=tmp_path)
+        assert done.returncode == 2, arguments
+        said = (done.stdout + done.stderr).strip().splitlines()[-1]
+        assert "unencrypted to kafka.invalid, which is not this machine" in said
+        assert "kafka.allow_plaintext: true" in said
+    allowed = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+    allowed["ANOMALYD_KAFKA__ALLOW_PLAINTEXT"] = "true"
+    assert command("check", "-c", "c.yaml", cwd=tmp_path, env=allowed).returncode == 0
+
+
 def test_check_says_what_is_wrong_without_a_broker(tmp_path: Path) -> None:
     stream = {"name": "s", "topics": ["t"], "sensors": ["a"]}
     (tmp_path / "c.yaml").write_text(yaml.safe_dump({"kafka": {"ca_file": "absent"}, "streams": [stream]}))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from daemon.config import load, unknown_environment
+from daemon.config import Settings, StreamSection, load, unknown_environment
 from daemon.errors import ConfigError
 from daemon.loop import StreamPlan
 from daemon.service import connection_problem, kafka_settings
@@ -145,6 +145,18 @@ def test_the_documented_example_loads() -> None:
     example = Path(__file__).resolve().parents[1] / "config.yaml"
     assert load(example).streams[0].name == "pumps"
     assert yaml.safe_load(example.read_text())["model"]["latent"] == 8
+
+
+def test_the_documented_example_names_every_key_with_its_default() -> None:
+    text = (Path(__file__).resolve().parents[1] / "config.yaml").read_text()
+    written, defaults = yaml.safe_load(text), load(None, (), document())
+    assert set(written) == set(Settings.model_fields)
+    assert set(written["streams"][0]) == set(StreamSection.model_fields)
+    for name in set(written) - {"streams"}:
+        section = type(getattr(defaults, name))
+        optional = {key for key, field in section.model_fields.items() if field.default is None}
+        assert set(section.model_fields) - set(written[name]) <= optional, name
+    assert load(None, (), {**written, **document()}).model_dump() == defaults.model_dump()
 
 
 def test_a_value_in_the_environment_needs_no_json(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -417,6 +417,7 @@ def config_yaml(
     topic: str | None = None,
     notes: Sequence[str] = (),
     bootstrap_servers: str = "localhost:9092",
+    allow_plaintext: bool = False,
 ) -> str:
     """A config.yaml for the stream, with every key of a stream and a comment on each.
 
@@ -425,6 +426,7 @@ def config_yaml(
         topic: the input topic.
         notes: written on top as comments.
         bootstrap_servers: where the topic is.
+        allow_plaintext: that it was reached with this permission.
     """
     topics = [topic] if topic is not None else list(spec.topics) or [f"sensors.{spec.name}"]
     fields = ", ".join(f"{key}: {quoted(getattr(spec.fields, key))}" for key in FieldNames.__slots__)
@@ -454,6 +456,7 @@ def config_yaml(
             "",
             "kafka:",
             f"  {f'bootstrap_servers: {quoted(bootstrap_servers)}':<35} # or ANOMALYD_KAFKA__BOOTSTRAP_SERVERS",
+            *(["  allow_plaintext: true               # unencrypted, beyond this machine"] * allow_plaintext),
             "  group_id: anomalyd                  # the consumer group",
             "",
             "streams:                              # assets of one kind: the same sensors, period and model",

@@ -294,6 +294,8 @@ def test_the_broker_may_be_named() -> None:
         "bootstrap_servers": "a:1,b:2",
         "group_id": "anomalyd",
     }
+    allowed = yaml.safe_load(config_yaml(SPECS[0], bootstrap_servers="a:1", allow_plaintext=True))["kafka"]
+    assert allowed["allow_plaintext"] is True
 
 
 def test_the_newest_messages_of_a_topic() -> None:

@@ -33,6 +33,7 @@ from daemon.adapters.kafka import (
     StateTopic,
     Transactions,
     UnreachableError,
+    newest_records,
     probe,
 )
 from daemon.adapters.kafka.connecting import expires
@@ -156,7 +157,14 @@ class Secured(Files):
         users = " ".join(f'user_{name}="{SECRET}"' for name in ("app", "daemon", *map(user_without, RIGHTS)))
         self.broker = Broker(
             folder / "kafka",
-            listeners={"SASL": "SASL_SSL", "SCRAM": "SASL_SSL", "MISNAMED": "SASL_SSL", "MUTUAL": "SSL"},
+            listeners={
+                "SASL": "SASL_SSL",
+                "SCRAM": "SASL_SSL",
+                "MISNAMED": "SASL_SSL",
+                "MUTUAL": "SSL",
+                "TUNNEL": "PLAINTEXT",
+            },
+            advertised={"TUNNEL": "kafka.invalid"},
             format_arguments=[
                 part
                 for size in (256, 512)
@@ -506,6 +514,22 @@ def test_the_command_ends_with_the_reason_and_an_exit_code(secured: Secured, tmp
     assert check.returncode == 2
     assert said in check.stdout
     assert "not-the-secret" not in run.stdout + run.stderr + check.stdout + check.stderr
+
+
+@pytest.mark.kafka
+async def test_a_tunnel_to_a_remote_broker_needs_leave_for_plaintext(secured: Secured) -> None:
+    """The address that is written is loopback, the one that the broker advertises is not."""
+    settings = KafkaSettings(secured.address("TUNNEL"), group_id="unused")
+    said = "sends its clients on to kafka.invalid"
+    with pytest.raises(ConfigError, match=said):
+        await work(Place(secured, "unused").source(settings))
+    with pytest.raises(ConfigError, match=said):
+        await newest_records(settings, "any", 1)
+    (finding,) = await probe(settings, ["any"])
+    assert not finding.ok
+    assert said in finding.detail
+    (finding,) = await probe(replace(settings, allow_plaintext=True), ["any"])
+    assert said not in finding.detail  # it goes there, and finds no such host
 
 
 # ------------------------------------------------------------------ what needs no answer of the broker

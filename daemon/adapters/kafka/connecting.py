@@ -44,6 +44,7 @@ from aiokafka.errors import (
 )
 from aiokafka.helpers import create_ssl_context
 
+from daemon.adapters.kafka.addresses import PLAINTEXT_PROTOCOLS, elsewhere, servers
 from daemon.domain import Position
 from daemon.errors import BrokerError, ConfigError, DaemonError
 
@@ -98,6 +99,7 @@ class KafkaSettings:
     start: str = "earliest"  # or "latest": where a partition without a commit begins
     commit_interval: timedelta = timedelta(milliseconds=500)
     security_protocol: str = "PLAINTEXT"
+    allow_plaintext: bool = False  # to brokers that are not on this machine
     sasl_mechanism: str | None = None
     username: str | None = None
     password: str | None = field(default=None, repr=False)
@@ -234,6 +236,7 @@ def connection(settings: KafkaSettings) -> dict[str, Any]:
     Raises:
         ConfigError: for what can be told to be wrong without a broker.
     """
+    away = elsewhere(host for host, _ in servers(settings.bootstrap_servers))
     arguments: dict[str, Any] = {
         "bootstrap_servers": settings.bootstrap_servers,
         "client_id": CLIENT_ID,
@@ -266,9 +269,46 @@ def connection(settings: KafkaSettings) -> dict[str, Any]:
                 "sasl_plain_username": settings.username,
                 "sasl_plain_password": settings.password,
             }
+    if away is not None and _needs_permission(settings):
+        raise ConfigError(
+            f"kafka.security_protocol {settings.security_protocol} sends readings and alerts unencrypted to "
+            f"{away}, which is not this machine: use SSL or SASL_SSL, or allow it with "
+            "kafka.allow_plaintext: true (ANOMALYD_KAFKA__ALLOW_PLAINTEXT=true)"
+        )
     if settings.security_protocol.endswith("SSL"):
         arguments["ssl_context"] = _tls(settings)
     return arguments
+
+
+def _needs_permission(settings: KafkaSettings) -> bool:
+    """Whether these settings may reach this machine alone."""
+    return settings.security_protocol in PLAINTEXT_PROTOCOLS and not settings.allow_plaintext
+
+
+def _refuse_remote_brokers(client: Any, settings: KafkaSettings) -> None:
+    """Refuse a cluster that sends its clients on to other machines, where plaintext was not allowed.
+
+    A tunnel makes a remote broker reachable as localhost, but its metadata names the address that it
+    advertises, and every record would be sent there. The first connection, to the address that the
+    operator wrote, has carried nothing but this metadata.
+
+    Raises:
+        ConfigError: naming the broker.
+    """
+    if not _needs_permission(settings):
+        return
+    away = elsewhere(broker.host for broker in _cluster(client).brokers())
+    if away is not None:
+        raise ConfigError(
+            f"Kafka at {settings.bootstrap_servers} sends its clients on to {away} (its advertised listener), "
+            f"which is not this machine, and kafka.security_protocol is {settings.security_protocol}: "
+            "allow it with kafka.allow_plaintext: true"
+        )
+
+
+def _cluster(client: Any) -> Any:
+    """The metadata of a started client, of whichever kind."""
+    return (getattr(client, "_client", None) or client.client).cluster
 
 
 def _tls(settings: KafkaSettings) -> ssl.SSLContext:
@@ -513,8 +553,7 @@ def _refused_token(client: Any, settings: KafkaSettings) -> bool:
     aiokafka does not read the answer to its token, and takes the error that it then gets for the
     metadata of a cluster without brokers.
     """
-    inner = getattr(client, "_client", None) or client.client
-    return settings.sasl_mechanism == "OAUTHBEARER" and not inner.cluster.brokers()
+    return settings.sasl_mechanism == "OAUTHBEARER" and not _cluster(client).brokers()
 
 
 async def quietly(closing: Awaitable[Any]) -> None:
@@ -550,6 +589,7 @@ async def started(make: Callable[[], C], settings: KafkaSettings, deadline_s: fl
             async with asyncio.timeout(deadline_s):
                 await client.start()
             if not _refused_token(client, settings):
+                _refuse_remote_brokers(client, settings)
                 return client
             failure: DaemonError = BrokerError(
                 f"Kafka at {settings.bootstrap_servers} refused the token of kafka.token_file "
@@ -560,6 +600,8 @@ async def started(make: Callable[[], C], settings: KafkaSettings, deadline_s: fl
             tls = settings.security_protocol.endswith("SSL")
             if tls and isinstance(failure, UnreachableError) and (alert := await _alert(settings)):
                 failure = _explained(error, [*said, alert], settings)
+        except ConfigError as error:
+            failure = error
         except asyncio.CancelledError:
             if client is not None:
                 await quietly(_ending(client))
