@@ -110,6 +110,16 @@ def named(value: str) -> str:
     return value
 
 
+def host_name(value: str) -> str:
+    """A name as a browser would have it in ``Host``, without scheme and port; ``*.`` may stand in front."""
+    if re.fullmatch(r"(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?", value) is None or len(value) > 255:
+        raise ValueError(
+            f"{value!r} is no host name: write it without scheme and port, as anomalyd.example.org or "
+            "*.example.org"
+        )
+    return value
+
+
 def distinct(what: str, values: Sequence[str]) -> None:
     """Refuse an empty name and a repeated one."""
     for i, value in enumerate(values):
@@ -139,6 +149,7 @@ def folder(value: Any) -> Any:
 
 
 Name = Annotated[str, AfterValidator(named)]
+HostName = Annotated[str, AfterValidator(host_name)]
 TopicName = Annotated[str, AfterValidator(legal_topic)]
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 PositiveDuration = Annotated[timedelta, BeforeValidator(lambda v: positive(parse_duration(v)))]
@@ -357,6 +368,7 @@ class HttpSection(Section):
 
     host: Name = "127.0.0.1"
     port: int = Field(default=9464, ge=0, le=65535)
+    allowed_hosts: list[HostName] = []
 
 
 class LoggingSection(Section):

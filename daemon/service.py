@@ -215,7 +215,8 @@ def encoder() -> Callable[[Output], Encoded]:
 @contextlib.asynccontextmanager
 async def admin_port(http: HttpSection, status: Status, metrics: Metrics) -> AsyncIterator[str]:
     """Serve the admin port while inside; gives its address."""
-    server = serve(create_app(status, metrics), http.host, http.port)
+    app = create_app(status, metrics, {http.host, *http.allowed_hosts})
+    server = serve(app, http.host, http.port, metrics.http_refused)
     task = asyncio.create_task(server.run(), name="admin port")
     try:
         yield server.url

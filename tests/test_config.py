@@ -77,6 +77,10 @@ def test_a_stream_that_cannot_be_meant(stream: dict[str, Any], says: list[str]) 
         ("model", {"latent": 257}, "model.latent"),
         ("model", {"directory": ""}, "model.directory: '' is empty"),
         ("http", {"host": ""}, "http.host: '' is empty"),
+        ("http", {"allowed_hosts": ["*"]}, "http.allowed_hosts.0: '*' is no host name"),
+        ("http", {"allowed_hosts": ["a.b", "http://x"]}, "http.allowed_hosts.1: 'http://x' is no host name"),
+        ("http", {"allowed_hosts": ["x:9464"]}, "'x:9464' is no host name: write it without scheme and port"),
+        ("http", {"allowed_hosts": ["x" * 300]}, "is no host name"),
         ("drift", {"interval": "10s"}, "drift.interval 0:00:10 is shorter than one window of stream 's'"),
     ],
 )

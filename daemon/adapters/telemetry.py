@@ -274,6 +274,15 @@ class Promotion(StrEnum):
     ROLLED_BACK = "rolled_back"
 
 
+class HttpRefusal(StrEnum):
+    """Why the admin port did not answer a request, or closed a connection."""
+
+    HOST = "host"  # asked by a name that is not ours
+    TARGET = "target"  # not a path
+    SLOW = "slow"  # no complete request in time, or the answer was not read
+    CROWDED = "crowded"  # made room for a newer connection
+
+
 REBALANCE_EVENTS: Final = ("assigned", "revoked", "lost")
 COMMIT_RESULTS: Final = ("ok", "failed")
 RESTORE_RESULTS: Final = ("ok", "truncated", "failed")
@@ -513,6 +522,12 @@ class Metrics:
             [[r] for r in RESTORE_RESULTS],
         )
         self._assets = self._gauge("assets_active", "Assets with live windows.", "stream", per_stream, 0.0)
+        self._http_refused = self._counter(
+            "http_refused_total",
+            "Requests that the admin port refused, and connections that it closed before their time.",
+            "reason",
+            [[str(r)] for r in HttpRefusal],
+        )
         self._versions: dict[str, str] = dict.fromkeys(streams, "none")
         self._partitions: set[InputPartition] = set()
         self.lifecycle(Lifecycle.STARTING)
@@ -682,6 +697,10 @@ class Metrics:
     def loop_lag(self, seconds: float) -> None:
         """How late the event loop came back to a timer."""
         self._loop_lag.set(max(seconds, 0.0))
+
+    def http_refused(self, reason: HttpRefusal) -> None:
+        """The admin port refused a request or closed a connection."""
+        self._http_refused.labels(str(reason)).inc()
 
     def exposition(self) -> bytes:
         """All metrics in the Prometheus text format."""

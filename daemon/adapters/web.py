@@ -10,6 +10,19 @@ found its way into the markup could not run. It does not get there either: the d
 constant, every name arrives as JSON and is shown as text (``textContent``), never as markup.
 The script polls once a second. Polling needs no connection state, survives restarts and
 proxies, and a second is what an operator can read.
+
+**Who may ask.** A web page that a browser on this network has open may ask too: it lets a name
+of its own resolve to this address (DNS rebinding), and the browser then takes the answers for
+the page's own. Such a request carries the page's name in ``Host``, so a name is answered only
+when it is known to be ours. An address is always answered: an origin that is an address belongs
+to the machine at that address, and nobody can make it lead elsewhere. The kubelet and
+Prometheus ask by address.
+
+**Who may stay.** Anybody who reaches the port can open connections and say nothing, or read
+nothing. Each connection has a deadline for its next complete request and one for its answer,
+the number of connections is bounded, and when it is reached the one that has waited longest is
+closed, so that a new one (a probe) always gets in. Expensive answers are made one per pass of
+the event loop, so that many requests at once slow each other and not the loop.
 """
 
 from __future__ import annotations
@@ -18,15 +31,21 @@ import asyncio
 import base64
 import contextlib
 import errno
+import functools
 import hashlib
+import ipaddress
 import math
+import re
+import resource
 import socket
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
+import h11
 import msgspec
 import numpy as np
+import structlog
 import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
@@ -35,11 +54,23 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from daemon import __version__
-from daemon.adapters.telemetry import Lifecycle, Metrics, ModelChange, Status, StreamStatus, Track
+from daemon.adapters.telemetry import (
+    HttpRefusal,
+    Lifecycle,
+    Metrics,
+    ModelChange,
+    Status,
+    StreamStatus,
+    Throttle,
+    Track,
+)
 from daemon.domain import AlertEvent, AlertKind, DriftRecord, Phase, Severity, iso
 from daemon.errors import ConfigError, DaemonError
+
+log = structlog.get_logger()
 
 EPISODES_SHOWN: Final = 100
 SPARK_POINTS: Final = 100
@@ -49,8 +80,25 @@ NAME_SHOWN: Final = 200
 
 
 # ------------------------------------------------------------------ the application
-def create_app(status: Status, metrics: Metrics) -> Starlette:
-    """The admin application over a live ``status`` and ``metrics``."""
+PROBES: Final = ("/livez", "/readyz", "/startupz")
+
+
+def create_app(status: Status, metrics: Metrics, allowed_hosts: Collection[str] = ()) -> Starlette:
+    """The admin application over a live ``status`` and ``metrics``.
+
+    Args:
+        status, metrics: what is answered from.
+        allowed_hosts: names it may be asked by, besides ``localhost``, this machine's own name
+            and any address; ``*.example.org`` stands for every name below example.org.
+    """
+    one_at_a_time = asyncio.Lock()
+
+    async def expensive(make: Callable[[], Response]) -> Response:
+        """Make an answer that takes milliseconds, at most one per pass of the event loop."""
+        async with one_at_a_time:
+            answer = make()
+            await asyncio.sleep(0)
+        return answer
 
     async def livez(_request: Request) -> Response:
         body = {
@@ -68,40 +116,47 @@ def create_app(status: Status, metrics: Metrics) -> Starlette:
         return _json({"started": status.started}, 200 if status.started else 503)
 
     async def exposition(_request: Request) -> Response:
-        return Response(metrics.exposition(), headers={"content-type": CONTENT_TYPE_LATEST})
+        headers = {"content-type": CONTENT_TYPE_LATEST}
+        return await expensive(lambda: Response(metrics.exposition(), headers=headers))
 
     async def page(_request: Request) -> Response:
         return HTMLResponse(PAGE)
 
     async def api_status(_request: Request) -> Response:
-        return _json(snapshot(status))
+        return await expensive(lambda: _json(snapshot(status)))
 
     async def api_events(request: Request) -> Response:
         text = request.query_params.get("after", "0")
         if not (text.isascii() and text.isdigit() and len(text) < 19):
             return _json({"error": "after must be a sequence number"}, 400)
-        events = [{"sequence": n, **_event(e, status.peaks)} for n, e in status.events if n > int(text)]
-        return _json({"sequence": status.sequence, "events": events})
 
+        def answer() -> Response:
+            events = [{"sequence": n, **_event(e, status.peaks)} for n, e in status.events if n > int(text)]
+            return _json({"sequence": status.sequence, "events": events})
+
+        return await expensive(answer)
+
+    probes = dict(zip(PROBES, (livez, readyz, startupz), strict=True))
     return Starlette(
         routes=[
             Route(path, endpoint, methods=["GET"])
             for path, endpoint in {
                 "/": page,
-                "/livez": livez,
-                "/readyz": readyz,
-                "/startupz": startupz,
+                **probes,
                 "/metrics": exposition,
                 "/api/status": api_status,
                 "/api/events": api_events,
             }.items()
         ],
-        middleware=[Middleware(_SafeHeaders)],
+        middleware=[
+            Middleware(_SafeHeaders),
+            Middleware(_KnownHosts, hosts=Hosts(allowed_hosts), refused=metrics.http_refused),
+        ],
     )
 
 
 class _SafeHeaders:
-    """Adds the headers that keep a browser from running, framing, guessing or storing."""
+    """Adds the headers that keep a browser from running, framing, guessing, sharing or storing."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -115,6 +170,82 @@ class _SafeHeaders:
         await self._app(scope, receive, with_headers)
 
 
+class Hosts:
+    """The names and addresses by which the admin port may be asked.
+
+    Args:
+        allowed: names besides ``localhost`` and this machine's own; ``*.`` in front of one stands
+            for any name below it.
+    """
+
+    _SYNTAX: Final = re.compile(r"(?:\[(?P<v6>[0-9a-f:.]+)\]|(?P<name>[a-z0-9._-]+))(?::[0-9]{0,5})?")
+
+    def __init__(self, allowed: Collection[str] = ()) -> None:
+        known = {"localhost", socket.gethostname(), *allowed}
+        lowered = {name.lower().removesuffix(".") for name in known}
+        self._names = {name for name in lowered if not name.startswith("*.")}
+        self._below = tuple(name[1:] for name in lowered if name.startswith("*."))
+
+    def known(self, host: str) -> bool:
+        """Whether the value of a ``Host`` header is one of ours, whatever its port.
+
+        Only what a client can mean is read: no user name, no IPv6 zone (it means something on the
+        sender's machine alone), and an IPv4 address with four decimal numbers.
+        """
+        found = self._SYNTAX.fullmatch(host.lower())
+        if found is None:
+            return False
+        if found["v6"] is not None:
+            return _is_address(found["v6"], ipaddress.IPv6Address)
+        name = found["name"].removesuffix(".")
+        return name in self._names or name.endswith(self._below) or _is_address(name, ipaddress.IPv4Address)
+
+
+def _is_address(text: str, kind: Callable[[str], object]) -> bool:
+    try:
+        kind(text)
+    except ValueError:
+        return False
+    return True
+
+
+class _KnownHosts:
+    """Answers only requests that name this daemon; see the module for why."""
+
+    def __init__(self, app: ASGIApp, hosts: Hosts, refused: Callable[[HttpRefusal], None]) -> None:
+        self._app, self._hosts, self._refused = app, hosts, refused
+        self._throttle = Throttle()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answer = self._refusal(scope)
+        await (self._app if answer is None else answer)(scope, receive, send)
+
+    def _refusal(self, scope: Scope) -> Response | None:
+        if not scope["path"].startswith("/"):
+            # "GET http://name/path" is for proxies, and its name would stand above Host's.
+            self._refused(HttpRefusal.TARGET)
+            return Response("the request's target must be a path\n", 400, media_type="text/plain")
+        hosts = [value for name, value in scope["headers"] if name == b"host"]
+        if not hosts and scope["path"] in PROBES:
+            return None  # HTTP/1.0, so no browser: a simple health checker
+        host = hosts[0].decode("latin-1") if len(hosts) == 1 else ""
+        if self._hosts.known(host):
+            return None
+        self._refused(HttpRefusal.HOST)
+        shown = ascii(_name(host)) if len(hosts) == 1 else f"{len(hosts)} Host headers"
+        if (kept := self._throttle.admit("host")) is not None:
+            log.warning(
+                "http_host_refused",
+                host=shown,
+                path=scope["path"],
+                client=(scope.get("client") or ("",))[0],
+                others=kept,
+                rule="not a name of this daemon: add it to http.allowed_hosts if it is",
+            )
+        text = f"{shown} is no name of this daemon: ask by address, or add the name to http.allowed_hosts\n"
+        return Response(text, 421, media_type="text/plain")
+
+
 def _json(body: object, code: int = 200) -> Response:
     # msgspec writes NaN and infinity as null. An escaped "<" is the same JSON string and
     # cannot end a script element, should anybody ever paste this into one.
@@ -123,14 +254,178 @@ def _json(body: object, code: int = 200) -> Response:
 
 
 # ------------------------------------------------------------------ the server
+REQUEST_S: Final = 5.0
+"""From the connection, or from the answer before, to a complete request head."""
+ANSWER_S: Final = 10.0
+"""From a complete request head until the client has taken the answer; as long as Prometheus waits."""
+MOST_CONNECTIONS: Final = 256
+MOST_UNREAD: Final = 16
+"""Connections whose answer, beyond what the kernel holds, waits in memory for its client to read."""
+MOST_BODY: Final = 1 << 20
+"""Bytes of a request that are read and thrown away before its connection is closed."""
+ACCEPTED_AT_ONCE: Final = 64
+"""Connections accepted in one pass of the event loop: each costs a descriptor before any can be closed."""
+KERNEL_QUEUE: Final = 1024
+"""Connections that wait in the kernel to be accepted; these cost no descriptor."""
+
+
+class Connections:
+    """The open connections of an admin port, in the order in which they would be closed.
+
+    Args:
+        most: beyond it the one that has waited longest for its next request is closed; where all
+            are being answered, the one that has been for longest.
+        refused: called with the reason for each that is closed.
+    """
+
+    def __init__(self, most: int, refused: Callable[[HttpRefusal], None]) -> None:
+        self.most = most
+        self.refused = refused
+        self.waiting: dict[_Connection, None] = {}
+        self.answering: dict[_Connection, None] = {}
+        self.unread: dict[_Connection, None] = {}
+        self._throttle = Throttle()
+
+    def __len__(self) -> int:
+        return len(self.waiting) + len(self.answering)
+
+    def wait(self, connection: _Connection) -> None:
+        """It waits for a request from now on; a new one is taken in."""
+        self.remove(connection)
+        self.waiting[connection] = None
+        if len(self) > self.most:
+            oldest = next(iter(self.waiting))
+            self.end(oldest if oldest is not connection else next(iter(self.answering)), HttpRefusal.CROWDED)
+
+    def answer(self, connection: _Connection) -> None:
+        """Its request is complete; it waits for our answer from now on."""
+        self.remove(connection)
+        self.answering[connection] = None
+
+    def keep_unread(self, connection: _Connection) -> None:
+        """Its client does not read."""
+        self.unread[connection] = None
+        if len(self.unread) > MOST_UNREAD:
+            self.end(next(iter(self.unread)), HttpRefusal.SLOW)
+
+    def end(self, connection: _Connection, reason: HttpRefusal) -> None:
+        """Close a connection at once, whatever it still had to send or to read."""
+        self.remove(connection)
+        self.unread.pop(connection, None)
+        connection.transport.abort()
+        self.refused(reason)
+        if (kept := self._throttle.admit(reason)) is not None:
+            peer = connection.client[0] if connection.client else ""
+            log.warning(
+                "http_connection_closed", reason=str(reason), client=peer, others=kept, open=len(self)
+            )
+
+    def remove(self, connection: _Connection) -> None:
+        """It is waiting and answering no more."""
+        self.waiting.pop(connection, None)
+        self.answering.pop(connection, None)
+
+
+class _Connection(H11Protocol):
+    """uvicorn's connection with deadlines that no single byte can put off.
+
+    uvicorn's own keep-alive timer runs only between an answer and the next byte: whoever sends a
+    byte now and then, or never a first one, or does not read, would stay for ever.
+    """
+
+    def __init__(self, *arguments: Any, connections: Connections, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self._all = connections
+        self._asked: object = None  # the request that is being answered
+        self._deadline: asyncio.TimerHandle | None = None
+        self._unused = 0  # bytes since the last complete head
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn
+        super().connection_made(transport)
+        self._all.wait(self)
+        self._expire_after(REQUEST_S)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._all.remove(self)
+        self._all.unread.pop(self, None)
+        if self._deadline is not None:
+            self._deadline.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        self._unused += len(data)
+        super().data_received(data)
+        if self._in_answer() is not self._asked:
+            self._turn()
+        elif self._unused > MOST_BODY:
+            self._all.end(self, HttpRefusal.SLOW)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()  # begins with the next request where one was sent ahead
+        self._turn()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._all.keep_unread(self)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._all.unread.pop(self, None)
+
+    def send_400_response(self, msg: str) -> None:
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.disconnected = True  # its answer could not follow this one
+        try:
+            super().send_400_response(msg)
+        except h11.LocalProtocolError:  # an answer has begun already
+            self.transport.abort()
+
+    def _in_answer(self) -> object:
+        return None if self.cycle is None or self.cycle.response_complete else self.cycle
+
+    def _turn(self) -> None:
+        """A request is complete, or an answer is."""
+        self._asked, self._unused = self._in_answer(), 0
+        if self.transport.is_closing() and not self.transport.get_write_buffer_size():
+            return
+        if self._asked is None:
+            self._all.wait(self)
+            self._expire_after(ANSWER_S if self.transport.get_write_buffer_size() else REQUEST_S)
+        else:
+            self._all.answer(self)
+            self._expire_after(ANSWER_S)
+
+    def _expire_after(self, seconds: float) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._deadline = self.loop.call_later(seconds, self._expired)
+
+    def _expired(self) -> None:
+        idle = self.cycle is not None and self._asked is None and not self._unused
+        if idle and not self.transport.get_write_buffer_size():
+            self.transport.close()  # between requests: nothing is cut off
+        else:
+            self._all.end(self, HttpRefusal.SLOW)
+
+
+def most_connections() -> int:
+    """How many connections the admin port may hold: a quarter of what the process may open, at most."""
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MOST_CONNECTIONS if descriptors < 0 else max(16, min(MOST_CONNECTIONS, descriptors // 4))
+
+
 class AdminServer:
     """A bound admin port; ``run`` serves until cancelled. ``port`` is the real one."""
 
-    def __init__(self, app: ASGIApp, listener: socket.socket) -> None:
+    def __init__(
+        self, app: ASGIApp, listener: socket.socket, refused: Callable[[HttpRefusal], None] = lambda _: None
+    ) -> None:
         self.host, self.port = listener.getsockname()[:2]
         self._socket = listener
+        self.connections = Connections(most_connections(), refused)
         config = uvicorn.Config(
             app,
+            http=_Connection,
             log_config=None,
             log_level="warning",
             access_log=False,
@@ -138,10 +433,13 @@ class AdminServer:
             ws="none",
             server_header=False,
             proxy_headers=False,
-            limit_concurrency=64,
-            timeout_keep_alive=5,
+            timeout_keep_alive=3600,  # of no effect: the deadlines of _Connection come first
             timeout_graceful_shutdown=1,
+            backlog=min(ACCEPTED_AT_ONCE, self.connections.most),
         )
+        config.load()
+        # uvicorn asks for a class and calls it.
+        config.http_protocol_class = functools.partial(_Connection, connections=self.connections)  # type: ignore[assignment]
         self._server = _QuietServer(config)
 
     @property
@@ -174,9 +472,19 @@ class _QuietServer(uvicorn.Server):
         """SIGTERM is the service's: it drains first and stops this server last."""
         yield
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's, but more may wait in the kernel than are accepted at once."""
+        await super().startup(sockets)
+        for listener in sockets or ():
+            listener.listen(KERNEL_QUEUE)
 
-def serve(app: ASGIApp, host: str, port: int) -> AdminServer:
+
+def serve(
+    app: ASGIApp, host: str, port: int, refused: Callable[[HttpRefusal], None] = lambda _: None
+) -> AdminServer:
     """Bind ``host:port`` now, so that a taken port is said at the start; 0 takes a free one.
+
+    ``refused`` is called with the reason for each connection that is closed before its time.
 
     Raises:
         ConfigError: the address cannot be bound.
@@ -191,7 +499,7 @@ def serve(app: ASGIApp, host: str, port: int) -> AdminServer:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-        listener.listen(128)
+        listener.listen(KERNEL_QUEUE)
         listener.setblocking(False)
     except OSError as error:
         listener.close()
@@ -200,7 +508,7 @@ def serve(app: ASGIApp, host: str, port: int) -> AdminServer:
                 f"http.port {port} on {host} is taken by another process; set another, or 0 for a free one"
             ) from error
         raise ConfigError(f"http.host {host}, http.port {port} cannot be used: {error.strerror}") from error
-    return AdminServer(app, listener)
+    return AdminServer(app, listener, refused)
 
 
 # ------------------------------------------------------------------ what the page is told
@@ -1402,5 +1710,7 @@ _HEADERS: Final = [
     (b"content-security-policy", _POLICY.encode()),
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cross-origin-opener-policy", b"same-origin"),
     (b"cache-control", b"no-store"),
 ]

@@ -4,21 +4,40 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import json
+import logging
 import math
 import re
+import resource
 import signal
+import socket
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from starlette.applications import Starlette
+from structlog.testing import capture_logs
 
-from daemon.adapters.telemetry import Lifecycle, Metrics, Promotion, Status
-from daemon.adapters.web import PAGE, SPARK_POINTS, create_app, headline, serve, spark
+from daemon.adapters import web
+from daemon.adapters.telemetry import HttpRefusal, Lifecycle, Metrics, Promotion, Status
+from daemon.adapters.web import (
+    PAGE,
+    SPARK_POINTS,
+    AdminServer,
+    Hosts,
+    create_app,
+    headline,
+    most_connections,
+    serve,
+    spark,
+)
 from daemon.domain import (
     SECOND_NS,
     AlertEvent,
@@ -82,7 +101,7 @@ class Client:
     def request(self, method: str, path: str, **options: Any) -> httpx.Response:
         async def ask() -> httpx.Response:
             transport = httpx.ASGITransport(app=self._app)
-            async with httpx.AsyncClient(transport=transport, base_url="http://admin") as client:
+            async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
                 return await client.request(method, path, **options)
 
         return asyncio.run(ask())
@@ -319,3 +338,356 @@ def test_json_is_valid_for_a_browser(client: Client) -> None:
         raise AssertionError(text)
 
     json.loads(client.get("/api/status").text, parse_constant=refuse)
+
+
+# ------------------------------------------------------------------ who may ask
+OURS = [
+    "localhost", "LOCALHOST", "localhost.", "localhost:9464", "localhost:", "127.0.0.1", "10.0.3.7:9464", "[::1]",
+    "[::1]:9464", "[FE80::1]", "[::ffff:10.0.0.1]", "anomalyd.example.org", "Anomalyd.Example.Org.:80",
+    "a.fleet.svc", "a.b.fleet.svc",
+]  # fmt: skip
+NOT_OURS = [
+    "", " ", ".", "evil.example", "evil.example:9464", "localhost.evil.example", "evil-localhost", "localhost..",
+    "admin@localhost", "localhost@evil.example", "localhost:x", "localhost:123456", "localhost:80:80", "localhost/",
+    "localhost,evil.example", "localhost evil.example", "[::1", "::1", "[::1]x", "[fe80::1%eth0]", "[evil.example]",
+    "[127.0.0.1]", "127.1", "0x7f000001", "2130706433", "127.0.0.01", "127.0.0.1.evil.example", "1.2.3.4.5",
+    "fleet.svc", "evilfleet.svc", ".fleet.svc.evil", "\u212aocalhost", "loc\u00e4lhost", "local\x00host",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("host", "expected"), [*((h, True) for h in OURS), *((h, False) for h in NOT_OURS)])
+def test_which_hosts_are_ours(host: str, expected: bool) -> None:
+    assert Hosts(["anomalyd.example.org", "*.Fleet.svc"]).known(host) is expected
+
+
+def test_the_name_of_this_machine_is_ours() -> None:
+    assert Hosts().known(socket.gethostname())
+
+
+@given(st.text(), st.text(st.sampled_from("localhst.:@[]%127/ \t"), max_size=20))
+def test_a_host_is_ours_only_if_its_name_is(text: str, near: str) -> None:
+    for host in (text, near):
+        if Hosts().known(host) and not host.startswith("["):
+            name = host.lower().split(":")[0].removesuffix(".")
+            assert name in ("localhost", socket.gethostname().lower()) or re.fullmatch(r"(\d+\.){3}\d+", name)
+
+
+@pytest.mark.parametrize("path", [*PATHS, "/nowhere"])
+def test_a_page_that_rebound_its_name_gets_nothing(client: Client, path: str) -> None:
+    for host in ("evil.example", "", "localhost, evil.example"):
+        for more in ({}, {"x-forwarded-host": "localhost"}, {"forwarded": "host=localhost"}):
+            answer = client.get(path, headers={"host": host, **more})
+            assert answer.status_code == 421
+            assert "http.allowed_hosts" in answer.text
+            assert answer.text.count("\n") == 1
+            assert "pump" not in answer.text
+            assert "access-control-allow-origin" not in answer.headers
+    text = client.get("/metrics").text
+    assert f'anomalyd_http_refused_total{{reason="host"}} {3 * 3}.0' in text
+
+
+def test_other_sites_may_not_read_what_a_browser_fetches_for_them(client: Client) -> None:
+    answer = client.get(
+        "/api/status", headers={"origin": "http://evil.example", "sec-fetch-site": "cross-site"}
+    )
+    assert answer.headers["cross-origin-resource-policy"] == "same-origin"
+    assert answer.headers["cross-origin-opener-policy"] == "same-origin"
+    assert not [name for name in answer.headers if name.startswith("access-control-")]
+
+
+def test_a_refused_host_is_said_once_a_minute_with_the_key(client: Client) -> None:
+    with capture_logs() as logs:
+        for n in range(20):
+            client.get("/", headers={"host": f"evil-{n}.example"})
+        client.get("/", headers={"host": "x" * 5_000})
+    (entry,) = [entry for entry in logs if entry["event"] == "http_host_refused"]
+    assert entry["host"] == "'evil-0.example'"
+    assert "http.allowed_hosts" in entry["rule"]
+
+
+# ------------------------------------------------------------------ who may stay
+@pytest.fixture
+def many_descriptors() -> Iterator[None]:
+    """Room for both ends of a thousand connections in one process."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8_192) if hard > 0 else 8_192, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+class Port:
+    """A served admin port, and what a stranger may do to it."""
+
+    def __init__(self, server: AdminServer, metrics: Metrics) -> None:
+        self.server, self.metrics = server, metrics
+        self.writers: list[asyncio.StreamWriter] = []
+        self.closings: asyncio.Queue[str] = asyncio.Queue()  # the reason of each connection that is closed
+
+    async def connect(self, sent: bytes = b"") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.server.port)
+        self.writers.append(writer)
+        writer.write(sent)
+        return reader, writer
+
+    async def ask(self, request: bytes) -> bytes:
+        """All that is answered until the server closes."""
+        reader, _ = await self.connect(request)
+        return await reader.read()
+
+    async def probe(self) -> int:
+        answer = await self.ask(b"GET /livez HTTP/1.1\r\nHost: 10.0.0.1:9464\r\nConnection: close\r\n\r\n")
+        return int(answer.split()[1])
+
+    def refused(self, reason: str) -> float:
+        (line,) = re.findall(
+            rf'http_refused_total{{reason="{reason}"}} (\S+)', self.metrics.exposition().decode()
+        )
+        return float(line)
+
+
+@contextlib.asynccontextmanager
+async def served(status: Status) -> AsyncIterator[Port]:
+    metrics = Metrics(["pumps"], ["plant.pumps"])
+
+    def refused(reason: HttpRefusal) -> None:
+        metrics.http_refused(reason)
+        port.closings.put_nowait(str(reason))
+
+    server = serve(create_app(status, metrics), "127.0.0.1", 0, refused)
+    port = Port(server, metrics)
+    task = asyncio.create_task(server.run())
+    try:
+        async with asyncio.timeout(60):  # a connection that is never closed must not hang the tests
+            yield port
+    finally:
+        for writer in port.writers:
+            writer.transport.abort()
+        task.cancel()
+        await asyncio.wait({task})
+
+
+HEAD = b"GET /api/status HTTP/1.1\r\nHost: localhost\r\n"
+STRANGERS = {
+    "idle": b"",
+    "half a head": HEAD,
+    "kept alive": b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "an answer that is not read": HEAD + b"\r\n",
+    "requests ahead": (HEAD + b"\r\n") * 50,
+    "a body that does not come": b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999\r\n\r\nx",
+    "a large head": HEAD + b"X: " + b"x" * 15_000,
+}
+
+
+@pytest.mark.parametrize("sent", STRANGERS.values(), ids=STRANGERS.keys())
+async def test_a_thousand_connections_do_not_keep_a_probe_out(
+    status: Status, sent: bytes, many_descriptors: None
+) -> None:
+    async with served(status) as port:
+        for n in range(1_000):
+            await port.connect(sent)
+            if n % 100 == 99:
+                assert await port.probe() == 200
+                assert len(port.server.connections) <= port.server.connections.most
+        assert len(port.server.connections.unread) <= web.MOST_UNREAD
+        assert port.refused("crowded") >= 1_000 - port.server.connections.most - len(STRANGERS)
+
+
+async def test_it_is_the_oldest_idle_connection_that_makes_room(status: Status) -> None:
+    async with served(status) as port:
+        port.server.connections.most = 3
+        first, _ = await port.connect()
+        second, writer = await port.connect()
+        third, _ = await port.connect()
+        writer.write(STRANGERS["kept alive"])
+        assert await second.readline() == b"HTTP/1.1 200 OK\r\n"  # so it begins to wait after the third
+        await port.connect()
+        assert await first.read() == b""
+        await port.connect()
+        assert await third.read() == b""
+        assert port.refused("crowded") == 2
+
+
+async def trickle(writer: asyncio.StreamWriter, reader: asyncio.StreamReader) -> None:
+    """A byte at each pass of the loop until the server has had enough."""
+    closed = asyncio.create_task(reader.read())
+    while not closed.done():
+        writer.write(b"x")
+        await asyncio.sleep(0)
+    await asyncio.wait({closed})
+    closed.exception()  # a connection that is aborted may be reset
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [b"", HEAD + b"X-Slow: ", STRANGERS["kept alive"], STRANGERS["a body that does not come"]],
+    ids=["a method", "a header", "a second request", "a body"],
+)
+async def test_no_single_byte_puts_a_deadline_off(
+    status: Status, begun: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web, "REQUEST_S", 0.1)
+    monkeypatch.setattr(web, "MOST_BODY", 1 << 40)
+    monkeypatch.setattr(h11_limits(), "DEFAULT_MAX_INCOMPLETE_EVENT_SIZE", 1 << 40)
+    async with served(status) as port:
+        reader, writer = await port.connect(begun)
+        await trickle(writer, reader)
+        assert port.refused("slow") == 1
+
+
+def h11_limits() -> Any:
+    """Where uvicorn keeps how long a head may be; the deadline alone is to end it here."""
+    from uvicorn.protocols.http import h11_impl
+
+    return h11_impl
+
+
+async def test_an_idle_connection_ends_without_a_word(
+    status: Status, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web, "REQUEST_S", 0.1)
+    async with served(status) as port:
+        assert (await port.ask(STRANGERS["kept alive"])).startswith(b"HTTP/1.1 200 OK")
+        assert port.refused("slow") == 0
+        assert await port.ask(b"") == b""
+        assert port.refused("slow") == 1
+
+
+async def test_an_answer_that_nobody_reads_is_given_up(
+    status: Status, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web, "ANSWER_S", 0.1)
+    async with served(status) as port:
+        reader, writer = await port.connect()
+        writer.transport.pause_reading()  # type: ignore[attr-defined]  # a stream's transport has it
+        writer.write(STRANGERS["an answer that is not read"] * 2_000)
+        assert await port.closings.get() == "slow"
+        assert not len(port.server.connections)
+        writer.transport.resume_reading()  # type: ignore[attr-defined]
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+
+
+async def test_few_answers_wait_in_memory_for_clients_that_do_not_read(
+    status: Status, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web, "ANSWER_S", 3_600.0)
+    monkeypatch.setattr(web, "MOST_UNREAD", 4)
+    async with served(status) as port:
+        for _ in range(web.MOST_UNREAD + 4):
+            _, writer = await port.connect()
+            writer.transport.pause_reading()  # type: ignore[attr-defined]
+            writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 500)
+        for _ in range(4):
+            assert await port.closings.get() == "slow"
+        assert len(port.server.connections.unread) <= web.MOST_UNREAD
+
+
+async def pour(writer: asyncio.StreamWriter) -> None:
+    while True:
+        writer.write(b"x" * 65_536)
+        await writer.drain()
+
+
+async def test_a_body_is_not_read_without_end(status: Status) -> None:
+    async with served(status) as port:
+        reader, writer = await port.connect(STRANGERS["a body that does not come"])
+        assert await reader.readline() == b"HTTP/1.1 405 Method Not Allowed\r\n"
+        with pytest.raises(ConnectionError):
+            await pour(writer)
+        assert port.refused("slow") == 1
+
+
+@pytest.mark.parametrize(
+    ("request_", "code"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n", 400),
+        (b"GET / HTTP/1.0\r\nHost: localhost\r\nHost: evil.example\r\n\r\n", 400),
+        (b"GET / HTTP/1.0\r\n\r\n", 421),
+        (b"GET /livez HTTP/1.0\r\n\r\n", 200),
+        (b"GET /livez HTTP/1.0\r\nHost:\r\n\r\n", 421),
+        (b"GET http://evil.example/api/status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", 400),
+        (b"GET http://localhost/api/status HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n", 400),
+        (b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", 400),
+        (b"GET localhost:80 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost:  localhost \r\nConnection: close\r\n\r\n", 200),
+        (b"GET / HTTP/1.1\r\nHost: \xff\xfe\r\nConnection: close\r\n\r\n", 421),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 100_000, 400),
+        (b"\x16\x03\x01\x02\x00\x01\x00", 400),
+        (b"\r\n\x00\xff nonsense\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nZZZ\r\n", 400),
+        (STRANGERS["kept alive"] + b"nonsense\r\n\r\n", 200),
+    ],
+)
+async def test_odd_requests_get_one_answer_and_no_traceback(
+    status: Status, request_: bytes, code: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with served(status) as port:
+        answer = await port.ask(request_)
+        assert int(answer.split()[1]) == code
+        assert await port.probe() == 200
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+async def test_garbage_behind_an_answer_ends_the_connection(
+    status: Status, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with served(status) as port:
+        reader, writer = await port.connect(
+            b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
+        assert await reader.readline() == b"HTTP/1.1 405 Method Not Allowed\r\n"
+        await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(len("Method Not Allowed"))
+        writer.write(b"ZZZ\r\n")
+        assert await reader.read() == b""
+        assert await port.probe() == 200
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+async def test_a_connection_that_is_half_closed_goes(status: Status) -> None:
+    async with served(status) as port:
+        for sent in (b"", HEAD):
+            reader, writer = await port.connect(sent)
+            writer.write_eof()
+            assert await reader.read() == b""
+        assert not len(port.server.connections)
+
+
+def test_the_number_of_connections_leaves_descriptors_for_kafka(many_descriptors: None) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    found = []
+    for soft in (40, 256, 1_024):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        found.append(most_connections())
+    assert found == [16, 64, 256]
+
+
+class Watched(Metrics):
+    """Notes in which pass of the event loop it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__(["pumps"], ["plant.pumps"])
+        self.now = 0
+        self.passes: list[int] = []
+
+    def exposition(self) -> bytes:
+        self.passes.append(self.now)
+        return super().exposition()
+
+
+async def test_expensive_answers_are_made_one_per_pass_of_the_loop(status: Status) -> None:
+    metrics = Watched()
+    transport = httpx.ASGITransport(app=create_app(status, metrics))
+
+    async def count() -> None:
+        while True:
+            metrics.now += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count())
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        answers = await asyncio.gather(*(client.get("/metrics") for _ in range(50)))
+    counting.cancel()
+    assert {answer.status_code for answer in answers} == {200}
+    assert len(set(metrics.passes)) == 50

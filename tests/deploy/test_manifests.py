@@ -23,6 +23,7 @@ import pytest
 import yaml
 
 from daemon import config
+from daemon.adapters.web import Hosts
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -49,11 +50,16 @@ def container(workload: Document) -> Document:
 
 
 def variables(*workloads: Document) -> dict[str, str]:
-    """The environment that a pod named anomalyd-0 gets."""
-    found = {}
+    """The environment that a pod named anomalyd-0 in the namespace ``fleet`` gets."""
+    fields = {"metadata.name": "anomalyd-0", "metadata.namespace": "fleet"}
+    found: dict[str, str] = {}
     for workload in workloads:
         for entry in container(workload).get("env", []):
-            found[entry["name"]] = entry.get("value", "anomalyd-0")
+            if "value" in entry:
+                text = re.sub(r"\$\((\w+)\)", lambda match: found[match[1]], entry["value"])
+            else:
+                text = fields[entry["valueFrom"]["fieldRef"]["fieldPath"]]
+            found[entry["name"]] = text
     return found
 
 
@@ -118,7 +124,22 @@ def test_the_pods_environment_names_settings_and_reaches_them(
         old, new = before, after
         for key in keys:
             old, new = old[key], new[key]
-        assert new == value != old, f"{name} changes nothing"
+        expected = json.loads(value) if isinstance(new, list) else value
+        assert new == expected != old, f"{name} changes nothing"
+
+
+def test_the_pod_may_be_asked_by_its_names_in_the_cluster(base: Document) -> None:
+    hosts = Hosts(json.loads(variables(base)[f"{PREFIX}HTTP__ALLOWED_HOSTS"]))
+    service = base["spec"]["serviceName"]
+    for name in (f"{service}.fleet", f"{service}.fleet.svc", f"anomalyd-0.{service}.fleet.svc.cluster.local"):
+        assert hosts.known(f"{name}:{ADMIN_PORT}")
+    for name in (f"{service}.other.svc", f"anomalyd-0.{service}.fleet.svc.evil.example", "fleet.svc"):
+        assert not hosts.known(name)
+
+
+def test_other_containers_may_ask_by_the_name_of_the_service(compose: Document) -> None:
+    assert read(DEPLOY / "compose/config.yaml")["http"]["allowed_hosts"] == ["anomalyd"]
+    assert "anomalyd" in compose["services"]
 
 
 def test_the_image_sets_no_setting() -> None:
