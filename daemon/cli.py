@@ -416,6 +416,7 @@ def init(
     --bootstrap-servers, the environment (`ANOMALYD_KAFKA__...`) and `-c`, in this order.
     """
     quietly()
+    from daemon.adapters.files import replacing
     from daemon.adapters.sample import config_yaml, derive_spec
 
     if output.exists() and not force and str(output) != "-":
@@ -442,10 +443,8 @@ def init(
     if str(output) == "-":
         typer.echo(text, nl=False)
         return
-    try:
-        output.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise DaemonError(f"{output}: cannot be written: {error.strerror}") from error
+    with replacing(output) as temporary:
+        temporary.write_text(text, encoding="utf-8")
     out().print(
         f"{escape(str(output))}: stream {escape(spec.name)}, {len(spec.sensors)} sensors,"
         f" period {spec.period_ns / 1e9:g} s, window {spec.window} rows",

@@ -32,6 +32,7 @@ from daemon.adapters.files import (
     is_lines,
     place,
     read_table,
+    replacing,
     segments,
     write_filled_table,
     write_scores,
@@ -525,10 +526,8 @@ async def replay(
         quality={f.name: quality(f) for f in figures},
         notes=notes,
     )
-    try:
-        (out / "report.html").write_text(report_html(report), encoding="utf-8")
-    except OSError as error:
-        raise DaemonError(f"{out / 'report.html'}: cannot be written: {error.strerror}") from error
+    with replacing(out / "report.html") as temporary:
+        temporary.write_text(report_html(report), encoding="utf-8")
     tell(1.0, "done")
     return Replayed(summary, figures, notes)
 

@@ -170,7 +170,7 @@ class ModelStore:
         """See ``loop.Models``."""
         loaded = Bundle.from_bytes(bundle)
         try:
-            self.directory.add(stream, version, loaded.save)
+            self.directory.add(stream, version, loaded.write)
             self.directory.promote(stream, version, reason)
         except (BundleError, OSError) as error:
             if self.topic is None:

@@ -61,6 +61,7 @@ from daemon.domain import (
 )
 from daemon.errors import DaemonError, InputError
 from daemon.stream.codec import FUTURE_NS, Decoder, kept
+from daemon.writing import Beside
 
 TIME_COLUMNS: Final = ("timestamp", "ts", "time", "datetime")
 ASSET_COLUMN: Final = "asset"
@@ -907,25 +908,25 @@ def _row_labels(
 # ------------------------------------------------------------------ writing
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name beside ``path`` that takes its place if the block ends well.
+    """A temporary name beside ``path`` that takes its place if the block ends well; see ``writing``.
 
     Raises:
         DaemonError: it cannot be written.
     """
-    temporary = _temporary(path)
+    beside = _beside(path)
     try:
-        yield temporary
-        temporary.replace(path)
+        yield beside.temporary
+        beside.commit()
     except OSError as error:
         raise _unwritable(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        beside.discard()
 
 
-def _temporary(path: Path) -> Path:
+def _beside(path: Path) -> Beside:
     if not path.parent.is_dir():
         raise DaemonError(f"{path}: cannot be written: there is no directory {path.parent}")
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    return Beside(path)
 
 
 def _unwritable(path: Path, error: OSError) -> DaemonError:
@@ -1004,10 +1005,11 @@ class ImputedFile:
     def __init__(self, path: Path) -> None:
         self.cells = 0
         self._path = path
-        self._temporary = _temporary(path)
+        self._beside = _beside(path)
         try:
-            self._writer = pq.ParquetWriter(self._temporary, _IMPUTED)
+            self._writer = pq.ParquetWriter(self._beside.temporary, _IMPUTED)
         except OSError as error:
+            self._beside.discard()
             raise _unwritable(path, error) from error
         self._pending: list[tuple[str, int, str, float, float, float, str, str]] = []
 
@@ -1073,11 +1075,12 @@ class ImputedFile:
                 self._flush()
             self._writer.close()
             if kind is None:
-                self._temporary.replace(self._path)
+                self._beside.commit()
         except OSError as failure:
-            raise _unwritable(self._path, failure) from failure
+            if kind is None:  # else the block's own error is the one to tell
+                raise _unwritable(self._path, failure) from failure
         finally:
-            self._temporary.unlink(missing_ok=True)
+            self._beside.discard()
 
 
 def write_imputed(path: Path, rows: Iterable[FilledRow]) -> int:
@@ -1101,9 +1104,9 @@ class JsonLines:
     def __init__(self, path: Path) -> None:
         self.lines = 0
         self._path = path
-        self._temporary = _temporary(path)
+        self._beside = _beside(path)
         try:
-            self._file = self._temporary.open("wb")
+            self._file = self._beside.temporary.open("wb")
         except OSError as error:
             raise _unwritable(path, error) from error
 
@@ -1126,11 +1129,12 @@ class JsonLines:
         try:
             self._file.close()
             if kind is None:
-                self._temporary.replace(self._path)
+                self._beside.commit()
         except OSError as failure:
-            raise _unwritable(self._path, failure) from failure
+            if kind is None:  # else the block's own error is the one to tell
+                raise _unwritable(self._path, failure) from failure
         finally:
-            self._temporary.unlink(missing_ok=True)
+            self._beside.discard()
 
 
 def dead_letter(rejected: Rejected, oversized: Mapping[int, Oversized] | None = None) -> dict[str, Any]:

@@ -17,31 +17,40 @@ version is removed by deleting its keys (tombstones), the manifest first.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import shutil
-import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 import structlog
 
 from daemon.adapters.kafka import Entry, Follower, KafkaSettings, Message, TopicSpec, Writer
 from daemon.errors import BundleError
+from daemon.writing import replacing, replacing_folder
 
 log = structlog.get_logger(__name__)
 
 CHUNK_BYTES = 512_000
+LARGEST_BUNDLE = 256 << 20
+MOST_CHUNKS = 2 * LARGEST_BUNDLE // CHUNK_BYTES
+"""Bytes of a bundle in the topic, at most."""
+MOST_STREAMS, MOST_VERSIONS = 1_000, 100
+"""Streams in the topic that are told apart, and versions of each; beyond, the oldest are forgotten."""
+KEY_BYTES, POINTER_BYTES, MANIFEST_BYTES = 256, 8_192, 1_024
+REASON_CHARACTERS = 1_000
 POINTER = "promoted"
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 def _checked(what: str, name: str) -> str:
     """A stream or version becomes a folder and a part of a key: neither may hold a slash."""
-    if not NAME.fullmatch(name):
-        raise BundleError(f"{what} {name!r} cannot be kept: letters, digits, '.', '_' and '-' only")
+    if not NAME.fullmatch(name) or (what == "version" and name == POINTER):
+        raise BundleError(
+            f"{what} {name[:120]!r} cannot be kept: 1 to 100 letters, digits, '.', '_' and '-' only"
+        )
     return name
 
 
@@ -56,10 +65,11 @@ class Promotion:
 
 
 class Pointer(msgspec.Struct, frozen=True):
-    """Which version of a stream is promoted, and why."""
+    """Which version of a stream is promoted, why, and which one was before it (none where empty)."""
 
     version: str
     reason: str = ""
+    before: str = ""
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -68,6 +78,48 @@ class Manifest(msgspec.Struct, frozen=True):
     size: int
     chunks: int
     sha256: str
+
+
+_T = TypeVar("_T")
+
+
+def _decoded(value: bytes, limit: int, kind: type[_T]) -> _T:
+    """JSON that others wrote; BundleError says what is wrong with it."""
+    if len(value) > limit:
+        raise BundleError(f"{len(value)} bytes, more than the {limit} allowed")
+    try:
+        return msgspec.json.decode(value, type=kind)
+    except RecursionError as error:
+        raise BundleError("it is nested too deeply") from error
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise BundleError(str(error)) from error
+
+
+def _pointer(value: bytes) -> Pointer:
+    pointer = _decoded(value, POINTER_BYTES, Pointer)
+    _checked("version", pointer.version)
+    if pointer.before:
+        _checked("version", pointer.before)
+    return pointer
+
+
+def _manifest(value: bytes) -> Manifest:
+    manifest = _decoded(value, MANIFEST_BYTES, Manifest)
+    if not 1 <= manifest.size <= LARGEST_BUNDLE:
+        raise BundleError(f"a bundle of {manifest.size} bytes, where 1 to {LARGEST_BUNDLE} are allowed")
+    if not 1 <= manifest.chunks <= manifest.size:
+        raise BundleError(f"{manifest.chunks} chunks of a bundle of {manifest.size} bytes")
+    if manifest.chunks > MOST_CHUNKS:
+        raise BundleError(f"{manifest.chunks} chunks, more than the {MOST_CHUNKS} allowed")
+    if re.fullmatch(r"[0-9a-f]{64}", manifest.sha256) is None:
+        raise BundleError("its sha256 is none")
+    return manifest
+
+
+def _outdated(versions: Sequence[str], pointer: Pointer | None, keep: int) -> list[str]:
+    """Of versions, oldest first, those that neither count among the newest nor are pointed at."""
+    needed = {pointer.version, pointer.before} if pointer is not None else set()
+    return [v for v in versions[: max(0, len(versions) - max(keep, 0))] if v not in needed]
 
 
 # ------------------------------------------------------------------ a directory
@@ -83,13 +135,12 @@ class ModelDirectory:
     def versions(self, stream: str) -> list[str]:
         """Every version of a stream, oldest first."""
         folder = self._path / _checked("stream", stream)
-        if not folder.is_dir():
+        try:
+            # A dot marks a folder that is still being written.
+            kept = [child for child in folder.iterdir() if NAME.fullmatch(child.name) and child.is_dir()]
+            return [c.name for c in sorted(kept, key=lambda child: (child.stat().st_mtime_ns, child.name))]
+        except (FileNotFoundError, NotADirectoryError):
             return []
-        # A dot marks a folder that is still being written.
-        kept = [child for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")]
-        return [
-            child.name for child in sorted(kept, key=lambda child: (child.stat().st_mtime_ns, child.name))
-        ]
 
     def folder(self, stream: str, version: str) -> Path:
         """Where a version's files are.
@@ -111,39 +162,45 @@ class ModelDirectory:
         place = self._path / _checked("stream", stream) / _checked("version", version)
         if place.is_dir():
             return place
-        place.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{version}-", dir=place.parent))
         try:
-            write(scratch)
-            scratch.chmod(0o755)
-            scratch.rename(place)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with replacing_folder(place) as scratch:
+                write(scratch)
         except OSError as error:
-            if not place.is_dir():  # another process may have been quicker; then its folder is as good
-                raise BundleError(f"{place} cannot be written: {error}") from error
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+            raise BundleError(f"{place} cannot be written: {error}") from error
         return place
 
-    def promote(self, stream: str, version: str, reason: str = "") -> None:
-        """Point at a version that is here."""
+    def promote(self, stream: str, version: str, reason: str = "", before: str = "") -> None:
+        """Point at a version that is here; ``before`` is the one that it follows."""
         folder = self.folder(stream, version)
-        pointer = folder.parent / POINTER
-        scratch = folder.parent / f".{POINTER}-{os.getpid()}"
-        with scratch.open("wb") as file:
-            file.write(msgspec.json.encode(Pointer(version, reason)))
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(pointer)
+        with replacing(folder.parent / POINTER) as temporary:
+            temporary.write_bytes(msgspec.json.encode(Pointer(version, reason[:REASON_CHARACTERS], before)))
 
     def promoted(self, stream: str) -> Pointer | None:
         """The promoted version, or None when there is none yet."""
-        pointer = self._path / _checked("stream", stream) / POINTER
+        path = self._path / _checked("stream", stream) / POINTER
         try:
-            return msgspec.json.decode(pointer.read_bytes(), type=Pointer)
+            with path.open("rb") as file:
+                return _pointer(file.read(POINTER_BYTES + 1))
         except FileNotFoundError:
             return None
-        except (OSError, msgspec.MsgspecError) as error:
-            raise BundleError(f"{pointer} cannot be read: {error}") from error
+        except (OSError, BundleError) as error:
+            raise BundleError(f"{path} cannot be read: {error}") from error
+
+    def withdraw(self, stream: str) -> None:
+        """Point at no version any more."""
+        (self._path / _checked("stream", stream) / POINTER).unlink(missing_ok=True)
+
+    def retire(self, stream: str, keep: int) -> list[str]:
+        """Remove all but the newest ``keep`` versions, the promoted one and the one before; returns what went."""
+        try:
+            pointer = self.promoted(stream)
+        except BundleError:
+            return []  # which one is needed is not known
+        gone = _outdated(self.versions(stream), pointer, keep)
+        for version in gone:
+            shutil.rmtree(self._path / stream / version, ignore_errors=True)
+        return gone
 
 
 # ------------------------------------------------------------------ a topic

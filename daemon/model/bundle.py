@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
+import stat
 import struct
 import tempfile
 from collections.abc import Mapping
@@ -35,6 +34,7 @@ from daemon.model.scaler import Scaler
 from daemon.model.scoring import BundleDetector
 from daemon.model.soundness import concerns
 from daemon.model.vae import VAE
+from daemon.writing import current, replacing_folder
 
 FORMAT = 2
 MANIFEST, WEIGHTS = "manifest.json", "weights.safetensors"
@@ -181,26 +181,19 @@ class Bundle:
         Raises:
             BundleError: if ``path`` holds something that is no bundle, or cannot be written.
         """
-        manifest, weights = self._parts()
         check_room(path)
         try:
-            fresh = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-            fresh.chmod(0o755)
-            for name, data in ((WEIGHTS, weights), (MANIFEST, manifest)):
-                with (fresh / name).open("wb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-            if path.exists():
-                old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
-                path.rename(old / "was")
-                fresh.rename(path)
-                shutil.rmtree(old, ignore_errors=True)
-            else:
-                fresh.rename(path)
+            with replacing_folder(path) as folder:
+                self.write(folder)
         except OSError as error:
             raise BundleError(f"{path}: cannot write the bundle: {error.strerror or error}") from error
         return path
+
+    def write(self, folder: Path) -> None:
+        """Put the bundle's files into a folder that is not in use yet; OSError if that fails."""
+        manifest, weights = self._parts()
+        (folder / WEIGHTS).write_bytes(weights)
+        (folder / MANIFEST).write_bytes(manifest)
 
     @staticmethod
     def load(path: Path) -> Bundle:
@@ -209,17 +202,25 @@ class Bundle:
         Raises:
             BundleError: if it is missing, damaged, too large or of another format.
         """
+        folder = current(path)
         try:
-            for name, limit in ((MANIFEST, LARGEST_MANIFEST), (WEIGHTS, LARGEST_WEIGHTS)):
-                size = (path / name).stat().st_size
-                if size > limit:
-                    raise BundleError(f"{path / name}: {size} bytes, more than the {limit} allowed")
-            return _assemble((path / MANIFEST).read_bytes(), (path / WEIGHTS).read_bytes(), str(path))
+            manifest = _read(folder / MANIFEST, LARGEST_MANIFEST)
+            return _assemble(manifest, _read(folder / WEIGHTS, LARGEST_WEIGHTS), str(path))
         except OSError as error:
             raise BundleError(f"{path}: no readable model bundle: {error.strerror or error}") from error
 
 
 _DRIFT_ARRAYS = ("latent_mean", "latent_variance", "residual_mean", "residual_variance")
+
+
+def _read(path: Path, limit: int) -> bytes:
+    """A regular file (a pipe would keep us waiting), if it is no larger than allowed."""
+    about = path.stat()
+    if not stat.S_ISREG(about.st_mode):
+        raise BundleError(f"{path}: is no file")
+    if about.st_size > limit:
+        raise BundleError(f"{path}: {about.st_size} bytes, more than the {limit} allowed")
+    return path.read_bytes()
 
 
 def _canonical(manifest: Mapping[str, Any]) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -83,6 +84,48 @@ def test_a_broken_pointer_is_said(tmp_path: Path) -> None:
     (tmp_path / "pumps" / "promoted").write_text("{")
     with pytest.raises(BundleError, match="promoted cannot be read"):
         models.promoted("pumps")
+
+
+POINTERS = [
+    b"",
+    b"null",
+    b'{"version": 7}',
+    b'{"version": "../up"}',
+    b'{"version": "promoted"}',
+    b'{"version": "aaa", "before": "/"}',
+    b'{"version": "' + b"a" * 101 + b'"}',
+    b'{"version": "aaa", "x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    b'{"version": "aaa", "x": ' + b"[" * 3_000 + b"]" * 3_000 + b"}",
+    b'{"version": "aaa", "reason": "' + b"x" * 10_000 + b'"}',
+    b'{"version": "aaa", "reason": "\xff"}',
+]
+
+
+@pytest.mark.parametrize("pointer", POINTERS)
+def test_a_pointer_that_makes_no_sense_is_said(tmp_path: Path, pointer: bytes) -> None:
+    models = ModelDirectory(tmp_path)
+    models.add("pumps", "aaa", written("one"))
+    (tmp_path / "pumps" / "promoted").write_bytes(pointer)
+    with pytest.raises(BundleError, match="promoted cannot be read"):
+        models.promoted("pumps")
+    assert models.retire("pumps", 0) == []
+    models.promote("pumps", "aaa")
+    assert models.promoted("pumps") == Pointer("aaa")
+
+
+def test_old_versions_leave_the_directory(tmp_path: Path) -> None:
+    models = ModelDirectory(tmp_path)
+    for age, version in enumerate(["aaa", "bbb", "ccc", "ddd", "eee"]):
+        place = models.add("pumps", version, written(version))
+        os.utime(place, ns=(age, age))
+    models.promote("pumps", "bbb", "went back", before="ccc")
+    assert models.retire("pumps", 1) == ["aaa", "ddd"]
+    assert models.versions("pumps") == ["bbb", "ccc", "eee"]
+    assert models.retire("pumps", 10) == []
+    models.withdraw("pumps")
+    models.withdraw("pumps")
+    assert models.promoted("pumps") is None
+    assert models.retire("pumps", 0) == ["bbb", "ccc", "eee"]
 
 
 # ------------------------------------------------------------------ a topic

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -55,6 +57,35 @@ def test_saving_again_replaces_and_leaves_nothing_behind(
     assert Bundle.load(path).version == bundle.version
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
     assert sorted(p.name for p in path.iterdir()) == [MANIFEST, WEIGHTS]
+
+
+def test_a_full_disk_leaves_the_bundle_that_was_there_and_nothing_beside_it(
+    bundle: Bundle, linear: Bundle, tmp_path: Path
+) -> None:
+    path = linear.save(tmp_path / "model")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, before[1]))
+    try:
+        with pytest.raises(BundleError, match="cannot write the bundle: File too large"):
+            bundle.save(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert Bundle.load(path).version == linear.version
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_bundle_is_found_where_a_kill_between_two_renames_left_it(bundle: Bundle, tmp_path: Path) -> None:
+    path = bundle.save(tmp_path / "model")
+    path.rename(tmp_path / ".model.former")
+    assert Bundle.load(path).version == bundle.version
+
+
+def test_a_pipe_is_no_bundle(bundle: Bundle, tmp_path: Path) -> None:
+    path = bundle.save(tmp_path / "model")
+    (path / MANIFEST).unlink()
+    os.mkfifo(path / MANIFEST)
+    with pytest.raises(BundleError, match="is no file"):
+        Bundle.load(path)
 
 
 def test_what_is_no_bundle_is_not_overwritten(bundle: Bundle, tmp_path: Path) -> None:
