@@ -160,11 +160,13 @@ class ModelStore:
             promotion = await self.topic.promoted(stream)
             return None if promotion is None else promotion.data
         pointer = self.directory.promoted(stream)
-        return (
-            None
-            if pointer is None
-            else Bundle.load(self.directory.folder(stream, pointer.version)).to_bytes()
-        )
+        if pointer is None:
+            return None
+        folder = self.directory.folder(stream, pointer.version)
+        bundle = Bundle.load(folder)
+        if bundle.version != pointer.version:  # the hash is over the manifest, and so over all of it
+            raise BundleError(f"{folder}: holds model {bundle.version}: it is damaged")
+        return bundle.to_bytes()
 
     async def promote(self, stream: str, bundle: bytes, version: str, reason: str) -> None:
         """See ``loop.Models``."""

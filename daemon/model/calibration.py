@@ -326,7 +326,7 @@ class Calibration:
 
         lengths = len(arrays["error_level"])
         carried, own = facts["carried"], facts["own_levels"]
-        assert isinstance(carried, list)
+        assert isinstance(carried, (list, tuple))
         assert isinstance(own, dict)
         return Calibration(
             error_level=arrays["error_level"],

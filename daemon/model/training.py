@@ -80,6 +80,7 @@ def train(
 
     Raises:
         NotEnoughData: if the rows cannot calibrate even the shortest window.
+        BundleError: no score can come of what was learned, because the rows were beyond measure.
     """
     history = [segment for segment in history if len(segment.values)]
     window = fitting_length(history, spec.window)
@@ -141,8 +142,7 @@ def train(
     if models.vae is not None and own.cells:
         facts["active_path_units"] = active_units(posterior[:, : models.vae.latent])
         facts["likelihood"], facts["likelihood_ppca"] = own.per_cell, linear.per_cell
-    tell(1.0, "done")
-    return Bundle(
+    bundle = Bundle(
         settings=settings,
         sensors=spec.sensors,
         period_ns=spec.period_ns,
@@ -154,6 +154,11 @@ def train(
         facts=facts,
         extras={IMPUTE + name: np.asarray(array) for name, array in filling.arrays().items()},
     )
+    Bundle.from_bytes(
+        bundle.to_bytes(), "the trained model"
+    )  # odd rows may have led to what no score can come of
+    tell(1.0, "done")
+    return bundle
 
 
 def fit_models(

@@ -233,14 +233,15 @@ class VAE:
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape that each weight must have, from kind, window, hidden layers, latents and labels."""
-        fresh = _initial(
-            self.pca,
-            self.path,
-            self.channels,
-            self.latent,
-            len(self.labels),
-            lambda shape, fan_in: torch.empty(shape, device="meta"),  # a shape without memory
-        )
+        with torch.device("meta"):  # shapes without memory
+            fresh = _initial(
+                self.pca,
+                self.path,
+                self.channels,
+                self.latent,
+                len(self.labels),
+                lambda shape, fan_in: torch.empty(shape),
+            )
         return {name: tuple(tensor.shape) for name, tensor in fresh.items()}
 
     def arrays(self) -> dict[str, np.ndarray]:
