@@ -46,6 +46,7 @@ from daemon.domain import (
     Reason,
     Record,
     Revoked,
+    Saved,
     StreamSpec,
     Work,
     instant,
@@ -63,6 +64,8 @@ log = structlog.get_logger()
 UNKNOWN_SENSORS_SAID = 20
 MOST_UNSENT = 10_000
 """Outputs that wait for a commit; more, and it comes before its time."""
+SAVED_AT_ONCE = 500
+"""Records of state that are made between two breaths: some 10 ms."""
 
 
 class Hold(StrEnum):
@@ -160,7 +163,10 @@ class StreamRun:
         self._next_training_ns: int | None = None
 
     def open(self, assigned: Assigned) -> Pipeline:
-        """Start a partition's pipeline; it judges with the stream's model from its first row."""
+        """Start a partition's pipeline; it judges with the stream's model from its first row.
+
+        What a predecessor saved of it is yet to be restored.
+        """
         pipeline = Pipeline(
             self.spec,
             assigned.partition,
@@ -177,7 +183,6 @@ class StreamRun:
         pipeline.cut = self.plan.learn_rows if self.detector is None else None
         if self.detector is not None:
             pipeline.use(self.detector)
-        pipeline.restore(assigned.saved, exact=assigned.exact)
         self.pipelines[assigned.partition] = pipeline
         return pipeline
 
@@ -210,8 +215,8 @@ class StreamRun:
             p.number == 0 and p.topic in (first, p.topic if first is None else first) for p in self.pipelines
         )
 
-    def use(self, bundle: bytes) -> dict[InputPartition, list[Output]]:
-        """Put a bundle in force, everywhere at once.
+    def use(self, bundle: bytes, *, at_rest: bool) -> dict[InputPartition, list[Output]]:
+        """Put a bundle in force, everywhere at once, or in each partition when it is next at rest.
 
         Raises:
             BundleError: it is damaged, or was made for another stream.
@@ -221,7 +226,10 @@ class StreamRun:
         detector = loaded.detector()
         outputs = {}
         for partition, pipeline in self.pipelines.items():
-            outputs[partition] = pipeline.use(detector)
+            if at_rest:
+                pipeline.use_at_rest(detector)
+            else:
+                outputs[partition] = pipeline.use(detector)
             pipeline.cut = None
         self.detector, self.bundle = detector, bundle
         self.versions.append(detector.version)
@@ -371,6 +379,8 @@ class Loop:
     async def _assigned(self, event: Assigned) -> None:
         stream = self._topics[event.partition.topic]
         pipeline = stream.open(event)
+        for _ in pipeline.restoring(event.saved, exact=event.exact):
+            await self._breathe()
         self._committed.pop(event.partition, None)
         self._unsent.pop(event.partition, None)
         self.metrics.assigned(event.partition)
@@ -509,7 +519,7 @@ class Loop:
 
     # -------------------------------------------------------------- models
     async def _use(self, stream: StreamRun, bundle: bytes, result: Promotion, reason: str) -> None:
-        outputs = stream.use(bundle)
+        outputs = stream.use(bundle, at_rest=self._checkpoints)
         detector = stream.detector
         assert detector is not None
         name = stream.spec.name
@@ -657,9 +667,18 @@ class Loop:
                 moved = bool(outputs) or (self._checkpoints and pipeline.moved)
                 if not moved and known is not None and known.offset == pipeline.offset:
                     continue
-                saved = pipeline.checkpoint() if self._checkpoints else ()
+                saved: list[Saved] = []
+                for record in pipeline.saving() if self._checkpoints else ():
+                    saved.append(record)
+                    if len(saved) % SAVED_AT_ONCE == 0:
+                        await self._breathe()
                 position = self._committed[partition] = Position(pipeline.offset, pipeline.replay_from())
                 work[partition] = Work(position, outputs, saved)
         if work:
             with self.status.waiting_for("kafka"):
                 await self.source.commit(work)
+
+    async def _breathe(self) -> None:
+        """In the midst of long work: let heartbeats, the admin port and signals through."""
+        self.status.beat()
+        await asyncio.sleep(0)

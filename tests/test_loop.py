@@ -206,7 +206,8 @@ async def test_the_drift_of_a_model_that_went_outlives_a_successor_that_did_noth
     second = after(first, [])  # nothing comes before it ends
     second.replay_from = second.resume_at
     await made(second, newer())[0].run()
-    third = after(second, [Polled(PUMPS_0, steady(5, 40)), Polled(PUMPS_0, (), ended=True)])
+    third = after(second, [Polled(PUMPS_0, steady(45)), Polled(PUMPS_0, (), ended=True)])
+    third.replay_from = 0  # no record of an asset was written
     await made(third, newer())[0].run()
     drift = [o for s in (first, second, third) for o in outputs_of(s) if isinstance(o, DriftRecord)]
     assert [(record.model, record.windows) for record in drift] == [("centre-1", 37), ("centre-2", 5)]

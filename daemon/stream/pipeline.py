@@ -54,6 +54,7 @@ from daemon.domain import (
     Saved,
     ScoredRow,
     Severity,
+    Standard,
     StreamSpec,
     Verdicts,
     Windows,
@@ -82,6 +83,12 @@ CHECKPOINTS_BACK = 20
 """A state may be as old as the records of so many checkpoints: ten seconds, at two a second."""
 MOST_AT_ONCE = 10_000
 """Rows that may wait, and outputs that are said, before the shell may commit: a gap bridges many rows."""
+STATES_AT_ONCE = 1_000
+"""Assets that a commit writes without need: a large fleet's turns come one after the other."""
+RESTORED_AT_ONCE = 200
+"""Assets that are set up again between two pauses: some 10 ms."""
+FREE, UNKEPT = -2, -1
+"""What stands for the units of a record, where a slot has no asset, or an asset no record."""
 REPLAY_RECORDS = 50_000
 """A successor replays at most about this many records, or eight per asset if that is more."""
 
@@ -194,14 +201,21 @@ class Pipeline:
         self.observed_rows = 0
         self.rebuilding = resume_at > 0  # records of before it may still come: episodes are not as they were
         self.restored = False  # whether the partition's own state came with it
-        self._other_model = False  # ... but was that of another model: rows are not judged anew
+        self._layout = state.layout(spec)
+        self._other_model = False  # ... but was that of another model
+        self._swaps = [state.Swap(0, 0, NO_MODEL, Standard.raw_units(len(spec.sensors)))]  # see ``state``
+        self._ahead: deque[state.Swap] = deque()  # those that a replay has not come to yet
+        self._next: Detector | None = None  # takes over at the next rest
         self._covered: dict[str, int] = {}  # asset -> its state knows the records before this offset
         self._forgotten_before = 0  # an asset seen before, and without a record of state, was evicted
         self._uncovered: Ints = np.empty(0, np.int64)  # by slot, first record that no state covers, or -1
         self._forced: set[str] = set()  # what moved these is in no record: they go with the next commit
         self._kept: set[str] = set()  # assets that have a record of state
         self._gone: set[str] = set()  # evicted since the last commit
-        self._everything = False  # all assets go with the next commit
+        self._recorded: Ints = np.empty(
+            0, np.int64
+        )  # by slot: the units that its record is in, or FREE, UNKEPT
+        self._told_restless: set[str] = set()  # whose record holds what only judging can move on
         self._checkpoints: deque[int] = deque(maxlen=CHECKPOINTS_BACK)  # the offsets of the last ones
         self._drift_due_ns = 0  # the event time at which the next drift interval is over
         self._drift_interval_ns = drift_interval_ns
@@ -239,9 +253,10 @@ class Pipeline:
         more = capacity - old
         self._rings.grow(capacity)
         self.grid.grow(capacity)
-        for name in ("_baseline", "_began", "_uncovered", "_heard"):
+        for name in ("_baseline", "_began", "_uncovered", "_heard", "_recorded"):
             setattr(self, name, grown(getattr(self, name), capacity))
         self._uncovered[old:] = -1
+        self._recorded[old:] = FREE
         self._free = [*range(capacity - 1, old - 1, -1), *self._free]
         self._names += [None] * more
 
@@ -258,6 +273,7 @@ class Pipeline:
         self.grid.clear(slot)
         self._began[slot] = self._heard[slot] = False
         self._uncovered[slot] = -1
+        self._recorded[slot] = UNKEPT
         return slot
 
     def _slots_of(self, assets: Sequence[str]) -> Ints:
@@ -275,6 +291,7 @@ class Pipeline:
             self._free.append(slot)
             self.grid.clear(slot)
             self._uncovered[slot] = -1  # a successor need not replay what nobody remembers
+            self._recorded[slot] = FREE
             self._silent_assets.discard(name)
             self._silent_sensors.pop(name, None)
             self._stuck.pop(name, None)
@@ -307,16 +324,66 @@ class Pipeline:
         """
         assert detector.window == self.spec.window
         left: list[Output] = [] if self.drift is None else list(self.drift.due(1 << 62))
+        # A successor replays what came before without this model: it cannot find out what judging led to.
+        self._forced.update(self._restless())
         self.detector = detector
-        self._rings.convert(detector.standard)
         self.drift = Drift(
             self.spec.name, self.partition, self._drift_interval_ns, detector.drift, detector.version
         )
         self._baseline = np.zeros((len(self._names), len(detector.fresh_baseline(""))))
         self._began[:] = False
-        # No successor may score rows of before with a model of after.
-        self._everything = True
+        number = self._swaps[-1].number + 1
+        self._swaps.append(state.Swap(number, max(self.offset, 0), detector.version, detector.standard))
+        self._rings.convert(detector.standard)
+        self._drop_swaps()
         return left
+
+    def use_at_rest(self, detector: Detector) -> None:
+        """The same at the next rest, which is in ``feed``: where a successor can do it too.
+
+        A swap in the midst of a poll is at no offset: rows that were released before are judged after
+        it. Whoever writes state must be able to say where it was.
+        """
+        self._next = detector
+
+    def _swap_at_rest(self, offset: int) -> Iterator[Step]:
+        """Let the next model take over between two readings; ``offset`` is the second one's."""
+        yield from self._drain(silent=False)
+        self._said, self.offset = 0, offset
+        while len(restless := self._restless()) > STATES_AT_ONCE:
+            # All of them must be in records by then; so they go before, some with each commit.
+            self._forced.update(sorted(restless)[:STATES_AT_ONCE])
+            yield Step(outputs=self._letters_before(offset), at_rest=True)
+            if self._forced:
+                break  # nobody keeps state here
+        detector, self._next = self._next, None
+        assert detector is not None
+        left = self.use(detector)
+        yield Step(outputs=self._letters_before(offset) + left, at_rest=True)
+
+    def _restless(self) -> set[str]:
+        """The assets whose records do not know where judging has got them."""
+        judged = self._told_restless | self.episodes.assets.keys() | self._stuck.keys()
+        slots = self._slots
+        return {
+            asset
+            for asset in judged & slots.keys()
+            if self._uncovered[slots[asset]] >= 0 or self._recorded[slots[asset]] < 0
+        }
+
+    def _drop_swaps(self) -> None:
+        """Forget the swaps that no row, no record and no replay can need."""
+        if len(self._swaps) < 2 or self._ahead:
+            return
+        used = self._recorded != FREE
+        needed = int(self._rings.units[used].min(initial=self._swaps[-1].number))
+        recorded = self._recorded[self._recorded >= 0]
+        needed = min(needed, int(recorded.min(initial=needed)))
+        before = [swap.number for swap in self._swaps if swap.offset <= self.replay_from()]
+        if used.any() and before:
+            needed = min(needed, before[-1])
+        self._swaps = [swap for swap in self._swaps if swap.number >= needed]
+        self._rings.forget(needed)
 
     @property
     def model(self) -> str:
@@ -331,10 +398,11 @@ class Pipeline:
         must hold has: on the way through, steps come that are ``at_rest``.
         """
         items = polled.items
+        if self._next is not None and not self.rebuilding:
+            yield from self._swap_at_rest(max(self.offset, 0))
         if self.rebuilding and items:
             done = bisect_left(items, self.resume_at, key=lambda item: item.offset)
-            if done:
-                yield from self._take_in(items[:done], silent=True)
+            yield from self._replay(items[:done])
             items = items[done:]
             if items:
                 # What the silent records released was published before: it may not spill over.
@@ -364,8 +432,27 @@ class Pipeline:
         if step.outputs:
             yield step
 
+    def _replay(self, items: Sequence[Record | Reading]) -> Iterator[Step]:
+        """Take records of before the committed position, and let each model take over where it did."""
+        while items:
+            while self._ahead and self._ahead[0].offset <= items[0].offset:
+                yield from self._drain(silent=True)
+                self._go_through(self._ahead.popleft())
+            end = len(items)
+            if self._ahead:
+                end = bisect_left(items, self._ahead[0].offset, key=lambda item: item.offset)
+            yield from self._take_in(items[:end], silent=True)
+            items = items[end:]
+
+    def _go_through(self, swap: state.Swap) -> None:
+        """Do again what a swap did; whose record is of after it has that behind him."""
+        self._rings.convert(swap.standard)
+        self._began &= self._rings.units >= swap.number
+
     def _rest(self, offset: int) -> Iterator[Step]:
         """Between two readings, with ``offset`` the next one's: let the shell commit if much was said."""
+        if self._next is not None:
+            yield from self._swap_at_rest(offset)
         if self._said >= MOST_AT_ONCE:
             yield from self._drain(silent=False)
             self._said, self.offset = 0, offset
@@ -383,6 +470,10 @@ class Pipeline:
         return left
 
     def _rebuilt(self) -> None:
+        while self._ahead:
+            self._go_through(self._ahead.popleft())
+        if self._other_model:
+            self._forced.update(self._restless())
         self.rebuilding = False
         self._covered.clear()
 
@@ -618,7 +709,8 @@ class Pipeline:
             rings.restart(int(slots[i]), int(index[i]))
             self._began[slots[i]] = False
         told = rings.tell(groups, slots, index, values, observed)
-        judging = self.detector is not None and not (silent and self._other_model)
+        # Silently judged are the rows since the last swap: of the models before it there is but the name.
+        judging = self.detector is not None and not (silent and self._ahead)
         full = rings.filled[slots] + turns + 1 >= self.spec.window
         due = full & (index % self.spec.hop == 0) & judging
         wanted = due | (~complete & judging)
@@ -1139,50 +1231,65 @@ class Pipeline:
     @property
     def moved(self) -> bool:
         """Whether something changed that no record tells a successor."""
-        return bool(self._forced) or self._everything
+        return bool(self._forced)
 
     def checkpoint(self) -> list[Saved]:
+        """All of ``saving`` at once."""
+        return list(self.saving())
+
+    def saving(self) -> Iterator[Saved]:
         """The state that is to become durable together with the position and its outputs.
 
-        Every asset that no replay could bring up to date goes, and those that were not written
-        for so long that each asset had about a window of rows meanwhile, or for some seconds
-        where more comes in them: so little is written beside what is read, and a replay is
-        short. Call it between two feeds.
+        Every asset that no replay could bring up to date goes. Of those that were not written for so
+        long that each asset had about a window of rows meanwhile, or for some seconds where more
+        comes in them, the oldest go: so little is written beside what is read, and a replay is short.
+        With them go some whose rows an earlier model's units still tell.
+
+        Exhaust it between two feeds; each record takes some 20 us to make.
         """
         assert not self._waiting
-        assets, spec = len(self._slots), self.spec
+        spec, topic = self.spec, self.partition.topic
         per_row = 1 if spec.format is Format.JSON_WIDE else len(spec.sensors)
         self._checkpoints.append(self.offset)
-        lately = self.offset - self._checkpoints[0]
+        lately, assets = self.offset - self._checkpoints[0], len(self._slots)
         span = min(max(spec.window * assets * per_row, lately), max(REPLAY_RECORDS, 8 * assets))
-        topic = self.partition.topic
         gone = (self._gone & self._kept) - self._slots.keys()
-        saved = [state.written(topic, asset, None) for asset in sorted(gone)]
         if self._gone:
             # From here on whoever has no record is unknown: so all that live must have one.
             self._kept -= self._gone
-            self._forced.update(asset for asset in self._slots if asset not in self._kept)
+            self._forced.update(self._named(np.flatnonzero(self._recorded == UNKEPT)))
             self._forgotten_before = self.offset
             self._gone.clear()
-        chosen = set(self._slots) if self._everything else self._forced & self._slots.keys()
-        old = (self._uncovered >= 0) & (self._uncovered <= self.offset - span)
-        chosen |= {name for slot in np.flatnonzero(old).tolist() if (name := self._names[slot]) is not None}
-        saved += [state.written(topic, asset, self._state_of(asset)) for asset in sorted(chosen)]
-        for asset in chosen:
-            self._uncovered[self._slots[asset]] = -1
+        chosen = self._forced & self._slots.keys()
+        old = np.flatnonzero((self._uncovered >= 0) & (self._uncovered <= self.offset - span))
+        old = old[np.argsort(self._uncovered[old], kind="stable")]
+        behind = np.flatnonzero((self._recorded >= 0) & (self._recorded < self._rings.number))
+        more = np.concatenate([old, behind])[:STATES_AT_ONCE]
+        chosen.update(self._named(more))
+        slots = self._slots_of(sorted(chosen))
+        self._rings.settle(slots)
         self._kept |= chosen
         self._forced.clear()
-        self._everything = False
-        saved.append(state.written(topic, "", self._partition_state()))
-        return saved
+        self._uncovered[slots] = -1
+        self._recorded[slots] = self._rings.number
+        self._drop_swaps()
+        for asset in sorted(gone):
+            yield state.written(topic, asset, None)
+        for asset in sorted(chosen):
+            yield state.written(topic, asset, self._state_of(asset))
+        yield state.written(topic, "", self._partition_state())
+
+    def _named(self, slots: Ints) -> list[str]:
+        """Whose slots these are."""
+        return [name for slot in slots.tolist() if (name := self._names[slot]) is not None]
 
     def _partition_state(self) -> state.PartitionState:
         drift = self.episodes.assets.get(self.spec.name)
         episode = drift.open.get((AlertKind.DRIFT, None)) if drift is not None else None
         return state.PartitionState(
-            state.layout(self.spec),
+            self._layout,
             self.offset,
-            self.model,
+            [state.of_swap(swap) for swap in self._swaps],
             self.grid.event_time_ns,
             self._forgotten_before,
             state.of_drift(self.drift),
@@ -1196,80 +1303,115 @@ class Pipeline:
     def _state_of(self, asset: str) -> state.AssetState:
         slot, rings = self._slots[asset], self._rings
         window, offsets = rings.held(slot)
+        episodes, stuck = self.episodes.assets.get(asset), self._stuck.get(asset)
+        if episodes is not None or stuck:
+            self._told_restless.add(asset)
+        else:
+            self._told_restless.discard(asset)
         return state.AssetState(
-            state.layout(self.spec),
+            self._layout,
             self.offset,
-            self.model,
             state.of_grid(*self.grid.of(slot, asset), self._newest(asset)),
+            int(rings.units[slot]),
             window.tobytes(),
-            state.of_standard(rings.standard),
             state.ints(offsets),
             state.floats(rings.last_value[slot]),
             state.ints(rings.last_row[slot]),
             state.ints(rings.still_since(slot)),
             int(rings.fresh_row[slot]),
             state.floats(self._baseline[slot]) if self._began[slot] else None,
-            state.of_episodes(self.episodes.assets.get(asset)),
+            state.of_episodes(episodes),
             asset in self._silent_assets,
             sorted(self._silent_sensors.get(asset, ())),
-            sorted(self._stuck.get(asset, ())),
+            sorted(stuck or ()),
         )
 
     def restore(self, saved: Sequence[Saved], *, exact: bool = True) -> bool:
+        """All of ``restoring`` at once; True if the state was of use."""
+        for _ in self.restoring(saved, exact=exact):
+            pass
+        return self.restored
+
+    def restoring(self, saved: Sequence[Saved], *, exact: bool = True) -> Iterator[None]:
         """Take over what a predecessor knew; before the first feed, and after ``use``.
+
+        Yields every few milliseconds; exhaust it. ``restored`` says whether the state was of use; if
+        it was not, its records are taken away with the next commit.
 
         Args:
             saved: the records of this partition, perhaps among others.
             exact: whether the state must be of this very position. Where it is written before
                 the position is, it may be of a later one: what lies between was published.
-
-        Returns:
-            False if the state is of no use; its records are then taken away.
         """
         topic = self.partition.topic
-        partition, assets = state.read(saved, topic, self.spec)
+        records: dict[str, bytes | None] = {}
+        for found in state.own(saved, topic):
+            if found is None:
+                yield
+            else:
+                records[found[0]] = found[1]
+        partition = state.to_partition(records.pop("", None), self._layout)
         if (
             partition is None
             or partition.offset < self.resume_at
             or (exact and partition.offset != self.resume_at)
         ):
-            self._gone = state.names(saved, topic)
+            self._gone = set(records)
             self._kept = set(self._gone)
-            return False
+            return
         self.resume_at = partition.offset
         self.rebuilding = self.restored = True
-        self._other_model = partition.model != self.model
-        self._everything = self._other_model
         self._forgotten_before = partition.forgotten_before
         self.grid.event_time_ns = partition.event_time_ns
         if partition.drift_episode is not None:
             kept = state.to_episode(partition.drift_episode)
             self.episodes.of(self.spec.name).open[kept.kind, kept.sensor] = kept
+        self._take_swaps(partition)
         if self._other_model or partition.drift_interval_ns != self._drift_interval_ns:
             left = state.outgoing(partition, self.spec.name, self.partition)
             self._left = [] if left is None else list(left.due(1 << 62))
         elif self.drift is not None:
             state.to_drift(self.drift, partition)
         self._await_interval()
-        for asset, known in assets.items():
-            self._restore_asset(asset, known)
-        return True
+        for i, (asset, value) in enumerate(records.items(), 1):
+            known = state.to_asset(value, self._layout)
+            if known is not None and known.units in self._rings.standards:
+                self._restore_asset(asset, known)
+            if i % RESTORED_AT_ONCE == 0:
+                yield
+
+    def _take_swaps(self, partition: state.PartitionState) -> None:
+        """Stand where the oldest record may stand, with the later swaps ahead; ours comes last if it is new."""
+        mine, self._swaps = self._swaps[-1], [state.to_swap(swap) for swap in partition.swaps]
+        self._other_model = self._swaps[-1].model != mine.model
+        if self._other_model:
+            number = self._swaps[-1].number + 1
+            self._swaps.append(state.Swap(number, self.resume_at, mine.model, mine.standard))
+        self._ahead = deque(self._swaps[1:])
+        self._rings.begin({swap.number: swap.standard for swap in self._swaps}, self._swaps[0].number)
 
     def _restore_asset(self, asset: str, known: state.AssetState) -> None:
         """Set up one asset as it was at the offset that its record covers."""
         slot = self._slot(asset)
         self._rings.hold(
             slot,
-            (state.to_rows(known.window, known.standard), state.to_ints(known.window_offsets)),
+            (
+                state.to_rows(known.window, self._rings.standards[known.units]),
+                known.units,
+                state.to_ints(known.window_offsets),
+            ),
             (state.to_floats(known.last_value), state.to_ints(known.last_row)),
             state.to_ints(known.still_since),
             known.fresh_row,
         )
-        if known.baseline is not None and known.model == self.model and self.detector is not None:
+        self._recorded[slot] = known.units
+        if known.baseline is not None and known.units == self._swaps[-1].number:
             self._baseline[slot] = state.to_floats(known.baseline)
             self._began[slot] = True
         grid, told = state.to_grid(asset, slot, known.grid)
         self.grid.take(grid, known.grid.newest, told)
+        if known.alarm is not None or known.stuck:
+            self._told_restless.add(asset)
         if known.alarm is not None:
             mine, theirs = state.to_episodes(known.alarm), self.episodes.assets.get(asset)
             if theirs is not None:  # an asset that is named as the stream is

@@ -5,6 +5,11 @@ scaled once and not with every window that it is in. NaN stands where nothing wa
 imputed value, and nothing is cut off: another model's units can be had from these, and what was
 imputed can never count as observed.
 
+Units have numbers, which grow by one with each model. A new model does not convert the rows of every
+asset at once, which takes seconds for a large fleet: an asset's rows stay in their units until its
+next row is written, and ``settle`` sees to a few of those that wait. They go through the units of every
+model between, so that the result does not depend on when it is done, to the last bit.
+
 The rows of an asset have room for L and some more: an eighth, or a lot where the assets are
 few. They are written one behind the other, so that the newest L are always one contiguous slice;
 where the room ends, they move to its front. So whole chunks are written and cut out at once,
@@ -17,6 +22,7 @@ moved.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,12 +68,16 @@ class Rings:
         self.last_value: Floats = np.empty((0, C))
         self._still_since: Ints = np.empty((0, C), np.int64)
         self._place: Ints = np.empty(0, np.int64)  # (N,) where the next row goes; >= L
-        self.standard = Standard.raw_units(C)
-        self._rows: Rows = np.empty((0, self.room, C), self.standard.kept)
+        self.units: Ints = np.empty(0, np.int64)  # (N,) the number of the units that the slot's rows are in
+        self.number = 0  # of the units in force
+        self.standards: dict[int, Standard] = {0: Standard.raw_units(C)}  # all that rows or records may be in
+        # By type of number: of two models' units one may be kept whole and the other in single precision.
+        self._kept: dict[Any, Rows] = {np.float64: np.empty((0, self.room, C), np.float64)}
         self._offsets: Ints = np.empty((0, self.room), np.int64)
 
     def grow(self, capacity: int) -> None:
         """Make room for more assets; those that are there keep their slots."""
+        old = len(self.units)
         self._make_room(self.window + max(self.window // 8, 1, min(SPARE_ROWS // capacity, MOST_SPARE)))
         for name in (
             "filled",
@@ -76,10 +86,12 @@ class Rings:
             "last_value",
             "_still_since",
             "_place",
-            "_rows",
             "_offsets",
+            "units",
         ):
             setattr(self, name, grown(getattr(self, name), capacity))
+        self._kept = {kept: grown(rows, capacity) for kept, rows in self._kept.items()}
+        self.units[old:] = self.number
 
     def _make_room(self, room: int) -> None:
         """Let every asset's newest L rows begin its room, which has ``room`` rows from now on."""
@@ -87,11 +99,14 @@ class Rings:
             return
         L, some = self.window, np.arange(len(self._place))[:, None]
         newest = np.maximum(self._place[:, None], L) + np.arange(-L, 0)
-        for name in ("_rows", "_offsets"):
-            array = getattr(self, name)
+
+        def moved(array: NDArray[Any]) -> NDArray[Any]:
             made = np.zeros((len(array), room, *array.shape[2:]), array.dtype)
             made[:, :L] = array[some, newest]
-            setattr(self, name, made)
+            return made
+
+        self._kept = {kept: moved(rows) for kept, rows in self._kept.items()}
+        self._offsets = moved(self._offsets)
         self._place[:] = L
         self.room = room
 
@@ -103,6 +118,7 @@ class Rings:
 
     def restart(self, slot: int, row: int) -> None:
         """Windows start afresh at ``row``; what the sensors said last stays known."""
+        self.units[slot] = self.number
         self._rows[slot, : self.window] = np.nan
         self._offsets[slot, : self.window] = NO_RECORD
         self._place[slot] = self.window
@@ -110,15 +126,55 @@ class Rings:
         self.fresh_row[slot] = row
         self._still_since[slot] = row
 
+    @property
+    def standard(self) -> Standard:
+        """The units in force."""
+        return self.standards[self.number]
+
+    @property
+    def _rows(self) -> Rows:
+        """(N, room, C) where rows in the units in force are."""
+        return self._kept[self.standard.kept]
+
+    def begin(self, standards: Mapping[int, Standard], number: int) -> None:
+        """Go on where another process stood; before there is any asset."""
+        self.standards, self.number = dict(standards), number
+        self.units[:] = number
+        self._kept = {standard.kept: self._made(standard.kept) for standard in standards.values()}
+
+    def _made(self, kept: Any) -> Rows:
+        """Zeros, which take up no memory before they are written to."""
+        return np.zeros((len(self.units), self.room, len(self.standard.mean)), kept)
+
     def convert(self, standard: Standard) -> None:
-        """Keep rows in other units from now on."""
-        held = self._rows
-        self._rows = np.zeros(held.shape, standard.kept)
-        used = int(np.flatnonzero(self._place).max(initial=-1)) + 1
-        for begin in range(0, used, SLOTS_AT_ONCE):  # it takes several times their memory
-            some = slice(begin, min(begin + SLOTS_AT_ONCE, used))
-            self._rows[some] = standard.of(self.standard.raw(held[some]))
-        self.standard = standard
+        """Keep new rows in these units from now on, and those that are there from their next row on."""
+        self.number += 1
+        self.standards[self.number] = standard
+        if standard.kept not in self._kept:
+            self._kept[standard.kept] = self._made(standard.kept)
+
+    def settle(self, slots: Ints) -> None:
+        """Convert the rows of these slots, each named once, to the units in force."""
+        L = self.window
+        for begin in range(0, len(slots), SLOTS_AT_ONCE):  # it takes several times their memory
+            some = slots[begin : begin + SLOTS_AT_ONCE]
+            assert (self.units[some] <= self.number).all()  # no row comes before its asset's record
+            some = some[self.units[some] < self.number]
+            for number in np.unique(self.units[some]).tolist():
+                mine = some[self.units[some] == number]
+                newest = np.maximum(self._place[mine][:, None], L) + np.arange(-L, 0)
+                rows = self._kept[self.standards[number].kept][mine[:, None], newest]
+                for later in range(number + 1, self.number + 1):
+                    rows = self.standards[later].of(self.standards[later - 1].raw(rows))
+                self._rows[mine[:, None], newest] = rows
+                self.units[mine] = self.number
+
+    def forget(self, before: int) -> None:
+        """Let go of units below this number; no row may be in them."""
+        for number in [n for n in self.standards if n < before]:
+            del self.standards[number]
+        used = {standard.kept for standard in self.standards.values()}
+        self._kept = {kept: rows for kept, rows in self._kept.items() if kept in used}
 
     def push(
         self, slots: Ints, turns: Ints, values: Floats, offsets: Ints, wanted: Mask
@@ -136,8 +192,11 @@ class Rings:
             front, and (W,) the smallest offset of each one's records.
         """
         L = self.window
-        standard = self.standard.of(values)
-        windows = np.empty((int(wanted.sum()), L * values.shape[1]), self._rows.dtype)
+        behind = self.units[slots] != self.number
+        if behind.any():
+            self.settle(np.unique(slots[behind]))
+        standard, held = self.standard.of(values), self._rows
+        windows = np.empty((int(wanted.sum()), L * values.shape[1]), held.dtype)
         smallest = np.empty(len(windows), np.int64)
         into = np.cumsum(wanted) - 1
         place = self._place[slots] + turns
@@ -147,21 +206,21 @@ class Rings:
             mine = slots[these]
             if lap:
                 full = np.unique(mine)
-                self._rows[full, :L] = self._rows[full, -L:]
+                held[full, :L] = held[full, -L:]
                 self._offsets[full, :L] = self._offsets[full, -L:]
             at = place[these] - lap * (self.room - L)
-            self._rows[mine, at] = standard[these]
+            held[mine, at] = standard[these]
             self._offsets[mine, at] = offsets[these]
             self._place[mine] = at + 1  # of several rows of one asset the last one counts
             cut = wanted[these]
             which, begin = into[these[cut]], mine[cut] * self.room + at[cut] - L + 1
             if len(which) == len(windows):  # the only lap, nearly always: in order, and copied once
                 windows, smallest = (
-                    self._slices(self._rows)[begin],
+                    self._slices(held)[begin],
                     self._slices(self._offsets)[begin].min(1),
                 )
             else:
-                windows[which] = self._slices(self._rows)[begin]
+                windows[which] = self._slices(held)[begin]
                 smallest[which] = self._slices(self._offsets)[begin].min(1)
         self.filled[slots] = np.minimum(self.filled[slots] + turns + 1, L)
         return windows.reshape(-1, L, values.shape[1]), smallest
@@ -246,9 +305,10 @@ class Rings:
 
     # -------------------------------------------------------------- what a successor must know
     def held(self, slot: int) -> tuple[Rows, Ints]:
-        """The rows in an asset's window (T, C), T <= L, oldest first, in standard units, and their offsets (T,)."""
+        """The rows in an asset's window (T, C), T <= L, oldest first, in its ``units``, and their offsets (T,)."""
         newest = slice(self._place[slot] - self.filled[slot], self._place[slot])
-        return self._rows[slot, newest], self._offsets[slot, newest]
+        rows = self._kept[self.standards[int(self.units[slot])].kept]
+        return rows[slot, newest], self._offsets[slot, newest]
 
     def still_since(self, slot: int) -> Ints:
         """(C,) the row since which each sensor has not moved."""
@@ -257,18 +317,22 @@ class Rings:
     def hold(
         self,
         slot: int,
-        window: tuple[tuple[Rows, Standard], Ints],
+        window: tuple[Rows, int, Ints],
         last: tuple[Floats, Ints],
         still_since: Ints,
         fresh_row: int,
     ) -> None:
-        """Set up a slot as another process left it, whatever units its rows are in."""
-        (rows, units), offsets = window
+        """Set up a slot as another process left it; the window is rows, the number of their units, and offsets.
+
+        A replay that is not there yet may find units that come into force later.
+        """
+        rows, units, offsets = window
         self.restart(slot, fresh_row)
         begin = self.window - len(rows)
-        self._rows[slot, begin : self.window] = (
-            rows if units.same_as(self.standard) else self.standard.of(units.raw(rows))
-        )
+        self.units[slot] = units
+        kept = self._kept[self.standards[units].kept]
+        kept[slot, :begin] = np.nan
+        kept[slot, begin : self.window] = rows
         self._offsets[slot, begin : self.window] = offsets
         self.filled[slot] = len(rows)
         self.last_value[slot], self.last_row[slot] = last

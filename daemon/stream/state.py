@@ -8,10 +8,14 @@ what an asset's own state knows already. Numbers are written to the last bit, as
 
 Writing every asset with every commit would cost more than reading does. An asset is therefore
 written when the log has gone on so far that each asset had about a window of rows (see
-``Pipeline.checkpoint``): then its record costs no more than the rows it replaces.
+``Pipeline.saving``): then its record costs no more than the rows it replaces.
 
-The partition's record is small and goes with every commit: event time, drift sums, and the
-offset below which an asset without a record has been forgotten and is not to be made again.
+The partition's record is small and goes with every commit: event time, drift sums, the offset below
+which an asset without a record has been forgotten and is not to be made again, and the *swaps*: at
+which offset which model took over, and in what units it has rows kept. A swap writes no asset. The
+records that there are keep their rows in the units of their time, which they name by the swap's
+number; a successor replays the log through the swaps as its predecessor went through them. A swap is
+dropped from the list when no record and no replay can need it any more.
 
 A record names the *layout* it was written for. A changed stream (other sensors, period or
 window) makes old records unreadable rather than wrong.
@@ -19,8 +23,8 @@ window) makes old records unreadable rather than wrong.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import astuple, fields
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import astuple, dataclass, fields
 from typing import Any
 
 import msgspec
@@ -43,8 +47,10 @@ from daemon.stream.alerts import AssetEpisodes, Episode, Peaks, digest
 from daemon.stream.drift import Drift, Sums
 from daemon.stream.windows import AssetGrid, Fingerprints, OpenRow
 
-SCHEMA = 5
+SCHEMA = 6
 SEPARATOR = "\x1f"
+READ_AT_ONCE = 5_000
+"""Records that are walked through between two pauses."""
 
 
 class RowState(msgspec.Struct, frozen=True, array_like=True):
@@ -100,10 +106,13 @@ class AlarmState(msgspec.Struct, frozen=True, array_like=True):
     open: list[EpisodeState]
 
 
-class StandardState(msgspec.Struct, frozen=True, array_like=True):
-    """``domain.Standard``: each asset has it, for its record may be older than the partition's."""
+class SwapState(msgspec.Struct, frozen=True, array_like=True):
+    """A model that took over: rows released by records from ``offset`` on are its to judge."""
 
-    mean: bytes
+    number: int  # one more than that of the swap before
+    offset: int
+    model: str
+    mean: bytes  # ``domain.Standard``, the units that rows are kept in under this model
     scale: bytes
     kept: str
 
@@ -113,16 +122,15 @@ class AssetState(msgspec.Struct, frozen=True, array_like=True):
 
     layout: str
     offset: int  # records of this asset before it are covered
-    model: str
     grid: GridState
-    window: bytes  # (T, C) the newest T <= L rows, oldest first, in ``standard`` units
-    standard: StandardState
+    units: int  # the number of the swap whose units the window is in, and whose model the baseline is of
+    window: bytes  # (T, C) the newest T <= L rows, oldest first
     window_offsets: bytes  # (T,) ``rings.NO_RECORD`` where no record spoke of the row
     last_value: bytes  # (C,)
     last_row: bytes
     still_since: bytes
     fresh_row: int
-    baseline: bytes | None  # (P,); None: not begun under this model
+    baseline: bytes | None  # (P,); None: not begun under its model
     alarm: AlarmState | None
     asset_silent: bool
     silent_sensors: list[int]
@@ -155,7 +163,7 @@ class PartitionState(msgspec.Struct, frozen=True, array_like=True):
 
     layout: str
     offset: int
-    model: str
+    swaps: list[SwapState]  # oldest first; the last one's model is in force
     event_time_ns: int
     forgotten_before: int  # an asset seen before this offset and without a record has been evicted
     drift: list[SumsState]
@@ -164,6 +172,21 @@ class PartitionState(msgspec.Struct, frozen=True, array_like=True):
     exceeded: int
     first_exceeded_ns: int
     drift_episode: EpisodeState | None
+
+    @property
+    def model(self) -> str:
+        """The version in force."""
+        return self.swaps[-1].model
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Swap:
+    """``SwapState`` as it is worked with."""
+
+    number: int
+    offset: int
+    model: str
+    standard: Standard
 
 
 _pack = msgspec.msgpack.Encoder().encode
@@ -187,36 +210,35 @@ def written(topic: str, asset: str, state: AssetState | PartitionState | None) -
     return Saved(key(topic, asset), None if state is None else _pack(state))
 
 
-def read(
-    records: Iterable[Saved], topic: str, spec: StreamSpec
-) -> tuple[PartitionState | None, dict[str, AssetState]]:
-    """What records of one input partition say; nothing where they were made for another layout."""
-    wanted = layout(spec)
-    partition: PartitionState | None = None
-    assets: dict[str, AssetState] = {}
+def own(records: Iterable[Saved], topic: str) -> Iterator[tuple[str, bytes | None] | None]:
+    """Name ("" for the partition itself) and value of the records of one input topic.
+
+    Now and then None comes instead, so that who reads very many can do something else between.
+    """
     prefix = key(topic)
-    for record in records:
-        if record.value is None or not record.key.startswith(prefix):
-            continue
-        name = record.key[len(prefix) :].decode()
-        try:
-            if not name:
-                found = _partition(record.value)
-                partition = found if found.layout == wanted else None
-            else:
-                asset = _asset(record.value)
-                if asset.layout == wanted:
-                    assets[name] = asset
-        except msgspec.MsgspecError:
-            continue  # of another version of this program
-    return partition, assets if partition is not None else {}
+    for i, record in enumerate(records, 1):
+        if record.key.startswith(prefix):
+            yield record.key[len(prefix) :].decode(errors="replace"), record.value
+        if i % READ_AT_ONCE == 0:
+            yield None
 
 
-def names(records: Iterable[Saved], topic: str) -> set[str]:
-    """The assets of one input partition that have a record, whatever it says."""
-    prefix = key(topic)
-    found = {r.key[len(prefix) :].decode(errors="replace") for r in records if r.key.startswith(prefix)}
-    return found - {""}
+def to_partition(value: bytes | None, wanted: str) -> PartitionState | None:
+    """A partition's record; None where it is of no use: of another ``layout`` than the wanted one."""
+    try:
+        found = None if value is None else _partition(value)
+    except msgspec.MsgspecError:
+        return None  # of another version of this program
+    return found if found is not None and found.layout == wanted and found.swaps else None
+
+
+def to_asset(value: bytes | None, wanted: str) -> AssetState | None:
+    """An asset's record; None where it is of no use."""
+    try:
+        found = None if value is None else _asset(value)
+    except msgspec.MsgspecError:
+        return None
+    return found if found is not None and found.layout == wanted else None
 
 
 # ------------------------------------------------------------------ numbers
@@ -240,15 +262,28 @@ def to_ints(data: bytes) -> Ints:
     return np.frombuffer(data, "<i8").astype(np.int64)
 
 
-def of_standard(standard: Standard) -> StandardState:
-    """Units as a value."""
-    return StandardState(floats(standard.mean), floats(standard.scale), np.dtype(standard.kept).str)
+def of_swap(swap: Swap) -> SwapState:
+    """A swap as a value."""
+    units = swap.standard
+    return SwapState(
+        swap.number,
+        swap.offset,
+        swap.model,
+        floats(units.mean),
+        floats(units.scale),
+        np.dtype(units.kept).str,
+    )
 
 
-def to_rows(data: bytes, state: StandardState) -> tuple[NDArray[Any], Standard]:
-    """A window's rows (T, C), and the units that they are in."""
-    standard = Standard(to_floats(state.mean), to_floats(state.scale), np.dtype(state.kept).type)
-    return np.frombuffer(data, state.kept).reshape(-1, len(standard.mean)), standard
+def to_swap(state: SwapState) -> Swap:
+    """A swap as it was."""
+    units = Standard(to_floats(state.mean), to_floats(state.scale), np.dtype(state.kept).type)
+    return Swap(state.number, state.offset, state.model, units)
+
+
+def to_rows(data: bytes, units: Standard) -> NDArray[Any]:
+    """A window's rows (T, C) in units of this type."""
+    return np.frombuffer(data, np.dtype(units.kept)).reshape(-1, len(units.mean))
 
 
 def _bits(mask: int) -> bytes:

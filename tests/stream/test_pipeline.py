@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -658,43 +657,62 @@ def replace_values(reading: Reading, values: list[float]) -> Reading:
 
 # ------------------------------------------------------------------ restarts
 class Log:
-    """A log with commits: what lies between a commit and a crash never happened."""
+    """A log with commits: what lies between a commit and a crash never happened.
 
-    def __init__(self, make_one: Callable[..., Pipeline], events: Sequence[Polled]) -> None:
+    Among its events are detectors, which take over where they stand.
+    """
+
+    def __init__(
+        self, make_one: Callable[..., Pipeline], events: Sequence[Polled | Detector], first: Detector
+    ) -> None:
         self.make_one, self.events = make_one, events
-        self.readings = [item for event in events for item in event.items]
+        self.readings = [item for event in events if isinstance(event, Polled) for item in event.items]
         self.published: list[Output] = []
         self.state: dict[bytes, Saved] = {}
         self.position = (0, 0)  # offset, replay_from
         self.done = 0  # events that are committed
         self.replayed = 0
-        self.pipeline = make_one()
+        self.most_saved = 0
+        self.committed: Detector | None = first  # in force at the last commit
+        self.wanted = self.wanted_then = first
+        self.pipeline = make_one(detector=first)
+
+    def feed(self, event: Polled | Detector) -> Iterator[Step]:
+        if isinstance(event, Polled):
+            yield from self.pipeline.feed(event)
+        else:
+            self.wanted = event
+            self.pipeline.use_at_rest(event)
 
     def run(self, until: int, *, commit: bool = True) -> None:
         """Handle events up to this one, and commit them or crash."""
         outputs = [
-            o
-            for event in self.events[self.done : until]
-            for step in self.pipeline.feed(event)
-            for o in step.outputs
+            o for event in self.events[self.done : until] for step in self.feed(event) for o in step.outputs
         ]
         if commit:
             self.commit(outputs)
             self.done = until
         else:
+            self.wanted = self.wanted_then
             self.restart()
 
     def commit(self, outputs: Sequence[Output]) -> None:
         """What was said is published, and a successor goes on from here."""
         self.published += outputs
-        for record in self.pipeline.checkpoint():
+        saved = self.pipeline.checkpoint()
+        self.most_saved = max(self.most_saved, len(saved))
+        for record in saved:
             self.state[record.key] = record
         self.position = (self.pipeline.offset, self.pipeline.replay_from())
+        self.committed, self.wanted_then = self.pipeline.detector, self.wanted
 
     def run_and_rest(self, crashes: Iterator[bool]) -> int:
         """Handle all events, committing at every rest, and perhaps crash right behind it; counts the rests."""
         rests = 0
         for event in self.events:
+            if not isinstance(event, Polled):
+                list(self.feed(event))
+                continue
             items = event.items
             while True:
                 outputs: list[Output] = []
@@ -718,13 +736,15 @@ class Log:
         """A successor takes over at the last commit."""
         offset, replay_from = self.position
         assert 0 <= replay_from <= offset
-        self.pipeline = self.make_one(resume_at=offset)
+        self.pipeline = self.make_one(detector=self.committed, resume_at=offset)
         self.pipeline.offset = replay_from
         assert self.pipeline.restore(list(self.state.values())) == bool(self.state)
         again = self.readings[replay_from:offset]
         self.replayed += len(again)
         for i in range(0, len(again), 7):
             assert feed(self.pipeline, again[i : i + 7]) == []
+        if self.wanted is not self.committed:
+            self.pipeline.use_at_rest(self.wanted)
 
 
 def polls(readings: list[Reading], sizes: Sequence[tuple[int, int]]) -> list[Polled]:
@@ -738,6 +758,24 @@ def polls(readings: list[Reading], sizes: Sequence[tuple[int, int]]) -> list[Pol
     return [*events, Polled(PUMPS_0, left), Polled(PUMPS_0, (), ended=True)]
 
 
+MODELS = [
+    QUICK,
+    replace(QUICK, version="centre-2", centre=0.1, threshold=2.0, carried={}),
+    replace(QUICK, version="centre-3", centre=-3.7, threshold=6.0, memory=0.3, still=3),
+]
+SWAPS = st.lists(st.tuples(st.integers(0, 14), st.integers(0, 2)), max_size=4)
+"""Before which event, and to which model; not one that is in force already."""
+
+
+def swapping(events: Sequence[Polled], swaps: Sequence[tuple[int, int]]) -> list[Polled | Detector]:
+    """The events, and models that take over between them."""
+    found: list[Polled | Detector] = []
+    for i, event in enumerate(events):
+        found += [MODELS[model] for before, model in swaps if before == i]
+        found.append(event)
+    return found
+
+
 @settings(max_examples=400, deadline=None)
 @given(
     SPECS,
@@ -747,6 +785,8 @@ def polls(readings: list[Reading], sizes: Sequence[tuple[int, int]]) -> list[Pol
     st.lists(st.tuples(st.integers(1, 30), st.sampled_from([0, 0, 0, 1, 9])), max_size=12),
     st.lists(st.tuples(st.integers(0, 5), st.booleans()), max_size=12),
     st.sampled_from([2, 100]),
+    SWAPS,
+    st.sampled_from([1, 2, 1000]),
 )
 def test_a_crash_never_shows(
     spec: StreamSpec,
@@ -756,18 +796,22 @@ def test_a_crash_never_shows(
     sizes: list[tuple[int, int]],
     fate: list[tuple[int, bool]],
     max_assets: int,
+    swaps: list[tuple[int, int]],
+    at_once: int,
 ) -> None:
     spec = replace(spec, allowed_lateness_ns=lateness_ns)
-    events = polls(arrivals(drawn, spec.format), sizes)
+    events = swapping(polls(arrivals(drawn, spec.format), sizes), swaps)
 
     def one(**more: Any) -> Pipeline:
-        return make(spec, QUICK, policy, max_assets=max_assets, drift_interval_ns=7 * SECOND_NS, **more)
+        return make(spec, policy=policy, max_assets=max_assets, drift_interval_ns=7 * SECOND_NS, **more)
 
-    undisturbed, crashing = Log(one, events), Log(one, events)
-    undisturbed.run(len(events))
-    for further, commit in fate:
-        crashing.run(min(crashing.done + further, len(events)), commit=commit)
-    crashing.run(len(events))
+    undisturbed, crashing = Log(one, events, QUICK), Log(one, events, QUICK)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline_module, "STATES_AT_ONCE", at_once)
+        undisturbed.run(len(events))
+        for further, commit in fate:
+            crashing.run(min(crashing.done + further, len(events)), commit=commit)
+        crashing.run(len(events))
     assert plain(crashing.published) == plain(undisturbed.published)
 
 
@@ -779,6 +823,7 @@ def test_a_crash_never_shows(
     st.lists(st.tuples(st.integers(1, 60), st.sampled_from([0, 0, 0, 9])), max_size=4),
     st.lists(st.booleans(), max_size=12),
     st.sampled_from([2, 100]),
+    SWAPS,
 )
 def test_a_crash_on_the_way_through_a_poll_never_shows(
     spec: StreamSpec,
@@ -787,17 +832,19 @@ def test_a_crash_on_the_way_through_a_poll_never_shows(
     sizes: list[tuple[int, int]],
     crashes: list[bool],
     max_assets: int,
+    swaps: list[tuple[int, int]],
 ) -> None:
     spec = replace(spec, allowed_lateness_ns=lateness_ns)
-    events = polls(arrivals(drawn, spec.format), sizes)
+    events = swapping(polls(arrivals(drawn, spec.format), sizes), swaps)
 
     def one(**more: Any) -> Pipeline:
-        return make(spec, QUICK, max_assets=max_assets, drift_interval_ns=7 * SECOND_NS, **more)
+        return make(spec, max_assets=max_assets, drift_interval_ns=7 * SECOND_NS, **more)
 
-    undisturbed, crashing = Log(one, events), Log(one, events)
+    undisturbed, crashing = Log(one, events, QUICK), Log(one, events, QUICK)
     undisturbed.run(len(events))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline_module, "MOST_AT_ONCE", 3)
+        patch.setattr(pipeline_module, "STATES_AT_ONCE", 1)
         crashing.run_and_rest(iter(crashes))
     assert plain(crashing.published) == plain(undisturbed.published)
     assert in_order(crashing.published) == in_order(undisturbed.published)
@@ -841,9 +888,9 @@ def test_the_slow_baseline_and_an_open_episode_outlive_a_crash() -> None:
     readings = numbered([*steady(10), *(wide(10 + i, 9.0, 0.0) for i in range(400)), *steady(9, start=410)])
     slow = replace(CENTRE, memory=0.0005)
     events = polls(readings, [(1, 0)] * (len(readings) - 1))
-    undisturbed = Log(partial(make, detector=slow), events)
+    undisturbed = Log(make, events, slow)
     undisturbed.run(len(events))
-    crashing = Log(partial(make, detector=slow), events)
+    crashing = Log(make, events, slow)
     for i in range(1, len(events) + 1):
         crashing.run(i)
         crashing.restart()
@@ -933,6 +980,51 @@ def test_an_episode_that_opened_since_the_state_is_closed_by_another_model_too()
     opened, *_, closed = of_kind(outputs, AlertKind.ANOMALY)
     assert (opened.phase, closed.phase) == (Phase.OPENED, Phase.CLOSED)
     assert opened.fingerprint == closed.fingerprint
+
+
+def fleet(assets: int, second: int, first: int) -> list[Reading]:
+    return numbered([r for i in range(assets) for r in steady(1, f"p{i:03}", second)], first)
+
+
+def test_a_swap_writes_a_large_fleet_s_state_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No commit grows with the fleet, and the units that records are in are named once, not in each."""
+    monkeypatch.setattr(pipeline_module, "STATES_AT_ONCE", 10)
+    pipeline = make()
+    feed(pipeline, [r for t in range(6) for r in fleet(200, t, 200 * t)])
+    kept = {saved.key: saved for _ in range(40) for saved in pipeline.checkpoint()}
+    assert len(kept) == 201
+    pipeline.use_at_rest(MODELS[1])
+    assert pipeline.model == "centre-1"
+    (step,) = steps(pipeline, [])
+    assert (step.at_rest, pipeline.model) == (True, "centre-2")
+    pieces = [pipeline.checkpoint() for _ in range(40)]
+    assert max(map(len, pieces)) == 11
+    assert {saved.key for piece in pieces for saved in piece} == kept.keys()
+    assert [len(piece) for piece in pieces[-3:]] == [1, 1, 1]
+    swaps = [state.to_partition(piece[-1].value, state.layout(SPEC)).swaps for piece in pieces]  # type: ignore[union-attr]
+    assert [len(one) for one in swaps[:2]] == [2, 2]
+    assert [swap.model for swap in swaps[-1]] == ["centre-2"]
+
+
+def test_what_only_judging_knows_is_written_before_a_swap_in_pieces_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pipeline_module, "STATES_AT_ONCE", 10)
+    pipeline = make(policy=AlarmPolicy(3, 5, 0.5, 4))
+    feed(pipeline, [r for t in range(6) for r in fleet(200, t, 200 * t)])
+    while len(pipeline.checkpoint()) > 1:
+        pass
+    loud = numbered([wide(6, 50.0, 0.5, asset=f"p{i:03}") for i in range(200)], 1200)
+    feed(pipeline, loud)
+    assert len(pipeline.episodes.assets) == 200  # pending, so that nothing was said of them
+    pipeline.use_at_rest(MODELS[1])
+    sizes = []
+    for step in pipeline.feed(Polled(PUMPS_0, ())):
+        assert step.at_rest
+        sizes.append(len(pipeline.checkpoint()))
+    assert pipeline.model == "centre-2"
+    assert max(sizes) <= 21
+    assert sum(sizes) >= 200
 
 
 class Fragile(CentreDetector):

@@ -114,7 +114,7 @@ def test_rings_hold_what_a_list_per_asset_holds(
         for slot, one in enumerate(plain):
             held, known = rings.held(slot)
             np.testing.assert_array_equal(
-                rings.standard.raw(held), np.array(one.rows[-length:]).reshape(-1, C)
+                rings.standards[int(rings.units[slot])].raw(held), np.array(one.rows[-length:]).reshape(-1, C)
             )
             assert known.tolist() == one.offsets[-length:]
             np.testing.assert_array_equal(rings.last_value[slot], one.value)
@@ -137,7 +137,7 @@ def test_a_successor_cuts_the_windows_that_its_predecessor_would_have() -> None:
     last = one.last_value[1], one.last_row[1]
     rows, offsets = one.held(1)
     assert rows.dtype == np.float32
-    other.hold(1, ((rows, one.standard), offsets), last, one.still_since(1), int(one.fresh_row[1]))
+    other.hold(1, (rows, 1, offsets), last, one.still_since(1), int(one.fresh_row[1]))
     more = rng.normal(size=(3, C))
     answers = [
         rings.push(slots[:3], by_slot(slots[:3]).turns, more, np.arange(9, 12), wanted[:3])
@@ -148,14 +148,41 @@ def test_a_successor_cuts_the_windows_that_its_predecessor_would_have() -> None:
     np.testing.assert_array_equal(answers[0][0][-1], ONE.of(np.concatenate([values, more])[-5:]))
 
 
-def test_rows_of_other_units_are_taken_over_as_the_readings_that_they_were() -> None:
-    values = np.array([[3.0, NAN], [1e6, -2.0]])
+def test_rows_go_through_every_model_s_units_whenever_that_is_done() -> None:
+    """Early or late, the last bit is the same."""
+    rng = np.random.default_rng(1)
+    units = [Standard(rng.normal(size=C), rng.uniform(0.1, 9.0, C)) for _ in range(3)]
+    slots, row = np.zeros(1, np.int64), rng.normal(size=(1, C))
+    early, late = Rings(4, C), Rings(4, C)
+    by_hand = row
+    for i, unit in enumerate(units):
+        by_hand = unit.of(units[i - 1].raw(by_hand) if i else by_hand)
+    for rings in (early, late):
+        rings.grow(1)
+        rings.clear(0)
+        rings.push(slots, slots, row, slots, np.ones(1, bool))
+        for unit in units:
+            rings.convert(unit)
+            if rings is early:
+                rings.settle(slots)
+        rings.settle(slots)
+        held, _ = rings.held(0)
+        assert held.dtype == np.float32
+        np.testing.assert_array_equal(held, by_hand)
+        rings.forget(3)
+        assert list(rings.standards) == [3]
+        np.testing.assert_array_equal(rings.held(0)[0], by_hand)
+
+
+def test_an_asset_keeps_its_units_until_its_next_row() -> None:
     rings = Rings(4, C)
-    rings.convert(OTHER)
-    rings.grow(1)
+    rings.grow(2)
     rings.clear(0)
-    nothing = np.full(C, NAN), np.full(C, -1)
-    rings.hold(0, ((ONE.of(values), ONE), np.arange(2)), nothing, np.zeros(C, np.int64), 7)
-    rows, _ = rings.held(0)
-    np.testing.assert_array_equal(OTHER.raw(rows), values)
-    assert (rings.filled[0], rings.fresh_row[0]) == (2, 7)
+    rings.clear(1)
+    both, one = np.arange(2), np.zeros(1, np.int64)
+    rings.push(both, 0 * both, np.array([[3.0, NAN], [1e6, -2.0]]), both, np.ones(2, bool))
+    rings.convert(OTHER)
+    windows, _ = rings.push(one, one, np.array([[4.0, 8.0]]), one, np.ones(1, bool))
+    np.testing.assert_array_equal(OTHER.raw(windows[0, -2:]), [[3.0, NAN], [4.0, 8.0]])
+    assert rings.units.tolist() == [1, 0]
+    np.testing.assert_array_equal(rings.held(1)[0], [[1e6, -2.0]])
