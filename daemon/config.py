@@ -334,7 +334,7 @@ class AlertsSection(Section):
     @model_validator(mode="after")
     def _built(self) -> Self:
         if self.sinks:
-            raise ValueError("no sink is built yet: alerts go to the alerts topic; leave this empty")
+            raise ValueError("not used yet: alerts go to the topic <prefix>.alerts; leave this empty")
         return self
 
     def policy(self, spec: StreamSpec) -> AlarmPolicy:

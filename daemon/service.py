@@ -96,7 +96,10 @@ def input_topics(settings: Settings) -> list[str]:
 
 
 def own_topics(settings: Settings, input_partitions: int | None = None) -> list[TopicSpec]:
-    """Every topic that anomalyd itself needs, with its settings.
+    """Every topic that anomalyd itself writes or reads, with its settings.
+
+    Names that the message contract reserves for control messages (``retrain``, ``feedback``) are not
+    among them while nothing reads such messages.
 
     Args:
         settings: prefix, and whether scores are published.
@@ -111,8 +114,6 @@ def own_topics(settings: Settings, input_partitions: int | None = None) -> list[
         *(TopicSpec(f"{prefix}.{name}", None, kept) for name in plain),
         models_topic(prefix),
         TopicSpec(f"{prefix}.state", input_partitions, compacted | _room_for_state(settings)),
-        TopicSpec(f"{prefix}.retrain", 1, kept),
-        TopicSpec(f"{prefix}.feedback", 1, kept),
     ]
 
 

@@ -15,9 +15,14 @@ from pathlib import Path
 import pytest
 import yaml
 
+from daemon.adapters.kafka import KafkaSettings, StateTopic
+from daemon.adapters.registry import models_topic
 from daemon.adapters.simulator import SENSORS, Fleet
+from daemon.config import load
 from daemon.demo import START
 from daemon.model.bundle import Bundle
+from daemon.service import own_topics
+from daemon.stream import codec
 from tests.running import Daemon, command, config_for, make_topic, messages, send, topic_of, unique
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
@@ -163,6 +168,18 @@ def test_a_missing_topic_is_one_clear_line_and_exit_code_2(kafka_bootstrap: str,
     assert "does not exist" in done.stderr
 
 
+def test_every_topic_that_is_made_has_a_writer_or_a_reader_and_is_explained() -> None:
+    stream = {"name": "s", "topics": ["t"], "sensors": ["a"]}
+    settings = load(None, (), {"streams": [stream], "outputs": {"scores": True}})
+    written = {codec.ALERTS, codec.IMPUTED, codec.SCORES, codec.DRIFT, codec.DEAD_LETTERS}
+    used = {f"anomalyd.{name}" for name in written}
+    used |= {models_topic("anomalyd").name, StateTopic(KafkaSettings(), "anomalyd").name}
+    assert {topic.name for topic in own_topics(settings)} == used
+    readme = (Path(__file__).resolve().parents[1] / "README.md").read_text()
+    for name in used:
+        assert f"| `{name}` |" in readme
+
+
 def test_topics_and_check(kafka_bootstrap: str, tmp_path: Path) -> None:
     topic, prefix = unique("in"), unique("out")
     make_topic(kafka_bootstrap, topic, 3)
@@ -174,7 +191,7 @@ def test_topics_and_check(kafka_bootstrap: str, tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         partitions = {row["topic"]: row["partitions"] for row in json.loads(done.stdout)}
         assert partitions[f"{prefix}.state"] == 3
-        assert partitions[f"{prefix}.retrain"] == 1
+        assert partitions[f"{prefix}.models"] == 1
     assert command("check", "-c", daemon.config, "--probe").returncode == 0
 
 

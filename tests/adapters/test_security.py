@@ -465,7 +465,6 @@ def test_the_daemon_needs_no_more_rights_than_these(secured: Secured, tmp_path: 
                 *RIGHTS.values(),
                 *((TOPIC, f"{{name}}-out.{name}", WRITE) for name in outputs),
                 *((TOPIC, "{name}-out.models", operation) for operation in (READ, WRITE)),
-                *((TOPIC, f"{{name}}-out.{name}", DESCRIBE) for name in ("retrain", "feedback")),
             ],
         )
     )
