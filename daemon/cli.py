@@ -8,6 +8,7 @@ import errno
 import json
 import os
 import sys
+import traceback
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -23,6 +24,7 @@ from rich.table import Table as Grid
 from daemon import __version__
 from daemon.adapters.telemetry import configure_logging
 from daemon.config import HttpSection, Settings, is_topic_name, load, parse_duration, unknown_environment
+from daemon.documents import from_yaml, one_line
 from daemon.domain import AlertEvent, Phase, Severity, StreamSpec, iso
 from daemon.errors import BrokerError, ConfigError, DaemonError, InputError, UsageError
 
@@ -119,7 +121,7 @@ def progress_bar() -> Iterator[Callable[[float, str], None]]:
 def notes_of(notes: list[str]) -> None:
     """What an operator should know."""
     for note in notes:
-        err().print(f"note: {escape(note)}", style="yellow", soft_wrap=True)
+        err().print(f"note: {escape(one_line(note))}", style="yellow", soft_wrap=True)
 
 
 def settings_from(config: Path | None, sets: list[str] | None) -> Settings:
@@ -138,6 +140,9 @@ def version(value: bool) -> None:
 def root(
     _version: Annotated[
         bool, typer.Option("--version", callback=version, is_eager=True, help="Print the version.")
+    ] = False,
+    _debug: Annotated[
+        bool, typer.Option("--debug", help="Print the traceback of an unexpected failure, for a report.")
     ] = False,
 ) -> None:
     """Options of every command."""
@@ -299,7 +304,14 @@ def run(
     from daemon.model.bundle import Bundle
     from daemon.service import run as serve
 
-    perform(serve(settings, None if model is None else Bundle.load(model)))
+    bundle = None if model is None else Bundle.load(model)
+    try:
+        perform(serve(settings, bundle))
+    except DaemonError:
+        raise
+    except Exception as error:  # to the log, where an operator looks; main ends it with a line
+        structlog.get_logger().critical("crashed", exc_info=error)
+        raise
 
 
 @app.command()
@@ -333,7 +345,7 @@ def check(
     else:
         for what, ok, detail in lines:
             mark = "[green]ok  [/]" if ok else "[red]fail[/]"
-            out().print(f"{mark} {escape(what)}: {escape(detail)}", soft_wrap=True)
+            out().print(f"{mark} {escape(what)}: {escape(one_line(detail))}", soft_wrap=True)
     if not all(ok for _, ok, _ in lines):
         raise typer.Exit(2)
 
@@ -419,10 +431,10 @@ def init(
     from daemon.adapters.files import replacing
     from daemon.adapters.sample import config_yaml, derive_spec
 
-    if output.exists() and not force and str(output) != "-":
+    if there(output) and not force and str(output) != "-":
         raise UsageError(f"{output} exists: give --force to overwrite it, or --out FILE")
     servers, allow_plaintext = None, False
-    if Path(sample).exists():
+    if there(Path(sample)):
         name = name or "sensors"
         spec, notes = derive_spec(Path(sample), split(exclude), name=name)
     else:
@@ -439,6 +451,7 @@ def init(
         bootstrap_servers=servers or "localhost:9092",
         allow_plaintext=allow_plaintext,
     )
+    load(None, (), from_yaml(text))  # a name that no stream, topic or sensor can have is said now
     notes_of(notes)
     if str(output) == "-":
         typer.echo(text, nl=False)
@@ -450,6 +463,14 @@ def init(
         f" period {spec.period_ns / 1e9:g} s, window {spec.window} rows",
         soft_wrap=True,
     )
+
+
+def there(path: Path) -> bool:
+    """Whether something has this name; False where it cannot be told, or no file could have it."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
 
 
 def connecting(config: Path | None, bootstrap_servers: str | None) -> Settings:
@@ -680,13 +701,16 @@ def impute(
 # ------------------------------------------------------------------ the process
 def fail(message: str, code: int) -> NoReturn:
     """One clear line on standard error, and the exit code."""
-    line = " ".join(message.split())
-    sys.stderr.write(f"anomalyd: {line}\n")
+    sys.stderr.write(f"anomalyd: {one_line(message)}\n")
     sys.exit(code)
 
 
 def main() -> None:
-    """Run a command; every error ends as one line and its exit code."""
+    """Run a command; every error ends as one line and its exit code.
+
+    An error that nobody foresaw is a fault of the program's own: the line says so, and what the
+    traceback is good for. ``run`` has written it to its log by then.
+    """
     try:
         code = app(standalone_mode=False)
         sys.stdout.flush()  # not at the exit, where a full disk ends in a traceback
@@ -704,8 +728,15 @@ def main() -> None:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EPIPE, errno.EIO):
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still buffered has nowhere to go
             fail(f"standard output cannot be written: {error.strerror}", 1)
-        import structlog
-
-        structlog.get_logger().critical("crashed", exc_info=error)
-        fail(f"failed unexpectedly: {type(error).__name__}: {error}", 1)
+        debug = sys.argv[1:2] == ["--debug"]  # the options of the program come before the command
+        if debug:
+            traceback.print_exception(error)
+        if isinstance(error, MemoryError):
+            fail("there is not enough memory for this", 1)
+        shown = "the traceback above" if debug else f"what 'anomalyd --debug {sys.argv[1]} ...' prints"
+        fail(
+            f"failed unexpectedly: {type(error).__name__}: {str(error)[:500]}; this is a fault of anomalyd's"
+            f" own: please report it with {shown}",
+            1,
+        )
     sys.exit(code if isinstance(code, int) else 0)

@@ -7,16 +7,16 @@ on the day somebody relies on it.
 
 from __future__ import annotations
 
+import copy
 import difflib
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -34,6 +34,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from daemon.documents import MAX_DEPTH, SHOWN, DocumentError, from_json, from_yaml, one_line, read_file, shown
 from daemon.domain import (
     AlarmPolicy,
     Budget,
@@ -46,6 +47,7 @@ from daemon.domain import (
 from daemon.errors import ConfigError
 
 ENV_PREFIX = "ANOMALYD_"
+NUMBER = r"[0-9]{1,30}(?:\.[0-9]{1,30})?"
 UNITS = {
     "ns": 1e-9,
     "us": 1e-6,
@@ -58,18 +60,35 @@ UNITS = {
     "w": 604800.0,
 }
 PER = {"hour": 24.0, "day": 1.0, "week": 1 / 7, "month": 1 / 30}
+LONGEST = timedelta(days=3653)
+"""Of a duration and of a window. Instants are 64-bit nanoseconds, which end 292 years from 1970."""
+BUDGETS = (1e-6, 1e6)
+"""Episodes per asset and day: one in 2,700 years, and a dozen a second."""
+INSTANTS = (datetime(1970, 1, 1, tzinfo=UTC), datetime(2262, 1, 1, tzinfo=UTC))
+MAX_ROWS = 100_000_000
+"""To learn from: more than any machine holds."""
+MAX_OPEN_ROWS = 1_000_000
+"""Rows of one asset that may still change: 8 bytes each are kept for every asset."""
+MAX_SEED = 2**63 - 1
+"""What every generator of random numbers takes."""
 
 
 def parse_duration(value: Any) -> Any:
     """``500ms``, ``10s``, ``5m``, ``24h``, ``7d`` as a timedelta; a bare number is refused."""
     if isinstance(value, timedelta):
         return value
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)\s*", value) if isinstance(value, str) else None
+    match = re.fullmatch(rf"\s*({NUMBER})\s*([a-z]+)\s*", value) if isinstance(value, str) else None
     if match is None or match[2] not in UNITS:
         raise ValueError(
-            f"{value!r} is not a duration: write a number and a unit, as 500ms, 10s, 5m, 24h, 7d"
+            f"{shown(value)} is not a duration: write a number and a unit, as 500ms, 10s, 5m, 24h, 7d"
         )
-    return timedelta(seconds=float(match[1]) * UNITS[match[2]])
+    seconds = float(match[1]) * UNITS[match[2]]
+    if seconds > LONGEST.total_seconds():
+        raise ValueError(f"{shown(value)} is longer than ten years")
+    duration = timedelta(seconds=seconds)
+    if seconds and not duration:
+        raise ValueError(f"{shown(value)} is shorter than a microsecond")
+    return duration
 
 
 def parse_budget(value: Any) -> Any:
@@ -77,21 +96,24 @@ def parse_budget(value: Any) -> Any:
     if isinstance(value, Budget):
         return value
     match = (
-        re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(?:per|/)\s*([a-z]+)\s*", value)
-        if isinstance(value, str)
-        else None
+        re.fullmatch(rf"\s*({NUMBER})\s*(?:per|/)\s*([a-z]+)\s*", value) if isinstance(value, str) else None
     )
-    if match is None or match[2] not in PER or float(match[1]) <= 0:
-        raise ValueError(f"{value!r} is not a budget: write for example '1 per day' or '2 per week'")
-    return Budget(float(match[1]) * PER[match[2]])
+    if match is None or match[2] not in PER:
+        raise ValueError(f"{shown(value)} is not a budget: write for example '1 per day' or '2 per week'")
+    per_day = float(match[1]) * PER[match[2]]
+    if not BUDGETS[0] <= per_day <= BUDGETS[1]:
+        raise ValueError(
+            f"{shown(value)} is no budget to calibrate to: from one in 1,000,000 days to 1,000,000 a day"
+        )
+    return Budget(per_day)
 
 
 def parse_persistence(value: Any) -> Any:
     """``2 of 3`` as (2, 3)."""
-    match = re.fullmatch(r"\s*(\d+)\s*of\s*(\d+)\s*", value) if isinstance(value, str) else None
+    match = re.fullmatch(r"\s*([0-9]{1,3})\s*of\s*([0-9]{1,3})\s*", value) if isinstance(value, str) else None
     if match is None or not 1 <= int(match[1]) <= int(match[2]) <= 64:
         raise ValueError(
-            f"{value!r} is not a persistence: write 'n of m' with 1 <= n <= m <= 64, as '2 of 3'"
+            f"{shown(value)} is not a persistence: write 'n of m' with 1 <= n <= m <= 64, as '2 of 3'"
         )
     return (int(match[1]), int(match[2]))
 
@@ -106,7 +128,7 @@ def positive(value: timedelta) -> timedelta:
 def named(value: str) -> str:
     """Something must be written there."""
     if not value.strip():
-        raise ValueError(f"{value!r} is empty: it must be left out or name something")
+        raise ValueError(f"{shown(value)} is empty: it must be left out or name something")
     return value
 
 
@@ -124,16 +146,16 @@ def distinct(what: str, values: Sequence[str]) -> None:
     """Refuse an empty name and a repeated one."""
     for i, value in enumerate(values):
         if not value.strip():
-            raise ValueError(f"{what} {value!r} is empty")
+            raise ValueError(f"{what} {shown(value)} is empty")
         if value in values[:i]:
-            raise ValueError(f"{what} {value!r} appears twice")
+            raise ValueError(f"{what} {shown(value)} appears twice")
 
 
 def legal_topic(value: str) -> str:
     """A name that Kafka takes for a topic."""
     if not is_topic_name(value):
         raise ValueError(
-            f"{value!r} is no topic name: 1 to 249 of the characters A-Z a-z 0-9 . _ - (and neither . nor ..)"
+            f"{shown(value)} is no topic name: 1 to 249 of the characters A-Z a-z 0-9 . _ - (and neither . nor ..)"
         )
     return value
 
@@ -207,7 +229,8 @@ class SensorSection(Section):
     def _ordered(self) -> Self:
         if self.range is None:
             return self
-        if not all(map(math.isfinite, self.range)) or self.range[0] >= self.range[1]:
+        low, high = self.range
+        if not math.isfinite(high - low) or low >= high:
             raise ValueError(f"range {list(self.range)} must be [low, high], both finite, with low < high")
         return self
 
@@ -248,10 +271,26 @@ class StreamSection(Section):
         for key, value in (("max_gap", self.max_gap), ("silent_after", self.silent_after)):
             if value is not None and value < self.period:
                 raise ValueError(f"{key} {value} is shorter than the period {self.period}")
+        if self.lasts > LONGEST:
+            raise ValueError(f"{self.window} rows of {self.period} make a window longer than ten years")
+        if self.lateness > MAX_OPEN_ROWS * self.period:
+            raise ValueError(
+                f"allowed_lateness {self.lateness} is more than {MAX_OPEN_ROWS:,} rows of {self.period}, which"
+                " are kept for each asset"
+            )
         distinct("sensor", list(self.sensors))
         distinct("condition", self.condition)
         FieldNames(**self.fields.model_dump()).used(self.format, bool(self.condition))
         return self
+
+    @property
+    def lateness(self) -> timedelta:
+        """``allowed_lateness``, or its default."""
+        return (
+            max(timedelta(seconds=10), self.period)
+            if self.allowed_lateness is None
+            else self.allowed_lateness
+        )
 
     @property
     def lasts(self) -> timedelta:
@@ -261,9 +300,6 @@ class StreamSection(Section):
     def spec(self) -> StreamSpec:
         """The immutable value that the core works with."""
         period = self.period
-        lateness = (
-            max(timedelta(seconds=10), period) if self.allowed_lateness is None else self.allowed_lateness
-        )
         long = max(timedelta(minutes=5), 20 * period)
         return StreamSpec(
             name=self.name,
@@ -271,7 +307,7 @@ class StreamSection(Section):
             period_ns=to_ns(period),
             window=self.window,
             hop=self.hop,
-            allowed_lateness_ns=to_ns(lateness),
+            allowed_lateness_ns=to_ns(self.lateness),
             max_gap_ns=to_ns(self.max_gap or long),
             silent_after_ns=to_ns(self.silent_after or long),
             format=self.format,
@@ -290,10 +326,10 @@ class ModelSection(Section):
     hidden: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = (64, 32)
     latent: int = Field(default=8, ge=1, le=256)
     beta: float = Field(default=1.0, gt=0, allow_inf_nan=False)
-    learn_rows: int = Field(default=5000, ge=100)
+    learn_rows: int = Field(default=5000, ge=100, le=MAX_ROWS)
     directory: Annotated[Path, BeforeValidator(folder)] = Path("models")
-    seed: int = 0
-    steps: int | None = Field(default=None, ge=1)
+    seed: int = Field(default=0, ge=0, le=MAX_SEED)
+    steps: int | None = Field(default=None, ge=1, le=10_000_000)
 
     def settings(self) -> ModelSettings:
         """The value that training works with."""
@@ -317,6 +353,9 @@ class MaintenanceSection(Section):
     def _ordered(self) -> Self:
         if self.start.tzinfo is None or self.end.tzinfo is None:
             raise ValueError("maintenance times need a time zone, as 2026-01-31T08:00:00Z")
+        for when in (self.start, self.end):
+            if not INSTANTS[0] <= when < INSTANTS[1]:
+                raise ValueError(f"maintenance time {when.isoformat()} is not from 1970 to 2261")
         if self.end <= self.start:
             raise ValueError("maintenance ends before it starts")
         return self
@@ -353,7 +392,7 @@ class RetrainSection(Section):
     """``every``: event time between trainings, null for never; ``rows``: recent rows to learn from."""
 
     every: PositiveDuration | None = timedelta(hours=24)
-    rows: int = Field(default=50_000, ge=100)
+    rows: int = Field(default=50_000, ge=100, le=MAX_ROWS)
 
 
 class OutputsSection(Section):
@@ -381,9 +420,9 @@ class LoggingSection(Section):
 class LimitsSection(Section):
     """What bounds memory."""
 
-    max_record_bytes: int = Field(default=1_048_576, ge=1024)
-    max_asset_bytes: int = Field(default=256, ge=8)
-    max_assets: int = Field(default=100_000, ge=1)
+    max_record_bytes: int = Field(default=1_048_576, ge=1024, le=2**31 - 1)  # Kafka's own limit
+    max_asset_bytes: int = Field(default=256, ge=8, le=65_536)
+    max_assets: int = Field(default=100_000, ge=1, le=MAX_ROWS)
 
 
 class Settings(BaseSettings):
@@ -394,6 +433,7 @@ class Settings(BaseSettings):
         frozen=True,
         env_prefix=ENV_PREFIX,
         env_nested_delimiter="__",
+        env_nested_max_split=4,  # no key lies deeper, and a name may be as long as it likes
         nested_model_default_partial_update=False,
     )
 
@@ -451,7 +491,9 @@ class Environment(EnvSettingsSource):
     def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
         """A value that is no JSON is left to the rules of its key, which have words for what is wrong."""
         try:
-            return super().decode_complex_value(field_name, field, value)
+            return from_json(value)
+        except DocumentError as error:
+            raise ConfigError(f"environment, {field_name}: {error}") from error
         except ValueError:
             return value
 
@@ -474,21 +516,6 @@ def reading(document: Mapping[str, Any]) -> type[Settings]:
     return WithDocument
 
 
-class UniqueKeys(yaml.SafeLoader):
-    """YAML in which a repeated key is an error: the parser would silently keep the last one."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
-                if key.value in seen:
-                    raise yaml.constructor.ConstructorError(
-                        None, None, f"key {key.value!r} appears twice", key.start_mark
-                    )
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
 def read_document(path: Path) -> dict[str, Any]:
     """Parse config.yaml.
 
@@ -496,13 +523,15 @@ def read_document(path: Path) -> dict[str, Any]:
         ConfigError: no such file, not YAML, or not a mapping.
     """
     try:
-        document = yaml.load(path.read_text(encoding="utf-8"), UniqueKeys)
-    except OSError as error:
-        raise ConfigError(
-            f"{path}: cannot be read: {error.strerror}; 'anomalyd init SAMPLE' writes one"
-        ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+        data = read_file(path)
+    except DocumentError as error:
+        absent = isinstance(error.__cause__, FileNotFoundError)
+        hint = "; 'anomalyd init SAMPLE' writes one" if absent else ""
+        raise ConfigError(f"{path}: {error}{hint}") from error
+    try:
+        document = from_yaml(data)
+    except DocumentError as error:
+        raise ConfigError(f"{path}: not usable YAML: {error}") from error
     if document is None:
         return {}
     if not isinstance(document, dict):
@@ -521,26 +550,56 @@ def load(path: Path | None, sets: Sequence[str] = (), document: Mapping[str, Any
     Raises:
         ConfigError: one line that names the key, the value and the rule.
     """
-    data = dict(document or {}) if path is None else read_document(path)
+    data = copy.deepcopy(dict(document or {})) if path is None else read_document(path)
     where = str(path) if path else "settings"
     overrides: dict[str, Any] = {}
     for text in sets:
         key, separator, value = text.partition("=")
+        said = f"--set {shown(text)}"
         if not separator or not key:
-            raise ConfigError(f"--set {text!r}: write KEY=VALUE, as retrain.every=10m")
+            raise ConfigError(f"{said}: write KEY=VALUE, as retrain.every=10m")
         try:
-            parsed = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"--set {text!r}: the value is not YAML") from error
+            parsed = from_yaml(value)
+        except DocumentError as error:
+            raise ConfigError(f"{said}: the value is not usable YAML: {error}") from error
         parts = key.split(".")
-        put(data if parts[0] == "streams" else overrides, parts, parsed, text)
+        if parts[0] not in Settings.model_fields:  # pydantic-settings has arguments of its own, as _env_file
+            raise ConfigError(f"{said}: unknown key {shown(parts[0])}{nearest(parts[:1])}")
+        if len(parts) > MAX_DEPTH:
+            raise ConfigError(f"{said}: a key of {len(parts)} parts")
+        put(data if parts[0] == "streams" else overrides, parts, parsed, said)
     try:
-        return reading(data)(**overrides)
+        settings = reading(data)(**overrides)
     except ValidationError as error:
-        raise ConfigError(f"{where}: {explain(error)}") from error
+        raise ConfigError(one_line(f"{where}: {explain(error)}")) from error
+    for key, found in texts(settings.model_dump()):
+        if unusable(found):
+            raise ConfigError(
+                f"{where}: {one_line(key)}: {shown(str(found))} holds a character that no text can have"
+            )
+    return settings
 
 
-def put(target: Any, parts: Sequence[str], value: Any, text: str) -> None:
+def texts(value: Any, key: str = "") -> Iterator[tuple[str, str | Path]]:
+    """Every text and path in the settings, with its key; the keys of mappings are texts too."""
+    if isinstance(value, (str, Path)):
+        yield key, value
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield key, str(name)
+            yield from texts(inner, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, (list, tuple)):
+        for i, inner in enumerate(value):
+            yield from texts(inner, f"{key}.{i}")
+
+
+def unusable(value: str | Path) -> bool:
+    """Whether it has a NUL, or half of a surrogate pair; the latter is how Python shows a file's odd name."""
+    text = str(value)
+    return "\0" in text or (isinstance(value, str) and any("\ud800" <= c <= "\udfff" for c in text))
+
+
+def put(target: Any, parts: Sequence[str], value: Any, said: str) -> None:
     """Set a nested key; ``streams.0.window`` and ``streams.pumps.window`` both name a stream."""
     for i, part in enumerate(parts):
         last = i == len(parts) - 1
@@ -554,33 +613,32 @@ def put(target: Any, parts: Sequence[str], value: Any, text: str) -> None:
                 None,
             )
             if index is None:
-                raise ConfigError(f"--set {text!r}: there is no stream {part!r}")
+                raise ConfigError(f"{said}: there is no stream {shown(part)}")
             if last:
                 target[index] = value
             else:
                 target = target[index]
+        elif not isinstance(target, dict):
+            raise ConfigError(f"{said}: {shown(parts[i - 1])} has no keys below it")
         elif last:
             target[part] = value
         else:
             target = target.setdefault(part, {})
-            if not isinstance(target, (dict, list)):
-                raise ConfigError(f"--set {text!r}: {part!r} has no keys below it")
 
 
 def explain(error: ValidationError) -> str:
     """The first problem as one line."""
-    first = error.errors()[0]
+    first = error.errors(include_url=False)[0]
     path = [str(part) for part in first["loc"]]
-    key = ".".join(path) or "configuration"
+    key = ".".join(part if len(part) <= SHOWN else f"{part[:SHOWN]} ..." for part in path) or "configuration"
     if first["type"] == "extra_forbidden":
         return f"unknown key {key!r}{nearest(path)}"
     if first["type"] == "missing":
         return f"{key} is missing"
     message = first["msg"].removeprefix("Value error, ")
     given = first.get("input")
-    said = isinstance(given, (dict, list, BaseModel)) or repr(given) in message
-    shown = "" if said else f" (got {given!r})"
-    return f"{key}: {message}{shown}"
+    said = isinstance(given, (dict, list, BaseModel)) or shown(given) in message
+    return f"{key}: {message}" + ("" if said else f" (got {shown(given)})")
 
 
 def known_keys(path: Sequence[str]) -> list[str]:

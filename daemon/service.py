@@ -33,6 +33,7 @@ from daemon.adapters.registry import KafkaModels, ModelDirectory, models_topic
 from daemon.adapters.telemetry import Metrics, Status
 from daemon.adapters.web import create_app, serve
 from daemon.config import HttpSection, Settings
+from daemon.documents import DocumentError, read_file
 from daemon.domain import Output
 from daemon.errors import BundleError, ConfigError
 from daemon.loop import Loop, StreamPlan, StreamRun, fits
@@ -63,9 +64,9 @@ def kafka_settings(settings: Settings) -> KafkaSettings:
         path: Path | None = getattr(section, key)
         if path is not None:
             try:
-                contents[key] = path.read_bytes()
-            except OSError as error:
-                raise ConfigError(f"kafka.{key} {path} cannot be read: {error.strerror}") from error
+                contents[key] = read_file(path)
+            except DocumentError as error:
+                raise ConfigError(f"kafka.{key} {path} {error}") from error
     password = None
     if "password_file" in contents:
         try:
@@ -124,6 +125,7 @@ def _room_for_state(settings: Settings) -> dict[str, str]:
         spec = stream.spec()
         rows = spec.window + 2 * (spec.allowed_lateness_ns // spec.period_ns + 1)
         most = max(most, 8 * len(spec.sensors) * (rows + 8) + 64 * rows + 65_536)
+    most = min(most, 2**31 - 1)  # Kafka's own limit
     return {"max.message.bytes": str(most)} if most > 1_000_000 else {}
 
 

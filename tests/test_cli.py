@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -65,6 +67,76 @@ def test_misuse_is_one_line_and_exit_code_2(tmp_path: Path, arguments: list[str]
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("anomalyd: ")
     assert says in last
+    assert "Traceback" not in done.stderr
+
+
+BROKEN = """
+from daemon import cli
+
+@cli.app.command()
+def broken():
+    raise RuntimeError("two\\nlines \x1b[31m")
+
+cli.main()
+"""
+
+
+def test_an_error_that_nobody_foresaw_is_one_line_and_a_traceback_only_on_request() -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+    told, asked = (
+        subprocess.run(
+            [sys.executable, "-c", BROKEN, *arguments],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        for arguments in (["broken"], ["--debug", "broken"])
+    )
+    assert (told.returncode, asked.returncode) == (1, 1)
+    (line,) = told.stderr.splitlines()
+    assert line.startswith(
+        r"anomalyd: failed unexpectedly: RuntimeError: two lines \x1b[31m; this is a fault of"
+    )
+    assert line.endswith("please report it with what 'anomalyd --debug broken ...' prints")
+    assert told.stdout == ""
+    assert "Traceback (most recent call last)" in asked.stderr
+    assert "raise RuntimeError" in asked.stderr or "in broken" in asked.stderr
+    assert asked.stderr.splitlines()[-1].endswith("please report it with the traceback above")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["check", "-c", "."], ".: cannot be read: is a directory, not a file"),
+        (["check", "-c", "pipe"], "pipe: cannot be read: is a pipe or a device"),
+        (["check", "-c", "/dev/zero"], "/dev/zero: cannot be read: is a pipe or a device"),
+        (["check", "-c", "x" * 300], "File name too long"),
+        (["check", "-c", "long.yaml"], "long.yaml: is longer than 4,194,304 bytes"),
+        (["check", "-c", "digits.yaml"], "a number of 5000 characters is too long (line 1, column 4)"),
+        (["check", "-c", "nested.yaml"], "more than 64 mappings and lists within one another"),
+        (["check", "-c", "good.yaml", "--set", "retrain.every=99999999999d"], "is longer than ten years"),
+        (["check", "-c", "good.yaml", "--set", "_env_file=x"], "unknown key '_env_file'"),
+        (["check", "-c", "good.yaml", "--set", "model.seed=" + "9" * 5000], "a number of 5000 characters"),
+        (["check", "-c", "fifo.yaml"], "kafka.password_file pipe cannot be read: is a pipe or a device"),
+        (["init", "x" * 5000], "no such file"),
+        (["init", "good.csv", "--name", "a b", "--out", "-"], "streams.0.name"),
+        (["init", "good.csv", "--topic", "a b", "--out", "-"], "'a b' is no topic name"),
+    ],
+)
+def test_odd_settings_are_one_line_and_exit_code_2(tmp_path: Path, arguments: list[str], says: str) -> None:
+    (tmp_path / "good.csv").write_text(CSV)
+    good = yaml.safe_dump({"streams": [{"name": "s", "topics": ["t"], "sensors": ["a"]}]})
+    (tmp_path / "good.yaml").write_text(good)
+    (tmp_path / "long.yaml").write_text("# long\n" * 1_000_000)
+    (tmp_path / "digits.yaml").write_text("a: " + "9" * 5000)
+    (tmp_path / "nested.yaml").write_text("a: " + "[" * 10_000)
+    (tmp_path / "fifo.yaml").write_text(good + "kafka: {password_file: pipe}\n")
+    os.mkfifo(tmp_path / "pipe")
+    done = command(*arguments, cwd=tmp_path, timeout=60)
+    assert done.returncode == 2, done.stderr
+    said = (done.stdout + done.stderr).strip().splitlines()
+    assert says in said[-1]
     assert "Traceback" not in done.stderr
 
 

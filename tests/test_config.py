@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from daemon.config import Settings, StreamSection, load, unknown_environment
 from daemon.errors import ConfigError
 from daemon.loop import StreamPlan
-from daemon.service import connection_problem, kafka_settings
+from daemon.service import connection_problem, kafka_settings, own_topics
 
 
 def document(stream: dict[str, Any] | None = None, **sections: Any) -> dict[str, Any]:
@@ -56,6 +58,16 @@ def refused(found: dict[str, Any]) -> str:
         ({"period": "1m", "max_gap": "30s"}, ["max_gap 0:00:30 is shorter than the period 0:01:00"]),
         ({"period": "1m", "silent_after": "1s"}, ["silent_after 0:00:01 is shorter than the period"]),
         ({"name": "a b"}, ["streams.0.name", "'a b'"]),
+        ({"period": "99999999999d"}, ["streams.0.period", "'99999999999d' is longer than ten years"]),
+        ({"period": "1ns"}, ["streams.0.period", "'1ns' is shorter than a microsecond"]),
+        ({"period": "1e1d"}, ["streams.0.period", "is not a duration"]),
+        ({"period": "4d", "window": 1024}, ["1024 rows of 4 days, 0:00:00 make a window longer than ten"]),
+        ({"allowed_lateness": "3653d"}, ["allowed_lateness 3653 days, 0:00:00 is more than 1,000,000 rows"]),
+        ({"period": "1us"}, ["allowed_lateness 0:00:10 is more than 1,000,000 rows of 0:00:00.000001"]),
+        ({"sensors": {"a": {"range": [-1.7e308, 1.7e308]}}}, ["sensors.a", "low < high"]),
+        ({"sensors": {"a\nb": {"range": 1}}}, [r"streams.0.sensors.a b.range"]),
+        ({"condition": ["a\0"]}, [r"streams.0.condition.0: 'a\x00' holds a character that no text can have"]),
+        ({"assets": {"\udcff": {}}}, ["streams.0.assets", "no text can have"]),
     ],
 )
 def test_a_stream_that_cannot_be_meant(stream: dict[str, Any], says: list[str]) -> None:
@@ -76,6 +88,17 @@ def test_a_stream_that_cannot_be_meant(stream: dict[str, Any], says: list[str]) 
         ("model", {"latent": 0}, "model.latent"),
         ("model", {"latent": 257}, "model.latent"),
         ("model", {"directory": ""}, "model.directory: '' is empty"),
+        ("calibration", {"budget": "9" * 30 + " per day"}, "is no budget to calibrate to"),
+        ("calibration", {"budget": "0 per day"}, "is no budget to calibrate to"),
+        ("model", {"seed": -1}, "model.seed: Input should be greater than or equal to 0"),
+        ("model", {"seed": 10**30}, "model.seed: Input should be less than or equal to"),
+        ("retrain", {"rows": 10**18}, "retrain.rows: Input should be less than or equal to"),
+        ("limits", {"max_record_bytes": 2**31}, "limits.max_record_bytes: Input should be less than"),
+        (
+            "alerts",
+            {"maintenance": [{"start": "0001-01-01T00:00:00+14:00", "end": "9999-12-31T23:59:59-14:00"}]},
+            "is not from 1970 to 2261",
+        ),
         ("alerts", {"sinks": [{"type": "webhook"}]}, "not used yet: alerts go to the topic <prefix>.alerts"),
         ("http", {"host": ""}, "http.host: '' is empty"),
         ("http", {"allowed_hosts": ["*"]}, "http.allowed_hosts.0: '*' is no host name"),
@@ -171,3 +194,158 @@ def test_a_value_in_the_environment_needs_no_json(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("ANOMALYD_MODEL__HIDDEN", "64,32")
     with pytest.raises(ConfigError, match=r"model\.hidden: .*'64,32'"):
         load(None, (), document())
+
+
+# ------------------------------------------------------------------ whatever is written
+EXAMPLE = (Path(__file__).resolve().parents[1] / "config.yaml").read_text()
+KEYS = [
+    f"{section}.{key}"
+    for section, field in Settings.model_fields.items()
+    if section != "streams"
+    for key in field.annotation.model_fields  # type: ignore[union-attr]
+]
+KEYS += [f"streams.pumps.{key}" for key in StreamSection.model_fields] + ["streams", "kafka", "streams.0"]
+ODD = [
+    "9" * 5000,
+    "-1",
+    "1e999",
+    "1.0e+999",
+    ".nan",
+    "-.inf",
+    "0x" + "f" * 300,
+    "1" + "0" * 300,
+    "1:59:59:59",
+    "null",
+    "~",
+    "[]",
+    "{}",
+    "[" * 100 + "]" * 100,
+    "[" * 10_000,
+    '{"a":' * 10_000,
+    "[[1, 2], {a: b}]",
+    "{a: {a: {a: 1}}}",
+    "{1: a}",
+    "&a [*a]",
+    "!!int x",
+    "!!python/object/apply:os.system [ls]",
+    "!!binary aGk=",
+    "!!set {a}",
+    "2026-13-45",
+    "0001-01-01T00:00:00+14:00",
+    "9999-12-31T23:59:59-14:00",
+    "[{start: 0001-01-01T00:00:00+14:00, end: 9999-12-31T23:59:59-14:00}]",
+    "[{start: 1, end: 1e300}]",
+    "[{start: 2026-01-01, end: .inf}]",
+    '"\\0"',
+    '"\\ud800"',
+    '"a\\nb"',
+    "99999999999d",
+    "3653d",
+    "0.0000001us",
+    "1us",
+    "9" * 400 + " per day",
+    "0.0000000000001 per month",
+    "64 of 64",
+    "9" * 5000 + " of 3",
+    "{a: {range: [0, 1" + "0" * 308 + "]}}",
+    "{a: {range: [-1.7e+308, 1.7e+308]}}",
+    "true",
+    "'",
+    "$key",
+]
+VALUES = st.sampled_from(ODD) | st.text(max_size=20)
+
+
+def try_out(settings: Settings) -> None:
+    """What the commands make of settings before they do anything: no number may be too large for it."""
+    for stream in settings.streams:
+        plan = StreamPlan.of(settings, stream)
+        for number in (plan.spec.period_ns, plan.spec.max_gap_ns, plan.spec.silent_after_ns):
+            assert 0 < number < 2**63
+        assert plan.spec.window * plan.spec.period_ns < 2**63
+    for topic in own_topics(settings):
+        assert int(topic.config.get("max.message.bytes", 1)) < 2**31
+    connection_problem(settings)
+
+
+def one_clear_line(path: Path | None, sets: list[str], found: dict[str, Any] | None = None) -> None:
+    """Settings that can be used, or one line."""
+    try:
+        settings = load(path, sets, found)
+    except ConfigError as error:
+        line = str(error)
+    else:
+        try_out(settings)
+        line = ""
+    assert line.isprintable() or not line
+    assert len(line) < 1000
+
+
+@given(st.data())
+def test_a_damaged_example_is_one_clear_line_or_settings(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    lines = EXAMPLE.splitlines()
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(lines) - 1))
+        kind = data.draw(st.sampled_from(["value", "drop", "twice", "indent", "insert", "cut"]))
+        line = lines[at]
+        if kind == "value":
+            lines[at] = line.partition(":")[0] + ": " + data.draw(VALUES)
+        elif kind == "drop":
+            lines[at] = ""
+        elif kind == "twice":
+            lines.insert(at, line)
+        elif kind == "indent":
+            lines[at] = " " * data.draw(st.integers(0, 6)) + line.strip()
+        elif kind == "insert":
+            lines.insert(at, data.draw(VALUES))
+        else:
+            lines[at] = line[: data.draw(st.integers(0, len(line)))]
+    path = tmp_path_factory.getbasetemp() / "damaged.yaml"
+    path.write_bytes("\n".join(lines).encode("utf-8", "surrogatepass"))
+    one_clear_line(path, [])
+
+
+@given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
+def test_any_bytes_are_one_clear_line(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.yaml"
+    path.write_bytes(data)
+    one_clear_line(path, [])
+
+
+@given(st.lists(st.tuples(st.sampled_from(KEYS) | st.text(max_size=8), VALUES), min_size=1, max_size=3))
+@example([("_env_file", "/etc/passwd")])
+@example([("_cli_parse_args", "true")])
+@example([("kafka" + ".a" * 5000, "1")])
+@example([("streams", "[a]"), ("streams.0.window", "3")])
+@example([("streams", "{a: b}"), ("streams.0", "3")])
+@example([("streams.pumps.name.x", "3")])
+def test_any_set_is_one_clear_line_or_settings(sets: list[tuple[str, str]]) -> None:
+    found = document({"name": "pumps"})
+    one_clear_line(None, [f"{key}={value}" for key, value in sets], found)
+    assert found == document({"name": "pumps"}), "what a caller gave is not changed"
+
+
+NAMES = [key.upper().replace(".", "__") for key in KEYS if not key.startswith("streams.")]
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(NAMES) | st.from_regex(r"KAFKA(__[A-Z0-9_]{1,5}){1,3}", fullmatch=True),
+        (VALUES | st.text(max_size=5).map(lambda text: text + "\udcff")).filter(lambda v: "\0" not in v),
+        min_size=1,
+        max_size=3,
+    )
+)
+@example({"STREAMS": "[" * 10_000 + "]" * 10_000})
+@example({"STREAMS": '[{"name": "\\ud800", "topics": ["t"], "sensors": ["a"]}]'})
+@example({"STREAMS__0__NAME": "x"})
+@example({"KAFKA" + "__A" * 5000: "x"})
+@example({"MODEL": '{"seed": ' + "9" * 400 + "}"})
+def test_any_environment_is_one_clear_line_or_settings(variables: dict[str, str]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            patch.setenv(f"ANOMALYD_{name}", value)
+        one_clear_line(None, [], document())
+        assert all(problem.isprintable() for problem in unknown_environment())

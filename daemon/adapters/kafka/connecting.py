@@ -45,6 +45,7 @@ from aiokafka.errors import (
 from aiokafka.helpers import create_ssl_context
 
 from daemon.adapters.kafka.addresses import PLAINTEXT_PROTOCOLS, elsewhere, servers
+from daemon.documents import DocumentError, read_file
 from daemon.domain import Position
 from daemon.errors import BrokerError, ConfigError, DaemonError
 
@@ -195,9 +196,9 @@ class _Token(AbstractTokenProvider):  # type: ignore[misc]  # aiokafka has no ty
             ConfigError: there is none that could be shown to a broker.
         """
         try:
-            token = Path(self._file).read_bytes().decode("ascii").strip()
-        except OSError as error:
-            raise ConfigError(f"kafka.token_file {self._file} cannot be read: {error.strerror}") from error
+            token = read_file(Path(self._file)).decode("ascii").strip()
+        except DocumentError as error:
+            raise ConfigError(f"kafka.token_file {self._file} {error}") from error
         except UnicodeDecodeError as error:
             raise ConfigError(f"kafka.token_file {self._file} holds no token") from error
         if not re.fullmatch(r"[!-~]+", token):  # anything else would end the token, or the message
@@ -318,9 +319,9 @@ def _tls(settings: KafkaSettings) -> ssl.SSLContext:
         path = getattr(settings, name)
         if path is not None:
             try:
-                Path(path).read_bytes()
-            except OSError as error:
-                raise ConfigError(f"kafka.{name} {path} cannot be read: {error.strerror}") from error
+                read_file(Path(path))
+            except DocumentError as error:
+                raise ConfigError(f"kafka.{name} {path} {error}") from error
     try:
         context: ssl.SSLContext = create_ssl_context(
             cafile=settings.ca_file, certfile=settings.cert_file, keyfile=settings.key_file
