@@ -677,6 +677,7 @@ class Polled:
     idle: timedelta = timedelta(0)  # wall time spent at the log's end without a new record
     ended: bool = False  # a finite log: nothing will follow
     end_offset: int | None = None  # the log's end when last seen, for the lag
+    handover: bool = False  # partitions are about to be taken away: commit now what has been done
 
 
 SourceEvent = Assigned | Revoked | Polled

@@ -351,6 +351,7 @@ class Loop:
                     case Revoked():
                         self._revoked(event.partition)
                     case Polled():
+                        self._commit_now |= event.handover
                         await self._polled(event)
                 await self._follow()
                 await self._commit()

@@ -261,6 +261,7 @@ async def run(settings: Settings, bundle: Bundle | None = None) -> None:
     metrics = Metrics(names, input_topics(settings))
     status = Status({stream.spec.name: stream.plan.learn_rows for stream in streams})
     status.source = "kafka"
+    metrics.dependency("kafka", lambda: status.reached)
     prefix, state = settings.outputs.prefix, StateTopic(connection, settings.outputs.prefix)
     transactions, sink = None, None
     if settings.kafka.delivery == "exactly_once":
@@ -268,6 +269,7 @@ async def run(settings: Settings, bundle: Bundle | None = None) -> None:
     else:
         sink = KafkaSink(connection, prefix, encoder())
     source = KafkaSource(connection, input_topics(settings), state, transactions)
+    status.silence_s = lambda: source.silence_s
     models = KafkaModels(connection, settings.outputs.prefix)
     ending = asyncio.Event()
 
@@ -315,7 +317,6 @@ async def run(settings: Settings, bundle: Bundle | None = None) -> None:
             try:
                 await _reached(settings, status, ending)
                 status.connected = True
-                metrics.dependency("kafka", True)
                 if not ending.is_set():
                     await _until_drained(loop, ending, [models] if sink is None else [sink, models])
             finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -142,6 +143,27 @@ async def test_a_model_that_cannot_be_kept_is_a_failed_one_and_the_old_one_judge
     assert change.reason.startswith("it could not be kept: a message of 9 bytes is too large")
     assert shelf.polled
     assert [entry["event"] for entry in logs if entry["log_level"] == "warning"].count("registry_unread") == 1
+
+
+async def test_all_that_was_done_is_committed_before_a_partition_is_handed_over() -> None:
+    source = Script([Polled(PUMPS_0, steady(20)), Polled(PUMPS_0, steady(5, 20))])
+    loop, _, _ = made(source, stream())
+    loop._commit_every_s = 3_600.0
+    loop._committed_at = time.monotonic()
+    found: list[int] = []
+
+    async def events() -> AsyncIterator[SourceEvent]:
+        yield Assigned(PUMPS_0, 0, 0)
+        yield source.polls[0]
+        assert not source.commits
+        yield Polled(InputPartition("", -1), (), handover=True)
+        found.extend(work.position.offset for work in source.commits)
+        yield source.polls[1]
+        assert len(source.commits) == 1
+
+    source.events = events  # type: ignore[method-assign]
+    await loop.run()
+    assert found == [20]
 
 
 class Fragile(CentreDetector):

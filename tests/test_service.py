@@ -23,6 +23,7 @@ from daemon.demo import START
 from daemon.model.bundle import Bundle
 from daemon.service import own_topics
 from daemon.stream import codec
+from tests.broker import Broker
 from tests.running import Daemon, command, config_for, make_topic, messages, send, topic_of, unique
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
@@ -203,6 +204,33 @@ def test_a_broker_that_is_down_is_waited_for_and_said_once_a_minute(tmp_path: Pa
         assert daemon.get("/readyz")[0] == 503
         assert daemon.stop() == 0
     assert sum(e.get("event") == "broker_unreachable" for e in daemon.events()) == 1
+
+
+def test_an_outage_makes_it_unready_and_its_end_ready_at_once(
+    own_broker: Broker, tmp_path: Path, bundle: Path
+) -> None:
+    own_broker.start()
+    topic = unique("in")
+    make_topic(own_broker.bootstrap, topic)
+    config = config_for(own_broker.bootstrap, topic, unique("out"), SENSORS, **STREAM)
+
+    def seen(daemon: Daemon) -> tuple[int, int, str]:
+        (up,) = re.findall(rb'dependency_up{dependency="kafka"} (\S+)', daemon.get("/metrics")[1])
+        return daemon.get("/livez")[0], daemon.get("/readyz")[0], up.decode()
+
+    with Daemon(tmp_path / "daemon", config, "--model", bundle) as daemon:
+        send(own_broker.bootstrap, topic, fleet_lines(60))
+        daemon.until(lambda s: s["scored"] > 0)
+        assert seen(daemon) == (200, 200, "1.0")
+        own_broker.freeze()
+        daemon.until(lambda _: daemon.get("/readyz")[0] == 503)
+        assert seen(daemon) == (200, 503, "0.0")
+        because = json.loads(daemon.get("/readyz")[1])["because"]
+        assert because == ["Kafka has not answered for 30 s"]
+        own_broker.thaw()
+        daemon.until(lambda _: daemon.get("/readyz")[0] == 200)
+        assert seen(daemon) == (200, 200, "1.0")
+        assert daemon.stop() == 0
 
 
 def test_init_and_train_from_the_input_topic(kafka_bootstrap: str, tmp_path: Path) -> None:

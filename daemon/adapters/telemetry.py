@@ -373,7 +373,7 @@ class Metrics:
         )
         self._dependency = self._gauge(
             "dependency_up",
-            "1 if the dependency answered last time.",
+            "1 while the dependency answers, 0 before it first did and after 30 s without an answer.",
             "dependency",
             [[d] for d in dependencies],
         )
@@ -682,9 +682,9 @@ class Metrics:
         for each in Lifecycle:
             self._lifecycle.labels(str(each)).set(1.0 if each == state else 0.0)
 
-    def dependency(self, name: str, up: bool) -> None:
-        """Whether a dependency answered the last time it was needed."""
-        self._dependency.labels(name).set(1.0 if up else 0.0)
+    def dependency(self, name: str, up: Callable[[], bool]) -> None:
+        """``up`` is asked at every scrape whether a dependency answers."""
+        self._dependency.labels(name).set_function(lambda: float(up()))
 
     def latency(self, stream: str, seconds: ArrayLike) -> None:
         """Per record, from its Kafka timestamp to the publishing of what followed."""
@@ -749,6 +749,8 @@ ASSETS_KEPT: Final = 50
 EVENTS_KEPT: Final = 200
 WAIT_NOTICED: Final = 3.0
 """Seconds; every publish waits a little, and that is nothing to report."""
+UNREADY_AFTER: Final = 30.0
+"""Seconds without Kafka; shorter outages are ridden out and change nothing for whoever asks."""
 INTEREST_DECAY: Final = 0.99
 """Per scored row: an asset that was near its threshold stays of interest for a few hundred rows."""
 
@@ -861,7 +863,8 @@ class Status:
         self.streams = {name: StreamStatus(name, rows) for name, rows in learn_rows.items()}
         self.source = ""  # what is read, in a few words: "kafka", "demo fleet", a file's name
         self.joined = False  # the first assignment has come; zero partitions count
-        self.connected = False  # outputs can be published
+        self.connected = False  # Kafka was reached once, and our topics are there
+        self.silence_s: Callable[[], float] = lambda: 0.0  # since Kafka last answered
         self.open: dict[str, AlertEvent] = {}  # fingerprint -> newest message
         self.events: deque[tuple[int, AlertEvent]] = deque(maxlen=EVENTS_KEPT)
         self.peaks: dict[str, float] = {}  # fingerprint -> greatest combined score, open and recent
@@ -985,10 +988,18 @@ class Status:
         if not self.joined:
             found.append("the consumer group is not joined")
         if not self.connected:
-            found.append("the producer is not connected")
+            found.append("Kafka has not been reached yet")
+        elif not self.reached:
+            found.append(f"Kafka has not answered for {UNREADY_AFTER:.0f} s")
         if self._draining:
             found.append("draining")
         return found
+
+    @property
+    def reached(self) -> bool:
+        """Whether Kafka answers: it did lately, and nothing has waited long for it."""
+        waited = max((self._clock() - since for _, since in self._waiting), default=0.0)
+        return self.connected and max(self.silence_s(), waited) < UNREADY_AFTER
 
     @property
     def beat_age(self) -> float:

@@ -664,6 +664,222 @@ async def test_a_loop_too_slow_for_a_rebalance_loses_nothing(
     assert [record.offset for record in found] == list(range(50))
 
 
+def beat_of_a_partition(event: SourceEvent) -> bool:
+    return isinstance(event, Polled) and not event.items and event.partition != NO_PARTITION
+
+
+HELD: dict[str, Callable[[SourceEvent], bool]] = {
+    "records": lambda event: isinstance(event, Polled) and bool(event.items),
+    "a beat of a partition": beat_of_a_partition,
+    "a beat": lambda event: isinstance(event, Polled) and event.partition == NO_PARTITION,
+    "an assignment": lambda event: isinstance(event, Assigned),
+}
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("held", HELD.values(), ids=HELD.keys())
+async def test_a_revocation_waits_for_whatever_the_loop_is_busy_with(
+    kafka_bootstrap: str, made: Made, held: Callable[[SourceEvent], bool]
+) -> None:
+    """After any event the loop may publish: a sink that blocks, in effect."""
+    topic = fresh("held")
+    await create_topic(kafka_bootstrap, topic, 1)
+    await produce(kafka_bootstrap, topic, numbers(50))
+    first, second = made(topic), made(topic)
+    here = InputPartition(topic, 0)
+    events = first.events()
+    async with asyncio.timeout(60):
+        async for event in events:
+            if held(event):
+                break  # the loop is busy with it from here on
+        taking = asyncio.create_task(until(second, lambda e: isinstance(e, Assigned)))
+        await eventually(lambda: first._rebalancing)
+        await first.commit({here: Work(Position(30, 20))})
+        assert first.stats.stale_commits == 0
+        first.close()
+        async for _ in events:
+            pass
+        await first.stop()
+        (*_, assigned) = await taking
+    assert isinstance(assigned, Assigned)
+    assert (assigned.resume_at, assigned.replay_from) == (30, 20)
+
+
+class Lazy(Worker):
+    """Publishes at once and commits only when it is told that partitions go, or at its end."""
+
+    def __init__(self, source: KafkaSource, done: Callable[[], bool]) -> None:
+        super().__init__(source, done)
+        self.positions: dict[InputPartition, int] = {}
+
+    async def run(self) -> None:
+        async for event in self.source.events():
+            here = event.partition
+            match event:
+                case Assigned():
+                    self.owned[here] = event.resume_at
+                case Revoked():
+                    del self.owned[here]
+                    self.positions.pop(here, None)
+                case Polled(handover=True):
+                    await self._commit()
+                case Polled(items=items) if items:
+                    await self._publish()
+                    self.handled += [(here.number, record.offset) for record in items]
+                    self.positions[here] = items[-1].offset + 1
+            if self._done():
+                self.source.close()
+        await self._commit()
+
+    async def _commit(self) -> None:
+        await self.source.commit({p: Work(Position(at, at)) for p, at in self.positions.items()})
+
+
+@pytest.mark.kafka
+async def test_what_was_published_since_the_last_commit_is_committed_before_partitions_go(
+    kafka_bootstrap: str, made: Made
+) -> None:
+    topic = fresh("lazy")
+    await create_topic(kafka_bootstrap, topic, 4)
+    finished = False
+    workers: list[Lazy] = []
+    async with asyncio.timeout(90), asyncio.TaskGroup() as group:
+
+        async def join() -> Lazy:
+            workers.append(Lazy(made(topic), lambda: finished))
+            group.create_task(workers[-1].run())
+            share = 4 // len(workers)
+            await eventually(lambda: all(len(worker.owned) == share for worker in workers))
+            return workers[-1]
+
+        first = await join()
+        await produce(kafka_bootstrap, topic, numbers(2000))
+        await eventually(lambda: len(first.handled) == 2000)
+        await join()
+        await produce(kafka_bootstrap, topic, numbers(1000))
+        await eventually(lambda: sum(len(worker.handled) for worker in workers) >= 3000)
+        finished = True
+    handled = [record for worker in workers for record in worker.handled]
+    assert len(handled) == len(set(handled)) == 3000
+    assert all(worker.handled for worker in workers)
+
+
+@pytest.mark.kafka
+async def test_a_revocation_waits_for_the_last_commit_of_a_loop_that_ends(
+    kafka_bootstrap: str, made: Made
+) -> None:
+    topic = fresh("ending")
+    await create_topic(kafka_bootstrap, topic, 1)
+    await produce(kafka_bootstrap, topic, numbers(50))
+    ending, second = made(topic), made(topic)
+    async with asyncio.timeout(60):
+        async for event in ending.events():
+            if isinstance(event, Polled) and event.items:
+                ending.close()
+        taking = asyncio.create_task(until(second, lambda e: isinstance(e, Assigned)))
+        await eventually(lambda: ending._rebalancing)
+        await ending.commit({InputPartition(topic, 0): Work(Position(50, 40))})
+        assert ending.stats.stale_commits == 0
+        await ending.stop()
+        (*_, assigned) = await taking
+    assert isinstance(assigned, Assigned)
+    assert (assigned.resume_at, assigned.replay_from) == (50, 40)
+
+
+@pytest.mark.kafka
+async def test_a_loop_that_failed_holds_no_revocation(
+    kafka_bootstrap: str, made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kafka.source, "FINISH_S", 3_600.0)
+    topic = fresh("failed")
+    await create_topic(kafka_bootstrap, topic, 1)
+    failed, second = made(topic), made(topic)
+    events = failed.events()
+    async with asyncio.timeout(60):
+        while not isinstance(await anext(events), Assigned):
+            pass
+        with pytest.raises(ZeroDivisionError):
+            await events.athrow(ZeroDivisionError())  # type: ignore[attr-defined]  # it is a generator
+        taking = asyncio.create_task(until(second, lambda e: isinstance(e, Polled)))
+        await eventually(lambda: not failed._live)
+        await failed.stop()
+        await taking
+
+
+# ------------------------------------------------------------------ silence
+@pytest.mark.kafka
+@pytest.mark.slow
+async def test_silence_is_the_brokers_and_not_an_idle_topics(own_broker: Broker) -> None:
+    """One source has the partition, the other none; both hear of an outage, and of its end."""
+    own_broker.start()
+    topic = fresh("quiet")
+    await create_topic(own_broker.bootstrap, topic, 1)
+    settings = KafkaSettings(own_broker.bootstrap, group_id=fresh("group"))
+    sources = [KafkaSource(settings, (topic,)) for _ in range(2)]
+    longest = 0.0
+    beats = 0
+
+    async def pull(source: KafkaSource) -> None:
+        nonlocal beats, longest
+        async for event in source.events():
+            if isinstance(event, Polled):
+                beats += 1
+                longest = max(longest, source.silence_s)
+
+    try:
+        async with asyncio.timeout(180), asyncio.TaskGroup() as group:
+            for source in sources:
+                group.create_task(pull(source))
+            await eventually(lambda: all(source.stats.rebalances for source in sources))
+            start = beats
+            await eventually(lambda: beats > start + 15)
+            usual = longest  # the two have waited for each other, too
+            assert usual < 2 * kafka.source.ASK_AFTER_S
+
+            async def silent() -> None:
+                await eventually(lambda: all(source.silence_s > usual + 3 for source in sources))
+
+            async def answered() -> None:
+                await eventually(lambda: all(source.silence_s <= usual + 1 for source in sources))
+
+            own_broker.freeze()
+            await silent()
+            own_broker.thaw()
+            await answered()
+            own_broker.kill()
+            await silent()
+            await asyncio.to_thread(own_broker.start)
+            await answered()
+            for source in sources:
+                source.close()
+    finally:
+        for source in sources:
+            await source.stop()
+
+
+@pytest.mark.kafka
+async def test_a_rebalance_that_waits_for_another_member_is_no_silence(
+    kafka_bootstrap: str, made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its JoinGroup is answered only when the other has joined; only metadata is, meanwhile."""
+    monkeypatch.setattr(kafka.source, "ASK_AFTER_S", 0.2)
+    topic = fresh("waiting")
+    await create_topic(kafka_bootstrap, topic, 1)
+    busy, waiting = made(topic), made(topic)
+    events = busy.events()
+    async with asyncio.timeout(60):
+        while not isinstance(await anext(events), Assigned):
+            pass  # held: the group waits for it
+        answered: list[float] = []
+        async for _ in waiting.events():
+            if busy._rebalancing:
+                answered.append(waiting._last_answer())
+            if len(set(answered)) >= 4:
+                break
+        assert waiting.stats.rebalances == 0
+        await busy.stop()
+
+
 # ------------------------------------------------------------------ writing
 def letter(value: bytes, key: bytes | None = b"pump-1") -> DeadLetter:
     record = Record(3, key, value, 1_700_000_000_000_000_000)

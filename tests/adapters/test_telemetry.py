@@ -295,7 +295,7 @@ def exercise(metrics: Metrics, asset: str) -> None:
     metrics.promotion("pumps", Promotion.REFUSED)
     metrics.lag("plant.pumps", 3, 17, 2.5)
     metrics.lifecycle(Lifecycle.LIVE)
-    metrics.dependency("kafka", True)
+    metrics.dependency("kafka", lambda: True)
     metrics.latency("pumps", np.array([0.02, 0.2]))
     metrics.retrain(12.0)
     metrics.commits("ok")
@@ -415,6 +415,27 @@ def test_alive_is_about_the_loop_and_never_about_the_broker() -> None:
     assert status.alive  # the wait itself is not held against the loop
     now += 31
     assert not status.alive
+
+
+def test_kafka_is_unreached_after_half_a_minute_and_reached_again_at_once() -> None:
+    now = silence = 0.0
+    status = Status(["pumps"], clock=lambda: now)
+    status.silence_s = lambda: silence
+    assert not status.reached
+    status.joined = status.connected = True
+    assert status.obstacles == []
+    silence = 29.9
+    assert status.obstacles == []
+    silence = 30.0
+    assert status.obstacles == ["Kafka has not answered for 30 s"]
+    assert status.alive
+    silence = 0.0  # others answer; the output that the loop waits for does not get there
+    with status.waiting_for("kafka"):
+        now = 29.9
+        assert status.reached
+        now = 30.0
+        assert status.obstacles == ["Kafka has not answered for 30 s"]
+    assert status.obstacles == []
 
 
 def test_lifecycle_and_readiness() -> None:

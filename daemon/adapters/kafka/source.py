@@ -8,8 +8,10 @@ pauses what was assigned, raises the *generation*, and leaves the rest to the lo
 ``events``: read the committed offsets, seek, resume, and only then say ``Assigned``. A batch
 that was fetched in an older generation is dropped, because its partition was rewound.
 
-On a revocation the listener waits for the event in flight to be finished and commits it, so
-that an orderly rebalance repeats nothing; it waits for seconds, never for ever.
+On a revocation the listener waits until the loop has finished the event in flight, whatever kind
+it is (after any of them the loop may publish), and has committed all that it has published since
+its last commit: ``events`` asks for that with a ``handover``, and says nothing further of the
+partitions that go. So an orderly rebalance repeats nothing; it waits for seconds, never for ever.
 
 aiokafka would make a ``ConsumerRecord`` of eleven fields of every record, about as dear as the rest
 of its work. We read four fields, which the parsed record has by the same names, so it is handed on
@@ -94,6 +96,7 @@ NO_PARTITION = InputPartition("", -1)
 
 BEAT_S = 1.0
 COMMIT_S = 5.0
+ASK_AFTER_S = 5.0
 FINISH_S = 10.0  # how long a revocation waits for the event in flight; far below REBALANCE_MS
 SESSION_MS, HEARTBEAT_MS, REBALANCE_MS = 45_000, 3_000, 60_000
 IDLE_STEP_MS = 2_000  # an answer later than this after the one before does not prove idleness
@@ -202,9 +205,11 @@ class KafkaSource:
         self._flushing = asyncio.Lock()
         self._breath_s = min(BEAT_S, settings.commit_interval.total_seconds())
         self._wait_ms = max(10, min(WAIT_MS, int(self._breath_s * 500)))
-        self._at_rest = asyncio.Event()  # the loop is not working on an event
-        self._at_rest.set()
+        self._pulled = False  # somebody pulls ``events``, or has and will call ``stop``
+        self._handed_over = asyncio.Event()  # the loop has committed what it did before the revocation
         self._changed = asyncio.Event()
+        self._answered = self._asked = time.monotonic()
+        self._failing_since: float | None = None  # the first transaction or assignment that failed
         self._fetching: asyncio.Task[dict[TopicPartition, list[Any]]] | None = None
         self._finding: tuple[int, asyncio.Task[_Found]] | None = None  # ... and the generation it is for
         self._rebalanced: deque[float] = deque(maxlen=CHURN_LIMIT)
@@ -229,36 +234,43 @@ class KafkaSource:
                         yield Polled(NO_PARTITION, ())
                         await self._nap(min(left, BEAT_S))
             backoff.over()
+            self._pulled = True
             beaten = time.monotonic()
             while not self._closing.is_set():
                 await asyncio.sleep(0)  # a full buffer never yields by itself, and heartbeats share this loop
                 self._check_churn()
+                self._ask_when_silent()
+                if self._rebalancing and self._live and not self._handed_over.is_set():
+                    yield Polled(NO_PARTITION, (), handover=True)
+                    self._handed_over.set()
                 for partition in sorted(self._told - self._live.keys()):
                     self._told.discard(partition)
                     yield Revoked(partition)
                 if self._assigned is not None:
                     for event in await self._take_over():
-                        self._told.add(event.partition)
-                        yield event
+                        # It may go again while the loop is busy with another.
+                        if event.partition in self._live and not self._rebalancing:
+                            self._told.add(event.partition)
+                            yield event
                 await self._flush_if_due()
                 generation = self._generation
                 for tp, records in (await self._poll()).items():
                     polled = await self._received(tp, records, generation)
                     if polled is not None:
-                        self._at_rest.clear()
                         yield polled
-                        self._at_rest.set()
                 now = time.monotonic()
                 for partition, live in list(self._live.items()):
-                    if now - live.beaten >= BEAT_S and partition in self._live:
+                    if now - live.beaten >= BEAT_S and partition in self._live and not self._rebalancing:
                         live.beaten = beaten = now
                         yield await self._beat(partition, live)
                 if now - beaten >= (BEAT_S if not self._live else self._breath_s):
                     # What waits for a commit must not wait for the next record too.
                     beaten = now
                     yield Polled(NO_PARTITION, ())
-        finally:
-            self._at_rest.set()
+        except BaseException:
+            self._no_longer_pulled()  # a revocation need not wait for a loop that has gone
+            raise
+        # The loop commits once more before it calls ``stop``: a revocation waits for that, too.
         await self._flush()
 
     async def commit(self, work: Mapping[InputPartition, Work]) -> None:
@@ -291,6 +303,7 @@ class KafkaSource:
     async def stop(self) -> None:
         """Write what is still to be committed and leave the group. Safe to call twice."""
         self.close()
+        self._no_longer_pulled()
         consumer = self._consumer
         if consumer is None:
             return
@@ -313,6 +326,7 @@ class KafkaSource:
 
     async def _connect(self) -> None:
         self._known = await check_topics(self._settings, self._topics)
+        self._answered = time.monotonic()
         consumer = await started(
             lambda: AIOKafkaConsumer(
                 **self._arguments,
@@ -342,19 +356,58 @@ class KafkaSource:
         if not self._closing.is_set():
             self._changed.clear()
 
+    async def _ended(self, task: asyncio.Task[Any]) -> bool:
+        """Whether a task has ended after a second; a rebalance or a close ends the wait at once."""
+        changed = asyncio.create_task(self._changed.wait())
+        await asyncio.wait({task, changed}, timeout=BEAT_S, return_when=asyncio.FIRST_COMPLETED)
+        changed.cancel()
+        if not self._closing.is_set():
+            self._changed.clear()
+        return task.done()
+
+    # -------------------------------------------------------------- whether the broker answers
+    @property
+    def silence_s(self) -> float:
+        """Seconds since Kafka last did what this source asked of it; cheap, and right while ``commit`` waits.
+
+        Any answer counts, a heartbeat's or a fetch's that brought nothing, so an idle topic is no
+        silence. Where Kafka answers, but transactions fail and the partitions cannot be taken over
+        again, it is the time since the first failure.
+        """
+        now = time.monotonic()
+        failing = 0.0 if self._failing_since is None else now - self._failing_since
+        return max(now - self._last_answer(), failing)
+
+    def _last_answer(self) -> float:
+        if self._consumer is not None:
+            # aiokafka keeps a connection only once it has been answered on it, and notes the time of
+            # each answer. One that breaks is replaced, so the newest is remembered here.
+            connections = self._consumer._client._conns.values()
+            self._answered = max([self._answered, *(known._last_action for known in connections)])
+        return self._answered
+
+    def _ask_when_silent(self) -> None:
+        """Ask for metadata where nothing else is asked: a rebalance may wait a minute for another member."""
+        now = time.monotonic()
+        if self._consumer is not None and now - max(self._last_answer(), self._asked) >= ASK_AFTER_S:
+            self._asked = now
+            self._consumer._client.force_metadata_update()
+
     # -------------------------------------------------------------- rebalancing
     async def _on_revoked(self) -> None:
         """In the coordinator's task: finish the event in flight, commit it, let go."""
         self._generation += 1  # what the loop still holds beyond that event is dropped
+        self._handed_over.clear()
         self._rebalancing = True
         self._assigned = None
         self._changed.set()
         if self._finding is not None:
             self._finding[1].cancel()  # it would fence whoever has them next
         try:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(FINISH_S):
-                    await self._at_rest.wait()
+            if self._pulled and self._live:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(FINISH_S):
+                        await self._handed_over.wait()
             await self._flush()
         except BrokerError as error:  # aiokafka would swallow it; the next commit meets it again
             log.warning("commit_failed", reason=str(error))
@@ -375,6 +428,10 @@ class KafkaSource:
         self.stats.rebalances += 1
         self._rebalanced.append(time.monotonic())
         self._changed.set()
+
+    def _no_longer_pulled(self) -> None:
+        self._pulled = False
+        self._handed_over.set()
 
     def _let_go(self) -> None:
         self.stats.stale_commits += len(self._pending)
@@ -425,6 +482,7 @@ class KafkaSource:
         except (KafkaError, TimeoutError, UnreachableError) as error:
             if isinstance(error, REFUSED):
                 raise BrokerError(f"Kafka refused the committed offsets: {plain(error)}") from error
+            self._failed()
             log.warning("assignment_delayed", reason=str(error) or plain(error))
             await self._nap(0.5)
             return []
@@ -443,6 +501,7 @@ class KafkaSource:
                     await self._transactions.commit(partition, Work(position))
             except TransactionFailed as error:
                 self._refuse_for_good(partition, error)
+                self._failed()
                 log.warning("assignment_delayed", reason=str(error))
                 await self._nap(0.5)
                 return []
@@ -454,6 +513,7 @@ class KafkaSource:
             consumer.seek(tp, event.replay_from)
             self._live[event.partition] = _Live(event.replay_from)
         self._assigned = None
+        self._failing_since = None
         consumer.resume(*assigned)
         log.info("partitions_assigned", count=len(events), rebalances=self.stats.rebalances)
         return events
@@ -538,8 +598,7 @@ class KafkaSource:
                 self._fetching = asyncio.create_task(consumer.getmany(timeout_ms=self._wait_ms))
             # A task, because getmany waits out a whole rebalance, and cancelling it would leave
             # aiokafka's idle counter wrong.
-            done, _ = await asyncio.wait({self._fetching}, timeout=BEAT_S)
-            if not done:
+            if not await self._ended(self._fetching):
                 return {}
             fetched, self._fetching = self._fetching.result(), None
             if not fetched:
@@ -653,8 +712,10 @@ class KafkaSource:
                 self._refused.discard(partition)
         self.stats.commits += len(outcomes) - len(failures)
         if not failures:
-            self._failures = 0 if work else self._failures
+            if work:
+                self._failures, self._failing_since = 0, None
             return
+        self._failed()
         self._failures += 1
         worst = next((f for f in failures if f.refused), failures[0])
         self.stats.rewinds += 1
@@ -665,6 +726,9 @@ class KafkaSource:
             wait_s = max(wait_s, min(30.0, 0.25 * 2.0 ** min(self._failures, 8)))
         self._take_over_at = time.monotonic() + wait_s
         self._begin_again()
+
+    def _failed(self) -> None:
+        self._failing_since = self._failing_since or time.monotonic()
 
     def _refuse_for_good(self, partition: InputPartition, failure: TransactionFailed) -> None:
         """End the run over what was refused twice: it would be refused for ever."""
