@@ -398,6 +398,9 @@ class Pipeline:
         must hold has: on the way through, steps come that are ``at_rest``.
         """
         items = polled.items
+        if self.rebuilding and self.offset >= self.resume_at:
+            yield from self._drain(silent=True)
+            self._rebuilt()
         if self._next is not None and not self.rebuilding:
             yield from self._swap_at_rest(max(self.offset, 0))
         if self.rebuilding and items:

@@ -674,7 +674,8 @@ class Log:
         self.replayed = 0
         self.most_saved = 0
         self.committed: Detector | None = first  # in force at the last commit
-        self.wanted = self.wanted_then = first
+        self.wanted: Detector | None = None  # takes over when it can
+        self.wanted_then: Detector | None = None  # ... as of the last commit
         self.pipeline = make_one(detector=first)
 
     def feed(self, event: Polled | Detector) -> Iterator[Step]:
@@ -704,7 +705,8 @@ class Log:
         for record in saved:
             self.state[record.key] = record
         self.position = (self.pipeline.offset, self.pipeline.replay_from())
-        self.committed, self.wanted_then = self.pipeline.detector, self.wanted
+        self.wanted = self.wanted_then = self.pipeline._next
+        self.committed = self.pipeline.detector
 
     def run_and_rest(self, crashes: Iterator[bool]) -> int:
         """Handle all events, committing at every rest, and perhaps crash right behind it; counts the rests."""
@@ -743,7 +745,7 @@ class Log:
         self.replayed += len(again)
         for i in range(0, len(again), 7):
             assert feed(self.pipeline, again[i : i + 7]) == []
-        if self.wanted is not self.committed:
+        if self.wanted is not None:
             self.pipeline.use_at_rest(self.wanted)
 
 
@@ -787,6 +789,9 @@ def swapping(events: Sequence[Polled], swaps: Sequence[tuple[int, int]]) -> list
     st.sampled_from([2, 100]),
     SWAPS,
     st.sampled_from([1, 2, 1000]),
+)
+@example(
+    SPEC, 0, POLICY, [("p1", 0, 0, 0.5, 0.5, 0, "run")] * 6, [(4, 9)], [(1, True), (0, False)], 2, [(1, 1)], 1
 )
 def test_a_crash_never_shows(
     spec: StreamSpec,
