@@ -11,7 +11,9 @@ import asyncio
 import contextlib
 import ctypes
 import gc
+import re
 import signal
+import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -76,7 +78,7 @@ def kafka_settings(settings: Settings) -> KafkaSettings:
     return KafkaSettings(
         bootstrap_servers=section.bootstrap_servers,
         group_id=section.group_id,
-        instance_id=section.instance_id,
+        instance_id=_instance_id(section.instance_id),
         start=section.start,
         commit_interval=section.commit_interval,
         security_protocol=section.security_protocol,
@@ -89,6 +91,13 @@ def kafka_settings(settings: Settings) -> KafkaSettings:
         cert_file=None if section.cert_file is None else str(section.cert_file),
         key_file=None if section.key_file is None else str(section.key_file),
     )
+
+
+def _instance_id(configured: str | None) -> str | None:
+    """The name of this process in its group, ``$hostname`` resolved to one that Kafka takes."""
+    if configured != "$hostname":
+        return configured
+    return re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:249]
 
 
 def input_topics(settings: Settings) -> list[str]:
