@@ -338,6 +338,7 @@ class ModelSection(Section):
     beta: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     learn_rows: int = Field(default=5000, ge=100, le=MAX_ROWS)
     directory: Annotated[Path, BeforeValidator(folder)] = Path("models")
+    keep: int = Field(default=10, ge=1, le=90)
     seed: int = Field(default=0, ge=0, le=MAX_SEED)
     steps: int | None = Field(default=None, ge=1, le=10_000_000)
 
