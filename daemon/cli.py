@@ -518,19 +518,27 @@ def train(
     sets: Sets = None,
     exclude: Exclude = "",
     stream: StreamName = None,
+    with_alarms: Annotated[
+        bool,
+        typer.Option(
+            "--with-alarms",
+            help="From topics: learn the rows of alarms too, to accept a new regime as normal.",
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Fit and calibrate a model on normal readings, and save it as a bundle.
 
     Without FILE it learns from the input topics of the configuration (`-c`, or ./config.yaml) as
     they are when it starts, and joins no consumer group. Of all partitions together the newest
-    rows by event time count: `retrain.rows` of them, or `model.learn_rows` if that is more. To
-    find them, it reads twice as many messages at the end of each partition (with json-long, times
-    the number of sensors).
+    rows by event time count: `retrain.rows` of them, or `model.learn_rows` if that is more. Rows of
+    episodes that the alerts topic names are left out.
     """
     quietly()
     from daemon.replay import about, train_files, train_topics
 
+    if files and with_alarms:
+        raise UsageError("--with-alarms is for topics: of files everything is learned")
     with progress_bar() as bar:
         if files:
             work = train_files(
@@ -549,7 +557,9 @@ def train(
                 raise UsageError("--exclude is for files: the configuration lists a topic's sensors")
             settings = settings_from(config, sets)
             connection = kafka_settings(settings)
-            work = train_topics(settings, connection, output, stream_name=stream, progress=bar)
+            work = train_topics(
+                settings, connection, output, stream_name=stream, with_alarms=with_alarms, progress=bar
+            )
         bundle, notes = perform(work)
     notes_of(notes)
     detector = bundle.detector()

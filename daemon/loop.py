@@ -19,7 +19,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import StrEnum
 from typing import Protocol
@@ -50,18 +50,24 @@ from daemon.domain import (
     StreamSpec,
     Work,
     instant,
+    iso,
     to_ns,
 )
 from daemon.errors import BundleError, DaemonError
+from daemon.history import History, Released
 from daemon.model.bundle import Bundle
 from daemon.model.calibration import DAY_NS
-from daemon.retrainer import Order, Outcome, Recent, Trainer
+from daemon.retrainer import Order, Outcome, Trainer
 from daemon.stream.codec import Decoder
 from daemon.stream.pipeline import Pipeline, Step
 
 log = structlog.get_logger()
 
 UNKNOWN_SENSORS_SAID = 20
+LOOK_EVERY_S = 10.0
+"""How often the history is asked how much of it there is, where this process's partitions do not tell."""
+AGAIN_S = (10.0, 300.0)
+"""From when on a training whose history could not be had is tried again, and at the longest."""
 MOST_UNSENT = 10_000
 """Outputs that wait for a commit; more, and it comes before its time."""
 SAVED_AT_ONCE = 500
@@ -141,26 +147,34 @@ class StreamRun:
         plan: what the configuration says of it.
         scores: whether the scores of every row are put out.
         trace: see ``Pipeline``.
+        history: what its trainings learn from; None: the rows that are released here.
     """
 
-    def __init__(self, plan: StreamPlan, *, scores: bool = False, trace: bool = False) -> None:
+    def __init__(
+        self, plan: StreamPlan, *, scores: bool = False, trace: bool = False, history: History | None = None
+    ) -> None:
         self.plan = plan
         self.spec = plan.spec
         self.pipelines: dict[InputPartition, Pipeline] = {}
-        self.recent = Recent(plan.spec, max(plan.retrain_rows, plan.learn_rows))
+        self.history = history or Released(plan.spec, max(plan.retrain_rows, plan.learn_rows))
         self.trainer = Trainer()
         self.detector: Detector | None = None
         self.bundle: bytes | None = None
         self.decoder = Decoder(plan.spec, plan.max_record_bytes, plan.max_asset_bytes)
         self.outcomes: list[Outcome] = []
         self.shelving: tuple[asyncio.Task[None], Outcome] | None = None  # a candidate on its way to be kept
+        self.looking: asyncio.Task[None] | None = None  # at the history
+        self.looked_at = -LOOK_EVERY_S
         self.versions: list[str] = []
         self.scored = 0  # windows that were judged, those of silent records left out
         self.episodes = 0  # anomaly episodes opened
         self._scores = scores
         self._trace = trace
         self._wanted_rows = plan.learn_rows
-        self._next_training_ns: int | None = None
+        self._trained_until_ns: int | None = None  # the last training's event time; None: of none yet
+        self._before_ns: int | None = None  # ... before the training under way began
+        self._again_at = 0.0  # no training before, on the monotonic clock
+        self._again_s = AGAIN_S[0]
 
     def open(self, assigned: Assigned) -> Pipeline:
         """Start a partition's pipeline; it judges with the stream's model from its first row.
@@ -233,39 +247,84 @@ class StreamRun:
             pipeline.cut = None
         self.detector, self.bundle = detector, bundle
         self.versions.append(detector.version)
-        self._next_training_ns = None
+        known = loaded.facts.get("trained_until")
+        if not self.history.lasting or type(known) is not int:
+            self._trained_until_ns = None  # the next one is due at the next multiple from now
+        elif self._trained_until_ns is None or self._trained_until_ns < known:
+            self._trained_until_ns = known  # never back: a model of before may be in force again for a reason
         return outputs
 
     def order(self) -> Order | None:
-        """A training, if one is due now."""
+        """A training, if one is due now.
+
+        A first one when there are ``learn_rows`` observed rows: here, or in the history. A retraining at
+        the multiples of ``retrain.every`` in event time, so that replicas and restarts agree on them; it
+        learns what lies before its multiple.
+        """
         if self.trainer.busy or self.shelving is not None or not self.leads:
             return None
-        plan = self.plan
+        if time.monotonic() < self._again_at:
+            return None
+        plan, until_ns = self.plan, None
         if self.detector is None:
-            if self.observed_rows < self._wanted_rows:
+            seen = self.observed_rows >= self._wanted_rows
+            if not seen and not self.history.holds(self._wanted_rows):
                 return None
+            # What was seen here may be on the topics no more: then what is left will do.
+            past = self.history.first(self._wanted_rows, 0 if seen else self._wanted_rows)
         else:
-            now = self.event_time_ns
-            if plan.retrain_every is None or now < 0:
+            until_ns = self._due_ns()
+            if until_ns is None:
                 return None
-            if self._next_training_ns is None:
-                self._next_training_ns = now + to_ns(plan.retrain_every)
-            if now < self._next_training_ns:
-                return None
-            self._next_training_ns = now + to_ns(plan.retrain_every)
+            past = self.history.newest(until_ns)
         return Order(
             self.spec,
             plan.model,
             plan.policy,
             plan.budget,
             plan.drift_rows,
-            self.recent.segments(),
+            past,
             self.bundle,
+            until_ns=until_ns,
         )
 
+    def _due_ns(self) -> int | None:
+        """The event time of the retraining that is due; None if none is."""
+        now_ns = self.event_time_ns if self.event_time_ns >= 0 else self.history.event_time_ns
+        every = self.plan.retrain_every
+        if every is None or now_ns < 0:
+            return None
+        # A row is complete only when the allowed lateness has passed.
+        until_ns = (now_ns - self.spec.allowed_lateness_ns) // to_ns(every) * to_ns(every)
+        if self._trained_until_ns is None:
+            self._trained_until_ns = until_ns
+        if until_ns <= self._trained_until_ns:
+            return None
+        self._before_ns, self._trained_until_ns = self._trained_until_ns, until_ns
+        return until_ns
+
+    @property
+    def curious(self) -> bool:
+        """Whether the history should be looked at: what this process reads does not say whether a training is due."""
+        if not (self.history.lasting and self.leads):
+            return False
+        return self.detector is None or (self.plan.retrain_every is not None and self.event_time_ns < 0)
+
     def failed(self) -> None:
-        """A first training came to nothing: try again with half as many rows more."""
-        self._wanted_rows += max(self._wanted_rows // 2, 1)
+        """A training came to nothing: a first one is tried again with half as many rows more."""
+        if self.detector is None:
+            self._wanted_rows += max(self._wanted_rows // 2, 1)
+
+    def again(self) -> None:
+        """A training's history could not be had: the same training after a while."""
+        if self.detector is not None:
+            self._trained_until_ns = self._before_ns
+        self._again_at = time.monotonic() + self._again_s
+        self._again_s = min(2 * self._again_s, AGAIN_S[1])
+
+    def learned(self) -> None:
+        """A training's history was had."""
+        self._again_s = AGAIN_S[0]
 
 
 def fits(bundle: Bundle, spec: StreamSpec) -> None:
@@ -354,11 +413,15 @@ class Loop:
                         self._commit_now |= event.handover
                         await self._polled(event)
                 await self._follow()
+                await self._look()
                 await self._commit()
             await self._commit(last=True)
         finally:
             for stream in self.streams:
                 stream.trainer.stop()
+                if stream.looking is not None:
+                    stream.looking.cancel()
+                    await asyncio.wait({stream.looking})
                 if stream.shelving is not None:
                     stream.shelving[0].cancel()
                     await asyncio.wait({stream.shelving[0]})
@@ -474,7 +537,7 @@ class Loop:
             for o in step.outputs
         )
         if step.block is not None:
-            stream.recent.add(step.block)
+            stream.history.add(step.block)
             self.status.streams[name].rows += len(step.block.rows)
             if step.scored:
                 block, period_ns = step.block, stream.spec.period_ns
@@ -556,8 +619,8 @@ class Loop:
             log.info(
                 "training_started",
                 stream=stream.spec.name,
-                rows=sum(len(s.values) for s in order.history),
                 first=first,
+                until=None if order.until_ns is None else iso(order.until_ns),
             )
         if not stream.trainer.busy:
             return
@@ -567,6 +630,25 @@ class Loop:
             found = stream.trainer.poll()
         if found is not None:
             await self._trained(stream, found)
+
+    async def _look(self) -> None:
+        """See to the trainings of streams of which nothing comes here, partition 0 being empty for instance."""
+        now = time.monotonic()
+        for stream in self.streams:
+            if stream.looking is not None and stream.looking.done():
+                task, stream.looking = stream.looking, None
+                error = task.exception()
+                if error is None:
+                    await self._train(stream)
+                elif self._throttle.admit(("history", stream.spec.name)) is not None:
+                    # Whether the broker is there, the source finds out by itself.
+                    log.warning("history_unread", stream=stream.spec.name, reason=str(error) or repr(error))
+            elif stream.trainer.busy or stream.shelving is not None:
+                await self._train(stream)
+            elif stream.looking is None and stream.curious and now - stream.looked_at >= LOOK_EVERY_S:
+                stream.looked_at = now
+                look = stream.history.look()
+                stream.looking = asyncio.get_running_loop().create_task(look, name="look at the history")
 
     async def _held(self, stream: StreamRun) -> Outcome:
         """Wait for the trainer; the probes must see that this is no standstill."""
@@ -583,7 +665,17 @@ class Loop:
         name = stream.spec.name
         self.status.streams[name].training = False
         self.metrics.retrain(outcome.seconds)
-        stream.outcomes.append(outcome)
+        stream.outcomes.append(replace(outcome, bundle=None))
+        for note in outcome.notes:
+            log.warning("training_history", stream=name, note=note)
+        if outcome.later:
+            stream.again()
+        else:
+            stream.learned()
+        if outcome.postponed:
+            log.info("training_postponed", stream=name, reason=outcome.reason)
+            return
+        log.info("training_ended", stream=name, rows=outcome.rows, seconds=round(outcome.seconds, 1))
         for concern in outcome.concerns:
             log.warning("model_concern", stream=name, version=outcome.version, concern=concern)
         if outcome.promoted and outcome.bundle is not None:
@@ -600,6 +692,8 @@ class Loop:
             return
         result = Promotion.REFUSED if outcome.bundle is not None else Promotion.FAILED
         self._refused(stream, outcome.version, result, outcome.reason)
+        if not outcome.later:
+            stream.failed()
 
     async def _kept(self, stream: StreamRun, task: asyncio.Task[None], outcome: Outcome) -> None:
         """A candidate was kept, or could not be: then nobody else would have it, and we do not use it either."""
@@ -608,6 +702,7 @@ class Loop:
             await task
         except (DaemonError, OSError) as error:
             self._refused(stream, outcome.version, Promotion.FAILED, f"it could not be kept: {error}")
+            stream.failed()
         else:
             await self._use(stream, outcome.bundle, Promotion.PROMOTED, outcome.reason)
 
@@ -615,8 +710,6 @@ class Loop:
         name = stream.spec.name
         self.metrics.promotion(name, result)
         self.status.promotion(name, version, result, reason)
-        if stream.detector is None:
-            stream.failed()
         log.warning("model_refused", stream=name, version=version, result=str(result), reason=reason)
 
     async def _follow(self) -> None:

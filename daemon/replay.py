@@ -50,7 +50,6 @@ from daemon.domain import (
     DriftRecord,
     FilledRow,
     Floats,
-    Format,
     InputPartition,
     Output,
     Phase,
@@ -65,12 +64,13 @@ from daemon.domain import (
     Work,
 )
 from daemon.errors import BundleError, ConfigError, DaemonError, InputError, UsageError
+from daemon.history import Recent, TopicHistory
 from daemon.loop import Hold, Loop, StreamPlan, StreamRun, fits
 from daemon.model import evaluation
 from daemon.model.bundle import Bundle, check_room
 from daemon.model.impute import fit, impute_segments
 from daemon.model.scaler import Scaler
-from daemon.retrainer import Order, Recent, learn
+from daemon.retrainer import Order, learn
 from daemon.stream.codec import Decoder, encode
 from daemon.stream.pipeline import RowBlock, Step, Traced
 
@@ -806,6 +806,7 @@ async def train_topics(
     out: Path,
     *,
     stream_name: str | None = None,
+    with_alarms: bool = False,
     progress: Progress | None = None,
 ) -> tuple[Bundle, list[str]]:
     """Fit and calibrate on what a stream's input topics hold now, and save the bundle.
@@ -813,65 +814,47 @@ async def train_topics(
     The newest rows matter: ``retrain.rows`` of them, or ``model.learn_rows`` if that is more, by
     event time over all partitions. No group is joined and nothing is committed.
 
+    Args:
+        with_alarms: learn what the alerts topic names as well: a new regime, for instance, that alarms
+            since it began and is to be normal from now on.
+
     Raises:
         DaemonError: no broker, no topic, too few rows, or ``out`` cannot be written.
     """
     tell = progress or (lambda share, doing: None)
     check_room(out)
     plan = plan_of(settings, stream_name)
-    wanted = max(plan.retrain_rows, plan.learn_rows)
-    per_row = len(plan.spec.sensors) if plan.spec.format is Format.JSON_LONG else 1
-    stream = StreamRun(plan)
-    recent: dict[InputPartition, Recent] = {}
-
-    def take(polled: Polled) -> None:
-        for step in stream.pipelines[polled.partition].feed(polled):
-            if step.block is not None:
-                recent[polled.partition].add(step.block)
-
-    tell(0.0, "reading the input topics")
-    # Twice what would do: some records are late, repeated or cannot be used.
-    async for piece in kafka.read_now(connection, plan.spec.topics, 2 * wanted * per_row):
-        if piece.partition not in recent:
-            recent[piece.partition] = Recent(plan.spec, wanted)
-            first = piece.records[0].offset
-            stream.open(Assigned(piece.partition, first, first))
-        take(Polled(piece.partition, piece.records))
-        tell(0.3 * piece.share, "reading the input topics")
-    for partition in recent:
-        take(Polled(partition, (), ended=True))
-    counts = Counter[str]()
-    for pipeline in stream.pipelines.values():
-        counts.update({str(d): n for d, n in pipeline.counts.items()})
-    read = sum(counts.values())
-    topics = ", ".join(plan.spec.topics)
-    if not read:
-        raise InputError(f"topic {topics} holds no records to learn from")
-    unused = ", ".join(f"{n} {d}" for d, n in counts.items() if n and d != Disposition.ACCEPTED)
-    history = newest_rows([s for part in recent.values() for s in part.segments()], wanted)
+    history = TopicHistory(
+        connection,
+        plan.spec,
+        max(plan.retrain_rows, plan.learn_rows),
+        alerts=None if with_alarms else await alerts_topic(settings, connection),
+        max_record_bytes=plan.max_record_bytes,
+        max_asset_bytes=plan.max_asset_bytes,
+        max_assets=plan.max_assets,
+    )
+    found = await history.found(tell)
+    rows = sum(len(s.values) for s in found.segments)
+    unused = ", ".join(f"{n} {what}" for what, n in found.unused.items())
     notes = [
-        f"learned from {sum(len(s.values) for s in history)} rows of {topics}, {read} records read"
+        f"learned from {rows} rows of {', '.join(plan.spec.topics)}, {found.records} records read"
         + (f" ({unused})" if unused else "")
     ]
-    bundle = train_on(plan, history, lambda share, doing: tell(0.3 + 0.7 * share, f"training: {doing}"))
+    if found.left_out:
+        notes.append(f"{found.left_out} values of rows that {history.alerts} names were left out")
+    notes += found.notes
+    bundle = train_on(
+        plan, found.segments, lambda share, doing: tell(0.3 + 0.7 * share, f"training: {doing}")
+    )
     bundle.save(out)
     return bundle, [*notes, *bundle.concerns]
 
 
-def newest_rows(history: Sequence[Segment], wanted: int) -> list[Segment]:
-    """The segments from the first event time on behind which at most ``wanted`` rows lie."""
-    if sum(len(s.values) for s in history) <= wanted:
-        return list(history)
-    rows = np.sort(np.concatenate([s.first_row + np.arange(len(s.values)) for s in history]))
-    first = int(rows[-wanted])
-    if rows[-wanted - 1] == first:
-        first += 1  # all of an instant's rows, or none
-    kept = []
-    for s in history:
-        skip = min(max(first - s.first_row, 0), len(s.values))
-        if skip < len(s.values):
-            kept.append(Segment(s.asset, s.first_row + skip, s.values[skip:], s.condition[skip:]))
-    return kept
+async def alerts_topic(settings: Settings, connection: kafka.KafkaSettings) -> str | None:
+    """The topic that names what must not be learned; None while there is none yet."""
+    name = f"{settings.outputs.prefix}.alerts"
+    (state,) = await kafka.topic_states(connection, [kafka.TopicSpec(name)])
+    return name if state.partitions else None
 
 
 @dataclass(frozen=True, slots=True)

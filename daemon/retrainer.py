@@ -2,119 +2,39 @@
 
 A training takes seconds of a whole core; in this process it would stop the heartbeats and
 the alerts. So it runs in a *spawned* process (never forked: threads and event loops do not
-survive that), niced, with one thread, that ends when its parent does. It gets rows, and hands
-back bundle bytes with the gate's decision; nothing is shared.
+survive that), niced, with one thread, that ends when its parent does. It gets rows, or where to
+read them (see ``history``), and hands back bundle bytes with the gate's decision; nothing is
+shared. Reading and decoding tens of thousands of records would hold up the parent as well.
 
-What a retraining may learn is decided here. Rows of an episode are left out together with
-their neighbours two windows to either side: else the model learns the fault, and the next
-one of its kind is silent. The newest fifth of what remains is kept from the candidate, for
-the gate to compare it with the incumbent on.
+The newest fifth of what may be learned is kept from a candidate, for the gate to compare it with
+the incumbent on.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import logging
 import multiprocessing
 import os
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-import numpy as np
+import structlog
 
-from daemon.domain import AlarmPolicy, Budget, Floats, Ints, Mask, ModelSettings, Segment, StreamSpec
+from daemon.domain import AlarmPolicy, Budget, ModelSettings, Segment, StreamSpec
 from daemon.errors import DaemonError
-from daemon.stream.pipeline import RowBlock
+from daemon.history import Found, NotYet, Past, ends_at, part_of
+
+Progress = Callable[[float, str], None]
 
 HELD_OUT = 0.2
 """The newest share of the rows that the gate compares on and the candidate never sees."""
-
-
-class Recent:
-    """The newest released rows of one stream, with their alarms: what training learns from.
-
-    Args:
-        spec: the stream.
-        capacity: rows that are kept; beyond it the oldest go.
-    """
-
-    def __init__(self, spec: StreamSpec, capacity: int) -> None:
-        self.spec = spec
-        self.capacity = capacity
-        self.rows = 0
-        self._blocks: deque[RowBlock] = deque()
-
-    def add(self, block: RowBlock) -> None:
-        """Take released rows."""
-        self._blocks.append(block)
-        self.rows += len(block.rows)
-        while self.rows - len(self._blocks[0].rows) >= self.capacity:
-            self.rows -= len(self._blocks.popleft().rows)
-
-    def segments(self) -> list[Segment]:
-        """The rows as training segments: alarms and their neighbours cut out, gaps beyond max_gap split."""
-        if not self._blocks:
-            return []
-        names = [name for block in self._blocks for name in block.assets]
-        conditions = [label for block in self._blocks for label in block.condition]
-        rows = np.concatenate([block.rows for block in self._blocks])
-        values = np.concatenate([block.values for block in self._blocks])
-        firing = np.concatenate([block.firing for block in self._blocks])
-        order: dict[str, list[int]] = {}
-        for i, name in enumerate(names):
-            order.setdefault(name, []).append(i)
-        longest_gap = self.spec.max_gap_ns // self.spec.period_ns
-        result = []
-        for asset in sorted(order):
-            which = np.array(order[asset])
-            which = which[np.argsort(rows[which], kind="stable")]
-            # Rows that were fed again, after a rewind or a rebalance, come twice: the newer stands, but
-            # whoever was not judged the second time (in a silent replay) is no more normal by that.
-            new = np.diff(rows[which]) > 0
-            alarms = np.logical_or.reduceat(firing[which], np.flatnonzero(np.append(True, new)))
-            which = which[np.append(new, True)]
-            keep = which[~near(rows[which], alarms, 2 * self.spec.window)]
-            result.extend(
-                cut(asset, rows[keep], values[keep], [conditions[i] for i in keep.tolist()], int(longest_gap))
-            )
-        return result
-
-
-def near(rows: Ints, firing: Mask, margin: int) -> Mask:
-    """(R,) True for rows within ``margin`` rows of a firing one; ``rows`` ascending."""
-    alarms = rows[firing]
-    if not len(alarms):
-        return np.zeros(len(rows), bool)
-    at = np.searchsorted(alarms, rows)
-    after = alarms[np.minimum(at, len(alarms) - 1)]
-    before = alarms[np.maximum(at - 1, 0)]
-    return np.asarray((np.abs(after - rows) <= margin) | (np.abs(rows - before) <= margin))
-
-
-def cut(asset: str, rows: Ints, values: Floats, conditions: Sequence[str], longest_gap: int) -> list[Segment]:
-    """Segments of consecutive rows; an absent row starts a new segment.
-
-    The grid puts out empty rows for gaps it bridges, so that an absent row here is either a
-    longer gap or an alarm that was cut out, and must not become a neighbour of what follows.
-    """
-    if not len(rows):
-        return []
-    bounds = np.flatnonzero(np.diff(rows) != 1) + 1
-    conditioned = any(conditions)
-    return [
-        Segment(
-            asset,
-            int(rows[part[0]]),
-            values[part],
-            tuple(conditions[i] for i in part.tolist()) if conditioned else (),
-        )
-        for part in np.split(np.arange(len(rows)), bounds)
-    ]
 
 
 def hold_out(history: Sequence[Segment], share: float = HELD_OUT) -> tuple[list[Segment], list[Segment]]:
@@ -131,9 +51,7 @@ def hold_out(history: Sequence[Segment], share: float = HELD_OUT) -> tuple[list[
         left[segment.asset] -= n
         for target, a, b in ((older, 0, first), (newer, first, n)):
             if b > a:
-                target.append(
-                    Segment(segment.asset, segment.first_row + a, segment.values[a:b], segment.condition[a:b])
-                )
+                target.append(part_of(segment, a, b))
     return older, newer
 
 
@@ -146,9 +64,10 @@ class Order:
     policy: AlarmPolicy
     budget: Budget
     drift_rows: int
-    history: Sequence[Segment]
+    history: Sequence[Segment] | Past
     incumbent: bytes | None = None  # None: a first training, on all of the history and without a gate
     strict: bool = True  # the stream's window, or nothing; else a shorter one will do
+    until_ns: int | None = None  # the event time that the history ends at; None: where its rows end
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -163,28 +82,60 @@ class Outcome:
     rows: int
     figures: Mapping[str, float] = field(default_factory=dict)
     concerns: tuple[str, ...] = ()  # what an operator should know of the model, promoted or not
+    notes: tuple[str, ...] = ()  # ... and of the history
+    later: bool = False  # the history could not be had: the same training is to be tried again
+    postponed: bool = False  # ... because there is too little of it yet; nothing has failed
 
 
-def learn(order: Order, progress: Callable[[float, str], None] | None = None) -> Outcome:
-    """Train; with an incumbent, put the candidate to the gate. All but ``seconds`` is deterministic."""
+def learn(order: Order, progress: Progress | None = None) -> Outcome:
+    """Read the history if need be, and train; with an incumbent, put the candidate to the gate.
+
+    The bundle names the event time that it was trained up to, ``trained_until`` in its facts (ns).
+    All but ``seconds`` is deterministic.
+    """
+    began = time.monotonic()
+    tell = progress or (lambda share, doing: None)
+    rows = 0
+    notes: tuple[str, ...] = ()
+
+    def ended(reason: str, *, later: bool = False, postponed: bool = False) -> Outcome:
+        seconds = time.monotonic() - began
+        return Outcome(False, reason, "", None, seconds, rows, notes=notes, later=later, postponed=postponed)
+
+    share_read = 0.3 if isinstance(order.history, Past) else 0.0
+    try:
+        found = order.history.read(tell) if isinstance(order.history, Past) else Found(order.history)
+    except NotYet as error:
+        return ended(str(error), later=True, postponed=True)
+    except (DaemonError, OSError) as error:
+        return ended(str(error), later=True)
+    notes = tuple(found.notes)
     # torch is imported here, not above: a replica that never trains should not pay for it twice.
     from daemon.model.bundle import Bundle
     from daemon.model.promotion import anchored, gate
     from daemon.model.training import train
 
-    began = time.monotonic()
-    rows = sum(len(segment.values) for segment in order.history)
-    older, newer = (list(order.history), []) if order.incumbent is None else hold_out(order.history)
+    history = found.segments
+    rows = sum(len(segment.values) for segment in history)
+    older, newer = (list(history), []) if order.incumbent is None else hold_out(history)
     try:
         bundle = train(
-            older, order.spec, order.settings, order.policy, order.budget, order.drift_rows, progress
+            older,
+            order.spec,
+            order.settings,
+            order.policy,
+            order.budget,
+            order.drift_rows,
+            lambda share, doing: tell(share_read + (1.0 - share_read) * share, doing),
         )
         if order.strict and bundle.window != order.spec.window:
             raise DaemonError(
                 f"{rows} rows calibrate only windows of {bundle.window}, the stream's has {order.spec.window}"
             )
     except DaemonError as error:
-        return Outcome(False, str(error), "", None, time.monotonic() - began, rows)
+        return ended(str(error))
+    until_ns = order.until_ns or found.until_ns or ends_at(history, order.spec.period_ns)
+    bundle = dataclasses.replace(bundle, facts={**bundle.facts, "trained_until": until_ns})
     promoted, reason, figures = True, "first model", {}
     if order.incumbent is not None:
         incumbent = Bundle.from_bytes(order.incumbent)
@@ -200,6 +151,7 @@ def learn(order: Order, progress: Callable[[float, str], None] | None = None) ->
         rows,
         figures,
         bundle.concerns,
+        notes,
     )
 
 
@@ -213,6 +165,9 @@ def _work(channel: Connection) -> None:
     except (EOFError, OSError):
         return
     threading.Thread(target=_watch, args=(channel,), daemon=True).start()
+    # What goes wrong is the outcome's reason; the log is the parent's alone, line by line.
+    logging.getLogger().addHandler(logging.NullHandler())
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     import torch
 
     torch.set_num_threads(1)

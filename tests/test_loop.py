@@ -7,31 +7,40 @@ import json
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 
+import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
 from daemon.adapters.telemetry import Metrics, Status
 from daemon.domain import (
     SECOND_NS,
+    AlarmPolicy,
     Assigned,
+    Budget,
     DriftRecord,
     Evidence,
     FilledRow,
     InputPartition,
+    ModelSettings,
     Output,
     Polled,
     Record,
     Saved,
+    Segment,
     SourceEvent,
     StreamSpec,
     Windows,
     Work,
 )
 from daemon.errors import BrokerError
+from daemon.history import History, Past
 from daemon.loop import Loop, StreamPlan, StreamRun
-from daemon.retrainer import Outcome
+from daemon.model.bundle import Bundle
+from daemon.retrainer import Order, Outcome, learn
 from daemon.stream import pipeline as pipeline_module
+from daemon.stream.pipeline import RowBlock
 from tests.fakes import CentreDetector
 
 BASE_S = 1_700_000_000
@@ -263,3 +272,221 @@ async def test_a_drain_that_takes_too_long_is_cut_short_without_an_error(
     source = Script([])
     stuck = Stuck(source, None, [stream()], Metrics(["pumps"], ["sensors.pumps"]), Status(["pumps"]))
     await service._until_drained(stuck, ending, [])
+
+
+# ------------------------------------------------------------------ when to train
+EVERY_S = 600
+GRID_S = BASE_S // EVERY_S * EVERY_S
+
+
+class Shelved:
+    """A history on topics that a test says everything of."""
+
+    lasting = True
+
+    def __init__(self, rows: int = 0, event_time_ns: int = -1) -> None:
+        self.rows, self.event_time_ns = rows, event_time_ns
+        self.looks = 0
+
+    def add(self, block: RowBlock) -> None: ...
+
+    def holds(self, rows: int) -> bool:
+        return self.rows >= rows
+
+    def first(self, rows: int, least: int) -> Sequence[Segment]:
+        return [Segment(f"first {rows}, at least {least}", 0, np.zeros((0, 2)))]
+
+    def newest(self, until_ns: int) -> Sequence[Segment]:
+        return [Segment(f"until {until_ns // SECOND_NS - GRID_S}", 0, np.zeros((0, 2)))]
+
+    async def look(self) -> None:
+        self.looks += 1
+
+
+@pytest.fixture(scope="module")
+def trained() -> Bundle:
+    rows = np.random.default_rng(0).standard_normal((200, 2))
+    outcome = learn(
+        Order(
+            SPEC,
+            ModelSettings(kind="ppca"),
+            AlarmPolicy(),
+            Budget(),
+            60,
+            [Segment("p1", 0, rows)],
+            until_ns=GRID_S * SECOND_NS,
+        )
+    )
+    assert outcome.bundle is not None
+    return Bundle.from_bytes(outcome.bundle)
+
+
+def led(history: History | None, bundle: Bundle | None = None, *, every_s: int | None = EVERY_S) -> StreamRun:
+    """A stream whose partition 0 is here, with a model perhaps."""
+    every = None if every_s is None else timedelta(seconds=every_s)
+    run = StreamRun(StreamPlan(SPEC, learn_rows=100, retrain_every=every), history=history)
+    if bundle is not None:
+        run.use(bundle.to_bytes(), at_rest=False)
+    run.open(Assigned(PUMPS_0, 0, 0))
+    return run
+
+
+def heard(run: StreamRun, second: float) -> StreamRun:
+    """A reading so many seconds after the grid point was read here."""
+    for _ in run.pipelines[PUMPS_0].feed(
+        Polled(PUMPS_0, [line(0, "p1", second + GRID_S - BASE_S, 0.5, 0.5)])
+    ):
+        pass
+    return run
+
+
+def ordered(run: StreamRun) -> str | None:
+    """What the training that is due learns from."""
+    order = run.order()
+    if order is None:
+        return None
+    assert not isinstance(order.history, Past)
+    return order.history[0].asset
+
+
+def test_a_bundle_names_the_event_time_it_was_trained_up_to(trained: Bundle) -> None:
+    assert trained.facts["trained_until"] == GRID_S * SECOND_NS
+
+
+@pytest.mark.parametrize(
+    ("second", "due"),
+    [
+        (EVERY_S - 1, None),
+        (EVERY_S + 9, None),  # rows of before may come yet
+        (EVERY_S + 11, f"until {EVERY_S}"),
+        (3 * EVERY_S + 100, f"until {3 * EVERY_S}"),
+    ],
+)
+def test_a_retraining_is_due_at_the_multiples_of_its_interval_since_the_model_was_trained(
+    trained: Bundle, second: int, due: str | None
+) -> None:
+    """However often the daemon was started since: a process that has just begun knows it from the bundle."""
+    run = heard(led(Shelved(), trained), second)
+    assert ordered(run) == due
+    assert ordered(run) is None  # whatever comes of it, once is enough
+
+
+def test_a_model_that_is_in_force_again_is_not_retrained_on_what_replaced_it(trained: Bundle) -> None:
+    newer = replace(trained, facts={**trained.facts, "trained_until": (GRID_S + EVERY_S) * SECOND_NS})
+    run = led(Shelved(), newer)
+    run.use(trained.to_bytes(), at_rest=False)
+    assert ordered(heard(run, EVERY_S + 100)) is None
+    assert ordered(heard(run, 2 * EVERY_S + 100)) == f"until {2 * EVERY_S}"
+
+
+@pytest.mark.parametrize("facts", [{}, {"trained_until": None}, {"trained_until": "soon"}])
+def test_a_bundle_that_does_not_say_until_when_is_retrained_from_the_next_multiple_on(
+    trained: Bundle, facts: dict[str, object]
+) -> None:
+    old = replace(trained, facts={k: v for k, v in trained.facts.items() if k != "trained_until"} | facts)
+    run = led(Shelved(), old)
+    assert ordered(heard(run, 5 * EVERY_S + 100)) is None
+    assert ordered(heard(run, 6 * EVERY_S + 100)) == f"until {6 * EVERY_S}"
+
+
+def test_rows_that_were_released_here_are_retrained_on_from_the_next_multiple_on(trained: Bundle) -> None:
+    run = led(None, trained)
+    assert run.order() is None
+    heard(run, 5 * EVERY_S + 100)
+    assert run.order() is None
+    order = heard(run, 6 * EVERY_S + 100).order()
+    assert order is not None
+    assert order.until_ns == (GRID_S + 6 * EVERY_S) * SECOND_NS
+
+
+def test_a_first_training_begins_when_the_rows_are_there_wherever_they_are() -> None:
+    assert ordered(led(Shelved(99))) is None
+    assert ordered(led(Shelved(100))) == "first 100, at least 100"
+    run = led(Shelved(0))
+    for _ in run.pipelines[PUMPS_0].feed(Polled(PUMPS_0, steady(100))):
+        pass
+    assert ordered(run) == "first 100, at least 0"
+
+
+def test_a_leader_of_an_empty_partition_retrains_by_the_event_time_of_the_topics(trained: Bundle) -> None:
+    run = led(Shelved(event_time_ns=(GRID_S + EVERY_S + 11) * SECOND_NS), trained)
+    assert run.curious
+    assert ordered(run) == f"until {EVERY_S}"
+    assert not led(Shelved(), trained, every_s=None).curious
+    assert not heard(led(Shelved(), trained), 1).curious
+    assert not led(None).curious
+
+
+async def test_the_loop_looks_at_the_history_of_a_stream_that_says_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("daemon.loop.LOOK_EVERY_S", 0.0)
+    history = Shelved()
+    run = StreamRun(StreamPlan(SPEC, learn_rows=100), history=history)
+    loop, _, _ = made(Script([Polled(PUMPS_0, ())] * 5), run)
+
+    async def breathe() -> None:
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr(loop, "_follow", breathe)
+    await loop.run()
+    assert history.looks > 1
+    assert run.looking is None or run.looking.done()
+
+
+async def test_a_look_at_the_history_that_fails_is_said_and_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Away(Shelved):
+        async def look(self) -> None:
+            await super().look()
+            raise BrokerError("no broker")
+
+    monkeypatch.setattr("daemon.loop.LOOK_EVERY_S", 0.0)
+    history = Away()
+    loop, _, _ = made(
+        Script([Polled(PUMPS_0, ())] * 9), StreamRun(StreamPlan(SPEC, learn_rows=100), history=history)
+    )
+
+    async def breathe() -> None:
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr(loop, "_follow", breathe)
+    with capture_logs() as logs:
+        await loop.run()
+    assert history.looks > 1
+    assert [(e["event"], e["reason"]) for e in logs if e["log_level"] == "warning"] == [
+        ("history_unread", "no broker")
+    ]
+
+
+async def test_a_training_whose_history_cannot_be_read_is_counted_and_tried_again(
+    trained: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = heard(led(Shelved(), trained), EVERY_S + 11)
+    loop, metrics, status = made(Script([]), run)
+    now = 0.0
+    monkeypatch.setattr("daemon.loop.time.monotonic", lambda: now)
+    waits = []
+    for reason, postponed in (("the broker is away", False), ("not judged yet", True), ("again", False)):
+        assert ordered(run) == f"until {EVERY_S}"
+        await loop._trained(run, Outcome(False, reason, "", None, 1.0, 0, later=True, postponed=postponed))
+        assert ordered(run) is None
+        waits.append(run._again_at - now)
+        now = run._again_at
+    assert waits == [10.0, 20.0, 40.0]
+    failed = b'anomalyd_model_promotions_total{result="failed",stream="pumps"} 2.0'
+    assert failed in metrics.exposition()
+    assert [change.reason for change in status.streams["pumps"].models] == ["the broker is away", "again"]
+
+
+async def test_a_first_training_that_was_too_early_asks_for_no_more_rows_than_before() -> None:
+    run = led(Shelved(100))
+    loop, _, _ = made(Script([]), run)
+    await loop._trained(run, Outcome(False, "too few", "", None, 1.0, 0, later=True, postponed=True))
+    run._again_at = 0.0
+    assert ordered(run) == "first 100, at least 100"
+    await loop._trained(run, Outcome(False, "calibrates nothing", "", None, 1.0, 100))
+    assert ordered(run) is None
+    run.history = Shelved(150)
+    assert ordered(run) == "first 150, at least 150"

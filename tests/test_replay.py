@@ -18,8 +18,9 @@ from daemon.config import load
 from daemon.demo import START
 from daemon.domain import Segment, StreamSpec
 from daemon.errors import BundleError, UsageError
+from daemon.history import newest_rows
 from daemon.model.bundle import Bundle
-from daemon.replay import check_excluded, document_of, impute_file, newest_rows, replay, train_files
+from daemon.replay import check_excluded, document_of, impute_file, replay, train_files
 
 LINEAR = ["model.kind=ppca"]
 COLUMNS = ["asset", "timestamp", "score", "reconstruction", "kl", "point", "elbo", "alarm", "model"]

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from daemon.domain import SECOND_NS, AlarmPolicy, Budget, ModelSettings, Segment, StreamSpec
-from daemon.retrainer import Order, Recent, Trainer
+from daemon.history import Recent
+from daemon.retrainer import Order, Trainer
 from daemon.stream.pipeline import RowBlock
 
 SPEC = StreamSpec("pumps", ("Pressure", "Current"), period_ns=60 * SECOND_NS)

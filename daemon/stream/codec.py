@@ -711,6 +711,67 @@ def _cloud_event(alert: AlertEvent, now: datetime) -> Json:
     }
 
 
+ALERT_BYTES: Final = 1 << 20
+"""An alert message is never longer; a longer one is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What one alert message says of its episode, as far as another process needs it."""
+
+    stream: str
+    asset: str
+    kind: str  # of ``AlertKind``, or one that a newer version publishes
+    sensor: str | None
+    fingerprint: str
+    onset_ns: int
+    row_ns: int  # the row that caused the message
+    over: bool  # ``row_ns`` closed the episode
+
+
+class _AlertData(msgspec.Struct):
+    fingerprint: str
+    status: str
+    kind: str
+    row: str
+    onset: str
+    labels: dict[str, str]
+    sensor: str | None = None
+
+
+class _AlertMessage(msgspec.Struct):
+    subject: str
+    data: _AlertData
+
+
+_alert_message = msgspec.json.Decoder(_AlertMessage).decode
+
+
+def told(message: bytes) -> Told:
+    """Read an alert message, as ``encode`` wrote it.
+
+    Raises:
+        ValueError: it is no alert message.
+    """
+    if len(message) > ALERT_BYTES:
+        raise ValueError(f"{len(message)} bytes are too many for an alert")
+    try:
+        event = _alert_message(message)
+        data = event.data
+        return Told(
+            data.labels["stream"],
+            event.subject,
+            data.kind,
+            data.sensor,
+            data.fingerprint,
+            event_time_ns(data.onset),
+            event_time_ns(data.row),
+            data.status == "resolved",
+        )
+    except (msgspec.MsgspecError, KeyError, RecursionError, _Refused) as error:
+        raise ValueError(f"no alert message: {type(error).__name__}") from error
+
+
 def _drift(record: DriftRecord) -> Json:
     return {
         "stream": record.stream,

@@ -18,6 +18,7 @@ import pytest
 import torch
 
 from daemon.domain import AlarmPolicy, Floats, Segment, Windows
+from daemon.history import Recent
 from daemon.model.bundle import Bundle
 from daemon.model.calibration import crossfit, diagonal_kl, moments
 from daemon.model.measuring import Models
@@ -27,7 +28,6 @@ from daemon.model.segments import Piece, complement, folds, sliding
 from daemon.model.training import training_windows
 from daemon.model.vae import FREE_BITS
 from daemon.policy import episodes, firing
-from daemon.retrainer import Recent
 from daemon.stream.alerts import Peaks, Sensors
 from daemon.stream.pipeline import RowBlock
 from tests.model.conftest import QUICK, SPEC, machine, trained

@@ -17,7 +17,7 @@ from daemon.adapters.kafka.connecting import (
     written_position,
 )
 from daemon.adapters.kafka.following import Follower
-from daemon.adapters.kafka.reading import Piece, newest_records, read_now
+from daemon.adapters.kafka.reading import Log, Piece, committed, newest_records, read_now
 from daemon.adapters.kafka.source import NO_PARTITION, KafkaSource, KafkaStats
 from daemon.adapters.kafka.topics import check_topics, ensure_topics, probe, topic_states
 from daemon.adapters.kafka.transactions import StateTopic, TransactionFailed, Transactions
@@ -32,6 +32,7 @@ __all__ = [
     "KafkaSink",
     "KafkaSource",
     "KafkaStats",
+    "Log",
     "Message",
     "Piece",
     "StateTopic",
@@ -42,6 +43,7 @@ __all__ = [
     "UnreachableError",
     "Writer",
     "check_topics",
+    "committed",
     "connection",
     "ensure_topics",
     "newest_records",

@@ -1,10 +1,15 @@
-"""What topics hold now, read once and without a group: for ``train`` and ``init``."""
+"""What topics hold, read without a group: for ``train`` and ``init``, and for the process that trains.
+
+``Log`` is the topics as they are when it is opened: every partition from its first offset to its
+end at that moment. What comes later is not part of it.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -21,8 +26,11 @@ from daemon.adapters.kafka.connecting import (
     started,
     while_reading,
 )
-from daemon.adapters.kafka.topics import check_topics
+from daemon.adapters.kafka.topics import administering, check_topics
 from daemon.domain import InputPartition, Record
+
+FETCH_BYTES = 256 << 10
+"""Of one partition per answer: whoever looks at a few records in many places fetches little in vain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +40,138 @@ class Piece:
     partition: InputPartition
     records: list[Record]
     share: float
+
+
+Offsets = Mapping[InputPartition, int]
+
+
+class Log:
+    """Topics as they were when it was opened.
+
+    ``starts`` and ``ends`` are each partition's first offset and the one after its last, in the
+    order of the topics' names and of their partitions. One reading at a time.
+    """
+
+    def __init__(self, settings: KafkaSettings, consumer: AIOKafkaConsumer, what: str) -> None:
+        self._settings = settings
+        self._consumer = consumer
+        self._what = what
+        self.starts: dict[InputPartition, int] = {}
+        self.ends: dict[InputPartition, int] = {}
+
+    @staticmethod
+    @contextlib.asynccontextmanager
+    async def opened(settings: KafkaSettings, topics: Sequence[str]) -> AsyncIterator[Log]:
+        """Connect, and find where every partition starts and ends.
+
+        Args:
+            settings: the connection; its group is not used and nothing is committed.
+            topics: all of them must exist.
+
+        Raises:
+            InputError: a topic does not exist.
+            BrokerError: it cannot be read.
+        """
+        arguments = connection(settings)
+        counts = await check_topics(settings, topics)
+        consumer = await started(
+            lambda: AIOKafkaConsumer(
+                **arguments,
+                enable_auto_commit=False,
+                auto_offset_reset="none",
+                isolation_level="read_committed",
+                max_partition_fetch_bytes=FETCH_BYTES,
+            ),
+            settings,
+        )
+        log = Log(settings, consumer, ", ".join(topics))
+        try:
+            with while_reading(log._what):
+                async with asyncio.timeout(DEADLINE_S):
+                    partitions = [
+                        TopicPartition(name, n) for name, count in counts.items() for n in range(count)
+                    ]
+                    consumer.assign(partitions)
+                    consumer.pause(*partitions)
+                    ends = await consumer.end_offsets(partitions)
+                    starts = await consumer.beginning_offsets(partitions)
+            for tp in sorted(partitions):
+                consumer.seek(tp, starts[tp])  # without a position a fetch fails, paused or not
+                partition = InputPartition(tp.topic, tp.partition)
+                log.starts[partition], log.ends[partition] = starts[tp], ends[tp]
+            yield log
+        finally:
+            await closed(consumer)
+
+    async def pieces(self, begin: Offsets, end: Offsets) -> AsyncIterator[Piece]:
+        """The records of these partitions from ``begin`` up to but without ``end``.
+
+        Raises:
+            BrokerError: they cannot be read, or Kafka stops answering.
+        """
+        consumer = self._consumer
+        spans = {
+            TopicPartition(p.topic, p.number): (max(first, self.starts[p]), min(end[p], self.ends[p]))
+            for p, first in begin.items()
+        }
+        left = {tp for tp, (first, stop) in spans.items() if first < stop}
+        at = {tp: first for tp, (first, _) in spans.items()}
+        total = sum(stop - first for tp, (first, stop) in spans.items() if tp in left)
+        for tp in left:
+            consumer.seek(tp, at[tp])
+        consumer.resume(*left)
+        moved = time.monotonic()
+        try:
+            while left:
+                with while_reading(self._what):
+                    async with asyncio.timeout(DEADLINE_S):
+                        try:
+                            batches = await consumer.getmany(timeout_ms=WAIT_MS, max_records=MAX_RECORDS)
+                        except OffsetOutOfRangeError:  # retention was quicker: what is left begins later
+                            for tp, start in (await consumer.beginning_offsets(list(left))).items():
+                                consumer.seek(tp, max(start, at[tp]))
+                            continue
+                        # Markers and compaction take up offsets: the position passes them, records do not.
+                        reached = {tp: min(await consumer.position(tp), spans[tp][1]) for tp in left}
+                if any(reached[tp] > at[tp] for tp in left):
+                    moved = time.monotonic()
+                elif time.monotonic() - moved > DEADLINE_S:
+                    raise UnreachableError(
+                        f"Kafka at {self._settings.bootstrap_servers} sent nothing of {self._what}"
+                        f" for {DEADLINE_S:.0f} s"
+                    )
+                at |= reached
+                share = sum(at[tp] - first for tp, (first, stop) in spans.items() if first < stop) / total
+                for tp, found in batches.items():
+                    records = [
+                        Record(r.offset, r.key, r.value or b"", r.timestamp * 1_000_000)
+                        for r in found
+                        if r.offset < spans[tp][1]
+                    ]
+                    if records:
+                        yield Piece(InputPartition(tp.topic, tp.partition), records, share)
+                over = {tp for tp in left if at[tp] >= spans[tp][1]}
+                if over:
+                    consumer.pause(*over)
+                    left -= over
+        finally:
+            consumer.pause(*left)
+
+    async def some(self, at: Offsets, count: int) -> dict[InputPartition, list[Record]]:
+        """Up to ``count`` records of each partition from an offset on; none where it ends before.
+
+        Raises:
+            BrokerError: they cannot be read, or Kafka stops answering.
+        """
+        found: dict[InputPartition, list[Record]] = {partition: [] for partition in at}
+        wanted = dict(at)
+        while wanted:
+            stops = {p: min(first + count, self.ends[p]) for p, first in wanted.items()}
+            async for piece in self.pieces(wanted, stops):
+                found[piece.partition] += piece.records
+            # Where markers took up all of these offsets, the next ones.
+            wanted = {p: stops[p] for p in wanted if not found[p] and stops[p] < self.ends[p]}
+        return found
 
 
 async def read_now(
@@ -48,64 +188,12 @@ async def read_now(
         InputError: a topic does not exist.
         BrokerError: it cannot be read, or Kafka stops answering.
     """
-    arguments = connection(settings)
-    counts = await check_topics(settings, topics)
-    consumer = await started(
-        lambda: AIOKafkaConsumer(
-            **arguments, enable_auto_commit=False, auto_offset_reset="none", isolation_level="read_committed"
-        ),
-        settings,
-    )
-    what = ", ".join(topics)
-    try:
-        with while_reading(what):
-            async with asyncio.timeout(DEADLINE_S):
-                partitions = [TopicPartition(name, n) for name, count in counts.items() for n in range(count)]
-                consumer.assign(partitions)
-                ends = await consumer.end_offsets(partitions)
-                starts = await consumer.beginning_offsets(partitions)
+    async with Log.opened(settings, topics) as log:
+        begin = dict(log.starts)
         if newest is not None:
-            starts = {tp: max(start, ends[tp] - newest) for tp, start in starts.items()}
-        for tp, start in starts.items():
-            consumer.seek(tp, start)
-        at = dict(starts)
-        left = {tp for tp in partitions if starts[tp] < ends[tp]}
-        consumer.pause(*(set(partitions) - left))
-        total = sum(ends[tp] - starts[tp] for tp in left)
-        moved = time.monotonic()
-        while left:
-            with while_reading(what):
-                async with asyncio.timeout(DEADLINE_S):
-                    try:
-                        batches = await consumer.getmany(timeout_ms=WAIT_MS, max_records=MAX_RECORDS)
-                    except OffsetOutOfRangeError:  # retention was quicker: what is left begins later
-                        for tp, start in (await consumer.beginning_offsets(list(left))).items():
-                            consumer.seek(tp, max(start, at[tp]))
-                        continue
-                    # Markers and compaction take up offsets: the position passes them, records do not.
-                    reached = {tp: min(await consumer.position(tp), ends[tp]) for tp in left}
-            if any(reached[tp] > at[tp] for tp in left):
-                moved = time.monotonic()
-            elif time.monotonic() - moved > DEADLINE_S:
-                raise UnreachableError(
-                    f"Kafka at {settings.bootstrap_servers} sent nothing of {what} for {DEADLINE_S:.0f} s"
-                )
-            at |= reached
-            share = sum(at[tp] - starts[tp] for tp in partitions if starts[tp] < ends[tp]) / total
-            for tp, found in batches.items():
-                records = [
-                    Record(r.offset, r.key, r.value or b"", r.timestamp * 1_000_000)
-                    for r in found
-                    if r.offset < ends[tp]
-                ]
-                if records:
-                    yield Piece(InputPartition(tp.topic, tp.partition), records, share)
-            over = {tp for tp in left if at[tp] >= ends[tp]}
-            if over:
-                consumer.pause(*over)
-                left -= over
-    finally:
-        await closed(consumer)
+            begin = {p: max(start, log.ends[p] - newest) for p, start in begin.items()}
+        async for piece in log.pieces(begin, log.ends):
+            yield piece
 
 
 async def newest_records(settings: KafkaSettings, topic: str, count: int) -> tuple[list[Record], bool]:
@@ -119,3 +207,20 @@ async def newest_records(settings: KafkaSettings, topic: str, count: int) -> tup
     if len({record.timestamp_ns for record in found}) > 1:
         found.sort(key=lambda record: record.timestamp_ns)
     return found[-count:], len(found) < count
+
+
+async def committed(
+    settings: KafkaSettings, partitions: Collection[InputPartition]
+) -> dict[InputPartition, int]:
+    """How far the group has come in these partitions; one that it never committed is left out.
+
+    Raises:
+        BrokerError: the broker does not say.
+    """
+    async with administering(settings) as admin:
+        known = await admin.list_consumer_group_offsets(settings.group_id)
+    return {
+        partition: at.offset
+        for partition in partitions
+        if (at := known.get(TopicPartition(partition.topic, partition.number))) is not None and at.offset >= 0
+    }

@@ -37,6 +37,7 @@ from aiokafka.partitioner import murmur2
 
 from daemon.adapters.kafka.connecting import (
     REFUSED,
+    Entry,
     KafkaSettings,
     Message,
     TopicShape,
@@ -47,7 +48,7 @@ from daemon.adapters.kafka.connecting import (
     started,
     written_position,
 )
-from daemon.adapters.kafka.following import MOST_BYTES, Follower, Newest
+from daemon.adapters.kafka.following import Follower
 from daemon.adapters.kafka.topics import topic_shapes
 from daemon.adapters.kafka.writing import BATCH_BYTES, LARGEST_REQUEST, fitted, stored_size
 from daemon.domain import InputPartition, Output, Position, Saved, Work
@@ -89,28 +90,17 @@ class StateTopic:
         return Message(self.name, saved.key, saved.value, (), partition.number)
 
     async def read(self, partitions: Iterable[InputPartition]) -> dict[InputPartition, tuple[Saved, ...]]:
-        """All that is kept for these; records of other input topics may be among it.
-
-        Never more than ``MOST_BYTES``, whatever was written to the topic: see ``following.Newest``.
-        """
+        """All that is kept for these; records of other input topics may be among it."""
         wanted = sorted(partitions)
         if not wanted:
             return {}
         follower = Follower(self._settings, self.name, sorted({p.number for p in wanted}))
-        newest = Newest()
         try:
-            await follower.read(newest.take, to_the_end=True)
+            entries: list[Entry] = await follower.catch_up()
         finally:
             await follower.stop()
-        if newest.dropped:
-            log.warning(
-                "state_unusable",
-                topic=self.name,
-                records=newest.dropped,
-                reason=f"{self.name} holds more than {MOST_BYTES} bytes: what was written longest ago is left out",
-            )
         kept: dict[int, dict[bytes, Saved]] = {}
-        for entry in newest.entries:
+        for entry in entries:
             kept.setdefault(entry.partition, {})[entry.key] = Saved(entry.key, entry.value)
         return {
             p: tuple(saved for saved in kept.get(p.number, {}).values() if saved.value is not None)
