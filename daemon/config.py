@@ -160,6 +160,15 @@ def legal_topic(value: str) -> str:
     return value
 
 
+def legal_instance_id(value: str) -> str:
+    """A name that Kafka takes for a static member, or ``$hostname``."""
+    if value != "$hostname" and not is_topic_name(value):
+        raise ValueError(
+            f"{shown(value)} is no instance id: $hostname, or 1 to 249 of the characters A-Z a-z 0-9 . _ -"
+        )
+    return value
+
+
 def is_topic_name(value: str) -> bool:
     """Whether Kafka would take it."""
     return re.fullmatch(r"[A-Za-z0-9._-]{1,249}", value) is not None and value not in (".", "..")
@@ -173,6 +182,7 @@ def folder(value: Any) -> Any:
 Name = Annotated[str, AfterValidator(named)]
 HostName = Annotated[str, AfterValidator(host_name)]
 TopicName = Annotated[str, AfterValidator(legal_topic)]
+InstanceId = Annotated[str, AfterValidator(legal_instance_id)]
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 PositiveDuration = Annotated[timedelta, BeforeValidator(lambda v: positive(parse_duration(v)))]
 
@@ -188,7 +198,7 @@ class KafkaSection(Section):
 
     bootstrap_servers: Name = "localhost:9092"
     group_id: Name = "anomalyd"
-    instance_id: str | None = None
+    instance_id: InstanceId | None = None
     start: Literal["earliest", "latest"] = "earliest"
     delivery: Literal["at_least_once", "exactly_once"] = "exactly_once"
     commit_interval: PositiveDuration = timedelta(milliseconds=500)
@@ -328,6 +338,7 @@ class ModelSection(Section):
     beta: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     learn_rows: int = Field(default=5000, ge=100, le=MAX_ROWS)
     directory: Annotated[Path, BeforeValidator(folder)] = Path("models")
+    keep: int = Field(default=10, ge=1, le=90)
     seed: int = Field(default=0, ge=0, le=MAX_SEED)
     steps: int | None = Field(default=None, ge=1, le=10_000_000)
 

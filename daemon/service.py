@@ -11,7 +11,9 @@ import asyncio
 import contextlib
 import ctypes
 import gc
+import re
 import signal
+import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -35,7 +37,7 @@ from daemon.adapters.web import create_app, serve
 from daemon.config import HttpSection, Settings
 from daemon.documents import DocumentError, read_file
 from daemon.domain import Output
-from daemon.errors import BundleError, ConfigError
+from daemon.errors import BundleError, ConfigError, DaemonError
 from daemon.history import Topics
 from daemon.loop import Loop, StreamPlan, StreamRun, fits
 from daemon.model.bundle import Bundle
@@ -77,7 +79,7 @@ def kafka_settings(settings: Settings) -> KafkaSettings:
     return KafkaSettings(
         bootstrap_servers=section.bootstrap_servers,
         group_id=section.group_id,
-        instance_id=section.instance_id,
+        instance_id=_instance_id(section.instance_id),
         start=section.start,
         commit_interval=section.commit_interval,
         security_protocol=section.security_protocol,
@@ -90,6 +92,13 @@ def kafka_settings(settings: Settings) -> KafkaSettings:
         cert_file=None if section.cert_file is None else str(section.cert_file),
         key_file=None if section.key_file is None else str(section.key_file),
     )
+
+
+def _instance_id(configured: str | None) -> str | None:
+    """The name of this process in its group, ``$hostname`` resolved to one that Kafka takes."""
+    if configured != "$hostname":
+        return configured
+    return re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:249]
 
 
 def input_topics(settings: Settings) -> list[str]:
@@ -152,32 +161,41 @@ async def probe(settings: Settings) -> list[Finding]:
 
 
 class ModelStore:
-    """Promoted models in a directory, and in the compacted topic so that all replicas follow."""
+    """Promoted models in a directory, and in the compacted topic so that all replicas follow.
 
-    def __init__(self, directory: Path, topic: KafkaModels | None = None) -> None:
+    Args:
+        directory: of this process.
+        topic: of the fleet; it speaks where there is one, and the directory has copies.
+        keep: versions of a stream that stay in either beside those in use.
+    """
+
+    def __init__(self, directory: Path, topic: KafkaModels | None = None, keep: int = 10) -> None:
         self.directory = ModelDirectory(directory)
         self.topic = topic
+        self._keep = keep
+        self._turn = asyncio.Lock()  # one task at a time changes the directory, in a thread
 
     async def promoted(self, stream: str) -> bytes | None:
-        """See ``loop.Models``. The topic speaks for the fleet; without one, the directory."""
+        """See ``loop.Models``."""
         if self.topic is not None:
             promotion = await self.topic.promoted(stream)
             return None if promotion is None else promotion.data
         pointer = self.directory.promoted(stream)
-        if pointer is None:
-            return None
-        folder = self.directory.folder(stream, pointer.version)
-        bundle = Bundle.load(folder)
-        if bundle.version != pointer.version:  # the hash is over the manifest, and so over all of it
-            raise BundleError(f"{folder}: holds model {bundle.version}: it is damaged")
-        return bundle.to_bytes()
+        return None if pointer is None else self._held(stream, pointer.version)
+
+    async def before(self, stream: str) -> bytes | None:
+        """See ``loop.Models``."""
+        if self.topic is not None:
+            promotion = await self.topic.before(stream)
+            return None if promotion is None else promotion.data
+        pointer = self.directory.promoted(stream)
+        return None if pointer is None or not pointer.before else self._held(stream, pointer.before)
 
     async def promote(self, stream: str, bundle: bytes, version: str, reason: str) -> None:
-        """See ``loop.Models``."""
-        loaded = Bundle.from_bytes(bundle)
+        """See ``loop.Models``. What is too old by now is removed."""
         try:
-            self.directory.add(stream, version, loaded.write)
-            self.directory.promote(stream, version, reason)
+            async with self._turn:
+                await asyncio.to_thread(self._put, stream, bundle, version, reason)
         except (BundleError, OSError) as error:
             if self.topic is None:
                 raise
@@ -185,12 +203,59 @@ class ModelStore:
         if self.topic is not None:
             await self.topic.publish(stream, version, bundle)
             await self.topic.promote(stream, version, reason)
+            try:
+                gone = await self.topic.retire(stream, self._keep)
+            except DaemonError as error:  # the next promotion does it
+                log.warning("models_not_retired", stream=stream, reason=str(error))
+            else:
+                if gone:
+                    log.info("models_retired", stream=stream, versions=gone)
+
+    async def withdraw(self, stream: str, version: str, reason: str) -> None:
+        """See ``loop.Models``."""
+        now = None if self.topic is None else await self.topic.withdraw(stream, version, reason)
+        try:
+            async with self._turn:
+                await asyncio.to_thread(self._point_back, stream, version, reason, now)
+        except (BundleError, OSError) as error:
+            if self.topic is None:
+                raise
+            log.warning("model_directory_unwritable", stream=stream, reason=str(error))
 
     async def poll(self) -> Sequence[tuple[str, bytes]]:
         """See ``loop.Models``."""
         if self.topic is None:
             return []
         return [(promotion.stream, promotion.data) for promotion in await self.topic.poll()]
+
+    def _held(self, stream: str, version: str) -> bytes:
+        """A bundle of the directory."""
+        folder = self.directory.folder(stream, version)
+        bundle = Bundle.load(folder)
+        if bundle.version != version:  # the hash is over the manifest, and so over all of it
+            raise BundleError(f"{folder}: holds model {bundle.version}: it is damaged")
+        return bundle.to_bytes()
+
+    def _put(self, stream: str, bundle: bytes, version: str, reason: str) -> None:
+        self.directory.add(stream, version, Bundle.from_bytes(bundle).write)
+        try:
+            now = self.directory.promoted(stream)
+        except BundleError:
+            now = None  # it is replaced
+        before = "" if now is None else now.before if now.version == version else now.version
+        self.directory.promote(stream, version, reason, before)
+        self.directory.retire(stream, self._keep)
+
+    def _point_back(self, stream: str, version: str, reason: str, now: str | None) -> None:
+        """Let the directory's pointer go from ``version`` to what the topic says, or to the one before."""
+        pointer = self.directory.promoted(stream)
+        if pointer is None or pointer.version != version:
+            return
+        target = pointer.before if now is None else now
+        if target and target in self.directory.versions(stream):
+            self.directory.promote(stream, target, reason)
+        else:
+            self.directory.withdraw(stream)
 
 
 def history(settings: Settings, connection: KafkaSettings, plan: StreamPlan) -> Topics:
@@ -285,7 +350,7 @@ async def run(settings: Settings, bundle: Bundle | None = None) -> None:
         sink = KafkaSink(connection, prefix, encoder())
     source = KafkaSource(connection, input_topics(settings), state, transactions)
     status.silence_s = lambda: source.silence_s
-    models = KafkaModels(connection, settings.outputs.prefix)
+    models = KafkaModels(connection, settings.outputs.prefix, names)
     ending = asyncio.Event()
 
     def end() -> None:
@@ -314,7 +379,7 @@ async def run(settings: Settings, bundle: Bundle | None = None) -> None:
         streams,
         metrics,
         status,
-        models=ModelStore(settings.model.directory, models),
+        models=ModelStore(settings.model.directory, models, settings.model.keep),
         commit_every=settings.kafka.commit_interval,
         checkpoints=True,
         each_round=tell,

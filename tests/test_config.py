@@ -100,6 +100,8 @@ def test_a_stream_that_cannot_be_meant(stream: dict[str, Any], says: list[str]) 
             "is not from 1970 to 2261",
         ),
         ("alerts", {"sinks": [{"type": "webhook"}]}, "not used yet: alerts go to the topic <prefix>.alerts"),
+        ("kafka", {"instance_id": ""}, "kafka.instance_id: '' is no instance id: $hostname, or 1 to 249"),
+        ("kafka", {"instance_id": "$pod"}, "kafka.instance_id: '$pod' is no instance id"),
         ("http", {"host": ""}, "http.host: '' is empty"),
         ("http", {"allowed_hosts": ["*"]}, "http.allowed_hosts.0: '*' is no host name"),
         ("http", {"allowed_hosts": ["a.b", "http://x"]}, "http.allowed_hosts.1: 'http://x' is no host name"),
@@ -167,6 +169,22 @@ def test_a_variable_that_names_no_key(monkeypatch: pytest.MonkeyPatch, name: str
     monkeypatch.setenv(name, "x")
     (problem,) = [p for p in unknown_environment() if name in p]
     assert problem.endswith(f"did you mean {nearest}?")
+
+
+@pytest.mark.parametrize(
+    ("machine", "instance"), [("pump-room", "pump-room"), ("a b/ü", "a-b--"), ("x" * 300, "x" * 249)]
+)
+def test_an_instance_may_be_named_after_its_machine(
+    machine: str, instance: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: machine)
+
+    def of(written: str | None) -> str | None:
+        return kafka_settings(load(None, (), document(kafka={"instance_id": written}))).instance_id
+
+    assert of("$hostname") == instance
+    assert of("pump-0") == "pump-0"
+    assert of(None) is None
 
 
 def test_the_documented_example_loads() -> None:

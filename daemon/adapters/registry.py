@@ -11,47 +11,41 @@ all in one partition, so that the order written is the order read:
     <stream>                 the promoted version and why; written last
 
 A reader that sees a pointer has therefore seen the whole bundle, and checks its SHA-256. A
-version is removed by deleting its keys (tombstones), the manifest first.
+version is removed by deleting its keys (tombstones), the manifest first. What is in the topic is read
+with limits: see ``shelves``.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-import re
 import shutil
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 import structlog
 
-from daemon.adapters.kafka import Entry, Follower, KafkaSettings, Message, TopicSpec, Writer
+from daemon.adapters.kafka import Follower, KafkaSettings, Message, TopicSpec, Writer
+from daemon.adapters.shelves import (
+    CHUNK_BYTES,
+    LARGEST_BUNDLE,
+    NAME,
+    POINTER,
+    POINTER_BYTES,
+    Manifest,
+    Pointer,
+    Shelf,
+    Shelves,
+    checked,
+    outdated,
+)
 from daemon.errors import BundleError
 from daemon.writing import replacing, replacing_folder
 
 log = structlog.get_logger(__name__)
-
-CHUNK_BYTES = 512_000
-LARGEST_BUNDLE = 256 << 20
-MOST_CHUNKS = 2 * LARGEST_BUNDLE // CHUNK_BYTES
-"""Bytes of a bundle in the topic, at most."""
-MOST_STREAMS, MOST_VERSIONS = 1_000, 100
-"""Streams in the topic that are told apart, and versions of each; beyond, the oldest are forgotten."""
-KEY_BYTES, POINTER_BYTES, MANIFEST_BYTES = 256, 8_192, 1_024
-REASON_CHARACTERS = 1_000
-POINTER = "promoted"
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-
-
-def _checked(what: str, name: str) -> str:
-    """A stream or version becomes a folder and a part of a key: neither may hold a slash."""
-    if not NAME.fullmatch(name) or (what == "version" and name == POINTER):
-        raise BundleError(
-            f"{what} {name[:120]!r} cannot be kept: 1 to 100 letters, digits, '.', '_' and '-' only"
-        )
-    return name
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,64 +56,6 @@ class Promotion:
     version: str
     reason: str
     data: bytes
-
-
-class Pointer(msgspec.Struct, frozen=True):
-    """Which version of a stream is promoted, why, and which one was before it (none where empty)."""
-
-    version: str
-    reason: str = ""
-    before: str = ""
-
-
-class Manifest(msgspec.Struct, frozen=True):
-    """What a bundle's chunks must make together."""
-
-    size: int
-    chunks: int
-    sha256: str
-
-
-_T = TypeVar("_T")
-
-
-def _decoded(value: bytes, limit: int, kind: type[_T]) -> _T:
-    """JSON that others wrote; BundleError says what is wrong with it."""
-    if len(value) > limit:
-        raise BundleError(f"{len(value)} bytes, more than the {limit} allowed")
-    try:
-        return msgspec.json.decode(value, type=kind)
-    except RecursionError as error:
-        raise BundleError("it is nested too deeply") from error
-    except (msgspec.MsgspecError, ValueError) as error:
-        raise BundleError(str(error)) from error
-
-
-def _pointer(value: bytes) -> Pointer:
-    pointer = _decoded(value, POINTER_BYTES, Pointer)
-    _checked("version", pointer.version)
-    if pointer.before:
-        _checked("version", pointer.before)
-    return pointer
-
-
-def _manifest(value: bytes) -> Manifest:
-    manifest = _decoded(value, MANIFEST_BYTES, Manifest)
-    if not 1 <= manifest.size <= LARGEST_BUNDLE:
-        raise BundleError(f"a bundle of {manifest.size} bytes, where 1 to {LARGEST_BUNDLE} are allowed")
-    if not 1 <= manifest.chunks <= manifest.size:
-        raise BundleError(f"{manifest.chunks} chunks of a bundle of {manifest.size} bytes")
-    if manifest.chunks > MOST_CHUNKS:
-        raise BundleError(f"{manifest.chunks} chunks, more than the {MOST_CHUNKS} allowed")
-    if re.fullmatch(r"[0-9a-f]{64}", manifest.sha256) is None:
-        raise BundleError("its sha256 is none")
-    return manifest
-
-
-def _outdated(versions: Sequence[str], pointer: Pointer | None, keep: int) -> list[str]:
-    """Of versions, oldest first, those that neither count among the newest nor are pointed at."""
-    needed = {pointer.version, pointer.before} if pointer is not None else set()
-    return [v for v in versions[: max(0, len(versions) - max(keep, 0))] if v not in needed]
 
 
 # ------------------------------------------------------------------ a directory
@@ -134,7 +70,7 @@ class ModelDirectory:
 
     def versions(self, stream: str) -> list[str]:
         """Every version of a stream, oldest first."""
-        folder = self._path / _checked("stream", stream)
+        folder = self._path / checked("stream", stream)
         try:
             # A dot marks a folder that is still being written.
             kept = [child for child in folder.iterdir() if NAME.fullmatch(child.name) and child.is_dir()]
@@ -148,7 +84,7 @@ class ModelDirectory:
         Raises:
             BundleError: naming the versions that there are.
         """
-        folder = self._path / _checked("stream", stream) / _checked("version", version)
+        folder = self._path / checked("stream", stream) / checked("version", version)
         if not folder.is_dir():
             known = ", ".join(self.versions(stream)) or "none"
             raise BundleError(f"{self._path} has no version {version!r} of stream {stream!r}; it has {known}")
@@ -159,7 +95,7 @@ class ModelDirectory:
 
         A version that is there already is left as it is.
         """
-        place = self._path / _checked("stream", stream) / _checked("version", version)
+        place = self._path / checked("stream", stream) / checked("version", version)
         if place.is_dir():
             return place
         try:
@@ -174,14 +110,14 @@ class ModelDirectory:
         """Point at a version that is here; ``before`` is the one that it follows."""
         folder = self.folder(stream, version)
         with replacing(folder.parent / POINTER) as temporary:
-            temporary.write_bytes(msgspec.json.encode(Pointer(version, reason[:REASON_CHARACTERS], before)))
+            temporary.write_bytes(Pointer(version, reason, before).written())
 
     def promoted(self, stream: str) -> Pointer | None:
         """The promoted version, or None when there is none yet."""
-        path = self._path / _checked("stream", stream) / POINTER
+        path = self._path / checked("stream", stream) / POINTER
         try:
             with path.open("rb") as file:
-                return _pointer(file.read(POINTER_BYTES + 1))
+                return Pointer.read(file.read(POINTER_BYTES + 1))
         except FileNotFoundError:
             return None
         except (OSError, BundleError) as error:
@@ -189,7 +125,7 @@ class ModelDirectory:
 
     def withdraw(self, stream: str) -> None:
         """Point at no version any more."""
-        (self._path / _checked("stream", stream) / POINTER).unlink(missing_ok=True)
+        (self._path / checked("stream", stream) / POINTER).unlink(missing_ok=True)
 
     def retire(self, stream: str, keep: int) -> list[str]:
         """Remove all but the newest ``keep`` versions, the promoted one and the one before; returns what went."""
@@ -197,7 +133,7 @@ class ModelDirectory:
             pointer = self.promoted(stream)
         except BundleError:
             return []  # which one is needed is not known
-        gone = _outdated(self.versions(stream), pointer, keep)
+        gone = outdated(self.versions(stream), pointer, keep)
         for version in gone:
             shutil.rmtree(self._path / stream / version, ignore_errors=True)
         return gone
@@ -210,44 +146,41 @@ def models_topic(prefix: str) -> TopicSpec:
     return TopicSpec(f"{prefix}.models", 1, config)
 
 
-@dataclass(slots=True)
-class _Shelf:
-    """What the topic holds of one version."""
-
-    chunks: dict[int, bytes] = field(default_factory=dict)
-    manifest: Manifest | None = None
-
-    def bundle(self) -> bytes:
-        """The whole bundle; BundleError when it is not whole or not what the manifest says."""
-        if self.manifest is None:
-            raise BundleError("its manifest is missing")
-        missing = [i for i in range(self.manifest.chunks) if i not in self.chunks]
-        if missing:
-            raise BundleError(f"{len(missing)} of its {self.manifest.chunks} chunks are missing")
-        data = b"".join(self.chunks[i] for i in range(self.manifest.chunks))
-        if len(data) != self.manifest.size or hashlib.sha256(data).hexdigest() != self.manifest.sha256:
-            raise BundleError("its chunks do not have the manifest's SHA-256")
-        return data
-
-
 class KafkaModels:
-    """The models of all streams in ``<prefix>.models``.
+    """The models of all streams in ``<prefix>.models``; see ``shelves`` for what is held of them.
 
-    Reading keeps the bundles that the topic holds in memory: a few megabytes per version.
+    Several tasks may use it at once: one reads at a time, and one writes.
+
+    Args:
+        settings, prefix: where.
+        streams: those of interest; None for all that the topic has.
     """
 
-    def __init__(self, settings: KafkaSettings, prefix: str) -> None:
+    def __init__(self, settings: KafkaSettings, prefix: str, streams: Collection[str] | None = None) -> None:
+        self._settings = settings
         self._topic = models_topic(prefix).name
         self._writer = Writer(settings)
         self._follower = Follower(settings, self._topic)
-        self._shelves: dict[tuple[str, str], _Shelf] = {}
-        self._pointers: dict[str, Pointer] = {}
+        self._shelves = Shelves(streams)
         self._moved: dict[str, None] = {}  # streams whose pointer was seen anew, in order
+        self._damaged = Counter[str]()
+        self._reading = asyncio.Lock()
+
+    @property
+    def refused(self) -> int:
+        """Records that could not be used, and promotions of bundles that are damaged."""
+        return self._shelves.refused + self._damaged.total()
 
     # -------------------------------------------------------------- writing
     async def publish(self, stream: str, version: str, data: bytes) -> None:
-        """Keep a bundle: chunks, then the manifest. Nobody uses it before it is promoted."""
-        name = f"{_checked('stream', stream)}/{_checked('version', version)}"
+        """Keep a bundle: chunks, then the manifest. Nobody uses it before it is promoted.
+
+        Raises:
+            BundleError: it is larger than anybody would read.
+        """
+        name = f"{checked('stream', stream)}/{checked('version', version)}"
+        if not 1 <= len(data) <= LARGEST_BUNDLE:
+            raise BundleError(f"a bundle of {len(data)} bytes, where 1 to {LARGEST_BUNDLE} can be kept")
         chunks = [data[start : start + CHUNK_BYTES] for start in range(0, len(data), CHUNK_BYTES)]
         await self._write((f"{name}/{i}", chunk) for i, chunk in enumerate(chunks))
         manifest = Manifest(len(data), len(chunks), hashlib.sha256(data).hexdigest())
@@ -259,27 +192,48 @@ class KafkaModels:
         Raises:
             BundleError: the topic does not hold it whole.
         """
-        await self.refresh()
         try:
-            self._shelf(stream, version).bundle()
+            await self._bundle(checked("stream", stream), checked("version", version))
         except BundleError as error:
             raise BundleError(
                 f"version {version!r} of stream {stream!r} cannot be promoted: {error}"
             ) from error
-        await self._write([(_checked("stream", stream), msgspec.json.encode(Pointer(version, reason)))])
+        now = self._shelves.pointers.get(stream)
+        before = "" if now is None else now.before if now.version == version else now.version
+        await self._write([(stream, Pointer(version, reason, before).written())])
+
+    async def withdraw(self, stream: str, version: str, reason: str) -> str:
+        """If this version is the promoted one, promote the one before it, or none.
+
+        A version that somebody else has promoted meanwhile stays.
+
+        Returns:
+            The version that is promoted now; empty if none is.
+        """
+        await self.refresh()
+        now = self._shelves.pointers.get(checked("stream", stream))
+        if now is None or now.version != version:
+            return "" if now is None else now.version
+        before = now.before
+        if before:
+            try:
+                await self._bundle(stream, before)
+            except BundleError:
+                before = ""
+        await self._write([(stream, Pointer(before, reason).written() if before else None)])
+        return before
 
     async def retire(self, stream: str, keep: int) -> list[str]:
-        """Remove all but the newest ``keep`` versions and the promoted one; returns what went."""
+        """Remove all but the newest ``keep`` versions, the promoted one and the one before; returns what went."""
         await self.refresh()
-        pointer = self._pointers.get(stream)
-        versions = self.known(stream)
-        gone = [
-            v for v in versions[: max(0, len(versions) - keep)] if pointer is None or v != pointer.version
-        ]
+        # What has no manifest is being written now, or never was written to its end.
+        versions = self._shelves.known(checked("stream", stream), whole=False)
+        gone = outdated(versions, self._shelves.pointers.get(stream), keep)
         for version in gone:
-            name, shelf = f"{stream}/{version}", self._shelf(stream, version)
+            name, shelf = f"{stream}/{version}", self._shelves.shelf(stream, version)
+            chunks = shelf.numbers | set(range(shelf.manifest.chunks if shelf.manifest is not None else 0))
             await self._write([(name, None)])
-            await self._write((f"{name}/{i}", None) for i in sorted(shelf.chunks))
+            await self._write((f"{name}/{i}", None) for i in sorted(chunks))
         return gone
 
     async def _write(self, records: Iterable[tuple[str, bytes | None]]) -> None:
@@ -295,36 +249,54 @@ class KafkaModels:
         """
         await self.refresh()
         self._moved.pop(stream, None)  # said here, not again by ``poll``
-        return self._promotion(stream)
+        return await self._promotion(stream)
+
+    async def before(self, stream: str) -> Promotion | None:
+        """What was promoted before that, as read so far; None when nothing was.
+
+        Raises:
+            BundleError: it is damaged.
+        """
+        pointer = self._shelves.pointers.get(stream)
+        if pointer is None or not pointer.before:
+            return None
+        data = await self._bundle(stream, pointer.before)
+        return Promotion(stream, pointer.before, "promoted before", data)
 
     async def poll(self) -> list[Promotion]:
         """The newest promotion of each stream that was promoted since the last call.
 
-        A damaged bundle is logged and left out: the model in use stays.
+        A damaged bundle is logged and left out: the model in use stays. While another task reads,
+        there is nothing to say yet.
         """
-        self._take(await self._follower.poll())
+        if self._reading.locked():
+            return []
+        async with self._reading:
+            await self._follow(to_the_end=False)
         moved, self._moved = self._moved, {}
         found = []
         for stream in moved:
             try:
-                promotion = self._promotion(stream)
+                promotion = await self._promotion(stream)
             except BundleError as error:
-                log.error("model_damaged", stream=stream, reason=str(error))
+                self._damaged[stream] += 1
+                log.warning("bundle_refused", stream=stream, reason=str(error))
             else:
                 found += [promotion] if promotion is not None else []
         return found
 
     async def refresh(self) -> None:
         """Read the topic to its present end."""
-        self._take(await self._follower.catch_up())
+        async with self._reading:
+            await self._follow(to_the_end=True)
 
     def known(self, stream: str) -> list[str]:
         """The versions read so far that have a manifest, oldest first."""
-        return [v for (s, v), shelf in self._shelves.items() if s == stream and shelf.manifest is not None]
+        return self._shelves.known(stream)
 
     def pointer(self, stream: str) -> Pointer | None:
         """The promoted version as read so far."""
-        return self._pointers.get(stream)
+        return self._shelves.pointers.get(stream)
 
     async def load(self, stream: str, version: str) -> bytes:
         """One bundle.
@@ -332,9 +304,8 @@ class KafkaModels:
         Raises:
             BundleError: it is not there, or damaged.
         """
-        await self.refresh()
         try:
-            return self._shelf(stream, version).bundle()
+            return await self._bundle(stream, version)
         except BundleError as error:
             raise BundleError(
                 f"version {version!r} of stream {stream!r} cannot be loaded: {error}"
@@ -349,54 +320,44 @@ class KafkaModels:
         await self._writer.stop()
         await self._follower.stop()
 
-    def _promotion(self, stream: str) -> Promotion | None:
-        pointer = self._pointers.get(stream)
+    async def _follow(self, *, to_the_end: bool) -> None:
+        """Read on. A client that began anew tells all that ever was: only where it leads to counts."""
+        before = dict(self._shelves.pointers)
+        try:
+            await self._follower.read(self._shelves.take, to_the_end=to_the_end)
+        finally:
+            for stream, pointer in self._shelves.pointers.items():
+                if pointer != before.get(stream):
+                    self._moved[stream] = None
+
+    async def _promotion(self, stream: str) -> Promotion | None:
+        pointer = self._shelves.pointers.get(stream)
         if pointer is None:
             return None
         try:
-            data = self._shelf(stream, pointer.version).bundle()
+            data = await self._whole(stream, pointer.version)
         except BundleError as error:
             raise BundleError(
                 f"the promoted version {pointer.version!r} of stream {stream!r} is damaged: {error}"
             ) from error
         return Promotion(stream, pointer.version, pointer.reason, data)
 
-    def _shelf(self, stream: str, version: str) -> _Shelf:
-        return self._shelves.get((stream, version), _Shelf())
+    async def _bundle(self, stream: str, version: str) -> bytes:
+        """A bundle as the topic has it now."""
+        await self.refresh()
+        return await self._whole(stream, version)
 
-    def _take(self, entries: Iterable[Entry]) -> None:
-        for entry in entries:
-            parts = entry.key.decode(errors="replace").split("/")
-            try:
-                if len(parts) == 1:
-                    self._take_pointer(parts[0], entry.value)
-                elif len(parts) == 2:
-                    self._take_manifest((parts[0], parts[1]), entry.value)
-                elif len(parts) == 3 and parts[2].isdecimal():
-                    self._take_chunk((parts[0], parts[1]), int(parts[2]), entry.value)
-                else:
-                    log.error("model_record_ignored", key=repr(entry.key)[:200])
-            except msgspec.MsgspecError as error:
-                log.error("model_record_ignored", key=repr(entry.key)[:200], reason=str(error))
+    async def _whole(self, stream: str, version: str) -> bytes:
+        """A bundle; chunks that were let go are read again, from the topic's start."""
+        shelf = self._shelves.shelf(stream, version)
+        if shelf.let_go:
+            shelf = await self._read_again(stream, version)
+        return shelf.bundle()
 
-    def _take_pointer(self, stream: str, value: bytes | None) -> None:
-        if value is None:
-            self._pointers.pop(stream, None)
-            return
-        pointer = msgspec.json.decode(value, type=Pointer)
-        if pointer != self._pointers.get(stream):
-            self._pointers[stream] = pointer
-            self._moved[stream] = None
-
-    def _take_manifest(self, name: tuple[str, str], value: bytes | None) -> None:
-        if value is None:
-            self._shelves.pop(name, None)
-        else:
-            self._shelves.setdefault(name, _Shelf()).manifest = msgspec.json.decode(value, type=Manifest)
-
-    def _take_chunk(self, name: tuple[str, str], number: int, value: bytes | None) -> None:
-        if value is None:
-            if name in self._shelves:
-                self._shelves[name].chunks.pop(number, None)
-        else:
-            self._shelves.setdefault(name, _Shelf()).chunks[number] = value
+    async def _read_again(self, stream: str, version: str) -> Shelf:
+        some, follower = Shelves([stream], version), Follower(self._settings, self._topic)
+        try:
+            await follower.read(some.take, to_the_end=True)
+        finally:
+            await follower.stop()
+        return some.shelf(stream, version)

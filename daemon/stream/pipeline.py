@@ -133,6 +133,7 @@ class Step:
     block: RowBlock | None = None
     scored: int = 0
     filled: int = 0
+    failed: Mask | None = None  # (W,) of the windows that were looked at, in the rows' order; None: on none
     silent: bool = False
     at_rest: bool = False  # what was said so far and ``offset`` agree: a commit may come here
 

@@ -45,7 +45,7 @@ from daemon.adapters.kafka import (
     written_position,
 )
 from daemon.adapters.kafka.connecting import Entry, UnreachableError, started
-from daemon.adapters.kafka.following import Follower
+from daemon.adapters.kafka.following import ENTRY_BYTES, Follower, Newest
 from daemon.domain import (
     Assigned,
     DeadLetter,
@@ -346,6 +346,24 @@ async def test_a_read_that_breaks_off_is_begun_anew(
             with pytest.raises(UnreachableError, match="request timed out"):
                 await follower.catch_up()
         assert [entry.key for entry in await follower.catch_up()] == [b"%d" % i for i in range(5)]
+
+
+def test_what_is_held_of_a_compacted_topic_has_a_bound() -> None:
+    def entry(i: int, size: int = 100) -> Entry:
+        return Entry(b"k%d" % i, bytes(size))
+
+    newest = Newest(most_bytes=10 * (100 + ENTRY_BYTES + 2) + 5)
+    newest.take([entry(i) for i in range(10)])
+    newest.take([entry(0)])  # written last now
+    assert (len(newest.entries), newest.dropped) == (10, 0)
+    newest.take([entry(3, 50), entry(3), Entry(b"k4", None)])
+    assert (len(newest.entries), newest.dropped) == (10, 0)
+    newest.take([entry(4), entry(10)])
+    assert newest.dropped == 1
+    assert newest.entries[0].key == b"k2"
+    assert newest.entries[-1].key == b"k10"
+    newest.take([entry(i) for i in range(1_000)])
+    assert len(newest.entries) <= 10
 
 
 @pytest.mark.kafka

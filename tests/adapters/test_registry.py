@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 from collections.abc import AsyncIterator
@@ -222,6 +223,8 @@ async def test_old_versions_go_and_the_promoted_one_stays(replicas: Replicas) ->
         await models.publish("pumps", version, version.encode())
     await models.promote("pumps", "aaa")
     assert await models.retire("pumps", keep=1) == ["bbb", "ccc"]
+    assert models.known("pumps") == ["aaa", "bbb", "ccc", "ddd"]  # until it reads on
+    assert await models.retire("pumps", keep=1) == []
     other = replicas.replica()
     assert (await other.promoted("pumps")).data == b"aaa"
     assert other.known("pumps") == ["aaa", "ddd"]
@@ -229,6 +232,92 @@ async def test_old_versions_go_and_the_promoted_one_stays(replicas: Replicas) ->
         r.key for r in await read_topic(replicas.settings.bootstrap_servers, replicas.topic) if not r.value
     ]
     assert tombs == [b"pumps/bbb", b"pumps/bbb/0", b"pumps/ccc", b"pumps/ccc/0"]
+
+
+@pytest.mark.kafka
+async def test_two_streams_that_promote_at_once_do_not_disturb_each_other(replicas: Replicas) -> None:
+    """One follower and one writer serve both, while the loop polls."""
+    models, other = replicas.replica(), replicas.replica()
+    streams = [f"stream-{i}" for i in range(6)]
+    seen: dict[str, bytes] = {}
+
+    async def promote(stream: str) -> None:
+        for version in ("aaa", "bbb"):
+            data = f"{stream} {version}".encode() * 100_000
+            await models.publish(stream, version, data)
+            await models.promote(stream, version)
+            await models.retire(stream, 1)
+
+    async def poll() -> None:
+        while len(seen) < len(streams):
+            seen.update({p.stream: p.data for p in await models.poll() if p.version == "bbb"})
+
+    async with asyncio.timeout(120):
+        await asyncio.gather(poll(), *(promote(stream) for stream in streams))
+    for stream in streams:
+        promotion = await other.promoted(stream)
+        assert promotion is not None
+        assert (promotion.version, promotion.data) == ("bbb", seen[stream])
+        assert other.pointer(stream) == Pointer("bbb", before="aaa")
+        assert other.known(stream) == ["aaa", "bbb"]
+    assert models.refused == other.refused == 0
+
+
+@pytest.mark.kafka
+async def test_a_withdrawn_version_gives_way_to_the_one_before_for_all_replicas(replicas: Replicas) -> None:
+    first, second = replicas.replica(), replicas.replica()
+    for version in ["aaa", "bbb", "ccc"]:
+        await first.publish("pumps", version, version.encode())
+        await first.promote("pumps", version)
+    assert (await second.promoted("pumps")).version == "ccc"
+    assert (await second.before("pumps")).data == b"bbb"
+    assert await second.withdraw("pumps", "aaa", "is not promoted") == "ccc"
+    assert await first.withdraw("pumps", "ccc", "failed on 10 windows in a row") == "bbb"
+    assert await second.withdraw("pumps", "ccc", "failed here too") == "bbb"  # it has gone already
+    while not (news := await second.poll()):
+        pass
+    assert [(p.version, p.reason, p.data) for p in news] == [("bbb", "failed on 10 windows in a row", b"bbb")]
+    assert await second.before("pumps") is None
+    assert await second.withdraw("pumps", "bbb", "fails as well") == ""
+    assert await first.promoted("pumps") is None
+
+
+@pytest.mark.kafka
+async def test_what_nobody_held_is_read_again(replicas: Replicas) -> None:
+    models = replicas.replica()
+    versions = ["aaa", "bbb", "ccc", "ddd", "eee"]
+    for version in versions:
+        await models.publish("pumps", version, version.encode() * 400_000)
+        await models.promote("pumps", version)
+    other = replicas.replica()
+    await other.refresh()
+    assert other._shelves.held_bytes == 3 * 1_200_000
+    assert await other.load("pumps", "aaa") == b"aaa" * 400_000
+    await other.promote("pumps", "bbb", "an older one")
+    assert (await models.promoted("pumps")).data == b"bbb" * 400_000
+    assert models.pointer("pumps") == Pointer("bbb", "an older one", "eee")
+
+
+@pytest.mark.kafka
+async def test_hostile_records_end_no_start(replicas: Replicas) -> None:
+    models = replicas.replica()
+    await models.publish("pumps", "aaa", b"one")
+    await models.promote("pumps", "aaa")
+    deep = b"[" * 100_000 + b"]" * 100_000
+    hostile = [
+        (b"pumps/aaa/" + b"9" * 5_000, b"x"),
+        (b"pumps/bbb", deep),
+        (b"pumps/ccc", b'{"size": 1, "chunks": 1e11, "sha256": ""}'),
+        (b"pumps", deep),
+        (b"\xff", b"x"),
+    ]
+    await produce(replicas.settings.bootstrap_servers, replicas.topic, hostile)
+    late = replicas.replica()
+    assert (await late.promoted("pumps")).data == b"one"  # the pointer before it still stands
+    assert late.refused == len(hostile)
+    await late.publish("pumps", "bbb", b"two")
+    await late.promote("pumps", "bbb")
+    assert (await models.promoted("pumps")).data == b"two"
 
 
 @pytest.mark.kafka

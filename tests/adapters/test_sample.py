@@ -293,6 +293,7 @@ def test_the_broker_may_be_named() -> None:
     assert yaml.safe_load(config_yaml(SPECS[0], bootstrap_servers="a:1,b:2"))["kafka"] == {
         "bootstrap_servers": "a:1,b:2",
         "group_id": "anomalyd",
+        "instance_id": "$hostname",
     }
     allowed = yaml.safe_load(config_yaml(SPECS[0], bootstrap_servers="a:1", allow_plaintext=True))["kafka"]
     assert allowed["allow_plaintext"] is True

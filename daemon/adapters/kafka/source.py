@@ -445,7 +445,7 @@ class KafkaSource:
             # Kafka fences neither of two such members: both would hold all partitions, for ever.
             raise BrokerError(
                 f"the group {self._settings.group_id!r} rebalances without end: another live process has "
-                f"kafka.instance_id {self._settings.instance_id!r}"
+                f"kafka.instance_id {self._settings.instance_id!r}; give each its own, or none"
             )
 
     async def _take_over(self) -> list[Assigned]:

@@ -37,7 +37,6 @@ from aiokafka.partitioner import murmur2
 
 from daemon.adapters.kafka.connecting import (
     REFUSED,
-    Entry,
     KafkaSettings,
     Message,
     TopicShape,
@@ -48,7 +47,7 @@ from daemon.adapters.kafka.connecting import (
     started,
     written_position,
 )
-from daemon.adapters.kafka.following import Follower
+from daemon.adapters.kafka.following import MOST_BYTES, Follower, Newest
 from daemon.adapters.kafka.topics import topic_shapes
 from daemon.adapters.kafka.writing import BATCH_BYTES, LARGEST_REQUEST, fitted, stored_size
 from daemon.domain import InputPartition, Output, Position, Saved, Work
@@ -90,17 +89,28 @@ class StateTopic:
         return Message(self.name, saved.key, saved.value, (), partition.number)
 
     async def read(self, partitions: Iterable[InputPartition]) -> dict[InputPartition, tuple[Saved, ...]]:
-        """All that is kept for these; records of other input topics may be among it."""
+        """All that is kept for these; records of other input topics may be among it.
+
+        Never more than ``MOST_BYTES``, whatever was written to the topic: see ``following.Newest``.
+        """
         wanted = sorted(partitions)
         if not wanted:
             return {}
         follower = Follower(self._settings, self.name, sorted({p.number for p in wanted}))
+        newest = Newest()
         try:
-            entries: list[Entry] = await follower.catch_up()
+            await follower.read(newest.take, to_the_end=True)
         finally:
             await follower.stop()
+        if newest.dropped:
+            log.warning(
+                "state_unusable",
+                topic=self.name,
+                records=newest.dropped,
+                reason=f"{self.name} holds more than {MOST_BYTES} bytes: what was written longest ago is left out",
+            )
         kept: dict[int, dict[bytes, Saved]] = {}
-        for entry in entries:
+        for entry in newest.entries:
             kept.setdefault(entry.partition, {})[entry.key] = Saved(entry.key, entry.value)
         return {
             p: tuple(saved for saved in kept.get(p.number, {}).values() if saved.value is not None)

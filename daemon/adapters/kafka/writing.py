@@ -50,7 +50,8 @@ class Writer:
     """Writes messages durably: idempotent, acks=all, every future checked.
 
     ``write`` returns when every message is on the broker, in the order given per partition.
-    While the broker is away it waits and tries again, until ``close``.
+    While the broker is away it waits and tries again, until ``close``. Several tasks may write:
+    each waits for its turn, for what fails ends the one producer that all of them use.
     """
 
     def __init__(self, settings: KafkaSettings) -> None:
@@ -59,6 +60,7 @@ class Writer:
         self._producer: AIOKafkaProducer | None = None
         self._limits: dict[str, int] = {}
         self._closing = asyncio.Event()
+        self._turn = asyncio.Lock()
 
     async def write(self, messages: Sequence[Message]) -> None:
         """Return when all are durable.
@@ -67,6 +69,10 @@ class Writer:
             BrokerError: a missing topic, a message that its topic does not take, a refusal, or
                 ``close`` while the broker was away. Some messages may have been written.
         """
+        async with self._turn:
+            await self._write(messages)
+
+    async def _write(self, messages: Sequence[Message]) -> None:
         for message in messages:
             await self._check(message)
         backoff = Backoff()
