@@ -451,7 +451,10 @@ def init(
         bootstrap_servers=servers or "localhost:9092",
         allow_plaintext=allow_plaintext,
     )
-    load(None, (), from_yaml(text))  # a name that no stream, topic or sensor can have is said now
+    try:
+        load(None, (), from_yaml(text))
+    except ConfigError as error:  # a name that no stream, topic or sensor can have
+        raise InputError(f"{sample}: no configuration can be made of it: {error}") from error
     notes_of(notes)
     if str(output) == "-":
         typer.echo(text, nl=False)

@@ -295,12 +295,10 @@ class StreamSection(Section):
 
     @property
     def lateness(self) -> timedelta:
-        """``allowed_lateness``, or its default."""
-        return (
-            max(timedelta(seconds=10), self.period)
-            if self.allowed_lateness is None
-            else self.allowed_lateness
-        )
+        """``allowed_lateness``, or its default, which is never more than may be written."""
+        if self.allowed_lateness is None:
+            return min(max(timedelta(seconds=10), self.period), MAX_OPEN_ROWS * self.period)
+        return self.allowed_lateness
 
     @property
     def lasts(self) -> timedelta:

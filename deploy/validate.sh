@@ -91,9 +91,16 @@ fi
 check "producer compiles" "$python" -c 'import ast, pathlib, sys; ast.parse(pathlib.Path(sys.argv[1]).read_text())' \
     deploy/compose/producer.py
 
-# --- this script
+# --- packages
+if "$python" -c 'import packaging' 2>/dev/null || "$python" -c 'import pip._vendor.packaging' 2>/dev/null; then
+    check "lock files" "$python" deploy/lock_check.py
+else
+    have packaging "lock files" # a module, which $PYTHON lacks: this says so
+fi
+
+# --- these scripts
 if have shellcheck "shell scripts"; then
-    check "shell scripts" shellcheck deploy/validate.sh
+    check "shell scripts" shellcheck deploy/validate.sh deploy/lock.sh
 fi
 
 echo "$passed passed, $failed failed, $skipped skipped"

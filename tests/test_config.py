@@ -63,7 +63,10 @@ def refused(found: dict[str, Any]) -> str:
         ({"period": "1e1d"}, ["streams.0.period", "is not a duration"]),
         ({"period": "4d", "window": 1024}, ["1024 rows of 4 days, 0:00:00 make a window longer than ten"]),
         ({"allowed_lateness": "3653d"}, ["allowed_lateness 3653 days, 0:00:00 is more than 1,000,000 rows"]),
-        ({"period": "1us"}, ["allowed_lateness 0:00:10 is more than 1,000,000 rows of 0:00:00.000001"]),
+        (
+            {"period": "1us", "allowed_lateness": "10s"},
+            ["allowed_lateness 0:00:10 is more than 1,000,000 rows of 0:00:00.000001"],
+        ),
         ({"sensors": {"a": {"range": [-1.7e308, 1.7e308]}}}, ["sensors.a", "low < high"]),
         ({"sensors": {"a\nb": {"range": 1}}}, [r"streams.0.sensors.a b.range"]),
         ({"condition": ["a\0"]}, [r"streams.0.condition.0: 'a\x00' holds a character that no text can have"]),
@@ -140,6 +143,12 @@ def test_a_file_of_the_connection_that_is_missing(tmp_path: Path, key: str) -> N
     with pytest.raises(ConfigError, match=rf"kafka\.{key} .*absent cannot be read: No such file"):
         kafka_settings(settings)
     assert connection_problem(settings) is not None
+
+
+def test_the_default_lateness_is_never_more_than_may_be_written() -> None:
+    (stream,) = load(None, (), document({"period": "1us"})).streams
+    assert stream.spec().allowed_lateness_ns == 10**9
+    assert load(None, (), document()).streams[0].spec().allowed_lateness_ns == 10 * 10**9
 
 
 def test_a_connection_in_order(tmp_path: Path) -> None:

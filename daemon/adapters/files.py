@@ -21,6 +21,7 @@ import gzip
 import hashlib
 import json
 import os
+import stat
 import zlib
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -98,11 +99,13 @@ def _open(path: Path) -> BufferedReader:
     """The file for reading, not empty.
 
     Raises:
-        InputError: it is missing, empty, a directory or not ours to read.
+        InputError: it is missing, empty, a directory, a pipe, a device or not ours to read.
     """
     try:
-        if path.is_dir():
-            raise InputError(f"{path}: is a directory, not a file")
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe may never end, and its content is gone once read
+            raise InputError(
+                f"{path}: is a {'directory' if path.is_dir() else 'pipe or a device'}, not a file"
+            )
         file = path.open("rb")
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
@@ -119,7 +122,7 @@ def _reading(path: Path, what: str) -> Iterator[None]:
     """Whatever a damaged file makes the readers raise, as one line."""
     try:
         yield
-    except (pa.ArrowException, OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+    except (pa.ArrowException, OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
         said = " ".join(str(error).split()) or type(error).__name__
         shown = "".join(c if c.isprintable() else "?" for c in said[:200])  # it may quote the file
         raise InputError(f"{path}: {what}: {shown}") from error
@@ -180,13 +183,16 @@ def _csv_columns(path: Path, data: bytes) -> pa.Table:
     _refuse_repeated(path, names)
     if end == len(data):  # Arrow makes no table of a header that no line follows
         return pa.table({name: pa.array([], pa.string()) for name in names})
-    return pacsv.read_csv(
+    columns = pacsv.read_csv(
         _arrow_memory(data),
         parse_options=pacsv.ParseOptions(delimiter=delimiter),
         convert_options=pacsv.ConvertOptions(
             column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False
         ),
     )
+    if columns.column_names != names:  # Arrow found another line, or ended it elsewhere, and guessed types
+        raise InputError(f"{path}: not a readable CSV file: its first line is not the header")
+    return columns
 
 
 def column_names(path: Path) -> list[str]:
@@ -312,6 +318,10 @@ def read_table(path: Path, exclude: Sequence[str] = (), condition: Sequence[str]
     asset_name = _asset_column(columns.column_names)
     if not columns.num_rows:
         raise InputError(f"{path}: has no rows")
+    for name in filter(None, (asset_name, *condition)):
+        kind = columns.schema.field(name).type if name in columns.column_names else pa.null()
+        if not _sayable(kind):
+            raise InputError(f"{path}: column {name!r}, of type {kind}, is neither a text nor a number")
     notes: list[str] = []
     reserved = {time_name, asset_name, *left_out, *condition}
     sensors: list[str] = []
@@ -393,6 +403,19 @@ def _numeric(kind: pa.DataType) -> bool:
         or pa.types.is_decimal(kind)
         or pa.types.is_null(kind)
     )
+
+
+def _sayable(kind: pa.DataType) -> bool:
+    """Whether one text can say each value: lists, structures, maps and bytes have none."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    bytes_of_any_kind = (
+        pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
+        or pa.types.is_binary_view(kind)
+        or pa.types.is_fixed_size_binary(kind)
+    )
+    return not (pa.types.is_nested(kind) or bytes_of_any_kind)
 
 
 def _plain(column: pa.ChunkedArray) -> pa.Array:
@@ -1220,7 +1243,8 @@ def write_filled_table(table: Table, filled: Floats, out: Path) -> int:
         )
     with replacing(out) as temporary:
         if to_csv:
-            data = _csv_bytes(columns, "\t" if suffix == ".tsv" else ",")
+            with _reading(table.path, "cannot be written as CSV (Parquet can hold it)"):
+                data = _csv_bytes(columns, "\t" if suffix == ".tsv" else ",")
         else:
             content = pa.BufferOutputStream()
             pq.write_table(columns, content)

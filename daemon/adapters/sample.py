@@ -23,6 +23,7 @@ import numpy as np
 import yaml
 
 from daemon.adapters.files import NO_TIME, Table, column_names, first_lines, is_lines, read_table
+from daemon.config import MAX_OPEN_ROWS
 from daemon.domain import SECOND_NS, FieldNames, Format, Ints, Record, Rejected, StreamSpec
 from daemon.errors import InputError
 from daemon.stream.codec import Decoder
@@ -342,7 +343,7 @@ def _spec(
         sensors=sensors,
         period_ns=period,
         window=window,
-        allowed_lateness_ns=max(_DEFAULT_LATENESS_NS, period),
+        allowed_lateness_ns=min(max(_DEFAULT_LATENESS_NS, period), MAX_OPEN_ROWS * period),
         max_gap_ns=long,
         silent_after_ns=long,
         format=layout,

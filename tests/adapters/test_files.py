@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import json
 import math
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -44,6 +45,7 @@ from daemon.adapters.files import (
     write_scores,
     write_summary,
 )
+from daemon.adapters.sample import derive_spec
 from daemon.domain import (
     SECOND_NS,
     Assigned,
@@ -298,6 +300,93 @@ def test_neither_a_directory_nor_a_boolean_time(tmp_path: Path) -> None:
         read_table(tmp_path)
     with pytest.raises(InputError, match="of type bool, is neither"):
         read_table(parquet_file(tmp_path / "a.parquet", ts=[True], x=[1]))
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([[1], [2]]),
+        pa.array([{"x": 1}, {"x": 2}]),
+        pa.array([b"a", b"\xff"]),
+        pa.array([b"a", b"\xff"], pa.large_binary()),
+        pa.array([b"a", b"\xff"]).dictionary_encode(),
+    ],
+)
+def test_an_asset_or_a_condition_is_what_a_text_can_say(tmp_path: Path, column: pa.Array) -> None:
+    for name in ("asset", "mode"):
+        path = parquet_file(tmp_path / "t.parquet", ts=stamps(0, 1), x=[1.0, 2.0], **{name: column})
+        with pytest.raises(InputError, match=rf"column '{name}', of type .*, is neither a text nor a number"):
+            read_table(path, condition=["mode"])
+
+
+def test_neither_a_pipe_nor_a_device_is_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    for path in (tmp_path / "pipe.csv", Path("/dev/zero")):
+        for read in (read_table, lambda path: LinesSource(path, 0)):
+            with pytest.raises(InputError, match="is a pipe or a device, not a file"):
+                read(path)
+
+
+@pytest.mark.parametrize(
+    "column", [pa.array([{"x": 1}, {"x": 2}]), pa.array([b"a", b"\xff"]), stamps(0, 1, zone="Mars/Phobos")]
+)
+def test_a_column_that_no_csv_can_hold(tmp_path: Path, column: pa.Array) -> None:
+    table = read_table(parquet_file(tmp_path / "t.parquet", ts=stamps(0, 1), x=[1.0, None], other=column))
+    filled = np.array([[1.0], [2.0]])
+    with pytest.raises(InputError, match="cannot be written as CSV"):
+        write_filled_table(table, filled, tmp_path / "out.csv")
+    assert not (tmp_path / "out.csv").exists()
+    assert write_filled_table(table, filled, tmp_path / "out.parquet") == 1
+
+
+@pytest.fixture(scope="module")
+def whole_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """One good file of each kind."""
+    folder = tmp_path_factory.mktemp("whole")
+    text = "timestamp,asset,a,b\n" + "".join(f"2026-01-01T00:00:{i:02d}Z,p,{i},{i * 2}\n" for i in range(30))
+    lines = "".join(f'{{"asset":"p","ts":{1767225600 + i},"values":{{"a":{i}}}}}\n' for i in range(30))
+    parquet = parquet_file(
+        folder / "t.parquet",
+        timestamp=stamps(*range(30)),
+        asset=pa.array(["p", "q"] * 15).dictionary_encode(),
+        a=[float(i) for i in range(30)],
+        b=list(range(30)),
+    ).read_bytes()
+    found = {"t.csv": text.encode(), "t.jsonl": lines.encode(), "t.parquet": parquet}
+    return found | {f"{name}.gz": gzip.compress(data, mtime=0) for name, data in found.items()}
+
+
+ODD_BYTES = [b"\0", b"\n", b"\r", b'"', b",", b"\xff\xfe", b"\x1f\x8b", b"PAR1", b"9" * 5000, b"[" * 20_000]
+
+
+@given(st.data())
+def test_a_damaged_file_is_read_or_refused_in_one_line(
+    tmp_path_factory: pytest.TempPathFactory, whole_files: dict[str, bytes], data: st.DataObject
+) -> None:
+    name = data.draw(st.sampled_from(sorted(whole_files)))
+    content = bytearray(whole_files[name])
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(content)))
+        kind = data.draw(st.sampled_from(["cut", "flip", "insert", "drop"]))
+        if kind == "cut":
+            del content[at:]
+        elif kind == "flip" and at < len(content):
+            content[at] ^= data.draw(st.integers(1, 255))
+        elif kind == "insert":
+            content[at:at] = data.draw(st.sampled_from(ODD_BYTES) | st.binary(max_size=8))
+        else:
+            del content[at : at + data.draw(st.integers(1, 50))]
+    path = tmp_path_factory.getbasetemp() / name
+    path.write_bytes(content)
+    try:
+        spec, notes = derive_spec(path)
+        if not files.is_lines(path):
+            place(read_table(path), spec)
+    except InputError as error:
+        said = [str(error)]
+    else:
+        said = notes
+    assert all("\n" not in line and len(line) < 1000 for line in said)
 
 
 def test_rows_without_time_or_asset_are_refused_one_by_one(tmp_path: Path) -> None:

@@ -317,7 +317,7 @@ def test_compose_mounts_what_is_there_and_publishes_on_loopback(compose: Documen
     assert (
         DEPLOY / "compose" / built["context"] / built["dockerfile"]
     ).resolve() == DEPLOY / "docker/Dockerfile"
-    assert set(built["args"]) == {"TORCH_INDEX_URL"}
+    assert set(built["args"]) == {"TORCH_INDEX_URL", "TORCH_SHA256"}
 
 
 def test_compose_and_its_config_speak_of_the_same_broker_and_topic(
