@@ -23,7 +23,15 @@ from rich.table import Table as Grid
 
 from daemon import __version__
 from daemon.adapters.telemetry import configure_logging
-from daemon.config import HttpSection, Settings, is_topic_name, load, parse_duration, unknown_environment
+from daemon.config import (
+    MAX_SEED,
+    HttpSection,
+    Settings,
+    is_topic_name,
+    load,
+    parse_duration,
+    unknown_environment,
+)
 from daemon.documents import from_yaml, one_line
 from daemon.domain import AlertEvent, Phase, Severity, StreamSpec, iso
 from daemon.errors import BrokerError, ConfigError, DaemonError, InputError, UsageError
@@ -167,7 +175,9 @@ def announce(event: AlertEvent, console: Console) -> None:
 
 @app.command()
 def demo(
-    seed: Annotated[int, typer.Option(help="The same seed injects the same faults.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=MAX_SEED, help="The same seed injects the same faults.")
+    ] = 0,
     duration: Annotated[str, typer.Option(help="Wall time for the simulated day to pass in.")] = "60s",
     forever: Annotated[bool, typer.Option("--forever", help="Go on until Ctrl-C.")] = False,
     config: Config = None,
