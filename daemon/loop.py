@@ -54,12 +54,13 @@ from daemon.domain import (
     to_ns,
 )
 from daemon.errors import BundleError, DaemonError
+from daemon.fallback import Fallback
 from daemon.history import History, Released
 from daemon.model.bundle import Bundle
 from daemon.model.calibration import DAY_NS
 from daemon.retrainer import Order, Outcome, Trainer
 from daemon.stream.codec import Decoder
-from daemon.stream.pipeline import Pipeline, Step
+from daemon.stream.pipeline import NO_MODEL, Pipeline, Step
 
 log = structlog.get_logger()
 
@@ -72,6 +73,10 @@ MOST_UNSENT = 10_000
 """Outputs that wait for a commit; more, and it comes before its time."""
 SAVED_AT_ONCE = 500
 """Records of state that are made between two breaths: some 10 ms."""
+
+
+WITHDRAW_AGAIN_S = 30.0
+"""Until the registry is asked again to withdraw a model, where it could not be."""
 
 
 class Hold(StrEnum):
@@ -95,6 +100,14 @@ class Models(Protocol):
 
     async def poll(self) -> Sequence[tuple[str, bytes]]:
         """Bundles that others put in force since the last call."""
+        ...
+
+    async def before(self, stream: str) -> bytes | None:
+        """The bundle that was in force before that, if there is one."""
+        ...
+
+    async def withdraw(self, stream: str, version: str, reason: str) -> None:
+        """If this version is in force, put the one before in force, for all; or none."""
         ...
 
 
@@ -158,6 +171,7 @@ class StreamRun:
         self.pipelines: dict[InputPartition, Pipeline] = {}
         self.history = history or Released(plan.spec, max(plan.retrain_rows, plan.learn_rows))
         self.trainer = Trainer()
+        self.fallback = Fallback()
         self.detector: Detector | None = None
         self.bundle: bytes | None = None
         self.decoder = Decoder(plan.spec, plan.max_record_bytes, plan.max_asset_bytes)
@@ -233,18 +247,15 @@ class StreamRun:
         """Put a bundle in force, everywhere at once, or in each partition when it is next at rest.
 
         Raises:
-            BundleError: it is damaged, or was made for another stream.
+            BundleError: it is damaged, was made for another stream, or has failed here.
         """
         loaded = Bundle.from_bytes(bundle)
         fits(loaded, self.spec)
         detector = loaded.detector()
-        outputs = {}
-        for partition, pipeline in self.pipelines.items():
-            if at_rest:
-                pipeline.use_at_rest(detector)
-            else:
-                outputs[partition] = pipeline.use(detector)
-            pipeline.cut = None
+        self.fallback.check(detector.version)
+        outgoing = self.bundle if self.detector is not None else None
+        if self.detector is None or self.detector.version != detector.version:
+            self.fallback.took_over(outgoing)
         self.detector, self.bundle = detector, bundle
         self.versions.append(detector.version)
         known = loaded.facts.get("trained_until")
@@ -252,6 +263,28 @@ class StreamRun:
             self._trained_until_ns = None  # the next one is due at the next multiple from now
         elif self._trained_until_ns is None or self._trained_until_ns < known:
             self._trained_until_ns = known  # never back: a model of before may be in force again for a reason
+        return self._hand_over(at_rest)
+
+    def give_up(self, *, at_rest: bool) -> tuple[str, bytes | None, dict[InputPartition, list[Output]]]:
+        """Judge with the model in force no more, nor with any other until one is used.
+
+        Returns:
+            Why, the bundle that could take over, and what is left to be said.
+        """
+        assert self.detector is not None
+        reason, before = self.fallback.give_up(self.detector.version)
+        self.detector = self.bundle = None
+        return reason, before, self._hand_over(at_rest)
+
+    def _hand_over(self, at_rest: bool) -> dict[InputPartition, list[Output]]:
+        """Let every partition judge with what is in force now."""
+        outputs = {}
+        for partition, pipeline in self.pipelines.items():
+            if at_rest:
+                pipeline.use_at_rest(self.detector)
+            else:
+                outputs[partition] = pipeline.use(self.detector)
+            pipeline.cut = None
         return outputs
 
     def order(self) -> Order | None:
@@ -395,6 +428,7 @@ class Loop:
         self._topics = {topic: stream for stream in self.streams for topic in stream.spec.topics}
         self._said_unknown: Counter[str] = Counter()
         self._throttle = Throttle()
+        self._withdrawing: set[asyncio.Task[None]] = set()  # models that failed, on their way out
 
     async def run(self) -> None:
         """Until the source ends."""
@@ -425,20 +459,38 @@ class Loop:
                 if stream.shelving is not None:
                     stream.shelving[0].cancel()
                     await asyncio.wait({stream.shelving[0]})
+            for task in self._withdrawing:
+                task.cancel()
+            if self._withdrawing:
+                await asyncio.wait(self._withdrawing)
 
     async def _start(self) -> None:
         for stream in self.streams:
-            held = await self.models.promoted(stream.spec.name) if self.models is not None else None
-            if held is not None:
-                # The registry's promoted version comes before the one given at the start.
-                try:
-                    await self._use(stream, held, Promotion.RESTORED, "promoted in the registry")
-                    continue
-                except BundleError as error:
-                    log.warning("registry_model_refused", stream=stream.spec.name, reason=str(error))
-            if stream.bundle is not None:
+            # The registry's promoted version comes before the one given at the start.
+            if not await self._restored(stream) and stream.bundle is not None:
                 await self._use(stream, stream.bundle, Promotion.RESTORED, "given at the start")
         self._say_lifecycle()
+
+    async def _restored(self, stream: StreamRun) -> bool:
+        """Whether the registry had a model; where the promoted one cannot be used, the one before it."""
+        models, name = self.models, stream.spec.name
+        if models is None:
+            return False
+        try:
+            held = await models.promoted(name)
+            if held is not None:
+                await self._use(stream, held, Promotion.RESTORED, "promoted in the registry")
+            return held is not None
+        except BundleError as error:
+            self._bundle_refused(stream, "registry", error)
+        try:
+            held = await models.before(name)
+            if held is not None:
+                await self._use(stream, held, Promotion.RESTORED, "promoted before one that cannot be used")
+            return held is not None
+        except BundleError as error:
+            self._bundle_refused(stream, "registry", error)
+            return False
 
     async def _assigned(self, event: Assigned) -> None:
         stream = self._topics[event.partition.topic]
@@ -493,6 +545,8 @@ class Loop:
             elapsed = time.perf_counter() - began
             await self._publish(event.partition, step.outputs)
             self._account(stream, step, elapsed)
+            if stream.detector is not None and stream.fallback.judged(step, stream.detector.version):
+                await self._give_up(stream, stream.detector.version)
             await self._train(stream)
             if step.at_rest:
                 self._commit_now = True
@@ -606,6 +660,60 @@ class Loop:
         self._say_lifecycle()
         log.info("model_promoted", stream=name, version=detector.version, result=str(result), reason=reason)
 
+    async def _give_up(self, stream: StreamRun, version: str) -> None:
+        """The model in force fails: the one before it takes over, here and in the registry, or none does."""
+        name = stream.spec.name
+        reason, before, outputs = stream.give_up(at_rest=self._checkpoints)
+        for partition, left in outputs.items():
+            await self._publish(partition, left)
+        self._commit_now = True
+        log.warning(
+            "model_given_up", stream=name, version=version, reason=reason, falls_back=before is not None
+        )
+        if before is not None:
+            try:
+                await self._use(
+                    stream, before, Promotion.ROLLED_BACK, f"model {version} is given up: {reason}"
+                )
+            except BundleError as error:  # nothing here should make it so, and nothing may end the process
+                self._bundle_refused(stream, "registry", error)
+        if stream.detector is None:
+            self.metrics.model(name, NO_MODEL, None)
+            self.metrics.thresholds(name, math.nan, {})
+            self.metrics.promotion(name, Promotion.ROLLED_BACK)
+            self.status.without_model(name)
+            self.status.promotion(
+                name, version, Promotion.ROLLED_BACK, f"{reason}; there is no model before it"
+            )
+            self._say_lifecycle()
+        if self.models is not None:
+            task = asyncio.create_task(
+                self._withdraw(self.models, name, version, reason), name="withdraw a model"
+            )
+            self._withdrawing.add(task)
+            task.add_done_callback(self._withdrawing.discard)
+
+    async def _withdraw(self, models: Models, stream: str, version: str, reason: str) -> None:
+        """Have the registry point back, so that no restart and no other replica begins with it again."""
+        while True:
+            try:
+                await models.withdraw(stream, version, reason)
+            except (DaemonError, OSError) as error:
+                if self._throttle.admit("withdraw") is not None:
+                    log.warning("model_not_withdrawn", stream=stream, version=version, reason=str(error))
+                await asyncio.sleep(WITHDRAW_AGAIN_S)
+            else:
+                log.info("model_withdrawn", stream=stream, version=version)
+                return
+
+    def _bundle_refused(self, stream: StreamRun, source: str, error: BundleError) -> None:
+        self.metrics.bundle_refused(source)
+        kept_back = self._throttle.admit(("bundle", stream.spec.name, source))
+        if kept_back is not None:
+            log.warning(
+                "bundle_refused", stream=stream.spec.name, source=source, reason=str(error), more=kept_back
+            )
+
     async def _train(self, stream: StreamRun) -> None:
         """Start a training that is due; take in one that has ended."""
         if stream.shelving is not None and stream.shelving[0].done():
@@ -679,6 +787,12 @@ class Loop:
         for concern in outcome.concerns:
             log.warning("model_concern", stream=name, version=outcome.version, concern=concern)
         if outcome.promoted and outcome.bundle is not None:
+            try:
+                stream.fallback.check(outcome.version)
+            except BundleError as error:
+                self._refused(stream, outcome.version, Promotion.REFUSED, str(error))
+                stream.failed()
+                return
             if self.models is not None:
                 # It takes a broker a while to keep a bundle: meanwhile the old model judges on.
                 keep = self.models.promote(name, outcome.bundle, outcome.version, outcome.reason)
@@ -688,7 +802,7 @@ class Loop:
                     await asyncio.wait({task})
                     await self._train(stream)
                 return
-            await self._use(stream, outcome.bundle, Promotion.PROMOTED, outcome.reason)
+            await self._take(stream, outcome)
             return
         result = Promotion.REFUSED if outcome.bundle is not None else Promotion.FAILED
         self._refused(stream, outcome.version, result, outcome.reason)
@@ -704,7 +818,17 @@ class Loop:
             self._refused(stream, outcome.version, Promotion.FAILED, f"it could not be kept: {error}")
             stream.failed()
         else:
+            await self._take(stream, outcome)
+
+    async def _take(self, stream: StreamRun, outcome: Outcome) -> None:
+        """Put a candidate in force, if it is admitted."""
+        assert outcome.bundle is not None
+        try:
             await self._use(stream, outcome.bundle, Promotion.PROMOTED, outcome.reason)
+        except BundleError as error:
+            self._bundle_refused(stream, "training", error)
+            self._refused(stream, outcome.version, Promotion.FAILED, str(error))
+            stream.failed()
 
     def _refused(self, stream: StreamRun, version: str, result: Promotion, reason: str) -> None:
         name = stream.spec.name
@@ -734,7 +858,7 @@ class Loop:
             try:
                 await self._use(stream, bundle, Promotion.PROMOTED, "promoted in the registry")
             except BundleError as error:
-                log.warning("registry_model_refused", stream=name, reason=str(error))
+                self._bundle_refused(stream, "registry", error)
 
     def _say_lifecycle(self) -> None:
         for stream in self.streams:

@@ -361,7 +361,7 @@ async def run(settings: Settings, bundle: Bundle | None = None) -> None:
             metrics.lifecycle(status.lifecycle)
             source.close()
 
-    seen = {"ok": 0, "failed": 0, "truncated": 0}
+    seen = {"ok": 0, "failed": 0, "truncated": 0, "refused": 0}
 
     def tell() -> None:
         """What the source has counted, as metrics; a group joined without a partition is ready too."""
@@ -371,7 +371,8 @@ async def run(settings: Settings, bundle: Bundle | None = None) -> None:
         metrics.commits("ok", stats.commits - seen["ok"])
         metrics.commits("failed", failed - seen["failed"])
         metrics.restored("truncated", stats.clamped - seen["truncated"])
-        seen.update(ok=stats.commits, failed=failed, truncated=stats.clamped)
+        metrics.bundle_refused("record", models.refused - seen["refused"])
+        seen.update(ok=stats.commits, failed=failed, truncated=stats.clamped, refused=models.refused)
 
     loop = Loop(
         source,

@@ -8,12 +8,13 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import cache
 
 import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
-from daemon.adapters.telemetry import Metrics, Status
+from daemon.adapters.telemetry import Lifecycle, Metrics, Status
 from daemon.domain import (
     SECOND_NS,
     AlarmPolicy,
@@ -22,7 +23,9 @@ from daemon.domain import (
     DriftRecord,
     Evidence,
     FilledRow,
+    Floats,
     InputPartition,
+    Ints,
     ModelSettings,
     Output,
     Polled,
@@ -31,6 +34,7 @@ from daemon.domain import (
     Segment,
     SourceEvent,
     StreamSpec,
+    Verdicts,
     Windows,
     Work,
 )
@@ -38,6 +42,7 @@ from daemon.errors import BrokerError
 from daemon.history import History, Past
 from daemon.loop import Loop, StreamPlan, StreamRun
 from daemon.model.bundle import Bundle
+from daemon.model.training import train
 from daemon.retrainer import Order, Outcome, learn
 from daemon.stream import pipeline as pipeline_module
 from daemon.stream.pipeline import RowBlock
@@ -100,7 +105,9 @@ def stream() -> StreamRun:
     return run
 
 
-def made(source: Script, run: StreamRun, models: Shelf | None = None) -> tuple[Loop, Metrics, Status]:
+def made(
+    source: Script, run: StreamRun, models: Shelf | Registry | None = None
+) -> tuple[Loop, Metrics, Status]:
     metrics, status = Metrics(["pumps"], ["sensors.pumps"]), Status(["pumps"])
     loop = Loop(source, None, [run], metrics, status, models=models, checkpoints=True)
     return loop, metrics, status
@@ -125,7 +132,7 @@ async def test_a_storm_of_gaps_is_committed_in_pieces(monkeypatch: pytest.Monkey
     loop, _, _ = made(source, stream())
     await loop.run()
     offsets = [work.position.offset for work in source.commits]
-    assert offsets == sorted(set(offsets))
+    assert offsets == sorted(offsets)
     assert max(len(work.outputs) for work in source.commits) < 5_000
     filled = [o for work in source.commits for o in work.outputs if isinstance(o, FilledRow)]
     assert len(filled) == len({(o.asset, o.row_ns) for o in filled}) == 4 * 49 * 999
@@ -192,6 +199,195 @@ async def test_windows_that_a_model_fails_on_are_counted_and_said() -> None:
     (entry,) = [entry for entry in logs if entry["event"] == "windows_unscored"]
     assert entry["windows"] == 2
     assert b'anomalyd_dropped_total{reason="model_failed",stream="pumps"} 2.0' in metrics.exposition()
+
+
+# ------------------------------------------------------------------ a model that fails
+class Blind(CentreDetector):
+    """It says nothing of windows that it could score."""
+
+    def judge(self, evidence: Evidence, baseline: Floats, slots: Ints, *, static: bool = True) -> Verdicts:
+        verdicts = super().judge(evidence, baseline, slots, static=static)
+        return replace(verdicts, score=np.full(len(verdicts.score), np.nan))
+
+
+class Raising(CentreDetector):
+    def infer(self, windows: Windows) -> Evidence:
+        raise FloatingPointError("always")
+
+
+class Unjudging(CentreDetector):
+    def judge(self, evidence: Evidence, baseline: Floats, slots: Ints, *, static: bool = True) -> Verdicts:
+        raise FloatingPointError("always")
+
+
+@dataclass
+class Registry:
+    """Where models are kept, of two streams or one; ``asked`` is what was withdrawn."""
+
+    pointers: dict[str, bytes] = field(default_factory=dict)
+    earlier: dict[str, bytes] = field(default_factory=dict)
+    asked: list[tuple[str, str, str]] = field(default_factory=list)
+    news: list[tuple[str, bytes]] = field(default_factory=list)
+    fails: int = 0
+
+    async def promoted(self, stream: str) -> bytes | None:
+        return self.pointers.get(stream)
+
+    async def before(self, stream: str) -> bytes | None:
+        return self.earlier.get(stream)
+
+    async def promote(self, stream: str, bundle: bytes, version: str, reason: str) -> None:
+        self.pointers[stream] = bundle
+
+    async def poll(self) -> Sequence[tuple[str, bytes]]:
+        news, self.news = self.news, []
+        return news
+
+    async def withdraw(self, stream: str, version: str, reason: str) -> None:
+        if self.fails:
+            self.fails -= 1
+            raise BrokerError("topic 'anomalyd.models' could not be read: request timed out")
+        self.asked.append((stream, version, reason))
+
+
+@cache
+def admitted(centre: float = 0.5) -> Bundle:
+    """A real bundle for ``SPEC``: what a rollback goes back to is read from bytes."""
+    rng = np.random.default_rng(int(10 * centre))
+    rows = centre + 0.1 * rng.standard_normal((600, len(SPEC.sensors)))
+    model = ModelSettings(kind="ppca")
+    return train([Segment("p1", 0, rows)], SPEC, model, AlarmPolicy(), Budget(), 60)
+
+
+@pytest.mark.parametrize("bad", [Blind, Raising, Unjudging])
+@pytest.mark.parametrize("earlier", [True, False])
+async def test_a_model_that_fails_gives_way_to_the_one_before(
+    bad: type[CentreDetector], earlier: bool
+) -> None:
+    run = StreamRun(StreamPlan(SPEC, learn_rows=10_000, retrain_every=None))
+    sound = admitted().to_bytes()
+    if earlier:
+        run.use(sound, at_rest=False)
+        run.fallback.took_over(sound)
+    run.detector = bad(SPEC.sensors, SPEC.window, "v2")
+    polls = [Polled(PUMPS_0, steady(30, 30 * i)) for i in range(6)]
+    registry = Registry(fails=1)
+    source = Script([*polls, Polled(PUMPS_0, (), ended=True)])
+    loop, metrics, status = made(source, run, registry)
+    loop.streams[0].bundle = None
+    with capture_logs() as logs:
+        await loop.run()
+    events = [entry["event"] for entry in logs]
+    assert events.count("model_given_up") == 1
+    assert events.count("windows_unscored") == 1
+    page = status.streams["pumps"]
+    (change,) = [change for change in page.models if change.result == "rolled_back"]
+    text = metrics.exposition().decode()
+    assert 'anomalyd_model_promotions_total{result="rolled_back",stream="pumps"} 1.0' in text
+    assert events.count("model_not_withdrawn") == 1
+    if earlier:
+        assert run.detector is not None
+        assert run.detector.version == page.model == change.version == admitted().version
+        assert "model v2 is given up: it failed on" in change.reason
+        assert run.scored > 100
+        assert page.state is Lifecycle.LIVE
+    else:
+        assert run.detector is None
+        assert run.scored == 0
+        assert page.state is Lifecycle.LEARNING
+        assert (page.model, change.version) == (None, "v2")
+        assert "there is no model before it" in change.reason
+        assert 'anomalyd_model_info{stream="pumps",version="none"} 1.0' in text
+    assert source.commits[-1].position.offset == 180
+
+
+async def test_a_model_that_fails_on_everything_is_not_asked_about_every_window() -> None:
+    asked: list[int] = []
+
+    class Counting(Raising):
+        def infer(self, windows: Windows) -> Evidence:
+            asked.append(len(windows))
+            return super().infer(windows)
+
+    run = StreamRun(StreamPlan(SPEC, retrain_every=None))
+    run.detector = Counting(SPEC.sensors, SPEC.window, "v2")
+    loop, metrics, _ = made(Script([Polled(PUMPS_0, steady(4_000))]), run)
+    await loop.run()
+    assert len(asked) < 40
+    assert sum(asked) < 4 * 4_000
+    assert b'anomalyd_dropped_total{reason="model_failed",stream="pumps"} 3997.0' in metrics.exposition()
+
+
+async def test_a_successor_goes_on_where_no_model_was_left() -> None:
+    run = StreamRun(StreamPlan(SPEC, learn_rows=10_000, retrain_every=None))
+    run.detector = Raising(SPEC.sensors, SPEC.window, "v2")
+    source = Script([Polled(PUMPS_0, steady(30, 30 * i)) for i in range(4)])
+    await made(source, run)[0].run()
+    assert run.detector is None
+    saved = {record.key: record for work in source.commits for record in work.saved}
+    position = source.commits[-1].position
+    for bundle in (None, admitted().to_bytes()):
+        successor = StreamRun(StreamPlan(SPEC, learn_rows=10_000, retrain_every=None))
+        successor.bundle = bundle
+        replayed = steady(120 - position.replay_from, position.replay_from)
+        polls = [Polled(PUMPS_0, replayed), Polled(PUMPS_0, steady(30, 120))]
+        loop, metrics, _ = made(
+            Script(polls, tuple(saved.values()), position.offset, position.replay_from), successor
+        )
+        await loop.run()
+        assert b'anomalyd_state_restores_total{result="ok"} 1.0' in metrics.exposition()
+        assert successor.scored >= (30 if bundle is not None else 0)
+
+
+async def test_the_registry_is_told_to_point_back() -> None:
+    run = StreamRun(StreamPlan(SPEC, retrain_every=None))
+    run.detector = Raising(SPEC.sensors, SPEC.window, "v2")
+    registry = Registry()
+    loop, _, _ = made(Script([Polled(PUMPS_0, steady(30)), Polled(PUMPS_0, steady(30, 30))]), run, registry)
+    await loop.run()
+    ((stream_name, version, reason),) = registry.asked
+    assert (stream_name, version) == ("pumps", "v2")
+    assert reason.startswith("it failed on")
+
+
+async def test_a_version_that_failed_is_refused_by_whatever_way_it_comes_again() -> None:
+    run = StreamRun(StreamPlan(SPEC, retrain_every=None))
+    bundle = admitted()
+    run.fallback.give_up(bundle.version)
+    registry = Registry(pointers={"pumps": bundle.to_bytes()})
+    registry.news = [("pumps", bundle.to_bytes())]
+    loop, metrics, status = made(Script([Polled(PUMPS_0, steady(30))]), run, registry)
+    with capture_logs() as logs:
+        await loop.run()
+        await loop._trained(run, Outcome(True, "better", bundle.version, bundle.to_bytes(), 1.0, 100))
+    assert run.detector is None
+    refused = [entry for entry in logs if entry["event"] == "bundle_refused"]
+    assert len(refused) == 1  # said once a minute
+    assert "is not used again: it failed on" in refused[0]["reason"]
+    assert 'anomalyd_bundle_refused_total{source="registry"} 2.0' in metrics.exposition().decode()
+    assert [change.result for change in status.streams["pumps"].models] == ["refused"]
+
+
+async def test_a_promoted_bundle_that_cannot_be_used_gives_way_to_the_one_before_it_at_the_start() -> None:
+    run = StreamRun(StreamPlan(SPEC, retrain_every=None))
+    registry = Registry(pointers={"pumps": b"rubbish"}, earlier={"pumps": admitted().to_bytes()})
+    loop, metrics, _ = made(Script([]), run, registry)
+    with capture_logs() as logs:
+        await loop.run()
+    assert run.detector is not None
+    assert [entry["event"] for entry in logs].count("bundle_refused") == 1
+    assert 'anomalyd_bundle_refused_total{source="registry"} 1.0' in metrics.exposition().decode()
+
+
+async def test_a_trained_bundle_that_is_not_admitted_does_not_end_the_daemon() -> None:
+    run = stream()
+    loop, metrics, status = made(Script([]), run)
+    with capture_logs() as logs:
+        await loop._trained(run, Outcome(True, "better", "v2", b"rubbish", 1.0, 100))
+    assert run.detector == CentreDetector(SPEC.sensors)
+    assert [entry["event"] for entry in logs][-2:] == ["bundle_refused", "model_refused"]
+    assert [change.result for change in status.streams["pumps"].models] == ["failed"]
+    assert 'anomalyd_bundle_refused_total{source="training"} 1.0' in metrics.exposition().decode()
 
 
 def after(source: Script, polls: Sequence[Polled]) -> Script:

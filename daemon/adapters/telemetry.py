@@ -285,7 +285,8 @@ class HttpRefusal(StrEnum):
 
 REBALANCE_EVENTS: Final = ("assigned", "revoked", "lost")
 COMMIT_RESULTS: Final = ("ok", "failed")
-RESTORE_RESULTS: Final = ("ok", "truncated", "failed")
+RESTORE_RESULTS: Final = ("ok", "truncated", "failed", "unusable")
+BUNDLE_SOURCES: Final = ("record", "registry", "training")
 SUPPRESSED_REASONS: Final = ("maintenance", "feedback")
 DRIFT_KINDS: Final = ("latent", "residual")
 SCORE_PARTS: Final = ("combined", "reconstruction", "kl", "point")
@@ -497,6 +498,12 @@ class Metrics:
             "stream result",
             [[s, str(r)] for s in streams for r in Promotion],
         )
+        self._bundle_refused = self._counter(
+            "bundle_refused_total",
+            "Models that were not used, and records of the models topic that could not be.",
+            "source",
+            [[source] for source in BUNDLE_SOURCES],
+        )
         self._retrain = self._histogram(
             "retrain_duration_seconds",
             "Time from the start of a training to its candidate.",
@@ -517,7 +524,7 @@ class Metrics:
         )
         self._restores = self._counter(
             "state_restores_total",
-            "Partitions whose state was rebuilt.",
+            "Partitions whose state was rebuilt; unusable: records of it that were left out.",
             "result",
             [[r] for r in RESTORE_RESULTS],
         )
@@ -587,7 +594,7 @@ class Metrics:
         self._commits.labels(result).inc(n)
 
     def restored(self, result: str, n: int = 1) -> None:
-        """A partition's state was rebuilt; ``result`` is one of RESTORE_RESULTS."""
+        """A partition's state was rebuilt, or records of it left out; ``result`` is one of RESTORE_RESULTS."""
         self._restores.labels(result).inc(n)
 
     # -------------------------------------------------------------- scoring
@@ -671,6 +678,10 @@ class Metrics:
     def promotion(self, stream: str, result: str) -> None:
         """``result`` is a Promotion."""
         self._promotions.labels(stream, str(result)).inc()
+
+    def bundle_refused(self, source: str, n: int = 1) -> None:
+        """Models, or records of the models topic, were refused; ``source`` is one of BUNDLE_SOURCES."""
+        self._bundle_refused.labels(source).inc(n)
 
     def retrain(self, seconds: float) -> None:
         """A training took this long, whatever came of it."""
@@ -923,6 +934,12 @@ class Status:
         status.model, status.calibration, status.trained_at = version, calibration, trained_at
         status.threshold, status.part_thresholds = threshold, part_thresholds
         status.state = Lifecycle.LIVE
+
+    def without_model(self, stream: str) -> None:
+        """Nothing judges the stream until a model comes."""
+        status = self.streams[stream]
+        status.model, status.calibration, status.trained_at = None, "", None
+        status.threshold, status.part_thresholds = math.nan, {}
 
     def promotion(self, stream: str, version: str, result: str, reason: str = "") -> None:
         """How a candidate ended, with the gate's reason."""

@@ -75,6 +75,8 @@ LEAST, MOST = 256, 8192
 """Rows that are taken through their windows at once, between two yields: some 50 ms at most."""
 LINES_ALONE = 8
 """If more than one in so many lines of a batch must be looked at alone, all of them are."""
+MOST_FAILURES = 10
+"""Windows in a row that a model may fail on; more than a few are not the windows' fault."""
 NO_MODEL = "none"
 """The model version that outputs name while there is no model yet (silence needs none)."""
 STUCK_MARGIN = 2
@@ -133,7 +135,8 @@ class Step:
     block: RowBlock | None = None
     scored: int = 0
     filled: int = 0
-    failed: Mask | None = None  # (W,) of the windows that were looked at, in the rows' order; None: on none
+    failed: Mask | None = None  # (W,) which windows the model failed on, in the rows' order; None: on none
+    model: str = ""  # the version that judged
     silent: bool = False
     at_rest: bool = False  # what was said so far and ``offset`` agree: a commit may come here
 
@@ -207,6 +210,7 @@ class Pipeline:
         self._swaps = [state.Swap(0, 0, NO_MODEL, Standard.raw_units(len(spec.sensors)))]  # see ``state``
         self._ahead: deque[state.Swap] = deque()  # those that a replay has not come to yet
         self._next: Detector | None = None  # takes over at the next rest
+        self._swap_due = False  # ... or nothing does
         self._covered: dict[str, int] = {}  # asset -> its state knows the records before this offset
         self._forgotten_before = 0  # an asset seen before, and without a record of state, was evicted
         self._uncovered: Ints = np.empty(0, np.int64)  # by slot, first record that no state covers, or -1
@@ -317,35 +321,40 @@ class Pipeline:
         return len(self._slots)
 
     # -------------------------------------------------------------- the model
-    def use(self, detector: Detector) -> list[Output]:
+    def use(self, detector: Detector | None) -> list[Output]:
         """Judge with this detector from the next row on; weights, scaler and thresholds change together.
+
+        Without one nothing is scored until the next comes.
 
         Returns:
             What the outgoing model's unfinished drift intervals added up to.
         """
-        assert detector.window == self.spec.window
+        assert detector is None or detector.window == self.spec.window
         left: list[Output] = [] if self.drift is None else list(self.drift.due(1 << 62))
         # A successor replays what came before without this model: it cannot find out what judging led to.
         self._forced.update(self._restless())
-        self.detector = detector
-        self.drift = Drift(
-            self.spec.name, self.partition, self._drift_interval_ns, detector.drift, detector.version
-        )
-        self._baseline = np.zeros((len(self._names), len(detector.fresh_baseline(""))))
+        self.detector, self.drift = detector, None
+        units, states = Standard.raw_units(len(self.spec.sensors)), 0
+        if detector is not None:
+            self.drift = Drift(
+                self.spec.name, self.partition, self._drift_interval_ns, detector.drift, detector.version
+            )
+            units, states = detector.standard, len(detector.fresh_baseline(""))
+        self._baseline = np.zeros((len(self._names), states))
         self._began[:] = False
         number = self._swaps[-1].number + 1
-        self._swaps.append(state.Swap(number, max(self.offset, 0), detector.version, detector.standard))
-        self._rings.convert(detector.standard)
+        self._swaps.append(state.Swap(number, max(self.offset, 0), self.model, units))
+        self._rings.convert(units)
         self._drop_swaps()
         return left
 
-    def use_at_rest(self, detector: Detector) -> None:
+    def use_at_rest(self, detector: Detector | None) -> None:
         """The same at the next rest, which is in ``feed``: where a successor can do it too.
 
         A swap in the midst of a poll is at no offset: rows that were released before are judged after
         it. Whoever writes state must be able to say where it was.
         """
-        self._next = detector
+        self._next, self._swap_due = detector, True
 
     def _swap_at_rest(self, offset: int) -> Iterator[Step]:
         """Let the next model take over between two readings; ``offset`` is the second one's."""
@@ -357,8 +366,7 @@ class Pipeline:
             yield Step(outputs=self._letters_before(offset), at_rest=True)
             if self._forced:
                 break  # nobody keeps state here
-        detector, self._next = self._next, None
-        assert detector is not None
+        detector, self._next, self._swap_due = self._next, None, False
         left = self.use(detector)
         yield Step(outputs=self._letters_before(offset) + left, at_rest=True)
 
@@ -402,7 +410,7 @@ class Pipeline:
         if self.rebuilding and self.offset >= self.resume_at:
             yield from self._drain(silent=True)
             self._rebuilt()
-        if self._next is not None and not self.rebuilding:
+        if self._swap_due and not self.rebuilding:
             yield from self._swap_at_rest(max(self.offset, 0))
         if self.rebuilding and items:
             done = bisect_left(items, self.resume_at, key=lambda item: item.offset)
@@ -455,7 +463,7 @@ class Pipeline:
 
     def _rest(self, offset: int) -> Iterator[Step]:
         """Between two readings, with ``offset`` the next one's: let the shell commit if much was said."""
-        if self._next is not None:
+        if self._swap_due:
             yield from self._swap_at_rest(offset)
         if self._said >= MOST_AT_ONCE:
             yield from self._drain(silent=False)
@@ -706,7 +714,7 @@ class Pipeline:
         assets, slots, index, values, empty = rows.assets, rows.slots, rows.rows, rows.values, rows.empty
         observed = np.isfinite(values)
         complete: Mask = np.asarray(observed.all(1))
-        step = Step(silent=silent)
+        step = Step(silent=silent, model=self.model)
         groups = by_slot(slots)
         turns = groups.turns
         for i in np.flatnonzero(rows.fresh | ((turns == 0) & (rings.filled[slots] == 0))).tolist():
@@ -747,6 +755,8 @@ class Pipeline:
                     windows,
                 )
                 judged, evidence = self._infer(batch)
+                failed = np.ones(len(needed), bool)
+                failed[judged] = False
                 if evidence is not None:
                     if len(judged) < len(needed):
                         needed, windows, first_offsets = (
@@ -758,6 +768,11 @@ class Pipeline:
                     summands = self._judge(
                         rows, needed, due, windows, first_offsets, evidence, scores, firing, step
                     )
+                    # A model that says nothing of what it could score has failed too.
+                    blind = due[needed] & evidence.scorable & ~np.isfinite(scores[needed])
+                    failed[judged] = blind
+                    self.dropped[Dropped.MODEL_FAILED] += int(blind.sum())
+                step.failed = failed if failed.any() else None
             self._stuck_sensors(rows, told.still, observed, step)
             self._conditions(rows, step)
         if any(fires.values()) or firing.any():
@@ -820,24 +835,31 @@ class Pipeline:
         """The evidence of the windows that the model can look at, and which these are.
 
         A window that the model fails on is counted and stays unscored: it must not take others
-        with it, nor end the process, which would meet it again after its restart.
+        with it, nor end the process, which would meet it again after its restart. But a model that
+        fails on many in a row is not asked about the rest: it is about to be given up.
         """
         assert self.detector is not None
-        every = np.arange(len(batch))
-        try:
-            return every, self.detector.infer(batch)
-        except Exception:  # noqa: BLE001 - a model is data: it may raise anything on what it never saw
-            if len(batch) == 1:
-                self.dropped[Dropped.MODEL_FAILED] += 1
-                return every[:0], None
-        found = []
-        for half in (every[: len(batch) // 2], every[len(batch) // 2 :]):
-            judged, evidence = self._infer(batch.take(half))
-            if evidence is not None:
-                found.append((half[judged], evidence))
+        pieces = [np.arange(len(batch))]  # the next one last
+        found: list[tuple[Ints, Evidence]] = []
+        failures = 0  # in a row
+        while pieces and failures < MOST_FAILURES:
+            some = pieces.pop()
+            try:
+                found.append(
+                    (some, self.detector.infer(batch.take(some) if len(some) < len(batch) else batch))
+                )
+                failures = 0
+            except Exception:  # noqa: BLE001 - a model is data: it may raise anything on what it never saw
+                if len(some) > 1:
+                    pieces += [some[len(some) // 2 :], some[: len(some) // 2]]
+                else:
+                    failures += 1
         if not found:
-            return every[:0], None
-        return np.concatenate([which for which, _ in found]), Evidence.joined([e for _, e in found])
+            self.dropped[Dropped.MODEL_FAILED] += len(batch)
+            return np.empty(0, np.int64), None
+        judged = np.concatenate([which for which, _ in found])
+        self.dropped[Dropped.MODEL_FAILED] += len(batch) - len(judged)
+        return judged, found[0][1] if len(found) == 1 else Evidence.joined([e for _, e in found])
 
     def _firing(self, asset: str) -> bool:
         known = self.episodes.assets.get(asset)
@@ -899,7 +921,10 @@ class Pipeline:
                 carried = detector.carried_baseline(asset, int(rows.rows[i]))
                 fresh = detector.fresh_baseline(asset) if carried is None else carried
                 self._baseline[slot] = fresh
-        verdicts = detector.judge(some, self._baseline, slots[which], static=self._scores)
+        try:
+            verdicts = detector.judge(some, self._baseline, slots[which], static=self._scores)
+        except Exception:  # noqa: BLE001 - see ``_infer``
+            return None  # without a score they count as failed
         threshold = detector.threshold
         scored = np.isfinite(verdicts.score)
         step.scored += int(scored.sum())
