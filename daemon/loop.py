@@ -18,11 +18,11 @@ import asyncio
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import structlog
 
@@ -63,6 +63,7 @@ from daemon.stream.codec import Decoder
 from daemon.stream.pipeline import NO_MODEL, Pipeline, Step
 
 log = structlog.get_logger()
+T = TypeVar("T")
 
 UNKNOWN_SENSORS_SAID = 20
 LOOK_EVERY_S = 10.0
@@ -73,6 +74,8 @@ MOST_UNSENT = 10_000
 """Outputs that wait for a commit; more, and it comes before its time."""
 SAVED_AT_ONCE = 500
 """Records of state that are made between two breaths: some 10 ms."""
+LOOK_S = 0.25
+"""How often the loop beats, and looks whether it is to end, while it waits."""
 
 
 WITHDRAW_AGAIN_S = 30.0
@@ -243,13 +246,15 @@ class StreamRun:
             p.number == 0 and p.topic in (first, p.topic if first is None else first) for p in self.pipelines
         )
 
-    def use(self, bundle: bytes, *, at_rest: bool) -> dict[InputPartition, list[Output]]:
+    def use(self, loaded: Bundle, bundle: bytes, *, at_rest: bool) -> dict[InputPartition, list[Output]]:
         """Put a bundle in force, everywhere at once, or in each partition when it is next at rest.
 
+        Args:
+            loaded, bundle: the same, parsed and as bytes.
+
         Raises:
-            BundleError: it is damaged, was made for another stream, or has failed here.
+            BundleError: it was made for another stream, or has failed here.
         """
-        loaded = Bundle.from_bytes(bundle)
         fits(loaded, self.spec)
         detector = loaded.detector()
         self.fallback.check(detector.version)
@@ -433,7 +438,8 @@ class Loop:
     async def run(self) -> None:
         """Until the source ends."""
         try:
-            await self._start()
+            if not await self._beating(self._start()):
+                return
             async for event in self.source.events():
                 self.status.beat()
                 if self._each_round is not None:
@@ -464,12 +470,14 @@ class Loop:
             if self._withdrawing:
                 await asyncio.wait(self._withdrawing)
 
-    async def _start(self) -> None:
+    async def _start(self) -> bool:
+        """Take what is in force; True when that is done, for ``_beating`` may give it up."""
         for stream in self.streams:
             # The registry's promoted version comes before the one given at the start.
             if not await self._restored(stream) and stream.bundle is not None:
                 await self._use(stream, stream.bundle, Promotion.RESTORED, "given at the start")
         self._say_lifecycle()
+        return True
 
     async def _restored(self, stream: StreamRun) -> bool:
         """Whether the registry had a model; where the promoted one cannot be used, the one before it."""
@@ -497,6 +505,9 @@ class Loop:
         pipeline = stream.open(event)
         for _ in pipeline.restoring(event.saved, exact=event.exact):
             await self._breathe()
+            if self.source.closing:
+                del stream.pipelines[event.partition]  # nothing was done here that a commit could tell
+                return
         self._committed.pop(event.partition, None)
         self._unsent.pop(event.partition, None)
         self.metrics.assigned(event.partition)
@@ -551,10 +562,21 @@ class Loop:
             if step.at_rest:
                 self._commit_now = True
                 await self._commit()
-            await asyncio.sleep(0)  # heartbeats, the admin port and signals share this thread
+            await self._breathe()
+            if self.source.closing:
+                if pipeline.rebuilding:
+                    del stream.pipelines[event.partition]  # the position is further than this
+                    return
+                if step.at_rest:
+                    break  # what is left of the poll is read again
+                pipeline.hurry()
             began = time.perf_counter()
         if rebuilding and not pipeline.rebuilding:
-            going_on = pipeline.episodes.going_on(pipeline.model)
+            going_on = []
+            for episode in pipeline.episodes.going_on(pipeline.model):
+                going_on.append(episode)
+                if len(going_on) % SAVED_AT_ONCE == 0:
+                    await self._breathe()
             self.metrics.restored_episodes(going_on)
             self.status.restored_episodes(going_on)
         topic = event.partition.topic
@@ -637,7 +659,11 @@ class Loop:
 
     # -------------------------------------------------------------- models
     async def _use(self, stream: StreamRun, bundle: bytes, result: Promotion, reason: str) -> None:
-        outputs = stream.use(bundle, at_rest=self._checkpoints)
+        # A large one takes seconds to parse.
+        loaded = await self._beating(asyncio.to_thread(Bundle.from_bytes, bundle))
+        if loaded is None:
+            return
+        outputs = stream.use(loaded, bundle, at_rest=self._checkpoints)
         detector = stream.detector
         assert detector is not None
         name = stream.spec.name
@@ -845,7 +871,7 @@ class Loop:
             return  # it would be met here as another's
         self._polled_models_at = now
         try:
-            found = await self.models.poll()
+            found = await self._beating(self.models.poll()) or ()
         except DaemonError as error:
             # What judges now judges on; whether the broker is there, the source finds out by itself.
             if self._throttle.admit("models") is not None:
@@ -895,6 +921,18 @@ class Loop:
         if work:
             with self.status.waiting_for("kafka"):
                 await self.source.commit(work)
+
+    async def _beating(self, work: Awaitable[T]) -> T | None:
+        """Wait for something that may take long, and beat meanwhile; None once the source closes."""
+        task = asyncio.ensure_future(work)
+        try:
+            while not task.done() and not self.source.closing:
+                self.status.beat()
+                await asyncio.wait({task}, timeout=LOOK_S)
+            return task.result() if task.done() else None
+        finally:
+            task.cancel()
+            await asyncio.wait({task})
 
     async def _breathe(self) -> None:
         """In the midst of long work: let heartbeats, the admin port and signals through."""

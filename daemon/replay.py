@@ -301,6 +301,11 @@ class Carried:
         """See ``ports.Source``."""
         self.inner.close()
 
+    @property
+    def closing(self) -> bool:
+        """See ``ports.Source``."""
+        return self.inner.closing
+
 
 async def first_rows_of_lines(path: Path, plan: StreamPlan) -> dict[str, int]:
     """Each asset's smallest row in a JSON Lines file: whether it continues TRAIN."""

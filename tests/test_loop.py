@@ -74,12 +74,22 @@ class Script:
         first = self.resume_at if self.replay_from is None else self.replay_from
         yield Assigned(PUMPS_0, first, self.resume_at, self.saved)
         for poll in self.polls:
+            if self.looked >= self.close_after:
+                break
             yield poll
 
     async def commit(self, work: Mapping[InputPartition, Work]) -> None:
         self.commits += work.values()
 
+    close_after: int = 1 << 62  # looks at ``closing``, of which the loop takes one in each pause
+    looked: int = 0
+
     def close(self) -> None: ...
+
+    @property
+    def closing(self) -> bool:
+        self.looked += 1
+        return self.looked > self.close_after
 
 
 @dataclass
@@ -267,7 +277,7 @@ async def test_a_model_that_fails_gives_way_to_the_one_before(
     run = StreamRun(StreamPlan(SPEC, learn_rows=10_000, retrain_every=None))
     sound = admitted().to_bytes()
     if earlier:
-        run.use(sound, at_rest=False)
+        run.use(Bundle.from_bytes(sound), sound, at_rest=False)
         run.fallback.took_over(sound)
     run.detector = bad(SPEC.sensors, SPEC.window, "v2")
     polls = [Polled(PUMPS_0, steady(30, 30 * i)) for i in range(6)]
@@ -522,7 +532,7 @@ def led(history: History | None, bundle: Bundle | None = None, *, every_s: int |
     every = None if every_s is None else timedelta(seconds=every_s)
     run = StreamRun(StreamPlan(SPEC, learn_rows=100, retrain_every=every), history=history)
     if bundle is not None:
-        run.use(bundle.to_bytes(), at_rest=False)
+        run.use(bundle, bundle.to_bytes(), at_rest=False)
     run.open(Assigned(PUMPS_0, 0, 0))
     return run
 
@@ -570,7 +580,7 @@ def test_a_retraining_is_due_at_the_multiples_of_its_interval_since_the_model_wa
 def test_a_model_that_is_in_force_again_is_not_retrained_on_what_replaced_it(trained: Bundle) -> None:
     newer = replace(trained, facts={**trained.facts, "trained_until": (GRID_S + EVERY_S) * SECOND_NS})
     run = led(Shelved(), newer)
-    run.use(trained.to_bytes(), at_rest=False)
+    run.use(trained, trained.to_bytes(), at_rest=False)
     assert ordered(heard(run, EVERY_S + 100)) is None
     assert ordered(heard(run, 2 * EVERY_S + 100)) == f"until {2 * EVERY_S}"
 
@@ -686,3 +696,74 @@ async def test_a_first_training_that_was_too_early_asks_for_no_more_rows_than_be
     assert ordered(run) is None
     run.history = Shelved(150)
     assert ordered(run) == "first 150, at least 150"
+
+
+# ------------------------------------------------------------------ ends and pauses
+async def test_a_poll_in_flight_is_committed_as_far_as_it_came_when_the_source_closes() -> None:
+    """Of 20,000 records; a successor that goes on from there says what is missing, once."""
+    records = steady(20_000)
+    whole = Script([Polled(PUMPS_0, records)])
+    await made(whole, stream())[0].run()
+    cut = Script([Polled(PUMPS_0, records)], close_after=2)
+    await made(cut, stream())[0].run()
+    offset = cut.commits[-1].position.offset
+    assert 0 < offset < 10_000
+    rest = after(cut, [Polled(PUMPS_0, records[cut.commits[-1].position.replay_from :])])
+    await made(rest, stream())[0].run()
+    assert rest.commits[-1].position.offset == 20_000
+    assert list(map(repr, outputs_of(cut) + outputs_of(rest))) == list(map(repr, outputs_of(whole)))
+
+
+@pytest.mark.parametrize("polls", [[], [Polled(PUMPS_0, steady(20_000))]])
+async def test_a_recovery_is_given_up_when_the_source_closes(polls: list[Polled]) -> None:
+    """While state is restored, or while records are replayed: nothing of it may be committed."""
+    first = Script([Polled(PUMPS_0, steady(20_000))])
+    await made(first, stream())[0].run()
+    second = after(first, polls)
+    second.replay_from, second.close_after = (0, 3) if polls else (second.resume_at, 0)
+    loop, _, _ = made(second, stream())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline_module, "RESTORED_AT_ONCE", 1)
+        await loop.run()
+    assert second.commits == []
+    assert second.looked <= 5
+
+
+async def test_a_fleet_s_state_is_restored_and_saved_with_pauses() -> None:
+    """The most that is done between two beats does not grow with the fleet."""
+
+    class Counting(Status):
+        beats = 0
+
+        def beat(self) -> None:
+            self.beats += 1
+
+    async def recovered(assets: int) -> int:
+        records = [line(i, f"p{i:05}", float(i // assets), 0.5, 0.5) for i in range(assets)]
+        first = Script([Polled(PUMPS_0, records)])
+        await made(first, stream())[0].run()
+        pipeline = stream().open(Assigned(PUMPS_0, 0, 0))
+        for _ in pipeline.feed(Polled(PUMPS_0, records)):
+            pass
+        pipeline._forced |= pipeline.names
+        second = Script([], list(pipeline.saving()), assets)
+        run, status = stream(), Counting(["pumps"])
+        loop = Loop(second, None, [run], Metrics(["pumps"], ["sensors.pumps"]), status, checkpoints=True)
+        await loop.run()
+        assert len(run.pipelines[PUMPS_0].names) == assets
+        return status.beats
+
+    assert await recovered(4_000) > await recovered(400) + 15
+
+
+async def test_a_start_that_waits_for_the_registry_beats_and_can_be_ended() -> None:
+    class Away(Shelf):
+        async def promoted(self, stream: str) -> bytes | None:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    source = Script([], close_after=3)
+    loop, _, status = made(source, stream(), Away())
+    await loop.run()
+    assert status._beat is not None
+    assert source.commits == []

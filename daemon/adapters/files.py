@@ -678,6 +678,11 @@ class TableSource:
         """Ask ``events`` to end after the event in flight."""
         self._closed = True
 
+    @property
+    def closing(self) -> bool:
+        """See ``ports.Source``."""
+        return self._closed
+
 
 @dataclass(frozen=True, slots=True)
 class Oversized:
@@ -808,6 +813,11 @@ class LinesSource:
     def close(self) -> None:
         """Ask ``events`` to end after the event in flight."""
         self._closed = True
+
+    @property
+    def closing(self) -> bool:
+        """See ``ports.Source``."""
+        return self._closed
 
 
 def first_lines(path: Path, lines: int) -> tuple[list[bytes], bool]:

@@ -295,6 +295,11 @@ class MemorySource:
         self._closed = True
         self._log.wake()
 
+    @property
+    def closing(self) -> bool:
+        """See ``ports.Source``."""
+        return self._closed
+
 
 class MemorySink:
     """Writes outputs to ``<prefix>.<topic>`` of a ``MemoryLog``. See ``ports.Sink``.

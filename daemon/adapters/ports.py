@@ -35,6 +35,11 @@ class Source(Protocol):
         """Ask ``events`` to end after the event in flight (SIGTERM). Safe to call twice."""
         ...
 
+    @property
+    def closing(self) -> bool:
+        """Whether ``close`` was called: long work on the event in flight is better left to a successor."""
+        ...
+
 
 class Sink(Protocol):
     """Where outputs go."""

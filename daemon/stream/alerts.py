@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -308,20 +308,12 @@ class Episodes:
         known = self.assets.get(asset)
         return known is not None and (kind, sensor) in known.open
 
-    def going_on(self, model: str) -> list[AlertEvent]:
+    def going_on(self, model: str) -> Iterator[AlertEvent]:
         """What is open, as it was opened, for who takes over and was not there; never to be published."""
-        return [
-            self._message(
-                episode,
-                asset,
-                Phase.OPENED,
-                Finding.unscored(self.spec.row(episode.opened_ns)),
-                model,
-                "full",
-            )
-            for asset, known in list(self.assets.items())
-            for episode in known.open.values()
-        ]
+        for asset, known in list(self.assets.items()):
+            for episode in known.open.values():
+                opened = Finding.unscored(self.spec.row(episode.opened_ns))
+                yield self._message(episode, asset, Phase.OPENED, opened, model, "full")
 
     def dismiss(self, asset: str, row: int, model: str) -> list[AlertEvent]:
         """Forget an asset (eviction): nobody would ever close what is open of it, so that is done here."""

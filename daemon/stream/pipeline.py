@@ -83,6 +83,8 @@ STUCK_MARGIN = 2
 """A sensor is stuck when it stands still this many times longer than it ever did in training."""
 CHECKPOINTS_BACK = 20
 """A state may be as old as the records of so many checkpoints: ten seconds, at two a second."""
+MOST_RECORDS = 2_048
+"""Records that are decoded and put on the grid at once: some 50 ms at most where each goes by itself."""
 MOST_AT_ONCE = 10_000
 """Rows that may wait, and outputs that are said, before the shell may commit: a gap bridges many rows."""
 STATES_AT_ONCE = 1_000
@@ -211,6 +213,7 @@ class Pipeline:
         self._ahead: deque[state.Swap] = deque()  # those that a replay has not come to yet
         self._next: Detector | None = None  # takes over at the next rest
         self._swap_due = False  # ... or nothing does
+        self._hurried = False
         self._covered: dict[str, int] = {}  # asset -> its state knows the records before this offset
         self._forgotten_before = 0  # an asset seen before, and without a record of state, was evicted
         self._uncovered: Ints = np.empty(0, np.int64)  # by slot, first record that no state covers, or -1
@@ -420,8 +423,7 @@ class Pipeline:
                 # What the silent records released was published before: it may not spill over.
                 yield from self._drain(silent=True)
                 self._rebuilt()
-        if items:
-            yield from self._take_in(items, silent=False)
+        yield from self._in_pieces(items, silent=False)
         step = Step(outputs=self._letters_before(self.offset))
         resumed = self.offset >= self.resume_at
         if resumed and self.rebuilding:
@@ -453,8 +455,15 @@ class Pipeline:
             end = len(items)
             if self._ahead:
                 end = bisect_left(items, self._ahead[0].offset, key=lambda item: item.offset)
-            yield from self._take_in(items[:end], silent=True)
+            yield from self._in_pieces(items[:end], silent=True)
             items = items[end:]
+
+    def _in_pieces(self, items: Sequence[Record | Reading], *, silent: bool) -> Iterator[Step]:
+        """Take records with a pause now and then, even where no chunk of rows comes of them."""
+        for begin in range(0, len(items), MOST_RECORDS):
+            if begin:
+                yield Step(silent=silent)
+            yield from self._take_in(items[begin : begin + MOST_RECORDS], silent=silent)
 
     def _go_through(self, swap: state.Swap) -> None:
         """Do again what a swap did; whose record is of after it has that behind him."""
@@ -462,10 +471,10 @@ class Pipeline:
         self._began &= self._rings.units >= swap.number
 
     def _rest(self, offset: int) -> Iterator[Step]:
-        """Between two readings, with ``offset`` the next one's: let the shell commit if much was said."""
+        """Between two readings, the next at ``offset``: let the shell commit if much was said, or it must."""
         if self._swap_due:
             yield from self._swap_at_rest(offset)
-        if self._said >= MOST_AT_ONCE:
+        if self._said >= MOST_AT_ONCE or self._hurried:
             yield from self._drain(silent=False)
             self._said, self.offset = 0, offset
             yield Step(outputs=self._letters_before(offset), at_rest=True)
@@ -475,6 +484,10 @@ class Pipeline:
         while self._letters and self._letters[0].rejected.record.offset < offset:
             letters.append(self._letters.popleft())
         return letters
+
+    def hurry(self) -> None:
+        """Come to rest as soon as may be: whoever feeds will not go on behind that."""
+        self._hurried = True
 
     def left_unsaid(self) -> list[Output]:
         """What a predecessor added up and nobody can go on with; to be published before the next commit."""

@@ -205,6 +205,11 @@ def key(topic: str, asset: str = "") -> bytes:
     return f"{topic}{SEPARATOR}{asset}".encode()
 
 
+def topic_of(key: bytes) -> bytes:
+    """The input topic whose state a record of this key holds."""
+    return key.partition(SEPARATOR.encode())[0]
+
+
 def written(topic: str, asset: str, state: AssetState | PartitionState | None) -> Saved:
     """The record that says ``state``; None takes the asset's away."""
     return Saved(key(topic, asset), None if state is None else _pack(state))

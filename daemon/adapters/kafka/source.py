@@ -300,6 +300,11 @@ class KafkaSource:
         self._closing.set()
         self._changed.set()
 
+    @property
+    def closing(self) -> bool:
+        """See ``ports.Source``."""
+        return self._closing.is_set()
+
     async def stop(self) -> None:
         """Write what is still to be committed and leave the group. Safe to call twice."""
         self.close()

@@ -49,10 +49,11 @@ from daemon.adapters.kafka.connecting import (
 )
 from daemon.adapters.kafka.following import MOST_BYTES, Follower, Newest
 from daemon.adapters.kafka.topics import topic_shapes
-from daemon.adapters.kafka.writing import BATCH_BYTES, LARGEST_REQUEST, fitted, stored_size
+from daemon.adapters.kafka.writing import AT_ONCE, BATCH_BYTES, LARGEST_REQUEST, fitted, stored_size
 from daemon.domain import InputPartition, Output, Position, Saved, Work
 from daemon.errors import BrokerError
 from daemon.stream.codec import Encoded
+from daemon.stream.state import topic_of
 
 log = structlog.get_logger(__name__)
 
@@ -89,7 +90,7 @@ class StateTopic:
         return Message(self.name, saved.key, saved.value, (), partition.number)
 
     async def read(self, partitions: Iterable[InputPartition]) -> dict[InputPartition, tuple[Saved, ...]]:
-        """All that is kept for these; records of other input topics may be among it.
+        """All that is kept for these.
 
         Never more than ``MOST_BYTES``, whatever was written to the topic: see ``following.Newest``.
         """
@@ -109,13 +110,14 @@ class StateTopic:
                 records=newest.dropped,
                 reason=f"{self.name} holds more than {MOST_BYTES} bytes: what was written longest ago is left out",
             )
-        kept: dict[int, dict[bytes, Saved]] = {}
-        for entry in newest.entries:
-            kept.setdefault(entry.partition, {})[entry.key] = Saved(entry.key, entry.value)
-        return {
-            p: tuple(saved for saved in kept.get(p.number, {}).values() if saved.value is not None)
-            for p in wanted
-        }
+        kept: dict[tuple[bytes, int], list[Saved]] = {}
+        for i, entry in enumerate(newest.entries, 1):
+            if entry.value is not None:
+                there = topic_of(entry.key), entry.partition
+                kept.setdefault(there, []).append(Saved(entry.key, entry.value))
+            if i % AT_ONCE == 0:
+                await asyncio.sleep(0)
+        return {p: tuple(kept.get((p.topic.encode(), p.number), ())) for p in wanted}
 
 
 @lru_cache(maxsize=200_000)
@@ -292,7 +294,9 @@ class Transactions:
         """
         queues: dict[tuple[str, int], list[Any]] = {}
         sizes: dict[tuple[str, int], int] = {}
-        for message in await self._messages(partition, work):
+        for i, message in enumerate(await self._messages(partition, work), 1):
+            if i % AT_ONCE == 0:
+                await asyncio.sleep(0)
             shape = self._shapes[message.topic]
             number = message.partition
             if number is None:
@@ -323,7 +327,11 @@ class Transactions:
 
     async def _messages(self, partition: InputPartition, work: Work) -> list[Message]:
         messages = [self._state.message(partition, saved) for saved in work.saved]
-        encoded = [(self._encode(output), output) for output in work.outputs]
+        encoded = []
+        for i, output in enumerate(work.outputs, 1):
+            encoded.append((self._encode(output), output))
+            if i % AT_ONCE == 0:
+                await asyncio.sleep(0)
         await self._learn(
             {message.topic for message in messages} | {f"{self._prefix}.{e.topic}" for e, _ in encoded}
         )

@@ -42,6 +42,8 @@ from daemon.stream.codec import DEAD_LETTER_BYTES, Encoded, encode_dead_letter
 log = structlog.get_logger(__name__)
 
 BEAT_S = 1.0
+AT_ONCE = 500
+"""Messages that are made between two pauses, some 20 ms: heartbeats and probes share this thread."""
 BATCH_BYTES = 262_144
 LARGEST_REQUEST = 64 * 1024 * 1024  # sizes are checked here, topic by topic, not by aiokafka
 
@@ -73,8 +75,10 @@ class Writer:
             await self._write(messages)
 
     async def _write(self, messages: Sequence[Message]) -> None:
-        for message in messages:
+        for i, message in enumerate(messages, 1):
             await self._check(message)
+            if i % AT_ONCE == 0:
+                await asyncio.sleep(0)
         backoff = Backoff()
         remaining = list(messages)
         while remaining:
@@ -107,7 +111,9 @@ class Writer:
         producer = await self._running()
         sent: list[asyncio.Future[Any]] = []
         stuck: BaseException | None = None
-        for message in messages:
+        for i, message in enumerate(messages, 1):
+            if i % AT_ONCE == 0:
+                await asyncio.sleep(0)
             try:
                 sent.append(
                     await producer.send(
@@ -242,7 +248,9 @@ class KafkaSink:
         if not outputs:
             return
         messages = []
-        for output in outputs:
+        for i, output in enumerate(outputs, 1):
+            if i % AT_ONCE == 0:
+                await asyncio.sleep(0)
             encoded = self._encode(output)
             topic = f"{self._prefix}.{encoded.topic}"
             limit = await self._writer.limit(topic) if isinstance(output, DeadLetter) else DEFAULT_LIMIT
