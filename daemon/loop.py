@@ -19,11 +19,13 @@ import math
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import StrEnum
 from typing import Protocol, TypeVar
 
+import numpy as np
 import structlog
 
 from daemon.adapters.ports import Sink, Source
@@ -43,8 +45,10 @@ from daemon.domain import (
     Phase,
     Polled,
     Position,
+    Reading,
     Reason,
     Record,
+    Records,
     Revoked,
     Saved,
     StreamSpec,
@@ -80,6 +84,13 @@ LOOK_S = 0.25
 
 WITHDRAW_AGAIN_S = 30.0
 """Until the registry is asked again to withdraw a model, where it could not be."""
+
+
+def timestamps_ns(items: Sequence[Record | Reading]) -> Sequence[int]:
+    """The Kafka timestamps of what was polled; none where it is no records."""
+    if isinstance(items, Records):
+        return items.timestamps_ns
+    return [item.timestamp_ns for item in items if isinstance(item, Record)]
 
 
 class Hold(StrEnum):
@@ -185,6 +196,8 @@ class StreamRun:
         self.versions: list[str] = []
         self.scored = 0  # windows that were judged, those of silent records left out
         self.episodes = 0  # anomaly episodes opened
+        self.trained_ns: int | None = None  # event time of the newest row that the model learned from
+        self.measured: Callable[[int], AbstractContextManager[object]] = nullcontext  # see ``Pipeline``
         self._scores = scores
         self._trace = trace
         self._wanted_rows = plan.learn_rows
@@ -209,6 +222,7 @@ class StreamRun:
             max_assets=self.plan.max_assets,
             resume_at=assigned.resume_at,
             trace=self._trace,
+            measured=self.measured,
         )
         pipeline.offset = assigned.replay_from
         pipeline.cut = self.plan.learn_rows if self.detector is None else None
@@ -262,6 +276,7 @@ class StreamRun:
         if self.detector is None or self.detector.version != detector.version:
             self.fallback.took_over(outgoing)
         self.detector, self.bundle = detector, bundle
+        self.trained_ns = trained_ns(loaded)
         self.versions.append(detector.version)
         known = loaded.facts.get("trained_until")
         if not self.history.lasting or type(known) is not int:
@@ -365,6 +380,13 @@ class StreamRun:
         self._again_s = AGAIN_S[0]
 
 
+def trained_ns(bundle: Bundle) -> int | None:
+    """Event time of the newest row that a bundle was trained on; None where it does not say."""
+    found = bundle.facts.get("newest_ns")
+    # 9999-12-31: what a damaged or foreign bundle says must still be a date.
+    return found if type(found) is int and 0 <= found < 253_402_300_800 * 10**9 else None
+
+
 def fits(bundle: Bundle, spec: StreamSpec) -> None:
     """Refuse a bundle that was made for another stream.
 
@@ -434,6 +456,12 @@ class Loop:
         self._said_unknown: Counter[str] = Counter()
         self._throttle = Throttle()
         self._withdrawing: set[asyncio.Task[None]] = set()  # models that failed, on their way out
+        # Polls of which nothing is durable yet: when they arrived, and their records' timestamps in ns.
+        self._arrived: dict[InputPartition, list[tuple[float, Sequence[int]]]] = {}
+        self._newest_ns: dict[InputPartition, int] = {}  # Kafka timestamp of the newest record processed
+        for stream in self.streams:
+            stream.measured = metrics.inferring
+        metrics.lifecycle(lambda: status.lifecycle)
 
     async def run(self) -> None:
         """Until the source ends."""
@@ -510,6 +538,7 @@ class Loop:
                 return
         self._committed.pop(event.partition, None)
         self._unsent.pop(event.partition, None)
+        self._arrived.pop(event.partition, None)
         self.metrics.assigned(event.partition)
         self.metrics.rebalance("assigned")
         if event.saved:
@@ -538,9 +567,12 @@ class Loop:
         stream.pipelines.pop(partition, None)
         self._committed.pop(partition, None)
         self._unsent.pop(partition, None)  # whoever has it now finds it uncommitted, and does it again
+        self._arrived.pop(partition, None)
+        self._newest_ns.pop(partition, None)
         self.metrics.revoked(partition)
         self.metrics.rebalance("revoked")
         self.status.revoked(partition)
+        self._count_assets(stream)
         log.info("partition_revoked", topic=partition.topic, partition=partition.number)
 
     async def _polled(self, event: Polled) -> None:
@@ -553,9 +585,8 @@ class Loop:
         rebuilding = pipeline.rebuilding
         began = time.perf_counter()
         for step in pipeline.feed(event):
-            elapsed = time.perf_counter() - began
             await self._publish(event.partition, step.outputs)
-            self._account(stream, step, elapsed)
+            self._account(stream, step)
             if stream.detector is not None and stream.fallback.judged(step, stream.detector.version):
                 await self._give_up(stream, stream.detector.version)
             await self._train(stream)
@@ -570,7 +601,6 @@ class Loop:
                 if step.at_rest:
                     break  # what is left of the poll is read again
                 pipeline.hurry()
-            began = time.perf_counter()
         if rebuilding and not pipeline.rebuilding:
             going_on = []
             for episode in pipeline.episodes.going_on(pipeline.model):
@@ -594,18 +624,37 @@ class Loop:
                     log.warning("windows_unscored", stream=name, windows=n, rule="the model failed on them")
             if pipeline.episodes.suppressed > suppressed:
                 self.metrics.suppressed("maintenance", pipeline.episodes.suppressed - suppressed)
-            last = event.items[-1]
-            if isinstance(last, Record):
-                self.metrics.latency(name, [max(time.time() - last.timestamp_ns / 1e9, 0.0)])
+            stamps = timestamps_ns(event.items)
+            if stamps:
+                self._newest_ns[event.partition] = stamps[-1]
+            if not rebuilding:  # what follows from a record that is read again was published long ago
+                self._arrived.setdefault(event.partition, []).append((began, stamps))
+            if self.sink is not None:
+                self._durable(event.partition)
             self._say_unknown_sensors(stream)
         if event.end_offset is not None:
-            self.metrics.lag(topic, event.partition.number, max(event.end_offset - pipeline.offset, 0))
-        assets = sum(p.assets for p in stream.pipelines.values())
-        self.metrics.assets(name, assets)
-        self.status.streams[name].assets = assets
+            behind = max(event.end_offset - pipeline.offset, 0)
+            newest_ns = self._newest_ns.get(event.partition, 0)
+            seconds = max(time.time() - newest_ns / 1e9, 0.0) if newest_ns > 0 else math.nan
+            self.metrics.lag(topic, event.partition.number, behind, seconds if behind else 0.0)
+        self._count_assets(stream)
         await self._train(stream)
 
-    def _account(self, stream: StreamRun, step: Step, elapsed: float) -> None:
+    def _count_assets(self, stream: StreamRun) -> None:
+        assets = sum(p.assets for p in stream.pipelines.values())
+        self.metrics.assets(stream.spec.name, assets)
+        self.status.streams[stream.spec.name].assets = assets
+
+    def _durable(self, partition: InputPartition) -> None:
+        """What follows from all that has been polled of a partition can be read by others now."""
+        name = self._topics[partition.topic].spec.name
+        now, wall = time.perf_counter(), time.time()
+        for arrived, stamps in self._arrived.pop(partition, ()):
+            self.metrics.processed(now - arrived)
+            known = np.asarray(stamps, np.float64)
+            self.metrics.latency(name, np.maximum(wall - known[known > 0] / 1e9, 0.0))
+
+    def _account(self, stream: StreamRun, step: Step) -> None:
         """Tell history, metrics and the page of one chunk."""
         name = stream.spec.name
         stream.episodes += sum(
@@ -623,8 +672,6 @@ class Loop:
             if step.scored and not step.silent:
                 stream.scored += step.scored
                 self.metrics.budget(name, stream.budget_ratio)
-            if step.scored:
-                self.metrics.inferred(elapsed, step.scored)
                 self.metrics.scored(name, step.scored, step.block.scores)
         if step.filled and not step.silent:
             self.metrics.filled(name, step.filled)
@@ -634,8 +681,6 @@ class Loop:
     async def _publish(self, partition: InputPartition, outputs: Sequence[Output]) -> None:
         if not outputs:
             return
-        self.status.published(outputs)
-        self.metrics.published(list(outputs))
         if self.sink is None:
             unsent = self._unsent.setdefault(partition, [])
             unsent += outputs
@@ -643,6 +688,12 @@ class Loop:
         else:
             with self.status.waiting_for("kafka"):
                 await self.sink.publish(outputs)
+            self._published(outputs)
+
+    def _published(self, outputs: Sequence[Output]) -> None:
+        """Outputs are where others read them: now they count, and not again should they be done again."""
+        self.status.published(outputs)
+        self.metrics.published(outputs)
 
     def _say_unknown_sensors(self, stream: StreamRun) -> None:
         """Once per name: a sensor that is not in the config is most often a misspelt one."""
@@ -670,8 +721,9 @@ class Loop:
         for partition, left in outputs.items():
             await self._publish(partition, left)
         self._commit_now = True  # nobody may score again with the old model what the new one follows
-        trained_at = instant(stream.event_time_ns) if stream.event_time_ns >= 0 else None
+        trained_at = None if stream.trained_ns is None else instant(stream.trained_ns)
         self.metrics.model(name, detector.version, trained_at)
+        self.metrics.drift_reference(name, detector.version, detector.drift)
         self.metrics.thresholds(name, detector.threshold, detector.part_thresholds)
         self.metrics.promotion(name, result)
         self.status.model(
@@ -893,7 +945,6 @@ class Loop:
                 if status.state is not Lifecycle.LEARNING:
                     status.state = Lifecycle.LEARNING
                     log.info("learning", stream=stream.spec.name, rows_wanted=stream.plan.learn_rows)
-        self.metrics.lifecycle(self.status.lifecycle)
 
     # -------------------------------------------------------------- positions
     async def _commit(self, *, last: bool = False) -> None:
@@ -920,7 +971,11 @@ class Loop:
                 work[partition] = Work(position, outputs, saved)
         if work:
             with self.status.waiting_for("kafka"):
-                await self.source.commit(work)
+                failed = await self.source.commit(work) or ()
+            for partition, done in work.items():
+                if partition not in failed:
+                    self._published(done.outputs)
+                    self._durable(partition)
 
     async def _beating(self, work: Awaitable[T]) -> T | None:
         """Wait for something that may take long, and beat meanwhile; None once the source closes."""

@@ -27,12 +27,13 @@ from daemon.adapters.kafka import (
     KafkaSettings,
     KafkaSink,
     KafkaSource,
+    KafkaStats,
     StateTopic,
     TopicSpec,
     Transactions,
 )
 from daemon.adapters.registry import KafkaModels, ModelDirectory, models_topic
-from daemon.adapters.telemetry import Metrics, Status
+from daemon.adapters.telemetry import LAG_EVERY_S, Metrics, Status
 from daemon.adapters.web import create_app, serve
 from daemon.config import HttpSection, Settings
 from daemon.documents import DocumentError, read_file
@@ -295,17 +296,43 @@ def encoder() -> Callable[[Output], Encoded]:
 
 
 # ------------------------------------------------------------------ tasks
+def reporter(stats: KafkaStats, models: KafkaModels, metrics: Metrics, status: Status) -> Callable[[], None]:
+    """What to call now and then, so that what source and models have counted gets into the metrics."""
+    seen = {"ok": 0, "failed": 0, "truncated": 0, "refused": 0}
+
+    def report() -> None:
+        status.joined = status.joined or stats.rebalances > 0  # ready without a partition, too
+        failed = stats.stale_commits + stats.delayed_commits + stats.rewinds
+        metrics.commits("ok", stats.commits - seen["ok"])
+        metrics.commits("failed", failed - seen["failed"])
+        metrics.restored("truncated", stats.clamped - seen["truncated"])
+        metrics.bundle_refused("record", models.refused - seen["refused"])
+        seen.update(ok=stats.commits, failed=failed, truncated=stats.clamped, refused=models.refused)
+
+    return report
+
+
+async def watch_event_loop(metrics: Metrics) -> None:
+    """Measure how late the event loop comes back to a timer, until cancelled."""
+    while True:
+        due = time.monotonic() + LAG_EVERY_S
+        await asyncio.sleep(LAG_EVERY_S)
+        metrics.loop_lag(time.monotonic() - due)
+
+
 @contextlib.asynccontextmanager
 async def admin_port(http: HttpSection, status: Status, metrics: Metrics) -> AsyncIterator[str]:
     """Serve the admin port while inside; gives its address."""
     app = create_app(status, metrics, {http.host, *http.allowed_hosts})
     server = serve(app, http.host, http.port, metrics.http_refused)
     task = asyncio.create_task(server.run(), name="admin port")
+    lag = asyncio.create_task(watch_event_loop(metrics), name="event loop lag")
     try:
         yield server.url
     finally:
         task.cancel()
-        await asyncio.wait({task})
+        lag.cancel()
+        await asyncio.wait({task, lag})
         if not task.cancelled() and (error := task.exception()) is not None:
             raise error
 
@@ -358,21 +385,7 @@ async def run(settings: Settings, bundle: Bundle | None = None) -> None:
             log.info("draining")
             ending.set()
             status.drain()
-            metrics.lifecycle(status.lifecycle)
             source.close()
-
-    seen = {"ok": 0, "failed": 0, "truncated": 0, "refused": 0}
-
-    def tell() -> None:
-        """What the source has counted, as metrics; a group joined without a partition is ready too."""
-        stats = source.stats
-        status.joined = status.joined or stats.rebalances > 0
-        failed = stats.stale_commits + stats.delayed_commits + stats.rewinds
-        metrics.commits("ok", stats.commits - seen["ok"])
-        metrics.commits("failed", failed - seen["failed"])
-        metrics.restored("truncated", stats.clamped - seen["truncated"])
-        metrics.bundle_refused("record", models.refused - seen["refused"])
-        seen.update(ok=stats.commits, failed=failed, truncated=stats.clamped, refused=models.refused)
 
     loop = Loop(
         source,
@@ -383,7 +396,7 @@ async def run(settings: Settings, bundle: Bundle | None = None) -> None:
         models=ModelStore(settings.model.directory, models, settings.model.keep),
         commit_every=settings.kafka.commit_interval,
         checkpoints=True,
-        each_round=tell,
+        each_round=reporter(source.stats, models, metrics, status),
     )
     # What was imported stays: the collector need not walk through it again and again.
     gc.collect()

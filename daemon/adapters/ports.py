@@ -6,7 +6,7 @@ Every implementation passes ``tests/contract.py``.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Protocol
 
 from daemon.domain import InputPartition, Output, SourceEvent, Work
@@ -23,11 +23,14 @@ class Source(Protocol):
 
     def events(self) -> AsyncIterator[SourceEvent]: ...
 
-    async def commit(self, work: Mapping[InputPartition, Work]) -> None:
+    async def commit(self, work: Mapping[InputPartition, Work]) -> Collection[InputPartition] | None:
         """Make what each partition has done durable, all of it or nothing.
 
         Where a sink publishes, it has done so before, and no outputs come here. A partition for
         which it failed, and that is still ours, is revoked and assigned anew at its last commit.
+
+        Returns:
+            The partitions of which nothing was made durable; None where that cannot be.
         """
         ...
 

@@ -26,6 +26,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import partial
 from typing import Any, Final, Literal, TextIO
 
 import numpy as np
@@ -50,6 +51,7 @@ from daemon.domain import (
     DeadLetter,
     Disposition,
     DriftRecord,
+    DriftReference,
     Dropped,
     FilledRow,
     Floats,
@@ -63,6 +65,7 @@ from daemon.domain import (
 )
 from daemon.errors import ConfigError
 from daemon.grouping import by_slot
+from daemon.stream.drift import divergence
 
 # ------------------------------------------------------------------ logging
 LONGEST_STRING: Final = 2_000
@@ -270,7 +273,6 @@ class Promotion(StrEnum):
     RESTORED = "restored"  # in force already when this process started
     REFUSED = "refused"  # by the gate
     FAILED = "failed"  # training itself
-    SKIPPED = "skipped"  # the one before was still running
     ROLLED_BACK = "rolled_back"
 
 
@@ -283,15 +285,18 @@ class HttpRefusal(StrEnum):
     CROWDED = "crowded"  # made room for a newer connection
 
 
-REBALANCE_EVENTS: Final = ("assigned", "revoked", "lost")
+REBALANCE_EVENTS: Final = ("assigned", "revoked")
 COMMIT_RESULTS: Final = ("ok", "failed")
 RESTORE_RESULTS: Final = ("ok", "truncated", "failed", "unusable")
 BUNDLE_SOURCES: Final = ("record", "registry", "training")
-SUPPRESSED_REASONS: Final = ("maintenance", "feedback")
+SUPPRESSED_REASONS: Final = ("maintenance",)
 DRIFT_KINDS: Final = ("latent", "residual")
 SCORE_PARTS: Final = ("combined", "reconstruction", "kl", "point")
-DELIVERY_FAILURES: Final = ("timeout", "refused", "rejected")
 DEPENDENCIES: Final = ("kafka",)
+
+LAG_EVERY_S: Final = 0.5
+LAGS_KEPT: Final = 120
+"""A minute of them: whoever scrapes more seldom than once in that time misses some, two scrapers see the same."""
 
 SECONDS_FINE: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 SECONDS_LONG: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
@@ -340,13 +345,53 @@ class BatchHistogram(Collector):
         yield family
 
 
+def _is_now(current: Callable[[], Lifecycle], state: Lifecycle) -> float:
+    return float(current() is state)
+
+
+@dataclass(slots=True)
+class StreamDrift:
+    """The drift of a stream over the partitions of this process: sums add, their KL does not."""
+
+    version: str = ""
+    reference: DriftReference | None = None
+    partitions: dict[InputPartition, list[DriftRecord]] = field(default_factory=dict)
+    """Of each partition the records of its newest interval; rows that came late make further ones."""
+
+    def add(self, record: DriftRecord) -> None:
+        """Take in what one partition says of one interval."""
+        known = self.partitions.get(record.partition, [])
+        mine = record.model == self.version, record.end_ns
+        newest = (known[0].model == self.version, known[0].end_ns) if known else (False, -1)
+        if mine == newest and known[0].model == record.model:
+            known.append(record)
+        elif mine > newest:
+            self.partitions[record.partition] = [record]
+
+    def nats(self) -> tuple[float, float]:
+        """Latent and residual KL of the newest interval, in total; NaN while nothing is known.
+
+        Partitions end an interval at different moments, so one that is an interval behind still
+        counts; one that has been idle for longer does not.
+        """
+        records = [r for known in self.partitions.values() for r in known if r.model == self.version]
+        if self.reference is None or not records:
+            return math.nan, math.nan
+        newest = max(records, key=lambda r: r.end_ns)
+        oldest_ns = newest.start_ns  # the end of the interval before
+        recent = [r for r in records if r.end_ns >= oldest_ns]
+        latent = np.sum([[r.latent_sum, r.latent_square_sum] for r in recent], axis=0)
+        residual = np.sum([[r.residual_count, r.residual_sum, r.residual_square_sum] for r in recent], axis=0)
+        kl = divergence(sum(r.windows for r in recent), latent, residual, self.reference)
+        return float(kl[0].sum()), float(kl[1].sum())
+
+
 class Metrics:
     """Every metric of the process, in a registry of its own.
 
     Args:
         streams: the names of the streams.
         topics: the input topics.
-        sinks: alert sinks besides Kafka.
         dependencies: what ``dependency`` will speak of.
     """
 
@@ -355,7 +400,6 @@ class Metrics:
         streams: Sequence[str],
         topics: Sequence[str],
         *,
-        sinks: Sequence[str] = (),
         dependencies: Sequence[str] = DEPENDENCIES,
     ) -> None:
         # Twice the series, and nothing here reads them. (The library leaves it untyped.)
@@ -400,7 +444,10 @@ class Metrics:
             "consumer_assigned_partitions", "Partitions held now.", "topic", [[t] for t in topics], 0.0
         )
         self._rebalances = self._counter(
-            "consumer_rebalances_total", "Partition movements.", "event", [[e] for e in REBALANCE_EVENTS]
+            "consumer_rebalances_total",
+            "Partitions assigned and revoked; a failed transaction revokes and assigns its partitions anew.",
+            "event",
+            [[e] for e in REBALANCE_EVENTS],
         )
         self._commits = self._counter(
             "offset_commits_total", "Offset commits.", "result", [[r] for r in COMMIT_RESULTS]
@@ -439,13 +486,13 @@ class Metrics:
         )
         self._budget = self._gauge(
             "false_alarm_budget_ratio",
-            "Anomaly episodes opened over those the budget allows.",
+            "Anomaly episodes opened over those the budget allows, since this process started.",
             "stream",
             per_stream,
         )
         self._drift = self._gauge(
             "drift_kl_nats",
-            "KL of the newest interval against training, in nats.",
+            "KL of the newest interval against training, in nats, over all partitions held here together.",
             "stream kind",
             [[s, k] for s in streams for k in DRIFT_KINDS],
         )
@@ -473,15 +520,6 @@ class Metrics:
         self._silent = self._gauge(
             "sensors_silent", "Sensors that are silent now.", "stream", per_stream, 0.0
         )
-        self._delivery = self._distribution(
-            "alert_delivery_duration_seconds", "Time a sink took for one alert.", "sink", sinks, SECONDS_FINE
-        )
-        self._undelivered = self._counter(
-            "alert_delivery_failures_total",
-            "Alerts a sink did not take.",
-            "sink reason",
-            [[s, r] for s in sinks for r in DELIVERY_FAILURES],
-        )
         self._model = self._gauge(
             "model_info",
             "Constant 1; the model version in use.",
@@ -490,7 +528,10 @@ class Metrics:
             1.0,
         )
         self._trained = self._gauge(
-            "model_trained_timestamp_seconds", "When the model in use was trained.", "stream", per_stream
+            "model_trained_timestamp_seconds",
+            "Event time of the newest row that the model in use was trained on.",
+            "stream",
+            per_stream,
         )
         self._promotions = self._counter(
             "model_promotions_total",
@@ -511,16 +552,22 @@ class Metrics:
         )
         self._latency = self._distribution(
             "end_to_end_latency_seconds",
-            "From a record's Kafka timestamp to the publishing of what follows from it.",
+            "From a record's Kafka timestamp until what follows from it can be read.",
             "stream",
             streams,
             SECONDS_LONG,
         )
         self._processing = self._histogram(
-            "processing_latency_seconds", "From a batch's arrival to its publishing.", SECONDS_FINE
+            "processing_latency_seconds",
+            "From a batch's arrival until what follows from it can be read.",
+            SECONDS_FINE,
         )
         self._loop_lag = self._gauge(
-            "event_loop_lag_seconds", "How late the event loop's last beat was.", "", [[]], 0.0
+            "event_loop_lag_seconds",
+            "The latest that the event loop came back to a timer during the last minute.",
+            "",
+            [[]],
+            0.0,
         )
         self._restores = self._counter(
             "state_restores_total",
@@ -528,7 +575,7 @@ class Metrics:
             "result",
             [[r] for r in RESTORE_RESULTS],
         )
-        self._assets = self._gauge("assets_active", "Assets with live windows.", "stream", per_stream, 0.0)
+        self._assets = self._gauge("assets_active", "Assets that have state here.", "stream", per_stream, 0.0)
         self._http_refused = self._counter(
             "http_refused_total",
             "Requests that the admin port refused, and connections that it closed before their time.",
@@ -537,7 +584,10 @@ class Metrics:
         )
         self._versions: dict[str, str] = dict.fromkeys(streams, "none")
         self._partitions: set[InputPartition] = set()
-        self.lifecycle(Lifecycle.STARTING)
+        self._drifting: dict[str, StreamDrift] = {}
+        self._lags: deque[float] = deque(maxlen=LAGS_KEPT)
+        self._loop_lag.set_function(lambda: max(self._lags, default=0.0))
+        self.lifecycle(lambda: Lifecycle.STARTING)
 
     # -------------------------------------------------------------- input
     def consumed(self, topic: str, n: int) -> None:
@@ -584,6 +634,9 @@ class Metrics:
             gauge.remove(partition.topic, str(partition.number))
         self._open = {key: e for key, e in self._open.items() if e.partition != partition}
         self._count_open()
+        for stream, drift in self._drifting.items():
+            if drift.partitions.pop(partition, None) is not None:
+                self._show_drift(stream)
 
     def rebalance(self, event: str, n: int = 1) -> None:
         """``event`` is one of REBALANCE_EVENTS."""
@@ -603,9 +656,12 @@ class Metrics:
         self._scored.labels(stream).inc(n)
         self._score.observe(stream, scores)
 
-    def inferred(self, seconds: float, windows: int) -> None:
-        """The model took ``seconds`` for one batch of ``windows``."""
-        self._inference.observe(seconds)
+    @contextmanager
+    def inferring(self, windows: int) -> Iterator[None]:
+        """While inside, the model looks at one batch of ``windows``; nothing counts where it fails."""
+        began = time.perf_counter()
+        yield
+        self._inference.observe(time.perf_counter() - began)
         self._batch.observe(windows)
 
     def published(self, outputs: Iterable[Output]) -> None:
@@ -627,8 +683,8 @@ class Metrics:
                     self._opened.labels(*labels).inc()
                 self._open[output.fingerprint] = output
             elif isinstance(output, DriftRecord):
-                self._drift.labels(output.stream, "latent").set(sum(output.latent_kl))
-                self._drift.labels(output.stream, "residual").set(sum(output.residual_kl))
+                self._drifting.setdefault(output.stream, StreamDrift()).add(output)
+                self._show_drift(output.stream)
             elif isinstance(output, DeadLetter):
                 self._dead_letters.labels(str(output.rejected.reason)).inc()
         if changed:
@@ -644,20 +700,12 @@ class Metrics:
         """Episodes that were not announced; ``reason`` is one of SUPPRESSED_REASONS."""
         self._suppressed.labels(reason).inc(n)
 
-    def delivered(self, sink: str, seconds: float) -> None:
-        """A sink besides Kafka took an alert."""
-        self._delivery.observe(sink, seconds)
-
-    def undelivered(self, sink: str, reason: str, n: int = 1) -> None:
-        """A sink did not take an alert; ``reason`` is one of DELIVERY_FAILURES."""
-        self._undelivered.labels(sink, reason).inc(n)
-
     def budget(self, stream: str, ratio: float) -> None:
         """Anomaly episodes opened over those that the budget allows for the time scored."""
         self._budget.labels(stream).set(ratio)
 
     def assets(self, stream: str, n: int) -> None:
-        """Assets with live windows."""
+        """How many assets have state here."""
         self._assets.labels(stream).set(n)
 
     # -------------------------------------------------------------- models
@@ -668,6 +716,12 @@ class Metrics:
         self._model.labels(stream, version).set(1)
         seconds = trained_at.timestamp() if isinstance(trained_at, datetime) else trained_at
         self._trained.labels(stream).set(math.nan if seconds is None else seconds)
+
+    def drift_reference(self, stream: str, version: str, reference: DriftReference) -> None:
+        """What the drift of the model in use is measured against."""
+        drift = self._drifting.setdefault(stream, StreamDrift())
+        drift.version, drift.reference = version, reference
+        self._show_drift(stream)
 
     def thresholds(self, stream: str, combined: float, parts: Mapping[str, float]) -> None:
         """The thresholds of the model in use, by score."""
@@ -688,26 +742,26 @@ class Metrics:
         self._retrain.observe(seconds)
 
     # -------------------------------------------------------------- the process
-    def lifecycle(self, state: str) -> None:
-        """``state`` is a Lifecycle."""
+    def lifecycle(self, current: Callable[[], Lifecycle]) -> None:
+        """``current`` is asked at every scrape where the process stands."""
         for each in Lifecycle:
-            self._lifecycle.labels(str(each)).set(1.0 if each == state else 0.0)
+            self._lifecycle.labels(str(each)).set_function(partial(_is_now, current, each))
 
     def dependency(self, name: str, up: Callable[[], bool]) -> None:
         """``up`` is asked at every scrape whether a dependency answers."""
         self._dependency.labels(name).set_function(lambda: float(up()))
 
     def latency(self, stream: str, seconds: ArrayLike) -> None:
-        """Per record, from its Kafka timestamp to the publishing of what followed."""
+        """Per record, from its Kafka timestamp until what follows from it can be read."""
         self._latency.observe(stream, seconds)
 
     def processed(self, seconds: float) -> None:
-        """A batch took this long from its arrival to its publishing."""
+        """A batch took this long from its arrival until what follows from it can be read."""
         self._processing.observe(seconds)
 
     def loop_lag(self, seconds: float) -> None:
-        """How late the event loop came back to a timer."""
-        self._loop_lag.set(max(seconds, 0.0))
+        """How late the event loop came back to a timer; to be called every LAG_EVERY_S."""
+        self._lags.append(max(seconds, 0.0))
 
     def http_refused(self, reason: HttpRefusal) -> None:
         """The admin port refused a request or closed a connection."""
@@ -744,6 +798,10 @@ class Metrics:
 
     def _held(self, topic: str) -> None:
         self._assigned.labels(topic).set(sum(p.topic == topic for p in self._partitions))
+
+    def _show_drift(self, stream: str) -> None:
+        for kind, nats in zip(DRIFT_KINDS, self._drifting[stream].nats(), strict=True):
+            self._drift.labels(stream, kind).set(nats)
 
     def _count_open(self) -> None:
         by_severity = Tally(event.severity for event in self._open.values())

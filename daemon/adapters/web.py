@@ -839,7 +839,6 @@ header h1 span {
 .chip.warning,
 .chip.learning,
 .chip.insufficient,
-.chip.skipped,
 .chip.refused,
 .chip.rolled_back {
   background: var(--warn-soft);

@@ -138,6 +138,7 @@ def train(
         "rows": sum(len(s.values) for s in history),
         "assets": len(rows_per_asset(history)),
         "active_units": active_units(posterior),
+        "newest_ns": max(s.first_row + len(s.values) - 1 for s in history) * spec.period_ns,  # event time
     }
     if models.vae is not None and own.cells:
         facts["active_path_units"] = active_units(posterior[:, : models.vae.latent])

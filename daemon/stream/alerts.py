@@ -182,7 +182,7 @@ class Episodes:
         policy: the anomaly machine's settings.
         maintenance: (start_ns, end_ns, assets) in which no anomaly opens; no assets = all.
 
-    ``suppressed`` counts rows above the threshold that maintenance kept quiet.
+    ``suppressed`` counts the episodes that maintenance kept quiet: runs of rows above the threshold.
     """
 
     def __init__(
@@ -198,6 +198,8 @@ class Episodes:
         self.maintenance = tuple(maintenance)
         self.assets: dict[str, AssetEpisodes] = {}
         self.suppressed = 0
+        self._quiet: dict[str, tuple[int, bool]] = {}
+        """Under maintenance: an asset's newest row that was near its threshold or above, and whether its run was."""
 
     def of(self, asset: str) -> AssetEpisodes:
         """An asset's episodes, made on first use."""
@@ -227,9 +229,10 @@ class Episodes:
             Whether an anomaly episode is firing at this row, and the messages it caused.
         """
         if self._maintained(asset, finding.row):
-            self.suppressed += finding.score > threshold
+            self._keep_quiet(asset, finding, threshold)
             frozen = self.assets.get(asset)  # what was open before stays as it is
             return frozen is not None and frozen.alarm.state is State.FIRING, []
+        self._quiet.pop(asset, None)
         known = self.of(asset)
         if finding.score > self.policy.hysteresis * threshold:
             if known.above_since < 0:
@@ -266,6 +269,16 @@ class Episodes:
             known.peaks = None
         self._let_go(asset, known)
         return state is State.FIRING, events
+
+    def _keep_quiet(self, asset: str, finding: Finding, threshold: float) -> None:
+        """Count an episode that would have opened; rows that are far from the threshold may not come here."""
+        if not finding.score > self.policy.hysteresis * threshold:
+            self._quiet.pop(asset, None)
+            return
+        row, above = self._quiet.get(asset, (-1, False))
+        above &= row >= 0 and finding.row - row <= self.spec.hop
+        self.suppressed += finding.score > threshold and not above
+        self._quiet[asset] = finding.row, above or finding.score > threshold
 
     def _let_go(self, asset: str, known: AssetEpisodes) -> None:
         """Forget an asset about which there is nothing to know: ``assets`` are those that are restless."""
@@ -317,6 +330,7 @@ class Episodes:
 
     def dismiss(self, asset: str, row: int, model: str) -> list[AlertEvent]:
         """Forget an asset (eviction): nobody would ever close what is open of it, so that is done here."""
+        self._quiet.pop(asset, None)
         known = self.assets.get(asset)
         if known is None:
             return []

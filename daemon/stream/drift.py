@@ -36,6 +36,31 @@ def gaussian_kl(mean: Floats, variance: Floats, mean0: Floats, variance0: Floats
     return np.asarray(0.5 * (np.log(v0 / v) + (v + (mean - mean0) ** 2) / v0 - 1.0), dtype=np.float64)
 
 
+def divergence(
+    windows: int, latent: Floats, residual: Floats, reference: DriftReference
+) -> tuple[Floats, Floats]:
+    """What sums say: KL against training, nats.
+
+    Args:
+        windows: how many were added.
+        latent: (2, Z), sum and sum of squares.
+        residual: (3, C), count, sum and sum of squares.
+        reference: training's moments.
+
+    Returns:
+        (Z,) and (C,); 0 for a sensor with fewer than two readings.
+    """
+    n = max(windows, 1)
+    mean = latent[0] / n
+    latent_kl = gaussian_kl(mean, latent[1] / n - mean**2, reference.latent_mean, reference.latent_variance)
+    count = np.maximum(residual[0], 1.0)
+    mean = residual[1] / count
+    residual_kl = gaussian_kl(
+        mean, residual[2] / count - mean**2, reference.residual_mean, reference.residual_variance
+    )
+    return latent_kl, np.where(residual[0] > 1, residual_kl, 0.0)
+
+
 def _added(total: Floats, terms: Floats) -> Floats:
     """``total`` (M,) and then each of ``terms`` (B, M), one after the other; ``terms`` gets lost.
 
@@ -132,20 +157,7 @@ class Drift:
             yield self._record(interval, self.intervals.pop(interval))
 
     def _record(self, interval: int, sums: Sums) -> DriftRecord:
-        n = max(sums.windows, 1)
-        mean = sums.latent[0] / n
-        latent_kl = gaussian_kl(
-            mean, sums.latent[1] / n - mean**2, self.reference.latent_mean, self.reference.latent_variance
-        )
-        count = np.maximum(sums.residual[0], 1.0)
-        mean = sums.residual[1] / count
-        residual_kl = gaussian_kl(
-            mean,
-            sums.residual[2] / count - mean**2,
-            self.reference.residual_mean,
-            self.reference.residual_variance,
-        )
-        residual_kl = np.where(sums.residual[0] > 1, residual_kl, 0.0)
+        latent_kl, residual_kl = divergence(sums.windows, sums.latent, sums.residual, self.reference)
         over = (
             latent_kl.sum() > self.reference.latent_threshold
             or residual_kl.sum() > self.reference.residual_threshold

@@ -22,7 +22,8 @@ from __future__ import annotations
 import heapq
 from bisect import bisect_left
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import repeat
 from typing import Protocol
@@ -173,6 +174,7 @@ class Pipeline:
         max_assets: above this, the assets longest without a row are forgotten, and counted.
         resume_at: records before this offset rebuild state silently.
         trace: whether to keep what became of each record.
+        measured: entered around the model's work on so many windows; a clock may not stand here.
     """
 
     def __init__(
@@ -188,9 +190,11 @@ class Pipeline:
         max_assets: int = 100_000,
         resume_at: int = 0,
         trace: bool = False,
+        measured: Callable[[int], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         self.spec = spec
         self.partition = partition
+        self._measured = measured
         self.decoder = decoder
         self.grid = Grid(spec)
         self.episodes = Episodes(spec, partition, policy, maintenance)
@@ -858,9 +862,9 @@ class Pipeline:
         while pieces and failures < MOST_FAILURES:
             some = pieces.pop()
             try:
-                found.append(
-                    (some, self.detector.infer(batch.take(some) if len(some) < len(batch) else batch))
-                )
+                with self._measured(len(some)):
+                    evidence = self.detector.infer(batch.take(some) if len(some) < len(batch) else batch)
+                found.append((some, evidence))
                 failures = 0
             except Exception:  # noqa: BLE001 - a model is data: it may raise anything on what it never saw
                 if len(some) > 1:

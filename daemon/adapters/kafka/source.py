@@ -35,7 +35,7 @@ import asyncio
 import contextlib
 import time
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
@@ -273,17 +273,17 @@ class KafkaSource:
         # The loop commits once more before it calls ``stop``: a revocation waits for that, too.
         await self._flush()
 
-    async def commit(self, work: Mapping[InputPartition, Work]) -> None:
+    async def commit(self, work: Mapping[InputPartition, Work]) -> Collection[InputPartition]:
         """See ``ports.Source``; a partition that has gone is counted and left alone.
 
         Raises:
             BrokerError: Kafka refuses it, and would again.
         """
         mine = {partition: done for partition, done in work.items() if partition in self._live}
-        self.stats.stale_commits += len(work) - len(mine)
+        gone = work.keys() - mine.keys()
+        self.stats.stale_commits += len(gone)
         if self._transactions is not None:
-            await self._transact(self._transactions, mine)
-            return
+            return gone | await self._transact(self._transactions, mine)
         if self._state is not None:
             # Before the positions: what a state covers is published, and a successor skips it.
             await self._state_writer.write(
@@ -294,6 +294,7 @@ class KafkaSource:
             await self._flush()
         else:
             await self._flush_if_due()
+        return gone
 
     def close(self) -> None:
         """See ``ports.Source``."""
@@ -672,7 +673,7 @@ class KafkaSource:
         return Polled(partition, (), idle=timedelta(milliseconds=live.idle_ms), end_offset=end)
 
     async def _end(self, tp: TopicPartition, live: _Live) -> int | None:
-        """The log's end when last seen; counts idle time and lag on the way.
+        """Where the log's records end, as last seen; counts idle time and lag on the way.
 
         Idle is only the time over which the broker confirmed that nothing came: while it cannot
         be reached, nobody could have written, and no asset has fallen silent.
@@ -696,21 +697,28 @@ class KafkaSource:
             live.polled_ms = stamp
         else:
             live.idle_ms, live.polled_ms = 0, None
-        self.stats.lag[InputPartition(tp.topic, tp.partition)] = max(0, end - position)
-        return end
+        behind: int = max(0, end - position)
+        self.stats.lag[InputPartition(tp.topic, tp.partition)] = behind
+        return live.next_offset + behind  # offsets that hold no record are nothing to be behind of
 
     # -------------------------------------------------------------- transactions
-    async def _transact(self, transactions: Transactions, work: Mapping[InputPartition, Work]) -> None:
-        """One transaction per partition, side by side; where one fails, all begin again."""
+    async def _transact(
+        self, transactions: Transactions, work: Mapping[InputPartition, Work]
+    ) -> set[InputPartition]:
+        """One transaction per partition, side by side; where one fails, all begin again.
+
+        Returns:
+            The partitions whose transaction failed.
+        """
         outcomes = await asyncio.gather(
             *(transactions.commit(partition, done) for partition, done in work.items()),
             return_exceptions=True,
         )
-        failures: list[TransactionFailed] = []
+        failures: dict[InputPartition, TransactionFailed] = {}
         for partition, outcome in zip(work, outcomes, strict=True):
             if isinstance(outcome, TransactionFailed):
                 self._refuse_for_good(partition, outcome)
-                failures.append(outcome)
+                failures[partition] = outcome
             elif isinstance(outcome, BaseException):
                 raise outcome
             else:
@@ -719,18 +727,20 @@ class KafkaSource:
         if not failures:
             if work:
                 self._failures, self._failing_since = 0, None
-            return
+            return set()
         self._failed()
         self._failures += 1
-        worst = next((f for f in failures if f.refused), failures[0])
+        reasons = list(failures.values())
+        worst = next((f for f in reasons if f.refused), reasons[0])
         self.stats.rewinds += 1
         log.warning("transaction_failed", reason=str(worst), partitions=len(failures), tries=self._failures)
         # A rival of the same id may only be met when it is known that the partition is still ours.
-        wait_s = 2 * HEARTBEAT_MS / 1000 if any(f.fenced for f in failures) else 0.0
+        wait_s = 2 * HEARTBEAT_MS / 1000 if any(f.fenced for f in reasons) else 0.0
         if self._failures > 1:
             wait_s = max(wait_s, min(30.0, 0.25 * 2.0 ** min(self._failures, 8)))
         self._take_over_at = time.monotonic() + wait_s
         self._begin_again()
+        return set(failures)
 
     def _failed(self) -> None:
         self._failing_since = self._failing_since or time.monotonic()

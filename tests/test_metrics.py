@@ -1,0 +1,538 @@
+"""Every metric is moved here by the code that is to move it, or is said to be moved elsewhere.
+
+``moves`` names the series that a test moves, and sees that it did. The last test goes through all
+series that there are: one that nothing moves says nothing, and somebody will believe it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import math
+import re
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from daemon import service
+from daemon.adapters import telemetry
+from daemon.adapters.kafka import KafkaStats
+from daemon.adapters.telemetry import Metrics, Promotion, Status
+from daemon.config import HttpSection
+from daemon.domain import (
+    SECOND_NS,
+    AlarmPolicy,
+    Assigned,
+    Budget,
+    InputPartition,
+    ModelSettings,
+    Polled,
+    Record,
+    Revoked,
+    Saved,
+    Segment,
+    SourceEvent,
+    Work,
+)
+from daemon.loop import Loop, StreamPlan, StreamRun
+from daemon.model.bundle import Bundle
+from daemon.model.training import train
+from daemon.retrainer import Outcome
+from tests.fakes import CentreDetector
+from tests.test_loop import BASE_S, PUMPS_0, SPEC, Fragile, Script, line, steady
+
+MOVED: dict[str, str] = {}
+"""Series (a family, or one with its labels) -> the test that moves it."""
+ELSEWHERE = {
+    # what -> the test with what it takes: a real server, a real broker
+    'http_refused_total{reason="slow"}': "tests/adapters/test_web.py::test_a_body_is_not_read_without_end",
+    'http_refused_total{reason="crowded"}': (
+        "tests/adapters/test_web.py::test_it_is_the_oldest_idle_connection_that_makes_room"
+    ),
+}
+CONSTANT = {"build_info", "model_info"}
+"""``model_info`` is 1 for whatever version is in use; its label moves."""
+OF_THE_DOMAIN = {
+    "records_rejected_total": "reason",
+    "dead_letters_total": "reason",
+    "episodes_opened_total": "severity|kind",
+    "episodes_closed_total": "severity|kind",
+    "episodes_active": "severity",
+    "readings_total": "disposition",
+}
+"""Families one of whose series stands for all: their labels are the domain's, and come to them unchanged."""
+
+
+def samples(metrics: Metrics) -> dict[str, float]:
+    """Series, without stream, topic and partition, -> value."""
+    found: dict[str, float] = {}
+    for text in metrics.exposition().decode().splitlines():
+        if text.startswith("anomalyd_"):
+            series, value = text.removeprefix("anomalyd_").rsplit(" ", 1)
+            series = re.sub(r'(?<=[{,])(stream|topic|partition)="[^"]*",?', "", series)
+            found[series.replace(",}", "}").replace("{}", "")] = float(value)
+    return found
+
+
+def fresh() -> Metrics:
+    return Metrics(["pumps"], ["sensors.pumps"])
+
+
+def moves(*series: str) -> Callable[[Callable[..., Awaitable[Metrics]]], Callable[..., Awaitable[None]]]:
+    """The decorated test returns the metrics in which these series differ from those of a start."""
+
+    def decorate(test: Callable[..., Awaitable[Metrics]]) -> Callable[..., Awaitable[None]]:
+        MOVED.update(dict.fromkeys(series, test.__name__))
+
+        @functools.wraps(test)
+        async def run(*arguments: Any, **more: Any) -> None:
+            before, after = samples(fresh()), samples(await test(*arguments, **more))
+            for name in series:
+                mine = [key for key in after if key == name or re.match(rf"{re.escape(name)}(_|{{)", key)]
+                assert mine, f"{name} is not there"
+                assert [k for k in mine if not _same(before.get(k), after[k])], f"{name} did not move"
+
+        return run
+
+    return decorate
+
+
+def _same(before: float | None, after: float) -> bool:
+    return before is not None and (before == after or (math.isnan(before) and math.isnan(after)))
+
+
+@dataclass
+class Events(Script):
+    """A source that says what it is told to; a commit may fail."""
+
+    events_: list[SourceEvent] = field(default_factory=list)
+    failing: list[bool] = field(default_factory=list)  # whether the next commits fail
+
+    async def events(self) -> Any:
+        for event in self.events_:
+            yield event
+
+    async def commit(self, work: Mapping[InputPartition, Work]) -> Collection[InputPartition]:  # type: ignore[override]
+        if self.failing and self.failing.pop(0):
+            return list(work)
+        self.commits += work.values()
+        return []
+
+
+ASSIGNED = Assigned(PUMPS_0, 0, 0)
+
+
+async def ran(
+    *events: SourceEvent,
+    detector: CentreDetector | None = None,
+    failing: list[bool] | None = None,
+    commit_every_s: float = 0.0,
+    prepared: Callable[[Loop, StreamRun], Awaitable[None]] | None = None,
+    **plan: Any,
+) -> tuple[Metrics, Status, Events]:
+    """A loop over these events, to its end."""
+    run = StreamRun(StreamPlan(plan.pop("spec", SPEC), retrain_every=None, **plan))
+    run.detector = detector
+    source = Events([], events_=list(events), failing=failing or [])
+    metrics, status = fresh(), Status({"pumps": 50})
+    loop = Loop(source, None, [run], metrics, status, checkpoints=True)
+    loop._commit_every_s = commit_every_s
+    if prepared is not None:
+        await prepared(loop, run)
+    await loop.run()
+    return metrics, status, source
+
+
+def centre(**changes: Any) -> CentreDetector:
+    return CentreDetector(SPEC.sensors, **changes)
+
+
+def at(record: Record, timestamp_ns: int) -> Record:
+    return Record(record.offset, record.key, record.value, timestamp_ns)
+
+
+# ------------------------------------------------------------------ input
+@moves(
+    "records_consumed_total",
+    "records_rejected_total",
+    "dead_letters_total",
+    "readings_total",
+    "readings_late_total",
+    "readings_imputed_total",
+    "windows_scored_total",
+    "anomaly_score",
+    "inference_duration_seconds",
+    "inference_batch_size",
+    "assets_active",
+)
+async def test_what_becomes_of_records() -> Metrics:
+    records = steady(30)
+    records[20] = line(20, "p1", 20.0, 0.5, None)
+    records += [Record(30, b"p1", b"{", 1), line(31, "p1", 2.0, 0.5, 0.5), line(32, "p1", 29.0, 0.5, 0.5)]
+    metrics, _, _ = await ran(
+        ASSIGNED, Polled(PUMPS_0, records), Polled(PUMPS_0, (), ended=True), detector=centre()
+    )
+    found = samples(metrics)
+    assert found["records_consumed_total"] == 33
+    assert (
+        found['records_rejected_total{reason="not_json"}']
+        == found['dead_letters_total{reason="not_json"}']
+        == 1
+    )
+    assert found['readings_total{disposition="accepted"}'] == 30
+    assert found['readings_total{disposition="duplicate"}'] == 1
+    assert found['readings_total{disposition="late"}'] == found["readings_late_total"] == 1
+    assert found["readings_imputed_total"] == 1
+    assert found["windows_scored_total"] == found["anomaly_score_count"] == 27
+    assert found["inference_batch_size_sum"] == 27
+    assert found["inference_batch_size_count"] == found["inference_duration_seconds_count"] > 0
+    assert found["assets_active"] == 1
+    return metrics
+
+
+async def test_the_model_is_timed_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that only the model moves on: decoding, judging and publishing take none of it."""
+    now = 0.0
+
+    class Slow(CentreDetector):
+        def infer(self, windows: Any) -> Any:
+            nonlocal now
+            now += 0.25
+            return super().infer(windows)
+
+    monkeypatch.setattr(telemetry.time, "perf_counter", lambda: now)
+    metrics, _, _ = await ran(ASSIGNED, Polled(PUMPS_0, steady(20)), detector=Slow(SPEC.sensors))
+    found = samples(metrics)
+    assert found["inference_duration_seconds_sum"] == 0.25 * found["inference_duration_seconds_count"] > 0
+
+
+async def test_what_is_read_again_after_a_restart_is_not_scored_again() -> None:
+    assigned = Assigned(PUMPS_0, 0, 15)
+    metrics, _, _ = await ran(assigned, Polled(PUMPS_0, steady(20)), detector=centre())
+    assert samples(metrics)["windows_scored_total"] == 5
+    assert samples(metrics)["anomaly_score_count"] == 5
+
+
+@moves("consumer_lag_records", "consumer_lag_seconds", "consumer_assigned_partitions")
+async def test_lag_is_told_in_records_and_seconds() -> Metrics:
+    stamp = int(time.time() - 90) * SECOND_NS
+    records = [at(record, stamp) for record in steady(20)]
+    metrics, _, _ = await ran(ASSIGNED, Polled(PUMPS_0, records, end_offset=120), detector=centre())
+    found = samples(metrics)
+    assert found["consumer_lag_records"] == 100
+    assert 90 <= found["consumer_lag_seconds"] < 900
+    assert found["consumer_assigned_partitions"] == 1
+    return metrics
+
+
+@pytest.mark.parametrize(("end", "stamp", "seconds"), [(20, 10**18, 0.0), (25, -1_000_000, math.nan)])
+async def test_lag_that_is_none_and_lag_that_nobody_knows(end: int, stamp: int, seconds: float) -> None:
+    records = [at(record, stamp) for record in steady(20)]
+    metrics, _, _ = await ran(ASSIGNED, Polled(PUMPS_0, records, end_offset=end))
+    assert samples(metrics)["consumer_lag_seconds"] == pytest.approx(seconds, nan_ok=True)
+
+
+@moves('consumer_rebalances_total{event="assigned"}', 'consumer_rebalances_total{event="revoked"}')
+async def test_what_goes_with_a_partition() -> Metrics:
+    events = [ASSIGNED, Polled(PUMPS_0, steady(20), end_offset=99), Revoked(PUMPS_0)]
+    metrics, status, _ = await ran(*events, detector=centre())
+    found = samples(metrics)
+    assert found["consumer_assigned_partitions"] == found["assets_active"] == 0
+    assert not [series for series in found if series.startswith("consumer_lag")]
+    assert status.streams["pumps"].assets == 0
+    return metrics
+
+
+@moves('state_restores_total{result="ok"}')
+async def test_state_that_is_of_use_is_restored() -> Metrics:
+    _, _, first = await ran(ASSIGNED, Polled(PUMPS_0, steady(20)), detector=centre())
+    at, saved = first.commits[-1].position, {s.key: s for work in first.commits for s in work.saved}
+    again = Assigned(PUMPS_0, at.replay_from, at.offset, tuple(saved.values()))
+    metrics, _, _ = await ran(again, Polled(PUMPS_0, steady(20)[at.replay_from :]), detector=centre())
+    return metrics
+
+
+@moves('state_restores_total{result="failed"}')
+async def test_state_that_is_of_no_use_is_counted() -> Metrics:
+    assigned = Assigned(PUMPS_0, 20, 20, [Saved(b"sensors.pumps\x1f", b"garbage")])
+    return (await ran(assigned, detector=centre()))[0]
+
+
+@moves(
+    'offset_commits_total{result="ok"}',
+    'offset_commits_total{result="failed"}',
+    'state_restores_total{result="truncated"}',
+)
+async def test_what_a_source_counts_is_told_once() -> Metrics:
+    stats, metrics, status = KafkaStats(), fresh(), Status(["pumps"])
+    report = service.source_reporter(stats, metrics, status)
+    report()
+    assert not status.joined
+    stats.rebalances, stats.commits, stats.clamped = 1, 5, 1
+    stats.stale_commits, stats.delayed_commits, stats.rewinds = 1, 2, 4
+    report()
+    report()
+    found = samples(metrics)
+    assert found['offset_commits_total{result="ok"}'] == 5
+    assert found['offset_commits_total{result="failed"}'] == 7
+    assert found['state_restores_total{result="truncated"}'] == 1
+    assert status.joined
+    return metrics
+
+
+# ------------------------------------------------------------------ scores and episodes
+def odd(first: int, last: int, n: int = 40) -> list[Record]:
+    return [line(i, "p1", float(i), 50.0 if first <= i < last else 0.5, 0.5) for i in range(n)]
+
+
+@moves("episodes_opened_total", "episodes_closed_total", "false_alarm_budget_ratio")
+async def test_episodes_are_counted() -> Metrics:
+    budget = Budget(86_400.0 / 10)  # one in ten seconds
+    metrics, _, _ = await ran(ASSIGNED, Polled(PUMPS_0, odd(10, 12)), detector=centre(), budget=budget)
+    found = samples(metrics)
+    assert sum(value for series, value in found.items() if series.startswith("episodes_opened_total")) == 1
+    assert sum(value for series, value in found.items() if series.startswith("episodes_closed_total")) == 1
+    assert found["false_alarm_budget_ratio"] == pytest.approx(1 / 3.7)  # 37 windows
+    return metrics
+
+
+@moves("episodes_active")
+async def test_open_episodes_are_counted() -> Metrics:
+    metrics, _, _ = await ran(ASSIGNED, Polled(PUMPS_0, odd(30, 40)), detector=centre())
+    assert samples(metrics)['episodes_active{severity="critical"}'] == 1
+    return metrics
+
+
+@moves("sensors_silent")
+async def test_silent_sensors_are_counted() -> Metrics:
+    spec = replace(SPEC, silent_after_ns=5 * SECOND_NS)
+    records = [line(i, "p1", float(i), 0.5, 0.5 if i < 10 else None) for i in range(30)]
+    metrics, _, _ = await ran(ASSIGNED, Polled(PUMPS_0, records), detector=centre(), spec=spec)
+    assert samples(metrics)["sensors_silent"] == 1
+    return metrics
+
+
+@moves('episodes_suppressed_total{reason="maintenance"}')
+async def test_episodes_that_maintenance_keeps_quiet_are_counted_and_not_their_rows() -> Metrics:
+    records = [line(i, "p1", float(i), 50.0 if i % 20 in range(5, 12) else 0.5, 0.5) for i in range(60)]
+    quiet = [(BASE_S * SECOND_NS, (BASE_S + 58) * SECOND_NS, frozenset[str]())]
+    metrics, _, _ = await ran(ASSIGNED, Polled(PUMPS_0, records), detector=centre(), maintenance=quiet)
+    found = samples(metrics)
+    assert found['episodes_suppressed_total{reason="maintenance"}'] == 3
+    assert sum(value for series, value in found.items() if series.startswith("episodes_opened_total")) == 0
+    return metrics
+
+
+@moves('dropped_total{reason="model_failed"}')
+async def test_windows_that_the_model_fails_on() -> Metrics:
+    records = [line(i, "p1", float(i), 13.0 if i == 8 else 0.5, 0.5) for i in range(20)]
+    metrics, _, _ = await ran(ASSIGNED, Polled(PUMPS_0, records), detector=Fragile(SPEC.sensors))
+    assert samples(metrics)["windows_scored_total"] == 16
+    return metrics
+
+
+@moves('dropped_total{reason="asset_evicted"}')
+async def test_assets_beyond_the_limit() -> Metrics:
+    records = [line(i, f"p{i}", float(i), 0.5, 0.5) for i in range(30)]
+    metrics, _, _ = await ran(ASSIGNED, Polled(PUMPS_0, records), detector=centre(), max_assets=10)
+    return metrics
+
+
+# ------------------------------------------------------------------ publishing
+@moves("end_to_end_latency_seconds", "processing_latency_seconds")
+async def test_latency_ends_when_a_commit_has_made_it_readable() -> Metrics:
+    stamp = int(time.time() - 90) * SECOND_NS
+    records = [at(record, stamp) for record in steady(30)]
+    polls = [Polled(PUMPS_0, records[:20]), Polled(PUMPS_0, records[20:])]
+    unknown = [at(line(30, "p1", 30.0, 0.5, 0.5), -1_000_000)]
+    metrics, _, source = await ran(
+        ASSIGNED, *polls, Polled(PUMPS_0, unknown), detector=centre(), commit_every_s=3_600.0
+    )
+    assert len(source.commits) == 1  # at the end
+    found = samples(metrics)
+    assert found["end_to_end_latency_seconds_count"] == 30  # each record that has a time
+    assert found["end_to_end_latency_seconds_sum"] >= 30 * 90
+    assert found["processing_latency_seconds_count"] == 3  # each poll
+    return metrics
+
+
+async def test_what_a_failed_commit_did_counts_once() -> None:
+    """Its partition begins again, and all is published by the second try."""
+    records = [*odd(10, 14, 20), Record(20, b"p1", b"{", 1)]
+    again = [ASSIGNED, Polled(PUMPS_0, records), Revoked(PUMPS_0), ASSIGNED, Polled(PUMPS_0, records)]
+    metrics, status, source = await ran(
+        *again, detector=centre(), failing=[False, True]
+    )  # the first says where it begins
+    found, once = samples(metrics), samples((await ran(*again[:2], detector=centre()))[0])
+    assert len([o for work in source.commits for o in work.outputs]) > 0
+    for name in ("dead_letters_total", "episodes_opened_total", "episodes_closed_total", "episodes_active"):
+        mine = {series: value for series, value in found.items() if series.startswith(name)}
+        assert mine == {series: once[series] for series in mine}
+        assert name == "episodes_active" or sum(mine.values()) == 1
+    assert found["end_to_end_latency_seconds_count"] == once["end_to_end_latency_seconds_count"]
+    assert status.opened == 1
+
+
+@moves('drift_kl_nats{kind="latent"}', 'drift_kl_nats{kind="residual"}')
+async def test_drift_is_told(bundle: Bundle) -> Metrics:
+    return await live(bundle)
+
+
+# ------------------------------------------------------------------ models
+@pytest.fixture(scope="module")
+def bundle() -> Bundle:
+    """A small model of the stream."""
+    rng = np.random.default_rng(0)
+    values = np.stack([np.sin(np.arange(1_500) / 9.0), np.cos(np.arange(1_500) / 9.0)], 1)
+    history = [Segment("p1", BASE_S - 1_500, values + 0.1 * rng.standard_normal(values.shape))]
+    settings = ModelSettings(kind="ppca", latent=2)
+    return train(history, SPEC, settings, AlarmPolicy(), Budget(), 60)
+
+
+async def live(
+    bundle: Bundle, prepared: Callable[[Loop, StreamRun], Awaitable[None]] | None = None
+) -> Metrics:
+    """A loop that starts with this model and meets a hundred rows and the end of two drift intervals."""
+
+    async def given(loop: Loop, run: StreamRun) -> None:
+        run.bundle = bundle.to_bytes()
+        if prepared is not None:
+            await prepared(loop, run)
+
+    rows = [line(i, "p1", float(i), 0.5 + 0.1 * math.sin(i), 0.5) for i in range(200)]
+    polls = [Polled(PUMPS_0, rows[:100]), Polled(PUMPS_0, rows[100:]), Polled(PUMPS_0, (), ended=True)]
+    interval = datetime(2026, 1, 1, 0, 1, tzinfo=UTC) - datetime(2026, 1, 1, tzinfo=UTC)
+    metrics, _, _ = await ran(ASSIGNED, *polls, prepared=given, drift_interval=interval)
+    return metrics
+
+
+@moves(
+    "model_trained_timestamp_seconds",
+    'model_promotions_total{result="restored"}',
+    *(f'threshold{{score="{part}"}}' for part in telemetry.SCORE_PARTS),
+)
+async def test_a_model_that_is_taken_over_says_what_it_was_trained_on(bundle: Bundle) -> Metrics:
+    metrics = await live(bundle)
+    found = samples(metrics)
+    assert found["model_trained_timestamp_seconds"] == BASE_S - 1  # not the time at which it was taken over
+    assert found[f'model_info{{version="{bundle.version}"}}'] == 1
+    assert 'model_info{version="none"}' not in found
+    return metrics
+
+
+@pytest.mark.parametrize("said", [None, "yesterday", -1, 1 << 70, True, 1.5])
+async def test_a_model_that_does_not_say_when_it_was_trained(bundle: Bundle, said: object) -> None:
+    facts = {**bundle.facts, "newest_ns": said}
+    metrics = await live(replace(bundle, facts=facts))
+    assert math.isnan(samples(metrics)["model_trained_timestamp_seconds"])
+
+
+@moves(
+    'model_promotions_total{result="promoted"}',
+    'model_promotions_total{result="refused"}',
+    'model_promotions_total{result="failed"}',
+    "retrain_duration_seconds",
+)
+async def test_trainings_are_counted_by_what_came_of_them(bundle: Bundle) -> Metrics:
+    data = bundle.to_bytes()
+
+    async def prepared(loop: Loop, run: StreamRun) -> None:
+        await loop._trained(run, Outcome(True, "better", bundle.version, data, 12.0, 100))
+        await loop._trained(run, Outcome(False, "worse", "v2", data, 13.0, 100))
+        await loop._trained(run, Outcome(False, "too few rows", "", None, 14.0, 100))
+
+    metrics = await live(bundle, prepared)
+    assert samples(metrics)["retrain_duration_seconds_sum"] == 39.0
+    return metrics
+
+
+# ------------------------------------------------------------------ the process
+@moves(
+    *(f'lifecycle_state{{state="{state}"}}' for state in ("starting", "learning")),
+)
+async def test_learning_is_told() -> Metrics:
+    metrics, status, _ = await ran(ASSIGNED, Polled(PUMPS_0, steady(5)))
+    assert samples(metrics)['lifecycle_state{state="learning"}'] == 1
+    status.drain()
+    found = samples(metrics)
+    assert found['lifecycle_state{state="draining"}'] == 1
+    assert sum(value for series, value in found.items() if series.startswith("lifecycle_state")) == 1
+    status._draining = False
+    return metrics
+
+
+@moves('lifecycle_state{state="live"}')
+async def test_live_is_told(bundle: Bundle) -> Metrics:
+    return await live(bundle)
+
+
+@moves('lifecycle_state{state="draining"}')
+async def test_draining_is_told() -> Metrics:
+    metrics, status, _ = await ran(ASSIGNED)
+    status.drain()
+    return metrics
+
+
+@moves("event_loop_lag_seconds", 'http_refused_total{reason="host"}', 'http_refused_total{reason="target"}')
+async def test_the_admin_port_tells_of_the_event_loop_and_of_what_it_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> Metrics:
+    monkeypatch.setattr(service, "LAG_EVERY_S", 0.01)
+    metrics, told = fresh(), asyncio.Event()
+    take = metrics.loop_lag
+    monkeypatch.setattr(metrics, "loop_lag", lambda seconds: (take(seconds), told.set()))
+    async with service.admin_port(HttpSection(port=0), Status(["pumps"]), metrics) as address:
+        for target in (b"/", b"http://localhost/"):
+            host = b"evil.example" if target == b"/" else b"localhost"
+            reader, writer = await asyncio.open_connection(
+                "127.0.0.1", int(address.split(":")[-1].strip("/"))
+            )
+            writer.write(b"GET " + target + b" HTTP/1.1\r\nHost: " + host + b"\r\nConnection: close\r\n\r\n")
+            await reader.read()
+            writer.close()
+        await told.wait()
+        told.clear()
+        time.sleep(0.2)  # noqa: ASYNC251 - the loop is to stand still
+        await told.wait()
+    assert samples(metrics)["event_loop_lag_seconds"] > 0.15
+    return metrics
+
+
+@moves('dependency_up{dependency="kafka"}')
+async def test_kafka_is_up_while_it_answers() -> Metrics:
+    """As ``service.run`` joins the two; tests/test_service.py does it with a broker that freezes."""
+    metrics, status, silence = fresh(), Status(["pumps"]), 0.0
+    status.silence_s = lambda: silence
+    metrics.dependency("kafka", lambda: status.reached)
+    assert samples(metrics)['dependency_up{dependency="kafka"}'] == 0
+    status.connected = True
+    assert samples(metrics)['dependency_up{dependency="kafka"}'] == 1
+    silence = 30.0
+    return metrics
+
+
+def test_there_is_no_metric_that_nothing_moves() -> None:
+    known = {**MOVED, **ELSEWHERE}
+    families = {series.split("{")[0] for series in known}
+    unmoved = []
+    for series in samples(fresh()):
+        family = re.sub(r"_(bucket|sum|count)(?=$|{)", "", series).split("{")[0]
+        whole = "le=" in series or "{" not in series or family in OF_THE_DOMAIN
+        if family not in CONSTANT and not (family in families if whole else series in known):
+            unmoved.append(series)
+    for promotion in (Promotion.ROLLED_BACK,):
+        unmoved.remove(f'model_promotions_total{{result="{promotion}"}}')
+    assert unmoved == []
+    assert {"consumer_lag_records", "consumer_lag_seconds"} <= families  # these begin with their partition
+
+
+def test_tests_that_stand_elsewhere_are_there() -> None:
+    for place in ELSEWHERE.values():
+        path, name = place.split("::")
+        assert f"def {name}(" in (Path(__file__).parents[1] / path).read_text()
