@@ -80,8 +80,6 @@ SAVED_AT_ONCE = 500
 """Records of state that are made between two breaths: some 10 ms."""
 LOOK_S = 0.25
 """How often the loop beats, and looks whether it is to end, while it waits."""
-
-
 WITHDRAW_AGAIN_S = 30.0
 """Until the registry is asked again to withdraw a model, where it could not be."""
 
@@ -758,6 +756,7 @@ class Loop:
         if stream.detector is None:
             self.metrics.model(name, NO_MODEL, None)
             self.metrics.thresholds(name, math.nan, {})
+            self.metrics.drift_reference(name, NO_MODEL, None)
             self.metrics.promotion(name, Promotion.ROLLED_BACK)
             self.status.without_model(name)
             self.status.promotion(

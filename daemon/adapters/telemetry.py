@@ -717,8 +717,8 @@ class Metrics:
         seconds = trained_at.timestamp() if isinstance(trained_at, datetime) else trained_at
         self._trained.labels(stream).set(math.nan if seconds is None else seconds)
 
-    def drift_reference(self, stream: str, version: str, reference: DriftReference) -> None:
-        """What the drift of the model in use is measured against."""
+    def drift_reference(self, stream: str, version: str, reference: DriftReference | None) -> None:
+        """What the drift of the model in use is measured against; None where none is in use."""
         drift = self._drifting.setdefault(stream, StreamDrift())
         drift.version, drift.reference = version, reference
         self._show_drift(stream)
