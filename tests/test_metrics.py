@@ -147,7 +147,7 @@ async def ran(
     source = Events([], events_=list(events), failing=failing or [])
     metrics, status = fresh(), Status({"pumps": 50})
     loop = Loop(source, None, [run], metrics, status, checkpoints=True)
-    loop._commit_every_s = commit_every_s
+    loop._commit_every_s, loop._committed_at = commit_every_s, time.monotonic()
     if prepared is not None:
         await prepared(loop, run)
     await loop.run()
