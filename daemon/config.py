@@ -442,7 +442,6 @@ class Settings(BaseSettings):
         frozen=True,
         env_prefix=ENV_PREFIX,
         env_nested_delimiter="__",
-        env_nested_max_split=4,  # no key lies deeper, and a name may be as long as it likes
         nested_model_default_partial_update=False,
     )
 

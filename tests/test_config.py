@@ -376,3 +376,9 @@ def test_any_environment_is_one_clear_line_or_settings(variables: dict[str, str]
             patch.setenv(f"ANOMALYD_{name}", value)
         one_clear_line(None, [], document())
         assert all(problem.isprintable() for problem in unknown_environment())
+
+
+def test_a_variable_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANOMALYD_STREAMS", "[" * 10_000)
+    with pytest.raises(ConfigError, match="environment, streams: more than 64 objects and arrays"):
+        load(None, (), document())

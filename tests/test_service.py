@@ -181,6 +181,13 @@ def test_every_topic_that_is_made_has_a_writer_or_a_reader_and_is_explained() ->
         assert f"| `{name}` |" in readme
 
 
+def test_a_state_message_is_never_larger_than_kafka_allows() -> None:
+    stream = {"name": "s", "topics": ["t"], "sensors": [f"s{i}" for i in range(200)]}
+    stream |= {"period": "1ms", "allowed_lateness": "1000s"}
+    topics = {topic.name: topic.config for topic in own_topics(load(None, (), {"streams": [stream]}))}
+    assert topics["anomalyd.state"]["max.message.bytes"] == str(2**31 - 1)
+
+
 def test_topics_and_check(kafka_bootstrap: str, tmp_path: Path) -> None:
     topic, prefix = unique("in"), unique("out")
     make_topic(kafka_bootstrap, topic, 3)

@@ -54,6 +54,7 @@ NO_ADDRESS = [
     "kafka 1:9092",
     "PLAINTEXT://localhost:9092",
     "me@localhost:9092",
+    "localhost:9092:1",
 ]
 
 

@@ -339,6 +339,23 @@ def test_a_column_that_no_csv_can_hold(tmp_path: Path, column: pa.Array) -> None
     assert write_filled_table(table, filled, tmp_path / "out.parquet") == 1
 
 
+@pytest.mark.parametrize(
+    ("header", "says"),
+    [
+        (b"\n\xf4ts,a", "its first line is not the header|can't decode"),
+        (b"\nts,a", "its first line is not the header|no time column"),
+        (b'ts,"a\nb"', "its first line is not the header"),
+        (b"ts,a\rb,c", "new-line character"),
+        (b"ts,\xff", "can't decode"),
+    ],
+)
+def test_a_header_that_arrow_reads_otherwise(tmp_path: Path, header: bytes, says: str) -> None:
+    path = tmp_path / "t.csv"
+    path.write_bytes(header + b"\n1767225600,1\n1767225601,2\n")
+    with pytest.raises(InputError, match=says):
+        read_table(path)
+
+
 @pytest.fixture(scope="module")
 def whole_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """One good file of each kind."""

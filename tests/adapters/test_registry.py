@@ -96,7 +96,7 @@ POINTERS = [
     b'{"version": "aaa", "before": "/"}',
     b'{"version": "' + b"a" * 101 + b'"}',
     b'{"version": "aaa", "x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
-    b'{"version": "aaa", "x": ' + b"[" * 3_000 + b"]" * 3_000 + b"}",
+    b'{"version": "aaa", "x": ' + b"[" * 20_000 + b"]" * 20_000 + b"}",
     b'{"version": "aaa", "reason": "' + b"x" * 10_000 + b'"}',
     b'{"version": "aaa", "reason": "\xff"}',
 ]
