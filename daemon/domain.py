@@ -117,6 +117,8 @@ class StreamSpec:
     condition: tuple[str, ...] = ()  # names of the condition fields
     ranges: tuple[tuple[float, float] | None, ...] = ()  # engineering range per sensor
     assets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # asset -> its fields
+    timezone: str = "UTC"  # of event times that name no zone
+    forget: frozenset[str] = frozenset()  # assets that are gone: what they still send is refused
 
     def row(self, time_ns: int) -> int:
         """The grid row of an event time: a whole number of periods since the epoch."""
@@ -229,6 +231,7 @@ class Reason(StrEnum):
     NO_SENSOR = "no_sensor"
     UNKNOWN_SENSOR = "unknown_sensor"
     BAD_CONDITION = "bad_condition"
+    FORGOTTEN = "forgotten"  # of an asset that the operator has taken out of the stream
 
 
 class Reading(msgspec.Struct, gc=False):
@@ -246,6 +249,7 @@ class Reading(msgspec.Struct, gc=False):
     sensor: int = -1  # long
     value: float = float("nan")  # long
     condition: str = NO_CONDITION
+    stamp_ns: int = -1  # the record's own time; -1: it has none
 
 
 @dataclass(frozen=True, slots=True)
@@ -493,6 +497,7 @@ class AlertKind(StrEnum):
     SENSOR_SILENT = "sensor_silent"
     SENSOR_STUCK = "sensor_stuck"
     ASSET_SILENT = "asset_silent"
+    CLOCK_SKEW = "clock_skew"
     DRIFT = "drift"
     REGIME = "regime"
     UNKNOWN_CONDITION = "unknown_condition"
@@ -558,6 +563,7 @@ class AlertEvent:
     partition: InputPartition | None = None
     first_offset: int = -1
     last_offset: int = -1
+    clock_offset_ns: int | None = None  # of a skewed clock: how far it is ahead of the fleet's
 
 
 @dataclass(frozen=True, slots=True)

@@ -232,7 +232,7 @@ class StreamRun:
     @property
     def event_time_ns(self) -> int:
         """The stream's event time here: that of its furthest partition; -1 before any."""
-        return max((p.grid.event_time_ns for p in self.pipelines.values()), default=-1)
+        return max((p.event_time_ns for p in self.pipelines.values()), default=-1)
 
     @property
     def observed_rows(self) -> int:

@@ -538,11 +538,12 @@ def led(history: History | None, bundle: Bundle | None = None, *, every_s: int |
 
 
 def heard(run: StreamRun, second: float) -> StreamRun:
-    """A reading so many seconds after the grid point was read here."""
-    for _ in run.pipelines[PUMPS_0].feed(
-        Polled(PUMPS_0, [line(0, "p1", second + GRID_S - BASE_S, 0.5, 0.5)])
-    ):
-        pass
+    """A reading so many seconds after the grid point was read here, and the next one, which confirms it."""
+    pipeline = run.pipelines[PUMPS_0]
+    for ahead in (-1, 0):
+        record = line(max(pipeline.offset, 0), "p1", second + ahead + GRID_S - BASE_S, 0.5, 0.5)
+        for _ in pipeline.feed(Polled(PUMPS_0, [record])):
+            pass
     return run
 
 

@@ -27,6 +27,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from daemon.domain import (
+    SECOND_NS,
     AlarmPolicy,
     AlertEvent,
     AlertKind,
@@ -166,6 +167,7 @@ class Finding:
     imputed_share: float
     first_offset: int
     last_offset: int
+    clock_offset_ns: int | None = None
 
     @staticmethod
     def unscored(row: int) -> Finding:
@@ -295,12 +297,16 @@ class Episodes:
         onset_row: int,
         severity: Severity,
         model: str,
+        clock_offset_ns: int | None = None,
     ) -> list[AlertEvent]:
-        """Open an episode that has no score (silence, a stuck sensor ...), unless it is open."""
+        """Open an episode that has no score (silence, a stuck sensor ...), unless it is open.
+
+        ``clock_offset_ns``: of a skewed clock, how far it is ahead of the fleet's.
+        """
         known = self.of(asset)
         if (kind, sensor) in known.open:
             return []
-        finding = Finding.unscored(row)
+        finding = replace(Finding.unscored(row), clock_offset_ns=clock_offset_ns)
         return [self._open(known, asset, kind, sensor, severity, finding, onset_row, model, "full")]
 
     def settle(
@@ -431,6 +437,7 @@ class Episodes:
             partition=self.partition,
             first_offset=finding.first_offset,
             last_offset=finding.last_offset,
+            clock_offset_ns=finding.clock_offset_ns,
         )
         return replace(event, summary=summary(event))
 
@@ -446,6 +453,14 @@ def number(value: float | None) -> str:
     return "missing" if value is None else f"{value:.4g}"
 
 
+def lasting(span_ns: int) -> str:
+    """A duration in the largest unit of which it has two: ``90 min``, ``3 h``."""
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if span_ns >= 2 * size * SECOND_NS:
+            return f"{span_ns / (size * SECOND_NS):.3g} {unit}"
+    return f"{span_ns / SECOND_NS:.3g} s"
+
+
 def summary(event: AlertEvent) -> str:
     """One sentence that suffices on a phone at night."""
     when = iso(event.onset_ns)
@@ -456,6 +471,14 @@ def summary(event: AlertEvent) -> str:
             text = f"{event.asset}: {event.sensor} has not moved since {when}"
         case AlertKind.ASSET_SILENT:
             text = f"{event.asset} has sent nothing since {when}"
+        case AlertKind.CLOCK_SKEW:
+            off = event.clock_offset_ns
+            how = (
+                "off"
+                if off is None
+                else f"{lasting(abs(off))} {'ahead of' if off > 0 else 'behind'} the fleet's"
+            )
+            text = f"the clock of {event.asset} is {how}, noticed at {when} of its own time"
         case AlertKind.UNKNOWN_CONDITION:
             text = f"{event.asset} runs in a condition new to the model ({event.sensor}) since {when}"
         case AlertKind.DRIFT:

@@ -211,7 +211,7 @@ class Decoder:
             values = np.frombuffer(packed, np.float64)
         except struct.error:  # a None, which stands for no value
             values = np.array([msgspec.structs.astuple(cell) for cell in cells], np.float64)
-        made.extend(assets, times, offsets, values)
+        made.extend(assets, times, offsets, values, stamps)
         return True
 
     def _decode(self, record: Record) -> Reading:
@@ -236,6 +236,7 @@ class Decoder:
                 time_ns,
                 self._cells(message.values, strict),
                 condition=self._condition(message, asset),
+                stamp_ns=record.timestamp_ns,
             )
         sensor = self._sensor(record.key if self._sensor_in_key else message.sensor)
         if message.value is msgspec.UNSET:
@@ -247,6 +248,7 @@ class Decoder:
             sensor=sensor,
             value=self._number(message.value, self._sensors[sensor]),
             condition=self._condition(message, asset),
+            stamp_ns=record.timestamp_ns,
         )
 
     # -------------------------------------------------------------- the message as a whole
@@ -677,6 +679,8 @@ def _cloud_event(alert: AlertEvent, now: datetime) -> Json:
         "scores": {name: _part(score) for name, score in alert.scores.items()},
         "model": {"version": alert.model, "calibration": alert.calibration},
     }
+    if alert.clock_offset_ns is not None:
+        data["clock"] = {"offset_seconds": alert.clock_offset_ns / SECOND_NS}
     if alert.window_start_ns is not None:
         data["window"] = {
             "start": iso(alert.window_start_ns),

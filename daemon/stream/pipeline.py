@@ -20,7 +20,9 @@ already, so that those records leave it alone.
 from __future__ import annotations
 
 import heapq
-from bisect import bisect_left
+import json
+import math
+from bisect import bisect_left, insort
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -50,6 +52,7 @@ from daemon.domain import (
     PartScore,
     Polled,
     Reading,
+    Reason,
     Record,
     Rejected,
     Saved,
@@ -59,12 +62,14 @@ from daemon.domain import (
     StreamSpec,
     Verdicts,
     Windows,
+    iso,
     to_ns,
 )
 from daemon.grouping import by_slot
 from daemon.policy import State
 from daemon.stream import state
 from daemon.stream.alerts import Episodes, Finding, Sensors
+from daemon.stream.clock import NO_CLOCK, EventTimeGuard, FleetClock, HeldReading
 from daemon.stream.drift import EXCEEDANCES, Drift
 from daemon.stream.rings import NO_RECORD, Rings, grown
 from daemon.stream.rows import Lines, Rows, Waiting
@@ -74,6 +79,8 @@ CHUNK_CELLS = 2_097_152
 """Cells of the windows that are judged at once, about: enough to make a call's own cost small."""
 LEAST, MOST = 256, 8192
 """Rows that are taken through their windows at once, between two yields: some 50 ms at most."""
+LINES_AT_ONCE = 1024
+"""Lines that are taken between two yields: new assets, of which each is looked at alone, take 20 ms so."""
 LINES_ALONE = 8
 """If more than one in so many lines of a batch must be looked at alone, all of them are."""
 MOST_FAILURES = 10
@@ -144,6 +151,21 @@ class Step:
     at_rest: bool = False  # what was said so far and ``offset`` agree: a commit may come here
 
 
+def as_record(reading: Reading, spec: StreamSpec) -> Record:
+    """A reading that came in no record (a table's row) as the message that would have said it."""
+    message: dict[str, object] = {"asset": reading.asset, "ts": iso(reading.time_ns)}
+    if reading.values is None:
+        message |= {"sensor": spec.sensors[reading.sensor], "value": _cell(reading.value)}
+    else:
+        message["values"] = dict(zip(spec.sensors, map(_cell, reading.values), strict=True))
+    return Record(reading.offset, None, json.dumps(message).encode(), reading.stamp_ns)
+
+
+def _cell(value: float) -> float | None:
+    """JSON has no NaN."""
+    return value if math.isfinite(value) else None
+
+
 def _row_of(output: Output) -> tuple[str, int]:
     """The row that an output of a chunk speaks of."""
     assert isinstance(output, AlertEvent | FilledRow | ScoredRow)
@@ -197,6 +219,8 @@ class Pipeline:
         self._measured = measured
         self.decoder = decoder
         self.grid = Grid(spec)
+        self.guard = EventTimeGuard(spec)
+        self.clock = FleetClock(spec)
         self.episodes = Episodes(spec, partition, policy, maintenance)
         self.counts: Counter[Disposition] = Counter()
         self.reasons: Counter[str] = Counter()
@@ -229,25 +253,25 @@ class Pipeline:
         )  # by slot: the units that its record is in, or FREE, UNKEPT
         self._told_restless: set[str] = set()  # whose record holds what only judging can move on
         self._checkpoints: deque[int] = deque(maxlen=CHECKPOINTS_BACK)  # the offsets of the last ones
-        self._drift_due_ns = 0  # the event time at which the next drift interval is over
+        self._drift_due_row = NO_CLOCK  # the fleet's row at which the next drift interval is over
         self._drift_interval_ns = drift_interval_ns
         self._left: list[Output] = []  # what a predecessor's model, or its drift interval, left unsaid
         self._scores = scores
         self._max_assets = max_assets
         self._waiting = Waiting(len(spec.sensors))
         self._said = 0  # outputs since the shell could commit
-        self._letters: deque[DeadLetter] = deque()  # of the records taken in
+        # Dead letters of the records taken in, by the offset of the record that decided on each.
+        self._letters: list[tuple[int, DeadLetter]] = []
         self._marks: deque[tuple[int, int]] = (
             deque()
         )  # before the row of this place, drift up to a time is due
         cells = spec.window * len(spec.sensors)
         self._most = min(max(CHUNK_CELLS * spec.hop // cells, LEAST), MOST)  # rows in a chunk
         self._silent_rows = max(spec.silent_after_ns // spec.period_ns, 1)
-        self._silent_assets: set[str] = set()
-        self._listening: list[tuple[int, str]] = []  # heap: (a row the asset was heard at, asset)
-        self._listened: set[str] = set()  # who is in the heap
-        self._heard: Mask = np.empty(0, bool)  # by slot: in the heap, and not silent
-        self._early: list[Step] = []  # what had to be said before the chunk was full
+        self._silent: Mask = np.empty(0, bool)  # by slot: the asset is declared silent
+        self._stamps: tuple[int, ...] = ()  # record times of the last readings
+        self._event_row = (0, NO_CLOCK)  # the offset at which the fleet's clock was asked for, and the answer
+        self._items: Sequence[Record | Reading] = ()  # what is being taken in
         self._silent_sensors: dict[str, set[int]] = {}
         self._stuck: dict[str, set[int]] = {}
         self._slots: dict[str, int] = {}
@@ -265,7 +289,9 @@ class Pipeline:
         more = capacity - old
         self._rings.grow(capacity)
         self.grid.grow(capacity)
-        for name in ("_baseline", "_began", "_uncovered", "_heard", "_recorded"):
+        self.guard.grow(capacity)
+        self.clock.grow(capacity)
+        for name in ("_baseline", "_began", "_uncovered", "_silent", "_recorded"):
             setattr(self, name, grown(getattr(self, name), capacity))
         self._uncovered[old:] = -1
         self._recorded[old:] = FREE
@@ -283,7 +309,9 @@ class Pipeline:
         self._names[slot] = asset
         self._rings.clear(slot)
         self.grid.clear(slot)
-        self._began[slot] = self._heard[slot] = False
+        self.guard.clear(slot)
+        self.clock.clear(slot)
+        self._began[slot] = self._silent[slot] = False
         self._uncovered[slot] = -1
         self._recorded[slot] = UNKEPT
         return slot
@@ -292,26 +320,47 @@ class Pipeline:
         """The assets' slots, -1 for who has none."""
         return np.fromiter(map(self._slots.get, assets, repeat(-1)), np.int64, len(assets))
 
-    def _evict(self) -> list[Output]:
-        """Forget the hundredth of the assets that has been quiet longest; what is open of them ends."""
+    def _evict(self, offset: int, *, silent: bool) -> list[Output]:
+        """Make room for the asset of the record at ``offset``.
+
+        The hundredth of the assets that has been quiet longest is forgotten; what is open of them ends.
+        """
         few = max(len(self._slots) // 100, 1)
+        slots = np.fromiter(self._slots.values(), np.int64, len(self._slots))
+        newest = self.grid.newest[slots]
+        edge = int(np.partition(newest, few - 1)[few - 1])
+        chosen = [self._name(slot) for slot in slots[newest < edge].tolist()]
+        # Of those that were heard last at the same row, the first by name: a successor has other slots.
+        chosen += heapq.nsmallest(few - len(chosen), map(self._name, slots[newest == edge].tolist()))
         closed: list[Output] = []
-        for name in heapq.nsmallest(few, self._slots, key=lambda name: (self._newest(name), name)):
-            closed += self.episodes.dismiss(name, self._newest(name), self.model)
-            slot = self._slots.pop(name)
-            self._names[slot] = None
-            self._free.append(slot)
-            self.grid.clear(slot)
-            self._uncovered[slot] = -1  # a successor need not replay what nobody remembers
-            self._recorded[slot] = FREE
-            self._silent_assets.discard(name)
-            self._silent_sensors.pop(name, None)
-            self._stuck.pop(name, None)
-            self._listened.discard(name)  # what the heap still holds of it is passed over
-            self._forced.discard(name)
-            self._gone.add(name)
+        for name in sorted(chosen, key=lambda name: (self._newest(name), name)):
+            closed += self._forget(name, offset, silent=silent)
             self.dropped[Dropped.ASSET_EVICTED] += 1
         return closed
+
+    def _forget(self, name: str, offset: int, *, silent: bool) -> list[Output]:
+        """Let go of all that is known of an asset; what is open of it, or held, ends."""
+        closed: list[Output] = list(self.episodes.dismiss(name, self._newest(name), self.model))
+        slot = self._slots.pop(name)
+        held = self.guard.clear(slot)
+        if not silent:
+            self._refuse(held, offset)
+        self._names[slot] = None
+        self._free.append(slot)
+        self.grid.clear(slot)
+        self._silent[slot] = False
+        self._uncovered[slot] = -1  # a successor need not replay what nobody remembers
+        self._recorded[slot] = FREE
+        self._silent_sensors.pop(name, None)
+        self._stuck.pop(name, None)
+        self._forced.discard(name)
+        self._gone.add(name)
+        return closed
+
+    def _name(self, slot: int) -> str:
+        name = self._names[slot]
+        assert name is not None
+        return name
 
     def _newest(self, asset: str) -> int:
         """The greatest row that an asset spoke of."""
@@ -321,6 +370,15 @@ class Pipeline:
     def names(self) -> set[str]:
         """The assets that have state here."""
         return set(self._slots)
+
+    @property
+    def event_time_ns(self) -> int:
+        """The fleet's clock, as of at most one reading of each asset ago; -1 before any reading."""
+        at, row = self._event_row
+        if row == NO_CLOCK or self.offset - at > len(self._slots):
+            row = self.clock.measure(self.grid.newest, self.offset - 1, self._arrival_row)
+            self._event_row = self.offset, row
+        return row * self.spec.period_ns if row >= 0 else -1
 
     @property
     def assets(self) -> int:
@@ -428,17 +486,19 @@ class Pipeline:
                 yield from self._drain(silent=True)
                 self._rebuilt()
         yield from self._in_pieces(items, silent=False)
-        step = Step(outputs=self._letters_before(self.offset))
         resumed = self.offset >= self.resume_at
         if resumed and self.rebuilding:
             yield from self._drain(silent=True)
             self._rebuilt()
-        if polled.ended or (resumed and polled.idle):
+        if polled.ended or to_ns(polled.idle) > self.spec.allowed_lateness_ns:
+            yield from self._decide(ended=polled.ended, silent=not resumed)
+        step = Step(outputs=self._letters_before(self.offset))
+        if polled.ended or polled.idle:
             # No record tells a successor that time has passed.
             self._forced.update(self.grid.waiting)
         if polled.ended:
             self._await_flush(self.grid.finish())
-        elif resumed and polled.idle:
+        elif polled.idle:
             self._await_flush(self.grid.elapse(to_ns(polled.idle)))
         yield from self._drain(silent=not resumed)
         if resumed:
@@ -484,14 +544,20 @@ class Pipeline:
             yield Step(outputs=self._letters_before(offset), at_rest=True)
 
     def _letters_before(self, offset: int) -> list[Output]:
-        letters: list[Output] = []
-        while self._letters and self._letters[0].rejected.record.offset < offset:
-            letters.append(self._letters.popleft())
+        """The dead letters that were decided on before ``offset``."""
+        upto = bisect_left(self._letters, offset, key=lambda letter: letter[0])
+        letters: list[Output] = [letter for _, letter in self._letters[:upto]]
+        del self._letters[:upto]
         return letters
 
     def hurry(self) -> None:
         """Come to rest as soon as may be: whoever feeds will not go on behind that."""
         self._hurried = True
+
+    def _refuse(self, held: Sequence[HeldReading], offset: int) -> None:
+        """Refuse readings that nothing has confirmed by the record at ``offset``, which decided on them."""
+        for each in held:
+            insort(self._letters, (offset, self._refused(each)), key=lambda letter: letter[0])
 
     def left_unsaid(self) -> list[Output]:
         """What a predecessor added up and nobody can go on with; to be published before the next commit."""
@@ -519,12 +585,11 @@ class Pipeline:
                     readings.append(found)
                 else:
                     rejected.append(found)
+        self._items = items
         for letter in rejected:
             if not silent:
-                self.counts[Disposition.REJECTED] += 1
-                self.reasons[letter.reason] += 1
-                self._letters.append(DeadLetter(self.spec.name, self.partition, letter))
-            if self.trace is not None:
+                self._letters.append((letter.record.offset, self._count_rejected(letter)))
+            elif self.trace is not None:
                 self.trace.append(Traced(letter.record.offset, "", -1, Disposition.REJECTED))
         if wide:
             yield from self._take_lines(lines, silent=silent)
@@ -534,48 +599,86 @@ class Pipeline:
             yield from self._take_one(reading, silent=silent)
         self.offset = items[-1].offset + 1
 
+    def _count_rejected(self, letter: Rejected) -> DeadLetter:
+        self.counts[Disposition.REJECTED] += 1
+        self.reasons[letter.reason] += 1
+        if self.trace is not None:
+            self.trace.append(Traced(letter.record.offset, "", -1, Disposition.REJECTED))
+        return DeadLetter(self.spec.name, self.partition, letter)
+
     def _take_lines(self, lines: Lines, *, silent: bool) -> Iterator[Step]:
         """Take wide lines, as many at once as need not be looked at alone."""
-        n, grid = len(lines), self.grid
-        if not n:
-            return
-        told = fingerprints(lines.values)
-        if silent:
-            for i in range(n):
-                yield from self._take_one(lines.reading(i), int(told[i]), silent=silent)
-            return
-        slots = self._slots_of(lines.assets)
-        newest = np.maximum.accumulate(lines.times)
-        at = alone = 0
-        while at < n:
+        marks = fingerprints(lines.values)
+        for begin in range(0, len(lines), LINES_AT_ONCE):
+            end = min(begin + LINES_AT_ONCE, len(lines))
+            if silent:
+                yield from self._take_each(lines, marks, begin, end, silent=True)
+            else:
+                yield from self._take_some(lines, marks, begin, end)
+            yield Step(silent=silent)  # whatever they led to, the shell may turn to something else
+
+    def _take_each(
+        self, lines: Lines, marks: Fingerprints, begin: int, end: int, *, silent: bool
+    ) -> Iterator[Step]:
+        """Take these lines one by one."""
+        for i in range(begin, end):
+            if not silent:
+                yield from self._rest(int(lines.offsets[i]))
+            yield from self._take_one(lines.reading(i), int(marks[i]), silent=silent)
+
+    def _take_some(self, lines: Lines, marks: Fingerprints, begin: int, end: int) -> Iterator[Step]:
+        """Take the lines from ``begin`` to ``end``, together as far as nothing else follows from them.
+
+        A line of an asset that there is no room for, or that is silent, is looked at alone: what
+        follows from it must come before what follows from the lines behind it. Behind a line by
+        which somebody may turn out to be silent, the fleet's clock is read.
+        """
+        places = np.empty(len(lines), np.int64)
+        places[begin:end] = self._slots_of(lines.assets[begin:end])
+        at, alone = begin, 0
+        while at < end:
             yield from self._rest(int(lines.offsets[at]))
-            # A line that may be the first of an asset, or by which another falls silent or a
-            # drift interval ends, is looked at alone: what follows from it must not overtake.
-            due_ns = min(self._listen_at_ns, self._drift_due_ns)
-            stop = int(np.searchsorted(newest, due_ns)) if grid.event_time_ns < due_ns else at
-            ahead = slots[at:]
-            unheard = np.flatnonzero((ahead < 0) | ~self._heard[ahead])
-            if len(unheard):
-                stop = min(stop, at + int(unheard[0]))
-            stop = min(max(stop, at), n)
+            stop = self._seat(lines.assets, places, at, end)
+            speaks = np.flatnonzero(self._silent[places[at:stop]])
+            if len(speaks):
+                stop = at + int(speaks[0])
             if stop > at:
-                few = at + self._fitting(lines.times[at:stop], slots[at:stop])
-                self._take_together(lines, told, at, few, slots)
+                stop = self._before_a_look(lines, places, at, stop)
+                stop = at + self._fitting(lines.times[at:stop], places[at:stop])
+                self._take_together(lines, marks, at, stop, places)
                 yield from self._flush_full(silent=False)
-                if few < stop:
-                    at = few
-                    continue
-            if stop < n:
-                yield from self._take_one(lines.reading(stop), int(told[stop]), silent=False)
-                alone += 1
-                # It may have brought an asset, or driven one out.
-                slots[stop:] = self._slots_of(lines.assets[stop:])
-            at = stop + 1
-            if alone * LINES_ALONE > n:
-                for i in range(at, n):
-                    yield from self._rest(int(lines.offsets[i]))
-                    yield from self._take_one(lines.reading(i), int(told[i]), silent=False)
+                yield from self._look(int(lines.offsets[stop - 1]), silent=False)
+                at = stop
+                continue
+            yield from self._take_one(lines.reading(at), int(marks[at]), silent=False)
+            alone += 1
+            at += 1
+            if alone * LINES_ALONE > end - begin:
+                yield from self._take_each(lines, marks, at, end, silent=False)
                 return
+            # It may have brought an asset, or driven one out.
+            places[at:end] = self._slots_of(lines.assets[at:end])
+
+    def _seat(self, assets: Sequence[str], places: Ints, begin: int, end: int) -> int:
+        """Give new assets a place; stops before a line whose asset has none while another one is there."""
+        for i in (begin + np.flatnonzero(places[begin:end] < 0)).tolist():
+            if assets[i] not in self._slots and len(self._slots) >= self._max_assets:
+                return i
+            places[i] = self._slot(assets[i])
+        return end
+
+    def _before_a_look(self, lines: Lines, places: Ints, begin: int, end: int) -> int:
+        """Up to which of these lines the fleet's clock certainly need not be read."""
+        clock = self.clock
+        due = min(clock.due_row, self._drift_due_row)
+        rows = lines.times[begin:end] // self.spec.period_ns - clock.skew[places[begin:end]]
+        if max(clock.front, int(rows.max())) < due:
+            return end
+        may = (np.maximum(np.maximum.accumulate(rows), clock.front) >= due) & (
+            lines.offsets[begin:end] >= clock.look_at
+        )
+        first = np.flatnonzero(may)
+        return begin + int(first[0]) + 1 if len(first) else end
 
     def _fitting(self, times: Ints, slots: Ints) -> int:
         """How many of these lines, one at least, may go together for the rows that they bridge."""
@@ -599,12 +702,17 @@ class Pipeline:
         """
         grid, part = self.grid, slice(begin, end)
         slots, told, times, offsets = places[part], marks[part], lines.times[part], lines.offsets[part]
+        stamps = lines.stamps[part]
         rows = times // self.spec.period_ns
-        turns = by_slot(slots).turns
+        groups = by_slot(slots)
+        turns = groups.turns
         first = np.flatnonzero(turns == 0)
         first = first[self._uncovered[slots[first]] < 0]
         self._uncovered[slots[first]] = offsets[first]
+        self.clock.hear_many(groups, slots, offsets)
         plain = grid.follow_on(slots, turns, rows, times, lines.conditions[part])
+        if self.guard.doubtful[slots].any():
+            plain &= ~self.guard.doubtful[slots]
         together = np.flatnonzero(plain)
         never = np.zeros(len(slots), bool)
         done = Rows(
@@ -621,21 +729,23 @@ class Pipeline:
         if len(together) < len(slots):
             done = done.take(together)
         grid.advance(done.slots, done.rows, times[together], told[together], done.conditions)
+        self.guard.advance(done.slots, times[together], stamps[together])
+        if len(together):
+            self.clock.advance(int((done.rows - self.clock.skew[done.slots]).max()))
         self.counts[Disposition.ACCEPTED] += len(together)
         if self.trace is not None:
             for i in together.tolist():
                 self.trace.append(
                     Traced(int(offsets[i]), lines.assets[begin + i], int(rows[i]), Disposition.ACCEPTED)
                 )
+        before = self._stamps
         closed: list[ReleasedRow] = []
         causes: list[int] = []  # the line that closed each of them
         for i in np.flatnonzero(~plain).tolist():
-            reading = lines.reading(begin + i)
-            disposition = grid.offer(int(slots[i]), reading, closed, int(told[i]))
-            self.counts[disposition] += 1
-            if self.trace is not None:
-                self.trace.append(Traced(reading.offset, reading.asset, int(rows[i]), disposition))
+            self._stamps = (*before, *stamps[max(i - 2, 0) : i + 1].tolist())[-3:]
+            self._offer(int(slots[i]), lines.reading(begin + i), int(told[i]), closed)
             causes += [i] * (len(closed) - len(causes))
+        self._stamps = (*before, *stamps[-3:].tolist())[-3:]
         if closed:
             # In the order of the lines: how they came in batches must not show.
             others = Rows.of(closed, self._slots, len(self.spec.sensors))
@@ -649,35 +759,131 @@ class Pipeline:
         replayed = silent and self.restored
         if replayed and offset < self._covered.get(asset, self._forgotten_before):
             return
-        closed: list[ReleasedRow] = []
         if asset not in self._slots and len(self._slots) >= self._max_assets:
             # What is forgotten or said here must not overtake rows that came before.
             yield from self._drain(silent=silent)
-            events = self._evict()
+            events = self._evict(offset, silent=silent)
             if events and not silent:
                 yield Step(outputs=events)
         slot = self._slot(asset)
-        disposition = self.grid.offer(slot, reading, closed, told)
         if self._uncovered[slot] < 0:
             self._uncovered[slot] = offset
-        if disposition is Disposition.ACCEPTED:
-            if not replayed:
-                now_ns = self.grid.event_time_ns
-                if now_ns >= self._listen_at_ns or not self._heard[slot]:
-                    self._listen(asset, silent=silent)
-                if now_ns >= self._drift_due_ns and not silent:
-                    self._intervals_end()
-            elif asset not in self._silent_assets:
-                self._await(asset)
-            if self._early:
-                early, self._early = self._early, []
-                yield from early
+        self.clock.hear(slot, offset)
+        closed: list[ReleasedRow] = []
+        if replayed:  # it was decided before; had there been a doubt, the asset's state would cover it
+            self.guard.believe(slot, reading)
+            self.grid.offer(slot, reading, closed, told)
             self._await_flush(closed)
-        if not silent:
-            self.counts[disposition] += 1
-        if self.trace is not None:
-            self.trace.append(Traced(offset, asset, self.spec.row(reading.time_ns), disposition))
+            yield from self._flush_full(silent=silent)
+            return
+        self._stamps = (*self._stamps, reading.stamp_ns)[-3:]
+        newest = int(self.grid.newest[slot])
+        self._offer(slot, reading, told, closed, silent=silent)
+        if self._silent[slot] and self.grid.newest[slot] > newest:
+            yield from self._is_back(slot, silent=silent)
+        self._await_flush(closed)
         yield from self._flush_full(silent=silent)
+        yield from self._look(offset, silent=silent)
+
+    def _offer(
+        self,
+        slot: int,
+        reading: Reading,
+        told: int | None,
+        closed: list[ReleasedRow],
+        *,
+        silent: bool = False,
+    ) -> None:
+        """Hand one reading to the grid, if its time can be believed, with those that it confirms.
+
+        Rows that are closed by them are appended to ``closed``.
+        """
+        if self.guard.is_next(slot, reading.time_ns):
+            self.guard.believe(slot, reading)
+            self._hand_on(slot, (reading,), closed, reading, told, silent=silent)
+            return
+        before = bool(self.guard.doubtful[slot])
+        admission = self.guard.admit(
+            slot,
+            HeldReading(reading, self._record_of(reading)),
+            self._arrival_ns(reading),
+            self._fleet_row(slot),
+            self.grid.released(slot),
+        )
+        if before or self.guard.doubtful[slot]:
+            self._forced.add(reading.asset)  # a successor decides nothing of before again
+        if admission.restart:
+            self.grid.clear(slot)
+            if not silent:
+                self.counts[Disposition.ACCEPTED] -= len(admission.refused)
+        self._hand_on(slot, admission.taken, closed, reading, told, silent=silent)
+        if not silent:
+            self._refuse(admission.refused, reading.offset)
+
+    def _fleet_row(self, slot: int) -> int:
+        """Where the fleet's clock stands on this asset's own clock."""
+        row = self.clock.row
+        return row + int(self.clock.skew[slot]) if row != NO_CLOCK else NO_CLOCK
+
+    def _refused(self, held: HeldReading) -> DeadLetter:
+        """A held reading that nothing has confirmed, as the dead letter that it is now."""
+        when = iso(held.reading.time_ns)
+        detail = f"{when} is ahead of the asset's other readings, and no second reading confirms it"
+        return self._count_rejected(Rejected(held.record, Reason.FUTURE, detail))
+
+    def _record_of(self, reading: Reading) -> Record:
+        """What a reading came in; for one that came in no record, a message that says the same."""
+        at = bisect_left(self._items, reading.offset, key=lambda item: item.offset)
+        item = self._items[at] if at < len(self._items) else reading
+        if isinstance(item, Record):
+            return item
+        return as_record(reading, self.spec)
+
+    def _arrival_ns(self, reading: Reading) -> int:
+        """The record time that can be believed: not one that only repeats the event time, which proves nothing."""
+        if reading.stamp_ns >= 0 and reading.stamp_ns // 1_000_000 != reading.time_ns // 1_000_000:
+            return reading.stamp_ns
+        return self._middle_stamp
+
+    @property
+    def _middle_stamp(self) -> int:
+        """The middle one of the last three record times: one producer's clock cannot move it."""
+        return sorted(self._stamps)[len(self._stamps) // 2] if self._stamps else -1
+
+    def _decide(self, *, ended: bool, silent: bool) -> Iterator[Step]:
+        """No record follows now: decide on what is held, at the end of a log on all of it."""
+        for slot in sorted(np.flatnonzero(self.guard.doubtful).tolist(), key=self._name):
+            admission = self.guard.finish(slot, self._fleet_row(slot)) if ended else self.guard.rest(slot)
+            self._forced.add(self._name(slot))
+            closed: list[ReleasedRow] = []
+            self._hand_on(slot, admission.taken, closed, silent=silent)
+            self._await_flush(closed)
+            yield from self._flush_full(silent=silent)
+            if not silent:
+                self._refuse(admission.refused, self.offset - 1)
+                yield from self._rest(self.offset)
+
+    def _hand_on(
+        self,
+        slot: int,
+        readings: Sequence[Reading],
+        closed: list[ReleasedRow],
+        new: Reading | None = None,
+        told: int | None = None,
+        *,
+        silent: bool,
+    ) -> None:
+        """Give the grid readings whose time is believed; ``told`` is the fingerprint of the ``new`` one."""
+        for reading in readings:
+            disposition = self.grid.offer(slot, reading, closed, told if reading is new else None)
+            if not silent:
+                self.counts[disposition] += 1
+            if self.trace is not None:
+                row = self.spec.row(reading.time_ns)
+                self.trace.append(Traced(reading.offset, reading.asset, row, disposition))
+        newest = int(self.grid.newest[slot])
+        if newest >= 0:
+            self.clock.advance(newest - int(self.clock.skew[slot]))
 
     def _await_flush(self, released: Sequence[ReleasedRow]) -> None:
         if released:
@@ -1085,74 +1291,84 @@ class Pipeline:
         else:
             self._silent_sensors.pop(asset, None)
 
-    def _listen(self, asset: str, *, silent: bool) -> None:
-        """An asset was heard: it may be back, and event time may have left others behind.
-
-        Asked after every reading, not once per poll: whether an asset counts as silent must
-        not depend on what else came in the same poll. An asset that lags behind the others is
-        one silence until it has caught up.
-        """
-        limit = (self.grid.event_time_ns - self.spec.silent_after_ns) // self.spec.period_ns
-        events: list[Output] = []
-        newest = self._newest(asset)
-        if asset in self._silent_assets and newest > limit:
-            self._early.extend(self._drain(silent=silent))
-            self._silent_assets.discard(asset)
-            self._forced.add(asset)
-            events.extend(self.episodes.settle(asset, AlertKind.ASSET_SILENT, None, newest, self.model))
-        while self._listening and self._listening[0][0] <= limit:
-            row, other = heapq.heappop(self._listening)
-            self._listened.discard(other)
-            if other not in self._slots or other in self._silent_assets:
-                continue
-            if self._newest(other) > row:
-                self._await(other)
-            elif other != asset:
-                self._early.extend(self._drain(silent=silent))
-                events.extend(self._fell_silent(other))
-        if asset not in self._silent_assets:
-            self._await(asset)
+    def _is_back(self, slot: int, *, silent: bool) -> Iterator[Step]:
+        """Close an asset's silence once it has caught up with the fleet."""
+        newest = int(self.grid.newest[slot])
+        if newest - int(self.clock.skew[slot]) + self._silent_rows <= self.clock.row:
+            return
+        name = self._name(slot)
+        yield from self._drain(silent=silent)
+        self._silent[slot] = False
+        self._forced.add(name)
+        events = self.episodes.settle(name, AlertKind.ASSET_SILENT, None, newest, self.model)
         if events and not silent:
-            self._early.append(Step(outputs=events))
+            yield Step(outputs=list(events))
 
-    def _await(self, asset: str) -> None:
-        """Look at this asset again when event time is ``silent_after`` ahead of it."""
-        if asset not in self._listened:
-            self._listened.add(asset)
-            heapq.heappush(self._listening, (self._newest(asset), asset))
-        self._heard[self._slots[asset]] = asset not in self._silent_assets
+    def _look(self, offset: int, *, silent: bool) -> Iterator[Step]:
+        """Read the fleet's clock behind the record at ``offset`` if it is time to, and say what follows.
+
+        Whether it is depends on the records alone and not on the poll that they came in: so neither
+        does who is silent.
+        """
+        clock = self.clock
+        if not clock.due(offset, self._drift_due_row):
+            return
+        look = clock.look(self.grid.newest, self._silent, offset, self._arrival_row)
+        self._forced.update(map(self._name, look.changed.tolist()))
+        if len(look.fell_silent) or len(look.skewed) or len(look.righted):
+            yield from self._drain(silent=silent)
+            events = [*self._fell_silent(look.fell_silent), *self._skewed(look.skewed, look.righted)]
+            if events and not silent:
+                yield Step(outputs=events)
+        if not silent and clock.row >= self._drift_due_row:
+            yield from self._intervals_end()
 
     @property
-    def _listen_at_ns(self) -> int:
-        """The event time at which the first asset of the heap may be silent."""
-        if not self._listening:
-            return 1 << 62
-        return self._listening[0][0] * self.spec.period_ns + self.spec.silent_after_ns
+    def _arrival_row(self) -> int:
+        stamp_ns = self._middle_stamp
+        return self.spec.row(stamp_ns) if stamp_ns >= 0 else NO_CLOCK
 
-    def _fell_silent(self, asset: str) -> list[AlertEvent]:
-        newest = self._newest(asset)
-        self._silent_assets.add(asset)
-        self._heard[self._slots[asset]] = False
-        self._forced.add(asset)  # it is the others' records that say so
-        return self.episodes.raise_plain(
-            asset,
-            AlertKind.ASSET_SILENT,
-            None,
-            newest + self._silent_rows,
-            newest,
-            Severity.CRITICAL,
-            self.model,
-        )
+    def _fell_silent(self, slots: Ints) -> list[Output]:
+        """Declare these assets silent, by name."""
+        events: list[Output] = []
+        for name, slot in sorted((self._name(slot), slot) for slot in slots.tolist()):
+            newest = int(self.grid.newest[slot])
+            self._silent[slot] = True
+            self._forced.add(name)  # it is the others' records that say so
+            events += self.episodes.raise_plain(
+                name,
+                AlertKind.ASSET_SILENT,
+                None,
+                newest + self._silent_rows,
+                newest,
+                Severity.CRITICAL,
+                self.model,
+            )
+        return events
+
+    def _skewed(self, skewed: Ints, righted: Ints) -> list[Output]:
+        """Say whose clock is off for good, and whose is right again."""
+        events: list[Output] = []
+        for name, slot in sorted((self._name(slot), slot) for slot in skewed.tolist()):
+            newest = int(self.grid.newest[slot])
+            ahead_ns = int(self.clock.skew[slot]) * self.spec.period_ns
+            events += self.episodes.raise_plain(
+                name, AlertKind.CLOCK_SKEW, None, newest, newest, Severity.WARNING, self.model, ahead_ns
+            )
+        for name, slot in sorted((self._name(slot), slot) for slot in righted.tolist()):
+            newest = int(self.grid.newest[slot])
+            events += self.episodes.settle(name, AlertKind.CLOCK_SKEW, None, newest, self.model)
+        return events
 
     def _silent_at_the_end(self, idle_ns: int) -> list[Output]:
         """Assets that are silent as the log stands: elapsed wall time counts where all is idle."""
-        ahead_ns = self.grid.event_time_ns + idle_ns - self.spec.silent_after_ns
-        limit = ahead_ns // self.spec.period_ns
-        outputs: list[Output] = []
-        for asset, slot in self._slots.items():
-            if self.grid.newest[slot] <= limit and asset not in self._silent_assets:
-                outputs.extend(self._fell_silent(asset))
-        return outputs
+        clock, newest = self.clock, self.grid.newest
+        row = clock.measure(newest, self.offset - 1, self._arrival_row)
+        if row == NO_CLOCK:
+            return []
+        was_there = ~clock.behind(newest, clock.row) | ~clock.behind(newest, row) | clock.overdue
+        now = row + idle_ns // self.spec.period_ns
+        return self._fell_silent(np.flatnonzero(clock.behind(newest, now) & was_there & ~self._silent))
 
     # -------------------------------------------------------------- what needs the model's memory
     def _stuck_sensors(self, rows: Rows, still: Ints, observed: Mask, step: Step) -> None:
@@ -1222,30 +1438,30 @@ class Pipeline:
                     )
                 )
 
-    def _intervals_end(self) -> None:
-        """Publish the drift of the intervals that event time has left behind.
+    def _intervals_end(self) -> Iterator[Step]:
+        """Publish the drift of the intervals that the fleet's clock has left behind.
 
-        Asked after a reading, not once per poll: what an interval adds up to must not depend on
-        what else came in the same poll.
+        What an interval adds up to must not depend on what else came in the same poll.
         """
-        if not self._drift_due_ns:
-            self._await_interval()
-            return
+        known = self._drift_due_row != NO_CLOCK
         horizon_ns = self._await_interval()
-        if self._waiting:  # after the rows that came before, and before those that this reading closes
+        if not known:
+            return
+        if self._waiting:  # after the rows that came before
             self._marks.append((self._waiting.end, horizon_ns))
         elif outputs := self._drift_records(horizon_ns):
-            self._early.append(Step(outputs=outputs))
+            yield Step(outputs=outputs)
 
     def _await_interval(self) -> int:
         """Set when to look again; gives the time before which no row is awaited any more.
 
         A row of an asset that lags behind the others may still come: it makes a record more.
         """
-        behind_ns = self.spec.allowed_lateness_ns + self.spec.period_ns
-        horizon_ns = self.grid.event_time_ns - behind_ns
+        spec = self.spec
+        behind_ns = spec.allowed_lateness_ns + spec.period_ns
+        horizon_ns = self.clock.row * spec.period_ns - behind_ns
         next_end = (horizon_ns // self._drift_interval_ns + 1) * self._drift_interval_ns
-        self._drift_due_ns = next_end + behind_ns
+        self._drift_due_row = -((next_end + behind_ns) // -spec.period_ns)
         return horizon_ns
 
     def _drift_records(self, horizon_ns: int) -> list[Output]:
@@ -1336,7 +1552,7 @@ class Pipeline:
             self._layout,
             self.offset,
             [state.of_swap(swap) for swap in self._swaps],
-            self.grid.event_time_ns,
+            state.of_fleet(self.clock, self._stamps),
             self._forgotten_before,
             state.of_drift(self.drift),
             self._drift_interval_ns,
@@ -1367,9 +1583,10 @@ class Pipeline:
             int(rings.fresh_row[slot]),
             state.floats(self._baseline[slot]) if self._began[slot] else None,
             state.of_episodes(episodes),
-            asset in self._silent_assets,
+            bool(self._silent[slot]),
             sorted(self._silent_sensors.get(asset, ())),
             sorted(stuck or ()),
+            state.of_clock(self.guard, self.clock, slot),
         )
 
     def restore(self, saved: Sequence[Saved], *, exact: bool = True) -> bool:
@@ -1408,7 +1625,7 @@ class Pipeline:
         self.resume_at = partition.offset
         self.rebuilding = self.restored = True
         self._forgotten_before = partition.forgotten_before
-        self.grid.event_time_ns = partition.event_time_ns
+        self._stamps = state.to_fleet(self.clock, partition.clock)
         if partition.drift_episode is not None:
             kept = state.to_episode(partition.drift_episode)
             self.episodes.of(self.spec.name).open[kept.kind, kept.sensor] = kept
@@ -1418,7 +1635,8 @@ class Pipeline:
             self._left = [] if left is None else list(left.due(1 << 62))
         elif self.drift is not None:
             state.to_drift(self.drift, partition)
-        self._await_interval()
+        if self.clock.row != NO_CLOCK:
+            self._await_interval()
         for i, (asset, value) in enumerate(records.items(), 1):
             known = state.to_asset(value, self._layout)
             if known is not None and known.units in self._rings.standards:
@@ -1463,10 +1681,8 @@ class Pipeline:
             if theirs is not None:  # an asset that is named as the stream is
                 mine.open |= theirs.open
             self.episodes.assets[asset] = mine
-        if known.asset_silent:
-            self._silent_assets.add(asset)
-        elif known.grid.newest >= 0:
-            self._await(asset)
+        self._silent[slot] = known.asset_silent
+        state.to_clock(self.guard, self.clock, slot, asset, known.clock)
         if known.silent_sensors:
             self._silent_sensors[asset] = set(known.silent_sensors)
         if known.stuck:

@@ -151,6 +151,7 @@ class Lines:
     offsets: Ints
     values: Floats  # (B, C)
     conditions: list[str]
+    stamps: Ints  # (B,) the records' own times, -1 for none
 
     def __len__(self) -> int:
         return len(self.assets)
@@ -163,6 +164,7 @@ class Lines:
             int(self.times[i]),
             self.values[i].tolist(),
             condition=self.conditions[i],
+            stamp_ns=int(self.stamps[i]),
         )
 
 
@@ -179,6 +181,7 @@ class LineColumns:
         self._times: list[int] = []
         self._offsets: list[int] = []
         self._conditions: list[str] = []
+        self._stamps: list[int] = []
         self._values: list[Floats] = []
         self._single: list[Sequence[float]] = []  # behind them
 
@@ -189,14 +192,23 @@ class LineColumns:
         self._times.append(reading.time_ns)
         self._offsets.append(reading.offset)
         self._conditions.append(reading.condition)
+        self._stamps.append(reading.stamp_ns)
         self._single.append(reading.values)
 
-    def extend(self, assets: list[str], times: list[int], offsets: Sequence[int], values: Floats) -> None:
+    def extend(
+        self,
+        assets: list[str],
+        times: list[int],
+        offsets: Sequence[int],
+        values: Floats,
+        stamps: Sequence[int],
+    ) -> None:
         """Append many, without a condition; ``values`` holds one row behind the other."""
         self._gather()
         self._assets += assets
         self._times += times
         self._offsets += offsets
+        self._stamps += stamps
         self._conditions += [NO_CONDITION] * len(assets)
         self._values.append(values.reshape(-1, self._sensors))
 
@@ -210,6 +222,7 @@ class LineColumns:
             np.array(self._offsets, np.int64),
             np.concatenate(values),
             self._conditions,
+            np.array(self._stamps, np.int64),
         )
 
     def _gather(self) -> None:

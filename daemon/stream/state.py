@@ -37,6 +37,8 @@ from daemon.domain import (
     Floats,
     InputPartition,
     Ints,
+    Reading,
+    Record,
     Saved,
     Severity,
     Standard,
@@ -44,6 +46,7 @@ from daemon.domain import (
 )
 from daemon.policy import Alarm, State
 from daemon.stream.alerts import AssetEpisodes, Episode, Peaks, digest
+from daemon.stream.clock import Doubt, EventTimeGuard, FleetClock, HeldReading
 from daemon.stream.drift import Drift, Sums
 from daemon.stream.windows import AssetGrid, Fingerprints, OpenRow
 
@@ -117,6 +120,46 @@ class SwapState(msgspec.Struct, frozen=True, array_like=True):
     kept: str
 
 
+class HeldState(msgspec.Struct, frozen=True, array_like=True):
+    """A reading that is held, and its record: see ``clock.HeldReading``."""
+
+    offset: int
+    key: bytes | None
+    message: bytes
+    stamp_ns: int
+    time_ns: int
+    values: bytes | None
+    sensor: int
+    value: float
+    condition: str
+
+
+class ClockState(msgspec.Struct, frozen=True, array_like=True):
+    """What is known of an asset's clock: see ``clock.EventTimeGuard`` and ``clock.FleetClock``."""
+
+    top_ns: int
+    arrived_ns: int
+    heard_at: int
+    turn: int
+    skew: int
+    overdue: bool
+    off_by: int
+    off_since: int
+    ahead: list[HeldState]
+    first: list[HeldState]
+    behind: list[HeldState]
+
+
+class FleetState(msgspec.Struct, frozen=True, array_like=True):
+    """The fleet's clock: see ``clock.FleetClock``; and the record times of the last readings."""
+
+    row: int
+    front: int
+    due_row: int
+    look_at: int
+    stamps_ns: list[int]
+
+
 class AssetState(msgspec.Struct, frozen=True, array_like=True):
     """One asset: see the module."""
 
@@ -135,6 +178,7 @@ class AssetState(msgspec.Struct, frozen=True, array_like=True):
     asset_silent: bool
     silent_sensors: list[int]
     stuck: list[int]
+    clock: ClockState
 
 
 class SumsState(msgspec.Struct, frozen=True, array_like=True):
@@ -164,7 +208,7 @@ class PartitionState(msgspec.Struct, frozen=True, array_like=True):
     layout: str
     offset: int
     swaps: list[SwapState]  # oldest first; the last one's model is in force
-    event_time_ns: int
+    clock: FleetState
     forgotten_before: int  # an asset seen before this offset and without a record has been evicted
     drift: list[SumsState]
     drift_interval_ns: int
@@ -363,6 +407,79 @@ def to_grid(asset: str, slot: int, state: GridState) -> tuple[AssetGrid, Fingerp
         state.condition,
     )
     return grid, np.frombuffer(state.told, "<u8").astype(np.uint64)
+
+
+# ------------------------------------------------------------------ clocks
+def of_fleet(clock: FleetClock, stamps_ns: Sequence[int]) -> FleetState:
+    """The fleet's clock as a value."""
+    return FleetState(clock.row, clock.front, clock.due_row, clock.look_at, list(stamps_ns))
+
+
+def to_fleet(clock: FleetClock, state: FleetState) -> tuple[int, ...]:
+    """Go on with the fleet's clock; gives the record times of the last readings."""
+    clock.row, clock.front = state.row, state.front
+    clock.due_row, clock.look_at = state.due_row, state.look_at
+    return tuple(state.stamps_ns)
+
+
+def of_clock(guard: EventTimeGuard, clock: FleetClock, slot: int) -> ClockState:
+    """What is known of an asset's clock, as a value."""
+
+    doubt = guard.doubt(slot)
+    return ClockState(
+        int(guard.top_ns[slot]),
+        int(guard.arrived_ns[slot]),
+        int(clock.heard_at[slot]),
+        int(clock.turn[slot]),
+        int(clock.skew[slot]),
+        bool(clock.overdue[slot]),
+        int(clock.off_by[slot]),
+        int(clock.off_since[slot]),
+        list(map(_held, doubt.ahead)),
+        list(map(_held, doubt.first)),
+        list(map(_held, doubt.behind)),
+    )
+
+
+def _held(held: HeldReading) -> HeldState:
+    record, reading = held.record, held.reading
+    return HeldState(
+        record.offset,
+        record.key,
+        record.value,
+        record.timestamp_ns,
+        reading.time_ns,
+        None if reading.values is None else floats(reading.values),
+        reading.sensor,
+        reading.value,
+        reading.condition,
+    )
+
+
+def _to_held(asset: str, state: HeldState) -> HeldReading:
+    values = None if state.values is None else to_floats(state.values).tolist()
+    reading = Reading(
+        state.offset,
+        asset,
+        state.time_ns,
+        values,
+        state.sensor,
+        state.value,
+        state.condition,
+        state.stamp_ns,
+    )
+    return HeldReading(reading, Record(state.offset, state.key, state.message, state.stamp_ns))
+
+
+def to_clock(guard: EventTimeGuard, clock: FleetClock, slot: int, asset: str, state: ClockState) -> None:
+    """Go on with an asset's clock as another process left it."""
+    doubt = Doubt(
+        *([_to_held(asset, each) for each in part] for part in (state.ahead, state.first, state.behind))
+    )
+    guard.restore(slot, state.top_ns, state.arrived_ns, doubt)
+    clock.heard_at[slot], clock.turn[slot] = state.heard_at, state.turn
+    clock.skew[slot], clock.overdue[slot] = state.skew, state.overdue
+    clock.off_by[slot], clock.off_since[slot] = state.off_by, state.off_since
 
 
 # ------------------------------------------------------------------ episodes

@@ -99,7 +99,6 @@ class Grid:
 
     def __init__(self, spec: StreamSpec) -> None:
         self.spec = spec
-        self.event_time_ns = NEVER  # greatest accepted event time of the partition
         self.conflicts = 0
         self.newest: Ints = np.empty(0, np.int64)
         self._awake: dict[int, AssetGrid] = {}  # by slot; of a long stream all
@@ -122,6 +121,7 @@ class Grid:
         more = capacity - len(self.newest)
         for name in ("newest", "_rests", "_max_time", "_watermark", "_began", "_told"):
             setattr(self, name, grown(getattr(self, name), capacity))
+        self.newest[capacity - more :] = NEVER
         self._conditions += [""] * more
 
     def clear(self, slot: int) -> None:
@@ -130,6 +130,11 @@ class Grid:
         self._rests[slot] = False
         self._told[slot] = 0
         self.newest[slot] = NEVER
+
+    def released(self, slot: int) -> bool:
+        """Whether a row of this asset was released, so that what came before it cannot be undone."""
+        grid = self._awake.get(slot)
+        return bool(self._rests[slot]) if grid is None else grid.last_observed >= 0
 
     # -------------------------------------------------------------- many lines at once
     def follow_on(
@@ -165,7 +170,6 @@ class Grid:
         self.newest[slots] = rows  # of several lines of an asset the last one counts
         self._max_time[slots] = times_ns  # they ascend, as the rows do
         self._watermark[slots] = np.maximum(self._watermark[slots], times_ns - self.spec.allowed_lateness_ns)
-        self.event_time_ns = max(self.event_time_ns, int(times_ns.max()))
         if self.spec.condition:
             for slot, condition in zip(slots.tolist(), conditions, strict=True):
                 self._conditions[slot] = condition
@@ -198,8 +202,6 @@ class Grid:
             if time_ns > grid.max_time_ns:
                 grid.max_time_ns = time_ns
                 grid.watermark_ns = max(grid.watermark_ns, time_ns - spec.allowed_lateness_ns)
-            if time_ns > self.event_time_ns:
-                self.event_time_ns = time_ns
         self._settle(grid, closed)
         return disposition
 

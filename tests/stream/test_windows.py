@@ -213,7 +213,6 @@ def test_each_asset_has_its_own_time() -> None:
         offer(grid, Reading(0, "then", second * SECOND_NS, [1.0, 1.0]), then)
     assert drawn(then) == "|0 1 2 3 4 5"
     assert len(now) == 6
-    assert grid.event_time_ns == year_ns + 5 * SECOND_NS
 
 
 def test_a_dropped_asset_starts_over() -> None:
@@ -376,7 +375,6 @@ def test_many_lines_at_once_are_taken_as_they_are_one_by_one(
                     *map(plain, closed),
                 ] == alone[begin + i]
         begin += len(batch)
-    assert other.event_time_ns == one.event_time_ns
     assert other.conflicts == one.conflicts
     for name, slot in SLOTS.items():
         if name in {r.asset for r in readings}:

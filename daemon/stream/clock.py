@@ -1,0 +1,472 @@
+"""What time it is: which event times can be believed, and how far the fleet as a whole has come.
+
+Sensors' clocks are wrong now and then: one message is stamped an hour ahead, a gateway runs on local
+time, a device restarts in 1999. Two rules keep one clock from harming its asset or the others.
+
+**An asset's event time moves on at once only by a plausible step** (``EventTimeGuard``). A step is
+plausible if it is no longer than what has passed meanwhile, by the records' own times or by the
+fleet's clock, plus the allowed lateness and one period. A reading beyond that is *held* until a
+second reading of another row confirms that time has moved on. If the asset goes on where it was
+instead, the held reading is refused as ``future``, and the asset is judged as if it had never come.
+
+**Silence is measured against the fleet's clock** (``FleetClock``): the median of the newest rows of
+the assets that were heard lately, each corrected by how far its own clock is known to be off. "Lately"
+counts records, not time: an asset counts while it misses no more than a few of its turns. So neither
+one clock far ahead nor many assets that stopped can move or hold the fleet's clock.
+
+Both depend on the order of the records alone, never on how they came in polls or on the wall clock.
+Rows are whole numbers of periods since the epoch; ``NEVER`` stands for an asset that was never heard.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from daemon.domain import Format, Ints, Mask, Reading, Record, StreamSpec
+from daemon.grouping import Groups
+from daemon.stream.rings import grown
+
+NEVER = -1
+NO_CLOCK = -1 << 62
+"""The fleet's row before any asset was heard."""
+MILLISECOND_NS = 1_000_000
+LIVELY_TURNS = 4
+"""An asset counts for the fleet's clock until it has missed this many of its turns."""
+LOOKS_PER_ROUND = 8
+"""The fleet's clock is read at most so often while every asset has one turn: reading costs a walk over all."""
+MOST_REPEATED = 8
+"""Readings of one row that may be held, beyond one per sensor: a producer may send one again."""
+LARGEST_HELD = 16_384
+"""Bytes of a record that may be held; a larger one is refused at once."""
+MOST_HELD = 16 << 20
+"""Bytes of all records that are held in one partition."""
+ARRAYS = ("skew", "overdue", "heard_at", "turn", "off_by", "off_since")
+"""What the fleet's clock keeps of each asset."""
+NEIGHBOURS_NS = 3_600_000_000_000
+"""At the end of a log a held reading may be this far from the one before it (or ``max_gap``, if longer)."""
+
+
+# ------------------------------------------------------------------ one asset
+@dataclass(frozen=True, slots=True, eq=False)
+class HeldReading:
+    """A reading that waits for a second one, with the record that it came in."""
+
+    reading: Reading
+    record: Record
+
+    @property
+    def size(self) -> int:
+        """Bytes that it keeps in memory, about."""
+        return len(self.record.value) + len(self.record.key or b"") + 200
+
+
+@dataclass(slots=True, eq=False)
+class Doubt:
+    """What is not decided of one asset's event time.
+
+    ``ahead`` are readings of one row beyond a plausible step. ``first`` are the readings of an
+    asset's first row where nothing supports their time, until a second row does; ``behind`` are
+    readings of one row that contradict them from below.
+    """
+
+    ahead: list[HeldReading] = field(default_factory=list)
+    first: list[HeldReading] = field(default_factory=list)
+    behind: list[HeldReading] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.ahead or self.first or self.behind)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all that is kept, about."""
+        return sum(held.size for held in (*self.ahead, *self.first, *self.behind))
+
+
+@dataclass(slots=True, eq=False)
+class Admission:
+    """What follows from one reading: ``taken`` go to the grid, in order; ``refused`` are from the future.
+
+    ``restart``: the grid must forget the asset's first row, which was not released, before it takes them.
+    """
+
+    taken: list[Reading]
+    refused: list[HeldReading] = field(default_factory=list)
+    restart: bool = False
+
+
+class EventTimeGuard:
+    """Decides for each reading whether its asset's event time may move on to it.
+
+    Args:
+        spec: the stream.
+
+    ``doubtful`` (N,) are the assets of which something is held: each of their readings must be asked for.
+    """
+
+    def __init__(self, spec: StreamSpec) -> None:
+        self.spec = spec
+        self.top_ns: Ints = np.empty(0, np.int64)  # greatest believed event time, NEVER before any
+        self.arrived_ns: Ints = np.empty(0, np.int64)  # the record time of the reading that had it
+        self.doubtful: Mask = np.empty(0, bool)
+        self._doubts: dict[int, Doubt] = {}
+        self._held_bytes = 0
+        self._most_held = MOST_REPEATED + (0 if spec.format is Format.JSON_WIDE else len(spec.sensors))
+
+    def grow(self, capacity: int) -> None:
+        """Make room for more assets; those that are there keep their slots."""
+        for name in ("top_ns", "arrived_ns", "doubtful"):
+            setattr(self, name, grown(getattr(self, name), capacity))
+
+    def clear(self, slot: int) -> list[HeldReading]:
+        """A slot for an asset that was never heard of; gives what was held of the one before."""
+        self.top_ns[slot] = self.arrived_ns[slot] = NEVER
+        doubt = self.doubt(slot)
+        self._keep(slot, Doubt(), doubt.size)
+        return [*doubt.ahead, *doubt.behind]
+
+    def advance(self, slots: Ints, times_ns: Ints, stamps_ns: Ints) -> None:
+        """Take note of readings that are plausible by themselves: the next row of assets without doubt."""
+        self.top_ns[slots] = times_ns  # of several of one asset the last one counts, and they ascend
+        self.arrived_ns[slots] = stamps_ns
+
+    def is_next(self, slot: int, time_ns: int) -> bool:
+        """Whether a reading is plausible by itself, and nothing is held of its asset: nearly all are."""
+        top_ns, period = int(self.top_ns[slot]), self.spec.period_ns
+        plausible_row = (top_ns + self.spec.allowed_lateness_ns) // period + 1
+        return top_ns >= 0 and not self.doubtful[slot] and time_ns // period <= plausible_row
+
+    def believe(self, slot: int, reading: Reading) -> None:
+        """Take note of a reading that was decided on before: a successor only follows."""
+        if reading.time_ns >= self.top_ns[slot]:
+            self.top_ns[slot] = reading.time_ns
+            self.arrived_ns[slot] = reading.stamp_ns
+
+    def admit(
+        self, slot: int, new: HeldReading, arrival_ns: int, fleet_row: int, released: bool
+    ) -> Admission:
+        """What becomes of one reading and of what was held before it.
+
+        Args:
+            slot: its asset's.
+            new: the reading, and what it came in.
+            arrival_ns: the record time that can be believed here; NEVER if there is none.
+            fleet_row: where the fleet's clock would be on this asset's own clock; ``NO_CLOCK`` if there is none.
+            released: whether a row of this asset was released already, so that its first one stands.
+        """
+        doubt = self.doubt(slot)
+        size, admission = doubt.size, Admission([])
+        self._decide(slot, new, doubt, arrival_ns, fleet_row, released, admission)
+        self._keep(slot, doubt, size)
+        return admission
+
+    def finish(self, slot: int, fleet_row: int) -> Admission:
+        """The log has ended: what is held of an asset is taken, or refused if it is far from its neighbours."""
+        spec, doubt = self.spec, self.doubt(slot)
+        size, admission = doubt.size, Admission([])
+        far_ns = max(spec.max_gap_ns, NEIGHBOURS_NS)
+        limit = max(
+            (int(self.top_ns[slot]) + far_ns) // spec.period_ns,
+            fleet_row + spec.allowed_lateness_ns // spec.period_ns + 1,
+        )
+        for held in doubt.behind:
+            self._take(slot, held.reading, admission)
+        for held in doubt.ahead:
+            if held.reading.time_ns // spec.period_ns <= limit:
+                self._take(slot, held.reading, admission)
+            else:
+                admission.refused.append(held)
+        self._keep(slot, Doubt(), size)
+        return admission
+
+    def rest(self, slot: int) -> Admission:
+        """The log is idle: readings are taken that are held for a gap, but are not ahead of their records."""
+        spec, doubt = self.spec, self.doubt(slot)
+        size, admission = doubt.size, Admission([])
+        bound_ns = spec.allowed_lateness_ns + spec.period_ns
+        if all(held.record.timestamp_ns >= max(held.reading.time_ns - bound_ns, 0) for held in doubt.ahead):
+            for held in doubt.ahead:
+                self._take(slot, held.reading, admission)
+            doubt.ahead = []
+        self._keep(slot, doubt, size)
+        return admission
+
+    def doubt(self, slot: int) -> Doubt:
+        """What is not decided of an asset."""
+        return self._doubts.get(slot) or Doubt()
+
+    def restore(self, slot: int, top_ns: int, arrived_ns: int, doubt: Doubt) -> None:
+        """Go on with an asset as another process left it."""
+        self.top_ns[slot], self.arrived_ns[slot] = top_ns, arrived_ns
+        self._keep(slot, doubt, self.doubt(slot).size)
+
+    def _decide(
+        self,
+        slot: int,
+        new: HeldReading,
+        doubt: Doubt,
+        arrival_ns: int,
+        fleet_row: int,
+        released: bool,
+        admission: Admission,
+    ) -> None:
+        spec, reading = self.spec, new.reading
+        time_ns, period = reading.time_ns, spec.period_ns
+        row = time_ns // period
+        if self.top_ns[slot] < 0:
+            if not self._supported(row, time_ns, arrival_ns, fleet_row):
+                self._hold(doubt.first, new, admission)
+            self._take(slot, reading, admission)
+            return
+        if doubt.first:
+            first_row = doubt.first[0].reading.time_ns // period
+            if row == first_row:
+                self._hold(doubt.first, new, admission)
+                self._take(slot, reading, admission)
+                return
+            if time_ns < int(self.top_ns[slot]) - spec.allowed_lateness_ns and not released:
+                if not doubt.behind or doubt.behind[0].reading.time_ns // period == row:
+                    if self._hold(doubt.behind, new, admission):
+                        return
+                else:  # two rows speak against the first one
+                    admission.restart = True
+                    admission.refused += doubt.first
+                    self.top_ns[slot] = NEVER
+                    for held in doubt.behind:
+                        self._take(slot, held.reading, admission)
+            elif doubt.behind:  # they will be late
+                admission.taken += [held.reading for held in doubt.behind]
+            doubt.first, doubt.behind = [], []
+        if doubt.ahead and self._confirms(slot, reading, doubt.ahead[0].reading):
+            for held in doubt.ahead:
+                self._take(slot, held.reading, admission)
+            doubt.ahead = []
+        if row <= self._plausible_row(slot, arrival_ns, fleet_row):
+            if doubt.ahead and row > int(self.top_ns[slot]) // period:
+                admission.refused += doubt.ahead
+                doubt.ahead = []
+            self._take(slot, reading, admission)
+            return
+        if doubt.ahead and row != doubt.ahead[0].reading.time_ns // period:
+            admission.refused += doubt.ahead
+            doubt.ahead = []
+        self._hold(doubt.ahead, new, admission, refuse=True)
+
+    def _supported(self, row: int, time_ns: int, arrival_ns: int, fleet_row: int) -> bool:
+        """Whether something speaks for an asset's first event time: the fleet, or the record's own time."""
+        spec = self.spec
+        lateness = spec.allowed_lateness_ns
+        if fleet_row != NO_CLOCK and row <= fleet_row + lateness // spec.period_ns + 1:
+            return True
+        near = arrival_ns - spec.silent_after_ns <= time_ns <= arrival_ns + lateness + spec.period_ns
+        return arrival_ns >= 0 and near
+
+    def _passed_ns(self, since_ns: int, arrival_ns: int) -> int:
+        """How much time the records say has passed."""
+        return max(arrival_ns - since_ns, 0) if since_ns >= 0 and arrival_ns >= 0 else 0
+
+    def _plausible_row(self, slot: int, arrival_ns: int, fleet_row: int) -> int:
+        """The greatest row that the asset's event time may move on to at once."""
+        spec = self.spec
+        passed_ns = self._passed_ns(int(self.arrived_ns[slot]), arrival_ns)
+        own = (int(self.top_ns[slot]) + passed_ns + spec.allowed_lateness_ns) // spec.period_ns + 1
+        return max(own, fleet_row + spec.allowed_lateness_ns // spec.period_ns + 1)
+
+    def _confirms(self, slot: int, reading: Reading, held: Reading) -> bool:
+        """Whether a second reading says, too, that time has moved on."""
+        spec = self.spec
+        bound_ns = spec.allowed_lateness_ns + spec.period_ns
+        apart_ns = reading.time_ns - held.time_ns
+        if reading.time_ns // spec.period_ns == held.time_ns // spec.period_ns or apart_ns < -bound_ns:
+            return False
+        live = abs(int(self.arrived_ns[slot]) - int(self.top_ns[slot])) <= spec.silent_after_ns
+        if self.arrived_ns[slot] < 0 or not live:
+            return True  # a file, or a log of the past: nothing tells how long the gap may have been
+        return apart_ns <= self._passed_ns(held.stamp_ns, reading.stamp_ns) + bound_ns
+
+    def _take(self, slot: int, reading: Reading, admission: Admission) -> None:
+        admission.taken.append(reading)
+        self.believe(slot, reading)
+
+    def _hold(
+        self, kept: list[HeldReading], new: HeldReading, admission: Admission, *, refuse: bool = False
+    ) -> bool:
+        """Keep a reading if there is room; ``refuse`` it as one of the future where there is none."""
+        fits = new.size <= LARGEST_HELD and self._held_bytes + new.size <= MOST_HELD
+        if fits and len(kept) < self._most_held:
+            kept.append(new)  # ``_held_bytes`` follows when the reading is decided on
+            return True
+        if refuse:
+            admission.refused.append(new)
+        return False
+
+    def _keep(self, slot: int, doubt: Doubt, size: int) -> None:
+        """Remember what is not decided of an asset; ``size`` is how much that was before."""
+        self._held_bytes += doubt.size - size
+        self.doubtful[slot] = bool(doubt)
+        if doubt:
+            self._doubts[slot] = doubt
+        else:
+            self._doubts.pop(slot, None)
+
+
+# ------------------------------------------------------------------ the fleet
+@dataclass(frozen=True, slots=True, eq=False)
+class Look:
+    """What one look at the fleet's clock found; all are slots."""
+
+    fell_silent: Ints  # beyond ``silent_after``, and were not before
+    skewed: Ints  # their clocks turned out to be off for good, by ``FleetClock.skew`` rows
+    righted: Ints  # their clocks are right again
+    changed: Ints  # what is known of these is different now, and no record tells a successor
+
+
+class FleetClock:
+    """The clock of one input partition, from the rows of its assets.
+
+    It is read (``look``) when an asset's row says that somebody may have become silent, and rarely:
+    see ``due``. All that it keeps per asset are arrays by slot.
+
+    Args:
+        spec: the stream.
+
+    ``row`` is the fleet's clock when last read. ``front`` is the greatest row of any asset, corrected
+    by its skew: the fleet's clock is never beyond it.
+    """
+
+    def __init__(self, spec: StreamSpec) -> None:
+        self.spec = spec
+        self.row = NO_CLOCK
+        self.front = NO_CLOCK
+        self.due_row = NO_CLOCK  # somebody may be silent once ``front`` is here
+        self.look_at = 0  # the first offset at which it may be read again
+        self.silent_rows = max(spec.silent_after_ns // spec.period_ns, 1)
+        self.skew: Ints = np.empty(0, np.int64)  # rows by which an asset's clock is ahead, 0 if it is right
+        self.overdue: Mask = np.empty(0, bool)  # silent, unless it speaks when it has its turn
+        self.heard_at: Ints = np.empty(0, np.int64)  # offset of the last reading
+        self.turn: Ints = np.empty(0, np.int64)  # records between the last two readings
+        self.off_by: Ints = np.empty(0, np.int64)  # what the skew seems to be now ...
+        self.off_since: Ints = np.empty(
+            0, np.int64
+        )  # ... and since which row of the fleet, NEVER if it is right
+        self._records_per_row = 1 if spec.format is Format.JSON_WIDE else len(spec.sensors)
+
+    def grow(self, capacity: int) -> None:
+        """Make room for more assets; those that are there keep their slots."""
+        for name in ARRAYS:
+            setattr(self, name, grown(getattr(self, name), capacity))
+
+    def clear(self, slot: int) -> None:
+        """A slot for an asset that was never heard of."""
+        self.overdue[slot] = False
+        self.skew[slot] = self.turn[slot] = self.off_by[slot] = 0
+        self.heard_at[slot] = self.off_since[slot] = NEVER
+
+    def hear(self, slot: int, offset: int) -> None:
+        """An asset was heard, whatever became of its reading."""
+        if self.heard_at[slot] >= 0:
+            self.turn[slot] = offset - self.heard_at[slot]
+        self.heard_at[slot] = offset
+
+    def hear_many(self, groups: Groups, slots: Ints, offsets: Ints) -> None:
+        """The same for a batch: (R,) slots and offsets, and the batch by slot."""
+        order, begins = groups.order, groups.begins
+        of, sorted_offsets = slots[order], offsets[order]
+        before = np.empty_like(sorted_offsets)
+        before[1:] = sorted_offsets[:-1]
+        before[begins] = self.heard_at[of[begins]]
+        last = np.append(begins[1:], True)
+        mine, known = of[last], before[last] >= 0
+        self.turn[mine[known]] = (sorted_offsets - before)[last][known]
+        self.heard_at[mine] = sorted_offsets[last]
+
+    def advance(self, row: int) -> None:
+        """An asset has come to this row, corrected by its skew."""
+        self.front = max(self.front, row)
+
+    def due(self, offset: int, other_row: int) -> bool:
+        """Whether to read the clock behind the record at ``offset``; ``other_row`` is awaited, too."""
+        return self.front >= min(self.due_row, other_row) and offset >= self.look_at
+
+    def _lately(self, newest: Ints, offset: int) -> tuple[Mask, int]:
+        """(N,) the assets that were heard lately, and how many records it takes until all had their turn."""
+        heard = newest >= 0
+        everybody = max(int(heard.sum()) * self._records_per_row, 1)
+        missed = offset - self.heard_at
+        return np.asarray(heard & (missed <= LIVELY_TURNS * np.maximum(self.turn, everybody))), everybody
+
+    def _middle(self, rows: Ints, arrival_row: int) -> int:
+        """The median of the assets' rows. Of two middle ones the lower counts, unless the records'
+        own time is nearer to the upper one: with two assets it then says whose clock is wrong.
+        """
+        lower, upper = (len(rows) - 1) // 2, len(rows) // 2
+        middle = np.partition(rows, [lower, upper])
+        low, high = int(middle[lower]), int(middle[upper])
+        nearer = abs(high - arrival_row) < abs(low - arrival_row)
+        return high if nearer and abs(high - arrival_row) <= self.silent_rows else low
+
+    def measure(self, newest: Ints, offset: int, arrival_row: int) -> int:
+        """The fleet's row as it is now; changes nothing. Arguments as of ``look``."""
+        lately, _ = self._lately(newest, offset)
+        return self._middle(newest[lately] - self.skew[lately], arrival_row) if lately.any() else self.row
+
+    def behind(self, newest: Ints, row: int) -> Mask:
+        """(N,) the assets whose last row is ``silent_after`` behind this row of the fleet."""
+        return np.asarray((newest >= 0) & (newest - self.skew + self.silent_rows <= row))
+
+    def look(self, newest: Ints, silent: Mask, offset: int, arrival_row: int) -> Look:
+        """Read the clock behind the record at ``offset``.
+
+        Args:
+            newest: (N,) each asset's greatest row, NEVER for none.
+            silent: (N,) who is silent already.
+            offset: of the last record that was taken.
+            arrival_row: what the records' own time says, ``NO_CLOCK`` if nothing.
+        """
+        lately, everybody = self._lately(newest, offset)
+        self.look_at = offset + max(everybody // LOOKS_PER_ROUND, 1)
+        before, self.row = self.row, self.measure(newest, offset, arrival_row)
+        skewed, righted, changed = self._skews(newest, lately)
+        # Only who was near the fleet's clock can fall silent; a clock of 1999 never was.
+        was_there = ~self.behind(newest, before) | self.overdue
+        candidates = self.behind(newest, self.row) & was_there & ~silent
+        # Where the clock has just moved by hours (a plant that starts), everybody may speak first.
+        has_turn = offset - self.heard_at <= 2 * everybody
+        fell, overdue = candidates & ~has_turn, candidates & has_turn
+        changed |= overdue != self.overdue
+        self.overdue = np.asarray(overdue)
+        rows = newest - self.skew
+        awaited = (newest >= 0) & ~silent & ~self.behind(newest, self.row)
+        self.due_row = self.row + max(
+            self.silent_rows // 2, 1
+        )  # clocks that seem to be off are looked at, too
+        if overdue.any():
+            self.due_row = self.row
+        elif awaited.any():
+            self.due_row = min(self.due_row, int(rows[awaited].min()) + self.silent_rows)
+        self.front = int(rows[lately].max(initial=self.row))
+        return Look(np.flatnonzero(fell), skewed, righted, np.flatnonzero(changed))
+
+    def _skews(self, newest: Ints, lately: Mask) -> tuple[Ints, Ints, Mask]:
+        """Follow whose clock is off: slots that are found to be, or to be right again, and (N,) what changed.
+
+        A clock is off if it is ``silent_after`` or more from the fleet's, and by about the same
+        for as long as that: an asset that works off what it could not send comes nearer meanwhile.
+        """
+        patience = self.silent_rows
+        off_by = newest - self.row
+        off_by[np.abs(off_by) < patience] = 0
+        differs = lately & (np.abs(off_by - self.skew) > patience // 2)
+        steady = differs & (self.off_since >= 0) & (np.abs(off_by - self.off_by) <= patience // 4)
+        for_good = steady & (self.row - self.off_since >= patience)
+        begins = differs & ~steady
+        ends = for_good | (lately & ~differs & (self.off_since >= 0))
+        self.off_by[begins] = off_by[begins]
+        self.off_since[begins] = self.row
+        self.off_since[ends] = NEVER
+        was_right = self.skew == 0
+        self.skew[for_good] = off_by[for_good]
+        skewed = np.flatnonzero(for_good & was_right)
+        righted = np.flatnonzero(for_good & (self.skew == 0))
+        return skewed, righted, np.asarray(begins | ends)

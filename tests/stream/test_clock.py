@@ -1,0 +1,346 @@
+"""Which event times are believed, and whose silence and whose clock is said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from daemon.domain import (
+    SECOND_NS,
+    AlarmPolicy,
+    AlertEvent,
+    AlertKind,
+    DeadLetter,
+    Disposition,
+    Format,
+    InputPartition,
+    Output,
+    Polled,
+    Reading,
+    Reason,
+    Record,
+    StreamSpec,
+)
+from daemon.stream import clock as clock_module
+from daemon.stream.clock import EventTimeGuard, HeldReading
+from daemon.stream.codec import Decoder
+from daemon.stream.pipeline import Pipeline, as_record
+
+PARTITION = InputPartition("sensors.pumps", 0)
+SPEC = StreamSpec("pumps", ("a", "b"), window=4)  # lateness 10 s, max_gap and silent_after 300 s
+DAY = 86_400
+T0 = 20_000 * DAY
+
+
+def made(spec: StreamSpec = SPEC, **more: object) -> Pipeline:
+    pipeline = Pipeline(spec, PARTITION, Decoder(spec), AlarmPolicy(), 3_600 * SECOND_NS, trace=True, **more)  # type: ignore[arg-type]
+    pipeline.offset = 0
+    return pipeline
+
+
+def line(second: float, asset: str = "p1", stamp: float | None = None, value: float = 1.0) -> Reading:
+    """One reading; ``stamp`` is its record's time in seconds, None for a file's row."""
+    stamp_ns = -1 if stamp is None else round(stamp * 1e9)
+    return Reading(0, asset, round(second * 1e9), [value, value], stamp_ns=stamp_ns)
+
+
+def feed(pipeline: Pipeline, readings: Iterable[Reading], *, end: bool = True) -> list[Output]:
+    """Feed readings as one log; what is said of them."""
+    log = list(readings)
+    for offset, reading in enumerate(log, pipeline.offset):
+        reading.offset = offset
+    said = [o for step in pipeline.feed(Polled(PARTITION, log)) for o in step.outputs]
+    if end:
+        said += [o for step in pipeline.feed(Polled(PARTITION, (), ended=True)) for o in step.outputs]
+    return said
+
+
+def alerts(outputs: Iterable[Output], kind: AlertKind) -> list[tuple[str, str]]:
+    """(asset, phase) of the alerts of a kind."""
+    return [(o.asset, str(o.phase)) for o in outputs if isinstance(o, AlertEvent) and o.kind is kind]
+
+
+def refused(outputs: Iterable[Output]) -> list[int]:
+    """Offsets of the records that were refused as of the future."""
+    letters = [o.rejected for o in outputs if isinstance(o, DeadLetter)]
+    assert all(letter.reason is Reason.FUTURE for letter in letters)
+    return [letter.record.offset for letter in letters]
+
+
+# ------------------------------------------------------------------ one asset
+@pytest.mark.parametrize(
+    ("seconds", "lost", "late"),
+    [
+        # one row far ahead is refused, and the others are judged as if it had never come
+        ("0 1 2 9000 3 4 5", [3], []),
+        ("0 1 2 9000 1 3 4", [3], []),
+        ("0 1 2 9000 9000 3 4", [3, 4], []),  # sent twice: no second witness
+        ("0 1 2 9000 3 9000 4 5", [3, 5], []),
+        # ... also where it comes first or last
+        ("9000 0 1 2 3", [0], []),
+        ("9000 9000 0 1 2 3", [0, 1], []),
+        ("0 1 2 9000", [3], []),
+        # a second row confirms that time has moved on
+        ("0 1 2 9000 9001 9002", [], []),
+        ("0 1 2 9003 9001 9002", [], []),
+        ("0 1 2 500 9000 20000 20001", [], []),  # irregular readings: each confirms the one before
+        ("0 1 2 500", [], []),  # the last one may be as far as a gap
+        ("0 1 2 9000 500 501", [3], []),  # the higher one is contradicted by the lower
+        # up to the lateness and a period it needs no witness, and may come in any order
+        ("0 11 1 2", [], []),
+        ("0 11 0.5", [], [2]),
+        # a first row that nothing supports is given up for two that contradict it, not for one
+        ("9000 0 9001 9002", [], [1]),
+    ],
+)
+def test_an_assets_time_moves_on_by_plausible_steps(
+    seconds: str, lost: Sequence[int], late: Sequence[int]
+) -> None:
+    pipeline = made(replace(SPEC, max_gap_ns=300 * SECOND_NS))
+    readings = [line(T0 + float(second)) for second in seconds.split()]
+    outputs = feed(pipeline, readings)
+    assert refused(outputs) == lost
+    assert pipeline.trace is not None
+    traced = {t.offset: t.disposition for t in pipeline.trace}
+    assert [o for o, d in sorted(traced.items()) if d is Disposition.REJECTED] == lost
+    assert [o for o, d in sorted(traced.items()) if d is Disposition.LATE] == late
+    assert sum(pipeline.counts.values()) == len(readings)
+    assert pipeline.counts[Disposition.REJECTED] == pipeline.reasons["future"] == len(lost)
+
+
+def test_a_live_message_of_a_fast_clock_harms_nobody() -> None:
+    """The records' own time goes on by a second; one reading of p1 is 50 minutes ahead."""
+    pipeline = made()
+    log = []
+    for i in range(400):
+        log += [line(T0 + i, asset, T0 + i + 0.2) for asset in ("p1", "p2")]
+        if i == 50:
+            log.append(line(T0 + i + 3_000, "p1", T0 + i + 0.3))
+    outputs = feed(pipeline, log)
+    assert refused(outputs) == [102]
+    assert not [o for o in outputs if isinstance(o, AlertEvent)]
+    assert pipeline.counts[Disposition.ACCEPTED] == 800
+
+
+def test_a_pause_that_the_records_time_shows_needs_no_witness() -> None:
+    pipeline = made()
+    feed(pipeline, [line(T0 + i, stamp=T0 + i + 0.2) for i in range(20)], end=False)
+    assert not feed(pipeline, [line(T0 + 5_000, stamp=T0 + 5_000.2)], end=False)
+    assert pipeline.counts[Disposition.ACCEPTED] == 21
+    assert not pipeline.guard.doubtful.any()
+
+
+def test_a_record_time_that_repeats_the_event_time_proves_nothing() -> None:
+    pipeline = made()
+    log = [line(T0 + i, asset, T0 + i) for i in range(60) for asset in ("p1", "p2", "p3")]
+    log.insert(90, line(T0 + 9_000, "p1", T0 + 9_000))
+    assert refused(feed(pipeline, log)) == [90]
+
+
+def test_a_gap_of_an_old_log_is_taken_when_the_log_is_idle() -> None:
+    """Readings of last year are sent today: their records are no witness of a gap, and no future either."""
+    pipeline = made()
+    today = T0 + 300 * DAY
+    feed(pipeline, [line(T0 + s, stamp=today) for s in (0, 1, 2, 200)], end=False)
+    assert pipeline.counts[Disposition.ACCEPTED] == 3
+    list(pipeline.feed(Polled(PARTITION, (), idle=timedelta(seconds=11))))
+    assert pipeline.counts[Disposition.ACCEPTED] == 4
+
+
+def test_what_is_ahead_of_its_record_waits_however_idle_the_log_is() -> None:
+    pipeline = made()
+    feed(pipeline, [line(T0 + i, stamp=T0 + i + 0.2) for i in range(9)], end=False)
+    feed(pipeline, [line(T0 + 3_000, stamp=T0 + 9)], end=False)
+    list(pipeline.feed(Polled(PARTITION, (), idle=timedelta(hours=1))))
+    assert pipeline.counts[Disposition.ACCEPTED] == 9
+    assert refused(feed(pipeline, [line(T0 + 10, stamp=T0 + 10.2)])) == [9]
+
+
+def test_the_cells_of_one_wrong_row_are_one_witness() -> None:
+    spec = replace(SPEC, format=Format.JSON_LONG)
+    pipeline = made(spec)
+    log = [
+        Reading(0, "p1", round((T0 + s) * 1e9), None, sensor, 1.0)
+        for s in (0, 1, 2, 9_000, 3, 4)
+        for sensor in (0, 1)
+    ]
+    assert refused(feed(pipeline, log)) == [6, 7]
+    assert pipeline.counts[Disposition.ACCEPTED] == 10
+
+
+def test_what_is_refused_comes_out_as_it_came_in() -> None:
+    pipeline = made()
+    texts = [b'{"asset":"p1","ts":%d,"values":{"a":1.5,"b":null}}' % (T0 + s) for s in (0, 1, 9_000, 2, 3)]
+    log = [Record(i, b"key", text, (T0 + 10_000) * SECOND_NS) for i, text in enumerate(texts)]
+    outputs = [o for step in pipeline.feed(Polled(PARTITION, log)) for o in step.outputs]
+    (letter,) = [o.rejected for o in outputs if isinstance(o, DeadLetter)]
+    assert (letter.record, letter.reason) == (log[2], Reason.FUTURE)
+
+
+def test_a_row_of_a_table_is_refused_as_the_message_that_would_have_said_it() -> None:
+    row = line(T0 + 0.25, value=float("nan"))
+    assert repr(Decoder(SPEC).decode(as_record(row, SPEC))) == repr(row)
+
+
+def test_what_is_held_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock_module, "MOST_HELD", 10_000)
+    pipeline = made()
+    log = [line(T0, f"p{i}", T0 + 0.2) for i in range(200)]
+    log += [line(T0 + 9_000, f"p{i}", T0 + 0.4) for i in range(200)]
+    outputs = feed(pipeline, log, end=False)
+    kept = int(pipeline.guard.doubtful.sum())
+    assert 10 < kept < 50
+    assert len(refused(outputs)) == 200 - kept
+    feed(pipeline, [line(T0 + 1, f"p{i}", T0 + 1.2) for i in range(200)], end=False)
+    assert pipeline.guard.doubtful.sum() == 0
+    assert pipeline.guard._held_bytes == 0
+
+
+def test_a_record_too_large_to_be_held_is_refused_at_once() -> None:
+    guard = EventTimeGuard(SPEC)
+    guard.grow(1)
+    guard.clear(0)
+    near = line(T0)
+    guard.admit(0, HeldReading(near, as_record(near, SPEC)), -1, T0, released=False)
+    far = line(T0 + 9_000)
+    large = Record(1, None, b" " * 20_000, -1)
+    admission = guard.admit(0, HeldReading(far, large), -1, T0, released=True)
+    assert [held.record for held in admission.refused] == [large]
+    assert not guard.doubtful[0]
+
+
+@given(
+    st.lists(st.integers(0, 11), min_size=1, max_size=60),
+    st.lists(st.tuples(st.integers(2, 50), st.integers(400, 10**6)), max_size=4, unique_by=lambda x: x[0]),
+)
+def test_lone_outliers_change_nothing(steps: list[int], outliers: list[tuple[int, int]]) -> None:
+    """Readings in order with rows far ahead among them, at least two of the others apart."""
+    seconds, at = [], 0
+    for step in steps:
+        at += max(step, 1)
+        seconds.append(T0 + at)
+    clean = made()
+    feed(clean, [line(s) for s in seconds])
+    log, odd = [line(s) for s in seconds], 0
+    for place, ahead in sorted(outliers, reverse=True):
+        if place < len(log) - 2:
+            log.insert(place - place % 2, line(T0 + at + ahead + 3_600))
+            odd += 1
+    pipeline = made()
+    outputs = feed(pipeline, log)
+    assert len(refused(outputs)) == odd
+    assert pipeline.counts[Disposition.ACCEPTED] == clean.counts[Disposition.ACCEPTED] == len(seconds)
+    assert pipeline.rows == clean.rows
+
+
+# ------------------------------------------------------------------ the fleet
+def fleet(seconds: int, clocks: dict[str, float], *, live: bool, begin: int = 0) -> list[Reading]:
+    """A reading per second of assets whose clocks are ahead by so much."""
+    return [
+        line(T0 + s + ahead, asset, T0 + s + 0.3 if live else None)
+        for s in range(begin, begin + seconds)
+        for asset, ahead in clocks.items()
+    ]
+
+
+@pytest.mark.parametrize("live", [True, False])
+@pytest.mark.parametrize("ahead", [3_000, 3_600, -3_600, -40 * 365 * DAY, 30 * DAY])
+def test_a_clock_that_is_off_for_good_is_said_once_and_judged_like_the_others(ahead: int, live: bool) -> None:
+    clocks = {"p1": 0.0, "p2": 0.0, "p3": float(ahead)}
+    pipeline = made()
+    outputs = feed(pipeline, fleet(1_500, clocks, live=live))
+    assert alerts(outputs, AlertKind.CLOCK_SKEW) == [("p3", "opened")]
+    assert alerts(outputs, AlertKind.ASSET_SILENT) == []
+    assert pipeline.counts[Disposition.ACCEPTED] == 4_500
+    (said,) = [o for o in outputs if isinstance(o, AlertEvent)]
+    assert said.clock_offset_ns is not None
+    assert abs(said.clock_offset_ns / SECOND_NS - ahead) <= 2
+    assert ("ahead of" if ahead > 0 else "behind") in said.summary
+
+
+def test_of_two_clocks_the_records_time_says_which_one_is_wrong() -> None:
+    for ahead in (3_000.0, -3_000.0):
+        outputs = feed(made(), fleet(1_500, {"p1": ahead, "p2": 0.0}, live=True))
+        assert alerts(outputs, AlertKind.CLOCK_SKEW) == [("p1", "opened")]
+        assert alerts(outputs, AlertKind.ASSET_SILENT) == []
+
+
+def test_an_asset_with_a_wrong_clock_can_fall_silent_and_be_back() -> None:
+    clocks = {"p1": 0.0, "p2": 0.0, "p3": 3_000.0}
+    log = fleet(1_500, clocks, live=True)
+    log += fleet(600, {"p1": 0.0, "p2": 0.0}, live=True, begin=1_500)
+    log += fleet(30, clocks, live=True, begin=2_100)
+    outputs = feed(made(), log)
+    assert alerts(outputs, AlertKind.ASSET_SILENT) == [("p3", "opened"), ("p3", "closed")]
+
+
+def test_a_clock_that_is_set_right_closes_its_alert() -> None:
+    log = fleet(1_500, {"p1": 0.0, "p2": 0.0, "p3": -3_000.0}, live=True)
+    log += fleet(1_500, {"p1": 0.0, "p2": 0.0, "p3": 0.0}, live=True, begin=1_500)
+    outputs = feed(made(), log)
+    assert alerts(outputs, AlertKind.CLOCK_SKEW) == [("p3", "opened"), ("p3", "closed")]
+    assert alerts(outputs, AlertKind.ASSET_SILENT) == []
+
+
+def test_one_reading_of_1999_makes_no_silent_asset() -> None:
+    log = fleet(600, {"p1": 0.0, "p2": 0.0}, live=True)
+    log.insert(300, line(10_600 * DAY, "p9", T0 + 150.3))
+    assert [o for o in feed(made(), log) if isinstance(o, AlertEvent)] == []
+
+
+@pytest.mark.parametrize("stopped", [1, 6, 9])
+def test_however_many_stop_the_others_say_so(stopped: int) -> None:
+    clocks = {f"p{i}": 0.0 for i in range(10)}
+    alive = dict.fromkeys(list(clocks)[stopped:], 0.0)
+    log = fleet(60, clocks, live=False) + fleet(400, alive, live=False, begin=60)
+    outputs = feed(made(), log)
+    assert alerts(outputs, AlertKind.ASSET_SILENT) == [(f"p{i}", "opened") for i in range(stopped)]
+    assert {o.row_ns for o in outputs if isinstance(o, AlertEvent)} == {(T0 + 59 + 300) * SECOND_NS}
+
+
+def test_a_fleet_that_rests_at_night_is_not_silent_in_the_morning() -> None:
+    clocks = {f"p{i}": 0.0 for i in range(10)}
+    log = [r for day in range(3) for r in fleet(200, clocks, live=False, begin=day * DAY)]
+    pipeline = made()
+    assert [o for o in feed(pipeline, log) if isinstance(o, AlertEvent)] == []
+    assert pipeline.counts[Disposition.ACCEPTED] == 6_000
+
+
+def test_an_asset_that_does_not_come_back_in_the_morning_is_silent() -> None:
+    clocks = {f"p{i}": 0.0 for i in range(10)}
+    log = fleet(200, clocks, live=False)
+    log += fleet(200, {f"p{i}": 0.0 for i in range(9)}, live=False, begin=DAY)
+    assert alerts(feed(made(), log), AlertKind.ASSET_SILENT) == [("p9", "opened")]
+
+
+def test_partitions_dumped_one_after_the_other_are_not_silent() -> None:
+    log = fleet(2_000, {"p1": 0.0, "p2": 0.0}, live=False) + fleet(2_000, {"p3": 0.0, "p4": 0.0}, live=False)
+    pipeline = made()
+    assert [o for o in feed(pipeline, log) if isinstance(o, AlertEvent)] == []
+    assert pipeline.counts[Disposition.ACCEPTED] == 8_000
+
+
+def test_a_slow_reporter_counts_for_the_clock_of_a_small_fleet() -> None:
+    """p1 reports every second and turns out to be 50 minutes ahead; p2 is right and reports every minute."""
+    log = []
+    for s in range(6_000):
+        log.append(line(T0 + s + (3_000 if s > 600 else 0), "p1", T0 + s + 0.3))
+        if s % 60 == 0:
+            log.append(line(T0 + s, "p2", T0 + s + 0.4))
+    outputs = feed(made(), log)
+    assert alerts(outputs, AlertKind.ASSET_SILENT) == []
+    assert alerts(outputs, AlertKind.CLOCK_SKEW) == [("p1", "opened")]
+
+
+def test_the_clock_of_a_healthy_fleet_is_seldom_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading it costs a walk over all assets; so it may not be done with every reading."""
+    looks = []
+    look = clock_module.FleetClock.look
+    monkeypatch.setattr(clock_module.FleetClock, "look", lambda *a: looks.append(0) or look(*a))
+    feed(made(), fleet(900, {f"p{i}": 0.0 for i in range(50)}, live=True))
+    assert len(looks) < 20
