@@ -430,7 +430,8 @@ def crossfit(
         if max((len(piece) for piece in rest), default=0) < 2 * window:
             continue
         models = fit(rest)
-        mine = []
+        where: list[tuple[str, int]] = []
+        parts: list[tuple[Floats, Sequence[str]]] = []
         for piece in block:
             segment = history[piece.segment]
             # The rows before the block are context of its first windows; they are not scored.
@@ -440,9 +441,14 @@ def crossfit(
                 continue
             windows = sliding(segment.values[start - window + 1 : piece.stop], window)[::hop]
             labels = segment.condition[start : piece.stop : hop] or (NO_CONDITION,) * len(windows)
-            measured = models.measure(windows, labels)
-            first = segment.first_row + start
-            mine.append(Held(j, segment.asset, first, first + hop * len(windows), labels, measured))
+            where.append((segment.asset, segment.first_row + start))
+            parts.append((windows, labels))
+        mine = [
+            Held(j, asset, first, first + hop * len(windows), labels, measured)
+            for (asset, first), (windows, labels), measured in zip(
+                where, parts, models.measure_each(parts), strict=True
+            )
+        ]
         held += mine
         null += _latent_null(history, rest, models, mine, chunk)
     return CrossFit(tuple(held), np.array(null))
@@ -550,14 +556,18 @@ def _own_levels(held: Sequence[Held], draft: Calibration) -> tuple[Calibration, 
 
 def _levels_of(keys: NDArray[np.object_], excess: Floats) -> dict[str, Floats]:
     """Per key with enough rows the median excess (P,), shrunk and limited; none if there is one key."""
-    names = sorted(set(keys.tolist()))
+    rows: dict[str, list[int]] = {}
+    for i, key in enumerate(keys.tolist()):
+        rows.setdefault(key, []).append(i)
     levels: dict[str, Floats] = {}
-    if len(names) < 2:
+    if len(rows) < 2:
         return levels
-    for name in names:
-        mine = excess[keys == name]
+    for name in sorted(rows):
+        if name == NO_CONDITION or len(rows[name]) < OWN_ROWS:
+            continue
+        mine = excess[rows[name]]
         count = np.isfinite(mine).sum(0)
-        if name == NO_CONDITION or count.max() < OWN_ROWS:
+        if count.max() < OWN_ROWS:
             continue
         known = count >= OWN_ROWS
         level = np.zeros(mine.shape[1])

@@ -56,6 +56,17 @@ class Measured:
     scaled: NDArray[np.float32]  # (B, L, C) the windows; (B, 0, C) unless asked for
     decoded: NDArray[np.float32]  # (B, L, C) as the long model sees them; likewise
 
+    def part(self, start: int, stop: int) -> Measured:
+        """What was measured of windows ``start .. stop - 1``."""
+        by_length = {"channel_error", "latent"}  # their first axis is S
+        values = {name: getattr(self, name) for name in Measured.__slots__}
+        return Measured(
+            **{
+                name: value[:, start:stop] if name in by_length else value[start:stop]
+                for name, value in values.items()
+            }
+        )
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Seen:
@@ -125,6 +136,31 @@ class Models:
         ``keep`` keeps the windows themselves, scaled and decoded (imputation wants them).
         """
         return self.measure_standard(self.scaler.scaled(values), conditions, keep)
+
+    def measure_each(self, parts: Sequence[tuple[Floats, Sequence[str]]]) -> list[Measured]:
+        """``measure`` of each part, raw windows with their labels; short parts go through together.
+
+        A window scores alike alone and in a crowd, and a fleet of short histories has thousands of parts.
+        """
+        result: list[Measured] = []
+        at = 0
+        while at < len(parts):
+            stop, count = at, 0
+            while stop < len(parts) and (stop == at or count + len(parts[stop][0]) <= CHUNK):
+                count += len(parts[stop][0])
+                stop += 1
+            some = parts[at:stop]
+            if len(some) == 1:
+                result.append(self.measure(*some[0]))
+            else:
+                together = self.measure(
+                    np.concatenate([windows for windows, _ in some]),
+                    [label for _, labels in some for label in labels],
+                )
+                ends = np.cumsum([len(windows) for windows, _ in some]).tolist()
+                result += [together.part(a, b) for a, b in zip([0, *ends[:-1]], ends, strict=True)]
+            at = stop
+        return result
 
     def measure_standard(
         self, standard: NDArray[np.float32], conditions: Sequence[str], keep: bool = False

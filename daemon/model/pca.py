@@ -151,20 +151,18 @@ class WindowPCA:
         few_observed = d - most_gaps < min(most_gaps, k)
         chosen = ~holes if few_observed else holes
         most = d - least_gaps if few_observed else most_gaps
-        if most:
-            index = torch.argsort(chosen, dim=1, descending=True, stable=True)[:, :most]  # (b, most)
-            present = chosen.gather(1, index)
-            v = self._shrunk[index] * present.unsqueeze(2)  # (b, most, k), zero rows for padding
-        else:
-            v = self._shrunk.new_zeros(len(part), 0, k)
+        index = torch.zeros(len(part), most, dtype=torch.long)  # the chosen cells of each window, in order
+        present = torch.zeros(len(part), most, dtype=torch.bool)
+        row, cell = chosen.nonzero(as_tuple=True)
+        per_row = chosen.sum(1)
+        place = torch.arange(len(row)) - (per_row.cumsum(0) - per_row).repeat_interleave(per_row)
+        index[row, place], present[row, place] = cell, True
+        v = self._shrunk[index] * present.unsqueeze(2)  # (b, most, k), zero rows for padding
         if not few_observed and most <= k:
             system = -torch.bmm(v, v.transpose(1, 2))
             system.diagonal(dim1=1, dim2=2).add_(1.0)
             values = _solve(system, torch.bmm(v, r)).squeeze(2).float()  # (b, most)
-            window = result[part]
-            held = window.gather(1, index)
-            fill = torch.where(present, values + self.mean[index], held)
-            result[part] = window.scatter(1, index, fill)
+            result[part[row], cell] = values[row, place] + self.mean[cell]
             return
         if few_observed:  # I - V_m'V_m = I - V'V + V_o'V_o, without the cancellation
             system = torch.bmm(v.transpose(1, 2), v)

@@ -109,10 +109,13 @@ def folds(history: Sequence[Segment], length: int) -> list[list[Piece]]:
 
 def complement(history: Sequence[Segment], held_out: Sequence[Piece]) -> list[Piece]:
     """The rows that are not held out, as contiguous pieces."""
+    of: dict[int, list[Piece]] = {}
+    for piece in held_out:
+        of.setdefault(piece.segment, []).append(piece)
     rest: list[Piece] = []
     for i, segment in enumerate(history):
         at = 0
-        for piece in sorted((p for p in held_out if p.segment == i), key=lambda p: p.start):
+        for piece in sorted(of.get(i, ()), key=lambda p: p.start):
             if piece.start > at:
                 rest.append(Piece(i, at, piece.start))
             at = piece.stop

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +12,10 @@ from hypothesis import strategies as st
 from daemon.domain import SECOND_NS, AlarmPolicy, Budget, Floats, Segment
 from daemon.model.bundle import Bundle
 from daemon.model.calibration import (
+    SHRINK,
     TAIL,
     Tail,
+    _levels_of,
     chunks,
     diagonal_kl,
     follow,
@@ -20,10 +23,12 @@ from daemon.model.calibration import (
     top_count,
     top_mean,
 )
+from daemon.model.measuring import Measured, Models
 from daemon.model.promotion import scores_of
+from daemon.model.segments import sliding
 from daemon.model.training import train
 from daemon.policy import episodes, firing
-from tests.model.conftest import QUICK, SPEC, machine, trained
+from tests.model.conftest import QUICK, SPEC, dropped, machine, trained
 from tests.naive import replayed_episodes, slow_baseline
 
 
@@ -219,3 +224,60 @@ def test_held_out_normal_rows_realise_about_the_budget_at_any_hop(hop: int) -> N
     allowed = budget.episodes_per_day * sum(np.isfinite(one).sum() for one in scores) * hop / day
     assert allowed == pytest.approx(6 * 6 * 3, rel=0.02)
     assert 0.5 < opened / allowed < 1.5
+
+
+# ------------------------------------------------------------------ fleets
+class Named(str):
+    """An asset's name that counts its comparisons."""
+
+    __slots__ = ()
+    compared = 0
+
+    def __eq__(self, other: object) -> bool:
+        Named.compared += 1
+        return super().__eq__(other)
+
+    __hash__ = str.__hash__
+
+
+def test_own_levels_take_each_row_once_however_many_assets_there_are() -> None:
+    rng = np.random.default_rng(0)
+    keys = np.array([Named(f"a{i % 40}") for i in range(40 * 30 + 400)], object)
+    keys[-400:] = [Named("long") for _ in range(400)]
+    Named.compared = 0
+    excess = rng.standard_normal((len(keys), 3)) + (keys == "long")[:, None]
+    Named.compared = 0
+    levels = _levels_of(keys, excess)
+    assert Named.compared <= 2 * len(keys)
+    assert set(levels) == {"long"}
+    np.testing.assert_allclose(
+        levels["long"], np.median(excess[-400:], axis=0) * 400 / (400 + SHRINK), rtol=1e-12
+    )
+
+
+def test_parts_that_are_measured_together_measure_as_each_alone(bundle: Bundle) -> None:
+    window = bundle.window
+    sizes = [1, 3, 0, 40, 2_500, 7, 7]
+    values = dropped(machine(sum(sizes) + window), 0.1)
+    windows = sliding(values, window)
+    ends = np.cumsum(sizes)
+    parts = [(windows[b - n : b], [""] * n) for n, b in zip(sizes, ends.tolist(), strict=True)]
+    for (some, labels), together in zip(parts, bundle.models.measure_each(parts), strict=True):
+        alone = bundle.models.measure(some, labels)
+        for name in Measured.__slots__:
+            np.testing.assert_array_equal(getattr(together, name), getattr(alone, name), err_msg=name)
+
+
+def test_a_fleet_of_short_histories_is_measured_in_few_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    measure = Models.measure
+
+    def counted(self: Models, *arguments: Any) -> Measured:
+        calls.append(len(arguments[0]))
+        return measure(self, *arguments)
+
+    monkeypatch.setattr(Models, "measure", counted)
+    fleet = [Segment(f"a{i}", 0, machine(24, seed=i)) for i in range(200)]
+    trained(fleet, replace(QUICK, kind="ppca"), window=8)
+    assert sum(calls) > 200
+    assert len(calls) < 20  # one for each fold's held-out assets, and those that sample

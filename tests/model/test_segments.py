@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 
 from daemon.domain import Segment
 from daemon.model.segments import (
+    Piece,
     bridged,
     by_asset,
     complement,
@@ -89,3 +92,20 @@ def test_the_longest_standstill_spans_missing_rows_and_never_means_never() -> No
     # constant within each segment, but not throughout
     two = [Segment("a", 0, np.full((4, 1), 1.0)), Segment("a", 50, np.full((6, 1), 2.0))]
     assert longest_constant(two, never).tolist() == [6]
+
+
+class Counted(list[Piece]):
+    """Pieces that count how often they are gone through."""
+
+    passes = 0
+
+    def __iter__(self) -> Iterator[Piece]:
+        self.passes += 1
+        return super().__iter__()
+
+
+def test_what_is_not_held_out_takes_one_pass_over_what_is() -> None:
+    fleet = history(*((f"a{i}", 33) for i in range(50)))
+    held = Counted(folds(fleet, 4)[0])
+    assert {piece.segment for piece in complement(fleet, held)} == {i for i in range(50) if i % 5}
+    assert held.passes == 1
