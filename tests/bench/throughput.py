@@ -43,10 +43,15 @@ class Size:
     repetitions: int
     river_records: int
     quix_records: int
+    fleets: Sequence[int]  # numbers of assets; the first is what the others are compared with
 
 
-FULL = Size({8: 3_000, 38: 1_600}, 3, 20_000, 3_000)
-QUICK = Size({8: 1_500, 38: 600}, 1, 5_000, 1_000)
+FULL = Size({8: 3_000, 38: 1_600}, 3, 20_000, 3_000, (64, 1_000, 5_000, 20_000, 50_000))
+QUICK = Size({8: 1_500, 38: 600}, 1, 5_000, 1_000, (64, 1_000))
+FLEET_RECORDS, FLEET_ROWS = 400_000, 48
+"""Records of a fleet, at least, and rows of each of its assets: half as many again as its windows have."""
+FLEET_TARGET = 1.5
+"""What a record of a large fleet may cost over one of the smallest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +219,28 @@ def scaling(on: Stage, taken: Taken, size: Size) -> Section:
     return section
 
 
+def fleets(on: Stage, size: Size) -> Section:
+    """The same records from ever more assets."""
+    section = Section(
+        "fleets",
+        "What a fleet's size costs: 8 sensors, window 32, hop 1, exactly_once, one partition",
+        ("assets", "records", "daemon us", "over the smallest", "target", "records/s"),
+    )
+    smallest = 0.0
+    for assets in size.fleets:
+        work = Workload(8, assets=assets, window=32)
+        rows = max(FLEET_RECORDS // assets, FLEET_ROWS)
+        topic = on.full_topic(work, rows, 1)
+        with on.daemon(work, topic, kafka={"delivery": EXACTLY}) as daemon:
+            daemon.until(lambda s: s["state"] == "live")
+            found = cost(watched([daemon], assets * rows), assets * (work.window + 1))
+            daemon.stop()
+        smallest = smallest or found.cpu_us
+        section.add(assets, found.records, found.cpu_us, found.cpu_us / smallest, FLEET_TARGET, found.per_s)
+    section.notes.append("us: CPU microseconds of the process per record, all full windows.")
+    return section
+
+
 def peers(on: Stage, topic: str, taken: Taken, size: Size, quix_python: str | None) -> Section:
     """What a user could write instead, on the topic that the daemon had."""
     work = WORKLOADS[0]
@@ -265,4 +292,5 @@ def measure(quick: bool, quix_python: str | None = None) -> Iterator[Section]:
         yield end_to_end(taken)
         yield overhead(taken)
         yield scaling(on, taken, size)
+        yield fleets(on, size)
         yield peers(on, topics[WORKLOADS[0], 1], taken, size, quix_python)
