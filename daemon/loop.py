@@ -186,7 +186,7 @@ class StreamRun:
         self.fallback = Fallback()
         self.detector: Detector | None = None
         self.bundle: bytes | None = None
-        self.decoder = Decoder(plan.spec, plan.max_record_bytes, plan.max_asset_bytes)
+        self.decoder = Decoder(plan.spec, plan.max_record_bytes, plan.max_asset_bytes, 2 * plan.max_assets)
         self.outcomes: list[Outcome] = []
         self.shelving: tuple[asyncio.Task[None], Outcome] | None = None  # a candidate on its way to be kept
         self.looking: asyncio.Task[None] | None = None  # at the history

@@ -29,7 +29,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from difflib import get_close_matches
 from itertools import starmap
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 
 import msgspec
 import numpy as np
@@ -69,8 +69,10 @@ WHOLE_LETTER_BYTES: Final = 900_000
 OTHER: Final = "(other)"
 """Under this name ``Decoder.unknown_sensors`` counts what it has no room to name."""
 
+T = TypeVar("T")
 _NAMES_KEPT: Final = 256
 _KEPT: Final = 8192
+_ASSETS_KEPT: Final = 200_000  # some 30 MB, if ever so many come
 """Asset ids and timestamps that are remembered as sound: most come again with the next record."""
 _AT_ONCE: Final = 128  # lines: few enough to stay in the cache
 _DETAIL_LENGTH: Final = 200
@@ -99,6 +101,8 @@ class Decoder:
         spec: the stream; ``spec.fields`` names where a record keeps what.
         max_bytes: a longer record is refused unread.
         max_asset_bytes: longest asset id, in UTF-8; also the longest condition value.
+        assets_kept: asset ids that are remembered as sound; a line of any other is looked at alone,
+            which costs twice as much. So they should be as many as there may be.
 
     Attributes:
         corrupt_cells: per sensor, cells that held something other than a finite number
@@ -110,7 +114,13 @@ class Decoder:
         ConfigError: if two fields have one name, or a field cannot come from the record.
     """
 
-    def __init__(self, spec: StreamSpec, max_bytes: int = 1 << 20, max_asset_bytes: int = 256) -> None:
+    def __init__(
+        self,
+        spec: StreamSpec,
+        max_bytes: int = 1 << 20,
+        max_asset_bytes: int = 256,
+        assets_kept: int = _ASSETS_KEPT,
+    ) -> None:
         self.corrupt_cells: Counter[str] = Counter()
         self.unknown_sensors: Counter[str] = Counter()
         self._spec = spec
@@ -138,7 +148,9 @@ class Decoder:
         elsewhere = self._asset_in_key or self._time_in_record or bool(spec.condition)
         self._at_once = None if elsewhere else cells
         self._pack = struct.Struct(f"{len(spec.sensors)}d").pack
-        self._sound: dict[str, int] = {}  # asset ids that passed every rule
+        # Asset ids that passed every rule. One string per asset: it is hashed and compared once.
+        self._sound: dict[str, str] = {}
+        self._assets_kept = assets_kept
         self._times: dict[str, int] = {}  # texts of event times, and what they say
 
     def decode(self, record: Record) -> Reading | Rejected:
@@ -193,8 +205,9 @@ class Decoder:
         cells = [message.values for message in messages]
         if set(map(type, cells)) != {self._at_once}:
             return False
-        assets = [message.asset for message in messages]
-        if not self._sound.keys() >= set(assets):
+        try:
+            assets = [self._sound[message.asset] for message in messages]
+        except (KeyError, TypeError):  # new, or no text at all
             return False
         texts = [message.ts for message in messages]
         known = self._times
@@ -275,11 +288,11 @@ class Decoder:
         )
 
     def _asset(self, found: object) -> str:
-        if type(found) is str and found in self._sound:
-            return found
+        if type(found) is str and (sound := self._sound.get(found)) is not None:
+            return sound
         text = self._checked_asset(found)
         if text == found:
-            _keep(self._sound, text, 0)
+            _keep(self._sound, text, text, self._assets_kept)
         return text
 
     def _checked_asset(self, found: object) -> str:
@@ -505,9 +518,9 @@ def _field_names(spec: StreamSpec) -> dict[str, str]:
     return {"ts" if field == "timestamp" else field: name for field, name in names.items()}
 
 
-def _keep(known: dict[str, int], text: str, value: int) -> None:
+def _keep(known: dict[str, T], text: str, value: T, most: int = _KEPT) -> None:
     """Remember; a producer of ever new texts only makes it forget."""
-    if len(known) >= _KEPT:
+    if len(known) >= most:
         known.clear()
     if len(text) <= _DETAIL_LENGTH:
         known[text] = value

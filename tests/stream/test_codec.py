@@ -875,3 +875,31 @@ def test_readings_pass_through_in_their_places() -> None:
     found, _ = Decoder(WIDE).decode_lines([record(USUAL[0][0]), reading, record(USUAL[1][0])])
     assert found.assets == ["p1", "p2", "p1"]
     assert found.values[1].tolist() == [1.0, 2.0, 3.0]
+
+
+class Noting(Decoder):
+    """Counts the lines that are looked at alone."""
+
+    alone = 0
+
+    def decode(self, record: Record) -> Reading | Rejected:
+        self.alone += 1
+        return super().decode(record)
+
+
+def test_lines_of_a_large_fleet_are_taken_together_and_name_each_asset_by_one_string() -> None:
+    records = [record(wide(dict.fromkeys(SENSORS, 1.0), asset=f"pump-{i:05}")) for i in range(20_000)]
+    decoder = Noting(WIDE)
+    first, _ = decoder.decode_lines(records)
+    decoder.alone = 0
+    again, _ = decoder.decode_lines(records)
+    assert decoder.alone == 0
+    assert all(one is other for one, other in zip(first.assets, again.assets, strict=True))
+
+
+def test_ever_new_assets_make_a_decoder_forget_and_nothing_else() -> None:
+    decoder = Decoder(WIDE, assets_kept=50)
+    for i in range(500):
+        lines, _ = decoder.decode_lines([record(wide(dict.fromkeys(SENSORS, 1.0), asset=f"p{i}"))])
+        assert lines.assets == [f"p{i}"]
+        assert len(decoder._sound) <= 50
