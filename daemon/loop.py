@@ -539,9 +539,18 @@ class Loop:
         self._arrived.pop(event.partition, None)
         self.metrics.assigned(event.partition)
         self.metrics.rebalance("assigned")
+        if pipeline.unusable:
+            self.metrics.restored("unusable", len(pipeline.unusable))
+            log.warning(
+                "state_unusable",
+                topic=event.partition.topic,
+                partition=event.partition.number,
+                records=len(pipeline.unusable),
+                reason=pipeline.unusable[0],
+            )
         if event.saved:
             self.metrics.restored("ok" if pipeline.restored else "failed")
-            if not pipeline.restored:
+            if not pipeline.restored and not pipeline.unusable:
                 log.warning(
                     "state_unusable",
                     topic=event.partition.topic,

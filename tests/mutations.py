@@ -93,7 +93,8 @@ def structured(rng: random.Random, value: Any, *, binary: bool = False) -> Any:
     if isinstance(old, bool):
         changes += [lambda: not old]
     elif isinstance(old, int):
-        changes += [lambda: -old, lambda: old + 1, lambda: old - 1, lambda: old * 2**40, lambda: float(old)]
+        numbers = (-old, old + 1, old - 1, old * 2**40)
+        changes += [lambda: max(min(rng.choice(numbers), 2**64 - 1), -(2**63))] * 4 + [lambda: float(old)]
     elif isinstance(old, float):
         changes += [
             lambda: -old,

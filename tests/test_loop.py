@@ -463,6 +463,25 @@ async def test_state_that_is_of_no_use_is_said_and_counted() -> None:
     assert b'anomalyd_state_restores_total{result="failed"} 1.0' in metrics.exposition()
 
 
+async def test_records_of_state_that_cannot_be_used_are_said_once_and_counted() -> None:
+    source = Script([Polled(PUMPS_0, steady(30))])
+    await made(source, stream())[0].run()
+    saved = {record.key: record for work in source.commits for record in work.saved}
+    saved |= {key: Saved(key, b"\xc1") for key in (b"sensors.pumps\x1fp8", b"sensors.pumps\x1fp9")}
+    saved[b"sensors.pumps\x1f\xff"] = Saved(b"sensors.pumps\x1f\xff", b"")
+    position = source.commits[-1].position
+    replayed = [Polled(PUMPS_0, steady(30 - position.replay_from, position.replay_from))]
+    successor = Script(replayed, tuple(saved.values()), position.offset, position.replay_from)
+    loop, metrics, _ = made(successor, stream())
+    with capture_logs() as logs:
+        await loop.run()
+    (said,) = [entry for entry in logs if entry["event"] == "state_unusable"]
+    assert said["records"] == 3
+    text = metrics.exposition().decode()
+    assert 'anomalyd_state_restores_total{result="unusable"} 3.0' in text
+    assert 'anomalyd_state_restores_total{result="ok"} 1.0' in text
+
+
 async def test_a_drain_that_takes_too_long_is_cut_short_without_an_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -73,6 +73,7 @@ from daemon.stream.clock import NO_CLOCK, EventTimeGuard, FleetClock, HeldReadin
 from daemon.stream.drift import EXCEEDANCES, Drift
 from daemon.stream.rings import NO_RECORD, Rings, grown
 from daemon.stream.rows import Lines, Rows, Waiting
+from daemon.stream.validity import ASSET_BYTES, asset_fault, partition_fault
 from daemon.stream.windows import Fingerprints, Grid, ReleasedRow, fingerprints
 
 CHUNK_CELLS = 2_097_152
@@ -235,6 +236,7 @@ class Pipeline:
         self.observed_rows = 0
         self.rebuilding = resume_at > 0  # records of before it may still come: episodes are not as they were
         self.restored = False  # whether the partition's own state came with it
+        self.unusable: list[str] = []  # the records that could not be used, each with why
         self._layout = state.layout(spec)
         self._other_model = False  # ... but was that of another model
         self._swaps = [state.Swap(0, 0, NO_MODEL, Standard.raw_units(len(spec.sensors)))]  # see ``state``
@@ -1607,19 +1609,20 @@ class Pipeline:
                 the position is, it may be of a later one: what lies between was published.
         """
         topic = self.partition.topic
-        records: dict[str, bytes | None] = {}
+        records: dict[bytes, bytes] = {}
         for found in state.own(saved, topic):
             if found is None:
                 yield
-            else:
-                records[found[0]] = found[1]
-        partition = state.to_partition(records.pop("", None), self._layout)
+            elif found[1] is not None:
+                records.pop(found[0], None)
+                records[found[0]] = found[1]  # in the order of the last writes
+        partition = self._partition_of(records.pop(b"", None))
         if (
             partition is None
             or partition.offset < self.resume_at
             or (exact and partition.offset != self.resume_at)
         ):
-            self._gone = set(records)
+            self._gone = {name.decode() for name in records if state.is_text(name)}
             self._kept = set(self._gone)
             return
         self.resume_at = partition.offset
@@ -1637,12 +1640,62 @@ class Pipeline:
             state.to_drift(self.drift, partition)
         if self.clock.row != NO_CLOCK:
             self._await_interval()
-        for i, (asset, value) in enumerate(records.items(), 1):
-            known = state.to_asset(value, self._layout)
-            if known is not None and known.units in self._rings.standards:
-                self._restore_asset(asset, known)
+        surplus = len(records) - self._max_assets
+        for i, (name, value) in enumerate(records.items(), 1):
+            self._restore_one(name, value, partition, surplus=i <= surplus)
             if i % RESTORED_AT_ONCE == 0:
                 yield
+
+    def _partition_of(self, value: bytes | None) -> state.PartitionState | None:
+        """The partition's own record, if it can be used."""
+        found = None if value is None else state.to_partition(value, self._layout)
+        if found is None:
+            return None  # there is none, or it is of another layout
+        fault = found if isinstance(found, str) else partition_fault(found, self.spec)
+        if isinstance(found, state.PartitionState) and fault is None:
+            mine, last = self._swaps[-1], state.to_swap(found.swaps[-1])
+            if last.model != mine.model:
+                return found
+            if last.standard.same_as(mine.standard) and (
+                found.reference is None
+                or self.drift is None
+                or len(state.to_floats(found.reference.latent_mean)) == len(self.drift.reference.latent_mean)
+            ):
+                return found
+            fault = f"it is not of the model {mine.model} that is in force"
+        self.unusable.append(f"of the partition: {fault}")
+        return None
+
+    def _restore_one(
+        self, name: bytes, value: bytes, partition: state.PartitionState, *, surplus: bool
+    ) -> None:
+        """Set up one asset, or note why it cannot be; then it begins anew, and no other asset notices."""
+        if not state.is_text(name):
+            self.unusable.append(f"of {name[:60]!r}: the key is not UTF-8")
+            return
+        asset = name.decode()
+        known = state.to_asset(value, self._layout)
+        if known is None:
+            return  # of another layout, as a predecessor of another version left it
+        fault = known if isinstance(known, str) else None
+        if len(name) > ASSET_BYTES:
+            fault = f"the key has {len(name)} bytes"
+        elif surplus:
+            fault = f"there are more than limits.max_assets, {self._max_assets}"
+        if isinstance(known, state.AssetState) and fault is None:
+            fault = asset_fault(known, self.spec, partition, self._rings.standards)
+            at_last = known.units == self._swaps[-1].number
+            if fault is None and at_last and known.baseline is not None:
+                needed = 8 * self._baseline.shape[1]
+                if len(known.baseline) != needed:
+                    fault = f"baseline has {len(known.baseline)} bytes, where the model needs {needed}"
+            if fault is None:
+                self._restore_asset(asset, known)
+                return
+        self.unusable.append(f"of {asset[:60]!r}: {fault}")
+        if len(name) <= ASSET_BYTES:
+            self._gone.add(asset)  # its record goes with the next commit, or is written anew
+            self._kept.add(asset)
 
     def _take_swaps(self, partition: state.PartitionState) -> None:
         """Stand where the oldest record may stand, with the later swaps ahead; ours comes last if it is new."""

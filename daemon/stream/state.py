@@ -181,6 +181,12 @@ class AssetState(msgspec.Struct, frozen=True, array_like=True):
     clock: ClockState
 
 
+class _Layout(msgspec.Struct, frozen=True, array_like=True):
+    """What every record begins with, in every version of this program."""
+
+    layout: str
+
+
 class SumsState(msgspec.Struct, frozen=True, array_like=True):
     """``drift.Sums`` of one interval."""
 
@@ -236,6 +242,7 @@ class Swap:
 _pack = msgspec.msgpack.Encoder().encode
 _asset = msgspec.msgpack.Decoder(AssetState).decode
 _partition = msgspec.msgpack.Decoder(PartitionState).decode
+_only_layout = msgspec.msgpack.Decoder(_Layout).decode
 
 
 # ------------------------------------------------------------------ keys and records
@@ -259,35 +266,53 @@ def written(topic: str, asset: str, state: AssetState | PartitionState | None) -
     return Saved(key(topic, asset), None if state is None else _pack(state))
 
 
-def own(records: Iterable[Saved], topic: str) -> Iterator[tuple[str, bytes | None] | None]:
-    """Name ("" for the partition itself) and value of the records of one input topic.
+def own(records: Iterable[Saved], topic: str) -> Iterator[tuple[bytes, bytes | None] | None]:
+    """Asset (UTF-8, if it is one; empty for the partition itself) and value of one input topic's records.
 
     Now and then None comes instead, so that who reads very many can do something else between.
     """
     prefix = key(topic)
     for i, record in enumerate(records, 1):
         if record.key.startswith(prefix):
-            yield record.key[len(prefix) :].decode(errors="replace"), record.value
+            yield record.key[len(prefix) :], record.value
         if i % READ_AT_ONCE == 0:
             yield None
 
 
-def to_partition(value: bytes | None, wanted: str) -> PartitionState | None:
-    """A partition's record; None where it is of no use: of another ``layout`` than the wanted one."""
+def is_text(name: bytes) -> bool:
+    """Whether it is UTF-8: an asset's name is, a key of the topic may be anything."""
     try:
-        found = None if value is None else _partition(value)
-    except msgspec.MsgspecError:
-        return None  # of another version of this program
-    return found if found is not None and found.layout == wanted and found.swaps else None
+        name.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
-def to_asset(value: bytes | None, wanted: str) -> AssetState | None:
-    """An asset's record; None where it is of no use."""
+def to_partition(value: bytes, wanted: str) -> PartitionState | str | None:
+    """A partition's record; else why it cannot be read, or None where it is of another ``layout``."""
     try:
-        found = None if value is None else _asset(value)
-    except msgspec.MsgspecError:
-        return None
-    return found if found is not None and found.layout == wanted else None
+        found = _partition(value)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        return _not_read(value, wanted, error)
+    return found if found.layout == wanted else None
+
+
+def to_asset(value: bytes, wanted: str) -> AssetState | str | None:
+    """An asset's record; else why it cannot be read, or None where it is of another ``layout``."""
+    try:
+        found = _asset(value)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        return _not_read(value, wanted, error)
+    return found if found.layout == wanted else None
+
+
+def _not_read(value: bytes, wanted: str, error: Exception) -> str | None:
+    """Why, unless the record is of another version of this program: its layout comes first, in every version."""
+    try:
+        written_for = _only_layout(value).layout
+    except (msgspec.MsgspecError, RecursionError):
+        written_for = wanted
+    return str(error)[:200] if written_for == wanted else None
 
 
 # ------------------------------------------------------------------ numbers

@@ -772,6 +772,7 @@ class Log:
         self.pipeline = self.make_one(detector=self.committed, resume_at=offset)
         self.pipeline.offset = replay_from
         assert self.pipeline.restore(list(self.state.values())) == bool(self.state)
+        assert not self.pipeline.unusable
         again = self.readings[replay_from:offset]
         self.replayed += len(again)
         for i in range(0, len(again), 7):

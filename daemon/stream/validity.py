@@ -1,0 +1,304 @@
+"""Whether a record of state can be used: asked of all of it, before any of it is.
+
+The state topic is written by this program, but who may write to it may write anything, and one record that
+a successor stumbles over would end every start. A record that decodes may still hold arrays of another length,
+rows that lie years apart (which would be bridged one by one), or an episode whose next update never comes
+after the last. So two kinds of rules are looked at:
+
+* of every field, by its type and its name, wherever it stands: numbers within what sums and products of them
+  need, arrays of as many numbers as the stream has sensors (``_PER_SENSOR``), lists and texts of a bound length;
+* of an asset and of a partition, what must hold between their fields.
+
+``fault`` functions give the reason in words, or None.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from daemon.domain import AlertKind, Format, Standard, StreamSpec
+from daemon.policy import State
+from daemon.stream.alerts import Peaks
+from daemon.stream.clock import LARGEST_HELD, MOST_REPEATED, NO_CLOCK
+from daemon.stream.drift import MOST_INTERVALS
+from daemon.stream.rings import NO_RECORD
+from daemon.stream.state import (
+    AlarmState,
+    AssetState,
+    ClockState,
+    EpisodeState,
+    FleetState,
+    GridState,
+    PartitionState,
+    SwapState,
+)
+
+FAR = 1 << 62
+"""No offset, row or time is beyond this: two of them can still be told apart in 64 bits."""
+LARGEST = 1e100
+"""Sums and levels are far below; their squares are still numbers."""
+ASSET_BYTES = 65_536
+"""Of an asset's name in a key."""
+TEXT = 65_536
+MOST_ROWS = 1 << 20
+"""Entries of a list: more rows than a window and its lateness ever have."""
+MOST_SWAPS = 10_000
+MOST_STAMPS = 1_000
+_PER_SENSOR = {"values", "last_value", "last_row", "still_since"}
+"""Fields that hold eight bytes per sensor, whatever they are part of."""
+_READINGS = {"values", "last_value", "peaks"}
+"""Fields of what sensors said, and what was made of it: numbers, or NaN."""
+_SENSORS = {"silent", "reported"}
+"""Bit sets of sensors."""
+
+
+def _fields(value: Any, spec: StreamSpec, path: str = "", depth: int = 0) -> str | None:
+    """What is wrong with any one field, wherever it stands."""
+    if depth > 8:
+        return f"{path} is nested too deeply"
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        unsigned = path.endswith("fingerprint")  # 64 bits of a digest
+        return None if -FAR <= value <= FAR or (unsigned and 0 <= value < 1 << 64) else f"{path} is {value}"
+    if isinstance(value, str):
+        return None if len(value) <= TEXT else f"{path} has {len(value)} characters"
+    if isinstance(value, list):
+        if len(value) > MOST_ROWS:
+            return f"{path} has {len(value)} entries"
+        return next((fault for each in value if (fault := _fields(each, spec, path, depth + 1))), None)
+    if isinstance(value, bytes):
+        name, C = path.rpartition(".")[2], len(spec.sensors)
+        if name in _PER_SENSOR and len(value) != 8 * C:
+            return f"{path} has {len(value)} bytes, where {C} sensors need {8 * C}"
+        if name in _READINGS and np.isinf(np.frombuffer(value[: len(value) // 8 * 8], "<f8")).any():
+            return f"{path} is infinite"
+        if name in _SENSORS and int.from_bytes(value[: C + 8], "little") >> C:
+            return f"{path} names sensors that there are not"
+        return None
+    if isinstance(value, msgspec.Struct):
+        for name in value.__struct_fields__:
+            if fault := _fields(getattr(value, name), spec, f"{path}.{name}" if path else name, depth + 1):
+                return fault
+    return None
+
+
+def asset_fault(
+    known: AssetState, spec: StreamSpec, partition: PartitionState, units: Mapping[int, Standard]
+) -> str | None:
+    """What is wrong with an asset's record.
+
+    Args:
+        known: the record.
+        spec: the stream.
+        partition: the partition's record, which is in order.
+        units: by their number, those that rows may be in.
+    """
+    return (
+        _fields(known, spec)
+        or (None if known.units in units else f"its units, number {known.units}, are not known")
+        or _window_fault(known, spec, units)
+        or _grid_fault(known.grid, spec)
+        or _sensors_fault(known, spec)
+        or (
+            None
+            if 0 <= known.offset <= partition.offset
+            else f"offset {known.offset} is not before the partition's"
+        )
+        or (None if known.alarm is None else _alarm_fault(known.alarm, known.grid.newest, spec))
+        or _clock_fault(known.clock, spec, partition.offset)
+    )
+
+
+def _window_fault(known: AssetState, spec: StreamSpec, units: Mapping[int, Standard]) -> str | None:
+    C, size = len(spec.sensors), np.dtype(units[known.units].kept).itemsize
+    rows, rest = divmod(len(known.window), C * size)
+    if rest or rows > spec.window or len(known.window_offsets) != 8 * rows:
+        return f"window has {len(known.window)} bytes, and offsets {len(known.window_offsets)}"
+    offsets = np.frombuffer(known.window_offsets, "<i8")
+    if ((offsets < 0) | ((offsets > FAR) & (offsets != NO_RECORD))).any():
+        return "window_offsets are no offsets"
+    newest = known.grid.newest
+    for name in ("last_row", "still_since"):
+        told = np.frombuffer(getattr(known, name), "<i8")
+        if (told < -1).any() or (told > max(newest, 0) + 1).any():
+            return f"{name} is not of rows up to {newest}"
+    if not -1 <= known.fresh_row <= max(newest, 0) + 1:
+        return f"fresh_row {known.fresh_row} is behind row {newest}"
+    if known.baseline is not None:
+        if len(known.baseline) % 8:
+            return f"baseline has {len(known.baseline)} bytes"
+        if not (np.abs(np.frombuffer(known.baseline, "<f8")) < LARGEST).all():
+            return "baseline is not finite"
+    return None
+
+
+def _grid_fault(grid: GridState, spec: StreamSpec) -> str | None:
+    C, period = len(spec.sensors), spec.period_ns
+    if len(grid.heard) not in (0, 8 * C):
+        return f"heard has {len(grid.heard)} bytes, where {C} sensors need {8 * C}"
+    told = spec.allowed_lateness_ns // period + 3 if spec.format is Format.JSON_WIDE else 0
+    if len(grid.told) != 8 * told:
+        return f"told has {len(grid.told)} bytes, where {told} rows need {8 * told}"
+    if not -1 <= grid.newest <= max(grid.max_time_ns, -1) // period or grid.max_time_ns < -1:
+        return f"newest row {grid.newest} is after time {grid.max_time_ns}"
+    if not -1 <= grid.last_observed <= grid.newest or not -1 <= grid.began <= grid.newest:
+        return f"rows {grid.last_observed} and {grid.began} are after the newest, {grid.newest}"
+    if not max(grid.last_observed + 1, 0) <= grid.head <= grid.newest + 1:
+        return f"head {grid.head} is not between rows {grid.last_observed} and {grid.newest}"
+    if grid.watermark_ns > max(grid.max_time_ns, (grid.newest + 1) * period):
+        return f"watermark {grid.watermark_ns} is after time {grid.max_time_ns}"
+    waiting, recent = ([row.row for row in rows] for rows in (grid.rows, grid.recent))
+    if len(set(waiting)) != len(waiting) or any(not grid.head <= row <= grid.newest for row in waiting):
+        return f"rows that wait are not between {grid.head} and {grid.newest}"
+    if sorted(set(recent)) != recent or any(not 0 <= row < grid.head for row in recent):
+        return f"recent rows are not before {grid.head}"
+    heard = np.frombuffer(grid.heard, "<i8")
+    return "heard is not of rows so far" if ((heard < -1) | (heard > grid.newest)).any() else None
+
+
+def _sensors_fault(known: AssetState, spec: StreamSpec) -> str | None:
+    for name in ("silent_sensors", "stuck"):
+        which: Sequence[int] = getattr(known, name)
+        if any(not 0 <= c < len(spec.sensors) for c in which) or len(set(which)) != len(which):
+            return f"{name} names sensors that there are not"
+    return None
+
+
+def _clock_fault(clock: ClockState, spec: StreamSpec, offset: int) -> str | None:
+    C, wide = len(spec.sensors), spec.format is Format.JSON_WIDE
+    if clock.top_ns < -1 or clock.arrived_ns < -1 or not -1 <= clock.heard_at <= offset or clock.turn < 0:
+        return f"a clock at {clock.top_ns}, heard at offset {clock.heard_at}"
+    farthest = FAR // spec.period_ns
+    if any(abs(rows) > farthest for rows in (clock.skew, clock.off_by, clock.off_since)):
+        return f"a clock that is off by {clock.skew} rows"
+    for part in (clock.ahead, clock.first, clock.behind):
+        if len(part) > MOST_REPEATED + C:
+            return f"{len(part)} readings of one row are held"
+        for held in part:
+            whole = held.values is not None if wide else held.values is None and 0 <= held.sensor < C
+            if not whole or held.time_ns < 0 or math.isinf(held.value):
+                return f"a reading of sensor {held.sensor} at {held.time_ns} is held"
+            if len(held.message) + len(held.key or b"") > LARGEST_HELD:
+                return f"a record of {len(held.message)} bytes is held"
+    return None
+
+
+def _fleet_fault(clock: FleetState, spec: StreamSpec) -> str | None:
+    farthest = FAR // spec.period_ns
+    for name in ("row", "front", "due_row"):
+        row: int = getattr(clock, name)
+        if row != NO_CLOCK and abs(row) > farthest:
+            return f"the fleet's {name} is {row}"
+    if clock.look_at < 0 or len(clock.stamps_ns) > MOST_STAMPS:
+        return f"the fleet is looked at from offset {clock.look_at} on"
+    return None
+
+
+def _alarm_fault(alarm: AlarmState, newest: int, spec: StreamSpec) -> str | None:
+    C = len(spec.sensors)
+    if alarm.state not in State.__members__.values():
+        return f"state {alarm.state} is none"
+    if alarm.recent < 0 or alarm.resting < 0 or not -1 <= alarm.above_since <= newest:
+        return f"alarm counts {alarm.recent}, {alarm.resting}, {alarm.above_since} are none"
+    if alarm.peaks is not None and len(alarm.peaks) != 8 * C * len(Peaks.__slots__):
+        return f"peaks have {len(alarm.peaks)} bytes"
+    if any(episode.kind is AlertKind.DRIFT for episode in alarm.open):
+        return "an asset's episode is the stream's drift"
+    return next((fault for episode in alarm.open if (fault := _episode_fault(episode, spec))), None)
+
+
+def _episode_fault(episode: EpisodeState, spec: StreamSpec) -> str | None:
+    of_sensor = episode.kind in (AlertKind.SENSOR_SILENT, AlertKind.SENSOR_STUCK)
+    if of_sensor and episode.sensor not in spec.sensors:
+        return f"an episode of sensor {str(episode.sensor)[:50]!r}, which there is not"
+    if (
+        episode.kind in (AlertKind.ANOMALY, AlertKind.ASSET_SILENT, AlertKind.DRIFT)
+        and episode.sensor is not None
+    ):
+        return f"an episode of kind {episode.kind} that names a sensor"
+    if episode.onset_ns < -spec.period_ns or episode.opened_ns < 0:
+        return f"an episode that opened at {episode.opened_ns}"
+    # Updates come at doubled distances from the opening: none would ever be the next.
+    if episode.kind is AlertKind.ANOMALY and episode.next_update_row <= episode.opened_ns // spec.period_ns:
+        return f"an episode whose next update, at row {episode.next_update_row}, is before its opening"
+    return None
+
+
+def partition_fault(known: PartitionState, spec: StreamSpec) -> str | None:
+    """What is wrong with a partition's record; then none of its state can be used."""
+    if fault := _fields(known, spec):
+        return fault
+    if not 0 <= known.forgotten_before <= known.offset:
+        return f"forgotten_before {known.forgotten_before} is not before offset {known.offset}"
+    if not 1 <= len(known.swaps) <= MOST_SWAPS:
+        return f"{len(known.swaps)} swaps"
+    for before, swap in zip([None, *known.swaps], known.swaps, strict=False):
+        if fault := _swap_fault(before, swap, known.offset, len(spec.sensors)):
+            return fault
+    if known.drift_episode is not None:
+        if known.drift_episode.kind is not AlertKind.DRIFT:
+            return "an episode of drift that is none"
+        if fault := _episode_fault(known.drift_episode, spec):
+            return fault
+    return _fleet_fault(known.clock, spec) or _drift_fault(known, len(spec.sensors))
+
+
+def _swap_fault(before: SwapState | None, swap: SwapState, offset: int, sensors: int) -> str | None:
+    if swap.number < 0 or (before is not None and swap.number != before.number + 1):
+        return f"swap {swap.number} does not follow"
+    if not (0 if before is None else before.offset) <= swap.offset <= offset:
+        return f"swap {swap.number} at offset {swap.offset} does not follow"
+    if swap.kept not in ("<f4", "<f8") or len(swap.model) > 1_000:
+        return f"rows are kept as {swap.kept[:20]!r}"
+    if not len(swap.mean) == len(swap.scale) == 8 * sensors:
+        return f"units of {len(swap.mean)} and {len(swap.scale)} bytes, for {sensors} sensors"
+    mean, scale = np.frombuffer(swap.mean, "<f8"), np.frombuffer(swap.scale, "<f8")
+    if not (np.isfinite(mean).all() and np.isfinite(scale).all() and (scale > 0).all()):
+        return f"the units of swap {swap.number} are not finite"
+    return None
+
+
+def _drift_fault(known: PartitionState, sensors: int) -> str | None:
+    if known.drift_interval_ns < 1 or len(known.drift) > MOST_INTERVALS:
+        return f"{len(known.drift)} drift intervals of {known.drift_interval_ns} ns"
+    if known.exceeded < 0 or not known.first_exceeded_ns >= -1:
+        return f"drift exceeded {known.exceeded} times since {known.first_exceeded_ns}"
+    if known.drift and known.reference is None:
+        return "drift without what it is measured against"
+    if known.reference is None:
+        return None
+    about = known.reference
+    latents = len(about.latent_mean) // 8
+    moments = (about.latent_mean, about.latent_variance, about.residual_mean, about.residual_variance)
+    if [len(part) for part in moments] != [8 * latents] * 2 + [8 * sensors] * 2:
+        return "drift is measured against arrays of other lengths"
+    arrays = [np.frombuffer(part, "<f8") for part in moments]
+    if (
+        not all((np.abs(array) < LARGEST).all() for array in arrays)
+        or (arrays[1] <= 0).any()
+        or (arrays[3] <= 0).any()
+    ):
+        return "drift is measured against numbers that are not finite"
+    if not (about.latent_threshold >= 0 and about.residual_threshold >= 0):  # infinite without a limit
+        return "drift has a threshold below zero"
+    numbers = [sums.interval for sums in known.drift]
+    if len(set(numbers)) != len(numbers):
+        return "a drift interval comes twice"
+    for sums in known.drift:
+        if (
+            sums.windows < 0
+            or abs(sums.interval) * known.drift_interval_ns > FAR
+            or not abs(sums.kl) < LARGEST
+        ):
+            return f"drift interval {sums.interval} of {sums.windows} windows"
+        if len(sums.latent) != 16 * latents or len(sums.residual) != 24 * sensors:
+            return "drift sums have another length"
+        if not (np.abs(np.frombuffer(sums.latent + sums.residual, "<f8")) < LARGEST).all():
+            return "drift sums are not finite"
+    return None
