@@ -55,6 +55,8 @@ from daemon.stream.pipeline import Pipeline, RowBlock
 
 SAMPLE = 64
 """Records that are looked at to tell which event time a place in a partition is of."""
+FEW = 8
+"""... by the parent, which has other things to do."""
 SAMPLES = 20
 """Such looks one after the other, where the records cannot be used."""
 JUDGED_WITHIN_S = 60.0
@@ -733,8 +735,12 @@ class Topics:
         decoder = Decoder(self._spec, *self._limits[:2])
         async with Log.opened(self._connection, self._spec.topics) as log:
             self._records = sum(log.ends[p] - start for p, start in log.starts.items())
-            last = {p: max(start, log.ends[p] - SAMPLE) for p, start in log.starts.items()}
-            tails = await log.some(last, SAMPLE)
-        times = sorted(t for records in tails.values() if (t := _time_of(records, decoder)) is not None)
+            last = {p: max(start, log.ends[p] - FEW) for p, start in log.starts.items()}
+            tails = await log.some(last, FEW)
+        times = []
+        for records in tails.values():
+            if (time_ns := _time_of(records, decoder)) is not None:
+                times.append(time_ns)
+            await asyncio.sleep(0)  # this is the parent, and a topic may have thousands of partitions
         if times:
-            self.event_time_ns = times[(len(times) - 1) // 2]
+            self.event_time_ns = sorted(times)[(len(times) - 1) // 2]

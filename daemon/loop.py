@@ -18,7 +18,7 @@ import asyncio
 import math
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -276,8 +276,8 @@ class StreamRun:
         self.detector, self.bundle = detector, bundle
         self.trained_ns = trained_ns(loaded)
         self.versions.append(detector.version)
-        known = loaded.facts.get("trained_until")
-        if not self.history.lasting or type(known) is not int:
+        known = event_time_in(loaded.facts, "trained_until")
+        if not self.history.lasting or known is None:
             self._trained_until_ns = None  # the next one is due at the next multiple from now
         elif self._trained_until_ns is None or self._trained_until_ns < known:
             self._trained_until_ns = known  # never back: a model of before may be in force again for a reason
@@ -380,7 +380,12 @@ class StreamRun:
 
 def trained_ns(bundle: Bundle) -> int | None:
     """Event time of the newest row that a bundle was trained on; None where it does not say."""
-    found = bundle.facts.get("newest_ns")
+    return event_time_in(bundle.facts, "newest_ns")
+
+
+def event_time_in(facts: Mapping[str, object], name: str) -> int | None:
+    """An event time that a bundle's facts hold; None where they do not, or what they hold is no date."""
+    found = facts.get(name)
     # 9999-12-31: what a damaged or foreign bundle says must still be a date.
     return found if type(found) is int and 0 <= found < 253_402_300_800 * 10**9 else None
 
@@ -487,7 +492,7 @@ class Loop:
                 stream.trainer.stop()
                 if stream.looking is not None:
                     stream.looking.cancel()
-                    await asyncio.wait({stream.looking})
+                    await asyncio.wait({stream.looking}, timeout=1.0)  # without a broker it takes longer
                 if stream.shelving is not None:
                     stream.shelving[0].cancel()
                     await asyncio.wait({stream.shelving[0]})

@@ -241,6 +241,20 @@ def test_the_history_of_the_topics_keeps_no_rows_in_the_parent() -> None:
     assert all(not isinstance(value, RowBlock | list | dict) for value in vars(topics).values())
 
 
+@pytest.mark.parametrize(("oldest", "rows"), [(True, 300), (False, 1_000)])
+def test_a_group_that_begins_at_the_end_learns_the_newest_rows_first(oldest: bool, rows: int) -> None:
+    topics = Topics(KafkaSettings(), SPEC, 1_000, oldest=oldest, alerts="alerts")
+    first = topics.first(300, 200)
+    assert (first.oldest, first.rows, first.least, first.until_ns) == (oldest, rows, 200, None)
+    newest = topics.newest(60 * SECOND_NS)
+    assert (newest.oldest, newest.rows, newest.until_ns, newest.judged) == (
+        False,
+        1_000,
+        60 * SECOND_NS,
+        True,
+    )
+
+
 # ------------------------------------------------------------------ the topics
 def line(asset: str, second: float, value: float = 0.5) -> tuple[bytes, bytes]:
     reading = {"asset": asset, "ts": BASE_S + second, "values": {"a": value, "b": round(value * second, 6)}}

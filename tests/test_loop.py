@@ -605,7 +605,9 @@ def test_a_model_that_is_in_force_again_is_not_retrained_on_what_replaced_it(tra
     assert ordered(heard(run, 2 * EVERY_S + 100)) == f"until {2 * EVERY_S}"
 
 
-@pytest.mark.parametrize("facts", [{}, {"trained_until": None}, {"trained_until": "soon"}])
+@pytest.mark.parametrize(
+    "facts", [{}, {"trained_until": None}, {"trained_until": "soon"}, {"trained_until": 1 << 80}]
+)
 def test_a_bundle_that_does_not_say_until_when_is_retrained_from_the_next_multiple_on(
     trained: Bundle, facts: dict[str, object]
 ) -> None:
