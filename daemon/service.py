@@ -12,6 +12,7 @@ import contextlib
 import ctypes
 import gc
 import re
+import resource
 import signal
 import socket
 import time
@@ -50,6 +51,7 @@ DRAIN_S = 45.0
 """SIGTERM to exit, at most; a StatefulSet gives 60 s."""
 KEPT, MAPPED_FROM = 64 << 20, 32 << 20
 """Bytes that are kept when freed, and of a block that is mapped, and so returned, by itself."""
+DESCRIPTORS = 16_384
 SEGMENT_BYTES = 64 << 20
 RETRY_S = (0.5, 15.0)
 SAY_EVERY_S = 60.0
@@ -323,6 +325,7 @@ async def watch_event_loop(metrics: Metrics) -> None:
 @contextlib.asynccontextmanager
 async def admin_port(http: HttpSection, status: Status, metrics: Metrics) -> AsyncIterator[str]:
     """Serve the admin port while inside; gives its address."""
+    allow_descriptors()
     app = create_app(status, metrics, {http.host, *http.allowed_hosts})
     server = serve(app, http.host, http.port, metrics.http_refused)
     task = asyncio.create_task(server.run(), name="admin port")
@@ -419,6 +422,18 @@ async def run(settings: Settings, bundle: Bundle | None = None) -> None:
                     await sink.stop()
                 await models.stop()
     log.info("stopped")
+
+
+def allow_descriptors() -> None:
+    """Let the process open as many files and connections as it may at most, up to what it could ever use.
+
+    Many systems begin with 1,024, which strangers on the admin port and the connections to a large
+    Kafka cluster share, although the process may ask for more.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def keep_freed_memory() -> bool:

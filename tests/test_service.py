@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -306,3 +307,20 @@ print(kept, faults() - before)
     if kept == "False":
         pytest.skip("not glibc")
     assert int(faults) < 1_000
+
+
+def test_the_limit_of_open_files_is_raised_and_never_lowered() -> None:
+    # In processes of their own: the limit is the whole process's.
+    probe = """
+import resource, sys
+from daemon.service import allow_descriptors
+resource.setrlimit(resource.RLIMIT_NOFILE, tuple(map(int, sys.argv[1:])))
+allow_descriptors()
+print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+"""
+    for soft, hard, expected in ((256, 2048, 2048), (100, 100, 100), (256, 20_000, 16_384)):
+        if 0 <= resource.getrlimit(resource.RLIMIT_NOFILE)[1] < hard:
+            continue
+        command_ = [sys.executable, "-c", probe, str(soft), str(hard)]
+        done = subprocess.run(command_, capture_output=True, text=True, check=True)
+        assert int(done.stdout) == expected

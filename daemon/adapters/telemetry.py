@@ -281,6 +281,7 @@ class HttpRefusal(StrEnum):
 
     HOST = "host"  # asked by a name that is not ours
     TARGET = "target"  # not a path
+    BODY = "body"  # nothing here takes one
     SLOW = "slow"  # no complete request in time, or the answer was not read
     CROWDED = "crowded"  # made room for a newer connection
 

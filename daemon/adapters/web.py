@@ -20,9 +20,9 @@ Prometheus ask by address.
 
 **Who may stay.** Anybody who reaches the port can open connections and say nothing, or read
 nothing. Each connection has a deadline for its next complete request and one for its answer,
-the number of connections is bounded, and when it is reached the one that has waited longest is
-closed, so that a new one (a probe) always gets in. Expensive answers are made one per pass of
-the event loop, so that many requests at once slow each other and not the loop.
+the number of connections is bounded, and when it is reached the one that has been in its state for
+longest is closed, so that a new one (a probe) always gets in. But for probes, one request is
+answered per pass of the event loop, so that many at once slow each other and not the loop.
 """
 
 from __future__ import annotations
@@ -91,14 +91,6 @@ def create_app(status: Status, metrics: Metrics, allowed_hosts: Collection[str] 
         allowed_hosts: names it may be asked by, besides ``localhost``, this machine's own name
             and any address; ``*.example.org`` stands for every name below example.org.
     """
-    one_at_a_time = asyncio.Lock()
-
-    async def expensive(make: Callable[[], Response]) -> Response:
-        """Make an answer that takes milliseconds, at most one per pass of the event loop."""
-        async with one_at_a_time:
-            answer = make()
-            await asyncio.sleep(0)
-        return answer
 
     async def livez(_request: Request) -> Response:
         body = {
@@ -116,25 +108,20 @@ def create_app(status: Status, metrics: Metrics, allowed_hosts: Collection[str] 
         return _json({"started": status.started}, 200 if status.started else 503)
 
     async def exposition(_request: Request) -> Response:
-        headers = {"content-type": CONTENT_TYPE_LATEST}
-        return await expensive(lambda: Response(metrics.exposition(), headers=headers))
+        return Response(metrics.exposition(), headers={"content-type": CONTENT_TYPE_LATEST})
 
     async def page(_request: Request) -> Response:
         return HTMLResponse(PAGE)
 
     async def api_status(_request: Request) -> Response:
-        return await expensive(lambda: _json(snapshot(status)))
+        return _json(snapshot(status))
 
     async def api_events(request: Request) -> Response:
         text = request.query_params.get("after", "0")
         if not (text.isascii() and text.isdigit() and len(text) < 19):
             return _json({"error": "after must be a sequence number"}, 400)
-
-        def answer() -> Response:
-            events = [{"sequence": n, **_event(e, status.peaks)} for n, e in status.events if n > int(text)]
-            return _json({"sequence": status.sequence, "events": events})
-
-        return await expensive(answer)
+        events = [{"sequence": n, **_event(e, status.peaks)} for n, e in status.events if n > int(text)]
+        return _json({"sequence": status.sequence, "events": events})
 
     probes = dict(zip(PROBES, (livez, readyz, startupz), strict=True))
     return Starlette(
@@ -149,10 +136,29 @@ def create_app(status: Status, metrics: Metrics, allowed_hosts: Collection[str] 
             }.items()
         ],
         middleware=[
+            Middleware(_Turnstile),
             Middleware(_SafeHeaders),
             Middleware(_KnownHosts, hosts=Hosts(allowed_hosts), refused=metrics.http_refused),
         ],
     )
+
+
+class _Turnstile:
+    """Lets one request in per pass of the event loop, and every probe.
+
+    An answer takes up to some milliseconds. Made for all who ask at once, they would keep Kafka's
+    heartbeats, the probes and the records waiting for their sum.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._turn = asyncio.Lock()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] not in PROBES:
+            async with self._turn:
+                await asyncio.sleep(0)
+        await self._app(scope, receive, send)  # outside: whoever does not read its answer holds up nobody
 
 
 class _SafeHeaders:
@@ -210,7 +216,7 @@ def _is_address(text: str, kind: Callable[[str], object]) -> bool:
 
 
 class _KnownHosts:
-    """Answers only requests that name this daemon; see the module for why."""
+    """Answers only requests that name this daemon (see the module for why) and carry no body."""
 
     def __init__(self, app: ASGIApp, hosts: Hosts, refused: Callable[[HttpRefusal], None]) -> None:
         self._app, self._hosts, self._refused = app, hosts, refused
@@ -225,7 +231,12 @@ class _KnownHosts:
             # "GET http://name/path" is for proxies, and its name would stand above Host's.
             self._refused(HttpRefusal.TARGET)
             return Response("the request's target must be a path\n", 400, media_type="text/plain")
-        hosts = [value for name, value in scope["headers"] if name == b"host"]
+        headers: list[tuple[bytes, bytes]] = scope["headers"]
+        if any(n == b"transfer-encoding" or (n == b"content-length" and v != b"0") for n, v in headers):
+            self._refused(HttpRefusal.BODY)  # not read: the connection ends with the answer
+            text, close = "no request here takes a body\n", {"connection": "close"}
+            return Response(text, 413, headers=close, media_type="text/plain")
+        hosts = [value for name, value in headers if name == b"host"]
         if not hosts and scope["path"] in PROBES:
             return None  # HTTP/1.0, so no browser: a simple health checker
         host = hosts[0].decode("latin-1") if len(hosts) == 1 else ""
@@ -258,11 +269,9 @@ REQUEST_S: Final = 5.0
 """From the connection, or from the answer before, to a complete request head."""
 ANSWER_S: Final = 10.0
 """From a complete request head until the client has taken the answer; as long as Prometheus waits."""
-MOST_CONNECTIONS: Final = 256
+MOST_CONNECTIONS: Final = 2048
 MOST_UNREAD: Final = 16
 """Connections whose answer, beyond what the kernel holds, waits in memory for its client to read."""
-MOST_BODY: Final = 1 << 20
-"""Bytes of a request that are read and thrown away before its connection is closed."""
 ACCEPTED_AT_ONCE: Final = 64
 """Connections accepted in one pass of the event loop: each costs a descriptor before any can be closed."""
 KERNEL_QUEUE: Final = 1024
@@ -273,34 +282,27 @@ class Connections:
     """The open connections of an admin port, in the order in which they would be closed.
 
     Args:
-        most: beyond it the one that has waited longest for its next request is closed; where all
-            are being answered, the one that has been for longest.
+        most: beyond it the one goes that has been in its state (waiting for a request, or being
+            answered) for longest.
         refused: called with the reason for each that is closed.
     """
 
     def __init__(self, most: int, refused: Callable[[HttpRefusal], None]) -> None:
         self.most = most
         self.refused = refused
-        self.waiting: dict[_Connection, None] = {}
-        self.answering: dict[_Connection, None] = {}
         self.unread: dict[_Connection, None] = {}
+        self._open: dict[_Connection, None] = {}  # by when their state last changed
         self._throttle = Throttle()
 
     def __len__(self) -> int:
-        return len(self.waiting) + len(self.answering)
+        return len(self._open)
 
-    def wait(self, connection: _Connection) -> None:
-        """It waits for a request from now on; a new one is taken in."""
-        self.remove(connection)
-        self.waiting[connection] = None
-        if len(self) > self.most:
-            oldest = next(iter(self.waiting))
-            self.end(oldest if oldest is not connection else next(iter(self.answering)), HttpRefusal.CROWDED)
-
-    def answer(self, connection: _Connection) -> None:
-        """Its request is complete; it waits for our answer from now on."""
-        self.remove(connection)
-        self.answering[connection] = None
+    def changed(self, connection: _Connection) -> None:
+        """It is new, its request is complete, or its answer is."""
+        self._open.pop(connection, None)
+        self._open[connection] = None
+        if len(self._open) > self.most:
+            self.end(next(iter(self._open)), HttpRefusal.CROWDED)
 
     def keep_unread(self, connection: _Connection) -> None:
         """Its client does not read."""
@@ -311,7 +313,6 @@ class Connections:
     def end(self, connection: _Connection, reason: HttpRefusal) -> None:
         """Close a connection at once, whatever it still had to send or to read."""
         self.remove(connection)
-        self.unread.pop(connection, None)
         connection.transport.abort()
         self.refused(reason)
         if (kept := self._throttle.admit(reason)) is not None:
@@ -321,9 +322,9 @@ class Connections:
             )
 
     def remove(self, connection: _Connection) -> None:
-        """It is waiting and answering no more."""
-        self.waiting.pop(connection, None)
-        self.answering.pop(connection, None)
+        """It is closed."""
+        self._open.pop(connection, None)
+        self.unread.pop(connection, None)
 
 
 class _Connection(H11Protocol):
@@ -342,13 +343,12 @@ class _Connection(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn
         super().connection_made(transport)
-        self._all.wait(self)
+        self._all.changed(self)
         self._expire_after(REQUEST_S)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self._all.remove(self)
-        self._all.unread.pop(self, None)
         if self._deadline is not None:
             self._deadline.cancel()
 
@@ -357,8 +357,6 @@ class _Connection(H11Protocol):
         super().data_received(data)
         if self._in_answer() is not self._asked:
             self._turn()
-        elif self._unused > MOST_BODY:
-            self._all.end(self, HttpRefusal.SLOW)
 
     def on_response_complete(self) -> None:
         super().on_response_complete()  # begins with the next request where one was sent ahead
@@ -375,10 +373,7 @@ class _Connection(H11Protocol):
     def send_400_response(self, msg: str) -> None:
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.disconnected = True  # its answer could not follow this one
-        try:
-            super().send_400_response(msg)
-        except h11.LocalProtocolError:  # an answer has begun already
-            self.transport.abort()
+        super().send_400_response(msg)
 
     def _in_answer(self) -> object:
         return None if self.cycle is None or self.cycle.response_complete else self.cycle
@@ -388,12 +383,12 @@ class _Connection(H11Protocol):
         self._asked, self._unused = self._in_answer(), 0
         if self.transport.is_closing() and not self.transport.get_write_buffer_size():
             return
-        if self._asked is None:
-            self._all.wait(self)
-            self._expire_after(ANSWER_S if self.transport.get_write_buffer_size() else REQUEST_S)
-        else:
-            self._all.answer(self)
-            self._expire_after(ANSWER_S)
+        if self._asked is not None and self.conn.their_state is h11.SEND_BODY:
+            self.flow.pause_reading()  # it will be refused, and its body kept in memory until then
+            self.cycle.body.clear()
+        self._all.changed(self)
+        ours = self._asked is not None or self.transport.get_write_buffer_size()  # an answer is on its way
+        self._expire_after(ANSWER_S if ours else REQUEST_S)
 
     def _expire_after(self, seconds: float) -> None:
         if self._deadline is not None:
