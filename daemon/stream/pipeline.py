@@ -100,6 +100,8 @@ STATES_AT_ONCE = 1_000
 """Assets that a commit writes without need: a large fleet's turns come one after the other."""
 RESTORED_AT_ONCE = 200
 """Assets that are set up again between two pauses: some 10 ms."""
+MANY_SLOTS, MOST_SLOTS = 8_192, 1 << 20
+"""From so many slots on there is room at once for all assets that there may be, or for so many."""
 FREE, UNKEPT = -2, -1
 """What stands for the units of a record, where a slot has no asset, or an asset no record."""
 REPLAY_RECORDS = 50_000
@@ -305,7 +307,9 @@ class Pipeline:
         if slot is not None:
             return slot
         if not self._free:
-            self._allocate(2 * len(self._names))
+            twice = 2 * len(self._names)
+            # To copy the arrays of a large fleet takes long. Zeros that nobody writes to take no memory.
+            self._allocate(twice if twice < MANY_SLOTS else max(twice, min(self._max_assets + 1, MOST_SLOTS)))
         slot = self._free.pop()
         self._slots[asset] = slot
         self._names[slot] = asset
@@ -1530,17 +1534,20 @@ class Pipeline:
         behind = np.flatnonzero((self._recorded >= 0) & (self._recorded < self._rings.number))
         more = np.concatenate([old, behind])[:STATES_AT_ONCE]
         chosen.update(self._named(more))
-        slots = self._slots_of(sorted(chosen))
-        self._rings.settle(slots)
         self._kept |= chosen
         self._forced.clear()
-        self._uncovered[slots] = -1
-        self._recorded[slots] = self._rings.number
-        self._drop_swaps()
         for asset in sorted(gone):
             yield state.written(topic, asset, None)
-        for asset in sorted(chosen):
-            yield state.written(topic, asset, self._state_of(asset))
+        names = sorted(chosen)
+        for begin in range(0, len(names), STATES_AT_ONCE):
+            some = names[begin : begin + STATES_AT_ONCE]
+            slots = self._slots_of(some)
+            self._rings.settle(slots)
+            self._uncovered[slots] = -1
+            self._recorded[slots] = self._rings.number
+            for asset in some:
+                yield state.written(topic, asset, self._state_of(asset))
+        self._drop_swaps()
         yield state.written(topic, "", self._partition_state())
 
     def _named(self, slots: Ints) -> list[str]:
