@@ -61,7 +61,7 @@ from daemon.domain import (
     Work,
 )
 from daemon.errors import BrokerError, ConfigError, InputError
-from daemon.stream import codec
+from daemon.stream import codec, state
 from tests.broker import Broker, create_topic, produce, read_topic
 
 ENCODE = partial(codec.encode, now=datetime(2026, 1, 1, tzinfo=UTC))
@@ -373,7 +373,9 @@ async def test_state_that_takes_long_to_read_lets_the_loop_beat_and_is_read_to_i
     topic, prefix = fresh("in"), fresh("out")
     await create_topic(kafka_bootstrap, topic, 1)
     await create_topic(kafka_bootstrap, f"{prefix}.state", 1)
-    await produce(kafka_bootstrap, f"{prefix}.state", [(b"k%d" % i, b"x" * 1_000) for i in range(5_000)])
+    await produce(
+        kafka_bootstrap, f"{prefix}.state", [(state.key(topic, f"k{i}"), b"x" * 1_000) for i in range(5_000)]
+    )
     sound = Follower._read
     beats = 0
 
