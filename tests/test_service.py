@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -10,21 +11,23 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 from daemon.adapters.kafka import KafkaSettings, StateTopic
-from daemon.adapters.registry import models_topic
+from daemon.adapters.registry import KafkaModels, models_topic
 from daemon.adapters.simulator import SENSORS, Fleet
 from daemon.config import load
 from daemon.demo import START
 from daemon.model.bundle import Bundle
 from daemon.service import own_topics
 from daemon.stream import codec
-from tests.broker import Broker
+from tests.broker import Broker, produce
 from tests.running import Daemon, command, config_for, make_topic, messages, send, topic_of, unique
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
@@ -158,6 +161,66 @@ def test_hostile_records_become_dead_letters_with_their_reason(
         assert said[reason] >= n, (reason, said)
     originals = {record.value for record in dead}
     assert all(line in originals for line in hostile if len(line) <= 900_000)
+
+
+def spoiled(bundle: Path) -> tuple[str, bytes]:
+    """A bundle with one NaN, whole in every other way: its version and bytes."""
+    made = Bundle.load(bundle)
+    sigma = made.models.sigma.copy()
+    sigma[0] = np.nan
+    made = replace(made, models=replace(made.models, sigma=sigma))
+    return made.version, made.to_bytes()
+
+
+def test_whatever_is_on_our_own_topics_ends_no_start_and_blinds_nobody(
+    kafka_bootstrap: str, tmp_path: Path, bundle: Path
+) -> None:
+    topic, prefix = unique("in"), unique("out")
+    make_topic(kafka_bootstrap, topic)
+    config = config_for(kafka_bootstrap, topic, prefix, SENSORS, **STREAM)
+    good, (version, data) = fleet_lines(120), spoiled(bundle)
+    deep = b"[" * 100_000 + b"]" * 100_000
+
+    async def promote(*versions: tuple[str, bytes]) -> None:
+        models = KafkaModels(KafkaSettings(kafka_bootstrap), prefix)
+        try:
+            for name, content in versions:
+                await models.publish("pumps", name, content)
+                await models.promote("pumps", name, "by hand")
+        finally:
+            await models.stop()
+
+    with Daemon(tmp_path / "first", config, "--model", bundle) as daemon:
+        live = daemon.until(lambda s: s["state"] == "live")
+        send(kafka_bootstrap, topic, good[:300])
+        daemon.until(lambda s: sum(s["records"].values()) == 300)
+        asyncio.run(promote((live["model"], Bundle.load(bundle).to_bytes()), (version, data)))
+        refused = re.compile(rb'^anomalyd_bundle_refused_total{source="registry"} [1-9]', re.M)
+        daemon.until(lambda s: refused.search(daemon.get("/metrics")[1]) is not None)
+        send(kafka_bootstrap, topic, good[300:400])
+        state = daemon.until(lambda s: sum(s["records"].values()) == 400)
+        assert state["model"] == live["model"]
+        assert daemon.stop() == 0
+    hostile = [
+        (b"pumps/aaa/" + b"9" * 5_000, b"x"),
+        (b"pumps/bbb", deep),
+        (b"pumps/ccc", b'{"size": 1, "chunks": 1e11, "sha256": ""}'),
+        (b"pumps/ddd", b'{"size": 1, "chunks": 100000000000, "sha256": ""}'),
+        (b"\xff\xfe", b"x"),
+    ]
+    state_key = topic.encode() + b"\x1f"
+    odd = [(state_key + b"\xff", b"x"), (state_key + b"pump-99", b"\x91\x01"), (state_key + b"pump-98", deep)]
+    asyncio.run(produce(kafka_bootstrap, f"{prefix}.models", hostile))
+    asyncio.run(produce(kafka_bootstrap, f"{prefix}.state", odd))
+    with Daemon(tmp_path / "again", config) as daemon:
+        state = daemon.until(lambda s: s["state"] == "live")
+        assert state["model"] == live["model"]  # promoted before the one that cannot be used
+        send(kafka_bootstrap, topic, good[400:])
+        daemon.until(lambda s: s["scored"] > 0)
+        text = daemon.get("/metrics")[1].decode()
+        assert re.search(r'^anomalyd_state_restores_total{result="unusable"} [23]', text, re.M), text
+        assert f'anomalyd_bundle_refused_total{{source="record"}} {len(hostile)}.0' in text
+        assert daemon.stop() == 0
 
 
 def test_a_missing_topic_is_one_clear_line_and_exit_code_2(kafka_bootstrap: str, tmp_path: Path) -> None:
