@@ -494,7 +494,10 @@ async def test_a_thousand_connections_do_not_keep_a_probe_out(
         assert gone >= 1_000 - port.server.connections.most
 
 
-async def test_it_is_the_oldest_idle_connection_that_makes_room(status: Status) -> None:
+async def test_it_is_the_oldest_idle_connection_that_makes_room(
+    status: Status, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web, "REQUEST_S", 3_600.0)  # no deadline does it
     async with served(status) as port:
         port.server.connections.most = 3
         first, _ = await port.connect()
