@@ -640,9 +640,11 @@ Output = AlertEvent | FilledRow | ScoredRow | DriftRecord | DeadLetter
 
 
 # ------------------------------------------------------------------ what a source says
-@dataclass(frozen=True, slots=True)
-class Saved:
-    """One record of state, opaque to whoever keeps it; a None value takes the key's away."""
+class Saved(msgspec.Struct, frozen=True, gc=False):
+    """One record of state, opaque to whoever keeps it; a None value takes the key's away.
+
+    There may be a million at once: the collector, which would stop everything, need not look at them.
+    """
 
     key: bytes
     value: bytes | None

@@ -23,6 +23,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+import msgspec
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.abc import AbstractTokenProvider
@@ -156,9 +157,8 @@ class TopicShape:
     limit: int  # bytes of a message, and of a batch
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One record as a follower sees it; a None value deletes its key."""
+class Entry(msgspec.Struct, frozen=True, gc=False):
+    """One record as a follower sees it; a None value deletes its key. Like ``Saved``, there may be many."""
 
     key: bytes
     value: bytes | None
