@@ -138,10 +138,11 @@ async def test_what_belongs_together_appears_together(place: Place) -> None:
     here = InputPartition(place.topic, 1)
     source = place.source()
     await until(source, 2)
-    saved = [Saved(b"in\x1fa", b"1"), Saved(b"in\x1fb", b"2"), Saved(b"in\x1fa", b"3")]
+    a, b = (f"{place.topic}\x1f{asset}".encode() for asset in "ab")
+    saved = [Saved(a, b"1"), Saved(b, b"2"), Saved(a, b"3")]
     many: list[Output] = [row(f"a{i % 50}", i) for i in range(5000)]  # more than one batch per partition
     await source.commit({here: Work(Position(0, 0), [*many, letter(b"k")], saved)})
-    await source.commit({here: Work(Position(0, 0), [], [Saved(b"in\x1fb", None)])})
+    await source.commit({here: Work(Position(0, 0), [], [Saved(b, None)])})
     await source.stop()
     records = await read_topic(place.bootstrap, f"{place.prefix}.scores")
     assert sorted((r.key, r.value) for r in records) == sorted(
@@ -155,7 +156,7 @@ async def test_what_belongs_together_appears_together(place: Place) -> None:
     again = place.source()
     assigned = {e.partition: e for e in await until(again, 2) if isinstance(e, Assigned)}
     await again.stop()
-    assert assigned[here].saved == (Saved(b"in\x1fa", b"3"),)
+    assert assigned[here].saved == (Saved(a, b"3"),)
     assert assigned[InputPartition(place.topic, 0)].saved == ()
 
 
