@@ -43,6 +43,7 @@ from daemon.domain import (
     ModelSettings,
     StreamSpec,
     to_ns,
+    zone_of,
 )
 from daemon.errors import ConfigError
 
@@ -271,6 +272,8 @@ class StreamSection(Section):
     silent_after: PositiveDuration | None = None
     condition: tuple[str, ...] = ()
     assets: dict[str, dict[str, str]] = {}
+    timezone: str | None = None
+    forget: tuple[Name, ...] = ()
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -290,6 +293,11 @@ class StreamSection(Section):
             )
         distinct("sensor", list(self.sensors))
         distinct("condition", self.condition)
+        distinct("forget", self.forget)
+        try:
+            zone_of(self.timezone)
+        except ValueError as error:
+            raise ValueError(f"timezone {error}") from error
         FieldNames(**self.fields.model_dump()).used(self.format, bool(self.condition))
         return self
 
@@ -324,6 +332,8 @@ class StreamSection(Section):
             condition=self.condition,
             ranges=tuple(sensor.range for sensor in self.sensors.values()),
             assets=self.assets,
+            timezone=self.timezone,
+            forget=frozenset(self.forget),
         )
 
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from enum import StrEnum
 from typing import Any, Protocol, overload
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 import numpy as np
@@ -51,6 +52,20 @@ def iso(time_ns: int) -> str:
     while digits.endswith("000"):
         digits = digits[:-3]
     return f"{text}.{digits}Z"
+
+
+def zone_of(name: str | None) -> tzinfo:
+    """The time zone of a stream whose event times name none; UTC for None.
+
+    Raises:
+        ValueError: there is no such zone.
+    """
+    if name is None:
+        return UTC
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, OSError, ValueError) as error:
+        raise ValueError(f"{name!r} is no time zone: write for example Europe/Berlin or UTC") from error
 
 
 # ------------------------------------------------------------------ the stream's description
@@ -117,7 +132,7 @@ class StreamSpec:
     condition: tuple[str, ...] = ()  # names of the condition fields
     ranges: tuple[tuple[float, float] | None, ...] = ()  # engineering range per sensor
     assets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # asset -> its fields
-    timezone: str = "UTC"  # of event times that name no zone
+    timezone: str | None = None  # of event times that name no zone; None: UTC, with a warning
     forget: frozenset[str] = frozenset()  # assets that are gone: what they still send is refused
 
     def row(self, time_ns: int) -> int:

@@ -644,6 +644,7 @@ class Loop:
             if self.sink is not None:
                 self._durable(event.partition)
             self._say_unknown_sensors(stream)
+            self._say_zoneless(stream)
         if event.end_offset is not None:
             behind = max(event.end_offset - pipeline.offset, 0)
             newest_ns = self._newest_ns.get(event.partition, 0)
@@ -706,6 +707,17 @@ class Loop:
         """Outputs are where others read them: now they count, and not again should they be done again."""
         self.status.published(outputs)
         self.metrics.published(outputs)
+
+    def _say_zoneless(self, stream: StreamRun) -> None:
+        """Once per stream: a producer that writes local time is an hour or more off, and nobody sees it."""
+        key = f"{stream.spec.name}\x1fzone"
+        if stream.decoder.zoneless and stream.spec.timezone is None and key not in self._said_unknown:
+            self._said_unknown[key] = 1
+            log.warning(
+                "timestamps_without_zone",
+                stream=stream.spec.name,
+                rule="they are read as UTC; the stream's `timezone` in the config says which zone they are in",
+            )
 
     def _say_unknown_sensors(self, stream: StreamRun) -> None:
         """Once per name: a sensor that is not in the config is most often a misspelt one."""

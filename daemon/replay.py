@@ -18,6 +18,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from daemon.adapters import kafka
@@ -55,6 +56,7 @@ from daemon.domain import (
     Phase,
     Polled,
     Reading,
+    Reason,
     Record,
     Rejected,
     ScoredRow,
@@ -205,7 +207,7 @@ def now_ns() -> int:
 async def history_of(path: Path, plan: StreamPlan, exclude: Sequence[str]) -> list[Segment]:
     """A file as training segments."""
     if not is_lines(path):
-        return segments(read_table(path, exclude, plan.spec.condition), plan.spec)
+        return segments(read_table(path, exclude, plan.spec.condition, plan.spec.timezone), plan.spec)
     stream = StreamRun(plan_at(plan, path.name))
     recent = Recent(plan.spec, 1 << 62)
     source = LinesSource(path, now_ns())
@@ -267,32 +269,57 @@ def tails(
 
 
 class Carried:
-    """A file's source with the last rows of TRAIN in front of it, fed silently.
+    """A file's source with the last rows of TRAIN in front of it, as of a log that was read before.
 
-    Their offsets end at -2 and the file's start at 0, where output resumes; TRAIN is over, and
-    so its rows are closed before TEST begins.
+    TRAIN's rows have the first offsets, the file's follow, and outputs begin at the file's first.
+    TRAIN is over: so, before TEST begins, the log is idle for long enough to close all its rows. To
+    keep that before the position at which outputs begin, one offset is left out between the two.
     """
 
     def __init__(
         self, inner: TableSource | LinesSource, spec: StreamSpec, before: Sequence[tuple[str, int, Floats]]
     ) -> None:
         self.inner = inner
-        self.readings: list[Reading] = []
-        count = sum(len(values) for _, _, values in before)
-        for asset, first, values in before:
-            for i, row in enumerate(values.tolist()):
-                self.readings.append(
-                    Reading(len(self.readings) - count - 1, asset, (first + i) * spec.period_ns, row)
-                )
+        self.readings = [
+            Reading(0, asset, (first + i) * spec.period_ns, row)
+            for asset, first, values in before
+            for i, row in enumerate(values.tolist())
+        ]
+        for offset, reading in enumerate(self.readings):
+            reading.offset = offset
+        self.first = len(self.readings) + 1 if self.readings else 0
+        """The offset of the file's first record."""
+
+    def line_of(self, offset: int) -> int:
+        """The line or row of the file that has an offset here; -1 for one of TRAIN."""
+        return self.inner.line_of(offset - self.first) if offset >= self.first else -1
 
     async def events(self) -> AsyncIterator[SourceEvent]:
         """See ``ports.Source``."""
         async for event in self.inner.events():
-            if isinstance(event, Assigned) and self.readings:
-                yield Assigned(event.partition, self.readings[0].offset, 0)
-                yield Polled(event.partition, self.readings, ended=True)
-            else:
+            if not self.readings or self.closing:
                 yield event
+            elif isinstance(event, Assigned):
+                yield Assigned(event.partition, 0, self.first)
+                yield Polled(event.partition, self.readings)
+                yield Polled(event.partition, (), idle=timedelta(days=1) + self._longest)
+            else:
+                assert isinstance(event, Polled)
+                end = None if event.end_offset is None else event.end_offset + self.first
+                yield replace(event, items=[self._moved(item) for item in event.items], end_offset=end)
+
+    @property
+    def _longest(self) -> timedelta:
+        """Longer than any row waits."""
+        times = [reading.time_ns for reading in self.readings]
+        return timedelta(microseconds=(max(times) - min(times)) // 1_000)
+
+    def _moved(self, item: Record | Reading) -> Record | Reading:
+        """One record or reading of the file, at its offset here."""
+        if isinstance(item, Record):
+            return msgspec.structs.replace(item, offset=item.offset + self.first)
+        item.offset += self.first
+        return item
 
     async def commit(self, work: Mapping[InputPartition, Work]) -> None:
         """A file remembers no position."""
@@ -340,7 +367,10 @@ class Kept:
         self.alerts: list[AlertEvent] = []
         self.filled: list[FilledRow] = []
         self.drifts: list[DriftRecord] = []
+        self.ahead: list[tuple[int, str]] = []  # lines that nothing confirmed, and their times
         self.oversized: Mapping[int, Any] = {}
+        self.line_of: Callable[[int], int] = lambda offset: offset
+        """Which line of the file has an offset of the source."""
         self._files = imputed, alerts, drift, dead
 
     async def publish(self, outputs: Sequence[Output]) -> None:
@@ -354,6 +384,11 @@ class Kept:
                     imputed.add(output)
                     self.filled.append(output)
                 case AlertEvent():
+                    output = replace(
+                        output,
+                        first_offset=self.line_of(output.first_offset),
+                        last_offset=self.line_of(output.last_offset),
+                    )
                     # A replay's clock is the input's: the same file gives the same bytes.
                     alerts.write(encode(output, event_clock(output.row_ns)).value)
                     self.alerts.append(output)
@@ -361,7 +396,11 @@ class Kept:
                     drift.write(encode(output, event_clock(output.end_ns)).value)
                     self.drifts.append(output)
                 case DeadLetter():
-                    dead.write(dead_letter(output.rejected, self.oversized))
+                    record = output.rejected.record
+                    line = msgspec.structs.replace(record, offset=self.line_of(record.offset))
+                    if output.rejected.reason is Reason.FUTURE:
+                        self.ahead.append((line.offset, output.rejected.detail.split(" ")[0]))
+                    dead.write(dead_letter(replace(output.rejected, record=line), self.oversized))
 
 
 def about(bundle: Bundle) -> dict[str, Any]:
@@ -392,6 +431,7 @@ class Pass:
 
     stream: StreamRun
     source: TableSource | LinesSource
+    line_of: Callable[[int], int]  # which line or row of the file has an offset of the log
     blocks: list[RowBlock] = field(default_factory=list)
     totals: Counter[str] = field(default_factory=Counter)
 
@@ -458,7 +498,7 @@ async def replay(
         if bundle.window != plan.spec.window:
             notes.append(f"{train.name} is short: windows of {bundle.window} rows, not {plan.spec.window}")
             plan = replace(plan, spec=replace(plan.spec, window=bundle.window))
-    table = None if is_lines(test) else read_table(test, hidden, plan.spec.condition)
+    table = None if is_lines(test) else read_table(test, hidden, plan.spec.condition, plan.spec.timezone)
     if table is not None:
         notes += list(table.notes)
     before = await carried_rows(test, table, plan, history)
@@ -516,6 +556,7 @@ async def replay(
         "rows_per_second": round(done.totals["rows"] / max(done.totals["milliseconds"] / 1e3, 1e-9), 1),
         "seconds": round(seconds, 3),
     }
+    notes += time_notes(done, table, kept, plan)
     if not done.totals["scored"]:
         notes.append(f"nothing was scored: {why_unscored(done, plan, records)}")
     notes = list(dict.fromkeys(notes))  # TEST may be the sample too
@@ -534,7 +575,47 @@ async def replay(
     with replacing(out / "report.html") as temporary:
         temporary.write_text(report_html(report), encoding="utf-8")
     tell(1.0, "done")
+    refuse_late(test, records, plan)
     return Replayed(summary, figures, notes)
+
+
+def time_notes(done: Pass, table: Table | None, kept: Kept, plan: StreamPlan) -> list[str]:
+    """What an operator should know of the times in a file."""
+    notes = []
+    if isinstance(done.source, TableSource) and (names := done.source.reordered):
+        shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        notes.append(f"the rows of {shown} are in no order of time; they were taken by their time")
+    if kept.ahead:
+        line, when = kept.ahead[0]
+        what = "row" if isinstance(done.source, TableSource) else "line"
+        notes.append(
+            f"{len(kept.ahead)} {what}s are dated far ahead of their neighbours and were refused as `future`;"
+            f" the first is {what} {line} (the first of all is 0), {when}"
+        )
+    zoneless = done.stream.decoder.zoneless if table is None else table.zoneless
+    return notes + zone_notes(zoneless, plan.spec)
+
+
+def zone_notes(zoneless: int, spec: StreamSpec) -> list[str]:
+    """A note on times that name no zone, unless the stream says which one they are in."""
+    if not zoneless or spec.timezone is not None:
+        return []
+    return [f"times name no zone and are read as UTC; streams.{spec.name}.timezone says another"]
+
+
+def refuse_late(test: Path, records: Mapping[str, int], plan: StreamPlan) -> None:
+    """A file that is mostly late was not judged, whatever its report shows.
+
+    Raises:
+        InputError: more than a third of its records came too late to be judged.
+    """
+    late, read = records[Disposition.LATE], sum(records.values())
+    if 3 * late > read:
+        raise InputError(
+            f"{test}: {late:,} of {read:,} records are late: when they come, their asset has a record that is"
+            f" more than {span(plan.spec.allowed_lateness_ns)} (allowed_lateness) younger. Sort the file by"
+            f" time, or allow more with --set streams.{plan.spec.name}.allowed_lateness=..."
+        )
 
 
 def why_unscored(done: Pass, plan: StreamPlan, records: Mapping[str, int]) -> str:
@@ -589,9 +670,12 @@ async def once(
     )
     stream = StreamRun(plan, scores=True, trace=table is not None)
     stream.bundle = None if bundle is None else bundle.to_bytes()
-    done = Pass(stream, source)
-    if isinstance(source, LinesSource) and isinstance(sink, Kept):
-        sink.oversized = source.oversized
+    carried = Carried(source, plan.spec, before)
+    done = Pass(stream, source, carried.line_of)
+    if isinstance(sink, Kept):
+        sink.line_of = carried.line_of
+        if isinstance(source, LinesSource):
+            sink.oversized = source.oversized
 
     def watch(run: StreamRun, step: Step) -> None:
         if step.block is not None and not step.silent:
@@ -606,7 +690,7 @@ async def once(
             tell(share, "scoring" if run.detector is not None else "learning")
 
     loop = Loop(
-        Carried(source, plan.spec, before),
+        carried,
         sink,
         [stream],
         Metrics([plan.spec.name], [test.name]),
@@ -653,7 +737,7 @@ def columns_of(
     period = spec.period_ns
     keys: list[tuple[str, int] | None]
     if table is not None:
-        traced: dict[int, Traced] = {t.offset: t for t in pipeline.trace or () if t.offset >= 0}
+        traced: dict[int, Traced] = {done.line_of(t.offset): t for t in pipeline.trace or ()}
         keys = []
         for i in range(len(table)):
             entry = traced.get(i)
@@ -900,8 +984,8 @@ async def impute_file(
     settings, notes = settings_for(config, sets, train or file, exclude, bundle)
     plan = plan_for(settings, stream_name, file.name)
     spec = plan.spec
-    table = read_table(file, exclude, spec.condition)
-    notes += list(table.notes)
+    table = read_table(file, exclude, spec.condition, spec.timezone)
+    notes += [*table.notes, *zone_notes(table.zoneless, spec)]
     placed = place(table, spec, compress_gaps=True)
     if bundle is not None:
         fits(bundle, spec)

@@ -499,6 +499,22 @@ async def test_a_drain_that_takes_too_long_is_cut_short_without_an_error(
     await service._until_drained(stuck, ending, [])
 
 
+async def test_times_without_a_zone_are_warned_of_once() -> None:
+    def local(offset: int) -> Record:
+        body = {"asset": "p1", "ts": f"2023-11-14T22:13:{20 + offset}", "values": {"a": 0.5, "b": 0.5}}
+        return Record(offset, None, json.dumps(body).encode(), (BASE_S + 10**6) * SECOND_NS)
+
+    async def warnings(zone: str | None) -> int:
+        run = StreamRun(StreamPlan(replace(SPEC, timezone=zone)))
+        polls = [Polled(PUMPS_0, [local(i)]) for i in range(9)]
+        with capture_logs() as logs:
+            await made(Script([*polls, Polled(PUMPS_0, (), ended=True)]), run)[0].run()
+        return [entry["event"] for entry in logs].count("timestamps_without_zone")
+
+    assert await warnings(None) == 1
+    assert await warnings("UTC") == 0
+
+
 # ------------------------------------------------------------------ when to train
 EVERY_S = 600
 GRID_S = BASE_S // EVERY_S * EVERY_S

@@ -24,7 +24,7 @@ import os
 import stat
 import zlib
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import cached_property
@@ -59,9 +59,10 @@ from daemon.domain import (
     StreamSpec,
     Work,
     iso,
+    zone_of,
 )
 from daemon.errors import DaemonError, InputError
-from daemon.stream.codec import FUTURE_NS, Decoder, kept
+from daemon.stream.codec import EPOCH, FUTURE_NS, Decoder, kept
 from daemon.writing import Beside
 
 TIME_COLUMNS: Final = ("timestamp", "ts", "time", "datetime")
@@ -246,6 +247,7 @@ class Table:
     conditions: Mapping[str, tuple[str | None, ...]] = field(default_factory=dict)  # column -> N texts
     refused: Mapping[int, RefusedRow] = field(default_factory=dict)  # row -> why
     notes: tuple[str, ...] = ()  # what an operator should know: columns left out, corrupt cells
+    zoneless: int = 0  # times that named no zone
 
     def __len__(self) -> int:
         return len(self.time_ns)
@@ -288,7 +290,9 @@ class Table:
         return ",".join(f"{name}={known.get(name, '?') if text is None else text}" for name, text in found)
 
 
-def read_table(path: Path, exclude: Sequence[str] = (), condition: Sequence[str] = ()) -> Table:
+def read_table(
+    path: Path, exclude: Sequence[str] = (), condition: Sequence[str] = (), timezone: str | None = None
+) -> Table:
     """Read a Parquet or CSV file, gzipped or not.
 
     The time column is the first that exists of ``timestamp``, ``ts``, ``time``, ``datetime``
@@ -299,6 +303,7 @@ def read_table(path: Path, exclude: Sequence[str] = (), condition: Sequence[str]
         path: the file.
         exclude: columns that are not sensors though they hold numbers (labels).
         condition: columns that name the operating mode; they are kept as text.
+        timezone: of times that name no zone; None: UTC.
 
     Raises:
         InputError: one line that says what the file lacks: it is missing, empty or damaged, has
@@ -356,7 +361,7 @@ def read_table(path: Path, exclude: Sequence[str] = (), condition: Sequence[str]
             f"{path}: no numeric column beside {time_name!r}; found: {_listed(columns.column_names, others)}"
         )
     refused: dict[int, RefusedRow] = {}
-    time_ns = _times(path, columns[time_name], refused)
+    time_ns, zoneless = _times(path, columns[time_name], refused, timezone)
     asset_names, asset_codes = _assets(columns, asset_name, text, refused)
     return Table(
         path=path,
@@ -368,6 +373,7 @@ def read_table(path: Path, exclude: Sequence[str] = (), condition: Sequence[str]
         conditions={name: _texts(columns[name]) for name in condition if name in columns.column_names},
         refused=dict(sorted(refused.items())),
         notes=tuple(notes),
+        zoneless=zoneless,
     )
 
 
@@ -432,8 +438,37 @@ def _plain(column: pa.ChunkedArray) -> pa.Array:
 
 def _floats(column: pa.ChunkedArray) -> Floats:
     """(N,) with NaN for null; the caller may write to it."""
-    array = _plain(column).cast(pa.float64(), safe=False)
-    return np.array(array.to_numpy(zero_copy_only=False), np.float64)
+    array = _plain(column)
+    if pa.types.is_float32(array.type):
+        return widened(array.to_numpy(zero_copy_only=False))
+    return np.array(array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False), np.float64)
+
+
+def widened(values: NDArray[np.float32]) -> Floats:
+    """Single precision as the double that is written with the same digits: 0.4, not 0.4000000059604645.
+
+    A value that was observed is published as it came. Of the decimals that a float32 may have been, the
+    shortest is meant: at most nine digits tell any two apart.
+    """
+    single = np.asarray(values, np.float32)
+    found = single.astype(np.float64)
+    size = np.abs(found)
+    usual = (size >= 1e-12) & (size < 1e12)  # powers of ten up to 22 are exact
+    for i in np.flatnonzero(~usual & np.isfinite(found) & (found != 0)).tolist():
+        found[i] = float(str(single[i]))
+    left = np.flatnonzero(usual)
+    for digits in (6, 7, 8, 9):
+        if not len(left):
+            break
+        exact = found[left]
+        places = digits - 1 - np.floor(np.log10(np.abs(exact))).astype(np.int64)
+        up, down = 10.0 ** np.maximum(places, 0), 10.0 ** np.maximum(-places, 0)
+        # A whole number over a power of ten is the double nearest to that decimal.
+        decimal = np.rint(exact * up / down) / up * down
+        same = decimal.astype(np.float32) == single[left]
+        found[left[same]] = decimal[same]
+        left = left[~same]
+    return found
 
 
 def _trimmed(column: pa.ChunkedArray) -> pa.Array:
@@ -475,16 +510,27 @@ def _texts(column: pa.ChunkedArray) -> tuple[str | None, ...]:
 class _Judge:
     """The codec's word on a time or an asset that is not plain."""
 
-    def __init__(self) -> None:
-        self._decoder = Decoder(StreamSpec("file", ()))
+    def __init__(self, timezone: str | None = None) -> None:
+        self._decoder = Decoder(StreamSpec("file", (), timezone=timezone))
+
+    @property
+    def zoneless(self) -> int:
+        """Texts that named no time zone."""
+        return self._decoder.zoneless
 
     def ask(self, asset: str, time: str | int | float) -> Reading | Rejected:
         message = json.dumps({"asset": asset, "ts": time, "values": {}})
         return self._decoder.decode(Record(0, None, message.encode(), -1))
 
 
-def _times(path: Path, column: pa.ChunkedArray, refused: dict[int, RefusedRow]) -> Ints:
-    """(N,) nanoseconds since the epoch; rows without a usable one are added to ``refused``."""
+def _times(
+    path: Path, column: pa.ChunkedArray, refused: dict[int, RefusedRow], timezone: str | None
+) -> tuple[Ints, int]:
+    """(N,) nanoseconds since the epoch, and how many of them named no zone.
+
+    Rows without a usable time are added to ``refused``.
+    """
+    zoneless = 0
     array = _plain(column)
     if pa.types.is_date(array.type):
         array = array.cast(pa.timestamp("ms"))
@@ -495,13 +541,17 @@ def _times(path: Path, column: pa.ChunkedArray, refused: dict[int, RefusedRow]) 
         unit = _UNIT_NS[array.type.unit]
         number = array.cast(pa.int64()).fill_null(0).to_numpy()
         scale = np.full(len(number), unit, np.int64)
+        if array.type.tz is None:
+            zoneless = int(present.sum())
+            if timezone is not None:
+                number = number - utc_offsets(number // (10**9 // unit), timezone) * (10**9 // unit)
     elif pa.types.is_integer(array.type):
         if pa.types.is_uint64(array.type):
             array = pc.min_element_wise(array, pa.scalar(_INT64_MAX, pa.uint64()))
         number = array.cast(pa.int64()).fill_null(0).to_numpy()
         scale = _epoch_scale(number)
     elif pa.types.is_floating(array.type) or pa.types.is_string(array.type):
-        return _times_one_by_one(path, array, refused)
+        return _times_one_by_one(path, array, refused, timezone)
     else:
         raise InputError(
             f"{path}: the time column, of type {array.type}, is neither a time, a text nor a number"
@@ -515,7 +565,22 @@ def _times(path: Path, column: pa.ChunkedArray, refused: dict[int, RefusedRow]) 
             told = int(number[row])
             refused[row] = RefusedRow(Reason.BAD_TIMESTAMP, f"{told} is {rule}", told)
     time_ns: Ints = np.where(fits, number * np.where(fits, scale, 0), NO_TIME)
-    return time_ns
+    return time_ns, zoneless
+
+
+def utc_offsets(local_s: Ints, timezone: str) -> Ints:
+    """(N,) seconds by which local times, in seconds since 1970 of the zone's own clock, are ahead of UTC.
+
+    A time that comes twice, in autumn, is the first of the two.
+    """
+    zone = zone_of(timezone)
+    quarters, places = np.unique(local_s // 900, return_inverse=True)  # no zone changes within a quarter
+    offsets = np.zeros(len(quarters), np.int64)
+    for i, quarter in enumerate(quarters.tolist()):
+        with suppress(ValueError, OverflowError):  # beyond the years of a datetime: refused by itself
+            offset = (EPOCH + timedelta(seconds=quarter * 900)).replace(tzinfo=zone).utcoffset()
+            offsets[i] = 0 if offset is None else round(offset.total_seconds())
+    return offsets[places]
 
 
 def _epoch_scale(number: Ints) -> Ints:
@@ -534,9 +599,11 @@ def _recognised(array: pa.Array) -> pa.Array:
     return array
 
 
-def _times_one_by_one(path: Path, array: pa.Array, refused: dict[int, RefusedRow]) -> Ints:
+def _times_one_by_one(
+    path: Path, array: pa.Array, refused: dict[int, RefusedRow], timezone: str | None
+) -> tuple[Ints, int]:
     """Times that need care: mixed texts, and epoch numbers with decimals."""
-    judge = _Judge()
+    judge = _Judge(timezone)
     times = np.full(len(array), NO_TIME, np.int64)
     unread = ""
     for row, found in enumerate(array.to_pylist()):
@@ -554,7 +621,7 @@ def _times_one_by_one(path: Path, array: pa.Array, refused: dict[int, RefusedRow
                 unread = unread or f"row {row} (the first is 0): {said.detail}"
     if unread and (times == NO_TIME).all():
         raise InputError(f"{path}: no time can be read; {unread}")
-    return times
+    return times, judge.zoneless
 
 
 def _assets(
@@ -592,11 +659,36 @@ def _assets(
 
 
 # ------------------------------------------------------------------ sources
+def out_of_order(table: Table, usable: Mask) -> list[Ints]:
+    """The ``usable`` (N,) rows of each asset whose rows are in no order of time: newest first, or shuffled.
+
+    In a stream some readings are late; where more than a third of an asset's rows are of an earlier
+    time than the row before, the file's order is no order of arrival.
+
+    Returns:
+        For each such asset its usable rows, in the file's order.
+    """
+    used = np.flatnonzero(usable)
+    used = used[np.argsort(table.asset_codes[used], kind="stable")]
+    if len(used) < 2:
+        return []
+    codes, times = table.asset_codes[used], table.time_ns[used]
+    begins = np.flatnonzero(np.append(True, codes[1:] != codes[:-1]))
+    back = np.append(False, times[1:] < times[:-1])
+    back[begins] = False
+    ends = np.append(begins[1:], len(used))
+    steps = np.maximum(ends - begins - 1, 1)
+    mixed = np.flatnonzero(3 * np.add.reduceat(back.astype(np.int64), begins) > steps)
+    return [used[begins[i] : ends[i]] for i in mixed.tolist()]
+
+
 class TableSource:
     """A table's rows as readings, in file order: one finite partition.
 
     Rows that cannot be used are no events: they are in ``rejected`` from the start, each with a
-    record whose value is the row as a compact wide JSON message. The offset is the row's index.
+    record whose value is the row as a compact wide JSON message. The offset is the row's index,
+    but for assets whose rows are in no order of time (``out_of_order``): theirs come by time, and
+    ``line_of`` says which row an offset is of.
 
     Args:
         table: the file.
@@ -607,6 +699,7 @@ class TableSource:
     Attributes:
         rejected: what cannot be used, in file order.
         read: rows handed out so far (or skipped); ``total`` is all of them.
+        reordered: the assets whose rows come by their time and not as the file has them.
 
     Raises:
         InputError: if the file has none of the stream's sensors.
@@ -631,6 +724,15 @@ class TableSource:
         early = table.time_ns <= run_start_ns + FUTURE_NS
         self._usable = table.usable & early
         self.rejected = [self._rejected(row, run_start_ns) for row in np.flatnonzero(~self._usable).tolist()]
+        self._order = np.arange(len(table))
+        self.reordered: list[str] = []
+        for rows in out_of_order(table, self._usable):
+            self._order[rows] = rows[np.argsort(table.time_ns[rows], kind="stable")]
+            self.reordered.append(table.asset_names[table.asset_codes[rows[0]]])
+
+    def line_of(self, offset: int) -> int:
+        """The row of the file that has this offset."""
+        return int(self._order[offset])
 
     def _rejected(self, row: int, run_start_ns: int) -> Rejected:
         table = self._table
@@ -659,14 +761,15 @@ class TableSource:
 
     def _readings(self, start: int, stop: int) -> list[Reading]:
         table, spec = self._table, self._spec
+        rows = self._order[start:stop]
         chunk = np.full((stop - start, len(spec.sensors)), np.nan)
         for i, name in enumerate(spec.sensors):
             if name in self._columns:
-                chunk[:, i] = table.values[start:stop, self._columns[name]]
-        assets, times = table.assets[start:stop].tolist(), table.time_ns[start:stop].tolist()
-        usable = self._usable[start:stop].tolist()
+                chunk[:, i] = table.values[rows, self._columns[name]]
+        assets, times = table.assets[rows].tolist(), table.time_ns[rows].tolist()
+        usable, labels = self._usable[rows].tolist(), [table.label(row, spec) for row in rows.tolist()]
         return [
-            Reading(start + i, assets[i], times[i], values, condition=table.label(start + i, spec))
+            Reading(start + i, assets[i], times[i], values, condition=labels[i])
             for i, values in enumerate(chunk.tolist())
             if usable[i]
         ]
@@ -729,6 +832,10 @@ class LinesSource:
         self._chunk = chunk_lines
         self._keep = keep_bytes
         self._closed = False
+
+    def line_of(self, offset: int) -> int:
+        """The line that has this offset."""
+        return offset
 
     async def events(self) -> AsyncIterator[SourceEvent]:
         """Assigned, the lines, and word that nothing follows."""

@@ -1147,6 +1147,7 @@ const KINDS = {
   sensor_silent: "sensor silent",
   sensor_stuck: "sensor stuck",
   asset_silent: "asset silent",
+  clock_skew: "clock is off",
   drift: "drift",
   regime: "new regime",
   unknown_condition: "unknown condition",

@@ -399,7 +399,7 @@ class Episodes:
         episode = Episode(
             kind,
             sensor,
-            digest(self.spec.name, asset, kind, sensor, finding.row * period, size=16),
+            digest(self.spec.name, asset, kind, sensor, finding.row * period, *self._place_of(kind), size=16),
             finding.row * period,
             onset_row * period,
             severity,
@@ -407,6 +407,10 @@ class Episodes:
         )
         known.open[(kind, sensor)] = episode
         return self._message(episode, asset, Phase.OPENED, finding, model, calibration)
+
+    def _place_of(self, kind: AlertKind) -> tuple[object, ...]:
+        """What else tells an episode: drift is of a partition, where others are of an asset."""
+        return (self.partition.topic, self.partition.number) if kind is AlertKind.DRIFT else ()
 
     def _message(
         self, episode: Episode, asset: str, phase: Phase, finding: Finding, model: str, calibration: str

@@ -102,7 +102,8 @@ class EventTimeGuard:
     Args:
         spec: the stream.
 
-    ``doubtful`` (N,) are the assets of which something is held: each of their readings must be asked for.
+    ``doubtful`` (N,) are the assets of which something is held: each of their readings must be asked for;
+    ``unproven`` those among them of which there is but one row, with nothing to support its time.
     """
 
     def __init__(self, spec: StreamSpec) -> None:
@@ -110,13 +111,14 @@ class EventTimeGuard:
         self.top_ns: Ints = np.empty(0, np.int64)  # greatest believed event time, NEVER before any
         self.arrived_ns: Ints = np.empty(0, np.int64)  # the record time of the reading that had it
         self.doubtful: Mask = np.empty(0, bool)
+        self.unproven: Mask = np.empty(0, bool)
         self._doubts: dict[int, Doubt] = {}
         self._held_bytes = 0
         self._most_held = MOST_REPEATED + (0 if spec.format is Format.JSON_WIDE else len(spec.sensors))
 
     def grow(self, capacity: int) -> None:
         """Make room for more assets; those that are there keep their slots."""
-        for name in ("top_ns", "arrived_ns", "doubtful"):
+        for name in ("top_ns", "arrived_ns", "doubtful", "unproven"):
             setattr(self, name, grown(getattr(self, name), capacity))
 
     def clear(self, slot: int) -> list[HeldReading]:
@@ -305,6 +307,7 @@ class EventTimeGuard:
         """Remember what is not decided of an asset; ``size`` is how much that was before."""
         self._held_bytes += doubt.size - size
         self.doubtful[slot] = bool(doubt)
+        self.unproven[slot] = bool(doubt.first)
         if doubt:
             self._doubts[slot] = doubt
         else:
@@ -330,13 +333,15 @@ class FleetClock:
 
     Args:
         spec: the stream.
+        guard: knows whose only row is not to be believed yet: such an asset has no say.
 
     ``row`` is the fleet's clock when last read. ``front`` is the greatest row of any asset, corrected
     by its skew: the fleet's clock is never beyond it.
     """
 
-    def __init__(self, spec: StreamSpec) -> None:
+    def __init__(self, spec: StreamSpec, guard: EventTimeGuard) -> None:
         self.spec = spec
+        self.guard = guard
         self.row = NO_CLOCK
         self.front = NO_CLOCK
         self.due_row = NO_CLOCK  # somebody may be silent once ``front`` is here
@@ -394,7 +399,8 @@ class FleetClock:
         heard = newest >= 0
         everybody = max(int(heard.sum()) * self._records_per_row, 1)
         missed = offset - self.heard_at
-        return np.asarray(heard & (missed <= LIVELY_TURNS * np.maximum(self.turn, everybody))), everybody
+        lately = heard & ~self.guard.unproven & (missed <= LIVELY_TURNS * np.maximum(self.turn, everybody))
+        return np.asarray(lately), everybody
 
     def _middle(self, rows: Ints, arrival_row: int) -> int:
         """The median of the assets' rows. Of two middle ones the lower counts, unless the records'
@@ -463,10 +469,12 @@ class FleetClock:
         begins = differs & ~steady
         ends = for_good | (lately & ~differs & (self.off_since >= 0))
         self.off_by[begins] = off_by[begins]
+        # An asset's last reading is up to one round old, and the fleet has moved on: the largest is nearest.
+        self.off_by[steady] = np.maximum(self.off_by[steady], off_by[steady])
         self.off_since[begins] = self.row
         self.off_since[ends] = NEVER
         was_right = self.skew == 0
-        self.skew[for_good] = off_by[for_good]
+        self.skew[for_good] = np.where(off_by[for_good] == 0, 0, self.off_by[for_good])
         skewed = np.flatnonzero(for_good & was_right)
         righted = np.flatnonzero(for_good & (self.skew == 0))
         return skewed, righted, np.asarray(begins | ends)

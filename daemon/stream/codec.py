@@ -25,7 +25,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from decimal import Decimal
 from difflib import get_close_matches
 from itertools import starmap
@@ -40,6 +40,7 @@ from daemon.domain import (
     RECORD_TIMESTAMP,
     SECOND_NS,
     AlertEvent,
+    AlertKind,
     DeadLetter,
     DriftRecord,
     FilledRow,
@@ -56,6 +57,7 @@ from daemon.domain import (
     ScoredRow,
     StreamSpec,
     iso,
+    zone_of,
 )
 from daemon.errors import ConfigError
 from daemon.stream.rows import LineColumns, Lines
@@ -78,9 +80,10 @@ _AT_ONCE: Final = 128  # lines: few enough to stay in the cache
 _DETAIL_LENGTH: Final = 200
 _INT64_MAX: Final = 2**63 - 1
 _NAN: Final = float("nan")
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _NUMBER: Final = re.compile(r"[+-]?[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]{1,3})?")
 _BEYOND_MICROS: Final = re.compile(r".{10}.[0-9]{2}:?[0-9]{2}:?[0-9]{2}[.,][0-9]{6}([0-9]{1,3})")
+_ZONE: Final = re.compile(r"(?:[Zz]|[+-][0-9]{2}(?::?[0-9]{2}){0,2})$")
 _BIDI_CONTROLS: Final = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _LONGEST_NUMBER: Final = 400  # digits; Python itself refuses integers of over 4300
 
@@ -107,6 +110,7 @@ class Decoder:
     Attributes:
         corrupt_cells: per sensor, cells that held something other than a finite number
             (``null`` is not counted: it is how a producer says that it has no value).
+        zoneless: texts of event times that named no time zone, each counted once while it is remembered.
         unknown_sensors: per name, values of sensors that the stream does not list; names
             beyond the first few hundred are counted together under ``OTHER``.
 
@@ -123,7 +127,9 @@ class Decoder:
     ) -> None:
         self.corrupt_cells: Counter[str] = Counter()
         self.unknown_sensors: Counter[str] = Counter()
+        self.zoneless = 0
         self._spec = spec
+        self._zone = zone_of(spec.timezone)
         self._sensors = spec.sensors
         self._index = {name: i for i, name in enumerate(spec.sensors)}
         self._known = frozenset(spec.sensors)
@@ -213,7 +219,7 @@ class Decoder:
         known = self._times
         try:
             for text in set(texts).difference(known):
-                _keep(known, text, event_time_ns(text))
+                _keep(known, text, self._event_time_ns(text))
             times = [known[text] for text in texts]
         except (KeyError, TypeError, _Refused):  # of no use, no text, or too long to be kept
             return False
@@ -314,6 +320,8 @@ class Decoder:
             raise _Refused(Reason.BAD_ASSET, f"holds the control character {fault}")
         if len(found) * 4 > self._max_asset_bytes and (size := len(found.encode())) > self._max_asset_bytes:
             raise _Refused(Reason.BAD_ASSET, f"{size} bytes; at most {self._max_asset_bytes}")
+        if found in self._spec.forget:
+            raise _Refused(Reason.FORGOTTEN, f"{_shown(found)} is among the stream's assets to forget")
         return found
 
     # -------------------------------------------------------------- time
@@ -329,7 +337,7 @@ class Decoder:
                 raise _Refused(Reason.NO_TIMESTAMP, f"no field {_shown(self._spec.fields.timestamp)}")
             known = self._times.get(found) if type(found) is str else None
             if known is None:
-                time_ns = event_time_ns(found)
+                time_ns = self._event_time_ns(found)
                 if type(found) is str:
                     _keep(self._times, found, time_ns)
             else:
@@ -345,6 +353,11 @@ class Decoder:
         if time_ns < 0:
             raise _Refused(Reason.BAD_TIMESTAMP, f"{_shown(found)} is before 1970")
         return time_ns
+
+    def _event_time_ns(self, found: object) -> int:
+        if type(found) is str and names_no_zone(found):
+            self.zoneless += 1
+        return event_time_ns(found, self._zone)
 
     # -------------------------------------------------------------- values
     def _cells(self, values: object, strict: bool) -> Sequence[float]:
@@ -453,11 +466,18 @@ class Decoder:
         return value
 
 
-def event_time_ns(found: object) -> int:
+def names_no_zone(text: str) -> bool:
+    """Whether the text of an instant leaves its zone open; an epoch number has none to name."""
+    text = text.strip()
+    return text[4:5] == "-" and _ZONE.search(text, 10) is None
+
+
+def event_time_ns(found: object, zone: tzinfo = UTC) -> int:
     """An event time as nanoseconds since the epoch, exactly.
 
     Args:
-        found: ISO 8601 text (no offset means UTC; decimals count to the nanosecond), or an
+        zone: of a text that names none.
+        found: ISO 8601 text (decimals count to the nanosecond), or an
             epoch number or its text, whose unit follows from its size: seconds below 1e11,
             milliseconds below 1e14, microseconds below 1e17, else nanoseconds.
 
@@ -487,8 +507,8 @@ def event_time_ns(found: object) -> int:
     except ValueError:
         raise _Refused(Reason.BAD_TIMESTAMP, f"{_shown(found)} is neither ISO 8601 nor a number") from None
     if time.tzinfo is None:
-        time = time.replace(tzinfo=UTC)
-    since = time - _EPOCH
+        time = time.replace(tzinfo=zone)
+    since = time - EPOCH
     time_ns = ((since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds) * 1_000
     if len(text) > 22 and (rest := _BEYOND_MICROS.match(text)):
         time_ns += int(rest[1].ljust(3, "0"))
@@ -681,6 +701,14 @@ def _part(score: PartScore) -> Json:
     return found
 
 
+def _source(alert: AlertEvent) -> str:
+    """Who says it: the stream; of drift, which is one partition's, that partition of it."""
+    source = f"/anomalyd/{alert.stream}"
+    if alert.kind is AlertKind.DRIFT and alert.partition is not None:
+        source += f"/{alert.partition.topic}/{alert.partition.number}"
+    return source
+
+
 def _cloud_event(alert: AlertEvent, now: datetime) -> Json:
     subject: Json = {"sensor": alert.sensor} if alert.sensor is not None else {}
     data: Json = {
@@ -719,7 +747,7 @@ def _cloud_event(alert: AlertEvent, now: datetime) -> Json:
         "specversion": "1.0",
         "id": alert.id,
         "type": f"io.anomalyd.episode.{alert.phase.value}.v1",
-        "source": f"/anomalyd/{alert.stream}",
+        "source": _source(alert),
         "subject": alert.asset,
         "time": now.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "datacontenttype": "application/json",

@@ -223,7 +223,7 @@ class Pipeline:
         self.decoder = decoder
         self.grid = Grid(spec)
         self.guard = EventTimeGuard(spec)
-        self.clock = FleetClock(spec)
+        self.clock = FleetClock(spec, self.guard)
         self.episodes = Episodes(spec, partition, policy, maintenance)
         self.counts: Counter[Disposition] = Counter()
         self.reasons: Counter[str] = Counter()
@@ -1652,6 +1652,9 @@ class Pipeline:
             self._restore_one(name, value, partition, surplus=i <= surplus)
             if i % RESTORED_AT_ONCE == 0:
                 yield
+        for asset in sorted(self.spec.forget & self._slots.keys()):
+            # The operator has taken it out of the stream: what is open of it ends here.
+            self._left += self._forget(asset, self.resume_at, silent=False)
 
     def _partition_of(self, value: bytes | None) -> state.PartitionState | None:
         """The partition's own record, if it can be used."""

@@ -497,6 +497,67 @@ async def readings(source: TableSource) -> list[Reading]:
     return [item for item in found if isinstance(item, Reading)]
 
 
+@pytest.mark.parametrize(
+    ("rows", "reordered"),
+    [
+        ("a5 a4 a3 a2 a1", ["a"]),
+        ("a1 a2 a3 a4 a5", []),
+        ("a1 a2 a4 a3 a5 a6 a7", []),  # a late row is a late row
+        ("a3 a1 a4 a2 a5", ["a"]),  # shuffled
+        ("a1 b9 a2 b8 a3 b7 c1", ["b"]),  # each asset by itself
+        ("a1 a2 a3 b1 b2 b3", []),
+        ("a1", []),
+    ],
+)
+async def test_rows_in_no_order_of_time_come_by_their_time(
+    tmp_path: Path, rows: str, reordered: list[str]
+) -> None:
+    cells = [(cell[0], int(cell[1:])) for cell in rows.split()]
+    text = "".join(f"{asset},{1_700_000_000 + s},{s}\n" for asset, s in cells)
+    table = read_table(csv_file(tmp_path / "a.csv", "asset,ts,x\n" + text))
+    source = TableSource(table, StreamSpec("s", ("x",)), NOW)
+    assert source.reordered == reordered
+    found = await readings(source)
+    assert [reading.offset for reading in found] == list(range(len(cells)))
+    assert sorted(source.line_of(i) for i in range(len(cells))) == list(range(len(cells)))
+    for reading in found:
+        assert (reading.asset, int(reading.values[0])) == cells[source.line_of(reading.offset)]  # type: ignore[index]
+    for asset in {asset for asset, _ in cells}:
+        times = [reading.time_ns for reading in found if reading.asset == asset]
+        assert (times == sorted(times)) or asset not in reordered
+
+
+@given(st.lists(st.floats(width=32), min_size=1))
+def test_single_precision_is_widened_to_what_was_written(values: list[float]) -> None:
+    single = np.array(values, np.float32)
+    with np.errstate(all="raise"):
+        found = files.widened(single)
+    expected = np.array([float(str(value)) for value in single])
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(found.astype(np.float32), single)
+
+
+def test_a_value_of_a_single_precision_column_is_published_as_it_came(tmp_path: Path) -> None:
+    path = parquet_file(tmp_path / "a.parquet", ts=stamps(0, 1), x=pa.array([0.4, None], pa.float32()))
+    np.testing.assert_array_equal(read_table(path).values, [[0.4], [NAN]])
+
+
+@pytest.mark.parametrize("naive", ["csv", "parquet", "mixed"])
+def test_times_without_a_zone_are_of_the_streams_zone(tmp_path: Path, naive: str) -> None:
+    texts = ["2026-01-01 12:00:00", "2026-07-01 12:00:00", "2026-10-25 02:30:00"]  # the last comes twice
+    wanted = ["2026-01-01T11:00", "2026-07-01T10:00", "2026-10-25T00:30"]
+    if naive == "mixed":  # one by one
+        texts, wanted = [*texts, "2026-01-01T12:00:00Z"], [*wanted, "2026-01-01T12:00"]
+    if naive == "parquet":
+        moments = np.array([np.datetime64(text.replace(" ", "T"), "ms") for text in texts])
+        path = parquet_file(tmp_path / "a.parquet", ts=pa.array(moments), x=[1.0] * len(texts))
+    else:
+        path = csv_file(tmp_path / "a.csv", "ts,x\n" + "".join(f"{text},1\n" for text in texts))
+    table = read_table(path, timezone="Europe/Berlin")
+    assert [str(np.datetime64(int(t), "ns").astype("datetime64[m]")) for t in table.time_ns] == wanted
+    assert table.zoneless == 3
+
+
 async def test_rows_become_readings_in_the_streams_order(tmp_path: Path) -> None:
     path = parquet_file(
         tmp_path / "a.parquet",

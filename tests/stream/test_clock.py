@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -24,11 +25,13 @@ from daemon.domain import (
     Reading,
     Reason,
     Record,
+    Severity,
     StreamSpec,
 )
 from daemon.stream import clock as clock_module
+from daemon.stream.alerts import Episodes
 from daemon.stream.clock import EventTimeGuard, HeldReading
-from daemon.stream.codec import Decoder
+from daemon.stream.codec import Decoder, encode
 from daemon.stream.pipeline import Pipeline, as_record
 
 PARTITION = InputPartition("sensors.pumps", 0)
@@ -111,6 +114,15 @@ def test_an_assets_time_moves_on_by_plausible_steps(
     assert [o for o, d in sorted(traced.items()) if d is Disposition.LATE] == late
     assert sum(pipeline.counts.values()) == len(readings)
     assert pipeline.counts[Disposition.REJECTED] == pipeline.reasons["future"] == len(lost)
+
+
+def test_a_file_whose_first_rows_are_all_wrong_goes_on_with_the_others() -> None:
+    """No asset's only row may support another's."""
+    pipeline = made()
+    log = [line(T0 + 3 * DAY, asset) for asset in ("p1", "p2", "p3")]
+    log += [line(T0 + i, asset) for i in range(30) for asset in ("p1", "p2", "p3")]
+    assert refused(feed(pipeline, log)) == [0, 1, 2]
+    assert pipeline.counts[Disposition.ACCEPTED] == 90
 
 
 def test_a_live_message_of_a_fast_clock_harms_nobody() -> None:
@@ -285,6 +297,31 @@ def test_a_clock_that_is_set_right_closes_its_alert() -> None:
     outputs = feed(made(), log)
     assert alerts(outputs, AlertKind.CLOCK_SKEW) == [("p3", "opened"), ("p3", "closed")]
     assert alerts(outputs, AlertKind.ASSET_SILENT) == []
+
+
+def test_an_asset_that_is_to_be_forgotten_ends_with_the_next_start() -> None:
+    clocks = {"p1": 0.0, "p2": 0.0}
+    first = made()
+    log = fleet(60, clocks, live=True) + fleet(600, {"p1": 0.0}, live=True, begin=60)
+    assert alerts(feed(first, log, end=False), AlertKind.ASSET_SILENT) == [("p2", "opened")]
+    spec = replace(SPEC, forget=frozenset({"p2"}))
+    second = made(spec, resume_at=first.offset)
+    assert second.restore(first.checkpoint())
+    assert alerts(second.left_unsaid(), AlertKind.ASSET_SILENT) == [("p2", "closed")]
+    assert second.names == {"p1"}
+    assert [saved for saved in second.checkpoint() if saved.value is None and saved.key.endswith(b"p2")]
+
+
+def test_drift_alerts_of_two_partitions_are_two() -> None:
+    said = []
+    for number in (0, 1):
+        episodes = Episodes(SPEC, InputPartition("sensors.pumps", number), AlarmPolicy())
+        said += episodes.raise_plain("pumps", AlertKind.DRIFT, None, 60, 0, Severity.WARNING, "m1")
+        said += episodes.settle("pumps", AlertKind.DRIFT, None, 90, "m1")
+    assert len({event.fingerprint for event in said}) == 2
+    assert len({event.id for event in said}) == 4
+    sources = [json.loads(encode(event, datetime.now(UTC)).value)["source"] for event in said]
+    assert sources == [f"/anomalyd/pumps/sensors.pumps/{number}" for number in (0, 0, 1, 1)]
 
 
 def test_one_reading_of_1999_makes_no_silent_asset() -> None:

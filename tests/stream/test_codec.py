@@ -36,6 +36,7 @@ from daemon.domain import (
     ScoredRow,
     Severity,
     StreamSpec,
+    iso,
 )
 from daemon.errors import ConfigError
 from daemon.stream.codec import DEAD_LETTER_BYTES, OTHER, WHOLE_LETTER_BYTES, Decoder, encode
@@ -295,6 +296,34 @@ def test_record_without_a_timestamp_cannot_say_what_the_future_is() -> None:
     assert (
         refused(decoder.decode(record(wide({}, ts=10**40), timestamp_ns=10**25)))[0] is Reason.BAD_TIMESTAMP
     )
+
+
+def test_times_without_a_zone_are_of_the_streams_zone_and_counted() -> None:
+    decoder = Decoder(replace(WIDE, timezone="Europe/Berlin"))
+
+    def time_of(ts: object) -> str:
+        found = decoder.decode(
+            Record(0, None, json.dumps({"asset": "a", "ts": ts, "values": {}}).encode(), -1)
+        )
+        assert isinstance(found, Reading)
+        return iso(found.time_ns)
+
+    assert time_of("2026-07-01T12:00:00") == "2026-07-01T10:00:00Z"
+    assert time_of("2026-07-01 12:00:00.123456789") == "2026-07-01T10:00:00.123456789Z"
+    assert time_of("2026-07-01") == "2026-06-30T22:00:00Z"
+    assert decoder.zoneless == 3
+    for zoned in ("2026-07-01T12:00:00Z", "2026-07-01T14:00:00+02:00", "2026-07-01T14:00+0200"):
+        assert time_of(zoned) == "2026-07-01T12:00:00Z"
+    assert time_of(1_782_907_200) == time_of("1782907200") == "2026-07-01T12:00:00Z"
+    assert decoder.zoneless == 3
+
+
+def test_assets_to_forget_are_refused_by_name() -> None:
+    decoder = Decoder(replace(WIDE, forget=frozenset({"pump-09"})))
+    for asset, wanted in (("pump-09", Reason.FORGOTTEN), ("pump-08", None)):
+        message = json.dumps({"asset": asset, "ts": 1, "values": {}}).encode()
+        found = decoder.decode(Record(0, None, message, -1))
+        assert (found.reason if isinstance(found, Rejected) else None) is wanted
 
 
 @given(st.integers(0, 2**63 - 1 - 3600 * SECOND_NS))
