@@ -447,7 +447,7 @@ class FleetClock:
         self.due_row = self.row + max(
             self.silent_rows // 2, 1
         )  # clocks that seem to be off are looked at, too
-        if overdue.any():
+        if overdue.any() or self.row == NO_CLOCK:
             self.due_row = self.row
         elif awaited.any():
             self.due_row = min(self.due_row, int(rows[awaited].min()) + self.silent_rows)
