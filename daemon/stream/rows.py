@@ -162,7 +162,7 @@ class Lines:
             int(self.offsets[i]),
             self.assets[i],
             int(self.times[i]),
-            self.values[i].tolist(),
+            tuple(self.values[i].tolist()),  # the collector does not look into a tuple of numbers
             condition=self.conditions[i],
             stamp_ns=int(self.stamps[i]),
         )

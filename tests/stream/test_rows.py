@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.stream.rows import Rows, Waiting
+from daemon.stream.rows import Lines, Rows, Waiting
 from daemon.stream.windows import ReleasedRow
 
 
@@ -70,3 +72,11 @@ def test_taking_many_rows_in_small_chunks_copies_each_once() -> None:
     while waiting:
         waiting.take(waiting.first(10))
     assert Counted.copied <= n
+
+
+def test_a_reading_that_waits_is_nothing_to_the_collector() -> None:
+    """A hundred thousand assets wait with ten rows each: as lists, a full pass over them took .4 s."""
+    index = np.arange(3)
+    reading = Lines(["p0"] * 3, index, index, np.ones((3, 2)), [""] * 3, index).reading(1)
+    gc.collect()
+    assert not gc.is_tracked(reading.values)
