@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import resource
 import signal
 import subprocess
 import sys
+import weakref
 from collections import Counter
 from dataclasses import replace
 from itertools import islice
@@ -25,7 +27,7 @@ from daemon.adapters.simulator import SENSORS, Fleet
 from daemon.config import load
 from daemon.demo import START
 from daemon.model.bundle import Bundle
-from daemon.service import own_topics
+from daemon.service import own_topics, spare_the_collector
 from daemon.stream import codec
 from tests.broker import Broker, produce
 from tests.running import Daemon, command, config_for, make_topic, messages, send, topic_of, unique
@@ -387,3 +389,26 @@ print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         command_ = [sys.executable, "-c", probe, str(soft), str(hard)]
         done = subprocess.run(command_, capture_output=True, text=True, check=True)
         assert int(done.stdout) == expected
+
+
+def test_the_collector_walks_over_all_that_lives_rarely_and_still_meets_young_cycles() -> None:
+    before = gc.get_threshold()
+    try:
+        spare_the_collector()
+        assert gc.get_freeze_count() > 0
+        full = gc.get_stats()[2]["collections"]
+        kept = [[] for _ in range(500_000)]  # long-lived, as what a fleet needs is
+        assert gc.get_stats()[2]["collections"] == full
+
+        class Knot:
+            pass
+
+        knot = Knot()
+        knot.itself = knot  # type: ignore[attr-defined]
+        gone = weakref.ref(knot)
+        del knot
+        kept += [[] for _ in range(500_000)]
+        assert gone() is None
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()

@@ -124,6 +124,8 @@ class EventTimeGuard:
     def clear(self, slot: int) -> list[HeldReading]:
         """A slot for an asset that was never heard of; gives what was held of the one before."""
         self.top_ns[slot] = self.arrived_ns[slot] = NEVER
+        if not self.doubtful[slot]:
+            return []
         doubt = self.doubt(slot)
         self._keep(slot, Doubt(), doubt.size)
         return [*doubt.ahead, *doubt.behind]
@@ -138,6 +140,11 @@ class EventTimeGuard:
         top_ns, period = int(self.top_ns[slot]), self.spec.period_ns
         plausible_row = (top_ns + self.spec.allowed_lateness_ns) // period + 1
         return top_ns >= 0 and not self.doubtful[slot] and time_ns // period <= plausible_row
+
+    def is_begun(self, slot: int, time_ns: int, arrival_ns: int, fleet_row: int) -> bool:
+        """Whether this is an asset's first reading, and something speaks for its time."""
+        row = time_ns // self.spec.period_ns
+        return bool(self.top_ns[slot] < 0) and self._supported(row, time_ns, arrival_ns, fleet_row)
 
     def believe(self, slot: int, reading: Reading) -> None:
         """Take note of a reading that was decided on before: a successor only follows."""

@@ -19,7 +19,6 @@ already, so that those records leave it alone.
 
 from __future__ import annotations
 
-import heapq
 import json
 import math
 from bisect import bisect_left, insort
@@ -54,6 +53,7 @@ from daemon.domain import (
     Reading,
     Reason,
     Record,
+    Records,
     Rejected,
     Saved,
     ScoredRow,
@@ -332,16 +332,17 @@ class Pipeline:
         The hundredth of the assets that has been quiet longest is forgotten; what is open of them ends.
         """
         few = max(len(self._slots) // 100, 1)
-        slots = np.fromiter(self._slots.values(), np.int64, len(self._slots))
+        slots = np.flatnonzero(self._recorded != FREE)
         newest = self.grid.newest[slots]
         edge = int(np.partition(newest, few - 1)[few - 1])
-        chosen = [self._name(slot) for slot in slots[newest < edge].tolist()]
-        # Of those that were heard last at the same row, the first by name: a successor has other slots.
-        chosen += heapq.nsmallest(few - len(chosen), map(self._name, slots[newest == edge].tolist()))
+        quiet, level = slots[newest < edge], slots[newest == edge]
+        # Of those that were heard last at the same row, the ones that were heard first at it.
+        first = np.argpartition(self.clock.heard_at[level], few - len(quiet) - 1)[: few - len(quiet)]
+        chosen = np.concatenate([quiet, level[first]])
         closed: list[Output] = []
-        for name in sorted(chosen, key=lambda name: (self._newest(name), name)):
-            closed += self._forget(name, offset, silent=silent)
-            self.dropped[Dropped.ASSET_EVICTED] += 1
+        for slot in chosen[np.argsort(self.clock.heard_at[chosen])].tolist():
+            closed += self._forget(self._name(slot), offset, silent=silent)
+        self.dropped[Dropped.ASSET_EVICTED] += few
         return closed
 
     def _forget(self, name: str, offset: int, *, silent: bool) -> list[Output]:
@@ -769,8 +770,7 @@ class Pipeline:
             # What is forgotten or said here must not overtake rows that came before.
             yield from self._drain(silent=silent)
             events = self._evict(offset, silent=silent)
-            if events and not silent:
-                yield Step(outputs=events)
+            yield Step(outputs=[] if silent else events, silent=silent)
         slot = self._slot(asset)
         if self._uncovered[slot] < 0:
             self._uncovered[slot] = offset
@@ -804,7 +804,10 @@ class Pipeline:
 
         Rows that are closed by them are appended to ``closed``.
         """
-        if self.guard.is_next(slot, reading.time_ns):
+        arrival_ns, fleet_row = self._arrival_ns(reading), self._fleet_row(slot)
+        if self.guard.is_next(slot, reading.time_ns) or self.guard.is_begun(
+            slot, reading.time_ns, arrival_ns, fleet_row
+        ):
             self.guard.believe(slot, reading)
             self._hand_on(slot, (reading,), closed, reading, told, silent=silent)
             return
@@ -812,8 +815,8 @@ class Pipeline:
         admission = self.guard.admit(
             slot,
             HeldReading(reading, self._record_of(reading)),
-            self._arrival_ns(reading),
-            self._fleet_row(slot),
+            arrival_ns,
+            fleet_row,
             self.grid.released(slot),
         )
         if before or self.guard.doubtful[slot]:
@@ -839,8 +842,11 @@ class Pipeline:
 
     def _record_of(self, reading: Reading) -> Record:
         """What a reading came in; for one that came in no record, a message that says the same."""
-        at = bisect_left(self._items, reading.offset, key=lambda item: item.offset)
-        item = self._items[at] if at < len(self._items) else reading
+        items = self._items
+        if isinstance(items, Records):
+            return items[bisect_left(items.offsets, reading.offset)]
+        at = bisect_left(items, reading.offset, key=lambda item: item.offset)
+        item = items[at] if at < len(items) else reading
         if isinstance(item, Record):
             return item
         return as_record(reading, self.spec)
