@@ -1,13 +1,24 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
 
 from daemon.domain import AlarmPolicy, Budget, Floats, ModelSettings, Segment
 from daemon.model.bundle import Bundle
-from daemon.model.promotion import FaultKind, anchored, gate, hits, injected_faults, recall
+from daemon.model.promotion import (
+    FaultKind,
+    anchored,
+    gate,
+    hits,
+    injected_faults,
+    loses,
+    recall,
+    scores_of,
+)
+from daemon.policy import episodes, firing
 from tests.model.conftest import machine, trained
 
 HELD_OUT = [Segment("pump-1", 5_000, machine(700, 21))]
@@ -35,6 +46,39 @@ def test_faults_are_the_same_for_every_model_and_leave_the_lead_alone() -> None:
         assert 3 not in one.sensors  # the sensor that stands still is spared
 
 
+def test_each_kind_of_fault_is_what_its_name_says() -> None:
+    """Beside the rows that it was made from; sizes are 2 to 8 standard deviations of the held-out rows."""
+    rows = HELD_OUT[0].values
+    mean, sd = rows.mean(0), rows.std(0)
+    for fault in injected_faults(HELD_OUT, 16, 8):
+        (start,) = (i for i in range(700 - 23) if np.array_equal(fault.values[:16], rows[i : i + 16]))
+        before, late = rows[start + 16 : start + 24], fault.values[16:]
+        c = fault.sensors[0]
+        change = (late[:, c] - before[:, c]) / sd[c]
+        size = abs(change).max()
+        match fault.kind:
+            case FaultKind.SPIKE:
+                assert 2.0 <= size <= 8.0
+                assert (change[1:] == 0.0).all()
+            case FaultKind.SHIFT:
+                assert 2.0 <= size <= 8.0
+                assert change == pytest.approx(change[0])
+            case FaultKind.DRIFT:
+                assert 2.0 <= size <= 8.0
+                assert change == pytest.approx(np.linspace(0.0, change[-1], 8))
+            case FaultKind.STUCK:
+                assert (late[:, c] == rows[start + 15, c]).all()
+            case FaultKind.NOISE:
+                assert 0.5 <= change.std() <= 12.0
+            case FaultKind.SWAP:
+                other = fault.sensors[1]
+                for mine, theirs in ((c, other), (other, c)):
+                    found = (late[:, mine] - mean[mine]) / sd[mine]
+                    assert found == pytest.approx((before[:, theirs] - mean[theirs]) / sd[theirs])
+        untouched = [i for i in range(4) if i not in fault.sensors]
+        np.testing.assert_array_equal(late[:, untouched], before[:, untouched])
+
+
 def test_short_or_lifeless_rows_hold_no_faults() -> None:
     assert injected_faults([Segment("a", 0, machine(20))], 16, 16) == []
     assert injected_faults([Segment("a", 0, np.full((100, 2), 1.0))], 16, 16) == []
@@ -49,6 +93,111 @@ def test_recall_is_per_kind(incumbent: Bundle) -> None:
     assert shares["all"] == pytest.approx(np.mean([v for k, v in shares.items() if k != "all"]))
 
 
+def verdict(lost: int, gained: int, both: int) -> bool:
+    mine = [False] * lost + [True] * gained + [True] * both
+    theirs = [True] * lost + [False] * gained + [True] * both
+    return loses({"spike": mine}, {"spike": theirs})
+
+
+@pytest.mark.parametrize(
+    ("lost", "gained", "of", "expected"),
+    [
+        (4, 0, 100, False),  # 2 for the margin and 2 for chance
+        (5, 0, 100, True),
+        (11, 4, 100, True),
+        (11, 5, 100, False),  # 2 + sqrt(16)
+        (0, 50, 100, False),
+        (24, 0, 1_000, False),  # 20 + sqrt(24)
+        (26, 0, 1_000, True),
+    ],
+)
+def test_a_candidate_loses_beyond_two_points_and_chance(
+    lost: int, gained: int, of: int, expected: bool
+) -> None:
+    assert verdict(lost, gained, of - lost - gained) is expected
+
+
+@pytest.mark.parametrize("hop", [3, 4])
+def test_scores_are_of_the_rows_that_the_stream_judges(incumbent: Bundle, hop: int) -> None:
+    """Those whose number in the grid is a multiple of the hop, wherever the segment begins."""
+    for first_row in range(5_000, 5_000 + hop):
+        scores = scores_of(incumbent.detector(), Segment("pump-1", first_row, machine(60, 21)), hop)
+        judged = first_row + np.flatnonzero(np.isfinite(scores))
+        assert judged.tolist() == [row for row in range(first_row + 15, first_row + 60) if row % hop == 0]
+
+
+# ------------------------------------------------------------------ episodes
+def opening(bundle: Bundle, count: int) -> Bundle:
+    """The bundle with a threshold at which it opens so many episodes on the held-out rows."""
+    scores = scores_of(bundle.detector(), HELD_OUT[0])
+    for score in sorted(scores[np.isfinite(scores)], reverse=True):
+        if episodes(firing(scores, score * (1 - 1e-9), AlarmPolicy())) == count:
+            calibration = dataclasses.replace(bundle.calibration, threshold=score * (1 - 1e-9))
+            return dataclasses.replace(bundle, calibration=calibration)
+    raise AssertionError(f"no threshold gives {count} episodes")
+
+
+def silent(bundle: Bundle) -> Bundle:
+    calibration = dataclasses.replace(bundle.calibration, threshold=1e6)
+    return dataclasses.replace(bundle, calibration=calibration)
+
+
+def allowing(bundle: Bundle, count: float) -> Budget:
+    """A budget that allows ``count`` episodes on the held-out rows, with two standard deviations for chance."""
+    days = gate(bundle, None, HELD_OUT, AlarmPolicy(), Budget(24.0)).figures["days"]
+    return Budget((math.sqrt(1.0 + count) - 1.0) ** 2 / days)  # x + 2 sqrt(x) = count
+
+
+@pytest.mark.parametrize(
+    ("allowed", "promoted"), [(9.5, True), (9.001, True), (8.999, False), (5.0, False), (30.0, True)]
+)
+def test_one_episode_more_than_chance_makes_of_the_budget_is_too_many(
+    incumbent: Bundle, allowed: float, promoted: bool
+) -> None:
+    decision = gate(opening(incumbent, 10), None, HELD_OUT, AlarmPolicy(), allowing(incumbent, allowed))
+    assert decision.figures["episodes"] == 10
+    assert decision.promoted is promoted
+    assert promoted or "budgeted" in decision.reason
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "promoted"),
+    [
+        (10, 7, False),  # 1.25 * 7 = 8.75
+        (10, 8, True),
+        (20, 15, False),
+        (20, 16, True),
+        (3, 1, False),
+        (3, 2, True),  # one more may be chance
+        (1, 0, True),
+    ],
+)
+def test_the_episode_beyond_the_budget_takes_an_incumbent_that_opens_about_as_many(
+    incumbent: Bundle, mine: int, theirs: int, promoted: bool
+) -> None:
+    before = silent(incumbent) if theirs == 0 else opening(incumbent, theirs)
+    budget = allowing(incumbent, mine - 0.5)
+    decision = gate(opening(incumbent, mine), before, HELD_OUT, AlarmPolicy(), budget)
+    assert (decision.figures["episodes"], decision.figures["incumbent_episodes"]) == (mine, theirs)
+    assert decision.promoted is promoted, decision.reason
+    assert promoted or decision.reason == f"{mine} episodes on held-out normal rows, the incumbent {theirs}"
+
+
+def test_what_the_budget_allows_may_be_opened_whatever_the_incumbent_does(incumbent: Bundle) -> None:
+    """The incumbent's own alarms were left out of the rows, so that it opens hardly any on them."""
+    candidate, budget = opening(incumbent, 10), allowing(incumbent, 10.5)
+    decision = gate(candidate, silent(incumbent), HELD_OUT, AlarmPolicy(), budget)
+    assert decision.promoted, decision.reason
+
+
+def test_the_days_that_were_scored_do_not_depend_on_the_hop(incumbent: Bundle) -> None:
+    days = [
+        gate(incumbent, None, HELD_OUT, AlarmPolicy(), Budget(24.0), hop).figures["days"] for hop in (1, 5)
+    ]
+    assert days == [685 / 1440, 685 / 1440]
+
+
+# ------------------------------------------------------------------ candidates and incumbents
 def test_the_first_model_passes(incumbent: Bundle) -> None:
     promoted, reason, figures = judge(incumbent)
     assert promoted, reason
@@ -100,6 +249,32 @@ def test_a_collapsed_or_broken_model_is_refused(incumbent: Bundle) -> None:
     assert judge(broken)[1] == "not finite: sigma"
 
 
+def test_a_calibration_that_is_not_finite_is_refused_by_name(incumbent: Bundle) -> None:
+    calibration = incumbent.calibration
+    for name, changes in (
+        ("residual_rms", {"residual_rms": np.full(4, np.nan)}),
+        ("threshold", {"threshold": math.inf}),
+        ("threshold", {"threshold": math.nan}),
+    ):
+        broken = dataclasses.replace(incumbent, calibration=dataclasses.replace(calibration, **changes))  # type: ignore[arg-type]
+        assert judge(broken)[1] == f"not finite: {name}"
+
+
+@pytest.mark.parametrize(("active", "promoted"), [(1, False), (2, True)])
+def test_two_active_latents_are_enough(incumbent: Bundle, active: int, promoted: bool) -> None:
+    facts = {**incumbent.facts, "active_units": active}
+    assert judge(dataclasses.replace(incumbent, facts=facts))[0] is promoted
+
+
+@pytest.mark.parametrize("windows", [(8, 16), (16, 8)])
+def test_models_of_two_windows_meet_the_same_faults(windows: tuple[int, int]) -> None:
+    history = [Segment("pump-1", 0, machine(1_500, 20))]
+    candidate, incumbent = (trained(history, SETTINGS, window=window) for window in windows)
+    _, _, figures = judge(candidate, incumbent)
+    assert 0.7 < figures["recall_all"] < 0.9
+    assert 0.7 < figures["incumbent_recall_all"] < 0.9
+
+
 def test_a_vae_worse_than_its_linear_part_is_refused(bundle: Bundle) -> None:
     vae = bundle.models.vae
     assert vae is not None
@@ -109,6 +284,22 @@ def test_a_vae_worse_than_its_linear_part_is_refused(bundle: Bundle) -> None:
     decision = gate(worse, None, HELD_OUT, AlarmPolicy(), Budget(1e9))
     assert not decision.promoted
     assert "likelihood" in decision.reason
+
+
+def test_a_vae_is_measured_against_its_linear_part_with_a_margin(bundle: Bundle) -> None:
+    """Its spread is widened step by step, so that it says less and less of what it expects."""
+    gaps = {}
+    for factor in np.geomspace(1.0, 4.0, 30):
+        models = dataclasses.replace(bundle.models, sigma=bundle.models.sigma * factor)
+        worse = dataclasses.replace(bundle, models=models)
+        decision = gate(worse, None, HELD_OUT, AlarmPolicy(), Budget(1e9))
+        figures = decision.figures
+        gaps[figures["likelihood"] - figures["likelihood_ppca"]] = decision.promoted
+        # One deviation of all sensors, as of pPCA, and those of each cost some tenths of a nat.
+        assert abs(figures["likelihood_ppca"] - bundle.facts["likelihood_ppca"]) < 1.0
+    assert gaps == {gap: gap >= -0.05 for gap in gaps}
+    for low, high in ((-0.5, -0.05), (-0.05, 0.0), (0.0, 0.05)):
+        assert any(low < gap < high for gap in gaps)
 
 
 def test_a_slow_ramp_is_not_learned_in_small_steps() -> None:
@@ -142,3 +333,14 @@ def test_a_provisional_model_is_no_anchor(incumbent: Bundle) -> None:
     second = anchored(incumbent, incumbent)
     assert anchored(young, second).facts["anchor"]["version"] == incumbent.version
     assert Bundle.from_bytes(second.to_bytes()).facts["anchor"] == second.facts["anchor"]
+
+
+@pytest.mark.parametrize("blind", ["candidate", "anchor"])
+def test_a_sensor_that_one_of_both_never_saw_has_not_moved(blind: str) -> None:
+    seeing, holed = machine(1_500, 20), machine(1_500, 22)
+    holed[:, 2] = np.nan
+    first, second = (holed, seeing) if blind == "anchor" else (seeing, holed)
+    current = trained([Segment("pump-1", 0, first)], SETTINGS)
+    candidate = anchored(trained([Segment("pump-1", 0, second)], SETTINGS), current)
+    _, _, figures = judge(candidate, current)
+    assert figures["anchor_distance"] < 1.0
