@@ -7,7 +7,8 @@ A retrained model is only better by luck, so it must prove that it is not worse.
 * on held-out normal rows: episodes within the budget and at most 1.25 times the incumbent's;
 * on faults injected into those rows: recall at most 2 points below the incumbent's, and what
   chance allows. A model that has learned a fault as normal loses here: its spread has grown to
-  hold the fault;
+  hold the fault. Where alarms cut the rows into pieces too short to inject any, nothing is proven
+  and the incumbent stays;
 * on held-out rows: likelihood no worse than that of pPCA fitted on the same training data.
 
 Each of these compares with the incumbent, and a slow ramp is never far from the incumbent: fed
@@ -300,6 +301,11 @@ def gate(
         # construction: a candidate may open what the budget allows, with room for chance.
         if alarms > max(FALSE_ALARM_FACTOR * theirs, theirs + 1, allowed + 2.0 * math.sqrt(allowed)):
             return refused(f"{alarms} episodes on held-out normal rows, the incumbent {theirs}")
+        if not faults:
+            return refused(
+                f"nothing to compare on: no run of {lead + candidate.window} held-out normal rows in which"
+                " a sensor moves"
+            )
         before_found = hits(before, faults)
         figures["incumbent_recall_all"] = before_all = recall(before_found)["all"]
         if loses(found, before_found):

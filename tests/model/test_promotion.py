@@ -335,6 +335,25 @@ def test_a_provisional_model_is_no_anchor(incumbent: Bundle) -> None:
     assert Bundle.from_bytes(second.to_bytes()).facts["anchor"] == second.facts["anchor"]
 
 
+@pytest.mark.parametrize(
+    "scraps",
+    [
+        [Segment("pump-1", 5_000 + 100 * i, machine(31, i)) for i in range(30)],  # alarms all along
+        [Segment("pump-1", 5_000, np.full((700, 4), 7.0))],
+        [],
+    ],
+)
+def test_rows_that_compare_nothing_promote_nobody_over_an_incumbent(
+    incumbent: Bundle, scraps: list[Segment]
+) -> None:
+    candidate = trained([Segment("pump-1", 0, poisoned(0.4))], SETTINGS)
+    silent_one = silent(candidate)  # whatever it is: not one episode
+    decision = gate(silent_one, incumbent, scraps, AlarmPolicy(), Budget(24.0))
+    assert not decision.promoted
+    assert decision.reason.startswith("nothing to compare on: no run of 32 held-out normal rows")
+    assert gate(silent_one, None, scraps, AlarmPolicy(), Budget(24.0)).promoted
+
+
 @pytest.mark.parametrize("blind", ["candidate", "anchor"])
 def test_a_sensor_that_one_of_both_never_saw_has_not_moved(blind: str) -> None:
     seeing, holed = machine(1_500, 20), machine(1_500, 22)
