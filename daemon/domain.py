@@ -195,6 +195,7 @@ class Records(Sequence[Record]):
     keys: Sequence[bytes | None]
     values: Sequence[bytes]
     timestamps_ns: Sequence[int]
+    appended: bool = False  # the timestamps are the broker's own (LogAppendTime), and not a producer's
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -205,7 +206,9 @@ class Records(Sequence[Record]):
     def __getitem__(self, at: slice) -> Records: ...
     def __getitem__(self, at: int | slice) -> Record | Records:
         if isinstance(at, slice):
-            return Records(self.offsets[at], self.keys[at], self.values[at], self.timestamps_ns[at])
+            return Records(
+                self.offsets[at], self.keys[at], self.values[at], self.timestamps_ns[at], self.appended
+            )
         return Record(self.offsets[at], self.keys[at], self.values[at], self.timestamps_ns[at])
 
     def __iter__(self) -> Iterator[Record]:

@@ -20,11 +20,12 @@ Rows are whole numbers of periods since the epoch; ``NEVER`` stands for an asset
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from daemon.domain import Format, Ints, Mask, Reading, Record, StreamSpec
+from daemon.domain import Disposition, Format, Ints, Mask, Reading, Record, StreamSpec
 from daemon.grouping import Groups
 from daemon.stream.rings import grown
 
@@ -38,28 +39,50 @@ LOOKS_PER_ROUND = 8
 """The fleet's clock is read at most so often while every asset has one turn: reading costs a walk over all."""
 MOST_REPEATED = 8
 """Readings of one row that may be held, beyond one per sensor: a producer may send one again."""
-LARGEST_HELD = 16_384
-"""Bytes of a record that may be held; a larger one is refused at once."""
+LARGEST_HELD = 65_536
+"""Bytes of a record that may be held; a larger one is refused at once, and only its time is kept."""
 MOST_HELD = 16 << 20
 """Bytes of all records that are held in one partition."""
-ARRAYS = ("skew", "overdue", "heard_at", "turn", "off_by", "off_since")
-"""What the fleet's clock keeps of each asset."""
+NUMBERS = (
+    "skew",
+    "born_at",
+    "heard_at",
+    "turn",
+    "off_by",
+    "off_since",
+    "late_row",
+    "late_first",
+    "late_by",
+    "late_since",
+)
+"""What the fleet's clock keeps of each asset, but for ``overdue``."""
 NEIGHBOURS_NS = 3_600_000_000_000
 """At the end of a log a held reading may be this far from the one before it (or ``max_gap``, if longer)."""
 
 
 # ------------------------------------------------------------------ one asset
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class HeldReading:
-    """A reading that waits for a second one, with the record that it came in."""
+    """A reading that waits for a second one, with the record that it came in.
+
+    ``refused``: there was no room for it, so that it was refused at once; its time is a witness all the
+    same, or an asset of large records would be deaf behind its first gap.
+    """
 
     reading: Reading
     record: Record
+    refused: bool = False
+    disposition: Disposition | None = None  # of one of the ``first`` row: as what it was counted
 
     @property
     def size(self) -> int:
         """Bytes that it keeps in memory, about."""
         return len(self.record.value) + len(self.record.key or b"") + 200
+
+    def witness(self) -> HeldReading:
+        """Its time alone, for when there is no room for more."""
+        record = Record(self.record.offset, None, b"", self.record.timestamp_ns)
+        return HeldReading(self.reading, record, refused=True)
 
 
 @dataclass(slots=True, eq=False)
@@ -128,7 +151,7 @@ class EventTimeGuard:
             return []
         doubt = self.doubt(slot)
         self._keep(slot, Doubt(), doubt.size)
-        return [*doubt.ahead, *doubt.behind]
+        return [held for held in (*doubt.ahead, *doubt.behind) if not held.refused]
 
     def advance(self, slots: Ints, times_ns: Ints, stamps_ns: Ints) -> None:
         """Take note of readings that are plausible by themselves: the next row of assets without doubt."""
@@ -181,11 +204,10 @@ class EventTimeGuard:
         )
         for held in doubt.behind:
             self._take(slot, held.reading, admission)
-        for held in doubt.ahead:
-            if held.reading.time_ns // spec.period_ns <= limit:
-                self._take(slot, held.reading, admission)
-            else:
-                admission.refused.append(held)
+        if doubt.ahead and doubt.ahead[0].reading.time_ns // spec.period_ns <= limit:
+            self._take_all(slot, doubt.ahead, admission)
+        else:
+            self._refuse(doubt.ahead, admission)
         self._keep(slot, Doubt(), size)
         return admission
 
@@ -195,8 +217,7 @@ class EventTimeGuard:
         size, admission = doubt.size, Admission([])
         bound_ns = spec.allowed_lateness_ns + spec.period_ns
         if all(held.record.timestamp_ns >= max(held.reading.time_ns - bound_ns, 0) for held in doubt.ahead):
-            for held in doubt.ahead:
-                self._take(slot, held.reading, admission)
+            self._take_all(slot, doubt.ahead, admission)
             doubt.ahead = []
         self._keep(slot, doubt, size)
         return admission
@@ -225,42 +246,44 @@ class EventTimeGuard:
         row = time_ns // period
         if self.top_ns[slot] < 0:
             if not self._supported(row, time_ns, arrival_ns, fleet_row):
-                self._hold(doubt.first, new, admission)
+                self._hold(doubt.first, new)
             self._take(slot, reading, admission)
             return
         if doubt.first:
             first_row = doubt.first[0].reading.time_ns // period
             if row == first_row:
-                self._hold(doubt.first, new, admission)
+                self._hold(doubt.first, new)
                 self._take(slot, reading, admission)
                 return
             if time_ns < int(self.top_ns[slot]) - spec.allowed_lateness_ns and not released:
                 if not doubt.behind or doubt.behind[0].reading.time_ns // period == row:
-                    if self._hold(doubt.behind, new, admission):
-                        return
-                else:  # two rows speak against the first one
-                    admission.restart = True
-                    admission.refused += doubt.first
-                    self.top_ns[slot] = NEVER
-                    for held in doubt.behind:
-                        self._take(slot, held.reading, admission)
-            elif doubt.behind:  # they will be late
-                admission.taken += [held.reading for held in doubt.behind]
+                    if not self._hold(doubt.behind, new):
+                        admission.taken.append(reading)  # it is late
+                    return
+                # Two rows speak against the first one.
+                admission.restart = True
+                self._refuse(doubt.first, admission)
+                self.top_ns[slot] = NEVER
+                self._take_all(slot, doubt.behind, admission)
+            else:
+                admission.taken += [held.reading for held in doubt.behind]  # they are late
             doubt.first, doubt.behind = [], []
         if doubt.ahead and self._confirms(slot, reading, doubt.ahead[0].reading):
-            for held in doubt.ahead:
-                self._take(slot, held.reading, admission)
+            self._take_all(slot, doubt.ahead, admission)
             doubt.ahead = []
         if row <= self._plausible_row(slot, arrival_ns, fleet_row):
             if doubt.ahead and row > int(self.top_ns[slot]) // period:
-                admission.refused += doubt.ahead
+                self._refuse(doubt.ahead, admission)
                 doubt.ahead = []
             self._take(slot, reading, admission)
             return
         if doubt.ahead and row != doubt.ahead[0].reading.time_ns // period:
-            admission.refused += doubt.ahead
+            self._refuse(doubt.ahead, admission)
             doubt.ahead = []
-        self._hold(doubt.ahead, new, admission, refuse=True)
+        if not self._hold(doubt.ahead, new):
+            admission.refused.append(new)
+            if not doubt.ahead:
+                doubt.ahead.append(new.witness())
 
     def _supported(self, row: int, time_ns: int, arrival_ns: int, fleet_row: int) -> bool:
         """Whether something speaks for an asset's first event time: the fleet, or the record's own time."""
@@ -298,17 +321,25 @@ class EventTimeGuard:
         admission.taken.append(reading)
         self.believe(slot, reading)
 
-    def _hold(
-        self, kept: list[HeldReading], new: HeldReading, admission: Admission, *, refuse: bool = False
-    ) -> bool:
-        """Keep a reading if there is room; ``refuse`` it as one of the future where there is none."""
+    def _take_all(self, slot: int, held: Sequence[HeldReading], admission: Admission) -> None:
+        """Take readings that were held; of one that was refused already only the time counts."""
+        for each in held:
+            if each.refused:
+                self.believe(slot, each.reading)
+            else:
+                self._take(slot, each.reading, admission)
+
+    @staticmethod
+    def _refuse(held: Sequence[HeldReading], admission: Admission) -> None:
+        admission.refused += [each for each in held if not each.refused]
+
+    def _hold(self, kept: list[HeldReading], new: HeldReading) -> bool:
+        """Keep a reading if there is room for it."""
         fits = new.size <= LARGEST_HELD and self._held_bytes + new.size <= MOST_HELD
-        if fits and len(kept) < self._most_held:
-            kept.append(new)  # ``_held_bytes`` follows when the reading is decided on
-            return True
-        if refuse:
-            admission.refused.append(new)
-        return False
+        if not fits or len(kept) >= self._most_held:
+            return False
+        kept.append(new)  # ``_held_bytes`` follows when the reading is decided on
+        return True
 
     def _keep(self, slot: int, doubt: Doubt, size: int) -> None:
         """Remember what is not decided of an asset; ``size`` is how much that was before."""
@@ -329,6 +360,7 @@ class Look:
     fell_silent: Ints  # beyond ``silent_after``, and were not before
     skewed: Ints  # their clocks turned out to be off for good, by ``FleetClock.skew`` rows
     righted: Ints  # their clocks are right again
+    set_back: Ints  # their clocks were set back for good: all that they send is late
     changed: Ints  # what is known of these is different now, and no record tells a successor
 
 
@@ -336,14 +368,15 @@ class FleetClock:
     """The clock of one input partition, from the rows of its assets.
 
     It is read (``look``) when an asset's row says that somebody may have become silent, and rarely:
-    see ``due``. All that it keeps per asset are arrays by slot.
+    see ``due``. All that it keeps per asset are arrays by slot. Turns are counted in readings: offsets
+    of a log have gaps where records were compacted or transactions ended.
 
     Args:
         spec: the stream.
         guard: knows whose only row is not to be believed yet: such an asset has no say.
 
     ``row`` is the fleet's clock when last read. ``front`` is the greatest row of any asset, corrected
-    by its skew: the fleet's clock is never beyond it.
+    by its skew: the fleet's clock is never beyond it. ``count`` is how many readings were taken.
     """
 
     def __init__(self, spec: StreamSpec, guard: EventTimeGuard) -> None:
@@ -351,115 +384,178 @@ class FleetClock:
         self.guard = guard
         self.row = NO_CLOCK
         self.front = NO_CLOCK
+        self.count = 0
         self.due_row = NO_CLOCK  # somebody may be silent once ``front`` is here
-        self.look_at = 0  # the first offset at which it may be read again
+        self.look_at = 0  # the first count at which it may be read again
+        self.everybody = 0  # readings until each asset that is there has had its turn, about
+        self.somebody_late = False  # an asset has sent nothing but late readings for a while
         self.silent_rows = max(spec.silent_after_ns // spec.period_ns, 1)
         self.skew: Ints = np.empty(0, np.int64)  # rows by which an asset's clock is ahead, 0 if it is right
         self.overdue: Mask = np.empty(0, bool)  # silent, unless it speaks when it has its turn
-        self.heard_at: Ints = np.empty(0, np.int64)  # offset of the last reading
-        self.turn: Ints = np.empty(0, np.int64)  # records between the last two readings
-        self.off_by: Ints = np.empty(0, np.int64)  # what the skew seems to be now ...
-        self.off_since: Ints = np.empty(
-            0, np.int64
-        )  # ... and since which row of the fleet, NEVER if it is right
+        self.born_at: Ints = np.empty(0, np.int64)  # the count at an asset's first row
+        self.heard_at: Ints = np.empty(0, np.int64)  # ... and at its newest
+        self.turn: Ints = np.empty(0, np.int64)  # readings between its last two rows
+        # What the skew seems to be now, and since which row of the fleet; NEVER if it is as it was.
+        self.off_by: Ints = np.empty(0, np.int64)
+        self.off_since: Ints = np.empty(0, np.int64)
+        # The newest row that came late since the last one that did not, and the first; NEVER for none.
+        self.late_row: Ints = np.empty(0, np.int64)
+        self.late_first: Ints = np.empty(0, np.int64)
+        # How far behind the late ones are, and since when (as for ``off_by``).
+        self.late_by: Ints = np.empty(0, np.int64)
+        self.late_since: Ints = np.empty(0, np.int64)
         self._records_per_row = 1 if spec.format is Format.JSON_WIDE else len(spec.sensors)
 
     def grow(self, capacity: int) -> None:
         """Make room for more assets; those that are there keep their slots."""
-        for name in ARRAYS:
+        new = slice(len(self.skew), capacity)
+        for name in ("overdue", *NUMBERS):
             setattr(self, name, grown(getattr(self, name), capacity))
+        self._begin(new)
 
     def clear(self, slot: int) -> None:
         """A slot for an asset that was never heard of."""
-        self.overdue[slot] = False
-        self.skew[slot] = self.turn[slot] = self.off_by[slot] = 0
-        self.heard_at[slot] = self.off_since[slot] = NEVER
+        self._begin(slice(slot, slot + 1))
 
-    def hear(self, slot: int, offset: int) -> None:
-        """An asset was heard, whatever became of its reading."""
+    def _begin(self, slots: slice) -> None:
+        self.overdue[slots] = False
+        for name in NUMBERS:
+            getattr(self, name)[slots] = 0 if name in ("skew", "turn", "off_by", "late_by") else NEVER
+
+    def hear(self, slot: int) -> None:
+        """An asset's newest row has come, with the reading that was counted last."""
         if self.heard_at[slot] >= 0:
-            self.turn[slot] = offset - self.heard_at[slot]
-        self.heard_at[slot] = offset
+            self.turn[slot] = self.count - self.heard_at[slot]
+        else:
+            self.born_at[slot] = self.count
+        self.heard_at[slot] = self.count
+        self.late_row[slot] = self.late_since[slot] = NEVER
 
-    def hear_many(self, groups: Groups, slots: Ints, offsets: Ints) -> None:
-        """The same for a batch: (R,) slots and offsets, and the batch by slot."""
+    def hear_many(self, groups: Groups, slots: Ints, counts: Ints) -> None:
+        """The same for a batch of rows: (R,) slots and counts, and the batch by slot."""
         order, begins = groups.order, groups.begins
-        of, sorted_offsets = slots[order], offsets[order]
-        before = np.empty_like(sorted_offsets)
-        before[1:] = sorted_offsets[:-1]
+        of, ordered = slots[order], counts[order]
+        before = np.empty_like(ordered)
+        before[1:] = ordered[:-1]
         before[begins] = self.heard_at[of[begins]]
         last = np.append(begins[1:], True)
         mine, known = of[last], before[last] >= 0
-        self.turn[mine[known]] = (sorted_offsets - before)[last][known]
-        self.heard_at[mine] = sorted_offsets[last]
+        self.turn[mine[known]] = (ordered - before)[last][known]
+        self.heard_at[mine] = ordered[last]
+        self.late_row[mine] = self.late_since[mine] = NEVER
+
+    def hear_late(self, slot: int, row: int) -> None:
+        """An asset has sent a reading of a row that is late."""
+        if self.late_row[slot] < 0:
+            self.late_first[slot] = row
+        self.late_row[slot] = row
+        self.somebody_late |= bool(row - self.late_first[slot] >= self.silent_rows // 4)
 
     def advance(self, row: int) -> None:
         """An asset has come to this row, corrected by its skew."""
         self.front = max(self.front, row)
 
-    def due(self, offset: int, other_row: int) -> bool:
-        """Whether to read the clock behind the record at ``offset``; ``other_row`` is awaited, too."""
-        return self.front >= min(self.due_row, other_row) and offset >= self.look_at
+    def due(self, other_row: int) -> bool:
+        """Whether to read the clock now; ``other_row`` is awaited, too."""
+        awaited = self.front >= min(self.due_row, other_row)
+        return (awaited or self.somebody_late) and self.count >= self.look_at
 
-    def _lately(self, newest: Ints, offset: int) -> tuple[Mask, int]:
-        """(N,) the assets that were heard lately, and how many records it takes until all had their turn."""
-        heard = newest >= 0
-        everybody = max(int(heard.sum()) * self._records_per_row, 1)
-        missed = offset - self.heard_at
-        lately = heard & ~self.guard.unproven & (missed <= LIVELY_TURNS * np.maximum(self.turn, everybody))
-        return np.asarray(lately), everybody
+    def first_due(self, rows: Ints, other_row: int) -> int:
+        """The place of the first of (R,) readings behind which the clock may have to be read; R if of none.
 
-    def _middle(self, rows: Ints, arrival_row: int) -> int:
-        """The median of the assets' rows. Of two middle ones the lower counts, unless the records'
-        own time is nearer to the upper one: with two assets it then says whose clock is wrong.
+        Args:
+            rows: theirs, corrected by their assets' skews.
+            other_row: see ``due``.
         """
+        due = min(self.due_row, other_row)
+        if not self.somebody_late and max(self.front, int(rows.max())) < due:
+            return len(rows)
+        may = self.count + 1 + np.arange(len(rows)) >= self.look_at
+        if not self.somebody_late:
+            may &= np.maximum(np.maximum.accumulate(rows), self.front) >= due
+        first = np.flatnonzero(may)
+        return int(first[0]) if len(first) else len(rows)
+
+    def _lately(self, newest: Ints, appended_ns: int) -> Mask:
+        """(N,) the assets that were heard lately."""
+        missed = self.count - self.heard_at
+        lately = (newest >= 0) & ~self.guard.unproven
+        turn = np.maximum(self.turn, max(self.everybody, 1))
+        again = lately & (self.heard_at > self.born_at)
+        if again.any():  # an id that is used once is forgotten sooner: its turn may be as usual
+            turn[lately & ~again] = np.median(self.turn[again])
+        lately &= missed <= LIVELY_TURNS * turn
+        if appended_ns >= 0:  # the broker's clock says it sooner, where nearly all have stopped
+            arrived_ns = self.guard.arrived_ns
+            lately &= (arrived_ns < 0) | (appended_ns - arrived_ns <= self.spec.silent_after_ns)
+        return np.asarray(lately)
+
+    def _have_a_say(self, lately: Mask) -> Mask:
+        """(N,) of these, those that were there for some turns; all, if none was: one message makes no clock."""
+        long = lately & (self.heard_at - self.born_at >= LIVELY_TURNS * max(self.everybody, 1))
+        return long if long.any() else lately
+
+    def _median(self, newest: Ints, which: Mask) -> int:
+        """The median of these assets' rows. Of two middle ones the lower counts, unless the records' times
+        are with the upper one: with two assets it then says whose clock is wrong.
+        """
+        slots = np.flatnonzero(which)
+        rows = newest[slots] - self.skew[slots]
         lower, upper = (len(rows) - 1) // 2, len(rows) // 2
         middle = np.partition(rows, [lower, upper])
         low, high = int(middle[lower]), int(middle[upper])
-        nearer = abs(high - arrival_row) < abs(low - arrival_row)
-        return high if nearer and abs(high - arrival_row) <= self.silent_rows else low
+        if high - low >= self.silent_rows:
+            top_ns, arrived_ns = self.guard.top_ns[slots], self.guard.arrived_ns[slots]
+            apart = np.where(arrived_ns >= 0, np.abs(arrived_ns - top_ns), 0).astype(np.float64)
+            with_low, with_high = np.median(apart[rows <= low]), np.median(apart[rows >= high])
+            if with_high < self.spec.silent_after_ns <= with_low:
+                return high
+        return low
 
-    def measure(self, newest: Ints, offset: int, arrival_row: int) -> int:
+    def measure(self, newest: Ints, appended_ns: int) -> int:
         """The fleet's row as it is now; changes nothing. Arguments as of ``look``."""
-        lately, _ = self._lately(newest, offset)
-        return self._middle(newest[lately] - self.skew[lately], arrival_row) if lately.any() else self.row
+        lately = self._lately(newest, appended_ns)
+        return self._median(newest, self._have_a_say(lately)) if lately.any() else self.row
 
     def behind(self, newest: Ints, row: int) -> Mask:
         """(N,) the assets whose last row is ``silent_after`` behind this row of the fleet."""
         return np.asarray((newest >= 0) & (newest - self.skew + self.silent_rows <= row))
 
-    def look(self, newest: Ints, silent: Mask, offset: int, arrival_row: int) -> Look:
-        """Read the clock behind the record at ``offset``.
+    def look(self, newest: Ints, silent: Mask, arrival_ns: int, appended_ns: int) -> Look:
+        """Read the clock behind the reading that was counted last.
 
         Args:
             newest: (N,) each asset's greatest row, NEVER for none.
             silent: (N,) who is silent already.
-            offset: of the last record that was taken.
-            arrival_row: what the records' own time says, ``NO_CLOCK`` if nothing.
+            arrival_ns: what the records' own time says, NEVER if nothing.
+            appended_ns: the same where it is the broker's, which none of the fleet can get wrong.
         """
-        lately, everybody = self._lately(newest, offset)
-        self.look_at = offset + max(everybody // LOOKS_PER_ROUND, 1)
-        before, self.row = self.row, self.measure(newest, offset, arrival_row)
+        if not self.everybody:
+            self.everybody = int((newest >= 0).sum()) * self._records_per_row
+        lately = self._lately(newest, appended_ns)
+        before, self.row = self.row, self.measure(newest, appended_ns)
+        self.everybody = max(int(lately.sum()) * self._records_per_row, 1)
+        self.look_at = self.count + max(self.everybody // LOOKS_PER_ROUND, 1)
         skewed, righted, changed = self._skews(newest, lately)
+        set_back = self._set_back(arrival_ns, changed)
         # Only who was near the fleet's clock can fall silent; a clock of 1999 never was.
         was_there = ~self.behind(newest, before) | self.overdue
         candidates = self.behind(newest, self.row) & was_there & ~silent
         # Where the clock has just moved by hours (a plant that starts), everybody may speak first.
-        has_turn = offset - self.heard_at <= 2 * everybody
+        turn = np.maximum(np.minimum(self.turn, self.everybody * self.silent_rows), self.everybody)
+        has_turn = self.count - self.heard_at <= 2 * turn
         fell, overdue = candidates & ~has_turn, candidates & has_turn
         changed |= overdue != self.overdue
         self.overdue = np.asarray(overdue)
-        rows = newest - self.skew
         awaited = (newest >= 0) & ~silent & ~self.behind(newest, self.row)
-        self.due_row = self.row + max(
-            self.silent_rows // 2, 1
-        )  # clocks that seem to be off are looked at, too
+        # Clocks that seem to be off are looked at, too.
+        self.due_row = self.row + max(self.silent_rows // 2, 1)
         if overdue.any() or self.row == NO_CLOCK:
             self.due_row = self.row
         elif awaited.any():
-            self.due_row = min(self.due_row, int(rows[awaited].min()) + self.silent_rows)
-        self.front = int(rows[lately].max(initial=self.row))
-        return Look(np.flatnonzero(fell), skewed, righted, np.flatnonzero(changed))
+            self.due_row = min(self.due_row, int((newest - self.skew)[awaited].min()) + self.silent_rows)
+        self.front = int((newest - self.skew)[lately].max(initial=self.row))
+        return Look(np.flatnonzero(fell), skewed, righted, set_back, np.flatnonzero(changed))
 
     def _skews(self, newest: Ints, lately: Mask) -> tuple[Ints, Ints, Mask]:
         """Follow whose clock is off: slots that are found to be, or to be right again, and (N,) what changed.
@@ -485,3 +581,22 @@ class FleetClock:
         skewed = np.flatnonzero(for_good & was_right)
         righted = np.flatnonzero(for_good & (self.skew == 0))
         return skewed, righted, np.asarray(begins | ends)
+
+    def _set_back(self, arrival_ns: int, changed: Mask) -> Ints:
+        """Follow who sends nothing but late readings: slots whose clocks were set back; marks what ``changed``.
+
+        Late readings that stay as far behind for as long as ``silent_after`` are no backlog, which would come
+        nearer: the asset's clock goes on from an earlier time, and nothing of it would be judged for hours.
+        """
+        patience = self.silent_rows
+        now = arrival_ns // self.spec.period_ns if arrival_ns >= 0 else self.row
+        running = (self.late_row >= 0) & (self.late_row - self.late_first >= patience // 4)
+        late_by = now - self.late_row
+        steady = running & (self.late_since >= 0) & (np.abs(late_by - self.late_by) <= patience // 4)
+        for_good = steady & (now - self.late_since >= patience)
+        begins = running & ~steady
+        self.late_by[begins] = late_by[begins]
+        self.late_since[begins] = now
+        changed |= begins
+        self.somebody_late = bool(running.any())
+        return np.flatnonzero(for_good)

@@ -273,6 +273,9 @@ class Pipeline:
         self._most = min(max(CHUNK_CELLS * spec.hop // cells, LEAST), MOST)  # rows in a chunk
         self._silent_rows = max(spec.silent_after_ns // spec.period_ns, 1)
         self._silent: Mask = np.empty(0, bool)  # by slot: the asset is declared silent
+        self._appended = False  # whether the broker itself stamps the records that are taken in
+        self._uncovered_count: Ints = np.empty(0, np.int64)  # by slot, how the clock counted ``_uncovered``
+        self._count_at_resume = 0
         self._stamps: tuple[int, ...] = ()  # record times of the last readings
         self._event_row = (0, NO_CLOCK)  # the offset at which the fleet's clock was asked for, and the answer
         self._items: Sequence[Record | Reading] = ()  # what is being taken in
@@ -295,7 +298,7 @@ class Pipeline:
         self.grid.grow(capacity)
         self.guard.grow(capacity)
         self.clock.grow(capacity)
-        for name in ("_baseline", "_began", "_uncovered", "_silent", "_recorded"):
+        for name in ("_baseline", "_began", "_uncovered", "_uncovered_count", "_silent", "_recorded"):
             setattr(self, name, grown(getattr(self, name), capacity))
         self._uncovered[old:] = -1
         self._recorded[old:] = FREE
@@ -355,6 +358,7 @@ class Pipeline:
         self._names[slot] = None
         self._free.append(slot)
         self.grid.clear(slot)
+        self.clock.clear(slot)
         self._silent[slot] = False
         self._uncovered[slot] = -1  # a successor need not replay what nobody remembers
         self._recorded[slot] = FREE
@@ -383,7 +387,7 @@ class Pipeline:
         """The fleet's clock, as of at most one reading of each asset ago; -1 before any reading."""
         at, row = self._event_row
         if row == NO_CLOCK or self.offset - at > len(self._slots):
-            row = self.clock.measure(self.grid.newest, self.offset - 1, self._arrival_row)
+            row = self.clock.measure(self.grid.newest, self._appended_ns)
             self._event_row = self.offset, row
         return row * self.spec.period_ns if row >= 0 else -1
 
@@ -506,7 +510,7 @@ class Pipeline:
         if polled.ended:
             self._await_flush(self.grid.finish())
         elif polled.idle:
-            self._await_flush(self.grid.elapse(to_ns(polled.idle)))
+            self._await_flush(self.grid.elapse(to_ns(polled.idle), self.guard.unproven))
         yield from self._drain(silent=not resumed)
         if resumed:
             if polled.idle or polled.ended:
@@ -576,6 +580,8 @@ class Pipeline:
             self._go_through(self._ahead.popleft())
         if self._other_model:
             self._forced.update(self._restless())
+        if self.restored:
+            self.clock.count = self._count_at_resume  # also where retention took some of the records
         self.rebuilding = False
         self._covered.clear()
 
@@ -593,6 +599,7 @@ class Pipeline:
                 else:
                     rejected.append(found)
         self._items = items
+        self._appended = isinstance(items, Records) and items.appended
         for letter in rejected:
             if not silent:
                 self._letters.append((letter.record.offset, self._count_rejected(letter)))
@@ -654,8 +661,11 @@ class Pipeline:
                 stop = at + self._fitting(lines.times[at:stop], places[at:stop])
                 self._take_together(lines, marks, at, stop, places)
                 yield from self._flush_full(silent=False)
-                yield from self._look(int(lines.offsets[stop - 1]), silent=False)
+                assets = len(self._slots)
+                yield from self._look(silent=False, offset=int(lines.offsets[stop - 1]))
                 at = stop
+                if len(self._slots) < assets:  # one of them begins anew
+                    places[at:end] = self._slots_of(lines.assets[at:end])
                 continue
             yield from self._take_one(lines.reading(at), int(marks[at]), silent=False)
             alone += 1
@@ -676,16 +686,8 @@ class Pipeline:
 
     def _before_a_look(self, lines: Lines, places: Ints, begin: int, end: int) -> int:
         """Up to which of these lines the fleet's clock certainly need not be read."""
-        clock = self.clock
-        due = min(clock.due_row, self._drift_due_row)
-        rows = lines.times[begin:end] // self.spec.period_ns - clock.skew[places[begin:end]]
-        if max(clock.front, int(rows.max())) < due:
-            return end
-        may = (np.maximum(np.maximum.accumulate(rows), clock.front) >= due) & (
-            lines.offsets[begin:end] >= clock.look_at
-        )
-        first = np.flatnonzero(may)
-        return begin + int(first[0]) + 1 if len(first) else end
+        rows = lines.times[begin:end] // self.spec.period_ns - self.clock.skew[places[begin:end]]
+        return min(begin + self.clock.first_due(rows, self._drift_due_row) + 1, end)
 
     def _fitting(self, times: Ints, slots: Ints) -> int:
         """How many of these lines, one at least, may go together for the rows that they bridge."""
@@ -716,7 +718,8 @@ class Pipeline:
         first = np.flatnonzero(turns == 0)
         first = first[self._uncovered[slots[first]] < 0]
         self._uncovered[slots[first]] = offsets[first]
-        self.clock.hear_many(groups, slots, offsets)
+        counts = self.clock.count + 1 + np.arange(len(slots))
+        self._uncovered_count[slots[first]] = counts[first]
         plain = grid.follow_on(slots, turns, rows, times, lines.conditions[part])
         if self.guard.doubtful[slots].any():
             plain &= ~self.guard.doubtful[slots]
@@ -738,6 +741,8 @@ class Pipeline:
         grid.advance(done.slots, done.rows, times[together], told[together], done.conditions)
         self.guard.advance(done.slots, times[together], stamps[together])
         if len(together):
+            alike = groups if len(together) == len(slots) else by_slot(done.slots)
+            self.clock.hear_many(alike, done.slots, counts[together])
             self.clock.advance(int((done.rows - self.clock.skew[done.slots]).max()))
         self.counts[Disposition.ACCEPTED] += len(together)
         if self.trace is not None:
@@ -750,9 +755,11 @@ class Pipeline:
         causes: list[int] = []  # the line that closed each of them
         for i in np.flatnonzero(~plain).tolist():
             self._stamps = (*before, *stamps[max(i - 2, 0) : i + 1].tolist())[-3:]
+            self.clock.count = int(counts[i])
             self._offer(int(slots[i]), lines.reading(begin + i), int(told[i]), closed)
             causes += [i] * (len(closed) - len(causes))
         self._stamps = (*before, *stamps[-3:].tolist())[-3:]
+        self.clock.count = int(counts[-1])
         if closed:
             # In the order of the lines: how they came in batches must not show.
             others = Rows.of(closed, self._slots, len(self.spec.sensors))
@@ -764,6 +771,7 @@ class Pipeline:
         """Take one reading, and say what follows from it."""
         asset, offset = reading.asset, reading.offset
         replayed = silent and self.restored
+        self.clock.count += 1
         if replayed and offset < self._covered.get(asset, self._forgotten_before):
             return
         if asset not in self._slots and len(self._slots) >= self._max_assets:
@@ -774,11 +782,11 @@ class Pipeline:
         slot = self._slot(asset)
         if self._uncovered[slot] < 0:
             self._uncovered[slot] = offset
-        self.clock.hear(slot, offset)
+            self._uncovered_count[slot] = self.clock.count
         closed: list[ReleasedRow] = []
         if replayed:  # it was decided before; had there been a doubt, the asset's state would cover it
             self.guard.believe(slot, reading)
-            self.grid.offer(slot, reading, closed, told)
+            self._hand_on(slot, (reading,), closed, reading, told, silent=True)
             self._await_flush(closed)
             yield from self._flush_full(silent=silent)
             return
@@ -789,7 +797,7 @@ class Pipeline:
             yield from self._is_back(slot, silent=silent)
         self._await_flush(closed)
         yield from self._flush_full(silent=silent)
-        yield from self._look(offset, silent=silent)
+        yield from self._look(silent=silent, offset=offset)
 
     def _offer(
         self,
@@ -812,20 +820,24 @@ class Pipeline:
             self._hand_on(slot, (reading,), closed, reading, told, silent=silent)
             return
         before = bool(self.guard.doubtful[slot])
+        new = HeldReading(reading, self._record_of(reading))
         admission = self.guard.admit(
             slot,
-            HeldReading(reading, self._record_of(reading)),
+            new,
             arrival_ns,
             fleet_row,
             self.grid.released(slot),
         )
-        if before or self.guard.doubtful[slot]:
+        if before or self.guard.doubtful[slot] or admission.refused:
             self._forced.add(reading.asset)  # a successor decides nothing of before again
         if admission.restart:
             self.grid.clear(slot)
-            if not silent:
-                self.counts[Disposition.ACCEPTED] -= len(admission.refused)
-        self._hand_on(slot, admission.taken, closed, reading, told, silent=silent)
+            self.clock.clear(slot)
+            for held in admission.refused:
+                if held.disposition is not None:
+                    self.counts[held.disposition] -= 1
+        disposition = self._hand_on(slot, admission.taken, closed, reading, told, silent=silent)
+        new.disposition = None if silent else disposition
         if not silent:
             self._refuse(admission.refused, reading.offset)
 
@@ -852,15 +864,21 @@ class Pipeline:
         return as_record(reading, self.spec)
 
     def _arrival_ns(self, reading: Reading) -> int:
-        """The record time that can be believed: not one that only repeats the event time, which proves nothing."""
-        if reading.stamp_ns >= 0 and reading.stamp_ns // 1_000_000 != reading.time_ns // 1_000_000:
-            return reading.stamp_ns
-        return self._middle_stamp
+        """The record time that can be believed: the broker's own, or one that its neighbours confirm.
+
+        A producer's is as wrong as its clock, and often but a copy of the event time.
+        """
+        return reading.stamp_ns if self._appended else self._middle_stamp
 
     @property
     def _middle_stamp(self) -> int:
         """The middle one of the last three record times: one producer's clock cannot move it."""
         return sorted(self._stamps)[len(self._stamps) // 2] if self._stamps else -1
+
+    @property
+    def _appended_ns(self) -> int:
+        """The broker's time at the last record, if it stamps them; else -1."""
+        return self._middle_stamp if self._appended else -1
 
     def _decide(self, *, ended: bool, silent: bool) -> Iterator[Step]:
         """No record follows now: decide on what is held, at the end of a log on all of it."""
@@ -884,18 +902,27 @@ class Pipeline:
         told: int | None = None,
         *,
         silent: bool,
-    ) -> None:
-        """Give the grid readings whose time is believed; ``told`` is the fingerprint of the ``new`` one."""
+    ) -> Disposition | None:
+        """Give the grid readings whose time is believed; what becomes of the last of them.
+
+        ``told`` is the fingerprint of the ``new`` one.
+        """
+        before, disposition = int(self.grid.newest[slot]), None
         for reading in readings:
             disposition = self.grid.offer(slot, reading, closed, told if reading is new else None)
+            if disposition is Disposition.LATE:
+                self.clock.hear_late(slot, self.spec.row(reading.time_ns))
             if not silent:
                 self.counts[disposition] += 1
             if self.trace is not None:
                 row = self.spec.row(reading.time_ns)
                 self.trace.append(Traced(reading.offset, reading.asset, row, disposition))
         newest = int(self.grid.newest[slot])
-        if newest >= 0:
-            self.clock.advance(newest - int(self.clock.skew[slot]))
+        if newest > before:
+            self.clock.hear(slot)
+            if not (silent and self.restored):  # the fleet's clock is as of the position
+                self.clock.advance(newest - int(self.clock.skew[slot]))
+        return disposition
 
     def _await_flush(self, released: Sequence[ReleasedRow]) -> None:
         if released:
@@ -1316,29 +1343,28 @@ class Pipeline:
         if events and not silent:
             yield Step(outputs=list(events))
 
-    def _look(self, offset: int, *, silent: bool) -> Iterator[Step]:
+    def _look(self, *, silent: bool, offset: int) -> Iterator[Step]:
         """Read the fleet's clock behind the record at ``offset`` if it is time to, and say what follows.
 
         Whether it is depends on the records alone and not on the poll that they came in: so neither
         does who is silent.
         """
         clock = self.clock
-        if not clock.due(offset, self._drift_due_row):
+        if not clock.due(self._drift_due_row):
             return
-        look = clock.look(self.grid.newest, self._silent, offset, self._arrival_row)
+        look = clock.look(self.grid.newest, self._silent, self._middle_stamp, self._appended_ns)
         self._forced.update(map(self._name, look.changed.tolist()))
-        if len(look.fell_silent) or len(look.skewed) or len(look.righted):
+        found = (look.fell_silent, look.skewed, look.righted, look.set_back)
+        if any(map(len, found)):
             yield from self._drain(silent=silent)
             events = [*self._fell_silent(look.fell_silent), *self._skewed(look.skewed, look.righted)]
+            for name in sorted(map(self._name, look.set_back.tolist())):
+                # All that it sends is late. It begins anew, as if it were another asset, and is judged again.
+                events += self._forget(name, offset, silent=silent)
             if events and not silent:
                 yield Step(outputs=events)
         if not silent and clock.row >= self._drift_due_row:
             yield from self._intervals_end()
-
-    @property
-    def _arrival_row(self) -> int:
-        stamp_ns = self._middle_stamp
-        return self.spec.row(stamp_ns) if stamp_ns >= 0 else NO_CLOCK
 
     def _fell_silent(self, slots: Ints) -> list[Output]:
         """Declare these assets silent, by name."""
@@ -1375,7 +1401,7 @@ class Pipeline:
     def _silent_at_the_end(self, idle_ns: int) -> list[Output]:
         """Assets that are silent as the log stands: elapsed wall time counts where all is idle."""
         clock, newest = self.clock, self.grid.newest
-        row = clock.measure(newest, self.offset - 1, self._arrival_row)
+        row = clock.measure(newest, self._appended_ns)
         if row == NO_CLOCK:
             return []
         was_there = ~clock.behind(newest, clock.row) | ~clock.behind(newest, row) | clock.overdue
@@ -1556,6 +1582,13 @@ class Pipeline:
         self._drop_swaps()
         yield state.written(topic, "", self._partition_state())
 
+    def _replay_count(self) -> int:
+        """How many readings the clock had counted before the one that a successor replays first."""
+        uncovered = np.flatnonzero(self._uncovered >= 0)
+        if not len(uncovered):
+            return self.clock.count
+        return int(self._uncovered_count[uncovered[np.argmin(self._uncovered[uncovered])]]) - 1
+
     def _named(self, slots: Ints) -> list[str]:
         """Whose slots these are."""
         return [name for slot in slots.tolist() if (name := self._names[slot]) is not None]
@@ -1567,7 +1600,7 @@ class Pipeline:
             self._layout,
             self.offset,
             [state.of_swap(swap) for swap in self._swaps],
-            state.of_fleet(self.clock, self._stamps),
+            state.of_fleet(self.clock, self._stamps, self._replay_count()),
             self._forgotten_before,
             state.of_drift(self.drift),
             self._drift_interval_ns,
@@ -1642,6 +1675,7 @@ class Pipeline:
         self.rebuilding = self.restored = True
         self._forgotten_before = partition.forgotten_before
         self._stamps = state.to_fleet(self.clock, partition.clock)
+        self._count_at_resume = partition.clock.count
         if partition.drift_episode is not None:
             kept = state.to_episode(partition.drift_episode)
             self.episodes.of(self.spec.name).open[kept.kind, kept.sensor] = kept

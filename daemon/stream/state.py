@@ -46,7 +46,7 @@ from daemon.domain import (
 )
 from daemon.policy import Alarm, State
 from daemon.stream.alerts import AssetEpisodes, Episode, Peaks, digest
-from daemon.stream.clock import Doubt, EventTimeGuard, FleetClock, HeldReading
+from daemon.stream.clock import NUMBERS, Doubt, EventTimeGuard, FleetClock, HeldReading
 from daemon.stream.drift import Drift, Sums
 from daemon.stream.windows import AssetGrid, Fingerprints, OpenRow
 
@@ -132,6 +132,7 @@ class HeldState(msgspec.Struct, frozen=True, array_like=True):
     sensor: int
     value: float
     condition: str
+    refused: bool
 
 
 class ClockState(msgspec.Struct, frozen=True, array_like=True):
@@ -139,12 +140,8 @@ class ClockState(msgspec.Struct, frozen=True, array_like=True):
 
     top_ns: int
     arrived_ns: int
-    heard_at: int
-    turn: int
-    skew: int
+    numbers: list[int]  # ``clock.NUMBERS``
     overdue: bool
-    off_by: int
-    off_since: int
     ahead: list[HeldState]
     first: list[HeldState]
     behind: list[HeldState]
@@ -157,6 +154,10 @@ class FleetState(msgspec.Struct, frozen=True, array_like=True):
     front: int
     due_row: int
     look_at: int
+    count: int
+    replay_count: int  # as ``count`` was before the first reading that a successor replays
+    everybody: int
+    somebody_late: bool
     stamps_ns: list[int]
 
 
@@ -435,15 +436,26 @@ def to_grid(asset: str, slot: int, state: GridState) -> tuple[AssetGrid, Fingerp
 
 
 # ------------------------------------------------------------------ clocks
-def of_fleet(clock: FleetClock, stamps_ns: Sequence[int]) -> FleetState:
+def of_fleet(clock: FleetClock, stamps_ns: Sequence[int], replay_count: int) -> FleetState:
     """The fleet's clock as a value."""
-    return FleetState(clock.row, clock.front, clock.due_row, clock.look_at, list(stamps_ns))
+    return FleetState(
+        clock.row,
+        clock.front,
+        clock.due_row,
+        clock.look_at,
+        clock.count,
+        replay_count,
+        clock.everybody,
+        clock.somebody_late,
+        list(stamps_ns),
+    )
 
 
 def to_fleet(clock: FleetClock, state: FleetState) -> tuple[int, ...]:
     """Go on with the fleet's clock; gives the record times of the last readings."""
     clock.row, clock.front = state.row, state.front
-    clock.due_row, clock.look_at = state.due_row, state.look_at
+    clock.due_row, clock.look_at, clock.count = state.due_row, state.look_at, state.replay_count
+    clock.everybody, clock.somebody_late = state.everybody, state.somebody_late
     return tuple(state.stamps_ns)
 
 
@@ -454,12 +466,8 @@ def of_clock(guard: EventTimeGuard, clock: FleetClock, slot: int) -> ClockState:
     return ClockState(
         int(guard.top_ns[slot]),
         int(guard.arrived_ns[slot]),
-        int(clock.heard_at[slot]),
-        int(clock.turn[slot]),
-        int(clock.skew[slot]),
+        [int(getattr(clock, name)[slot]) for name in NUMBERS],
         bool(clock.overdue[slot]),
-        int(clock.off_by[slot]),
-        int(clock.off_since[slot]),
         list(map(_held, doubt.ahead)),
         list(map(_held, doubt.first)),
         list(map(_held, doubt.behind)),
@@ -478,6 +486,7 @@ def _held(held: HeldReading) -> HeldState:
         reading.sensor,
         reading.value,
         reading.condition,
+        held.refused,
     )
 
 
@@ -493,7 +502,8 @@ def _to_held(asset: str, state: HeldState) -> HeldReading:
         state.condition,
         state.stamp_ns,
     )
-    return HeldReading(reading, Record(state.offset, state.key, state.message, state.stamp_ns))
+    record = Record(state.offset, state.key, state.message, state.stamp_ns)
+    return HeldReading(reading, record, state.refused)
 
 
 def to_clock(guard: EventTimeGuard, clock: FleetClock, slot: int, asset: str, state: ClockState) -> None:
@@ -502,9 +512,9 @@ def to_clock(guard: EventTimeGuard, clock: FleetClock, slot: int, asset: str, st
         *([_to_held(asset, each) for each in part] for part in (state.ahead, state.first, state.behind))
     )
     guard.restore(slot, state.top_ns, state.arrived_ns, doubt)
-    clock.heard_at[slot], clock.turn[slot] = state.heard_at, state.turn
-    clock.skew[slot], clock.overdue[slot] = state.skew, state.overdue
-    clock.off_by[slot], clock.off_since[slot] = state.off_by, state.off_since
+    clock.overdue[slot] = state.overdue
+    for name, number in zip(NUMBERS, state.numbers, strict=True):
+        getattr(clock, name)[slot] = number
 
 
 # ------------------------------------------------------------------ episodes

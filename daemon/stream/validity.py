@@ -24,7 +24,7 @@ import numpy as np
 from daemon.domain import AlertKind, Format, Standard, StreamSpec
 from daemon.policy import State
 from daemon.stream.alerts import Peaks
-from daemon.stream.clock import LARGEST_HELD, MOST_REPEATED, NO_CLOCK
+from daemon.stream.clock import LARGEST_HELD, MOST_REPEATED, NO_CLOCK, NUMBERS
 from daemon.stream.drift import MOST_INTERVALS
 from daemon.stream.rings import NO_RECORD
 from daemon.stream.state import (
@@ -111,7 +111,7 @@ def asset_fault(
             else f"offset {known.offset} is not before the partition's"
         )
         or (None if known.alarm is None else _alarm_fault(known.alarm, known.grid.newest, spec))
-        or _clock_fault(known.clock, spec, partition.offset)
+        or _clock_fault(known.clock, spec, partition.clock.count)
     )
 
 
@@ -170,13 +170,17 @@ def _sensors_fault(known: AssetState, spec: StreamSpec) -> str | None:
     return None
 
 
-def _clock_fault(clock: ClockState, spec: StreamSpec, offset: int) -> str | None:
+def _clock_fault(clock: ClockState, spec: StreamSpec, count: int) -> str | None:
     C, wide = len(spec.sensors), spec.format is Format.JSON_WIDE
-    if clock.top_ns < -1 or clock.arrived_ns < -1 or not -1 <= clock.heard_at <= offset or clock.turn < 0:
-        return f"a clock at {clock.top_ns}, heard at offset {clock.heard_at}"
+    if clock.top_ns < -1 or clock.arrived_ns < -1 or len(clock.numbers) != len(NUMBERS):
+        return f"a clock at {clock.top_ns} of {len(clock.numbers)} numbers"
     farthest = FAR // spec.period_ns
-    if any(abs(rows) > farthest for rows in (clock.skew, clock.off_by, clock.off_since)):
-        return f"a clock that is off by {clock.skew} rows"
+    for name, number in zip(NUMBERS, clock.numbers, strict=True):
+        if name in ("born_at", "heard_at", "turn"):
+            if not -1 <= number <= count:
+                return f"a clock whose {name} is {number}, of {count} readings"
+        elif abs(number) > farthest:
+            return f"a clock whose {name} is {number} rows"
     for part in (clock.ahead, clock.first, clock.behind):
         if len(part) > MOST_REPEATED + C:
             return f"{len(part)} readings of one row are held"
@@ -196,7 +200,9 @@ def _fleet_fault(clock: FleetState, spec: StreamSpec) -> str | None:
         if row != NO_CLOCK and abs(row) > farthest:
             return f"the fleet's {name} is {row}"
     if clock.look_at < 0 or len(clock.stamps_ns) > MOST_STAMPS:
-        return f"the fleet is looked at from offset {clock.look_at} on"
+        return f"the fleet is looked at from reading {clock.look_at} on"
+    if not 0 <= clock.replay_count <= clock.count or clock.everybody < 0:
+        return f"{clock.count} readings, and {clock.replay_count} before a replay"
     return None
 
 

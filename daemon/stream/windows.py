@@ -383,8 +383,10 @@ class Grid:
         """Those with rows; by name: a successor may have met them in another order."""
         return sorted((grid for grid in self._awake.values() if grid.rows), key=lambda grid: grid.asset)
 
-    def elapse(self, idle_ns: int) -> list[ReleasedRow]:
+    def elapse(self, idle_ns: int, unproven: Mask | None = None) -> list[ReleasedRow]:
         """Close rows at the end of a log that has been idle for ``idle_ns`` of wall time.
+
+        The rows of assets that are ``unproven`` (N,) go on to wait: what is released cannot be undone.
 
         The watermark of each asset moves to its greatest event time minus the lateness plus
         the idle time, at most to the end of its last observed row.
@@ -392,6 +394,8 @@ class Grid:
         lateness = self.spec.allowed_lateness_ns
         closed: list[ReleasedRow] = []
         for grid in self._waiting():
+            if unproven is not None and unproven[grid.slot]:
+                continue
             end = (int(self.newest[grid.slot]) + 1) * self.spec.period_ns
             grid.watermark_ns = max(grid.watermark_ns, min(end, grid.max_time_ns - lateness + idle_ns))
             self._settle(grid, closed)

@@ -886,7 +886,7 @@ def assert_decoded_alike(lines: list[tuple[bytes, int]]) -> None:
     ]
     assert len(found) == len(readings)
     for i, reading in enumerate(readings):
-        assert shown(found.reading(i)) == shown(replace_values(reading))
+        assert shown(replace_values(found.reading(i))) == shown(replace_values(reading))
     assert found.values.shape == (len(readings), len(SENSORS))
     assert together.corrupt_cells == alone.corrupt_cells
     assert together.unknown_sensors == alone.unknown_sensors

@@ -98,6 +98,8 @@ BEAT_S = 1.0
 COMMIT_S = 5.0
 ASK_AFTER_S = 5.0
 FINISH_S = 10.0  # how long a revocation waits for the event in flight; far below REBALANCE_MS
+LOG_APPEND_TIME = 1
+"""The type of a timestamp that the broker has set when it appended the record."""
 SESSION_MS, HEARTBEAT_MS, REBALANCE_MS = 45_000, 3_000, 60_000
 IDLE_STEP_MS = 2_000  # an answer later than this after the one before does not prove idleness
 CHURN_LIMIT = 30  # rebalances per minute of a static member: two live ones share an instance id
@@ -661,6 +663,7 @@ class KafkaSource:
             [record.key for record in records],
             [record.value or b"" for record in records],
             [record.timestamp * 1_000_000 for record in records],
+            records[0].timestamp_type == LOG_APPEND_TIME,
         )
         live.next_offset = items.offsets[-1] + 1
         live.idle_ms, live.polled_ms = 0, None
