@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from daemon.domain import DriftReference, Evidence, Floats, Ints, Standard, Verdicts, Windows
+from daemon.retrainer import Order, Outcome, learn
 
 NEVER_STILL = 1 << 62
 """``longest_constant`` of a sensor that may stand still for ever."""
@@ -115,3 +116,28 @@ class CentreDetector:
             static_score=level if static else np.full(B, np.nan),
             error=error,
         )
+
+
+class PromptTrainer:
+    """A ``Trainer`` that learns where it stands, without a process: the outcome is there at the next look."""
+
+    def __init__(self) -> None:
+        self.share, self.doing = 0.0, ""
+        self.orders: list[Order] = []
+        self._outcome: Outcome | None = None
+
+    @property
+    def busy(self) -> bool:
+        return self._outcome is not None
+
+    def start(self, order: Order) -> None:
+        assert not self.busy
+        self.orders.append(order)
+        self._outcome = learn(order)
+
+    def poll(self) -> Outcome | None:
+        outcome, self._outcome = self._outcome, None
+        return outcome
+
+    def stop(self) -> None:
+        self._outcome = None

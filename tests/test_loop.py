@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -46,7 +47,7 @@ from daemon.model.training import train
 from daemon.retrainer import Order, Outcome, learn
 from daemon.stream import pipeline as pipeline_module
 from daemon.stream.pipeline import RowBlock
-from tests.fakes import CentreDetector
+from tests.fakes import CentreDetector, PromptTrainer
 
 BASE_S = 1_700_000_000
 PUMPS_0 = InputPartition("sensors.pumps", 0)
@@ -734,6 +735,79 @@ async def test_a_first_training_that_was_too_early_asks_for_no_more_rows_than_be
     assert ordered(run) is None
     run.history = Shelved(150)
     assert ordered(run) == "first 150, at least 150"
+
+
+# ------------------------------------------------------------------ from a training to a model in force
+NOBODY = InputPartition("", -1)
+
+
+def lively(n: int, first: int = 0, level: float = 0.5) -> list[Record]:
+    """Readings that a model can be learned from."""
+    rows = level + 0.1 * np.random.default_rng(first).standard_normal((n, 2))
+    return [line(first + i, "p1", float(first + i), *row.tolist()) for i, row in enumerate(rows)]
+
+
+def learning(learn_rows: int = 400, **plan: Any) -> StreamRun:
+    """A stream without a model, which learns at once when its rows are there."""
+    plan = {"model": ModelSettings(kind="ppca"), "retrain_every": None} | plan
+    run = StreamRun(StreamPlan(SPEC, learn_rows=learn_rows, **plan))
+    run.trainer = PromptTrainer()  # type: ignore[assignment]
+    return run
+
+
+class Ticking:
+    """A clock of which every look takes two seconds: whatever is done now and then is due each time."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        patch.setattr("daemon.loop.time.monotonic", self.look)
+
+    def look(self) -> float:
+        self.now += 2.0
+        return self.now
+
+
+class Keeping(Registry):
+    """A registry that others can read before ``promote`` has returned, as a topic is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_return = asyncio.Event()
+
+    async def promote(self, stream: str, bundle: bytes, version: str, reason: str) -> None:
+        self.news.append((stream, bundle))
+        await self.may_return.wait()
+        await super().promote(stream, bundle, version, reason)
+
+
+@pytest.mark.parametrize("idle", [PUMPS_0, NOBODY])
+async def test_a_bundle_on_its_way_to_be_kept_is_not_met_as_another_s(
+    idle: InputPartition, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither while it is being kept nor afterwards, whether or not anything more comes of its stream."""
+    Ticking(monkeypatch)
+    run, registry = learning(), Keeping()
+    source = Script([])
+
+    async def events() -> AsyncIterator[SourceEvent]:
+        yield Assigned(PUMPS_0, 0, 0)
+        yield Polled(PUMPS_0, lively(420))
+        for turn in range(20):
+            if turn == 10:
+                assert run.versions == []  # in force only once it is kept
+                registry.may_return.set()
+            await asyncio.sleep(0)  # whatever else there is to be done
+            yield Polled(idle, ())
+
+    source.events = events  # type: ignore[method-assign]
+    loop, metrics, status = made(source, run, registry)
+    with capture_logs() as logs:
+        await loop.run()
+    assert registry.news == []  # it was asked
+    assert len(run.versions) == 1
+    assert [(c.result, c.reason) for c in status.streams["pumps"].models] == [("promoted", "first model")]
+    assert [entry["event"] for entry in logs].count("model_promoted") == 1
+    assert 'promotions_total{result="promoted",stream="pumps"} 1.0' in metrics.exposition().decode()
 
 
 # ------------------------------------------------------------------ ends and pauses
