@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -119,11 +119,18 @@ class CentreDetector:
 
 
 class PromptTrainer:
-    """A ``Trainer`` that learns where it stands, without a process: the outcome is there at the next look."""
+    """A ``Trainer`` that learns where it stands, without a process: the outcome is there at the next look.
 
-    def __init__(self) -> None:
+    Args:
+        taught: what comes of an order.
+        looks: so often ``poll`` says nothing before.
+    """
+
+    def __init__(self, taught: Callable[[Order], Outcome] = learn, looks: int = 0) -> None:
         self.share, self.doing = 0.0, ""
         self.orders: list[Order] = []
+        self._taught, self._looks = taught, looks
+        self._left = 0
         self._outcome: Outcome | None = None
 
     @property
@@ -133,9 +140,12 @@ class PromptTrainer:
     def start(self, order: Order) -> None:
         assert not self.busy
         self.orders.append(order)
-        self._outcome = learn(order)
+        self._outcome, self._left = self._taught(order), self._looks
 
     def poll(self) -> Outcome | None:
+        if self._left:
+            self._left -= 1
+            return None
         outcome, self._outcome = self._outcome, None
         return outcome
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import cache
@@ -39,9 +39,9 @@ from daemon.domain import (
     Windows,
     Work,
 )
-from daemon.errors import BrokerError
-from daemon.history import History, Past
-from daemon.loop import Loop, StreamPlan, StreamRun
+from daemon.errors import BrokerError, BundleError
+from daemon.history import Found, History, Past, Progress
+from daemon.loop import Hold, Loop, StreamPlan, StreamRun
 from daemon.model.bundle import Bundle
 from daemon.model.training import train
 from daemon.retrainer import Order, Outcome, learn
@@ -755,6 +755,34 @@ def learning(learn_rows: int = 400, **plan: Any) -> StreamRun:
     return run
 
 
+def asked_rows(run: StreamRun) -> list[int]:
+    """How many rows each training was given."""
+    trainer = run.trainer
+    assert isinstance(trainer, PromptTrainer)
+    return [sum(len(s.values) for s in order.history) for order in trainer.orders]  # type: ignore[union-attr]
+
+
+async def ran(
+    run: StreamRun, events: AsyncIterator[SourceEvent], models: Any = None, **more: Any
+) -> tuple[Script, Status]:
+    """A loop over these events, to its end."""
+    source, status = Script([]), Status(["pumps"])
+    source.events = lambda: events  # type: ignore[method-assign]
+    more.setdefault("checkpoints", True)
+    loop = Loop(source, None, [run], Metrics(["pumps"], ["sensors.pumps"]), status, models=models, **more)
+    await loop.run()
+    return source, status
+
+
+async def following(*events: SourceEvent, pauses: int = 1) -> AsyncIterator[SourceEvent]:
+    """Partition 0 and these events, with pauses in which whatever else there is to be done is done."""
+    yield Assigned(PUMPS_0, 0, 0)
+    for event in events:
+        for _ in range(pauses):
+            await asyncio.sleep(0)
+        yield event
+
+
 class Ticking:
     """A clock of which every look takes two seconds: whatever is done now and then is due each time."""
 
@@ -808,6 +836,221 @@ async def test_a_bundle_on_its_way_to_be_kept_is_not_met_as_another_s(
     assert [(c.result, c.reason) for c in status.streams["pumps"].models] == [("promoted", "first model")]
     assert [entry["event"] for entry in logs].count("model_promoted") == 1
     assert 'promotions_total{result="promoted",stream="pumps"} 1.0' in metrics.exposition().decode()
+
+
+@pytest.mark.parametrize("kept", [True, False])
+async def test_where_the_input_waits_the_first_model_judges_from_the_row_after_those_it_learned(
+    kept: bool,
+) -> None:
+    """However large the polls are, and also where a registry is to keep the model first."""
+    for size in (1_000, 130):
+        run, records = learning(), lively(1_000)
+        polls = [Polled(PUMPS_0, records[i : i + size]) for i in range(0, 1_000, size)]
+        ended = Polled(PUMPS_0, (), ended=True)
+        models = Registry() if kept else None
+        await ran(run, following(*polls, ended), models, hold=Hold.ALWAYS, checkpoints=False)
+        assert asked_rows(run) == [400]
+        assert run.scored == 600
+        assert run.detector is not None
+
+
+async def test_the_input_waits_for_the_first_model_only_where_that_is_wanted() -> None:
+    run = learning(retrain_every=timedelta(seconds=300), retrain_rows=400)
+    run.trainer = PromptTrainer(looks=3)  # type: ignore[assignment]
+    busy = []
+
+    async def events() -> AsyncIterator[SourceEvent]:
+        yield Assigned(PUMPS_0, 0, 0)
+        for i in range(0, 800, 100):
+            yield Polled(PUMPS_0, lively(100, i))
+            busy.append((i + 100, run.trainer.busy, status.streams["pumps"].training))
+
+    source, status = Script([]), Status(["pumps"])
+    source.events = events  # type: ignore[method-assign]
+    metrics = Metrics(["pumps"], ["sensors.pumps"])
+    await Loop(source, None, [run], metrics, status, hold=Hold.FIRST, checkpoints=True).run()
+    assert [at for at, waits, _ in busy if waits] == [at for at, _, training in busy if training] != []
+    assert min(at for at, waits, _ in busy if waits) > 400
+    assert len(run.versions) == 2
+    first, second, *_ = run.trainer.orders
+    assert first.incumbent is None
+    assert second.incumbent is not None
+    assert Bundle.from_bytes(second.incumbent).version == run.versions[0]
+    assert second.drift_rows == 3_600
+
+
+async def test_a_training_under_way_ends_with_the_loop() -> None:
+    run = learning()
+    run.trainer = PromptTrainer(looks=1 << 62)  # type: ignore[assignment]
+    await ran(run, following(Polled(PUMPS_0, lively(420))))
+    assert asked_rows(run) == [400]
+    assert not run.trainer.busy
+
+
+def no_bundle(order: Order) -> Outcome:
+    return Outcome(True, "better", "v2", b"rubbish", 1.0, 100)
+
+
+def given_up(order: Order) -> Outcome:
+    return replace(learn(order), version="v1")
+
+
+@pytest.mark.parametrize(
+    ("taught", "models"), [(learn, Shelf()), (no_bundle, None), (no_bundle, Registry()), (given_up, None)]
+)
+async def test_a_first_model_that_comes_to_nothing_is_tried_again_with_half_as_many_rows_more(
+    taught: Callable[[Order], Outcome], models: Any
+) -> None:
+    """It could not be kept; or is none; or has failed here before."""
+    run = learning()
+    run.trainer = PromptTrainer(taught)  # type: ignore[assignment]
+    run.fallback.give_up("v1")
+    polls = [Polled(PUMPS_0, lively(100, i)) for i in range(0, 1_000, 100)]
+    await ran(run, following(*polls), models, hold=Hold.ALWAYS)
+    assert asked_rows(run) == [400, 600, 900]
+    assert run.detector is None
+
+
+async def test_a_first_training_that_is_put_off_asks_for_the_same_rows_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = Ticking(monkeypatch)
+    run = StreamRun(StreamPlan(SPEC, learn_rows=100), history=Shelved(100))
+    run.trainer = PromptTrainer(lambda order: Outcome(False, "away", "", None, 0.0, 0, later=True))  # type: ignore[assignment]
+
+    async def events() -> AsyncIterator[SourceEvent]:
+        yield Assigned(PUMPS_0, 0, 0)
+        for _ in range(40):
+            clock.now += 20.0
+            yield Polled(PUMPS_0, ())
+
+    await ran(run, events(), hold=Hold.ALWAYS)
+    wanted = {order.history[0].asset for order in run.trainer.orders}  # type: ignore[attr-defined]
+    assert wanted == {"first 100, at least 100"}
+    assert len(run.trainer.orders) > 3  # type: ignore[attr-defined]
+
+
+async def test_what_is_to_be_known_of_a_history_is_said() -> None:
+    class Noted:
+        def read(self, progress: Progress) -> Found:
+            rows = np.random.default_rng(0).standard_normal((600, 2))
+            return Found([Segment("p1", 0, rows)], notes=["the alerts begin late"])
+
+    class Topics(Shelved):
+        def first(self, rows: int, least: int) -> Past:
+            return Noted()
+
+    run = StreamRun(StreamPlan(SPEC, model=ModelSettings(kind="ppca")), history=Topics(10_000))
+    run.trainer = PromptTrainer()  # type: ignore[assignment]
+    with capture_logs() as logs:
+        await ran(run, following(Polled(PUMPS_0, ()), Polled(PUMPS_0, ())))
+    assert run.detector is not None
+    assert [e["note"] for e in logs if e["event"] == "training_history"] == ["the alerts begin late"]
+
+
+# ------------------------------------------------------------------ which model is in force
+def test_a_model_that_fails_goes_back_to_the_one_before_and_never_to_itself() -> None:
+    first, second = admitted(0.5), admitted(0.7)
+    a, b = first.to_bytes(), second.to_bytes()
+    run = StreamRun(StreamPlan(SPEC, retrain_every=None))
+    run.bundle = a  # given at the start
+    run.use(first, a, at_rest=False)
+    run.use(second, b, at_rest=False)
+    run.use(second, b, at_rest=False)  # met again in the registry
+    _, before, _ = run.give_up(at_rest=False)
+    assert (before, run.bundle, run.detector) == (a, None, None)
+    run.use(first, a, at_rest=False)
+    _, before, _ = run.give_up(at_rest=False)
+    assert before is None
+    with pytest.raises(BundleError, match="is not used again"):
+        run.use(second, b, at_rest=False)
+
+
+def test_a_model_given_at_the_start_that_fails_leaves_none() -> None:
+    run, bundle = StreamRun(StreamPlan(SPEC, retrain_every=None)), admitted()
+    run.bundle = bundle.to_bytes()
+    run.use(bundle, run.bundle, at_rest=False)
+    assert run.give_up(at_rest=False)[1] is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"window": 5}, "its window 4, the stream's 5"),
+        ({"period_ns": 2 * SECOND_NS}, "its period 1 s, the stream's 2 s"),
+        ({"sensors": ("b", "a")}, "list them in the stream as the model does: a, b"),
+        ({"sensors": ("a", "c")}, "its sensors"),
+    ],
+)
+def test_a_model_of_another_stream_is_refused(changes: dict[str, Any], what: str) -> None:
+    run, bundle = StreamRun(StreamPlan(replace(SPEC, **changes))), admitted()
+    with pytest.raises(BundleError, match=what):
+        run.use(bundle, bundle.to_bytes(), at_rest=False)
+    assert run.detector is None
+    assert run.bundle is None
+
+
+@pytest.mark.parametrize(
+    ("partition", "leads"),
+    [
+        (InputPartition("one", 0), True),
+        (InputPartition("one", 1), False),
+        (InputPartition("two", 0), False),
+    ],
+)
+def test_the_replica_that_reads_partition_0_of_the_first_topic_trains(
+    partition: InputPartition, leads: bool
+) -> None:
+    run = StreamRun(StreamPlan(replace(SPEC, topics=("one", "two"))), history=Shelved(1 << 40))
+    run.open(Assigned(partition, 0, 0))
+    assert (run.order() is not None) is leads
+    assert run.curious is leads
+
+
+def test_a_training_that_is_put_off_comes_later_each_time_and_soon_again_once_a_history_was_had(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 0.0
+    monkeypatch.setattr("daemon.loop.time.monotonic", lambda: now)
+    run = led(Shelved(1_000))
+    for wait in (10, 20, 40, 80, 160, 300, 300, None, 10):
+        if wait is None:
+            run.learned()
+            continue
+        run.again()
+        now += wait - 1
+        assert run.order() is None
+        now += 1
+        assert run.order() is not None
+
+
+async def test_what_others_promote_is_asked_for_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("daemon.loop.time.monotonic", lambda: now)
+    shelf = Shelf()
+
+    async def events() -> AsyncIterator[SourceEvent]:
+        nonlocal now
+        for i in range(40):
+            now = 100.0 + i / 4
+            yield Polled(NOBODY, ())
+
+    await ran(stream(), events(), shelf)
+    assert shelf.polled == 10
+
+
+async def test_a_registry_that_could_not_be_told_to_point_back_is_told_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("daemon.loop.WITHDRAW_AGAIN_S", 0.0)
+    run = StreamRun(StreamPlan(SPEC, retrain_every=None))
+    run.detector = Raising(SPEC.sensors, SPEC.window, "v2")
+    registry = Registry(fails=3)
+    polls = [Polled(PUMPS_0, steady(30)), *[Polled(PUMPS_0, ())] * 20]
+    with capture_logs() as logs:
+        await ran(run, following(*polls), registry)
+    assert [version for _, version, _ in registry.asked] == ["v2"]
+    assert [entry["event"] for entry in logs].count("model_withdrawn") == 1
 
 
 # ------------------------------------------------------------------ ends and pauses
