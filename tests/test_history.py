@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import random
 from collections.abc import Sequence
@@ -30,7 +31,20 @@ from daemon.domain import (
     StreamSpec,
 )
 from daemon.errors import BrokerError, InputError
-from daemon.history import Alerts, Found, NotYet, Recent, Released, TopicHistory, Topics, ends_at, without
+from daemon.history import (
+    Alerts,
+    Found,
+    NotYet,
+    Recent,
+    Released,
+    TopicHistory,
+    Topics,
+    cut,
+    ends_at,
+    near,
+    newest_rows,
+    without,
+)
 from daemon.retrainer import Order, learn
 from daemon.stream.codec import encode, told
 from daemon.stream.pipeline import RowBlock
@@ -151,6 +165,24 @@ def test_silences_drift_and_new_conditions_are_learned_and_faults_are_not(
     assert (seconds_of(history, "p1") == list(range(300))) is learned
 
 
+def test_deviations_are_not_learned_either() -> None:
+    message = alert("p1", 100, 110).replace(b'"anomaly"', b'"deviation"')
+    history, _ = without([segment("p1", 300)], named(message).named(), SPEC)
+    assert seconds_of(history, "p1") == list(range(100 - 2 * SPEC.window))
+
+
+def test_a_stuck_sensor_that_the_stream_no_longer_has_takes_nothing_out() -> None:
+    alerts = named(alert("p1", 100, 130, kind=AlertKind.SENSOR_STUCK, sensor="z"))
+    history, cells = without([segment("p1", 300)], alerts.named(), SPEC)
+    assert (seconds_of(history, "p1"), cells) == (list(range(300)), 0)
+
+
+def test_how_far_back_the_alerts_go_is_told_by_the_rows_that_they_are_of() -> None:
+    """Whatever they are about; an onset may lie long before."""
+    alerts = named(alert("p1", 100, 150), alert("p1", 10, 130, kind=AlertKind.DRIFT), alert("p1", 200, 210))
+    assert alerts.first_ns == (BASE_S + 130) * SECOND_NS
+
+
 def test_an_episode_of_another_stream_with_the_same_asset_plays_no_part() -> None:
     assert named(alert("p1", 100, 105, stream="fans")).named() == []
 
@@ -227,6 +259,50 @@ def test_rows_from_the_end_of_a_history_on_are_no_part_of_it() -> None:
     released.add(block("a", range(60)))
     assert [len(s.values) for s in released.newest(40 * SECOND_NS)] == [40]
     assert [len(s.values) for s in released.first(60, 60)] == [60]
+
+
+def test_of_more_rows_than_are_kept_the_oldest_blocks_go() -> None:
+    recent = Recent(SPEC, 35)
+    for first in range(0, 100, 10):
+        recent.add(block("a", range(first, first + 10)))
+    (kept,) = recent.segments()
+    assert (kept.first_row, len(kept.values)) == (60, 40)
+
+
+@given(st.sets(st.integers(0, 60), min_size=1), st.data(), st.integers(0, 6))
+def test_near_is_within_the_margin_of_an_alarm(rows: set[int], data: st.DataObject, margin: int) -> None:
+    index = np.array(sorted(rows))
+    firing = np.array(data.draw(st.lists(st.booleans(), min_size=len(rows), max_size=len(rows))), bool)
+    expected = [any(abs(row - alarm) <= margin for alarm in index[firing]) for row in index]
+    assert near(index, firing, margin).tolist() == expected
+
+
+@given(st.sets(st.integers(0, 30)))
+def test_a_segment_has_every_row_between_its_first_and_its_last(rows: set[int]) -> None:
+    index = np.array(sorted(rows), np.int64)
+    segments = cut("a", index, index[:, None] * 1.0, [f"c{row}" for row in index])
+    found = [range(s.first_row, s.first_row + len(s.values)) for s in segments]
+    assert [row for part in found for row in part] == index.tolist()
+    assert all(b.start > a.stop for a, b in itertools.pairwise(found))
+    for s, part in zip(segments, found, strict=True):
+        assert s.values[:, 0].tolist() == list(part)
+        assert s.condition == tuple(f"c{row}" for row in part)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 40), st.integers(1, 30)), max_size=5),
+    st.integers(1, 80),
+)
+def test_the_newest_rows_are_all_of_some_instant_on(pieces: list[tuple[str, int, int]], wanted: int) -> None:
+    history = [segment(asset, rows, first) for asset, first, rows in pieces]
+    every = sorted((row, asset) for asset in "ab" for row in seconds_of(history, asset))
+    kept = sorted((row, asset) for asset in "ab" for row in seconds_of(newest_rows(history, wanted), asset))
+    assert len(kept) <= wanted
+    first = kept[0][0] if kept else 1_000
+    assert kept == [one for one in every if one[0] >= first]
+    if len(kept) < len(every):  # with the instant before there would be too many
+        before = max(row for row, _ in every if row < first)
+        assert sum(row >= before for row, _ in every) > wanted
 
 
 def test_a_clock_that_is_ahead_does_not_end_a_history_later() -> None:

@@ -5,8 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from daemon.domain import AlarmPolicy, AlertEvent, InputPartition, Phase, StreamSpec
-from daemon.stream.alerts import Episodes, Finding, Peaks, Sensors
+from daemon.domain import (
+    SECOND_NS,
+    AlarmPolicy,
+    AlertEvent,
+    AlertKind,
+    InputPartition,
+    Phase,
+    Severity,
+    StreamSpec,
+)
+from daemon.stream.alerts import Episodes, Finding, Peaks, Sensors, lasting
 
 SENSORS = ("Pressure", "Current", "Flow")
 NAN = float("nan")
@@ -119,3 +128,161 @@ def test_a_sensor_that_is_missing_keeps_its_peak() -> None:
     np.testing.assert_array_equal(peaks.error, [2.0, 3.0])
     np.testing.assert_array_equal(peaks.residual, [2.0, 3.0])
     np.testing.assert_array_equal(peaks.observed, [1.0, 1.0])
+
+
+# ------------------------------------------------------------------ when what is said
+T = 3.0  # the threshold; 2.7 is the level at which an episode closes
+
+
+def of_scores(
+    scores: dict[int, float], episodes: Episodes, asset: str = "p"
+) -> tuple[list[AlertEvent], list[int]]:
+    """The messages that scores by row cause, and the rows at which an episode is firing."""
+    said, firing = [], []
+    for row, score in scores.items():
+        if not episodes.quiet(asset, score, T):
+            fires, events = episodes.scored(asset, finding(row, score, [1.0, 0.0, 0.0]), T, "m", "full")
+            said += events
+            firing += [row] if fires else []
+    return said, firing
+
+
+def made(maintenance: object = (), policy: AlarmPolicy | None = None, **more: object) -> Episodes:
+    spec = StreamSpec("pumps", SENSORS, **more)  # type: ignore[arg-type]
+    return Episodes(spec, InputPartition("t", 0), policy or AlarmPolicy(), maintenance)  # type: ignore[arg-type]
+
+
+def phases(said: list[AlertEvent]) -> list[tuple[int, str, str]]:
+    return [(e.row_ns // SECOND_NS, str(e.phase), str(e.severity)) for e in said]
+
+
+def test_a_long_episode_is_updated_after_1_2_4_and_8_windows() -> None:
+    said, firing = of_scores(dict.fromkeys(range(1, 200), 4.0) | {200: 0.0}, made(window=16))
+    assert phases(said) == [
+        (1, "opened", "warning"),
+        *((1 + 16 * n, "updated", "warning") for n in (1, 2, 4, 8)),
+        (200, "closed", "warning"),
+    ]
+    assert firing == list(range(1, 200))
+    # ... and where no row falls on these, at the next one
+    said, _ = of_scores(dict.fromkeys(range(0, 200, 7), 4.0), made(window=16, hop=7))
+    assert [row for row, phase, _ in phases(said) if phase == "updated"] == [21, 35, 70, 133]
+
+
+def test_an_episode_that_gets_worse_says_so_once_and_is_critical_to_its_end() -> None:
+    said, _ = of_scores({1: 4.0, 2: 6.0, 3: 6.1, 4: 4.0, 5: 7.0, 17: 4.0, 18: 0.0}, made(window=16))
+    assert phases(said) == [
+        (1, "opened", "warning"),
+        (3, "updated", "critical"),  # above two thresholds, not at
+        (17, "updated", "critical"),
+        (18, "closed", "critical"),
+    ]
+    assert len({event.fingerprint for event in said}) == 1
+    assert len({event.id for event in said}) == 4
+
+
+def test_the_onset_is_the_first_row_of_the_run_above_the_closing_level() -> None:
+    policy = AlarmPolicy(2, 2)
+    said, _ = of_scores({1: 2.8, 2: 0.0, 3: 2.8, 4: 4.0, 5: 4.0, 6: 0.0}, made(policy=policy))
+    assert [e.onset_ns // SECOND_NS for e in said] == [3, 3]
+    assert phases(said) == [(5, "opened", "warning"), (6, "closed", "warning")]
+
+
+def test_rows_below_count_for_the_persistence_and_leave_nothing_behind() -> None:
+    episodes = made(policy=AlarmPolicy(2, 3))
+    said, _ = of_scores({1: 4.0, 2: 0.0, 3: 0.0, 4: 4.0, 5: 0.0, 6: 0.0, 7: 0.0}, episodes)
+    assert said == []
+    assert not episodes.assets
+    said, _ = of_scores({1: 4.0, 2: 0.0, 3: 4.0, 4: 0.0, 5: 0.0, 6: 0.0}, episodes)
+    assert [str(e.phase) for e in said] == ["opened", "closed"]
+    assert not episodes.assets
+
+
+def test_an_alert_names_forty_sensors_at_most() -> None:
+    spec = StreamSpec("pumps", tuple(f"s{i}" for i in range(60)))
+    episodes = Episodes(spec, InputPartition("t", 0), AlarmPolicy())
+    far = np.arange(1.0, 61.0)
+    _, (opened,) = episodes.scored("p", finding(1, 4.0, far.tolist()), T, "m", "full")
+    assert [c.sensor for c in opened.contributors] == [f"s{i}" for i in range(59, 19, -1)]
+
+
+# ------------------------------------------------------------------ maintenance
+def between(first: int, end: int, *assets: str) -> tuple[int, int, frozenset[str]]:
+    return first * SECOND_NS, end * SECOND_NS, frozenset(assets)
+
+
+@pytest.mark.parametrize(("row", "opens"), [(9, True), (10, False), (19, False), (20, True)])
+def test_maintenance_is_from_its_beginning_to_before_its_end(row: int, opens: bool) -> None:
+    episodes = made([between(10, 20)])
+    said, firing = of_scores({row: 4.0}, episodes)
+    assert ([e.phase for e in said], firing) == (([Phase.OPENED], [row]) if opens else ([], []))
+    assert episodes.suppressed == (not opens)
+
+
+def test_maintenance_of_some_assets_is_of_these_alone() -> None:
+    episodes = made([between(10, 20, "p", "q")])
+    assert [len(of_scores({15: 4.0}, episodes, asset)[0]) for asset in "pqr"] == [0, 0, 1]
+
+
+@pytest.mark.parametrize("hop", [1, 3])
+def test_what_maintenance_kept_quiet_is_counted_by_the_run(hop: int) -> None:
+    def kept(*scores: float) -> int:
+        episodes = made([between(0, 1_000)], hop=hop)
+        said, firing = of_scores({hop * i: score for i, score in enumerate(scores)}, episodes)
+        assert said == firing == []
+        return episodes.suppressed
+
+    assert kept(4.0, 4.0, 2.8, 4.0) == 1  # near the threshold it goes on
+    assert kept(4.0, 4.0, 2.6, 4.0) == 2
+    assert kept(2.8, 2.8, 4.0) == 1
+    assert kept(2.8, 2.8) == 0
+    assert kept(4.0, 2.8, 2.8, 4.0) == 1
+
+
+def test_what_was_open_before_maintenance_stays_as_it_is_and_closes_after_it() -> None:
+    episodes = made([between(10, 20)])
+    said, firing = of_scores({8: 4.0, 9: 4.0, 10: 4.0, 11: 0.0, 12: 9.0, 20: 4.0, 21: 0.0}, episodes)
+    assert phases(said) == [(8, "opened", "warning"), (21, "closed", "warning")]
+    assert firing == [8, 9, 10, 11, 12, 20]
+
+
+# ------------------------------------------------------------------ episodes without a score
+def test_what_is_open_is_not_opened_again_and_is_forgotten_when_it_is_settled() -> None:
+    episodes = made()
+    silent = ("p", AlertKind.SENSOR_SILENT, "Flow")
+    (opened,) = episodes.raise_plain(*silent, 9, 5, Severity.WARNING, "m")
+    assert episodes.raise_plain(*silent, 12, 5, Severity.WARNING, "m") == []
+    assert episodes.raise_plain("p", AlertKind.SENSOR_SILENT, "Current", 9, 5, Severity.WARNING, "m")
+    assert episodes.is_open(*silent)
+    (closed,) = episodes.settle(*silent, 20, "m")
+    assert (closed.fingerprint, closed.onset_ns) == (opened.fingerprint, opened.onset_ns) != ("", 9)
+    assert episodes.settle(*silent, 21, "m") == []
+    assert episodes.settle("p", AlertKind.SENSOR_SILENT, "Current", 20, "m")
+    assert not episodes.assets
+
+
+def test_an_asset_that_is_forgotten_closes_what_is_open_in_order_and_leaves_the_drift_of_its_stream() -> None:
+    """The stream's drift is kept under the stream's name, which an asset may have as well."""
+    episodes = made()
+    for row, kind, sensor in (
+        (30, AlertKind.ASSET_SILENT, None),
+        (10, AlertKind.SENSOR_STUCK, "Flow"),
+        (20, AlertKind.DRIFT, None),
+    ):
+        episodes.raise_plain("pumps", kind, sensor, row, row, Severity.WARNING, "m")
+    said = episodes.dismiss("pumps", 25, "m")
+    assert [(e.kind, e.row_ns // SECOND_NS) for e in said] == [
+        (AlertKind.SENSOR_STUCK, 25),
+        (AlertKind.ASSET_SILENT, 30),
+    ]
+    assert episodes.is_open("pumps", AlertKind.DRIFT)
+    assert not episodes.is_open("pumps", AlertKind.SENSOR_STUCK, "Flow")
+    assert episodes.dismiss("pumps", 26, "m") == episodes.dismiss("nobody", 26, "m") == []
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(119, "119 s"), (120, "2 min"), (5_400, "90 min"), (7_200, "2 h"), (172_799, "48 h"), (172_800, "2 d")],
+)
+def test_a_duration_is_said_in_the_largest_unit_of_which_it_has_two(seconds: int, said: str) -> None:
+    assert lasting(seconds * SECOND_NS) == said
