@@ -35,6 +35,8 @@ Progress = Callable[[float, str], None]
 
 HELD_OUT = 0.2
 """The newest share of the rows that the gate compares on and the candidate never sees."""
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+"""What numeric libraries look at when they are imported; the package sets each to 1 where nobody did."""
 
 
 def hold_out(history: Sequence[Segment], share: float = HELD_OUT) -> tuple[list[Segment], list[Segment]]:
@@ -233,18 +235,13 @@ class Trainer:
         self._channel, theirs = context.Pipe()
         process = context.Process(target=_work, args=(theirs,), daemon=True, name="trainer")
         self.share, self.doing = 0.0, "starting"
-        threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        before = {name: os.environ.get(name) for name in threads}
-        os.environ.update(threads)
+        before = {name: os.environ.get(name, "1") for name in THREADS}
+        os.environ.update(dict.fromkeys(THREADS, "1"))
         try:
             process.start()
         finally:
             theirs.close()
-            for name, value in before.items():
-                if value is None:
-                    del os.environ[name]
-                else:
-                    os.environ[name] = value
+            os.environ.update(before)
         self._process = process
         teller = threading.Thread(target=_tell, args=(self._channel, order), daemon=True)
         teller.start()

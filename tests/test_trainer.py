@@ -225,7 +225,8 @@ def stillborn() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("stillborn")
-def test_a_training_process_that_never_comes_up_holds_nothing_up() -> None:
+def test_a_training_process_that_never_comes_up_holds_nothing_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
     trainer, environment = Trainer(), dict(os.environ)
     trainer.start(order(100_000))  # more than any pipe takes in
     assert dict(os.environ) == environment  # one thread is for the process alone
