@@ -43,6 +43,7 @@ from daemon.errors import BundleError, ConfigError, DaemonError
 from daemon.history import Topics
 from daemon.loop import Loop, StreamPlan, StreamRun, fits
 from daemon.model.bundle import Bundle
+from daemon.stream.clock import held_together
 from daemon.stream.codec import Encoded, encode
 
 log = structlog.get_logger()
@@ -134,12 +135,12 @@ def own_topics(settings: Settings, input_partitions: int | None = None) -> list[
 
 
 def _room_for_state(settings: Settings) -> dict[str, str]:
-    """A longer message than usual, where an asset's window and open rows need it."""
+    """A longer message than usual, where an asset's window, open rows and held readings need it."""
     most = 0
     for stream in settings.streams:
         spec = stream.spec()
         rows = spec.window + 2 * (spec.allowed_lateness_ns // spec.period_ns + 1)
-        most = max(most, 8 * len(spec.sensors) * (rows + 8) + 64 * rows + 65_536)
+        most = max(most, 8 * len(spec.sensors) * (rows + 8) + 64 * rows + 2 * held_together(spec) + 65_536)
     most = min(most, 2**31 - 1)  # Kafka's own limit
     return {"max.message.bytes": str(most)} if most > 1_000_000 else {}
 

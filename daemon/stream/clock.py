@@ -41,6 +41,8 @@ MOST_REPEATED = 8
 """Readings of one row that may be held, beyond one per sensor: a producer may send one again."""
 LARGEST_HELD = 65_536
 """Bytes of a record that may be held; a larger one is refused at once, and only its time is kept."""
+HELD_TOGETHER = 256 << 10
+"""Bytes of all records of one row that may be held, where ``held_together`` does not allow more."""
 MOST_HELD = 16 << 20
 """Bytes of all records that are held in one partition."""
 NUMBERS = (
@@ -58,6 +60,11 @@ NUMBERS = (
 """What the fleet's clock keeps of each asset, but for ``overdue``."""
 NEIGHBOURS_NS = 3_600_000_000_000
 """At the end of a log a held reading may be this far from the one before it (or ``max_gap``, if longer)."""
+
+
+def held_together(spec: StreamSpec) -> int:
+    """Bytes of all records of one row that may be held: they go into the asset's record of state, as one message."""
+    return max(HELD_TOGETHER, 512 * len(spec.sensors))
 
 
 # ------------------------------------------------------------------ one asset
@@ -138,6 +145,7 @@ class EventTimeGuard:
         self._doubts: dict[int, Doubt] = {}
         self._held_bytes = 0
         self._most_held = MOST_REPEATED + (0 if spec.format is Format.JSON_WIDE else len(spec.sensors))
+        self._most_together = held_together(spec)
 
     def grow(self, capacity: int) -> None:
         """Make room for more assets; those that are there keep their slots."""
@@ -337,6 +345,8 @@ class EventTimeGuard:
         """Keep a reading if there is room for it."""
         fits = new.size <= LARGEST_HELD and self._held_bytes + new.size <= MOST_HELD
         if not fits or len(kept) >= self._most_held:
+            return False
+        if sum(each.size for each in kept) + new.size > self._most_together:
             return False
         kept.append(new)  # ``_held_bytes`` follows when the reading is decided on
         return True

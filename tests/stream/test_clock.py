@@ -219,6 +219,23 @@ def test_what_is_held_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     assert pipeline.guard._held_bytes == 0
 
 
+@pytest.mark.parametrize("size", [100, 9_000, 60_000, 65_200])
+def test_what_is_held_of_one_asset_fits_into_a_message(size: int) -> None:
+    """However long a producer's lines are, and however often it repeats a first row that nothing supports."""
+    pipeline = made(SPEC)
+    pad = "x" * size
+
+    def padded(offset: int, second: int) -> Record:
+        body = {"asset": "p1", "ts": T0 + second, "values": {"a": offset + 0.5, "b": 1.0}, "pad": pad}
+        return Record(offset, b"p1", json.dumps(body).encode(), (T0 + 10**6) * SECOND_NS)
+
+    log = [padded(i, 9_000) for i in range(20)] + [padded(20 + i, 0) for i in range(20)]
+    list(pipeline.feed(Polled(PARTITION, log)))
+    assert pipeline.guard.doubtful.any()
+    assert max(len(saved.value or b"") for saved in pipeline.checkpoint()) < 600_000
+    assert sum(pipeline.counts.values()) >= 20
+
+
 def test_a_record_too_large_to_be_held_is_refused_at_once() -> None:
     guard = EventTimeGuard(SPEC)
     guard.grow(1)
