@@ -966,6 +966,15 @@ def test_a_model_that_fails_goes_back_to_the_one_before_and_never_to_itself() ->
         run.use(second, b, at_rest=False)
 
 
+async def test_the_registry_s_model_comes_before_the_one_given_at_the_start() -> None:
+    ours, theirs = admitted(0.5), admitted(0.7)
+    for pointers, expected in (({"pumps": theirs.to_bytes()}, theirs), ({}, ours)):
+        run = StreamRun(StreamPlan(SPEC, retrain_every=None))
+        run.bundle = ours.to_bytes()
+        await ran(run, following(), Registry(pointers=pointers))
+        assert run.versions == [expected.version]
+
+
 def test_a_model_given_at_the_start_that_fails_leaves_none() -> None:
     run, bundle = StreamRun(StreamPlan(SPEC, retrain_every=None)), admitted()
     run.bundle = bundle.to_bytes()

@@ -203,12 +203,12 @@ async def test_models_that_cannot_be_retired_now_are_next_time(tmp_path: Path) -
     assert [entry["event"] for entry in logs] == ["models_not_retired"]
 
 
-async def test_two_streams_that_promote_at_once_both_do(tmp_path: Path) -> None:
-    store, (a, b, _, _) = ModelStore(tmp_path), BUNDLES
+async def test_promotions_at_once_are_made_one_after_the_other(tmp_path: Path) -> None:
+    store = ModelStore(tmp_path)
+    streams = [f"stream-{i}" for i in range(8)]
     await asyncio.gather(
-        *(store.promote(f"stream-{i}", a.to_bytes(), a.version, "first") for i in range(8)),
-        *(store.promote(f"stream-{i}", b.to_bytes(), b.version, "second") for i in range(8)),
+        *(store.promote(name, b.to_bytes(), b.version, "better") for name in streams for b in BUNDLES)
     )
-    for i in range(8):
-        held = await store.promoted(f"stream-{i}"), await store.before(f"stream-{i}")
-        assert held == (b.to_bytes(), a.to_bytes())
+    for name in streams:
+        held = await store.promoted(name), await store.before(name)
+        assert held == (BUNDLES[3].to_bytes(), BUNDLES[2].to_bytes())

@@ -179,6 +179,7 @@ def test_an_episode_that_gets_worse_says_so_once_and_is_critical_to_its_end() ->
     ]
     assert len({event.fingerprint for event in said}) == 1
     assert len({event.id for event in said}) == 4
+    assert [event.summary.endswith("(over)") for event in said] == [False, False, False, True]
 
 
 def test_the_onset_is_the_first_row_of_the_run_above_the_closing_level() -> None:
@@ -237,6 +238,14 @@ def test_what_maintenance_kept_quiet_is_counted_by_the_run(hop: int) -> None:
     assert kept(2.8, 2.8, 4.0) == 1
     assert kept(2.8, 2.8) == 0
     assert kept(4.0, 2.8, 2.8, 4.0) == 1
+
+
+def test_an_asset_that_was_forgotten_under_maintenance_begins_anew() -> None:
+    episodes = made([between(0, 1_000)])
+    of_scores({1: 4.0}, episodes)
+    assert episodes.dismiss("p", 1, "m") == []
+    of_scores({2: 4.0}, episodes)
+    assert episodes.suppressed == 2
 
 
 def test_what_was_open_before_maintenance_stays_as_it_is_and_closes_after_it() -> None:
