@@ -236,6 +236,14 @@ def test_what_is_held_of_one_asset_fits_into_a_message(size: int) -> None:
     assert sum(pipeline.counts.values()) >= 20
 
 
+def test_of_one_row_that_is_sent_again_and_again_eight_readings_are_held() -> None:
+    log = [line(T0 + s, stamp=T0 + s + 0.2) for s in (0, 1, 2)]
+    log += [line(T0 + 9_000, stamp=T0 + 3 + i / 100) for i in range(20)]
+    pipeline = made()
+    assert refused(feed(pipeline, log, end=False)) == list(range(11, 23))
+    assert refused(feed(pipeline, [line(T0 + 4, stamp=T0 + 4.2)])) == list(range(3, 11))
+
+
 def test_a_record_too_large_to_be_held_is_refused_at_once() -> None:
     guard = EventTimeGuard(SPEC)
     guard.grow(1)
@@ -365,6 +373,18 @@ def test_however_many_stop_the_others_say_so(stopped: int) -> None:
     outputs = feed(made(), log)
     assert alerts(outputs, AlertKind.ASSET_SILENT) == [(f"p{i}", "opened") for i in range(stopped)]
     assert {o.row_ns for o in outputs if isinstance(o, AlertEvent)} == {(T0 + 59 + 300) * SECOND_NS}
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_most_of_a_fleet_that_stops_has_no_say_after_a_few_turns(live: bool) -> None:
+    """Nine of ten stop, and are silent after eight seconds: their own last rows may not hold the clock."""
+    clocks = {f"p{i}": 0.0 for i in range(10)}
+    log = fleet(60, clocks, live=live) + fleet(20, {"p0": 0.0}, live=live, begin=60)
+    pipeline = made(replace(SPEC, silent_after_ns=8 * SECOND_NS))
+    said = alerts(feed(pipeline, log, end=False), AlertKind.ASSET_SILENT)
+    log = fleet(30, {"p0": 0.0}, live=live, begin=80)
+    said += alerts(feed(pipeline, log, end=False), AlertKind.ASSET_SILENT)
+    assert said == [(f"p{i}", "opened") for i in range(1, 10)]
 
 
 def test_a_fleet_that_rests_at_night_is_not_silent_in_the_morning() -> None:
