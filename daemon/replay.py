@@ -399,7 +399,7 @@ class Kept:
                     record = output.rejected.record
                     line = msgspec.structs.replace(record, offset=self.line_of(record.offset))
                     if output.rejected.reason is Reason.FUTURE:
-                        self.ahead.append((line.offset, output.rejected.detail.split(" ")[0]))
+                        self.ahead.append((line.offset, output.rejected.detail.split(" ")[0].strip("'")))
                     dead.write(dead_letter(replace(output.rejected, record=line), self.oversized))
 
 
@@ -513,6 +513,8 @@ async def replay(
         refused = done.source.rejected if isinstance(done.source, TableSource) else []
         for rejected in refused:
             dead.write(dead_letter(rejected))
+            if rejected.reason is Reason.FUTURE:
+                kept.ahead.append((rejected.record.offset, rejected.detail.split(" ")[0]))
     stream = done.stream
     (pipeline,) = stream.pipelines.values()
     records = {str(d): pipeline.counts[d] for d in Disposition}
@@ -589,8 +591,14 @@ def time_notes(done: Pass, table: Table | None, kept: Kept, plan: StreamPlan) ->
         line, when = kept.ahead[0]
         what = "row" if isinstance(done.source, TableSource) else "line"
         notes.append(
-            f"{len(kept.ahead)} {what}s are dated far ahead of their neighbours and were refused as `future`;"
+            f"refused as `future`, for being dated far ahead: {len(kept.ahead)} {what}(s);"
             f" the first is {what} {line} (the first of all is 0), {when}"
+        )
+    late = sum(pipeline.counts[Disposition.LATE] for pipeline in done.stream.pipelines.values())
+    if late:
+        notes.append(
+            f"{late:,} records came too late to be judged: more than {span(plan.spec.allowed_lateness_ns)}"
+            " (allowed_lateness) behind a younger one of their asset"
         )
     zoneless = done.stream.decoder.zoneless if table is None else table.zoneless
     return notes + zone_notes(zoneless, plan.spec)

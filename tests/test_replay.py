@@ -274,7 +274,7 @@ async def test_a_row_far_ahead_is_refused_and_noted_and_costs_no_other_row(tmp_p
     done = await replay(test, tmp_path / "out", sets=[*LINEAR, "model.learn_rows=200"])
     assert done.summary["records"] == {"read": 401, "accepted": 400, "duplicate": 0, "late": 0, "rejected": 1}
     assert done.summary["reasons"] == {"future": 1}
-    assert [note for note in done.notes if "row 300" in note and "far ahead" in note]
+    assert [note for note in done.notes if "row 300" in note and "dated far ahead" in note]
     letter = json.loads((tmp_path / "out/dead-letter.jsonl").read_text())
     assert (letter["line"], letter["reason"]) == (300, "future")
     assert np.isnan(pq.read_table(tmp_path / "out/scores.parquet")["score"].to_numpy()[300])

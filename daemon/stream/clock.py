@@ -39,10 +39,14 @@ LOOKS_PER_ROUND = 8
 """The fleet's clock is read at most so often while every asset has one turn: reading costs a walk over all."""
 MOST_REPEATED = 8
 """Readings of one row that may be held, beyond one per sensor: a producer may send one again."""
+SLOTS_PER_READING = 64
+"""Slots that a look may walk over for each reading that was taken since the last one."""
+BATCH = 1_024
+"""Readings that are taken at once, at most: what one of them brings about may not matter before they end."""
 LARGEST_HELD = 65_536
 """Bytes of a record that may be held; a larger one is refused at once, and only its time is kept."""
 HELD_TOGETHER = 256 << 10
-"""Bytes of all records of one row that may be held, where ``held_together`` does not allow more."""
+"""Bytes of all records of one asset that may be held, where ``held_together`` does not allow more."""
 MOST_HELD = 16 << 20
 """Bytes of all records that are held in one partition."""
 NUMBERS = (
@@ -63,7 +67,7 @@ NEIGHBOURS_NS = 3_600_000_000_000
 
 
 def held_together(spec: StreamSpec) -> int:
-    """Bytes of all records of one row that may be held: they go into the asset's record of state, as one message."""
+    """Bytes of all records of one asset that may be held: they go into its record of state, as one message."""
     return max(HELD_TOGETHER, 512 * len(spec.sensors))
 
 
@@ -86,10 +90,10 @@ class HeldReading:
         """Bytes that it keeps in memory, about."""
         return len(self.record.value) + len(self.record.key or b"") + 200
 
-    def witness(self) -> HeldReading:
-        """Its time alone, for when there is no room for more."""
+    def bare(self, *, refused: bool = False) -> HeldReading:
+        """Without what it came in, for when there is no room for that."""
         record = Record(self.record.offset, None, b"", self.record.timestamp_ns)
-        return HeldReading(self.reading, record, refused=True)
+        return HeldReading(self.reading, record, refused)
 
 
 @dataclass(slots=True, eq=False)
@@ -253,19 +257,20 @@ class EventTimeGuard:
         time_ns, period = reading.time_ns, spec.period_ns
         row = time_ns // period
         if self.top_ns[slot] < 0:
-            if not self._supported(row, time_ns, arrival_ns, fleet_row):
-                self._hold(doubt.first, new)
+            supported = self._supported(row, time_ns, arrival_ns, fleet_row)
+            if not supported and not self._hold(doubt, doubt.first, new):
+                doubt.first.append(new.bare())
             self._take(slot, reading, admission)
             return
         if doubt.first:
             first_row = doubt.first[0].reading.time_ns // period
             if row == first_row:
-                self._hold(doubt.first, new)
+                self._hold(doubt, doubt.first, new)
                 self._take(slot, reading, admission)
                 return
             if time_ns < int(self.top_ns[slot]) - spec.allowed_lateness_ns and not released:
                 if not doubt.behind or doubt.behind[0].reading.time_ns // period == row:
-                    if not self._hold(doubt.behind, new):
+                    if not self._hold(doubt, doubt.behind, new):
                         admission.taken.append(reading)  # it is late
                     return
                 # Two rows speak against the first one.
@@ -288,10 +293,10 @@ class EventTimeGuard:
         if doubt.ahead and row != doubt.ahead[0].reading.time_ns // period:
             self._refuse(doubt.ahead, admission)
             doubt.ahead = []
-        if not self._hold(doubt.ahead, new):
+        if not self._hold(doubt, doubt.ahead, new):
             admission.refused.append(new)
             if not doubt.ahead:
-                doubt.ahead.append(new.witness())
+                doubt.ahead.append(new.bare(refused=True))
 
     def _supported(self, row: int, time_ns: int, arrival_ns: int, fleet_row: int) -> bool:
         """Whether something speaks for an asset's first event time: the fleet, or the record's own time."""
@@ -341,12 +346,11 @@ class EventTimeGuard:
     def _refuse(held: Sequence[HeldReading], admission: Admission) -> None:
         admission.refused += [each for each in held if not each.refused]
 
-    def _hold(self, kept: list[HeldReading], new: HeldReading) -> bool:
-        """Keep a reading if there is room for it."""
-        fits = new.size <= LARGEST_HELD and self._held_bytes + new.size <= MOST_HELD
+    def _hold(self, doubt: Doubt, kept: list[HeldReading], new: HeldReading) -> bool:
+        """Keep a reading of what is not decided of its asset, if there is room for it."""
+        fits = new.size <= LARGEST_HELD and doubt.size + new.size <= self._most_together
+        fits &= self._held_bytes + new.size <= MOST_HELD
         if not fits or len(kept) >= self._most_held:
-            return False
-        if sum(each.size for each in kept) + new.size > self._most_together:
             return False
         kept.append(new)  # ``_held_bytes`` follows when the reading is decided on
         return True
@@ -398,7 +402,8 @@ class FleetClock:
         self.due_row = NO_CLOCK  # somebody may be silent once ``front`` is here
         self.look_at = 0  # the first count at which it may be read again
         self.everybody = 0  # readings until each asset that is there has had its turn, about
-        self.somebody_late = False  # an asset has sent nothing but late readings for a while
+        # An asset has sent nothing but late readings for a while: from this count on it is looked at.
+        self.late_look_at = NEVER
         self.silent_rows = max(spec.silent_after_ns // spec.period_ns, 1)
         self.skew: Ints = np.empty(0, np.int64)  # rows by which an asset's clock is ahead, 0 if it is right
         self.overdue: Mask = np.empty(0, bool)  # silent, unless it speaks when it has its turn
@@ -459,7 +464,8 @@ class FleetClock:
         if self.late_row[slot] < 0:
             self.late_first[slot] = row
         self.late_row[slot] = row
-        self.somebody_late |= bool(row - self.late_first[slot] >= self.silent_rows // 4)
+        if self.late_look_at < 0 and row - self.late_first[slot] >= self.silent_rows // 4:
+            self.late_look_at = self.count + BATCH
 
     def advance(self, row: int) -> None:
         """An asset has come to this row, corrected by its skew."""
@@ -467,8 +473,8 @@ class FleetClock:
 
     def due(self, other_row: int) -> bool:
         """Whether to read the clock now; ``other_row`` is awaited, too."""
-        awaited = self.front >= min(self.due_row, other_row)
-        return (awaited or self.somebody_late) and self.count >= self.look_at
+        late = 0 <= self.late_look_at <= self.count
+        return (late or self.front >= min(self.due_row, other_row)) and self.count >= self.look_at
 
     def first_due(self, rows: Ints, other_row: int) -> int:
         """The place of the first of (R,) readings behind which the clock may have to be read; R if of none.
@@ -478,12 +484,13 @@ class FleetClock:
             other_row: see ``due``.
         """
         due = min(self.due_row, other_row)
-        if not self.somebody_late and max(self.front, int(rows.max())) < due:
+        if self.late_look_at < 0 and max(self.front, int(rows.max())) < due:
             return len(rows)
-        may = self.count + 1 + np.arange(len(rows)) >= self.look_at
-        if not self.somebody_late:
-            may &= np.maximum(np.maximum.accumulate(rows), self.front) >= due
-        first = np.flatnonzero(may)
+        counts = self.count + 1 + np.arange(len(rows))
+        may = np.maximum(np.maximum.accumulate(rows), self.front) >= due
+        if self.late_look_at >= 0:
+            may |= counts >= self.late_look_at
+        first = np.flatnonzero(may & (counts >= self.look_at))
         return int(first[0]) if len(first) else len(rows)
 
     def _lately(self, newest: Ints, appended_ns: int) -> Mask:
@@ -545,7 +552,12 @@ class FleetClock:
         lately = self._lately(newest, appended_ns)
         before, self.row = self.row, self.measure(newest, appended_ns)
         self.everybody = max(int(lately.sum()) * self._records_per_row, 1)
-        self.look_at = self.count + max(self.everybody // LOOKS_PER_ROUND, 1)
+        # A look walks over all slots: that may cost a reading no more than so many of them.
+        self.look_at = self.count + max(
+            self.everybody // LOOKS_PER_ROUND, len(newest) // SLOTS_PER_READING, 1
+        )
+        if before == NO_CLOCK:
+            before = self.row  # nobody was anywhere yet
         skewed, righted, changed = self._skews(newest, lately)
         set_back = self._set_back(arrival_ns, changed)
         # Only who was near the fleet's clock can fall silent; a clock of 1999 never was.
@@ -553,7 +565,7 @@ class FleetClock:
         candidates = self.behind(newest, self.row) & was_there & ~silent
         # Where the clock has just moved by hours (a plant that starts), everybody may speak first.
         turn = np.maximum(np.minimum(self.turn, self.everybody * self.silent_rows), self.everybody)
-        has_turn = self.count - self.heard_at <= 2 * turn
+        has_turn = self.count - self.heard_at <= LIVELY_TURNS * turn
         fell, overdue = candidates & ~has_turn, candidates & has_turn
         changed |= overdue != self.overdue
         self.overdue = np.asarray(overdue)
@@ -583,14 +595,15 @@ class FleetClock:
         ends = for_good | (lately & ~differs & (self.off_since >= 0))
         self.off_by[begins] = off_by[begins]
         # An asset's last reading is up to one round old, and the fleet has moved on: the largest is nearest.
-        self.off_by[steady] = np.maximum(self.off_by[steady], off_by[steady])
+        nearer = steady & (off_by > self.off_by)
+        self.off_by[nearer] = off_by[nearer]
         self.off_since[begins] = self.row
         self.off_since[ends] = NEVER
         was_right = self.skew == 0
         self.skew[for_good] = np.where(off_by[for_good] == 0, 0, self.off_by[for_good])
         skewed = np.flatnonzero(for_good & was_right)
         righted = np.flatnonzero(for_good & (self.skew == 0))
-        return skewed, righted, np.asarray(begins | ends)
+        return skewed, righted, np.asarray(begins | ends | nearer)
 
     def _set_back(self, arrival_ns: int, changed: Mask) -> Ints:
         """Follow who sends nothing but late readings: slots whose clocks were set back; marks what ``changed``.
@@ -599,7 +612,8 @@ class FleetClock:
         nearer: the asset's clock goes on from an earlier time, and nothing of it would be judged for hours.
         """
         patience = self.silent_rows
-        now = arrival_ns // self.spec.period_ns if arrival_ns >= 0 else self.row
+        alone = self.everybody <= self._records_per_row and arrival_ns >= 0
+        now = arrival_ns // self.spec.period_ns if alone else self.row
         running = (self.late_row >= 0) & (self.late_row - self.late_first >= patience // 4)
         late_by = now - self.late_row
         steady = running & (self.late_since >= 0) & (np.abs(late_by - self.late_by) <= patience // 4)
@@ -608,5 +622,5 @@ class FleetClock:
         self.late_by[begins] = late_by[begins]
         self.late_since[begins] = now
         changed |= begins
-        self.somebody_late = bool(running.any())
+        self.late_look_at = self.count + BATCH if running.any() else NEVER
         return np.flatnonzero(for_good)

@@ -469,7 +469,10 @@ class Decoder:
 def names_no_zone(text: str) -> bool:
     """Whether the text of an instant leaves its zone open; an epoch number has none to name."""
     text = text.strip()
-    return text[4:5] == "-" and _ZONE.search(text, 10) is None
+    compact = text[8:9] in ("T", "t") and text[:8].isdigit()  # 20260131T080000
+    return (text[4:5] == "-" and _ZONE.search(text, 10) is None) or (
+        compact and _ZONE.search(text, 9) is None
+    )
 
 
 def event_time_ns(found: object, zone: tzinfo = UTC) -> int:

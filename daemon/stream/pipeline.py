@@ -19,6 +19,7 @@ already, so that those records leave it alone.
 
 from __future__ import annotations
 
+import heapq
 import json
 import math
 from bisect import bisect_left, insort
@@ -26,7 +27,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from itertools import repeat
+from itertools import islice, repeat
 from typing import Protocol
 
 import numpy as np
@@ -69,7 +70,7 @@ from daemon.grouping import by_slot
 from daemon.policy import State
 from daemon.stream import state
 from daemon.stream.alerts import Episodes, Finding, Sensors
-from daemon.stream.clock import NO_CLOCK, EventTimeGuard, FleetClock, HeldReading
+from daemon.stream.clock import BATCH, NO_CLOCK, EventTimeGuard, FleetClock, HeldReading
 from daemon.stream.drift import EXCEEDANCES, Drift
 from daemon.stream.rings import NO_RECORD, Rings, grown
 from daemon.stream.rows import Lines, Rows, Waiting
@@ -80,8 +81,10 @@ CHUNK_CELLS = 2_097_152
 """Cells of the windows that are judged at once, about: enough to make a call's own cost small."""
 LEAST, MOST = 256, 8192
 """Rows that are taken through their windows at once, between two yields: some 50 ms at most."""
-LINES_AT_ONCE = 1024
+LINES_AT_ONCE = BATCH
 """Lines that are taken between two yields: new assets, of which each is looked at alone, take 20 ms so."""
+PLAIN_AT_ONCE = 500
+"""Assets of which something is said between two yields, where it may be said of all at once."""
 LINES_ALONE = 8
 """If more than one in so many lines of a batch must be looked at alone, all of them are."""
 MOST_FAILURES = 10
@@ -336,15 +339,14 @@ class Pipeline:
         """
         few = max(len(self._slots) // 100, 1)
         slots = np.flatnonzero(self._recorded != FREE)
-        newest = self.grid.newest[slots]
-        edge = int(np.partition(newest, few - 1)[few - 1])
-        quiet, level = slots[newest < edge], slots[newest == edge]
-        # Of those that were heard last at the same row, the ones that were heard first at it.
-        first = np.argpartition(self.clock.heard_at[level], few - len(quiet) - 1)[: few - len(quiet)]
-        chosen = np.concatenate([quiet, level[first]])
+        # By when they were heard and not by their rows: wrong times must not drive out who is alive.
+        heard_at = np.where(self.guard.unproven[slots], -1, self.clock.heard_at[slots])
+        edge = int(np.partition(heard_at, few - 1)[few - 1])
+        names = sorted(map(self._name, slots[heard_at < edge].tolist()))
+        names += heapq.nsmallest(few - len(names), map(self._name, slots[heard_at == edge].tolist()))
         closed: list[Output] = []
-        for slot in chosen[np.argsort(self.clock.heard_at[chosen])].tolist():
-            closed += self._forget(self._name(slot), offset, silent=silent)
+        for name in names:
+            closed += self._forget(name, offset, silent=silent)
         self.dropped[Dropped.ASSET_EVICTED] += few
         return closed
 
@@ -506,7 +508,8 @@ class Pipeline:
         step = Step(outputs=self._letters_before(self.offset))
         if polled.ended or polled.idle:
             # No record tells a successor that time has passed.
-            self._forced.update(self.grid.waiting)
+            unproven = self.guard.unproven  # their rows go on to wait
+            self._forced.update(name for name in self.grid.waiting if not unproven[self._slots[name]])
         if polled.ended:
             self._await_flush(self.grid.finish())
         elif polled.idle:
@@ -514,7 +517,7 @@ class Pipeline:
         yield from self._drain(silent=not resumed)
         if resumed:
             if polled.idle or polled.ended:
-                step.outputs.extend(self._silent_at_the_end(to_ns(polled.idle)))
+                yield from self._in_steps(self._silent_at_the_end(to_ns(polled.idle)), silent=False)
             if polled.ended:
                 step.outputs.extend(self._drift_records(1 << 62))
         self._said = 0
@@ -882,8 +885,13 @@ class Pipeline:
 
     def _decide(self, *, ended: bool, silent: bool) -> Iterator[Step]:
         """No record follows now: decide on what is held, at the end of a log on all of it."""
-        for slot in sorted(np.flatnonzero(self.guard.doubtful).tolist(), key=self._name):
+        open_ = self.guard.doubtful if ended else self.guard.doubtful & ~self.guard.unproven
+        for i, slot in enumerate(sorted(np.flatnonzero(open_).tolist(), key=self._name)):
             admission = self.guard.finish(slot, self._fleet_row(slot)) if ended else self.guard.rest(slot)
+            if i % PLAIN_AT_ONCE == PLAIN_AT_ONCE - 1:
+                yield Step(silent=silent)
+            if not (ended or admission.taken or admission.refused):
+                continue  # as before
             self._forced.add(self._name(slot))
             closed: list[ReleasedRow] = []
             self._hand_on(slot, admission.taken, closed, silent=silent)
@@ -1357,23 +1365,30 @@ class Pipeline:
         found = (look.fell_silent, look.skewed, look.righted, look.set_back)
         if any(map(len, found)):
             yield from self._drain(silent=silent)
-            events = [*self._fell_silent(look.fell_silent), *self._skewed(look.skewed, look.righted)]
+            yield from self._in_steps(self._fell_silent(look.fell_silent), silent=silent)
+            yield from self._in_steps(self._skewed(look.skewed, look.righted), silent=silent)
+            events: list[Output] = []
             for name in sorted(map(self._name, look.set_back.tolist())):
                 # All that it sends is late. It begins anew, as if it were another asset, and is judged again.
                 events += self._forget(name, offset, silent=silent)
             if events and not silent:
                 yield Step(outputs=events)
-        if not silent and clock.row >= self._drift_due_row:
+        if not silent and NO_CLOCK < clock.row >= self._drift_due_row:
             yield from self._intervals_end()
 
-    def _fell_silent(self, slots: Ints) -> list[Output]:
+    def _in_steps(self, outputs: Iterator[Output], *, silent: bool) -> Iterator[Step]:
+        """What may be said of a whole fleet, so many at a time."""
+        while some := list(islice(outputs, PLAIN_AT_ONCE)):
+            self._said += 0 if silent else len(some)
+            yield Step(outputs=[] if silent else some, silent=silent)
+
+    def _fell_silent(self, slots: Ints) -> Iterator[Output]:
         """Declare these assets silent, by name."""
-        events: list[Output] = []
         for name, slot in sorted((self._name(slot), slot) for slot in slots.tolist()):
             newest = int(self.grid.newest[slot])
             self._silent[slot] = True
             self._forced.add(name)  # it is the others' records that say so
-            events += self.episodes.raise_plain(
+            yield from self.episodes.raise_plain(
                 name,
                 AlertKind.ASSET_SILENT,
                 None,
@@ -1382,31 +1397,28 @@ class Pipeline:
                 Severity.CRITICAL,
                 self.model,
             )
-        return events
 
-    def _skewed(self, skewed: Ints, righted: Ints) -> list[Output]:
+    def _skewed(self, skewed: Ints, righted: Ints) -> Iterator[Output]:
         """Say whose clock is off for good, and whose is right again."""
-        events: list[Output] = []
         for name, slot in sorted((self._name(slot), slot) for slot in skewed.tolist()):
             newest = int(self.grid.newest[slot])
             ahead_ns = int(self.clock.skew[slot]) * self.spec.period_ns
-            events += self.episodes.raise_plain(
+            yield from self.episodes.raise_plain(
                 name, AlertKind.CLOCK_SKEW, None, newest, newest, Severity.WARNING, self.model, ahead_ns
             )
         for name, slot in sorted((self._name(slot), slot) for slot in righted.tolist()):
             newest = int(self.grid.newest[slot])
-            events += self.episodes.settle(name, AlertKind.CLOCK_SKEW, None, newest, self.model)
-        return events
+            yield from self.episodes.settle(name, AlertKind.CLOCK_SKEW, None, newest, self.model)
 
-    def _silent_at_the_end(self, idle_ns: int) -> list[Output]:
+    def _silent_at_the_end(self, idle_ns: int) -> Iterator[Output]:
         """Assets that are silent as the log stands: elapsed wall time counts where all is idle."""
         clock, newest = self.clock, self.grid.newest
         row = clock.measure(newest, self._appended_ns)
         if row == NO_CLOCK:
-            return []
+            return
         was_there = ~clock.behind(newest, clock.row) | ~clock.behind(newest, row) | clock.overdue
         now = row + idle_ns // self.spec.period_ns
-        return self._fell_silent(np.flatnonzero(clock.behind(newest, now) & was_there & ~self._silent))
+        yield from self._fell_silent(np.flatnonzero(clock.behind(newest, now) & was_there & ~self._silent))
 
     # -------------------------------------------------------------- what needs the model's memory
     def _stuck_sensors(self, rows: Rows, still: Ints, observed: Mask, step: Step) -> None:
@@ -1600,7 +1612,7 @@ class Pipeline:
             self._layout,
             self.offset,
             [state.of_swap(swap) for swap in self._swaps],
-            state.of_fleet(self.clock, self._stamps, self._replay_count()),
+            state.of_fleet(self.clock, self._stamps, self._replay_count(), self._drift_due_row),
             self._forgotten_before,
             state.of_drift(self.drift),
             self._drift_interval_ns,
@@ -1685,7 +1697,9 @@ class Pipeline:
             self._left = [] if left is None else list(left.due(1 << 62))
         elif self.drift is not None:
             state.to_drift(self.drift, partition)
-        if self.clock.row != NO_CLOCK:
+        if partition.drift_interval_ns == self._drift_interval_ns:
+            self._drift_due_row = partition.clock.drift_due_row
+        elif self.clock.row != NO_CLOCK:
             self._await_interval()
         surplus = len(records) - self._max_assets
         for i, (name, value) in enumerate(records.items(), 1):

@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 
 from daemon.domain import (
     AlertKind,
+    Disposition,
     DriftReference,
     Floats,
     InputPartition,
@@ -133,6 +134,7 @@ class HeldState(msgspec.Struct, frozen=True, array_like=True):
     value: float
     condition: str
     refused: bool
+    counted: Disposition | None
 
 
 class ClockState(msgspec.Struct, frozen=True, array_like=True):
@@ -157,7 +159,8 @@ class FleetState(msgspec.Struct, frozen=True, array_like=True):
     count: int
     replay_count: int  # as ``count`` was before the first reading that a successor replays
     everybody: int
-    somebody_late: bool
+    late_look_at: int
+    drift_due_row: int
     stamps_ns: list[int]
 
 
@@ -436,7 +439,9 @@ def to_grid(asset: str, slot: int, state: GridState) -> tuple[AssetGrid, Fingerp
 
 
 # ------------------------------------------------------------------ clocks
-def of_fleet(clock: FleetClock, stamps_ns: Sequence[int], replay_count: int) -> FleetState:
+def of_fleet(
+    clock: FleetClock, stamps_ns: Sequence[int], replay_count: int, drift_due_row: int
+) -> FleetState:
     """The fleet's clock as a value."""
     return FleetState(
         clock.row,
@@ -446,7 +451,8 @@ def of_fleet(clock: FleetClock, stamps_ns: Sequence[int], replay_count: int) -> 
         clock.count,
         replay_count,
         clock.everybody,
-        clock.somebody_late,
+        clock.late_look_at,
+        drift_due_row,
         list(stamps_ns),
     )
 
@@ -455,7 +461,7 @@ def to_fleet(clock: FleetClock, state: FleetState) -> tuple[int, ...]:
     """Go on with the fleet's clock; gives the record times of the last readings."""
     clock.row, clock.front = state.row, state.front
     clock.due_row, clock.look_at, clock.count = state.due_row, state.look_at, state.replay_count
-    clock.everybody, clock.somebody_late = state.everybody, state.somebody_late
+    clock.everybody, clock.late_look_at = state.everybody, state.late_look_at
     return tuple(state.stamps_ns)
 
 
@@ -487,6 +493,7 @@ def _held(held: HeldReading) -> HeldState:
         reading.value,
         reading.condition,
         held.refused,
+        held.disposition,
     )
 
 
@@ -503,7 +510,7 @@ def _to_held(asset: str, state: HeldState) -> HeldReading:
         state.stamp_ns,
     )
     record = Record(state.offset, state.key, state.message, state.stamp_ns)
-    return HeldReading(reading, record, state.refused)
+    return HeldReading(reading, record, state.refused, state.counted)
 
 
 def to_clock(guard: EventTimeGuard, clock: FleetClock, slot: int, asset: str, state: ClockState) -> None:

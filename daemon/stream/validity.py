@@ -195,7 +195,7 @@ def _clock_fault(clock: ClockState, spec: StreamSpec, count: int) -> str | None:
 
 def _fleet_fault(clock: FleetState, spec: StreamSpec) -> str | None:
     farthest = FAR // spec.period_ns
-    for name in ("row", "front", "due_row"):
+    for name in ("row", "front", "due_row", "drift_due_row"):
         row: int = getattr(clock, name)
         if row != NO_CLOCK and abs(row) > farthest:
             return f"the fleet's {name} is {row}"

@@ -565,3 +565,58 @@ def test_the_clock_of_a_healthy_fleet_is_seldom_read(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(clock_module.FleetClock, "look", lambda *a: looks.append(0) or look(*a))
     feed(made(), fleet(900, {f"p{i}": 0.0 for i in range(50)}, live=True))
     assert len(looks) < 20
+
+
+def test_first_readings_that_nothing_supports_are_seldom_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look walks over all slots: one for each new asset would be quadratic."""
+    looks = []
+    look = clock_module.FleetClock.look
+    monkeypatch.setattr(clock_module.FleetClock, "look", lambda *a: looks.append(0) or look(*a))
+    feed(made(), [line(T0 + i // 1_000, f"p{i}") for i in range(8_000)], end=False)
+    assert len(looks) < 400
+
+
+def test_wrong_times_do_not_drive_out_who_is_alive() -> None:
+    pipeline = made(max_assets=100)
+    log = [line(T0 + 90 * DAY, f"wild{i}", T0 + 0.1) for i in range(100)]
+    log += fleet(500, {f"p{i}": 0.0 for i in range(5)}, live=True)
+    feed(pipeline, log, end=False)
+    assert pipeline.names >= {f"p{i}" for i in range(5)}
+    assert pipeline.dropped["asset_evicted"] == 5
+    assert pipeline.rows >= 5 * 489
+
+
+@pytest.mark.parametrize("idle", [True, False])
+def test_a_fleet_that_falls_silent_at_once_is_said_in_pieces(idle: bool) -> None:
+    pipeline = made()
+    clocks = {f"p{i:04}": 0.0 for i in range(1_500)}
+    feed(pipeline, fleet(2, clocks, live=True), end=False)
+    if idle:
+        steps = list(pipeline.feed(Polled(PARTITION, (), idle=timedelta(seconds=400))))
+    else:
+        log = fleet(400, {f"q{i}": 0.0 for i in range(20)}, live=True, begin=2)
+        for offset, reading in enumerate(log, pipeline.offset):
+            reading.offset = offset
+        steps = list(pipeline.feed(Polled(PARTITION, log)))
+    said = [sum(isinstance(o, AlertEvent) for o in step.outputs) for step in steps]
+    assert sum(said) >= 1_400
+    assert max(said) <= 500
+
+
+def test_what_is_held_of_one_asset_fits_a_record_of_state() -> None:
+    spec = replace(SPEC, format=Format.JSON_LONG, sensors=tuple(f"s{i}" for i in range(200)))
+    pipeline = made(spec)
+    log = []
+    for second in (0, 9_000):
+        for sensor in range(200):
+            body = {
+                "asset": "p1",
+                "ts": T0 + second,
+                "sensor": f"s{sensor}",
+                "value": 1.0,
+                "note": "x" * 15_000,
+            }
+            log.append(Record(len(log), None, json.dumps(body).encode(), (T0 + 20_000) * SECOND_NS))
+    outputs = [o for step in pipeline.feed(Polled(PARTITION, log)) for o in step.outputs]
+    assert max(len(saved.value or b"") for saved in pipeline.checkpoint()) < 300_000
+    assert 100 < len(refused(outputs)) < 200  # what there was no room for
