@@ -838,6 +838,15 @@ async def test_a_bundle_on_its_way_to_be_kept_is_not_met_as_another_s(
     assert 'promotions_total{result="promoted",stream="pumps"} 1.0' in metrics.exposition().decode()
 
 
+class Slow(Registry):
+    """A registry that takes a while to keep a bundle."""
+
+    async def promote(self, stream: str, bundle: bytes, version: str, reason: str) -> None:
+        for _ in range(100):
+            await asyncio.sleep(0)
+        await super().promote(stream, bundle, version, reason)
+
+
 @pytest.mark.parametrize("kept", [True, False])
 async def test_where_the_input_waits_the_first_model_judges_from_the_row_after_those_it_learned(
     kept: bool,
@@ -847,7 +856,7 @@ async def test_where_the_input_waits_the_first_model_judges_from_the_row_after_t
         run, records = learning(), lively(1_000)
         polls = [Polled(PUMPS_0, records[i : i + size]) for i in range(0, 1_000, size)]
         ended = Polled(PUMPS_0, (), ended=True)
-        models = Registry() if kept else None
+        models = Slow() if kept else None
         await ran(run, following(*polls, ended), models, hold=Hold.ALWAYS, checkpoints=False)
         assert asked_rows(run) == [400]
         assert run.scored == 600

@@ -219,10 +219,12 @@ async def test_a_damaged_promotion_is_said_and_left_out(replicas: Replicas) -> N
 @pytest.mark.kafka
 async def test_old_versions_go_and_the_promoted_one_stays(replicas: Replicas) -> None:
     models = replicas.replica()
+    half = [(b"pumps/half/0", b"no manifest")]  # whoever wrote it was killed
+    await produce(replicas.settings.bootstrap_servers, replicas.topic, half)
     for version in ["aaa", "bbb", "ccc", "ddd"]:
         await models.publish("pumps", version, version.encode())
     await models.promote("pumps", "aaa")
-    assert await models.retire("pumps", keep=1) == ["bbb", "ccc"]
+    assert await models.retire("pumps", keep=1) == ["half", "bbb", "ccc"]
     assert models.known("pumps") == ["aaa", "bbb", "ccc", "ddd"]  # until it reads on
     assert await models.retire("pumps", keep=1) == []
     other = replicas.replica()
@@ -231,7 +233,11 @@ async def test_old_versions_go_and_the_promoted_one_stays(replicas: Replicas) ->
     tombs = [
         r.key for r in await read_topic(replicas.settings.bootstrap_servers, replicas.topic) if not r.value
     ]
-    assert tombs == [b"pumps/bbb", b"pumps/bbb/0", b"pumps/ccc", b"pumps/ccc/0"]
+    assert tombs == [
+        key
+        for version in (b"half", b"bbb", b"ccc")
+        for key in (b"pumps/" + version, b"pumps/" + version + b"/0")
+    ]
 
 
 @pytest.mark.kafka
@@ -269,6 +275,7 @@ async def test_a_withdrawn_version_gives_way_to_the_one_before_for_all_replicas(
     for version in ["aaa", "bbb", "ccc"]:
         await first.publish("pumps", version, version.encode())
         await first.promote("pumps", version)
+    await first.promote("pumps", "ccc", "once more: it does not follow itself")
     assert (await second.promoted("pumps")).version == "ccc"
     assert (await second.before("pumps")).data == b"bbb"
     assert await second.withdraw("pumps", "aaa", "is not promoted") == "ccc"
@@ -280,6 +287,17 @@ async def test_a_withdrawn_version_gives_way_to_the_one_before_for_all_replicas(
     assert await second.before("pumps") is None
     assert await second.withdraw("pumps", "bbb", "fails as well") == ""
     assert await first.promoted("pumps") is None
+
+
+@pytest.mark.kafka
+async def test_a_version_before_that_is_damaged_is_not_gone_back_to(replicas: Replicas) -> None:
+    models = replicas.replica()
+    for version in ["aaa", "bbb"]:
+        await models.publish("pumps", version, version.encode())
+        await models.promote("pumps", version)
+    await produce(replicas.settings.bootstrap_servers, replicas.topic, [(b"pumps/aaa/0", b"oops")])
+    assert await models.withdraw("pumps", "bbb", "it failed") == ""
+    assert await models.promoted("pumps") is None
 
 
 @pytest.mark.kafka
