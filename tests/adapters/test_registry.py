@@ -188,6 +188,14 @@ async def test_a_follower_sees_each_promotion_once_and_goes_back_too(replicas: R
     assert await follower.poll() == []
 
 
+async def test_what_nobody_would_read_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("daemon.adapters.registry.LARGEST_BUNDLE", 10)
+    models = KafkaModels(KafkaSettings("localhost:1"), "unused")
+    for data in (b"", b"x" * 11):
+        with pytest.raises(BundleError, match=f"a bundle of {len(data)} bytes, where 1 to 10 can be kept"):
+            await models.publish("pumps", "aaa", data)
+
+
 @pytest.mark.kafka
 async def test_what_is_not_there_whole_is_not_promoted(replicas: Replicas) -> None:
     models = replicas.replica()

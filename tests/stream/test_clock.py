@@ -94,6 +94,7 @@ def refused(outputs: Iterable[Output]) -> list[int]:
         # a second row confirms that time has moved on
         ("0 1 2 9000 9001 9002", [], []),
         ("0 1 2 9003 9001 9002", [], []),
+        ("0 1 2 9000 2 9001 9002", [], []),  # a repetition contradicts nothing
         ("0 1 2 500 9000 20000 20001", [], []),  # irregular readings: each confirms the one before
         ("0 1 2 500", [], []),  # the last one may be as far as a gap
         ("0 1 2 9000 500 501", [3], []),  # the higher one is contradicted by the lower
@@ -169,6 +170,26 @@ def test_a_gap_of_an_old_log_is_taken_when_the_log_is_idle() -> None:
     assert pipeline.counts[Disposition.ACCEPTED] == 3
     list(pipeline.feed(Polled(PARTITION, (), idle=timedelta(seconds=11))))
     assert pipeline.counts[Disposition.ACCEPTED] == 4
+
+
+def test_an_old_log_of_rare_readings_is_taken_as_a_file_is() -> None:
+    """Their records say nothing of how long the gaps were: each reading confirms the one before."""
+    pipeline, today = made(), T0 + 300 * DAY
+    seconds = (0, 1, 2, 500, 9_000, 20_000, 20_001)
+    assert refused(feed(pipeline, [line(T0 + s, stamp=today + i) for i, s in enumerate(seconds)])) == []
+    assert pipeline.counts[Disposition.ACCEPTED] == len(seconds)
+
+
+@pytest.mark.parametrize(("behind", "lost"), [(290, []), (2_000, [0])])
+def test_a_first_row_far_behind_its_record_is_given_up_for_two_that_contradict_it(
+    behind: int, lost: list[int]
+) -> None:
+    """Where it is no more than ``silent_after`` behind, its own record supports it."""
+    pipeline = made()
+    log = [line(T0 - behind, stamp=T0)]
+    log += [line(T0 - 5_000 + i, stamp=T0 + i) for i in range(1, 20)]
+    assert refused(feed(pipeline, log)) == lost
+    assert pipeline.counts[Disposition.ACCEPTED] == (19 if lost else 1)
 
 
 def test_what_is_ahead_of_its_record_waits_however_idle_the_log_is() -> None:
@@ -296,7 +317,7 @@ def fleet(seconds: int, clocks: dict[str, float], *, live: bool, begin: int = 0)
 
 
 @pytest.mark.parametrize("live", [True, False])
-@pytest.mark.parametrize("ahead", [3_000, 3_600, -3_600, -40 * 365 * DAY, 30 * DAY])
+@pytest.mark.parametrize("ahead", [400, -400, 3_000, 3_600, -3_600, -40 * 365 * DAY, 30 * DAY])
 def test_a_clock_that_is_off_for_good_is_said_once_and_judged_like_the_others(ahead: int, live: bool) -> None:
     clocks = {"p1": 0.0, "p2": 0.0, "p3": float(ahead)}
     pipeline = made()
@@ -324,6 +345,37 @@ def test_an_asset_with_a_wrong_clock_can_fall_silent_and_be_back() -> None:
     log += fleet(30, clocks, live=True, begin=2_100)
     outputs = feed(made(), log)
     assert alerts(outputs, AlertKind.ASSET_SILENT) == [("p3", "opened"), ("p3", "closed")]
+
+
+def test_a_clock_that_is_off_for_less_than_silent_after_is_not_said() -> None:
+    log = fleet(280, {"p1": 0.0, "p2": 0.0, "p3": -3_000.0}, live=True)
+    log += fleet(900, {"p1": 0.0, "p2": 0.0, "p3": 0.0}, live=True, begin=280)
+    pipeline = made()
+    assert alerts(feed(pipeline, log), AlertKind.CLOCK_SKEW) == []
+    assert pipeline.counts[Disposition.ACCEPTED] == len(log)
+
+
+def test_who_works_off_a_backlog_has_no_wrong_clock() -> None:
+    """It comes nearer by two seconds in each, for as long as it takes to catch up."""
+    log = []
+    for i in range(2_000):
+        log += [line(T0 + i, asset, T0 + i + 0.3) for asset in ("p1", "p2")]
+        log += [line(T0 - 3_000 + 3 * i + j, "p3", T0 + i + 0.4) for j in range(3) if 3 * i + j <= 3_000 + i]
+    pipeline = made()
+    assert alerts(feed(pipeline, log), AlertKind.CLOCK_SKEW) == []
+    assert pipeline.counts[Disposition.ACCEPTED] >= len(log) - pipeline.counts[Disposition.DUPLICATE]
+
+
+def test_the_fleet_says_that_time_has_moved_on_for_who_was_away() -> None:
+    """In a file, where records have no time: at once, or at the end where the fleet comes there later."""
+    away = [line(T0 + i, asset) for i in range(11) for asset in ("p1", "p2", "p3")]
+    others = [line(T0 + i, asset) for i in range(11, 20_000, 10) for asset in ("p1", "p2")]
+    pipeline = made()
+    feed(pipeline, [*away, *others, line(T0 + 19_000, "p3")], end=False)
+    assert pipeline.counts[Disposition.ACCEPTED] == len(away) + len(others) + 1
+    pipeline = made()
+    assert refused(feed(pipeline, [*away, line(T0 + 19_000, "p3"), *others])) == []
+    assert pipeline.counts[Disposition.ACCEPTED] == len(away) + len(others) + 1
 
 
 def test_a_clock_that_is_set_right_closes_its_alert() -> None:
