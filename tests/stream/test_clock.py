@@ -101,6 +101,10 @@ def refused(outputs: Iterable[Output]) -> list[int]:
         # up to the lateness and a period it needs no witness, and may come in any order
         ("0 11 1 2", [], []),
         ("0 11 0.5", [], [2]),
+        ("0 11 1 22 3", [], [4]),  # what came late takes nothing back
+        # at the end of a file a lone reading may be an hour ahead
+        ("0 1 2 3602", [], []),
+        ("0 1 2 3603", [3], []),
         # a first row that nothing supports is given up for two that contradict it, not for one
         ("9000 0 9001 9002", [], [1]),
     ],
@@ -345,6 +349,12 @@ def test_an_asset_with_a_wrong_clock_can_fall_silent_and_be_back() -> None:
     log += fleet(30, clocks, live=True, begin=2_100)
     outputs = feed(made(), log)
     assert alerts(outputs, AlertKind.ASSET_SILENT) == [("p3", "opened"), ("p3", "closed")]
+
+
+@pytest.mark.parametrize("ahead", [200.0, -200.0])
+def test_a_clock_that_is_off_by_less_than_silent_after_is_not_said(ahead: float) -> None:
+    outputs = feed(made(), fleet(1_500, {"p1": 0.0, "p2": 0.0, "p3": ahead}, live=True))
+    assert not [o for o in outputs if isinstance(o, AlertEvent)]
 
 
 def test_a_clock_that_is_off_for_less_than_silent_after_is_not_said() -> None:
