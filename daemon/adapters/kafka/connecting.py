@@ -557,10 +557,10 @@ def _refused_token(client: Any, settings: KafkaSettings) -> bool:
     return settings.sasl_mechanism == "OAUTHBEARER" and not _cluster(client).brokers()
 
 
-async def quietly(closing: Awaitable[Any]) -> None:
+async def quietly(closing: Awaitable[Any], within_s: float = STOP_S) -> None:
     """End a client that may be half made, on a broker that may be gone."""
     with contextlib.suppress(KafkaError, OSError, TimeoutError, AssertionError):
-        async with asyncio.timeout(STOP_S):
+        async with asyncio.timeout(within_s):
             await closing
 
 
@@ -640,9 +640,9 @@ class Backoff:
         self._tries, self._said = 0, float("-inf")
 
 
-async def closed(consumer: AIOKafkaConsumer) -> None:
+async def closed(consumer: AIOKafkaConsumer, within_s: float = STOP_S) -> None:
     """Close a consumer, its connections too: where its fetch task has died, ``stop`` ends before them."""
-    await quietly(consumer.stop())
+    await quietly(consumer.stop(), within_s)
     await quietly(consumer._client.close())
 
 

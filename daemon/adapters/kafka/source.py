@@ -61,6 +61,7 @@ from daemon.adapters.kafka.connecting import (
     DEADLINE_S,
     MAX_RECORDS,
     REFUSED,
+    STOP_S,
     WAIT_MS,
     Backoff,
     KafkaSettings,
@@ -98,6 +99,8 @@ BEAT_S = 1.0
 COMMIT_S = 5.0
 ASK_AFTER_S = 5.0
 FINISH_S = 10.0  # how long a revocation waits for the event in flight; far below REBALANCE_MS
+JOINING_S = 1.0
+"""How long a consumer that has not joined its group yet may take to stop."""
 LOG_APPEND_TIME = 1
 """The type of a timestamp that the broker has set when it appended the record."""
 SESSION_MS, HEARTBEAT_MS, REBALANCE_MS = 45_000, 3_000, 60_000
@@ -325,7 +328,8 @@ class KafkaSource:
         if self._fetching is not None:
             self._fetching.cancel()
             await asyncio.wait({self._fetching})
-        await closed(consumer)
+        # A consumer that waits to join would wait until the group has counted out its dead members.
+        await closed(consumer, JOINING_S if self._rebalancing else STOP_S)
         self._live.clear()
 
     # -------------------------------------------------------------- connecting
