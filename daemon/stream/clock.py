@@ -11,8 +11,10 @@ instead, the held reading is refused as ``future``, and the asset is judged as i
 
 **Silence is measured against the fleet's clock** (``FleetClock``): the median of the newest rows of
 the assets that were heard lately, each corrected by how far its own clock is known to be off. "Lately"
-counts records, not time: an asset counts while it misses no more than a few of its turns. So neither
-one clock far ahead nor many assets that stopped can move or hold the fleet's clock.
+counts readings, not time: an asset counts while it misses no more than a few of its turns. So neither
+one clock far ahead nor many assets that stopped can move or hold the fleet's clock. An asset whose clock
+differs from the fleet's by the same for as long as ``silent_after`` is *skewed*; one that sends nothing
+but late readings for as long was set back, and begins anew.
 
 Both depend on the order of the records alone, never on how they came in polls or on the wall clock.
 Rows are whole numbers of periods since the epoch; ``NEVER`` stands for an asset that was never heard.
@@ -32,7 +34,6 @@ from daemon.stream.rings import grown
 NEVER = -1
 NO_CLOCK = -1 << 62
 """The fleet's row before any asset was heard."""
-MILLISECOND_NS = 1_000_000
 LIVELY_TURNS = 4
 """An asset counts for the fleet's clock until it has missed this many of its turns."""
 LOOKS_PER_ROUND = 8
@@ -476,7 +477,7 @@ class FleetClock:
         late = 0 <= self.late_look_at <= self.count
         return (late or self.front >= min(self.due_row, other_row)) and self.count >= self.look_at
 
-    def first_due(self, rows: Ints, other_row: int) -> int:
+    def place_of_look(self, rows: Ints, other_row: int) -> int:
         """The place of the first of (R,) readings behind which the clock may have to be read; R if of none.
 
         Args:
@@ -507,7 +508,7 @@ class FleetClock:
             lately &= (arrived_ns < 0) | (appended_ns - arrived_ns <= self.spec.silent_after_ns)
         return np.asarray(lately)
 
-    def _have_a_say(self, lately: Mask) -> Mask:
+    def _established(self, lately: Mask) -> Mask:
         """(N,) of these, those that were there for some turns; all, if none was: one message makes no clock."""
         long = lately & (self.heard_at - self.born_at >= LIVELY_TURNS * max(self.everybody, 1))
         return long if long.any() else lately
@@ -532,7 +533,7 @@ class FleetClock:
     def measure(self, newest: Ints, appended_ns: int) -> int:
         """The fleet's row as it is now; changes nothing. Arguments as of ``look``."""
         lately = self._lately(newest, appended_ns)
-        return self._median(newest, self._have_a_say(lately)) if lately.any() else self.row
+        return self._median(newest, self._established(lately)) if lately.any() else self.row
 
     def behind(self, newest: Ints, row: int) -> Mask:
         """(N,) the assets whose last row is ``silent_after`` behind this row of the fleet."""

@@ -690,7 +690,7 @@ class Pipeline:
     def _before_a_look(self, lines: Lines, places: Ints, begin: int, end: int) -> int:
         """Up to which of these lines the fleet's clock certainly need not be read."""
         rows = lines.times[begin:end] // self.spec.period_ns - self.clock.skew[places[begin:end]]
-        return min(begin + self.clock.first_due(rows, self._drift_due_row) + 1, end)
+        return min(begin + self.clock.place_of_look(rows, self._drift_due_row) + 1, end)
 
     def _fitting(self, times: Ints, slots: Ints) -> int:
         """How many of these lines, one at least, may go together for the rows that they bridge."""
