@@ -326,7 +326,11 @@ class Transactions:
         ]
 
     async def _messages(self, partition: InputPartition, work: Work) -> list[Message]:
-        messages = [self._state.message(partition, saved) for saved in work.saved]
+        messages = []
+        for i, saved in enumerate(work.saved, 1):
+            messages.append(self._state.message(partition, saved))
+            if i % AT_ONCE == 0:
+                await asyncio.sleep(0)  # a fleet's state may be a hundred thousand messages
         encoded = []
         for i, output in enumerate(work.outputs, 1):
             encoded.append((self._encode(output), output))
@@ -343,7 +347,9 @@ class Transactions:
         for each, output in encoded:
             topic = f"{self._prefix}.{each.topic}"
             messages.append(fitted(topic, each, output, self._shapes[topic].limit))
-        for message in messages:
+        for i, message in enumerate(messages, 1):
+            if i % AT_ONCE == 0:
+                await asyncio.sleep(0)
             size, limit = stored_size(message), self._shapes[message.topic].limit
             if size > limit:
                 raise BrokerError(
