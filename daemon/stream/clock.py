@@ -42,8 +42,10 @@ MOST_REPEATED = 8
 """Readings of one row that may be held, beyond one per sensor: a producer may send one again."""
 SLOTS_PER_READING = 64
 """Slots that a look may walk over for each reading that was taken since the last one."""
-BATCH = 1_024
-"""Readings that are taken at once, at most: what one of them brings about may not matter before they end."""
+BATCH, SMALL_BATCH = 1_024, 64
+"""Readings that are taken at once, at most: what one of them brings about may not matter before they end.
+In a small fleet so many take long to come."""
+SMALL_FLEET = 16
 LARGEST_HELD = 65_536
 """Bytes of a record that may be held; a larger one is refused at once, and only its time is kept."""
 HELD_TOGETHER = 256 << 10
@@ -466,7 +468,12 @@ class FleetClock:
             self.late_first[slot] = row
         self.late_row[slot] = row
         if self.late_look_at < 0 and row - self.late_first[slot] >= self.silent_rows // 4:
-            self.late_look_at = self.count + BATCH
+            self.late_look_at = self.count + self.batch
+
+    @property
+    def batch(self) -> int:
+        """How many readings may be taken at once; it changes with a look only."""
+        return SMALL_BATCH if self.everybody <= SMALL_FLEET * self._records_per_row else BATCH
 
     def advance(self, row: int) -> None:
         """An asset has come to this row, corrected by its skew."""
@@ -623,5 +630,5 @@ class FleetClock:
         self.late_by[begins] = late_by[begins]
         self.late_since[begins] = now
         changed |= begins
-        self.late_look_at = self.count + BATCH if running.any() else NEVER
+        self.late_look_at = self.count + self.batch if running.any() else NEVER
         return np.flatnonzero(for_good)

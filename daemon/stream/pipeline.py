@@ -660,7 +660,7 @@ class Pipeline:
             if len(speaks):
                 stop = at + int(speaks[0])
             if stop > at:
-                stop = self._before_a_look(lines, places, at, stop)
+                stop = self._before_a_look(lines, places, at, min(stop, at + self.clock.batch))
                 stop = at + self._fitting(lines.times[at:stop], places[at:stop])
                 self._take_together(lines, marks, at, stop, places)
                 yield from self._flush_full(silent=False)

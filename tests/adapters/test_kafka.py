@@ -20,7 +20,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.client import CoordinationType
 from aiokafka.consumer.fetcher import PartitionRecords
-from aiokafka.errors import RequestTimedOutError
+from aiokafka.errors import KafkaError, RequestTimedOutError
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,7 +44,7 @@ from daemon.adapters.kafka import (
     stored_size,
     written_position,
 )
-from daemon.adapters.kafka.connecting import Entry, UnreachableError, started
+from daemon.adapters.kafka.connecting import Entry, UnreachableError, quietly, started
 from daemon.adapters.kafka.following import ENTRY_BYTES, Follower, Newest
 from daemon.domain import (
     Assigned,
@@ -401,6 +401,27 @@ async def test_state_that_takes_long_to_read_lets_the_loop_beat_and_is_read_to_i
     assert isinstance(event, Assigned)
     assert len(event.saved) == 5_000
     assert beats >= 2
+
+
+async def test_a_client_that_cancels_itself_while_it_is_closed_cancels_nobody_else() -> None:
+    """aiokafka's consumer does so where its broker goes at the same time."""
+    done = []
+
+    async def cancelled() -> None:
+        raise asyncio.CancelledError
+
+    async def refused() -> None:
+        raise KafkaError
+
+    async def broken() -> None:
+        raise ZeroDivisionError
+
+    for closing in (cancelled, refused):
+        await quietly(closing())
+        done.append(closing)
+    assert done == [cancelled, refused]
+    with pytest.raises(ZeroDivisionError):
+        await quietly(broken())
 
 
 @pytest.mark.kafka

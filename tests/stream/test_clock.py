@@ -510,6 +510,17 @@ def test_an_asset_whose_clock_is_set_back_is_judged_again(ahead: int) -> None:
     assert silences in ([], [("p3", "opened"), ("p3", "closed")])
 
 
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_small_fleet_need_not_wait_long_for_a_clock_that_was_set_right(others: int) -> None:
+    """It was 50 minutes ahead for a while: most of those would be late."""
+    clocks = {f"p{i}": 0.0 for i in range(others)}
+    log = fleet(60, {**clocks, "solo": 3_000.0}, live=True)
+    log += fleet(2_000, {**clocks, "solo": 0.0}, live=True, begin=60)
+    pipeline = made(replace(SPEC, silent_after_ns=30 * SECOND_NS))
+    feed(pipeline, log)
+    assert pipeline.counts[Disposition.LATE] < 300
+
+
 def test_a_backlog_that_comes_late_is_no_clock_that_was_set_back() -> None:
     log = fleet(600, {"p1": 0.0, "p2": 0.0}, live=True)
     for s in range(1_200):  # an hour of old readings, three a second, between those of now

@@ -559,9 +559,16 @@ def _refused_token(client: Any, settings: KafkaSettings) -> bool:
 
 async def quietly(closing: Awaitable[Any], within_s: float = STOP_S) -> None:
     """End a client that may be half made, on a broker that may be gone."""
-    with contextlib.suppress(KafkaError, OSError, TimeoutError, AssertionError):
-        async with asyncio.timeout(within_s):
-            await closing
+    # A task of its own: what aiokafka cancels of itself on the way would else cancel whoever waits here.
+    task = asyncio.ensure_future(closing)
+    try:
+        await asyncio.wait({task}, timeout=within_s)
+    finally:
+        task.cancel()
+    await asyncio.wait({task}, timeout=1.0)
+    if task.done() and not task.cancelled():
+        with contextlib.suppress(KafkaError, OSError, TimeoutError, AssertionError):
+            task.result()
 
 
 class _Client(Protocol):

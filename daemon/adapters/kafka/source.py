@@ -105,7 +105,9 @@ LOG_APPEND_TIME = 1
 """The type of a timestamp that the broker has set when it appended the record."""
 SESSION_MS, HEARTBEAT_MS, REBALANCE_MS = 45_000, 3_000, 60_000
 IDLE_STEP_MS = 2_000  # an answer later than this after the one before does not prove idleness
-CHURN_LIMIT = 30  # rebalances per minute of a static member: two live ones share an instance id
+CHURN_LIMIT, CHURN_WITHIN_S = 20, 120.0
+"""So many rebalances of a static member in such a time: two live ones share an instance id. They come every
+three to five seconds then; a fleet that is scaled up has no more of them than new members."""
 
 
 @dataclass(slots=True)
@@ -453,7 +455,7 @@ class KafkaSource:
 
     def _check_churn(self) -> None:
         full = len(self._rebalanced) == CHURN_LIMIT
-        if self._settings.instance_id and full and time.monotonic() - self._rebalanced[0] < 60:
+        if self._settings.instance_id and full and time.monotonic() - self._rebalanced[0] < CHURN_WITHIN_S:
             # Kafka fences neither of two such members: both would hold all partitions, for ever.
             raise BrokerError(
                 f"the group {self._settings.group_id!r} rebalances without end: another live process has "
