@@ -215,7 +215,7 @@ class EventTimeGuard:
         far_ns = max(spec.max_gap_ns, NEIGHBOURS_NS)
         limit = max(
             (int(self.top_ns[slot]) + far_ns) // spec.period_ns,
-            fleet_row + spec.allowed_lateness_ns // spec.period_ns + 1,
+            self._fleet_limit(fleet_row),
         )
         for held in doubt.behind:
             self._take(slot, held.reading, admission)
@@ -305,10 +305,14 @@ class EventTimeGuard:
         """Whether something speaks for an asset's first event time: the fleet, or the record's own time."""
         spec = self.spec
         lateness = spec.allowed_lateness_ns
-        if fleet_row != NO_CLOCK and row <= fleet_row + lateness // spec.period_ns + 1:
+        if fleet_row != NO_CLOCK and row <= self._fleet_limit(fleet_row):
             return True
         near = arrival_ns - spec.silent_after_ns <= time_ns <= arrival_ns + lateness + spec.period_ns
         return arrival_ns >= 0 and near
+
+    def _fleet_limit(self, fleet_row: int) -> int:
+        """The greatest row that the fleet's clock speaks for."""
+        return fleet_row + self.spec.allowed_lateness_ns // self.spec.period_ns + 1
 
     def _passed_ns(self, since_ns: int, arrival_ns: int) -> int:
         """How much time the records say has passed."""
@@ -319,7 +323,7 @@ class EventTimeGuard:
         spec = self.spec
         passed_ns = self._passed_ns(int(self.arrived_ns[slot]), arrival_ns)
         own = (int(self.top_ns[slot]) + passed_ns + spec.allowed_lateness_ns) // spec.period_ns + 1
-        return max(own, fleet_row + spec.allowed_lateness_ns // spec.period_ns + 1)
+        return max(own, self._fleet_limit(fleet_row))
 
     def _confirms(self, slot: int, reading: Reading, held: Reading) -> bool:
         """Whether a second reading says, too, that time has moved on."""
@@ -539,7 +543,9 @@ class FleetClock:
 
     def measure(self, newest: Ints, appended_ns: int) -> int:
         """The fleet's row as it is now; changes nothing. Arguments as of ``look``."""
-        lately = self._lately(newest, appended_ns)
+        return self._row_of(newest, self._lately(newest, appended_ns))
+
+    def _row_of(self, newest: Ints, lately: Mask) -> int:
         return self._median(newest, self._established(lately)) if lately.any() else self.row
 
     def behind(self, newest: Ints, row: int) -> Mask:
@@ -558,7 +564,7 @@ class FleetClock:
         if not self.everybody:
             self.everybody = int((newest >= 0).sum()) * self._records_per_row
         lately = self._lately(newest, appended_ns)
-        before, self.row = self.row, self.measure(newest, appended_ns)
+        before, self.row = self.row, self._row_of(newest, lately)
         self.everybody = max(int(lately.sum()) * self._records_per_row, 1)
         # A look walks over all slots: that may cost a reading no more than so many of them.
         self.look_at = self.count + max(
@@ -570,21 +576,23 @@ class FleetClock:
         set_back = self._set_back(arrival_ns, changed)
         # Only who was near the fleet's clock can fall silent; a clock of 1999 never was.
         was_there = ~self.behind(newest, before) | self.overdue
-        candidates = self.behind(newest, self.row) & was_there & ~silent
+        behind = self.behind(newest, self.row)
+        candidates = behind & was_there & ~silent
         # Where the clock has just moved by hours (a plant that starts), everybody may speak first.
         turn = np.maximum(np.minimum(self.turn, self.everybody * self.silent_rows), self.everybody)
         has_turn = self.count - self.heard_at <= LIVELY_TURNS * turn
         fell, overdue = candidates & ~has_turn, candidates & has_turn
         changed |= overdue != self.overdue
         self.overdue = np.asarray(overdue)
-        awaited = (newest >= 0) & ~silent & ~self.behind(newest, self.row)
+        awaited = (newest >= 0) & ~silent & ~behind
+        corrected = newest - self.skew
         # Clocks that seem to be off are looked at, too.
         self.due_row = self.row + max(self.silent_rows // 2, 1)
         if overdue.any() or self.row == NO_CLOCK:
             self.due_row = self.row
         elif awaited.any():
-            self.due_row = min(self.due_row, int((newest - self.skew)[awaited].min()) + self.silent_rows)
-        self.front = int((newest - self.skew)[lately].max(initial=self.row))
+            self.due_row = min(self.due_row, int(corrected[awaited].min()) + self.silent_rows)
+        self.front = int(corrected[lately].max(initial=self.row))
         return Look(np.flatnonzero(fell), skewed, righted, set_back, np.flatnonzero(changed))
 
     def _skews(self, newest: Ints, lately: Mask) -> tuple[Ints, Ints, Mask]:
