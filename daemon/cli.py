@@ -753,7 +753,8 @@ def drill(
     `unfound` ({sensor: kinds}) and `still` (sensors that never moved, where no size has a meaning).
     """
     quietly()
-    from daemon.commands.drill import drill_file, span
+    from daemon.commands.drill import drill_file
+    from daemon.drilling import span
 
     with progress_bar() as bar:
         result = perform(

@@ -119,6 +119,21 @@ def parse_persistence(value: Any) -> Any:
     return (int(match[1]), int(match[2]))
 
 
+def parse_share(value: Any) -> Any:
+    """``1%`` as 0.01; 0 and null as 0, for none. A bare number is refused: is 1 all of it, or a hundredth?"""
+    if value is None or (isinstance(value, int | float) and not isinstance(value, bool) and value == 0):
+        return 0.0
+    match = re.fullmatch(rf"\s*({NUMBER})\s*%\s*", value) if isinstance(value, str) else None
+    if match is None:
+        if isinstance(value, str) and re.fullmatch(r"\s*(0|null|none)\s*", value, re.IGNORECASE):
+            return 0.0
+        raise ValueError(f"{shown(value)} is not a share: write for example 1%, or 0 for none")
+    share = float(match[1]) / 100.0
+    if not 0.0 <= share <= 0.5:
+        raise ValueError(f"{shown(value)} is more than half a CPU: at most 50%")
+    return share
+
+
 def positive(value: timedelta) -> timedelta:
     """Zero and less are not durations of anything."""
     if value <= timedelta(0):
@@ -414,6 +429,12 @@ class RetrainSection(Section):
     rows: int = Field(default=50_000, ge=100, le=MAX_ROWS)
 
 
+class DrillSection(Section):
+    """``share``: of one CPU's time for fire drills beside the stream; 0 for none."""
+
+    share: Annotated[float, BeforeValidator(parse_share)] = 0.01
+
+
 class OutputsSection(Section):
     """``prefix`` of every output topic; ``scores``: publish a message per scored row."""
 
@@ -462,6 +483,7 @@ class Settings(BaseSettings):
     alerts: AlertsSection = AlertsSection()
     drift: DriftSection = DriftSection()
     retrain: RetrainSection = RetrainSection()
+    drill: DrillSection = DrillSection()
     outputs: OutputsSection = OutputsSection()
     http: HttpSection = HttpSection()
     logging: LoggingSection = LoggingSection()

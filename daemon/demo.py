@@ -128,7 +128,7 @@ async def demo(
     began = time.monotonic()
     fleet = fleet or Fleet(seed)
     plan = demo_plan(fleet, settings)
-    stream = StreamRun(plan)
+    stream = StreamRun(plan, drills=True)
     topic = plan.spec.topics[0]
     log = MemoryLog()
     log.create(topic)

@@ -57,6 +57,7 @@ from daemon.domain import (
     iso,
     to_ns,
 )
+from daemon.drilling import FireDrill
 from daemon.errors import BundleError, DaemonError
 from daemon.fallback import Fallback
 from daemon.history import History, Released
@@ -139,6 +140,7 @@ class StreamPlan:
     max_record_bytes: int = 1 << 20
     max_asset_bytes: int = 256
     max_assets: int = 100_000
+    drill_share: float = 0.0  # of one CPU
 
     @staticmethod
     def of(settings: Settings, stream: StreamSection) -> StreamPlan:
@@ -157,6 +159,7 @@ class StreamPlan:
             settings.limits.max_record_bytes,
             settings.limits.max_asset_bytes,
             settings.limits.max_assets,
+            settings.drill.share,
         )
 
     @property
@@ -173,10 +176,17 @@ class StreamRun:
         scores: whether the scores of every row are put out.
         trace: see ``Pipeline``.
         history: what its trainings learn from; None: the rows that are released here.
+        drills: whether fire drills are held beside it, if the configuration grants them any time.
     """
 
     def __init__(
-        self, plan: StreamPlan, *, scores: bool = False, trace: bool = False, history: History | None = None
+        self,
+        plan: StreamPlan,
+        *,
+        scores: bool = False,
+        trace: bool = False,
+        history: History | None = None,
+        drills: bool = False,
     ) -> None:
         self.plan = plan
         self.spec = plan.spec
@@ -184,6 +194,9 @@ class StreamRun:
         self.history = history or Released(plan.spec, max(plan.retrain_rows, plan.learn_rows))
         self.trainer = Trainer()
         self.fallback = Fallback()
+        self.drill: FireDrill | None = None
+        if drills and plan.drill_share > 0.0:
+            self.drill = FireDrill(plan.spec, plan.policy, plan.drill_share, seed=plan.model.seed)
         self.detector: Detector | None = None
         self.bundle: bytes | None = None
         self.decoder = Decoder(plan.spec, plan.max_record_bytes, plan.max_asset_bytes, 2 * plan.max_assets)
@@ -296,6 +309,8 @@ class StreamRun:
 
     def _hand_over(self, at_rest: bool) -> dict[InputPartition, list[Output]]:
         """Let every partition judge with what is in force now."""
+        if self.drill is not None:
+            self.drill.use(self.detector)
         outputs = {}
         for partition, pipeline in self.pipelines.items():
             if at_rest:
@@ -464,6 +479,8 @@ class Loop:
         self._newest_ns: dict[InputPartition, int] = {}  # Kafka timestamp of the newest record processed
         for stream in self.streams:
             stream.measured = metrics.inferring
+            if stream.drill is not None:
+                status.streams[stream.spec.name].drill = stream.drill.table
         metrics.lifecycle(lambda: status.lifecycle)
 
     async def run(self) -> None:
@@ -486,6 +503,7 @@ class Loop:
                 await self._follow()
                 await self._look()
                 await self._commit()
+                await self._drill()
             await self._commit(last=True)
         finally:
             for stream in self.streams:
@@ -599,6 +617,8 @@ class Loop:
         for step in pipeline.feed(event):
             await self._publish(event.partition, step.outputs)
             self._account(stream, step)
+            if stream.drill is not None:
+                stream.drill.look(pipeline, step)
             if stream.detector is not None and stream.fallback.judged(step, stream.detector.version):
                 await self._give_up(stream, stream.detector.version)
             await self._train(stream)
@@ -860,6 +880,15 @@ class Loop:
                 stream.looked_at = now
                 look = stream.history.look()
                 stream.looking = asyncio.get_running_loop().create_task(look, name="look at the history")
+
+    async def _drill(self) -> None:
+        """Hold the fire drills that their share of the CPU allows now, some milliseconds at a time."""
+        for stream in self.streams:
+            if stream.drill is None or self.source.closing:
+                continue
+            while stream.drill.slice():
+                await self._breathe()
+            stream.drill.report(self.metrics)
 
     async def _held(self, stream: StreamRun) -> Outcome:
         """Wait for the trainer; the probes must see that this is no standstill."""

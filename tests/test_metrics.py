@@ -43,6 +43,7 @@ from daemon.domain import (
     Windows,
     Work,
 )
+from daemon.drilling import MOST_SAVED_S, FireDrill
 from daemon.loop import Loop, StreamPlan, StreamRun
 from daemon.model.bundle import Bundle
 from daemon.model.training import train
@@ -71,6 +72,9 @@ OF_THE_DOMAIN = {
     "episodes_closed_total": "severity|kind",
     "episodes_active": "severity",
     "readings_total": "disposition",
+    "drill_faults_total": "kind|found",
+    "drill_recall": "kind",
+    "drill_delay_seconds": "kind",
 }
 """Families one of whose series stands for all: their labels are the domain's, and come to them unchanged."""
 
@@ -161,6 +165,40 @@ def centre(**changes: Any) -> CentreDetector:
 
 def at(record: Record, timestamp_ns: int) -> Record:
     return Record(record.offset, record.key, record.value, timestamp_ns)
+
+
+# ------------------------------------------------------------------ fire drill
+@moves(
+    "drill_faults_total",
+    "drill_recall",
+    "drill_delay_seconds",
+    "drill_smallest_size",
+    "drill_cpu_seconds_total",
+)
+async def test_the_fire_drill_says_what_would_be_found() -> Metrics:
+    """A detector whose score is the size of what is wrong, and a drill that may take what it needs."""
+    detector = centre()
+
+    async def prepared(loop: Loop, run: StreamRun) -> None:
+        drill = FireDrill(SPEC, AlarmPolicy(), 0.01)
+        drill.use(detector)
+        drill._granted_s = MOST_SAVED_S  # at 1 % it would take half a minute to save it up
+        drill.share = 1e6
+        run.drill = drill
+
+    polls = [Polled(PUMPS_0, steady(50, first=50 * i)) for i in range(120)]
+    metrics, _status, _ = await ran(ASSIGNED, *polls, detector=detector, prepared=prepared)
+    found = samples(metrics)
+    assert found['drill_faults_total{found="true",kind="drop_out"}'] > 0
+    assert found['drill_faults_total{found="false",kind="drop_out"}'] == 0
+    assert found['drill_recall{kind="drop_out"}'] == 1.0
+    assert found['drill_delay_seconds{kind="drop_out"}'] == 7_999.0  # silent_after, less the row it began in
+    assert 0.0 < found['drill_recall{kind="shift"}'] < 1.0
+    assert (
+        found['drill_smallest_size{kind="shift",sensor="a"}'] == 4.0
+    )  # downwards 3 is but 2.5 from the centre
+    assert found["drill_cpu_seconds_total"] > 0.0
+    return metrics
 
 
 # ------------------------------------------------------------------ input

@@ -65,6 +65,7 @@ from daemon.domain import (
 )
 from daemon.errors import ConfigError
 from daemon.grouping import by_slot
+from daemon.model.faults import FaultKind
 from daemon.stream.drift import divergence
 
 # ------------------------------------------------------------------ logging
@@ -583,6 +584,35 @@ class Metrics:
             "reason",
             [[str(r)] for r in HttpRefusal],
         )
+        faults = [str(kind) for kind in FaultKind]
+        self._drilled = self._counter(
+            "drill_faults_total",
+            "Faults that the fire drill injected into copies of normal rows, by whether they were found.",
+            "stream kind found",
+            [[s, k, f] for s in streams for k in faults for f in ("true", "false")],
+        )
+        self._drill_recall = self._gauge(
+            "drill_recall",
+            "Share found of the newest 1000 injected faults of a kind, all sizes of the ladder together.",
+            "stream kind",
+            [[s, k] for s in streams for k in faults],
+        )
+        self._drill_delay = self._gauge(
+            "drill_delay_seconds",
+            "Median event time from the beginning of an injected fault to its alert, of those found.",
+            "stream kind",
+            [[s, k] for s in streams for k in faults],
+        )
+        self._drill_smallest = self._gauge(
+            "drill_smallest_size",
+            "Smallest injected fault of which 80 % are found, in the sensor's own units; of a lag in seconds.",
+            "stream sensor kind",
+            [],
+        )
+        self._drill_spent = self._counter(
+            "drill_cpu_seconds_total", "CPU time that the fire drill took.", "stream", per_stream
+        )
+        self._drill_sizes: dict[str, set[tuple[str, str]]] = {}  # stream -> sensor, kind that have a series
         self._versions: dict[str, str] = dict.fromkeys(streams, "none")
         self._partitions: set[InputPartition] = set()
         self._drifting: dict[str, StreamDrift] = {}
@@ -742,6 +772,37 @@ class Metrics:
         """A training took this long, whatever came of it."""
         self._retrain.observe(seconds)
 
+    # -------------------------------------------------------------- fire drill
+    def drilled(self, stream: str, kind: FaultKind, found: bool) -> None:
+        """A fault was injected into copies of normal rows, and found or not."""
+        self._drilled.labels(stream, str(kind), str(found).lower()).inc()
+
+    def drill_of_kind(self, stream: str, kind: FaultKind, recall: float, delay_s: float | None) -> None:
+        """What was found of a kind lately."""
+        self._drill_recall.labels(stream, str(kind)).set(recall)
+        self._drill_delay.labels(stream, str(kind)).set(math.nan if delay_s is None else delay_s)
+
+    def drill_smallest(self, stream: str, sensor: str, kind: FaultKind, size: float | None) -> None:
+        """From which size on a kind is found in a sensor; None where none is, or it is not known yet."""
+        known, key = self._drill_sizes.setdefault(stream, set()), (sensor, str(kind))
+        if size is not None:
+            known.add(key)
+            self._drill_smallest.labels(stream, *key).set(size)
+        elif key in known:
+            known.remove(key)
+            self._drill_smallest.remove(stream, *key)
+
+    def drill_spent(self, stream: str, seconds: float) -> None:
+        """The fire drill took so much CPU time more."""
+        self._drill_spent.labels(stream).inc(seconds)
+
+    def drill_begins_anew(self, stream: str) -> None:
+        """Another model is drilled: what was found of the one before says nothing of it."""
+        for key in self._drill_sizes.pop(stream, ()):
+            self._drill_smallest.remove(stream, *key)
+        for kind in FaultKind:
+            self.drill_of_kind(stream, kind, math.nan, None)
+
     # -------------------------------------------------------------- the process
     def lifecycle(self, current: Callable[[], Lifecycle]) -> None:
         """``current`` is asked at every scrape where the process stands."""
@@ -866,6 +927,7 @@ class StreamStatus:
     newest_ns: int = 0  # event time of the newest row
     drift: deque[DriftRecord] = field(default_factory=lambda: deque(maxlen=100))
     models: deque[ModelChange] = field(default_factory=lambda: deque(maxlen=30))
+    drill: Callable[[], Sequence[Mapping[str, Any]]] = tuple  # the fire drill's table, see ``drilling.entry``
     tracks: dict[str, Track] = field(default_factory=dict)
     _floor: float = 0.0  # the least interesting track's interest, once all places are taken
 

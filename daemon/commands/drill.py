@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from daemon.drilling import rules_of
+from daemon.drilling import entry, finite, rules_of
 from daemon.errors import InputError, UsageError
 from daemon.loop import fits
 from daemon.model.bundle import Bundle
-from daemon.model.drill import FOUND, Found, Place, Rung, Tally, alive, drill, seconds, value_of
+from daemon.model.drill import Place, Tally, alive, drill, seconds
 from daemon.model.faults import FaultKind
 from daemon.replay import check_excluded, history_of, plan_for, settings_for
 
 Progress = Callable[[float, str], None]
-
-WORDS = {
-    FaultKind.SPIKE: "a spike",
-    FaultKind.SHIFT: "an offset",
-    FaultKind.DRIFT: "a drift",
-    FaultKind.STUCK: "a stuck sensor",
-    FaultKind.NOISE: "noise",
-    FaultKind.SWAP: "a swap of two sensors",
-    FaultKind.LAG: "a lag",
-    FaultKind.DROP_OUT: "a drop-out",
-}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -160,76 +148,3 @@ def report_of(
         ],
         "unfound": unfound,
     }
-
-
-def finite(value: float) -> float | None:
-    """JSON has no NaN."""
-    return value if math.isfinite(value) else None
-
-
-def entry(found: Found, scale: float, period_ns: int) -> dict[str, Any]:
-    """One sensor and kind; see ``Drilled``."""
-
-    def value(size: float) -> float:
-        return value_of(found.kind, size, scale, period_ns)
-
-    def sd(size: float) -> float | None:
-        return None if found.kind is FaultKind.LAG else size
-
-    def rung(one: Rung) -> dict[str, Any]:
-        return {
-            "sd": sd(one.size),
-            "value": value(one.size),
-            "faults": one.faults,
-            "found": one.found,
-            "recall": finite(one.recall),
-            "delay_s": seconds(one.delay_rows, period_ns),
-        }
-
-    smallest = found.smallest
-    return {
-        "sensor": found.sensor,
-        "kind": found.kind.value,
-        "recall": finite(found.recall),
-        "faults": found.faults,
-        "delay_s": seconds(found.delay_rows, period_ns),
-        "smallest": None
-        if smallest is None
-        else {
-            "sd": sd(smallest.rung.size),
-            "value": value(smallest.rung.size),
-            "low": value(smallest.low),
-            "high": None if smallest.high is None else value(smallest.high),
-            "within_s": seconds(smallest.rung.within_rows, period_ns),
-        },
-        "by_size": [rung(one) for one in found.rungs] if found.kind.sized else [],
-        "alert": None if found.alert is None else found.alert.value,
-        "says": sentence(found, scale, period_ns),
-    }
-
-
-def sentence(found: Found, scale: float, period_ns: int) -> str:
-    """What an operator would say: ``Pressure: an offset above 0.4 is found within 3 min``."""
-    what = f"{found.sensor}: {WORDS[found.kind]}"
-    if not found.found:
-        return f"{what} is not found"
-    smallest = found.smallest
-    if smallest is None and found.kind.sized:
-        return f"{what} is found in {found.recall:.0%} of the cases, and on no size reliably"
-    if smallest is not None:
-        size = value_of(found.kind, smallest.rung.size, scale, period_ns)
-        amount = span(size) if found.kind is FaultKind.LAG else f"{size:.3g}"
-        within = seconds(smallest.rung.within_rows, period_ns)
-        return f"{what} above {amount} is found within {span(within or 0.0)}"
-    if found.recall < FOUND:
-        return f"{what} is found in {found.recall:.0%} of the cases"
-    within = seconds(found.rungs[0].within_rows, period_ns)
-    return f"{what} is found within {span(within or 0.0)}"
-
-
-def span(of_seconds: float) -> str:
-    """A duration that people read: ``40 s``, ``3 min``, ``2.5 h``."""
-    for unit, size in (("d", 86_400.0), ("h", 3_600.0), ("min", 60.0)):
-        if of_seconds >= 2 * size:
-            return f"{of_seconds / size:.3g} {unit}"
-    return f"{of_seconds:.3g} s"

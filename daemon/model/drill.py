@@ -50,12 +50,12 @@ LADDER = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
 """Sizes in standard deviations: from what no threshold at one false episode a day finds to the gate's largest."""
 LAGS = (1, 2, 3, 4, 6, 8, 12, 16)
 """Lags in rows; those that one window holds are drilled."""
-PLACES = 20
+PLACES = 40
 """Faults of each kind, sensor and size. With fewer than 16, not even all of them found would be surely 80 %."""
 FOUND = 0.8
 """What share must be found for a size to count as found."""
 Z95 = 1.96
-MOST_WINDOWS = 2_000_000
+MOST_WINDOWS = 4_000_000
 """Windows that a drill on a file judges at most, some minutes; with more sensors there are fewer places."""
 CANDIDATES = 4_096
 """Places of a file that faults are injected at are chosen from about so many."""
@@ -562,20 +562,20 @@ class Tally:
 
     def results(self) -> list[Found]:
         """By sensor and kind; what was not tried is not there."""
-        result = []
-        for c, sensor in enumerate(self.sensors):
-            for kind in FaultKind:
-                rungs = sorted(size for k, at, size in self._verdicts if k is kind and at == c)
-                if rungs:
-                    result.append(self._found(sensor, kind, c, rungs))
-        return result
+        tried = {(kind, c) for kind, c, _ in self._verdicts}
+        return [
+            self.result(kind, c) for c in range(len(self.sensors)) for kind in FaultKind if (kind, c) in tried
+        ]
 
-    def _found(self, sensor: str, kind: FaultKind, c: int, sizes: Sequence[float]) -> Found:
+    def result(self, kind: FaultKind, c: int) -> Found:
+        """What was found of a kind in a sensor, of which something was tried."""
+        sizes = sorted({0.0, *LADDER, *map(float, LAGS)})
+        sizes = [size for size in sizes if (kind, c, size) in self._verdicts]
         of = [list(self._verdicts[kind, c, size]) for size in sizes]
         every = [v for verdicts in of for v in verdicts]
         alerts = Counter(v.alert for v in every if v.alert is not None)
         return Found(
-            sensor,
+            self.sensors[c],
             kind,
             len(every),
             sum(v.found for v in every),

@@ -67,7 +67,7 @@ from daemon.domain import (
     to_ns,
 )
 from daemon.grouping import by_slot
-from daemon.policy import State
+from daemon.policy import Alarm, State
 from daemon.stream import state
 from daemon.stream.alerts import Episodes, Finding, Sensors
 from daemon.stream.clock import BATCH, NO_CLOCK, EventTimeGuard, FleetClock, HeldReading
@@ -141,6 +141,17 @@ class Summands:
     posterior: Floats
     residual: Floats
     kl: Floats
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Standing:
+    """A copy of where an asset stands behind its newest judged row."""
+
+    window: Floats  # (L, C) raw, NaN where not observed
+    baseline: Floats  # (P,)
+    alarm: tuple[State, int, int]  # an ``Alarm``'s fields
+    still: Ints  # (C,) rows for which each sensor has not moved, that row among them
+    age: Ints  # (C,) rows since each sensor was observed; 0: in that row
 
 
 @dataclass(slots=True, eq=False)
@@ -1647,6 +1658,27 @@ class Pipeline:
             sorted(self._silent_sensors.get(asset, ())),
             sorted(stuck or ()),
             state.of_clock(self.guard, self.clock, slot),
+        )
+
+    def standing(self, asset: str, row: int) -> Standing | None:
+        """Where an asset stands behind ``row``, its newest of the last chunk; copies only.
+
+        None without a full window or a baseline, or while an episode is not over.
+        """
+        slot, rings = self._slots.get(asset), self._rings
+        if slot is None or not self._began[slot] or rings.filled[slot] < self.spec.window:
+            return None
+        known = self.episodes.assets.get(asset)
+        alarm = Alarm() if known is None else known.alarm
+        if alarm.state in (State.FIRING, State.RECOVERING) or self._stuck.get(asset):
+            return None
+        rows, _ = rings.held(slot)
+        return Standing(
+            rings.standards[int(rings.units[slot])].raw(rows),
+            self._baseline[slot].copy(),
+            (alarm.state, alarm.recent, alarm.resting),
+            row - rings.still_since(slot) + 1,
+            row - np.maximum(rings.last_row[slot], int(rings.fresh_row[slot])),
         )
 
     def restore(self, saved: Sequence[Saved], *, exact: bool = True) -> bool:
