@@ -155,7 +155,7 @@ class FireDrill:
         self._slice_s = 0.0  # what a slice took, about
         self._detector: Detector | None = None
         self._rules: Rules | None = None
-        self._kinds: list[FaultKind] = []
+        self._cells: list[tuple[FaultKind, float]] = []
         self._alive: list[int] = []
         self._armed: list[Armed] = []
         self._places: deque[Served] = deque(maxlen=PLACES_KEPT)
@@ -179,12 +179,13 @@ class FireDrill:
         if detector is not None:
             self._rules = rules_of(detector, self.spec)
             self._alive = alive(detector)
-            self._kinds = [kind for kind in FaultKind if len(self._alive) >= kind.sensors]
+            kinds = [kind for kind in FaultKind if len(self._alive) >= kind.sensors]
+            self._cells = [(kind, rung) for kind in kinds for rung in ladder(kind, self.spec.window)]
 
     # -------------------------------------------------------------- rows
     def look(self, pipeline: Pipeline, step: Step) -> None:
         """Take what is needed of a chunk that was just judged; the pipeline stands behind it."""
-        if self._detector is None or not self._kinds or not (self._armed or self._wanting):
+        if self._detector is None or not self._cells or not (self._armed or self._wanting):
             return
         if step.block is None or step.silent or step.model != self.version or not self._may(0.0):
             return
@@ -334,10 +335,9 @@ class FireDrill:
         for n in range(served.done, min(served.done + count, TRIALS_EACH)):
             key = (*served.key, n)
             rng = np.random.default_rng(key)
-            kind = self._kinds[int(rng.integers(len(self._kinds)))]
+            kind, rung = self._cells[int(rng.integers(len(self._cells)))]
             sensor = self._alive[int(rng.integers(len(self._alive)))]
-            sizes = ladder(kind, self.spec.window)
-            trials.append(trial(kind, sensor, sizes[int(rng.integers(len(sizes)))], key, self._alive))
+            trials.append(trial(kind, sensor, rung, key, self._alive))
         served.done += count
         return trials
 

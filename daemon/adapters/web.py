@@ -38,7 +38,7 @@ import math
 import re
 import resource
 import socket
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -76,6 +76,8 @@ EPISODES_SHOWN: Final = 100
 SPARK_POINTS: Final = 100
 CONTRIBUTORS_SHOWN: Final = 3
 NAME_SHOWN: Final = 200
+DRILL_SENSORS_SHOWN: Final = 40
+"""Rows of the fire drill's table; of more sensors those of which least is found."""
 """Characters of a name that go to the page; an asset name may be as long as a record."""
 
 
@@ -583,6 +585,7 @@ def _stream(stream: StreamStatus, open_by_asset: dict[tuple[str, str], list[Aler
         "records": stream.records,
         "newest": iso(stream.newest_ns) if stream.newest_ns else None,
         "drift": _drift(list(stream.drift)),
+        "drill": _drill(stream.drill()),
         "models": [_change(change) for change in reversed(stream.models)],
         "tracks": [
             _track(asset, stream.tracks[asset], stream.threshold, open_by_asset.get((stream.name, asset), []))
@@ -645,6 +648,33 @@ def _drift(records: list[DriftRecord]) -> dict[str, Any] | None:
             "threshold": _short(newest.residual_threshold),
             "history": [_short(h[1]) for h in history],
         },
+    }
+
+
+def _drill(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The fire drill's table: one row a sensor, with what is found of each kind."""
+    rows: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for entry in entries:
+        rows.setdefault(entry["sensor"], {})[entry["kind"]] = entry
+    found = {sensor: sum(e["recall"] for e in kinds.values()) / len(kinds) for sensor, kinds in rows.items()}
+    shown = set(sorted(found, key=lambda sensor: found[sensor])[:DRILL_SENSORS_SHOWN])
+    return [
+        {"sensor": _name(sensor), "kinds": {kind: _drilled(e) for kind, e in kinds.items()}}
+        for sensor, kinds in rows.items()
+        if sensor in shown
+    ]
+
+
+def _drilled(entry: Mapping[str, Any]) -> dict[str, Any]:
+    smallest = entry["smallest"]
+    within = entry["delay_s"] if smallest is None else smallest["within_s"]
+    return {
+        "recall": _short(entry["recall"]),
+        "sized": bool(entry["by_size"]),
+        "above": None if smallest is None else _short(smallest["value"], 3),
+        "within": None if within is None else _short(within),
+        "faults": entry["faults"],
+        "says": _name(entry["says"]),
     }
 
 
@@ -1520,6 +1550,59 @@ function driftPanel(list) {
     );
 }
 
+const FAULTS = {
+  spike: "Spike",
+  shift: "Offset",
+  drift: "Drift",
+  stuck: "Stuck",
+  noise: "Noise",
+  correlation_swap: "Swapped",
+  lag: "Lag",
+  drop_out: "Drop-out",
+};
+function drillCell(kind, e) {
+  if (!e) return h("td", "faint", "–");
+  const within = e.within === null ? null : h("div", "dim num", "in " + span(e.within));
+  const size = kind === "lag" ? span(e.above) : value(e.above);
+  const what = !e.recall
+    ? chip("warning", "not found")
+    : e.above !== null
+      ? h("b", "num", "> " + size)
+      : e.sized || e.recall < 0.8
+        ? h("span", "num", share(e.recall) + " found")
+        : h("b", "", "found");
+  return titled(h("td", "", what, e.recall ? within : null), e.says + " (" + count(e.faults) + " faults)");
+}
+function drillPanel(list) {
+  const some = list.filter((x) => x.drill.length);
+  if (!some.length)
+    return h("div", "empty", "Nothing yet: a fault is injected now and then, within its share of the CPU.");
+  const kinds = Object.keys(FAULTS);
+  return some.map((x) =>
+    h(
+      "table",
+      "",
+      h(
+        "thead",
+        "",
+        h("tr", "", h("th", "", list.length > 1 ? x.name : "Sensor"), ...kinds.map((k) => h("th", "", FAULTS[k]))),
+      ),
+      h(
+        "tbody",
+        "",
+        ...x.drill.map((row) =>
+          h(
+            "tr",
+            "",
+            titled(h("td", "name", row.sensor), row.sensor),
+            ...kinds.map((k) => drillCell(k, row.kinds[k])),
+          ),
+        ),
+      ),
+    ),
+  );
+}
+
 function modelPanel(list, day) {
   const rows = list
     .flatMap((x) => [
@@ -1592,6 +1675,11 @@ function show(s) {
     "drift",
     s.streams.map((x) => ({ name: x.name, drift: x.drift })),
     driftPanel,
+  );
+  part(
+    "drill",
+    s.streams.map((x) => ({ name: x.name, drill: x.drill })),
+    drillPanel,
   );
   part(
     "models",
@@ -1678,6 +1766,9 @@ _BODY: Final = """
 <div id="models" class="card"></div>
 </aside>
 </div>
+<h2>Fire drill <span class="dim">what would be found now: from which size on, in the sensor's own units
+(of a lag, time), and how soon</span></h2>
+<div id="drill" class="card scroll"></div>
 <footer>Read-only. <a href="metrics">metrics</a> · <a href="api/status">status</a> ·
 <a href="api/events">events</a> ·
 <a href="livez">livez</a> · <a href="readyz">readyz</a></footer>

@@ -227,6 +227,7 @@ class Fault:
     lead: int
     sensors: tuple[int, ...]
     condition: tuple[str, ...]
+    size: float = 0.0  # standard deviations, without a sign; of a lag rows; 0 where the kind has none
 
 
 def injected_faults(
@@ -273,6 +274,14 @@ def injected_faults(
             rows = home.values[start : start + span]
             values = inject(kind, rows, lead, span, sensors, size, sd, rng, mean)
             faults.append(
-                Fault(kind, home.asset, values, lead, sensors, home.condition[start : start + span])
+                Fault(
+                    kind,
+                    home.asset,
+                    values,
+                    lead,
+                    sensors,
+                    home.condition[start : start + span],
+                    abs(size) if kind.sized else 0.0,
+                )
             )
     return faults

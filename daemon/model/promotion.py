@@ -5,8 +5,8 @@ A retrained model is only better by luck, so it must prove that it is not worse.
 * every number finite, and at least 2 active latents (fewer only where pPCA itself keeps
   fewer: a stream that moves along one direction);
 * on held-out normal rows: episodes within the budget and at most 1.25 times the incumbent's;
-* on faults injected into those rows: recall at most 2 points below the incumbent's, and what
-  chance allows. A model that has learned a fault as normal loses here: its spread has grown to
+* on faults injected into those rows (see ``faults``; all kinds that scores can find): recall at
+  most 2 points below the incumbent's, and what chance allows. A model that has learned a fault as normal loses here: its spread has grown to
   hold the fault. Where alarms cut the rows into pieces too short to inject any, nothing is proven
   and the incumbent stays;
 * on held-out rows: likelihood no worse than that of pPCA fitted on the same training data.
@@ -34,7 +34,8 @@ import numpy as np
 from daemon.domain import NO_CONDITION, AlarmPolicy, Budget, Detector, Floats, Segment, Windows
 from daemon.model.bundle import Bundle
 from daemon.model.calibration import DAY_NS
-from daemon.model.faults import GATE_KINDS, Fault, injected_faults
+from daemon.model.drill import FOUND
+from daemon.model.faults import GATE_KINDS, Fault, FaultKind, injected_faults
 from daemon.model.measuring import Models
 from daemon.model.segments import sliding
 from daemon.model.soundness import wanted_units
@@ -46,6 +47,8 @@ LIKELIHOOD_MARGIN = 0.05  # nats per observed cell
 ANCHOR_LIMIT = 3.0
 """Standard deviations, of the anchor's, that a sensor's mean may move over all retrainings."""
 CHUNK = 1024
+FEWEST = 5
+"""Faults that a share of those found may be of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,30 @@ def recall(found: Mapping[str, Sequence[bool]]) -> dict[str, float]:
     result = {kind: float(np.mean(hits)) for kind, hits in found.items()}
     every = [hit for hits in found.values() for hit in hits]
     return result | {"all": float(np.mean(every)) if every else math.nan}
+
+
+def smallest(faults: Sequence[Fault], found: Mapping[str, Sequence[bool]]) -> dict[str, float]:
+    """Per kind with sizes, the least size from which on ``FOUND`` of the faults are found.
+
+    Args:
+        faults: what was injected.
+        found: see ``hits``.
+
+    Returns:
+        Standard deviations, of a lag rows. A kind is left out where not even the largest
+        ``FEWEST`` are found so often.
+    """
+    result = {}
+    for kind, mine in found.items():
+        sizes = np.array([fault.size for fault in faults if fault.kind == kind])
+        if not FaultKind(kind).sized or len(sizes) < FEWEST:
+            continue
+        order = np.argsort(-sizes, kind="stable")
+        shares = np.cumsum(np.array(mine, float)[order]) / np.arange(1, len(order) + 1)
+        enough = np.flatnonzero(shares[FEWEST - 1 :] >= FOUND)
+        if len(enough):
+            result[kind] = float(sizes[order][FEWEST - 1 + int(enough[-1])])
+    return result
 
 
 def hits(detector: Detector, faults: Sequence[Fault]) -> dict[str, list[bool]]:
@@ -200,6 +227,7 @@ def gate(
     found = hits(detector, faults)
     mine = recall(found)
     figures.update({f"recall_{kind}": share for kind, share in mine.items() if not math.isnan(share)})
+    figures.update({f"smallest_{kind}": size for kind, size in smallest(faults, found).items()})
     if incumbent is not None:
         before = incumbent.detector()
         theirs, _ = _episodes(before, held_out, policy, candidate.period_ns, hop)

@@ -8,7 +8,7 @@ import pytest
 
 from daemon.domain import AlarmPolicy, Budget, Floats, ModelSettings, Segment
 from daemon.model.bundle import Bundle
-from daemon.model.faults import GATE_KINDS, FaultKind, injected_faults
+from daemon.model.faults import GATE_KINDS, Fault, FaultKind, injected_faults
 from daemon.model.promotion import (
     anchored,
     gate,
@@ -16,6 +16,7 @@ from daemon.model.promotion import (
     loses,
     recall,
     scores_of,
+    smallest,
 )
 from daemon.policy import episodes, firing
 from tests.model.conftest import machine, trained
@@ -93,6 +94,25 @@ def test_recall_is_per_kind(incumbent: Bundle) -> None:
     assert set(shares) == {*(kind.value for kind in GATE_KINDS), "all"}
     assert 0.5 < shares["all"] <= 1.0
     assert shares["all"] == pytest.approx(np.mean([v for k, v in shares.items() if k != "all"]))
+
+
+@pytest.mark.parametrize(
+    ("marks", "expected"),
+    [
+        # from the largest size, 10, down: x found
+        ("xxxxxxxxxx", 1.0),
+        ("xxxxxxxx..", 1.0),  # eight of ten
+        ("xxxxx.....", 5.0),  # five of six are found, of seven less than 80 %
+        ("xxxx......", 6.0),
+        ("xxx.......", None),
+        (".xxxxxxxxx", 1.0),
+    ],
+)
+def test_the_smallest_size_of_which_enough_are_found(marks: str, expected: float | None) -> None:
+    values = np.zeros((4, 1))
+    faults = [Fault(FaultKind.SHIFT, "a", values, 2, (0,), (), float(size)) for size in range(10, 0, -1)]
+    found = {"shift": [mark == "x" for mark in marks], "stuck": [True] * 10}
+    assert smallest(faults, found) == ({} if expected is None else {"shift": expected})
 
 
 def verdict(lost: int, gained: int, both: int) -> bool:
