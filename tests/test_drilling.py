@@ -20,7 +20,9 @@ from daemon.stream.pipeline import Pipeline
 from tests.fakes import CentreDetector
 from tests.test_loop import PUMPS_0, SPEC, line
 
-DETECTOR = CentreDetector(SPEC.sensors, memory=0.1)
+MOVES = 1 << 40
+"""``longest_constant`` of a sensor that did move, but is never stuck within a day."""
+DETECTOR = CentreDetector(SPEC.sensors, memory=0.1, still=MOVES)
 PLAN = StreamPlan(SPEC, retrain_every=None, drill_share=0.01)
 
 
@@ -241,7 +243,7 @@ def test_another_model_begins_anew_and_a_broken_one_does_not_end_the_stream() ->
     assert (drill.results, drill.tally.drilled, places(drill), drill.table()) == ({}, 0, [], [])
     drill.report(metrics)
     assert 'drill_recall{kind="shift",stream="pumps"} NaN' in metrics.exposition().decode()
-    broken = Broken(SPEC.sensors, version="centre-3")
+    broken = Broken(SPEC.sensors, version="centre-3", still=MOVES)
     pipeline.use(broken)
     drill.use(broken)
     fed(pipeline, drill, noisy(3, first=60))
@@ -263,7 +265,7 @@ def test_rules_are_the_streams() -> None:
     assert rules.stuck_rows.tolist() == [10, 10]
     assert rules.silent_rows == 8_000
     assert rules.lasting_rows == 86_400
-    assert rules_of(DETECTOR, SPEC).stuck_rows.tolist() == [2 << 60, 2 << 60]
+    assert rules_of(CentreDetector(SPEC.sensors), SPEC).stuck_rows.tolist() == [2 << 60, 2 << 60]
 
 
 @pytest.mark.parametrize(

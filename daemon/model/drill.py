@@ -64,6 +64,8 @@ AT_ONCE = 64
 ROWS_AT_ONCE = 8
 """Rows of each that are judged before those that are found are left out."""
 CHUNK = 1_024
+NEVER_MOVED = 1 << 60
+"""``Detector.longest_constant`` of a sensor that stood still throughout training, at least."""
 
 Tell = Callable[[float, str], None]
 
@@ -135,8 +137,7 @@ def ladder(kind: FaultKind, window: int) -> tuple[float, ...]:
 
 def alive(detector: Detector) -> list[int]:
     """The sensors that moved in training: to one that stood still no size has a meaning."""
-    never = np.iinfo(np.int64).max
-    return [c for c, rows in enumerate(detector.longest_constant.tolist()) if rows < never]
+    return [c for c, rows in enumerate(detector.longest_constant.tolist()) if rows < NEVER_MOVED]
 
 
 def trial(kind: FaultKind, sensor: int, rung: float, key: Sequence[int], sensors: Sequence[int]) -> Trial:
