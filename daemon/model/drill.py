@@ -52,6 +52,8 @@ LAGS = (1, 2, 3, 4, 6, 8, 12, 16)
 """Lags in rows; those that one window holds are drilled."""
 PLACES = 40
 """Faults of each kind, sensor and size. With fewer than 16, not even all of them found would be surely 80 %."""
+PARTNERS = 3
+"""With so many others a sensor changes places at each place: it matters much who that is."""
 FOUND = 0.8
 """What share must be found for a size to count as found."""
 Z95 = 1.96
@@ -639,15 +641,16 @@ def drill(
         detector, policy, history, places, hop, seed, lambda share, doing: report(0.1 * share, doing)
     )
     cases = [
-        (kind, sensor, rung, i)
+        (kind, sensor, rung, i, turn)
         for kind in kinds
         for sensor in wanted
         for rung in ladder(kind, detector.window)
         for i in range(len(where))
+        for turn in range(PARTNERS if kind is FaultKind.SWAP else 1)
     ]
     tried = (
-        (where[i], trial(kind, sensor, rung, (seed, where[i].row, i), able))
-        for kind, sensor, rung, i in cases
+        (where[i], trial(kind, sensor, rung, (seed, where[i].row, i, turn), able))
+        for kind, sensor, rung, i, turn in cases
     )
     for n, (what, verdict) in enumerate(judged(detector, policy, rules, tried, hop)):
         tally.add(what, verdict)

@@ -167,6 +167,29 @@ def test_a_verdict_is_what_the_stream_says(
     assert 20 <= found <= 50
 
 
+def test_what_the_stream_remembers_counts() -> None:
+    """A baseline that is not at rest, and rows above the threshold that were too few for an alarm yet."""
+    detector = CentreDetector(("a", "b"), window=2, memory=0.1, still=4)
+    spec = replace(STREAM, sensors=("a", "b"), window=2)
+    policy = AlarmPolicy(3, 5, 0.9, 3)
+    rng = np.random.default_rng(2)
+    values = rng.normal(0.0, 0.6, (300, 2))
+    values[::7] += 5.0  # two windows in seven are above the threshold: one less than it takes
+    history = Segment("a", 50, values)
+    places = places_in(detector, policy, [history], 40)
+    assert len(places) == 40
+    assert len({place.alarm[1] for place in places}) >= 4
+    rules = rules_of(detector, spec)
+    tried = [
+        (p, trial(FaultKind.SHIFT, 0, rung, (p.row,), [0, 1])) for p in places for rung in (3.0, 6.0, 8.0)
+    ]
+    found = 0
+    for (place, what), (_, verdict) in zip(tried, judged(detector, policy, rules, tried), strict=True):
+        assert verdict == said(detector, spec, policy, history, place, what, 4), (place.row, what)
+        found += verdict is not None and verdict.found
+    assert 20 < found < 100
+
+
 @pytest.mark.parametrize("at_once", [1, 3, 64])
 def test_pieces_do_not_show(at_once: int) -> None:
     detector = CentreDetector(("a", "b"), window=4, memory=0.2, still=100)
