@@ -41,6 +41,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from daemon.calendar import Calendar
 from daemon.domain import (
     NO_CONDITION,
     Assigned,
@@ -281,12 +282,11 @@ class Table:
 
     def label(self, row: int, spec: StreamSpec) -> str:
         """The row's condition as the codec writes it: ``k=v,k2=v2``, ``?`` where nobody says."""
-        if not spec.condition:
+        fields = spec.message_condition
+        if not fields:
             return NO_CONDITION
         known: Mapping[str, str] = spec.assets.get(self.assets[row] or "", {})
-        found = (
-            (name, self.conditions[name][row] if name in self.conditions else None) for name in spec.condition
-        )
+        found = ((name, self.conditions[name][row] if name in self.conditions else None) for name in fields)
         return ",".join(f"{name}={known.get(name, '?') if text is None else text}" for name, text in found)
 
 
@@ -1023,7 +1023,7 @@ def place(table: Table, spec: StreamSpec, compress_gaps: bool = False) -> Placem
 
     begin = np.flatnonzero(starts)
     edges = [*at[begin].tolist(), len(grid)]
-    labels = _row_labels(table, spec, used, first, at, len(grid))
+    labels = _row_labels(table, spec, used, first, at, row, len(grid))
     found = [
         Segment(table.asset_names[asset[b]], int(row[b]), grid[lo:hi], labels[lo:hi])
         for b, lo, hi in zip(begin.tolist(), edges[:-1], edges[1:], strict=True)
@@ -1035,14 +1035,15 @@ def place(table: Table, spec: StreamSpec, compress_gaps: bool = False) -> Placem
 
 
 def _row_labels(
-    table: Table, spec: StreamSpec, used: Ints, first: Ints, at: Ints, rows: int
+    table: Table, spec: StreamSpec, used: Ints, first: Ints, at: Ints, row: Ints, rows: int
 ) -> tuple[str, ...]:
     """One condition label per grid row, where nobody spoke that of the row before; () without conditions."""
     if not spec.condition:
         return ()
     told = [table.label(int(used[i]), spec) for i in first.tolist()]
     spoken = np.searchsorted(at, np.arange(rows), side="right") - 1
-    return tuple(told[i] for i in spoken.tolist())
+    grid_rows = row[spoken] + np.arange(rows) - at[spoken]
+    return tuple(Calendar(spec).labels([told[i] for i in spoken.tolist()], grid_rows))
 
 
 # ------------------------------------------------------------------ writing

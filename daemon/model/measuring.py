@@ -26,10 +26,11 @@ import torch
 from numpy.typing import NDArray
 
 from daemon.domain import Floats, Ints, Mask
+from daemon.model.conditions import ConditionMoments
 from daemon.model.inference import Inference
 from daemon.model.pca import WindowPCA
 from daemon.model.scaler import Scaler
-from daemon.model.vae import VAE
+from daemon.model.vae import LOG_SIGMA, VAE
 
 CHUNK = 2048
 CHUNK_CELLS = 720_896
@@ -37,6 +38,8 @@ CHUNK_CELLS = 720_896
 PAD = 32
 SHORT = 4
 """The short window length."""
+SPREADS = tuple(np.exp(LOG_SIGMA).tolist())
+"""Bounds of a condition's standard deviation: those of the VAE's own."""
 LOG_2PI = float(np.log(2.0 * np.pi))
 
 
@@ -100,7 +103,8 @@ class Models:
     """Scaler and models of one bundle: the uncalibrated half of a detector.
 
     ``lengths`` and ``pcas`` shortest first; ``vae`` reads the longest; ``sigma`` (C,) is the
-    standard deviation of the long model's residuals in scaled units.
+    standard deviation of the long model's residuals in scaled units. ``moments`` are what each
+    condition says of a window, to all of the models; None without conditions, and of old bundles.
     """
 
     scaler: Scaler
@@ -108,6 +112,7 @@ class Models:
     pcas: tuple[WindowPCA, ...]
     vae: VAE | None
     sigma: Floats
+    moments: ConditionMoments | None = None
     _inferences: tuple[Inference, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -129,6 +134,20 @@ class Models:
     def latents(self) -> int:
         """Z of the long model."""
         return self.pcas[-1].latents + (self.vae.latent if self.vae else 0)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The conditions that the models know."""
+        if self.moments is not None:
+            return self.moments.labels
+        return self.vae.labels if self.vae is not None else ()
+
+    def spread(self, conditions: Sequence[str]) -> Floats:
+        """Standard deviation of the long model's residuals in scaled units: (C,), or (B, C) by condition."""
+        if self.moments is None:
+            return self.sigma
+        ratio = self.moments.log_sigma[self.moments.codes(conditions)].double().exp().numpy()
+        return np.asarray(np.clip(self.sigma * ratio, *SPREADS))
 
     def measure(self, values: Floats, conditions: Sequence[str], keep: bool = False) -> Measured:
         """Measure raw windows (B, L, C), NaN where missing, with their B condition labels.
@@ -171,15 +190,16 @@ class Models:
             self._seen(length, infer, standard[:, -length:], conditions, keep and length == self.window)
             for length, infer in zip(self.lengths, self._inferences, strict=True)
         ]
+        sigma = self.spread(conditions)
         errors, latents = [], []
         for length, of in zip(self.lengths, seen, strict=True):
             missing = length - of.cells
-            total = of.squares + missing * self.sigma**2 if missing.any() else of.squares
+            total = of.squares + missing * sigma**2 if missing.any() else of.squares
             errors.append(np.where(of.cells > 0, np.sqrt(total / length), np.nan))
             largest = np.abs(of.z).max(1) if of.z.shape[1] else np.zeros(len(of.z))
             observed = np.asarray(of.cells.any(1))
             latents.append(np.where(observed[:, None], np.stack([of.score, largest], 1), np.nan))
-        each = 0.5 * of.squares / self.sigma**2 + of.cells * (np.log(self.sigma) + 0.5 * LOG_2PI)
+        each = 0.5 * of.squares / sigma**2 + of.cells * (np.log(sigma) + 0.5 * LOG_2PI)
         return Measured(
             channel_error=np.stack(errors),
             latent=np.stack(latents),
@@ -245,13 +265,19 @@ class Models:
         kept = scaled[:count].copy() if keep else scaled[:0]
         with torch.inference_mode():
             x = torch.from_numpy(scaled).flatten(1)
+            labels = [*conditions, *[""] * (len(scaled) - count)]
+            usual = None
+            if self.moments is not None:
+                usual = self.moments.means(self.moments.codes(labels), length)  # (B, d)
+                x -= usual
             gaps = x.isnan() if holed else None
             filled = x if gaps is None else infer.pca.fill(x, gaps)
             before = filled[:count].clone() if keep else filled[:count, -channels:].clone()
-            labels = [*conditions, *[""] * (len(scaled) - count)]
             found = infer(filled, gaps, None if infer.vae is None else infer.vae.codes(labels))
             residual = found.residual
             decoded = before - residual[:count] if keep else before - residual[:count, -channels:]
+            if usual is not None:
+                decoded += usual[:count, -decoded.shape[1] :]
             rows = residual.view(len(x), length, channels)
             newest = rows[:count, -1].double().numpy()  # a copy, before the squares take the place
             if gaps is None:
@@ -282,17 +308,18 @@ class Models:
             ),
         )
 
-    def reconstruct(self, scaled: NDArray[np.float32]) -> Floats:
+    def reconstruct(self, scaled: NDArray[np.float32], conditions: Sequence[str] = ()) -> Floats:
         """Scaled windows (B, L, C), NaN where missing, as the long model sees all their cells.
 
-        For whoever learns from the model in training; a condition counts as unknown.
+        For whoever learns from the model in training; without B labels a condition counts as unknown.
         """
         decoded = []
+        labels = conditions or ("",) * len(scaled)
         for some in _chunks(scaled):
             count = len(scaled[some])
             chunk = np.zeros((_padded(count), *scaled.shape[1:]), np.float32)
             chunk[:count] = scaled[some]
-            decoded.append(self._look(self._inferences[-1], chunk, ("",) * count, True, True).decoded)
+            decoded.append(self._look(self._inferences[-1], chunk, labels[some], True, True).decoded)
         return np.concatenate(decoded).astype(float)
 
     def arrays(self) -> dict[str, np.ndarray]:

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from daemon.domain import Floats
 from daemon.model.measuring import LOG_2PI, Models
@@ -79,18 +80,22 @@ def likelihood(models: Models, windows: Floats, conditions: Sequence[str], seed:
     pca, vae = models.pcas[-1], models.vae
     generator = torch.Generator().manual_seed(seed)
     with torch.inference_mode():
-        filled = pca.fill(x, gaps)
+        usual: Tensor | float = 0.0
+        if models.moments is not None:
+            usual = models.moments.means(models.moments.codes(conditions), models.window)
+        filled = pca.fill(x - usual, gaps) + usual
         if vae is not None:
             codes = vae.codes(conditions)
             posterior = vae.encode(filled, gaps if bool(gaps.any()) else None, codes)
             kl = posterior.kl().sum(1)
             decoded = vae.decode(posterior.draw(generator), codes)
         else:
-            z = pca.project(filled)
+            z = pca.project(filled - usual)
             variance = (pca.noise / pca.variance).clamp(max=1.0)
             kl = 0.5 * (z.square() + variance - 1.0 - variance.log()).sum(1)
-            decoded = pca.decode(z + variance.sqrt() * torch.randn(z.shape, generator=generator))
-        sigma = torch.from_numpy(models.sigma).float().repeat(models.window)  # (L*C,)
+            decoded = usual + pca.decode(z + variance.sqrt() * torch.randn(z.shape, generator=generator))
+        sigma = torch.from_numpy(models.spread(conditions)).float()
+        sigma = sigma.repeat(models.window) if sigma.ndim == 1 else sigma.repeat(1, models.window)
         cells = 0.5 * (((x - decoded) / sigma).square() + LOG_2PI) + sigma.log()
         observed = ~gaps
         anything = observed.any(1)

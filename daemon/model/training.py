@@ -29,8 +29,9 @@ from daemon.domain import (
 )
 from daemon.errors import NotEnoughData
 from daemon.model import impute
-from daemon.model.bundle import IMPUTE, Bundle
+from daemon.model.bundle import CONDITION, IMPUTE, Bundle
 from daemon.model.calibration import calibrate, crossfit, drift_reference, sample_windows
+from daemon.model.conditions import ConditionMoments, learned_labels
 from daemon.model.measuring import SHORT, Models
 from daemon.model.pca import WindowPCA
 from daemon.model.scaler import Scaler
@@ -93,7 +94,8 @@ def train(
     if not any(segment.observed.any() for segment in history):
         raise NotEnoughData(f"stream {spec.name}: no value was observed in {rows} rows")
     lengths = tuple(sorted({min(SHORT, window), window}))
-    labels = tuple(sorted({label for s in history for label in s.condition} - {NO_CONDITION}))
+    whole = [Piece(i, 0, len(segment.values)) for i, segment in enumerate(history)]
+    labels = learned_labels(history, whole, window)
     fits = len(folds(history, window)) + 1
     done = 0
 
@@ -124,7 +126,6 @@ def train(
         )
     calibration = calibrate(cross, spec.period_ns * spec.hop, policy, budget)
     done = fits - 1
-    whole = [Piece(i, 0, len(segment.values)) for i, segment in enumerate(history)]
     models = fit_models(
         history, whole, spec, settings, lengths, labels, lambda share: tell(0.9 * share, "fitting")
     )
@@ -133,6 +134,9 @@ def train(
     tell(0.9, "learning to fill gaps")
     scaler = models.scaler
     filling = impute.fit(history, scaler.mean, scaler.scale, window, models.reconstruct, settings.seed)
+    extras = {IMPUTE + name: np.asarray(array) for name, array in filling.arrays().items()}
+    if models.moments is not None:
+        extras |= {CONDITION + name: array for name, array in models.moments.arrays().items()}
     facts = {
         "stream": spec.name,
         "rows": sum(len(s.values) for s in history),
@@ -153,7 +157,7 @@ def train(
         drift=drift_reference(cross, posterior, calibration.residual_rms, max(drift_rows // spec.hop, 1)),
         longest_constant=longest_constant(history, NEVER),
         facts=facts,
-        extras={IMPUTE + name: np.asarray(array) for name, array in filling.arrays().items()},
+        extras=extras,
     )
     Bundle.from_bytes(
         bundle.to_bytes(), "the trained model"
@@ -179,30 +183,47 @@ def fit_models(
         spec: for the ranges.
         settings: what to fit.
         lengths: window lengths, shortest first.
-        labels: condition labels that get a code.
+        labels: condition labels that get a code, if these pieces hold rows enough of them.
         progress: told the share done.
     """
     blocks = [history[p.segment].values[p.start : p.stop] for p in pieces]
     scaler = Scaler.fit(blocks, spec.ranges)
     scaled = [scaler.scaled(block) for block in blocks]
-    pcas = []
-    for length in lengths:
+    labels = tuple(label for label in learned_labels(history, pieces, lengths[-1]) if label in labels)
+    moments: ConditionMoments | None = None
+    pcas: list[WindowPCA] = []
+    for length in sorted(lengths, reverse=True):
         start, observed, labels_of = training_windows(history, pieces, scaled, scaler, length)
-        pca, filled = WindowPCA.fit(start, observed)
-        pcas.append(pca)
+        if labels and moments is None:
+            moments = ConditionMoments.fit(start, observed, labels_of, labels, length)
+        if moments is None:
+            pca, filled = WindowPCA.fit(start, observed)
+        else:
+            shown = moments.means(moments.shown(labels_of), length)
+            pca, filled = WindowPCA.fit(start - shown.numpy(), observed)
+            filled = filled + shown
+        pcas.insert(0, pca)
+        if length == lengths[-1]:
+            longest = pca, filled, observed, labels_of
+    pca, filled, observed, labels_of = longest
+    length = lengths[-1]
+    if moments is not None:
+        moments = moments.spread_by(pca, filled, observed, labels_of)
     vae = None
     if settings.kind != "ppca":
         import torch
 
         known = torch.from_numpy(observed)
-        vae = VAE.fit(pca, filled, known, labels_of, labels, length, settings, progress)
+        vae = VAE.fit(pca, filled, known, labels_of, labels, length, settings, progress, moments)
         sigma = vae.log_sigma().exp().double().numpy()
     else:
+        if moments is not None:
+            filled = filled - moments.means(moments.codes(labels_of), length)
         residual = (filled - pca.decode(pca.project(filled))).numpy()
         squares = (np.where(observed, residual, 0.0) ** 2).reshape(-1, length, len(scaler.mean)).sum((0, 1))
         cells = observed.reshape(-1, length, len(scaler.mean)).sum((0, 1))
         sigma = np.sqrt(np.maximum(squares / np.maximum(cells, 1), 1e-4))
-    return Models(scaler, lengths, tuple(pcas), vae, sigma.astype(float))
+    return Models(scaler, lengths, tuple(pcas), vae, sigma.astype(float), moments)
 
 
 def training_windows(
