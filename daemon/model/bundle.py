@@ -28,7 +28,7 @@ from daemon.domain import DriftReference, Floats, Ints, ModelSettings
 from daemon.errors import BundleError
 from daemon.model.admission import Manifest, check_arrays, check_golden, check_weights, read_manifest
 from daemon.model.calibration import Calibration
-from daemon.model.conditions import ConditionMoments
+from daemon.model.conditions import ConditionMeans
 from daemon.model.impute import ImputationParameters
 from daemon.model.measuring import Models
 from daemon.model.pca import WindowPCA
@@ -44,8 +44,8 @@ LARGEST_MANIFEST = 64 << 20
 LARGEST_WEIGHTS = 1 << 30
 IMPUTE = "impute."
 """Prefix of the imputation's arrays among a bundle's extras."""
-CONDITION = "condition."
-"""Likewise of what conditions say of a window; old bundles have none, their path alone is shown it."""
+CONDITION_MEAN = "condition.mean"
+"""The extra that holds ``ConditionMeans.mean``; old bundles have none: their path alone is shown the condition."""
 MAGIC = b"anomalyd-bundle\x00"
 
 
@@ -271,8 +271,8 @@ def _rebuild(manifest: Manifest, arrays: dict[str, np.ndarray]) -> Bundle:
     about, lengths, C = manifest.vae, manifest.lengths, len(manifest.sensors)
     check_arrays(manifest, arrays, about.latent if about is not None else 0)
     pcas = tuple(WindowPCA.of(under(f"pca.{length}.")) for length in lengths)
-    held = under("extras." + CONDITION)
-    moments = ConditionMoments.of(manifest.conditions, held) if held else None
+    usual = arrays.get("extras." + CONDITION_MEAN)
+    means = None if usual is None else ConditionMeans(manifest.conditions, torch.from_numpy(usual))
     vae = None
     if about is not None:
         weights = under("vae.")
@@ -285,7 +285,7 @@ def _rebuild(manifest: Manifest, arrays: dict[str, np.ndarray]) -> Bundle:
             labels=about.labels,
             weights={name: torch.from_numpy(array) for name, array in weights.items()},
             kind=manifest.settings.kind,
-            moments=moments,
+            means=means,
         )
         check_weights(weights, vae.shapes(), vae.kind)
     reference: dict[str, Any] = under("drift.")
@@ -298,7 +298,7 @@ def _rebuild(manifest: Manifest, arrays: dict[str, np.ndarray]) -> Bundle:
         sensors=manifest.sensors,
         period_ns=manifest.period_ns,
         conditions=manifest.conditions,
-        models=Models(Scaler.of(under("scaler.")), lengths, pcas, vae, arrays["sigma"], moments),
+        models=Models(Scaler.of(under("scaler.")), lengths, pcas, vae, arrays["sigma"], means),
         calibration=Calibration.of(under("calibration."), msgspec.to_builtins(manifest.calibration)),
         drift=DriftReference(**{name: reference[name] for name in _DRIFT_ARRAYS}, **edges),
         longest_constant=arrays["longest_constant"],

@@ -26,11 +26,11 @@ import torch
 from numpy.typing import NDArray
 
 from daemon.domain import Floats, Ints, Mask
-from daemon.model.conditions import ConditionMoments
+from daemon.model.conditions import ConditionMeans
 from daemon.model.inference import Inference
 from daemon.model.pca import WindowPCA
 from daemon.model.scaler import Scaler
-from daemon.model.vae import LOG_SIGMA, VAE
+from daemon.model.vae import VAE
 
 CHUNK = 2048
 CHUNK_CELLS = 720_896
@@ -38,8 +38,6 @@ CHUNK_CELLS = 720_896
 PAD = 32
 SHORT = 4
 """The short window length."""
-SPREADS = tuple(np.exp(LOG_SIGMA).tolist())
-"""Bounds of a condition's standard deviation: those of the VAE's own."""
 LOG_2PI = float(np.log(2.0 * np.pi))
 
 
@@ -103,7 +101,7 @@ class Models:
     """Scaler and models of one bundle: the uncalibrated half of a detector.
 
     ``lengths`` and ``pcas`` shortest first; ``vae`` reads the longest; ``sigma`` (C,) is the
-    standard deviation of the long model's residuals in scaled units. ``moments`` are what each
+    standard deviation of the long model's residuals in scaled units. ``means`` are what each
     condition says of a window, to all of the models; None without conditions, and of old bundles.
     """
 
@@ -112,7 +110,7 @@ class Models:
     pcas: tuple[WindowPCA, ...]
     vae: VAE | None
     sigma: Floats
-    moments: ConditionMoments | None = None
+    means: ConditionMeans | None = None
     _inferences: tuple[Inference, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -138,16 +136,9 @@ class Models:
     @property
     def labels(self) -> tuple[str, ...]:
         """The conditions that the models know."""
-        if self.moments is not None:
-            return self.moments.labels
+        if self.means is not None:
+            return self.means.labels
         return self.vae.labels if self.vae is not None else ()
-
-    def spread(self, conditions: Sequence[str]) -> Floats:
-        """Standard deviation of the long model's residuals in scaled units: (C,), or (B, C) by condition."""
-        if self.moments is None:
-            return self.sigma
-        ratio = self.moments.log_sigma[self.moments.codes(conditions)].double().exp().numpy()
-        return np.asarray(np.clip(self.sigma * ratio, *SPREADS))
 
     def measure(self, values: Floats, conditions: Sequence[str], keep: bool = False) -> Measured:
         """Measure raw windows (B, L, C), NaN where missing, with their B condition labels.
@@ -190,16 +181,15 @@ class Models:
             self._seen(length, infer, standard[:, -length:], conditions, keep and length == self.window)
             for length, infer in zip(self.lengths, self._inferences, strict=True)
         ]
-        sigma = self.spread(conditions)
         errors, latents = [], []
         for length, of in zip(self.lengths, seen, strict=True):
             missing = length - of.cells
-            total = of.squares + missing * sigma**2 if missing.any() else of.squares
+            total = of.squares + missing * self.sigma**2 if missing.any() else of.squares
             errors.append(np.where(of.cells > 0, np.sqrt(total / length), np.nan))
             largest = np.abs(of.z).max(1) if of.z.shape[1] else np.zeros(len(of.z))
             observed = np.asarray(of.cells.any(1))
             latents.append(np.where(observed[:, None], np.stack([of.score, largest], 1), np.nan))
-        each = 0.5 * of.squares / sigma**2 + of.cells * (np.log(sigma) + 0.5 * LOG_2PI)
+        each = 0.5 * of.squares / self.sigma**2 + of.cells * (np.log(self.sigma) + 0.5 * LOG_2PI)
         return Measured(
             channel_error=np.stack(errors),
             latent=np.stack(latents),
@@ -267,8 +257,8 @@ class Models:
             x = torch.from_numpy(scaled).flatten(1)
             labels = [*conditions, *[""] * (len(scaled) - count)]
             usual = None
-            if self.moments is not None:
-                usual = self.moments.means(self.moments.codes(labels), length)  # (B, d)
+            if self.means is not None:
+                usual = self.means.of(self.means.codes(labels), x.shape[1])  # (B, d)
                 x -= usual
             gaps = x.isnan() if holed else None
             filled = x if gaps is None else infer.pca.fill(x, gaps)

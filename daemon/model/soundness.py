@@ -81,8 +81,8 @@ def likelihood(models: Models, windows: Floats, conditions: Sequence[str], seed:
     generator = torch.Generator().manual_seed(seed)
     with torch.inference_mode():
         usual: Tensor | float = 0.0
-        if models.moments is not None:
-            usual = models.moments.means(models.moments.codes(conditions), models.window)
+        if models.means is not None:
+            usual = models.means.of(models.means.codes(conditions), x.shape[1])
         filled = pca.fill(x - usual, gaps) + usual
         if vae is not None:
             codes = vae.codes(conditions)
@@ -94,8 +94,7 @@ def likelihood(models: Models, windows: Floats, conditions: Sequence[str], seed:
             variance = (pca.noise / pca.variance).clamp(max=1.0)
             kl = 0.5 * (z.square() + variance - 1.0 - variance.log()).sum(1)
             decoded = usual + pca.decode(z + variance.sqrt() * torch.randn(z.shape, generator=generator))
-        sigma = torch.from_numpy(models.spread(conditions)).float()
-        sigma = sigma.repeat(models.window) if sigma.ndim == 1 else sigma.repeat(1, models.window)
+        sigma = torch.from_numpy(models.sigma).float().repeat(models.window)  # (L*C,)
         cells = 0.5 * (((x - decoded) / sigma).square() + LOG_2PI) + sigma.log()
         observed = ~gaps
         anything = observed.any(1)

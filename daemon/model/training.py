@@ -29,9 +29,9 @@ from daemon.domain import (
 )
 from daemon.errors import NotEnoughData
 from daemon.model import impute
-from daemon.model.bundle import CONDITION, IMPUTE, Bundle
+from daemon.model.bundle import CONDITION_MEAN, IMPUTE, Bundle
 from daemon.model.calibration import calibrate, crossfit, drift_reference, sample_windows
-from daemon.model.conditions import ConditionMoments, learned_labels
+from daemon.model.conditions import ConditionMeans, learned_labels
 from daemon.model.measuring import SHORT, Models
 from daemon.model.pca import WindowPCA
 from daemon.model.scaler import Scaler
@@ -135,8 +135,8 @@ def train(
     scaler = models.scaler
     filling = impute.fit(history, scaler.mean, scaler.scale, window, models.reconstruct, settings.seed)
     extras = {IMPUTE + name: np.asarray(array) for name, array in filling.arrays().items()}
-    if models.moments is not None:
-        extras |= {CONDITION + name: array for name, array in models.moments.arrays().items()}
+    if models.means is not None:
+        extras[CONDITION_MEAN] = models.means.mean.numpy()
     facts = {
         "stream": spec.name,
         "rows": sum(len(s.values) for s in history),
@@ -190,16 +190,16 @@ def fit_models(
     scaler = Scaler.fit(blocks, spec.ranges)
     scaled = [scaler.scaled(block) for block in blocks]
     labels = tuple(label for label in learned_labels(history, pieces, lengths[-1]) if label in labels)
-    moments: ConditionMoments | None = None
+    means: ConditionMeans | None = None
     pcas: list[WindowPCA] = []
     for length in sorted(lengths, reverse=True):
         start, observed, labels_of = training_windows(history, pieces, scaled, scaler, length)
-        if labels and moments is None:
-            moments = ConditionMoments.fit(start, observed, labels_of, labels, length)
-        if moments is None:
+        if labels and means is None:
+            means = ConditionMeans.fit(start, observed, labels_of, labels, length)
+        if means is None:
             pca, filled = WindowPCA.fit(start, observed)
         else:
-            shown = moments.means(moments.shown(labels_of), length)
+            shown = means.of(means.shown(labels_of), start.shape[1])
             pca, filled = WindowPCA.fit(start - shown.numpy(), observed)
             filled = filled + shown
         pcas.insert(0, pca)
@@ -207,23 +207,21 @@ def fit_models(
             longest = pca, filled, observed, labels_of
     pca, filled, observed, labels_of = longest
     length = lengths[-1]
-    if moments is not None:
-        moments = moments.spread_by(pca, filled, observed, labels_of)
     vae = None
     if settings.kind != "ppca":
         import torch
 
         known = torch.from_numpy(observed)
-        vae = VAE.fit(pca, filled, known, labels_of, labels, length, settings, progress, moments)
+        vae = VAE.fit(pca, filled, known, labels_of, labels, length, settings, progress, means)
         sigma = vae.log_sigma().exp().double().numpy()
     else:
-        if moments is not None:
-            filled = filled - moments.means(moments.codes(labels_of), length)
+        if means is not None:
+            filled = filled - means.of(means.codes(labels_of), filled.shape[1])
         residual = (filled - pca.decode(pca.project(filled))).numpy()
         squares = (np.where(observed, residual, 0.0) ** 2).reshape(-1, length, len(scaler.mean)).sum((0, 1))
         cells = observed.reshape(-1, length, len(scaler.mean)).sum((0, 1))
         sigma = np.sqrt(np.maximum(squares / np.maximum(cells, 1), 1e-4))
-    return Models(scaler, lengths, tuple(pcas), vae, sigma.astype(float), moments)
+    return Models(scaler, lengths, tuple(pcas), vae, sigma.astype(float), means)
 
 
 def training_windows(

@@ -23,8 +23,8 @@ Kingma & Welling (2014), with what sensor data need:
   0.05 nats free per dimension.
 * **Condition** (CVAE): a vector per label seen in training plus ``unknown``, which one
   window in ten is shown as, so that a new label has something to fall back on. The path is
-  shown the vector; path and skip alike see the window less its condition's usual one, and the
-  decoder's sigma is the condition's (see ``conditions``).
+  shown the vector; path and skip alike see the window less its condition's usual one (see
+  ``conditions``).
 
 Every random number comes from one torch.Generator: the same data, settings and seed give the
 same weights.
@@ -42,7 +42,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from daemon.domain import ModelSettings
-from daemon.model.conditions import ConditionMoments
+from daemon.model.conditions import ConditionMeans
 from daemon.model.paths import Draw, Path, path_of
 from daemon.model.pca import WindowPCA
 
@@ -78,7 +78,7 @@ class Posterior:
 class VAE:
     """Weights and shapes; immutable once trained.
 
-    ``kind`` is that of the nonlinear path: ``mlp``, ``conv`` or ``gru``. ``labels`` are the condition labels seen in training; empty means no condition at all. ``moments`` are what each of them
+    ``kind`` is that of the nonlinear path: ``mlp``, ``conv`` or ``gru``. ``labels`` are the condition labels seen in training; empty means no condition at all. ``means`` are what each of them
     says of a window; None without condition, and of old bundles, whose path alone is shown it.
     """
 
@@ -90,7 +90,7 @@ class VAE:
     labels: tuple[str, ...]
     weights: dict[str, Tensor]
     kind: str = "mlp"
-    moments: ConditionMoments | None = None
+    means: ConditionMeans | None = None
     path: Path = field(init=False, repr=False)
     _codes: dict[str, int] = field(init=False, repr=False)
 
@@ -150,16 +150,13 @@ class VAE:
 
     def _usual(self, codes: Tensor | None) -> Tensor | None:
         """(B, d) what the conditions add to the pooled mean; None where they say nothing."""
-        if self.moments is None or codes is None:
+        if self.means is None or codes is None:
             return None
-        return self.moments.means(codes, self.length)
+        return self.means.of(codes, self.length * self.channels)
 
-    def log_sigma(self, codes: Tensor | None = None) -> Tensor:
-        """Log of the decoder's standard deviation per channel, scaled units: (C,) pooled, (B, C) under codes."""
-        log_sigma = self.weights["log_sigma"]
-        if self.moments is not None and codes is not None:
-            log_sigma = log_sigma + self.moments.log_sigma[codes]
-        return log_sigma.clamp(*LOG_SIGMA)
+    def log_sigma(self) -> Tensor:
+        """(C,) log of the decoder's standard deviation per channel, scaled units."""
+        return self.weights["log_sigma"].clamp(*LOG_SIGMA)
 
     def sample(self, count: int, codes: Tensor | None, generator: torch.Generator) -> Tensor:
         """(count, L, C) scaled windows from the prior: z ~ N(0, I), decoded, plus sigma noise."""
@@ -167,8 +164,7 @@ class VAE:
         with torch.inference_mode():
             windows = self.decode(z, codes).reshape(count, self.length, self.channels)
             noise = torch.randn(windows.shape, generator=generator)
-            sigma = self.log_sigma(codes).exp()
-            return windows + (sigma if sigma.ndim == 1 else sigma.unsqueeze(1)) * noise
+            return windows + self.log_sigma().exp() * noise
 
     # ------------------------------------------------------------------ training
     @staticmethod
@@ -181,7 +177,7 @@ class VAE:
         length: int,
         settings: ModelSettings,
         progress: Callable[[float], None] | None = None,
-        moments: ConditionMoments | None = None,
+        means: ConditionMeans | None = None,
     ) -> VAE:
         """Train by Adam on normal windows.
 
@@ -194,7 +190,7 @@ class VAE:
             length: L.
             settings: kind, hidden, latent, beta, seed, steps (None: ``steps_for``).
             progress: told the share done, now and then.
-            moments: of the labels; the pPCA was then fitted on windows less their means.
+            means: of the labels; the pPCA was then fitted on windows less their means.
 
         Raises:
             ValueError: if there is no hidden layer, or no such kind.
@@ -211,7 +207,7 @@ class VAE:
         _start_sigma(
             weights,
             pca,
-            filled if moments is None else filled - moments.means(moments.codes(labels_of), length),
+            filled if means is None else filled - means.of(means.codes(labels_of), d),
             observed,
             length,
         )
@@ -224,7 +220,7 @@ class VAE:
             labels,
             weights,
             settings.kind,
-            moments,
+            means,
         )
         codes = model.codes(labels_of)
 
@@ -235,7 +231,7 @@ class VAE:
         pool_codes = None
         if codes is not None:  # what fills a gap depends on the condition, so here each is drawn once
             pool_codes = _dropped(codes[pool], model.unknown, generator)
-        pool_filled = filled_under(pca, filled[pool], hidden, moments, pool_codes)
+        pool_filled = filled_under(pca, filled[pool], hidden, means, pool_codes)
 
         steps = settings.steps if settings.steps is not None else steps_for(n)
         adam = Adam(weights, slow=("skip.encoder", "skip.decoder"))
@@ -257,9 +253,7 @@ class VAE:
                 batch_codes = torch.cat([_dropped(codes[whole], model.unknown, generator), pool_codes[holed]])
             posterior = model.encode(shown, gaps, batch_codes)
             decoded = model.decode(posterior.draw(generator), batch_codes)
-            nll = negative_log_likelihood(
-                target, decoded, model.log_sigma(batch_codes), likelihood_weight, length
-            )
+            nll = negative_log_likelihood(target, decoded, model.log_sigma(), likelihood_weight, length)
             kl = posterior.kl().mean(0).clamp(min=FREE_BITS).sum()
             loss = nll.mean() + settings.beta * min(1.0, step / (WARM_UP * steps)) * kl
             loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
@@ -351,14 +345,14 @@ def negative_log_likelihood(
     Args:
         x: (B, d) targets.
         decoded: (B, d).
-        log_sigma: (C,), or (B, C) where each window has its own.
+        log_sigma: (C,).
         weight: (B, d), 1 where the cell counts, 0 where never observed; None: all count.
         length: L.
 
     Returns:
         (B,) nats.
     """
-    spread = log_sigma.repeat(length) if log_sigma.ndim == 1 else log_sigma.repeat(1, length)  # (d,), (B, d)
+    spread = log_sigma.repeat(length)  # (d,)
     cells = 0.5 * ((x - decoded) * (-spread).exp()).square() + spread
     if weight is not None:
         cells = cells * weight
@@ -366,12 +360,12 @@ def negative_log_likelihood(
 
 
 def filled_under(
-    pca: WindowPCA, x: Tensor, gaps: Tensor, moments: ConditionMoments | None, codes: Tensor | None
+    pca: WindowPCA, x: Tensor, gaps: Tensor, means: ConditionMeans | None, codes: Tensor | None
 ) -> Tensor:
     """Windows (B, d), gaps filled by the pPCA's conditional mean given what was observed and the condition."""
-    if moments is None or codes is None:
+    if means is None or codes is None:
         return pca.fill(x, gaps)
-    usual = moments.means(codes, moments.mean.shape[1] // moments.channels)[:, -x.shape[1] :]
+    usual = means.of(codes, x.shape[1])
     return pca.fill(x - usual, gaps) + usual
 
 
