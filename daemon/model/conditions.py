@@ -33,13 +33,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from daemon.domain import NO_CONDITION, Floats, Segment
+from daemon.calendar import MANY_LABELS, VALUES
+from daemon.domain import NO_CONDITION, Floats, Segment, StreamSpec, is_calendar
 from daemon.model.segments import BLOCKS, Piece
 
 WINDOWS_OF_DOUBT = 2
@@ -134,6 +136,60 @@ class ConditionMeans:
         mean = torch.zeros(K + 1, d)
         mean[:-1] = torch.from_numpy(own * np.tile(worth, length)).float()
         return ConditionMeans(labels, mean)
+
+
+def condition_facts(spec: StreamSpec, history: Sequence[Segment], labels: Sequence[str]) -> dict[str, object]:
+    """What a bundle says of its conditions beside their labels: the fields, and which labels were rare."""
+    known = set(labels)
+    rare = sorted({label for s in history for label in s.condition} - known - {NO_CONDITION})
+    facts: dict[str, object] = {"condition": list(spec.condition), "rare_conditions": len(rare)}
+    if rare:
+        facts["rare_condition"] = rare[0]
+    if any(map(is_calendar, spec.condition)):
+        facts["timezone"] = spec.timezone
+    return facts
+
+
+def condition_concerns(labels: Sequence[str], facts: Mapping[str, Any]) -> list[str]:
+    """What an operator should know of the conditions that a model learned, each in one line.
+
+    Args:
+        labels: that have a code.
+        facts: the bundle's; those of old bundles do not name the fields.
+    """
+    fields = [str(name) for name in facts.get("condition", ())]
+    said = []
+    for name in fields:
+        values = {value for label in labels if (value := _value(label, name)) is not None}
+        if is_calendar(name):
+            whole = VALUES.get(name, 0)
+            if len(values) < whole:
+                said.append(
+                    f"training held {len(values)} of the {whole} values of {name}: others are scored as unknown"
+                )
+        elif values <= {"?"}:
+            said.append(f"condition {name} never appeared: neither messages nor assets say it")
+    rare = int(facts.get("rare_conditions", 0))
+    if rare:
+        said.append(
+            f"{rare} condition(s), such as {facts.get('rare_condition')}, had fewer rows than two windows:"
+            " they count as unknown"
+        )
+    if len(labels) > MANY_LABELS:
+        said.append(
+            f"{len(labels)} conditions: each is learned from its own rows alone, so more than"
+            f" {MANY_LABELS} want long histories; name fewer fields"
+        )
+    return said
+
+
+def _value(label: str, name: str) -> str | None:
+    """What a label says of a field. A value with a comma in it may be cut short."""
+    for part in label.split(","):
+        key, _, value = part.partition("=")
+        if key == name:
+            return value
+    return None
 
 
 def _pulled(total: Floats, count: Floats, pooled: Floats, length: int) -> Floats:

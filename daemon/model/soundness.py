@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from daemon.domain import Floats
+from daemon.model.conditions import condition_concerns
 from daemon.model.measuring import LOG_2PI, Models
 from daemon.model.vae import LOG_SIGMA
 
@@ -114,9 +115,9 @@ def concerns(models: Models, facts: Mapping[str, Any]) -> tuple[str, ...]:
         models: the trained models; without a VAE there is nothing to collapse.
         facts: the bundle's, with ``active_units``, ``likelihood`` and ``likelihood_ppca``.
     """
+    said = condition_concerns(models.labels, facts)
     if models.vae is None:
-        return ()
-    said = []
+        return tuple(said)
     active, wanted = int(facts.get("active_units", wanted_units(models))), wanted_units(models)
     if active < wanted:
         said.append(

@@ -31,7 +31,7 @@ from daemon.errors import NotEnoughData
 from daemon.model import impute
 from daemon.model.bundle import CONDITION_MEAN, IMPUTE, Bundle
 from daemon.model.calibration import calibrate, crossfit, drift_reference, sample_windows
-from daemon.model.conditions import ConditionMeans, learned_labels
+from daemon.model.conditions import ConditionMeans, condition_facts, learned_labels
 from daemon.model.measuring import SHORT, Models
 from daemon.model.pca import WindowPCA
 from daemon.model.scaler import Scaler
@@ -144,6 +144,8 @@ def train(
         "active_units": active_units(posterior),
         "newest_ns": max(s.first_row + len(s.values) - 1 for s in history) * spec.period_ns,  # event time
     }
+    if spec.condition:
+        facts |= condition_facts(spec, history, labels)
     if models.vae is not None and own.cells:
         facts["active_path_units"] = active_units(posterior[:, : models.vae.latent])
         facts["likelihood"], facts["likelihood_ppca"] = own.per_cell, linear.per_cell
