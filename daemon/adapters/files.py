@@ -59,6 +59,7 @@ from daemon.domain import (
     SourceEvent,
     StreamSpec,
     Work,
+    is_calendar,
     iso,
     zone_of,
 )
@@ -323,11 +324,14 @@ def read_table(
     asset_name = _asset_column(columns.column_names)
     if not columns.num_rows:
         raise InputError(f"{path}: has no rows")
+    absent = [name for name in condition if not is_calendar(name) and name not in columns.column_names]
     for name in filter(None, (asset_name, *condition)):
         kind = columns.schema.field(name).type if name in columns.column_names else pa.null()
         if not _sayable(kind):
             raise InputError(f"{path}: column {name!r}, of type {kind}, is neither a text nor a number")
-    notes: list[str] = []
+    notes = [
+        f"condition {name!r} is no column: what the config says of an asset counts, else ?" for name in absent
+    ]
     reserved = {time_name, asset_name, *left_out, *condition}
     sensors: list[str] = []
     numbers: list[Floats] = []

@@ -13,7 +13,7 @@ few rows, pulled towards the pooled mean, which is m = 0:
 * by rows: n windows of a condition count n / (n + 2 L), two windows' worth of doubt, because
   neighbouring windows share rows;
 * by what it is worth: a share lambda in [0, 1] per sensor, the least-squares slope of windows on what
-  the *other* fifths of their condition's windows say of them (stacking, Breiman 1996), zero where that
+  the *other* fifths of the assets' time say of their condition (stacking, Breiman 1996), zero where that
   saves no more than one standard error of squared error. A label that says nothing of a sensor, and a
   difference that was a drift and does not come back, so leave the sensor alone.
 
@@ -41,7 +41,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from daemon.calendar import MANY_LABELS, VALUES
-from daemon.domain import NO_CONDITION, Floats, Segment, StreamSpec, is_calendar
+from daemon.domain import NO_CONDITION, Floats, Ints, Segment, StreamSpec, is_calendar
 from daemon.model.segments import BLOCKS, Piece
 
 WINDOWS_OF_DOUBT = 2
@@ -99,6 +99,7 @@ class ConditionMeans:
         observed: NDArray[np.bool_],
         labels_of: Sequence[str],
         labels: tuple[str, ...],
+        blocks: Ints,
         length: int,
     ) -> ConditionMeans:
         """Estimate the usual windows.
@@ -108,6 +109,7 @@ class ConditionMeans:
             observed: (n, L*C) which cells count.
             labels_of: n labels; those not in ``labels`` are unknown.
             labels: the K that get a code.
+            blocks: (n,) which of the fifths each window belongs to, see ``fifths``.
             length: L.
         """
         K, d = len(labels), windows.shape[1]
@@ -115,8 +117,8 @@ class ConditionMeans:
         codes = blank.codes(labels_of).numpy()
         total, seen = np.zeros((K, BLOCKS, d)), np.zeros((K, BLOCKS, d))
         for code in range(K):
-            # In their order, so that the fifths of a condition lie apart in time.
-            for block, rows in enumerate(np.array_split(np.flatnonzero(codes == code), BLOCKS)):
+            for block in range(BLOCKS):
+                rows = np.flatnonzero((codes == code) & (blocks == block))
                 total[code, block] = np.where(observed[rows], windows[rows], 0.0).sum(0, dtype=float)
                 seen[code, block] = observed[rows].sum(0)
         pooled = np.where(observed, windows, 0.0).sum(0, dtype=float) / np.maximum(observed.sum(0), 1)  # (d,)
@@ -136,6 +138,21 @@ class ConditionMeans:
         mean = torch.zeros(K + 1, d)
         mean[:-1] = torch.from_numpy(own * np.tile(worth, length)).float()
         return ConditionMeans(labels, mean)
+
+
+def fifths(owners: Sequence[str]) -> Ints:
+    """(n,) which fifth of its asset's time each window is in: 0 to 4, as the blocks of cross-fitting are.
+
+    Args:
+        owners: the n windows' assets; each asset's windows in time order.
+    """
+    of: dict[str, list[int]] = {}
+    for i, owner in enumerate(owners):
+        of.setdefault(owner, []).append(i)
+    blocks = np.zeros(len(owners), np.int64)
+    for mine in of.values():
+        blocks[mine] = np.arange(len(mine)) * BLOCKS // len(mine)
+    return blocks
 
 
 def condition_facts(spec: StreamSpec, history: Sequence[Segment], labels: Sequence[str]) -> dict[str, object]:

@@ -31,7 +31,7 @@ from daemon.errors import NotEnoughData
 from daemon.model import impute
 from daemon.model.bundle import CONDITION_MEAN, IMPUTE, Bundle
 from daemon.model.calibration import calibrate, crossfit, drift_reference, sample_windows
-from daemon.model.conditions import ConditionMeans, condition_facts, learned_labels
+from daemon.model.conditions import ConditionMeans, condition_facts, fifths, learned_labels
 from daemon.model.measuring import SHORT, Models
 from daemon.model.pca import WindowPCA
 from daemon.model.scaler import Scaler
@@ -195,9 +195,9 @@ def fit_models(
     means: ConditionMeans | None = None
     pcas: list[WindowPCA] = []
     for length in sorted(lengths, reverse=True):
-        start, observed, labels_of = training_windows(history, pieces, scaled, scaler, length)
+        start, observed, labels_of, owners = training_windows(history, pieces, scaled, scaler, length)
         if labels and means is None:
-            means = ConditionMeans.fit(start, observed, labels_of, labels, length)
+            means = ConditionMeans.fit(start, observed, labels_of, labels, fifths(owners), length)
         if means is None:
             pca, filled = WindowPCA.fit(start, observed)
         else:
@@ -232,12 +232,12 @@ def training_windows(
     scaled: Sequence[NDArray[np.float32]],
     scaler: Scaler,
     length: int,
-) -> tuple[NDArray[np.float32], NDArray[np.bool_], list[str]]:
+) -> tuple[NDArray[np.float32], NDArray[np.bool_], list[str], list[str]]:
     """The windows to learn from.
 
     Returns:
-        (n, L*C) scaled windows with gaps bridged in time, (n, L*C) what was observed, and the
-        n condition labels of their newest rows.
+        (n, L*C) scaled windows with gaps bridged in time, (n, L*C) what was observed, the n
+        condition labels of their newest rows, and the n assets.
     """
     channels = max(int(scaler.seen.sum()), 1)
     shares: list[Floats] = []
@@ -256,7 +256,7 @@ def training_windows(
     stride = -(-len(chosen) // max(min(MOST_WINDOWS, MOST_BYTES // size), 1)) if len(chosen) else 1
     keep = np.zeros(len(share), bool)
     keep[chosen[:: max(stride, 1)]] = True
-    values, observed, labels = [], [], []
+    values, observed, labels, owners = [], [], [], []
     at = 0
     for piece, block, own in zip(pieces, scaled, shares, strict=True):
         picked = np.flatnonzero(keep[at : at + len(own)])
@@ -268,4 +268,5 @@ def training_windows(
         condition = history[piece.segment].condition
         ends = picked + piece.start + length - 1
         labels += [condition[i] for i in ends] if condition else [NO_CONDITION] * len(picked)
-    return np.concatenate(values), np.concatenate(observed), labels
+        owners += [history[piece.segment].asset] * len(picked)
+    return np.concatenate(values), np.concatenate(observed), labels, owners
