@@ -342,14 +342,18 @@ def check(
     lines += [("environment", False, problem) for problem in problems]
     if not problems:
         lines.append(("environment", True, "every ANOMALYD_ variable names a key"))
+    from daemon.commands.conditions import declared, heard
     from daemon.service import connection_problem
     from daemon.service import probe as ask
+
+    lines += [(f.what, f.ok, f.detail) for f in declared(s.spec() for s in settings.streams)]
 
     problem = connection_problem(settings)
     if problem is not None:
         lines.append(("connection", False, problem))
     elif probe:
         lines += [(f.what, f.ok, f.detail) for f in perform(ask(settings))]
+        lines += [(f.what, f.ok, f.detail) for f in perform(heard(settings))]
     if as_json:
         typer.echo(json.dumps([{"what": what, "ok": ok, "detail": detail} for what, ok, detail in lines]))
     else:

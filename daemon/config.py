@@ -34,6 +34,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from daemon.calendar import check_fields
 from daemon.documents import MAX_DEPTH, SHOWN, DocumentError, from_json, from_yaml, one_line, read_file, shown
 from daemon.domain import (
     AlarmPolicy,
@@ -42,6 +43,7 @@ from daemon.domain import (
     Format,
     ModelSettings,
     StreamSpec,
+    is_calendar,
     to_ns,
     zone_of,
 )
@@ -313,7 +315,9 @@ class StreamSection(Section):
             zone_of(self.timezone)
         except ValueError as error:
             raise ValueError(f"timezone {error}") from error
-        FieldNames(**self.fields.model_dump()).used(self.format, bool(self.condition))
+        check_fields(self.condition)
+        told = not all(map(is_calendar, self.condition))
+        FieldNames(**self.fields.model_dump()).used(self.format, told)
         return self
 
     @property

@@ -31,6 +31,11 @@ NO_CONDITION = ""
 """The condition label of a stream that declares no condition fields."""
 
 
+def is_calendar(field: str) -> bool:
+    """Whether the calendar gives this condition field, and not a message (see ``calendar``)."""
+    return field.startswith("$")
+
+
 def to_ns(span: timedelta) -> int:
     """A duration in whole nanoseconds."""
     return ((span.days * 86_400 + span.seconds) * 1_000_000 + span.microseconds) * 1_000
@@ -129,11 +134,16 @@ class StreamSpec:
     format: Format = Format.JSON_WIDE
     fields: FieldNames = field(default_factory=FieldNames)
     topics: tuple[str, ...] = ()
-    condition: tuple[str, ...] = ()  # names of the condition fields
+    condition: tuple[str, ...] = ()  # names of the condition fields; with a $ the calendar's
     ranges: tuple[tuple[float, float] | None, ...] = ()  # engineering range per sensor
     assets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # asset -> its fields
     timezone: str | None = None  # of event times that name no zone; None: UTC, with a warning
     forget: frozenset[str] = frozenset()  # assets that are gone: what they still send is refused
+
+    @property
+    def message_condition(self) -> tuple[str, ...]:
+        """The condition fields that messages and assets give; the calendar gives the others."""
+        return tuple(name for name in self.condition if not is_calendar(name))
 
     def row(self, time_ns: int) -> int:
         """The grid row of an event time: a whole number of periods since the epoch."""

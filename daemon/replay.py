@@ -156,6 +156,8 @@ def settings_for(
             "window": bundle.window,
             "sensors": {name: {} for name in bundle.sensors},
         }
+        if fields := bundle.facts.get("condition"):
+            stream |= {"condition": list(fields), "timezone": bundle.facts.get("timezone")}
         document["model"]["latent"] = latents_for(len(bundle.sensors))
     return load(None, sets, document), notes
 

@@ -21,7 +21,17 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from daemon.domain import DriftReference, Evidence, Floats, Ints, Mask, Standard, Verdicts, Windows
+from daemon.domain import (
+    NO_CONDITION,
+    DriftReference,
+    Evidence,
+    Floats,
+    Ints,
+    Mask,
+    Standard,
+    Verdicts,
+    Windows,
+)
 from daemon.model import impute
 from daemon.model.calibration import CONTINUES, Calibration, follow
 from daemon.model.measuring import Measured, Models
@@ -53,7 +63,8 @@ class BundleDetector:
         object.__setattr__(self, "_places", {label: i for i, label in enumerate(self.conditions)})
         nothing = np.zeros(c.states)
         levels = [c.condition_levels.get(label, nothing) for label in self.conditions]
-        object.__setattr__(self, "_condition_levels", np.stack([*levels, nothing]))
+        unknown = c.condition_levels.get(NO_CONDITION, nothing)
+        object.__setattr__(self, "_condition_levels", np.stack([*levels, unknown]))
         thresholds = {
             "reconstruction": c.reconstruction.inverse(c.threshold),
             "kl": c.latent[-1][0].inverse(c.threshold),

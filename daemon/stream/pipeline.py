@@ -32,6 +32,7 @@ from typing import Protocol
 
 import numpy as np
 
+from daemon.calendar import Calendar
 from daemon.domain import (
     AlarmPolicy,
     AlertEvent,
@@ -238,6 +239,7 @@ class Pipeline:
         self.grid = Grid(spec)
         self.guard = EventTimeGuard(spec)
         self.clock = FleetClock(spec, self.guard)
+        self._calendar = Calendar(spec)
         self.episodes = Episodes(spec, partition, policy, maintenance)
         self.counts: Counter[Disposition] = Counter()
         self.reasons: Counter[str] = Counter()
@@ -982,6 +984,8 @@ class Pipeline:
                 size = min(size, int(again[0]))  # the baseline starts afresh between two chunks
         begin = waiting.begin
         rows = waiting.take(rows[:size] if size < len(rows) else rows)
+        if self.spec.condition:
+            rows = rows.under(self._calendar.labels(rows.conditions, rows.rows))
         marks = []
         while self._marks and self._marks[0][0] <= waiting.begin:
             place, horizon_ns = self._marks.popleft()
@@ -1469,22 +1473,28 @@ class Pipeline:
                 self._stuck.pop(asset, None)
 
     def _conditions(self, rows: Rows, step: Step) -> None:
-        """Rows whose condition the model has never seen: scored as ``unknown``, and said once."""
+        """Rows whose condition the model has never seen: scored as ``unknown``, and said once.
+
+        Said is what messages and assets said. A weekday that training had no part of is scored as
+        unknown too, but nobody at the machine can do anything about it: that is a concern of the model.
+        """
         assert self.detector is not None
-        if not self.spec.condition:
+        if not self.spec.message_condition:
             return
-        known = self.detector.conditions
-        for asset, row, condition in zip(rows.assets, rows.rows.tolist(), rows.conditions, strict=True):
+        told = self._calendar.told
+        known = {told(label) for label in self.detector.conditions}
+        for asset, row, label in zip(rows.assets, rows.rows.tolist(), rows.conditions, strict=True):
+            condition = told(label)
             episodes = self.episodes.assets.get(asset)
             opened = (
                 [s for k, s in episodes.open if k is AlertKind.UNKNOWN_CONDITION]
                 if episodes is not None
                 else []
             )
-            for label in opened:
-                if label != condition:
+            for other in opened:
+                if other != condition or other in known:  # over, or learned meanwhile
                     step.outputs.extend(
-                        self.episodes.settle(asset, AlertKind.UNKNOWN_CONDITION, label, row, self.model)
+                        self.episodes.settle(asset, AlertKind.UNKNOWN_CONDITION, other, row, self.model)
                     )
             if condition not in known and condition not in opened:
                 step.outputs.extend(
