@@ -414,6 +414,12 @@ class RetrainSection(Section):
     rows: int = Field(default=50_000, ge=100, le=MAX_ROWS)
 
 
+class AuditSection(Section):
+    """``one_in``: one in so many known readings is hidden from the model, to see how it is filled; 0 or null: none."""
+
+    one_in: int | None = Field(default=1000, ge=0, le=MAX_ROWS)
+
+
 class OutputsSection(Section):
     """``prefix`` of every output topic; ``scores``: publish a message per scored row."""
 
@@ -462,6 +468,7 @@ class Settings(BaseSettings):
     alerts: AlertsSection = AlertsSection()
     drift: DriftSection = DriftSection()
     retrain: RetrainSection = RetrainSection()
+    audit: AuditSection = AuditSection()
     outputs: OutputsSection = OutputsSection()
     http: HttpSection = HttpSection()
     logging: LoggingSection = LoggingSection()

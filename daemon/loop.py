@@ -63,6 +63,7 @@ from daemon.history import History, Released
 from daemon.model.bundle import Bundle
 from daemon.model.calibration import DAY_NS
 from daemon.retrainer import Order, Outcome, Trainer
+from daemon.stream.audit import Audited, Tallies
 from daemon.stream.codec import Decoder
 from daemon.stream.pipeline import NO_MODEL, Pipeline, Step
 
@@ -139,6 +140,7 @@ class StreamPlan:
     max_record_bytes: int = 1 << 20
     max_asset_bytes: int = 256
     max_assets: int = 100_000
+    audit: int = 0  # one in so many known readings is hidden from the model and compared; 0: none
 
     @staticmethod
     def of(settings: Settings, stream: StreamSection) -> StreamPlan:
@@ -157,6 +159,7 @@ class StreamPlan:
             settings.limits.max_record_bytes,
             settings.limits.max_asset_bytes,
             settings.limits.max_assets,
+            settings.audit.one_in or 0,
         )
 
     @property
@@ -195,6 +198,7 @@ class StreamRun:
         self.scored = 0  # windows that were judged, those of silent records left out
         self.episodes = 0  # anomaly episodes opened
         self.trained_ns: int | None = None  # event time of the newest row that the model learned from
+        self.tallies: Tallies | None = None  # of the audits of the model in force; None: there are none
         self.measured: Callable[[int], AbstractContextManager[object]] = nullcontext  # see ``Pipeline``
         self._scores = scores
         self._trace = trace
@@ -221,6 +225,7 @@ class StreamRun:
             resume_at=assigned.resume_at,
             trace=self._trace,
             measured=self.measured,
+            audit=self.plan.audit,
         )
         pipeline.offset = assigned.replay_from
         pipeline.cut = self.plan.learn_rows if self.detector is None else None
@@ -296,6 +301,9 @@ class StreamRun:
 
     def _hand_over(self, at_rest: bool) -> dict[InputPartition, list[Output]]:
         """Let every partition judge with what is in force now."""
+        self.tallies = None
+        if self.plan.audit and self.detector is not None:
+            self.tallies = Tallies(self.spec.sensors, self.detector.standard)
         outputs = {}
         for partition, pipeline in self.pipelines.items():
             if at_rest:
@@ -688,8 +696,20 @@ class Loop:
                 self.metrics.scored(name, step.scored, step.block.scores)
         if step.filled and not step.silent:
             self.metrics.filled(name, step.filled)
+        if step.audited is not None:
+            self._audited(stream, step.audited)
         if self.watch is not None:
             self.watch(stream, step)
+
+    def _audited(self, stream: StreamRun, audited: Audited) -> None:
+        """Tell metrics and the page how readings were filled in that had been hidden."""
+        name, tallies = stream.spec.name, stream.tallies
+        if tallies is None or stream.detector is None or audited.model != stream.detector.version:
+            return  # of a model that is on its way out
+        found = [tallies.of(c) for c in tallies.add(audited)]
+        counts = np.bincount(audited.sensor, minlength=len(tallies.sensors)).tolist()
+        self.metrics.audited(name, found, dict(zip(tallies.sensors, counts, strict=True)))
+        self.status.streams[name].imputation.update({one.sensor: one for one in found})
 
     async def _publish(self, partition: InputPartition, outputs: Sequence[Output]) -> None:
         if not outputs:
@@ -749,6 +769,7 @@ class Loop:
         self.metrics.model(name, detector.version, trained_at)
         self.metrics.drift_reference(name, detector.version, detector.drift)
         self.metrics.thresholds(name, detector.threshold, detector.part_thresholds)
+        self.metrics.audits_of(name, stream.spec.sensors if stream.tallies is not None else ())
         self.metrics.promotion(name, result)
         self.status.model(
             name,
@@ -782,6 +803,7 @@ class Loop:
         if stream.detector is None:
             self.metrics.model(name, NO_MODEL, None)
             self.metrics.thresholds(name, math.nan, {})
+            self.metrics.audits_of(name, ())
             self.metrics.drift_reference(name, NO_MODEL, None)
             self.metrics.promotion(name, Promotion.ROLLED_BACK)
             self.status.without_model(name)
