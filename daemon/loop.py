@@ -198,7 +198,7 @@ class StreamRun:
         self.scored = 0  # windows that were judged, those of silent records left out
         self.episodes = 0  # anomaly episodes opened
         self.trained_ns: int | None = None  # event time of the newest row that the model learned from
-        self.tallies: Tallies | None = None  # of the audits of the model in force; None: there are none
+        self.tallies: Tallies | None = None  # of the audits of the model in force; None: there are none yet
         self.measured: Callable[[int], AbstractContextManager[object]] = nullcontext  # see ``Pipeline``
         self._scores = scores
         self._trace = trace
@@ -302,8 +302,6 @@ class StreamRun:
     def _hand_over(self, at_rest: bool) -> dict[InputPartition, list[Output]]:
         """Let every partition judge with what is in force now."""
         self.tallies = None
-        if self.plan.audit and self.detector is not None:
-            self.tallies = Tallies(self.spec.sensors, self.detector.standard)
         outputs = {}
         for partition, pipeline in self.pipelines.items():
             if at_rest:
@@ -703,9 +701,10 @@ class Loop:
 
     def _audited(self, stream: StreamRun, audited: Audited) -> None:
         """Tell metrics and the page how readings were filled in that had been hidden."""
-        name, tallies = stream.spec.name, stream.tallies
-        if tallies is None or stream.detector is None or audited.model != stream.detector.version:
+        name, detector = stream.spec.name, stream.detector
+        if detector is None or audited.model != detector.version:
             return  # of a model that is on its way out
+        tallies = stream.tallies = stream.tallies or Tallies(stream.spec.sensors, detector.standard)
         found = [tallies.of(c) for c in tallies.add(audited)]
         counts = np.bincount(audited.sensor, minlength=len(tallies.sensors)).tolist()
         self.metrics.audited(name, found, dict(zip(tallies.sensors, counts, strict=True)))
@@ -769,7 +768,7 @@ class Loop:
         self.metrics.model(name, detector.version, trained_at)
         self.metrics.drift_reference(name, detector.version, detector.drift)
         self.metrics.thresholds(name, detector.threshold, detector.part_thresholds)
-        self.metrics.audits_of(name, stream.spec.sensors if stream.tallies is not None else ())
+        self.metrics.audits_of(name, stream.spec.sensors if stream.plan.audit else ())
         self.metrics.promotion(name, result)
         self.status.model(
             name,

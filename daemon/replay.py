@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from pathlib import Path
@@ -559,6 +559,7 @@ async def replay(
         "threshold": None if detector is None else detector.threshold,
         "calibration": None if detector is None else detector.calibration,
         "quality": {f.name: {"AP": f.average_precision, "F1": f.f1} for f in figures},
+        "imputation_audit": audited_of(done.stream),
         "rows_per_second": round(done.totals["rows"] / max(done.totals["milliseconds"] / 1e3, 1e-9), 1),
         "seconds": round(seconds, 3),
     }
@@ -583,6 +584,16 @@ async def replay(
     tell(1.0, "done")
     refuse_late(test, records, plan)
     return Replayed(summary, figures, notes)
+
+
+def audited_of(stream: StreamRun) -> dict[str, Any] | None:
+    """How readings were filled in that were hidden from the last model; None where none were."""
+    if stream.tallies is None:
+        return None
+    return {
+        "one_in": stream.plan.audit,
+        "sensors": [asdict(one) for one in stream.tallies.all(gaps=True)],
+    }
 
 
 def time_notes(done: Pass, table: Table | None, kept: Kept, plan: StreamPlan) -> list[str]:

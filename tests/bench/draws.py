@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 import zlib
 from collections.abc import Iterator
@@ -33,7 +34,7 @@ from daemon.domain import Floats, Mask, Segment
 from daemon.model.draws import draw
 from daemon.model.impute import fit, impute_segments
 from daemon.model.scaler import Scaler
-from tests.bench.reporting import Section, print_section
+from tests.bench.reporting import Section, print_section, shown
 
 SETS = ("skab", "smd", "asd", "hydraulic", "lbnl_ahu", "airquality_uci")
 PATTERNS = ("pt10", "pt30", "burst", "tail", "outage", "dead")
@@ -226,6 +227,7 @@ def main() -> None:
         for pattern in given.patterns.split(","):
             cases = [measure(one, pattern, given.draws) for one in series]
             section.add(*row_of(name, pattern, added(cases)))
+            print(*map(shown, section.rows[-1]), file=sys.stderr, flush=True)  # it takes a while
             of_set += cases
         section.add(*row_of(name, "all", added(of_set)))
         every += of_set
