@@ -439,6 +439,12 @@ class DrillSection(Section):
     share: Annotated[float, BeforeValidator(parse_share)] = 0.01
 
 
+class AuditSection(Section):
+    """``one_in``: one in so many known readings is hidden from the model, to see how it is filled; 0 or null: none."""
+
+    one_in: int | None = Field(default=1000, ge=0, le=MAX_ROWS)
+
+
 class OutputsSection(Section):
     """``prefix`` of every output topic; ``scores``: publish a message per scored row."""
 
@@ -488,6 +494,7 @@ class Settings(BaseSettings):
     drift: DriftSection = DriftSection()
     retrain: RetrainSection = RetrainSection()
     drill: DrillSection = DrillSection()
+    audit: AuditSection = AuditSection()
     outputs: OutputsSection = OutputsSection()
     http: HttpSection = HttpSection()
     logging: LoggingSection = LoggingSection()

@@ -64,6 +64,7 @@ from daemon.history import History, Released
 from daemon.model.bundle import Bundle
 from daemon.model.calibration import DAY_NS
 from daemon.retrainer import Order, Outcome, Trainer
+from daemon.stream.audit import Audited, Tallies
 from daemon.stream.codec import Decoder
 from daemon.stream.pipeline import NO_MODEL, Pipeline, Step
 
@@ -141,6 +142,7 @@ class StreamPlan:
     max_asset_bytes: int = 256
     max_assets: int = 100_000
     drill_share: float = 0.0  # of one CPU
+    audit: int = 0  # one in so many known readings is hidden from the model and compared; 0: none
 
     @staticmethod
     def of(settings: Settings, stream: StreamSection) -> StreamPlan:
@@ -160,6 +162,7 @@ class StreamPlan:
             settings.limits.max_asset_bytes,
             settings.limits.max_assets,
             settings.drill.share,
+            settings.audit.one_in or 0,
         )
 
     @property
@@ -208,6 +211,7 @@ class StreamRun:
         self.scored = 0  # windows that were judged, those of silent records left out
         self.episodes = 0  # anomaly episodes opened
         self.trained_ns: int | None = None  # event time of the newest row that the model learned from
+        self.tallies: Tallies | None = None  # of the audits of the model in force; None: there are none yet
         self.measured: Callable[[int], AbstractContextManager[object]] = nullcontext  # see ``Pipeline``
         self._scores = scores
         self._trace = trace
@@ -234,6 +238,7 @@ class StreamRun:
             resume_at=assigned.resume_at,
             trace=self._trace,
             measured=self.measured,
+            audit=self.plan.audit,
         )
         pipeline.offset = assigned.replay_from
         pipeline.cut = self.plan.learn_rows if self.detector is None else None
@@ -311,6 +316,7 @@ class StreamRun:
         """Let every partition judge with what is in force now."""
         if self.drill is not None:
             self.drill.use(self.detector)
+        self.tallies = None
         outputs = {}
         for partition, pipeline in self.pipelines.items():
             if at_rest:
@@ -708,8 +714,21 @@ class Loop:
                 self.metrics.scored(name, step.scored, step.block.scores)
         if step.filled and not step.silent:
             self.metrics.filled(name, step.filled)
+        if step.audited is not None:
+            self._audited(stream, step.audited)
         if self.watch is not None:
             self.watch(stream, step)
+
+    def _audited(self, stream: StreamRun, audited: Audited) -> None:
+        """Tell metrics and the page how readings were filled in that had been hidden."""
+        name, detector = stream.spec.name, stream.detector
+        if detector is None or audited.model != detector.version:
+            return  # of a model that is on its way out
+        tallies = stream.tallies = stream.tallies or Tallies(stream.spec.sensors, detector.standard)
+        found = [tallies.of(c) for c in tallies.add(audited)]
+        counts = np.bincount(audited.sensor, minlength=len(tallies.sensors)).tolist()
+        self.metrics.audited(name, found, dict(zip(tallies.sensors, counts, strict=True)))
+        self.status.streams[name].imputation.update({one.sensor: one for one in found})
 
     async def _publish(self, partition: InputPartition, outputs: Sequence[Output]) -> None:
         if not outputs:
@@ -769,6 +788,7 @@ class Loop:
         self.metrics.model(name, detector.version, trained_at)
         self.metrics.drift_reference(name, detector.version, detector.drift)
         self.metrics.thresholds(name, detector.threshold, detector.part_thresholds)
+        self.metrics.audits_of(name, stream.spec.sensors if stream.plan.audit else ())
         self.metrics.promotion(name, result)
         self.status.model(
             name,
@@ -802,6 +822,7 @@ class Loop:
         if stream.detector is None:
             self.metrics.model(name, NO_MODEL, None)
             self.metrics.thresholds(name, math.nan, {})
+            self.metrics.audits_of(name, ())
             self.metrics.drift_reference(name, NO_MODEL, None)
             self.metrics.promotion(name, Promotion.ROLLED_BACK)
             self.status.without_model(name)

@@ -48,6 +48,7 @@ from daemon.loop import Loop, StreamPlan, StreamRun
 from daemon.model.bundle import Bundle
 from daemon.model.training import train
 from daemon.retrainer import Outcome
+from daemon.stream.audit import Imputable, SensorAudit
 from tests.fakes import CentreDetector
 from tests.test_loop import BASE_S, PUMPS_0, SPEC, Fragile, Script, Shelf, line, steady
 
@@ -443,6 +444,39 @@ async def test_drift_is_told(bundle: Bundle) -> Metrics:
     return await live(bundle)
 
 
+AUDITED = ("audits_total", "error", "coverage", "skill", "possible")
+
+
+@moves(*(f'imputation_{name}{{sensor="{sensor}"}}' for name in AUDITED for sensor in SPEC.sensors))
+async def test_hidden_readings_are_told_by_sensor() -> Metrics:
+    rows = [line(i, "p1", float(i), 0.5 + 0.1 * math.sin(i), 0.5) for i in range(6000)]
+    metrics, status, _ = await ran(
+        ASSIGNED, Polled(PUMPS_0, rows), Polled(PUMPS_0, (), ended=True), detector=centre(), audit=100
+    )
+    found = samples(metrics)
+    told = status.streams["pumps"].imputation
+    assert set(told) == set(SPEC.sensors)
+    for sensor in SPEC.sensors:
+        assert found[f'imputation_audits_total{{sensor="{sensor}"}}'] == told[sensor].audits > 30
+        assert found[f'imputation_error{{sensor="{sensor}"}}'] == told[sensor].error
+        assert found[f'imputation_coverage{{sensor="{sensor}"}}'] == 1.0
+    return metrics
+
+
+async def test_figures_of_hidden_readings_go_with_their_model(bundle: Bundle) -> None:
+    said = {}
+
+    async def prepared(loop: Loop, run: StreamRun) -> None:
+        loop.metrics.audits_of("pumps", ["old"])
+        loop.metrics.audited("pumps", [SensorAudit("old", 50, 1, 1, 1, 0, 1, Imputable.CANNOT)], {"old": 50})
+        said.update(samples(loop.metrics))
+
+    found = samples(await live(bundle, prepared))
+    assert said['imputation_possible{sensor="old"}'] == 0
+    assert found['imputation_audits_total{sensor="old"}'] == 50  # a counter never goes back
+    assert 'imputation_error{sensor="old"}' not in found
+
+
 # ------------------------------------------------------------------ models
 @pytest.fixture(scope="module")
 def bundle() -> Bundle:
@@ -637,6 +671,7 @@ def test_there_is_no_metric_that_nothing_moves() -> None:
             unmoved.append(series)
     assert unmoved == []
     assert {"consumer_lag_records", "consumer_lag_seconds"} <= families  # these begin with their partition
+    assert {f"imputation_{name}" for name in AUDITED} <= families  # ... and these with their model
 
 
 def test_tests_that_stand_elsewhere_are_there() -> None:

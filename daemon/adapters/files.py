@@ -1098,6 +1098,15 @@ _IMPUTED: Final = pa.schema(
         ("model", pa.string()),
     ]
 )
+_DRAWS: Final = pa.schema(
+    [
+        ("asset", pa.string()),
+        ("timestamp", _UTC_NS),
+        ("sensor", pa.string()),
+        ("draw", pa.int32()),
+        ("value", pa.float64()),
+    ]
+)
 _FLUSH_CELLS: Final = 65_536
 
 Texts = Sequence[str | None] | NDArray[np.object_]
@@ -1218,6 +1227,54 @@ class ImputedFile:
         try:
             if kind is None:
                 self._flush()
+            self._writer.close()
+            if kind is None:
+                self._beside.commit()
+        except OSError as failure:
+            if kind is None:  # else the block's own error is the one to tell
+                raise _unwritable(self._path, failure) from failure
+        finally:
+            self._beside.discard()
+
+
+class DrawsFile:
+    """``<out>.draws.parquet``: one row per filled cell and draw, written as they come.
+
+    A context: the file appears, even when empty, if the block ends well.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._beside = _beside(path)
+        try:
+            self._writer = pq.ParquetWriter(self._beside.temporary, _DRAWS)
+        except OSError as error:
+            self._beside.discard()
+            raise _unwritable(path, error) from error
+
+    def add(self, *, asset: Texts, time_ns: Ints, sensor: Texts, values: Floats) -> None:
+        """Take the draws of n cells: names and times (n,), values (n, D)."""
+        cells, count = values.shape
+        which = np.repeat(np.arange(cells), count)
+        columns = [
+            pa.array(asset, pa.string()).take(pa.array(which)),
+            _timestamps(np.asarray(time_ns)[which]),
+            pa.array(sensor, pa.string()).take(pa.array(which)),
+            pa.array(np.tile(np.arange(count, dtype=np.int32), cells)),
+            pa.array(np.ascontiguousarray(values).reshape(-1)),
+        ]
+        try:
+            self._writer.write_table(pa.Table.from_arrays(columns, schema=_DRAWS))
+        except OSError as error:
+            raise _unwritable(self._path, error) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
             self._writer.close()
             if kind is None:
                 self._beside.commit()

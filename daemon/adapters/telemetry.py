@@ -66,6 +66,7 @@ from daemon.domain import (
 from daemon.errors import ConfigError
 from daemon.grouping import by_slot
 from daemon.model.faults import FaultKind
+from daemon.stream.audit import Imputable, SensorAudit
 from daemon.stream.drift import divergence
 
 # ------------------------------------------------------------------ logging
@@ -463,6 +464,35 @@ class Metrics:
             [[s, str(d)] for s in streams for d in Disposition],
         )
         self._imputed = self._counter("readings_imputed_total", "Cells filled in.", "stream", per_stream)
+        of_sensor = "stream sensor"
+        self._audits = self._counter(
+            "imputation_audits_total",
+            "Known readings that were hidden, to see how they are filled.",
+            of_sensor,
+            [],
+        )
+        self._imputation_error = self._gauge(
+            "imputation_error",
+            "Mean absolute error of newly hidden readings, in the sensor's units.",
+            of_sensor,
+            [],
+        )
+        self._imputation_coverage = self._gauge(
+            "imputation_coverage", "Share of newly hidden readings inside their 90 % interval.", of_sensor, []
+        )
+        self._imputation_skill = self._gauge(
+            "imputation_skill",
+            "1 - the error of newly hidden readings over that of the training mean; 0: no better.",
+            of_sensor,
+            [],
+        )
+        self._imputable = self._gauge(
+            "imputation_possible",
+            "1 while a sensor's gaps are filled with more than its usual level, 0 while they are not.",
+            of_sensor,
+            [],
+        )
+        self._audited_sensors: dict[str, tuple[str, ...]] = dict.fromkeys(streams, ())
         self._late = self._counter(
             "readings_late_total", "Records older than their asset's watermark.", "stream", per_stream
         )
@@ -644,6 +674,29 @@ class Metrics:
     def filled(self, stream: str, n: int) -> None:
         """``n`` missing cells were imputed."""
         self._imputed.labels(stream).inc(n)
+
+    def audits_of(self, stream: str, sensors: Sequence[str]) -> None:
+        """The stream's hidden readings are those of these sensors from now on, under a new model; or none are hidden."""
+        gauges = (self._imputation_error, self._imputation_coverage, self._imputation_skill, self._imputable)
+        for sensor in self._audited_sensors.get(stream, ()):
+            for gauge in gauges:
+                gauge.remove(stream, sensor)
+        for sensor in sensors:
+            self._audits.labels(stream, sensor)
+            for gauge in gauges:
+                gauge.labels(stream, sensor).set(math.nan)
+        self._audited_sensors[stream] = tuple(sensors)
+
+    def audited(self, stream: str, figures: Iterable[SensorAudit], counts: Mapping[str, int]) -> None:
+        """The newest figures of sensors, and how many more of their readings were hidden for them."""
+        for one in figures:
+            labels = (stream, one.sensor)
+            self._audits.labels(*labels).inc(counts[one.sensor])
+            self._imputation_error.labels(*labels).set(one.error)
+            self._imputation_coverage.labels(*labels).set(one.coverage)
+            self._imputation_skill.labels(*labels).set(one.skill)
+            said = one.verdict is not Imputable.TOO_FEW
+            self._imputable.labels(*labels).set(one.verdict is not Imputable.CANNOT if said else math.nan)
 
     def lag(self, topic: str, partition: int, records: int, seconds: float = math.nan) -> None:
         """How far behind its log's end a held partition is."""
@@ -926,6 +979,7 @@ class StreamStatus:
     records: dict[str, int] = field(default_factory=lambda: {str(d): 0 for d in Disposition})
     newest_ns: int = 0  # event time of the newest row
     drift: deque[DriftRecord] = field(default_factory=lambda: deque(maxlen=100))
+    imputation: dict[str, SensorAudit] = field(default_factory=dict)  # by sensor, under this model
     models: deque[ModelChange] = field(default_factory=lambda: deque(maxlen=30))
     drill: Callable[[], Sequence[Mapping[str, Any]]] = tuple  # the fire drill's table, see ``drilling.entry``
     tracks: dict[str, Track] = field(default_factory=dict)
@@ -1052,6 +1106,8 @@ class Status:
     ) -> None:
         """``version`` judges the stream from now on: it is live."""
         status = self.streams[stream]
+        if version != status.model:
+            status.imputation = {}
         status.model, status.calibration, status.trained_at = version, calibration, trained_at
         status.threshold, status.part_thresholds = threshold, part_thresholds
         status.state = Lifecycle.LIVE
@@ -1060,6 +1116,7 @@ class Status:
         """Nothing judges the stream until a model comes."""
         status = self.streams[stream]
         status.model, status.calibration, status.trained_at = None, "", None
+        status.imputation = {}
         status.threshold, status.part_thresholds = math.nan, {}
 
     def promotion(self, stream: str, version: str, result: str, reason: str = "") -> None:

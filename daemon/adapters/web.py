@@ -69,15 +69,18 @@ from daemon.adapters.telemetry import (
 )
 from daemon.domain import AlertEvent, AlertKind, DriftRecord, Phase, Severity, iso
 from daemon.errors import ConfigError, DaemonError
+from daemon.stream.audit import Imputable, SensorAudit
 
 log = structlog.get_logger()
 
 EPISODES_SHOWN: Final = 100
 SPARK_POINTS: Final = 100
 CONTRIBUTORS_SHOWN: Final = 3
-NAME_SHOWN: Final = 200
+AUDITS_SHOWN: Final = 60
+"""Sensors whose imputation is shown: the worst first."""
 DRILL_SENSORS_SHOWN: Final = 40
 """Rows of the fire drill's table; of more sensors those of which least is found."""
+NAME_SHOWN: Final = 200
 """Characters of a name that go to the page; an asset name may be as long as a record."""
 
 
@@ -586,6 +589,7 @@ def _stream(stream: StreamStatus, open_by_asset: dict[tuple[str, str], list[Aler
         "newest": iso(stream.newest_ns) if stream.newest_ns else None,
         "drift": _drift(list(stream.drift)),
         "drill": _drill(stream.drill()),
+        "imputation": _imputation(stream.imputation),
         "models": [_change(change) for change in reversed(stream.models)],
         "tracks": [
             _track(asset, stream.tracks[asset], stream.threshold, open_by_asset.get((stream.name, asset), []))
@@ -676,6 +680,26 @@ def _drilled(entry: Mapping[str, Any]) -> dict[str, Any]:
         "faults": entry["faults"],
         "says": _name(entry["says"]),
     }
+
+
+_WORST_FIRST: Final = (Imputable.CANNOT, Imputable.LAST_VALUE, Imputable.GOOD, Imputable.TOO_FEW)
+
+
+def _imputation(audits: Mapping[str, SensorAudit]) -> list[dict[str, Any]]:
+    order = sorted(audits.values(), key=lambda a: (_WORST_FIRST.index(a.verdict), -a.relative, a.sensor))
+    return [
+        {
+            "sensor": _name(a.sensor),
+            "audits": a.audits,
+            "error": _short(a.error),
+            "relative": _short(a.relative),
+            "last_value_error": _short(a.last_value_error),
+            "coverage": _short(a.coverage),
+            "skill": _short(a.skill),
+            "verdict": str(a.verdict),
+        }
+        for a in order[:AUDITS_SHOWN]
+    ]
 
 
 def _change(change: ModelChange) -> dict[str, Any]:
@@ -1648,6 +1672,44 @@ function modelPanel(list, day) {
   return rows.length ? rows : h("div", "empty", "No model yet.");
 }
 
+const IMPUTABLE = {
+  cannot: ["warning", "cannot be imputed"],
+  last_value: ["closed", "no better than the last value"],
+  good: ["ok", "good"],
+  too_few: ["closed", "too few yet"],
+};
+function auditTable(list) {
+  const rows = list.flatMap((x) =>
+    x.imputation.map((a) => {
+      const verdict = IMPUTABLE[a.verdict] || ["closed", a.verdict];
+      return h(
+        "tr",
+        "",
+        titled(h("td", "name", a.sensor, list.length > 1 ? h("span", "dim", " · " + x.name) : null), a.sensor),
+        titled(
+          h(
+            "td",
+            "n",
+            value(a.error),
+            a.relative === null ? null : h("span", "dim", " (" + share(a.relative) + " of its spread)"),
+          ),
+          "the last value would be off by " + value(a.last_value_error),
+        ),
+        titled(h("td", "n", share(a.coverage)), "of " + count(a.audits) + " hidden readings"),
+        h("td", "", chip(verdict[0], verdict[1])),
+      );
+    }),
+  );
+  if (!rows.length) return h("div", "empty", "No reading has been hidden yet.");
+  const head = ["Sensor", "Typical error", "In its 90 % interval", "Gaps of it are filled"];
+  return h(
+    "table",
+    "",
+    h("thead", "", h("tr", "", ...head.map((t) => h("th", "", t)))),
+    h("tbody", "", ...rows),
+  );
+}
+
 let current = null;
 function show(s) {
   current = s;
@@ -1680,6 +1742,11 @@ function show(s) {
     "drill",
     s.streams.map((x) => ({ name: x.name, drill: x.drill })),
     drillPanel,
+  );
+  part(
+    "audits",
+    s.streams.map((x) => ({ name: x.name, imputation: x.imputation })),
+    auditTable,
   );
   part(
     "models",
@@ -1758,6 +1825,8 @@ _BODY: Final = """
 <div id="assets"></div>
 <h2>Recently closed</h2>
 <div id="recent" class="card scroll"></div>
+<h2>Imputation, audited live <span class="dim">readings hidden from the model now and then</span></h2>
+<div id="audits" class="card scroll"></div>
 </div>
 <aside>
 <h2>Drift <span class="dim">newest interval against training</span></h2>

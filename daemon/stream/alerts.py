@@ -230,7 +230,7 @@ class Episodes:
         Returns:
             Whether an anomaly episode is firing at this row, and the messages it caused.
         """
-        if self._maintained(asset, finding.row):
+        if self.maintained(asset, finding.row):
             self._keep_quiet(asset, finding, threshold)
             frozen = self.assets.get(asset)  # what was open before stays as it is
             return frozen is not None and frozen.alarm.state is State.FIRING, []
@@ -376,7 +376,8 @@ class Episodes:
             if share[c] > 0
         ]
 
-    def _maintained(self, asset: str, row: int) -> bool:
+    def maintained(self, asset: str, row: int) -> bool:
+        """Whether an asset is under maintenance at a row."""
         time_ns = row * self.spec.period_ns
         return any(
             start <= time_ns < end and (not assets or asset in assets)

@@ -71,6 +71,7 @@ from daemon.grouping import by_slot
 from daemon.policy import Alarm, State
 from daemon.stream import state
 from daemon.stream.alerts import Episodes, Finding, Sensors
+from daemon.stream.audit import Audit, Audited, auditable
 from daemon.stream.clock import BATCH, NO_CLOCK, EventTimeGuard, FleetClock, HeldReading
 from daemon.stream.drift import EXCEEDANCES, Drift
 from daemon.stream.rings import NO_RECORD, Rings, grown
@@ -167,6 +168,7 @@ class Step:
     model: str = ""  # the version that judged
     silent: bool = False
     at_rest: bool = False  # what was said so far and ``offset`` agree: a commit may come here
+    audited: Audited | None = None  # readings that were hidden from the model, of this chunk or before
 
 
 def as_record(reading: Reading, spec: StreamSpec) -> Record:
@@ -215,6 +217,7 @@ class Pipeline:
         resume_at: records before this offset rebuild state silently.
         trace: whether to keep what became of each record.
         measured: entered around the model's work on so many windows; a clock may not stand here.
+        audit: one in so many known readings is hidden from the model and compared, see ``audit``; 0: none.
     """
 
     def __init__(
@@ -231,8 +234,10 @@ class Pipeline:
         resume_at: int = 0,
         trace: bool = False,
         measured: Callable[[int], AbstractContextManager[object]] = nullcontext,
+        audit: int = 0,
     ) -> None:
         self.spec = spec
+        self._audit = Audit(audit, len(spec.sensors), spec.window) if audit else None
         self.partition = partition
         self._measured = measured
         self.decoder = decoder
@@ -314,6 +319,8 @@ class Pipeline:
         self.grid.grow(capacity)
         self.guard.grow(capacity)
         self.clock.grow(capacity)
+        if self._audit is not None:
+            self._audit.grow(capacity)
         for name in ("_baseline", "_began", "_uncovered", "_uncovered_count", "_silent", "_recorded"):
             setattr(self, name, grown(getattr(self, name), capacity))
         self._uncovered[old:] = -1
@@ -336,6 +343,8 @@ class Pipeline:
         self.grid.clear(slot)
         self.guard.clear(slot)
         self.clock.clear(slot)
+        if self._audit is not None:
+            self._audit.seat(slot, asset)
         self._began[slot] = self._silent[slot] = False
         self._uncovered[slot] = -1
         self._recorded[slot] = UNKEPT
@@ -425,6 +434,8 @@ class Pipeline:
         # A successor replays what came before without this model: it cannot find out what judging led to.
         self._forced.update(self._restless())
         self.detector, self.drift = detector, None
+        if self._audit is not None:
+            self._audit.forget()
         units, states = Standard.raw_units(len(self.spec.sensors)), 0
         if detector is not None:
             self.drift = Drift(
@@ -533,8 +544,10 @@ class Pipeline:
                 yield from self._in_steps(self._silent_at_the_end(to_ns(polled.idle)), silent=False)
             if polled.ended:
                 step.outputs.extend(self._drift_records(1 << 62))
+            if polled.idle or polled.ended:  # what waits for company has time now
+                step.audited = self._compared(everything=True)
         self._said = 0
-        if step.outputs:
+        if step.outputs or step.audited is not None:
             yield step
 
     def _replay(self, items: Sequence[Record | Reading]) -> Iterator[Step]:
@@ -1026,6 +1039,7 @@ class Pipeline:
         firing = np.zeros(R, bool)
         fires = {asset: self._firing(asset) for asset in set(assets) & self.episodes.assets.keys()}
         summands: Summands | None = None
+        batch: Windows | None = None
         if judging:
             needed = np.flatnonzero(wanted)
             if len(needed):
@@ -1065,6 +1079,9 @@ class Pipeline:
                 if scored:
                     fires[asset] = bool(firing[i])
                 firing[i] = fires.get(asset, False)
+        if batch is not None and not silent:
+            self._hide(rows, batch, wanted, scores, firing)
+            step.audited = self._compared()
         step.block = RowBlock(assets, slots, index, values, scores, firing, rows.conditions)
         drifted = [] if silent else self._sum_up(marks, summands)
         self._said += 0 if silent else len(step.outputs)
@@ -1080,6 +1097,31 @@ class Pipeline:
             placed.sort(key=lambda one: one[0])
             step.outputs = [output for _, output in placed]
         return step
+
+    def _hide(self, rows: Rows, batch: Windows, wanted: Mask, scores: Floats, firing: Mask) -> None:
+        """Take known readings out of copies of the windows, to see how well they are filled.
+
+        Args:
+            batch: the windows of the ``wanted`` rows.
+            scores, firing: (R,) of what was judged.
+        """
+        if self._audit is None or self.detector is None:
+            return
+        which, sensor, gap = self._audit.picked(rows.slots, rows.rows)
+        clean = auditable(scores[which], self.detector.threshold, firing[which])
+        for j in np.flatnonzero(clean).tolist():
+            asset = rows.assets[which[j]]
+            stuck = sensor[j] in self._stuck.get(asset, ())
+            clean[j] = not stuck and not self.episodes.maintained(asset, int(rows.rows[which[j]]))
+        if clean.any():
+            places = np.cumsum(wanted) - 1
+            self._audit.hide(batch, self._rings.standard, places[which[clean]], sensor[clean], gap[clean])
+
+    def _compared(self, *, everything: bool = False) -> Audited | None:
+        """What comes of the readings that were hidden, if there are enough of them or it is to be ``everything``."""
+        if self._audit is None or self.detector is None:
+            return None
+        return self._audit.compared(self.detector.version, self.detector.infer, everything=everything)
 
     def _sum_up(
         self, marks: Sequence[tuple[int, int]], summands: Summands | None
