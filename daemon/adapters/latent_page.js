@@ -22,8 +22,17 @@ const value = (v, digits = 3) =>
       : Math.abs(v) >= 1000
         ? Math.round(v).toLocaleString("en-US")
         : String(+v.toPrecision(digits)).replace("-", "−");
-const signed = (v) => (v === null ? "–" : (v > 0 ? "+" : "") + value(v));
-const percent = (s) => (s >= 0.01 || s === 0 ? Math.round(100 * s) + " %" : "under 1 %");
+const DECIMALS = new Map(D.sensors.map((s) => [s.sensor, s.decimals]));
+// a sensor's value with as many decimals as its spread deserves
+const real = (v, sensor) => {
+  if (v === null || v === undefined) return "–";
+  const places = DECIMALS.get(sensor);
+  if (places > 6) return value(v);
+  const text = v.toLocaleString("en-US", { maximumFractionDigits: places }).replace("-", "−");
+  return text === "−0" ? "0" : text;
+};
+const signed = (v, sensor) => (v > 0 ? "+" : "") + real(v, sensor);
+const percent = (s) => (s >= 0.01 || s === 0 ? Math.round(100 * s) + "\u00a0%" : "under 1\u00a0%");
 // plotly.js reads <b>, <i>, <a> and entities in its texts: a name must stay a name
 const plainly = (text) =>
   text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;").replace(/%/g, "&#37;");
@@ -50,6 +59,11 @@ function layout(more) {
     },
     more,
   );
+}
+// a chart's place has its height before the chart does, so that nothing around it is laid out over it
+function tall(id, height) {
+  $(id).style.height = height + "px";
+  return height;
 }
 const axis = (more) =>
   Object.assign(
@@ -118,16 +132,18 @@ function watch() {
   const known = D.sensors.some((s) => s.explained !== null);
   const shown = active.slice(0, 12);
   const moved = new Map(shown.map((d) => [d.dimension, new Map(d.sensors.map((s) => [s.sensor, s]))]));
+  const strengthOf = (m) => (m ? m.unit_sd : 0);
   const most = Math.max(1e-9, ...shown.flatMap((d) => d.sensors.map((s) => s.unit_sd)));
   $("watchlead").textContent =
     (known
-      ? "The bar says how much of a sensor's ups and downs the model can retrace: near 100 % it knows the sensor well, near 0 % it takes it for noise. "
+      ? "The bar says how much of a sensor's ups and downs the model can retrace: near 100\u00a0% it knows the sensor well, near 0\u00a0% it takes it for noise. "
       : "") +
     "The squares show which directions move the sensor: the darker, the more. Column numbers are the directions below.";
   const box = $("watch");
   const labels = h("div", "cells head", ...shown.map((d) => titled(h("span", "", d.dimension), directionName(d))));
   box.append(h("div", "row head", h("span", "", "Sensor"), h("span", "", known ? "Retraced by the model" : ""), labels));
-  for (const s of D.sensors) {
+  const many = D.sensors.length > 20;
+  D.sensors.forEach((s, place) => {
     const meter = h("span", "meter");
     if (known) {
       const fill = h("i");
@@ -137,8 +153,8 @@ function watch() {
     const cells = h("div", "cells");
     for (const d of shown) {
       const m = moved.get(d.dimension).get(s.sensor);
-      const cell = h("span");
-      const strength = m ? m.unit_sd / most : 0;
+      const cell = h("span", strengthOf(m) > 0.6 * most ? "strong" : "", h("i", "", d.dimension));
+      const strength = strengthOf(m) / most;
       cell.style.background = "rgba(" + colour("heat") + "," + (0.05 + 0.95 * strength).toFixed(3) + ")";
       cells.append(
         titled(
@@ -148,25 +164,44 @@ function watch() {
         ),
       );
     }
-    const range = s.low === null ? "usually near " + value(s.mean) : "usually " + value(s.low) + " to " + value(s.high);
-    box.append(h("div", "row", h("span", "name", s.sensor, h("small", "", range)), meter, cells));
+    const [low, high] = [real(s.low, s.sensor), real(s.high, s.sensor)];
+    const range =
+      s.low === null
+        ? "usually near " + real(s.mean, s.sensor)
+        : low === high
+          ? "stands at " + low
+          : "usually " + low + " to " + high;
+    const row = h("div", "row", h("span", "name", s.sensor, h("small", "", range)), meter, cells);
+    row.hidden = many && place >= 16;
+    box.append(row);
+  });
+  if (many) {
+    const button = h("button", "link", "Show the other " + (D.sensors.length - 16) + " sensors");
+    button.addEventListener("click", () => {
+      button.remove();
+      for (const row of box.children) row.hidden = false;
+    });
+    box.append(button);
   }
 }
 
 const STEP_COLOURS = ["down3", "down2", "down1", "ink", "up1", "up2", "up3"];
-function small(node, curves, foot) {
+function small(node, curves, foot, band) {
   const data = curves.map((c) => ({
     x: X,
     y: c.y,
     mode: X.length < 2 ? "markers" : "lines",
     line: { color: colour(c.colour), width: c.width || 1.5, dash: c.dash || "solid" },
-    hovertemplate: "%{y:.4g}<br>" + c.label + "<extra></extra>",
+    hovertemplate: "%{y:.6g}<br>" + c.label + "<extra></extra>",
   }));
   Plotly.react(
     node,
     data,
     layout({
-      margin: { l: 56, r: 8, t: 6, b: foot ? 22 : 6 },
+      shapes: band
+        ? [{ type: "rect", xref: "paper", x0: 0, x1: 1, y0: band[0], y1: band[1], layer: "below", line: { width: 0 }, fillcolor: colour("line"), opacity: 0.55 }]
+        : [],
+      margin: { l: 56, r: 24, t: 6, b: foot ? 22 : 6 },
       xaxis: axis({ showticklabels: foot, ticksuffix: " " + UNIT[1], nticks: 5, fixedrange: true }),
       yaxis: axis({ nticks: 4, fixedrange: true }),
     }),
@@ -185,11 +220,13 @@ function sensorPlots(box, list) {
     const foot = i === list.length - 1;
     const plot = h("div", "plot" + (foot ? " foot" : ""));
     box.append(h("h4", "", h("span", "", item.name), h("span", "num", item.note)), plot);
-    return () => chart(plot, () => small(plot, item.curves, foot));
+    return () => chart(plot, () => small(plot, item.curves, foot, item.band));
   });
   return () => todo.forEach((f) => f());
 }
 
+const RANGES = new Map(D.sensors.map((s) => [s.sensor, s.low === null ? null : [s.low, s.high]]));
+const usual = (sensor) => RANGES.get(sensor);
 const signedStep = (s) => (s > 0 ? "+" : s < 0 ? "−" : "") + Math.abs(s);
 function directionCard(d) {
   const card = h(
@@ -201,6 +238,7 @@ function directionCard(d) {
   const names = d.sensors.filter((s) => s.sensor in d.traversal.sensors);
   const item = (s) => ({
     name: s.sensor,
+    band: usual(s.sensor),
     note: s.lag ? (s.lag > 0 ? "follows by " : "comes before by ") + lasting(s.lag_seconds) : "",
     curves: d.traversal.sensors[s.sensor].map((y, i) => ({
       y,
@@ -239,7 +277,10 @@ function directions() {
     (D.reference.asset === null
       ? "the mean of training"
       : D.reference.what + " (" + D.reference.asset + ", " + D.reference.time.slice(0, 16).replace("T", " ") + ")") +
-    ". The dark line is its usual course; the coloured ones show what it becomes as the direction goes up or down. The outermost are rare.";
+    (D.reference.condition ? " under the condition " + D.reference.condition : "") +
+    ". The dark line is its usual course; the coloured ones show what it becomes as the direction goes up or down. The outermost are rare." +
+    (D.source ? " The grey band is where the sensor usually is: what lies outside of it is the model's extrapolation." : "") +
+    " Those that do most come first; the numbers are the model's own.";
   const names = ["3 sd down (rare)", "2", "1", "usual", "1", "2", "3 sd up (rare)"];
   $("steps").append(
     ...STEP_COLOURS.map((c, i) => {
@@ -302,7 +343,8 @@ function map() {
     text: fires.map((i) => plainly(M.assets[P.asset[i]]) + ", " + stamp(P.time[i])),
     mode: "markers",
     name: "episode",
-    marker: { size: 9, color: "rgba(0,0,0,0)", line: { width: 1.3, color: colour("bad") } },
+    opacity: 0.55,
+    marker: { size: 8, color: "rgba(0,0,0,0)", line: { width: 1, color: colour("bad") } },
     hovertemplate: "%{text}<br>episode<extra></extra>",
   };
   const choose = $("asset");
@@ -347,7 +389,7 @@ function map() {
       "map",
       [...base, ...(fires.length ? [rings] : []), ...path],
       layout({
-        height: narrow() ? 420 : 520,
+        height: tall("map", narrow() ? 420 : 520),
         showlegend: true,
         legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 },
         margin: { l: 48, r: 14, t: 20, b: 46 },
@@ -381,7 +423,7 @@ function regimes() {
       D.clusters.length +
       " groups that the model keeps apart; how many there are was decided by the readings (silhouette " +
       value(D.map.silhouette, 2) +
-      ", where 1 is perfectly separate and under .25 none). Learned from moments without an episode. Values are typical of the group; in brackets, the mean of all."
+      ", where 1 is perfectly separate and under .25 none). Learned from moments without an episode. Values are typical of the group, in brackets the mean of all; rising and falling are within a window."
     : "The moments do not fall into separate groups: the machine moves within one range. (No split reached a silhouette of .25.)";
   $("regimes").append(
     ...D.clusters.map((c) => {
@@ -406,7 +448,9 @@ function regimes() {
                   "",
                   h("td", "", s.sensor),
                   h("td", "", s.word),
-                  h("td", "num", value(s.typical), h("span", "dim", " (" + value(s.overall) + ")")),
+                  s.word === "rising" || s.word === "falling"
+                    ? h("td", "num", "by " + real(Math.abs(s.typical), s.sensor))
+                    : h("td", "num", real(s.typical, s.sensor), h("span", "dim", " (" + real(s.overall, s.sensor) + ")")),
                 ),
               ),
           ),
@@ -455,7 +499,7 @@ function strips() {
         },
       ],
       layout({
-        height: 60 + 30 * rows.length,
+        height: tall("strips", 60 + 30 * rows.length),
         margin: { l: 14, r: 14, t: 12, b: 36 },
         annotations: rows.length > 1 ? rows.map((r, i) => ({
           xref: "paper", x: 0, y: i, text: plainly(r.asset), showarrow: false, xanchor: "left", yanchor: "middle",
@@ -521,7 +565,7 @@ function unusual() {
         },
       ],
       layout({
-        height: 110 + 22 * shown.length + (narrow() ? 40 : 0),
+        height: tall("kl", 110 + 22 * shown.length + (narrow() ? 40 : 0)),
         margin: { l: 20, r: 14, t: 10, b: narrow() ? 90 : 36 },
         xaxis: axis({ type: "date", nticks: narrow() ? 4 : 10, showgrid: false }),
         yaxis: axis({
@@ -548,10 +592,11 @@ function whatIf() {
     moves.join(" and ") +
     ": the grey line is the window as the model sees it now, the coloured one what it would have been" +
     (S.base.asset === null ? "" : " (" + S.base.what + ": " + S.base.asset + ", up to " + S.base.time.slice(0, 16).replace("T", " ") + ")") +
-    (S.sensors.some((s) => s.observed) ? "; dots were measured." : ".");
+    (S.sensors.some((s) => s.observed) ? "; the dashed one is what was measured." : ".");
   const item = (s) => ({
     name: s.sensor,
-    note: signed(s.change) + " on average",
+    band: usual(s.sensor),
+    note: signed(s.change, s.sensor) + " on average",
     curves: [
       { y: s.before, colour: "faint", width: 2, label: "as it is" },
       { y: s.after, colour: "up2", width: 2, label: "moved" },
@@ -606,8 +651,9 @@ function swept() {
   if (!S) return;
   $("sweepbox").hidden = false;
   const columns = [
-    ["beta", (p) => value(p.beta)],
-    ["Dimensions in use, of " + S.latents, (p) => count(p.active_units)],
+    ["beta", (p) => value(p.beta) + (S.other_seeds.includes(p) ? ", seed " + p.seed : "")],
+    ["Active, of " + S.latents, (p) => count(p.active_units)],
+    ["Telling something", (p) => count(p.telling_units)],
     ["Error, in sd", (p) => value(p.reconstruction)],
     ["KL, nats", (p) => value(p.kl)],
     ["ELBO per reading", (p) => value(p.elbo)],
@@ -621,7 +667,8 @@ function swept() {
       h(
         "tbody",
         "",
-        ...S.points.map((p) => h("tr", p.beta === S.beta ? "ours" : "", ...columns.map(([, f]) => h("td", "num", f(p))))),
+        ...[...S.points, ...S.other_seeds].map((p, i) =>
+          h("tr", i < S.points.length && p.beta === S.beta ? "ours" : "", ...columns.map(([, f]) => h("td", "num", f(p))))),
       ),
     ),
   );
@@ -635,13 +682,13 @@ function swept() {
         { x, y: S.points.map((p) => p.elbo), name: "ELBO per reading", yaxis: "y2", line: { color: colour("faint"), dash: "dot" } },
       ].map((t) => Object.assign({ mode: "lines+markers", hovertemplate: t.name + " %{y:.3g} at beta %{x}<extra></extra>" }, t)),
       layout({
-        height: 320,
+        height: tall("sweep", 320),
         showlegend: true,
         legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 },
-        margin: { l: 48, r: 52, t: 40, b: 46 },
+        margin: { l: 48, r: 66, t: 40, b: 46 },
         xaxis: axis({ type: "log", tickvals: x, ticktext: x.map(String), title: { text: "beta" } }),
         yaxis: axis({ rangemode: "tozero" }),
-        yaxis2: axis({ overlaying: "y", side: "right", showgrid: false, title: { text: "ELBO, nats" } }),
+        yaxis2: axis({ overlaying: "y", side: "right", showgrid: false, nticks: 5, tickformat: ".2f", title: { text: "ELBO, nats", standoff: 6 } }),
       }),
       CONFIG,
     );
@@ -666,6 +713,7 @@ function words() {
   if (D.sweep)
     list.push(
       ["ELBO", "How likely the held-out readings are to the model; higher is better. It counts error and KL in one unit."],
+      ["Active, telling", "A dimension is active if it varies at all, and tells something if it carries more than .1 nats on average; training leaves the first .05 free."],
       ["Purity", "How much each thing that varies is told by one dimension alone (mutual information gap, Chen et al. 2018), from 0 to 1."],
     );
   $("words").append(...list.flatMap(([t, d]) => [h("dt", "", t), h("dd", "", d)]));

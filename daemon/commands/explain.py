@@ -19,13 +19,14 @@ import numpy as np
 from daemon.adapters.files import is_lines, read_table, replacing
 from daemon.adapters.latent_page import page_html
 from daemon.adapters.names import LONGEST, ClusterName, Names, NamesFile
+from daemon.adapters.wording import beta_text, decimals, movement_text, regime_text
 from daemon.domain import AlertEvent, AlertKind, Floats, Ints, Mask, Output, Phase, iso
 from daemon.errors import InputError, UsageError
 from daemon.loop import StreamPlan, fits
 from daemon.model import latent
 from daemon.model.bundle import Bundle
 from daemon.model.segments import sliding
-from daemon.model.sweep import Sweep, sweep
+from daemon.model.sweep import Sweep, SweepPoint, sweep
 from daemon.replay import Discarded, check_excluded, history_of, once, plan_for, settings_for, zone_notes
 from daemon.stream.pipeline import RowBlock
 
@@ -96,6 +97,7 @@ async def explain(
     kept = NamesFile.beside(model)
     changes = [_change(text, bundle, kept.of(bundle.version)) for text in sets]
     given = [_naming(text, bundle) for text in names]
+    row = None if at is None else _row(at, bundle.period_ns)
     if (at or asset) and file is None:
         raise UsageError("--at and --asset name a window of FILE: give one")
     if sweep_beta and file is None and train is None:
@@ -124,6 +126,8 @@ async def explain(
     swept = None
     if sweep_beta and plan is not None and sample is not None:
         history = await history_of(train or sample, plan, exclude)
+        if not any(segment.observed.any() for segment in history):
+            raise InputError(f"{train or sample}: holds no reading of the model's sensors")
         base = 0.7 if survey is not None else 0.0
         swept = sweep(
             history,
@@ -142,7 +146,7 @@ async def explain(
             " training numbers its dimensions anew"
         )
     document = described.document(
-        own, source=None if file is None else file.name, what_if=changes, at=at, asset=asset, swept=swept
+        own, source=None if file is None else file.name, what_if=changes, row=row, asset=asset, swept=swept
     )
     with replacing(out) as temporary:
         temporary.write_text(page_html(document), encoding="utf-8")
@@ -254,6 +258,8 @@ async def survey_of(
         counted = np.concatenate([[0], np.cumsum(something)])
         starts.append((name, whole[counted[whole + L] - counted[whole] > 0]))
     total = sum(len(start) for _, start in starts)
+    if not any(np.isfinite(values).any() for _, values, _ in rows.values()):
+        raise InputError(f"{file}: holds no reading of the model's sensors")
     if not total:
         raise InputError(f"{file}: holds no run of {L} rows, which is the model's window")
     stride = -(-total // MOST_WINDOWS)
@@ -338,6 +344,7 @@ class Described:
 
     def __init__(self, bundle: Bundle, survey: Survey | None, notes: list[str]) -> None:
         self.bundle, self.survey, self.notes = bundle, survey, notes
+        self.decimals = [decimals(float(sd)) for sd in bundle.models.scaler.scale]
         models, reference = bundle.models, bundle.drift
         self.condition = ""
         mean = None if survey is None else survey.seen.mean
@@ -349,10 +356,13 @@ class Described:
         self.plane: latent.Plane | None = None
         self.regimes: latent.Regimes | None = None
         self.start = reference.latent_mean
+        self.usual = 0  # the regime with the most windows outside of episodes
         if survey is not None:
             self.plane = latent.plane(survey.seen.mean, self.effects, reference)
             self.regimes = latent.regimes(survey.seen.mean, ~survey.firing, self.plane)
-            typical = int(self.regimes.typical[0])
+            calm = np.bincount(self.regimes.of[~survey.firing], minlength=self.regimes.count)
+            self.usual = int(calm.argmax())
+            typical = int(self.regimes.typical[self.usual])
             self.start = survey.seen.mean[typical]
             self.condition = survey.label[typical]
         self.directions = latent.directions(models, reference, self.effects, self.start, self.condition)
@@ -403,7 +413,7 @@ class Described:
         *,
         source: str | None,
         what_if: Sequence[tuple[int, float]],
-        at: str | None,
+        row: int | None,
         asset: str | None,
         swept: Sweep | None,
     ) -> dict[str, Any]:
@@ -426,10 +436,11 @@ class Described:
             "sensors": [
                 {
                     "sensor": name,
-                    "mean": _short(float(bundle.models.scaler.mean[c])),
+                    "mean": self._real(float(bundle.models.scaler.mean[c]), c),
                     "sd": _short(float(bundle.models.scaler.scale[c])),
-                    "low": None if survey is None else _short(float(survey.low[c])),
-                    "high": None if survey is None else _short(float(survey.high[c])),
+                    "decimals": self.decimals[c],
+                    "low": None if survey is None else self._real(float(survey.low[c]), c),
+                    "high": None if survey is None else self._real(float(survey.high[c]), c),
                     "explained": None if explained is None else _short(float(explained[c]), 3),
                 }
                 for c, name in enumerate(bundle.sensors)
@@ -443,7 +454,7 @@ class Described:
             "episodes": [] if survey is None else list(survey.episodes[:EPISODES]),
             "episode_count": 0 if survey is None else len(survey.episodes),
             "windows": 0 if survey is None else survey.of,
-            "set": self._what_if(names, what_if, at, asset),
+            "set": self._what_if(names, what_if, row, asset),
             "sweep": None if swept is None else _swept(swept, bundle.settings.beta),
             "notes": list(dict.fromkeys(self.notes)),
         }
@@ -451,8 +462,20 @@ class Described:
     def _reference(self) -> dict[str, Any]:
         if self.survey is None or self.regimes is None:
             return {"what": "the mean of training", "asset": None, "time": None, "condition": self.condition}
-        typical = int(self.regimes.typical[0])
-        return {"what": "a typical window of regime 1", **self._window(typical), "condition": self.condition}
+        typical = int(self.regimes.typical[self.usual])
+        what = f"a typical window of regime {self.usual + 1}"
+        return {"what": what, **self._window(typical), "condition": self.condition}
+
+    def _real(self, value: float, sensor: int) -> float | None:
+        """A value of a sensor: to a thousandth of its sd or so."""
+        return round(value, self.decimals[sensor] + 1) + 0.0 if math.isfinite(value) else None
+
+    def _course(self, values: Floats, sensor: int) -> list[Any]:
+        """Nested lists of a sensor's values, fine enough to be drawn."""
+        if values.ndim > 1:
+            return [self._course(part, sensor) for part in values]
+        places = self.decimals[sensor] + 2
+        return [round(v, places) + 0.0 if math.isfinite(v) else None for v in values.tolist()]
 
     def _window(self, index: int) -> dict[str, Any]:
         assert self.survey is not None
@@ -481,13 +504,13 @@ class Described:
                     "kl": None if kl is None else _short(float(kl[direction.dimension])),
                     "share": _short(direction.share),
                     "sd": _short(direction.sd),
-                    "text": movement_text(direction.movements, bundle.sensors, period, L),
+                    "text": movement_text(direction.movements, bundle.sensors, self.decimals, period),
                     "sensors": [
                         {
                             "sensor": bundle.sensors[m.sensor],
-                            "change": _short(m.change),
-                            "first": _short(m.first),
-                            "last": _short(m.last),
+                            "change": self._real(m.change, m.sensor),
+                            "first": self._real(m.first, m.sensor),
+                            "last": self._real(m.last, m.sensor),
                             "unit_sd": _short(m.unit_sd),
                             "pattern": m.pattern,
                             "lag": m.lag,
@@ -498,7 +521,9 @@ class Described:
                     "traversal": {
                         "steps": list(latent.STEPS),
                         "sensors": {
-                            bundle.sensors[m.sensor]: _rounded(direction.traversal[:, :, m.sensor])
+                            bundle.sensors[m.sensor]: self._course(
+                                direction.traversal[:, :, m.sensor], m.sensor
+                            )
                             for m in shown
                         },
                     },
@@ -532,7 +557,7 @@ class Described:
         result = []
         for k in range(found.count):
             inside = found.of == k
-            notable = latent.typical_values(survey.seen.level, found.of, k, self.bundle.models.scaler.scale)
+            notable = latent.typical_values(survey.seen, found.of, k, self.bundle.models.scaler.scale)
             usual = latent.usual_hours(hours, inside) if found.count > 1 else None
             share = float(inside.mean())
             result.append(
@@ -546,15 +571,15 @@ class Described:
                     "sensors": [
                         {
                             "sensor": self.bundle.sensors[t.sensor],
-                            "typical": _short(t.value),
-                            "overall": _short(t.overall),
+                            "typical": self._real(t.value, t.sensor),
+                            "overall": self._real(t.overall, t.sensor),
                             "unit_sd": _short(t.unit_sd),
                             "word": t.word,
                         }
                         for t in notable
                     ],
                     "typical": self._window(int(found.typical[k])),
-                    "text": regime_text(notable, self.bundle.sensors, share, usual),
+                    "text": regime_text(notable, self.bundle.sensors, self.decimals, share, usual),
                 }
             )
         return result
@@ -660,17 +685,17 @@ class Described:
 
     # -------------------------------------------------------------- what if
     def _what_if(
-        self, names: Names, changes: Sequence[tuple[int, float]], at: str | None, asset: str | None
+        self, names: Names, changes: Sequence[tuple[int, float]], row: int | None, asset: str | None
     ) -> dict[str, Any] | None:
         if not changes:
-            if at or asset:
+            if row is not None or asset is not None:
                 self.notes.append("--at and --asset name the window of a what-if: add --set DIMENSION=SD")
             return None
         bundle = self.bundle
         z, condition, observed = self.start, self.condition, None
         base = self._reference()
-        if at is not None or asset is not None:
-            z, condition, observed, base = self._chosen(at, asset)
+        if row is not None or asset is not None:
+            z, condition, observed, base = self._chosen(row, asset)
         elif self.survey is not None:
             observed = self._observed(base["asset"], base["time"])
         both = np.stack([z, latent.moved(z, changes, bundle.drift)])
@@ -687,10 +712,10 @@ class Described:
             "sensors": [
                 {
                     "sensor": bundle.sensors[c],
-                    "before": _rounded(before[:, c]),
-                    "after": _rounded(after[:, c]),
-                    "observed": None if observed is None else _rounded(observed[:, c]),
-                    "change": _short(float((after - before)[:, c].mean())),
+                    "before": self._course(before[:, c], c),
+                    "after": self._course(after[:, c], c),
+                    "observed": None if observed is None else self._course(observed[:, c], c),
+                    "change": self._real(float((after - before)[:, c].mean()), c),
                     "unit_sd": _short(float(size[c])),
                 }
                 for c in order
@@ -703,7 +728,7 @@ class Described:
         end = int(np.searchsorted(at, _row(time, self.bundle.period_ns)))
         return values[end - self.bundle.window + 1 : end + 1]
 
-    def _chosen(self, at: str | None, asset: str | None) -> tuple[Floats, str, Floats, dict[str, Any]]:
+    def _chosen(self, row: int | None, asset: str | None) -> tuple[Floats, str, Floats, dict[str, Any]]:
         """The window of an asset that ends at a time: latents, condition, readings, and what it is."""
         survey, bundle = self.survey, self.bundle
         assert survey is not None
@@ -715,12 +740,14 @@ class Described:
             raise UsageError(f"--asset {asset}: the readings are of {', '.join(survey.assets[:10])}")
         rows, values, conditions = survey.rows[asset]
         L = bundle.window
-        row = int(rows[-1]) if at is None else _row(at, bundle.period_ns)
+        row = int(rows[-1]) if row is None else row
         end = int(np.searchsorted(rows, row))
         whole = end < len(rows) and rows[end] == row and end >= L - 1 and rows[end - L + 1] == row - L + 1
         if not whole:
-            span = f"{iso(int(rows[0]) * bundle.period_ns)} to {iso(int(rows[-1]) * bundle.period_ns)}"
-            raise UsageError(f"--at {at}: no whole window of {asset} ends there; it has readings from {span}")
+            first, last, when = (iso(int(r) * bundle.period_ns) for r in (rows[0], rows[-1], row))
+            raise UsageError(
+                f"--at: no whole window of {asset} ends at {when}; it has readings from {first} to {last}"
+            )
         window = values[end - L + 1 : end + 1]
         seen = latent.encode(bundle.models, window[None], [conditions[end]])
         base = {
@@ -732,128 +759,28 @@ class Described:
         return seen.mean[0], conditions[end], window, base
 
 
-# ------------------------------------------------------------------ words
-def movement_text(
-    movements: Sequence[latent.Movement], sensors: Sequence[str], period: float, window: int
-) -> str:
-    """What one sd upwards does, as a sentence."""
-    if not movements or movements[0].unit_sd < 0.05:
-        return "Hardly moves any sensor."
-    told = [m for m in movements if m.unit_sd >= 0.3 * movements[0].unit_sd][:4]
-    parts = []
-    for m in told:
-        name = sensors[m.sensor].strip()
-        if m.pattern == "level":
-            parts.append(f"{name} {'higher' if m.change > 0 else 'lower'} by {_said(abs(m.change))}")
-        elif m.pattern == "trend":
-            rise = m.last - m.first
-            parts.append(
-                f"{name} {'rising' if rise > 0 else 'falling'} by {_said(abs(rise))} within the window"
-            )
-        else:
-            parts.append(f"{name} takes another course within the window")
-    text = _listed(parts)
-    more = sum(m.unit_sd >= 0.3 * movements[0].unit_sd for m in movements) - len(told)
-    if more > 0:
-        text += f", and {more} more"
-    late = [m for m in told if m.lag]
-    for m in late[:2]:
-        rows = abs(m.lag or 0)
-        name, first = sensors[m.sensor].strip(), sensors[movements[0].sensor].strip()
-        text += f". {name} {'follows' if (m.lag or 0) > 0 else 'comes before'} {first} by {_lasting(rows * period)}"
-    return text + "."
-
-
-def regime_text(
-    notable: Sequence[latent.Typical], sensors: Sequence[str], share: float, hours: tuple[int, int] | None
-) -> str:
-    """What a regime is, as a sentence."""
-    told = [f"{sensors[t.sensor].strip()} {t.word} ({_said(t.value)})" for t in notable[:4]]
-    text = ", ".join(told) if told else "every sensor near its overall mean"
-    text += f": {_percent(share)} of the time"
-    if hours is not None:
-        text += f", mostly {hours[0]:02d}–{hours[1]:02d} h UTC"
-    return text
-
-
-def beta_text(swept: Mapping[str, Any]) -> str:
-    """Why beta is 1 by default, from the figures of a sweep."""
-    points = swept["points"]
-    one = min(points, key=lambda p: abs(p["beta"] - 1.0))
-    best = max(points, key=lambda p: p["elbo"])
-    low, high = points[0], points[-1]
-    told = (
-        f"The default is 1, because the likelihood bound (ELBO) that training then maximises is the one figure in"
-        f" which reconstruction and KL have the same unit. On readings held back it is {one['elbo']:.3f} nats per"
-        f" reading at 1"
-    )
-    if best is one:
-        told += ", the best of the sweep"
-    else:
-        told += f", and {best['elbo']:.3f} at {best['beta']:g}, the best of the sweep"
-    told += (
-        f". At {low['beta']:g} the error is {_relative(low['reconstruction'], one['reconstruction'])} and the KL"
-        f" {_relative(low['kl'], one['kl'])}; at {high['beta']:g} the error is"
-        f" {_relative(high['reconstruction'], one['reconstruction'])} and the KL {_relative(high['kl'], one['kl'])},"
-        f" with {high['active_units']} instead of {one['active_units']} dimensions in use."
-    )
-    purest = max(points, key=lambda p: -1.0 if p["purity"] is None else p["purity"])
-    if purest["purity"] is not None and one["purity"] is not None:
-        told += (
-            f" Purity is {one['purity']:.3f} at 1 and at most {purest['purity']:.3f} (at {purest['beta']:g})."
-        )
-    return told
-
-
 def _swept(found: Sweep, beta: float) -> dict[str, Any]:
-    swept: dict[str, Any] = {
+    def told(p: SweepPoint) -> dict[str, Any]:
+        return {
+            "beta": p.beta,
+            "seed": p.seed,
+            "active_units": p.active_units,
+            "telling_units": p.telling_units,
+            "reconstruction": _short(p.reconstruction),
+            "kl": _short(p.kl),
+            "elbo": _short(p.elbo),
+            "purity": _short(p.purity, 3),
+        }
+
+    points, again = [told(p) for p in found.points], [told(p) for p in found.again]
+    return {
         "beta": beta,
         "factors": found.factors,
         "latents": found.latents,
-        "path_latents": found.path_latents,
-        "points": [
-            {
-                "beta": p.beta,
-                "active_units": p.active_units,
-                "active_path_units": p.active_path_units,
-                "reconstruction": _short(p.reconstruction),
-                "kl": _short(p.kl),
-                "elbo": _short(p.elbo),
-                "purity": _short(p.purity, 3),
-            }
-            for p in found.points
-        ],
+        "points": points,
+        "other_seeds": again,
+        "text": beta_text(points, again),
     }
-    return swept | {"text": beta_text(swept)}
-
-
-def _relative(value: float, base: float) -> str:
-    change = value / base - 1.0 if base else 0.0
-    if abs(change) < 0.005:
-        return "the same"
-    return f"{abs(change):.0%} {'higher' if change > 0 else 'lower'}"
-
-
-def _listed(parts: Sequence[str]) -> str:
-    return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
-
-
-def _said(value: float) -> str:
-    """A number as a person writes it."""
-    if value == 0 or 1e-3 <= abs(value) < 1e6:
-        text = f"{value:.3g}" if abs(value) < 1_000 else f"{value:,.0f}"
-        return "0" if text == "-0" else text
-    return f"{value:.1e}"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %" if share >= 0.01 else "under 1 %"
-
-
-def _lasting(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.3g} s"
-    return f"{seconds / 60:.3g} min" if seconds < 7_200 else f"{seconds / 3_600:.3g} h"
 
 
 def _row(time: str, period_ns: int) -> int:

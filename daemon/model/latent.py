@@ -34,10 +34,12 @@ STEPS = (-3, -2, -1, 0, 1, 2, 3)
 """Where a traversal decodes a dimension, in sd from the reference: what is common, rare, and very rare."""
 SAMPLE = 256
 """Latents that shares are measured on: the share of a dimension is then within a few percent of itself."""
-SAME_SHAPE = 0.8
-"""Correlation above which two movements are taken for one shape that may be shifted."""
+SAME_SHAPE = 0.9
+"""Correlation above which two movements are taken for one shape that may be shifted: four fifths of the variance."""
 WORTH_A_LAG = 0.02
 """A lag must fit so much better than a smaller one: two straight lines fit each other at every lag."""
+MOVES_WITHIN = 0.5
+"""A movement of which less than this is within the window (sd over RMS) is a level: it has no moment."""
 NEAR_PCA = 0.9
 """The map's axes are dimensions of the model where these two show this share of what the best plane shows."""
 MOST_REGIMES = 8
@@ -64,6 +66,7 @@ class Encoded:
     mean: Floats  # (N, Z) posterior mean
     kl: Floats  # (N, Z) KL(q(z|x) || N(0, I)) per dimension, nats
     level: Floats  # (N, C) mean over the window, raw units; NaN where nothing was observed
+    rise: Floats  # (N, C) mean of the window's last third of rows minus that of its first, likewise
     squares: Floats  # (C,) sum of squared residuals over observed cells, scaled units
     spread: Floats  # (C,) sum of squared distances from the training mean, likewise
     cells: Floats  # (C,) how many cells these are
@@ -82,7 +85,10 @@ class Encoded:
     @staticmethod
     def joined(parts: Sequence[Encoded]) -> Encoded:
         """One after the other; at least one."""
-        rows = [np.concatenate([getattr(part, name) for part in parts]) for name in ("mean", "kl", "level")]
+        rows = [
+            np.concatenate([getattr(part, name) for part in parts])
+            for name in ("mean", "kl", "level", "rise")
+        ]
         sums = [sum(getattr(part, name) for part in parts) for name in ("squares", "spread", "cells")]
         return Encoded(*rows, *(np.asarray(total) for total in sums))
 
@@ -108,16 +114,25 @@ def encode(models: Models, windows: Floats, conditions: Sequence[str]) -> Encode
         residual = torch.where(gaps, 0.0, x - decoded).view(scaled.shape).double()
         known = torch.where(gaps, 0.0, x).view(scaled.shape).double()
     observed = np.isfinite(scaled)
-    count = observed.sum(1)
-    total = np.where(observed, windows, 0.0).sum(1)
+    third = max(models.window // 3, 1)
     return Encoded(
         mean=mean.double().numpy(),
         kl=kl.double().numpy(),
-        level=np.where(count > 0, total / np.maximum(count, 1), np.nan),
+        level=_means(windows, observed),
+        rise=_means(windows[:, -third:], observed[:, -third:])
+        - _means(windows[:, :third], observed[:, :third]),
         squares=residual.square().sum((0, 1)).numpy(),
         spread=known.square().sum((0, 1)).numpy(),
         cells=observed.sum((0, 1)).astype(float),
     )
+
+
+def _means(windows: Floats, observed: Mask) -> Floats:
+    """(N, C) means over the rows that were observed; NaN of none."""
+    count = observed.sum(1)
+    total = np.where(observed, windows, 0.0).sum(1)
+    result: Floats = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    return result
 
 
 def decode(models: Models, z: Floats, condition: str = "") -> Floats:
@@ -276,19 +291,20 @@ def lag(leader: Floats, follower: Floats) -> int | None:
         None where the two have no common shape, or one of them hardly moves within the window.
     """
     n = len(leader)
-    best: list[tuple[int, float]] = []
+    for curve in (leader, follower):
+        if curve.std() < MOVES_WITHIN * np.sqrt(np.square(curve).mean()) or not curve.any():
+            return None
+    fits: dict[int, float] = {}
     for shift in range(-(n // 4), n // 4 + 1):
         a = leader[max(-shift, 0) : n - max(shift, 0)]
         b = follower[max(shift, 0) : n + min(shift, 0)]
         a, b = a - a.mean(), b - b.mean()
         norm = float(np.sqrt((a @ a) * (b @ b)))
-        # A curve that is a level, but for a hundredth of it, has no moment at which it moves.
-        flat = min(a @ a / max(leader @ leader, 1e-30), b @ b / max(follower @ follower, 1e-30)) < 1e-4
-        best.append((shift, 0.0 if flat or norm <= 0.0 else abs(float(a @ b)) / norm))
-    top = max(fit for _, fit in best)
-    if top < SAME_SHAPE:
+        fits[shift] = abs(float(a @ b)) / norm if norm > 0.0 else 0.0
+    best = max(fits.values())
+    if best < SAME_SHAPE:
         return None
-    return min((shift for shift, fit in best if fit >= top - WORTH_A_LAG), key=lambda s: (abs(s), s))
+    return min((s for s, fit in fits.items() if fit >= best - WORTH_A_LAG), key=lambda s: (abs(s), s))
 
 
 # ------------------------------------------------------------------ the map
@@ -457,36 +473,46 @@ class Typical:
     """What is notable of one sensor in one regime."""
 
     sensor: int
-    value: float  # median over the regime's windows, raw units
-    overall: float  # mean over all windows
+    value: float  # median over the regime's windows: of the window's mean, or of its rise; raw units
+    overall: float  # mean over all windows, likewise
     unit_sd: float  # the distance of the two, in the sensor's sd
-    word: str  # low | high | near 0
+    word: str  # low | high | near 0, of the mean; rising | falling, of the rise
+
+    @property
+    def course(self) -> bool:
+        """Whether it is the rise that is notable."""
+        return self.word in ("rising", "falling")
 
 
-def typical_values(level: Floats, of: Ints, cluster: int, scale: Floats) -> list[Typical]:
-    """The sensors that tell a regime from the whole, the most telling first.
+def typical_values(seen: Encoded, of: Ints, cluster: int, scale: Floats) -> list[Typical]:
+    """What tells a regime from the whole, the most telling first; of each sensor its level or its course.
 
     Args:
-        level: (N, C) window means, raw units.
+        seen: N windows.
         of: (N,) the regime of each window.
         cluster: which regime.
         scale: (C,) the sensors' sd.
     """
     found = []
-    for c in range(level.shape[1]):
-        known = np.isfinite(level[:, c])
-        mine = level[known & (of == cluster), c]
-        if not len(mine):
-            continue
-        value, overall = float(np.median(mine)), float(level[known, c].mean())
-        low, high = np.quantile(level[known, c], [0.01, 0.99])
-        away = (value - overall) / scale[c]
-        if abs(away) < NOTABLE:
-            continue
-        zero = abs(value) <= 0.05 * (high - low)
-        found.append(
-            Typical(c, value, overall, float(away), "near 0" if zero else "high" if away > 0 else "low")
-        )
+    for c in range(seen.level.shape[1]):
+        each = []
+        for values, course in ((seen.level[:, c], False), (seen.rise[:, c], True)):
+            known = np.isfinite(values)
+            mine = values[known & (of == cluster)]
+            if not len(mine):
+                continue
+            value, overall = float(np.median(mine)), float(values[known].mean())
+            away = float((value - overall) / scale[c])
+            if course:
+                word = "rising" if value > 0 else "falling"
+                notable = abs(away) >= NOTABLE and abs(value) >= NOTABLE * scale[c]
+            else:
+                low, high = np.quantile(values[known], [0.01, 0.99])
+                word = "near 0" if abs(value) <= 0.05 * (high - low) else "high" if away > 0 else "low"
+                notable = abs(away) >= NOTABLE
+            if notable:
+                each.append(Typical(c, value, overall, away, word))
+        found += sorted(each, key=lambda t: -abs(t.unit_sd))[:1]
     return sorted(found, key=lambda t: (-abs(t.unit_sd), t.sensor))
 
 
