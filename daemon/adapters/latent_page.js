@@ -62,7 +62,7 @@ function layout(more) {
 }
 // a chart's place has its height before the chart does, so that nothing around it is laid out over it
 function tall(id, height) {
-  $(id).style.height = height + "px";
+  $(id).style.height = height + 2 + "px"; // and its border
   return height;
 }
 const axis = (more) =>
