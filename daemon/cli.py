@@ -838,6 +838,89 @@ def drill(
         console.print(f"Stood still in training, no fault was injected: {names}", soft_wrap=True)
 
 
+# ------------------------------------------------------------------ explain
+@app.command()
+def explain(
+    model: Annotated[Path, typer.Option(help="The bundle to explain.", metavar="BUNDLE")],
+    output: Annotated[Path, typer.Option("--out", help="The page.", metavar="HTML")],
+    file: Annotated[
+        Path | None,
+        typer.Argument(help="Readings to show it on: Parquet, CSV or JSON Lines.", metavar="[FILE]"),
+    ] = None,
+    sets: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="D=SD",
+            help="What if dimension D had moved by so many sd, as `3=+2`; repeatable, by number or by name.",
+        ),
+    ] = None,
+    at: Annotated[
+        str | None, typer.Option(metavar="TIME", help="The end of the window that --set starts from.")
+    ] = None,
+    asset: Annotated[str | None, typer.Option(help="Whose window that is.")] = None,
+    name: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="D=NAME",
+            help='Keep a name beside the bundle: `3="valve opening"`, `cluster:1="night"`; an empty one takes it away.',
+        ),
+    ] = None,
+    sweep_beta: Annotated[
+        bool, typer.Option("--sweep-beta", help="Train at several beta and compare; takes minutes.")
+    ] = False,
+    train: Annotated[
+        Path | None, typer.Option(help="Readings for --sweep-beta.", show_default="FILE")
+    ] = None,
+    config: Config = None,
+    exclude: Exclude = "",
+    stream: StreamName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a model has learned, as one page that a person from the plant can read.
+
+    Which sensors each latent dimension moves, in real units; with FILE also the regimes that the machine keeps
+    to, a map of its windows with episodes, and what was unusual when. For example, a model of a pump, shown on a week, with
+    a name for what dimension 3 turned out to be, and what two sd more of it would do:
+
+        anomalyd explain week.parquet --model pump.model --out pump.html --name 3="valve opening" --set 3=+2
+
+    Names are kept in BUNDLE.names.json. Configuration keys come from `-c` alone: here, --set moves dimensions.
+    """
+    quietly()
+    from daemon.commands.explain import explain as describe
+
+    with progress_bar() as bar:
+        result = perform(
+            describe(
+                model,
+                output,
+                file,
+                train=train,
+                config=config,
+                exclude=split(exclude),
+                stream_name=stream,
+                sets=sets or [],
+                names=name or [],
+                at=at,
+                asset=asset,
+                sweep_beta=sweep_beta,
+                progress=bar,
+            )
+        )
+    notes_of(result.notes)
+    found = result.document
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    used = [d for d in found["dimensions"] if d["active"]]
+    regimes = f", {len(found['clusters'])} regimes, {found['episode_count']} episodes" if found["map"] else ""
+    out().print(
+        f"{escape(str(output))}: model {found['version']}, {len(used)} of {found['latents']} dimensions in use{regimes}",
+        soft_wrap=True,
+    )
+
+
 # ------------------------------------------------------------------ the process
 def fail(message: str, code: int) -> NoReturn:
     """One clear line on standard error, and the exit code."""
