@@ -721,6 +721,77 @@ def impute(
     out().print(f"{escape(str(output))}: {done.cells:,} cells filled in {done.rows:,} rows", soft_wrap=True)
 
 
+@app.command()
+def explain(
+    file: Annotated[
+        Path, typer.Argument(help="Parquet, CSV or JSON Lines, as it was judged.", metavar="FILE")
+    ],
+    model: Annotated[Path, typer.Option(help="The bundle that judged.")],
+    output: Annotated[Path, typer.Option("--out", help="The page.", metavar="HTML")],
+    alert: Annotated[
+        str | None,
+        typer.Option(
+            "--alert",
+            metavar="ID",
+            help="An alert's id or fingerprint, or how it begins.",
+            show_default=False,
+        ),
+    ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option("--at", metavar="TIME", help="Instead, the window that ends then.", show_default=False),
+    ] = None,
+    asset: Annotated[str | None, typer.Option(help="Of --at.", show_default=False)] = None,
+    alerts: Annotated[
+        Path | None,
+        typer.Option(help="An alerts.jsonl with past episodes to compare with.", show_default=False),
+    ] = None,
+    feedback: Annotated[
+        Path | None,
+        typer.Option(
+            help='What operators said, JSON Lines: {"fingerprint": ..., "verdict": ..., "note": ...}.',
+            show_default=False,
+        ),
+    ] = None,
+    config: Config = None,
+    sets: Sets = None,
+    exclude: Exclude = "",
+    stream: StreamName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say why an episode is one: the fewest sensors that explain it, and what they should have read.
+
+    `anomalyd explain --model BUNDLE --out why.html FILE --alert 3f2a9c` replays FILE, finds the episode
+    whose id or fingerprint begins so, and writes one page.
+    """
+    quietly()
+    from daemon.commands.root_cause import explain_alert
+
+    with progress_bar() as bar:
+        found = perform(
+            explain_alert(
+                model,
+                file,
+                output,
+                alert=alert,
+                at=at,
+                asset=asset,
+                config=config,
+                sets=sets or [],
+                exclude=split(exclude),
+                stream_name=stream,
+                alerts=alerts,
+                feedback=feedback,
+                progress=bar,
+            )
+        )
+    notes_of(list(found.notes))
+    if as_json:
+        typer.echo(json.dumps(found.as_dict()))
+        return
+    out().print(f"{escape(str(output))}: {escape(found.evidence())}", soft_wrap=True)
+
+
 # ------------------------------------------------------------------ the process
 def fail(message: str, code: int) -> NoReturn:
     """One clear line on standard error, and the exit code."""
