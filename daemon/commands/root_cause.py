@@ -35,6 +35,7 @@ from daemon.errors import DaemonError, InputError, UsageError
 from daemon.loop import fits
 from daemon.model.bundle import Bundle
 from daemon.model.repair import (
+    explained_share,
     latent_path,
     likeness,
     normal_twin,
@@ -326,6 +327,10 @@ def explained(
     shares = blame(track, min(onset, index), stop)
     view = track.view(index)
     repair = smallest_repair(detector, view, shares, policy.hysteresis)
+    midst = (track.index_from(incident.opened_ns // period) + stop - 1) // 2 if incident else index
+    explained = explained_share(
+        detector, track.window(midst), track.condition[int(track.at[midst])], before(track, min(onset, index))
+    )
     at, begin = int(track.at[index]), int(track.at[min(onset, index)])
     low = max(begin - (CONTEXT + 1) * L, at + 1 - MOST_ROWS, 0)
     high = min(max(int(track.at[stop - 1]) + 1 + L, at + 1), low + MOST_ROWS + L, len(track.values))
@@ -343,7 +348,7 @@ def explained(
         incident=incident,
         row_ns=track.row(index) * period,
         threshold=detector.threshold,
-        verdict=verdict_of(detector, view, repair),
+        verdict=verdict_of(detector, view, repair, explained),
         repair=repair,
         shares=shares,
         times_ns=(track.first_row + np.arange(low, high)) * period,
@@ -358,6 +363,15 @@ def explained(
         ),
         path_times_ns=(track.first_row + track.at[start : index + 1]) * period,
         nearest=(),
+    )
+
+
+def before(track: Track, onset: int) -> Floats:
+    """(B, L, C) some windows from before an onset, none of them near enough to hold its first rows' cause."""
+    L = track.detector.window
+    chosen = range(max(onset - CONTEXT * L, 0), onset - L // 2, max(L // 4, 1))
+    return (
+        np.stack([track.window(i) for i in chosen]) if len(chosen) else np.empty((0, *track.window(0).shape))
     )
 
 

@@ -20,12 +20,17 @@ put back.
 **Verdict** (``verdict_of``), for a window that is not normal:
 
 * one sensor repairs it: *broken sensor*. All else is as ever, the latents of the repaired window too;
-* else the latents are farther out than the residual is, in nats of -log p against calibration:
-  *new regime*. The sensors still fit together, but together they are where training never was;
+* else, if the model itself reconstructs what has changed since before the onset: *new regime*. The
+  sensors still fit together, but together they are where training never was;
 * else: *process fault*. Several sensors no longer fit together.
 
-The rule has no parameter: "one" is what the word says, and the two parts of the score are compared
-in the unit in which the score itself adds them.
+Whether it does is asked of the change, not of the score: beyond calibration's values a score grows
+by the residual's own scale, so that the little that a linear model leaves of a large change counts
+for more nats than all that it explains. A model keeps ``SHARE`` (90 %) of the variance of training; a
+change of which it leaves no more than twice as much is one that it can make (``EXPLAINED``).
+
+A broken sensor and a fault of the process that only one sensor sees are the same numbers: what the
+first verdict says for certain is that one sensor explains everything.
 """
 
 from __future__ import annotations
@@ -41,6 +46,7 @@ import numpy as np
 from daemon.domain import Floats, Ints, Windows
 from daemon.model.calibration import Parts
 from daemon.model.measuring import Measured
+from daemon.model.pca import SHARE
 from daemon.model.scoring import BundleDetector
 
 WHOLE = 3
@@ -49,6 +55,8 @@ SETS = 10_000
 """Sets that are scored per size, at most: all triples of 40 sensors, all pairs of 141."""
 AT_ONCE = 2_048
 """Sets that are scored in one call, about: memory, not results, depends on it."""
+EXPLAINED = 1.0 - 2.0 * (1.0 - SHARE)
+"""Share of a change that the model must reconstruct for a new regime; see the module."""
 ACTIVE = 0.01
 """Variance of a posterior mean below which a latent dimension is idle (Burda et al. 2016): its sd is no unit."""
 
@@ -233,25 +241,66 @@ class Verdict:
     """A cause with its evidence; no cause for a window that is normal.
 
     ``residual_nats`` and ``latent_nats`` are the root mean squares of the score's parts of that
-    kind, comparable with the score and its threshold.
+    kind, comparable with the score and its threshold. ``explained`` is the share of the change since
+    before the onset that the model reconstructs.
     """
 
     cause: Cause | None
     residual_nats: float
     latent_nats: float
+    explained: float
 
 
-def verdict_of(detector: BundleDetector, view: View, repair: Repair) -> Verdict:
-    """The verdict on a window whose smallest repair is known; see the module."""
+def verdict_of(detector: BundleDetector, view: View, repair: Repair, explained: float) -> Verdict:
+    """The verdict on a window whose smallest repair is known; see the module.
+
+    Args:
+        detector: a bundle's.
+        view: the window.
+        repair: its smallest repair.
+        explained: of the change that the episode brought, see ``explained_share``.
+    """
     nats = scored(detector, view, view.values[None]).nats[:, 0]
     residual, latent = by_kind(nats, len(detector.models.lengths))
     if repair.before <= repair.level:
-        return Verdict(None, residual, latent)
-    if len(repair.sensors) == 1 and repair.enough:
+        cause = None
+    elif len(repair.sensors) == 1 and repair.enough:
         cause = Cause.BROKEN_SENSOR
     else:
-        cause = Cause.NEW_REGIME if latent > residual else Cause.PROCESS_FAULT
-    return Verdict(cause, residual, latent)
+        cause = Cause.NEW_REGIME if explained >= EXPLAINED else Cause.PROCESS_FAULT
+    return Verdict(cause, residual, latent, explained)
+
+
+def explained_share(detector: BundleDetector, window: Floats, condition: str, before: Floats) -> float:
+    """The share of a change that the model reconstructs: 1 - |change of the residual|^2 / |change|^2.
+
+    Args:
+        detector: a bundle's.
+        window: (L, C) raw, in the midst of what has changed.
+        condition: label of the windows.
+        before: (B, L, C) raw windows from before; with none, what has changed is what is not
+            training's mean.
+
+    Returns:
+        At most 1; below 0 where the model makes more of it; 0 if nothing has changed.
+    """
+    windows = np.concatenate([before, window[None]])
+    found = detector.models.measure(windows, (condition,) * len(windows), keep=True)
+    scaled = found.scaled.astype(np.float64)
+    residual = scaled - found.decoded
+    level, rest = np.zeros(scaled.shape[2]), np.zeros(scaled.shape[2])
+    if len(before):
+        level, rest = (_middle(values[:-1].reshape(-1, scaled.shape[2])) for values in (scaled, residual))
+    change = float(np.nansum((scaled[-1] - level) ** 2))
+    left = float(np.nansum((residual[-1] - rest) ** 2))
+    return 1.0 - left / change if change > 0 else 0.0
+
+
+def _middle(values: Floats) -> Floats:
+    """(N, C) to (C,) medians of what is observed; 0 where nothing is."""
+    seen = np.isfinite(values)
+    known = np.where(seen.any(0), values, 0.0)
+    return np.asarray(np.nanmedian(known, axis=0))
 
 
 def by_kind(nats: Floats, lengths: int) -> tuple[float, float]:

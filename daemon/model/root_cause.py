@@ -110,8 +110,9 @@ class RootCause:
                 return f"One sensor explains all of it: the window {scores} {names}; the others fit together as ever."
             case Cause.NEW_REGIME:
                 return (
-                    f"The sensors still fit together better than they stand where training was: {parts}"
-                    f" (threshold {self.threshold:.2f}); no single sensor explains it."
+                    f"The sensors still fit together: the model reconstructs {self.verdict.explained:.0%} of what"
+                    f" has changed. But together they are where training never was ({parts}; an alarm is above"
+                    f" {self.threshold:.2f}), and no single sensor explains it."
                 )
             case Cause.PROCESS_FAULT:
                 how = (
@@ -119,7 +120,10 @@ class RootCause:
                     if repair.enough
                     else "nor do all but one of them together"
                 )
-                return f"Several sensors no longer fit together ({parts}): no single one explains it, {how}."
+                return (
+                    f"Several sensors no longer fit together: of what has changed the model reconstructs only"
+                    f" {max(self.verdict.explained, 0.0):.0%} ({parts}). No single one explains it, {how}."
+                )
 
     def as_dict(self) -> dict[str, Any]:
         """The same as one JSON object; what is not finite is null."""
@@ -149,6 +153,7 @@ class RootCause:
                 "evidence": self.evidence(),
                 "residual_nats": _finite(self.verdict.residual_nats),
                 "latent_nats": _finite(self.verdict.latent_nats),
+                "explained": _finite(self.verdict.explained),
             },
             "repair": {
                 "sensors": [names[c] for c in repair.sensors],
