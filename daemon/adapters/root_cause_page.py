@@ -31,9 +31,14 @@ WINDOW_SENSORS: Final = 8
 
 
 # ------------------------------------------------------------------ words
-def shown(value: float) -> str:
-    """Four significant digits; a dash for what is not known."""
-    return f"{value:.4g}" if math.isfinite(value) else "–"
+def shown(value: float, like: Floats | None = None) -> str:
+    """Four significant digits; no finer than a ten-thousandth of what ``like`` spans. A dash: not known."""
+    if not math.isfinite(value):
+        return "–"
+    if like is not None and np.isfinite(like).any():
+        step = float(np.nanmax(like) - np.nanmin(like)) / 1e4
+        value = 0.0 if abs(value) < step else value
+    return f"{value:.4g}"
 
 
 def clock(time_ns: int) -> str:
@@ -54,7 +59,7 @@ def headline(found: RootCause) -> str:
     names = listed([found.sensors[c] for c in found.repair.sensors], 3)
     match found.verdict.cause if found.certain else None:
         case Cause.BROKEN_SENSOR:
-            return f"{names} looks broken"
+            return f"{names} alone is off: broken, or a fault that only this sensor sees"
         case Cause.NEW_REGIME:
             return "The machine runs in a way that the model has not learned"
         case Cause.PROCESS_FAULT if found.repair.enough:
@@ -73,15 +78,16 @@ def consequence(found: RootCause) -> str:
     if not found.repair.sensors or not found.repair.enough:
         return "No few sensors explain it: taking out all but one does not make the window normal."
     first = found.repair.sensors[0]
+    like = found.observed[:, first]
     observed, twin, low, high = found.reading(first)
     reads = (
-        f"{found.sensors[first]} reads {shown(observed)}"
+        f"{found.sensors[first]} reads {shown(observed, like)}"
         if math.isfinite(observed)
         else f"{found.sensors[first]} reads nothing"
     )
     more = len(found.repair.sensors) - 1
     others = "the other sensors say" if not more else f"the sensors beside these {more + 1} say"
-    return f"{reads}; {others} {shown(twin)} (90 %: {shown(low)} to {shown(high)})."
+    return f"{reads}; {others} {shown(twin, like)} (90 %: {shown(low, like)} to {shown(high, like)})."
 
 
 CERTAINTY: Final = {
@@ -319,11 +325,12 @@ def _bars(found: RootCause) -> str:
 def _readings(found: RootCause) -> str:
     rows = []
     for c in found.repair.sensors[:WINDOW_SENSORS]:
+        like = found.observed[:, c]
         observed, twin, low, high = found.reading(c)
         rows.append(
             _row(
-                f"<b>{escape(found.sensors[c])}</b>", shown(observed), f"<b>{shown(twin)}</b>",
-                f"{shown(low)} to {shown(high)}", f"{100 * float(found.shares[c]):.0f} %",
+                f"<b>{escape(found.sensors[c])}</b>", shown(observed, like), f"<b>{shown(twin, like)}</b>",
+                f"{shown(low, like)} to {shown(high, like)}", f"{100 * float(found.shares[c]):.0f} %",
             )
         )  # fmt: skip
     if not rows:

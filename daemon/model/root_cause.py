@@ -100,14 +100,18 @@ class RootCause:
 
     def evidence(self) -> str:
         """What the verdict rests on, in one sentence."""
-        repair, names = self.repair, listed([self.sensors[c] for c in self.repair.sensors])
-        scores = f"scores {repair.before:.2f} with and {repair.after:.2f} without (normal: up to {repair.level:.2f})"
+        repair = self.repair
+        names = listed([self.sensors[c] for c in repair.sensors])
+        scores = (
+            f"the window scores {repair.before:.2f} with {names}, and {repair.after:.2f} without"
+            f" (normal: up to {repair.level:.2f})"
+        )
         parts = f"latents {self.verdict.latent_nats:.1f} nats out, residual {self.verdict.residual_nats:.1f}"
         match self.verdict.cause:
             case None:
                 return f"The window scores {repair.before:.2f}, and up to {repair.level:.2f} is normal."
             case Cause.BROKEN_SENSOR:
-                return f"One sensor explains all of it: the window {scores} {names}; the others fit together as ever."
+                return f"One sensor explains all of it: {scores}."
             case Cause.NEW_REGIME:
                 return (
                     f"The sensors still fit together: the model reconstructs {self.verdict.explained:.0%} of what"
@@ -116,7 +120,7 @@ class RootCause:
                 )
             case Cause.PROCESS_FAULT:
                 how = (
-                    f"it takes {len(repair.sensors)}, {names}: the window {scores} them"
+                    f"it takes {len(repair.sensors)}: {scores}"
                     if repair.enough
                     else "nor do all but one of them together"
                 )
