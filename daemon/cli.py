@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -847,6 +847,30 @@ def explain(
         Path | None,
         typer.Argument(help="Readings to show it on: Parquet, CSV or JSON Lines.", metavar="[FILE]"),
     ] = None,
+    alert: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ID", help="Why this episode of FILE: an alert's id or fingerprint, or how it begins."
+        ),
+    ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="Why the window that ends then; with --set or --condition, that is where it starts from.",
+        ),
+    ] = None,
+    asset: Annotated[str | None, typer.Option(help="Of --at; may be left out where FILE holds one.")] = None,
+    alerts: Annotated[
+        Path | None,
+        typer.Option(help="With --alert or --at: an alerts.jsonl with past episodes to compare with."),
+    ] = None,
+    feedback: Annotated[
+        Path | None,
+        typer.Option(
+            help='With --alert or --at: what operators said, JSON Lines of {"fingerprint", "verdict", "note"}.'
+        ),
+    ] = None,
     sets: Annotated[
         list[str] | None,
         typer.Option(
@@ -855,10 +879,15 @@ def explain(
             help="What if dimension D had moved by so many sd, as `3=+2`; repeatable, by number or by name.",
         ),
     ] = None,
-    at: Annotated[
-        str | None, typer.Option(metavar="TIME", help="The end of the window that --set starts from.")
+    condition: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FIELD=VALUE", help="What if the condition had been this one, as `mode=low`; repeatable."
+        ),
     ] = None,
-    asset: Annotated[str | None, typer.Option(help="Whose window that is.")] = None,
+    span: Annotated[
+        str | None, typer.Option(help="With --condition: how long a stretch.", show_default="four windows")
+    ] = None,
     name: Annotated[
         list[str] | None,
         typer.Option(
@@ -877,17 +906,66 @@ def explain(
     stream: StreamName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a model has learned, as one page that a person from the plant can read.
+    """Show what a model has learned, or why an episode is one, as a page that a person from the plant can read.
 
-    Which sensors each latent dimension moves, in real units; with FILE also the regimes that the machine keeps
-    to, a map of its windows with episodes, and what was unusual when. For example, a model of a pump, shown on a week, with
-    a name for what dimension 3 turned out to be, and what two sd more of it would do:
+    Without --alert and --at it is about the model: which sensors each latent dimension moves, in real units;
+    with FILE also the regimes that the machine keeps to, a map of its windows with episodes, and what was unusual when:
 
         anomalyd explain week.parquet --model pump.model --out pump.html --name 3="valve opening" --set 3=+2
+
+    With --alert (or --at, --asset) it is about one episode: the fewest sensors that explain it, what they should
+    have read, the way there, and what was like it before:
+
+        anomalyd explain week.parquet --model pump.model --out why.html --alert 3f2a9c
+
+    With --condition it is about what a stretch would have been under another one:
+
+        anomalyd explain week.parquet --model pump.model --out low.html --at 2026-03-01T06:00Z --condition mode=low
 
     Names are kept in BUNDLE.names.json. Configuration keys come from `-c` alone: here, --set moves dimensions.
     """
     quietly()
+    about_model = [("--set", sets), ("--name", name), ("--sweep-beta", sweep_beta), ("--train", train)]
+    about_episode = [("--alert", alert), ("--alerts", alerts), ("--feedback", feedback)]
+    if condition:
+        refuse_beside("--condition", [*about_model, *about_episode])
+        explain_condition(
+            model, output, file, condition, span, at, asset, config, split(exclude), stream, as_json=as_json
+        )
+        return
+    if span is not None:
+        raise UsageError("--span is the length of a stretch under another condition: give --condition")
+    if alert is not None or (at is not None and not sets):
+        refuse_beside("--alert" if alert is not None else "--at without --set", about_model)
+        if file is None:
+            raise UsageError("--alert and --at speak of readings: give the FILE that was judged")
+        from daemon.commands.root_cause import explain_alert
+
+        with progress_bar() as bar:
+            cause = perform(
+                explain_alert(
+                    model,
+                    file,
+                    output,
+                    alert=alert,
+                    at=at,
+                    asset=asset,
+                    config=config,
+                    exclude=split(exclude),
+                    stream_name=stream,
+                    alerts=alerts,
+                    feedback=feedback,
+                    progress=bar,
+                )
+            )
+        notes_of(list(cause.notes))
+        if as_json:
+            typer.echo(json.dumps(cause.as_dict()))
+        else:
+            out().print(f"{escape(str(output))}: {escape(cause.evidence())}", soft_wrap=True)
+        return
+    if alerts is not None or feedback is not None:
+        raise UsageError("--alerts and --feedback are what an episode is compared with: give --alert or --at")
     from daemon.commands.explain import explain as describe
 
     with progress_bar() as bar:
@@ -919,6 +997,72 @@ def explain(
         f"{escape(str(output))}: model {found['version']}, {len(used)} of {found['latents']} dimensions in use{regimes}",
         soft_wrap=True,
     )
+
+
+def refuse_beside(option: str, others: Sequence[tuple[str, object]]) -> None:
+    """Options that ask another question than ``option``.
+
+    Raises:
+        UsageError: one of them was given.
+    """
+    for name, value in others:
+        if value:
+            raise UsageError(f"{option} and {name} ask two things: give one of them")
+
+
+def explain_condition(
+    model: Path,
+    output: Path,
+    file: Path | None,
+    condition: list[str],
+    span: str | None,
+    at: str | None,
+    asset: str | None,
+    config: Path | None,
+    exclude: list[str],
+    stream: str | None,
+    *,
+    as_json: bool,
+) -> None:
+    """``explain --condition``."""
+    from daemon.commands.counterfactual import counterfactual
+    from daemon.config import parse_duration
+
+    if file is None:
+        raise UsageError("--condition asks what readings would have been: give FILE")
+    try:
+        length = None if span is None else parse_duration(span)
+    except ValueError as error:
+        raise UsageError(f"--span {span}: {error}") from error
+    answered = perform(
+        counterfactual(
+            model,
+            file,
+            output,
+            ",".join(condition),
+            at=at,
+            asset=asset,
+            span=length,
+            config=config,
+            exclude=exclude,
+            stream_name=stream,
+        )
+    )
+    notes_of(answered.notes)
+    found = answered.value.as_dict()
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    moved = sorted(
+        (
+            (abs(s["change"]), name, s["change"])
+            for name, s in found["sensors"].items()
+            if s["change"] is not None
+        ),
+        reverse=True,
+    )
+    most = ", ".join(f"{name} {change:+.4g}" for _, name, change in moved[:3])
+    out().print(f"{escape(str(output))}: under {escape(found['condition'])}: {escape(most)}", soft_wrap=True)
 
 
 # ------------------------------------------------------------------ the process

@@ -1,4 +1,4 @@
-"""A counterfactual as a plotly figure: data and layout, as JSON, for a page that has plotly.js."""
+"""A counterfactual as a figure and as a page: "this hour, had the mode been low"."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from daemon.adapters.root_cause_page import figure_element, figure_page
 from daemon.model.counterfactual import Counterfactual
 
 MOST_SENSORS = 8
@@ -35,11 +36,13 @@ def counterfactual_figure(value: Counterfactual, sensors: Sequence[str] | None =
     times = value.as_dict()["timestamps"]
     data: list[dict[str, Any]] = []
     layout: dict[str, Any] = {
-        "title": {"text": f"{escape(value.asset)} under {escape(value.condition)}"},
         "height": 120 + 170 * len(chosen),
         "legend": {"orientation": "h"},
         "hovermode": "x unified",
-        "margin": {"l": 70, "r": 20, "t": 60, "b": 40},
+        "paper_bgcolor": "var:card",
+        "plot_bgcolor": "var:card",
+        "font": {"color": "var:ink"},
+        "margin": {"l": 70, "r": 20, "t": 30, "b": 40},
     }
     for i, name in enumerate(chosen):
         axis = "" if i == 0 else str(i + 1)
@@ -85,3 +88,30 @@ def counterfactual_figure(value: Counterfactual, sensors: Sequence[str] | None =
         layout[f"yaxis{axis}"] = {"domain": [max(top - height, 0.0), top], "title": {"text": escape(name)}}
     layout["xaxis"] = {"type": "date", "anchor": f"y{'' if len(chosen) < 2 else len(chosen)}"}
     return {"data": data, "layout": layout}
+
+
+def counterfactual_html(value: Counterfactual) -> str:
+    """A whole page of one counterfactual. About 5 MB of it is plotly.js."""
+    told = value.as_dict()
+    was = ", ".join(told["was"]) or "no condition"
+    changes = {
+        name: found["change"] for name, found in told["sensors"].items() if found["change"] is not None
+    }
+    rows = "".join(
+        f"<tr><td>{escape(name)}</td><td>{change:+.4g}</td></tr>"
+        for name, change in sorted(changes.items(), key=lambda item: item[0])
+    )
+    body = (
+        '<section class="rc"><p>The orange line is what the model expects of the same stretch, had the condition been'
+        f" <b>{escape(value.condition)}</b> instead of <b>{escape(was)}</b>; the band holds 90 % of what could have been"
+        " read. Compare it with the dotted line, which is what the model expects as it was. It is an answer from what"
+        " conditions had in common in training, and knows nothing of causes.</p>"
+        f'<div class="card rc-pad">{figure_element("counterfactual", counterfactual_figure(value))}</div>'
+        "<h3>Mean change of each sensor, in its own units</h3>"
+        f'<div class="card scroll"><table><thead><tr><th>sensor</th><th>change</th></tr></thead><tbody>{rows}</tbody></table></div>'
+        "</section>"
+    )
+    title = f"{value.asset}, had it been {value.condition}"
+    return figure_page(
+        title, f"model {value.model}, {told['timestamps'][0]} to {told['timestamps'][-1]}", body
+    )

@@ -33,7 +33,7 @@ from daemon.domain import (
     Windows,
 )
 from daemon.model import impute
-from daemon.model.calibration import CONTINUES, Calibration, follow
+from daemon.model.calibration import CONTINUES, Calibration, Parts, follow
 from daemon.model.measuring import Measured, Models
 
 CARRY = 0.8
@@ -149,6 +149,18 @@ class BundleDetector:
         given = newest[holed]
         value, low, high = (np.where(np.isfinite(given), given, scaler.raw(cells)) for cells in scaled)
         return value, low, high
+
+    def offsets(self, baseline: Floats, condition: str) -> Floats:
+        """(P,) by what ``judge`` would divide a window that meets ``baseline`` (2P,), log."""
+        excess, own = np.split(baseline, 2)
+        c, place = self.calibrated, self._places.get(condition, -1)
+        return np.asarray(excess + own + (self._condition_levels[place] if c.condition_levels else 0.0))
+
+    def parts(self, measured: Measured, offsets: Floats) -> Parts:
+        """The calibrated parts of windows that all meet the same ``offsets`` (P,): what-ifs of one window."""
+        residual = measured.residual / self.calibrated.residual_rms
+        every = np.broadcast_to(offsets, (len(residual), len(offsets)))
+        return self.calibrated.parts(measured.channel_error, measured.latent, residual, every)
 
     def fresh_baseline(self, asset: str) -> Floats:
         """(2P,) zeros, for the excess over what is usual, and the asset's own level."""
