@@ -67,6 +67,7 @@ from daemon.domain import (
     SourceEvent,
     StreamSpec,
     Work,
+    is_calendar,
 )
 from daemon.errors import BundleError, ConfigError, DaemonError, InputError, UsageError
 from daemon.history import Recent, TopicHistory
@@ -143,7 +144,9 @@ def settings_for(
     if config is not None:
         return load(config, sets), []
     rows = load(None, sets, document_of(PLACEHOLDER)).model.learn_rows if cold else None
-    spec, notes = derive_spec(sample, exclude, rows=rows, decided=bundle is not None)
+    fields = list(bundle.facts.get("condition") or ()) if bundle is not None else []
+    told = [name for name in fields if not is_calendar(name)]
+    spec, notes = derive_spec(sample, exclude, rows=rows, decided=bundle is not None, conditions=told)
     document = document_of(spec)
     if bundle is not None:
         stream = document["streams"][0]
@@ -160,8 +163,8 @@ def settings_for(
             "window": bundle.window,
             "sensors": {name: {} for name in bundle.sensors},
         }
-        if fields := bundle.facts.get("condition"):
-            stream |= {"condition": list(fields), "timezone": bundle.facts.get("timezone")}
+        if fields:
+            stream |= {"condition": fields, "timezone": bundle.facts.get("timezone")}
         document["model"]["latent"] = latents_for(len(bundle.sensors))
     return load(None, sets, document), notes
 
