@@ -435,6 +435,7 @@ class Verdicts:
     p_point: Floats
     static_score: Floats  # without the slow baseline
     error: Floats  # (B, C) standardised error over the whole window; NaN if unknown
+    offsets: Floats | None = None  # (B, P) the baseline that each window met, for ``Detector.verdict``
 
 
 class Detector(Protocol):
@@ -501,6 +502,27 @@ class Detector(Protocol):
 
         ``slots`` (B,) names each window's asset; an asset's windows appear in time order.
         ``static`` asks for the static score, too; without it there is NaN in its place.
+        """
+        ...
+
+    def verdict(
+        self,
+        window: NDArray[Any],
+        condition: str,
+        offsets: Floats,
+        before: Floats,
+        shares: Floats,
+        level: float,
+    ) -> str | None:
+        """What kind of cause an episode has, judged by one window in its midst; None where that is doubtful.
+
+        Args:
+            window: (L, C) in ``standard`` units.
+            condition: its label.
+            offsets: (P,) of its ``Verdicts``.
+            before: (C,) where the sensors stood before the onset, in ``standard`` units.
+            shares: (C,) of the blame.
+            level: the score up to which a window is normal.
         """
         ...
 
@@ -592,6 +614,7 @@ class AlertEvent:
     first_offset: int = -1
     last_offset: int = -1
     clock_offset_ns: int | None = None  # of a skewed clock: how far it is ahead of the fleet's
+    verdict: str | None = None  # the kind of cause, where such verdicts are right often enough
 
 
 @dataclass(frozen=True, slots=True)

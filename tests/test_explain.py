@@ -274,3 +274,10 @@ def test_the_command_writes_the_page_and_prints_the_same_document(folder: Path, 
     done = command(*arguments, "--set", "retrain.every=1h")
     assert done.returncode == 2
     assert done.stderr.strip().splitlines()[-1].startswith("anomalyd: --set retrain.every=1h:")
+
+
+def test_help_teaches_with_an_example() -> None:
+    done = command("explain", "--help")
+    assert done.returncode == 0
+    assert "--name" in done.stdout
+    assert "valve opening" in done.stdout

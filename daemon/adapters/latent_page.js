@@ -36,6 +36,26 @@ const percent = (s) => (s >= 0.01 || s === 0 ? Math.round(100 * s) + "\u00a0%" :
 // plotly.js reads <b>, <i>, <a> and entities in its texts: a name must stay a name
 const plainly = (text) =>
   text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;").replace(/%/g, "&#37;");
+// a long name in lines that a chart has room for
+const wrapped = (text, most = 34) => {
+  const lines = [""];
+  for (const word of text.split(" "))
+    for (let rest = word; rest || !word; ) {
+      const last = lines[lines.length - 1];
+      const joined = last ? last + " " + rest : rest;
+      if (joined.length <= most) {
+        lines[lines.length - 1] = joined;
+        break;
+      }
+      if (last) lines.push("");
+      else {
+        lines[lines.length - 1] = rest.slice(0, most);
+        lines.push("");
+        rest = rest.slice(most);
+      }
+    }
+  return lines.map(plainly).join("<br>");
+};
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const colour = (name) =>
   getComputedStyle(document.documentElement)
@@ -331,7 +351,7 @@ function map() {
       y: at.map((i) => P.y[i]),
       text: at.map((i) => plainly(M.assets[P.asset[i]]) + ", " + stamp(P.time[i])),
       mode: "markers",
-      name: plainly(clusterName(c)),
+      name: wrapped(clusterName(c)),
       marker: { size: 5, color: regimeColour(c.cluster), opacity: 0.55, line: { width: 0 } },
       hovertemplate: "%{text}<br>" + plainly(clusterName(c)) + "<extra></extra>",
     };
@@ -393,8 +413,8 @@ function map() {
         showlegend: true,
         legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 },
         margin: { l: 48, r: 14, t: 20, b: 46 },
-        xaxis: axis({ title: { text: plainly(title(0)) }, zeroline: false }),
-        yaxis: axis({ title: { text: plainly(title(1)) }, zeroline: false }),
+        xaxis: axis({ title: { text: wrapped(title(0)) }, automargin: true }),
+        yaxis: axis({ title: { text: wrapped(title(1)) }, automargin: true }),
       }),
       CONFIG,
     );
@@ -433,7 +453,7 @@ function regimes() {
         "article",
         "card regime",
         h("h3", "", dot, h("span", "", clusterName(c)), h("span", "", percent(c.share) + " of the time")),
-        h("p", "", c.text + "."),
+        h("p", "", c.text.replace(/ %/g, "\u00a0%") + "."),
       );
       if (c.sensors.length) {
         card.append(
@@ -499,13 +519,13 @@ function strips() {
         },
       ],
       layout({
-        height: tall("strips", 60 + 30 * rows.length),
-        margin: { l: 14, r: 14, t: 12, b: 36 },
+        height: tall("strips", 68 + 30 * rows.length),
+        margin: { l: 14, r: 14, t: 12, b: 44 },
         annotations: rows.length > 1 ? rows.map((r, i) => ({
           xref: "paper", x: 0, y: i, text: plainly(r.asset), showarrow: false, xanchor: "left", yanchor: "middle",
           bgcolor: colour("card"), opacity: 0.85, font: { size: 11, color: colour("ink") }, borderpad: 1,
         })) : [],
-        xaxis: axis({ type: "date", nticks: narrow() ? 4 : 10, showgrid: false }),
+        xaxis: axis({ type: "date", nticks: narrow() ? 5 : 10, showgrid: false }),
         yaxis: axis({ showticklabels: false, showgrid: false, fixedrange: true, range: [-0.6, rows.length - 0.3] }),
       }),
       CONFIG,
@@ -528,9 +548,11 @@ function unusual() {
   // one absurd moment must not make all others look pale
   const top = Math.max(flat[Math.floor(0.995 * (flat.length - 1))] || 0, 1);
   const name = (d) => String(d) + (dimensions.get(d).name ? " " + dimensions.get(d).name : "");
+  // the number says which one it is; the whole name is above its chart and under the pointer
   const label = (d) => {
+    const most = narrow() ? 10 : 26;
     const text = name(d);
-    return narrow() && text.length > 12 ? String(d) : text;
+    return text.length > most ? text.slice(0, most - 1) + "…" : text;
   };
   const marks = K.episode.flatMap((e, t) => (e ? [K.time[t]] : []));
   const draw = () =>
@@ -566,8 +588,8 @@ function unusual() {
       ],
       layout({
         height: tall("kl", 110 + 22 * shown.length + (narrow() ? 40 : 0)),
-        margin: { l: 20, r: 14, t: 10, b: narrow() ? 90 : 36 },
-        xaxis: axis({ type: "date", nticks: narrow() ? 4 : 10, showgrid: false }),
+        margin: { l: 20, r: 14, t: 10, b: narrow() ? 90 : 44 },
+        xaxis: axis({ type: "date", nticks: narrow() ? 5 : 10, showgrid: false }),
         yaxis: axis({
           tickvals: shown.map((d, i) => i),
           ticktext: shown.map((d) => plainly(label(d))),
@@ -592,7 +614,8 @@ function whatIf() {
     moves.join(" and ") +
     ": the grey line is the window as the model sees it now, the coloured one what it would have been" +
     (S.base.asset === null ? "" : " (" + S.base.what + ": " + S.base.asset + ", up to " + S.base.time.slice(0, 16).replace("T", " ") + ")") +
-    (S.sensors.some((s) => s.observed) ? "; the dashed one is what was measured." : ".");
+    (S.sensors.some((s) => s.observed) ? "; the dashed one is what was measured." : ".") +
+    (S.sensors.length && S.sensors[0].unit_sd < 0.05 ? " Hardly anything moves: the model makes no use of this direction." : "");
   const item = (s) => ({
     name: s.sensor,
     band: usual(s.sensor),
@@ -657,7 +680,7 @@ function swept() {
     ["Error, in sd", (p) => value(p.reconstruction)],
     ["KL, nats", (p) => value(p.kl)],
     ["ELBO per reading", (p) => value(p.elbo)],
-    ["Purity", (p) => value(p.purity)],
+    ["Purity", (p) => value(p.purity, 2)],
   ];
   $("sweeptable").append(
     h(
@@ -673,13 +696,16 @@ function swept() {
     ),
   );
   const x = S.points.map((p) => p.beta);
+  const bounds = S.points.map((p) => p.elbo);
+  const range = Math.max(...bounds) - Math.min(...bounds);
+  const places = Math.min(6, Math.max(2, 1 - Math.floor(Math.log10(range || 1))));
   const draw = () =>
     Plotly.react(
       "sweep",
       [
         { x, y: S.points.map((p) => p.reconstruction), name: "error, in sd", line: { color: colour("up2") } },
         { x, y: S.points.map((p) => p.purity), name: "purity", line: { color: colour("info") } },
-        { x, y: S.points.map((p) => p.elbo), name: "ELBO per reading", yaxis: "y2", line: { color: colour("faint"), dash: "dot" } },
+        { x, y: S.points.map((p) => p.elbo), name: "ELBO per reading, right", yaxis: "y2", line: { color: colour("faint"), dash: "dot" } },
       ].map((t) => Object.assign({ mode: "lines+markers", hovertemplate: t.name + " %{y:.3g} at beta %{x}<extra></extra>" }, t)),
       layout({
         height: tall("sweep", 320),
@@ -688,7 +714,7 @@ function swept() {
         margin: { l: 48, r: 66, t: 40, b: 46 },
         xaxis: axis({ type: "log", tickvals: x, ticktext: x.map(String), title: { text: "beta" } }),
         yaxis: axis({ rangemode: "tozero" }),
-        yaxis2: axis({ overlaying: "y", side: "right", showgrid: false, nticks: 5, tickformat: ".2f", title: { text: "ELBO, nats", standoff: 6 } }),
+        yaxis2: axis({ overlaying: "y", side: "right", showgrid: false, nticks: 5, tickformat: "." + places + "f" }),
       }),
       CONFIG,
     );

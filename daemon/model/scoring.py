@@ -18,8 +18,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from daemon.domain import (
     NO_CONDITION,
@@ -35,6 +37,7 @@ from daemon.domain import (
 from daemon.model import impute
 from daemon.model.calibration import CONTINUES, Calibration, Parts, follow
 from daemon.model.measuring import Measured, Models
+from daemon.model.repair import live_verdict
 
 CARRY = 0.8
 """Autocorrelation assumed of a residual from row to row when a gap is filled."""
@@ -205,4 +208,18 @@ class BundleDetector:
             if static
             else np.full(len(error[0]), np.nan),
             error=parts.standardised,
+            offsets=offsets,
         )
+
+    def verdict(
+        self,
+        window: NDArray[Any],
+        condition: str,
+        offsets: Floats,
+        before: Floats,
+        shares: Floats,
+        level: float,
+    ) -> str | None:
+        """See ``domain.Detector`` and ``repair.live_verdict``."""
+        cause = live_verdict(self, window, condition, offsets, before, shares, level)
+        return None if cause is None else cause.value

@@ -725,6 +725,8 @@ def _cloud_event(alert: AlertEvent, now: datetime) -> Json:
         "scores": {name: _part(score) for name, score in alert.scores.items()},
         "model": {"version": alert.model, "calibration": alert.calibration},
     }
+    if alert.verdict is not None:
+        data["verdict"] = alert.verdict
     if alert.clock_offset_ns is not None:
         data["clock"] = {"offset_seconds": alert.clock_offset_ns / SECOND_NS}
     if alert.window_start_ns is not None:

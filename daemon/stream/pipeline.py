@@ -27,6 +27,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice, repeat
 from typing import Protocol
 
@@ -1359,7 +1360,21 @@ class Pipeline:
             float(1.0 - np.isfinite(window).mean()),
             first_offset if first_offset < NO_RECORD else int(rows.offsets[i]),
             int(rows.last_offsets[i]),
+            verdict=partial(self._verdict, window, rows.conditions[i], verdicts, j),
         )
+
+    def _verdict(
+        self, window: Floats, condition: str, verdicts: Verdicts, j: int, before: Floats, shares: Floats
+    ) -> str | None:
+        """What kind of cause the model sees in the ``j``-th window; see ``Detector.verdict``."""
+        detector, offsets = self.detector, verdicts.offsets
+        if detector is None or offsets is None:
+            return None
+        level = self.episodes.policy.hysteresis * detector.threshold
+        try:
+            return detector.verdict(window, condition, offsets[j], before, shares, level)
+        except Exception:  # noqa: BLE001 - see ``_infer``; an alert is due all the same
+            return None
 
     # -------------------------------------------------------------- what needs no model
     def _silences(self, asset: str, row: int, last: Ints, seen: Mask, step: Step) -> None:

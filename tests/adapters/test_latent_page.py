@@ -134,10 +134,21 @@ OUTSIDE = """
   .filter((e) => { const r = e.getBoundingClientRect(); return r.width && (r.right > innerWidth + 1 || r.left < -1); })
   .map((e) => e.tagName + "." + e.className + ": " + e.textContent.slice(0, 60))
 """
+SIDEWAYS = """
+[...document.querySelectorAll(".scroll")].filter((e) => e.offsetParent && e.scrollWidth > e.clientWidth + 1)
+  .map((e) => e.id + " " + e.scrollWidth + " " + e.clientWidth)
+"""
 CLIPPED = """
 [...document.querySelectorAll("h1, h2, h3, h4, p, td, th, .name, .tile, dd, li, button")]
   .filter((e) => e.offsetParent && (e.scrollWidth > e.clientWidth + 1) && e.clientWidth)
   .map((e) => e.tagName + "." + e.className + ": " + e.textContent.slice(0, 60))
+"""
+CUT = """
+[...document.querySelectorAll("svg.main-svg text")].filter((e) => {
+  const own = e.getBoundingClientRect(), frame = e.closest(".js-plotly-plot").getBoundingClientRect();
+  return own.width && (own.left < frame.left - 2 || own.right > frame.right + 2 || own.top < frame.top - 2
+    || own.bottom > frame.bottom + 2);
+}).map((e) => e.closest(".js-plotly-plot").id + ": " + e.textContent)
 """
 OVERLAID = """
 [...document.querySelectorAll(".card")]
@@ -156,6 +167,8 @@ def test_the_page_fits_and_complains_of_nothing(
     assert page.value(OUTSIDE) == []
     assert page.value(CLIPPED) == []
     assert page.value(OVERLAID) == []
+    assert page.value(SIDEWAYS) == []
+    assert page.value(CUT) == []
     for name in ("map", "strips", "kl", "sweep"):
         assert page.value(f"document.querySelectorAll('#{name} svg.main-svg').length") > 0, name
     assert page.problems == []
@@ -200,7 +213,7 @@ def test_without_readings_the_page_has_what_the_model_alone_says(
     page.problems.clear()
     page.open(tmp_path / "bare.html", 1024)
     hidden = "[...document.querySelectorAll('section')].filter((s) => s.hidden).map((s) => s.id)"
-    assert set(page.value(hidden)) == {"mapbox", "klbox", "setbox", "episodebox", "sweepbox"}
+    assert set(page.value(hidden)) == {"causebox", "mapbox", "klbox", "setbox", "episodebox", "sweepbox"}
     assert "without FILE" in page.value("document.body.innerText")
     assert page.value("document.querySelectorAll('#directions svg.main-svg').length") > 0
     assert page.problems == []

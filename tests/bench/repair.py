@@ -270,7 +270,7 @@ def measure(root: Path, wanted: Sequence[str], cases: int) -> Iterator[Section]:
     )  # fmt: skip
     counts: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     pooled: dict[str, list[tuple[Any, ...]]] = defaultdict(list)
-    for folder in sorted(path.parent for path in root.glob("*__*/bundle")):
+    for folder in sorted(path.parent for path in root.glob("*__*/test.parquet")):
         dataset, _, name = folder.name.partition("__")
         if wanted and dataset not in wanted and f"{dataset}/{name}" not in wanted:
             continue

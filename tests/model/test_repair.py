@@ -20,6 +20,7 @@ from daemon.model.repair import (
     explained_share,
     latent_path,
     likeness,
+    live_verdict,
     normal_twin,
     reconstructed,
     score_without,
@@ -336,3 +337,41 @@ def test_likeness_is_one_for_the_same_and_less_for_another() -> None:
     assert likeness(shares, moved, shares, -moved) == pytest.approx(0.0)
     assert likeness(shares, moved, np.array([0.0, 0.0, 1.0]), None) == pytest.approx(0.0)
     assert likeness(shares, moved, np.zeros(3), None) == 0.0
+
+
+# ------------------------------------------------------------------ what an alert may say
+def regime(rows: Floats) -> None:
+    """The first cause swings wider, and all that see it say so."""
+    rows[:, :3] *= 5.0
+
+
+@pytest.mark.parametrize(
+    ("spoil", "cause"),
+    [
+        (shift((0, 3, 4, 7), 5.0), Cause.PROCESS_FAULT),
+        (shift((4,), 4.0), None),  # one sensor: broken, or all that a fault shows
+        (regime, None),
+        (lambda rows: None, None),
+    ],
+)
+def test_a_live_verdict_is_given_where_such_verdicts_are_right(
+    spoil: Callable[[Floats], None], cause: Cause | None
+) -> None:
+    detector = wide()
+    track = track_of(detector, spoil, many(ROWS, 7))
+    index = track.index_from(track.first_row + FAULT + detector.window + 8)
+    offsets = track.verdicts.offsets
+    assert offsets is not None
+    standard = detector.standard.of(track.values[FAULT - 16 : FAULT])
+    found = live_verdict(
+        detector,
+        detector.standard.of(track.window(index)),
+        "",
+        offsets[index],
+        np.median(standard, axis=0).astype(float),
+        np.abs(track.verdicts.error[index]),
+        HYSTERESIS * detector.threshold,
+    )
+    assert found is cause
+    view = track.view(index)
+    np.testing.assert_allclose(offsets[index], detector.offsets(view.baseline, view.condition))
