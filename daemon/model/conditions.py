@@ -123,9 +123,10 @@ class ConditionMeans:
                 seen[code, block] = observed[rows].sum(0)
         pooled = np.where(observed, windows, 0.0).sum(0, dtype=float) / np.maximum(observed.sum(0), 1)  # (d,)
         own = _pulled(total.sum(1), seen.sum(1), pooled, length)  # (K, d)
-        others = _pulled(
-            total.sum(1, keepdims=True) - total, seen.sum(1, keepdims=True) - seen, pooled, length
-        )
+        elsewhere = seen.sum(1, keepdims=True) - seen
+        others = _pulled(total.sum(1, keepdims=True) - total, elsewhere, pooled, length)
+        # The two ends of one stretch are no evidence of each other.
+        others[np.minimum(elsewhere, seen) < WINDOWS_OF_DOUBT * length] = 0.0
 
         def by_sensor(cells: Floats) -> Floats:
             """(K, BLOCKS, L*C) to (K * BLOCKS, C), summed over the steps."""
