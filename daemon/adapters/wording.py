@@ -73,7 +73,12 @@ def regime_text(
     told = []
     for t in notable[:TOLD]:
         value = number(abs(t.value) if t.course else t.value, places[t.sensor])
-        told.append(f"{sensors[t.sensor].strip()} {t.word} ({'by ' if t.course else ''}{value})")
+        what = (
+            "at 0"
+            if t.word == "near 0" and value == "0"
+            else f"{t.word} ({'by ' if t.course else ''}{value})"
+        )
+        told.append(f"{sensors[t.sensor].strip()} {what}")
     text = ", ".join(told) if told else "Every sensor near its overall mean"
     text += f": {percent(share)} of the time"
     if hours is not None:

@@ -178,7 +178,8 @@ def _dimension(what: str, bundle: Bundle, names: Names, option: str) -> int:
             return int(number)
     if what.strip().isascii() and what.strip().isdigit() and int(what) < latents:
         return int(what)
-    raise UsageError(f"{option}: model {bundle.version} has the dimensions 0 to {latents - 1}")
+    has = f"the dimensions 0 to {latents - 1}" if latents else "no dimensions: nothing ever moved in training"
+    raise UsageError(f"{option}: model {bundle.version} has {has}")
 
 
 def _naming(text: str, bundle: Bundle) -> tuple[str, int, str]:
@@ -359,7 +360,7 @@ class Described:
         self.usual = 0  # the regime with the most windows outside of episodes
         if survey is not None:
             self.plane = latent.plane(survey.seen.mean, self.effects, reference)
-            self.regimes = latent.regimes(survey.seen.mean, ~survey.firing, self.plane)
+            self.regimes = latent.regimes(survey.seen.mean, ~survey.firing, self.plane, bundle.window)
             calm = np.bincount(self.regimes.of[~survey.firing], minlength=self.regimes.count)
             self.usual = int(calm.argmax())
             typical = int(self.regimes.typical[self.usual])

@@ -50,6 +50,9 @@ STRUCTURE = 0.25
 """Silhouette under which clusters are none (Kaufman & Rousseeuw 1990, "no substantial structure")."""
 FIT_ON, SILHOUETTE_ON = 4_000, 800
 """Windows that regimes are fitted and counted on, evenly spread: the silhouette costs their square."""
+ALIKE = 0.01
+"""Silhouettes so near each other are alike: the standard error of a mean over 800 windows. Of them the
+fewest regimes are taken, so that a cycle, which has no corners to cut it at, is not cut into as many as may be."""
 KEPT_VARIANCE, MOST_COMPONENTS = 0.9, 8
 """Principal components that regimes are sought in: in many dimensions all distances are alike."""
 STARTS = 4
@@ -377,13 +380,14 @@ class Regimes:
         return len(self.centres)
 
 
-def regimes(mean: Floats, usable: Mask, flat: Plane) -> Regimes:
+def regimes(mean: Floats, usable: Mask, flat: Plane, least: int = 1) -> Regimes:
     """Cluster latents.
 
     Args:
         mean: (N, Z), at least one.
         usable: (N,) windows to learn from: those without an episode. The others are only assigned.
         flat: whose weights make distances.
+        least: windows that a regime has; windows overlap, and fewer than their length are one moment.
     """
     x = flat.weighted(mean)
     learn = np.flatnonzero(usable)
@@ -394,16 +398,16 @@ def regimes(mean: Floats, usable: Mask, flat: Plane) -> Regimes:
     y = x @ axes[:, : min(kept, MOST_COMPONENTS)]
     fit = y[learn[:: -(-len(learn) // FIT_ON)]]
     judged = fit[:: -(-len(fit) // SILHOUETTE_ON)]
-    best, centres = STRUCTURE, fit.mean(0)[None]
-    score = float("nan")
+    tried: list[tuple[float, Floats]] = []
     for k in range(2, min(MOST_REGIMES, len(judged) // 2) + 1):
         candidate = k_means(fit, k)
-        sizes = np.bincount(nearest(fit, candidate), minlength=k) / len(fit)
-        if sizes.min() < SMALLEST_REGIME:
-            continue
-        found = silhouette(judged, nearest(judged, candidate))
-        if found > best:
-            best, centres, score = found, candidate, found
+        sizes = np.bincount(nearest(y[learn], candidate), minlength=k)
+        if sizes.min() >= max(SMALLEST_REGIME * len(learn), least):
+            tried.append((silhouette(judged, nearest(judged, candidate)), candidate))
+    best = max((found for found, _ in tried), default=-1.0)
+    score, centres = float("nan"), fit.mean(0)[None]
+    if best > STRUCTURE:
+        score, centres = next((found, c) for found, c in tried if found >= best - ALIKE)
     of = nearest(y, centres)
     order = np.argsort(-np.bincount(of, minlength=len(centres)), kind="stable")
     rank: Ints = np.argsort(order)
@@ -454,8 +458,7 @@ def silhouette(points: Floats, of: Ints) -> float:
     labels = np.unique(of)
     if len(labels) < 2:
         return -1.0
-    square = np.square(points).sum(1)
-    apart = np.sqrt(np.maximum(square[:, None] + square[None] - 2 * points @ points.T, 0.0))
+    apart = np.sqrt(sum(np.square(x[:, None] - x[None]) for x in points.T))  # (N, N)
     sums = np.stack([apart[:, of == k].sum(1) for k in labels], 1)  # (N, K)
     sizes = np.array([(of == k).sum() for k in labels])
     own = np.searchsorted(labels, of)

@@ -35,9 +35,7 @@ def test_a_regime_is_one_sentence() -> None:
         Typical(2, -3.0, 0.0, -1.0, "falling"),
     ]
     text = regime_text(notable, ("Power", "Flow", "Valve"), (1, 0, 1), 0.31, (22, 6))
-    assert (
-        text == "Power low (2), Flow near 0 (0), Valve falling (by 3): 31 % of the time, mostly 22–06 h UTC"
-    )
+    assert text == "Power low (2), Flow at 0, Valve falling (by 3): 31 % of the time, mostly 22–06 h UTC"
     assert regime_text([], (), (), 1.0, None) == "Every sensor near its overall mean: 100 % of the time"
 
 

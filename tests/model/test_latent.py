@@ -210,6 +210,18 @@ def test_a_few_odd_moments_are_no_regime() -> None:
     assert found_in(groups(5, 500)).count == 1
 
 
+def test_a_handful_of_overlapping_windows_is_one_moment() -> None:
+    mean = groups(15, 40)
+    assert found_in(mean).count == 2
+    assert latent.regimes(mean, np.ones(55, bool), unweighted(mean), least=16).count == 1
+
+
+def test_a_cycle_is_cut_into_no_more_regimes_than_tell_it_better() -> None:
+    around = np.arange(4_000) / 9
+    mean = np.stack([np.sin(around), np.cos(around)], 1)
+    assert found_in(mean).count < latent.MOST_REGIMES
+
+
 def test_episodes_make_no_regime_but_belong_to_one() -> None:
     mean = groups(100, 300, 120)
     assert found_in(mean).count == 3
@@ -228,8 +240,7 @@ def test_the_silhouette_is_rousseeuws(points: Floats, data: st.DataObject) -> No
     if len(np.unique(of)) < 2:
         assert latent.silhouette(points, of) == -1.0
     else:
-        # Distances come from squares: a millionth is lost where points coincide.
-        assert latent.silhouette(points, of) == pytest.approx(naive.silhouette(points, of), abs=2e-5)
+        assert latent.silhouette(points, of) == pytest.approx(naive.silhouette(points, of), abs=1e-6)
 
 
 @given(
