@@ -20,7 +20,7 @@ from plotly.offline import get_plotlyjs
 from daemon import __version__
 from daemon.adapters.plots import STYLE, extremes
 from daemon.domain import SECOND_NS, Floats, Ints, iso
-from daemon.model.repair import Cause
+from daemon.model.repair import RIGHT, Cause
 from daemon.model.root_cause import RootCause, listed
 
 SENSORS_SHOWN: Final = 4
@@ -56,19 +56,18 @@ def lasted(span_ns: int) -> str:
 
 def headline(found: RootCause) -> str:
     """What is wrong, in a few words."""
-    names = listed([found.sensors[c] for c in found.repair.sensors], 3)
-    match found.verdict.cause if found.certain else None:
+    names = listed([found.sensors[c] for c in found.blamed], 3)
+    match found.verdict.cause:
+        case None:
+            return "Nothing is wrong here"
         case Cause.BROKEN_SENSOR:
-            return f"{names} alone is off: broken, or a fault that only this sensor sees"
+            return f"{names} alone is off"
         case Cause.NEW_REGIME:
-            return "The machine runs in a way that the model has not learned"
+            return "The machine seems to run in a way that the model has not learned"
         case Cause.PROCESS_FAULT if found.repair.enough:
             return f"The process is off: {names} no longer fit together"
         case Cause.PROCESS_FAULT:
             return "The process is off: the sensors no longer fit together"
-    if found.verdict.cause is None:
-        return "Nothing is wrong here"
-    return f"Off: {names}" if found.repair.enough else "Nearly all sensors are off at once"
 
 
 def consequence(found: RootCause) -> str:
@@ -76,7 +75,7 @@ def consequence(found: RootCause) -> str:
     if found.verdict.cause is None:
         return found.evidence()
     if not found.repair.sensors or not found.repair.enough:
-        return "No few sensors explain it: taking out all but one does not make the window normal."
+        return "No set of sensors was found without which the window is normal."
     first = found.repair.sensors[0]
     like = found.observed[:, first]
     observed, twin, low, high = found.reading(first)
@@ -90,10 +89,12 @@ def consequence(found: RootCause) -> str:
     return f"{reads}; {others} {shown(twin, like)} (90 %: {shown(low, like)} to {shown(high, like)})."
 
 
-CERTAINTY: Final = {
-    True: "Verdicts of this kind were right in at least 80 % of labelled cases.",
-    False: "Uncertain: verdicts of this kind were right in fewer than 80 % of labelled cases, so the alert does not carry it.",
-}
+def certainty(cause: Cause, certain: bool) -> str:
+    """How far a verdict can be trusted."""
+    often = f"Such verdicts were right in {100 * RIGHT[cause]:.0f} % of the labelled cases in which they were given"
+    return f"{often}." if certain else f"{often}: take it for a hint. The alert does not carry it."
+
+
 CAUSES: Final = {
     Cause.BROKEN_SENSOR: "broken sensor",
     Cause.PROCESS_FAULT: "process fault",
@@ -163,7 +164,7 @@ def readings_figure(found: RootCause) -> dict[str, Any]:
     ]
     layout = _layout(
         110 + 150 * panels, xaxis=_axis(type="date", anchor=f"y{panels}" if panels > 1 else "y"),
-        annotations=[_title("Score, and the threshold above which an episode opens", 1.0)], shapes=[],
+        annotations=[_title("Score and alarm threshold", 1.0)], shapes=[],
         legend={"orientation": "h", "x": 0, "y": -0.02 - 0.18 / panels, "yanchor": "top", "font": {"color": "var:ink"}},
     )  # fmt: skip
     layout["yaxis"] = _axis(domain=[1 - tall, 1], rangemode="tozero")
@@ -348,7 +349,7 @@ def _nearest(found: RootCause) -> str:
     heads = "".join(f"<th>{h}</th>" for h in ("When", "Asset", "Alike", "Most blamed", "What operators said"))
     rows = [
         _row(
-            clock(n.onset_ns), escape(n.asset), f"{100 * n.likeness:.0f} %", escape(", ".join(n.sensors)),
+            clock(n.onset_ns), escape(n.asset), f"{100 * max(n.likeness, 0.0):.0f} %", escape(", ".join(n.sensors)),
             escape(": ".join(part for part in (n.verdict, n.note) if part)) or '<span class="dim">nobody has said</span>',
         )
         for n in found.nearest
@@ -358,13 +359,13 @@ def _nearest(found: RootCause) -> str:
 
 def _repair_tile(found: RootCause) -> str:
     repair = found.repair
-    if not repair.sensors:
+    if found.verdict.cause is None:
         return _tile(
             "Smallest repair", "none needed", f"score {repair.before:.2f}, normal up to {repair.level:.2f}"
         )
     count = f"{len(repair.sensors)} of {len(found.sensors)} sensors"
     if not repair.enough:
-        return _tile("Smallest repair", "none", "no sensors could be taken out to make it normal", "bad")
+        return _tile("Smallest repair", "none", "no sensors were found without which it is normal", "bad")
     how = "no smaller set does" if repair.exact else f"at least {repair.fewest} are needed"
     return _tile(
         "Smallest repair",
@@ -390,10 +391,10 @@ def section(found: RootCause) -> str:
     chip = (
         ""
         if cause is None
-        else f'<span class="rc-chip {"" if found.certain else "rc-maybe"}">{CAUSES[cause] if found.certain else "cause uncertain"}</span>'
+        else f'<span class="rc-chip {"" if found.certain else "rc-maybe"}">{CAUSES[cause] if found.certain else CAUSES[cause] + "?"}</span>'
     )
     why = escape(found.evidence()) if cause is None else (
-        f"<b>Why:</b> {escape(found.evidence())} <span class=\"dim\">{escape(CERTAINTY[found.certain])}</span>"
+        f"<b>Why:</b> {escape(found.evidence())} <span class=\"dim\">{escape(certainty(cause, found.certain))}</span>"
     )  # fmt: skip
     parts = [
         f'<section class="rc"><div class="card rc-head {kind}"><div class="rc-top"><span class="dim">{escape(found.asset)}</span>{chip}</div>'

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from daemon.domain import Contributor, Floats, Ints, iso
-from daemon.model.repair import PUBLISHED, Cause, Path, Repair, Twin, Verdict
+from daemon.model.repair import PUBLISHED, RIGHT, Cause, Path, Repair, Twin, Verdict
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,8 +110,13 @@ class RootCause:
         match self.verdict.cause:
             case None:
                 return f"The window scores {repair.before:.2f}, and up to {repair.level:.2f} is normal."
+            case Cause.BROKEN_SENSOR if not repair.sensors:
+                return f"Only one sensor has values, and no other can say more: the window scores {repair.before:.2f}."
             case Cause.BROKEN_SENSOR:
-                return f"One sensor explains all of it: {scores}."
+                return (
+                    f"One sensor explains all of it: {scores}. It is broken, or it was set anew, or it alone"
+                    " sees what is wrong."
+                )
             case Cause.NEW_REGIME:
                 return (
                     f"The sensors still fit together: the model reconstructs {self.verdict.explained:.0%} of what"
@@ -122,7 +127,7 @@ class RootCause:
                 how = (
                     f"it takes {len(repair.sensors)}: {scores}"
                     if repair.enough
-                    else "nor do all but one of them together"
+                    else "nor do the most blamed ones together"
                 )
                 return (
                     f"Several sensors no longer fit together: of what has changed the model reconstructs only"
@@ -154,6 +159,7 @@ class RootCause:
             "verdict": {
                 "cause": None if self.verdict.cause is None else self.verdict.cause.value,
                 "certain": self.certain,
+                "right": None if self.verdict.cause is None else RIGHT[self.verdict.cause],
                 "evidence": self.evidence(),
                 "residual_nats": _finite(self.verdict.residual_nats),
                 "latent_nats": _finite(self.verdict.latent_nats),

@@ -375,3 +375,27 @@ def test_a_live_verdict_is_given_where_such_verdicts_are_right(
     assert found is cause
     view = track.view(index)
     np.testing.assert_allclose(offsets[index], detector.offsets(view.baseline, view.condition))
+
+
+def test_of_a_single_sensor_nothing_is_taken_out_and_no_process_is_blamed() -> None:
+    rng = np.random.default_rng(0)
+    rows = np.sin(np.arange(1_500) / 9.0)[:, None] + 0.05 * rng.standard_normal((1_500, 1))
+    spec = StreamSpec("one", ("a",), period_ns=60 * SECOND_NS)
+    detector = train(
+        [Segment("a", 0, rows)], spec, replace(QUICK, kind="ppca"), AlarmPolicy(), Budget(), 60
+    ).detector()
+    values = rows[:ROWS].copy()
+    values[FAULT:] += 3.0
+    track = Track.of(detector, "a", 0, values)
+    index = track.index_from(FAULT + 8)
+    found = smallest_repair(detector, track.view(index), np.ones(1), HYSTERESIS)
+    assert not found.enough
+    assert found.sensors == ()
+    assert verdict(detector, track, index, found).cause is Cause.BROKEN_SENSOR
+    assert track.verdicts.offsets is not None
+    window = detector.standard.of(track.window(index))
+    level = HYSTERESIS * detector.threshold
+    before = np.zeros(1)
+    assert (
+        live_verdict(detector, window, "", track.verdicts.offsets[index], before, np.ones(1), level) is None
+    )
