@@ -46,8 +46,9 @@ from daemon.policy import Alarm, State
 WATCHED = 2
 """Windows for which a fault lasts, and its scores are watched."""
 DAY_NS = 86_400 * SECOND_NS
-LADDER = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
-"""Sizes in standard deviations: from what no threshold at one false episode a day finds to the gate's largest."""
+LADDER = (0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
+"""Sizes in standard deviations: from a tenth, which only sensors that follow closely from others show, to the
+gate's largest; steps of about a half, finer than the interval of what is found allows."""
 LAGS = (1, 2, 3, 4, 6, 8, 12, 16)
 """Lags in rows; those that one window holds are drilled."""
 PLACES = 40

@@ -280,9 +280,12 @@ def test_at_one_place_only_the_size_differs_from_rung_to_rung() -> None:
 
 
 # ------------------------------------------------------------------ results
+SIZES = (0.5, 0.75, 1.0, 1.5)
+
+
 def rungs(*shares: float, faults: int = 20) -> Found:
     made = tuple(
-        Rung(size, faults, round(share * faults), 1.0, 1) for size, share in zip(LADDER, shares, strict=False)
+        Rung(size, faults, round(share * faults), 1.0, 1) for size, share in zip(SIZES, shares, strict=False)
     )
     return Found("a", FaultKind.SHIFT, 0, 0, None, None, made)
 
