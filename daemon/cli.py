@@ -770,7 +770,7 @@ def drill(
     Answers "why was there no alert?": per sensor and kind of fault the share that is found, the median delay
     in event time, and the smallest size of which 80 % are found, in the sensor's own units. They are
     judged as the stream judges: slow baselines, persistence and threshold, and the rules for stuck
-    and silent sensors. Sizes are from 0.5 to 8 standard deviations of training (a lag: 1 to 16 rows).
+    and silent sensors. Sizes are from 0.1 to 8 standard deviations of training (a lag: 1 to 16 rows).
 
     `anomalyd drill normal.parquet --model bundle --kind shift --sensor Pressure`
 

@@ -492,11 +492,16 @@ def sentence(found: Found, scale: float, period_ns: int) -> str:
         size = value_of(found.kind, smallest.rung.size, scale, period_ns)
         amount = span(size) if found.kind is FaultKind.LAG else f"{size:.3g}"
         within = seconds(smallest.rung.within_rows, period_ns)
-        return f"{what} above {amount} is found within {span(within or 0.0)}"
+        return f"{what} above {amount} is found {soon(within)}"
     if found.recall < FOUND:
         return f"{what} is found in {found.recall:.0%} of the cases"
     within = seconds(found.rungs[0].within_rows, period_ns)
-    return f"{what} is found within {span(within or 0.0)}"
+    return f"{what} is found {soon(within)}"
+
+
+def soon(within_s: float | None) -> str:
+    """How soon: ``within 3 min``, or ``at once`` where the fault's first row tells."""
+    return f"within {span(within_s)}" if within_s else "at once"
 
 
 def span(of_seconds: float) -> str:

@@ -1586,7 +1586,7 @@ const FAULTS = {
 };
 function drillCell(kind, e) {
   if (!e) return h("td", "faint", "–");
-  const within = e.within === null ? null : h("div", "dim num", "in " + span(e.within));
+  const within = e.within === null ? null : h("div", "dim num", e.within ? "in " + span(e.within) : "at once");
   const size = kind === "lag" ? span(e.above) : value(e.above);
   const what = !e.recall
     ? chip("warning", "not found")

@@ -46,8 +46,9 @@ from daemon.policy import Alarm, State
 WATCHED = 2
 """Windows for which a fault lasts, and its scores are watched."""
 DAY_NS = 86_400 * SECOND_NS
-LADDER = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
-"""Sizes in standard deviations: from what no threshold at one false episode a day finds to the gate's largest."""
+LADDER = (0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
+"""Sizes in standard deviations: from a tenth, which only sensors that follow closely from others show, to the
+gate's largest; steps of about a half, finer than the interval of what is found allows."""
 LAGS = (1, 2, 3, 4, 6, 8, 12, 16)
 """Lags in rows; those that one window holds are drilled."""
 PLACES = 40
@@ -57,6 +58,9 @@ PARTNERS = 3
 FOUND = 0.8
 """What share must be found for a size to count as found."""
 Z95 = 1.96
+POOL = 10
+"""So many times more places there are in all: each sensor and kind takes every tenth, from a start of its own.
+What a machine did just then decides much, and is then not the same chance for all of them."""
 MOST_WINDOWS = 4_000_000
 """Windows that a drill on a file judges at most, some minutes; with more sensors there are fewer places."""
 CANDIDATES = 4_096
@@ -66,6 +70,8 @@ AT_ONCE = 64
 ROWS_AT_ONCE = 8
 """Rows of each that are judged before those that are found are left out."""
 CHUNK = 1_024
+NEAR = 64
+"""Rows in which it is looked for first when a sensor moved last."""
 NEVER_MOVED = 1 << 60
 """``Detector.longest_constant`` of a sensor that stood still throughout training, at least."""
 
@@ -435,11 +441,15 @@ def standing(values: Floats) -> tuple[Ints, Ints]:
     T, columns = values.shape
     still, age = np.full(columns, T), np.full(columns, T)
     for c in range(columns):
-        seen = np.flatnonzero(np.isfinite(values[:, c]))
-        if not len(seen):
-            continue
-        age[c] = T - 1 - int(seen[-1])
-        other = np.flatnonzero(values[seen, c] != values[seen[-1], c])
+        back = min(NEAR, T)
+        while True:  # nearly always it has moved lately
+            seen = np.flatnonzero(np.isfinite(values[T - back :, c])) + T - back
+            other = np.flatnonzero(values[seen, c] != values[seen[-1], c]) if len(seen) else seen
+            if len(other) or back == T:
+                break
+            back = min(8 * back, T)
+        if len(seen):
+            age[c] = T - 1 - int(seen[-1])
         if len(other):
             still[c] = T - int(seen[other[-1] + 1])
     return still, age
@@ -638,14 +648,16 @@ def drill(
     places = max(min(places, MOST_WINDOWS // max(each, 1)), min(places, 5))
     report = tell or (lambda share, doing: None)
     where = places_in(
-        detector, policy, history, places, hop, seed, lambda share, doing: report(0.1 * share, doing)
+        detector, policy, history, POOL * places, hop, seed, lambda share, doing: report(0.1 * share, doing)
     )
+    stride = max(len(where) // places, 1)
     cases = [
         (kind, sensor, rung, i, turn)
-        for kind in kinds
+        for k, kind in enumerate(FaultKind)
+        if kind in kinds
         for sensor in wanted
         for rung in ladder(kind, detector.window)
-        for i in range(len(where))
+        for i in range((7 * sensor + 3 * k) % stride, len(where), stride)[:places]
         for turn in range(PARTNERS if kind is FaultKind.SWAP else 1)
     ]
     tried = (

@@ -254,8 +254,10 @@ def test_short_history_and_alarms_throughout_have_no_place() -> None:
 
 def test_standing_is_counted_back_from_the_last_row() -> None:
     rng = np.random.default_rng(3)
-    for _ in range(200):
+    for n in range(300):
         values = rng.integers(0, 2, (int(rng.integers(1, 9)), 3)).astype(float)
+        if n % 3 == 0:  # and none of it lately
+            values = np.concatenate([values, np.tile(values[-1], (int(rng.integers(900)), 1))])
         values[rng.random(values.shape) < 0.3] = np.nan
         still, age = standing(values)
         for c in range(3):
@@ -280,9 +282,12 @@ def test_at_one_place_only_the_size_differs_from_rung_to_rung() -> None:
 
 
 # ------------------------------------------------------------------ results
+SIZES = (0.5, 0.75, 1.0, 1.5)
+
+
 def rungs(*shares: float, faults: int = 20) -> Found:
     made = tuple(
-        Rung(size, faults, round(share * faults), 1.0, 1) for size, share in zip(LADDER, shares, strict=False)
+        Rung(size, faults, round(share * faults), 1.0, 1) for size, share in zip(SIZES, shares, strict=False)
     )
     return Found("a", FaultKind.SHIFT, 0, 0, None, None, made)
 
@@ -362,7 +367,7 @@ def test_a_drill_repeats_itself_and_only_what_is_asked_for_is_injected() -> None
         ("b", FaultKind.SWAP),
     }
     assert tally.faults(FaultKind.SHIFT) == 40 * len(LADDER)
-    assert len(places) == 40
+    assert 300 < len(places) <= 400
     assert run(sensors=[1])[0].results() == tally.results()
     assert run(sensors=[1], seed=1)[0].results() != tally.results()
     shares = [share for share, _ in heard]
