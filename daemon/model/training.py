@@ -28,8 +28,8 @@ from daemon.domain import (
     StreamSpec,
 )
 from daemon.errors import NotEnoughData
-from daemon.model import impute
-from daemon.model.bundle import IMPUTE, Bundle
+from daemon.model import impute, synthesis
+from daemon.model.bundle import IMPUTE, SYNTHESIS, Bundle
 from daemon.model.calibration import calibrate, crossfit, drift_reference, sample_windows
 from daemon.model.measuring import SHORT, Models
 from daemon.model.pca import WindowPCA
@@ -133,6 +133,10 @@ def train(
     tell(0.9, "learning to fill gaps")
     scaler = models.scaler
     filling = impute.fit(history, scaler.mean, scaler.scale, window, models.reconstruct, settings.seed)
+    series = synthesis.fit(history, models, labels, settings.seed)
+    extras = {IMPUTE + name: np.asarray(array) for name, array in filling.arrays().items()}
+    if series is not None:
+        extras |= {SYNTHESIS + name: array for name, array in series.arrays().items()}
     facts = {
         "stream": spec.name,
         "rows": sum(len(s.values) for s in history),
@@ -153,7 +157,7 @@ def train(
         drift=drift_reference(cross, posterior, calibration.residual_rms, max(drift_rows // spec.hop, 1)),
         longest_constant=longest_constant(history, NEVER),
         facts=facts,
-        extras={IMPUTE + name: np.asarray(array) for name, array in filling.arrays().items()},
+        extras=extras,
     )
     Bundle.from_bytes(
         bundle.to_bytes(), "the trained model"
