@@ -66,7 +66,7 @@ VISITS = 10
 """Windows per cell, about. A cell of two would give back what was seen, one of a hundred would
 mix states."""
 MOST_CELLS = 512
-MOST_TABLE = 131_072
+MOST_TABLE = 98_304
 """Numbers in the largest table, cells x rows x sensors."""
 REGIMES = 12
 """States with noise and marginals of their own: on, off, and how one gets there."""
@@ -111,7 +111,6 @@ CALIBRATION = (256, 12)
 CHUNK_ROWS = 8_192
 """Rows that are made at once, all assets together."""
 _FIELDS_INT = ("path", "follows", "label", "asset", "strata", "ends", "bridges", "regime", "first")
-_FIELDS_HALF = ("level",)
 _FIELDS_DOUBLE = ("source", "target", "step", "values")
 
 
@@ -159,8 +158,6 @@ class Synthesis:
             kind: type = np.float32
             if name in _FIELDS_INT:
                 kind = np.int32
-            elif name in _FIELDS_HALF:
-                kind = np.float16
             elif name in _FIELDS_DOUBLE:
                 kind = np.float64
             result[name] = np.ascontiguousarray(value.astype(kind))
@@ -203,6 +200,20 @@ class _Run:
 
 
 def fit(history: Sequence[Segment], models: Models, conditions: Sequence[str], seed: int) -> Synthesis | None:
+    """``_fit``, if anything finite comes of it: readings may be odd beyond measure."""
+    with np.errstate(all="ignore"):
+        try:
+            made = _fit(history, models, conditions, seed)
+        except (np.linalg.LinAlgError, FloatingPointError):
+            return None
+    if made is None or not all(np.isfinite(array).all() for array in made.arrays().values()):
+        return None
+    return made
+
+
+def _fit(
+    history: Sequence[Segment], models: Models, conditions: Sequence[str], seed: int
+) -> Synthesis | None:
     """Learn how series of these assets go. Deterministic.
 
     Args:
@@ -377,7 +388,8 @@ def _whitened(mu: Floats) -> tuple[Floats, Floats, Floats]:
     mean = mu.mean(0)
     variance, basis = np.linalg.eigh(np.cov(mu.T).reshape(mu.shape[1], -1))
     kept = variance > 1e-6 * max(float(variance[-1]), 1e-12)
-    sd = np.sqrt(variance[kept])
+    kept[-1] = True  # the last direction of a stream that never moves
+    sd = np.sqrt(np.maximum(variance[kept], 1e-12))
     return mean, (basis[:, kept] * sd).T, (mu - mean) @ basis[:, kept] / sd
 
 
