@@ -684,6 +684,293 @@ def replay(
 
 
 @app.command()
+def generate(
+    model: Annotated[Path, typer.Option(help="The bundle that draws.", metavar="BUNDLE")],
+    output: Annotated[
+        Path | None, typer.Option("--out", help="A .parquet, .csv or .jsonl file.", show_default=False)
+    ] = None,
+    topic: Annotated[
+        str | None, typer.Option(help="Or a topic, which must exist.", show_default=False)
+    ] = None,
+    assets: Annotated[int, typer.Option(min=1, max=100_000, help="How many assets.")] = 1,
+    rows: Annotated[
+        int | None, typer.Option(min=1, max=2**40, help="Rows per asset.", show_default="1000")
+    ] = None,
+    duration: Annotated[
+        str | None,
+        typer.Option(
+            help="Instead of --rows: event time, or with --rate wall time, as 1h.", show_default=False
+        ),
+    ] = None,
+    count: Annotated[
+        int | None, typer.Option(min=1, max=2**40, help="Rows of all assets together.", show_default=False)
+    ] = None,
+    condition: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Only under this condition; repeatable.")
+    ] = None,
+    like: Annotated[
+        str | None,
+        typer.Option(metavar="ASSET", help="Only what this asset of training did.", show_default=False),
+    ] = None,
+    inject: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KIND[:SENSOR]",
+            help="A fault into each asset; repeatable: spike, shift, drift, stuck, noise, correlation_swap, lag,"
+            " drop_out.",
+        ),
+    ] = None,
+    gaps: Annotated[float, typer.Option(min=0, max=0.99, help="Share of readings that are missing.")] = 0.0,
+    late: Annotated[float, typer.Option(min=0, max=1, help="Share of rows that come late.")] = 0.0,
+    rate: Annotated[
+        str | None, typer.Option(metavar="N/s", help="Rows a second to the topic.", show_default=False)
+    ] = None,
+    format: Annotated[
+        str | None, typer.Option(metavar="json-wide|json-long", help="Of messages.", show_default="json-wide")
+    ] = None,
+    start: Annotated[
+        str, typer.Option(help="Time of the first row, ISO 8601, or `now`.")
+    ] = "2026-01-01T00:00:00Z",
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="The same seed gives the same bytes.")] = 0,
+    held_out: Annotated[
+        Path | None,
+        typer.Option(
+            "--check",
+            metavar="HELD_OUT",
+            help="Compare with these rows instead of writing any.",
+            show_default=False,
+        ),
+    ] = None,
+    train: Annotated[
+        Path | None,
+        typer.Option(help="With --check: what the model learned from.", show_default=False),
+    ] = None,
+    label: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help="With --check: 1 where a row is anomalous.", show_default=False),
+    ] = None,
+    exclude: Exclude = "",
+    config: Config = None,
+    sets: Sets = None,
+    bootstrap_servers: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Where the topic is.",
+            show_default="ANOMALYD_KAFKA__BOOTSTRAP_SERVERS, or localhost:9092",
+        ),
+    ] = None,
+    stream: StreamName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Draw synthetic assets from a model: test data, and a load generator.
+
+    `anomalyd generate --model bundle --out made.parquet --assets 5 --rows 5000 --inject shift:Pressure`
+
+    `anomalyd generate --model bundle --topic sensors.pumps --assets 5000 --rate 5000/s --duration 1h`
+
+    `anomalyd generate --model bundle --check held-out.parquet --train train.parquet`
+
+    Series go on as training's did: states and how long they last, levels, noise, resolution of the readings.
+    They carry `synthetic`: a column in files, a field and a header in messages. With --inject the
+    truth goes to `FILE.faults.json` beside the file (of a topic: with --json to standard output), a list of
+    {kind, asset, sensor, start, end, size}, end exclusive. With -c, messages have the stream's format and fields.
+
+    --check says how like the held-out rows synthetic ones are: distributions, correlations, autocorrelation,
+    spectrum, seams, a discriminator (needs scikit-learn), a model trained on synthetic rows, memorisation.
+    """
+    quietly()
+    from daemon.commands.generate import Made, Request, when_ns, write_file, write_topic
+    from daemon.model.bundle import Bundle
+
+    if sum(x is not None for x in (output, topic, held_out)) != 1:
+        raise UsageError("say where to: one of --out FILE, --topic TOPIC and --check HELD_OUT")
+    if held_out is None and (train is not None or label is not None):
+        raise UsageError("--train and --label go with --check")
+    if rate is not None and topic is None:
+        raise UsageError("--rate goes with --topic")
+    if sum(x is not None for x in (rows, duration, count)) > 1:
+        raise UsageError("say how much once: --rows, --duration or --count")
+    bundle = Bundle.load(model)
+    if held_out is not None:
+        _check_quality(
+            bundle,
+            held_out,
+            train,
+            label,
+            condition or [],
+            like,
+            seed,
+            config,
+            sets,
+            split(exclude),
+            stream,
+            as_json,
+        )
+        return
+    a_second = None if rate is None else rate_of(rate)
+    wanted = rows or 1_000
+    if duration is not None:
+        try:
+            seconds = parse_duration(duration).total_seconds()
+        except ValueError as error:
+            raise UsageError(f"--duration {error}") from error
+        each = bundle.period_ns / 1e9 if a_second is None else assets / a_second
+        wanted = max(round(seconds / each), 1)
+    if count is not None:
+        wanted = -(-count // assets)
+    request = Request(
+        assets=assets,
+        rows=wanted,
+        count=count,
+        conditions=tuple(condition or ()),
+        like=like,
+        inject=tuple(inject or ()),
+        gaps=gaps,
+        late=late,
+        start_ns=when_ns(start),
+        seed=seed,
+    )
+    made = Made(bundle, request)
+    format_, fields, connection = _messages_of(
+        config, sets, stream, bootstrap_servers, format, topic is not None
+    )
+    if output is not None:
+        result = write_file(made, output, format_, fields)
+        where = str(output)
+    else:
+        assert topic is not None
+        with progress_bar() as bar:
+            result = perform(
+                write_topic(
+                    made, topic, connection, format=format_, fields=fields, rate=a_second, progress=bar
+                )
+            )
+        where = f"topic {topic}"
+    notes_of(result.notes)
+    if as_json:
+        truth = [fault.as_json() for fault in result.faults]
+        typer.echo(
+            json.dumps(
+                {
+                    "model": bundle.version,
+                    "assets": assets,
+                    "rows": result.rows,
+                    "faults": truth,
+                    "seconds": result.seconds,
+                    "rate": result.rate,
+                }
+            )
+        )
+        return
+    faulty = f", {len(result.faults)} faults" if result.faults else ""
+    out().print(
+        f"{escape(where)}: {result.rows:,} synthetic rows of {assets} asset(s){faulty}, {result.rate:,.0f} a second",
+        soft_wrap=True,
+    )
+
+
+def rate_of(text: str) -> float:
+    """``5000/s`` or a bare number of rows a second."""
+    head, slash, unit = text.strip().partition("/")
+    try:
+        found = float(head)
+    except ValueError:
+        found = 0.0
+    per = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}.get(unit.strip())
+    if not 0 < found < 1e9 or per is None or (slash and not unit):
+        raise UsageError(f"--rate {text}: write rows a second, as 5000/s")
+    return found / per
+
+
+def _messages_of(
+    config: Path | None,
+    sets: list[str] | None,
+    stream: str | None,
+    servers: str | None,
+    format: str | None,
+    connected: bool,
+) -> tuple[Any, Any, Any]:
+    """Format, field names and connection, by a stream of the configuration where one is given."""
+    from daemon.domain import FieldNames, Format
+    from daemon.replay import plan_of
+    from daemon.service import kafka_settings
+
+    fields, chosen = FieldNames(), Format.JSON_WIDE
+    if config is None and not sets:
+        settings = connecting(None, servers)
+    else:
+        settings = load(config, sets or [])
+        spec = plan_of(settings, stream).spec
+        fields, chosen = spec.fields, spec.format
+        if servers is not None:
+            kafka = settings.kafka.model_copy(update={"bootstrap_servers": servers})
+            settings = settings.model_copy(update={"kafka": kafka})
+    if format is not None:
+        try:
+            chosen = Format(format)
+        except ValueError as error:
+            raise UsageError(f"--format {format}: there are {', '.join(Format)}") from error
+    return chosen, fields, kafka_settings(settings) if connected else None
+
+
+def _check_quality(
+    bundle: Any,
+    held_out: Path,
+    train: Path | None,
+    label: str | None,
+    condition: list[str],
+    like: str | None,
+    seed: int,
+    config: Path | None,
+    sets: list[str] | None,
+    exclude: list[str],
+    stream: str | None,
+    as_json: bool,
+) -> None:
+    """``generate --check``."""
+    from daemon.commands.generate import condition_of
+    from daemon.commands.quality import check as compare
+
+    with progress_bar() as bar:
+        found = perform(
+            compare(
+                bundle,
+                held_out,
+                train=train,
+                label=label,
+                condition=condition_of(bundle.conditions, condition),
+                like=like,
+                seed=seed,
+                config=config,
+                sets=sets or [],
+                exclude=exclude,
+                stream_name=stream,
+                progress=bar,
+            )
+        )
+    notes_of(found.notes)
+    if as_json:
+        typer.echo(json.dumps(found.report))
+        return
+    table = Grid("measure", "synthetic", "training rows", "good", "")
+
+    def shown(value: float | None) -> str:
+        return "-" if value is None else f"{value:.3f}"
+
+    for measure in found.measures:
+        mark = {True: "[green]yes[/]", False: "[red]no[/]", None: "-"}[measure.passed]
+        table.add_row(
+            measure.name,
+            shown(measure.value),
+            shown(measure.real),
+            f"{measure.good}: {mark}",
+            escape(measure.says),
+        )
+    out().print(table)
+
+
+@app.command()
 def impute(
     file: Annotated[Path, typer.Argument(help="Parquet or CSV.", metavar="FILE")],
     output: Annotated[

@@ -30,6 +30,8 @@ from daemon.errors import BundleError
 from daemon.model.calibration import KNOTS
 from daemon.model.impute import BUCKETS, REACH
 from daemon.model.scoring import BundleDetector
+from daemon.model.synthesis import CANDIDATES, GRID, names_of
+from daemon.model.synthesis import KNOTS as SYNTHESIS_KNOTS
 
 Name = Annotated[str, Meta(min_length=1, max_length=1_000)]
 Asset = Annotated[str, Meta(max_length=10_000)]
@@ -211,8 +213,13 @@ def check_arrays(manifest: Manifest, arrays: Mapping[str, NDArray[Any]], latents
         rules["extras.condition.mean"] = _Rule((len(manifest.conditions) + 1, manifest.window * C))
     if any(name.startswith("extras.impute.") for name in arrays):
         rules |= _imputation(arrays, C)
+    made_up = any(name.startswith("extras.synthesis.") for name in arrays)
+    if made_up:
+        rules |= _synthesis(arrays, C, manifest.window // 2, Z)
     for name, rule in rules.items():
         _check(arrays, name, rule)
+    if made_up:
+        _check_synthesis(arrays, len(manifest.conditions))
     for tail in tails:
         if (np.diff(arrays[f"calibration.{tail}.value"]) < 0).any():
             raise BundleError(f"calibration.{tail}.value does not ascend")
@@ -239,6 +246,87 @@ def _imputation(arrays: Mapping[str, NDArray[Any]], C: int) -> dict[str, _Rule]:
         rules[f"{name}_step"] = _Rule((C, buckets), above=-1e-9, limitless=True)
         rules[f"{name}_margin"] = _Rule((C, buckets), above=-1e-9)
     return {f"extras.impute.{name}": rule for name, rule in rules.items()}
+
+
+def _synthesis(arrays: Mapping[str, NDArray[Any]], C: int, h: int, latents: int) -> dict[str, _Rule]:
+    """Tables of ``synthesis.Synthesis``, whose sizes n, K, G, Z and e only they themselves say."""
+
+    def size(name: str, axis: int = 0) -> int:
+        array = arrays.get(f"extras.synthesis.{name}")
+        return array.shape[axis] if array is not None and array.ndim > axis else 0
+
+    n, K, Z, G, e = (
+        max(size("path"), 1),
+        max(size("regime"), 1),
+        size("turn"),
+        max(size("slope"), 1),
+        size("ends"),
+    )
+    square = _Rule((2, Z, Z))
+    rules = {
+        **{name: _Rule((n,), "i", above=-2.0) for name in ("path", "follows", "label", "asset", "strata")},
+        "ends": _Rule((e,), "i", above=-1.0),
+        "bridges": _Rule((e, CANDIDATES), "i", above=-1.0),
+        "mean": _Rule((latents,)),
+        "turn": _Rule((Z, latents)),
+        "centre": _Rule((K, Z)),
+        "spread": _Rule((K,), above=-1e-9),
+        "carry": square,
+        "push": square,
+        "regime": _Rule((K,), "i", above=-1.0),
+        "level": _Rule((K, h, C)),
+        "slope": _Rule((G, C)),
+        "scale": _Rule((K, C), above=-1e-9),
+        "noise": _Rule((G, C, len(GRID))),
+        "rho": _Rule((G, C), above=-1.0),
+        "mix": _Rule((G, C, C)),
+        "wander": _Rule((G, C), above=-1e-9),
+        "together": _Rule((C, C)),
+        "source": _Rule((G, C, SYNTHESIS_KNOTS)),
+        "target": _Rule((G, C, SYNTHESIS_KNOTS)),
+        "step": _Rule((C,), above=-1e-9),
+        "values": _Rule((size("values"),)),
+        "first": _Rule((C + 1,), "i", above=-1.0),
+        "names": _Rule((max(size("names"), 1),), "i"),
+    }
+    return {f"extras.synthesis.{name}": rule for name, rule in rules.items()}
+
+
+def _check_synthesis(arrays: Mapping[str, NDArray[Any]], conditions: int) -> None:
+    """What the tables point at must be there, and what they map must ascend."""
+    of = {name.removeprefix("extras.synthesis."): array for name, array in arrays.items()}
+    n, cells, sensors = len(of["path"]), len(of["regime"]), len(of["step"])
+    first = of["first"]
+    try:
+        names = len(names_of(of["names"]))
+    except UnicodeDecodeError as error:
+        raise BundleError("extras.synthesis.names is no text") from error
+    limits = {
+        "path": (0, cells),
+        "follows": (-1, n),
+        "label": (-1, conditions),
+        "asset": (0, names),
+        "strata": (0, n),
+        "ends": (0, n),
+        "bridges": (0, n),
+        "regime": (0, len(of["slope"])),
+        "first": (0, len(of["values"]) + 1),
+    }
+    for name, (low, high) in limits.items():
+        array = of[name]
+        if array.size and not (low <= int(array.min()) and int(array.max()) < high):
+            raise BundleError(f"extras.synthesis.{name} points at what is not there")
+    if not (np.bincount(of["strata"], minlength=n) == 1).all():
+        raise BundleError("extras.synthesis.strata is no order")
+    if (np.abs(of["rho"]) >= 1.0).any() or (of["step"] > 1e300).any():
+        raise BundleError("extras.synthesis.rho: a noise that grows without limit")
+    ascends = bool((np.diff(first) >= 0).all()) and int(first[-1]) == len(of["values"])
+    for name in ("source", "target"):
+        ascends &= bool((np.diff(of[name], axis=2) >= 0).all())
+    for c in range(sensors if ascends else 0):
+        ascends &= bool((np.diff(of["values"][first[c] : first[c + 1]]) > 0).all())
+    if not ascends:
+        raise BundleError("extras.synthesis: a table of values does not ascend")
 
 
 def check_weights(

@@ -35,6 +35,7 @@ from daemon.model.pca import WindowPCA
 from daemon.model.scaler import Scaler
 from daemon.model.scoring import BundleDetector
 from daemon.model.soundness import concerns
+from daemon.model.synthesis import PriorSeries, Series, Synthesis, Walk
 from daemon.model.vae import VAE
 from daemon.writing import current, replacing_folder
 
@@ -46,6 +47,8 @@ IMPUTE = "impute."
 """Prefix of the imputation's arrays among a bundle's extras."""
 CONDITION_MEAN = "condition.mean"
 """The extra that holds ``ConditionMeans.mean``; old bundles have none: their path alone is shown the condition."""
+SYNTHESIS = "synthesis."
+"""Prefix of the tables by which synthetic series are drawn."""
 MAGIC = b"anomalyd-bundle\x00"
 
 
@@ -113,22 +116,64 @@ class Bundle:
         return ImputationParameters.of(mine) if mine else None
 
     @property
+    def synthesis(self) -> Synthesis | None:
+        """What synthetic series are drawn by; None if the bundle was made without."""
+        mine = {k[len(SYNTHESIS) :]: v for k, v in self.extras.items() if k.startswith(SYNTHESIS)}
+        return Synthesis.of(mine) if mine else None
+
+    @property
     def concerns(self) -> tuple[str, ...]:
         """What an operator should know of this model, each in one line; see ``soundness``."""
         return concerns(self.models, self.facts)
 
-    def sample(self, count: int, condition: str = "", seed: int = 0) -> Floats:
-        """(count, L, C) synthetic windows in raw units, from the prior under a condition.
+    def series(
+        self, assets: int, seed: int = 0, condition: str | None = None, like: str | None = None
+    ) -> Series:
+        """Synthetic assets that go on for ever, in raw units; see ``synthesis``. Deterministic under the seed.
+
+        Args:
+            assets: how many.
+            seed: of everything that is drawn.
+            condition: one of ``conditions``; None: as they came in training.
+            like: an asset of ``known_assets``; None: any.
 
         Raises:
-            BundleError: if the bundle holds no VAE.
+            BundleError: no such condition or asset, or an old bundle was asked for an asset.
         """
-        vae = self.models.vae
-        if vae is None:
-            raise BundleError(f"model {self.version} is of kind {self.settings.kind}: it cannot generate")
-        codes = vae.codes([condition] * count)
-        scaled = vae.sample(count, codes, torch.Generator().manual_seed(seed))
-        return self.models.scaler.raw(scaled.numpy())
+        if condition is not None and condition not in self.conditions:
+            known = ", ".join(self.conditions[:12]) or "none: its stream has no condition"
+            raise BundleError(f"model {self.version} knows no condition {condition!r}; it knows {known}")
+        random, tables = np.random.default_rng([seed, assets]), self.synthesis
+        if tables is None:
+            if like is not None:
+                raise BundleError(
+                    f"model {self.version} was made before bundles kept what their assets do: train it anew for --like"
+                )
+            return PriorSeries(self.models, assets, random, condition or "")
+        if like is not None and like not in tables.names:
+            known = ", ".join(tables.names[:12]) + (" ..." if len(tables.names) > 12 else "")
+            raise BundleError(f"model {self.version} knows no asset {like!r}; it learned from {known}")
+        return Walk(
+            tables,
+            self.models,
+            self.conditions,
+            assets,
+            random,
+            None if like is None else tables.names.index(like),
+            None if condition is None else self.conditions.index(condition),
+        )
+
+    def sample(self, count: int, condition: str = "", seed: int = 0) -> Floats:
+        """(count, L, C) synthetic windows in raw units: of as many series, one each.
+
+        A condition that the model does not know counts as none.
+        """
+        known = condition if condition in self.conditions else None
+        series, L = self.series(count, seed, known), self.window
+        rows = series.rows()[0]
+        while rows.shape[1] < L:
+            rows = np.concatenate([rows, series.rows()[0]], 1)
+        return rows[:, :L]
 
     # ------------------------------------------------------------------ bytes
     def _parts(self) -> tuple[bytes, bytes]:

@@ -28,8 +28,8 @@ from daemon.domain import (
     StreamSpec,
 )
 from daemon.errors import NotEnoughData
-from daemon.model import impute
-from daemon.model.bundle import CONDITION_MEAN, IMPUTE, Bundle
+from daemon.model import impute, synthesis
+from daemon.model.bundle import CONDITION_MEAN, IMPUTE, SYNTHESIS, Bundle
 from daemon.model.calibration import calibrate, crossfit, drift_reference, sample_windows
 from daemon.model.conditions import ConditionMeans, condition_facts, fifths, learned_labels
 from daemon.model.measuring import SHORT, Models
@@ -134,9 +134,12 @@ def train(
     tell(0.9, "learning to fill gaps")
     scaler = models.scaler
     filling = impute.fit(history, scaler.mean, scaler.scale, window, models.reconstruct, settings.seed)
+    series = synthesis.fit(history, models, labels, settings.seed)
     extras = {IMPUTE + name: np.asarray(array) for name, array in filling.arrays().items()}
     if models.means is not None:
         extras[CONDITION_MEAN] = models.means.mean.numpy()
+    if series is not None:
+        extras |= {SYNTHESIS + name: array for name, array in series.arrays().items()}
     facts = {
         "stream": spec.name,
         "rows": sum(len(s.values) for s in history),

@@ -148,5 +148,4 @@ def test_synthetic_windows_are_in_raw_units(
     assert drawn.shape == (300, 16, 4)
     np.testing.assert_allclose(drawn.mean((0, 1))[:3], machine(1_500).mean(0)[:3], rtol=0.3, atol=0.5)
     np.testing.assert_array_equal(drawn, bundle.sample(300, seed=1))
-    with pytest.raises(BundleError, match="cannot generate"):
-        linear.sample(1)
+    assert np.isfinite(linear.sample(1)).all()
