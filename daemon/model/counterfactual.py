@@ -210,29 +210,12 @@ def _decoded(
     Scaled units, (n, L, C) each.
     """
     models = bundle.models
-    pca, vae, means = models.pcas[-1], models.vae, models.means
     x = torch.from_numpy(np.ascontiguousarray(models.scaler.scaled(windows))).flatten(1)
-    gaps = x.isnan()
     generator = torch.Generator().manual_seed(seed)
-
-    def usual(labels: Sequence[str]) -> torch.Tensor:
-        return torch.zeros_like(x) if means is None else means.of(means.codes(labels), x.shape[1])
-
     with torch.inference_mode():
-        before, after = usual(own), usual(other)
-        filled = pca.fill(x - before, gaps) + before
-        if vae is not None:
-            posterior = vae.encode(filled, gaps if bool(gaps.any()) else None, vae.codes(own))
-            codes = vae.codes(other)
-            expected = vae.decode(posterior.mean, vae.codes(own))
-            value = vae.decode(posterior.mean, codes)
-            draws = torch.stack([vae.decode(posterior.draw(generator), codes) for _ in range(DRAWS)])
-        else:
-            z, sd = pca.project(filled - before), (pca.noise / pca.variance).clamp(max=1.0).sqrt()
-            expected, value = before + pca.decode(z), after + pca.decode(z)
-            draws = torch.stack(
-                [pca.decode(z + sd * torch.randn(z.shape, generator=generator)) for _ in range(DRAWS)]
-            )
+        _, posterior = models.encode(x, own)
+        expected, value = models.decode(posterior.mean, own), models.decode(posterior.mean, other)
+        draws = torch.stack([models.decode(posterior.draw(generator), other) for _ in range(DRAWS)])
         shape = (len(x), models.window, len(bundle.sensors))
         found = [part.double().reshape(shape).numpy() for part in (expected, value, draws.double().var(0))]
     return found[0], found[1], found[2]

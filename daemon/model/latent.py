@@ -101,19 +101,10 @@ def encode(models: Models, windows: Floats, conditions: Sequence[str]) -> Encode
     scaled = models.scaler.scaled(windows)
     x = torch.from_numpy(np.ascontiguousarray(scaled)).flatten(1)  # (N, L*C)
     gaps = x.isnan()
-    pca, vae = models.pcas[-1], models.vae
     with torch.inference_mode():
-        filled = pca.fill(x, gaps)
-        if vae is not None:
-            codes = vae.codes(conditions)
-            posterior = vae.encode(filled, gaps if bool(gaps.any()) else None, codes)
-            mean, kl = posterior.mean, posterior.kl()
-            decoded = vae.decode(mean, codes)
-        else:
-            mean = pca.project(filled)
-            variance = (pca.noise / pca.variance).clamp(max=1.0)
-            kl = 0.5 * (mean.square() + variance - 1.0 - variance.log())
-            decoded = pca.decode(mean)
+        _, posterior = models.encode(x, conditions)
+        mean, kl = posterior.mean, posterior.kl()
+        decoded = models.decode(mean, conditions)
         residual = torch.where(gaps, 0.0, x - decoded).view(scaled.shape).double()
         known = torch.where(gaps, 0.0, x).view(scaled.shape).double()
     observed = np.isfinite(scaled)
@@ -145,12 +136,8 @@ def decode(models: Models, z: Floats, condition: str = "") -> Floats:
 
 def _decode_scaled(models: Models, z: Floats, conditions: Sequence[str]) -> Floats:
     latents = torch.from_numpy(np.ascontiguousarray(z, np.float32))
-    with torch.inference_mode():
-        if models.vae is not None:
-            decoded = models.vae.decode(latents, models.vae.codes(conditions))
-        else:
-            decoded = models.pcas[-1].decode(latents)
-    return decoded.view(len(z), models.window, -1).double().numpy()
+    decoded = models.decode(latents, conditions)
+    return np.asarray(decoded.view(len(z), models.window, -1).double().numpy())
 
 
 # ------------------------------------------------------------------ dimensions

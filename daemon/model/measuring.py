@@ -24,13 +24,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from daemon.domain import Floats, Ints, Mask
 from daemon.model.conditions import ConditionMeans
 from daemon.model.inference import Inference
 from daemon.model.pca import WindowPCA
 from daemon.model.scaler import Scaler
-from daemon.model.vae import VAE
+from daemon.model.vae import VAE, Posterior
 
 CHUNK = 2048
 CHUNK_CELLS = 720_896
@@ -139,6 +140,38 @@ class Models:
         if self.means is not None:
             return self.means.labels
         return self.vae.labels if self.vae is not None else ()
+
+    def encode(self, x: Tensor, conditions: Sequence[str]) -> tuple[Tensor, Posterior]:
+        """Windows with their gaps filled, and q(z | x, c) of the long model (for ``ppca`` the exact one).
+
+        For whoever looks into the latents; scores take the faster way of ``measure``.
+
+        Args:
+            x: (B, L*C) scaled, NaN where missing.
+            conditions: B labels.
+        """
+        pca, vae, gaps = self.pcas[-1], self.vae, x.isnan()
+        with torch.inference_mode():
+            usual = self.usual(conditions, x.shape[1])
+            filled = pca.fill(x - usual, gaps) + usual
+            if vae is not None:
+                holed = gaps if bool(gaps.any()) else None
+                return filled, vae.encode(filled, holed, vae.codes(conditions))
+            log_variance = (pca.noise / pca.variance).clamp(max=1.0).log()
+            mean = pca.project(filled - usual)
+            return filled, Posterior(mean, log_variance.expand_as(mean))
+
+    def decode(self, z: Tensor, conditions: Sequence[str]) -> Tensor:
+        """(B, Z) latents of the long model to (B, L*C) scaled windows, under B condition labels."""
+        with torch.inference_mode():
+            if self.vae is not None:
+                return self.vae.decode(z, self.vae.codes(conditions))
+            decoded = self.pcas[-1].decode(z)
+            return decoded + self.usual(conditions, decoded.shape[1])
+
+    def usual(self, conditions: Sequence[str], cells: int) -> Tensor | float:
+        """(B, cells) what the conditions say before any reading does; 0 where they say nothing."""
+        return 0.0 if self.means is None else self.means.of(self.means.codes(conditions), cells)
 
     def measure(self, values: Floats, conditions: Sequence[str], keep: bool = False) -> Measured:
         """Measure raw windows (B, L, C), NaN where missing, with their B condition labels.

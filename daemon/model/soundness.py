@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from daemon.domain import Floats
 from daemon.model.conditions import condition_concerns
@@ -78,23 +77,11 @@ def likelihood(models: Models, windows: Floats, conditions: Sequence[str], seed:
     scaled = models.scaler.scaled(windows)
     x = torch.from_numpy(np.ascontiguousarray(scaled)).flatten(1)  # (B, L*C)
     gaps = x.isnan()
-    pca, vae = models.pcas[-1], models.vae
     generator = torch.Generator().manual_seed(seed)
     with torch.inference_mode():
-        usual: Tensor | float = 0.0
-        if models.means is not None:
-            usual = models.means.of(models.means.codes(conditions), x.shape[1])
-        filled = pca.fill(x - usual, gaps) + usual
-        if vae is not None:
-            codes = vae.codes(conditions)
-            posterior = vae.encode(filled, gaps if bool(gaps.any()) else None, codes)
-            kl = posterior.kl().sum(1)
-            decoded = vae.decode(posterior.draw(generator), codes)
-        else:
-            z = pca.project(filled - usual)
-            variance = (pca.noise / pca.variance).clamp(max=1.0)
-            kl = 0.5 * (z.square() + variance - 1.0 - variance.log()).sum(1)
-            decoded = usual + pca.decode(z + variance.sqrt() * torch.randn(z.shape, generator=generator))
+        _, posterior = models.encode(x, conditions)
+        kl = posterior.kl().sum(1)
+        decoded = models.decode(posterior.draw(generator), conditions)
         sigma = torch.from_numpy(models.sigma).float().repeat(models.window)  # (L*C,)
         cells = 0.5 * (((x - decoded) / sigma).square() + LOG_2PI) + sigma.log()
         observed = ~gaps

@@ -377,9 +377,7 @@ def _named(conditions: Sequence[str], label: int) -> str:
 def _decode(models: Models, latents: Floats, labels: Sequence[str]) -> Floats:
     """(B, Z) latents as the bundle's model orders them to (B, L*C) scaled windows."""
     z = torch.from_numpy(np.ascontiguousarray(latents, dtype=np.float32))
-    vae = models.vae
-    with torch.inference_mode():
-        decoded = models.pcas[-1].decode(z) if vae is None else vae.decode(z, vae.codes(labels))
+    decoded = models.decode(z, labels)
     return np.asarray(decoded.double().numpy())
 
 
@@ -919,6 +917,7 @@ class PriorSeries:
         self._h = max(self._L // 2, 1)
         pca = models.pcas[-1]
         self._gain, self._root = _conditional(pca, (self._L - self._h) * self._C)
+        self._mean = (pca.mean + models.usual([condition], self._L * self._C)).double().numpy().reshape(-1)
         z = random.standard_normal((assets, models.latents))
         decoded = _decode(models, z, [condition] * assets).reshape(assets, self._L, self._C)
         self._last = decoded + models.sigma * random.standard_normal(decoded.shape)
@@ -932,7 +931,7 @@ class PriorSeries:
 
     def _hop(self) -> Floats:
         models, A, shared = self._models, len(self._last), (self._L - self._h) * self._C
-        mean = models.pcas[-1].mean.double().numpy()
+        mean = self._mean
         known = self._last[:, self._h :].reshape(A, -1)
         drawn = (known - mean[:shared]) @ self._gain.T + mean[shared:]
         drawn += self._random.standard_normal(drawn.shape) @ self._root.T
