@@ -188,15 +188,25 @@ def demo(
             min=0, max=65535, help="Of the admin page; 0 takes a free one.", show_default="9464, or http.port"
         ),
     ] = None,
+    explanation: Annotated[
+        Path | None,
+        typer.Option(
+            "--explain", metavar="HTML", help="Also write why the worst episode was one, as a page."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """See it work: a simulated fleet with injected faults, no broker, no configuration.
 
     24 pumps with 8 sensors each send a reading a minute into an in-memory log. The daemon learns
     what normal looks like from one day, then watches another go by in about a minute: alerts appear as episodes
-    open and close, the page is on localhost, and a table of injected against found ends it.
+    open and close, the page is on localhost, and a table of injected against found ends it, with the worst
+    episode explained as `anomalyd explain --alert` explains any.
     """
     quietly()
+    from daemon.adapters.files import replacing
+    from daemon.adapters.root_cause_page import consequence, headline, root_cause_html
+    from daemon.commands.root_cause import worst_explained
     from daemon.demo import demo as play
     from daemon.demo import demo_settings
 
@@ -227,6 +237,11 @@ def demo(
             )
         )
     found = result.score
+    plan = result.plan
+    why = worst_explained(result.events, result.blocks, result.detectors, plan.spec, plan.policy)
+    if why is not None and explanation is not None:
+        with replacing(explanation) as temporary:
+            temporary.write_text(root_cause_html(why), encoding="utf-8")
     if as_json:
         typer.echo(
             json.dumps(
@@ -255,6 +270,7 @@ def demo(
                         for o in result.outcomes
                     ],
                     "seconds": result.seconds,
+                    "explained": None if why is None else why.as_dict(),
                 }
             )
         )
@@ -288,6 +304,14 @@ def demo(
         console.print(
             f"  model {outcome.version or '-'}: {verdict}, {escape(outcome.reason)}", soft_wrap=True
         )
+    if why is not None:
+        console.print(
+            f"The worst episode, explained: {escape(why.asset)} since {iso(why.since_ns)[:16].replace('T', ' ')}."
+            f" {escape(headline(why))}. {escape(consequence(why))}",
+            soft_wrap=True,
+        )
+        if explanation is not None:
+            console.print(f"  Its page: {escape(str(explanation))}", soft_wrap=True)
 
 
 # ------------------------------------------------------------------ run and what surrounds it

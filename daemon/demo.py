@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,9 +22,10 @@ from daemon.adapters.telemetry import Metrics, Status
 from daemon.config import HttpSection, Settings, load
 from daemon.domain import AlarmPolicy, AlertEvent, Output
 from daemon.loop import Hold, Loop, StreamPlan, StreamRun
+from daemon.model.scoring import BundleDetector
 from daemon.retrainer import Outcome
 from daemon.service import admin_port, encoder, ended_by_signals
-from daemon.stream.pipeline import Step
+from daemon.stream.pipeline import RowBlock, Step
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
 LEARN = timedelta(hours=24)
@@ -32,6 +34,9 @@ LIVE = timedelta(hours=24)
 RETRAIN = timedelta(hours=6)
 DRILL_SHARE = 0.05
 """Of one CPU: five times the usual, so that there is something to see within a minute."""
+KEPT_BLOCKS = 5_000
+"""Blocks of rows that are kept to explain an episode by: the live day has about 1,500."""
+KEPT_DETECTORS = 8
 UNREAD_TICKS = 5
 """The fleet waits when the daemon is further behind than this."""
 
@@ -47,7 +52,10 @@ class Demonstrated:
     filled: int
     outcomes: list[Outcome]
     seconds: float
+    plan: StreamPlan
     events: list[AlertEvent] = field(default_factory=list)
+    blocks: Sequence[RowBlock] = ()  # the rows that were judged or learned, the newest of them
+    detectors: Mapping[str, BundleDetector] = field(default_factory=dict)  # those that judged, by version
 
     @property
     def allowed(self) -> float:
@@ -142,8 +150,17 @@ async def demo(
     status.source, status.connected = "demo fleet", True
     ticks = int(live / timedelta(microseconds=plan.spec.period_ns / 1e3))
     progress = {"share": 0.0}
+    blocks: deque[RowBlock] = deque(maxlen=KEPT_BLOCKS)
+    detectors: dict[str, BundleDetector] = {}
 
-    def look(run: StreamRun, _step: Step) -> None:
+    def look(run: StreamRun, step: Step) -> None:
+        if step.block is not None:
+            blocks.append(step.block)
+        judge = run.detector
+        if isinstance(judge, BundleDetector) and judge.version not in detectors:
+            detectors[judge.version] = judge
+            while len(detectors) > KEPT_DETECTORS:
+                del detectors[next(iter(detectors))]
         if run.detector is None:
             learned = min(run.observed_rows / plan.learn_rows, 1.0)
             doing = (
@@ -221,7 +238,10 @@ async def demo(
         state.filled,
         stream.outcomes,
         time.monotonic() - began,
+        plan,
         sink.events,
+        blocks,
+        detectors,
     )
 
 

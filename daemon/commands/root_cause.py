@@ -141,6 +141,40 @@ async def root_cause(
     )
 
 
+def worst_explained(
+    events: Sequence[AlertEvent],
+    blocks: Sequence[RowBlock],
+    detectors: Mapping[str, BundleDetector],
+    spec: StreamSpec,
+    policy: AlarmPolicy,
+) -> RootCause | None:
+    """The anomaly episode that scored highest over its threshold, explained; None if there was none.
+
+    Args:
+        events: alerts, of whatever kind.
+        blocks: the rows that they are of; what is not whole there cannot be explained.
+        detectors: the models that judged, by version.
+    """
+
+    def over(event: AlertEvent) -> float:
+        combined = event.scores.get("combined")
+        return combined.value / combined.threshold if combined else -math.inf
+
+    known = [e for e in events if e.kind is AlertKind.ANOMALY and e.model in detectors]
+    held = {asset for block in blocks for asset in block.assets}
+    for event in sorted(known, key=over, reverse=True):
+        mine = [e for e in known if e.fingerprint == event.fingerprint]
+        if event.asset not in held or len({e.model for e in mine}) > 1:
+            continue  # forgotten, or judged by two models one after the other
+        tracks = Tracks(detectors[event.model], spec, blocks)
+        incident = incidents_of(mine)[0]
+        if tracks.track(incident.asset, incident.opened_ns // spec.period_ns) is None:
+            continue
+        track, index = tracks.peak(incident)
+        return explained(track, index, incident, spec, policy)
+    return None
+
+
 async def explain_alert(model: Path, file: Path, out: Path, **options: Any) -> RootCause:
     """``root_cause`` with a bundle's folder, written as a page; the options are its own.
 
