@@ -55,6 +55,8 @@ def refused(found: dict[str, Any]) -> str:
         ),
         ({"condition": ["mode", "mode"]}, ["condition 'mode' appears twice"]),
         ({"condition": [""]}, ["condition '' is empty"]),
+        ({"condition": ["mode", "$hours"]}, ["condition '$hours'", "$weekday, $weekend, $hour, $month"]),
+        ({"condition": ["$hour", "$hour"]}, ["condition '$hour' appears twice"]),
         ({"period": "1m", "max_gap": "30s"}, ["max_gap 0:00:30 is shorter than the period 0:01:00"]),
         ({"period": "1m", "silent_after": "1s"}, ["silent_after 0:00:01 is shorter than the period"]),
         ({"name": "a b"}, ["streams.0.name", "'a b'"]),

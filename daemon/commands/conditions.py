@@ -49,11 +49,10 @@ def unheard(spec: StreamSpec, records: Sequence[Record]) -> Finding:
         if isinstance(reading, Reading):
             read += 1
             seen[reading.condition] += 1
-    fields = spec.message_condition
     silent = [
         name
-        for i, name in enumerate(fields)
-        if all(f"{name}=?" in label.split(",") or label.startswith(f"{name}=?") for label in seen)
+        for name in spec.message_condition
+        if all(f"{name}=?" in label.split(",") for label in seen)  # a value with commas is no `?`
     ]
     what = f"conditions of {spec.name}"
     if not read:

@@ -570,16 +570,18 @@ def _own_levels(
         The draft, and each held piece's own offsets (B, P).
     """
     excess = [draft.excess(h.measured.channel_error, h.measured.latent) for h in held]
-    assets = [np.full(len(e), h.asset, object) for h, e in zip(held, excess, strict=True)]
-    draft = _with(draft, {"asset_levels": _levels_of(np.concatenate(assets), np.concatenate(excess))})
-    left = [e - draft.own(np.full(len(e), h.asset, object), None) for h, e in zip(held, excess, strict=True)]
     labels = [np.array(h.conditions, object) for h in held]
-    levels = _levels_of(np.concatenate(labels), np.concatenate(left))
+    levels = _levels_of(np.concatenate(labels), np.concatenate(excess))
     if unknown:
         blind = np.concatenate([draft.excess(m.channel_error, m.latent) for m in unknown])
         if len(blind) >= OWN_ROWS:
             levels[NO_CONDITION] = _level_of(blind)
     draft = _with(draft, {"condition_levels": dict(sorted(levels.items()))})
+    # Conditions first: where they are types of assets, a new asset finds the level of its type.
+    nobody = [np.full(len(e), "", object) for e in excess]
+    left = [e - draft.own(n, c) for e, n, c in zip(excess, nobody, labels, strict=True)] if levels else excess
+    assets = [np.full(len(e), h.asset, object) for h, e in zip(held, excess, strict=True)]
+    draft = _with(draft, {"asset_levels": _levels_of(np.concatenate(assets), np.concatenate(left))})
     return draft, [draft.own(a, c) for a, c in zip(assets, labels, strict=True)]
 
 

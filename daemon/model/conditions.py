@@ -125,8 +125,9 @@ class ConditionMeans:
         own = _pulled(total.sum(1), seen.sum(1), pooled, length)  # (K, d)
         elsewhere = seen.sum(1, keepdims=True) - seen
         others = _pulled(total.sum(1, keepdims=True) - total, elsewhere, pooled, length)
-        # The two ends of one stretch are no evidence of each other.
-        others[np.minimum(elsewhere, seen) < WINDOWS_OF_DOUBT * length] = 0.0
+        # The rest of a stretch that the bound between two fifths cuts is no evidence of it: on either
+        # side there must be half of what each fifth had if the condition were always about.
+        others[np.minimum(elsewhere, seen) < seen.sum(1, keepdims=True) / (2 * BLOCKS)] = 0.0
 
         def by_sensor(cells: Floats) -> Floats:
             """(K, BLOCKS, L*C) to (K * BLOCKS, C), summed over the steps."""

@@ -54,6 +54,10 @@ FREE_BITS = 0.05  # nats per dimension
 CLIP_NORM = 50.0
 LOG_SIGMA = (-3.0, 2.0)
 CONDITION_DROPOUT = 0.1
+CONDITION_DECAY = 5.0
+"""What a condition's vectors lose per unit of rate (Loshchilov & Hutter 2019): 1 % a step at the peak, so
+that they hold what a hundred steps in a row repeat. Without it they learn a short history by heart: by
+the hour of day, two weeks of an air handler were made less likely by its hours than without them."""
 GAP_POOL = 1024  # gap-injected windows are drawn and filled once, not at every step
 
 
@@ -234,7 +238,11 @@ class VAE:
         pool_filled = filled_under(pca, filled[pool], hidden, means, pool_codes)
 
         steps = settings.steps if settings.steps is not None else steps_for(n)
-        adam = Adam(weights, slow=("skip.encoder", "skip.decoder"))
+        adam = Adam(
+            weights,
+            slow=("skip.encoder", "skip.decoder"),
+            decayed=[name for name in weights if name.endswith(".condition")],
+        )
         half = max(min(BATCH, 2 * n) // 2, 1)
         likelihood_weight = None
         for step in range(steps):
@@ -288,12 +296,13 @@ class Adam:
     are; and torch.optim, which drags in its compiler (over a second, 100 MB), is not imported.
     """
 
-    def __init__(self, weights: dict[str, Tensor], slow: Sequence[str]) -> None:
-        """Take over ``weights`` (their storage becomes one vector); ``slow`` learn at a tenth."""
+    def __init__(self, weights: dict[str, Tensor], slow: Sequence[str], decayed: Sequence[str] = ()) -> None:
+        """Take over ``weights`` (their storage becomes one vector); ``slow`` learn at a tenth, ``decayed`` decay."""
         size = sum(-(-tensor.numel() // 16) * 16 for tensor in weights.values())
         self._values, self._gradient = torch.zeros(size), torch.zeros(size)
         self._first, self._second = torch.zeros(size), torch.zeros(size)
         self._pace = torch.ones(size)
+        self._decayed: list[Tensor] = []
         self._steps = 0
         at = 0
         for name, tensor in weights.items():
@@ -305,6 +314,8 @@ class Adam:
             leaf = self._values[part].view_as(tensor).detach().requires_grad_(True)
             leaf.grad = self._gradient[part].view_as(tensor)  # backward adds into the flat vector
             weights[name] = leaf
+            if name in decayed:
+                self._decayed.append(self._values[part])
 
     def step(self, rate: float) -> None:
         """Move by the gradient that backward left, and clear it."""
@@ -319,6 +330,8 @@ class Adam:
         spread = self._second.sqrt().div_(debias).add_(1e-8)
         self._values.addcdiv_(self._first * self._pace, spread, value=-rate / (1.0 - 0.9**self._steps))
         g.zero_()
+        for values in self._decayed:
+            values.mul_(1.0 - rate * CONDITION_DECAY)
 
 
 def steps_for(windows: int) -> int:

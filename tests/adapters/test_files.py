@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -460,6 +461,29 @@ def test_conditions_are_labels(tmp_path: Path) -> None:
     ]
     (segment,) = segments(table, spec)
     assert segment.condition == tuple(table.label(i, spec) for i in range(3))
+
+
+def test_the_calendar_speaks_of_every_row_of_a_file(tmp_path: Path) -> None:
+    """Rows that nobody spoke of too, and in a compressed gap those at its begin: as on the stream."""
+    path = parquet_file(tmp_path / "a.parquet", ts=stamps(0, 2, 5_000), mode=["on", "off", "on"], x=[1, 2, 3])
+    spec = StreamSpec("s", ("x",), condition=("$hour", "mode"), timezone="Asia/Tokyo")
+    table = read_table(path, condition=spec.condition)
+    hour, later = 9, 10
+    first, last = segments(table, spec)
+    assert first.condition == (f"mode=on,$hour={hour:02d}",) * 2 + (f"mode=off,$hour={hour:02d}",)
+    assert last.condition == (f"mode=on,$hour={later:02d}",)
+    (whole,) = place(table, spec, compress_gaps=True).segments
+    assert whole.condition[:3] == first.condition
+    assert whole.condition[-1] == last.condition[0]
+    only = replace(spec, condition=("$hour",))
+    assert segments(table, only)[0].condition == (f"$hour={hour:02d}",) * 3
+
+
+def test_a_condition_that_is_no_column_is_noted(tmp_path: Path) -> None:
+    path = parquet_file(tmp_path / "a.parquet", ts=stamps(0, 1), x=[1, 2])
+    assert read_table(path, condition=["mode", "$hour"]).notes == (
+        "condition 'mode' is no column: what the config says of an asset counts, else ?",
+    )
 
 
 def test_the_head_of_a_table(tmp_path: Path) -> None:

@@ -516,6 +516,14 @@ def test_condition_label(asset: str, told: object, expected: str) -> None:
     assert accepted(Decoder(MODED).decode(record(wide({}, asset=asset, **more)))).condition == expected
 
 
+def test_the_calendars_fields_are_no_business_of_messages() -> None:
+    both = replace(MODED, condition=("$hour", "mode", "$weekday", "load"))
+    told = wide({}, condition={"mode": "B", "$hour": "99"})
+    assert accepted(Decoder(both).decode(record(told))).condition == "mode=B,load=50"
+    alone = replace(MODED, condition=("$hour",))
+    assert accepted(Decoder(alone).decode(record(wide({}, condition=["whatever"])))).condition == ""
+
+
 @pytest.mark.parametrize(
     "told", ["A", 1, ["A"], {"mode": []}, {"mode": {}}, {"mode": "a\nb"}, {"mode": "x" * 257}]
 )

@@ -377,6 +377,54 @@ def test_an_unknown_condition_is_said_once_each_and_closed_when_it_is_over() -> 
     ]
 
 
+def test_the_calendar_speaks_of_every_row_and_raises_nothing() -> None:
+    """1970 began on a Thursday; in Kathmandu that ends before it does in Greenwich."""
+    spec = replace(SPEC, condition=("$weekday", "mode"), timezone="Asia/Kathmandu")
+    midnight = 66_600  # 18:30 UTC: it was 5 h 30 east in those days
+    detector = replace(CENTRE, conditions=("mode=run,$weekday=thu",))
+    readings = [
+        r for r in steady(40, start=midnight - 20) if not 15 <= r.time_ns // SECOND_NS - midnight < 18
+    ]
+    for reading in readings:
+        reading.condition = "mode=run"
+    made = steps(make(spec, detector), numbered(readings), ended=True)
+    found = [
+        (row - midnight, label)
+        for step in made
+        if step.block
+        for row, label in zip(step.block.rows, step.block.condition, strict=True)
+    ]
+    assert [row for row, _ in found] == list(range(-20, 20))  # the bridged rows too
+    assert all(label == f"mode=run,$weekday={'thu' if row < 0 else 'fri'}" for row, label in found)
+    # The model never saw a Friday: nobody at the machine can do anything about it.
+    assert told([o for step in made for o in step.outputs], AlertKind.UNKNOWN_CONDITION) == []
+
+
+def test_an_unknown_mode_is_said_once_however_often_the_hour_changes() -> None:
+    spec = replace(SPEC, condition=("mode", "$hour"))
+    detector = replace(CENTRE, conditions=("mode=run,$hour=00", "mode=run,$hour=01"))
+    readings = numbered(steady(40, start=3_590))
+    for reading in readings:
+        reading.condition = "mode=wash" if 5 <= reading.offset < 30 else "mode=run"
+    outputs = feed(make(spec, detector), readings, ended=True)
+    assert told(outputs, AlertKind.UNKNOWN_CONDITION) == [
+        (3_595, "opened", "mode=wash"),
+        (3_620, "closed", "mode=wash"),
+    ]
+
+
+def test_an_unknown_condition_is_over_once_a_model_knows_it() -> None:
+    spec = replace(SPEC, condition=("mode",))
+    readings = numbered(steady(30))
+    for reading in readings:
+        reading.condition = "wash"
+    pipeline = make(spec, replace(CENTRE, conditions=("run",)))
+    outputs = feed(pipeline, readings[:15])
+    pipeline.use_at_rest(replace(CENTRE, version="centre-2", conditions=("run", "wash")))
+    outputs += feed(pipeline, readings[15:], ended=True)
+    assert told(outputs, AlertKind.UNKNOWN_CONDITION) == [(0, "opened", "wash"), (15, "closed", "wash")]
+
+
 def test_drift_is_published_per_interval_and_said_after_three() -> None:
     rng = np.random.default_rng(3)
     readings = numbered(wide(i, *rng.normal(3.0 if i < 300 else 0.0, 1.0, 2)) for i in range(540))
@@ -470,7 +518,7 @@ SPECS = st.builds(
     replace,
     st.sampled_from([SPEC, LONG]),
     hop=st.sampled_from([1, 2]),
-    condition=st.just(("mode",)),
+    condition=st.sampled_from([("mode",), ("mode",), ("$month", "mode")]),
     silent_after_ns=st.sampled_from([4 * SECOND_NS, 8 * SECOND_NS]),
 )
 POLICIES = st.sampled_from([POLICY, AlarmPolicy(2, 3, 0.5, 4)])

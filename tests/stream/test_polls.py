@@ -38,7 +38,7 @@ def spec_of(rng: random.Random) -> StreamSpec:
         allowed_lateness_ns=rng.choice([0, 2, 5, 30]) * SECOND_NS,
         max_gap_ns=rng.choice([1, 4, 10]) * SECOND_NS,
         silent_after_ns=rng.choice([3, 8, 40]) * SECOND_NS,
-        condition=rng.choice([(), (), ("mode",)]),
+        condition=rng.choice([(), ("$weekday",), ("mode",), ("mode", "$hour")]),
     )
 
 
@@ -59,7 +59,7 @@ def log_of(rng: random.Random, spec: StreamSpec) -> list[Record]:
             values |= rng.choice([{"other": 1.0}, {"a": "NaN"}])
         time_ns = (BASE_S + second) * SECOND_NS + rng.choice([0, 0, SECOND_NS // 4])
         line = {"asset": asset, "ts": rng.choice([iso(time_ns), time_ns / 1e9]), "values": values}
-        if spec.condition:
+        if "mode" in spec.condition:
             line["condition"] = {"mode": rng.choice(["run", "run", "idle"])}
         value = b"{garbage" if 0.04 <= dice < 0.06 else json.dumps(line).encode()
         log.append(Record(offset, asset.encode(), value, (BASE_S + 2_000) * SECOND_NS))
