@@ -486,6 +486,8 @@ function regimes() {
 
 function strips() {
   const S = D.map.regimes_over_time;
+  if (S.strips.length < D.map.assets.length)
+    $("striplead").append(" Of " + count(D.map.assets.length) + " assets, the " + S.strips.length + " with the most episodes.");
   const n = D.clusters.length;
   const rows = [...S.strips].reverse();
   const scale = [];

@@ -595,9 +595,8 @@ class Described:
         # Episodes are short and what the map is looked at for: they are thinned less than the rest.
         if len(fires):
             shown = np.unique(np.concatenate([shown, fires[:: -(-len(fires) // 1_000)]]))
-        busy = np.bincount(survey.asset[survey.firing], minlength=len(survey.assets))
         trails = []
-        for i in np.argsort(-busy, kind="stable").tolist()[:TRAILS]:
+        for i in self._busiest()[:TRAILS]:
             mine = np.flatnonzero(survey.asset == i)[-TRAIL_POINTS:]
             trails.append(
                 {
@@ -628,6 +627,13 @@ class Described:
             "regimes_over_time": self._strips(),
         }
 
+    def _busiest(self) -> list[int]:
+        """The assets, those with the most windows in an episode first."""
+        assert self.survey is not None
+        busy = np.bincount(self.survey.asset[self.survey.firing], minlength=len(self.survey.assets))
+        order: list[int] = np.argsort(-busy, kind="stable").tolist()
+        return order
+
     def _bins(self) -> tuple[Ints, int, int]:
         """(N,) the column of each window on a common axis of time, its first row, and rows per column."""
         assert self.survey is not None
@@ -644,7 +650,7 @@ class Described:
         column, first, width = self._bins()
         count = int(column.max()) + 1
         strips = []
-        for i in range(min(len(survey.assets), STRIPS)):
+        for i in sorted(self._busiest()[:STRIPS]):
             mine = survey.asset == i
             seen = np.zeros((count, found.count), np.int64)
             np.add.at(seen, (column[mine], found.of[mine]), 1)
