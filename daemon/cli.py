@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -342,14 +342,18 @@ def check(
     lines += [("environment", False, problem) for problem in problems]
     if not problems:
         lines.append(("environment", True, "every ANOMALYD_ variable names a key"))
+    from daemon.commands.conditions import declared, heard
     from daemon.service import connection_problem
     from daemon.service import probe as ask
+
+    lines += [(f.what, f.ok, f.detail) for f in declared(s.spec() for s in settings.streams)]
 
     problem = connection_problem(settings)
     if problem is not None:
         lines.append(("connection", False, problem))
     elif probe:
         lines += [(f.what, f.ok, f.detail) for f in perform(ask(settings))]
+        lines += [(f.what, f.ok, f.detail) for f in perform(heard(settings))]
     if as_json:
         typer.echo(json.dumps([{"what": what, "ok": ok, "detail": detail} for what, ok, detail in lines]))
     else:
@@ -691,6 +695,10 @@ def impute(
     sets: Sets = None,
     exclude: Exclude = "",
     stream: StreamName = None,
+    draws: Annotated[
+        int, typer.Option(min=0, max=1000, help="Joint draws of every gap; 20 are a good start.", metavar="N")
+    ] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="The same seed draws the same.")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Fill the gaps of a table from both of their sides and from the other sensors.
@@ -698,27 +706,136 @@ def impute(
     Observed cells stay as they are. What is no finite number counts as missing, infinities and
     texts among numbers too: it is filled, and a note says how many. Which cells were filled, with 90 % intervals, is written
     beside it as `<out>.filled.parquet`.
+
+    With `--draws 20` it also says twenty times what the gaps may have held, in `<out>.draws.parquet`
+    (asset, timestamp, sensor, draw, value). One draw is one possible past of the machine: it runs through all
+    cells of a gap, across sensors and time, as roughly or smoothly as the sensors do. So whatever is computed
+    from the table (a mean, an energy, an alarm) can be computed from each draw, and the spread of the
+    answers is what the gaps leave open. The filled table stays as it is; `low` and `high` become the 90 % interval of
+    what is drawn from.
+
+    Example: `anomalyd impute day.parquet --train week.parquet --out filled.parquet --draws 20`
     """
     quietly()
     from daemon.replay import impute_file
 
-    done = perform(
-        impute_file(
-            file,
-            output,
-            train=train,
-            model=model,
-            config=config,
-            sets=sets or [],
-            exclude=split(exclude),
-            stream_name=stream,
+    with progress_bar() as bar:
+        done = perform(
+            impute_file(
+                file,
+                output,
+                train=train,
+                model=model,
+                config=config,
+                sets=sets or [],
+                exclude=split(exclude),
+                stream_name=stream,
+                draws=draws,
+                seed=seed,
+                progress=bar,
+            )
         )
-    )
     notes_of(done.notes)
     if as_json:
-        typer.echo(json.dumps(asdict(done)))
+        said = asdict(done)
+        if not draws:  # as it was before there were draws
+            del said["draws"], said["draws_file"]
+        typer.echo(json.dumps(said))
         return
     out().print(f"{escape(str(output))}: {done.cells:,} cells filled in {done.rows:,} rows", soft_wrap=True)
+    if done.draws_file is not None:
+        out().print(f"{escape(done.draws_file)}: {done.draws} draws of each", soft_wrap=True)
+
+
+@app.command()
+def drill(
+    file: Annotated[Path, typer.Argument(help="Normal rows: Parquet, CSV or JSON Lines (.gz too).")],
+    model: Annotated[Path, typer.Option(help="The bundle that judges.", metavar="BUNDLE")],
+    kind: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Only this kind; repeatable: spike, shift, drift, stuck, noise, correlation_swap, lag, drop_out."
+        ),
+    ] = None,
+    sensor: Annotated[list[str] | None, typer.Option(help="Only this sensor; repeatable.")] = None,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of places, signs and noise.")] = 0,
+    config: Config = None,
+    sets: Sets = None,
+    exclude: Exclude = "",
+    stream: StreamName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fire drill: inject faults into normal rows and say which would be found, how soon, from which size on.
+
+    Answers "why was there no alert?": per sensor and kind of fault the share that is found, the median delay
+    in event time, and the smallest size of which 80 % are found, in the sensor's own units. They are
+    judged as the stream judges: slow baselines, persistence and threshold, and the rules for stuck
+    and silent sensors. Sizes are from 0.1 to 8 standard deviations of training (a lag: 1 to 16 rows).
+
+    `anomalyd drill normal.parquet --model bundle --kind shift --sensor Pressure`
+
+    With --json: `model`, `rows`, `places`, `kinds` ({kind: {recall, faults, delay_s}}), `sensors` (a list of
+    {sensor, kind, recall, faults, delay_s, smallest: {sd, value, low, high, within_s}, by_size, alert, says}),
+    `unfound` ({sensor: kinds}) and `still` (sensors that never moved, where no size has a meaning).
+    """
+    quietly()
+    from daemon.commands.drill import drill_file
+    from daemon.drilling import span
+
+    with progress_bar() as bar:
+        result = perform(
+            drill_file(
+                file,
+                model,
+                config=config,
+                sets=sets or [],
+                exclude=split(exclude),
+                stream_name=stream,
+                kinds=kind or [],
+                sensors=sensor or [],
+                seed=seed,
+                progress=bar,
+            )
+        )
+    notes_of(result.notes)
+    report = result.report
+    if as_json:
+        typer.echo(json.dumps(report))
+        return
+    console = out()
+    table = Grid("sensor", "fault", "recall", "median delay", "smallest found", "(sd)", "may lie in", "alert")
+    previous = None
+    for one in report["sensors"]:
+        lag, smallest = one["kind"] == "lag", one["smallest"]
+        delay = "-" if one["delay_s"] is None else span(one["delay_s"])
+
+        def shown(value: float | None, lag: bool = lag) -> str:
+            return "?" if value is None else span(value) if lag else f"{value:.3g}"
+
+        cells = [delay, "-", "", "", one["alert"] or "none"]
+        if smallest is not None:
+            sd = "" if smallest["sd"] is None else f"{smallest['sd']:g}"
+            between = f"{shown(smallest['low'])} to {shown(smallest['high'])}"
+            cells[1:4] = [shown(smallest["value"]), sd, between]
+        elif not one["by_size"]:
+            cells[1] = ""
+        name = "" if one["sensor"] == previous else escape(one["sensor"])
+        previous = one["sensor"]
+        table.add_row(name, one["kind"], f"{one['recall']:.0%}", *cells)
+    console.print(table)
+    whole = ", ".join(f"{name} {entry['recall']:.0%}" for name, entry in report["kinds"].items())
+    console.print(
+        f"Model {report['model']}: {sum(k['faults'] for k in report['kinds'].values()):,} faults at"
+        f" {report['places']} places among {report['rows']:,} rows. Found: {whole}.",
+        soft_wrap=True,
+    )
+    for name, kinds in report["unfound"].items():
+        console.print(
+            f"[yellow]Not found in {escape(name)}, on any size:[/] {', '.join(kinds)}", soft_wrap=True
+        )
+    if report["still"]:
+        names = escape(", ".join(report["still"]))
+        console.print(f"Stood still in training, no fault was injected: {names}", soft_wrap=True)
 
 
 # ------------------------------------------------------------------ explain
@@ -730,6 +847,30 @@ def explain(
         Path | None,
         typer.Argument(help="Readings to show it on: Parquet, CSV or JSON Lines.", metavar="[FILE]"),
     ] = None,
+    alert: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ID", help="Why this episode of FILE: an alert's id or fingerprint, or how it begins."
+        ),
+    ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="Why the window that ends then; with --set or --condition, that is where it starts from.",
+        ),
+    ] = None,
+    asset: Annotated[str | None, typer.Option(help="Of --at; may be left out where FILE holds one.")] = None,
+    alerts: Annotated[
+        Path | None,
+        typer.Option(help="With --alert or --at: an alerts.jsonl with past episodes to compare with."),
+    ] = None,
+    feedback: Annotated[
+        Path | None,
+        typer.Option(
+            help='With --alert or --at: what operators said, JSON Lines of {"fingerprint", "verdict", "note"}.'
+        ),
+    ] = None,
     sets: Annotated[
         list[str] | None,
         typer.Option(
@@ -738,10 +879,15 @@ def explain(
             help="What if dimension D had moved by so many sd, as `3=+2`; repeatable, by number or by name.",
         ),
     ] = None,
-    at: Annotated[
-        str | None, typer.Option(metavar="TIME", help="The end of the window that --set starts from.")
+    condition: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FIELD=VALUE", help="What if the condition had been this one, as `mode=low`; repeatable."
+        ),
     ] = None,
-    asset: Annotated[str | None, typer.Option(help="Whose window that is.")] = None,
+    span: Annotated[
+        str | None, typer.Option(help="With --condition: how long a stretch.", show_default="four windows")
+    ] = None,
     name: Annotated[
         list[str] | None,
         typer.Option(
@@ -760,17 +906,66 @@ def explain(
     stream: StreamName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a model has learned, as one page that a person from the plant can read.
+    """Show what a model has learned, or why an episode is one, as a page that a person from the plant can read.
 
-    Which sensors each latent dimension moves, in real units; with FILE also the regimes that the machine keeps
-    to, a map of its windows with episodes, and what was unusual when. For example, a model of a pump, shown on a week, with
-    a name for what dimension 3 turned out to be, and what two sd more of it would do:
+    Without --alert and --at it is about the model: which sensors each latent dimension moves, in real units;
+    with FILE also the regimes that the machine keeps to, a map of its windows with episodes, and what was unusual when:
 
         anomalyd explain week.parquet --model pump.model --out pump.html --name 3="valve opening" --set 3=+2
+
+    With --alert (or --at, --asset) it is about one episode: the fewest sensors that explain it, what they should
+    have read, the way there, and what was like it before:
+
+        anomalyd explain week.parquet --model pump.model --out why.html --alert 3f2a9c
+
+    With --condition it is about what a stretch would have been under another one:
+
+        anomalyd explain week.parquet --model pump.model --out low.html --at 2026-03-01T06:00Z --condition mode=low
 
     Names are kept in BUNDLE.names.json. Configuration keys come from `-c` alone: here, --set moves dimensions.
     """
     quietly()
+    about_model = [("--set", sets), ("--name", name), ("--sweep-beta", sweep_beta), ("--train", train)]
+    about_episode = [("--alert", alert), ("--alerts", alerts), ("--feedback", feedback)]
+    if condition:
+        refuse_beside("--condition", [*about_model, *about_episode])
+        explain_condition(
+            model, output, file, condition, span, at, asset, config, split(exclude), stream, as_json=as_json
+        )
+        return
+    if span is not None:
+        raise UsageError("--span is the length of a stretch under another condition: give --condition")
+    if alert is not None or (at is not None and not sets):
+        refuse_beside("--alert" if alert is not None else "--at without --set", about_model)
+        if file is None:
+            raise UsageError("--alert and --at speak of readings: give the FILE that was judged")
+        from daemon.commands.root_cause import explain_alert
+
+        with progress_bar() as bar:
+            cause = perform(
+                explain_alert(
+                    model,
+                    file,
+                    output,
+                    alert=alert,
+                    at=at,
+                    asset=asset,
+                    config=config,
+                    exclude=split(exclude),
+                    stream_name=stream,
+                    alerts=alerts,
+                    feedback=feedback,
+                    progress=bar,
+                )
+            )
+        notes_of(list(cause.notes))
+        if as_json:
+            typer.echo(json.dumps(cause.as_dict()))
+        else:
+            out().print(f"{escape(str(output))}: {escape(cause.evidence())}", soft_wrap=True)
+        return
+    if alerts is not None or feedback is not None:
+        raise UsageError("--alerts and --feedback are what an episode is compared with: give --alert or --at")
     from daemon.commands.explain import explain as describe
 
     with progress_bar() as bar:
@@ -802,6 +997,72 @@ def explain(
         f"{escape(str(output))}: model {found['version']}, {len(used)} of {found['latents']} dimensions in use{regimes}",
         soft_wrap=True,
     )
+
+
+def refuse_beside(option: str, others: Sequence[tuple[str, object]]) -> None:
+    """Options that ask another question than ``option``.
+
+    Raises:
+        UsageError: one of them was given.
+    """
+    for name, value in others:
+        if value:
+            raise UsageError(f"{option} and {name} ask two things: give one of them")
+
+
+def explain_condition(
+    model: Path,
+    output: Path,
+    file: Path | None,
+    condition: list[str],
+    span: str | None,
+    at: str | None,
+    asset: str | None,
+    config: Path | None,
+    exclude: list[str],
+    stream: str | None,
+    *,
+    as_json: bool,
+) -> None:
+    """``explain --condition``."""
+    from daemon.commands.counterfactual import counterfactual
+    from daemon.config import parse_duration
+
+    if file is None:
+        raise UsageError("--condition asks what readings would have been: give FILE")
+    try:
+        length = None if span is None else parse_duration(span)
+    except ValueError as error:
+        raise UsageError(f"--span {span}: {error}") from error
+    answered = perform(
+        counterfactual(
+            model,
+            file,
+            output,
+            ",".join(condition),
+            at=at,
+            asset=asset,
+            span=length,
+            config=config,
+            exclude=exclude,
+            stream_name=stream,
+        )
+    )
+    notes_of(answered.notes)
+    found = answered.value.as_dict()
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    moved = sorted(
+        (
+            (abs(s["change"]), name, s["change"])
+            for name, s in found["sensors"].items()
+            if s["change"] is not None
+        ),
+        reverse=True,
+    )
+    most = ", ".join(f"{name} {change:+.4g}" for _, name, change in moved[:3])
+    out().print(f"{escape(str(output))}: under {escape(found['condition'])}: {escape(most)}", soft_wrap=True)
 
 
 # ------------------------------------------------------------------ the process

@@ -34,6 +34,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from daemon.calendar import check_fields
 from daemon.documents import MAX_DEPTH, SHOWN, DocumentError, from_json, from_yaml, one_line, read_file, shown
 from daemon.domain import (
     AlarmPolicy,
@@ -42,6 +43,7 @@ from daemon.domain import (
     Format,
     ModelSettings,
     StreamSpec,
+    is_calendar,
     to_ns,
     zone_of,
 )
@@ -117,6 +119,21 @@ def parse_persistence(value: Any) -> Any:
             f"{shown(value)} is not a persistence: write 'n of m' with 1 <= n <= m <= 64, as '2 of 3'"
         )
     return (int(match[1]), int(match[2]))
+
+
+def parse_share(value: Any) -> Any:
+    """``1%`` as 0.01; 0 and null as 0, for none. A bare number is refused: is 1 all of it, or a hundredth?"""
+    if value is None or (isinstance(value, int | float) and not isinstance(value, bool) and value == 0):
+        return 0.0
+    match = re.fullmatch(rf"\s*({NUMBER})\s*%\s*", value) if isinstance(value, str) else None
+    if match is None:
+        if isinstance(value, str) and re.fullmatch(r"\s*(0|null|none)\s*", value, re.IGNORECASE):
+            return 0.0
+        raise ValueError(f"{shown(value)} is not a share: write for example 1%, or 0 for none")
+    share = float(match[1]) / 100.0
+    if not 0.0 <= share <= 0.5:
+        raise ValueError(f"{shown(value)} is more than half a CPU: at most 50%")
+    return share
 
 
 def positive(value: timedelta) -> timedelta:
@@ -298,7 +315,9 @@ class StreamSection(Section):
             zone_of(self.timezone)
         except ValueError as error:
             raise ValueError(f"timezone {error}") from error
-        FieldNames(**self.fields.model_dump()).used(self.format, bool(self.condition))
+        check_fields(self.condition)
+        told = not all(map(is_calendar, self.condition))
+        FieldNames(**self.fields.model_dump()).used(self.format, told)
         return self
 
     @property
@@ -414,6 +433,18 @@ class RetrainSection(Section):
     rows: int = Field(default=50_000, ge=100, le=MAX_ROWS)
 
 
+class DrillSection(Section):
+    """``share``: of one CPU's time for fire drills beside the stream; 0 for none."""
+
+    share: Annotated[float, BeforeValidator(parse_share)] = 0.01
+
+
+class AuditSection(Section):
+    """``one_in``: one in so many known readings is hidden from the model, to see how it is filled; 0 or null: none."""
+
+    one_in: int | None = Field(default=1000, ge=0, le=MAX_ROWS)
+
+
 class OutputsSection(Section):
     """``prefix`` of every output topic; ``scores``: publish a message per scored row."""
 
@@ -462,6 +493,8 @@ class Settings(BaseSettings):
     alerts: AlertsSection = AlertsSection()
     drift: DriftSection = DriftSection()
     retrain: RetrainSection = RetrainSection()
+    drill: DrillSection = DrillSection()
+    audit: AuditSection = AuditSection()
     outputs: OutputsSection = OutputsSection()
     http: HttpSection = HttpSection()
     logging: LoggingSection = LoggingSection()

@@ -30,6 +30,8 @@ LEARN = timedelta(hours=24)
 """Simulated time before the first model, without faults."""
 LIVE = timedelta(hours=24)
 RETRAIN = timedelta(hours=6)
+DRILL_SHARE = 0.05
+"""Of one CPU: five times the usual, so that there is something to see within a minute."""
 UNREAD_TICKS = 5
 """The fleet waits when the daemon is further behind than this."""
 
@@ -80,6 +82,7 @@ def demo_plan(fleet: Fleet, settings: Settings | None) -> StreamPlan:
         learn_rows=learn_rows,
         retrain_every=RETRAIN,
         drift_interval=timedelta(hours=1),
+        drill_share=DRILL_SHARE,
     )
     if settings is None:
         return plan
@@ -128,7 +131,7 @@ async def demo(
     began = time.monotonic()
     fleet = fleet or Fleet(seed)
     plan = demo_plan(fleet, settings)
-    stream = StreamRun(plan)
+    stream = StreamRun(plan, drills=True)
     topic = plan.spec.topics[0]
     log = MemoryLog()
     log.create(topic)

@@ -31,6 +31,11 @@ NO_CONDITION = ""
 """The condition label of a stream that declares no condition fields."""
 
 
+def is_calendar(field: str) -> bool:
+    """Whether the calendar gives this condition field, and not a message (see ``calendar``)."""
+    return field.startswith("$")
+
+
 def to_ns(span: timedelta) -> int:
     """A duration in whole nanoseconds."""
     return ((span.days * 86_400 + span.seconds) * 1_000_000 + span.microseconds) * 1_000
@@ -129,11 +134,16 @@ class StreamSpec:
     format: Format = Format.JSON_WIDE
     fields: FieldNames = field(default_factory=FieldNames)
     topics: tuple[str, ...] = ()
-    condition: tuple[str, ...] = ()  # names of the condition fields
+    condition: tuple[str, ...] = ()  # names of the condition fields; with a $ the calendar's
     ranges: tuple[tuple[float, float] | None, ...] = ()  # engineering range per sensor
     assets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # asset -> its fields
     timezone: str | None = None  # of event times that name no zone; None: UTC, with a warning
     forget: frozenset[str] = frozenset()  # assets that are gone: what they still send is refused
+
+    @property
+    def message_condition(self) -> tuple[str, ...]:
+        """The condition fields that messages and assets give; the calendar gives the others."""
+        return tuple(name for name in self.condition if not is_calendar(name))
 
     def row(self, time_ns: int) -> int:
         """The grid row of an event time: a whole number of periods since the epoch."""
@@ -425,6 +435,7 @@ class Verdicts:
     p_point: Floats
     static_score: Floats  # without the slow baseline
     error: Floats  # (B, C) standardised error over the whole window; NaN if unknown
+    offsets: Floats | None = None  # (B, P) the baseline that each window met, for ``Detector.verdict``
 
 
 class Detector(Protocol):
@@ -491,6 +502,27 @@ class Detector(Protocol):
 
         ``slots`` (B,) names each window's asset; an asset's windows appear in time order.
         ``static`` asks for the static score, too; without it there is NaN in its place.
+        """
+        ...
+
+    def verdict(
+        self,
+        window: NDArray[Any],
+        condition: str,
+        offsets: Floats,
+        before: Floats,
+        shares: Floats,
+        level: float,
+    ) -> str | None:
+        """What kind of cause an episode has, judged by one window in its midst; None where that is doubtful.
+
+        Args:
+            window: (L, C) in ``standard`` units.
+            condition: its label.
+            offsets: (P,) of its ``Verdicts``.
+            before: (C,) where the sensors stood before the onset, in ``standard`` units.
+            shares: (C,) of the blame.
+            level: the score up to which a window is normal.
         """
         ...
 
@@ -582,6 +614,7 @@ class AlertEvent:
     first_offset: int = -1
     last_offset: int = -1
     clock_offset_ns: int | None = None  # of a skewed clock: how far it is ahead of the fleet's
+    verdict: str | None = None  # the kind of cause, where such verdicts are right often enough
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,12 +57,14 @@ from daemon.domain import (
     iso,
     to_ns,
 )
+from daemon.drilling import FireDrill
 from daemon.errors import BundleError, DaemonError
 from daemon.fallback import Fallback
 from daemon.history import History, Released
 from daemon.model.bundle import Bundle
 from daemon.model.calibration import DAY_NS
 from daemon.retrainer import Order, Outcome, Trainer
+from daemon.stream.audit import Audited, Tallies
 from daemon.stream.codec import Decoder
 from daemon.stream.pipeline import NO_MODEL, Pipeline, Step
 
@@ -139,6 +141,8 @@ class StreamPlan:
     max_record_bytes: int = 1 << 20
     max_asset_bytes: int = 256
     max_assets: int = 100_000
+    drill_share: float = 0.0  # of one CPU
+    audit: int = 0  # one in so many known readings is hidden from the model and compared; 0: none
 
     @staticmethod
     def of(settings: Settings, stream: StreamSection) -> StreamPlan:
@@ -157,6 +161,8 @@ class StreamPlan:
             settings.limits.max_record_bytes,
             settings.limits.max_asset_bytes,
             settings.limits.max_assets,
+            settings.drill.share,
+            settings.audit.one_in or 0,
         )
 
     @property
@@ -173,10 +179,17 @@ class StreamRun:
         scores: whether the scores of every row are put out.
         trace: see ``Pipeline``.
         history: what its trainings learn from; None: the rows that are released here.
+        drills: whether fire drills are held beside it, if the configuration grants them any time.
     """
 
     def __init__(
-        self, plan: StreamPlan, *, scores: bool = False, trace: bool = False, history: History | None = None
+        self,
+        plan: StreamPlan,
+        *,
+        scores: bool = False,
+        trace: bool = False,
+        history: History | None = None,
+        drills: bool = False,
     ) -> None:
         self.plan = plan
         self.spec = plan.spec
@@ -184,6 +197,9 @@ class StreamRun:
         self.history = history or Released(plan.spec, max(plan.retrain_rows, plan.learn_rows))
         self.trainer = Trainer()
         self.fallback = Fallback()
+        self.drill: FireDrill | None = None
+        if drills and plan.drill_share > 0.0:
+            self.drill = FireDrill(plan.spec, plan.policy, plan.drill_share, seed=plan.model.seed)
         self.detector: Detector | None = None
         self.bundle: bytes | None = None
         self.decoder = Decoder(plan.spec, plan.max_record_bytes, plan.max_asset_bytes, 2 * plan.max_assets)
@@ -195,6 +211,7 @@ class StreamRun:
         self.scored = 0  # windows that were judged, those of silent records left out
         self.episodes = 0  # anomaly episodes opened
         self.trained_ns: int | None = None  # event time of the newest row that the model learned from
+        self.tallies: Tallies | None = None  # of the audits of the model in force; None: there are none yet
         self.measured: Callable[[int], AbstractContextManager[object]] = nullcontext  # see ``Pipeline``
         self._scores = scores
         self._trace = trace
@@ -221,6 +238,7 @@ class StreamRun:
             resume_at=assigned.resume_at,
             trace=self._trace,
             measured=self.measured,
+            audit=self.plan.audit,
         )
         pipeline.offset = assigned.replay_from
         pipeline.cut = self.plan.learn_rows if self.detector is None else None
@@ -296,6 +314,9 @@ class StreamRun:
 
     def _hand_over(self, at_rest: bool) -> dict[InputPartition, list[Output]]:
         """Let every partition judge with what is in force now."""
+        if self.drill is not None:
+            self.drill.use(self.detector)
+        self.tallies = None
         outputs = {}
         for partition, pipeline in self.pipelines.items():
             if at_rest:
@@ -464,6 +485,8 @@ class Loop:
         self._newest_ns: dict[InputPartition, int] = {}  # Kafka timestamp of the newest record processed
         for stream in self.streams:
             stream.measured = metrics.inferring
+            if stream.drill is not None:
+                status.streams[stream.spec.name].drill = stream.drill.table
         metrics.lifecycle(lambda: status.lifecycle)
 
     async def run(self) -> None:
@@ -486,6 +509,7 @@ class Loop:
                 await self._follow()
                 await self._look()
                 await self._commit()
+                await self._drill()
             await self._commit(last=True)
         finally:
             for stream in self.streams:
@@ -599,6 +623,8 @@ class Loop:
         for step in pipeline.feed(event):
             await self._publish(event.partition, step.outputs)
             self._account(stream, step)
+            if stream.drill is not None:
+                stream.drill.look(pipeline, step)
             if stream.detector is not None and stream.fallback.judged(step, stream.detector.version):
                 await self._give_up(stream, stream.detector.version)
             await self._train(stream)
@@ -688,8 +714,21 @@ class Loop:
                 self.metrics.scored(name, step.scored, step.block.scores)
         if step.filled and not step.silent:
             self.metrics.filled(name, step.filled)
+        if step.audited is not None:
+            self._audited(stream, step.audited)
         if self.watch is not None:
             self.watch(stream, step)
+
+    def _audited(self, stream: StreamRun, audited: Audited) -> None:
+        """Tell metrics and the page how readings were filled in that had been hidden."""
+        name, detector = stream.spec.name, stream.detector
+        if detector is None or audited.model != detector.version:
+            return  # of a model that is on its way out
+        tallies = stream.tallies = stream.tallies or Tallies(stream.spec.sensors, detector.standard)
+        found = [tallies.of(c) for c in tallies.add(audited)]
+        counts = np.bincount(audited.sensor, minlength=len(tallies.sensors)).tolist()
+        self.metrics.audited(name, found, dict(zip(tallies.sensors, counts, strict=True)))
+        self.status.streams[name].imputation.update({one.sensor: one for one in found})
 
     async def _publish(self, partition: InputPartition, outputs: Sequence[Output]) -> None:
         if not outputs:
@@ -749,6 +788,7 @@ class Loop:
         self.metrics.model(name, detector.version, trained_at)
         self.metrics.drift_reference(name, detector.version, detector.drift)
         self.metrics.thresholds(name, detector.threshold, detector.part_thresholds)
+        self.metrics.audits_of(name, stream.spec.sensors if stream.plan.audit else ())
         self.metrics.promotion(name, result)
         self.status.model(
             name,
@@ -782,6 +822,7 @@ class Loop:
         if stream.detector is None:
             self.metrics.model(name, NO_MODEL, None)
             self.metrics.thresholds(name, math.nan, {})
+            self.metrics.audits_of(name, ())
             self.metrics.drift_reference(name, NO_MODEL, None)
             self.metrics.promotion(name, Promotion.ROLLED_BACK)
             self.status.without_model(name)
@@ -860,6 +901,15 @@ class Loop:
                 stream.looked_at = now
                 look = stream.history.look()
                 stream.looking = asyncio.get_running_loop().create_task(look, name="look at the history")
+
+    async def _drill(self) -> None:
+        """Hold the fire drills that their share of the CPU allows now, some milliseconds at a time."""
+        for stream in self.streams:
+            if stream.drill is None or self.source.closing:
+                continue
+            while stream.drill.slice():
+                await self._breathe()
+            stream.drill.report(self.metrics)
 
     async def _held(self, stream: StreamRun) -> Outcome:
         """Wait for the trainer; the probes must see that this is no standstill."""

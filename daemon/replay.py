@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from pathlib import Path
@@ -24,9 +24,11 @@ import numpy as np
 from daemon.adapters import kafka
 from daemon.adapters.files import (
     KEPT_BYTES,
+    DrawsFile,
     ImputedFile,
     JsonLines,
     LinesSource,
+    Placement,
     Table,
     TableSource,
     dead_letter,
@@ -52,6 +54,7 @@ from daemon.domain import (
     FilledRow,
     Floats,
     InputPartition,
+    Mask,
     Output,
     Phase,
     Polled,
@@ -64,13 +67,15 @@ from daemon.domain import (
     SourceEvent,
     StreamSpec,
     Work,
+    is_calendar,
 )
 from daemon.errors import BundleError, ConfigError, DaemonError, InputError, UsageError
 from daemon.history import Recent, TopicHistory
 from daemon.loop import Hold, Loop, StreamPlan, StreamRun, fits
 from daemon.model import evaluation
 from daemon.model.bundle import Bundle, check_room
-from daemon.model.impute import fit, impute_segments
+from daemon.model.draws import draw
+from daemon.model.impute import Fill, ImputationParameters, fit, impute_segments
 from daemon.model.scaler import Scaler
 from daemon.retrainer import Order, learn
 from daemon.stream.codec import Decoder, encode
@@ -139,7 +144,9 @@ def settings_for(
     if config is not None:
         return load(config, sets), []
     rows = load(None, sets, document_of(PLACEHOLDER)).model.learn_rows if cold else None
-    spec, notes = derive_spec(sample, exclude, rows=rows, decided=bundle is not None)
+    fields = list(bundle.facts.get("condition") or ()) if bundle is not None else []
+    told = [name for name in fields if not is_calendar(name)]
+    spec, notes = derive_spec(sample, exclude, rows=rows, decided=bundle is not None, conditions=told)
     document = document_of(spec)
     if bundle is not None:
         stream = document["streams"][0]
@@ -156,6 +163,8 @@ def settings_for(
             "window": bundle.window,
             "sensors": {name: {} for name in bundle.sensors},
         }
+        if fields:
+            stream |= {"condition": fields, "timezone": bundle.facts.get("timezone")}
         document["model"]["latent"] = latents_for(len(bundle.sensors))
     return load(None, sets, document), notes
 
@@ -555,6 +564,7 @@ async def replay(
         "threshold": None if detector is None else detector.threshold,
         "calibration": None if detector is None else detector.calibration,
         "quality": {f.name: {"AP": f.average_precision, "F1": f.f1} for f in figures},
+        "imputation_audit": audited_of(done.stream),
         "rows_per_second": round(done.totals["rows"] / max(done.totals["milliseconds"] / 1e3, 1e-9), 1),
         "seconds": round(seconds, 3),
     }
@@ -579,6 +589,16 @@ async def replay(
     tell(1.0, "done")
     refuse_late(test, records, plan)
     return Replayed(summary, figures, notes)
+
+
+def audited_of(stream: StreamRun) -> dict[str, Any] | None:
+    """How readings were filled in that were hidden from the last model; None where none were."""
+    if stream.tallies is None:
+        return None
+    return {
+        "one_in": stream.plan.audit,
+        "sensors": [asdict(one) for one in stream.tallies.all(gaps=True)],
+    }
 
 
 def time_notes(done: Pass, table: Table | None, kept: Kept, plan: StreamPlan) -> list[str]:
@@ -962,6 +982,8 @@ class Imputed:
     cells: int
     model: str
     notes: list[str]
+    draws: int = 0  # of every cell
+    draws_file: str | None = None
 
 
 async def impute_file(
@@ -974,11 +996,20 @@ async def impute_file(
     sets: Sequence[str] = (),
     exclude: Sequence[str] = (),
     stream_name: str | None = None,
+    draws: int = 0,
+    seed: int = 0,
+    progress: Progress | None = None,
 ) -> Imputed:
     """Fill every gap of a table, from both of its sides, and mark what was filled.
 
     What relates the sensors to each other is learned from ``train``, taken from ``model``, or
     else learned from the file itself.
+
+    Args:
+        draws: if any, so many joint draws of every gap go to ``<out>.draws.parquet``, and the intervals
+            are those of what is drawn from; see ``daemon.model.draws``.
+        seed: of the draws.
+        progress: told how far the draws are.
 
     Raises:
         DaemonError: unreadable input, wrong configuration, a bundle that does not fit.
@@ -995,6 +1026,7 @@ async def impute_file(
     table = read_table(file, exclude, spec.condition, spec.timezone)
     notes += [*table.notes, *zone_notes(table.zoneless, spec)]
     placed = place(table, spec, compress_gaps=True)
+    history: Sequence[Segment] = ()
     if bundle is not None:
         fits(bundle, spec)
         if bundle.imputation is None:
@@ -1018,6 +1050,13 @@ async def impute_file(
             if at >= 0:
                 value[i, c], low[i, c], high[i, c] = fill.value[t, at], fill.low[t, at], fill.high[t, at]
     gaps = np.isnan(table.values) & np.isfinite(value)
+    drawn: Path | None = None
+    if draws:
+        drawn = out.with_name(out.name + ".draws.parquet")
+        known = history if train is not None else ()
+        write_draws(
+            drawn, parameters, placed, fills, table, gaps, columns, (low, high), draws, seed, known, progress
+        )
     write_filled_table(table, np.where(gaps, value, np.nan), out)
     where, which = np.nonzero(gaps)
     with ImputedFile(out.with_name(out.name + ".filled.parquet")) as filled:
@@ -1037,4 +1076,61 @@ async def impute_file(
         notes.append(
             f"{left} cells stay empty: their row has no usable time, or their sensor was never observed"
         )
-    return Imputed(len(table), len(where), version, list(dict.fromkeys(notes)))
+    noted = list(dict.fromkeys(notes))
+    return Imputed(len(table), len(where), version, noted, draws, None if drawn is None else str(drawn))
+
+
+def write_draws(
+    path: Path,
+    parameters: ImputationParameters,
+    placed: Placement,
+    fills: Sequence[Fill],
+    table: Table,
+    gaps: Mask,
+    columns: Sequence[int],
+    interval: tuple[Floats, Floats],
+    count: int,
+    seed: int,
+    known: Sequence[Segment],
+    progress: Progress | None,
+) -> None:
+    """Draw the filled cells of a table, write the draws, and put their intervals in the place of the margins.
+
+    Args:
+        gaps: (N, S) the table's filled cells.
+        columns: of the table's S sensors, their places among the stream's; -1 for who has none.
+        interval: low and high (N, S), changed where there are draws.
+    """
+    wanted = [np.zeros(s.values.shape, bool) for s in placed.segments]
+    line, column = np.nonzero(gaps)
+    place = np.array(columns)[column]
+    segment, row = placed.segment[line], placed.row[line]
+    for s, mask in enumerate(wanted):
+        mine = segment == s
+        mask[row[mine], place[mine]] = True
+    # Several lines of a file may speak of one cell: each is told its draws.
+    order = np.lexsort((place, row, segment))
+    widest = len(parameters.mean)
+    offsets = np.cumsum([0, *(len(s.values) for s in placed.segments)])
+    keys = ((offsets[segment] + row) * widest + place)[order]
+    low, high = interval
+    tell = progress or (lambda share, doing: None)
+    names = np.array(table.sensors, dtype=object)
+    with DrawsFile(path) as file:
+        for drawn in draw(
+            parameters, placed.segments, fills, wanted, count, seed,
+            known=known, progress=lambda share: tell(share, "drawing"),
+        ):  # fmt: skip
+            mine = (offsets[drawn.segment] + drawn.rows) * widest + drawn.channels
+            first, last = np.searchsorted(keys, mine), np.searchsorted(keys, mine, side="right")
+            which = np.repeat(np.arange(len(mine)), last - first)
+            at = np.arange(len(which)) - np.repeat(np.cumsum(last - first) - last, last - first)
+            cells = order[at]
+            lines, sensors = line[cells], column[cells]
+            low[lines, sensors], high[lines, sensors] = drawn.low[which], drawn.high[which]
+            file.add(
+                asset=table.assets[lines],
+                time_ns=table.time_ns[lines],
+                sensor=names[sensors],
+                values=drawn.values[which],
+            )

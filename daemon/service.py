@@ -367,7 +367,12 @@ async def run(settings: Settings, bundle: Bundle | None = None) -> None:
     for section in settings.streams:
         plan = StreamPlan.of(settings, section)
         streams.append(
-            StreamRun(plan, scores=settings.outputs.scores, history=history(settings, connection, plan))
+            StreamRun(
+                plan,
+                scores=settings.outputs.scores,
+                history=history(settings, connection, plan),
+                drills=True,
+            )
         )
     give(streams, bundle)
     names = [stream.spec.name for stream in streams]

@@ -92,6 +92,17 @@ class CentreDetector:
         held = self.carried.get((asset, row))
         return None if held is None else np.array([held])
 
+    def verdict(
+        self,
+        window: Floats,
+        condition: str,
+        offsets: Floats,
+        before: Floats,
+        shares: Floats,
+        level: float,
+    ) -> str | None:
+        return None
+
     def judge(self, evidence: Evidence, baseline: Floats, slots: Ints, *, static: bool = True) -> Verdicts:
         B = len(evidence.residual)
         error = np.where(evidence.scorable[:, None], evidence.channel_error[0], np.nan)

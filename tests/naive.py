@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -248,3 +249,28 @@ def mutual_information(a: Ints, b: Ints) -> float:
 
     one, other = a.tolist(), b.tolist()
     return entropy(one) + entropy(other) - entropy(list(zip(one, other, strict=True)))
+
+
+# ------------------------------------------------------------------ the smallest repair
+def masked_score(score: Callable[[Floats], float], window: Floats, sensors: Sequence[int]) -> float:
+    """The score of one window (L, C) without some sensors, by itself; infinite if nothing is left."""
+    masked = window.copy()
+    for c in sensors:
+        masked[:, c] = math.nan
+    found = score(masked)
+    return math.inf if math.isnan(found) else found
+
+
+def fewest_sensors(
+    score: Callable[[Floats], float], window: Floats, blame: Floats, level: float, most: int
+) -> tuple[int, ...] | None:
+    """The most blamed of the smallest sets without which a window scores at most ``level``, by trying all."""
+    for size in range(most + 1):
+        enough = [
+            sensors
+            for sensors in itertools.combinations(range(window.shape[1]), size)
+            if masked_score(score, window, sensors) <= level
+        ]
+        if enough:
+            return max(enough, key=lambda sensors: float(sum(blame[c] for c in sensors)))
+    return None

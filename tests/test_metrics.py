@@ -43,10 +43,12 @@ from daemon.domain import (
     Windows,
     Work,
 )
+from daemon.drilling import MOST_SAVED_S, FireDrill
 from daemon.loop import Loop, StreamPlan, StreamRun
 from daemon.model.bundle import Bundle
 from daemon.model.training import train
 from daemon.retrainer import Outcome
+from daemon.stream.audit import Imputable, SensorAudit
 from tests.fakes import CentreDetector
 from tests.test_loop import BASE_S, PUMPS_0, SPEC, Fragile, Script, Shelf, line, steady
 
@@ -71,6 +73,9 @@ OF_THE_DOMAIN = {
     "episodes_closed_total": "severity|kind",
     "episodes_active": "severity",
     "readings_total": "disposition",
+    "drill_faults_total": "kind|found",
+    "drill_recall": "kind",
+    "drill_delay_seconds": "kind",
 }
 """Families one of whose series stands for all: their labels are the domain's, and come to them unchanged."""
 
@@ -161,6 +166,40 @@ def centre(**changes: Any) -> CentreDetector:
 
 def at(record: Record, timestamp_ns: int) -> Record:
     return Record(record.offset, record.key, record.value, timestamp_ns)
+
+
+# ------------------------------------------------------------------ fire drill
+@moves(
+    "drill_faults_total",
+    "drill_recall",
+    "drill_delay_seconds",
+    "drill_smallest_size",
+    "drill_cpu_seconds_total",
+)
+async def test_the_fire_drill_says_what_would_be_found() -> Metrics:
+    """A detector whose score is the size of what is wrong, and a drill that may take what it needs."""
+    detector = centre(still=1 << 40)
+
+    async def prepared(loop: Loop, run: StreamRun) -> None:
+        drill = FireDrill(SPEC, AlarmPolicy(), 0.01)
+        drill.use(detector)
+        drill._granted_s = MOST_SAVED_S  # at 1 % it would take half a minute to save it up
+        drill.share = 1e6
+        run.drill = drill
+
+    polls = [Polled(PUMPS_0, steady(50, first=50 * i)) for i in range(120)]
+    metrics, _status, _ = await ran(ASSIGNED, *polls, detector=detector, prepared=prepared)
+    found = samples(metrics)
+    assert found['drill_faults_total{found="true",kind="drop_out"}'] > 0
+    assert found['drill_faults_total{found="false",kind="drop_out"}'] == 0
+    assert found['drill_recall{kind="drop_out"}'] == 1.0
+    assert found['drill_delay_seconds{kind="drop_out"}'] == 7_999.0  # silent_after, less the row it began in
+    assert 0.0 < found['drill_recall{kind="shift"}'] < 1.0
+    assert (
+        found['drill_smallest_size{kind="shift",sensor="a"}'] == 4.0
+    )  # downwards 3 is but 2.5 from the centre
+    assert found["drill_cpu_seconds_total"] > 0.0
+    return metrics
 
 
 # ------------------------------------------------------------------ input
@@ -405,6 +444,39 @@ async def test_drift_is_told(bundle: Bundle) -> Metrics:
     return await live(bundle)
 
 
+AUDITED = ("audits_total", "error", "coverage", "skill", "possible")
+
+
+@moves(*(f'imputation_{name}{{sensor="{sensor}"}}' for name in AUDITED for sensor in SPEC.sensors))
+async def test_hidden_readings_are_told_by_sensor() -> Metrics:
+    rows = [line(i, "p1", float(i), 0.5 + 0.1 * math.sin(i), 0.5) for i in range(6000)]
+    metrics, status, _ = await ran(
+        ASSIGNED, Polled(PUMPS_0, rows), Polled(PUMPS_0, (), ended=True), detector=centre(), audit=100
+    )
+    found = samples(metrics)
+    told = status.streams["pumps"].imputation
+    assert set(told) == set(SPEC.sensors)
+    for sensor in SPEC.sensors:
+        assert found[f'imputation_audits_total{{sensor="{sensor}"}}'] == told[sensor].audits > 30
+        assert found[f'imputation_error{{sensor="{sensor}"}}'] == told[sensor].error
+        assert found[f'imputation_coverage{{sensor="{sensor}"}}'] == 1.0
+    return metrics
+
+
+async def test_figures_of_hidden_readings_go_with_their_model(bundle: Bundle) -> None:
+    said = {}
+
+    async def prepared(loop: Loop, run: StreamRun) -> None:
+        loop.metrics.audits_of("pumps", ["old"])
+        loop.metrics.audited("pumps", [SensorAudit("old", 50, 1, 1, 1, 0, 1, Imputable.CANNOT)], {"old": 50})
+        said.update(samples(loop.metrics))
+
+    found = samples(await live(bundle, prepared))
+    assert said['imputation_possible{sensor="old"}'] == 0
+    assert found['imputation_audits_total{sensor="old"}'] == 50  # a counter never goes back
+    assert 'imputation_error{sensor="old"}' not in found
+
+
 # ------------------------------------------------------------------ models
 @pytest.fixture(scope="module")
 def bundle() -> Bundle:
@@ -599,6 +671,7 @@ def test_there_is_no_metric_that_nothing_moves() -> None:
             unmoved.append(series)
     assert unmoved == []
     assert {"consumer_lag_records", "consumer_lag_seconds"} <= families  # these begin with their partition
+    assert {f"imputation_{name}" for name in AUDITED} <= families  # ... and these with their model
 
 
 def test_tests_that_stand_elsewhere_are_there() -> None:

@@ -105,6 +105,24 @@ async def test_the_same_file_twice_gives_the_same_bytes(tmp_path: Path, bundle: 
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
+async def test_readings_that_are_hidden_change_nothing_and_are_told(tmp_path: Path, bundle: Path) -> None:
+    test = fleet_table(tmp_path / "test.parquet", rows=600, skip=ROWS, shake=3.0)
+    for name, one_in in (("off", "null"), ("on", "400"), ("again", "400")):
+        await replay(test, tmp_path / name, model=bundle, sets=[f"audit.one_in={one_in}"])
+    for name in ("scores.parquet", "imputed.parquet", "alerts.jsonl", "drift.jsonl", "dead-letter.jsonl"):
+        assert (tmp_path / "off" / name).read_bytes() == (tmp_path / "on" / name).read_bytes(), name
+    off, on, again = (
+        json.loads((tmp_path / name / "summary.json").read_text())["imputation_audit"]
+        for name in ("off", "on", "again")
+    )
+    assert off is None
+    assert on == again
+    assert on["one_in"] == 400
+    assert [one["sensor"] for one in on["sensors"]] == list(SENSORS)
+    assert 10 < sum(one["audits"] for one in on["sensors"]) < 1800 * len(SENSORS) / 200
+    assert all(0.5 <= one["coverage"] <= 1 for one in on["sensors"] if one["audits"] > 8)
+
+
 async def test_nothing_looks_ahead(tmp_path: Path, bundle: Path) -> None:
     test = fleet_table(tmp_path / "test.parquet", rows=200, skip=ROWS)
     table = pq.read_table(test)

@@ -41,6 +41,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from daemon.calendar import Calendar
 from daemon.domain import (
     NO_CONDITION,
     Assigned,
@@ -58,6 +59,7 @@ from daemon.domain import (
     SourceEvent,
     StreamSpec,
     Work,
+    is_calendar,
     iso,
     zone_of,
 )
@@ -281,12 +283,11 @@ class Table:
 
     def label(self, row: int, spec: StreamSpec) -> str:
         """The row's condition as the codec writes it: ``k=v,k2=v2``, ``?`` where nobody says."""
-        if not spec.condition:
+        fields = spec.message_condition
+        if not fields:
             return NO_CONDITION
         known: Mapping[str, str] = spec.assets.get(self.assets[row] or "", {})
-        found = (
-            (name, self.conditions[name][row] if name in self.conditions else None) for name in spec.condition
-        )
+        found = ((name, self.conditions[name][row] if name in self.conditions else None) for name in fields)
         return ",".join(f"{name}={known.get(name, '?') if text is None else text}" for name, text in found)
 
 
@@ -323,11 +324,14 @@ def read_table(
     asset_name = _asset_column(columns.column_names)
     if not columns.num_rows:
         raise InputError(f"{path}: has no rows")
+    absent = [name for name in condition if not is_calendar(name) and name not in columns.column_names]
     for name in filter(None, (asset_name, *condition)):
         kind = columns.schema.field(name).type if name in columns.column_names else pa.null()
         if not _sayable(kind):
             raise InputError(f"{path}: column {name!r}, of type {kind}, is neither a text nor a number")
-    notes: list[str] = []
+    notes = [
+        f"condition {name!r} is no column: what the config says of an asset counts, else ?" for name in absent
+    ]
     reserved = {time_name, asset_name, *left_out, *condition}
     sensors: list[str] = []
     numbers: list[Floats] = []
@@ -1023,7 +1027,7 @@ def place(table: Table, spec: StreamSpec, compress_gaps: bool = False) -> Placem
 
     begin = np.flatnonzero(starts)
     edges = [*at[begin].tolist(), len(grid)]
-    labels = _row_labels(table, spec, used, first, at, len(grid))
+    labels = _row_labels(table, spec, used, first, at, row, len(grid))
     found = [
         Segment(table.asset_names[asset[b]], int(row[b]), grid[lo:hi], labels[lo:hi])
         for b, lo, hi in zip(begin.tolist(), edges[:-1], edges[1:], strict=True)
@@ -1035,14 +1039,15 @@ def place(table: Table, spec: StreamSpec, compress_gaps: bool = False) -> Placem
 
 
 def _row_labels(
-    table: Table, spec: StreamSpec, used: Ints, first: Ints, at: Ints, rows: int
+    table: Table, spec: StreamSpec, used: Ints, first: Ints, at: Ints, row: Ints, rows: int
 ) -> tuple[str, ...]:
     """One condition label per grid row, where nobody spoke that of the row before; () without conditions."""
     if not spec.condition:
         return ()
     told = [table.label(int(used[i]), spec) for i in first.tolist()]
     spoken = np.searchsorted(at, np.arange(rows), side="right") - 1
-    return tuple(told[i] for i in spoken.tolist())
+    grid_rows = row[spoken] + np.arange(rows) - at[spoken]
+    return tuple(Calendar(spec).labels([told[i] for i in spoken.tolist()], grid_rows))
 
 
 # ------------------------------------------------------------------ writing
@@ -1091,6 +1096,15 @@ _IMPUTED: Final = pa.schema(
         *((name, pa.float64()) for name in ("value", "low", "high")),
         ("method", pa.string()),
         ("model", pa.string()),
+    ]
+)
+_DRAWS: Final = pa.schema(
+    [
+        ("asset", pa.string()),
+        ("timestamp", _UTC_NS),
+        ("sensor", pa.string()),
+        ("draw", pa.int32()),
+        ("value", pa.float64()),
     ]
 )
 _FLUSH_CELLS: Final = 65_536
@@ -1213,6 +1227,54 @@ class ImputedFile:
         try:
             if kind is None:
                 self._flush()
+            self._writer.close()
+            if kind is None:
+                self._beside.commit()
+        except OSError as failure:
+            if kind is None:  # else the block's own error is the one to tell
+                raise _unwritable(self._path, failure) from failure
+        finally:
+            self._beside.discard()
+
+
+class DrawsFile:
+    """``<out>.draws.parquet``: one row per filled cell and draw, written as they come.
+
+    A context: the file appears, even when empty, if the block ends well.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._beside = _beside(path)
+        try:
+            self._writer = pq.ParquetWriter(self._beside.temporary, _DRAWS)
+        except OSError as error:
+            self._beside.discard()
+            raise _unwritable(path, error) from error
+
+    def add(self, *, asset: Texts, time_ns: Ints, sensor: Texts, values: Floats) -> None:
+        """Take the draws of n cells: names and times (n,), values (n, D)."""
+        cells, count = values.shape
+        which = np.repeat(np.arange(cells), count)
+        columns = [
+            pa.array(asset, pa.string()).take(pa.array(which)),
+            _timestamps(np.asarray(time_ns)[which]),
+            pa.array(sensor, pa.string()).take(pa.array(which)),
+            pa.array(np.tile(np.arange(count, dtype=np.int32), cells)),
+            pa.array(np.ascontiguousarray(values).reshape(-1)),
+        ]
+        try:
+            self._writer.write_table(pa.Table.from_arrays(columns, schema=_DRAWS))
+        except OSError as error:
+            raise _unwritable(self._path, error) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
             self._writer.close()
             if kind is None:
                 self._beside.commit()

@@ -369,7 +369,7 @@ def report_html(report: Report) -> str:
         "script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; font-src data:\">\n"
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{title}</title>\n"
-        f"<style>{_STYLE}</style>\n</head>\n<body>\n"
+        f"<style>{STYLE}</style>\n</head>\n<body>\n"
         f"<header><h1>{title}</h1><p>{escape(_text(report.source, 500))}</p></header>\n"
         f"{_BODY}"
         f"<footer>anomalyd {escape(__version__)}. Times are event time, UTC. Each line is thinned to at "
@@ -409,7 +409,7 @@ def _short(value: float, digits: int = 4) -> float | None:
 
 
 # ------------------------------------------------------------------ the document
-_STYLE: Final = """
+STYLE: Final = """
 :root {
   color-scheme: light dark;
   --ground: #f4f6f8;

@@ -84,6 +84,7 @@ def derive_spec(
     rows: int | None = None,
     *,
     decided: bool = False,
+    conditions: Sequence[str] = (),
 ) -> tuple[StreamSpec, list[str]]:
     """The stream that a sample seems to come from.
 
@@ -98,6 +99,7 @@ def derive_spec(
         name: of the stream.
         rows: look at that many first rows of a table only.
         decided: a model says what the period and the window are: no notes about these.
+        conditions: columns of a table that hold the fields of a condition, and no sensors.
 
     Returns:
         The stream, and notes for the operator on what was assumed.
@@ -110,7 +112,7 @@ def derive_spec(
             lines, whole = first_lines(sample, SAMPLE_LINES)
             said = None if whole else f"derived from the first {len(lines)} lines"
             return _from_lines(lines, said, exclude, name, str(sample), decided)
-        sample = read_table(sample, exclude)
+        sample = read_table(sample, exclude, conditions)
     if isinstance(sample, Table):
         return _from_table(sample if rows is None else sample.head(rows), exclude, name, decided)
     return _from_lines(sample, None, exclude, name, "sample")

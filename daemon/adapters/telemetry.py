@@ -65,6 +65,8 @@ from daemon.domain import (
 )
 from daemon.errors import ConfigError
 from daemon.grouping import by_slot
+from daemon.model.faults import FaultKind
+from daemon.stream.audit import Imputable, SensorAudit
 from daemon.stream.drift import divergence
 
 # ------------------------------------------------------------------ logging
@@ -462,6 +464,35 @@ class Metrics:
             [[s, str(d)] for s in streams for d in Disposition],
         )
         self._imputed = self._counter("readings_imputed_total", "Cells filled in.", "stream", per_stream)
+        of_sensor = "stream sensor"
+        self._audits = self._counter(
+            "imputation_audits_total",
+            "Known readings that were hidden, to see how they are filled.",
+            of_sensor,
+            [],
+        )
+        self._imputation_error = self._gauge(
+            "imputation_error",
+            "Mean absolute error of newly hidden readings, in the sensor's units.",
+            of_sensor,
+            [],
+        )
+        self._imputation_coverage = self._gauge(
+            "imputation_coverage", "Share of newly hidden readings inside their 90 % interval.", of_sensor, []
+        )
+        self._imputation_skill = self._gauge(
+            "imputation_skill",
+            "1 - the error of newly hidden readings over that of the training mean; 0: no better.",
+            of_sensor,
+            [],
+        )
+        self._imputable = self._gauge(
+            "imputation_possible",
+            "1 while a sensor's gaps are filled with more than its usual level, 0 while they are not.",
+            of_sensor,
+            [],
+        )
+        self._audited_sensors: dict[str, tuple[str, ...]] = dict.fromkeys(streams, ())
         self._late = self._counter(
             "readings_late_total", "Records older than their asset's watermark.", "stream", per_stream
         )
@@ -583,6 +614,35 @@ class Metrics:
             "reason",
             [[str(r)] for r in HttpRefusal],
         )
+        faults = [str(kind) for kind in FaultKind]
+        self._drilled = self._counter(
+            "drill_faults_total",
+            "Faults that the fire drill injected into copies of normal rows, by whether they were found.",
+            "stream kind found",
+            [[s, k, f] for s in streams for k in faults for f in ("true", "false")],
+        )
+        self._drill_recall = self._gauge(
+            "drill_recall",
+            "Share found of the newest 1000 injected faults of a kind, all sizes of the ladder together.",
+            "stream kind",
+            [[s, k] for s in streams for k in faults],
+        )
+        self._drill_delay = self._gauge(
+            "drill_delay_seconds",
+            "Median event time from the beginning of an injected fault to its alert, of those found.",
+            "stream kind",
+            [[s, k] for s in streams for k in faults],
+        )
+        self._drill_smallest = self._gauge(
+            "drill_smallest_size",
+            "Smallest injected fault of which 80 % are found, in the sensor's own units; of a lag in seconds.",
+            "stream sensor kind",
+            [],
+        )
+        self._drill_spent = self._counter(
+            "drill_cpu_seconds_total", "CPU time that the fire drill took.", "stream", per_stream
+        )
+        self._drill_sizes: dict[str, set[tuple[str, str]]] = {}  # stream -> sensor, kind that have a series
         self._versions: dict[str, str] = dict.fromkeys(streams, "none")
         self._partitions: set[InputPartition] = set()
         self._drifting: dict[str, StreamDrift] = {}
@@ -614,6 +674,29 @@ class Metrics:
     def filled(self, stream: str, n: int) -> None:
         """``n`` missing cells were imputed."""
         self._imputed.labels(stream).inc(n)
+
+    def audits_of(self, stream: str, sensors: Sequence[str]) -> None:
+        """The stream's hidden readings are those of these sensors from now on, under a new model; or none are hidden."""
+        gauges = (self._imputation_error, self._imputation_coverage, self._imputation_skill, self._imputable)
+        for sensor in self._audited_sensors.get(stream, ()):
+            for gauge in gauges:
+                gauge.remove(stream, sensor)
+        for sensor in sensors:
+            self._audits.labels(stream, sensor)
+            for gauge in gauges:
+                gauge.labels(stream, sensor).set(math.nan)
+        self._audited_sensors[stream] = tuple(sensors)
+
+    def audited(self, stream: str, figures: Iterable[SensorAudit], counts: Mapping[str, int]) -> None:
+        """The newest figures of sensors, and how many more of their readings were hidden for them."""
+        for one in figures:
+            labels = (stream, one.sensor)
+            self._audits.labels(*labels).inc(counts[one.sensor])
+            self._imputation_error.labels(*labels).set(one.error)
+            self._imputation_coverage.labels(*labels).set(one.coverage)
+            self._imputation_skill.labels(*labels).set(one.skill)
+            said = one.verdict is not Imputable.TOO_FEW
+            self._imputable.labels(*labels).set(one.verdict is not Imputable.CANNOT if said else math.nan)
 
     def lag(self, topic: str, partition: int, records: int, seconds: float = math.nan) -> None:
         """How far behind its log's end a held partition is."""
@@ -742,6 +825,37 @@ class Metrics:
         """A training took this long, whatever came of it."""
         self._retrain.observe(seconds)
 
+    # -------------------------------------------------------------- fire drill
+    def drilled(self, stream: str, kind: FaultKind, found: bool) -> None:
+        """A fault was injected into copies of normal rows, and found or not."""
+        self._drilled.labels(stream, str(kind), str(found).lower()).inc()
+
+    def drill_of_kind(self, stream: str, kind: FaultKind, recall: float, delay_s: float | None) -> None:
+        """What was found of a kind lately."""
+        self._drill_recall.labels(stream, str(kind)).set(recall)
+        self._drill_delay.labels(stream, str(kind)).set(math.nan if delay_s is None else delay_s)
+
+    def drill_smallest(self, stream: str, sensor: str, kind: FaultKind, size: float | None) -> None:
+        """From which size on a kind is found in a sensor; None where none is, or it is not known yet."""
+        known, key = self._drill_sizes.setdefault(stream, set()), (sensor, str(kind))
+        if size is not None:
+            known.add(key)
+            self._drill_smallest.labels(stream, *key).set(size)
+        elif key in known:
+            known.remove(key)
+            self._drill_smallest.remove(stream, *key)
+
+    def drill_spent(self, stream: str, seconds: float) -> None:
+        """The fire drill took so much CPU time more."""
+        self._drill_spent.labels(stream).inc(seconds)
+
+    def drill_begins_anew(self, stream: str) -> None:
+        """Another model is drilled: what was found of the one before says nothing of it."""
+        for key in self._drill_sizes.pop(stream, ()):
+            self._drill_smallest.remove(stream, *key)
+        for kind in FaultKind:
+            self.drill_of_kind(stream, kind, math.nan, None)
+
     # -------------------------------------------------------------- the process
     def lifecycle(self, current: Callable[[], Lifecycle]) -> None:
         """``current`` is asked at every scrape where the process stands."""
@@ -865,7 +979,9 @@ class StreamStatus:
     records: dict[str, int] = field(default_factory=lambda: {str(d): 0 for d in Disposition})
     newest_ns: int = 0  # event time of the newest row
     drift: deque[DriftRecord] = field(default_factory=lambda: deque(maxlen=100))
+    imputation: dict[str, SensorAudit] = field(default_factory=dict)  # by sensor, under this model
     models: deque[ModelChange] = field(default_factory=lambda: deque(maxlen=30))
+    drill: Callable[[], Sequence[Mapping[str, Any]]] = tuple  # the fire drill's table, see ``drilling.entry``
     tracks: dict[str, Track] = field(default_factory=dict)
     _floor: float = 0.0  # the least interesting track's interest, once all places are taken
 
@@ -990,6 +1106,8 @@ class Status:
     ) -> None:
         """``version`` judges the stream from now on: it is live."""
         status = self.streams[stream]
+        if version != status.model:
+            status.imputation = {}
         status.model, status.calibration, status.trained_at = version, calibration, trained_at
         status.threshold, status.part_thresholds = threshold, part_thresholds
         status.state = Lifecycle.LIVE
@@ -998,6 +1116,7 @@ class Status:
         """Nothing judges the stream until a model comes."""
         status = self.streams[stream]
         status.model, status.calibration, status.trained_at = None, "", None
+        status.imputation = {}
         status.threshold, status.part_thresholds = math.nan, {}
 
     def promotion(self, stream: str, version: str, result: str, reason: str = "") -> None:

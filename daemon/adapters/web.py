@@ -38,7 +38,7 @@ import math
 import re
 import resource
 import socket
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -69,12 +69,17 @@ from daemon.adapters.telemetry import (
 )
 from daemon.domain import AlertEvent, AlertKind, DriftRecord, Phase, Severity, iso
 from daemon.errors import ConfigError, DaemonError
+from daemon.stream.audit import Imputable, SensorAudit
 
 log = structlog.get_logger()
 
 EPISODES_SHOWN: Final = 100
 SPARK_POINTS: Final = 100
 CONTRIBUTORS_SHOWN: Final = 3
+AUDITS_SHOWN: Final = 60
+"""Sensors whose imputation is shown: the worst first."""
+DRILL_SENSORS_SHOWN: Final = 40
+"""Rows of the fire drill's table; of more sensors those of which least is found."""
 NAME_SHOWN: Final = 200
 """Characters of a name that go to the page; an asset name may be as long as a record."""
 
@@ -583,6 +588,8 @@ def _stream(stream: StreamStatus, open_by_asset: dict[tuple[str, str], list[Aler
         "records": stream.records,
         "newest": iso(stream.newest_ns) if stream.newest_ns else None,
         "drift": _drift(list(stream.drift)),
+        "drill": _drill(stream.drill()),
+        "imputation": _imputation(stream.imputation),
         "models": [_change(change) for change in reversed(stream.models)],
         "tracks": [
             _track(asset, stream.tracks[asset], stream.threshold, open_by_asset.get((stream.name, asset), []))
@@ -646,6 +653,53 @@ def _drift(records: list[DriftRecord]) -> dict[str, Any] | None:
             "history": [_short(h[1]) for h in history],
         },
     }
+
+
+def _drill(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The fire drill's table: one row a sensor, with what is found of each kind."""
+    rows: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for entry in entries:
+        rows.setdefault(entry["sensor"], {})[entry["kind"]] = entry
+    found = {sensor: sum(e["recall"] for e in kinds.values()) / len(kinds) for sensor, kinds in rows.items()}
+    shown = set(sorted(found, key=lambda sensor: found[sensor])[:DRILL_SENSORS_SHOWN])
+    return [
+        {"sensor": _name(sensor), "kinds": {kind: _drilled(e) for kind, e in kinds.items()}}
+        for sensor, kinds in rows.items()
+        if sensor in shown
+    ]
+
+
+def _drilled(entry: Mapping[str, Any]) -> dict[str, Any]:
+    smallest = entry["smallest"]
+    within = entry["delay_s"] if smallest is None else smallest["within_s"]
+    return {
+        "recall": _short(entry["recall"]),
+        "sized": bool(entry["by_size"]),
+        "above": None if smallest is None else _short(smallest["value"], 3),
+        "within": None if within is None else _short(within),
+        "faults": entry["faults"],
+        "says": _name(entry["says"]),
+    }
+
+
+_WORST_FIRST: Final = (Imputable.CANNOT, Imputable.LAST_VALUE, Imputable.GOOD, Imputable.TOO_FEW)
+
+
+def _imputation(audits: Mapping[str, SensorAudit]) -> list[dict[str, Any]]:
+    order = sorted(audits.values(), key=lambda a: (_WORST_FIRST.index(a.verdict), -a.relative, a.sensor))
+    return [
+        {
+            "sensor": _name(a.sensor),
+            "audits": a.audits,
+            "error": _short(a.error),
+            "relative": _short(a.relative),
+            "last_value_error": _short(a.last_value_error),
+            "coverage": _short(a.coverage),
+            "skill": _short(a.skill),
+            "verdict": str(a.verdict),
+        }
+        for a in order[:AUDITS_SHOWN]
+    ]
 
 
 def _change(change: ModelChange) -> dict[str, Any]:
@@ -1520,6 +1574,59 @@ function driftPanel(list) {
     );
 }
 
+const FAULTS = {
+  spike: "Spike",
+  shift: "Offset",
+  drift: "Drift",
+  stuck: "Stuck",
+  noise: "Noise",
+  correlation_swap: "Swapped",
+  lag: "Lag",
+  drop_out: "Drop-out",
+};
+function drillCell(kind, e) {
+  if (!e) return h("td", "faint", "–");
+  const within = e.within === null ? null : h("div", "dim num", e.within ? "in " + span(e.within) : "at once");
+  const size = kind === "lag" ? span(e.above) : value(e.above);
+  const what = !e.recall
+    ? chip("warning", "not found")
+    : e.above !== null
+      ? h("b", "num", "> " + size)
+      : e.sized || e.recall < 0.8
+        ? h("span", "num", share(e.recall) + " found")
+        : h("b", "", "found");
+  return titled(h("td", "", what, e.recall ? within : null), e.says + " (" + count(e.faults) + " faults)");
+}
+function drillPanel(list) {
+  const some = list.filter((x) => x.drill.length);
+  if (!some.length)
+    return h("div", "empty", "Nothing yet: a fault is injected now and then, within its share of the CPU.");
+  const kinds = Object.keys(FAULTS);
+  return some.map((x) =>
+    h(
+      "table",
+      "",
+      h(
+        "thead",
+        "",
+        h("tr", "", h("th", "", list.length > 1 ? x.name : "Sensor"), ...kinds.map((k) => h("th", "", FAULTS[k]))),
+      ),
+      h(
+        "tbody",
+        "",
+        ...x.drill.map((row) =>
+          h(
+            "tr",
+            "",
+            titled(h("td", "name", row.sensor), row.sensor),
+            ...kinds.map((k) => drillCell(k, row.kinds[k])),
+          ),
+        ),
+      ),
+    ),
+  );
+}
+
 function modelPanel(list, day) {
   const rows = list
     .flatMap((x) => [
@@ -1565,6 +1672,44 @@ function modelPanel(list, day) {
   return rows.length ? rows : h("div", "empty", "No model yet.");
 }
 
+const IMPUTABLE = {
+  cannot: ["warning", "cannot be imputed"],
+  last_value: ["closed", "no better than the last value"],
+  good: ["ok", "good"],
+  too_few: ["closed", "too few yet"],
+};
+function auditTable(list) {
+  const rows = list.flatMap((x) =>
+    x.imputation.map((a) => {
+      const verdict = IMPUTABLE[a.verdict] || ["closed", a.verdict];
+      return h(
+        "tr",
+        "",
+        titled(h("td", "name", a.sensor, list.length > 1 ? h("span", "dim", " · " + x.name) : null), a.sensor),
+        titled(
+          h(
+            "td",
+            "n",
+            value(a.error),
+            a.relative === null ? null : h("span", "dim", " (" + share(a.relative) + " of its spread)"),
+          ),
+          "the last value would be off by " + value(a.last_value_error),
+        ),
+        titled(h("td", "n", share(a.coverage)), "of " + count(a.audits) + " hidden readings"),
+        h("td", "", chip(verdict[0], verdict[1])),
+      );
+    }),
+  );
+  if (!rows.length) return h("div", "empty", "No reading has been hidden yet.");
+  const head = ["Sensor", "Typical error", "In its 90 % interval", "Gaps of it are filled"];
+  return h(
+    "table",
+    "",
+    h("thead", "", h("tr", "", ...head.map((t) => h("th", "", t)))),
+    h("tbody", "", ...rows),
+  );
+}
+
 let current = null;
 function show(s) {
   current = s;
@@ -1592,6 +1737,16 @@ function show(s) {
     "drift",
     s.streams.map((x) => ({ name: x.name, drift: x.drift })),
     driftPanel,
+  );
+  part(
+    "drill",
+    s.streams.map((x) => ({ name: x.name, drill: x.drill })),
+    drillPanel,
+  );
+  part(
+    "audits",
+    s.streams.map((x) => ({ name: x.name, imputation: x.imputation })),
+    auditTable,
   );
   part(
     "models",
@@ -1670,6 +1825,8 @@ _BODY: Final = """
 <div id="assets"></div>
 <h2>Recently closed</h2>
 <div id="recent" class="card scroll"></div>
+<h2>Imputation, audited live <span class="dim">readings hidden from the model now and then</span></h2>
+<div id="audits" class="card scroll"></div>
 </div>
 <aside>
 <h2>Drift <span class="dim">newest interval against training</span></h2>
@@ -1678,6 +1835,9 @@ _BODY: Final = """
 <div id="models" class="card"></div>
 </aside>
 </div>
+<h2>Fire drill <span class="dim">what would be found now: from which size on, in the sensor's own units
+(of a lag, time), and how soon</span></h2>
+<div id="drill" class="card scroll"></div>
 <footer>Read-only. <a href="metrics">metrics</a> · <a href="api/status">status</a> ·
 <a href="api/events">events</a> ·
 <a href="livez">livez</a> · <a href="readyz">readyz</a></footer>

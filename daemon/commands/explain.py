@@ -97,7 +97,7 @@ async def explain(
     kept = NamesFile.beside(model)
     changes = [_change(text, bundle, kept.of(bundle.version)) for text in sets]
     given = [_naming(text, bundle) for text in names]
-    row = None if at is None else _row(at, bundle.period_ns)
+    row = None if at is None else row_of(at, bundle.period_ns)
     if (at or asset) and file is None:
         raise UsageError("--at and --asset name a window of FILE: give one")
     if sweep_beta and file is None and train is None:
@@ -732,7 +732,7 @@ class Described:
     def _observed(self, asset: str, time: str) -> Floats:
         assert self.survey is not None
         at, values, _ = self.survey.rows[asset]
-        end = int(np.searchsorted(at, _row(time, self.bundle.period_ns)))
+        end = int(np.searchsorted(at, row_of(time, self.bundle.period_ns)))
         return values[end - self.bundle.window + 1 : end + 1]
 
     def _chosen(self, row: int | None, asset: str | None) -> tuple[Floats, str, Floats, dict[str, Any]]:
@@ -790,7 +790,7 @@ def _swept(found: Sweep, beta: float) -> dict[str, Any]:
     }
 
 
-def _row(time: str, period_ns: int) -> int:
+def row_of(time: str, period_ns: int) -> int:
     """The grid row of an ISO time; no zone means UTC.
 
     Raises:

@@ -38,7 +38,7 @@ Whole = Annotated[int, Meta(ge=-(1 << 62), le=1 << 62)]
 Number = Annotated[float, Meta(ge=0.0)]  # JSON has no NaN and no infinity
 Width = Annotated[int, Meta(ge=1, le=65_536)]
 MOST_CELLS = 1 << 24
-"""Numbers in a table of levels, one row per condition: 128 MiB."""
+"""Numbers in a table of levels or of usual windows, one row per condition: 128 MiB."""
 
 
 # ------------------------------------------------------------------ the manifest
@@ -163,8 +163,9 @@ def check_arrays(manifest: Manifest, arrays: Mapping[str, NDArray[Any]], latents
     """
     C, S = len(manifest.sensors), len(manifest.lengths)
     P = S * C + 2 * S  # the slow baseline's states, see ``Calibration.states``
-    if (len(manifest.conditions) + 1) * P > MOST_CELLS:
-        raise BundleError(f"{len(manifest.conditions)} conditions of {P} levels: more than can be kept")
+    cells = max(P, manifest.window * C)
+    if (len(manifest.conditions) + 1) * cells > MOST_CELLS:
+        raise BundleError(f"{len(manifest.conditions)} conditions of {cells} levels: more than can be kept")
     facts = manifest.calibration
     rules = {
         "scaler.mean": _Rule((C,)),
@@ -202,6 +203,12 @@ def check_arrays(manifest: Manifest, arrays: Mapping[str, NDArray[Any]], latents
             f"{tail}.nats": _Rule((knots,), above=-1e-9),
             f"{tail}.excess": _Rule((1,), above=0.0, limitless=True),
         }
+    if "extras.condition.mean" in arrays:
+        if not manifest.conditions:
+            raise BundleError("extras.condition.mean: the model knows no condition")
+        if manifest.vae is not None and manifest.vae.labels != manifest.conditions:
+            raise BundleError("damaged bundle: its VAE knows other conditions than it does")
+        rules["extras.condition.mean"] = _Rule((len(manifest.conditions) + 1, manifest.window * C))
     if any(name.startswith("extras.impute.") for name in arrays):
         rules |= _imputation(arrays, C)
     for name, rule in rules.items():

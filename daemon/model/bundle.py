@@ -28,6 +28,7 @@ from daemon.domain import DriftReference, Floats, Ints, ModelSettings
 from daemon.errors import BundleError
 from daemon.model.admission import Manifest, check_arrays, check_golden, check_weights, read_manifest
 from daemon.model.calibration import Calibration
+from daemon.model.conditions import ConditionMeans
 from daemon.model.impute import ImputationParameters
 from daemon.model.measuring import Models
 from daemon.model.pca import WindowPCA
@@ -43,6 +44,8 @@ LARGEST_MANIFEST = 64 << 20
 LARGEST_WEIGHTS = 1 << 30
 IMPUTE = "impute."
 """Prefix of the imputation's arrays among a bundle's extras."""
+CONDITION_MEAN = "condition.mean"
+"""The extra that holds ``ConditionMeans.mean``; old bundles have none: their path alone is shown the condition."""
 MAGIC = b"anomalyd-bundle\x00"
 
 
@@ -268,6 +271,8 @@ def _rebuild(manifest: Manifest, arrays: dict[str, np.ndarray]) -> Bundle:
     about, lengths, C = manifest.vae, manifest.lengths, len(manifest.sensors)
     check_arrays(manifest, arrays, about.latent if about is not None else 0)
     pcas = tuple(WindowPCA.of(under(f"pca.{length}.")) for length in lengths)
+    usual = arrays.get("extras." + CONDITION_MEAN)
+    means = None if usual is None else ConditionMeans(manifest.conditions, torch.from_numpy(usual))
     vae = None
     if about is not None:
         weights = under("vae.")
@@ -280,9 +285,10 @@ def _rebuild(manifest: Manifest, arrays: dict[str, np.ndarray]) -> Bundle:
             labels=about.labels,
             weights={name: torch.from_numpy(array) for name, array in weights.items()},
             kind=manifest.settings.kind,
+            means=means,
         )
         check_weights(weights, vae.shapes(), vae.kind)
-    moments: dict[str, Any] = under("drift.")
+    reference: dict[str, Any] = under("drift.")
     edges: dict[str, Any] = {
         name: np.inf if edge is None else edge
         for name, edge in msgspec.structs.asdict(manifest.drift).items()
@@ -292,9 +298,9 @@ def _rebuild(manifest: Manifest, arrays: dict[str, np.ndarray]) -> Bundle:
         sensors=manifest.sensors,
         period_ns=manifest.period_ns,
         conditions=manifest.conditions,
-        models=Models(Scaler.of(under("scaler.")), lengths, pcas, vae, arrays["sigma"]),
+        models=Models(Scaler.of(under("scaler.")), lengths, pcas, vae, arrays["sigma"], means),
         calibration=Calibration.of(under("calibration."), msgspec.to_builtins(manifest.calibration)),
-        drift=DriftReference(**{name: moments[name] for name in _DRIFT_ARRAYS}, **edges),
+        drift=DriftReference(**{name: reference[name] for name in _DRIFT_ARRAYS}, **edges),
         longest_constant=arrays["longest_constant"],
         facts=manifest.facts,
         extras=under("extras."),

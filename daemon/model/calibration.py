@@ -19,7 +19,9 @@ incident moves other channels than drift does, so it is not absorbed.
 **Own levels.** Assets and operating modes of one stream differ in how noisy they are. Where one
 of them has enough held-out rows its medians stand beside the pooled ones, pulled towards these
 by ``SHRINK`` rows' worth of doubt; who has fewer, or was never seen, is read against the pooled
-medians. They enter as offsets o_asset + o_condition that the slow baseline starts from, in every
+medians. Rows whose condition a fold's models did not know were measured as of an unknown one, and
+count as such; some of each fold's rows are measured so on purpose besides, and give the level of
+whatever the deployed model will not know. They enter as offsets o_asset + o_condition that the slow baseline starts from, in every
 block as on the stream, so that tails and threshold are found with them in place.
 
 **Cross-fitting.** Five contiguous blocks, each measured by a scaler and models fitted on the
@@ -60,6 +62,8 @@ SHRINK = 32
 windows share rows."""
 OWN_LIMIT = 1.5
 """Own levels differ from the pooled ones by at most this, nats: a factor of 4.5."""
+UNKNOWN_ROWS = 500
+"""Held-out rows of each fold that are measured a second time, as of an unknown condition."""
 RESIDUAL_LIMIT = 10.0
 """Residuals beyond count as this in the drift metrics, here as on the stream: one absurd
 reading is an anomaly, not drift."""
@@ -392,7 +396,7 @@ class Held:
     asset: str
     first_row: int  # grid row of the first window's newest row
     end_row: int  # after the last window's
-    conditions: Sequence[str]  # labels of the windows' newest rows
+    conditions: Sequence[str]  # labels of the windows' newest rows, NO_CONDITION where not known
     measured: Measured
 
 
@@ -402,6 +406,7 @@ class CrossFit:
 
     held: tuple[Held, ...]
     latent_kl: Floats  # null distribution: total KL of held-out chunks against training, nats
+    unknown: tuple[Measured, ...] = ()  # some of the rows again, as of an unknown condition
 
 
 def crossfit(
@@ -424,6 +429,7 @@ def crossfit(
     chunk = max(drift_rows // hop, 1)
     held: list[Held] = []
     null: list[float] = []
+    blind: list[Measured] = []
     blocks = folds(history, window)
     for j, block in enumerate(blocks):
         rest = complement(history, block)
@@ -443,15 +449,26 @@ def crossfit(
             labels = segment.condition[start : piece.stop : hop] or (NO_CONDITION,) * len(windows)
             where.append((segment.asset, segment.first_row + start))
             parts.append((windows, labels))
+        known = frozenset(models.labels)
         mine = [
-            Held(j, asset, first, first + hop * len(windows), labels, measured)
+            Held(
+                j,
+                asset,
+                first,
+                first + hop * len(windows),
+                [label if label in known else NO_CONDITION for label in labels],
+                measured,
+            )
             for (asset, first), (windows, labels), measured in zip(
                 where, parts, models.measure_each(parts), strict=True
             )
         ]
         held += mine
+        if known and mine:
+            some, _ = sample_windows(history, block, window, UNKNOWN_ROWS)
+            blind.append(models.measure(some, [NO_CONDITION] * len(some)))
         null += _latent_null(history, rest, models, mine, chunk)
-    return CrossFit(tuple(held), np.array(null))
+    return CrossFit(tuple(held), np.array(null), tuple(blind))
 
 
 def calibrate(cross: CrossFit, period_ns: int, policy: AlarmPolicy, budget: Budget) -> Calibration:
@@ -484,7 +501,7 @@ def calibrate(cross: CrossFit, period_ns: int, policy: AlarmPolicy, budget: Budg
         days=0.0,
         carried={},
     )
-    draft, own = _own_levels(held, draft)
+    draft, own = _own_levels(held, cross.unknown, draft)
     offsets, carried = _replay_baselines(held, draft, own)
     residual = newest / draft.residual_rms
     lengths, count, channels = error.shape
@@ -539,8 +556,15 @@ def lowest_threshold(series: Sequence[Floats], allowed: float, policy: AlarmPoli
     return best
 
 
-def _own_levels(held: Sequence[Held], draft: Calibration) -> tuple[Calibration, list[Floats]]:
+def _own_levels(
+    held: Sequence[Held], unknown: Sequence[Measured], draft: Calibration
+) -> tuple[Calibration, list[Floats]]:
     """The draft with the levels of those assets and conditions that have enough rows.
+
+    Args:
+        held: all rows.
+        unknown: some of them as of an unknown condition, whose level they give.
+        draft: the medians.
 
     Returns:
         The draft, and each held piece's own offsets (B, P).
@@ -550,7 +574,12 @@ def _own_levels(held: Sequence[Held], draft: Calibration) -> tuple[Calibration, 
     draft = _with(draft, {"asset_levels": _levels_of(np.concatenate(assets), np.concatenate(excess))})
     left = [e - draft.own(np.full(len(e), h.asset, object), None) for h, e in zip(held, excess, strict=True)]
     labels = [np.array(h.conditions, object) for h in held]
-    draft = _with(draft, {"condition_levels": _levels_of(np.concatenate(labels), np.concatenate(left))})
+    levels = _levels_of(np.concatenate(labels), np.concatenate(left))
+    if unknown:
+        blind = np.concatenate([draft.excess(m.channel_error, m.latent) for m in unknown])
+        if len(blind) >= OWN_ROWS:
+            levels[NO_CONDITION] = _level_of(blind)
+    draft = _with(draft, {"condition_levels": dict(sorted(levels.items()))})
     return draft, [draft.own(a, c) for a, c in zip(assets, labels, strict=True)]
 
 
@@ -566,14 +595,18 @@ def _levels_of(keys: NDArray[np.object_], excess: Floats) -> dict[str, Floats]:
         if name == NO_CONDITION or len(rows[name]) < OWN_ROWS:
             continue
         mine = excess[rows[name]]
-        count = np.isfinite(mine).sum(0)
-        if count.max() < OWN_ROWS:
-            continue
-        known = count >= OWN_ROWS
-        level = np.zeros(mine.shape[1])
-        level[known] = np.nanmedian(mine[:, known], axis=0)
-        levels[name] = np.clip(level * count / (count + SHRINK), -OWN_LIMIT, OWN_LIMIT)
+        if np.isfinite(mine).sum(0).max() >= OWN_ROWS:
+            levels[name] = _level_of(mine)
     return levels
+
+
+def _level_of(excess: Floats) -> Floats:
+    """(P,) median of (B, P), shrunk and limited; 0 where there are too few."""
+    count = np.isfinite(excess).sum(0)
+    known = count >= OWN_ROWS
+    level = np.zeros(excess.shape[1])
+    level[known] = np.nanmedian(excess[:, known], axis=0)
+    return np.asarray(np.clip(level * count / (count + SHRINK), -OWN_LIMIT, OWN_LIMIT))
 
 
 def _replay_baselines(

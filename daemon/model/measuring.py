@@ -26,6 +26,7 @@ import torch
 from numpy.typing import NDArray
 
 from daemon.domain import Floats, Ints, Mask
+from daemon.model.conditions import ConditionMeans
 from daemon.model.inference import Inference
 from daemon.model.pca import WindowPCA
 from daemon.model.scaler import Scaler
@@ -100,7 +101,8 @@ class Models:
     """Scaler and models of one bundle: the uncalibrated half of a detector.
 
     ``lengths`` and ``pcas`` shortest first; ``vae`` reads the longest; ``sigma`` (C,) is the
-    standard deviation of the long model's residuals in scaled units.
+    standard deviation of the long model's residuals in scaled units. ``means`` are what each
+    condition says of a window, to all of the models; None without conditions, and of old bundles.
     """
 
     scaler: Scaler
@@ -108,6 +110,7 @@ class Models:
     pcas: tuple[WindowPCA, ...]
     vae: VAE | None
     sigma: Floats
+    means: ConditionMeans | None = None
     _inferences: tuple[Inference, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -129,6 +132,13 @@ class Models:
     def latents(self) -> int:
         """Z of the long model."""
         return self.pcas[-1].latents + (self.vae.latent if self.vae else 0)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The conditions that the models know."""
+        if self.means is not None:
+            return self.means.labels
+        return self.vae.labels if self.vae is not None else ()
 
     def measure(self, values: Floats, conditions: Sequence[str], keep: bool = False) -> Measured:
         """Measure raw windows (B, L, C), NaN where missing, with their B condition labels.
@@ -245,13 +255,19 @@ class Models:
         kept = scaled[:count].copy() if keep else scaled[:0]
         with torch.inference_mode():
             x = torch.from_numpy(scaled).flatten(1)
+            labels = [*conditions, *[""] * (len(scaled) - count)]
+            usual = None
+            if self.means is not None:
+                usual = self.means.of(self.means.codes(labels), x.shape[1])  # (B, d)
+                x -= usual
             gaps = x.isnan() if holed else None
             filled = x if gaps is None else infer.pca.fill(x, gaps)
             before = filled[:count].clone() if keep else filled[:count, -channels:].clone()
-            labels = [*conditions, *[""] * (len(scaled) - count)]
             found = infer(filled, gaps, None if infer.vae is None else infer.vae.codes(labels))
             residual = found.residual
             decoded = before - residual[:count] if keep else before - residual[:count, -channels:]
+            if usual is not None:
+                decoded += usual[:count, -decoded.shape[1] :]
             rows = residual.view(len(x), length, channels)
             newest = rows[:count, -1].double().numpy()  # a copy, before the squares take the place
             if gaps is None:
@@ -282,17 +298,18 @@ class Models:
             ),
         )
 
-    def reconstruct(self, scaled: NDArray[np.float32]) -> Floats:
+    def reconstruct(self, scaled: NDArray[np.float32], conditions: Sequence[str] = ()) -> Floats:
         """Scaled windows (B, L, C), NaN where missing, as the long model sees all their cells.
 
-        For whoever learns from the model in training; a condition counts as unknown.
+        For whoever learns from the model in training; without B labels a condition counts as unknown.
         """
         decoded = []
+        labels = conditions or ("",) * len(scaled)
         for some in _chunks(scaled):
             count = len(scaled[some])
             chunk = np.zeros((_padded(count), *scaled.shape[1:]), np.float32)
             chunk[:count] = scaled[some]
-            decoded.append(self._look(self._inferences[-1], chunk, ("",) * count, True, True).decoded)
+            decoded.append(self._look(self._inferences[-1], chunk, labels[some], True, True).decoded)
         return np.concatenate(decoded).astype(float)
 
     def arrays(self) -> dict[str, np.ndarray]:

@@ -5,8 +5,8 @@ A retrained model is only better by luck, so it must prove that it is not worse.
 * every number finite, and at least 2 active latents (fewer only where pPCA itself keeps
   fewer: a stream that moves along one direction);
 * on held-out normal rows: episodes within the budget and at most 1.25 times the incumbent's;
-* on faults injected into those rows: recall at most 2 points below the incumbent's, and what
-  chance allows. A model that has learned a fault as normal loses here: its spread has grown to
+* on faults injected into those rows (see ``faults``; all kinds that scores can find): recall at
+  most 2 points below the incumbent's, and what chance allows. A model that has learned a fault as normal loses here: its spread has grown to
   hold the fault. Where alarms cut the rows into pieces too short to inject any, nothing is proven
   and the incumbent stays;
 * on held-out rows: likelihood no worse than that of pPCA fitted on the same training data.
@@ -28,51 +28,27 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 import numpy as np
 
 from daemon.domain import NO_CONDITION, AlarmPolicy, Budget, Detector, Floats, Segment, Windows
 from daemon.model.bundle import Bundle
 from daemon.model.calibration import DAY_NS
+from daemon.model.drill import FOUND
+from daemon.model.faults import GATE_KINDS, Fault, FaultKind, injected_faults
 from daemon.model.measuring import Models
 from daemon.model.segments import sliding
 from daemon.model.soundness import wanted_units
 from daemon.policy import episodes, firing
 
-PER_KIND = 30
 FALSE_ALARM_FACTOR = 1.25
 RECALL_MARGIN = 0.02
 LIKELIHOOD_MARGIN = 0.05  # nats per observed cell
 ANCHOR_LIMIT = 3.0
 """Standard deviations, of the anchor's, that a sensor's mean may move over all retrainings."""
 CHUNK = 1024
-
-
-class FaultKind(StrEnum):
-    """What is done to held-out normal rows."""
-
-    SPIKE = "spike"
-    SHIFT = "shift"
-    DRIFT = "drift"
-    STUCK = "stuck"
-    NOISE = "noise"
-    SWAP = "correlation_swap"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Fault:
-    """A stretch of held-out rows with a fault in its last rows.
-
-    ``values`` is (lead + length, C), raw; the fault is in the rows from ``lead`` on.
-    """
-
-    kind: FaultKind
-    asset: str
-    values: Floats
-    lead: int
-    sensors: tuple[int, ...]
-    condition: tuple[str, ...]
+FEWEST = 5
+"""Faults that a share of those found may be of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,72 +58,6 @@ class Decision:
     promoted: bool
     reason: str
     figures: Mapping[str, float]
-
-
-def injected_faults(
-    held_out: Sequence[Segment], lead: int, length: int, per_kind: int = PER_KIND, seed: int = 0
-) -> list[Fault]:
-    """The same faults for every model: deterministic in the data and the seed.
-
-    Sizes are in standard deviations of the held-out rows, drawn from 2 to 8 so that some are
-    missed by a good model too.
-
-    Args:
-        held_out: normal segments.
-        lead: untouched rows before each fault: at least the longest window.
-        length: rows of each fault.
-        per_kind: faults of each kind.
-        seed: of places, sensors and sizes.
-
-    Returns:
-        Empty if no segment holds ``lead + length`` rows. Sensors that never vary are spared;
-        with one sensor there is no correlation to swap.
-    """
-    span = lead + length
-    homes = [segment for segment in held_out if len(segment.values) >= span]
-    if not homes:
-        return []
-    everything = np.concatenate([segment.values for segment in homes])
-    seen = np.isfinite(everything)
-    count = np.maximum(seen.sum(0), 1)
-    mean = np.where(seen, everything, 0.0).sum(0) / count
-    sd = np.sqrt((np.where(seen, everything - mean, 0.0) ** 2).sum(0) / count)
-    moving = np.flatnonzero((sd > 1e-9 * np.maximum(np.abs(mean), 1.0)) & seen.any(0))
-    if not len(moving):
-        return []
-    rng = np.random.default_rng(seed)
-    faults = []
-    for kind in FaultKind:
-        if kind is FaultKind.SWAP and len(moving) < 2:
-            continue
-        for _ in range(per_kind):
-            home = homes[int(rng.integers(len(homes)))]
-            start = int(rng.integers(len(home.values) - span + 1))
-            values = home.values[start : start + span].copy()
-            sensor = int(rng.choice(moving))
-            size = float(rng.uniform(2.0, 8.0)) * sd[sensor] * float(rng.choice([-1.0, 1.0]))
-            late = values[lead:, sensor]  # a view: changed in place
-            sensors: tuple[int, ...] = (sensor,)
-            if kind is FaultKind.SPIKE:
-                late[0] += size
-            elif kind is FaultKind.SHIFT:
-                late += size
-            elif kind is FaultKind.DRIFT:
-                late += size * np.linspace(0.0, 1.0, length)
-            elif kind is FaultKind.STUCK:
-                late[:] = values[lead - 1, sensor]
-            elif kind is FaultKind.NOISE:
-                late += rng.standard_normal(length) * size / 2.0
-            else:
-                other = int(rng.choice(moving[moving != sensor]))
-                a, b = late.copy(), values[lead:, other].copy()
-                late[:] = (b - mean[other]) / sd[other] * sd[sensor] + mean[sensor]
-                values[lead:, other] = (a - mean[sensor]) / sd[sensor] * sd[other] + mean[other]
-                sensors = (sensor, other)
-            faults.append(
-                Fault(kind, home.asset, values, lead, sensors, home.condition[start : start + span])
-            )
-    return faults
 
 
 def scores_of(detector: Detector, segment: Segment, hop: int = 1) -> Floats:
@@ -174,11 +84,35 @@ def recall(found: Mapping[str, Sequence[bool]]) -> dict[str, float]:
     return result | {"all": float(np.mean(every)) if every else math.nan}
 
 
+def smallest(faults: Sequence[Fault], found: Mapping[str, Sequence[bool]]) -> dict[str, float]:
+    """Per kind with sizes, the least size from which on ``FOUND`` of the faults are found.
+
+    Args:
+        faults: what was injected.
+        found: see ``hits``.
+
+    Returns:
+        Standard deviations, of a lag rows. A kind is left out where not even the largest
+        ``FEWEST`` are found so often.
+    """
+    result = {}
+    for kind, mine in found.items():
+        sizes = np.array([fault.size for fault in faults if fault.kind == kind])
+        if not FaultKind(kind).sized or len(sizes) < FEWEST:
+            continue
+        order = np.argsort(-sizes, kind="stable")
+        shares = np.cumsum(np.array(mine, float)[order]) / np.arange(1, len(order) + 1)
+        enough = np.flatnonzero(shares[FEWEST - 1 :] >= FOUND)
+        if len(enough):
+            result[kind] = float(sizes[order][FEWEST - 1 + int(enough[-1])])
+    return result
+
+
 def hits(detector: Detector, faults: Sequence[Fault]) -> dict[str, list[bool]]:
     """Per kind, in the faults' order: whether each scores above the threshold while it lasts."""
     L = detector.window
     found: dict[str, list[bool]] = {}
-    for kind in FaultKind:
+    for kind in GATE_KINDS:
         mine = [fault for fault in faults if fault.kind is kind]
         if not mine:
             continue
@@ -293,6 +227,7 @@ def gate(
     found = hits(detector, faults)
     mine = recall(found)
     figures.update({f"recall_{kind}": share for kind, share in mine.items() if not math.isnan(share)})
+    figures.update({f"smallest_{kind}": size for kind, size in smallest(faults, found).items()})
     if incumbent is not None:
         before = incumbent.detector()
         theirs, _ = _episodes(before, held_out, policy, candidate.period_ns, hop)

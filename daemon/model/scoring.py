@@ -18,13 +18,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from daemon.domain import DriftReference, Evidence, Floats, Ints, Mask, Standard, Verdicts, Windows
+from daemon.domain import (
+    NO_CONDITION,
+    DriftReference,
+    Evidence,
+    Floats,
+    Ints,
+    Mask,
+    Standard,
+    Verdicts,
+    Windows,
+)
 from daemon.model import impute
-from daemon.model.calibration import CONTINUES, Calibration, follow
+from daemon.model.calibration import CONTINUES, Calibration, Parts, follow
 from daemon.model.measuring import Measured, Models
+from daemon.model.repair import live_verdict
 
 CARRY = 0.8
 """Autocorrelation assumed of a residual from row to row when a gap is filled."""
@@ -53,7 +66,8 @@ class BundleDetector:
         object.__setattr__(self, "_places", {label: i for i, label in enumerate(self.conditions)})
         nothing = np.zeros(c.states)
         levels = [c.condition_levels.get(label, nothing) for label in self.conditions]
-        object.__setattr__(self, "_condition_levels", np.stack([*levels, nothing]))
+        unknown = c.condition_levels.get(NO_CONDITION, nothing)
+        object.__setattr__(self, "_condition_levels", np.stack([*levels, unknown]))
         thresholds = {
             "reconstruction": c.reconstruction.inverse(c.threshold),
             "kl": c.latent[-1][0].inverse(c.threshold),
@@ -139,6 +153,18 @@ class BundleDetector:
         value, low, high = (np.where(np.isfinite(given), given, scaler.raw(cells)) for cells in scaled)
         return value, low, high
 
+    def offsets(self, baseline: Floats, condition: str) -> Floats:
+        """(P,) by what ``judge`` would divide a window that meets ``baseline`` (2P,), log."""
+        excess, own = np.split(baseline, 2)
+        c, place = self.calibrated, self._places.get(condition, -1)
+        return np.asarray(excess + own + (self._condition_levels[place] if c.condition_levels else 0.0))
+
+    def parts(self, measured: Measured, offsets: Floats) -> Parts:
+        """The calibrated parts of windows that all meet the same ``offsets`` (P,): what-ifs of one window."""
+        residual = measured.residual / self.calibrated.residual_rms
+        every = np.broadcast_to(offsets, (len(residual), len(offsets)))
+        return self.calibrated.parts(measured.channel_error, measured.latent, residual, every)
+
     def fresh_baseline(self, asset: str) -> Floats:
         """(2P,) zeros, for the excess over what is usual, and the asset's own level."""
         return self._begin(asset, np.zeros(self.calibrated.states))
@@ -182,4 +208,18 @@ class BundleDetector:
             if static
             else np.full(len(error[0]), np.nan),
             error=parts.standardised,
+            offsets=offsets,
         )
+
+    def verdict(
+        self,
+        window: NDArray[Any],
+        condition: str,
+        offsets: Floats,
+        before: Floats,
+        shares: Floats,
+        level: float,
+    ) -> str | None:
+        """See ``domain.Detector`` and ``repair.live_verdict``."""
+        cause = live_verdict(self, window, condition, offsets, before, shares, level)
+        return None if cause is None else cause.value

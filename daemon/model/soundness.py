@@ -21,8 +21,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from daemon.domain import Floats
+from daemon.model.conditions import condition_concerns
 from daemon.model.measuring import LOG_2PI, Models
 from daemon.model.vae import LOG_SIGMA
 
@@ -79,17 +81,20 @@ def likelihood(models: Models, windows: Floats, conditions: Sequence[str], seed:
     pca, vae = models.pcas[-1], models.vae
     generator = torch.Generator().manual_seed(seed)
     with torch.inference_mode():
-        filled = pca.fill(x, gaps)
+        usual: Tensor | float = 0.0
+        if models.means is not None:
+            usual = models.means.of(models.means.codes(conditions), x.shape[1])
+        filled = pca.fill(x - usual, gaps) + usual
         if vae is not None:
             codes = vae.codes(conditions)
             posterior = vae.encode(filled, gaps if bool(gaps.any()) else None, codes)
             kl = posterior.kl().sum(1)
             decoded = vae.decode(posterior.draw(generator), codes)
         else:
-            z = pca.project(filled)
+            z = pca.project(filled - usual)
             variance = (pca.noise / pca.variance).clamp(max=1.0)
             kl = 0.5 * (z.square() + variance - 1.0 - variance.log()).sum(1)
-            decoded = pca.decode(z + variance.sqrt() * torch.randn(z.shape, generator=generator))
+            decoded = usual + pca.decode(z + variance.sqrt() * torch.randn(z.shape, generator=generator))
         sigma = torch.from_numpy(models.sigma).float().repeat(models.window)  # (L*C,)
         cells = 0.5 * (((x - decoded) / sigma).square() + LOG_2PI) + sigma.log()
         observed = ~gaps
@@ -110,9 +115,9 @@ def concerns(models: Models, facts: Mapping[str, Any]) -> tuple[str, ...]:
         models: the trained models; without a VAE there is nothing to collapse.
         facts: the bundle's, with ``active_units``, ``likelihood`` and ``likelihood_ppca``.
     """
+    said = condition_concerns(models.labels, facts)
     if models.vae is None:
-        return ()
-    said = []
+        return tuple(said)
     active, wanted = int(facts.get("active_units", wanted_units(models))), wanted_units(models)
     if active < wanted:
         said.append(

@@ -29,8 +29,9 @@ from daemon.domain import (
 )
 from daemon.errors import NotEnoughData
 from daemon.model import impute
-from daemon.model.bundle import IMPUTE, Bundle
+from daemon.model.bundle import CONDITION_MEAN, IMPUTE, Bundle
 from daemon.model.calibration import calibrate, crossfit, drift_reference, sample_windows
+from daemon.model.conditions import ConditionMeans, condition_facts, fifths, learned_labels
 from daemon.model.measuring import SHORT, Models
 from daemon.model.pca import WindowPCA
 from daemon.model.scaler import Scaler
@@ -93,7 +94,8 @@ def train(
     if not any(segment.observed.any() for segment in history):
         raise NotEnoughData(f"stream {spec.name}: no value was observed in {rows} rows")
     lengths = tuple(sorted({min(SHORT, window), window}))
-    labels = tuple(sorted({label for s in history for label in s.condition} - {NO_CONDITION}))
+    whole = [Piece(i, 0, len(segment.values)) for i, segment in enumerate(history)]
+    labels = learned_labels(history, whole, window)
     fits = len(folds(history, window)) + 1
     done = 0
 
@@ -124,7 +126,6 @@ def train(
         )
     calibration = calibrate(cross, spec.period_ns * spec.hop, policy, budget)
     done = fits - 1
-    whole = [Piece(i, 0, len(segment.values)) for i, segment in enumerate(history)]
     models = fit_models(
         history, whole, spec, settings, lengths, labels, lambda share: tell(0.9 * share, "fitting")
     )
@@ -133,6 +134,9 @@ def train(
     tell(0.9, "learning to fill gaps")
     scaler = models.scaler
     filling = impute.fit(history, scaler.mean, scaler.scale, window, models.reconstruct, settings.seed)
+    extras = {IMPUTE + name: np.asarray(array) for name, array in filling.arrays().items()}
+    if models.means is not None:
+        extras[CONDITION_MEAN] = models.means.mean.numpy()
     facts = {
         "stream": spec.name,
         "rows": sum(len(s.values) for s in history),
@@ -140,6 +144,8 @@ def train(
         "active_units": active_units(posterior),
         "newest_ns": max(s.first_row + len(s.values) - 1 for s in history) * spec.period_ns,  # event time
     }
+    if spec.condition:
+        facts |= condition_facts(spec, history, labels)
     if models.vae is not None and own.cells:
         facts["active_path_units"] = active_units(posterior[:, : models.vae.latent])
         facts["likelihood"], facts["likelihood_ppca"] = own.per_cell, linear.per_cell
@@ -153,7 +159,7 @@ def train(
         drift=drift_reference(cross, posterior, calibration.residual_rms, max(drift_rows // spec.hop, 1)),
         longest_constant=longest_constant(history, NEVER),
         facts=facts,
-        extras={IMPUTE + name: np.asarray(array) for name, array in filling.arrays().items()},
+        extras=extras,
     )
     Bundle.from_bytes(
         bundle.to_bytes(), "the trained model"
@@ -179,30 +185,45 @@ def fit_models(
         spec: for the ranges.
         settings: what to fit.
         lengths: window lengths, shortest first.
-        labels: condition labels that get a code.
+        labels: condition labels that get a code, if these pieces hold rows enough of them.
         progress: told the share done.
     """
     blocks = [history[p.segment].values[p.start : p.stop] for p in pieces]
     scaler = Scaler.fit(blocks, spec.ranges)
     scaled = [scaler.scaled(block) for block in blocks]
-    pcas = []
-    for length in lengths:
-        start, observed, labels_of = training_windows(history, pieces, scaled, scaler, length)
-        pca, filled = WindowPCA.fit(start, observed)
-        pcas.append(pca)
+    labels = tuple(label for label in learned_labels(history, pieces, lengths[-1]) if label in labels)
+    means: ConditionMeans | None = None
+    pcas: list[WindowPCA] = []
+    for length in sorted(lengths, reverse=True):
+        start, observed, labels_of, owners = training_windows(history, pieces, scaled, scaler, length)
+        if labels and means is None:
+            means = ConditionMeans.fit(start, observed, labels_of, labels, fifths(owners), length)
+        if means is None:
+            pca, filled = WindowPCA.fit(start, observed)
+        else:
+            shown = means.of(means.shown(labels_of), start.shape[1])
+            pca, filled = WindowPCA.fit(start - shown.numpy(), observed)
+            filled = filled + shown
+        pcas.insert(0, pca)
+        if length == lengths[-1]:
+            longest = pca, filled, observed, labels_of
+    pca, filled, observed, labels_of = longest
+    length = lengths[-1]
     vae = None
     if settings.kind != "ppca":
         import torch
 
         known = torch.from_numpy(observed)
-        vae = VAE.fit(pca, filled, known, labels_of, labels, length, settings, progress)
+        vae = VAE.fit(pca, filled, known, labels_of, labels, length, settings, progress, means)
         sigma = vae.log_sigma().exp().double().numpy()
     else:
+        if means is not None:
+            filled = filled - means.of(means.codes(labels_of), filled.shape[1])
         residual = (filled - pca.decode(pca.project(filled))).numpy()
         squares = (np.where(observed, residual, 0.0) ** 2).reshape(-1, length, len(scaler.mean)).sum((0, 1))
         cells = observed.reshape(-1, length, len(scaler.mean)).sum((0, 1))
         sigma = np.sqrt(np.maximum(squares / np.maximum(cells, 1), 1e-4))
-    return Models(scaler, lengths, tuple(pcas), vae, sigma.astype(float))
+    return Models(scaler, lengths, tuple(pcas), vae, sigma.astype(float), means)
 
 
 def training_windows(
@@ -211,12 +232,12 @@ def training_windows(
     scaled: Sequence[NDArray[np.float32]],
     scaler: Scaler,
     length: int,
-) -> tuple[NDArray[np.float32], NDArray[np.bool_], list[str]]:
+) -> tuple[NDArray[np.float32], NDArray[np.bool_], list[str], list[str]]:
     """The windows to learn from.
 
     Returns:
-        (n, L*C) scaled windows with gaps bridged in time, (n, L*C) what was observed, and the
-        n condition labels of their newest rows.
+        (n, L*C) scaled windows with gaps bridged in time, (n, L*C) what was observed, the n
+        condition labels of their newest rows, and the n assets.
     """
     channels = max(int(scaler.seen.sum()), 1)
     shares: list[Floats] = []
@@ -235,7 +256,7 @@ def training_windows(
     stride = -(-len(chosen) // max(min(MOST_WINDOWS, MOST_BYTES // size), 1)) if len(chosen) else 1
     keep = np.zeros(len(share), bool)
     keep[chosen[:: max(stride, 1)]] = True
-    values, observed, labels = [], [], []
+    values, observed, labels, owners = [], [], [], []
     at = 0
     for piece, block, own in zip(pieces, scaled, shares, strict=True):
         picked = np.flatnonzero(keep[at : at + len(own)])
@@ -247,4 +268,5 @@ def training_windows(
         condition = history[piece.segment].condition
         ends = picked + piece.start + length - 1
         labels += [condition[i] for i in ends] if condition else [NO_CONDITION] * len(picked)
-    return np.concatenate(values), np.concatenate(observed), labels
+        owners += [history[piece.segment].asset] * len(picked)
+    return np.concatenate(values), np.concatenate(observed), labels, owners

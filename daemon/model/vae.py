@@ -21,8 +21,10 @@ Kingma & Welling (2014), with what sensor data need:
   of the two terms needs no tuning.
 * **No collapse**: summed (not averaged) likelihood, KL warmed up over the first 30 % of steps,
   0.05 nats free per dimension.
-* **Condition** (CVAE): one-hot over the labels seen in training plus ``unknown``, which one
-  window in ten is shown as, so that a new label has something to fall back on.
+* **Condition** (CVAE): a vector per label seen in training plus ``unknown``, which one
+  window in ten is shown as, so that a new label has something to fall back on. The path is
+  shown the vector; path and skip alike see the window less its condition's usual one (see
+  ``conditions``).
 
 Every random number comes from one torch.Generator: the same data, settings and seed give the
 same weights.
@@ -40,6 +42,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from daemon.domain import ModelSettings
+from daemon.model.conditions import ConditionMeans
 from daemon.model.paths import Draw, Path, path_of
 from daemon.model.pca import WindowPCA
 
@@ -75,7 +78,8 @@ class Posterior:
 class VAE:
     """Weights and shapes; immutable once trained.
 
-    ``kind`` is that of the nonlinear path: ``mlp``, ``conv`` or ``gru``. ``labels`` are the condition labels seen in training; empty means no condition at all.
+    ``kind`` is that of the nonlinear path: ``mlp``, ``conv`` or ``gru``. ``labels`` are the condition labels seen in training; empty means no condition at all. ``means`` are what each of them
+    says of a window; None without condition, and of old bundles, whose path alone is shown it.
     """
 
     pca: WindowPCA
@@ -86,6 +90,7 @@ class VAE:
     labels: tuple[str, ...]
     weights: dict[str, Tensor]
     kind: str = "mlp"
+    means: ConditionMeans | None = None
     path: Path = field(init=False, repr=False)
     _codes: dict[str, int] = field(init=False, repr=False)
 
@@ -116,6 +121,8 @@ class VAE:
         """
         w = self.weights
         centred = filled - self.pca.mean
+        if (usual := self._usual(codes)) is not None:
+            centred = centred - usual
         shown = centred if gaps is None else centred.masked_fill(gaps, 0.0)
         h = self.path.read(w, shown, gaps, codes)  # (B, H)
         return self.posterior(h, centred @ w["skip.encoder"])
@@ -137,7 +144,15 @@ class VAE:
         """(B, Z) latents to (B, d) scaled windows."""
         w = self.weights
         path = self.path.write(w, z[:, : self.latent], codes)
-        return path + torch.addmm(self.pca.mean, z[:, self.latent :], w["skip.decoder"])
+        windows = path + torch.addmm(self.pca.mean, z[:, self.latent :], w["skip.decoder"])
+        usual = self._usual(codes)
+        return windows if usual is None else windows + usual
+
+    def _usual(self, codes: Tensor | None) -> Tensor | None:
+        """(B, d) what the conditions add to the pooled mean; None where they say nothing."""
+        if self.means is None or codes is None:
+            return None
+        return self.means.of(codes, self.length * self.channels)
 
     def log_sigma(self) -> Tensor:
         """(C,) log of the decoder's standard deviation per channel, scaled units."""
@@ -162,6 +177,7 @@ class VAE:
         length: int,
         settings: ModelSettings,
         progress: Callable[[float], None] | None = None,
+        means: ConditionMeans | None = None,
     ) -> VAE:
         """Train by Adam on normal windows.
 
@@ -174,6 +190,7 @@ class VAE:
             length: L.
             settings: kind, hidden, latent, beta, seed, steps (None: ``steps_for``).
             progress: told the share done, now and then.
+            means: of the labels; the pPCA was then fitted on windows less their means.
 
         Raises:
             ValueError: if there is no hidden layer, or no such kind.
@@ -187,9 +204,23 @@ class VAE:
             return (2.0 * torch.rand(shape, generator=generator) - 1.0) * bound
 
         weights = _initial(pca, path, d // length, settings.latent, len(labels), draw)
-        _start_sigma(weights, pca, filled, observed, length)
+        _start_sigma(
+            weights,
+            pca,
+            filled if means is None else filled - means.of(means.codes(labels_of), d),
+            observed,
+            length,
+        )
         model = VAE(
-            pca, length, d // length, settings.hidden, settings.latent, labels, weights, settings.kind
+            pca,
+            length,
+            d // length,
+            settings.hidden,
+            settings.latent,
+            labels,
+            weights,
+            settings.kind,
+            means,
         )
         codes = model.codes(labels_of)
 
@@ -197,7 +228,10 @@ class VAE:
         any_missing = bool(truly_missing.any())
         pool = torch.randint(n, (min(GAP_POOL, n),), generator=generator)
         hidden = injected_gaps(len(pool), length, d // length, generator) | truly_missing[pool]
-        pool_filled = pca.fill(filled[pool], hidden)
+        pool_codes = None
+        if codes is not None:  # what fills a gap depends on the condition, so here each is drawn once
+            pool_codes = _dropped(codes[pool], model.unknown, generator)
+        pool_filled = filled_under(pca, filled[pool], hidden, means, pool_codes)
 
         steps = settings.steps if settings.steps is not None else steps_for(n)
         adam = Adam(weights, slow=("skip.encoder", "skip.decoder"))
@@ -215,10 +249,8 @@ class VAE:
             else:
                 gaps = torch.cat([torch.zeros(half, d, dtype=torch.bool), hidden[holed]])
             batch_codes = None
-            if codes is not None:
-                batch_codes = codes[source]
-                dropped = torch.rand(len(source), generator=generator) < CONDITION_DROPOUT
-                batch_codes = torch.where(dropped, model.unknown, batch_codes)
+            if codes is not None and pool_codes is not None:
+                batch_codes = torch.cat([_dropped(codes[whole], model.unknown, generator), pool_codes[holed]])
             posterior = model.encode(shown, gaps, batch_codes)
             decoded = model.decode(posterior.draw(generator), batch_codes)
             nll = negative_log_likelihood(target, decoded, model.log_sigma(), likelihood_weight, length)
@@ -325,6 +357,22 @@ def negative_log_likelihood(
     if weight is not None:
         cells = cells * weight
     return cells.sum(1)
+
+
+def filled_under(
+    pca: WindowPCA, x: Tensor, gaps: Tensor, means: ConditionMeans | None, codes: Tensor | None
+) -> Tensor:
+    """Windows (B, d), gaps filled by the pPCA's conditional mean given what was observed and the condition."""
+    if means is None or codes is None:
+        return pca.fill(x, gaps)
+    usual = means.of(codes, x.shape[1])
+    return pca.fill(x - usual, gaps) + usual
+
+
+def _dropped(codes: Tensor, unknown: int, generator: torch.Generator) -> Tensor:
+    """Codes (B,), one in ten shown as unknown."""
+    hidden = torch.rand(len(codes), generator=generator) < CONDITION_DROPOUT
+    return torch.where(hidden, unknown, codes)
 
 
 def injected_gaps(count: int, length: int, channels: int, generator: torch.Generator) -> Tensor:

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -168,6 +168,8 @@ class Finding:
     first_offset: int
     last_offset: int
     clock_offset_ns: int | None = None
+    verdict: Callable[[Floats, Floats], str | None] | None = None
+    """The kind of cause, given where the sensors stood before the onset and their shares, (C,) each."""
 
     @staticmethod
     def unscored(row: int) -> Finding:
@@ -230,7 +232,7 @@ class Episodes:
         Returns:
             Whether an anomaly episode is firing at this row, and the messages it caused.
         """
-        if self._maintained(asset, finding.row):
+        if self.maintained(asset, finding.row):
             self._keep_quiet(asset, finding, threshold)
             frozen = self.assets.get(asset)  # what was open before stays as it is
             return frozen is not None and frozen.alarm.state is State.FIRING, []
@@ -376,7 +378,8 @@ class Episodes:
             if share[c] > 0
         ]
 
-    def _maintained(self, asset: str, row: int) -> bool:
+    def maintained(self, asset: str, row: int) -> bool:
+        """Whether an asset is under maintenance at a row."""
         time_ns = row * self.spec.period_ns
         return any(
             start <= time_ns < end and (not assets or asset in assets)
@@ -442,8 +445,17 @@ class Episodes:
             first_offset=finding.first_offset,
             last_offset=finding.last_offset,
             clock_offset_ns=finding.clock_offset_ns,
+            verdict=self._verdict(asset, episode, finding) if phase is Phase.UPDATED else None,
         )
         return replace(event, summary=summary(event))
+
+    def _verdict(self, asset: str, episode: Episode, finding: Finding) -> str | None:
+        """The kind of cause, as soon as a whole window lies in the episode: a beginning looks like one sensor's."""
+        peaks = self.of(asset).peaks
+        lasted = finding.row - self.spec.row(episode.opened_ns)
+        if finding.verdict is None or peaks is None or lasted < self.spec.window:
+            return None
+        return finding.verdict(np.nan_to_num(peaks.before), peaks.shares())
 
 
 def _grown(peaks: Peaks | None, row: Sensors | None) -> Peaks | None:

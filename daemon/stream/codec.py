@@ -151,7 +151,8 @@ class Decoder:
             else msgspec.json.Decoder(_message_type(spec, self._names, cells)).decode
         )
         # The type of the values where lines can be taken at once: nothing stands in the record itself.
-        elsewhere = self._asset_in_key or self._time_in_record or bool(spec.condition)
+        self._condition_fields = spec.message_condition
+        elsewhere = self._asset_in_key or self._time_in_record or bool(self._condition_fields)
         self._at_once = None if elsewhere else cells
         self._pack = struct.Struct(f"{len(spec.sensors)}d").pack
         # Asset ids that passed every rule. One string per asset: it is hashed and compared once.
@@ -433,8 +434,9 @@ class Decoder:
 
     # -------------------------------------------------------------- condition
     def _condition(self, message: Any, asset: str) -> str:
-        """``k=v,k2=v2`` in the stream's order, ``?`` where neither message nor config says."""
-        if not self._spec.condition:
+        """``k=v,k2=v2`` in the stream's order, ``?`` where neither message nor config says; the calendar's
+        part is added to rows (see ``calendar``)."""
+        if not self._condition_fields:
             return NO_CONDITION
         told = message.condition
         if told is None:
@@ -443,7 +445,7 @@ class Decoder:
             raise _Refused(Reason.BAD_CONDITION, f"{_kind(told)}, not an object")
         known: Mapping[str, str] = self._spec.assets.get(asset, {})
         parts = []
-        for name in self._spec.condition:
+        for name in self._condition_fields:
             value = told.get(name)
             if value is None:
                 value = known.get(name, "?")
@@ -535,7 +537,7 @@ def _epoch_ns(number: int | Decimal, found: object) -> int:
 def _field_names(spec: StreamSpec) -> dict[str, str]:
     """The struct's fields with their names in a message; those of the record itself left out."""
     try:
-        names = spec.fields.used(spec.format, bool(spec.condition))
+        names = spec.fields.used(spec.format, bool(spec.message_condition))
     except ValueError as error:
         raise ConfigError(f"stream {spec.name}: {error}") from error
     return {"ts" if field == "timestamp" else field: name for field, name in names.items()}
@@ -723,6 +725,8 @@ def _cloud_event(alert: AlertEvent, now: datetime) -> Json:
         "scores": {name: _part(score) for name, score in alert.scores.items()},
         "model": {"version": alert.model, "calibration": alert.calibration},
     }
+    if alert.verdict is not None:
+        data["verdict"] = alert.verdict
     if alert.clock_offset_ns is not None:
         data["clock"] = {"offset_seconds": alert.clock_offset_ns / SECOND_NS}
     if alert.window_start_ns is not None:

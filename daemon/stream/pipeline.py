@@ -27,11 +27,13 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice, repeat
 from typing import Protocol
 
 import numpy as np
 
+from daemon.calendar import Calendar
 from daemon.domain import (
     AlarmPolicy,
     AlertEvent,
@@ -67,9 +69,10 @@ from daemon.domain import (
     to_ns,
 )
 from daemon.grouping import by_slot
-from daemon.policy import State
+from daemon.policy import Alarm, State
 from daemon.stream import state
 from daemon.stream.alerts import Episodes, Finding, Sensors
+from daemon.stream.audit import Audit, Audited, auditable
 from daemon.stream.clock import BATCH, NO_CLOCK, EventTimeGuard, FleetClock, HeldReading
 from daemon.stream.drift import EXCEEDANCES, Drift
 from daemon.stream.rings import NO_RECORD, Rings, grown
@@ -143,6 +146,17 @@ class Summands:
     kl: Floats
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Standing:
+    """A copy of where an asset stands behind its newest judged row."""
+
+    window: Floats  # (L, C) raw, NaN where not observed
+    baseline: Floats  # (P,)
+    alarm: tuple[State, int, int]  # an ``Alarm``'s fields
+    still: Ints  # (C,) rows for which each sensor has not moved, that row among them
+    age: Ints  # (C,) rows since each sensor was observed; 0: in that row
+
+
 @dataclass(slots=True, eq=False)
 class Step:
     """What one chunk led to."""
@@ -155,6 +169,7 @@ class Step:
     model: str = ""  # the version that judged
     silent: bool = False
     at_rest: bool = False  # what was said so far and ``offset`` agree: a commit may come here
+    audited: Audited | None = None  # readings that were hidden from the model, of this chunk or before
 
 
 def as_record(reading: Reading, spec: StreamSpec) -> Record:
@@ -203,6 +218,7 @@ class Pipeline:
         resume_at: records before this offset rebuild state silently.
         trace: whether to keep what became of each record.
         measured: entered around the model's work on so many windows; a clock may not stand here.
+        audit: one in so many known readings is hidden from the model and compared, see ``audit``; 0: none.
     """
 
     def __init__(
@@ -219,14 +235,17 @@ class Pipeline:
         resume_at: int = 0,
         trace: bool = False,
         measured: Callable[[int], AbstractContextManager[object]] = nullcontext,
+        audit: int = 0,
     ) -> None:
         self.spec = spec
+        self._audit = Audit(audit, len(spec.sensors), spec.window) if audit else None
         self.partition = partition
         self._measured = measured
         self.decoder = decoder
         self.grid = Grid(spec)
         self.guard = EventTimeGuard(spec)
         self.clock = FleetClock(spec, self.guard)
+        self._calendar = Calendar(spec)
         self.episodes = Episodes(spec, partition, policy, maintenance)
         self.counts: Counter[Disposition] = Counter()
         self.reasons: Counter[str] = Counter()
@@ -301,6 +320,8 @@ class Pipeline:
         self.grid.grow(capacity)
         self.guard.grow(capacity)
         self.clock.grow(capacity)
+        if self._audit is not None:
+            self._audit.grow(capacity)
         for name in ("_baseline", "_began", "_uncovered", "_uncovered_count", "_silent", "_recorded"):
             setattr(self, name, grown(getattr(self, name), capacity))
         self._uncovered[old:] = -1
@@ -323,6 +344,8 @@ class Pipeline:
         self.grid.clear(slot)
         self.guard.clear(slot)
         self.clock.clear(slot)
+        if self._audit is not None:
+            self._audit.seat(slot, asset)
         self._began[slot] = self._silent[slot] = False
         self._uncovered[slot] = -1
         self._recorded[slot] = UNKEPT
@@ -412,6 +435,8 @@ class Pipeline:
         # A successor replays what came before without this model: it cannot find out what judging led to.
         self._forced.update(self._restless())
         self.detector, self.drift = detector, None
+        if self._audit is not None:
+            self._audit.forget()
         units, states = Standard.raw_units(len(self.spec.sensors)), 0
         if detector is not None:
             self.drift = Drift(
@@ -520,8 +545,10 @@ class Pipeline:
                 yield from self._in_steps(self._silent_at_the_end(to_ns(polled.idle)), silent=False)
             if polled.ended:
                 step.outputs.extend(self._drift_records(1 << 62))
+            if polled.idle or polled.ended:  # what waits for company has time now
+                step.audited = self._compared(everything=True)
         self._said = 0
-        if step.outputs:
+        if step.outputs or step.audited is not None:
             yield step
 
     def _replay(self, items: Sequence[Record | Reading]) -> Iterator[Step]:
@@ -971,6 +998,8 @@ class Pipeline:
                 size = min(size, int(again[0]))  # the baseline starts afresh between two chunks
         begin = waiting.begin
         rows = waiting.take(rows[:size] if size < len(rows) else rows)
+        if self.spec.condition:
+            rows = rows.under(self._calendar.labels(rows.conditions, rows.rows))
         marks = []
         while self._marks and self._marks[0][0] <= waiting.begin:
             place, horizon_ns = self._marks.popleft()
@@ -1011,6 +1040,7 @@ class Pipeline:
         firing = np.zeros(R, bool)
         fires = {asset: self._firing(asset) for asset in set(assets) & self.episodes.assets.keys()}
         summands: Summands | None = None
+        batch: Windows | None = None
         if judging:
             needed = np.flatnonzero(wanted)
             if len(needed):
@@ -1050,6 +1080,9 @@ class Pipeline:
                 if scored:
                     fires[asset] = bool(firing[i])
                 firing[i] = fires.get(asset, False)
+        if batch is not None and not silent:
+            self._hide(rows, batch, wanted, scores, firing)
+            step.audited = self._compared()
         step.block = RowBlock(assets, slots, index, values, scores, firing, rows.conditions)
         drifted = [] if silent else self._sum_up(marks, summands)
         self._said += 0 if silent else len(step.outputs)
@@ -1065,6 +1098,31 @@ class Pipeline:
             placed.sort(key=lambda one: one[0])
             step.outputs = [output for _, output in placed]
         return step
+
+    def _hide(self, rows: Rows, batch: Windows, wanted: Mask, scores: Floats, firing: Mask) -> None:
+        """Take known readings out of copies of the windows, to see how well they are filled.
+
+        Args:
+            batch: the windows of the ``wanted`` rows.
+            scores, firing: (R,) of what was judged.
+        """
+        if self._audit is None or self.detector is None:
+            return
+        which, sensor, gap = self._audit.picked(rows.slots, rows.rows)
+        clean = auditable(scores[which], self.detector.threshold, firing[which])
+        for j in np.flatnonzero(clean).tolist():
+            asset = rows.assets[which[j]]
+            stuck = sensor[j] in self._stuck.get(asset, ())
+            clean[j] = not stuck and not self.episodes.maintained(asset, int(rows.rows[which[j]]))
+        if clean.any():
+            places = np.cumsum(wanted) - 1
+            self._audit.hide(batch, self._rings.standard, places[which[clean]], sensor[clean], gap[clean])
+
+    def _compared(self, *, everything: bool = False) -> Audited | None:
+        """What comes of the readings that were hidden, if there are enough of them or it is to be ``everything``."""
+        if self._audit is None or self.detector is None:
+            return None
+        return self._audit.compared(self.detector.version, self.detector.infer, everything=everything)
 
     def _sum_up(
         self, marks: Sequence[tuple[int, int]], summands: Summands | None
@@ -1302,7 +1360,21 @@ class Pipeline:
             float(1.0 - np.isfinite(window).mean()),
             first_offset if first_offset < NO_RECORD else int(rows.offsets[i]),
             int(rows.last_offsets[i]),
+            verdict=partial(self._verdict, window, rows.conditions[i], verdicts, j),
         )
+
+    def _verdict(
+        self, window: Floats, condition: str, verdicts: Verdicts, j: int, before: Floats, shares: Floats
+    ) -> str | None:
+        """What kind of cause the model sees in the ``j``-th window; see ``Detector.verdict``."""
+        detector, offsets = self.detector, verdicts.offsets
+        if detector is None or offsets is None:
+            return None
+        level = self.episodes.policy.hysteresis * detector.threshold
+        try:
+            return detector.verdict(window, condition, offsets[j], before, shares, level)
+        except Exception:  # noqa: BLE001 - see ``_infer``; an alert is due all the same
+            return None
 
     # -------------------------------------------------------------- what needs no model
     def _silences(self, asset: str, row: int, last: Ints, seen: Mask, step: Step) -> None:
@@ -1458,22 +1530,28 @@ class Pipeline:
                 self._stuck.pop(asset, None)
 
     def _conditions(self, rows: Rows, step: Step) -> None:
-        """Rows whose condition the model has never seen: scored as ``unknown``, and said once."""
+        """Rows whose condition the model has never seen: scored as ``unknown``, and said once.
+
+        Said is what messages and assets said. A weekday that training had no part of is scored as
+        unknown too, but nobody at the machine can do anything about it: that is a concern of the model.
+        """
         assert self.detector is not None
-        if not self.spec.condition:
+        if not self.spec.message_condition:
             return
-        known = self.detector.conditions
-        for asset, row, condition in zip(rows.assets, rows.rows.tolist(), rows.conditions, strict=True):
+        told = self._calendar.told
+        known = {told(label) for label in self.detector.conditions}
+        for asset, row, label in zip(rows.assets, rows.rows.tolist(), rows.conditions, strict=True):
+            condition = told(label)
             episodes = self.episodes.assets.get(asset)
             opened = (
                 [s for k, s in episodes.open if k is AlertKind.UNKNOWN_CONDITION]
                 if episodes is not None
                 else []
             )
-            for label in opened:
-                if label != condition:
+            for other in opened:
+                if other != condition or other in known:  # over, or learned meanwhile
                     step.outputs.extend(
-                        self.episodes.settle(asset, AlertKind.UNKNOWN_CONDITION, label, row, self.model)
+                        self.episodes.settle(asset, AlertKind.UNKNOWN_CONDITION, other, row, self.model)
                     )
             if condition not in known and condition not in opened:
                 step.outputs.extend(
@@ -1647,6 +1725,27 @@ class Pipeline:
             sorted(self._silent_sensors.get(asset, ())),
             sorted(stuck or ()),
             state.of_clock(self.guard, self.clock, slot),
+        )
+
+    def standing(self, asset: str, row: int) -> Standing | None:
+        """Where an asset stands behind ``row``, its newest of the last chunk; copies only.
+
+        None without a full window or a baseline, or while an episode is not over.
+        """
+        slot, rings = self._slots.get(asset), self._rings
+        if slot is None or not self._began[slot] or rings.filled[slot] < self.spec.window:
+            return None
+        known = self.episodes.assets.get(asset)
+        alarm = Alarm() if known is None else known.alarm
+        if alarm.state in (State.FIRING, State.RECOVERING) or self._stuck.get(asset):
+            return None
+        rows, _ = rings.held(slot)
+        return Standing(
+            rings.standards[int(rings.units[slot])].raw(rows),
+            self._baseline[slot].copy(),
+            (alarm.state, alarm.recent, alarm.resting),
+            row - rings.still_since(slot) + 1,
+            row - np.maximum(rings.last_row[slot], int(rings.fresh_row[slot])),
         )
 
     def restore(self, saved: Sequence[Saved], *, exact: bool = True) -> bool:

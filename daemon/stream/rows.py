@@ -40,6 +40,11 @@ class Rows:
         columns: dict[str, Any] = {name: getattr(self, name)[some] for name in self.__slots__}
         return Rows(**columns)
 
+    def under(self, conditions: list[str]) -> Rows:
+        """The same rows with these condition labels."""
+        columns: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
+        return Rows(**{**columns, "conditions": conditions})
+
     def take(self, index: Ints) -> Rows:
         """Some of the rows, in the order asked for."""
         places = index.tolist()

@@ -112,6 +112,7 @@ class Grid:
         self._watermark: Ints = np.empty(0, np.int64)
         self._began: Ints = np.empty(0, np.int64)
         self._conditions: list[str] = []
+        self._told_conditions = bool(spec.message_condition)
         # Fingerprint of row r at r modulo the rows above any watermark; 0: nobody spoke of it.
         kept = spec.allowed_lateness_ns // spec.period_ns + 3 if self._wide else 0
         self._told: Fingerprints = np.empty((0, kept), np.uint64)
@@ -152,7 +153,7 @@ class Grid:
         plain &= times_ns >= self._watermark[slots]
         if self._max_gap_rows < 1:
             plain[:] = False  # every row starts windows afresh
-        if self.spec.condition:
+        if self._told_conditions:
             plain &= [bool(condition) for condition in conditions]  # who says none has the one before
         if not plain.all():
             others = np.zeros(len(self.newest), bool)
@@ -170,7 +171,7 @@ class Grid:
         self.newest[slots] = rows  # of several lines of an asset the last one counts
         self._max_time[slots] = times_ns  # they ascend, as the rows do
         self._watermark[slots] = np.maximum(self._watermark[slots], times_ns - self.spec.allowed_lateness_ns)
-        if self.spec.condition:
+        if self._told_conditions:
             for slot, condition in zip(slots.tolist(), conditions, strict=True):
                 self._conditions[slot] = condition
 

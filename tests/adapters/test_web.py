@@ -14,6 +14,7 @@ import resource
 import signal
 import socket
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -51,6 +52,7 @@ from daemon.domain import (
     Severity,
 )
 from daemon.errors import ConfigError, DaemonError
+from daemon.stream.audit import Imputable, SensorAudit
 
 PATHS = ["/", "/livez", "/readyz", "/startupz", "/metrics", "/api/status", "/api/events"]
 HOSTILE = "<script>alert(1)</script>\"'&\n\u2028"
@@ -113,6 +115,28 @@ class Client:
 @pytest.fixture
 def client(status: Status) -> Client:
     return Client(create_app(status, Metrics(["pumps"], ["plant.pumps"])))
+
+
+def test_sensors_that_cannot_be_filled_come_first_and_their_names_are_bounded(status: Status) -> None:
+    audits = {
+        name: SensorAudit(name, 40, 0.1234567, relative, 0.2, skill, 0.9, verdict)
+        for name, relative, skill, verdict in (
+            ("calm", 0.1, 0.9, Imputable.GOOD),
+            ("new", math.nan, math.nan, Imputable.TOO_FEW),
+            ("noise" * 100, 1.0, 0.0, Imputable.CANNOT),
+            ("slow", 0.2, 0.8, Imputable.LAST_VALUE),
+        )
+    }
+    status.streams["pumps"].imputation = audits
+    (shown,) = [s["imputation"] for s in web.snapshot(status)["streams"]]
+    assert [one["verdict"] for one in shown] == ["cannot", "last_value", "good", "too_few"]
+    assert len(shown[0]["sensor"]) == 200
+    assert shown[2]["error"] == 0.1235
+    assert shown[3]["relative"] is None
+    status.streams["pumps"].imputation = {
+        f"s{i}": replace(audits["calm"], sensor=f"s{i}") for i in range(999)
+    }
+    assert len(web.snapshot(status)["streams"][0]["imputation"]) == 60
 
 
 # ------------------------------------------------------------------ probes

@@ -8,15 +8,15 @@ import pytest
 
 from daemon.domain import AlarmPolicy, Budget, Floats, ModelSettings, Segment
 from daemon.model.bundle import Bundle
+from daemon.model.faults import GATE_KINDS, Fault, FaultKind, injected_faults
 from daemon.model.promotion import (
-    FaultKind,
     anchored,
     gate,
     hits,
-    injected_faults,
     loses,
     recall,
     scores_of,
+    smallest,
 )
 from daemon.policy import episodes, firing
 from tests.model.conftest import machine, trained
@@ -38,7 +38,7 @@ def incumbent() -> Bundle:
 
 def test_faults_are_the_same_for_every_model_and_leave_the_lead_alone() -> None:
     a, b = (injected_faults(HELD_OUT, 16, 16) for _ in range(2))
-    assert len(a) == 30 * len(FaultKind)
+    assert len(a) == 30 * len(GATE_KINDS)
     for one, other in zip(a, b, strict=True):
         np.testing.assert_array_equal(one.values, other.values)
         homes = [HELD_OUT[0].values[i : i + 32] for i in range(700 - 31)]
@@ -70,6 +70,9 @@ def test_each_kind_of_fault_is_what_its_name_says() -> None:
                 assert (late[:, c] == rows[start + 15, c]).all()
             case FaultKind.NOISE:
                 assert 0.5 <= change.std() <= 12.0
+            case FaultKind.LAG:
+                late_by = [k for k in range(2, 9) if (late[:, c] == rows[start + 16 - k :, c][:8]).all()]
+                assert len(late_by) == 1
             case FaultKind.SWAP:
                 other = fault.sensors[1]
                 for mine, theirs in ((c, other), (other, c)):
@@ -83,14 +86,33 @@ def test_short_or_lifeless_rows_hold_no_faults() -> None:
     assert injected_faults([Segment("a", 0, machine(20))], 16, 16) == []
     assert injected_faults([Segment("a", 0, np.full((100, 2), 1.0))], 16, 16) == []
     single = injected_faults([Segment("a", 0, machine(100)[:, :1])], 16, 16)
-    assert {fault.kind for fault in single} == set(FaultKind) - {FaultKind.SWAP}
+    assert {fault.kind for fault in single} == set(GATE_KINDS) - {FaultKind.SWAP}
 
 
 def test_recall_is_per_kind(incumbent: Bundle) -> None:
     shares = recall(hits(incumbent.detector(), injected_faults(HELD_OUT, 16, 16)))
-    assert set(shares) == {*(kind.value for kind in FaultKind), "all"}
+    assert set(shares) == {*(kind.value for kind in GATE_KINDS), "all"}
     assert 0.5 < shares["all"] <= 1.0
     assert shares["all"] == pytest.approx(np.mean([v for k, v in shares.items() if k != "all"]))
+
+
+@pytest.mark.parametrize(
+    ("marks", "expected"),
+    [
+        # from the largest size, 10, down: x found
+        ("xxxxxxxxxx", 1.0),
+        ("xxxxxxxx..", 1.0),  # eight of ten
+        ("xxxxx.....", 5.0),  # five of six are found, of seven less than 80 %
+        ("xxxx......", 6.0),
+        ("xxx.......", None),
+        (".xxxxxxxxx", 1.0),
+    ],
+)
+def test_the_smallest_size_of_which_enough_are_found(marks: str, expected: float | None) -> None:
+    values = np.zeros((4, 1))
+    faults = [Fault(FaultKind.SHIFT, "a", values, 2, (0,), (), float(size)) for size in range(10, 0, -1)]
+    found = {"shift": [mark == "x" for mark in marks], "stuck": [True] * 10}
+    assert smallest(faults, found) == ({} if expected is None else {"shift": expected})
 
 
 def verdict(lost: int, gained: int, both: int) -> bool:
@@ -271,8 +293,8 @@ def test_models_of_two_windows_meet_the_same_faults(windows: tuple[int, int]) ->
     history = [Segment("pump-1", 0, machine(1_500, 20))]
     candidate, incumbent = (trained(history, SETTINGS, window=window) for window in windows)
     _, _, figures = judge(candidate, incumbent)
-    assert 0.7 < figures["recall_all"] < 0.9
-    assert 0.7 < figures["incumbent_recall_all"] < 0.9
+    assert 0.6 < figures["recall_all"] < 0.9
+    assert 0.6 < figures["incumbent_recall_all"] < 0.9
 
 
 def test_a_vae_worse_than_its_linear_part_is_refused(bundle: Bundle) -> None:

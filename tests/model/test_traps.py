@@ -129,7 +129,7 @@ def test_a_hole_does_not_make_neighbours_of_its_ends_in_training() -> None:
     assert pieces == [Piece(0, 0, 40), Piece(1, 0, 20), Piece(1, 35, 60)]
     scaler = Scaler(np.zeros(1), np.ones(1), np.ones(1, bool))
     scaled = [scaler.scaled(marked[p.segment].values[p.start : p.stop]) for p in pieces]
-    windows, _, _ = training_windows(marked, pieces, scaled, scaler, L)
+    windows, _, _, _ = training_windows(marked, pieces, scaled, scaler, L)
     assert len(windows) == sum(len(p) - L + 1 for p in pieces)
     assert (windows.max(1) == windows.min(1)).all()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -295,3 +297,32 @@ def test_an_asset_that_is_forgotten_closes_what_is_open_in_order_and_leaves_the_
 )
 def test_a_duration_is_said_in_the_largest_unit_of_which_it_has_two(seconds: int, said: str) -> None:
     assert lasting(seconds * SECOND_NS) == said
+
+
+def test_a_verdict_is_asked_for_when_a_whole_window_lies_in_the_episode_and_not_before() -> None:
+    asked: list[tuple[list[float], list[float]]] = []
+
+    def verdict(before: np.ndarray, shares: np.ndarray) -> str:
+        asked.append((before.tolist(), shares.round(3).tolist()))
+        return "process_fault"
+
+    rows = [
+        replace(finding(row, 7.0 if row == 4 else 4.0, [6.0, 0.0, NAN]), verdict=verdict)
+        for row in range(1, 40)
+    ]
+    said = play(*rows, finding(40, 0.0, [0.0, 0.0, 0.0]))
+    phases = [(event.phase, event.verdict) for event in said]
+    assert phases == [
+        (Phase.OPENED, None),
+        (Phase.UPDATED, None),  # worse already, and the window of 16 rows still holds what was before
+        (Phase.UPDATED, "process_fault"),
+        (Phase.UPDATED, "process_fault"),
+        (Phase.CLOSED, None),
+    ]
+    assert [event.row_ns // SECOND_NS for event in said if event.verdict] == [17, 33]
+    assert asked == [([0.0, 0.0, 0.0], [1.0, 0.0, 0.0])] * 2
+
+
+def test_without_a_model_that_can_tell_there_is_no_verdict() -> None:
+    said = play(*[finding(row, 4.0, [6.0, 0.0, 0.0]) for row in range(1, 20)])
+    assert [event.verdict for event in said] == [None, None]

@@ -1,0 +1,238 @@
+"""What a stretch of rows would have been under another condition: "this hour, had the mode been low".
+
+Abduction, action, prediction (Pearl 2009, section 1.4.4) with the model that judges the stream. Each
+window of the stretch is encoded under the condition that it had: the posterior is what the machine was
+doing, the condition apart. It is decoded under the other one. A row lies in up to L windows; what they
+say of it is averaged. The interval is 90 % of the draws of the posterior, decoded, and of the sensors' own
+scatter. With ``keep_residual`` what the model could not explain of a row stays where it was: the answer
+is then of this very hour with its noise and its faults, not of a usual one.
+
+It is the model's answer: what conditions have in common in training, with the same latents. It knows
+nothing of causes, and nothing of a condition together with latents that it never met together. Nor does
+the interval: it is of the latents and the sensors, not of the model's own error in going from one
+condition to another, so where modes differ by more than their levels it is too narrow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+import numpy as np
+import torch
+
+from daemon.domain import Floats, Segment, iso
+from daemon.errors import UsageError
+from daemon.model.bundle import Bundle
+from daemon.model.segments import sliding
+
+DRAWS = 20
+"""Of each window's posterior: their variance is then known to a third, and the sensors' own is the larger."""
+NINETY = 1.645
+"""Half width of a 90 % interval, in standard deviations."""
+SHOWN = 10
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Counterfactual:
+    """A stretch of T rows of one asset, as it was and as it would have been. Raw units, NaN: nothing known.
+
+    ``condition`` is as it was asked for; ``was`` and ``under`` are the labels of the T rows. ``expected``
+    is what the model makes of the rows under their own labels: compare ``value`` with it rather than with
+    ``observed``, which has noise besides.
+    """
+
+    asset: str
+    sensors: tuple[str, ...]
+    first_row: int
+    period_ns: int
+    model: str
+    condition: str
+    was: tuple[str, ...]
+    under: tuple[str, ...]
+    observed: Floats  # (T, C)
+    expected: Floats
+    value: Floats
+    low: Floats
+    high: Floats
+
+    @property
+    def times_ns(self) -> list[int]:
+        """Of the T rows."""
+        return [(self.first_row + t) * self.period_ns for t in range(len(self.value))]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For ``--json`` and the page: lists by sensor, None for what is not known."""
+
+        def cells(column: Floats) -> list[float | None]:
+            return [float(v) if np.isfinite(v) else None for v in column]
+
+        def mean(column: Floats) -> float | None:
+            seen = column[np.isfinite(column)]
+            return float(seen.mean()) if len(seen) else None
+
+        return {
+            "asset": self.asset,
+            "model": self.model,
+            "condition": self.condition,
+            "was": list(dict.fromkeys(self.was)),
+            "under": list(dict.fromkeys(self.under)),
+            "timestamps": [iso(time_ns) for time_ns in self.times_ns],
+            "sensors": {
+                name: {
+                    "observed": cells(self.observed[:, c]),
+                    "expected": cells(self.expected[:, c]),
+                    "value": cells(self.value[:, c]),
+                    "low": cells(self.low[:, c]),
+                    "high": cells(self.high[:, c]),
+                    "change": mean(self.value[:, c] - self.expected[:, c]),
+                }
+                for c, name in enumerate(self.sensors)
+            },
+        }
+
+
+def label_under(label: str, condition: str, known: Sequence[str]) -> str:
+    """A label with some of its fields changed: ``mode=high,site=a`` under ``mode=low`` is ``mode=low,site=a``.
+
+    Args:
+        label: what it was.
+        condition: a whole label, or one or more ``field=value`` with commas between.
+        known: the labels of the model.
+
+    Raises:
+        UsageError: no such label, with those that there are.
+    """
+    changes = dict(part.partition("=")[::2] for part in condition.split(","))
+    fields = dict(part.partition("=")[::2] for part in label.split(","))
+    if set(changes) <= set(fields):
+        changed = ",".join(f"{name}={value}" for name, value in {**fields, **changes}.items())
+        if changed in known:
+            return changed
+    else:
+        changed = condition
+    if condition in known:
+        return condition
+    if not known:
+        raise UsageError("the model knows no conditions: train it on a stream that declares some")
+    few = len(known) <= SHOWN
+    near = list(known) if few else get_close_matches(changed, known, n=SHOWN) or list(known[:SHOWN])
+    more = f" and {len(known) - len(near)} more" if len(near) < len(known) else ""
+    raise UsageError(f"the model knows no condition {changed!r}; it knows {', '.join(near)}{more}")
+
+
+def counterfactual_of(
+    bundle: Bundle,
+    segment: Segment,
+    at_row: int,
+    rows: int,
+    condition: str,
+    *,
+    keep_residual: bool = False,
+    seed: int = 0,
+) -> Counterfactual:
+    """The rows ``at_row .. at_row + rows - 1`` of a segment under another condition.
+
+    Args:
+        bundle: the model; one without a VAE answers with its linear part.
+        segment: rows of one asset in raw units, with their condition labels.
+        at_row: grid row.
+        rows: how many, at least one.
+        condition: ``field=value``, several with commas between, or a whole label.
+        keep_residual: add what the model could not explain of each observed cell.
+        seed: of the draws; the same seed gives the same interval.
+
+    Raises:
+        UsageError: the model does not know the condition, or the segment is shorter than a window or
+            lacks some of the rows.
+    """
+    L, T, first = bundle.window, len(segment.values), at_row - segment.first_row
+    if T < L:
+        raise UsageError(f"{segment.asset}: {T} rows without a gap, a window needs {L}")
+    if rows < 1 or first < 0 or first + rows > T:
+        raise UsageError(
+            f"{segment.asset}: rows {at_row} to {at_row + rows - 1} are not all in"
+            f" {segment.first_row} to {segment.first_row + T - 1}"
+        )
+    labels = segment.condition or ("",) * T
+    known = bundle.models.labels
+    others = {label: label_under(label, condition, known) for label in dict.fromkeys(labels)}
+    # Every window that holds one of the rows, by where it begins.
+    begins = np.arange(max(first - L + 1, 0), min(first + rows - 1, T - L) + 1)
+    windows = sliding(segment.values[begins[0] : begins[-1] + L], L)
+    own = [labels[b + L - 1] for b in begins.tolist()]
+    expected, value, variance = _decoded(bundle, windows, own, [others[label] for label in own], seed)
+
+    at = begins[:, None] + np.arange(L) - first  # (n, L) which of the rows each window's steps are
+    inside = (at >= 0) & (at < rows)
+
+    def stitched(cells: Floats) -> Floats:
+        """(n, L, C) to (rows, C): the mean over the windows that hold a row."""
+        total, count = np.zeros((rows, cells.shape[2])), np.zeros(rows)
+        np.add.at(total, at[inside], cells[inside])
+        np.add.at(count, at[inside], 1.0)
+        return np.asarray(total / count[:, None])
+
+    mean, other = stitched(expected), stitched(value)
+    half = NINETY * np.sqrt(stitched(variance) + bundle.models.sigma**2)
+    scaler = bundle.models.scaler
+    part = slice(first, first + rows)
+    observed = segment.values[part]
+    if keep_residual:
+        residual = scaler.scaled(observed).astype(float) - mean
+        seen = np.isfinite(residual)
+        other = np.where(seen, other + residual, other)
+        half = np.where(seen, NINETY * np.sqrt(stitched(variance)), half)  # its scatter is known
+    return Counterfactual(
+        asset=segment.asset,
+        sensors=bundle.sensors,
+        first_row=at_row,
+        period_ns=bundle.period_ns,
+        model=bundle.version,
+        condition=condition,
+        was=tuple(labels[part]),
+        under=tuple(others[label] for label in labels[part]),
+        observed=observed,
+        expected=scaler.raw(mean),
+        value=scaler.raw(other),
+        low=scaler.raw(other - half),
+        high=scaler.raw(other + half),
+    )
+
+
+def _decoded(
+    bundle: Bundle, windows: Floats, own: Sequence[str], other: Sequence[str], seed: int
+) -> tuple[Floats, Floats, Floats]:
+    """Raw windows (n, L, C) as decoded under their own labels and under others, and the latter's variance.
+
+    Scaled units, (n, L, C) each.
+    """
+    models = bundle.models
+    pca, vae, means = models.pcas[-1], models.vae, models.means
+    x = torch.from_numpy(np.ascontiguousarray(models.scaler.scaled(windows))).flatten(1)
+    gaps = x.isnan()
+    generator = torch.Generator().manual_seed(seed)
+
+    def usual(labels: Sequence[str]) -> torch.Tensor:
+        return torch.zeros_like(x) if means is None else means.of(means.codes(labels), x.shape[1])
+
+    with torch.inference_mode():
+        before, after = usual(own), usual(other)
+        filled = pca.fill(x - before, gaps) + before
+        if vae is not None:
+            posterior = vae.encode(filled, gaps if bool(gaps.any()) else None, vae.codes(own))
+            codes = vae.codes(other)
+            expected = vae.decode(posterior.mean, vae.codes(own))
+            value = vae.decode(posterior.mean, codes)
+            draws = torch.stack([vae.decode(posterior.draw(generator), codes) for _ in range(DRAWS)])
+        else:
+            z, sd = pca.project(filled - before), (pca.noise / pca.variance).clamp(max=1.0).sqrt()
+            expected, value = before + pca.decode(z), after + pca.decode(z)
+            draws = torch.stack(
+                [pca.decode(z + sd * torch.randn(z.shape, generator=generator)) for _ in range(DRAWS)]
+            )
+        shape = (len(x), models.window, len(bundle.sensors))
+        found = [part.double().reshape(shape).numpy() for part in (expected, value, draws.double().var(0))]
+    return found[0], found[1], found[2]

@@ -1,0 +1,287 @@
+"""Faults that are injected on purpose: by the gate, by ``generate --inject`` and by the fire drill.
+
+One definition of each kind, so that what the three say of a "shift" is said of the same thing.
+Every fault is done to raw values, in the rows ``start .. stop - 1`` of some sensors; what was
+missing stays missing. Sizes are in units of ``scale``, the standard deviations of normal rows:
+
+* ``spike``: ``size`` added to the first row alone;
+* ``shift``: ``size`` added throughout, a wrong zero point;
+* ``drift``: 0 to ``size`` added, growing evenly;
+* ``stuck``: the last value seen before the fault, throughout; has no size;
+* ``noise``: Gaussian noise added whose two standard deviations are ``size``;
+* ``correlation_swap``: two sensors change places, each in the other's units (its distance from
+  its mean, in its scale): each alone looks right, together they do not; has no size;
+* ``lag``: the sensor repeats its own past, ``round(size)`` rows late, one at least;
+* ``drop_out``: no values; has no size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+from daemon.domain import Floats, Segment, iso
+
+
+class FaultKind(StrEnum):
+    """What is done to normal rows; see the module."""
+
+    SPIKE = "spike"
+    SHIFT = "shift"
+    DRIFT = "drift"
+    STUCK = "stuck"
+    NOISE = "noise"
+    SWAP = "correlation_swap"
+    LAG = "lag"
+    DROP_OUT = "drop_out"
+
+    @staticmethod
+    def of(text: str) -> FaultKind:
+        """The kind of that name, as people write it: ``Drop-out``, ``swap``, ``correlation swap``.
+
+        Raises:
+            ValueError: there is none; names those that there are.
+        """
+        name = text.strip().lower().replace("-", "_").replace(" ", "_")
+        try:
+            return FaultKind(_ALIASES.get(name, name))
+        except ValueError:
+            raise ValueError(f"{text!r} is no kind of fault: known are {', '.join(FaultKind)}") from None
+
+    @property
+    def sensors(self) -> int:
+        """How many sensors such a fault takes: two change places, any other befalls one at a time."""
+        return 2 if self is FaultKind.SWAP else 1
+
+    @property
+    def sized(self) -> bool:
+        """Whether a size makes a difference."""
+        return self not in _UNSIZED
+
+
+_ALIASES = {"swap": "correlation_swap", "dropout": "drop_out"}
+_UNSIZED = frozenset({FaultKind.STUCK, FaultKind.SWAP, FaultKind.DROP_OUT})
+PER_KIND = 30
+GATE_KINDS = (
+    FaultKind.SPIKE,
+    FaultKind.SHIFT,
+    FaultKind.DRIFT,
+    FaultKind.STUCK,
+    FaultKind.NOISE,
+    FaultKind.SWAP,
+    FaultKind.LAG,
+)
+"""What two models' scores can be compared on. Not a drop-out: a missing value is no evidence, so no
+score ought to rise by it; it is found by the stream's own rule (``sensor_silent``), whatever the model.
+A kind is added at the end only: the faults before it are then drawn as they were."""
+
+
+@dataclass(frozen=True, slots=True)
+class FaultRecord:
+    """The truth about one injected fault and one sensor; a swap has one for each of its two."""
+
+    kind: FaultKind
+    asset: str
+    sensor: str
+    start_ns: int
+    end_ns: int  # exclusive: the first instant after the fault
+    size: float | None = None  # standard deviations; of a lag: rows; None where the kind has none
+
+    def as_json(self) -> dict[str, str | float | None]:
+        """``{kind, asset, sensor, start, end, size}`` with ISO instants, end exclusive."""
+        return {
+            "kind": self.kind.value,
+            "asset": self.asset,
+            "sensor": self.sensor,
+            "start": iso(self.start_ns),
+            "end": iso(self.end_ns),
+            "size": self.size,
+        }
+
+
+def lag_rows(size: float) -> int:
+    """The rows by which a lag of a size comes late: the size rounded, one at least."""
+    return max(round(abs(size)), 1)
+
+
+def inject(
+    kind: FaultKind,
+    values: Floats,
+    start: int,
+    stop: int,
+    sensors: Sequence[int],
+    size: float,
+    scale: Floats,
+    rng: np.random.Generator,
+    mean: Floats | None = None,
+) -> Floats:
+    """The same rows with a fault in them.
+
+    Args:
+        kind: see the module.
+        values: (T, C) raw, NaN where not observed; left as they are.
+        start, stop: the rows of the fault are ``start .. stop - 1``.
+        sensors: which sensors it befalls, each in the same way; of a swap exactly two.
+        size: in units of ``scale``, with a sign; of a lag in rows. No matter for kinds without one.
+        scale: (C,) standard deviations of normal rows.
+        rng: of the noise; no other kind draws from it.
+        mean: (C,) of normal rows, for a swap; None: of what is observed in ``values``.
+
+    Returns:
+        (T, C), a copy. A stuck sensor that was never observed before the fault, and a lag that
+        reaches back to before the first row, leave those cells as they are.
+
+    Raises:
+        ValueError: rows that are not there, or a swap of other than two sensors, or of one that
+            stands still.
+    """
+    if not 0 <= start < stop <= len(values):
+        raise ValueError(f"rows {start} to {stop} of {len(values)}")
+    if kind is FaultKind.SWAP and len(set(sensors)) != 2:
+        raise ValueError(f"a swap is of two sensors, not of {len(set(sensors))}")
+    if kind is FaultKind.SWAP and not all(scale[c] > 0.0 for c in sensors):
+        raise ValueError("a swap is of sensors that vary: in one that stands still no distance is large")
+    result = np.array(values, np.float64)
+    length = stop - start
+    if kind is FaultKind.SWAP:
+        a, b = sensors
+        center = _means(result) if mean is None else mean
+        late = result[start:stop]
+        one, other = ((late[:, c] - center[c]) / scale[c] for c in (a, b))
+        late[:, a] = other * scale[a] + center[a]
+        late[:, b] = one * scale[b] + center[b]
+        return result
+    for c in sensors:
+        late = result[start:stop, c]  # a view: changed in place
+        amount = size * scale[c]
+        if kind is FaultKind.SPIKE:
+            late[0] += amount
+        elif kind is FaultKind.SHIFT:
+            late += amount
+        elif kind is FaultKind.DRIFT:
+            late += amount * np.linspace(0.0, 1.0, length)
+        elif kind is FaultKind.NOISE:
+            late += rng.standard_normal(length) * amount / 2.0
+        elif kind is FaultKind.STUCK:
+            before = values[:start, c]
+            seen = before[np.isfinite(before)]
+            if len(seen):
+                late[np.isfinite(late)] = seen[-1]
+        elif kind is FaultKind.LAG:
+            k = lag_rows(size)
+            first = max(start, k)
+            result[first:stop, c] = values[first - k : max(stop - k, first - k), c]
+        else:
+            late[:] = np.nan
+    return result
+
+
+def touched(before: Floats, after: Floats) -> tuple[int, ...]:
+    """The sensors of which any of the (T, C) values differ; what is missing in both is equal."""
+    same = (before == after) | (np.isnan(before) & np.isnan(after))
+    return tuple(np.flatnonzero(~same.all(axis=0)).tolist())
+
+
+def _means(values: Floats) -> Floats:
+    """(C,) means of what is observed; 0 for a sensor that never is."""
+    seen = np.isfinite(values)
+    return np.asarray(np.where(seen, values, 0.0).sum(0) / np.maximum(seen.sum(0), 1))
+
+
+def moments(values: Floats) -> tuple[Floats, Floats]:
+    """(C,) means and standard deviations of what is observed; 0 for a sensor that never is."""
+    mean = _means(values)
+    seen = np.isfinite(values)
+    square = np.where(seen, values - mean, 0.0) ** 2
+    return mean, np.asarray(np.sqrt(square.sum(0) / np.maximum(seen.sum(0), 1)))
+
+
+def moving(values: Floats, mean: Floats, scale: Floats) -> tuple[int, ...]:
+    """The sensors that vary by more than rounding: in one that stands still no size has a meaning."""
+    alive = (scale > 1e-9 * np.maximum(np.abs(mean), 1.0)) & np.isfinite(values).any(0)
+    return tuple(np.flatnonzero(alive).tolist())
+
+
+def real_size(kind: FaultKind, size: float, scale: float) -> float:
+    """A size in the sensor's own units; NaN for a kind without one, rows for a lag."""
+    if not kind.sized:
+        return math.nan
+    return float(lag_rows(size)) if kind is FaultKind.LAG else abs(size) * scale
+
+
+# ------------------------------------------------------------------ the gate's faults
+@dataclass(frozen=True, slots=True, eq=False)
+class Fault:
+    """A stretch of held-out rows with a fault in its last rows.
+
+    ``values`` is (lead + length, C), raw; the fault is in the rows from ``lead`` on.
+    """
+
+    kind: FaultKind
+    asset: str
+    values: Floats
+    lead: int
+    sensors: tuple[int, ...]
+    condition: tuple[str, ...]
+    size: float = 0.0  # standard deviations, without a sign; of a lag rows; 0 where the kind has none
+
+
+def injected_faults(
+    held_out: Sequence[Segment], lead: int, length: int, per_kind: int = PER_KIND, seed: int = 0
+) -> list[Fault]:
+    """The same faults for every model: deterministic in the data and the seed.
+
+    Sizes are in standard deviations of the held-out rows (of a lag in rows), drawn from 2 to 8 so
+    that some are missed by a good model too.
+
+    Args:
+        held_out: normal segments.
+        lead: untouched rows before each fault: at least the longest window.
+        length: rows of each fault.
+        per_kind: faults of each of ``GATE_KINDS``.
+        seed: of places, sensors and sizes.
+
+    Returns:
+        Empty if no segment holds ``lead + length`` rows. Sensors that never vary are spared;
+        with one sensor there is no correlation to swap.
+    """
+    span = lead + length
+    homes = [segment for segment in held_out if len(segment.values) >= span]
+    if not homes:
+        return []
+    everything = np.concatenate([segment.values for segment in homes])
+    mean, sd = moments(everything)
+    alive = np.array(moving(everything, mean, sd), np.int64)
+    if not len(alive):
+        return []
+    rng = np.random.default_rng(seed)
+    faults = []
+    for kind in GATE_KINDS:
+        if len(alive) < kind.sensors:
+            continue
+        for _ in range(per_kind):
+            home = homes[int(rng.integers(len(homes)))]
+            start = int(rng.integers(len(home.values) - span + 1))
+            sensor = int(rng.choice(alive))
+            size = float(rng.uniform(2.0, 8.0)) * float(rng.choice([-1.0, 1.0]))
+            sensors: tuple[int, ...] = (sensor,)
+            if kind is FaultKind.SWAP:
+                sensors = (sensor, int(rng.choice(alive[alive != sensor])))
+            rows = home.values[start : start + span]
+            values = inject(kind, rows, lead, span, sensors, size, sd, rng, mean)
+            faults.append(
+                Fault(
+                    kind,
+                    home.asset,
+                    values,
+                    lead,
+                    sensors,
+                    home.condition[start : start + span],
+                    abs(size) if kind.sized else 0.0,
+                )
+            )
+    return faults

@@ -1,0 +1,315 @@
+"""Audited imputation: known readings are hidden from the model now and then, and what it fills in is compared.
+
+How well a gap can be filled is known for training; a machine moves on. So one in N of the readings that
+the stream delivers is taken out of a *copy* of its window, the model fills the copy, and the reading itself
+is the truth. Nothing of it goes back: what is scored, stored and published is what it would be without.
+
+**Which.** A hash of asset and row picks the windows, and the sensor in each; a restart picks the
+same ones, and no state is kept. Every second time the sensor's newest reading is hidden, else its last
+2, 4, 8 ... rows, up to half a window, each half as often as the one before: so errors are
+known by the length of a gap. What the sensor said before the window counts as unknown then, and a
+reading that is the window's only one of its sensor is left alone: without the past it would be judged too hard.
+
+**What is left out.** Rows inside a firing episode, above the threshold, under maintenance, or of a stuck
+sensor: what a faulty machine does says nothing of how well its gaps are filled while it runs.
+
+**What is said.** Per sensor, over its newest audits: the error in the sensor's units, what the last value
+and the training mean would have been off by, and how often the 90 % interval held. A verdict needs
+``FEWEST`` audits and is one-sided at 95 %: ``cannot`` where the error saves less than ``WORTH`` of what
+the training mean is off by, so that a filled value says no more than the sensor's usual level;
+``last_value`` where it is not better than carrying the last value on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from daemon.domain import Evidence, Floats, Ints, Mask, Standard, Windows
+from daemon.stream.rings import grown
+
+Hashes = NDArray[np.uint64]
+
+AT_ONCE = 32
+"""Windows that are filled together: a model takes so many for the time of one."""
+MOST_SHARE = 0.02
+"""Share of the windows that are audited at most: with many sensors one in N readings would be a large one."""
+KEPT = 1_000
+"""Newest audits that a sensor's figures are of."""
+FEWEST = 30
+"""Audits below which nothing is said: a mean of fewer absolute errors is anything."""
+WORTH = 0.1
+"""Less of the spread than this is not worth a value: its interval is as wide as the sensor's whole range."""
+_ONE_SIDED = 1.645  # 95 % of a standard normal
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Audited:
+    """Readings that were hidden, and what a model filled in. All (n,), raw units."""
+
+    model: str
+    sensor: Ints
+    gap: Ints  # rows that were hidden, the newest included
+    truth: Floats
+    value: Floats  # NaN if the model has nothing to go by
+    low: Floats
+    high: Floats
+    last: Floats  # the sensor's last reading before the gap
+
+    def __len__(self) -> int:
+        return len(self.sensor)
+
+
+@dataclass(frozen=True, slots=True)
+class _Hidden:
+    """One window with its gap, as it waits for the model."""
+
+    window: NDArray[np.generic]  # (L, C) standard units
+    newest: Floats  # (C,) raw
+    condition: str
+    last_value: Floats  # (C,)
+    last_age: Floats  # (C,)
+    sensor: int
+    gap: int
+    truth: float
+    last: float
+
+
+class Audit:
+    """Picks readings of one partition, hides them, and compares.
+
+    Args:
+        one_in: N; one in so many known readings, about.
+        sensors: C.
+        window: L.
+    """
+
+    def __init__(self, one_in: int, sensors: int, window: int) -> None:
+        assert one_in >= 1
+        self._share = min(sensors / one_in, MOST_SHARE)
+        self._sensors = sensors
+        self._longest = max(int(math.log2(max(window // 2, 1))), 0)  # a power of two
+        self._keys: Hashes = np.empty(0, np.uint64)  # by slot
+        self._waiting: list[_Hidden] = []
+
+    def grow(self, capacity: int) -> None:
+        """Make room for more assets."""
+        self._keys = grown(self._keys, capacity)
+
+    def seat(self, slot: int, asset: str) -> None:
+        """A slot is this asset's from now on."""
+        digest = hashlib.blake2b(asset.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+        self._keys[slot] = int.from_bytes(digest, "little")
+
+    def forget(self) -> None:
+        """Another model takes over: what waits was for the one before."""
+        self._waiting.clear()
+
+    def picked(self, slots: Ints, rows: Ints) -> tuple[Ints, Ints, Ints]:
+        """Which of the rows (R,) are audited, the sensor of each and how many rows it hides: (P,) each."""
+        mixed = _mixed(self._keys[slots] ^ _mixed(rows.astype(np.uint64)))
+        which = np.flatnonzero(mixed < np.uint64(min(int(self._share * 2.0**64), 2**64 - 1)))
+        more = _mixed(mixed[which])
+        sensor = (more % np.uint64(self._sensors)).astype(np.int64)
+        more = _mixed(more)
+        doublings = np.zeros(len(which), np.int64)
+        for bit in range(self._longest):  # the zeros at the end of a hash: each one more half as often
+            doublings += (doublings == bit) & ((more >> np.uint64(bit)) & np.uint64(1) == 0)
+        return which, sensor, 1 << doublings
+
+    def hide(self, windows: Windows, standard: Standard, at: Ints, sensor: Ints, gap: Ints) -> None:
+        """Take readings out of copies of their windows.
+
+        Args:
+            windows: with the windows in standard units; ``values`` has the newest rows.
+            standard: these units.
+            at, sensor, gap: which windows, which sensor of each, and the rows to hide.
+
+        A reading that is missing, or the only one of its sensor in the window, is left out.
+        """
+        assert windows.standard is not None
+        assert windows.last_value is not None
+        assert windows.last_age is not None
+        for i, c, k in zip(at.tolist(), sensor.tolist(), gap.tolist(), strict=True):
+            newest = windows.values[i, -1]
+            before = windows.standard[i, :-k, c]
+            known = np.flatnonzero(np.isfinite(before))
+            if not math.isfinite(newest[c]) or not len(known):
+                continue
+            window, holed = windows.standard[i].copy(), newest.copy()
+            window[-k:, c] = holed[c] = np.nan
+            value, age = windows.last_value[i].copy(), windows.last_age[i].copy()
+            value[c], age[c] = np.nan, 0.0
+            last = float(before[known[-1]]) * float(standard.scale[c]) + float(standard.mean[c])
+            self._waiting.append(
+                _Hidden(window, holed, windows.condition[i], value, age, c, k, float(newest[c]), last)
+            )
+
+    def compared(
+        self, model: str, infer: Callable[[Windows], Evidence], *, everything: bool = False
+    ) -> Audited | None:
+        """Fill the windows that wait and compare; None if nothing comes of it, as where the model fails on them.
+
+        Unless it is ``everything``, what makes no whole batch goes on to wait for company.
+        """
+        count = len(self._waiting) if everything else len(self._waiting) // AT_ONCE * AT_ONCE
+        some, self._waiting = self._waiting[:count], self._waiting[count:]
+        if not some:
+            return None
+        batch = Windows(
+            np.stack([h.newest for h in some])[:, None],
+            np.ones(len(some), bool),
+            tuple(h.condition for h in some),
+            np.stack([h.last_value for h in some]),
+            np.stack([h.last_age for h in some]),
+            np.stack([h.window for h in some]),
+        )
+        try:
+            evidence = infer(batch)
+        except Exception:  # noqa: BLE001 - a model is data: that it fails on windows is found out where it judges
+            return None
+        each, sensor = np.arange(len(some)), np.array([h.sensor for h in some])
+        return Audited(
+            model,
+            sensor,
+            np.array([h.gap for h in some]),
+            np.array([h.truth for h in some]),
+            evidence.filled[each, sensor],
+            evidence.low[each, sensor],
+            evidence.high[each, sensor],
+            np.array([h.last for h in some]),
+        )
+
+
+def _mixed(x: Hashes) -> Hashes:
+    """splitmix64's finaliser (Steele, Lea & Flood 2014): every bit of the result hangs on every bit of x."""
+    x = x + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray(x ^ (x >> np.uint64(31)))
+
+
+# ------------------------------------------------------------------ what is said
+class Imputable(StrEnum):
+    """Whether a sensor's gaps can be filled, by its audits."""
+
+    TOO_FEW = "too_few"
+    GOOD = "good"
+    LAST_VALUE = "last_value"
+    CANNOT = "cannot"
+
+
+@dataclass(frozen=True, slots=True)
+class GapError:
+    """A sensor's figures for gaps of one length."""
+
+    rows: int
+    audits: int
+    error: float
+    coverage: float
+
+
+@dataclass(frozen=True, slots=True)
+class SensorAudit:
+    """One sensor's figures over its newest audits; NaN where there is none."""
+
+    sensor: str
+    audits: int  # since the model took over
+    error: float  # mean absolute, raw units
+    relative: float  # to the sensor's spread in training
+    last_value_error: float  # of the last value carried on
+    skill: float  # 1 - error over that of the training mean; <= 0: no better
+    coverage: float  # of the 90 % interval
+    verdict: Imputable
+    gaps: tuple[GapError, ...] = ()
+
+
+class Tallies:
+    """The audits of one stream under one model, per sensor.
+
+    Args:
+        sensors: their names.
+        standard: the model's units: training's mean and spread.
+    """
+
+    def __init__(self, sensors: Sequence[str], standard: Standard) -> None:
+        self.sensors = tuple(sensors)
+        self._standard = standard
+        self._counts: Ints = np.zeros(len(self.sensors), np.int64)
+        # By sensor the newest: error, that of the last value, of the mean, inside, gap.
+        self._kept: list[Floats] = [np.empty((0, 5)) for _ in self.sensors]
+
+    def add(self, audited: Audited) -> list[int]:
+        """Take audits in; returns the sensors they are of."""
+        mean = self._standard.mean[audited.sensor]
+        off_mean = np.abs(audited.truth - mean)
+        inside = (audited.low <= audited.truth) & (audited.truth <= audited.high)
+        # Where nothing can be filled in, nothing is better than the usual level.
+        error = np.where(np.isfinite(audited.value), np.abs(audited.value - audited.truth), off_mean)
+        rows = np.stack([error, np.abs(audited.last - audited.truth), off_mean, inside, audited.gap], 1)
+        touched = np.unique(audited.sensor).tolist()
+        for c in touched:
+            mine = rows[audited.sensor == c]
+            self._counts[c] += len(mine)
+            self._kept[c] = np.concatenate([self._kept[c], mine])[-KEPT:]
+        return list(touched)
+
+    def of(self, sensor: int, *, gaps: bool = False) -> SensorAudit:
+        """The figures of a sensor, with those by the gap's length if wanted."""
+        kept = self._kept[sensor]
+        name, count = self.sensors[sensor], int(self._counts[sensor])
+        if not len(kept):
+            nan = math.nan
+            return SensorAudit(name, count, nan, nan, nan, nan, nan, Imputable.TOO_FEW)
+        error, last, mean, inside, gap = kept.T
+        by_gap = tuple(
+            GapError(int(k), int(which.sum()), float(error[which].mean()), float(inside[which].mean()))
+            for k in (np.unique(gap).tolist() if gaps else ())
+            for which in [gap == k]
+        )
+        off_mean = float(mean.mean())
+        return SensorAudit(
+            name,
+            count,
+            float(error.mean()),
+            float(error.mean() / self._standard.scale[sensor]),
+            float(last.mean()),
+            1.0 - float(error.mean()) / off_mean if off_mean > 0 else math.nan,
+            float(inside.mean()),
+            _verdict(error, last, mean),
+            by_gap,
+        )
+
+    def all(self, *, gaps: bool = False) -> list[SensorAudit]:
+        """The figures of every sensor."""
+        return [self.of(c, gaps=gaps) for c in range(len(self.sensors))]
+
+
+def _verdict(error: Floats, last: Floats, mean: Floats) -> Imputable:
+    if len(error) < FEWEST:
+        return Imputable.TOO_FEW
+    if not error.any():
+        return Imputable.GOOD
+    saved = (1.0 - WORTH) * mean - error
+    if saved.mean() + _ONE_SIDED * _standard_error(saved) < 0:
+        return Imputable.CANNOT
+    better = last - error
+    if better.mean() - _ONE_SIDED * _standard_error(better) <= 0:
+        return Imputable.LAST_VALUE
+    return Imputable.GOOD
+
+
+def _standard_error(x: Floats) -> float:
+    return float(x.std(ddof=1)) / math.sqrt(len(x))
+
+
+def auditable(scores: Floats, threshold: float, firing: Mask) -> Mask:
+    """(R,) the scored rows that no fault is in."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray((scores <= threshold) & ~firing)

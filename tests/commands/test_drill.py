@@ -1,0 +1,160 @@
+"""``anomalyd drill`` over a file: what it says, and that a replay of the same faults says the same."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from daemon.cli import app
+from daemon.commands.drill import drill_file
+from daemon.domain import SECOND_NS, Floats, Segment
+from daemon.errors import BundleError, InputError, UsageError
+from daemon.replay import replay
+from tests.model.conftest import QUICK, SPEC, machine, trained
+
+FIRST_S = 1_700_000_040  # a whole minute
+MINUTES = 10_000
+QUIET = ["calibration.budget=1 per week"]
+
+
+def table(path: Path, values: Floats) -> Path:
+    """The machine's rows, a minute apart."""
+    times = (FIRST_S + 60 * np.arange(len(values))) * SECOND_NS
+    columns = {name: values[:, c] for c, name in enumerate(SPEC.sensors)}
+    pq.write_table(pa.table({"timestamp": pa.array(times).cast(pa.timestamp("ns", "UTC")), **columns}), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("drill") / "bundle"
+    trained([Segment("machine", 0, machine(3_000, 1))], replace(QUICK, kind="ppca")).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def normal(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return table(tmp_path_factory.mktemp("rows") / "normal.parquet", machine(1_200, 2))
+
+
+async def test_the_report_says_it_for_sensors_kinds_and_sizes(normal: Path, model: Path) -> None:
+    heard: list[float] = []
+    done = await drill_file(
+        normal, model, kinds=["Shift", "drop-out", "lag"], progress=lambda share, doing: heard.append(share)
+    )
+    report = done.report
+    assert json.loads(json.dumps(report)) == report
+    assert set(report) == {"model", "threshold", "rows", "places", "kinds", "sensors", "unfound", "still"}
+    assert report["rows"] == 1_200
+    assert report["places"] == 400
+    assert report["still"] == ["Idle"]
+    assert heard == sorted(heard)
+    assert set(report["kinds"]) == {"shift", "drop_out", "lag"}
+    entries = {(e["sensor"], e["kind"]): e for e in report["sensors"]}
+    assert {sensor for sensor, _ in entries} == {"Pressure", "Current", "Flow"}
+    shift = entries["Pressure", "shift"]
+    # 2 is the sd of the noise and 21 that of the machine's cycle, which the other sensors tell too.
+    assert 2.0 < shift["smallest"]["value"] < 21.0
+    assert shift["smallest"]["low"] <= shift["smallest"]["value"] <= shift["smallest"]["high"]
+    assert [rung["sd"] for rung in shift["by_size"]][:3] == [0.1, 0.2, 0.35]
+    assert shift["by_size"][0]["value"] * 80 == pytest.approx(shift["by_size"][-1]["value"])
+    recalls = [rung["recall"] for rung in shift["by_size"]]
+    assert recalls[0] < 0.5 < recalls[-1] == 1.0
+    assert shift["alert"] == "anomaly"
+    assert shift["says"].startswith("Pressure: an offset above ")
+    assert shift["says"].endswith(" is found at once")
+    drop_out = entries["Flow", "drop_out"]
+    assert (drop_out["recall"], drop_out["alert"], drop_out["smallest"]) == (1.0, "sensor_silent", None)
+    assert drop_out["delay_s"] == 19 * 60.0  # silent_after is 20 periods
+    lag = entries["Flow", "lag"]
+    assert [rung["value"] for rung in lag["by_size"]] == [60.0 * k for k in (1, 2, 3, 4, 6, 8, 12, 16)]
+    again = await drill_file(normal, model, kinds=["shift"], sensors=["Pressure"])
+    assert again.report["sensors"] == [shift]
+    other = await drill_file(normal, model, kinds=["shift"], sensors=["Pressure"], seed=1)
+    assert other.report["sensors"] != again.report["sensors"]
+
+
+async def test_a_replay_of_the_same_kinds_finds_the_same_share(tmp_path: Path, model: Path) -> None:
+    """Injected here, by other code and elsewhere, into rows of the same machine; judged by ``replay``."""
+    values = machine(MINUTES, 3)
+    report = (await drill_file(table(tmp_path / "n.parquet", values), model, kinds=["shift", "spike"])).report
+    by_size = {
+        (e["sensor"], e["kind"], rung["value"]): rung["recall"]
+        for e in report["sensors"]
+        for rung in e["by_size"]
+    }
+    rng = np.random.default_rng(4)
+    (tmp_path / "before").mkdir()
+    await replay(tmp_path / "n.parquet", tmp_path / "before", model=model, sets=QUIET)
+    alarmed = pq.read_table(tmp_path / "before" / "scores.parquet")["alarm"].to_numpy(zero_copy_only=False)
+    broken, faults = values.copy(), []
+    cases = (
+        list(by_size) * 2
+    )  # far enough apart: the window must be clear again, and the refractory time over
+    for at, case in zip(range(100, MINUTES - 100, 72), rng.permutation(len(cases)).tolist(), strict=False):
+        sensor, kind, size = cases[case]
+        if alarmed[at - 20 : at + 40].any():
+            continue
+        rows = slice(at, at + 1) if kind == "spike" else slice(at, at + 32)
+        broken[rows, SPEC.sensors.index(sensor)] += rng.choice([-1.0, 1.0]) * size
+        faults.append((at, cases[case]))
+    await replay(table(tmp_path / "b.parquet", broken), tmp_path / "after", model=model, sets=QUIET)
+    opened = []
+    for text in (tmp_path / "after" / "alerts.jsonl").read_text().splitlines():
+        event = json.loads(text)
+        if ".opened" in event["type"] and event["data"]["kind"] == "anomaly":
+            instant = np.datetime64(event["time"].rstrip("Z"), "s").astype(np.int64)
+            opened.append((int(instant) - FIRST_S) // 60)
+    found = [any(at <= row < at + 32 for row in opened) for at, _ in faults]
+    assert len(faults) > 120
+    expected = [by_size[case] for _, case in faults]
+    assert np.mean(found) == pytest.approx(np.mean(expected), abs=0.05)
+    assert 0.3 < np.mean(found) < 0.9
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "says"),
+    [
+        ({"kinds": ["jump"]}, UsageError, "--kind 'jump' is no kind of fault: known are spike"),
+        (
+            {"sensors": ["Presure"]},
+            UsageError,
+            "--sensor Presure: the model has no such sensor; it has Press",
+        ),
+        ({"exclude": ["label"]}, UsageError, "--exclude label"),
+    ],
+)
+async def test_misuse(
+    normal: Path, model: Path, changes: dict[str, Any], error: type[Exception], says: str
+) -> None:
+    with pytest.raises(error) as caught:
+        await drill_file(normal, model, **changes)
+    assert says in str(caught.value)
+
+
+async def test_rows_that_can_take_no_fault(tmp_path: Path, model: Path) -> None:
+    short = table(tmp_path / "short.parquet", machine(40, 2))
+    with pytest.raises(InputError, match="none of its 40 rows can take a fault: three windows of 16 rows"):
+        await drill_file(short, model)
+    with pytest.raises(BundleError, match="no readable model bundle"):
+        await drill_file(short, tmp_path / "nowhere")
+
+
+def test_the_command_prints_a_table_or_json(normal: Path, model: Path) -> None:
+    arguments = ["drill", str(normal), "--model", str(model), "--kind", "lag", "--kind", "spike"]
+    done = CliRunner().invoke(app, [*arguments, "--sensor", "Flow", "--sensor", "Idle"])
+    assert done.exit_code == 0, done.output
+    assert "Flow" in done.output
+    assert "Stood still in training, no fault was injected: Idle" in done.output
+    assert "spike " in done.output
+    done = CliRunner().invoke(app, [*arguments, "--json"])
+    report = json.loads(done.stdout.splitlines()[-1])
+    assert set(report["kinds"]) == {"spike", "lag"}
