@@ -25,6 +25,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from daemon.domain import DriftReference, Floats, Ints, Mask
 from daemon.model.measuring import Models
@@ -103,17 +104,18 @@ def encode(models: Models, windows: Floats, conditions: Sequence[str]) -> Encode
     gaps = x.isnan()
     pca, vae = models.pcas[-1], models.vae
     with torch.inference_mode():
-        filled = pca.fill(x, gaps)
+        usual = _usual(models, conditions, x.shape[1])
+        filled = pca.fill(x - usual, gaps) + usual
         if vae is not None:
             codes = vae.codes(conditions)
             posterior = vae.encode(filled, gaps if bool(gaps.any()) else None, codes)
             mean, kl = posterior.mean, posterior.kl()
             decoded = vae.decode(mean, codes)
         else:
-            mean = pca.project(filled)
+            mean = pca.project(filled - usual)
             variance = (pca.noise / pca.variance).clamp(max=1.0)
             kl = 0.5 * (mean.square() + variance - 1.0 - variance.log())
-            decoded = pca.decode(mean)
+            decoded = pca.decode(mean) + usual
         residual = torch.where(gaps, 0.0, x - decoded).view(scaled.shape).double()
         known = torch.where(gaps, 0.0, x).view(scaled.shape).double()
     observed = np.isfinite(scaled)
@@ -143,6 +145,13 @@ def decode(models: Models, z: Floats, condition: str = "") -> Floats:
     return models.scaler.raw(_decode_scaled(models, z, [condition] * len(z)))
 
 
+def _usual(models: Models, conditions: Sequence[str], cells: int) -> Tensor | float:
+    """(N, cells) what the conditions say of windows before any sensor has; 0 where they say nothing."""
+    if models.means is None:
+        return 0.0
+    return models.means.of(models.means.codes(conditions), cells)
+
+
 def _decode_scaled(models: Models, z: Floats, conditions: Sequence[str]) -> Floats:
     latents = torch.from_numpy(np.ascontiguousarray(z, np.float32))
     with torch.inference_mode():
@@ -150,6 +159,7 @@ def _decode_scaled(models: Models, z: Floats, conditions: Sequence[str]) -> Floa
             decoded = models.vae.decode(latents, models.vae.codes(conditions))
         else:
             decoded = models.pcas[-1].decode(latents)
+            decoded = decoded + _usual(models, conditions, decoded.shape[1])
     return decoded.view(len(z), models.window, -1).double().numpy()
 
 
