@@ -167,6 +167,31 @@ def test_two_straight_lines_have_no_lag_between_them() -> None:
     assert latent.lag(T - T.mean(), 3 * (T - T.mean())) == 0
 
 
+@pytest.mark.parametrize("kind", ["mlp", "ppca"])
+def test_a_sensor_that_follows_another_is_told_to_by_the_rows_it_does(kind: str) -> None:
+    rng = np.random.default_rng(0)
+    rows, late = 2_000, 2
+    cause = np.convolve(rng.standard_normal(rows + late + 5), np.ones(6) / 6, "valid")
+    values = np.stack([cause[late:], cause[:-late], 0.1 * rng.standard_normal(rows)], 1)
+    spec = replace(SPEC, sensors=("first", "second", "noise"))
+    settings = replace(QUICK, kind=kind, steps=200)
+    bundle = train([Segment("pump-1", 0, values)], spec, settings, AlarmPolicy(), Budget(), 60)
+    reference = bundle.drift
+    effects = latent.shares(
+        bundle.models, latent.sample_of(reference, None), latent.active(reference), reference, ""
+    )
+    found = latent.directions(bundle.models, reference, effects, reference.latent_mean)
+    told = [
+        m.lag if (d.movements[0].sensor, m.sensor) == (0, 1) else -m.lag
+        for d in found[:5]
+        for m in d.movements[1:]
+        if m.lag is not None and {d.movements[0].sensor, m.sensor} == {0, 1}
+    ]
+    assert len(told) >= 3  # a level has no lag to tell
+    assert set(told) == {late}
+    assert not any(m.lag for d in found[:5] for m in d.movements[1:] if m.sensor == 2)
+
+
 # ------------------------------------------------------------------ the map
 def test_a_distance_on_the_map_is_a_distance_between_what_sensors_show(linear: Bundle) -> None:
     models, reference = linear.models, linear.drift
