@@ -192,6 +192,9 @@ async def test_names_stay_with_the_version_and_come_back(folder: Path, tmp_path:
     assert named[0] == "at rest"
     assert named[1:] == [None] * (len(named) - 1)
 
+    both = (await explain(model, page, names=["1=load"], sets=["load=-1"])).document
+    assert both["set"]["moved"] == [{"dimension": 1, "name": "load", "sd": -1.0}]
+
     await explain(model, page, None, names=["0="])
     assert (
         next(d for d in (await explain(model, page)).document["dimensions"] if d["dimension"] == 0)["name"]
@@ -207,7 +210,7 @@ async def test_a_retrained_model_says_that_names_do_not_carry_over(folder: Path,
     train(history, SPEC, QUICK, AlarmPolicy(), Budget(), 60).save(model)  # over the old one
     found = await explain(model, tmp_path / "p.html")
     assert all(d["name"] is None for d in found.document["dimensions"])
-    assert any("1 names" in note and "other versions" in note for note in found.notes)
+    assert any("other versions" in note and "(1 in m.names.json)" in note for note in found.notes)
 
 
 # ------------------------------------------------------------------ misuse

@@ -158,7 +158,7 @@ function watch() {
     (known
       ? "The bar says how much of a sensor's ups and downs the model can retrace: near 100\u00a0% it knows the sensor well, near 0\u00a0% it takes it for noise. "
       : "") +
-    "The squares show which directions move the sensor: the darker, the more. Column numbers are the directions below.";
+    "The squares show which directions move the sensor: the stronger the colour, the more. Column numbers are the directions below.";
   const box = $("watch");
   const labels = h("div", "cells head", ...shown.map((d) => titled(h("span", "", d.dimension), directionName(d))));
   box.append(h("div", "row head", h("span", "", "Sensor"), h("span", "", known ? "Retraced by the model" : ""), labels));
@@ -175,7 +175,7 @@ function watch() {
       const m = moved.get(d.dimension).get(s.sensor);
       const cell = h("span", strengthOf(m) > 0.6 * most ? "strong" : "", h("i", "", d.dimension));
       const strength = strengthOf(m) / most;
-      cell.style.background = "rgba(" + colour("heat") + "," + (0.05 + 0.95 * strength).toFixed(3) + ")";
+      cell.style.background = "rgba(var(--heat)," + (0.05 + 0.95 * strength).toFixed(3) + ")";
       cells.append(
         titled(
           cell,
@@ -298,7 +298,7 @@ function directions() {
       ? "the mean of training"
       : D.reference.what + " (" + D.reference.asset + ", " + D.reference.time.slice(0, 16).replace("T", " ") + ")") +
     (D.reference.condition ? " under the condition " + D.reference.condition : "") +
-    ". The dark line is its usual course; the coloured ones show what it becomes as the direction goes up or down. The outermost are rare." +
+    ". The thick line is its usual course; the coloured ones show what it becomes as the direction goes up or down. The outermost are rare." +
     (D.source ? " The grey band is where the sensor usually is: what lies outside of it is the model's extrapolation." : "") +
     " Those that do most come first; the numbers are the model's own.";
   const names = ["3 sd down (rare)", "2", "1", "usual", "1", "2", "3 sd up (rare)"];
@@ -486,6 +486,8 @@ function regimes() {
 
 function strips() {
   const S = D.map.regimes_over_time;
+  if (S.strips.length < D.map.assets.length)
+    $("striplead").append(" Of " + count(D.map.assets.length) + " assets, the " + S.strips.length + " with the most episodes.");
   const n = D.clusters.length;
   const rows = [...S.strips].reverse();
   const scale = [];
@@ -539,9 +541,9 @@ function unusual() {
   if (!K) return;
   $("klbox").hidden = false;
   $("kllead").textContent =
-    "One row per direction, oldest reading on the left. Dark means that the machine was further along this direction than it usually is (KL, in nats above its own median; the highest value in each " +
+    "One row per direction, oldest reading on the left. Strong colour means that the machine was further along this direction than it usually is (KL, in nats above its own median; the highest value in each " +
     lasting(K.bin_seconds) +
-    "). A red mark on top is an episode: if a row is dark below it, the direction took part; if no row is, the sensors disagreed with each other instead.";
+    "). A red mark on top is an episode: if a row is strong below it, the direction took part; if no row is, the sensors disagreed with each other instead.";
   const shown = K.dimensions.slice(0, 16);
   const z = shown.map((d, i) => K.values[i].map((v) => (v === null ? null : Math.max(0, v - K.usual[i]))));
   const flat = z.flat().filter((v) => v !== null).sort((a, b) => a - b);

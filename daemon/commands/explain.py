@@ -95,8 +95,10 @@ async def explain(
     tell = progress or (lambda share, doing: None)
     bundle = Bundle.load(model)
     kept = NamesFile.beside(model)
-    changes = [_change(text, bundle, kept.of(bundle.version)) for text in sets]
     given = [_naming(text, bundle) for text in names]
+    called = dict(kept.of(bundle.version).dimensions)
+    called |= {str(number): name for kind, number, name in given if kind == "dimension"}
+    changes = [_change(text, bundle, called) for text in sets]
     row = None if at is None else row_of(at, bundle.period_ns)
     if (at or asset) and file is None:
         raise UsageError("--at and --asset name a window of FILE: give one")
@@ -142,7 +144,7 @@ async def explain(
         kept = kept.with_names(bundle.version, own)
     if (lost := kept.others(bundle.version)) and not (own.dimensions or own.clusters):
         notes.append(
-            f"{lost} names in {kept.path.name} belong to other versions of the model and are not shown: each"
+            f"names given to other versions of the model are not shown ({lost} in {kept.path.name}): each"
             " training numbers its dimensions anew"
         )
     document = described.document(
@@ -155,7 +157,7 @@ async def explain(
 
 
 # ------------------------------------------------------------------ what was asked for
-def _change(text: str, bundle: Bundle, names: Names) -> tuple[int, float]:
+def _change(text: str, bundle: Bundle, called: Mapping[str, str]) -> tuple[int, float]:
     """``3=+2`` or ``valve opening=+2``: a dimension and by how many sd it moves.
 
     Raises:
@@ -168,13 +170,13 @@ def _change(text: str, bundle: Bundle, names: Names) -> tuple[int, float]:
         sd = math.nan
     if not found or not math.isfinite(sd) or abs(sd) > 10:
         raise UsageError(f"--set {text}: a what-if is DIMENSION=SD, as 3=+2, with at most 10 sd")
-    return _dimension(what, bundle, names, f"--set {text}"), sd
+    return _dimension(what, bundle, called, f"--set {text}"), sd
 
 
-def _dimension(what: str, bundle: Bundle, names: Names, option: str) -> int:
+def _dimension(what: str, bundle: Bundle, called: Mapping[str, str], option: str) -> int:
     latents = bundle.models.latents
-    for number, name in names.dimensions.items():
-        if name == what.strip():
+    for number, name in called.items():
+        if name and name == what.strip():
             return int(number)
     if what.strip().isascii() and what.strip().isdigit() and int(what) < latents:
         return int(what)
@@ -196,7 +198,7 @@ def _naming(text: str, bundle: Bundle) -> tuple[str, int, str]:
         )
     kind, cluster, number = what.partition(":")
     if not cluster:
-        return "dimension", _dimension(what, bundle, Names(), f"--name {text}"), name
+        return "dimension", _dimension(what, bundle, {}, f"--name {text}"), name
     if kind != "cluster" or not number.isascii() or not number.isdigit():
         raise UsageError(f"--name {text}: write DIMENSION=NAME or cluster:NUMBER=NAME")
     return "cluster", int(number), name
@@ -425,7 +427,7 @@ class Described:
         cluster_names = self._cluster_names(names)
         unmatched = len(names.clusters) - len(cluster_names)
         if survey is not None and unmatched > 0:
-            self.notes.append(f"{unmatched} named regimes do not occur in these readings")
+            self.notes.append(f"named regimes that do not occur in these readings: {unmatched}")
         explained = None if survey is None else survey.seen.explained
         return {
             "version": bundle.version,
@@ -595,9 +597,8 @@ class Described:
         # Episodes are short and what the map is looked at for: they are thinned less than the rest.
         if len(fires):
             shown = np.unique(np.concatenate([shown, fires[:: -(-len(fires) // 1_000)]]))
-        busy = np.bincount(survey.asset[survey.firing], minlength=len(survey.assets))
         trails = []
-        for i in np.argsort(-busy, kind="stable").tolist()[:TRAILS]:
+        for i in self._busiest()[:TRAILS]:
             mine = np.flatnonzero(survey.asset == i)[-TRAIL_POINTS:]
             trails.append(
                 {
@@ -628,6 +629,13 @@ class Described:
             "regimes_over_time": self._strips(),
         }
 
+    def _busiest(self) -> list[int]:
+        """The assets, those with the most windows in an episode first."""
+        assert self.survey is not None
+        busy = np.bincount(self.survey.asset[self.survey.firing], minlength=len(self.survey.assets))
+        order: list[int] = np.argsort(-busy, kind="stable").tolist()
+        return order
+
     def _bins(self) -> tuple[Ints, int, int]:
         """(N,) the column of each window on a common axis of time, its first row, and rows per column."""
         assert self.survey is not None
@@ -644,7 +652,7 @@ class Described:
         column, first, width = self._bins()
         count = int(column.max()) + 1
         strips = []
-        for i in range(min(len(survey.assets), STRIPS)):
+        for i in sorted(self._busiest()[:STRIPS]):
             mine = survey.asset == i
             seen = np.zeros((count, found.count), np.int64)
             np.add.at(seen, (column[mine], found.of[mine]), 1)

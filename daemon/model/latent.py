@@ -38,6 +38,8 @@ SAME_SHAPE = 0.9
 """Correlation above which two movements are taken for one shape that may be shifted: four fifths of the variance."""
 WORTH_A_LAG = 0.02
 """A lag must fit so much better than a smaller one: two straight lines fit each other at every lag."""
+FOLLOWS = 0.1
+"""A sensor that moves less than this share of what the most moved one does is not said to follow it."""
 MOVES_WITHIN = 0.5
 """A movement of which less than this is within the window (sd over RMS) is a level: it has no moment."""
 NEAR_PCA = 0.9
@@ -250,7 +252,11 @@ def movements(change: Floats, scale: Floats, seen: Mask) -> tuple[Movement, ...]
             last=float(change[-1, c] * scale[c]),
             unit_sd=float(size[c]),
             pattern=pattern(change[:, c]),
-            lag=lag(change[:, order[0]], change[:, c]) if c != order[0] else 0,
+            lag=0
+            if c == order[0]
+            else lag(change[:, order[0]], change[:, c])
+            if size[c] >= FOLLOWS * size[order[0]]
+            else None,
         )
         for c in order
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,12 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from daemon.domain import Floats, Ints
+from daemon.domain import AlarmPolicy, Budget, Floats, Ints, Segment
 from daemon.model import latent
 from daemon.model.bundle import Bundle
 from daemon.model.segments import sliding
+from daemon.model.training import train
 from tests import naive
-from tests.model.conftest import KINDS, dropped, machine
+from tests.model.conftest import KINDS, QUICK, SPEC, dropped, machine
 
 NOTHING = np.zeros(0, np.int64)
 
@@ -44,6 +46,26 @@ def test_latents_and_kl_are_those_that_windows_are_judged_by(
     np.testing.assert_allclose(
         decoded[known], bundle.models.scaler.raw(measured.decoded[known]), rtol=1e-3, atol=0.5
     )
+
+
+@pytest.mark.parametrize("kind", ["mlp", "ppca"])
+def test_windows_are_encoded_and_decoded_under_their_conditions(kind: str) -> None:
+    modes = tuple("high" if i // 300 % 2 else "low" for i in range(1_500))
+    values = machine(1_500)
+    values[:, 0] += np.where(np.array(modes) == "high", 200.0, 0.0)
+    spec, settings = replace(SPEC, condition=("mode",)), replace(QUICK, kind=kind)
+    bundle = train([Segment("pump-1", 0, values, modes)], spec, settings, AlarmPolicy(), Budget(), 60)
+    windows = sliding(dropped(values, 0.05), bundle.window)[::7]
+    labels = [*modes[bundle.window - 1 :: 7][: len(windows) - 1], "never seen"]
+    seen = latent.encode(bundle.models, windows, labels)
+    measured = bundle.models.measure(windows, labels, keep=True)
+    known = measured.observed
+    np.testing.assert_allclose(seen.mean[known], measured.posterior[known], rtol=1e-3, atol=2e-3)
+    shown = measured.decoded
+    for label in ("low", "high", "never seen"):
+        mine = known & (np.array(labels) == label)
+        decoded = latent.decode(bundle.models, seen.mean[mine], label)
+        np.testing.assert_allclose(decoded, bundle.models.scaler.raw(shown[mine]), rtol=1e-3, atol=1.0)
 
 
 @pytest.mark.filterwarnings("ignore:Mean of empty slice:RuntimeWarning")
@@ -143,6 +165,31 @@ def test_where_there_is_no_lag_none_is_told(leader: Floats, follower: Floats) ->
 
 def test_two_straight_lines_have_no_lag_between_them() -> None:
     assert latent.lag(T - T.mean(), 3 * (T - T.mean())) == 0
+
+
+@pytest.mark.parametrize("kind", ["mlp", "ppca"])
+def test_a_sensor_that_follows_another_is_told_to_by_the_rows_it_does(kind: str) -> None:
+    rng = np.random.default_rng(0)
+    rows, late = 2_000, 2
+    cause = np.convolve(rng.standard_normal(rows + late + 5), np.ones(6) / 6, "valid")
+    values = np.stack([cause[late:], cause[:-late], 0.1 * rng.standard_normal(rows)], 1)
+    spec = replace(SPEC, sensors=("first", "second", "noise"))
+    settings = replace(QUICK, kind=kind, steps=200)
+    bundle = train([Segment("pump-1", 0, values)], spec, settings, AlarmPolicy(), Budget(), 60)
+    reference = bundle.drift
+    effects = latent.shares(
+        bundle.models, latent.sample_of(reference, None), latent.active(reference), reference, ""
+    )
+    found = latent.directions(bundle.models, reference, effects, reference.latent_mean)
+    told = [
+        m.lag if (d.movements[0].sensor, m.sensor) == (0, 1) else -m.lag
+        for d in found[:5]
+        for m in d.movements[1:]
+        if m.lag is not None and {d.movements[0].sensor, m.sensor} == {0, 1}
+    ]
+    assert len(told) >= 3  # a level has no lag to tell
+    assert set(told) == {late}
+    assert not any(m.lag for d in found[:5] for m in d.movements[1:] if m.sensor == 2)
 
 
 # ------------------------------------------------------------------ the map
