@@ -63,7 +63,7 @@ def headline(found: RootCause) -> str:
         case Cause.BROKEN_SENSOR:
             return f"{names} alone is off"
         case Cause.NEW_REGIME:
-            return "The machine seems to run in a way that the model has not learned"
+            return f"{names} have moved together" if len(found.blamed) > 1 else f"{names} has moved"
         case Cause.PROCESS_FAULT if found.repair.enough:
             return f"The process is off: {names} no longer fit together"
         case Cause.PROCESS_FAULT:

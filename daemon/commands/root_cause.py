@@ -365,6 +365,7 @@ def explained(
     explained = explained_share(
         detector, track.window(midst), track.condition[int(track.at[midst])], before(track, min(onset, index))
     )
+    middle = view if midst == index else track.view(midst)
     at, begin = int(track.at[index]), int(track.at[min(onset, index)])
     low = max(begin - (CONTEXT + 1) * L, at + 1 - MOST_ROWS, 0)
     high = min(max(int(track.at[stop - 1]) + 1 + L, at + 1), low + MOST_ROWS + L, len(track.values))
@@ -382,7 +383,7 @@ def explained(
         incident=incident,
         row_ns=track.row(index) * period,
         threshold=detector.threshold,
-        verdict=verdict_of(detector, view, repair, explained),
+        verdict=verdict_of(detector, repair, middle, explained),
         repair=repair,
         shares=shares,
         times_ns=(track.first_row + np.arange(low, high)) * period,

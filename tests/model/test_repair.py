@@ -78,7 +78,7 @@ def verdict(detector: BundleDetector, track: Track, index: int, found: Repair) -
     """The verdict on a window, what came before its fault being windows of a hundred rows earlier."""
     before = np.stack([track.window(FAULT - 100 + i) for i in range(0, 60, 4)])
     view = track.view(index)
-    return verdict_of(detector, view, found, explained_share(detector, view.values, view.condition, before))
+    return verdict_of(detector, found, view, explained_share(detector, view.values, view.condition, before))
 
 
 def shift(sensors: tuple[int, ...], size: float) -> Callable[[Floats], None]:
@@ -124,9 +124,9 @@ def test_one_broken_sensor_of_many_is_found_and_called_so() -> None:
         assert verdict(wide(), track, index, found).cause is Cause.BROKEN_SENSOR
 
 
-def test_many_sensors_are_found_step_by_step_and_none_of_them_is_too_many() -> None:
-    off = (0, 2, 3, 5, 6, 8)
-    track = track_of(wide(), shift(off, 6.0), many(ROWS, 7))
+@pytest.mark.parametrize("off", [(0, 2, 3, 5, 6, 8), (6, 4, 7, 8, 3), (5, 1, 2, 4, 8)])
+def test_many_sensors_are_found_step_by_step_and_none_of_them_is_too_many(off: tuple[int, ...]) -> None:
+    track = track_of(wide(), shift(off, 5.67), many(ROWS, 7))
     index = track.index_from(track.first_row + FAULT + 20)
     view = track.view(index)
     found = smallest_repair(wide(), view, np.full(WIDE, 1.0 / WIDE), HYSTERESIS)
@@ -155,16 +155,16 @@ def test_sensors_that_no_longer_fit_together_are_a_fault_of_the_process() -> Non
 
 def test_sensors_that_move_together_to_where_training_never_was_are_a_new_regime() -> None:
     def regime(rows: Floats) -> None:
-        rows[:, :3] *= 5.0  # the first cause swings wider, and all that see it say so
+        rows[:, :3] *= 4.0  # the first cause swings wider, and all that see it say so
 
     track = track_of(wide(), regime, many(ROWS, 7))
-    index = track.index_from(track.first_row + FAULT + 40)
+    index = track.index_from(track.first_row + FAULT + 60)
     found = smallest_repair(wide(), track.view(index), np.full(WIDE, 1.0 / WIDE), HYSTERESIS)
     said = verdict(wide(), track, index, found)
     assert len(found.sensors) > 1
     assert said.cause is Cause.NEW_REGIME
     assert said.explained > 0.9
-    assert said.latent_nats > wide().threshold
+    assert said.latent_nats > said.residual_nats
 
 
 def test_a_normal_window_needs_no_repair_and_has_no_cause(bundle: Bundle) -> None:
@@ -273,6 +273,8 @@ def test_the_twin_of_a_broken_sensor_is_what_it_would_have_read(imputation: bool
     assert off.mean() < 0.2 * fault.mean()
     assert (twin.low <= twin.value)[FAULT:, 4].all()
     assert (twin.value <= twin.high)[FAULT:, 4].all()
+    at_first, later = (twin.high - twin.low)[[FAULT - 5, ROWS - 1], 4]
+    assert at_first < later  # its last value is still fresh
     if imputation:
         inside = (twin.low <= clean) & (clean <= twin.high)
         assert inside[FAULT:, 4].mean() > 0.6
@@ -385,7 +387,7 @@ def test_of_a_single_sensor_nothing_is_taken_out_and_no_process_is_blamed() -> N
         [Segment("a", 0, rows)], spec, replace(QUICK, kind="ppca"), AlarmPolicy(), Budget(), 60
     ).detector()
     values = rows[:ROWS].copy()
-    values[FAULT:] += 3.0
+    values[FAULT:] += 3.0 * rng.standard_normal((ROWS - FAULT, 1))
     track = Track.of(detector, "a", 0, values)
     index = track.index_from(FAULT + 8)
     found = smallest_repair(detector, track.view(index), np.ones(1), HYSTERESIS)

@@ -17,7 +17,7 @@ from daemon.domain import (
     Severity,
     StreamSpec,
 )
-from daemon.stream.alerts import Episodes, Finding, Peaks, Sensors, lasting
+from daemon.stream.alerts import STORM, Episodes, Finding, Peaks, Sensors, lasting
 
 SENSORS = ("Pressure", "Current", "Flow")
 NAN = float("nan")
@@ -326,3 +326,14 @@ def test_a_verdict_is_asked_for_when_a_whole_window_lies_in_the_episode_and_not_
 def test_without_a_model_that_can_tell_there_is_no_verdict() -> None:
     said = play(*[finding(row, 4.0, [6.0, 0.0, 0.0]) for row in range(1, 20)])
     assert [event.verdict for event in said] == [None, None]
+
+
+@pytest.mark.parametrize(("assets", "given"), [(STORM, STORM), (STORM + 1, 0)])
+def test_in_a_storm_no_verdicts_are_asked_for(assets: int, given: int) -> None:
+    episodes = Episodes(StreamSpec("pumps", SENSORS), InputPartition("t", 0), AlarmPolicy())
+    said: list[AlertEvent] = []
+    for row in range(1, 18):
+        one = replace(finding(row, 4.0, [6.0, 0.0, 0.0]), verdict=lambda before, shares: "process_fault")
+        for asset in range(assets):
+            said += episodes.scored(f"p{asset}", one, 3.0, "m", "full")[1]
+    assert sum(event.verdict is not None for event in said) == given
