@@ -241,19 +241,16 @@ def calibrate(
     ]
     ratios: list[Floats] = []
     groups: list[Ints] = []
-    lengths = [len(x) for x in scaled]
-    edges = np.cumsum([0, *lengths])
-    missing = np.isnan(np.concatenate(scaled)) if scaled else np.empty((0, C), bool)
+    missing = [np.isnan(x) for x in scaled]
     budget = HIDDEN
-    for _ in range(MOST_SHIFTS if missing.any() else 0):
-        moved = np.roll(missing, int(generator.integers(1, max(len(missing), 2))), axis=0)
-        hidden = moved & ~missing
-        share = budget / max(int(hidden.sum()), 1)
-        if share < 1.0:  # whole runs of rows: a gap is hidden as a whole, or not at all
-            piece = np.arange(len(hidden)) // (2 * REACH)
-            hidden &= (generator.random(int(piece[-1]) + 1) < share)[piece][:, None]
-        for x, begin in zip(scaled, edges[:-1].tolist(), strict=True):
-            mine = hidden[begin : begin + len(x)]
+    for turn in range(MOST_SHIFTS if any(m.any() for m in missing) else 0):
+        moved = _moved(missing, generator, by_segment=turn % 2 == 1 and len(missing) > 1)
+        hidden = [h & ~m for h, m in zip(moved, missing, strict=True)]
+        share = budget / max(sum(int(h.sum()) for h in hidden), 1)
+        for x, mine in zip(scaled, hidden, strict=True):
+            if share < 1.0:  # whole runs of rows: a gap is hidden as a whole, or not at all
+                piece = np.arange(len(mine)) // (2 * REACH)
+                mine &= (generator.random(len(mine) // (2 * REACH) + 1) < share)[piece][:, None]
             row, channel = np.nonzero(mine)
             if not len(row):
                 continue
@@ -272,6 +269,24 @@ def calibrate(
     ratio = np.concatenate(ratios) if ratios else np.empty(0)
     group = np.concatenate(groups) if groups else np.empty(0, np.int64)
     return Marginals(_quantiles(np.clip(ratio, -1e3, 1e3), group, C), *_ranges(segments, C))
+
+
+def _moved(missing: Sequence[Mask], generator: np.random.Generator, *, by_segment: bool) -> list[Mask]:
+    """The masks of what is missing, put elsewhere: all rows along by one offset, or each segment's to another.
+
+    The latter keeps what the former cannot: gaps at a segment's end, and sensors that are silent throughout.
+    """
+    if by_segment:
+        offset = int(generator.integers(1, len(missing)))
+        result = []
+        for s, mask in enumerate(missing):
+            other = missing[(s + offset) % len(missing)]
+            rows = np.arange(len(mask)) - len(mask) + len(other)  # aligned at their ends
+            result.append(other[np.maximum(rows, 0)].copy() if len(other) else np.zeros_like(mask))
+        return result
+    every = np.concatenate(list(missing))
+    moved = np.roll(every, int(generator.integers(1, max(len(every), 2))), axis=0)
+    return np.split(moved, np.cumsum([len(m) for m in missing])[:-1])
 
 
 def margins(parameters: ImputationParameters, channel: Ints, distance: Ints, bucket: Ints) -> Floats:
