@@ -290,17 +290,22 @@ def _moved(missing: Sequence[Mask], generator: np.random.Generator, *, by_segmen
 
 
 def margins(parameters: ImputationParameters, channel: Ints, distance: Ints, bucket: Ints) -> Floats:
-    """(n,) the 90 % margins, scaled, growing smoothly with the distance rather than from bucket to bucket."""
+    """(n,) the 90 % margins, scaled, growing smoothly with the distance rather than from bucket to bucket.
+
+    They grow no further than that of a sensor without any reading, or the spread of training if that is
+    more: readings far off tell no less than none. (Training hides no gap as long as some are, and what
+    it makes of these grows on and on.)
+    """
     margin = parameters.batch.half_width(channel, distance, bucket)
     place = bucket % BUCKETS
     before = parameters.batch.margin[channel, np.maximum(bucket - 1, bucket // BUCKETS * BUCKETS)]
     # Bucket b holds the distances above 2^(b-1) up to 2^b; its margin is that of its far end, about.
     share = np.where((place > 0) & (place < NEVER - 1), np.log2(np.maximum(distance, 1)) - (place - 1), 1.0)
     share = np.clip(share, 0.0, 1.0)
-    result: Floats = (
-        np.where(before > 0, before, margin) ** (1.0 - share) * np.maximum(margin, 1e-300) ** share
-    )
-    return np.where(margin > 0, result, 0.0)
+    smooth = np.where(before > 0, before, margin) ** (1.0 - share) * np.maximum(margin, 1e-300) ** share
+    most = np.maximum(parameters.batch.margin[channel, bucket // BUCKETS * BUCKETS + NEVER], _NINETY)
+    result: Floats = np.where(margin > 0, np.minimum(smooth, most), 0.0)
+    return result
 
 
 def _quantiles(ratio: Floats, group: Ints, channels: int) -> Floats:
