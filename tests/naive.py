@@ -25,6 +25,18 @@ def conditional_mean(
     return float(towards @ np.linalg.inv(among) @ np.array(values))
 
 
+def conditional_covariance(
+    covariance: Callable[[tuple[int, int], tuple[int, int]], float],
+    known: Sequence[tuple[int, int]],
+    wanted: Sequence[tuple[int, int]],
+) -> Floats:
+    """Cov[wanted | known] of a Gaussian, from its covariance function."""
+    among = np.array([[covariance(a, b) for b in known] for a in known])
+    towards = np.array([[covariance(a, b) for b in wanted] for a in known])
+    whole = np.array([[covariance(a, b) for b in wanted] for a in wanted])
+    return np.asarray(whole - towards.T @ np.linalg.inv(among) @ towards)
+
+
 def ppca_fill(x: Floats, gaps: Mask, mean: Floats, basis: Floats, variance: Floats, noise: float) -> Floats:
     """Fill the gaps of one window by conditioning the full pPCA covariance."""
     d = len(x)

@@ -1112,6 +1112,24 @@ td.when {
   text-overflow: ellipsis;
   white-space: nowrap;
 }
+@media (max-width: 600px) {
+  .audits th,
+  .audits td {
+    padding: 8px 6px;
+    white-space: normal;
+  }
+  .audits td.name {
+    max-width: 104px;
+    white-space: nowrap;
+  }
+  .audits .chip {
+    white-space: normal;
+    border-radius: 10px;
+  }
+  .audits .chip::before {
+    flex: none;
+  }
+}
 .meter {
   position: relative;
   display: block;
@@ -1686,25 +1704,25 @@ function auditTable(list) {
         "tr",
         "",
         titled(h("td", "name", a.sensor, list.length > 1 ? h("span", "dim", " · " + x.name) : null), a.sensor),
+        h("td", "", chip(verdict[0], verdict[1])),
         titled(
           h(
             "td",
             "n",
             value(a.error),
-            a.relative === null ? null : h("span", "dim", " (" + share(a.relative) + " of its spread)"),
+            a.relative === null ? null : h("div", "dim", share(a.relative) + " of spread"),
           ),
           "the last value would be off by " + value(a.last_value_error),
         ),
         titled(h("td", "n", share(a.coverage)), "of " + count(a.audits) + " hidden readings"),
-        h("td", "", chip(verdict[0], verdict[1])),
       );
     }),
   );
   if (!rows.length) return h("div", "empty", "No reading has been hidden yet.");
-  const head = ["Sensor", "Typical error", "In its 90 % interval", "Gaps of it are filled"];
+  const head = ["Sensor", "Filling it in", "Typical error", "In 90 % interval"];
   return h(
     "table",
-    "",
+    "audits",
     h("thead", "", h("tr", "", ...head.map((t) => h("th", "", t)))),
     h("tbody", "", ...rows),
   );

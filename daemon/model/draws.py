@@ -241,19 +241,16 @@ def calibrate(
     ]
     ratios: list[Floats] = []
     groups: list[Ints] = []
-    lengths = [len(x) for x in scaled]
-    edges = np.cumsum([0, *lengths])
-    missing = np.isnan(np.concatenate(scaled)) if scaled else np.empty((0, C), bool)
+    missing = [np.isnan(x) for x in scaled]
     budget = HIDDEN
-    for _ in range(MOST_SHIFTS if missing.any() else 0):
-        moved = np.roll(missing, int(generator.integers(1, max(len(missing), 2))), axis=0)
-        hidden = moved & ~missing
-        share = budget / max(int(hidden.sum()), 1)
-        if share < 1.0:  # whole runs of rows: a gap is hidden as a whole, or not at all
-            piece = np.arange(len(hidden)) // (2 * REACH)
-            hidden &= (generator.random(int(piece[-1]) + 1) < share)[piece][:, None]
-        for x, begin in zip(scaled, edges[:-1].tolist(), strict=True):
-            mine = hidden[begin : begin + len(x)]
+    for turn in range(MOST_SHIFTS if any(m.any() for m in missing) else 0):
+        moved = _moved(missing, generator, by_segment=turn % 2 == 1 and len(missing) > 1)
+        hidden = [h & ~m for h, m in zip(moved, missing, strict=True)]
+        share = budget / max(sum(int(h.sum()) for h in hidden), 1)
+        for x, mine in zip(scaled, hidden, strict=True):
+            if share < 1.0:  # whole runs of rows: a gap is hidden as a whole, or not at all
+                piece = np.arange(len(mine)) // (2 * REACH)
+                mine &= (generator.random(len(mine) // (2 * REACH) + 1) < share)[piece][:, None]
             row, channel = np.nonzero(mine)
             if not len(row):
                 continue
@@ -274,18 +271,41 @@ def calibrate(
     return Marginals(_quantiles(np.clip(ratio, -1e3, 1e3), group, C), *_ranges(segments, C))
 
 
+def _moved(missing: Sequence[Mask], generator: np.random.Generator, *, by_segment: bool) -> list[Mask]:
+    """The masks of what is missing, put elsewhere: all rows along by one offset, or each segment's to another.
+
+    The latter keeps what the former cannot: gaps at a segment's end, and sensors that are silent throughout.
+    """
+    if by_segment:
+        offset = int(generator.integers(1, len(missing)))
+        result = []
+        for s, mask in enumerate(missing):
+            other = missing[(s + offset) % len(missing)]
+            rows = np.arange(len(mask)) - len(mask) + len(other)  # aligned at their ends
+            result.append(other[np.maximum(rows, 0)].copy() if len(other) else np.zeros_like(mask))
+        return result
+    every = np.concatenate(list(missing))
+    moved = np.roll(every, int(generator.integers(1, max(len(every), 2))), axis=0)
+    return np.split(moved, np.cumsum([len(m) for m in missing])[:-1])
+
+
 def margins(parameters: ImputationParameters, channel: Ints, distance: Ints, bucket: Ints) -> Floats:
-    """(n,) the 90 % margins, scaled, growing smoothly with the distance rather than from bucket to bucket."""
+    """(n,) the 90 % margins, scaled, growing smoothly with the distance rather than from bucket to bucket.
+
+    They grow no further than that of a sensor without any reading, or the spread of training if that is
+    more: readings far off tell no less than none. (Training hides no gap as long as some are, and what
+    it makes of these grows on and on.)
+    """
     margin = parameters.batch.half_width(channel, distance, bucket)
     place = bucket % BUCKETS
     before = parameters.batch.margin[channel, np.maximum(bucket - 1, bucket // BUCKETS * BUCKETS)]
     # Bucket b holds the distances above 2^(b-1) up to 2^b; its margin is that of its far end, about.
     share = np.where((place > 0) & (place < NEVER - 1), np.log2(np.maximum(distance, 1)) - (place - 1), 1.0)
     share = np.clip(share, 0.0, 1.0)
-    result: Floats = (
-        np.where(before > 0, before, margin) ** (1.0 - share) * np.maximum(margin, 1e-300) ** share
-    )
-    return np.where(margin > 0, result, 0.0)
+    smooth = np.where(before > 0, before, margin) ** (1.0 - share) * np.maximum(margin, 1e-300) ** share
+    most = np.maximum(parameters.batch.margin[channel, bucket // BUCKETS * BUCKETS + NEVER], _NINETY)
+    result: Floats = np.where(margin > 0, np.minimum(smooth, most), 0.0)
+    return result
 
 
 def _quantiles(ratio: Floats, group: Ints, channels: int) -> Floats:

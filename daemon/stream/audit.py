@@ -36,10 +36,12 @@ from daemon.stream.rings import grown
 
 Hashes = NDArray[np.uint64]
 
-AT_ONCE = 32
-"""Windows that are filled together: a model takes so many for the time of one."""
-MOST_SHARE = 0.02
-"""Share of the windows that are audited at most: with many sensors one in N readings would be a large one."""
+AT_ONCE, CELLS_AT_ONCE = 256, 32_768
+"""Windows, and cells of them, that are filled together: one alone takes a model as long as a hundred."""
+LEAST_AT_ONCE = 32
+MOST_SHARE = 0.01
+"""Share of the windows that are audited at most: a window with a gap costs several without, and with many
+sensors one in N readings would be many windows."""
 KEPT = 1_000
 """Newest audits that a sensor's figures are of."""
 FEWEST = 30
@@ -94,6 +96,7 @@ class Audit:
         assert one_in >= 1
         self._share = min(sensors / one_in, MOST_SHARE)
         self._sensors = sensors
+        self._together = max(min(AT_ONCE, CELLS_AT_ONCE // (window * sensors)), LEAST_AT_ONCE)
         self._longest = max(int(math.log2(max(window // 2, 1))), 0)  # a power of two
         self._keys: Hashes = np.empty(0, np.uint64)  # by slot
         self._waiting: list[_Hidden] = []
@@ -113,11 +116,11 @@ class Audit:
 
     def picked(self, slots: Ints, rows: Ints) -> tuple[Ints, Ints, Ints]:
         """Which of the rows (R,) are audited, the sensor of each and how many rows it hides: (P,) each."""
-        mixed = _mixed(self._keys[slots] ^ _mixed(rows.astype(np.uint64)))
-        which = np.flatnonzero(mixed < np.uint64(min(int(self._share * 2.0**64), 2**64 - 1)))
-        more = _mixed(mixed[which])
+        mixed = _mixed(self._keys[slots] + rows.astype(np.uint64) * _ODD)
+        which = np.flatnonzero(mixed < np.uint64(int(self._share * 2.0**64)))
+        more = _mixed(mixed[which] + _ODD)
         sensor = (more % np.uint64(self._sensors)).astype(np.int64)
-        more = _mixed(more)
+        more = _mixed(more + _ODD)
         doublings = np.zeros(len(which), np.int64)
         for bit in range(self._longest):  # the zeros at the end of a hash: each one more half as often
             doublings += (doublings == bit) & ((more >> np.uint64(bit)) & np.uint64(1) == 0)
@@ -158,7 +161,8 @@ class Audit:
 
         Unless it is ``everything``, what makes no whole batch goes on to wait for company.
         """
-        count = len(self._waiting) if everything else len(self._waiting) // AT_ONCE * AT_ONCE
+        whole = len(self._waiting) // self._together * self._together
+        count = len(self._waiting) if everything else whole
         some, self._waiting = self._waiting[:count], self._waiting[count:]
         if not some:
             return None
@@ -187,9 +191,11 @@ class Audit:
         )
 
 
+_ODD = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio: rows that follow each other come far apart
+
+
 def _mixed(x: Hashes) -> Hashes:
     """splitmix64's finaliser (Steele, Lea & Flood 2014): every bit of the result hangs on every bit of x."""
-    x = x + np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return np.asarray(x ^ (x >> np.uint64(31)))

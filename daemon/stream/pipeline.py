@@ -1109,6 +1109,8 @@ class Pipeline:
         if self._audit is None or self.detector is None:
             return
         which, sensor, gap = self._audit.picked(rows.slots, rows.rows)
+        if not len(which):
+            return
         clean = auditable(scores[which], self.detector.threshold, firing[which])
         for j in np.flatnonzero(clean).tolist():
             asset = rows.assets[which[j]]
