@@ -16,7 +16,9 @@ from tests.running import command
 CSV = "timestamp,a,b\n2026-01-01T00:00:00Z,1,2\n2026-01-01T00:00:01Z,2,3\n"
 
 
-@pytest.mark.parametrize("name", ["demo", "run", "init", "check", "topics", "train", "replay", "impute"])
+@pytest.mark.parametrize(
+    "name", ["demo", "run", "init", "check", "topics", "train", "replay", "impute", "drill"]
+)
 def test_help_teaches(name: str) -> None:
     done = command(name, "--help")
     assert done.returncode == 0
@@ -46,6 +48,8 @@ def test_help_teaches(name: str) -> None:
         (["replay", "good.csv", "--out", "o", "--exclude", "zzz"], "--exclude zzz"),
         (["replay", "good.csv", "--out", "o", "--label", "aa"], "--label aa: good.csv has no such column"),
         (["replay", "good.jsonl", "--out", "o", "--label", "a"], "labels are read from Parquet and CSV"),
+        (["drill", "good.csv", "--model", "nowhere"], "nowhere: no readable model bundle"),
+        (["drill", "good.csv"], "--model"),
         (["train", "good.csv", "--out", "good.csv"], "good.csv: exists and is no model bundle"),
         (["train", "good.csv", "--out", "good.csv/b"], "good.csv/b: cannot be written"),
         (["train", "--out", "bundle"], "config.yaml"),

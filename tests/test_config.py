@@ -98,6 +98,11 @@ def test_a_stream_that_cannot_be_meant(stream: dict[str, Any], says: list[str]) 
         ("model", {"seed": -1}, "model.seed: Input should be greater than or equal to 0"),
         ("model", {"seed": 10**30}, "model.seed: Input should be less than or equal to"),
         ("retrain", {"rows": 10**18}, "retrain.rows: Input should be less than or equal to"),
+        ("drill", {"share": "60%"}, "drill.share: '60%' is more than half a CPU: at most 50%"),
+        ("drill", {"share": 1}, "drill.share: 1 is not a share: write for example 1%, or 0 for none"),
+        ("drill", {"share": "1"}, "drill.share: '1' is not a share"),
+        ("drill", {"share": "-1%"}, "drill.share: '-1%' is not a share"),
+        ("drill", {"share": True}, "drill.share: True is not a share"),
         ("limits", {"max_record_bytes": 2**31}, "limits.max_record_bytes: Input should be less than"),
         (
             "alerts",
@@ -117,6 +122,25 @@ def test_a_stream_that_cannot_be_meant(stream: dict[str, Any], says: list[str]) 
 )
 def test_a_section_that_cannot_be_meant(section: str, value: dict[str, Any], says: str) -> None:
     assert says in refused(document(**{section: value}))
+
+
+@pytest.mark.parametrize(
+    ("text", "share"),
+    [
+        ("1%", 0.01),
+        (" 0.5 % ", 0.005),
+        ("50%", 0.5),
+        ("0%", 0.0),
+        (0, 0.0),
+        (0.0, 0.0),
+        (None, 0.0),
+        ("0", 0.0),
+        ("null", 0.0),
+    ],
+)
+def test_a_share_of_the_cpu(text: Any, share: float) -> None:
+    assert load(None, (), document(drill={"share": text})).drill.share == share
+    assert load(None, (), document()).drill.share == 0.01
 
 
 def test_what_each_format_does_not_use_may_be_called_as_one_likes() -> None:

@@ -232,7 +232,10 @@ def judging(
     for f, (place, what) in enumerate(tried):
         verdict = found[f]
         if verdict is not None:
-            found[f] = _by_rule(verdict, place, what, np.isfinite(injected[f][lead:]), rules)
+            if what.kind in (FaultKind.SWAP, FaultKind.LAG):
+                found[f] = _in_passing(verdict, place, what, injected[f], rules)
+            else:
+                found[f] = _by_rule(verdict, place, what, np.isfinite(injected[f][lead:]), rules)
     return found
 
 
@@ -298,6 +301,40 @@ def _by_rule(verdict: Verdict, place: Place, what: Trial, observed: Mask, rules:
     if row >= rules.lasting_rows or (verdict.rows is not None and verdict.rows <= row):
         return verdict
     return Verdict(row, alert)
+
+
+def _in_passing(verdict: Verdict, place: Place, what: Trial, injected: Floats, rules: Rules) -> Verdict:
+    """The verdict, or that of the rules: who changes places with a sensor that rests may look stuck."""
+    for c in what.sensors:
+        stuck, silent = _ruled(place, injected, c, rules)
+        natural = _ruled(place, place.values, c, rules)
+        for row, alone, alert in (
+            (stuck, natural[0], AlertKind.SENSOR_STUCK),
+            (silent, natural[1], AlertKind.SENSOR_SILENT),
+        ):
+            earlier = row is not None and (verdict.rows is None or row < verdict.rows)
+            if earlier and (alone is None or (row is not None and row < alone)):
+                verdict = Verdict(row, alert)
+    return verdict
+
+
+def _ruled(place: Place, values: Floats, c: int, rules: Rules) -> tuple[int | None, int | None]:
+    """The watched rows of (T, C) values at which a sensor is declared stuck, and silent; None for never."""
+    lead, column = place.lead, values[:, c].tolist()
+    limit, since, last_row = int(rules.stuck_rows[c]), -int(place.still[c]), -1 - int(place.age[c])
+    before = [value for value in column[:lead] if value == value]
+    last = before[-1] if before else math.nan
+    speaks: Mask = np.asarray(np.isfinite(values[lead:]).any(1))
+    stuck: int | None = -1 if -since >= limit else None  # declared before the fault began
+    silent: int | None = -1 if -1 - last_row >= rules.silent_rows else None
+    for i, value in enumerate(column[lead:]):
+        if value == value:
+            since, last, last_row = (since if value == last else i), value, i
+            if stuck is None and i - since + 1 >= limit:
+                stuck = i
+        elif silent is None and speaks[i] and i - last_row >= rules.silent_rows:
+            silent = i
+    return (None if stuck == -1 else stuck), (None if silent == -1 else silent)
 
 
 def judged(

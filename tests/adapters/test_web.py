@@ -37,6 +37,7 @@ from daemon.adapters.web import (
     headline,
     most_connections,
     serve,
+    snapshot,
     spark,
 )
 from daemon.domain import (
@@ -710,3 +711,47 @@ async def test_expensive_answers_are_made_one_per_pass_of_the_loop(status: Statu
     counting.cancel()
     assert {answer.status_code for answer in answers} == {200}
     assert len(set(metrics.passes)) == 50
+
+
+# ------------------------------------------------------------------ fire drill
+def entry(
+    sensor: str, kind: str, recall: float, size: float | None, within_s: float | None = 60.0
+) -> dict[str, Any]:
+    """As ``drilling.entry`` makes it."""
+    smallest = (
+        None if size is None else {"sd": 1.0, "value": size, "low": size, "high": None, "within_s": within_s}
+    )
+    by_size = [{"sd": 1.0}] if kind != "stuck" else []
+    return {
+        "sensor": sensor, "kind": kind, "recall": recall, "faults": 40, "delay_s": 30.0, "smallest": smallest,
+        "by_size": by_size, "alert": "anomaly", "says": f"{sensor}: {kind}",
+    }  # fmt: skip
+
+
+def test_the_fire_drill_is_a_row_per_sensor(status: Status, client: Client) -> None:
+    assert client.get("/api/status").json()["streams"][0]["drill"] == []
+    status.streams["pumps"].drill = lambda: [
+        entry(HOSTILE, "shift", 0.75, 0.41234),
+        entry(HOSTILE, "stuck", 1.0, None),
+        entry("Flow", "shift", 0.1, None),
+    ]
+    rows = client.get("/api/status").json()["streams"][0]["drill"]
+    assert [row["sensor"] for row in rows] == [HOSTILE, "Flow"]
+    assert rows[0]["kinds"]["shift"] == {
+        "recall": 0.75,
+        "sized": True,
+        "above": 0.412,
+        "within": 60.0,
+        "faults": 40,
+        "says": f"{HOSTILE}: shift",
+    }
+    stuck = rows[0]["kinds"]["stuck"]
+    assert (stuck["sized"], stuck["above"], stuck["within"]) == (False, None, 30.0)
+    assert rows[1]["kinds"]["shift"]["above"] is None
+
+
+def test_of_many_sensors_the_page_shows_those_of_which_least_is_found(status: Status) -> None:
+    entries = [entry(f"s{i}", kind, i / 100, None) for i in range(100) for kind in ("shift", "stuck")]
+    status.streams["pumps"].drill = lambda: entries
+    shown = [row["sensor"] for row in snapshot(status)["streams"][0]["drill"]]
+    assert shown == [f"s{i}" for i in range(40)]

@@ -121,7 +121,7 @@ def said(
         (event.row_ns // spec.period_ns - place.row, event.kind)
         for event in opened
         if event.row_ns // spec.period_ns >= place.row
-        and (event.kind is AlertKind.ANOMALY or event.sensor == spec.sensors[what.sensors[0]])
+        and (event.kind is AlertKind.ANOMALY or event.sensor in [spec.sensors[c] for c in what.sensors])
     ]
     return Verdict(*min(mine)) if mine else Verdict(None, None)
 
@@ -188,6 +188,33 @@ def test_what_the_stream_remembers_counts() -> None:
         assert verdict == said(detector, spec, policy, history, place, what, 4), (place.row, what)
         found += verdict is not None and verdict.found
     assert 20 < found < 100
+
+
+def test_a_sensor_in_the_place_of_one_that_rests_looks_stuck() -> None:
+    """... or silent, where the other one rarely says something; found by the stream's rules alone."""
+    detector = CentreDetector(("a", "b", "c"), window=8, threshold=1e9, still=5)
+    spec = replace(STREAM, sensors=("a", "b", "c"), window=8, silent_after_ns=10 * STREAM.period_ns)
+    rng = np.random.default_rng(2)
+    values = rng.normal(0.0, 0.6, (400, 3))
+    values[:, 1] = np.repeat(rng.normal(0.0, 0.6, 40), 10)[
+        :400
+    ]  # rests for ten rows, and now and then for forty
+    values[120:160, 1], values[260:300, 1] = 0.5, 0.25
+    values[np.arange(400) % 19 > 0, 2] = np.nan
+    history = Segment("a", 50, values)
+    rules = rules_of(detector, spec)
+    places = places_in(detector, AlarmPolicy(), [history], 120)
+    tried = [
+        (p, trial(kind, 0, rung, (p.row,), [0, 1, 2]))
+        for p in places
+        for kind, rung in ((FaultKind.SWAP, 0.0), (FaultKind.LAG, 6.0))
+    ]
+    seen = set()
+    for (place, what), (_, verdict) in zip(tried, judged(detector, AlarmPolicy(), rules, tried), strict=True):
+        if verdict is not None:
+            assert verdict == said(detector, spec, AlarmPolicy(), history, place, what, 16), (place.row, what)
+        seen.add(None if verdict is None else (what.kind, verdict.alert))
+    assert {(FaultKind.SWAP, AlertKind.SENSOR_STUCK), (FaultKind.SWAP, AlertKind.SENSOR_SILENT)} < seen
 
 
 @pytest.mark.parametrize("at_once", [1, 3, 64])
