@@ -104,8 +104,10 @@ KNOTS = 48
 ATOMS = 12
 ATOM_SHARE = 0.005
 """A value that makes up this share of a sensor's readings is one that it stops at."""
-FEW_ROWS = 300
-"""Rows of a regime from which its sensors have a map of their own."""
+REGIME_ROWS = 600
+"""Rows for which there is a regime, on average, at least."""
+FEW_ROWS = 100
+"""Rows of a regime from which its sensors have a distribution and a map of their own."""
 FEW_VALUES = 1_024
 """Up to so many different readings, each seen four times, are the only ones there are."""
 CALIBRATION = (256, 12)
@@ -266,7 +268,7 @@ def _fit(
     of_cell[path] = label
     spread, carry, push = _within(y - centre[path], path, follows, K)
     cells = _decode(models, centre @ turn + mean, [_named(conditions, i) for i in of_cell.tolist()])
-    regime = _kmeans((cells - cells.mean(0)) @ axes, min(REGIMES, K), rng)
+    regime = _kmeans((cells - cells.mean(0)) @ axes, min(REGIMES, K, max(n * h // REGIME_ROWS, 1)), rng)
     G = int(regime.max()) + 1
 
     # The readings beside the faded windows, row by row.
@@ -552,7 +554,7 @@ def _noise(R: Floats, cell: Ints, regime: Ints, surplus: Floats, fresh: Mask, G:
         every = np.quantile(R[mine, c], shares)
         for g in range(G):
             rows = mine[at[mine] == g]
-            quantiles[g, c] = np.quantile(R[rows, c], shares) if len(rows) >= 100 else every
+            quantiles[g, c] = np.quantile(R[rows, c], shares) if len(rows) >= FEW_ROWS else every
             scores[rows, c] = _normal_scores(R[rows, c])
     pairs = np.flatnonzero(~fresh[1:])
     whole, rho_whole = _moments(scores, pairs)
