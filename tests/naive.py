@@ -286,3 +286,28 @@ def fewest_sensors(
         if enough:
             return max(enough, key=lambda sensors: float(sum(blame[c] for c in sensors)))
     return None
+
+
+# ------------------------------------------------------------------ likeness of series
+def ks_distance(a: Sequence[float], b: Sequence[float]) -> float:
+    """The largest distance of two empirical distribution functions, by looking at every value."""
+    return max(abs(sum(x <= v for x in a) / len(a) - sum(x <= v for x in b) / len(b)) for v in [*a, *b])
+
+
+def pooled_autocorrelation(stretches: Sequence[Sequence[float]], lag: int) -> float:
+    """Mean product at a lag about the mean of all values, over the variance of all; NaN values left out."""
+    every = [v for rows in stretches for v in rows if not math.isnan(v)]
+    mean = sum(every) / len(every)
+    variance = sum((v - mean) ** 2 for v in every) / len(every)
+    products = [
+        (rows[t] - mean) * (rows[t + lag] - mean)
+        for rows in stretches
+        for t in range(len(rows) - lag)
+        if not math.isnan(rows[t]) and not math.isnan(rows[t + lag])
+    ]
+    return sum(products) / len(products) / variance
+
+
+def nearest_window(window: Floats, known: Sequence[Floats]) -> float:
+    """RMS distance to the nearest of some windows, one by one."""
+    return min(math.sqrt(float(((window - other) ** 2).mean())) for other in known)

@@ -17,7 +17,8 @@ CSV = "timestamp,a,b\n2026-01-01T00:00:00Z,1,2\n2026-01-01T00:00:01Z,2,3\n"
 
 
 @pytest.mark.parametrize(
-    "name", ["demo", "run", "init", "check", "topics", "train", "replay", "impute", "drill"]
+    "name",
+    ["demo", "run", "init", "check", "topics", "train", "replay", "impute", "drill", "explain", "generate"],
 )
 def test_help_teaches(name: str) -> None:
     done = command(name, "--help")
@@ -35,6 +36,13 @@ def test_help_teaches(name: str) -> None:
         (["replay", "good.csv"], "--out"),
         (["replay", "good.csv", "--out", "o", "--set", "retrain.evry=1h"], "every"),
         (["replay", "good.csv", "--out", "o", "--model", "nowhere"], "nowhere"),
+        (["generate", "--model", "nowhere", "--out", "o.csv"], "nowhere"),
+        (["generate", "--model", "nowhere"], "one of --out FILE"),
+        (["generate", "--model", "nowhere", "--out", "o.csv", "--rate", "5/s"], "--rate goes with --topic"),
+        (
+            ["generate", "--model", "nowhere", "--out", "o.csv", "--rows", "5", "--count", "5"],
+            "how much once",
+        ),
         (["run"], "config.yaml"),
         (["run", "-c", "misspelt.yaml"], "did you mean 'bootstrap_servers'"),
         (["run", "-c", "hardly.yaml"], "exactly_once"),

@@ -553,7 +553,7 @@ async def write_topic(
             sent += rows
             if progress is not None:
                 now = sent / max(time.monotonic() - begun, 1e-9)
-                progress(min(sent / total, 1.0), f"{sent:,.0f} rows sent, {now:,.0f} a second")
+                progress(min(sent / total, 1.0), f"sending: {sent:,.0f} rows, {now:,.0f} a second")
             if rate is not None and (ahead := sent / rate - (time.monotonic() - begun)) > 0:
                 await asyncio.sleep(ahead)
     finally:

@@ -264,7 +264,10 @@ def _synthesis(arrays: Mapping[str, NDArray[Any]], C: int, h: int, latents: int)
     )
     square = _Rule((2, Z, Z))
     rules = {
-        **{name: _Rule((n,), "i", above=-2.0) for name in ("path", "follows", "label", "asset", "strata")},
+        **{
+            name: _Rule((n,), "i", above=-2.0)
+            for name in ("path", "follows", "past", "label", "asset", "strata")
+        },
         "ends": _Rule((e,), "i", above=-1.0),
         "bridges": _Rule((e, CANDIDATES), "i", above=-1.0),
         "mean": _Rule((latents,)),
@@ -304,6 +307,7 @@ def _check_synthesis(arrays: Mapping[str, NDArray[Any]], conditions: int) -> Non
     limits = {
         "path": (0, cells),
         "follows": (-1, n),
+        "past": (0, n),
         "label": (-1, conditions),
         "asset": (0, names),
         "strata": (0, n),

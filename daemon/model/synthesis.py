@@ -78,11 +78,13 @@ MEMORIES = (2.0, 8.0)
 """Hops over which the two moving averages of the past forget: one window, and four."""
 MEMORY_WEIGHT = 0.5
 """What has been counts half of what is."""
-HOLD = 16
-"""Hops from one change of visit to the next, on average: eight windows, twice the four over which
-the autocorrelation is to be kept."""
+HOLD = 32
+"""Hops from one change of visit to the next, on average: sixteen windows, long against the four over
+which the autocorrelation is to be kept."""
 CANDIDATES = 8
 """Visits to choose from at a change: taken is one from the time of training that was drawn from least."""
+WAYS = 64
+"""Clusters of what the last four windows were like, so that a change of visit keeps the phase of a cycle."""
 PARTS = 64
 """Parts of training's time that this is counted by."""
 SLOW = 32
@@ -102,15 +104,17 @@ KNOTS = 48
 ATOMS = 12
 ATOM_SHARE = 0.005
 """A value that makes up this share of a sensor's readings is one that it stops at."""
-FEW_ROWS = 300
-"""Rows of a regime from which its sensors have a map of their own."""
+REGIME_ROWS = 600
+"""Rows for which there is a regime, on average, at least."""
+FEW_ROWS = 100
+"""Rows of a regime from which its sensors have a distribution and a map of their own."""
 FEW_VALUES = 1_024
 """Up to so many different readings, each seen four times, are the only ones there are."""
 CALIBRATION = (256, 12)
 """Series and hops of the run that the maps are fitted on."""
 CHUNK_ROWS = 8_192
 """Rows that are made at once, all assets together."""
-_FIELDS_INT = ("path", "follows", "label", "asset", "strata", "ends", "bridges", "regime", "first")
+_FIELDS_INT = ("path", "follows", "past", "label", "asset", "strata", "ends", "bridges", "regime", "first")
 _FIELDS_DOUBLE = ("source", "target", "step", "values")
 
 
@@ -123,6 +127,7 @@ class Synthesis:
 
     path: Ints  # (n,) the cell of each window
     follows: Ints  # (n,) the window one hop later; -1 at an end
+    past: Ints  # (n,) the cluster of the last four windows' way: visits alike in it are exchanged
     label: Ints  # (n,) condition, -1: none
     asset: Ints  # (n,)
     strata: Ints  # (n,) the windows in order of time
@@ -263,7 +268,7 @@ def _fit(
     of_cell[path] = label
     spread, carry, push = _within(y - centre[path], path, follows, K)
     cells = _decode(models, centre @ turn + mean, [_named(conditions, i) for i in of_cell.tolist()])
-    regime = _kmeans((cells - cells.mean(0)) @ axes, min(REGIMES, K), rng)
+    regime = _kmeans((cells - cells.mean(0)) @ axes, min(REGIMES, K, max(n * h // REGIME_ROWS, 1)), rng)
     G = int(regime.max()) + 1
 
     # The readings beside the faded windows, row by row.
@@ -297,11 +302,13 @@ def _fit(
     wander, together = _wander(when, seen, decoded.mean(1), regime[path], follows, G, rng)
     ends = starts[1:] - 1
     going_on = np.flatnonzero(follows >= 0)
-    bridges = going_on[when.alike(state[ends], ends, state[going_on], going_on, CANDIDATES)[0]]
+    way = _way(seen, starts)
+    bridges = going_on[when.alike(way[ends], ends, way[going_on], going_on, CANDIDATES)[0]]
     step, values, first = _resolutions(x)
     made = Synthesis(
         path=path,
         follows=follows,
+        past=_kmeans(way, min(WAYS, table), rng),
         label=label,
         asset=asset,
         strata=np.argsort(time, kind="stable"),
@@ -412,6 +419,13 @@ def _with_past(seen: Floats, starts: Ints) -> Floats:
             now = now + (seen[t] - now) / memory
         parts.append(MEMORY_WEIGHT * average)
     return np.concatenate(parts, 1)
+
+
+def _way(seen: Floats, starts: Ints) -> Floats:
+    """What is, beside what was at each of the last hops on the same run: alike in all of it is alike in phase."""
+    first = np.repeat(starts[:-1], np.diff(starts))
+    at = np.arange(len(seen))
+    return np.concatenate([seen[np.maximum(at - back, first)] for back in range(LASTING)], 1)
 
 
 def _kmeans(points: Floats, count: int, rng: np.random.Generator, rounds: int = 12) -> Ints:
@@ -538,7 +552,7 @@ def _noise(R: Floats, cell: Ints, regime: Ints, surplus: Floats, fresh: Mask, G:
         every = np.quantile(R[mine, c], shares)
         for g in range(G):
             rows = mine[at[mine] == g]
-            quantiles[g, c] = np.quantile(R[rows, c], shares) if len(rows) >= 100 else every
+            quantiles[g, c] = np.quantile(R[rows, c], shares) if len(rows) >= FEW_ROWS else every
             scores[rows, c] = _normal_scores(R[rows, c])
     pairs = np.flatnonzero(~fresh[1:])
     whole, rho_whole = _moments(scores, pairs)
@@ -771,8 +785,10 @@ class Walk:
         goes_on = (s.follows >= 0) & allowed[np.maximum(s.follows, 0)]
         self._next = np.where(goes_on, s.follows, next_there)
         self._ends = ~goes_on
-        self._visits = members[np.argsort(s.path[members], kind="stable")]
-        self._count = np.bincount(s.path[members], minlength=K)
+        groups, self._group = np.unique(np.stack([s.path, s.past]), axis=1, return_inverse=True)
+        self._group = self._group.reshape(-1)
+        self._visits = members[np.argsort(self._group[members], kind="stable")]
+        self._count = np.bincount(self._group[members], minlength=groups.shape[1])
         # Where nothing follows, from a like window of another time; where there is none, from what is next.
         self._over = np.repeat(np.arange(len(s.path))[:, None], CANDIDATES, 1)
         there = allowed[s.bridges] & goes_on[s.bridges]
@@ -833,8 +849,9 @@ class Walk:
         s, random, A = self._s, self._random, len(self._at)
         before = s.path[self._at]
         change = (random.random(A) < 1.0 / HOLD) | self._ends[self._at]
-        draw = (random.random((A, CANDIDATES)) * self._count[before][:, None]).astype(np.int64)
-        places = np.minimum(self._first[before][:, None] + draw, len(self._visits) - 1)
+        group = self._group[self._at]
+        draw = (random.random((A, CANDIDATES)) * self._count[group][:, None]).astype(np.int64)
+        places = np.minimum(self._first[group][:, None] + draw, len(self._visits) - 1)
         visits = self._visits[places]
         visits[:, 0] = self._at
         over = self._ends[self._at]
