@@ -430,6 +430,18 @@ def fits(bundle: Bundle, spec: StreamSpec) -> None:
             raise BundleError(f"model {bundle.version} does not fit stream {spec.name}: {reason}")
 
 
+def other_conditions(bundle: Bundle, spec: StreamSpec) -> str:
+    """What to say where a model learned other condition fields than the stream has now; empty if all is well.
+
+    No reason to refuse it: all rows are scored as of an unknown condition until the next training.
+    """
+    theirs = bundle.facts.get("condition")
+    if theirs is None or list(theirs) == list(spec.condition):
+        return ""  # bundles of before do not say
+    ours = f"[{', '.join(spec.condition)}]"
+    return f"it learned condition [{', '.join(theirs)}], the stream has {ours}: rows are scored as unknown"
+
+
 class Loop:
     """See the module.
 
@@ -801,6 +813,8 @@ class Loop:
         self.status.promotion(name, detector.version, result, reason)
         self._say_lifecycle()
         log.info("model_promoted", stream=name, version=detector.version, result=str(result), reason=reason)
+        if said := other_conditions(loaded, stream.spec):
+            log.warning("model_conditions_differ", stream=name, version=detector.version, reason=said)
 
     async def _give_up(self, stream: StreamRun, version: str) -> None:
         """The model in force fails: the one before it takes over, here and in the registry, or none does."""

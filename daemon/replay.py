@@ -71,7 +71,7 @@ from daemon.domain import (
 )
 from daemon.errors import BundleError, ConfigError, DaemonError, InputError, UsageError
 from daemon.history import Recent, TopicHistory
-from daemon.loop import Hold, Loop, StreamPlan, StreamRun, fits
+from daemon.loop import Hold, Loop, StreamPlan, StreamRun, fits, other_conditions
 from daemon.model import evaluation
 from daemon.model.bundle import Bundle, check_room
 from daemon.model.draws import draw
@@ -492,6 +492,8 @@ async def replay(
         notes.append(
             f"{model.name} judges: of {train.name} only the last rows count, where {test.name} goes on"
         )
+    if bundle is not None and (said := other_conditions(bundle, plan.spec)):
+        notes.append(f"model {bundle.version}: {said}")
     if (train or model) and not any(text.partition("=")[0] == "retrain.every" for text in sets):
         plan = replace(plan, retrain_every=None)
     try:

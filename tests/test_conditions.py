@@ -136,6 +136,14 @@ async def test_a_model_brings_its_fields_where_there_is_no_config(tmp_path: Path
     assert any("condition 'site' is no column" in note for note in done.notes)
 
 
+async def test_a_config_without_the_models_conditions_is_noted(tmp_path: Path, model: Path) -> None:
+    bare = tmp_path / "config.yaml"
+    bare.write_text(yaml.safe_dump({"streams": [STREAM | {"condition": []}]}))
+    test = as_csv(tmp_path / "test.csv", rows(100, 3_000, 1))
+    done = await replay(test, tmp_path / "out", config=bare, model=model)
+    assert any("it learned condition [mode, $weekend, site], the stream has []" in n for n in done.notes)
+
+
 # ------------------------------------------------------------------ check
 def test_check_says_what_is_declared_in_vain() -> None:
     settings = load(None, (), {"streams": [STREAM | {"condition": ["$hour", "$weekday"]}]})

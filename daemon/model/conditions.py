@@ -90,8 +90,12 @@ class ConditionMeans:
         return codes
 
     def of(self, codes: Tensor, cells: int) -> Tensor:
-        """(B, cells) what is usual in the newest rows, of so many cells, of windows under these codes."""
-        return self.mean[:, self.mean.shape[1] - cells :][codes]
+        """What is usual in the newest rows, of so many cells, of windows under these codes (B,).
+
+        (B, cells), or (1, cells) where all are under one: a row that need not be copied for each.
+        """
+        newest = self.mean[:, self.mean.shape[1] - cells :]
+        return newest[codes[:1]] if len(codes) and bool((codes == codes[0]).all()) else newest[codes]
 
     @staticmethod
     def fit(

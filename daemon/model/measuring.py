@@ -288,7 +288,7 @@ class Models:
         kept = scaled[:count].copy() if keep else scaled[:0]
         with torch.inference_mode():
             x = torch.from_numpy(scaled).flatten(1)
-            labels = [*conditions, *[""] * (len(scaled) - count)]
+            labels = [*conditions, *[conditions[-1] if count else ""] * (len(scaled) - count)]
             usual = None
             if self.means is not None:
                 usual = self.means.of(self.means.codes(labels), x.shape[1])  # (B, d)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daemon.domain import SECOND_NS, AlarmPolicy, Budget, Floats, Segment
+from daemon.domain import NO_CONDITION, SECOND_NS, AlarmPolicy, Budget, Floats, Segment
 from daemon.model.bundle import Bundle
 from daemon.model.calibration import (
     SHRINK,
@@ -201,7 +201,7 @@ def test_operating_modes_have_levels_of_their_own_and_an_unknown_one_the_pooled(
     values = np.concatenate([noisy(300, seed, 4.0 if seed % 2 else 0.5) for seed in range(10)])
     labels = tuple("loud" if (i // 300) % 2 else "quiet" for i in range(len(values)))
     bundle = trained([Segment("pump-1", 0, values, labels)], replace(QUICK, kind="ppca"))
-    assert set(bundle.calibration.condition_levels) == {"quiet", "loud"}
+    assert set(bundle.calibration.condition_levels) == {NO_CONDITION, "quiet", "loud"}  # and of the unknown
     assert not bundle.calibration.asset_levels
     loud = np.median(calm_scores(bundle, "pump-1", noisy(600, 5, 4.0), "loud"))
     quiet = np.median(calm_scores(bundle, "pump-1", noisy(600, 4, 0.5), "quiet"))

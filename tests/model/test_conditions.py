@@ -8,15 +8,27 @@ import numpy as np
 import pytest
 import torch
 
-from daemon.domain import NO_CONDITION, Floats, ModelSettings, Segment, StreamSpec, Windows
+from daemon.domain import (
+    NO_CONDITION,
+    AlarmPolicy,
+    Budget,
+    Floats,
+    ModelSettings,
+    Segment,
+    StreamSpec,
+    Windows,
+)
 from daemon.errors import BundleError
 from daemon.model.bundle import CONDITION_MEAN, Bundle
 from daemon.model.calibration import sample_windows
 from daemon.model.conditions import ConditionMeans, condition_concerns, fifths, learned_labels
+from daemon.model.evaluation import average_precision
 from daemon.model.measuring import Models
+from daemon.model.promotion import scores_of
 from daemon.model.segments import BLOCKS, Piece, sliding
 from daemon.model.soundness import likelihood
-from daemon.model.training import fit_models
+from daemon.model.training import fit_models, train
+from tests.bench.conditions import Machine, fleet, machine
 from tests.model.conftest import KINDS, QUICK, SPEC, dropped, trained
 
 L = 16
@@ -276,3 +288,58 @@ def test_the_fields_and_the_zone_are_facts_of_the_bundle() -> None:
     )
     assert bundle.facts["condition"] == ["mode", "$hour"]
     assert bundle.facts["timezone"] == "Europe/Berlin"
+
+
+# ------------------------------------------------------------------ a new asset of a known type
+@pytest.fixture(scope="module")
+def types() -> dict[str, Bundle]:
+    """A fleet of three types, and the same without one machine: with their types, and without."""
+    machines = fleet(3, 600)
+    spec = StreamSpec("fleet", ("a", "b", "c", "d"), period_ns=SPEC.period_ns, condition=("type",))
+    settings = replace(QUICK, kind="ppca")
+
+    def made(history: list[Segment], spec: StreamSpec) -> Bundle:
+        return train(history, spec, settings, AlarmPolicy(), Budget(), 60)
+
+    known = [m.known for m in machines]
+    return {
+        "all": made(known, spec),
+        "others": made(known[1:], spec),
+        "untyped": made([plain(s) for s in known[1:]], replace(spec, condition=())),
+    }
+
+
+def precision(bundle: Bundle, one: Machine, label: str) -> float:
+    segment = replace(one.test, condition=(label,) * len(one.test.values) if label else ())
+    scores = scores_of(bundle.detector(), segment)
+    assert np.isfinite(scores[L - 1 :]).all()  # from the first whole window on
+    return average_precision(one.labels[L - 1 :], scores[L - 1 :])
+
+
+def test_a_new_asset_of_a_known_type_is_scored_as_if_it_were_known(types: dict[str, Bundle]) -> None:
+    """One asset has a few faults: the benchmark averages over assets, here the sign is what counts."""
+    one = fleet(3, 600)[0]
+    knew, new = (precision(types[model], one, "type=small") for model in ("all", "others"))
+    assert new > knew - 0.1
+    assert new > precision(types["untyped"], one, "") + 0.05
+    assert one.test.asset not in types["others"].calibration.asset_levels
+
+
+def test_a_type_has_a_level_that_a_new_asset_of_it_finds(types: dict[str, Bundle]) -> None:
+    """The assets of a type differ less from each other than types do: what they share is the type's."""
+    calibration = types["others"].calibration
+    assert {"type=small", "type=medium", "type=large"} < set(calibration.condition_levels)
+    levels = np.stack([calibration.condition_levels[f"type={kind}"] for kind in ("small", "medium", "large")])
+    own = np.stack(list(calibration.asset_levels.values()))
+    assert np.abs(levels).mean() > 0.5 * np.abs(own).mean()
+
+
+def test_a_new_assets_calm_rows_raise_nothing_under_its_type(types: dict[str, Bundle]) -> None:
+    calm = machine("new-1", "large", 77, 600).known
+
+    def share(bundle: Bundle, label: str) -> float:
+        scores = scores_of(bundle.detector(), replace(calm, condition=(label,) * 600))
+        return float((scores > bundle.calibration.threshold).mean())
+
+    assert share(types["others"], "type=large") < 0.03
+    assert share(types["others"], "type=small") > 0.5  # another type's rows are none of its own
