@@ -192,6 +192,12 @@ async def test_names_stay_with_the_version_and_come_back(folder: Path, tmp_path:
     assert named[0] == "at rest"
     assert named[1:] == [None] * (len(named) - 1)
 
+    days = [h for day in range(2) for h in range(24 * day + 6, 24 * day + 20)]
+    day = np.concatenate([two_states(2_880, 5)[60 * h : 60 * h + 60] for h in days])
+    busy = await explain(model, page, write_csv(tmp_path / "day.csv", {"pump-1": day}))
+    assert all(c["name"] is None for c in busy.document["clusters"])
+    assert any("do not occur in these readings: 1" in note for note in busy.notes)
+
     both = (await explain(model, page, names=["1=load"], sets=["load=-1"])).document
     assert both["set"]["moved"] == [{"dimension": 1, "name": "load", "sd": -1.0}]
 
