@@ -53,7 +53,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     train(history, SPEC, QUICK, AlarmPolicy(), Budget(), 60).save(folder / "m")
     broken = two_states(2_880, 2)
     broken[2_400:2_440, 0] += 400.0
-    broken[100:105] = np.nan
+    broken[100:118] = np.nan
     write_csv(folder / "week.csv", {"pump-1": two_states(2_880, 1), "pump-2": broken})
     return folder
 
@@ -146,6 +146,11 @@ async def test_without_readings_there_are_the_dimensions_and_a_word_why(folder: 
     usual = decode(bundle.models, bundle.drift.latent_mean[None])[0]
     shown = next(d for d in bare["dimensions"] if d["active"])["traversal"]["sensors"]
     np.testing.assert_allclose(shown["Flow"][STEPS.index(0)], usual[:, 2], atol=1.0)
+
+
+def test_a_window_in_which_nothing_was_observed_is_none(found: dict[str, Any]) -> None:
+    whole = 2_880 - 15  # of each asset; of a gap of 18 rows three windows see nothing else
+    assert found["windows"] == 2 * whole - 3
 
 
 # ------------------------------------------------------------------ what if
