@@ -53,7 +53,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     train(history, SPEC, QUICK, AlarmPolicy(), Budget(), 60).save(folder / "m")
     broken = two_states(2_880, 2)
     broken[2_400:2_440, 0] += 400.0
-    broken[100:105] = np.nan
+    broken[100:118] = np.nan
     write_csv(folder / "week.csv", {"pump-1": two_states(2_880, 1), "pump-2": broken})
     return folder
 
@@ -148,6 +148,11 @@ async def test_without_readings_there_are_the_dimensions_and_a_word_why(folder: 
     np.testing.assert_allclose(shown["Flow"][STEPS.index(0)], usual[:, 2], atol=1.0)
 
 
+def test_a_window_in_which_nothing_was_observed_is_none(found: dict[str, Any]) -> None:
+    whole = 2_880 - 15  # of each asset; of a gap of 18 rows three windows see nothing else
+    assert found["windows"] == 2 * whole - 3
+
+
 # ------------------------------------------------------------------ what if
 async def test_a_what_if_moves_a_window_and_says_by_how_much(folder: Path) -> None:
     at = (START + timedelta(minutes=700)).isoformat()
@@ -191,6 +196,12 @@ async def test_names_stay_with_the_version_and_come_back(folder: Path, tmp_path:
     named = [c["name"] for c in other["clusters"]]
     assert named[0] == "at rest"
     assert named[1:] == [None] * (len(named) - 1)
+
+    days = [h for day in range(2) for h in range(24 * day + 6, 24 * day + 20)]
+    day = np.concatenate([two_states(2_880, 5)[60 * h : 60 * h + 60] for h in days])
+    busy = await explain(model, page, write_csv(tmp_path / "day.csv", {"pump-1": day}))
+    assert all(c["name"] is None for c in busy.document["clusters"])
+    assert any("do not occur in these readings: 1" in note for note in busy.notes)
 
     both = (await explain(model, page, names=["1=load"], sets=["load=-1"])).document
     assert both["set"]["moved"] == [{"dimension": 1, "name": "load", "sd": -1.0}]

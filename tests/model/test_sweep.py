@@ -53,6 +53,9 @@ def test_conditions_are_the_factors_where_there_are_any_and_models_are_not_told_
     found = sweep(history, replace(SPEC, condition=("mode",)), QUICK, (1.0,))
     assert found.factors == "condition"
     assert found.points[0].purity > 0.1  # one dimension says it
+    blind = sweep([Segment("pump-1", 0, values)], SPEC, QUICK, (1.0,))
+    assert found.points[0].kl == blind.points[0].kl
+    assert found.points[0].elbo == blind.points[0].elbo
 
 
 def test_too_few_rows_are_refused() -> None:
