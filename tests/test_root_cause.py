@@ -138,6 +138,12 @@ def test_past_episodes_are_compared_and_what_was_said_of_them_is_shown(
     assert mine.likeness > 0.8
     assert all(n.verdict is None for n in found.nearest if n is not mine)
     assert all(n.onset_ns < found.since_ns for n in found.nearest)
+    # What the file itself holds is not counted twice.
+    again = explained(folder, alert=message["id"], alerts=folder / "out/alerts.jsonl")
+    assert again.nearest
+    assert len({n.fingerprint for n in again.nearest}) == len(again.nearest)
+    assert again.incident is not None
+    assert again.incident.fingerprint not in {n.fingerprint for n in again.nearest}
 
 
 def test_the_page_says_it_all_loads_nothing_and_shows_names_as_names(

@@ -119,8 +119,8 @@ class RootCause:
                 )
             case Cause.NEW_REGIME:
                 return (
-                    f"The sensors still fit together: the model reconstructs {self.verdict.explained:.0%} of what"
-                    f" has changed. But together they are where training never was ({parts}; an alarm is above"
+                    f"The sensors still fit together: the model reconstructs {100 * self.verdict.explained:.0f} % of"
+                    f" what has changed. But together they are where training never was ({parts}; an alarm is above"
                     f" {self.threshold:.2f}), and no single sensor explains it."
                 )
             case Cause.PROCESS_FAULT:
@@ -130,8 +130,9 @@ class RootCause:
                     else "nor do the most blamed ones together"
                 )
                 return (
-                    f"Several sensors no longer fit together: of what has changed the model reconstructs only"
-                    f" {max(self.verdict.explained, 0.0):.0%} ({parts}). No single one explains it, {how}."
+                    f"Several sensors no longer fit together ({parts}; the model reconstructs"
+                    f" {100 * max(self.verdict.explained, 0.0):.0f} % of what has changed). No single one explains it,"
+                    f" {how}."
                 )
 
     def as_dict(self) -> dict[str, Any]:

@@ -165,6 +165,15 @@ def test_sensors_that_move_together_to_where_training_never_was_are_a_new_regime
     assert said.cause is Cause.NEW_REGIME
     assert said.explained > 0.9
     assert said.latent_nats > said.residual_nats
+    # Neither is enough alone: what is not reconstructed, or leaves more than it explains, is a fault.
+    assert verdict_of(wide(), found, track.view(index), 0.7).cause is Cause.PROCESS_FAULT
+    rough = track.index_from(track.first_row + FAULT + 40)
+    said = verdict(
+        wide(), track, rough, smallest_repair(wide(), track.view(rough), np.ones(WIDE), HYSTERESIS)
+    )
+    assert said.explained > 0.9
+    assert said.latent_nats < said.residual_nats
+    assert said.cause is Cause.PROCESS_FAULT
 
 
 def test_a_normal_window_needs_no_repair_and_has_no_cause(bundle: Bundle) -> None:
