@@ -449,7 +449,7 @@ AUDITED = ("audits_total", "error", "coverage", "skill", "possible")
 
 @moves(*(f'imputation_{name}{{sensor="{sensor}"}}' for name in AUDITED for sensor in SPEC.sensors))
 async def test_hidden_readings_are_told_by_sensor() -> Metrics:
-    rows = [line(i, "p1", float(i), 0.5 + 0.1 * math.sin(i), 0.5) for i in range(6000)]
+    rows = [line(i, "p1", float(i), 0.5 + 0.1 * math.sin(i), 0.5) for i in range(9000)]
     metrics, status, _ = await ran(
         ASSIGNED, Polled(PUMPS_0, rows), Polled(PUMPS_0, (), ended=True), detector=centre(), audit=100
     )

@@ -15,9 +15,9 @@ sensor: what a faulty machine does says nothing of how well its gaps are filled 
 
 **What is said.** Per sensor, over its newest audits: the error in the sensor's units, what the last value
 and the training mean would have been off by, and how often the 90 % interval held. A verdict needs
-``FEWEST`` audits and is one-sided at 95 %: ``cannot`` where the error saves less than ``WORTH`` of what
-the training mean is off by, so that a filled value says no more than the sensor's usual level;
-``last_value`` where it is not better than carrying the last value on.
+``FEWEST`` audits and must be all but certain (one-sided, 95 %): ``cannot`` where the error saves less than
+``WORTH`` of what the training mean is off by, so that a filled value says no more than the sensor's
+usual level; ``last_value`` where it saves less than that of what the last value is off by; else ``good``.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ KEPT = 1_000
 FEWEST = 30
 """Audits below which nothing is said: a mean of fewer absolute errors is anything."""
 WORTH = 0.1
-"""Less of the spread than this is not worth a value: its interval is as wide as the sensor's whole range."""
+"""To save less of a rival's error than this is as good as nothing: the interval is as wide as the rival's."""
 _ONE_SIDED = 1.645  # 95 % of a standard normal
 
 
@@ -302,13 +302,15 @@ def _verdict(error: Floats, last: Floats, mean: Floats) -> Imputable:
         return Imputable.TOO_FEW
     if not error.any():
         return Imputable.GOOD
-    saved = (1.0 - WORTH) * mean - error
-    if saved.mean() + _ONE_SIDED * _standard_error(saved) < 0:
+    if _saves_too_little(error, mean):
         return Imputable.CANNOT
-    better = last - error
-    if better.mean() - _ONE_SIDED * _standard_error(better) <= 0:
-        return Imputable.LAST_VALUE
-    return Imputable.GOOD
+    return Imputable.LAST_VALUE if _saves_too_little(error, last) else Imputable.GOOD
+
+
+def _saves_too_little(error: Floats, rival: Floats) -> bool:
+    """Whether it is all but certain that less than ``WORTH`` of the rival's error is saved."""
+    saved = (1.0 - WORTH) * rival - error
+    return bool(saved.mean() + _ONE_SIDED * _standard_error(saved) < 0)
 
 
 def _standard_error(x: Floats) -> float:
