@@ -1571,7 +1571,8 @@ function drillCell(kind, e) {
       : e.sized || e.recall < 0.8
         ? h("span", "num", share(e.recall) + " found")
         : h("b", "", "found");
-  return titled(h("td", "", what, e.recall ? within : null), e.says + " (" + count(e.faults) + " faults)");
+  const often = e.above !== null || (!e.sized && e.recall >= 0.8);
+  return titled(h("td", "when", what, often ? within : null), e.says + " (" + count(e.faults) + " faults)");
 }
 function drillPanel(list) {
   const some = list.filter((x) => x.drill.length);
@@ -1756,6 +1757,9 @@ _BODY: Final = """
 <div class="columns">
 <div>
 <div id="assets"></div>
+<h2>Fire drill <span class="dim">what would be found now: from which size on, in the sensor's own units
+(of a lag, time), and how soon</span></h2>
+<div id="drill" class="card scroll"></div>
 <h2>Recently closed</h2>
 <div id="recent" class="card scroll"></div>
 </div>
@@ -1766,9 +1770,6 @@ _BODY: Final = """
 <div id="models" class="card"></div>
 </aside>
 </div>
-<h2>Fire drill <span class="dim">what would be found now: from which size on, in the sensor's own units
-(of a lag, time), and how soon</span></h2>
-<div id="drill" class="card scroll"></div>
 <footer>Read-only. <a href="metrics">metrics</a> · <a href="api/status">status</a> ·
 <a href="api/events">events</a> ·
 <a href="livez">livez</a> · <a href="readyz">readyz</a></footer>
