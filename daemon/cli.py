@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -1090,8 +1091,7 @@ def drill(
     `unfound` ({sensor: kinds}) and `still` (sensors that never moved, where no size has a meaning).
     """
     quietly()
-    from daemon.commands.drill import drill_file
-    from daemon.drilling import span
+    from daemon.commands.drill import COLUMNS, FEW, drill_file, rows_of
 
     with progress_bar() as bar:
         result = perform(
@@ -1114,26 +1114,22 @@ def drill(
         typer.echo(json.dumps(report))
         return
     console = out()
-    table = Grid("sensor", "fault", "recall", "median delay", "smallest found", "(sd)", "may lie in", "alert")
-    previous = None
-    for one in report["sensors"]:
-        lag, smallest = one["kind"] == "lag", one["smallest"]
-        delay = "-" if one["delay_s"] is None else span(one["delay_s"])
-
-        def shown(value: float | None, lag: bool = lag) -> str:
-            return "?" if value is None else span(value) if lag else f"{value:.3g}"
-
-        cells = [delay, "-", "", "", one["alert"] or "none"]
-        if smallest is not None:
-            sd = "" if smallest["sd"] is None else f"{smallest['sd']:g}"
-            between = f"{shown(smallest['low'])} to {shown(smallest['high'])}"
-            cells[1:4] = [shown(smallest["value"]), sd, between]
-        elif not one["by_size"]:
-            cells[1] = ""
-        name = "" if one["sensor"] == previous else escape(one["sensor"])
-        previous = one["sensor"]
-        table.add_row(name, one["kind"], f"{one['recall']:.0%}", *cells)
-    console.print(table)
+    for name, rows in rows_of(report):
+        table = Grid(
+            box=SIMPLE_HEAD,
+            title=escape(name),
+            title_justify="left",
+            title_style="bold",
+            padding=(0, 1, 0, 0),
+        )
+        for header, width in COLUMNS.items():
+            table.add_column(header, min_width=width)
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
+    if len(report["sensors"]) <= FEW:
+        for one in report["sensors"]:
+            console.print(escape(one["says"]), soft_wrap=True)
     whole = ", ".join(f"{name} {entry['recall']:.0%}" for name, entry in report["kinds"].items())
     console.print(
         f"Model {report['model']}: {sum(k['faults'] for k in report['kinds'].values()):,} faults at"

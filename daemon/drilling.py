@@ -177,6 +177,8 @@ class FireDrill:
         self._table = -math.inf, 0, []
         self._places.clear()
         if detector is not None:
+            # Time that went by while there was nothing to drill is not made up for.
+            self._seen_at, self._granted_s = self._clock(), min(self._granted_s, 0.0)
             self._rules = rules_of(detector, self.spec)
             self._alive = alive(detector)
             kinds = [kind for kind in FaultKind if len(self._alive) >= kind.sensors]

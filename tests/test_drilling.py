@@ -71,8 +71,8 @@ def begun(
     pipeline = run.open(Assigned(PUMPS_0, 0, 0))
     clock = clock or Clock()
     drill = FireDrill(SPEC, PLAN.policy, 0.01, seed=3, cpu=clock.cpu, clock=clock.wall)
-    clock.wall_s += 1_000.0
     drill.use(detector)
+    clock.wall_s += 1_000.0
     return run, pipeline, drill
 
 
@@ -246,6 +246,7 @@ def test_another_model_begins_anew_and_a_broken_one_does_not_end_the_stream() ->
     broken = Broken(SPEC.sensors, version="centre-3", still=MOVES)
     pipeline.use(broken)
     drill.use(broken)
+    clock.wall_s += 1_000.0
     fed(pipeline, drill, noisy(3, first=60))
     pipeline._began[:] = True  # it has judged before it broke
     pipeline._baseline = np.zeros((len(pipeline._began), 1))

@@ -1613,7 +1613,8 @@ function drillCell(kind, e) {
       : e.sized || e.recall < 0.8
         ? h("span", "num", share(e.recall) + " found")
         : h("b", "", "found");
-  return titled(h("td", "", what, e.recall ? within : null), e.says + " (" + count(e.faults) + " faults)");
+  const often = e.above !== null || (!e.sized && e.recall >= 0.8);
+  return titled(h("td", "when", what, often ? within : null), e.says + " (" + count(e.faults) + " faults)");
 }
 function drillPanel(list) {
   const some = list.filter((x) => x.drill.length);
@@ -1841,6 +1842,9 @@ _BODY: Final = """
 <div class="columns">
 <div>
 <div id="assets"></div>
+<h2>Fire drill <span class="dim">what would be found now: from which size on, in the sensor's own units
+(of a lag, time), and how soon</span></h2>
+<div id="drill" class="card scroll"></div>
 <h2>Recently closed</h2>
 <div id="recent" class="card scroll"></div>
 <h2>Imputation, audited live <span class="dim">readings hidden from the model now and then</span></h2>
@@ -1853,9 +1857,6 @@ _BODY: Final = """
 <div id="models" class="card"></div>
 </aside>
 </div>
-<h2>Fire drill <span class="dim">what would be found now: from which size on, in the sensor's own units
-(of a lag, time), and how soon</span></h2>
-<div id="drill" class="card scroll"></div>
 <footer>Read-only. <a href="metrics">metrics</a> · <a href="api/status">status</a> ·
 <a href="api/events">events</a> ·
 <a href="livez">livez</a> · <a href="readyz">readyz</a></footer>

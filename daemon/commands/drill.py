@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from daemon.drilling import entry, finite, rules_of
+from daemon.drilling import entry, finite, rules_of, span
 from daemon.errors import InputError, UsageError
 from daemon.loop import fits
 from daemon.model.bundle import Bundle
@@ -148,3 +148,38 @@ def report_of(
         ],
         "unfound": unfound,
     }
+
+
+# ------------------------------------------------------------------ on the terminal
+COLUMNS = {"fault": 8, "recall": 6, "delay": 8, "found from": 10, "in sd": 5, "between": 13, "by": 13}
+"""Headers of a sensor's table, with the widths that keep those of all sensors in line."""
+FEW = 16
+"""So many sentences are read; of more the tables say enough."""
+
+
+def rows_of(report: Mapping[str, Any]) -> list[tuple[str, list[list[str]]]]:
+    """Per sensor the rows of its table, as text under ``COLUMNS``."""
+    found: dict[str, list[list[str]]] = {}
+    for one in report["sensors"]:
+        found.setdefault(one["sensor"], []).append(_row(one))
+    return list(found.items())
+
+
+def _row(one: Mapping[str, Any]) -> list[str]:
+    def shown(value: float | None) -> str:
+        if value is None:
+            return "?"
+        return span(value) if one["kind"] == FaultKind.LAG else f"{value:.3g}"
+
+    smallest = one["smallest"]
+    size = ["-" if one["by_size"] else "", "", ""]
+    if smallest is not None:
+        sd = "" if smallest["sd"] is None else f"{smallest['sd']:g}"
+        size = [shown(smallest["value"]), sd, f"{shown(smallest['low'])}-{shown(smallest['high'])}"]
+    return [
+        one["kind"].removeprefix("correlation_"),
+        f"{one['recall']:.0%}",
+        "-" if one["delay_s"] is None else span(one["delay_s"]),
+        *size,
+        one["alert"] or "none",
+    ]
