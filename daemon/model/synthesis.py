@@ -91,6 +91,9 @@ SLOW = 32
 """Hops over which a series' own level forgets: slow against a window, so that it is a level."""
 LASTING = 8
 """Hops after which a level that is still off counts as a level: four windows."""
+AMPLE = 2.0
+"""How much further a series' level wanders than the most alike window of another time is off: that one
+was chosen for being alike. With 1, synthetic windows lie nearer to training than held-out ones do."""
 PRIOR_ROWS = 16.0
 PRIOR_VISITS = 2.0
 PRIOR_LEVELS = 8.0
@@ -664,6 +667,7 @@ def _wander(
     variance, basis = np.linalg.eigh(cov)
     cov = (basis * np.maximum(variance, 0.0)) @ basis.T + 1e-9 * np.eye(C)
     sd = np.sqrt(np.diag(cov))
+    wander = AMPLE * wander
     return wander, np.linalg.cholesky(0.9 * cov / np.outer(sd, sd) + 0.1 * np.eye(C) + 1e-6 * np.eye(C))
 
 
