@@ -277,7 +277,7 @@ def _synthesis(arrays: Mapping[str, NDArray[Any]], C: int, h: int, latents: int)
         "carry": square,
         "push": square,
         "regime": _Rule((K,), "i", above=-1.0),
-        "level": _Rule((K, h, C)),
+        "level": _Rule((K, 2 * h, C)),
         "slope": _Rule((G, C)),
         "scale": _Rule((K, C), above=-1e-9),
         "noise": _Rule((G, C, len(GRID))),

@@ -66,7 +66,7 @@ VISITS = 10
 """Windows per cell, about. A cell of two would give back what was seen, one of a hundred would
 mix states."""
 MOST_CELLS = 512
-MOST_TABLE = 98_304
+MOST_TABLE = 131_072
 """Numbers in the largest table, cells x rows x sensors."""
 REGIMES = 12
 """States with noise and marginals of their own: on, off, and how one gets there."""
@@ -91,6 +91,9 @@ SLOW = 32
 """Hops over which a series' own level forgets: slow against a window, so that it is a level."""
 LASTING = 8
 """Hops after which a level that is still off counts as a level: four windows."""
+AMPLE = 2.0
+"""How much further a series' level wanders than the most alike window of another time is off: that one
+was chosen for being alike. With 1, synthetic windows lie nearer to training than held-out ones do."""
 PRIOR_ROWS = 16.0
 PRIOR_VISITS = 2.0
 PRIOR_LEVELS = 8.0
@@ -140,7 +143,7 @@ class Synthesis:
     carry: Floats  # (2, Z, Z) v to the next v: moving, staying
     push: Floats  # (2, Z, Z) Cholesky factors of what is new
     regime: Ints  # (K,)
-    level: Floats  # (K, h, C) readings minus the decoder's cell means
+    level: Floats  # (K, 2h, C) readings minus the decoder's cell means, faded as windows are
     slope: Floats  # (G, C)
     scale: Floats  # (K, C) of the noise
     noise: Floats  # (G, C, len(GRID)) quantiles of noise / scale
@@ -256,7 +259,7 @@ def _fit(
     follows[starts[1:] - 1] = -1
     axes = _directions(decoded.reshape(n, -1), rng)
     seen = (decoded.reshape(n, -1) - decoded.reshape(n, -1).mean(0)) @ axes
-    table = max(min(MOST_CELLS, MOST_TABLE // max(h * C, 1), n // VISITS), 1)
+    table = max(min(MOST_CELLS, MOST_TABLE // max(2 * h * C, 1), n // VISITS), 1)
     state = _with_past(seen, starts)
     cluster = _kmeans(state, table, rng)
     # Windows under two conditions are never one state, however alike they look.
@@ -274,7 +277,7 @@ def _fit(
     # The readings beside the faded windows, row by row.
     fade = _fade(h)
     d0 = cells.reshape(K, L, C)
-    off, dev, raw, cell, row, starts_of_rows = [], [], [], [], [], [0]
+    off, dev, raw, cell, before, starts_of_rows = [], [], [], [], [], [0]
     for r, at in zip(runs, starts[:-1].tolist(), strict=True):
         mine = path[at : at + r.count]
         rows = slice(r.start + h, r.start + r.count * h)
@@ -283,12 +286,13 @@ def _fit(
         dev.append(_faded(decoded[at : at + r.count], fade, h) - base)
         raw.append(history[r.segment].values[rows])
         cell.append(np.repeat(mine[1:], h))
-        row.append(np.tile(np.arange(h), r.count - 1))
+        before.append(np.repeat(mine[:-1], h))
         starts_of_rows.append(starts_of_rows[-1] + (r.count - 1) * h)
     D, V, x = np.concatenate(off).astype(float), np.concatenate(dev), np.concatenate(raw)
-    at_cell, at_row = np.concatenate(cell), np.concatenate(row)
-    level, surplus = _levels(D, at_cell, at_row, K, h)
-    D = D - level[at_cell, at_row]
+    at_cell, at_before = np.concatenate(cell), np.concatenate(before)
+    row = np.tile(np.arange(h), len(D) // h)
+    level, surplus = _levels(D, at_cell, at_before, row, K, h)
+    D = D - fade[row] * level[at_cell, row] - fade[h + row] * level[at_before, h + row]
     at_regime = regime[at_cell]
     slope = _slopes(D, V, at_regime, G)
     fresh = np.zeros(len(D), bool)
@@ -499,16 +503,19 @@ def _faded(windows: Floats, fade: Floats, h: int) -> Floats:
     return np.asarray(both.reshape(-1, windows.shape[2]))
 
 
-def _levels(D: Floats, cell: Ints, row: Ints, K: int, h: int) -> tuple[Floats, Floats]:
-    """Mean of D per cell and row of the hop, shrunk; and by how much its own fit flatters the noise.
+def _levels(D: Floats, cell: Ints, before: Ints, row: Ints, K: int, h: int) -> tuple[Floats, Floats]:
+    """Mean of D per cell and row of its window, shrunk; and by how much its own fit flatters the noise.
 
-    The mean of N visits, shrunk by w = N / (N + prior), leaves (1 - 2w/N + w^2/N) of the variance
-    in training and 1 + w^2/N in what is new: the ratio is the second result, (K, C).
+    Each row is in the first half of one window and in the second half of the one before. The mean of
+    N visits, shrunk by w = N / (N + prior), leaves (1 - 2w/N + w^2/N) of the variance in training
+    and 1 + w^2/N in what is new: the ratio is the second result, (K, C).
     """
     seen = np.isfinite(D)
-    at = cell * h + row
-    count = _sums(at, seen.astype(float), K * h).reshape(K, h, -1)
-    total = _sums(at, np.where(seen, D, 0.0), K * h).reshape(K, h, -1)
+    filled = np.where(seen, D, 0.0)
+    count, total = np.zeros((K, 2 * h, D.shape[1])), np.zeros((K, 2 * h, D.shape[1]))
+    for part, of in ((0, cell), (h, before)):
+        count[:, part : part + h] = _sums(of * h + row, seen.astype(float), K * h).reshape(K, h, -1)
+        total[:, part : part + h] = _sums(of * h + row, filled, K * h).reshape(K, h, -1)
     w = count / (count + PRIOR_VISITS)
     each = 1.0 / np.maximum(count, 1.0)
     ratio = (1.0 + w * w * each) / np.maximum(1.0 - 2.0 * w * each + w * w * each, 0.3)
@@ -658,6 +665,7 @@ def _wander(
     variance, basis = np.linalg.eigh(cov)
     cov = (basis * np.maximum(variance, 0.0)) @ basis.T + 1e-9 * np.eye(C)
     sd = np.sqrt(np.diag(cov))
+    wander = AMPLE * wander
     return wander, np.linalg.cholesky(0.9 * cov / np.outer(sd, sd) + 0.1 * np.eye(C) + 1e-6 * np.eye(C))
 
 
@@ -878,11 +886,11 @@ class Walk:
         decoded = _decode(self._models, latents, named).reshape(len(cells), L, self._C)
         base = self._cells[cells]
         off = ((decoded - base)[:, : 2 * h]) * self._fade
-        base = base[:, : 2 * h] * self._fade
+        base = (base[:, : 2 * h] + s.level[cells]) * self._fade
         own = (s.wander[s.regime[cells]] * self._own)[:, None]
         late = self._late or (off[:, h:], base[:, h:], own)
         ramp = ((np.arange(h) + 0.5) / h)[:, None]
-        rows = base[:, :h] + late[1] + s.level[cells]
+        rows = base[:, :h] + late[1]
         rows += s.slope[s.regime[cells]][:, None] * (off[:, :h] + late[0])
         rows += late[2] * (1.0 - ramp) + own * ramp
         self._late = off[:, h:], base[:, h:], own
