@@ -841,6 +841,23 @@ def polls(readings: list[Reading], sizes: Sequence[tuple[int, int]]) -> list[Pol
     return [*events, Polled(PUMPS_0, left), Polled(PUMPS_0, (), ended=True)]
 
 
+def test_an_unknown_condition_is_not_said_again_by_a_successor() -> None:
+    spec = replace(SPEC, condition=("mode", "$hour"))
+    first = replace(CENTRE, conditions=("mode=run,$hour=00",))
+    readings = numbered(steady(40))
+    for reading in readings:
+        reading.condition = "mode=wash" if 10 <= reading.offset < 30 else "mode=run"
+    log = Log(lambda **more: make(spec, more.pop("detector"), **more), polls(readings, [(5, 0)] * 7), first)
+    for until in range(1, len(log.events) + 1):
+        log.run(until, commit=False)  # it crashes behind each poll,
+        log.run(until)
+        log.restart()  # and again behind each commit
+    assert told(log.published, AlertKind.UNKNOWN_CONDITION) == [
+        (10, "opened", "mode=wash"),
+        (30, "closed", "mode=wash"),
+    ]
+
+
 MODELS = [
     QUICK,
     replace(QUICK, version="centre-2", centre=0.1, threshold=2.0, carried={}),
