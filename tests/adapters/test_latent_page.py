@@ -182,6 +182,7 @@ def test_names_are_shown_whole_and_as_text(made: tuple[Path, dict[str, Any]], pa
     assert page.value("document.querySelectorAll('img').length") == 0
     text = page.value("document.body.innerText")
     assert "<b>night</b>" in text
+    assert "<b>night</b>" in page.value("document.querySelector('#map .legend').textContent")
 
 
 def test_the_rest_is_shown_on_demand(made: tuple[Path, dict[str, Any]], page: Page) -> None:
