@@ -225,7 +225,7 @@ def measure(root: Path, kind: str, rows: int, only: Sequence[str], most_assets: 
     if "fleet" in only:
         machines = fleet(OF_A_TYPE)
         spec = StreamSpec("fleet", ("a", "b", "c", "d"), period_ns=60 * SECOND_NS, condition=("type",))
-        who = range(0, len(machines), max(len(machines) // most_assets, 1))[:most_assets]
+        who = [7 * i % len(machines) for i in range(min(most_assets, len(machines)))]  # of all types in turn
         yield leave_one_out(f"simulated fleet with types ({kind})", left_out(machines, spec, settings, who))
     if "asd" in only and (root / "data" / "asd").is_dir():
         machines = servers(root, rows)
