@@ -754,7 +754,6 @@ class Walk:
         random: draws everything.
         like: only what this asset (a number) did.
         condition: only under this label (a number).
-        spread: the assets start evenly spread over all that training saw.
 
     Raises:
         BundleError: training saw no window of this asset under this condition.
