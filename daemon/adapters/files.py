@@ -1150,7 +1150,34 @@ def write_scores(
         pq.write_table(pa.Table.from_arrays(arrays, schema=_SCORES), temporary)
 
 
-class ImputedFile:
+class _Growing:
+    """A file that is written piece by piece beside its place, as a context: it appears if the block ends well."""
+
+    _path: Path
+    _beside: Beside
+
+    def _close(self, whole: bool) -> None:
+        """Write what is still held, if the file is to be ``whole``, and close it; OSError if that fails."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._close(whole=kind is None)
+            if kind is None:
+                self._beside.commit()
+        except OSError as failure:
+            if kind is None:  # else the block's own error is the one to tell
+                raise _unwritable(self._path, failure) from failure
+        finally:
+            self._beside.discard()
+
+
+class ImputedFile(_Growing):
     """``imputed.parquet``, one row per filled cell, written as the rows come.
 
     A context: the file appears, even when empty, if the block ends well.
@@ -1218,26 +1245,13 @@ class ImputedFile:
         except OSError as error:
             raise _unwritable(self._path, error) from error
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            if kind is None:
-                self._flush()
-            self._writer.close()
-            if kind is None:
-                self._beside.commit()
-        except OSError as failure:
-            if kind is None:  # else the block's own error is the one to tell
-                raise _unwritable(self._path, failure) from failure
-        finally:
-            self._beside.discard()
+    def _close(self, whole: bool) -> None:
+        if whole:
+            self._flush()
+        self._writer.close()
 
 
-class DrawsFile:
+class DrawsFile(_Growing):
     """``<out>.draws.parquet``: one row per filled cell and draw, written as they come.
 
     A context: the file appears, even when empty, if the block ends well.
@@ -1268,21 +1282,8 @@ class DrawsFile:
         except OSError as error:
             raise _unwritable(self._path, error) from error
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            self._writer.close()
-            if kind is None:
-                self._beside.commit()
-        except OSError as failure:
-            if kind is None:  # else the block's own error is the one to tell
-                raise _unwritable(self._path, failure) from failure
-        finally:
-            self._beside.discard()
+    def _close(self, whole: bool) -> None:
+        self._writer.close()
 
 
 def write_imputed(path: Path, rows: Iterable[FilledRow]) -> int:
@@ -1297,7 +1298,7 @@ def write_imputed(path: Path, rows: Iterable[FilledRow]) -> int:
     return file.cells
 
 
-class JsonLines:
+class JsonLines(_Growing):
     """``alerts.jsonl``, ``drift.jsonl``, ``dead-letter.jsonl``: one JSON message per line.
 
     A context: the file appears, even when empty, if the block ends well.
@@ -1322,21 +1323,8 @@ class JsonLines:
             raise _unwritable(self._path, error) from error
         self.lines += 1
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            self._file.close()
-            if kind is None:
-                self._beside.commit()
-        except OSError as failure:
-            if kind is None:  # else the block's own error is the one to tell
-                raise _unwritable(self._path, failure) from failure
-        finally:
-            self._beside.discard()
+    def _close(self, whole: bool) -> None:
+        self._file.close()
 
 
 def dead_letter(rejected: Rejected, oversized: Mapping[int, Oversized] | None = None) -> dict[str, Any]:
