@@ -11,14 +11,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from typer.testing import CliRunner
 
-from daemon.cli import app
 from daemon.commands.drill import drill_file
 from daemon.domain import SECOND_NS, Floats, Segment
 from daemon.errors import BundleError, InputError, UsageError
 from daemon.replay import replay
 from tests.model.conftest import QUICK, SPEC, machine, trained
+from tests.running import command
 
 FIRST_S = 1_700_000_040  # a whole minute
 MINUTES = 10_000
@@ -150,11 +149,11 @@ async def test_rows_that_can_take_no_fault(tmp_path: Path, model: Path) -> None:
 
 def test_the_command_prints_a_table_or_json(normal: Path, model: Path) -> None:
     arguments = ["drill", str(normal), "--model", str(model), "--kind", "lag", "--kind", "spike"]
-    done = CliRunner().invoke(app, [*arguments, "--sensor", "Flow", "--sensor", "Idle"])
-    assert done.exit_code == 0, done.output
-    assert "Flow" in done.output
-    assert "Stood still in training, no fault was injected: Idle" in done.output
-    assert "spike " in done.output
-    done = CliRunner().invoke(app, [*arguments, "--json"])
-    report = json.loads(done.stdout.splitlines()[-1])
+    done = command(*arguments, "--sensor", "Flow", "--sensor", "Idle")
+    assert done.returncode == 0, done.stderr
+    assert "Flow" in done.stdout
+    assert "Stood still in training, no fault was injected: Idle" in done.stdout
+    assert "spike " in done.stdout
+    done = command(*arguments, "--json")
+    report = json.loads(done.stdout)
     assert set(report["kinds"]) == {"spike", "lag"}
