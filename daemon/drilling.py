@@ -196,6 +196,10 @@ class FireDrill:
             if self._wanting and len(self._armed) < ARMED:
                 self._arm(pipeline, step)
 
+    def leave(self, partition: InputPartition) -> None:
+        """A partition is another replica's now: what is being gathered there would never be whole."""
+        self._armed = [armed for armed in self._armed if armed.partition != partition]
+
     @property
     def _wanting(self) -> bool:
         """Whether there are fewer places than are kept, those being gathered among them."""
@@ -208,9 +212,8 @@ class FireDrill:
         watched = WATCHED * self.spec.window
         newest = int(block.rows.max()) if len(block.rows) else 0
         for armed in list(self._armed):
-            if armed.partition != pipeline.partition:
-                continue
-            mine = np.flatnonzero(block.slots == armed.slot)[: watched - len(armed.rows)]
+            here = armed.partition == pipeline.partition
+            mine = np.flatnonzero(here & (block.slots == armed.slot))[: watched - len(armed.rows)]
             if not len(mine):
                 if newest > armed.next_row + 4 * watched:
                     self._armed.remove(armed)  # its asset has fallen silent

@@ -613,6 +613,8 @@ class Loop:
     def _revoked(self, partition: InputPartition) -> None:
         stream = self._topics[partition.topic]
         stream.pipelines.pop(partition, None)
+        if stream.drill is not None:
+            stream.drill.leave(partition)
         self._committed.pop(partition, None)
         self._unsent.pop(partition, None)  # whoever has it now finds it uncommitted, and does it again
         self._arrived.pop(partition, None)

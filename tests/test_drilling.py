@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from daemon.adapters.telemetry import Metrics
-from daemon.domain import AlarmPolicy, AlertKind, Assigned, Evidence, Polled, Record, Windows
+from daemon.domain import AlarmPolicy, AlertKind, Assigned, Evidence, InputPartition, Polled, Record, Windows
 from daemon.drilling import FireDrill, rules_of, settled, span
 from daemon.loop import StreamPlan, StreamRun
 from daemon.model.drill import Place
@@ -166,6 +166,21 @@ def test_a_gap_ends_a_place_that_is_being_gathered() -> None:
     drill._granted_s = 1e9
     fed(pipeline, drill, records, at_once=1)
     assert places(drill) == []  # of eleven rows ten are there, and it takes four and eight
+
+
+@pytest.mark.parametrize("first", [60, 0])
+def test_a_partition_that_ends_or_goes_keeps_no_place_from_the_others(first: int) -> None:
+    """Its assets fall silent, or another replica has them, while places are being gathered there."""
+    run, pipeline, drill = begun()
+    fed(pipeline, drill, noisy(16, [f"p{i}" for i in range(12)]), at_once=12)
+    assert len(drill._armed) == 4
+    assert places(drill) == []
+    if not first:
+        drill.leave(PUMPS_0)
+        assert drill._armed == []
+    other = run.open(Assigned(InputPartition("sensors.pumps", 1), 0, 0))
+    fed(other, drill, noisy(60, ["q1"], first=first))
+    assert "q1" in {place.asset for place in places(drill)}
 
 
 def test_cpu_time_stays_within_the_share() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -174,6 +175,12 @@ def test_messages_have_the_streams_own_fields(bundle: Bundle) -> None:
     fields = FieldNames(asset="$key", timestamp="at", values="data")
     _, messages = sent_by(bundle, Request(rows=1), fields=fields)
     assert list(json.loads(messages[0].value or b"")) == ["at", "synthetic", "data"]
+
+
+def test_that_hours_do_not_go_by_the_rows_times_is_said(bundle: Bundle) -> None:
+    by_hour = replace(bundle, conditions=("mode=low,$hour=07", "mode=low,$hour=08"))
+    assert any("$hour come as they came in training" in note for note in Made(by_hour, Request()).notes)
+    assert Made(replace(bundle, conditions=()), Request()).notes == []
 
 
 def test_late_rows_come_later_and_none_is_lost(bundle: Bundle) -> None:

@@ -30,7 +30,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from daemon.adapters.kafka import KafkaSettings, Message, Writer
-from daemon.domain import RECORD_KEY, RECORD_TIMESTAMP, FieldNames, Floats, Format, Ints, iso
+from daemon.domain import RECORD_KEY, RECORD_TIMESTAMP, FieldNames, Floats, Format, Ints, is_calendar, iso
 from daemon.errors import BundleError, InputError, UsageError
 from daemon.model.bundle import Bundle
 from daemon.model.faults import FaultKind, FaultRecord, inject
@@ -132,6 +132,12 @@ class Made:
             notes.append(
                 f"model {self.bundle.version} was made before bundles kept how series go on: drawn from the"
                 " prior, whose windows agree but which knows no states, levels or times; train it anew"
+            )
+        calendar = [name for name in condition_names(self.bundle.conditions) if is_calendar(name)]
+        if calendar:
+            notes.append(
+                f"{', '.join(calendar)} come as they came in training, not by the rows' times: a detector that"
+                " takes them from the calendar sees these rows at the wrong hour or day, and may raise alarms"
             )
         unseen = [s for s, seen in zip(self.bundle.sensors, self._seen, strict=True) if not seen]
         if unseen:

@@ -25,6 +25,7 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
+from daemon.calendar import check_fields
 from daemon.domain import Floats, Mask, ModelSettings, Windows
 from daemon.errors import BundleError
 from daemon.model.calibration import KNOTS
@@ -92,6 +93,15 @@ class Anchor(msgspec.Struct, frozen=True):
     seen: tuple[bool, ...]
 
 
+class ConditionFacts(msgspec.Struct, frozen=True):
+    """What ``facts`` say of the conditions, where they say it; see ``conditions.condition_facts``."""
+
+    condition: Annotated[tuple[Label, ...], Meta(max_length=1_000)] = ()
+    timezone: str | None = None
+    rare_conditions: Annotated[int, Meta(ge=0)] = 0
+    rare_condition: Label = ""
+
+
 class Manifest(msgspec.Struct, frozen=True):
     """The manifest of a bundle, as far as a bundle is rebuilt from it."""
 
@@ -124,6 +134,7 @@ def read_manifest(data: bytes, known_format: int) -> Manifest:
         if found != known_format:
             raise BundleError(f"bundle format {found}, this version reads {known_format}")
         manifest = msgspec.json.decode(data, type=Manifest)
+        check_fields(msgspec.convert(manifest.facts, ConditionFacts).condition)
         if "anchor" in manifest.facts:
             anchor = msgspec.convert(manifest.facts["anchor"], Anchor)
             if {len(anchor.mean), len(anchor.scale), len(anchor.seen)} != {len(manifest.sensors)}:

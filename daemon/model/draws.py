@@ -20,8 +20,8 @@ between them as the field knows nothing, and as rough as the sensor. Divided by 
 cell is standard normal, and so fit to be sent through its quantiles.
 
 A long gap is a walk of the same kind: memory is bounded by the reach of the field, and there are no
-blocks that would leave a seam. A sensor that takes few values is drawn from these values, and no draw
-leaves the range in which the sensor was ever seen.
+blocks that would leave a seam. A sensor that takes few values, again and again, is drawn from these values,
+and no draw leaves the range in which the sensor was ever seen, if it was seen often enough.
 """
 
 from __future__ import annotations
@@ -56,6 +56,10 @@ DEVIATES = np.linspace(-3.0, 3.0, 49)
 """Where the quantiles stand, in standard deviations of a normal; beyond them a draw is never."""
 FEW_VALUES = 24
 """A sensor that was seen to take no more values than this is drawn from them."""
+REPEATED = 4
+"""... and each of them so often, on average: a short table holds few values of any sensor."""
+ENOUGH = 100
+"""Readings from which on draws stay within their range: the next one leaves it with a chance of 2 in n + 1."""
 ROWS_AT_ONCE = 512
 _NINETY = 1.6448536269514722
 _REMEMBERED = 4096  # conditionals of neighbourhoods that come again, as they do all through an outage
@@ -344,19 +348,21 @@ def _ranges(segments: Sequence[Segment], channels: int) -> tuple[Floats, Floats,
     values: list[Floats | None] = [None] * channels
     for c in range(channels):
         said: Floats = np.empty(0)
-        few = True
+        few, readings = True, 0
         for segment in segments:
             known = segment.values[:, c]
             known = known[np.isfinite(known)]
+            readings += len(known)
             if not few:
                 known = np.array([known.min(), known.max()]) if len(known) else known
             said = np.unique(np.concatenate([said, known]))
             if len(said) > FEW_VALUES:
                 few, said = False, said[[0, -1]]
-        if len(said):
+        few &= 0 < len(said) * REPEATED <= readings
+        if few:
+            values[c] = said
+        if few or readings >= ENOUGH:
             lowest[c], highest[c] = said[0], said[-1]
-            if few and len(said) > 0:
-                values[c] = said
     return lowest, highest, tuple(values)
 
 

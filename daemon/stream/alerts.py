@@ -23,7 +23,6 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
 
 import numpy as np
 
@@ -45,9 +44,10 @@ from daemon.policy import Alarm, State
 
 CONTRIBUTORS = 40
 """Sensors that an alert ranks, at most."""
-STORM = 200
-"""Anomalies open at once on a partition above which no verdicts are asked for: each takes some 3 ms, all
-may be due at one row, and what hits so many assets is no fault of one machine's process."""
+ALIKE, STORM = 16, 200
+"""Anomalies on a partition that opened within a window of each other, and anomalies open at once, above
+which no verdicts are asked for: each takes some 3 ms, those that opened together are due together, and
+what hits so many assets at a time is no fault of one machine's process."""
 CRITICAL_RATIO = 2.0
 """A score above this many thresholds is critical."""
 
@@ -459,10 +459,21 @@ class Episodes:
         lasted = finding.row - self.spec.row(episode.opened_ns)
         if finding.verdict is None or peaks is None or lasted < self.spec.window:
             return None
-        key = (AlertKind.ANOMALY, None)
-        if sum(1 for _ in islice((a for a in self.assets.values() if key in a.open), STORM + 1)) > STORM:
+        if self._stormy(episode):
             return None
         return finding.verdict(np.nan_to_num(peaks.before), peaks.shares())
+
+    def _stormy(self, episode: Episode) -> bool:
+        """Whether so many other anomalies are open, or opened about when this one did, that it is a storm."""
+        count = alike = 0
+        for known in self.assets.values():
+            other = known.open.get((AlertKind.ANOMALY, None))
+            if other is not None:
+                count += 1
+                alike += abs(other.opened_ns - episode.opened_ns) < self.spec.window * self.spec.period_ns
+                if count > STORM or alike > ALIKE:
+                    return True
+        return False
 
 
 def _grown(peaks: Peaks | None, row: Sensors | None) -> Peaks | None:

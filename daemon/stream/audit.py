@@ -49,6 +49,9 @@ FEWEST = 30
 WORTH = 0.1
 """To save less of a rival's error than this is as good as nothing: the interval is as wide as the rival's."""
 _ONE_SIDED = 1.645  # 95 % of a standard normal
+PRECISION = 2.0**-20
+"""Of a reading's distance from the mean: a model works with it in single precision, of 24 bits. To be off by less
+is to be right; a set point that stands still away from its mean would else be outside an interval without width."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -255,10 +258,13 @@ class Tallies:
         """Take audits in; returns the sensors they are of."""
         mean = self._standard.mean[audited.sensor]
         off_mean = np.abs(audited.truth - mean)
-        inside = (audited.low <= audited.truth) & (audited.truth <= audited.high)
+        blur = PRECISION * (off_mean + self._standard.scale[audited.sensor])
+        inside = (audited.low - blur <= audited.truth) & (audited.truth <= audited.high + blur)
         # Where nothing can be filled in, nothing is better than the usual level.
         error = np.where(np.isfinite(audited.value), np.abs(audited.value - audited.truth), off_mean)
-        rows = np.stack([error, np.abs(audited.last - audited.truth), off_mean, inside, audited.gap], 1)
+        last = np.abs(audited.last - audited.truth)
+        error, last = (np.where(off <= blur, 0.0, off) for off in (error, last))
+        rows = np.stack([error, last, off_mean, inside, audited.gap], 1)
         touched = np.unique(audited.sensor).tolist()
         for c in touched:
             mine = rows[audited.sensor == c]

@@ -126,6 +126,10 @@ def test_an_array_that_is_missing_of_another_type_or_shape_is_named(bundle: Bund
         ({"facts": {"active_units": "many"}}, "damaged bundle"),
         ({"facts": {"anchor": {"version": "x", "mean": [1.0], "scale": [1.0], "seen": [True]}}}, "anchor"),
         ({"facts": {"anchor": 7}}, "damaged bundle"),
+        ({"facts": {"condition": [5]}}, "condition"),
+        ({"facts": {"condition": "mode"}}, "condition"),
+        ({"facts": {"condition": ["$moon"]}}, "no field of the calendar"),
+        ({"facts": {"condition": ["$hour"], "timezone": 5}}, "timezone"),
     ],
 )
 def test_a_manifest_beyond_its_limits_is_refused(bundle: Bundle, change: dict[str, Any], reason: str) -> None:

@@ -173,6 +173,21 @@ def test_a_sensor_of_few_values_is_drawn_from_them_and_no_draw_leaves_the_range(
         assert (centre <= d.high).all()
 
 
+def test_a_short_table_is_no_list_of_all_that_a_sensor_says(parameters: ImputationParameters) -> None:
+    """Its readings are few because it is short: the bundle knows the sensors, and says how wide draws are."""
+    inside = cells = 0
+    for seed in range(40):
+        whole = walk(20, 100 + seed)
+        x, missing = holed(whole, (slice(8, 13), slice(None)))
+        for d in drawn(parameters, x):
+            assert not np.isin(d.values, x[~missing]).any()
+            truth = whole[d.rows, d.channels]
+            inside += int(((d.low <= truth) & (truth <= d.high)).sum())
+            cells += len(truth)
+    assert cells == 40 * 15
+    assert 0.8 < inside / cells < 0.95
+
+
 def test_what_has_no_value_has_no_draws(parameters: ImputationParameters) -> None:
     unseen = replace(parameters, seen=np.array([True, True, False]))
     x, missing = holed(walk(100, 7), (slice(20, 25), slice(None)))

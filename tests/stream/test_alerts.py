@@ -17,7 +17,7 @@ from daemon.domain import (
     Severity,
     StreamSpec,
 )
-from daemon.stream.alerts import STORM, Episodes, Finding, Peaks, Sensors, lasting
+from daemon.stream.alerts import ALIKE, STORM, Episodes, Finding, Peaks, Sensors, lasting
 
 SENSORS = ("Pressure", "Current", "Flow")
 NAN = float("nan")
@@ -328,12 +328,17 @@ def test_without_a_model_that_can_tell_there_is_no_verdict() -> None:
     assert [event.verdict for event in said] == [None, None]
 
 
-@pytest.mark.parametrize(("assets", "given"), [(STORM, STORM), (STORM + 1, 0)])
-def test_in_a_storm_no_verdicts_are_asked_for(assets: int, given: int) -> None:
+@pytest.mark.parametrize(
+    ("assets", "apart", "given"),
+    [(ALIKE, 0, True), (ALIKE + 1, 0, False), (STORM, 2, True), (STORM + 1, 2, False)],
+)
+def test_in_a_storm_no_verdicts_are_asked_for(assets: int, apart: int, given: bool) -> None:
+    """Sixteen that open together, or two hundred that are open at once: there the last one has its verdict."""
     episodes = Episodes(StreamSpec("pumps", SENSORS), InputPartition("t", 0), AlarmPolicy())
     said: list[AlertEvent] = []
-    for row in range(1, 18):
+    for row in range(1, 18 + apart * (assets - 1)):
         one = replace(finding(row, 4.0, [6.0, 0.0, 0.0]), verdict=lambda before, shares: "process_fault")
         for asset in range(assets):
-            said += episodes.scored(f"p{asset}", one, 3.0, "m", "full")[1]
-    assert sum(event.verdict is not None for event in said) == given
+            if row > apart * asset:
+                said += episodes.scored(f"p{asset}", one, 3.0, "m", "full")[1]
+    assert any(event.verdict for event in said if event.asset == f"p{assets - 1}") is given

@@ -252,6 +252,20 @@ def test_a_sensor_that_stands_still_is_no_worse_for_it() -> None:
     assert math.isnan(found.skill)
 
 
+def test_a_set_point_that_a_model_sees_in_single_precision_is_filled_exactly() -> None:
+    standard = Standard(np.array([7.1]), np.array([0.142]))
+    truth = np.full(2 * FEWEST, 9.3)
+    seen = float(np.float32((9.3 - 7.1) / 0.142)) * 0.142 + 7.1
+    assert seen != 9.3
+    filled = np.full(2 * FEWEST, seen)
+    tallies = Tallies(("Level",), standard)
+    tallies.add(
+        Audited("m", np.zeros(len(truth), np.int64), np.ones(len(truth), np.int64), truth, *[filled] * 4)
+    )
+    said = tallies.of(0)
+    assert (said.error, said.coverage, said.verdict) == (0.0, 1.0, Imputable.GOOD)
+
+
 def test_only_the_newest_audits_count() -> None:
     tallies = Tallies(["s", "t"], Standard(np.zeros(2), np.ones(2)))
     for error in (5.0, 1.0):
