@@ -20,6 +20,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Column
 from rich.table import Table as Grid
 
 from daemon import __version__
@@ -745,8 +746,12 @@ def generate(
             " drop_out.",
         ),
     ] = None,
-    gaps: Annotated[float, typer.Option(min=0, max=0.99, help="Share of readings that are missing.")] = 0.0,
-    late: Annotated[float, typer.Option(min=0, max=1, help="Share of rows that come late.")] = 0.0,
+    gaps: Annotated[
+        float, typer.Option(min=0, max=0.99, help="Share of readings that are missing, as 0.05.")
+    ] = 0.0,
+    late: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of rows that come late; of .jsonl and --topic.")
+    ] = 0.0,
     rate: Annotated[
         str | None, typer.Option(metavar="N/s", help="Rows a second to the topic.", show_default=False)
     ] = None,
@@ -814,6 +819,8 @@ def generate(
         raise UsageError("--train and --label go with --check")
     if rate is not None and topic is None:
         raise UsageError("--rate goes with --topic")
+    if topic is not None and not is_topic_name(topic):
+        raise UsageError(f"--topic {topic}: no name of a topic: letters, digits, '.', '_' and '-'")
     if sum(x is not None for x in (rows, duration, count)) > 1:
         raise UsageError("say how much once: --rows, --duration or --count")
     bundle = Bundle.load(model)
@@ -978,7 +985,7 @@ def _check_quality(
     if as_json:
         typer.echo(json.dumps(found.report))
         return
-    table = Grid("measure", "synthetic", "training rows", "good", "")
+    table = Grid(Column("measure", min_width=22), "synthetic", "training rows", "good", "")
 
     def shown(value: float | None) -> str:
         return "-" if value is None else f"{value:.3f}"

@@ -39,6 +39,7 @@ def test_help_teaches(name: str) -> None:
         (["generate", "--model", "nowhere", "--out", "o.csv"], "nowhere"),
         (["generate", "--model", "nowhere"], "one of --out FILE"),
         (["generate", "--model", "nowhere", "--out", "o.csv", "--rate", "5/s"], "--rate goes with --topic"),
+        (["generate", "--model", "nowhere", "--topic", "t!"], "--topic t!: no name of a topic"),
         (
             ["generate", "--model", "nowhere", "--out", "o.csv", "--rows", "5", "--count", "5"],
             "how much once",
