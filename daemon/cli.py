@@ -206,7 +206,7 @@ def demo(
     episode explained as `anomalyd explain --alert` explains any.
     """
     quietly()
-    from daemon.adapters.files import replacing
+    from daemon.adapters.files import check_place, replacing
     from daemon.adapters.root_cause_page import consequence, headline, root_cause_html
     from daemon.commands.root_cause import worst_explained
     from daemon.demo import demo as play
@@ -216,6 +216,8 @@ def demo(
         length = parse_duration(duration)
     except ValueError as error:
         raise ConfigError(f"--duration {error}") from error
+    if explanation is not None:
+        check_place(explanation)
     settings = demo_settings(config, sets or [])
     http = HttpSection() if settings is None else settings.http
     if port is not None:

@@ -370,7 +370,7 @@ def _repair_tile(found: RootCause) -> str:
     return _tile(
         "Smallest repair",
         count,
-        f"without them the score falls from {repair.before:.2f} to {repair.after:.2f}; {how}",
+        f"without {'it' if len(repair.sensors) == 1 else 'them'} the score falls from {repair.before:.2f} to {repair.after:.2f}; {how}",
     )
 
 
@@ -482,7 +482,7 @@ SCRIPT: Final = """
 def root_cause_html(found: RootCause) -> str:
     """A whole page of one explanation. About 5 MB of it is plotly.js."""
     title = f"Why {found.asset} {'alarmed' if found.incident else 'looks so'}: {clock(found.since_ns)}"
-    return figure_page(title, f"stream {found.stream}, model {found.model}", section(found))
+    return figure_page(title, f"stream: {found.stream}, model: {found.model}", section(found))
 
 
 def figure_page(title: str, about: str, body: str) -> str:
