@@ -7,7 +7,9 @@ import asyncio
 import errno
 import json
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
@@ -98,6 +100,22 @@ def quietly(*, environment: bool = True) -> None:
 def perform(work: Coroutine[Any, Any, Any]) -> Any:
     """Run a command's coroutine; an interrupt ends it as a person expects."""
     return asyncio.run(work)
+
+
+def compute(work: Coroutine[Any, Any, Any]) -> Any:
+    """``perform`` for what mostly computes: asyncio answers an interrupt at the next await, which may be minutes off."""
+
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    mine = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if not mine or threading.current_thread() is not threading.main_thread():
+        return asyncio.run(work)
+    signal.signal(signal.SIGINT, stop)
+    try:
+        return asyncio.run(work)
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @contextmanager
@@ -605,7 +623,7 @@ def train(
             work = train_topics(
                 settings, connection, output, stream_name=stream, with_alarms=with_alarms, progress=bar
             )
-        bundle, notes = perform(work)
+        bundle, notes = compute(work) if files else perform(work)
     notes_of(notes)
     detector = bundle.detector()
     if as_json:
@@ -662,7 +680,7 @@ def replay(
     from daemon.replay import replay as play
 
     with progress_bar() as bar:
-        result = perform(
+        result = compute(
             play(
                 test,
                 output,
@@ -967,7 +985,7 @@ def _check_quality(
     from daemon.commands.quality import check as compare
 
     with progress_bar() as bar:
-        found = perform(
+        found = compute(
             compare(
                 bundle,
                 held_out,
@@ -1041,7 +1059,7 @@ def impute(
     from daemon.replay import impute_file
 
     with progress_bar() as bar:
-        done = perform(
+        done = compute(
             impute_file(
                 file,
                 output,
@@ -1103,7 +1121,7 @@ def drill(
     from daemon.commands.drill import COLUMNS, FEW, drill_file, rows_of
 
     with progress_bar() as bar:
-        result = perform(
+        result = compute(
             drill_file(
                 file,
                 model,
@@ -1258,7 +1276,7 @@ def explain(
         from daemon.commands.root_cause import explain_alert
 
         with progress_bar() as bar:
-            cause = perform(
+            cause = compute(
                 explain_alert(
                     model,
                     file,
@@ -1285,7 +1303,7 @@ def explain(
     from daemon.commands.explain import explain as describe
 
     with progress_bar() as bar:
-        result = perform(
+        result = compute(
             describe(
                 model,
                 output,
@@ -1350,7 +1368,7 @@ def explain_condition(
         length = None if span is None else parse_duration(span)
     except ValueError as error:
         raise UsageError(f"--span {span}: {error}") from error
-    answered = perform(
+    answered = compute(
         counterfactual(
             model,
             file,
@@ -1382,6 +1400,10 @@ def explain_condition(
 
 
 # ------------------------------------------------------------------ the process
+INTERRUPTED = 130
+"""128 + SIGINT, as shells count; also what typer makes of a KeyboardInterrupt, without a word."""
+
+
 def fail(message: str, code: int) -> NoReturn:
     """One clear line on standard error, and the exit code."""
     sys.stderr.write(f"anomalyd: {one_line(message)}\n")
@@ -1397,12 +1419,14 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
         sys.stdout.flush()  # not at the exit, where a full disk ends in a traceback
+        if code == INTERRUPTED:
+            fail("interrupted", INTERRUPTED)
     except DaemonError as error:
         fail(str(error), error.exit_code)
     except typer.Exit as error:
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        fail("interrupted", 130)
+        fail("interrupted", INTERRUPTED)
     except Exception as error:  # noqa: BLE001 - the last line of defence: never a traceback without a word
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):
             if not error.format_message().strip():

@@ -94,6 +94,35 @@ cli.main()
 """
 
 
+INTERRUPTED = """
+import os, signal
+from daemon import cli
+
+async def counting():
+    os.kill(os.getpid(), signal.SIGINT)
+    for _ in range(1_000_000):
+        pass
+    print("went on")
+
+@cli.app.command()
+def count():
+    cli.compute(counting())
+
+cli.main()
+"""
+
+
+def test_an_interrupt_ends_a_computation_at_once_with_one_line() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, "count"],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "anomalyd: interrupted\n")
+
+
 def test_an_error_that_nobody_foresaw_is_one_line_and_a_traceback_only_on_request() -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
     told, asked = (
