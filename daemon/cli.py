@@ -7,7 +7,9 @@ import asyncio
 import errno
 import json
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +22,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Column
 from rich.table import Table as Grid
 
 from daemon import __version__
@@ -97,6 +100,22 @@ def quietly(*, environment: bool = True) -> None:
 def perform(work: Coroutine[Any, Any, Any]) -> Any:
     """Run a command's coroutine; an interrupt ends it as a person expects."""
     return asyncio.run(work)
+
+
+def compute(work: Coroutine[Any, Any, Any]) -> Any:
+    """``perform`` for what mostly computes: asyncio answers an interrupt at the next await, which may be minutes off."""
+
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    mine = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if not mine or threading.current_thread() is not threading.main_thread():
+        return asyncio.run(work)
+    signal.signal(signal.SIGINT, stop)
+    try:
+        return asyncio.run(work)
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @contextmanager
@@ -205,7 +224,7 @@ def demo(
     episode explained as `anomalyd explain --alert` explains any.
     """
     quietly()
-    from daemon.adapters.files import replacing
+    from daemon.adapters.files import check_place, replacing
     from daemon.adapters.root_cause_page import consequence, headline, root_cause_html
     from daemon.commands.root_cause import worst_explained
     from daemon.demo import demo as play
@@ -215,6 +234,8 @@ def demo(
         length = parse_duration(duration)
     except ValueError as error:
         raise ConfigError(f"--duration {error}") from error
+    if explanation is not None:
+        check_place(explanation)
     settings = demo_settings(config, sets or [])
     http = HttpSection() if settings is None else settings.http
     if port is not None:
@@ -602,7 +623,7 @@ def train(
             work = train_topics(
                 settings, connection, output, stream_name=stream, with_alarms=with_alarms, progress=bar
             )
-        bundle, notes = perform(work)
+        bundle, notes = compute(work) if files else perform(work)
     notes_of(notes)
     detector = bundle.detector()
     if as_json:
@@ -659,7 +680,7 @@ def replay(
     from daemon.replay import replay as play
 
     with progress_bar() as bar:
-        result = perform(
+        result = compute(
             play(
                 test,
                 output,
@@ -745,8 +766,12 @@ def generate(
             " drop_out.",
         ),
     ] = None,
-    gaps: Annotated[float, typer.Option(min=0, max=0.99, help="Share of readings that are missing.")] = 0.0,
-    late: Annotated[float, typer.Option(min=0, max=1, help="Share of rows that come late.")] = 0.0,
+    gaps: Annotated[
+        float, typer.Option(min=0, max=0.99, help="Share of readings that are missing, as 0.05.")
+    ] = 0.0,
+    late: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of rows that come late; of .jsonl and --topic.")
+    ] = 0.0,
     rate: Annotated[
         str | None, typer.Option(metavar="N/s", help="Rows a second to the topic.", show_default=False)
     ] = None,
@@ -814,6 +839,8 @@ def generate(
         raise UsageError("--train and --label go with --check")
     if rate is not None and topic is None:
         raise UsageError("--rate goes with --topic")
+    if topic is not None and not is_topic_name(topic):
+        raise UsageError(f"--topic {topic}: no name of a topic: letters, digits, '.', '_' and '-'")
     if sum(x is not None for x in (rows, duration, count)) > 1:
         raise UsageError("say how much once: --rows, --duration or --count")
     bundle = Bundle.load(model)
@@ -958,7 +985,7 @@ def _check_quality(
     from daemon.commands.quality import check as compare
 
     with progress_bar() as bar:
-        found = perform(
+        found = compute(
             compare(
                 bundle,
                 held_out,
@@ -978,7 +1005,7 @@ def _check_quality(
     if as_json:
         typer.echo(json.dumps(found.report))
         return
-    table = Grid("measure", "synthetic", "training rows", "good", "")
+    table = Grid(Column("measure", min_width=22), "synthetic", "training rows", "good", "")
 
     def shown(value: float | None) -> str:
         return "-" if value is None else f"{value:.3f}"
@@ -1032,7 +1059,7 @@ def impute(
     from daemon.replay import impute_file
 
     with progress_bar() as bar:
-        done = perform(
+        done = compute(
             impute_file(
                 file,
                 output,
@@ -1094,7 +1121,7 @@ def drill(
     from daemon.commands.drill import COLUMNS, FEW, drill_file, rows_of
 
     with progress_bar() as bar:
-        result = perform(
+        result = compute(
             drill_file(
                 file,
                 model,
@@ -1249,7 +1276,7 @@ def explain(
         from daemon.commands.root_cause import explain_alert
 
         with progress_bar() as bar:
-            cause = perform(
+            cause = compute(
                 explain_alert(
                     model,
                     file,
@@ -1276,7 +1303,7 @@ def explain(
     from daemon.commands.explain import explain as describe
 
     with progress_bar() as bar:
-        result = perform(
+        result = compute(
             describe(
                 model,
                 output,
@@ -1341,7 +1368,7 @@ def explain_condition(
         length = None if span is None else parse_duration(span)
     except ValueError as error:
         raise UsageError(f"--span {span}: {error}") from error
-    answered = perform(
+    answered = compute(
         counterfactual(
             model,
             file,
@@ -1373,6 +1400,10 @@ def explain_condition(
 
 
 # ------------------------------------------------------------------ the process
+INTERRUPTED = 130
+"""128 + SIGINT, as shells count; also what typer makes of a KeyboardInterrupt, without a word."""
+
+
 def fail(message: str, code: int) -> NoReturn:
     """One clear line on standard error, and the exit code."""
     sys.stderr.write(f"anomalyd: {one_line(message)}\n")
@@ -1388,12 +1419,14 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
         sys.stdout.flush()  # not at the exit, where a full disk ends in a traceback
+        if code == INTERRUPTED:
+            fail("interrupted", INTERRUPTED)
     except DaemonError as error:
         fail(str(error), error.exit_code)
     except typer.Exit as error:
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        fail("interrupted", 130)
+        fail("interrupted", INTERRUPTED)
     except Exception as error:  # noqa: BLE001 - the last line of defence: never a traceback without a word
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):
             if not error.format_message().strip():

@@ -495,7 +495,7 @@ def sentence(found: Found, scale: float, period_ns: int) -> str:
         return f"{what} is found in {found.recall:.0%} of the cases, and on no size reliably"
     if smallest is not None:
         size = value_of(found.kind, smallest.rung.size, scale, period_ns)
-        amount = span(size) if found.kind is FaultKind.LAG else f"{size:.3g}"
+        amount = span(size) if found.kind is FaultKind.LAG else sized(size)
         within = seconds(smallest.rung.within_rows, period_ns)
         return f"{what} above {amount} is found {soon(within)}"
     if found.recall < FOUND:
@@ -507,6 +507,12 @@ def sentence(found: Found, scale: float, period_ns: int) -> str:
 def soon(within_s: float | None) -> str:
     """How soon: ``within 3 min``, or ``at once`` where the fault's first row tells."""
     return f"within {span(within_s)}" if within_s else "at once"
+
+
+def sized(value: float) -> str:
+    """A size that people read, three digits: ``0.762``, ``1,210`` and no ``1.21e+03``."""
+    rounded = float(f"{value:.3g}")
+    return f"{rounded:,.0f}" if 1e3 <= abs(rounded) < 1e9 else f"{value:.3g}"
 
 
 def span(of_seconds: float) -> str:

@@ -31,6 +31,8 @@ from daemon.adapters.files import (
     Placement,
     Table,
     TableSource,
+    check_place,
+    check_table_name,
     dead_letter,
     is_lines,
     place,
@@ -1020,6 +1022,8 @@ async def impute_file(
         raise InputError(f"{file}: impute works on Parquet and CSV; replay fills JSON Lines")
     if out.resolve() in {file.resolve(), train.resolve() if train is not None else None}:
         raise InputError(f"{out}: --out would overwrite an input; name another file")
+    check_table_name(out)
+    check_place(out)
     check_excluded(exclude, [train, file] if train is not None else [file])
     bundle = Bundle.load(model) if model is not None else None
     settings, notes = settings_for(config, sets, train or file, exclude, bundle)

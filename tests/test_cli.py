@@ -39,6 +39,7 @@ def test_help_teaches(name: str) -> None:
         (["generate", "--model", "nowhere", "--out", "o.csv"], "nowhere"),
         (["generate", "--model", "nowhere"], "one of --out FILE"),
         (["generate", "--model", "nowhere", "--out", "o.csv", "--rate", "5/s"], "--rate goes with --topic"),
+        (["generate", "--model", "nowhere", "--topic", "t!"], "--topic t!: no name of a topic"),
         (
             ["generate", "--model", "nowhere", "--out", "o.csv", "--rows", "5", "--count", "5"],
             "how much once",
@@ -91,6 +92,35 @@ def broken():
 
 cli.main()
 """
+
+
+INTERRUPTED = """
+import os, signal
+from daemon import cli
+
+async def counting():
+    os.kill(os.getpid(), signal.SIGINT)
+    for _ in range(1_000_000):
+        pass
+    print("went on")
+
+@cli.app.command()
+def count():
+    cli.compute(counting())
+
+cli.main()
+"""
+
+
+def test_an_interrupt_ends_a_computation_at_once_with_one_line() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, "count"],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "anomalyd: interrupted\n")
 
 
 def test_an_error_that_nobody_foresaw_is_one_line_and_a_traceback_only_on_request() -> None:

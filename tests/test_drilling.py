@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from daemon.adapters.telemetry import Metrics
 from daemon.domain import AlarmPolicy, AlertKind, Assigned, Evidence, InputPartition, Polled, Record, Windows
-from daemon.drilling import FireDrill, rules_of, settled, span
+from daemon.drilling import FireDrill, rules_of, settled, sized, span
 from daemon.loop import StreamPlan, StreamRun
 from daemon.model.drill import Place
 from daemon.model.faults import FaultKind
@@ -297,3 +297,11 @@ def test_a_stream_without_a_share_has_no_drill() -> None:
     assert StreamRun(PLAN).drill is None
     assert StreamRun(PLAN, drills=True).drill is not None
     assert AlarmPolicy() == PLAN.policy
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.7621, "0.762"), (48.2, "48.2"), (1_213.0, "1,210"), (999.7, "1,000"), (-2_345.0, "-2,340")],
+)
+def test_a_size_is_three_digits_without_powers_of_ten(value: float, text: str) -> None:
+    assert sized(value) == text

@@ -37,7 +37,7 @@ from daemon.domain import (
     Segment,
     StreamSpec,
 )
-from daemon.errors import UsageError
+from daemon.errors import DaemonError, UsageError
 from daemon.model.bundle import Bundle
 from daemon.model.training import train
 from daemon.stream.codec import Decoder
@@ -217,6 +217,21 @@ def test_what_is_not_there_is_said_in_one_line(
 ) -> None:
     with pytest.raises(UsageError, match=reason):
         Made(bundle, Request(**request_))  # type: ignore[arg-type]
+
+
+def test_a_folder_that_is_not_there_is_named(bundle: Bundle, tmp_path: Path) -> None:
+    for suffix in ("csv", "parquet", "jsonl"):
+        with pytest.raises(DaemonError, match=r"there is no directory .*absent$"):
+            write_file(Made(bundle, Request(rows=8)), tmp_path / "absent" / f"made.{suffix}")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_truth_of_a_former_file_does_not_outlive_it(bundle: Bundle, tmp_path: Path) -> None:
+    path = tmp_path / "made.csv"
+    write_file(Made(bundle, Request(rows=200, inject=("shift",))), path)
+    assert (tmp_path / "made.csv.faults.json").exists()
+    write_file(Made(bundle, Request(rows=200)), path)
+    assert [found.name for found in tmp_path.iterdir()] == ["made.csv"]
 
 
 def test_conditions_by_their_parts() -> None:

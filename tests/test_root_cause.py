@@ -230,7 +230,7 @@ def test_files_beside_that_are_not_what_they_should_be(
     for option in ("alerts", "feedback"):
         with pytest.raises(InputError, match="line 1"):
             explained(folder, alert=shaken(alerts)["id"], **{option: path})
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="no such file"):
         explained(folder, alert=shaken(alerts)["id"], feedback=tmp_path / "none.jsonl")
 
 

@@ -104,8 +104,9 @@ def counterfactual_html(value: Counterfactual) -> str:
     body = (
         '<section class="rc"><p>The orange line is what the model expects of the same stretch, had the condition been'
         f" <b>{escape(value.condition)}</b> instead of <b>{escape(was)}</b>; the band holds 90 % of what could have been"
-        " read. Compare it with the dotted line, which is what the model expects as it was. It is an answer from what"
-        " conditions had in common in training, and knows nothing of causes.</p>"
+        " read. Compare it with the dotted line, which is what the model expects as it was. Only what the condition"
+        " itself adds is changed: what the machine was doing (its latent state) is kept. Where modes"
+        " differ in more than their levels, the change may be too small and the band too narrow.</p>"
         f'<div class="card rc-pad">{figure_element("counterfactual", counterfactual_figure(value))}</div>'
         "<h3>Mean change of each sensor, in its own units</h3>"
         f'<div class="card scroll"><table><thead><tr><th>sensor</th><th>change</th></tr></thead><tbody>{rows}</tbody></table></div>'

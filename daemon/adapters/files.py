@@ -686,6 +686,14 @@ def out_of_order(table: Table, usable: Mask) -> list[Ints]:
     return [used[begins[i] : ends[i]] for i in mixed.tolist()]
 
 
+def _check_sensors(table: Table, spec: StreamSpec) -> None:
+    if not set(spec.sensors) & set(table.sensors):
+        raise InputError(
+            f"{table.path}: has none of the stream's sensors ({_listed(spec.sensors)}); "
+            f"found: {_listed(table.sensors)}"
+        )
+
+
 class TableSource:
     """A table's rows as readings, in file order: one finite partition.
 
@@ -712,11 +720,7 @@ class TableSource:
     unit = "rows"
 
     def __init__(self, table: Table, spec: StreamSpec, run_start_ns: int, chunk_rows: int = 1024) -> None:
-        if not set(spec.sensors) & set(table.sensors):
-            raise InputError(
-                f"{table.path}: has none of the stream's sensors ({_listed(spec.sensors)}); "
-                f"found: {_listed(table.sensors)}"
-            )
+        _check_sensors(table, spec)
         self.partition = InputPartition(table.path.name, 0)
         self.read = 0
         self.total = len(table)
@@ -980,8 +984,10 @@ def place(table: Table, spec: StreamSpec, compress_gaps: bool = False) -> Placem
         its place in them.
 
     Raises:
-        InputError: the grid would not fit into memory, as the period does not fit the file.
+        InputError: the file has none of the stream's sensors, or the grid would not fit into memory, as the
+            period does not fit the file.
     """
+    _check_sensors(table, spec)
     period = spec.period_ns
     count = len(table)
     segment_of, row_of = np.full(count, -1, np.int64), np.full(count, -1, np.int64)
@@ -1068,9 +1074,20 @@ def replacing(path: Path) -> Iterator[Path]:
         beside.discard()
 
 
-def _beside(path: Path) -> Beside:
+def check_place(path: Path) -> None:
+    """Say before long work, and not after it, that its result has no place.
+
+    Raises:
+        DaemonError: the folder is not there, or the name is that of a folder.
+    """
     if not path.parent.is_dir():
         raise DaemonError(f"{path}: cannot be written: there is no directory {path.parent}")
+    if path.is_dir():
+        raise DaemonError(f"{path}: cannot be written: it is a directory")
+
+
+def _beside(path: Path) -> Beside:
+    check_place(path)
     return Beside(path)
 
 
@@ -1370,6 +1387,16 @@ def write_summary(path: Path, summary: Mapping[str, Any]) -> None:
         temporary.write_bytes(text + b"\n")
 
 
+def check_table_name(out: Path) -> None:
+    """Refuse a name whose ending says no table.
+
+    Raises:
+        InputError: it does.
+    """
+    if _suffix(out) not in (".parquet", ".pq", ".csv", ".tsv"):
+        raise InputError(f"{out}: the name must end in .parquet or .csv (or either with .gz)")
+
+
 def write_filled_table(table: Table, filled: Floats, out: Path) -> int:
     """Write a table's file again with its gaps filled: same rows, order, columns and types.
 
@@ -1389,9 +1416,8 @@ def write_filled_table(table: Table, filled: Floats, out: Path) -> int:
         InputError: the extension says no format, or the file has changed since.
         DaemonError: it cannot be written.
     """
+    check_table_name(out)
     suffix = _suffix(out)
-    if suffix not in (".parquet", ".pq", ".csv", ".tsv"):
-        raise InputError(f"{out}: the name must end in .parquet or .csv (or either with .gz)")
     columns, text = _columns(table.path)
     if columns.num_rows != len(table):
         raise InputError(

@@ -357,6 +357,11 @@ def _nearest(found: RootCause) -> str:
     return f'<div class="card scroll"><table><thead><tr>{heads}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
 
 
+def _window_span(found: RootCause) -> str:
+    at = found.times_ns[found.window]
+    return f"{clock(int(at[0]))} to {clock(int(at[-1]))}"
+
+
 def _repair_tile(found: RootCause) -> str:
     repair = found.repair
     if found.verdict.cause is None:
@@ -370,7 +375,7 @@ def _repair_tile(found: RootCause) -> str:
     return _tile(
         "Smallest repair",
         count,
-        f"without them the score falls from {repair.before:.2f} to {repair.after:.2f}; {how}",
+        f"without {'it' if len(repair.sensors) == 1 else 'them'} the score falls from {repair.before:.2f} to {repair.after:.2f}; {how}",
     )
 
 
@@ -415,7 +420,7 @@ def section(found: RootCause) -> str:
         '<div class="card rc-pad">', figure_element("rc-readings", readings_figure(found)), "</div>",
         '<div class="pair"><div><h2>Who is to blame <small>share of the evidence; those of the repair in red</small></h2>', _bars(found),
         "</div><div><h2>Like which earlier episodes</h2>", _nearest(found), "</div></div>",
-        "<h2>The whole window as the model sees it <small>most blamed sensors</small></h2>",
+        f"<h2>The whole window as the model sees it <small>{_window_span(found)}; most blamed sensors</small></h2>",
         '<div class="card rc-pad">', figure_element("rc-window", window_figure(found)), "</div>",
     ]  # fmt: skip
     if found.path.dimensions:
@@ -482,7 +487,7 @@ SCRIPT: Final = """
 def root_cause_html(found: RootCause) -> str:
     """A whole page of one explanation. About 5 MB of it is plotly.js."""
     title = f"Why {found.asset} {'alarmed' if found.incident else 'looks so'}: {clock(found.since_ns)}"
-    return figure_page(title, f"stream {found.stream}, model {found.model}", section(found))
+    return figure_page(title, f"stream: {found.stream}, model: {found.model}", section(found))
 
 
 def figure_page(title: str, about: str, body: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from daemon.drilling import entry, finite, rules_of, span
+from daemon.drilling import entry, finite, rules_of, sized, span
 from daemon.errors import InputError, UsageError
 from daemon.loop import fits
 from daemon.model.bundle import Bundle
@@ -169,7 +169,7 @@ def _row(one: Mapping[str, Any]) -> list[str]:
     def shown(value: float | None) -> str:
         if value is None:
             return "?"
-        return span(value) if one["kind"] == FaultKind.LAG else f"{value:.3g}"
+        return span(value) if one["kind"] == FaultKind.LAG else sized(value)
 
     smallest = one["smallest"]
     size = ["-" if one["by_size"] else "", "", ""]

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from daemon.adapters.files import is_lines, read_table, replacing
+from daemon.adapters.files import check_place, is_lines, read_table, replacing
 from daemon.adapters.latent_page import page_html
 from daemon.adapters.names import LONGEST, ClusterName, Names, NamesFile
 from daemon.adapters.wording import beta_text, decimals, movement_text, regime_text
@@ -109,6 +109,7 @@ async def explain(
     if sweep_beta and bundle.models.vae is None:
         raise UsageError(f"--sweep-beta: model {bundle.version} is of kind ppca, which has no beta")
     check_excluded(exclude, [path for path in (file, train) if path is not None])
+    check_place(out)
     notes: list[str] = []
     survey: Survey | None = None
     plan: StreamPlan | None = None
@@ -181,6 +182,9 @@ def _dimension(what: str, bundle: Bundle, called: Mapping[str, str], option: str
     if what.strip().isascii() and what.strip().isdigit() and int(what) < latents:
         return int(what)
     has = f"the dimensions 0 to {latents - 1}" if latents else "no dimensions: nothing ever moved in training"
+    names = [f"{number} is {name!r}" for number, name in sorted(called.items()) if name]
+    if names:
+        has += f" ({', '.join(names)})"
     raise UsageError(f"{option}: model {bundle.version} has {has}")
 
 

@@ -29,12 +29,12 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from daemon.adapters.kafka import KafkaSettings, Message, Writer
+from daemon.adapters.files import replacing
+from daemon.adapters.kafka import KafkaSettings, Message, Writer, check_topics
 from daemon.domain import RECORD_KEY, RECORD_TIMESTAMP, FieldNames, Floats, Format, Ints, is_calendar, iso
-from daemon.errors import BundleError, InputError, UsageError
+from daemon.errors import BundleError, UsageError
 from daemon.model.bundle import Bundle
 from daemon.model.faults import FaultKind, FaultRecord, inject
-from daemon.writing import replacing
 
 DEFAULT_ROWS = 1_000
 """Rows per asset where nobody says."""
@@ -359,9 +359,11 @@ def write_file(
 ) -> Generated:
     """Write the rows to a file, and the truth beside it; see ``Generated``.
 
+    The truth of a former file of this name, which would lie about this one, goes.
+
     Raises:
         UsageError: an ending that is none of ours, or lateness where rows are sorted.
-        InputError: the file cannot be written.
+        DaemonError: the file cannot be written.
     """
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
@@ -371,20 +373,19 @@ def write_file(
         raise UsageError(f"--late: a {suffix} file has no order of arrival; write .jsonl, or to a topic")
     begun = time.monotonic()
     total = total_rows(made.request)
-    try:
-        with replacing(path) as temporary:
-            if tabular:
-                _write_table(made, temporary, suffix, total)
-            else:
-                with temporary.open("wb") as out:
-                    for _, value in messages(made, format, fields or FieldNames(), total):
-                        out.write(value + b"\n")
-        beside = path.with_name(path.name + ".faults.json")
-        if made.request.inject:
-            with replacing(beside) as temporary:
-                temporary.write_text(truth_json(made.truth), encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
+    beside = path.with_name(path.name + ".faults.json")
+    with replacing(path) as temporary:
+        if tabular:
+            _write_table(made, temporary, suffix, total)
+        else:
+            with temporary.open("wb") as out:
+                for _, value in messages(made, format, fields or FieldNames(), total):
+                    out.write(value + b"\n")
+        if not made.request.inject:
+            beside.unlink(missing_ok=True)
+    if made.request.inject:
+        with replacing(beside) as temporary:
+            temporary.write_text(truth_json(made.truth), encoding="utf-8")
     seconds = time.monotonic() - begun
     return Generated(total, made.truth, seconds, total / max(seconds, 1e-9), made.notes)
 
@@ -541,8 +542,11 @@ async def write_topic(
         progress: told (share done, what is being done).
 
     Raises:
-        BrokerError: no broker, no such topic, or a refusal.
+        InputError: no such topic.
+        BrokerError: no broker at the start, or a refusal. Once it sends, it waits for a broker that goes away.
     """
+    if send is None:
+        await check_topics(settings, [topic])
     headers = ((SYNTHETIC, b"true"), ("model", made.bundle.version.encode()))
     total = total_rows(made.request)
     writer = Writer(settings) if send is None else None

@@ -93,7 +93,8 @@ async def check(
     """
     tell = progress or (lambda share, doing: None)
     left_out = [*exclude, *([label] if label else [])]
-    check_excluded(left_out, [held_out])
+    check_excluded(exclude, [held_out])
+    check_excluded([label] if label else [], [held_out], "--label")
     settings, notes = settings_for(config, sets, held_out, left_out, bundle)
     plan = plan_for(settings, stream_name, held_out.name)
     fits(bundle, plan.spec)
@@ -197,7 +198,7 @@ def _compared(
     else:
         says = (
             f"nearest training window at {found.made:.3g} sd, of held-out windows at {found.held_out:.3g};"
-            f" {found.nearer:.0%} nearer than 5 % of those"
+            f" {found.nearer:.0%} nearer than 5 % of those (good: at most 10 %)"
         )
         ratio = found.made / found.held_out if found.held_out > 0 else math.inf
         result.append(Measure("memorisation", _number(ratio), "at least 0.9", found.passed, says, 1.0))

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from daemon.adapters.files import is_lines, read_table, replacing
+from daemon.adapters.files import check_place, is_lines, read_table, replacing
 from daemon.adapters.root_cause_page import root_cause_html
 from daemon.domain import (
     AlarmPolicy,
@@ -31,7 +31,7 @@ from daemon.domain import (
     StreamSpec,
     iso,
 )
-from daemon.errors import DaemonError, InputError, UsageError
+from daemon.errors import InputError, UsageError
 from daemon.loop import fits
 from daemon.model.bundle import Bundle
 from daemon.model.repair import (
@@ -181,12 +181,10 @@ async def explain_alert(model: Path, file: Path, out: Path, **options: Any) -> R
     Raises:
         DaemonError: what ``root_cause`` raises, or ``out`` cannot be written.
     """
+    check_place(out)
     found = await root_cause(Bundle.load(model), file, **options)
-    try:
-        with replacing(out) as temporary:
-            temporary.write_text(root_cause_html(found), encoding="utf-8")
-    except OSError as error:
-        raise DaemonError(f"{out}: cannot be written: {error.strerror}") from error
+    with replacing(out) as temporary:
+        temporary.write_text(root_cause_html(found), encoding="utf-8")
     return found
 
 
@@ -544,8 +542,12 @@ def said_of(path: Path) -> dict[str, tuple[str | None, str | None]]:
 def _lines(path: Path) -> list[tuple[int, dict[str, Any]]]:
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from error
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: cannot be read: it is no text in UTF-8") from error
     found = []
     for i, line in enumerate(text.splitlines(), 1):
         if not line.strip():

@@ -114,7 +114,7 @@ class RootCause:
                 return f"Only one sensor has values, and no other can say more: the window scores {repair.before:.2f}."
             case Cause.BROKEN_SENSOR:
                 return (
-                    f"One sensor explains all of it: {scores}. It is broken, or it was set anew, or it alone"
+                    f"One sensor explains all of it: {scores}. It is broken, or was adjusted, or it alone"
                     " sees what is wrong."
                 )
             case Cause.NEW_REGIME:

@@ -14,8 +14,8 @@ import pytest
 
 from daemon.commands.drill import drill_file
 from daemon.domain import SECOND_NS, Floats, Segment
-from daemon.errors import BundleError, InputError, UsageError
-from daemon.replay import replay
+from daemon.errors import BundleError, DaemonError, InputError, UsageError
+from daemon.replay import impute_file, replay
 from tests.model.conftest import QUICK, SPEC, machine, trained
 from tests.running import command
 
@@ -145,6 +145,29 @@ async def test_rows_that_can_take_no_fault(tmp_path: Path, model: Path) -> None:
         await drill_file(short, model)
     with pytest.raises(BundleError, match="no readable model bundle"):
         await drill_file(short, tmp_path / "nowhere")
+
+
+async def test_a_file_of_other_sensors_is_refused(tmp_path: Path, normal: Path, model: Path) -> None:
+    other = tmp_path / "other.parquet"
+    columns = pq.read_table(normal)
+    pq.write_table(
+        columns.rename_columns([n if n == "timestamp" else n + "2" for n in columns.column_names]), other
+    )
+    with pytest.raises(InputError, match="has none of the stream's sensors"):
+        await drill_file(other, model)
+    with pytest.raises(InputError, match="has none of the stream's sensors"):
+        await impute_file(other, tmp_path / "out.parquet", model=model)
+    assert [found.name for found in tmp_path.iterdir()] == ["other.parquet"]
+
+
+async def test_what_cannot_be_written_is_said_before_the_draws(
+    tmp_path: Path, normal: Path, model: Path
+) -> None:
+    with pytest.raises(InputError, match="the name must end in"):
+        await impute_file(normal, tmp_path / "out.xlsx", model=model, draws=2)
+    with pytest.raises(DaemonError, match="there is no directory"):
+        await impute_file(normal, tmp_path / "absent" / "out.csv", model=model, draws=2)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_command_prints_a_table_or_json(normal: Path, model: Path) -> None:
