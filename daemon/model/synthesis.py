@@ -91,9 +91,11 @@ SLOW = 32
 """Hops over which a series' own level forgets: slow against a window, so that it is a level."""
 LASTING = 8
 """Hops after which a level that is still off counts as a level: four windows."""
-AMPLE = 2.0
+AMPLE = 3.0
 """How much further a series' level wanders than the most alike window of another time is off: that one
-was chosen for being alike. With 1, synthetic windows lie nearer to training than held-out ones do."""
+was chosen for being alike. Measured on six data sets: with 1 or 2, synthetic windows lie nearer to the training
+windows than held-out ones do on some; with 3 on none by more than 3 %, while KS and a discriminator's AUC change by
+at most .006 and .05."""
 PRIOR_ROWS = 16.0
 PRIOR_VISITS = 2.0
 PRIOR_LEVELS = 8.0
