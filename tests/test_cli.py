@@ -98,6 +98,8 @@ INTERRUPTED = """
 import os, signal
 from daemon import cli
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background begins with it ignored
+
 async def counting():
     os.kill(os.getpid(), signal.SIGINT)
     for _ in range(1_000_000):
