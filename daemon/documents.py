@@ -12,6 +12,7 @@ a text of unknown origin:
 from __future__ import annotations
 
 import json
+import math
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -260,3 +261,8 @@ def from_json(text: str) -> Any:
             for part in (each.values() if isinstance(each, Mapping) else each)
         ]
     return value
+
+
+def short(value: float, digits: int = 4) -> float | None:
+    """So many significant digits, for a page or ``--json``; None where there is no number."""
+    return float(f"{value:.{digits}g}") if math.isfinite(value) else None

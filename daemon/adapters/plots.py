@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from plotly.offline import get_plotlyjs
 
 from daemon import __version__
+from daemon.documents import short
 from daemon.domain import AlertEvent, AlertKind, DriftRecord, Floats, Ints, Mask, Phase, Severity, iso
 
 POINTS_PER_TRACE: Final = 4_000
@@ -166,17 +167,17 @@ def _episode(episode: _Episode) -> dict[str, Any]:
         "closed": iso(last.row_ns) if last.phase is Phase.CLOSED else None,
         "from": episode.first.onset_ns / 1e6,
         "to": last.row_ns / 1e6,
-        "score": None if score is None else _short(score.value),
-        "threshold": None if score is None else _short(score.threshold),
-        "imputed": _short(worst.imputed_share),
+        "score": None if score is None else short(score.value),
+        "threshold": None if score is None else short(score.threshold),
+        "imputed": short(worst.imputed_share),
         "model": _text(worst.model),
         "summary": _text(worst.summary, 300),
         "contributors": [
             {
                 "sensor": _text(c.sensor),
-                "observed": None if c.observed is None else _short(c.observed, 6),
-                "expected": None if c.expected is None else _short(c.expected, 6),
-                "share": _short(c.share),
+                "observed": None if c.observed is None else short(c.observed, 6),
+                "expected": None if c.expected is None else short(c.expected, 6),
+                "share": short(c.share),
             }
             for c in worst.contributors[:5]
         ],
@@ -286,7 +287,7 @@ def _histogram(traces: Sequence[AssetTrace]) -> dict[str, Any] | None:
         "x": _floats((edges[1:] + edges[:-1]) / 2),
         "width": float(edges[1] - edges[0]),
         "groups": {name: counts.tolist() for name, counts in groups.items()},
-        "threshold": _short(threshold),
+        "threshold": short(threshold),
     }
 
 
@@ -306,10 +307,10 @@ def _drift(records: Sequence[DriftRecord]) -> list[dict[str, Any]]:
                 "stream": _text(stream),
                 "t": [r.start_ns / 1e6 for r in ordered],
                 "verdicts": [r.verdict for r in ordered],
-                "latent": [_short(sum(r.latent_kl)) for r in ordered],
-                "residual": [_short(sum(r.residual_kl)) for r in ordered],
-                "latentEdge": [_short(r.latent_threshold) for r in ordered],
-                "residualEdge": [_short(r.residual_threshold) for r in ordered],
+                "latent": [short(sum(r.latent_kl)) for r in ordered],
+                "residual": [short(sum(r.residual_kl)) for r in ordered],
+                "latentEdge": [short(r.latent_threshold) for r in ordered],
+                "residualEdge": [short(r.residual_threshold) for r in ordered],
             }
         )
     return shown
@@ -349,7 +350,7 @@ def report_data(report: Report) -> dict[str, Any]:
         "histogram": _histogram(report.traces),
         "drift": _drift(report.drift),
         "quality": {
-            _text(name): {_text(k): _short(v) for k, v in measures.items()}
+            _text(name): {_text(k): short(v) for k, v in measures.items()}
             for name, measures in report.quality.items()
         },
         "ours": OUR_NAME,
@@ -402,10 +403,6 @@ def _packed(values: Floats, kind: str) -> str:
 def _text(text: str, most: int = 200) -> str:
     text = text if len(text) <= most else text[: most - 1] + "…"
     return text.encode("utf-8", "replace").decode()
-
-
-def _short(value: float, digits: int = 4) -> float | None:
-    return float(f"{value:.{digits}g}") if math.isfinite(value) else None
 
 
 # ------------------------------------------------------------------ the document

@@ -67,6 +67,7 @@ from daemon.adapters.telemetry import (
     Throttle,
     Track,
 )
+from daemon.documents import short
 from daemon.domain import AlertEvent, AlertKind, DriftRecord, Phase, Severity, iso
 from daemon.errors import ConfigError, DaemonError
 from daemon.stream.audit import Imputable, SensorAudit
@@ -100,7 +101,7 @@ def create_app(status: Status, metrics: Metrics, allowed_hosts: Collection[str] 
     async def livez(_request: Request) -> Response:
         body = {
             "alive": status.alive,
-            "beat_age_seconds": _short(status.beat_age),
+            "beat_age_seconds": short(status.beat_age),
             "waiting_for": status.waiting,
         }
         return _json(body, 200 if status.alive else 503)
@@ -577,8 +578,8 @@ def _stream(stream: StreamStatus, open_by_asset: dict[tuple[str, str], list[Aler
         "model": stream.model,
         "calibration": stream.calibration,
         "trained_at": stream.trained_at.isoformat(timespec="seconds") if stream.trained_at else None,
-        "threshold": _short(stream.threshold),
-        "part_thresholds": {k: _short(v) for k, v in stream.part_thresholds.items()},
+        "threshold": short(stream.threshold),
+        "part_thresholds": {k: short(v) for k, v in stream.part_thresholds.items()},
         "learn_rows": stream.learn_rows,
         "training": stream.training,
         "assets": max(stream.assets, len(stream.tracks)),
@@ -602,8 +603,8 @@ def _track(asset: str, track: Track, threshold: float, episodes: list[AlertEvent
     score = track.scores[-1] if track.scores else math.nan
     return {
         "asset": _name(asset),
-        "score": _short(score),
-        "ratio": _short(score / threshold) if threshold > 0 else None,
+        "score": short(score),
+        "ratio": short(score / threshold) if threshold > 0 else None,
         "alarm": track.alarm,
         "kinds": list(dict.fromkeys(str(e.kind) for e in episodes)),
         "critical": any(e.severity is Severity.CRITICAL for e in episodes),
@@ -622,7 +623,7 @@ def spark(scores: Iterable[float]) -> list[float | None]:
     missing = -len(values) % step
     runs = np.concatenate([np.full(missing, np.nan), values]).reshape(-1, step)
     highest = np.fmax.reduce(runs, axis=1).tolist()
-    # As ``_short``, all at once: a page that is looked at has thousands of these.
+    # As ``short``, all at once: a page that is looked at has thousands of these.
     texts = ("%.4g " * len(highest) % tuple(highest)).split()
     return [value if math.isfinite(value) else None for value in map(float, texts)]
 
@@ -643,14 +644,14 @@ def _drift(records: list[DriftRecord]) -> dict[str, Any] | None:
         "end": iso(newest.end_ns),
         "windows": newest.windows,
         "latent": {
-            "value": _short(sum(newest.latent_kl)),
-            "threshold": _short(newest.latent_threshold),
-            "history": [_short(h[0]) for h in history],
+            "value": short(sum(newest.latent_kl)),
+            "threshold": short(newest.latent_threshold),
+            "history": [short(h[0]) for h in history],
         },
         "residual": {
-            "value": _short(sum(newest.residual_kl)),
-            "threshold": _short(newest.residual_threshold),
-            "history": [_short(h[1]) for h in history],
+            "value": short(sum(newest.residual_kl)),
+            "threshold": short(newest.residual_threshold),
+            "history": [short(h[1]) for h in history],
         },
     }
 
@@ -673,10 +674,10 @@ def _drilled(entry: Mapping[str, Any]) -> dict[str, Any]:
     smallest = entry["smallest"]
     within = entry["delay_s"] if smallest is None else smallest["within_s"]
     return {
-        "recall": _short(entry["recall"]),
+        "recall": short(entry["recall"]),
         "sized": bool(entry["by_size"]),
-        "above": None if smallest is None else _short(smallest["value"], 3),
-        "within": None if within is None else _short(within),
+        "above": None if smallest is None else short(smallest["value"], 3),
+        "within": None if within is None else short(within),
         "faults": entry["faults"],
         "says": _name(entry["says"]),
     }
@@ -691,11 +692,11 @@ def _imputation(audits: Mapping[str, SensorAudit]) -> list[dict[str, Any]]:
         {
             "sensor": _name(a.sensor),
             "audits": a.audits,
-            "error": _short(a.error),
-            "relative": _short(a.relative),
-            "last_value_error": _short(a.last_value_error),
-            "coverage": _short(a.coverage),
-            "skill": _short(a.skill),
+            "error": short(a.error),
+            "relative": short(a.relative),
+            "last_value_error": short(a.last_value_error),
+            "coverage": short(a.coverage),
+            "skill": short(a.skill),
             "verdict": str(a.verdict),
         }
         for a in order[:AUDITS_SHOWN]
@@ -724,19 +725,19 @@ def _event(event: AlertEvent, peaks: Mapping[str, float]) -> dict[str, Any]:
         "onset": iso(event.onset_ns),
         "since": iso(event.opened_ns),
         "row": iso(event.row_ns),
-        "seconds": _short((event.row_ns - event.opened_ns) / 1e9),
-        "score": _short(combined.value) if combined else None,
-        "peak": _short(peaks[event.fingerprint]) if event.fingerprint in peaks else None,
-        "threshold": _short(combined.threshold) if combined else None,
+        "seconds": short((event.row_ns - event.opened_ns) / 1e9),
+        "score": short(combined.value) if combined else None,
+        "peak": short(peaks[event.fingerprint]) if event.fingerprint in peaks else None,
+        "threshold": short(combined.threshold) if combined else None,
         "model": _name(event.model),
-        "imputed_share": _short(event.imputed_share),
+        "imputed_share": short(event.imputed_share),
         "summary": _name(event.summary, 500),
         "contributors": [
             {
                 "sensor": _name(c.sensor),
-                "observed": None if c.observed is None else _short(c.observed, 6),
-                "expected": None if c.expected is None else _short(c.expected, 6),
-                "share": _short(c.share),
+                "observed": None if c.observed is None else short(c.observed, 6),
+                "expected": None if c.expected is None else short(c.expected, 6),
+                "share": short(c.share),
             }
             for c in event.contributors[:CONTRIBUTORS_SHOWN]
         ]
@@ -750,11 +751,6 @@ def _name(text: str, most: int = NAME_SHOWN) -> str:
     # A lone surrogate cannot be encoded, and one bad name must not take the page down.
     text = text if len(text) <= most else text[: most - 1] + "…"
     return text.encode("utf-8", "replace").decode()
-
-
-def _short(value: float, digits: int = 4) -> float | None:
-    """So many significant digits; None where there is no number."""
-    return float(f"{value:.{digits}g}") if math.isfinite(value) else None
 
 
 # ------------------------------------------------------------------ the page

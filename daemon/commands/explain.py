@@ -20,6 +20,7 @@ from daemon.adapters.files import check_place, is_lines, read_table, replacing
 from daemon.adapters.latent_page import page_html
 from daemon.adapters.names import LONGEST, ClusterName, Names, NamesFile
 from daemon.adapters.wording import beta_text, decimals, movement_text, regime_text
+from daemon.documents import short
 from daemon.domain import AlertEvent, AlertKind, Floats, Ints, Mask, Output, Phase, iso
 from daemon.errors import InputError, UsageError
 from daemon.loop import StreamPlan, fits
@@ -439,16 +440,16 @@ class Described:
             "source": source,
             "period_seconds": period,
             "window": L,
-            "seconds": [_short((i - L + 1) * period, 6) for i in range(L)],
+            "seconds": [short((i - L + 1) * period, 6) for i in range(L)],
             "sensors": [
                 {
                     "sensor": name,
                     "mean": self._real(float(bundle.models.scaler.mean[c]), c),
-                    "sd": _short(float(bundle.models.scaler.scale[c])),
+                    "sd": short(float(bundle.models.scaler.scale[c])),
                     "decimals": self.decimals[c],
                     "low": None if survey is None else self._real(float(survey.low[c]), c),
                     "high": None if survey is None else self._real(float(survey.high[c]), c),
-                    "explained": None if explained is None else _short(float(explained[c]), 3),
+                    "explained": None if explained is None else short(float(explained[c]), 3),
                 }
                 for c, name in enumerate(bundle.sensors)
             ],
@@ -508,9 +509,9 @@ class Described:
                     "dimension": direction.dimension,
                     "name": names.dimensions.get(str(direction.dimension)),
                     "active": True,
-                    "kl": None if kl is None else _short(float(kl[direction.dimension])),
-                    "share": _short(direction.share),
-                    "sd": _short(direction.sd),
+                    "kl": None if kl is None else short(float(kl[direction.dimension])),
+                    "share": short(direction.share),
+                    "sd": short(direction.sd),
                     "text": movement_text(direction.movements, bundle.sensors, self.decimals, period),
                     "sensors": [
                         {
@@ -518,10 +519,10 @@ class Described:
                             "change": self._real(m.change, m.sensor),
                             "first": self._real(m.first, m.sensor),
                             "last": self._real(m.last, m.sensor),
-                            "unit_sd": _short(m.unit_sd),
+                            "unit_sd": short(m.unit_sd),
                             "pattern": m.pattern,
                             "lag": m.lag,
-                            "lag_seconds": None if m.lag is None else _short(m.lag * period, 6),
+                            "lag_seconds": None if m.lag is None else short(m.lag * period, 6),
                         }
                         for m in direction.movements
                     ],
@@ -544,9 +545,9 @@ class Described:
                         "dimension": d,
                         "name": names.dimensions.get(str(d)),
                         "active": False,
-                        "kl": None if kl is None else _short(float(kl[d])),
+                        "kl": None if kl is None else short(float(kl[d])),
                         "share": 0.0,
-                        "sd": _short(float(np.sqrt(bundle.drift.latent_variance[d]))),
+                        "sd": short(float(np.sqrt(bundle.drift.latent_variance[d]))),
                         "text": "The model does not use it.",
                         "sensors": [],
                         "traversal": None,
@@ -571,16 +572,16 @@ class Described:
                 {
                     "cluster": k + 1,
                     "name": names[k].name if k in names else None,
-                    "share": _short(share),
+                    "share": short(share),
                     "windows": int(inside.sum()),
-                    "episode_share": _short(float(survey.firing[inside].mean())),
+                    "episode_share": short(float(survey.firing[inside].mean())),
                     "hours": None if usual is None else list(usual),
                     "sensors": [
                         {
                             "sensor": self.bundle.sensors[t.sensor],
                             "typical": self._real(t.value, t.sensor),
                             "overall": self._real(t.overall, t.sensor),
-                            "unit_sd": _short(t.unit_sd),
+                            "unit_sd": short(t.unit_sd),
                             "word": t.word,
                         }
                         for t in notable
@@ -616,10 +617,10 @@ class Described:
         return {
             "axes": "dimensions" if flat.dimensions else "pca",
             "dimensions": None if flat.dimensions is None else list(flat.dimensions),
-            "share": _short(flat.share, 3),
-            "pca_share": _short(flat.pca_share, 3),
-            "own_share": _short(flat.own_share, 3),
-            "silhouette": _short(found.silhouette, 3),
+            "share": short(flat.share, 3),
+            "pca_share": short(flat.pca_share, 3),
+            "own_share": short(flat.own_share, 3),
+            "silhouette": short(found.silhouette, 3),
             "assets": list(survey.assets),
             "points": {
                 "asset": survey.asset[shown].tolist(),
@@ -688,7 +689,7 @@ class Described:
         fires[column[survey.firing]] = True
         return {
             "time": _milliseconds(starts, self.bundle.period_ns),
-            "bin_seconds": _short(width * self.bundle.period_ns / 1e9, 6),
+            "bin_seconds": short(width * self.bundle.period_ns / 1e9, 6),
             "what": "the greatest of each bin, nats",
             "dimensions": order,
             "values": _rounded(peak, 3),
@@ -729,7 +730,7 @@ class Described:
                     "after": self._course(after[:, c], c),
                     "observed": None if observed is None else self._course(observed[:, c], c),
                     "change": self._real(float((after - before)[:, c].mean()), c),
-                    "unit_sd": _short(float(size[c])),
+                    "unit_sd": short(float(size[c])),
                 }
                 for c in order
             ],
@@ -779,10 +780,10 @@ def _swept(found: Sweep, beta: float) -> dict[str, Any]:
             "seed": p.seed,
             "active_units": p.active_units,
             "telling_units": p.telling_units,
-            "reconstruction": _short(p.reconstruction),
-            "kl": _short(p.kl),
-            "elbo": _short(p.elbo),
-            "purity": _short(p.purity, 3),
+            "reconstruction": short(p.reconstruction),
+            "kl": short(p.kl),
+            "elbo": short(p.elbo),
+            "purity": short(p.purity, 3),
         }
 
     points, again = [told(p) for p in found.points], [told(p) for p in found.again]
@@ -812,15 +813,11 @@ def row_of(time: str, period_ns: int) -> int:
     return microseconds * 1_000 // period_ns
 
 
-def _short(value: float, digits: int = 4) -> float | None:
-    return float(f"{value:.{digits}g}") if math.isfinite(value) else None
-
-
 def _rounded(values: Floats, digits: int = 4) -> list[Any]:
     """Nested lists of short numbers, None where there is none."""
     if values.ndim > 1:
         return [_rounded(part, digits) for part in values]
-    return [_short(float(v), digits) for v in values]
+    return [short(float(v), digits) for v in values]
 
 
 def _milliseconds(rows: Ints, period_ns: int) -> list[int]:
