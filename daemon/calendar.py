@@ -18,7 +18,12 @@ from types import MappingProxyType
 
 import numpy as np
 
-from daemon.domain import Ints, StreamSpec, is_calendar, zone_of
+from daemon.domain import (
+    Ints,
+    StreamSpec,
+    is_calendar,
+    zone_of,
+)
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 FIELDS: Mapping[str, Callable[[datetime], str]] = MappingProxyType(

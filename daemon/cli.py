@@ -37,7 +37,13 @@ from daemon.config import (
     unknown_environment,
 )
 from daemon.documents import from_yaml, one_line
-from daemon.domain import AlertEvent, Phase, Severity, StreamSpec, iso
+from daemon.domain import (
+    AlertEvent,
+    Phase,
+    Severity,
+    StreamSpec,
+    iso,
+)
 from daemon.errors import BrokerError, ConfigError, DaemonError, InputError, UsageError
 
 app = typer.Typer(
@@ -226,9 +232,9 @@ def demo(
     quietly()
     from daemon.adapters.files import check_place, replacing
     from daemon.adapters.root_cause_page import consequence, headline, root_cause_html
+    from daemon.commands.demo import demo as play
+    from daemon.commands.demo import demo_settings
     from daemon.commands.root_cause import worst_explained
-    from daemon.demo import demo as play
-    from daemon.demo import demo_settings
 
     try:
         length = parse_duration(duration)
@@ -357,8 +363,8 @@ def run(
 
     for problem in unknown_environment():
         structlog.get_logger().warning("environment", reason=problem)
+    from daemon.commands.run import run as serve
     from daemon.model.bundle import Bundle
-    from daemon.service import run as serve
 
     bundle = None if model is None else Bundle.load(model)
     try:
@@ -389,8 +395,8 @@ def check(
     if not problems:
         lines.append(("environment", True, "every ANOMALYD_ variable names a key"))
     from daemon.commands.conditions import declared, heard
-    from daemon.service import connection_problem
-    from daemon.service import probe as ask
+    from daemon.commands.run import connection_problem
+    from daemon.commands.run import probe as ask
 
     lines += [(f.what, f.ok, f.detail) for f in declared(s.spec() for s in settings.streams)]
 
@@ -423,7 +429,7 @@ def topics(
     """
     quietly()
     settings = settings_from(config, sets)
-    from daemon.service import create_topics, own_topics
+    from daemon.commands.run import create_topics, own_topics
 
     if create:
         made = perform(create_topics(settings))
@@ -557,7 +563,7 @@ async def spec_of_topic(
     """
     from daemon.adapters.kafka import newest_records
     from daemon.adapters.sample import SAMPLE_LINES, derive_spec_of_topic
-    from daemon.service import kafka_settings
+    from daemon.commands.run import kafka_settings
 
     try:
         records, whole = await newest_records(kafka_settings(settings), topic, SAMPLE_LINES)
@@ -598,7 +604,7 @@ def train(
     episodes that the alerts topic names are left out.
     """
     quietly()
-    from daemon.replay import about, train_files, train_topics
+    from daemon.commands.replay import about, train_files, train_topics
 
     if files and with_alarms:
         raise UsageError("--with-alarms is for topics: of files everything is learned")
@@ -614,7 +620,7 @@ def train(
                 progress=lambda share, doing: bar(share, f"training: {doing}"),
             )
         else:
-            from daemon.service import kafka_settings
+            from daemon.commands.run import kafka_settings
 
             if exclude:
                 raise UsageError("--exclude is for files: the configuration lists a topic's sensors")
@@ -677,7 +683,7 @@ def replay(
     dead-letter.jsonl counts TEST's rows or lines from 0 (the header of a CSV is none).
     """
     quietly()
-    from daemon.replay import replay as play
+    from daemon.commands.replay import replay as play
 
     with progress_bar() as bar:
         result = compute(
@@ -944,9 +950,9 @@ def _messages_of(
     connected: bool,
 ) -> tuple[Any, Any, Any]:
     """Format, field names and connection, by a stream of the configuration where one is given."""
+    from daemon.commands.replay import plan_of
+    from daemon.commands.run import kafka_settings
     from daemon.domain import FieldNames, Format
-    from daemon.replay import plan_of
-    from daemon.service import kafka_settings
 
     fields, chosen = FieldNames(), Format.JSON_WIDE
     if config is None and not sets:
@@ -1056,7 +1062,7 @@ def impute(
     Example: `anomalyd impute day.parquet --train week.parquet --out filled.parquet --draws 20`
     """
     quietly()
-    from daemon.replay import impute_file
+    from daemon.commands.replay import impute_file
 
     with progress_bar() as bar:
         done = compute(

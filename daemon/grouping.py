@@ -30,11 +30,11 @@ class Groups:
         return np.asarray(self.first == np.arange(len(self.first)))
 
     @property
-    def turns(self) -> Ints:
+    def occurrence(self) -> Ints:
         """(R,) as the rows came: how many of the same asset come before each."""
-        turns = np.empty(len(self.order), np.int64)
-        turns[self.order] = np.arange(len(self.order)) - self.first
-        return turns
+        occurrence = np.empty(len(self.order), np.int64)
+        occurrence[self.order] = np.arange(len(self.order)) - self.first
+        return occurrence
 
 
 def by_slot(slots: Ints) -> Groups:

@@ -23,8 +23,9 @@ from daemon.domain import (
     FilledRow,
     InputPartition,
     Output,
+    PartitionCommit,
     Phase,
-    Polled,
+    PolledRecords,
     Position,
     Reading,
     Reason,
@@ -34,9 +35,8 @@ from daemon.domain import (
     ScoredRow,
     Severity,
     SourceEvent,
-    Work,
 )
-from daemon.stream.codec import Encoded
+from daemon.stream.encoding import Encoded
 
 DEADLINE_S = 60.0
 
@@ -57,13 +57,13 @@ class Heard:
         match event:
             case Assigned():
                 assert partition not in self.assigned, f"{partition} was assigned twice"
-                assert 0 <= event.replay_from <= event.resume_at
+                assert 0 <= event.replay_from <= event.publish_from
                 self.assigned[partition] = event
                 self.items[partition] = []
             case Revoked():
                 assert partition in self.assigned, f"{partition} was revoked, but never assigned"
                 del self.assigned[partition]
-            case Polled():
+            case PolledRecords():
                 self.beats += not event.items
                 assert event.idle >= timedelta(0)
                 if not event.items and partition not in self.assigned:
@@ -73,7 +73,7 @@ class Heard:
                 assert partition not in self.ended, f"{partition} spoke after its end"
                 self._items(partition, event)
 
-    def _items(self, partition: InputPartition, event: Polled) -> None:
+    def _items(self, partition: InputPartition, event: PolledRecords) -> None:
         known = self.items[partition]
         last = known[-1].offset if known else self.assigned[partition].replay_from - 1
         for item in event.items:
@@ -113,7 +113,7 @@ async def listen(source: Source, until: Callable[[Heard], bool]) -> Heard:
     spoken: set[InputPartition] = set()
     while (event := await following(events)) is not None:
         heard.take(event)
-        if isinstance(event, Polled) and event.items:
+        if isinstance(event, PolledRecords) and event.items:
             assert event.partition not in spoken, f"{event.partition} was read on after the close"
             spoken.add(event.partition)
     return heard
@@ -171,7 +171,7 @@ async def check_commit(
         event = await following(events)
         assert event is not None, "ended before every partition had spoken"
         heard.take(event)
-    await first.commit({partition: Work(position) for partition, position in at.items()})
+    await first.commit({partition: PartitionCommit(position) for partition, position in at.items()})
     first.close()
     while await following(events) is not None:
         pass
@@ -182,7 +182,7 @@ async def check_commit(
     heard = await listen(second, until=lambda heard: all(heard.items.get(partition) for partition in at))
     for partition, position in at.items():
         assigned = heard.assigned[partition]
-        assert (assigned.replay_from, assigned.resume_at) == (position.replay_from, position.offset)
+        assert (assigned.replay_from, assigned.publish_from) == (position.replay_from, position.offset)
         assert heard.items[partition][0].offset == position.replay_from
     if stop is not None:
         await stop(second)

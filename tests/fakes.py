@@ -7,8 +7,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from daemon.domain import DriftReference, Evidence, Floats, Ints, Standard, Verdicts, Windows
-from daemon.retrainer import Order, Outcome, learn
+from daemon.detector import (
+    DriftReference,
+    Evidence,
+    Scaling,
+    Verdicts,
+    Windows,
+)
+from daemon.domain import Floats, Ints
+from daemon.runtime.trainer import TrainingJob, TrainingResult, learn
 
 NEVER_STILL = 1 << 62
 """``longest_constant`` of a sensor that may stand still for ever."""
@@ -57,12 +64,12 @@ class CentreDetector:
         )
 
     @property
-    def standard(self) -> Standard:
+    def scaling(self) -> Scaling:
         C = len(self.sensors)
-        return Standard(np.full(C, self.centre), np.ones(C))
+        return Scaling(np.full(C, self.centre), np.ones(C))
 
     def infer(self, windows: Windows) -> Evidence:
-        residual = self.standard.of(windows.values) if windows.standard is None else windows.standard
+        residual = self.scaling.of(windows.values) if windows.scaling is None else windows.scaling
         seen = np.isfinite(residual)
         count = seen.sum(1)
         known = np.where(seen, residual, 0.0)
@@ -137,23 +144,23 @@ class PromptTrainer:
         looks: so often ``poll`` says nothing before.
     """
 
-    def __init__(self, taught: Callable[[Order], Outcome] = learn, looks: int = 0) -> None:
+    def __init__(self, taught: Callable[[TrainingJob], TrainingResult] = learn, looks: int = 0) -> None:
         self.share, self.doing = 0.0, ""
-        self.orders: list[Order] = []
+        self.orders: list[TrainingJob] = []
         self._taught, self._looks = taught, looks
         self._left = 0
-        self._outcome: Outcome | None = None
+        self._outcome: TrainingResult | None = None
 
     @property
     def busy(self) -> bool:
         return self._outcome is not None
 
-    def start(self, order: Order) -> None:
+    def start(self, order: TrainingJob) -> None:
         assert not self.busy
         self.orders.append(order)
         self._outcome, self._left = self._taught(order), self._looks
 
-    def poll(self) -> Outcome | None:
+    def poll(self) -> TrainingResult | None:
         if self._left:
             self._left -= 1
             return None

@@ -32,7 +32,7 @@ from aiokafka.errors import KafkaError
 
 from daemon.adapters.kafka.source import SESSION_MS
 from daemon.adapters.simulator import SENSORS, Fleet
-from daemon.demo import START
+from daemon.commands.demo import START
 from tests import fragile
 from tests.broker import Broker, Cluster, create_topic
 from tests.running import Daemon, command, config_for, key_of, make_topic, send, topic_of, unique

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from daemon.domain import Evidence, Windows
+from daemon.detector import Evidence, Windows
 
 TRIGGER = 1313.0
 
@@ -10,16 +10,16 @@ TRIGGER = 1313.0
 def main() -> None:
     """As ``python -m daemon``."""
     from daemon import cli
-    from daemon.model import scoring
+    from daemon.model import detector
 
-    sound = scoring.BundleDetector.infer
+    sound = detector.BundleDetector.infer
 
-    def infer(self: scoring.BundleDetector, windows: Windows) -> Evidence:
+    def infer(self: detector.BundleDetector, windows: Windows) -> Evidence:
         if (windows.values[:, -1] == TRIGGER).any():
             raise FloatingPointError("a value that the model never saw")
         return sound(self, windows)
 
-    scoring.BundleDetector.infer = infer  # type: ignore[method-assign]
+    detector.BundleDetector.infer = infer  # type: ignore[method-assign]
     cli.main()
 
 

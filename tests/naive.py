@@ -9,8 +9,17 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from daemon.domain import AlarmPolicy, Disposition, Floats, Format, Ints, Mask, Reading, StreamSpec
-from daemon.policy import Alarm, State
+from daemon.alarm import Alarm, State
+from daemon.domain import (
+    AlarmPolicy,
+    Disposition,
+    Floats,
+    Format,
+    Ints,
+    Mask,
+    Reading,
+    StreamSpec,
+)
 
 
 def conditional_mean(

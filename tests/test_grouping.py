@@ -14,7 +14,7 @@ def test_each_asset_keeps_its_order_and_its_rows_are_counted(drawn: list[int]) -
     assert groups.order.tolist() == [
         i for slot in sorted(set(drawn)) for i, s in enumerate(drawn) if s == slot
     ]
-    assert groups.turns.tolist() == [drawn[:i].count(slot) for i, slot in enumerate(drawn)]
+    assert groups.occurrence.tolist() == [drawn[:i].count(slot) for i, slot in enumerate(drawn)]
     ascending = slots[groups.order].tolist()
     assert groups.first.tolist() == [ascending.index(slot) for slot in ascending]
     assert groups.begins.tolist() == [ascending.index(slot) == i for i, slot in enumerate(ascending)]

@@ -20,48 +20,47 @@ from typing import Any
 import numpy as np
 import pytest
 
-from daemon import service
 from daemon.adapters import telemetry
 from daemon.adapters.kafka import KafkaSettings, KafkaStats
 from daemon.adapters.registry import KafkaModels
 from daemon.adapters.telemetry import Metrics, Status
+from daemon.commands import run as service
 from daemon.config import HttpSection
+from daemon.detector import Evidence, Windows
 from daemon.domain import (
     SECOND_NS,
     AlarmPolicy,
     Assigned,
     Budget,
-    Evidence,
     InputPartition,
     ModelSettings,
-    Polled,
+    PartitionCommit,
+    PolledRecords,
     Record,
     Revoked,
-    Saved,
     Segment,
     SourceEvent,
-    Windows,
-    Work,
+    StateRecord,
 )
-from daemon.drilling import MOST_SAVED_S, FireDrill
-from daemon.loop import Loop, StreamPlan, StreamRun
 from daemon.model.bundle import Bundle
 from daemon.model.training import train
-from daemon.retrainer import Outcome
+from daemon.runtime.fire_drill import MOST_SAVED_S, FireDrill
+from daemon.runtime.loop import Loop, StreamPlan, StreamRun
+from daemon.runtime.trainer import TrainingResult
 from daemon.stream.audit import Imputable, SensorAudit
 from tests.fakes import CentreDetector
-from tests.test_loop import BASE_S, PUMPS_0, SPEC, Fragile, Script, Shelf, line, steady
+from tests.runtime.test_loop import BASE_S, PUMPS_0, SPEC, Fragile, Script, Shelf, line, steady
 
 MOVED: dict[str, str] = {}
 """Series (a family, or one with its labels) -> the test that moves it."""
 ELSEWHERE = {
     # what -> the test with what it takes: a real server, a real broker
-    'http_refused_total{reason="slow"}': "tests/adapters/test_web.py::test_no_single_byte_puts_a_deadline_off",
+    'http_refused_total{reason="slow"}': "tests/adapters/test_admin.py::test_no_single_byte_puts_a_deadline_off",
     'http_refused_total{reason="body"}': (
-        "tests/adapters/test_web.py::test_a_body_that_will_be_refused_is_not_kept_until_then"
+        "tests/adapters/test_admin.py::test_a_body_that_will_be_refused_is_not_kept_until_then"
     ),
     'http_refused_total{reason="crowded"}': (
-        "tests/adapters/test_web.py::test_it_is_the_oldest_idle_connection_that_makes_room"
+        "tests/adapters/test_admin.py::test_it_is_the_oldest_idle_connection_that_makes_room"
     ),
 }
 CONSTANT = {"build_info", "model_info"}
@@ -129,7 +128,7 @@ class Events(Script):
         for event in self.events_:
             yield event
 
-    async def commit(self, work: Mapping[InputPartition, Work]) -> Collection[InputPartition]:  # type: ignore[override]
+    async def commit(self, work: Mapping[InputPartition, PartitionCommit]) -> Collection[InputPartition]:  # type: ignore[override]
         if self.failing and self.failing.pop(0):
             return list(work)
         self.commits += work.values()
@@ -187,7 +186,7 @@ async def test_the_fire_drill_says_what_would_be_found() -> Metrics:
         drill.share = 1e6
         run.drill = drill
 
-    polls = [Polled(PUMPS_0, steady(50, first=50 * i)) for i in range(120)]
+    polls = [PolledRecords(PUMPS_0, steady(50, first=50 * i)) for i in range(120)]
     metrics, _status, _ = await ran(ASSIGNED, *polls, detector=detector, prepared=prepared)
     found = samples(metrics)
     assert found['drill_faults_total{found="true",kind="drop_out"}'] > 0
@@ -221,7 +220,7 @@ async def test_what_becomes_of_records() -> Metrics:
     records[20] = line(20, "p1", 20.0, 0.5, None)
     records += [Record(30, b"p1", b"{", 1), line(31, "p1", 2.0, 0.5, 0.5), line(32, "p1", 29.0, 0.5, 0.5)]
     metrics, _, _ = await ran(
-        ASSIGNED, Polled(PUMPS_0, records), Polled(PUMPS_0, (), ended=True), detector=centre()
+        ASSIGNED, PolledRecords(PUMPS_0, records), PolledRecords(PUMPS_0, (), ended=True), detector=centre()
     )
     found = samples(metrics)
     assert found["records_consumed_total"] == 33
@@ -252,14 +251,14 @@ async def test_the_model_is_timed_and_nothing_else(monkeypatch: pytest.MonkeyPat
             return super().infer(windows)
 
     monkeypatch.setattr(telemetry.time, "perf_counter", lambda: now)
-    metrics, _, _ = await ran(ASSIGNED, Polled(PUMPS_0, steady(20)), detector=Slow(SPEC.sensors))
+    metrics, _, _ = await ran(ASSIGNED, PolledRecords(PUMPS_0, steady(20)), detector=Slow(SPEC.sensors))
     found = samples(metrics)
     assert found["inference_duration_seconds_sum"] == 0.25 * found["inference_duration_seconds_count"] > 0
 
 
 async def test_what_is_read_again_after_a_restart_is_not_scored_again() -> None:
     assigned = Assigned(PUMPS_0, 0, 15)
-    metrics, _, _ = await ran(assigned, Polled(PUMPS_0, steady(20)), detector=centre())
+    metrics, _, _ = await ran(assigned, PolledRecords(PUMPS_0, steady(20)), detector=centre())
     assert samples(metrics)["windows_scored_total"] == 5
     assert samples(metrics)["anomaly_score_count"] == 5
 
@@ -268,7 +267,7 @@ async def test_what_is_read_again_after_a_restart_is_not_scored_again() -> None:
 async def test_lag_is_told_in_records_and_seconds() -> Metrics:
     stamp = int(time.time() - 90) * SECOND_NS
     records = [at(record, stamp) for record in steady(20)]
-    metrics, _, _ = await ran(ASSIGNED, Polled(PUMPS_0, records, end_offset=120), detector=centre())
+    metrics, _, _ = await ran(ASSIGNED, PolledRecords(PUMPS_0, records, end_offset=120), detector=centre())
     found = samples(metrics)
     assert found["consumer_lag_records"] == 100
     assert 90 <= found["consumer_lag_seconds"] < 900
@@ -279,13 +278,13 @@ async def test_lag_is_told_in_records_and_seconds() -> Metrics:
 @pytest.mark.parametrize(("end", "stamp", "seconds"), [(20, 10**18, 0.0), (25, -1_000_000, math.nan)])
 async def test_lag_that_is_none_and_lag_that_nobody_knows(end: int, stamp: int, seconds: float) -> None:
     records = [at(record, stamp) for record in steady(20)]
-    metrics, _, _ = await ran(ASSIGNED, Polled(PUMPS_0, records, end_offset=end))
+    metrics, _, _ = await ran(ASSIGNED, PolledRecords(PUMPS_0, records, end_offset=end))
     assert samples(metrics)["consumer_lag_seconds"] == pytest.approx(seconds, nan_ok=True)
 
 
 @moves('consumer_rebalances_total{event="assigned"}', 'consumer_rebalances_total{event="revoked"}')
 async def test_what_goes_with_a_partition() -> Metrics:
-    events = [ASSIGNED, Polled(PUMPS_0, steady(20), end_offset=99), Revoked(PUMPS_0)]
+    events = [ASSIGNED, PolledRecords(PUMPS_0, steady(20), end_offset=99), Revoked(PUMPS_0)]
     metrics, status, _ = await ran(*events, detector=centre())
     found = samples(metrics)
     assert found["consumer_assigned_partitions"] == found["assets_active"] == 0
@@ -296,24 +295,24 @@ async def test_what_goes_with_a_partition() -> Metrics:
 
 @moves('state_restores_total{result="ok"}')
 async def test_state_that_is_of_use_is_restored() -> Metrics:
-    _, _, first = await ran(ASSIGNED, Polled(PUMPS_0, steady(20)), detector=centre())
+    _, _, first = await ran(ASSIGNED, PolledRecords(PUMPS_0, steady(20)), detector=centre())
     at, saved = first.commits[-1].position, {s.key: s for work in first.commits for s in work.saved}
     again = Assigned(PUMPS_0, at.replay_from, at.offset, tuple(saved.values()))
-    metrics, _, _ = await ran(again, Polled(PUMPS_0, steady(20)[at.replay_from :]), detector=centre())
+    metrics, _, _ = await ran(again, PolledRecords(PUMPS_0, steady(20)[at.replay_from :]), detector=centre())
     return metrics
 
 
 @moves('state_restores_total{result="failed"}')
 async def test_state_that_is_of_no_use_is_counted() -> Metrics:
-    assigned = Assigned(PUMPS_0, 20, 20, [Saved(b"sensors.pumps\x1f", b"garbage")])
+    assigned = Assigned(PUMPS_0, 20, 20, [StateRecord(b"sensors.pumps\x1f", b"garbage")])
     return (await ran(assigned, detector=centre()))[0]
 
 
 @moves('state_restores_total{result="unusable"}')
 async def test_records_of_state_that_cannot_be_used_are_counted() -> Metrics:
-    _, _, first = await ran(ASSIGNED, Polled(PUMPS_0, steady(20)), detector=centre())
+    _, _, first = await ran(ASSIGNED, PolledRecords(PUMPS_0, steady(20)), detector=centre())
     at, saved = first.commits[-1].position, {s.key: s for work in first.commits for s in work.saved}
-    saved = {key: s if key.endswith(b"\x1f") else Saved(key, b"garbage") for key, s in saved.items()}
+    saved = {key: s if key.endswith(b"\x1f") else StateRecord(key, b"garbage") for key, s in saved.items()}
     again = Assigned(PUMPS_0, at.offset, at.offset, tuple(saved.values()))
     metrics, _, _ = await ran(again, detector=centre())
     assert samples(metrics)['state_restores_total{result="unusable"}'] == 1
@@ -354,7 +353,7 @@ def odd(first: int, last: int, n: int = 40) -> list[Record]:
 @moves("episodes_opened_total", "episodes_closed_total", "false_alarm_budget_ratio")
 async def test_episodes_are_counted() -> Metrics:
     budget = Budget(86_400.0 / 10)  # one in ten seconds
-    metrics, _, _ = await ran(ASSIGNED, Polled(PUMPS_0, odd(10, 12)), detector=centre(), budget=budget)
+    metrics, _, _ = await ran(ASSIGNED, PolledRecords(PUMPS_0, odd(10, 12)), detector=centre(), budget=budget)
     found = samples(metrics)
     assert sum(value for series, value in found.items() if series.startswith("episodes_opened_total")) == 1
     assert sum(value for series, value in found.items() if series.startswith("episodes_closed_total")) == 1
@@ -364,7 +363,7 @@ async def test_episodes_are_counted() -> Metrics:
 
 @moves("episodes_active")
 async def test_open_episodes_are_counted() -> Metrics:
-    metrics, _, _ = await ran(ASSIGNED, Polled(PUMPS_0, odd(30, 40)), detector=centre())
+    metrics, _, _ = await ran(ASSIGNED, PolledRecords(PUMPS_0, odd(30, 40)), detector=centre())
     assert samples(metrics)['episodes_active{severity="critical"}'] == 1
     return metrics
 
@@ -373,7 +372,7 @@ async def test_open_episodes_are_counted() -> Metrics:
 async def test_silent_sensors_are_counted() -> Metrics:
     spec = replace(SPEC, silent_after_ns=5 * SECOND_NS)
     records = [line(i, "p1", float(i), 0.5, 0.5 if i < 10 else None) for i in range(30)]
-    metrics, _, _ = await ran(ASSIGNED, Polled(PUMPS_0, records), detector=centre(), spec=spec)
+    metrics, _, _ = await ran(ASSIGNED, PolledRecords(PUMPS_0, records), detector=centre(), spec=spec)
     assert samples(metrics)["sensors_silent"] == 1
     return metrics
 
@@ -382,7 +381,7 @@ async def test_silent_sensors_are_counted() -> Metrics:
 async def test_episodes_that_maintenance_keeps_quiet_are_counted_and_not_their_rows() -> Metrics:
     records = [line(i, "p1", float(i), 50.0 if i % 20 in range(5, 12) else 0.5, 0.5) for i in range(60)]
     quiet = [(BASE_S * SECOND_NS, (BASE_S + 58) * SECOND_NS, frozenset[str]())]
-    metrics, _, _ = await ran(ASSIGNED, Polled(PUMPS_0, records), detector=centre(), maintenance=quiet)
+    metrics, _, _ = await ran(ASSIGNED, PolledRecords(PUMPS_0, records), detector=centre(), maintenance=quiet)
     found = samples(metrics)
     assert found['episodes_suppressed_total{reason="maintenance"}'] == 3
     assert sum(value for series, value in found.items() if series.startswith("episodes_opened_total")) == 0
@@ -392,7 +391,7 @@ async def test_episodes_that_maintenance_keeps_quiet_are_counted_and_not_their_r
 @moves('dropped_total{reason="model_failed"}')
 async def test_windows_that_the_model_fails_on() -> Metrics:
     records = [line(i, "p1", float(i), 13.0 if i == 8 else 0.5, 0.5) for i in range(20)]
-    metrics, _, _ = await ran(ASSIGNED, Polled(PUMPS_0, records), detector=Fragile(SPEC.sensors))
+    metrics, _, _ = await ran(ASSIGNED, PolledRecords(PUMPS_0, records), detector=Fragile(SPEC.sensors))
     assert samples(metrics)["windows_scored_total"] == 16
     return metrics
 
@@ -400,7 +399,7 @@ async def test_windows_that_the_model_fails_on() -> Metrics:
 @moves('dropped_total{reason="asset_evicted"}')
 async def test_assets_beyond_the_limit() -> Metrics:
     records = [line(i, f"p{i}", float(i), 0.5, 0.5) for i in range(30)]
-    metrics, _, _ = await ran(ASSIGNED, Polled(PUMPS_0, records), detector=centre(), max_assets=10)
+    metrics, _, _ = await ran(ASSIGNED, PolledRecords(PUMPS_0, records), detector=centre(), max_assets=10)
     return metrics
 
 
@@ -409,10 +408,10 @@ async def test_assets_beyond_the_limit() -> Metrics:
 async def test_latency_ends_when_a_commit_has_made_it_readable() -> Metrics:
     stamp = int(time.time() - 90) * SECOND_NS
     records = [at(record, stamp) for record in steady(30)]
-    polls = [Polled(PUMPS_0, records[:20]), Polled(PUMPS_0, records[20:])]
+    polls = [PolledRecords(PUMPS_0, records[:20]), PolledRecords(PUMPS_0, records[20:])]
     unknown = [at(line(30, "p1", 30.0, 0.5, 0.5), -1_000_000)]
     metrics, _, source = await ran(
-        ASSIGNED, *polls, Polled(PUMPS_0, unknown), detector=centre(), commit_every_s=3_600.0
+        ASSIGNED, *polls, PolledRecords(PUMPS_0, unknown), detector=centre(), commit_every_s=3_600.0
     )
     assert len(source.commits) == 1  # at the end
     found = samples(metrics)
@@ -425,7 +424,13 @@ async def test_latency_ends_when_a_commit_has_made_it_readable() -> Metrics:
 async def test_what_a_failed_commit_did_counts_once() -> None:
     """Its partition begins again, and all is published by the second try."""
     records = [*odd(10, 14, 20), Record(20, b"p1", b"{", 1)]
-    again = [ASSIGNED, Polled(PUMPS_0, records), Revoked(PUMPS_0), ASSIGNED, Polled(PUMPS_0, records)]
+    again = [
+        ASSIGNED,
+        PolledRecords(PUMPS_0, records),
+        Revoked(PUMPS_0),
+        ASSIGNED,
+        PolledRecords(PUMPS_0, records),
+    ]
     metrics, status, source = await ran(
         *again, detector=centre(), failing=[False, True]
     )  # the first says where it begins
@@ -451,7 +456,11 @@ AUDITED = ("audits_total", "error", "coverage", "skill", "possible")
 async def test_hidden_readings_are_told_by_sensor() -> Metrics:
     rows = [line(i, "p1", float(i), 0.5 + 0.1 * math.sin(i), 0.5) for i in range(9000)]
     metrics, status, _ = await ran(
-        ASSIGNED, Polled(PUMPS_0, rows), Polled(PUMPS_0, (), ended=True), detector=centre(), audit=100
+        ASSIGNED,
+        PolledRecords(PUMPS_0, rows),
+        PolledRecords(PUMPS_0, (), ended=True),
+        detector=centre(),
+        audit=100,
     )
     found = samples(metrics)
     told = status.streams["pumps"].imputation
@@ -499,7 +508,11 @@ async def live(
             await prepared(loop, run)
 
     rows = [line(i, "p1", float(i), 0.5 + 0.1 * math.sin(i), 0.5) for i in range(200)]
-    polls = [Polled(PUMPS_0, rows[:100]), Polled(PUMPS_0, rows[100:]), Polled(PUMPS_0, (), ended=True)]
+    polls = [
+        PolledRecords(PUMPS_0, rows[:100]),
+        PolledRecords(PUMPS_0, rows[100:]),
+        PolledRecords(PUMPS_0, (), ended=True),
+    ]
     interval = datetime(2026, 1, 1, 0, 1, tzinfo=UTC) - datetime(2026, 1, 1, tzinfo=UTC)
     metrics, _, _ = await ran(ASSIGNED, *polls, prepared=given, drift_interval=interval)
     return metrics
@@ -536,9 +549,9 @@ async def test_trainings_are_counted_by_what_came_of_them(bundle: Bundle) -> Met
     data = bundle.to_bytes()
 
     async def prepared(loop: Loop, run: StreamRun) -> None:
-        await loop._trained(run, Outcome(True, "better", bundle.version, data, 12.0, 100))
-        await loop._trained(run, Outcome(False, "worse", "v2", data, 13.0, 100))
-        await loop._trained(run, Outcome(False, "too few rows", "", None, 14.0, 100))
+        await loop._trained(run, TrainingResult(True, "better", bundle.version, data, 12.0, 100))
+        await loop._trained(run, TrainingResult(False, "worse", "v2", data, 13.0, 100))
+        await loop._trained(run, TrainingResult(False, "too few rows", "", None, 14.0, 100))
 
     metrics = await live(bundle, prepared)
     assert samples(metrics)["retrain_duration_seconds_sum"] == 39.0
@@ -559,7 +572,9 @@ async def test_a_model_that_is_given_up_leaves_no_figures_behind() -> Metrics:
         loop.metrics.drift_reference("pumps", detector.version, detector.drift)
         loop.metrics.thresholds("pumps", detector.threshold, detector.part_thresholds)
 
-    metrics, _, _ = await ran(ASSIGNED, Polled(PUMPS_0, steady(100)), detector=detector, prepared=prepared)
+    metrics, _, _ = await ran(
+        ASSIGNED, PolledRecords(PUMPS_0, steady(100)), detector=detector, prepared=prepared
+    )
     found = samples(metrics)
     for series in (
         'threshold{score="combined"}',
@@ -574,7 +589,7 @@ async def test_a_model_that_is_given_up_leaves_no_figures_behind() -> Metrics:
 @moves('bundle_refused_total{source="training"}')
 async def test_a_candidate_that_is_no_model_is_refused(bundle: Bundle) -> Metrics:
     async def prepared(loop: Loop, run: StreamRun) -> None:
-        await loop._trained(run, Outcome(True, "better", "v2", b"no bundle", 12.0, 100))
+        await loop._trained(run, TrainingResult(True, "better", "v2", b"no bundle", 12.0, 100))
 
     return await live(bundle, prepared)
 
@@ -600,7 +615,7 @@ class Promoted(Shelf):
     *(f'lifecycle_state{{state="{state}"}}' for state in ("starting", "learning")),
 )
 async def test_learning_is_told() -> Metrics:
-    metrics, status, _ = await ran(ASSIGNED, Polled(PUMPS_0, steady(5)))
+    metrics, status, _ = await ran(ASSIGNED, PolledRecords(PUMPS_0, steady(5)))
     assert samples(metrics)['lifecycle_state{state="learning"}'] == 1
     status.drain()
     found = samples(metrics)

@@ -20,9 +20,19 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
 
-from daemon.domain import Assigned, InputPartition, Output, Polled, Position, Record, Saved, SourceEvent, Work
+from daemon.domain import (
+    Assigned,
+    InputPartition,
+    Output,
+    PartitionCommit,
+    PolledRecords,
+    Position,
+    Record,
+    SourceEvent,
+    StateRecord,
+)
 from daemon.errors import InputError
-from daemon.stream.codec import Encoded
+from daemon.stream.encoding import Encoded
 
 MAX_RECORDS: Final = 2_000  # per poll
 BEAT: Final = timedelta(seconds=1)
@@ -74,7 +84,7 @@ class MemoryLog:
     def __init__(self, max_records: int = 100_000, max_bytes: int = 64 << 20) -> None:
         self.committed: dict[tuple[str, InputPartition], Position] = {}
         """Per group and partition."""
-        self.saved: dict[tuple[str, InputPartition], dict[bytes, Saved]] = {}
+        self.saved: dict[tuple[str, InputPartition], dict[bytes, StateRecord]] = {}
         """The state that went with it."""
         self._max_records = max_records
         self._max_bytes = max_bytes
@@ -233,7 +243,7 @@ class MemorySource:
             for partition in partitions:
                 assigned = self._assigned(partition)
                 positions[partition] = assigned.replay_from
-                self._resume_at[partition] = assigned.resume_at
+                self._resume_at[partition] = assigned.publish_from
                 if self._closed:
                     return
                 yield assigned
@@ -249,14 +259,14 @@ class MemorySource:
                 records = self._log.read(partition, positions[partition], self._max_records)
                 if records:
                     came = True
-                    yield Polled(partition, records, end_offset=self._log.end(partition))
+                    yield PolledRecords(partition, records, end_offset=self._log.end(partition))
                     positions[partition] = records[-1].offset + 1
                     rest_since[partition] = self._clock()
                     self._log.mark_read(partition, positions[partition])
                 elif self._log.finished(partition.topic):
                     came = True
                     del positions[partition]
-                    yield Polled(partition, (), ended=True, end_offset=self._log.end(partition))
+                    yield PolledRecords(partition, (), ended=True, end_offset=self._log.end(partition))
             if came or self._closed:
                 continue
             left = self._beat_s - (self._clock() - beaten)
@@ -269,19 +279,22 @@ class MemorySource:
                 end = self._log.end(partition)
                 if end == positions[partition]:
                     idle = timedelta(seconds=max(self._clock() - rest_since[partition], 0.0))
-                    yield Polled(partition, (), idle=idle, end_offset=end)
+                    yield PolledRecords(partition, (), idle=idle, end_offset=end)
 
     def _assigned(self, partition: InputPartition) -> Assigned:
         first = self._log.first(partition)
         position = self._log.committed.get((self._group, partition), Position(first, first))
         # What retention took can neither be processed nor replayed any more.
-        resume_at = max(position.offset, first)
+        publish_from = max(position.offset, first)
         saved = self._log.saved.get((self._group, partition), {})
         return Assigned(
-            partition, min(max(position.replay_from, first), resume_at), resume_at, tuple(saved.values())
+            partition,
+            min(max(position.replay_from, first), publish_from),
+            publish_from,
+            tuple(saved.values()),
         )
 
-    async def commit(self, work: Mapping[InputPartition, Work]) -> None:
+    async def commit(self, work: Mapping[InputPartition, PartitionCommit]) -> None:
         """See ``ports.Source``; a partition that is not ours is left alone."""
         for partition, done in work.items():
             if partition in self._resume_at:

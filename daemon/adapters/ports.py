@@ -9,7 +9,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Protocol
 
-from daemon.domain import InputPartition, Output, SourceEvent, Work
+from daemon.domain import (
+    InputPartition,
+    Output,
+    PartitionCommit,
+    SourceEvent,
+)
 
 
 class Source(Protocol):
@@ -23,7 +28,9 @@ class Source(Protocol):
 
     def events(self) -> AsyncIterator[SourceEvent]: ...
 
-    async def commit(self, work: Mapping[InputPartition, Work]) -> Collection[InputPartition] | None:
+    async def commit(
+        self, work: Mapping[InputPartition, PartitionCommit]
+    ) -> Collection[InputPartition] | None:
         """Make what each partition has done durable, all of it or nothing.
 
         Where a sink publishes, it has done so before, and no outputs come here. A partition for

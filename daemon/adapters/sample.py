@@ -24,9 +24,17 @@ import yaml
 
 from daemon.adapters.files import NO_TIME, Table, column_names, first_lines, is_lines, read_table
 from daemon.config import MAX_OPEN_ROWS
-from daemon.domain import SECOND_NS, FieldNames, Format, Ints, Record, Rejected, StreamSpec
+from daemon.domain import (
+    SECOND_NS,
+    FieldNames,
+    Format,
+    Ints,
+    Record,
+    Rejected,
+    StreamSpec,
+)
 from daemon.errors import InputError
-from daemon.stream.codec import Decoder
+from daemon.stream.decoding import Decoder
 
 SAMPLE_LINES: Final = 5000
 WINDOW: Final = 16

@@ -6,26 +6,26 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from daemon.adapters.kafka import newest_records
-from daemon.adapters.kafka.connecting import Finding
+from daemon.adapters.kafka.connecting import CheckResult
 from daemon.calendar import MANY_LABELS, labels_of
+from daemon.commands.run import kafka_settings
 from daemon.config import Settings
 from daemon.domain import Reading, Record, StreamSpec
 from daemon.errors import BrokerError, InputError
-from daemon.service import kafka_settings
-from daemon.stream.codec import Decoder
+from daemon.stream.decoding import Decoder
 
 SAMPLE = 1_000
 """Newest records of each topic that are looked at."""
 
 
-def declared(specs: Iterable[StreamSpec]) -> list[Finding]:
+def declared(specs: Iterable[StreamSpec]) -> list[CheckResult]:
     """What the configuration alone says; none of it is an error."""
     found = []
     for spec in specs:
         what = f"conditions of {spec.name}"
         if (many := labels_of(spec.condition)) > MANY_LABELS:
             found.append(
-                Finding(
+                CheckResult(
                     what,
                     True,
                     f"its calendar fields alone make {many} labels; above {MANY_LABELS} each has few rows to"
@@ -35,14 +35,14 @@ def declared(specs: Iterable[StreamSpec]) -> list[Finding]:
         named = {name for fields in spec.assets.values() for name in fields}
         if unused := sorted(named - set(spec.condition)):
             found.append(
-                Finding(
+                CheckResult(
                     what, True, f"assets say {', '.join(unused)}, which `condition` does not name: not used"
                 )
             )
     return found
 
 
-def unheard(spec: StreamSpec, records: Sequence[Record]) -> Finding:
+def unheard(spec: StreamSpec, records: Sequence[Record]) -> CheckResult:
     """Whether the fields that messages and assets give appear in records at all."""
     decoder, seen, read = Decoder(spec), Counter[str](), 0
     for reading in decoder.decode_all(records):
@@ -56,18 +56,18 @@ def unheard(spec: StreamSpec, records: Sequence[Record]) -> Finding:
     ]
     what = f"conditions of {spec.name}"
     if not read:
-        return Finding(what, True, "no reading among the newest records: nothing can be said")
+        return CheckResult(what, True, "no reading among the newest records: nothing can be said")
     if silent:
-        return Finding(
+        return CheckResult(
             what,
             True,
             f"{', '.join(silent)} never appears in the newest {read} readings, and no asset says it: every row"
             " is `?`",
         )
-    return Finding(what, True, f"{len(seen)} labels in the newest {read} readings")
+    return CheckResult(what, True, f"{len(seen)} labels in the newest {read} readings")
 
 
-async def heard(settings: Settings) -> list[Finding]:
+async def heard(settings: Settings) -> list[CheckResult]:
     """``unheard`` of each stream that declares such fields, from its topics; what cannot be read is left out."""
     found = []
     for stream in settings.streams:

@@ -10,12 +10,12 @@ from pathlib import Path
 from daemon.adapters.counterfactuals import counterfactual_html
 from daemon.adapters.files import replacing
 from daemon.commands.explain import row_of
+from daemon.commands.replay import check_excluded, history_of, plan_for, settings_for
 from daemon.domain import Segment, iso, to_ns
 from daemon.errors import UsageError
-from daemon.loop import fits
 from daemon.model.bundle import Bundle
 from daemon.model.counterfactual import Counterfactual, counterfactual_of
-from daemon.replay import check_excluded, history_of, plan_for, settings_for
+from daemon.runtime.loop import check_compatible
 
 LISTED = 8
 
@@ -63,7 +63,7 @@ async def counterfactual(
     check_excluded(exclude, [file])
     settings, notes = settings_for(config, (), file, exclude, bundle)
     plan = plan_for(settings, stream_name, file.name)
-    fits(bundle, plan.spec)
+    check_compatible(bundle, plan.spec)
     history = await history_of(file, plan, exclude)
     segment, end = _place(history, asset, None if at is None else row_of(at, bundle.period_ns), bundle)
     rows = 4 * bundle.window if span is None else max(to_ns(span) // bundle.period_ns, 1)

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from daemon.drilling import entry, finite, rules_of, sized, span
+from daemon.commands.replay import check_excluded, history_of, plan_for, settings_for
 from daemon.errors import InputError, UsageError
-from daemon.loop import fits
 from daemon.model.bundle import Bundle
 from daemon.model.drill import Place, Tally, alive, drill, seconds
 from daemon.model.faults import FaultKind
-from daemon.replay import check_excluded, history_of, plan_for, settings_for
+from daemon.runtime.fire_drill import entry, finite, rules_of, sized, span
+from daemon.runtime.loop import check_compatible
 
 Progress = Callable[[float, str], None]
 
@@ -75,7 +75,7 @@ async def drill_file(
     settings, notes = settings_for(config, sets, file, exclude, bundle)
     plan = plan_for(settings, stream_name, file.name)
     spec = plan.spec
-    fits(bundle, spec)
+    check_compatible(bundle, spec)
     try:
         wanted = [FaultKind.of(kind) for kind in kinds] or list(FaultKind)
     except ValueError as error:

@@ -20,15 +20,32 @@ from daemon.adapters.files import check_place, is_lines, read_table, replacing
 from daemon.adapters.latent_page import page_html
 from daemon.adapters.names import LONGEST, ClusterName, Names, NamesFile
 from daemon.adapters.wording import beta_text, decimals, movement_text, regime_text
+from daemon.commands.replay import (
+    Discarded,
+    check_excluded,
+    history_of,
+    once,
+    plan_for,
+    settings_for,
+    zone_notes,
+)
 from daemon.documents import short
-from daemon.domain import AlertEvent, AlertKind, Floats, Ints, Mask, Output, Phase, iso
+from daemon.domain import (
+    AlertEvent,
+    AlertKind,
+    Floats,
+    Ints,
+    Mask,
+    Output,
+    Phase,
+    iso,
+)
 from daemon.errors import InputError, UsageError
-from daemon.loop import StreamPlan, fits
 from daemon.model import latent
 from daemon.model.bundle import Bundle
 from daemon.model.segments import sliding
 from daemon.model.sweep import Sweep, SweepPoint, sweep
-from daemon.replay import Discarded, check_excluded, history_of, once, plan_for, settings_for, zone_notes
+from daemon.runtime.loop import StreamPlan, check_compatible
 from daemon.stream.pipeline import RowBlock
 
 MOST_WINDOWS = 50_000
@@ -118,7 +135,7 @@ async def explain(
     if sample is not None:
         settings, notes = settings_for(config, (), sample, exclude, bundle)
         plan = replace(plan_for(settings, stream_name, sample.name), retrain_every=None)
-        fits(bundle, plan.spec)
+        check_compatible(bundle, plan.spec)
     if file is not None and plan is not None:
         survey, more = await survey_of(file, plan, bundle, exclude, tell)
         notes += more

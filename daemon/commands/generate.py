@@ -31,7 +31,16 @@ import pyarrow.parquet as pq
 
 from daemon.adapters.files import replacing
 from daemon.adapters.kafka import KafkaSettings, Message, Writer, check_topics
-from daemon.domain import RECORD_KEY, RECORD_TIMESTAMP, FieldNames, Floats, Format, Ints, is_calendar, iso
+from daemon.domain import (
+    RECORD_KEY,
+    RECORD_TIMESTAMP,
+    FieldNames,
+    Floats,
+    Format,
+    Ints,
+    is_calendar,
+    iso,
+)
 from daemon.errors import BundleError, UsageError
 from daemon.model.bundle import Bundle
 from daemon.model.faults import FaultKind, FaultRecord, inject

@@ -11,16 +11,21 @@ from typing import Any
 import numpy as np
 
 from daemon.adapters.files import is_lines, read_table, segments
-from daemon.domain import Floats, Mask, ModelSettings, Segment
+from daemon.commands.replay import check_excluded, history_of, plan_for, settings_for
+from daemon.domain import (
+    Floats,
+    Mask,
+    ModelSettings,
+    Segment,
+)
 from daemon.errors import DaemonError, InputError, UsageError
-from daemon.loop import StreamPlan, fits
 from daemon.model import fidelity
 from daemon.model.bundle import Bundle
 from daemon.model.evaluation import average_precision
-from daemon.model.measuring import Models
+from daemon.model.reconstruction import Models
 from daemon.model.segments import Piece, sliding
 from daemon.model.training import fit_models
-from daemon.replay import check_excluded, history_of, plan_for, settings_for
+from daemon.runtime.loop import StreamPlan, check_compatible
 
 PIECE_ROWS = 512
 """Held-out rows are compared in pieces of so many, with as many synthetic assets of the same length."""
@@ -97,7 +102,7 @@ async def check(
     check_excluded([label] if label else [], [held_out], "--label")
     settings, notes = settings_for(config, sets, held_out, left_out, bundle)
     plan = plan_for(settings, stream_name, held_out.name)
-    fits(bundle, plan.spec)
+    check_compatible(bundle, plan.spec)
     tell(0.0, "reading")
     L = bundle.window
     history = [s for s in await history_of(held_out, plan, left_out) if len(s.values) >= 2 * L]

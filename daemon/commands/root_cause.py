@@ -20,6 +20,7 @@ import numpy as np
 
 from daemon.adapters.files import check_place, is_lines, read_table, replacing
 from daemon.adapters.root_cause_page import root_cause_html
+from daemon.commands.replay import Discarded, Progress, check_excluded, once, plan_for, settings_for
 from daemon.domain import (
     AlarmPolicy,
     AlertEvent,
@@ -32,8 +33,8 @@ from daemon.domain import (
     iso,
 )
 from daemon.errors import InputError, UsageError
-from daemon.loop import fits
 from daemon.model.bundle import Bundle
+from daemon.model.detector import BundleDetector
 from daemon.model.repair import (
     explained_share,
     latent_path,
@@ -44,11 +45,10 @@ from daemon.model.repair import (
     verdict_of,
 )
 from daemon.model.root_cause import Incident, Neighbour, RootCause
-from daemon.model.scoring import BundleDetector
 from daemon.model.track import Track
-from daemon.replay import Discarded, Progress, check_excluded, once, plan_for, settings_for
-from daemon.stream.alerts import Peaks, Sensors
-from daemon.stream.codec import event_time_ns
+from daemon.runtime.loop import check_compatible
+from daemon.stream.alerts import PeakEvidence, SensorEvidence
+from daemon.stream.decoding import event_time_ns
 from daemon.stream.pipeline import RowBlock
 
 CONTEXT = 3
@@ -113,7 +113,7 @@ async def root_cause(
     settings, notes = settings_for(config, sets, file, exclude, bundle)
     plan = replace(plan_for(settings, stream_name, file.name), retrain_every=None)
     spec = plan.spec
-    fits(bundle, spec)
+    check_compatible(bundle, spec)
     table = None if is_lines(file) else read_table(file, exclude, spec.condition, spec.timezone)
     sink = Heard()
     done = await once(file, table, plan, bundle, [], sink, tell)
@@ -410,17 +410,17 @@ def before(track: Track, onset: int) -> Floats:
 
 def blame(track: Track, first: int, stop: int) -> Floats:
     """(C,) shares of the sensors over windows ``first .. stop - 1``, as an alert at the last of them ranks."""
-    peaks: Peaks | None = None
+    peaks: PeakEvidence | None = None
     for i in range(first, stop):
         window = track.window(i)
-        row = Sensors.read(
+        row = SensorEvidence.read(
             track.verdicts.error[i],
             track.evidence.residual[i],
-            track.detector.standard.of(window),
+            track.detector.scaling.of(window),
             window[-1],
             track.evidence.expected[i],
         )
-        peaks = Peaks.since(row) if peaks is None else peaks.grown(row)
+        peaks = PeakEvidence.since(row) if peaks is None else peaks.grown(row)
     assert peaks is not None
     return peaks.shares()
 

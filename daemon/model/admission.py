@@ -26,11 +26,12 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from daemon.calendar import check_fields
-from daemon.domain import Floats, Mask, ModelSettings, Windows
+from daemon.detector import Windows
+from daemon.domain import Floats, Mask, ModelSettings
 from daemon.errors import BundleError
 from daemon.model.calibration import KNOTS
-from daemon.model.impute import BUCKETS, REACH
-from daemon.model.scoring import BundleDetector
+from daemon.model.detector import BundleDetector
+from daemon.model.imputation import BUCKETS, REACH
 from daemon.model.synthesis import CANDIDATES, GRID, names_of
 from daemon.model.synthesis import KNOTS as SYNTHESIS_KNOTS
 
@@ -406,7 +407,7 @@ def golden_windows(detector: BundleDetector, seen: Mask) -> tuple[Floats, tuple[
     count = max(len(patterns), len(labels))
     count += count % len(labels) == 0  # else a pattern would always meet the same label
     at = np.arange(count) % len(patterns)
-    units = detector.standard
+    units = detector.scaling
     values = np.clip(np.stack(patterns)[at] * units.scale + units.mean, -1e300, 1e300)
     some = np.isfinite(values[:, :, seen]).any((1, 2))
     return values, tuple(labels[i % len(labels)] for i in range(count)), np.asarray(some)
@@ -425,10 +426,10 @@ def check_golden(detector: BundleDetector, seen: Mask) -> None:
     with np.errstate(all="ignore"):
         values, labels, scorable = golden_windows(detector, seen)
         B, newest = len(values), values[:, -1]
-        standard = detector.standard.of(values)
+        scaling = detector.scaling.of(values)
         age = np.where(np.isfinite(newest), 0.0, 1.0)
-        last = np.where(np.isfinite(newest), newest, detector.standard.mean)
-        batch = Windows(newest[:, None], np.ones(B, bool), labels, last, age, standard)
+        last = np.where(np.isfinite(newest), newest, detector.scaling.mean)
+        batch = Windows(newest[:, None], np.ones(B, bool), labels, last, age, scaling)
         try:
             evidence = detector.infer(batch)
             baseline = np.stack([detector.fresh_baseline("") for _ in range(B)])

@@ -24,16 +24,17 @@ import torch
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
-from daemon.domain import DriftReference, Floats, Ints, ModelSettings
+from daemon.detector import DriftReference
+from daemon.domain import Floats, Ints, ModelSettings
 from daemon.errors import BundleError
 from daemon.model.admission import Manifest, check_arrays, check_golden, check_weights, read_manifest
 from daemon.model.calibration import Calibration
 from daemon.model.conditions import ConditionMeans
-from daemon.model.impute import ImputationParameters
-from daemon.model.measuring import Models
+from daemon.model.detector import BundleDetector
+from daemon.model.imputation import ImputationParameters
 from daemon.model.pca import WindowPCA
+from daemon.model.reconstruction import Models
 from daemon.model.scaler import Scaler
-from daemon.model.scoring import BundleDetector
 from daemon.model.soundness import concerns
 from daemon.model.synthesis import PriorSeries, Series, Synthesis, Walk
 from daemon.model.vae import VAE

@@ -40,11 +40,19 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from daemon.domain import NO_CONDITION, AlarmPolicy, Budget, DriftReference, Floats, Ints, Segment
+from daemon.alarm import episodes, firing
+from daemon.detector import DriftReference
+from daemon.domain import (
+    NO_CONDITION,
+    AlarmPolicy,
+    Budget,
+    Floats,
+    Ints,
+    Segment,
+)
 from daemon.grouping import by_slot
-from daemon.model.measuring import Measured, Models
+from daemon.model.reconstruction import Measured, Models
 from daemon.model.segments import Piece, complement, folds, sliding
-from daemon.policy import episodes, firing
 
 DAY_NS = 86_400_000_000_000
 BASELINE_RATE = 0.2  # nats per day
@@ -153,7 +161,7 @@ def follow(excess: Floats, state: Floats, slots: Ints, step: float) -> Floats:
         state[slots[0]] = level
         return offsets
     # Rounds: the i-th window of every slot at once.
-    turns = by_slot(slots).turns
+    turns = by_slot(slots).occurrence
     by_turn = np.argsort(turns, kind="stable")
     ends = np.cumsum(np.bincount(turns)).tolist()
     mine, target, steps, before = slots[by_turn], target[by_turn], steps[by_turn], np.empty_like(excess)
@@ -262,12 +270,12 @@ class Calibration:
             error = error * by_error
             residual = residual * by_error[-1]
             latent = (latent + LATENT_OFFSET) * by_latent - LATENT_OFFSET
-        standard = (error - self.error_mean[:, None]) / self.error_sd[:, None]
+        scaling = (error - self.error_mean[:, None]) / self.error_sd[:, None]
         return Parts(
-            top=np.stack([top_mean(one, top_count(channels)) for one in standard]),
+            top=np.stack([top_mean(one, top_count(channels)) for one in scaling]),
             latent=latent,
             point=_largest(np.abs(residual)),
-            standardised=standard[-1],
+            standardised=scaling[-1],
         )
 
     def nats(self, parts: Parts) -> Floats:
@@ -389,7 +397,7 @@ def _largest(values: Floats) -> Floats:
 
 # ------------------------------------------------------------------ cross-fitting
 @dataclass(frozen=True, slots=True, eq=False)
-class Held:
+class HeldOutPiece:
     """One held-out piece, measured: windows ending at rows ``start ..`` of its segment."""
 
     block: int
@@ -404,7 +412,7 @@ class Held:
 class CrossFit:
     """Every row measured by models that did not see it, and what drift looks like to them."""
 
-    held: tuple[Held, ...]
+    held: tuple[HeldOutPiece, ...]
     latent_kl: Floats  # null distribution: total KL of held-out chunks against training, nats
     unknown: tuple[Measured, ...] = ()  # some of the rows again, as of an unknown condition
 
@@ -427,7 +435,7 @@ def crossfit(
         hop: only every hop-th grid row is measured, as on the stream.
     """
     chunk = max(drift_rows // hop, 1)
-    held: list[Held] = []
+    held: list[HeldOutPiece] = []
     null: list[float] = []
     blind: list[Measured] = []
     blocks = folds(history, window)
@@ -451,7 +459,7 @@ def crossfit(
             parts.append((windows, labels))
         known = frozenset(models.labels)
         mine = [
-            Held(
+            HeldOutPiece(
                 j,
                 asset,
                 first,
@@ -510,10 +518,10 @@ def calibrate(cross: CrossFit, period_ns: int, policy: AlarmPolicy, budget: Budg
     )
     mean, sd = _moments(adjusted)
     changes = {"error_mean": mean, "error_sd": sd + 0.01}
-    standard = _with(draft, changes)
-    parts = standard.parts(error, latent, residual, offsets)
+    scaling = _with(draft, changes)
+    parts = scaling.parts(error, latent, residual, offsets)
     tails = _with(
-        standard,
+        scaling,
         {
             "top": tuple(Tail.fit(values) for values in parts.top),
             "latent": tuple((Tail.fit(v[:, 0]), Tail.fit(v[:, 1])) for v in parts.latent),
@@ -557,7 +565,7 @@ def lowest_threshold(series: Sequence[Floats], allowed: float, policy: AlarmPoli
 
 
 def _own_levels(
-    held: Sequence[Held], unknown: Sequence[Measured], draft: Calibration
+    held: Sequence[HeldOutPiece], unknown: Sequence[Measured], draft: Calibration
 ) -> tuple[Calibration, list[Floats]]:
     """The draft with the levels of those assets and conditions that have enough rows.
 
@@ -612,7 +620,7 @@ def _level_of(excess: Floats) -> Floats:
 
 
 def _replay_baselines(
-    held: Sequence[Held], draft: Calibration, own: Sequence[Floats]
+    held: Sequence[HeldOutPiece], draft: Calibration, own: Sequence[Floats]
 ) -> tuple[Floats, dict[str, tuple[int, Floats]]]:
     """Baselines through every held-out piece, afresh per block; and what each asset ends with.
 
@@ -755,7 +763,7 @@ def _latent_null(
     history: Sequence[Segment],
     rest: Sequence[Piece],
     models: Models,
-    held: Sequence[Held],
+    held: Sequence[HeldOutPiece],
     drift_rows: int,
 ) -> list[float]:
     """KL of held-out chunks of posterior means against the fold's own training windows."""

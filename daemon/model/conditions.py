@@ -41,7 +41,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from daemon.calendar import MANY_LABELS, VALUES
-from daemon.domain import NO_CONDITION, Floats, Ints, Segment, StreamSpec, is_calendar
+from daemon.domain import (
+    NO_CONDITION,
+    Floats,
+    Ints,
+    Segment,
+    StreamSpec,
+    is_calendar,
+)
 from daemon.model.segments import BLOCKS, Piece
 
 WINDOWS_OF_DOUBT = 2

@@ -31,9 +31,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from daemon.domain import Floats, Ints, Mask, Segment
-from daemon.model import impute
-from daemon.model.impute import BUCKETS, LEVELS, NEVER, REACH, Fill, ImputationParameters
+from daemon.domain import (
+    Floats,
+    Ints,
+    Mask,
+    Segment,
+)
+from daemon.model import imputation
+from daemon.model.imputation import BUCKETS, LEVELS, NEVER, REACH, Fill, ImputationParameters
 
 AUXILIARY = 200
 """Paths that are simulated at least: their spread standardises a cell to within 5 %."""
@@ -106,7 +111,7 @@ class Paths:
         self._partners = parameters.partners
         self._observed, self._wanted, self._count = observed, wanted, count
         self._level, self._generator = level, generator
-        self._next = impute._next_seen(observed)
+        self._next = imputation._next_seen(observed)
         self._known = observed.copy()
         self._memory: dict[bytes, tuple[Floats, float]] = {}
         # Paths of the last rows, by row modulo its length; what is older is out of the field's reach.
@@ -115,13 +120,13 @@ class Paths:
     def rows(self) -> Iterator[tuple[int, Ints, Floats]]:
         """Each row with wanted cells: its number, their channels (n,), and the paths (n, N) there."""
         length = len(self._observed)
-        last: Ints = np.full(self._sensors, impute._NOWHERE)  # the newest known row of each sensor
+        last: Ints = np.full(self._sensors, imputation._NOWHERE)  # the newest known row of each sensor
         for row in np.flatnonzero(self._wanted.any(1)).tolist():
             before = self._known[max(row - REACH, 0) : row]
             at = (
                 len(before) - 1 - before[::-1].argmax(0) if len(before) else np.zeros(self._sensors, np.int64)
             )
-            last = np.where(before.any(0), row - len(before) + at, impute._NOWHERE)
+            last = np.where(before.any(0), row - len(before) + at, imputation._NOWHERE)
             last[self._known[row]] = row
             channels = np.flatnonzero(self._wanted[row])
             noise = self._generator.standard_normal((len(channels), self._count))
@@ -258,8 +263,8 @@ def calibrate(
             row, channel = np.nonzero(mine)
             if not len(row):
                 continue
-            members, distance, bucket = impute._batch_members(
-                impute._field_of(parameters), np.where(mine, np.nan, x), row, channel
+            members, distance, bucket = imputation._batch_members(
+                imputation._field_of(parameters), np.where(mine, np.nan, x), row, channel
             )
             some = parameters.seen[channel]
             estimate = parameters.batch.estimate(members, channel, bucket)
@@ -453,8 +458,8 @@ def _valued(
 def _distances(observed: Mask) -> tuple[Ints, Ints]:
     """(T, C) rows to the nearest reading of the same sensor, and the bucket that ``impute`` puts it into."""
     row = np.arange(len(observed))[:, None]
-    before, after = impute._last_seen(observed), impute._next_seen(observed)
+    before, after = imputation._last_seen(observed), imputation._next_seen(observed)
     has_before, has_after = before >= 0, after < len(observed)
     distance = np.minimum(np.where(has_before, row - before, 10**9), np.where(has_after, after - row, 10**9))
     distance = np.where(has_before | has_after, distance, 0)
-    return distance, impute._bucket(distance) + BUCKETS * ~(has_before & has_after)
+    return distance, imputation._bucket(distance) + BUCKETS * ~(has_before & has_after)

@@ -27,21 +27,20 @@ from itertools import islice, pairwise
 
 import numpy as np
 
+from daemon.alarm import Alarm, State
+from daemon.detector import Detector, Windows
 from daemon.domain import (
     NO_CONDITION,
     SECOND_NS,
     AlarmPolicy,
     AlertKind,
-    Detector,
     Floats,
     Ints,
     Mask,
     Segment,
-    Windows,
 )
 from daemon.model.faults import FaultKind, inject, lag_rows, touched
 from daemon.model.segments import sliding
-from daemon.policy import Alarm, State
 
 WATCHED = 2
 """Windows for which a fault lasts, and its scores are watched."""
@@ -185,7 +184,7 @@ def judging(
     Returns:
         Per trial its verdict; None where it changed nothing: the sensor is not observed there, say.
     """
-    standard, L = detector.standard, detector.window
+    scaling, L = detector.scaling, detector.window
     injected = [
         inject(
             t.kind,
@@ -194,9 +193,9 @@ def judging(
             len(p.values),
             t.sensors,
             t.size,
-            standard.scale,
+            scaling.scale,
             np.random.default_rng(t.seed),
-            standard.mean,
+            scaling.mean,
         )
         for p, t in tried
     ]
@@ -209,7 +208,7 @@ def judging(
         return found
     lead, total = tried[0][0].lead, len(injected[0])
     values = np.stack(injected)  # (F, T, C)
-    units = standard.of(values)
+    units = scaling.of(values)
     baseline = np.stack([p.baseline for p, _ in tried])
     alarms = [Alarm(*p.alarm) for p, _ in tried]
     first = np.array([p.first_row for p, _ in tried])
@@ -263,7 +262,7 @@ def _scores(
         values[which, at][:, None],
         np.ones(len(which), bool),
         labels,
-        standard=np.ascontiguousarray(windows.transpose(0, 2, 1)),
+        scaling=np.ascontiguousarray(windows.transpose(0, 2, 1)),
     )
     return detector.judge(detector.infer(batch), baseline, which, static=False).score
 
@@ -401,7 +400,7 @@ def _candidates(
     begins = list(range(L, T - watched + 1, stride))
     if not begins:
         return []
-    standard = detector.standard.of(segment.values)
+    scaling = detector.scaling.of(segment.values)
     labels = segment.condition or (NO_CONDITION,) * T
     baseline: Floats | None = None
     alarm = Alarm()
@@ -412,14 +411,14 @@ def _candidates(
         due = np.arange(low, min(low + CHUNK, T))
         cuts = [b for b in begins if low <= b < low + CHUNK]
         ended = due[(segment.first_row + due) % hop == 0]
-        windows = sliding(standard[low - L + 1 : low + CHUNK], L)[ended - low]
+        windows = sliding(scaling[low - L + 1 : low + CHUNK], L)[ended - low]
         evidence = None
         if len(ended):
             batch = Windows(
                 segment.values[ended][:, None],
                 np.ones(len(ended), bool),
                 tuple(labels[row] for row in ended.tolist()),
-                standard=np.ascontiguousarray(windows),
+                scaling=np.ascontiguousarray(windows),
             )
             evidence = detector.infer(batch)
             if baseline is None:

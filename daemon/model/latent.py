@@ -26,8 +26,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from daemon.domain import DriftReference, Floats, Ints, Mask
-from daemon.model.measuring import Models
+from daemon.detector import DriftReference
+from daemon.domain import Floats, Ints, Mask
+from daemon.model.reconstruction import Models
 from daemon.model.soundness import ACTIVE_VARIANCE
 
 STEPS = (-3, -2, -1, 0, 1, 2, 3)

@@ -31,15 +31,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from daemon.domain import NO_CONDITION, AlarmPolicy, Budget, Detector, Floats, Segment, Windows
+from daemon.alarm import episodes, firing
+from daemon.detector import Detector, Windows
+from daemon.domain import (
+    NO_CONDITION,
+    AlarmPolicy,
+    Budget,
+    Floats,
+    Segment,
+)
 from daemon.model.bundle import Bundle
 from daemon.model.calibration import DAY_NS
 from daemon.model.drill import FOUND
 from daemon.model.faults import GATE_KINDS, Fault, FaultKind, injected_faults
-from daemon.model.measuring import Models
+from daemon.model.reconstruction import Models
 from daemon.model.segments import sliding
 from daemon.model.soundness import wanted_units
-from daemon.policy import episodes, firing
 
 FALSE_ALARM_FACTOR = 1.25
 RECALL_MARGIN = 0.02

@@ -47,14 +47,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from daemon.domain import Floats, Ints, Windows
+from daemon.detector import Windows
+from daemon.domain import Floats, Ints
 from daemon.model.calibration import Parts
-from daemon.model.measuring import Measured
 from daemon.model.pca import SHARE
+from daemon.model.reconstruction import Measured
 from daemon.model.scaler import CLIP
 
 if TYPE_CHECKING:  # it asks ``live_verdict``
-    from daemon.model.scoring import BundleDetector
+    from daemon.model.detector import BundleDetector
 
 WHOLE = 3
 """Sizes up to which all sets are searched: what an operator can check by hand."""

@@ -9,7 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from daemon.domain import Contributor, Floats, Ints, iso
+from daemon.domain import (
+    Contributor,
+    Floats,
+    Ints,
+    iso,
+)
 from daemon.model.repair import PUBLISHED, RIGHT, Cause, Path, Repair, Twin, Verdict
 
 

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from daemon.domain import Floats, Mask, Standard
+from daemon.detector import Scaling
+from daemon.domain import Floats, Mask
 
 FLOOR = 0.02
 """Smallest divisor, as a share of the range."""
@@ -63,25 +64,25 @@ class Scaler:
         return Scaler(mean, np.where(seen, scale, 1.0), seen)
 
     @property
-    def standard(self) -> Standard:
+    def scaling(self) -> Scaling:
         """The same without the clip, and with what training never saw."""
-        return Standard(self.mean, self.scale)
+        return Scaling(self.mean, self.scale)
 
     def scaled(self, values: Floats) -> NDArray[np.float32]:
         """(..., C) raw to scaled float32, clipped to +-10; NaN where not finite or never seen."""
-        standard = self.standard.of(values)
-        if np.isinf(standard).any():
-            standard[np.isinf(values)] = np.nan
-        return self.clipped(standard)
+        scaling = self.scaling.of(values)
+        if np.isinf(scaling).any():
+            scaling[np.isinf(values)] = np.nan
+        return self.clipped(scaling)
 
     def clipped(
-        self, standard: NDArray[np.float32], out: NDArray[np.float32] | None = None
+        self, scaling: NDArray[np.float32], out: NDArray[np.float32] | None = None
     ) -> NDArray[np.float32]:
-        """(..., C) in ``standard`` units to scaled: what models read. What was not finite counts as far.
+        """(..., C) in ``scaling`` units to scaled: what models read. What was not finite counts as far.
 
         ``out`` is where it goes, if that is given.
         """
-        result: NDArray[np.float32] = np.clip(standard, -CLIP, CLIP, out=out)
+        result: NDArray[np.float32] = np.clip(scaling, -CLIP, CLIP, out=out)
         if not self.seen.all():
             result[..., ~self.seen] = np.nan
         return result

@@ -24,7 +24,7 @@ import torch
 
 from daemon.domain import Floats
 from daemon.model.conditions import condition_concerns
-from daemon.model.measuring import LOG_2PI, Models
+from daemon.model.reconstruction import LOG_2PI, Models
 from daemon.model.vae import LOG_SIGMA
 
 ACTIVE_VARIANCE = 0.01

@@ -17,7 +17,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from daemon.domain import NO_CONDITION, Floats, Ints, ModelSettings, Segment, StreamSpec
+from daemon.domain import (
+    NO_CONDITION,
+    Floats,
+    Ints,
+    ModelSettings,
+    Segment,
+    StreamSpec,
+)
 from daemon.errors import NotEnoughData
 from daemon.model.calibration import sample_windows
 from daemon.model.latent import encode

@@ -48,10 +48,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from daemon.domain import NO_CONDITION, Floats, Ints, Mask, Segment
+from daemon.domain import (
+    NO_CONDITION,
+    Floats,
+    Ints,
+    Mask,
+    Segment,
+)
 from daemon.errors import BundleError
-from daemon.model.measuring import Models
 from daemon.model.pca import WindowPCA
+from daemon.model.reconstruction import Models
 from daemon.model.segments import sliding
 
 MOST_WINDOWS = 6_000

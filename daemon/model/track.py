@@ -13,9 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from daemon.domain import Evidence, Floats, Ints, Verdicts, Windows
+from daemon.detector import Evidence, Verdicts, Windows
+from daemon.domain import Floats, Ints
+from daemon.model.detector import BundleDetector
 from daemon.model.repair import View
-from daemon.model.scoring import BundleDetector
 from daemon.model.segments import sliding
 
 CHUNK = 2_048

@@ -28,12 +28,12 @@ from daemon.domain import (
     StreamSpec,
 )
 from daemon.errors import NotEnoughData
-from daemon.model import impute, synthesis
+from daemon.model import imputation, synthesis
 from daemon.model.bundle import CONDITION_MEAN, IMPUTE, SYNTHESIS, Bundle
 from daemon.model.calibration import calibrate, crossfit, drift_reference, sample_windows
 from daemon.model.conditions import ConditionMeans, condition_facts, fifths, learned_labels
-from daemon.model.measuring import SHORT, Models
 from daemon.model.pca import WindowPCA
+from daemon.model.reconstruction import SHORT, Models
 from daemon.model.scaler import Scaler
 from daemon.model.segments import (
     BLOCKS,
@@ -133,7 +133,7 @@ def train(
     posterior = models.measure(windows, conditions).posterior
     tell(0.9, "learning to fill gaps")
     scaler = models.scaler
-    filling = impute.fit(history, scaler.mean, scaler.scale, window, models.reconstruct, settings.seed)
+    filling = imputation.fit(history, scaler.mean, scaler.scale, window, models.reconstruct, settings.seed)
     series = synthesis.fit(history, models, labels, settings.seed)
     extras = {IMPUTE + name: np.asarray(array) for name, array in filling.arrays().items()}
     if models.means is not None:

@@ -12,7 +12,7 @@ drowning anybody.
 **Blame.** One row says little: an incident shows in one sensor now and in another later, and a
 spike has left the window's newest row before the alarm is over. So an episode remembers, per
 sensor, the most that each of four kinds of evidence reached since its onset, and blames by their
-product (see ``Peaks.shares``).
+product (see ``PeakEvidence.shares``).
 
 The anomaly machine itself is ``policy.Alarm``; nothing outside this file acts on its states.
 """
@@ -26,6 +26,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from daemon.alarm import Alarm, State
 from daemon.domain import (
     SECOND_NS,
     AlarmPolicy,
@@ -40,7 +41,6 @@ from daemon.domain import (
     StreamSpec,
     iso,
 )
-from daemon.policy import Alarm, State
 
 CONTRIBUTORS = 40
 """Sensors that an alert ranks, at most."""
@@ -71,7 +71,7 @@ class Episode:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Sensors:
+class SensorEvidence:
     """What one scored row says of each sensor: all (C,), NaN where unknown."""
 
     error: Floats  # standardised, over the whole window
@@ -84,7 +84,7 @@ class Sensors:
     @staticmethod
     def read(
         error: Floats, residual: Floats, deviation: Floats, observed: Floats, expected: Floats
-    ) -> Sensors:
+    ) -> SensorEvidence:
         """Read off a window whose (L, C) rows deviate so; a sensor that nothing is expected of has no say.
 
         In double precision whatever the model works in, as peaks are written for a successor: it
@@ -97,11 +97,11 @@ class Sensors:
         count = np.isfinite(deviation).sum(0)
         middle = (np.maximum(count, 1) - 1) // 2  # sorting puts NaN last
         before = np.take_along_axis(np.sort(deviation, axis=0), middle[None], 0)[0]
-        return Sensors(error, residual, deviation[-1], before, observed, expected)
+        return SensorEvidence(error, residual, deviation[-1], before, observed, expected)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Peaks:
+class PeakEvidence:
     """The farthest that each sensor went since an episode's onset: all (C,), NaN where unknown."""
 
     error: Floats
@@ -113,17 +113,17 @@ class Peaks:
     expected: Floats
 
     @staticmethod
-    def since(row: Sensors) -> Peaks:
+    def since(row: SensorEvidence) -> PeakEvidence:
         """The peaks of an episode that begins with this row."""
         nothing = np.full(len(row.error), np.nan)
-        return Peaks(nothing, nothing, nothing, nothing, row.before, nothing, nothing).grown(row)
+        return PeakEvidence(nothing, nothing, nothing, nothing, row.before, nothing, nothing).grown(row)
 
-    def grown(self, row: Sensors) -> Peaks:
+    def grown(self, row: SensorEvidence) -> PeakEvidence:
         """Take one more row in; a sensor that is missing keeps its peak."""
         before = np.where(np.isnan(self.before), row.before, self.before)
         size = np.abs(row.residual)
         beyond = (size > self.residual) | np.isnan(self.residual)
-        return Peaks(
+        return PeakEvidence(
             np.fmax(self.error, row.error),
             np.fmax(self.residual, size),
             np.fmax(self.change, np.abs(row.deviation - before)),
@@ -156,18 +156,18 @@ class AssetEpisodes:
 
     alarm: Alarm = field(default_factory=Alarm)
     above_since: int = -1  # first row of the present run of scores above the closing level
-    peaks: Peaks | None = None  # since the onset
+    peaks: PeakEvidence | None = None  # since the onset
     open: dict[tuple[AlertKind, str | None], Episode] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class ScoredEvidence:
     """One scored row, with what an alert would say of it. Built only for rows that matter."""
 
     row: int
     score: float
     scores: Mapping[str, PartScore]
-    sensors: Sensors | None
+    sensors: SensorEvidence | None
     imputed_share: float
     first_offset: int
     last_offset: int
@@ -176,9 +176,9 @@ class Finding:
     """The kind of cause, given where the sensors stood before the onset and their shares, (C,) each."""
 
     @staticmethod
-    def unscored(row: int) -> Finding:
+    def unscored(row: int) -> ScoredEvidence:
         """A row that an episode begins or ends at for another reason than its score."""
-        return Finding(row, math.nan, {}, None, 0.0, -1, -1)
+        return ScoredEvidence(row, math.nan, {}, None, 0.0, -1, -1)
 
 
 class Episodes:
@@ -216,7 +216,7 @@ class Episodes:
             known = self.assets[asset] = AssetEpisodes()
         return known
 
-    def quiet(self, asset: str, score: float, threshold: float) -> bool:
+    def cannot_change(self, asset: str, score: float, threshold: float) -> bool:
         """True if a scored row can change nothing, so that no Finding need be built for it."""
         known = self.assets.get(asset)
         if known is None:
@@ -229,7 +229,7 @@ class Episodes:
         )
 
     def scored(
-        self, asset: str, finding: Finding, threshold: float, model: str, calibration: str
+        self, asset: str, finding: ScoredEvidence, threshold: float, model: str, calibration: str
     ) -> tuple[bool, list[AlertEvent]]:
         """Take one scored row.
 
@@ -278,7 +278,7 @@ class Episodes:
         self._let_go(asset, known)
         return state is State.FIRING, events
 
-    def _keep_quiet(self, asset: str, finding: Finding, threshold: float) -> None:
+    def _keep_quiet(self, asset: str, finding: ScoredEvidence, threshold: float) -> None:
         """Count an episode that would have opened; rows that are far from the threshold may not come here."""
         if not finding.score > self.policy.hysteresis * threshold:
             self._quiet.pop(asset, None)
@@ -294,7 +294,7 @@ class Episodes:
         if alarm.state is State.INACTIVE and not (alarm.recent or known.open) and known.above_since < 0:
             self.assets.pop(asset, None)
 
-    def raise_plain(
+    def open_unscored(
         self,
         asset: str,
         kind: AlertKind,
@@ -312,10 +312,10 @@ class Episodes:
         known = self.of(asset)
         if (kind, sensor) in known.open:
             return []
-        finding = replace(Finding.unscored(row), clock_offset_ns=clock_offset_ns)
+        finding = replace(ScoredEvidence.unscored(row), clock_offset_ns=clock_offset_ns)
         return [self._open(known, asset, kind, sensor, severity, finding, onset_row, model, "full")]
 
-    def settle(
+    def close_unscored(
         self, asset: str, kind: AlertKind, sensor: str | None, row: int, model: str
     ) -> list[AlertEvent]:
         """Close such an episode, if it is open."""
@@ -323,7 +323,7 @@ class Episodes:
         episode = known.open.pop((kind, sensor), None) if known is not None else None
         if known is None or episode is None:
             return []
-        finding = Finding.unscored(row)
+        finding = ScoredEvidence.unscored(row)
         message = self._message(episode, asset, Phase.CLOSED, finding, model, "full")
         self._let_go(asset, known)
         return [message]
@@ -337,7 +337,7 @@ class Episodes:
         """What is open, as it was opened, for who takes over and was not there; never to be published."""
         for asset, known in list(self.assets.items()):
             for episode in known.open.values():
-                opened = Finding.unscored(self.spec.row(episode.opened_ns))
+                opened = ScoredEvidence.unscored(self.spec.row(episode.opened_ns))
                 yield self._message(episode, asset, Phase.OPENED, opened, model, "full")
 
     def dismiss(self, asset: str, row: int, model: str) -> list[AlertEvent]:
@@ -354,7 +354,7 @@ class Episodes:
                 asset,
                 Phase.CLOSED,
                 # A silence was opened at a row that the asset never reached.
-                Finding.unscored(max(row, self.spec.row(e.opened_ns))),
+                ScoredEvidence.unscored(max(row, self.spec.row(e.opened_ns))),
                 model,
                 "full",
             )
@@ -397,7 +397,7 @@ class Episodes:
         kind: AlertKind,
         sensor: str | None,
         severity: Severity,
-        finding: Finding,
+        finding: ScoredEvidence,
         onset_row: int,
         model: str,
         calibration: str,
@@ -420,7 +420,13 @@ class Episodes:
         return (self.partition.topic, self.partition.number) if kind is AlertKind.DRIFT else ()
 
     def _message(
-        self, episode: Episode, asset: str, phase: Phase, finding: Finding, model: str, calibration: str
+        self,
+        episode: Episode,
+        asset: str,
+        phase: Phase,
+        finding: ScoredEvidence,
+        model: str,
+        calibration: str,
     ) -> AlertEvent:
         period = self.spec.period_ns
         row_ns = finding.row * period
@@ -453,7 +459,7 @@ class Episodes:
         )
         return replace(event, summary=summary(event))
 
-    def _verdict(self, asset: str, episode: Episode, finding: Finding) -> str | None:
+    def _verdict(self, asset: str, episode: Episode, finding: ScoredEvidence) -> str | None:
         """The kind of cause, as soon as a whole window lies in the episode: a beginning looks like one sensor's."""
         peaks = self.of(asset).peaks
         lasted = finding.row - self.spec.row(episode.opened_ns)
@@ -476,10 +482,10 @@ class Episodes:
         return False
 
 
-def _grown(peaks: Peaks | None, row: Sensors | None) -> Peaks | None:
+def _grown(peaks: PeakEvidence | None, row: SensorEvidence | None) -> PeakEvidence | None:
     if row is None:
         return peaks
-    return Peaks.since(row) if peaks is None else peaks.grown(row)
+    return PeakEvidence.since(row) if peaks is None else peaks.grown(row)
 
 
 def number(value: float | None) -> str:

@@ -31,8 +31,9 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from daemon.domain import Evidence, Floats, Ints, Mask, Standard, Windows
-from daemon.stream.rings import grown
+from daemon.detector import Evidence, Scaling, Windows
+from daemon.domain import Floats, Ints, Mask
+from daemon.stream.windowing import grown
 
 Hashes = NDArray[np.uint64]
 
@@ -129,7 +130,7 @@ class Audit:
             doublings += (doublings == bit) & ((more >> np.uint64(bit)) & np.uint64(1) == 0)
         return which, sensor, 1 << doublings
 
-    def hide(self, windows: Windows, standard: Standard, at: Ints, sensor: Ints, gap: Ints) -> None:
+    def hide(self, windows: Windows, scaling: Scaling, at: Ints, sensor: Ints, gap: Ints) -> None:
         """Take readings out of copies of their windows.
 
         Args:
@@ -139,20 +140,20 @@ class Audit:
 
         A reading that is missing, or the only one of its sensor in the window, is left out.
         """
-        assert windows.standard is not None
+        assert windows.scaling is not None
         assert windows.last_value is not None
         assert windows.last_age is not None
         for i, c, k in zip(at.tolist(), sensor.tolist(), gap.tolist(), strict=True):
             newest = windows.values[i, -1]
-            before = windows.standard[i, :-k, c]
+            before = windows.scaling[i, :-k, c]
             known = np.flatnonzero(np.isfinite(before))
             if not math.isfinite(newest[c]) or not len(known):
                 continue
-            window, holed = windows.standard[i].copy(), newest.copy()
+            window, holed = windows.scaling[i].copy(), newest.copy()
             window[-k:, c] = holed[c] = np.nan
             value, age = windows.last_value[i].copy(), windows.last_age[i].copy()
             value[c], age[c] = np.nan, 0.0
-            last = float(before[known[-1]]) * float(standard.scale[c]) + float(standard.mean[c])
+            last = float(before[known[-1]]) * float(scaling.scale[c]) + float(scaling.mean[c])
             self._waiting.append(
                 _Hidden(window, holed, windows.condition[i], value, age, c, k, float(newest[c]), last)
             )
@@ -247,9 +248,9 @@ class Tallies:
         standard: the model's units: training's mean and spread.
     """
 
-    def __init__(self, sensors: Sequence[str], standard: Standard) -> None:
+    def __init__(self, sensors: Sequence[str], scaling: Scaling) -> None:
         self.sensors = tuple(sensors)
-        self._standard = standard
+        self._standard = scaling
         self._counts: Ints = np.zeros(len(self.sensors), np.int64)
         # By sensor the newest: error, that of the last value, of the mean, inside, gap.
         self._kept: list[Floats] = [np.empty((0, 5)) for _ in self.sensors]

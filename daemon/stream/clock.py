@@ -27,9 +27,17 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from daemon.domain import Disposition, Format, Ints, Mask, Reading, Record, StreamSpec
+from daemon.domain import (
+    Disposition,
+    Format,
+    Ints,
+    Mask,
+    Reading,
+    Record,
+    StreamSpec,
+)
 from daemon.grouping import Groups
-from daemon.stream.rings import grown
+from daemon.stream.windowing import grown
 
 NEVER = -1
 NO_CLOCK = -1 << 62

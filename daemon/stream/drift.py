@@ -19,7 +19,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from daemon.domain import DriftRecord, DriftReference, Floats, InputPartition, Ints
+from daemon.detector import DriftReference
+from daemon.domain import (
+    DriftRecord,
+    Floats,
+    InputPartition,
+    Ints,
+)
 
 FEWEST_WINDOWS = 32
 """Below this an interval says nothing: the verdict is ``insufficient``."""

@@ -33,16 +33,22 @@ from typing import Protocol
 
 import numpy as np
 
+from daemon.alarm import Alarm, State
 from daemon.calendar import Calendar
+from daemon.detector import (
+    Detector,
+    Evidence,
+    Scaling,
+    Verdicts,
+    Windows,
+)
 from daemon.domain import (
     AlarmPolicy,
     AlertEvent,
     AlertKind,
     DeadLetter,
-    Detector,
     Disposition,
     Dropped,
-    Evidence,
     FilledCell,
     FilledRow,
     Floats,
@@ -52,33 +58,29 @@ from daemon.domain import (
     Mask,
     Output,
     PartScore,
-    Polled,
+    PolledRecords,
     Reading,
     Reason,
     Record,
     Records,
     Rejected,
-    Saved,
     ScoredRow,
     Severity,
-    Standard,
+    StateRecord,
     StreamSpec,
-    Verdicts,
-    Windows,
     iso,
     to_ns,
 )
 from daemon.grouping import by_slot
-from daemon.policy import Alarm, State
-from daemon.stream import state
-from daemon.stream.alerts import Episodes, Finding, Sensors
+from daemon.stream import snapshot
+from daemon.stream.alerts import Episodes, ScoredEvidence, SensorEvidence
 from daemon.stream.audit import Audit, Audited, auditable
+from daemon.stream.batches import ReadingBatch, RowBatch, Waiting
 from daemon.stream.clock import BATCH, NO_CLOCK, EventTimeGuard, FleetClock, HeldReading
 from daemon.stream.drift import EXCEEDANCES, Drift
-from daemon.stream.rings import NO_RECORD, Rings, grown
-from daemon.stream.rows import Lines, Rows, Waiting
+from daemon.stream.grid import Fingerprints, Grid, ReleasedRow, fingerprints
 from daemon.stream.validity import ASSET_BYTES, asset_fault, partition_fault
-from daemon.stream.windows import Fingerprints, Grid, ReleasedRow, fingerprints
+from daemon.stream.windowing import NO_RECORD, WindowBuffer, grown
 
 CHUNK_CELLS = 2_097_152
 """Cells of the windows that are judged at once, about: enough to make a call's own cost small."""
@@ -115,11 +117,11 @@ REPLAY_RECORDS = 50_000
 
 
 class Decode(Protocol):
-    """What the pipeline needs of ``codec.Decoder``."""
+    """What the pipeline needs of ``decoding.Decoder``."""
 
     def decode_all(self, items: Sequence[Record | Reading]) -> list[Reading | Rejected]: ...
 
-    def decode_lines(self, items: Sequence[Record | Reading]) -> tuple[Lines, list[Rejected]]: ...
+    def decode_lines(self, items: Sequence[Record | Reading]) -> tuple[ReadingBatch, list[Rejected]]: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -168,7 +170,7 @@ class Step:
     failed: Mask | None = None  # (W,) which windows the model failed on, in the rows' order; None: on none
     model: str = ""  # the version that judged
     silent: bool = False
-    at_rest: bool = False  # what was said so far and ``offset`` agree: a commit may come here
+    committable: bool = False  # what was said so far and ``offset`` agree: a commit may come here
     audited: Audited | None = None  # readings that were hidden from the model, of this chunk or before
 
 
@@ -232,7 +234,7 @@ class Pipeline:
         maintenance: Sequence[tuple[int, int, frozenset[str]]] = (),
         scores: bool = False,
         max_assets: int = 100_000,
-        resume_at: int = 0,
+        publish_from: int = 0,
         trace: bool = False,
         measured: Callable[[int], AbstractContextManager[object]] = nullcontext,
         audit: int = 0,
@@ -252,19 +254,21 @@ class Pipeline:
         self.dropped: Counter[Dropped] = Counter()
         self.rows = 0
         self.offset = -1  # next offset to process
-        self.resume_at = resume_at  # records before it are silent
+        self.publish_from = publish_from  # records before it are silent
         self.trace: list[Traced] | None = [] if trace else None
         self.detector: Detector | None = None
         self.drift: Drift | None = None
-        self.cut: int | None = None  # a chunk ends after this many observed rows, for an exact swap
+        self.training_cut: int | None = None  # a chunk ends after this many observed rows, for an exact swap
         self.observed_rows = 0
-        self.rebuilding = resume_at > 0  # records of before it may still come: episodes are not as they were
+        self.replaying = (
+            publish_from > 0
+        )  # records of before it may still come: episodes are not as they were
         self.restored = False  # whether the partition's own state came with it
         self.unusable: list[str] = []  # the records that could not be used, each with why
-        self._layout = state.layout(spec)
+        self._layout = snapshot.layout(spec)
         self._other_model = False  # ... but was that of another model
-        self._swaps = [state.Swap(0, 0, NO_MODEL, Standard.raw_units(len(spec.sensors)))]  # see ``state``
-        self._ahead: deque[state.Swap] = deque()  # those that a replay has not come to yet
+        self._swaps = [snapshot.Swap(0, 0, NO_MODEL, Scaling.raw_units(len(spec.sensors)))]  # see ``state``
+        self._ahead: deque[snapshot.Swap] = deque()  # those that a replay has not come to yet
         self._next: Detector | None = None  # takes over at the next rest
         self._swap_due = False  # ... or nothing does
         self._hurried = False
@@ -306,7 +310,7 @@ class Pipeline:
         self._slots: dict[str, int] = {}
         self._names: list[str | None] = []
         self._free: list[int] = []
-        self._rings = Rings(spec.window, len(spec.sensors))
+        self._rings = WindowBuffer(spec.window, len(spec.sensors))
         self._baseline: Floats = np.empty((0, 0))
         self._began: Mask = np.empty(0, bool)  # whether the slot's baseline was set under this model
         self._allocate(16)
@@ -437,21 +441,21 @@ class Pipeline:
         self.detector, self.drift = detector, None
         if self._audit is not None:
             self._audit.forget()
-        units, states = Standard.raw_units(len(self.spec.sensors)), 0
+        units, states = Scaling.raw_units(len(self.spec.sensors)), 0
         if detector is not None:
             self.drift = Drift(
                 self.spec.name, self.partition, self._drift_interval_ns, detector.drift, detector.version
             )
-            units, states = detector.standard, len(detector.fresh_baseline(""))
+            units, states = detector.scaling, len(detector.fresh_baseline(""))
         self._baseline = np.zeros((len(self._names), states))
         self._began[:] = False
         number = self._swaps[-1].number + 1
-        self._swaps.append(state.Swap(number, max(self.offset, 0), self.model, units))
+        self._swaps.append(snapshot.Swap(number, max(self.offset, 0), self.model, units))
         self._rings.convert(units)
         self._drop_swaps()
         return left
 
-    def use_at_rest(self, detector: Detector | None) -> None:
+    def use_when_committable(self, detector: Detector | None) -> None:
         """The same at the next rest, which is in ``feed``: where a successor can do it too.
 
         A swap in the midst of a poll is at no offset: rows that were released before are judged after
@@ -466,12 +470,12 @@ class Pipeline:
         while len(restless := self._restless()) > STATES_AT_ONCE:
             # All of them must be in records by then; so they go before, some with each commit.
             self._forced.update(sorted(restless)[:STATES_AT_ONCE])
-            yield Step(outputs=self._letters_before(offset), at_rest=True)
+            yield Step(outputs=self._letters_before(offset), committable=True)
             if self._forced:
                 break  # nobody keeps state here
         detector, self._next, self._swap_due = self._next, None, False
         left = self.use(detector)
-        yield Step(outputs=self._letters_before(offset) + left, at_rest=True)
+        yield Step(outputs=self._letters_before(offset) + left, committable=True)
 
     def _restless(self) -> set[str]:
         """The assets whose records do not know where judging has got them."""
@@ -503,20 +507,20 @@ class Pipeline:
         return self.detector.version if self.detector is not None else NO_MODEL
 
     # -------------------------------------------------------------- feed
-    def feed(self, polled: Polled) -> Iterator[Step]:
+    def feed(self, polled: PolledRecords) -> Iterator[Step]:
         """Take what was polled; yields a Step per chunk. Exhaust it before the next call.
 
         What one poll leads to has no bound (a record may bridge a gap of a day), but what the shell
-        must hold has: on the way through, steps come that are ``at_rest``.
+        must hold has: on the way through, steps come that are ``committable``.
         """
         items = polled.items
-        if self.rebuilding and self.offset >= self.resume_at:
+        if self.replaying and self.offset >= self.publish_from:
             yield from self._drain(silent=True)
             self._rebuilt()
-        if self._swap_due and not self.rebuilding:
+        if self._swap_due and not self.replaying:
             yield from self._swap_at_rest(max(self.offset, 0))
-        if self.rebuilding and items:
-            done = bisect_left(items, self.resume_at, key=lambda item: item.offset)
+        if self.replaying and items:
+            done = bisect_left(items, self.publish_from, key=lambda item: item.offset)
             yield from self._replay(items[:done])
             items = items[done:]
             if items:
@@ -524,8 +528,8 @@ class Pipeline:
                 yield from self._drain(silent=True)
                 self._rebuilt()
         yield from self._in_pieces(items, silent=False)
-        resumed = self.offset >= self.resume_at
-        if resumed and self.rebuilding:
+        resumed = self.offset >= self.publish_from
+        if resumed and self.replaying:
             yield from self._drain(silent=True)
             self._rebuilt()
         if polled.ended or to_ns(polled.idle) > self.spec.allowed_lateness_ns:
@@ -570,9 +574,9 @@ class Pipeline:
                 yield Step(silent=silent)
             yield from self._take_in(items[begin : begin + MOST_RECORDS], silent=silent)
 
-    def _go_through(self, swap: state.Swap) -> None:
+    def _go_through(self, swap: snapshot.Swap) -> None:
         """Do again what a swap did; whose record is of after it has that behind him."""
-        self._rings.convert(swap.standard)
+        self._rings.convert(swap.scaling)
         self._began &= self._rings.units >= swap.number
 
     def _rest(self, offset: int) -> Iterator[Step]:
@@ -582,7 +586,7 @@ class Pipeline:
         if self._said >= MOST_AT_ONCE or self._hurried:
             yield from self._drain(silent=False)
             self._said, self.offset = 0, offset
-            yield Step(outputs=self._letters_before(offset), at_rest=True)
+            yield Step(outputs=self._letters_before(offset), committable=True)
 
     def _letters_before(self, offset: int) -> list[Output]:
         """The dead letters that were decided on before ``offset``."""
@@ -612,7 +616,7 @@ class Pipeline:
             self._forced.update(self._restless())
         if self.restored:
             self.clock.count = self._count_at_resume  # also where retention took some of the records
-        self.rebuilding = False
+        self.replaying = False
         self._covered.clear()
 
     def _take_in(self, items: Sequence[Record | Reading], *, silent: bool) -> Iterator[Step]:
@@ -650,7 +654,7 @@ class Pipeline:
             self.trace.append(Traced(letter.record.offset, "", -1, Disposition.REJECTED))
         return DeadLetter(self.spec.name, self.partition, letter)
 
-    def _take_lines(self, lines: Lines, *, silent: bool) -> Iterator[Step]:
+    def _take_lines(self, lines: ReadingBatch, *, silent: bool) -> Iterator[Step]:
         """Take wide lines, as many at once as need not be looked at alone."""
         marks = fingerprints(lines.values)
         for begin in range(0, len(lines), LINES_AT_ONCE):
@@ -662,7 +666,7 @@ class Pipeline:
             yield Step(silent=silent)  # whatever they led to, the shell may turn to something else
 
     def _take_each(
-        self, lines: Lines, marks: Fingerprints, begin: int, end: int, *, silent: bool
+        self, lines: ReadingBatch, marks: Fingerprints, begin: int, end: int, *, silent: bool
     ) -> Iterator[Step]:
         """Take these lines one by one."""
         for i in range(begin, end):
@@ -670,7 +674,7 @@ class Pipeline:
                 yield from self._rest(int(lines.offsets[i]))
             yield from self._take_one(lines.reading(i), int(marks[i]), silent=silent)
 
-    def _take_some(self, lines: Lines, marks: Fingerprints, begin: int, end: int) -> Iterator[Step]:
+    def _take_some(self, lines: ReadingBatch, marks: Fingerprints, begin: int, end: int) -> Iterator[Step]:
         """Take the lines from ``begin`` to ``end``, together as far as nothing else follows from them.
 
         A line of an asset that there is no room for, or that is silent, is looked at alone: what
@@ -714,7 +718,7 @@ class Pipeline:
             places[i] = self._slot(assets[i])
         return end
 
-    def _before_a_look(self, lines: Lines, places: Ints, begin: int, end: int) -> int:
+    def _before_a_look(self, lines: ReadingBatch, places: Ints, begin: int, end: int) -> int:
         """Up to which of these lines the fleet's clock certainly need not be read."""
         rows = lines.times[begin:end] // self.spec.period_ns - self.clock.skew[places[begin:end]]
         return min(begin + self.clock.place_of_look(rows, self._drift_due_row) + 1, end)
@@ -734,7 +738,9 @@ class Pipeline:
         bridged[groups.order] = np.where(steps > longest_gap, 1, np.maximum(steps, 1))
         return max(int(np.searchsorted(np.cumsum(bridged), MOST_AT_ONCE)), 1)
 
-    def _take_together(self, lines: Lines, marks: Fingerprints, begin: int, end: int, places: Ints) -> None:
+    def _take_together(
+        self, lines: ReadingBatch, marks: Fingerprints, begin: int, end: int, places: Ints
+    ) -> None:
         """Take lines that nothing but rows follows from; of each asset all at once or one by one.
 
         ``marks`` and ``places`` are the fingerprints and the slots of all the lines.
@@ -744,18 +750,18 @@ class Pipeline:
         stamps = lines.stamps[part]
         rows = times // self.spec.period_ns
         groups = by_slot(slots)
-        turns = groups.turns
-        first = np.flatnonzero(turns == 0)
+        occurrence = groups.occurrence
+        first = np.flatnonzero(occurrence == 0)
         first = first[self._uncovered[slots[first]] < 0]
         self._uncovered[slots[first]] = offsets[first]
         counts = self.clock.count + 1 + np.arange(len(slots))
         self._uncovered_count[slots[first]] = counts[first]
-        plain = grid.follow_on(slots, turns, rows, times, lines.conditions[part])
+        plain = grid.follow_on(slots, occurrence, rows, times, lines.conditions[part])
         if self.guard.doubtful[slots].any():
             plain &= ~self.guard.doubtful[slots]
         together = np.flatnonzero(plain)
         never = np.zeros(len(slots), bool)
-        done = Rows(
+        done = RowBatch(
             lines.assets[part],
             slots,
             rows,
@@ -792,9 +798,9 @@ class Pipeline:
         self.clock.count = int(counts[-1])
         if closed:
             # In the order of the lines: how they came in batches must not show.
-            others = Rows.of(closed, self._slots, len(self.spec.sensors))
+            others = RowBatch.of(closed, self._slots, len(self.spec.sensors))
             order = np.argsort(np.concatenate([together, np.array(causes, np.int64)]), kind="stable")
-            done = Rows.joined([done, others]).take(order)
+            done = RowBatch.joined([done, others]).take(order)
         self._queue(done)
 
     def _take_one(self, reading: Reading, told: int | None = None, *, silent: bool) -> Iterator[Step]:
@@ -963,7 +969,7 @@ class Pipeline:
         if released:
             self._waiting.add(released)
 
-    def _queue(self, rows: Rows) -> None:
+    def _queue(self, rows: RowBatch) -> None:
         self._waiting.append(rows, self._slots)
 
     def _flush_full(self, *, silent: bool) -> Iterator[Step]:
@@ -978,22 +984,25 @@ class Pipeline:
     @property
     def _cut_waits(self) -> bool:
         """Whether the row at which a chunk must end is among those that wait."""
-        return self.cut is not None and 0 < self.cut - self.observed_rows <= self._waiting.observed
+        return (
+            self.training_cut is not None
+            and 0 < self.training_cut - self.observed_rows <= self._waiting.observed
+        )
 
     # -------------------------------------------------------------- rows
-    def _next_rows(self) -> tuple[Rows, list[tuple[int, int]]]:
+    def _next_rows(self) -> tuple[RowBatch, list[tuple[int, int]]]:
         """The rows of the next chunk, taken off what waits, and the marks among them."""
         waiting = self._waiting
         waiting.gather(self._slots)
         rows = waiting.first(self._most)
         size = len(rows)
-        if self.cut is not None and self._cut_waits:
-            left = self.cut - self.observed_rows
+        if self.training_cut is not None and self._cut_waits:
+            left = self.training_cut - self.observed_rows
             upto = np.flatnonzero(~rows.empty)[:left]
             if len(upto) == left:
                 size = int(upto[-1]) + 1
         if rows.fresh.any():
-            again = np.flatnonzero(rows.fresh & (by_slot(rows.slots).turns > 0))
+            again = np.flatnonzero(rows.fresh & (by_slot(rows.slots).occurrence > 0))
             if len(again):
                 size = min(size, int(again[0]))  # the baseline starts afresh between two chunks
         begin = waiting.begin
@@ -1015,18 +1024,18 @@ class Pipeline:
         complete: Mask = np.asarray(observed.all(1))
         step = Step(silent=silent, model=self.model)
         groups = by_slot(slots)
-        turns = groups.turns
-        for i in np.flatnonzero(rows.fresh | ((turns == 0) & (rings.filled[slots] == 0))).tolist():
+        occurrence = groups.occurrence
+        for i in np.flatnonzero(rows.fresh | ((occurrence == 0) & (rings.filled[slots] == 0))).tolist():
             rings.restart(int(slots[i]), int(index[i]))
             self._began[slots[i]] = False
         told = rings.tell(groups, slots, index, values, observed)
         # Silently judged are the rows since the last swap: of the models before it there is but the name.
         judging = self.detector is not None and not (silent and self._ahead)
-        full = rings.filled[slots] + turns + 1 >= self.spec.window
+        full = rings.filled[slots] + occurrence + 1 >= self.spec.window
         due = full & (index % self.spec.hop == 0) & judging
         wanted = due | (~complete & judging)
         windows, first_offsets = rings.push(
-            slots, turns, values, np.where(empty, NO_RECORD, rows.offsets), wanted
+            slots, occurrence, values, np.where(empty, NO_RECORD, rows.offsets), wanted
         )
         if self._silent_sensors or not complete.all():
             for i, asset in enumerate(assets):
@@ -1099,7 +1108,7 @@ class Pipeline:
             step.outputs = [output for _, output in placed]
         return step
 
-    def _hide(self, rows: Rows, batch: Windows, wanted: Mask, scores: Floats, firing: Mask) -> None:
+    def _hide(self, rows: RowBatch, batch: Windows, wanted: Mask, scores: Floats, firing: Mask) -> None:
         """Take known readings out of copies of the windows, to see how well they are filled.
 
         Args:
@@ -1118,7 +1127,7 @@ class Pipeline:
             clean[j] = not stuck and not self.episodes.maintained(asset, int(rows.rows[which[j]]))
         if clean.any():
             places = np.cumsum(wanted) - 1
-            self._audit.hide(batch, self._rings.standard, places[which[clean]], sensor[clean], gap[clean])
+            self._audit.hide(batch, self._rings.scaling, places[which[clean]], sensor[clean], gap[clean])
 
     def _compared(self, *, everything: bool = False) -> Audited | None:
         """What comes of the readings that were hidden, if there are enough of them or it is to be ``everything``."""
@@ -1195,7 +1204,7 @@ class Pipeline:
         known = self.episodes.assets.get(asset)
         return known is not None and known.alarm.state is State.FIRING
 
-    def _fill(self, rows: Rows, needed: Ints, missing: Mask, evidence: Evidence, step: Step) -> None:
+    def _fill(self, rows: RowBatch, needed: Ints, missing: Mask, evidence: Evidence, step: Step) -> None:
         """Put out the imputed cells of every incomplete row."""
         assert self.detector is not None
         sensors = self.spec.sensors
@@ -1220,7 +1229,7 @@ class Pipeline:
 
     def _judge(
         self,
-        rows: Rows,
+        rows: RowBatch,
         needed: Ints,
         due: Mask,
         windows: Floats,
@@ -1269,7 +1278,7 @@ class Pipeline:
             if asset not in restless:
                 continue
             score = float(verdicts.score[j])
-            if scored[j] and not self.episodes.quiet(asset, score, threshold):
+            if scored[j] and not self.episodes.cannot_change(asset, score, threshold):
                 first = int(first_offsets[chosen[j]])
                 finding = self._finding(rows, i, j, windows[chosen[j]], first, some, verdicts, threshold)
                 firing[i], events = self.episodes.scored(
@@ -1290,7 +1299,7 @@ class Pipeline:
 
     def _say_scores(
         self,
-        rows: Rows,
+        rows: RowBatch,
         which: Ints,
         times: Ints,
         verdicts: Verdicts,
@@ -1329,7 +1338,7 @@ class Pipeline:
 
     def _finding(
         self,
-        rows: Rows,
+        rows: RowBatch,
         i: int,
         j: int,
         window: Floats,
@@ -1337,7 +1346,7 @@ class Pipeline:
         evidence: Evidence,
         verdicts: Verdicts,
         threshold: float,
-    ) -> Finding:
+    ) -> ScoredEvidence:
         """What an alert would say of one scored row."""
         assert self.detector is not None
         parts = self.detector.part_thresholds
@@ -1347,14 +1356,14 @@ class Pipeline:
             if value == value:
                 scores[name] = PartScore(value, parts[name], float(getattr(verdicts, f"p_{name}")[j]))
         scores["combined"] = PartScore(float(verdicts.score[j]), threshold)
-        sensors = Sensors.read(
+        sensors = SensorEvidence.read(
             verdicts.error[j],
             evidence.residual[j],
             window,
             rows.values[i],
             evidence.expected[j],
         )
-        return Finding(
+        return ScoredEvidence(
             int(rows.rows[i]),
             float(verdicts.score[j]),
             scores,
@@ -1392,7 +1401,7 @@ class Pipeline:
             if c not in known:
                 known.add(c)
                 step.outputs.extend(
-                    self.episodes.raise_plain(
+                    self.episodes.open_unscored(
                         asset,
                         AlertKind.SENSOR_SILENT,
                         self.spec.sensors[c],
@@ -1405,7 +1414,9 @@ class Pipeline:
         for c in [c for c in known if seen[c]]:
             known.discard(c)
             step.outputs.extend(
-                self.episodes.settle(asset, AlertKind.SENSOR_SILENT, self.spec.sensors[c], row, self.model)
+                self.episodes.close_unscored(
+                    asset, AlertKind.SENSOR_SILENT, self.spec.sensors[c], row, self.model
+                )
             )
         if known:
             self._silent_sensors[asset] = known
@@ -1421,7 +1432,7 @@ class Pipeline:
         yield from self._drain(silent=silent)
         self._silent[slot] = False
         self._forced.add(name)
-        events = self.episodes.settle(name, AlertKind.ASSET_SILENT, None, newest, self.model)
+        events = self.episodes.close_unscored(name, AlertKind.ASSET_SILENT, None, newest, self.model)
         if events and not silent:
             yield Step(outputs=list(events))
 
@@ -1462,7 +1473,7 @@ class Pipeline:
             newest = int(self.grid.newest[slot])
             self._silent[slot] = True
             self._forced.add(name)  # it is the others' records that say so
-            yield from self.episodes.raise_plain(
+            yield from self.episodes.open_unscored(
                 name,
                 AlertKind.ASSET_SILENT,
                 None,
@@ -1477,12 +1488,12 @@ class Pipeline:
         for name, slot in sorted((self._name(slot), slot) for slot in skewed.tolist()):
             newest = int(self.grid.newest[slot])
             ahead_ns = int(self.clock.skew[slot]) * self.spec.period_ns
-            yield from self.episodes.raise_plain(
+            yield from self.episodes.open_unscored(
                 name, AlertKind.CLOCK_SKEW, None, newest, newest, Severity.WARNING, self.model, ahead_ns
             )
         for name, slot in sorted((self._name(slot), slot) for slot in righted.tolist()):
             newest = int(self.grid.newest[slot])
-            yield from self.episodes.settle(name, AlertKind.CLOCK_SKEW, None, newest, self.model)
+            yield from self.episodes.close_unscored(name, AlertKind.CLOCK_SKEW, None, newest, self.model)
 
     def _silent_at_the_end(self, idle_ns: int) -> Iterator[Output]:
         """Assets that are silent as the log stands: elapsed wall time counts where all is idle."""
@@ -1495,7 +1506,7 @@ class Pipeline:
         yield from self._fell_silent(np.flatnonzero(clock.behind(newest, now) & was_there & ~self._silent))
 
     # -------------------------------------------------------------- what needs the model's memory
-    def _stuck_sensors(self, rows: Rows, still: Ints, observed: Mask, step: Step) -> None:
+    def _stuck_sensors(self, rows: RowBatch, still: Ints, observed: Mask, step: Step) -> None:
         """Sensors that have stood still for longer than training ever saw."""
         assert self.detector is not None
         # int64 max means "never": keep the margin from overflowing.
@@ -1511,7 +1522,7 @@ class Pipeline:
                 if c not in known:
                     known.add(c)
                     step.outputs.extend(
-                        self.episodes.raise_plain(
+                        self.episodes.open_unscored(
                             asset,
                             AlertKind.SENSOR_STUCK,
                             self.spec.sensors[c],
@@ -1524,14 +1535,16 @@ class Pipeline:
             for c in [c for c in known if observed[i, c] and not stuck[i, c]]:
                 known.discard(c)
                 step.outputs.extend(
-                    self.episodes.settle(asset, AlertKind.SENSOR_STUCK, self.spec.sensors[c], row, self.model)
+                    self.episodes.close_unscored(
+                        asset, AlertKind.SENSOR_STUCK, self.spec.sensors[c], row, self.model
+                    )
                 )
             if known:
                 self._stuck[asset] = known
             else:
                 self._stuck.pop(asset, None)
 
-    def _conditions(self, rows: Rows, step: Step) -> None:
+    def _conditions(self, rows: RowBatch, step: Step) -> None:
         """Rows whose condition the model has never seen: scored as ``unknown``, and said once.
 
         Said is what messages and assets said. A weekday that training had no part of is scored as
@@ -1553,11 +1566,13 @@ class Pipeline:
             for other in opened:
                 if other != condition or other in known:  # over, or learned meanwhile
                     step.outputs.extend(
-                        self.episodes.settle(asset, AlertKind.UNKNOWN_CONDITION, other, row, self.model)
+                        self.episodes.close_unscored(
+                            asset, AlertKind.UNKNOWN_CONDITION, other, row, self.model
+                        )
                     )
             if condition not in known and condition not in opened:
                 step.outputs.extend(
-                    self.episodes.raise_plain(
+                    self.episodes.open_unscored(
                         asset,
                         AlertKind.UNKNOWN_CONDITION,
                         condition,
@@ -1606,12 +1621,12 @@ class Pipeline:
             if record.verdict == "drift" and self.drift.exceeded >= EXCEEDANCES:
                 onset = self.spec.row(self.drift.first_exceeded_ns)
                 outputs.extend(
-                    self.episodes.raise_plain(
+                    self.episodes.open_unscored(
                         subject, AlertKind.DRIFT, None, row, onset, Severity.WARNING, self.model
                     )
                 )
             elif record.verdict == "ok":
-                outputs.extend(self.episodes.settle(subject, AlertKind.DRIFT, None, row, self.model))
+                outputs.extend(self.episodes.close_unscored(subject, AlertKind.DRIFT, None, row, self.model))
         return outputs
 
     # -------------------------------------------------------------- recovery
@@ -1625,11 +1640,11 @@ class Pipeline:
         """Whether something changed that no record tells a successor."""
         return bool(self._forced)
 
-    def checkpoint(self) -> list[Saved]:
+    def checkpoint(self) -> list[StateRecord]:
         """All of ``saving`` at once."""
         return list(self.saving())
 
-    def saving(self) -> Iterator[Saved]:
+    def saving(self) -> Iterator[StateRecord]:
         """The state that is to become durable together with the position and its outputs.
 
         Every asset that no replay could bring up to date goes. Of those that were not written for so
@@ -1661,7 +1676,7 @@ class Pipeline:
         self._kept |= chosen
         self._forced.clear()
         for asset in sorted(gone):
-            yield state.written(topic, asset, None)
+            yield snapshot.written(topic, asset, None)
         names = sorted(chosen)
         for begin in range(0, len(names), STATES_AT_ONCE):
             some = names[begin : begin + STATES_AT_ONCE]
@@ -1670,9 +1685,9 @@ class Pipeline:
             self._uncovered[slots] = -1
             self._recorded[slots] = self._rings.number
             for asset in some:
-                yield state.written(topic, asset, self._state_of(asset))
+                yield snapshot.written(topic, asset, self._state_of(asset))
         self._drop_swaps()
-        yield state.written(topic, "", self._partition_state())
+        yield snapshot.written(topic, "", self._partition_state())
 
     def _replay_count(self) -> int:
         """How many readings the clock had counted before the one that a successor replays first."""
@@ -1685,24 +1700,24 @@ class Pipeline:
         """Whose slots these are."""
         return [name for slot in slots.tolist() if (name := self._names[slot]) is not None]
 
-    def _partition_state(self) -> state.PartitionState:
+    def _partition_state(self) -> snapshot.PartitionState:
         drift = self.episodes.assets.get(self.spec.name)
         episode = drift.open.get((AlertKind.DRIFT, None)) if drift is not None else None
-        return state.PartitionState(
+        return snapshot.PartitionState(
             self._layout,
             self.offset,
-            [state.of_swap(swap) for swap in self._swaps],
-            state.of_fleet(self.clock, self._stamps, self._replay_count(), self._drift_due_row),
+            [snapshot.of_swap(swap) for swap in self._swaps],
+            snapshot.of_fleet(self.clock, self._stamps, self._replay_count(), self._drift_due_row),
             self._forgotten_before,
-            state.of_drift(self.drift),
+            snapshot.of_drift(self.drift),
             self._drift_interval_ns,
-            state.of_reference(self.drift),
+            snapshot.of_reference(self.drift),
             self.drift.exceeded if self.drift is not None else 0,
             self.drift.first_exceeded_ns if self.drift is not None else -1,
-            None if episode is None else state.of_episode(episode),
+            None if episode is None else snapshot.of_episode(episode),
         )
 
-    def _state_of(self, asset: str) -> state.AssetState:
+    def _state_of(self, asset: str) -> snapshot.AssetState:
         slot, rings = self._slots[asset], self._rings
         window, offsets = rings.held(slot)
         episodes, stuck = self.episodes.assets.get(asset), self._stuck.get(asset)
@@ -1710,23 +1725,23 @@ class Pipeline:
             self._told_restless.add(asset)
         else:
             self._told_restless.discard(asset)
-        return state.AssetState(
+        return snapshot.AssetState(
             self._layout,
             self.offset,
-            state.of_grid(*self.grid.of(slot, asset), self._newest(asset)),
+            snapshot.of_grid(*self.grid.of(slot, asset), self._newest(asset)),
             int(rings.units[slot]),
             window.tobytes(),
-            state.ints(offsets),
-            state.floats(rings.last_value[slot]),
-            state.ints(rings.last_row[slot]),
-            state.ints(rings.still_since(slot)),
+            snapshot.ints(offsets),
+            snapshot.floats(rings.last_value[slot]),
+            snapshot.ints(rings.last_row[slot]),
+            snapshot.ints(rings.still_since(slot)),
             int(rings.fresh_row[slot]),
-            state.floats(self._baseline[slot]) if self._began[slot] else None,
-            state.of_episodes(episodes),
+            snapshot.floats(self._baseline[slot]) if self._began[slot] else None,
+            snapshot.of_episodes(episodes),
             bool(self._silent[slot]),
             sorted(self._silent_sensors.get(asset, ())),
             sorted(stuck or ()),
-            state.of_clock(self.guard, self.clock, slot),
+            snapshot.of_clock(self.guard, self.clock, slot),
         )
 
     def standing(self, asset: str, row: int) -> Standing | None:
@@ -1750,13 +1765,13 @@ class Pipeline:
             row - np.maximum(rings.last_row[slot], int(rings.fresh_row[slot])),
         )
 
-    def restore(self, saved: Sequence[Saved], *, exact: bool = True) -> bool:
+    def restore(self, saved: Sequence[StateRecord], *, exact: bool = True) -> bool:
         """All of ``restoring`` at once; True if the state was of use."""
         for _ in self.restoring(saved, exact=exact):
             pass
         return self.restored
 
-    def restoring(self, saved: Sequence[Saved], *, exact: bool = True) -> Iterator[None]:
+    def restoring(self, saved: Sequence[StateRecord], *, exact: bool = True) -> Iterator[None]:
         """Take over what a predecessor knew; before the first feed, and after ``use``.
 
         Yields every few milliseconds; exhaust it. ``restored`` says whether the state was of use; if
@@ -1769,7 +1784,7 @@ class Pipeline:
         """
         topic = self.partition.topic
         records: dict[bytes, bytes] = {}
-        for found in state.own(saved, topic):
+        for found in snapshot.own(saved, topic):
             if found is None:
                 yield
             elif found[1] is not None:
@@ -1778,26 +1793,26 @@ class Pipeline:
         partition = self._partition_of(records.pop(b"", None))
         if (
             partition is None
-            or partition.offset < self.resume_at
-            or (exact and partition.offset != self.resume_at)
+            or partition.offset < self.publish_from
+            or (exact and partition.offset != self.publish_from)
         ):
-            self._gone = {name.decode() for name in records if state.is_text(name)}
+            self._gone = {name.decode() for name in records if snapshot.is_text(name)}
             self._kept = set(self._gone)
             return
-        self.resume_at = partition.offset
-        self.rebuilding = self.restored = True
+        self.publish_from = partition.offset
+        self.replaying = self.restored = True
         self._forgotten_before = partition.forgotten_before
-        self._stamps = state.to_fleet(self.clock, partition.clock)
+        self._stamps = snapshot.to_fleet(self.clock, partition.clock)
         self._count_at_resume = partition.clock.count
         if partition.drift_episode is not None:
-            kept = state.to_episode(partition.drift_episode)
+            kept = snapshot.to_episode(partition.drift_episode)
             self.episodes.of(self.spec.name).open[kept.kind, kept.sensor] = kept
         self._take_swaps(partition)
         if self._other_model or partition.drift_interval_ns != self._drift_interval_ns:
-            left = state.outgoing(partition, self.spec.name, self.partition)
+            left = snapshot.outgoing(partition, self.spec.name, self.partition)
             self._left = [] if left is None else list(left.due(1 << 62))
         elif self.drift is not None:
-            state.to_drift(self.drift, partition)
+            snapshot.to_drift(self.drift, partition)
         if partition.drift_interval_ns == self._drift_interval_ns:
             self._drift_due_row = partition.clock.drift_due_row
         elif self.clock.row != NO_CLOCK:
@@ -1809,22 +1824,23 @@ class Pipeline:
                 yield
         for asset in sorted(self.spec.forget & self._slots.keys()):
             # The operator has taken it out of the stream: what is open of it ends here.
-            self._left += self._forget(asset, self.resume_at, silent=False)
+            self._left += self._forget(asset, self.publish_from, silent=False)
 
-    def _partition_of(self, value: bytes | None) -> state.PartitionState | None:
+    def _partition_of(self, value: bytes | None) -> snapshot.PartitionState | None:
         """The partition's own record, if it can be used."""
-        found = None if value is None else state.to_partition(value, self._layout)
+        found = None if value is None else snapshot.to_partition(value, self._layout)
         if found is None:
             return None  # there is none, or it is of another layout
         fault = found if isinstance(found, str) else partition_fault(found, self.spec)
-        if isinstance(found, state.PartitionState) and fault is None:
-            mine, last = self._swaps[-1], state.to_swap(found.swaps[-1])
+        if isinstance(found, snapshot.PartitionState) and fault is None:
+            mine, last = self._swaps[-1], snapshot.to_swap(found.swaps[-1])
             if last.model != mine.model:
                 return found
-            if last.standard.same_as(mine.standard) and (
+            if last.scaling.same_as(mine.scaling) and (
                 found.reference is None
                 or self.drift is None
-                or len(state.to_floats(found.reference.latent_mean)) == len(self.drift.reference.latent_mean)
+                or len(snapshot.to_floats(found.reference.latent_mean))
+                == len(self.drift.reference.latent_mean)
             ):
                 return found
             fault = f"it is not of the model {mine.model} that is in force"
@@ -1832,14 +1848,14 @@ class Pipeline:
         return None
 
     def _restore_one(
-        self, name: bytes, value: bytes, partition: state.PartitionState, *, surplus: bool
+        self, name: bytes, value: bytes, partition: snapshot.PartitionState, *, surplus: bool
     ) -> None:
         """Set up one asset, or note why it cannot be; then it begins anew, and no other asset notices."""
-        if not state.is_text(name):
+        if not snapshot.is_text(name):
             self.unusable.append(f"of {name[:60]!r}: the key is not UTF-8")
             return
         asset = name.decode()
-        known = state.to_asset(value, self._layout)
+        known = snapshot.to_asset(value, self._layout)
         if known is None:
             return  # of another layout, as a predecessor of another version left it
         fault = known if isinstance(known, str) else None
@@ -1847,7 +1863,7 @@ class Pipeline:
             fault = f"the key has {len(name)} bytes"
         elif surplus:
             fault = f"there are more than limits.max_assets, {self._max_assets}"
-        if isinstance(known, state.AssetState) and fault is None:
+        if isinstance(known, snapshot.AssetState) and fault is None:
             fault = asset_fault(known, self.spec, partition, self._rings.standards)
             at_last = known.units == self._swaps[-1].number
             if fault is None and at_last and known.baseline is not None:
@@ -1862,45 +1878,45 @@ class Pipeline:
             self._gone.add(asset)  # its record goes with the next commit, or is written anew
             self._kept.add(asset)
 
-    def _take_swaps(self, partition: state.PartitionState) -> None:
+    def _take_swaps(self, partition: snapshot.PartitionState) -> None:
         """Stand where the oldest record may stand, with the later swaps ahead; ours comes last if it is new."""
-        mine, self._swaps = self._swaps[-1], [state.to_swap(swap) for swap in partition.swaps]
+        mine, self._swaps = self._swaps[-1], [snapshot.to_swap(swap) for swap in partition.swaps]
         self._other_model = self._swaps[-1].model != mine.model
         if self._other_model:
             number = self._swaps[-1].number + 1
-            self._swaps.append(state.Swap(number, self.resume_at, mine.model, mine.standard))
+            self._swaps.append(snapshot.Swap(number, self.publish_from, mine.model, mine.scaling))
         self._ahead = deque(self._swaps[1:])
-        self._rings.begin({swap.number: swap.standard for swap in self._swaps}, self._swaps[0].number)
+        self._rings.begin({swap.number: swap.scaling for swap in self._swaps}, self._swaps[0].number)
 
-    def _restore_asset(self, asset: str, known: state.AssetState) -> None:
+    def _restore_asset(self, asset: str, known: snapshot.AssetState) -> None:
         """Set up one asset as it was at the offset that its record covers."""
         slot = self._slot(asset)
         self._rings.hold(
             slot,
             (
-                state.to_rows(known.window, self._rings.standards[known.units]),
+                snapshot.to_rows(known.window, self._rings.standards[known.units]),
                 known.units,
-                state.to_ints(known.window_offsets),
+                snapshot.to_ints(known.window_offsets),
             ),
-            (state.to_floats(known.last_value), state.to_ints(known.last_row)),
-            state.to_ints(known.still_since),
+            (snapshot.to_floats(known.last_value), snapshot.to_ints(known.last_row)),
+            snapshot.to_ints(known.still_since),
             known.fresh_row,
         )
         self._recorded[slot] = known.units
         if known.baseline is not None and known.units == self._swaps[-1].number:
-            self._baseline[slot] = state.to_floats(known.baseline)
+            self._baseline[slot] = snapshot.to_floats(known.baseline)
             self._began[slot] = True
-        grid, told = state.to_grid(asset, slot, known.grid)
+        grid, told = snapshot.to_grid(asset, slot, known.grid)
         self.grid.take(grid, known.grid.newest, told)
         if known.alarm is not None or known.stuck:
             self._told_restless.add(asset)
         if known.alarm is not None:
-            mine, theirs = state.to_episodes(known.alarm), self.episodes.assets.get(asset)
+            mine, theirs = snapshot.to_episodes(known.alarm), self.episodes.assets.get(asset)
             if theirs is not None:  # an asset that is named as the stream is
                 mine.open |= theirs.open
             self.episodes.assets[asset] = mine
         self._silent[slot] = known.asset_silent
-        state.to_clock(self.guard, self.clock, slot, asset, known.clock)
+        snapshot.to_clock(self.guard, self.clock, slot, asset, known.clock)
         if known.silent_sensors:
             self._silent_sensors[asset] = set(known.silent_sensors)
         if known.stuck:

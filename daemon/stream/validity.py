@@ -21,13 +21,13 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from daemon.domain import AlertKind, Format, Standard, StreamSpec
-from daemon.policy import State
-from daemon.stream.alerts import Peaks
+from daemon.alarm import State
+from daemon.detector import Scaling
+from daemon.domain import AlertKind, Format, StreamSpec
+from daemon.stream.alerts import PeakEvidence
 from daemon.stream.clock import LARGEST_HELD, MOST_REPEATED, NO_CLOCK, NUMBERS
 from daemon.stream.drift import MOST_INTERVALS
-from daemon.stream.rings import NO_RECORD
-from daemon.stream.state import (
+from daemon.stream.snapshot import (
     AlarmState,
     AssetState,
     ClockState,
@@ -37,6 +37,7 @@ from daemon.stream.state import (
     PartitionState,
     SwapState,
 )
+from daemon.stream.windowing import NO_RECORD
 
 FAR = 1 << 62
 """No offset, row or time is beyond this: two of them can still be told apart in 64 bits."""
@@ -89,7 +90,7 @@ def _fields(value: Any, spec: StreamSpec, path: str = "", depth: int = 0) -> str
 
 
 def asset_fault(
-    known: AssetState, spec: StreamSpec, partition: PartitionState, units: Mapping[int, Standard]
+    known: AssetState, spec: StreamSpec, partition: PartitionState, units: Mapping[int, Scaling]
 ) -> str | None:
     """What is wrong with an asset's record.
 
@@ -115,7 +116,7 @@ def asset_fault(
     )
 
 
-def _window_fault(known: AssetState, spec: StreamSpec, units: Mapping[int, Standard]) -> str | None:
+def _window_fault(known: AssetState, spec: StreamSpec, units: Mapping[int, Scaling]) -> str | None:
     C, size = len(spec.sensors), np.dtype(units[known.units].kept).itemsize
     rows, rest = divmod(len(known.window), C * size)
     if rest or rows > spec.window or len(known.window_offsets) != 8 * rows:
@@ -212,7 +213,7 @@ def _alarm_fault(alarm: AlarmState, newest: int, spec: StreamSpec) -> str | None
         return f"state {alarm.state} is none"
     if alarm.recent < 0 or alarm.resting < 0 or not -1 <= alarm.above_since <= newest:
         return f"alarm counts {alarm.recent}, {alarm.resting}, {alarm.above_since} are none"
-    if alarm.peaks is not None and len(alarm.peaks) != 8 * C * len(Peaks.__slots__):
+    if alarm.peaks is not None and len(alarm.peaks) != 8 * C * len(PeakEvidence.__slots__):
         return f"peaks have {len(alarm.peaks)} bytes"
     if any(episode.kind is AlertKind.DRIFT for episode in alarm.open):
         return "an asset's episode is the stream's drift"

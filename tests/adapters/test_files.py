@@ -53,7 +53,7 @@ from daemon.domain import (
     FilledCell,
     FilledRow,
     InputPartition,
-    Polled,
+    PolledRecords,
     Reading,
     Reason,
     Record,
@@ -61,7 +61,8 @@ from daemon.domain import (
     StreamSpec,
 )
 from daemon.errors import DaemonError, InputError
-from daemon.stream.codec import DEAD_LETTER_BYTES, Decoder
+from daemon.stream.decoding import Decoder
+from daemon.stream.encoding import DEAD_LETTER_BYTES
 from tests import contract, naive
 
 START = 1_704_067_200 * SECOND_NS  # 2024-01-01T00:00:00Z
@@ -515,9 +516,9 @@ async def test_table_source_passes_the_contract(tmp_path: Path) -> None:
 async def readings(source: TableSource) -> list[Reading]:
     events = [event async for event in source.events()]
     assert events[0] == Assigned(source.partition, 0, 0)
-    assert isinstance(events[-1], Polled)
+    assert isinstance(events[-1], PolledRecords)
     assert events[-1].ended
-    found = [item for event in events[1:] if isinstance(event, Polled) for item in event.items]
+    found = [item for event in events[1:] if isinstance(event, PolledRecords) for item in event.items]
     return [item for item in found if isinstance(item, Reading)]
 
 
@@ -647,7 +648,7 @@ def test_a_table_with_none_of_the_sensors(tmp_path: Path) -> None:
 async def records(source: LinesSource) -> list[Record]:
     found: list[Record] = []
     async for event in source.events():
-        if isinstance(event, Polled):
+        if isinstance(event, PolledRecords):
             found += [item for item in event.items if isinstance(item, Record)]
             assert sum(len(item.value) for item in found[-len(event.items) :] if event.items) < 8 * KEPT_BYTES
     return found

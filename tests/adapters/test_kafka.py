@@ -50,7 +50,8 @@ from daemon.domain import (
     Assigned,
     DeadLetter,
     InputPartition,
-    Polled,
+    PartitionCommit,
+    PolledRecords,
     Position,
     Reason,
     Record,
@@ -58,13 +59,12 @@ from daemon.domain import (
     Revoked,
     ScoredRow,
     SourceEvent,
-    Work,
 )
 from daemon.errors import BrokerError, ConfigError, InputError
-from daemon.stream import codec, state
+from daemon.stream import encoding, snapshot
 from tests.broker import Broker, create_topic, produce, read_topic
 
-ENCODE = partial(codec.encode, now=datetime(2026, 1, 1, tzinfo=UTC))
+ENCODE = partial(encoding.encode, now=datetime(2026, 1, 1, tzinfo=UTC))
 Made = Callable[..., KafkaSource]
 
 
@@ -106,7 +106,7 @@ async def records(source: KafkaSource, count: int) -> tuple[list[Assigned], list
     def enough(event: SourceEvent) -> bool:
         if isinstance(event, Assigned):
             assigned.append(event)
-        if isinstance(event, Polled):
+        if isinstance(event, PolledRecords):
             found.extend(event.items)
         return len(found) >= count
 
@@ -301,7 +301,7 @@ async def test_a_client_that_stopped_asking_for_records_ends_the_run(
     source = made(topic)
 
     def deafened(event: SourceEvent) -> bool:
-        if isinstance(event, Polled) and event.items:
+        if isinstance(event, PolledRecords) and event.items:
             assert source._consumer is not None
             source._consumer._fetcher.error_future.cancel()
         return False
@@ -374,7 +374,9 @@ async def test_state_that_takes_long_to_read_lets_the_loop_beat_and_is_read_to_i
     await create_topic(kafka_bootstrap, topic, 1)
     await create_topic(kafka_bootstrap, f"{prefix}.state", 1)
     await produce(
-        kafka_bootstrap, f"{prefix}.state", [(state.key(topic, f"k{i}"), b"x" * 1_000) for i in range(5_000)]
+        kafka_bootstrap,
+        f"{prefix}.state",
+        [(snapshot.key(topic, f"k{i}"), b"x" * 1_000) for i in range(5_000)],
     )
     sound = Follower._read
     beats = 0
@@ -391,7 +393,7 @@ async def test_state_that_takes_long_to_read_lets_the_loop_beat_and_is_read_to_i
 
     def assigned(event: SourceEvent) -> bool:
         nonlocal beats
-        beats += isinstance(event, Polled)
+        beats += isinstance(event, PolledRecords)
         return isinstance(event, Assigned)
 
     try:
@@ -479,8 +481,8 @@ async def test_a_restart_resumes_at_the_commit_and_replays_for_the_windows(
     await produce(kafka_bootstrap, topic, numbers(10))
     first = made(topic, commit_interval=timedelta(hours=1))
     await records(first, 10)
-    await first.commit({there: Work(Position(6, 2))})
-    await first.commit({there: Work(Position(7, 3))})
+    await first.commit({there: PartitionCommit(Position(6, 2))})
+    await first.commit({there: PartitionCommit(Position(7, 3))})
     await first.stop()  # an interval that is not over does not keep a position from being written
     assigned, found = await records(made(topic), 7)
     assert assigned == [Assigned(there, 3, 7)]
@@ -516,7 +518,7 @@ async def test_what_fell_off_the_log_is_counted(
     await produce(kafka_bootstrap, topic, numbers(10))
     first = made(topic)
     await records(first, 10)
-    await first.commit({there: Work(Position(7, 3))})
+    await first.commit({there: PartitionCommit(Position(7, 3))})
     await first.stop()
     async with administering(kafka_bootstrap) as admin:
         await admin.delete_records({TopicPartition(topic, 0): RecordsToDelete(log_start)})
@@ -534,7 +536,7 @@ async def test_a_topic_made_anew_is_read_from_its_start(kafka_bootstrap: str, ma
     await produce(kafka_bootstrap, topic, numbers(10))
     first = made(topic)
     await records(first, 10)
-    await first.commit({InputPartition(topic, 0): Work(Position(10, 10))})
+    await first.commit({InputPartition(topic, 0): PartitionCommit(Position(10, 10))})
     async with administering(kafka_bootstrap) as admin:
         await admin.delete_topics([topic])
         while topic in await admin.list_topics():
@@ -556,7 +558,7 @@ async def test_latest_begins_at_the_end_and_stays_there_over_a_restart(
     await create_topic(kafka_bootstrap, topic)
     await produce(kafka_bootstrap, topic, numbers(5))
     first = made(topic, start="latest")
-    seen = await until(first, lambda event: isinstance(event, Polled) and event.partition == there)
+    seen = await until(first, lambda event: isinstance(event, PolledRecords) and event.partition == there)
     assert Assigned(there, 5, 5) in seen
     await first.stop()
     await produce(kafka_bootstrap, topic, numbers(2))  # nobody reads; they are not to be skipped
@@ -571,12 +573,12 @@ async def test_an_idle_log_says_since_when_and_where_its_end_is(kafka_bootstrap:
     await create_topic(kafka_bootstrap, topic)
     await produce(kafka_bootstrap, topic, numbers(4))
     source = made(topic)
-    seen = await until(source, lambda event: isinstance(event, Polled) and event.idle > timedelta(0))
-    assert isinstance(seen[-1], Polled)
+    seen = await until(source, lambda event: isinstance(event, PolledRecords) and event.idle > timedelta(0))
+    assert isinstance(seen[-1], PolledRecords)
     assert seen[-1].items == ()
     assert seen[-1].end_offset == 4
     assert source.stats.lag == {InputPartition(topic, 0): 0}
-    assert not any(isinstance(event, Polled) and event.items and event.idle for event in seen)
+    assert not any(isinstance(event, PolledRecords) and event.items and event.idle for event in seen)
 
 
 @pytest.mark.kafka
@@ -585,7 +587,7 @@ async def test_a_commit_of_a_partition_that_is_not_ours_is_counted(kafka_bootstr
     await create_topic(kafka_bootstrap, topic)
     source = made(topic)
     await until(source, lambda event: isinstance(event, Assigned))
-    await source.commit({InputPartition(topic, 5): Work(Position(1, 1))})
+    await source.commit({InputPartition(topic, 5): PartitionCommit(Position(1, 1))})
     assert source.stats.stale_commits == 1
 
 
@@ -606,10 +608,10 @@ class Worker:
                 case Assigned():
                     if here in self.owned:
                         self.mistakes.append(event)
-                    self.owned[here] = event.resume_at
+                    self.owned[here] = event.publish_from
                 case Revoked():
                     del self.owned[here]
-                case Polled(items=items) if items:
+                case PolledRecords(items=items) if items:
                     if here not in self.owned:
                         self.mistakes.append(event)
                         continue
@@ -617,7 +619,7 @@ class Worker:
                     await self._publish()
                     self.handled += [(here.number, offset) for offset in new]
                     after = items[-1].offset + 1
-                    await self.source.commit({here: Work(Position(after, max(0, after - 5)))})
+                    await self.source.commit({here: PartitionCommit(Position(after, max(0, after - 5)))})
             if self._done():
                 self.source.close()
 
@@ -687,12 +689,12 @@ async def test_a_loop_too_slow_for_a_rebalance_loses_nothing(
     events = slow.events()
     async with asyncio.timeout(60):
         async for event in events:
-            if isinstance(event, Polled) and event.items:
+            if isinstance(event, PolledRecords) and event.items:
                 break  # held: the loop is still busy with it
-        joining = asyncio.create_task(until(quick, lambda e: isinstance(e, Assigned | Polled)))
+        joining = asyncio.create_task(until(quick, lambda e: isinstance(e, Assigned | PolledRecords)))
         before = slow.stats.rebalances
         await eventually(lambda: slow.stats.rebalances > before)
-        await slow.commit({event.partition: Work(Position(50, 50))})
+        await slow.commit({event.partition: PartitionCommit(Position(50, 50))})
         assert slow.stats.stale_commits == 1
         follow = await anext(events)
         while not isinstance(follow, Revoked):
@@ -706,13 +708,13 @@ async def test_a_loop_too_slow_for_a_rebalance_loses_nothing(
 
 
 def beat_of_a_partition(event: SourceEvent) -> bool:
-    return isinstance(event, Polled) and not event.items and event.partition != NO_PARTITION
+    return isinstance(event, PolledRecords) and not event.items and event.partition != NO_PARTITION
 
 
 HELD: dict[str, Callable[[SourceEvent], bool]] = {
-    "records": lambda event: isinstance(event, Polled) and bool(event.items),
+    "records": lambda event: isinstance(event, PolledRecords) and bool(event.items),
     "a beat of a partition": beat_of_a_partition,
-    "a beat": lambda event: isinstance(event, Polled) and event.partition == NO_PARTITION,
+    "a beat": lambda event: isinstance(event, PolledRecords) and event.partition == NO_PARTITION,
     "an assignment": lambda event: isinstance(event, Assigned),
 }
 
@@ -735,7 +737,7 @@ async def test_a_revocation_waits_for_whatever_the_loop_is_busy_with(
                 break  # the loop is busy with it from here on
         taking = asyncio.create_task(until(second, lambda e: isinstance(e, Assigned)))
         await eventually(lambda: first._rebalancing)
-        await first.commit({here: Work(Position(30, 20))})
+        await first.commit({here: PartitionCommit(Position(30, 20))})
         assert first.stats.stale_commits == 0
         first.close()
         async for _ in events:
@@ -743,7 +745,7 @@ async def test_a_revocation_waits_for_whatever_the_loop_is_busy_with(
         await first.stop()
         (*_, assigned) = await taking
     assert isinstance(assigned, Assigned)
-    assert (assigned.resume_at, assigned.replay_from) == (30, 20)
+    assert (assigned.publish_from, assigned.replay_from) == (30, 20)
 
 
 class Lazy(Worker):
@@ -758,13 +760,13 @@ class Lazy(Worker):
             here = event.partition
             match event:
                 case Assigned():
-                    self.owned[here] = event.resume_at
+                    self.owned[here] = event.publish_from
                 case Revoked():
                     del self.owned[here]
                     self.positions.pop(here, None)
-                case Polled(handover=True):
+                case PolledRecords(handover=True):
                     await self._commit()
-                case Polled(items=items) if items:
+                case PolledRecords(items=items) if items:
                     await self._publish()
                     self.handled += [(here.number, record.offset) for record in items]
                     self.positions[here] = items[-1].offset + 1
@@ -773,7 +775,7 @@ class Lazy(Worker):
         await self._commit()
 
     async def _commit(self) -> None:
-        await self.source.commit({p: Work(Position(at, at)) for p, at in self.positions.items()})
+        await self.source.commit({p: PartitionCommit(Position(at, at)) for p, at in self.positions.items()})
 
 
 @pytest.mark.kafka
@@ -815,16 +817,16 @@ async def test_a_revocation_waits_for_the_last_commit_of_a_loop_that_ends(
     ending, second = made(topic), made(topic)
     async with asyncio.timeout(60):
         async for event in ending.events():
-            if isinstance(event, Polled) and event.items:
+            if isinstance(event, PolledRecords) and event.items:
                 ending.close()
         taking = asyncio.create_task(until(second, lambda e: isinstance(e, Assigned)))
         await eventually(lambda: ending._rebalancing)
-        await ending.commit({InputPartition(topic, 0): Work(Position(50, 40))})
+        await ending.commit({InputPartition(topic, 0): PartitionCommit(Position(50, 40))})
         assert ending.stats.stale_commits == 0
         await ending.stop()
         (*_, assigned) = await taking
     assert isinstance(assigned, Assigned)
-    assert (assigned.resume_at, assigned.replay_from) == (50, 40)
+    assert (assigned.publish_from, assigned.replay_from) == (50, 40)
 
 
 @pytest.mark.kafka
@@ -841,7 +843,7 @@ async def test_a_loop_that_failed_holds_no_revocation(
             pass
         with pytest.raises(ZeroDivisionError):
             await events.athrow(ZeroDivisionError())  # type: ignore[attr-defined]  # it is a generator
-        taking = asyncio.create_task(until(second, lambda e: isinstance(e, Polled)))
+        taking = asyncio.create_task(until(second, lambda e: isinstance(e, PolledRecords)))
         await eventually(lambda: not failed._live)
         await failed.stop()
         await taking
@@ -863,7 +865,7 @@ async def test_silence_is_the_brokers_and_not_an_idle_topics(own_broker: Broker)
     async def pull(source: KafkaSource) -> None:
         nonlocal beats, longest
         async for event in source.events():
-            if isinstance(event, Polled):
+            if isinstance(event, PolledRecords):
                 beats += 1
                 longest = max(longest, source.silence_s)
 
@@ -1029,12 +1031,12 @@ async def test_a_broker_that_goes_and_comes_back_costs_nothing(own_broker: Broke
     async def work() -> None:
         nonlocal beats
         async for event in source.events():
-            beats += isinstance(event, Polled) and not event.items
-            if isinstance(event, Polled) and event.items:
+            beats += isinstance(event, PolledRecords) and not event.items
+            if isinstance(event, PolledRecords) and event.items:
                 await sink.publish([letter(record.value, record.key) for record in event.items])
                 seen.extend(record.offset for record in event.items)
                 after = seen[-1] + 1
-                await source.commit({event.partition: Work(Position(after, after))})
+                await source.commit({event.partition: PartitionCommit(Position(after, after))})
 
     async def reached(count: int) -> None:
         await eventually(lambda: len(set(seen)) >= count)

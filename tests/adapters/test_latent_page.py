@@ -18,10 +18,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-import daemon.adapters
+import daemon.adapters.latent_page
 from daemon.adapters.latent_page import page_html
 from daemon.commands.explain import explain
-from daemon.domain import SECOND_NS, AlarmPolicy, Budget, ModelSettings, Segment, StreamSpec
+from daemon.domain import (
+    SECOND_NS,
+    AlarmPolicy,
+    Budget,
+    ModelSettings,
+    Segment,
+    StreamSpec,
+)
 from daemon.model.training import train
 from tests.browser import Page, browser
 
@@ -113,11 +120,11 @@ def test_many_sensors_and_dimensions_stay_a_page_that_can_be_mailed(
 
 
 def test_all_files_of_the_pages_are_in_the_wheel() -> None:
-    root = Path(daemon.adapters.__file__).parent
-    about = tomllib.loads((root.parents[1] / "pyproject.toml").read_text())
-    patterns = about["tool"]["setuptools"]["package-data"]["daemon.adapters"]
+    root = Path(daemon.adapters.latent_page.__file__).parent
+    about = tomllib.loads((root.parents[2] / "pyproject.toml").read_text())
+    patterns = about["tool"]["setuptools"]["package-data"]["daemon.adapters.latent_page"]
     files = [p.name for p in root.iterdir() if p.is_file() and p.suffix != ".py"]
-    assert {"latent_page.css", "latent_page.html", "latent_page.js"} <= set(files)
+    assert {"page.css", "page.html", "page.js"} <= set(files)
     assert all(any(fnmatch(name, pattern) for pattern in patterns) for name in files)
 
 

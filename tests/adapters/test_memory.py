@@ -15,14 +15,14 @@ from daemon.domain import (
     DeadLetter,
     InputPartition,
     Output,
-    Polled,
+    PartitionCommit,
+    PolledRecords,
     Position,
     Record,
     SourceEvent,
-    Work,
 )
 from daemon.errors import InputError
-from daemon.stream.codec import Encoded, encode
+from daemon.stream.encoding import Encoded, encode
 from tests import contract
 
 A0, A1, B0 = InputPartition("a", 0), InputPartition("a", 1), InputPartition("b", 0)
@@ -154,7 +154,7 @@ async def test_reader_is_woken_by_a_record_and_not_by_the_clock() -> None:
     assert not waiting.done()
     log.append("t", b"x")
     event = await waiting
-    assert isinstance(event, Polled)
+    assert isinstance(event, PolledRecords)
     assert [item.offset for item in event.items] == [0]
     assert event.end_offset == 1
 
@@ -181,7 +181,7 @@ async def test_idle_time_grows_until_a_record_comes() -> None:
 
     async def idle() -> float:
         event = await contract.following(events)
-        assert isinstance(event, Polled)
+        assert isinstance(event, PolledRecords)
         return event.idle.total_seconds()
 
     first, second = await idle(), await idle()
@@ -199,7 +199,7 @@ async def test_reader_that_fell_behind_retention_goes_on_at_the_oldest() -> None
     log.committed["anomalyd", partition] = Position(17, 3)
     first, second = (await pull(MemorySource(log, ["t"]), 2))[:2]
     assert first == Assigned(partition, 15, 17)
-    assert isinstance(second, Polled)
+    assert isinstance(second, PolledRecords)
     assert [item.offset for item in second.items] == [15, 16, 17, 18, 19]
     log.committed["anomalyd", partition] = Position(9, 3)
     assert (await pull(MemorySource(log, ["t"]), 1))[0] == Assigned(partition, 15, 15)
@@ -207,10 +207,12 @@ async def test_reader_that_fell_behind_retention_goes_on_at_the_oldest() -> None
 
 async def test_groups_are_apart_and_foreign_partitions_are_left_alone(log: MemoryLog) -> None:
     reader = source(log, group="one")
-    await reader.commit({A0: Work(Position(3, 1))})  # nothing is assigned yet
+    await reader.commit({A0: PartitionCommit(Position(3, 1))})  # nothing is assigned yet
     assert log.committed == {}
     await pull(reader, 3)
-    await reader.commit({A0: Work(Position(3, 1)), InputPartition("z", 0): Work(Position(1, 1))})
+    await reader.commit(
+        {A0: PartitionCommit(Position(3, 1)), InputPartition("z", 0): PartitionCommit(Position(1, 1))}
+    )
     assert log.committed == {("one", A0): Position(3, 1)}
     assert (await pull(source(log, group="two"), 1))[0] == Assigned(A0, 0, 0)
 
@@ -232,7 +234,7 @@ async def test_producer_waits_for_its_reader() -> None:
     async with asyncio.timeout(contract.DEADLINE_S):
         async for event in reader.events():
             most = max(most, log.unread("t"))
-            if isinstance(event, Polled):
+            if isinstance(event, PolledRecords):
                 seen += [item.offset for item in event.items]
     await producer
     assert seen == list(range(95))

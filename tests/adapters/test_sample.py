@@ -27,7 +27,13 @@ from daemon.adapters.sample import (
     quoted,
     span,
 )
-from daemon.domain import SECOND_NS, FieldNames, Format, Ints, StreamSpec
+from daemon.domain import (
+    SECOND_NS,
+    FieldNames,
+    Format,
+    Ints,
+    StreamSpec,
+)
 from daemon.errors import InputError
 
 START = 1_704_067_200 * SECOND_NS

@@ -37,14 +37,21 @@ from daemon.adapters.kafka import (
     probe,
 )
 from daemon.adapters.kafka.connecting import expires
-from daemon.domain import Assigned, Polled, Position, Saved, ScoredRow, Work
+from daemon.domain import (
+    Assigned,
+    PartitionCommit,
+    PolledRecords,
+    Position,
+    ScoredRow,
+    StateRecord,
+)
 from daemon.errors import BrokerError, ConfigError, DaemonError
-from daemon.stream import codec
+from daemon.stream import encoding
 from tests.broker import Broker, NoBrokerError, create_topic, free_port, produce, read_topic
 from tests.conftest import without_broker
 from tests.running import Daemon, command, config_for, send, topic_of, unique
 
-ENCODE = partial(codec.encode, now=datetime(2026, 1, 1, tzinfo=UTC))
+ENCODE = partial(encoding.encode, now=datetime(2026, 1, 1, tzinfo=UTC))
 RECORDS = 20
 SECRET = "app-secret"
 KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
@@ -280,12 +287,12 @@ async def work(source: KafkaSource) -> None:
     try:
         async with asyncio.timeout(40):
             async for event in source.events():
-                if isinstance(event, Polled) and event.items:
+                if isinstance(event, PolledRecords) and event.items:
                     outputs = [
                         ScoredRow("pumps", "a", r.offset, 1.0, 0, 0, 0, 0, False, "m1") for r in event.items
                     ]
                     after, failures = event.items[-1].offset + 1, source.stats.rewinds
-                    work = Work(Position(after, after), outputs, [Saved(b"k", b"v")])
+                    work = PartitionCommit(Position(after, after), outputs, [StateRecord(b"k", b"v")])
                     await source.commit({event.partition: work})
                     if after == RECORDS and source.stats.rewinds == failures:
                         source.close()
@@ -307,7 +314,7 @@ async def test_every_way_in_reads_writes_and_commits(secured: Secured, way: str)
     async with asyncio.timeout(40):
         assigned = await anext(e async for e in again.events() if isinstance(e, Assigned))
     await again.stop()
-    assert assigned.resume_at == RECORDS
+    assert assigned.publish_from == RECORDS
 
 
 @pytest.mark.kafka

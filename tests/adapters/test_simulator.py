@@ -35,7 +35,7 @@ from daemon.domain import (
     Severity,
     instant,
 )
-from daemon.stream.codec import Decoder
+from daemon.stream.decoding import Decoder
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 MINUTE = 60 * SECOND_NS

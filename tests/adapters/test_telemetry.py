@@ -106,7 +106,7 @@ HOSTILE = 'pump\n{"event":"forged"}\r\u2028\u2029\x85\x1b[2J\x00\ud800\u202e'
 
 def test_one_json_line_per_event_whatever_it_holds(lines: io.StringIO) -> None:
     configure_logging("info", "json", lines)
-    structlog.get_logger("daemon.loop").warning(
+    structlog.get_logger("daemon.runtime.loop").warning(
         HOSTILE, asset=HOSTILE, raw=b"\n", score=math.nan, n=np.int64(3), deep={"a": [HOSTILE, math.inf]}
     )
     text = lines.getvalue()
@@ -118,7 +118,7 @@ def test_one_json_line_per_event_whatever_it_holds(lines: io.StringIO) -> None:
     assert event["n"] == 3
     assert event["deep"]["a"][1] == "inf"
     assert event["level"] == "warning"
-    assert event["logger"] == "daemon.loop"
+    assert event["logger"] == "daemon.runtime.loop"
     assert datetime.fromisoformat(event["timestamp"]).utcoffset() == timedelta(0)
     assert list(event)[:3] == ["timestamp", "level", "event"]
 

@@ -21,24 +21,24 @@ from daemon.domain import (
     DeadLetter,
     InputPartition,
     Output,
-    Polled,
+    PartitionCommit,
+    PolledRecords,
     Position,
     Reason,
     Record,
     Rejected,
     Revoked,
-    Saved,
     ScoredRow,
     SourceEvent,
-    Work,
+    StateRecord,
 )
 from daemon.errors import BrokerError
-from daemon.stream import codec
+from daemon.stream import encoding
 from tests import contract
 from tests.broker import create_topic, produce, read_topic
 
 pytestmark = pytest.mark.kafka
-ENCODE = partial(codec.encode, now=datetime(2026, 1, 1, tzinfo=UTC))
+ENCODE = partial(encoding.encode, now=datetime(2026, 1, 1, tzinfo=UTC))
 
 
 def row(asset: str, second: int = 0) -> ScoredRow:
@@ -139,10 +139,10 @@ async def test_what_belongs_together_appears_together(place: Place) -> None:
     source = place.source()
     await until(source, 2)
     a, b = (f"{place.topic}\x1f{asset}".encode() for asset in "ab")
-    saved = [Saved(a, b"1"), Saved(b, b"2"), Saved(a, b"3")]
+    saved = [StateRecord(a, b"1"), StateRecord(b, b"2"), StateRecord(a, b"3")]
     many: list[Output] = [row(f"a{i % 50}", i) for i in range(5000)]  # more than one batch per partition
-    await source.commit({here: Work(Position(0, 0), [*many, letter(b"k")], saved)})
-    await source.commit({here: Work(Position(0, 0), [], [Saved(b, None)])})
+    await source.commit({here: PartitionCommit(Position(0, 0), [*many, letter(b"k")], saved)})
+    await source.commit({here: PartitionCommit(Position(0, 0), [], [StateRecord(b, None)])})
     await source.stop()
     records = await read_topic(place.bootstrap, f"{place.prefix}.scores")
     assert sorted((r.key, r.value) for r in records) == sorted(
@@ -156,7 +156,7 @@ async def test_what_belongs_together_appears_together(place: Place) -> None:
     again = place.source()
     assigned = {e.partition: e for e in await until(again, 2) if isinstance(e, Assigned)}
     await again.stop()
-    assert assigned[here].saved == (Saved(a, b"3"),)
+    assert assigned[here].saved == (StateRecord(a, b"3"),)
     assert assigned[InputPartition(place.topic, 0)].saved == ()
 
 
@@ -164,17 +164,19 @@ async def test_a_refused_message_takes_all_of_its_transaction_with_it(place: Pla
     here, other = (InputPartition(place.topic, n) for n in (0, 1))
     transactions = place.transactions()
     await transactions.take_over([here, other])
-    bad = Work(
-        Position(4, 4), [row("lost"), letter(None)], [Saved(b"k", b"lost")]
+    bad = PartitionCommit(
+        Position(4, 4), [row("lost"), letter(None)], [StateRecord(b"k", b"lost")]
     )  # compacted: a key is needed
     with pytest.raises(TransactionFailed) as failed:
         await transactions.commit(here, bad)
     assert failed.value.refused
-    await transactions.commit(other, Work(Position(2, 2), [row("kept")]))  # its neighbour is not touched
+    await transactions.commit(
+        other, PartitionCommit(Position(2, 2), [row("kept")])
+    )  # its neighbour is not touched
     with pytest.raises(TransactionFailed, match="given up"):
-        await transactions.commit(here, Work(Position(4, 4), [row("never")]))
+        await transactions.commit(here, PartitionCommit(Position(4, 4), [row("never")]))
     await transactions.take_over([here, other])
-    await transactions.commit(here, Work(Position(5, 5), [row("later")]))
+    await transactions.commit(here, PartitionCommit(Position(5, 5), [row("later")]))
     await transactions.stop()
     assert sorted(await place.assets()) == ["kept", "later"]
     assert await read_topic(place.bootstrap, f"{place.prefix}.state") == []
@@ -187,12 +189,12 @@ async def test_whoever_takes_over_fences_whoever_was_there(place: Place) -> None
     here = InputPartition(place.topic, 0)
     old, new = place.transactions(), place.transactions()
     await old.take_over([here])
-    await old.commit(here, Work(Position(1, 1), [row("first")]))
+    await old.commit(here, PartitionCommit(Position(1, 1), [row("first")]))
     await new.take_over([here])
     with pytest.raises(TransactionFailed) as failed:
-        await old.commit(here, Work(Position(2, 2), [row("stale")]))
+        await old.commit(here, PartitionCommit(Position(2, 2), [row("stale")]))
     assert failed.value.fenced
-    await new.commit(here, Work(Position(2, 2), [row("second")]))
+    await new.commit(here, PartitionCommit(Position(2, 2), [row("second")]))
     await old.stop()
     await new.stop()
     assert await place.assets() == ["first", "second"]
@@ -206,7 +208,7 @@ async def test_a_transaction_that_a_dead_owner_left_open_is_ended_by_its_success
     await producer.begin_transaction()
     await producer.send_and_wait(f"{place.prefix}.scores", b"half", key=b"half")
     await heir.take_over([here])
-    await heir.commit(here, Work(Position(1, 1), [row("whole")]))
+    await heir.commit(here, PartitionCommit(Position(1, 1), [row("whole")]))
     assert await place.assets() == ["whole"]
     await heir.stop()
     await dead.stop()
@@ -217,11 +219,11 @@ async def test_a_message_too_large_for_its_topic_is_said_before_anything_is_writ
     transactions = place.transactions()
     await transactions.take_over([here])
     with pytest.raises(BrokerError, match=r"too large for topic '.*scores', which takes 1048588"):
-        await transactions.commit(here, Work(Position(1, 1), [row("a"), row("b" * 1_100_000)]))
+        await transactions.commit(here, PartitionCommit(Position(1, 1), [row("a"), row("b" * 1_100_000)]))
     # The limit of a topic that was looked up may be lowered: the broker refuses, and it is looked up again.
-    await transactions.commit(here, Work(Position(1, 1), [letter(b"k", b"x" * 5000)]))
+    await transactions.commit(here, PartitionCommit(Position(1, 1), [letter(b"k", b"x" * 5000)]))
     await place.configure("dead-letter", **{"max.message.bytes": "2000", "cleanup.policy": "compact"})
-    work = Work(Position(2, 2), [letter(b"cut", b"x" * 5000)])
+    work = PartitionCommit(Position(2, 2), [letter(b"cut", b"x" * 5000)])
     with pytest.raises(TransactionFailed) as failed:
         await transactions.commit(here, work)
     assert failed.value.refused
@@ -244,14 +246,14 @@ async def test_a_source_begins_again_where_a_transaction_failed(place: Place) ->
                 continue
             match event:
                 case Assigned():
-                    story.append(f"assigned at {event.resume_at}")
+                    story.append(f"assigned at {event.publish_from}")
                 case Revoked():
                     story.append("revoked")
-                case Polled(items=items) if items:
+                case PolledRecords(items=items) if items:
                     seen += [record.offset for record in items]
                     first = "revoked" not in story
                     outputs: list[Output] = [row("a", seen[-1]), *([letter(None)] if first else [])]
-                    await source.commit({here: Work(Position(6, 6), outputs)})
+                    await source.commit({here: PartitionCommit(Position(6, 6), outputs)})
                     if not first:
                         source.close()
     await source.stop()
@@ -267,8 +269,8 @@ async def test_what_is_refused_twice_ends_the_run_with_one_clear_line(place: Pla
 
     async def work() -> None:
         async for event in source.events():
-            if isinstance(event, Polled) and event.items:
-                await source.commit({event.partition: Work(Position(1, 1), [letter(None)])})
+            if isinstance(event, PolledRecords) and event.items:
+                await source.commit({event.partition: PartitionCommit(Position(1, 1), [letter(None)])})
 
     with pytest.raises(BrokerError, match="refused outputs: "):
         await asyncio.wait_for(work(), 60)
@@ -282,9 +284,11 @@ async def test_what_is_refused_twice_ends_the_run_although_another_partition_goe
 
     async def work() -> None:
         async for event in source.events():
-            if isinstance(event, Polled) and event.items:
-                await source.commit({other: Work(Position(0, 0), [row("fine")])})  # to be read again
-                await source.commit({here: Work(Position(0, 0), [letter(None)])})
+            if isinstance(event, PolledRecords) and event.items:
+                await source.commit(
+                    {other: PartitionCommit(Position(0, 0), [row("fine")])}
+                )  # to be read again
+                await source.commit({here: PartitionCommit(Position(0, 0), [letter(None)])})
 
     with pytest.raises(BrokerError, match="refused outputs: "):
         await asyncio.wait_for(work(), 30)

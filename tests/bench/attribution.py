@@ -16,30 +16,31 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from daemon.domain import Floats, Windows
+from daemon.commands.replay import history_of, plan_for, settings_for, train_on
+from daemon.detector import Windows
+from daemon.domain import Floats
 from daemon.model.bundle import Bundle
-from daemon.model.scoring import BundleDetector
+from daemon.model.detector import BundleDetector
 from daemon.model.segments import sliding
-from daemon.replay import history_of, plan_for, settings_for, train_on
-from daemon.stream.alerts import Peaks, Sensors
+from daemon.stream.alerts import PeakEvidence, SensorEvidence
 from tests.bench.reporting import Section
 from tests.running import SHARED
 
 CHUNK = 2048
 
 
-def evidence_of(detector: BundleDetector, values: Floats) -> list[Sensors]:
+def evidence_of(detector: BundleDetector, values: Floats) -> list[SensorEvidence]:
     """What each full window of (N, C) raw rows says of the sensors, as the stream would read it."""
     windows = sliding(values, detector.window)
     state = detector.fresh_baseline("")[None]
-    found: list[Sensors] = []
+    found: list[SensorEvidence] = []
     for at in range(0, len(windows), CHUNK):
         some = windows[at : at + CHUNK]
         whole = Windows(some, np.ones(len(some), bool), ("",) * len(some))
         evidence = detector.infer(whole)
         verdicts = detector.judge(evidence, state, np.zeros(len(some), np.int64))
         found += [
-            Sensors.read(error, residual, detector.standard.of(window), window[-1], expected)
+            SensorEvidence.read(error, residual, detector.scaling.of(window), window[-1], expected)
             for error, residual, window, expected in zip(
                 verdicts.error, evidence.residual, some, evidence.expected, strict=True
             )
@@ -52,12 +53,14 @@ def hit_rate(ranked: list[int], true: set[int], share: float) -> float:
     return len(set(ranked[: int(share * len(true))]) & true) / len(true)
 
 
-def incidents(rows: list[Sensors], labelled: list[tuple[int, int, set[int]]]) -> list[tuple[float, float]]:
+def incidents(
+    rows: list[SensorEvidence], labelled: list[tuple[int, int, set[int]]]
+) -> list[tuple[float, float]]:
     """HitRate@100 and @150 of each incident."""
     result = []
     for start, stop, true in labelled:
         if true and start < len(rows):
-            peaks = Peaks.since(rows[start])
+            peaks = PeakEvidence.since(rows[start])
             for row in rows[start + 1 : stop]:
                 peaks = peaks.grown(row)
             ranked = np.argsort(-peaks.shares(), kind="stable").tolist()

@@ -25,7 +25,16 @@ import pyarrow.parquet as pq
 import torch
 
 from daemon.calendar import Calendar
-from daemon.domain import SECOND_NS, AlarmPolicy, Budget, Floats, Mask, ModelSettings, Segment, StreamSpec
+from daemon.domain import (
+    SECOND_NS,
+    AlarmPolicy,
+    Budget,
+    Floats,
+    Mask,
+    ModelSettings,
+    Segment,
+    StreamSpec,
+)
 from daemon.model.calibration import sample_windows
 from daemon.model.conditions import learned_labels
 from daemon.model.evaluation import average_precision

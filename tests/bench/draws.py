@@ -32,7 +32,7 @@ from rich.console import Console
 
 from daemon.domain import Floats, Mask, Segment
 from daemon.model.draws import draw
-from daemon.model.impute import fit, impute_segments
+from daemon.model.imputation import fit, impute_segments
 from daemon.model.scaler import Scaler
 from tests.bench.reporting import Section, print_section, shown
 

@@ -22,10 +22,18 @@ from pathlib import Path
 
 import numpy as np
 
-from daemon.domain import SECOND_NS, AlarmPolicy, InputPartition, ModelSettings, Polled, Reading, Segment
-from daemon.loop import StreamPlan
-from daemon.replay import train_on
-from daemon.stream.codec import Decoder
+from daemon.commands.replay import train_on
+from daemon.domain import (
+    SECOND_NS,
+    AlarmPolicy,
+    InputPartition,
+    ModelSettings,
+    PolledRecords,
+    Reading,
+    Segment,
+)
+from daemon.runtime.loop import StreamPlan
+from daemon.stream.decoding import Decoder
 from daemon.stream.pipeline import Pipeline
 from tests.bench.reporting import Section
 from tests.bench.workload import START_ROW, STEPS, Workload
@@ -62,7 +70,7 @@ def fed(pipeline: Pipeline, assets: int, rows: int) -> None:
     """Feed a pipeline in polls, and take its state as often as commits would."""
     items = readings(assets, rows)
     for number in range(1 + assets * rows // POLL):
-        for _ in pipeline.feed(Polled(pipeline.partition, list(islice(items, POLL)))):
+        for _ in pipeline.feed(PolledRecords(pipeline.partition, list(islice(items, POLL)))):
             pass
         if number % POLLS_PER_COMMIT == 0:
             pipeline.checkpoint()

@@ -21,10 +21,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 
-from daemon.demo import demo, demo_settings
+from daemon.commands.demo import demo, demo_settings
+from daemon.commands.replay import replay
 from daemon.domain import Floats, Mask
 from daemon.model.evaluation import Figures, figures, table
-from daemon.replay import replay
 from tests.bench.peers import DETERMINISTIC, PEERS, Judged, judge
 from tests.bench.reporting import Section
 from tests.running import SHARED

@@ -36,13 +36,19 @@ import pyarrow.parquet as pq
 import torch
 from rich.console import Console
 
+from daemon.alarm import firing
 from daemon.commands.root_cause import explained
-from daemon.domain import AlarmPolicy, Floats, Ints, Mask, StreamSpec
+from daemon.domain import (
+    AlarmPolicy,
+    Floats,
+    Ints,
+    Mask,
+    StreamSpec,
+)
 from daemon.model.bundle import Bundle
 from daemon.model.root_cause import Incident, RootCause
 from daemon.model.track import Track
-from daemon.policy import firing
-from daemon.stream.alerts import Peaks, Sensors
+from daemon.stream.alerts import PeakEvidence, SensorEvidence
 from tests.bench.attribution import trained_on
 from tests.bench.reporting import Section, machine, print_section, write_json
 from tests.running import SHARED
@@ -177,21 +183,21 @@ def live(track: Track, spec: StreamSpec, first: int, stop: int, incident: Incide
     if at >= stop:
         return None
     onset = track.index_from(incident.onset_ns // spec.period_ns)
-    peaks: Peaks | None = None
+    peaks: PeakEvidence | None = None
     for i in range(onset, at + 1):
         window = track.window(i)
-        row = Sensors.read(
+        row = SensorEvidence.read(
             track.verdicts.error[i],
             track.evidence.residual[i],
-            detector.standard.of(window),
+            detector.scaling.of(window),
             window[-1],
             track.evidence.expected[i],
         )
-        peaks = Peaks.since(row) if peaks is None else peaks.grown(row)
+        peaks = PeakEvidence.since(row) if peaks is None else peaks.grown(row)
     assert peaks is not None
     assert track.verdicts.offsets is not None
     return detector.verdict(
-        detector.standard.of(track.window(at)),
+        detector.scaling.of(track.window(at)),
         track.condition[int(track.at[at])],
         track.verdicts.offsets[at],
         np.nan_to_num(peaks.before),

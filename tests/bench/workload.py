@@ -16,10 +16,17 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from daemon.domain import SECOND_NS, Floats, ModelSettings, Segment, StreamSpec, instant
-from daemon.loop import StreamPlan
+from daemon.commands.replay import train_on
+from daemon.domain import (
+    SECOND_NS,
+    Floats,
+    ModelSettings,
+    Segment,
+    StreamSpec,
+    instant,
+)
 from daemon.model.bundle import Bundle
-from daemon.replay import train_on
+from daemon.runtime.loop import StreamPlan
 
 START_ROW = 1_767_571_200  # 2026-01-05T00:00:00Z in seconds, the period
 CAUSES = 3

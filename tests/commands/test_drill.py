@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from daemon.commands.drill import drill_file
+from daemon.commands.replay import impute_file, replay
 from daemon.domain import SECOND_NS, Floats, Segment
 from daemon.errors import BundleError, DaemonError, InputError, UsageError
-from daemon.replay import impute_file, replay
 from tests.model.conftest import QUICK, SPEC, machine, trained
 from tests.running import command
 

@@ -23,7 +23,7 @@ import pytest
 import yaml
 
 from daemon import config
-from daemon.adapters.web import Hosts
+from daemon.adapters.admin import Hosts
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"

@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from daemon.domain import SECOND_NS, AlarmPolicy, Budget, Floats, ModelSettings, Segment, StreamSpec
+from daemon.domain import (
+    SECOND_NS,
+    AlarmPolicy,
+    Budget,
+    Floats,
+    ModelSettings,
+    Segment,
+    StreamSpec,
+)
 from daemon.model.bundle import Bundle
 from daemon.model.training import train
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from daemon.domain import Windows
+from daemon.detector import Windows
 from daemon.errors import BundleError
 from daemon.model.bundle import MANIFEST, WEIGHTS, Bundle
 from daemon.model.segments import sliding

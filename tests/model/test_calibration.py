@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daemon.domain import NO_CONDITION, SECOND_NS, AlarmPolicy, Budget, Floats, Segment
+from daemon.alarm import episodes, firing
+from daemon.domain import (
+    NO_CONDITION,
+    SECOND_NS,
+    AlarmPolicy,
+    Budget,
+    Floats,
+    Segment,
+)
 from daemon.model.bundle import Bundle
 from daemon.model.calibration import (
     SHRINK,
@@ -23,11 +31,10 @@ from daemon.model.calibration import (
     top_count,
     top_mean,
 )
-from daemon.model.measuring import Measured, Models
 from daemon.model.promotion import scores_of
+from daemon.model.reconstruction import Measured, Models
 from daemon.model.segments import sliding
 from daemon.model.training import train
-from daemon.policy import episodes, firing
 from tests.model.conftest import QUICK, SPEC, dropped, machine, trained
 from tests.naive import replayed_episodes, slow_baseline
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from daemon.detector import Windows
 from daemon.domain import (
     NO_CONDITION,
     AlarmPolicy,
@@ -16,15 +17,14 @@ from daemon.domain import (
     ModelSettings,
     Segment,
     StreamSpec,
-    Windows,
 )
 from daemon.errors import BundleError
 from daemon.model.bundle import CONDITION_MEAN, Bundle
 from daemon.model.calibration import sample_windows
 from daemon.model.conditions import ConditionMeans, condition_concerns, fifths, learned_labels
 from daemon.model.evaluation import average_precision
-from daemon.model.measuring import Models
 from daemon.model.promotion import scores_of
+from daemon.model.reconstruction import Models
 from daemon.model.segments import BLOCKS, Piece, sliding
 from daemon.model.soundness import likelihood
 from daemon.model.training import fit_models, train

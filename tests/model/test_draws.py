@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from daemon.domain import Floats, Mask, Segment
 from daemon.model.draws import AUXILIARY, DEVIATES, Drawn, Paths, calibrate, draw
-from daemon.model.impute import BUCKETS, REACH, ImputationParameters, fit, impute_segments
+from daemon.model.imputation import BUCKETS, REACH, ImputationParameters, fit, impute_segments
 from tests.naive import conditional_covariance
 
 PHI = 0.9

@@ -9,22 +9,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from daemon.detector import Detector
 from daemon.domain import (
     AlarmPolicy,
     AlertEvent,
     AlertKind,
     Assigned,
-    Detector,
     Floats,
     InputPartition,
     Phase,
-    Polled,
+    PolledRecords,
     Reading,
     Segment,
     StreamSpec,
 )
-from daemon.drilling import rules_of
-from daemon.loop import StreamPlan, StreamRun
 from daemon.model.bundle import Bundle
 from daemon.model.drill import (
     LADDER,
@@ -45,6 +43,8 @@ from daemon.model.drill import (
     wilson,
 )
 from daemon.model.faults import FaultKind, inject
+from daemon.runtime.fire_drill import rules_of
+from daemon.runtime.loop import StreamPlan, StreamRun
 from tests.fakes import CentreDetector
 from tests.model.conftest import SPEC, dropped, machine
 
@@ -71,7 +71,10 @@ def alerts(
     run.detector = detector
     pipeline = run.open(Assigned(PART, 0, 0))
     readings = [Reading(i, asset, (first + i) * spec.period_ns, row) for i, row in enumerate(values.tolist())]
-    steps = [*pipeline.feed(Polled(PART, readings)), *pipeline.feed(Polled(PART, (), ended=True))]
+    steps = [
+        *pipeline.feed(PolledRecords(PART, readings)),
+        *pipeline.feed(PolledRecords(PART, (), ended=True)),
+    ]
     return [
         o for step in steps for o in step.outputs if isinstance(o, AlertEvent) and o.phase is Phase.OPENED
     ]
@@ -88,7 +91,7 @@ def said(
 ) -> Verdict:
     """The verdict of a stream whose rows the fault is in, for so many rows."""
     start = place.row - history.first_row
-    standard = detector.standard
+    scaling = detector.scaling
     end = min(start + lasts, len(history.values))
     broken = history.values.copy()
     short = inject(
@@ -98,9 +101,9 @@ def said(
         start + 2 * spec.window,
         what.sensors,
         what.size,
-        standard.scale,
+        scaling.scale,
         np.random.default_rng(what.seed),
-        standard.mean,
+        scaling.mean,
     )
     if lasts > 2 * spec.window:  # one that lasts until the rules find it
         broken = inject(
@@ -110,9 +113,9 @@ def said(
             end,
             what.sensors,
             what.size,
-            standard.scale,
+            scaling.scale,
             np.random.default_rng(what.seed),
-            standard.mean,
+            scaling.mean,
         )
     else:
         broken[: start + 2 * spec.window] = short

@@ -11,7 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from daemon.domain import AlarmPolicy, Budget, Floats, Ints, Segment
+from daemon.domain import (
+    AlarmPolicy,
+    Budget,
+    Floats,
+    Ints,
+    Segment,
+)
 from daemon.model import latent
 from daemon.model.bundle import Bundle
 from daemon.model.segments import sliding

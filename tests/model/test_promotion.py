@@ -6,7 +6,14 @@ import math
 import numpy as np
 import pytest
 
-from daemon.domain import AlarmPolicy, Budget, Floats, ModelSettings, Segment
+from daemon.alarm import episodes, firing
+from daemon.domain import (
+    AlarmPolicy,
+    Budget,
+    Floats,
+    ModelSettings,
+    Segment,
+)
 from daemon.model.bundle import Bundle
 from daemon.model.faults import GATE_KINDS, Fault, FaultKind, injected_faults
 from daemon.model.promotion import (
@@ -18,7 +25,6 @@ from daemon.model.promotion import (
     scores_of,
     smallest,
 )
-from daemon.policy import episodes, firing
 from tests.model.conftest import machine, trained
 
 HELD_OUT = [Segment("pump-1", 5_000, machine(700, 21))]

@@ -9,8 +9,17 @@ from functools import cache
 import numpy as np
 import pytest
 
-from daemon.domain import SECOND_NS, AlarmPolicy, Budget, Floats, Segment, StreamSpec, Windows
+from daemon.detector import Windows
+from daemon.domain import (
+    SECOND_NS,
+    AlarmPolicy,
+    Budget,
+    Floats,
+    Segment,
+    StreamSpec,
+)
 from daemon.model.bundle import Bundle
+from daemon.model.detector import BundleDetector
 from daemon.model.repair import (
     SETS,
     Cause,
@@ -29,7 +38,6 @@ from daemon.model.repair import (
     smallest_repair,
     verdict_of,
 )
-from daemon.model.scoring import BundleDetector
 from daemon.model.track import Track
 from daemon.model.training import train
 from tests.model.conftest import QUICK, machine
@@ -373,13 +381,13 @@ def test_a_live_verdict_is_given_where_such_verdicts_are_right(
     index = track.index_from(track.first_row + FAULT + detector.window + 8)
     offsets = track.verdicts.offsets
     assert offsets is not None
-    standard = detector.standard.of(track.values[FAULT - 16 : FAULT])
+    scaling = detector.scaling.of(track.values[FAULT - 16 : FAULT])
     found = live_verdict(
         detector,
-        detector.standard.of(track.window(index)),
+        detector.scaling.of(track.window(index)),
         "",
         offsets[index],
-        np.median(standard, axis=0).astype(float),
+        np.median(scaling, axis=0).astype(float),
         np.abs(track.verdicts.error[index]),
         HYSTERESIS * detector.threshold,
     )
@@ -404,7 +412,7 @@ def test_of_a_single_sensor_nothing_is_taken_out_and_no_process_is_blamed() -> N
     assert found.sensors == ()
     assert verdict(detector, track, index, found).cause is Cause.BROKEN_SENSOR
     assert track.verdicts.offsets is not None
-    window = detector.standard.of(track.window(index))
+    window = detector.scaling.of(track.window(index))
     level = HYSTERESIS * detector.threshold
     before = np.zeros(1)
     assert (

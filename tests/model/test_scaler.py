@@ -46,7 +46,7 @@ def test_scaled_values_are_clipped_and_non_finite_is_missing() -> None:
 def test_a_sensor_that_training_never_saw_is_no_evidence() -> None:
     scaler = Scaler.fit([np.array([[1.0, np.nan], [2.0, np.nan]])])
     assert np.isnan(scaler.scaled(np.array([[1.5, 99.0]]))[0, 1])
-    assert scaler.standard.of(np.array([[1.5, 99.0]]))[0, 1] == 99.0  # kept for a model that may know it
+    assert scaler.scaling.of(np.array([[1.5, 99.0]]))[0, 1] == 99.0  # kept for a model that may know it
     assert np.isnan(scaler.raw(np.zeros((1, 2)))[0, 1])
 
 
@@ -54,4 +54,4 @@ def test_raw_is_the_inverse_and_arrays_round_trip() -> None:
     values = np.random.default_rng(0).normal(5.0, 2.0, (40, 3))
     scaler = Scaler.of(Scaler.fit([values]).arrays())
     np.testing.assert_allclose(scaler.raw(scaler.scaled(values).astype(float)), values, rtol=1e-5)
-    np.testing.assert_allclose(scaler.standard.of(values), scaler.scaled(values), atol=1e-5)
+    np.testing.assert_allclose(scaler.scaling.of(values), scaler.scaled(values), atol=1e-5)

@@ -12,7 +12,7 @@ from daemon.domain import AlarmPolicy, Budget, Segment
 from daemon.model.bundle import Bundle
 from daemon.model.segments import sliding
 from daemon.model.soundness import Likelihood, active_units, likelihood, linear_part
-from daemon.retrainer import Order, learn
+from daemon.runtime.trainer import TrainingJob, learn
 from tests.model.conftest import QUICK, SPEC, VAES, dropped, machine, trained
 
 FRESH = sliding(machine(600, 31), 16)
@@ -82,7 +82,7 @@ def test_a_collapsed_posterior_is_measured_and_said(bundle: Bundle) -> None:
 def test_a_training_hands_its_concerns_on() -> None:
     # A KL this dear leaves the latents nothing to say.
     settings = replace(QUICK, beta=3_000.0, steps=200)
-    outcome = learn(Order(SPEC, settings, AlarmPolicy(), Budget(), 60, [Segment("a", 0, machine(400))]))
+    outcome = learn(TrainingJob(SPEC, settings, AlarmPolicy(), Budget(), 60, [Segment("a", 0, machine(400))]))
     assert outcome.bundle is not None
     assert outcome.concerns == Bundle.from_bytes(outcome.bundle).concerns
     assert "does not beat pPCA" in outcome.concerns[0]

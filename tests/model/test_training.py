@@ -5,7 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from daemon.domain import AlarmPolicy, Budget, Floats, ModelSettings, Segment, StreamSpec, Windows
+from daemon.detector import Windows
+from daemon.domain import (
+    AlarmPolicy,
+    Budget,
+    Floats,
+    ModelSettings,
+    Segment,
+    StreamSpec,
+)
 from daemon.errors import NotEnoughData
 from daemon.model.promotion import scores_of
 from daemon.model.segments import sliding

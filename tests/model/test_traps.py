@@ -17,18 +17,19 @@ import numpy as np
 import pytest
 import torch
 
-from daemon.domain import AlarmPolicy, Floats, Segment, Windows
-from daemon.history import Recent
+from daemon.alarm import episodes, firing
+from daemon.detector import Windows
+from daemon.domain import AlarmPolicy, Floats, Segment
 from daemon.model.bundle import Bundle
 from daemon.model.calibration import crossfit, diagonal_kl, moments
-from daemon.model.measuring import Models
 from daemon.model.promotion import scores_of
+from daemon.model.reconstruction import Models
 from daemon.model.scaler import Scaler
 from daemon.model.segments import Piece, complement, folds, sliding
 from daemon.model.training import training_windows
 from daemon.model.vae import FREE_BITS
-from daemon.policy import episodes, firing
-from daemon.stream.alerts import Peaks, Sensors
+from daemon.runtime.history import TrainingHistory
+from daemon.stream.alerts import PeakEvidence, SensorEvidence
 from daemon.stream.pipeline import RowBlock
 from tests.model.conftest import QUICK, SPEC, machine, trained
 from tests.model.test_vae import X, fitted
@@ -138,7 +139,7 @@ def test_rows_around_an_alarm_are_not_learned() -> None:
     count, alarms = 200, slice(100, 103)
     fires = np.zeros(count, bool)
     fires[alarms] = True
-    recent = Recent(SPEC, 10_000)
+    recent = TrainingHistory(SPEC, 10_000)
     recent.add(
         RowBlock(
             assets=["a"] * count,
@@ -192,9 +193,11 @@ def test_a_sensor_that_changes_its_unit_is_seen_and_drowns_no_other(linear: Bund
     assert verdicts.score[30 - L + 1 :].min() > detector.threshold
 
     def shares(at: int) -> Floats:
-        far = detector.standard.of(cut[at])
-        return Peaks.since(
-            Sensors.read(verdicts.error[at], evidence.residual[at], far, cut[at, -1], evidence.expected[at])
+        far = detector.scaling.of(cut[at])
+        return PeakEvidence.since(
+            SensorEvidence.read(
+                verdicts.error[at], evidence.residual[at], far, cut[at, -1], evidence.expected[at]
+            )
         ).shares()
 
     assert shares(40 - L).argmax() == 0

@@ -17,30 +17,32 @@ from daemon.domain import (
     Severity,
     StreamSpec,
 )
-from daemon.stream.alerts import ALIKE, STORM, Episodes, Finding, Peaks, Sensors, lasting
+from daemon.stream.alerts import ALIKE, STORM, Episodes, PeakEvidence, ScoredEvidence, SensorEvidence, lasting
 
 SENSORS = ("Pressure", "Current", "Flow")
 NAN = float("nan")
 
 
-def finding(row: int, score: float, error: list[float], observed: list[float] | None = None) -> Finding:
+def finding(
+    row: int, score: float, error: list[float], observed: list[float] | None = None
+) -> ScoredEvidence:
     seen = np.array(observed or error)
-    return Finding(row, score, {}, sensors(error, error, seen), 0.0, row, row)
+    return ScoredEvidence(row, score, {}, sensors(error, error, seen), 0.0, row, row)
 
 
-def sensors(error: object, residual: object, deviation: object, before: object = 0.0) -> Sensors:
+def sensors(error: object, residual: object, deviation: object, before: object = 0.0) -> SensorEvidence:
     """One row's; observed is the deviation and 0 expected."""
     far = np.array(deviation, float)
     same = [np.broadcast_to(np.asarray(one, float), far.shape) for one in (error, residual, before, 0.0)]
-    return Sensors(same[0], same[1], far, same[2], far, same[3])
+    return SensorEvidence(same[0], same[1], far, same[2], far, same[3])
 
 
-def play(*findings: Finding, policy: AlarmPolicy | None = None) -> list[AlertEvent]:
+def play(*findings: ScoredEvidence, policy: AlarmPolicy | None = None) -> list[AlertEvent]:
     """Every message that these rows cause, at a threshold of 3."""
     episodes = Episodes(StreamSpec("pumps", SENSORS), InputPartition("t", 0), policy or AlarmPolicy())
     said: list[AlertEvent] = []
     for one in findings:
-        if not episodes.quiet("p", one.score, 3.0):
+        if not episodes.cannot_change("p", one.score, 3.0):
             said += episodes.scored("p", one, 3.0, "m", "full")[1]
     return said
 
@@ -50,25 +52,25 @@ def blamed(event: AlertEvent) -> list[tuple[str, float | None]]:
 
 
 def test_shares_sum_to_one_over_the_observed() -> None:
-    shares = Peaks.since(sensors([3.0, NAN, 1.0], [3.0, NAN, 1.0], [5.0, NAN, 0.1])).shares()
+    shares = PeakEvidence.since(sensors([3.0, NAN, 1.0], [3.0, NAN, 1.0], [5.0, NAN, 0.1])).shares()
     assert shares.sum() == pytest.approx(1.0)
     assert shares[0] > shares[2] > shares[1] == 0.0
-    assert (Peaks.since(sensors(NAN, NAN, [NAN] * 3)).shares() == 0.0).all()
+    assert (PeakEvidence.since(sensors(NAN, NAN, [NAN] * 3)).shares() == 0.0).all()
 
 
 @pytest.mark.parametrize("alone", ["error", "residual", "deviation", "before"])
 def test_no_evidence_convicts_alone(alone: str) -> None:
     row = {"error": [0.0, 2.0], "residual": [0.0, 2.0], "deviation": [0.0, 2.0], "before": [0.0, 0.0]}
     row[alone][0] = 7.0  # by far the largest of its kind
-    assert Peaks.since(sensors(**row)).shares().argmax() == 1
+    assert PeakEvidence.since(sensors(**row)).shares().argmax() == 1
 
 
 def test_who_has_long_been_far_away_is_blamed_less_than_who_just_left() -> None:
-    assert Peaks.since(sensors(2.0, 2.0, [4.0, 4.0], before=[4.0, 0.0])).shares().argmax() == 1
+    assert PeakEvidence.since(sensors(2.0, 2.0, [4.0, 4.0], before=[4.0, 0.0])).shares().argmax() == 1
 
 
 def test_change_is_measured_from_where_the_sensor_stood_at_the_onset() -> None:
-    peaks = Peaks.since(sensors(1.0, 1.0, [1.0, NAN], before=[1.0, NAN]))
+    peaks = PeakEvidence.since(sensors(1.0, 1.0, [1.0, NAN], before=[1.0, NAN]))
     peaks = peaks.grown(sensors(1.0, 1.0, [-2.0, 3.0], before=[0.0, 2.5]))
     peaks = peaks.grown(sensors(1.0, 1.0, [0.0, 2.0], before=[-2.0, 3.0]))
     np.testing.assert_array_equal(peaks.change, [3.0, 0.5])
@@ -77,16 +79,16 @@ def test_change_is_measured_from_where_the_sensor_stood_at_the_onset() -> None:
 
 def test_what_stood_before_is_the_median_of_the_observed() -> None:
     window = np.array([[1.0, NAN, NAN], [9.0, 4.0, NAN], [2.0, 5.0, NAN], [3.0, NAN, NAN]])
-    row = Sensors.read(window[0], window[0], window, window[-1], np.zeros(3))
+    row = SensorEvidence.read(window[0], window[0], window, window[-1], np.zeros(3))
     np.testing.assert_array_equal(row.before, [2.0, 4.0, NAN])
     np.testing.assert_array_equal(row.deviation, window[-1])
 
 
 def test_a_sensor_that_training_never_saw_is_not_to_blame() -> None:
     nothing, window = np.array([1.0, NAN]), np.array([[0.0, 400.0], [3.0, 900.0]])
-    row = Sensors.read(nothing, nothing, window, window[-1], np.array([0.0, NAN]))
+    row = SensorEvidence.read(nothing, nothing, window, window[-1], np.array([0.0, NAN]))
     np.testing.assert_array_equal(row.deviation, [3.0, NAN])
-    assert Peaks.since(row).shares()[1] == 0.0
+    assert PeakEvidence.since(row).shares()[1] == 0.0
 
 
 def test_an_episode_blames_by_the_farthest_since_its_onset() -> None:
@@ -125,7 +127,7 @@ def test_rows_before_persistence_count_from_the_onset_on() -> None:
 
 
 def test_a_sensor_that_is_missing_keeps_its_peak() -> None:
-    peaks = Peaks.since(sensors([2.0, NAN], [-2.0, NAN], [1.0, NAN]))
+    peaks = PeakEvidence.since(sensors([2.0, NAN], [-2.0, NAN], [1.0, NAN]))
     peaks = peaks.grown(sensors([NAN, 3.0], [NAN, 3.0], [NAN, 1.0]))
     np.testing.assert_array_equal(peaks.error, [2.0, 3.0])
     np.testing.assert_array_equal(peaks.residual, [2.0, 3.0])
@@ -142,7 +144,7 @@ def of_scores(
     """The messages that scores by row cause, and the rows at which an episode is firing."""
     said, firing = [], []
     for row, score in scores.items():
-        if not episodes.quiet(asset, score, T):
+        if not episodes.cannot_change(asset, score, T):
             fires, events = episodes.scored(asset, finding(row, score, [1.0, 0.0, 0.0]), T, "m", "full")
             said += events
             firing += [row] if fires else []
@@ -261,14 +263,14 @@ def test_what_was_open_before_maintenance_stays_as_it_is_and_closes_after_it() -
 def test_what_is_open_is_not_opened_again_and_is_forgotten_when_it_is_settled() -> None:
     episodes = made()
     silent = ("p", AlertKind.SENSOR_SILENT, "Flow")
-    (opened,) = episodes.raise_plain(*silent, 9, 5, Severity.WARNING, "m")
-    assert episodes.raise_plain(*silent, 12, 5, Severity.WARNING, "m") == []
-    assert episodes.raise_plain("p", AlertKind.SENSOR_SILENT, "Current", 9, 5, Severity.WARNING, "m")
+    (opened,) = episodes.open_unscored(*silent, 9, 5, Severity.WARNING, "m")
+    assert episodes.open_unscored(*silent, 12, 5, Severity.WARNING, "m") == []
+    assert episodes.open_unscored("p", AlertKind.SENSOR_SILENT, "Current", 9, 5, Severity.WARNING, "m")
     assert episodes.is_open(*silent)
-    (closed,) = episodes.settle(*silent, 20, "m")
+    (closed,) = episodes.close_unscored(*silent, 20, "m")
     assert (closed.fingerprint, closed.onset_ns) == (opened.fingerprint, opened.onset_ns) != ("", 9)
-    assert episodes.settle(*silent, 21, "m") == []
-    assert episodes.settle("p", AlertKind.SENSOR_SILENT, "Current", 20, "m")
+    assert episodes.close_unscored(*silent, 21, "m") == []
+    assert episodes.close_unscored("p", AlertKind.SENSOR_SILENT, "Current", 20, "m")
     assert not episodes.assets
 
 
@@ -280,7 +282,7 @@ def test_an_asset_that_is_forgotten_closes_what_is_open_in_order_and_leaves_the_
         (10, AlertKind.SENSOR_STUCK, "Flow"),
         (20, AlertKind.DRIFT, None),
     ):
-        episodes.raise_plain("pumps", kind, sensor, row, row, Severity.WARNING, "m")
+        episodes.open_unscored("pumps", kind, sensor, row, row, Severity.WARNING, "m")
     said = episodes.dismiss("pumps", 25, "m")
     assert [(e.kind, e.row_ns // SECOND_NS) for e in said] == [
         (AlertKind.SENSOR_STUCK, 25),

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pytest
 
-from daemon.domain import SECOND_NS, Evidence, Floats, Standard, Windows
+from daemon.detector import Evidence, Scaling, Windows
+from daemon.domain import SECOND_NS, Floats
 from daemon.stream.audit import AT_ONCE, FEWEST, KEPT, MOST_SHARE, Audit, Audited, Imputable, Tallies
 from daemon.stream.pipeline import Pipeline, Step
 from tests.fakes import CentreDetector
@@ -129,15 +130,15 @@ def test_the_model_sees_copies_in_which_nothing_but_the_gap_is_missing() -> None
     windows = Windows(
         np.array([[[30.0, 31.0]]]), np.array([True]), ("",), np.zeros((1, 2)), np.zeros((1, 2)), window
     )
-    audit.hide(windows, Standard(np.zeros(2), np.ones(2)), np.array([0]), np.array([1]), np.array([4]))
+    audit.hide(windows, Scaling(np.zeros(2), np.ones(2)), np.array([0]), np.array([1]), np.array([4]))
     before = window.copy()
     found = audit.compared("v1", detector.infer, everything=True)
     assert found is not None
     assert (found.truth[0], found.last[0], found.gap[0]) == (31.0, 23.0, 4)
     (seen,) = detector.seen
-    assert seen.standard is not None
+    assert seen.scaling is not None
     assert seen.last_value is not None
-    assert np.array_equal(np.isnan(seen.standard[0]).nonzero()[0], [12, 13, 14, 15])
+    assert np.array_equal(np.isnan(seen.scaling[0]).nonzero()[0], [12, 13, 14, 15])
     assert np.isnan(seen.values[0, 0]).tolist() == [False, True]
     assert np.isnan(seen.last_value[0]).tolist() == [False, True]
     assert np.array_equal(window, before)
@@ -148,7 +149,7 @@ def test_the_only_reading_of_a_window_is_left_alone() -> None:
     window = np.full((1, 16, 2), np.nan, np.float32)
     window[0, -1] = 1.0
     windows = Windows(np.ones((1, 1, 2)), np.array([True]), ("",), np.ones((1, 2)), np.zeros((1, 2)), window)
-    audit.hide(windows, Standard(np.zeros(2), np.ones(2)), np.array([0]), np.array([0]), np.array([1]))
+    audit.hide(windows, Scaling(np.zeros(2), np.ones(2)), np.array([0]), np.array([0]), np.array([1]))
     assert audit.compared("v1", Witness(WIDE.sensors).infer, everything=True) is None
 
 
@@ -166,7 +167,7 @@ def test_rows_in_which_a_fault_may_be_are_left_out() -> None:
 
 
 def test_what_is_read_again_is_not_hidden_again() -> None:
-    pipeline = make(WIDE, Witness(WIDE.sensors), audit=60, resume_at=2000)
+    pipeline = make(WIDE, Witness(WIDE.sensors), audit=60, publish_from=2000)
     found = audited(steps(pipeline, readings(1500), ended=True))
     fresh = audited(steps(make(WIDE, Witness(WIDE.sensors), audit=60), readings(1500), ended=True))
     assert set(found.truth.tolist()) < set(fresh.truth.tolist())  # the same picks, those of after
@@ -198,7 +199,7 @@ def test_what_waits_for_company_is_of_the_model_that_it_was_hidden_from() -> Non
 
 
 # ------------------------------------------------------------------ what is said
-UNITS = Standard(np.array([10.0]), np.array([2.0]))
+UNITS = Scaling(np.array([10.0]), np.array([2.0]))
 
 
 def tallied(make_value: Callable[[Floats, np.random.Generator], Floats], audits: int = 400) -> Tallies:
@@ -253,12 +254,12 @@ def test_a_sensor_that_stands_still_is_no_worse_for_it() -> None:
 
 
 def test_a_set_point_that_a_model_sees_in_single_precision_is_filled_exactly() -> None:
-    standard = Standard(np.array([7.1]), np.array([0.142]))
+    scaling = Scaling(np.array([7.1]), np.array([0.142]))
     truth = np.full(2 * FEWEST, 9.3)
     seen = float(np.float32((9.3 - 7.1) / 0.142)) * 0.142 + 7.1
     assert seen != 9.3
     filled = np.full(2 * FEWEST, seen)
-    tallies = Tallies(("Level",), standard)
+    tallies = Tallies(("Level",), scaling)
     tallies.add(
         Audited("m", np.zeros(len(truth), np.int64), np.ones(len(truth), np.int64), truth, *[filled] * 4)
     )
@@ -267,7 +268,7 @@ def test_a_set_point_that_a_model_sees_in_single_precision_is_filled_exactly() -
 
 
 def test_only_the_newest_audits_count() -> None:
-    tallies = Tallies(["s", "t"], Standard(np.zeros(2), np.ones(2)))
+    tallies = Tallies(["s", "t"], Scaling(np.zeros(2), np.ones(2)))
     for error in (5.0, 1.0):
         n = KEPT
         zero = np.zeros(n)

@@ -23,7 +23,7 @@ from daemon.domain import (
     Format,
     InputPartition,
     Output,
-    Polled,
+    PolledRecords,
     Reading,
     Reason,
     Record,
@@ -34,7 +34,8 @@ from daemon.domain import (
 from daemon.stream import clock as clock_module
 from daemon.stream.alerts import Episodes
 from daemon.stream.clock import EventTimeGuard, HeldReading
-from daemon.stream.codec import Decoder, encode
+from daemon.stream.decoding import Decoder
+from daemon.stream.encoding import encode
 from daemon.stream.pipeline import Pipeline, as_record
 
 PARTITION = InputPartition("sensors.pumps", 0)
@@ -60,9 +61,9 @@ def feed(pipeline: Pipeline, readings: Iterable[Reading], *, end: bool = True) -
     log = list(readings)
     for offset, reading in enumerate(log, pipeline.offset):
         reading.offset = offset
-    said = [o for step in pipeline.feed(Polled(PARTITION, log)) for o in step.outputs]
+    said = [o for step in pipeline.feed(PolledRecords(PARTITION, log)) for o in step.outputs]
     if end:
-        said += [o for step in pipeline.feed(Polled(PARTITION, (), ended=True)) for o in step.outputs]
+        said += [o for step in pipeline.feed(PolledRecords(PARTITION, (), ended=True)) for o in step.outputs]
     return said
 
 
@@ -154,7 +155,7 @@ def test_a_pause_that_the_brokers_own_time_shows_needs_no_witness(appended: bool
     for i, second in enumerate([*range(20), 5_000]):
         value = b'{"asset":"p1","ts":%d,"values":{"a":1,"b":2}}' % (T0 + second)
         records = Records([i], [None], [value], [(T0 + second) * SECOND_NS + 2 * 10**8], appended)
-        list(pipeline.feed(Polled(PARTITION, records)))
+        list(pipeline.feed(PolledRecords(PARTITION, records)))
     assert pipeline.counts[Disposition.ACCEPTED] == 20 + appended
     assert pipeline.guard.doubtful.any() == (not appended)
 
@@ -172,7 +173,7 @@ def test_a_gap_of_an_old_log_is_taken_when_the_log_is_idle() -> None:
     today = T0 + 300 * DAY
     feed(pipeline, [line(T0 + s, stamp=today) for s in (0, 1, 2, 200)], end=False)
     assert pipeline.counts[Disposition.ACCEPTED] == 3
-    list(pipeline.feed(Polled(PARTITION, (), idle=timedelta(seconds=11))))
+    list(pipeline.feed(PolledRecords(PARTITION, (), idle=timedelta(seconds=11))))
     assert pipeline.counts[Disposition.ACCEPTED] == 4
 
 
@@ -200,7 +201,7 @@ def test_what_is_ahead_of_its_record_waits_however_idle_the_log_is() -> None:
     pipeline = made()
     feed(pipeline, [line(T0 + i, stamp=T0 + i + 0.2) for i in range(9)], end=False)
     feed(pipeline, [line(T0 + 3_000, stamp=T0 + 9)], end=False)
-    list(pipeline.feed(Polled(PARTITION, (), idle=timedelta(hours=1))))
+    list(pipeline.feed(PolledRecords(PARTITION, (), idle=timedelta(hours=1))))
     assert pipeline.counts[Disposition.ACCEPTED] == 9
     assert refused(feed(pipeline, [line(T0 + 10, stamp=T0 + 10.2)])) == [9]
 
@@ -221,7 +222,7 @@ def test_what_is_refused_comes_out_as_it_came_in() -> None:
     pipeline = made()
     texts = [b'{"asset":"p1","ts":%d,"values":{"a":1.5,"b":null}}' % (T0 + s) for s in (0, 1, 9_000, 2, 3)]
     log = [Record(i, b"key", text, (T0 + 10_000) * SECOND_NS) for i, text in enumerate(texts)]
-    outputs = [o for step in pipeline.feed(Polled(PARTITION, log)) for o in step.outputs]
+    outputs = [o for step in pipeline.feed(PolledRecords(PARTITION, log)) for o in step.outputs]
     (letter,) = [o.rejected for o in outputs if isinstance(o, DeadLetter)]
     assert (letter.record, letter.reason) == (log[2], Reason.FUTURE)
 
@@ -255,7 +256,7 @@ def test_what_is_held_of_one_asset_fits_into_a_message(size: int) -> None:
         return Record(offset, b"p1", json.dumps(body).encode(), (T0 + 10**6) * SECOND_NS)
 
     log = [padded(i, 9_000) for i in range(20)] + [padded(20 + i, 0) for i in range(20)]
-    list(pipeline.feed(Polled(PARTITION, log)))
+    list(pipeline.feed(PolledRecords(PARTITION, log)))
     assert pipeline.guard.doubtful.any()
     assert max(len(saved.value or b"") for saved in pipeline.checkpoint()) < 600_000
     assert sum(pipeline.counts.values()) >= 20
@@ -402,7 +403,7 @@ def test_an_asset_that_is_to_be_forgotten_ends_with_the_next_start() -> None:
     log = fleet(60, clocks, live=True) + fleet(600, {"p1": 0.0}, live=True, begin=60)
     assert alerts(feed(first, log, end=False), AlertKind.ASSET_SILENT) == [("p2", "opened")]
     spec = replace(SPEC, forget=frozenset({"p2"}))
-    second = made(spec, resume_at=first.offset)
+    second = made(spec, publish_from=first.offset)
     assert second.restore(first.checkpoint())
     assert alerts(second.left_unsaid(), AlertKind.ASSET_SILENT) == [("p2", "closed")]
     assert second.names == {"p1"}
@@ -413,8 +414,8 @@ def test_drift_alerts_of_two_partitions_are_two() -> None:
     said = []
     for number in (0, 1):
         episodes = Episodes(SPEC, InputPartition("sensors.pumps", number), AlarmPolicy())
-        said += episodes.raise_plain("pumps", AlertKind.DRIFT, None, 60, 0, Severity.WARNING, "m1")
-        said += episodes.settle("pumps", AlertKind.DRIFT, None, 90, "m1")
+        said += episodes.open_unscored("pumps", AlertKind.DRIFT, None, 60, 0, Severity.WARNING, "m1")
+        said += episodes.close_unscored("pumps", AlertKind.DRIFT, None, 90, "m1")
     assert len({event.fingerprint for event in said}) == 2
     assert len({event.id for event in said}) == 4
     sources = [json.loads(encode(event, datetime.now(UTC)).value)["source"] for event in said]
@@ -573,7 +574,7 @@ def test_offsets_that_have_gaps_change_nothing(step: int, gap: int) -> None:
             log.append(reading)
         offset += gap
     pipeline = made()
-    said = [o for step_ in pipeline.feed(Polled(PARTITION, log)) for o in step_.outputs]
+    said = [o for step_ in pipeline.feed(PolledRecords(PARTITION, log)) for o in step_.outputs]
     assert [o for o in said if isinstance(o, AlertEvent)] == []
 
 
@@ -617,7 +618,9 @@ def test_half_a_fleet_that_is_ahead_makes_the_other_half_not_silent(assets: int,
     pipeline = made()
     said = feed(pipeline, log, end=False)
     said += [
-        o for step in pipeline.feed(Polled(PARTITION, (), idle=timedelta(seconds=5))) for o in step.outputs
+        o
+        for step in pipeline.feed(PolledRecords(PARTITION, (), idle=timedelta(seconds=5)))
+        for o in step.outputs
     ]
     assert alerts(said, AlertKind.ASSET_SILENT) == []
 
@@ -625,7 +628,7 @@ def test_half_a_fleet_that_is_ahead_makes_the_other_half_not_silent(assets: int,
 def test_a_first_row_that_nothing_supports_waits_however_idle_the_log_is() -> None:
     pipeline = made()
     feed(pipeline, [line(T0 + 3_000, stamp=T0)], end=False)
-    list(pipeline.feed(Polled(PARTITION, (), idle=timedelta(seconds=15))))
+    list(pipeline.feed(PolledRecords(PARTITION, (), idle=timedelta(seconds=15))))
     outputs = feed(pipeline, [line(T0 + 20 + i, stamp=T0 + 20.2 + i) for i in range(30)])
     assert refused(outputs) == [0]
     assert pipeline.counts[Disposition.ACCEPTED] == 30
@@ -665,12 +668,12 @@ def test_a_fleet_that_falls_silent_at_once_is_said_in_pieces(idle: bool) -> None
     clocks = {f"p{i:04}": 0.0 for i in range(1_500)}
     feed(pipeline, fleet(2, clocks, live=True), end=False)
     if idle:
-        steps = list(pipeline.feed(Polled(PARTITION, (), idle=timedelta(seconds=400))))
+        steps = list(pipeline.feed(PolledRecords(PARTITION, (), idle=timedelta(seconds=400))))
     else:
         log = fleet(400, {f"q{i}": 0.0 for i in range(20)}, live=True, begin=2)
         for offset, reading in enumerate(log, pipeline.offset):
             reading.offset = offset
-        steps = list(pipeline.feed(Polled(PARTITION, log)))
+        steps = list(pipeline.feed(PolledRecords(PARTITION, log)))
     said = [sum(isinstance(o, AlertEvent) for o in step.outputs) for step in steps]
     assert sum(said) >= 1_400
     assert max(said) <= 500
@@ -690,6 +693,6 @@ def test_what_is_held_of_one_asset_fits_a_record_of_state() -> None:
                 "note": "x" * 15_000,
             }
             log.append(Record(len(log), None, json.dumps(body).encode(), (T0 + 20_000) * SECOND_NS))
-    outputs = [o for step in pipeline.feed(Polled(PARTITION, log)) for o in step.outputs]
+    outputs = [o for step in pipeline.feed(PolledRecords(PARTITION, log)) for o in step.outputs]
     assert max(len(saved.value or b"") for saved in pipeline.checkpoint()) < 300_000
     assert 100 < len(refused(outputs)) < 200  # what there was no room for

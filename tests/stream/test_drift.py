@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.domain import SECOND_NS, DriftRecord, DriftReference, InputPartition
+from daemon.detector import DriftReference
+from daemon.domain import SECOND_NS, DriftRecord, InputPartition
 from daemon.stream.drift import FEWEST_WINDOWS, Drift
 
 HOUR = 3600 * SECOND_NS

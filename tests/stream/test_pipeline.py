@@ -16,33 +16,31 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from daemon.detector import Detector, Evidence, Windows
 from daemon.domain import (
     SECOND_NS,
     AlarmPolicy,
     AlertEvent,
     AlertKind,
     DeadLetter,
-    Detector,
     Disposition,
     DriftRecord,
-    Evidence,
     FilledRow,
     Format,
     InputPartition,
     Output,
     Phase,
-    Polled,
+    PolledRecords,
     Reading,
     Record,
-    Saved,
     ScoredRow,
     Severity,
+    StateRecord,
     StreamSpec,
-    Windows,
 )
 from daemon.stream import pipeline as pipeline_module
-from daemon.stream import state
-from daemon.stream.codec import Decoder
+from daemon.stream import snapshot
+from daemon.stream.decoding import Decoder
 from daemon.stream.drift import MOST_INTERVALS
 from daemon.stream.pipeline import Pipeline, Step, Traced
 from tests.fakes import CentreDetector
@@ -90,7 +88,7 @@ def numbered(readings: Iterable[Reading], first: int = 0) -> list[Reading]:
 
 
 def steps(pipeline: Pipeline, items: Sequence[Record | Reading], **more: Any) -> list[Step]:
-    return list(pipeline.feed(Polled(PUMPS_0, items, **more)))
+    return list(pipeline.feed(PolledRecords(PUMPS_0, items, **more)))
 
 
 def feed(pipeline: Pipeline, items: Sequence[Record | Reading], **more: Any) -> list[Output]:
@@ -420,7 +418,7 @@ def test_an_unknown_condition_is_over_once_a_model_knows_it() -> None:
         reading.condition = "wash"
     pipeline = make(spec, replace(CENTRE, conditions=("run",)))
     outputs = feed(pipeline, readings[:15])
-    pipeline.use_at_rest(replace(CENTRE, version="centre-2", conditions=("run", "wash")))
+    pipeline.use_when_committable(replace(CENTRE, version="centre-2", conditions=("run", "wash")))
     outputs += feed(pipeline, readings[15:], ended=True)
     assert told(outputs, AlertKind.UNKNOWN_CONDITION) == [(0, "opened", "wash"), (15, "closed", "wash")]
 
@@ -442,7 +440,7 @@ def test_drift_is_published_per_interval_and_said_after_three() -> None:
 def test_a_changed_drift_interval_begins_anew_and_loses_no_sum() -> None:
     first = make()
     feed(first, numbered(steady(40)))
-    second = make(drift_interval_ns=HOUR_NS, resume_at=40)
+    second = make(drift_interval_ns=HOUR_NS, publish_from=40)
     assert second.restore(first.checkpoint())
     outputs = second.left_unsaid() + feed(second, numbered(steady(40, start=40), 40))
     outputs += feed(second, [], ended=True)
@@ -608,8 +606,8 @@ def test_chunk_bounds_never_show(chunk: int, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_chunk_ends_exactly_where_a_model_is_to_be_trained() -> None:
     pipeline = make(detector=None)
-    pipeline.cut = 7
-    fed = iter(pipeline.feed(Polled(PUMPS_0, numbered([*steady(4), *steady(40, start=6)]))))
+    pipeline.training_cut = 7
+    fed = iter(pipeline.feed(PolledRecords(PUMPS_0, numbered([*steady(4), *steady(40, start=6)]))))
     before = 0
     for step in fed:
         assert step.block is not None
@@ -645,7 +643,7 @@ def test_waiting_for_the_training_s_cut_costs_the_same_for_every_reading(spec: S
 
     def learn(n: int) -> int:
         pipeline = make(spec, None)
-        pipeline.cut = 10 * n
+        pipeline.training_cut = 10 * n
         return calls(lambda: feed(pipeline, readings[:n]))
 
     readings = numbered(
@@ -743,12 +741,12 @@ class Log:
     """
 
     def __init__(
-        self, make_one: Callable[..., Pipeline], events: Sequence[Polled | Detector], first: Detector
+        self, make_one: Callable[..., Pipeline], events: Sequence[PolledRecords | Detector], first: Detector
     ) -> None:
         self.make_one, self.events = make_one, events
-        self.readings = [item for event in events if isinstance(event, Polled) for item in event.items]
+        self.readings = [item for event in events if isinstance(event, PolledRecords) for item in event.items]
         self.published: list[Output] = []
-        self.state: dict[bytes, Saved] = {}
+        self.state: dict[bytes, StateRecord] = {}
         self.position = (0, 0)  # offset, replay_from
         self.done = 0  # events that are committed
         self.replayed = 0
@@ -758,12 +756,12 @@ class Log:
         self.wanted_then: Detector | None = None  # ... as of the last commit
         self.pipeline = make_one(detector=first)
 
-    def feed(self, event: Polled | Detector) -> Iterator[Step]:
-        if isinstance(event, Polled):
+    def feed(self, event: PolledRecords | Detector) -> Iterator[Step]:
+        if isinstance(event, PolledRecords):
             yield from self.pipeline.feed(event)
         else:
             self.wanted = event
-            self.pipeline.use_at_rest(event)
+            self.pipeline.use_when_committable(event)
 
     def run(self, until: int, *, commit: bool = True) -> None:
         """Handle events up to this one, and commit them or crash."""
@@ -792,7 +790,7 @@ class Log:
         """Handle all events, committing at every rest, and perhaps crash right behind it; counts the rests."""
         rests = 0
         for event in self.events:
-            if not isinstance(event, Polled):
+            if not isinstance(event, PolledRecords):
                 list(self.feed(event))
                 continue
             items = event.items
@@ -801,7 +799,7 @@ class Log:
                 crashed = False
                 for step in self.pipeline.feed(replace(event, items=items)):
                     outputs += step.outputs
-                    if step.at_rest:
+                    if step.committable:
                         rests += 1
                         self.commit(outputs)
                         outputs = []
@@ -818,7 +816,7 @@ class Log:
         """A successor takes over at the last commit."""
         offset, replay_from = self.position
         assert 0 <= replay_from <= offset
-        self.pipeline = self.make_one(detector=self.committed, resume_at=offset)
+        self.pipeline = self.make_one(detector=self.committed, publish_from=offset)
         self.pipeline.offset = replay_from
         assert self.pipeline.restore(list(self.state.values())) == bool(self.state)
         assert not self.pipeline.unusable
@@ -827,18 +825,18 @@ class Log:
         for i in range(0, len(again), 7):
             assert feed(self.pipeline, again[i : i + 7]) == []
         if self.wanted is not None:
-            self.pipeline.use_at_rest(self.wanted)
+            self.pipeline.use_when_committable(self.wanted)
 
 
-def polls(readings: list[Reading], sizes: Sequence[tuple[int, int]]) -> list[Polled]:
+def polls(readings: list[Reading], sizes: Sequence[tuple[int, int]]) -> list[PolledRecords]:
     """The readings in polls of these sizes, after each so many seconds of idleness; then the end."""
     left, events = readings, []
     for size, idle in sizes:
-        events.append(Polled(PUMPS_0, left[:size]))
+        events.append(PolledRecords(PUMPS_0, left[:size]))
         left = left[size:]
         if idle:
-            events.append(Polled(PUMPS_0, (), idle=timedelta(seconds=idle)))
-    return [*events, Polled(PUMPS_0, left), Polled(PUMPS_0, (), ended=True)]
+            events.append(PolledRecords(PUMPS_0, (), idle=timedelta(seconds=idle)))
+    return [*events, PolledRecords(PUMPS_0, left), PolledRecords(PUMPS_0, (), ended=True)]
 
 
 def test_an_unknown_condition_is_not_said_again_by_a_successor() -> None:
@@ -867,9 +865,11 @@ SWAPS = st.lists(st.tuples(st.integers(0, 14), st.integers(0, 2)), max_size=4)
 """Before which event, and to which model; not one that is in force already."""
 
 
-def swapping(events: Sequence[Polled], swaps: Sequence[tuple[int, int]]) -> list[Polled | Detector]:
+def swapping(
+    events: Sequence[PolledRecords], swaps: Sequence[tuple[int, int]]
+) -> list[PolledRecords | Detector]:
     """The events, and models that take over between them."""
-    found: list[Polled | Detector] = []
+    found: list[PolledRecords | Detector] = []
     for i, event in enumerate(events):
         found += [MODELS[model] for before, model in swaps if before == i]
         found.append(event)
@@ -984,11 +984,11 @@ def test_a_poll_of_gaps_is_said_in_pieces(form: Format, monkeypatch: pytest.Monk
     pipeline = make(spec, drift_interval_ns=HOUR_NS)
     feed(pipeline, [Reading(0, f"p{i}", 0, [0.5, 0.5]) for i in range(4)])
     said, most, rests, letters = 0, 0, 0, 0
-    for step in pipeline.feed(Polled(PUMPS_0, log)):
+    for step in pipeline.feed(PolledRecords(PUMPS_0, log)):
         said += len(step.outputs)
         most = max(most, len(pipeline._waiting))
         letters += sum(isinstance(o, DeadLetter) for o in step.outputs)
-        if step.at_rest:
+        if step.committable:
             assert said < 400
             assert letters == sum(isinstance(item, Record) for item in log[: pipeline.offset])
             assert pipeline.checkpoint()
@@ -1033,7 +1033,7 @@ def test_a_state_is_as_small_as_the_rows_it_stands_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("spec", "resume_at", "exact"),
+    ("spec", "publish_from", "exact"),
     [
         (replace(SPEC, window=5), 40, True),  # another layout
         (replace(SPEC, sensors=("a", "c")), 40, True),
@@ -1042,23 +1042,23 @@ def test_a_state_is_as_small_as_the_rows_it_stands_for() -> None:
     ],
 )
 def test_a_state_of_another_stream_or_place_is_of_no_use_and_goes(
-    spec: StreamSpec, resume_at: int, exact: bool
+    spec: StreamSpec, publish_from: int, exact: bool
 ) -> None:
     first = make()
     feed(first, numbered(steady(40)))
     saved = first.checkpoint()
-    second = make(spec, None, resume_at=resume_at)
-    second.offset = resume_at
+    second = make(spec, None, publish_from=publish_from)
+    second.offset = publish_from
     assert not second.restore(saved, exact=exact)
-    assert Saved(state.key(PUMPS_0.topic, "p1"), None) in second.checkpoint()
-    assert second.restore([Saved(state.key(PUMPS_0.topic), b"garbage")]) is False
+    assert StateRecord(snapshot.key(PUMPS_0.topic, "p1"), None) in second.checkpoint()
+    assert second.restore([StateRecord(snapshot.key(PUMPS_0.topic), b"garbage")]) is False
 
 
 def test_a_state_written_before_its_position_says_nothing_again() -> None:
     readings = numbered(steady(40))
     first = make()
     feed(first, readings[:30])
-    second = make(resume_at=20)
+    second = make(publish_from=20)
     second.offset = 10
     assert second.restore(first.checkpoint(), exact=False)
     assert feed(second, readings[10:30]) == []
@@ -1070,7 +1070,7 @@ def test_a_model_that_came_meanwhile_judges_no_row_of_before() -> None:
     first = make()
     feed(first, readings[:30])
     saved = first.checkpoint()
-    other = make(detector=replace(CENTRE, version="centre-2", threshold=100.0), resume_at=30)
+    other = make(detector=replace(CENTRE, version="centre-2", threshold=100.0), publish_from=30)
     other.offset = 10
     assert other.restore(saved)
     assert other.left_unsaid() == first.use(CENTRE)  # the sums that nobody else can go on with
@@ -1088,7 +1088,7 @@ def test_an_episode_that_opened_since_the_state_is_closed_by_another_model_too()
     kept = {saved.key: saved for saved in first.checkpoint()}
     outputs = feed(first, readings[30:33])
     kept |= {saved.key: saved for saved in first.checkpoint()}
-    other = make(detector=replace(CENTRE, version="centre-2"), resume_at=33)
+    other = make(detector=replace(CENTRE, version="centre-2"), publish_from=33)
     other.offset = first.replay_from()
     assert other.restore(list(kept.values()))
     outputs += feed(other, readings[other.offset : 33]) + feed(other, readings[33:])
@@ -1108,15 +1108,15 @@ def test_a_swap_writes_a_large_fleet_s_state_in_pieces(monkeypatch: pytest.Monke
     feed(pipeline, [r for t in range(6) for r in fleet(200, t, 200 * t)])
     kept = {saved.key: saved for _ in range(40) for saved in pipeline.checkpoint()}
     assert len(kept) == 201
-    pipeline.use_at_rest(MODELS[1])
+    pipeline.use_when_committable(MODELS[1])
     assert pipeline.model == "centre-1"
     (step,) = steps(pipeline, [])
-    assert (step.at_rest, pipeline.model) == (True, "centre-2")
+    assert (step.committable, pipeline.model) == (True, "centre-2")
     pieces = [pipeline.checkpoint() for _ in range(40)]
     assert max(map(len, pieces)) == 11
     assert {saved.key for piece in pieces for saved in piece} == kept.keys()
     assert [len(piece) for piece in pieces[-3:]] == [1, 1, 1]
-    swaps = [state.to_partition(piece[-1].value, state.layout(SPEC)).swaps for piece in pieces]  # type: ignore[union-attr]
+    swaps = [snapshot.to_partition(piece[-1].value, snapshot.layout(SPEC)).swaps for piece in pieces]  # type: ignore[union-attr]
     assert [len(one) for one in swaps[:2]] == [2, 2]
     assert [swap.model for swap in swaps[-1]] == ["centre-2"]
 
@@ -1132,10 +1132,10 @@ def test_what_only_judging_knows_is_written_before_a_swap_in_pieces_too(
     loud = numbered([wide(6, 50.0, 0.5, asset=f"p{i:03}") for i in range(200)], 1200)
     feed(pipeline, loud)
     assert len(pipeline.episodes.assets) == 200  # pending, so that nothing was said of them
-    pipeline.use_at_rest(MODELS[1])
+    pipeline.use_when_committable(MODELS[1])
     sizes = []
-    for step in pipeline.feed(Polled(PUMPS_0, ())):
-        assert step.at_rest
+    for step in pipeline.feed(PolledRecords(PUMPS_0, ())):
+        assert step.committable
         sizes.append(len(pipeline.checkpoint()))
     assert pipeline.model == "centre-2"
     assert max(sizes) <= 21
@@ -1146,7 +1146,7 @@ class Fragile(CentreDetector):
     """Fails on every window that holds 13."""
 
     def infer(self, windows: Windows) -> Evidence:
-        if (windows.standard == 13.0).any():
+        if (windows.scaling == 13.0).any():
             raise FloatingPointError("thirteen")
         return super().infer(windows)
 
@@ -1172,7 +1172,7 @@ def test_a_window_that_the_model_fails_on_is_counted_and_takes_no_other_with_it(
 def test_silent_records_count_for_nothing() -> None:
     readings = numbered(steady(20))
     bad: list[Record | Reading] = [Record(i, None, b"{", 0) for i in range(3)]
-    pipeline = make(resume_at=23)
+    pipeline = make(publish_from=23)
     pipeline.offset = 0
     assert feed(pipeline, [*bad, *numbered(steady(20), 3)]) == []
     assert pipeline.statistics()["read"] == 0
@@ -1181,14 +1181,14 @@ def test_silent_records_count_for_nothing() -> None:
 
 def test_what_silent_records_raise_was_said_before_and_closes_once() -> None:
     readings = numbered([*steady(5, "p2"), *steady(30), *steady(1, "p2", 30), *steady(2, start=31)])
-    pipeline = make(resume_at=35)
+    pipeline = make(publish_from=35)
     assert feed(pipeline, readings[:35]) == []
     outputs = feed(pipeline, readings[35:], ended=True)
     assert told(outputs, AlertKind.ASSET_SILENT) == [(30, "closed", "p2")]
 
 
 def test_a_silent_end_says_nothing() -> None:
-    pipeline = make(resume_at=50)
+    pipeline = make(publish_from=50)
     assert feed(pipeline, numbered(steady(20)), ended=True) == []
 
 

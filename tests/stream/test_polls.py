@@ -15,13 +15,13 @@ from daemon.domain import (
     DeadLetter,
     FilledRow,
     InputPartition,
-    Polled,
+    PolledRecords,
     Record,
     ScoredRow,
     StreamSpec,
     iso,
 )
-from daemon.stream.codec import Decoder
+from daemon.stream.decoding import Decoder
 from daemon.stream.pipeline import Pipeline
 from tests.fakes import CentreDetector
 
@@ -85,9 +85,13 @@ def said(seed: int, most: int, max_assets: int) -> tuple[dict[type, list[str]], 
     outputs = []
     while log:
         size = rng.randint(1, most)
-        outputs += [o for step in pipeline.feed(Polled(pipeline.partition, log[:size])) for o in step.outputs]
+        outputs += [
+            o for step in pipeline.feed(PolledRecords(pipeline.partition, log[:size])) for o in step.outputs
+        ]
         log = log[size:]
-    outputs += [o for step in pipeline.feed(Polled(pipeline.partition, (), ended=True)) for o in step.outputs]
+    outputs += [
+        o for step in pipeline.feed(PolledRecords(pipeline.partition, (), ended=True)) for o in step.outputs
+    ]
     by_kind: dict[type, list[str]] = {}
     for output in outputs:
         by_kind.setdefault(type(output), []).append(repr(output))

@@ -14,8 +14,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daemon.domain import SECOND_NS, Format, Output, Polled, Reading, Saved
-from daemon.stream import state
+from daemon.domain import (
+    SECOND_NS,
+    Format,
+    Output,
+    PolledRecords,
+    Reading,
+    StateRecord,
+)
+from daemon.stream import snapshot
 from daemon.stream.pipeline import Pipeline
 from daemon.stream.validity import ASSET_BYTES
 from tests.fakes import CentreDetector
@@ -52,37 +59,37 @@ def readings(form: Format) -> list[Reading]:
 
 
 @cache
-def kept(form: Format) -> tuple[dict[bytes, Saved], int, int]:
+def kept(form: Format) -> tuple[dict[bytes, StateRecord], int, int]:
     """The records of a partition's state with a swap behind it, its offset, and where to replay from."""
     pipeline, items = make(SPECS[form], replace(CENTRE, still=3)), readings(form)
     cut = next(i for i, item in enumerate(items) if item.time_ns >= FIRST * SECOND_NS)
-    saved: dict[bytes, Saved] = {}
+    saved: dict[bytes, StateRecord] = {}
     for begin in range(0, cut, 12):
         if begin == 120:
-            pipeline.use_at_rest(NEWER)
-        for _ in pipeline.feed(Polled(PUMPS_0, items[begin : min(begin + 12, cut)])):
+            pipeline.use_when_committable(NEWER)
+        for _ in pipeline.feed(PolledRecords(PUMPS_0, items[begin : min(begin + 12, cut)])):
             pass
         saved |= {record.key: record for record in pipeline.checkpoint()}
-    assert set(saved) == {state.key(PUMPS_0.topic, asset) for asset in ("", *ASSETS)}
+    assert set(saved) == {snapshot.key(PUMPS_0.topic, asset) for asset in ("", *ASSETS)}
     return saved, pipeline.offset, pipeline.replay_from()
 
 
-def restored_with(form: Format, records: Sequence[Saved]) -> Pipeline:
+def restored_with(form: Format, records: Sequence[StateRecord]) -> Pipeline:
     """Whoever takes over with these records, before the first record of the log."""
     _, offset, replay_from = kept(form)
-    pipeline = make(SPECS[form], NEWER, resume_at=offset)
+    pipeline = make(SPECS[form], NEWER, publish_from=offset)
     pipeline.offset = replay_from
     pipeline.restore(records)
     return pipeline
 
 
-def successor(form: Format, records: Sequence[Saved]) -> tuple[Pipeline, dict[str, list[str]]]:
+def successor(form: Format, records: Sequence[StateRecord]) -> tuple[Pipeline, dict[str, list[str]]]:
     """Whoever takes over with these records, and what it says of each asset until the log ends."""
     pipeline, replay_from = restored_with(form, records), kept(form)[2]
     items = readings(form)
     said: dict[str, list[str]] = {}
-    events = [Polled(PUMPS_0, items[at : at + 20]) for at in range(replay_from, len(items), 20)]
-    events += [Polled(PUMPS_0, (), idle=timedelta(seconds=30)), Polled(PUMPS_0, (), ended=True)]
+    events = [PolledRecords(PUMPS_0, items[at : at + 20]) for at in range(replay_from, len(items), 20)]
+    events += [PolledRecords(PUMPS_0, (), idle=timedelta(seconds=30)), PolledRecords(PUMPS_0, (), ended=True)]
     outputs: list[Output] = []
     for event in events:
         for step in pipeline.feed(event):
@@ -104,22 +111,22 @@ def undamaged(form: Format) -> dict[str, list[str]]:
     return said
 
 
-def with_record(form: Format, asset: str, key: bytes, value: bytes) -> list[Saved]:
+def with_record(form: Format, asset: str, key: bytes, value: bytes) -> list[StateRecord]:
     """The state with an asset's record replaced by another one."""
-    mine = state.key(PUMPS_0.topic, asset)
-    return [Saved(key, value) if record.key == mine else record for record in kept(form)[0].values()]
+    mine = snapshot.key(PUMPS_0.topic, asset)
+    return [StateRecord(key, value) if record.key == mine else record for record in kept(form)[0].values()]
 
 
-def changed(form: Format, asset: str, change: Callable[[list[Any]], None]) -> list[Saved]:
-    key = state.key(PUMPS_0.topic, asset)
+def changed(form: Format, asset: str, change: Callable[[list[Any]], None]) -> list[StateRecord]:
+    key = snapshot.key(PUMPS_0.topic, asset)
     fields = msgspec.msgpack.decode(kept(form)[0][key].value or b"")
     change(fields)
     return with_record(form, asset, key, msgspec.msgpack.encode(fields))
 
 
-ASSET = list(state.AssetState.__struct_fields__)
-GRID = list(state.GridState.__struct_fields__)
-ALARM = list(state.AlarmState.__struct_fields__)
+ASSET = list(snapshot.AssetState.__struct_fields__)
+GRID = list(snapshot.GridState.__struct_fields__)
+ALARM = list(snapshot.AlarmState.__struct_fields__)
 
 
 def put(*path: str, to: Any) -> Callable[[list[Any]], None]:
@@ -203,8 +210,8 @@ def test_an_episode_whose_next_update_never_comes_is_refused(next_update: int) -
 )
 def test_a_key_that_names_no_asset_is_passed_over(name: bytes, reason: str) -> None:
     form = Format.JSON_WIDE
-    value = kept(form)[0][state.key(PUMPS_0.topic, "p2")].value or b""
-    records = [*kept(form)[0].values(), Saved(state.key(PUMPS_0.topic) + name, value)]
+    value = kept(form)[0][snapshot.key(PUMPS_0.topic, "p2")].value or b""
+    records = [*kept(form)[0].values(), StateRecord(snapshot.key(PUMPS_0.topic) + name, value)]
     pipeline, said = successor(form, records)
     (why,) = pipeline.unusable
     assert reason in why
@@ -214,9 +221,9 @@ def test_a_key_that_names_no_asset_is_passed_over(name: bytes, reason: str) -> N
 
 def test_state_of_more_assets_than_are_allowed_is_that_of_those_written_last() -> None:
     saved, offset, replay_from = kept(Format.JSON_WIDE)
-    key, value = state.key(PUMPS_0.topic, "p1"), saved[state.key(PUMPS_0.topic, "p1")].value
-    flood = [Saved(key + b"-%d" % i, value) for i in range(50)]
-    pipeline = make(SPEC, NEWER, resume_at=offset, max_assets=4)
+    key, value = snapshot.key(PUMPS_0.topic, "p1"), saved[snapshot.key(PUMPS_0.topic, "p1")].value
+    flood = [StateRecord(key + b"-%d" % i, value) for i in range(50)]
+    pipeline = make(SPEC, NEWER, publish_from=offset, max_assets=4)
     pipeline.offset = replay_from
     pipeline.restore([*flood, *saved.values()])
     assert pipeline.names == set(ASSETS)
@@ -228,22 +235,23 @@ def test_state_of_more_assets_than_are_allowed_is_that_of_those_written_last() -
 def test_what_cannot_be_used_leaves_the_topic_or_is_written_anew() -> None:
     form = Format.JSON_WIDE
     records = changed(form, "p2", put("grid", to=None))
-    records.append(Saved(state.key(PUMPS_0.topic, "nobody"), b"\xc1"))
-    pipeline = make(SPEC, NEWER, resume_at=kept(form)[1])
+    records.append(StateRecord(snapshot.key(PUMPS_0.topic, "nobody"), b"\xc1"))
+    pipeline = make(SPEC, NEWER, publish_from=kept(form)[1])
     pipeline.offset = kept(form)[2]
     pipeline.restore(records)
-    for _ in pipeline.feed(Polled(PUMPS_0, readings(form)[kept(form)[2] :])):
+    for _ in pipeline.feed(PolledRecords(PUMPS_0, readings(form)[kept(form)[2] :])):
         pass
     written = {record.key: record.value for record in pipeline.checkpoint()}
-    assert written[state.key(PUMPS_0.topic, "nobody")] is None
+    assert written[snapshot.key(PUMPS_0.topic, "nobody")] is None
     assert isinstance(
-        state.to_asset(written[state.key(PUMPS_0.topic, "p2")] or b"", state.layout(SPEC)), state.AssetState
+        snapshot.to_asset(written[snapshot.key(PUMPS_0.topic, "p2")] or b"", snapshot.layout(SPEC)),
+        snapshot.AssetState,
     )
 
 
 def test_a_partition_s_record_that_makes_no_sense_is_as_none() -> None:
     form = Format.JSON_WIDE
-    names = list(state.PartitionState.__struct_fields__)
+    names = list(snapshot.PartitionState.__struct_fields__)
     for name, value in [
         ("swaps", []),
         ("forgotten_before", 1 << 61),
@@ -263,7 +271,7 @@ def test_the_units_of_a_model_are_its_own() -> None:
     pipeline, _ = successor(form, list(kept(form)[0].values()))
     assert pipeline.restored
     other = make(
-        SPEC, CentreDetector(SPEC.sensors, version=NEWER.version, centre=3.0), resume_at=kept(form)[1]
+        SPEC, CentreDetector(SPEC.sensors, version=NEWER.version, centre=3.0), publish_from=kept(form)[1]
     )
     assert not other.restore(list(kept(form)[0].values()))
     assert "it is not of the model centre-2 that is in force" in other.unusable[0]
@@ -276,13 +284,13 @@ MUTATIONS, LOOKED_AT = 100, 25
 
 def damaged(rng: random.Random, form: Format, asset: str) -> tuple[bytes, bytes]:
     """The key and the value of a record, one of them changed."""
-    key = state.key(PUMPS_0.topic, asset)
+    key = snapshot.key(PUMPS_0.topic, asset)
     value = kept(form)[0][key].value or b""
     if rng.random() < 0.7:
         return key, msgspec.msgpack.encode(structured(rng, msgspec.msgpack.decode(value), binary=True))
     if rng.random() < 0.7 or not asset:
         return key, bytewise(rng, value)
-    return state.key(PUMPS_0.topic) + (bytewise(rng, asset.encode()) or b"x"), value
+    return snapshot.key(PUMPS_0.topic) + (bytewise(rng, asset.encode()) or b"x"), value
 
 
 @settings(max_examples=50, deadline=None)
@@ -297,7 +305,7 @@ def test_no_damage_of_an_asset_s_record_raises_or_shows_in_another_s_outputs(see
             restored_with(form, records)
             continue
         _, said = successor(form, records)
-        others = [a for a in ASSETS if a != asset and state.key(PUMPS_0.topic, a) != key]
+        others = [a for a in ASSETS if a != asset and snapshot.key(PUMPS_0.topic, a) != key]
         assert {a: said[a] for a in others} == {a: undamaged(form)[a] for a in others}
 
 

@@ -4,8 +4,8 @@ Another client could take its place: the rest of the program sees what is named 
 """
 
 from daemon.adapters.kafka.connecting import (
+    CheckResult,
     Entry,
-    Finding,
     KafkaSettings,
     Message,
     TopicSpec,
@@ -25,8 +25,8 @@ from daemon.adapters.kafka.writing import KafkaSink, Writer, stored_size
 
 __all__ = [
     "NO_PARTITION",
+    "CheckResult",
     "Entry",
-    "Finding",
     "Follower",
     "KafkaSettings",
     "KafkaSink",

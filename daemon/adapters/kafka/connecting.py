@@ -130,7 +130,7 @@ class TopicState:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckResult:
     """One line of ``check --probe``."""
 
     what: str

@@ -80,20 +80,20 @@ from daemon.adapters.kafka.writing import Writer
 from daemon.domain import (
     Assigned,
     InputPartition,
-    Polled,
+    PartitionCommit,
+    PolledRecords,
     Position,
     Records,
     Revoked,
-    Saved,
     SourceEvent,
-    Work,
+    StateRecord,
 )
 from daemon.errors import BrokerError, ConfigError
 
 log = structlog.get_logger(__name__)
 
 NO_PARTITION = InputPartition("", -1)
-"""What a ``Polled`` speaks of when no partition is ours: a beat, and nothing else."""
+"""What a ``PolledRecords`` speaks of when no partition is ours: a beat, and nothing else."""
 
 BEAT_S = 1.0
 COMMIT_S = 5.0
@@ -133,7 +133,7 @@ class _Found:
     committed: Mapping[TopicPartition, OffsetAndMetadata]
     starts: Mapping[TopicPartition, int]
     ends: Mapping[TopicPartition, int]
-    saved: Mapping[InputPartition, Sequence[Saved]]
+    saved: Mapping[InputPartition, Sequence[StateRecord]]
 
 
 @dataclass(slots=True)
@@ -238,7 +238,7 @@ class KafkaSource:
                     wait = backoff.after(error)
                     until = time.monotonic() + wait
                     while not self._closing.is_set() and (left := until - time.monotonic()) > 0:
-                        yield Polled(NO_PARTITION, ())
+                        yield PolledRecords(NO_PARTITION, ())
                         await self._nap(min(left, BEAT_S))
             backoff.over()
             self._pulled = True
@@ -248,7 +248,7 @@ class KafkaSource:
                 self._check_churn()
                 self._ask_when_silent()
                 if self._rebalancing and self._live and not self._handed_over.is_set():
-                    yield Polled(NO_PARTITION, (), handover=True)
+                    yield PolledRecords(NO_PARTITION, (), handover=True)
                     self._handed_over.set()
                 for partition in sorted(self._told - self._live.keys()):
                     self._told.discard(partition)
@@ -273,14 +273,14 @@ class KafkaSource:
                 if now - beaten >= (BEAT_S if not self._live else self._breath_s):
                     # What waits for a commit must not wait for the next record too.
                     beaten = now
-                    yield Polled(NO_PARTITION, ())
+                    yield PolledRecords(NO_PARTITION, ())
         except BaseException:
             self._no_longer_pulled()  # a revocation need not wait for a loop that has gone
             raise
         # The loop commits once more before it calls ``stop``: a revocation waits for that, too.
         await self._flush()
 
-    async def commit(self, work: Mapping[InputPartition, Work]) -> Collection[InputPartition]:
+    async def commit(self, work: Mapping[InputPartition, PartitionCommit]) -> Collection[InputPartition]:
         """See ``ports.Source``; a partition that has gone is counted and left alone.
 
         Raises:
@@ -508,11 +508,11 @@ class KafkaSource:
             events.append(replace(event, saved=found.saved.get(event.partition, ()), exact=exact))
             if is_new:
                 # Kept at once: "latest" would otherwise be a later place after a restart.
-                begun[event.partition] = Position(event.resume_at, event.replay_from)
+                begun[event.partition] = Position(event.publish_from, event.replay_from)
         if self._transactions is not None:
             try:
                 for partition, position in begun.items():
-                    await self._transactions.commit(partition, Work(position))
+                    await self._transactions.commit(partition, PartitionCommit(position))
             except TransactionFailed as error:
                 self._refuse_for_good(partition, error)
                 self._failed()
@@ -658,7 +658,9 @@ class KafkaSource:
         if fetching is not None and not fetching.cancelled() and fetching.exception() is None:
             self.stats.dropped_records += sum(map(len, fetching.result().values()))
 
-    async def _received(self, tp: TopicPartition, records: Sequence[Any], generation: int) -> Polled | None:
+    async def _received(
+        self, tp: TopicPartition, records: Sequence[Any], generation: int
+    ) -> PolledRecords | None:
         partition = InputPartition(tp.topic, tp.partition)
         live = self._live.get(partition)
         if generation != self._generation or live is None:
@@ -674,12 +676,12 @@ class KafkaSource:
         live.next_offset = items.offsets[-1] + 1
         live.idle_ms, live.polled_ms = 0, None
         live.beaten = time.monotonic()
-        return Polled(partition, items, end_offset=await self._end(tp, live))
+        return PolledRecords(partition, items, end_offset=await self._end(tp, live))
 
-    async def _beat(self, partition: InputPartition, live: _Live) -> Polled:
+    async def _beat(self, partition: InputPartition, live: _Live) -> PolledRecords:
         tp = TopicPartition(partition.topic, partition.number)
         end = await self._end(tp, live)
-        return Polled(partition, (), idle=timedelta(milliseconds=live.idle_ms), end_offset=end)
+        return PolledRecords(partition, (), idle=timedelta(milliseconds=live.idle_ms), end_offset=end)
 
     async def _end(self, tp: TopicPartition, live: _Live) -> int | None:
         """Where the log's records end, as last seen; counts idle time and lag on the way.
@@ -712,7 +714,7 @@ class KafkaSource:
 
     # -------------------------------------------------------------- transactions
     async def _transact(
-        self, transactions: Transactions, work: Mapping[InputPartition, Work]
+        self, transactions: Transactions, work: Mapping[InputPartition, PartitionCommit]
     ) -> set[InputPartition]:
         """One transaction per partition, side by side; where one fails, all begin again.
 

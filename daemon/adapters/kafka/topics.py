@@ -18,7 +18,7 @@ from aiokafka.errors import (
 from daemon.adapters.kafka.connecting import (
     DEADLINE_S,
     START_S,
-    Finding,
+    CheckResult,
     KafkaSettings,
     TopicShape,
     TopicSpec,
@@ -170,7 +170,7 @@ def _led(topic: Mapping[str, Any] | None) -> bool:
 
 async def probe(
     settings: KafkaSettings, inputs: Sequence[str], wanted: Sequence[TopicSpec] = ()
-) -> list[Finding]:
+) -> list[CheckResult]:
     """Look at everything ``run`` needs of the broker, without writing or joining anything."""
     where = settings.bootstrap_servers
     try:
@@ -178,7 +178,9 @@ async def probe(
             cluster = await admin.describe_cluster()
             brokers = cluster["brokers"]
             there = await partitions_of(admin)
-            findings = [Finding("broker", True, f"{where}: {len(brokers)} broker(s), {len(there)} topic(s)")]
+            findings = [
+                CheckResult("broker", True, f"{where}: {len(brokers)} broker(s), {len(there)} topic(s)")
+            ]
             clocks = await settings_of(
                 admin, [name for name in inputs if name in there], "message.timestamp.type"
             )
@@ -190,7 +192,7 @@ async def probe(
                         "; its timestamps are the producers' own (CreateTime): one with a clock far ahead"
                     )
                     detail += " makes others late and silent, which LogAppendTime would refuse as `future`"
-                findings.append(Finding(f"input topic {name}", count > 0, detail))
+                findings.append(CheckResult(f"input topic {name}", count > 0, detail))
             compacted = [spec.name for spec in wanted if "compact" in spec.config.get("cleanup.policy", "")]
             policies = await settings_of(
                 admin, [name for name in compacted if name in there], "cleanup.policy"
@@ -203,19 +205,19 @@ async def probe(
                     detail = (
                         f"its cleanup.policy is {policy}, so that what it keeps expires: set it to compact"
                     )
-                findings.append(Finding(f"topic {spec.name}", count > 0 and not lossy, detail))
+                findings.append(CheckResult(f"topic {spec.name}", count > 0 and not lossy, detail))
             findings.append(await _group_finding(admin, settings.group_id))
             return findings
     except DaemonError as error:
-        return [Finding("broker", False, str(error))]
+        return [CheckResult("broker", False, str(error))]
 
 
-async def _group_finding(admin: AIOKafkaAdminClient, group: str) -> Finding:
+async def _group_finding(admin: AIOKafkaAdminClient, group: str) -> CheckResult:
     try:
         await admin.find_coordinator(group)
     except GroupAuthorizationFailedError:
-        return Finding(f"group {group}", False, "this user lacks READ on the group")
+        return CheckResult(f"group {group}", False, "this user lacks READ on the group")
     except KafkaError as error:
         # A young cluster has no coordinator until its first group exists.
-        return Finding(f"group {group}", True, f"no coordinator yet: {plain(error)}")
-    return Finding(f"group {group}", True, "this user may use it")
+        return CheckResult(f"group {group}", True, f"no coordinator yet: {plain(error)}")
+    return CheckResult(f"group {group}", True, "this user may use it")

@@ -50,10 +50,16 @@ from daemon.adapters.kafka.connecting import (
 from daemon.adapters.kafka.following import MOST_BYTES, Follower, Newest
 from daemon.adapters.kafka.topics import topic_shapes
 from daemon.adapters.kafka.writing import AT_ONCE, BATCH_BYTES, LARGEST_REQUEST, fitted, stored_size
-from daemon.domain import InputPartition, Output, Position, Saved, Work
+from daemon.domain import (
+    InputPartition,
+    Output,
+    PartitionCommit,
+    Position,
+    StateRecord,
+)
 from daemon.errors import BrokerError
-from daemon.stream.codec import Encoded
-from daemon.stream.state import topic_of
+from daemon.stream.encoding import Encoded
+from daemon.stream.snapshot import topic_of
 
 log = structlog.get_logger(__name__)
 
@@ -85,11 +91,13 @@ class StateTopic:
         self.name = f"{prefix}.state"
         self._settings = settings
 
-    def message(self, partition: InputPartition, saved: Saved) -> Message:
+    def message(self, partition: InputPartition, saved: StateRecord) -> Message:
         """The message that keeps one record of state."""
         return Message(self.name, saved.key, saved.value, (), partition.number)
 
-    async def read(self, partitions: Iterable[InputPartition]) -> dict[InputPartition, tuple[Saved, ...]]:
+    async def read(
+        self, partitions: Iterable[InputPartition]
+    ) -> dict[InputPartition, tuple[StateRecord, ...]]:
         """All that is kept for these.
 
         Never more than ``MOST_BYTES``, whatever was written to the topic: see ``following.Newest``.
@@ -110,11 +118,11 @@ class StateTopic:
                 records=newest.dropped,
                 reason=f"{self.name} holds more than {MOST_BYTES} bytes: what was written longest ago is left out",
             )
-        kept: dict[tuple[bytes, int], list[Saved]] = {}
+        kept: dict[tuple[bytes, int], list[StateRecord]] = {}
         for i, entry in enumerate(newest.entries, 1):
             if entry.value is not None:
                 there = topic_of(entry.key), entry.partition
-                kept.setdefault(there, []).append(Saved(entry.key, entry.value))
+                kept.setdefault(there, []).append(StateRecord(entry.key, entry.value))
             if i % AT_ONCE == 0:
                 await asyncio.sleep(0)
         return {p: tuple(kept.get((p.topic.encode(), p.number), ())) for p in wanted}
@@ -205,7 +213,7 @@ class Transactions:
         await asyncio.gather(*(discard(producer) for producer in producers.values()))
 
     # -------------------------------------------------------------- one transaction
-    async def commit(self, partition: InputPartition, work: Work) -> None:
+    async def commit(self, partition: InputPartition, work: PartitionCommit) -> None:
         """Write outputs, state and position, and return when all are durable.
 
         Raises:
@@ -285,7 +293,7 @@ class Transactions:
 
     # -------------------------------------------------------------- batches
     async def _batches(
-        self, producer: AIOKafkaProducer, partition: InputPartition, work: Work
+        self, producer: AIOKafkaProducer, partition: InputPartition, work: PartitionCommit
     ) -> list[tuple[str, int, Any]]:
         """The messages as batches, in an order in which no partition waits long for another.
 
@@ -325,7 +333,7 @@ class Transactions:
             if i < len(queue)
         ]
 
-    async def _messages(self, partition: InputPartition, work: Work) -> list[Message]:
+    async def _messages(self, partition: InputPartition, work: PartitionCommit) -> list[Message]:
         messages = []
         for i, saved in enumerate(work.saved, 1):
             messages.append(self._state.message(partition, saved))

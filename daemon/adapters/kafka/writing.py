@@ -37,7 +37,7 @@ from daemon.adapters.kafka.connecting import (
 from daemon.adapters.kafka.topics import DEFAULT_LIMIT, topic_shapes
 from daemon.domain import DeadLetter, Output
 from daemon.errors import BrokerError
-from daemon.stream.codec import DEAD_LETTER_BYTES, Encoded, encode_dead_letter
+from daemon.stream.encoding import DEAD_LETTER_BYTES, Encoded, encode_dead_letter
 
 log = structlog.get_logger(__name__)
 
@@ -235,7 +235,7 @@ def fitted(topic: str, encoded: Encoded, output: Output, limit: int) -> Message:
 class KafkaSink:
     """Outputs to the topics ``<prefix>.<suffix>``, at least once.
 
-    ``encode`` says what each output is as a message; ``codec.encode`` without its clock.
+    ``encode`` says what each output is as a message; ``encoding.encode`` without its clock.
     """
 
     def __init__(self, settings: KafkaSettings, prefix: str, encode: Callable[[Output], Encoded]) -> None:

@@ -1,0 +1,227 @@
+"""The detector: models and calibration as one immutable value.
+
+``infer`` measures each window on its own (the costly half, see ``measuring``); ``judge``
+calibrates in event order and moves each asset's slow baseline on (see ``calibration``).
+
+What is published of a window:
+
+* ``reconstruction``: mean over the window lengths of the mean of the k largest standardised
+  channel errors (after the baseline); its p is calibrated on that very number.
+* ``kl``: sum of KL_d over the latents of the window-long model, nats, as it is (its p is that
+  of the value after the slow baseline). For a linear model the squared norm of z.
+* ``point``: largest |residual| of the newest row, in calibration rms (after the baseline).
+* ``p_*``: exp(-g) of that part alone. ``part_thresholds`` are the values whose g equals the
+  threshold of the combined score: what a part would need if all parts spoke as it does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from daemon.detector import (
+    DriftReference,
+    Evidence,
+    Scaling,
+    Verdicts,
+    Windows,
+)
+from daemon.domain import (
+    NO_CONDITION,
+    Floats,
+    Ints,
+    Mask,
+)
+from daemon.model import imputation
+from daemon.model.calibration import CONTINUES, Calibration, Parts, follow
+from daemon.model.reconstruction import Measured, Models
+from daemon.model.repair import live_verdict
+
+CARRY = 0.8
+"""Autocorrelation assumed of a residual from row to row when a gap is filled."""
+NINETY = 1.645
+"""Half width of a 90 % interval, in standard deviations."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BundleDetector:
+    """The ``Detector`` that a bundle holds; see ``domain.Detector`` for its promises."""
+
+    version: str
+    sensors: tuple[str, ...]
+    conditions: tuple[str, ...]
+    models: Models
+    calibrated: Calibration
+    longest_constant: Ints
+    drift: DriftReference
+    imputation: imputation.ImputationParameters | None
+    part_thresholds: Mapping[str, float] = field(init=False)
+    _places: Mapping[str, int] = field(init=False)  # of the condition labels
+    _condition_levels: Floats = field(init=False)  # (K + 1, P), the last row for unknown labels
+
+    def __post_init__(self) -> None:
+        c = self.calibrated
+        object.__setattr__(self, "_places", {label: i for i, label in enumerate(self.conditions)})
+        nothing = np.zeros(c.states)
+        levels = [c.condition_levels.get(label, nothing) for label in self.conditions]
+        unknown = c.condition_levels.get(NO_CONDITION, nothing)
+        object.__setattr__(self, "_condition_levels", np.stack([*levels, unknown]))
+        thresholds = {
+            "reconstruction": c.reconstruction.inverse(c.threshold),
+            "kl": c.latent[-1][0].inverse(c.threshold),
+            "point": c.point.inverse(c.threshold),
+        }
+        object.__setattr__(self, "part_thresholds", thresholds)
+
+    @property
+    def kind(self) -> str:
+        """What judges the long windows: a VAE's path (``mlp``, ``conv``, ``gru``) or ``ppca``."""
+        return self.models.kind
+
+    @property
+    def window(self) -> int:
+        """L."""
+        return self.models.window
+
+    @property
+    def threshold(self) -> float:
+        """An episode opens at score > threshold."""
+        return self.calibrated.threshold
+
+    @property
+    def calibration(self) -> str:
+        """``full`` or ``provisional`` (fewer days of data than one false episode takes)."""
+        return "provisional" if self.calibrated.provisional else "full"
+
+    @property
+    def scaling(self) -> Scaling:
+        """The units of windows: distances from the training mean, in training sd."""
+        return self.models.scaler.scaling
+
+    def infer(self, windows: Windows) -> Evidence:
+        """Measure each window on its own; pure, and independent of the batch."""
+        newest = windows.values[:, -1]
+        holed = np.asarray(~np.isfinite(newest).all(axis=1))
+        scaler, scaling = self.models.scaler, windows.scaling
+        units = scaler.scaled(windows.values) if scaling is None else scaling
+        measured = self.models.measure_standard(units, windows.condition, keep=bool(holed.any()))
+        filled, low, high = newest.copy(), newest.copy(), newest.copy()
+        if holed.any():
+            filled[holed], low[holed], high[holed] = self._fill(windows, measured, newest, holed)
+        return Evidence(
+            channel_error=measured.channel_error,
+            latent=measured.latent,
+            residual=measured.residual / self.calibrated.residual_rms,
+            elbo=measured.elbo,
+            posterior=measured.posterior,
+            expected=scaler.raw(measured.newest),
+            filled=filled,
+            low=low,
+            high=high,
+            scorable=windows.full & measured.observed,
+            condition=self._codes(windows.condition),
+        )
+
+    def _codes(self, labels: Sequence[str]) -> Ints:
+        """(B,) places of condition labels, -1 for what training has not seen."""
+        if not self.conditions:
+            return np.full(len(labels), -1)
+        return np.array([self._places.get(label, -1) for label in labels], np.int64)
+
+    def _fill(
+        self, windows: Windows, measured: Measured, newest: Floats, holed: Mask
+    ) -> tuple[Floats, Floats, Floats]:
+        """The newest rows of the ``holed`` windows, with their gaps filled: value, low, high."""
+        scaler = self.models.scaler
+        if self.imputation is not None:
+            last_value, last_age = None, None
+            if windows.last_value is not None and windows.last_age is not None:
+                last_value = scaler.scaled(windows.last_value[holed].copy()).astype(np.float64)
+                last_age = windows.last_age[holed].astype(np.int64)
+            fill = imputation.fill_newest(
+                self.imputation, measured.scaled[holed], measured.decoded[holed], last_value, last_age
+            )
+            scaled = (fill.value, fill.low, fill.high)
+        else:  # the model's own value plus what it was last off by, fading with distance
+            distance = measured.distance[holed]
+            value = measured.newest[holed] + CARRY**distance * measured.carried[holed]
+            half = NINETY * self.models.sigma * np.sqrt(1.0 + distance / 4.0)
+            scaled = (value, value - half, value + half)
+        given = newest[holed]
+        value, low, high = (np.where(np.isfinite(given), given, scaler.raw(cells)) for cells in scaled)
+        return value, low, high
+
+    def offsets(self, baseline: Floats, condition: str) -> Floats:
+        """(P,) by what ``judge`` would divide a window that meets ``baseline`` (2P,), log."""
+        excess, own = np.split(baseline, 2)
+        c, place = self.calibrated, self._places.get(condition, -1)
+        return np.asarray(excess + own + (self._condition_levels[place] if c.condition_levels else 0.0))
+
+    def parts(self, measured: Measured, offsets: Floats) -> Parts:
+        """The calibrated parts of windows that all meet the same ``offsets`` (P,): what-ifs of one window."""
+        residual = measured.residual / self.calibrated.residual_rms
+        every = np.broadcast_to(offsets, (len(residual), len(offsets)))
+        return self.calibrated.parts(measured.channel_error, measured.latent, residual, every)
+
+    def fresh_baseline(self, asset: str) -> Floats:
+        """(2P,) zeros, for the excess over what is usual, and the asset's own level."""
+        return self._begin(asset, np.zeros(self.calibrated.states))
+
+    def _begin(self, asset: str, excess: Floats) -> Floats:
+        return np.concatenate([excess, self.calibrated.own([asset], None)[0]])
+
+    def carried_baseline(self, asset: str, row: int) -> Floats | None:
+        """(2P,) the state that calibration left, if ``row`` is at most 10 periods after its end."""
+        if asset not in self.calibrated.carried:
+            return None
+        after, state = self.calibrated.carried[asset]
+        return self._begin(asset, state) if after <= row < after + CONTINUES else None
+
+    def judge(self, evidence: Evidence, baseline: Floats, slots: Ints, *, static: bool = True) -> Verdicts:
+        """Calibrate in order; moves ``baseline[slots]`` on, by scorable windows only."""
+        c = self.calibrated
+        error, latent, residual = evidence.channel_error, evidence.latent, evidence.residual
+        if not evidence.scorable.all():
+            error, latent, residual = (
+                np.where(evidence.scorable[:, None], part, np.nan) for part in (error, latent, residual)
+            )
+        excess, own = np.split(baseline, 2, axis=1)  # views: the excess moves on, levels stay
+        level = own[slots]
+        if c.condition_levels:
+            level = level + self._condition_levels[evidence.condition]
+        offsets = follow(c.excess(error, latent) - level, excess, slots, c.step) + level
+        parts = c.parts(error, latent, residual, offsets)
+        nats = c.nats(parts)
+        reconstruction = parts.reconstruction
+        return Verdicts(
+            score=c.combined(nats),
+            reconstruction=reconstruction,
+            kl=latent[-1, :, 0],
+            point=parts.point,
+            elbo=np.where(evidence.scorable, evidence.elbo, np.nan),
+            p_reconstruction=np.exp(-c.reconstruction(reconstruction)),
+            p_kl=np.exp(-nats[-2]),  # of the longest window
+            p_point=np.exp(-nats[len(c.top)]),
+            static_score=c.combined(c.nats(c.parts(error, latent, residual, level)))
+            if static
+            else np.full(len(error[0]), np.nan),
+            error=parts.standardised,
+            offsets=offsets,
+        )
+
+    def verdict(
+        self,
+        window: NDArray[Any],
+        condition: str,
+        offsets: Floats,
+        before: Floats,
+        shares: Floats,
+        level: float,
+    ) -> str | None:
+        """See ``domain.Detector`` and ``repair.live_verdict``."""
+        cause = live_verdict(self, window, condition, offsets, before, shares, level)
+        return None if cause is None else cause.value

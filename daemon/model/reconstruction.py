@@ -1,0 +1,378 @@
+"""How far a window is from what the models expect: one deterministic pass (z = mu).
+
+Two window lengths see more than one: a cheap pPCA over the newest 4 rows reacts to what is
+sudden, the model over the whole window (the VAE, or pPCA where that was asked for) to what is
+slow. Everything here is a pure function of a window; calibration and history come after.
+
+**Gaps.** A channel's error over few cells scatters more than over many, so that gaps alone would
+raise alarms (measured on ASD: 2.3 times as many with 30 % of cells lost). So a missing cell
+counts as one typical squared residual: it neither raises nor hides. A channel without any
+observed cell has no error at all.
+
+**Batch independence.** Windows go through in chunks of at most 2048, padded to a multiple of
+32, so that a window meets the same matrix kernels alone and in a crowd (narrow products need
+more care: ``inference``); those with gaps and those without go through apart. So a window scores
+alike to the last bit, and a replay, a restart and a live run can be compared by equality.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from daemon.domain import Floats, Ints, Mask
+from daemon.model.conditions import ConditionMeans
+from daemon.model.inference import Inference
+from daemon.model.pca import WindowPCA
+from daemon.model.scaler import Scaler
+from daemon.model.vae import VAE, Posterior
+
+CHUNK = 2048
+CHUNK_CELLS = 720_896
+"""Cells that go through at once, at most: about what a core's cache holds."""
+PAD = 32
+SHORT = 4
+"""The short window length."""
+LOG_2PI = float(np.log(2.0 * np.pi))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Measured:
+    """What the models say of B windows, in scaled units, before calibration."""
+
+    channel_error: Floats  # (S, B, C) RMS residual, missing cells as typical; NaN where none observed
+    latent: Floats  # (S, B, 2) KL in nats (pPCA: squared norm) and largest |z|; NaN if nothing observed
+    residual: Floats  # (B, C) newest row, NaN where missing
+    newest: Floats  # (B, C) the model's newest row
+    carried: Floats  # (B, C) residual at the newest observed cell of the channel; 0 if none
+    distance: Floats  # (B, C) rows since that cell; L if none
+    posterior: Floats  # (B, Z)
+    elbo: Floats  # (B,) nats
+    observed: Mask  # (B,) anything at all
+    scaled: NDArray[np.float32]  # (B, L, C) the windows; (B, 0, C) unless asked for
+    decoded: NDArray[np.float32]  # (B, L, C) as the long model sees them; likewise
+
+    def part(self, start: int, stop: int) -> Measured:
+        """What was measured of windows ``start .. stop - 1``."""
+        by_length = {"channel_error", "latent"}  # their first axis is S
+        values = {name: getattr(self, name) for name in Measured.__slots__}
+        return Measured(
+            **{
+                name: value[:, start:stop] if name in by_length else value[start:stop]
+                for name, value in values.items()
+            }
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Seen:
+    """What the model of one window length says of B windows."""
+
+    squares: Floats  # (B, C) sum of squared residuals over the observed cells
+    cells: Floats  # (B, C) how many these are
+    residual: Floats  # (B, C) and so on: see ``Measured``
+    newest: Floats
+    carried: Floats
+    distance: Floats
+    z: Floats  # (B, Z)
+    score: Floats  # (B,) KL in nats (pPCA: squared norm)
+    nats: Floats  # (B,) KL for the ELBO
+    scaled: NDArray[np.float32]
+    decoded: NDArray[np.float32]
+
+    @staticmethod
+    def joined(parts: Sequence[_Seen], order: Ints | None = None) -> _Seen:
+        """One after the other, or in the order asked for."""
+
+        def column(name: str) -> Any:
+            whole = np.concatenate([getattr(part, name) for part in parts])
+            return whole if order is None else whole[order]
+
+        return _Seen(**{name: column(name) for name in _Seen.__slots__})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Models:
+    """Scaler and models of one bundle: the uncalibrated half of a detector.
+
+    ``lengths`` and ``pcas`` shortest first; ``vae`` reads the longest; ``sigma`` (C,) is the
+    standard deviation of the long model's residuals in scaled units. ``means`` are what each
+    condition says of a window, to all of the models; None without conditions, and of old bundles.
+    """
+
+    scaler: Scaler
+    lengths: tuple[int, ...]
+    pcas: tuple[WindowPCA, ...]
+    vae: VAE | None
+    sigma: Floats
+    means: ConditionMeans | None = None
+    _inferences: tuple[Inference, ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        vaes = [None] * (len(self.lengths) - 1) + [self.vae]
+        made = tuple(Inference.of(pca, vae) for pca, vae in zip(self.pcas, vaes, strict=True))
+        object.__setattr__(self, "_inferences", made)
+
+    @property
+    def window(self) -> int:
+        """The longest length, L."""
+        return self.lengths[-1]
+
+    @property
+    def kind(self) -> str:
+        """``mlp``, ``conv`` or ``gru`` where a VAE judges the long windows, ``ppca`` where its skip alone does."""
+        return "ppca" if self.vae is None else self.vae.kind
+
+    @property
+    def latents(self) -> int:
+        """Z of the long model."""
+        return self.pcas[-1].latents + (self.vae.latent if self.vae else 0)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The conditions that the models know."""
+        if self.means is not None:
+            return self.means.labels
+        return self.vae.labels if self.vae is not None else ()
+
+    def encode(self, x: Tensor, conditions: Sequence[str]) -> tuple[Tensor, Posterior]:
+        """Windows with their gaps filled, and q(z | x, c) of the long model (for ``ppca`` the exact one).
+
+        For whoever looks into the latents; scores take the faster way of ``measure``.
+
+        Args:
+            x: (B, L*C) scaled, NaN where missing.
+            conditions: B labels.
+        """
+        pca, vae, gaps = self.pcas[-1], self.vae, x.isnan()
+        with torch.inference_mode():
+            usual = self.usual(conditions, x.shape[1])
+            filled = pca.fill(x - usual, gaps) + usual
+            if vae is not None:
+                holed = gaps if bool(gaps.any()) else None
+                return filled, vae.encode(filled, holed, vae.codes(conditions))
+            log_variance = (pca.noise / pca.variance).clamp(max=1.0).log()
+            mean = pca.project(filled - usual)
+            return filled, Posterior(mean, log_variance.expand_as(mean))
+
+    def decode(self, z: Tensor, conditions: Sequence[str]) -> Tensor:
+        """(B, Z) latents of the long model to (B, L*C) scaled windows, under B condition labels."""
+        with torch.inference_mode():
+            if self.vae is not None:
+                return self.vae.decode(z, self.vae.codes(conditions))
+            decoded = self.pcas[-1].decode(z)
+            return decoded + self.usual(conditions, decoded.shape[1])
+
+    def usual(self, conditions: Sequence[str], cells: int) -> Tensor | float:
+        """(B, cells) what the conditions say before any reading does; 0 where they say nothing."""
+        return 0.0 if self.means is None else self.means.of(self.means.codes(conditions), cells)
+
+    def measure(self, values: Floats, conditions: Sequence[str], keep: bool = False) -> Measured:
+        """Measure raw windows (B, L, C), NaN where missing, with their B condition labels.
+
+        ``keep`` keeps the windows themselves, scaled and decoded (imputation wants them).
+        """
+        return self.measure_standard(self.scaler.scaled(values), conditions, keep)
+
+    def measure_each(self, parts: Sequence[tuple[Floats, Sequence[str]]]) -> list[Measured]:
+        """``measure`` of each part, raw windows with their labels; short parts go through together.
+
+        A window scores alike alone and in a crowd, and a fleet of short histories has thousands of parts.
+        """
+        result: list[Measured] = []
+        at = 0
+        while at < len(parts):
+            stop, count = at, 0
+            while stop < len(parts) and (stop == at or count + len(parts[stop][0]) <= CHUNK):
+                count += len(parts[stop][0])
+                stop += 1
+            some = parts[at:stop]
+            if len(some) == 1:
+                result.append(self.measure(*some[0]))
+            else:
+                together = self.measure(
+                    np.concatenate([windows for windows, _ in some]),
+                    [label for _, labels in some for label in labels],
+                )
+                ends = np.cumsum([len(windows) for windows, _ in some]).tolist()
+                result += [together.part(a, b) for a, b in zip([0, *ends[:-1]], ends, strict=True)]
+            at = stop
+        return result
+
+    def measure_standard(
+        self, scaling: NDArray[np.float32], conditions: Sequence[str], keep: bool = False
+    ) -> Measured:
+        """``measure`` of windows that are in the scaler's units already, clipped or not."""
+        # The longest length comes last, and most is said of it.
+        seen = [
+            self._seen(length, infer, scaling[:, -length:], conditions, keep and length == self.window)
+            for length, infer in zip(self.lengths, self._inferences, strict=True)
+        ]
+        errors, latents = [], []
+        for length, of in zip(self.lengths, seen, strict=True):
+            missing = length - of.cells
+            total = of.squares + missing * self.sigma**2 if missing.any() else of.squares
+            errors.append(np.where(of.cells > 0, np.sqrt(total / length), np.nan))
+            largest = np.abs(of.z).max(1) if of.z.shape[1] else np.zeros(len(of.z))
+            observed = np.asarray(of.cells.any(1))
+            latents.append(np.where(observed[:, None], np.stack([of.score, largest], 1), np.nan))
+        each = 0.5 * of.squares / self.sigma**2 + of.cells * (np.log(self.sigma) + 0.5 * LOG_2PI)
+        return Measured(
+            channel_error=np.stack(errors),
+            latent=np.stack(latents),
+            residual=of.residual,
+            newest=of.newest,
+            carried=of.carried,
+            distance=of.distance,
+            posterior=of.z,
+            elbo=np.where(observed, -each.sum(1) - of.nats, np.nan),
+            observed=observed,
+            scaled=of.scaled,
+            decoded=of.decoded,
+        )
+
+    def _seen(
+        self,
+        length: int,
+        infer: Inference,
+        scaling: NDArray[np.float32],
+        conditions: Sequence[str],
+        keep: bool,
+    ) -> _Seen:
+        """What one of the models makes of the newest ``length`` rows of windows (B, length, C)."""
+        chunks = _chunks(scaling)
+        # Clipped chunk by chunk, into one place: what is written here is still in the cache when it
+        # is read, and what the model leaves there when it is summed up.
+        room = np.empty((_padded(min(chunks[0].stop, len(scaling))), *scaling.shape[1:]), np.float32)
+        parts: list[_Seen] = []
+        for some in chunks:
+            count, labels = len(scaling[some]), conditions[some]
+            scaled = room[: _padded(count)]
+            self.scaler.clipped(scaling[some], out=scaled[:count])
+            scaled[count:] = 0.0
+            cells = scaled.reshape(len(scaled), -1)[:count]
+            holed = np.isnan(cells @ np.ones(cells.shape[1], cells.dtype))  # a NaN shows in the sum
+            if holed.all() or not holed.any():
+                parts.append(self._look(infer, scaled, labels, keep, bool(holed.any())))
+                continue
+            # Gaps take another path through the arithmetic, equal but for the last digits: whether a
+            # window takes it must not depend on its neighbours.
+            groups = [np.flatnonzero(~holed), np.flatnonzero(holed)]
+            found = []
+            for index, gaps in zip(groups, (False, True), strict=True):
+                group = np.zeros((_padded(len(index)), *scaled.shape[1:]), np.float32)
+                group[: len(index)] = scaled[index]
+                found.append(self._look(infer, group, [labels[k] for k in index.tolist()], keep, gaps))
+            parts.append(_Seen.joined(found, np.argsort(np.concatenate(groups))))
+        return parts[0] if len(parts) == 1 else _Seen.joined(parts)
+
+    def _look(
+        self,
+        infer: Inference,
+        scaled: NDArray[np.float32],
+        conditions: Sequence[str],
+        keep: bool,
+        holed: bool,
+    ) -> _Seen:
+        """Of as many windows as there are conditions, with gaps all or none of them.
+
+        ``scaled`` has them and padding, and loses what is in it.
+        """
+        count, (_, length, channels) = len(conditions), scaled.shape
+        kept = scaled[:count].copy() if keep else scaled[:0]
+        with torch.inference_mode():
+            x = torch.from_numpy(scaled).flatten(1)
+            labels = [*conditions, *[conditions[-1] if count else ""] * (len(scaled) - count)]
+            usual = None
+            if self.means is not None:
+                usual = self.means.of(self.means.codes(labels), x.shape[1])  # (B, d)
+                x -= usual
+            gaps = x.isnan() if holed else None
+            filled = x if gaps is None else infer.pca.fill(x, gaps)
+            before = filled[:count].clone() if keep else filled[:count, -channels:].clone()
+            found = infer(filled, gaps, None if infer.vae is None else infer.vae.codes(labels))
+            residual = found.residual
+            decoded = before - residual[:count] if keep else before - residual[:count, -channels:]
+            if usual is not None:
+                decoded += usual[:count, -decoded.shape[1] :]
+            rows = residual.view(len(x), length, channels)
+            newest = rows[:count, -1].double().numpy()  # a copy, before the squares take the place
+            if gaps is None:
+                cells = np.full((count, channels), float(length))
+                carried, distance = newest, np.zeros((count, channels))
+            else:
+                missing = gaps.view_as(rows)
+                newest = np.where(missing[:count, -1].numpy(), np.nan, newest)
+                cells = (length - missing[:count].sum(1)).double().numpy()
+                carried, distance = _newest_observed(rows[:count].numpy(), ~missing[:count].numpy())
+                rows.masked_fill_(missing, 0.0)
+            squares = rows.square_().sum(1)
+        return _Seen(
+            squares=squares[:count].double().numpy(),
+            cells=cells,
+            residual=newest,
+            newest=decoded[:, -channels:].double().numpy(),
+            carried=carried,
+            distance=distance,
+            z=found.z[:count].double().numpy(),
+            score=found.score[:count].double().numpy(),
+            nats=found.nats[:count].double().numpy(),
+            scaled=kept if keep else np.empty((count, 0, channels), np.float32),
+            decoded=(
+                decoded.view(count, length, channels).numpy()
+                if keep
+                else np.empty((count, 0, channels), np.float32)
+            ),
+        )
+
+    def reconstruct(self, scaled: NDArray[np.float32], conditions: Sequence[str] = ()) -> Floats:
+        """Scaled windows (B, L, C), NaN where missing, as the long model sees all their cells.
+
+        For whoever learns from the model in training; without B labels a condition counts as unknown.
+        """
+        decoded = []
+        labels = conditions or ("",) * len(scaled)
+        for some in _chunks(scaled):
+            count = len(scaled[some])
+            chunk = np.zeros((_padded(count), *scaled.shape[1:]), np.float32)
+            chunk[:count] = scaled[some]
+            decoded.append(self._look(self._inferences[-1], chunk, labels[some], True, True).decoded)
+        return np.concatenate(decoded).astype(float)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What a bundle stores."""
+        result = {f"scaler.{k}": v for k, v in self.scaler.arrays().items()}
+        for length, pca in zip(self.lengths, self.pcas, strict=True):
+            result.update({f"pca.{length}.{k}": v for k, v in pca.arrays().items()})
+        if self.vae is not None:
+            result.update({f"vae.{k}": v for k, v in self.vae.arrays().items()})
+        result["sigma"] = self.sigma
+        return result
+
+
+def _chunks(scaled: NDArray[np.float32]) -> list[slice]:
+    """What of (B, L, C) windows goes through at once; at least one, be it empty."""
+    cells = max(scaled.shape[1] * scaled.shape[2], 1)
+    size = min(max(CHUNK_CELLS // cells // PAD, 1) * PAD, CHUNK)
+    return [slice(at, at + size) for at in range(0, max(len(scaled), 1), size)]
+
+
+def _padded(count: int) -> int:
+    """Windows that go through for so many: a multiple of 32, at least 32."""
+    return max(-(-count // PAD), 1) * PAD
+
+
+def _newest_observed(residual: NDArray[np.float32], seen: Mask) -> tuple[Floats, Floats]:
+    """Residual (B, C) of each channel's newest observed cell in (B, L, C), and its age in rows."""
+    length = residual.shape[1]
+    seen = seen[:, ::-1]
+    age = np.where(seen.any(1), seen.argmax(1), length)  # (B, C)
+    at = np.clip(length - 1 - age, 0, None)
+    carried = np.take_along_axis(residual, at[:, None, :], 1)[:, 0]
+    return np.where(age < length, carried, 0.0).astype(float), age.astype(float)

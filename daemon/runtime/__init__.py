@@ -1,0 +1,1 @@
+"""What runs: the loop, the streams in it, and the life of their models."""

@@ -1,0 +1,244 @@
+"""Many rows at once, as columns: what a pipeline hands from its grid to its windows.
+
+A row as an object costs more than all that is done with it; as columns a chunk of them is a few
+arrays. ``ReadingBatch`` are readings on their way to the grid, ``RowBatch`` what the grid has released.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from daemon.domain import (
+    NO_CONDITION,
+    Floats,
+    Ints,
+    Mask,
+    Reading,
+)
+from daemon.stream.grid import ReleasedRow
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RowBatch:
+    """Released rows as columns; ``ReleasedRow`` says what each is."""
+
+    assets: list[str]
+    slots: Ints
+    rows: Ints
+    values: Floats  # (R, C)
+    empty: Mask
+    fresh: Mask
+    offsets: Ints
+    last_offsets: Ints
+    conditions: list[str]
+
+    def __len__(self) -> int:
+        return len(self.assets)
+
+    def __getitem__(self, some: slice) -> RowBatch:
+        """The rows of a slice."""
+        columns: dict[str, Any] = {name: getattr(self, name)[some] for name in self.__slots__}
+        return RowBatch(**columns)
+
+    def under(self, conditions: list[str]) -> RowBatch:
+        """The same rows with these condition labels."""
+        columns: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
+        return RowBatch(**{**columns, "conditions": conditions})
+
+    def take(self, index: Ints) -> RowBatch:
+        """Some of the rows, in the order asked for."""
+        places = index.tolist()
+        columns: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
+        for name, column in columns.items():
+            columns[name] = [column[i] for i in places] if isinstance(column, list) else column[index]
+        return RowBatch(**columns)
+
+    @staticmethod
+    def of(released: Sequence[ReleasedRow], slots: Mapping[str, int], sensors: int) -> RowBatch:
+        """Columns of rows that were released one by one."""
+        n = len(released)
+        assets = [row.asset for row in released]
+        return RowBatch(
+            assets,
+            np.fromiter(map(slots.__getitem__, assets), np.int64, n),
+            np.fromiter([row.row for row in released], np.int64, n),
+            np.array([row.values for row in released], np.float64).reshape(n, sensors),
+            np.fromiter([row.empty for row in released], bool, n),
+            np.fromiter([row.fresh for row in released], bool, n),
+            np.fromiter([row.offset for row in released], np.int64, n),
+            np.fromiter([row.last_offset for row in released], np.int64, n),
+            [row.condition for row in released],
+        )
+
+    @staticmethod
+    def joined(parts: Sequence[RowBatch]) -> RowBatch:
+        """One after the other."""
+        if len(parts) == 1:
+            return parts[0]
+        columns: dict[str, Any] = {
+            name: [getattr(part, name) for part in parts] for name in RowBatch.__slots__
+        }
+        for name, column in columns.items():
+            listed = isinstance(column[0], list)
+            columns[name] = list(chain.from_iterable(column)) if listed else np.concatenate(column)
+        return RowBatch(**columns)
+
+
+class Waiting:
+    """Released rows on their way to the windows, oldest first.
+
+    Whatever asks or takes pays for the rows that it gets, never for all that wait: it is asked after
+    every reading, and one poll may release very many rows.
+
+    Args:
+        sensors: C.
+
+    Rows have places, counted from the first that was ever added: ``begin`` is that of the oldest one
+    that waits, ``end`` that of the next one to come. ``observed`` of those that wait were spoken of.
+    """
+
+    def __init__(self, sensors: int) -> None:
+        self._sensors = sensors
+        self._blocks: deque[RowBatch] = deque()
+        self._taken = 0  # rows of the first block that wait no more
+        self._loose: list[ReleasedRow] = []  # behind the blocks
+        self.begin = self.end = 0
+        self.observed = 0
+
+    def __len__(self) -> int:
+        return self.end - self.begin
+
+    def add(self, released: Sequence[ReleasedRow]) -> None:
+        """Append rows that were released one by one."""
+        self._loose += released
+        self.end += len(released)
+        self.observed += sum(not row.empty for row in released)
+
+    def append(self, rows: RowBatch, slots: Mapping[str, int]) -> None:
+        """Append rows that are columns already; ``slots`` are those of the assets added before."""
+        self.gather(slots)
+        if len(rows):
+            self._blocks.append(rows)
+            self.end += len(rows)
+            self.observed += len(rows) - int(rows.empty.sum())
+
+    def gather(self, slots: Mapping[str, int]) -> None:
+        """Make columns of the rows that were added one by one; their assets have these slots."""
+        if self._loose:
+            self._blocks.append(RowBatch.of(self._loose, slots, self._sensors))
+            self._loose.clear()
+
+    def first(self, most: int) -> RowBatch:
+        """The oldest rows, ``most`` of them if so many wait; they wait on until ``take``. Gather first."""
+        parts, wanted, skipped = [], min(most, len(self)), self._taken
+        for block in self._blocks:
+            if wanted <= 0:
+                break
+            part = block[skipped : skipped + wanted] if skipped or wanted < len(block) else block
+            parts.append(part)
+            wanted, skipped = wanted - len(part), 0
+        return RowBatch.joined(parts)
+
+    def take(self, rows: RowBatch) -> RowBatch:
+        """Let the oldest rows, which ``first`` gave, wait no more."""
+        self.begin += len(rows)
+        self.observed -= len(rows) - int(rows.empty.sum())
+        self._taken += len(rows)
+        while self._blocks and self._taken >= len(self._blocks[0]):
+            self._taken -= len(self._blocks.popleft())
+        return rows
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReadingBatch:
+    """Wide readings as columns."""
+
+    assets: list[str]
+    times: Ints  # (B,)
+    offsets: Ints
+    values: Floats  # (B, C)
+    conditions: list[str]
+    stamps: Ints  # (B,) the records' own times, -1 for none
+
+    def __len__(self) -> int:
+        return len(self.assets)
+
+    def reading(self, i: int) -> Reading:
+        """One of them, alone."""
+        return Reading(
+            int(self.offsets[i]),
+            self.assets[i],
+            int(self.times[i]),
+            tuple(self.values[i].tolist()),  # the collector does not look into a tuple of numbers
+            condition=self.conditions[i],
+            stamp_ns=int(self.stamps[i]),
+        )
+
+
+class ReadingBatchBuilder:
+    """Columns in the making.
+
+    Args:
+        sensors: C.
+    """
+
+    def __init__(self, sensors: int) -> None:
+        self._sensors = sensors
+        self._assets: list[str] = []
+        self._times: list[int] = []
+        self._offsets: list[int] = []
+        self._conditions: list[str] = []
+        self._stamps: list[int] = []
+        self._values: list[Floats] = []
+        self._single: list[Sequence[float]] = []  # behind them
+
+    def add(self, reading: Reading) -> None:
+        """Append one reading, of all sensors."""
+        assert reading.values is not None
+        self._assets.append(reading.asset)
+        self._times.append(reading.time_ns)
+        self._offsets.append(reading.offset)
+        self._conditions.append(reading.condition)
+        self._stamps.append(reading.stamp_ns)
+        self._single.append(reading.values)
+
+    def extend(
+        self,
+        assets: list[str],
+        times: list[int],
+        offsets: Sequence[int],
+        values: Floats,
+        stamps: Sequence[int],
+    ) -> None:
+        """Append many, without a condition; ``values`` holds one row behind the other."""
+        self._gather()
+        self._assets += assets
+        self._times += times
+        self._offsets += offsets
+        self._stamps += stamps
+        self._conditions += [NO_CONDITION] * len(assets)
+        self._values.append(values.reshape(-1, self._sensors))
+
+    def lines(self) -> ReadingBatch:
+        """All of them."""
+        self._gather()
+        values = self._values or [np.empty((0, self._sensors))]
+        return ReadingBatch(
+            self._assets,
+            np.array(self._times, np.int64),
+            np.array(self._offsets, np.int64),
+            np.concatenate(values),
+            self._conditions,
+            np.array(self._stamps, np.int64),
+        )
+
+    def _gather(self) -> None:
+        if self._single:
+            self._values.append(np.array(self._single, np.float64).reshape(-1, self._sensors))
+            self._single.clear()

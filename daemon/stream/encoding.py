@@ -1,0 +1,307 @@
+"""Outputs to bytes: the only place that knows what outgoing messages look like."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+import msgspec
+
+from daemon.domain import (
+    SECOND_NS,
+    AlertEvent,
+    AlertKind,
+    DeadLetter,
+    DriftRecord,
+    FilledRow,
+    Json,
+    Output,
+    PartScore,
+    Phase,
+    ScoredRow,
+    iso,
+)
+from daemon.stream.decoding import RefusedError, event_time_ns, iso_or_number
+
+DEAD_LETTER_BYTES: Final = 64 * 1024
+"""What a dead letter keeps of a record that is too long for it."""
+WHOLE_LETTER_BYTES: Final = 900_000
+"""Up to here it keeps the whole: with its headers that fits a topic's default max.message.bytes."""
+ALERTS: Final = "alerts"
+IMPUTED: Final = "imputed"
+SCORES: Final = "scores"
+DRIFT: Final = "drift"
+DEAD_LETTERS: Final = "dead-letter"
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """One message as a topic takes it; ``topic`` still lacks the prefix (``anomalyd.``)."""
+
+    topic: str
+    key: bytes | None
+    value: bytes
+    headers: list[tuple[str, bytes]]
+
+
+def encode(output: Output, now: datetime) -> Encoded:
+    """The message that says ``output``.
+
+    Args:
+        output: what the pipeline found.
+        now: the wall clock, aware; only a CloudEvent's ``time`` tells it.
+
+    Returns:
+        The message. Its value but for ``time``, and all the rest, are a pure function of
+        ``output``. A number that is not finite is ``null``.
+    """
+    if isinstance(output, ScoredRow):
+        topic, key, body = SCORES, output.asset, _scored(output)
+    elif isinstance(output, FilledRow):
+        topic, key, body = IMPUTED, output.asset, _filled(output)
+    elif isinstance(output, AlertEvent):
+        return Encoded(
+            ALERTS,
+            output.asset.encode(),
+            _json(_cloud_event(output, now)),
+            [
+                ("content-type", b"application/cloudevents+json; charset=UTF-8"),
+                ("stream", output.stream.encode()),
+            ],
+        )
+    elif isinstance(output, DriftRecord):
+        topic, key, body = DRIFT, output.stream, _drift(output)
+    else:
+        return encode_dead_letter(output)
+    headers = [("content-type", b"application/json"), ("stream", output.stream.encode())]
+    return Encoded(topic, key.encode(), _json(body), headers)
+
+
+_json = msgspec.json.Encoder().encode  # writes NaN and infinities as null
+
+
+def _scored(row: ScoredRow) -> Json:
+    return {
+        "asset": row.asset,
+        "timestamp": iso(row.row_ns),
+        "score": row.score,
+        "reconstruction": row.reconstruction,
+        "kl": row.kl,
+        "point": row.point,
+        "elbo": row.elbo,
+        "alarm": row.alarm,
+        "model": row.model,
+        "static_score": row.static_score,
+    }
+
+
+def _filled(row: FilledRow) -> Json:
+    cells = {s: {"value": c.value, "low": c.low, "high": c.high} for s, c in row.cells.items()}
+    return {
+        "asset": row.asset,
+        "timestamp": iso(row.row_ns),
+        "values": cells,
+        "method": row.method,
+        "model": row.model,
+    }
+
+
+def _part(score: PartScore) -> Json:
+    found: Json = {"value": score.value, "threshold": score.threshold}
+    if score.p is not None:
+        found["p"] = score.p
+    return found
+
+
+def _source(alert: AlertEvent) -> str:
+    """Who says it: the stream; of drift, which is one partition's, that partition of it."""
+    source = f"/anomalyd/{alert.stream}"
+    if alert.kind is AlertKind.DRIFT and alert.partition is not None:
+        source += f"/{alert.partition.topic}/{alert.partition.number}"
+    return source
+
+
+def _cloud_event(alert: AlertEvent, now: datetime) -> Json:
+    subject: Json = {"sensor": alert.sensor} if alert.sensor is not None else {}
+    data: Json = {
+        "fingerprint": alert.fingerprint,
+        "status": "resolved" if alert.phase is Phase.CLOSED else "firing",
+        "severity": alert.severity.value,
+        "kind": alert.kind.value,
+        **subject,
+        "scores": {name: _part(score) for name, score in alert.scores.items()},
+        "model": {"version": alert.model, "calibration": alert.calibration},
+    }
+    if alert.verdict is not None:
+        data["verdict"] = alert.verdict
+    if alert.clock_offset_ns is not None:
+        data["clock"] = {"offset_seconds": alert.clock_offset_ns / SECOND_NS}
+    if alert.window_start_ns is not None:
+        data["window"] = {
+            "start": iso(alert.window_start_ns),
+            "end": iso(alert.row_ns),
+            "steps": alert.window_steps,
+            "imputed_share": alert.imputed_share,
+        }
+    data["contributors"] = [
+        {"sensor": c.sensor, "observed": c.observed, "expected": c.expected, "share": c.share}
+        for c in alert.contributors
+    ]
+    data |= {"row": iso(alert.row_ns), "onset": iso(alert.onset_ns), "opened": iso(alert.opened_ns)}
+    if alert.partition is not None:
+        data["origin"] = {
+            "topic": alert.partition.topic,
+            "partition": alert.partition.number,
+            "first_offset": alert.first_offset,
+            "last_offset": alert.last_offset,
+        }
+    data["labels"] = {"stream": alert.stream, "asset": alert.asset, "kind": alert.kind.value, **subject}
+    data["annotations"] = {"summary": alert.summary}
+    return {
+        "specversion": "1.0",
+        "id": alert.id,
+        "type": f"io.anomalyd.episode.{alert.phase.value}.v1",
+        "source": _source(alert),
+        "subject": alert.asset,
+        "time": now.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "datacontenttype": "application/json",
+        "dataschema": "urn:anomalyd:schema:anomaly-event:1",
+        "data": data,
+    }
+
+
+ALERT_BYTES: Final = 1 << 20
+"""An alert message is never longer; a longer one is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedAlert:
+    """What one alert message says of its episode, as far as another process needs it."""
+
+    stream: str
+    asset: str
+    kind: str  # of ``AlertKind``, or one that a newer version publishes
+    sensor: str | None
+    fingerprint: str
+    onset_ns: int
+    row_ns: int  # the row that caused the message
+    over: bool  # ``row_ns`` closed the episode
+
+
+class _AlertData(msgspec.Struct):
+    fingerprint: str
+    status: str
+    kind: str
+    row: str
+    onset: str
+    labels: dict[str, str]
+    sensor: str | None = None
+
+
+class _AlertMessage(msgspec.Struct):
+    subject: str
+    data: _AlertData
+
+
+_alert_message = msgspec.json.Decoder(_AlertMessage).decode
+
+
+def read_alert(message: bytes) -> PublishedAlert:
+    """Read an alert message, as ``encode`` wrote it.
+
+    Raises:
+        ValueError: it is no alert message.
+    """
+    if len(message) > ALERT_BYTES:
+        raise ValueError(f"{len(message)} bytes are too many for an alert")
+    try:
+        event = _alert_message(message)
+        data = event.data
+        return PublishedAlert(
+            data.labels["stream"],
+            event.subject,
+            data.kind,
+            data.sensor,
+            data.fingerprint,
+            event_time_ns(data.onset),
+            event_time_ns(data.row),
+            data.status == "resolved",
+        )
+    except (msgspec.MsgspecError, KeyError, RecursionError, RefusedError) as error:
+        raise ValueError(f"no alert message: {type(error).__name__}") from error
+
+
+def _drift(record: DriftRecord) -> Json:
+    return {
+        "stream": record.stream,
+        "topic": record.partition.topic,
+        "partition": record.partition.number,
+        "start": iso(record.start_ns),
+        "end": iso(record.end_ns),
+        "model": record.model,
+        "windows": record.windows,
+        "verdict": record.verdict,
+        "kl_nats_sum": record.kl_sum,
+        "latent": {
+            "kl_nats": record.latent_kl,
+            "kl_nats_total": _total(record.latent_kl),
+            "threshold_nats": record.latent_threshold,
+            "sum": record.latent_sum,
+            "square_sum": record.latent_square_sum,
+        },
+        "residual": {
+            "kl_nats": record.residual_kl,
+            "kl_nats_total": _total(record.residual_kl),
+            "threshold_nats": record.residual_threshold,
+            "count": record.residual_count,
+            "sum": record.residual_sum,
+            "square_sum": record.residual_square_sum,
+        },
+    }
+
+
+def _total(nats: tuple[float, ...]) -> float:
+    """Nats over dimensions; one that had too little data (NaN) says nothing."""
+    return math.fsum(each for each in nats if math.isfinite(each))
+
+
+def kept(original: bytes, most: int = WHOLE_LETTER_BYTES) -> bytes:
+    """What a dead letter holds of a record's value (or key): all of it, or its beginning."""
+    return original if len(original) <= most else original[: min(most, DEAD_LETTER_BYTES)]
+
+
+def encode_dead_letter(letter: DeadLetter, most: int = WHOLE_LETTER_BYTES) -> Encoded:
+    """The record as it came; what is too long for a topic is cut, and its whole vouched for.
+
+    Args:
+        letter: what could not be used.
+        most: bytes of a value that may be kept whole; a longer one is cut to 64 kB, or to this.
+    """
+    rejected = letter.rejected
+    record = rejected.record
+    headers = [
+        ("reason", rejected.reason.value),
+        ("detail", rejected.detail),
+        ("stream", letter.stream),
+        ("origin-topic", letter.partition.topic),
+        ("origin-partition", str(letter.partition.number)),
+        ("origin-offset", str(record.offset)),
+        ("origin-timestamp", iso_or_number(record.timestamp_ns) if record.timestamp_ns >= 0 else ""),
+        ("length", str(len(record.value))),
+    ]
+    value = kept(record.value, most)
+    if len(value) < len(record.value):
+        headers.append(("sha256", hashlib.sha256(record.value).hexdigest()))
+    key = record.key
+    if key is not None and len(key) > min(most, DEAD_LETTER_BYTES):
+        headers += [("key-length", str(len(key))), ("key-sha256", hashlib.sha256(key).hexdigest())]
+        key = key[: min(most, DEAD_LETTER_BYTES)]
+    return Encoded(
+        DEAD_LETTERS,
+        key,
+        value,
+        [(name, text.encode(errors="backslashreplace")) for name, text in headers],
+    )

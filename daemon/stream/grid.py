@@ -1,0 +1,443 @@
+"""Event time: from readings in arrival order to rows on each asset's grid, in row order.
+
+Every asset has its own regular grid (row = event time // period) and its own watermark, its
+greatest accepted event time minus the allowed lateness. A row is *closed*, and released to
+the windows, in order, as soon as nothing may change it any more:
+
+* it is complete: its first wide line came, or every sensor that is not silent has reported;
+* or the watermark has passed its end, and what is absent then is missing.
+
+What comes for a time below the watermark is late. So a complete row waits only for earlier
+rows that may still come, which is also why an asset's first row waits for the watermark: the
+row before it may be in flight. A row nobody spoke of exists, empty, only when a later row
+within ``max_gap`` of the last observed one has come; over a longer gap windows start afresh.
+
+At the end of an idle log the wall clock may close rows, but never beyond the last observed
+one: the calendar must not make last year's data late.
+
+**At rest.** Nearly every wide line is the next row of an asset that waits for nothing, and
+closes at once. Of such an asset five numbers say everything; they stand in arrays, and
+``follow_on`` and ``advance`` take whole batches of such lines. Any other line wakes its asset
+(``AssetGrid``), which then goes by the rules one by one until nothing waits any more. What was
+released above the watermark is known by a fingerprint of its values: a repetition is told from a
+contradiction by it.
+
+Nothing here knows Kafka, batches or the wall clock: the same lines in the same order give
+the same rows, whatever the batches were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from daemon.domain import (
+    Disposition,
+    Floats,
+    Format,
+    Ints,
+    Mask,
+    Reading,
+    StreamSpec,
+)
+from daemon.stream.windowing import grown
+
+Fingerprints = NDArray[np.uint64]
+NAN = float("nan")
+NEVER = -1
+
+
+class OpenRow(msgspec.Struct, gc=False):
+    """A grid row that readings have come for."""
+
+    values: Sequence[float]  # (C,), NaN where missing
+    reported: int = 0  # bit c: sensor c has reported, be it a value or a corrupt cell
+    offset: int = -1  # of the first record for this row
+    last_offset: int = -1
+    complete: bool = False
+    condition: str = ""
+    fingerprint: int = 0  # of a wide line's values
+
+
+class ReleasedRow(msgspec.Struct, frozen=True, gc=False):
+    """A closed row: nothing will change it any more."""
+
+    asset: str
+    row: int
+    values: Sequence[float]  # (C,), NaN where missing
+    empty: bool  # nobody spoke of it
+    fresh: bool  # first row, or after a gap beyond max_gap: windows start here
+    offset: int  # of its first record; of the record that proved it for an empty row
+    last_offset: int
+    condition: str
+
+
+@dataclass(slots=True, eq=False)
+class AssetGrid:
+    """One asset's rows between the newest reading and the windows."""
+
+    asset: str
+    slot: int
+    max_time_ns: int
+    watermark_ns: int
+    head: int  # the next row to release
+    last_observed: int = NEVER  # greatest released row that was spoken of
+    rows: dict[int, OpenRow] = field(default_factory=dict)  # not released
+    recent: dict[int, OpenRow] = field(default_factory=dict)  # long: released, above the watermark
+    silent: int = 0  # bit c: sensor c is declared silent; rows do not wait for it
+    began: int = -1  # the row at which the windows last started afresh
+    heard: list[int] = field(default_factory=list)  # per sensor, newest released row with a value
+    condition: str = ""
+
+
+class Grid:
+    """The grids of all assets of one input partition, in ``capacity`` slots.
+
+    Args:
+        spec: the stream.
+
+    ``conflicts`` counts readings that contradicted a cell that had its value already: they
+    are accepted, and the first value stands. ``newest`` (N,) is each asset's greatest row that
+    was spoken of, released or not.
+    """
+
+    def __init__(self, spec: StreamSpec) -> None:
+        self.spec = spec
+        self.conflicts = 0
+        self.newest: Ints = np.empty(0, np.int64)
+        self._awake: dict[int, AssetGrid] = {}  # by slot; of a long stream all
+        self._all = (1 << len(spec.sensors)) - 1
+        self._wide = spec.format is Format.JSON_WIDE
+        self._max_gap_rows = spec.max_gap_ns // spec.period_ns
+        self._silent_rows = max(spec.silent_after_ns // spec.period_ns, 1)
+        # An asset at rest: its last row, which is its newest, and all else that there is to know.
+        self._rests: Mask = np.empty(0, bool)
+        self._max_time: Ints = np.empty(0, np.int64)
+        self._watermark: Ints = np.empty(0, np.int64)
+        self._began: Ints = np.empty(0, np.int64)
+        self._conditions: list[str] = []
+        self._told_conditions = bool(spec.message_condition)
+        # Fingerprint of row r at r modulo the rows above any watermark; 0: nobody spoke of it.
+        kept = spec.allowed_lateness_ns // spec.period_ns + 3 if self._wide else 0
+        self._told: Fingerprints = np.empty((0, kept), np.uint64)
+
+    def grow(self, capacity: int) -> None:
+        """Make room for more assets; those that are there keep their slots."""
+        more = capacity - len(self.newest)
+        for name in ("newest", "_rests", "_max_time", "_watermark", "_began", "_told"):
+            setattr(self, name, grown(getattr(self, name), capacity))
+        self.newest[capacity - more :] = NEVER
+        self._conditions += [""] * more
+
+    def clear(self, slot: int) -> None:
+        """A slot for an asset that was never heard of."""
+        self._awake.pop(slot, None)
+        self._rests[slot] = False
+        self._told[slot] = 0
+        self.newest[slot] = NEVER
+
+    def released(self, slot: int) -> bool:
+        """Whether a row of this asset was released, so that what came before it cannot be undone."""
+        grid = self._awake.get(slot)
+        return bool(self._rests[slot]) if grid is None else grid.last_observed >= 0
+
+    # -------------------------------------------------------------- many lines at once
+    def follow_on(
+        self, slots: Ints, occurrence: Ints, rows: Ints, times_ns: Ints, conditions: Sequence[str]
+    ) -> Mask:
+        """(B,) which lines are their asset's next row, of an asset that rests, one after the other.
+
+        Args:
+            slots, turns: each line's asset, and how many lines of it come before.
+            rows, times_ns, conditions: of each line.
+
+        An asset of which one line is not has none: the lines of an asset stay in order.
+        """
+        plain = self._rests[slots] & (rows == self.newest[slots] + 1 + occurrence)
+        plain &= times_ns >= self._watermark[slots]
+        if self._max_gap_rows < 1:
+            plain[:] = False  # every row starts windows afresh
+        if self._told_conditions:
+            plain &= [bool(condition) for condition in conditions]  # who says none has the one before
+        if not plain.all():
+            others = np.zeros(len(self.newest), bool)
+            others[slots[~plain]] = True
+            plain = ~others[slots]
+        return np.asarray(plain)
+
+    def advance(
+        self, slots: Ints, rows: Ints, times_ns: Ints, fingerprints: Fingerprints, conditions: Sequence[str]
+    ) -> None:
+        """Close the rows of lines that ``follow_on``, in their order."""
+        if not len(slots):
+            return
+        self._told[slots, rows % self._told.shape[1]] = fingerprints
+        self.newest[slots] = rows  # of several lines of an asset the last one counts
+        self._max_time[slots] = times_ns  # they ascend, as the rows do
+        self._watermark[slots] = np.maximum(self._watermark[slots], times_ns - self.spec.allowed_lateness_ns)
+        if self._told_conditions:
+            for slot, condition in zip(slots.tolist(), conditions, strict=True):
+                self._conditions[slot] = condition
+
+    # -------------------------------------------------------------- one by one
+    def offer(
+        self, slot: int, reading: Reading, closed: list[ReleasedRow], fingerprint: int | None = None
+    ) -> Disposition:
+        """Take one reading; rows of its asset that it closed are appended to ``closed``, in order.
+
+        ``fingerprint`` is that of a wide line's values, where it is known already.
+        """
+        time_ns = reading.time_ns
+        spec = self.spec
+        row = time_ns // spec.period_ns
+        grid = self._awake.get(slot)
+        if grid is None:
+            grid = self._wake(slot, reading)
+        if time_ns < grid.watermark_ns:
+            disposition = Disposition.LATE
+        elif reading.values is None:
+            disposition = self._long_cell(grid, row, reading)
+        else:
+            if fingerprint is None:
+                fingerprint = int(fingerprints(np.array([reading.values], np.float64))[0])
+            disposition = self._wide_line(grid, row, reading, fingerprint)
+        if disposition is Disposition.ACCEPTED:
+            if row > self.newest[slot]:
+                self.newest[slot] = row
+            if time_ns > grid.max_time_ns:
+                grid.max_time_ns = time_ns
+                grid.watermark_ns = max(grid.watermark_ns, time_ns - spec.allowed_lateness_ns)
+        self._settle(grid, closed)
+        return disposition
+
+    def _wake(self, slot: int, reading: Reading) -> AssetGrid:
+        """The asset as an object: as it rested, or new with this reading."""
+        if self._rests[slot]:
+            grid = self._at_rest(slot, reading.asset)
+            self._rests[slot] = False
+        else:
+            watermark = reading.time_ns - self.spec.allowed_lateness_ns
+            head = watermark // self.spec.period_ns
+            grid = AssetGrid(reading.asset, slot, reading.time_ns, watermark, head)
+        self._awake[slot] = grid
+        return grid
+
+    def _at_rest(self, slot: int, asset: str) -> AssetGrid:
+        last = int(self.newest[slot])
+        return AssetGrid(
+            asset,
+            slot,
+            int(self._max_time[slot]),
+            int(self._watermark[slot]),
+            last + 1,
+            last,
+            began=int(self._began[slot]),
+            condition=self._conditions[slot],
+        )
+
+    def _rest(self, grid: AssetGrid) -> None:
+        slot = grid.slot
+        del self._awake[slot]
+        self._rests[slot] = True
+        self._max_time[slot] = grid.max_time_ns
+        self._watermark[slot] = grid.watermark_ns
+        self._began[slot] = grid.began
+        self._conditions[slot] = grid.condition
+
+    def _wide_line(self, grid: AssetGrid, row: int, reading: Reading, fingerprint: int) -> Disposition:
+        assert reading.values is not None
+        known = grid.rows.get(row)
+        if known is not None or row < grid.head:
+            told = known.fingerprint if known is not None else int(self._told[grid.slot, self._place(row)])
+            if told == fingerprint:
+                return Disposition.DUPLICATE
+            self.conflicts += 1
+            return Disposition.ACCEPTED
+        grid.rows[row] = OpenRow(
+            reading.values, self._all, reading.offset, reading.offset, True, reading.condition, fingerprint
+        )
+        return Disposition.ACCEPTED
+
+    def _long_cell(self, grid: AssetGrid, row: int, reading: Reading) -> Disposition:
+        bit = 1 << reading.sensor
+        value = reading.value
+        if value == value:
+            grid.silent &= ~bit  # it speaks again: rows wait for it from now on
+        open_row = grid.rows.get(row)
+        if open_row is None:
+            released = grid.recent.get(row)
+            if released is not None and released.reported & bit:
+                first = released.values[reading.sensor]
+                if first == value or (first != first and value != value):
+                    return Disposition.DUPLICATE
+                self.conflicts += 1
+                return Disposition.ACCEPTED
+            if row < grid.head:
+                return Disposition.LATE
+            open_row = OpenRow([NAN] * len(self.spec.sensors), 0, reading.offset, condition=reading.condition)
+            grid.rows[row] = open_row
+        elif open_row.reported & bit:
+            first = open_row.values[reading.sensor]
+            if first == value or (first != first and value != value):
+                return Disposition.DUPLICATE
+            if first == first:
+                self.conflicts += 1
+                return Disposition.ACCEPTED
+        assert isinstance(open_row.values, list)
+        open_row.values[reading.sensor] = value
+        open_row.reported |= bit
+        open_row.last_offset = reading.offset
+        if reading.condition:
+            open_row.condition = reading.condition
+        return Disposition.ACCEPTED
+
+    def _settle(self, grid: AssetGrid, closed: list[ReleasedRow]) -> None:
+        """After something has moved: close what can be closed, and let go of what has passed."""
+        self._release(grid, closed)
+        self._forget(grid)
+        if self._wide and not grid.rows:
+            self._rest(grid)
+
+    def _release(self, grid: AssetGrid, closed: list[ReleasedRow]) -> None:
+        """Append the rows of an asset that are closed by now, in order."""
+        spec = self.spec
+        period = spec.period_ns
+        watermark = grid.watermark_ns
+        rows = grid.rows
+        while rows:
+            head = grid.head
+            row = rows.get(head)
+            if row is not None:
+                if not (
+                    row.complete
+                    or (row.reported | grid.silent) & self._all == self._all
+                    or watermark >= (head + 1) * period
+                ):
+                    return
+                closed.append(self._close(grid, head, row))
+                continue
+            nearest = min(rows)
+            if grid.last_observed >= 0 and nearest - grid.last_observed <= self._max_gap_rows:
+                if watermark < (head + 1) * period:
+                    return
+                grid.head = head + 1
+                self._tell(grid.slot, head, 0)
+                proof = rows[nearest].offset
+                empty = [NAN] * len(spec.sensors)
+                closed.append(ReleasedRow(grid.asset, head, empty, True, False, proof, proof, grid.condition))
+                continue
+            # Before the first row, or a gap beyond max_gap: skip to the nearest row once no
+            # earlier one can come any more.
+            if watermark < nearest * period:
+                return
+            grid.head = nearest
+
+    def _close(self, grid: AssetGrid, index: int, row: OpenRow) -> ReleasedRow:
+        """A row that nothing will change any more; the next one is awaited from now on."""
+        fresh = grid.last_observed < 0 or index - grid.last_observed > self._max_gap_rows
+        del grid.rows[index]
+        grid.last_observed = index
+        grid.head = index + 1
+        if fresh:
+            grid.began = index
+        if self._wide:
+            self._tell(grid.slot, index, row.fingerprint)
+        else:
+            grid.recent[index] = row
+            self._listen(grid, index, row.values)
+        if row.condition:
+            grid.condition = row.condition
+        last = row.last_offset if row.last_offset >= 0 else row.offset
+        return ReleasedRow(grid.asset, index, row.values, False, fresh, row.offset, last, grid.condition)
+
+    def _place(self, row: int) -> int:
+        return int(row % self._told.shape[1])
+
+    def _tell(self, slot: int, row: int, fingerprint: int) -> None:
+        if self._wide:
+            self._told[slot, self._place(row)] = fingerprint
+
+    def _forget(self, grid: AssetGrid) -> None:
+        """Let go of released rows that the watermark has passed: what repeats them is late."""
+        recent = grid.recent
+        closed = grid.watermark_ns // self.spec.period_ns
+        while recent and (first := next(iter(recent))) < closed:  # they were released in ascending order
+            del recent[first]
+
+    def _listen(self, grid: AssetGrid, index: int, values: Sequence[float]) -> None:
+        """Declare sensors silent that had no value for ``silent_after`` while their asset has rows.
+
+        It is done here, at a row's release, so that what later rows wait for depends on the
+        order of the lines alone.
+        """
+        grid.heard = grid.heard or [-1] * len(values)
+        for c, value in enumerate(values):
+            if value == value:
+                grid.heard[c] = index
+                grid.silent &= ~(1 << c)
+            elif index - max(grid.heard[c], grid.began) >= self._silent_rows:
+                grid.silent |= 1 << c
+
+    # -------------------------------------------------------------- the end of the log
+    @property
+    def waiting(self) -> list[str]:
+        """The assets with rows that wait."""
+        return [grid.asset for grid in self._waiting()]
+
+    def _waiting(self) -> list[AssetGrid]:
+        """Those with rows; by name: a successor may have met them in another order."""
+        return sorted((grid for grid in self._awake.values() if grid.rows), key=lambda grid: grid.asset)
+
+    def elapse(self, idle_ns: int, unproven: Mask | None = None) -> list[ReleasedRow]:
+        """Close rows at the end of a log that has been idle for ``idle_ns`` of wall time.
+
+        The rows of assets that are ``unproven`` (N,) go on to wait: what is released cannot be undone.
+
+        The watermark of each asset moves to its greatest event time minus the lateness plus
+        the idle time, at most to the end of its last observed row.
+        """
+        lateness = self.spec.allowed_lateness_ns
+        closed: list[ReleasedRow] = []
+        for grid in self._waiting():
+            if unproven is not None and unproven[grid.slot]:
+                continue
+            end = (int(self.newest[grid.slot]) + 1) * self.spec.period_ns
+            grid.watermark_ns = max(grid.watermark_ns, min(end, grid.max_time_ns - lateness + idle_ns))
+            self._settle(grid, closed)
+        return closed
+
+    def finish(self) -> list[ReleasedRow]:
+        """Close every row up to each asset's last observed one: the log has ended."""
+        return self.elapse(1 << 62)
+
+    # -------------------------------------------------------------- what a successor must know
+    def of(self, slot: int, asset: str) -> tuple[AssetGrid, Fingerprints]:
+        """An asset's grid as an object, and (K,) the fingerprints of its last K released rows, oldest first."""
+        grid = self._awake.get(slot) or self._at_rest(slot, asset)
+        rows = grid.head - np.arange(self._told.shape[1], 0, -1)
+        return grid, self._told[slot, rows % max(self._told.shape[1], 1)]
+
+    def take(self, grid: AssetGrid, newest: int, told: Fingerprints) -> None:
+        """Go on with an asset as another process left it."""
+        rows = grid.head - np.arange(self._told.shape[1], 0, -1)
+        self.newest[grid.slot] = newest
+        self._told[grid.slot, rows % max(self._told.shape[1], 1)] = told
+        self._awake[grid.slot] = grid
+        if self._wide and not grid.rows:
+            self._rest(grid)
+
+
+def fingerprints(values: Floats) -> Fingerprints:
+    """(B,) what tells rows of values (B, C) apart, never 0: equal for equal rows, missing equal to missing."""
+    bits = np.ascontiguousarray(values + 0.0).view(np.uint64)  # -0.0 is 0.0
+    bits = np.where(np.isnan(values), np.uint64(0x9E3779B97F4A7C15), bits)
+    bits = (bits ^ (bits >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
+    bits ^= bits >> np.uint64(32)
+    weights = (2 * np.arange(1, values.shape[1] + 1, dtype=np.uint64) + np.uint64(1)) * np.uint64(
+        0x94D049BB133111EB
+    )
+    return np.asarray((bits * weights).sum(1, dtype=np.uint64) | np.uint64(1))

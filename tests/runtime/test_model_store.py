@@ -1,0 +1,214 @@
+"""Promoted models of one process: in its directory alone, and beside a topic that all replicas read."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from daemon.adapters.registry import Promotion
+from daemon.commands.run import ModelStore
+from daemon.errors import BrokerError, BundleError
+from daemon.model.bundle import Bundle
+from tests.runtime.test_loop import admitted
+
+BUNDLES = [admitted(centre) for centre in (0.5, 0.6, 0.7, 0.8)]
+
+
+async def promote(store: ModelStore, *bundles: Bundle) -> None:
+    for bundle in bundles:
+        await store.promote("pumps", bundle.to_bytes(), bundle.version, "better")
+
+
+async def in_force(store: ModelStore) -> list[str | None]:
+    """The version that is promoted, and the one before it."""
+    held = [await store.promoted("pumps"), await store.before("pumps")]
+    return [None if data is None else Bundle.from_bytes(data).version for data in held]
+
+
+def kept(folder: Path) -> set[str]:
+    return {child.name for child in (folder / "pumps").iterdir() if child.is_dir()}
+
+
+async def test_the_promoted_model_and_the_one_before_are_held(tmp_path: Path) -> None:
+    store = ModelStore(tmp_path)
+    a, b, c, _ = BUNDLES
+    assert await in_force(store) == [None, None]
+    await promote(store, a)
+    assert await in_force(store) == [a.version, None]
+    await promote(store, b, c)
+    assert await in_force(store) == [c.version, b.version]
+    await promote(store, c)  # once more: it does not follow itself
+    assert await in_force(store) == [c.version, b.version]
+    assert await in_force(ModelStore(tmp_path)) == [c.version, b.version]
+    assert await store.poll() == []
+
+
+async def test_a_withdrawn_model_gives_way_to_the_one_before_and_then_to_none(tmp_path: Path) -> None:
+    store = ModelStore(tmp_path)
+    a, b, c, _ = BUNDLES
+    await promote(store, a, b)
+    await store.withdraw("pumps", a.version, "it is not in force")
+    await store.withdraw("pumps", c.version, "it is not there")
+    assert await in_force(store) == [b.version, a.version]
+    await store.withdraw("pumps", b.version, "it failed")
+    assert await in_force(store) == [a.version, None]
+    await store.withdraw("pumps", a.version, "it failed, too")
+    assert await in_force(store) == [None, None]
+    await store.withdraw("pumps", a.version, "nothing is in force")
+
+
+async def test_a_model_before_that_is_gone_is_not_gone_back_to(tmp_path: Path) -> None:
+    store = ModelStore(tmp_path)
+    a, b, _, _ = BUNDLES
+    await promote(store, a, b)
+    shutil.rmtree(tmp_path / "pumps" / a.version)
+    await store.withdraw("pumps", b.version, "it failed")
+    assert await in_force(store) == [None, None]
+
+
+async def test_a_promotion_removes_what_is_too_old(tmp_path: Path) -> None:
+    store = ModelStore(tmp_path, keep=1)
+    await promote(store, *BUNDLES)
+    assert kept(tmp_path) == {BUNDLES[3].version, BUNDLES[2].version}  # the one before is in use, too
+    store = ModelStore(tmp_path, keep=3)
+    await promote(store, BUNDLES[0])
+    assert kept(tmp_path) == {BUNDLES[i].version for i in (0, 2, 3)}
+
+
+async def test_a_folder_that_holds_another_model_is_damaged(tmp_path: Path) -> None:
+    store = ModelStore(tmp_path)
+    a, b, _, _ = BUNDLES
+    await promote(store, a, b)
+    shutil.rmtree(tmp_path / "pumps" / b.version)
+    shutil.copytree(tmp_path / "pumps" / a.version, tmp_path / "pumps" / b.version)
+    with pytest.raises(BundleError, match=f"holds model {a.version}: it is damaged"):
+        await store.promoted("pumps")
+
+
+async def test_a_pointer_that_cannot_be_read_is_replaced(tmp_path: Path) -> None:
+    store = ModelStore(tmp_path)
+    a, b, _, _ = BUNDLES
+    await promote(store, a)
+    (tmp_path / "pumps" / "promoted").write_bytes(b"{")
+    with pytest.raises(BundleError, match="promoted cannot be read"):
+        await store.promoted("pumps")
+    await promote(store, b)
+    assert await in_force(store) == [b.version, None]
+
+
+# ------------------------------------------------------------------ beside a topic
+class Topic:
+    """The models of a fleet, as ``KafkaModels`` tells of them."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, bytes] = {}
+        self.promotions: list[str] = []
+        self.retired: list[int] = []
+        self.away = False
+
+    async def promoted(self, stream: str) -> Promotion | None:
+        return self._promotion(stream, -1)
+
+    async def before(self, stream: str) -> Promotion | None:
+        return self._promotion(stream, -2)
+
+    def _promotion(self, stream: str, at: int) -> Promotion | None:
+        if len(self.promotions) < -at:
+            return None
+        version = self.promotions[at]
+        return Promotion(stream, version, "", self.held[version])
+
+    async def publish(self, stream: str, version: str, data: bytes) -> None:
+        self.held[version] = data
+
+    async def promote(self, stream: str, version: str, reason: str = "") -> None:
+        assert version in self.held  # nobody may read of a bundle that is not there
+        self.promotions.append(version)
+
+    async def withdraw(self, stream: str, version: str, reason: str) -> str:
+        if self.promotions[-1:] == [version]:
+            self.promotions.pop()
+        return self.promotions[-1] if self.promotions else ""
+
+    async def retire(self, stream: str, keep: int) -> list[str]:
+        if self.away:
+            raise BrokerError("no broker")
+        self.retired.append(keep)
+        return []
+
+    async def poll(self) -> list[Promotion]:
+        found = self._promotion("pumps", -1)
+        return [] if found is None else [found]
+
+
+def beside(folder: Path, keep: int = 10) -> tuple[ModelStore, Topic]:
+    topic = Topic()
+    return ModelStore(folder, topic, keep), topic  # type: ignore[arg-type]
+
+
+async def test_the_topic_speaks_and_the_directory_has_a_copy(tmp_path: Path) -> None:
+    store, topic = beside(tmp_path, keep=7)
+    a, b, c, _ = BUNDLES
+    await promote(store, a, b)
+    assert topic.promotions == [a.version, b.version]
+    assert topic.retired == [7, 7]
+    assert await in_force(store) == [b.version, a.version]
+    assert await in_force(ModelStore(tmp_path)) == [b.version, a.version]
+    assert await store.poll() == [("pumps", b.to_bytes())]
+    await ModelStore(tmp_path).promote("pumps", c.to_bytes(), c.version, "by hand")
+    assert await in_force(store) == [b.version, a.version]
+
+
+async def test_what_the_topic_goes_back_to_is_what_the_directory_points_at(tmp_path: Path) -> None:
+    """Another replica may have promoted something else in between, which this directory never had."""
+    store, topic = beside(tmp_path)
+    a, b, c, d = BUNDLES
+    await promote(store, a, b, c)
+    topic.promotions.remove(b.version)
+    await store.withdraw("pumps", c.version, "it failed")
+    assert await in_force(ModelStore(tmp_path)) == [a.version, None]
+    topic.held[d.version] = d.to_bytes()
+    topic.promotions = [d.version, a.version]
+    await store.withdraw("pumps", a.version, "it failed")
+    assert topic.promotions == [d.version]
+    assert await in_force(ModelStore(tmp_path)) == [None, None]
+
+
+async def test_a_directory_that_cannot_be_written_stops_only_who_has_no_topic(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("no directory")
+    a = BUNDLES[0]
+    with pytest.raises(BundleError, match="cannot be written"):
+        await promote(ModelStore(file), a)
+    store, topic = beside(file)
+    with capture_logs() as logs:
+        await promote(store, a)
+        await store.withdraw("pumps", a.version, "it failed")
+    assert topic.promotions == []
+    assert a.version in topic.held
+    events = [entry["event"] for entry in logs if entry["log_level"] == "warning"]
+    assert events == ["model_directory_unwritable", "model_directory_unwritable"]
+
+
+async def test_models_that_cannot_be_retired_now_are_next_time(tmp_path: Path) -> None:
+    store, topic = beside(tmp_path)
+    topic.away = True
+    with capture_logs() as logs:
+        await promote(store, BUNDLES[0])
+    assert topic.promotions == [BUNDLES[0].version]
+    assert [entry["event"] for entry in logs] == ["models_not_retired"]
+
+
+async def test_promotions_at_once_are_made_one_after_the_other(tmp_path: Path) -> None:
+    store = ModelStore(tmp_path)
+    streams = [f"stream-{i}" for i in range(8)]
+    await asyncio.gather(
+        *(store.promote(name, b.to_bytes(), b.version, "better") for name in streams for b in BUNDLES)
+    )
+    for name in streams:
+        held = await store.promoted(name), await store.before(name)
+        assert held == (BUNDLES[3].to_bytes(), BUNDLES[2].to_bytes())

@@ -1,0 +1,188 @@
+"""Rings against a list per asset: the same windows and the same memory, however rows come in chunks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from daemon.detector import Scaling
+from daemon.grouping import by_slot
+from daemon.stream.windowing import NO_RECORD, WindowBuffer
+
+C = 2
+NAN = float("nan")
+
+
+@dataclass
+class Plain:
+    """One asset, the slow way."""
+
+    rows: list[list[float]] = field(default_factory=list)
+    offsets: list[int] = field(default_factory=list)
+    value: list[float] = field(default_factory=lambda: [NAN] * C)
+    row: list[int] = field(default_factory=lambda: [-1] * C)
+    since: list[int] = field(default_factory=lambda: [0] * C)
+
+    def restart(self, row: int) -> None:
+        self.rows, self.offsets, self.since = [], [], [row] * C
+
+    def take(self, row: int, values: list[float], offset: int) -> None:
+        self.rows.append(values)
+        self.offsets.append(offset)
+        for c, cell in enumerate(values):
+            if cell == cell:
+                if cell != self.value[c]:
+                    self.since[c] = row
+                self.value[c], self.row[c] = cell, row
+
+    def window(self, length: int) -> np.ndarray:
+        newest = self.rows[-length:]
+        return np.array([[NAN] * C] * (length - len(newest)) + newest)
+
+
+CELL = st.sampled_from([1.0, 1.0, 2.0, NAN])
+ROWS = st.lists(
+    st.tuples(st.integers(0, 2), CELL, CELL, st.booleans(), st.integers(0, 30).map(lambda n: n == 0)),
+    min_size=1,
+    max_size=120,
+)
+
+
+ONE = Scaling(np.array([1.0, -2.0]), np.array([0.5, 4.0]))
+OTHER = Scaling(np.array([0.0, 8.0]), np.array([0.25, 0.5]))
+"""Units that small whole numbers go through without a rounding, back and forth."""
+
+
+@given(st.integers(1, 9), st.integers(1, 40), st.booleans(), ROWS, st.lists(st.integers(1, 60), max_size=8))
+def test_rings_hold_what_a_list_per_asset_holds(
+    length: int, spare: int, early: bool, drawn: list[tuple[int, float, float, bool, bool]], sizes: list[int]
+) -> None:
+    rings, plain = WindowBuffer(length, C), [Plain() for _ in range(3)]
+    if early:
+        rings.convert(ONE)
+    rings.grow(1)
+    rings.clear(0)
+    rings._make_room(length + spare)
+    rings.grow(3)
+    rings._make_room(length + spare)
+    for slot in range(1, 3):
+        rings.clear(slot)
+    counts = [0, 0, 0]
+    rows = []
+    for i, (slot, a, b, wanted, fresh) in enumerate(drawn):
+        counts[slot] += 1
+        rows.append((slot, counts[slot], [a, b], NO_RECORD if a != a and b != b else i, wanted, fresh))
+    while rows:
+        size = sizes.pop() if sizes else len(rows)
+        chunk, met = [], set()
+        for row in rows[:size]:  # as the pipeline does: a fresh start begins a chunk of its asset
+            if row[5] and row[0] in met:
+                break
+            met.add(row[0])
+            chunk.append(row)
+        rows = rows[len(chunk) :]
+        for slot, index, *_, fresh in chunk:
+            if fresh:
+                rings.restart(slot, index)
+                plain[slot].restart(index)
+        slots, index = np.array([r[0] for r in chunk]), np.array([r[1] for r in chunk])
+        values, offsets = np.array([r[2] for r in chunk]), np.array([r[3] for r in chunk])
+        wanted = np.array([r[4] for r in chunk])
+        told = rings.tell(by_slot(slots), slots, index, values, np.isfinite(values))
+        windows, smallest = rings.push(slots, by_slot(slots).occurrence, values, offsets, wanted)
+        asked = 0
+        for i, (slot, row, cells, offset, want, _) in enumerate(chunk):
+            one = plain[slot]
+            one.take(row, cells, offset)
+            np.testing.assert_array_equal(told.value[i], one.value)
+            assert told.row[i].tolist() == one.row
+            still = [row - s + 1 if cell == cell else 0 for cell, s in zip(cells, one.since, strict=True)]
+            assert told.still[i].tolist() == still
+            if want:
+                assert windows.dtype == rings.scaling.kept
+                np.testing.assert_array_equal(windows[asked], rings.scaling.of(one.window(length)))
+                assert smallest[asked] == min(one.offsets[-length:])
+                asked += 1
+        assert asked == len(windows)
+        if len(rows) % 5 == 0:  # more assets came
+            rings._make_room(length + 1 + spare % 7)
+        if len(rows) % 3 == 0:  # another model takes over
+            rings.convert(OTHER if len(rows) % 2 else ONE)
+        for slot, one in enumerate(plain):
+            held, known = rings.held(slot)
+            np.testing.assert_array_equal(
+                rings.standards[int(rings.units[slot])].raw(held), np.array(one.rows[-length:]).reshape(-1, C)
+            )
+            assert known.tolist() == one.offsets[-length:]
+            np.testing.assert_array_equal(rings.last_value[slot], one.value)
+            assert rings.last_row[slot].tolist() == one.row
+            assert rings.still_since(slot).tolist() == one.since
+
+
+def test_a_successor_cuts_the_windows_that_its_predecessor_would_have() -> None:
+    rng = np.random.default_rng(0)
+    one, other = WindowBuffer(5, C), WindowBuffer(5, C)
+    for rings in (one, other):
+        rings.convert(ONE)
+        rings.grow(2)
+        rings.clear(1)
+    values = rng.normal(size=(9, C))
+    slots, wanted = np.ones(9, np.int64), np.ones(9, bool)
+    one.restart(1, 100)
+    one.tell(by_slot(slots), slots, np.arange(100, 109), values, np.isfinite(values))
+    one.push(slots, by_slot(slots).occurrence, values, np.arange(9), wanted)
+    last = one.last_value[1], one.last_row[1]
+    rows, offsets = one.held(1)
+    assert rows.dtype == np.float32
+    other.hold(1, (rows, 1, offsets), last, one.still_since(1), int(one.fresh_row[1]))
+    more = rng.normal(size=(3, C))
+    answers = [
+        rings.push(slots[:3], by_slot(slots[:3]).occurrence, more, np.arange(9, 12), wanted[:3])
+        for rings in (one, other)
+    ]
+    np.testing.assert_array_equal(answers[0][0], answers[1][0])
+    np.testing.assert_array_equal(answers[0][1], answers[1][1])
+    np.testing.assert_array_equal(answers[0][0][-1], ONE.of(np.concatenate([values, more])[-5:]))
+
+
+def test_rows_go_through_every_model_s_units_whenever_that_is_done() -> None:
+    """Early or late, the last bit is the same."""
+    rng = np.random.default_rng(1)
+    units = [Scaling(rng.normal(size=C), rng.uniform(0.1, 9.0, C)) for _ in range(3)]
+    slots, row = np.zeros(1, np.int64), rng.normal(size=(1, C))
+    early, late = WindowBuffer(4, C), WindowBuffer(4, C)
+    by_hand = row
+    for i, unit in enumerate(units):
+        by_hand = unit.of(units[i - 1].raw(by_hand) if i else by_hand)
+    for rings in (early, late):
+        rings.grow(1)
+        rings.clear(0)
+        rings.push(slots, slots, row, slots, np.ones(1, bool))
+        for unit in units:
+            rings.convert(unit)
+            if rings is early:
+                rings.settle(slots)
+        rings.settle(slots)
+        held, _ = rings.held(0)
+        assert held.dtype == np.float32
+        np.testing.assert_array_equal(held, by_hand)
+        rings.forget(3)
+        assert list(rings.standards) == [3]
+        np.testing.assert_array_equal(rings.held(0)[0], by_hand)
+
+
+def test_an_asset_keeps_its_units_until_its_next_row() -> None:
+    rings = WindowBuffer(4, C)
+    rings.grow(2)
+    rings.clear(0)
+    rings.clear(1)
+    both, one = np.arange(2), np.zeros(1, np.int64)
+    rings.push(both, 0 * both, np.array([[3.0, NAN], [1e6, -2.0]]), both, np.ones(2, bool))
+    rings.convert(OTHER)
+    windows, _ = rings.push(one, one, np.array([[4.0, 8.0]]), one, np.ones(1, bool))
+    np.testing.assert_array_equal(OTHER.raw(windows[0, -2:]), [[3.0, NAN], [4.0, 8.0]])
+    assert rings.units.tolist() == [1, 0]
+    np.testing.assert_array_equal(rings.held(1)[0], [[1e6, -2.0]])
