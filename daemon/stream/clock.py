@@ -158,7 +158,7 @@ class EventTimeGuard:
         self.doubtful: Mask = np.empty(0, bool)
         self.unproven: Mask = np.empty(0, bool)
         self._doubts: dict[int, Doubt] = {}
-        self._held_bytes = 0
+        self.held_bytes = 0
         self._most_held = MOST_REPEATED + (0 if spec.format is Format.JSON_WIDE else len(spec.sensors))
         self._most_together = held_together(spec)
 
@@ -364,15 +364,15 @@ class EventTimeGuard:
     def _hold(self, doubt: Doubt, kept: list[HeldReading], new: HeldReading) -> bool:
         """Keep a reading of what is not decided of its asset, if there is room for it."""
         fits = new.size <= LARGEST_HELD and doubt.size + new.size <= self._most_together
-        fits &= self._held_bytes + new.size <= MOST_HELD
+        fits &= self.held_bytes + new.size <= MOST_HELD
         if not fits or len(kept) >= self._most_held:
             return False
-        kept.append(new)  # ``_held_bytes`` follows when the reading is decided on
+        kept.append(new)  # ``held_bytes`` follows when the reading is decided on
         return True
 
     def _keep(self, slot: int, doubt: Doubt, size: int) -> None:
         """Remember what is not decided of an asset; ``size`` is how much that was before."""
-        self._held_bytes += doubt.size - size
+        self.held_bytes += doubt.size - size
         self.doubtful[slot] = bool(doubt)
         self.unproven[slot] = bool(doubt.first)
         if doubt:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -36,7 +37,9 @@ from daemon.stream.alerts import Episodes
 from daemon.stream.clock import EventTimeGuard, HeldReading
 from daemon.stream.decoding import Decoder
 from daemon.stream.encoding import encode
-from daemon.stream.pipeline import Pipeline, as_record
+from daemon.stream.ingest import as_record
+from daemon.stream.parts import PipelineSettings
+from daemon.stream.pipeline import Pipeline
 
 PARTITION = InputPartition("sensors.pumps", 0)
 SPEC = StreamSpec("pumps", ("a", "b"), window=4)  # lateness 10 s, max_gap and silent_after 300 s
@@ -44,8 +47,9 @@ DAY = 86_400
 T0 = 20_000 * DAY
 
 
-def made(spec: StreamSpec = SPEC, **more: object) -> Pipeline:
-    pipeline = Pipeline(spec, PARTITION, Decoder(spec), AlarmPolicy(), 3_600 * SECOND_NS, trace=True, **more)  # type: ignore[arg-type]
+def made(spec: StreamSpec = SPEC, *, publish_from: int = 0, **more: Any) -> Pipeline:
+    settings = PipelineSettings(spec, AlarmPolicy(), 3_600 * SECOND_NS, trace=True, **more)
+    pipeline = Pipeline(settings, PARTITION, Decoder(spec), publish_from=publish_from)
     pipeline.offset = 0
     return pipeline
 
@@ -117,8 +121,8 @@ def test_an_assets_time_moves_on_by_plausible_steps(
     readings = [line(T0 + float(second)) for second in seconds.split()]
     outputs = feed(pipeline, readings)
     assert refused(outputs) == lost
-    assert pipeline.trace is not None
-    traced = {t.offset: t.disposition for t in pipeline.trace}
+    assert pipeline.parts.ingest.trace is not None
+    traced = {t.offset: t.disposition for t in pipeline.parts.ingest.trace}
     assert [o for o, d in sorted(traced.items()) if d is Disposition.REJECTED] == lost
     assert [o for o, d in sorted(traced.items()) if d is Disposition.LATE] == late
     assert sum(pipeline.counts.values()) == len(readings)
@@ -157,7 +161,7 @@ def test_a_pause_that_the_brokers_own_time_shows_needs_no_witness(appended: bool
         records = Records([i], [None], [value], [(T0 + second) * SECOND_NS + 2 * 10**8], appended)
         list(pipeline.feed(PolledRecords(PARTITION, records)))
     assert pipeline.counts[Disposition.ACCEPTED] == 20 + appended
-    assert pipeline.guard.doubtful.any() == (not appended)
+    assert pipeline.parts.ingest.guard.doubtful.any() == (not appended)
 
 
 def test_a_record_time_that_repeats_the_event_time_proves_nothing() -> None:
@@ -238,11 +242,11 @@ def test_what_is_held_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     log = [line(T0, f"p{i}", T0 + 0.2) for i in range(200)]
     log += [line(T0 + 9_000, f"p{i}", T0 + 0.4) for i in range(200)]
     outputs = feed(pipeline, log, end=False)
-    assert pipeline.guard.doubtful.sum() == 200  # of those without room the time alone is kept
+    assert pipeline.parts.ingest.guard.doubtful.sum() == 200  # of those without room the time alone is kept
     assert 150 < len(refused(outputs)) < 190
     feed(pipeline, [line(T0 + 1, f"p{i}", T0 + 1.2) for i in range(200)], end=False)
-    assert pipeline.guard.doubtful.sum() == 0
-    assert pipeline.guard._held_bytes == 0
+    assert pipeline.parts.ingest.guard.doubtful.sum() == 0
+    assert pipeline.parts.ingest.guard.held_bytes == 0
 
 
 @pytest.mark.parametrize("size", [100, 9_000, 60_000, 65_200])
@@ -257,7 +261,7 @@ def test_what_is_held_of_one_asset_fits_into_a_message(size: int) -> None:
 
     log = [padded(i, 9_000) for i in range(20)] + [padded(20 + i, 0) for i in range(20)]
     list(pipeline.feed(PolledRecords(PARTITION, log)))
-    assert pipeline.guard.doubtful.any()
+    assert pipeline.parts.ingest.guard.doubtful.any()
     assert max(len(saved.value or b"") for saved in pipeline.checkpoint()) < 600_000
     assert sum(pipeline.counts.values()) >= 20
 
@@ -308,7 +312,7 @@ def test_lone_outliers_change_nothing(steps: list[int], outliers: list[tuple[int
     outputs = feed(pipeline, log)
     assert len(refused(outputs)) == odd
     assert pipeline.counts[Disposition.ACCEPTED] == clean.counts[Disposition.ACCEPTED] == len(seconds)
-    assert pipeline.rows == clean.rows
+    assert pipeline.parts.chunker.rows == clean.parts.chunker.rows
 
 
 # ------------------------------------------------------------------ the fleet
@@ -405,7 +409,7 @@ def test_an_asset_that_is_to_be_forgotten_ends_with_the_next_start() -> None:
     spec = replace(SPEC, forget=frozenset({"p2"}))
     second = made(spec, publish_from=first.offset)
     assert second.restore(first.checkpoint())
-    assert alerts(second.left_unsaid(), AlertKind.ASSET_SILENT) == [("p2", "closed")]
+    assert alerts(second.predecessor_outputs(), AlertKind.ASSET_SILENT) == [("p2", "closed")]
     assert second.names == {"p1"}
     assert [saved for saved in second.checkpoint() if saved.value is None and saved.key.endswith(b"p2")]
 
@@ -489,9 +493,9 @@ def test_an_asset_whose_rows_were_wrong_first_and_repeated_is_accounted_for() ->
     log = [line(T0 + 9_000)] * 2 + [line(T0)] * 12 + [line(T0 + i) for i in range(1, 20)]
     log = [line(r.time_ns / 1e9) for r in log]
     outputs = feed(pipeline, log)
-    assert pipeline.trace is not None
-    assert len({t.offset for t in pipeline.trace}) == len(log) == sum(pipeline.counts.values())
-    last = Counter({t.offset: t.disposition for t in pipeline.trace}.values())
+    assert pipeline.parts.ingest.trace is not None
+    assert len({t.offset for t in pipeline.parts.ingest.trace}) == len(log) == sum(pipeline.counts.values())
+    last = Counter({t.offset: t.disposition for t in pipeline.parts.ingest.trace}.values())
     assert Counter(pipeline.counts) == last
     assert refused(outputs) == [0, 1]
 
@@ -659,7 +663,7 @@ def test_wrong_times_do_not_drive_out_who_is_alive() -> None:
     feed(pipeline, log, end=False)
     assert pipeline.names >= {f"p{i}" for i in range(5)}
     assert pipeline.dropped["asset_evicted"] == 5
-    assert pipeline.rows >= 5 * 489
+    assert pipeline.parts.chunker.rows >= 5 * 489
 
 
 @pytest.mark.parametrize("idle", [True, False])
