@@ -37,6 +37,14 @@ from daemon.domain import (
     StreamSpec,
 )
 from daemon.grouping import Groups
+from daemon.stream.snapshot import (
+    AssetClockState,
+    EventTimeState,
+    FleetClockState,
+    HeldState,
+    pack_floats,
+    unpack_floats,
+)
 from daemon.stream.windowing import grown
 
 NEVER = -1
@@ -105,6 +113,40 @@ class HeldReading:
         """Without what it came in, for when there is no room for that."""
         record = Record(self.record.offset, None, b"", self.record.timestamp_ns)
         return HeldReading(self.reading, record, refused)
+
+    def snapshot(self) -> HeldState:
+        """The reading as part of a record of state."""
+        record, reading = self.record, self.reading
+        return HeldState(
+            record.offset,
+            record.key,
+            record.value,
+            record.timestamp_ns,
+            reading.time_ns,
+            None if reading.values is None else pack_floats(reading.values),
+            reading.sensor,
+            reading.value,
+            reading.condition,
+            self.refused,
+            self.disposition,
+        )
+
+    @staticmethod
+    def restored(asset: str, state: HeldState) -> HeldReading:
+        """The reading of a record of state."""
+        values = None if state.values is None else unpack_floats(state.values).tolist()
+        reading = Reading(
+            state.offset,
+            asset,
+            state.time_ns,
+            values,
+            state.sensor,
+            state.value,
+            state.condition,
+            state.stamp_ns,
+        )
+        record = Record(state.offset, state.key, state.message, state.stamp_ns)
+        return HeldReading(reading, record, state.refused, state.counted)
 
 
 @dataclass(slots=True, eq=False)
@@ -249,9 +291,26 @@ class EventTimeGuard:
         """What is not decided of an asset."""
         return self._doubts.get(slot) or Doubt()
 
-    def restore(self, slot: int, top_ns: int, arrived_ns: int, doubt: Doubt) -> None:
-        """Go on with an asset as another process left it."""
-        self.top_ns[slot], self.arrived_ns[slot] = top_ns, arrived_ns
+    def snapshot(self, slot: int) -> EventTimeState:
+        """The part of an asset's record of state."""
+        doubt = self.doubt(slot)
+        return EventTimeState(
+            int(self.top_ns[slot]),
+            int(self.arrived_ns[slot]),
+            [held.snapshot() for held in doubt.ahead],
+            [held.snapshot() for held in doubt.first],
+            [held.snapshot() for held in doubt.behind],
+        )
+
+    def restore(self, slot: int, asset: str, state: EventTimeState) -> None:
+        """Continue with an asset as another process left it."""
+        self.top_ns[slot], self.arrived_ns[slot] = state.top_ns, state.arrived_ns
+        doubt = Doubt(
+            *(
+                [HeldReading.restored(asset, each) for each in part]
+                for part in (state.ahead, state.first, state.behind)
+            )
+        )
         self._keep(slot, doubt, self.doubt(slot).size)
 
     def _decide(
@@ -451,6 +510,34 @@ class FleetClock:
         self.overdue[slots] = False
         for name in NUMBERS:
             getattr(self, name)[slots] = 0 if name in ("skew", "turn", "off_by", "late_by") else NEVER
+
+    def snapshot(self, slot: int) -> AssetClockState:
+        """The part of an asset's record of state."""
+        return AssetClockState([int(getattr(self, name)[slot]) for name in NUMBERS], bool(self.overdue[slot]))
+
+    def restore(self, slot: int, state: AssetClockState) -> None:
+        """Continue with an asset as another process left it."""
+        self.overdue[slot] = state.overdue
+        for name, number in zip(NUMBERS, state.numbers, strict=True):
+            getattr(self, name)[slot] = number
+
+    def snapshot_fleet(self) -> FleetClockState:
+        """The part of the partition's record of state."""
+        return FleetClockState(
+            self.row,
+            self.front,
+            self.due_row,
+            self.look_at,
+            self.count,
+            self.everybody,
+            self.late_look_at,
+        )
+
+    def restore_fleet(self, state: FleetClockState) -> None:
+        """Continue with the fleet's clock as another process left it."""
+        self.row, self.front = state.row, state.front
+        self.due_row, self.look_at, self.count = state.due_row, state.look_at, state.count
+        self.everybody, self.late_look_at = state.everybody, state.late_look_at
 
     def hear(self, slot: int) -> None:
         """An asset's newest row has come, with the reading that was counted last."""

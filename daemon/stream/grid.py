@@ -44,6 +44,16 @@ from daemon.domain import (
     Reading,
     StreamSpec,
 )
+from daemon.stream.snapshot import (
+    GridState,
+    RowState,
+    pack_bits,
+    pack_floats,
+    pack_ints,
+    unpack_bits,
+    unpack_floats,
+    unpack_ints,
+)
 from daemon.stream.windowing import grown
 
 Fingerprints = NDArray[np.uint64]
@@ -61,6 +71,32 @@ class OpenRow(msgspec.Struct, gc=False):
     complete: bool = False
     condition: str = ""
     fingerprint: int = 0  # of a wide line's values
+
+    def snapshot(self, row: int) -> RowState:
+        """The row of this number as part of a record of state."""
+        return RowState(
+            row,
+            pack_floats(self.values),
+            pack_bits(self.reported),
+            self.offset,
+            self.last_offset,
+            self.complete,
+            self.condition,
+            self.fingerprint,
+        )
+
+    @staticmethod
+    def restored(state: RowState) -> OpenRow:
+        """The row of a record of state."""
+        return OpenRow(
+            unpack_floats(state.values).tolist(),
+            unpack_bits(state.reported),
+            state.offset,
+            state.last_offset,
+            state.complete,
+            state.condition,
+            state.fingerprint,
+        )
 
 
 class ReleasedRow(msgspec.Struct, frozen=True, gc=False):
@@ -414,21 +450,51 @@ class Grid:
         """Close every row up to each asset's last observed one: the log has ended."""
         return self.elapse(1 << 62)
 
-    # -------------------------------------------------------------- what a successor must know
-    def of(self, slot: int, asset: str) -> tuple[AssetGrid, Fingerprints]:
-        """An asset's grid as an object, and (K,) the fingerprints of its last K released rows, oldest first."""
+    # -------------------------------------------------------------- state of a successor
+    def snapshot(self, slot: int, asset: str) -> GridState:
+        """The part of an asset's record of state."""
         grid = self._awake.get(slot) or self._at_rest(slot, asset)
-        rows = grid.head - np.arange(self._told.shape[1], 0, -1)
-        return grid, self._told[slot, rows % max(self._told.shape[1], 1)]
+        return GridState(
+            grid.max_time_ns,
+            grid.watermark_ns,
+            grid.head,
+            grid.last_observed,
+            int(self.newest[slot]),
+            grid.began,
+            pack_bits(grid.silent),
+            pack_ints(grid.heard),
+            grid.condition,
+            [row.snapshot(index) for index, row in grid.rows.items()],
+            [row.snapshot(index) for index, row in grid.recent.items()],
+            self._told[slot, self._last_places(grid.head)].astype("<u8").tobytes(),
+        )
 
-    def take(self, grid: AssetGrid, newest: int, told: Fingerprints) -> None:
-        """Go on with an asset as another process left it."""
-        rows = grid.head - np.arange(self._told.shape[1], 0, -1)
-        self.newest[grid.slot] = newest
-        self._told[grid.slot, rows % max(self._told.shape[1], 1)] = told
-        self._awake[grid.slot] = grid
+    def restore(self, slot: int, asset: str, state: GridState) -> None:
+        """Continue with an asset as another process left it."""
+        grid = AssetGrid(
+            asset,
+            slot,
+            state.max_time_ns,
+            state.watermark_ns,
+            state.head,
+            state.last_observed,
+            {row.row: OpenRow.restored(row) for row in state.rows},
+            {row.row: OpenRow.restored(row) for row in state.recent},
+            unpack_bits(state.silent),
+            state.began,
+            unpack_ints(state.heard).tolist(),
+            state.condition,
+        )
+        self.newest[slot] = state.newest
+        self._told[slot, self._last_places(grid.head)] = np.frombuffer(state.value_hashes, "<u8")
+        self._awake[slot] = grid
         if self._wide and not grid.rows:
             self._rest(grid)
+
+    def _last_places(self, head: int) -> Ints:
+        """(K,) where the hashes of the K rows before ``head`` are, oldest first."""
+        kept = self._told.shape[1]
+        return np.asarray((head - np.arange(kept, 0, -1)) % max(kept, 1))
 
 
 def fingerprints(values: Floats) -> Fingerprints:

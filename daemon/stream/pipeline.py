@@ -1676,7 +1676,7 @@ class Pipeline:
         self._kept |= chosen
         self._forced.clear()
         for asset in sorted(gone):
-            yield snapshot.written(topic, asset, None)
+            yield snapshot.encode(topic, asset, None)
         names = sorted(chosen)
         for begin in range(0, len(names), STATES_AT_ONCE):
             some = names[begin : begin + STATES_AT_ONCE]
@@ -1685,9 +1685,9 @@ class Pipeline:
             self._uncovered[slots] = -1
             self._recorded[slots] = self._rings.number
             for asset in some:
-                yield snapshot.written(topic, asset, self._state_of(asset))
+                yield snapshot.encode(topic, asset, self._state_of(asset))
         self._drop_swaps()
-        yield snapshot.written(topic, "", self._partition_state())
+        yield snapshot.encode(topic, "", self._partition_state())
 
     def _replay_count(self) -> int:
         """How many readings the clock had counted before the one that a successor replays first."""
@@ -1701,47 +1701,41 @@ class Pipeline:
         return [name for slot in slots.tolist() if (name := self._names[slot]) is not None]
 
     def _partition_state(self) -> snapshot.PartitionState:
-        drift = self.episodes.assets.get(self.spec.name)
-        episode = drift.open.get((AlertKind.DRIFT, None)) if drift is not None else None
+        interval_ns = self._drift_interval_ns
+        drift = snapshot.DriftState.none(interval_ns) if self.drift is None else self.drift.snapshot()
         return snapshot.PartitionState(
             self._layout,
             self.offset,
-            [snapshot.of_swap(swap) for swap in self._swaps],
-            snapshot.of_fleet(self.clock, self._stamps, self._replay_count(), self._drift_due_row),
+            [swap.snapshot() for swap in self._swaps],
+            snapshot.FleetState.joined(
+                self.clock.snapshot_fleet(),
+                replay_count=self._replay_count(),
+                drift_due_row=self._drift_due_row,
+                stamps_ns=self._stamps,
+            ),
             self._forgotten_before,
-            snapshot.of_drift(self.drift),
-            self._drift_interval_ns,
-            snapshot.of_reference(self.drift),
-            self.drift.exceeded if self.drift is not None else 0,
-            self.drift.first_exceeded_ns if self.drift is not None else -1,
-            None if episode is None else snapshot.of_episode(episode),
+            *drift,
+            self.episodes.snapshot_drift(),
         )
 
     def _state_of(self, asset: str) -> snapshot.AssetState:
-        slot, rings = self._slots[asset], self._rings
-        window, offsets = rings.held(slot)
-        episodes, stuck = self.episodes.assets.get(asset), self._stuck.get(asset)
-        if episodes is not None or stuck:
+        slot = self._slots[asset]
+        alarm, stuck = self.episodes.snapshot(asset), self._stuck.get(asset)
+        if alarm is not None or stuck:
             self._told_restless.add(asset)
         else:
             self._told_restless.discard(asset)
         return snapshot.AssetState(
             self._layout,
             self.offset,
-            snapshot.of_grid(*self.grid.of(slot, asset), self._newest(asset)),
-            int(rings.units[slot]),
-            window.tobytes(),
-            snapshot.ints(offsets),
-            snapshot.floats(rings.last_value[slot]),
-            snapshot.ints(rings.last_row[slot]),
-            snapshot.ints(rings.still_since(slot)),
-            int(rings.fresh_row[slot]),
-            snapshot.floats(self._baseline[slot]) if self._began[slot] else None,
-            snapshot.of_episodes(episodes),
+            self.grid.snapshot(slot, asset),
+            *self._rings.snapshot(slot),
+            snapshot.pack_floats(self._baseline[slot]) if self._began[slot] else None,
+            alarm,
             bool(self._silent[slot]),
             sorted(self._silent_sensors.get(asset, ())),
             sorted(stuck or ()),
-            snapshot.of_clock(self.guard, self.clock, slot),
+            snapshot.ClockState.joined(self.guard.snapshot(slot), self.clock.snapshot(slot)),
         )
 
     def standing(self, asset: str, row: int) -> Standing | None:
@@ -1756,12 +1750,11 @@ class Pipeline:
         alarm = Alarm() if known is None else known.alarm
         if alarm.state in (State.FIRING, State.RECOVERING) or self._stuck.get(asset):
             return None
-        rows, _ = rings.held(slot)
         return Standing(
-            rings.standards[int(rings.units[slot])].raw(rows),
+            rings.raw_rows(slot),
             self._baseline[slot].copy(),
             (alarm.state, alarm.recent, alarm.resting),
-            row - rings.still_since(slot) + 1,
+            row - rings.still_since[slot] + 1,
             row - np.maximum(rings.last_row[slot], int(rings.fresh_row[slot])),
         )
 
@@ -1784,7 +1777,7 @@ class Pipeline:
         """
         topic = self.partition.topic
         records: dict[bytes, bytes] = {}
-        for found in snapshot.own(saved, topic):
+        for found in snapshot.records_of(saved, topic):
             if found is None:
                 yield
             elif found[1] is not None:
@@ -1796,23 +1789,23 @@ class Pipeline:
             or partition.offset < self.publish_from
             or (exact and partition.offset != self.publish_from)
         ):
-            self._gone = {name.decode() for name in records if snapshot.is_text(name)}
+            self._gone = {name.decode() for name in records if snapshot.is_utf8(name)}
             self._kept = set(self._gone)
             return
         self.publish_from = partition.offset
         self.replaying = self.restored = True
         self._forgotten_before = partition.forgotten_before
-        self._stamps = snapshot.to_fleet(self.clock, partition.clock)
+        self.clock.restore_fleet(partition.clock.at_replay)
+        self._stamps = tuple(partition.clock.stamps_ns)
         self._count_at_resume = partition.clock.count
         if partition.drift_episode is not None:
-            kept = snapshot.to_episode(partition.drift_episode)
-            self.episodes.of(self.spec.name).open[kept.kind, kept.sensor] = kept
+            self.episodes.restore_drift(partition.drift_episode)
         self._take_swaps(partition)
         if self._other_model or partition.drift_interval_ns != self._drift_interval_ns:
-            left = snapshot.outgoing(partition, self.spec.name, self.partition)
+            left = Drift.outgoing(partition, self.spec.name, self.partition)
             self._left = [] if left is None else list(left.due(1 << 62))
         elif self.drift is not None:
-            snapshot.to_drift(self.drift, partition)
+            self.drift.restore(partition.drift_state)
         if partition.drift_interval_ns == self._drift_interval_ns:
             self._drift_due_row = partition.clock.drift_due_row
         elif self.clock.row != NO_CLOCK:
@@ -1828,18 +1821,18 @@ class Pipeline:
 
     def _partition_of(self, value: bytes | None) -> snapshot.PartitionState | None:
         """The partition's own record, if it can be used."""
-        found = None if value is None else snapshot.to_partition(value, self._layout)
+        found = None if value is None else snapshot.decode_partition(value, self._layout)
         if found is None:
             return None  # there is none, or it is of another layout
         fault = found if isinstance(found, str) else partition_fault(found, self.spec)
         if isinstance(found, snapshot.PartitionState) and fault is None:
-            mine, last = self._swaps[-1], snapshot.to_swap(found.swaps[-1])
+            mine, last = self._swaps[-1], snapshot.Swap.restored(found.swaps[-1])
             if last.model != mine.model:
                 return found
             if last.scaling.same_as(mine.scaling) and (
                 found.reference is None
                 or self.drift is None
-                or len(snapshot.to_floats(found.reference.latent_mean))
+                or len(snapshot.unpack_floats(found.reference.latent_mean))
                 == len(self.drift.reference.latent_mean)
             ):
                 return found
@@ -1851,11 +1844,11 @@ class Pipeline:
         self, name: bytes, value: bytes, partition: snapshot.PartitionState, *, surplus: bool
     ) -> None:
         """Set up one asset, or note why it cannot be; then it begins anew, and no other asset notices."""
-        if not snapshot.is_text(name):
+        if not snapshot.is_utf8(name):
             self.unusable.append(f"of {name[:60]!r}: the key is not UTF-8")
             return
         asset = name.decode()
-        known = snapshot.to_asset(value, self._layout)
+        known = snapshot.decode_asset(value, self._layout)
         if known is None:
             return  # of another layout, as a predecessor of another version left it
         fault = known if isinstance(known, str) else None
@@ -1880,7 +1873,7 @@ class Pipeline:
 
     def _take_swaps(self, partition: snapshot.PartitionState) -> None:
         """Stand where the oldest record may stand, with the later swaps ahead; ours comes last if it is new."""
-        mine, self._swaps = self._swaps[-1], [snapshot.to_swap(swap) for swap in partition.swaps]
+        mine, self._swaps = self._swaps[-1], [snapshot.Swap.restored(swap) for swap in partition.swaps]
         self._other_model = self._swaps[-1].model != mine.model
         if self._other_model:
             number = self._swaps[-1].number + 1
@@ -1891,32 +1884,19 @@ class Pipeline:
     def _restore_asset(self, asset: str, known: snapshot.AssetState) -> None:
         """Set up one asset as it was at the offset that its record covers."""
         slot = self._slot(asset)
-        self._rings.hold(
-            slot,
-            (
-                snapshot.to_rows(known.window, self._rings.standards[known.units]),
-                known.units,
-                snapshot.to_ints(known.window_offsets),
-            ),
-            (snapshot.to_floats(known.last_value), snapshot.to_ints(known.last_row)),
-            snapshot.to_ints(known.still_since),
-            known.fresh_row,
-        )
+        self._rings.restore(slot, known.window_state)
         self._recorded[slot] = known.units
         if known.baseline is not None and known.units == self._swaps[-1].number:
-            self._baseline[slot] = snapshot.to_floats(known.baseline)
+            self._baseline[slot] = snapshot.unpack_floats(known.baseline)
             self._began[slot] = True
-        grid, told = snapshot.to_grid(asset, slot, known.grid)
-        self.grid.take(grid, known.grid.newest, told)
+        self.grid.restore(slot, asset, known.grid)
         if known.alarm is not None or known.stuck:
             self._told_restless.add(asset)
         if known.alarm is not None:
-            mine, theirs = snapshot.to_episodes(known.alarm), self.episodes.assets.get(asset)
-            if theirs is not None:  # an asset that is named as the stream is
-                mine.open |= theirs.open
-            self.episodes.assets[asset] = mine
+            self.episodes.restore(asset, known.alarm)
         self._silent[slot] = known.asset_silent
-        snapshot.to_clock(self.guard, self.clock, slot, asset, known.clock)
+        self.guard.restore(slot, asset, known.clock.event_time)
+        self.clock.restore(slot, known.clock.fleet)
         if known.silent_sensors:
             self._silent_sensors[asset] = set(known.silent_sensors)
         if known.stuck:

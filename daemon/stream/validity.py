@@ -144,8 +144,8 @@ def _grid_fault(grid: GridState, spec: StreamSpec) -> str | None:
     if len(grid.heard) not in (0, 8 * C):
         return f"heard has {len(grid.heard)} bytes, where {C} sensors need {8 * C}"
     told = spec.allowed_lateness_ns // period + 3 if spec.format is Format.JSON_WIDE else 0
-    if len(grid.told) != 8 * told:
-        return f"told has {len(grid.told)} bytes, where {told} rows need {8 * told}"
+    if len(grid.value_hashes) != 8 * told:
+        return f"told has {len(grid.value_hashes)} bytes, where {told} rows need {8 * told}"
     if not -1 <= grid.newest <= max(grid.max_time_ns, -1) // period or grid.max_time_ns < -1:
         return f"newest row {grid.newest} is after time {grid.max_time_ns}"
     if not -1 <= grid.last_observed <= grid.newest or not -1 <= grid.began <= grid.newest:

@@ -32,6 +32,14 @@ from numpy.typing import NDArray
 from daemon.detector import Scaling
 from daemon.domain import Floats, Ints, Mask
 from daemon.grouping import Groups
+from daemon.stream.snapshot import (
+    WindowState,
+    pack_floats,
+    pack_ints,
+    unpack_floats,
+    unpack_ints,
+    unpack_rows,
+)
 
 Rows = NDArray[Any]
 """Rows or windows in standard units, of their type."""
@@ -67,7 +75,7 @@ class WindowBuffer:
         self.fresh_row: Ints = np.empty(0, np.int64)  # (N,) first row since the windows started afresh
         self.last_row: Ints = np.empty((0, C), np.int64)
         self.last_value: Floats = np.empty((0, C))
-        self._still_since: Ints = np.empty((0, C), np.int64)
+        self.still_since: Ints = np.empty((0, C), np.int64)
         self._place: Ints = np.empty(0, np.int64)  # (N,) where the next row goes; >= L
         self.units: Ints = np.empty(0, np.int64)  # (N,) the number of the units that the slot's rows are in
         self.number = 0  # of the units in force
@@ -79,13 +87,13 @@ class WindowBuffer:
     def grow(self, capacity: int) -> None:
         """Make room for more assets; those that are there keep their slots."""
         old = len(self.units)
-        self._make_room(self.window + max(self.window // 8, 1, min(SPARE_ROWS // capacity, MOST_SPARE)))
+        self.resize_room(self.window + max(self.window // 8, 1, min(SPARE_ROWS // capacity, MOST_SPARE)))
         for name in (
             "filled",
             "fresh_row",
             "last_row",
             "last_value",
-            "_still_since",
+            "still_since",
             "_place",
             "_offsets",
             "units",
@@ -94,8 +102,8 @@ class WindowBuffer:
         self._kept = {kept: grown(rows, capacity) for kept, rows in self._kept.items()}
         self.units[old:] = self.number
 
-    def _make_room(self, room: int) -> None:
-        """Let every asset's newest L rows begin its room, which has ``room`` rows from now on."""
+    def resize_room(self, room: int) -> None:
+        """Give each asset a room of ``room`` rows, which begins with its newest L."""
         if room == self.room:
             return
         L, some = self.window, np.arange(len(self._place))[:, None]
@@ -125,7 +133,7 @@ class WindowBuffer:
         self._place[slot] = self.window
         self.filled[slot] = 0
         self.fresh_row[slot] = row
-        self._still_since[slot] = row
+        self.still_since[slot] = row
 
     @property
     def scaling(self) -> Scaling:
@@ -270,9 +278,9 @@ class WindowBuffer:
         before[1:] = value[:-1]
         before[begins] = self.last_value[slots[begins]]
         moved = np.maximum.accumulate(np.where(observed & (values != before), every, -1), axis=0)
-        since = np.where(moved >= first, rows[moved], self._still_since[slots])
+        since = np.where(moved >= first, rows[moved], self.still_since[slots])
         still = np.where(observed, rows[:, None] - since + 1, 0)
-        self.last_value[last], self.last_row[last], self._still_since[last] = (
+        self.last_value[last], self.last_row[last], self.still_since[last] = (
             value[ends],
             row[ends],
             since[ends],
@@ -296,48 +304,55 @@ class WindowBuffer:
         if len(some):
             every, sorted_rows = np.arange(len(rows))[:, None], rows[order]
             since_then = np.maximum.accumulate(np.where(moved[:, some], every, -1), axis=0)
-            before = self._still_since[of[:, None], some]
+            before = self.still_since[of[:, None], some]
             since = np.where(since_then >= groups.first[:, None], sorted_rows[since_then], before)
             since_last, still = since_last.copy(), still.copy()
             since_last[:, some] = since[ends]
             still[order[:, None], some] = sorted_rows[:, None] - since + 1
-        self._still_since[last] = since_last
+        self.still_since[last] = since_last
         return still
 
-    # -------------------------------------------------------------- what a successor must know
-    def held(self, slot: int) -> tuple[Rows, Ints]:
+    # -------------------------------------------------------------- state of a successor
+    def rows_of(self, slot: int) -> tuple[Rows, Ints]:
         """The rows in an asset's window (T, C), T <= L, oldest first, in its ``units``, and their offsets (T,)."""
         newest = slice(self._place[slot] - self.filled[slot], self._place[slot])
         rows = self._kept[self.standards[int(self.units[slot])].kept]
         return rows[slot, newest], self._offsets[slot, newest]
 
-    def still_since(self, slot: int) -> Ints:
-        """(C,) the row since which each sensor has not moved."""
-        return np.asarray(self._still_since[slot])
+    def raw_rows(self, slot: int) -> Floats:
+        """(T, C) a copy of the rows in an asset's window in the sensors' own units."""
+        return self.standards[int(self.units[slot])].raw(self.rows_of(slot)[0])
 
-    def hold(
-        self,
-        slot: int,
-        window: tuple[Rows, int, Ints],
-        last: tuple[Floats, Ints],
-        still_since: Ints,
-        fresh_row: int,
-    ) -> None:
-        """Set up a slot as another process left it; the window is rows, the number of their units, and offsets.
+    def snapshot(self, slot: int) -> WindowState:
+        """The part of an asset's record of state."""
+        rows, offsets = self.rows_of(slot)
+        return WindowState(
+            int(self.units[slot]),
+            rows.tobytes(),
+            pack_ints(offsets),
+            pack_floats(self.last_value[slot]),
+            pack_ints(self.last_row[slot]),
+            pack_ints(self.still_since[slot]),
+            int(self.fresh_row[slot]),
+        )
 
-        A replay that is not there yet may find units that come into force later.
+    def restore(self, slot: int, state: WindowState) -> None:
+        """Continue with an asset as another process left it.
+
+        Its rows may be in units that come into force later in the replay.
         """
-        rows, units, offsets = window
-        self.restart(slot, fresh_row)
+        kept = self._kept[self.standards[state.units].kept]
+        rows = unpack_rows(state.window, self.standards[state.units])
+        self.restart(slot, state.fresh_row)
         begin = self.window - len(rows)
-        self.units[slot] = units
-        kept = self._kept[self.standards[units].kept]
+        self.units[slot] = state.units
         kept[slot, :begin] = np.nan
         kept[slot, begin : self.window] = rows
-        self._offsets[slot, begin : self.window] = offsets
+        self._offsets[slot, begin : self.window] = unpack_ints(state.window_offsets)
         self.filled[slot] = len(rows)
-        self.last_value[slot], self.last_row[slot] = last
-        self._still_since[slot] = still_since
+        self.last_value[slot] = unpack_floats(state.last_value)
+        self.last_row[slot] = unpack_ints(state.last_row)
+        self.still_since[slot] = unpack_ints(state.still_since)
 
 
 def grown(array: NDArray[Any], capacity: int) -> NDArray[Any]:

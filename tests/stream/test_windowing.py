@@ -65,9 +65,9 @@ def test_rings_hold_what_a_list_per_asset_holds(
         rings.convert(ONE)
     rings.grow(1)
     rings.clear(0)
-    rings._make_room(length + spare)
+    rings.resize_room(length + spare)
     rings.grow(3)
-    rings._make_room(length + spare)
+    rings.resize_room(length + spare)
     for slot in range(1, 3):
         rings.clear(slot)
     counts = [0, 0, 0]
@@ -108,18 +108,17 @@ def test_rings_hold_what_a_list_per_asset_holds(
                 asked += 1
         assert asked == len(windows)
         if len(rows) % 5 == 0:  # more assets came
-            rings._make_room(length + 1 + spare % 7)
+            rings.resize_room(length + 1 + spare % 7)
         if len(rows) % 3 == 0:  # another model takes over
             rings.convert(OTHER if len(rows) % 2 else ONE)
         for slot, one in enumerate(plain):
-            held, known = rings.held(slot)
-            np.testing.assert_array_equal(
-                rings.standards[int(rings.units[slot])].raw(held), np.array(one.rows[-length:]).reshape(-1, C)
-            )
+            held, known = rings.rows_of(slot)
+            assert len(held) == len(known)
+            np.testing.assert_array_equal(rings.raw_rows(slot), np.array(one.rows[-length:]).reshape(-1, C))
             assert known.tolist() == one.offsets[-length:]
             np.testing.assert_array_equal(rings.last_value[slot], one.value)
             assert rings.last_row[slot].tolist() == one.row
-            assert rings.still_since(slot).tolist() == one.since
+            assert rings.still_since[slot].tolist() == one.since
 
 
 def test_a_successor_cuts_the_windows_that_its_predecessor_would_have() -> None:
@@ -134,10 +133,9 @@ def test_a_successor_cuts_the_windows_that_its_predecessor_would_have() -> None:
     one.restart(1, 100)
     one.tell(by_slot(slots), slots, np.arange(100, 109), values, np.isfinite(values))
     one.push(slots, by_slot(slots).occurrence, values, np.arange(9), wanted)
-    last = one.last_value[1], one.last_row[1]
-    rows, offsets = one.held(1)
-    assert rows.dtype == np.float32
-    other.hold(1, (rows, 1, offsets), last, one.still_since(1), int(one.fresh_row[1]))
+    assert one.rows_of(1)[0].dtype == np.float32
+    other.restore(1, one.snapshot(1))
+    assert other.snapshot(1) == one.snapshot(1)
     more = rng.normal(size=(3, C))
     answers = [
         rings.push(slots[:3], by_slot(slots[:3]).occurrence, more, np.arange(9, 12), wanted[:3])
@@ -166,12 +164,12 @@ def test_rows_go_through_every_model_s_units_whenever_that_is_done() -> None:
             if rings is early:
                 rings.settle(slots)
         rings.settle(slots)
-        held, _ = rings.held(0)
+        held, _ = rings.rows_of(0)
         assert held.dtype == np.float32
         np.testing.assert_array_equal(held, by_hand)
         rings.forget(3)
         assert list(rings.standards) == [3]
-        np.testing.assert_array_equal(rings.held(0)[0], by_hand)
+        np.testing.assert_array_equal(rings.rows_of(0)[0], by_hand)
 
 
 def test_an_asset_keeps_its_units_until_its_next_row() -> None:
@@ -185,4 +183,4 @@ def test_an_asset_keeps_its_units_until_its_next_row() -> None:
     windows, _ = rings.push(one, one, np.array([[4.0, 8.0]]), one, np.ones(1, bool))
     np.testing.assert_array_equal(OTHER.raw(windows[0, -2:]), [[3.0, NAN], [4.0, 8.0]])
     assert rings.units.tolist() == [1, 0]
-    np.testing.assert_array_equal(rings.held(1)[0], [[1e6, -2.0]])
+    np.testing.assert_array_equal(rings.rows_of(1)[0], [[1e6, -2.0]])
