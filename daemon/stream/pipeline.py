@@ -75,10 +75,11 @@ from daemon.grouping import by_slot
 from daemon.stream import snapshot
 from daemon.stream.alerts import Episodes, ScoredEvidence, SensorEvidence
 from daemon.stream.audit import Audit, Audited, auditable
-from daemon.stream.batches import ReadingBatch, RowBatch, Waiting
-from daemon.stream.clock import BATCH, NO_CLOCK, EventTimeGuard, FleetClock, HeldReading
+from daemon.stream.batches import ReadingBatch, RowBatch, RowQueue
 from daemon.stream.drift import EXCEEDANCES, Drift
-from daemon.stream.grid import Fingerprints, Grid, ReleasedRow, fingerprints
+from daemon.stream.event_time import NO_CLOCK, EventTimeGuard, HeldReading
+from daemon.stream.fleet_clock import BATCH, FleetClock
+from daemon.stream.grid import Grid, ReleasedRow, ValueHashes, value_hashes
 from daemon.stream.validity import ASSET_BYTES, asset_fault, partition_fault
 from daemon.stream.windowing import NO_RECORD, WindowBuffer, grown
 
@@ -288,7 +289,7 @@ class Pipeline:
         self._left: list[Output] = []  # what a predecessor's model, or its drift interval, left unsaid
         self._scores = scores
         self._max_assets = max_assets
-        self._waiting = Waiting(len(spec.sensors))
+        self._waiting = RowQueue(len(spec.sensors))
         self._said = 0  # outputs since the shell could commit
         # Dead letters of the records taken in, by the offset of the record that decided on each.
         self._letters: list[tuple[int, DeadLetter]] = []
@@ -451,7 +452,7 @@ class Pipeline:
         self._began[:] = False
         number = self._swaps[-1].number + 1
         self._swaps.append(snapshot.Swap(number, max(self.offset, 0), self.model, units))
-        self._rings.convert(units)
+        self._rings.use_scaling(units)
         self._drop_swaps()
         return left
 
@@ -499,7 +500,7 @@ class Pipeline:
         if used.any() and before:
             needed = min(needed, before[-1])
         self._swaps = [swap for swap in self._swaps if swap.number >= needed]
-        self._rings.forget(needed)
+        self._rings.drop_scalings(needed)
 
     @property
     def model(self) -> str:
@@ -576,7 +577,7 @@ class Pipeline:
 
     def _go_through(self, swap: snapshot.Swap) -> None:
         """Do again what a swap did; whose record is of after it has that behind him."""
-        self._rings.convert(swap.scaling)
+        self._rings.use_scaling(swap.scaling)
         self._began &= self._rings.units >= swap.number
 
     def _rest(self, offset: int) -> Iterator[Step]:
@@ -656,7 +657,7 @@ class Pipeline:
 
     def _take_lines(self, lines: ReadingBatch, *, silent: bool) -> Iterator[Step]:
         """Take wide lines, as many at once as need not be looked at alone."""
-        marks = fingerprints(lines.values)
+        marks = value_hashes(lines.values)
         for begin in range(0, len(lines), LINES_AT_ONCE):
             end = min(begin + LINES_AT_ONCE, len(lines))
             if silent:
@@ -666,7 +667,7 @@ class Pipeline:
             yield Step(silent=silent)  # whatever they led to, the shell may turn to something else
 
     def _take_each(
-        self, lines: ReadingBatch, marks: Fingerprints, begin: int, end: int, *, silent: bool
+        self, lines: ReadingBatch, marks: ValueHashes, begin: int, end: int, *, silent: bool
     ) -> Iterator[Step]:
         """Take these lines one by one."""
         for i in range(begin, end):
@@ -674,7 +675,7 @@ class Pipeline:
                 yield from self._rest(int(lines.offsets[i]))
             yield from self._take_one(lines.reading(i), int(marks[i]), silent=silent)
 
-    def _take_some(self, lines: ReadingBatch, marks: Fingerprints, begin: int, end: int) -> Iterator[Step]:
+    def _take_some(self, lines: ReadingBatch, marks: ValueHashes, begin: int, end: int) -> Iterator[Step]:
         """Take the lines from ``begin`` to ``end``, together as far as nothing else follows from them.
 
         A line of an asset that there is no room for, or that is silent, is looked at alone: what
@@ -739,7 +740,7 @@ class Pipeline:
         return max(int(np.searchsorted(np.cumsum(bridged), MOST_AT_ONCE)), 1)
 
     def _take_together(
-        self, lines: ReadingBatch, marks: Fingerprints, begin: int, end: int, places: Ints
+        self, lines: ReadingBatch, marks: ValueHashes, begin: int, end: int, places: Ints
     ) -> None:
         """Take lines that nothing but rows follows from; of each asset all at once or one by one.
 
@@ -756,7 +757,7 @@ class Pipeline:
         self._uncovered[slots[first]] = offsets[first]
         counts = self.clock.count + 1 + np.arange(len(slots))
         self._uncovered_count[slots[first]] = counts[first]
-        plain = grid.follow_on(slots, occurrence, rows, times, lines.conditions[part])
+        plain = grid.is_next_row(slots, occurrence, rows, times, lines.conditions[part])
         if self.guard.doubtful[slots].any():
             plain &= ~self.guard.doubtful[slots]
         together = np.flatnonzero(plain)
@@ -774,11 +775,11 @@ class Pipeline:
         )
         if len(together) < len(slots):
             done = done.take(together)
-        grid.advance(done.slots, done.rows, times[together], told[together], done.conditions)
+        grid.append_next(done.slots, done.rows, times[together], told[together], done.conditions)
         self.guard.advance(done.slots, times[together], stamps[together])
         if len(together):
             alike = groups if len(together) == len(slots) else by_slot(done.slots)
-            self.clock.hear_many(alike, done.slots, counts[together])
+            self.clock.observe_many(alike, done.slots, counts[together])
             self.clock.advance(int((done.rows - self.clock.skew[done.slots]).max()))
         self.counts[Disposition.ACCEPTED] += len(together)
         if self.trace is not None:
@@ -920,7 +921,9 @@ class Pipeline:
         """No record follows now: decide on what is held, at the end of a log on all of it."""
         open_ = self.guard.doubtful if ended else self.guard.doubtful & ~self.guard.unproven
         for i, slot in enumerate(sorted(np.flatnonzero(open_).tolist(), key=self._name)):
-            admission = self.guard.finish(slot, self._fleet_row(slot)) if ended else self.guard.rest(slot)
+            admission = (
+                self.guard.finish(slot, self._fleet_row(slot)) if ended else self.guard.decide_idle(slot)
+            )
             if i % PLAIN_AT_ONCE == PLAIN_AT_ONCE - 1:
                 yield Step(silent=silent)
             if not (ended or admission.taken or admission.refused):
@@ -950,9 +953,9 @@ class Pipeline:
         """
         before, disposition = int(self.grid.newest[slot]), None
         for reading in readings:
-            disposition = self.grid.offer(slot, reading, closed, told if reading is new else None)
+            disposition = self.grid.insert(slot, reading, closed, told if reading is new else None)
             if disposition is Disposition.LATE:
-                self.clock.hear_late(slot, self.spec.row(reading.time_ns))
+                self.clock.observe_late(slot, self.spec.row(reading.time_ns))
             if not silent:
                 self.counts[disposition] += 1
             if self.trace is not None:
@@ -960,7 +963,7 @@ class Pipeline:
                 self.trace.append(Traced(reading.offset, reading.asset, row, disposition))
         newest = int(self.grid.newest[slot])
         if newest > before:
-            self.clock.hear(slot)
+            self.clock.observe(slot)
             if not (silent and self.restored):  # the fleet's clock is as of the position
                 self.clock.advance(newest - int(self.clock.skew[slot]))
         return disposition
@@ -1008,7 +1011,7 @@ class Pipeline:
         begin = waiting.begin
         rows = waiting.take(rows[:size] if size < len(rows) else rows)
         if self.spec.condition:
-            rows = rows.under(self._calendar.labels(rows.conditions, rows.rows))
+            rows = rows.with_conditions(self._calendar.labels(rows.conditions, rows.rows))
         marks = []
         while self._marks and self._marks[0][0] <= waiting.begin:
             place, horizon_ns = self._marks.popleft()
@@ -1028,7 +1031,7 @@ class Pipeline:
         for i in np.flatnonzero(rows.fresh | ((occurrence == 0) & (rings.filled[slots] == 0))).tolist():
             rings.restart(int(slots[i]), int(index[i]))
             self._began[slots[i]] = False
-        told = rings.tell(groups, slots, index, values, observed)
+        told = rings.update_last_seen(groups, slots, index, values, observed)
         # Silently judged are the rows since the last swap: of the models before it there is but the name.
         judging = self.detector is not None and not (silent and self._ahead)
         full = rings.filled[slots] + occurrence + 1 >= self.spec.window
@@ -1681,7 +1684,7 @@ class Pipeline:
         for begin in range(0, len(names), STATES_AT_ONCE):
             some = names[begin : begin + STATES_AT_ONCE]
             slots = self._slots_of(some)
-            self._rings.settle(slots)
+            self._rings.convert_rows(slots)
             self._uncovered[slots] = -1
             self._recorded[slots] = self._rings.number
             for asset in some:
@@ -1857,7 +1860,7 @@ class Pipeline:
         elif surplus:
             fault = f"there are more than limits.max_assets, {self._max_assets}"
         if isinstance(known, snapshot.AssetState) and fault is None:
-            fault = asset_fault(known, self.spec, partition, self._rings.standards)
+            fault = asset_fault(known, self.spec, partition, self._rings.scalings)
             at_last = known.units == self._swaps[-1].number
             if fault is None and at_last and known.baseline is not None:
                 needed = 8 * self._baseline.shape[1]
@@ -1879,7 +1882,9 @@ class Pipeline:
             number = self._swaps[-1].number + 1
             self._swaps.append(snapshot.Swap(number, self.publish_from, mine.model, mine.scaling))
         self._ahead = deque(self._swaps[1:])
-        self._rings.begin({swap.number: swap.scaling for swap in self._swaps}, self._swaps[0].number)
+        self._rings.restore_scalings(
+            {swap.number: swap.scaling for swap in self._swaps}, self._swaps[0].number
+        )
 
     def _restore_asset(self, asset: str, known: snapshot.AssetState) -> None:
         """Set up one asset as it was at the offset that its record covers."""

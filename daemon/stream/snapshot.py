@@ -120,7 +120,7 @@ class SwapState(msgspec.Struct, frozen=True, array_like=True):
 
 
 class HeldState(msgspec.Struct, frozen=True, array_like=True):
-    """A reading whose event time is not confirmed yet, with its record (``clock.HeldReading``)."""
+    """A reading whose event time is not confirmed yet, with its record (``event_time.HeldReading``)."""
 
     offset: int
     key: bytes | None
@@ -157,7 +157,7 @@ class ClockState(msgspec.Struct, frozen=True, array_like=True):
 
     top_ns: int
     arrived_ns: int
-    numbers: list[int]  # ``clock.NUMBERS``
+    numbers: list[int]  # ``fleet_clock.NUMBERS``
     overdue: bool
     ahead: list[HeldState]
     first: list[HeldState]
@@ -188,12 +188,12 @@ class FleetClockState:
     due_row: int
     look_at: int
     count: int
-    everybody: int
+    round_readings: int
     late_look_at: int
 
 
 class FleetState(msgspec.Struct, frozen=True, array_like=True):
-    """The fleet's clock (``clock.FleetClock``), and the record times of the last readings."""
+    """The fleet's clock (``fleet_clock.FleetClock``), and the record times of the last readings."""
 
     row: int
     front: int
@@ -201,7 +201,7 @@ class FleetState(msgspec.Struct, frozen=True, array_like=True):
     look_at: int
     count: int
     replay_count: int  # as ``count`` was before the first reading that a successor replays
-    everybody: int
+    round_readings: int
     late_look_at: int
     drift_due_row: int
     stamps_ns: list[int]
@@ -218,7 +218,7 @@ class FleetState(msgspec.Struct, frozen=True, array_like=True):
             clock.look_at,
             clock.count,
             replay_count,
-            clock.everybody,
+            clock.round_readings,
             clock.late_look_at,
             drift_due_row,
             list(stamps_ns),
@@ -233,7 +233,7 @@ class FleetState(msgspec.Struct, frozen=True, array_like=True):
             self.due_row,
             self.look_at,
             self.replay_count,
-            self.everybody,
+            self.round_readings,
             self.late_look_at,
         )
 

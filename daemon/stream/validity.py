@@ -25,8 +25,9 @@ from daemon.alarm import State
 from daemon.detector import Scaling
 from daemon.domain import AlertKind, Format, StreamSpec
 from daemon.stream.alerts import PeakEvidence
-from daemon.stream.clock import LARGEST_HELD, MOST_REPEATED, NO_CLOCK, NUMBERS
 from daemon.stream.drift import MOST_INTERVALS
+from daemon.stream.event_time import LARGEST_HELD, MOST_REPEATED, NO_CLOCK
+from daemon.stream.fleet_clock import NUMBERS
 from daemon.stream.snapshot import (
     AlarmState,
     AssetState,
@@ -202,7 +203,7 @@ def _fleet_fault(clock: FleetState, spec: StreamSpec) -> str | None:
             return f"the fleet's {name} is {row}"
     if clock.look_at < 0 or len(clock.stamps_ns) > MOST_STAMPS:
         return f"the fleet is looked at from reading {clock.look_at} on"
-    if not 0 <= clock.replay_count <= clock.count or clock.everybody < 0:
+    if not 0 <= clock.replay_count <= clock.count or clock.round_readings < 0:
         return f"{clock.count} readings, and {clock.replay_count} before a replay"
     return None
 

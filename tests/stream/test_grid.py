@@ -19,7 +19,7 @@ from daemon.domain import (
     Reading,
     StreamSpec,
 )
-from daemon.stream.grid import Grid, ReleasedRow, fingerprints
+from daemon.stream.grid import Grid, ReleasedRow, value_hashes
 from tests import naive
 
 NAN = math.nan
@@ -69,7 +69,7 @@ def make(spec: StreamSpec) -> Grid:
 
 
 def offer(grid: Grid, reading: Reading, closed: list[ReleasedRow]) -> Disposition:
-    return grid.offer(SLOTS[reading.asset], reading, closed)
+    return grid.insert(SLOTS[reading.asset], reading, closed)
 
 
 def offered(grid: Grid, *readings: Reading) -> tuple[str, str]:
@@ -358,9 +358,9 @@ def test_many_lines_at_once_are_taken_as_they_are_one_by_one(
         times = np.array([r.time_ns for r in batch])
         rows = times // spec.period_ns
         values = np.array([r.values for r in batch])
-        told = fingerprints(values)
-        plainly = other.follow_on(slots, occurrence, rows, times, [r.condition for r in batch])
-        other.advance(slots[plainly], rows[plainly], times[plainly], told[plainly], [])
+        told = value_hashes(values)
+        plainly = other.is_next_row(slots, occurrence, rows, times, [r.condition for r in batch])
+        other.append_next(slots[plainly], rows[plainly], times[plainly], told[plainly], [])
         for i, reading in enumerate(batch):
             if plainly[i]:
                 row = ReleasedRow(
@@ -385,7 +385,7 @@ def test_many_lines_at_once_are_taken_as_they_are_one_by_one(
 def test_rows_have_one_fingerprint_if_and_only_if_they_are_equal(
     drawn_rows: list[tuple[float, float]],
 ) -> None:
-    told = fingerprints(np.array(drawn_rows).reshape(-1, 2)).tolist()
+    told = value_hashes(np.array(drawn_rows).reshape(-1, 2)).tolist()
     for one, a in zip(drawn_rows, told, strict=True):
         for other, b in zip(drawn_rows, told, strict=True):
             equal = all(x == y or (x != x and y != y) for x, y in zip(one, other, strict=True))

@@ -62,7 +62,7 @@ def test_rings_hold_what_a_list_per_asset_holds(
 ) -> None:
     rings, plain = WindowBuffer(length, C), [Plain() for _ in range(3)]
     if early:
-        rings.convert(ONE)
+        rings.use_scaling(ONE)
     rings.grow(1)
     rings.clear(0)
     rings.resize_room(length + spare)
@@ -91,16 +91,16 @@ def test_rings_hold_what_a_list_per_asset_holds(
         slots, index = np.array([r[0] for r in chunk]), np.array([r[1] for r in chunk])
         values, offsets = np.array([r[2] for r in chunk]), np.array([r[3] for r in chunk])
         wanted = np.array([r[4] for r in chunk])
-        told = rings.tell(by_slot(slots), slots, index, values, np.isfinite(values))
+        seen = rings.update_last_seen(by_slot(slots), slots, index, values, np.isfinite(values))
         windows, smallest = rings.push(slots, by_slot(slots).occurrence, values, offsets, wanted)
         asked = 0
         for i, (slot, row, cells, offset, want, _) in enumerate(chunk):
             one = plain[slot]
             one.take(row, cells, offset)
-            np.testing.assert_array_equal(told.value[i], one.value)
-            assert told.row[i].tolist() == one.row
+            np.testing.assert_array_equal(seen.value[i], one.value)
+            assert seen.row[i].tolist() == one.row
             still = [row - s + 1 if cell == cell else 0 for cell, s in zip(cells, one.since, strict=True)]
-            assert told.still[i].tolist() == still
+            assert seen.still[i].tolist() == still
             if want:
                 assert windows.dtype == rings.scaling.kept
                 np.testing.assert_array_equal(windows[asked], rings.scaling.of(one.window(length)))
@@ -110,7 +110,7 @@ def test_rings_hold_what_a_list_per_asset_holds(
         if len(rows) % 5 == 0:  # more assets came
             rings.resize_room(length + 1 + spare % 7)
         if len(rows) % 3 == 0:  # another model takes over
-            rings.convert(OTHER if len(rows) % 2 else ONE)
+            rings.use_scaling(OTHER if len(rows) % 2 else ONE)
         for slot, one in enumerate(plain):
             held, known = rings.rows_of(slot)
             assert len(held) == len(known)
@@ -125,13 +125,13 @@ def test_a_successor_cuts_the_windows_that_its_predecessor_would_have() -> None:
     rng = np.random.default_rng(0)
     one, other = WindowBuffer(5, C), WindowBuffer(5, C)
     for rings in (one, other):
-        rings.convert(ONE)
+        rings.use_scaling(ONE)
         rings.grow(2)
         rings.clear(1)
     values = rng.normal(size=(9, C))
     slots, wanted = np.ones(9, np.int64), np.ones(9, bool)
     one.restart(1, 100)
-    one.tell(by_slot(slots), slots, np.arange(100, 109), values, np.isfinite(values))
+    one.update_last_seen(by_slot(slots), slots, np.arange(100, 109), values, np.isfinite(values))
     one.push(slots, by_slot(slots).occurrence, values, np.arange(9), wanted)
     assert one.rows_of(1)[0].dtype == np.float32
     other.restore(1, one.snapshot(1))
@@ -160,15 +160,15 @@ def test_rows_go_through_every_model_s_units_whenever_that_is_done() -> None:
         rings.clear(0)
         rings.push(slots, slots, row, slots, np.ones(1, bool))
         for unit in units:
-            rings.convert(unit)
+            rings.use_scaling(unit)
             if rings is early:
-                rings.settle(slots)
-        rings.settle(slots)
+                rings.convert_rows(slots)
+        rings.convert_rows(slots)
         held, _ = rings.rows_of(0)
         assert held.dtype == np.float32
         np.testing.assert_array_equal(held, by_hand)
-        rings.forget(3)
-        assert list(rings.standards) == [3]
+        rings.drop_scalings(3)
+        assert list(rings.scalings) == [3]
         np.testing.assert_array_equal(rings.rows_of(0)[0], by_hand)
 
 
@@ -179,7 +179,7 @@ def test_an_asset_keeps_its_units_until_its_next_row() -> None:
     rings.clear(1)
     both, one = np.arange(2), np.zeros(1, np.int64)
     rings.push(both, 0 * both, np.array([[3.0, NAN], [1e6, -2.0]]), both, np.ones(2, bool))
-    rings.convert(OTHER)
+    rings.use_scaling(OTHER)
     windows, _ = rings.push(one, one, np.array([[4.0, 8.0]]), one, np.ones(1, bool))
     np.testing.assert_array_equal(OTHER.raw(windows[0, -2:]), [[3.0, NAN], [4.0, 8.0]])
     assert rings.units.tolist() == [1, 0]
