@@ -43,8 +43,8 @@ from daemon.errors import BundleError, ConfigError, DaemonError
 from daemon.model.bundle import Bundle
 from daemon.runtime.history import Topics
 from daemon.runtime.loop import Loop, StreamPlan, StreamRun, check_compatible
-from daemon.stream.clock import held_together
 from daemon.stream.encoding import Encoded, encode
+from daemon.stream.event_time import held_together
 
 log = structlog.get_logger()
 

@@ -19,10 +19,9 @@ The anomaly machine itself is ``policy.Alarm``; nothing outside this file acts o
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, fields, replace
 
 import numpy as np
 
@@ -41,6 +40,8 @@ from daemon.domain import (
     StreamSpec,
     iso,
 )
+from daemon.stream.identity import digest
+from daemon.stream.snapshot import AlarmState, EpisodeState, pack_floats, unpack_floats
 
 CONTRIBUTORS = 40
 """Sensors that an alert ranks, at most."""
@@ -50,11 +51,6 @@ which no verdicts are asked for: each takes some 3 ms, those that opened togethe
 what hits so many assets at a time is no fault of one machine's process."""
 CRITICAL_RATIO = 2.0
 """A score above this many thresholds is critical."""
-
-
-def digest(*parts: object, size: int) -> str:
-    """A short stable name for what caused something."""
-    return hashlib.sha256("\x1f".join(map(str, parts)).encode("utf-8", "surrogatepass")).hexdigest()[:size]
 
 
 @dataclass(slots=True)
@@ -68,6 +64,31 @@ class Episode:
     onset_ns: int
     severity: Severity
     next_update_row: int = 0
+
+    def snapshot(self) -> EpisodeState:
+        """The episode as part of a record of state."""
+        return EpisodeState(
+            self.kind,
+            self.sensor,
+            self.fingerprint,
+            self.opened_ns,
+            self.onset_ns,
+            self.severity,
+            self.next_update_row,
+        )
+
+    @staticmethod
+    def restored(state: EpisodeState) -> Episode:
+        """The episode of a record of state."""
+        return Episode(
+            state.kind,
+            state.sensor,
+            state.fingerprint,
+            state.opened_ns,
+            state.onset_ns,
+            state.severity,
+            state.next_update_row,
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -158,6 +179,31 @@ class AssetEpisodes:
     above_since: int = -1  # first row of the present run of scores above the closing level
     peaks: PeakEvidence | None = None  # since the onset
     open: dict[tuple[AlertKind, str | None], Episode] = field(default_factory=dict)
+
+    def snapshot(self) -> AlarmState:
+        """As part of the asset's record; without the stream's drift, which the partition's record holds."""
+        alarm = self.alarm
+        return AlarmState(
+            int(alarm.state),
+            alarm.recent,
+            alarm.resting,
+            self.above_since,
+            None if self.peaks is None else pack_floats(np.stack(astuple(self.peaks))),
+            [e.snapshot() for e in self.open.values() if e.kind is not AlertKind.DRIFT],
+        )
+
+    @staticmethod
+    def restored(state: AlarmState) -> AssetEpisodes:
+        """The episodes of an asset's record."""
+        peaks = None
+        if state.peaks is not None:
+            peaks = PeakEvidence(*unpack_floats(state.peaks).reshape(len(fields(PeakEvidence)), -1))
+        return AssetEpisodes(
+            Alarm(State(state.state), state.recent, state.resting),
+            state.above_since,
+            peaks,
+            {(e.kind, e.sensor): Episode.restored(e) for e in state.open},
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,6 +411,30 @@ class Episodes:
             self.assets[asset] = AssetEpisodes(open=drift)
         return events
 
+    # -------------------------------------------------------------- state of a successor
+    def snapshot(self, asset: str) -> AlarmState | None:
+        """The part of an asset's record; None where there is nothing to remember."""
+        known = self.assets.get(asset)
+        return None if known is None else known.snapshot()
+
+    def restore(self, asset: str, state: AlarmState) -> None:
+        """Continue with an asset's episodes as another process left them."""
+        restored, present = AssetEpisodes.restored(state), self.assets.get(asset)
+        if present is not None:  # the stream's drift, where an asset has the stream's name
+            restored.open |= present.open
+        self.assets[asset] = restored
+
+    def snapshot_drift(self) -> EpisodeState | None:
+        """The open episode of drift, part of the partition's record."""
+        known = self.assets.get(self.spec.name)
+        episode = None if known is None else known.open.get((AlertKind.DRIFT, None))
+        return None if episode is None else episode.snapshot()
+
+    def restore_drift(self, state: EpisodeState) -> None:
+        """Continue with an open episode of drift; before the assets are restored."""
+        self.of(self.spec.name).open[state.kind, state.sensor] = Episode.restored(state)
+
+    # -------------------------------------------------------------- messages
     def _contributors(self, asset: str) -> list[Contributor]:
         """The sensors of an episode, most blamed first."""
         peaks = self.of(asset).peaks

@@ -46,7 +46,7 @@ class RowBatch:
         columns: dict[str, Any] = {name: getattr(self, name)[some] for name in self.__slots__}
         return RowBatch(**columns)
 
-    def under(self, conditions: list[str]) -> RowBatch:
+    def with_conditions(self, conditions: list[str]) -> RowBatch:
         """The same rows with these condition labels."""
         columns: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
         return RowBatch(**{**columns, "conditions": conditions})
@@ -90,7 +90,7 @@ class RowBatch:
         return RowBatch(**columns)
 
 
-class Waiting:
+class RowQueue:
     """Released rows on their way to the windows, oldest first.
 
     Whatever asks or takes pays for the rows that it gets, never for all that wait: it is asked after
@@ -105,9 +105,9 @@ class Waiting:
 
     def __init__(self, sensors: int) -> None:
         self._sensors = sensors
-        self._blocks: deque[RowBatch] = deque()
+        self._row_batches: deque[RowBatch] = deque()
         self._taken = 0  # rows of the first block that wait no more
-        self._loose: list[ReleasedRow] = []  # behind the blocks
+        self._single_rows: list[ReleasedRow] = []  # behind the blocks
         self.begin = self.end = 0
         self.observed = 0
 
@@ -116,7 +116,7 @@ class Waiting:
 
     def add(self, released: Sequence[ReleasedRow]) -> None:
         """Append rows that were released one by one."""
-        self._loose += released
+        self._single_rows += released
         self.end += len(released)
         self.observed += sum(not row.empty for row in released)
 
@@ -124,20 +124,20 @@ class Waiting:
         """Append rows that are columns already; ``slots`` are those of the assets added before."""
         self.gather(slots)
         if len(rows):
-            self._blocks.append(rows)
+            self._row_batches.append(rows)
             self.end += len(rows)
             self.observed += len(rows) - int(rows.empty.sum())
 
     def gather(self, slots: Mapping[str, int]) -> None:
         """Make columns of the rows that were added one by one; their assets have these slots."""
-        if self._loose:
-            self._blocks.append(RowBatch.of(self._loose, slots, self._sensors))
-            self._loose.clear()
+        if self._single_rows:
+            self._row_batches.append(RowBatch.of(self._single_rows, slots, self._sensors))
+            self._single_rows.clear()
 
     def first(self, most: int) -> RowBatch:
         """The oldest rows, ``most`` of them if so many wait; they wait on until ``take``. Gather first."""
         parts, wanted, skipped = [], min(most, len(self)), self._taken
-        for block in self._blocks:
+        for block in self._row_batches:
             if wanted <= 0:
                 break
             part = block[skipped : skipped + wanted] if skipped or wanted < len(block) else block
@@ -150,8 +150,8 @@ class Waiting:
         self.begin += len(rows)
         self.observed -= len(rows) - int(rows.empty.sum())
         self._taken += len(rows)
-        while self._blocks and self._taken >= len(self._blocks[0]):
-            self._taken -= len(self._blocks.popleft())
+        while self._row_batches and self._taken >= len(self._row_batches[0]):
+            self._taken -= len(self._row_batches.popleft())
         return rows
 
 

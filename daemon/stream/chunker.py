@@ -18,7 +18,7 @@ import numpy as np
 from daemon.domain import StreamSpec
 from daemon.grouping import by_slot
 from daemon.stream.assets import AssetTable
-from daemon.stream.batches import RowBatch, Waiting
+from daemon.stream.batches import RowBatch, RowQueue
 from daemon.stream.grid import ReleasedRow
 
 CHUNK_CELLS = 2_097_152
@@ -52,7 +52,7 @@ class Chunker:
         self.training_cut: int | None = None
         self.rows = self.observed_rows = 0
         self._assets = assets
-        self._waiting = Waiting(len(spec.sensors))
+        self._waiting = RowQueue(len(spec.sensors))
         self._boundaries: deque[tuple[int, int]] = deque()
         cells = spec.window * len(spec.sensors)
         self._most = min(max(CHUNK_CELLS * spec.hop // cells, FEWEST_ROWS), MOST_ROWS)

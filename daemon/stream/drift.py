@@ -34,7 +34,15 @@ from daemon.domain import (
     StreamSpec,
 )
 from daemon.stream.alerts import Episodes
-from daemon.stream.clock import NO_CLOCK
+from daemon.stream.event_time import NO_CLOCK
+from daemon.stream.snapshot import (
+    DriftState,
+    PartitionState,
+    ReferenceState,
+    SumsState,
+    pack_floats,
+    unpack_floats,
+)
 
 ALL_TIME = 1 << 62
 """An event time after every interval."""
@@ -173,6 +181,51 @@ class Drift:
         """
         for interval in sorted(i for i in self.intervals if (i + 1) * self.interval_ns <= event_time_ns):
             yield self._record(interval, self.intervals.pop(interval))
+
+    def snapshot(self) -> DriftState:
+        """The sums of every interval that is not over, and the reference that they are measured against."""
+        known, reference = self.reference, None
+        if self.intervals:
+            reference = ReferenceState(
+                pack_floats(known.latent_mean),
+                pack_floats(known.latent_variance),
+                pack_floats(known.residual_mean),
+                pack_floats(known.residual_variance),
+                known.latent_threshold,
+                known.residual_threshold,
+            )
+        sums = [
+            SumsState(interval, sums.windows, pack_floats(sums.latent), pack_floats(sums.residual), sums.kl)
+            for interval, sums in self.intervals.items()
+        ]
+        return DriftState(sums, self.interval_ns, reference, self.exceeded, self.first_exceeded_ns)
+
+    def restore(self, state: DriftState) -> None:
+        """Continue with sums of the same model, in intervals of the same length."""
+        for sums in state.sums:
+            latent = unpack_floats(sums.latent).reshape(2, -1)
+            residual = unpack_floats(sums.residual).reshape(3, -1)
+            self.intervals[sums.interval] = Sums(sums.windows, latent, residual, sums.kl)
+        self.exceeded = state.exceeded
+        self.first_exceeded_ns = state.first_exceeded_ns
+
+    @staticmethod
+    def outgoing(state: PartitionState, stream: str, partition: InputPartition) -> Drift | None:
+        """The drift that ended because the model or the interval is another one now; None without sums."""
+        known = state.reference
+        if known is None:
+            return None
+        reference = DriftReference(
+            unpack_floats(known.latent_mean),
+            unpack_floats(known.latent_variance),
+            unpack_floats(known.residual_mean),
+            unpack_floats(known.residual_variance),
+            known.latent_threshold,
+            known.residual_threshold,
+        )
+        drift = Drift(stream, partition, state.drift_interval_ns, reference, state.model)
+        drift.restore(state.drift_state)
+        return drift
 
     def _record(self, interval: int, sums: Sums) -> DriftRecord:
         latent_kl, residual_kl = divergence(sums.windows, sums.latent, sums.residual, self.reference)

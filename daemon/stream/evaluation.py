@@ -40,7 +40,7 @@ class Evaluation:
         parts, rows, model = self._parts, chunk.rows, self._parts.judge.model
         replaying, detector = parts.ledger.replaying, parts.judge.detector
         if parts.spec.condition:
-            rows = rows.under(self._calendar.labels(rows.conditions, rows.rows))
+            rows = rows.with_conditions(self._calendar.labels(rows.conditions, rows.rows))
         # Before the last takeover of a replay there is no more than the name of the model of then.
         judging = detector is not None and not parts.takeovers.ahead
         windows = windowed(rows, parts.windows, parts.spec.hop, judging=judging)

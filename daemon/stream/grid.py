@@ -17,7 +17,7 @@ one: the calendar must not make last year's data late.
 
 **At rest.** Nearly every wide line is the next row of an asset that waits for nothing, and
 closes at once. Of such an asset five numbers say everything; they stand in arrays, and
-``follow_on`` and ``advance`` take whole batches of such lines. Any other line wakes its asset
+``is_next_row`` and ``append_next`` take whole batches of such lines. Any other line wakes its asset
 (``AssetGrid``), which then goes by the rules one by one until nothing waits any more. What was
 released above the watermark is known by a fingerprint of its values: a repetition is told from a
 contradiction by it.
@@ -44,9 +44,19 @@ from daemon.domain import (
     Reading,
     StreamSpec,
 )
+from daemon.stream.snapshot import (
+    GridState,
+    RowState,
+    pack_bits,
+    pack_floats,
+    pack_ints,
+    unpack_bits,
+    unpack_floats,
+    unpack_ints,
+)
 from daemon.stream.windowing import grown
 
-Fingerprints = NDArray[np.uint64]
+ValueHashes = NDArray[np.uint64]
 NAN = float("nan")
 NEVER = -1
 
@@ -60,7 +70,33 @@ class OpenRow(msgspec.Struct, gc=False):
     last_offset: int = -1
     complete: bool = False
     condition: str = ""
-    fingerprint: int = 0  # of a wide line's values
+    value_hash: int = 0  # of a wide line's values
+
+    def snapshot(self, row: int) -> RowState:
+        """The row of this number as part of a record of state."""
+        return RowState(
+            row,
+            pack_floats(self.values),
+            pack_bits(self.reported),
+            self.offset,
+            self.last_offset,
+            self.complete,
+            self.condition,
+            self.value_hash,
+        )
+
+    @staticmethod
+    def restored(state: RowState) -> OpenRow:
+        """The row of a record of state."""
+        return OpenRow(
+            unpack_floats(state.values).tolist(),
+            unpack_bits(state.reported),
+            state.offset,
+            state.last_offset,
+            state.complete,
+            state.condition,
+            state.fingerprint,
+        )
 
 
 class ReleasedRow(msgspec.Struct, frozen=True, gc=False):
@@ -90,7 +126,7 @@ class AssetGrid:
     recent: dict[int, OpenRow] = field(default_factory=dict)  # long: released, above the watermark
     silent: int = 0  # bit c: sensor c is declared silent; rows do not wait for it
     began: int = -1  # the row at which the windows last started afresh
-    heard: list[int] = field(default_factory=list)  # per sensor, newest released row with a value
+    last_valued: list[int] = field(default_factory=list)  # per sensor, newest released row with a value
     condition: str = ""
 
 
@@ -109,44 +145,44 @@ class Grid:
         self.spec = spec
         self.conflicts = 0
         self.newest: Ints = np.empty(0, np.int64)
-        self._awake: dict[int, AssetGrid] = {}  # by slot; of a long stream all
+        self._active: dict[int, AssetGrid] = {}  # by slot; of a long stream all
         self._all = (1 << len(spec.sensors)) - 1
         self._wide = spec.format is Format.JSON_WIDE
         self._max_gap_rows = spec.max_gap_ns // spec.period_ns
         self._silent_rows = max(spec.silent_after_ns // spec.period_ns, 1)
         # An asset at rest: its last row, which is its newest, and all else that there is to know.
-        self._rests: Mask = np.empty(0, bool)
+        self._idle: Mask = np.empty(0, bool)
         self._max_time: Ints = np.empty(0, np.int64)
         self._watermark: Ints = np.empty(0, np.int64)
         self._began: Ints = np.empty(0, np.int64)
         self._conditions: list[str] = []
-        self._told_conditions = bool(spec.message_condition)
+        self._message_conditions = bool(spec.message_condition)
         # Fingerprint of row r at r modulo the rows above any watermark; 0: nobody spoke of it.
         kept = spec.allowed_lateness_ns // spec.period_ns + 3 if self._wide else 0
-        self._told: Fingerprints = np.empty((0, kept), np.uint64)
+        self._value_hashes: ValueHashes = np.empty((0, kept), np.uint64)
 
     def grow(self, capacity: int) -> None:
         """Make room for more assets; those that are there keep their slots."""
         more = capacity - len(self.newest)
-        for name in ("newest", "_rests", "_max_time", "_watermark", "_began", "_told"):
+        for name in ("newest", "_idle", "_max_time", "_watermark", "_began", "_value_hashes"):
             setattr(self, name, grown(getattr(self, name), capacity))
         self.newest[capacity - more :] = NEVER
         self._conditions += [""] * more
 
     def clear(self, slot: int) -> None:
-        """A slot for an asset that was never heard of."""
-        self._awake.pop(slot, None)
-        self._rests[slot] = False
-        self._told[slot] = 0
+        """A slot for an asset that was never seen."""
+        self._active.pop(slot, None)
+        self._idle[slot] = False
+        self._value_hashes[slot] = 0
         self.newest[slot] = NEVER
 
     def released(self, slot: int) -> bool:
         """Whether a row of this asset was released, so that what came before it cannot be undone."""
-        grid = self._awake.get(slot)
-        return bool(self._rests[slot]) if grid is None else grid.last_observed >= 0
+        grid = self._active.get(slot)
+        return bool(self._idle[slot]) if grid is None else grid.last_observed >= 0
 
     # -------------------------------------------------------------- many lines at once
-    def follow_on(
+    def is_next_row(
         self, slots: Ints, occurrence: Ints, rows: Ints, times_ns: Ints, conditions: Sequence[str]
     ) -> Mask:
         """(B,) which lines are their asset's next row, of an asset that rests, one after the other.
@@ -157,11 +193,11 @@ class Grid:
 
         An asset of which one line is not has none: the lines of an asset stay in order.
         """
-        plain = self._rests[slots] & (rows == self.newest[slots] + 1 + occurrence)
+        plain = self._idle[slots] & (rows == self.newest[slots] + 1 + occurrence)
         plain &= times_ns >= self._watermark[slots]
         if self._max_gap_rows < 1:
             plain[:] = False  # every row starts windows afresh
-        if self._told_conditions:
+        if self._message_conditions:
             plain &= [bool(condition) for condition in conditions]  # who says none has the one before
         if not plain.all():
             others = np.zeros(len(self.newest), bool)
@@ -169,64 +205,64 @@ class Grid:
             plain = ~others[slots]
         return np.asarray(plain)
 
-    def advance(
-        self, slots: Ints, rows: Ints, times_ns: Ints, fingerprints: Fingerprints, conditions: Sequence[str]
+    def append_next(
+        self, slots: Ints, rows: Ints, times_ns: Ints, value_hashes: ValueHashes, conditions: Sequence[str]
     ) -> None:
-        """Close the rows of lines that ``follow_on``, in their order."""
+        """Close the rows of lines that ``is_next_row``, in their order."""
         if not len(slots):
             return
-        self._told[slots, rows % self._told.shape[1]] = fingerprints
+        self._value_hashes[slots, rows % self._value_hashes.shape[1]] = value_hashes
         self.newest[slots] = rows  # of several lines of an asset the last one counts
         self._max_time[slots] = times_ns  # they ascend, as the rows do
         self._watermark[slots] = np.maximum(self._watermark[slots], times_ns - self.spec.allowed_lateness_ns)
-        if self._told_conditions:
+        if self._message_conditions:
             for slot, condition in zip(slots.tolist(), conditions, strict=True):
                 self._conditions[slot] = condition
 
     # -------------------------------------------------------------- one by one
-    def offer(
-        self, slot: int, reading: Reading, closed: list[ReleasedRow], fingerprint: int | None = None
+    def insert(
+        self, slot: int, reading: Reading, closed: list[ReleasedRow], value_hash: int | None = None
     ) -> Disposition:
         """Take one reading; rows of its asset that it closed are appended to ``closed``, in order.
 
-        ``fingerprint`` is that of a wide line's values, where it is known already.
+        ``value_hash`` is that of a wide line's values, where it is known already.
         """
         time_ns = reading.time_ns
         spec = self.spec
         row = time_ns // spec.period_ns
-        grid = self._awake.get(slot)
+        grid = self._active.get(slot)
         if grid is None:
-            grid = self._wake(slot, reading)
+            grid = self._activate(slot, reading)
         if time_ns < grid.watermark_ns:
             disposition = Disposition.LATE
         elif reading.values is None:
             disposition = self._long_cell(grid, row, reading)
         else:
-            if fingerprint is None:
-                fingerprint = int(fingerprints(np.array([reading.values], np.float64))[0])
-            disposition = self._wide_line(grid, row, reading, fingerprint)
+            if value_hash is None:
+                value_hash = int(value_hashes(np.array([reading.values], np.float64))[0])
+            disposition = self._wide_line(grid, row, reading, value_hash)
         if disposition is Disposition.ACCEPTED:
             if row > self.newest[slot]:
                 self.newest[slot] = row
             if time_ns > grid.max_time_ns:
                 grid.max_time_ns = time_ns
                 grid.watermark_ns = max(grid.watermark_ns, time_ns - spec.allowed_lateness_ns)
-        self._settle(grid, closed)
+        self._release_and_prune(grid, closed)
         return disposition
 
-    def _wake(self, slot: int, reading: Reading) -> AssetGrid:
+    def _activate(self, slot: int, reading: Reading) -> AssetGrid:
         """The asset as an object: as it rested, or new with this reading."""
-        if self._rests[slot]:
-            grid = self._at_rest(slot, reading.asset)
-            self._rests[slot] = False
+        if self._idle[slot]:
+            grid = self._idle_grid(slot, reading.asset)
+            self._idle[slot] = False
         else:
             watermark = reading.time_ns - self.spec.allowed_lateness_ns
             head = watermark // self.spec.period_ns
             grid = AssetGrid(reading.asset, slot, reading.time_ns, watermark, head)
-        self._awake[slot] = grid
+        self._active[slot] = grid
         return grid
 
-    def _at_rest(self, slot: int, asset: str) -> AssetGrid:
+    def _idle_grid(self, slot: int, asset: str) -> AssetGrid:
         last = int(self.newest[slot])
         return AssetGrid(
             asset,
@@ -239,26 +275,30 @@ class Grid:
             condition=self._conditions[slot],
         )
 
-    def _rest(self, grid: AssetGrid) -> None:
+    def _set_idle(self, grid: AssetGrid) -> None:
         slot = grid.slot
-        del self._awake[slot]
-        self._rests[slot] = True
+        del self._active[slot]
+        self._idle[slot] = True
         self._max_time[slot] = grid.max_time_ns
         self._watermark[slot] = grid.watermark_ns
         self._began[slot] = grid.began
         self._conditions[slot] = grid.condition
 
-    def _wide_line(self, grid: AssetGrid, row: int, reading: Reading, fingerprint: int) -> Disposition:
+    def _wide_line(self, grid: AssetGrid, row: int, reading: Reading, value_hash: int) -> Disposition:
         assert reading.values is not None
         known = grid.rows.get(row)
         if known is not None or row < grid.head:
-            told = known.fingerprint if known is not None else int(self._told[grid.slot, self._place(row)])
-            if told == fingerprint:
+            known_hash = (
+                known.value_hash
+                if known is not None
+                else int(self._value_hashes[grid.slot, self._place(row)])
+            )
+            if known_hash == value_hash:
                 return Disposition.DUPLICATE
             self.conflicts += 1
             return Disposition.ACCEPTED
         grid.rows[row] = OpenRow(
-            reading.values, self._all, reading.offset, reading.offset, True, reading.condition, fingerprint
+            reading.values, self._all, reading.offset, reading.offset, True, reading.condition, value_hash
         )
         return Disposition.ACCEPTED
 
@@ -295,12 +335,12 @@ class Grid:
             open_row.condition = reading.condition
         return Disposition.ACCEPTED
 
-    def _settle(self, grid: AssetGrid, closed: list[ReleasedRow]) -> None:
+    def _release_and_prune(self, grid: AssetGrid, closed: list[ReleasedRow]) -> None:
         """After something has moved: close what can be closed, and let go of what has passed."""
         self._release(grid, closed)
-        self._forget(grid)
+        self._prune(grid)
         if self._wide and not grid.rows:
-            self._rest(grid)
+            self._set_idle(grid)
 
     def _release(self, grid: AssetGrid, closed: list[ReleasedRow]) -> None:
         """Append the rows of an asset that are closed by now, in order."""
@@ -325,7 +365,7 @@ class Grid:
                 if watermark < (head + 1) * period:
                     return
                 grid.head = head + 1
-                self._tell(grid.slot, head, 0)
+                self._note_hash(grid.slot, head, 0)
                 proof = rows[nearest].offset
                 empty = [NAN] * len(spec.sensors)
                 closed.append(ReleasedRow(grid.asset, head, empty, True, False, proof, proof, grid.condition))
@@ -345,41 +385,41 @@ class Grid:
         if fresh:
             grid.began = index
         if self._wide:
-            self._tell(grid.slot, index, row.fingerprint)
+            self._note_hash(grid.slot, index, row.value_hash)
         else:
             grid.recent[index] = row
-            self._listen(grid, index, row.values)
+            self._update_silent(grid, index, row.values)
         if row.condition:
             grid.condition = row.condition
         last = row.last_offset if row.last_offset >= 0 else row.offset
         return ReleasedRow(grid.asset, index, row.values, False, fresh, row.offset, last, grid.condition)
 
     def _place(self, row: int) -> int:
-        return int(row % self._told.shape[1])
+        return int(row % self._value_hashes.shape[1])
 
-    def _tell(self, slot: int, row: int, fingerprint: int) -> None:
+    def _note_hash(self, slot: int, row: int, value_hash: int) -> None:
         if self._wide:
-            self._told[slot, self._place(row)] = fingerprint
+            self._value_hashes[slot, self._place(row)] = value_hash
 
-    def _forget(self, grid: AssetGrid) -> None:
+    def _prune(self, grid: AssetGrid) -> None:
         """Let go of released rows that the watermark has passed: what repeats them is late."""
         recent = grid.recent
         closed = grid.watermark_ns // self.spec.period_ns
         while recent and (first := next(iter(recent))) < closed:  # they were released in ascending order
             del recent[first]
 
-    def _listen(self, grid: AssetGrid, index: int, values: Sequence[float]) -> None:
+    def _update_silent(self, grid: AssetGrid, index: int, values: Sequence[float]) -> None:
         """Declare sensors silent that had no value for ``silent_after`` while their asset has rows.
 
         It is done here, at a row's release, so that what later rows wait for depends on the
         order of the lines alone.
         """
-        grid.heard = grid.heard or [-1] * len(values)
+        grid.last_valued = grid.last_valued or [-1] * len(values)
         for c, value in enumerate(values):
             if value == value:
-                grid.heard[c] = index
+                grid.last_valued[c] = index
                 grid.silent &= ~(1 << c)
-            elif index - max(grid.heard[c], grid.began) >= self._silent_rows:
+            elif index - max(grid.last_valued[c], grid.began) >= self._silent_rows:
                 grid.silent |= 1 << c
 
     # -------------------------------------------------------------- the end of the log
@@ -390,7 +430,7 @@ class Grid:
 
     def _waiting(self) -> list[AssetGrid]:
         """Those with rows; by name: a successor may have met them in another order."""
-        return sorted((grid for grid in self._awake.values() if grid.rows), key=lambda grid: grid.asset)
+        return sorted((grid for grid in self._active.values() if grid.rows), key=lambda grid: grid.asset)
 
     def elapse(self, idle_ns: int, unproven: Mask | None = None) -> list[ReleasedRow]:
         """Close rows at the end of a log that has been idle for ``idle_ns`` of wall time.
@@ -407,31 +447,61 @@ class Grid:
                 continue
             end = (int(self.newest[grid.slot]) + 1) * self.spec.period_ns
             grid.watermark_ns = max(grid.watermark_ns, min(end, grid.max_time_ns - lateness + idle_ns))
-            self._settle(grid, closed)
+            self._release_and_prune(grid, closed)
         return closed
 
     def finish(self) -> list[ReleasedRow]:
         """Close every row up to each asset's last observed one: the log has ended."""
         return self.elapse(1 << 62)
 
-    # -------------------------------------------------------------- what a successor must know
-    def of(self, slot: int, asset: str) -> tuple[AssetGrid, Fingerprints]:
-        """An asset's grid as an object, and (K,) the fingerprints of its last K released rows, oldest first."""
-        grid = self._awake.get(slot) or self._at_rest(slot, asset)
-        rows = grid.head - np.arange(self._told.shape[1], 0, -1)
-        return grid, self._told[slot, rows % max(self._told.shape[1], 1)]
+    # -------------------------------------------------------------- state of a successor
+    def snapshot(self, slot: int, asset: str) -> GridState:
+        """The part of an asset's record of state."""
+        grid = self._active.get(slot) or self._idle_grid(slot, asset)
+        return GridState(
+            grid.max_time_ns,
+            grid.watermark_ns,
+            grid.head,
+            grid.last_observed,
+            int(self.newest[slot]),
+            grid.began,
+            pack_bits(grid.silent),
+            pack_ints(grid.last_valued),
+            grid.condition,
+            [row.snapshot(index) for index, row in grid.rows.items()],
+            [row.snapshot(index) for index, row in grid.recent.items()],
+            self._value_hashes[slot, self._last_places(grid.head)].astype("<u8").tobytes(),
+        )
 
-    def take(self, grid: AssetGrid, newest: int, told: Fingerprints) -> None:
-        """Go on with an asset as another process left it."""
-        rows = grid.head - np.arange(self._told.shape[1], 0, -1)
-        self.newest[grid.slot] = newest
-        self._told[grid.slot, rows % max(self._told.shape[1], 1)] = told
-        self._awake[grid.slot] = grid
+    def restore(self, slot: int, asset: str, state: GridState) -> None:
+        """Continue with an asset as another process left it."""
+        grid = AssetGrid(
+            asset,
+            slot,
+            state.max_time_ns,
+            state.watermark_ns,
+            state.head,
+            state.last_observed,
+            {row.row: OpenRow.restored(row) for row in state.rows},
+            {row.row: OpenRow.restored(row) for row in state.recent},
+            unpack_bits(state.silent),
+            state.began,
+            unpack_ints(state.heard).tolist(),
+            state.condition,
+        )
+        self.newest[slot] = state.newest
+        self._value_hashes[slot, self._last_places(grid.head)] = np.frombuffer(state.value_hashes, "<u8")
+        self._active[slot] = grid
         if self._wide and not grid.rows:
-            self._rest(grid)
+            self._set_idle(grid)
+
+    def _last_places(self, head: int) -> Ints:
+        """(K,) where the hashes of the K rows before ``head`` are, oldest first."""
+        kept = self._value_hashes.shape[1]
+        return np.asarray((head - np.arange(kept, 0, -1)) % max(kept, 1))
 
 
-def fingerprints(values: Floats) -> Fingerprints:
+def value_hashes(values: Floats) -> ValueHashes:
     """(B,) what tells rows of values (B, C) apart, never 0: equal for equal rows, missing equal to missing."""
     bits = np.ascontiguousarray(values + 0.0).view(np.uint64)  # -0.0 is 0.0
     bits = np.where(np.isnan(values), np.uint64(0x9E3779B97F4A7C15), bits)

@@ -42,8 +42,9 @@ from daemon.domain import (
 from daemon.grouping import by_slot
 from daemon.stream.assets import AssetTable
 from daemon.stream.batches import ReadingBatch, RowBatch
-from daemon.stream.clock import NO_CLOCK, EventTimeGuard, FleetClock, HeldReading
-from daemon.stream.grid import Fingerprints, Grid, ReleasedRow
+from daemon.stream.event_time import NO_CLOCK, EventTimeGuard, HeldReading
+from daemon.stream.fleet_clock import FleetClock
+from daemon.stream.grid import Grid, ReleasedRow, ValueHashes
 from daemon.stream.ledger import Ledger
 from daemon.stream.steps import Traced
 
@@ -64,7 +65,7 @@ class Placed:
     """Wide readings with what is computed of all of them at once."""
 
     readings: ReadingBatch
-    value_hashes: Fingerprints  # (B,)
+    value_hashes: ValueHashes  # (B,)
     slots: Ints  # (B,) -1 where the asset has none; filled in on the way
 
 
@@ -207,7 +208,7 @@ class Ingest:
         first = np.flatnonzero(groups.occurrence == 0)
         counts = clock.count + 1 + np.arange(len(slots))
         self._ledger.note(slots[first], offsets[first], counts[first])
-        plain = grid.follow_on(slots, groups.occurrence, rows, times, batch.conditions[part])
+        plain = grid.is_next_row(slots, groups.occurrence, rows, times, batch.conditions[part])
         if self.guard.doubtful[slots].any():
             plain &= ~self.guard.doubtful[slots]
         together = np.flatnonzero(plain)
@@ -225,11 +226,13 @@ class Ingest:
         )
         if len(together) < len(slots):
             released = released.take(together)
-        grid.advance(released.slots, released.rows, times[together], hashes[together], released.conditions)
+        grid.append_next(
+            released.slots, released.rows, times[together], hashes[together], released.conditions
+        )
         self.guard.advance(released.slots, times[together], stamps[together])
         if len(together):
             alike = groups if len(together) == len(slots) else by_slot(released.slots)
-            clock.hear_many(alike, released.slots, counts[together])
+            clock.observe_many(alike, released.slots, counts[together])
             clock.advance(int((released.rows - clock.skew[released.slots]).max()))
         self.counts[Disposition.ACCEPTED] += len(together)
         if self.trace is not None:
@@ -324,9 +327,9 @@ class Ingest:
         released: list[ReleasedRow] = []
         before, disposition = int(self.grid.newest[slot]), None
         for reading in readings:
-            disposition = self.grid.offer(slot, reading, released, value_hash if reading is new else None)
+            disposition = self.grid.insert(slot, reading, released, value_hash if reading is new else None)
             if disposition is Disposition.LATE:
-                self.clock.hear_late(slot, self.spec.row(reading.time_ns))
+                self.clock.observe_late(slot, self.spec.row(reading.time_ns))
             if not self._ledger.replaying:
                 self.counts[disposition] += 1
             if self.trace is not None:
@@ -334,7 +337,7 @@ class Ingest:
                 self.trace.append(Traced(reading.offset, reading.asset, row, disposition))
         newest = int(self.grid.newest[slot])
         if newest > before:
-            self.clock.hear(slot)
+            self.clock.observe(slot)
             if not self._ledger.decided:  # the fleet's clock is as of the position
                 self.clock.advance(newest - int(self.clock.skew[slot]))
         return released, disposition
@@ -368,7 +371,9 @@ class Ingest:
         """
         open_ = self.guard.doubtful if ended else self.guard.doubtful & ~self.guard.unproven
         for slot in sorted(np.flatnonzero(open_).tolist(), key=self._assets.name):
-            admission = self.guard.finish(slot, self._fleet_row(slot)) if ended else self.guard.rest(slot)
+            admission = (
+                self.guard.finish(slot, self._fleet_row(slot)) if ended else self.guard.decide_idle(slot)
+            )
             if not (ended or admission.taken or admission.refused):
                 yield None
                 continue

@@ -99,11 +99,10 @@ class Parts:
         alarm = Alarm() if known is None else known.alarm
         if alarm.state in (State.FIRING, State.RECOVERING) or self.silence.stuck(asset):
             return None
-        rows, _ = windows.held(slot)
         return Standing(
-            windows.standards[int(windows.units[slot])].raw(rows),
+            windows.raw_rows(slot),
             baseline,
             (alarm.state, alarm.recent, alarm.resting),
-            row - windows.still_since(slot) + 1,
+            row - windows.still_since[slot] + 1,
             row - np.maximum(windows.last_row[slot], int(windows.fresh_row[slot])),
         )

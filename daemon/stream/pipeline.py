@@ -44,10 +44,11 @@ from daemon.domain import (
 from daemon.stream.alerts import Episodes
 from daemon.stream.audit import Audit
 from daemon.stream.batches import ReadingBatch
-from daemon.stream.clock import BATCH, NO_CLOCK
 from daemon.stream.drift import ALL_TIME
 from daemon.stream.evaluation import Evaluation
-from daemon.stream.grid import fingerprints
+from daemon.stream.event_time import NO_CLOCK
+from daemon.stream.fleet_clock import BATCH
+from daemon.stream.grid import value_hashes
 from daemon.stream.ingest import Decode, Placed
 from daemon.stream.judge import Measured
 from daemon.stream.ledger import SNAPSHOTS_AT_ONCE
@@ -291,7 +292,7 @@ class Pipeline:
 
     def _take_wide(self, readings: ReadingBatch) -> Iterator[Step]:
         """Take wide readings, as many at once as need not be taken alone."""
-        placed = Placed(readings, fingerprints(readings.values), np.empty(len(readings), np.int64))
+        placed = Placed(readings, value_hashes(readings.values), np.empty(len(readings), np.int64))
         for begin in range(0, len(readings), READINGS_AT_ONCE):
             end = min(begin + READINGS_AT_ONCE, len(readings))
             if self.replaying:

@@ -15,10 +15,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from daemon.domain import AlertKind, Output, StateRecord
+from daemon.domain import Output, StateRecord
 from daemon.stream import snapshot
-from daemon.stream.clock import NO_CLOCK
-from daemon.stream.drift import ALL_TIME
+from daemon.stream.drift import ALL_TIME, Drift
+from daemon.stream.event_time import NO_CLOCK
 from daemon.stream.ledger import SNAPSHOTS_AT_ONCE
 from daemon.stream.parts import Parts
 from daemon.stream.validity import ASSET_BYTES, asset_fault, partition_fault
@@ -55,65 +55,55 @@ class Recovery:
         units = parts.windows.number
         due = parts.ledger.due(position, units)
         for asset in due.removed:
-            yield snapshot.written(topic, asset, None)
+            yield snapshot.encode(topic, asset, None)
         for begin in range(0, len(due.snapshots), SNAPSHOTS_AT_ONCE):
             some = due.snapshots[begin : begin + SNAPSHOTS_AT_ONCE]
-            parts.windows.settle(parts.assets.slots_of(some))
+            parts.windows.convert_rows(parts.assets.slots_of(some))
             parts.ledger.saved(some, units)
             for asset in some:
-                yield snapshot.written(topic, asset, self._asset(asset, position))
+                yield snapshot.encode(topic, asset, self._asset(asset, position))
         self.forget_takeovers(position)
-        yield snapshot.written(topic, "", self._partition(position))
+        yield snapshot.encode(topic, "", self._partition(position))
 
     def _partition(self, position: int) -> snapshot.PartitionState:
         parts = self._parts
-        drift, clock = parts.drift.drift, parts.ingest.clock
-        of_stream = parts.episodes.assets.get(parts.spec.name)
-        episode = of_stream.open.get((AlertKind.DRIFT, None)) if of_stream is not None else None
+        clock, drift = parts.ingest.clock, parts.drift.drift
         return snapshot.PartitionState(
             self._layout,
             position,
-            [snapshot.of_swap(swap) for swap in parts.takeovers],
-            snapshot.of_fleet(
-                clock, parts.ingest.stamps, parts.ledger.replay_count(clock.count), parts.drift.due_row
+            [swap.snapshot() for swap in parts.takeovers],
+            snapshot.FleetState.joined(
+                clock.snapshot_fleet(),
+                replay_count=parts.ledger.replay_count(clock.count),
+                drift_due_row=parts.drift.due_row,
+                stamps_ns=parts.ingest.stamps,
             ),
             parts.ledger.forgotten_before,
-            snapshot.of_drift(drift),
-            parts.drift.interval_ns,
-            snapshot.of_reference(drift),
-            drift.exceeded if drift is not None else 0,
-            drift.first_exceeded_ns if drift is not None else -1,
-            None if episode is None else snapshot.of_episode(episode),
+            *(snapshot.DriftState.none(parts.drift.interval_ns) if drift is None else drift.snapshot()),
+            parts.episodes.snapshot_drift(),
         )
 
     def _asset(self, asset: str, position: int) -> snapshot.AssetState:
         parts = self._parts
-        slot, windows, grid = parts.assets.slots[asset], parts.windows, parts.ingest.grid
-        window, offsets = windows.held(slot)
+        slot, ingest = parts.assets.slots[asset], parts.ingest
         baseline = parts.judge.baseline(slot)
-        episodes = parts.episodes.assets.get(asset)
+        alarm = parts.episodes.snapshot(asset)
         silent, silent_sensors, stuck = parts.silence.snapshot(asset, slot)
-        if episodes is not None or stuck:
+        if alarm is not None or stuck:
             self._saved_active.add(asset)
         else:
             self._saved_active.discard(asset)
         return snapshot.AssetState(
             self._layout,
             position,
-            snapshot.of_grid(*grid.of(slot, asset), int(grid.newest[slot])),
-            int(windows.units[slot]),
-            window.tobytes(),
-            snapshot.ints(offsets),
-            snapshot.floats(windows.last_value[slot]),
-            snapshot.ints(windows.last_row[slot]),
-            snapshot.ints(windows.still_since(slot)),
-            int(windows.fresh_row[slot]),
-            snapshot.floats(baseline) if baseline is not None else None,
-            snapshot.of_episodes(episodes),
+            ingest.grid.snapshot(slot, asset),
+            *parts.windows.snapshot(slot),
+            snapshot.pack_floats(baseline) if baseline is not None else None,
+            alarm,
             silent,
             silent_sensors,
             stuck,
-            snapshot.of_clock(parts.ingest.guard, parts.ingest.clock, slot),
+            snapshot.ClockState.joined(ingest.guard.snapshot(slot), ingest.clock.snapshot(slot)),
         )
 
     def unfollowed(self) -> set[str]:
@@ -152,7 +142,7 @@ class Recovery:
         """
         parts, ledger = self._parts, self._parts.ledger
         records: dict[bytes, bytes] = {}
-        for found in snapshot.own(saved, parts.partition.topic):
+        for found in snapshot.records_of(saved, parts.partition.topic):
             if found is None:
                 yield None
             elif found[1] is not None:
@@ -162,7 +152,7 @@ class Recovery:
         if partition is None or (
             partition.offset != ledger.publish_from if exact else partition.offset < ledger.publish_from
         ):
-            ledger.discard(name.decode() for name in records if snapshot.is_text(name))
+            ledger.discard(name.decode() for name in records if snapshot.is_utf8(name))
             return
         yield self._restore_partition(partition)
         surplus = len(records) - parts.assets.most
@@ -190,19 +180,20 @@ class Recovery:
     def _usable_partition(self, value: bytes | None) -> snapshot.PartitionState | None:
         """The partition's own record, if it can be used."""
         parts = self._parts
-        found = None if value is None else snapshot.to_partition(value, self._layout)
+        found = None if value is None else snapshot.decode_partition(value, self._layout)
         if found is None:
             return None  # there is none, or it is of another layout
         fault = found if isinstance(found, str) else partition_fault(found, parts.spec)
         if isinstance(found, snapshot.PartitionState) and fault is None:
-            mine, last = parts.takeovers.last, snapshot.to_swap(found.swaps[-1])
+            mine, last = parts.takeovers.last, snapshot.Swap.restored(found.swaps[-1])
             if last.model != mine.model:
                 return found
             drift = parts.drift.drift
             if last.scaling.same_as(mine.scaling) and (
                 found.reference is None
                 or drift is None
-                or len(snapshot.to_floats(found.reference.latent_mean)) == len(drift.reference.latent_mean)
+                or len(snapshot.unpack_floats(found.reference.latent_mean))
+                == len(drift.reference.latent_mean)
             ):
                 return found
             fault = f"it is not of the model {mine.model} that is in force"
@@ -215,19 +206,19 @@ class Recovery:
         ledger.publish_from = partition.offset
         ledger.replaying = ledger.restored = True
         ledger.forgotten_before = partition.forgotten_before
-        parts.ingest.stamps = snapshot.to_fleet(parts.ingest.clock, partition.clock)
+        parts.ingest.clock.restore_fleet(partition.clock.at_replay)
+        parts.ingest.stamps = tuple(partition.clock.stamps_ns)
         self._clock_count = partition.clock.count
         if partition.drift_episode is not None:
-            episode = snapshot.to_episode(partition.drift_episode)
-            parts.episodes.of(parts.spec.name).open[episode.kind, episode.sensor] = episode
-        parts.takeovers.restore([snapshot.to_swap(swap) for swap in partition.swaps], partition.offset)
+            parts.episodes.restore_drift(partition.drift_episode)
+        parts.takeovers.restore([snapshot.Swap.restored(swap) for swap in partition.swaps], partition.offset)
         outputs: list[Output] = []
         same_interval = partition.drift_interval_ns == parts.drift.interval_ns
         if parts.takeovers.other_model or not same_interval:
-            outgoing = snapshot.outgoing(partition, parts.spec.name, parts.partition)
+            outgoing = Drift.outgoing(partition, parts.spec.name, parts.partition)
             outputs += [] if outgoing is None else outgoing.due(ALL_TIME)
         elif parts.drift.drift is not None:
-            snapshot.to_drift(parts.drift.drift, partition)
+            parts.drift.drift.restore(partition.drift_state)
         if same_interval:
             parts.drift.due_row = partition.clock.drift_due_row
         elif parts.ingest.clock.row != NO_CLOCK:
@@ -239,11 +230,11 @@ class Recovery:
     ) -> None:
         """Restore one asset, or note why it cannot be; then it begins anew, and no other asset is affected."""
         parts = self._parts
-        if not snapshot.is_text(name):
+        if not snapshot.is_utf8(name):
             self.unusable.append(f"of {name[:60]!r}: the key is not UTF-8")
             return
         asset = name.decode()
-        known = snapshot.to_asset(value, self._layout)
+        known = snapshot.decode_asset(value, self._layout)
         if known is None:
             return  # of another layout, as a predecessor of another version left it
         fault = known if isinstance(known, str) else None
@@ -252,7 +243,7 @@ class Recovery:
         elif surplus:
             fault = f"there are more than limits.max_assets, {parts.assets.most}"
         if isinstance(known, snapshot.AssetState) and fault is None:
-            fault = asset_fault(known, parts.spec, partition, parts.windows.standards)
+            fault = asset_fault(known, parts.spec, partition, parts.windows.scalings)
             in_force = known.units == parts.takeovers.last.number
             if fault is None and in_force and known.baseline is not None:
                 needed = 8 * parts.judge.baseline_states
@@ -268,29 +259,16 @@ class Recovery:
     def _take_asset(self, asset: str, known: snapshot.AssetState) -> None:
         """Set up one asset as it was at the offset that parts record covers."""
         parts = self._parts
-        slot, windows = parts.assets.add(asset), parts.windows
-        windows.hold(
-            slot,
-            (
-                snapshot.to_rows(known.window, windows.standards[known.units]),
-                known.units,
-                snapshot.to_ints(known.window_offsets),
-            ),
-            (snapshot.to_floats(known.last_value), snapshot.to_ints(known.last_row)),
-            snapshot.to_ints(known.still_since),
-            known.fresh_row,
-        )
+        slot, ingest = parts.assets.add(asset), parts.ingest
+        parts.windows.restore(slot, known.window_state)
         if known.baseline is not None and known.units == parts.takeovers.last.number:
-            parts.judge.restore_baseline(slot, snapshot.to_floats(known.baseline))
-        grid, value_hashes = snapshot.to_grid(asset, slot, known.grid)
-        parts.ingest.grid.take(grid, known.grid.newest, value_hashes)
+            parts.judge.restore_baseline(slot, snapshot.unpack_floats(known.baseline))
+        ingest.grid.restore(slot, asset, known.grid)
         if known.alarm is not None or known.stuck:
             self._saved_active.add(asset)
         if known.alarm is not None:
-            mine, of_stream = snapshot.to_episodes(known.alarm), parts.episodes.assets.get(asset)
-            if of_stream is not None:  # an asset that is named as the stream is
-                mine.open |= of_stream.open
-            parts.episodes.assets[asset] = mine
+            parts.episodes.restore(asset, known.alarm)
         parts.silence.restore(asset, slot, known.asset_silent, known.silent_sensors, known.stuck)
-        snapshot.to_clock(parts.ingest.guard, parts.ingest.clock, slot, asset, known.clock)
+        ingest.guard.restore(slot, asset, known.clock.event_time)
+        ingest.clock.restore(slot, known.clock.fleet)
         parts.ledger.restore(asset, slot, known.offset, known.units)

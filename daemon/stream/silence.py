@@ -17,7 +17,8 @@ import numpy as np
 from daemon.domain import AlertKind, Ints, Mask, Output, Severity, StreamSpec
 from daemon.stream.alerts import Episodes
 from daemon.stream.assets import AssetTable
-from daemon.stream.clock import NO_CLOCK, FleetClock
+from daemon.stream.event_time import NO_CLOCK
+from daemon.stream.fleet_clock import FleetClock
 from daemon.stream.grid import Grid
 from daemon.stream.windowed import WindowedRows
 

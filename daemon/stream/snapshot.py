@@ -1,54 +1,53 @@
-"""What a partition remembers, as bytes: one record per asset and one for the partition itself.
+"""The state of one input partition as bytes: one record per asset, and one for the partition itself.
 
-A successor is to say exactly what its predecessor would have said. So an asset's record holds
-all that its next output depends on: its rows and window as they were read, its slow baseline,
-its open episodes, what is silent and what is stuck. It also holds the offset that it covers:
-the successor replays the log from the oldest record that no asset's state covers, and skips
-what an asset's own state knows already. Numbers are written to the last bit, as they are held.
+Why: another process that takes the partition over must continue with exactly the outputs that this
+process would have produced. An asset's record therefore holds everything that its next output depends
+on: the rows of its window as they were read, its slow baseline, its open episodes, and which of its
+sensors are silent or stuck. It also holds the offset up to which it covers the log. The successor
+replays the log from the oldest record that no asset's state covers, and skips records that an asset's
+own state covers already. Numbers are written with all their bits.
 
-Writing every asset with every commit would cost more than reading does. An asset is therefore
-written when the log has gone on so far that each asset had about a window of rows (see
-``Pipeline.saving``): then its record costs no more than the rows it replaces.
+What is here: the structs of the records (msgspec, as arrays), their keys in the state topic, and how
+arrays become bytes. Each owner of state (``Grid``, ``EventTimeGuard``, ``FleetClock``, ``WindowBuffer``,
+``Episodes``, ``Drift``) builds its part in its own ``snapshot()`` and reads it in its own ``restore()``;
+this module imports none of them. Whether a record that was read can be used is decided by ``validity``.
 
-The partition's record is small and goes with every commit: event time, drift sums, the offset below
-which an asset without a record has been forgotten and is not to be made again, and the *swaps*: at
-which offset which model took over, and in what units it has rows kept. A swap writes no asset. The
-records that there are keep their rows in the units of their time, which they name by the swap's
-number; a successor replays the log through the swaps as its predecessor went through them. A swap is
-dropped from the list when no record and no replay can need it any more.
+When records are written: writing every asset with every commit would cost more than reading the input
+does. An asset is written once the log has advanced by about a window of rows per asset (see
+``Pipeline.saving``); its record then costs no more than the rows that it replaces. The partition's
+record is small and written with every commit: event time, drift sums, the offset below which an asset
+without a record was evicted and must not be created again, and the *swaps* (at which offset which
+model took over, and the units in which rows are stored under it). A swap rewrites no asset: an existing
+record keeps its rows in the units of its time, which it names by the swap's number, and a successor
+replays the log through the same swaps. A swap is removed from the list when no record and no replay
+can need it.
 
-A record names the *layout* it was written for. A changed stream (other sensors, period or
-window) makes old records unreadable rather than wrong.
+Invariants: the order and the types of the fields below are the format of the records; they change only
+together with ``SCHEMA``. A record starts with the *layout* that it was written for, so that a changed
+stream (other sensors, period or window) makes old records unreadable instead of wrong.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import astuple, dataclass, fields
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from daemon.alarm import Alarm, State
-from daemon.detector import DriftReference, Scaling
+from daemon.detector import Scaling
 from daemon.domain import (
     AlertKind,
     Disposition,
     Floats,
-    InputPartition,
     Ints,
-    Reading,
-    Record,
     Severity,
     StateRecord,
     StreamSpec,
 )
-from daemon.stream.alerts import AssetEpisodes, Episode, PeakEvidence, digest
-from daemon.stream.clock import NUMBERS, Doubt, EventTimeGuard, FleetClock, HeldReading
-from daemon.stream.drift import Drift, Sums
-from daemon.stream.grid import AssetGrid, Fingerprints, OpenRow
+from daemon.stream.identity import digest
 
 SCHEMA = 6
 SEPARATOR = "\x1f"
@@ -57,7 +56,7 @@ READ_AT_ONCE = 5_000
 
 
 class RowState(msgspec.Struct, frozen=True, array_like=True):
-    """A row that may still change, or that a repetition is told by."""
+    """A row that may still change, or that is kept to recognise a repetition (``grid.OpenRow``)."""
 
     row: int
     values: bytes
@@ -82,7 +81,7 @@ class EpisodeState(msgspec.Struct, frozen=True, array_like=True):
 
 
 class GridState(msgspec.Struct, frozen=True, array_like=True):
-    """``windows.AssetGrid``."""
+    """An asset's rows between its newest reading and its windows (``grid.AssetGrid``)."""
 
     max_time_ns: int
     watermark_ns: int
@@ -95,11 +94,11 @@ class GridState(msgspec.Struct, frozen=True, array_like=True):
     condition: str
     rows: list[RowState]
     recent: list[RowState]  # of a long stream
-    told: bytes  # (K,) of a wide one, the fingerprints of the last K released rows, oldest first
+    value_hashes: bytes  # (K,) of a wide one, of the last K released rows, oldest first
 
 
 class AlarmState(msgspec.Struct, frozen=True, array_like=True):
-    """``alerts.AssetEpisodes``."""
+    """The open episodes of an asset and the state of its alarm (``alerts.AssetEpisodes``)."""
 
     state: int
     recent: int
@@ -110,18 +109,18 @@ class AlarmState(msgspec.Struct, frozen=True, array_like=True):
 
 
 class SwapState(msgspec.Struct, frozen=True, array_like=True):
-    """A model that took over: rows released by records from ``offset`` on are its to judge."""
+    """A model that took over: it judges the rows that records from ``offset`` on released."""
 
     number: int  # one more than that of the swap before
     offset: int
     model: str
-    mean: bytes  # ``domain.Scaling``, the units that rows are kept in under this model
+    mean: bytes  # ``detector.Scaling``: the units in which rows are stored under this model
     scale: bytes
     kept: str
 
 
 class HeldState(msgspec.Struct, frozen=True, array_like=True):
-    """A reading that is held, and its record: see ``clock.HeldReading``."""
+    """A reading whose event time is not confirmed yet, with its record (``event_time.HeldReading``)."""
 
     offset: int
     key: bytes | None
@@ -136,20 +135,65 @@ class HeldState(msgspec.Struct, frozen=True, array_like=True):
     counted: Disposition | None
 
 
-class ClockState(msgspec.Struct, frozen=True, array_like=True):
-    """What is known of an asset's clock: see ``clock.EventTimeGuard`` and ``clock.FleetClock``."""
+class EventTimeState(NamedTuple):
+    """The event time of an asset: the part of ``ClockState`` that ``EventTimeGuard`` owns."""
 
     top_ns: int
     arrived_ns: int
-    numbers: list[int]  # ``clock.NUMBERS``
-    overdue: bool
     ahead: list[HeldState]
     first: list[HeldState]
     behind: list[HeldState]
 
 
+class AssetClockState(NamedTuple):
+    """An asset as the fleet's clock sees it: the part of ``ClockState`` that ``FleetClock`` owns."""
+
+    numbers: list[int]
+    overdue: bool
+
+
+class ClockState(msgspec.Struct, frozen=True, array_like=True):
+    """An asset's event time and its place in the fleet's clock."""
+
+    top_ns: int
+    arrived_ns: int
+    numbers: list[int]  # ``fleet_clock.NUMBERS``
+    overdue: bool
+    ahead: list[HeldState]
+    first: list[HeldState]
+    behind: list[HeldState]
+
+    @staticmethod
+    def joined(event_time: EventTimeState, fleet: AssetClockState) -> ClockState:
+        """The record of both parts."""
+        return ClockState(**event_time._asdict(), **fleet._asdict())
+
+    @property
+    def event_time(self) -> EventTimeState:
+        """The part of ``EventTimeGuard``."""
+        return EventTimeState(self.top_ns, self.arrived_ns, self.ahead, self.first, self.behind)
+
+    @property
+    def fleet(self) -> AssetClockState:
+        """The part of ``FleetClock``."""
+        return AssetClockState(self.numbers, self.overdue)
+
+
+@dataclass(frozen=True, slots=True)
+class FleetClockState:
+    """The part of ``FleetState`` that ``FleetClock`` owns."""
+
+    row: int
+    front: int
+    due_row: int
+    look_at: int
+    count: int
+    round_readings: int
+    late_look_at: int
+
+
 class FleetState(msgspec.Struct, frozen=True, array_like=True):
-    """The fleet's clock: see ``clock.FleetClock``; and the record times of the last readings."""
+    """The fleet's clock (``fleet_clock.FleetClock``), and the record times of the last readings."""
 
     row: int
     front: int
@@ -157,21 +201,64 @@ class FleetState(msgspec.Struct, frozen=True, array_like=True):
     look_at: int
     count: int
     replay_count: int  # as ``count`` was before the first reading that a successor replays
-    everybody: int
+    round_readings: int
     late_look_at: int
     drift_due_row: int
     stamps_ns: list[int]
 
+    @staticmethod
+    def joined(
+        clock: FleetClockState, *, replay_count: int, drift_due_row: int, stamps_ns: Sequence[int]
+    ) -> FleetState:
+        """The record of the clock's part and of what is counted beside it."""
+        return FleetState(
+            clock.row,
+            clock.front,
+            clock.due_row,
+            clock.look_at,
+            clock.count,
+            replay_count,
+            clock.round_readings,
+            clock.late_look_at,
+            drift_due_row,
+            list(stamps_ns),
+        )
+
+    @property
+    def at_replay(self) -> FleetClockState:
+        """The part of ``FleetClock``, with the count before the first reading that a successor replays."""
+        return FleetClockState(
+            self.row,
+            self.front,
+            self.due_row,
+            self.look_at,
+            self.replay_count,
+            self.round_readings,
+            self.late_look_at,
+        )
+
+
+class WindowState(NamedTuple):
+    """The window of an asset: the fields of ``AssetState`` that ``WindowBuffer`` owns, in their order."""
+
+    units: int
+    window: bytes
+    window_offsets: bytes
+    last_value: bytes
+    last_row: bytes
+    still_since: bytes
+    fresh_row: int
+
 
 class AssetState(msgspec.Struct, frozen=True, array_like=True):
-    """One asset: see the module."""
+    """One asset."""
 
     layout: str
     offset: int  # records of this asset before it are covered
     grid: GridState
     units: int  # the number of the swap whose units the window is in, and whose model the baseline is of
     window: bytes  # (T, C) the newest T <= L rows, oldest first
-    window_offsets: bytes  # (T,) ``rings.NO_RECORD`` where no record spoke of the row
+    window_offsets: bytes  # (T,) ``windowing.NO_RECORD`` for a row without a record
     last_value: bytes  # (C,)
     last_row: bytes
     still_since: bytes
@@ -183,15 +270,28 @@ class AssetState(msgspec.Struct, frozen=True, array_like=True):
     stuck: list[int]
     clock: ClockState
 
+    @property
+    def window_state(self) -> WindowState:
+        """The part of ``WindowBuffer``."""
+        return WindowState(
+            self.units,
+            self.window,
+            self.window_offsets,
+            self.last_value,
+            self.last_row,
+            self.still_since,
+            self.fresh_row,
+        )
+
 
 class _Layout(msgspec.Struct, frozen=True, array_like=True):
-    """What every record begins with, in every version of this program."""
+    """The first field of every record, in every version of this program."""
 
     layout: str
 
 
 class SumsState(msgspec.Struct, frozen=True, array_like=True):
-    """``drift.Sums`` of one interval."""
+    """The sums of one drift interval (``drift.Sums``)."""
 
     interval: int
     windows: int
@@ -201,7 +301,7 @@ class SumsState(msgspec.Struct, frozen=True, array_like=True):
 
 
 class ReferenceState(msgspec.Struct, frozen=True, array_like=True):
-    """``domain.DriftReference``: a successor with another model must still say what this one's sums mean."""
+    """``detector.DriftReference``: a successor with another model must still evaluate the sums of this one."""
 
     latent_mean: bytes
     latent_variance: bytes
@@ -211,8 +311,23 @@ class ReferenceState(msgspec.Struct, frozen=True, array_like=True):
     residual_threshold: float
 
 
+class DriftState(NamedTuple):
+    """The drift of a partition: the fields of ``PartitionState`` that ``Drift`` owns, in their order."""
+
+    sums: list[SumsState]
+    interval_ns: int
+    reference: ReferenceState | None
+    exceeded: int
+    first_exceeded_ns: int
+
+    @staticmethod
+    def none(interval_ns: int) -> DriftState:
+        """Without a model there are no sums."""
+        return DriftState([], interval_ns, None, 0, -1)
+
+
 class PartitionState(msgspec.Struct, frozen=True, array_like=True):
-    """What belongs to the partition and to no asset."""
+    """What belongs to the partition and to no single asset."""
 
     layout: str
     offset: int
@@ -228,51 +343,77 @@ class PartitionState(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def model(self) -> str:
-        """The version in force."""
+        """The version of the model in force."""
         return self.swaps[-1].model
+
+    @property
+    def drift_state(self) -> DriftState:
+        """The part of ``Drift``."""
+        return DriftState(
+            self.drift, self.drift_interval_ns, self.reference, self.exceeded, self.first_exceeded_ns
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Swap:
-    """``SwapState`` as it is worked with."""
+    """A model that took over, as it is worked with: ``SwapState`` with its units as a ``Scaling``."""
 
     number: int
     offset: int
     model: str
     scaling: Scaling
 
+    def snapshot(self) -> SwapState:
+        """The swap as part of a record."""
+        return SwapState(
+            self.number,
+            self.offset,
+            self.model,
+            pack_floats(self.scaling.mean),
+            pack_floats(self.scaling.scale),
+            np.dtype(self.scaling.kept).str,
+        )
 
-_pack = msgspec.msgpack.Encoder().encode
-_asset = msgspec.msgpack.Decoder(AssetState).decode
-_partition = msgspec.msgpack.Decoder(PartitionState).decode
-_only_layout = msgspec.msgpack.Decoder(_Layout).decode
+    @staticmethod
+    def restored(state: SwapState) -> Swap:
+        """The swap of a record."""
+        scaling = Scaling(unpack_floats(state.mean), unpack_floats(state.scale), np.dtype(state.kept).type)
+        return Swap(state.number, state.offset, state.model, scaling)
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_asset = msgspec.msgpack.Decoder(AssetState).decode
+_decode_partition = msgspec.msgpack.Decoder(PartitionState).decode
+_decode_layout = msgspec.msgpack.Decoder(_Layout).decode
 
 
 # ------------------------------------------------------------------ keys and records
 def layout(spec: StreamSpec) -> str:
-    """What must be the same for a record to be of use."""
+    """Digest of what must be the same for a record to be usable."""
     return digest(SCHEMA, spec.sensors, spec.period_ns, spec.window, spec.format, size=16)
 
 
 def key(topic: str, asset: str = "") -> bytes:
-    """An asset's key in the state topic; the partition's own with no asset."""
+    """An asset's key in the state topic; without an asset, the partition's own."""
     return f"{topic}{SEPARATOR}{asset}".encode()
 
 
 def topic_of(key: bytes) -> bytes:
-    """The input topic whose state a record of this key holds."""
+    """The input topic to whose state a record with this key belongs."""
     return key.partition(SEPARATOR.encode())[0]
 
 
-def written(topic: str, asset: str, state: AssetState | PartitionState | None) -> StateRecord:
-    """The record that says ``state``; None takes the asset's away."""
-    return StateRecord(key(topic, asset), None if state is None else _pack(state))
+def encode(topic: str, asset: str, state: AssetState | PartitionState | None) -> StateRecord:
+    """The record of a state; of None, the record that deletes the asset's."""
+    return StateRecord(key(topic, asset), None if state is None else _encode(state))
 
 
-def own(records: Iterable[StateRecord], topic: str) -> Iterator[tuple[bytes, bytes | None] | None]:
-    """Asset (UTF-8, if it is one; empty for the partition itself) and value of one input topic's records.
+def records_of(records: Iterable[StateRecord], topic: str) -> Iterator[tuple[bytes, bytes | None] | None]:
+    """Key and value of the records that belong to one input topic.
 
-    Now and then None comes instead, so that who reads very many can do something else between.
+    The key is the asset's name in UTF-8, empty for the partition itself; it may be other bytes where
+    another program wrote the record. None is yielded every ``READ_AT_ONCE`` records, so that a caller who
+    reads a million of them can yield to other work.
     """
     prefix = key(topic)
     for i, record in enumerate(records, 1):
@@ -282,8 +423,8 @@ def own(records: Iterable[StateRecord], topic: str) -> Iterator[tuple[bytes, byt
             yield None
 
 
-def is_text(name: bytes) -> bool:
-    """Whether it is UTF-8: an asset's name is, a key of the topic may be anything."""
+def is_utf8(name: bytes) -> bool:
+    """Whether a key is UTF-8, as every asset's name is; a key of the topic may be any bytes."""
     try:
         name.decode()
     except UnicodeDecodeError:
@@ -291,336 +432,64 @@ def is_text(name: bytes) -> bool:
     return True
 
 
-def to_partition(value: bytes, wanted: str) -> PartitionState | str | None:
-    """A partition's record; else why it cannot be read, or None where it is of another ``layout``."""
+def decode_partition(value: bytes, wanted: str) -> PartitionState | str | None:
+    """The partition's record; a text with the reason if it cannot be read, None if its layout is another."""
     try:
-        found = _partition(value)
+        found = _decode_partition(value)
     except (msgspec.MsgspecError, RecursionError) as error:
-        return _not_read(value, wanted, error)
+        return _unreadable(value, wanted, error)
     return found if found.layout == wanted else None
 
 
-def to_asset(value: bytes, wanted: str) -> AssetState | str | None:
-    """An asset's record; else why it cannot be read, or None where it is of another ``layout``."""
+def decode_asset(value: bytes, wanted: str) -> AssetState | str | None:
+    """An asset's record; a text with the reason if it cannot be read, None if its layout is another."""
     try:
-        found = _asset(value)
+        found = _decode_asset(value)
     except (msgspec.MsgspecError, RecursionError) as error:
-        return _not_read(value, wanted, error)
+        return _unreadable(value, wanted, error)
     return found if found.layout == wanted else None
 
 
-def _not_read(value: bytes, wanted: str, error: Exception) -> str | None:
-    """Why, unless the record is of another version of this program: its layout comes first, in every version."""
+def _unreadable(value: bytes, wanted: str, error: Exception) -> str | None:
+    """The reason, or None where another version of this program wrote the record, which its layout shows."""
     try:
-        written_for = _only_layout(value).layout
+        written_for = _decode_layout(value).layout
     except (msgspec.MsgspecError, RecursionError):
         written_for = wanted
     return str(error)[:200] if written_for == wanted else None
 
 
 # ------------------------------------------------------------------ numbers
-def floats(values: Floats | Sequence[float]) -> bytes:
-    """Whole, NaN and all."""
+def pack_floats(values: Floats | Sequence[float]) -> bytes:
+    """Eight bytes each, little-endian; NaN is kept."""
     return np.ascontiguousarray(values, dtype="<f8").tobytes()
 
 
-def ints(values: Ints | list[int]) -> bytes:
-    """Eight bytes each."""
+def pack_ints(values: Ints | list[int]) -> bytes:
+    """Eight bytes each, little-endian."""
     return np.ascontiguousarray(values, dtype="<i8").tobytes()
 
 
-def to_floats(data: bytes) -> Floats:
-    """A copy that may be written to."""
+def unpack_floats(data: bytes) -> Floats:
+    """A writable copy."""
     return np.frombuffer(data, "<f8").astype(np.float64)
 
 
-def to_ints(data: bytes) -> Ints:
-    """A copy that may be written to."""
+def unpack_ints(data: bytes) -> Ints:
+    """A writable copy."""
     return np.frombuffer(data, "<i8").astype(np.int64)
 
 
-def of_swap(swap: Swap) -> SwapState:
-    """A swap as a value."""
-    units = swap.scaling
-    return SwapState(
-        swap.number,
-        swap.offset,
-        swap.model,
-        floats(units.mean),
-        floats(units.scale),
-        np.dtype(units.kept).str,
-    )
+def unpack_rows(data: bytes, scaling: Scaling) -> NDArray[Any]:
+    """(T, C) the rows of a window, stored in the number type of these units."""
+    return np.frombuffer(data, np.dtype(scaling.kept)).reshape(-1, len(scaling.mean))
 
 
-def to_swap(state: SwapState) -> Swap:
-    """A swap as it was."""
-    units = Scaling(to_floats(state.mean), to_floats(state.scale), np.dtype(state.kept).type)
-    return Swap(state.number, state.offset, state.model, units)
-
-
-def to_rows(data: bytes, units: Scaling) -> NDArray[Any]:
-    """A window's rows (T, C) in units of this type."""
-    return np.frombuffer(data, np.dtype(units.kept)).reshape(-1, len(units.mean))
-
-
-def _bits(mask: int) -> bytes:
+def pack_bits(mask: int) -> bytes:
+    """A bit set, as few bytes as it needs."""
     return mask.to_bytes((mask.bit_length() + 7) // 8, "little")
 
 
-def _mask(bits: bytes) -> int:
+def unpack_bits(bits: bytes) -> int:
+    """A bit set."""
     return int.from_bytes(bits, "little")
-
-
-# ------------------------------------------------------------------ rows
-def _row(index: int, row: OpenRow) -> RowState:
-    return RowState(
-        index,
-        floats(row.values),
-        _bits(row.reported),
-        row.offset,
-        row.last_offset,
-        row.complete,
-        row.condition,
-        row.fingerprint,
-    )
-
-
-def _open_rows(rows: Iterable[RowState]) -> dict[int, OpenRow]:
-    return {
-        row.row: OpenRow(
-            to_floats(row.values).tolist(),
-            _mask(row.reported),
-            row.offset,
-            row.last_offset,
-            row.complete,
-            row.condition,
-            row.fingerprint,
-        )
-        for row in rows
-    }
-
-
-def of_grid(grid: AssetGrid, told: Fingerprints, newest: int) -> GridState:
-    """An asset's grid as a value."""
-    return GridState(
-        grid.max_time_ns,
-        grid.watermark_ns,
-        grid.head,
-        grid.last_observed,
-        newest,
-        grid.began,
-        _bits(grid.silent),
-        ints(grid.heard),
-        grid.condition,
-        [_row(index, row) for index, row in grid.rows.items()],
-        [_row(index, row) for index, row in grid.recent.items()],
-        told.astype("<u8").tobytes(),
-    )
-
-
-def to_grid(asset: str, slot: int, state: GridState) -> tuple[AssetGrid, Fingerprints]:
-    """An asset's grid as it was, and the fingerprints of its last rows."""
-    grid = AssetGrid(
-        asset,
-        slot,
-        state.max_time_ns,
-        state.watermark_ns,
-        state.head,
-        state.last_observed,
-        _open_rows(state.rows),
-        _open_rows(state.recent),
-        _mask(state.silent),
-        state.began,
-        to_ints(state.heard).tolist(),
-        state.condition,
-    )
-    return grid, np.frombuffer(state.told, "<u8").astype(np.uint64)
-
-
-# ------------------------------------------------------------------ clocks
-def of_fleet(
-    clock: FleetClock, stamps_ns: Sequence[int], replay_count: int, drift_due_row: int
-) -> FleetState:
-    """The fleet's clock as a value."""
-    return FleetState(
-        clock.row,
-        clock.front,
-        clock.due_row,
-        clock.look_at,
-        clock.count,
-        replay_count,
-        clock.everybody,
-        clock.late_look_at,
-        drift_due_row,
-        list(stamps_ns),
-    )
-
-
-def to_fleet(clock: FleetClock, state: FleetState) -> tuple[int, ...]:
-    """Go on with the fleet's clock; gives the record times of the last readings."""
-    clock.row, clock.front = state.row, state.front
-    clock.due_row, clock.look_at, clock.count = state.due_row, state.look_at, state.replay_count
-    clock.everybody, clock.late_look_at = state.everybody, state.late_look_at
-    return tuple(state.stamps_ns)
-
-
-def of_clock(guard: EventTimeGuard, clock: FleetClock, slot: int) -> ClockState:
-    """What is known of an asset's clock, as a value."""
-
-    doubt = guard.doubt(slot)
-    return ClockState(
-        int(guard.top_ns[slot]),
-        int(guard.arrived_ns[slot]),
-        [int(getattr(clock, name)[slot]) for name in NUMBERS],
-        bool(clock.overdue[slot]),
-        list(map(_held, doubt.ahead)),
-        list(map(_held, doubt.first)),
-        list(map(_held, doubt.behind)),
-    )
-
-
-def _held(held: HeldReading) -> HeldState:
-    record, reading = held.record, held.reading
-    return HeldState(
-        record.offset,
-        record.key,
-        record.value,
-        record.timestamp_ns,
-        reading.time_ns,
-        None if reading.values is None else floats(reading.values),
-        reading.sensor,
-        reading.value,
-        reading.condition,
-        held.refused,
-        held.disposition,
-    )
-
-
-def _to_held(asset: str, state: HeldState) -> HeldReading:
-    values = None if state.values is None else to_floats(state.values).tolist()
-    reading = Reading(
-        state.offset,
-        asset,
-        state.time_ns,
-        values,
-        state.sensor,
-        state.value,
-        state.condition,
-        state.stamp_ns,
-    )
-    record = Record(state.offset, state.key, state.message, state.stamp_ns)
-    return HeldReading(reading, record, state.refused, state.counted)
-
-
-def to_clock(guard: EventTimeGuard, clock: FleetClock, slot: int, asset: str, state: ClockState) -> None:
-    """Go on with an asset's clock as another process left it."""
-    doubt = Doubt(
-        *([_to_held(asset, each) for each in part] for part in (state.ahead, state.first, state.behind))
-    )
-    guard.restore(slot, state.top_ns, state.arrived_ns, doubt)
-    clock.overdue[slot] = state.overdue
-    for name, number in zip(NUMBERS, state.numbers, strict=True):
-        getattr(clock, name)[slot] = number
-
-
-# ------------------------------------------------------------------ episodes
-def of_episode(episode: Episode) -> EpisodeState:
-    """An open episode as a value."""
-    return EpisodeState(
-        episode.kind,
-        episode.sensor,
-        episode.fingerprint,
-        episode.opened_ns,
-        episode.onset_ns,
-        episode.severity,
-        episode.next_update_row,
-    )
-
-
-def to_episode(state: EpisodeState) -> Episode:
-    """An open episode as it was."""
-    return Episode(
-        state.kind,
-        state.sensor,
-        state.fingerprint,
-        state.opened_ns,
-        state.onset_ns,
-        state.severity,
-        state.next_update_row,
-    )
-
-
-def of_episodes(known: AssetEpisodes | None) -> AlarmState | None:
-    """An asset's episodes; not the stream's drift, which is the partition's to keep."""
-    if known is None:
-        return None
-    alarm = known.alarm
-    kept = [of_episode(e) for (kind, _), e in known.open.items() if kind is not AlertKind.DRIFT]
-    peaks = None if known.peaks is None else floats(np.stack(astuple(known.peaks)))
-    return AlarmState(int(alarm.state), alarm.recent, alarm.resting, known.above_since, peaks, kept)
-
-
-def to_episodes(state: AlarmState) -> AssetEpisodes:
-    """An asset's episodes as they were."""
-    return AssetEpisodes(
-        Alarm(State(state.state), state.recent, state.resting),
-        state.above_since,
-        None
-        if state.peaks is None
-        else PeakEvidence(*to_floats(state.peaks).reshape(len(fields(PeakEvidence)), -1)),
-        {(e.kind, e.sensor): to_episode(e) for e in state.open},
-    )
-
-
-# ------------------------------------------------------------------ drift
-def of_drift(drift: Drift | None) -> list[SumsState]:
-    """The sums of every interval that is not over."""
-    if drift is None:
-        return []
-    return [
-        SumsState(interval, sums.windows, floats(sums.latent), floats(sums.residual), sums.kl)
-        for interval, sums in drift.intervals.items()
-    ]
-
-
-def of_reference(drift: Drift | None) -> ReferenceState | None:
-    """What the sums are measured against; None where there are none."""
-    if drift is None or not drift.intervals:
-        return None
-    known = drift.reference
-    return ReferenceState(
-        floats(known.latent_mean),
-        floats(known.latent_variance),
-        floats(known.residual_mean),
-        floats(known.residual_variance),
-        known.latent_threshold,
-        known.residual_threshold,
-    )
-
-
-def outgoing(state: PartitionState, stream: str, partition: InputPartition) -> Drift | None:
-    """The drift that ended with its model or its interval, for there is a new one of either now."""
-    known = state.reference
-    if known is None:
-        return None
-    reference = DriftReference(
-        to_floats(known.latent_mean),
-        to_floats(known.latent_variance),
-        to_floats(known.residual_mean),
-        to_floats(known.residual_variance),
-        known.latent_threshold,
-        known.residual_threshold,
-    )
-    drift = Drift(stream, partition, state.drift_interval_ns, reference, state.model)
-    to_drift(drift, state)
-    return drift
-
-
-def to_drift(drift: Drift, state: PartitionState) -> None:
-    """Go on with sums that the same model began, in intervals of the same length."""
-    for sums in state.drift:
-        latent = to_floats(sums.latent).reshape(2, -1)
-        residual = to_floats(sums.residual).reshape(3, -1)
-        drift.intervals[sums.interval] = Sums(sums.windows, latent, residual, sums.kl)
-    drift.exceeded = state.exceeded
-    drift.first_exceeded_ns = state.first_exceeded_ns

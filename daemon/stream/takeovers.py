@@ -51,7 +51,7 @@ class Takeovers:
     def add(self, offset: int, model: str, scaling: Scaling) -> None:
         """A model takes over at this offset; rows are kept in its units from now on."""
         self._known.append(Swap(self.last.number + 1, offset, model, scaling))
-        self._windows.convert(scaling)
+        self._windows.use_scaling(scaling)
 
     def restore(self, known: Sequence[Swap], offset: int) -> None:
         """Begin where the predecessor's oldest row may be, its later takeovers ahead.
@@ -65,7 +65,9 @@ class Takeovers:
         if self.other_model:
             self._known.append(Swap(self.last.number + 1, offset, mine.model, mine.scaling))
         self._ahead = deque(self._known[1:])
-        self._windows.begin({swap.number: swap.scaling for swap in self._known}, self._known[0].number)
+        self._windows.restore_scalings(
+            {swap.number: swap.scaling for swap in self._known}, self._known[0].number
+        )
 
     def next_offset(self) -> int | None:
         """Where the replay meets the next takeover; None if there is none ahead."""
@@ -74,7 +76,7 @@ class Takeovers:
     def pass_next(self) -> int:
         """Repeat the next takeover of the replay: rows are kept in its units; returns their number."""
         swap = self._ahead.popleft()
-        self._windows.convert(swap.scaling)
+        self._windows.use_scaling(swap.scaling)
         return swap.number
 
     @property
@@ -94,4 +96,4 @@ class Takeovers:
         if any_asset and before:
             units = min(units, before[-1])
         self._known = [swap for swap in self._known if swap.number >= units]
-        self._windows.forget(units)
+        self._windows.drop_scalings(units)

@@ -25,8 +25,9 @@ from daemon.alarm import State
 from daemon.detector import Scaling
 from daemon.domain import AlertKind, Format, StreamSpec
 from daemon.stream.alerts import PeakEvidence
-from daemon.stream.clock import LARGEST_HELD, MOST_REPEATED, NO_CLOCK, NUMBERS
 from daemon.stream.drift import MOST_INTERVALS
+from daemon.stream.event_time import LARGEST_HELD, MOST_REPEATED, NO_CLOCK
+from daemon.stream.fleet_clock import NUMBERS
 from daemon.stream.snapshot import (
     AlarmState,
     AssetState,
@@ -144,8 +145,8 @@ def _grid_fault(grid: GridState, spec: StreamSpec) -> str | None:
     if len(grid.heard) not in (0, 8 * C):
         return f"heard has {len(grid.heard)} bytes, where {C} sensors need {8 * C}"
     told = spec.allowed_lateness_ns // period + 3 if spec.format is Format.JSON_WIDE else 0
-    if len(grid.told) != 8 * told:
-        return f"told has {len(grid.told)} bytes, where {told} rows need {8 * told}"
+    if len(grid.value_hashes) != 8 * told:
+        return f"told has {len(grid.value_hashes)} bytes, where {told} rows need {8 * told}"
     if not -1 <= grid.newest <= max(grid.max_time_ns, -1) // period or grid.max_time_ns < -1:
         return f"newest row {grid.newest} is after time {grid.max_time_ns}"
     if not -1 <= grid.last_observed <= grid.newest or not -1 <= grid.began <= grid.newest:
@@ -202,7 +203,7 @@ def _fleet_fault(clock: FleetState, spec: StreamSpec) -> str | None:
             return f"the fleet's {name} is {row}"
     if clock.look_at < 0 or len(clock.stamps_ns) > MOST_STAMPS:
         return f"the fleet is looked at from reading {clock.look_at} on"
-    if not 0 <= clock.replay_count <= clock.count or clock.everybody < 0:
+    if not 0 <= clock.replay_count <= clock.count or clock.round_readings < 0:
         return f"{clock.count} readings, and {clock.replay_count} before a replay"
     return None
 

@@ -47,7 +47,7 @@ def windowed(rows: RowBatch, buffer: WindowBuffer, hop: int, *, judging: bool) -
     for i in np.flatnonzero(rows.fresh | ((occurrence == 0) & (buffer.filled[slots] == 0))).tolist():
         buffer.restart(int(slots[i]), int(index[i]))
         restarted.append(int(slots[i]))
-    seen = buffer.tell(groups, slots, index, values, observed)
+    seen = buffer.update_last_seen(groups, slots, index, values, observed)
     full = buffer.filled[slots] + occurrence + 1 >= buffer.window
     due = full & (index % hop == 0) & judging
     wanted = due | (~complete & judging)

@@ -7,7 +7,7 @@ imputed can never count as observed.
 
 Units have numbers, which grow by one with each model. A new model does not convert the rows of every
 asset at once, which takes seconds for a large fleet: an asset's rows stay in their units until its
-next row is written, and ``settle`` sees to a few of those that wait. They go through the units of every
+next row is written, and ``convert_rows`` sees to a few of those that wait. They go through the units of every
 model between, so that the result does not depend on when it is done, to the last bit.
 
 The rows of an asset have room for L and some more: an eighth, or a lot where the assets are
@@ -32,6 +32,14 @@ from numpy.typing import NDArray
 from daemon.detector import Scaling
 from daemon.domain import Floats, Ints, Mask
 from daemon.grouping import Groups
+from daemon.stream.snapshot import (
+    WindowState,
+    pack_floats,
+    pack_ints,
+    unpack_floats,
+    unpack_ints,
+    unpack_rows,
+)
 
 Rows = NDArray[Any]
 """Rows or windows in standard units, of their type."""
@@ -67,11 +75,11 @@ class WindowBuffer:
         self.fresh_row: Ints = np.empty(0, np.int64)  # (N,) first row since the windows started afresh
         self.last_row: Ints = np.empty((0, C), np.int64)
         self.last_value: Floats = np.empty((0, C))
-        self._still_since: Ints = np.empty((0, C), np.int64)
+        self.still_since: Ints = np.empty((0, C), np.int64)
         self._place: Ints = np.empty(0, np.int64)  # (N,) where the next row goes; >= L
         self.units: Ints = np.empty(0, np.int64)  # (N,) the number of the units that the slot's rows are in
         self.number = 0  # of the units in force
-        self.standards: dict[int, Scaling] = {0: Scaling.raw_units(C)}  # all that rows or records may be in
+        self.scalings: dict[int, Scaling] = {0: Scaling.raw_units(C)}  # all that rows or records may be in
         # By type of number: of two models' units one may be kept whole and the other in single precision.
         self._kept: dict[Any, Rows] = {np.float64: np.empty((0, self.room, C), np.float64)}
         self._offsets: Ints = np.empty((0, self.room), np.int64)
@@ -79,13 +87,13 @@ class WindowBuffer:
     def grow(self, capacity: int) -> None:
         """Make room for more assets; those that are there keep their slots."""
         old = len(self.units)
-        self._make_room(self.window + max(self.window // 8, 1, min(SPARE_ROWS // capacity, MOST_SPARE)))
+        self.resize_room(self.window + max(self.window // 8, 1, min(SPARE_ROWS // capacity, MOST_SPARE)))
         for name in (
             "filled",
             "fresh_row",
             "last_row",
             "last_value",
-            "_still_since",
+            "still_since",
             "_place",
             "_offsets",
             "units",
@@ -94,8 +102,8 @@ class WindowBuffer:
         self._kept = {kept: grown(rows, capacity) for kept, rows in self._kept.items()}
         self.units[old:] = self.number
 
-    def _make_room(self, room: int) -> None:
-        """Let every asset's newest L rows begin its room, which has ``room`` rows from now on."""
+    def resize_room(self, room: int) -> None:
+        """Give each asset a room of ``room`` rows, which begins with its newest L."""
         if room == self.room:
             return
         L, some = self.window, np.arange(len(self._place))[:, None]
@@ -125,36 +133,36 @@ class WindowBuffer:
         self._place[slot] = self.window
         self.filled[slot] = 0
         self.fresh_row[slot] = row
-        self._still_since[slot] = row
+        self.still_since[slot] = row
 
     @property
     def scaling(self) -> Scaling:
         """The units in force."""
-        return self.standards[self.number]
+        return self.scalings[self.number]
 
     @property
     def _rows(self) -> Rows:
         """(N, room, C) where rows in the units in force are."""
         return self._kept[self.scaling.kept]
 
-    def begin(self, standards: Mapping[int, Scaling], number: int) -> None:
+    def restore_scalings(self, scalings: Mapping[int, Scaling], number: int) -> None:
         """Go on where another process stood; before there is any asset."""
-        self.standards, self.number = dict(standards), number
+        self.scalings, self.number = dict(scalings), number
         self.units[:] = number
-        self._kept = {scaling.kept: self._made(scaling.kept) for scaling in standards.values()}
+        self._kept = {scaling.kept: self._made(scaling.kept) for scaling in scalings.values()}
 
     def _made(self, kept: Any) -> Rows:
         """Zeros, which take up no memory before they are written to."""
         return np.zeros((len(self.units), self.room, len(self.scaling.mean)), kept)
 
-    def convert(self, scaling: Scaling) -> None:
+    def use_scaling(self, scaling: Scaling) -> None:
         """Keep new rows in these units from now on, and those that are there from their next row on."""
         self.number += 1
-        self.standards[self.number] = scaling
+        self.scalings[self.number] = scaling
         if scaling.kept not in self._kept:
             self._kept[scaling.kept] = self._made(scaling.kept)
 
-    def settle(self, slots: Ints) -> None:
+    def convert_rows(self, slots: Ints) -> None:
         """Convert the rows of these slots, each named once, to the units in force."""
         L = self.window
         for begin in range(0, len(slots), SLOTS_AT_ONCE):  # it takes several times their memory
@@ -164,17 +172,17 @@ class WindowBuffer:
             for number in np.unique(self.units[some]).tolist():
                 mine = some[self.units[some] == number]
                 newest = np.maximum(self._place[mine][:, None], L) + np.arange(-L, 0)
-                rows = self._kept[self.standards[number].kept][mine[:, None], newest]
+                rows = self._kept[self.scalings[number].kept][mine[:, None], newest]
                 for later in range(number + 1, self.number + 1):
-                    rows = self.standards[later].of(self.standards[later - 1].raw(rows))
+                    rows = self.scalings[later].of(self.scalings[later - 1].raw(rows))
                 self._rows[mine[:, None], newest] = rows
                 self.units[mine] = self.number
 
-    def forget(self, before: int) -> None:
+    def drop_scalings(self, before: int) -> None:
         """Let go of units below this number; no row may be in them."""
-        for number in [n for n in self.standards if n < before]:
-            del self.standards[number]
-        used = {scaling.kept for scaling in self.standards.values()}
+        for number in [n for n in self.scalings if n < before]:
+            del self.scalings[number]
+        used = {scaling.kept for scaling in self.scalings.values()}
         self._kept = {kept: rows for kept, rows in self._kept.items() if kept in used}
 
     def push(
@@ -195,7 +203,7 @@ class WindowBuffer:
         L = self.window
         behind = self.units[slots] != self.number
         if behind.any():
-            self.settle(np.unique(slots[behind]))
+            self.convert_rows(np.unique(slots[behind]))
         scaling, held = self.scaling.of(values), self._rows
         windows = np.empty((int(wanted.sum()), L * values.shape[1]), held.dtype)
         smallest = np.empty(len(windows), np.int64)
@@ -236,7 +244,9 @@ class WindowBuffer:
         shape = (max(len(flat) - self.window + 1, 0), self.window * flat.shape[1])
         return np.lib.stride_tricks.as_strided(flat, shape, (row, number), writeable=False)
 
-    def tell(self, groups: Groups, slots: Ints, rows: Ints, values: Floats, observed: Mask) -> LastSeen:
+    def update_last_seen(
+        self, groups: Groups, slots: Ints, rows: Ints, values: Floats, observed: Mask
+    ) -> LastSeen:
         """Take note of what the sensors say, row by row of a chunk.
 
         Args:
@@ -256,7 +266,7 @@ class WindowBuffer:
             newest = order[ends]
             self.last_value[last] = values[newest]
             self.last_row[last] = rows[newest][:, None]
-            still = self._standing(groups, of, rows, sorted_values != before, last, ends)
+            still = self._still_rows(groups, of, rows, sorted_values != before, last, ends)
             return LastSeen(values, np.broadcast_to(rows[:, None], values.shape), still)
         slots, rows, values, observed = of, rows[order], sorted_values, observed[order]
         every = np.arange(count)[:, None]
@@ -270,22 +280,22 @@ class WindowBuffer:
         before[1:] = value[:-1]
         before[begins] = self.last_value[slots[begins]]
         moved = np.maximum.accumulate(np.where(observed & (values != before), every, -1), axis=0)
-        since = np.where(moved >= first, rows[moved], self._still_since[slots])
+        since = np.where(moved >= first, rows[moved], self.still_since[slots])
         still = np.where(observed, rows[:, None] - since + 1, 0)
-        self.last_value[last], self.last_row[last], self._still_since[last] = (
+        self.last_value[last], self.last_row[last], self.still_since[last] = (
             value[ends],
             row[ends],
             since[ends],
         )
-        told = LastSeen(np.empty_like(value), np.empty_like(row), np.empty_like(still))
-        told.value[order], told.row[order], told.still[order] = value, row, still
-        return told
+        seen = LastSeen(np.empty_like(value), np.empty_like(row), np.empty_like(still))
+        seen.value[order], seen.row[order], seen.still[order] = value, row, still
+        return seen
 
-    def _standing(self, groups: Groups, of: Ints, rows: Ints, moved: Mask, last: Ints, ends: Mask) -> Ints:
+    def _still_rows(self, groups: Groups, of: Ints, rows: Ints, moved: Mask, last: Ints, ends: Mask) -> Ints:
         """(R, C) for how many rows each sensor has stood still, where none is missing.
 
         Args:
-            groups, rows: as for ``tell``.
+            groups, rows: as for ``update_last_seen``.
             of, moved: the slots, and what differs from the row before, asset by asset.
             last, ends: the slots, each once, and where its rows end in that order.
         """
@@ -296,48 +306,55 @@ class WindowBuffer:
         if len(some):
             every, sorted_rows = np.arange(len(rows))[:, None], rows[order]
             since_then = np.maximum.accumulate(np.where(moved[:, some], every, -1), axis=0)
-            before = self._still_since[of[:, None], some]
+            before = self.still_since[of[:, None], some]
             since = np.where(since_then >= groups.first[:, None], sorted_rows[since_then], before)
             since_last, still = since_last.copy(), still.copy()
             since_last[:, some] = since[ends]
             still[order[:, None], some] = sorted_rows[:, None] - since + 1
-        self._still_since[last] = since_last
+        self.still_since[last] = since_last
         return still
 
-    # -------------------------------------------------------------- what a successor must know
-    def held(self, slot: int) -> tuple[Rows, Ints]:
+    # -------------------------------------------------------------- state of a successor
+    def rows_of(self, slot: int) -> tuple[Rows, Ints]:
         """The rows in an asset's window (T, C), T <= L, oldest first, in its ``units``, and their offsets (T,)."""
         newest = slice(self._place[slot] - self.filled[slot], self._place[slot])
-        rows = self._kept[self.standards[int(self.units[slot])].kept]
+        rows = self._kept[self.scalings[int(self.units[slot])].kept]
         return rows[slot, newest], self._offsets[slot, newest]
 
-    def still_since(self, slot: int) -> Ints:
-        """(C,) the row since which each sensor has not moved."""
-        return np.asarray(self._still_since[slot])
+    def raw_rows(self, slot: int) -> Floats:
+        """(T, C) a copy of the rows in an asset's window in the sensors' own units."""
+        return self.scalings[int(self.units[slot])].raw(self.rows_of(slot)[0])
 
-    def hold(
-        self,
-        slot: int,
-        window: tuple[Rows, int, Ints],
-        last: tuple[Floats, Ints],
-        still_since: Ints,
-        fresh_row: int,
-    ) -> None:
-        """Set up a slot as another process left it; the window is rows, the number of their units, and offsets.
+    def snapshot(self, slot: int) -> WindowState:
+        """The part of an asset's record of state."""
+        rows, offsets = self.rows_of(slot)
+        return WindowState(
+            int(self.units[slot]),
+            rows.tobytes(),
+            pack_ints(offsets),
+            pack_floats(self.last_value[slot]),
+            pack_ints(self.last_row[slot]),
+            pack_ints(self.still_since[slot]),
+            int(self.fresh_row[slot]),
+        )
 
-        A replay that is not there yet may find units that come into force later.
+    def restore(self, slot: int, state: WindowState) -> None:
+        """Continue with an asset as another process left it.
+
+        Its rows may be in units that come into force later in the replay.
         """
-        rows, units, offsets = window
-        self.restart(slot, fresh_row)
+        kept = self._kept[self.scalings[state.units].kept]
+        rows = unpack_rows(state.window, self.scalings[state.units])
+        self.restart(slot, state.fresh_row)
         begin = self.window - len(rows)
-        self.units[slot] = units
-        kept = self._kept[self.standards[units].kept]
+        self.units[slot] = state.units
         kept[slot, :begin] = np.nan
         kept[slot, begin : self.window] = rows
-        self._offsets[slot, begin : self.window] = offsets
+        self._offsets[slot, begin : self.window] = unpack_ints(state.window_offsets)
         self.filled[slot] = len(rows)
-        self.last_value[slot], self.last_row[slot] = last
-        self._still_since[slot] = still_since
+        self.last_value[slot] = unpack_floats(state.last_value)
+        self.last_row[slot] = unpack_ints(state.last_row)
+        self.still_since[slot] = unpack_ints(state.still_since)
 
 
 def grown(array: NDArray[Any], capacity: int) -> NDArray[Any]:

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.stream.batches import ReadingBatch, RowBatch, Waiting
+from daemon.stream.batches import ReadingBatch, RowBatch, RowQueue
 from daemon.stream.grid import ReleasedRow
 
 
@@ -23,7 +23,7 @@ SLOTS = {"p0": 0, "p1": 1, "p2": 2}
     st.lists(st.tuples(st.sampled_from(["add", "append", "take", "look"]), st.integers(0, 7)), max_size=40)
 )
 def test_rows_come_out_as_they_went_in(moves: list[tuple[str, int]]) -> None:
-    waiting = Waiting(1)
+    waiting = RowQueue(1)
     came, went = 0, 0
     for move, n in moves:
         some = [released(i, empty=i % 4 == 0) for i in range(came, came + n)]
@@ -61,7 +61,7 @@ def test_taking_many_rows_in_small_chunks_copies_each_once() -> None:
     n = 20_000
     index = np.arange(n)
     never = np.zeros(n, bool)
-    waiting = Waiting(1)
+    waiting = RowQueue(1)
     waiting.append(
         RowBatch(
             Counted(["p0"] * n), 0 * index, index, index[:, None] * 1.0, never, never, index, index, [""] * n

@@ -19,7 +19,7 @@ from daemon.domain import (
     Reading,
     StreamSpec,
 )
-from daemon.stream.grid import Grid, ReleasedRow, fingerprints
+from daemon.stream.grid import Grid, ReleasedRow, value_hashes
 from tests import naive
 
 NAN = math.nan
@@ -69,7 +69,7 @@ def make(spec: StreamSpec) -> Grid:
 
 
 def offer(grid: Grid, reading: Reading, closed: list[ReleasedRow]) -> Disposition:
-    return grid.offer(SLOTS[reading.asset], reading, closed)
+    return grid.insert(SLOTS[reading.asset], reading, closed)
 
 
 def offered(grid: Grid, *readings: Reading) -> tuple[str, str]:
@@ -173,7 +173,7 @@ def test_a_silent_sensor_that_speaks_for_a_released_row_is_late_but_waited_for_a
     grid = make(replace(LONG, allowed_lateness_ns=5 * SECOND_NS))
     for second in range(5, 20):
         offered(grid, long(second, 0))
-    assert grid.of(1, "p1")[0].head == 20  # nothing waits for b
+    assert grid.snapshot(1, "p1").head == 20  # nothing waits for b
     assert offered(grid, long(19, 1)) == ("L", "")
     assert offered(grid, long(20, 0)) == ("", "")
     assert offered(grid, long(20, 1)) == ("", "20")
@@ -233,13 +233,13 @@ def test_what_is_kept_to_tell_duplicates_is_bounded_by_the_lateness() -> None:
     grid = make(SPEC)
     for second in range(500):
         offered(grid, wide(second))
-        asset, told = grid.of(1, "p1")
-        assert len(asset.rows) + len(told) <= 8
+        state = grid.snapshot(1, "p1")
+        assert len(state.rows) + len(state.value_hashes) // 8 <= 8
     long_grid = make(LONG)
     for second in range(500):
         offered(long_grid, long(second, 0), long(second, 1))
-        asset, told = long_grid.of(1, "p1")
-        assert len(asset.rows) + len(asset.recent) + len(told) <= 4
+        state = long_grid.snapshot(1, "p1")
+        assert len(state.rows) + len(state.recent) + len(state.value_hashes) <= 4
 
 
 # ------------------------------------------------------------------ against the oracle
@@ -306,7 +306,7 @@ def test_the_grid_does_what_the_rules_say(
     for name, one in rules.items():
         one.elapse(1 << 62)
         assert [row for row, asset in ended if asset == name] == [repr(row) for row in one.release()]
-        assert not grid.of(SLOTS[name], name)[0].rows
+        assert not grid.snapshot(SLOTS[name], name).rows
 
 
 @given(SPECS, READINGS)
@@ -327,7 +327,7 @@ def test_rows_are_released_in_order_without_holes_and_never_twice(
             assert row.row == last[row.asset] + 1
         last[row.asset] = row.row
     for name, row in last.items():
-        assert row == grid.newest[SLOTS[name]] == grid.of(SLOTS[name], name)[0].last_observed
+        assert row == grid.newest[SLOTS[name]] == grid.snapshot(SLOTS[name], name).last_observed
 
 
 @given(SPECS, READINGS)
@@ -358,9 +358,9 @@ def test_many_lines_at_once_are_taken_as_they_are_one_by_one(
         times = np.array([r.time_ns for r in batch])
         rows = times // spec.period_ns
         values = np.array([r.values for r in batch])
-        told = fingerprints(values)
-        plainly = other.follow_on(slots, occurrence, rows, times, [r.condition for r in batch])
-        other.advance(slots[plainly], rows[plainly], times[plainly], told[plainly], [])
+        told = value_hashes(values)
+        plainly = other.is_next_row(slots, occurrence, rows, times, [r.condition for r in batch])
+        other.append_next(slots[plainly], rows[plainly], times[plainly], told[plainly], [])
         for i, reading in enumerate(batch):
             if plainly[i]:
                 row = ReleasedRow(
@@ -372,31 +372,20 @@ def test_many_lines_at_once_are_taken_as_they_are_one_by_one(
                 assert plain(row)[0].split(", ")[0] == alone[begin + i][1][0].split(", ")[0]
             else:
                 closed = []
-                assert [
-                    offer(
-                        other,
-                        reading,
-                        closed,
-                    ),
-                    *map(plain, closed),
-                ] == alone[begin + i]
+                assert [offer(other, reading, closed), *map(plain, closed)] == alone[begin + i]
         begin += len(batch)
     assert other.conflicts == one.conflicts
     for name, slot in SLOTS.items():
         if name in {r.asset for r in readings}:
             assert one.newest[slot] == other.newest[slot]
-            mine, theirs = one.of(slot, name), other.of(slot, name)
-            assert (mine[0].watermark_ns, mine[0].head, mine[0].began) == (
-                theirs[0].watermark_ns, theirs[0].head, theirs[0].began,
-            )  # fmt: skip
-            np.testing.assert_array_equal(mine[1], theirs[1])
+            assert one.snapshot(slot, name) == other.snapshot(slot, name)
 
 
 @given(st.lists(st.tuples(st.sampled_from([0.0, -0.0, 1.0, 2.0, NAN]), st.sampled_from([1.0, 2.0, NAN]))))
 def test_rows_have_one_fingerprint_if_and_only_if_they_are_equal(
     drawn_rows: list[tuple[float, float]],
 ) -> None:
-    told = fingerprints(np.array(drawn_rows).reshape(-1, 2)).tolist()
+    told = value_hashes(np.array(drawn_rows).reshape(-1, 2)).tolist()
     for one, a in zip(drawn_rows, told, strict=True):
         for other, b in zip(drawn_rows, told, strict=True):
             equal = all(x == y or (x != x and y != y) for x, y in zip(one, other, strict=True))

@@ -1128,7 +1128,7 @@ def test_a_swap_writes_a_large_fleet_s_state_in_pieces(monkeypatch: pytest.Monke
     assert max(map(len, pieces)) == 11
     assert {saved.key for piece in pieces for saved in piece} == kept.keys()
     assert [len(piece) for piece in pieces[-3:]] == [1, 1, 1]
-    swaps = [snapshot.to_partition(piece[-1].value, snapshot.layout(SPEC)).swaps for piece in pieces]  # type: ignore[union-attr]
+    swaps = [snapshot.decode_partition(piece[-1].value, snapshot.layout(SPEC)).swaps for piece in pieces]  # type: ignore[union-attr]
     assert [len(one) for one in swaps[:2]] == [2, 2]
     assert [swap.model for swap in swaps[-1]] == ["centre-2"]
 

@@ -166,7 +166,7 @@ def put(*path: str, to: Any) -> Callable[[list[Any]], None]:
         (put("grid", "newest", to=1 << 61), "newest row"),
         (put("grid", "last_observed", to=1 << 40), "rows"),
         (put("grid", "watermark_ns", to=1 << 61), "watermark"),
-        (put("grid", "told", to=b"\0" * 8), "told has 8 bytes"),
+        (put("grid", "value_hashes", to=b"\0" * 8), "told has 8 bytes"),
         (put("grid", "heard", to=b"\0" * 8), "heard has 8 bytes"),
         (put("grid", "silent", to=b"\xff" * 100), "grid.silent"),
         (put("grid", to=[1, 2]), "Expected `array`"),
@@ -244,7 +244,7 @@ def test_what_cannot_be_used_leaves_the_topic_or_is_written_anew() -> None:
     written = {record.key: record.value for record in pipeline.checkpoint()}
     assert written[snapshot.key(PUMPS_0.topic, "nobody")] is None
     assert isinstance(
-        snapshot.to_asset(written[snapshot.key(PUMPS_0.topic, "p2")] or b"", snapshot.layout(SPEC)),
+        snapshot.decode_asset(written[snapshot.key(PUMPS_0.topic, "p2")] or b"", snapshot.layout(SPEC)),
         snapshot.AssetState,
     )
 

@@ -62,12 +62,12 @@ def test_rings_hold_what_a_list_per_asset_holds(
 ) -> None:
     rings, plain = WindowBuffer(length, C), [Plain() for _ in range(3)]
     if early:
-        rings.convert(ONE)
+        rings.use_scaling(ONE)
     rings.grow(1)
     rings.clear(0)
-    rings._make_room(length + spare)
+    rings.resize_room(length + spare)
     rings.grow(3)
-    rings._make_room(length + spare)
+    rings.resize_room(length + spare)
     for slot in range(1, 3):
         rings.clear(slot)
     counts = [0, 0, 0]
@@ -91,16 +91,16 @@ def test_rings_hold_what_a_list_per_asset_holds(
         slots, index = np.array([r[0] for r in chunk]), np.array([r[1] for r in chunk])
         values, offsets = np.array([r[2] for r in chunk]), np.array([r[3] for r in chunk])
         wanted = np.array([r[4] for r in chunk])
-        told = rings.tell(by_slot(slots), slots, index, values, np.isfinite(values))
+        seen = rings.update_last_seen(by_slot(slots), slots, index, values, np.isfinite(values))
         windows, smallest = rings.push(slots, by_slot(slots).occurrence, values, offsets, wanted)
         asked = 0
         for i, (slot, row, cells, offset, want, _) in enumerate(chunk):
             one = plain[slot]
             one.take(row, cells, offset)
-            np.testing.assert_array_equal(told.value[i], one.value)
-            assert told.row[i].tolist() == one.row
+            np.testing.assert_array_equal(seen.value[i], one.value)
+            assert seen.row[i].tolist() == one.row
             still = [row - s + 1 if cell == cell else 0 for cell, s in zip(cells, one.since, strict=True)]
-            assert told.still[i].tolist() == still
+            assert seen.still[i].tolist() == still
             if want:
                 assert windows.dtype == rings.scaling.kept
                 np.testing.assert_array_equal(windows[asked], rings.scaling.of(one.window(length)))
@@ -108,36 +108,34 @@ def test_rings_hold_what_a_list_per_asset_holds(
                 asked += 1
         assert asked == len(windows)
         if len(rows) % 5 == 0:  # more assets came
-            rings._make_room(length + 1 + spare % 7)
+            rings.resize_room(length + 1 + spare % 7)
         if len(rows) % 3 == 0:  # another model takes over
-            rings.convert(OTHER if len(rows) % 2 else ONE)
+            rings.use_scaling(OTHER if len(rows) % 2 else ONE)
         for slot, one in enumerate(plain):
-            held, known = rings.held(slot)
-            np.testing.assert_array_equal(
-                rings.standards[int(rings.units[slot])].raw(held), np.array(one.rows[-length:]).reshape(-1, C)
-            )
+            held, known = rings.rows_of(slot)
+            assert len(held) == len(known)
+            np.testing.assert_array_equal(rings.raw_rows(slot), np.array(one.rows[-length:]).reshape(-1, C))
             assert known.tolist() == one.offsets[-length:]
             np.testing.assert_array_equal(rings.last_value[slot], one.value)
             assert rings.last_row[slot].tolist() == one.row
-            assert rings.still_since(slot).tolist() == one.since
+            assert rings.still_since[slot].tolist() == one.since
 
 
 def test_a_successor_cuts_the_windows_that_its_predecessor_would_have() -> None:
     rng = np.random.default_rng(0)
     one, other = WindowBuffer(5, C), WindowBuffer(5, C)
     for rings in (one, other):
-        rings.convert(ONE)
+        rings.use_scaling(ONE)
         rings.grow(2)
         rings.clear(1)
     values = rng.normal(size=(9, C))
     slots, wanted = np.ones(9, np.int64), np.ones(9, bool)
     one.restart(1, 100)
-    one.tell(by_slot(slots), slots, np.arange(100, 109), values, np.isfinite(values))
+    one.update_last_seen(by_slot(slots), slots, np.arange(100, 109), values, np.isfinite(values))
     one.push(slots, by_slot(slots).occurrence, values, np.arange(9), wanted)
-    last = one.last_value[1], one.last_row[1]
-    rows, offsets = one.held(1)
-    assert rows.dtype == np.float32
-    other.hold(1, (rows, 1, offsets), last, one.still_since(1), int(one.fresh_row[1]))
+    assert one.rows_of(1)[0].dtype == np.float32
+    other.restore(1, one.snapshot(1))
+    assert other.snapshot(1) == one.snapshot(1)
     more = rng.normal(size=(3, C))
     answers = [
         rings.push(slots[:3], by_slot(slots[:3]).occurrence, more, np.arange(9, 12), wanted[:3])
@@ -162,16 +160,16 @@ def test_rows_go_through_every_model_s_units_whenever_that_is_done() -> None:
         rings.clear(0)
         rings.push(slots, slots, row, slots, np.ones(1, bool))
         for unit in units:
-            rings.convert(unit)
+            rings.use_scaling(unit)
             if rings is early:
-                rings.settle(slots)
-        rings.settle(slots)
-        held, _ = rings.held(0)
+                rings.convert_rows(slots)
+        rings.convert_rows(slots)
+        held, _ = rings.rows_of(0)
         assert held.dtype == np.float32
         np.testing.assert_array_equal(held, by_hand)
-        rings.forget(3)
-        assert list(rings.standards) == [3]
-        np.testing.assert_array_equal(rings.held(0)[0], by_hand)
+        rings.drop_scalings(3)
+        assert list(rings.scalings) == [3]
+        np.testing.assert_array_equal(rings.rows_of(0)[0], by_hand)
 
 
 def test_an_asset_keeps_its_units_until_its_next_row() -> None:
@@ -181,8 +179,8 @@ def test_an_asset_keeps_its_units_until_its_next_row() -> None:
     rings.clear(1)
     both, one = np.arange(2), np.zeros(1, np.int64)
     rings.push(both, 0 * both, np.array([[3.0, NAN], [1e6, -2.0]]), both, np.ones(2, bool))
-    rings.convert(OTHER)
+    rings.use_scaling(OTHER)
     windows, _ = rings.push(one, one, np.array([[4.0, 8.0]]), one, np.ones(1, bool))
     np.testing.assert_array_equal(OTHER.raw(windows[0, -2:]), [[3.0, NAN], [4.0, 8.0]])
     assert rings.units.tolist() == [1, 0]
-    np.testing.assert_array_equal(rings.held(1)[0], [[1e6, -2.0]])
+    np.testing.assert_array_equal(rings.rows_of(1)[0], [[1e6, -2.0]])

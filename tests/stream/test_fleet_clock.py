@@ -1,328 +1,28 @@
-"""Which event times are believed, and whose silence and whose clock is said."""
+"""The fleet's clock: which assets are silent, and whose clocks are skewed or were set back."""
 
 from __future__ import annotations
 
 import json
 import random
-from collections import Counter
-from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from daemon.domain import (
     SECOND_NS,
     AlarmPolicy,
     AlertEvent,
     AlertKind,
-    DeadLetter,
     Disposition,
-    Format,
     InputPartition,
-    Output,
     PolledRecords,
-    Reading,
-    Reason,
-    Record,
-    Records,
     Severity,
-    StreamSpec,
 )
-from daemon.stream import clock as clock_module
 from daemon.stream.alerts import Episodes
-from daemon.stream.clock import EventTimeGuard, HeldReading
-from daemon.stream.decoding import Decoder
 from daemon.stream.encoding import encode
-from daemon.stream.ingest import as_record
-from daemon.stream.parts import PipelineSettings
-from daemon.stream.pipeline import Pipeline
-
-PARTITION = InputPartition("sensors.pumps", 0)
-SPEC = StreamSpec("pumps", ("a", "b"), window=4)  # lateness 10 s, max_gap and silent_after 300 s
-DAY = 86_400
-T0 = 20_000 * DAY
-
-
-def made(spec: StreamSpec = SPEC, *, publish_from: int = 0, **more: Any) -> Pipeline:
-    settings = PipelineSettings(spec, AlarmPolicy(), 3_600 * SECOND_NS, trace=True, **more)
-    pipeline = Pipeline(settings, PARTITION, Decoder(spec), publish_from=publish_from)
-    pipeline.offset = 0
-    return pipeline
-
-
-def line(second: float, asset: str = "p1", stamp: float | None = None, value: float = 1.0) -> Reading:
-    """One reading; ``stamp`` is its record's time in seconds, None for a file's row."""
-    stamp_ns = -1 if stamp is None else round(stamp * 1e9)
-    return Reading(0, asset, round(second * 1e9), [value, value], stamp_ns=stamp_ns)
-
-
-def feed(pipeline: Pipeline, readings: Iterable[Reading], *, end: bool = True) -> list[Output]:
-    """Feed readings as one log; what is said of them."""
-    log = list(readings)
-    for offset, reading in enumerate(log, pipeline.offset):
-        reading.offset = offset
-    said = [o for step in pipeline.feed(PolledRecords(PARTITION, log)) for o in step.outputs]
-    if end:
-        said += [o for step in pipeline.feed(PolledRecords(PARTITION, (), ended=True)) for o in step.outputs]
-    return said
-
-
-def alerts(outputs: Iterable[Output], kind: AlertKind) -> list[tuple[str, str]]:
-    """(asset, phase) of the alerts of a kind."""
-    return [(o.asset, str(o.phase)) for o in outputs if isinstance(o, AlertEvent) and o.kind is kind]
-
-
-def refused(outputs: Iterable[Output]) -> list[int]:
-    """Offsets of the records that were refused as of the future."""
-    letters = [o.rejected for o in outputs if isinstance(o, DeadLetter)]
-    assert all(letter.reason is Reason.FUTURE for letter in letters)
-    return [letter.record.offset for letter in letters]
-
-
-# ------------------------------------------------------------------ one asset
-@pytest.mark.parametrize(
-    ("seconds", "lost", "late"),
-    [
-        # one row far ahead is refused, and the others are judged as if it had never come
-        ("0 1 2 9000 3 4 5", [3], []),
-        ("0 1 2 9000 1 3 4", [3], []),
-        ("0 1 2 9000 9000 3 4", [3, 4], []),  # sent twice: no second witness
-        ("0 1 2 9000 3 9000 4 5", [3, 5], []),
-        # ... also where it comes first or last
-        ("9000 0 1 2 3", [0], []),
-        ("9000 9000 0 1 2 3", [0, 1], []),
-        ("0 1 2 9000", [3], []),
-        # a second row confirms that time has moved on
-        ("0 1 2 9000 9001 9002", [], []),
-        ("0 1 2 9003 9001 9002", [], []),
-        ("0 1 2 9000 2 9001 9002", [], []),  # a repetition contradicts nothing
-        ("0 1 2 500 9000 20000 20001", [], []),  # irregular readings: each confirms the one before
-        ("0 1 2 500", [], []),  # the last one may be as far as a gap
-        ("0 1 2 9000 500 501", [3], []),  # the higher one is contradicted by the lower
-        # up to the lateness and a period it needs no witness, and may come in any order
-        ("0 11 1 2", [], []),
-        ("0 11 0.5", [], [2]),
-        ("0 11 1 22 3", [], [4]),  # what came late takes nothing back
-        # at the end of a file a lone reading may be an hour ahead
-        ("0 1 2 3602", [], []),
-        ("0 1 2 3603", [3], []),
-        # a first row that nothing supports is given up for two that contradict it, not for one
-        ("9000 0 9001 9002", [], [1]),
-    ],
-)
-def test_an_assets_time_moves_on_by_plausible_steps(
-    seconds: str, lost: Sequence[int], late: Sequence[int]
-) -> None:
-    pipeline = made(replace(SPEC, max_gap_ns=300 * SECOND_NS))
-    readings = [line(T0 + float(second)) for second in seconds.split()]
-    outputs = feed(pipeline, readings)
-    assert refused(outputs) == lost
-    assert pipeline.parts.ingest.trace is not None
-    traced = {t.offset: t.disposition for t in pipeline.parts.ingest.trace}
-    assert [o for o, d in sorted(traced.items()) if d is Disposition.REJECTED] == lost
-    assert [o for o, d in sorted(traced.items()) if d is Disposition.LATE] == late
-    assert sum(pipeline.counts.values()) == len(readings)
-    assert pipeline.counts[Disposition.REJECTED] == pipeline.reasons["future"] == len(lost)
-
-
-def test_a_file_whose_first_rows_are_all_wrong_goes_on_with_the_others() -> None:
-    """No asset's only row may support another's."""
-    pipeline = made()
-    log = [line(T0 + 3 * DAY, asset) for asset in ("p1", "p2", "p3")]
-    log += [line(T0 + i, asset) for i in range(30) for asset in ("p1", "p2", "p3")]
-    assert refused(feed(pipeline, log)) == [0, 1, 2]
-    assert pipeline.counts[Disposition.ACCEPTED] == 90
-
-
-def test_a_live_message_of_a_fast_clock_harms_nobody() -> None:
-    """The records' own time goes on by a second; one reading of p1 is 50 minutes ahead."""
-    pipeline = made()
-    log = []
-    for i in range(400):
-        log += [line(T0 + i, asset, T0 + i + 0.2) for asset in ("p1", "p2")]
-        if i == 50:
-            log.append(line(T0 + i + 3_000, "p1", T0 + i + 0.3))
-    outputs = feed(pipeline, log)
-    assert refused(outputs) == [102]
-    assert not [o for o in outputs if isinstance(o, AlertEvent)]
-    assert pipeline.counts[Disposition.ACCEPTED] == 800
-
-
-@pytest.mark.parametrize("appended", [True, False])
-def test_a_pause_that_the_brokers_own_time_shows_needs_no_witness(appended: bool) -> None:
-    """A producer's time may be as wrong as the reading's: then another record must have passed the pause, too."""
-    pipeline = made()
-    for i, second in enumerate([*range(20), 5_000]):
-        value = b'{"asset":"p1","ts":%d,"values":{"a":1,"b":2}}' % (T0 + second)
-        records = Records([i], [None], [value], [(T0 + second) * SECOND_NS + 2 * 10**8], appended)
-        list(pipeline.feed(PolledRecords(PARTITION, records)))
-    assert pipeline.counts[Disposition.ACCEPTED] == 20 + appended
-    assert pipeline.parts.ingest.guard.doubtful.any() == (not appended)
-
-
-def test_a_record_time_that_repeats_the_event_time_proves_nothing() -> None:
-    pipeline = made()
-    log = [line(T0 + i, asset, T0 + i) for i in range(60) for asset in ("p1", "p2", "p3")]
-    log.insert(90, line(T0 + 9_000, "p1", T0 + 9_000))
-    assert refused(feed(pipeline, log)) == [90]
-
-
-def test_a_gap_of_an_old_log_is_taken_when_the_log_is_idle() -> None:
-    """Readings of last year are sent today: their records are no witness of a gap, and no future either."""
-    pipeline = made()
-    today = T0 + 300 * DAY
-    feed(pipeline, [line(T0 + s, stamp=today) for s in (0, 1, 2, 200)], end=False)
-    assert pipeline.counts[Disposition.ACCEPTED] == 3
-    list(pipeline.feed(PolledRecords(PARTITION, (), idle=timedelta(seconds=11))))
-    assert pipeline.counts[Disposition.ACCEPTED] == 4
-
-
-def test_an_old_log_of_rare_readings_is_taken_as_a_file_is() -> None:
-    """Their records say nothing of how long the gaps were: each reading confirms the one before."""
-    pipeline, today = made(), T0 + 300 * DAY
-    seconds = (0, 1, 2, 500, 9_000, 20_000, 20_001)
-    assert refused(feed(pipeline, [line(T0 + s, stamp=today + i) for i, s in enumerate(seconds)])) == []
-    assert pipeline.counts[Disposition.ACCEPTED] == len(seconds)
-
-
-@pytest.mark.parametrize(("behind", "lost"), [(290, []), (2_000, [0])])
-def test_a_first_row_far_behind_its_record_is_given_up_for_two_that_contradict_it(
-    behind: int, lost: list[int]
-) -> None:
-    """Where it is no more than ``silent_after`` behind, its own record supports it."""
-    pipeline = made()
-    log = [line(T0 - behind, stamp=T0)]
-    log += [line(T0 - 5_000 + i, stamp=T0 + i) for i in range(1, 20)]
-    assert refused(feed(pipeline, log)) == lost
-    assert pipeline.counts[Disposition.ACCEPTED] == (19 if lost else 1)
-
-
-def test_what_is_ahead_of_its_record_waits_however_idle_the_log_is() -> None:
-    pipeline = made()
-    feed(pipeline, [line(T0 + i, stamp=T0 + i + 0.2) for i in range(9)], end=False)
-    feed(pipeline, [line(T0 + 3_000, stamp=T0 + 9)], end=False)
-    list(pipeline.feed(PolledRecords(PARTITION, (), idle=timedelta(hours=1))))
-    assert pipeline.counts[Disposition.ACCEPTED] == 9
-    assert refused(feed(pipeline, [line(T0 + 10, stamp=T0 + 10.2)])) == [9]
-
-
-def test_the_cells_of_one_wrong_row_are_one_witness() -> None:
-    spec = replace(SPEC, format=Format.JSON_LONG)
-    pipeline = made(spec)
-    log = [
-        Reading(0, "p1", round((T0 + s) * 1e9), None, sensor, 1.0)
-        for s in (0, 1, 2, 9_000, 3, 4)
-        for sensor in (0, 1)
-    ]
-    assert refused(feed(pipeline, log)) == [6, 7]
-    assert pipeline.counts[Disposition.ACCEPTED] == 10
-
-
-def test_what_is_refused_comes_out_as_it_came_in() -> None:
-    pipeline = made()
-    texts = [b'{"asset":"p1","ts":%d,"values":{"a":1.5,"b":null}}' % (T0 + s) for s in (0, 1, 9_000, 2, 3)]
-    log = [Record(i, b"key", text, (T0 + 10_000) * SECOND_NS) for i, text in enumerate(texts)]
-    outputs = [o for step in pipeline.feed(PolledRecords(PARTITION, log)) for o in step.outputs]
-    (letter,) = [o.rejected for o in outputs if isinstance(o, DeadLetter)]
-    assert (letter.record, letter.reason) == (log[2], Reason.FUTURE)
-
-
-def test_a_row_of_a_table_is_refused_as_the_message_that_would_have_said_it() -> None:
-    row = line(T0 + 0.25, value=float("nan"))
-    assert repr(Decoder(SPEC).decode(as_record(row, SPEC))) == repr(row)
-
-
-def test_what_is_held_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clock_module, "MOST_HELD", 10_000)
-    pipeline = made()
-    log = [line(T0, f"p{i}", T0 + 0.2) for i in range(200)]
-    log += [line(T0 + 9_000, f"p{i}", T0 + 0.4) for i in range(200)]
-    outputs = feed(pipeline, log, end=False)
-    assert pipeline.parts.ingest.guard.doubtful.sum() == 200  # of those without room the time alone is kept
-    assert 150 < len(refused(outputs)) < 190
-    feed(pipeline, [line(T0 + 1, f"p{i}", T0 + 1.2) for i in range(200)], end=False)
-    assert pipeline.parts.ingest.guard.doubtful.sum() == 0
-    assert pipeline.parts.ingest.guard.held_bytes == 0
-
-
-@pytest.mark.parametrize("size", [100, 9_000, 60_000, 65_200])
-def test_what_is_held_of_one_asset_fits_into_a_message(size: int) -> None:
-    """However long a producer's lines are, and however often it repeats a first row that nothing supports."""
-    pipeline = made(SPEC)
-    pad = "x" * size
-
-    def padded(offset: int, second: int) -> Record:
-        body = {"asset": "p1", "ts": T0 + second, "values": {"a": offset + 0.5, "b": 1.0}, "pad": pad}
-        return Record(offset, b"p1", json.dumps(body).encode(), (T0 + 10**6) * SECOND_NS)
-
-    log = [padded(i, 9_000) for i in range(20)] + [padded(20 + i, 0) for i in range(20)]
-    list(pipeline.feed(PolledRecords(PARTITION, log)))
-    assert pipeline.parts.ingest.guard.doubtful.any()
-    assert max(len(saved.value or b"") for saved in pipeline.checkpoint()) < 600_000
-    assert sum(pipeline.counts.values()) >= 20
-
-
-def test_of_one_row_that_is_sent_again_and_again_eight_readings_are_held() -> None:
-    log = [line(T0 + s, stamp=T0 + s + 0.2) for s in (0, 1, 2)]
-    log += [line(T0 + 9_000, stamp=T0 + 3 + i / 100) for i in range(20)]
-    pipeline = made()
-    assert refused(feed(pipeline, log, end=False)) == list(range(11, 23))
-    assert refused(feed(pipeline, [line(T0 + 4, stamp=T0 + 4.2)])) == list(range(3, 11))
-
-
-def test_a_record_too_large_to_be_held_is_refused_at_once() -> None:
-    guard = EventTimeGuard(SPEC)
-    guard.grow(1)
-    guard.clear(0)
-    near = line(T0)
-    guard.admit(0, HeldReading(near, as_record(near, SPEC)), -1, T0, released=False)
-    far, large = line(T0 + 9_000), Record(1, None, b" " * 70_000, -1)
-    admission = guard.admit(0, HeldReading(far, large), -1, T0, released=True)
-    assert [held.record for held in admission.refused] == [large]
-    # Its time is a witness: an asset of large records is not deaf behind its first gap.
-    then = line(T0 + 9_001)
-    admission = guard.admit(0, HeldReading(then, as_record(then, SPEC)), -1, T0, released=True)
-    assert (admission.taken, admission.refused) == ([then], [])
-
-
-@given(
-    st.lists(st.integers(0, 11), min_size=1, max_size=60),
-    st.lists(
-        st.tuples(st.integers(2, 50), st.integers(400, 10**6)), max_size=4, unique_by=lambda x: x[0] // 4
-    ),
-)
-def test_lone_outliers_change_nothing(steps: list[int], outliers: list[tuple[int, int]]) -> None:
-    """Readings in order with rows far ahead among them, at least two of the others apart."""
-    seconds, at = [], 0
-    for step in steps:
-        at += max(step, 1)
-        seconds.append(T0 + at)
-    clean = made()
-    feed(clean, [line(s) for s in seconds])
-    log, odd = [line(s) for s in seconds], 0
-    for place, ahead in sorted(outliers, reverse=True):
-        if place < len(log) - 2:
-            log.insert(place - place % 4, line(T0 + at + ahead + 3_600))
-            odd += 1
-    pipeline = made()
-    outputs = feed(pipeline, log)
-    assert len(refused(outputs)) == odd
-    assert pipeline.counts[Disposition.ACCEPTED] == clean.counts[Disposition.ACCEPTED] == len(seconds)
-    assert pipeline.parts.chunker.rows == clean.parts.chunker.rows
-
-
-# ------------------------------------------------------------------ the fleet
-def fleet(seconds: int, clocks: dict[str, float], *, live: bool, begin: int = 0) -> list[Reading]:
-    """A reading per second of assets whose clocks are ahead by so much."""
-    return [
-        line(T0 + s + ahead, asset, T0 + s + 0.3 if live else None)
-        for s in range(begin, begin + seconds)
-        for asset, ahead in clocks.items()
-    ]
+from daemon.stream.fleet_clock import FleetClock
+from tests.stream.clocks import DAY, PARTITION, SPEC, T0, alerts, feed, fleet, line, made, refused
 
 
 @pytest.mark.parametrize("live", [True, False])
@@ -488,18 +188,6 @@ def test_a_slow_reporter_counts_for_the_clock_of_a_small_fleet() -> None:
     assert alerts(outputs, AlertKind.CLOCK_SKEW) == [("p1", "opened")]
 
 
-def test_an_asset_whose_rows_were_wrong_first_and_repeated_is_accounted_for() -> None:
-    pipeline = made()
-    log = [line(T0 + 9_000)] * 2 + [line(T0)] * 12 + [line(T0 + i) for i in range(1, 20)]
-    log = [line(r.time_ns / 1e9) for r in log]
-    outputs = feed(pipeline, log)
-    assert pipeline.parts.ingest.trace is not None
-    assert len({t.offset for t in pipeline.parts.ingest.trace}) == len(log) == sum(pipeline.counts.values())
-    last = Counter({t.offset: t.disposition for t in pipeline.parts.ingest.trace}.values())
-    assert Counter(pipeline.counts) == last
-    assert refused(outputs) == [0, 1]
-
-
 @pytest.mark.parametrize("ahead", [-3_600, -DAY])
 def test_an_asset_whose_clock_is_set_back_is_judged_again(ahead: int) -> None:
     """All that it sends is late, for an hour or a day: after ``silent_after`` it begins anew."""
@@ -629,20 +317,11 @@ def test_half_a_fleet_that_is_ahead_makes_the_other_half_not_silent(assets: int,
     assert alerts(said, AlertKind.ASSET_SILENT) == []
 
 
-def test_a_first_row_that_nothing_supports_waits_however_idle_the_log_is() -> None:
-    pipeline = made()
-    feed(pipeline, [line(T0 + 3_000, stamp=T0)], end=False)
-    list(pipeline.feed(PolledRecords(PARTITION, (), idle=timedelta(seconds=15))))
-    outputs = feed(pipeline, [line(T0 + 20 + i, stamp=T0 + 20.2 + i) for i in range(30)])
-    assert refused(outputs) == [0]
-    assert pipeline.counts[Disposition.ACCEPTED] == 30
-
-
 def test_the_clock_of_a_healthy_fleet_is_seldom_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reading it costs a walk over all assets; so it may not be done with every reading."""
     looks = []
-    look = clock_module.FleetClock.look
-    monkeypatch.setattr(clock_module.FleetClock, "look", lambda *a: looks.append(0) or look(*a))
+    look = FleetClock.look
+    monkeypatch.setattr(FleetClock, "look", lambda *a: looks.append(0) or look(*a))
     feed(made(), fleet(900, {f"p{i}": 0.0 for i in range(50)}, live=True))
     assert len(looks) < 20
 
@@ -650,8 +329,8 @@ def test_the_clock_of_a_healthy_fleet_is_seldom_read(monkeypatch: pytest.MonkeyP
 def test_first_readings_that_nothing_supports_are_seldom_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     """A look walks over all slots: one for each new asset would be quadratic."""
     looks = []
-    look = clock_module.FleetClock.look
-    monkeypatch.setattr(clock_module.FleetClock, "look", lambda *a: looks.append(0) or look(*a))
+    look = FleetClock.look
+    monkeypatch.setattr(FleetClock, "look", lambda *a: looks.append(0) or look(*a))
     feed(made(), [line(T0 + i // 1_000, f"p{i}") for i in range(8_000)], end=False)
     assert len(looks) < 400
 
@@ -681,22 +360,3 @@ def test_a_fleet_that_falls_silent_at_once_is_said_in_pieces(idle: bool) -> None
     said = [sum(isinstance(o, AlertEvent) for o in step.outputs) for step in steps]
     assert sum(said) >= 1_400
     assert max(said) <= 500
-
-
-def test_what_is_held_of_one_asset_fits_a_record_of_state() -> None:
-    spec = replace(SPEC, format=Format.JSON_LONG, sensors=tuple(f"s{i}" for i in range(200)))
-    pipeline = made(spec)
-    log = []
-    for second in (0, 9_000):
-        for sensor in range(200):
-            body = {
-                "asset": "p1",
-                "ts": T0 + second,
-                "sensor": f"s{sensor}",
-                "value": 1.0,
-                "note": "x" * 15_000,
-            }
-            log.append(Record(len(log), None, json.dumps(body).encode(), (T0 + 20_000) * SECOND_NS))
-    outputs = [o for step in pipeline.feed(PolledRecords(PARTITION, log)) for o in step.outputs]
-    assert max(len(saved.value or b"") for saved in pipeline.checkpoint()) < 300_000
-    assert 100 < len(refused(outputs)) < 200  # what there was no room for
