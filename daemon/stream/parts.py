@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from daemon.alarm import Alarm, State
-from daemon.domain import AlarmPolicy, InputPartition, StreamSpec
+from daemon.domain import AlarmPolicy, InputPartition, Output, StreamSpec
 from daemon.stream.alerts import Episodes
 from daemon.stream.assets import AssetTable
 from daemon.stream.chunker import Chunker
@@ -82,7 +82,7 @@ class Parts:
             Takeovers(windows, len(spec.sensors)),
             episodes,
             Judge(spec, assets, episodes, measured, scores=settings.scores),
-            SilenceMonitor(spec, assets, ingest.grid, ingest.clock, episodes),
+            SilenceMonitor(spec, assets, ledger, ingest, episodes),
             DriftMonitor(spec, partition, settings.drift_interval_ns, episodes),
         )
 
@@ -106,3 +106,33 @@ class Parts:
             row - windows.still_since[slot] + 1,
             row - np.maximum(windows.last_row[slot], int(windows.fresh_row[slot])),
         )
+
+    # -------------------------------------------------------------- eviction
+    def evict(self, offset: int) -> list[Output]:
+        """Make room for the asset of the record at ``offset``; the outputs that close open episodes.
+
+        The hundredth of the assets that has been quiet longest is forgotten.
+        """
+        few = max(len(self.assets) // 100, 1)
+        closed: list[Output] = []
+        for name in self.ingest.longest_quiet(few):
+            closed += self.forget(name, offset, refuse=not self.ledger.replaying)
+        self.assets.evicted += few
+        return closed
+
+    def forget(self, name: str, offset: int, *, refuse: bool) -> list[Output]:
+        """Drop all that is known of an asset; the outputs that close its open episodes.
+
+        Args:
+            name: the asset.
+            offset: of the record that decided it.
+            refuse: whether the asset's held readings become dead letters.
+        """
+        slot = self.assets.slots[name]
+        closed = list(self.episodes.dismiss(name, int(self.ingest.grid.newest[slot]), self.judge.model))
+        if refuse:
+            self.ingest.refuse_held(slot, offset)
+        self.silence.forget(name)
+        self.ledger.forget(name)
+        self.assets.remove(name)
+        return [*closed]

@@ -105,7 +105,6 @@ class Pipeline:
         self._next: Detector | None = None  # takes over at the next committable offset
         self.takeover_due = False  # with ``_next``, which may be no model
         self._predecessor_outputs: list[Output] = []
-        self._evicted = 0
 
     # -------------------------------------------------------------- what the shell asks
     @property
@@ -152,7 +151,10 @@ class Pipeline:
     def dropped(self) -> Counter[Dropped]:
         """What else came to nothing."""
         return Counter(
-            {Dropped.MODEL_FAILED: self.parts.judge.failures, Dropped.ASSET_EVICTED: self._evicted}
+            {
+                Dropped.MODEL_FAILED: self.parts.judge.failures,
+                Dropped.ASSET_EVICTED: self.parts.assets.evicted,
+            }
         )
 
     @property
@@ -352,7 +354,7 @@ class Pipeline:
         if asset not in self.parts.assets and self.parts.assets.full:
             # Outputs of an eviction must not come before those of rows released earlier.
             yield from self._judge_all()
-            yield self._step(self._evict(offset))
+            yield self._step(self.parts.evict(offset))
         slot = self.parts.assets.add(asset)
         newest = int(self.parts.ingest.grid.newest[slot])
         released = self.parts.ingest.take(slot, reading, value_hash)
@@ -383,8 +385,8 @@ class Pipeline:
             self.parts.chunker.add(self.parts.ingest.release_idle(idle_ns, ended=ended))
         yield from self._judge_all()
         if (ended or polled.idle) and not self.replaying:
-            slots = self.parts.silence.at_the_end(idle_ns, self.parts.ingest.appended_ns)
-            yield from self._in_steps(self._begin_silence(slots))
+            slots = self.parts.silence.at_the_end(idle_ns)
+            yield from self._in_steps(self.parts.silence.begin(slots, self.model))
             if ended:
                 step.outputs.extend(self.parts.drift.records(ALL_TIME))
             step.audited = self._evaluation.compared(
@@ -435,89 +437,48 @@ class Pipeline:
 
     # -------------------------------------------------------------- silence and time
     def _read_clock(self, offset: int) -> Iterator[Step]:
-        """Read the fleet's clock behind the record at ``offset`` if it is due: who is silent, what has ended.
-
-        Whether it is due depends on the records alone and not on the poll that they came in.
-        """
-        clock = self.parts.ingest.clock
-        if not clock.due(self.parts.drift.due_row):
+        """Read the fleet's clock behind the record at ``offset`` if it is due, and emit what follows."""
+        parts = self.parts
+        look = parts.silence.look(parts.drift.due_row)
+        if look is None:
             return
-        look = clock.look(
-            self.parts.ingest.grid.newest,
-            self.parts.silence.silent,
-            self.parts.ingest.middle_stamp_ns,
-            self.parts.ingest.appended_ns,
-        )
-        self.parts.ledger.mark(self.parts.assets.names_of(look.changed))
         if any(map(len, (look.fell_silent, look.skewed, look.righted, look.set_back))):
             yield from self._judge_all()
-            yield from self._in_steps(self._begin_silence(look.fell_silent))
-            yield from self._in_steps(self.parts.silence.clocks(look.skewed, look.righted, self.model))
+            yield from self._in_steps(parts.silence.begin(look.fell_silent, self.model))
+            yield from self._in_steps(parts.silence.clocks(look.skewed, look.righted, self.model))
             closed: list[Output] = []
-            for name in sorted(self.parts.assets.names_of(look.set_back)):
+            for name in sorted(parts.assets.names_of(look.set_back)):
                 # All that it sends is late. It begins anew, as if it were another asset, and is judged again.
-                closed += self._forget(name, offset, refuse=not self.replaying)
+                closed += parts.forget(name, offset, refuse=not self.replaying)
             if closed and not self.replaying:
                 yield self._step(closed)
-        if not self.replaying and NO_CLOCK < clock.row >= self.parts.drift.due_row:
-            yield from self._end_intervals(clock.row)
+        fleet_row = parts.ingest.clock.row
+        if not self.replaying and NO_CLOCK < fleet_row >= parts.drift.due_row:
+            yield from self._end_intervals(fleet_row)
 
     def _end_intervals(self, fleet_row: int) -> Iterator[Step]:
         """Emit the drift of the intervals that the fleet's clock has left behind.
 
         The sums of an interval must not depend on what else came in the same poll.
         """
-        known = self.parts.drift.due_row != NO_CLOCK
-        horizon_ns = self.parts.drift.next_horizon(fleet_row)
+        drift, chunker = self.parts.drift, self.parts.chunker
+        known = drift.due_row != NO_CLOCK
+        horizon_ns = drift.next_horizon(fleet_row)
         if not known:
             return
-        if len(self.parts.chunker):  # after the rows that came before
-            self.parts.chunker.set_boundary(horizon_ns)
-        elif outputs := self.parts.drift.records(horizon_ns):
+        if len(chunker):  # after the rows that came before
+            chunker.set_boundary(horizon_ns)
+        elif outputs := drift.records(horizon_ns):
             yield Step(outputs=outputs)
-
-    def _begin_silence(self, slots: np.ndarray) -> Iterator[Output]:
-        """Declare assets silent."""
-        for name, outputs in self.parts.silence.begin(slots, self.model):
-            self.parts.ledger.mark([name])  # it is the others' records that tell
-            yield from outputs
 
     def _end_silence(self, slot: int) -> Iterator[Step]:
         """Close an asset's silence once it has caught up with the fleet."""
         if not self.parts.silence.has_caught_up(slot):
             return
-        name = self.parts.assets.name(slot)
         yield from self._judge_all()
-        self.parts.ledger.mark([name])
-        closed = self.parts.silence.end(name, slot, self.model)
+        closed = self.parts.silence.end(slot, self.model)
         if closed and not self.replaying:
             yield self._step(closed)
-
-    # -------------------------------------------------------------- eviction
-    def _evict(self, offset: int) -> list[Output]:
-        """Make room for the asset of the record at ``offset``.
-
-        The hundredth of the assets that has been quiet longest is forgotten; its open episodes close.
-        """
-        few = max(len(self.parts.assets) // 100, 1)
-        closed: list[Output] = []
-        for name in self.parts.ingest.longest_quiet(few):
-            closed += self._forget(name, offset, refuse=not self.replaying)
-        self._evicted += few
-        return closed
-
-    def _forget(self, name: str, offset: int, *, refuse: bool) -> list[Output]:
-        """Drop all that is known of an asset: its episodes close, its held readings are refused."""
-        slot = self.parts.assets.slots[name]
-        closed: list[Output] = list(
-            self.episodes.dismiss(name, int(self.parts.ingest.grid.newest[slot]), self.model)
-        )
-        if refuse:
-            self.parts.ingest.refuse_held(slot, offset)
-        self.parts.silence.forget(name)
-        self.parts.ledger.forget(name)
-        self.parts.assets.remove(name)
-        return closed
 
     # -------------------------------------------------------------- recovery
     def replay_from(self) -> int:
@@ -529,20 +490,10 @@ class Pipeline:
         """Whether something changed that no record tells a successor."""
         return self.parts.ledger.dirty
 
-    def checkpoint(self) -> list[StateRecord]:
-        """All of ``saving`` at once."""
-        return list(self.saving())
-
     def saving(self) -> Iterator[StateRecord]:
         """The state that is to become durable with the position and its outputs, see ``Recovery``."""
         assert not len(self.parts.chunker)
         yield from self._recovery.saving(self.offset)
-
-    def restore(self, saved: Sequence[StateRecord], *, exact: bool = True) -> bool:
-        """All of ``restoring`` at once; True if the state was of use."""
-        for _ in self.restoring(saved, exact=exact):
-            pass
-        return self.restored
 
     def restoring(self, saved: Sequence[StateRecord], *, exact: bool = True) -> Iterator[None]:
         """Take over a predecessor's state, see ``Recovery``; before the first feed, and after ``use``.
@@ -555,7 +506,7 @@ class Pipeline:
         if self.restored:
             for asset in sorted(self.spec.forget & self.parts.assets.slots.keys()):
                 # The operator has taken it out of the stream: its open episodes end here.
-                self._predecessor_outputs += self._forget(asset, self.publish_from, refuse=True)
+                self._predecessor_outputs += self.parts.forget(asset, self.publish_from, refuse=True)
 
     def predecessor_outputs(self) -> list[Output]:
         """What a predecessor added up and nobody can continue; to be published before the next commit."""
