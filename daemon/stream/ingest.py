@@ -175,7 +175,11 @@ class Ingest:
         end = min(end, begin + clock.batch)
         times, slots = placed.readings.times[begin:end], placed.slots[begin:end]
         rows = times // self.spec.period_ns
-        look = clock.place_of_look(rows - clock.skew[slots], drift_due_row) + 1
+        reached = rows.copy()
+        for i in np.flatnonzero(self.guard.doubtful[slots]).tolist():
+            # A reading may confirm one that is held, and with it a later row.
+            reached[i] = max(reached[i], self.spec.row(self.guard.doubt(int(slots[i])).newest_ns))
+        look = clock.place_of_look(reached - clock.skew[slots], drift_due_row) + 1
         if look < len(rows):
             rows, slots = rows[:look], slots[:look]
         return begin + self._within_most_bridged(rows, slots)

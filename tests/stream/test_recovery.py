@@ -241,6 +241,24 @@ def test_a_crash_never_shows(
     assert plain(crashing.published) == plain(undisturbed.published)
 
 
+HELD_AND_CONFIRMED = [
+    (asset, step, lag, 0.5, 0.5, 0, "run")
+    for asset, step, lag in [
+        ("p1", 2, 0),
+        ("p1", -2, 0),
+        ("p2", 0, 0),
+        ("p3", 0, -7),
+        ("p3", -1, 0),
+        *[("p1", 0, 0)] * 3,
+        ("p1", 0, 1),
+        ("p2", 0, 9),
+        ("p1", 0, 0),
+        *[("p2", 0, 1)] * 2,
+    ]
+]
+"""A reading that confirms an earlier one of a later row: the fleet's clock moves by more than its own row."""
+
+
 @settings(max_examples=200, deadline=None)
 @given(
     SPECS,
@@ -250,6 +268,15 @@ def test_a_crash_never_shows(
     st.lists(st.booleans(), max_size=12),
     st.sampled_from([2, 100]),
     SWAPS,
+)
+@example(
+    replace(SPEC, silent_after_ns=4 * SECOND_NS),
+    3 * SECOND_NS,
+    HELD_AND_CONFIRMED,
+    [],
+    [],
+    100,
+    [],
 )
 def test_a_crash_on_the_way_through_a_poll_never_shows(
     spec: StreamSpec,
