@@ -286,7 +286,9 @@ class Ingest:
             value_hash: that of a wide reading's values, where it is known already.
         """
         self._ledger.note_one(slot, reading.offset, self.clock.count)
-        if self._ledger.decided:  # had there been a doubt, the asset's snapshot would cover it
+        if (
+            self._ledger.replaying and self._ledger.decided
+        ):  # had there been a doubt, the asset's snapshot would cover it
             self.guard.believe(slot, reading)
             return self._insert(slot, (reading,), reading, value_hash)[0]
         self.stamps = (*self.stamps, reading.stamp_ns)[-3:]
@@ -329,21 +331,22 @@ class Ingest:
         ``value_hash`` is that of the ``new`` one.
         """
         released: list[ReleasedRow] = []
-        before, disposition = int(self.grid.newest[slot]), None
+        grid, clock, replaying = self.grid, self.clock, self._ledger.replaying
+        before, disposition = grid.newest[slot], None
         for reading in readings:
-            disposition = self.grid.insert(slot, reading, released, value_hash if reading is new else None)
+            disposition = grid.insert(slot, reading, released, value_hash if reading is new else None)
             if disposition is Disposition.LATE:
-                self.clock.observe_late(slot, self.spec.row(reading.time_ns))
-            if not self._ledger.replaying:
+                clock.observe_late(slot, self.spec.row(reading.time_ns))
+            if not replaying:
                 self.counts[disposition] += 1
             if self.trace is not None:
                 row = self.spec.row(reading.time_ns)
                 self.trace.append(Traced(reading.offset, reading.asset, row, disposition))
-        newest = int(self.grid.newest[slot])
+        newest = int(grid.newest[slot])
         if newest > before:
-            self.clock.observe(slot)
-            if not self._ledger.decided:  # the fleet's clock is as of the position
-                self.clock.advance(newest - int(self.clock.skew[slot]))
+            clock.observe(slot)
+            if not (replaying and self._ledger.decided):  # the fleet's clock is as of the position
+                clock.advance(newest - int(clock.skew[slot]))
         return released, disposition
 
     def _refuse(self, held: Sequence[HeldReading], offset: int) -> None:

@@ -338,23 +338,26 @@ class Pipeline:
     def _take_one(self, reading: Reading, value_hash: int | None = None) -> Iterator[Step]:
         """Take one reading, with everything that it leads to."""
         asset, offset = reading.asset, reading.offset
-        self.parts.ingest.clock.count += 1
-        if self.parts.ledger.covers(asset, offset):
+        parts, ingest, ledger = self.parts, self.parts.ingest, self.parts.ledger
+        ingest.clock.count += 1
+        if ledger.replaying and ledger.covers(asset, offset):
             return
-        if asset not in self.parts.assets and self.parts.assets.full:
-            # Outputs of an eviction must not come before those of rows released earlier.
-            yield from self._evaluation.all()
-            yield self._evaluation.step(self.parts.evict(offset))
-        slot = self.parts.assets.add(asset)
-        newest = int(self.parts.ingest.grid.newest[slot])
-        released = self.parts.ingest.take(slot, reading, value_hash)
-        if self.parts.ledger.decided:  # silence and the clock are as of the position
-            self.parts.chunker.add(released)
+        slot = parts.assets.slots.get(asset)
+        if slot is None:
+            if parts.assets.full:
+                # Outputs of an eviction must not come before those of rows released earlier.
+                yield from self._evaluation.all()
+                yield self._evaluation.step(parts.evict(offset))
+            slot = parts.assets.add(asset)
+        newest = ingest.grid.newest[slot]
+        released = ingest.take(slot, reading, value_hash)
+        if ledger.replaying and ledger.decided:  # silence and the clock are as of the position
+            parts.chunker.add(released)
             yield from self._evaluation.full()
             return
-        if self.parts.silence.silent[slot] and self.parts.ingest.grid.newest[slot] > newest:
+        if parts.silence.silent[slot] and ingest.grid.newest[slot] > newest:
             yield from self._timekeeping.end_silence(slot)
-        self.parts.chunker.add(released)
+        parts.chunker.add(released)
         yield from self._evaluation.full()
         yield from self._timekeeping.read_clock(offset)
 

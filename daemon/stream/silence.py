@@ -57,7 +57,7 @@ class SilenceMonitor:
     @property
     def silent(self) -> Mask:
         """(N,) by slot, whether the asset is declared silent."""
-        return np.asarray(self._silent.values)
+        return self._silent.values
 
     @property
     def with_stuck_sensors(self) -> set[str]:
