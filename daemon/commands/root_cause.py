@@ -48,8 +48,8 @@ from daemon.model.root_cause import Incident, Neighbour, RootCause
 from daemon.model.track import Track
 from daemon.runtime.loop import check_compatible
 from daemon.stream.alerts import PeakEvidence, SensorEvidence
-from daemon.stream.decoding import event_time_ns
 from daemon.stream.pipeline import RowBlock
+from daemon.stream.timestamps import event_time_ns
 
 CONTEXT = 3
 """Windows of rows that are shown before the onset."""

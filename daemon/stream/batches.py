@@ -225,7 +225,7 @@ class ReadingBatchBuilder:
         self._conditions += [NO_CONDITION] * len(assets)
         self._values.append(values.reshape(-1, self._sensors))
 
-    def lines(self) -> ReadingBatch:
+    def build(self) -> ReadingBatch:
         """All of them."""
         self._gather()
         values = self._values or [np.empty((0, self._sensors))]

@@ -24,7 +24,8 @@ from daemon.domain import (
     ScoredRow,
     iso,
 )
-from daemon.stream.decoding import RefusedError, event_time_ns, iso_or_number
+from daemon.stream.rejection import RejectedError
+from daemon.stream.timestamps import event_time_ns, iso_or_number
 
 DEAD_LETTER_BYTES: Final = 64 * 1024
 """What a dead letter keeps of a record that is too long for it."""
@@ -230,7 +231,7 @@ def read_alert(message: bytes) -> PublishedAlert:
             event_time_ns(data.row),
             data.status == "resolved",
         )
-    except (msgspec.MsgspecError, KeyError, RecursionError, RefusedError) as error:
+    except (msgspec.MsgspecError, KeyError, RecursionError, RejectedError) as error:
         raise ValueError(f"no alert message: {type(error).__name__}") from error
 
 
