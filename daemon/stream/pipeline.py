@@ -73,7 +73,8 @@ from daemon.domain import (
 )
 from daemon.grouping import by_slot
 from daemon.stream import snapshot
-from daemon.stream.alerts import Episodes, ScoredEvidence, SensorEvidence
+from daemon.stream.alerts import Episodes, ScoredEvidence
+from daemon.stream.attribution import SensorEvidence
 from daemon.stream.audit import Audit, Audited, auditable
 from daemon.stream.batches import ReadingBatch, RowBatch, RowQueue
 from daemon.stream.drift import EXCEEDANCES, Drift
