@@ -25,7 +25,7 @@ from daemon.domain import AlarmPolicy, AlertEvent, Output
 from daemon.model.detector import BundleDetector
 from daemon.runtime.loop import Hold, Loop, StreamPlan, StreamRun
 from daemon.runtime.trainer import TrainingResult
-from daemon.stream.pipeline import RowBlock, Step
+from daemon.stream.steps import RowBlock, Step
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
 LEARN = timedelta(hours=24)

@@ -46,7 +46,7 @@ from daemon.model.bundle import Bundle
 from daemon.model.segments import sliding
 from daemon.model.sweep import Sweep, SweepPoint, sweep
 from daemon.runtime.loop import StreamPlan, check_compatible
-from daemon.stream.pipeline import RowBlock
+from daemon.stream.steps import RowBlock
 
 MOST_WINDOWS = 50_000
 """Windows that are encoded; of more, evenly spread ones."""

@@ -82,7 +82,7 @@ from daemon.runtime.loop import Hold, Loop, StreamPlan, StreamRun, check_compati
 from daemon.runtime.trainer import TrainingJob, learn
 from daemon.stream.decoding import Decoder
 from daemon.stream.encoding import encode
-from daemon.stream.pipeline import RowBlock, Step, Traced
+from daemon.stream.steps import RowBlock, Step, Traced
 
 CONTINUES = 10
 """Periods by which TEST may follow TRAIN and still be the same run of rows."""
@@ -558,7 +558,7 @@ async def replay(
         "episodes": len(opened),
         "episodes_budgeted": round(stream.budgeted, 3),
         "episodes_by_kind": dict(sorted(Counter(str(alert.kind) for alert in opened).items())),
-        "conflicts": pipeline.grid.conflicts,
+        "conflicts": pipeline.parts.ingest.grid.conflicts,
         "corrupt_cells": dict(sorted(stream.decoder.corrupt_cells.items())),
         "unknown_sensors": dict(sorted(stream.decoder.unknown_sensors.items())),
         "dropped": dict(sorted(pipeline.dropped.items())),
@@ -772,7 +772,7 @@ def columns_of(
     period = spec.period_ns
     keys: list[tuple[str, int] | None]
     if table is not None:
-        traced: dict[int, Traced] = {done.line_of(t.offset): t for t in pipeline.trace or ()}
+        traced: dict[int, Traced] = {done.line_of(t.offset): t for t in pipeline.parts.ingest.trace or ()}
         keys = []
         for i in range(len(table)):
             entry = traced.get(i)

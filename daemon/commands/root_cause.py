@@ -48,7 +48,7 @@ from daemon.model.root_cause import Incident, Neighbour, RootCause
 from daemon.model.track import Track
 from daemon.runtime.loop import check_compatible
 from daemon.stream.attribution import PeakEvidence, SensorEvidence
-from daemon.stream.pipeline import RowBlock
+from daemon.stream.steps import RowBlock
 from daemon.stream.timestamps import event_time_ns
 
 CONTEXT = 3

@@ -15,7 +15,8 @@ from __future__ import annotations
 import numpy as np
 
 from daemon.errors import BundleError
-from daemon.stream.pipeline import MOST_FAILURES, Step
+from daemon.stream.judge import MOST_FAILURES
+from daemon.stream.steps import Step
 
 MOST_REFUSED = 1_000
 """Versions that are remembered as given up."""

@@ -57,7 +57,9 @@ from daemon.model.drill import (
     value_of,
 )
 from daemon.model.faults import FaultKind
-from daemon.stream.pipeline import STUCK_MARGIN, Pipeline, Standing, Step
+from daemon.stream.pipeline import Pipeline
+from daemon.stream.silence import STUCK_MARGIN
+from daemon.stream.steps import Standing, Step
 
 log = structlog.get_logger()
 
@@ -254,7 +256,7 @@ class FireDrill:
         if block.firing[last] or any(a.asset == asset for a in self._armed):
             return
         row = int(block.rows[last])
-        standing = pipeline.standing(asset, row)
+        standing = pipeline.parts.standing(asset, row)
         if standing is not None:
             self._armed.append(Armed(pipeline.partition, asset, slot, standing, row + 1))
 

@@ -52,7 +52,9 @@ from daemon.domain import (
 from daemon.errors import DaemonError, InputError
 from daemon.stream.decoding import Decoder
 from daemon.stream.encoding import PublishedAlert, read_alert
-from daemon.stream.pipeline import Pipeline, RowBlock
+from daemon.stream.parts import PipelineSettings
+from daemon.stream.pipeline import Pipeline
+from daemon.stream.steps import RowBlock
 
 SAMPLE = 64
 """Records that are looked at to tell which event time a place in a partition is of."""
@@ -542,9 +544,8 @@ class TopicHistory:
         """What a pipeline without a model makes of these records."""
         spec, decoder = self.spec, self._decoder()
         until_row = FOREVER if self.until_ns is None else spec.row(self.until_ns)
-        pipelines = {
-            p: Pipeline(spec, p, decoder, AlarmPolicy(), FOREVER, max_assets=self.max_assets) for p in begin
-        }
+        settings = PipelineSettings(spec, AlarmPolicy(), FOREVER, max_assets=self.max_assets)
+        pipelines = {p: Pipeline(settings, p, decoder) for p in begin}
         recent = {p: TrainingHistory(spec, FOREVER) for p in begin}
         ends_of: dict[InputPartition, tuple[list[Record], list[Record]]] = {}
 

@@ -66,7 +66,10 @@ from daemon.runtime.history import History, Released
 from daemon.runtime.trainer import Trainer, TrainingJob, TrainingResult
 from daemon.stream.audit import Audited, Tallies
 from daemon.stream.decoding import Decoder
-from daemon.stream.pipeline import NO_MODEL, Pipeline, Step
+from daemon.stream.parts import PipelineSettings
+from daemon.stream.pipeline import Pipeline
+from daemon.stream.steps import Step
+from daemon.stream.takeovers import NO_MODEL
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -228,19 +231,23 @@ class StreamRun:
 
         What a predecessor saved of it is yet to be restored.
         """
-        pipeline = Pipeline(
+        plan = self.plan
+        settings = PipelineSettings(
             self.spec,
+            plan.policy,
+            to_ns(plan.drift_interval),
+            maintenance=plan.maintenance,
+            scores=self._scores,
+            max_assets=plan.max_assets,
+            trace=self._trace,
+            audit=plan.audit,
+        )
+        pipeline = Pipeline(
+            settings,
             assigned.partition,
             self.decoder,
-            self.plan.policy,
-            to_ns(self.plan.drift_interval),
-            maintenance=self.plan.maintenance,
-            scores=self._scores,
-            max_assets=self.plan.max_assets,
             publish_from=assigned.publish_from,
-            trace=self._trace,
             measured=self.measured,
-            audit=self.plan.audit,
         )
         pipeline.offset = assigned.replay_from
         pipeline.training_cut = self.plan.learn_rows if self.detector is None else None
@@ -610,7 +617,7 @@ class Loop:
             resume_at=event.publish_from,
             model=pipeline.model,
         )
-        await self._publish(event.partition, pipeline.left_unsaid())
+        await self._publish(event.partition, pipeline.predecessor_outputs())
 
     def _revoked(self, partition: InputPartition) -> None:
         stream = self._topics[partition.topic]
@@ -654,7 +661,7 @@ class Loop:
                     return
                 if step.committable:
                     break  # what is left of the poll is read again
-                pipeline.hurry()
+                pipeline.stop_soon()
         if replaying and not pipeline.replaying:
             going_on = []
             for episode in pipeline.episodes.going_on(pipeline.model):
@@ -1052,7 +1059,7 @@ class Loop:
                     continue  # still rebuilding: the committed position is further than ours
                 known = self._committed.get(partition)
                 outputs = self._unsent.pop(partition, [])
-                moved = bool(outputs) or (self._checkpoints and pipeline.moved)
+                moved = bool(outputs) or (self._checkpoints and pipeline.dirty)
                 if not moved and known is not None and known.offset == pipeline.offset:
                     continue
                 saved: list[StateRecord] = []

@@ -22,7 +22,6 @@ usual level; ``last_value`` where it saves less than that of what the last value
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -33,7 +32,6 @@ from numpy.typing import NDArray
 
 from daemon.detector import Evidence, Scaling, Windows
 from daemon.domain import Floats, Ints, Mask
-from daemon.stream.windowing import grown
 
 Hashes = NDArray[np.uint64]
 
@@ -102,25 +100,18 @@ class Audit:
         self._sensors = sensors
         self._together = max(min(AT_ONCE, CELLS_AT_ONCE // (window * sensors)), LEAST_AT_ONCE)
         self._longest = max(int(math.log2(max(window // 2, 1))), 0)  # a power of two
-        self._keys: Hashes = np.empty(0, np.uint64)  # by slot
         self._waiting: list[_Hidden] = []
-
-    def grow(self, capacity: int) -> None:
-        """Make room for more assets."""
-        self._keys = grown(self._keys, capacity)
-
-    def seat(self, slot: int, asset: str) -> None:
-        """A slot is this asset's from now on."""
-        digest = hashlib.blake2b(asset.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-        self._keys[slot] = int.from_bytes(digest, "little")
 
     def forget(self) -> None:
         """Another model takes over: what waits was for the one before."""
         self._waiting.clear()
 
-    def picked(self, slots: Ints, rows: Ints) -> tuple[Ints, Ints, Ints]:
-        """Which of the rows (R,) are audited, the sensor of each and how many rows it hides: (P,) each."""
-        mixed = _mixed(self._keys[slots] + rows.astype(np.uint64) * _ODD)
+    def picked(self, assets: Hashes, rows: Ints) -> tuple[Ints, Ints, Ints]:
+        """Which of the rows (R,) are audited, the sensor of each and how many rows it hides: (P,) each.
+
+        ``assets`` (R,) are hashes of the rows' assets.
+        """
+        mixed = _mixed(assets + rows.astype(np.uint64) * _ODD)
         which = np.flatnonzero(mixed < np.uint64(int(self._share * 2.0**64)))
         more = _mixed(mixed[which] + _ODD)
         sensor = (more % np.uint64(self._sensors)).astype(np.int64)

@@ -1,5 +1,8 @@
 """Drift: how far recent readings, taken together, have moved from what the model learned.
 
+``Drift`` adds up sums per event-time interval; ``DriftMonitor`` ends the intervals by the fleet's
+clock, emits their records and raises the alarm.
+
 Two metrics, per dimension and in total, in nats (DETECTION: latent KL alone is blind to
 shifts orthogonal to the latent space; the residuals see those):
 
@@ -7,25 +10,31 @@ shifts orthogonal to the latent space; the residuals see those):
   Gaussians over posterior means;
 * residual: the same on the newest row's standardised residuals, per sensor.
 
-Each input partition publishes *sums* per event-time interval. Sums add: whoever wants the
-drift of a whole stream adds the records of its partitions and applies ``gaussian_kl``. Rows
-that come for an interval already published make another record for it, to be added too.
+Each input partition publishes *sums* per event-time interval. Sums add: the drift of a whole
+stream is ``gaussian_kl`` of the added records of its partitions. Rows that arrive for an
+interval already published make another record for it, to be added too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from daemon.detector import DriftReference
+from daemon.detector import Detector, DriftReference
 from daemon.domain import (
+    AlertKind,
     DriftRecord,
     Floats,
     InputPartition,
     Ints,
+    Output,
+    Severity,
+    StreamSpec,
 )
+from daemon.stream.alerts import Episodes
+from daemon.stream.event_time import NO_CLOCK
 from daemon.stream.snapshot import (
     DriftState,
     PartitionState,
@@ -34,6 +43,9 @@ from daemon.stream.snapshot import (
     pack_floats,
     unpack_floats,
 )
+
+ALL_TIME = 1 << 62
+"""An event time after every interval."""
 
 FEWEST_WINDOWS = 32
 """Below this an interval says nothing: the verdict is ``insufficient``."""
@@ -251,3 +263,127 @@ class Drift:
             residual_threshold=self.reference.residual_threshold,
             verdict=verdict,
         )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Summands:
+    """What the scored windows of a chunk add to the drift; ``places`` are theirs among its rows."""
+
+    places: Ints  # (W,) ascending
+    times: Ints  # (W,) event time of the newest row
+    posterior: Floats  # (W, Z)
+    residual: Floats  # (W, C)
+    kl: Floats  # (W,) nats
+
+    def part(self, begin: int, end: int) -> Summands:
+        """The windows of these indices."""
+        some = slice(begin, end)
+        return Summands(
+            self.places[some], self.times[some], self.posterior[some], self.residual[some], self.kl[some]
+        )
+
+
+class DriftMonitor:
+    """Drift of one input partition: the open intervals, when they end, and the alarm.
+
+    An interval ends by the fleet's clock, at a place among the rows that does not depend on
+    how records came in polls.
+
+    Args:
+        spec: the stream.
+        partition: where the rows come from.
+        interval_ns: of the drift records.
+        episodes: where the alarm is raised.
+
+    Attributes:
+        drift: the sums under the model in force; None without a model.
+        due_row: the fleet's row at which the next interval is over; ``NO_CLOCK`` before the first row.
+    """
+
+    def __init__(
+        self, spec: StreamSpec, partition: InputPartition, interval_ns: int, episodes: Episodes
+    ) -> None:
+        self.spec = spec
+        self.partition = partition
+        self.interval_ns = interval_ns
+        self.drift: Drift | None = None
+        self.due_row = NO_CLOCK
+        self._episodes = episodes
+
+    def use(self, detector: Detector | None) -> list[Output]:
+        """Measure against this model's reference from now on; the records of the outgoing model's intervals."""
+        outgoing: list[Output] = [] if self.drift is None else list(self.drift.due(ALL_TIME))
+        self.drift = None
+        if detector is not None:
+            self.drift = Drift(
+                self.spec.name, self.partition, self.interval_ns, detector.drift, detector.version
+            )
+        return outgoing
+
+    def next_horizon(self, fleet_row: int) -> int:
+        """Set when the next interval is over; the time before which no row is awaited any more, in ns.
+
+        A row of an asset that lags behind the others may still come: it makes a record more.
+        """
+        spec = self.spec
+        behind_ns = spec.allowed_lateness_ns + spec.period_ns
+        horizon_ns = fleet_row * spec.period_ns - behind_ns
+        next_end = (horizon_ns // self.interval_ns + 1) * self.interval_ns
+        self.due_row = -((next_end + behind_ns) // -spec.period_ns)
+        return horizon_ns
+
+    def records(self, horizon_ns: int) -> list[Output]:
+        """The records of the intervals that ended before this time, and the alarm after three in a row."""
+        if self.drift is None:
+            return []
+        outputs: list[Output] = []
+        stream, model = self.spec.name, self.drift.model
+        for record in self.drift.due(horizon_ns):
+            outputs.append(record)
+            row = self.spec.row(record.end_ns)
+            if record.verdict == "drift" and self.drift.exceeded >= EXCEEDANCES:
+                onset = self.spec.row(self.drift.first_exceeded_ns)
+                outputs += self._episodes.open_unscored(
+                    stream, AlertKind.DRIFT, None, row, onset, Severity.WARNING, model
+                )
+            elif record.verdict == "ok":
+                outputs += self._episodes.close_unscored(stream, AlertKind.DRIFT, None, row, model)
+        return outputs
+
+    def add(
+        self, boundaries: Sequence[tuple[int, int]], summands: Summands | None
+    ) -> list[tuple[float, Output]]:
+        """Add a chunk's windows, and end intervals at its boundaries.
+
+        Args:
+            boundaries: (place, horizon in ns) in order: before the row at this place, intervals that
+                ended before the horizon are over.
+            summands: the chunk's scored windows, if there are any.
+
+        Returns:
+            What is emitted, each output with its place among the rows of the chunk.
+        """
+        outputs: list[tuple[float, Output]] = []
+        begin = 0
+        for after, horizon_ns in [*boundaries, (ALL_TIME, -1)]:
+            if summands is not None and self.drift is not None:
+                first, last = np.searchsorted(summands.places, [begin, after]).tolist()
+                outputs += self._add(self.drift, summands.part(first, last))
+            if horizon_ns >= 0:
+                outputs += [(after - 0.5, output) for output in self.records(horizon_ns)]
+            begin = after
+        return outputs
+
+    def _add(self, drift: Drift, summands: Summands) -> list[tuple[float, Output]]:
+        """Add windows; where that makes too many intervals, the oldest end with what they have."""
+        outputs: list[tuple[float, Output]] = []
+        while len(summands.places):
+            stop = drift.room(summands.times)
+            some = summands.part(0, stop)
+            drift.add(some.times, some.posterior, some.residual, some.kl)
+            if stop < len(summands.places):
+                horizon_ns = (min(drift.intervals) + 1) * self.interval_ns
+                place = float(summands.places[stop]) - 0.5
+                outputs += [(place, output) for output in self.records(horizon_ns)]
+            summands = summands.part(stop, len(summands.places))
+        return outputs

@@ -166,7 +166,15 @@ class ClockState(msgspec.Struct, frozen=True, array_like=True):
     @staticmethod
     def joined(event_time: EventTimeState, fleet: AssetClockState) -> ClockState:
         """The record of both parts."""
-        return ClockState(**event_time._asdict(), **fleet._asdict())
+        return ClockState(
+            event_time.top_ns,
+            event_time.arrived_ns,
+            fleet.numbers,
+            fleet.overdue,
+            event_time.ahead,
+            event_time.first,
+            event_time.behind,
+        )
 
     @property
     def event_time(self) -> EventTimeState:

@@ -34,6 +34,7 @@ from daemon.domain import (
 )
 from daemon.runtime.loop import StreamPlan
 from daemon.stream.decoding import Decoder
+from daemon.stream.parts import PipelineSettings
 from daemon.stream.pipeline import Pipeline
 from tests.bench.reporting import Section
 from tests.bench.workload import START_ROW, STEPS, Workload
@@ -85,7 +86,8 @@ def in_this_process(assets: int) -> dict[str, float]:
 
     def pipeline(number: int) -> Pipeline:
         partition = InputPartition("bench", number)
-        made = Pipeline(spec, partition, Decoder(spec), AlarmPolicy(), 3600 * SECOND_NS, scores=True)
+        settings = PipelineSettings(spec, AlarmPolicy(), 3600 * SECOND_NS, scores=True)
+        made = Pipeline(settings, partition, Decoder(spec))
         made.use(detector)
         made.offset = 0
         return made

@@ -30,7 +30,7 @@ from daemon.model.training import training_windows
 from daemon.model.vae import FREE_BITS
 from daemon.runtime.history import TrainingHistory
 from daemon.stream.attribution import PeakEvidence, SensorEvidence
-from daemon.stream.pipeline import RowBlock
+from daemon.stream.steps import RowBlock
 from tests.model.conftest import QUICK, SPEC, machine, trained
 from tests.model.test_vae import X, fitted
 

@@ -7,7 +7,8 @@ import pytest
 
 from daemon.errors import BundleError
 from daemon.runtime.fallback import MOST_REFUSED, Fallback
-from daemon.stream.pipeline import MOST_FAILURES, Step
+from daemon.stream.judge import MOST_FAILURES
+from daemon.stream.steps import Step
 
 assert MOST_FAILURES == 10
 

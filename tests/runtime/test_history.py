@@ -47,7 +47,7 @@ from daemon.runtime.history import (
 )
 from daemon.runtime.trainer import TrainingJob, learn
 from daemon.stream.encoding import encode, read_alert
-from daemon.stream.pipeline import RowBlock
+from daemon.stream.steps import RowBlock
 from tests.broker import create_topic, produce, read_topic
 from tests.running import unique
 

@@ -44,7 +44,7 @@ from daemon.runtime.history import Found, History, Past, Progress
 from daemon.runtime.loop import Hold, Loop, StreamPlan, StreamRun
 from daemon.runtime.trainer import TrainingJob, TrainingResult, learn
 from daemon.stream import pipeline as pipeline_module
-from daemon.stream.pipeline import RowBlock
+from daemon.stream.steps import RowBlock
 from tests.fakes import CentreDetector, PromptTrainer
 
 BASE_S = 1_700_000_000

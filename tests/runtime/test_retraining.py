@@ -14,7 +14,7 @@ from daemon.commands.demo import START
 from daemon.commands.run import encoder
 from daemon.domain import ModelSettings
 from daemon.runtime.loop import Hold, Loop, StreamPlan, StreamRun
-from daemon.stream.pipeline import Step
+from daemon.stream.steps import Step
 
 pytestmark = pytest.mark.slow
 

@@ -29,7 +29,7 @@ from daemon.domain import (
 from daemon.model.bundle import Bundle
 from daemon.runtime.history import Found, NotYet, Progress, TrainingHistory
 from daemon.runtime.trainer import Trainer, TrainingJob, hold_out, learn
-from daemon.stream.pipeline import RowBlock
+from daemon.stream.steps import RowBlock
 
 SPEC = StreamSpec("pumps", ("Pressure", "Current"), period_ns=60 * SECOND_NS)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from daemon.domain import (
     SECOND_NS,
@@ -18,6 +19,7 @@ from daemon.domain import (
     StreamSpec,
 )
 from daemon.stream.decoding import Decoder
+from daemon.stream.parts import PipelineSettings
 from daemon.stream.pipeline import Pipeline
 
 PARTITION = InputPartition("sensors.pumps", 0)
@@ -26,8 +28,9 @@ DAY = 86_400
 T0 = 20_000 * DAY
 
 
-def made(spec: StreamSpec = SPEC, **more: object) -> Pipeline:
-    pipeline = Pipeline(spec, PARTITION, Decoder(spec), AlarmPolicy(), 3_600 * SECOND_NS, trace=True, **more)  # type: ignore[arg-type]
+def made(spec: StreamSpec = SPEC, *, publish_from: int = 0, **more: Any) -> Pipeline:
+    settings = PipelineSettings(spec, AlarmPolicy(), 3_600 * SECOND_NS, trace=True, **more)
+    pipeline = Pipeline(settings, PARTITION, Decoder(spec), publish_from=publish_from)
     pipeline.offset = 0
     return pipeline
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -11,8 +11,10 @@ import pytest
 
 from daemon.detector import Evidence, Scaling, Windows
 from daemon.domain import SECOND_NS, Floats
+from daemon.stream.assets import AssetTable
 from daemon.stream.audit import AT_ONCE, FEWEST, KEPT, MOST_SHARE, Audit, Audited, Imputable, Tallies
-from daemon.stream.pipeline import Pipeline, Step
+from daemon.stream.pipeline import Pipeline
+from daemon.stream.steps import Step
 from tests.fakes import CentreDetector
 from tests.stream.test_pipeline import SPEC, in_order, make, numbered, plain, steps, wide
 
@@ -49,18 +51,18 @@ def audited(steps_: list[Step]) -> Audited:
 
 
 # ------------------------------------------------------------------ which
-def seated(one_in: int, sensors: int, window: int, assets: int) -> Audit:
-    audit = Audit(one_in, sensors, window)
-    audit.grow(assets)
-    for slot in range(assets):
-        audit.seat(slot, f"asset-{slot}")
-    return audit
+def hashes(assets: Sequence[int], first: str = "asset-0") -> np.ndarray:
+    """Hashes of the names of assets, as a table keeps them; ``first`` came before all others."""
+    table = AssetTable(100)
+    table.add(first)
+    slots = [table.add(f"asset-{asset}") for asset in assets]
+    return table.hashes[slots]
 
 
 def test_one_in_so_many_readings_is_picked_evenly_and_gaps_halve() -> None:
-    audit = seated(400, 4, 16, 5)
+    audit = Audit(400, 4, 16)
     slots, rows = np.repeat(np.arange(5), 40_000), np.tile(np.arange(40_000) + 1_700_000_000, 5)
-    which, sensor, gap = audit.picked(slots, rows)
+    which, sensor, gap = audit.picked(hashes(range(5))[slots], rows)
     assert len(which) == pytest.approx(4 * len(rows) / 400, rel=0.1)
     assert np.bincount(slots[which]) == pytest.approx(len(which) / 5, rel=0.2)
     assert np.bincount(sensor) == pytest.approx(len(which) / 4, rel=0.2)
@@ -71,18 +73,16 @@ def test_one_in_so_many_readings_is_picked_evenly_and_gaps_halve() -> None:
 
 def test_what_is_picked_depends_on_asset_and_row_alone() -> None:
     slots, rows = np.repeat(np.arange(3), 9000), np.tile(np.arange(9000), 3)
-    first = seated(100, 2, 16, 3).picked(slots, rows)
-    other = Audit(100, 2, 16)
-    other.grow(8)
-    for slot, asset in ((7, 0), (3, 1), (5, 2)):  # after a restart an asset may sit elsewhere
-        other.seat(slot, f"asset-{asset}")
+    first = Audit(100, 2, 16).picked(hashes(range(3))[slots], rows)
+    # After a restart an asset may have another slot.
+    again = hashes(range(3), first="other")
     order = np.random.default_rng(0).permutation(len(rows))
-    second = other.picked(np.array([7, 3, 5])[slots[order]], rows[order])
+    second = Audit(100, 2, 16).picked(again[slots[order]], rows[order])
     assert sorted(zip(order[second[0]], second[1], second[2], strict=True)) == list(zip(*first, strict=True))
 
 
 def test_many_sensors_do_not_make_it_dear() -> None:
-    which, _, _ = seated(1000, 500, 16, 1).picked(np.zeros(20_000, int), np.arange(20_000))
+    which, _, _ = Audit(1000, 500, 16).picked(np.repeat(hashes([0]), 20_000), np.arange(20_000))
     assert len(which) == pytest.approx(MOST_SHARE * 20_000, rel=0.2)
 
 
@@ -125,7 +125,7 @@ def test_a_hidden_reading_is_filled_as_if_it_had_never_come() -> None:
 
 def test_the_model_sees_copies_in_which_nothing_but_the_gap_is_missing() -> None:
     detector = Witness(WIDE.sensors)
-    audit = seated(1, 2, 16, 1)
+    audit = Audit(1, 2, 16)
     window = np.arange(32, dtype=np.float32).reshape(1, 16, 2)
     windows = Windows(
         np.array([[[30.0, 31.0]]]), np.array([True]), ("",), np.zeros((1, 2)), np.zeros((1, 2)), window
@@ -145,7 +145,7 @@ def test_the_model_sees_copies_in_which_nothing_but_the_gap_is_missing() -> None
 
 
 def test_the_only_reading_of_a_window_is_left_alone() -> None:
-    audit = seated(1, 2, 16, 1)
+    audit = Audit(1, 2, 16)
     window = np.full((1, 16, 2), np.nan, np.float32)
     window[0, -1] = 1.0
     windows = Windows(np.ones((1, 1, 2)), np.array([True]), ("",), np.ones((1, 2)), np.zeros((1, 2)), window)

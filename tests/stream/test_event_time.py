@@ -27,7 +27,7 @@ from daemon.domain import (
 from daemon.stream import event_time
 from daemon.stream.decoding import Decoder
 from daemon.stream.event_time import EventTimeGuard, HeldReading
-from daemon.stream.pipeline import as_record
+from daemon.stream.ingest import as_record
 from tests.stream.clocks import DAY, PARTITION, SPEC, T0, feed, line, made, refused
 
 
@@ -68,8 +68,8 @@ def test_an_assets_time_moves_on_by_plausible_steps(
     readings = [line(T0 + float(second)) for second in seconds.split()]
     outputs = feed(pipeline, readings)
     assert refused(outputs) == lost
-    assert pipeline.trace is not None
-    traced = {t.offset: t.disposition for t in pipeline.trace}
+    assert pipeline.parts.ingest.trace is not None
+    traced = {t.offset: t.disposition for t in pipeline.parts.ingest.trace}
     assert [o for o, d in sorted(traced.items()) if d is Disposition.REJECTED] == lost
     assert [o for o, d in sorted(traced.items()) if d is Disposition.LATE] == late
     assert sum(pipeline.counts.values()) == len(readings)
@@ -108,7 +108,7 @@ def test_a_pause_that_the_brokers_own_time_shows_needs_no_witness(appended: bool
         records = Records([i], [None], [value], [(T0 + second) * SECOND_NS + 2 * 10**8], appended)
         list(pipeline.feed(PolledRecords(PARTITION, records)))
     assert pipeline.counts[Disposition.ACCEPTED] == 20 + appended
-    assert pipeline.guard.doubtful.any() == (not appended)
+    assert pipeline.parts.ingest.guard.doubtful.any() == (not appended)
 
 
 def test_a_record_time_that_repeats_the_event_time_proves_nothing() -> None:
@@ -191,9 +191,11 @@ def test_the_bytes_held_in_a_partition_have_a_bound(monkeypatch: pytest.MonkeyPa
     for second in (0, 1):  # the bytes of readings that were decided on are free again
         ahead = [line(T0 + 9_000 + second, f"p{i}", T0 + second + 0.4) for i in range(200)]
         rejected.append(len(refused(feed(pipeline, ahead, end=False))))
-        assert pipeline.guard.doubtful.sum() == 200  # of a reading without room only the time is kept
+        assert (
+            pipeline.parts.ingest.guard.doubtful.sum() == 200
+        )  # of a reading without room only the time is kept
         feed(pipeline, [line(T0 + second + 1, f"p{i}", T0 + second + 1.2) for i in range(200)], end=False)
-        assert pipeline.guard.doubtful.sum() == 0
+        assert pipeline.parts.ingest.guard.doubtful.sum() == 0
     assert 150 < rejected[0] < 190
     assert rejected[1] == rejected[0]
 
@@ -210,7 +212,7 @@ def test_what_is_held_of_one_asset_fits_into_a_message(size: int) -> None:
 
     log = [padded(i, 9_000) for i in range(20)] + [padded(20 + i, 0) for i in range(20)]
     list(pipeline.feed(PolledRecords(PARTITION, log)))
-    assert pipeline.guard.doubtful.any()
+    assert pipeline.parts.ingest.guard.doubtful.any()
     assert max(len(saved.value or b"") for saved in pipeline.checkpoint()) < 600_000
     assert sum(pipeline.counts.values()) >= 20
 
@@ -261,7 +263,7 @@ def test_lone_outliers_change_nothing(steps: list[int], outliers: list[tuple[int
     outputs = feed(pipeline, log)
     assert len(refused(outputs)) == odd
     assert pipeline.counts[Disposition.ACCEPTED] == clean.counts[Disposition.ACCEPTED] == len(seconds)
-    assert pipeline.rows == clean.rows
+    assert pipeline.parts.chunker.rows == clean.parts.chunker.rows
 
 
 def test_a_first_row_that_nothing_supports_waits_however_idle_the_log_is() -> None:
@@ -297,8 +299,8 @@ def test_an_asset_whose_rows_were_wrong_first_and_repeated_is_accounted_for() ->
     log = [line(T0 + 9_000)] * 2 + [line(T0)] * 12 + [line(T0 + i) for i in range(1, 20)]
     log = [line(r.time_ns / 1e9) for r in log]
     outputs = feed(pipeline, log)
-    assert pipeline.trace is not None
-    assert len({t.offset for t in pipeline.trace}) == len(log) == sum(pipeline.counts.values())
-    last = Counter({t.offset: t.disposition for t in pipeline.trace}.values())
+    assert pipeline.parts.ingest.trace is not None
+    assert len({t.offset for t in pipeline.parts.ingest.trace}) == len(log) == sum(pipeline.counts.values())
+    last = Counter({t.offset: t.disposition for t in pipeline.parts.ingest.trace}.values())
     assert Counter(pipeline.counts) == last
     assert refused(outputs) == [0, 1]

@@ -38,11 +38,13 @@ from daemon.domain import (
     StateRecord,
     StreamSpec,
 )
+from daemon.stream import chunker, ingest, ledger, recovery, snapshot
 from daemon.stream import pipeline as pipeline_module
-from daemon.stream import snapshot
 from daemon.stream.decoding import Decoder
 from daemon.stream.drift import MOST_INTERVALS
-from daemon.stream.pipeline import Pipeline, Step, Traced
+from daemon.stream.parts import PipelineSettings
+from daemon.stream.pipeline import Pipeline
+from daemon.stream.steps import Step, Traced
 from tests.fakes import CentreDetector
 
 NAN = math.nan
@@ -65,12 +67,19 @@ HOUR_NS = 60 * MINUTE_NS
 def make(
     spec: StreamSpec = SPEC, detector: Detector | None = CENTRE, policy: AlarmPolicy = POLICY, **more: Any
 ) -> Pipeline:
-    more.setdefault("drift_interval_ns", MINUTE_NS)
-    pipeline = Pipeline(spec, PUMPS_0, Decoder(spec, 1 << 20, 256), policy, scores=True, **more)
+    publish_from = more.pop("publish_from", 0)
+    settings = PipelineSettings(spec, policy, **{"drift_interval_ns": MINUTE_NS, "scores": True, **more})
+    pipeline = Pipeline(settings, PUMPS_0, Decoder(spec, 1 << 20, 256), publish_from=publish_from)
     pipeline.offset = 0
     if detector is not None:
         pipeline.use(detector)
     return pipeline
+
+
+def snapshots_at_once(patch: pytest.MonkeyPatch, most: int) -> None:
+    """Let a commit write so many snapshots without need."""
+    for module in (ledger, recovery, pipeline_module):
+        patch.setattr(module, "SNAPSHOTS_AT_ONCE", most)
 
 
 def wide(second: float, *values: float, asset: str = "p1", offset: int = 0) -> Reading:
@@ -234,9 +243,10 @@ def test_what_cannot_be_read_is_a_dead_letter_and_everything_is_accounted_for() 
         Disposition.REJECTED: 2,
     }
     assert pipeline.reasons == {"blank": 1, "not_json": 1}
-    assert pipeline.statistics() == {"read": 7, "accepted": 3, "duplicate": 1, "late": 1, "rejected": 2}
-    assert pipeline.trace is not None
-    traced = sorted(pipeline.trace, key=lambda one: one.offset)
+    assert pipeline.counts == Counter(accepted=3, duplicate=1, late=1, rejected=2)
+    trace = pipeline.parts.ingest.trace
+    assert trace is not None
+    traced = sorted(trace, key=lambda one: one.offset)
     assert traced[2].disposition is Disposition.REJECTED
     assert traced[1] == Traced(1, "p1", 1_700_000_000, Disposition.DUPLICATE)
     assert pipeline.offset == 7
@@ -442,7 +452,7 @@ def test_a_changed_drift_interval_begins_anew_and_loses_no_sum() -> None:
     feed(first, numbered(steady(40)))
     second = make(drift_interval_ns=HOUR_NS, publish_from=40)
     assert second.restore(first.checkpoint())
-    outputs = second.left_unsaid() + feed(second, numbered(steady(40, start=40), 40))
+    outputs = second.predecessor_outputs() + feed(second, numbered(steady(40, start=40), 40))
     outputs += feed(second, [], ended=True)
     records = [o for o in outputs if isinstance(o, DriftRecord)]
     assert [(r.end_ns - r.start_ns, r.windows) for r in records] == [(MINUTE_NS, 37), (HOUR_NS, 40)]
@@ -458,8 +468,8 @@ def test_a_clock_far_ahead_lets_no_interval_pile_up(size: int) -> None:
     outputs: list[Output] = []
     for i in range(0, len(readings), size):
         outputs += feed(pipeline, readings[i : i + size])
-        assert pipeline.drift is not None
-        assert len(pipeline.drift.intervals) <= MOST_INTERVALS
+        assert pipeline.parts.drift.drift is not None
+        assert len(pipeline.parts.drift.drift.intervals) <= MOST_INTERVALS
     outputs += feed(pipeline, [], ended=True)
     records = [o for o in outputs if isinstance(o, DriftRecord)]
     assert [(r.start_ns // (20 * SECOND_NS), r.windows) for r in records] == [
@@ -592,8 +602,8 @@ def test_chunk_bounds_never_show(chunk: int, monkeypatch: pytest.MonkeyPatch) ->
     readings = [wide(i + 1, *rng.choice([0.5, 0.6, 9.0, NAN], 2), asset=p) for i in range(300) for p in "xyz"]
     readings = numbered(readings)
     reference, drift, _ = run()
-    monkeypatch.setattr(pipeline_module, "LEAST", chunk)
-    monkeypatch.setattr(pipeline_module, "MOST", chunk)
+    monkeypatch.setattr(chunker, "FEWEST_ROWS", chunk)
+    monkeypatch.setattr(chunker, "MOST_ROWS", chunk)
     outputs, drift_too, sizes = run()
     assert max(sizes) <= chunk
     assert [o.windows for o in drift_too] == [o.windows for o in drift]
@@ -783,7 +793,7 @@ class Log:
         for record in saved:
             self.state[record.key] = record
         self.position = (self.pipeline.offset, self.pipeline.replay_from())
-        self.wanted = self.wanted_then = self.pipeline._next
+        self.wanted = self.wanted_then = self.wanted if self.pipeline.takeover_due else None
         self.committed = self.pipeline.detector
 
     def run_and_rest(self, crashes: Iterator[bool]) -> int:
@@ -921,7 +931,7 @@ def test_a_crash_never_shows(
 
     undisturbed, crashing = Log(one, events, QUICK), Log(one, events, QUICK)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline_module, "STATES_AT_ONCE", at_once)
+        snapshots_at_once(patch, at_once)
         undisturbed.run(len(events))
         for further, commit in fate:
             crashing.run(min(crashing.done + further, len(events)), commit=commit)
@@ -957,8 +967,9 @@ def test_a_crash_on_the_way_through_a_poll_never_shows(
     undisturbed, crashing = Log(one, events, QUICK), Log(one, events, QUICK)
     undisturbed.run(len(events))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline_module, "MOST_AT_ONCE", 3)
-        patch.setattr(pipeline_module, "STATES_AT_ONCE", 1)
+        patch.setattr(pipeline_module, "MOST_EMITTED", 3)
+        patch.setattr(ingest, "MOST_BRIDGED", 3)
+        snapshots_at_once(patch, 1)
         crashing.run_and_rest(iter(crashes))
     assert plain(crashing.published) == plain(undisturbed.published)
     assert in_order(crashing.published) == in_order(undisturbed.published)
@@ -967,9 +978,10 @@ def test_a_crash_on_the_way_through_a_poll_never_shows(
 @pytest.mark.parametrize("form", [Format.JSON_WIDE, Format.JSON_LONG])
 def test_a_poll_of_gaps_is_said_in_pieces(form: Format, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of 200 records bridges 19 rows: neither what waits nor what was said grows with the poll."""
-    monkeypatch.setattr(pipeline_module, "MOST_AT_ONCE", 100)
-    monkeypatch.setattr(pipeline_module, "LEAST", 16)
-    monkeypatch.setattr(pipeline_module, "MOST", 16)
+    monkeypatch.setattr(pipeline_module, "MOST_EMITTED", 100)
+    monkeypatch.setattr(ingest, "MOST_BRIDGED", 100)
+    monkeypatch.setattr(chunker, "FEWEST_ROWS", 16)
+    monkeypatch.setattr(chunker, "MOST_ROWS", 16)
     spec = replace(SPEC, format=form, silent_after_ns=HOUR_NS)
     log: list[Record | Reading] = []
     for i in range(200):
@@ -986,7 +998,7 @@ def test_a_poll_of_gaps_is_said_in_pieces(form: Format, monkeypatch: pytest.Monk
     said, most, rests, letters = 0, 0, 0, 0
     for step in pipeline.feed(PolledRecords(PUMPS_0, log)):
         said += len(step.outputs)
-        most = max(most, len(pipeline._waiting))
+        most = max(most, len(pipeline.parts.chunker))
         letters += sum(isinstance(o, DeadLetter) for o in step.outputs)
         if step.committable:
             assert said < 400
@@ -1073,8 +1085,8 @@ def test_a_model_that_came_meanwhile_judges_no_row_of_before() -> None:
     other = make(detector=replace(CENTRE, version="centre-2", threshold=100.0), publish_from=30)
     other.offset = 10
     assert other.restore(saved)
-    assert other.left_unsaid() == first.use(CENTRE)  # the sums that nobody else can go on with
-    assert feed(other, readings[10:30]) == other.left_unsaid() == []
+    assert other.predecessor_outputs() == first.use(CENTRE)  # the sums that nobody else can go on with
+    assert feed(other, readings[10:30]) == other.predecessor_outputs() == []
     outputs = feed(other, readings[30:32])
     assert told(outputs, AlertKind.ANOMALY) == [(30, "closed", "p1")]
     assert len([o for o in outputs if isinstance(o, ScoredRow)]) == 2  # the window was carried over
@@ -1103,7 +1115,7 @@ def fleet(assets: int, second: int, first: int) -> list[Reading]:
 
 def test_a_swap_writes_a_large_fleet_s_state_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """No commit grows with the fleet, and the units that records are in are named once, not in each."""
-    monkeypatch.setattr(pipeline_module, "STATES_AT_ONCE", 10)
+    snapshots_at_once(monkeypatch, 10)
     pipeline = make()
     feed(pipeline, [r for t in range(6) for r in fleet(200, t, 200 * t)])
     kept = {saved.key: saved for _ in range(40) for saved in pipeline.checkpoint()}
@@ -1124,7 +1136,7 @@ def test_a_swap_writes_a_large_fleet_s_state_in_pieces(monkeypatch: pytest.Monke
 def test_what_only_judging_knows_is_written_before_a_swap_in_pieces_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(pipeline_module, "STATES_AT_ONCE", 10)
+    snapshots_at_once(monkeypatch, 10)
     pipeline = make(policy=AlarmPolicy(3, 5, 0.5, 4))
     feed(pipeline, [r for t in range(6) for r in fleet(200, t, 200 * t)])
     while len(pipeline.checkpoint()) > 1:
@@ -1175,7 +1187,7 @@ def test_silent_records_count_for_nothing() -> None:
     pipeline = make(publish_from=23)
     pipeline.offset = 0
     assert feed(pipeline, [*bad, *numbered(steady(20), 3)]) == []
-    assert pipeline.statistics()["read"] == 0
+    assert pipeline.counts.total() == 0
     assert len(feed(pipeline, [readings[0], *numbered(steady(3, start=20), 23)])) == 3
 
 
@@ -1205,7 +1217,7 @@ def test_more_assets_than_fit_are_forgotten_longest_quiet_first_and_counted() ->
     assert pipeline.dropped == Counter({"asset_evicted": 70})
     assert pipeline.names == {f"p{i}" for i in range(70, 120)}
     assert set(pipeline.episodes.assets) <= pipeline.names
-    assert len(pipeline._names) <= 64
+    assert pipeline.parts.assets.capacity <= 64
 
 
 def test_what_is_open_of_an_asset_ends_when_it_is_forgotten() -> None:

@@ -22,6 +22,7 @@ from daemon.domain import (
     iso,
 )
 from daemon.stream.decoding import Decoder
+from daemon.stream.parts import PipelineSettings
 from daemon.stream.pipeline import Pipeline
 from tests.fakes import CentreDetector
 
@@ -72,15 +73,8 @@ def said(seed: int, most: int, max_assets: int) -> tuple[dict[type, list[str]], 
     spec = spec_of(rng)
     log = log_of(rng, spec)
     detector = CentreDetector(spec.sensors, window=spec.window, memory=0.05, conditions=("", "mode=run"))
-    pipeline = Pipeline(
-        spec,
-        InputPartition("in", 0),
-        Decoder(spec),
-        AlarmPolicy(),
-        20 * SECOND_NS,
-        scores=True,
-        max_assets=max_assets,
-    )
+    settings = PipelineSettings(spec, AlarmPolicy(), 20 * SECOND_NS, scores=True, max_assets=max_assets)
+    pipeline = Pipeline(settings, InputPartition("in", 0), Decoder(spec))
     pipeline.use(detector)
     outputs = []
     while log:
@@ -96,7 +90,12 @@ def said(seed: int, most: int, max_assets: int) -> tuple[dict[type, list[str]], 
     for output in outputs:
         by_kind.setdefault(type(output), []).append(repr(output))
     assert {FilledRow, DeadLetter} <= by_kind.keys()
-    counted = Counter(pipeline.counts), pipeline.dropped, pipeline.grid.conflicts, pipeline.rows
+    counted = (
+        Counter(pipeline.counts),
+        pipeline.dropped,
+        pipeline.parts.ingest.grid.conflicts,
+        pipeline.parts.chunker.rows,
+    )
     return by_kind, counted
 
 

@@ -1,0 +1,128 @@
+"""From a chunk of released rows to its step: windows, verdicts, silence, drift, and the order of outputs.
+
+The parts are asked in the order in which their outputs stand, per row: silent sensors, filled cells,
+anomaly episodes and scores, stuck sensors, unknown conditions, and the drift of intervals that end
+between two rows.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from daemon.calendar import Calendar
+from daemon.domain import AlertEvent, FilledRow, Output, ScoredRow
+from daemon.stream.audit import Audit, Audited, auditable
+from daemon.stream.chunker import Chunk
+from daemon.stream.judge import Judgement
+from daemon.stream.parts import Parts
+from daemon.stream.steps import RowBlock, Step
+from daemon.stream.windowed import WindowedRows, windowed
+
+
+class Evaluation:
+    """Evaluates the chunks of one input partition.
+
+    Args:
+        parts: of its pipeline.
+        audit: hides readings from the model to see how well they are filled; None: no audit.
+    """
+
+    def __init__(self, parts: Parts, audit: Audit | None) -> None:
+        self._parts = parts
+        self._audit = audit
+        self._calendar = Calendar(parts.spec)
+
+    def evaluate(self, chunk: Chunk) -> Step:
+        """Push a chunk's rows into their windows, judge them, and put the outputs in order.
+
+        While the pipeline replays, the outputs were published before and are left out.
+        """
+        parts, rows, model = self._parts, chunk.rows, self._parts.judge.model
+        replaying, detector = parts.ledger.replaying, parts.judge.detector
+        if parts.spec.condition:
+            rows = rows.with_conditions(self._calendar.labels(rows.conditions, rows.rows))
+        # Before the last takeover of a replay there is no more than the name of the model of then.
+        judging = detector is not None and not parts.takeovers.ahead
+        windows = windowed(rows, parts.windows, parts.spec.hop, judging=judging)
+        outputs = parts.silence.silent_sensors(windows, model)
+        judgement = parts.judge.judge(windows, judging=judging)
+        outputs += judgement.outputs
+        if judging and detector is not None:
+            outputs += parts.silence.stuck_sensors(windows, detector.longest_constant, model)
+            outputs += parts.judge.unknown_conditions(rows)
+        # Should another model take over, it could not tell from the records what this one opened or closed.
+        parts.ledger.mark(output.asset for output in outputs if type(output) is AlertEvent)
+        step = Step(
+            block=RowBlock(
+                rows.assets,
+                rows.slots,
+                rows.rows,
+                rows.values,
+                judgement.scores,
+                judgement.firing,
+                rows.conditions,
+            ),
+            scored=judgement.scored,
+            filled=judgement.filled,
+            failed=judgement.failed,
+            model=model,
+            silent=replaying,
+        )
+        if not replaying:
+            if judging:
+                self._hide(windows, judgement)
+                step.audited = self.compared()
+            drifted = parts.drift.add(chunk.boundaries, judgement.summands)
+            step.outputs = self._in_row_order(windows, outputs, drifted)
+        return step
+
+    def _in_row_order(
+        self, chunk: WindowedRows, outputs: list[Output], drifted: list[tuple[float, Output]]
+    ) -> list[Output]:
+        """Order outputs row by row, not kind by kind: where a chunk ends must not show in the alerts' order."""
+        if not drifted and sum(type(output) is AlertEvent for output in outputs) <= 1:
+            return outputs
+        times = (chunk.rows.rows * self._parts.spec.period_ns).tolist()
+        place = {key: i for i, key in enumerate(zip(chunk.rows.assets, times, strict=True))}
+        placed = [(float(place[_row_of(output)]), output) for output in outputs] + drifted
+        placed.sort(key=lambda one: one[0])
+        return [output for _, output in placed]
+
+    # -------------------------------------------------------------- the audit
+    def forget_hidden(self) -> None:
+        """Another model takes over: readings that are hidden now were hidden from the one before."""
+        if self._audit is not None:
+            self._audit.forget()
+
+    def compared(self, *, everything: bool = False) -> Audited | None:
+        """The comparison of readings that were hidden, if there are enough of them or of ``everything``."""
+        detector = self._parts.judge.detector
+        if self._audit is None or detector is None:
+            return None
+        return self._audit.compared(detector.version, detector.infer, everything=everything)
+
+    def _hide(self, chunk: WindowedRows, judgement: Judgement) -> None:
+        """Take known readings out of copies of the windows, to see how well they are filled."""
+        parts, detector = self._parts, self._parts.judge.detector
+        if self._audit is None or detector is None or not len(chunk.windows):
+            return
+        rows = chunk.rows
+        which, sensor, gap = self._audit.picked(parts.assets.hashes[rows.slots], rows.rows)
+        if not len(which):
+            return
+        clean = auditable(judgement.scores[which], detector.threshold, judgement.firing[which])
+        for j in np.flatnonzero(clean).tolist():
+            asset = rows.assets[which[j]]
+            stuck = sensor[j] in parts.silence.stuck(asset)
+            clean[j] = not stuck and not parts.episodes.maintained(asset, int(rows.rows[which[j]]))
+        if clean.any():
+            places = np.cumsum(chunk.wanted) - 1
+            self._audit.hide(
+                chunk.windows, parts.windows.scaling, places[which[clean]], sensor[clean], gap[clean]
+            )
+
+
+def _row_of(output: Output) -> tuple[str, int]:
+    """The row that an output of a chunk is of."""
+    assert isinstance(output, AlertEvent | FilledRow | ScoredRow)
+    return output.asset, output.row_ns

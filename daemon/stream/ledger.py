@@ -1,0 +1,191 @@
+"""Which records a snapshot covers: those of a predecessor, and those that a successor must read again.
+
+Kafka keeps one committed position per partition, but every asset has a snapshot of its own, of
+its own age. The ledger knows, for each asset, from which record on its newest snapshot says nothing
+any more. From this follow
+
+* the offset from which a successor must read (``replay_from``): the oldest such record;
+* whose snapshot is due with the next commit (``due``): of assets that changed in a way that no
+  record tells ("dirty": time has passed, a model took over ...), and of those whose oldest
+  uncovered record is so old that reading it again would take long;
+* while this pipeline itself reads again what a predecessor committed (``replaying``), which
+  records an asset's snapshot covers already (``covers``).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from daemon.domain import Format, Ints, StreamSpec
+from daemon.stream.assets import AssetTable
+
+NO_SNAPSHOT = -1
+"""In place of the units of an asset's snapshot, where there is none."""
+CHECKPOINTS_BACK = 20
+"""A snapshot may be as old as the records of so many checkpoints: ten seconds, at two a second."""
+SNAPSHOTS_AT_ONCE = 1_000
+"""Snapshots that a commit writes without need: a large fleet's come one after the other."""
+REPLAY_RECORDS = 50_000
+"""A successor replays at most about this many records, or eight per asset if that is more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """What the next commit must write, by name."""
+
+    removed: list[str]  # evicted assets whose snapshots are to be deleted
+    snapshots: list[str]
+
+
+class Ledger:
+    """Records and snapshots of one partition.
+
+    Args:
+        spec: the stream.
+        assets: those of the partition.
+        publish_from: outputs of records before this offset were published already.
+
+    Attributes:
+        replaying: whether records before ``publish_from`` may still come: their outputs are left out.
+        restored: whether the snapshots of a predecessor were taken over.
+        forgotten_before: an asset seen before this offset, and without a snapshot, was evicted.
+    """
+
+    def __init__(self, spec: StreamSpec, assets: AssetTable, publish_from: int) -> None:
+        self.spec = spec
+        self.publish_from = publish_from
+        self.replaying = publish_from > 0
+        self.restored = False
+        self.forgotten_before = 0
+        self._assets = assets
+        self._covered: dict[str, int] = {}  # asset -> its predecessor's snapshot covers records before this
+        self._first_unsaved = assets.column(np.int64, -1)  # offset of the first record no snapshot covers
+        self._unsaved_count = assets.column(np.int64, 0)  # readings the clock had counted there
+        self._units = assets.column(np.int64, NO_SNAPSHOT)  # number of the units of the newest snapshot
+        self._dirty: set[str] = set()
+        self._persisted: set[str] = set()  # assets that have a snapshot
+        self._evicted: set[str] = set()  # since the last commit
+        self._checkpoints: deque[int] = deque(maxlen=CHECKPOINTS_BACK)  # offsets of the last ones
+
+    # -------------------------------------------------------------- reading again
+    def covers(self, asset: str, offset: int) -> bool:
+        """Whether the asset's restored snapshot includes the record at ``offset``."""
+        return self.replaying and self.restored and offset < self._covered.get(asset, self.forgotten_before)
+
+    @property
+    def decided(self) -> bool:
+        """Whether what comes now was decided on by a predecessor whose state is here."""
+        return self.replaying and self.restored
+
+    def replayed(self) -> None:
+        """The position is reached: records from here on are new."""
+        self.replaying = False
+        self._covered.clear()
+
+    def restore(self, asset: str, slot: int, offset: int, units: int) -> None:
+        """A predecessor's snapshot of the asset was taken over: it covers records before ``offset``."""
+        self._units.values[slot] = units
+        self._covered[asset] = offset
+        self._persisted.add(asset)
+
+    def discard(self, assets: Iterable[str]) -> None:
+        """Snapshots of these exist but are of no use: the next commit deletes or replaces them."""
+        names = set(assets)
+        self._evicted |= names
+        self._persisted |= names
+
+    # -------------------------------------------------------------- what a successor must read
+    def note(self, slots: Ints, offsets: Ints, counts: Ints) -> None:
+        """Records of these assets were taken in, one of each; ``counts`` is the clock's count at each."""
+        new = self._first_unsaved.values[slots] < 0
+        self._first_unsaved.values[slots[new]] = offsets[new]
+        self._unsaved_count.values[slots[new]] = counts[new]
+
+    def note_one(self, slot: int, offset: int, count: int) -> None:
+        """The same for a single record."""
+        if self._first_unsaved.values[slot] < 0:
+            self._first_unsaved.values[slot] = offset
+            self._unsaved_count.values[slot] = count
+
+    def replay_from(self, position: int) -> int:
+        """The oldest record that no snapshot covers; ``position`` if there is none."""
+        unsaved = self._first_unsaved.values[self._first_unsaved.values >= 0]
+        return int(unsaved.min()) if len(unsaved) else max(position, 0)
+
+    def replay_count(self, count: int) -> int:
+        """Readings that the clock had counted before the record at ``replay_from``; ``count`` is that of now."""
+        unsaved = np.flatnonzero(self._first_unsaved.values >= 0)
+        if not len(unsaved):
+            return count
+        oldest = unsaved[np.argmin(self._first_unsaved.values[unsaved])]
+        return int(self._unsaved_count.values[oldest]) - 1
+
+    # -------------------------------------------------------------- what a commit must write
+    @property
+    def dirty(self) -> bool:
+        """Whether something changed that no record tells a successor."""
+        return bool(self._dirty)
+
+    def mark(self, assets: Iterable[str]) -> None:
+        """These changed in a way that no record tells: they go with the next commit."""
+        self._dirty.update(assets)
+
+    def forget(self, asset: str) -> None:
+        """The asset is evicted: a successor need not replay what nobody remembers."""
+        self._dirty.discard(asset)
+        self._evicted.add(asset)
+
+    def stale(self, slots: Ints) -> Ints:
+        """Those of the slots whose newest snapshot is older than their newest record, or missing."""
+        unsaved = self._first_unsaved.values[slots] >= 0
+        return slots[unsaved | (self._units.values[slots] < 0)]
+
+    def oldest_units(self, otherwise: int) -> int:
+        """The lowest number of units that a snapshot is in; ``otherwise`` if there is no snapshot."""
+        units = self._units.values[self._assets.occupied]
+        return int(units[units >= 0].min(initial=otherwise))
+
+    def due(self, position: int, units: int) -> Due:
+        """What must be written at this position, and what is written beside it to keep replays short.
+
+        Dirty assets go. Of those that were not written for so long that each asset had about a window of
+        rows meanwhile, or for some seconds where more comes in them, the oldest go: so little is written
+        beside what is read, and a replay is short. With them go some whose snapshots are in the units of an
+        earlier model.
+
+        Args:
+            position: the offset that is committed.
+            units: the number of the units in force.
+        """
+        spec, assets = self.spec, self._assets
+        per_row = 1 if spec.format is Format.JSON_WIDE else len(spec.sensors)
+        self._checkpoints.append(position)
+        lately = position - self._checkpoints[0]
+        span = min(max(spec.window * len(assets) * per_row, lately), max(REPLAY_RECORDS, 8 * len(assets)))
+        removed = (self._evicted & self._persisted) - assets.slots.keys()
+        if self._evicted:
+            # From here on an asset without a snapshot is unknown: so every known one must have one.
+            self._persisted -= self._evicted
+            missing = assets.occupied & (self._units.values == NO_SNAPSHOT)
+            self._dirty.update(assets.names_of(np.flatnonzero(missing)))
+            self.forgotten_before = position
+            self._evicted.clear()
+        chosen = self._dirty & assets.slots.keys()
+        first = self._first_unsaved.values
+        old = np.flatnonzero((first >= 0) & (first <= position - span))
+        old = old[np.argsort(first[old], kind="stable")]
+        behind = np.flatnonzero((self._units.values >= 0) & (self._units.values < units))
+        chosen.update(assets.names_of(np.concatenate([old, behind])[:SNAPSHOTS_AT_ONCE]))
+        self._persisted |= chosen
+        self._dirty.clear()
+        return Due(sorted(removed), sorted(chosen))
+
+    def saved(self, assets: Sequence[str], units: int) -> None:
+        """Snapshots of these are written, in units of this number."""
+        slots = self._assets.slots_of(assets)
+        self._first_unsaved.values[slots] = -1
+        self._units.values[slots] = units

@@ -1,0 +1,274 @@
+"""Snapshots of one input partition: written with every commit, taken over by a successor.
+
+There is one record for the partition and one per asset, keyed by name, in a compacted topic. They
+become durable together with the committed position and the outputs. Each owner of state makes and
+takes its own part; this module puts the parts together, and decides whether what is found can be
+used. ``Ledger`` says whose snapshot is due.
+
+A pipeline that takes over a partition is first given its predecessor's snapshots (``restoring``),
+then fed from before the committed offset: each asset skips the records that its own snapshot covers, and
+the others move it on without outputs, which were published before. What belongs to the partition and
+to no asset (event time, drift, who is silent) is as of the committed offset already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from daemon.domain import Output, StateRecord
+from daemon.stream import snapshot
+from daemon.stream.drift import ALL_TIME, Drift
+from daemon.stream.event_time import NO_CLOCK
+from daemon.stream.ledger import SNAPSHOTS_AT_ONCE
+from daemon.stream.parts import Parts
+from daemon.stream.validity import ASSET_BYTES, asset_fault, partition_fault
+
+RESTORED_AT_ONCE = 200
+"""Assets that are restored between two pauses: some 10 ms."""
+
+
+class Recovery:
+    """Makes and takes over the snapshots of one partition.
+
+    Args:
+        parts: the owners of its state.
+
+    Attributes:
+        unusable: the records that could not be used, each with the reason.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        self.unusable: list[str] = []
+        self._parts = parts
+        self._layout = snapshot.layout(parts.spec)
+        # Assets whose snapshot holds an open episode or a stuck sensor: only judging can move it on.
+        self._saved_active: set[str] = set()
+        self._clock_count = 0  # the fleet clock's at the position of the restored snapshot
+
+    # -------------------------------------------------------------- writing
+    def saving(self, position: int) -> Iterator[StateRecord]:
+        """The records that are to become durable together with the position and its outputs.
+
+        Exhaust it between two feeds; each record takes some 20 us to make.
+        """
+        parts, topic = self._parts, self._parts.partition.topic
+        units = parts.windows.number
+        due = parts.ledger.due(position, units)
+        for asset in due.removed:
+            yield snapshot.encode(topic, asset, None)
+        for begin in range(0, len(due.snapshots), SNAPSHOTS_AT_ONCE):
+            some = due.snapshots[begin : begin + SNAPSHOTS_AT_ONCE]
+            parts.windows.convert_rows(parts.assets.slots_of(some))
+            parts.ledger.saved(some, units)
+            for asset in some:
+                yield snapshot.encode(topic, asset, self._asset(asset, position))
+        self.forget_takeovers(position)
+        yield snapshot.encode(topic, "", self._partition(position))
+
+    def _partition(self, position: int) -> snapshot.PartitionState:
+        parts = self._parts
+        clock, drift = parts.ingest.clock, parts.drift.drift
+        return snapshot.PartitionState(
+            self._layout,
+            position,
+            [swap.snapshot() for swap in parts.takeovers],
+            snapshot.FleetState.joined(
+                clock.snapshot_fleet(),
+                replay_count=parts.ledger.replay_count(clock.count),
+                drift_due_row=parts.drift.due_row,
+                stamps_ns=parts.ingest.stamps,
+            ),
+            parts.ledger.forgotten_before,
+            *(snapshot.DriftState.none(parts.drift.interval_ns) if drift is None else drift.snapshot()),
+            parts.episodes.snapshot_drift(),
+        )
+
+    def _asset(self, asset: str, position: int) -> snapshot.AssetState:
+        parts = self._parts
+        slot, ingest = parts.assets.slots[asset], parts.ingest
+        baseline = parts.judge.baseline(slot)
+        alarm = parts.episodes.snapshot(asset)
+        silent, silent_sensors, stuck = parts.silence.snapshot(asset, slot)
+        if alarm is not None or stuck:
+            self._saved_active.add(asset)
+        else:
+            self._saved_active.discard(asset)
+        return snapshot.AssetState(
+            self._layout,
+            position,
+            ingest.grid.snapshot(slot, asset),
+            *parts.windows.snapshot(slot),
+            snapshot.pack_floats(baseline) if baseline is not None else None,
+            alarm,
+            silent,
+            silent_sensors,
+            stuck,
+            snapshot.ClockState.joined(ingest.guard.snapshot(slot), ingest.clock.snapshot(slot)),
+        )
+
+    def unfollowed(self) -> set[str]:
+        """The assets whose state depends on judging in a way that their snapshots do not tell.
+
+        A successor replays what came before a takeover without the model of then: it cannot find out
+        which episodes it opened or closed.
+        """
+        parts = self._parts
+        judged = self._saved_active | parts.episodes.assets.keys() | parts.silence.with_stuck_sensors
+        names = list(judged & parts.assets.slots.keys())
+        return set(parts.assets.names_of(parts.ledger.stale(parts.assets.slots_of(names))))
+
+    def forget_takeovers(self, position: int) -> None:
+        """Drop the takeovers that nothing needs any more."""
+        parts, takeovers = self._parts, self._parts.takeovers
+        if not takeovers.droppable:
+            return
+        occupied = parts.assets.occupied
+        units = int(parts.windows.units[occupied].min(initial=takeovers.last.number))
+        units = min(units, parts.ledger.oldest_units(units))
+        takeovers.forget(units, parts.ledger.replay_from(position), any_asset=bool(occupied.any()))
+
+    # -------------------------------------------------------------- taking over
+    def restoring(self, saved: Sequence[StateRecord], *, exact: bool) -> Iterator[list[Output] | None]:
+        """Take over a predecessor's snapshots; before the first feed, and with the model in force.
+
+        Yields every few milliseconds: None, or outputs that the predecessor added up and nobody can continue.
+        ``Ledger.restored`` says whether the snapshots were of use; if they were not, their records are
+        deleted with the next commit.
+
+        Args:
+            saved: the records of this partition, perhaps among others.
+            exact: whether they must be of the very position. Where they are written before
+                the position is, they may be of a later one: what lies between was published.
+        """
+        parts, ledger = self._parts, self._parts.ledger
+        records: dict[bytes, bytes] = {}
+        for found in snapshot.records_of(saved, parts.partition.topic):
+            if found is None:
+                yield None
+            elif found[1] is not None:
+                records.pop(found[0], None)
+                records[found[0]] = found[1]  # in the order of the last writes
+        partition = self._usable_partition(records.pop(b"", None))
+        if partition is None or (
+            partition.offset != ledger.publish_from if exact else partition.offset < ledger.publish_from
+        ):
+            ledger.discard(name.decode() for name in records if snapshot.is_utf8(name))
+            return
+        yield self._restore_partition(partition)
+        surplus = len(records) - parts.assets.most
+        for i, (name, value) in enumerate(records.items(), 1):
+            self._restore_asset(name, value, partition, surplus=i <= surplus)
+            if i % RESTORED_AT_ONCE == 0:
+                yield None
+
+    def replayed(self) -> None:
+        """The position is reached: what comes from here on is new."""
+        parts = self._parts
+        while parts.takeovers.ahead:
+            self.pass_takeover()
+        if parts.takeovers.other_model:
+            parts.ledger.mark(self.unfollowed())
+        if parts.ledger.restored:
+            parts.ingest.clock.count = self._clock_count  # also where retention took some of the records
+        parts.ledger.replayed()
+
+    def pass_takeover(self) -> None:
+        """Repeat the next takeover of a replay; an asset whose snapshot is of after it has that behind it."""
+        number = self._parts.takeovers.pass_next()
+        self._parts.judge.keep_begun(self._parts.windows.units >= number)
+
+    def _usable_partition(self, value: bytes | None) -> snapshot.PartitionState | None:
+        """The partition's own record, if it can be used."""
+        parts = self._parts
+        found = None if value is None else snapshot.decode_partition(value, self._layout)
+        if found is None:
+            return None  # there is none, or it is of another layout
+        fault = found if isinstance(found, str) else partition_fault(found, parts.spec)
+        if isinstance(found, snapshot.PartitionState) and fault is None:
+            mine, last = parts.takeovers.last, snapshot.Swap.restored(found.swaps[-1])
+            if last.model != mine.model:
+                return found
+            drift = parts.drift.drift
+            if last.scaling.same_as(mine.scaling) and (
+                found.reference is None
+                or drift is None
+                or len(snapshot.unpack_floats(found.reference.latent_mean))
+                == len(drift.reference.latent_mean)
+            ):
+                return found
+            fault = f"it is not of the model {mine.model} that is in force"
+        self.unusable.append(f"of the partition: {fault}")
+        return None
+
+    def _restore_partition(self, partition: snapshot.PartitionState) -> list[Output]:
+        """Take over what is the partition's; the drift records that nobody can continue."""
+        parts, ledger = self._parts, self._parts.ledger
+        ledger.publish_from = partition.offset
+        ledger.replaying = ledger.restored = True
+        ledger.forgotten_before = partition.forgotten_before
+        parts.ingest.clock.restore_fleet(partition.clock.at_replay)
+        parts.ingest.stamps = tuple(partition.clock.stamps_ns)
+        self._clock_count = partition.clock.count
+        if partition.drift_episode is not None:
+            parts.episodes.restore_drift(partition.drift_episode)
+        parts.takeovers.restore([snapshot.Swap.restored(swap) for swap in partition.swaps], partition.offset)
+        outputs: list[Output] = []
+        same_interval = partition.drift_interval_ns == parts.drift.interval_ns
+        if parts.takeovers.other_model or not same_interval:
+            outgoing = Drift.outgoing(partition, parts.spec.name, parts.partition)
+            outputs += [] if outgoing is None else outgoing.due(ALL_TIME)
+        elif parts.drift.drift is not None:
+            parts.drift.drift.restore(partition.drift_state)
+        if same_interval:
+            parts.drift.due_row = partition.clock.drift_due_row
+        elif parts.ingest.clock.row != NO_CLOCK:
+            parts.drift.next_horizon(parts.ingest.clock.row)
+        return outputs
+
+    def _restore_asset(
+        self, name: bytes, value: bytes, partition: snapshot.PartitionState, *, surplus: bool
+    ) -> None:
+        """Restore one asset, or note why it cannot be; then it begins anew, and no other asset is affected."""
+        parts = self._parts
+        if not snapshot.is_utf8(name):
+            self.unusable.append(f"of {name[:60]!r}: the key is not UTF-8")
+            return
+        asset = name.decode()
+        known = snapshot.decode_asset(value, self._layout)
+        if known is None:
+            return  # of another layout, as a predecessor of another version left it
+        fault = known if isinstance(known, str) else None
+        if len(name) > ASSET_BYTES:
+            fault = f"the key has {len(name)} bytes"
+        elif surplus:
+            fault = f"there are more than limits.max_assets, {parts.assets.most}"
+        if isinstance(known, snapshot.AssetState) and fault is None:
+            fault = asset_fault(known, parts.spec, partition, parts.windows.scalings)
+            in_force = known.units == parts.takeovers.last.number
+            if fault is None and in_force and known.baseline is not None:
+                needed = 8 * parts.judge.baseline_states
+                if len(known.baseline) != needed:
+                    fault = f"baseline has {len(known.baseline)} bytes, where the model needs {needed}"
+            if fault is None:
+                self._take_asset(asset, known)
+                return
+        self.unusable.append(f"of {asset[:60]!r}: {fault}")
+        if len(name) <= ASSET_BYTES:
+            parts.ledger.discard([asset])  # parts record goes with the next commit, or is written anew
+
+    def _take_asset(self, asset: str, known: snapshot.AssetState) -> None:
+        """Set up one asset as it was at the offset that parts record covers."""
+        parts = self._parts
+        slot, ingest = parts.assets.add(asset), parts.ingest
+        parts.windows.restore(slot, known.window_state)
+        if known.baseline is not None and known.units == parts.takeovers.last.number:
+            parts.judge.restore_baseline(slot, snapshot.unpack_floats(known.baseline))
+        ingest.grid.restore(slot, asset, known.grid)
+        if known.alarm is not None or known.stuck:
+            self._saved_active.add(asset)
+        if known.alarm is not None:
+            parts.episodes.restore(asset, known.alarm)
+        parts.silence.restore(asset, slot, known.asset_silent, known.silent_sensors, known.stuck)
+        ingest.guard.restore(slot, asset, known.clock.event_time)
+        ingest.clock.restore(slot, known.clock.fleet)
+        parts.ledger.restore(asset, slot, known.offset, known.units)

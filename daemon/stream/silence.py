@@ -1,0 +1,215 @@
+"""Silence: sensors that stopped, sensors that are stuck, assets that stopped, clocks that are off.
+
+None of this needs a score. An episode opens when a rule is met and closes when it is not any more:
+
+* a sensor is *silent* when its asset has rows but it had no value for ``silent_after``;
+* an asset is *silent* when the fleet's clock is ``silent_after`` beyond its newest row;
+* a sensor is *stuck* when it does not move for longer than it ever did in training;
+* an asset's clock is *skewed* when it is off by the same for as long as ``silent_after`` (``FleetClock``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from daemon.domain import AlertKind, Ints, Mask, Output, Severity, StreamSpec
+from daemon.stream.alerts import Episodes
+from daemon.stream.assets import AssetTable
+from daemon.stream.event_time import NO_CLOCK
+from daemon.stream.fleet_clock import FleetClock
+from daemon.stream.grid import Grid
+from daemon.stream.windowed import WindowedRows
+
+STUCK_MARGIN = 2
+"""A sensor is stuck when it stands still this many times longer than it ever did in training."""
+
+
+class SilenceMonitor:
+    """Who is silent or stuck in one input partition.
+
+    Args:
+        spec: the stream.
+        assets: those of the partition.
+        grid: knows each asset's newest row.
+        clock: the fleet's.
+        episodes: where the alarms are raised.
+    """
+
+    def __init__(
+        self, spec: StreamSpec, assets: AssetTable, grid: Grid, clock: FleetClock, episodes: Episodes
+    ) -> None:
+        self.spec = spec
+        self._assets = assets
+        self._grid = grid
+        self._clock = clock
+        self._episodes = episodes
+        self._silent_rows = max(spec.silent_after_ns // spec.period_ns, 1)
+        self._silent = assets.column(bool, False)
+        self._silent_sensors: dict[str, set[int]] = {}
+        self._stuck: dict[str, set[int]] = {}
+
+    # -------------------------------------------------------------- state
+    @property
+    def silent(self) -> Mask:
+        """(N,) by slot, whether the asset is declared silent."""
+        return np.asarray(self._silent.values)
+
+    @property
+    def with_stuck_sensors(self) -> set[str]:
+        """The assets that have one."""
+        return set(self._stuck)
+
+    def stuck(self, asset: str) -> set[int]:
+        """The asset's stuck sensors, by index."""
+        return self._stuck.get(asset, set())
+
+    def snapshot(self, asset: str, slot: int) -> tuple[bool, list[int], list[int]]:
+        """Whether the asset is silent, its silent sensors and its stuck ones."""
+        silent_sensors, stuck = self._silent_sensors.get(asset, ()), self._stuck.get(asset, ())
+        return bool(self._silent.values[slot]), sorted(silent_sensors), sorted(stuck)
+
+    def restore(
+        self, asset: str, slot: int, silent: bool, silent_sensors: list[int], stuck: list[int]
+    ) -> None:
+        """Continue from a predecessor's snapshot of the asset."""
+        self._silent.values[slot] = silent
+        if silent_sensors:
+            self._silent_sensors[asset] = set(silent_sensors)
+        if stuck:
+            self._stuck[asset] = set(stuck)
+
+    def forget(self, asset: str) -> None:
+        """The asset is evicted."""
+        self._silent_sensors.pop(asset, None)
+        self._stuck.pop(asset, None)
+
+    # -------------------------------------------------------------- sensors
+    def silent_sensors(self, chunk: WindowedRows, model: str) -> list[Output]:
+        """Sensors that became silent, or report again, at the rows of a chunk."""
+        outputs: list[Output] = []
+        if not self._silent_sensors and chunk.complete.all():
+            return outputs
+        rows = chunk.rows
+        for i, asset in enumerate(rows.assets):
+            if not rows.empty[i] and (not chunk.complete[i] or asset in self._silent_sensors):
+                last = np.maximum(chunk.seen.row[i], chunk.first_row[i])
+                outputs += self._silent_at(asset, int(rows.rows[i]), last, chunk.observed[i], model)
+        return outputs
+
+    def _silent_at(self, asset: str, row: int, last: Ints, observed: Mask, model: str) -> list[Output]:
+        """The same at one row that a record was received for.
+
+        ``last`` (C,) is the row of each sensor's last value, or the windows' first row.
+        """
+        silent = ~observed & (row - last >= self._silent_rows)
+        known = self._silent_sensors.get(asset, set())
+        outputs: list[Output] = []
+        if not silent.any() and not known:
+            return outputs
+        sensors, kind = self.spec.sensors, AlertKind.SENSOR_SILENT
+        for c in np.flatnonzero(silent).tolist():
+            if c not in known:
+                known.add(c)
+                outputs += self._episodes.open_unscored(
+                    asset, kind, sensors[c], row, int(last[c]), Severity.WARNING, model
+                )
+        for c in [c for c in known if observed[c]]:
+            known.discard(c)
+            outputs += self._episodes.close_unscored(asset, kind, sensors[c], row, model)
+        _keep(self._silent_sensors, asset, known)
+        return outputs
+
+    def stuck_sensors(self, chunk: WindowedRows, longest_constant: Ints, model: str) -> list[Output]:
+        """Sensors that stand still for longer than training ever saw, or move again, at the rows of a chunk.
+
+        ``longest_constant`` (C,) are training's rows without a move, int64 max for "never moves".
+        """
+        outputs: list[Output] = []
+        longest = np.minimum(longest_constant, 1 << 60)  # keeps the margin from overflowing
+        limit = np.maximum(STUCK_MARGIN * longest, STUCK_MARGIN * self.spec.window)
+        still, observed = chunk.seen.still, chunk.observed
+        stuck = observed & (still >= limit)
+        if not self._stuck and not stuck.any():
+            return outputs
+        sensors, kind = self.spec.sensors, AlertKind.SENSOR_STUCK
+        for i, (asset, row) in enumerate(zip(chunk.rows.assets, chunk.rows.rows.tolist(), strict=True)):
+            known = self._stuck.get(asset, set())
+            for c in np.flatnonzero(stuck[i]).tolist():
+                if c not in known:
+                    known.add(c)
+                    onset = row - int(still[i, c]) + 1
+                    outputs += self._episodes.open_unscored(
+                        asset, kind, sensors[c], row, onset, Severity.WARNING, model
+                    )
+            for c in [c for c in known if observed[i, c] and not stuck[i, c]]:
+                known.discard(c)
+                outputs += self._episodes.close_unscored(asset, kind, sensors[c], row, model)
+            _keep(self._stuck, asset, known)
+        return outputs
+
+    # -------------------------------------------------------------- assets
+    def has_caught_up(self, slot: int) -> bool:
+        """Whether a silent asset is near the fleet's clock again."""
+        newest = int(self._grid.newest[slot])
+        return newest - int(self._clock.skew[slot]) + self._silent_rows > self._clock.row
+
+    def end(self, asset: str, slot: int, model: str) -> list[Output]:
+        """A silent asset reports again."""
+        self._silent.values[slot] = False
+        newest = int(self._grid.newest[slot])
+        return list(self._episodes.close_unscored(asset, AlertKind.ASSET_SILENT, None, newest, model))
+
+    def begin(self, slots: Ints, model: str) -> Iterator[tuple[str, list[Output]]]:
+        """Declare these assets silent: each name, in order, with its outputs."""
+        for name, slot in self._by_name(slots):
+            newest = int(self._grid.newest[slot])
+            self._silent.values[slot] = True
+            row = newest + self._silent_rows
+            yield (
+                name,
+                list(
+                    self._episodes.open_unscored(
+                        name, AlertKind.ASSET_SILENT, None, row, newest, Severity.CRITICAL, model
+                    )
+                ),
+            )
+
+    def clocks(self, skewed: Ints, righted: Ints, model: str) -> Iterator[Output]:
+        """Clocks that are off for good, and clocks that are right again."""
+        for name, slot in self._by_name(skewed):
+            newest = int(self._grid.newest[slot])
+            ahead_ns = int(self._clock.skew[slot]) * self.spec.period_ns
+            yield from self._episodes.open_unscored(
+                name, AlertKind.CLOCK_SKEW, None, newest, newest, Severity.WARNING, model, ahead_ns
+            )
+        for name, slot in self._by_name(righted):
+            newest = int(self._grid.newest[slot])
+            yield from self._episodes.close_unscored(name, AlertKind.CLOCK_SKEW, None, newest, model)
+
+    def at_the_end(self, idle_ns: int, appended_ns: int) -> Ints:
+        """The assets that are silent as the log stands: where all is idle, elapsed wall time counts.
+
+        Args:
+            idle_ns: for how long no record came.
+            appended_ns: the broker's time at the last record, -1 if it stamps none.
+        """
+        clock, newest = self._clock, self._grid.newest
+        row = clock.measure(newest, appended_ns)
+        if row == NO_CLOCK:
+            return np.empty(0, np.int64)
+        was_there = ~clock.behind(newest, clock.row) | ~clock.behind(newest, row) | clock.overdue
+        now = row + idle_ns // self.spec.period_ns
+        return np.flatnonzero(clock.behind(newest, now) & was_there & ~self.silent)
+
+    def _by_name(self, slots: Ints) -> list[tuple[str, int]]:
+        return sorted((self._assets.name(slot), slot) for slot in slots.tolist())
+
+
+def _keep(known: dict[str, set[int]], asset: str, sensors: set[int]) -> None:
+    """An asset without such a sensor has no entry."""
+    if sensors:
+        known[asset] = sensors
+    else:
+        known.pop(asset, None)
