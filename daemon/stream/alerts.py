@@ -128,6 +128,17 @@ class AssetEpisodes:
 
 
 @dataclass(frozen=True, slots=True)
+class EpisodeStart:
+    """What an episode that opens is about, and since when."""
+
+    kind: AlertKind
+    onset_row: int
+    sensor: str | None = None  # of an unknown condition, its label
+    severity: Severity = Severity.WARNING
+    clock_offset_ns: int | None = None  # of a skewed clock, how far it is ahead of the fleet's
+
+
+@dataclass(frozen=True, slots=True)
 class ScoredEvidence:
     """One scored row, with what an alert message needs of it; built only for rows that can change an episode."""
 
@@ -138,7 +149,6 @@ class ScoredEvidence:
     imputed_share: float
     first_offset: int
     last_offset: int
-    clock_offset_ns: int | None = None
     verdict: Callable[[Floats, Floats], str | None] | None = None
     """Computes the kind of cause from the sensors' values before the onset and their shares, (C,) each."""
 
@@ -223,11 +233,8 @@ class Episodes:
         events: list[AlertEvent] = []
         if state is State.FIRING and episode is None:
             onset = known.above_since if known.above_since >= 0 else evidence.row
-            events.append(
-                self._open(
-                    known, asset, AlertKind.ANOMALY, None, severity, evidence, onset, model, calibration
-                )
-            )
+            start = EpisodeStart(AlertKind.ANOMALY, onset, severity=severity)
+            events.append(self._open(known, asset, start, evidence, model, calibration))
         elif state is State.FIRING and episode is not None:
             worse = severity is Severity.CRITICAL and episode.severity is Severity.WARNING
             if worse or evidence.row >= episode.next_update_row:
@@ -261,31 +268,17 @@ class Episodes:
         if alarm.state is State.INACTIVE and not (alarm.recent or known.open) and known.above_since < 0:
             self.assets.pop(asset, None)
 
-    def open_unscored(
-        self,
-        asset: str,
-        kind: AlertKind,
-        sensor: str | None,
-        row: int,
-        onset_row: int,
-        severity: Severity,
-        model: str,
-        clock_offset_ns: int | None = None,
-    ) -> list[AlertEvent]:
-        """Open an episode that has no score (silence, a stuck sensor ...), unless it is open.
-
-        ``clock_offset_ns``: of a skewed clock, how far it is ahead of the fleet's.
-        """
+    def open_unscored(self, asset: str, start: EpisodeStart, row: int, model: str) -> list[AlertEvent]:
+        """Open an episode that has no score (silence, a stuck sensor ...) at a row, unless it is open."""
         known = self.of(asset)
-        if (kind, sensor) in known.open:
+        if (start.kind, start.sensor) in known.open:
             return []
-        evidence = replace(ScoredEvidence.unscored(row), clock_offset_ns=clock_offset_ns)
-        return [self._open(known, asset, kind, sensor, severity, evidence, onset_row, model, "full")]
+        return [self._open(known, asset, start, ScoredEvidence.unscored(row), model, "full")]
 
     def close_unscored(
         self, asset: str, kind: AlertKind, sensor: str | None, row: int, model: str
     ) -> list[AlertEvent]:
-        """Close such an episode, if it is open."""
+        """Close such an episode at a row, if it is open."""
         known = self.assets.get(asset)
         episode = known.open.pop((kind, sensor), None) if known is not None else None
         if known is None or episode is None:
@@ -385,28 +378,28 @@ class Episodes:
         self,
         known: AssetEpisodes,
         asset: str,
-        kind: AlertKind,
-        sensor: str | None,
-        severity: Severity,
+        start: EpisodeStart,
         evidence: ScoredEvidence,
-        onset_row: int,
         model: str,
         calibration: str,
     ) -> AlertEvent:
-        period = self.spec.period_ns
+        kind, sensor, period = start.kind, start.sensor, self.spec.period_ns
+        opened_ns = evidence.row * period
         episode = Episode(
             kind,
             sensor,
-            digest(
-                self.spec.name, asset, kind, sensor, evidence.row * period, *self._place_of(kind), size=16
-            ),
-            evidence.row * period,
-            onset_row * period,
-            severity,
+            digest(self.spec.name, asset, kind, sensor, opened_ns, *self._place_of(kind), size=16),
+            opened_ns,
+            start.onset_row * period,
+            start.severity,
             evidence.row + self.spec.window,
         )
         known.open[(kind, sensor)] = episode
-        return self._message(episode, asset, Phase.OPENED, evidence, model, calibration)
+        event = self._message(episode, asset, Phase.OPENED, evidence, model, calibration)
+        if start.clock_offset_ns is None:
+            return event
+        event = replace(event, clock_offset_ns=start.clock_offset_ns)
+        return replace(event, summary=summary(event))
 
     def _place_of(self, kind: AlertKind) -> tuple[object, ...]:
         """What else identifies an episode: drift belongs to a partition, the others to an asset."""
@@ -447,7 +440,6 @@ class Episodes:
             partition=self.partition,
             first_offset=evidence.first_offset,
             last_offset=evidence.last_offset,
-            clock_offset_ns=evidence.clock_offset_ns,
             verdict=self._verdict(asset, episode, evidence) if phase is Phase.UPDATED else None,
         )
         return replace(event, summary=summary(event))

@@ -31,10 +31,9 @@ from daemon.domain import (
     Output,
     PartScore,
     ScoredRow,
-    Severity,
     StreamSpec,
 )
-from daemon.stream.alerts import Episodes, ScoredEvidence
+from daemon.stream.alerts import Episodes, EpisodeStart, ScoredEvidence
 from daemon.stream.assets import AssetTable
 from daemon.stream.attribution import SensorEvidence
 from daemon.stream.batches import RowBatch
@@ -417,7 +416,5 @@ class Judge:
                 if other != condition or other in known:  # over, or learned meanwhile
                     outputs += episodes.close_unscored(asset, kind, other, row, self.model)
             if condition not in known and condition not in opened:
-                outputs += episodes.open_unscored(
-                    asset, kind, condition, row, row, Severity.WARNING, self.model
-                )
+                outputs += episodes.open_unscored(asset, EpisodeStart(kind, row, condition), row, self.model)
         return outputs

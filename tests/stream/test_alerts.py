@@ -16,10 +16,9 @@ from daemon.domain import (
     AlertKind,
     InputPartition,
     Phase,
-    Severity,
     StreamSpec,
 )
-from daemon.stream.alerts import ALIKE, STORM, Episodes, ScoredEvidence
+from daemon.stream.alerts import ALIKE, STORM, Episodes, EpisodeStart, ScoredEvidence
 from daemon.stream.encoding import encode
 from tests.stream.clocks import SPEC
 from tests.stream.evidence import NAN, SENSORS, scored_row
@@ -201,9 +200,10 @@ def test_what_was_open_before_maintenance_stays_as_it_is_and_closes_after_it() -
 def test_what_is_open_is_not_opened_again_and_is_forgotten_when_it_is_settled() -> None:
     episodes = made()
     silent = ("p", AlertKind.SENSOR_SILENT, "Flow")
-    (opened,) = episodes.open_unscored(*silent, 9, 5, Severity.WARNING, "m")
-    assert episodes.open_unscored(*silent, 12, 5, Severity.WARNING, "m") == []
-    assert episodes.open_unscored("p", AlertKind.SENSOR_SILENT, "Current", 9, 5, Severity.WARNING, "m")
+    start = EpisodeStart(AlertKind.SENSOR_SILENT, 5, "Flow")
+    (opened,) = episodes.open_unscored("p", start, 9, "m")
+    assert episodes.open_unscored("p", start, 12, "m") == []
+    assert episodes.open_unscored("p", replace(start, sensor="Current"), 9, "m")
     assert episodes.is_open(*silent)
     (closed,) = episodes.close_unscored(*silent, 20, "m")
     assert (closed.fingerprint, closed.onset_ns) == (opened.fingerprint, opened.onset_ns) != ("", 9)
@@ -220,7 +220,7 @@ def test_an_asset_that_is_forgotten_closes_what_is_open_in_order_and_leaves_the_
         (10, AlertKind.SENSOR_STUCK, "Flow"),
         (20, AlertKind.DRIFT, None),
     ):
-        episodes.open_unscored("pumps", kind, sensor, row, row, Severity.WARNING, "m")
+        episodes.open_unscored("pumps", EpisodeStart(kind, row, sensor), row, "m")
     said = episodes.dismiss("pumps", 25, "m")
     assert [(e.kind, e.row_ns // SECOND_NS) for e in said] == [
         (AlertKind.SENSOR_STUCK, 25),
@@ -280,7 +280,7 @@ def test_drift_alerts_of_two_partitions_are_two() -> None:
     said = []
     for number in (0, 1):
         episodes = Episodes(SPEC, InputPartition("sensors.pumps", number), AlarmPolicy())
-        said += episodes.open_unscored("pumps", AlertKind.DRIFT, None, 60, 0, Severity.WARNING, "m1")
+        said += episodes.open_unscored("pumps", EpisodeStart(AlertKind.DRIFT, 0), 60, "m1")
         said += episodes.close_unscored("pumps", AlertKind.DRIFT, None, 90, "m1")
     assert len({event.fingerprint for event in said}) == 2
     assert len({event.id for event in said}) == 4
