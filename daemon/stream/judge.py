@@ -406,7 +406,7 @@ class Judge:
         outputs: list[Output] = []
         if not self.spec.message_condition:
             return outputs
-        told, kind, episodes = self._calendar.told, AlertKind.UNKNOWN_CONDITION, self._episodes
+        told, kind, episodes = self._calendar.message_part, AlertKind.UNKNOWN_CONDITION, self._episodes
         known = {told(label) for label in self.detector.conditions}
         for asset, row, label in zip(rows.assets, rows.rows.tolist(), rows.conditions, strict=True):
             condition = told(label)
