@@ -1,17 +1,17 @@
-"""From scores to alarms: one state machine, used by the stream and by calibration alike.
+"""The alarm: a state machine from scores to anomaly episodes, used by the stream and by calibration.
 
-The threshold is only honest if it is found by replaying calibration scores through the very
-machine that will run on the stream (count episodes, not quantiles). So the machine lives
-below both ``stream`` and ``model``, once as a table with a step function for the stream and
-once vectorised over a whole series for the threshold search; a test holds them together.
+Why here: a threshold keeps the accepted number of false episodes only if it is found with the same machine
+that runs on the stream (by counting episodes, not by quantiles of scores). The machine is therefore below
+both ``stream`` and ``model``. It exists twice: as a table with a step function for the stream (``Alarm``),
+and vectorised over a whole series for the threshold search (``firing``); a test compares the two.
 
-A score S against threshold T gives one of three cues:
+A score S against a threshold T gives one of three cues:
 
-    HIGH  S > T          (needed ``n of m``: the newest m scores hold at least n of these)
+    HIGH  S > T          (to open: at least n of the newest m scores, ``AlarmPolicy.needed`` and ``of``)
     LOW   S <= hysteresis * T
-    HELD  in between: whatever the state is, it stays
+    HELD  in between: the state stays as it is
 
-A row without a score (nothing observed) gives no cue at all: the state is frozen.
+A row without a score (nothing observed) gives no cue: the state is frozen.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from daemon.domain import AlarmPolicy, Floats, Mask
 
 
 class State(IntEnum):
-    """Where an asset's episode stands."""
+    """The state of an asset's anomaly episode."""
 
     INACTIVE = 0
     PENDING = 1  # above the threshold, not yet for long enough
     FIRING = 2
-    RECOVERING = 3  # back below; within the refractory time it may fire again as the same episode
+    RECOVERING = 3  # below again; within the refractory time it may fire again as the same episode
 
 
 class Cue(IntEnum):
-    """What one scored row says."""
+    """What one scored row means for the state."""
 
     LOW = 0
     HELD = 1
@@ -57,14 +57,14 @@ TRANSITIONS: dict[tuple[State, Cue], State] = {
 
 @dataclass(slots=True)
 class Alarm:
-    """One asset's place in the machine."""
+    """The alarm of one asset: the state, and what the next transition depends on."""
 
     state: State = State.INACTIVE
     recent: int = 0  # bit i: the i-th newest scored row was above the threshold
     resting: int = 0  # scored rows since RECOVERING began
 
     def step(self, score: float, threshold: float, policy: AlarmPolicy) -> State:
-        """Take one scored row (never NaN) and return the state after it."""
+        """Process one scored row (never NaN); returns the state after it."""
         high = score > threshold
         self.recent = ((self.recent << 1) | high) & ((1 << policy.of) - 1)
         if self.state is State.RECOVERING:
@@ -95,7 +95,7 @@ def firing(scores: Floats, threshold: float, policy: AlarmPolicy) -> Mask:
         scores: (N,) in time order; NaN where not scored (the state is frozen there).
         threshold: T.
         policy: persistence and hysteresis; the refractory time joins episodes but never
-            makes a row fire, so it plays no part here.
+            makes a row fire, so it is not used here.
 
     Returns:
         (N,) bool. A NaN row repeats the row before it.
@@ -122,5 +122,5 @@ def firing(scores: Floats, threshold: float, policy: AlarmPolicy) -> Mask:
 
 
 def episodes(fires: Mask) -> int:
-    """How many runs of firing rows: what the budget is counted in."""
+    """The number of runs of firing rows, which the budget limits."""
     return int((fires & ~np.concatenate([[False], fires[:-1]])).sum())

@@ -1,11 +1,13 @@
-"""Condition fields that the calendar gives: a machine that rests on Sundays has a usual Sunday.
+"""Condition fields from the calendar, such as the weekday: normal values may depend on it.
 
-They stand in a stream's ``condition`` beside the fields of its messages, with a ``$`` that no field of a
-message may begin with, and come from the event time of a row alone, in the stream's ``timezone``: of
-rows that were bridged as of those that were observed, in a file as on a topic.
+Why: a machine that stands still on Sundays is not anomalous on a Sunday. A stream's ``condition`` may name
+calendar fields beside the fields of its messages. Their names begin with ``$``, as no field of a message
+may.
 
-A label has the messages' fields first, then the calendar's, each in the order of the configuration:
-``mode=low,$weekday=mon,$hour=08``.
+Input: rows of the grid, and the labels that their messages have. Output: whole labels, with the messages'
+fields first and then the calendar's, each in the order of the configuration:
+``mode=low,$weekday=mon,$hour=08``. Invariant: a calendar field depends on the event time of the row and the
+stream's ``timezone`` alone; it is the same for empty and observed rows, for files and topics.
 """
 
 from __future__ import annotations
@@ -38,17 +40,17 @@ FIELDS: Mapping[str, Callable[[datetime], str]] = MappingProxyType(
 VALUES: Mapping[str, int] = MappingProxyType({"$weekday": 7, "$weekend": 2, "$hour": 24, "$month": 12})
 """How many values each field has."""
 MINUTE_NS = 60_000_000_000
-"""Labels are found once a minute: no zone changes its day or hour within one (before 1972 some did)."""
+"""Labels are computed per minute: since 1972 no time zone changes its day or hour within a minute."""
 MANY_LABELS = 64
-"""Labels above which a stream is warned. Each wants rows of its own to be learned from (``OWN_ROWS`` of
-calibration, 320, at least), and 64 times that is four times the 5,000 rows that a stream first learns from."""
+"""Number of labels above which there is a warning. Each needs training rows of its own (``OWN_ROWS`` of
+calibration, at least 320), and 64 times that is four times the 5,000 rows of a stream's first training."""
 
 
 def check_fields(condition: Sequence[str]) -> None:
-    """Refuse a field with a ``$`` that is none of the calendar's.
+    """Check that every field with a ``$`` is one of the calendar's.
 
     Raises:
-        ValueError: naming the field and those that there are.
+        ValueError: one is not; the text names it and the fields that exist.
     """
     for name in condition:
         if is_calendar(name) and name not in FIELDS:
@@ -59,18 +61,18 @@ def check_fields(condition: Sequence[str]) -> None:
 
 
 def labels_of(condition: Sequence[str]) -> int:
-    """How many labels the calendar fields of a stream make; 1 without any."""
+    """The number of labels that a stream's calendar fields can make; 1 without any."""
     return math.prod(VALUES.get(name, 1) for name in condition)
 
 
 class Calendar:
-    """The calendar's part in the condition labels of one stream."""
+    """The calendar's part of the condition labels of one stream."""
 
     def __init__(self, spec: StreamSpec) -> None:
-        """Raises ValueError if the stream names a field that the calendar has not, or no time zone."""
+        """Raises ValueError if a calendar field of the stream, or its time zone, does not exist."""
         self._fields = tuple(filter(is_calendar, spec.condition))
         check_fields(self._fields)
-        self._told = len(self._fields) < len(spec.condition)
+        self._has_messages = len(self._fields) < len(spec.condition)
         self._period_ns = spec.period_ns
         zone, fields = zone_of(spec.timezone), self._fields
 
@@ -81,26 +83,26 @@ class Calendar:
 
         self._at = at
 
-    def label(self, told: str, row: int) -> str:
-        """The whole label of a grid row by what its messages said."""
+    def label(self, of_messages: str, row: int) -> str:
+        """The whole label of a grid row whose messages have the label ``of_messages``."""
         if not self._fields:
-            return told
+            return of_messages
         own = self._at(row * self._period_ns // MINUTE_NS)
-        return f"{told},{own}" if self._told else own
+        return f"{of_messages},{own}" if self._has_messages else own
 
-    def labels(self, told: Sequence[str], rows: Ints) -> list[str]:
-        """(R,) whole labels of grid rows."""
+    def labels(self, of_messages: Sequence[str], rows: Ints) -> list[str]:
+        """(R,) whole labels of grid rows, whose messages have the labels ``of_messages``."""
         if not self._fields:
-            return list(told)
+            return list(of_messages)
         minutes = rows * self._period_ns // MINUTE_NS
         several, where = np.unique(minutes, return_inverse=True)
         texts = [self._at(minute) for minute in several.tolist()]
-        if not self._told:
+        if not self._has_messages:
             return [texts[i] for i in where.tolist()]
-        return [f"{one},{texts[i]}" for one, i in zip(told, where.tolist(), strict=True)]
+        return [f"{one},{texts[i]}" for one, i in zip(of_messages, where.tolist(), strict=True)]
 
-    def told(self, label: str) -> str:
-        """What the messages said, of a whole label; empty where only the calendar speaks."""
+    def message_part(self, label: str) -> str:
+        """The messages' part of a whole label; empty if the stream has calendar fields only."""
         if not self._fields:
             return label
-        return label.rsplit(",", len(self._fields))[0] if self._told else ""
+        return label.rsplit(",", len(self._fields))[0] if self._has_messages else ""

@@ -1,7 +1,13 @@
-"""The one interface between the stream and a model: windows go in, evidence and verdicts come out.
+"""The interface between the stream and a model: windows go in, evidence and verdicts come out.
 
-``daemon.stream`` knows a model as a ``Detector`` only, and ``daemon.model.detector`` implements one.
-Shape letters as in ``daemon.domain``.
+Why: ``daemon.stream`` and ``daemon.model`` do not import each other. The stream knows a model only as a
+``Detector``, which ``daemon.model.detector`` implements. Scoring has two steps: ``infer`` computes the
+``Evidence`` of each window on its own (the costly step), and ``judge`` turns evidence into calibrated
+``Verdicts``, in order, with a slow baseline per asset.
+
+Invariant: a detector is immutable; weights, scaler, thresholds and version change together, by exchanging
+the whole detector. Shape letters as in ``daemon.domain``: B windows, L steps, C sensors, Z latents, S window
+lengths; N slots, P numbers of a baseline.
 """
 
 from __future__ import annotations
@@ -18,62 +24,63 @@ from daemon.domain import Floats, Ints, Mask
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scaling:
-    """``(x - mean) / scale`` per sensor: a detector's units, in which the stream keeps its rows.
+    """``(x - mean) / scale`` per sensor: a detector's units, in which the stream stores its rows.
 
-    Near a sensor's mean single precision is plenty, and half as much to keep and to cut windows
-    from. Nothing is cut off, so that another detector's units can be had from these.
+    Near a sensor's mean single precision suffices, and takes half the memory. Values are not clipped, so
+    that another detector's units can be computed from these.
     """
 
     mean: Floats  # (C,)
     scale: Floats  # (C,)
-    kept: Any = np.float32  # the type that rows are kept in
+    kept: Any = np.float32  # the number type in which rows are stored
 
     @staticmethod
     def raw_units(sensors: int) -> Scaling:
-        """No units but the sensors' own, kept whole: what there is before there is a model."""
+        """The sensors' own units, in double precision: used while there is no model."""
         return Scaling(np.zeros(sensors), np.ones(sensors), np.float64)
 
     def same_as(self, other: Scaling) -> bool:
-        """Whether rows of these units can be read in those."""
+        """Whether rows in these units can be read as rows in the other units."""
         return (
             bool((self.mean == other.mean).all() and (self.scale == other.scale).all())
             and self.kept is other.kept
         )
 
     def of(self, values: Floats) -> NDArray[Any]:
-        """(..., C) raw to standard; NaN stays NaN."""
+        """(..., C) raw values in these units; NaN stays NaN."""
         found = values - self.mean
         found /= self.scale
         with np.errstate(over="ignore"):
             return np.asarray(found.astype(self.kept, copy=False))
 
     def raw(self, rows: NDArray[Any]) -> Floats:
-        """(..., C) standard to raw."""
+        """(..., C) values in these units as raw values."""
         return np.asarray(rows.astype(np.float64) * self.scale + self.mean)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Windows:
-    """A batch of windows: a pure function of these is all that a detector may compute.
+    """A batch of windows: evidence is a pure function of these.
 
-    ``values`` is (B, L, C) raw, NaN where not observed. A window shorter than L (an asset's
-    first rows) is padded with NaN at the front; ``full`` says which windows are whole. Where
-    ``scaling`` has the windows in the detector's units, only the newest rows need be there
-    raw: (B, 1, C).
+    ``values`` is (B, L, C) raw, NaN where not observed. A window with fewer than L rows (an asset's first
+    ones) is padded with NaN at the front; ``full`` marks the windows without padding. If ``scaling`` has the
+    windows in the detector's units, ``values`` may have the newest rows only: (B, 1, C).
     """
 
     values: Floats
     full: Mask  # (B,)
     condition: tuple[str, ...]  # B labels, of the newest row
-    last_value: Floats | None = None  # (B, C) newest observed value, be it older than the window; NaN if none
-    last_age: Floats | None = None  # (B, C) its age in rows, 0 = the newest row. Both serve imputation only
-    scaling: NDArray[Any] | None = None  # (B, L, C)
+    last_value: Floats | None = (
+        None  # (B, C) last observed value, possibly older than the window; NaN if none
+    )
+    last_age: Floats | None = None  # (B, C) its age in rows, 0 = the newest row; both are for imputation only
+    scaling: NDArray[Any] | None = None  # (B, L, C) in the detector's units
 
     def __len__(self) -> int:
         return len(self.full)
 
     def take(self, index: Ints) -> Windows:
-        """Some of the windows, in the order asked for."""
+        """The windows at these indices, in their order."""
         return Windows(
             self.values[index],
             self.full[index],
@@ -86,9 +93,9 @@ class Windows:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evidence:
-    """What a detector says of each window on its own, before calibration and history.
+    """What a detector computes from each window on its own, before calibration and history.
 
-    Independent of the batch (to 1e-5) and of every other window.
+    It does not depend on the other windows of the batch (to 1e-5).
     """
 
     channel_error: Floats  # (S, B, C) RMS residual over the window, NaN where nothing observed
@@ -101,10 +108,10 @@ class Evidence:
     low: Floats  # (B, C) 90 % interval of ``filled``
     high: Floats
     scorable: Mask  # (B,) full, and at least one cell observed
-    condition: Ints  # (B,) place of the window's label among the detector's conditions, -1 unknown
+    condition: Ints  # (B,) index of the window's label in the detector's conditions, -1 if unknown
 
     def take(self, index: Ints) -> Evidence:
-        """The evidence of some of the windows, in the order asked for."""
+        """The evidence of the windows at these indices, in their order."""
         return Evidence(
             **{
                 name: getattr(self, name)[:, index]
@@ -116,7 +123,7 @@ class Evidence:
 
     @staticmethod
     def joined(parts: Sequence[Evidence]) -> Evidence:
-        """The evidence of all the windows of these, in their order."""
+        """The evidence of all these batches, in their order."""
         return Evidence(
             **{
                 name: np.concatenate(
@@ -142,17 +149,19 @@ class Verdicts:
     p_point: Floats
     static_score: Floats  # without the slow baseline
     error: Floats  # (B, C) standardised error over the whole window; NaN if unknown
-    offsets: Floats | None = None  # (B, P) the baseline that each window met, for ``Detector.verdict``
+    offsets: Floats | None = (
+        None  # (B, P) the baseline that each window was compared with, for ``Detector.verdict``
+    )
 
 
 class Detector(Protocol):
-    """One immutable (weights, scaler, calibration, version): it changes as a whole or not at all."""
+    """A trained model with its scaler, calibration and version; immutable."""
 
     @property
     def version(self) -> str: ...
     @property
     def kind(self) -> str:
-        """What fills gaps, by name: ``mlp``, ``conv``, ``gru`` or ``ppca``."""
+        """The kind of model, which also fills gaps: ``mlp``, ``conv``, ``gru`` or ``ppca``."""
         ...
 
     @property
@@ -166,7 +175,7 @@ class Detector(Protocol):
 
     @property
     def part_thresholds(self) -> Mapping[str, float]:
-        """Per part (reconstruction, kl, point): the value whose p alone equals the threshold's."""
+        """Per part (reconstruction, kl, point): the value whose p-value alone equals that of the threshold."""
         ...
 
     @property
@@ -176,12 +185,12 @@ class Detector(Protocol):
 
     @property
     def conditions(self) -> tuple[str, ...]:
-        """Condition labels seen in training."""
+        """The condition labels of the training rows."""
         ...
 
     @property
     def longest_constant(self) -> Ints:
-        """(C,) rows for which a sensor stood still in training, at most; see ``sensor_stuck``."""
+        """(C,) the most rows for which each sensor's value did not change in training; see ``sensor_stuck``."""
         ...
 
     @property
@@ -189,26 +198,29 @@ class Detector(Protocol):
 
     @property
     def scaling(self) -> Scaling:
-        """The units that windows are made of."""
+        """The units of the windows."""
         ...
 
     def infer(self, windows: Windows) -> Evidence:
-        """Score every window on its own. Pure; the costly half."""
+        """The evidence of every window on its own. Pure; the costly step."""
         ...
 
     def fresh_baseline(self, asset: str) -> Floats:
-        """(P,) the slow baseline's starting point for an asset."""
+        """(P,) the initial slow baseline of an asset."""
         ...
 
     def carried_baseline(self, asset: str, row: int) -> Floats | None:
-        """(P,) the baseline that training left for an asset whose rows continue at ``row``."""
+        """(P,) the baseline at the end of training, for an asset whose rows continue there at ``row``; else None."""
         ...
 
     def judge(self, evidence: Evidence, baseline: Floats, slots: Ints, *, static: bool = True) -> Verdicts:
-        """Calibrate, in order; moves ``baseline[slots]`` (N, P) on in place.
+        """Calibrated scores of windows; updates ``baseline[slots]`` in place.
 
-        ``slots`` (B,) names each window's asset; an asset's windows appear in time order.
-        ``static`` asks for the static score, too; without it there is NaN in its place.
+        Args:
+            evidence: of B windows, each asset's in time order.
+            baseline: (N, P) the slow baselines of all assets.
+            slots: (B,) each window's asset.
+            static: whether to compute the static score, too; it is NaN otherwise.
         """
         ...
 
@@ -221,22 +233,22 @@ class Detector(Protocol):
         shares: Floats,
         level: float,
     ) -> str | None:
-        """What kind of cause an episode has, judged by one window in its midst; None where that is doubtful.
+        """The kind of cause of an episode, from one window that lies within it; None if it is not clear.
 
         Args:
             window: (L, C) in ``scaling`` units.
             condition: its label.
             offsets: (P,) of its ``Verdicts``.
-            before: (C,) where the sensors stood before the onset, in ``scaling`` units.
-            shares: (C,) of the blame.
-            level: the score up to which a window is normal.
+            before: (C,) the sensors' values before the onset, in ``scaling`` units.
+            shares: (C,) each sensor's share in the episode.
+            level: a window with a score up to this is normal.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DriftReference:
-    """Training's moments of what drift is measured against, and the null distribution's edge."""
+    """The moments of the training rows that drift is measured against, and the thresholds."""
 
     latent_mean: Floats  # (Z,)
     latent_variance: Floats  # (Z,)

@@ -1,7 +1,9 @@
-"""Many rows of many assets in one batch: who belongs together, and in which order.
+"""Grouping the rows of a batch by asset, with each asset's rows in their order.
 
-A batch holds the rows of each asset in their order, mixed with those of others. What has memory
-(windows, slow baselines, histories) takes them asset by asset; on arrays that is a stable sort.
+Why: a batch has the rows of many assets mixed, while state (windows, slow baselines, histories) is updated
+asset by asset. On arrays this is a stable sort by the asset's slot.
+
+Input: (R,) slots. Output: ``Groups``, the sorted order and where each asset begins in it.
 """
 
 from __future__ import annotations
@@ -17,8 +19,8 @@ from daemon.domain import Ints, Mask
 class Groups:
     """The rows of a batch by asset.
 
-    ``order`` (R,) are the rows sorted by asset, each asset's as they came; ``first`` (R,) is, for
-    each of them in that order, where its asset begins.
+    ``order`` (R,) are the indices of the rows sorted by asset, each asset's in their order. ``first`` (R,)
+    is, for each place in that order, the place where the same asset begins.
     """
 
     order: Ints
@@ -26,20 +28,20 @@ class Groups:
 
     @property
     def begins(self) -> Mask:
-        """(R,) in that order, True where an asset begins."""
+        """(R,) for each place in the sorted order, True where an asset begins."""
         return np.asarray(self.first == np.arange(len(self.first)))
 
     @property
     def occurrence(self) -> Ints:
-        """(R,) as the rows came: how many of the same asset come before each."""
+        """(R,) for each row of the batch, how many rows of the same asset come before it."""
         occurrence = np.empty(len(self.order), np.int64)
         occurrence[self.order] = np.arange(len(self.order)) - self.first
         return occurrence
 
 
 def by_slot(slots: Ints) -> Groups:
-    """Group rows by the number (R,) of their asset."""
-    # Of short numbers numpy sorts the digits, which is quicker than to compare.
+    """Group rows by their assets' slots (R,)."""
+    # numpy sorts 16-bit numbers by radix, which is faster than by comparison.
     short = len(slots) and slots.max() < 1 << 16
     order = np.argsort(slots.astype(np.uint16) if short else slots, kind="stable")
     ascending = slots[order]

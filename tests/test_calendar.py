@@ -47,7 +47,7 @@ def spec(
 def test_labels_are_those_of_the_wall_clock(instant: str, timezone: str | None, label: str) -> None:
     calendar = Calendar(spec(*FIELDS, timezone=timezone))
     assert calendar.labels(["said before"], np.array([row_of(instant)])) == [label]
-    assert calendar.told(label) == ""
+    assert calendar.message_part(label) == ""
 
 
 def test_what_messages_say_comes_first_and_can_be_told_apart() -> None:
@@ -56,10 +56,10 @@ def test_what_messages_say_comes_first_and_can_be_told_apart() -> None:
     told = ["mode=a,b=$hour=1,site=?", "mode=low,site=x"]  # a value may hold anything
     labels = calendar.labels(told, rows)
     assert labels == [f"{told[0]},$hour=08,$weekend=no", f"{told[1]},$hour=09,$weekend=yes"]
-    assert [calendar.told(label) for label in labels] == told
+    assert [calendar.message_part(label) for label in labels] == told
     without = Calendar(spec("mode"))
     assert without.labels(told, rows) == told
-    assert without.told(told[0]) == told[0]
+    assert without.message_part(told[0]) == told[0]
 
 
 @settings(max_examples=200, deadline=None)

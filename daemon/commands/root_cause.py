@@ -47,9 +47,9 @@ from daemon.model.repair import (
 from daemon.model.root_cause import Incident, Neighbour, RootCause
 from daemon.model.track import Track
 from daemon.runtime.loop import check_compatible
-from daemon.stream.alerts import PeakEvidence, SensorEvidence
-from daemon.stream.decoding import event_time_ns
+from daemon.stream.attribution import PeakEvidence, SensorEvidence
 from daemon.stream.steps import RowBlock
+from daemon.stream.timestamps import event_time_ns
 
 CONTEXT = 3
 """Windows of rows that are shown before the onset."""

@@ -1,20 +1,21 @@
-"""Episodes: what is said of an anomaly, a silent sensor, a silent asset, and when.
+"""Episodes: when alert messages are emitted, and which alerts are open.
 
-An episode is opened, perhaps updated, and closed; its messages share a fingerprint. Ids and
-fingerprints are digests of what caused them (stream, asset, kind, sensor, row), so that a
-message that is sent again, by a restart or by another process, carries the same id, and a
-reader who keeps ids sees each exactly once.
+An episode is opened, possibly updated, and closed, with one message for each. It is about an anomaly (from
+scores) or about something without a score: a silent or stuck sensor, a silent asset, a skewed clock, an
+unknown condition, drift. This module owns the open episodes of all assets of an input partition and their
+alarm states; nothing outside it changes an alarm (the state machine itself is ``alarm.Alarm``).
 
-Updates are driven by rows, never by a timer: one when the severity rises, and one when the
-episode has lasted 1, 2, 4, 8 ... windows, so that a long episode stays visible without
-drowning anybody.
+Input: scored rows (``ScoredEvidence``), and the beginnings and ends that other parts detect. Output:
+``AlertEvent`` values in the order of their rows.
 
-**Blame.** One row says little: an incident shows in one sensor now and in another later, and a
-spike has left the window's newest row before the alarm is over. So an episode remembers, per
-sensor, the most that each of four kinds of evidence reached since its onset, and blames by their
-product (see ``PeakEvidence.shares``).
+Invariants:
 
-The anomaly machine itself is ``policy.Alarm``; nothing outside this file acts on its states.
+* The messages of an episode share a fingerprint. Ids and fingerprints are digests of what caused them
+  (stream, asset, kind, sensor, row): a message that is emitted again, after a restart or by another
+  process, has the same id, and a reader who remembers ids processes each message once.
+* Updates are caused by rows, never by a timer: one when the severity rises, and one when the episode has
+  lasted 1, 2, 4, 8 ... windows, so that a long episode stays visible with few messages.
+* What an anomaly is blamed on is accumulated since its onset: see ``attribution``.
 """
 
 from __future__ import annotations
@@ -27,7 +28,6 @@ import numpy as np
 
 from daemon.alarm import Alarm, State
 from daemon.domain import (
-    SECOND_NS,
     AlarmPolicy,
     AlertEvent,
     AlertKind,
@@ -38,17 +38,18 @@ from daemon.domain import (
     Phase,
     Severity,
     StreamSpec,
-    iso,
 )
+from daemon.stream.attribution import PeakEvidence, SensorEvidence
 from daemon.stream.identity import digest
 from daemon.stream.snapshot import AlarmState, EpisodeState, pack_floats, unpack_floats
+from daemon.stream.summaries import summary
 
 CONTRIBUTORS = 40
 """Sensors that an alert ranks, at most."""
 ALIKE, STORM = 16, 200
-"""Anomalies on a partition that opened within a window of each other, and anomalies open at once, above
-which no verdicts are asked for: each takes some 3 ms, those that opened together are due together, and
-what hits so many assets at a time is no fault of one machine's process."""
+"""Above so many anomalies that opened within a window of each other, or so many that are open at once, on a
+partition, no verdicts are computed. Each takes some 3 ms, those that opened together are due together, and a
+cause that affects so many assets at a time is no fault of one machine's process."""
 CRITICAL_RATIO = 2.0
 """A score above this many thresholds is critical."""
 
@@ -91,89 +92,9 @@ class Episode:
         )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class SensorEvidence:
-    """What one scored row says of each sensor: all (C,), NaN where unknown."""
-
-    error: Floats  # standardised, over the whole window
-    residual: Floats  # of the newest row, standardised
-    deviation: Floats  # of the newest row, signed, from the training mean in training sd
-    before: Floats  # the same, median over the window
-    observed: Floats
-    expected: Floats
-
-    @staticmethod
-    def read(
-        error: Floats, residual: Floats, deviation: Floats, observed: Floats, expected: Floats
-    ) -> SensorEvidence:
-        """Read off a window whose (L, C) rows deviate so; a sensor that nothing is expected of has no say.
-
-        In double precision whatever the model works in, as peaks are written for a successor: it
-        must go on with the very numbers.
-        """
-        error, residual, observed, expected = (
-            np.asarray(values, np.float64) for values in (error, residual, observed, expected)
-        )
-        deviation = np.where(np.isnan(expected), np.nan, deviation.astype(np.float64))
-        count = np.isfinite(deviation).sum(0)
-        middle = (np.maximum(count, 1) - 1) // 2  # sorting puts NaN last
-        before = np.take_along_axis(np.sort(deviation, axis=0), middle[None], 0)[0]
-        return SensorEvidence(error, residual, deviation[-1], before, observed, expected)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PeakEvidence:
-    """The farthest that each sensor went since an episode's onset: all (C,), NaN where unknown."""
-
-    error: Floats
-    residual: Floats
-    change: Floats  # from ``before``, training sd
-    deviation: Floats
-    before: Floats  # where it stood when the scores began to rise
-    observed: Floats  # with ``expected``, where the residual was largest
-    expected: Floats
-
-    @staticmethod
-    def since(row: SensorEvidence) -> PeakEvidence:
-        """The peaks of an episode that begins with this row."""
-        nothing = np.full(len(row.error), np.nan)
-        return PeakEvidence(nothing, nothing, nothing, nothing, row.before, nothing, nothing).grown(row)
-
-    def grown(self, row: SensorEvidence) -> PeakEvidence:
-        """Take one more row in; a sensor that is missing keeps its peak."""
-        before = np.where(np.isnan(self.before), row.before, self.before)
-        size = np.abs(row.residual)
-        beyond = (size > self.residual) | np.isnan(self.residual)
-        return PeakEvidence(
-            np.fmax(self.error, row.error),
-            np.fmax(self.residual, size),
-            np.fmax(self.change, np.abs(row.deviation - before)),
-            np.fmax(self.deviation, np.abs(row.deviation)),
-            before,
-            np.where(beyond, row.observed, self.observed),
-            np.where(beyond, row.expected, self.expected),
-        )
-
-    def shares(self) -> Floats:
-        """(C,) each sensor's share in an episode, summing to 1 (to 0 where nothing was observed).
-
-        In proportion to the geometric mean of one plus each of: the window's error, the newest
-        row's residual, the change since before the onset, the distance from the training mean,
-        less one. Model and plain sight must agree: a model's error leaks from the culprit into
-        sensors that move with it, and these look as ever, while many a sensor that is far from
-        its mean is just where its neighbours say. A product of magnitudes names the culprits
-        better than an average of ranks, which throws away by how much (measured in
-        ``tests/bench/attribution.py``).
-        """
-        evidence = np.stack([self.error, self.residual, self.change, self.deviation])
-        size = np.expm1(np.log1p(np.fmax(evidence, 0.0)).mean(0))
-        total = size.sum()
-        return np.asarray(size / total if total > 0 else size)
-
-
 @dataclass(slots=True, eq=False)
 class AssetEpisodes:
-    """What is open for one asset, and where its anomaly machine stands."""
+    """The open episodes of one asset, and the state of its alarm."""
 
     alarm: Alarm = field(default_factory=Alarm)
     above_since: int = -1  # first row of the present run of scores above the closing level
@@ -207,8 +128,19 @@ class AssetEpisodes:
 
 
 @dataclass(frozen=True, slots=True)
+class EpisodeStart:
+    """What an episode that opens is about, and since when."""
+
+    kind: AlertKind
+    onset_row: int
+    sensor: str | None = None  # of an unknown condition, its label
+    severity: Severity = Severity.WARNING
+    clock_offset_ns: int | None = None  # of a skewed clock, how far it is ahead of the fleet's
+
+
+@dataclass(frozen=True, slots=True)
 class ScoredEvidence:
-    """One scored row, with what an alert would say of it. Built only for rows that matter."""
+    """One scored row, with what an alert message needs of it; built only for rows that can change an episode."""
 
     row: int
     score: float
@@ -217,13 +149,12 @@ class ScoredEvidence:
     imputed_share: float
     first_offset: int
     last_offset: int
-    clock_offset_ns: int | None = None
     verdict: Callable[[Floats, Floats], str | None] | None = None
-    """The kind of cause, given where the sensors stood before the onset and their shares, (C,) each."""
+    """Computes the kind of cause from the sensors' values before the onset and their shares, (C,) each."""
 
     @staticmethod
     def unscored(row: int) -> ScoredEvidence:
-        """A row that an episode begins or ends at for another reason than its score."""
+        """A row at which an episode begins or ends for another reason than a score."""
         return ScoredEvidence(row, math.nan, {}, None, 0.0, -1, -1)
 
 
@@ -233,10 +164,10 @@ class Episodes:
     Args:
         spec: the stream.
         partition: where the rows come from, for the alert's origin.
-        policy: the anomaly machine's settings.
-        maintenance: (start_ns, end_ns, assets) in which no anomaly opens; no assets = all.
+        policy: the settings of the alarms.
+        maintenance: (start_ns, end_ns, assets) in which no anomaly opens; no assets means all.
 
-    ``suppressed`` counts the episodes that maintenance kept quiet: runs of rows above the threshold.
+    ``suppressed`` counts the episodes that maintenance suppressed: runs of rows above the threshold.
     """
 
     def __init__(
@@ -252,18 +183,18 @@ class Episodes:
         self.maintenance = tuple(maintenance)
         self.assets: dict[str, AssetEpisodes] = {}
         self.suppressed = 0
-        self._quiet: dict[str, tuple[int, bool]] = {}
-        """Under maintenance: an asset's newest row that was near its threshold or above, and whether its run was."""
+        self._suppressed_runs: dict[str, tuple[int, bool]] = {}
+        """Under maintenance, per asset: its newest row near or above the threshold, and whether its run was above."""
 
     def of(self, asset: str) -> AssetEpisodes:
-        """An asset's episodes, made on first use."""
+        """An asset's episodes, created on first use."""
         known = self.assets.get(asset)
         if known is None:
             known = self.assets[asset] = AssetEpisodes()
         return known
 
     def cannot_change(self, asset: str, score: float, threshold: float) -> bool:
-        """True if a scored row can change nothing, so that no Finding need be built for it."""
+        """True if a scored row cannot change an episode, so that no ``ScoredEvidence`` is needed for it."""
         known = self.assets.get(asset)
         if known is None:
             return score <= self.policy.hysteresis * threshold
@@ -275,103 +206,86 @@ class Episodes:
         )
 
     def scored(
-        self, asset: str, finding: ScoredEvidence, threshold: float, model: str, calibration: str
+        self, asset: str, evidence: ScoredEvidence, threshold: float, model: str, calibration: str
     ) -> tuple[bool, list[AlertEvent]]:
         """Take one scored row.
 
         Returns:
             Whether an anomaly episode is firing at this row, and the messages it caused.
         """
-        if self.maintained(asset, finding.row):
-            self._keep_quiet(asset, finding, threshold)
+        if self.maintained(asset, evidence.row):
+            self._count_suppressed(asset, evidence, threshold)
             frozen = self.assets.get(asset)  # what was open before stays as it is
             return frozen is not None and frozen.alarm.state is State.FIRING, []
-        self._quiet.pop(asset, None)
+        self._suppressed_runs.pop(asset, None)
         known = self.of(asset)
-        if finding.score > self.policy.hysteresis * threshold:
+        if evidence.score > self.policy.hysteresis * threshold:
             if known.above_since < 0:
-                known.above_since = finding.row
+                known.above_since = evidence.row
         else:
             known.above_since = -1
-        state = known.alarm.step(finding.score, threshold, self.policy)
+        state = known.alarm.step(evidence.score, threshold, self.policy)
         if known.above_since >= 0 or state is not State.INACTIVE:
-            known.peaks = _grown(known.peaks, finding.sensors)
+            known.peaks = _extended(known.peaks, evidence.sensors)
         key = (AlertKind.ANOMALY, None)
         episode = known.open.get(key)
-        severity = Severity.CRITICAL if finding.score > CRITICAL_RATIO * threshold else Severity.WARNING
+        severity = Severity.CRITICAL if evidence.score > CRITICAL_RATIO * threshold else Severity.WARNING
         events: list[AlertEvent] = []
         if state is State.FIRING and episode is None:
-            onset = known.above_since if known.above_since >= 0 else finding.row
-            events.append(
-                self._open(
-                    known, asset, AlertKind.ANOMALY, None, severity, finding, onset, model, calibration
-                )
-            )
+            onset = known.above_since if known.above_since >= 0 else evidence.row
+            start = EpisodeStart(AlertKind.ANOMALY, onset, severity=severity)
+            events.append(self._open(known, asset, start, evidence, model, calibration))
         elif state is State.FIRING and episode is not None:
             worse = severity is Severity.CRITICAL and episode.severity is Severity.WARNING
-            if worse or finding.row >= episode.next_update_row:
+            if worse or evidence.row >= episode.next_update_row:
                 if worse:
                     episode.severity = severity
                 opened = self.spec.row(episode.opened_ns)
-                while episode.next_update_row <= finding.row:
+                while episode.next_update_row <= evidence.row:
                     episode.next_update_row += episode.next_update_row - opened
-                events.append(self._message(episode, asset, Phase.UPDATED, finding, model, calibration))
+                events.append(self._message(episode, asset, Phase.UPDATED, evidence, model, calibration))
         elif state is State.INACTIVE and episode is not None:
             del known.open[key]
-            events.append(self._message(episode, asset, Phase.CLOSED, finding, model, calibration))
+            events.append(self._message(episode, asset, Phase.CLOSED, evidence, model, calibration))
         if known.above_since < 0 and state is State.INACTIVE:
             known.peaks = None
-        self._let_go(asset, known)
+        self._drop_if_inactive(asset, known)
         return state is State.FIRING, events
 
-    def _keep_quiet(self, asset: str, finding: ScoredEvidence, threshold: float) -> None:
-        """Count an episode that would have opened; rows that are far from the threshold may not come here."""
-        if not finding.score > self.policy.hysteresis * threshold:
-            self._quiet.pop(asset, None)
+    def _count_suppressed(self, asset: str, evidence: ScoredEvidence, threshold: float) -> None:
+        """Count an episode that would have opened; rows far from the threshold need not be passed."""
+        if not evidence.score > self.policy.hysteresis * threshold:
+            self._suppressed_runs.pop(asset, None)
             return
-        row, above = self._quiet.get(asset, (-1, False))
-        above &= row >= 0 and finding.row - row <= self.spec.hop
-        self.suppressed += finding.score > threshold and not above
-        self._quiet[asset] = finding.row, above or finding.score > threshold
+        row, above = self._suppressed_runs.get(asset, (-1, False))
+        above &= row >= 0 and evidence.row - row <= self.spec.hop
+        self.suppressed += evidence.score > threshold and not above
+        self._suppressed_runs[asset] = evidence.row, above or evidence.score > threshold
 
-    def _let_go(self, asset: str, known: AssetEpisodes) -> None:
-        """Forget an asset about which there is nothing to know: ``assets`` are those that are restless."""
+    def _drop_if_inactive(self, asset: str, known: AssetEpisodes) -> None:
+        """Drop an asset without state: ``assets`` has only those whose next row may change something."""
         alarm = known.alarm
         if alarm.state is State.INACTIVE and not (alarm.recent or known.open) and known.above_since < 0:
             self.assets.pop(asset, None)
 
-    def open_unscored(
-        self,
-        asset: str,
-        kind: AlertKind,
-        sensor: str | None,
-        row: int,
-        onset_row: int,
-        severity: Severity,
-        model: str,
-        clock_offset_ns: int | None = None,
-    ) -> list[AlertEvent]:
-        """Open an episode that has no score (silence, a stuck sensor ...), unless it is open.
-
-        ``clock_offset_ns``: of a skewed clock, how far it is ahead of the fleet's.
-        """
+    def open_unscored(self, asset: str, start: EpisodeStart, row: int, model: str) -> list[AlertEvent]:
+        """Open an episode that has no score (silence, a stuck sensor ...) at a row, unless it is open."""
         known = self.of(asset)
-        if (kind, sensor) in known.open:
+        if (start.kind, start.sensor) in known.open:
             return []
-        finding = replace(ScoredEvidence.unscored(row), clock_offset_ns=clock_offset_ns)
-        return [self._open(known, asset, kind, sensor, severity, finding, onset_row, model, "full")]
+        return [self._open(known, asset, start, ScoredEvidence.unscored(row), model, "full")]
 
     def close_unscored(
         self, asset: str, kind: AlertKind, sensor: str | None, row: int, model: str
     ) -> list[AlertEvent]:
-        """Close such an episode, if it is open."""
+        """Close such an episode at a row, if it is open."""
         known = self.assets.get(asset)
         episode = known.open.pop((kind, sensor), None) if known is not None else None
         if known is None or episode is None:
             return []
-        finding = ScoredEvidence.unscored(row)
-        message = self._message(episode, asset, Phase.CLOSED, finding, model, "full")
-        self._let_go(asset, known)
+        evidence = ScoredEvidence.unscored(row)
+        message = self._message(episode, asset, Phase.CLOSED, evidence, model, "full")
+        self._drop_if_inactive(asset, known)
         return [message]
 
     def is_open(self, asset: str, kind: AlertKind, sensor: str | None = None) -> bool:
@@ -380,15 +294,15 @@ class Episodes:
         return known is not None and (kind, sensor) in known.open
 
     def going_on(self, model: str) -> Iterator[AlertEvent]:
-        """What is open, as it was opened, for who takes over and was not there; never to be published."""
+        """The open episodes as opening messages, to show them after a restart; they are not to be published."""
         for asset, known in list(self.assets.items()):
             for episode in known.open.values():
                 opened = ScoredEvidence.unscored(self.spec.row(episode.opened_ns))
                 yield self._message(episode, asset, Phase.OPENED, opened, model, "full")
 
     def dismiss(self, asset: str, row: int, model: str) -> list[AlertEvent]:
-        """Forget an asset (eviction): nobody would ever close what is open of it, so that is done here."""
-        self._quiet.pop(asset, None)
+        """Remove an asset (eviction) and close its open episodes, which no later row could close."""
+        self._suppressed_runs.pop(asset, None)
         known = self.assets.get(asset)
         if known is None:
             return []
@@ -436,7 +350,7 @@ class Episodes:
 
     # -------------------------------------------------------------- messages
     def _contributors(self, asset: str) -> list[Contributor]:
-        """The sensors of an episode, most blamed first."""
+        """The sensors of an episode, largest share first."""
         peaks = self.of(asset).peaks
         if peaks is None:
             return []
@@ -464,29 +378,31 @@ class Episodes:
         self,
         known: AssetEpisodes,
         asset: str,
-        kind: AlertKind,
-        sensor: str | None,
-        severity: Severity,
-        finding: ScoredEvidence,
-        onset_row: int,
+        start: EpisodeStart,
+        evidence: ScoredEvidence,
         model: str,
         calibration: str,
     ) -> AlertEvent:
-        period = self.spec.period_ns
+        kind, sensor, period = start.kind, start.sensor, self.spec.period_ns
+        opened_ns = evidence.row * period
         episode = Episode(
             kind,
             sensor,
-            digest(self.spec.name, asset, kind, sensor, finding.row * period, *self._place_of(kind), size=16),
-            finding.row * period,
-            onset_row * period,
-            severity,
-            finding.row + self.spec.window,
+            digest(self.spec.name, asset, kind, sensor, opened_ns, *self._place_of(kind), size=16),
+            opened_ns,
+            start.onset_row * period,
+            start.severity,
+            evidence.row + self.spec.window,
         )
         known.open[(kind, sensor)] = episode
-        return self._message(episode, asset, Phase.OPENED, finding, model, calibration)
+        event = self._message(episode, asset, Phase.OPENED, evidence, model, calibration)
+        if start.clock_offset_ns is None:
+            return event
+        event = replace(event, clock_offset_ns=start.clock_offset_ns)
+        return replace(event, summary=summary(event))
 
     def _place_of(self, kind: AlertKind) -> tuple[object, ...]:
-        """What else tells an episode: drift is of a partition, where others are of an asset."""
+        """What else identifies an episode: drift belongs to a partition, the others to an asset."""
         return (self.partition.topic, self.partition.number) if kind is AlertKind.DRIFT else ()
 
     def _message(
@@ -494,12 +410,12 @@ class Episodes:
         episode: Episode,
         asset: str,
         phase: Phase,
-        finding: ScoredEvidence,
+        evidence: ScoredEvidence,
         model: str,
         calibration: str,
     ) -> AlertEvent:
         period = self.spec.period_ns
-        row_ns = finding.row * period
+        row_ns = evidence.row * period
         scored = episode.kind is AlertKind.ANOMALY
         event = AlertEvent(
             stream=self.spec.name,
@@ -516,30 +432,29 @@ class Episodes:
             calibration=calibration,
             summary="",
             sensor=episode.sensor,
-            scores=finding.scores,
+            scores=evidence.scores,
             contributors=self._contributors(asset) if scored else (),
-            window_start_ns=(finding.row - self.spec.window + 1) * period if scored else None,
+            window_start_ns=(evidence.row - self.spec.window + 1) * period if scored else None,
             window_steps=self.spec.window if scored else 0,
-            imputed_share=finding.imputed_share,
+            imputed_share=evidence.imputed_share,
             partition=self.partition,
-            first_offset=finding.first_offset,
-            last_offset=finding.last_offset,
-            clock_offset_ns=finding.clock_offset_ns,
-            verdict=self._verdict(asset, episode, finding) if phase is Phase.UPDATED else None,
+            first_offset=evidence.first_offset,
+            last_offset=evidence.last_offset,
+            verdict=self._verdict(asset, episode, evidence) if phase is Phase.UPDATED else None,
         )
         return replace(event, summary=summary(event))
 
-    def _verdict(self, asset: str, episode: Episode, finding: ScoredEvidence) -> str | None:
-        """The kind of cause, as soon as a whole window lies in the episode: a beginning looks like one sensor's."""
+    def _verdict(self, asset: str, episode: Episode, evidence: ScoredEvidence) -> str | None:
+        """The kind of cause, once a whole window lies in the episode; at its beginning all causes look alike."""
         peaks = self.of(asset).peaks
-        lasted = finding.row - self.spec.row(episode.opened_ns)
-        if finding.verdict is None or peaks is None or lasted < self.spec.window:
+        lasted = evidence.row - self.spec.row(episode.opened_ns)
+        if evidence.verdict is None or peaks is None or lasted < self.spec.window:
             return None
-        if self._stormy(episode):
+        if self._is_storm(episode):
             return None
-        return finding.verdict(np.nan_to_num(peaks.before), peaks.shares())
+        return evidence.verdict(np.nan_to_num(peaks.before), peaks.shares())
 
-    def _stormy(self, episode: Episode) -> bool:
+    def _is_storm(self, episode: Episode) -> bool:
         """Whether so many other anomalies are open, or opened about when this one did, that it is a storm."""
         count = alike = 0
         for known in self.assets.values():
@@ -552,56 +467,7 @@ class Episodes:
         return False
 
 
-def _grown(peaks: PeakEvidence | None, row: SensorEvidence | None) -> PeakEvidence | None:
+def _extended(peaks: PeakEvidence | None, row: SensorEvidence | None) -> PeakEvidence | None:
     if row is None:
         return peaks
     return PeakEvidence.since(row) if peaks is None else peaks.grown(row)
-
-
-def number(value: float | None) -> str:
-    """Four significant digits, or ``missing``."""
-    return "missing" if value is None else f"{value:.4g}"
-
-
-def lasting(span_ns: int) -> str:
-    """A duration in the largest unit of which it has two: ``90 min``, ``3 h``."""
-    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if span_ns >= 2 * size * SECOND_NS:
-            return f"{span_ns / (size * SECOND_NS):.3g} {unit}"
-    return f"{span_ns / SECOND_NS:.3g} s"
-
-
-def summary(event: AlertEvent) -> str:
-    """One sentence that suffices on a phone at night."""
-    when = iso(event.onset_ns)
-    match event.kind:
-        case AlertKind.SENSOR_SILENT:
-            text = f"{event.asset}: {event.sensor} has sent no value since {when}"
-        case AlertKind.SENSOR_STUCK:
-            text = f"{event.asset}: {event.sensor} has not moved since {when}"
-        case AlertKind.ASSET_SILENT:
-            text = f"{event.asset} has sent nothing since {when}"
-        case AlertKind.CLOCK_SKEW:
-            off = event.clock_offset_ns
-            how = (
-                "off"
-                if off is None
-                else f"{lasting(abs(off))} {'ahead of' if off > 0 else 'behind'} the fleet's"
-            )
-            text = f"the clock of {event.asset} is {how}, noticed at {when} of its own time"
-        case AlertKind.UNKNOWN_CONDITION:
-            text = f"{event.asset} runs in a condition new to the model ({event.sensor}) since {when}"
-        case AlertKind.DRIFT:
-            text = f"the readings of {event.stream} have drifted from what the model learned, since {when}"
-        case _:
-            leading = ", ".join(
-                f"{c.sensor} {number(c.observed)} (expected {number(c.expected)})"
-                for c in event.contributors[:3]
-            )
-            combined = event.scores.get("combined")
-            if event.phase is Phase.CLOSED:  # by a score that is no longer above the threshold
-                text = f"{event.asset} was anomalous since {when}: {leading}".rstrip(" :")
-            else:
-                how = f" score {combined.value:.2f} over {combined.threshold:.2f};" if combined else ""
-                text = f"{event.asset} is anomalous since {when}:{how} {leading}".rstrip(" ;")
-    return f"{text} (over)" if event.phase is Phase.CLOSED else text

@@ -1,7 +1,10 @@
-"""Many rows at once, as columns: what a pipeline hands from its grid to its windows.
+"""Batches: many readings or rows as columns, and the queue of rows between the grid and the windows.
 
-A row as an object costs more than all that is done with it; as columns a chunk of them is a few
-arrays. ``ReadingBatch`` are readings on their way to the grid, ``RowBatch`` what the grid has released.
+Why: an object per row costs more than everything that is computed with it; as columns, a chunk of rows is a
+few arrays. ``ReadingBatch`` has decoded readings on their way to the grid, ``RowBatch`` has rows that the
+grid has released, and ``RowQueue`` keeps released rows, in order, until there are enough for one chunk.
+
+Shapes: B readings or R rows, C sensors.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from daemon.stream.grid import ReleasedRow
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RowBatch:
-    """Released rows as columns; ``ReleasedRow`` says what each is."""
+    """Released rows as columns; see ``grid.ReleasedRow`` for their meaning."""
 
     assets: list[str]
     slots: Ints
@@ -52,7 +55,7 @@ class RowBatch:
         return RowBatch(**{**columns, "conditions": conditions})
 
     def take(self, index: Ints) -> RowBatch:
-        """Some of the rows, in the order asked for."""
+        """The rows at these indices, in their order."""
         places = index.tolist()
         columns: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
         for name, column in columns.items():
@@ -61,7 +64,7 @@ class RowBatch:
 
     @staticmethod
     def of(released: Sequence[ReleasedRow], slots: Mapping[str, int], sensors: int) -> RowBatch:
-        """Columns of rows that were released one by one."""
+        """The columns of rows that were released one by one; ``slots`` has their assets' slots."""
         n = len(released)
         assets = [row.asset for row in released]
         return RowBatch(
@@ -78,7 +81,7 @@ class RowBatch:
 
     @staticmethod
     def joined(parts: Sequence[RowBatch]) -> RowBatch:
-        """One after the other."""
+        """The batches one after the other, as one."""
         if len(parts) == 1:
             return parts[0]
         columns: dict[str, Any] = {
@@ -93,21 +96,22 @@ class RowBatch:
 class RowQueue:
     """Released rows on their way to the windows, oldest first.
 
-    Whatever asks or takes pays for the rows that it gets, never for all that wait: it is asked after
-    every reading, and one poll may release very many rows.
+    An operation costs as much as the rows that it returns, never as much as all rows in the queue: it is
+    used after every reading, and one poll may release very many rows.
 
     Args:
         sensors: C.
 
-    Rows have places, counted from the first that was ever added: ``begin`` is that of the oldest one
-    that waits, ``end`` that of the next one to come. ``observed`` of those that wait were spoken of.
+    Rows are numbered from the first that was ever added: ``begin`` is the number of the oldest row in the
+    queue, ``end`` that of the next one to be added. ``observed`` counts the rows in the queue that have
+    readings.
     """
 
     def __init__(self, sensors: int) -> None:
         self._sensors = sensors
         self._row_batches: deque[RowBatch] = deque()
-        self._taken = 0  # rows of the first block that wait no more
-        self._single_rows: list[ReleasedRow] = []  # behind the blocks
+        self._taken = 0  # rows of the first batch that were taken
+        self._single_rows: list[ReleasedRow] = []  # behind the batches
         self.begin = self.end = 0
         self.observed = 0
 
@@ -121,7 +125,7 @@ class RowQueue:
         self.observed += sum(not row.empty for row in released)
 
     def append(self, rows: RowBatch, slots: Mapping[str, int]) -> None:
-        """Append rows that are columns already; ``slots`` are those of the assets added before."""
+        """Append a batch of rows; ``slots`` are those of the assets of rows that were added before."""
         self.gather(slots)
         if len(rows):
             self._row_batches.append(rows)
@@ -129,24 +133,24 @@ class RowQueue:
             self.observed += len(rows) - int(rows.empty.sum())
 
     def gather(self, slots: Mapping[str, int]) -> None:
-        """Make columns of the rows that were added one by one; their assets have these slots."""
+        """Turn the rows that were added one by one into a batch; their assets have these slots."""
         if self._single_rows:
             self._row_batches.append(RowBatch.of(self._single_rows, slots, self._sensors))
             self._single_rows.clear()
 
     def first(self, most: int) -> RowBatch:
-        """The oldest rows, ``most`` of them if so many wait; they wait on until ``take``. Gather first."""
+        """The oldest rows, at most ``most``; they stay in the queue until ``take``. ``gather`` must come before."""
         parts, wanted, skipped = [], min(most, len(self)), self._taken
-        for block in self._row_batches:
+        for batch in self._row_batches:
             if wanted <= 0:
                 break
-            part = block[skipped : skipped + wanted] if skipped or wanted < len(block) else block
+            part = batch[skipped : skipped + wanted] if skipped or wanted < len(batch) else batch
             parts.append(part)
             wanted, skipped = wanted - len(part), 0
         return RowBatch.joined(parts)
 
     def take(self, rows: RowBatch) -> RowBatch:
-        """Let the oldest rows, which ``first`` gave, wait no more."""
+        """Remove the oldest rows, which ``first`` returned (or some of them), from the queue."""
         self.begin += len(rows)
         self.observed -= len(rows) - int(rows.empty.sum())
         self._taken += len(rows)
@@ -170,7 +174,7 @@ class ReadingBatch:
         return len(self.assets)
 
     def reading(self, i: int) -> Reading:
-        """One of them, alone."""
+        """The reading at one index, as an object."""
         return Reading(
             int(self.offsets[i]),
             self.assets[i],
@@ -182,7 +186,7 @@ class ReadingBatch:
 
 
 class ReadingBatchBuilder:
-    """Columns in the making.
+    """Collects decoded readings into a ``ReadingBatch``.
 
     Args:
         sensors: C.
@@ -196,10 +200,10 @@ class ReadingBatchBuilder:
         self._conditions: list[str] = []
         self._stamps: list[int] = []
         self._values: list[Floats] = []
-        self._single: list[Sequence[float]] = []  # behind them
+        self._single: list[Sequence[float]] = []  # behind the values
 
     def add(self, reading: Reading) -> None:
-        """Append one reading, of all sensors."""
+        """Append one wide reading."""
         assert reading.values is not None
         self._assets.append(reading.asset)
         self._times.append(reading.time_ns)
@@ -216,7 +220,7 @@ class ReadingBatchBuilder:
         values: Floats,
         stamps: Sequence[int],
     ) -> None:
-        """Append many, without a condition; ``values`` holds one row behind the other."""
+        """Append many readings without a condition; ``values`` (B * C,) has their values one after the other."""
         self._gather()
         self._assets += assets
         self._times += times
@@ -225,8 +229,8 @@ class ReadingBatchBuilder:
         self._conditions += [NO_CONDITION] * len(assets)
         self._values.append(values.reshape(-1, self._sensors))
 
-    def lines(self) -> ReadingBatch:
-        """All of them."""
+    def build(self) -> ReadingBatch:
+        """The batch of all readings so far."""
         self._gather()
         values = self._values or [np.empty((0, self._sensors))]
         return ReadingBatch(

@@ -30,10 +30,9 @@ from daemon.domain import (
     InputPartition,
     Ints,
     Output,
-    Severity,
     StreamSpec,
 )
-from daemon.stream.alerts import Episodes
+from daemon.stream.alerts import Episodes, EpisodeStart
 from daemon.stream.event_time import NO_CLOCK
 from daemon.stream.snapshot import (
     DriftState,
@@ -343,9 +342,8 @@ class DriftMonitor:
             row = self.spec.row(record.end_ns)
             if record.verdict == "drift" and self.drift.exceeded >= EXCEEDANCES:
                 onset = self.spec.row(self.drift.first_exceeded_ns)
-                outputs += self._episodes.open_unscored(
-                    stream, AlertKind.DRIFT, None, row, onset, Severity.WARNING, model
-                )
+                start = EpisodeStart(AlertKind.DRIFT, onset)
+                outputs += self._episodes.open_unscored(stream, start, row, model)
             elif record.verdict == "ok":
                 outputs += self._episodes.close_unscored(stream, AlertKind.DRIFT, None, row, model)
         return outputs

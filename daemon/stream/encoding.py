@@ -1,4 +1,10 @@
-"""Outputs to bytes: the only place that knows what outgoing messages look like."""
+"""Outputs to bytes: the only place that knows what outgoing messages look like.
+
+``encode`` turns each kind of output into the message of its topic: scores, imputed rows, alerts (as structured
+CloudEvents), drift records and dead letters. ``read_alert`` reads an alert message back, for a process that
+learns from the alerts of others. Invariant: a message is a pure function of its output, but for the ``time``
+of a CloudEvent.
+"""
 
 from __future__ import annotations
 
@@ -24,12 +30,13 @@ from daemon.domain import (
     ScoredRow,
     iso,
 )
-from daemon.stream.decoding import RefusedError, event_time_ns, iso_or_number
+from daemon.stream.rejection import RejectedError
+from daemon.stream.timestamps import event_time_ns, iso_or_number
 
 DEAD_LETTER_BYTES: Final = 64 * 1024
-"""What a dead letter keeps of a record that is too long for it."""
+"""Bytes that a dead letter contains of a record that is too long for it."""
 WHOLE_LETTER_BYTES: Final = 900_000
-"""Up to here it keeps the whole: with its headers that fits a topic's default max.message.bytes."""
+"""Longest record that it contains whole: with its headers that fits a topic's default max.message.bytes."""
 ALERTS: Final = "alerts"
 IMPUTED: Final = "imputed"
 SCORES: Final = "scores"
@@ -39,7 +46,7 @@ DEAD_LETTERS: Final = "dead-letter"
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """One message as a topic takes it; ``topic`` still lacks the prefix (``anomalyd.``)."""
+    """One message; ``topic`` is without the prefix (``anomalyd.``)."""
 
     topic: str
     key: bytes | None
@@ -48,15 +55,14 @@ class Encoded:
 
 
 def encode(output: Output, now: datetime) -> Encoded:
-    """The message that says ``output``.
+    """The message of an output.
 
     Args:
-        output: what the pipeline found.
-        now: the wall clock, aware; only a CloudEvent's ``time`` tells it.
+        output: what the pipeline emitted.
+        now: the wall clock, aware; it goes into the ``time`` of a CloudEvent only.
 
     Returns:
-        The message. Its value but for ``time``, and all the rest, are a pure function of
-        ``output``. A number that is not finite is ``null``.
+        The message. A number that is not finite is ``null``.
     """
     if isinstance(output, ScoredRow):
         topic, key, body = SCORES, output.asset, _scored(output)
@@ -117,7 +123,7 @@ def _part(score: PartScore) -> Json:
 
 
 def _source(alert: AlertEvent) -> str:
-    """Who says it: the stream; of drift, which is one partition's, that partition of it."""
+    """The source of a CloudEvent: the stream; for drift, which belongs to a partition, that partition."""
     source = f"/anomalyd/{alert.stream}"
     if alert.kind is AlertKind.DRIFT and alert.partition is not None:
         source += f"/{alert.partition.topic}/{alert.partition.number}"
@@ -173,67 +179,6 @@ def _cloud_event(alert: AlertEvent, now: datetime) -> Json:
     }
 
 
-ALERT_BYTES: Final = 1 << 20
-"""An alert message is never longer; a longer one is none."""
-
-
-@dataclass(frozen=True, slots=True)
-class PublishedAlert:
-    """What one alert message says of its episode, as far as another process needs it."""
-
-    stream: str
-    asset: str
-    kind: str  # of ``AlertKind``, or one that a newer version publishes
-    sensor: str | None
-    fingerprint: str
-    onset_ns: int
-    row_ns: int  # the row that caused the message
-    over: bool  # ``row_ns`` closed the episode
-
-
-class _AlertData(msgspec.Struct):
-    fingerprint: str
-    status: str
-    kind: str
-    row: str
-    onset: str
-    labels: dict[str, str]
-    sensor: str | None = None
-
-
-class _AlertMessage(msgspec.Struct):
-    subject: str
-    data: _AlertData
-
-
-_alert_message = msgspec.json.Decoder(_AlertMessage).decode
-
-
-def read_alert(message: bytes) -> PublishedAlert:
-    """Read an alert message, as ``encode`` wrote it.
-
-    Raises:
-        ValueError: it is no alert message.
-    """
-    if len(message) > ALERT_BYTES:
-        raise ValueError(f"{len(message)} bytes are too many for an alert")
-    try:
-        event = _alert_message(message)
-        data = event.data
-        return PublishedAlert(
-            data.labels["stream"],
-            event.subject,
-            data.kind,
-            data.sensor,
-            data.fingerprint,
-            event_time_ns(data.onset),
-            event_time_ns(data.row),
-            data.status == "resolved",
-        )
-    except (msgspec.MsgspecError, KeyError, RecursionError, RefusedError) as error:
-        raise ValueError(f"no alert message: {type(error).__name__}") from error
-
-
 def _drift(record: DriftRecord) -> Json:
     return {
         "stream": record.stream,
@@ -264,21 +209,21 @@ def _drift(record: DriftRecord) -> Json:
 
 
 def _total(nats: tuple[float, ...]) -> float:
-    """Nats over dimensions; one that had too little data (NaN) says nothing."""
+    """The sum over dimensions, without those that had too little data (NaN)."""
     return math.fsum(each for each in nats if math.isfinite(each))
 
 
 def kept(original: bytes, most: int = WHOLE_LETTER_BYTES) -> bytes:
-    """What a dead letter holds of a record's value (or key): all of it, or its beginning."""
+    """The part of a record's value (or key) that a dead letter contains: all of it, or its beginning."""
     return original if len(original) <= most else original[: min(most, DEAD_LETTER_BYTES)]
 
 
 def encode_dead_letter(letter: DeadLetter, most: int = WHOLE_LETTER_BYTES) -> Encoded:
-    """The record as it came; what is too long for a topic is cut, and its whole vouched for.
+    """The record as it arrived; one that is too long for a topic is cut, with the SHA-256 of the whole.
 
     Args:
-        letter: what could not be used.
-        most: bytes of a value that may be kept whole; a longer one is cut to 64 kB, or to this.
+        letter: the rejected record.
+        most: longest value that is kept whole; a longer one is cut to 64 kB, or to this.
     """
     rejected = letter.rejected
     record = rejected.record
@@ -305,3 +250,65 @@ def encode_dead_letter(letter: DeadLetter, most: int = WHOLE_LETTER_BYTES) -> En
         value,
         [(name, text.encode(errors="backslashreplace")) for name, text in headers],
     )
+
+
+# ------------------------------------------------------------------ alerts, read back
+ALERT_BYTES: Final = 1 << 20
+"""Longest alert message; a longer one is not read."""
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedAlert:
+    """An alert message, as far as another process needs it."""
+
+    stream: str
+    asset: str
+    kind: str  # an ``AlertKind``, or one of a newer version
+    sensor: str | None
+    fingerprint: str
+    onset_ns: int
+    row_ns: int  # the row that caused the message
+    over: bool  # ``row_ns`` closed the episode
+
+
+class _AlertData(msgspec.Struct):
+    fingerprint: str
+    status: str
+    kind: str
+    row: str
+    onset: str
+    labels: dict[str, str]
+    sensor: str | None = None
+
+
+class _AlertMessage(msgspec.Struct):
+    subject: str
+    data: _AlertData
+
+
+_alert_message = msgspec.json.Decoder(_AlertMessage).decode
+
+
+def read_alert(message: bytes) -> PublishedAlert:
+    """The alert of a message that ``encode`` made.
+
+    Raises:
+        ValueError: it is no alert message.
+    """
+    if len(message) > ALERT_BYTES:
+        raise ValueError(f"{len(message)} bytes are too many for an alert")
+    try:
+        event = _alert_message(message)
+        data = event.data
+        return PublishedAlert(
+            data.labels["stream"],
+            event.subject,
+            data.kind,
+            data.sensor,
+            data.fingerprint,
+            event_time_ns(data.onset),
+            event_time_ns(data.row),
+            data.status == "resolved",
+        )
+    except (msgspec.MsgspecError, KeyError, RecursionError, RejectedError) as error:
+        raise ValueError(f"no alert message: {type(error).__name__}") from error

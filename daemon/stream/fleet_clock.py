@@ -36,13 +36,14 @@ from daemon.stream.windowing import grown
 LIVELY_TURNS = 4
 """An asset counts for the fleet's clock until it has missed this many of its turns."""
 LOOKS_PER_ROUND = 8
-"""The fleet's clock is read at most so often while every asset has one turn: reading costs a walk over all."""
+"""The fleet's clock is read at most this often per round of all assets: one look costs a pass over all slots."""
 SLOTS_PER_READING = 64
-"""Slots that a look may walk over for each reading that was taken since the last one."""
+"""Slots that a look may process per reading since the last look."""
 BATCH, SMALL_BATCH = 1_024, 64
-"""Readings that are taken at once, at most: what one of them brings about may not matter before they end.
-In a small fleet so many take long to come."""
+"""Readings that are processed together, at most: what follows from one of them takes effect after all of them.
+In a small fleet so many take long to arrive, hence the smaller number."""
 SMALL_FLEET = 16
+"""Assets of a small fleet, at most."""
 NUMBERS = (
     "skew",
     "born_at",
@@ -55,33 +56,34 @@ NUMBERS = (
     "late_by",
     "late_since",
 )
-"""What the fleet's clock keeps of each asset, but for ``overdue``."""
+"""The integer arrays that the fleet's clock has per asset, in the order of the record of state."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Look:
     """What one look at the fleet's clock found; all are slots."""
 
-    fell_silent: Ints  # beyond ``silent_after``, and were not before
-    skewed: Ints  # their clocks turned out to be off for good, by ``FleetClock.skew`` rows
+    fell_silent: Ints  # ``silent_after`` behind now, and not before
+    skewed: Ints  # their clocks are found to be off for good, by ``FleetClock.skew`` rows
     righted: Ints  # their clocks are right again
-    set_back: Ints  # their clocks were set back for good: all that they send is late
-    changed: Ints  # what is known of these is different now, and no record tells a successor
+    set_back: Ints  # their clocks were set back for good: all their readings are late
+    changed: Ints  # their state has changed, and a successor cannot derive it from their records
 
 
 class FleetClock:
     """The clock of one input partition, from the rows of its assets.
 
-    It is read (``look``) when an asset's row says that somebody may have become silent, and rarely:
-    see ``due``. All that it keeps per asset are arrays by slot. Turns are counted in readings: offsets
-    of a log have gaps where records were compacted or transactions ended.
+    It is read (``look``) only when the rows show that an asset may have become silent: see ``due``. All
+    state per asset is in arrays by slot. An asset's *turn* is the number of readings between two of its
+    rows. It is counted in readings, because the offsets of a log have gaps where records were compacted or
+    transactions ended.
 
     Args:
         spec: the stream.
-        guard: knows whose only row is not to be believed yet: such an asset has no say.
+        guard: marks the assets whose only row is unsupported; they do not count for the clock.
 
-    ``row`` is the fleet's clock when last read. ``front`` is the greatest row of any asset, corrected
-    by its skew: the fleet's clock is never beyond it. ``count`` is how many readings were taken.
+    ``row`` is the fleet's clock as of the last look. ``front`` is the greatest row of any asset, corrected
+    by its skew: the fleet's clock is never beyond it. ``count`` is the number of readings so far.
     """
 
     def __init__(self, spec: StreamSpec, guard: EventTimeGuard) -> None:
@@ -90,24 +92,24 @@ class FleetClock:
         self.row = NO_CLOCK
         self.front = NO_CLOCK
         self.count = 0
-        self.due_row = NO_CLOCK  # somebody may be silent once ``front`` is here
-        self.look_at = 0  # the first count at which it may be read again
-        self.round_readings = 0  # readings until each asset that is there has had its turn, about
-        # An asset has sent nothing but late readings for a while: from this count on it is looked at.
+        self.due_row = NO_CLOCK  # once ``front`` is here, an asset may be silent
+        self.look_at = 0  # the first count at which the next look may be
+        self.round_readings = 0  # approximate number of readings in which each present asset has one turn
+        # An asset has sent nothing but late readings for a while: a look is due from this count on.
         self.late_look_at = NEVER
         self.silent_rows = max(spec.silent_after_ns // spec.period_ns, 1)
-        self.skew: Ints = np.empty(0, np.int64)  # rows by which an asset's clock is ahead, 0 if it is right
-        self.overdue: Mask = np.empty(0, bool)  # silent, unless it speaks when it has its turn
+        self.skew: Ints = np.empty(0, np.int64)  # rows by which an asset's clock is ahead; 0 if it is right
+        self.overdue: Mask = np.empty(0, bool)  # silent unless it reports in its turn
         self.born_at: Ints = np.empty(0, np.int64)  # the count at an asset's first row
         self.heard_at: Ints = np.empty(0, np.int64)  # ... and at its newest
         self.turn: Ints = np.empty(0, np.int64)  # readings between its last two rows
-        # What the skew seems to be now, and since which row of the fleet; NEVER if it is as it was.
+        # A skew that differs from ``skew`` and is not confirmed yet, and since which row of the fleet; else NEVER.
         self.off_by: Ints = np.empty(0, np.int64)
         self.off_since: Ints = np.empty(0, np.int64)
-        # The newest row that came late since the last one that did not, and the first; NEVER for none.
+        # The newest and the first of the rows that were late since the last one that was not; NEVER for none.
         self.late_row: Ints = np.empty(0, np.int64)
         self.late_first: Ints = np.empty(0, np.int64)
-        # How far behind the late ones are, and since when (as for ``off_by``).
+        # How many rows the late ones are behind, and since when (as for ``off_by``).
         self.late_by: Ints = np.empty(0, np.int64)
         self.late_since: Ints = np.empty(0, np.int64)
         self._records_per_row = 1 if spec.format is Format.JSON_WIDE else len(spec.sensors)
@@ -120,7 +122,7 @@ class FleetClock:
         self._begin(new)
 
     def clear(self, slot: int) -> None:
-        """A slot for an asset that was never heard of."""
+        """Prepare a slot for a new asset."""
         self._begin(slice(slot, slot + 1))
 
     def _begin(self, slots: slice) -> None:
@@ -157,7 +159,7 @@ class FleetClock:
         self.round_readings, self.late_look_at = state.round_readings, state.late_look_at
 
     def observe(self, slot: int) -> None:
-        """An asset's newest row has come, with the reading that was counted last."""
+        """The reading that was counted last is the newest row of an asset."""
         if self.heard_at[slot] >= 0:
             self.turn[slot] = self.count - self.heard_at[slot]
         else:
@@ -166,7 +168,7 @@ class FleetClock:
         self.late_row[slot] = self.late_since[slot] = NEVER
 
     def observe_many(self, groups: Groups, slots: Ints, counts: Ints) -> None:
-        """The same for a batch of rows: (R,) slots and counts, and the batch by slot."""
+        """``observe`` for a batch of rows: (R,) slots and counts, and the batch by slot."""
         order, begins = groups.order, groups.begins
         of, ordered = slots[order], counts[order]
         before = np.empty_like(ordered)
@@ -179,7 +181,7 @@ class FleetClock:
         self.late_row[mine] = self.late_since[mine] = NEVER
 
     def observe_late(self, slot: int, row: int) -> None:
-        """An asset has sent a reading of a row that is late."""
+        """The reading that was counted last is late; ``row`` is its row."""
         if self.late_row[slot] < 0:
             self.late_first[slot] = row
         self.late_row[slot] = row
@@ -188,23 +190,23 @@ class FleetClock:
 
     @property
     def batch(self) -> int:
-        """How many readings may be taken at once; it changes with a look only."""
+        """How many readings may be processed together; it changes only with a look."""
         return SMALL_BATCH if self.round_readings <= SMALL_FLEET * self._records_per_row else BATCH
 
     def advance(self, row: int) -> None:
-        """An asset has come to this row, corrected by its skew."""
+        """An asset has reached this row, corrected by its skew."""
         self.front = max(self.front, row)
 
     def due(self, other_row: int) -> bool:
-        """Whether to read the clock now; ``other_row`` is awaited, too."""
+        """Whether a look is due now; one is also due when the fleet reaches ``other_row``."""
         late = 0 <= self.late_look_at <= self.count
         return (late or self.front >= min(self.due_row, other_row)) and self.count >= self.look_at
 
     def place_of_look(self, rows: Ints, other_row: int) -> int:
-        """The place of the first of (R,) readings behind which the clock may have to be read; R if of none.
+        """The index of the first of R readings after which a look may be due; R if there is none.
 
         Args:
-            rows: theirs, corrected by their assets' skews.
+            rows: (R,) theirs, corrected by their assets' skews.
             other_row: see ``due``.
         """
         due = min(self.due_row, other_row)
@@ -218,27 +220,29 @@ class FleetClock:
         return int(first[0]) if len(first) else len(rows)
 
     def _recently_seen(self, newest: Ints, appended_ns: int) -> Mask:
-        """(N,) the assets that were heard recent."""
+        """(N,) the assets that were seen recently."""
         missed = self.count - self.heard_at
         recent = (newest >= 0) & ~self.guard.unproven
         turn = np.maximum(self.turn, max(self.round_readings, 1))
         again = recent & (self.heard_at > self.born_at)
-        if again.any():  # an id that is used once is forgotten sooner: its turn may be as usual
+        if again.any():  # an id that was seen once expires sooner: its turn is taken to be the usual one
             turn[recent & ~again] = np.median(self.turn[again])
         recent &= missed <= LIVELY_TURNS * turn
-        if appended_ns >= 0:  # the broker's clock says it sooner, where nearly all have stopped
+        if appended_ns >= 0:  # where nearly all have stopped, the broker's clock shows it sooner
             arrived_ns = self.guard.arrived_ns
             recent &= (arrived_ns < 0) | (appended_ns - arrived_ns <= self.spec.silent_after_ns)
         return np.asarray(recent)
 
     def _established(self, recent: Mask) -> Mask:
-        """(N,) of these, those that were there for some turns; all, if none was: one message makes no clock."""
+        """(N,) those of them that were present for some turns; all of them if none was: one message makes no clock."""
         long = recent & (self.heard_at - self.born_at >= LIVELY_TURNS * max(self.round_readings, 1))
         return long if long.any() else recent
 
     def _median(self, newest: Ints, which: Mask) -> int:
-        """The median of these assets' rows. Of two middle ones the lower counts, unless the records' times
-        are with the upper one: with two assets it then says whose clock is wrong.
+        """The median of these assets' rows.
+
+        Of two middle rows the lower one counts, unless the records' own times agree with the upper one:
+        with two assets, this decides whose clock is wrong.
         """
         slots = np.flatnonzero(which)
         rows = newest[slots] - self.skew[slots]
@@ -254,43 +258,43 @@ class FleetClock:
         return low
 
     def measure(self, newest: Ints, appended_ns: int) -> int:
-        """The fleet's row as it is now; changes nothing. Arguments as of ``look``."""
+        """The fleet's row as of now, without a look; arguments as of ``look``."""
         return self._row_of(newest, self._recently_seen(newest, appended_ns))
 
     def _row_of(self, newest: Ints, recent: Mask) -> int:
         return self._median(newest, self._established(recent)) if recent.any() else self.row
 
     def behind(self, newest: Ints, row: int) -> Mask:
-        """(N,) the assets whose last row is ``silent_after`` behind this row of the fleet."""
+        """(N,) the assets whose newest row is ``silent_after`` or more behind this row of the fleet."""
         return np.asarray((newest >= 0) & (newest - self.skew + self.silent_rows <= row))
 
     def look(self, newest: Ints, silent: Mask, arrival_ns: int, appended_ns: int) -> Look:
-        """Read the clock behind the reading that was counted last.
+        """Read the clock after the reading that was counted last.
 
         Args:
             newest: (N,) each asset's greatest row, NEVER for none.
-            silent: (N,) who is silent already.
-            arrival_ns: what the records' own time says, NEVER if nothing.
-            appended_ns: the same where it is the broker's, which none of the fleet can get wrong.
+            silent: (N,) the assets that are silent already.
+            arrival_ns: the time by the records' own timestamps, NEVER if they have none.
+            appended_ns: the same where the broker stamps the records, which no device's clock can falsify.
         """
         if not self.round_readings:
             self.round_readings = int((newest >= 0).sum()) * self._records_per_row
         recent = self._recently_seen(newest, appended_ns)
         before, self.row = self.row, self._row_of(newest, recent)
         self.round_readings = max(int(recent.sum()) * self._records_per_row, 1)
-        # A look walks over all slots: that may cost a reading no more than so many of them.
+        # A look processes all slots: per reading, it may cost no more than so many of them.
         self.look_at = self.count + max(
             self.round_readings // LOOKS_PER_ROUND, len(newest) // SLOTS_PER_READING, 1
         )
         if before == NO_CLOCK:
-            before = self.row  # nobody was anywhere yet
+            before = self.row  # the first look
         skewed, righted, changed = self._skews(newest, recent)
         set_back = self._set_back(arrival_ns, changed)
-        # Only who was near the fleet's clock can fall silent; a clock of 1999 never was.
+        # Only an asset that was near the fleet's clock can fall silent; one with a clock of 1999 never was.
         was_there = ~self.behind(newest, before) | self.overdue
         behind = self.behind(newest, self.row)
         candidates = behind & was_there & ~silent
-        # Where the clock has just moved by hours (a plant that starts), everybody may speak first.
+        # Where the clock has just moved by hours (a plant that starts), every asset has a turn before it is silent.
         turn = np.maximum(np.minimum(self.turn, self.round_readings * self.silent_rows), self.round_readings)
         has_turn = self.count - self.heard_at <= LIVELY_TURNS * turn
         fell, overdue = candidates & ~has_turn, candidates & has_turn
@@ -298,7 +302,7 @@ class FleetClock:
         self.overdue = np.asarray(overdue)
         awaited = (newest >= 0) & ~silent & ~behind
         corrected = newest - self.skew
-        # Clocks that seem to be off are looked at, too.
+        # Not later than this, so that clocks that seem to be off are checked, too.
         self.due_row = self.row + max(self.silent_rows // 2, 1)
         if overdue.any() or self.row == NO_CLOCK:
             self.due_row = self.row
@@ -308,10 +312,14 @@ class FleetClock:
         return Look(np.flatnonzero(fell), skewed, righted, set_back, np.flatnonzero(changed))
 
     def _skews(self, newest: Ints, recent: Mask) -> tuple[Ints, Ints, Mask]:
-        """Follow whose clock is off: slots that are found to be, or to be right again, and (N,) what changed.
+        """Update the skews of the assets' clocks.
 
-        A clock is off if it is ``silent_after`` or more from the fleet's, and by about the same
-        for as long as that: an asset that works off what it could not send comes nearer meanwhile.
+        A clock is skewed if it differs from the fleet's by ``silent_after`` or more, and by about the same
+        for as long as that. The difference of an asset that sends its backlog becomes smaller meanwhile.
+
+        Returns:
+            The slots that are found to be skewed, those whose clocks are right again, and (N,) whose
+            state changed.
         """
         patience = self.silent_rows
         off_by = newest - self.row
@@ -322,7 +330,7 @@ class FleetClock:
         begins = differs & ~steady
         ends = for_good | (recent & ~differs & (self.off_since >= 0))
         self.off_by[begins] = off_by[begins]
-        # An asset's last reading is up to one round old, and the fleet has moved on: the largest is nearest.
+        # An asset's last reading is up to one round old, while the fleet has moved on: the largest difference is best.
         nearer = steady & (off_by > self.off_by)
         self.off_by[nearer] = off_by[nearer]
         self.off_since[begins] = self.row
@@ -334,10 +342,14 @@ class FleetClock:
         return skewed, righted, np.asarray(begins | ends | nearer)
 
     def _set_back(self, arrival_ns: int, changed: Mask) -> Ints:
-        """Follow who sends nothing but late readings: slots whose clocks were set back; marks what ``changed``.
+        """Find assets that send nothing but late readings, and mark in ``changed`` (N,) whose state changed.
 
-        Late readings that stay as far behind for as long as ``silent_after`` are no backlog, which would come
-        nearer: the asset's clock goes on from an earlier time, and nothing of it would be judged for hours.
+        Late readings that stay equally far behind for as long as ``silent_after`` are no backlog, which
+        would catch up: the asset's clock continues from an earlier time, and none of its readings would
+        be judged for hours.
+
+        Returns:
+            The slots whose clocks were set back for good.
         """
         patience = self.silent_rows
         alone = self.round_readings <= self._records_per_row and arrival_ns >= 0

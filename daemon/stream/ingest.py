@@ -40,11 +40,12 @@ from daemon.domain import (
     iso,
 )
 from daemon.grouping import by_slot
+from daemon.stream.asset_grid import ValueHashes
 from daemon.stream.assets import AssetTable
 from daemon.stream.batches import ReadingBatch, RowBatch
 from daemon.stream.event_time import NO_CLOCK, EventTimeGuard, HeldReading
 from daemon.stream.fleet_clock import FleetClock
-from daemon.stream.grid import Grid, ReleasedRow, ValueHashes
+from daemon.stream.grid import Grid, ReleasedRow
 from daemon.stream.ledger import Ledger
 from daemon.stream.steps import Traced
 

@@ -31,11 +31,11 @@ from daemon.domain import (
     Output,
     PartScore,
     ScoredRow,
-    Severity,
     StreamSpec,
 )
-from daemon.stream.alerts import Episodes, ScoredEvidence, SensorEvidence
+from daemon.stream.alerts import Episodes, EpisodeStart, ScoredEvidence
 from daemon.stream.assets import AssetTable
+from daemon.stream.attribution import SensorEvidence
 from daemon.stream.batches import RowBatch
 from daemon.stream.drift import Summands
 from daemon.stream.takeovers import NO_MODEL
@@ -406,7 +406,7 @@ class Judge:
         outputs: list[Output] = []
         if not self.spec.message_condition:
             return outputs
-        told, kind, episodes = self._calendar.told, AlertKind.UNKNOWN_CONDITION, self._episodes
+        told, kind, episodes = self._calendar.message_part, AlertKind.UNKNOWN_CONDITION, self._episodes
         known = {told(label) for label in self.detector.conditions}
         for asset, row, label in zip(rows.assets, rows.rows.tolist(), rows.conditions, strict=True):
             condition = told(label)
@@ -416,7 +416,5 @@ class Judge:
                 if other != condition or other in known:  # over, or learned meanwhile
                     outputs += episodes.close_unscored(asset, kind, other, row, self.model)
             if condition not in known and condition not in opened:
-                outputs += episodes.open_unscored(
-                    asset, kind, condition, row, row, Severity.WARNING, self.model
-                )
+                outputs += episodes.open_unscored(asset, EpisodeStart(kind, row, condition), row, self.model)
         return outputs

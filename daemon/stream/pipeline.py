@@ -41,12 +41,12 @@ from daemon.domain import (
     to_ns,
 )
 from daemon.stream.alerts import Episodes
+from daemon.stream.asset_grid import value_hashes
 from daemon.stream.audit import Audit
 from daemon.stream.batches import ReadingBatch
 from daemon.stream.drift import ALL_TIME
 from daemon.stream.evaluation import OUTPUTS_AT_ONCE, Evaluation
 from daemon.stream.fleet_clock import BATCH
-from daemon.stream.grid import value_hashes
 from daemon.stream.ingest import Decode, Placed
 from daemon.stream.judge import Measured
 from daemon.stream.ledger import SNAPSHOTS_AT_ONCE

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from daemon.domain import AlertKind, Ints, Mask, Output, Severity, StreamSpec
-from daemon.stream.alerts import Episodes
+from daemon.stream.alerts import Episodes, EpisodeStart
 from daemon.stream.assets import AssetTable
 from daemon.stream.event_time import NO_CLOCK
 from daemon.stream.fleet_clock import Look
@@ -115,9 +115,8 @@ class SilenceMonitor:
         for c in np.flatnonzero(silent).tolist():
             if c not in known:
                 known.add(c)
-                outputs += self._episodes.open_unscored(
-                    asset, kind, sensors[c], row, int(last[c]), Severity.WARNING, model
-                )
+                start = EpisodeStart(kind, int(last[c]), sensors[c])
+                outputs += self._episodes.open_unscored(asset, start, row, model)
         for c in [c for c in known if observed[c]]:
             known.discard(c)
             outputs += self._episodes.close_unscored(asset, kind, sensors[c], row, model)
@@ -142,10 +141,8 @@ class SilenceMonitor:
             for c in np.flatnonzero(stuck[i]).tolist():
                 if c not in known:
                     known.add(c)
-                    onset = row - int(still[i, c]) + 1
-                    outputs += self._episodes.open_unscored(
-                        asset, kind, sensors[c], row, onset, Severity.WARNING, model
-                    )
+                    start = EpisodeStart(kind, row - int(still[i, c]) + 1, sensors[c])
+                    outputs += self._episodes.open_unscored(asset, start, row, model)
             for c in [c for c in known if observed[i, c] and not stuck[i, c]]:
                 known.discard(c)
                 outputs += self._episodes.close_unscored(asset, kind, sensors[c], row, model)
@@ -174,15 +171,8 @@ class SilenceMonitor:
             newest = int(self._grid.newest[slot])
             self._silent.values[slot] = True
             self._ledger.mark([name])  # it is the other assets' records that tell
-            yield from self._episodes.open_unscored(
-                name,
-                AlertKind.ASSET_SILENT,
-                None,
-                newest + self._silent_rows,
-                newest,
-                Severity.CRITICAL,
-                model,
-            )
+            start = EpisodeStart(AlertKind.ASSET_SILENT, newest, severity=Severity.CRITICAL)
+            yield from self._episodes.open_unscored(name, start, newest + self._silent_rows, model)
 
     def has_caught_up(self, slot: int) -> bool:
         """Whether a silent asset is near the fleet's clock again."""
@@ -201,9 +191,8 @@ class SilenceMonitor:
         for name, slot in self._by_name(skewed):
             newest = int(self._grid.newest[slot])
             ahead_ns = int(self._clock.skew[slot]) * self.spec.period_ns
-            yield from self._episodes.open_unscored(
-                name, AlertKind.CLOCK_SKEW, None, newest, newest, Severity.WARNING, model, ahead_ns
-            )
+            start = EpisodeStart(AlertKind.CLOCK_SKEW, newest, clock_offset_ns=ahead_ns)
+            yield from self._episodes.open_unscored(name, start, newest, model)
         for name, slot in self._by_name(righted):
             newest = int(self._grid.newest[slot])
             yield from self._episodes.close_unscored(name, AlertKind.CLOCK_SKEW, None, newest, model)

@@ -56,7 +56,7 @@ READ_AT_ONCE = 5_000
 
 
 class RowState(msgspec.Struct, frozen=True, array_like=True):
-    """A row that may still change, or that is kept to recognise a repetition (``grid.OpenRow``)."""
+    """A row that may still change, or that is kept to recognise a repetition (``asset_grid.OpenRow``)."""
 
     row: int
     values: bytes
@@ -81,7 +81,7 @@ class EpisodeState(msgspec.Struct, frozen=True, array_like=True):
 
 
 class GridState(msgspec.Struct, frozen=True, array_like=True):
-    """An asset's rows between its newest reading and its windows (``grid.AssetGrid``)."""
+    """An asset's rows between its newest reading and its windows (``asset_grid.AssetGrid``)."""
 
     max_time_ns: int
     watermark_ns: int
@@ -166,7 +166,15 @@ class ClockState(msgspec.Struct, frozen=True, array_like=True):
     @staticmethod
     def joined(event_time: EventTimeState, fleet: AssetClockState) -> ClockState:
         """The record of both parts."""
-        return ClockState(**event_time._asdict(), **fleet._asdict())
+        return ClockState(
+            event_time.top_ns,
+            event_time.arrived_ns,
+            fleet.numbers,
+            fleet.overdue,
+            event_time.ahead,
+            event_time.first,
+            event_time.behind,
+        )
 
     @property
     def event_time(self) -> EventTimeState:

@@ -24,7 +24,7 @@ import numpy as np
 from daemon.alarm import State
 from daemon.detector import Scaling
 from daemon.domain import AlertKind, Format, StreamSpec
-from daemon.stream.alerts import PeakEvidence
+from daemon.stream.attribution import PeakEvidence
 from daemon.stream.drift import MOST_INTERVALS
 from daemon.stream.event_time import LARGEST_HELD, MOST_REPEATED, NO_CLOCK
 from daemon.stream.fleet_clock import NUMBERS

@@ -1,23 +1,25 @@
-"""The newest rows of every asset, and windows of them without copying what is old.
+"""Windows: the newest rows of every asset, and windows cut out of them.
 
-Rows are kept once, in the units of whoever judges them (``domain.Scaling``), so that a row is
-scaled once and not with every window that it is in. NaN stands where nothing was observed, never an
-imputed value, and nothing is cut off: another model's units can be had from these, and what was
-imputed can never count as observed.
+Why: a window of L rows ends at nearly every new row. Rows are therefore stored once, scaled once (in the
+units of the model that scores them, ``detector.Scaling``), and windows are slices of what is stored. NaN
+stands where nothing was observed, never an imputed value; nothing is clipped, so that another model's units
+can be computed from the stored ones.
 
-Units have numbers, which grow by one with each model. A new model does not convert the rows of every
-asset at once, which takes seconds for a large fleet: an asset's rows stay in their units until its
-next row is written, and ``convert_rows`` sees to a few of those that wait. They go through the units of every
-model between, so that the result does not depend on when it is done, to the last bit.
+**Units** have numbers, one more with each model. A new model does not convert the rows of all assets at
+once, which takes seconds for a large fleet: an asset's rows stay in their units until its next row is
+written, and ``convert_rows`` converts some of the others. Rows are converted through the units of every
+model in between, so that the result is the same to the last bit, whenever it is done.
 
-The rows of an asset have room for L and some more: an eighth, or a lot where the assets are
-few. They are written one behind the other, so that the newest L are always one contiguous slice;
-where the room ends, they move to its front. So whole chunks are written and cut out at once,
-whoever's rows they are: a *lap* takes each asset as far as its room goes, and there is rarely more
-than one.
+**Room.** Each asset has room for L rows and a number of spare ones: an eighth of L, or more if there are few
+assets. Rows are written one behind the other, so that the newest L are always one contiguous slice; when the
+room is full, the newest L are moved to its front. A chunk of rows is written, and its windows are cut, in
+*passes*: each takes every asset's rows as far as its room goes, and one pass nearly always suffices.
 
-Beside them is what each sensor said last, be it older than the window, and since when it has not
-moved.
+**Last seen.** Beside the windows is what each sensor reported last, however long ago, and since which row
+its value has not changed.
+
+Input: chunks of rows of many assets, each asset's in order. Output: windows (W, L, C), and ``LastSeen``. Shapes: N
+slots, R rows of a chunk, L rows of a window, C sensors.
 """
 
 from __future__ import annotations
@@ -42,29 +44,36 @@ from daemon.stream.snapshot import (
 )
 
 Rows = NDArray[Any]
-"""Rows or windows in standard units, of their type."""
+"""Rows or windows in a model's units, in the number type that these are stored in."""
 SLOTS_AT_ONCE = 4096
+"""Slots whose rows are converted together: it takes several times the memory of the rows."""
 SPARE_ROWS, MOST_SPARE = 8192, 512
-"""Rows beyond their windows that all assets have together, if they have few; and one, at most."""
+"""Spare rows that all assets have together, if they are few, and that one asset has, at most."""
 NO_RECORD = np.iinfo(np.int64).max
-"""Offset of a row that no record spoke of."""
+"""The offset of a row without a record."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LastSeen:
-    """What was known of each sensor at each row of a chunk. All (R, C)."""
+    """What each sensor reported last, as of each row of a chunk. All (R, C)."""
 
     value: Floats  # the last observed, NaN if never
     row: Ints  # its row; -1 if never
-    still: Ints  # rows for which the sensor has stood still; 0 where not observed
+    still: Ints  # rows for which the value has not changed; 0 where not observed
 
 
 class WindowBuffer:
-    """The rows of the assets in ``capacity`` slots.
+    """The newest rows of all assets, by slot.
 
     Args:
         window: L.
         sensors: C.
+
+    Public arrays: ``filled`` (N,) rows in each window, ``fresh_row`` (N,) first row since the windows
+    started afresh, ``last_value`` and ``last_row`` (N, C) what each sensor reported last and when,
+    ``still_since`` (N, C) the row since which its value has not changed, ``units`` (N,) the number of the
+    units that the slot's rows are in. ``number`` is that of the units in force, ``scalings`` has all units
+    that rows or records of state may be in.
     """
 
     def __init__(self, window: int, sensors: int) -> None:
@@ -76,12 +85,12 @@ class WindowBuffer:
         self.last_row: Ints = np.empty((0, C), np.int64)
         self.last_value: Floats = np.empty((0, C))
         self.still_since: Ints = np.empty((0, C), np.int64)
-        self._place: Ints = np.empty(0, np.int64)  # (N,) where the next row goes; >= L
+        self._next_index: Ints = np.empty(0, np.int64)  # (N,) where the next row goes; >= L
         self.units: Ints = np.empty(0, np.int64)  # (N,) the number of the units that the slot's rows are in
         self.number = 0  # of the units in force
         self.scalings: dict[int, Scaling] = {0: Scaling.raw_units(C)}  # all that rows or records may be in
-        # By type of number: of two models' units one may be kept whole and the other in single precision.
-        self._kept: dict[Any, Rows] = {np.float64: np.empty((0, self.room, C), np.float64)}
+        # By number type: the rows of one model may be stored in double and those of another in single precision.
+        self._stored: dict[Any, Rows] = {np.float64: np.empty((0, self.room, C), np.float64)}
         self._offsets: Ints = np.empty((0, self.room), np.int64)
 
     def grow(self, capacity: int) -> None:
@@ -94,43 +103,43 @@ class WindowBuffer:
             "last_row",
             "last_value",
             "still_since",
-            "_place",
+            "_next_index",
             "_offsets",
             "units",
         ):
             setattr(self, name, grown(getattr(self, name), capacity))
-        self._kept = {kept: grown(rows, capacity) for kept, rows in self._kept.items()}
+        self._stored = {kept: grown(rows, capacity) for kept, rows in self._stored.items()}
         self.units[old:] = self.number
 
     def resize_room(self, room: int) -> None:
         """Give each asset a room of ``room`` rows, which begins with its newest L."""
         if room == self.room:
             return
-        L, some = self.window, np.arange(len(self._place))[:, None]
-        newest = np.maximum(self._place[:, None], L) + np.arange(-L, 0)
+        L, some = self.window, np.arange(len(self._next_index))[:, None]
+        newest = np.maximum(self._next_index[:, None], L) + np.arange(-L, 0)
 
         def moved(array: NDArray[Any]) -> NDArray[Any]:
             made = np.zeros((len(array), room, *array.shape[2:]), array.dtype)
             made[:, :L] = array[some, newest]
             return made
 
-        self._kept = {kept: moved(rows) for kept, rows in self._kept.items()}
+        self._stored = {kept: moved(rows) for kept, rows in self._stored.items()}
         self._offsets = moved(self._offsets)
-        self._place[:] = L
+        self._next_index[:] = L
         self.room = room
 
     def clear(self, slot: int) -> None:
-        """A slot for an asset that was never heard of."""
+        """Prepare a slot for a new asset."""
         self.restart(slot, 0)
         self.last_value[slot] = np.nan
         self.last_row[slot] = -1
 
     def restart(self, slot: int, row: int) -> None:
-        """Windows start afresh at ``row``; what the sensors said last stays known."""
+        """Windows start afresh at ``row``; what the sensors reported last is kept."""
         self.units[slot] = self.number
         self._rows[slot, : self.window] = np.nan
         self._offsets[slot, : self.window] = NO_RECORD
-        self._place[slot] = self.window
+        self._next_index[slot] = self.window
         self.filled[slot] = 0
         self.fresh_row[slot] = row
         self.still_since[slot] = row
@@ -142,102 +151,103 @@ class WindowBuffer:
 
     @property
     def _rows(self) -> Rows:
-        """(N, room, C) where rows in the units in force are."""
-        return self._kept[self.scaling.kept]
+        """(N, room, C) where rows in the units in force are stored."""
+        return self._stored[self.scaling.kept]
 
     def restore_scalings(self, scalings: Mapping[int, Scaling], number: int) -> None:
-        """Go on where another process stood; before there is any asset."""
+        """Continue with the units of another process; before there is any asset."""
         self.scalings, self.number = dict(scalings), number
         self.units[:] = number
-        self._kept = {scaling.kept: self._made(scaling.kept) for scaling in scalings.values()}
+        self._stored = {scaling.kept: self._zeros(scaling.kept) for scaling in scalings.values()}
 
-    def _made(self, kept: Any) -> Rows:
-        """Zeros, which take up no memory before they are written to."""
+    def _zeros(self, kept: Any) -> Rows:
+        """(N, room, C) zeros, which take no memory before they are written to."""
         return np.zeros((len(self.units), self.room, len(self.scaling.mean)), kept)
 
     def use_scaling(self, scaling: Scaling) -> None:
-        """Keep new rows in these units from now on, and those that are there from their next row on."""
+        """Store new rows in these units; an asset's stored rows are converted with its next row."""
         self.number += 1
         self.scalings[self.number] = scaling
-        if scaling.kept not in self._kept:
-            self._kept[scaling.kept] = self._made(scaling.kept)
+        if scaling.kept not in self._stored:
+            self._stored[scaling.kept] = self._zeros(scaling.kept)
 
     def convert_rows(self, slots: Ints) -> None:
         """Convert the rows of these slots, each named once, to the units in force."""
         L = self.window
-        for begin in range(0, len(slots), SLOTS_AT_ONCE):  # it takes several times their memory
+        for begin in range(0, len(slots), SLOTS_AT_ONCE):
             some = slots[begin : begin + SLOTS_AT_ONCE]
-            assert (self.units[some] <= self.number).all()  # no row comes before its asset's record
+            # An asset whose record is in later units has no row before the replay reaches these.
+            assert (self.units[some] <= self.number).all()
             some = some[self.units[some] < self.number]
             for number in np.unique(self.units[some]).tolist():
                 mine = some[self.units[some] == number]
-                newest = np.maximum(self._place[mine][:, None], L) + np.arange(-L, 0)
-                rows = self._kept[self.scalings[number].kept][mine[:, None], newest]
+                newest = np.maximum(self._next_index[mine][:, None], L) + np.arange(-L, 0)
+                rows = self._stored[self.scalings[number].kept][mine[:, None], newest]
                 for later in range(number + 1, self.number + 1):
                     rows = self.scalings[later].of(self.scalings[later - 1].raw(rows))
                 self._rows[mine[:, None], newest] = rows
                 self.units[mine] = self.number
 
     def drop_scalings(self, before: int) -> None:
-        """Let go of units below this number; no row may be in them."""
+        """Drop units below this number; no row may be in them."""
         for number in [n for n in self.scalings if n < before]:
             del self.scalings[number]
         used = {scaling.kept for scaling in self.scalings.values()}
-        self._kept = {kept: rows for kept, rows in self._kept.items() if kept in used}
+        self._stored = {kept: rows for kept, rows in self._stored.items() if kept in used}
 
     def push(
         self, slots: Ints, occurrence: Ints, values: Floats, offsets: Ints, wanted: Mask
     ) -> tuple[Rows, Ints]:
-        """Write a chunk's rows, each asset's in order.
+        """Write a chunk's rows, each asset's in order, and cut the windows that end at some of them.
 
         Args:
-            slots, turns: (R,).
+            slots, occurrence: (R,) each row's asset, and how many rows of it come before in the chunk.
             values: (R, C) raw, NaN where missing.
             offsets: (R,) of each row's first record; ``NO_RECORD`` if it has none.
-            wanted: (R,) the rows whose windows are asked for.
+            wanted: (R,) the rows at which windows are to end.
 
         Returns:
-            (W, L, C) the windows that end at the wanted rows, in standard units, padded with NaN in
-            front, and (W,) the smallest offset of each one's records.
+            (W, L, C) these windows in the units in force, padded with NaN in front, and (W,) the
+            smallest offset of each one's records.
         """
         L = self.window
         behind = self.units[slots] != self.number
         if behind.any():
             self.convert_rows(np.unique(slots[behind]))
-        scaling, held = self.scaling.of(values), self._rows
-        windows = np.empty((int(wanted.sum()), L * values.shape[1]), held.dtype)
+        scaled, stored = self.scaling.of(values), self._rows
+        windows = np.empty((int(wanted.sum()), L * values.shape[1]), stored.dtype)
         smallest = np.empty(len(windows), np.int64)
         into = np.cumsum(wanted) - 1
-        place = self._place[slots] + occurrence
+        place = self._next_index[slots] + occurrence
         passes = np.maximum(place - self.room, -1) // (self.room - L) + 1
-        for lap in range(int(passes.max(initial=0)) + 1):
-            these = np.flatnonzero(passes == lap)
+        for turn in range(int(passes.max(initial=0)) + 1):
+            these = np.flatnonzero(passes == turn)
             mine = slots[these]
-            if lap:
+            if turn:  # the room of these assets is full
                 full = np.unique(mine)
-                held[full, :L] = held[full, -L:]
+                stored[full, :L] = stored[full, -L:]
                 self._offsets[full, :L] = self._offsets[full, -L:]
-            at = place[these] - lap * (self.room - L)
-            held[mine, at] = scaling[these]
+            at = place[these] - turn * (self.room - L)
+            stored[mine, at] = scaled[these]
             self._offsets[mine, at] = offsets[these]
-            self._place[mine] = at + 1  # of several rows of one asset the last one counts
+            self._next_index[mine] = at + 1  # of several rows of one asset the last one counts
             cut = wanted[these]
             which, begin = into[these[cut]], mine[cut] * self.room + at[cut] - L + 1
-            if len(which) == len(windows):  # the only lap, nearly always: in order, and copied once
+            if len(which) == len(windows):  # the only pass: the windows are in order, and copied once
                 windows, smallest = (
-                    self._slices(held)[begin],
+                    self._slices(stored)[begin],
                     self._slices(self._offsets)[begin].min(1),
                 )
             else:
-                windows[which] = self._slices(held)[begin]
+                windows[which] = self._slices(stored)[begin]
                 smallest[which] = self._slices(self._offsets)[begin].min(1)
         self.filled[slots] = np.minimum(self.filled[slots] + occurrence + 1, L)
         return windows.reshape(-1, L, values.shape[1]), smallest
 
     def _slices(self, array: np.ndarray) -> np.ndarray:
-        """(N, room, ...) as (N * room - L + 1, L * ...): every L rows that follow each other, nothing copied.
+        """(N, room, ...) as (N * room - L + 1, L * ...): every L consecutive rows as one row, without a copy.
 
-        Whole rows of numbers, rather than L times a row, are copied as one.
+        As one row of numbers, because numpy then copies a window at once and not row by row.
         """
         flat = array.reshape(len(array) * self.room, -1)
         row, number = flat.strides
@@ -247,12 +257,19 @@ class WindowBuffer:
     def update_last_seen(
         self, groups: Groups, slots: Ints, rows: Ints, values: Floats, observed: Mask
     ) -> LastSeen:
-        """Take note of what the sensors say, row by row of a chunk.
+        """Update what each sensor reported last, row by row of a chunk, each asset's rows in order.
+
+        A chunk without a missing value, which is the usual one, needs no search for the last observed
+        row of each cell. It takes a shorter way with the same result (the tests compare both with a
+        list per asset).
 
         Args:
             groups: the rows by slot.
             slots, rows: (R,).
             values, observed: (R, C).
+
+        Returns:
+            What was known at each row, that row's own values included.
         """
         order, begins = groups.order, groups.begins
         count, columns = values.shape
@@ -292,16 +309,16 @@ class WindowBuffer:
         return seen
 
     def _still_rows(self, groups: Groups, of: Ints, rows: Ints, moved: Mask, last: Ints, ends: Mask) -> Ints:
-        """(R, C) for how many rows each sensor has stood still, where none is missing.
+        """(R, C) for how many rows each sensor's value has not changed, where none is missing.
 
         Args:
             groups, rows: as for ``update_last_seen``.
-            of, moved: the slots, and what differs from the row before, asset by asset.
-            last, ends: the slots, each once, and where its rows end in that order.
+            of, moved: (R,) the slots and (R, C) which values differ from the row before, asset by asset.
+            last, ends: the slots, each once, and (R,) where its rows end in that order.
         """
         order = groups.order
         still = np.broadcast_to(np.ones((1, 1), np.int64), moved.shape)
-        some = np.flatnonzero(~moved.all(0))  # sensors; nearly all of them move all the time
+        some = np.flatnonzero(~moved.all(0))  # sensors; nearly all change with every row
         since_last = np.broadcast_to(rows[order[ends]][:, None], (len(last), moved.shape[1]))
         if len(some):
             every, sorted_rows = np.arange(len(rows))[:, None], rows[order]
@@ -317,8 +334,8 @@ class WindowBuffer:
     # -------------------------------------------------------------- state of a successor
     def rows_of(self, slot: int) -> tuple[Rows, Ints]:
         """The rows in an asset's window (T, C), T <= L, oldest first, in its ``units``, and their offsets (T,)."""
-        newest = slice(self._place[slot] - self.filled[slot], self._place[slot])
-        rows = self._kept[self.scalings[int(self.units[slot])].kept]
+        newest = slice(self._next_index[slot] - self.filled[slot], self._next_index[slot])
+        rows = self._stored[self.scalings[int(self.units[slot])].kept]
         return rows[slot, newest], self._offsets[slot, newest]
 
     def raw_rows(self, slot: int) -> Floats:
@@ -343,7 +360,7 @@ class WindowBuffer:
 
         Its rows may be in units that come into force later in the replay.
         """
-        kept = self._kept[self.scalings[state.units].kept]
+        kept = self._stored[self.scalings[state.units].kept]
         rows = unpack_rows(state.window, self.scalings[state.units])
         self.restart(slot, state.fresh_row)
         begin = self.window - len(rows)

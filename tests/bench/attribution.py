@@ -22,7 +22,7 @@ from daemon.domain import Floats
 from daemon.model.bundle import Bundle
 from daemon.model.detector import BundleDetector
 from daemon.model.segments import sliding
-from daemon.stream.alerts import PeakEvidence, SensorEvidence
+from daemon.stream.attribution import PeakEvidence, SensorEvidence
 from tests.bench.reporting import Section
 from tests.running import SHARED
 

@@ -48,7 +48,7 @@ from daemon.domain import (
 from daemon.model.bundle import Bundle
 from daemon.model.root_cause import Incident, RootCause
 from daemon.model.track import Track
-from daemon.stream.alerts import PeakEvidence, SensorEvidence
+from daemon.stream.attribution import PeakEvidence, SensorEvidence
 from tests.bench.attribution import trained_on
 from tests.bench.reporting import Section, machine, print_section, write_json
 from tests.running import SHARED

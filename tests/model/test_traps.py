@@ -29,7 +29,7 @@ from daemon.model.segments import Piece, complement, folds, sliding
 from daemon.model.training import training_windows
 from daemon.model.vae import FREE_BITS
 from daemon.runtime.history import TrainingHistory
-from daemon.stream.alerts import PeakEvidence, SensorEvidence
+from daemon.stream.attribution import PeakEvidence, SensorEvidence
 from daemon.stream.steps import RowBlock
 from tests.model.conftest import QUICK, SPEC, machine, trained
 from tests.model.test_vae import X, fitted

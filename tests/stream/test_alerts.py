@@ -1,8 +1,10 @@
-"""Whom an episode blames: what must agree, and the farthest each sensor went since the onset."""
+"""Episodes: which messages are emitted at which rows, and what they contain."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -14,27 +16,12 @@ from daemon.domain import (
     AlertKind,
     InputPartition,
     Phase,
-    Severity,
     StreamSpec,
 )
-from daemon.stream.alerts import ALIKE, STORM, Episodes, PeakEvidence, ScoredEvidence, SensorEvidence, lasting
-
-SENSORS = ("Pressure", "Current", "Flow")
-NAN = float("nan")
-
-
-def finding(
-    row: int, score: float, error: list[float], observed: list[float] | None = None
-) -> ScoredEvidence:
-    seen = np.array(observed or error)
-    return ScoredEvidence(row, score, {}, sensors(error, error, seen), 0.0, row, row)
-
-
-def sensors(error: object, residual: object, deviation: object, before: object = 0.0) -> SensorEvidence:
-    """One row's; observed is the deviation and 0 expected."""
-    far = np.array(deviation, float)
-    same = [np.broadcast_to(np.asarray(one, float), far.shape) for one in (error, residual, before, 0.0)]
-    return SensorEvidence(same[0], same[1], far, same[2], far, same[3])
+from daemon.stream.alerts import ALIKE, STORM, Episodes, EpisodeStart, ScoredEvidence
+from daemon.stream.encoding import encode
+from tests.stream.clocks import SPEC
+from tests.stream.evidence import NAN, SENSORS, scored_row
 
 
 def play(*findings: ScoredEvidence, policy: AlarmPolicy | None = None) -> list[AlertEvent]:
@@ -51,53 +38,13 @@ def blamed(event: AlertEvent) -> list[tuple[str, float | None]]:
     return [(c.sensor, c.observed) for c in event.contributors]
 
 
-def test_shares_sum_to_one_over_the_observed() -> None:
-    shares = PeakEvidence.since(sensors([3.0, NAN, 1.0], [3.0, NAN, 1.0], [5.0, NAN, 0.1])).shares()
-    assert shares.sum() == pytest.approx(1.0)
-    assert shares[0] > shares[2] > shares[1] == 0.0
-    assert (PeakEvidence.since(sensors(NAN, NAN, [NAN] * 3)).shares() == 0.0).all()
-
-
-@pytest.mark.parametrize("alone", ["error", "residual", "deviation", "before"])
-def test_no_evidence_convicts_alone(alone: str) -> None:
-    row = {"error": [0.0, 2.0], "residual": [0.0, 2.0], "deviation": [0.0, 2.0], "before": [0.0, 0.0]}
-    row[alone][0] = 7.0  # by far the largest of its kind
-    assert PeakEvidence.since(sensors(**row)).shares().argmax() == 1
-
-
-def test_who_has_long_been_far_away_is_blamed_less_than_who_just_left() -> None:
-    assert PeakEvidence.since(sensors(2.0, 2.0, [4.0, 4.0], before=[4.0, 0.0])).shares().argmax() == 1
-
-
-def test_change_is_measured_from_where_the_sensor_stood_at_the_onset() -> None:
-    peaks = PeakEvidence.since(sensors(1.0, 1.0, [1.0, NAN], before=[1.0, NAN]))
-    peaks = peaks.grown(sensors(1.0, 1.0, [-2.0, 3.0], before=[0.0, 2.5]))
-    peaks = peaks.grown(sensors(1.0, 1.0, [0.0, 2.0], before=[-2.0, 3.0]))
-    np.testing.assert_array_equal(peaks.change, [3.0, 0.5])
-    np.testing.assert_array_equal(peaks.deviation, [2.0, 3.0])
-
-
-def test_what_stood_before_is_the_median_of_the_observed() -> None:
-    window = np.array([[1.0, NAN, NAN], [9.0, 4.0, NAN], [2.0, 5.0, NAN], [3.0, NAN, NAN]])
-    row = SensorEvidence.read(window[0], window[0], window, window[-1], np.zeros(3))
-    np.testing.assert_array_equal(row.before, [2.0, 4.0, NAN])
-    np.testing.assert_array_equal(row.deviation, window[-1])
-
-
-def test_a_sensor_that_training_never_saw_is_not_to_blame() -> None:
-    nothing, window = np.array([1.0, NAN]), np.array([[0.0, 400.0], [3.0, 900.0]])
-    row = SensorEvidence.read(nothing, nothing, window, window[-1], np.array([0.0, NAN]))
-    np.testing.assert_array_equal(row.deviation, [3.0, NAN])
-    assert PeakEvidence.since(row).shares()[1] == 0.0
-
-
 def test_an_episode_blames_by_the_farthest_since_its_onset() -> None:
     policy = AlarmPolicy(refractory=0)
     opened, closed = play(
-        finding(1, 0.0, [9.0, 0.0, 0.0]),  # before: nobody's business
-        finding(2, 4.0, [2.0, 8.0, 1.0]),
-        finding(3, 4.0, [7.0, 1.0, 1.5]),
-        finding(4, 0.0, [0.1, 0.1, 0.1]),
+        scored_row(1, 0.0, [9.0, 0.0, 0.0]),  # before: nobody's business
+        scored_row(2, 4.0, [2.0, 8.0, 1.0]),
+        scored_row(3, 4.0, [7.0, 1.0, 1.5]),
+        scored_row(4, 0.0, [0.1, 0.1, 0.1]),
         policy=policy,
     )
     assert (opened.phase, closed.phase) == (Phase.OPENED, Phase.CLOSED)
@@ -108,9 +55,9 @@ def test_an_episode_blames_by_the_farthest_since_its_onset() -> None:
 def test_the_next_episode_begins_anew() -> None:
     policy = AlarmPolicy(refractory=0)
     said = play(
-        finding(1, 4.0, [9.0, 0.0, 0.0]),
-        finding(2, 0.0, [0.0, 0.0, 0.0]),
-        finding(3, 4.0, [0.0, 0.0, 5.0]),
+        scored_row(1, 4.0, [9.0, 0.0, 0.0]),
+        scored_row(2, 0.0, [0.0, 0.0, 0.0]),
+        scored_row(3, 4.0, [0.0, 0.0, 5.0]),
         policy=policy,
     )
     assert [(e.phase, e.contributors[0].sensor) for e in said] == [
@@ -122,20 +69,12 @@ def test_the_next_episode_begins_anew() -> None:
 
 def test_rows_before_persistence_count_from_the_onset_on() -> None:
     policy = AlarmPolicy(needed=2, of=2)
-    (opened,) = play(finding(1, 4.0, [0.0, 6.0, 0.0]), finding(2, 4.0, [0.0, 0.0, 4.0]), policy=policy)
+    (opened,) = play(scored_row(1, 4.0, [0.0, 6.0, 0.0]), scored_row(2, 4.0, [0.0, 0.0, 4.0]), policy=policy)
     assert blamed(opened)[:2] == [("Current", 6.0), ("Flow", 4.0)]
 
 
-def test_a_sensor_that_is_missing_keeps_its_peak() -> None:
-    peaks = PeakEvidence.since(sensors([2.0, NAN], [-2.0, NAN], [1.0, NAN]))
-    peaks = peaks.grown(sensors([NAN, 3.0], [NAN, 3.0], [NAN, 1.0]))
-    np.testing.assert_array_equal(peaks.error, [2.0, 3.0])
-    np.testing.assert_array_equal(peaks.residual, [2.0, 3.0])
-    np.testing.assert_array_equal(peaks.observed, [1.0, 1.0])
-
-
-# ------------------------------------------------------------------ when what is said
-T = 3.0  # the threshold; 2.7 is the level at which an episode closes
+T = 3.0
+"""The threshold; 2.7 is the level at which an episode closes."""
 
 
 def of_scores(
@@ -145,7 +84,7 @@ def of_scores(
     said, firing = [], []
     for row, score in scores.items():
         if not episodes.cannot_change(asset, score, T):
-            fires, events = episodes.scored(asset, finding(row, score, [1.0, 0.0, 0.0]), T, "m", "full")
+            fires, events = episodes.scored(asset, scored_row(row, score, [1.0, 0.0, 0.0]), T, "m", "full")
             said += events
             firing += [row] if fires else []
     return said, firing
@@ -207,11 +146,10 @@ def test_an_alert_names_forty_sensors_at_most() -> None:
     spec = StreamSpec("pumps", tuple(f"s{i}" for i in range(60)))
     episodes = Episodes(spec, InputPartition("t", 0), AlarmPolicy())
     far = np.arange(1.0, 61.0)
-    _, (opened,) = episodes.scored("p", finding(1, 4.0, far.tolist()), T, "m", "full")
+    _, (opened,) = episodes.scored("p", scored_row(1, 4.0, far.tolist()), T, "m", "full")
     assert [c.sensor for c in opened.contributors] == [f"s{i}" for i in range(59, 19, -1)]
 
 
-# ------------------------------------------------------------------ maintenance
 def between(first: int, end: int, *assets: str) -> tuple[int, int, frozenset[str]]:
     return first * SECOND_NS, end * SECOND_NS, frozenset(assets)
 
@@ -259,13 +197,13 @@ def test_what_was_open_before_maintenance_stays_as_it_is_and_closes_after_it() -
     assert firing == [8, 9, 10, 11, 12, 20]
 
 
-# ------------------------------------------------------------------ episodes without a score
 def test_what_is_open_is_not_opened_again_and_is_forgotten_when_it_is_settled() -> None:
     episodes = made()
     silent = ("p", AlertKind.SENSOR_SILENT, "Flow")
-    (opened,) = episodes.open_unscored(*silent, 9, 5, Severity.WARNING, "m")
-    assert episodes.open_unscored(*silent, 12, 5, Severity.WARNING, "m") == []
-    assert episodes.open_unscored("p", AlertKind.SENSOR_SILENT, "Current", 9, 5, Severity.WARNING, "m")
+    start = EpisodeStart(AlertKind.SENSOR_SILENT, 5, "Flow")
+    (opened,) = episodes.open_unscored("p", start, 9, "m")
+    assert episodes.open_unscored("p", start, 12, "m") == []
+    assert episodes.open_unscored("p", replace(start, sensor="Current"), 9, "m")
     assert episodes.is_open(*silent)
     (closed,) = episodes.close_unscored(*silent, 20, "m")
     assert (closed.fingerprint, closed.onset_ns) == (opened.fingerprint, opened.onset_ns) != ("", 9)
@@ -282,7 +220,7 @@ def test_an_asset_that_is_forgotten_closes_what_is_open_in_order_and_leaves_the_
         (10, AlertKind.SENSOR_STUCK, "Flow"),
         (20, AlertKind.DRIFT, None),
     ):
-        episodes.open_unscored("pumps", kind, sensor, row, row, Severity.WARNING, "m")
+        episodes.open_unscored("pumps", EpisodeStart(kind, row, sensor), row, "m")
     said = episodes.dismiss("pumps", 25, "m")
     assert [(e.kind, e.row_ns // SECOND_NS) for e in said] == [
         (AlertKind.SENSOR_STUCK, 25),
@@ -293,14 +231,6 @@ def test_an_asset_that_is_forgotten_closes_what_is_open_in_order_and_leaves_the_
     assert episodes.dismiss("pumps", 26, "m") == episodes.dismiss("nobody", 26, "m") == []
 
 
-@pytest.mark.parametrize(
-    ("seconds", "said"),
-    [(119, "119 s"), (120, "2 min"), (5_400, "90 min"), (7_200, "2 h"), (172_799, "48 h"), (172_800, "2 d")],
-)
-def test_a_duration_is_said_in_the_largest_unit_of_which_it_has_two(seconds: int, said: str) -> None:
-    assert lasting(seconds * SECOND_NS) == said
-
-
 def test_a_verdict_is_asked_for_when_a_whole_window_lies_in_the_episode_and_not_before() -> None:
     asked: list[tuple[list[float], list[float]]] = []
 
@@ -309,10 +239,10 @@ def test_a_verdict_is_asked_for_when_a_whole_window_lies_in_the_episode_and_not_
         return "process_fault"
 
     rows = [
-        replace(finding(row, 7.0 if row == 4 else 4.0, [6.0, 0.0, NAN]), verdict=verdict)
+        replace(scored_row(row, 7.0 if row == 4 else 4.0, [6.0, 0.0, NAN]), verdict=verdict)
         for row in range(1, 40)
     ]
-    said = play(*rows, finding(40, 0.0, [0.0, 0.0, 0.0]))
+    said = play(*rows, scored_row(40, 0.0, [0.0, 0.0, 0.0]))
     phases = [(event.phase, event.verdict) for event in said]
     assert phases == [
         (Phase.OPENED, None),
@@ -326,7 +256,7 @@ def test_a_verdict_is_asked_for_when_a_whole_window_lies_in_the_episode_and_not_
 
 
 def test_without_a_model_that_can_tell_there_is_no_verdict() -> None:
-    said = play(*[finding(row, 4.0, [6.0, 0.0, 0.0]) for row in range(1, 20)])
+    said = play(*[scored_row(row, 4.0, [6.0, 0.0, 0.0]) for row in range(1, 20)])
     assert [event.verdict for event in said] == [None, None]
 
 
@@ -339,8 +269,20 @@ def test_in_a_storm_no_verdicts_are_asked_for(assets: int, apart: int, given: bo
     episodes = Episodes(StreamSpec("pumps", SENSORS), InputPartition("t", 0), AlarmPolicy())
     said: list[AlertEvent] = []
     for row in range(1, 18 + apart * (assets - 1)):
-        one = replace(finding(row, 4.0, [6.0, 0.0, 0.0]), verdict=lambda before, shares: "process_fault")
+        one = replace(scored_row(row, 4.0, [6.0, 0.0, 0.0]), verdict=lambda before, shares: "process_fault")
         for asset in range(assets):
             if row > apart * asset:
                 said += episodes.scored(f"p{asset}", one, 3.0, "m", "full")[1]
     assert any(event.verdict for event in said if event.asset == f"p{assets - 1}") is given
+
+
+def test_drift_alerts_of_two_partitions_are_two() -> None:
+    said = []
+    for number in (0, 1):
+        episodes = Episodes(SPEC, InputPartition("sensors.pumps", number), AlarmPolicy())
+        said += episodes.open_unscored("pumps", EpisodeStart(AlertKind.DRIFT, 0), 60, "m1")
+        said += episodes.close_unscored("pumps", AlertKind.DRIFT, None, 90, "m1")
+    assert len({event.fingerprint for event in said}) == 2
+    assert len({event.id for event in said}) == 4
+    sources = [json.loads(encode(event, datetime.now(UTC)).value)["source"] for event in said]
+    assert sources == [f"/anomalyd/pumps/sensors.pumps/{number}" for number in (0, 0, 1, 1)]

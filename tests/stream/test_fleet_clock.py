@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import random
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 
 from daemon.domain import (
     SECOND_NS,
-    AlarmPolicy,
     AlertEvent,
     AlertKind,
     Disposition,
-    InputPartition,
     PolledRecords,
-    Severity,
 )
-from daemon.stream.alerts import Episodes
-from daemon.stream.encoding import encode
 from daemon.stream.fleet_clock import FleetClock
 from tests.stream.clocks import DAY, PARTITION, SPEC, T0, alerts, feed, fleet, line, made, refused
 from tests.stream.pipelines import snapshots, take_over
@@ -113,18 +107,6 @@ def test_an_asset_that_is_to_be_forgotten_ends_with_the_next_start() -> None:
     assert alerts(second.predecessor_outputs(), AlertKind.ASSET_SILENT) == [("p2", "closed")]
     assert second.names == {"p1"}
     assert [saved for saved in snapshots(second) if saved.value is None and saved.key.endswith(b"p2")]
-
-
-def test_drift_alerts_of_two_partitions_are_two() -> None:
-    said = []
-    for number in (0, 1):
-        episodes = Episodes(SPEC, InputPartition("sensors.pumps", number), AlarmPolicy())
-        said += episodes.open_unscored("pumps", AlertKind.DRIFT, None, 60, 0, Severity.WARNING, "m1")
-        said += episodes.close_unscored("pumps", AlertKind.DRIFT, None, 90, "m1")
-    assert len({event.fingerprint for event in said}) == 2
-    assert len({event.id for event in said}) == 4
-    sources = [json.loads(encode(event, datetime.now(UTC)).value)["source"] for event in said]
-    assert sources == [f"/anomalyd/pumps/sensors.pumps/{number}" for number in (0, 0, 1, 1)]
 
 
 def test_one_reading_of_1999_makes_no_silent_asset() -> None:

@@ -19,7 +19,8 @@ from daemon.domain import (
     Reading,
     StreamSpec,
 )
-from daemon.stream.grid import Grid, ReleasedRow, value_hashes
+from daemon.stream.asset_grid import value_hashes
+from daemon.stream.grid import Grid, ReleasedRow
 from tests import naive
 
 NAN = math.nan
@@ -379,15 +380,3 @@ def test_many_lines_at_once_are_taken_as_they_are_one_by_one(
         if name in {r.asset for r in readings}:
             assert one.newest[slot] == other.newest[slot]
             assert one.snapshot(slot, name) == other.snapshot(slot, name)
-
-
-@given(st.lists(st.tuples(st.sampled_from([0.0, -0.0, 1.0, 2.0, NAN]), st.sampled_from([1.0, 2.0, NAN]))))
-def test_rows_have_one_fingerprint_if_and_only_if_they_are_equal(
-    drawn_rows: list[tuple[float, float]],
-) -> None:
-    told = value_hashes(np.array(drawn_rows).reshape(-1, 2)).tolist()
-    for one, a in zip(drawn_rows, told, strict=True):
-        for other, b in zip(drawn_rows, told, strict=True):
-            equal = all(x == y or (x != x and y != y) for x, y in zip(one, other, strict=True))
-            assert (a == b) is equal
-    assert 0 not in told

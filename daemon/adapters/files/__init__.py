@@ -64,8 +64,9 @@ from daemon.domain import (
     zone_of,
 )
 from daemon.errors import DaemonError, InputError
-from daemon.stream.decoding import EPOCH, FUTURE_NS, Decoder
+from daemon.stream.decoding import FUTURE_NS, Decoder
 from daemon.stream.encoding import kept
+from daemon.stream.timestamps import EPOCH
 from daemon.writing import Beside
 
 TIME_COLUMNS: Final = ("timestamp", "ts", "time", "datetime")

@@ -1,0 +1,151 @@
+"""The messages of a stream as structs: how bytes are parsed, strictly first and leniently if need be.
+
+There are three ways from bytes to a struct with the fields that a message of the stream may have:
+
+* ``parse_cells``: msgspec decodes the bytes into a struct whose ``values`` is itself a struct with one
+  field per sensor. Nearly every record of a wide stream goes this way.
+* ``parse``: msgspec decodes into a struct whose ``values`` is a dict, for records with other sensors, too.
+* ``parse_leniently``: Python's ``json``. The other two reject what strict JSON rejects (``NaN``, ``1e999``,
+  a string where a number belongs), but real producers send all of it; here a cell may be of any type, and
+  the rules of ``decoding`` turn the bad cell alone into a missing one.
+
+All of them fill a struct with the same fields, and every rule that follows is shared: the three ways
+differ in speed alone.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from daemon.domain import (
+    Format,
+    Reason,
+    StreamSpec,
+)
+from daemon.errors import ConfigError
+from daemon.stream.rejection import RejectedError, json_kind
+
+_LONGEST_NUMBER: Final = 400  # digits; Python itself refuses integers of over 4300
+
+
+class MessageParser:
+    """Parses the messages of one stream.
+
+    Args:
+        spec: the stream; ``spec.fields`` names the fields of its messages.
+
+    Attributes:
+        cells: the struct with one field per sensor in the stream's order, None for a missing value. It is
+            None for a long stream, and where a sensor has a name that msgspec cannot look for.
+
+    Raises:
+        ConfigError: if two fields have one name, or a field cannot come from the record.
+    """
+
+    def __init__(self, spec: StreamSpec) -> None:
+        self._names = _field_names(spec)
+        self._message = _message_type(spec, self._names, dict[str, float | None])
+        self.cells: Any = _cells_type(spec.sensors) if spec.format is Format.JSON_WIDE else None
+        self.parse = msgspec.json.Decoder(self._message).decode
+        self.parse_cells = self.parse
+        if self.cells is not None:
+            self.parse_cells = msgspec.json.Decoder(_message_type(spec, self._names, self.cells)).decode
+
+    def parse_any(self, value: bytes) -> tuple[Any, bool]:
+        """The message, and whether it was strict JSON, so that all its numbers are finite.
+
+        Raises:
+            RejectedError: the bytes are no JSON object.
+        """
+        try:
+            if not value.isascii():
+                value.decode()  # msgspec does not look inside the strings that it skips
+            try:
+                return self.parse_cells(value), True
+            except msgspec.ValidationError:
+                return self.parse(value), True
+        except (ValueError, RecursionError):
+            return self.parse_leniently(value), False
+
+    def parse_leniently(self, value: bytes) -> Any:
+        """The message by Python's ``json``: the same fields, of any types.
+
+        Raises:
+            RejectedError: the bytes are no JSON object.
+        """
+        try:
+            text = value.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise RejectedError(Reason.NOT_UTF8, f"byte {error.start} is not UTF-8") from None
+        if not text or text.isspace():
+            raise RejectedError(Reason.BLANK, "nothing but white space")
+        try:
+            content = json.loads(text, parse_int=_integer)
+        except RecursionError:
+            raise RejectedError(Reason.TOO_DEEP, "nested too deeply") from None
+        except json.JSONDecodeError as error:
+            raise RejectedError(
+                Reason.NOT_JSON, f"{error.msg.removesuffix(' at')} at character {error.pos}"
+            ) from None
+        if not isinstance(content, dict):
+            raise RejectedError(Reason.NOT_AN_OBJECT, f"{json_kind(content)}, not an object")
+        return self._message(
+            **{field: content[name] for field, name in self._names.items() if name in content}
+        )
+
+
+def _field_names(spec: StreamSpec) -> dict[str, str]:
+    """The struct's fields with their names in a message; those of the record itself left out."""
+    try:
+        names = spec.fields.used(spec.format, bool(spec.message_condition))
+    except ValueError as error:
+        raise ConfigError(f"stream {spec.name}: {error}") from error
+    return {"ts" if field == "timestamp" else field: name for field, name in names.items()}
+
+
+def _cells_type(sensors: Sequence[str]) -> Any:
+    """A struct with one field per sensor, None for a missing one; other sensors are an error.
+
+    The type itself is None where a sensor has a name that msgspec cannot look for.
+    """
+    fields = [f"s{i}" for i in range(len(sensors))]
+    try:
+        return msgspec.defstruct(
+            "Cells",
+            [(field, float | None, None) for field in fields],
+            rename=dict(zip(fields, sensors, strict=True)),
+            forbid_unknown_fields=True,
+            gc=False,
+            module=__name__,
+        )
+    except ValueError:
+        return None
+
+
+def _message_type(spec: StreamSpec, names: Mapping[str, str], cells: Any) -> Any:
+    """The struct that one message of the stream decodes into; ``cells`` is the type of its values."""
+    types: dict[str, tuple[Any, Any]] = {
+        "asset": (str | int | None, None),
+        "ts": (str | int | float | None, None),
+        "values": (cells | None, None),
+        "sensor": (str | int | None, None),
+        "value": (float | None | msgspec.UnsetType, msgspec.UNSET),
+        "condition": (Any, None),
+    }
+    return msgspec.defstruct(
+        "Message",
+        [(field, *types[field]) for field in names],
+        rename=dict(names),
+        gc=False,
+        module=__name__,
+    )
+
+
+def _integer(digits: str) -> int | float:
+    """An integer of JSON; infinity where it has more digits than any use for them."""
+    return int(digits) if len(digits) < _LONGEST_NUMBER else math.copysign(math.inf, float(digits[:2]))

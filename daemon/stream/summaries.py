@@ -1,0 +1,54 @@
+"""The one-sentence summary of an alert, which has to suffice on a phone at night."""
+
+from __future__ import annotations
+
+from daemon.domain import SECOND_NS, AlertEvent, AlertKind, Phase, iso
+
+
+def number(value: float | None) -> str:
+    """Four significant digits, or ``missing``."""
+    return "missing" if value is None else f"{value:.4g}"
+
+
+def lasting(span_ns: int) -> str:
+    """A duration in the largest unit of which it has two: ``90 min``, ``3 h``."""
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if span_ns >= 2 * size * SECOND_NS:
+            return f"{span_ns / (size * SECOND_NS):.3g} {unit}"
+    return f"{span_ns / SECOND_NS:.3g} s"
+
+
+def summary(event: AlertEvent) -> str:
+    """What has happened, to which asset or sensor, and since when."""
+    when = iso(event.onset_ns)
+    match event.kind:
+        case AlertKind.SENSOR_SILENT:
+            text = f"{event.asset}: {event.sensor} has sent no value since {when}"
+        case AlertKind.SENSOR_STUCK:
+            text = f"{event.asset}: {event.sensor} has not moved since {when}"
+        case AlertKind.ASSET_SILENT:
+            text = f"{event.asset} has sent nothing since {when}"
+        case AlertKind.CLOCK_SKEW:
+            off = event.clock_offset_ns
+            how = (
+                "off"
+                if off is None
+                else f"{lasting(abs(off))} {'ahead of' if off > 0 else 'behind'} the fleet's"
+            )
+            text = f"the clock of {event.asset} is {how}, noticed at {when} of its own time"
+        case AlertKind.UNKNOWN_CONDITION:
+            text = f"{event.asset} runs in a condition new to the model ({event.sensor}) since {when}"
+        case AlertKind.DRIFT:
+            text = f"the readings of {event.stream} have drifted from what the model learned, since {when}"
+        case _:
+            leading = ", ".join(
+                f"{c.sensor} {number(c.observed)} (expected {number(c.expected)})"
+                for c in event.contributors[:3]
+            )
+            combined = event.scores.get("combined")
+            if event.phase is Phase.CLOSED:  # by a score that is no longer above the threshold
+                text = f"{event.asset} was anomalous since {when}: {leading}".rstrip(" :")
+            else:
+                how = f" score {combined.value:.2f} over {combined.threshold:.2f};" if combined else ""
+                text = f"{event.asset} is anomalous since {when}:{how} {leading}".rstrip(" ;")
+    return f"{text} (over)" if event.phase is Phase.CLOSED else text

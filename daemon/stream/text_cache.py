@@ -1,0 +1,20 @@
+"""A bounded cache by text: results for texts that usually come again with the next record.
+
+The cache is a plain dict, which the decoder's hot path reads directly; only writing goes through here.
+"""
+
+from __future__ import annotations
+
+from typing import Final, TypeVar
+
+T = TypeVar("T")
+LONGEST_TEXT: Final = 200
+"""Characters of a text that is remembered; the results for longer ones are found each time."""
+
+
+def remember(known: dict[str, T], text: str, value: T, most: int) -> None:
+    """Keep the result for a text; a full cache is emptied first, so that ever new texts take no memory."""
+    if len(known) >= most:
+        known.clear()
+    if len(text) <= LONGEST_TEXT:
+        known[text] = value

@@ -1,0 +1,134 @@
+"""Event times from messages: epoch numbers and ISO 8601 texts to nanoseconds since the epoch.
+
+Event times are integers all the way. An epoch number is scaled by its magnitude (seconds, milliseconds,
+microseconds or nanoseconds) without passing through a float, and the digits of an ISO instant that
+``datetime`` cannot hold are added separately. A text without a time zone is in the stream's zone, and is
+counted, so that the operator can be warned.
+
+Input: whatever JSON value a message has as its event time. Output: an ``int``, or a ``RejectedError`` with
+the reason ``bad_timestamp``. Whether the time lies too far ahead of the record is decided by ``decoding``.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import UTC, datetime, tzinfo
+from decimal import Decimal
+from typing import Final
+
+from daemon.domain import Reason, iso
+from daemon.stream.rejection import RejectedError, json_kind, shown
+from daemon.stream.text_cache import remember
+
+INT64_MAX: Final = 2**63 - 1
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+TIMES_KEPT: Final = 8192
+"""Texts of event times that are remembered: many assets report at the same time."""
+_NUMBER: Final = re.compile(r"[+-]?[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]{1,3})?")
+_BEYOND_MICROS: Final = re.compile(r".{10}.[0-9]{2}:?[0-9]{2}:?[0-9]{2}[.,][0-9]{6}([0-9]{1,3})")
+_ZONE: Final = re.compile(r"(?:[Zz]|[+-][0-9]{2}(?::?[0-9]{2}){0,2})$")
+
+
+class EventTimes:
+    """The event times of one stream's messages, remembered by their texts.
+
+    Args:
+        zone: of a text that names none.
+
+    Attributes:
+        known: texts with the event times that they mean; read directly where it matters.
+        zoneless: texts that named no time zone, each counted once while it is remembered.
+    """
+
+    def __init__(self, zone: tzinfo) -> None:
+        self.known: dict[str, int] = {}
+        self.zoneless = 0
+        self._zone = zone
+
+    def parse(self, found: object) -> int:
+        """The event time of a message, nanoseconds; see ``event_time_ns``."""
+        known = self.known.get(found) if type(found) is str else None
+        if known is not None:
+            return known
+        if type(found) is not str:
+            return event_time_ns(found, self._zone)
+        if names_no_zone(found):
+            self.zoneless += 1
+        time_ns = event_time_ns(found, self._zone)
+        remember(self.known, found, time_ns, TIMES_KEPT)
+        return time_ns
+
+
+def names_no_zone(text: str) -> bool:
+    """Whether the text of an instant names no time zone; an epoch number needs none."""
+    text = text.strip()
+    compact = text[8:9] in ("T", "t") and text[:8].isdigit()  # 20260131T080000
+    return (text[4:5] == "-" and _ZONE.search(text, 10) is None) or (
+        compact and _ZONE.search(text, 9) is None
+    )
+
+
+def event_time_ns(found: object, zone: tzinfo = UTC) -> int:
+    """An event time as nanoseconds since the epoch, exactly.
+
+    Args:
+        found: ISO 8601 text (decimals count to the nanosecond), or an
+            epoch number or its text, whose unit follows from its size: seconds below 1e11,
+            milliseconds below 1e14, microseconds below 1e17, else nanoseconds.
+        zone: of a text that names none.
+
+    Raises:
+        RejectedError: with the reason ``bad_timestamp``.
+    """
+    if type(found) is int:
+        return _epoch_ns(found, found)
+    if type(found) is float:
+        if not math.isfinite(found):
+            raise RejectedError(Reason.BAD_TIMESTAMP, f"{shown(found)} is not a time")
+        # The shortest text of a float is what the producer wrote: 0.1 s is 100 000 000 ns.
+        return _epoch_ns(Decimal(repr(found)), found)
+    if type(found) is not str:
+        raise RejectedError(Reason.BAD_TIMESTAMP, f"{json_kind(found)}, not a text or a number")
+    text = found.strip() if len(found) <= 64 else ""
+    if text[4:5] != "-" and _NUMBER.fullmatch(text):
+        return _epoch_ns(Decimal(text), found)
+    if text[-1:] == "z":
+        text = text[:-1] + "Z"
+    try:
+        if text[4:5] == "-" and text[10:11] not in ("T", " ", "t", ""):
+            raise ValueError
+        if not text.isprintable():  # fromisoformat overlooks a closing NUL
+            raise ValueError
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise RejectedError(
+            Reason.BAD_TIMESTAMP, f"{shown(found)} is neither ISO 8601 nor a number"
+        ) from None
+    if time.tzinfo is None:
+        time = time.replace(tzinfo=zone)
+    since = time - EPOCH
+    time_ns = ((since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds) * 1_000
+    if len(text) > 22 and (rest := _BEYOND_MICROS.match(text)):
+        time_ns += int(rest[1].ljust(3, "0"))
+    return time_ns
+
+
+def _epoch_ns(number: int | Decimal, found: object) -> int:
+    """An epoch number in nanoseconds; ``found`` is the value as the message has it."""
+    if number < 0:
+        raise RejectedError(Reason.BAD_TIMESTAMP, f"{shown(found)} is negative")
+    if number < 10**11:
+        return int(number * 10**9)
+    if number < 10**14:
+        return int(number * 10**6)
+    if number < 10**17:
+        return int(number * 10**3)
+    if number > INT64_MAX:  # before int(): the text of a number may name a billion digits
+        raise RejectedError(Reason.BAD_TIMESTAMP, f"{shown(found)} is too large in any unit")
+    return int(number)
+
+
+def iso_or_number(time_ns: int) -> str:
+    """ISO 8601, or the number where an instant is beyond what nanoseconds in 64 bits can hold."""
+    return iso(time_ns) if time_ns <= INT64_MAX else str(time_ns)

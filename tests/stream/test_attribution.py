@@ -1,0 +1,57 @@
+"""Which sensors an episode blames: what must agree, and the maximum of each sensor since the onset."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from daemon.stream.attribution import PeakEvidence, SensorEvidence
+from tests.stream.evidence import NAN, sensors
+
+
+def test_shares_sum_to_one_over_the_observed() -> None:
+    shares = PeakEvidence.since(sensors([3.0, NAN, 1.0], [3.0, NAN, 1.0], [5.0, NAN, 0.1])).shares()
+    assert shares.sum() == pytest.approx(1.0)
+    assert shares[0] > shares[2] > shares[1] == 0.0
+    assert (PeakEvidence.since(sensors(NAN, NAN, [NAN] * 3)).shares() == 0.0).all()
+
+
+@pytest.mark.parametrize("alone", ["error", "residual", "deviation", "before"])
+def test_no_evidence_convicts_alone(alone: str) -> None:
+    row = {"error": [0.0, 2.0], "residual": [0.0, 2.0], "deviation": [0.0, 2.0], "before": [0.0, 0.0]}
+    row[alone][0] = 7.0  # by far the largest of its kind
+    assert PeakEvidence.since(sensors(**row)).shares().argmax() == 1
+
+
+def test_who_has_long_been_far_away_is_blamed_less_than_who_just_left() -> None:
+    assert PeakEvidence.since(sensors(2.0, 2.0, [4.0, 4.0], before=[4.0, 0.0])).shares().argmax() == 1
+
+
+def test_change_is_measured_from_where_the_sensor_stood_at_the_onset() -> None:
+    peaks = PeakEvidence.since(sensors(1.0, 1.0, [1.0, NAN], before=[1.0, NAN]))
+    peaks = peaks.grown(sensors(1.0, 1.0, [-2.0, 3.0], before=[0.0, 2.5]))
+    peaks = peaks.grown(sensors(1.0, 1.0, [0.0, 2.0], before=[-2.0, 3.0]))
+    np.testing.assert_array_equal(peaks.change, [3.0, 0.5])
+    np.testing.assert_array_equal(peaks.deviation, [2.0, 3.0])
+
+
+def test_what_stood_before_is_the_median_of_the_observed() -> None:
+    window = np.array([[1.0, NAN, NAN], [9.0, 4.0, NAN], [2.0, 5.0, NAN], [3.0, NAN, NAN]])
+    row = SensorEvidence.read(window[0], window[0], window, window[-1], np.zeros(3))
+    np.testing.assert_array_equal(row.before, [2.0, 4.0, NAN])
+    np.testing.assert_array_equal(row.deviation, window[-1])
+
+
+def test_a_sensor_that_training_never_saw_is_not_to_blame() -> None:
+    nothing, window = np.array([1.0, NAN]), np.array([[0.0, 400.0], [3.0, 900.0]])
+    row = SensorEvidence.read(nothing, nothing, window, window[-1], np.array([0.0, NAN]))
+    np.testing.assert_array_equal(row.deviation, [3.0, NAN])
+    assert PeakEvidence.since(row).shares()[1] == 0.0
+
+
+def test_a_sensor_that_is_missing_keeps_its_peak() -> None:
+    peaks = PeakEvidence.since(sensors([2.0, NAN], [-2.0, NAN], [1.0, NAN]))
+    peaks = peaks.grown(sensors([NAN, 3.0], [NAN, 3.0], [NAN, 1.0]))
+    np.testing.assert_array_equal(peaks.error, [2.0, 3.0])
+    np.testing.assert_array_equal(peaks.residual, [2.0, 3.0])
+    np.testing.assert_array_equal(peaks.observed, [1.0, 1.0])
