@@ -37,7 +37,8 @@ from daemon.domain import (
     Mask,
 )
 from daemon.model import imputation
-from daemon.model.calibration import CONTINUES, Calibration, Parts, follow
+from daemon.model.baseline import CONTINUES, follow
+from daemon.model.calibration import Calibration, Parts
 from daemon.model.reconstruction import Measured, Models
 from daemon.model.repair import live_verdict
 

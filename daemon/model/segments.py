@@ -50,6 +50,22 @@ class Piece:
         return self.stop - self.start
 
 
+def sample_windows(
+    history: Sequence[Segment], pieces: Sequence[Piece], window: int, most: int
+) -> tuple[Floats, list[str]]:
+    """At most about ``most`` evenly spread windows of the pieces, with their condition labels."""
+    total = sum(max(len(piece) - window + 1, 0) for piece in pieces)
+    stride = max(total // most, 1)
+    windows, labels = [], []
+    for piece in pieces:
+        segment = history[piece.segment]
+        some = sliding(segment.values[piece.start : piece.stop], window)[::stride]
+        windows.append(some)
+        ends = np.arange(piece.start + window - 1, piece.start + window - 1 + stride * len(some), stride)
+        labels += [segment.condition[i] if segment.condition else "" for i in ends]
+    return np.concatenate(windows), labels
+
+
 def rows_per_asset(history: Sequence[Segment]) -> dict[str, int]:
     """Rows of each asset, in order of first appearance."""
     rows: dict[str, int] = {}

@@ -26,9 +26,8 @@ from daemon.domain import (
     StreamSpec,
 )
 from daemon.errors import NotEnoughData
-from daemon.model.calibration import sample_windows
 from daemon.model.latent import encode
-from daemon.model.segments import complement, fitting_length, folds
+from daemon.model.segments import complement, fitting_length, folds, sample_windows
 from daemon.model.soundness import active_units, likelihood
 from daemon.model.training import fit_models
 from daemon.model.vae import FREE_BITS

@@ -30,8 +30,10 @@ from daemon.domain import (
 from daemon.errors import NotEnoughData
 from daemon.model import imputation, synthesis
 from daemon.model.bundle import CONDITION_MEAN, IMPUTE, SYNTHESIS, Bundle
-from daemon.model.calibration import calibrate, crossfit, drift_reference, sample_windows
+from daemon.model.calibration import calibrate
 from daemon.model.conditions import ConditionMeans, condition_facts, fifths, learned_labels
+from daemon.model.crossfit import crossfit
+from daemon.model.drift import drift_reference
 from daemon.model.pca import WindowPCA
 from daemon.model.reconstruction import SHORT, Models
 from daemon.model.scaler import Scaler
@@ -44,6 +46,7 @@ from daemon.model.segments import (
     folds,
     longest_constant,
     rows_per_asset,
+    sample_windows,
     sliding,
 )
 from daemon.model.soundness import Likelihood, active_units, likelihood, linear_part
@@ -159,7 +162,12 @@ def train(
         conditions=labels,
         models=models,
         calibration=calibration,
-        drift=drift_reference(cross, posterior, calibration.residual_rms, max(drift_rows // spec.hop, 1)),
+        drift=drift_reference(
+            posterior,
+            cross.latent_kl,
+            [piece.measured.residual / calibration.residual_rms for piece in cross.held],
+            max(drift_rows // spec.hop, 1),
+        ),
         longest_constant=longest_constant(history, NEVER),
         facts=facts,
         extras=extras,

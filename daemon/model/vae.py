@@ -5,29 +5,27 @@
     decoder   p(x | z, c) = N(xhat, diag sigma_c^2)   mirrored path of [z, c]  +  linear skip
     loss      E_q[-log p(x | z, c)] + beta * KL(q(z | x, c) || N(0, I))       in nats, summed
 
-Kingma & Welling (2014), with what sensor data need:
+Kingma & Welling (2014), with additions for sensor data:
 
-* **Path.** What is not linear: an MLP, convolutions or a recurrence along time (see ``paths``).
-* **Linear skip.** The k skip latents start as window pPCA (exactly: mu = Lambda^-1/2 U'(x - mean),
-  xhat = U Lambda^1/2 z + mean) and learn at a tenth of the rate; the path ends in zeros, so
-  that training starts at pPCA and can only add what is not linear. Without it an MLP of this
-  size ranks anomalies worse than pPCA does.
-* **Gaps.** The path reads the observed cells and where the gaps are (1 - m rather than m: the
-  same affine family, and zero for a whole window, so whole windows pay nothing). The skip
-  reads the window with its gaps filled by pPCA's conditional mean.
-* **Masked ELBO.** Cells that were never observed have no likelihood. Gaps *injected* in
-  training are hidden from the encoder and still reconstructed: that is what teaches imputation.
-* **Learned sigma** per channel, shared over time (sigma-VAE, Rybkin et al. 2021): the balance
-  of the two terms needs no tuning.
-* **No collapse**: summed (not averaged) likelihood, KL warmed up over the first 30 % of steps,
+* **Path.** The nonlinear part: an MLP, convolutions or a recurrence along time (see ``paths``).
+* **Linear skip.** The k skip latents start as window pPCA (exactly: mu = Lambda^-1/2 U'(x - mean), xhat = U
+  Lambda^1/2 z + mean) and learn at a tenth of the rate; the path ends in zeros, so that training starts at
+  pPCA and can only add what is not linear. Without the skip an MLP of this size ranks anomalies worse than
+  pPCA does.
+* **Gaps.** The path reads the observed cells and where the gaps are (1 - m rather than m: the same affine
+  family, and zero for a window without gaps, which then costs nothing). The skip reads the window with its
+  gaps filled by pPCA's conditional mean.
+* **Masked ELBO.** Cells that were never observed have no likelihood. Gaps *injected* in training are hidden
+  from the encoder and still reconstructed, which teaches imputation.
+* **Learned sigma** per channel, shared over time (sigma-VAE, Rybkin et al. 2021): the balance of the two
+  terms needs no tuning.
+* **No posterior collapse**: summed (not averaged) likelihood, KL warmed up over the first 30 % of steps,
   0.05 nats free per dimension.
-* **Condition** (CVAE): a vector per label seen in training plus ``unknown``, which one
-  window in ten is shown as, so that a new label has something to fall back on. The path is
-  shown the vector; path and skip alike see the window less its condition's usual one (see
-  ``conditions``).
+* **Condition** (CVAE): a vector per label seen in training plus ``unknown``. One training window in ten is
+  given ``unknown``, so that a new label has a learned fallback. The path reads the vector; path and skip
+  alike read the window minus its condition's mean (see ``conditions``).
 
-Every random number comes from one torch.Generator: the same data, settings and seed give the
-same weights.
+Every random number comes from one torch.Generator: the same data, settings and seed give the same weights.
 """
 
 from __future__ import annotations
@@ -43,21 +41,15 @@ from torch.nn.functional import linear
 
 from daemon.domain import ModelSettings
 from daemon.model.conditions import ConditionMeans
+from daemon.model.optimiser import Adam, one_cycle, steps_for
 from daemon.model.paths import Draw, Path, path_of
 from daemon.model.pca import WindowPCA
 
 BATCH = 256
-RATE = 2e-3  # peak of the one-cycle schedule
-SKIP_RATE = 0.1  # the skip's share of the rate
 WARM_UP = 0.3
 FREE_BITS = 0.05  # nats per dimension
-CLIP_NORM = 50.0
 LOG_SIGMA = (-3.0, 2.0)
 CONDITION_DROPOUT = 0.1
-CONDITION_DECAY = 5.0
-"""What a condition's vectors lose per unit of rate (Loshchilov & Hutter 2019): 1 % a step at the peak, so
-that they hold what a hundred steps in a row repeat. Without it they learn a short history by heart: by
-the hour of day, two weeks of an air handler were made less likely by its hours than without them."""
 GAP_POOL = 1024  # gap-injected windows are drawn and filled once, not at every step
 
 
@@ -287,67 +279,6 @@ class VAE:
     def arrays(self) -> dict[str, np.ndarray]:
         """The weights, as a bundle stores them."""
         return {name: tensor.numpy() for name, tensor in self.weights.items()}
-
-
-class Adam:
-    """Adam (Kingma & Ba 2015) over named tensors, with the gradient's norm clipped.
-
-    All state is one flat vector, so that a step is ten operations however many tensors there
-    are; and torch.optim, which drags in its compiler (over a second, 100 MB), is not imported.
-    """
-
-    def __init__(self, weights: dict[str, Tensor], slow: Sequence[str], decayed: Sequence[str] = ()) -> None:
-        """Take over ``weights`` (their storage becomes one vector); ``slow`` learn at a tenth, ``decayed`` decay."""
-        size = sum(-(-tensor.numel() // 16) * 16 for tensor in weights.values())
-        self._values, self._gradient = torch.zeros(size), torch.zeros(size)
-        self._first, self._second = torch.zeros(size), torch.zeros(size)
-        self._pace = torch.ones(size)
-        self._decayed: list[Tensor] = []
-        self._steps = 0
-        at = 0
-        for name, tensor in weights.items():
-            part = slice(at, at + tensor.numel())
-            at += -(-tensor.numel() // 16) * 16  # matrix kernels like aligned starts
-            self._values[part] = tensor.flatten()
-            if name in slow:
-                self._pace[part] = SKIP_RATE
-            leaf = self._values[part].view_as(tensor).detach().requires_grad_(True)
-            leaf.grad = self._gradient[part].view_as(tensor)  # backward adds into the flat vector
-            weights[name] = leaf
-            if name in decayed:
-                self._decayed.append(self._values[part])
-
-    def step(self, rate: float) -> None:
-        """Move by the gradient that backward left, and clear it."""
-        self._steps += 1
-        g = self._gradient
-        norm = float(g.norm())
-        if norm > CLIP_NORM:
-            g.mul_(CLIP_NORM / norm)
-        self._first.lerp_(g, 0.1)
-        self._second.mul_(0.999).addcmul_(g, g, value=0.001)
-        debias = math.sqrt(1.0 - 0.999**self._steps)
-        spread = self._second.sqrt().div_(debias).add_(1e-8)
-        self._values.addcdiv_(self._first * self._pace, spread, value=-rate / (1.0 - 0.9**self._steps))
-        g.zero_()
-        for values in self._decayed:
-            values.mul_(1.0 - rate * CONDITION_DECAY)
-
-
-def steps_for(windows: int) -> int:
-    """Optimiser steps by the training rule: 400, from 1,500 windows on 800.
-
-    More than that was measured to gain nothing in ranking; fewer leave the path idle.
-    """
-    return 800 if windows >= 1_500 else 400
-
-
-def one_cycle(step: int, steps: int) -> float:
-    """Learning rate: up to the peak over the first 30 %, then down along a cosine."""
-    rise = 0.3 * steps
-    if step < rise:
-        return RATE * (0.05 + 0.95 * 0.5 * (1.0 - math.cos(math.pi * step / rise)))
-    return RATE * (0.5 * (1.0 + math.cos(math.pi * (step - rise) / max(steps - rise, 1))) + 1e-4)
 
 
 def negative_log_likelihood(

@@ -35,11 +35,10 @@ from daemon.domain import (
     Segment,
     StreamSpec,
 )
-from daemon.model.calibration import sample_windows
 from daemon.model.conditions import learned_labels
 from daemon.model.evaluation import average_precision
 from daemon.model.promotion import scores_of
-from daemon.model.segments import Piece
+from daemon.model.segments import Piece, sample_windows
 from daemon.model.soundness import likelihood
 from daemon.model.training import fit_models, train
 from tests.bench.reporting import Section

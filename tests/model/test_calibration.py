@@ -18,22 +18,14 @@ from daemon.domain import (
     Floats,
     Segment,
 )
+from daemon.model.baseline import SHRINK, follow, levels_by_key
 from daemon.model.bundle import Bundle
-from daemon.model.calibration import (
-    SHRINK,
-    TAIL,
-    Tail,
-    _levels_of,
-    chunks,
-    diagonal_kl,
-    follow,
-    lowest_threshold,
-    top_count,
-    top_mean,
-)
+from daemon.model.calibration import lowest_threshold, top_count, top_mean
+from daemon.model.drift import chunks, diagonal_kl
 from daemon.model.promotion import scores_of
 from daemon.model.reconstruction import Measured, Models
 from daemon.model.segments import sliding
+from daemon.model.tails import TAIL, Tail
 from daemon.model.training import train
 from tests.model.conftest import QUICK, SPEC, dropped, machine, trained
 from tests.naive import replayed_episodes, slow_baseline
@@ -254,7 +246,7 @@ def test_own_levels_take_each_row_once_however_many_assets_there_are() -> None:
     Named.compared = 0
     excess = rng.standard_normal((len(keys), 3)) + (keys == "long")[:, None]
     Named.compared = 0
-    levels = _levels_of(keys, excess)
+    levels = levels_by_key(keys, excess)
     assert Named.compared <= 2 * len(keys)
     assert set(levels) == {"long"}
     np.testing.assert_allclose(

@@ -20,12 +20,11 @@ from daemon.domain import (
 )
 from daemon.errors import BundleError
 from daemon.model.bundle import CONDITION_MEAN, Bundle
-from daemon.model.calibration import sample_windows
 from daemon.model.conditions import ConditionMeans, condition_concerns, fifths, learned_labels
 from daemon.model.evaluation import average_precision
 from daemon.model.promotion import scores_of
 from daemon.model.reconstruction import Models
-from daemon.model.segments import BLOCKS, Piece, sliding
+from daemon.model.segments import BLOCKS, Piece, sample_windows, sliding
 from daemon.model.soundness import likelihood
 from daemon.model.training import fit_models, train
 from tests.bench.conditions import Machine, fleet, machine

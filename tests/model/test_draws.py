@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daemon.domain import Floats, Mask, Segment
-from daemon.model.draws import AUXILIARY, DEVIATES, Drawn, Paths, calibrate, draw
+from daemon.model.draws import AUXILIARY, DEVIATES, Drawn, ErrorPaths, calibrate, draw
 from daemon.model.imputation import BUCKETS, REACH, ImputationParameters, fit, impute_segments
 from tests.naive import conditional_covariance
 
@@ -73,7 +73,7 @@ GAPS = {
 def test_paths_have_the_exact_conditional_covariance(parameters: ImputationParameters, gap: str) -> None:
     known = replace(parameters, covariance=exact())
     _, missing = holed(np.zeros((30, 3)), *GAPS[gap])
-    paths = Paths(known, ~missing, missing, 20_000, np.random.default_rng(0), level=0.0)
+    paths = ErrorPaths(known, ~missing, missing, 20_000, np.random.default_rng(0), level=0.0)
     found = list(paths.rows())
     cells = [(row, c) for row, channels, _ in found for c in channels.tolist()]
     simulated = np.cov(np.concatenate([path for _, _, path in found]))
@@ -90,7 +90,7 @@ def test_paths_have_the_exact_conditional_covariance(parameters: ImputationParam
 def test_paths_end_where_readings_are(parameters: ImputationParameters) -> None:
     """The further from a reading, the less is known; next to it, about one step's noise."""
     _, missing = holed(np.zeros((60, 3)), (slice(20, 40), slice(None)))
-    paths = Paths(parameters, ~missing, missing, 4000, np.random.default_rng(0))
+    paths = ErrorPaths(parameters, ~missing, missing, 4000, np.random.default_rng(0))
     spread = np.array([path.std(1) for _, _, path in paths.rows()])
     assert (spread[[0, -1]] < 0.65 * spread[9]).all()
 

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daemon.domain import Floats, Segment
-from daemon.model import imputation
 from daemon.model.imputation import (
     BUCKETS,
     LEVELS,
@@ -20,6 +19,7 @@ from daemon.model.imputation import (
     Mixture,
     fill_newest,
     fit,
+    fitting,
     impute_segments,
 )
 from tests.naive import conditional_mean
@@ -330,9 +330,9 @@ def test_the_same_data_and_seed_give_the_same_parameters_and_they_survive_storag
 def test_long_histories_are_thinned_to_pieces_that_do_not_join_what_was_apart(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(imputation, "FIT_ROWS", 2000)
+    monkeypatch.setattr(fitting, "FIT_ROWS", 2000)
     series = np.arange(12_000.0)[:, None]
-    pieces = imputation._thinned([series[:7000], series[7000:]])
+    pieces = fitting.thinned([series[:7000], series[7000:]])
     assert sum(map(len, pieces)) <= 2000
     for piece in pieces:
         assert (np.diff(piece[:, 0]) == 1).all()

@@ -1,159 +1,29 @@
-"""What a bundle must be before anything judges by it, however it came here.
+"""The arrays of a bundle: the type, shape and range that the manifest requires of each.
 
-A bundle is data from outside: from a folder, from a topic, from a training that met odd rows. One with a
-NaN among its weights loads, says "no evidence" of every window, and leaves the stream unwatched while all
-else looks healthy. So whoever makes a ``Bundle`` from bytes passes three checks, which cost milliseconds:
-
-1. ``read_manifest``: the manifest has the right fields and types, within limits. Nothing is allocated
-   that the manifest merely speaks of.
-2. ``check_arrays``: each array has the type and shape that the manifest asks for, is finite, and is
-   positive where it divides. Two kinds of array may hold infinity, where it means "no limit": how far an
-   imputed value may stray, and how slowly a tail falls. Drift thresholds without a limit are null.
-3. ``check_golden``: a batch of windows made from the bundle's own scaler (usual ones, with gaps, far out,
-   under every condition) goes through ``infer`` and ``judge``; what comes out must keep the promises of
-   ``domain.Detector``.
+Two kinds of array may hold infinity, where it means "no limit": how far an imputed value may differ from
+the last one, and how slowly a tail falls. Drift thresholds without a limit are null in the manifest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
-import msgspec
 import numpy as np
-from msgspec import Meta
 from numpy.typing import NDArray
 
-from daemon.calendar import check_fields
-from daemon.detector import Windows
-from daemon.domain import Floats, Mask, ModelSettings
 from daemon.errors import BundleError
-from daemon.model.calibration import KNOTS
-from daemon.model.detector import BundleDetector
+from daemon.model.admission.manifest import Manifest
 from daemon.model.imputation import BUCKETS, REACH
 from daemon.model.synthesis import CANDIDATES, GRID, names_of
 from daemon.model.synthesis import KNOTS as SYNTHESIS_KNOTS
+from daemon.model.tails import KNOTS
 
-Name = Annotated[str, Meta(min_length=1, max_length=1_000)]
-Asset = Annotated[str, Meta(max_length=10_000)]
-Label = Annotated[str, Meta(max_length=10_000)]
-Whole = Annotated[int, Meta(ge=-(1 << 62), le=1 << 62)]
-Number = Annotated[float, Meta(ge=0.0)]  # JSON has no NaN and no infinity
-Width = Annotated[int, Meta(ge=1, le=65_536)]
 MOST_CELLS = 1 << 24
 """Numbers in a table of levels or of usual windows, one row per condition: 128 MiB."""
 
 
-# ------------------------------------------------------------------ the manifest
-class PathShape(msgspec.Struct, frozen=True):
-    """The nonlinear path of a VAE."""
-
-    hidden: Annotated[tuple[Width, ...], Meta(min_length=1, max_length=32)]
-    latent: Width
-    labels: Annotated[tuple[Label, ...], Meta(max_length=10_000)]
-
-
-class OwnLevels(msgspec.Struct, frozen=True):
-    """Who has levels of its own, in the order of the arrays' rows."""
-
-    assets: tuple[Asset, ...]
-    conditions: tuple[Label, ...]
-
-
-class CalibrationFacts(msgspec.Struct, frozen=True):
-    """What the manifest says of the calibration; see ``Calibration.facts``."""
-
-    threshold: Annotated[float, Meta(gt=0.0)]
-    provisional: bool
-    baseline_step: Number
-    asset_days: Number
-    carried: tuple[tuple[Asset, Whole], ...]
-    own_levels: OwnLevels
-
-
-class DriftThresholds(msgspec.Struct, frozen=True):
-    """None is no limit."""
-
-    latent_threshold: Number | None
-    residual_threshold: Number | None
-
-
-class WeightsFact(msgspec.Struct, frozen=True):
-    """What identifies the weights that belong to a manifest."""
-
-    sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
-
-
-class Anchor(msgspec.Struct, frozen=True):
-    """``facts["anchor"]``, which every successor is compared with; see ``promotion.anchored``."""
-
-    version: str
-    mean: tuple[float, ...]
-    scale: tuple[Annotated[float, Meta(gt=0.0)], ...]
-    seen: tuple[bool, ...]
-
-
-class ConditionFacts(msgspec.Struct, frozen=True):
-    """What ``facts`` say of the conditions, where they say it; see ``conditions.condition_facts``."""
-
-    condition: Annotated[tuple[Label, ...], Meta(max_length=1_000)] = ()
-    timezone: str | None = None
-    rare_conditions: Annotated[int, Meta(ge=0)] = 0
-    rare_condition: Label = ""
-
-
-class Manifest(msgspec.Struct, frozen=True):
-    """The manifest of a bundle, as far as a bundle is rebuilt from it."""
-
-    format: int
-    settings: ModelSettings
-    sensors: Annotated[tuple[Name, ...], Meta(min_length=1, max_length=10_000)]
-    period_ns: Annotated[int, Meta(ge=1, le=1 << 62)]
-    conditions: Annotated[tuple[Label, ...], Meta(max_length=10_000)]
-    window: Width
-    lengths: Annotated[tuple[Width, ...], Meta(min_length=1, max_length=16)]
-    vae: PathShape | None
-    calibration: CalibrationFacts
-    drift: DriftThresholds
-    facts: dict[str, Any]
-    weights: WeightsFact
-
-
-class _Format(msgspec.Struct, frozen=True):
-    format: int
-
-
-def read_manifest(data: bytes, known_format: int) -> Manifest:
-    """The manifest in these bytes.
-
-    Raises:
-        BundleError: it is no JSON, of another format, or has a field of another type or beyond a limit.
-    """
-    try:
-        found = msgspec.json.decode(data, type=_Format).format
-        if found != known_format:
-            raise BundleError(f"bundle format {found}, this version reads {known_format}")
-        manifest = msgspec.json.decode(data, type=Manifest)
-        check_fields(msgspec.convert(manifest.facts, ConditionFacts).condition)
-        if "anchor" in manifest.facts:
-            anchor = msgspec.convert(manifest.facts["anchor"], Anchor)
-            if {len(anchor.mean), len(anchor.scale), len(anchor.seen)} != {len(manifest.sensors)}:
-                raise BundleError("damaged bundle: its anchor is of other sensors")
-    except RecursionError as error:
-        raise BundleError("damaged bundle: its manifest is nested too deeply") from error
-    except (msgspec.MsgspecError, ValueError) as error:
-        raise BundleError(f"damaged bundle: manifest: {error}") from error
-    lengths = manifest.lengths
-    if manifest.window != lengths[-1] or sorted(set(lengths)) != list(lengths):
-        raise BundleError(f"damaged bundle: a window of {manifest.window}, with lengths {list(lengths)}")
-    for what, names in (("sensor", manifest.sensors), ("condition", manifest.conditions)):
-        if len(set(names)) != len(names):
-            raise BundleError(f"damaged bundle: a {what} appears twice")
-    return manifest
-
-
-# ------------------------------------------------------------------ the arrays
 @dataclass(frozen=True, slots=True)
 class _Rule:
     """What one array must be. ``above``: its numbers are greater than this; ``limitless``: +inf is meant."""
@@ -379,82 +249,3 @@ def _check(arrays: Mapping[str, NDArray[Any]], name: str, rule: _Rule) -> None:
         raise BundleError(f"{name} holds numbers that are not finite")
     if not (array > rule.above).all():
         raise BundleError(f"{name} holds {array.min()}, where more than {rule.above:g} is needed")
-
-
-# ------------------------------------------------------------------ the golden batch
-def golden_windows(detector: BundleDetector, seen: Mask) -> tuple[Floats, tuple[str, ...], Mask]:
-    """Windows (B, L, C) that any model of these sensors must be able to judge, B labels, (B,) whether scorable.
-
-    Raw units, made from the detector's own units: usual, with gaps of each kind, far out; each condition
-    at least once, and one that training never saw. The last is empty, and nothing can be said of it.
-    """
-    L, C = detector.window, len(detector.sensors)
-    steps, channels = np.arange(L)[:, None], np.arange(C)[None, :]
-    wave = np.sin(0.7 * steps + 1.3 * channels)  # (L, C), within +-1 standard deviation
-    gaps = {
-        "a sensor": channels == 0,
-        "all sensors but one that was ever seen": channels != int(np.flatnonzero(seen)[0]),
-        "the newest row": np.broadcast_to(steps == L - 1, (L, C)),
-        "the newest half": np.broadcast_to(steps >= L // 2, (L, C)),
-        "every other cell": (steps + channels) % 2 == 1,
-        "all but the newest row": np.broadcast_to(steps < L - 1, (L, C)),
-    }
-    patterns = [0.0 * wave, wave, 3.0 * wave, -wave, wave + 8.0, 1e6 * wave, 1e6 + 0.0 * wave]
-    patterns += [np.where(hidden, np.nan, wave) for hidden in gaps.values()]
-    patterns += [np.where(hidden, np.nan, 1e6 * wave) for hidden in gaps.values()]
-    patterns.append(np.full((L, C), np.nan))
-    labels = [*detector.conditions, "\x00never seen"]
-    count = max(len(patterns), len(labels))
-    count += count % len(labels) == 0  # else a pattern would always meet the same label
-    at = np.arange(count) % len(patterns)
-    units = detector.scaling
-    values = np.clip(np.stack(patterns)[at] * units.scale + units.mean, -1e300, 1e300)
-    some = np.isfinite(values[:, :, seen]).any((1, 2))
-    return values, tuple(labels[i % len(labels)] for i in range(count)), np.asarray(some)
-
-
-def check_golden(detector: BundleDetector, seen: Mask) -> None:
-    """Judge the golden windows, as the stream does it, and look at what comes out.
-
-    Args:
-        detector: of the bundle.
-        seen: (C,) the sensors that training observed.
-
-    Raises:
-        BundleError: naming what is missing or not finite.
-    """
-    with np.errstate(all="ignore"):
-        values, labels, scorable = golden_windows(detector, seen)
-        B, newest = len(values), values[:, -1]
-        scaling = detector.scaling.of(values)
-        age = np.where(np.isfinite(newest), 0.0, 1.0)
-        last = np.where(np.isfinite(newest), newest, detector.scaling.mean)
-        batch = Windows(newest[:, None], np.ones(B, bool), labels, last, age, scaling)
-        try:
-            evidence = detector.infer(batch)
-            baseline = np.stack([detector.fresh_baseline("") for _ in range(B)])
-            verdicts = detector.judge(evidence, baseline, np.arange(B))
-        except Exception as error:
-            said = " ".join(str(error).split())[:200]
-            raise BundleError(f"its model fails on usual windows: {type(error).__name__}: {said}") from error
-    if not (evidence.scorable == scorable).all():
-        raise BundleError("its model takes windows with readings for empty ones, or the other way round")
-    spoken = np.isfinite(newest[:, seen]).any(1) & scorable
-    missing = np.isnan(newest) & seen
-    results: Sequence[tuple[str, Floats, Floats | float]] = (
-        ("score", verdicts.score[scorable], 0.0),
-        ("static score", verdicts.static_score[scorable], 0.0),
-        ("reconstruction error", verdicts.reconstruction[scorable], -np.inf),
-        ("KL", verdicts.kl[scorable], -1e-3),
-        ("ELBO", verdicts.elbo[scorable], -np.inf),
-        ("newest residual", verdicts.point[spoken], 0.0),
-        ("probability", np.stack([verdicts.p_reconstruction, verdicts.p_kl])[:, scorable], 0.0),
-        ("posterior", evidence.posterior[scorable], -np.inf),
-        ("expected value", evidence.expected[:, seen], -np.inf),
-        ("imputed value", evidence.filled[missing], -np.inf),
-        ("imputed interval", (evidence.high - evidence.low)[missing], 0.0),
-        ("slow baseline", baseline, -np.inf),
-    )
-    for what, found, least in results:
-        if not np.isfinite(found).all() or not (found >= least).all():
-            raise BundleError(f"its model fails on usual windows: a {what} is not finite, or below {least:g}")

@@ -1,0 +1,96 @@
+"""A whole fire drill on a history: all kinds and sizes of faults, sensor by sensor, at places all over it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from daemon.detector import Detector
+from daemon.domain import (
+    SECOND_NS,
+    AlarmPolicy,
+    Segment,
+)
+from daemon.model.drill.chain import Progress, Rules
+from daemon.model.drill.judging import AT_ONCE, judged
+from daemon.model.drill.places import WATCHED, Place, places_in
+from daemon.model.drill.tally import Tally
+from daemon.model.drill.trials import alive, ladder, trial
+from daemon.model.faults import FaultKind, lag_rows
+
+DAY_NS = 86_400 * SECOND_NS
+PLACES = 40
+"""Faults of each kind, sensor and size. With fewer than 16, not even all of them found would be surely 80 %."""
+PARTNERS = 3
+"""With so many others a sensor changes places at each place: it matters much who that is."""
+POOL = 10
+"""So many times more places there are in all: each sensor and kind takes every tenth, from a start of its own.
+What a machine did just then decides much, and is then not the same chance for all of them."""
+MOST_WINDOWS = 4_000_000
+"""Windows that a drill on a file judges at most, some minutes; with more sensors there are fewer places."""
+
+
+def drill(
+    detector: Detector,
+    policy: AlarmPolicy,
+    rules: Rules,
+    history: Sequence[Segment],
+    *,
+    hop: int = 1,
+    kinds: Sequence[FaultKind] = tuple(FaultKind),
+    sensors: Sequence[int] | None = None,
+    places: int = PLACES,
+    seed: int = 0,
+    tell: Progress | None = None,
+) -> tuple[Tally, list[Place]]:
+    """Faults of these kinds and all sizes into these sensors, at places all over a history.
+
+    Args:
+        detector, policy, rules, hop: what judges.
+        history: normal rows; those that fire as they are are left out.
+        kinds, sensors: what to inject into which (None: all that moved in training).
+        places: faults of each kind, sensor and size, at most; fewer where sensors are many.
+        seed: of the places, signs, partners and noise.
+        tell: told (share done, what is being done).
+
+    Returns:
+        The verdicts, and the places; both empty where there is no place.
+    """
+    able = alive(detector)
+    wanted = [c for c in able if sensors is None or c in set(sensors)]
+    kinds = [k for k in kinds if len(able) >= k.sensors]
+    tally = Tally(detector.sensors)
+    each = len(wanted) * sum(len(ladder(k, detector.window)) for k in kinds) * WATCHED * detector.window
+    places = max(min(places, MOST_WINDOWS // max(each, 1)), min(places, 5))
+    report = tell or (lambda share, doing: None)
+    where = places_in(
+        detector, policy, history, POOL * places, hop, seed, lambda share, doing: report(0.1 * share, doing)
+    )
+    stride = max(len(where) // places, 1)
+    cases = [
+        (kind, sensor, rung, i, turn)
+        for k, kind in enumerate(FaultKind)
+        if kind in kinds
+        for sensor in wanted
+        for rung in ladder(kind, detector.window)
+        for i in range((7 * sensor + 3 * k) % stride, len(where), stride)[:places]
+        for turn in range(PARTNERS if kind is FaultKind.SWAP else 1)
+    ]
+    tried = (
+        (where[i], trial(kind, sensor, rung, (seed, where[i].row, i, turn), able))
+        for kind, sensor, rung, i, turn in cases
+    )
+    for n, (what, verdict) in enumerate(judged(detector, policy, rules, tried, hop)):
+        tally.add(what, verdict)
+        if n % AT_ONCE == 0:
+            report(0.1 + 0.9 * n / max(len(cases), 1), f"injecting {what.kind.value}")
+    return tally, where
+
+
+def seconds(rows: float | None, period_ns: int) -> float | None:
+    """A number of rows as seconds."""
+    return None if rows is None else rows * period_ns / SECOND_NS
+
+
+def value_of(kind: FaultKind, size: float, scale: float, period_ns: int) -> float:
+    """A size in the sensor's own units; of a lag in seconds."""
+    return lag_rows(size) * period_ns / SECOND_NS if kind is FaultKind.LAG else size * scale
