@@ -108,13 +108,20 @@ def lag_rows(size: float) -> int:
     return max(round(abs(size)), 1)
 
 
+@dataclass(frozen=True, slots=True)
+class Injection:
+    """One fault to inject: what is done to which sensors, in the rows ``start .. stop - 1``."""
+
+    kind: FaultKind
+    sensors: Sequence[int]  # each is changed in the same way; of a swap exactly two
+    start: int
+    stop: int
+    size: float = 0.0  # signed, standard deviations; of a lag rows; ignored for a kind without one
+
+
 def inject(
-    kind: FaultKind,
     values: Floats,
-    start: int,
-    stop: int,
-    sensors: Sequence[int],
-    size: float,
+    fault: Injection,
     scale: Floats,
     rng: np.random.Generator,
     mean: Floats | None = None,
@@ -122,11 +129,8 @@ def inject(
     """The same rows with a fault in them.
 
     Args:
-        kind: see the module.
-        values: (T, C) raw, NaN where not observed; left as they are.
-        start, stop: the rows of the fault are ``start .. stop - 1``.
-        sensors: which sensors it befalls, each in the same way; of a swap exactly two.
-        size: in units of ``scale``, with a sign; of a lag in rows. No matter for kinds without one.
+        values: (T, C) raw, NaN where not observed; not changed.
+        fault: what is injected; see the module.
         scale: (C,) standard deviations of normal rows.
         rng: of the noise; no other kind draws from it.
         mean: (C,) of normal rows, for a swap; None: of what is observed in ``values``.
@@ -136,9 +140,10 @@ def inject(
         reaches back to before the first row, leave those cells as they are.
 
     Raises:
-        ValueError: rows that are not there, or a swap of other than two sensors, or of one that
-            stands still.
+        ValueError: the rows do not exist, or a swap has other than two sensors, or one of them stands
+            still.
     """
+    kind, start, stop, sensors, size = fault.kind, fault.start, fault.stop, fault.sensors, fault.size
     if not 0 <= start < stop <= len(values):
         raise ValueError(f"rows {start} to {stop} of {len(values)}")
     if kind is FaultKind.SWAP and len(set(sensors)) != 2:
@@ -272,7 +277,7 @@ def injected_faults(
             if kind is FaultKind.SWAP:
                 sensors = (sensor, int(rng.choice(alive[alive != sensor])))
             rows = home.values[start : start + span]
-            values = inject(kind, rows, lead, span, sensors, size, sd, rng, mean)
+            values = inject(rows, Injection(kind, sensors, lead, span, size), sd, rng, mean)
             faults.append(
                 Fault(
                     kind,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -26,8 +25,11 @@ from daemon.domain import (
 from daemon.model.bundle import Bundle
 from daemon.model.drill import (
     LADDER,
+    DetectionChain,
+    DrillPlan,
     Found,
     Place,
+    Rules,
     Rung,
     Tally,
     Trial,
@@ -42,7 +44,7 @@ from daemon.model.drill import (
     trial,
     wilson,
 )
-from daemon.model.faults import FaultKind, inject
+from daemon.model.faults import FaultKind, Injection, inject
 from daemon.runtime.fire_drill import rules_of
 from daemon.runtime.loop import StreamPlan, StreamRun
 from tests.fakes import CentreDetector
@@ -95,24 +97,16 @@ def said(
     end = min(start + lasts, len(history.values))
     broken = history.values.copy()
     short = inject(
-        what.kind,
         broken[: start + 2 * spec.window],
-        start,
-        start + 2 * spec.window,
-        what.sensors,
-        what.size,
+        Injection(what.kind, what.sensors, start, start + 2 * spec.window, what.size),
         scaling.scale,
         np.random.default_rng(what.seed),
         scaling.mean,
     )
     if lasts > 2 * spec.window:  # one that lasts until the rules find it
         broken = inject(
-            what.kind,
             broken,
-            start,
-            end,
-            what.sensors,
-            what.size,
+            Injection(what.kind, what.sensors, start, end, what.size),
             scaling.scale,
             np.random.default_rng(what.seed),
             scaling.mean,
@@ -145,8 +139,8 @@ def test_a_verdict_is_what_the_stream_says(
     spec = replace(STREAM, hop=hop)
     rows = machine(700, 31)
     history = Segment("pump-1", 9_000, dropped(rows, 0.02) if holed else rows)
-    rules = rules_of(detector, spec)
-    places = places_in(detector, policy, [history], 6, hop)
+    chain = DetectionChain(detector, policy, rules_of(detector, spec), hop)
+    places = places_in(chain, [history], 6)
     assert len(places) == 6
     able = alive(detector)
     assert able == [0, 1, 2]
@@ -157,12 +151,12 @@ def test_a_verdict_is_what_the_stream_says(
         for c in (i % 3,)
     ]
     found = 0
-    for (place, what), (_, verdict) in zip(tried, judged(detector, policy, rules, tried, hop), strict=True):
+    for (place, what), (_, verdict) in zip(tried, judged(chain, tried), strict=True):
         lasts = 2 * spec.window
         if what.kind is FaultKind.STUCK:
-            lasts = max(lasts, int(rules.stuck_rows[what.sensors[0]])) + 8
+            lasts = max(lasts, int(chain.rules.stuck_rows[what.sensors[0]])) + 8
         elif what.kind is FaultKind.DROP_OUT:
-            lasts = max(lasts, rules.silent_rows) + 8
+            lasts = max(lasts, chain.rules.silent_rows) + 8
         if place.row + lasts > 9_700:
             continue
         assert verdict == said(detector, spec, policy, history, place, what, lasts), (place.row, what)
@@ -179,15 +173,15 @@ def test_what_the_stream_remembers_counts() -> None:
     values = rng.normal(0.0, 0.6, (300, 2))
     values[::7] += 5.0  # two windows in seven are above the threshold: one less than it takes
     history = Segment("a", 50, values)
-    places = places_in(detector, policy, [history], 40)
+    chain = DetectionChain(detector, policy, rules_of(detector, spec))
+    places = places_in(chain, [history], 40)
     assert len(places) == 40
     assert len({place.alarm[1] for place in places}) >= 4
-    rules = rules_of(detector, spec)
     tried = [
         (p, trial(FaultKind.SHIFT, 0, rung, (p.row,), [0, 1])) for p in places for rung in (3.0, 6.0, 8.0)
     ]
     found = 0
-    for (place, what), (_, verdict) in zip(tried, judged(detector, policy, rules, tried), strict=True):
+    for (place, what), (_, verdict) in zip(tried, judged(chain, tried), strict=True):
         assert verdict == said(detector, spec, policy, history, place, what, 4), (place.row, what)
         found += verdict is not None and verdict.found
     assert 20 < found < 100
@@ -205,15 +199,15 @@ def test_a_sensor_in_the_place_of_one_that_rests_looks_stuck() -> None:
     values[120:160, 1], values[260:300, 1] = 0.5, 0.25
     values[np.arange(400) % 19 > 0, 2] = np.nan
     history = Segment("a", 50, values)
-    rules = rules_of(detector, spec)
-    places = places_in(detector, AlarmPolicy(), [history], 120)
+    chain = DetectionChain(detector, AlarmPolicy(), rules_of(detector, spec))
+    places = places_in(chain, [history], 120)
     tried = [
         (p, trial(kind, 0, rung, (p.row,), [0, 1, 2]))
         for p in places
         for kind, rung in ((FaultKind.SWAP, 0.0), (FaultKind.LAG, 6.0))
     ]
     seen = set()
-    for (place, what), (_, verdict) in zip(tried, judged(detector, AlarmPolicy(), rules, tried), strict=True):
+    for (place, what), (_, verdict) in zip(tried, judged(chain, tried), strict=True):
         if verdict is not None:
             assert verdict == said(detector, spec, AlarmPolicy(), history, place, what, 16), (place.row, what)
         seen.add(None if verdict is None else (what.kind, verdict.alert))
@@ -226,14 +220,15 @@ def test_pieces_do_not_show(at_once: int) -> None:
     rng = np.random.default_rng(0)
     history = Segment("a", 17, rng.normal(0.0, 0.4, (300, 2)))
     rules = rules_of(detector, replace(STREAM, sensors=("a", "b"), window=4))
-    places = places_in(detector, AlarmPolicy(), [history], 20)
+    chain = DetectionChain(detector, AlarmPolicy(), rules)
+    places = places_in(chain, [history], 20)
     tried = [
         (place, trial(kind, 0, rung, (i,), [0, 1])) for i, place in enumerate(places) for kind, rung in KINDS
     ]
-    whole = [verdict for _, verdict in judged(detector, AlarmPolicy(), rules, tried)]
+    whole = [verdict for _, verdict in judged(chain, tried)]
     parts = []
     for one in tried:
-        steps = judging(detector, AlarmPolicy(), rules, [one], rows_at_once=at_once)
+        steps = judging(chain, [one], rows_at_once=at_once)
         while True:
             try:
                 next(steps)
@@ -247,10 +242,11 @@ def test_pieces_do_not_show(at_once: int) -> None:
 def test_a_place_is_changed_by_nothing() -> None:
     detector = CentreDetector(("a", "b"), window=4, memory=0.2, still=100)
     history = Segment("a", 0, np.random.default_rng(0).normal(0.0, 0.4, (60, 2)))
-    (place,) = places_in(detector, AlarmPolicy(), [history], 1)
-    before = place.baseline.copy(), place.values.copy(), place.alarm, history.values.copy()
     rules = rules_of(detector, replace(STREAM, sensors=("a", "b"), window=4))
-    list(judged(detector, AlarmPolicy(), rules, [(place, trial(k, 0, r, (1,), [0, 1])) for k, r in KINDS]))
+    chain = DetectionChain(detector, AlarmPolicy(), rules)
+    (place,) = places_in(chain, [history], 1)
+    before = place.baseline.copy(), place.values.copy(), place.alarm, history.values.copy()
+    list(judged(chain, [(place, trial(k, 0, r, (1,), [0, 1])) for k, r in KINDS]))
     np.testing.assert_array_equal(place.baseline, before[0])
     np.testing.assert_array_equal(place.values, before[1])
     np.testing.assert_array_equal(history.values, before[3])
@@ -258,12 +254,18 @@ def test_a_place_is_changed_by_nothing() -> None:
 
 
 # ------------------------------------------------------------------ places
+def without_rules(detector: Detector, policy: AlarmPolicy) -> DetectionChain:
+    """A chain whose rules never open an alert."""
+    never = 1 << 60
+    return DetectionChain(detector, policy, Rules(np.full(len(detector.sensors), never), never, never))
+
+
 def test_places_are_where_nothing_fires_and_all_over_the_history() -> None:
     detector = CentreDetector(("a",), window=4)
     values = np.zeros((2_000, 1))
     values[400:410] = 9.0
     values[1_200] = 9.0
-    places = places_in(detector, AlarmPolicy(refractory=50), [Segment("a", 100, values)], 40)
+    places = places_in(without_rules(detector, AlarmPolicy(refractory=50)), [Segment("a", 100, values)], 40)
     assert len(places) == 40
     starts = np.array([place.row - 100 for place in places])
     assert (np.diff(starts) > 0).all()
@@ -275,11 +277,11 @@ def test_places_are_where_nothing_fires_and_all_over_the_history() -> None:
 
 
 def test_short_history_and_alarms_throughout_have_no_place() -> None:
-    detector = CentreDetector(("a",), window=4)
-    assert places_in(detector, AlarmPolicy(), [Segment("a", 0, np.zeros((11, 1)))], 9) == []
-    assert len(places_in(detector, AlarmPolicy(), [Segment("a", 0, np.zeros((12, 1)))], 9)) == 1
-    assert places_in(detector, AlarmPolicy(), [Segment("a", 0, np.full((90, 1), 9.0))], 9) == []
-    assert places_in(detector, AlarmPolicy(), [], 9) == []
+    chain = without_rules(CentreDetector(("a",), window=4), AlarmPolicy())
+    assert places_in(chain, [Segment("a", 0, np.zeros((11, 1)))], 9) == []
+    assert len(places_in(chain, [Segment("a", 0, np.zeros((12, 1)))], 9)) == 1
+    assert places_in(chain, [Segment("a", 0, np.full((90, 1), 9.0))], 9) == []
+    assert places_in(chain, [], 9) == []
 
 
 def test_standing_is_counted_back_from_the_last_row() -> None:
@@ -387,23 +389,26 @@ def test_a_drill_repeats_itself_and_only_what_is_asked_for_is_injected() -> None
     detector = CentreDetector(("a", "b", "c"), window=4, memory=0.1, still=100)
     history = [Segment("x", 0, np.random.default_rng(0).normal(0.0, 0.3, (400, 3)))]
     rules = rules_of(detector, replace(STREAM, sensors=("a", "b", "c"), window=4))
-    run: Callable[..., tuple[Tally, Sequence[Place]]] = lambda **more: drill(  # noqa: E731
-        detector, AlarmPolicy(), rules, history, kinds=(FaultKind.SHIFT, FaultKind.SWAP), **more
-    )
-    heard: list[tuple[float, str]] = []
-    tally, places = run(sensors=[1], tell=lambda share, doing: heard.append((share, doing)))
+    chain = DetectionChain(detector, AlarmPolicy(), rules)
+    plan = DrillPlan((FaultKind.SHIFT, FaultKind.SWAP), [1])
+    progress: list[tuple[float, str]] = []
+    tally, places = drill(chain, history, plan, lambda share, doing: progress.append((share, doing)))
     assert {(found.sensor, found.kind) for found in tally.results()} == {
         ("b", FaultKind.SHIFT),
         ("b", FaultKind.SWAP),
     }
     assert tally.faults(FaultKind.SHIFT) == 40 * len(LADDER)
     assert 300 < len(places) <= 400
-    assert run(sensors=[1])[0].results() == tally.results()
-    assert run(sensors=[1], seed=1)[0].results() != tally.results()
-    shares = [share for share, _ in heard]
+    assert drill(chain, history, plan)[0].results() == tally.results()
+    assert drill(chain, history, replace(plan, seed=1))[0].results() != tally.results()
+    shares = [share for share, _ in progress]
     assert shares == sorted(shares)
-    assert heard[-1][1] == "injecting correlation_swap"
-    assert [f.sensor for f in run()[0].results()][::2] == ["a", "b", "c"]
+    assert progress[-1][1] == "injecting correlation_swap"
+    assert [f.sensor for f in drill(chain, history, replace(plan, sensors=None))[0].results()][::2] == [
+        "a",
+        "b",
+        "c",
+    ]
 
 
 def test_a_sensor_that_never_moved_is_spared(linear: Bundle) -> None:

@@ -18,8 +18,8 @@ and ``drilling`` does all of it over a history. Detectors, baselines and alarm m
 are never changed.
 """
 
-from daemon.model.drill.chain import Rules
-from daemon.model.drill.drilling import DAY_NS, PLACES, POOL, drill, seconds, value_of
+from daemon.model.drill.chain import DetectionChain, Rules
+from daemon.model.drill.drilling import DAY_NS, PLACES, POOL, DrillPlan, drill, seconds, value_of
 from daemon.model.drill.judging import Verdict, judged, judging
 from daemon.model.drill.places import WATCHED, Place, places_in, standing
 from daemon.model.drill.tally import FOUND, Found, Rung, Smallest, Tally, wilson
@@ -34,6 +34,8 @@ __all__ = [
     "PLACES",
     "POOL",
     "WATCHED",
+    "DetectionChain",
+    "DrillPlan",
     "Found",
     "Place",
     "Rules",

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from daemon.detector import Detector
 from daemon.domain import (
     SECOND_NS,
-    AlarmPolicy,
     Segment,
 )
-from daemon.model.drill.chain import Progress, Rules
+from daemon.model.drill.chain import DetectionChain, Progress
 from daemon.model.drill.judging import AT_ONCE, judged
 from daemon.model.drill.places import WATCHED, Place, places_in
 from daemon.model.drill.tally import Tally
@@ -29,41 +28,40 @@ MOST_WINDOWS = 4_000_000
 """Windows that a drill on a file judges at most, some minutes; with more sensors there are fewer places."""
 
 
+@dataclass(frozen=True, slots=True)
+class DrillPlan:
+    """What a drill injects, and how often."""
+
+    kinds: Sequence[FaultKind] = tuple(FaultKind)
+    sensors: Sequence[int] | None = None  # None: all that moved in training
+    places: int = PLACES  # faults of each kind, sensor and size, at most; fewer where sensors are many
+    seed: int = 0  # of the places, signs, partners and noise
+
+
 def drill(
-    detector: Detector,
-    policy: AlarmPolicy,
-    rules: Rules,
-    history: Sequence[Segment],
-    *,
-    hop: int = 1,
-    kinds: Sequence[FaultKind] = tuple(FaultKind),
-    sensors: Sequence[int] | None = None,
-    places: int = PLACES,
-    seed: int = 0,
-    tell: Progress | None = None,
+    chain: DetectionChain, history: Sequence[Segment], plan: DrillPlan, progress: Progress | None = None
 ) -> tuple[Tally, list[Place]]:
-    """Faults of these kinds and all sizes into these sensors, at places all over a history.
+    """Inject faults of the planned kinds and all sizes, at places all over a history.
 
     Args:
-        detector, policy, rules, hop: what judges.
-        history: normal rows; those that fire as they are are left out.
-        kinds, sensors: what to inject into which (None: all that moved in training).
-        places: faults of each kind, sensor and size, at most; fewer where sensors are many.
-        seed: of the places, signs, partners and noise.
-        tell: told (share done, what is being done).
+        chain: what judges.
+        history: normal rows; those at which an alert fires without a fault are left out.
+        plan: what is injected.
+        progress: called with the share done and what is being done.
 
     Returns:
         The verdicts, and the places; both empty where there is no place.
     """
+    detector = chain.detector
     able = alive(detector)
-    wanted = [c for c in able if sensors is None or c in set(sensors)]
-    kinds = [k for k in kinds if len(able) >= k.sensors]
+    wanted = [c for c in able if plan.sensors is None or c in set(plan.sensors)]
+    kinds = [k for k in plan.kinds if len(able) >= k.sensors]
     tally = Tally(detector.sensors)
     each = len(wanted) * sum(len(ladder(k, detector.window)) for k in kinds) * WATCHED * detector.window
-    places = max(min(places, MOST_WINDOWS // max(each, 1)), min(places, 5))
-    report = tell or (lambda share, doing: None)
+    places = max(min(plan.places, MOST_WINDOWS // max(each, 1)), min(plan.places, 5))
+    report = progress or (lambda share, doing: None)
     where = places_in(
-        detector, policy, history, POOL * places, hop, seed, lambda share, doing: report(0.1 * share, doing)
+        chain, history, POOL * places, plan.seed, lambda share, doing: report(0.1 * share, doing)
     )
     stride = max(len(where) // places, 1)
     cases = [
@@ -76,10 +74,10 @@ def drill(
         for turn in range(PARTNERS if kind is FaultKind.SWAP else 1)
     ]
     tried = (
-        (where[i], trial(kind, sensor, rung, (seed, where[i].row, i, turn), able))
+        (where[i], trial(kind, sensor, rung, (plan.seed, where[i].row, i, turn), able))
         for kind, sensor, rung, i, turn in cases
     )
-    for n, (what, verdict) in enumerate(judged(detector, policy, rules, tried, hop)):
+    for n, (what, verdict) in enumerate(judged(chain, tried)):
         tally.add(what, verdict)
         if n % AT_ONCE == 0:
             report(0.1 + 0.9 * n / max(len(cases), 1), f"injecting {what.kind.value}")

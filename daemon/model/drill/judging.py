@@ -19,10 +19,10 @@ from daemon.domain import (
     Ints,
     Mask,
 )
-from daemon.model.drill.chain import Rules
+from daemon.model.drill.chain import DetectionChain, Rules
 from daemon.model.drill.places import Place
 from daemon.model.drill.trials import Trial
-from daemon.model.faults import FaultKind, inject, touched
+from daemon.model.faults import FaultKind, Injection, inject, touched
 
 AT_ONCE = 64
 """Faults that are judged together."""
@@ -44,62 +44,40 @@ class Verdict:
 
 
 def judging(
-    detector: Detector,
-    policy: AlarmPolicy,
-    rules: Rules,
-    tried: Sequence[tuple[Place, Trial]],
-    hop: int = 1,
-    rows_at_once: int = ROWS_AT_ONCE,
+    chain: DetectionChain, tried: Sequence[tuple[Place, Trial]], rows_at_once: int = ROWS_AT_ONCE
 ) -> Generator[None, None, list[Verdict | None]]:
-    """Inject and judge, a few rows at a time: gives up control after each.
+    """Inject and judge, a few rows at a time; yields after each few.
 
     Args:
-        detector, policy, rules: what judges; at least the detector's window of rows leads each place.
+        chain: what judges; at least the detector's window of rows leads each place.
         tried: where and what; all places are of one shape.
-        hop: windows end at the rows whose number in the grid is a multiple.
-        rows_at_once: rows of each that are judged between two pauses.
+        rows_at_once: rows of each that are judged between two yields.
 
     Returns:
-        Per trial its verdict; None where it changed nothing: the sensor is not observed there, say.
+        Per trial its verdict; None where it changed nothing, because the sensor is not observed there.
     """
-    scaling, L = detector.scaling, detector.window
-    injected = [
-        inject(
-            t.kind,
-            p.values,
-            p.lead,
-            len(p.values),
-            t.sensors,
-            t.size,
-            scaling.scale,
-            np.random.default_rng(t.seed),
-            scaling.mean,
-        )
-        for p, t in tried
-    ]
+    detector, rules = chain.detector, chain.rules
+    batch = _InjectedBatch.of(detector, tried)
     found: list[Verdict | None] = [
-        Verdict(None, None) if touched(p.values, rows) else None
-        for (p, _), rows in zip(tried, injected, strict=True)
+        Verdict(None, None) if touched(place.values, rows) else None
+        for (place, _), rows in zip(tried, batch.values, strict=True)
     ]
     open_ = np.array([i for i, verdict in enumerate(found) if verdict is not None], np.int64)
     if not len(open_):
         return found
-    lead, total = tried[0][0].lead, len(injected[0])
-    values = np.stack(injected)  # (F, T, C)
-    units = scaling.of(values)
-    baseline = np.stack([p.baseline for p, _ in tried])
-    alarms = [Alarm(*p.alarm) for p, _ in tried]
-    first = np.array([p.first_row for p, _ in tried])
+    lead, total = tried[0][0].lead, batch.values.shape[1]
+    alarms = [Alarm(*place.alarm) for place, _ in tried]
+    first = np.array([place.first_row for place, _ in tried])
     for begin in range(lead, total, rows_at_once):
         rows = np.arange(begin, min(begin + rows_at_once, total))
         which, at = np.repeat(open_, len(rows)), np.tile(rows, len(open_))
-        due = (first[which] + at) % hop == 0
+        due = (first[which] + at) % chain.hop == 0
         which, at = which[due], at[due]
         if len(which):
-            scores = _scores(detector, tried, values, units, baseline, which, at, L)
+            scores = batch.scores(detector, which, at)
             for f in open_.tolist():
                 mine = which == f
-                rows_on = _fires(alarms[f], scores[mine], detector.threshold, policy)
+                rows_on = _fires(alarms[f], scores[mine], detector.threshold, chain.policy)
                 if rows_on is not None:
                     found[f] = Verdict(int(at[mine][rows_on]) - lead, AlertKind.ANOMALY)
             open_ = np.array([f for f in open_.tolist() if not _is_found(found[f])], np.int64)
@@ -110,9 +88,9 @@ def judging(
         verdict = found[f]
         if verdict is not None:
             if what.kind in (FaultKind.SWAP, FaultKind.LAG):
-                found[f] = _in_passing(verdict, place, what, injected[f], rules)
+                found[f] = _in_passing(verdict, place, what, batch.values[f], rules)
             else:
-                found[f] = _by_rule(verdict, place, what, np.isfinite(injected[f][lead:]), rules)
+                found[f] = _by_rule(verdict, place, what, np.isfinite(batch.values[f][lead:]), rules)
     return found
 
 
@@ -120,29 +98,50 @@ def _is_found(verdict: Verdict | None) -> bool:
     return verdict is not None and verdict.found
 
 
-def _scores(
-    detector: Detector,
-    tried: Sequence[tuple[Place, Trial]],
-    values: Floats,
-    units: np.ndarray,
-    baseline: Floats,
-    which: Ints,
-    at: Ints,
-    L: int,
-) -> Floats:
-    """(B,) scores of the windows that end at rows ``at`` of trials ``which``; moves their baselines on."""
-    windows = np.lib.stride_tricks.sliding_window_view(units, L, axis=1)[which, at - L + 1]  # (B, C, L)
-    labels = tuple(
-        tried[f][0].condition[t - tried[f][0].lead] if tried[f][0].condition else NO_CONDITION
-        for f, t in zip(which.tolist(), at.tolist(), strict=True)
-    )
-    batch = Windows(
-        values[which, at][:, None],
-        np.ones(len(which), bool),
-        labels,
-        scaling=np.ascontiguousarray(windows.transpose(0, 2, 1)),
-    )
-    return detector.judge(detector.infer(batch), baseline, which, static=False).score
+@dataclass(frozen=True, slots=True, eq=False)
+class _InjectedBatch:
+    """F places of one shape with their faults injected, and the baselines as they are judged."""
+
+    tried: Sequence[tuple[Place, Trial]]  # F
+    values: Floats  # (F, T, C) raw
+    units: np.ndarray  # (F, T, C) in the detector's units
+    baseline: Floats  # (F, P) moves on with each judged row
+
+    @staticmethod
+    def of(detector: Detector, tried: Sequence[tuple[Place, Trial]]) -> _InjectedBatch:
+        """Inject the trials into copies of their places."""
+        scaling = detector.scaling
+        values = np.stack(
+            [
+                inject(
+                    place.values,
+                    Injection(what.kind, what.sensors, place.lead, len(place.values), what.size),
+                    scaling.scale,
+                    np.random.default_rng(what.seed),
+                    scaling.mean,
+                )
+                for place, what in tried
+            ]
+        )
+        baseline = np.stack([place.baseline for place, _ in tried])
+        return _InjectedBatch(tried, values, scaling.of(values), baseline)
+
+    def scores(self, detector: Detector, which: Ints, at: Ints) -> Floats:
+        """(B,) scores of the windows that end at rows ``at`` of trials ``which``; moves their baselines on."""
+        L = detector.window
+        windows = np.lib.stride_tricks.sliding_window_view(self.units, L, axis=1)[which, at - L + 1]
+        places = [place for place, _ in self.tried]
+        labels = tuple(
+            places[f].condition[t - places[f].lead] if places[f].condition else NO_CONDITION
+            for f, t in zip(which.tolist(), at.tolist(), strict=True)
+        )
+        batch = Windows(
+            self.values[which, at][:, None],
+            np.ones(len(which), bool),
+            labels,
+            scaling=np.ascontiguousarray(windows.transpose(0, 2, 1)),  # (B, L, C)
+        )
+        return detector.judge(detector.infer(batch), self.baseline, which, static=False).score
 
 
 def _fires(alarm: Alarm, scores: Floats, threshold: float, policy: AlarmPolicy) -> int | None:
@@ -215,16 +214,12 @@ def _ruled(place: Place, values: Floats, c: int, rules: Rules) -> tuple[int | No
 
 
 def judged(
-    detector: Detector,
-    policy: AlarmPolicy,
-    rules: Rules,
-    tried: Iterable[tuple[Place, Trial]],
-    hop: int = 1,
+    chain: DetectionChain, tried: Iterable[tuple[Place, Trial]]
 ) -> Iterator[tuple[Trial, Verdict | None]]:
     """All of these trials, many at once, in their order."""
     rest = iter(tried)
     while some := list(islice(rest, AT_ONCE)):
-        steps = judging(detector, policy, rules, some, hop)
+        steps = judging(chain, some)
         while True:
             try:
                 next(steps)

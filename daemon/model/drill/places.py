@@ -9,15 +9,14 @@ from itertools import pairwise
 import numpy as np
 
 from daemon.alarm import Alarm, State
-from daemon.detector import Detector, Windows
+from daemon.detector import Windows
 from daemon.domain import (
     NO_CONDITION,
-    AlarmPolicy,
     Floats,
     Ints,
     Segment,
 )
-from daemon.model.drill.chain import Progress
+from daemon.model.drill.chain import DetectionChain, Progress
 from daemon.model.segments import sliding
 
 WATCHED = 2
@@ -53,33 +52,38 @@ class Place:
 
 
 def places_in(
-    detector: Detector,
-    policy: AlarmPolicy,
+    chain: DetectionChain,
     history: Sequence[Segment],
     wanted: int,
-    hop: int = 1,
     seed: int = 0,
-    tell: Progress | None = None,
+    progress: Progress | None = None,
 ) -> list[Place]:
     """Places spread evenly over a history, where nothing fires without a fault.
 
     The history is judged from its beginning, as the stream would: segment by segment, each with a
     fresh baseline or the one that training left.
 
+    Args:
+        chain: what judges.
+        history: normal rows.
+        wanted: how many places, at most.
+        seed: of the choice among candidates.
+        progress: called with the share done and what is being done.
+
     Returns:
         At most ``wanted``, by segment and time; fewer or none where episodes and gaps leave no more.
     """
-    L = detector.window
+    L = chain.detector.window
     watched = WATCHED * L
     rows = sum(len(s.values) for s in history)
     stride = max(rows // CANDIDATES, 1)
     found: list[tuple[Segment, int, Floats, tuple[State, int, int]]] = []
     done = 0
     for segment in history:
-        found += _candidates(detector, policy, segment, hop, stride, watched)
+        found += _candidates(chain, segment, stride, watched)
         done += len(segment.values)
-        if tell is not None:
-            tell(done / max(rows, 1), "judging the rows as they are")
+        if progress is not None:
+            progress(done / max(rows, 1), "judging the rows as they are")
     if not found:
         return []
     rng = np.random.default_rng([seed, len(found)])
@@ -89,9 +93,10 @@ def places_in(
 
 
 def _candidates(
-    detector: Detector, policy: AlarmPolicy, segment: Segment, hop: int, stride: int, watched: int
+    chain: DetectionChain, segment: Segment, stride: int, watched: int
 ) -> list[tuple[Segment, int, Floats, tuple[State, int, int]]]:
     """Rows of a segment at which a fault may begin, each with baseline and alarm machine before it."""
+    detector, policy, hop = chain.detector, chain.policy, chain.hop
     L, T = detector.window, len(segment.values)
     begins = list(range(L, T - watched + 1, stride))
     if not begins:
