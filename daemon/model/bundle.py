@@ -36,7 +36,7 @@ from daemon.model.pca import WindowPCA
 from daemon.model.reconstruction import Models
 from daemon.model.scaler import Scaler
 from daemon.model.soundness import concerns
-from daemon.model.synthesis import PriorSeries, Series, Synthesis, Walk
+from daemon.model.synthesis import PriorSeries, Selection, Series, Synthesis, Walk
 from daemon.model.vae import VAE
 from daemon.writing import current, replacing_folder
 
@@ -160,8 +160,10 @@ class Bundle:
             self.conditions,
             assets,
             random,
-            None if like is None else tables.names.index(like),
-            None if condition is None else self.conditions.index(condition),
+            Selection(
+                None if like is None else tables.names.index(like),
+                None if condition is None else self.conditions.index(condition),
+            ),
         )
 
     def sample(self, count: int, condition: str = "", seed: int = 0) -> Floats:

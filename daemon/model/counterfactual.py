@@ -1,16 +1,15 @@
 """What a stretch of rows would have been under another condition: "this hour, had the mode been low".
 
 Abduction, action, prediction (Pearl 2009, section 1.4.4) with the model that judges the stream. Each
-window of the stretch is encoded under the condition that it had: the posterior is what the machine was
-doing, the condition apart. It is decoded under the other one. A row lies in up to L windows; what they
-say of it is averaged. The interval is 90 % of the draws of the posterior, decoded, and of the sensors' own
-scatter. With ``keep_residual`` what the model could not explain of a row stays where it was: the answer
-is then of this very hour with its noise and its faults, not of a usual one.
+window of the stretch is encoded under its own condition: the posterior describes what the machine was
+doing, apart from the condition. It is decoded under the other one. A row lies in up to L windows; their values
+for it are averaged. The interval covers 90 % of the decoded draws of the posterior plus the sensors' own
+scatter.
 
-It is the model's answer: what conditions have in common in training, with the same latents. It knows
-nothing of causes, and nothing of a condition together with latents that it never met together. Nor does
-the interval: it is of the latents and the sensors, not of the model's own error in going from one
-condition to another, so where modes differ by more than their levels it is too narrow.
+The answer is the model's: what conditions had in common in training, with the same latents. It knows
+no causes, and no combination of a condition and latents that training never had. The interval does not cover
+these either: it covers the latents and the sensors, not the model's error in going from one condition
+to another, so where modes differ by more than their levels it is too narrow.
 """
 
 from __future__ import annotations
@@ -129,8 +128,6 @@ def counterfactual_of(
     at_row: int,
     rows: int,
     condition: str,
-    *,
-    keep_residual: bool = False,
     seed: int = 0,
 ) -> Counterfactual:
     """The rows ``at_row .. at_row + rows - 1`` of a segment under another condition.
@@ -141,7 +138,6 @@ def counterfactual_of(
         at_row: grid row.
         rows: how many, at least one.
         condition: ``field=value``, several with commas between, or a whole label.
-        keep_residual: add what the model could not explain of each observed cell.
         seed: of the draws; the same seed gives the same interval.
 
     Raises:
@@ -180,11 +176,6 @@ def counterfactual_of(
     scaler = bundle.models.scaler
     part = slice(first, first + rows)
     observed = segment.values[part]
-    if keep_residual:
-        residual = scaler.scaled(observed).astype(float) - mean
-        seen = np.isfinite(residual)
-        other = np.where(seen, other + residual, other)
-        half = np.where(seen, NINETY * np.sqrt(stitched(variance)), half)  # its scatter is known
     return Counterfactual(
         asset=segment.asset,
         sensors=bundle.sensors,

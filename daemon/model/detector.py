@@ -40,7 +40,7 @@ from daemon.model import imputation
 from daemon.model.baseline import CONTINUES, follow
 from daemon.model.calibration import Calibration, Parts
 from daemon.model.reconstruction import Measured, Models
-from daemon.model.repair import live_verdict
+from daemon.model.repair import LiveWindow, live_verdict
 
 CARRY = 0.8
 """Autocorrelation assumed of a residual from row to row when a gap is filled."""
@@ -224,5 +224,5 @@ class BundleDetector:
         level: float,
     ) -> str | None:
         """See ``domain.Detector`` and ``repair.live_verdict``."""
-        cause = live_verdict(self, window, condition, offsets, before, shares, level)
+        cause = live_verdict(self, LiveWindow(window, condition, offsets, before, shares, level))
         return None if cause is None else cause.value

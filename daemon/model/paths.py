@@ -100,9 +100,26 @@ def dense(draw: Draw, name: str, inputs: int, outputs: int) -> Weights:
     return {f"{name}.weight": draw((outputs, inputs), inputs), f"{name}.bias": draw((outputs,), inputs)}
 
 
+def first_layer(draw: Draw, width: int, inputs: int) -> Weights:
+    """The encoder's first layer: weights of the values and of the gap mask, and their common bias."""
+    return {
+        "encoder.0.values": draw((width, inputs), inputs),
+        "encoder.0.gaps": draw((width, inputs), inputs),
+        "encoder.0.bias": draw((width,), inputs),
+    }
+
+
+def further_layers(draw: Draw, half: str, widths: Sequence[int], steps: int = 1) -> Weights:
+    """The layers after the first of a half (``encoder`` or ``decoder``), each reading ``steps`` steps at once."""
+    w: Weights = {}
+    for i, (a, b) in enumerate(itertools.pairwise(widths), start=1):
+        w |= dense(draw, f"{half}.{i}", steps * a, b)
+    return w
+
+
 @dataclass(frozen=True, slots=True)
-class Dense:
-    """``mlp``."""
+class Sizes:
+    """The sizes that every path has: L, C, the widths of the hidden layers, Z."""
 
     length: int
     channels: int
@@ -111,27 +128,23 @@ class Dense:
 
     @property
     def features(self) -> int:
-        """H."""
+        """H, the width of the last hidden layer."""
         return self.hidden[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Dense(Sizes):
+    """``mlp``."""
 
     def reader(self, draw: Draw) -> Weights:
         """See ``Path``."""
-        d, first = self.length * self.channels, self.hidden[0]
-        w = {
-            "encoder.0.values": draw((first, d), d),
-            "encoder.0.gaps": draw((first, d), d),
-            "encoder.0.bias": draw((first,), d),
-        }
-        for i, (a, b) in enumerate(itertools.pairwise(self.hidden), start=1):
-            w |= dense(draw, f"encoder.{i}", a, b)
-        return w
+        entry = first_layer(draw, self.hidden[0], self.length * self.channels)
+        return entry | further_layers(draw, "encoder", self.hidden)
 
     def writer(self, draw: Draw) -> Weights:
         """See ``Path``."""
         d, mirrored = self.length * self.channels, self.hidden[::-1]
-        w = dense(draw, "decoder.0", self.latent, mirrored[0])
-        for i, (a, b) in enumerate(itertools.pairwise(mirrored), start=1):
-            w |= dense(draw, f"decoder.{i}", a, b)
+        w = dense(draw, "decoder.0", self.latent, mirrored[0]) | further_layers(draw, "decoder", mirrored)
         return w | {"output.weight": torch.zeros(d, mirrored[-1]), "output.bias": torch.zeros(d)}
 
     def conditions(self, draw: Draw, count: int) -> Weights:
@@ -174,13 +187,9 @@ class Dense:
 
 
 @dataclass(frozen=True, slots=True)
-class Convolutional:
+class Convolutional(Sizes):
     """``conv``. Steps along the layers: L, ceil(L/2), ceil(L/4), ..."""
 
-    length: int
-    channels: int
-    hidden: tuple[int, ...]
-    latent: int
     steps: tuple[int, ...] = field(init=False)  # of each layer, the window's first
 
     def __post_init__(self) -> None:
@@ -196,22 +205,14 @@ class Convolutional:
 
     def reader(self, draw: Draw) -> Weights:
         """See ``Path``."""
-        seen, first = KERNEL * self.channels, self.hidden[0]
-        w = {
-            "encoder.0.values": draw((first, seen), seen),
-            "encoder.0.gaps": draw((first, seen), seen),
-            "encoder.0.bias": draw((first,), seen),
-        }
-        for i, (a, b) in enumerate(itertools.pairwise(self.hidden), start=1):
-            w |= dense(draw, f"encoder.{i}", KERNEL * a, b)
-        return w
+        entry = first_layer(draw, self.hidden[0], KERNEL * self.channels)
+        return entry | further_layers(draw, "encoder", self.hidden, KERNEL)
 
     def writer(self, draw: Draw) -> Weights:
         """See ``Path``."""
         mirrored = self.hidden[::-1]
         w = dense(draw, "decoder.0", self.latent, self.features)
-        for i, (a, b) in enumerate(itertools.pairwise(mirrored), start=1):
-            w |= dense(draw, f"decoder.{i}", KERNEL * a, b)
+        w |= further_layers(draw, "decoder", mirrored, KERNEL)
         return w | {
             "output.weight": torch.zeros(self.channels, KERNEL * mirrored[-1]),
             # A level of its own per step: a convolution alone cannot tell the window's steps apart.
@@ -270,30 +271,14 @@ def _doubled(h: Tensor, steps: int) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class Recurrent:
+class Recurrent(Sizes):
     """``gru``. Width H of the recurrence is the last of ``hidden``."""
-
-    length: int
-    channels: int
-    hidden: tuple[int, ...]
-    latent: int
-
-    @property
-    def features(self) -> int:
-        """H."""
-        return self.hidden[-1]
 
     def reader(self, draw: Draw) -> Weights:
         """See ``Path``."""
-        C, H = self.channels, self.features
+        H = self.features
         widths = (*self.hidden[:-1], 3 * H)  # the last dense layer is the recurrence's own input
-        w = {
-            "encoder.0.values": draw((widths[0], C), C),
-            "encoder.0.gaps": draw((widths[0], C), C),
-            "encoder.0.bias": draw((widths[0],), C),
-        }
-        for i, (a, b) in enumerate(itertools.pairwise(widths), start=1):
-            w |= dense(draw, f"encoder.{i}", a, b)
+        w = first_layer(draw, widths[0], self.channels) | further_layers(draw, "encoder", widths)
         return w | dense(draw, "encoder.recurrent", H, 3 * H)
 
     def writer(self, draw: Draw) -> Weights:
@@ -302,8 +287,7 @@ class Recurrent:
         w = dense(draw, "decoder.start", self.latent, H)
         w |= dense(draw, "decoder.0", self.latent, 3 * H)
         w |= dense(draw, "decoder.recurrent", H, 3 * H)
-        for i, (a, b) in enumerate(itertools.pairwise(mirrored), start=1):
-            w |= dense(draw, f"decoder.{i}", a, b)
+        w |= further_layers(draw, "decoder", mirrored)
         return w | {
             "output.weight": torch.zeros(self.channels, mirrored[-1]),
             "output.bias": torch.zeros(self.channels),

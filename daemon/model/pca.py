@@ -82,36 +82,13 @@ class WindowPCA:
         filled = torch.from_numpy(np.ascontiguousarray(start))
         gaps = torch.from_numpy(~observed)
         holed = gaps.any(1).nonzero().squeeze(1)
-        model = WindowPCA._decompose(filled)
+        model = _decompose(filled)
         if len(holed):
             filled = filled.clone()
             for _ in range(REFILLS):
                 filled[holed] = model.fill(filled[holed], gaps[holed])
-                model = WindowPCA._decompose(filled)
+                model = _decompose(filled)
         return model, filled
-
-    @staticmethod
-    def _decompose(x: Tensor) -> WindowPCA:
-        n, d = x.shape
-        mean = x.mean(0)
-        centred = x - mean
-        total = float(centred.double().square().sum()) / n
-        if total <= d * 1e-12:
-            return WindowPCA(mean, x.new_zeros(d, 0), x.new_zeros(0), NOISE_FLOOR)
-        covariance = (centred.T @ centred).double() / n  # (d, d)
-        if d <= DENSE:
-            values, vectors = torch.linalg.eigh(covariance)
-            values, vectors = values.flip(0).clamp(min=0.0), vectors.flip(1)
-        else:
-            values, vectors = _leading(covariance, min(d, 320))
-        kept = values.cumsum(0) / total
-        k = int((kept < SHARE).sum()) + 1
-        k = max(min(k, len(values), d - 1, n - 1), 0)
-        values, vectors = values[:k], vectors[:, :k]
-        noise = max((total - float(values.sum())) / (d - k), NOISE_FLOOR)
-        # A direction below the noise floor is noise, however large its share of (almost) nothing.
-        k = int((values > noise).sum())
-        return WindowPCA(mean, vectors[:, :k].float().contiguous(), values[:k].float(), noise)
 
     def fill(self, x: Tensor, gaps: Tensor) -> Tensor:
         """Put the conditional mean given the observed cells into the gaps.
@@ -199,6 +176,30 @@ class WindowPCA:
             torch.from_numpy(arrays["variance"]),
             float(arrays["noise"][0]),
         )
+
+
+def _decompose(x: Tensor) -> WindowPCA:
+    """pPCA of windows (n, d) without gaps."""
+    n, d = x.shape
+    mean = x.mean(0)
+    centred = x - mean
+    total = float(centred.double().square().sum()) / n
+    if total <= d * 1e-12:
+        return WindowPCA(mean, x.new_zeros(d, 0), x.new_zeros(0), NOISE_FLOOR)
+    covariance = (centred.T @ centred).double() / n  # (d, d)
+    if d <= DENSE:
+        values, vectors = torch.linalg.eigh(covariance)
+        values, vectors = values.flip(0).clamp(min=0.0), vectors.flip(1)
+    else:
+        values, vectors = _leading(covariance, min(d, 320))
+    kept = values.cumsum(0) / total
+    k = int((kept < SHARE).sum()) + 1
+    k = max(min(k, len(values), d - 1, n - 1), 0)
+    values, vectors = values[:k], vectors[:, :k]
+    noise = max((total - float(values.sum())) / (d - k), NOISE_FLOOR)
+    # A direction below the noise floor is noise, however large its share of (almost) nothing.
+    k = int((values > noise).sum())
+    return WindowPCA(mean, vectors[:, :k].float().contiguous(), values[:k].float(), noise)
 
 
 def _solve(system: Tensor, right: Tensor) -> Tensor:

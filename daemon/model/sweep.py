@@ -29,7 +29,7 @@ from daemon.errors import NotEnoughData
 from daemon.model.latent import encode
 from daemon.model.segments import complement, fitting_length, folds, sample_windows
 from daemon.model.soundness import active_units, likelihood
-from daemon.model.training import fit_models
+from daemon.model.training import Architecture, fit_models
 from daemon.model.vae import FREE_BITS
 
 BETAS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
@@ -113,7 +113,7 @@ def sweep(
 
         tell(0.0)
         changed = replace(settings, beta=beta, seed=seed)
-        models = fit_models(history, pieces, spec, changed, (window,), (), tell)
+        models = fit_models(history, pieces, spec, Architecture(changed, (window,)), tell)
         seen = encode(models, windows, labels)
         points.append(
             SweepPoint(

@@ -14,6 +14,8 @@ deployed models on everything, then the drift reference. The rules:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +52,7 @@ from daemon.model.segments import (
     sliding,
 )
 from daemon.model.soundness import Likelihood, active_units, likelihood, linear_part
-from daemon.model.vae import VAE
+from daemon.model.vae import VAE, TrainingWindows
 
 MOST_WINDOWS = 40_000
 MOST_BYTES = 256 << 20
@@ -62,13 +64,29 @@ NEVER = 1 << 60
 Progress = Callable[[float, str], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """What is fitted: the kind and size of the models, their window lengths, and the labels that get a code."""
+
+    settings: ModelSettings
+    lengths: tuple[int, ...]  # window lengths, shortest first
+    labels: tuple[str, ...] = ()  # condition labels; each gets a code if the rows hold enough of it
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationTarget:
+    """What scores are calibrated for."""
+
+    policy: AlarmPolicy  # the alarm machine that the threshold is found with
+    budget: Budget  # false episodes per asset and day
+    drift_rows: int  # rows of one drift interval
+
+
 def train(
     history: Sequence[Segment],
     spec: StreamSpec,
     settings: ModelSettings,
-    policy: AlarmPolicy,
-    budget: Budget,
-    drift_rows: int,
+    target: CalibrationTarget,
     progress: Progress | None = None,
 ) -> Bundle:
     """Fit and calibrate. Deterministic: the same arguments give the same version.
@@ -77,84 +95,39 @@ def train(
         history: normal segments in time order per asset, each (T, C) with C the spec's sensors.
         spec: sensors, period, window and ranges are used.
         settings: kind ``mlp``, ``conv`` or ``gru`` (the VAE beside its pPCA) or ``ppca`` (linear only).
-        policy: the alarm machine that the threshold is found with.
-        budget: false episodes per asset and day.
-        drift_rows: rows of one drift interval.
-        progress: told (share done, what is being done) now and then.
+        target: alarm policy, budget and drift interval.
+        progress: called with the share done and what is being done, now and then.
 
     Raises:
         NotEnoughData: if the rows cannot calibrate even the shortest window.
-        BundleError: no score can come of what was learned, because the rows were beyond measure.
+        BundleError: the rows were so extreme that the learned model can give no score.
     """
     history = [segment for segment in history if len(segment.values)]
-    window = fitting_length(history, spec.window)
-    rows = max(rows_per_asset(history).values(), default=0)
-    if not window:
-        raise NotEnoughData(
-            f"stream {spec.name}: the longest history has {rows} rows;"
-            f" training needs {2 * BLOCKS * min(SHORT, spec.window)} rows of one asset"
-        )
-    if not any(segment.observed.any() for segment in history):
-        raise NotEnoughData(f"stream {spec.name}: no value was observed in {rows} rows")
-    lengths = tuple(sorted({min(SHORT, window), window}))
+    window = _window_of(history, spec)
     whole = [Piece(i, 0, len(segment.values)) for i, segment in enumerate(history)]
     labels = learned_labels(history, whole, window)
-    fits = len(folds(history, window)) + 1
-    done = 0
-
-    def tell(share: float, doing: str) -> None:
-        if progress is not None:
-            progress(min((done + share) / fits, 1.0), doing)
-
-    own, linear = Likelihood(0.0, 0), Likelihood(0.0, 0)
-
-    def fit(pieces: Sequence[Piece]) -> Models:
-        nonlocal done, own, linear
-        models = fit_models(
-            history, pieces, spec, settings, lengths, labels, lambda share: tell(0.9 * share, "cross-fitting")
-        )
-        if models.vae is not None:
-            started_from = linear_part(models, *sample_windows(history, pieces, window, JUDGED_ON))
-            held_out = sample_windows(history, complement(history, pieces), window, JUDGED_ON)
-            own += likelihood(models, *held_out, settings.seed)
-            linear += likelihood(started_from, *held_out, settings.seed)
-        done += 1
-        tell(0.0, "cross-fitting")
-        return models
-
-    cross = crossfit(history, fit, window, drift_rows, spec.hop)
+    fits = _Fits(
+        history,
+        spec,
+        Architecture(settings, tuple(sorted({min(SHORT, window), window})), labels),
+        len(folds(history, window)) + 1,
+        progress,
+    )
+    cross = crossfit(history, fits.fold, window, target.drift_rows, spec.hop)
     if not cross.held:
         raise NotEnoughData(
             f"stream {spec.name}: no run of rows is long enough to hold windows of {window} rows back"
         )
-    calibration = calibrate(cross, spec.period_ns * spec.hop, policy, budget)
-    done = fits - 1
-    models = fit_models(
-        history, whole, spec, settings, lengths, labels, lambda share: tell(0.9 * share, "fitting")
-    )
+    calibration = calibrate(cross, spec.period_ns * spec.hop, target.policy, target.budget)
+    models = fits.final(whole)
     windows, conditions = sample_windows(history, whole, window, 4_000)
     posterior = models.measure(windows, conditions).posterior
-    tell(0.9, "learning to fill gaps")
-    scaler = models.scaler
-    filling = imputation.fit(history, scaler.mean, scaler.scale, window, models.reconstruct, settings.seed)
-    series = synthesis.fit(history, models, labels, settings.seed)
-    extras = {IMPUTE + name: np.asarray(array) for name, array in filling.arrays().items()}
-    if models.means is not None:
-        extras[CONDITION_MEAN] = models.means.mean.numpy()
-    if series is not None:
-        extras |= {SYNTHESIS + name: array for name, array in series.arrays().items()}
-    facts = {
-        "stream": spec.name,
-        "rows": sum(len(s.values) for s in history),
-        "assets": len(rows_per_asset(history)),
-        "active_units": active_units(posterior),
-        "newest_ns": max(s.first_row + len(s.values) - 1 for s in history) * spec.period_ns,  # event time
-    }
-    if spec.condition:
-        facts |= condition_facts(spec, history, labels)
-    if models.vae is not None and own.cells:
+    fits.report(0.9, "learning to fill gaps")
+    extras = _extras(history, models, labels, settings.seed)
+    facts = _facts(history, spec, labels, posterior)
+    if models.vae is not None and fits.own.cells:
         facts["active_path_units"] = active_units(posterior[:, : models.vae.latent])
-        facts["likelihood"], facts["likelihood_ppca"] = own.per_cell, linear.per_cell
+        facts["likelihood"], facts["likelihood_ppca"] = fits.own.per_cell, fits.linear.per_cell
     bundle = Bundle(
         settings=settings,
         sensors=spec.sensors,
@@ -166,26 +139,122 @@ def train(
             posterior,
             cross.latent_kl,
             [piece.measured.residual / calibration.residual_rms for piece in cross.held],
-            max(drift_rows // spec.hop, 1),
+            max(target.drift_rows // spec.hop, 1),
         ),
         longest_constant=longest_constant(history, NEVER),
         facts=facts,
         extras=extras,
     )
-    Bundle.from_bytes(
-        bundle.to_bytes(), "the trained model"
-    )  # odd rows may have led to what no score can come of
-    tell(1.0, "done")
+    # A training on odd rows may give a model that can give no score: the checks of admission find that.
+    Bundle.from_bytes(bundle.to_bytes(), "the trained model")
+    fits.report(1.0, "done")
     return bundle
+
+
+def _window_of(history: Sequence[Segment], spec: StreamSpec) -> int:
+    """The window length that the rows can calibrate; NotEnoughData if there is none."""
+    window = fitting_length(history, spec.window)
+    rows = max(rows_per_asset(history).values(), default=0)
+    if not window:
+        raise NotEnoughData(
+            f"stream {spec.name}: the longest history has {rows} rows;"
+            f" training needs {2 * BLOCKS * min(SHORT, spec.window)} rows of one asset"
+        )
+    if not any(segment.observed.any() for segment in history):
+        raise NotEnoughData(f"stream {spec.name}: no value was observed in {rows} rows")
+    return window
+
+
+class _Fits:
+    """The fits of one training: those of cross-fitting, then the deployed models.
+
+    Counts them for the progress, and sums up over the folds how likely held-out windows are: under the
+    models (``own``) and under the pPCA that the VAE started from (``linear``).
+    """
+
+    def __init__(
+        self,
+        history: Sequence[Segment],
+        spec: StreamSpec,
+        architecture: Architecture,
+        count: int,
+        progress: Progress | None,
+    ) -> None:
+        self._history, self._spec, self._architecture = history, spec, architecture
+        self._count, self._progress = count, progress
+        self._done = 0
+        self.own, self.linear = Likelihood(0.0, 0), Likelihood(0.0, 0)
+
+    def report(self, share: float, doing: str) -> None:
+        """Report progress: the share done of the current fit, and what is being done."""
+        if self._progress is not None:
+            self._progress(min((self._done + share) / self._count, 1.0), doing)
+
+    def fold(self, pieces: Sequence[Piece]) -> Models:
+        """The models of one fold's training rows."""
+        history, seed = self._history, self._architecture.settings.seed
+        models = self._fit(pieces, "cross-fitting")
+        if models.vae is not None:
+            window = models.window
+            started_from = linear_part(models, *sample_windows(history, pieces, window, JUDGED_ON))
+            held_out = sample_windows(history, complement(history, pieces), window, JUDGED_ON)
+            self.own += likelihood(models, *held_out, seed)
+            self.linear += likelihood(started_from, *held_out, seed)
+        self._done += 1
+        self.report(0.0, "cross-fitting")
+        return models
+
+    def final(self, pieces: Sequence[Piece]) -> Models:
+        """The deployed models, of all rows."""
+        self._done = self._count - 1
+        return self._fit(pieces, "fitting")
+
+    def _fit(self, pieces: Sequence[Piece], doing: str) -> Models:
+        return fit_models(
+            self._history,
+            pieces,
+            self._spec,
+            self._architecture,
+            lambda share: self.report(0.9 * share, doing),
+        )
+
+
+def _extras(
+    history: Sequence[Segment], models: Models, labels: tuple[str, ...], seed: int
+) -> dict[str, NDArray[Any]]:
+    """The arrays of imputation, of the conditions' means and of the synthesis, as a bundle names them."""
+    scaler = models.scaler
+    filling = imputation.fit(history, scaler.mean, scaler.scale, models.window, models.reconstruct, seed)
+    series = synthesis.fit(history, models, labels, seed)
+    extras = {IMPUTE + name: np.asarray(array) for name, array in filling.arrays().items()}
+    if models.means is not None:
+        extras[CONDITION_MEAN] = models.means.mean.numpy()
+    if series is not None:
+        extras |= {SYNTHESIS + name: array for name, array in series.arrays().items()}
+    return extras
+
+
+def _facts(
+    history: Sequence[Segment], spec: StreamSpec, labels: tuple[str, ...], posterior: Floats
+) -> dict[str, object]:
+    """What the manifest states about the training."""
+    facts: dict[str, object] = {
+        "stream": spec.name,
+        "rows": sum(len(s.values) for s in history),
+        "assets": len(rows_per_asset(history)),
+        "active_units": active_units(posterior),
+        "newest_ns": max(s.first_row + len(s.values) - 1 for s in history) * spec.period_ns,  # event time
+    }
+    if spec.condition:
+        facts |= condition_facts(spec, history, labels)
+    return facts
 
 
 def fit_models(
     history: Sequence[Segment],
     pieces: Sequence[Piece],
     spec: StreamSpec,
-    settings: ModelSettings,
-    lengths: tuple[int, ...],
-    labels: tuple[str, ...],
+    architecture: Architecture,
     progress: Callable[[float], None] | None = None,
 ) -> Models:
     """Scaler and models of the given pieces, without calibration.
@@ -194,15 +263,15 @@ def fit_models(
         history: the segments that ``pieces`` index.
         pieces: rows to fit on; at least one is as long as the longest window.
         spec: for the ranges.
-        settings: what to fit.
-        lengths: window lengths, shortest first.
-        labels: condition labels that get a code, if these pieces hold rows enough of them.
-        progress: told the share done.
+        architecture: what to fit.
+        progress: called with the share done.
     """
+    settings, lengths = architecture.settings, architecture.lengths
     blocks = [history[p.segment].values[p.start : p.stop] for p in pieces]
     scaler = Scaler.fit(blocks, spec.ranges)
     scaled = [scaler.scaled(block) for block in blocks]
-    labels = tuple(label for label in learned_labels(history, pieces, lengths[-1]) if label in labels)
+    learned = learned_labels(history, pieces, lengths[-1])
+    labels = tuple(label for label in learned if label in architecture.labels)
     means: ConditionMeans | None = None
     pcas: list[WindowPCA] = []
     for length in sorted(lengths, reverse=True):
@@ -224,8 +293,8 @@ def fit_models(
     if settings.kind != "ppca":
         import torch
 
-        known = torch.from_numpy(observed)
-        vae = VAE.fit(pca, filled, known, labels_of, labels, length, settings, progress, means)
+        windows = TrainingWindows(filled, torch.from_numpy(observed), labels_of, length)
+        vae = VAE.fit(pca, windows, settings, labels, means, progress)
         sigma = vae.log_sigma().exp().double().numpy()
     else:
         if means is not None:

@@ -70,6 +70,21 @@ class Posterior:
         return self.mean + (0.5 * self.log_variance).exp() * noise
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainingWindows:
+    """n windows that a VAE is fitted on."""
+
+    filled: Tensor  # (n, d) scaled, cells that are truly missing filled by the pPCA
+    observed: Tensor  # (n, d) bool; other cells are left out of the likelihood
+    conditions: Sequence[str]  # n labels, ignored by a VAE without condition
+    length: int  # L; d = L*C
+
+    @property
+    def channels(self) -> int:
+        """C."""
+        return self.filled.shape[1] // self.length
+
+
 @dataclass(slots=True, eq=False)
 class VAE:
     """Weights and shapes; immutable once trained.
@@ -154,63 +169,45 @@ class VAE:
         """(C,) log of the decoder's standard deviation per channel, scaled units."""
         return self.weights["log_sigma"].clamp(*LOG_SIGMA)
 
-    def sample(self, count: int, codes: Tensor | None, generator: torch.Generator) -> Tensor:
-        """(count, L, C) scaled windows from the prior: z ~ N(0, I), decoded, plus sigma noise."""
-        z = torch.randn(count, self.latent + self.pca.latents, generator=generator)
-        with torch.inference_mode():
-            windows = self.decode(z, codes).reshape(count, self.length, self.channels)
-            noise = torch.randn(windows.shape, generator=generator)
-            return windows + self.log_sigma().exp() * noise
-
-    # ------------------------------------------------------------------ training
     @staticmethod
     def fit(
         pca: WindowPCA,
-        filled: Tensor,
-        observed: Tensor,
-        labels_of: Sequence[str],
-        labels: tuple[str, ...],
-        length: int,
+        windows: TrainingWindows,
         settings: ModelSettings,
-        progress: Callable[[float], None] | None = None,
+        labels: tuple[str, ...] = (),
         means: ConditionMeans | None = None,
+        progress: Callable[[float], None] | None = None,
     ) -> VAE:
         """Train by Adam on normal windows.
 
         Args:
             pca: fitted on the same windows.
-            filled: (n, d) scaled windows, truly missing cells filled by the pPCA.
-            observed: (n, d) bool; other cells are left out of the likelihood.
-            labels_of: n condition labels (ignored when ``labels`` is empty).
-            labels: the labels that get a code.
-            length: L.
+            windows: what to train on.
             settings: kind, hidden, latent, beta, seed, steps (None: ``steps_for``).
-            progress: told the share done, now and then.
-            means: of the labels; the pPCA was then fitted on windows less their means.
+            labels: the condition labels that get a code; none for a model without condition.
+            means: of the labels; the pPCA was then fitted on windows minus their means.
+            progress: called with the share done, now and then.
 
         Raises:
             ValueError: if there is no hidden layer, or no such kind.
         """
+        filled, observed = windows.filled, windows.observed
+        length, channels = windows.length, windows.channels
         n, d = filled.shape
         generator = torch.Generator().manual_seed(settings.seed)
-        path = path_of(settings.kind, length, d // length, settings.hidden, settings.latent)
+        path = path_of(settings.kind, length, channels, settings.hidden, settings.latent)
 
         def draw(shape: tuple[int, ...], fan_in: int) -> Tensor:
             bound = 1.0 / math.sqrt(fan_in)
             return (2.0 * torch.rand(shape, generator=generator) - 1.0) * bound
 
-        weights = _initial(pca, path, d // length, settings.latent, len(labels), draw)
-        _start_sigma(
-            weights,
-            pca,
-            filled if means is None else filled - means.of(means.codes(labels_of), d),
-            observed,
-            length,
-        )
+        weights = _initial(pca, path, channels, settings.latent, len(labels), draw)
+        centred = filled if means is None else filled - means.of(means.codes(windows.conditions), d)
+        _start_sigma(weights, pca, centred, observed, length)
         model = VAE(
             pca,
             length,
-            d // length,
+            channels,
             settings.hidden,
             settings.latent,
             labels,
@@ -218,12 +215,12 @@ class VAE:
             settings.kind,
             means,
         )
-        codes = model.codes(labels_of)
+        codes = model.codes(windows.conditions)
 
         truly_missing = ~observed
         any_missing = bool(truly_missing.any())
         pool = torch.randint(n, (min(GAP_POOL, n),), generator=generator)
-        hidden = injected_gaps(len(pool), length, d // length, generator) | truly_missing[pool]
+        hidden = injected_gaps(len(pool), length, channels, generator) | truly_missing[pool]
         pool_codes = None
         if codes is not None:  # what fills a gap depends on the condition, so here each is drawn once
             pool_codes = _dropped(codes[pool], model.unknown, generator)

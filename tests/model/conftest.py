@@ -20,12 +20,13 @@ from daemon.domain import (
     StreamSpec,
 )
 from daemon.model.bundle import Bundle
-from daemon.model.training import train
+from daemon.model.training import CalibrationTarget, train
 
 torch.set_num_threads(1)
 
 SPEC = StreamSpec("pumps", ("Pressure", "Current", "Flow", "Idle"), period_ns=60 * SECOND_NS)
 QUICK = ModelSettings(steps=60, hidden=(32, 16), latent=4)
+TARGET = CalibrationTarget(AlarmPolicy(), Budget(), 60)
 VAES = ("mlp", "conv", "gru")
 KINDS = (*VAES, "ppca")
 
@@ -53,7 +54,7 @@ def dropped(values: Floats, share: float, seed: int = 1) -> Floats:
 
 def trained(history: list[Segment], settings: ModelSettings = QUICK, **changes: object) -> Bundle:
     spec = replace(SPEC, **changes)  # type: ignore[arg-type]
-    return train(history, spec, settings, AlarmPolicy(), Budget(), 60)
+    return train(history, spec, settings, TARGET)
 
 
 @pytest.fixture(scope="session")

@@ -26,7 +26,7 @@ from daemon.model.promotion import scores_of
 from daemon.model.reconstruction import Measured, Models
 from daemon.model.segments import sliding
 from daemon.model.tails import TAIL, Tail
-from daemon.model.training import train
+from daemon.model.training import CalibrationTarget, train
 from tests.model.conftest import QUICK, SPEC, dropped, machine, trained
 from tests.naive import replayed_episodes, slow_baseline
 
@@ -215,7 +215,7 @@ def test_held_out_normal_rows_realise_about_the_budget_at_any_hop(hop: int) -> N
     budget = Budget(6.0)  # a day
     history = [Segment(f"p{i}", 3, machine(3 * day, 30 + i)) for i in range(3)]
     spec = replace(SPEC, hop=hop)
-    bundle = train(history, spec, replace(QUICK, kind="ppca"), AlarmPolicy(), budget, 60)
+    bundle = train(history, spec, replace(QUICK, kind="ppca"), CalibrationTarget(AlarmPolicy(), budget, 60))
     detector = bundle.detector()
     fresh = [Segment(f"p{i}", 7, machine(6 * day, 60 + i)) for i in range(3)]
     scores = [scores_of(detector, segment, hop) for segment in fresh]

@@ -11,8 +11,6 @@ import torch
 from daemon.detector import Windows
 from daemon.domain import (
     NO_CONDITION,
-    AlarmPolicy,
-    Budget,
     Floats,
     ModelSettings,
     Segment,
@@ -26,9 +24,9 @@ from daemon.model.promotion import scores_of
 from daemon.model.reconstruction import Models
 from daemon.model.segments import BLOCKS, Piece, sample_windows, sliding
 from daemon.model.soundness import likelihood
-from daemon.model.training import fit_models, train
+from daemon.model.training import Architecture, fit_models, train
 from tests.bench.conditions import Machine, fleet, machine
-from tests.model.conftest import KINDS, QUICK, SPEC, dropped, trained
+from tests.model.conftest import KINDS, QUICK, SPEC, TARGET, dropped, trained
 
 L = 16
 SENSORS = ("a", "b", "c")
@@ -59,7 +57,7 @@ def plain(segment: Segment) -> Segment:
 def fitted(segment: Segment, labels: tuple[str, ...], kind: str = "ppca") -> Models:
     whole = [Piece(0, 0, len(segment.values))]
     settings = ModelSettings(kind=kind, steps=150, hidden=(32, 16), latent=4)
-    return fit_models([segment], whole, FLEET, settings, (4, L), labels)
+    return fit_models([segment], whole, FLEET, Architecture(settings, (4, L), labels))
 
 
 # ------------------------------------------------------------------ what a condition is worth
@@ -298,7 +296,7 @@ def types() -> dict[str, Bundle]:
     settings = replace(QUICK, kind="ppca")
 
     def made(history: list[Segment], spec: StreamSpec) -> Bundle:
-        return train(history, spec, settings, AlarmPolicy(), Budget(), 60)
+        return train(history, spec, settings, TARGET)
 
     known = [m.known for m in machines]
     return {

@@ -53,22 +53,11 @@ def test_the_same_condition_is_no_change(bundle: Bundle) -> None:
     np.testing.assert_array_equal(found.value, found.expected)
 
 
-def test_what_the_model_cannot_explain_stays_if_asked_for(bundle: Bundle) -> None:
-    segment = fresh("high")
-    segment.values[130, 1] += 2.0
-    usual = counterfactual_of(bundle, segment, 5_100, 60, "mode=low")
-    kept = counterfactual_of(bundle, segment, 5_100, 60, "mode=low", keep_residual=True)
-    np.testing.assert_allclose(
-        kept.value - usual.value, segment.values[100:160] - usual.expected, rtol=1e-3, atol=1e-3
-    )
-    assert (kept.high - kept.low <= usual.high - usual.low).all()
-
-
 def test_gaps_and_the_ends_of_a_segment(bundle: Bundle) -> None:
     segment = fresh("high")
     whole = counterfactual_of(bundle, segment, 5_100, 60, "mode=low")
     segment.values[110:120, 0] = np.nan
-    holed = counterfactual_of(bundle, segment, 5_100, 60, "mode=low", keep_residual=True)
+    holed = counterfactual_of(bundle, segment, 5_100, 60, "mode=low")
     assert np.isnan(holed.observed[10:20, 0]).all()
     assert np.isfinite(holed.value).all()
     assert (off(holed.value, whole.value) < 0.1).all()

@@ -10,7 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daemon.domain import Floats, Mask, Segment
-from daemon.model.draws import AUXILIARY, DEVIATES, Drawn, ErrorPaths, calibrate, draw
+from daemon.model.draws import (
+    AUXILIARY,
+    DEVIATES,
+    Drawn,
+    DrawSettings,
+    ErrorPaths,
+    GappedSegment,
+    calibrate,
+    draw,
+)
 from daemon.model.imputation import BUCKETS, REACH, ImputationParameters, fit, impute_segments
 from tests.naive import conditional_covariance
 
@@ -48,7 +57,8 @@ def holed(x: Floats, *gaps: tuple[slice, int | slice]) -> tuple[Floats, Mask]:
 def drawn(parameters: ImputationParameters, x: Floats, count: int = 20, **more) -> list[Drawn]:
     segments = [Segment("a", 0, x)]
     fills = impute_segments(parameters, segments)
-    return list(draw(parameters, segments, fills, [np.isnan(x)], count, **more))
+    gapped = [GappedSegment(segments[0], fills[0], np.isnan(x))]
+    return list(draw(parameters, gapped, DrawSettings(count, **more)))
 
 
 def table(found: list[Drawn], shape: tuple[int, int], count: int = 20) -> Floats:

@@ -12,8 +12,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from daemon.domain import (
-    AlarmPolicy,
-    Budget,
     Floats,
     Ints,
     Segment,
@@ -23,7 +21,7 @@ from daemon.model.bundle import Bundle
 from daemon.model.segments import sliding
 from daemon.model.training import train
 from tests import naive
-from tests.model.conftest import KINDS, QUICK, SPEC, dropped, machine
+from tests.model.conftest import KINDS, QUICK, SPEC, TARGET, dropped, machine
 
 NOTHING = np.zeros(0, np.int64)
 
@@ -60,7 +58,7 @@ def test_windows_are_encoded_and_decoded_under_their_conditions(kind: str) -> No
     values = machine(1_500)
     values[:, 0] += np.where(np.array(modes) == "high", 200.0, 0.0)
     spec, settings = replace(SPEC, condition=("mode",)), replace(QUICK, kind=kind)
-    bundle = train([Segment("pump-1", 0, values, modes)], spec, settings, AlarmPolicy(), Budget(), 60)
+    bundle = train([Segment("pump-1", 0, values, modes)], spec, settings, TARGET)
     windows = sliding(dropped(values, 0.05), bundle.window)[::7]
     labels = [*modes[bundle.window - 1 :: 7][: len(windows) - 1], "never seen"]
     seen = latent.encode(bundle.models, windows, labels)
@@ -181,7 +179,7 @@ def test_a_sensor_that_follows_another_is_told_to_by_the_rows_it_does(kind: str)
     values = np.stack([cause[late:], cause[:-late], 0.1 * rng.standard_normal(rows)], 1)
     spec = replace(SPEC, sensors=("first", "second", "noise"))
     settings = replace(QUICK, kind=kind, steps=200)
-    bundle = train([Segment("pump-1", 0, values)], spec, settings, AlarmPolicy(), Budget(), 60)
+    bundle = train([Segment("pump-1", 0, values)], spec, settings, TARGET)
     reference = bundle.drift
     effects = latent.shares(
         bundle.models, latent.sample_of(reference, None), latent.active(reference), reference, ""

@@ -12,8 +12,6 @@ import pytest
 from daemon.detector import Windows
 from daemon.domain import (
     SECOND_NS,
-    AlarmPolicy,
-    Budget,
     Floats,
     Segment,
     StreamSpec,
@@ -23,6 +21,7 @@ from daemon.model.detector import BundleDetector
 from daemon.model.repair import (
     SETS,
     Cause,
+    LiveWindow,
     Repair,
     Verdict,
     View,
@@ -40,7 +39,7 @@ from daemon.model.repair import (
 )
 from daemon.model.track import Track
 from daemon.model.training import train
-from tests.model.conftest import QUICK, machine
+from tests.model.conftest import QUICK, TARGET, machine
 from tests.naive import fewest_sensors, masked_score
 
 HYSTERESIS = 0.8
@@ -62,7 +61,7 @@ def many(rows: int, seed: int = 0) -> Floats:
 def wide() -> BundleDetector:
     spec = StreamSpec("wide", tuple(f"s{i}" for i in range(WIDE)), period_ns=60 * SECOND_NS)
     history = [Segment("a", 0, many(1_500))]
-    return train(history, spec, replace(QUICK, kind="ppca"), AlarmPolicy(), Budget(), 60).detector()
+    return train(history, spec, replace(QUICK, kind="ppca"), TARGET).detector()
 
 
 def track_of(detector: BundleDetector, spoil: Callable[[Floats], None], clean: Floats | None = None) -> Track:
@@ -211,7 +210,7 @@ def test_of_two_that_contradict_each_other_the_more_blamed_is_taken_out() -> Non
     pair = np.stack([wander, wander], 1)
     spec = StreamSpec("pair", ("a", "b"), period_ns=60 * SECOND_NS)
     history = [Segment("a", 0, pair + 0.05 * rng.standard_normal(pair.shape))]
-    detector = train(history, spec, replace(QUICK, kind="ppca"), AlarmPolicy(), Budget(), 60).detector()
+    detector = train(history, spec, replace(QUICK, kind="ppca"), TARGET).detector()
     values = pair[:ROWS] + 0.05 * rng.standard_normal((ROWS, 2))
     far = FAULT + 30 + int(np.argmin(np.abs(np.abs(pair[FAULT + 30 : ROWS, 0]) - 0.75)))
     values[FAULT:, 0] -= 1.5 * np.sign(pair[far, 0])  # either alone is in order
@@ -382,8 +381,7 @@ def test_a_live_verdict_is_given_where_such_verdicts_are_right(
     offsets = track.verdicts.offsets
     assert offsets is not None
     scaling = detector.scaling.of(track.values[FAULT - 16 : FAULT])
-    found = live_verdict(
-        detector,
+    live = LiveWindow(
         detector.scaling.of(track.window(index)),
         "",
         offsets[index],
@@ -391,6 +389,7 @@ def test_a_live_verdict_is_given_where_such_verdicts_are_right(
         np.abs(track.verdicts.error[index]),
         HYSTERESIS * detector.threshold,
     )
+    found = live_verdict(detector, live)
     assert found is cause
     view = track.view(index)
     np.testing.assert_allclose(offsets[index], detector.offsets(view.baseline, view.condition))
@@ -401,7 +400,10 @@ def test_of_a_single_sensor_nothing_is_taken_out_and_no_process_is_blamed() -> N
     rows = np.sin(np.arange(1_500) / 9.0)[:, None] + 0.05 * rng.standard_normal((1_500, 1))
     spec = StreamSpec("one", ("a",), period_ns=60 * SECOND_NS)
     detector = train(
-        [Segment("a", 0, rows)], spec, replace(QUICK, kind="ppca"), AlarmPolicy(), Budget(), 60
+        [Segment("a", 0, rows)],
+        spec,
+        replace(QUICK, kind="ppca"),
+        TARGET,
     ).detector()
     values = rows[:ROWS].copy()
     values[FAULT:] += 3.0 * rng.standard_normal((ROWS - FAULT, 1))
@@ -415,6 +417,5 @@ def test_of_a_single_sensor_nothing_is_taken_out_and_no_process_is_blamed() -> N
     window = detector.scaling.of(track.window(index))
     level = HYSTERESIS * detector.threshold
     before = np.zeros(1)
-    assert (
-        live_verdict(detector, window, "", track.verdicts.offsets[index], before, np.ones(1), level) is None
-    )
+    live = LiveWindow(window, "", track.verdicts.offsets[index], before, np.ones(1), level)
+    assert live_verdict(detector, live) is None

@@ -10,15 +10,17 @@ A sensor that takes few values, again and again, is drawn from these values; no 
 which the sensor was observed, if it was observed often enough.
 """
 
-from daemon.model.draws.drawing import AUXILIARY, Drawn, draw
+from daemon.model.draws.drawing import AUXILIARY, Drawn, DrawSettings, GappedSegment, draw
 from daemon.model.draws.marginals import DEVIATES, Marginals, calibrate
 from daemon.model.draws.simulation import ErrorPaths
 
 __all__ = [
     "AUXILIARY",
     "DEVIATES",
+    "DrawSettings",
     "Drawn",
     "ErrorPaths",
+    "GappedSegment",
     "Marginals",
     "calibrate",
     "draw",

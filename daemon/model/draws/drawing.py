@@ -38,40 +38,53 @@ class Drawn:
     high: Floats
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class GappedSegment:
+    """A segment whose gaps were filled, and which of its missing cells are to be drawn."""
+
+    segment: Segment  # raw units, NaN where missing
+    fill: Fill  # by ``impute_segments``
+    wanted: Mask  # (T, C); a cell that has no imputed value has no draws either
+
+
+@dataclass(frozen=True, slots=True)
+class DrawSettings:
+    """How draws are made."""
+
+    count: int  # D draws per cell
+    seed: int = 0  # the same gives the same draws
+    joint: bool = (
+        True  # False draws every cell independently, from the same marginals: the reference for joint draws
+    )
+
+
 def draw(
     parameters: ImputationParameters,
-    segments: Sequence[Segment],
-    fills: Sequence[Fill],
-    wanted: Sequence[Mask],
-    count: int,
-    seed: int = 0,
-    *,
+    gapped: Sequence[GappedSegment],
+    settings: DrawSettings,
     known: Sequence[Segment] = (),
-    joint: bool = True,
     progress: Progress | None = None,
 ) -> Iterator[Drawn]:
     """Draw the wanted cells of every segment, some rows at a time.
 
     Args:
         parameters: as fitted.
-        segments: raw units, NaN where missing.
-        fills: what ``impute_segments`` makes of them.
-        wanted: per segment (T, C): which of its missing cells; a cell without a value has no draws either.
-        count: D draws.
-        seed: the same gives the same draws.
-        known: further history of the same sensors, that says what values they take.
-        joint: False draws every cell by itself, from the same marginals: what draws that are joint are judged against.
-        progress: told the share done.
+        gapped: the segments, all of the same sensors.
+        settings: how many draws, and how.
+        known: further history of the same sensors, which shows what values they take.
+        progress: called with the share done.
     """
+    count, seed = settings.count, settings.seed
+    segments = [one.segment for one in gapped]
     marginals = calibrate(parameters, segments, np.random.default_rng([seed, 0]))
     if known:
         lowest, highest, values = value_ranges([*segments, *known], len(parameters.mean))
         marginals = Marginals(marginals.quantiles, lowest, highest, values)
-    cells = max(sum(int(w.sum()) for w in wanted), 1)
+    total = max(sum(int(one.wanted.sum()) for one in gapped), 1)
     done = 0
-    for s, (segment, fill, mask) in enumerate(zip(segments, fills, wanted, strict=True)):
-        observed = np.isfinite(segment.values)
-        mask = mask & ~observed & np.isfinite(fill.value)
+    for s, one in enumerate(gapped):
+        observed = np.isfinite(one.segment.values)
+        mask = one.wanted & ~observed & np.isfinite(one.fill.value)
         if not mask.any():
             continue
         generator = np.random.default_rng([seed, 1, s])
@@ -79,9 +92,9 @@ def draw(
         distance, bucket = gap_distances(
             rows, last_observed(observed), next_observed(observed), len(observed)
         )
-        paths = (
-            ErrorPaths(parameters, observed, mask, max(count, AUXILIARY), generator).rows() if joint else None
-        )
+        paths = None
+        if settings.joint:
+            paths = ErrorPaths(parameters, observed, mask, max(count, AUXILIARY), generator).rows()
         wanted_rows = np.flatnonzero(mask.any(1))
         for begin in range(0, len(wanted_rows), ROWS_AT_ONCE):
             some = wanted_rows[begin : begin + ROWS_AT_ONCE]
@@ -96,31 +109,35 @@ def draw(
                 at, channel = np.nonzero(mask[some])
                 row = some[at]
                 deviates = generator.standard_normal((len(row), count))
-            yield _valued(parameters, marginals, s, fill, row, channel, distance, bucket, deviates)
+            cells = _Cells(s, row, channel, distance[row, channel], bucket[row, channel])
+            yield _drawn(parameters, marginals, one.fill, cells, deviates)
             done += len(row)
             if progress is not None:
-                progress(done / cells)
+                progress(done / total)
 
 
-def _valued(
-    parameters: ImputationParameters,
-    marginals: Marginals,
-    segment: int,
-    fill: Fill,
-    row: Ints,
-    channel: Ints,
-    distance: Ints,
-    bucket: Ints,
-    deviates: Floats,
+@dataclass(frozen=True, slots=True, eq=False)
+class _Cells:
+    """n missing cells of one segment."""
+
+    segment: int
+    row: Ints  # (n,)
+    channel: Ints  # (n,)
+    distance: Ints  # (n,) rows to the nearest reading of the sensor
+    bucket: Ints  # (n,) of that distance
+
+
+def _drawn(
+    parameters: ImputationParameters, marginals: Marginals, fill: Fill, cells: _Cells, deviates: Floats
 ) -> Drawn:
     """From standard normal deviates (n, D) to draws."""
-    d, b = distance[row, channel], bucket[row, channel]
-    margin = (margins(parameters, channel, d, b) * parameters.scale[channel])[:, None]
+    row, channel, bucket = cells.row, cells.channel, cells.bucket
+    margin = (margins(parameters, channel, cells.distance, bucket) * parameters.scale[channel])[:, None]
     ends = np.broadcast_to(np.array([-NINETY, NINETY]), (len(row), 2))
     centre = fill.value[row, channel]
-    values = centre[:, None] + margin * marginals.of(np.concatenate([deviates, ends], 1), channel, b)
+    values = centre[:, None] + margin * marginals.of(np.concatenate([deviates, ends], 1), channel, bucket)
     for c in np.unique(channel).tolist():
         mine = channel == c
         values[mine] = marginals.plausible(values[mine], centre[mine], c)
     low, high = np.minimum(values[:, -2], centre), np.maximum(values[:, -1], centre)
-    return Drawn(segment, row, channel, values[:, :-2], low, high)
+    return Drawn(cells.segment, row, channel, values[:, :-2], low, high)

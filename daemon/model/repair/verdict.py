@@ -124,35 +124,40 @@ def explained_share(detector: BundleDetector, window: Floats, condition: str, be
     return 1.0 - left / change if change > 0 else 0.0
 
 
-def live_verdict(
-    detector: BundleDetector,
-    window: NDArray[Any],
-    condition: str,
-    offsets: Floats,
-    before: Floats,
-    shares: Floats,
-    level: float,
-) -> Cause | None:
+@dataclass(frozen=True, slots=True, eq=False)
+class LiveWindow:
+    """A window above its threshold, with what the stream knows of it; see ``daemon.detector.Detector.verdict``."""
+
+    window: NDArray[Any]  # (L, C) in the detector's units
+    condition: str
+    offsets: Floats  # (P,) of ``judge``
+    before: Floats  # (C,) the sensors' levels before the onset, in the detector's units
+    shares: Floats  # (C,) of the blame
+    level: float  # normal is a score of at most this
+
+
+def live_verdict(detector: BundleDetector, live: LiveWindow) -> Cause | None:
     """The verdict that an alert carries while its episode goes on; None where it is not ``PUBLISHED``.
 
-    As ``verdict_of``, from what a stream has at hand and on the safe side: the ``CANDIDATES`` most
+    As ``verdict_of``, but from what a stream has available, and conservative: only the ``CANDIDATES`` most
     blamed sensors are taken out, the change is that from the sensors' levels before the onset, and a
-    change that the model reconstructs is never called a fault. Arguments: see ``domain.Detector.verdict``.
+    change that the model reconstructs is never called a fault.
     """
+    window, condition, shares, level = live.window, live.condition, live.shares, live.level
     blamed = np.argsort(-shares, kind="stable")[:CANDIDATES]
     windows = np.repeat(window[None], 1 + len(blamed), 0)
     for i, c in enumerate(blamed.tolist(), 1):
         windows[i, :, c] = np.nan
     found = detector.models.measure_standard(windows, (condition,) * len(windows), keep=True)
     calibrated = detector.calibrated
-    nats = calibrated.nats(detector.parts(found, offsets))
+    nats = calibrated.nats(detector.parts(found, live.offsets))
     score = calibrated.combined(nats)
     if not score[0] > level or np.isfinite(found.channel_error[-1, 0]).sum() < 2:
         return None
     if (score[1:] <= level).any():
         return _published(Cause.BROKEN_SENSOR)
     scaled = found.scaled[0].astype(np.float64)
-    change = float(np.nansum((scaled - np.clip(before, -CLIP, CLIP)) ** 2))
+    change = float(np.nansum((scaled - np.clip(live.before, -CLIP, CLIP)) ** 2))
     left = float(np.nansum((scaled - found.decoded[0]) ** 2))
     if left > (1.0 - EXPLAINED) * change:
         return _published(Cause.PROCESS_FAULT)

@@ -33,7 +33,7 @@ Rajagopalan & Lall (1999); Gaussian copulas with free marginals, Cario & Nelson 
 """
 
 from daemon.model.synthesis.fitting import fit
-from daemon.model.synthesis.generator import Series, Walk, rounded
+from daemon.model.synthesis.generator import Selection, Series, Walk, rounded
 from daemon.model.synthesis.marginals import decimal_step
 from daemon.model.synthesis.prior import PriorSeries
 from daemon.model.synthesis.tables import CANDIDATES, GRID, KNOTS, Synthesis, names_of
@@ -43,6 +43,7 @@ __all__ = [
     "GRID",
     "KNOTS",
     "PriorSeries",
+    "Selection",
     "Series",
     "Synthesis",
     "Walk",

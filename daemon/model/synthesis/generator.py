@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -37,6 +38,17 @@ class Series(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which of training's windows a series may visit; None: any."""
+
+    asset: int | None = None  # a number of ``Synthesis.names``
+    condition: int | None = None  # a number of the bundle's conditions
+
+
+EVERYTHING = Selection()
+
+
 class Walk:
     """Series of a number of assets, all at once; see the module.
 
@@ -46,8 +58,7 @@ class Walk:
         conditions: the bundle's labels.
         assets: A.
         random: draws everything.
-        like: only what this asset (a number) did.
-        condition: only under this label (a number).
+        selection: restricts the visited windows to those of an asset or under a condition.
 
     Raises:
         BundleError: training saw no window of this asset under this condition.
@@ -60,8 +71,7 @@ class Walk:
         conditions: Sequence[str],
         assets: int,
         random: np.random.Generator,
-        like: int | None = None,
-        condition: int | None = None,
+        selection: Selection = EVERYTHING,
     ) -> None:
         s, A = synthesis, assets
         self._s, self._models, self._random = s, models, random
@@ -76,10 +86,10 @@ class Walk:
             K, self._L, self._C
         )
         allowed = np.ones(len(s.path), bool)
-        if like is not None:
-            allowed &= s.asset == like
-        if condition is not None:
-            allowed &= s.label == condition
+        if selection.asset is not None:
+            allowed &= s.asset == selection.asset
+        if selection.condition is not None:
+            allowed &= s.label == selection.condition
         members = np.flatnonzero(allowed)
         if not len(members):
             raise BundleError("training saw no window of this asset under this condition")

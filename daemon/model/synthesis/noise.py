@@ -76,9 +76,17 @@ class Noise:
     mix: Floats
 
 
-def fit_noise(R: Floats, cell: Ints, regime: Ints, surplus: Floats, fresh: Mask, G: int, K: int) -> Noise:
-    """Distribution, autocorrelation and correlation of what is left."""
-    C = R.shape[1]
+def fit_noise(R: Floats, cell: Ints, regime: Ints, surplus: Floats, fresh: Mask) -> Noise:
+    """Distribution, autocorrelation and correlation of the noise.
+
+    Args:
+        R: (N, C) residuals, scaled units, NaN where not observed.
+        cell: (N,) the cell of each row.
+        regime: (K,) the regime of each cell.
+        surplus: (K, C) by how much ``mean_levels`` makes the variance too small.
+        fresh: (N,) rows that do not follow the one before.
+    """
+    C, K, G = R.shape[1], len(regime), int(regime.max()) + 1
     seen = np.isfinite(R)
     squares = np.where(seen, R, 0.0) ** 2
     at = regime[cell]
@@ -140,14 +148,25 @@ def fit_wander(
     levels: Floats,
     regime: Ints,
     follows: Ints,
-    G: int,
     rng: np.random.Generator,
 ) -> tuple[Floats, Floats]:
     """How far windows' levels lie, lastingly, from those of the most alike windows of another time or asset.
 
-    Another time: as far away as a stretch that is walked in one piece, twice over. Lastingly: the
-    covariance of what is off now with what is off ``LASTING`` hops later, each by its own like window.
+    Another time: at least two uninterrupted stretches (``HOLD`` hops each) away. Lastingly: the covariance of
+    the difference now with the difference ``LASTING`` hops later, each from its own nearest window.
+
+    Args:
+        when: time and asset of the n windows.
+        seen: (n, d) what windows are compared by.
+        levels: (n, C) the windows' means, scaled units.
+        regime: (n,) of each window.
+        follows: (n,) the window one hop later, -1 at an end.
+        rng: chooses the windows that are compared.
+
+    Returns:
+        (G, C) standard deviation of a series' own level, and (C, C) the Cholesky factor of its correlation.
     """
+    G = int(regime.max()) + 1
     n, C = levels.shape
     later = np.arange(n)
     for _ in range(LASTING):
