@@ -39,7 +39,7 @@ CONTINUES = 10  # periods within which rows "follow at once"
 OWN_ROWS = 320
 """Held-out rows from which an asset or a condition has levels of its own."""
 SHRINK = 32
-"""Rows of doubt: an own level counts n / (n + SHRINK). Two windows' worth, because neighbouring
+"""Shrinkage in rows: an own level counts n / (n + SHRINK). Two windows' worth, because neighbouring
 windows share rows."""
 OWN_LIMIT = 1.5
 """Own levels differ from the pooled ones by at most this, nats: a factor of 4.5."""
@@ -81,14 +81,14 @@ def follow(excess: Floats, state: Floats, slots: Ints, step: float) -> Floats:
         state[slots[0]] = level
         return offsets
     # Rounds: the i-th window of every slot at once.
-    turns = by_slot(slots).occurrence
-    by_turn = np.argsort(turns, kind="stable")
-    ends = np.cumsum(np.bincount(turns)).tolist()
-    mine, target, steps, before = slots[by_turn], target[by_turn], steps[by_turn], np.empty_like(excess)
+    rounds = by_slot(slots).occurrence
+    order = np.argsort(rounds, kind="stable")
+    ends = np.cumsum(np.bincount(rounds)).tolist()
+    slots, target, steps, before = slots[order], target[order], steps[order], np.empty_like(excess)
     start = 0
     for stop in ends:
-        who = mine[start:stop]
-        levels = state[who]
+        some = slots[start:stop]
+        levels = state[some]
         before[start:stop] = levels
         moves = target[start:stop]
         moves -= levels
@@ -98,9 +98,9 @@ def follow(excess: Floats, state: Floats, slots: Ints, step: float) -> Floats:
         moves *= steps[start:stop]
         levels += moves
         np.maximum(levels, 0.0, out=levels)
-        state[who] = levels
+        state[some] = levels
         start = stop
-    offsets[by_turn] = before
+    offsets[order] = before
     return offsets
 
 
@@ -134,8 +134,8 @@ def own_levels(
     Args:
         pieces: all held-out pieces.
         excess: (B, P) of each piece, log levels over the pooled medians.
-        unknown: (B, P) of windows that were measured as of an unknown condition, whose level they
-            give; None if there are none.
+        unknown: (B, P) of windows that were measured as of an unknown condition, which
+            determine the level of an unknown condition; None if there are none.
 
     Returns:
         The assets' levels (P,), the conditions' levels (P,), and each piece's own offsets (B, P).

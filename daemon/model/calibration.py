@@ -56,7 +56,7 @@ class Parts:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Calibration:
-    """Everything that turns ``Measured`` into scores. Shapes: S lengths, C sensors."""
+    """The fitted values that turn ``Measured`` into scores. Shapes: S lengths, C sensors."""
 
     error_level: Floats  # (S, C) median of log(error + .02)
     error_mean: Floats  # (S, C)
@@ -144,7 +144,7 @@ class Calibration:
         return np.where(count > 0, np.sqrt(total / np.maximum(count, 1)), np.nan)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """What a bundle stores of it, beside ``facts``."""
+        """Its arrays in a bundle, beside ``facts``."""
         result = {
             "error_level": self.error_level,
             "error_mean": self.error_mean,
@@ -164,7 +164,7 @@ class Calibration:
         return np.stack(rows) if rows else np.zeros((0, self.states))
 
     def facts(self) -> dict[str, object]:
-        """What a bundle's manifest says of it."""
+        """Its entries in a bundle's manifest."""
         return {
             "threshold": self.threshold,
             "provisional": self.provisional,
@@ -316,7 +316,7 @@ def lowest_threshold(series: Sequence[Floats], allowed: float, policy: AlarmPoli
         allowed: episodes; below one the largest score is the answer (it opens none).
         policy: the alarm machine's settings.
     """
-    # Between two series the machine must come to rest and forget: rows far below any threshold.
+    # Between two series the alarm machine must return to its initial state: rows far below any threshold.
     rest = np.full(max(policy.of, 1), -1e300)
     joined = np.concatenate([np.concatenate([one, rest]) for one in series])
     ranked = np.sort(joined[np.isfinite(joined) & (joined > -1e300)])

@@ -6,9 +6,9 @@ doing, apart from the condition. It is decoded under the other one. A row lies i
 for it are averaged. The interval covers 90 % of the decoded draws of the posterior plus the sensors' own
 scatter.
 
-The answer is the model's: what conditions had in common in training, with the same latents. It knows
-no causes, and no combination of a condition and latents that training never had. The interval does not cover
-these either: it covers the latents and the sensors, not the model's error in going from one condition
+The answer is the model's: what conditions had in common in training, with the same latents. It has
+no model of causes, and none of combinations of a condition and latents that training never had. The interval
+does not cover these either: it covers the latents and the sensors, not the model's error in going from one condition
 to another, so where modes differ by more than their levels it is too narrow.
 """
 
@@ -36,11 +36,11 @@ SHOWN = 10
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Counterfactual:
-    """A stretch of T rows of one asset, as it was and as it would have been. Raw units, NaN: nothing known.
+    """A stretch of T rows of one asset, as it was and as it would have been. Raw units, NaN where unknown.
 
-    ``condition`` is as it was asked for; ``was`` and ``under`` are the labels of the T rows. ``expected``
-    is what the model makes of the rows under their own labels: compare ``value`` with it rather than with
-    ``observed``, which has noise besides.
+    ``condition`` is as the caller gave it; ``was`` and ``under`` are the labels of the T rows. ``expected``
+    is the model's reconstruction under their own labels: compare ``value`` with it rather than with
+    ``observed``, which also has noise.
     """
 
     asset: str
@@ -63,7 +63,7 @@ class Counterfactual:
         return [(self.first_row + t) * self.period_ns for t in range(len(self.value))]
 
     def as_dict(self) -> dict[str, Any]:
-        """For ``--json`` and the page: lists by sensor, None for what is not known."""
+        """For ``--json`` and the page: lists by sensor, None where unknown."""
 
         def cells(column: Floats) -> list[float | None]:
             return [float(v) if np.isfinite(v) else None for v in column]
@@ -97,7 +97,7 @@ def label_under(label: str, condition: str, known: Sequence[str]) -> str:
     """A label with some of its fields changed: ``mode=high,site=a`` under ``mode=low`` is ``mode=low,site=a``.
 
     Args:
-        label: what it was.
+        label: the original.
         condition: a whole label, or one or more ``field=value`` with commas between.
         known: the labels of the model.
 
@@ -141,7 +141,7 @@ def counterfactual_of(
         seed: of the draws; the same seed gives the same interval.
 
     Raises:
-        UsageError: the model does not know the condition, or the segment is shorter than a window or
+        UsageError: the model has no such condition, or the segment is shorter than a window or
             lacks some of the rows.
     """
     L, T, first = bundle.window, len(segment.values), at_row - segment.first_row
@@ -155,7 +155,7 @@ def counterfactual_of(
     labels = segment.condition or ("",) * T
     known = bundle.models.labels
     others = {label: label_under(label, condition, known) for label in dict.fromkeys(labels)}
-    # Every window that holds one of the rows, by where it begins.
+    # The first rows of all windows that contain one of the rows.
     begins = np.arange(max(first - L + 1, 0), min(first + rows - 1, T - L) + 1)
     windows = sliding(segment.values[begins[0] : begins[-1] + L], L)
     own = [labels[b + L - 1] for b in begins.tolist()]
@@ -165,7 +165,7 @@ def counterfactual_of(
     inside = (at >= 0) & (at < rows)
 
     def stitched(cells: Floats) -> Floats:
-        """(n, L, C) to (rows, C): the mean over the windows that hold a row."""
+        """(n, L, C) to (rows, C): the mean over the windows that contain a row."""
         total, count = np.zeros((rows, cells.shape[2])), np.zeros(rows)
         np.add.at(total, at[inside], cells[inside])
         np.add.at(count, at[inside], 1.0)

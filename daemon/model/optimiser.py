@@ -16,19 +16,19 @@ SKIP_RATE = 0.1  # the skip's share of the rate
 CLIP_NORM = 50.0
 CONDITION_DECAY = 5.0
 """What a condition's vectors lose per unit of rate (Loshchilov & Hutter 2019): 1 % a step at the peak, so
-that they hold what a hundred steps in a row repeat. Without it they learn a short history by heart: by
-the hour of day, two weeks of an air handler were made less likely by its hours than without them."""
+that they keep only what a hundred consecutive steps repeat. Without it they overfit short histories: with
+the hour of day as condition, two weeks of an air handler were less likely than without."""
 
 
 class Adam:
     """Adam (Kingma & Ba 2015) over named tensors, with the gradient's norm clipped.
 
     All state is one flat vector, so that a step is ten operations however many tensors there
-    are; and torch.optim, which drags in its compiler (over a second, 100 MB), is not imported.
+    are; and torch.optim, which loads torch's compiler (over a second, 100 MB), is not imported.
     """
 
     def __init__(self, weights: dict[str, Tensor], slow: Sequence[str], decayed: Sequence[str] = ()) -> None:
-        """Take over ``weights`` (their storage becomes one vector); ``slow`` learn at a tenth, ``decayed`` decay."""
+        """Move the storage of ``weights`` into one vector; ``slow`` learn at a tenth of the rate, ``decayed`` decay."""
         size = sum(-(-tensor.numel() // 16) * 16 for tensor in weights.values())
         self._values, self._gradient = torch.zeros(size), torch.zeros(size)
         self._first, self._second = torch.zeros(size), torch.zeros(size)
@@ -49,7 +49,7 @@ class Adam:
                 self._decayed.append(self._values[part])
 
     def step(self, rate: float) -> None:
-        """Move by the gradient that backward left, and clear it."""
+        """Update by the accumulated gradient, and clear it."""
         self._steps += 1
         g = self._gradient
         norm = float(g.norm())
@@ -68,7 +68,7 @@ class Adam:
 def steps_for(windows: int) -> int:
     """Optimiser steps by the training rule: 400, from 1,500 windows on 800.
 
-    More than that was measured to gain nothing in ranking; fewer leave the path idle.
+    More steps gained nothing in ranking; with fewer the path stays inactive.
     """
     return 800 if windows >= 1_500 else 400
 

@@ -1,25 +1,25 @@
 """The nonlinear path of the VAE, in three kinds behind one interface.
 
-A path reads a window into features and writes a window from latents; everything else (the linear
-skip, the posterior, sigma, the loss, the training) is the same for all and lives in ``vae``.
+A path reads a window into features and writes a window from latents; the rest of the VAE (the linear skip,
+the posterior, sigma, the loss, the training) is the same for all kinds (``vae``).
 
     mlp    the window as one vector: dense layers of widths ``hidden``, mirrored in the decoder
     conv   along time: convolutions of 3 steps that halve the length, one per width of ``hidden``;
            the decoder doubles it again. The same pattern is the same feature at any of the steps,
-           but where it stands is kept: the last layer's steps are not pooled
+           but its position is kept: the last layer's steps are not pooled
     gru    along time: each step through dense layers of all widths of ``hidden`` but the last, which
            is the width of one gated recurrent unit (Cho et al. 2014); its last state are the features.
            The decoder unrolls from the latents, newest step first: what the encoder read last, and
            what a score needs most, is then nearest (Srivastava et al. 2015)
 
-Rules that every path keeps:
+Invariants of every path:
 
 * ``write`` ends in zeros before training, so that training starts at the linear skip alone.
-* A gap is shown as a zero in the values and a one beside them; for a whole window ``gaps`` is None
-  and nothing is computed for it.
+* A gap is a zero in the values and a one in the gap mask; for a window without gaps ``gaps`` is None and
+  the mask costs nothing.
 * The condition is a learned vector per label, added where the values first enter, in both halves.
-* No window sees another: no batch normalisation, and every product is one matrix product per
-  step over the batch.
+* No window depends on another: no batch normalisation, and every product is one matrix product per step
+  over the batch.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Path(Protocol):
 
     @property
     def features(self) -> int:
-        """H, how many numbers ``read`` gives."""
+        """H, the number of features."""
         ...
 
     def reader(self, draw: Draw) -> Weights:
@@ -73,7 +73,7 @@ class Path(Protocol):
         ...
 
     def write(self, w: Weights, z: Tensor, codes: Tensor | None) -> Tensor:
-        """Latents (B, Z) of the path to what they add to the window, (B, L*C)."""
+        """Latents (B, Z) of the path to their part of the window, (B, L*C)."""
         ...
 
 
@@ -160,7 +160,7 @@ class Dense(Sizes):
         return self.after_first(w, entered, gaps, codes)
 
     def after_first(self, w: Weights, entered: Tensor, gaps: Tensor | None, codes: Tensor | None) -> Tensor:
-        """``read`` from what the first layer makes of the values alone, (B, first of ``hidden``)."""
+        """``read`` from the first layer's output of the values alone, (B, first of ``hidden``)."""
         h = entered
         if gaps is not None:
             h = h + linear(gaps.to(h.dtype), w["encoder.0.gaps"])
@@ -176,7 +176,7 @@ class Dense(Sizes):
         return linear(self.before_last(w, z, codes), w["output.weight"], w["output.bias"])
 
     def before_last(self, w: Weights, z: Tensor, codes: Tensor | None) -> Tensor:
-        """What ``write`` gives to its last layer, (B, first of ``hidden``)."""
+        """The input of the last layer of ``write``, (B, first of ``hidden``)."""
         h = linear(z, w["decoder.0.weight"], w["decoder.0.bias"])
         if codes is not None:
             h = h + w["decoder.0.condition"][codes]
@@ -215,7 +215,7 @@ class Convolutional(Sizes):
         w |= further_layers(draw, "decoder", mirrored, KERNEL)
         return w | {
             "output.weight": torch.zeros(self.channels, KERNEL * mirrored[-1]),
-            # A level of its own per step: a convolution alone cannot tell the window's steps apart.
+            # A bias per step: a convolution alone does not distinguish the window's steps.
             "output.bias": torch.zeros(self.length * self.channels),
         }
 
@@ -258,7 +258,7 @@ def _around(h: Tensor, stride: int) -> Tensor:
 
     A convolution is then one matrix product: as fast, for layers as small as these, as a
     convolution kernel, and a window's result cannot depend on which kernel its batch was given.
-    Beyond either end stand zeros.
+    Steps beyond either end are zeros.
     """
     steps = h.shape[1]
     padded = pad(h, (0, 0, 1, 1))

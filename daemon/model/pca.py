@@ -10,8 +10,8 @@ with the leading k eigenvectors U and eigenvalues Lambda of the covariance (90 %
 **Missing cells.** The noise is independent between cells, so the conditional mean of the
 missing cells given the observed ones is W_m E[z | x_o], exactly. We put that into the gaps and
 then project as usual: z = Lambda^(-1/2) U'(x - mean). A window without gaps is therefore plain
-PCA, and a gap pulls the result neither towards the mean nor anywhere else that the observed
-cells do not say. With V = U (1 - s2/Lambda)^(1/2) and r = V_o' x_o the fill is
+PCA, and a gap shifts the result only as far as the observed cells imply. With
+V = U (1 - s2/Lambda)^(1/2) and r = V_o' x_o the fill is
 
     x_m = (I - V_m V_m')^-1 V_m r  =  V_m (I - V_m' V_m)^-1 r,
 
@@ -73,7 +73,7 @@ class WindowPCA:
         """Fit on windows with gaps.
 
         Args:
-            start: (n, d) scaled windows whose gaps hold any sensible start (bridged in time).
+            start: (n, d) scaled windows whose gaps contain a starting value (bridged in time).
             observed: (n, d).
 
         Returns:
@@ -94,7 +94,7 @@ class WindowPCA:
         """Put the conditional mean given the observed cells into the gaps.
 
         Args:
-            x: (B, d) scaled windows; what stands in the gaps is ignored (NaN is fine).
+            x: (B, d) scaled windows; values in the gaps are ignored (NaN is fine).
             gaps: (B, d) bool, True where missing.
 
         Returns:
@@ -108,7 +108,7 @@ class WindowPCA:
         centred = result - self.mean  # zero in the gaps
         right = centred.double() @ self._shrunk  # (B, k)
         # Windows with about equally many gaps share one batched solve, padded with zero rows to
-        # a size that follows from the window's own count: its neighbours change no digit of it.
+        # a size that depends on the window's own count only: its result does not depend on its neighbours.
         bucket = (2 * count[rows] - 1).double().log2().floor().long()
         d = len(self.mean)
         for size in sorted(set(bucket.tolist())):

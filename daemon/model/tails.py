@@ -23,7 +23,7 @@ class Tail:
     """-log p of one part against its calibration values.
 
     ``value`` and ``nats`` (K,) are knots of the empirical curve, ascending; beyond the last
-    knot the curve goes on as a line of slope 1 / ``excess``.
+    knot the curve continues as a line of slope 1 / ``excess``.
     """
 
     value: Floats

@@ -1,14 +1,14 @@
-"""Training: a history becomes a bundle.
+"""Training: from a history of normal rows to a calibrated bundle.
 
-Cross-fitting first (five fits, every row measured by models that did not see it), then the
-deployed models on everything, then the drift reference. The rules:
+Cross-fitting first (five fits; every row is measured by models that were not fitted on it), then the
+deployed models on all rows, then the drift reference, imputation and synthesis. Rules:
 
-* Window: the stream's, or the longest that the rows can calibrate (``segments.fitting_length``);
-  fewer than 40 rows (ten times the window, if that is under 4) are refused.
-* Training windows: those of which 80 % of the cells were observed; where that leaves fewer
-  than half of them, 50 %; then whatever has an observation. At most 40,000 windows or 256 MB
-  of them, evenly spread.
-* Steps of the VAE: ``vae.steps_for``, unless the settings say.
+* Window: the stream's, or the longest that the rows can calibrate (``segments.fitting_length``); fewer than
+  40 rows (ten times the window, if that is under 4) are refused.
+* Training windows: those of which at least 80 % of the cells were observed; where that leaves fewer than
+  half of them, 50 %; then those with any observation. At most 40,000 windows or 256 MB of them, evenly
+  spread.
+* Steps of the VAE: ``optimiser.steps_for``, unless the settings give a number.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ MOST_BYTES = 256 << 20
 JUDGED_ON = 200
 """Windows per fold that the likelihoods are taken on."""
 NEVER = 1 << 60
-"""Rows after which a sensor that always stands still counts as stuck."""
+"""Rows after which a sensor that is always constant counts as stuck."""
 
 Progress = Callable[[float, str], None]
 

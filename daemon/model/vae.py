@@ -89,8 +89,9 @@ class TrainingWindows:
 class VAE:
     """Weights and shapes; immutable once trained.
 
-    ``kind`` is that of the nonlinear path: ``mlp``, ``conv`` or ``gru``. ``labels`` are the condition labels seen in training; empty means no condition at all. ``means`` are what each of them
-    says of a window; None without condition, and of old bundles, whose path alone is shown it.
+    ``kind`` is that of the nonlinear path: ``mlp``, ``conv`` or ``gru``. ``labels`` are the condition
+    labels seen in training; empty means no condition at all. ``means`` are the usual
+    windows of these; None without condition, and for old bundles, where only the path reads it.
     """
 
     pca: WindowPCA
@@ -160,7 +161,7 @@ class VAE:
         return windows if usual is None else windows + usual
 
     def _usual(self, codes: Tensor | None) -> Tensor | None:
-        """(B, d) what the conditions add to the pooled mean; None where they say nothing."""
+        """(B, d) the conditions' usual windows over the pooled mean; None without conditions."""
         if self.means is None or codes is None:
             return None
         return self.means.of(codes, self.length * self.channels)
@@ -222,7 +223,7 @@ class VAE:
         pool = torch.randint(n, (min(GAP_POOL, n),), generator=generator)
         hidden = injected_gaps(len(pool), length, channels, generator) | truly_missing[pool]
         pool_codes = None
-        if codes is not None:  # what fills a gap depends on the condition, so here each is drawn once
+        if codes is not None:  # the filling of a gap depends on the condition, so each is drawn once here
             pool_codes = _dropped(codes[pool], model.unknown, generator)
         pool_filled = filled_under(pca, filled[pool], hidden, means, pool_codes)
 
@@ -311,7 +312,7 @@ def filled_under(
 
 
 def _dropped(codes: Tensor, unknown: int, generator: torch.Generator) -> Tensor:
-    """Codes (B,), one in ten shown as unknown."""
+    """Codes (B,), one in ten replaced by unknown."""
     hidden = torch.rand(len(codes), generator=generator) < CONDITION_DROPOUT
     return torch.where(hidden, unknown, codes)
 

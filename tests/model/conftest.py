@@ -32,7 +32,7 @@ KINDS = (*VAES, "ppca")
 
 
 def machine(rows: int, seed: int = 0, start: int = 0) -> Floats:
-    """(rows, 4) raw: two cycles seen by three sensors with noise, and one that stands still."""
+    """(rows, 4) raw: two cycles seen by three sensors with noise, and one constant."""
     rng = np.random.default_rng(seed)
     t = np.arange(start, start + rows)
     a, b = np.sin(t / 9.0), np.sin(t / 31.0 + 1.0)
@@ -59,7 +59,7 @@ def trained(history: list[Segment], settings: ModelSettings = QUICK, **changes: 
 
 @pytest.fixture(scope="session")
 def bundles() -> Callable[[str], Bundle]:
-    """Bundles by kind, each trained when it is first asked for."""
+    """Bundles by kind, each trained at its first use."""
 
     @cache
     def of(kind: str) -> Bundle:

@@ -33,7 +33,7 @@ def off(one: Floats, other: Floats) -> Floats:
     return np.asarray(np.abs(one - other).mean(0) / apart)
 
 
-def test_it_is_near_the_twin_that_ran_in_the_other_mode(bundle: Bundle) -> None:
+def test_the_counterfactual_is_near_the_same_run_in_the_other_mode(bundle: Bundle) -> None:
     """``stretch`` has the same load under one seed: the twin is what really would have been."""
     found = counterfactual_of(bundle, fresh("high"), 5_100, 60, "mode=low")
     twin = stretch(300, 80, "low")[100:160]
@@ -63,7 +63,7 @@ def test_gaps_and_the_ends_of_a_segment(bundle: Bundle) -> None:
     assert (off(holed.value, whole.value) < 0.1).all()
     for at, rows in ((5_000, 1), (5_299, 1), (5_000, 300)):
         assert np.isfinite(counterfactual_of(bundle, fresh("high"), at, rows, "mode=low").value).all()
-    # A row's answer does not depend on how many others are asked for, but for the draws of the interval.
+    # A row's answer does not depend on how many others are requested, except for the draws of the interval.
     alone = counterfactual_of(bundle, fresh("high"), 5_130, 1, "mode=low")
     np.testing.assert_allclose(alone.value[0], whole.value[30], rtol=1e-5)
 
@@ -81,12 +81,12 @@ def test_the_same_seed_gives_the_same_answer(bundle: Bundle) -> None:
     ("at", "rows", "said"),
     [(4_999, 10, "are not all in"), (5_295, 10, "are not all in"), (5_000, 0, "are not all in")],
 )
-def test_rows_that_are_not_there(bundle: Bundle, at: int, rows: int, said: str) -> None:
+def test_rows_outside_the_segment_are_refused(bundle: Bundle, at: int, rows: int, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         counterfactual_of(bundle, fresh("high"), at, rows, "mode=low")
 
 
-def test_less_than_a_window(bundle: Bundle) -> None:
+def test_a_segment_shorter_than_a_window_is_refused(bundle: Bundle) -> None:
     short = Segment("p", 0, stretch(10, 0, "low"), ("mode=low",) * 10)
     with pytest.raises(UsageError, match="10 rows without a gap, a window needs 16"):
         counterfactual_of(bundle, short, 0, 5, "mode=high")
@@ -106,7 +106,7 @@ def test_an_unknown_condition_names_those_that_are_known(bundle: Bundle) -> None
         ("mode=b,site=x,$hour=08", "mode=a", "mode=a,site=x,$hour=08"),
         ("mode=b,site=x,$hour=08", "$hour=09,mode=a", "mode=a,site=x,$hour=09"),
         ("mode=b,site=x,$hour=08", "mode=a,site=x,$hour=09", "mode=a,site=x,$hour=09"),
-        ("", "mode=a,site=x,$hour=09", "mode=a,site=x,$hour=09"),  # a row that nobody spoke of
+        ("", "mode=a,site=x,$hour=09", "mode=a,site=x,$hour=09"),  # a row outside the request
     ],
 )
 def test_some_fields_of_a_label_are_changed(label: str, condition: str, found: str) -> None:

@@ -51,7 +51,7 @@ def naive(
     step=st.integers(1, 2),
     size=st.floats(-8.0, 8.0),
 )
-def test_a_fault_is_what_its_name_says(
+def test_each_kind_of_fault_equals_the_naive_version(
     kind: FaultKind, holed: bool, span: tuple[int, int], c: int, step: int, size: float
 ) -> None:
     values = dropped(machine(60), 0.2) if holed else machine(60)
@@ -115,7 +115,7 @@ def test_kinds_are_named_as_people_write_them(text: str, kind: FaultKind) -> Non
     assert FaultKind.of(text) is kind
 
 
-def test_an_unknown_kind_is_told_the_known_ones() -> None:
+def test_an_unknown_kind_names_the_known_ones() -> None:
     with pytest.raises(ValueError, match=r"'jump' is no kind of fault: known are spike, shift, .*drop_out"):
         FaultKind.of("jump")
 
@@ -126,7 +126,7 @@ def test_sizes_in_real_units() -> None:
     assert np.isnan(real_size(FaultKind.STUCK, 3.0, 20.0))
 
 
-def test_moments_are_of_what_is_observed_and_tell_what_moves() -> None:
+def test_moments_are_of_observed_cells_and_moving_sensors_follow() -> None:
     values = dropped(machine(500), 0.3)
     values[:, 2] = np.nan
     mean, scale = moments(values)

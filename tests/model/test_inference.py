@@ -1,4 +1,4 @@
-"""The model as it scores is the model as it is trained, but for the last digits; and no row knows its neighbours."""
+"""Inference equals the trained model up to rounding, and no window depends on its neighbours."""
 
 from __future__ import annotations
 

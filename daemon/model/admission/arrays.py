@@ -26,7 +26,7 @@ MOST_CELLS = 1 << 24
 
 @dataclass(frozen=True, slots=True)
 class _Rule:
-    """What one array must be. ``above``: its numbers are greater than this; ``limitless``: +inf is meant."""
+    """The requirements on one array. ``above``: its numbers are greater than this; ``limitless``: +inf is allowed."""
 
     shape: tuple[int, ...]
     kind: str = "f"  # numpy's: f float, i signed integer, b bool
@@ -38,7 +38,7 @@ def check_arrays(manifest: Manifest, arrays: Mapping[str, NDArray[Any]], latents
     """Types, shapes and values of all arrays but the VAE's weights.
 
     Args:
-        manifest: says which arrays there must be.
+        manifest: determines the required arrays.
         arrays: by name, as the bundle stores them.
         latents: of the VAE's path; 0 without.
 
@@ -131,7 +131,7 @@ def _imputation(arrays: Mapping[str, NDArray[Any]], C: int) -> dict[str, _Rule]:
 
 
 def _synthesis(arrays: Mapping[str, NDArray[Any]], C: int, h: int, latents: int) -> dict[str, _Rule]:
-    """Tables of ``synthesis.Synthesis``, whose sizes n, K, G, Z and e only they themselves say."""
+    """Rules of the tables of ``Synthesis``; their sizes n, K, G, Z and e are taken from the tables themselves."""
 
     def size(name: str, axis: int = 0) -> int:
         array = arrays.get(f"extras.synthesis.{name}")
@@ -178,7 +178,7 @@ def _synthesis(arrays: Mapping[str, NDArray[Any]], C: int, h: int, latents: int)
 
 
 def _check_synthesis(arrays: Mapping[str, NDArray[Any]], conditions: int) -> None:
-    """What the tables point at must be there, and what they map must ascend."""
+    """Indices in the tables must be in range, and the maps must ascend."""
     of = {name.removeprefix("extras.synthesis."): array for name, array in arrays.items()}
     n, cells, sensors = len(of["path"]), len(of["regime"]), len(of["step"])
     first = of["first"]

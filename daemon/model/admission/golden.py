@@ -19,7 +19,7 @@ def golden_windows(detector: BundleDetector, seen: Mask) -> tuple[Floats, tuple[
     """Windows (B, L, C) that any model of these sensors must be able to judge, B labels, (B,) whether scorable.
 
     Raw units, made from the detector's own units: usual, with gaps of each kind, far out; each condition
-    at least once, and one that training never saw. The last is empty, and nothing can be said of it.
+    at least once, and one that training never saw. The last window is empty and has no score.
     """
     L, C = detector.window, len(detector.sensors)
     steps, channels = np.arange(L)[:, None], np.arange(C)[None, :]
@@ -38,7 +38,7 @@ def golden_windows(detector: BundleDetector, seen: Mask) -> tuple[Floats, tuple[
     patterns.append(np.full((L, C), np.nan))
     labels = [*detector.conditions, "\x00never seen"]
     count = max(len(patterns), len(labels))
-    count += count % len(labels) == 0  # else a pattern would always meet the same label
+    count += count % len(labels) == 0  # else a pattern would always have the same label
     at = np.arange(count) % len(patterns)
     units = detector.scaling
     values = np.clip(np.stack(patterns)[at] * units.scale + units.mean, -1e300, 1e300)
@@ -47,7 +47,7 @@ def golden_windows(detector: BundleDetector, seen: Mask) -> tuple[Floats, tuple[
 
 
 def check_golden(detector: BundleDetector, seen: Mask) -> None:
-    """Judge the golden windows, as the stream does it, and look at what comes out.
+    """Judge the golden windows as the stream does, and check the results.
 
     Args:
         detector: of the bundle.
@@ -68,11 +68,13 @@ def check_golden(detector: BundleDetector, seen: Mask) -> None:
             baseline = np.stack([detector.fresh_baseline("") for _ in range(B)])
             verdicts = detector.judge(evidence, baseline, np.arange(B))
         except Exception as error:
-            said = " ".join(str(error).split())[:200]
-            raise BundleError(f"its model fails on usual windows: {type(error).__name__}: {said}") from error
+            reason = " ".join(str(error).split())[:200]
+            raise BundleError(
+                f"its model fails on usual windows: {type(error).__name__}: {reason}"
+            ) from error
     if not (evidence.scorable == scorable).all():
         raise BundleError("its model takes windows with readings for empty ones, or the other way round")
-    spoken = np.isfinite(newest[:, seen]).any(1) & scorable
+    present = np.isfinite(newest[:, seen]).any(1) & scorable
     missing = np.isnan(newest) & seen
     results: Sequence[tuple[str, Floats, Floats | float]] = (
         ("score", verdicts.score[scorable], 0.0),
@@ -80,7 +82,7 @@ def check_golden(detector: BundleDetector, seen: Mask) -> None:
         ("reconstruction error", verdicts.reconstruction[scorable], -np.inf),
         ("KL", verdicts.kl[scorable], -1e-3),
         ("ELBO", verdicts.elbo[scorable], -np.inf),
-        ("newest residual", verdicts.point[spoken], 0.0),
+        ("newest residual", verdicts.point[present], 0.0),
         ("probability", np.stack([verdicts.p_reconstruction, verdicts.p_kl])[:, scorable], 0.0),
         ("posterior", evidence.posterior[scorable], -np.inf),
         ("expected value", evidence.expected[:, seen], -np.inf),

@@ -28,14 +28,14 @@ class PathShape(msgspec.Struct, frozen=True):
 
 
 class OwnLevels(msgspec.Struct, frozen=True):
-    """Who has levels of its own, in the order of the arrays' rows."""
+    """The assets and conditions that have levels of their own, in the order of the arrays' rows."""
 
     assets: tuple[Asset, ...]
     conditions: tuple[Label, ...]
 
 
 class CalibrationFacts(msgspec.Struct, frozen=True):
-    """What the manifest says of the calibration; see ``Calibration.facts``."""
+    """The calibration's part of the manifest; see ``Calibration.facts``."""
 
     threshold: Annotated[float, Meta(gt=0.0)]
     provisional: bool
@@ -53,7 +53,7 @@ class DriftThresholds(msgspec.Struct, frozen=True):
 
 
 class WeightsFact(msgspec.Struct, frozen=True):
-    """What identifies the weights that belong to a manifest."""
+    """The hash of the weights that belong to a manifest."""
 
     sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 
@@ -68,7 +68,7 @@ class Anchor(msgspec.Struct, frozen=True):
 
 
 class ConditionFacts(msgspec.Struct, frozen=True):
-    """What ``facts`` say of the conditions, where they say it; see ``conditions.condition_facts``."""
+    """The entries of ``facts`` about conditions, all optional; see ``conditions.condition_facts``."""
 
     condition: Annotated[tuple[Label, ...], Meta(max_length=1_000)] = ()
     timezone: str | None = None
@@ -77,7 +77,7 @@ class ConditionFacts(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """The manifest of a bundle, as far as a bundle is rebuilt from it."""
+    """The manifest of a bundle: the fields that a bundle is rebuilt from."""
 
     format: int
     settings: ModelSettings

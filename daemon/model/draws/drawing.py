@@ -34,7 +34,7 @@ class Drawn:
     rows: Ints  # (n,)
     channels: Ints  # (n,)
     values: Floats  # (n, D)
-    low: Floats  # (n,) 90 % interval of what the draws are drawn from
+    low: Floats  # (n,) 90 % interval of the distribution that is drawn from
     high: Floats
 
 

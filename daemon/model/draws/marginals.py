@@ -30,11 +30,11 @@ MOST_SHIFTS = 32
 PRIOR = 50.0
 """Hidden cells that the pooled quantiles count for: the 5 % quantile of fewer is a guess."""
 DEVIATES = np.linspace(-3.0, 3.0, 49)
-"""Where the quantiles stand, in standard deviations of a normal; beyond them a draw is never."""
+"""Positions of the quantiles, in standard deviations of a normal; no draw lies beyond the outermost."""
 FEW_VALUES = 24
-"""A sensor that was seen to take no more values than this is drawn from them."""
+"""A sensor that was observed to take no more values than this is drawn from them."""
 REPEATED = 4
-"""... and each of them so often, on average: a short table holds few values of any sensor."""
+"""... if each of them occurred so often on average: a short table has few values of any sensor."""
 ENOUGH = 100
 """Readings from which on draws stay within their range: the next one leaves it with a chance of 2 in n + 1."""
 NINETY = 1.6448536269514722
@@ -42,12 +42,12 @@ NINETY = 1.6448536269514722
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Marginals:
-    """Per sensor and distance the quantiles of an error, as multiples of the margin, and what a sensor may say."""
+    """Per sensor and distance the quantiles of an error, as multiples of the margin, and the sensor's range."""
 
     quantiles: Floats  # (C, 2 * BUCKETS, len(DEVIATES)) ascending
-    lowest: Floats  # (C,) raw units, -inf where nothing is known
+    lowest: Floats  # (C,) raw units, -inf where unknown
     highest: Floats
-    values: tuple[Floats | None, ...]  # of C sensors, ascending: all that it says, where these are few
+    values: tuple[Floats | None, ...]  # of each sensor, ascending: all its values, where these are few
 
     def of(self, deviates: Floats, channel: Ints, bucket: Ints) -> Floats:
         """(n, D) errors over the margin, at standard normal deviates (n, D)."""
@@ -120,7 +120,7 @@ def calibrate(
 
 
 def _moved(missing: Sequence[Mask], generator: np.random.Generator, *, by_segment: bool) -> list[Mask]:
-    """The masks of what is missing, put elsewhere: all rows along by one offset, or each segment's to another.
+    """The masks of missing cells, moved: all rows shifted by one offset, or each segment's mask to another.
 
     The latter keeps what the former cannot: gaps at a segment's end, and sensors that are silent throughout.
     """
@@ -141,13 +141,13 @@ def margins(parameters: ImputationParameters, channel: Ints, distance: Ints, buc
     """(n,) the 90 % margins, scaled, growing smoothly with the distance rather than from bucket to bucket.
 
     They grow no further than that of a sensor without any reading, or the spread of training if that is
-    more: readings far off tell no less than none. (Training hides no gap as long as some are, and what
-    it makes of these grows on and on.)
+    more: a distant reading is at least as informative as none. (Training hides no gap as long as some real
+    ones are, and its margins for these would grow without limit.)
     """
     margin = parameters.batch.half_width(channel, distance, bucket)
     place = bucket % BUCKETS
     before = parameters.batch.margin[channel, np.maximum(bucket - 1, bucket // BUCKETS * BUCKETS)]
-    # Bucket b holds the distances above 2^(b-1) up to 2^b; its margin is that of its far end, about.
+    # Bucket b has the distances above 2^(b-1) up to 2^b; its margin is about that of its far end.
     share = np.where((place > 0) & (place < NEVER - 1), np.log2(np.maximum(distance, 1)) - (place - 1), 1.0)
     share = np.clip(share, 0.0, 1.0)
     smooth = np.where(before > 0, before, margin) ** (1.0 - share) * np.maximum(margin, 1e-300) ** share
@@ -157,7 +157,7 @@ def margins(parameters: ImputationParameters, channel: Ints, distance: Ints, buc
 
 
 def _quantiles(ratio: Floats, group: Ints, channels: int) -> Floats:
-    """(C, 2 * BUCKETS, Q): those of a group's own errors, shrunk to its sensor's, and these to everyone's."""
+    """(C, 2 * BUCKETS, Q): quantiles of a group's own errors, shrunk to its sensor's, and these to all sensors'."""
     levels = _normal_cdf(DEVIATES)
     shape = DEVIATES / NINETY  # a normal error of which the margin is the 90 % half width
 
@@ -193,7 +193,7 @@ def value_ranges(
     lowest, highest = np.full(channels, -np.inf), np.full(channels, np.inf)
     values: list[Floats | None] = [None] * channels
     for c in range(channels):
-        said: Floats = np.empty(0)
+        seen: Floats = np.empty(0)
         few, readings = True, 0
         for segment in segments:
             known = segment.values[:, c]
@@ -201,12 +201,12 @@ def value_ranges(
             readings += len(known)
             if not few:
                 known = np.array([known.min(), known.max()]) if len(known) else known
-            said = np.unique(np.concatenate([said, known]))
-            if len(said) > FEW_VALUES:
-                few, said = False, said[[0, -1]]
-        few &= 0 < len(said) * REPEATED <= readings
+            seen = np.unique(np.concatenate([seen, known]))
+            if len(seen) > FEW_VALUES:
+                few, seen = False, seen[[0, -1]]
+        few &= 0 < len(seen) * REPEATED <= readings
         if few:
-            values[c] = said
+            values[c] = seen
         if few or readings >= ENOUGH:
-            lowest[c], highest[c] = said[0], said[-1]
+            lowest[c], highest[c] = seen[0], seen[-1]
     return lowest, highest, tuple(values)

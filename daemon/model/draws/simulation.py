@@ -25,7 +25,7 @@ from daemon.model.imputation.parameters import ImputationParameters
 LEVEL = LEVELS[-1]
 """Level variance tau of the simulated field: that of the two in batch filling for which only differences count.
 
-A sensor's level in a long gap is what nobody knows, and an error there walks rather than returns."""
+A sensor's level in a long gap is unknown, and an error there is a random walk rather than mean-reverting."""
 NUGGETS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Noise variances of a reading, in squared scaled units, tried until a cell's conditional makes sense.
 
@@ -41,7 +41,7 @@ class ErrorPaths:
     Args:
         parameters: whose covariances.
         observed: (T, C).
-        wanted: (T, C) the missing cells whose paths are asked for.
+        wanted: (T, C) the missing cells to simulate.
         count: N paths.
         generator: their randomness; the same gives the same paths.
         level: tau.
@@ -64,7 +64,7 @@ class ErrorPaths:
         self._next = next_observed(observed)
         self._known = observed.copy()
         self._memory: dict[bytes, tuple[Floats, float]] = {}
-        # Paths of the last rows, by row modulo its length; what is older is out of the field's reach.
+        # Paths of the last rows, by row modulo its length; older rows are beyond the field's reach.
         self._ring = np.zeros((REACH + 1, self._sensors, count))
 
     def rows(self) -> Iterator[tuple[int, Ints, Floats]]:
@@ -95,7 +95,7 @@ class ErrorPaths:
             yield row, channels, self._ring[place, channels].copy()
 
     def _neighbours(self, row: int, channel: int, last: Ints, length: int) -> tuple[Ints, Ints]:
-        """Channels and rows (K,) of the known cells that tell most of one."""
+        """Channels and rows (K,) of the known cells that are most informative about one cell."""
         own = np.flatnonzero(self._known[max(row - REACH, 0) : row, channel])[-BACK:] + max(row - REACH, 0)
         ahead = self._observed[row + 1 : row + 1 + REACH, channel]
         after = row + 1 + np.flatnonzero(ahead)[:AHEAD]
@@ -143,7 +143,7 @@ class ErrorPaths:
             system[diagonal, diagonal] -= nugget
             if weights is None:
                 continue
-            # What ``impute`` asks of a conditional that covariances with gaps may not have.
+            # The conditions of ``imputation.field``: covariances from data with gaps may be inconsistent.
             explained = float(weights @ right)
             if nugget * float(weights @ weights) <= explained + 1e-6 and explained <= whole + 1e-6:
                 return weights, max(whole - explained, 0.0) + nugget

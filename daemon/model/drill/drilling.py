@@ -18,12 +18,12 @@ from daemon.model.faults import FaultKind, lag_rows
 
 DAY_NS = 86_400 * SECOND_NS
 PLACES = 40
-"""Faults of each kind, sensor and size. With fewer than 16, not even all of them found would be surely 80 %."""
+"""Faults of each kind, sensor and size. Of fewer than 16, not even finding all is certainly 80 %."""
 PARTNERS = 3
-"""With so many others a sensor changes places at each place: it matters much who that is."""
+"""Swap partners that are tried at each place: results depend much on the partner."""
 POOL = 10
-"""So many times more places there are in all: each sensor and kind takes every tenth, from a start of its own.
-What a machine did just then decides much, and is then not the same chance for all of them."""
+"""The pool has so many times more places: each sensor and kind takes every tenth, with its own start.
+Results depend on what the machine did there, and so that chance is not the same for all of them."""
 MOST_WINDOWS = 4_000_000
 """Windows that a drill on a file judges at most, some minutes; with more sensors there are fewer places."""
 

@@ -32,7 +32,7 @@ ROWS_AT_ONCE = 8
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of a trial. ``rows`` is None where nothing fired."""
+    """The result of a trial. ``rows`` is None where no alert opened."""
 
     rows: int | None  # from the fault's first row to the one that fired
     alert: AlertKind | None
@@ -163,24 +163,24 @@ def _by_rule(verdict: Verdict, place: Place, what: Trial, observed: Mask, rules:
     if what.kind is FaultKind.STUCK:
         first = int(rules.stuck_rows[c]) - int(place.still[c]) - 1
         alert = AlertKind.SENSOR_STUCK
-        spoken: Mask = observed[:, c]  # a sensor that says nothing is not stuck
+        present: Mask = observed[:, c]  # a sensor without values is not stuck
     elif what.kind is FaultKind.DROP_OUT:
         first = rules.silent_rows - 1 - int(place.age[c])
         alert = AlertKind.SENSOR_SILENT
-        spoken = np.asarray(np.isfinite(place.values[place.lead :]).any(1))  # its asset must speak
+        present = np.asarray(np.isfinite(place.values[place.lead :]).any(1))  # its asset must have values
     else:
         return verdict
     if first < 0:
         return verdict  # such an alert is open already
-    later = np.flatnonzero(spoken[first:])
-    row = first + int(later[0]) if len(later) else max(first, len(spoken))
+    later = np.flatnonzero(present[first:])
+    row = first + int(later[0]) if len(later) else max(first, len(present))
     if row >= rules.lasting_rows or (verdict.rows is not None and verdict.rows <= row):
         return verdict
     return Verdict(row, alert)
 
 
 def _in_passing(verdict: Verdict, place: Place, what: Trial, injected: Floats, rules: Rules) -> Verdict:
-    """The verdict, or that of the rules: who changes places with a sensor that rests may look stuck."""
+    """The verdict, or that of the rules: a sensor swapped with one that does not move may look stuck."""
     for c in what.sensors:
         stuck, silent = _ruled(place, injected, c, rules)
         natural = _ruled(place, place.values, c, rules)
@@ -200,7 +200,7 @@ def _ruled(place: Place, values: Floats, c: int, rules: Rules) -> tuple[int | No
     limit, since, last_row = int(rules.stuck_rows[c]), -int(place.still[c]), -1 - int(place.age[c])
     before = [value for value in column[:lead] if value == value]
     last = before[-1] if before else math.nan
-    speaks: Mask = np.asarray(np.isfinite(values[lead:]).any(1))
+    present: Mask = np.asarray(np.isfinite(values[lead:]).any(1))
     stuck: int | None = -1 if -since >= limit else None  # declared before the fault began
     silent: int | None = -1 if -1 - last_row >= rules.silent_rows else None
     for i, value in enumerate(column[lead:]):
@@ -208,7 +208,7 @@ def _ruled(place: Place, values: Floats, c: int, rules: Rules) -> tuple[int | No
             since, last, last_row = (since if value == last else i), value, i
             if stuck is None and i - since + 1 >= limit:
                 stuck = i
-        elif silent is None and speaks[i] and i - last_row >= rules.silent_rows:
+        elif silent is None and present[i] and i - last_row >= rules.silent_rows:
             silent = i
     return (None if stuck == -1 else stuck), (None if silent == -1 else silent)
 

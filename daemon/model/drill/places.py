@@ -25,12 +25,12 @@ CANDIDATES = 4_096
 """Places of a file that faults are injected at are chosen from about so many."""
 CHUNK = 1_024
 NEAR = 64
-"""Rows in which it is looked for first when a sensor moved last."""
+"""Rows that are searched first for a sensor's last change."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Place:
-    """Normal rows into which faults are injected, and where the stream stood before them.
+    """Normal rows into which faults are injected, and the stream's state before them.
 
     The fault begins at ``values[lead]`` and lasts to the end; C sensors.
     """
@@ -40,9 +40,9 @@ class Place:
     values: Floats  # (lead + watched, C) raw, NaN where not observed
     lead: int  # at least one window
     condition: tuple[str, ...]  # a label per watched row, or none at all
-    baseline: Floats  # (P,) as it stood before the fault
+    baseline: Floats  # (P,) before the fault
     alarm: tuple[State, int, int]  # an ``Alarm``'s fields, likewise
-    still: Ints  # (C,) rows for which each sensor had not moved, the last one included
+    still: Ints  # (C,) rows since each sensor last changed, the last one included
     age: Ints  # (C,) rows since each sensor was observed last; 0: in the row before the fault
 
     @property
@@ -169,7 +169,7 @@ def _place(
 
 
 def standing(values: Floats) -> tuple[Ints, Ints]:
-    """For how long each sensor had not moved, and not been observed, at the end of (T, C) rows.
+    """For how long each sensor had not changed, and not been observed, at the end of (T, C) rows.
 
     Returns:
         (C,) rows since it moved, that row and the last one included; (C,) rows since it was observed,

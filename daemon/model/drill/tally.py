@@ -17,13 +17,13 @@ from daemon.model.drill.trials import LADDER, LAGS, Trial
 from daemon.model.faults import FaultKind
 
 FOUND = 0.8
-"""What share must be found for a size to count as found."""
+"""The share of faults that must be found for a size to count as found."""
 Z95 = 1.96
 
 
 @dataclass(frozen=True, slots=True)
 class Rung:
-    """What was found of one size of a kind in one sensor."""
+    """Results of one size of a kind of fault in one sensor."""
 
     size: float  # standard deviations; of a lag rows
     faults: int
@@ -53,7 +53,7 @@ class Smallest:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What was found of one kind of fault in one sensor."""
+    """Results of one kind of fault in one sensor."""
 
     sensor: str
     kind: FaultKind
@@ -115,7 +115,7 @@ class Tally:
     _verdicts: dict[tuple[FaultKind, int, float], deque[Verdict]] = field(default_factory=dict)
 
     def add(self, what: Trial, verdict: Verdict | None) -> None:
-        """Take what became of a trial; one that changed nothing is none."""
+        """Count the verdict of a trial; None (the trial changed nothing) is not counted."""
         if verdict is None:
             return
         self.drilled += 1
@@ -139,14 +139,14 @@ class Tally:
         return sum(len(v) for (k, _, _), v in self._verdicts.items() if k is kind)
 
     def results(self) -> list[Found]:
-        """By sensor and kind; what was not tried is not there."""
+        """By sensor and kind, without those that were not tried."""
         tried = {(kind, c) for kind, c, _ in self._verdicts}
         return [
             self.result(kind, c) for c in range(len(self.sensors)) for kind in FaultKind if (kind, c) in tried
         ]
 
     def result(self, kind: FaultKind, c: int) -> Found:
-        """What was found of a kind in a sensor, of which something was tried."""
+        """Results of a kind of fault in a sensor; there is at least one trial of it."""
         sizes = sorted({0.0, *LADDER, *map(float, LAGS)})
         sizes = [size for size in sizes if (kind, c, size) in self._verdicts]
         of = [list(self._verdicts[kind, c, size]) for size in sizes]

@@ -12,11 +12,11 @@ from daemon.model.faults import FaultKind
 
 LADDER = (0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
 """Sizes in standard deviations: from a tenth, which only sensors that follow closely from others show, to the
-gate's largest; steps of about a half, finer than the interval of what is found allows."""
+gate's largest; steps of about a half, finer than the interval of the smallest size found."""
 LAGS = (1, 2, 3, 4, 6, 8, 12, 16)
-"""Lags in rows; those that one window holds are drilled."""
+"""Lags in rows; those that fit in one window are drilled."""
 NEVER_MOVED = 1 << 60
-"""``Detector.longest_constant`` of a sensor that stood still throughout training, at least."""
+"""``Detector.longest_constant`` of a sensor that was constant throughout training, at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Trial:
     """One fault to be injected."""
 
     kind: FaultKind
-    sensors: tuple[int, ...]  # the first is the one it is told of
+    sensors: tuple[int, ...]  # results are counted for the first
     size: float  # signed, in standard deviations; of a lag in rows; 0 where the kind has none
     rung: float  # the same on the ladder, without its sign
     seed: tuple[int, ...]  # of the noise
@@ -38,18 +38,18 @@ def ladder(kind: FaultKind, window: int) -> tuple[float, ...]:
 
 
 def alive(detector: Detector) -> list[int]:
-    """The sensors that moved in training: to one that stood still no size has a meaning."""
+    """The sensors that changed in training: sizes are undefined for one that was constant."""
     return [c for c, rows in enumerate(detector.longest_constant.tolist()) if rows < NEVER_MOVED]
 
 
 def trial(kind: FaultKind, sensor: int, rung: float, key: Sequence[int], sensors: Sequence[int]) -> Trial:
-    """A fault that follows from its key, whatever its size.
+    """A fault whose sign, partner and noise follow from its key, for any size.
 
     Args:
-        kind, sensor: what is to happen to which.
+        kind, sensor: what is injected into which.
         rung: the size without its sign.
-        key: non-negative numbers that tell the place.
-        sensors: those that may change places with it, itself among them.
+        key: non-negative numbers that identify the place.
+        sensors: possible swap partners, the sensor itself among them.
     """
     rng = np.random.default_rng([*key, list(FaultKind).index(kind), sensor])
     sign = float(rng.choice([-1.0, 1.0]))

@@ -76,12 +76,12 @@ class Field:
 
 
 def _weights(system: Floats, right: Floats, exists: Mask, variance: Floats) -> Floats:
-    """(n, K) solutions of (system + nugget) w = right, with the least nugget that makes sense.
+    """(n, K) solutions of (system + nugget) w = right, with the smallest nugget that gives a consistent solution.
 
-    Where training has gaps each covariance comes from its own pairs of readings, and together
-    they need not be those of anything: the system may be indefinite, its solution absurd. With
-    a true covariance w explains no more than the whole variance, and no less than the noise
-    that it lets through, nugget |w|^2. Where it does not, ten times the nugget; in the end none.
+    Where training has gaps each covariance is estimated from different pairs of readings, and together
+    they may be inconsistent: the system may be indefinite, its solution absurd. With a true covariance
+    w explains at most the whole variance, and at least the noise that passes through it,
+    nugget |w|^2. Where that fails, the nugget is raised tenfold; in the end the weights are zero.
     """
     result = np.zeros(right.shape)
     open_ = np.arange(len(right))

@@ -110,9 +110,9 @@ def live_members(
     last_value, last_age = windows.last_value, windows.last_age
     length = x.shape[1]
     observed = np.isfinite(x)
-    # Only what a neighbour can be needs looking at: the windows with a hole in the newest row.
-    held, at = np.unique(window, return_inverse=True)
-    seen = observed[held]  # (H, L, C)
+    # Only the windows with a missing cell in the newest row have neighbours to look for.
+    some_windows, at = np.unique(window, return_inverse=True)
+    seen = observed[some_windows]  # (H, L, C)
     newest = _latest(seen, 1)  # (H, C)
     last = newest[at, channel]
     shown = last >= 0
@@ -131,7 +131,7 @@ def live_members(
         residual = np.where(shown, carried - mean[window, row, channel], 0.0)
         decay = parameters.rho[channel] ** age
         members[:, 2] = mean[window, length - 1, channel] + decay * residual
-    # A solve per cell is the dear part: only where the mixture listens to it.
+    # The solve per cell is the expensive part: only where the mixture gives it weight.
     for some in chunks(np.flatnonzero(weights[:, 1] > 0)):
         channels, rows, exists = _live_neighbours(parameters, seen, newest, at[some], channel[some])
         first = window[some] * length  # of the window, in the windows laid end to end
@@ -152,7 +152,7 @@ def _live_neighbours(
     before = _latest(seen[at, :, channel] & (row < own), 1)[:, None]
     partners = parameters.partners[channel, :LIVE_PARTNERS]  # (n, P)
     latest = newest[at[:, None], partners]
-    # The partner as it stood at the sensor's own last reading, if that is another reading.
+    # The partner's reading at the sensor's own last reading, if that is not its latest.
     beside = _latest(seen[at[:, None], :, partners] & (row <= own[:, :, None]), 2)
     beside = np.where(beside != latest, beside, NO_ROW)
     channels = np.concatenate([channel[:, None], channel[:, None], partners, partners], 1)
@@ -167,7 +167,7 @@ def _latest(observed: Mask, axis: int) -> Ints:
 
 
 def impute_segments(parameters: ImputationParameters, segments: Sequence[Segment]) -> list[Fill]:
-    """Fill every gap of each segment from both of its sides; segments know nothing of each other.
+    """Fill every gap of each segment from both of its sides; segments are independent.
 
     Args:
         parameters: as fitted.
@@ -187,7 +187,7 @@ def _fill_segment(parameters: ImputationParameters, raw: Floats) -> Fill:
     if len(row):
         members, distance, bucket = batch_members(parameters.field, x, row, channel)
         estimate = parameters.batch.estimate(members, channel, bucket)
-        # Of a sensor that training never saw only its own readings can speak.
+        # For a sensor that training never observed only its own readings count.
         unseen = ~parameters.seen[channel]
         alone = np.where(bucket % BUCKETS == NEVER, np.nan, members[:, 0])
         estimate = np.where(unseen, alone, estimate) * parameters.scale[channel] + parameters.mean[channel]

@@ -49,7 +49,7 @@ def fit(
         history: at least one segment, raw units.
         mean, scale: (C,) the scaler's; every training cell is seen through them.
         window: L of live windows.
-        reconstruct: the window model; without one the live mixture does without it.
+        reconstruct: the window model; None leaves it out of the live mixture.
         seed: which cells are hidden; the same data and seed give the same parameters.
     """
     generator = np.random.default_rng(seed)
@@ -105,7 +105,7 @@ def _thirds(blocks: Sequence[Floats]) -> list[list[Floats]]:
         return [list(blocks)]
     folds: list[list[Floats]] = [[] for _ in range(_FOLDS)]
     longest = max(map(len, blocks))
-    if longest < rows // (4 * _FOLDS):  # a fleet of short histories: whole segments take turns
+    if longest < rows // (4 * _FOLDS):  # a fleet of short histories: whole segments, one after the other
         for i, block in enumerate(blocks):
             folds[i % _FOLDS].append(block)
         return folds
@@ -156,7 +156,7 @@ def _hide_live(
         x = _windows_at(block, ends, window)
         hidden, age = _live_gaps(len(ends), window, channels, generator)
         x[hidden] = np.nan
-        # What lies before the window: the latest reading at least ``age`` rows old.
+        # The reading from before the window: the latest one at least ``age`` rows old.
         at = ends[:, None] - age
         seen = np.take_along_axis(last_observed(np.isfinite(block)), np.maximum(at, 0), 0)
         known = (at >= 0) & (seen >= 0) & (age > 0)
@@ -173,7 +173,7 @@ def _hide_live(
 
 
 def _live_gaps(windows: int, window: int, channels: int, generator: np.random.Generator) -> tuple[Mask, Ints]:
-    """Which cells (B, L, C) to hide, and (B, C) the age of what is known from before; 0 = nothing.
+    """Which cells (B, L, C) to hide, and (B, C) the age of the last reading before the window; 0 = none.
 
     Of the windows 35 % lose single newest cells, 25 % trailing runs of some sensors, 15 %
     trailing runs of all of them, 25 % have sensors that are silent for longer than the window

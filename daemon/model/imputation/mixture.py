@@ -26,22 +26,22 @@ BUCKETS = 12
 """Distances 1, 2, 3-4, 5-8, ... rows; the last but one is open, the last means never."""
 NEVER = BUCKETS - 1
 OPEN = BUCKETS - 2
-_PRIOR = 20.0  # hidden cells that a sensor's average over all distances counts for
+_PRIOR = 20.0  # hidden cells that the average over all distances counts for
 _FEW = 20  # below this many errors a quantile is not one
-_STRAY = 0.99  # quantile of |reading - member 0| beyond which no member is believed
-_CAUTION = np.array([0.0, 0.02, 0.04])  # by so much better must a cleverer member be
+_STRAY = 0.99  # quantile of |reading - member 0| that no estimate may exceed
+_CAUTION = np.array([0.0, 0.02, 0.04])  # required relative gain of the other members
 _MARGINAL = 1.645  # 90 % of a standard normal
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Mixture:
-    """Per sensor and distance bucket: how to mix the members, and how far off that is.
+    """Per sensor and distance bucket: the weights of the members, and the half width of the interval.
 
-    Member 0 is what the sensor's own readings say alone: the last one, or the line between two.
+    Member 0 is the estimate from the sensor's own readings: the last one, or the line between two.
     """
 
     weights: Floats  # (C, D, 3) convex
-    step: Floats  # (C, D) how far from member 0 a reading may be thought to lie
+    step: Floats  # (C, D) the largest distance of an estimate from member 0
     margin: Floats  # (C, D) half width of the interval
 
     def estimate(self, members: Floats, channel: Ints, bucket: Ints) -> Floats:
@@ -183,7 +183,7 @@ def _quantiles(error: Floats, group: Ints, channels: int, buckets: int, share: f
             flat[g] = error[edges[g] + rank - 1]
     result = flat.reshape(channels, buckets // BUCKETS, BUCKETS)
     for half in result.reshape(-1, BUCKETS):
-        if np.isnan(half[NEVER]):  # nothing to go by but the spread of training
+        if np.isnan(half[NEVER]):  # only the spread of training is known
             half[NEVER] = _MARGINAL
         known = np.flatnonzero(np.isfinite(half[:NEVER]))
         if not len(known):

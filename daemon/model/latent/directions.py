@@ -22,14 +22,14 @@ SAME_SHAPE = 0.9
 WORTH_A_LAG = 0.02
 """A lag must fit so much better than a smaller one: two straight lines fit each other at every lag."""
 FOLLOWS = 0.1
-"""A sensor that moves less than this share of what the most moved one does is not said to follow it."""
+"""A sensor whose movement is less than this share of the largest has no lag."""
 MOVES_WITHIN = 0.5
 """A movement of which less than this is within the window (sd over RMS) is a level: it has no moment."""
 
 
 @dataclass(frozen=True, slots=True)
 class Movement:
-    """What one sd of a dimension does to one sensor over the window."""
+    """The effect of one sd of a dimension on one sensor over the window."""
 
     sensor: int
     change: float  # mean over the window, raw units
@@ -45,7 +45,7 @@ class Direction:
     """One active dimension."""
 
     dimension: int  # position in the latent vector, from 0
-    share: float  # of what all active dimensions do, 0 to 1
+    share: float  # of the effect of all active dimensions, 0 to 1
     sd: float  # of its posterior mean over training
     movements: tuple[Movement, ...]  # of all sensors, the most moved first
     traversal: Floats  # (7, L, C) raw windows at ``STEPS``
@@ -68,7 +68,7 @@ def sample_of(reference: DriftReference, mean: Floats | None) -> Floats:
 def shares(
     models: Models, sample: Floats, dimensions: Ints, reference: DriftReference, condition: str
 ) -> Floats:
-    """(Z,) the mean squared change per decoded window if a dimension stood at its mean; see the module.
+    """(Z,) the mean squared change per decoded window if a dimension is set to its mean; see the package.
 
     Args:
         models: Z latents.
@@ -94,7 +94,7 @@ def shares(
 def directions(
     models: Models, reference: DriftReference, effects: Floats, at: Floats, condition: str = ""
 ) -> list[Direction]:
-    """The active dimensions, those that do most first.
+    """The active dimensions, by falling share.
 
     Args:
         models: the trained models.
@@ -125,7 +125,7 @@ def directions(
 
 
 def movements(change: Floats, scale: Floats, seen: Mask) -> tuple[Movement, ...]:
-    """What a change of the window (L, C), in scaled units, is for each sensor that training saw."""
+    """A change of the window (L, C), in scaled units, by sensor; without sensors that training never observed."""
     size = np.sqrt(np.square(change).mean(0))  # (C,)
     order = [c for c in np.argsort(-size, kind="stable").tolist() if seen[c]]
     return tuple(
@@ -147,7 +147,7 @@ def movements(change: Floats, scale: Floats, seen: Mask) -> tuple[Movement, ...]
 
 
 def pattern(curve: Floats) -> str:
-    """What most of a curve (L,) is: a ``level``, a ``trend`` over the window, or another ``shape``.
+    """The main shape of a curve (L,): a ``level``, a ``trend`` over the window, or another ``shape``.
 
     Decided by the shares of its sum of squares that its mean and its straight line account for.
     """

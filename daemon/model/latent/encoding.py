@@ -14,7 +14,7 @@ from daemon.model.reconstruction import Models
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Encoded:
-    """What the long model makes of N windows."""
+    """N windows encoded by the long model."""
 
     mean: Floats  # (N, Z) posterior mean
     kl: Floats  # (N, Z) KL(q(z|x) || N(0, I)) per dimension, nats
@@ -28,7 +28,7 @@ class Encoded:
     def explained(self) -> Floats:
         """(C,) share of each sensor's movement that the model reproduces, 0 to 1; NaN if it does not move.
 
-        Movement is the distance from the training mean: a sensor that stands still elsewhere counts.
+        Movement is the distance from the training mean: a sensor that is constant at another level counts.
         """
         moved = self.spread > 1e-6 * np.maximum(self.cells, 1)
         share = 1.0 - self.squares / np.where(moved, self.spread, 1.0)

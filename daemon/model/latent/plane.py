@@ -11,7 +11,7 @@ from daemon.domain import Floats
 from daemon.model.soundness import ACTIVE_VARIANCE
 
 NEAR_PCA = 0.9
-"""The map's axes are dimensions of the model where these two show this share of what the best plane shows."""
+"""The axes are two dimensions of the model where these show this share of the variance of the best plane."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -19,7 +19,7 @@ class Plane:
     """Where latents lie on the map: ``(z - centre) * weight @ axes``."""
 
     centre: Floats  # (Z,)
-    weight: Floats  # (Z,) what one unit of the latent does, in sd of sensors
+    weight: Floats  # (Z,) the effect of one unit of the latent, in sd of sensors
     axes: Floats  # (Z, K) orthonormal columns, K >= 2 where the model has as many; the first two are drawn
     dimensions: tuple[int, int] | None  # the model's own two, if they are the axes drawn
     share: float  # of the weighted variance that the first two axes show

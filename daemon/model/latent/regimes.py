@@ -13,7 +13,7 @@ from daemon.model.latent.plane import Plane, principal
 MOST_REGIMES = 8
 """More states than a person keeps apart on one map."""
 SMALLEST_REGIME = 0.02
-"""What a machine does for less than half an hour a day is an event, not a regime."""
+"""A state of less than half an hour a day is an event, not a regime."""
 STRUCTURE = 0.25
 """Silhouette under which clusters are none (Kaufman & Rousseeuw 1990, "no substantial structure")."""
 FIT_ON, SILHOUETTE_ON = 4_000, 800
@@ -26,12 +26,12 @@ KEPT_VARIANCE, MOST_COMPONENTS = 0.9, 8
 STARTS = 4
 """Starts of k-means; the best is kept."""
 NOTABLE = 0.5
-"""A typical value this many sd off the overall mean is worth a word."""
+"""A typical value at least this many sd from the overall mean is reported."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Regimes:
-    """What the machine has been doing, as clusters; the largest is number 0."""
+    """Clusters of latents, as states of the machine; the largest is number 0."""
 
     centres: Floats  # (K, Z) latents
     of: Ints  # (N,) the cluster of each window
@@ -138,7 +138,7 @@ def silhouette(points: Floats, of: Ints) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Typical:
-    """What is notable of one sensor in one regime."""
+    """A notable value of one sensor in one regime."""
 
     sensor: int
     value: float  # median over the regime's windows: of the window's mean, or of its rise; raw units
@@ -153,7 +153,7 @@ class Typical:
 
 
 def typical_values(seen: Encoded, of: Ints, cluster: int, scale: Floats) -> list[Typical]:
-    """What tells a regime from the whole, the most telling first; of each sensor its level or its course.
+    """How a regime differs from the whole, largest difference first; per sensor its level or its course.
 
     Args:
         seen: N windows.
@@ -185,15 +185,15 @@ def typical_values(seen: Encoded, of: Ints, cluster: int, scale: Floats) -> list
 
 
 def usual_hours(hours: Ints, inside: Mask) -> tuple[int, int] | None:
-    """The hours of the day that a regime keeps to, as (from, to), UTC; None if it keeps to none.
+    """The hours of the day in which a regime occurs, as (from, to), UTC; None if it occurs at any hour.
 
     Args:
         hours: (N,) hour of the day of each window.
         inside: (N,) the regime's windows.
 
     Returns:
-        The shortest run of hours that holds 80 % of its windows, where that is at most half a day and
-        the machine is not also seen in hardly any other hours.
+        The shortest run of hours with 80 % of its windows, where that is at most half a day and
+        nearly all hours of the day were observed.
     """
     every = np.bincount(hours, minlength=24)
     if not inside.any() or (every > 0).sum() < 20:  # less than a day was seen: no habit shows

@@ -11,7 +11,7 @@ import numpy as np
 from daemon.detector import Windows
 from daemon.domain import Floats
 
-if TYPE_CHECKING:  # it asks ``live_verdict``
+if TYPE_CHECKING:  # the detector imports this package
     from daemon.model.detector import BundleDetector
 
 from daemon.model.repair.search import AT_ONCE, View, measured, without
@@ -22,7 +22,7 @@ ACTIVE = 0.01
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Twin:
-    """What sensors would have read: (T, C) raw with 90 % intervals; NaN where nothing was taken out."""
+    """Values that sensors would have had: (T, C) raw with 90 % intervals; NaN where none was taken out."""
 
     value: Floats
     low: Floats
@@ -38,8 +38,8 @@ def normal_twin(
 ) -> Twin:
     """The rows as they would have been had some sensors fallen silent before they went wrong.
 
-    Just what the daemon fills in for a silent sensor (see ``impute``), with the intervals that
-    were calibrated for that: causal, and from the other sensors as they were.
+    The same values as the daemon imputes for a silent sensor (see ``imputation``), with its calibrated
+    intervals: causal, and from the other sensors as they were.
 
     Args:
         detector: a bundle's.
@@ -79,7 +79,7 @@ def normal_twin(
 
 
 def reconstructed(detector: BundleDetector, view: View, sensors: Sequence[int] = ()) -> Floats:
-    """(L, C) raw: the window as the model sees it at its posterior's mean, some sensors taken out first."""
+    """(L, C) raw: the window reconstructed at its posterior's mean, some sensors taken out first."""
     whole = without(view.values, sensors)[None]
     return detector.models.scaler.raw(measured(detector, view, whole, keep=True).decoded[0])
 
@@ -96,12 +96,12 @@ class Path:
 
 
 def latent_path(detector: BundleDetector, posterior: Floats, before: int, most: int = 4) -> Path:
-    """The way of the latents over rows, of which the first ``before`` are normal.
+    """The path of the latents over rows, of which the first ``before`` are normal.
 
     Args:
         detector: a bundle's.
-        posterior: (T, Z) posterior means, the last row being where the way ends.
-        before: rows whose median the way starts from; at least one.
+        posterior: (T, Z) posterior means, the last row being the end of the path.
+        before: rows whose median is the start of the path; at least one.
         most: dimensions, at most. Idle ones (``ACTIVE``) are none.
     """
     spread = np.sqrt(np.maximum(detector.drift.latent_variance, ACTIVE))

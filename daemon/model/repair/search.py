@@ -30,12 +30,12 @@ from daemon.domain import Floats, Ints
 from daemon.model.calibration import Parts
 from daemon.model.reconstruction import Measured
 
-if TYPE_CHECKING:  # it asks ``live_verdict``
+if TYPE_CHECKING:  # the detector imports this package
     from daemon.model.detector import BundleDetector
 
 
 WHOLE = 3
-"""Sizes up to which all sets are searched: what an operator can check by hand."""
+"""Sizes up to which all sets are searched; an operator can check these by hand."""
 SETS = 10_000
 """Sets that are scored per size, at most: all triples of 40 sensors, all pairs of 141."""
 GREEDY = 40
@@ -46,7 +46,7 @@ AT_ONCE, CELLS = 2_048, 4_000_000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class View:
-    """One window with all that its score depends on.
+    """One window with everything that its score depends on.
 
     ``values`` (L, C) raw, NaN where not observed; ``baseline`` (2P,) the asset's slow baseline as
     it was before this window.
@@ -100,7 +100,7 @@ def measured(detector: BundleDetector, view: View, windows: Floats, keep: bool =
 
 
 def scored(detector: BundleDetector, view: View, windows: Floats) -> Scored:
-    """The calibrated scores of variants (B, L, C) of a window, each as if it had come in its place."""
+    """The calibrated scores of variants (B, L, C) of a window, each in the place of the window."""
     parts = detector.parts(measured(detector, view, windows), detector.offsets(view.baseline, view.condition))
     nats = detector.calibrated.nats(parts)
     return Scored(detector.calibrated.combined(nats), nats, parts)
@@ -114,7 +114,7 @@ def without(values: Floats, sensors: Sequence[int]) -> Floats:
 
 
 def score_without(detector: BundleDetector, view: View, sets: Sequence[tuple[int, ...]]) -> Floats:
-    """(B,) the window's score without each set of sensors; infinite where nothing observed is left."""
+    """(B,) the window's score without each set of sensors; infinite where no observed cell is left."""
     found = []
     step = max(min(AT_ONCE, CELLS // max(view.values.size, 1)), 1)
     for at in range(0, len(sets), step):
@@ -196,7 +196,7 @@ def sets_of(ranked: Sequence[int], size: int) -> tuple[list[tuple[int, ...]], bo
 def _thinned(
     detector: BundleDetector, view: View, sensors: tuple[int, ...], after: float, level: float, blame: Floats
 ) -> tuple[tuple[int, ...], float, int]:
-    """Put back, one by one, the least blamed sensor that a greedy search turns out not to need."""
+    """Put back, one by one, the least blamed sensor that is not needed after a greedy search."""
     tried = 0
     while len(sensors) > 1:
         sets = [tuple(c for c in sensors if c != left) for left in sensors]

@@ -33,7 +33,7 @@ from daemon.domain import Floats
 from daemon.model.pca import SHARE
 from daemon.model.scaler import CLIP
 
-if TYPE_CHECKING:  # it asks ``live_verdict``
+if TYPE_CHECKING:  # the detector imports this package
     from daemon.model.detector import BundleDetector
 
 from daemon.model.repair.search import Repair, View, scored
@@ -46,7 +46,7 @@ EXPLAINED = 1.0 - 2.0 * (1.0 - SHARE)
 
 
 class Cause(StrEnum):
-    """What kind of thing an episode is."""
+    """The cause of an episode."""
 
     BROKEN_SENSOR = "broken_sensor"
     PROCESS_FAULT = "process_fault"
@@ -60,7 +60,7 @@ RIGHT = {Cause.BROKEN_SENSOR: 0.64, Cause.PROCESS_FAULT: 0.93, Cause.NEW_REGIME:
 make. A live verdict of a process fault was right in 89 % of 222 cases; per set in 63 % (skab, of 8)
 to all."""
 PUBLISHED = frozenset(cause for cause, right in RIGHT.items() if right >= 0.8)
-"""Alerts carry these alone; a page says of the others that they are doubtful."""
+"""Alerts carry only these; pages mark the others as doubtful."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +104,13 @@ def explained_share(detector: BundleDetector, window: Floats, condition: str, be
 
     Args:
         detector: a bundle's.
-        window: (L, C) raw, in the midst of what has changed.
+        window: (L, C) raw, in the midst of the change.
         condition: label of the windows.
-        before: (B, L, C) raw windows from before; with none, what has changed is what is not
+        before: (B, L, C) raw windows from before; without any, the change is measured from
             training's mean.
 
     Returns:
-        At most 1; below 0 where the model makes more of it; 0 if nothing has changed.
+        At most 1; below 0 where the reconstruction exceeds the change; 0 without a change.
     """
     windows = np.concatenate([before, window[None]])
     found = detector.models.measure(windows, (condition,) * len(windows), keep=True)
@@ -126,7 +126,7 @@ def explained_share(detector: BundleDetector, window: Floats, condition: str, be
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LiveWindow:
-    """A window above its threshold, with what the stream knows of it; see ``daemon.detector.Detector.verdict``."""
+    """A window above its threshold, with the stream's state; see ``daemon.detector.Detector.verdict``."""
 
     window: NDArray[Any]  # (L, C) in the detector's units
     condition: str
@@ -137,7 +137,7 @@ class LiveWindow:
 
 
 def live_verdict(detector: BundleDetector, live: LiveWindow) -> Cause | None:
-    """The verdict that an alert carries while its episode goes on; None where it is not ``PUBLISHED``.
+    """The verdict that an alert carries while its episode lasts; None where it is not ``PUBLISHED``.
 
     As ``verdict_of``, but from what a stream has available, and conservative: only the ``CANDIDATES`` most
     blamed sensors are taken out, the change is that from the sensors' levels before the onset, and a
@@ -170,7 +170,7 @@ def _published(cause: Cause) -> Cause | None:
 
 
 def _middle(values: Floats) -> Floats:
-    """(N, C) to (C,) medians of what is observed; 0 where nothing is."""
+    """(N, C) to (C,) medians over observed cells; 0 without any."""
     seen = np.isfinite(values)
     known = np.where(seen.any(0), values, 0.0)
     return np.asarray(np.nanmedian(known, axis=0))

@@ -48,9 +48,9 @@ from daemon.model.synthesis.transitions import (
 )
 
 FEWEST_WINDOWS = 24
-"""Fewer tell nothing of what follows what."""
+"""Fewer windows say too little about transitions."""
 VISITS = 10
-"""Windows per cell, about. A cell of two would give back what was seen, one of a hundred would
+"""Windows per cell, about. A cell of two would repeat the training windows, one of a hundred would
 mix states."""
 MOST_CELLS = 512
 MOST_TABLE = 131_072
@@ -58,7 +58,7 @@ MOST_TABLE = 131_072
 REGIMES = 12
 """States with noise and marginals of their own: on, off, and how one gets there."""
 WAYS = 64
-"""Clusters of what the last four windows were like, so that a change of visit keeps the phase of a cycle."""
+"""Clusters of the last four windows, so that a change of visit keeps the phase of a cycle."""
 REGIME_ROWS = 600
 """Rows for which there is a regime, on average, at least."""
 CALIBRATION = (256, 12)
@@ -66,7 +66,7 @@ CALIBRATION = (256, 12)
 
 
 def fit(history: Sequence[Segment], models: Models, conditions: Sequence[str], seed: int) -> Synthesis | None:
-    """``_fit``, if anything finite comes of it: readings may be odd beyond measure."""
+    """``_fit``; None where extreme readings lead to no finite result."""
     with np.errstate(all="ignore"):
         try:
             made = _fit(history, models, conditions, seed)
@@ -85,7 +85,7 @@ def _fit(
     Args:
         history: what the models were trained on.
         models: scaler and models of it.
-        conditions: the labels that the bundle knows.
+        conditions: the labels of the bundle.
         seed: of the clusters' starts and the run that the maps are fitted on.
 
     Returns:

@@ -31,7 +31,7 @@ CHUNK_ROWS = 8_192
 
 
 class Series(Protocol):
-    """Assets that go on for ever."""
+    """Series of several assets, without end."""
 
     def rows(self) -> tuple[Floats, Ints]:
         """The next rows of all assets: (A, T, C) raw, and (A, T) conditions, -1 for none."""
@@ -57,7 +57,7 @@ class Walk:
         models: of the same bundle.
         conditions: the bundle's labels.
         assets: A.
-        random: draws everything.
+        random: of all draws.
         selection: restricts the visited windows to those of an asset or under a condition.
 
     Raises:
@@ -93,7 +93,7 @@ class Walk:
         members = np.flatnonzero(allowed)
         if not len(members):
             raise BundleError("training saw no window of this asset under this condition")
-        # What follows: along the path, and at an end (of a run, of what is allowed) the next that is there.
+        # The next window: along the path, and at an end (of a run, or of the selection) the next selected one.
         next_there = members[np.searchsorted(members, np.arange(len(s.path)), side="right") % len(members)]
         goes_on = (s.follows >= 0) & allowed[np.maximum(s.follows, 0)]
         self._next = np.where(goes_on, s.follows, next_there)
@@ -102,7 +102,7 @@ class Walk:
         self._group = self._group.reshape(-1)
         self._visits = members[np.argsort(self._group[members], kind="stable")]
         self._count = np.bincount(self._group[members], minlength=groups.shape[1])
-        # Where nothing follows, from a like window of another time; where there is none, from what is next.
+        # At an end, from a similar window of another time; without one, from the next window.
         self._over = np.repeat(np.arange(len(s.path))[:, None], CANDIDATES, 1)
         there = allowed[s.bridges] & goes_on[s.bridges]
         self._over[s.ends] = np.where(there, s.bridges, s.ends[:, None])

@@ -40,11 +40,11 @@ def faded(windows: Floats, fade: Floats, h: int) -> Floats:
 
 
 def mean_levels(D: Floats, cell: Ints, before: Ints, row: Ints, K: int, h: int) -> tuple[Floats, Floats]:
-    """Mean of D per cell and row of its window, shrunk; and by how much its own fit flatters the noise.
+    """Mean of D per cell and row of its window, shrunk; and by how much that fit understates the noise.
 
     Each row is in the first half of one window and in the second half of the one before. The mean of
     N visits, shrunk by w = N / (N + prior), leaves (1 - 2w/N + w^2/N) of the variance in training
-    and 1 + w^2/N in what is new: the ratio is the second result, (K, C).
+    and 1 + w^2/N in new rows: the ratio is the second result, (K, C).
     """
     seen = np.isfinite(D)
     filled = np.where(seen, D, 0.0)
@@ -61,7 +61,7 @@ def mean_levels(D: Floats, cell: Ints, before: Ints, row: Ints, K: int, h: int) 
 
 
 def slopes(D: Floats, V: Floats, regime: Ints, G: int) -> Floats:
-    """(G, C) how much of the decoder's variation about its cell the readings follow."""
+    """(G, C) the share of the decoder's variation about its cell that the readings follow."""
     seen = np.isfinite(D)
     up = group_sums(regime, np.where(seen, D * V, 0.0), G)
     down = group_sums(regime, np.where(seen, V * V, 0.0), G)

@@ -41,14 +41,14 @@ class Synthesis:
     label: Ints  # (n,) condition, -1: none
     asset: Ints  # (n,)
     strata: Ints  # (n,) the windows in order of time
-    ends: Ints  # (e,) windows that nothing follows, ascending
-    bridges: Ints  # (e, CANDIDATES) from where a series may go on there
+    ends: Ints  # (e,) windows at the end of a run, ascending
+    bridges: Ints  # (e, CANDIDATES) from where a series may continue there
     mean: Floats  # (Z0,) of the posterior means
     turn: Floats  # (Z, Z0) whitened latents to latents
     centre: Floats  # (K, Z)
     spread: Floats  # (K,)
     carry: Floats  # (2, Z, Z) v to the next v: moving, staying
-    push: Floats  # (2, Z, Z) Cholesky factors of what is new
+    push: Floats  # (2, Z, Z) Cholesky factors of the innovations
     regime: Ints  # (K,)
     level: Floats  # (K, 2h, C) readings minus the decoder's cell means, faded as windows are
     slope: Floats  # (G, C)
@@ -92,7 +92,7 @@ _ARRAYS = tuple(f.name for f in dataclasses.fields(Synthesis) if f.name != "name
 
 
 def names_of(coded: NDArray[Any]) -> tuple[str, ...]:
-    """The assets' names from the bytes that a bundle keeps them as; UnicodeDecodeError if damaged."""
+    """The assets' names from their bytes in a bundle; UnicodeDecodeError if damaged."""
     return tuple(coded.tobytes().decode().split("\x00"))
 
 

@@ -28,13 +28,13 @@ MOST_PHASES = 4
 RUN = 64
 """Hops that are taken in one piece where the history has to be thinned."""
 SHARE = 0.95
-"""Share of the decoded windows' variance that cells are told apart by."""
+"""Share of the decoded windows' variance that clusters are formed by."""
 MOST_DIRECTIONS = 10
 """More would cluster noise: distances grow alike in many dimensions."""
 MEMORIES = (2.0, 8.0)
 """Hops over which the two moving averages of the past forget: one window, and four."""
 MEMORY_WEIGHT = 0.5
-"""What has been counts half of what is."""
+"""Weight of the past against the present when cells are formed."""
 LASTING = 8
 """Hops after which a level that is still off counts as a level: four windows."""
 
@@ -76,7 +76,7 @@ def usable_runs(history: Sequence[Segment], models: Models, L: int, h: int) -> l
 
 
 def whitened(mu: Floats) -> tuple[Floats, Floats, Floats]:
-    """Mean, what leads from whitened latents back, and the (n, Z) whitened latents."""
+    """Mean, the map from whitened latents back, and the (n, Z) whitened latents."""
     mean = mu.mean(0)
     variance, basis = np.linalg.eigh(np.cov(mu.T).reshape(mu.shape[1], -1))
     kept = variance > 1e-6 * max(float(variance[-1]), 1e-12)
@@ -86,7 +86,7 @@ def whitened(mu: Floats) -> tuple[Floats, Floats, Floats]:
 
 
 def directions(decoded: Floats, rng: np.random.Generator) -> Floats:
-    """(L*C, d) orthonormal: the leading directions of what the decoder makes of the latents."""
+    """(L*C, d) orthonormal: the leading directions of the decoded latents."""
     some = decoded[rng.permutation(len(decoded))[:1_500]]
     _, size, basis = np.linalg.svd(some - some.mean(0), full_matrices=False)
     share = np.cumsum(size**2) / max(float((size**2).sum()), 1e-12)
@@ -94,7 +94,7 @@ def directions(decoded: Floats, rng: np.random.Generator) -> Floats:
 
 
 def with_past(seen: Floats, starts: Ints) -> Floats:
-    """What is, beside moving averages of what has been on the same run."""
+    """The present, beside moving averages of the past on the same run."""
     parts = [seen]
     first = np.zeros(len(seen), bool)
     first[starts[:-1]] = True
@@ -109,7 +109,7 @@ def with_past(seen: Floats, starts: Ints) -> Floats:
 
 
 def way_here(seen: Floats, starts: Ints) -> Floats:
-    """What is, beside what was at each of the last hops on the same run: alike in all of it is alike in phase."""
+    """The present, beside each of the last hops on the same run: alike in all of them means alike in phase."""
     first = np.repeat(starts[:-1], np.diff(starts))
     at = np.arange(len(seen))
     return np.concatenate([seen[np.maximum(at - back, first)] for back in range(LASTING)], 1)
@@ -150,7 +150,7 @@ def group_sums(group: Ints, values: NDArray[Any], groups: int) -> Floats:
 
 
 def within_cells(u: Floats, path: Ints, follows: Ints, K: int) -> tuple[Floats, Floats, Floats]:
-    """Spread of each cell, and how the place in it goes on: a vector autoregression, ridge fitted."""
+    """Spread of each cell, and the autoregression of the position within it, by ridge regression."""
     Z = u.shape[1]
     visits = np.bincount(path, minlength=K)
     pooled = max(float((u**2).mean()), 1e-12)
@@ -188,7 +188,7 @@ class AssetTimes:
 
         Returns:
             (len(a), count) places in ``b``, nearest first; and which of these really are of a
-            different time (where there are too few, others stand in).
+            different time (where there are too few, others fill the places).
         """
         square = (b**2).sum(1)
         count_there = min(count, len(b))

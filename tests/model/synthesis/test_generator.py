@@ -1,4 +1,4 @@
-"""Synthetic series: like what was learned, never the same, and the same again under a seed."""
+"""Synthetic series: like held-out rows, reproducible, within the range of training."""
 
 from __future__ import annotations
 
@@ -7,30 +7,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from daemon.domain import Floats, Segment
+from daemon.domain import Segment
 from daemon.errors import BundleError
 from daemon.model import fidelity
-from daemon.model.bundle import SYNTHESIS, Bundle
-from daemon.model.synthesis import decimal_step, rounded
+from daemon.model.bundle import Bundle
 from tests.model.conftest import KINDS, QUICK, machine, trained
+from tests.model.synthesis.conftest import rows_of
 
 HIGHER = np.array([300.0, 0.0, 0.0, 0.0])
-
-
-def rows_of(bundle: Bundle, assets: int, rows: int, **which: str) -> list[Floats]:
-    series = bundle.series(assets, **which)  # type: ignore[arg-type]
-    parts = [series.rows()[0]]
-    while sum(part.shape[1] for part in parts) < rows:
-        parts.append(series.rows()[0])
-    return list(np.concatenate(parts, 1)[:, :rows])
-
-
-def old(bundle: Bundle) -> Bundle:
-    """The bundle as it was before it kept how series go on."""
-    return replace(bundle, extras={k: v for k, v in bundle.extras.items() if not k.startswith(SYNTHESIS)})
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -51,7 +36,7 @@ def test_a_sensor_that_stood_still_stands_still_and_none_leaves_its_range(bundle
     assert (made <= learned.max(0) + 1e-6).all()
 
 
-def test_training_windows_are_not_given_back(bundle: Bundle) -> None:
+def test_synthetic_windows_do_not_repeat_training_windows(bundle: Bundle) -> None:
     made = rows_of(bundle, 8, 300)
     found = fidelity.memorisation([machine(1_500)], [machine(1_500, 5, 1_500)], made, 16)
     assert found is not None
@@ -63,19 +48,6 @@ def test_a_seed_is_a_series_and_a_saved_bundle_draws_the_same(bundle: Bundle) ->
     one, other = (b.series(3, seed=4).rows()[0] for b in (bundle, again))
     np.testing.assert_array_equal(one, other)
     assert not np.array_equal(one, bundle.series(3, seed=5).rows()[0])
-
-
-@pytest.mark.parametrize("kind", ["mlp", "ppca"])
-def test_an_old_bundle_draws_from_its_prior(kind: str, bundles: Callable[[str], Bundle]) -> None:
-    before = old(bundles(kind))
-    made = rows_of(before, 20, 200)
-    assert np.isfinite(np.concatenate(made)).all()
-    assert 0.7 < fidelity.seam(made, 8) < 1.4
-    spread = np.concatenate(made)[:, :3].std(0) / machine(1_500)[:, :3].std(0)
-    assert (spread > 0.5).all()
-    assert (spread < 1.5).all()
-    with pytest.raises(BundleError, match="train it anew"):
-        before.series(1, like="pump-1")
 
 
 def test_the_levels_of_two_assets_and_of_two_conditions_are_kept_apart() -> None:
@@ -112,17 +84,6 @@ def test_a_sensor_that_training_never_saw_has_no_values() -> None:
     assert np.isfinite(made[:, [0, 1, 3]]).all()
 
 
-def test_readings_keep_their_resolution_and_the_values_they_stop_at() -> None:
-    values = machine(1_500)
-    values[:, 0] = np.round(values[:, 0], 1)
-    values[:, 1] = np.maximum(values[:, 1], 5.0)  # half the time at its stop
-    values[:, 3] = np.round(values[:, 0] / 20.0)  # a dozen set points
-    made = np.concatenate(rows_of(trained([Segment("a", 0, values)]), 6, 400))
-    np.testing.assert_array_equal(made[:, 0], np.round(made[:, 0], 1))
-    assert (made[:, 1] == 5.0).mean() == pytest.approx((values[:, 1] == 5.0).mean(), abs=0.05)
-    assert set(made[:, 3]) <= set(values[:, 3])
-
-
 def test_windows_of_an_odd_length_and_of_few_rows() -> None:
     made = trained([Segment("a", 0, machine(1_000))], window=7)
     assert np.isfinite(np.concatenate(rows_of(made, 3, 100))).all()
@@ -134,11 +95,3 @@ def test_a_history_in_many_short_pieces() -> None:
     history = [Segment(f"a{i}", 0, machine(60, i, 40 * i)) for i in range(40)]
     made = rows_of(trained(history, replace(QUICK, kind="ppca")), 4, 200)
     assert np.isfinite(np.concatenate(made)).all()
-
-
-@given(st.integers(0, 6), st.lists(st.integers(-10_000, 10_000), min_size=3, unique=True))
-def test_the_step_of_decimals_is_found_and_kept(digits: int, counts: list[int]) -> None:
-    values = np.sort(np.array([round(n * 10.0**-digits, digits) for n in counts]))
-    step = decimal_step(values)
-    assert step >= 10.0**-digits * 0.999
-    np.testing.assert_array_equal(rounded(values, step), values)
