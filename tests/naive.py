@@ -1,4 +1,4 @@
-"""Slow and obvious versions of fast code, to check it against."""
+"""Slow and simple versions of fast code: the oracles that tests compare it with."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def gridded(
 
 
 def firing_rows(scores: list[float], threshold: float, policy: AlarmPolicy) -> list[bool]:
-    """Which rows of one asset fire, from the words of the policy alone: no states, no bits."""
+    """Which rows of one asset fire, directly from the definition of the policy, without a state machine."""
     fires: list[bool] = []
     past: list[float] = []
     for score in scores:
@@ -129,7 +129,7 @@ def firing_rows(scores: list[float], threshold: float, policy: AlarmPolicy) -> l
 # ------------------------------------------------------------------ event time
 @dataclass
 class SpokenRow:
-    """A row that a reading has come for: its cells by sensor, None where a null came."""
+    """A row that has a reading: its cells by sensor, None where the reading was null."""
 
     offset: int
     cells: dict[int, float | None] = field(default_factory=dict)
@@ -138,7 +138,7 @@ class SpokenRow:
 
 @dataclass
 class AssetRows:
-    """One asset's rows after DESIGN section 3: everything is kept, everything is looked up anew."""
+    """One asset's rows by DESIGN section 3: all readings are kept, and every result is computed from all of them."""
 
     spec: StreamSpec
     accepted_ns: list[int] = field(default_factory=list)
@@ -148,7 +148,7 @@ class AssetRows:
     silent: set[int] = field(default_factory=set)
 
     def offer(self, reading: Reading) -> Disposition:
-        """What becomes of one reading; an accepted one is written down."""
+        """The disposition of one reading; an accepted one is kept."""
         time_ns = reading.time_ns
         if self.accepted_ns and time_ns < self.watermark_ns:
             return Disposition.LATE
@@ -191,7 +191,7 @@ class AssetRows:
         return wanted <= set(self.spoken[row].cells) or self._passed(row)
 
     def release(self) -> list[tuple[int, list[float], bool, bool, int, str]]:
-        """Rows that are closed by now: (row, values, empty, fresh, offset, condition)."""
+        """Rows that are released by now: (row, values, empty, fresh, offset, condition)."""
         max_gap = self.spec.max_gap_ns // self.spec.period_ns
         out = []
         while True:
@@ -221,7 +221,7 @@ class AssetRows:
                 self._silence(row)
 
     def _silence(self, row: int) -> None:
-        """Sensors without a value for ``silent_after``, at a released row that was spoken of."""
+        """Sensors without a value for ``silent_after``, at a released row that has a reading."""
         if self.spec.format is Format.JSON_WIDE:
             return
         done = [r for r, empty in self.released if not empty]
@@ -235,7 +235,7 @@ class AssetRows:
                 self.silent.add(c)
 
     def elapse(self, idle_ns: int) -> None:
-        """An idle log: the watermark moves, at most to the end of the last row spoken of."""
+        """An idle log: the watermark moves, at most to the end of the last row with a reading."""
         if set(self.spoken) - {row for row, _ in self.released}:
             end = (max(self.spoken) + 1) * self.spec.period_ns
             moved = max(self.accepted_ns) - self.spec.allowed_lateness_ns + idle_ns
@@ -274,7 +274,7 @@ def mutual_information(a: Ints, b: Ints) -> float:
 
 # ------------------------------------------------------------------ the smallest repair
 def masked_score(score: Callable[[Floats], float], window: Floats, sensors: Sequence[int]) -> float:
-    """The score of one window (L, C) without some sensors, by itself; infinite if nothing is left."""
+    """The score of one window (L, C) without some sensors, by itself; infinite if no observed cell is left."""
     masked = window.copy()
     for c in sensors:
         masked[:, c] = math.nan

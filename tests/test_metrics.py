@@ -43,7 +43,7 @@ from daemon.domain import (
     StateRecord,
 )
 from daemon.model.bundle import Bundle
-from daemon.model.training import train
+from daemon.model.training import CalibrationTarget, train
 from daemon.runtime.fire_drill import MOST_SAVED_S, FireDrill
 from daemon.runtime.loop import Loop, StreamPlan, StreamRun
 from daemon.runtime.trainer import TrainingResult
@@ -494,7 +494,7 @@ def bundle() -> Bundle:
     values = np.stack([np.sin(np.arange(1_500) / 9.0), np.cos(np.arange(1_500) / 9.0)], 1)
     history = [Segment("p1", BASE_S - 1_500, values + 0.1 * rng.standard_normal(values.shape))]
     settings = ModelSettings(kind="ppca", latent=2)
-    return train(history, SPEC, settings, AlarmPolicy(), Budget(), 60)
+    return train(history, SPEC, settings, CalibrationTarget(AlarmPolicy(), Budget(), 60))
 
 
 async def live(

@@ -10,7 +10,7 @@ from typing import Any
 from daemon.commands.replay import check_excluded, history_of, plan_for, settings_for
 from daemon.errors import InputError, UsageError
 from daemon.model.bundle import Bundle
-from daemon.model.drill import Place, Tally, alive, drill, seconds
+from daemon.model.drill import DetectionChain, DrillPlan, Place, Tally, alive, drill, seconds
 from daemon.model.faults import FaultKind
 from daemon.runtime.fire_drill import entry, finite, rules_of, sized, span
 from daemon.runtime.loop import check_compatible
@@ -90,15 +90,10 @@ async def drill_file(
     detector = bundle.detector()
     which = [bundle.sensors.index(name) for name in sensors] if sensors else None
     tally, places = drill(
-        detector,
-        plan.policy,
-        rules_of(detector, spec),
+        DetectionChain(detector, plan.policy, rules_of(detector, spec), spec.hop),
         history,
-        hop=spec.hop,
-        kinds=wanted,
-        sensors=which,
-        seed=seed,
-        tell=tell,
+        DrillPlan(wanted, which, seed=seed),
+        tell,
     )
     rows = sum(int(segment.observed.any(1).sum()) for segment in history)
     if not places:

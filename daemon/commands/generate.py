@@ -43,7 +43,7 @@ from daemon.domain import (
 )
 from daemon.errors import BundleError, UsageError
 from daemon.model.bundle import Bundle
-from daemon.model.faults import FaultKind, FaultRecord, inject
+from daemon.model.faults import FaultKind, FaultRecord, Injection, inject
 
 DEFAULT_ROWS = 1_000
 """Rows per asset where nobody says."""
@@ -247,12 +247,8 @@ class Made:
         scaler = self.bundle.models.scaler
         random = np.random.default_rng([self.request.seed, 4, fault.asset, fault.start])
         kept[fault.asset] = inject(
-            fault.kind,
             kept[fault.asset],
-            fault.start - first,
-            fault.stop - first,
-            fault.sensors,
-            fault.size,
+            Injection(fault.kind, fault.sensors, fault.start - first, fault.stop - first, fault.size),
             scaler.scale,
             random,
             scaler.mean,

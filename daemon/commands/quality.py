@@ -24,7 +24,7 @@ from daemon.model.bundle import Bundle
 from daemon.model.evaluation import average_precision
 from daemon.model.reconstruction import Models
 from daemon.model.segments import Piece, sliding
-from daemon.model.training import fit_models
+from daemon.model.training import Architecture, fit_models
 from daemon.runtime.loop import StreamPlan, check_compatible
 
 PIECE_ROWS = 512
@@ -271,7 +271,7 @@ def _trained_on_synthetic(
     )
     try:
         whole = [Piece(i, 0, len(s.values)) for i, s in enumerate(learned)]
-        other = fit_models(learned, whole, spec, settings, bundle.models.lengths, ())
+        other = fit_models(learned, whole, spec, Architecture(settings, bundle.models.lengths))
     except (DaemonError, ValueError, RuntimeError) as error:
         return [Measure(name, None, good, None, f"no model came of it: {error}")]
     scores = [np.concatenate([_surprise(m, s.values, L) for s in history]) for m in (bundle.models, other)]

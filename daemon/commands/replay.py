@@ -74,7 +74,7 @@ from daemon.domain import (
 from daemon.errors import BundleError, ConfigError, DaemonError, InputError, UsageError
 from daemon.model import evaluation
 from daemon.model.bundle import Bundle, check_room
-from daemon.model.draws import draw
+from daemon.model.draws import DrawSettings, GappedSegment, draw
 from daemon.model.imputation import Fill, ImputationParameters, fit, impute_segments
 from daemon.model.scaler import Scaler
 from daemon.runtime.history import TopicHistory, TrainingHistory
@@ -1128,10 +1128,9 @@ def write_draws(
     tell = progress or (lambda share, doing: None)
     names = np.array(table.sensors, dtype=object)
     with DrawsFile(path) as file:
-        for drawn in draw(
-            parameters, placed.segments, fills, wanted, count, seed,
-            known=known, progress=lambda share: tell(share, "drawing"),
-        ):  # fmt: skip
+        gapped = [GappedSegment(*one) for one in zip(placed.segments, fills, wanted, strict=True)]
+        settings = DrawSettings(count, seed)
+        for drawn in draw(parameters, gapped, settings, known, lambda share: tell(share, "drawing")):
             mine = (offsets[drawn.segment] + drawn.rows) * widest + drawn.channels
             first, last = np.searchsorted(keys, mine), np.searchsorted(keys, mine, side="right")
             which = np.repeat(np.arange(len(mine)), last - first)

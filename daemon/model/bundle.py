@@ -1,8 +1,8 @@
 """One model bundle: weights, scaler, calibration and facts under one version.
 
 On disk a directory with ``manifest.json`` and ``weights.safetensors``; for a topic one byte
-string. The version is the first 12 hex digits of the SHA-256 of the canonical manifest, and
-the manifest holds the SHA-256 of the weights and no clock: the same training twice is one
+string. The version is the first 12 hex digits of the SHA-256 of the canonical manifest, which
+contains the SHA-256 of the weights and no time of day: the same training twice is one
 version, and a bundle whose parts do not belong together cannot be loaded.
 """
 
@@ -36,7 +36,7 @@ from daemon.model.pca import WindowPCA
 from daemon.model.reconstruction import Models
 from daemon.model.scaler import Scaler
 from daemon.model.soundness import concerns
-from daemon.model.synthesis import PriorSeries, Series, Synthesis, Walk
+from daemon.model.synthesis import PriorSeries, Selection, Series, Synthesis, Walk
 from daemon.model.vae import VAE
 from daemon.writing import current, replacing_folder
 
@@ -47,17 +47,17 @@ LARGEST_WEIGHTS = 1 << 30
 IMPUTE = "impute."
 """Prefix of the imputation's arrays among a bundle's extras."""
 CONDITION_MEAN = "condition.mean"
-"""The extra that holds ``ConditionMeans.mean``; old bundles have none: their path alone is shown the condition."""
+"""The extra with ``ConditionMeans.mean``; old bundles have none: only their path reads the condition."""
 SYNTHESIS = "synthesis."
 """Prefix of the tables by which synthetic series are drawn."""
 MAGIC = b"anomalyd-bundle\x00"
 
 
 def check_room(path: Path) -> None:
-    """Whether a bundle can be saved as ``path``: worth asking before a training, not after.
+    """Check that a bundle can be saved as ``path``, before a training rather than after it.
 
     Raises:
-        BundleError: if it holds something that is no bundle, or its folder cannot be written to.
+        BundleError: if ``path`` is something other than a bundle, or its folder cannot be written to.
     """
     if path.exists() and not (path / MANIFEST).is_file() and (not path.is_dir() or any(path.iterdir())):
         raise BundleError(f"{path}: exists and is no model bundle")
@@ -70,7 +70,7 @@ def check_room(path: Path) -> None:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Bundle:
-    """A trained, calibrated model with everything it needs to speak for itself.
+    """A trained, calibrated model with everything that scoring, imputation and synthesis need.
 
     ``facts`` are further entries of the manifest (rows trained on, scores of the gate: numbers
     and text, never a clock); ``extras`` are named arrays of other modules.
@@ -112,19 +112,19 @@ class Bundle:
 
     @property
     def imputation(self) -> ImputationParameters | None:
-        """What filling needs beside the model; None if the bundle was made without."""
+        """The parameters of imputation; None if the bundle was made without."""
         mine = {k[len(IMPUTE) :]: v for k, v in self.extras.items() if k.startswith(IMPUTE)}
         return ImputationParameters.of(mine) if mine else None
 
     @property
     def synthesis(self) -> Synthesis | None:
-        """What synthetic series are drawn by; None if the bundle was made without."""
+        """The tables of synthetic series; None if the bundle was made without."""
         mine = {k[len(SYNTHESIS) :]: v for k, v in self.extras.items() if k.startswith(SYNTHESIS)}
         return Synthesis.of(mine) if mine else None
 
     @property
     def concerns(self) -> tuple[str, ...]:
-        """What an operator should know of this model, each in one line; see ``soundness``."""
+        """Weaknesses of this model that an operator should see, each in one line; see ``soundness``."""
         return concerns(self.models, self.facts)
 
     def series(
@@ -134,12 +134,12 @@ class Bundle:
 
         Args:
             assets: how many.
-            seed: of everything that is drawn.
+            seed: of all random draws.
             condition: one of ``conditions``; None: as they came in training.
             like: an asset of ``known_assets``; None: any.
 
         Raises:
-            BundleError: no such condition or asset, or an old bundle was asked for an asset.
+            BundleError: no such condition or asset, or an asset is requested of an old bundle.
         """
         if condition is not None and condition not in self.conditions:
             known = ", ".join(self.conditions[:12]) or "none: its stream has no condition"
@@ -160,14 +160,16 @@ class Bundle:
             self.conditions,
             assets,
             random,
-            None if like is None else tables.names.index(like),
-            None if condition is None else self.conditions.index(condition),
+            Selection(
+                None if like is None else tables.names.index(like),
+                None if condition is None else self.conditions.index(condition),
+            ),
         )
 
     def sample(self, count: int, condition: str = "", seed: int = 0) -> Floats:
         """(count, L, C) synthetic windows in raw units: of as many series, one each.
 
-        A condition that the model does not know counts as none.
+        An unknown condition counts as none.
         """
         known = condition if condition in self.conditions else None
         series, L = self.series(count, seed, known), self.window
@@ -231,7 +233,7 @@ class Bundle:
         An older bundle there is replaced; anything else there is an error.
 
         Raises:
-            BundleError: if ``path`` holds something that is no bundle, or cannot be written.
+            BundleError: if ``path`` is something other than a bundle, or cannot be written.
         """
         check_room(path)
         try:
@@ -266,7 +268,7 @@ _DRIFT_ARRAYS = ("latent_mean", "latent_variance", "residual_mean", "residual_va
 
 
 def _read(path: Path, limit: int) -> bytes:
-    """A regular file (a pipe would keep us waiting), if it is no larger than allowed."""
+    """The bytes of a regular file (a pipe could block) that is no larger than allowed."""
     about = path.stat()
     if not stat.S_ISREG(about.st_mode):
         raise BundleError(f"{path}: is no file")
@@ -284,12 +286,12 @@ def _version(manifest: bytes) -> str:
 
 
 def _number(value: float) -> float | None:
-    """JSON knows no infinity; None stands for it."""
+    """None for infinity, which JSON does not have."""
     return value if np.isfinite(value) else None
 
 
 def _assemble(manifest_bytes: bytes, weights: bytes, source: str) -> Bundle:
-    """The only way from bytes to a bundle: through all the checks of ``admission``."""
+    """Make a bundle from bytes, always through all the checks of ``admission``."""
     try:
         manifest = read_manifest(manifest_bytes, FORMAT)
         digest = hashlib.sha256(weights).hexdigest()
@@ -300,13 +302,13 @@ def _assemble(manifest_bytes: bytes, weights: bytes, source: str) -> Bundle:
             )
         bundle = _rebuild(manifest, load_tensors(weights))
         check_golden(bundle.detector(), bundle.models.scaler.seen)
-        _ = bundle.concerns  # whatever reads the facts finds them readable
+        _ = bundle.concerns  # raises if the facts cannot be read
     except BundleError as error:
         raise BundleError(f"{source}: {error}") from error
     except Exception as error:
-        # What others wrote may make the libraries that read it raise anything.
-        said = " ".join(str(error).split())[:300]
-        raise BundleError(f"{source}: damaged bundle: {type(error).__name__}: {said}") from error
+        # Bytes from outside may make the libraries that read them raise any exception.
+        reason = " ".join(str(error).split())[:300]
+        raise BundleError(f"{source}: damaged bundle: {type(error).__name__}: {reason}") from error
     return bundle
 
 

@@ -1,31 +1,31 @@
-"""What a condition says of a window before any sensor has spoken.
+"""The usual window of each condition, which every model subtracts before it reads a window.
 
-A machine at half load has other usual values than one at full load. The nonlinear path of the VAE is
-shown the condition, but most of the model is its linear skip, which is not: without help it spends its
-latents on the difference between the modes, and takes a window that is usual in the wrong mode for a
-usual one. So each condition c has a usual window m_c of its own,
+A machine at half load has other usual values than one at full load. The nonlinear path of the VAE reads the
+condition, but most of the model is its linear skip, which does not: without help it uses latents for the
+difference between the modes, and takes a window that is usual in the wrong mode for a usual one. So each
+condition c has a usual window m_c of its own,
 
     p(x | z, c) = N(m_c + xhat(z, c), diag sigma^2)        m_c (L, C), scaled units, over the pooled mean,
 
-and every model, the short pPCA too, sees x - m_c, in training and ever after. m_c is an estimate from
-few rows, pulled towards the pooled mean, which is m = 0:
+and every model, the short pPCA too, reads x - m_c, in training and in scoring. m_c is an estimate from few
+rows, shrunk towards the pooled mean, which is m = 0:
 
-* by rows: n windows of a condition count n / (n + 2 L), two windows' worth of doubt, because
-  neighbouring windows share rows;
-* by what it is worth: a share lambda in [0, 1] per sensor, the least-squares slope of windows on what
-  the *other* fifths of the assets' time say of their condition (stacking, Breiman 1996), zero where that
-  saves no more than one standard error of squared error. A label that says nothing of a sensor, and a
-  difference that was a drift and does not come back, so leave the sensor alone.
+* by rows: n windows of a condition count n / (n + 2 L), two windows' worth of doubt, because neighbouring
+  windows share rows;
+* by usefulness: a share lambda in [0, 1] per sensor, the least-squares slope of windows on the estimate
+  from the *other* fifths of the assets' time (stacking, Breiman 1996), zero where that saves no more than
+  one standard error of squared error. So a label that is unrelated to a sensor, and a difference that was a
+  drift and does not recur, change nothing for the sensor.
 
-**Unknown.** A label that training never saw has the code K behind the K known ones, with m = 0. One
-training window in ten is shown as unknown: to pPCA as to the VAE. The directions between the modes so
-keep a tenth of their variance, and a window of an unknown condition has latents to be explained with.
+**Unknown.** A label that training did not have gets the code K behind the K known ones, with m = 0. One
+training window in ten is given ``unknown``, to pPCA as to the VAE. The directions between the modes so keep
+a tenth of their variance, and a window of an unknown condition has latents that can explain it.
 
-**Rare.** A label with fewer rows than two windows (2 L) has nothing to learn from: it gets no code, and
-counts as unknown, in the model as in the alert.
+**Rare.** A label with fewer rows than two windows (2 L) is too rare to learn: it gets no code, and counts
+as unknown, in the model as in the alert.
 
-A spread of its own per condition was tried in the same way and left out: it won on some data and lost
-more on others. How noisy a condition is, is the calibration's matter (``condition_levels``).
+A spread per condition was tried in the same way and left out: better on some data, worse on more. How noisy
+a condition is, the calibration covers (``condition_levels``).
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ from daemon.domain import (
 from daemon.model.segments import BLOCKS, Piece
 
 WINDOWS_OF_DOUBT = 2
-"""Windows' worth of rows that a mean is pulled by, and below which a label is rare."""
+"""Windows' worth of rows by which a mean is shrunk, and below which a label is rare."""
 UNKNOWN_EVERY = 10
-"""Every tenth training window is shown as unknown: the share that the VAE's condition dropout has."""
+"""Every tenth training window gets the code of unknown, the share of the VAE's condition dropout."""
 
 
 def learned_labels(history: Sequence[Segment], pieces: Sequence[Piece], length: int) -> tuple[str, ...]:
@@ -97,7 +97,7 @@ class ConditionMeans:
         return codes
 
     def of(self, codes: Tensor, cells: int) -> Tensor:
-        """What is usual in the newest rows, of so many cells, of windows under these codes (B,).
+        """The usual values of the newest rows, ``cells`` of them, of windows under these codes (B,).
 
         (B, cells), or (1, cells) where all are under one: a row that need not be copied for each.
         """
@@ -136,8 +136,8 @@ class ConditionMeans:
         own = _pulled(total.sum(1), seen.sum(1), pooled, length)  # (K, d)
         elsewhere = seen.sum(1, keepdims=True) - seen
         others = _pulled(total.sum(1, keepdims=True) - total, elsewhere, pooled, length)
-        # The rest of a stretch that the bound between two fifths cuts is no evidence of it: on either
-        # side there must be half of what each fifth had if the condition were always about.
+        # A stretch that the boundary between two fifths cuts is no evidence about itself: either side needs
+        # at least half of the rows that each fifth would have if the condition were spread evenly.
         others[np.minimum(elsewhere, seen) < seen.sum(1, keepdims=True) / (2 * BLOCKS)] = 0.0
 
         def by_sensor(cells: Floats) -> Floats:
@@ -169,7 +169,7 @@ def fifths(owners: Sequence[str]) -> Ints:
 
 
 def condition_facts(spec: StreamSpec, history: Sequence[Segment], labels: Sequence[str]) -> dict[str, object]:
-    """What a bundle says of its conditions beside their labels: the fields, and which labels were rare."""
+    """A bundle's facts about its conditions beside their labels: the fields, and which labels were rare."""
     known = set(labels)
     rare = sorted({label for s in history for label in s.condition} - known - {NO_CONDITION})
     facts: dict[str, object] = {"condition": list(spec.condition), "rare_conditions": len(rare)}
@@ -181,40 +181,40 @@ def condition_facts(spec: StreamSpec, history: Sequence[Segment], labels: Sequen
 
 
 def condition_concerns(labels: Sequence[str], facts: Mapping[str, Any]) -> list[str]:
-    """What an operator should know of the conditions that a model learned, each in one line.
+    """Weaknesses of the learned conditions that an operator should see, each in one line.
 
     Args:
         labels: that have a code.
         facts: the bundle's; those of old bundles do not name the fields.
     """
     fields = [str(name) for name in facts.get("condition", ())]
-    said = []
+    found = []
     for name in fields:
         values = {value for label in labels if (value := _value(label, name)) is not None}
         if is_calendar(name):
             whole = VALUES.get(name, 0)
             if len(values) < whole:
-                said.append(
+                found.append(
                     f"training held {len(values)} of the {whole} values of {name}: others are scored as unknown"
                 )
         elif values <= {"?"}:
-            said.append(f"condition {name} never appeared: neither messages nor assets say it")
+            found.append(f"condition {name} never appeared: neither messages nor assets say it")
     rare = int(facts.get("rare_conditions", 0))
     if rare:
-        said.append(
+        found.append(
             f"{rare} condition(s), such as {facts.get('rare_condition')}, had fewer rows than two windows:"
             " they count as unknown"
         )
     if len(labels) > MANY_LABELS:
-        said.append(
+        found.append(
             f"{len(labels)} conditions: each is learned from its own rows alone, so more than"
             f" {MANY_LABELS} want long histories; name fewer fields"
         )
-    return said
+    return found
 
 
 def _value(label: str, name: str) -> str | None:
-    """What a label says of a field. A value with a comma in it may be cut short."""
+    """A field's value in a label, None without the field. A value with a comma in it may be cut short."""
     for part in label.split(","):
         key, _, value = part.partition("=")
         if key == name:

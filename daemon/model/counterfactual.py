@@ -1,16 +1,15 @@
 """What a stretch of rows would have been under another condition: "this hour, had the mode been low".
 
 Abduction, action, prediction (Pearl 2009, section 1.4.4) with the model that judges the stream. Each
-window of the stretch is encoded under the condition that it had: the posterior is what the machine was
-doing, the condition apart. It is decoded under the other one. A row lies in up to L windows; what they
-say of it is averaged. The interval is 90 % of the draws of the posterior, decoded, and of the sensors' own
-scatter. With ``keep_residual`` what the model could not explain of a row stays where it was: the answer
-is then of this very hour with its noise and its faults, not of a usual one.
+window of the stretch is encoded under its own condition: the posterior describes what the machine was
+doing, apart from the condition. It is decoded under the other one. A row lies in up to L windows; their values
+for it are averaged. The interval covers 90 % of the decoded draws of the posterior plus the sensors' own
+scatter.
 
-It is the model's answer: what conditions have in common in training, with the same latents. It knows
-nothing of causes, and nothing of a condition together with latents that it never met together. Nor does
-the interval: it is of the latents and the sensors, not of the model's own error in going from one
-condition to another, so where modes differ by more than their levels it is too narrow.
+The answer is the model's: what conditions had in common in training, with the same latents. It has
+no model of causes, and none of combinations of a condition and latents that training never had. The interval
+does not cover these either: it covers the latents and the sensors, not the model's error in going from one condition
+to another, so where modes differ by more than their levels it is too narrow.
 """
 
 from __future__ import annotations
@@ -37,11 +36,11 @@ SHOWN = 10
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Counterfactual:
-    """A stretch of T rows of one asset, as it was and as it would have been. Raw units, NaN: nothing known.
+    """A stretch of T rows of one asset, as it was and as it would have been. Raw units, NaN where unknown.
 
-    ``condition`` is as it was asked for; ``was`` and ``under`` are the labels of the T rows. ``expected``
-    is what the model makes of the rows under their own labels: compare ``value`` with it rather than with
-    ``observed``, which has noise besides.
+    ``condition`` is as the caller gave it; ``was`` and ``under`` are the labels of the T rows. ``expected``
+    is the model's reconstruction under their own labels: compare ``value`` with it rather than with
+    ``observed``, which also has noise.
     """
 
     asset: str
@@ -64,7 +63,7 @@ class Counterfactual:
         return [(self.first_row + t) * self.period_ns for t in range(len(self.value))]
 
     def as_dict(self) -> dict[str, Any]:
-        """For ``--json`` and the page: lists by sensor, None for what is not known."""
+        """For ``--json`` and the page: lists by sensor, None where unknown."""
 
         def cells(column: Floats) -> list[float | None]:
             return [float(v) if np.isfinite(v) else None for v in column]
@@ -98,7 +97,7 @@ def label_under(label: str, condition: str, known: Sequence[str]) -> str:
     """A label with some of its fields changed: ``mode=high,site=a`` under ``mode=low`` is ``mode=low,site=a``.
 
     Args:
-        label: what it was.
+        label: the original.
         condition: a whole label, or one or more ``field=value`` with commas between.
         known: the labels of the model.
 
@@ -129,8 +128,6 @@ def counterfactual_of(
     at_row: int,
     rows: int,
     condition: str,
-    *,
-    keep_residual: bool = False,
     seed: int = 0,
 ) -> Counterfactual:
     """The rows ``at_row .. at_row + rows - 1`` of a segment under another condition.
@@ -141,11 +138,10 @@ def counterfactual_of(
         at_row: grid row.
         rows: how many, at least one.
         condition: ``field=value``, several with commas between, or a whole label.
-        keep_residual: add what the model could not explain of each observed cell.
         seed: of the draws; the same seed gives the same interval.
 
     Raises:
-        UsageError: the model does not know the condition, or the segment is shorter than a window or
+        UsageError: the model has no such condition, or the segment is shorter than a window or
             lacks some of the rows.
     """
     L, T, first = bundle.window, len(segment.values), at_row - segment.first_row
@@ -159,7 +155,7 @@ def counterfactual_of(
     labels = segment.condition or ("",) * T
     known = bundle.models.labels
     others = {label: label_under(label, condition, known) for label in dict.fromkeys(labels)}
-    # Every window that holds one of the rows, by where it begins.
+    # The first rows of all windows that contain one of the rows.
     begins = np.arange(max(first - L + 1, 0), min(first + rows - 1, T - L) + 1)
     windows = sliding(segment.values[begins[0] : begins[-1] + L], L)
     own = [labels[b + L - 1] for b in begins.tolist()]
@@ -169,7 +165,7 @@ def counterfactual_of(
     inside = (at >= 0) & (at < rows)
 
     def stitched(cells: Floats) -> Floats:
-        """(n, L, C) to (rows, C): the mean over the windows that hold a row."""
+        """(n, L, C) to (rows, C): the mean over the windows that contain a row."""
         total, count = np.zeros((rows, cells.shape[2])), np.zeros(rows)
         np.add.at(total, at[inside], cells[inside])
         np.add.at(count, at[inside], 1.0)
@@ -180,11 +176,6 @@ def counterfactual_of(
     scaler = bundle.models.scaler
     part = slice(first, first + rows)
     observed = segment.values[part]
-    if keep_residual:
-        residual = scaler.scaled(observed).astype(float) - mean
-        seen = np.isfinite(residual)
-        other = np.where(seen, other + residual, other)
-        half = np.where(seen, NINETY * np.sqrt(stitched(variance)), half)  # its scatter is known
     return Counterfactual(
         asset=segment.asset,
         sensors=bundle.sensors,

@@ -1,17 +1,17 @@
-"""The detector: models and calibration as one immutable value.
+"""The detector: models and calibration as one immutable value; implements ``daemon.detector.Detector``.
 
-``infer`` measures each window on its own (the costly half, see ``measuring``); ``judge``
-calibrates in event order and moves each asset's slow baseline on (see ``calibration``).
+``infer`` measures each window on its own (most of the cost, see ``reconstruction``); ``judge`` calibrates
+in event order and moves each asset's slow baseline on (see ``baseline`` and ``calibration``).
 
 What is published of a window:
 
-* ``reconstruction``: mean over the window lengths of the mean of the k largest standardised
-  channel errors (after the baseline); its p is calibrated on that very number.
-* ``kl``: sum of KL_d over the latents of the window-long model, nats, as it is (its p is that
-  of the value after the slow baseline). For a linear model the squared norm of z.
+* ``reconstruction``: mean over the window lengths of the mean of the k largest standardised channel errors
+  (after the baseline); its p is calibrated on that very number.
+* ``kl``: sum of KL_d over the latents of the longest window's model, nats, uncorrected (its p is that of
+  the value after the slow baseline). For a linear model the squared norm of z.
 * ``point``: largest |residual| of the newest row, in calibration rms (after the baseline).
-* ``p_*``: exp(-g) of that part alone. ``part_thresholds`` are the values whose g equals the
-  threshold of the combined score: what a part would need if all parts spoke as it does.
+* ``p_*``: exp(-g) of that part alone. ``part_thresholds`` are the values whose g equals the threshold of
+  the combined score: what a part must reach if all parts agree.
 """
 
 from __future__ import annotations
@@ -37,9 +37,10 @@ from daemon.domain import (
     Mask,
 )
 from daemon.model import imputation
-from daemon.model.calibration import CONTINUES, Calibration, Parts, follow
+from daemon.model.baseline import CONTINUES, follow
+from daemon.model.calibration import Calibration, Parts
 from daemon.model.reconstruction import Measured, Models
-from daemon.model.repair import live_verdict
+from daemon.model.repair import LiveWindow, live_verdict
 
 CARRY = 0.8
 """Autocorrelation assumed of a residual from row to row when a gap is filled."""
@@ -49,7 +50,7 @@ NINETY = 1.645
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BundleDetector:
-    """The ``Detector`` that a bundle holds; see ``domain.Detector`` for its promises."""
+    """The ``Detector`` of a bundle; see ``daemon.detector.Detector`` for its guarantees."""
 
     version: str
     sensors: tuple[str, ...]
@@ -79,7 +80,7 @@ class BundleDetector:
 
     @property
     def kind(self) -> str:
-        """What judges the long windows: a VAE's path (``mlp``, ``conv``, ``gru``) or ``ppca``."""
+        """The model of the long windows: a VAE's path (``mlp``, ``conv``, ``gru``) or ``ppca``."""
         return self.models.kind
 
     @property
@@ -146,7 +147,7 @@ class BundleDetector:
                 self.imputation, measured.scaled[holed], measured.decoded[holed], last_value, last_age
             )
             scaled = (fill.value, fill.low, fill.high)
-        else:  # the model's own value plus what it was last off by, fading with distance
+        else:  # the model's value plus its last residual, decaying with distance
             distance = measured.distance[holed]
             value = measured.newest[holed] + CARRY**distance * measured.carried[holed]
             half = NINETY * self.models.sigma * np.sqrt(1.0 + distance / 4.0)
@@ -156,13 +157,13 @@ class BundleDetector:
         return value, low, high
 
     def offsets(self, baseline: Floats, condition: str) -> Floats:
-        """(P,) by what ``judge`` would divide a window that meets ``baseline`` (2P,), log."""
+        """(P,) the log divisors that ``judge`` would use for a window at ``baseline`` (2P,)."""
         excess, own = np.split(baseline, 2)
         c, place = self.calibrated, self._places.get(condition, -1)
         return np.asarray(excess + own + (self._condition_levels[place] if c.condition_levels else 0.0))
 
     def parts(self, measured: Measured, offsets: Floats) -> Parts:
-        """The calibrated parts of windows that all meet the same ``offsets`` (P,): what-ifs of one window."""
+        """The calibrated parts of windows with the same ``offsets`` (P,): variants of one window."""
         residual = measured.residual / self.calibrated.residual_rms
         every = np.broadcast_to(offsets, (len(residual), len(offsets)))
         return self.calibrated.parts(measured.channel_error, measured.latent, residual, every)
@@ -222,6 +223,6 @@ class BundleDetector:
         shares: Floats,
         level: float,
     ) -> str | None:
-        """See ``domain.Detector`` and ``repair.live_verdict``."""
-        cause = live_verdict(self, window, condition, offsets, before, shares, level)
+        """See ``daemon.detector.Detector`` and ``repair.live_verdict``."""
+        cause = live_verdict(self, LiveWindow(window, condition, offsets, before, shares, level))
         return None if cause is None else cause.value

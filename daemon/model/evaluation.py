@@ -1,9 +1,8 @@
-"""What a replay prints where labels exist: ranking and alarms, beside baselines.
+"""Evaluation against labels: ranking and alarms of a detector, beside baselines.
 
-Figures without their baselines deceive: on a series with 50 % anomalous rows "all-ones" has
-an F1 of .67. So random scores, an alarm that is always on and a score that only counts time
-stand in every table. There is no point adjustment anywhere. Rows that were not scored (NaN)
-count as the lowest score and no alarm.
+Figures without baselines mislead: on a series with 50 % anomalous rows "all-ones" has an F1 of .67. So
+every table has random scores, an alarm that is always on, and a score that is only the time. There is no
+point adjustment. Rows that were not scored (NaN) count as the lowest score and no alarm.
 """
 
 from __future__ import annotations
@@ -92,7 +91,7 @@ def table(
     period_ns: int,
     others: Sequence[tuple[str, Floats, Mask]] = (),
 ) -> list[Figures]:
-    """The detector, then others (name, scores, alarms: pPCA, say), then the three baselines."""
+    """The detector, then others (name, scores, alarms; pPCA for example), then the three baselines."""
     n = len(labels)
     rng = np.random.default_rng(0)
     chance = rng.random(n)

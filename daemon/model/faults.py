@@ -1,17 +1,17 @@
 """Faults that are injected on purpose: by the gate, by ``generate --inject`` and by the fire drill.
 
-One definition of each kind, so that what the three say of a "shift" is said of the same thing.
-Every fault is done to raw values, in the rows ``start .. stop - 1`` of some sensors; what was
-missing stays missing. Sizes are in units of ``scale``, the standard deviations of normal rows:
+There is one definition of each kind, so that their results are comparable. Every fault changes raw values,
+in the rows ``start .. stop - 1`` of some sensors; missing cells stay missing. Sizes are in units of
+``scale``, the standard deviations of normal rows:
 
 * ``spike``: ``size`` added to the first row alone;
 * ``shift``: ``size`` added throughout, a wrong zero point;
 * ``drift``: 0 to ``size`` added, growing evenly;
-* ``stuck``: the last value seen before the fault, throughout; has no size;
+* ``stuck``: the last value observed before the fault, throughout; has no size;
 * ``noise``: Gaussian noise added whose two standard deviations are ``size``;
-* ``correlation_swap``: two sensors change places, each in the other's units (its distance from
-  its mean, in its scale): each alone looks right, together they do not; has no size;
-* ``lag``: the sensor repeats its own past, ``round(size)`` rows late, one at least;
+* ``correlation_swap``: two sensors change places, each in the other's units (its distance from its mean, in
+  its scale): each alone looks right, together they do not; has no size;
+* ``lag``: the sensor repeats its own past, ``round(size)`` rows late, at least one;
 * ``drop_out``: no values; has no size.
 """
 
@@ -28,7 +28,7 @@ from daemon.domain import Floats, Segment, iso
 
 
 class FaultKind(StrEnum):
-    """What is done to normal rows; see the module."""
+    """A kind of fault; see the module."""
 
     SPIKE = "spike"
     SHIFT = "shift"
@@ -41,7 +41,7 @@ class FaultKind(StrEnum):
 
     @staticmethod
     def of(text: str) -> FaultKind:
-        """The kind of that name, as people write it: ``Drop-out``, ``swap``, ``correlation swap``.
+        """The kind of that name, in usual spellings: ``Drop-out``, ``swap``, ``correlation swap``.
 
         Raises:
             ValueError: there is none; names those that there are.
@@ -54,7 +54,7 @@ class FaultKind(StrEnum):
 
     @property
     def sensors(self) -> int:
-        """How many sensors such a fault takes: two change places, any other befalls one at a time."""
+        """How many sensors such a fault changes: two for a swap, else one."""
         return 2 if self is FaultKind.SWAP else 1
 
     @property
@@ -75,9 +75,9 @@ GATE_KINDS = (
     FaultKind.SWAP,
     FaultKind.LAG,
 )
-"""What two models' scores can be compared on. Not a drop-out: a missing value is no evidence, so no
-score ought to rise by it; it is found by the stream's own rule (``sensor_silent``), whatever the model.
-A kind is added at the end only: the faults before it are then drawn as they were."""
+"""The kinds on which two models' scores are compared. Not a drop-out: a missing value is no evidence, so no
+score should rise; the stream's own rule (``sensor_silent``) finds it with any model.
+New kinds are added at the end only, so that the faults before them are drawn as they were."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +108,20 @@ def lag_rows(size: float) -> int:
     return max(round(abs(size)), 1)
 
 
+@dataclass(frozen=True, slots=True)
+class Injection:
+    """One fault to inject: what is done to which sensors, in the rows ``start .. stop - 1``."""
+
+    kind: FaultKind
+    sensors: Sequence[int]  # each is changed in the same way; of a swap exactly two
+    start: int
+    stop: int
+    size: float = 0.0  # signed, standard deviations; of a lag rows; ignored for a kind without one
+
+
 def inject(
-    kind: FaultKind,
     values: Floats,
-    start: int,
-    stop: int,
-    sensors: Sequence[int],
-    size: float,
+    fault: Injection,
     scale: Floats,
     rng: np.random.Generator,
     mean: Floats | None = None,
@@ -122,11 +129,8 @@ def inject(
     """The same rows with a fault in them.
 
     Args:
-        kind: see the module.
-        values: (T, C) raw, NaN where not observed; left as they are.
-        start, stop: the rows of the fault are ``start .. stop - 1``.
-        sensors: which sensors it befalls, each in the same way; of a swap exactly two.
-        size: in units of ``scale``, with a sign; of a lag in rows. No matter for kinds without one.
+        values: (T, C) raw, NaN where not observed; not changed.
+        fault: what is injected; see the module.
         scale: (C,) standard deviations of normal rows.
         rng: of the noise; no other kind draws from it.
         mean: (C,) of normal rows, for a swap; None: of what is observed in ``values``.
@@ -136,9 +140,10 @@ def inject(
         reaches back to before the first row, leave those cells as they are.
 
     Raises:
-        ValueError: rows that are not there, or a swap of other than two sensors, or of one that
-            stands still.
+        ValueError: the rows do not exist, or a swap has other than two sensors, or one of them stands
+            still.
     """
+    kind, start, stop, sensors, size = fault.kind, fault.start, fault.stop, fault.sensors, fault.size
     if not 0 <= start < stop <= len(values):
         raise ValueError(f"rows {start} to {stop} of {len(values)}")
     if kind is FaultKind.SWAP and len(set(sensors)) != 2:
@@ -201,7 +206,7 @@ def moments(values: Floats) -> tuple[Floats, Floats]:
 
 
 def moving(values: Floats, mean: Floats, scale: Floats) -> tuple[int, ...]:
-    """The sensors that vary by more than rounding: in one that stands still no size has a meaning."""
+    """The sensors that vary by more than rounding: sizes are undefined for a constant sensor."""
     alive = (scale > 1e-9 * np.maximum(np.abs(mean), 1.0)) & np.isfinite(values).any(0)
     return tuple(np.flatnonzero(alive).tolist())
 
@@ -235,8 +240,8 @@ def injected_faults(
 ) -> list[Fault]:
     """The same faults for every model: deterministic in the data and the seed.
 
-    Sizes are in standard deviations of the held-out rows (of a lag in rows), drawn from 2 to 8 so
-    that some are missed by a good model too.
+    Sizes are in standard deviations of the held-out rows (of a lag in rows), drawn from 2 to 8, so
+    that even a good model misses some.
 
     Args:
         held_out: normal segments.
@@ -246,7 +251,7 @@ def injected_faults(
         seed: of places, sensors and sizes.
 
     Returns:
-        Empty if no segment holds ``lead + length`` rows. Sensors that never vary are spared;
+        Empty if no segment holds ``lead + length`` rows. Sensors that never vary are left out;
         with one sensor there is no correlation to swap.
     """
     span = lead + length
@@ -272,7 +277,7 @@ def injected_faults(
             if kind is FaultKind.SWAP:
                 sensors = (sensor, int(rng.choice(alive[alive != sensor])))
             rows = home.values[start : start + span]
-            values = inject(kind, rows, lead, span, sensors, size, sd, rng, mean)
+            values = inject(rows, Injection(kind, sensors, lead, span, size), sd, rng, mean)
             faults.append(
                 Fault(
                     kind,

@@ -1,15 +1,15 @@
-"""How like real series synthetic ones are: pure measures, each over several stretches of rows.
+"""How similar synthetic series are to real ones: pure measures over several stretches of rows.
 
-A stretch is (T, C) raw rows of one asset, NaN where missing; no measure reaches from one stretch
-into another. ``real`` are rows that training has not seen. What is good is relative: real rows of
-two periods differ too, so each measure is best read beside that of training against held-out rows.
+A stretch is (T, C) raw rows of one asset, NaN where missing; no measure spans two stretches. ``real`` are
+rows that training has not used. Good values are relative: real rows of two periods differ too, so each
+measure is best compared with that of training against held-out rows.
 
 * ``marginals``: per sensor the Kolmogorov-Smirnov distance of the readings. Good: .1 at most.
 * ``correlation_error``: mean distance of the sensors' correlations. Good: .1.
 * ``autocorrelation_error``: mean distance of the autocorrelations at a lag. Good: .05 at each lag.
 * ``spectrum_error``: mean distance of the cumulative normalised spectra. Good: .05.
-* ``seam``: how much larger the usual steps between rows are where windows meet. Good: .8 to 1.25.
-* ``memorisation``: is a synthetic window nearer to a training window than held-out ones are?
+* ``seam``: how much larger the usual steps between rows are where two windows join. Good: .8 to 1.25.
+* ``memorisation``: whether synthetic windows are nearer to training windows than held-out ones are.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def _correlation(x: Floats) -> Floats:
 
 
 def autocorrelation(stretches: Sequence[Floats], lags: Sequence[int]) -> Floats:
-    """(lags, C) about the mean of all stretches; NaN for a sensor that stands still, or no such pair."""
+    """(lags, C) about the mean of all stretches; NaN for a constant sensor, or no such pair."""
     every = np.concatenate(stretches)
     seen = np.isfinite(every)
     count = np.maximum(seen.sum(0), 1)
@@ -132,9 +132,8 @@ def spectrum_error(real: Sequence[Floats], made: Sequence[Floats]) -> float:
 def seam(made: Sequence[Floats], hop: int) -> float:
     """Mean step onto rows 0, hop, 2 hop ... of a stretch over that onto the others, median over sensors.
 
-    Steps are taken without sign, and none for larger than nine in ten are: a start or a stop, wherever
-    it falls, is no seam. 1: nobody can tell from the steps where windows meet. NaN with a hop of one,
-    or if nothing moves.
+    Steps are absolute values, capped at their 90 % quantile: a start or a stop of the machine is no seam,
+    wherever it is. 1: windows join without a visible seam. NaN with a hop of one, or if no sensor moves.
     """
     steps = np.abs(np.concatenate([np.diff(rows, axis=0) for rows in made]))
     meets = np.concatenate([np.arange(1, len(rows)) % hop == 0 for rows in made])

@@ -1,16 +1,15 @@
-"""What is computed for every window that is scored: the model at z = mu, in as few passes as there can be.
+"""Scoring inference: the model at z = mu, with as few passes over the window as possible.
 
-A window is thousands of numbers and the latents are dozens, so what a score costs is how often
-the whole window is read or written. Training spells the model out (``vae``); here the very same
-function has
+A window is thousands of numbers and the latents are dozens, so the cost of a score is how often the whole
+window is read or written. Training computes the model step by step (``vae``); here the same function has
 
-* one product that reads the window: the linear skip and the first dense layer have it in common;
-* one product that writes it: skip and last layer again, and the mean and the bias as one row
-  more, taken off the window at once. What comes out is the residual, which is what scores are of.
+* one product that reads the window: the linear skip and the first dense layer share it;
+* one product that writes it: skip and last layer, and the mean and the bias as one more row, subtracted
+  from the window at once. The result is the residual, which the scores are computed from.
 
-A window scores alike to the last bit wherever in a batch it stands: products with few columns go
-through kernels that round by the row's place (measured with MKL at 5 and 7 columns), so every
-product has columns of zeros up to a multiple of 16.
+A window's score is the same to the last bit at any position in a batch: products with few columns go
+through kernels that round by the row's position (measured with MKL at 5 and 7 columns), so every product is
+padded with columns of zeros up to a multiple of 16.
 """
 
 from __future__ import annotations
@@ -30,9 +29,9 @@ COLUMNS = 16
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Inferred:
-    """What a model says of B windows, all of them as they stand, without gaps."""
+    """The results of B windows, after their gaps were filled."""
 
-    residual: Tensor  # (B, d) window minus what the model makes of it, scaled units; in the window's place
+    residual: Tensor  # (B, d) window minus its reconstruction, scaled units; overwrites the window
     z: Tensor  # (B, Z) posterior mean
     score: Tensor  # (B,) KL, nats; of a linear model |z|^2
     nats: Tensor  # (B,) KL for the ELBO
@@ -88,8 +87,8 @@ class Inference:
         """Score windows, deterministically.
 
         Args:
-            filled: (B, d) scaled, gaps filled by the pPCA's conditional mean. The residuals take its
-                place: a pass over windows is what costs here.
+            filled: (B, d) scaled, gaps filled by the pPCA's conditional mean. Overwritten by the
+                residuals: passes over windows are the main cost.
             gaps: (B, d) bool, or None where no cell of the batch is missing.
             codes: (B,) condition codes; None without condition.
         """
@@ -126,7 +125,7 @@ class Inference:
         return vae.posterior(h, skip[:, : self.pca.latents])
 
     def _residual(self, windows: Tensor, *codes: Tensor) -> Tensor:
-        """(B, d) windows minus what is written of the codes, which stand side by side; in place."""
+        """(B, d) windows minus the windows decoded from the codes, side by side; in place."""
         code = windows.new_zeros(len(windows), len(self.write))
         begin = 0
         for part in codes:

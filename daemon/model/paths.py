@@ -1,25 +1,25 @@
 """The nonlinear path of the VAE, in three kinds behind one interface.
 
-A path reads a window into features and writes a window from latents; everything else (the linear
-skip, the posterior, sigma, the loss, the training) is the same for all and lives in ``vae``.
+A path reads a window into features and writes a window from latents; the rest of the VAE (the linear skip,
+the posterior, sigma, the loss, the training) is the same for all kinds (``vae``).
 
     mlp    the window as one vector: dense layers of widths ``hidden``, mirrored in the decoder
     conv   along time: convolutions of 3 steps that halve the length, one per width of ``hidden``;
            the decoder doubles it again. The same pattern is the same feature at any of the steps,
-           but where it stands is kept: the last layer's steps are not pooled
+           but its position is kept: the last layer's steps are not pooled
     gru    along time: each step through dense layers of all widths of ``hidden`` but the last, which
            is the width of one gated recurrent unit (Cho et al. 2014); its last state are the features.
            The decoder unrolls from the latents, newest step first: what the encoder read last, and
            what a score needs most, is then nearest (Srivastava et al. 2015)
 
-Rules that every path keeps:
+Invariants of every path:
 
 * ``write`` ends in zeros before training, so that training starts at the linear skip alone.
-* A gap is shown as a zero in the values and a one beside them; for a whole window ``gaps`` is None
-  and nothing is computed for it.
+* A gap is a zero in the values and a one in the gap mask; for a window without gaps ``gaps`` is None and
+  the mask costs nothing.
 * The condition is a learned vector per label, added where the values first enter, in both halves.
-* No window sees another: no batch normalisation, and every product is one matrix product per
-  step over the batch.
+* No window depends on another: no batch normalisation, and every product is one matrix product per step
+  over the batch.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Path(Protocol):
 
     @property
     def features(self) -> int:
-        """H, how many numbers ``read`` gives."""
+        """H, the number of features."""
         ...
 
     def reader(self, draw: Draw) -> Weights:
@@ -73,7 +73,7 @@ class Path(Protocol):
         ...
 
     def write(self, w: Weights, z: Tensor, codes: Tensor | None) -> Tensor:
-        """Latents (B, Z) of the path to what they add to the window, (B, L*C)."""
+        """Latents (B, Z) of the path to their part of the window, (B, L*C)."""
         ...
 
 
@@ -100,9 +100,26 @@ def dense(draw: Draw, name: str, inputs: int, outputs: int) -> Weights:
     return {f"{name}.weight": draw((outputs, inputs), inputs), f"{name}.bias": draw((outputs,), inputs)}
 
 
+def first_layer(draw: Draw, width: int, inputs: int) -> Weights:
+    """The encoder's first layer: weights of the values and of the gap mask, and their common bias."""
+    return {
+        "encoder.0.values": draw((width, inputs), inputs),
+        "encoder.0.gaps": draw((width, inputs), inputs),
+        "encoder.0.bias": draw((width,), inputs),
+    }
+
+
+def further_layers(draw: Draw, half: str, widths: Sequence[int], steps: int = 1) -> Weights:
+    """The layers after the first of a half (``encoder`` or ``decoder``), each reading ``steps`` steps at once."""
+    w: Weights = {}
+    for i, (a, b) in enumerate(itertools.pairwise(widths), start=1):
+        w |= dense(draw, f"{half}.{i}", steps * a, b)
+    return w
+
+
 @dataclass(frozen=True, slots=True)
-class Dense:
-    """``mlp``."""
+class Sizes:
+    """The sizes that every path has: L, C, the widths of the hidden layers, Z."""
 
     length: int
     channels: int
@@ -111,27 +128,23 @@ class Dense:
 
     @property
     def features(self) -> int:
-        """H."""
+        """H, the width of the last hidden layer."""
         return self.hidden[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Dense(Sizes):
+    """``mlp``."""
 
     def reader(self, draw: Draw) -> Weights:
         """See ``Path``."""
-        d, first = self.length * self.channels, self.hidden[0]
-        w = {
-            "encoder.0.values": draw((first, d), d),
-            "encoder.0.gaps": draw((first, d), d),
-            "encoder.0.bias": draw((first,), d),
-        }
-        for i, (a, b) in enumerate(itertools.pairwise(self.hidden), start=1):
-            w |= dense(draw, f"encoder.{i}", a, b)
-        return w
+        entry = first_layer(draw, self.hidden[0], self.length * self.channels)
+        return entry | further_layers(draw, "encoder", self.hidden)
 
     def writer(self, draw: Draw) -> Weights:
         """See ``Path``."""
         d, mirrored = self.length * self.channels, self.hidden[::-1]
-        w = dense(draw, "decoder.0", self.latent, mirrored[0])
-        for i, (a, b) in enumerate(itertools.pairwise(mirrored), start=1):
-            w |= dense(draw, f"decoder.{i}", a, b)
+        w = dense(draw, "decoder.0", self.latent, mirrored[0]) | further_layers(draw, "decoder", mirrored)
         return w | {"output.weight": torch.zeros(d, mirrored[-1]), "output.bias": torch.zeros(d)}
 
     def conditions(self, draw: Draw, count: int) -> Weights:
@@ -147,7 +160,7 @@ class Dense:
         return self.after_first(w, entered, gaps, codes)
 
     def after_first(self, w: Weights, entered: Tensor, gaps: Tensor | None, codes: Tensor | None) -> Tensor:
-        """``read`` from what the first layer makes of the values alone, (B, first of ``hidden``)."""
+        """``read`` from the first layer's output of the values alone, (B, first of ``hidden``)."""
         h = entered
         if gaps is not None:
             h = h + linear(gaps.to(h.dtype), w["encoder.0.gaps"])
@@ -163,7 +176,7 @@ class Dense:
         return linear(self.before_last(w, z, codes), w["output.weight"], w["output.bias"])
 
     def before_last(self, w: Weights, z: Tensor, codes: Tensor | None) -> Tensor:
-        """What ``write`` gives to its last layer, (B, first of ``hidden``)."""
+        """The input of the last layer of ``write``, (B, first of ``hidden``)."""
         h = linear(z, w["decoder.0.weight"], w["decoder.0.bias"])
         if codes is not None:
             h = h + w["decoder.0.condition"][codes]
@@ -174,13 +187,9 @@ class Dense:
 
 
 @dataclass(frozen=True, slots=True)
-class Convolutional:
+class Convolutional(Sizes):
     """``conv``. Steps along the layers: L, ceil(L/2), ceil(L/4), ..."""
 
-    length: int
-    channels: int
-    hidden: tuple[int, ...]
-    latent: int
     steps: tuple[int, ...] = field(init=False)  # of each layer, the window's first
 
     def __post_init__(self) -> None:
@@ -196,25 +205,17 @@ class Convolutional:
 
     def reader(self, draw: Draw) -> Weights:
         """See ``Path``."""
-        seen, first = KERNEL * self.channels, self.hidden[0]
-        w = {
-            "encoder.0.values": draw((first, seen), seen),
-            "encoder.0.gaps": draw((first, seen), seen),
-            "encoder.0.bias": draw((first,), seen),
-        }
-        for i, (a, b) in enumerate(itertools.pairwise(self.hidden), start=1):
-            w |= dense(draw, f"encoder.{i}", KERNEL * a, b)
-        return w
+        entry = first_layer(draw, self.hidden[0], KERNEL * self.channels)
+        return entry | further_layers(draw, "encoder", self.hidden, KERNEL)
 
     def writer(self, draw: Draw) -> Weights:
         """See ``Path``."""
         mirrored = self.hidden[::-1]
         w = dense(draw, "decoder.0", self.latent, self.features)
-        for i, (a, b) in enumerate(itertools.pairwise(mirrored), start=1):
-            w |= dense(draw, f"decoder.{i}", KERNEL * a, b)
+        w |= further_layers(draw, "decoder", mirrored, KERNEL)
         return w | {
             "output.weight": torch.zeros(self.channels, KERNEL * mirrored[-1]),
-            # A level of its own per step: a convolution alone cannot tell the window's steps apart.
+            # A bias per step: a convolution alone does not distinguish the window's steps.
             "output.bias": torch.zeros(self.length * self.channels),
         }
 
@@ -257,7 +258,7 @@ def _around(h: Tensor, stride: int) -> Tensor:
 
     A convolution is then one matrix product: as fast, for layers as small as these, as a
     convolution kernel, and a window's result cannot depend on which kernel its batch was given.
-    Beyond either end stand zeros.
+    Steps beyond either end are zeros.
     """
     steps = h.shape[1]
     padded = pad(h, (0, 0, 1, 1))
@@ -270,30 +271,14 @@ def _doubled(h: Tensor, steps: int) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class Recurrent:
+class Recurrent(Sizes):
     """``gru``. Width H of the recurrence is the last of ``hidden``."""
-
-    length: int
-    channels: int
-    hidden: tuple[int, ...]
-    latent: int
-
-    @property
-    def features(self) -> int:
-        """H."""
-        return self.hidden[-1]
 
     def reader(self, draw: Draw) -> Weights:
         """See ``Path``."""
-        C, H = self.channels, self.features
+        H = self.features
         widths = (*self.hidden[:-1], 3 * H)  # the last dense layer is the recurrence's own input
-        w = {
-            "encoder.0.values": draw((widths[0], C), C),
-            "encoder.0.gaps": draw((widths[0], C), C),
-            "encoder.0.bias": draw((widths[0],), C),
-        }
-        for i, (a, b) in enumerate(itertools.pairwise(widths), start=1):
-            w |= dense(draw, f"encoder.{i}", a, b)
+        w = first_layer(draw, widths[0], self.channels) | further_layers(draw, "encoder", widths)
         return w | dense(draw, "encoder.recurrent", H, 3 * H)
 
     def writer(self, draw: Draw) -> Weights:
@@ -302,8 +287,7 @@ class Recurrent:
         w = dense(draw, "decoder.start", self.latent, H)
         w |= dense(draw, "decoder.0", self.latent, 3 * H)
         w |= dense(draw, "decoder.recurrent", H, 3 * H)
-        for i, (a, b) in enumerate(itertools.pairwise(mirrored), start=1):
-            w |= dense(draw, f"decoder.{i}", a, b)
+        w |= further_layers(draw, "decoder", mirrored)
         return w | {
             "output.weight": torch.zeros(self.channels, mirrored[-1]),
             "output.bias": torch.zeros(self.channels),

@@ -10,8 +10,8 @@ with the leading k eigenvectors U and eigenvalues Lambda of the covariance (90 %
 **Missing cells.** The noise is independent between cells, so the conditional mean of the
 missing cells given the observed ones is W_m E[z | x_o], exactly. We put that into the gaps and
 then project as usual: z = Lambda^(-1/2) U'(x - mean). A window without gaps is therefore plain
-PCA, and a gap pulls the result neither towards the mean nor anywhere else that the observed
-cells do not say. With V = U (1 - s2/Lambda)^(1/2) and r = V_o' x_o the fill is
+PCA, and a gap shifts the result only as far as the observed cells imply. With
+V = U (1 - s2/Lambda)^(1/2) and r = V_o' x_o the fill is
 
     x_m = (I - V_m V_m')^-1 V_m r  =  V_m (I - V_m' V_m)^-1 r,
 
@@ -73,7 +73,7 @@ class WindowPCA:
         """Fit on windows with gaps.
 
         Args:
-            start: (n, d) scaled windows whose gaps hold any sensible start (bridged in time).
+            start: (n, d) scaled windows whose gaps contain a starting value (bridged in time).
             observed: (n, d).
 
         Returns:
@@ -82,42 +82,19 @@ class WindowPCA:
         filled = torch.from_numpy(np.ascontiguousarray(start))
         gaps = torch.from_numpy(~observed)
         holed = gaps.any(1).nonzero().squeeze(1)
-        model = WindowPCA._decompose(filled)
+        model = _decompose(filled)
         if len(holed):
             filled = filled.clone()
             for _ in range(REFILLS):
                 filled[holed] = model.fill(filled[holed], gaps[holed])
-                model = WindowPCA._decompose(filled)
+                model = _decompose(filled)
         return model, filled
-
-    @staticmethod
-    def _decompose(x: Tensor) -> WindowPCA:
-        n, d = x.shape
-        mean = x.mean(0)
-        centred = x - mean
-        total = float(centred.double().square().sum()) / n
-        if total <= d * 1e-12:
-            return WindowPCA(mean, x.new_zeros(d, 0), x.new_zeros(0), NOISE_FLOOR)
-        covariance = (centred.T @ centred).double() / n  # (d, d)
-        if d <= DENSE:
-            values, vectors = torch.linalg.eigh(covariance)
-            values, vectors = values.flip(0).clamp(min=0.0), vectors.flip(1)
-        else:
-            values, vectors = _leading(covariance, min(d, 320))
-        kept = values.cumsum(0) / total
-        k = int((kept < SHARE).sum()) + 1
-        k = max(min(k, len(values), d - 1, n - 1), 0)
-        values, vectors = values[:k], vectors[:, :k]
-        noise = max((total - float(values.sum())) / (d - k), NOISE_FLOOR)
-        # A direction below the noise floor is noise, however large its share of (almost) nothing.
-        k = int((values > noise).sum())
-        return WindowPCA(mean, vectors[:, :k].float().contiguous(), values[:k].float(), noise)
 
     def fill(self, x: Tensor, gaps: Tensor) -> Tensor:
         """Put the conditional mean given the observed cells into the gaps.
 
         Args:
-            x: (B, d) scaled windows; what stands in the gaps is ignored (NaN is fine).
+            x: (B, d) scaled windows; values in the gaps are ignored (NaN is fine).
             gaps: (B, d) bool, True where missing.
 
         Returns:
@@ -131,7 +108,7 @@ class WindowPCA:
         centred = result - self.mean  # zero in the gaps
         right = centred.double() @ self._shrunk  # (B, k)
         # Windows with about equally many gaps share one batched solve, padded with zero rows to
-        # a size that follows from the window's own count: its neighbours change no digit of it.
+        # a size that depends on the window's own count only: its result does not depend on its neighbours.
         bucket = (2 * count[rows] - 1).double().log2().floor().long()
         d = len(self.mean)
         for size in sorted(set(bucket.tolist())):
@@ -199,6 +176,30 @@ class WindowPCA:
             torch.from_numpy(arrays["variance"]),
             float(arrays["noise"][0]),
         )
+
+
+def _decompose(x: Tensor) -> WindowPCA:
+    """pPCA of windows (n, d) without gaps."""
+    n, d = x.shape
+    mean = x.mean(0)
+    centred = x - mean
+    total = float(centred.double().square().sum()) / n
+    if total <= d * 1e-12:
+        return WindowPCA(mean, x.new_zeros(d, 0), x.new_zeros(0), NOISE_FLOOR)
+    covariance = (centred.T @ centred).double() / n  # (d, d)
+    if d <= DENSE:
+        values, vectors = torch.linalg.eigh(covariance)
+        values, vectors = values.flip(0).clamp(min=0.0), vectors.flip(1)
+    else:
+        values, vectors = _leading(covariance, min(d, 320))
+    kept = values.cumsum(0) / total
+    k = int((kept < SHARE).sum()) + 1
+    k = max(min(k, len(values), d - 1, n - 1), 0)
+    values, vectors = values[:k], vectors[:, :k]
+    noise = max((total - float(values.sum())) / (d - k), NOISE_FLOOR)
+    # A direction below the noise floor is noise, however large its share of (almost) nothing.
+    k = int((values > noise).sum())
+    return WindowPCA(mean, vectors[:, :k].float().contiguous(), values[:k].float(), noise)
 
 
 def _solve(system: Tensor, right: Tensor) -> Tensor:

@@ -1,25 +1,24 @@
-"""The gate: may a retrained model replace the one that runs?
+"""The gate: the tests that a retrained model must pass before it replaces the running one.
 
-A retrained model is only better by luck, so it must prove that it is not worse. All must hold:
+All must hold:
 
-* every number finite, and at least 2 active latents (fewer only where pPCA itself keeps
-  fewer: a stream that moves along one direction);
+* every number is finite, and at least 2 latents are active (fewer only where pPCA itself keeps fewer: a
+  stream that moves along one direction);
 * on held-out normal rows: episodes within the budget and at most 1.25 times the incumbent's;
-* on faults injected into those rows (see ``faults``; all kinds that scores can find): recall at
-  most 2 points below the incumbent's, and what chance allows. A model that has learned a fault as normal loses here: its spread has grown to
-  hold the fault. Where alarms cut the rows into pieces too short to inject any, nothing is proven
-  and the incumbent stays;
+* on faults injected into those rows (see ``faults``; all kinds that scores can find): recall at most 2
+  points below the incumbent's, and what chance allows. A model that has learned a fault as normal fails
+  here, because its spread has grown to contain the fault. Where alarms cut the rows into pieces too short
+  for injected faults, the incumbent stays;
 * on held-out rows: likelihood no worse than that of pPCA fitted on the same training data.
 
-Each of these compares with the incumbent, and a slow ramp is never far from the incumbent: fed
-on every retraining, it would be learned in small steps. So every model carries its *anchor*, the
-means and spreads of the first fully calibrated model of its line, and no sensor's mean may move
-further from there than ``ANCHOR_LIMIT``. Beyond, whoever runs it decides: a model that was
-trained by hand begins a line of its own.
+Each of these compares with the incumbent, and a slow ramp never moves far from the incumbent: learned at
+every retraining, it would be accepted in small steps. So every model carries its *anchor*, the means and
+spreads of the first fully calibrated model of its line, and no sensor's mean may move further from there
+than ``ANCHOR_LIMIT``. Beyond that the operator decides: a model that is trained by hand begins a new line.
 
-Counts are small (a held-out hour allows .04 episodes at one a day), so both episode rules
-leave room for chance: one episode more than the factor says, and two standard deviations of a
-Poisson count above the budget.
+Counts are small (a held-out hour allows .04 episodes at one a day), so both episode rules leave room for
+chance: one episode more than the factor allows, and two standard deviations of a Poisson count above the
+budget.
 """
 
 from __future__ import annotations
@@ -55,12 +54,12 @@ ANCHOR_LIMIT = 3.0
 """Standard deviations, of the anchor's, that a sensor's mean may move over all retrainings."""
 CHUNK = 1024
 FEWEST = 5
-"""Faults that a share of those found may be of."""
+"""Smallest number of faults for a share of found ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What the gate says, why in one line, and the figures behind it."""
+    """The gate's decision, the reason in one line, and the figures behind it."""
 
     promoted: bool
     reason: str
@@ -140,8 +139,8 @@ def hits(detector: Detector, faults: Sequence[Fault]) -> dict[str, list[bool]]:
 def loses(mine: Mapping[str, Sequence[bool]], theirs: Mapping[str, Sequence[bool]]) -> bool:
     """Whether a candidate finds fewer of the same faults, by more than the margin and chance.
 
-    Both met the same faults, so only those count that one found and the other did not; of two
-    equally good models their difference has the standard deviation sqrt(lost + gained)
+    Both were tested on the same faults, so only those count that one found and the other did not; for two
+    equally good models this difference has the standard deviation sqrt(lost + gained)
     (McNemar 1947).
     """
     pairs = [pair for kind in mine for pair in zip(mine[kind], theirs[kind], strict=True)]
@@ -151,9 +150,9 @@ def loses(mine: Mapping[str, Sequence[bool]], theirs: Mapping[str, Sequence[bool
 
 
 def anchored(candidate: Bundle, incumbent: Bundle) -> Bundle:
-    """The candidate with the anchor of the incumbent's line, or with the incumbent for one.
+    """The candidate with the anchor of the incumbent's line, or with the incumbent as its anchor.
 
-    A provisional incumbent is none: what little it saw is nothing to hold others to.
+    A provisional incumbent is no anchor: it was trained on too few rows.
     """
     anchor = incumbent.facts.get("anchor")
     if anchor is None and not incumbent.calibration.provisional:
@@ -192,7 +191,7 @@ def gate(
 
     Args:
         candidate: freshly trained, on data that ``held_out`` is no part of.
-        incumbent: what runs now; None if nothing does.
+        incumbent: the running model; None if there is none.
         held_out: recent normal segments, which neither saw.
         policy: the alarm machine's settings.
         budget: false episodes per asset and day.

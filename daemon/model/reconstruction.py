@@ -1,18 +1,17 @@
-"""How far a window is from what the models expect: one deterministic pass (z = mu).
+"""Measurement: how far windows are from the models' reconstruction, in one deterministic pass (z = mu).
 
-Two window lengths see more than one: a cheap pPCA over the newest 4 rows reacts to what is
-sudden, the model over the whole window (the VAE, or pPCA where that was asked for) to what is
-slow. Everything here is a pure function of a window; calibration and history come after.
+Two window lengths are measured: a cheap pPCA over the newest 4 rows reacts to sudden changes, the model
+over the whole window (the VAE, or pPCA where the settings say so) to slow ones. Everything here is a pure
+function of a window; calibration and history come after (``calibration``).
 
-**Gaps.** A channel's error over few cells scatters more than over many, so that gaps alone would
-raise alarms (measured on ASD: 2.3 times as many with 30 % of cells lost). So a missing cell
-counts as one typical squared residual: it neither raises nor hides. A channel without any
-observed cell has no error at all.
+**Gaps.** A channel's error over few cells scatters more than over many, so that gaps alone would raise
+alarms (measured on ASD: 2.3 times as many with 30 % of cells lost). So a missing cell counts as one typical
+squared residual: it neither raises nor hides. A channel without any observed cell has no error at all.
 
-**Batch independence.** Windows go through in chunks of at most 2048, padded to a multiple of
-32, so that a window meets the same matrix kernels alone and in a crowd (narrow products need
-more care: ``inference``); those with gaps and those without go through apart. So a window scores
-alike to the last bit, and a replay, a restart and a live run can be compared by equality.
+**Batch independence.** Windows are processed in chunks of at most 2048, padded to a multiple of 32, so that
+a window meets the same matrix kernels alone and in a batch (narrow products need more care: ``inference``);
+windows with gaps and those without are processed apart. So a window's measurements are the same to the last
+bit, and a replay, a restart and a live run can be compared by equality.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ from daemon.model.vae import VAE, Posterior
 
 CHUNK = 2048
 CHUNK_CELLS = 720_896
-"""Cells that go through at once, at most: about what a core's cache holds."""
+"""Cells that are processed at once, at most: about the size of a core's cache."""
 PAD = 32
 SHORT = 4
 """The short window length."""
@@ -44,7 +43,7 @@ LOG_2PI = float(np.log(2.0 * np.pi))
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Measured:
-    """What the models say of B windows, in scaled units, before calibration."""
+    """The measurements of B windows, in scaled units, before calibration."""
 
     channel_error: Floats  # (S, B, C) RMS residual, missing cells as typical; NaN where none observed
     latent: Floats  # (S, B, 2) KL in nats (pPCA: squared norm) and largest |z|; NaN if nothing observed
@@ -54,12 +53,12 @@ class Measured:
     distance: Floats  # (B, C) rows since that cell; L if none
     posterior: Floats  # (B, Z)
     elbo: Floats  # (B,) nats
-    observed: Mask  # (B,) anything at all
-    scaled: NDArray[np.float32]  # (B, L, C) the windows; (B, 0, C) unless asked for
-    decoded: NDArray[np.float32]  # (B, L, C) as the long model sees them; likewise
+    observed: Mask  # (B,) whether any cell was observed
+    scaled: NDArray[np.float32]  # (B, L, C) the windows; (B, 0, C) unless requested
+    decoded: NDArray[np.float32]  # (B, L, C) reconstructed by the long model; likewise
 
     def part(self, start: int, stop: int) -> Measured:
-        """What was measured of windows ``start .. stop - 1``."""
+        """The measurements of windows ``start .. stop - 1``."""
         by_length = {"channel_error", "latent"}  # their first axis is S
         values = {name: getattr(self, name) for name in Measured.__slots__}
         return Measured(
@@ -72,7 +71,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Seen:
-    """What the model of one window length says of B windows."""
+    """The measurements of B windows by the model of one window length."""
 
     squares: Floats  # (B, C) sum of squared residuals over the observed cells
     cells: Floats  # (B, C) how many these are
@@ -88,7 +87,7 @@ class _Seen:
 
     @staticmethod
     def joined(parts: Sequence[_Seen], order: Ints | None = None) -> _Seen:
-        """One after the other, or in the order asked for."""
+        """One after the other, or in the given order."""
 
         def column(name: str) -> Any:
             whole = np.concatenate([getattr(part, name) for part in parts])
@@ -103,7 +102,7 @@ class Models:
 
     ``lengths`` and ``pcas`` shortest first; ``vae`` reads the longest; ``sigma`` (C,) is the
     standard deviation of the long model's residuals in scaled units. ``means`` are what each
-    condition says of a window, to all of the models; None without conditions, and of old bundles.
+    condition contributes to a window, for all of the models; None without conditions, and for old bundles.
     """
 
     scaler: Scaler
@@ -126,7 +125,7 @@ class Models:
 
     @property
     def kind(self) -> str:
-        """``mlp``, ``conv`` or ``gru`` where a VAE judges the long windows, ``ppca`` where its skip alone does."""
+        """``mlp``, ``conv`` or ``gru`` if the long windows have a VAE, else ``ppca``."""
         return "ppca" if self.vae is None else self.vae.kind
 
     @property
@@ -136,7 +135,7 @@ class Models:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The conditions that the models know."""
+        """The condition labels that the models were trained with."""
         if self.means is not None:
             return self.means.labels
         return self.vae.labels if self.vae is not None else ()
@@ -144,7 +143,7 @@ class Models:
     def encode(self, x: Tensor, conditions: Sequence[str]) -> tuple[Tensor, Posterior]:
         """Windows with their gaps filled, and q(z | x, c) of the long model (for ``ppca`` the exact one).
 
-        For whoever looks into the latents; scores take the faster way of ``measure``.
+        For looking into the latents; scores use the faster ``measure``.
 
         Args:
             x: (B, L*C) scaled, NaN where missing.
@@ -170,13 +169,13 @@ class Models:
             return decoded + self.usual(conditions, decoded.shape[1])
 
     def usual(self, conditions: Sequence[str], cells: int) -> Tensor | float:
-        """(B, cells) what the conditions say before any reading does; 0 where they say nothing."""
+        """(B, cells) the conditions' usual windows; 0 without conditions."""
         return 0.0 if self.means is None else self.means.of(self.means.codes(conditions), cells)
 
     def measure(self, values: Floats, conditions: Sequence[str], keep: bool = False) -> Measured:
         """Measure raw windows (B, L, C), NaN where missing, with their B condition labels.
 
-        ``keep`` keeps the windows themselves, scaled and decoded (imputation wants them).
+        ``keep`` keeps the windows themselves, scaled and decoded (imputation needs them).
         """
         return self.measure_standard(self.scaler.scaled(values), conditions, keep)
 
@@ -209,7 +208,7 @@ class Models:
         self, scaling: NDArray[np.float32], conditions: Sequence[str], keep: bool = False
     ) -> Measured:
         """``measure`` of windows that are in the scaler's units already, clipped or not."""
-        # The longest length comes last, and most is said of it.
+        # The longest length comes last; most measurements are of its model.
         seen = [
             self._seen(length, infer, scaling[:, -length:], conditions, keep and length == self.window)
             for length, infer in zip(self.lengths, self._inferences, strict=True)
@@ -245,10 +244,10 @@ class Models:
         conditions: Sequence[str],
         keep: bool,
     ) -> _Seen:
-        """What one of the models makes of the newest ``length`` rows of windows (B, length, C)."""
+        """The measurements of the newest ``length`` rows of windows (B, length, C) by one of the models."""
         chunks = _chunks(scaling)
-        # Clipped chunk by chunk, into one place: what is written here is still in the cache when it
-        # is read, and what the model leaves there when it is summed up.
+        # Clipped chunk by chunk into one buffer, so that the values are still in the cache when the model
+        # reads them, and its residuals when they are summed.
         room = np.empty((_padded(min(chunks[0].stop, len(scaling))), *scaling.shape[1:]), np.float32)
         parts: list[_Seen] = []
         for some in chunks:
@@ -262,7 +261,7 @@ class Models:
                 parts.append(self._look(infer, scaled, labels, keep, bool(holed.any())))
                 continue
             # Gaps take another path through the arithmetic, equal but for the last digits: whether a
-            # window takes it must not depend on its neighbours.
+            # window takes it may not depend on its neighbours.
             groups = [np.flatnonzero(~holed), np.flatnonzero(holed)]
             found = []
             for index, gaps in zip(groups, (False, True), strict=True):
@@ -332,9 +331,9 @@ class Models:
         )
 
     def reconstruct(self, scaled: NDArray[np.float32], conditions: Sequence[str] = ()) -> Floats:
-        """Scaled windows (B, L, C), NaN where missing, as the long model sees all their cells.
+        """Scaled windows (B, L, C), NaN where missing, reconstructed by the long model, all cells.
 
-        For whoever learns from the model in training; without B labels a condition counts as unknown.
+        For fitting imputation to the model; without B labels the condition counts as unknown.
         """
         decoded = []
         labels = conditions or ("",) * len(scaled)
@@ -357,14 +356,14 @@ class Models:
 
 
 def _chunks(scaled: NDArray[np.float32]) -> list[slice]:
-    """What of (B, L, C) windows goes through at once; at least one, be it empty."""
+    """Slices of (B, L, C) windows that are processed at once; at least one, possibly empty."""
     cells = max(scaled.shape[1] * scaled.shape[2], 1)
     size = min(max(CHUNK_CELLS // cells // PAD, 1) * PAD, CHUNK)
     return [slice(at, at + size) for at in range(0, max(len(scaled), 1), size)]
 
 
 def _padded(count: int) -> int:
-    """Windows that go through for so many: a multiple of 32, at least 32."""
+    """The padded number of windows: a multiple of 32, at least 32."""
     return max(-(-count // PAD), 1) * PAD
 
 

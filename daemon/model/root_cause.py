@@ -1,4 +1,4 @@
-"""What is said of an episode's cause: one value, and the same as JSON. ``commands.root_cause`` makes it."""
+"""The root cause of an episode as one value, and the same as JSON. ``commands.root_cause`` fills it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from daemon.model.repair import PUBLISHED, RIGHT, Cause, Path, Repair, Twin, Ver
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Incident:
-    """One anomaly episode of the file, as its messages told it."""
+    """One anomaly episode of the file, from its messages."""
 
     asset: str
     fingerprint: str
@@ -35,7 +35,7 @@ class Incident:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Neighbour:
-    """A past episode that was like this one, and what operators said of it; None: nobody has."""
+    """A similar past episode, with the operators' verdict and note on it; None where there is none."""
 
     asset: str
     fingerprint: str
@@ -48,7 +48,7 @@ class Neighbour:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RootCause:
-    """What can be said of one window, and of the episode that it is the peak of.
+    """The root cause of one window, and of the episode whose peak it is.
 
     T rows are shown, of which the window is rows ``window`` (a slice); C sensors, raw units.
     """
@@ -104,7 +104,7 @@ class RootCause:
         return float(observed[at]), float(twin[at]), float(low[at]), float(high[at])
 
     def evidence(self) -> str:
-        """What the verdict rests on, in one sentence."""
+        """The evidence for the verdict, in one sentence."""
         repair = self.repair
         names = listed([self.sensors[c] for c in repair.sensors])
         scores = (

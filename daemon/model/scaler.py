@@ -1,10 +1,9 @@
 """Standard scaling with a floor, fitted on training cells only.
 
-The floor is what makes constant channels harmless: a sensor that stood still in training has
-no spread to divide by, and the slightest jitter would become an alarm. So the divisor is
-never below 2 % of the channel's engineering range (or of its observed range, when no range is
-configured), and for a channel without any range 2 % of max(|mean|, 1): a move of 2 % of the
-range still shows, a jitter of 1e-6 does not.
+The floor makes constant channels harmless: a sensor that did not change in training has no spread to divide
+by, and the slightest jitter would become an alarm. So the divisor is never below 2 % of the channel's
+engineering range (or of its observed range, when no range is configured), and for a channel without any
+range 2 % of max(|mean|, 1): a move of 2 % of the range still shows, a jitter of 1e-6 does not.
 """
 
 from __future__ import annotations
@@ -21,15 +20,15 @@ from daemon.domain import Floats, Mask
 FLOOR = 0.02
 """Smallest divisor, as a share of the range."""
 CLIP = 10.0
-"""Scaled values are cut off here: one absurd reading must not drown all others."""
+"""Scaled values are cut off here: one absurd reading may not dominate all others."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scaler:
     """``(x - mean) / scale`` per sensor, all (C,).
 
-    A sensor that was never observed in training has ``seen`` False: nothing is known about
-    it, so its readings scale to NaN ("no evidence") and its fills are NaN.
+    A sensor that was never observed in training has ``seen`` False: its distribution is unknown,
+    so its readings scale to NaN ("no evidence") and its fills are NaN.
     """
 
     mean: Floats
@@ -51,7 +50,7 @@ class Scaler:
         n = np.maximum(count, 1)
         clean = np.where(observed, values, 0.0)
         mean = clean.sum(0) / n
-        # Two passes: sum of squares minus square of sums loses everything on pressures in Pa.
+        # Two passes: sum of squares minus square of sums cancels all digits on pressures in Pa.
         std = np.sqrt((np.where(observed, values - mean, 0.0) ** 2).sum(0) / n)
         low = np.where(observed, values, np.inf).min(0)
         high = np.where(observed, values, -np.inf).max(0)
@@ -65,7 +64,7 @@ class Scaler:
 
     @property
     def scaling(self) -> Scaling:
-        """The same without the clip, and with what training never saw."""
+        """The same without the clip, for all sensors."""
         return Scaling(self.mean, self.scale)
 
     def scaled(self, values: Floats) -> NDArray[np.float32]:
@@ -78,9 +77,9 @@ class Scaler:
     def clipped(
         self, scaling: NDArray[np.float32], out: NDArray[np.float32] | None = None
     ) -> NDArray[np.float32]:
-        """(..., C) in ``scaling`` units to scaled: what models read. What was not finite counts as far.
+        """(..., C) in ``scaling`` units to scaled, as models read them; infinite values count as far.
 
-        ``out`` is where it goes, if that is given.
+        ``out`` is the array that the result is written to, if given.
         """
         result: NDArray[np.float32] = np.clip(scaling, -CLIP, CLIP, out=out)
         if not self.seen.all():

@@ -1,4 +1,4 @@
-"""Cutting histories: windows, gaps, and the blocks of cross-fitting."""
+"""How histories are cut: into windows, into contiguous pieces, and into the blocks of cross-fitting."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def sliding(values: NDArray[Any], length: int) -> NDArray[Any]:
 def bridged(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """(T, C) with gaps bridged in time: linear inside, held at the edges, 0 if never observed.
 
-    Only the starting point of the model's own fill in training; never used for scoring.
+    Only the starting point of the model's own filling in training; never used for scoring.
     """
     result = values.copy()
     index = np.arange(len(values))
@@ -50,6 +50,22 @@ class Piece:
         return self.stop - self.start
 
 
+def sample_windows(
+    history: Sequence[Segment], pieces: Sequence[Piece], window: int, most: int
+) -> tuple[Floats, list[str]]:
+    """At most about ``most`` evenly spread windows of the pieces, with their condition labels."""
+    total = sum(max(len(piece) - window + 1, 0) for piece in pieces)
+    stride = max(total // most, 1)
+    windows, labels = [], []
+    for piece in pieces:
+        segment = history[piece.segment]
+        some = sliding(segment.values[piece.start : piece.stop], window)[::stride]
+        windows.append(some)
+        ends = np.arange(piece.start + window - 1, piece.start + window - 1 + stride * len(some), stride)
+        labels += [segment.condition[i] if segment.condition else "" for i in ends]
+    return np.concatenate(windows), labels
+
+
 def rows_per_asset(history: Sequence[Segment]) -> dict[str, int]:
     """Rows of each asset, in order of first appearance."""
     rows: dict[str, int] = {}
@@ -61,7 +77,7 @@ def rows_per_asset(history: Sequence[Segment]) -> dict[str, int]:
 def by_asset(history: Sequence[Segment], length: int) -> bool:
     """Whether whole assets are the blocks: a fleet whose histories are short.
 
-    Under 2 x 5 x L rows an asset's own blocks would hold hardly more than their context.
+    Under 2 x 5 x L rows an asset's own blocks would be hardly longer than their context.
     """
     rows = [n for n in rows_per_asset(history).values() if n >= 2 * length]
     return len(rows) > 1 and float(np.median(rows)) < 2 * BLOCKS * length
@@ -70,7 +86,7 @@ def by_asset(history: Sequence[Segment], length: int) -> bool:
 def fitting_length(history: Sequence[Segment], wanted: int) -> int:
     """The longest window up to ``wanted`` that the rows can calibrate; 0 if none.
 
-    Rule: the longest asset holds 2 x 5 x L rows, or (whole assets as blocks) two assets hold
+    Rule: the longest asset has 2 x 5 x L rows, or (whole assets as blocks) two assets have
     2 x L rows each. With less the window shrinks to a tenth of the rows, and below 40 rows
     (or ten times the wanted window, if that is less) nothing can be calibrated.
     """
@@ -85,8 +101,8 @@ def fitting_length(history: Sequence[Segment], wanted: int) -> int:
 def folds(history: Sequence[Segment], length: int) -> list[list[Piece]]:
     """The held-out pieces of each block of cross-fitting; together they are all rows.
 
-    Time blocks: block j holds the j-th fifth of every asset's rows. Asset blocks: assets in
-    order of appearance, dealt out in turn.
+    Time blocks: block j is the j-th fifth of every asset's rows. Asset blocks: assets in
+    order of appearance, distributed round-robin.
     """
     blocks: list[list[Piece]] = [[] for _ in range(BLOCKS)]
     rows = rows_per_asset(history)
@@ -128,8 +144,8 @@ def longest_constant(history: Sequence[Segment], never: int) -> NDArray[np.int64
     """(C,) the longest run of rows over which a sensor's observed values were exactly equal.
 
     Counted in rows from the first to the last equal value within a segment, so that missing
-    cells in between lengthen a run rather than break it. ``never`` for a sensor that held one
-    value throughout, or was never observed: standing still is its nature.
+    cells in between lengthen a run rather than break it. ``never`` for a sensor that had one
+    value throughout, or was never observed: it is constant by nature.
     """
     channels = history[0].values.shape[1]
     longest = np.zeros(channels, np.int64)

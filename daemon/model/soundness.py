@@ -1,14 +1,14 @@
-"""Does the VAE earn its place? Two figures of every training, and what they give cause to say.
+"""Two checks of a trained VAE, active units and held-out likelihood, and the concerns that follow.
 
-* **Active units**: latents whose posterior mean varies over the training windows (variance above
-  0.01; Burda et al. 2016). A collapsed posterior is invisible in a ranking, because the
-  reconstruction error still ranks; it shows here.
-* **Held-out likelihood**: the evidence lower bound per observed cell, in nats, of cross-fitting's
-  held-out windows, beside that of pPCA fitted on the very same rows. Both with a spread per
-  channel, which is more than pPCA itself has: the bar is the point that the VAE started from.
+* **Active units**: latents whose posterior mean varies over the training windows (variance above 0.01;
+  Burda et al. 2016). A collapsed posterior does not show in a ranking, because the reconstruction error
+  still ranks; it shows here.
+* **Held-out likelihood**: the evidence lower bound per observed cell, in nats, of cross-fitting's held-out
+  windows, beside that of pPCA fitted on the same rows. Both with a spread per channel, more than pPCA
+  itself has: the reference is the point at which the VAE's training started.
 
-The bound is estimated with one draw of the posterior, not at its mean: at the mean a latent costs
-its KL and nothing for its noise, and the model with more latents would look better than it is.
+The bound is estimated with one draw of the posterior, not at its mean: at the mean a latent costs its KL
+but nothing for its noise, and a model with more latents would look better than it is.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def linear_part(models: Models, windows: Floats, conditions: Sequence[str]) -> M
     seen = np.isfinite(residual)
     squares = np.where(seen, residual, 0.0) ** 2
     variance = squares.sum((0, 1)) / np.maximum(seen.sum((0, 1)), 1)
-    # The VAE's own bounds: a sensor that stands still is no merit of whoever may claim less spread.
+    # The VAE's own bounds: on a constant sensor a model allowed a smaller spread would be favoured.
     return dataclasses.replace(linear, sigma=np.clip(np.sqrt(variance), *np.exp(LOG_SIGMA)))
 
 
@@ -96,25 +96,25 @@ def wanted_units(models: Models) -> int:
 
 
 def concerns(models: Models, facts: Mapping[str, Any]) -> tuple[str, ...]:
-    """What an operator should know of a trained model, each in one line; empty where all is well.
+    """Weaknesses of a trained model that an operator should see, each in one line; empty without any.
 
     Args:
-        models: the trained models; without a VAE there is nothing to collapse.
+        models: the trained models; only a VAE can collapse.
         facts: the bundle's, with ``active_units``, ``likelihood`` and ``likelihood_ppca``.
     """
-    said = condition_concerns(models.labels, facts)
+    found = condition_concerns(models.labels, facts)
     if models.vae is None:
-        return tuple(said)
+        return tuple(found)
     active, wanted = int(facts.get("active_units", wanted_units(models))), wanted_units(models)
     if active < wanted:
-        said.append(
+        found.append(
             f"the posterior has collapsed: {active} of {models.latents} latents vary over the"
             f" training data, {wanted} must; its KL says nothing"
         )
     own, linear = facts.get("likelihood"), facts.get("likelihood_ppca")
     if own is not None and linear is not None and not own > linear:
-        said.append(
+        found.append(
             f"on held-out rows the {models.kind} does not beat pPCA fitted on the same data:"
             f" {own:.3f} against {linear:.3f} nats per reading; model.kind=ppca costs less"
         )
-    return tuple(said)
+    return tuple(found)

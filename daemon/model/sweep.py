@@ -1,13 +1,13 @@
-"""What beta does: the same model trained at several weights of the KL, measured on windows that it did not see.
+"""The effect of beta: the same model trained at several weights of the KL term, measured on held-out windows.
 
-``beta`` weighs the KL term of the loss against the likelihood (Higgins et al. 2017). Below 1 a latent is
-cheap, so that there is little to stop the model from copying its input; above 1 it is dear, so that
-fewer are used and each is said to mean one thing. At 1 the loss is the evidence lower bound itself.
+``beta`` weighs the KL term of the loss against the likelihood (Higgins et al. 2017). Below 1 latents cost
+little, so little stops the model from copying its input; above 1 they cost more, so fewer are used, and
+each is expected to represent one factor. At 1 the loss is the evidence lower bound.
 
-Purity is the mutual information gap (MIG, Chen et al. 2018): for each factor, the two latents that say
-most of it, and how much more the first says than the second, as a share of what there is to say. Factors
-are the condition labels where the history has them, else what each sensor shows (its mean over the
-window). The models of a sweep are not told the condition: a model that is told has nothing left to say of it.
+Purity is the mutual information gap (MIG, Chen et al. 2018): for each factor, the difference between the
+largest and the second largest mutual information of a latent with it, as a share of the factor's entropy.
+Factors are the condition labels where the history has them, else each sensor's mean over the window. The
+models of a sweep do not read the condition: a model that reads it needs no latent for it.
 """
 
 from __future__ import annotations
@@ -26,11 +26,10 @@ from daemon.domain import (
     StreamSpec,
 )
 from daemon.errors import NotEnoughData
-from daemon.model.calibration import sample_windows
 from daemon.model.latent import encode
-from daemon.model.segments import complement, fitting_length, folds
+from daemon.model.segments import complement, fitting_length, folds, sample_windows
 from daemon.model.soundness import active_units, likelihood
-from daemon.model.training import fit_models
+from daemon.model.training import Architecture, fit_models
 from daemon.model.vae import FREE_BITS
 
 BETAS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
@@ -38,13 +37,13 @@ BETAS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 HELD_OUT = 2
 """The block of cross-fitting's five that is held back: the middle one, with training on both sides."""
 OTHER_SEEDS = (1, 2)
-"""Trainings at beta 1 with other seeds: without them nobody knows whether a difference is beta's. Measured
+"""Trainings at beta 1 with other seeds, to tell the effect of beta from that of the seed. Measured
 spreads of the held-out bound over three seeds: .01 nats per reading on skab, .02 on a simulated pump, .06 on
 hydraulic, .29 on lbnl_ahu."""
 MOST_HELD_OUT = 2_000
-TELLING = 2 * FREE_BITS
-"""Nats from which a latent counts as telling something. The loss leaves the first 0.05 of each free, which
-keeps every latent active by its variance at any beta; twice that is more than what costs nothing."""
+INFORMATIVE = 2 * FREE_BITS
+"""Nats from which a latent counts as informative. The loss leaves the first 0.05 of each free, which
+keeps every latent active by its variance at any beta; twice that exceeds the free part."""
 LATENT_BINS, FACTOR_BINS = 20, 10
 """Bins for mutual information: 20 for latents (as Locatello et al. 2019), 10 equally full ones for a sensor."""
 
@@ -59,7 +58,7 @@ class SweepPoint:
     telling_units: int  # of all latents: those whose mean held-out KL is above twice the free bits
     reconstruction: float  # RMS residual of held-out observed cells, in sd of their sensors
     kl: float  # mean over held-out windows, nats
-    elbo: float  # nats per observed held-out cell, at beta 1 whatever the training's was
+    elbo: float  # nats per observed held-out cell, at beta 1 for any beta of the training
     purity: float  # MIG, 0 to 1; NaN if no factor varies
 
 
@@ -87,7 +86,7 @@ def sweep(
         spec: sensors, ranges and window.
         settings: all but ``beta``.
         betas: the weights.
-        progress: told (share done, what is being done).
+        progress: called with the share done and what is being done.
 
     Raises:
         NotEnoughData: too few rows for a window in each block.
@@ -114,14 +113,14 @@ def sweep(
 
         tell(0.0)
         changed = replace(settings, beta=beta, seed=seed)
-        models = fit_models(history, pieces, spec, changed, (window,), (), tell)
+        models = fit_models(history, pieces, spec, Architecture(changed, (window,)), tell)
         seen = encode(models, windows, labels)
         points.append(
             SweepPoint(
                 beta=beta,
                 seed=seed,
                 active_units=active_units(seen.mean),
-                telling_units=int((seen.kl.mean(0) > TELLING).sum()),
+                telling_units=int((seen.kl.mean(0) > INFORMATIVE).sum()),
                 reconstruction=float(np.sqrt(seen.squares.sum() / max(seen.cells.sum(), 1.0))),
                 kl=float(seen.kl.sum(1).mean()),
                 elbo=likelihood(models, windows, labels, settings.seed).per_cell,
@@ -158,8 +157,8 @@ def mutual_information_gap(mean: Floats, factors: Sequence[Ints]) -> float:
         entropy = mutual_information(factor, factor)
         if entropy <= 0.0:
             continue
-        said = sorted((mutual_information(code, factor) for code in codes), reverse=True)
-        first, second = (*said, 0.0, 0.0)[:2]
+        shared = sorted((mutual_information(code, factor) for code in codes), reverse=True)
+        first, second = (*shared, 0.0, 0.0)[:2]
         gaps.append((first - second) / entropy)
     return float(np.mean(gaps)) if gaps else float("nan")
 

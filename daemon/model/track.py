@@ -1,9 +1,8 @@
-"""One asset's rows once more through a detector: what the stream saw, at any row of it.
+"""A track: one asset's rows scored once more, so that any row can be examined as the stream saw it.
 
-The stream keeps no windows and no baselines of the past. Both are pure functions of the rows, so
-whoever explains an episode afterwards makes them again: ``Track.of`` scores a run of rows as the
-stream did (to the last bit, which a test holds against ``replay``), and ``Track.view`` is the
-window that ends at a row, with the slow baseline that it met.
+The stream keeps no windows and no past baselines. Both are pure functions of the rows, so explanations
+recompute them: ``Track.of`` scores a run of rows as the stream did (to the last bit, which a test compares
+with ``replay``), and ``Track.view`` is the window that ends at a row, with the slow baseline before it.
 """
 
 from __future__ import annotations
@@ -93,7 +92,7 @@ class Track:
         return self.values[end - self.detector.window : end]
 
     def view(self, index: int) -> View:
-        """The ``index``-th window with the baseline that it met."""
+        """The ``index``-th window with the baseline before it."""
         state = self.start[None].copy()
         before = self.evidence.take(np.arange(index))
         self.detector.judge(before, state, np.zeros(index, np.int64), static=False)

@@ -1,19 +1,21 @@
-"""Training: a history becomes a bundle.
+"""Training: from a history of normal rows to a calibrated bundle.
 
-Cross-fitting first (five fits, every row measured by models that did not see it), then the
-deployed models on everything, then the drift reference. The rules:
+Cross-fitting first (five fits; every row is measured by models that were not fitted on it), then the
+deployed models on all rows, then the drift reference, imputation and synthesis. Rules:
 
-* Window: the stream's, or the longest that the rows can calibrate (``segments.fitting_length``);
-  fewer than 40 rows (ten times the window, if that is under 4) are refused.
-* Training windows: those of which 80 % of the cells were observed; where that leaves fewer
-  than half of them, 50 %; then whatever has an observation. At most 40,000 windows or 256 MB
-  of them, evenly spread.
-* Steps of the VAE: ``vae.steps_for``, unless the settings say.
+* Window: the stream's, or the longest that the rows can calibrate (``segments.fitting_length``); fewer than
+  40 rows (ten times the window, if that is under 4) are refused.
+* Training windows: those of which at least 80 % of the cells were observed; where that leaves fewer than
+  half of them, 50 %; then those with any observation. At most 40,000 windows or 256 MB of them, evenly
+  spread.
+* Steps of the VAE: ``optimiser.steps_for``, unless the settings give a number.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,8 +32,10 @@ from daemon.domain import (
 from daemon.errors import NotEnoughData
 from daemon.model import imputation, synthesis
 from daemon.model.bundle import CONDITION_MEAN, IMPUTE, SYNTHESIS, Bundle
-from daemon.model.calibration import calibrate, crossfit, drift_reference, sample_windows
+from daemon.model.calibration import calibrate
 from daemon.model.conditions import ConditionMeans, condition_facts, fifths, learned_labels
+from daemon.model.crossfit import crossfit
+from daemon.model.drift import drift_reference
 from daemon.model.pca import WindowPCA
 from daemon.model.reconstruction import SHORT, Models
 from daemon.model.scaler import Scaler
@@ -44,28 +48,45 @@ from daemon.model.segments import (
     folds,
     longest_constant,
     rows_per_asset,
+    sample_windows,
     sliding,
 )
 from daemon.model.soundness import Likelihood, active_units, likelihood, linear_part
-from daemon.model.vae import VAE
+from daemon.model.vae import VAE, TrainingWindows
 
 MOST_WINDOWS = 40_000
 MOST_BYTES = 256 << 20
 JUDGED_ON = 200
 """Windows per fold that the likelihoods are taken on."""
 NEVER = 1 << 60
-"""Rows after which a sensor that always stands still counts as stuck."""
+"""Rows after which a sensor that is always constant counts as stuck."""
 
 Progress = Callable[[float, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """What is fitted: the kind and size of the models, their window lengths, and the labels that get a code."""
+
+    settings: ModelSettings
+    lengths: tuple[int, ...]  # window lengths, shortest first
+    labels: tuple[str, ...] = ()  # condition labels; each gets a code if the rows hold enough of it
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationTarget:
+    """What scores are calibrated for."""
+
+    policy: AlarmPolicy  # the alarm machine that the threshold is found with
+    budget: Budget  # false episodes per asset and day
+    drift_rows: int  # rows of one drift interval
 
 
 def train(
     history: Sequence[Segment],
     spec: StreamSpec,
     settings: ModelSettings,
-    policy: AlarmPolicy,
-    budget: Budget,
-    drift_rows: int,
+    target: CalibrationTarget,
     progress: Progress | None = None,
 ) -> Bundle:
     """Fit and calibrate. Deterministic: the same arguments give the same version.
@@ -74,16 +95,64 @@ def train(
         history: normal segments in time order per asset, each (T, C) with C the spec's sensors.
         spec: sensors, period, window and ranges are used.
         settings: kind ``mlp``, ``conv`` or ``gru`` (the VAE beside its pPCA) or ``ppca`` (linear only).
-        policy: the alarm machine that the threshold is found with.
-        budget: false episodes per asset and day.
-        drift_rows: rows of one drift interval.
-        progress: told (share done, what is being done) now and then.
+        target: alarm policy, budget and drift interval.
+        progress: called with the share done and what is being done, now and then.
 
     Raises:
         NotEnoughData: if the rows cannot calibrate even the shortest window.
-        BundleError: no score can come of what was learned, because the rows were beyond measure.
+        BundleError: the rows were so extreme that the learned model can give no score.
     """
     history = [segment for segment in history if len(segment.values)]
+    window = _window_of(history, spec)
+    whole = [Piece(i, 0, len(segment.values)) for i, segment in enumerate(history)]
+    labels = learned_labels(history, whole, window)
+    fits = _Fits(
+        history,
+        spec,
+        Architecture(settings, tuple(sorted({min(SHORT, window), window})), labels),
+        len(folds(history, window)) + 1,
+        progress,
+    )
+    cross = crossfit(history, fits.fold, window, target.drift_rows, spec.hop)
+    if not cross.held:
+        raise NotEnoughData(
+            f"stream {spec.name}: no run of rows is long enough to hold windows of {window} rows back"
+        )
+    calibration = calibrate(cross, spec.period_ns * spec.hop, target.policy, target.budget)
+    models = fits.final(whole)
+    windows, conditions = sample_windows(history, whole, window, 4_000)
+    posterior = models.measure(windows, conditions).posterior
+    fits.report(0.9, "learning to fill gaps")
+    extras = _extras(history, models, labels, settings.seed)
+    facts = _facts(history, spec, labels, posterior)
+    if models.vae is not None and fits.own.cells:
+        facts["active_path_units"] = active_units(posterior[:, : models.vae.latent])
+        facts["likelihood"], facts["likelihood_ppca"] = fits.own.per_cell, fits.linear.per_cell
+    bundle = Bundle(
+        settings=settings,
+        sensors=spec.sensors,
+        period_ns=spec.period_ns,
+        conditions=labels,
+        models=models,
+        calibration=calibration,
+        drift=drift_reference(
+            posterior,
+            cross.latent_kl,
+            [piece.measured.residual / calibration.residual_rms for piece in cross.held],
+            max(target.drift_rows // spec.hop, 1),
+        ),
+        longest_constant=longest_constant(history, NEVER),
+        facts=facts,
+        extras=extras,
+    )
+    # A training on odd rows may give a model that can give no score: the checks of admission find that.
+    Bundle.from_bytes(bundle.to_bytes(), "the trained model")
+    fits.report(1.0, "done")
+    return bundle
+
+
+def _window_of(history: Sequence[Segment], spec: StreamSpec) -> int:
+    """The window length that the rows can calibrate; NotEnoughData if there is none."""
     window = fitting_length(history, spec.window)
     rows = max(rows_per_asset(history).values(), default=0)
     if not window:
@@ -93,54 +162,83 @@ def train(
         )
     if not any(segment.observed.any() for segment in history):
         raise NotEnoughData(f"stream {spec.name}: no value was observed in {rows} rows")
-    lengths = tuple(sorted({min(SHORT, window), window}))
-    whole = [Piece(i, 0, len(segment.values)) for i, segment in enumerate(history)]
-    labels = learned_labels(history, whole, window)
-    fits = len(folds(history, window)) + 1
-    done = 0
+    return window
 
-    def tell(share: float, doing: str) -> None:
-        if progress is not None:
-            progress(min((done + share) / fits, 1.0), doing)
 
-    own, linear = Likelihood(0.0, 0), Likelihood(0.0, 0)
+class _Fits:
+    """The fits of one training: those of cross-fitting, then the deployed models.
 
-    def fit(pieces: Sequence[Piece]) -> Models:
-        nonlocal done, own, linear
-        models = fit_models(
-            history, pieces, spec, settings, lengths, labels, lambda share: tell(0.9 * share, "cross-fitting")
-        )
+    Counts them for the progress, and sums up over the folds how likely held-out windows are: under the
+    models (``own``) and under the pPCA that the VAE started from (``linear``).
+    """
+
+    def __init__(
+        self,
+        history: Sequence[Segment],
+        spec: StreamSpec,
+        architecture: Architecture,
+        count: int,
+        progress: Progress | None,
+    ) -> None:
+        self._history, self._spec, self._architecture = history, spec, architecture
+        self._count, self._progress = count, progress
+        self._done = 0
+        self.own, self.linear = Likelihood(0.0, 0), Likelihood(0.0, 0)
+
+    def report(self, share: float, doing: str) -> None:
+        """Report progress: the share done of the current fit, and what is being done."""
+        if self._progress is not None:
+            self._progress(min((self._done + share) / self._count, 1.0), doing)
+
+    def fold(self, pieces: Sequence[Piece]) -> Models:
+        """The models of one fold's training rows."""
+        history, seed = self._history, self._architecture.settings.seed
+        models = self._fit(pieces, "cross-fitting")
         if models.vae is not None:
+            window = models.window
             started_from = linear_part(models, *sample_windows(history, pieces, window, JUDGED_ON))
             held_out = sample_windows(history, complement(history, pieces), window, JUDGED_ON)
-            own += likelihood(models, *held_out, settings.seed)
-            linear += likelihood(started_from, *held_out, settings.seed)
-        done += 1
-        tell(0.0, "cross-fitting")
+            self.own += likelihood(models, *held_out, seed)
+            self.linear += likelihood(started_from, *held_out, seed)
+        self._done += 1
+        self.report(0.0, "cross-fitting")
         return models
 
-    cross = crossfit(history, fit, window, drift_rows, spec.hop)
-    if not cross.held:
-        raise NotEnoughData(
-            f"stream {spec.name}: no run of rows is long enough to hold windows of {window} rows back"
+    def final(self, pieces: Sequence[Piece]) -> Models:
+        """The deployed models, of all rows."""
+        self._done = self._count - 1
+        return self._fit(pieces, "fitting")
+
+    def _fit(self, pieces: Sequence[Piece], doing: str) -> Models:
+        return fit_models(
+            self._history,
+            pieces,
+            self._spec,
+            self._architecture,
+            lambda share: self.report(0.9 * share, doing),
         )
-    calibration = calibrate(cross, spec.period_ns * spec.hop, policy, budget)
-    done = fits - 1
-    models = fit_models(
-        history, whole, spec, settings, lengths, labels, lambda share: tell(0.9 * share, "fitting")
-    )
-    windows, conditions = sample_windows(history, whole, window, 4_000)
-    posterior = models.measure(windows, conditions).posterior
-    tell(0.9, "learning to fill gaps")
+
+
+def _extras(
+    history: Sequence[Segment], models: Models, labels: tuple[str, ...], seed: int
+) -> dict[str, NDArray[Any]]:
+    """The arrays of imputation, of the conditions' means and of the synthesis, as a bundle names them."""
     scaler = models.scaler
-    filling = imputation.fit(history, scaler.mean, scaler.scale, window, models.reconstruct, settings.seed)
-    series = synthesis.fit(history, models, labels, settings.seed)
+    filling = imputation.fit(history, scaler.mean, scaler.scale, models.window, models.reconstruct, seed)
+    series = synthesis.fit(history, models, labels, seed)
     extras = {IMPUTE + name: np.asarray(array) for name, array in filling.arrays().items()}
     if models.means is not None:
         extras[CONDITION_MEAN] = models.means.mean.numpy()
     if series is not None:
         extras |= {SYNTHESIS + name: array for name, array in series.arrays().items()}
-    facts = {
+    return extras
+
+
+def _facts(
+    history: Sequence[Segment], spec: StreamSpec, labels: tuple[str, ...], posterior: Floats
+) -> dict[str, object]:
+    """What the manifest states about the training."""
+    facts: dict[str, object] = {
         "stream": spec.name,
         "rows": sum(len(s.values) for s in history),
         "assets": len(rows_per_asset(history)),
@@ -149,35 +247,14 @@ def train(
     }
     if spec.condition:
         facts |= condition_facts(spec, history, labels)
-    if models.vae is not None and own.cells:
-        facts["active_path_units"] = active_units(posterior[:, : models.vae.latent])
-        facts["likelihood"], facts["likelihood_ppca"] = own.per_cell, linear.per_cell
-    bundle = Bundle(
-        settings=settings,
-        sensors=spec.sensors,
-        period_ns=spec.period_ns,
-        conditions=labels,
-        models=models,
-        calibration=calibration,
-        drift=drift_reference(cross, posterior, calibration.residual_rms, max(drift_rows // spec.hop, 1)),
-        longest_constant=longest_constant(history, NEVER),
-        facts=facts,
-        extras=extras,
-    )
-    Bundle.from_bytes(
-        bundle.to_bytes(), "the trained model"
-    )  # odd rows may have led to what no score can come of
-    tell(1.0, "done")
-    return bundle
+    return facts
 
 
 def fit_models(
     history: Sequence[Segment],
     pieces: Sequence[Piece],
     spec: StreamSpec,
-    settings: ModelSettings,
-    lengths: tuple[int, ...],
-    labels: tuple[str, ...],
+    architecture: Architecture,
     progress: Callable[[float], None] | None = None,
 ) -> Models:
     """Scaler and models of the given pieces, without calibration.
@@ -186,15 +263,15 @@ def fit_models(
         history: the segments that ``pieces`` index.
         pieces: rows to fit on; at least one is as long as the longest window.
         spec: for the ranges.
-        settings: what to fit.
-        lengths: window lengths, shortest first.
-        labels: condition labels that get a code, if these pieces hold rows enough of them.
-        progress: told the share done.
+        architecture: what to fit.
+        progress: called with the share done.
     """
+    settings, lengths = architecture.settings, architecture.lengths
     blocks = [history[p.segment].values[p.start : p.stop] for p in pieces]
     scaler = Scaler.fit(blocks, spec.ranges)
     scaled = [scaler.scaled(block) for block in blocks]
-    labels = tuple(label for label in learned_labels(history, pieces, lengths[-1]) if label in labels)
+    learned = learned_labels(history, pieces, lengths[-1])
+    labels = tuple(label for label in learned if label in architecture.labels)
     means: ConditionMeans | None = None
     pcas: list[WindowPCA] = []
     for length in sorted(lengths, reverse=True):
@@ -216,8 +293,8 @@ def fit_models(
     if settings.kind != "ppca":
         import torch
 
-        known = torch.from_numpy(observed)
-        vae = VAE.fit(pca, filled, known, labels_of, labels, length, settings, progress, means)
+        windows = TrainingWindows(filled, torch.from_numpy(observed), labels_of, length)
+        vae = VAE.fit(pca, windows, settings, labels, means, progress)
         sigma = vae.log_sigma().exp().double().numpy()
     else:
         if means is not None:

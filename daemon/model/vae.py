@@ -5,29 +5,27 @@
     decoder   p(x | z, c) = N(xhat, diag sigma_c^2)   mirrored path of [z, c]  +  linear skip
     loss      E_q[-log p(x | z, c)] + beta * KL(q(z | x, c) || N(0, I))       in nats, summed
 
-Kingma & Welling (2014), with what sensor data need:
+Kingma & Welling (2014), with additions for sensor data:
 
-* **Path.** What is not linear: an MLP, convolutions or a recurrence along time (see ``paths``).
-* **Linear skip.** The k skip latents start as window pPCA (exactly: mu = Lambda^-1/2 U'(x - mean),
-  xhat = U Lambda^1/2 z + mean) and learn at a tenth of the rate; the path ends in zeros, so
-  that training starts at pPCA and can only add what is not linear. Without it an MLP of this
-  size ranks anomalies worse than pPCA does.
-* **Gaps.** The path reads the observed cells and where the gaps are (1 - m rather than m: the
-  same affine family, and zero for a whole window, so whole windows pay nothing). The skip
-  reads the window with its gaps filled by pPCA's conditional mean.
-* **Masked ELBO.** Cells that were never observed have no likelihood. Gaps *injected* in
-  training are hidden from the encoder and still reconstructed: that is what teaches imputation.
-* **Learned sigma** per channel, shared over time (sigma-VAE, Rybkin et al. 2021): the balance
-  of the two terms needs no tuning.
-* **No collapse**: summed (not averaged) likelihood, KL warmed up over the first 30 % of steps,
+* **Path.** The nonlinear part: an MLP, convolutions or a recurrence along time (see ``paths``).
+* **Linear skip.** The k skip latents start as window pPCA (exactly: mu = Lambda^-1/2 U'(x - mean), xhat = U
+  Lambda^1/2 z + mean) and learn at a tenth of the rate; the path ends in zeros, so that training starts at
+  pPCA and can only add what is not linear. Without the skip an MLP of this size ranks anomalies worse than
+  pPCA does.
+* **Gaps.** The path reads the observed cells and where the gaps are (1 - m rather than m: the same affine
+  family, and zero for a window without gaps, which then costs nothing). The skip reads the window with its
+  gaps filled by pPCA's conditional mean.
+* **Masked ELBO.** Cells that were never observed have no likelihood. Gaps *injected* in training are hidden
+  from the encoder and still reconstructed, which teaches imputation.
+* **Learned sigma** per channel, shared over time (sigma-VAE, Rybkin et al. 2021): the balance of the two
+  terms needs no tuning.
+* **No posterior collapse**: summed (not averaged) likelihood, KL warmed up over the first 30 % of steps,
   0.05 nats free per dimension.
-* **Condition** (CVAE): a vector per label seen in training plus ``unknown``, which one
-  window in ten is shown as, so that a new label has something to fall back on. The path is
-  shown the vector; path and skip alike see the window less its condition's usual one (see
-  ``conditions``).
+* **Condition** (CVAE): a vector per label seen in training plus ``unknown``. One training window in ten is
+  given ``unknown``, so that a new label has a learned fallback. The path reads the vector; path and skip
+  alike read the window minus its condition's mean (see ``conditions``).
 
-Every random number comes from one torch.Generator: the same data, settings and seed give the
-same weights.
+Every random number comes from one torch.Generator: the same data, settings and seed give the same weights.
 """
 
 from __future__ import annotations
@@ -43,21 +41,15 @@ from torch.nn.functional import linear
 
 from daemon.domain import ModelSettings
 from daemon.model.conditions import ConditionMeans
+from daemon.model.optimiser import Adam, one_cycle, steps_for
 from daemon.model.paths import Draw, Path, path_of
 from daemon.model.pca import WindowPCA
 
 BATCH = 256
-RATE = 2e-3  # peak of the one-cycle schedule
-SKIP_RATE = 0.1  # the skip's share of the rate
 WARM_UP = 0.3
 FREE_BITS = 0.05  # nats per dimension
-CLIP_NORM = 50.0
 LOG_SIGMA = (-3.0, 2.0)
 CONDITION_DROPOUT = 0.1
-CONDITION_DECAY = 5.0
-"""What a condition's vectors lose per unit of rate (Loshchilov & Hutter 2019): 1 % a step at the peak, so
-that they hold what a hundred steps in a row repeat. Without it they learn a short history by heart: by
-the hour of day, two weeks of an air handler were made less likely by its hours than without them."""
 GAP_POOL = 1024  # gap-injected windows are drawn and filled once, not at every step
 
 
@@ -78,12 +70,28 @@ class Posterior:
         return self.mean + (0.5 * self.log_variance).exp() * noise
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainingWindows:
+    """n windows that a VAE is fitted on."""
+
+    filled: Tensor  # (n, d) scaled, cells that are truly missing filled by the pPCA
+    observed: Tensor  # (n, d) bool; other cells are left out of the likelihood
+    conditions: Sequence[str]  # n labels, ignored by a VAE without condition
+    length: int  # L; d = L*C
+
+    @property
+    def channels(self) -> int:
+        """C."""
+        return self.filled.shape[1] // self.length
+
+
 @dataclass(slots=True, eq=False)
 class VAE:
     """Weights and shapes; immutable once trained.
 
-    ``kind`` is that of the nonlinear path: ``mlp``, ``conv`` or ``gru``. ``labels`` are the condition labels seen in training; empty means no condition at all. ``means`` are what each of them
-    says of a window; None without condition, and of old bundles, whose path alone is shown it.
+    ``kind`` is that of the nonlinear path: ``mlp``, ``conv`` or ``gru``. ``labels`` are the condition
+    labels seen in training; empty means no condition at all. ``means`` are the usual
+    windows of these; None without condition, and for old bundles, where only the path reads it.
     """
 
     pca: WindowPCA
@@ -153,7 +161,7 @@ class VAE:
         return windows if usual is None else windows + usual
 
     def _usual(self, codes: Tensor | None) -> Tensor | None:
-        """(B, d) what the conditions add to the pooled mean; None where they say nothing."""
+        """(B, d) the conditions' usual windows over the pooled mean; None without conditions."""
         if self.means is None or codes is None:
             return None
         return self.means.of(codes, self.length * self.channels)
@@ -162,63 +170,45 @@ class VAE:
         """(C,) log of the decoder's standard deviation per channel, scaled units."""
         return self.weights["log_sigma"].clamp(*LOG_SIGMA)
 
-    def sample(self, count: int, codes: Tensor | None, generator: torch.Generator) -> Tensor:
-        """(count, L, C) scaled windows from the prior: z ~ N(0, I), decoded, plus sigma noise."""
-        z = torch.randn(count, self.latent + self.pca.latents, generator=generator)
-        with torch.inference_mode():
-            windows = self.decode(z, codes).reshape(count, self.length, self.channels)
-            noise = torch.randn(windows.shape, generator=generator)
-            return windows + self.log_sigma().exp() * noise
-
-    # ------------------------------------------------------------------ training
     @staticmethod
     def fit(
         pca: WindowPCA,
-        filled: Tensor,
-        observed: Tensor,
-        labels_of: Sequence[str],
-        labels: tuple[str, ...],
-        length: int,
+        windows: TrainingWindows,
         settings: ModelSettings,
-        progress: Callable[[float], None] | None = None,
+        labels: tuple[str, ...] = (),
         means: ConditionMeans | None = None,
+        progress: Callable[[float], None] | None = None,
     ) -> VAE:
         """Train by Adam on normal windows.
 
         Args:
             pca: fitted on the same windows.
-            filled: (n, d) scaled windows, truly missing cells filled by the pPCA.
-            observed: (n, d) bool; other cells are left out of the likelihood.
-            labels_of: n condition labels (ignored when ``labels`` is empty).
-            labels: the labels that get a code.
-            length: L.
+            windows: what to train on.
             settings: kind, hidden, latent, beta, seed, steps (None: ``steps_for``).
-            progress: told the share done, now and then.
-            means: of the labels; the pPCA was then fitted on windows less their means.
+            labels: the condition labels that get a code; none for a model without condition.
+            means: of the labels; the pPCA was then fitted on windows minus their means.
+            progress: called with the share done, now and then.
 
         Raises:
             ValueError: if there is no hidden layer, or no such kind.
         """
+        filled, observed = windows.filled, windows.observed
+        length, channels = windows.length, windows.channels
         n, d = filled.shape
         generator = torch.Generator().manual_seed(settings.seed)
-        path = path_of(settings.kind, length, d // length, settings.hidden, settings.latent)
+        path = path_of(settings.kind, length, channels, settings.hidden, settings.latent)
 
         def draw(shape: tuple[int, ...], fan_in: int) -> Tensor:
             bound = 1.0 / math.sqrt(fan_in)
             return (2.0 * torch.rand(shape, generator=generator) - 1.0) * bound
 
-        weights = _initial(pca, path, d // length, settings.latent, len(labels), draw)
-        _start_sigma(
-            weights,
-            pca,
-            filled if means is None else filled - means.of(means.codes(labels_of), d),
-            observed,
-            length,
-        )
+        weights = _initial(pca, path, channels, settings.latent, len(labels), draw)
+        centred = filled if means is None else filled - means.of(means.codes(windows.conditions), d)
+        _start_sigma(weights, pca, centred, observed, length)
         model = VAE(
             pca,
             length,
-            d // length,
+            channels,
             settings.hidden,
             settings.latent,
             labels,
@@ -226,14 +216,14 @@ class VAE:
             settings.kind,
             means,
         )
-        codes = model.codes(labels_of)
+        codes = model.codes(windows.conditions)
 
         truly_missing = ~observed
         any_missing = bool(truly_missing.any())
         pool = torch.randint(n, (min(GAP_POOL, n),), generator=generator)
-        hidden = injected_gaps(len(pool), length, d // length, generator) | truly_missing[pool]
+        hidden = injected_gaps(len(pool), length, channels, generator) | truly_missing[pool]
         pool_codes = None
-        if codes is not None:  # what fills a gap depends on the condition, so here each is drawn once
+        if codes is not None:  # the filling of a gap depends on the condition, so each is drawn once here
             pool_codes = _dropped(codes[pool], model.unknown, generator)
         pool_filled = filled_under(pca, filled[pool], hidden, means, pool_codes)
 
@@ -289,67 +279,6 @@ class VAE:
         return {name: tensor.numpy() for name, tensor in self.weights.items()}
 
 
-class Adam:
-    """Adam (Kingma & Ba 2015) over named tensors, with the gradient's norm clipped.
-
-    All state is one flat vector, so that a step is ten operations however many tensors there
-    are; and torch.optim, which drags in its compiler (over a second, 100 MB), is not imported.
-    """
-
-    def __init__(self, weights: dict[str, Tensor], slow: Sequence[str], decayed: Sequence[str] = ()) -> None:
-        """Take over ``weights`` (their storage becomes one vector); ``slow`` learn at a tenth, ``decayed`` decay."""
-        size = sum(-(-tensor.numel() // 16) * 16 for tensor in weights.values())
-        self._values, self._gradient = torch.zeros(size), torch.zeros(size)
-        self._first, self._second = torch.zeros(size), torch.zeros(size)
-        self._pace = torch.ones(size)
-        self._decayed: list[Tensor] = []
-        self._steps = 0
-        at = 0
-        for name, tensor in weights.items():
-            part = slice(at, at + tensor.numel())
-            at += -(-tensor.numel() // 16) * 16  # matrix kernels like aligned starts
-            self._values[part] = tensor.flatten()
-            if name in slow:
-                self._pace[part] = SKIP_RATE
-            leaf = self._values[part].view_as(tensor).detach().requires_grad_(True)
-            leaf.grad = self._gradient[part].view_as(tensor)  # backward adds into the flat vector
-            weights[name] = leaf
-            if name in decayed:
-                self._decayed.append(self._values[part])
-
-    def step(self, rate: float) -> None:
-        """Move by the gradient that backward left, and clear it."""
-        self._steps += 1
-        g = self._gradient
-        norm = float(g.norm())
-        if norm > CLIP_NORM:
-            g.mul_(CLIP_NORM / norm)
-        self._first.lerp_(g, 0.1)
-        self._second.mul_(0.999).addcmul_(g, g, value=0.001)
-        debias = math.sqrt(1.0 - 0.999**self._steps)
-        spread = self._second.sqrt().div_(debias).add_(1e-8)
-        self._values.addcdiv_(self._first * self._pace, spread, value=-rate / (1.0 - 0.9**self._steps))
-        g.zero_()
-        for values in self._decayed:
-            values.mul_(1.0 - rate * CONDITION_DECAY)
-
-
-def steps_for(windows: int) -> int:
-    """Optimiser steps by the training rule: 400, from 1,500 windows on 800.
-
-    More than that was measured to gain nothing in ranking; fewer leave the path idle.
-    """
-    return 800 if windows >= 1_500 else 400
-
-
-def one_cycle(step: int, steps: int) -> float:
-    """Learning rate: up to the peak over the first 30 %, then down along a cosine."""
-    rise = 0.3 * steps
-    if step < rise:
-        return RATE * (0.05 + 0.95 * 0.5 * (1.0 - math.cos(math.pi * step / rise)))
-    return RATE * (0.5 * (1.0 + math.cos(math.pi * (step - rise) / max(steps - rise, 1))) + 1e-4)
-
-
 def negative_log_likelihood(
     x: Tensor, decoded: Tensor, log_sigma: Tensor, weight: Tensor | None, length: int
 ) -> Tensor:
@@ -383,7 +312,7 @@ def filled_under(
 
 
 def _dropped(codes: Tensor, unknown: int, generator: torch.Generator) -> Tensor:
-    """Codes (B,), one in ten shown as unknown."""
+    """Codes (B,), one in ten replaced by unknown."""
     hidden = torch.rand(len(codes), generator=generator) < CONDITION_DROPOUT
     return torch.where(hidden, unknown, codes)
 

@@ -42,6 +42,7 @@ from daemon.model.drill import (
     DAY_NS,
     FOUND,
     WATCHED,
+    DetectionChain,
     Found,
     Place,
     Rules,
@@ -327,11 +328,8 @@ class FireDrill:
             if served.done < TRIALS_EACH:
                 self._places.append(served)  # the next one's turn
             steps = judging(
-                self._detector,
-                self._policy,
-                self._rules,
+                DetectionChain(self._detector, self._policy, self._rules, self.spec.hop),
                 [(served.place, t) for t in trials],
-                self.spec.hop,
                 max(1, CELLS // (cells * len(trials))),
             )
             self._running = trials, steps

@@ -123,7 +123,7 @@ def learn(order: TrainingJob, progress: Progress | None = None) -> TrainingResul
     # torch is imported here, not above: a replica that never trains should not pay for it twice.
     from daemon.model.bundle import Bundle
     from daemon.model.promotion import anchored, gate
-    from daemon.model.training import train
+    from daemon.model.training import CalibrationTarget, train
 
     history = found.segments
     rows = sum(len(segment.values) for segment in history)
@@ -133,9 +133,7 @@ def learn(order: TrainingJob, progress: Progress | None = None) -> TrainingResul
             older,
             order.spec,
             order.settings,
-            order.policy,
-            order.budget,
-            order.drift_rows,
+            CalibrationTarget(order.policy, order.budget, order.drift_rows),
             lambda share, doing: tell(share_read + (1.0 - share_read) * share, doing),
         )
         if order.strict and bundle.window != order.spec.window:

@@ -29,7 +29,7 @@ from daemon.domain import (
     Segment,
     StreamSpec,
 )
-from daemon.model.training import train
+from daemon.model.training import CalibrationTarget, train
 from tests.browser import Page, browser
 
 HOSTILE = "</script><script>document.title='owned'</script><img src=x onerror=document.title='owned'>"
@@ -52,7 +52,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
     values = 50 + causes @ mixing + 0.05 * rng.standard_normal((rows, 40))
     spec = StreamSpec("pumps", SENSORS, period_ns=60 * SECOND_NS)
     settings = ModelSettings(steps=20, hidden=(16,), latent=4)
-    bundle = train([Segment("pump-1", 0, values)], spec, settings, AlarmPolicy(), Budget(), 60)
+    bundle = train(
+        [Segment("pump-1", 0, values)], spec, settings, CalibrationTarget(AlarmPolicy(), Budget(), 60)
+    )
     bundle.save(folder / "m")
     values[1_200:1_230, 1] += 40.0
     start = datetime(2026, 3, 1, tzinfo=UTC)

@@ -35,13 +35,12 @@ from daemon.domain import (
     Segment,
     StreamSpec,
 )
-from daemon.model.calibration import sample_windows
 from daemon.model.conditions import learned_labels
 from daemon.model.evaluation import average_precision
 from daemon.model.promotion import scores_of
-from daemon.model.segments import Piece
+from daemon.model.segments import Piece, sample_windows
 from daemon.model.soundness import likelihood
-from daemon.model.training import fit_models, train
+from daemon.model.training import Architecture, CalibrationTarget, fit_models, train
 from tests.bench.reporting import Section
 
 BLOCKS = 10
@@ -113,11 +112,13 @@ def left_out(
     """(asset, AP under the model that knew it, AP under a model of the others), from the first whole window."""
 
     def judged(history: list[Segment], one: Machine) -> float:
-        bundle = train(history, spec, settings, AlarmPolicy(), Budget(), 60)
+        bundle = train(history, spec, settings, CalibrationTarget(AlarmPolicy(), Budget(), 60))
         scores = scores_of(bundle.detector(), one.test)
         return average_precision(one.labels[WINDOW - 1 :], scores[WINDOW - 1 :])
 
-    whole = train([m.known for m in machines], spec, settings, AlarmPolicy(), Budget(), 60).detector()
+    whole = train(
+        [m.known for m in machines], spec, settings, CalibrationTarget(AlarmPolicy(), Budget(), 60)
+    ).detector()
     found = []
     for i in who:
         one = machines[i]
@@ -217,8 +218,8 @@ def worth(name: str, history: list[Segment], settings: ModelSettings) -> list[st
     labels = learned_labels(history, fitted, WINDOW)
     plain = [Segment(s.asset, s.first_row, s.values) for s in history]
     windows, conditions = sample_windows(history, held, WINDOW, 3_000)
-    without = fit_models(plain, fitted, spec, settings, (4, WINDOW), ())
-    models = fit_models(history, fitted, spec, settings, (4, WINDOW), labels)
+    without = fit_models(plain, fitted, spec, Architecture(settings, (4, WINDOW)))
+    models = fit_models(history, fitted, spec, Architecture(settings, (4, WINDOW), labels))
     found = [
         likelihood(m, windows, told).per_cell
         for m, told in ((without, conditions), (models, conditions), (models, ["?"] * len(conditions)))

@@ -31,7 +31,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 
 from daemon.domain import Floats, Mask, Segment
-from daemon.model.draws import draw
+from daemon.model.draws import DrawSettings, GappedSegment, draw
 from daemon.model.imputation import fit, impute_segments
 from daemon.model.scaler import Scaler
 from tests.bench.reporting import Section, print_section, shown
@@ -142,10 +142,9 @@ def measure(series: Series, pattern: str, count: int, seed: int = 0) -> dict[str
     sums |= dict.fromkeys(("step", "step_joint", "step_apart"), 0.0)
     began = time.perf_counter()
     found = {}
+    gapped = [GappedSegment(*one) for one in zip(segments, fills, wanted, strict=True)]
     for joint in (True, False):
-        found[joint] = list(
-            draw(parameters, segments, fills, wanted, count, seed, known=history, joint=joint)
-        )
+        found[joint] = list(draw(parameters, gapped, DrawSettings(count, seed, joint), history))
         if joint:
             sums["seconds"] = time.perf_counter() - began
     for s, part in enumerate(parts):

@@ -22,7 +22,7 @@ from daemon.domain import (
 from daemon.errors import InputError, UsageError
 from daemon.model.bundle import Bundle
 from daemon.model.latent import STEPS, decode
-from daemon.model.training import train
+from daemon.model.training import CalibrationTarget, train
 from tests.model.conftest import QUICK, machine
 from tests.running import command
 
@@ -56,7 +56,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle ``m`` and two days of two assets in ``week.csv``, with a fault on the second."""
     folder = tmp_path_factory.mktemp("explain")
     history = [Segment("pump-1", 0, two_states(4_320))]
-    train(history, SPEC, QUICK, AlarmPolicy(), Budget(), 60).save(folder / "m")
+    train(history, SPEC, QUICK, CalibrationTarget(AlarmPolicy(), Budget(), 60)).save(folder / "m")
     broken = two_states(2_880, 2)
     broken[2_400:2_440, 0] += 400.0
     broken[100:118] = np.nan
@@ -224,7 +224,8 @@ async def test_a_retrained_model_says_that_names_do_not_carry_over(folder: Path,
     Bundle.load(folder / "m").save(model)
     await explain(model, tmp_path / "p.html", names=["0=valve opening"])
     history = [Segment("pump-1", 0, two_states(3_000, 9))]
-    train(history, SPEC, QUICK, AlarmPolicy(), Budget(), 60).save(model)  # over the old one
+    target = CalibrationTarget(AlarmPolicy(), Budget(), 60)
+    train(history, SPEC, QUICK, target).save(model)  # over the old one
     found = await explain(model, tmp_path / "p.html")
     assert all(d["name"] is None for d in found.document["dimensions"])
     assert any("other versions" in note and "(1 in m.names.json)" in note for note in found.notes)

@@ -39,7 +39,7 @@ from daemon.domain import (
 )
 from daemon.errors import DaemonError, UsageError
 from daemon.model.bundle import Bundle
-from daemon.model.training import train
+from daemon.model.training import CalibrationTarget, train
 from daemon.stream.decoding import Decoder
 
 SPEC = StreamSpec("pumps", ("Pressure", "Current", "Flow"), period_ns=SECOND_NS)
@@ -56,7 +56,9 @@ def machine(rows: int, seed: int = 0, start: int = 0) -> Floats:
 @pytest.fixture(scope="module")
 def bundle() -> Bundle:
     settings = ModelSettings("ppca")
-    return train([Segment("a", 0, machine(1_500))], SPEC, settings, AlarmPolicy(), Budget(), 60)
+    return train(
+        [Segment("a", 0, machine(1_500))], SPEC, settings, CalibrationTarget(AlarmPolicy(), Budget(), 60)
+    )
 
 
 def file_of(bundle: Bundle, path: Path, **request: object) -> Generated:

@@ -20,18 +20,19 @@ from daemon.domain import (
     StreamSpec,
 )
 from daemon.model.bundle import Bundle
-from daemon.model.training import train
+from daemon.model.training import CalibrationTarget, train
 
 torch.set_num_threads(1)
 
 SPEC = StreamSpec("pumps", ("Pressure", "Current", "Flow", "Idle"), period_ns=60 * SECOND_NS)
 QUICK = ModelSettings(steps=60, hidden=(32, 16), latent=4)
+TARGET = CalibrationTarget(AlarmPolicy(), Budget(), 60)
 VAES = ("mlp", "conv", "gru")
 KINDS = (*VAES, "ppca")
 
 
 def machine(rows: int, seed: int = 0, start: int = 0) -> Floats:
-    """(rows, 4) raw: two cycles seen by three sensors with noise, and one that stands still."""
+    """(rows, 4) raw: two cycles seen by three sensors with noise, and one constant."""
     rng = np.random.default_rng(seed)
     t = np.arange(start, start + rows)
     a, b = np.sin(t / 9.0), np.sin(t / 31.0 + 1.0)
@@ -53,12 +54,12 @@ def dropped(values: Floats, share: float, seed: int = 1) -> Floats:
 
 def trained(history: list[Segment], settings: ModelSettings = QUICK, **changes: object) -> Bundle:
     spec = replace(SPEC, **changes)  # type: ignore[arg-type]
-    return train(history, spec, settings, AlarmPolicy(), Budget(), 60)
+    return train(history, spec, settings, TARGET)
 
 
 @pytest.fixture(scope="session")
 def bundles() -> Callable[[str], Bundle]:
-    """Bundles by kind, each trained when it is first asked for."""
+    """Bundles by kind, each trained at its first use."""
 
     @cache
     def of(kind: str) -> Bundle:

@@ -59,7 +59,7 @@ def test_saving_again_replaces_and_leaves_nothing_behind(
     assert sorted(p.name for p in path.iterdir()) == [MANIFEST, WEIGHTS]
 
 
-def test_a_full_disk_leaves_the_bundle_that_was_there_and_nothing_beside_it(
+def test_a_full_disk_leaves_the_old_bundle_and_no_other_files(
     bundle: Bundle, linear: Bundle, tmp_path: Path
 ) -> None:
     path = linear.save(tmp_path / "model")
@@ -74,7 +74,7 @@ def test_a_full_disk_leaves_the_bundle_that_was_there_and_nothing_beside_it(
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
 
 
-def test_a_bundle_is_found_where_a_kill_between_two_renames_left_it(bundle: Bundle, tmp_path: Path) -> None:
+def test_a_bundle_is_found_after_a_kill_between_two_renames(bundle: Bundle, tmp_path: Path) -> None:
     path = bundle.save(tmp_path / "model")
     path.rename(tmp_path / ".model.former")
     assert Bundle.load(path).version == bundle.version

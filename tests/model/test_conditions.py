@@ -1,4 +1,4 @@
-"""A model that uses its condition: what each is worth, what is unknown, and what must not change."""
+"""Conditions: the value of each, unknown labels, and results that stay as they were."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ import torch
 from daemon.detector import Windows
 from daemon.domain import (
     NO_CONDITION,
-    AlarmPolicy,
-    Budget,
     Floats,
     ModelSettings,
     Segment,
@@ -20,16 +18,15 @@ from daemon.domain import (
 )
 from daemon.errors import BundleError
 from daemon.model.bundle import CONDITION_MEAN, Bundle
-from daemon.model.calibration import sample_windows
 from daemon.model.conditions import ConditionMeans, condition_concerns, fifths, learned_labels
 from daemon.model.evaluation import average_precision
 from daemon.model.promotion import scores_of
 from daemon.model.reconstruction import Models
-from daemon.model.segments import BLOCKS, Piece, sliding
+from daemon.model.segments import BLOCKS, Piece, sample_windows, sliding
 from daemon.model.soundness import likelihood
-from daemon.model.training import fit_models, train
+from daemon.model.training import Architecture, fit_models, train
 from tests.bench.conditions import Machine, fleet, machine
-from tests.model.conftest import KINDS, QUICK, SPEC, dropped, trained
+from tests.model.conftest import KINDS, QUICK, SPEC, TARGET, dropped, trained
 
 L = 16
 SENSORS = ("a", "b", "c")
@@ -60,12 +57,12 @@ def plain(segment: Segment) -> Segment:
 def fitted(segment: Segment, labels: tuple[str, ...], kind: str = "ppca") -> Models:
     whole = [Piece(0, 0, len(segment.values))]
     settings = ModelSettings(kind=kind, steps=150, hidden=(32, 16), latent=4)
-    return fit_models([segment], whole, FLEET, settings, (4, L), labels)
+    return fit_models([segment], whole, FLEET, Architecture(settings, (4, L), labels))
 
 
 # ------------------------------------------------------------------ what a condition is worth
 @pytest.mark.parametrize("kind", ["ppca", "mlp"])
-def test_a_model_that_knows_the_condition_makes_held_out_rows_likelier(kind: str) -> None:
+def test_a_model_with_conditions_makes_held_out_rows_likelier(kind: str) -> None:
     history, fresh = modes(10), modes(6, seed=50)
     labels = learned_labels([history], [Piece(0, 0, len(history.values))], L)
     windows, conditions = sample_windows([fresh], [Piece(0, 0, len(fresh.values))], L, 500)
@@ -88,7 +85,7 @@ def test_means_are_those_of_the_conditions_windows() -> None:
     )  # 2,000 of the windows, less two windows' worth
     np.testing.assert_allclose(found[1, :, 0], 0.75, atol=0.06)
     assert not found[2].any()  # unknown
-    assert np.abs(found[:, :, 1]).max() < 0.06  # the label says nothing of the second sensor
+    assert np.abs(found[:, :, 1]).max() < 0.06  # the label is unrelated to the second sensor
     assert means.codes(["up", "other", "down"]).tolist() == [1, 2, 0]
     np.testing.assert_array_equal(means.of(torch.tensor([1]), 8)[0], means.mean[1, -8:])
 
@@ -107,7 +104,7 @@ def test_labels_without_a_meaning_change_nothing() -> None:
 
 
 def test_a_drift_that_does_not_come_back_is_no_condition() -> None:
-    """Each label once, in time order: their means differ, and nothing says that they would again."""
+    """Each label once, in time order: their means differ, but the difference never recurs."""
     values = np.cumsum(np.random.default_rng(1).standard_normal((2_000, 3)), axis=0)
     labels = tuple(f"mode={i // 400}" for i in range(2_000))
     models = fitted(Segment("p", 0, values, labels), tuple(sorted(set(labels))))
@@ -139,7 +136,7 @@ def test_a_label_with_less_than_two_windows_counts_as_unknown() -> None:
 
 @pytest.mark.parametrize("kind", ["mlp", "ppca"])
 def test_a_condition_that_one_block_alone_has_does_no_harm(kind: str) -> None:
-    """The fold that holds it back never saw it: its rows were measured as unknown, and do not calibrate it."""
+    """The models of its fold never saw the label: its rows were measured as unknown, and do not calibrate it."""
     history = modes(10)
     labels = list(history.condition)
     labels[1_250:1_350] = ["mode=once"] * 100
@@ -154,8 +151,8 @@ def test_a_condition_that_one_block_alone_has_does_no_harm(kind: str) -> None:
     assert np.isfinite(again.detector().threshold)
 
 
-def test_rows_of_an_unknown_condition_are_read_against_how_unknown_ones_look() -> None:
-    """Shown as unknown, ordinary rows must not look like an alarm."""
+def test_rows_of_an_unknown_condition_have_the_level_of_unknown_ones() -> None:
+    """Normal rows under the unknown condition raise no alarm."""
     bundle = trained([modes(12, 300)], replace(QUICK, steps=200), sensors=SENSORS, condition=("mode",))
     assert NO_CONDITION in bundle.calibration.condition_levels
     fresh = modes(4, 300, seed=70)
@@ -173,7 +170,7 @@ def test_rows_of_an_unknown_condition_are_read_against_how_unknown_ones_look() -
     assert share(("mode=new",) * len(fresh.values)) < 0.05
 
 
-# ------------------------------------------------------------------ what must not change
+# ------------------------------------------------------------------ results that stay
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_window_under_a_condition_is_measured_alike_alone_and_in_a_crowd(kind: str) -> None:
     history = modes(6)
@@ -206,7 +203,7 @@ def test_scoring_is_the_model_as_it_was_trained(kind: str) -> None:
     np.testing.assert_allclose(measured.decoded, decoded, atol=2e-4)
 
 
-def test_a_stream_without_conditions_is_trained_as_ever() -> None:
+def test_a_stream_without_conditions_is_trained_as_before() -> None:
     bundle = trained([plain(modes(6))], sensors=SENSORS)
     assert bundle.models.means is None
     assert CONDITION_MEAN not in bundle.extras
@@ -217,7 +214,7 @@ def conditioned() -> Bundle:
     return trained([modes(6)], sensors=SENSORS, condition=("mode",))
 
 
-def test_a_bundle_of_before_still_scores_by_its_path_alone() -> None:
+def test_an_old_bundle_scores_with_the_condition_in_its_path_only() -> None:
     bundle = conditioned()
     old = replace(
         bundle,
@@ -254,7 +251,7 @@ def test_means_without_conditions_are_refused() -> None:
         Bundle.from_bytes(broken.to_bytes())
 
 
-# ------------------------------------------------------------------ what an operator is told
+# ------------------------------------------------------------------ concerns for the operator
 @pytest.mark.parametrize(
     ("labels", "fields", "said"),
     [
@@ -299,7 +296,7 @@ def types() -> dict[str, Bundle]:
     settings = replace(QUICK, kind="ppca")
 
     def made(history: list[Segment], spec: StreamSpec) -> Bundle:
-        return train(history, spec, settings, AlarmPolicy(), Budget(), 60)
+        return train(history, spec, settings, TARGET)
 
     known = [m.known for m in machines]
     return {
@@ -325,7 +322,7 @@ def test_a_new_asset_of_a_known_type_is_scored_as_if_it_were_known(types: dict[s
     assert one.test.asset not in types["others"].calibration.asset_levels
 
 
-def test_a_type_has_a_level_that_a_new_asset_of_it_finds(types: dict[str, Bundle]) -> None:
+def test_a_new_asset_starts_at_the_level_of_its_type(types: dict[str, Bundle]) -> None:
     """The assets of a type differ less from each other than types do: what they share is the type's."""
     calibration = types["others"].calibration
     assert {"type=small", "type=medium", "type=large"} < set(calibration.condition_levels)
@@ -334,7 +331,7 @@ def test_a_type_has_a_level_that_a_new_asset_of_it_finds(types: dict[str, Bundle
     assert np.abs(levels).mean() > 0.5 * np.abs(own).mean()
 
 
-def test_a_new_assets_calm_rows_raise_nothing_under_its_type(types: dict[str, Bundle]) -> None:
+def test_normal_rows_of_a_new_asset_raise_no_alarm_under_its_type(types: dict[str, Bundle]) -> None:
     calm = machine("new-1", "large", 77, 600).known
 
     def share(bundle: Bundle, label: str) -> float:

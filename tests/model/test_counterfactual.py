@@ -33,7 +33,7 @@ def off(one: Floats, other: Floats) -> Floats:
     return np.asarray(np.abs(one - other).mean(0) / apart)
 
 
-def test_it_is_near_the_twin_that_ran_in_the_other_mode(bundle: Bundle) -> None:
+def test_the_counterfactual_is_near_the_same_run_in_the_other_mode(bundle: Bundle) -> None:
     """``stretch`` has the same load under one seed: the twin is what really would have been."""
     found = counterfactual_of(bundle, fresh("high"), 5_100, 60, "mode=low")
     twin = stretch(300, 80, "low")[100:160]
@@ -53,28 +53,17 @@ def test_the_same_condition_is_no_change(bundle: Bundle) -> None:
     np.testing.assert_array_equal(found.value, found.expected)
 
 
-def test_what_the_model_cannot_explain_stays_if_asked_for(bundle: Bundle) -> None:
-    segment = fresh("high")
-    segment.values[130, 1] += 2.0
-    usual = counterfactual_of(bundle, segment, 5_100, 60, "mode=low")
-    kept = counterfactual_of(bundle, segment, 5_100, 60, "mode=low", keep_residual=True)
-    np.testing.assert_allclose(
-        kept.value - usual.value, segment.values[100:160] - usual.expected, rtol=1e-3, atol=1e-3
-    )
-    assert (kept.high - kept.low <= usual.high - usual.low).all()
-
-
 def test_gaps_and_the_ends_of_a_segment(bundle: Bundle) -> None:
     segment = fresh("high")
     whole = counterfactual_of(bundle, segment, 5_100, 60, "mode=low")
     segment.values[110:120, 0] = np.nan
-    holed = counterfactual_of(bundle, segment, 5_100, 60, "mode=low", keep_residual=True)
+    holed = counterfactual_of(bundle, segment, 5_100, 60, "mode=low")
     assert np.isnan(holed.observed[10:20, 0]).all()
     assert np.isfinite(holed.value).all()
     assert (off(holed.value, whole.value) < 0.1).all()
     for at, rows in ((5_000, 1), (5_299, 1), (5_000, 300)):
         assert np.isfinite(counterfactual_of(bundle, fresh("high"), at, rows, "mode=low").value).all()
-    # A row's answer does not depend on how many others are asked for, but for the draws of the interval.
+    # A row's answer does not depend on how many others are requested, except for the draws of the interval.
     alone = counterfactual_of(bundle, fresh("high"), 5_130, 1, "mode=low")
     np.testing.assert_allclose(alone.value[0], whole.value[30], rtol=1e-5)
 
@@ -92,12 +81,12 @@ def test_the_same_seed_gives_the_same_answer(bundle: Bundle) -> None:
     ("at", "rows", "said"),
     [(4_999, 10, "are not all in"), (5_295, 10, "are not all in"), (5_000, 0, "are not all in")],
 )
-def test_rows_that_are_not_there(bundle: Bundle, at: int, rows: int, said: str) -> None:
+def test_rows_outside_the_segment_are_refused(bundle: Bundle, at: int, rows: int, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         counterfactual_of(bundle, fresh("high"), at, rows, "mode=low")
 
 
-def test_less_than_a_window(bundle: Bundle) -> None:
+def test_a_segment_shorter_than_a_window_is_refused(bundle: Bundle) -> None:
     short = Segment("p", 0, stretch(10, 0, "low"), ("mode=low",) * 10)
     with pytest.raises(UsageError, match="10 rows without a gap, a window needs 16"):
         counterfactual_of(bundle, short, 0, 5, "mode=high")
@@ -117,7 +106,7 @@ def test_an_unknown_condition_names_those_that_are_known(bundle: Bundle) -> None
         ("mode=b,site=x,$hour=08", "mode=a", "mode=a,site=x,$hour=08"),
         ("mode=b,site=x,$hour=08", "$hour=09,mode=a", "mode=a,site=x,$hour=09"),
         ("mode=b,site=x,$hour=08", "mode=a,site=x,$hour=09", "mode=a,site=x,$hour=09"),
-        ("", "mode=a,site=x,$hour=09", "mode=a,site=x,$hour=09"),  # a row that nobody spoke of
+        ("", "mode=a,site=x,$hour=09", "mode=a,site=x,$hour=09"),  # a row outside the request
     ],
 )
 def test_some_fields_of_a_label_are_changed(label: str, condition: str, found: str) -> None:

@@ -110,7 +110,7 @@ def test_windows_of_several_chunks_score_as_those_of_one(detector: BundleDetecto
             )
 
 
-def test_scores_do_not_see_the_future(detector: BundleDetector) -> None:
+def test_scores_do_not_depend_on_later_rows(detector: BundleDetector) -> None:
     values = machine(100, 7)
     poisoned = values.copy()
     poisoned[60:] = np.nan
@@ -130,7 +130,7 @@ def test_an_empty_window_is_no_evidence_and_moves_nothing(detector: BundleDetect
     assert (state == 0.7).all()
 
 
-def test_a_window_in_the_making_fills_but_does_not_score(detector: BundleDetector) -> None:
+def test_an_incomplete_window_is_filled_but_not_scored(detector: BundleDetector) -> None:
     values = np.full((1, 16, 4), np.nan)
     values[0, -3:] = machine(3)
     values[0, -1, 0] = np.nan
@@ -163,7 +163,7 @@ def test_a_spike_raises_the_score_and_its_sensors_error(
     assert verdicts.error[at].argmax() == sensor
 
 
-def test_a_standing_sensor_that_moves_is_seen_and_jitter_is_not(detector: BundleDetector) -> None:
+def test_a_constant_sensor_that_moves_is_detected_and_jitter_is_not(detector: BundleDetector) -> None:
     values = machine(40, 9)
     values[25:, 3] += 1.0
     assert judged(detector, windows(values)).score[12:].min() > detector.threshold

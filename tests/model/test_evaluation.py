@@ -43,7 +43,7 @@ def test_one_series_by_hand() -> None:
     assert line.false_per_day == pytest.approx(1 / 0.88)
 
 
-def test_the_table_always_shows_what_knows_nothing() -> None:
+def test_the_table_contains_uninformed_baselines() -> None:
     labels = np.zeros(50, bool)
     labels[30:] = True
     lines = table(labels, labels.astype(float), labels, SECOND_NS)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.domain import SECOND_NS, Floats
-from daemon.model.faults import FaultKind, FaultRecord, inject, moments, moving, real_size, touched
+from daemon.model.faults import FaultKind, FaultRecord, Injection, inject, moments, moving, real_size, touched
 from tests.model.conftest import dropped, machine
 
 SCALE = np.array([20.0, 0.8, 600.0, 0.0])
@@ -51,7 +51,7 @@ def naive(
     step=st.integers(1, 2),
     size=st.floats(-8.0, 8.0),
 )
-def test_a_fault_is_what_its_name_says(
+def test_each_kind_of_fault_equals_the_naive_version(
     kind: FaultKind, holed: bool, span: tuple[int, int], c: int, step: int, size: float
 ) -> None:
     values = dropped(machine(60), 0.2) if holed else machine(60)
@@ -60,7 +60,7 @@ def test_a_fault_is_what_its_name_says(
     other = (c + step) % 3
     sensors = [c, other] if kind is FaultKind.SWAP else [c]
     mean = np.array([200.0, 5.0, 1e4, 7.0])
-    found = inject(kind, values, start, stop, sensors, size, SCALE, np.random.default_rng(0), mean)
+    found = inject(values, Injection(kind, sensors, start, stop, size), SCALE, np.random.default_rng(0), mean)
     np.testing.assert_array_equal(values, kept)
     np.testing.assert_allclose(found, naive(kind, values, start, stop, c, size, other, mean))
     assert set(touched(values, found)) <= set(sensors)
@@ -70,14 +70,14 @@ def test_a_fault_is_what_its_name_says(
 
 def test_two_standard_deviations_of_the_noise_are_its_size() -> None:
     values = np.zeros((40_000, 4))
-    found = inject(FaultKind.NOISE, values, 10, 40_000, [2], 3.0, SCALE, np.random.default_rng(1))
+    found = inject(values, Injection(FaultKind.NOISE, [2], 10, 40_000, 3.0), SCALE, np.random.default_rng(1))
     assert touched(values, found) == (2,)
     assert found[10:, 2].std() == pytest.approx(3.0 * 600.0 / 2.0, rel=0.02)
 
 
 def test_several_sensors_take_the_same_fault() -> None:
     values = machine(40)
-    found = inject(FaultKind.SHIFT, values, 20, 40, [0, 2], -2.0, SCALE, np.random.default_rng(0))
+    found = inject(values, Injection(FaultKind.SHIFT, [0, 2], 20, 40, -2.0), SCALE, np.random.default_rng(0))
     assert touched(values, found) == (0, 2)
     np.testing.assert_allclose(found[20:, 2] - values[20:, 2], -1_200.0)
 
@@ -97,7 +97,7 @@ def test_what_cannot_be_injected_is_refused(
     kind: FaultKind, start: int, stop: int, sensors: list[int], said: str
 ) -> None:
     with pytest.raises(ValueError, match=said):
-        inject(kind, machine(40), start, stop, sensors, 1.0, SCALE, np.random.default_rng(0))
+        inject(machine(40), Injection(kind, sensors, start, stop, 1.0), SCALE, np.random.default_rng(0))
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_kinds_are_named_as_people_write_them(text: str, kind: FaultKind) -> Non
     assert FaultKind.of(text) is kind
 
 
-def test_an_unknown_kind_is_told_the_known_ones() -> None:
+def test_an_unknown_kind_names_the_known_ones() -> None:
     with pytest.raises(ValueError, match=r"'jump' is no kind of fault: known are spike, shift, .*drop_out"):
         FaultKind.of("jump")
 
@@ -126,7 +126,7 @@ def test_sizes_in_real_units() -> None:
     assert np.isnan(real_size(FaultKind.STUCK, 3.0, 20.0))
 
 
-def test_moments_are_of_what_is_observed_and_tell_what_moves() -> None:
+def test_moments_are_of_observed_cells_and_moving_sensors_follow() -> None:
     values = dropped(machine(500), 0.3)
     values[:, 2] = np.nan
     mean, scale = moments(values)

@@ -92,7 +92,7 @@ def test_whole_windows_and_their_stretches() -> None:
     assert found[:, 0, 1].tolist() == [1.0, 13.0, 17.0]
 
 
-def test_copies_of_training_are_found_out_and_new_windows_are_not() -> None:
+def test_copies_of_training_are_detected_and_new_windows_are_not() -> None:
     train, held_out, fresh = waves(12, seed=1), waves(seed=2), waves(seed=3)
     honest = fidelity.memorisation(train, held_out, fresh, 16)
     copied = fidelity.memorisation(train, held_out, [x + 1e-3 for x in train], 16)

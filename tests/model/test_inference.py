@@ -1,4 +1,4 @@
-"""The model as it scores is the model as it is trained, but for the last digits; and no row knows its neighbours."""
+"""Inference equals the trained model up to rounding, and no window depends on its neighbours."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from daemon.domain import ModelSettings
 from daemon.model.inference import Inference, Inferred
 from daemon.model.pca import WindowPCA
-from daemon.model.vae import VAE
+from daemon.model.vae import VAE, TrainingWindows
 from tests.model.conftest import VAES
 
 
@@ -33,9 +33,8 @@ LABELS = [("day", "night")[i % 2] for i in range(len(X))]
 @pytest.fixture(scope="module", params=VAES)
 def vae(request: pytest.FixtureRequest) -> VAE:
     settings = ModelSettings(kind=request.param, hidden=(24, 16), latent=4, steps=60)
-    fitted = VAE.fit(
-        pca_of(X), X, torch.ones_like(X, dtype=torch.bool), LABELS, ("day", "night"), 4, settings
-    )
+    shown = TrainingWindows(X, torch.ones_like(X, dtype=torch.bool), LABELS, 4)
+    fitted = VAE.fit(pca_of(X), shown, settings, ("day", "night"))
     # Far from where training starts, where half of the terms are zero.
     g = torch.Generator().manual_seed(1)
     fitted.weights = {k: w + 0.2 * torch.randn(w.shape, generator=g) for k, w in fitted.weights.items()}
@@ -80,7 +79,7 @@ def test_a_window_scores_alike_to_the_last_bit_wherever_it_stands(kind: str, d: 
     if kind != "ppca":
         seen = torch.ones_like(x, dtype=torch.bool)
         settings = ModelSettings(kind=kind, hidden=(24, 16), steps=2)
-        model = VAE.fit(pca, x, seen, [""] * len(x), (), 8, settings)
+        model = VAE.fit(pca, TrainingWindows(x, seen, [""] * len(x), 8), settings)
     infer = Inference.of(pca, model)
 
     def row(found: Inferred, i: int) -> Tensor:
@@ -98,7 +97,7 @@ def test_a_window_scores_alike_to_the_last_bit_wherever_it_stands(kind: str, d: 
 def test_a_window_of_38_sensors_and_64_rows_scores_alike_among_few_and_many() -> None:
     x = windows(576, 64 * 38, 15)
     seen = torch.ones_like(x, dtype=torch.bool)
-    model = VAE.fit(pca_of(x), x, seen, [""] * len(x), (), 64, ModelSettings(steps=2))
+    model = VAE.fit(pca_of(x), TrainingWindows(x, seen, [""] * len(x), 64), ModelSettings(steps=2))
     infer = Inference.of(model.pca, model)
     with torch.inference_mode():
         crowd = infer(x.clone(), None, None)

@@ -51,7 +51,7 @@ def test_gaps_hold_the_conditional_mean(seed: int, share: float) -> None:
         np.testing.assert_allclose(filled[i], expected, atol=2e-4)
 
 
-def test_a_window_is_filled_alike_alone_and_in_a_crowd() -> None:
+def test_a_window_is_filled_alike_alone_and_in_a_batch() -> None:
     x = torch.from_numpy(correlated(64, 12, 5))
     gaps = torch.rand(x.shape, generator=torch.Generator().manual_seed(0)) < 0.4
     crowd = MODEL.fill(x, gaps)
@@ -70,7 +70,7 @@ def test_fitting_with_gaps_finds_nearly_the_same_space() -> None:
     assert torch.equal(filled[torch.from_numpy(observed)], torch.from_numpy(X)[torch.from_numpy(observed)])
 
 
-def test_what_never_moves_has_no_latents_and_still_answers() -> None:
+def test_constant_windows_have_no_latents_and_are_reconstructed() -> None:
     still = np.full((50, 6), 2.0, np.float32)
     model, _ = WindowPCA.fit(still, np.ones_like(still, bool))
     assert model.latents == 0

@@ -52,7 +52,7 @@ def test_faults_are_the_same_for_every_model_and_leave_the_lead_alone() -> None:
         assert 3 not in one.sensors  # the sensor that stands still is spared
 
 
-def test_each_kind_of_fault_is_what_its_name_says() -> None:
+def test_each_kind_of_fault_is_found_at_its_rows() -> None:
     """Beside the rows that it was made from; sizes are 2 to 8 standard deviations of the held-out rows."""
     rows = HELD_OUT[0].values
     mean, sd = rows.mean(0), rows.std(0)
@@ -179,7 +179,7 @@ def allowing(bundle: Bundle, count: float) -> Budget:
 @pytest.mark.parametrize(
     ("allowed", "promoted"), [(9.5, True), (9.001, True), (8.999, False), (5.0, False), (30.0, True)]
 )
-def test_one_episode_more_than_chance_makes_of_the_budget_is_too_many(
+def test_more_episodes_than_budget_and_chance_allow_are_refused(
     incumbent: Bundle, allowed: float, promoted: bool
 ) -> None:
     decision = gate(opening(incumbent, 10), None, HELD_OUT, AlarmPolicy(), allowing(incumbent, allowed))
@@ -211,7 +211,7 @@ def test_the_episode_beyond_the_budget_takes_an_incumbent_that_opens_about_as_ma
     assert promoted or decision.reason == f"{mine} episodes on held-out normal rows, the incumbent {theirs}"
 
 
-def test_what_the_budget_allows_may_be_opened_whatever_the_incumbent_does(incumbent: Bundle) -> None:
+def test_episodes_within_the_budget_pass_whatever_the_incumbent_opens(incumbent: Bundle) -> None:
     """The incumbent's own alarms were left out of the rows, so that it opens hardly any on them."""
     candidate, budget = opening(incumbent, 10), allowing(incumbent, 10.5)
     decision = gate(candidate, silent(incumbent), HELD_OUT, AlarmPolicy(), budget)
@@ -315,7 +315,7 @@ def test_a_vae_worse_than_its_linear_part_is_refused(bundle: Bundle) -> None:
 
 
 def test_a_vae_is_measured_against_its_linear_part_with_a_margin(bundle: Bundle) -> None:
-    """Its spread is widened step by step, so that it says less and less of what it expects."""
+    """Its spread is widened step by step, so that its predictions become less precise."""
     gaps = {}
     for factor in np.geomspace(1.0, 4.0, 30):
         models = dataclasses.replace(bundle.models, sigma=bundle.models.sigma * factor)
@@ -331,7 +331,7 @@ def test_a_vae_is_measured_against_its_linear_part_with_a_margin(bundle: Bundle)
 
 
 def test_a_slow_ramp_is_not_learned_in_small_steps() -> None:
-    """Every retraining sees a little more of it, and nothing that the incumbent does not know."""
+    """Every retraining contains a little more of it, and little that is new to the incumbent."""
     step = np.array([9.0, 0.0, 0.0, 0.0])  # .4 of Pressure's standard deviation
     held_out = machine(700, 21)
 
@@ -371,7 +371,7 @@ def test_a_provisional_model_is_no_anchor(incumbent: Bundle) -> None:
         [],
     ],
 )
-def test_rows_that_compare_nothing_promote_nobody_over_an_incumbent(
+def test_no_candidate_is_promoted_without_rows_to_compare_on(
     incumbent: Bundle, scraps: list[Segment]
 ) -> None:
     candidate = trained([Segment("pump-1", 0, poisoned(0.4))], SETTINGS)
@@ -383,7 +383,7 @@ def test_rows_that_compare_nothing_promote_nobody_over_an_incumbent(
 
 
 @pytest.mark.parametrize("blind", ["candidate", "anchor"])
-def test_a_sensor_that_one_of_both_never_saw_has_not_moved(blind: str) -> None:
+def test_a_sensor_unseen_by_either_model_has_not_moved(blind: str) -> None:
     seeing, holed = machine(1_500, 20), machine(1_500, 22)
     holed[:, 2] = np.nan
     first, second = (holed, seeing) if blind == "anchor" else (seeing, holed)

@@ -85,7 +85,7 @@ def test_the_window_shrinks_to_what_the_rows_can_calibrate(
     assert fitting_length(history(*lengths), wanted) == expected
 
 
-def test_the_longest_standstill_spans_missing_rows_and_never_means_never() -> None:
+def test_the_longest_constant_run_spans_missing_rows_and_never_if_there_is_one_value() -> None:
     never = 99
     values = np.array([[1, 5, np.nan], [np.nan, 5, np.nan], [1, 5, np.nan], [2, 5, np.nan], [2, 5, np.nan]])
     assert longest_constant([Segment("a", 0, values)], never).tolist() == [3, never, never]
@@ -104,7 +104,7 @@ class Counted(list[Piece]):
         return super().__iter__()
 
 
-def test_what_is_not_held_out_takes_one_pass_over_what_is() -> None:
+def test_the_complement_takes_one_pass_over_the_held_out_pieces() -> None:
     fleet = history(*((f"a{i}", 33) for i in range(50)))
     held = Counted(folds(fleet, 4)[0])
     assert {piece.segment for piece in complement(fleet, held)} == {i for i in range(50) if i % 5}

@@ -65,7 +65,7 @@ def test_a_sound_vae_beats_its_linear_part_and_gives_no_concern(kind: str) -> No
     assert likelihood(worse, FRESH, NO_LABELS).per_cell < bar.per_cell
 
 
-def test_a_collapsed_posterior_is_measured_and_said(bundle: Bundle) -> None:
+def test_a_collapsed_posterior_is_a_concern(bundle: Bundle) -> None:
     vae = bundle.models.vae
     assert vae is not None
     blind = {name: torch.zeros_like(vae.weights[name]) for name in ("skip.encoder", "mean.weight")}
@@ -79,8 +79,8 @@ def test_a_collapsed_posterior_is_measured_and_said(bundle: Bundle) -> None:
     assert said.startswith(f"the posterior has collapsed: 0 of {models.latents} latents vary")
 
 
-def test_a_training_hands_its_concerns_on() -> None:
-    # A KL this dear leaves the latents nothing to say.
+def test_a_training_returns_its_concerns() -> None:
+    # With so large a beta the latents carry no information.
     settings = replace(QUICK, beta=3_000.0, steps=200)
     outcome = learn(TrainingJob(SPEC, settings, AlarmPolicy(), Budget(), 60, [Segment("a", 0, machine(400))]))
     assert outcome.bundle is not None
@@ -88,7 +88,7 @@ def test_a_training_hands_its_concerns_on() -> None:
     assert "does not beat pPCA" in outcome.concerns[0]
 
 
-def test_what_is_worse_than_ppca_is_said(bundle: Bundle, linear: Bundle) -> None:
+def test_a_likelihood_below_ppcas_is_a_concern(bundle: Bundle, linear: Bundle) -> None:
     losing = dataclasses.replace(bundle, facts={**bundle.facts, "likelihood": 0.1, "likelihood_ppca": 0.2})
     assert losing.concerns == (
         "on held-out rows the mlp does not beat pPCA fitted on the same data:"

@@ -1,4 +1,4 @@
-"""Beta is compared on windows that no model of the sweep saw, by measures that mean what they say."""
+"""Beta is compared on held-out windows, by measures that are tested on constructed cases."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests import naive
 from tests.model.conftest import QUICK, SPEC, machine
 
 
-def test_a_dearer_kl_is_a_smaller_kl_and_the_same_sweep_is_the_same_twice() -> None:
+def test_a_larger_beta_gives_a_smaller_kl_and_sweeps_are_reproducible() -> None:
     history = [Segment("pump-1", 0, machine(1_200))]
     told: list[tuple[float, str]] = []
     found = sweep(history, SPEC, QUICK, (0.25, 8.0), lambda share, doing: told.append((share, doing)))
@@ -34,7 +34,7 @@ def test_a_dearer_kl_is_a_smaller_kl_and_the_same_sweep_is_the_same_twice() -> N
 
 
 def test_a_worse_model_shows_on_rows_that_were_held_back() -> None:
-    """The middle of the history is unlike the rest: whoever had trained on it would not notice."""
+    """The middle of the history differs from the rest: a model trained on it would not show that."""
     values = machine(1_200)
     odd = values.copy()
     odd[480:720] = np.random.default_rng(0).permuted(odd[480:720], axis=0)
@@ -45,7 +45,7 @@ def test_a_worse_model_shows_on_rows_that_were_held_back() -> None:
     assert strange.elbo < plain.elbo
 
 
-def test_conditions_are_the_factors_where_there_are_any_and_models_are_not_told_them() -> None:
+def test_conditions_are_the_factors_and_not_inputs_of_the_models() -> None:
     modes = tuple("high" if i // 100 % 2 else "low" for i in range(1_200))
     values = machine(1_200)
     values[:, 0] += np.where(np.array(modes) == "high", 200.0, 0.0)
@@ -64,7 +64,7 @@ def test_too_few_rows_are_refused() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 3)), min_size=1, max_size=40))
-def test_mutual_information_is_what_the_entropies_say(pairs: list[tuple[int, int]]) -> None:
+def test_mutual_information_follows_from_the_entropies(pairs: list[tuple[int, int]]) -> None:
     a, b = (np.array(column) for column in zip(*pairs, strict=True))
     assert mutual_information(a, b) == pytest.approx(naive.mutual_information(a, b), abs=1e-9)
 

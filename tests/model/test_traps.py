@@ -1,4 +1,4 @@
-"""Traps of window-based detection that no other test here holds; each fails without its guard.
+"""Traps of window-based detection that no other test covers; each fails without its guard.
 
 Held elsewhere: a constant sensor that moves, gaps that look or hide, a diluted spike, look-ahead,
 batch dependence (test_scoring); the floor (test_scaler); a collapsed or worse VAE, a learned fault
@@ -21,7 +21,8 @@ from daemon.alarm import episodes, firing
 from daemon.detector import Windows
 from daemon.domain import AlarmPolicy, Floats, Segment
 from daemon.model.bundle import Bundle
-from daemon.model.calibration import crossfit, diagonal_kl, moments
+from daemon.model.crossfit import crossfit
+from daemon.model.drift import diagonal_kl, moments
 from daemon.model.promotion import scores_of
 from daemon.model.reconstruction import Models
 from daemon.model.scaler import Scaler
@@ -45,8 +46,8 @@ def scored(bundle: Bundle, values: Floats, condition: tuple[str, ...] = ()) -> F
 
 # ------------------------------------------------------------------ the model
 def test_the_path_does_not_collapse() -> None:
-    # A mean-reduced likelihood beside a summed KL leaves the path's latents nothing to say but what
-    # is free: that alone gives them a variance of about twice the free bits.
+    # A mean-reduced likelihood beside a summed KL leaves the path's latents no more than the free bits,
+    # which alone give them a variance of about twice that.
     vae = fitted(X, steps=600)
     with torch.inference_mode():
         mean = vae.encode(X, None, None).mean[:, : vae.latent]
@@ -54,7 +55,7 @@ def test_the_path_does_not_collapse() -> None:
 
 
 def test_a_fault_that_the_latents_can_express_is_seen_by_the_kl(linear: Bundle) -> None:
-    # Along the model's own first direction the reconstruction is perfect whatever the size.
+    # Along the model's own first direction the reconstruction is perfect for any size.
     pca, scaler = linear.models.pcas[-1], linear.models.scaler
     far = (pca.mean + 8.0 * pca.sd[0] * pca.basis[:, 0]).reshape(1, L, 4).double().numpy()
     detector = linear.detector()
@@ -102,7 +103,7 @@ def test_a_level_shift_that_stays_is_not_absorbed(linear: Bundle) -> None:
 
 
 def test_a_missing_cell_counts_as_a_typical_one(linear: Bundle) -> None:
-    # Left out it would make half-seen windows scatter; counted as nothing it would make them calm.
+    # Left out it would increase the scatter of half-observed windows; counted as zero, decrease it.
     models = linear.models
     whole = sliding(machine(1_200, 38), L)
     holed = np.where(np.random.default_rng(0).random(whole.shape) < 0.5, np.nan, whole)
@@ -123,7 +124,7 @@ def test_an_incident_leaves_no_echo_once_it_has_left_the_window(linear: Bundle) 
     np.testing.assert_array_equal(after[:200], before[:200])
 
 
-def test_a_hole_does_not_make_neighbours_of_its_ends_in_training() -> None:
+def test_training_windows_do_not_span_a_gap_between_segments() -> None:
     marked = [Segment("a", 0, np.full((40, 1), 1.0)), Segment("a", 50, np.full((60, 1), 2.0))]
     held_out = [Piece(1, 20, 35)]
     pieces = complement(marked, held_out)
@@ -180,7 +181,7 @@ def test_switching_modes_is_no_alarm_storm() -> None:
 
 
 @pytest.mark.parametrize("factor", [1_000.0, 0.001])
-def test_a_sensor_that_changes_its_unit_is_seen_and_drowns_no_other(linear: Bundle, factor: float) -> None:
+def test_a_sensor_that_changes_its_unit_is_blamed_alone(linear: Bundle, factor: float) -> None:
     detector = linear.detector()
     values = machine(60, 35)
     values[30:, 0] *= factor

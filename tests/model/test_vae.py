@@ -1,3 +1,5 @@
+"""The variational autoencoder."""
+
 from __future__ import annotations
 
 import math
@@ -9,22 +11,14 @@ from torch import Tensor
 
 from daemon.domain import ModelSettings
 from daemon.model.pca import WindowPCA
-from daemon.model.vae import (
-    VAE,
-    Adam,
-    Posterior,
-    injected_gaps,
-    negative_log_likelihood,
-    one_cycle,
-    steps_for,
-)
+from daemon.model.vae import VAE, Posterior, TrainingWindows, injected_gaps, negative_log_likelihood
 from tests.model.conftest import VAES
 
 L, C = 4, 3
 
 
 def series(n: int = 600, seed: int = 0) -> Tensor:
-    """(n, L*C) windows of a curve that no plane holds: two sensors on a circle, one noisy."""
+    """(n, L*C) windows of a nonlinear curve: two sensors on a circle, one noisy."""
     g = torch.Generator().manual_seed(seed)
     t = torch.rand(n, 1, generator=g) * 2 * math.pi
     steps = t + 0.3 * torch.arange(L)
@@ -37,7 +31,7 @@ def fitted(x: Tensor, labels_of: list[str] | None = None, **settings: object) ->
     pca, filled = WindowPCA.fit(x.numpy(), observed.numpy())
     chosen = ModelSettings(**{"hidden": (32, 16), "latent": 4, "steps": 300, **settings})  # type: ignore[arg-type]
     labels = tuple(sorted(set(labels_of or [])))
-    return VAE.fit(pca, filled, observed, labels_of or [""] * len(x), labels, L, chosen)
+    return VAE.fit(pca, TrainingWindows(filled, observed, labels_of or [""] * len(x), L), chosen, labels)
 
 
 X = series()
@@ -87,7 +81,7 @@ def test_untrained_it_is_exactly_ppca(kind: str) -> None:
     np.testing.assert_allclose(vae.decode(z, None), vae.pca.decode(vae.pca.project(X)), atol=1e-5)
 
 
-def test_training_finds_what_no_plane_holds(vae: VAE) -> None:
+def test_training_finds_nonlinear_structure(vae: VAE) -> None:
     fresh = series(400, 1)
     bent = slice(0, None, C)  # the cells of the sensor that runs twice round while another runs once
     linear = (fresh - vae.pca.decode(vae.pca.project(fresh))).square()[:, bent].mean()
@@ -114,7 +108,7 @@ def test_the_same_seed_gives_the_same_weights_whatever_came_before(kind: str) ->
     assert not torch.equal(a.weights["encoder.0.values"], c.weights["encoder.0.values"])
 
 
-def test_what_stands_in_a_gap_does_not_reach_the_encoder(vae: VAE) -> None:
+def test_values_in_a_gap_do_not_reach_the_encoder(vae: VAE) -> None:
     gaps = torch.zeros(5, L * C, dtype=torch.bool)
     gaps[:, 4] = True
     x = X[:5].clone()
@@ -136,14 +130,6 @@ def test_a_window_is_read_alike_alone_and_among_256(vae: VAE) -> None:
         np.testing.assert_allclose(vae.decode(alone.mean, None)[0], decoded[i], atol=1e-5)
 
 
-def test_samples_look_like_the_data(vae: VAE) -> None:
-    drawn = vae.sample(2_000, None, torch.Generator().manual_seed(0)).flatten(1)
-    np.testing.assert_allclose(drawn.mean(0), X.mean(0), atol=0.2)
-    np.testing.assert_allclose(drawn.std(0), X.std(0), rtol=0.35)
-    again = vae.sample(2_000, None, torch.Generator().manual_seed(0)).flatten(1)
-    assert torch.equal(drawn, again)
-
-
 @pytest.mark.parametrize("kind", VAES)
 def test_the_condition_is_read_and_an_unseen_one_falls_back(kind: str) -> None:
     x = torch.cat([series(300, 2), -series(300, 3)])
@@ -161,10 +147,9 @@ def test_the_condition_is_read_and_an_unseen_one_falls_back(kind: str) -> None:
         right = (x[:300] - vae.decode(up.mean, torch.full((300,), 1))).square().mean()
         wrong = (x[:300] - vae.decode(up.mean, torch.full((300,), 0))).square().mean()
     assert right < wrong
-    means = [
-        vae.sample(1_000, torch.full((1_000,), code), torch.Generator().manual_seed(0)).mean()
-        for code in (0, 1)
-    ]
+    with torch.inference_mode():
+        z = torch.randn(1_000, vae.latent + vae.pca.latents, generator=torch.Generator().manual_seed(0))
+        means = [vae.decode(z, torch.full((1_000,), code)).mean() for code in (0, 1)]
     assert means[0] != means[1]
 
 
@@ -180,37 +165,12 @@ def test_injected_gaps_hide_some_cells_some_channels_some_tails_never_all() -> N
     assert not injected_gaps(500, 1, 1, torch.Generator().manual_seed(0)).any()
 
 
-def test_cells_that_were_never_observed_may_hold_anything_in_training() -> None:
+def test_unobserved_cells_may_have_any_value_in_training() -> None:
     observed = torch.rand(X.shape, generator=torch.Generator().manual_seed(1)) > 0.1
     settings = ModelSettings(hidden=(16,), latent=2, steps=60)
     pca, filled = WindowPCA.fit(np.where(observed, X, 0.0).astype(np.float32), observed.numpy())
-    vae = VAE.fit(pca, filled, observed, [""] * len(X), (), L, settings)
+    vae = VAE.fit(pca, TrainingWindows(filled, observed, [""] * len(X), L), settings)
     assert all(torch.isfinite(w).all() for w in vae.weights.values())
-
-
-def test_adam_is_torchs_adam() -> None:
-    g = torch.Generator().manual_seed(0)
-    start = {"a": torch.randn(5, 3, generator=g), "b": torch.randn(7, generator=g)}
-    mine = {name: value.clone() for name, value in start.items()}
-    theirs = {name: value.clone().requires_grad_(True) for name, value in start.items()}
-    adam = Adam(mine, slow=("b",))
-    reference = torch.optim.Adam([{"params": [theirs["a"]]}, {"params": [theirs["b"]], "lr": 1e-3}], lr=1e-2)
-    for _ in range(20):
-        for weights in (mine, theirs):
-            (weights["a"].square().sum() + (weights["b"] - 1.0).abs().sum()).backward()
-        adam.step(1e-2)
-        reference.step()
-        reference.zero_grad()
-    for name in start:
-        np.testing.assert_allclose(mine[name].detach(), theirs[name].detach(), atol=1e-6)
-
-
-def test_the_rate_rises_and_falls() -> None:
-    rates = [one_cycle(step, 100) for step in range(100)]
-    assert np.argmax(rates) == 30
-    assert rates[0] < 0.1 * max(rates)
-    assert rates[-1] < 0.01 * max(rates)
-    assert steps_for(1_499) < steps_for(1_500)
 
 
 @pytest.mark.parametrize("kind", VAES)

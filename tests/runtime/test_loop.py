@@ -39,7 +39,7 @@ from daemon.domain import (
 )
 from daemon.errors import BrokerError, BundleError
 from daemon.model.bundle import Bundle
-from daemon.model.training import train
+from daemon.model.training import CalibrationTarget, train
 from daemon.runtime.history import Found, History, Past, Progress
 from daemon.runtime.loop import Hold, Loop, StreamPlan, StreamRun
 from daemon.runtime.trainer import TrainingJob, TrainingResult, learn
@@ -265,7 +265,7 @@ def admitted(centre: float = 0.5) -> Bundle:
     rng = np.random.default_rng(int(10 * centre))
     rows = centre + 0.1 * rng.standard_normal((600, len(SPEC.sensors)))
     model = ModelSettings(kind="ppca")
-    return train([Segment("p1", 0, rows)], SPEC, model, AlarmPolicy(), Budget(), 60)
+    return train([Segment("p1", 0, rows)], SPEC, model, CalibrationTarget(AlarmPolicy(), Budget(), 60))
 
 
 @pytest.mark.parametrize("bad", [Blind, Raising, Unjudging])

@@ -1,0 +1,126 @@
+"""The manifest of a bundle: its fields, types and limits, and how it is read from bytes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from daemon.calendar import check_fields
+from daemon.domain import ModelSettings
+from daemon.errors import BundleError
+
+Name = Annotated[str, Meta(min_length=1, max_length=1_000)]
+Asset = Annotated[str, Meta(max_length=10_000)]
+Label = Annotated[str, Meta(max_length=10_000)]
+Whole = Annotated[int, Meta(ge=-(1 << 62), le=1 << 62)]
+Number = Annotated[float, Meta(ge=0.0)]  # JSON has no NaN and no infinity
+Width = Annotated[int, Meta(ge=1, le=65_536)]
+
+
+class PathShape(msgspec.Struct, frozen=True):
+    """The nonlinear path of a VAE."""
+
+    hidden: Annotated[tuple[Width, ...], Meta(min_length=1, max_length=32)]
+    latent: Width
+    labels: Annotated[tuple[Label, ...], Meta(max_length=10_000)]
+
+
+class OwnLevels(msgspec.Struct, frozen=True):
+    """The assets and conditions that have levels of their own, in the order of the arrays' rows."""
+
+    assets: tuple[Asset, ...]
+    conditions: tuple[Label, ...]
+
+
+class CalibrationFacts(msgspec.Struct, frozen=True):
+    """The calibration's part of the manifest; see ``Calibration.facts``."""
+
+    threshold: Annotated[float, Meta(gt=0.0)]
+    provisional: bool
+    baseline_step: Number
+    asset_days: Number
+    carried: tuple[tuple[Asset, Whole], ...]
+    own_levels: OwnLevels
+
+
+class DriftThresholds(msgspec.Struct, frozen=True):
+    """None is no limit."""
+
+    latent_threshold: Number | None
+    residual_threshold: Number | None
+
+
+class WeightsFact(msgspec.Struct, frozen=True):
+    """The hash of the weights that belong to a manifest."""
+
+    sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+
+
+class Anchor(msgspec.Struct, frozen=True):
+    """``facts["anchor"]``, which every successor is compared with; see ``promotion.anchored``."""
+
+    version: str
+    mean: tuple[float, ...]
+    scale: tuple[Annotated[float, Meta(gt=0.0)], ...]
+    seen: tuple[bool, ...]
+
+
+class ConditionFacts(msgspec.Struct, frozen=True):
+    """The entries of ``facts`` about conditions, all optional; see ``conditions.condition_facts``."""
+
+    condition: Annotated[tuple[Label, ...], Meta(max_length=1_000)] = ()
+    timezone: str | None = None
+    rare_conditions: Annotated[int, Meta(ge=0)] = 0
+    rare_condition: Label = ""
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """The manifest of a bundle: the fields that a bundle is rebuilt from."""
+
+    format: int
+    settings: ModelSettings
+    sensors: Annotated[tuple[Name, ...], Meta(min_length=1, max_length=10_000)]
+    period_ns: Annotated[int, Meta(ge=1, le=1 << 62)]
+    conditions: Annotated[tuple[Label, ...], Meta(max_length=10_000)]
+    window: Width
+    lengths: Annotated[tuple[Width, ...], Meta(min_length=1, max_length=16)]
+    vae: PathShape | None
+    calibration: CalibrationFacts
+    drift: DriftThresholds
+    facts: dict[str, Any]
+    weights: WeightsFact
+
+
+class _Format(msgspec.Struct, frozen=True):
+    format: int
+
+
+def read_manifest(data: bytes, known_format: int) -> Manifest:
+    """The manifest in these bytes.
+
+    Raises:
+        BundleError: it is no JSON, of another format, or has a field of another type or beyond a limit.
+    """
+    try:
+        found = msgspec.json.decode(data, type=_Format).format
+        if found != known_format:
+            raise BundleError(f"bundle format {found}, this version reads {known_format}")
+        manifest = msgspec.json.decode(data, type=Manifest)
+        check_fields(msgspec.convert(manifest.facts, ConditionFacts).condition)
+        if "anchor" in manifest.facts:
+            anchor = msgspec.convert(manifest.facts["anchor"], Anchor)
+            if {len(anchor.mean), len(anchor.scale), len(anchor.seen)} != {len(manifest.sensors)}:
+                raise BundleError("damaged bundle: its anchor is of other sensors")
+    except RecursionError as error:
+        raise BundleError("damaged bundle: its manifest is nested too deeply") from error
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise BundleError(f"damaged bundle: manifest: {error}") from error
+    lengths = manifest.lengths
+    if manifest.window != lengths[-1] or sorted(set(lengths)) != list(lengths):
+        raise BundleError(f"damaged bundle: a window of {manifest.window}, with lengths {list(lengths)}")
+    for what, names in (("sensor", manifest.sensors), ("condition", manifest.conditions)):
+        if len(set(names)) != len(names):
+            raise BundleError(f"damaged bundle: a {what} appears twice")
+    return manifest
