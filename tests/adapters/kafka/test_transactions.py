@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from functools import partial
+from datetime import timedelta
 from uuid import uuid4
 
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka import AIOKafkaProducer
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from daemon.adapters.kafka import KafkaSettings, KafkaSource, StateTopic, TransactionFailed, Transactions
@@ -33,12 +30,11 @@ from daemon.domain import (
     StateRecord,
 )
 from daemon.errors import BrokerError
-from daemon.stream import encoding
 from tests import contract
+from tests.adapters.kafka.setups import ENCODE, administering
 from tests.broker import create_topic, produce, read_topic
 
 pytestmark = pytest.mark.kafka
-ENCODE = partial(encoding.encode, now=datetime(2026, 1, 1, tzinfo=UTC))
 
 
 def row(asset: str, second: int = 0) -> ScoredRow:
@@ -79,16 +75,6 @@ class Place:
             await admin.alter_configs([resource])
 
 
-@asynccontextmanager
-async def administering(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-    try:
-        await admin.start()
-        yield admin
-    finally:
-        await admin.close()
-
-
 @pytest.fixture
 async def place(kafka_bootstrap: str) -> Place:
     name = uuid4().hex[:8]
@@ -115,7 +101,7 @@ async def until(source: KafkaSource, count: int) -> list[SourceEvent]:
 
 
 @pytest.mark.parametrize("key", [b"", b"a", b"pump-01", "ü€𝄞".encode(), bytes(range(256))])
-async def test_a_key_goes_where_every_client_puts_it(kafka_bootstrap: str, key: bytes) -> None:
+async def test_a_key_has_the_partition_of_the_default_partitioner(kafka_bootstrap: str, key: bytes) -> None:
     topic = f"keys-{uuid4().hex[:8]}"
     await create_topic(kafka_bootstrap, topic, 7)
     await produce(kafka_bootstrap, topic, [(key, b"x")])
@@ -134,7 +120,7 @@ async def test_commit_contract(place: Place) -> None:
     )
 
 
-async def test_what_belongs_together_appears_together(place: Place) -> None:
+async def test_outputs_state_and_offset_appear_together(place: Place) -> None:
     here = InputPartition(place.topic, 1)
     source = place.source()
     await until(source, 2)
@@ -160,7 +146,7 @@ async def test_what_belongs_together_appears_together(place: Place) -> None:
     assert assigned[InputPartition(place.topic, 0)].saved == ()
 
 
-async def test_a_refused_message_takes_all_of_its_transaction_with_it(place: Place) -> None:
+async def test_a_refused_message_aborts_its_whole_transaction(place: Place) -> None:
     here, other = (InputPartition(place.topic, n) for n in (0, 1))
     transactions = place.transactions()
     await transactions.take_over([here, other])
@@ -185,7 +171,7 @@ async def test_a_refused_message_takes_all_of_its_transaction_with_it(place: Pla
     assert {tp.partition: at.offset for tp, at in found.items()} == {0: 5, 1: 2}
 
 
-async def test_whoever_takes_over_fences_whoever_was_there(place: Place) -> None:
+async def test_a_take_over_fences_the_former_owner(place: Place) -> None:
     here = InputPartition(place.topic, 0)
     old, new = place.transactions(), place.transactions()
     await old.take_over([here])
@@ -200,11 +186,13 @@ async def test_whoever_takes_over_fences_whoever_was_there(place: Place) -> None
     assert await place.assets() == ["first", "second"]
 
 
-async def test_a_transaction_that_a_dead_owner_left_open_is_ended_by_its_successor(place: Place) -> None:
+async def test_an_open_transaction_of_a_dead_owner_is_ended_by_its_successor(
+    place: Place, producers: list[AIOKafkaProducer]
+) -> None:
     here = InputPartition(place.topic, 0)
     dead, heir = place.transactions(), place.transactions()
     await dead.take_over([here])
-    producer = dead._producers[here]
+    (producer,) = producers
     await producer.begin_transaction()
     await producer.send_and_wait(f"{place.prefix}.scores", b"half", key=b"half")
     await heir.take_over([here])
@@ -214,7 +202,7 @@ async def test_a_transaction_that_a_dead_owner_left_open_is_ended_by_its_success
     await dead.stop()
 
 
-async def test_a_message_too_large_for_its_topic_is_said_before_anything_is_written(place: Place) -> None:
+async def test_a_message_too_large_for_its_topic_is_refused_before_anything_is_written(place: Place) -> None:
     here = InputPartition(place.topic, 0)
     transactions = place.transactions()
     await transactions.take_over([here])
@@ -263,7 +251,7 @@ async def test_a_source_begins_again_where_a_transaction_failed(place: Place) ->
     assert source.stats.rewinds == 1
 
 
-async def test_what_is_refused_twice_ends_the_run_with_one_clear_line(place: Place) -> None:
+async def test_a_message_refused_twice_ends_the_run_with_one_clear_line(place: Place) -> None:
     await produce(place.bootstrap, place.topic, [(b"k", b"x")], partition=0)
     source = place.source()
 
@@ -277,7 +265,7 @@ async def test_what_is_refused_twice_ends_the_run_with_one_clear_line(place: Pla
     await source.stop()
 
 
-async def test_what_is_refused_twice_ends_the_run_although_another_partition_goes_on(place: Place) -> None:
+async def test_a_message_refused_twice_ends_the_run_although_another_partition_succeeds(place: Place) -> None:
     here, other = (InputPartition(place.topic, n) for n in (0, 1))
     await produce(place.bootstrap, place.topic, [(b"k", b"x")], partition=other.number)
     source = place.source()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from daemon.adapters.kafka import KafkaSettings
 from daemon.adapters.kafka.addresses import is_loopback, servers
-from daemon.adapters.kafka.connecting import connection
+from daemon.adapters.kafka.security import connection
 from daemon.errors import ConfigError
 
 HERE = [

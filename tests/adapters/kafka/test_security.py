@@ -1,8 +1,7 @@
-"""A secured Apache Kafka: every way in works end to end, and every refusal is one clear line.
+"""A secured Apache Kafka: each way to authenticate works end to end, and each refusal is one clear line.
 
-One broker with a listener for each way; whoever comes in has only the rights of the operator's
-guide (``RIGHTS``). What a wrong credential gives is looked at through ``KafkaSource``, so it is
-also seen that it ends the run and is not waited out.
+One broker with a listener for each way; the users have only the rights of the operator's guide (``RIGHTS``). Wrong
+credentials are tried through ``KafkaSource``, so that the tests also show that they end the run at once.
 """
 
 from __future__ import annotations
@@ -15,15 +14,14 @@ import subprocess
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
-from functools import partial
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 import yaml
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.client import AIOKafkaClient
 from aiokafka.protocol.admin import CreateAclsRequest
 from structlog.testing import capture_logs
 
@@ -36,7 +34,7 @@ from daemon.adapters.kafka import (
     newest_records,
     probe,
 )
-from daemon.adapters.kafka.connecting import expires
+from daemon.adapters.kafka.security import expires
 from daemon.domain import (
     Assigned,
     PartitionCommit,
@@ -46,12 +44,11 @@ from daemon.domain import (
     StateRecord,
 )
 from daemon.errors import BrokerError, ConfigError, DaemonError
-from daemon.stream import encoding
+from tests.adapters.kafka.setups import ENCODE
 from tests.broker import Broker, NoBrokerError, create_topic, free_port, produce, read_topic
 from tests.conftest import without_broker
 from tests.running import Daemon, command, config_for, send, topic_of, unique
 
-ENCODE = partial(encoding.encode, now=datetime(2026, 1, 1, tzinfo=UTC))
 RECORDS = 20
 SECRET = "app-secret"
 KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
@@ -256,9 +253,9 @@ class Place:
         return place
 
     async def allow(self, user: str, rights: Iterable[tuple[int, str, int]]) -> None:
-        """aiokafka has the request, but no call for it."""
-        admin = AIOKafkaAdminClient(bootstrap_servers=self.secured.broker.bootstrap)
-        await admin.start()
+        """Create ACLs; aiokafka has the request, but its admin client has no call for it."""
+        client = AIOKafkaClient(bootstrap_servers=self.secured.broker.bootstrap)
+        await client.bootstrap()
         try:
             for kind, resource, operation in rights:
                 name, pattern = (
@@ -266,10 +263,10 @@ class Place:
                     PREFIXED if resource.endswith("-") else LITERAL,
                 )
                 request = CreateAclsRequest(kind, name, pattern, f"User:{user}", "*", operation, ALLOW)
-                answer = await admin._send_request(request)
+                answer = await client.send(client.get_random_node(), request)
                 assert [code for code, _ in answer.creation_responses] == [0]
         finally:
-            await admin.close()
+            await client.close()
 
     @property
     def topic(self) -> str:
