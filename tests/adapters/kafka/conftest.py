@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaProducer
 
 from daemon.adapters import kafka
 from daemon.adapters.kafka import KafkaSettings, KafkaSink, KafkaSource
@@ -45,21 +45,6 @@ def filled(kafka_bootstrap: str) -> Filled:
         return topic
 
     return fill
-
-
-@pytest.fixture
-def consumers(monkeypatch: pytest.MonkeyPatch) -> list[AIOKafkaConsumer]:
-    """Every consumer that a source or a follower has made, in order."""
-    made: list[AIOKafkaConsumer] = []
-
-    class Recorded(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka has no types
-        def __init__(self, *topics: str, **arguments: Any) -> None:
-            super().__init__(*topics, **arguments)
-            made.append(self)
-
-    for module in (kafka.group_consumer, kafka.following):
-        monkeypatch.setattr(module, "AIOKafkaConsumer", Recorded)
-    return made
 
 
 @pytest.fixture

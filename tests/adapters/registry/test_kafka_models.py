@@ -1,18 +1,17 @@
-"""Models in a directory, and in a compacted topic of a real Kafka."""
+"""Models in a compacted topic of a real Kafka."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 from collections.abc import AsyncIterator
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from aiokafka import AIOKafkaConsumer
 
 from daemon.adapters.kafka import KafkaSettings, ensure_topics
-from daemon.adapters.registry import KafkaModels, ModelDirectory, Pointer, models_topic
+from daemon.adapters.registry import KafkaModels, Pointer, models_topic
 from daemon.errors import BundleError, InputError
 from tests.broker import produce, read_topic
 
@@ -20,116 +19,6 @@ BIG = random.Random(1).randbytes(3_000_000)
 """More than a Kafka message may hold, and nothing that compresses."""
 
 
-# ------------------------------------------------------------------ a directory
-def written(text: str):
-    def write(folder: Path) -> None:
-        (folder / "manifest.json").write_text(text)
-
-    return write
-
-
-def test_a_directory_gives_back_what_it_was_given(tmp_path: Path) -> None:
-    models = ModelDirectory(tmp_path)
-    assert models.versions("pumps") == []
-    assert models.promoted("pumps") is None
-    models.add("pumps", "aaa", written("one"))
-    models.add("pumps", "bbb", written("two"))
-    models.add("fans", "ccc", written("three"))
-    assert sorted(models.versions("pumps")) == ["aaa", "bbb"]
-    assert (models.folder("pumps", "bbb") / "manifest.json").read_text() == "two"
-    models.promote("pumps", "bbb", "first")
-    models.promote("pumps", "aaa", "rolled back")
-    assert models.promoted("pumps") == Pointer("aaa", "rolled back")
-    assert models.promoted("fans") is None
-
-
-def test_a_version_added_twice_is_one(tmp_path: Path) -> None:
-    models = ModelDirectory(tmp_path)
-    models.add("pumps", "aaa", written("one"))
-    models.add("pumps", "aaa", written("other"))
-    assert models.versions("pumps") == ["aaa"]
-    assert (models.folder("pumps", "aaa") / "manifest.json").read_text() == "one"
-
-
-def test_a_version_that_could_not_be_written_is_not_there(tmp_path: Path) -> None:
-    models = ModelDirectory(tmp_path)
-
-    def half(folder: Path) -> None:
-        (folder / "manifest.json").write_text("half")
-        raise OSError("no space left")
-
-    with pytest.raises(BundleError, match="no space left"):
-        models.add("pumps", "aaa", half)
-    assert models.versions("pumps") == []
-    assert list((tmp_path / "pumps").iterdir()) == []
-
-
-def test_an_unknown_version_names_the_known_ones(tmp_path: Path) -> None:
-    models = ModelDirectory(tmp_path)
-    models.add("pumps", "aaa", written("one"))
-    with pytest.raises(BundleError, match="no version 'zzz' of stream 'pumps'; it has aaa"):
-        models.promote("pumps", "zzz")
-
-
-@pytest.mark.parametrize("name", ["../up", "a/b", "", ".hidden"])
-def test_a_name_that_would_leave_the_directory_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(BundleError, match="cannot be kept"):
-        ModelDirectory(tmp_path).add("pumps", name, written("x"))
-    with pytest.raises(BundleError, match="cannot be kept"):
-        ModelDirectory(tmp_path).add(name, "aaa", written("x"))
-
-
-def test_a_broken_pointer_is_said(tmp_path: Path) -> None:
-    models = ModelDirectory(tmp_path)
-    models.add("pumps", "aaa", written("one"))
-    (tmp_path / "pumps" / "promoted").write_text("{")
-    with pytest.raises(BundleError, match="promoted cannot be read"):
-        models.promoted("pumps")
-
-
-POINTERS = [
-    b"",
-    b"null",
-    b'{"version": 7}',
-    b'{"version": "../up"}',
-    b'{"version": "promoted"}',
-    b'{"version": "aaa", "before": "/"}',
-    b'{"version": "' + b"a" * 101 + b'"}',
-    b'{"version": "aaa", "x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
-    b'{"version": "aaa", "x": ' + b"[" * 20_000 + b"]" * 20_000 + b"}",
-    b'{"version": "aaa", "reason": "' + b"x" * 10_000 + b'"}',
-    b'{"version": "aaa", "reason": "\xff"}',
-]
-
-
-@pytest.mark.parametrize("pointer", POINTERS)
-def test_a_pointer_that_makes_no_sense_is_said(tmp_path: Path, pointer: bytes) -> None:
-    models = ModelDirectory(tmp_path)
-    models.add("pumps", "aaa", written("one"))
-    (tmp_path / "pumps" / "promoted").write_bytes(pointer)
-    with pytest.raises(BundleError, match="promoted cannot be read"):
-        models.promoted("pumps")
-    assert models.retire("pumps", 0) == []
-    models.promote("pumps", "aaa")
-    assert models.promoted("pumps") == Pointer("aaa")
-
-
-def test_old_versions_leave_the_directory(tmp_path: Path) -> None:
-    models = ModelDirectory(tmp_path)
-    for age, version in enumerate(["aaa", "bbb", "ccc", "ddd", "eee"]):
-        place = models.add("pumps", version, written(version))
-        os.utime(place, ns=(age, age))
-    models.promote("pumps", "bbb", "went back", before="ccc")
-    assert models.retire("pumps", 1) == ["aaa", "ddd"]
-    assert models.versions("pumps") == ["bbb", "ccc", "eee"]
-    assert models.retire("pumps", 10) == []
-    models.withdraw("pumps")
-    models.withdraw("pumps")
-    assert models.promoted("pumps") is None
-    assert models.retire("pumps", 0) == ["bbb", "ccc", "eee"]
-
-
-# ------------------------------------------------------------------ a topic
 class Replicas:
     """Registries on one topic, stopped at the end."""
 
@@ -154,7 +43,7 @@ async def replicas(kafka_bootstrap: str) -> AsyncIterator[Replicas]:
 
 
 @pytest.mark.kafka
-async def test_a_bundle_of_3_mb_comes_back_in_another_process_as_it_was(replicas: Replicas) -> None:
+async def test_a_bundle_of_3_mb_is_read_back_unchanged_by_another_replica(replicas: Replicas) -> None:
     first, second = replicas.replica(), replicas.replica()
     await first.publish("pumps", "aaa", BIG)
     assert await second.promoted("pumps") is None
@@ -167,7 +56,7 @@ async def test_a_bundle_of_3_mb_comes_back_in_another_process_as_it_was(replicas
 
 
 @pytest.mark.kafka
-async def test_a_follower_sees_each_promotion_once_and_goes_back_too(replicas: Replicas) -> None:
+async def test_a_follower_sees_each_promotion_once_also_back_to_an_older_version(replicas: Replicas) -> None:
     trainer, follower = replicas.replica(), replicas.replica()
     await trainer.publish("pumps", "aaa", b"one")
     await trainer.promote("pumps", "aaa", "first")
@@ -188,8 +77,8 @@ async def test_a_follower_sees_each_promotion_once_and_goes_back_too(replicas: R
     assert await follower.poll() == []
 
 
-async def test_what_nobody_would_read_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("daemon.adapters.registry.LARGEST_BUNDLE", 10)
+async def test_a_bundle_that_readers_refuse_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("daemon.adapters.registry.kafka_models.LARGEST_BUNDLE", 10)
     models = KafkaModels(KafkaSettings("localhost:1"), "unused")
     for data in (b"", b"x" * 11):
         with pytest.raises(BundleError, match=f"a bundle of {len(data)} bytes, where 1 to 10 can be kept"):
@@ -197,7 +86,7 @@ async def test_what_nobody_would_read_is_not_written(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.kafka
-async def test_what_is_not_there_whole_is_not_promoted(replicas: Replicas) -> None:
+async def test_an_incomplete_bundle_is_not_promoted(replicas: Replicas) -> None:
     models = replicas.replica()
     await models.publish("pumps", "aaa", b"one")
     with pytest.raises(BundleError, match="version 'zzz' of stream 'pumps' cannot be promoted: its manifest"):
@@ -208,7 +97,7 @@ async def test_what_is_not_there_whole_is_not_promoted(replicas: Replicas) -> No
 
 
 @pytest.mark.kafka
-async def test_a_damaged_promotion_is_said_and_left_out(replicas: Replicas) -> None:
+async def test_a_damaged_promotion_is_logged_and_left_out(replicas: Replicas) -> None:
     models, follower = replicas.replica(), replicas.replica()
     assert await follower.promoted("pumps") is None
     await models.publish("pumps", "aaa", b"one")
@@ -225,7 +114,7 @@ async def test_a_damaged_promotion_is_said_and_left_out(replicas: Replicas) -> N
 
 
 @pytest.mark.kafka
-async def test_old_versions_go_and_the_promoted_one_stays(replicas: Replicas) -> None:
+async def test_old_versions_are_removed_and_the_promoted_one_is_kept(replicas: Replicas) -> None:
     models = replicas.replica()
     half = [(b"pumps/half/0", b"no manifest")]  # whoever wrote it was killed
     await produce(replicas.settings.bootstrap_servers, replicas.topic, half)
@@ -278,7 +167,7 @@ async def test_two_streams_that_promote_at_once_do_not_disturb_each_other(replic
 
 
 @pytest.mark.kafka
-async def test_a_withdrawn_version_gives_way_to_the_one_before_for_all_replicas(replicas: Replicas) -> None:
+async def test_a_withdrawn_version_is_replaced_by_the_one_before_for_all_replicas(replicas: Replicas) -> None:
     first, second = replicas.replica(), replicas.replica()
     for version in ["aaa", "bbb", "ccc"]:
         await first.publish("pumps", version, version.encode())
@@ -298,7 +187,7 @@ async def test_a_withdrawn_version_gives_way_to_the_one_before_for_all_replicas(
 
 
 @pytest.mark.kafka
-async def test_a_version_before_that_is_damaged_is_not_gone_back_to(replicas: Replicas) -> None:
+async def test_a_damaged_version_before_is_not_promoted_again(replicas: Replicas) -> None:
     models = replicas.replica()
     for version in ["aaa", "bbb"]:
         await models.publish("pumps", version, version.encode())
@@ -309,7 +198,7 @@ async def test_a_version_before_that_is_damaged_is_not_gone_back_to(replicas: Re
 
 
 @pytest.mark.kafka
-async def test_what_nobody_held_is_read_again(replicas: Replicas) -> None:
+async def test_released_chunks_are_read_again(replicas: Replicas, consumers: list[AIOKafkaConsumer]) -> None:
     models = replicas.replica()
     versions = ["aaa", "bbb", "ccc", "ddd", "eee"]
     for version in versions:
@@ -317,15 +206,18 @@ async def test_what_nobody_held_is_read_again(replicas: Replicas) -> None:
         await models.promote("pumps", version)
     other = replicas.replica()
     await other.refresh()
-    assert other._shelves.held_bytes == 3 * 1_200_000
+    made = len(consumers)
+    assert await other.load("pumps", "eee") == b"eee" * 400_000
+    assert len(consumers) == made
     assert await other.load("pumps", "aaa") == b"aaa" * 400_000
+    assert len(consumers) == made + 1  # its chunks were read again by a consumer of their own
     await other.promote("pumps", "bbb", "an older one")
     assert (await models.promoted("pumps")).data == b"bbb" * 400_000
     assert models.pointer("pumps") == Pointer("bbb", "an older one", "eee")
 
 
 @pytest.mark.kafka
-async def test_hostile_records_end_no_start(replicas: Replicas) -> None:
+async def test_hostile_records_do_not_keep_a_replica_from_starting(replicas: Replicas) -> None:
     models = replicas.replica()
     await models.publish("pumps", "aaa", b"one")
     await models.promote("pumps", "aaa")

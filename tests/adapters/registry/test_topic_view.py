@@ -1,4 +1,4 @@
-"""The models topic, with whatever anybody may have written to it."""
+"""What is held of the models topic, whatever was written to it."""
 
 from __future__ import annotations
 
@@ -15,15 +15,8 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from daemon.adapters.kafka import Entry
-from daemon.adapters.shelves import (
-    CHUNK_BYTES,
-    MOST_CHUNKS,
-    MOST_STREAMS,
-    MOST_VERSIONS,
-    Pointer,
-    Shelves,
-    outdated,
-)
+from daemon.adapters.registry.records import CHUNK_BYTES, MOST_CHUNKS, Pointer
+from daemon.adapters.registry.topic_view import MOST_STREAMS, MOST_VERSIONS, TopicView
 from daemon.errors import BundleError
 from tests.mutations import bytewise, structured
 
@@ -43,11 +36,11 @@ def promoted(stream: str, version: str, before: str = "") -> Entry:
     return Entry(stream.encode(), json.dumps({"version": version, "before": before}).encode())
 
 
-def works(shelves: Shelves) -> None:
+def check_a_good_bundle_is_usable(view: TopicView) -> None:
     """A good bundle that comes now can be used."""
-    shelves.take([*records("pumps", "good", b"a good bundle"), promoted("pumps", "good")])
-    assert shelves.pointers["pumps"] == Pointer("good")
-    assert shelves.shelf("pumps", "good").bundle() == b"a good bundle"
+    view.apply([*records("pumps", "good", b"a good bundle"), promoted("pumps", "good")])
+    assert view.pointers["pumps"] == Pointer("good")
+    assert view.version("pumps", "good").bundle() == b"a good bundle"
 
 
 BIG = {"size": 5, "chunks": 2, "sha256": "0" * 64}
@@ -95,90 +88,75 @@ BIG = {"size": 5, "chunks": 2, "sha256": "0" * 64}
         (b"pumps", b""),
     ],
 )
-def test_a_record_that_cannot_be_used_is_said_once_and_counted(key: bytes, value: bytes) -> None:
-    shelves = Shelves()
-    works(shelves)
+def test_an_unusable_record_is_logged_once_and_counted(key: bytes, value: bytes) -> None:
+    view = TopicView()
+    check_a_good_bundle_is_usable(view)
     with capture_logs() as logs:
-        shelves.take([Entry(key, value)] * 3)
-    assert shelves.refused == 3
+        view.apply([Entry(key, value)] * 3)
+    assert view.refused == 3
     (said,) = [entry for entry in logs if entry["event"] == "bundle_refused"]
     assert len(str(said)) < 700
-    assert shelves.shelf("pumps", "good").bundle() == b"a good bundle"
-    shelves.take([Entry(key, None)])  # whoever cleans up is not told off
-    assert shelves.refused == 3
-    works(shelves)
+    assert view.version("pumps", "good").bundle() == b"a good bundle"
+    view.apply([Entry(key, None)])  # a deletion is not refused
+    assert view.refused == 3
+    check_a_good_bundle_is_usable(view)
 
 
-def test_a_manifest_of_many_chunks_costs_no_memory() -> None:
-    shelves = Shelves()
+def test_a_manifest_of_many_chunks_takes_no_memory() -> None:
+    view = TopicView()
     manifest = BIG | {"chunks": MOST_CHUNKS, "size": MOST_CHUNKS}
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    shelves.take([Entry(b"pumps/aaa", json.dumps(manifest).encode())])
+    view.apply([Entry(b"pumps/aaa", json.dumps(manifest).encode())])
     with pytest.raises(BundleError, match=f"{MOST_CHUNKS} of its {MOST_CHUNKS} chunks are missing"):
-        shelves.shelf("pumps", "aaa").bundle()
+        view.version("pumps", "aaa").bundle()
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 8 << 10
 
 
-def test_chunks_are_held_of_what_is_promoted_or_arriving() -> None:
-    shelves, chunk = Shelves(), b"x" * 1_000
+def test_chunks_of_promoted_and_arriving_versions_are_held() -> None:
+    view, chunk = TopicView(), b"x" * 1_000
     for i in range(8):
-        shelves.take(records("pumps", f"v{i}", chunk * 3, 1_000))
+        view.apply(records("pumps", f"v{i}", chunk * 3, 1_000))
         if i == 1:
-            shelves.take([promoted("pumps", "v1")])
-    assert shelves.known("pumps") == [f"v{i}" for i in range(8)]
-    assert [v for v in shelves.known("pumps") if not shelves.shelf("pumps", v).let_go] == ["v1", "v6", "v7"]
-    assert shelves.held_bytes == 3 * len(chunk) * 3
+            view.apply([promoted("pumps", "v1")])
+    assert view.known("pumps") == [f"v{i}" for i in range(8)]
+    assert [v for v in view.known("pumps") if not view.version("pumps", v).incomplete] == ["v1", "v6", "v7"]
+    held = sum(len(each) for v in view.known("pumps") for each in view.version("pumps", v).chunks.values())
+    assert held == 3 * len(chunk) * 3
     with pytest.raises(BundleError, match="3 of its 3 chunks are missing"):
-        shelves.shelf("pumps", "v3").bundle()
-    only = Shelves(["pumps"], "v3")
+        view.version("pumps", "v3").bundle()
+    only = TopicView(["pumps"], "v3")
     for i in range(8):
-        only.take(records("pumps", f"v{i}", chunk * 3, 1_000))
-    assert only.shelf("pumps", "v3").bundle() == chunk * 3
+        only.apply(records("pumps", f"v{i}", chunk * 3, 1_000))
+    assert only.version("pumps", "v3").bundle() == chunk * 3
     assert only.known("pumps") == ["v3"]
 
 
-def test_versions_and_streams_without_end_are_forgotten_and_the_promoted_one_is_not() -> None:
-    shelves = Shelves()
-    works(shelves)
-    shelves.take([promoted("pumps", "good", before="v0")])
+def test_too_many_versions_and_streams_are_removed_but_the_promoted_one_is_not() -> None:
+    view = TopicView()
+    check_a_good_bundle_is_usable(view)
+    view.apply([promoted("pumps", "good", before="v0")])
     with capture_logs() as logs:
         for i in range(5 * MOST_VERSIONS):
-            shelves.take(records("pumps", f"v{i}", b"data"))
-    assert len(shelves.known("pumps")) <= MOST_VERSIONS
-    assert {"good", "v0", f"v{5 * MOST_VERSIONS - 1}"} <= set(shelves.known("pumps"))
+            view.apply(records("pumps", f"v{i}", b"data"))
+    assert len(view.known("pumps")) <= MOST_VERSIONS
+    assert {"good", "v0", f"v{5 * MOST_VERSIONS - 1}"} <= set(view.known("pumps"))
     assert [entry["event"] for entry in logs] == ["model_versions_forgotten"]
     for i in range(2 * MOST_STREAMS):
-        shelves.take([promoted(f"s{i}", "v")])
-    assert len(shelves.pointers) == MOST_STREAMS
-    assert shelves.refused == MOST_STREAMS + 1
-    works(shelves)
+        view.apply([promoted(f"s{i}", "v")])
+    assert len(view.pointers) == MOST_STREAMS
+    assert view.refused == MOST_STREAMS + 1
+    check_a_good_bundle_is_usable(view)
 
 
-def test_streams_that_are_not_ours_are_none_of_our_business() -> None:
-    shelves = Shelves(["pumps"])
-    shelves.take([*records("fans", "v", b"data"), promoted("fans", "v"), Entry(b"fans", b"{")])
-    assert not shelves.pointers
-    assert not shelves.held_bytes
-    assert not shelves.refused
-    works(shelves)
+def test_streams_of_no_interest_are_ignored() -> None:
+    view = TopicView(["pumps"])
+    view.apply([*records("fans", "v", b"data"), promoted("fans", "v"), Entry(b"fans", b"{")])
+    assert not view.pointers
+    assert not view.known("fans", whole=False)
+    assert not view.refused
+    check_a_good_bundle_is_usable(view)
 
 
-@pytest.mark.parametrize(
-    ("pointer", "keep", "gone"),
-    [
-        (None, 2, ["a", "b", "c"]),
-        (Pointer("a", before="c"), 2, ["b"]),
-        (Pointer("e", before="d"), 1, ["a", "b", "c"]),
-        (Pointer("e"), 5, []),
-        (Pointer("e"), 99, []),
-        (None, 0, ["a", "b", "c", "d", "e"]),
-    ],
-)
-def test_the_newest_and_those_in_use_stay(pointer: Pointer | None, keep: int, gone: list[str]) -> None:
-    assert outdated(["a", "b", "c", "d", "e"], pointer, keep) == gone
-
-
-# ------------------------------------------------------------------ damage of every kind
 @cache
 def topic() -> tuple[Entry, ...]:
     """Three versions of two streams, promoted in turn, and a tombstone."""
@@ -218,19 +196,19 @@ def damaged(rng: random.Random) -> list[Entry]:
 
 @settings(max_examples=200, deadline=None)
 @given(seed=st.integers(0, 2**64))
-def test_no_damage_of_the_topic_raises_or_blinds(seed: int) -> None:
+def test_a_damaged_topic_neither_raises_nor_hides_a_good_bundle(seed: int) -> None:
     rng, before = random.Random(seed), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with capture_logs() as logs:
         for _ in range(50):
-            shelves = Shelves()
-            shelves.take(damaged(rng))
-            for stream, pointer in shelves.pointers.items():
-                shelf = shelves.shelf(stream, pointer.version)
-                if shelf.manifest is None:
+            view = TopicView()
+            view.apply(damaged(rng))
+            for stream, pointer in view.pointers.items():
+                stored = view.version(stream, pointer.version)
+                if stored.manifest is None:
                     continue
-                assert shelf.manifest.chunks <= MOST_CHUNKS
+                assert stored.manifest.chunks <= MOST_CHUNKS
                 with contextlib.suppress(BundleError):
-                    assert hashlib.sha256(shelf.bundle()).hexdigest() == shelf.manifest.sha256
-            works(shelves)
+                    assert hashlib.sha256(stored.bundle()).hexdigest() == stored.manifest.sha256
+            check_a_good_bundle_is_usable(view)
     assert all(len(str(entry)) < 900 for entry in logs)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10
