@@ -50,6 +50,14 @@ async def until(source: KafkaSource, enough: Callable[[SourceEvent], bool]) -> l
     raise AssertionError("the source ended")
 
 
+async def pulled_until_assigned(source: KafkaSource) -> AsyncIterator[SourceEvent]:
+    """The events of a source after its first ``Assigned``: the group waits for whoever does not pull on."""
+    events = source.events()
+    while not isinstance(await anext(events), Assigned):
+        pass
+    return events
+
+
 async def records(source: KafkaSource, count: int) -> tuple[list[Assigned], list[Record]]:
     """What was assigned until so many records had come, and these."""
     assigned: list[Assigned] = []

@@ -13,9 +13,18 @@ from aiokafka.consumer.fetcher import PartitionRecords
 from daemon.adapters import kafka
 from daemon.adapters.kafka import KafkaSettings, KafkaSource
 from daemon.adapters.kafka.aiokafka_inside import fetch_task
-from daemon.domain import Assigned, PolledRecords, SourceEvent
+from daemon.domain import PolledRecords, SourceEvent
 from daemon.errors import BrokerError
-from tests.adapters.kafka.setups import Filled, Made, eventually, fresh, numbers, records, until
+from tests.adapters.kafka.setups import (
+    Filled,
+    Made,
+    eventually,
+    fresh,
+    numbers,
+    pulled_until_assigned,
+    records,
+    until,
+)
 from tests.broker import Broker, create_topic
 
 
@@ -105,10 +114,8 @@ async def test_a_rebalance_that_waits_for_another_member_is_no_silence(
     monkeypatch.setattr(kafka.group_consumer, "ASK_AFTER_S", 0.2)
     topic = await filled("waiting")
     busy, waiting = made(topic), made(topic)
-    events = busy.events()
     async with asyncio.timeout(60):
-        while not isinstance(await anext(events), Assigned):
-            pass  # held: the group waits for it
+        events = await pulled_until_assigned(busy)  # and no further: the group waits for it
         answered: list[float] = []
         async for _ in waiting.events():
             last_answer = time.monotonic() - waiting.silence_s
@@ -121,3 +128,4 @@ async def test_a_rebalance_that_waits_for_another_member_is_no_silence(
         monkeypatch.setattr(kafka.source, "STOP_S", 3600.0)
         await waiting.stop()
         await busy.stop()
+        await events.aclose()

@@ -18,7 +18,15 @@ from daemon.domain import (
     Revoked,
     SourceEvent,
 )
-from tests.adapters.kafka.setups import Filled, Made, eventually, numbers, records, until
+from tests.adapters.kafka.setups import (
+    Filled,
+    Made,
+    eventually,
+    numbers,
+    pulled_until_assigned,
+    records,
+    until,
+)
 from tests.broker import produce, read_topic
 
 
@@ -256,10 +264,8 @@ async def test_a_revocation_does_not_wait_for_a_failed_loop(
     monkeypatch.setattr(kafka.source, "FINISH_S", 3_600.0)
     topic = await filled("failed")
     failed, second = made(topic), made(topic)
-    events = failed.events()
     async with asyncio.timeout(60):
-        while not isinstance(await anext(events), Assigned):
-            pass
+        events = await pulled_until_assigned(failed)
         before = failed.stats.rebalances
         with pytest.raises(ZeroDivisionError):
             await events.athrow(ZeroDivisionError())  # type: ignore[attr-defined]  # it is a generator
