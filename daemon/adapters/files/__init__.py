@@ -11,33 +11,27 @@ for batch imputation. Results are written by ``results``, ``json_results`` and `
 under its name only when it is whole (``writing``).
 """
 
-from daemon.adapters.files.cells import widened
 from daemon.adapters.files.columns import column_names
 from daemon.adapters.files.filled_table import check_table_name, write_filled_table
 from daemon.adapters.files.json_results import JsonLines, dead_letter, write_summary
 from daemon.adapters.files.lines_source import KEPT_BYTES, LinesSource, Oversized, first_lines
 from daemon.adapters.files.opening import is_lines
-from daemon.adapters.files.placing import MAX_GRID_CELLS, Placement, place, segments
+from daemon.adapters.files.placing import Placement, place, segments
 from daemon.adapters.files.results import (
     DrawsFile,
     ImputedCells,
     ImputedFile,
     ScoreColumns,
-    Texts,
     write_scores,
 )
-from daemon.adapters.files.row_keys import NO_TIME, ONLY_ASSET, RefusedRow, utc_offsets
-from daemon.adapters.files.table import ASSET_COLUMN, TIME_COLUMNS, Table, read_table
-from daemon.adapters.files.table_source import TableSource, out_of_order
+from daemon.adapters.files.row_keys import NO_TIME, RefusedRow
+from daemon.adapters.files.table import Table, read_table
+from daemon.adapters.files.table_source import TableSource
 from daemon.adapters.files.writing import check_place, replacing
 
 __all__ = [
-    "ASSET_COLUMN",
     "KEPT_BYTES",
-    "MAX_GRID_CELLS",
     "NO_TIME",
-    "ONLY_ASSET",
-    "TIME_COLUMNS",
     "DrawsFile",
     "ImputedCells",
     "ImputedFile",
@@ -49,20 +43,16 @@ __all__ = [
     "ScoreColumns",
     "Table",
     "TableSource",
-    "Texts",
     "check_place",
     "check_table_name",
     "column_names",
     "dead_letter",
     "first_lines",
     "is_lines",
-    "out_of_order",
     "place",
     "read_table",
     "replacing",
     "segments",
-    "utc_offsets",
-    "widened",
     "write_filled_table",
     "write_scores",
     "write_summary",

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.adapters.files import read_table, widened
+from daemon.adapters.files import read_table
+from daemon.adapters.files.cells import widened
 from tests.adapters.files.tables import NAN, csv_file, parquet_file, stamps
 
 

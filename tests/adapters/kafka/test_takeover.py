@@ -6,11 +6,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, OffsetAndMetadata, TopicPartition
 from aiokafka.admin import RecordsToDelete
 
 from daemon.adapters import kafka
-from daemon.adapters.kafka import KafkaSettings, KafkaSource, StateTopic
+from daemon.adapters.kafka import KafkaSettings, KafkaSource, KafkaStats, StateTopic
+from daemon.adapters.kafka.takeover import BeginningRule, Found, beginning
 from daemon.domain import Assigned, InputPartition, PartitionCommit, PolledRecords, Position, SourceEvent
 from daemon.stream import snapshot
 from tests.adapters.kafka.setups import (
@@ -24,6 +25,33 @@ from tests.adapters.kafka.setups import (
     until,
 )
 from tests.broker import create_topic, produce
+
+
+@pytest.mark.parametrize(
+    ("committed", "metadata", "latest", "expected", "is_new"),
+    [
+        (7, "1;3", False, (3, 7), False),
+        (7, "1;0", False, (2, 7), False),  # the log begins at 2
+        (7, "", False, (7, 7), False),
+        (1, "1;0", False, (2, 2), True),  # expired
+        (99, "1;9", False, (2, 2), True),  # beyond the log, which ends at 9
+        (-1, "", False, (2, 2), True),
+        (-1, "", True, (9, 9), True),
+    ],
+)
+def test_where_a_partition_begins(
+    committed: int, metadata: str, latest: bool, expected: tuple[int, int], is_new: bool
+) -> None:
+    tp, stats = TopicPartition("in", 0), KafkaStats()
+    found = Found({tp: OffsetAndMetadata(committed, metadata)}, {tp: 2}, {tp: 9}, {})
+    event, new = beginning(tp, found, BeginningRule(latest, {"in": 1}), stats)
+    assert (event.replay_from, event.publish_from, new) == (*expected, is_new)
+    assert stats.clamped == (committed == 7 and metadata == "1;0")
+    assert stats.restarted == (committed in (1, 99))
+
+
+def test_a_partition_that_was_added_later_is_read_whole() -> None:
+    assert BeginningRule(True, {"in": 1}).offset(TopicPartition("in", 1), 2, 9) == 2
 
 
 @pytest.mark.kafka
