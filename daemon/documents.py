@@ -1,12 +1,11 @@
-"""Text that people write for settings, read with limits: YAML files and values, JSON in variables.
+"""YAML and JSON that people write for settings, read with limits, and values as messages quote them.
 
-YAML is used here as a notation for mappings, lists, texts, numbers and times, and for nothing more.
-Whatever goes beyond that is refused in one line with its position. Two things make it safe to read
-a text of unknown origin:
+YAML is a notation for mappings, lists, texts, numbers and times here, and for nothing more: anything else is
+refused in one line with its position. Two rules make it safe to read a text of unknown origin:
 
 * the parser is stopped at ``MAX_DEPTH``, before its recursion could end the process;
-* anchors are counted as often as they are used, because a mapping that is merged nine times into
-  one that is merged nine times ... is small as a text and does not fit into memory once it is read.
+* anchors are counted as often as they are used, because a mapping that is merged nine times into one that is
+  merged nine times ... is small as a text and does not fit into memory once it is read.
 """
 
 from __future__ import annotations
@@ -23,17 +22,17 @@ import yaml
 from daemon.errors import ConfigError
 
 MAX_BYTES: Final = 4 << 20
-"""Of a configuration file."""
+"""The longest configuration file."""
 MAX_DEPTH: Final = 64
-"""Mappings and lists within one another."""
+"""The most mappings and lists within one another."""
 MAX_NODES: Final = 200_000
-"""Texts, numbers, lists and mappings in one document, aliases counted as often as they are used."""
+"""The most texts, numbers, lists and mappings in one document, aliases counted as often as they are used."""
 MAX_BITS: Final = 1024
-"""Of an integer: a larger one does not fit into a float either."""
+"""The largest integer, in bits: a larger one does not fit into a float either."""
 MAX_DIGITS: Final = 400
-"""Characters of a number; the time that reading one takes grows with their square."""
+"""The longest number, in characters; the time to read one grows with their square."""
 SHOWN: Final = 80
-"""Characters of a value that a message quotes."""
+"""The most characters of a value that a message quotes."""
 
 _PREFIX: Final = "tag:yaml.org,2002:"
 _TEXT: Final = _PREFIX + "str"
@@ -59,7 +58,7 @@ def shown(value: object) -> str:
 
 
 def one_line(text: str) -> str:
-    """A message on one line, without anything that a terminal would obey or an encoding refuse."""
+    """A message on one line, without control characters and without what an encoding would refuse."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(text.split()))
 
 
@@ -67,11 +66,11 @@ def read_file(path: Path, most: int = MAX_BYTES) -> bytes:
     """The bytes of a regular file.
 
     Raises:
-        DocumentError: there is no such file, it is longer than ``most`` bytes, not ours to read, or
-            something that may never end (a pipe, a device).
+        DocumentError: there is no such file, it is longer than ``most`` bytes or not readable, or it
+            is something that may never end (a pipe, a device).
     """
     try:
-        # Opening a pipe would wait for whoever writes to it.
+        # Opening a pipe would wait for its writer.
         if not stat.S_ISREG(path.stat().st_mode):
             kind = "a directory" if path.is_dir() else "a pipe or a device"
             raise DocumentError(f"cannot be read: is {kind}, not a file")
@@ -144,9 +143,10 @@ class _Loader(yaml.SafeLoader):
         return value
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Put what ``<<`` merges into a mapping: its own keys come first, then the earlier of the mappings.
+        """Merge the mappings of ``<<`` into a mapping: its own keys count first, then the earlier of the mappings.
 
-        PyYAML's own (6.0.4) takes the value of the innermost mapping where one that merges it has changed it.
+        PyYAML's own method (6.0.4) takes the value of the innermost mapping, even where a mapping that merges it has
+        changed the value.
         """
         merged: dict[str, tuple[yaml.Node, yaml.Node]] = {}
         own = [pair for pair in node.value if pair[0].tag != _MERGE]
@@ -224,10 +224,10 @@ def from_yaml(text: str | bytes) -> Any:
         loader = _Loader(text)
         return loader.get_single_data()
     except yaml.MarkedYAMLError as error:
-        said = ": ".join(filter(None, (error.context, error.problem)))
+        problem = ": ".join(filter(None, (error.context, error.problem)))
         mark = error.problem_mark or error.context_mark
         at = "" if mark is None else f" (line {mark.line + 1}, column {mark.column + 1})"
-        raise DocumentError(one_line(said + at)) from error
+        raise DocumentError(one_line(problem + at)) from error
     except (yaml.YAMLError, UnicodeError) as error:
         raise DocumentError(one_line(str(error))) from error
     finally:
@@ -236,7 +236,7 @@ def from_yaml(text: str | bytes) -> Any:
 
 
 def from_json(text: str) -> Any:
-    """The value of a JSON text, held to the same limits.
+    """The value of a JSON text, with the same limits.
 
     Raises:
         ValueError: it is no JSON.
@@ -264,5 +264,5 @@ def from_json(text: str) -> Any:
 
 
 def short(value: float, digits: int = 4) -> float | None:
-    """So many significant digits, for a page or ``--json``; None where there is no number."""
+    """A number with so many significant digits, for a page or ``--json``; None for one that is not finite."""
     return float(f"{value:.{digits}g}") if math.isfinite(value) else None

@@ -1,11 +1,11 @@
-"""Writing files and folders so that nobody ever meets half of one.
+"""Atomic writes: files and folders that appear under their name only when they are whole.
 
-What is written stands beside its place under a hidden name until it is whole and on the disk, and then
-takes the place in one step. An error (a full disk, a block that raises) leaves the place as it was, and
-removes what was written. A process that is killed leaves at most a hidden name behind, which nobody reads and
-which the next write to the same place removes once it is a day old.
+Content is written beside the final path under a hidden name, synchronised to the disk, and then takes the final path
+in one step. An error (a full disk, a block that raises) leaves the final path as it was and removes what was
+written. A process that is killed leaves at most a hidden name behind, which is never read and which the next write
+to the same path removes once it is a day old.
 
-Everything here raises plain ``OSError``: the caller knows which error of ours it is.
+Everything here raises plain ``OSError``; callers turn it into an error of this program.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from pathlib import Path
 
 SUFFIX = ".tmp"
 STALE_S = 86_400.0
-"""Age at which a hidden name is that of a process that is gone, and not of one that still writes."""
+"""Age at which a hidden name belongs to a process that was killed, not to one that still writes."""
 _NAME_CHARACTERS = 40  # of the final name in the hidden one: file systems allow 255 bytes
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # renameat2(2)
 _NO_EXCHANGE = {errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM, errno.EXDEV}
 
 
 class Beside:
-    """A file that is written beside its place: write to ``temporary``, then ``commit`` or ``discard``.
+    """A file that is written beside its final path: write to ``temporary``, then ``commit`` or ``discard``.
 
-    A link is followed, so that the file it points at is replaced and not the link. What is no file (a
-    pipe, ``/dev/stdout``) is written to directly: there is nothing to replace.
+    A link is followed, so that its target is replaced and not the link. A pipe or device (``/dev/stdout``) is
+    written to directly: there is nothing to replace.
 
     Raises:
         OSError: the folder cannot be read.
@@ -49,7 +49,7 @@ class Beside:
             sweep(self._place)
 
     def commit(self) -> None:
-        """Let what was written take the place; it is on the disk when this returns."""
+        """Move the temporary file to the final path; it is on the disk when this returns."""
         if self._direct:
             return
         with contextlib.suppress(FileNotFoundError):
@@ -66,7 +66,7 @@ class Beside:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name beside the file ``path`` that takes its place if the block ends well."""
+    """A temporary name beside the file ``path`` that takes its place if the block ends without an error."""
     beside = Beside(path)
     try:
         yield beside.temporary
@@ -77,9 +77,9 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(path: Path, *, swap: Callable[[Path, Path], bool] | None = None) -> Iterator[Path]:
-    """An empty folder beside the folder ``path`` that takes its place, files and all, if the block ends well.
+    """An empty folder beside the folder ``path`` that takes its place, with its files, if the block ends without an error.
 
-    ``swap`` exchanges two names in one step, or returns False where that cannot be: ``exchange``.
+    ``swap`` exchanges two names in one step, or returns False where that is impossible: see ``exchange``.
     """
     place = Path(os.path.realpath(path))
     sweep(place)
@@ -93,11 +93,11 @@ def replacing_folder(path: Path, *, swap: Callable[[Path, Path], bool] | None = 
         _take_place(fresh, place, swap or exchange)
         sync(place.parent)
     finally:
-        shutil.rmtree(fresh, ignore_errors=True)  # by now what stood there before, or what failed
+        shutil.rmtree(fresh, ignore_errors=True)  # by now the former folder, or what failed
 
 
 def current(path: Path) -> Path:
-    """Where the folder that was written as ``path`` is.
+    """The present path of the folder that was written as ``path``.
 
     Where the system cannot exchange two names in one step, a process that is killed between the two
     steps leaves the former folder under a name of its own.
@@ -107,7 +107,7 @@ def current(path: Path) -> Path:
 
 
 def sync(path: Path) -> None:
-    """Have a file's or a folder's content on the disk; not every file system can say so of a folder."""
+    """Synchronise a file or a folder to the disk; not every file system supports that for a folder."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -119,7 +119,7 @@ def sync(path: Path) -> None:
 
 
 def sweep(path: Path) -> None:
-    """Remove what processes that were killed left behind while they wrote ``path``."""
+    """Remove the hidden names that killed processes left behind while they wrote ``path``."""
     pattern = re.compile(re.escape(f".{path.name[:_NAME_CHARACTERS]}.") + "[0-9a-f]{8}" + re.escape(SUFFIX))
     oldest = time.time() - STALE_S
     with contextlib.suppress(OSError):
@@ -132,7 +132,7 @@ def sweep(path: Path) -> None:
 
 
 def exchange(one: Path, other: Path) -> bool:
-    """Exchange two names on one file system in one step; False where the system cannot."""
+    """Exchange two names on one file system in one step; False where the system does not support it."""
     try:
         renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
     except (AttributeError, OSError):  # another system, or an old C library

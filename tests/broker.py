@@ -2,10 +2,10 @@
 
 The jars are fetched once by Maven into the user's cache folder. ``Broker`` owns one java
 process and its folder; killing it and starting it again keeps its log, so that fault tests can
-own a broker each; ``Cluster`` is three of them with one quorum. An open port is not readiness: a broker is ready when it describes its
-cluster and leads a topic that was just created.
+own a broker each; ``Cluster`` is three of them with one quorum. An open port is not readiness: a broker is ready
+when it describes its cluster and leads a topic that was just created.
 
-The three coroutines at the end are what tests need of a topic: make one, fill one, read one whole.
+The three coroutines at the end create a topic, fill it and read it whole.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ T = TypeVar("T")
 
 
 class NoBrokerError(Exception):
-    """Why no broker can be had here: one sentence, fit for a skip reason."""
+    """Why no broker can run here: one sentence, used as the reason of a skip."""
 
 
 # ------------------------------------------------------------------ jars
@@ -111,7 +111,7 @@ def java() -> str:
 
 
 def free_port() -> int:
-    """A port of loopback that is free now."""
+    """A loopback port that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -178,7 +178,7 @@ class Broker:
         }
 
     def join(self, cluster: str, voters: str) -> None:
-        """Be one of a quorum; before the first start."""
+        """Make this node one of a quorum; before the first start."""
         del self._properties["controller.quorum.bootstrap.servers"]
         self._properties["controller.quorum.voters"] = voters
         self._format_arguments = ("-t", cluster)
@@ -194,7 +194,7 @@ class Broker:
 
     @property
     def running(self) -> bool:
-        """Whether it was started and not ended since."""
+        """Whether the process was started and has not been ended since."""
         return self._process is not None
 
     def start(self, *, wait: bool = True) -> None:
@@ -234,7 +234,7 @@ class Broker:
                 time.sleep(0.1)
 
     def stop(self) -> None:
-        """SIGTERM and wait. Fine when it is not running."""
+        """SIGTERM and wait; nothing where it is not running."""
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
@@ -286,7 +286,7 @@ class Broker:
 
 
 def cluster_id() -> str:
-    """As Kafka's own tool makes them: the text must not look like an option."""
+    """A cluster id as Kafka's own tool makes it: the text must not look like an option."""
     while True:
         text = base64.urlsafe_b64encode(uuid4().bytes).rstrip(b"=").decode()
         if not text.startswith("-"):
@@ -319,7 +319,7 @@ class Cluster:
         return ",".join(broker.bootstrap for broker in self.brokers.values())
 
     def start(self) -> None:
-        """Start those that do not run, and return when all three replicate what is written."""
+        """Start those that are not running, and return when all three replicate what is written."""
         for broker in self.brokers.values():
             if not broker.running:
                 broker.start(wait=False)

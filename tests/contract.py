@@ -1,7 +1,7 @@
-"""What every Source and every Sink must do, whatever lies behind it.
+"""The contract of every Source and every Sink, whatever the implementation.
 
-An implementation's own tests build it and hand it to these; a fault found here is one that the
-loop cannot cope with. Waits have a deadline so that a broken source fails instead of hanging.
+The tests of an implementation construct it and pass it to these checks; the loop relies on what they check. Waits
+have a deadline, so that a broken source fails instead of hanging.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ DEADLINE_S = 60.0
 
 # ------------------------------------------------------------------ sources
 @dataclass
-class Heard:
-    """What a source has said, partition by partition."""
+class EventLog:
+    """The events of a source, partition by partition."""
 
     assigned: dict[InputPartition, Assigned] = field(default_factory=dict)
     items: dict[InputPartition, list[Record | Reading]] = field(default_factory=dict)
     ended: set[InputPartition] = field(default_factory=set)
     beats: int = 0  # events without items
 
-    def take(self, event: SourceEvent) -> None:
-        """Note one event, and refuse what no source may say."""
+    def record(self, event: SourceEvent) -> None:
+        """Record one event, and refuse what no source may emit."""
         partition = event.partition
         match event:
             case Assigned():
@@ -67,10 +67,10 @@ class Heard:
                 self.beats += not event.items
                 assert event.idle >= timedelta(0)
                 if not event.items and partition not in self.assigned:
-                    assert not event.ended  # a beat while nothing is ours
+                    assert not event.ended  # an empty event while no partition is ours
                     return
-                assert partition in self.assigned, f"{partition} spoke before it was assigned"
-                assert partition not in self.ended, f"{partition} spoke after its end"
+                assert partition in self.assigned, f"{partition} emitted before it was assigned"
+                assert partition not in self.ended, f"{partition} emitted after its end"
                 self._items(partition, event)
 
     def _items(self, partition: InputPartition, event: PolledRecords) -> None:
@@ -93,52 +93,52 @@ class Heard:
 
 
 async def following(events: AsyncIterator[SourceEvent]) -> SourceEvent | None:
-    """The next event; None where there is none any more."""
+    """The next event; None at the end."""
     async with asyncio.timeout(DEADLINE_S):
         return await anext(events, None)
 
 
-async def listen(source: Source, until: Callable[[Heard], bool]) -> Heard:
-    """Pull until ``until`` holds or the source ends, then close it and see that it ends."""
-    heard = Heard()
+async def observe(source: Source, until: Callable[[EventLog], bool]) -> EventLog:
+    """Pull until ``until`` holds or the source ends, then close it and check that it ends."""
+    seen = EventLog()
     events = source.events()
-    while not until(heard):
+    while not until(seen):
         event = await following(events)
         if event is None:
-            return heard
-        heard.take(event)
+            return seen
+        seen.record(event)
     source.close()
     source.close()
-    # What one poll had already brought may still come, a partition at a time; nothing newer.
-    spoken: set[InputPartition] = set()
+    # Records of a poll that is done may still arrive, a partition at a time; nothing newer.
+    emitted: set[InputPartition] = set()
     while (event := await following(events)) is not None:
-        heard.take(event)
+        seen.record(event)
         if isinstance(event, PolledRecords) and event.items:
-            assert event.partition not in spoken, f"{event.partition} was read on after the close"
-            spoken.add(event.partition)
-    return heard
+            assert event.partition not in emitted, f"{event.partition} was read on after the close"
+            emitted.add(event.partition)
+    return seen
 
 
 async def check_finite(make: Callable[[], Source], expected: Mapping[InputPartition, Sequence[int]]) -> None:
     """A source whose log has an end: all of it, in order, then ``ended``, then it stops by itself."""
-    heard = await listen(make(), until=lambda heard: False)
-    assert heard.offsets() == {partition: list(offsets) for partition, offsets in expected.items()}
-    assert heard.ended == set(expected)
+    seen = await observe(make(), until=lambda seen: False)
+    assert seen.offsets() == {partition: list(offsets) for partition, offsets in expected.items()}
+    assert seen.ended == set(expected)
     await check_close(make)
 
 
 async def check_endless(make: Callable[[], Source], expected: Mapping[InputPartition, Sequence[int]]) -> None:
-    """A source without an end: all that there is, in order, then a beat every now and then."""
+    """A source without an end: all records, in order, then empty events from time to time."""
     wanted = sum(map(len, expected.values()))
 
-    def all_and_three_beats(heard: Heard) -> bool:
-        if heard.count() < wanted:
-            heard.beats = 0
-        return heard.beats >= 3 and set(heard.assigned) == set(expected)
+    def all_and_three_empty_events(seen: EventLog) -> bool:
+        if seen.count() < wanted:
+            seen.beats = 0
+        return seen.beats >= 3 and set(seen.assigned) == set(expected)
 
-    heard = await listen(make(), until=all_and_three_beats)
-    assert heard.offsets() == {partition: list(offsets) for partition, offsets in expected.items()}
-    assert not heard.ended
+    seen = await observe(make(), until=all_and_three_empty_events)
+    assert seen.offsets() == {partition: list(offsets) for partition, offsets in expected.items()}
+    assert not seen.ended
     await check_close(make)
 
 
@@ -146,9 +146,9 @@ async def check_close(make: Callable[[], Source]) -> None:
     """Closing ends it: before the first event, after the first, and twice."""
     unused = make()
     unused.close()
-    heard = await listen(unused, until=lambda heard: False)
-    assert heard.count() == 0, "records came though it was closed before it began"
-    await listen(make(), until=lambda heard: bool(heard.assigned))
+    seen = await observe(unused, until=lambda seen: False)
+    assert seen.count() == 0, "records came though it was closed before it began"
+    await observe(make(), until=lambda seen: bool(seen.assigned))
 
 
 async def check_commit(
@@ -156,21 +156,21 @@ async def check_commit(
     at: Mapping[InputPartition, Position],
     stop: Callable[[Source], Awaitable[None]] | None = None,
 ) -> None:
-    """What one source committed, the next one of its group goes on from.
+    """The next source of a group goes on from what the one before has committed.
 
     Args:
         make: a source of one and the same group, each time; its log has records in every
             partition of ``at``.
         at: what to commit; ``replay_from`` lies before ``offset`` somewhere, or little is tested.
-        stop: what it takes besides ``close`` to leave the group.
+        stop: what leaves the group, besides ``close``.
     """
     first = make()
-    heard = Heard()
+    seen = EventLog()
     events = first.events()
-    while set(heard.assigned) != set(at) or any(not items for items in heard.items.values()):
+    while set(seen.assigned) != set(at) or any(not items for items in seen.items.values()):
         event = await following(events)
-        assert event is not None, "ended before every partition had spoken"
-        heard.take(event)
+        assert event is not None, "ended before every partition had emitted"
+        seen.record(event)
     await first.commit({partition: PartitionCommit(position) for partition, position in at.items()})
     first.close()
     while await following(events) is not None:
@@ -179,11 +179,11 @@ async def check_commit(
         await stop(first)
 
     second = make()
-    heard = await listen(second, until=lambda heard: all(heard.items.get(partition) for partition in at))
+    seen = await observe(second, until=lambda seen: all(seen.items.get(partition) for partition in at))
     for partition, position in at.items():
-        assigned = heard.assigned[partition]
+        assigned = seen.assigned[partition]
         assert (assigned.replay_from, assigned.publish_from) == (position.replay_from, position.offset)
-        assert heard.items[partition][0].offset == position.replay_from
+        assert seen.items[partition][0].offset == position.replay_from
     if stop is not None:
         await stop(second)
 
@@ -245,12 +245,12 @@ async def check_messages(
     encode: Callable[[Output], Encoded],
     read: Callable[[str], Awaitable[Sequence[tuple[bytes | None, bytes, Mapping[str, bytes]]]]],
 ) -> None:
-    """A sink that writes messages: each where it belongs, whole, in order, once ``publish`` returns.
+    """A sink that writes messages: each is in its topic, whole and in order, once ``publish`` returns.
 
     Args:
         sink: under test; its topics are empty or absent.
         prefix: of its topics.
-        encode: what it encodes with; tells a fixed time.
+        encode: makes its messages, with a fixed time.
         read: a topic's messages: key, value, headers.
     """
     await sink.publish([])

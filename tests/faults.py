@@ -30,7 +30,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError
 
-from daemon.adapters.kafka.source import SESSION_MS
+from daemon.adapters.kafka.group_consumer import SESSION_MS
 from daemon.adapters.simulator import SENSORS, Fleet
 from daemon.commands.demo import START
 from tests import fragile

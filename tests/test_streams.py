@@ -36,7 +36,7 @@ pytestmark = [
 ]
 
 STEPS = 300
-"""Optimiser steps of the model here: what is tested does not depend on how good it is."""
+"""Optimiser steps of the model: what is tested here does not depend on its quality."""
 
 
 def truth_of(form: str) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def truth_of(form: str) -> dict[str, Any]:
 
 
 def nanoseconds(timestamp: str) -> int:
-    """Of an ISO instant."""
+    """Nanoseconds since the epoch of an ISO 8601 instant."""
     return int(np.datetime64(timestamp.rstrip("Z"), "ns").astype(np.int64))
 
 
@@ -61,7 +61,7 @@ def columns_of(path: Path) -> dict[str, list[Any]]:
 
 
 @dataclass(frozen=True)
-class Ran:
+class StreamResults:
     """One stream through Kafka and through ``replay``, with the same bundle."""
 
     form: str
@@ -83,7 +83,7 @@ class Ran:
 @pytest.fixture(scope="module", params=["wide", "long"])
 def ran(
     request: pytest.FixtureRequest, kafka_bootstrap: str, tmp_path_factory: pytest.TempPathFactory
-) -> Ran:
+) -> StreamResults:
     form = request.param
     folder = tmp_path_factory.mktemp(form)
     source = SHARED / f"streams/{form}.jsonl.gz"
@@ -107,7 +107,7 @@ def ran(
         # An idle log closes its rows after the allowed lateness.
         state = daemon.until(lambda s: sum(s["records"].values()) == len(lines) and s["rows"] == rows)
         code = daemon.stop()
-    return Ran(
+    return StreamResults(
         form,
         lines,
         state,
@@ -120,14 +120,14 @@ def ran(
     )
 
 
-def test_every_line_is_accounted_for(ran: Ran) -> None:
+def test_every_line_is_accounted_for(ran: StreamResults) -> None:
     assert sum(ran.state["records"].values()) == len(ran.lines)
     assert ran.state["records"] == {k: v for k, v in ran.summary["records"].items() if k != "read"}
     assert ran.summary["records"]["read"] == len(ran.lines)
     assert ran.exit_code == 0
 
 
-def test_every_garbage_line_is_in_the_dead_letter_topic_byte_for_byte(ran: Ran) -> None:
+def test_every_garbage_line_is_in_the_dead_letter_topic_byte_for_byte(ran: StreamResults) -> None:
     garbage = sorted(number for numbers in truth_of(ran.form)["garbage"].values() for number in numbers)
     assert Counter(record.value for record in ran.dead) == Counter(ran.lines[number] for number in garbage)
     for record in ran.dead:
@@ -136,7 +136,7 @@ def test_every_garbage_line_is_in_the_dead_letter_topic_byte_for_byte(ran: Ran) 
         assert headers["origin-topic"]
 
 
-def test_corrupt_values_are_missing_cells_and_every_missing_reading_is_imputed(ran: Ran) -> None:
+def test_corrupt_values_are_missing_cells_and_every_missing_reading_is_imputed(ran: StreamResults) -> None:
     readings = pq.read_table(SHARED / f"streams/{ran.form}.truth.readings.parquet").to_pydict()
     last: dict[str, int] = {}
     filled: set[tuple[str, int, str]] = set()
@@ -160,7 +160,7 @@ def test_corrupt_values_are_missing_cells_and_every_missing_reading_is_imputed(r
     )
 
 
-def test_the_dead_sensor_raises_sensor_silent_once(ran: Ran) -> None:
+def test_the_dead_sensor_raises_sensor_silent_once(ran: StreamResults) -> None:
     dead = truth_of(ran.form)["dead_sensor"]
     said = [
         (m["subject"], m["data"]["sensor"])
@@ -170,7 +170,7 @@ def test_the_dead_sensor_raises_sensor_silent_once(ran: Ran) -> None:
     assert said == [(dead["asset"], dead["sensor"])]
 
 
-def test_replay_gives_the_same_scores_fills_and_dead_letters(ran: Ran) -> None:
+def test_replay_gives_the_same_scores_fills_and_dead_letters(ran: StreamResults) -> None:
     table = columns_of(ran.replayed / "scores.parquet")
     replayed = {
         (asset, time): (score, alarm)
@@ -208,7 +208,7 @@ def test_replay_gives_the_same_scores_fills_and_dead_letters(ran: Ran) -> None:
     )
 
 
-def test_ids_are_unique_and_every_output_names_its_model(ran: Ran) -> None:
+def test_ids_are_unique_and_every_output_names_its_model(ran: StreamResults) -> None:
     ids = [m["id"] for m in ran.alerts]
     assert len(ids) == len(set(ids))
     (version,) = ran.summary["models"]

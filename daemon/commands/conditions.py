@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from daemon.adapters.kafka import newest_records
-from daemon.adapters.kafka.connecting import CheckResult
+from daemon.adapters.kafka import CheckResult, newest_records
 from daemon.calendar import MANY_LABELS, labels_of
 from daemon.commands.run import kafka_settings
 from daemon.config import Settings

@@ -25,10 +25,12 @@ from daemon.adapters import kafka
 from daemon.adapters.files import (
     KEPT_BYTES,
     DrawsFile,
+    ImputedCells,
     ImputedFile,
     JsonLines,
     LinesSource,
     Placement,
+    ScoreColumns,
     Table,
     TableSource,
     check_place,
@@ -536,7 +538,7 @@ async def replay(
     records = {str(d): pipeline.counts[d] for d in Disposition}
     records[Disposition.REJECTED] += len(refused)
     columns = columns_of(table, done, kept.scored, plan.spec)
-    write_scores(out / "scores.parquet", **columns)
+    write_scores(out / "scores.parquet", ScoreColumns(**columns))
     opened = [alert for alert in kept.alerts if alert.phase is Phase.OPENED]
     detector = stream.detector
     judged_by = None if stream.bundle is None else Bundle.from_bytes(stream.bundle)
@@ -1072,7 +1074,7 @@ async def impute_file(
     where, which = np.nonzero(gaps)
     with ImputedFile(out.with_name(out.name + ".filled.parquet")) as filled:
         assets = table.assets
-        filled.add_cells(
+        cells = ImputedCells(
             asset=[str(assets[i]) for i in where],
             time_ns=table.time_ns[where],
             sensor=[table.sensors[c] for c in which],
@@ -1082,6 +1084,7 @@ async def impute_file(
             method=["field"] * len(where),
             model=[version] * len(where),
         )
+        filled.add_cells(cells)
     left = int((np.isnan(table.values) & ~gaps).sum())
     if left:
         notes.append(

@@ -1,7 +1,7 @@
-"""Where Kafka is: the servers that are named, and whether they are on this machine.
+"""The addresses of Kafka: parsing ``bootstrap_servers``, and whether a host is this machine.
 
-Nothing here asks DNS. What a name resolves to can differ from minute to minute and from this
-check to the connection, so a name other than ``localhost`` counts as another machine.
+DNS is not queried: what a name resolves to can change between this check and the connection, so a name other
+than ``localhost`` counts as another machine.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ PLAINTEXT_PROTOCOLS = ("PLAINTEXT", "SASL_PLAINTEXT")
 
 
 def servers(bootstrap_servers: str) -> list[tuple[str, int]]:
-    """Host and port of each server, in the order written, as aiokafka will take them apart.
+    """Host and port of each server, in the order written, parsed as aiokafka parses them.
 
     Raises:
         ConfigError: an entry is empty, or is not HOST, HOST:PORT or [IPv6]:PORT.
@@ -27,10 +27,10 @@ def servers(bootstrap_servers: str) -> list[tuple[str, int]]:
     for entry in bootstrap_servers.split(","):
         try:
             ((host, port, _),) = collect_hosts(entry, randomize=False)
-            port = -1 if ":-" in entry else port  # aiokafka takes a negative port for the default one
+            port = -1 if ":-" in entry else port  # aiokafka reads a negative port as the default one
         except ValueError:
             host, port = "", 0
-        # `[::1` and `a:b:c` are errors of aiokafka's, `http://x:1` and `a b:1` would fail at every connection.
+        # aiokafka refuses `[::1` and `a:b:c`; `http://x:1` and `a b:1` would fail at every connection.
         if not re.fullmatch(r"[^\s/@\[\],]+", host) or (":" in host and not _address(host)):
             raise ConfigError(
                 f"kafka.bootstrap_servers {bootstrap_servers!r} cannot be used: {entry.strip()!r} is not HOST:PORT"
@@ -44,10 +44,10 @@ def servers(bootstrap_servers: str) -> list[tuple[str, int]]:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is this machine, whatever DNS says.
+    """Whether a host is this machine, without DNS.
 
-    ``localhost`` in any case, 127.0.0.0/8, ::1, and the latter as IPv4 in IPv6. Other spellings that
-    some resolvers take for these (``127.1``, ``2130706433``, ``localhost.``) are not counted.
+    ``localhost`` in any case, 127.0.0.0/8, also as IPv4 in IPv6, and ::1. Other spellings that some resolvers
+    accept (``127.1``, ``2130706433``, ``localhost.``) do not count.
     """
     if host.lower() == "localhost":
         return True

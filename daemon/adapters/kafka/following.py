@@ -1,4 +1,8 @@
-"""Reading a compacted topic whole, without a group."""
+"""A compacted topic, read from its start without a group, and then what is appended to it.
+
+``Follower`` reads; ``LatestEntries`` keeps the newest value of each key within a bound of memory. Used for the
+state of partitions and for the topic of models.
+"""
 
 from __future__ import annotations
 
@@ -15,31 +19,25 @@ from aiokafka.errors import (
     OffsetOutOfRangeError,
 )
 
-from daemon.adapters.kafka.connecting import (
-    DEADLINE_S,
-    WAIT_MS,
-    Entry,
-    KafkaSettings,
-    check_fetching,
-    closed,
-    connection,
-    started,
-    while_reading,
-)
+from daemon.adapters.kafka.connecting import check_fetching, closed, started
+from daemon.adapters.kafka.failures import while_reading
+from daemon.adapters.kafka.security import connection
+from daemon.adapters.kafka.settings import DEADLINE_S, WAIT_MS, KafkaSettings
 from daemon.adapters.kafka.topics import check_topics
+from daemon.adapters.kafka.values import Entry
 
 MOST_BYTES = 2 << 30
-"""Keys and values that are held of a compacted topic, at most: the state of a million assets, and more."""
+"""Bytes of keys and values that are held at most: the state of a million assets, and more."""
 ENTRY_BYTES = 200
-"""What an entry takes up beside its key and value, about."""
+"""What an entry takes up beside its key and value, roughly."""
 READ_AT_ONCE = 1_000
 """Records that are parsed between two pauses, some 10 ms: the whole process shares this thread."""
 
 
-class Newest:
+class LatestEntries:
     """The newest entry of each key, in the order of the last writes, as compaction would leave them.
 
-    Beyond ``most_bytes`` those that were written longest ago are dropped, and counted.
+    Beyond ``most_bytes`` the entries that were written longest ago are removed, and counted in ``dropped``.
     """
 
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:
@@ -53,8 +51,8 @@ class Newest:
         """All of them."""
         return list(self._entries.values())
 
-    def take(self, entries: Sequence[Entry]) -> None:
-        """Take entries, in their order."""
+    def add(self, entries: Sequence[Entry]) -> None:
+        """Add entries in the order of the topic."""
         for entry in entries:
             key = entry.partition, entry.key
             known = self._entries.pop(key, None)
@@ -85,19 +83,19 @@ class Follower:
         self._consumer: AIOKafkaConsumer | None = None
 
     async def read(self, take: Callable[[Sequence[Entry]], None], *, to_the_end: bool) -> None:
-        """Hand over the records that have not been told yet, piece by piece and in their order.
+        """Pass on the records that were not passed on yet, piece by piece and in order.
 
-        A client that begins anew tells all that ever was, up to the end that the log has then: whoever
-        takes it lets the newest of a key stand, and looks at the whole only when this returns.
+        After a reconnect all records are passed on again, up to the present end of the log: the receiver keeps
+        the newest of each key, and uses the result only when this returns.
 
         Args:
-            take: gets each piece; what it keeps is all that is held in memory.
-            to_the_end: go on to the end that the log has now; else take what is there without a wait.
+            take: receives each piece; what it keeps is all that is held in memory.
+            to_the_end: read up to the present end of the log; else only what is there without a wait.
 
         Raises:
             InputError: the topic does not exist.
             UnreachableError, BrokerError: it cannot be read, or Kafka stops answering; the next
-                call begins anew.
+                call starts again at the first record.
         """
         with while_reading(repr(self._topic)):
             try:
@@ -105,35 +103,34 @@ class Follower:
                     await self._to_the_end(take)
                 else:
                     async with (
-                        self._given_up_if_it_fails(self._consumer) as consumer,
+                        self._stopped_on_error(self._consumer) as consumer,
                         asyncio.timeout(DEADLINE_S),
                     ):
                         take(await self._read(consumer, 0))
             except OffsetOutOfRangeError:
-                # Deleted and made again, or compacted away: what follows replaces what was.
+                # The topic was deleted and created again, or compacted: what follows replaces what was read.
                 await self._to_the_end(take)
 
     async def catch_up(self) -> list[Entry]:
-        """The newest of each key that has not been told yet, up to the end that the log has now.
+        """The newest new entry of each key, up to the present end of the log.
 
-        Until the *position* is there: markers and compaction take up offsets, records cannot
-        be counted. However long that takes, as long as it gets on.
+        The end is reached when the *position* is there: markers and compaction take up offsets, so records cannot
+        be counted. It may take any time as long as the position advances.
 
         Raises:
             InputError, UnreachableError, BrokerError: see ``read``.
         """
-        newest = Newest()
-        await self.read(newest.take, to_the_end=True)
-        return newest.entries
+        latest = LatestEntries()
+        await self.read(latest.add, to_the_end=True)
+        return latest.entries
 
     async def poll(self) -> list[Entry]:
-        """What came since, without a wait.
+        """The entries that came since, without a wait.
 
-        A client that begins anew would meet all that ever was, and each old value as the newest: so
-        the end is gone to first.
+        After a reconnect the whole topic is read first, so that no old value is taken for the newest.
 
         Raises:
-            UnreachableError, BrokerError: it cannot be read; the next call begins anew.
+            UnreachableError, BrokerError: it cannot be read; the next call reads the topic again.
         """
         if self._consumer is None:
             return await self.catch_up()
@@ -142,14 +139,14 @@ class Follower:
         return found
 
     async def stop(self) -> None:
-        """Close the connection. Safe to call twice; a later read begins anew."""
+        """Close the connection. Safe to call twice; a later read starts again at the first record."""
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
             await closed(consumer)
 
     @contextlib.asynccontextmanager
-    async def _given_up_if_it_fails(self, consumer: AIOKafkaConsumer) -> AsyncIterator[AIOKafkaConsumer]:
-        """Its position may have passed records that nobody was told of: never read on with it."""
+    async def _stopped_on_error(self, consumer: AIOKafkaConsumer) -> AsyncIterator[AIOKafkaConsumer]:
+        """After an error the position may have passed records that were not passed on: never read on with it."""
         try:
             yield consumer
         except BaseException:
@@ -157,7 +154,7 @@ class Follower:
             raise
 
     async def _to_the_end(self, take: Callable[[Sequence[Entry]], None]) -> None:
-        async with self._given_up_if_it_fails(await self._running()) as consumer:
+        async with self._stopped_on_error(await self._running()) as consumer:
             async with asyncio.timeout(DEADLINE_S):
                 ends = await consumer.end_offsets(list(consumer.assignment()))
             at: dict[TopicPartition, int] = {}

@@ -1,7 +1,7 @@
-"""What topics hold, read without a group: for ``train`` and ``init``, and for the process that trains.
+"""The records that topics contain now, read without a group: for ``train``, ``init`` and the retraining.
 
-``Log`` is the topics as they are when it is opened: every partition from its first offset to its
-end at that moment. What comes later is not part of it.
+A ``Log`` is the topics as they are when it is opened: every partition from its first offset to its end at that
+moment. Records that are appended later are not part of it. Nothing is committed.
 """
 
 from __future__ import annotations
@@ -15,22 +15,15 @@ from dataclasses import dataclass
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
 
-from daemon.adapters.kafka.connecting import (
-    DEADLINE_S,
-    MAX_RECORDS,
-    WAIT_MS,
-    KafkaSettings,
-    UnreachableError,
-    closed,
-    connection,
-    started,
-    while_reading,
-)
+from daemon.adapters.kafka.connecting import closed, started
+from daemon.adapters.kafka.failures import UnreachableError, while_reading
+from daemon.adapters.kafka.security import connection
+from daemon.adapters.kafka.settings import DEADLINE_S, MAX_RECORDS, WAIT_MS, KafkaSettings
 from daemon.adapters.kafka.topics import administering, check_topics
 from daemon.domain import InputPartition, Record
 
 FETCH_BYTES = 256 << 10
-"""Of one partition per answer: whoever looks at a few records in many places fetches little in vain."""
+"""Of one partition per fetch: reading a few records in many places then fetches little in vain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +39,7 @@ Offsets = Mapping[InputPartition, int]
 
 
 class Log:
-    """Topics as they were when it was opened.
+    """The records of topics as they were when it was opened.
 
     ``starts`` and ``ends`` are each partition's first offset and the one after its last, in the
     order of the topics' names and of their partitions. One reading at a time.
@@ -84,9 +77,10 @@ class Log:
             ),
             settings,
         )
-        log = Log(settings, consumer, ", ".join(topics))
+        what = ", ".join(topics)
+        log = Log(settings, consumer, what)
         try:
-            with while_reading(log._what):
+            with while_reading(what):
                 async with asyncio.timeout(DEADLINE_S):
                     partitions = [
                         TopicPartition(name, n) for name, count in counts.items() for n in range(count)
@@ -127,7 +121,7 @@ class Log:
                     async with asyncio.timeout(DEADLINE_S):
                         try:
                             batches = await consumer.getmany(timeout_ms=WAIT_MS, max_records=MAX_RECORDS)
-                        except OffsetOutOfRangeError:  # retention was quicker: what is left begins later
+                        except OffsetOutOfRangeError:  # retention was quicker: the log begins later now
                             for tp, start in (await consumer.beginning_offsets(list(left))).items():
                                 consumer.seek(tp, max(start, at[tp]))
                             continue
@@ -158,7 +152,7 @@ class Log:
             consumer.pause(*left)
 
     async def some(self, at: Offsets, count: int) -> dict[InputPartition, list[Record]]:
-        """Up to ``count`` records of each partition from an offset on; none where it ends before.
+        """Up to ``count`` records of each partition from the offset in ``at`` on; none where the log ends before it.
 
         Raises:
             BrokerError: they cannot be read, or Kafka stops answering.
@@ -169,7 +163,7 @@ class Log:
             stops = {p: min(first + count, self.ends[p]) for p, first in wanted.items()}
             async for piece in self.pieces(wanted, stops):
                 found[piece.partition] += piece.records
-            # Where markers took up all of these offsets, the next ones.
+            # Where all of these offsets are markers, the next ones.
             wanted = {p: stops[p] for p in wanted if not found[p] and stops[p] < self.ends[p]}
         return found
 
@@ -177,7 +171,7 @@ class Log:
 async def read_now(
     settings: KafkaSettings, topics: Sequence[str], newest: int | None = None
 ) -> AsyncIterator[Piece]:
-    """What the topics hold now, without a group: every partition up to the end it has at the start.
+    """The records that the topics contain now, without a group: every partition up to its present end.
 
     Args:
         settings: the connection; its group is not used and nothing is committed.
@@ -212,10 +206,10 @@ async def newest_records(settings: KafkaSettings, topic: str, count: int) -> tup
 async def committed(
     settings: KafkaSettings, partitions: Collection[InputPartition]
 ) -> dict[InputPartition, int]:
-    """How far the group has come in these partitions; one that it never committed is left out.
+    """The offsets that the group has committed in these partitions; one without a commit is left out.
 
     Raises:
-        BrokerError: the broker does not say.
+        BrokerError: the broker does not answer.
     """
     async with administering(settings) as admin:
         known = await admin.list_consumer_group_offsets(settings.group_id)

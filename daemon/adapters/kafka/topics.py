@@ -1,4 +1,7 @@
-"""Topics and the group, through the admin client, which returns error codes and does not raise."""
+"""Topics and the group through the admin client: what exists, what is missing, creating it, and the probe.
+
+aiokafka's admin client returns error codes and does not raise; here they become errors of one line.
+"""
 
 from __future__ import annotations
 
@@ -15,20 +18,11 @@ from aiokafka.errors import (
     for_code,
 )
 
-from daemon.adapters.kafka.connecting import (
-    DEADLINE_S,
-    START_S,
-    CheckResult,
-    KafkaSettings,
-    TopicShape,
-    TopicSpec,
-    TopicState,
-    UnreachableError,
-    connection,
-    plain,
-    quietly,
-    started,
-)
+from daemon.adapters.kafka.connecting import quietly, started
+from daemon.adapters.kafka.failures import UnreachableError, describe
+from daemon.adapters.kafka.security import connection
+from daemon.adapters.kafka.settings import DEADLINE_S, START_S, KafkaSettings
+from daemon.adapters.kafka.values import CheckResult, TopicShape, TopicSpec, TopicState
 from daemon.errors import BrokerError, DaemonError, InputError
 
 DEFAULT_LIMIT = 1_048_588  # Kafka's default of max.message.bytes
@@ -38,7 +32,11 @@ DEFAULT_LIMIT = 1_048_588  # Kafka's default of max.message.bytes
 async def administering(
     settings: KafkaSettings, deadline_s: float = DEADLINE_S
 ) -> AsyncIterator[AIOKafkaAdminClient]:
-    """A started admin client, with a deadline over everything that is done with it."""
+    """A started admin client, with a deadline for everything that is done with it.
+
+    Raises:
+        UnreachableError, BrokerError: it cannot be done (now).
+    """
     arguments = connection(settings)
     admin = await started(
         lambda: AIOKafkaAdminClient(**arguments, request_timeout_ms=15_000),
@@ -54,7 +52,7 @@ async def administering(
         ) from error
     except (KafkaError, OSError) as error:
         kind = UnreachableError if getattr(error, "retriable", True) else BrokerError
-        raise kind(f"Kafka at {settings.bootstrap_servers}: {plain(error)}") from error
+        raise kind(f"Kafka at {settings.bootstrap_servers}: {describe(error)}") from error
     finally:
         await quietly(admin.close())
 
@@ -62,14 +60,14 @@ async def administering(
 async def partitions_of(admin: AIOKafkaAdminClient) -> dict[str, int]:
     """Every topic this user may see, with how many partitions it has.
 
-    All topics are listed, and never one by name: asking for a missing one by name creates it
-    where the broker has ``auto.create.topics.enable``.
+    All topics are listed, never one by name: a request for a missing topic creates it where the broker has
+    ``auto.create.topics.enable``.
     """
     return {topic["topic"]: len(topic["partitions"]) for topic in await admin.describe_topics()}
 
 
 async def topic_states(settings: KafkaSettings, wanted: Sequence[TopicSpec]) -> list[TopicState]:
-    """What exists of the topics that are wanted, in their order."""
+    """The state of each wanted topic, in their order."""
     async with administering(settings) as admin:
         there = await partitions_of(admin)
     return [TopicState(spec.name, there.get(spec.name, 0)) for spec in wanted]
@@ -89,6 +87,7 @@ async def check_topics(settings: KafkaSettings, names: Sequence[str]) -> dict[st
 
 
 def missing_topics(settings: KafkaSettings, names: Sequence[str]) -> str:
+    """The message for topics that do not exist."""
     which = ", ".join(repr(name) for name in names)
     are = "topic {} does" if len(names) == 1 else "topics {} do"
     return (
@@ -98,7 +97,7 @@ def missing_topics(settings: KafkaSettings, names: Sequence[str]) -> str:
 
 
 async def topic_shapes(settings: KafkaSettings, names: Sequence[str]) -> dict[str, TopicShape]:
-    """What must be known to write to these topics; a missing one is said now, not after a client's 40 s.
+    """Partitions and limits of these topics; a missing one is reported at once, not after a client's 40 s.
 
     Raises:
         BrokerError: a topic does not exist.
@@ -108,7 +107,7 @@ async def topic_shapes(settings: KafkaSettings, names: Sequence[str]) -> dict[st
         if missing := [name for name in names if not there.get(name)]:
             raise BrokerError(missing_topics(settings, missing))
         limits = await settings_of(admin, names, "max.message.bytes")
-    # No right to see it: Kafka's default it is.
+    # A limit that this user may not see is taken to be Kafka's default.
     return {name: TopicShape(there[name], int(limits.get(name, DEFAULT_LIMIT))) for name in names}
 
 
@@ -124,7 +123,7 @@ async def settings_of(admin: AIOKafkaAdminClient, names: Sequence[str], key: str
 
 
 async def ensure_topics(settings: KafkaSettings, wanted: Sequence[TopicSpec]) -> list[TopicState]:
-    """Create what is missing of the topics, with their settings; those that exist stay as they are.
+    """Create the topics that are missing, with their settings; those that exist stay as they are.
 
     Replication is the broker's default. Returns once every topic has leaders.
 
@@ -147,14 +146,14 @@ async def ensure_topics(settings: KafkaSettings, wanted: Sequence[TopicSpec]) ->
                     )
                 ]
             )
-            for name, code, *said in answer.topic_errors:
+            for name, code, *reason in answer.topic_errors:
                 # 36: it exists; another replica was quicker
                 if code not in (0, 36):
-                    detail = said[0] if said and said[0] else plain(for_code(code)())
+                    detail = reason[0] if reason and reason[0] else describe(for_code(code)())
                     raise BrokerError(f"topic {name!r} could not be created: {detail}")
         while missing:
             described = {topic["topic"]: topic for topic in await admin.describe_topics()}
-            if all(_led(described.get(spec.name)) for spec in missing):
+            if all(_has_leaders(described.get(spec.name)) for spec in missing):
                 break
             await asyncio.sleep(0.05)
         there |= {spec.name: len(described[spec.name]["partitions"]) for spec in missing}
@@ -162,7 +161,7 @@ async def ensure_topics(settings: KafkaSettings, wanted: Sequence[TopicSpec]) ->
     return [TopicState(spec.name, there[spec.name], spec.name in created) for spec in wanted]
 
 
-def _led(topic: Mapping[str, Any] | None) -> bool:
+def _has_leaders(topic: Mapping[str, Any] | None) -> bool:
     return (
         topic is not None and bool(topic["partitions"]) and all(p["leader"] >= 0 for p in topic["partitions"])
     )
@@ -171,14 +170,14 @@ def _led(topic: Mapping[str, Any] | None) -> bool:
 async def probe(
     settings: KafkaSettings, inputs: Sequence[str], wanted: Sequence[TopicSpec] = ()
 ) -> list[CheckResult]:
-    """Look at everything ``run`` needs of the broker, without writing or joining anything."""
+    """Check everything that ``run`` needs of the broker, without writing or joining anything."""
     where = settings.bootstrap_servers
     try:
         async with administering(settings) as admin:
             cluster = await admin.describe_cluster()
             brokers = cluster["brokers"]
             there = await partitions_of(admin)
-            findings = [
+            results = [
                 CheckResult("broker", True, f"{where}: {len(brokers)} broker(s), {len(there)} topic(s)")
             ]
             clocks = await settings_of(
@@ -192,7 +191,7 @@ async def probe(
                         "; its timestamps are the producers' own (CreateTime): one with a clock far ahead"
                     )
                     detail += " makes others late and silent, which LogAppendTime would refuse as `future`"
-                findings.append(CheckResult(f"input topic {name}", count > 0, detail))
+                results.append(CheckResult(f"input topic {name}", count > 0, detail))
             compacted = [spec.name for spec in wanted if "compact" in spec.config.get("cleanup.policy", "")]
             policies = await settings_of(
                 admin, [name for name in compacted if name in there], "cleanup.policy"
@@ -205,19 +204,19 @@ async def probe(
                     detail = (
                         f"its cleanup.policy is {policy}, so that what it keeps expires: set it to compact"
                     )
-                findings.append(CheckResult(f"topic {spec.name}", count > 0 and not lossy, detail))
-            findings.append(await _group_finding(admin, settings.group_id))
-            return findings
+                results.append(CheckResult(f"topic {spec.name}", count > 0 and not lossy, detail))
+            results.append(await _group_result(admin, settings.group_id))
+            return results
     except DaemonError as error:
         return [CheckResult("broker", False, str(error))]
 
 
-async def _group_finding(admin: AIOKafkaAdminClient, group: str) -> CheckResult:
+async def _group_result(admin: AIOKafkaAdminClient, group: str) -> CheckResult:
     try:
         await admin.find_coordinator(group)
     except GroupAuthorizationFailedError:
         return CheckResult(f"group {group}", False, "this user lacks READ on the group")
     except KafkaError as error:
         # A young cluster has no coordinator until its first group exists.
-        return CheckResult(f"group {group}", True, f"no coordinator yet: {plain(error)}")
+        return CheckResult(f"group {group}", True, f"no coordinator yet: {describe(error)}")
     return CheckResult(f"group {group}", True, "this user may use it")

@@ -1,18 +1,17 @@
-"""Exactly once: what a partition has done becomes readable together with its offset, or not at all.
+"""Exactly once: the outputs of a partition become readable together with its offset, or not at all.
 
-**One producer per input partition**, with a transactional id of its own. Starting it fences
-whoever wrote for that partition before, and ends the transaction that one may have left open:
-therefore it is started *before* the committed offset is looked up, and what is read then can
-no longer change. (Fencing by consumer group, which would do with one producer, is not to be
-had: aiokafka speaks an old TxnOffsetCommit that knows no generation.)
+**One producer per input partition**, with a transactional id of its own. Starting it fences the former producer
+of that partition and ends the transaction that it may have left open. So it is started *before* the committed
+offset is read, and what is read then can no longer change. (Fencing by consumer group, which needs only one
+producer, is not available: aiokafka sends an old TxnOffsetCommit without a generation.)
 
-**One transaction per commit**, opened only when all that goes into it is there: outputs, state,
-and the offset. So none is ever left open and empty, and none waits for a timer.
+**One transaction per commit**, opened only when all of its content is there: outputs, state, and the offset. So
+none is ever left open and empty, and none waits for a timer.
 
-``commit_transaction`` succeeds even if a batch in it has failed, and every later batch of that
-producer fails too. So each batch's future is looked at before the offset is sent, and whatever
-fails, the producer is given up: its successor, and the input from the last commit on, start
-over. Whether the broker took a commit whose answer did not come is then seen from the offset.
+``commit_transaction`` succeeds even if a batch in it has failed, and every later batch of that producer fails
+too. So each batch's future is checked before the offset is sent, and after any failure the producer is closed:
+a new producer starts, and the input is read again from the last commit on. Whether the broker accepted a commit
+whose answer did not arrive is then seen from the committed offset.
 """
 
 from __future__ import annotations
@@ -35,20 +34,15 @@ from aiokafka.errors import (
 )
 from aiokafka.partitioner import murmur2
 
-from daemon.adapters.kafka.connecting import (
-    REFUSED,
-    KafkaSettings,
-    Message,
-    TopicShape,
-    UnreachableError,
-    connection,
-    discard,
-    plain,
-    started,
-    written_position,
-)
-from daemon.adapters.kafka.following import MOST_BYTES, Follower, Newest
+from daemon.adapters.kafka.aiokafka_inside import transaction_failure
+from daemon.adapters.kafka.commit_metadata import written_position
+from daemon.adapters.kafka.connecting import discard, started
+from daemon.adapters.kafka.failures import REFUSED, UnreachableError, describe
+from daemon.adapters.kafka.following import MOST_BYTES, Follower, LatestEntries
+from daemon.adapters.kafka.security import connection
+from daemon.adapters.kafka.settings import KafkaSettings
 from daemon.adapters.kafka.topics import topic_shapes
+from daemon.adapters.kafka.values import Message, TopicShape
 from daemon.adapters.kafka.writing import AT_ONCE, BATCH_BYTES, LARGEST_REQUEST, fitted, stored_size
 from daemon.domain import (
     InputPartition,
@@ -64,15 +58,15 @@ from daemon.stream.snapshot import topic_of
 log = structlog.get_logger(__name__)
 
 TRANSACTION_MS = 30_000
-"""The outage that a transaction rides out; below the session timeout, after which the partition is another's."""
+"""The outage that a transaction survives; below the session timeout, after which another member has the partition."""
 COMMIT_WITHIN_S = 40.0
-"""... and ours to wait: a broker that is away lets aiokafka wait for ever."""
+"""How long a commit may take; without a broker aiokafka would wait for ever."""
 ABORT_WITHIN_S = 2.0
 FENCED = (ProducerFenced, InvalidProducerEpoch, InvalidProducerIdMapping)
 
 
 class TransactionFailed(BrokerError):  # noqa: N818 - reads better where it is raised
-    """Nothing of a transaction was written, or it is not known: begin again at the last commit.
+    """Nothing of a transaction was written, or its outcome is unknown: begin again at the last commit.
 
     ``fenced``: another producer has the same transactional id, or the transaction took too long.
     ``refused``: the broker would refuse the same messages again.
@@ -85,41 +79,44 @@ class TransactionFailed(BrokerError):  # noqa: N818 - reads better where it is r
 
 
 class StateTopic:
-    """Where state is kept: ``<prefix>.state``, in the partition that has the input partition's number."""
+    """The compacted topic ``<prefix>.state``; the state of an input partition is in the partition of the same number."""
 
     def __init__(self, settings: KafkaSettings, prefix: str) -> None:
         self.name = f"{prefix}.state"
         self._settings = settings
 
     def message(self, partition: InputPartition, saved: StateRecord) -> Message:
-        """The message that keeps one record of state."""
+        """The message for one record of state."""
         return Message(self.name, saved.key, saved.value, (), partition.number)
 
     async def read(
         self, partitions: Iterable[InputPartition]
     ) -> dict[InputPartition, tuple[StateRecord, ...]]:
-        """All that is kept for these.
+        """The saved state of these partitions.
 
-        Never more than ``MOST_BYTES``, whatever was written to the topic: see ``following.Newest``.
+        At most ``MOST_BYTES`` are held, whatever was written to the topic: see ``following.LatestEntries``.
+
+        Raises:
+            UnreachableError, BrokerError: it cannot be read (now).
         """
         wanted = sorted(partitions)
         if not wanted:
             return {}
         follower = Follower(self._settings, self.name, sorted({p.number for p in wanted}))
-        newest = Newest()
+        latest = LatestEntries()
         try:
-            await follower.read(newest.take, to_the_end=True)
+            await follower.read(latest.add, to_the_end=True)
         finally:
             await follower.stop()
-        if newest.dropped:
+        if latest.dropped:
             log.warning(
                 "state_unusable",
                 topic=self.name,
-                records=newest.dropped,
+                records=latest.dropped,
                 reason=f"{self.name} holds more than {MOST_BYTES} bytes: what was written longest ago is left out",
             )
         kept: dict[tuple[bytes, int], list[StateRecord]] = {}
-        for i, entry in enumerate(newest.entries, 1):
+        for i, entry in enumerate(latest.entries, 1):
             if entry.value is not None:
                 there = topic_of(entry.key), entry.partition
                 kept.setdefault(there, []).append(StateRecord(entry.key, entry.value))
@@ -130,27 +127,27 @@ class StateTopic:
 
 @lru_cache(maxsize=200_000)
 def partition_of(key: bytes, partitions: int) -> int:
-    """The partition that every Kafka client puts this key into."""
+    """The partition to which Kafka's default partitioner sends this key."""
     number: int = murmur2(key)
     return (number & 0x7FFFFFFF) % partitions
 
 
-def _looked_at(future: asyncio.Future[Any]) -> None:
+def _retrieve_exception(future: asyncio.Future[Any]) -> None:
+    """Keep asyncio from logging an exception that nobody retrieves because an earlier batch failed."""
     if not future.cancelled():
         future.exception()
 
 
 class _OffsetRefusedError(TopicAuthorizationFailedError):  # type: ignore[misc]  # aiokafka has no types
-    """The offset of an input topic may be written by whoever may read the topic."""
+    """The offset could not be written; that needs READ on the input topic."""
 
 
 def _root(error: BaseException, producer: AIOKafkaProducer) -> BaseException:
-    """Why a transaction failed, where aiokafka raises something else."""
-    if isinstance(error, IllegalOperation):  # it had failed before this call, which came too late to be told
-        ended = producer._txn_manager.wait_for_transaction_end()
-        if ended.done() and not ended.cancelled() and (why := ended.exception()) is not None:
-            return why  # type: ignore[no-any-return]
-    cause = error.__cause__  # what a sender died of is wrapped into a bare KafkaError
+    """The reason of a failed transaction, where aiokafka raised another error."""
+    # IllegalOperation: the transaction had failed before this call.
+    if isinstance(error, IllegalOperation) and (failure := transaction_failure(producer)) is not None:
+        return failure
+    cause = error.__cause__  # the error that ended the send task is wrapped into a bare KafkaError
     return cause if type(error) is KafkaError and isinstance(cause, KafkaError) else error
 
 
@@ -158,10 +155,10 @@ class Transactions:
     """The transactional producers of the input partitions that are ours.
 
     Args:
-        settings: the connection; the group names the transactional ids.
+        settings: the connection; the transactional ids begin with the name of the group.
         prefix: of the output topics.
-        encode: what each output is as a message.
-        state: where state goes.
+        encode: makes the message of an output.
+        state: the topic of the state.
     """
 
     def __init__(
@@ -179,9 +176,9 @@ class Transactions:
         self._producers: dict[InputPartition, AIOKafkaProducer] = {}
         self._shapes: dict[str, TopicShape] = {}
 
-    # -------------------------------------------------------------- whose partitions these are
+    # -------------------------------------------------------------- producers
     async def take_over(self, partitions: Sequence[InputPartition]) -> None:
-        """Start a producer for each, fencing whoever had it, and let go of all others.
+        """Start a producer for each partition, which fences the former one, and close all others.
 
         Raises:
             UnreachableError, BrokerError: it cannot be done (now).
@@ -217,7 +214,7 @@ class Transactions:
         """Write outputs, state and position, and return when all are durable.
 
         Raises:
-            TransactionFailed: nothing was written, or it is not known; the producer is given up.
+            TransactionFailed: nothing was written, or the outcome is unknown; the producer is closed.
             BrokerError: a topic is missing, or does not take a message of this size.
         """
         producer = self._producers.get(partition)
@@ -231,20 +228,20 @@ class Transactions:
             async with asyncio.timeout(COMMIT_WITHIN_S):
                 await self._transact(producer, partition, work.position, batches)
         except TimeoutError as error:
-            await self._give_up(partition)
+            await self._close_producer(partition)
             raise TransactionFailed(f"no answer within {COMMIT_WITHIN_S:.0f} s") from error
         except (KafkaError, IllegalOperation, AssertionError) as error:
             why = _root(error, producer)
-            # AssertionError: what aiokafka says to any call on a producer that was fenced before.
+            # AssertionError: aiokafka raises it for any call on a producer that was fenced before.
             fenced = isinstance(why, (*FENCED, AssertionError))
             self._shapes.clear()  # a topic's limit may have been lowered since it was looked up
-            await self._give_up(partition, abort=not fenced)
+            await self._close_producer(partition, abort=not fenced)
             right = "READ" if isinstance(why, _OffsetRefusedError) else "WRITE"
             raise TransactionFailed(
-                plain(why, right), fenced=fenced, refused=isinstance(why, REFUSED)
+                describe(why, right), fenced=fenced, refused=isinstance(why, REFUSED)
             ) from error
         except asyncio.CancelledError:
-            await self._give_up(partition)
+            await self._close_producer(partition)
             raise
 
     async def _transact(
@@ -258,7 +255,7 @@ class Transactions:
         sent = []
         for topic, number, batch in batches:
             future = await producer.send_batch(batch, topic, partition=number)
-            future.add_done_callback(_looked_at)  # should a later one fail first
+            future.add_done_callback(_retrieve_exception)
             sent.append(future)
         if sent:
             await asyncio.wait(sent)
@@ -281,7 +278,7 @@ class Transactions:
             raise
         await producer.commit_transaction()
 
-    async def _give_up(self, partition: InputPartition, *, abort: bool = False) -> None:
+    async def _close_producer(self, partition: InputPartition, *, abort: bool = False) -> None:
         producer = self._producers.pop(partition, None)
         if producer is None:
             return
@@ -295,10 +292,10 @@ class Transactions:
     async def _batches(
         self, producer: AIOKafkaProducer, partition: InputPartition, work: PartitionCommit
     ) -> list[tuple[str, int, Any]]:
-        """The messages as batches, in an order in which no partition waits long for another.
+        """The messages as (topic, partition, batch), one batch of each partition in turn.
 
-        A batch builder costs a seventh of what ``send`` does, but takes a first record of any
-        size: sizes are checked here.
+        A batch builder costs a seventh of what ``send`` does, but accepts a first record of any size: sizes are
+        checked here.
         """
         queues: dict[tuple[str, int], list[Any]] = {}
         sizes: dict[tuple[str, int], int] = {}
@@ -324,7 +321,7 @@ class Transactions:
             added = queue[-1].append(
                 timestamp=None, key=message.key, value=message.value, headers=list(message.headers)
             )
-            assert added is not None  # ``stored_size`` is never below what the builder counts
+            assert added is not None  # ``stored_size`` is never less than the builder counts
         rounds = max(map(len, queues.values()), default=0)
         return [
             (topic, number, queue[i])
@@ -344,7 +341,7 @@ class Transactions:
             encoded.append((self._encode(output), output))
             if i % AT_ONCE == 0:
                 await asyncio.sleep(0)
-        await self._learn(
+        await self._fetch_shapes(
             {message.topic for message in messages} | {f"{self._prefix}.{e.topic}" for e, _ in encoded}
         )
         if messages and partition.number >= self._shapes[self._state.name].partitions:
@@ -366,7 +363,7 @@ class Transactions:
                 )
         return messages
 
-    async def _learn(self, topics: set[str]) -> None:
+    async def _fetch_shapes(self, topics: set[str]) -> None:
         unknown: Mapping[str, TopicShape] = {}
         if topics - self._shapes.keys():
             unknown = await topic_shapes(self._settings, sorted(topics - self._shapes.keys()))

@@ -1,8 +1,8 @@
 """Writing messages durably, at least once.
 
-Idempotent, acks=all, and every single future is checked before ``write`` returns. A producer
-whose batch failed is never used again: its sequence numbers have a hole, and every later batch
-would fail. What failed is sent again by a new one.
+The producer is idempotent with acks=all, and every single future is checked before ``write`` returns. A producer
+whose batch failed is never used again: its sequence numbers have a hole, and every later batch would fail. The
+failed messages are sent again by a new producer.
 """
 
 from __future__ import annotations
@@ -21,39 +21,34 @@ from aiokafka.errors import (
     KafkaError,
 )
 
-from daemon.adapters.kafka.connecting import (
-    REFUSED,
-    SAY_EVERY_S,
-    STOP_S,
-    Backoff,
-    KafkaSettings,
-    Message,
-    UnreachableError,
-    connection,
-    discard,
-    plain,
-    started,
-)
+from daemon.adapters.kafka.connecting import Backoff, discard, started
+from daemon.adapters.kafka.failures import REFUSED, UnreachableError, describe
+from daemon.adapters.kafka.security import connection
+from daemon.adapters.kafka.settings import LOG_EVERY_S, STOP_S, KafkaSettings
 from daemon.adapters.kafka.topics import DEFAULT_LIMIT, topic_shapes
+from daemon.adapters.kafka.values import Message
 from daemon.domain import DeadLetter, Output
 from daemon.errors import BrokerError
 from daemon.stream.encoding import DEAD_LETTER_BYTES, Encoded, encode_dead_letter
 
 log = structlog.get_logger(__name__)
 
-BEAT_S = 1.0
+CHECK_S = 1.0
+"""How often a wait for the broker checks whether it was closed."""
 AT_ONCE = 500
-"""Messages that are made between two pauses, some 20 ms: heartbeats and probes share this thread."""
+"""Messages that are made without a pause, some 20 ms: heartbeats and probes share this thread."""
 BATCH_BYTES = 262_144
-LARGEST_REQUEST = 64 * 1024 * 1024  # sizes are checked here, topic by topic, not by aiokafka
+"""Of the messages for one partition."""
+LARGEST_REQUEST = 64 * 1024 * 1024
+"""Large enough that aiokafka refuses nothing: sizes are checked here, topic by topic."""
 
 
 class Writer:
     """Writes messages durably: idempotent, acks=all, every future checked.
 
     ``write`` returns when every message is on the broker, in the order given per partition.
-    While the broker is away it waits and tries again, until ``close``. Several tasks may write:
-    each waits for its turn, for what fails ends the one producer that all of them use.
+    While the broker is away it waits and tries again, until ``close``. Several tasks may write: each waits for
+    the other, because a failure ends the one producer that all of them use.
     """
 
     def __init__(self, settings: KafkaSettings) -> None:
@@ -62,7 +57,7 @@ class Writer:
         self._producer: AIOKafkaProducer | None = None
         self._limits: dict[str, int] = {}
         self._closing = asyncio.Event()
-        self._turn = asyncio.Lock()
+        self._writing = asyncio.Lock()
 
     async def write(self, messages: Sequence[Message]) -> None:
         """Return when all are durable.
@@ -71,7 +66,7 @@ class Writer:
             BrokerError: a missing topic, a message that its topic does not take, a refusal, or
                 ``close`` while the broker was away. Some messages may have been written.
         """
-        async with self._turn:
+        async with self._writing:
             await self._write(messages)
 
     async def _write(self, messages: Sequence[Message]) -> None:
@@ -93,13 +88,13 @@ class Writer:
                 await self._discard()
                 if isinstance(why, REFUSED):
                     raise BrokerError(
-                        f"topic {message.topic!r} refused a message: {plain(why, 'WRITE')}"
+                        f"topic {message.topic!r} refused a message: {describe(why, 'WRITE')}"
                     ) from why
                 await self._wait(backoff, why)
         backoff.over()
 
     def close(self) -> None:
-        """End a ``write`` that waits for a broker. Safe to call twice."""
+        """End a ``write`` that waits for the broker. Safe to call twice."""
         self._closing.set()
 
     async def stop(self) -> None:
@@ -107,7 +102,7 @@ class Writer:
         await self._discard(STOP_S)
 
     async def _attempt(self, messages: Sequence[Message]) -> list[tuple[Message, BaseException]]:
-        """Send all once and check every future; what failed, in order, with its error."""
+        """Send all once and check every future; the messages that failed, in order, each with its error."""
         producer = await self._running()
         sent: list[asyncio.Future[Any]] = []
         stuck: BaseException | None = None
@@ -125,30 +120,30 @@ class Writer:
                     )
                 )
             except KafkaError as error:
-                # Those behind it may go to the same partition: keep the order, send them again after it.
+                # Later messages may be for the same partition: to keep the order, they are sent again after it.
                 stuck = error
                 break
-        await self._settled(sent)
+        await self._wait_for(sent)
         outcomes = [future.exception() for future in sent]
         failed = [(m, error) for m, error in zip(messages, outcomes, strict=False) if error is not None]
         if stuck is not None:
             failed += [(message, stuck) for message in messages[len(sent) :]]
         return failed
 
-    async def _settled(self, sent: Sequence[asyncio.Future[Any]]) -> None:
-        """Wait for every future; the producer itself tries again while the broker is away."""
+    async def _wait_for(self, sent: Sequence[asyncio.Future[Any]]) -> None:
+        """Wait for every future; the producer itself retries while the broker is away."""
         pending = set(sent)
-        said = time.monotonic()
+        logged_at = time.monotonic()
         while pending:
-            _, pending = await asyncio.wait(pending, timeout=BEAT_S)
+            _, pending = await asyncio.wait(pending, timeout=CHECK_S)
             if pending and self._closing.is_set():
                 await self._discard()
                 raise BrokerError(
                     f"stopped while Kafka at {self._settings.bootstrap_servers} did not take "
                     f"{len(pending)} message(s)"
                 )
-            if pending and time.monotonic() - said >= 10.0:
-                said = time.monotonic() + SAY_EVERY_S
+            if pending and time.monotonic() - logged_at >= 10.0:
+                logged_at = time.monotonic() + LOG_EVERY_S
                 log.warning("broker_unreachable", reason=f"{len(pending)} message(s) wait to be written")
 
     async def _running(self) -> AIOKafkaProducer:
@@ -168,7 +163,7 @@ class Writer:
         return self._producer
 
     async def _discard(self, within_s: float = 1.0) -> None:
-        """Never use a producer again after a failed batch: all that follow would fail too."""
+        """Close the producer for good: after a failed batch all that follow would fail, too."""
         producer, self._producer = self._producer, None
         if producer is None:
             return
@@ -186,11 +181,11 @@ class Writer:
 
     # -------------------------------------------------------------- sizes
     async def limit(self, topic: str) -> int:
-        """The largest message that the topic takes, bytes."""
+        """The largest message that the topic accepts, bytes."""
         backoff = Backoff()
         while topic not in self._limits:
             try:
-                await self._learn(topic)
+                await self._fetch_limit(topic)
             except UnreachableError as error:
                 await self._wait(backoff, error)
         return self._limits[topic]
@@ -203,23 +198,23 @@ class Writer:
                 f"which takes {limit} (max.message.bytes)"
             )
 
-    async def _learn(self, topic: str) -> None:
-        """What the topic takes; a missing one is said now, not after the client's 40 s."""
+    async def _fetch_limit(self, topic: str) -> None:
+        """Look up the limit of the topic; a missing topic is reported at once, not after the client's 40 s."""
         limit = self._limits[topic] = (await topic_shapes(self._settings, [topic]))[topic].limit
         if self._producer is not None and limit < BATCH_BYTES:
             await self.stop()
 
 
 def stored_size(message: Message) -> int:
-    """Bytes of a batch that holds only this message, from above (record format v2)."""
+    """An upper bound of the bytes of a batch with only this message (record format v2)."""
     size = 61 + 21 + 10 + len(message.key or b"") + len(message.value or b"")
     return size + sum(10 + len(name.encode()) + len(value or b"") for name, value in message.headers)
 
 
 def fitted(topic: str, encoded: Encoded, output: Output, limit: int) -> Message:
-    """The message for an output; a dead letter is cut down to what its topic takes.
+    """The message for an output; a dead letter is cut to the limit of its topic.
 
-    It is made of what others wrote: that no topic of ours takes it must not stop the stream.
+    Its content was written by others, so its size must not stop the stream.
     """
     message = Message(topic, encoded.key, encoded.value, encoded.headers)
     if not isinstance(output, DeadLetter) or stored_size(message) <= limit:
@@ -235,7 +230,7 @@ def fitted(topic: str, encoded: Encoded, output: Output, limit: int) -> Message:
 class KafkaSink:
     """Outputs to the topics ``<prefix>.<suffix>``, at least once.
 
-    ``encode`` says what each output is as a message; ``encoding.encode`` without its clock.
+    ``encode`` makes the message of an output: ``encoding.encode`` with its clock bound.
     """
 
     def __init__(self, settings: KafkaSettings, prefix: str, encode: Callable[[Output], Encoded]) -> None:

@@ -1,0 +1,382 @@
+"""The sections of the configuration, each declared once with its defaults and rules.
+
+Every key but ``streams`` has a default. An unknown key is an error at every level: a misspelt key that is
+silently ignored is an outage that starts on the day somebody relies on it. Sections also make the immutable
+values that the core works with (``StreamSection.spec``, ``ModelSection.settings``, ``AlertsSection.policy``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from daemon.calendar import check_fields
+from daemon.config.notation import (
+    LONGEST,
+    Duration,
+    HostName,
+    InstanceId,
+    Name,
+    PositiveDuration,
+    TopicName,
+    distinct,
+    folder,
+    parse_budget,
+    parse_persistence,
+    parse_share,
+)
+from daemon.domain import (
+    AlarmPolicy,
+    Budget,
+    FieldNames,
+    Format,
+    ModelSettings,
+    StreamSpec,
+    is_calendar,
+    to_ns,
+    zone_of,
+)
+
+INSTANTS = (datetime(1970, 1, 1, tzinfo=UTC), datetime(2262, 1, 1, tzinfo=UTC))
+MAX_ROWS = 100_000_000
+"""The most rows to learn from: more than any machine can hold."""
+MAX_OPEN_ROWS = 1_000_000
+"""The most rows of one asset that may still change: 8 bytes each are kept for every asset."""
+MAX_SEED = 2**63 - 1
+"""The largest seed that every generator of random numbers accepts."""
+ENV_PREFIX = "ANOMALYD_"
+
+
+class Section(BaseModel):
+    """A part of the configuration: immutable, unknown keys refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+
+class KafkaSection(Section):
+    """How to reach Kafka."""
+
+    bootstrap_servers: Name = "localhost:9092"
+    group_id: Name = "anomalyd"
+    instance_id: InstanceId | None = None
+    start: Literal["earliest", "latest"] = "earliest"
+    delivery: Literal["at_least_once", "exactly_once"] = "exactly_once"
+    commit_interval: PositiveDuration = timedelta(milliseconds=500)
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    allow_plaintext: bool = False
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] | None = None
+    username: str | None = None
+    password_file: Path | None = None
+    token_file: Path | None = None
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.security_protocol.startswith("SASL") and self.sasl_mechanism is None:
+            raise ValueError(f"security_protocol {self.security_protocol} needs sasl_mechanism")
+        return self
+
+
+class FieldsSection(Section):
+    """The names of a record's fields; ``$key`` and ``$timestamp`` stand for those of the Kafka record."""
+
+    asset: Name = "asset"
+    timestamp: Name = "ts"
+    values: Name = "values"
+    sensor: Name = "sensor"
+    value: Name = "value"
+    condition: Name = "condition"
+
+
+class SensorSection(Section):
+    """One sensor: ``range`` is its engineering range, for the scaling floor and the page's axes."""
+
+    range: tuple[float, float] | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.range is None:
+            return self
+        low, high = self.range
+        if not math.isfinite(high - low) or low >= high:
+            raise ValueError(f"range {list(self.range)} must be [low, high], both finite, with low < high")
+        return self
+
+
+def bare_sensors(value: Any) -> Any:
+    """Accept a list of names, and names without settings, as a mapping of names to settings."""
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        distinct("sensor", [name for name in value if isinstance(name, str)])
+        return {name: {} for name in value}
+    if isinstance(value, Mapping):
+        return {name: ({} if settings is None else settings) for name, settings in value.items()}
+    return value
+
+
+class StreamSection(Section):
+    """Assets of one kind: the same sensors, period and model."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    topics: tuple[TopicName, ...] = Field(min_length=1)
+    format: Format = Format.JSON_WIDE
+    fields: FieldsSection = FieldsSection()
+    sensors: Annotated[dict[str, SensorSection], BeforeValidator(bare_sensors)] = Field(min_length=1)
+    period: PositiveDuration = timedelta(seconds=1)
+    window: int = Field(default=16, ge=2, le=1024)
+    hop: int = Field(default=1, ge=1)
+    allowed_lateness: Duration | None = None
+    max_gap: PositiveDuration | None = None
+    silent_after: PositiveDuration | None = None
+    condition: tuple[str, ...] = ()
+    assets: dict[str, dict[str, str]] = {}
+    timezone: str | None = None
+    forget: tuple[Name, ...] = ()
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.hop > self.window:
+            raise ValueError(
+                f"hop {self.hop} is longer than the window {self.window}: rows between would never be scored"
+            )
+        for key, value in (("max_gap", self.max_gap), ("silent_after", self.silent_after)):
+            if value is not None and value < self.period:
+                raise ValueError(f"{key} {value} is shorter than the period {self.period}")
+        if self.lasts > LONGEST:
+            raise ValueError(f"{self.window} rows of {self.period} make a window longer than ten years")
+        if self.lateness > MAX_OPEN_ROWS * self.period:
+            raise ValueError(
+                f"allowed_lateness {self.lateness} is more than {MAX_OPEN_ROWS:,} rows of {self.period}, which"
+                " are kept for each asset"
+            )
+        distinct("sensor", list(self.sensors))
+        distinct("condition", self.condition)
+        distinct("forget", self.forget)
+        try:
+            zone_of(self.timezone)
+        except ValueError as error:
+            raise ValueError(f"timezone {error}") from error
+        check_fields(self.condition)
+        in_messages = not all(map(is_calendar, self.condition))
+        FieldNames(**self.fields.model_dump()).used(self.format, in_messages)
+        return self
+
+    @property
+    def lateness(self) -> timedelta:
+        """``allowed_lateness``, or its default, which is never more than may be written."""
+        if self.allowed_lateness is None:
+            return min(max(timedelta(seconds=10), self.period), MAX_OPEN_ROWS * self.period)
+        return self.allowed_lateness
+
+    @property
+    def lasts(self) -> timedelta:
+        """The length of one window."""
+        return self.window * self.period
+
+    def spec(self) -> StreamSpec:
+        """The immutable value that the core works with."""
+        period = self.period
+        long = max(timedelta(minutes=5), 20 * period)
+        return StreamSpec(
+            name=self.name,
+            sensors=tuple(self.sensors),
+            period_ns=to_ns(period),
+            window=self.window,
+            hop=self.hop,
+            allowed_lateness_ns=to_ns(self.lateness),
+            max_gap_ns=to_ns(self.max_gap or long),
+            silent_after_ns=to_ns(self.silent_after or long),
+            format=self.format,
+            fields=FieldNames(**self.fields.model_dump()),
+            topics=self.topics,
+            condition=self.condition,
+            ranges=tuple(sensor.range for sensor in self.sensors.values()),
+            assets=self.assets,
+            timezone=self.timezone,
+            forget=frozenset(self.forget),
+        )
+
+
+class ModelSection(Section):
+    """The model: a VAE with a linear skip connection and a path of one kind beside it; ``ppca`` is the skip alone."""
+
+    kind: Literal["mlp", "conv", "gru", "ppca"] = "mlp"
+    hidden: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = (64, 32)
+    latent: int = Field(default=8, ge=1, le=256)
+    beta: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    learn_rows: int = Field(default=5000, ge=100, le=MAX_ROWS)
+    directory: Annotated[Path, BeforeValidator(folder)] = Path("models")
+    keep: int = Field(default=10, ge=1, le=90)
+    seed: int = Field(default=0, ge=0, le=MAX_SEED)
+    steps: int | None = Field(default=None, ge=1, le=10_000_000)
+
+    def settings(self) -> ModelSettings:
+        """The value that training works with."""
+        return ModelSettings(self.kind, self.hidden, self.latent, self.beta, self.seed, self.steps)
+
+
+class CalibrationSection(Section):
+    """``budget``: false episodes per asset that the operator accepts."""
+
+    budget: Annotated[Budget, BeforeValidator(parse_budget)] = Budget(1.0)
+
+
+class MaintenanceSection(Section):
+    """A planned stop: no anomaly opens from ``start`` to ``end`` for these assets (all if none is named)."""
+
+    start: datetime
+    end: datetime
+    assets: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.start.tzinfo is None or self.end.tzinfo is None:
+            raise ValueError("maintenance times need a time zone, as 2026-01-31T08:00:00Z")
+        for when in (self.start, self.end):
+            if not INSTANTS[0] <= when < INSTANTS[1]:
+                raise ValueError(f"maintenance time {when.isoformat()} is not from 1970 to 2261")
+        if self.end <= self.start:
+            raise ValueError("maintenance ends before it starts")
+        return self
+
+
+class AlertsSection(Section):
+    """When scores become an episode."""
+
+    persistence: Annotated[tuple[int, int], BeforeValidator(parse_persistence)] = (1, 1)
+    hysteresis: float = Field(default=0.9, gt=0, le=1)
+    refractory: Duration | None = None
+    maintenance: tuple[MaintenanceSection, ...] = ()
+    sinks: tuple[dict[str, Any], ...] = ()
+
+    @model_validator(mode="after")
+    def _built(self) -> Self:
+        if self.sinks:
+            raise ValueError("not used yet: alerts go to the topic <prefix>.alerts; leave this empty")
+        return self
+
+    def policy(self, spec: StreamSpec) -> AlarmPolicy:
+        """The alarm settings of one stream; the refractory time is one window unless given."""
+        rows = spec.window if self.refractory is None else to_ns(self.refractory) // spec.period_ns
+        return AlarmPolicy(*self.persistence, self.hysteresis, int(rows))
+
+
+class DriftSection(Section):
+    """``interval``: the event time over which drift is summed and judged, at least one window."""
+
+    interval: PositiveDuration = timedelta(hours=1)
+
+
+class RetrainSection(Section):
+    """``every``: event time between trainings, null for never; ``rows``: recent rows to learn from."""
+
+    every: PositiveDuration | None = timedelta(hours=24)
+    rows: int = Field(default=50_000, ge=100, le=MAX_ROWS)
+
+
+class DrillSection(Section):
+    """``share``: of one CPU's time, for fire drills beside the stream; 0 for none."""
+
+    share: Annotated[float, BeforeValidator(parse_share)] = 0.01
+
+
+class AuditSection(Section):
+    """``one_in``: one in so many known readings is hidden from the model, to measure how it is filled; 0 or null: none."""
+
+    one_in: int | None = Field(default=1000, ge=0, le=MAX_ROWS)
+
+
+class OutputsSection(Section):
+    """``prefix`` of every output topic; ``scores``: publish a message per scored row."""
+
+    prefix: str = Field(default="anomalyd", pattern=r"^[A-Za-z0-9._-]{1,100}$")
+    scores: bool = False
+
+
+class HttpSection(Section):
+    """The admin port: health, metrics and the page."""
+
+    host: Name = "127.0.0.1"
+    port: int = Field(default=9464, ge=0, le=65535)
+    allowed_hosts: list[HostName] = []
+
+
+class LoggingSection(Section):
+    """Logs go to standard output."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["json", "console"] = "json"
+
+
+class LimitsSection(Section):
+    """Limits that bound memory."""
+
+    max_record_bytes: int = Field(default=1_048_576, ge=1024, le=2**31 - 1)  # Kafka's own limit
+    max_asset_bytes: int = Field(default=256, ge=8, le=65_536)
+    max_assets: int = Field(default=100_000, ge=1, le=MAX_ROWS)
+
+
+class Settings(BaseSettings):
+    """The whole configuration."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid",
+        frozen=True,
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter="__",
+        nested_model_default_partial_update=False,
+    )
+
+    kafka: KafkaSection = KafkaSection()
+    streams: tuple[StreamSection, ...] = Field(min_length=1)
+    model: ModelSection = ModelSection()
+    calibration: CalibrationSection = CalibrationSection()
+    alerts: AlertsSection = AlertsSection()
+    drift: DriftSection = DriftSection()
+    retrain: RetrainSection = RetrainSection()
+    drill: DrillSection = DrillSection()
+    audit: AuditSection = AuditSection()
+    outputs: OutputsSection = OutputsSection()
+    http: HttpSection = HttpSection()
+    logging: LoggingSection = LoggingSection()
+    limits: LimitsSection = LimitsSection()
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        names = [stream.name for stream in self.streams]
+        topics = [topic for stream in self.streams for topic in stream.topics]
+        for what, values in (("stream name", names), ("input topic", topics)):
+            twice = {value for value in values if values.count(value) > 1}
+            if twice:
+                raise ValueError(f"{what} {sorted(twice)[0]!r} is used twice")
+        for stream in self.streams:
+            # Only a configured interval is refused; the default is lengthened (``drift_interval``).
+            if "interval" in self.drift.model_fields_set and self.drift.interval < stream.lasts:
+                raise ValueError(
+                    f"drift.interval {self.drift.interval} is shorter than one window of stream"
+                    f" {stream.name!r}, which lasts {stream.lasts}"
+                )
+        return self
+
+    def drift_interval(self, stream: StreamSection) -> timedelta:
+        """The interval of one stream: as configured (default: an hour), but never less than a window."""
+        return max(self.drift.interval, stream.lasts)
+
+
+def maintained(windows: Sequence[MaintenanceSection]) -> tuple[tuple[int, int, frozenset[str]], ...]:
+    """The maintenance windows as (start_ns, end_ns, assets), for the core."""
+    return tuple(
+        (
+            to_ns(w.start.astimezone(UTC) - datetime(1970, 1, 1, tzinfo=UTC)),
+            to_ns(w.end.astimezone(UTC) - datetime(1970, 1, 1, tzinfo=UTC)),
+            frozenset(w.assets),
+        )
+        for w in windows
+    )

@@ -1,0 +1,142 @@
+"""The rules of the sections: what cannot be meant is refused in one line."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from daemon.config import load
+from daemon.runtime.loop import StreamPlan
+from tests.config.setups import document, refused
+
+
+@pytest.mark.parametrize(
+    ("stream", "says"),
+    [
+        ({"topics": []}, ["streams.0.topics", "at least 1 item"]),
+        ({"topics": [""]}, ["streams.0.topics.0", "'' is no topic name"]),
+        ({"topics": ["a b"]}, ["streams.0.topics.0", "'a b' is no topic name"]),
+        ({"topics": [".."]}, ["'..' is no topic name"]),
+        ({"topics": ["x" * 250]}, ["is no topic name: 1 to 249"]),
+        ({"sensors": [""]}, ["sensor '' is empty"]),
+        ({"sensors": {" ": {}}}, ["sensor ' ' is empty"]),
+        ({"sensors": ["a", "b", "a"]}, ["sensor 'a' appears twice"]),
+        ({"sensors": {"a": {"range": [0, float("inf")]}}}, ["sensors.a", "[0.0, inf]", "finite"]),
+        ({"sensors": {"a": {"range": [1, 1]}}}, ["sensors.a", "low < high"]),
+        ({"sensors": {"a": {"range": [float("nan"), 1]}}}, ["sensors.a", "finite"]),
+        ({"fields": {"asset": ""}}, ["fields.asset", "'' is empty"]),
+        ({"fields": {"asset": "ts"}}, ["fields.asset and fields.timestamp have one name, 'ts'"]),
+        ({"fields": {"values": "$key"}}, ["fields.values cannot be '$key'"]),
+        ({"fields": {"asset": "$timestamp"}}, ["fields.asset cannot be '$timestamp'"]),
+        ({"fields": {"timestamp": "$when"}}, ["fields.timestamp cannot be '$when'"]),
+        (
+            {"format": "json-long", "fields": {"asset": "$key", "sensor": "$key"}},
+            ["fields.asset and fields.sensor have one name, '$key'"],
+        ),
+        ({"condition": ["mode", "mode"]}, ["condition 'mode' appears twice"]),
+        ({"condition": [""]}, ["condition '' is empty"]),
+        ({"condition": ["mode", "$hours"]}, ["condition '$hours'", "$weekday, $weekend, $hour, $month"]),
+        ({"condition": ["$hour", "$hour"]}, ["condition '$hour' appears twice"]),
+        ({"period": "1m", "max_gap": "30s"}, ["max_gap 0:00:30 is shorter than the period 0:01:00"]),
+        ({"period": "1m", "silent_after": "1s"}, ["silent_after 0:00:01 is shorter than the period"]),
+        ({"name": "a b"}, ["streams.0.name", "'a b'"]),
+        ({"period": "99999999999d"}, ["streams.0.period", "'99999999999d' is longer than ten years"]),
+        ({"period": "1ns"}, ["streams.0.period", "'1ns' is shorter than a microsecond"]),
+        ({"period": "1e1d"}, ["streams.0.period", "is not a duration"]),
+        ({"period": "4d", "window": 1024}, ["1024 rows of 4 days, 0:00:00 make a window longer than ten"]),
+        ({"allowed_lateness": "3653d"}, ["allowed_lateness 3653 days, 0:00:00 is more than 1,000,000 rows"]),
+        (
+            {"period": "1us", "allowed_lateness": "10s"},
+            ["allowed_lateness 0:00:10 is more than 1,000,000 rows of 0:00:00.000001"],
+        ),
+        ({"sensors": {"a": {"range": [-1.7e308, 1.7e308]}}}, ["sensors.a", "low < high"]),
+        ({"sensors": {"a\nb": {"range": 1}}}, [r"streams.0.sensors.a b.range"]),
+        ({"condition": ["a\0"]}, [r"streams.0.condition.0: 'a\x00' holds a character that no text can have"]),
+        ({"assets": {"\udcff": {}}}, ["streams.0.assets", "no text can have"]),
+    ],
+)
+def test_an_impossible_stream_is_refused(stream: dict[str, Any], says: list[str]) -> None:
+    line = refused(document(stream))
+    for text in says:
+        assert text in line
+
+
+@pytest.mark.parametrize(
+    ("section", "value", "says"),
+    [
+        ("kafka", {"bootstrap_servers": ""}, "kafka.bootstrap_servers: '' is empty"),
+        ("kafka", {"group_id": " "}, "kafka.group_id: ' ' is empty"),
+        ("model", {"hidden": [128, 0]}, "model.hidden.1: Input should be greater than or equal to 1 (got 0)"),
+        ("model", {"hidden": [5000]}, "less than or equal to 4096 (got 5000)"),
+        ("model", {"beta": -1}, "model.beta: Input should be greater than 0 (got -1)"),
+        ("model", {"beta": float("inf")}, "model.beta: Input should be a finite number (got inf)"),
+        ("model", {"latent": 0}, "model.latent"),
+        ("model", {"latent": 257}, "model.latent"),
+        ("model", {"directory": ""}, "model.directory: '' is empty"),
+        ("calibration", {"budget": "9" * 30 + " per day"}, "is no budget to calibrate to"),
+        ("calibration", {"budget": "0 per day"}, "is no budget to calibrate to"),
+        ("model", {"seed": -1}, "model.seed: Input should be greater than or equal to 0"),
+        ("model", {"seed": 10**30}, "model.seed: Input should be less than or equal to"),
+        ("retrain", {"rows": 10**18}, "retrain.rows: Input should be less than or equal to"),
+        ("drill", {"share": "60%"}, "drill.share: '60%' is more than half a CPU: at most 50%"),
+        ("drill", {"share": 1}, "drill.share: 1 is not a share: write for example 1%, or 0 for none"),
+        ("drill", {"share": "1"}, "drill.share: '1' is not a share"),
+        ("drill", {"share": "-1%"}, "drill.share: '-1%' is not a share"),
+        ("drill", {"share": True}, "drill.share: True is not a share"),
+        ("limits", {"max_record_bytes": 2**31}, "limits.max_record_bytes: Input should be less than"),
+        (
+            "alerts",
+            {"maintenance": [{"start": "0001-01-01T00:00:00+14:00", "end": "9999-12-31T23:59:59-14:00"}]},
+            "is not from 1970 to 2261",
+        ),
+        ("alerts", {"sinks": [{"type": "webhook"}]}, "not used yet: alerts go to the topic <prefix>.alerts"),
+        ("kafka", {"instance_id": ""}, "kafka.instance_id: '' is no instance id: $hostname, or 1 to 249"),
+        ("kafka", {"instance_id": "$pod"}, "kafka.instance_id: '$pod' is no instance id"),
+        ("http", {"host": ""}, "http.host: '' is empty"),
+        ("http", {"allowed_hosts": ["*"]}, "http.allowed_hosts.0: '*' is no host name"),
+        ("http", {"allowed_hosts": ["a.b", "http://x"]}, "http.allowed_hosts.1: 'http://x' is no host name"),
+        ("http", {"allowed_hosts": ["x:9464"]}, "'x:9464' is no host name: write it without scheme and port"),
+        ("http", {"allowed_hosts": ["x" * 300]}, "is no host name"),
+        ("drift", {"interval": "10s"}, "drift.interval 0:00:10 is shorter than one window of stream 's'"),
+    ],
+)
+def test_an_impossible_section_is_refused(section: str, value: dict[str, Any], says: str) -> None:
+    assert says in refused(document(**{section: value}))
+
+
+@pytest.mark.parametrize(
+    ("text", "share"),
+    [
+        ("1%", 0.01),
+        (" 0.5 % ", 0.005),
+        ("50%", 0.5),
+        ("0%", 0.0),
+        (0, 0.0),
+        (0.0, 0.0),
+        (None, 0.0),
+        ("0", 0.0),
+        ("null", 0.0),
+    ],
+)
+def test_a_share_of_the_cpu(text: Any, share: float) -> None:
+    assert load(None, (), document(drill={"share": text})).drill.share == share
+    assert load(None, (), document()).drill.share == 0.01
+
+
+def test_a_field_that_the_format_does_not_use_may_have_any_name() -> None:
+    load(None, (), document({"fields": {"asset": "$key", "timestamp": "$timestamp", "sensor": "values"}}))
+
+
+def test_the_default_drift_interval_is_never_shorter_than_a_window() -> None:
+    settings = load(None, (), document({"period": "1h"}))
+    assert StreamPlan.of(settings, settings.streams[0]).drift_interval == timedelta(hours=16)
+    quick = load(None, (), document())
+    assert StreamPlan.of(quick, quick.streams[0]).drift_interval == timedelta(hours=1)
+
+
+def test_the_default_lateness_is_never_more_than_is_allowed() -> None:
+    (stream,) = load(None, (), document({"period": "1us"})).streams
+    assert stream.spec().allowed_lateness_ns == 10**9
+    assert load(None, (), document()).streams[0].spec().allowed_lateness_ns == 10 * 10**9
