@@ -14,7 +14,7 @@ from daemon.documents import MAX_DEPTH, DocumentError, from_json, from_yaml, one
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "expected"),
     [
         ("a: " + "9" * 5000, "a number of 5000 characters is too long (line 1, column 4)"),
         ("a: 0x" + "f" * 300, "is too large a number"),
@@ -49,10 +49,10 @@ from daemon.documents import MAX_DEPTH, DocumentError, from_json, from_yaml, one
         ("a: [", "expected the node content"),
     ],
 )
-def test_odd_yaml_is_one_line_with_its_position(text: str, says: str) -> None:
+def test_odd_yaml_is_one_line_with_its_position(text: str, expected: str) -> None:
     with pytest.raises(DocumentError) as raised:
         from_yaml(text)
-    assert says in str(raised.value)
+    assert expected in str(raised.value)
     assert str(raised.value).isprintable()
     assert len(str(raised.value)) < 300
 
@@ -98,10 +98,10 @@ def test_any_text_is_read_or_refused(text: str) -> None:
     try:
         value = from_yaml(text)
     except DocumentError as error:
-        said = str(error)
+        expected = str(error)
     else:
-        said = shown(value)
-    assert "\n" not in said
+        expected = shown(value)
+    assert "\n" not in expected
 
 
 @given(st.binary(max_size=60))
@@ -109,10 +109,10 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     try:
         from_yaml(data)
     except DocumentError as error:
-        said = str(error)
+        expected = str(error)
     else:
-        said = ""
-    assert "\n" not in said
+        expected = ""
+    assert "\n" not in expected
 
 
 PLAIN = st.recursive(
@@ -152,7 +152,7 @@ def test_only_a_file_of_bounded_length_is_read(tmp_path: Path) -> None:
     with pytest.raises(DocumentError, match="is longer than 4 bytes"):
         read_file(path, 4)
     os.mkfifo(tmp_path / "pipe")
-    for odd, says in (
+    for odd, expected in (
         (tmp_path, "is a directory, not a file"),
         (tmp_path / "pipe", "is a pipe or a device, not a file"),
         (Path("/dev/zero"), "is a pipe or a device, not a file"),
@@ -161,12 +161,12 @@ def test_only_a_file_of_bounded_length_is_read(tmp_path: Path) -> None:
         (tmp_path / ("x" * 300), "File name too long"),
         (Path("\0"), "NUL"),
     ):
-        with pytest.raises(DocumentError, match=says):
+        with pytest.raises(DocumentError, match=expected):
             read_file(odd)
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "expected"),
     [
         ("a\nb", r"'a\nb'"),
         ("x" * 81, "'" + "x" * 80 + "' ..."),
@@ -174,8 +174,8 @@ def test_only_a_file_of_bounded_length_is_read(tmp_path: Path) -> None:
         ([1, "\x1b"], r"[1, '\x1b']"),
     ],
 )
-def test_a_value_is_quoted_short_and_printable(value: object, said: str) -> None:
-    assert shown(value) == said
+def test_a_value_is_quoted_short_and_printable(value: object, expected: str) -> None:
+    assert shown(value) == expected
 
 
 def test_an_integer_that_python_will_not_write_is_described() -> None:

@@ -13,7 +13,7 @@ from tests.config.setups import document, refused
 
 
 @pytest.mark.parametrize(
-    ("stream", "says"),
+    ("stream", "expected"),
     [
         ({"topics": []}, ["streams.0.topics", "at least 1 item"]),
         ({"topics": [""]}, ["streams.0.topics.0", "'' is no topic name"]),
@@ -57,14 +57,14 @@ from tests.config.setups import document, refused
         ({"assets": {"\udcff": {}}}, ["streams.0.assets", "no text can have"]),
     ],
 )
-def test_an_impossible_stream_is_refused(stream: dict[str, Any], says: list[str]) -> None:
+def test_an_impossible_stream_is_refused(stream: dict[str, Any], expected: list[str]) -> None:
     line = refused(document(stream))
-    for text in says:
+    for text in expected:
         assert text in line
 
 
 @pytest.mark.parametrize(
-    ("section", "value", "says"),
+    ("section", "value", "expected"),
     [
         ("kafka", {"bootstrap_servers": ""}, "kafka.bootstrap_servers: '' is empty"),
         ("kafka", {"group_id": " "}, "kafka.group_id: ' ' is empty"),
@@ -102,8 +102,8 @@ def test_an_impossible_stream_is_refused(stream: dict[str, Any], says: list[str]
         ("drift", {"interval": "10s"}, "drift.interval 0:00:10 is shorter than one window of stream 's'"),
     ],
 )
-def test_an_impossible_section_is_refused(section: str, value: dict[str, Any], says: str) -> None:
-    assert says in refused(document(**{section: value}))
+def test_an_impossible_section_is_refused(section: str, value: dict[str, Any], expected: str) -> None:
+    assert expected in refused(document(**{section: value}))
 
 
 @pytest.mark.parametrize(

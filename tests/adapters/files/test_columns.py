@@ -48,7 +48,7 @@ def test_column_names_without_reading_rows(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("header", "says"),
+    ("header", "expected"),
     [
         (b"\n\xf4ts,a", "its first line is not the header|can't decode"),
         (b"\nts,a", "its first line is not the header|no time column"),
@@ -57,8 +57,10 @@ def test_column_names_without_reading_rows(tmp_path: Path, name: str) -> None:
         (b"ts,\xff", "can't decode"),
     ],
 )
-def test_a_header_that_arrow_parses_differently_is_refused(tmp_path: Path, header: bytes, says: str) -> None:
+def test_a_header_that_arrow_parses_differently_is_refused(
+    tmp_path: Path, header: bytes, expected: str
+) -> None:
     path = tmp_path / "t.csv"
     path.write_bytes(header + b"\n1767225600,1\n1767225601,2\n")
-    with pytest.raises(InputError, match=says):
+    with pytest.raises(InputError, match=expected):
         read_table(path)

@@ -82,10 +82,10 @@ async def test_an_oversized_line_is_cut_to_one_short_record(tmp_path: Path) -> N
     found = await records(source)
     assert [len(record.value) for record in found] == [2, KEPT_BYTES, 2]
     assert source.oversized[1] == Oversized(5_000_000, hashlib.sha256(giant).hexdigest())
-    said = Decoder(StreamSpec("s", ("x",))).decode(found[1])
-    assert isinstance(said, Rejected)
-    assert said.reason is Reason.TOO_LARGE
-    letter = dead_letter(said, source.oversized)
+    rejected = Decoder(StreamSpec("s", ("x",))).decode(found[1])
+    assert isinstance(rejected, Rejected)
+    assert rejected.reason is Reason.TOO_LARGE
+    letter = dead_letter(rejected, source.oversized)
     assert (letter["line"], letter["length"]) == (1, 5_000_000)
     assert letter["sha256"] == hashlib.sha256(giant).hexdigest()
     assert base64.b64decode(letter["original"]) == giant[:DEAD_LETTER_BYTES]

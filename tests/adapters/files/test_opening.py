@@ -119,7 +119,7 @@ def test_a_damaged_file_is_read_or_refused_in_one_line(
         if not is_lines(path):
             place(read_table(path), spec)
     except InputError as error:
-        said = [str(error)]
+        lines = [str(error)]
     else:
-        said = notes
-    assert all("\n" not in line and len(line) < 1000 for line in said)
+        lines = notes
+    assert all("\n" not in line and len(line) < 1000 for line in lines)

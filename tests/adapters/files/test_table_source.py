@@ -121,10 +121,10 @@ async def test_a_row_and_its_json_are_the_same_reading(tmp_path: Path) -> None:
     decoder = Decoder(spec)
     for i, (asset, ts, x, y, mode) in enumerate(rows):
         message = {"asset": asset, "ts": ts, "values": {"x": x, "y": y}, "condition": {"mode": mode}}
-        said = decoder.decode(Record(i, None, json.dumps(message).encode(), NOW))
-        assert isinstance(said, Reading)
+        decoded = decoder.decode(Record(i, None, json.dumps(message).encode(), NOW))
+        assert isinstance(decoded, Reading)
         found[i].stamp_ns = NOW  # a table's rows are no records, and have no time but their own
-        assert repr(said) == repr(found[i])
+        assert repr(decoded) == repr(found[i])
 
 
 def test_a_table_with_none_of_the_sensors_is_refused(tmp_path: Path) -> None:

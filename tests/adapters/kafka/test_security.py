@@ -316,7 +316,7 @@ async def test_every_way_in_reads_writes_and_commits(secured: Secured, way: str)
 
 @pytest.mark.kafka
 @pytest.mark.parametrize(
-    ("way", "other", "said"),
+    ("way", "other", "expected"),
     [
         ("PLAIN", {"password": "wrong"}, "refused user 'app' (PLAIN): wrong name or password"),
         ("PLAIN", {"username": "eve"}, "refused user 'eve' (PLAIN): wrong name or password"),
@@ -367,21 +367,21 @@ async def test_every_way_in_reads_writes_and_commits(secured: Secured, way: str)
     ],
 )
 async def test_a_wrong_credential_ends_the_run_with_one_clear_line(
-    secured: Secured, way: str, other: dict[str, str | None], said: str, caplog: pytest.LogCaptureFixture
+    secured: Secured, way: str, other: dict[str, str | None], expected: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings = secured.settings(way, **other)
     with pytest.raises(BrokerError) as failed:
         await work(Place(secured, "unused").source(settings))
     assert not isinstance(failed.value, UnreachableError)
     assert settings.bootstrap_servers in str(failed.value)
-    check_line(str(failed.value), said, caplog)
+    check_line(str(failed.value), expected, caplog)
     (finding,) = await probe(settings, [])
     assert (finding.ok, finding.detail) == (False, str(failed.value))
 
 
 @pytest.mark.kafka
 @pytest.mark.parametrize(
-    ("way", "other", "said"),
+    ("way", "other", "expected"),
     [
         (
             "PLAINTEXT",
@@ -400,9 +400,9 @@ async def test_a_wrong_credential_ends_the_run_with_one_clear_line(
     ],
 )
 async def test_a_closed_connection_is_waited_out_with_a_hint(
-    secured: Secured, way: str, other: dict[str, str | None], said: str, caplog: pytest.LogCaptureFixture
+    secured: Secured, way: str, other: dict[str, str | None], expected: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It looks the same when a broker starts, so it does not end the run; why it waits is said."""
+    """It looks the same when a broker starts, so it does not end the run; the reason for the wait is logged."""
     settings = secured.settings(way, **other)
     source = Place(secured, "unused").source(settings)
     with capture_logs() as logs:
@@ -410,7 +410,7 @@ async def test_a_closed_connection_is_waited_out_with_a_hint(
             async for _ in source.events():
                 source.close()
     (line,) = [entry["reason"] for entry in logs if entry["event"] == "broker_unreachable"]
-    check_line(line, said, caplog)
+    check_line(line, expected, caplog)
     assert source.stats.unreachable == 1
 
 
@@ -443,9 +443,9 @@ async def test_a_topic_that_may_not_even_be_described_is_named(secured: Secured,
         await work(place.source(secured.settings("PLAIN", username=user)))
 
 
-def check_line(line: str, said: str, caplog: pytest.LogCaptureFixture) -> None:
+def check_line(line: str, expected: str, caplog: pytest.LogCaptureFixture) -> None:
     """One line, with the reason and without the secret; aiokafka's own words are not repeated beside it."""
-    assert said in line
+    assert expected in line
     assert "\n" not in line
     assert SECRET not in line
     assert not [record for record in caplog.records if "Unable" in record.getMessage()]
@@ -510,13 +510,13 @@ def test_the_command_ends_with_the_reason_and_an_exit_code(secured: Secured, tmp
     }
     config["http"] = {"port": free_port()}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
-    said = "refused user 'app' (SCRAM-SHA-512): wrong name or password"
+    expected = "refused user 'app' (SCRAM-SHA-512): wrong name or password"
     run = command("run", "-c", tmp_path / "config.yaml", timeout=60)
     assert (run.returncode, run.stderr.count("\n")) == (1, 1), run.stderr
-    assert said in run.stderr
+    assert expected in run.stderr
     check = command("check", "--probe", "-c", tmp_path / "config.yaml", timeout=60)
     assert check.returncode == 2
-    assert said in check.stdout
+    assert expected in check.stdout
     assert "not-the-secret" not in run.stdout + run.stderr + check.stdout + check.stderr
 
 
@@ -524,22 +524,22 @@ def test_the_command_ends_with_the_reason_and_an_exit_code(secured: Secured, tmp
 async def test_a_tunnel_to_a_remote_broker_needs_leave_for_plaintext(secured: Secured) -> None:
     """The address that is written is loopback, the one that the broker advertises is not."""
     settings = KafkaSettings(secured.address("TUNNEL"), group_id="unused")
-    said = "sends its clients on to kafka.invalid"
-    with pytest.raises(ConfigError, match=said):
+    expected = "sends its clients on to kafka.invalid"
+    with pytest.raises(ConfigError, match=expected):
         await work(Place(secured, "unused").source(settings))
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=expected):
         await newest_records(settings, "any", 1)
     (finding,) = await probe(settings, ["any"])
     assert not finding.ok
-    assert said in finding.detail
+    assert expected in finding.detail
     (finding,) = await probe(replace(settings, allow_plaintext=True), ["any"])
-    assert said not in finding.detail  # it goes there, and finds no such host
+    assert expected not in finding.detail  # it goes there, and finds no such host
 
 
 # ------------------------------------------------------------------ what needs no answer of the broker
 @pytest.mark.kafka
 @pytest.mark.parametrize(
-    ("way", "other", "said"),
+    ("way", "other", "expected"),
     [
         ("OAUTHBEARER", {"token_file": None}, "OAUTHBEARER needs kafka.token_file"),
         ("OAUTHBEARER", {"token_file": "absent"}, "absent cannot be read: No such file"),
@@ -556,9 +556,9 @@ async def test_a_tunnel_to_a_remote_broker_needs_leave_for_plaintext(secured: Se
     ],
 )
 def test_files_that_cannot_work_are_refused_at_once(
-    secured: Secured, way: str, other: dict[str, str | None], said: str
+    secured: Secured, way: str, other: dict[str, str | None], expected: str
 ) -> None:
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=expected):
         Place(secured, "unused").source(secured.settings(way, **other))
 
 

@@ -94,8 +94,8 @@ def test_an_unusable_record_is_logged_once_and_counted(key: bytes, value: bytes)
     with capture_logs() as logs:
         view.apply([Entry(key, value)] * 3)
     assert view.refused == 3
-    (said,) = [entry for entry in logs if entry["event"] == "bundle_refused"]
-    assert len(str(said)) < 700
+    (logged,) = [entry for entry in logs if entry["event"] == "bundle_refused"]
+    assert len(str(logged)) < 700
     assert view.version("pumps", "good").bundle() == b"a good bundle"
     view.apply([Entry(key, None)])  # a deletion is not refused
     assert view.refused == 3
