@@ -68,10 +68,12 @@ class AssetTable:
     Attributes:
         hashes: (N,) uint64 by slot, a hash of each asset's name that is the same in every process.
         occupied: (N,) by slot, whether an asset has it.
+        evicted: assets that were evicted to make room, so far.
     """
 
     def __init__(self, most: int) -> None:
         self.most = most
+        self.evicted = 0
         self._slots: dict[str, int] = {}
         self._names: list[str | None] = []
         self._free: list[int] = []

@@ -7,6 +7,9 @@ between two rows.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
 import numpy as np
 
 from daemon.calendar import Calendar
@@ -18,6 +21,9 @@ from daemon.stream.parts import Parts
 from daemon.stream.steps import RowBlock, Step
 from daemon.stream.windowed import WindowedRows, windowed
 
+OUTPUTS_AT_ONCE = 500
+"""Outputs of one step, where very many assets have one at the same record."""
+
 
 class Evaluation:
     """Evaluates the chunks of one input partition.
@@ -25,14 +31,44 @@ class Evaluation:
     Args:
         parts: of its pipeline.
         audit: hides readings from the model to see how well they are filled; None: no audit.
+
+    Attributes:
+        emitted: outputs since the shell could last commit; set to 0 by the pipeline then.
     """
 
     def __init__(self, parts: Parts, audit: Audit | None) -> None:
         self._parts = parts
         self._audit = audit
         self._calendar = Calendar(parts.spec)
+        self.emitted = 0
 
-    def evaluate(self, chunk: Chunk) -> Step:
+    # -------------------------------------------------------------- steps
+    def full(self) -> Iterator[Step]:
+        """The steps of the chunks that are full; called after every reading."""
+        while self._parts.chunker.full:
+            yield self._emit(self._evaluate(self._parts.chunker.next()))
+
+    def all(self) -> Iterator[Step]:
+        """The steps of all rows that wait."""
+        while len(self._parts.chunker):
+            yield self._emit(self._evaluate(self._parts.chunker.next()))
+
+    def in_steps(self, outputs: Iterator[Output]) -> Iterator[Step]:
+        """The steps of outputs of very many assets, some at a time."""
+        while some := list(islice(outputs, OUTPUTS_AT_ONCE)):
+            yield self._emit(self.step(some))
+
+    def step(self, outputs: Sequence[Output] = ()) -> Step:
+        """Outputs that are due now; while the pipeline replays, they were published before."""
+        replaying = self._parts.ledger.replaying
+        return Step(outputs=[] if replaying else list(outputs), silent=replaying)
+
+    def _emit(self, step: Step) -> Step:
+        self.emitted += len(step.outputs)
+        return step
+
+    # -------------------------------------------------------------- a chunk
+    def _evaluate(self, chunk: Chunk) -> Step:
         """Push a chunk's rows into their windows, judge them, and put the outputs in order.
 
         While the pipeline replays, the outputs were published before and are left out.

@@ -137,6 +137,12 @@ class Doubt:
         return bool(self.ahead or self.first or self.behind)
 
     @property
+    def newest_ns(self) -> int:
+        """The greatest event time among these readings; ``NEVER`` without any."""
+        held = (*self.ahead, *self.first, *self.behind)
+        return max((each.reading.time_ns for each in held), default=NEVER)
+
+    @property
     def size(self) -> int:
         """Approximate bytes in memory."""
         return sum(held.size for held in (*self.ahead, *self.first, *self.behind))

@@ -176,7 +176,11 @@ class Ingest:
         end = min(end, begin + clock.batch)
         times, slots = placed.readings.times[begin:end], placed.slots[begin:end]
         rows = times // self.spec.period_ns
-        look = clock.place_of_look(rows - clock.skew[slots], drift_due_row) + 1
+        reached = rows.copy()
+        for i in np.flatnonzero(self.guard.doubtful[slots]).tolist():
+            # A reading may confirm one that is held, and with it a later row.
+            reached[i] = max(reached[i], self.spec.row(self.guard.doubt(int(slots[i])).newest_ns))
+        look = clock.place_of_look(reached - clock.skew[slots], drift_due_row) + 1
         if look < len(rows):
             rows, slots = rows[:look], slots[:look]
         return begin + self._within_most_bridged(rows, slots)
@@ -283,7 +287,9 @@ class Ingest:
             value_hash: that of a wide reading's values, where it is known already.
         """
         self._ledger.note_one(slot, reading.offset, self.clock.count)
-        if self._ledger.decided:  # had there been a doubt, the asset's snapshot would cover it
+        if (
+            self._ledger.replaying and self._ledger.decided
+        ):  # had there been a doubt, the asset's snapshot would cover it
             self.guard.believe(slot, reading)
             return self._insert(slot, (reading,), reading, value_hash)[0]
         self.stamps = (*self.stamps, reading.stamp_ns)[-3:]
@@ -326,21 +332,22 @@ class Ingest:
         ``value_hash`` is that of the ``new`` one.
         """
         released: list[ReleasedRow] = []
-        before, disposition = int(self.grid.newest[slot]), None
+        grid, clock, replaying = self.grid, self.clock, self._ledger.replaying
+        before, disposition = grid.newest[slot], None
         for reading in readings:
-            disposition = self.grid.insert(slot, reading, released, value_hash if reading is new else None)
+            disposition = grid.insert(slot, reading, released, value_hash if reading is new else None)
             if disposition is Disposition.LATE:
-                self.clock.observe_late(slot, self.spec.row(reading.time_ns))
-            if not self._ledger.replaying:
+                clock.observe_late(slot, self.spec.row(reading.time_ns))
+            if not replaying:
                 self.counts[disposition] += 1
             if self.trace is not None:
                 row = self.spec.row(reading.time_ns)
                 self.trace.append(Traced(reading.offset, reading.asset, row, disposition))
-        newest = int(self.grid.newest[slot])
+        newest = int(grid.newest[slot])
         if newest > before:
-            self.clock.observe(slot)
-            if not self._ledger.decided:  # the fleet's clock is as of the position
-                self.clock.advance(newest - int(self.clock.skew[slot]))
+            clock.observe(slot)
+            if not (replaying and self._ledger.decided):  # the fleet's clock is as of the position
+                clock.advance(newest - int(clock.skew[slot]))
         return released, disposition
 
     def _refuse(self, held: Sequence[HeldReading], offset: int) -> None:

@@ -69,6 +69,7 @@ class Ledger:
         self._dirty: set[str] = set()
         self._persisted: set[str] = set()  # assets that have a snapshot
         self._evicted: set[str] = set()  # since the last commit
+        self._active: set[str] = set()  # their snapshot holds an open episode or a stuck sensor
         self._checkpoints: deque[int] = deque(maxlen=CHECKPOINTS_BACK)  # offsets of the last ones
 
     # -------------------------------------------------------------- reading again
@@ -138,6 +139,18 @@ class Ledger:
         """The asset is evicted: a successor need not replay what nobody remembers."""
         self._dirty.discard(asset)
         self._evicted.add(asset)
+
+    def saved_active(self, asset: str, active: bool) -> None:
+        """Whether the asset's snapshot holds an open episode or a stuck sensor, which judging moves on."""
+        if active:
+            self._active.add(asset)
+        else:
+            self._active.discard(asset)
+
+    @property
+    def active(self) -> set[str]:
+        """The assets of which that is so; read only."""
+        return self._active
 
     def stale(self, slots: Ints) -> Ints:
         """Those of the slots whose newest snapshot is older than their newest record, or missing."""

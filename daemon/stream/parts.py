@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from daemon.alarm import Alarm, State
-from daemon.domain import AlarmPolicy, InputPartition, StreamSpec
+from daemon.detector import Detector, Scaling
+from daemon.domain import AlarmPolicy, InputPartition, Output, StreamSpec
 from daemon.stream.alerts import Episodes
 from daemon.stream.assets import AssetTable
 from daemon.stream.chunker import Chunker
@@ -82,7 +83,7 @@ class Parts:
             Takeovers(windows, len(spec.sensors)),
             episodes,
             Judge(spec, assets, episodes, measured, scores=settings.scores),
-            SilenceMonitor(spec, assets, ingest.grid, ingest.clock, episodes),
+            SilenceMonitor(spec, assets, ledger, ingest, episodes),
             DriftMonitor(spec, partition, settings.drift_interval_ns, episodes),
         )
 
@@ -106,3 +107,63 @@ class Parts:
             row - windows.still_since[slot] + 1,
             row - np.maximum(windows.last_row[slot], int(windows.fresh_row[slot])),
         )
+
+    # -------------------------------------------------------------- the model
+    def use(self, detector: Detector | None, position: int) -> list[Output]:
+        """Judge with this detector from here on; the records of the outgoing model's drift intervals."""
+        self.ledger.mark(self.unfollowed())
+        self.judge.use(detector)
+        outgoing = self.drift.use(detector)
+        scaling = Scaling.raw_units(len(self.spec.sensors)) if detector is None else detector.scaling
+        self.takeovers.add(max(position, 0), self.judge.model, scaling)
+        self.forget_takeovers(position)
+        return outgoing
+
+    def unfollowed(self) -> set[str]:
+        """The assets whose state depends on judging in a way that their snapshots do not tell.
+
+        A successor replays what came before a takeover without the model of then: it cannot find out
+        which episodes it opened or closed.
+        """
+        judged = self.ledger.active | self.episodes.assets.keys() | self.silence.with_stuck_sensors
+        names = list(judged & self.assets.slots.keys())
+        return set(self.assets.names_of(self.ledger.stale(self.assets.slots_of(names))))
+
+    def forget_takeovers(self, position: int) -> None:
+        """Drop the takeovers that nothing needs any more."""
+        if not self.takeovers.droppable:
+            return
+        occupied = self.assets.occupied
+        units = int(self.windows.units[occupied].min(initial=self.takeovers.last.number))
+        units = min(units, self.ledger.oldest_units(units))
+        self.takeovers.forget(units, self.ledger.replay_from(position), any_asset=bool(occupied.any()))
+
+    # -------------------------------------------------------------- eviction
+    def evict(self, offset: int) -> list[Output]:
+        """Make room for the asset of the record at ``offset``; the outputs that close open episodes.
+
+        The hundredth of the assets that has been quiet longest is forgotten.
+        """
+        few = max(len(self.assets) // 100, 1)
+        closed: list[Output] = []
+        for name in self.ingest.longest_quiet(few):
+            closed += self.forget(name, offset, refuse=not self.ledger.replaying)
+        self.assets.evicted += few
+        return closed
+
+    def forget(self, name: str, offset: int, *, refuse: bool) -> list[Output]:
+        """Drop all that is known of an asset; the outputs that close its open episodes.
+
+        Args:
+            name: the asset.
+            offset: of the record that decided it.
+            refuse: whether the asset's held readings become dead letters.
+        """
+        slot = self.assets.slots[name]
+        closed = list(self.episodes.dismiss(name, int(self.ingest.grid.newest[slot]), self.judge.model))
+        if refuse:
+            self.ingest.refuse_held(slot, offset)
+        self.silence.forget(name)
+        self.ledger.forget(name)
+        self.assets.remove(name)
+        return [*closed]

@@ -25,11 +25,10 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from itertools import islice
 
 import numpy as np
 
-from daemon.detector import Detector, Scaling
+from daemon.detector import Detector
 from daemon.domain import (
     Disposition,
     Dropped,
@@ -46,8 +45,7 @@ from daemon.stream.asset_grid import value_hashes
 from daemon.stream.audit import Audit
 from daemon.stream.batches import ReadingBatch
 from daemon.stream.drift import ALL_TIME
-from daemon.stream.evaluation import Evaluation
-from daemon.stream.event_time import NO_CLOCK
+from daemon.stream.evaluation import OUTPUTS_AT_ONCE, Evaluation
 from daemon.stream.fleet_clock import BATCH
 from daemon.stream.ingest import Decode, Placed
 from daemon.stream.judge import Measured
@@ -55,11 +53,10 @@ from daemon.stream.ledger import SNAPSHOTS_AT_ONCE
 from daemon.stream.parts import Parts, PipelineSettings
 from daemon.stream.recovery import Recovery
 from daemon.stream.steps import Step
+from daemon.stream.timekeeping import Timekeeping
 
 READINGS_AT_ONCE = BATCH
 """Wide readings that are taken between two yields: new assets, of which each is taken alone, take 20 ms so."""
-OUTPUTS_AT_ONCE = 500
-"""Outputs of one step, where very many assets have one at the same record."""
 ONE_IN_ALONE = 8
 """If more than one in so many readings of a batch must be taken alone, all of them are."""
 RECORDS_AT_ONCE = 2_048
@@ -100,12 +97,11 @@ class Pipeline:
         audit = Audit(settings.audit, len(self.spec.sensors), self.spec.window) if settings.audit else None
         self._evaluation = Evaluation(self.parts, audit)
         self._recovery = Recovery(self.parts)
-        self._emitted = 0  # outputs since the shell could commit
+        self._timekeeping = Timekeeping(self.parts, self._evaluation)
         self._stopping = False
         self._next: Detector | None = None  # takes over at the next committable offset
         self.takeover_due = False  # with ``_next``, which may be no model
         self._predecessor_outputs: list[Output] = []
-        self._evicted = 0
 
     # -------------------------------------------------------------- what the shell asks
     @property
@@ -152,7 +148,10 @@ class Pipeline:
     def dropped(self) -> Counter[Dropped]:
         """What else came to nothing."""
         return Counter(
-            {Dropped.MODEL_FAILED: self.parts.judge.failures, Dropped.ASSET_EVICTED: self._evicted}
+            {
+                Dropped.MODEL_FAILED: self.parts.judge.failures,
+                Dropped.ASSET_EVICTED: self.parts.assets.evicted,
+            }
         )
 
     @property
@@ -198,14 +197,8 @@ class Pipeline:
         Returns:
             The records of the outgoing model's unfinished drift intervals.
         """
-        self.parts.ledger.mark(self._recovery.unfollowed())
-        self.parts.judge.use(detector)
-        outgoing = self.parts.drift.use(detector)
         self._evaluation.forget_hidden()
-        scaling = Scaling.raw_units(len(self.spec.sensors)) if detector is None else detector.scaling
-        self.parts.takeovers.add(max(self.offset, 0), self.model, scaling)
-        self._recovery.forget_takeovers(self.offset)
-        return outgoing
+        return self.parts.use(detector, self.offset)
 
     def use_when_committable(self, detector: Detector | None) -> None:
         """The same within ``feed``, at the next offset that can be committed, where a successor can do it too.
@@ -217,9 +210,9 @@ class Pipeline:
 
     def _take_over(self, offset: int) -> Iterator[Step]:
         """Let the next model take over between two readings; ``offset`` is the second one's."""
-        yield from self._judge_all()
-        self._emitted, self.offset = 0, offset
-        while len(unfollowed := self._recovery.unfollowed()) > SNAPSHOTS_AT_ONCE:
+        yield from self._evaluation.all()
+        self._evaluation.emitted, self.offset = 0, offset
+        while len(unfollowed := self.parts.unfollowed()) > SNAPSHOTS_AT_ONCE:
             # All of them must have snapshots by then; so they go before, some with each commit.
             self.parts.ledger.mark(sorted(unfollowed)[:SNAPSHOTS_AT_ONCE])
             yield Step(outputs=self.parts.ingest.dead_letters_before(offset), committable=True)
@@ -260,10 +253,9 @@ class Pipeline:
     def _replay(self, items: Sequence[Record | Reading]) -> Iterator[Step]:
         """Take records of before the committed position, and let each model take over where it did."""
         while items:
-            while (takeover := self.parts.takeovers.next_offset()) is not None and takeover <= items[
-                0
-            ].offset:
-                yield from self._judge_all()
+            first = items[0].offset
+            while (takeover := self.parts.takeovers.next_offset()) is not None and takeover <= first:
+                yield from self._evaluation.all()
                 self._recovery.pass_takeover()
             end = len(items)
             if takeover is not None:
@@ -273,14 +265,14 @@ class Pipeline:
 
     def _end_replay(self) -> Iterator[Step]:
         """The committed position is reached."""
-        yield from self._judge_all()
+        yield from self._evaluation.all()
         self._recovery.replayed()
 
     def _take_all(self, items: Sequence[Record | Reading]) -> Iterator[Step]:
         """Take records with a pause now and then, even where no chunk of rows comes of them."""
         for begin in range(0, len(items), RECORDS_AT_ONCE):
             if begin:
-                yield self._step()
+                yield self._evaluation.step()
             some = items[begin : begin + RECORDS_AT_ONCE]
             wide, readings = self.parts.ingest.decode(some)
             if wide is not None:
@@ -299,7 +291,7 @@ class Pipeline:
                 yield from self._take_each(placed, begin, end)
             else:
                 yield from self._take_together(placed, begin, end)
-            yield self._step()  # whatever they led to, the shell may turn to something else
+            yield self._evaluation.step()  # whatever they led to, the shell may turn to something else
 
     def _take_each(self, placed: Placed, begin: int, end: int) -> Iterator[Step]:
         """Take these readings one by one."""
@@ -327,9 +319,9 @@ class Pipeline:
             if stop > at:
                 stop = self.parts.ingest.batch_end(placed, at, stop, self.parts.drift.due_row)
                 self.parts.chunker.append(self.parts.ingest.take_batch(placed, at, stop))
-                yield from self._judge_full()
+                yield from self._evaluation.full()
                 assets = len(self.parts.assets)
-                yield from self._read_clock(int(batch.offsets[stop - 1]))
+                yield from self._timekeeping.read_clock(int(batch.offsets[stop - 1]))
                 at = stop
                 if len(self.parts.assets) < assets:  # one of them begins anew
                     slots[at:end] = self.parts.assets.slots_of(batch.assets[at:end])
@@ -346,25 +338,28 @@ class Pipeline:
     def _take_one(self, reading: Reading, value_hash: int | None = None) -> Iterator[Step]:
         """Take one reading, with everything that it leads to."""
         asset, offset = reading.asset, reading.offset
-        self.parts.ingest.clock.count += 1
-        if self.parts.ledger.covers(asset, offset):
+        parts, ingest, ledger = self.parts, self.parts.ingest, self.parts.ledger
+        ingest.clock.count += 1
+        if ledger.replaying and ledger.covers(asset, offset):
             return
-        if asset not in self.parts.assets and self.parts.assets.full:
-            # Outputs of an eviction must not come before those of rows released earlier.
-            yield from self._judge_all()
-            yield self._step(self._evict(offset))
-        slot = self.parts.assets.add(asset)
-        newest = int(self.parts.ingest.grid.newest[slot])
-        released = self.parts.ingest.take(slot, reading, value_hash)
-        if self.parts.ledger.decided:  # silence and the clock are as of the position
-            self.parts.chunker.add(released)
-            yield from self._judge_full()
+        slot = parts.assets.slots.get(asset)
+        if slot is None:
+            if parts.assets.full:
+                # Outputs of an eviction must not come before those of rows released earlier.
+                yield from self._evaluation.all()
+                yield self._evaluation.step(parts.evict(offset))
+            slot = parts.assets.add(asset)
+        newest = ingest.grid.newest[slot]
+        released = ingest.take(slot, reading, value_hash)
+        if ledger.replaying and ledger.decided:  # silence and the clock are as of the position
+            parts.chunker.add(released)
+            yield from self._evaluation.full()
             return
-        if self.parts.silence.silent[slot] and self.parts.ingest.grid.newest[slot] > newest:
-            yield from self._end_silence(slot)
-        self.parts.chunker.add(released)
-        yield from self._judge_full()
-        yield from self._read_clock(offset)
+        if parts.silence.silent[slot] and ingest.grid.newest[slot] > newest:
+            yield from self._timekeeping.end_silence(slot)
+        parts.chunker.add(released)
+        yield from self._evaluation.full()
+        yield from self._timekeeping.read_clock(offset)
 
     def _take_idle(self, polled: PolledRecords) -> Iterator[Step]:
         """What follows from that no record came, or will ever come."""
@@ -373,151 +368,37 @@ class Pipeline:
             held = self.parts.ingest.decide_held(ended=ended, offset=self.offset)
             for i, released in enumerate(held, 1):
                 if i % OUTPUTS_AT_ONCE == 0:
-                    yield self._step()
+                    yield self._evaluation.step()
                 if released is not None:
                     self.parts.chunker.add(released)
-                    yield from self._judge_full()
+                    yield from self._evaluation.full()
                     yield from self._yield_if_full(self.offset)
         step = Step(outputs=self.parts.ingest.dead_letters_before(self.offset))
         if ended or polled.idle:
             self.parts.chunker.add(self.parts.ingest.release_idle(idle_ns, ended=ended))
-        yield from self._judge_all()
+        yield from self._evaluation.all()
         if (ended or polled.idle) and not self.replaying:
-            slots = self.parts.silence.at_the_end(idle_ns, self.parts.ingest.appended_ns)
-            yield from self._in_steps(self._begin_silence(slots))
+            yield from self._timekeeping.at_the_end(idle_ns)
             if ended:
                 step.outputs.extend(self.parts.drift.records(ALL_TIME))
             step.audited = self._evaluation.compared(
                 everything=True
             )  # what waits for a full batch has time now
-        self._emitted = 0
+        self._evaluation.emitted = 0
         if step.outputs or step.audited is not None:
             yield step
 
-    # -------------------------------------------------------------- steps
-    def _step(self, outputs: Sequence[Output] = ()) -> Step:
-        """Outputs that are due now; while replaying they were published before."""
-        if self.replaying:
-            return Step(silent=True)
-        return Step(outputs=list(outputs))
-
-    def _in_steps(self, outputs: Iterator[Output]) -> Iterator[Step]:
-        """Outputs of very many assets, some at a time."""
-        while some := list(islice(outputs, OUTPUTS_AT_ONCE)):
-            self._emitted += 0 if self.replaying else len(some)
-            yield self._step(some)
-
+    # -------------------------------------------------------------- committable offsets
     def _yield_if_full(self, offset: int) -> Iterator[Step]:
         """Between two readings, the next at ``offset``: let the shell commit if much was emitted, or it must."""
         if self.replaying:
             return
         if self.takeover_due:
             yield from self._take_over(offset)
-        if self._emitted >= MOST_EMITTED or self._stopping:
-            yield from self._judge_all()
-            self._emitted, self.offset = 0, offset
+        if self._evaluation.emitted >= MOST_EMITTED or self._stopping:
+            yield from self._evaluation.all()
+            self._evaluation.emitted, self.offset = 0, offset
             yield Step(outputs=self.parts.ingest.dead_letters_before(offset), committable=True)
-
-    # -------------------------------------------------------------- rows
-    def _judge_full(self) -> Iterator[Step]:
-        """Judge the chunks that are full; called after every reading."""
-        while self.parts.chunker.full:
-            step = self._evaluation.evaluate(self.parts.chunker.next())
-            self._emitted += len(step.outputs)
-            yield step
-
-    def _judge_all(self) -> Iterator[Step]:
-        """Judge all rows that wait."""
-        while len(self.parts.chunker):
-            step = self._evaluation.evaluate(self.parts.chunker.next())
-            self._emitted += len(step.outputs)
-            yield step
-
-    # -------------------------------------------------------------- silence and time
-    def _read_clock(self, offset: int) -> Iterator[Step]:
-        """Read the fleet's clock behind the record at ``offset`` if it is due: who is silent, what has ended.
-
-        Whether it is due depends on the records alone and not on the poll that they came in.
-        """
-        clock = self.parts.ingest.clock
-        if not clock.due(self.parts.drift.due_row):
-            return
-        look = clock.look(
-            self.parts.ingest.grid.newest,
-            self.parts.silence.silent,
-            self.parts.ingest.middle_stamp_ns,
-            self.parts.ingest.appended_ns,
-        )
-        self.parts.ledger.mark(self.parts.assets.names_of(look.changed))
-        if any(map(len, (look.fell_silent, look.skewed, look.righted, look.set_back))):
-            yield from self._judge_all()
-            yield from self._in_steps(self._begin_silence(look.fell_silent))
-            yield from self._in_steps(self.parts.silence.clocks(look.skewed, look.righted, self.model))
-            closed: list[Output] = []
-            for name in sorted(self.parts.assets.names_of(look.set_back)):
-                # All that it sends is late. It begins anew, as if it were another asset, and is judged again.
-                closed += self._forget(name, offset, refuse=not self.replaying)
-            if closed and not self.replaying:
-                yield self._step(closed)
-        if not self.replaying and NO_CLOCK < clock.row >= self.parts.drift.due_row:
-            yield from self._end_intervals(clock.row)
-
-    def _end_intervals(self, fleet_row: int) -> Iterator[Step]:
-        """Emit the drift of the intervals that the fleet's clock has left behind.
-
-        The sums of an interval must not depend on what else came in the same poll.
-        """
-        known = self.parts.drift.due_row != NO_CLOCK
-        horizon_ns = self.parts.drift.next_horizon(fleet_row)
-        if not known:
-            return
-        if len(self.parts.chunker):  # after the rows that came before
-            self.parts.chunker.set_boundary(horizon_ns)
-        elif outputs := self.parts.drift.records(horizon_ns):
-            yield Step(outputs=outputs)
-
-    def _begin_silence(self, slots: np.ndarray) -> Iterator[Output]:
-        """Declare assets silent."""
-        for name, outputs in self.parts.silence.begin(slots, self.model):
-            self.parts.ledger.mark([name])  # it is the others' records that tell
-            yield from outputs
-
-    def _end_silence(self, slot: int) -> Iterator[Step]:
-        """Close an asset's silence once it has caught up with the fleet."""
-        if not self.parts.silence.has_caught_up(slot):
-            return
-        name = self.parts.assets.name(slot)
-        yield from self._judge_all()
-        self.parts.ledger.mark([name])
-        closed = self.parts.silence.end(name, slot, self.model)
-        if closed and not self.replaying:
-            yield self._step(closed)
-
-    # -------------------------------------------------------------- eviction
-    def _evict(self, offset: int) -> list[Output]:
-        """Make room for the asset of the record at ``offset``.
-
-        The hundredth of the assets that has been quiet longest is forgotten; its open episodes close.
-        """
-        few = max(len(self.parts.assets) // 100, 1)
-        closed: list[Output] = []
-        for name in self.parts.ingest.longest_quiet(few):
-            closed += self._forget(name, offset, refuse=not self.replaying)
-        self._evicted += few
-        return closed
-
-    def _forget(self, name: str, offset: int, *, refuse: bool) -> list[Output]:
-        """Drop all that is known of an asset: its episodes close, its held readings are refused."""
-        slot = self.parts.assets.slots[name]
-        closed: list[Output] = list(
-            self.episodes.dismiss(name, int(self.parts.ingest.grid.newest[slot]), self.model)
-        )
-        if refuse:
-            self.parts.ingest.refuse_held(slot, offset)
-        self.parts.silence.forget(name)
-        self.parts.ledger.forget(name)
-        self.parts.assets.remove(name)
-        return closed
 
     # -------------------------------------------------------------- recovery
     def replay_from(self) -> int:
@@ -529,20 +410,10 @@ class Pipeline:
         """Whether something changed that no record tells a successor."""
         return self.parts.ledger.dirty
 
-    def checkpoint(self) -> list[StateRecord]:
-        """All of ``saving`` at once."""
-        return list(self.saving())
-
     def saving(self) -> Iterator[StateRecord]:
         """The state that is to become durable with the position and its outputs, see ``Recovery``."""
         assert not len(self.parts.chunker)
         yield from self._recovery.saving(self.offset)
-
-    def restore(self, saved: Sequence[StateRecord], *, exact: bool = True) -> bool:
-        """All of ``restoring`` at once; True if the state was of use."""
-        for _ in self.restoring(saved, exact=exact):
-            pass
-        return self.restored
 
     def restoring(self, saved: Sequence[StateRecord], *, exact: bool = True) -> Iterator[None]:
         """Take over a predecessor's state, see ``Recovery``; before the first feed, and after ``use``.
@@ -555,7 +426,7 @@ class Pipeline:
         if self.restored:
             for asset in sorted(self.spec.forget & self.parts.assets.slots.keys()):
                 # The operator has taken it out of the stream: its open episodes end here.
-                self._predecessor_outputs += self._forget(asset, self.publish_from, refuse=True)
+                self._predecessor_outputs += self.parts.forget(asset, self.publish_from, refuse=True)
 
     def predecessor_outputs(self) -> list[Output]:
         """What a predecessor added up and nobody can continue; to be published before the next commit."""

@@ -41,8 +41,6 @@ class Recovery:
         self.unusable: list[str] = []
         self._parts = parts
         self._layout = snapshot.layout(parts.spec)
-        # Assets whose snapshot holds an open episode or a stuck sensor: only judging can move it on.
-        self._saved_active: set[str] = set()
         self._clock_count = 0  # the fleet clock's at the position of the restored snapshot
 
     # -------------------------------------------------------------- writing
@@ -62,7 +60,7 @@ class Recovery:
             parts.ledger.saved(some, units)
             for asset in some:
                 yield snapshot.encode(topic, asset, self._asset(asset, position))
-        self.forget_takeovers(position)
+        parts.forget_takeovers(position)
         yield snapshot.encode(topic, "", self._partition(position))
 
     def _partition(self, position: int) -> snapshot.PartitionState:
@@ -89,10 +87,7 @@ class Recovery:
         baseline = parts.judge.baseline(slot)
         alarm = parts.episodes.snapshot(asset)
         silent, silent_sensors, stuck = parts.silence.snapshot(asset, slot)
-        if alarm is not None or stuck:
-            self._saved_active.add(asset)
-        else:
-            self._saved_active.discard(asset)
+        parts.ledger.saved_active(asset, alarm is not None or bool(stuck))
         return snapshot.AssetState(
             self._layout,
             position,
@@ -105,27 +100,6 @@ class Recovery:
             stuck,
             snapshot.ClockState.joined(ingest.guard.snapshot(slot), ingest.clock.snapshot(slot)),
         )
-
-    def unfollowed(self) -> set[str]:
-        """The assets whose state depends on judging in a way that their snapshots do not tell.
-
-        A successor replays what came before a takeover without the model of then: it cannot find out
-        which episodes it opened or closed.
-        """
-        parts = self._parts
-        judged = self._saved_active | parts.episodes.assets.keys() | parts.silence.with_stuck_sensors
-        names = list(judged & parts.assets.slots.keys())
-        return set(parts.assets.names_of(parts.ledger.stale(parts.assets.slots_of(names))))
-
-    def forget_takeovers(self, position: int) -> None:
-        """Drop the takeovers that nothing needs any more."""
-        parts, takeovers = self._parts, self._parts.takeovers
-        if not takeovers.droppable:
-            return
-        occupied = parts.assets.occupied
-        units = int(parts.windows.units[occupied].min(initial=takeovers.last.number))
-        units = min(units, parts.ledger.oldest_units(units))
-        takeovers.forget(units, parts.ledger.replay_from(position), any_asset=bool(occupied.any()))
 
     # -------------------------------------------------------------- taking over
     def restoring(self, saved: Sequence[StateRecord], *, exact: bool) -> Iterator[list[Output] | None]:
@@ -167,7 +141,7 @@ class Recovery:
         while parts.takeovers.ahead:
             self.pass_takeover()
         if parts.takeovers.other_model:
-            parts.ledger.mark(self.unfollowed())
+            parts.ledger.mark(parts.unfollowed())
         if parts.ledger.restored:
             parts.ingest.clock.count = self._clock_count  # also where retention took some of the records
         parts.ledger.replayed()
@@ -264,8 +238,7 @@ class Recovery:
         if known.baseline is not None and known.units == parts.takeovers.last.number:
             parts.judge.restore_baseline(slot, snapshot.unpack_floats(known.baseline))
         ingest.grid.restore(slot, asset, known.grid)
-        if known.alarm is not None or known.stuck:
-            self._saved_active.add(asset)
+        parts.ledger.saved_active(asset, known.alarm is not None or bool(known.stuck))
         if known.alarm is not None:
             parts.episodes.restore(asset, known.alarm)
         parts.silence.restore(asset, slot, known.asset_silent, known.silent_sensors, known.stuck)

@@ -18,8 +18,9 @@ from daemon.domain import AlertKind, Ints, Mask, Output, Severity, StreamSpec
 from daemon.stream.alerts import Episodes, EpisodeStart
 from daemon.stream.assets import AssetTable
 from daemon.stream.event_time import NO_CLOCK
-from daemon.stream.fleet_clock import FleetClock
-from daemon.stream.grid import Grid
+from daemon.stream.fleet_clock import Look
+from daemon.stream.ingest import Ingest
+from daemon.stream.ledger import Ledger
 from daemon.stream.windowed import WindowedRows
 
 STUCK_MARGIN = 2
@@ -32,18 +33,20 @@ class SilenceMonitor:
     Args:
         spec: the stream.
         assets: those of the partition.
-        grid: knows each asset's newest row.
-        clock: the fleet's.
+        ledger: notes whose state changes by other assets' records.
+        ingest: has each asset's newest row, and the fleet's clock.
         episodes: where the alarms are raised.
     """
 
     def __init__(
-        self, spec: StreamSpec, assets: AssetTable, grid: Grid, clock: FleetClock, episodes: Episodes
+        self, spec: StreamSpec, assets: AssetTable, ledger: Ledger, ingest: Ingest, episodes: Episodes
     ) -> None:
         self.spec = spec
         self._assets = assets
-        self._grid = grid
-        self._clock = clock
+        self._ledger = ledger
+        self._ingest = ingest
+        self._grid = ingest.grid
+        self._clock = ingest.clock
         self._episodes = episodes
         self._silent_rows = max(spec.silent_after_ns // spec.period_ns, 1)
         self._silent = assets.column(bool, False)
@@ -54,7 +57,7 @@ class SilenceMonitor:
     @property
     def silent(self) -> Mask:
         """(N,) by slot, whether the asset is declared silent."""
-        return np.asarray(self._silent.values)
+        return self._silent.values
 
     @property
     def with_stuck_sensors(self) -> set[str]:
@@ -147,24 +150,41 @@ class SilenceMonitor:
         return outputs
 
     # -------------------------------------------------------------- assets
+    def look(self, drift_due_row: int) -> Look | None:
+        """Read the fleet's clock if it is due: which assets fell silent, whose clocks are off.
+
+        Whether it is due depends on the records alone and not on the poll that they came in.
+
+        Args:
+            drift_due_row: the clock is read at this row, too.
+        """
+        if not self._clock.due(drift_due_row):
+            return None
+        ingest = self._ingest
+        look = self._clock.look(self._grid.newest, self.silent, ingest.middle_stamp_ns, ingest.appended_ns)
+        self._ledger.mark(self._assets.names_of(look.changed))
+        return look
+
+    def begin(self, slots: Ints, model: str) -> Iterator[Output]:
+        """Declare these assets silent, by name."""
+        for name, slot in self._by_name(slots):
+            newest = int(self._grid.newest[slot])
+            self._silent.values[slot] = True
+            self._ledger.mark([name])  # it is the other assets' records that tell
+            start = EpisodeStart(AlertKind.ASSET_SILENT, newest, severity=Severity.CRITICAL)
+            yield from self._episodes.open_unscored(name, start, newest + self._silent_rows, model)
+
     def has_caught_up(self, slot: int) -> bool:
         """Whether a silent asset is near the fleet's clock again."""
         newest = int(self._grid.newest[slot])
         return newest - int(self._clock.skew[slot]) + self._silent_rows > self._clock.row
 
-    def end(self, asset: str, slot: int, model: str) -> list[Output]:
+    def end(self, slot: int, model: str) -> list[Output]:
         """A silent asset reports again."""
+        name, newest = self._assets.name(slot), int(self._grid.newest[slot])
         self._silent.values[slot] = False
-        newest = int(self._grid.newest[slot])
-        return list(self._episodes.close_unscored(asset, AlertKind.ASSET_SILENT, None, newest, model))
-
-    def begin(self, slots: Ints, model: str) -> Iterator[tuple[str, list[Output]]]:
-        """Declare these assets silent: each name, in order, with its outputs."""
-        for name, slot in self._by_name(slots):
-            newest = int(self._grid.newest[slot])
-            self._silent.values[slot] = True
-            start = EpisodeStart(AlertKind.ASSET_SILENT, newest, severity=Severity.CRITICAL)
-            yield name, list(self._episodes.open_unscored(name, start, newest + self._silent_rows, model))
+        self._ledger.mark([name])
+        return list(self._episodes.close_unscored(name, AlertKind.ASSET_SILENT, None, newest, model))
 
     def clocks(self, skewed: Ints, righted: Ints, model: str) -> Iterator[Output]:
         """Clocks that are off for good, and clocks that are right again."""
@@ -177,15 +197,14 @@ class SilenceMonitor:
             newest = int(self._grid.newest[slot])
             yield from self._episodes.close_unscored(name, AlertKind.CLOCK_SKEW, None, newest, model)
 
-    def at_the_end(self, idle_ns: int, appended_ns: int) -> Ints:
+    def at_the_end(self, idle_ns: int) -> Ints:
         """The assets that are silent as the log stands: where all is idle, elapsed wall time counts.
 
         Args:
             idle_ns: for how long no record came.
-            appended_ns: the broker's time at the last record, -1 if it stamps none.
         """
         clock, newest = self._clock, self._grid.newest
-        row = clock.measure(newest, appended_ns)
+        row = clock.measure(newest, self._ingest.appended_ns)
         if row == NO_CLOCK:
             return np.empty(0, np.int64)
         was_there = ~clock.behind(newest, clock.row) | ~clock.behind(newest, row) | clock.overdue

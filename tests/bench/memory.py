@@ -74,7 +74,7 @@ def fed(pipeline: Pipeline, assets: int, rows: int) -> None:
         for _ in pipeline.feed(PolledRecords(pipeline.partition, list(islice(items, POLL)))):
             pass
         if number % POLLS_PER_COMMIT == 0:
-            pipeline.checkpoint()
+            list(pipeline.saving())
 
 
 def in_this_process(assets: int) -> dict[str, float]:

@@ -16,7 +16,7 @@ from daemon.stream.audit import AT_ONCE, FEWEST, KEPT, MOST_SHARE, Audit, Audite
 from daemon.stream.pipeline import Pipeline
 from daemon.stream.steps import Step
 from tests.fakes import CentreDetector
-from tests.stream.test_pipeline import SPEC, in_order, make, numbered, plain, steps, wide
+from tests.stream.pipelines import SPEC, in_order, make, numbered, plain, steps, wide
 
 WIDE = replace(SPEC, window=16)
 

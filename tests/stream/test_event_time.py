@@ -29,6 +29,7 @@ from daemon.stream.decoding import Decoder
 from daemon.stream.event_time import EventTimeGuard, HeldReading
 from daemon.stream.ingest import as_record
 from tests.stream.clocks import DAY, PARTITION, SPEC, T0, feed, line, made, refused
+from tests.stream.pipelines import snapshots
 
 
 @pytest.mark.parametrize(
@@ -213,7 +214,7 @@ def test_what_is_held_of_one_asset_fits_into_a_message(size: int) -> None:
     log = [padded(i, 9_000) for i in range(20)] + [padded(20 + i, 0) for i in range(20)]
     list(pipeline.feed(PolledRecords(PARTITION, log)))
     assert pipeline.parts.ingest.guard.doubtful.any()
-    assert max(len(saved.value or b"") for saved in pipeline.checkpoint()) < 600_000
+    assert max(len(saved.value or b"") for saved in snapshots(pipeline)) < 600_000
     assert sum(pipeline.counts.values()) >= 20
 
 
@@ -290,7 +291,7 @@ def test_what_is_held_of_one_asset_fits_a_record_of_state() -> None:
             }
             log.append(Record(len(log), None, json.dumps(body).encode(), (T0 + 20_000) * SECOND_NS))
     outputs = [o for step in pipeline.feed(PolledRecords(PARTITION, log)) for o in step.outputs]
-    assert max(len(saved.value or b"") for saved in pipeline.checkpoint()) < 300_000
+    assert max(len(saved.value or b"") for saved in snapshots(pipeline)) < 300_000
     assert 100 < len(refused(outputs)) < 200  # what there was no room for
 
 

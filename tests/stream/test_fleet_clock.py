@@ -17,6 +17,7 @@ from daemon.domain import (
 )
 from daemon.stream.fleet_clock import FleetClock
 from tests.stream.clocks import DAY, PARTITION, SPEC, T0, alerts, feed, fleet, line, made, refused
+from tests.stream.pipelines import snapshots, take_over
 
 
 @pytest.mark.parametrize("live", [True, False])
@@ -102,10 +103,10 @@ def test_an_asset_that_is_to_be_forgotten_ends_with_the_next_start() -> None:
     assert alerts(feed(first, log, end=False), AlertKind.ASSET_SILENT) == [("p2", "opened")]
     spec = replace(SPEC, forget=frozenset({"p2"}))
     second = made(spec, publish_from=first.offset)
-    assert second.restore(first.checkpoint())
+    assert take_over(second, snapshots(first))
     assert alerts(second.predecessor_outputs(), AlertKind.ASSET_SILENT) == [("p2", "closed")]
     assert second.names == {"p1"}
-    assert [saved for saved in second.checkpoint() if saved.value is None and saved.key.endswith(b"p2")]
+    assert [saved for saved in snapshots(second) if saved.value is None and saved.key.endswith(b"p2")]
 
 
 def test_one_reading_of_1999_makes_no_silent_asset() -> None:

@@ -27,7 +27,18 @@ from daemon.stream.pipeline import Pipeline
 from daemon.stream.validity import ASSET_BYTES
 from tests.fakes import CentreDetector
 from tests.mutations import bytewise, structured
-from tests.stream.test_pipeline import CENTRE, LONG, NAN, PUMPS_0, SPEC, make, numbered, wide
+from tests.stream.pipelines import (
+    CENTRE,
+    LONG,
+    NAN,
+    PUMPS_0,
+    SPEC,
+    make,
+    numbered,
+    snapshots,
+    take_over,
+    wide,
+)
 
 SPECS = {Format.JSON_WIDE: SPEC, Format.JSON_LONG: LONG}
 ASSETS = ("p1", "p2", "p3", "p4")
@@ -69,7 +80,7 @@ def kept(form: Format) -> tuple[dict[bytes, StateRecord], int, int]:
             pipeline.use_when_committable(NEWER)
         for _ in pipeline.feed(PolledRecords(PUMPS_0, items[begin : min(begin + 12, cut)])):
             pass
-        saved |= {record.key: record for record in pipeline.checkpoint()}
+        saved |= {record.key: record for record in snapshots(pipeline)}
     assert set(saved) == {snapshot.key(PUMPS_0.topic, asset) for asset in ("", *ASSETS)}
     return saved, pipeline.offset, pipeline.replay_from()
 
@@ -79,7 +90,7 @@ def restored_with(form: Format, records: Sequence[StateRecord]) -> Pipeline:
     _, offset, replay_from = kept(form)
     pipeline = make(SPECS[form], NEWER, publish_from=offset)
     pipeline.offset = replay_from
-    pipeline.restore(records)
+    take_over(pipeline, records)
     return pipeline
 
 
@@ -98,7 +109,7 @@ def successor(form: Format, records: Sequence[StateRecord]) -> tuple[Pipeline, d
     for output in outputs:
         if (asset := getattr(output, "asset", None)) is not None:
             said.setdefault(asset, []).append(repr(output))
-    pipeline.checkpoint()
+    snapshots(pipeline)
     # Whether a row's fill or its alert comes first depends on what else is in the chunk.
     return pipeline, {asset: sorted(outputs_of) for asset, outputs_of in said.items()}
 
@@ -225,10 +236,10 @@ def test_state_of_more_assets_than_are_allowed_is_that_of_those_written_last() -
     flood = [StateRecord(key + b"-%d" % i, value) for i in range(50)]
     pipeline = make(SPEC, NEWER, publish_from=offset, max_assets=4)
     pipeline.offset = replay_from
-    pipeline.restore([*flood, *saved.values()])
+    take_over(pipeline, [*flood, *saved.values()])
     assert pipeline.names == set(ASSETS)
     assert len(pipeline.unusable) == 50
-    gone = {record.key for record in pipeline.checkpoint() if record.value is None}
+    gone = {record.key for record in snapshots(pipeline) if record.value is None}
     assert gone == {record.key for record in flood}
 
 
@@ -238,10 +249,10 @@ def test_what_cannot_be_used_leaves_the_topic_or_is_written_anew() -> None:
     records.append(StateRecord(snapshot.key(PUMPS_0.topic, "nobody"), b"\xc1"))
     pipeline = make(SPEC, NEWER, publish_from=kept(form)[1])
     pipeline.offset = kept(form)[2]
-    pipeline.restore(records)
+    take_over(pipeline, records)
     for _ in pipeline.feed(PolledRecords(PUMPS_0, readings(form)[kept(form)[2] :])):
         pass
-    written = {record.key: record.value for record in pipeline.checkpoint()}
+    written = {record.key: record.value for record in snapshots(pipeline)}
     assert written[snapshot.key(PUMPS_0.topic, "nobody")] is None
     assert isinstance(
         snapshot.decode_asset(written[snapshot.key(PUMPS_0.topic, "p2")] or b"", snapshot.layout(SPEC)),
@@ -273,7 +284,7 @@ def test_the_units_of_a_model_are_its_own() -> None:
     other = make(
         SPEC, CentreDetector(SPEC.sensors, version=NEWER.version, centre=3.0), publish_from=kept(form)[1]
     )
-    assert not other.restore(list(kept(form)[0].values()))
+    assert not take_over(other, list(kept(form)[0].values()))
     assert "it is not of the model centre-2 that is in force" in other.unusable[0]
 
 

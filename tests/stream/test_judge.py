@@ -1,0 +1,112 @@
+"""Conditions, baselines and models that fail."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from daemon.detector import Evidence, Windows
+from daemon.domain import (
+    SECOND_NS,
+    AlertKind,
+    ScoredRow,
+)
+from tests.fakes import CentreDetector
+from tests.stream.pipelines import CENTRE, SPEC, feed, make, numbered, replace_values, steady, steps, told
+
+
+def test_an_unknown_condition_is_said_once_each_and_closed_when_it_is_over() -> None:
+    spec = replace(SPEC, condition=("mode",))
+    detector = replace(CENTRE, conditions=("run",))
+    readings = numbered(steady(30))
+    for reading in readings:
+        reading.condition = {0: "run", 1: "wash", 2: "rinse"}[reading.offset // 10]
+    outputs = feed(make(spec, detector), readings, ended=True)
+    assert told(outputs, AlertKind.UNKNOWN_CONDITION) == [
+        (10, "opened", "wash"),
+        (20, "closed", "wash"),
+        (20, "opened", "rinse"),
+    ]
+
+
+def test_the_calendar_speaks_of_every_row_and_raises_nothing() -> None:
+    """1970 began on a Thursday; in Kathmandu that ends before it does in Greenwich."""
+    spec = replace(SPEC, condition=("$weekday", "mode"), timezone="Asia/Kathmandu")
+    midnight = 66_600  # 18:30 UTC: it was 5 h 30 east in those days
+    detector = replace(CENTRE, conditions=("mode=run,$weekday=thu",))
+    readings = [
+        r for r in steady(40, start=midnight - 20) if not 15 <= r.time_ns // SECOND_NS - midnight < 18
+    ]
+    for reading in readings:
+        reading.condition = "mode=run"
+    made = steps(make(spec, detector), numbered(readings), ended=True)
+    found = [
+        (row - midnight, label)
+        for step in made
+        if step.block
+        for row, label in zip(step.block.rows, step.block.condition, strict=True)
+    ]
+    assert [row for row, _ in found] == list(range(-20, 20))  # the bridged rows too
+    assert all(label == f"mode=run,$weekday={'thu' if row < 0 else 'fri'}" for row, label in found)
+    # The model never saw a Friday: nobody at the machine can do anything about it.
+    assert told([o for step in made for o in step.outputs], AlertKind.UNKNOWN_CONDITION) == []
+
+
+def test_an_unknown_mode_is_said_once_however_often_the_hour_changes() -> None:
+    spec = replace(SPEC, condition=("mode", "$hour"))
+    detector = replace(CENTRE, conditions=("mode=run,$hour=00", "mode=run,$hour=01"))
+    readings = numbered(steady(40, start=3_590))
+    for reading in readings:
+        reading.condition = "mode=wash" if 5 <= reading.offset < 30 else "mode=run"
+    outputs = feed(make(spec, detector), readings, ended=True)
+    assert told(outputs, AlertKind.UNKNOWN_CONDITION) == [
+        (3_595, "opened", "mode=wash"),
+        (3_620, "closed", "mode=wash"),
+    ]
+
+
+def test_an_unknown_condition_is_over_once_a_model_knows_it() -> None:
+    spec = replace(SPEC, condition=("mode",))
+    readings = numbered(steady(30))
+    for reading in readings:
+        reading.condition = "wash"
+    pipeline = make(spec, replace(CENTRE, conditions=("run",)))
+    outputs = feed(pipeline, readings[:15])
+    pipeline.use_when_committable(replace(CENTRE, version="centre-2", conditions=("run", "wash")))
+    outputs += feed(pipeline, readings[15:], ended=True)
+    assert told(outputs, AlertKind.UNKNOWN_CONDITION) == [(0, "opened", "wash"), (15, "closed", "wash")]
+
+
+def test_training_s_baseline_carries_on_where_the_rows_do() -> None:
+    detector = replace(CENTRE, carried={("p1", 3): 0.2}, memory=0.0)
+    readings = numbered([*steady(6), *steady(6, start=100)])
+    scored = [o for o in feed(make(detector=detector), readings, ended=True) if isinstance(o, ScoredRow)]
+    assert [round(o.static_score - o.score, 6) for o in scored] == [0.2] * 3 + [0.0] * 3
+
+
+class Fragile(CentreDetector):
+    """Fails on every window that holds 13."""
+
+    def infer(self, windows: Windows) -> Evidence:
+        if (windows.scaling == 13.0).any():
+            raise FloatingPointError("thirteen")
+        return super().infer(windows)
+
+
+@pytest.mark.parametrize("size", [1, 7, 100])
+def test_a_window_that_the_model_fails_on_is_counted_and_takes_no_other_with_it(size: int) -> None:
+    readings = numbered([r for s in range(30) for a in ("p1", "p2", "p3") for r in steady(1, a, s)])
+    readings[40] = replace_values(readings[40], [13.0, 0.5])  # p2 at 13 s
+    results = []
+    for detector in (CENTRE, Fragile(SPEC.sensors)):
+        pipeline = make(detector=detector)
+        outputs = [o for i in range(0, 90, size) for o in feed(pipeline, readings[i : i + size])]
+        results.append(
+            {(o.asset, o.row_ns // SECOND_NS): repr(o) for o in outputs if isinstance(o, ScoredRow)}
+        )
+    lost = {("p2", second) for second in range(13, 17)}
+    assert results[0].keys() - results[1].keys() == lost
+    assert all(results[0][row] == said for row, said in results[1].items() if row[0] != "p2")
+    assert pipeline.dropped == Counter(model_failed=4)

@@ -1,0 +1,134 @@
+"""Silent and stuck sensors, silent assets."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import numpy as np
+
+from daemon.domain import (
+    SECOND_NS,
+    AlertEvent,
+    AlertKind,
+    Severity,
+)
+from tests.stream.pipelines import CENTRE, NAN, feed, make, numbered, of_kind, steady, told, wide
+
+
+def test_a_silent_sensor_is_said_once_and_closed_when_it_speaks() -> None:
+    readings = [
+        *steady(5),
+        *(wide(5 + i, 0.5 + 0.01 * (i % 2), NAN) for i in range(20)),
+        *steady(3, start=25),
+    ]
+    outputs = feed(make(), numbered(readings), ended=True)
+    assert told(outputs, AlertKind.SENSOR_SILENT) == [(12, "opened", "b"), (25, "closed", "b")]
+    opened, closed = of_kind(outputs, AlertKind.SENSOR_SILENT)
+    assert opened.onset_ns == 4 * SECOND_NS
+    assert opened.fingerprint == closed.fingerprint
+    assert opened.id != closed.id
+
+
+def test_a_sensor_that_never_spoke_is_silent_from_the_first_row_on() -> None:
+    readings = [wide(i, 0.5 + 0.01 * (i % 2), NAN) for i in range(12)]
+    outputs = feed(make(detector=None), numbered(readings), ended=True)
+    assert told(outputs, AlertKind.SENSOR_SILENT) == [(8, "opened", "b")]
+    assert {e.model for e in of_kind(outputs, AlertKind.SENSOR_SILENT)} == {"none"}
+
+
+def test_two_silent_sensors_are_two_episodes() -> None:
+    readings = [
+        *steady(4),
+        *(wide(4 + i, NAN, NAN if i > 1 else 1.0) for i in range(14)),
+        *(wide(18 + i, NAN, 0.1 * i) for i in range(3)),
+    ]
+    outputs = feed(make(), numbered(readings), ended=True)
+    assert told(outputs, AlertKind.SENSOR_SILENT) == [
+        (11, "opened", "a"),
+        (13, "opened", "b"),
+        (18, "closed", "b"),
+    ]
+
+
+def test_a_pause_of_the_whole_asset_is_no_silence_of_its_sensors() -> None:
+    readings = [*steady(5), *steady(5, start=19)]
+    outputs = feed(make(), numbered(readings), ended=True)
+    assert told(outputs, AlertKind.SENSOR_SILENT) == []
+
+
+def test_a_silent_asset_is_said_once_and_closed_when_it_is_back() -> None:
+    readings = [
+        r for i in range(40) for r in steady(1, "p1", i) + (steady(1, "p2", i) if i < 10 or i > 29 else [])
+    ]
+    outputs = feed(make(), numbered(readings), ended=True)
+    assert told(outputs, AlertKind.ASSET_SILENT) == [(17, "opened", "p2"), (30, "closed", "p2")]
+    opened, _ = of_kind(outputs, AlertKind.ASSET_SILENT)
+    assert opened.onset_ns == 9 * SECOND_NS
+    assert opened.severity is Severity.CRITICAL
+
+
+def test_alerts_of_an_asset_come_in_the_order_of_its_rows() -> None:
+    readings = [*steady(8, "p2"), wide(8, 20.0, 0.0, asset="p2"), *steady(30, "p1")]
+    outputs = feed(make(), numbered(readings))
+    assert [(e.kind, e.row_ns // SECOND_NS) for e in outputs if isinstance(e, AlertEvent)] == [
+        (AlertKind.ANOMALY, 8),
+        (AlertKind.ASSET_SILENT, 16),
+    ]
+
+
+def test_an_asset_that_was_near_and_lags_behind_is_one_silence_until_it_has_caught_up() -> None:
+    """It works off a backlog, faster than the others go on, and reads like a silent one while it is behind."""
+    others = [r for i in range(60) for r in (*steady(1, "p1", i), *steady(1, "p3", i))]
+    readings = numbered(
+        [
+            *(r for i in range(5) for r in steady(1, "p2", i)),
+            *others[:60],
+            *(r for i in range(30) for r in (*others[60 + 2 * i : 62 + 2 * i], *steady(2, "p2", 5 + 2 * i))),
+        ]
+    )
+    outputs = feed(make(), readings, ended=True)
+    assert told(outputs, AlertKind.ASSET_SILENT) == [(12, "opened", "p2"), (35, "closed", "p2")]
+    assert told(outputs, AlertKind.CLOCK_SKEW) == []
+
+
+def test_assets_one_after_the_other_in_a_file_are_not_silent() -> None:
+    """The fleet's clock goes back with the second asset; nobody was heard together with another one."""
+    readings = [*steady(50, "p1"), *steady(50, "p2"), *steady(20, "p3")]
+    assert of_kind(feed(make(), numbered(readings), ended=True), AlertKind.ASSET_SILENT) == []
+
+
+def test_a_whole_partition_that_is_idle_makes_its_assets_silent() -> None:
+    pipeline = make()
+    feed(pipeline, numbered(steady(10)))
+    assert feed(pipeline, [], idle=timedelta(seconds=7)) == []
+    assert told(feed(pipeline, [], idle=timedelta(seconds=8)), AlertKind.ASSET_SILENT) == [
+        (17, "opened", "p1")
+    ]
+    assert feed(pipeline, [], idle=timedelta(days=1)) == []
+    back = feed(pipeline, numbered(steady(3, start=30), 10))
+    # Nothing but its own record says that time has passed: the second reading confirms the first.
+    assert told(back, AlertKind.ASSET_SILENT) == [(31, "closed", "p1")]
+
+
+def test_nothing_is_silent_before_anything_came() -> None:
+    assert feed(make(), [], idle=timedelta(days=1)) == []
+
+
+def test_a_stuck_sensor_is_said_once_and_closed_when_it_moves() -> None:
+    readings = [
+        *steady(5),
+        *(wide(5 + i, 0.1 * (i % 5), 0.7) for i in range(20)),
+        *steady(2, start=25),
+    ]
+    outputs = feed(make(detector=replace(CENTRE, still=5)), numbered(readings), ended=True)
+    assert told(outputs, AlertKind.SENSOR_STUCK) == [(14, "opened", "b"), (25, "closed", "b")]
+    assert of_kind(outputs, AlertKind.SENSOR_STUCK)[0].onset_ns == 5 * SECOND_NS
+
+
+def test_a_sensor_is_never_stuck_before_two_windows_nor_where_training_saw_it_stand() -> None:
+    readings = numbered([wide(i, 0.1 * (i % 5), 0.7) for i in range(40)])
+    outputs = feed(make(detector=replace(CENTRE, still=1)), readings, ended=True)
+    assert told(outputs, AlertKind.SENSOR_STUCK) == [(7, "opened", "b")]
+    never = replace(CENTRE, still=np.iinfo(np.int64).max)
+    assert told(feed(make(detector=never), readings, ended=True), AlertKind.SENSOR_STUCK) == []
