@@ -1,19 +1,19 @@
-"""Audited imputation: known readings are hidden from the model now and then, and what it fills in is compared.
+"""Audited imputation: known readings are hidden from the model now and then and compared with its fills.
 
-How well a gap can be filled is known for training; a machine moves on. So one in N of the readings that
-the stream delivers is taken out of a *copy* of its window, the model fills the copy, and the reading itself
-is the truth. Nothing of it goes back: what is scored, stored and published is what it would be without.
+Training tells how well gaps could be filled then, and machines change. So one in N of the readings of
+the stream is taken out of a *copy* of its window, the model fills the copy, and the reading itself
+is the truth. The audit has no side effects: scores, state and outputs are the same without it.
 
-**Which.** A hash of asset and row picks the windows, and the sensor in each; a restart picks the
-same ones, and no state is kept. Every second time the sensor's newest reading is hidden, else its last
+**Selection.** A hash of asset and row selects the windows, and the sensor in each; a restart selects the
+same ones, so that no state is kept. Every second time the sensor's newest reading is hidden, else its last
 2, 4, 8 ... rows, up to half a window, each half as often as the one before: so errors are
-known by the length of a gap. What the sensor said before the window counts as unknown then, and a
-reading that is the window's only one of its sensor is left alone: without the past it would be judged too hard.
+known by the length of a gap. Values from before the window count as unknown then, and a
+reading that is the window's only one of its sensor is left out: the model would have no past to go by.
 
-**What is left out.** Rows inside a firing episode, above the threshold, under maintenance, or of a stuck
-sensor: what a faulty machine does says nothing of how well its gaps are filled while it runs.
+**Exclusions.** Rows inside a firing episode, above the threshold, under maintenance, or of a stuck
+sensor: the behaviour of a faulty machine does not tell how well its gaps are filled while it runs.
 
-**What is said.** Per sensor, over its newest audits: the error in the sensor's units, what the last value
+**Figures.** Per sensor, over its newest audits: the error in the sensor's units, what the last value
 and the training mean would have been off by, and how often the 90 % interval held. A verdict needs
 ``FEWEST`` audits and must be all but certain (one-sided, 95 %): ``cannot`` where the error saves less than
 ``WORTH`` of what the training mean is off by, so that a filled value says no more than the sensor's
@@ -44,7 +44,7 @@ sensors one in N readings would be many windows."""
 KEPT = 1_000
 """Newest audits that a sensor's figures are of."""
 FEWEST = 30
-"""Audits below which nothing is said: a mean of fewer absolute errors is anything."""
+"""Audits below which there is no verdict: a mean of fewer absolute errors is anything."""
 WORTH = 0.1
 """To save less of a rival's error than this is as good as nothing: the interval is as wide as the rival's."""
 _ONE_SIDED = 1.645  # 95 % of a standard normal
@@ -103,7 +103,7 @@ class Audit:
         self._waiting: list[_Hidden] = []
 
     def forget(self) -> None:
-        """Another model takes over: what waits was for the one before."""
+        """Another model takes over: windows that wait were hidden from the one before."""
         self._waiting.clear()
 
     def picked(self, assets: Hashes, rows: Ints) -> tuple[Ints, Ints, Ints]:
@@ -196,7 +196,7 @@ def _mixed(x: Hashes) -> Hashes:
     return np.asarray(x ^ (x >> np.uint64(31)))
 
 
-# ------------------------------------------------------------------ what is said
+# ------------------------------------------------------------------ figures
 class Imputable(StrEnum):
     """Whether a sensor's gaps can be filled, by its audits."""
 

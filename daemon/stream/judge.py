@@ -406,10 +406,10 @@ class Judge:
         outputs: list[Output] = []
         if not self.spec.message_condition:
             return outputs
-        told, kind, episodes = self._calendar.message_part, AlertKind.UNKNOWN_CONDITION, self._episodes
-        known = {told(label) for label in self.detector.conditions}
+        label_of, kind, episodes = self._calendar.message_part, AlertKind.UNKNOWN_CONDITION, self._episodes
+        known = {label_of(label) for label in self.detector.conditions}
         for asset, row, label in zip(rows.assets, rows.rows.tolist(), rows.conditions, strict=True):
-            condition = told(label)
+            condition = label_of(label)
             mine = episodes.assets.get(asset)
             opened = [subject for k, subject in mine.open if k is kind] if mine is not None else []
             for other in opened:

@@ -1,15 +1,15 @@
-"""Whether a record of state can be used: asked of all of it, before any of it is.
+"""Checks a record of state as a whole before any of it is used.
 
-The state topic is written by this program, but who may write to it may write anything, and one record that
-a successor stumbles over would end every start. A record that decodes may still hold arrays of another length,
-rows that lie years apart (which would be bridged one by one), or an episode whose next update never comes
-after the last. So two kinds of rules are looked at:
+The state topic is written by this program, but anybody with access may write to it, and one bad record that
+raised an error would end every start. A record that decodes may still hold arrays of another length,
+rows that lie years apart (which would be bridged one by one), or an episode whose next update lies
+before its last. Two kinds of rules are checked:
 
 * of every field, by its type and its name, wherever it stands: numbers within what sums and products of them
   need, arrays of as many numbers as the stream has sensors (``_PER_SENSOR``), lists and texts of a bound length;
 * of an asset and of a partition, what must hold between their fields.
 
-``fault`` functions give the reason in words, or None.
+Functions named ``..._fault`` return the reason in words, or None.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ MOST_STAMPS = 1_000
 _PER_SENSOR = {"values", "last_value", "last_row", "still_since"}
 """Fields that hold eight bytes per sensor, whatever they are part of."""
 _READINGS = {"values", "last_value", "peaks"}
-"""Fields of what sensors said, and what was made of it: numbers, or NaN."""
+"""Fields of sensor values, and figures made of them: numbers, or NaN."""
 _SENSORS = {"silent", "reported"}
 """Bit sets of sensors."""
 
@@ -127,8 +127,8 @@ def _window_fault(known: AssetState, spec: StreamSpec, units: Mapping[int, Scali
         return "window_offsets are no offsets"
     newest = known.grid.newest
     for name in ("last_row", "still_since"):
-        told = np.frombuffer(getattr(known, name), "<i8")
-        if (told < -1).any() or (told > max(newest, 0) + 1).any():
+        rows_seen = np.frombuffer(getattr(known, name), "<i8")
+        if (rows_seen < -1).any() or (rows_seen > max(newest, 0) + 1).any():
             return f"{name} is not of rows up to {newest}"
     if not -1 <= known.fresh_row <= max(newest, 0) + 1:
         return f"fresh_row {known.fresh_row} is behind row {newest}"
@@ -144,9 +144,9 @@ def _grid_fault(grid: GridState, spec: StreamSpec) -> str | None:
     C, period = len(spec.sensors), spec.period_ns
     if len(grid.heard) not in (0, 8 * C):
         return f"heard has {len(grid.heard)} bytes, where {C} sensors need {8 * C}"
-    told = spec.allowed_lateness_ns // period + 3 if spec.format is Format.JSON_WIDE else 0
-    if len(grid.value_hashes) != 8 * told:
-        return f"told has {len(grid.value_hashes)} bytes, where {told} rows need {8 * told}"
+    kept = spec.allowed_lateness_ns // period + 3 if spec.format is Format.JSON_WIDE else 0
+    if len(grid.value_hashes) != 8 * kept:
+        return f"told has {len(grid.value_hashes)} bytes, where {kept} rows need {8 * kept}"
     if not -1 <= grid.newest <= max(grid.max_time_ns, -1) // period or grid.max_time_ns < -1:
         return f"newest row {grid.newest} is after time {grid.max_time_ns}"
     if not -1 <= grid.last_observed <= grid.newest or not -1 <= grid.began <= grid.newest:

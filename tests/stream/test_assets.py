@@ -12,7 +12,7 @@ from daemon.domain import (
 from tests.stream.pipelines import NAN, feed, make, numbered, of_kind, snapshots, steady, told, wide
 
 
-def test_more_assets_than_fit_are_forgotten_longest_quiet_first_and_counted() -> None:
+def test_more_assets_than_fit_are_evicted_longest_quiet_first_and_counted() -> None:
     pipeline = make(max_assets=50)
     readings = [r for i in range(120) for r in steady(6, f"p{i}", start=i)]
     feed(pipeline, numbered(readings))
@@ -23,7 +23,7 @@ def test_more_assets_than_fit_are_forgotten_longest_quiet_first_and_counted() ->
     assert pipeline.parts.assets.capacity <= 64
 
 
-def test_what_is_open_of_an_asset_ends_when_it_is_forgotten() -> None:
+def test_open_episodes_close_when_their_asset_is_evicted() -> None:
     pipeline = make(max_assets=2)
     readings = numbered(
         [*steady(6, "p1"), wide(6, 50.0, NAN, asset="p1"), *steady(20, "p2", 7), *steady(4, "p3", 20)]
@@ -36,7 +36,7 @@ def test_what_is_open_of_an_asset_ends_when_it_is_forgotten() -> None:
     assert {event.row_ns for event in of_kind(outputs, AlertKind.ASSET_SILENT)} == {14 * SECOND_NS}
 
 
-def test_a_forgotten_asset_holds_no_replay_back() -> None:
+def test_an_evicted_asset_does_not_lengthen_a_replay() -> None:
     pipeline = make(max_assets=200)
     readings = numbered(
         [*(r for i in range(199, -1, -1) for r in steady(1, f"p{i}")), *steady(3_000, "new", 1)]
@@ -48,7 +48,7 @@ def test_a_forgotten_asset_holds_no_replay_back() -> None:
     assert pipeline.replay_from() > 2_000
 
 
-def test_an_asset_that_comes_back_after_it_was_forgotten_starts_over() -> None:
+def test_an_asset_that_returns_after_its_eviction_starts_over() -> None:
     pipeline = make(max_assets=2)
     readings = [*steady(6, "p1"), *steady(6, "p2", 2), *steady(6, "p3", 4), *steady(6, "p1", 6)]
     outputs = feed(pipeline, numbered(readings), ended=True)

@@ -115,7 +115,7 @@ def test_waiting_for_the_training_s_cut_costs_the_same_for_every_reading(spec: S
     assert many < 5 * few
 
 
-def test_many_assets_that_start_afresh_in_one_chunk_are_looked_at_once() -> None:
+def test_many_assets_that_start_afresh_in_one_chunk_cost_one_pass() -> None:
     def begin(n: int) -> int:
         pipeline = make(replace(LONG, allowed_lateness_ns=0), None)
         pairs = [(Counted(f"p{i}"), sensor) for i in range(n) for sensor in range(2)]

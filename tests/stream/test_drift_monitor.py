@@ -31,7 +31,7 @@ from tests.stream.pipelines import (
 )
 
 
-def test_drift_is_published_per_interval_and_said_after_three() -> None:
+def test_drift_is_published_per_interval_and_alerted_after_three() -> None:
     rng = np.random.default_rng(3)
     readings = numbered(wide(i, *rng.normal(3.0 if i < 300 else 0.0, 1.0, 2)) for i in range(540))
     outputs = feed_all(make(detector=replace(CENTRE, drift_threshold=2.0, threshold=99.0)), readings)
@@ -57,7 +57,7 @@ def test_a_changed_drift_interval_begins_anew_and_loses_no_sum() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 13, 10_000])
-def test_a_clock_far_ahead_lets_no_interval_pile_up(size: int) -> None:
+def test_a_clock_far_ahead_keeps_the_open_intervals_bounded(size: int) -> None:
     """Event time stands still a day ahead, so no interval of the others ever ends by it."""
     readings = numbered(
         [*steady(1, "ahead", 86_400), *(wide(4 * i + j, 0.5, 0.5) for i in range(2_000) for j in range(4))]

@@ -17,7 +17,7 @@ from tests.fakes import CentreDetector
 from tests.stream.pipelines import CENTRE, SPEC, feed, make, numbered, replace_values, steady, steps, told
 
 
-def test_an_unknown_condition_is_said_once_each_and_closed_when_it_is_over() -> None:
+def test_each_unknown_condition_opens_one_episode_that_closes_when_it_is_over() -> None:
     spec = replace(SPEC, condition=("mode",))
     detector = replace(CENTRE, conditions=("run",))
     readings = numbered(steady(30))
@@ -31,7 +31,7 @@ def test_an_unknown_condition_is_said_once_each_and_closed_when_it_is_over() -> 
     ]
 
 
-def test_the_calendar_speaks_of_every_row_and_raises_nothing() -> None:
+def test_calendar_conditions_label_every_row_and_raise_nothing() -> None:
     """1970 began on a Thursday; in Kathmandu that ends before it does in Greenwich."""
     spec = replace(SPEC, condition=("$weekday", "mode"), timezone="Asia/Kathmandu")
     midnight = 66_600  # 18:30 UTC: it was 5 h 30 east in those days
@@ -54,7 +54,7 @@ def test_the_calendar_speaks_of_every_row_and_raises_nothing() -> None:
     assert told([o for step in made for o in step.outputs], AlertKind.UNKNOWN_CONDITION) == []
 
 
-def test_an_unknown_mode_is_said_once_however_often_the_hour_changes() -> None:
+def test_an_unknown_mode_opens_one_episode_however_often_the_hour_changes() -> None:
     spec = replace(SPEC, condition=("mode", "$hour"))
     detector = replace(CENTRE, conditions=("mode=run,$hour=00", "mode=run,$hour=01"))
     readings = numbered(steady(40, start=3_590))
@@ -96,7 +96,7 @@ class Fragile(CentreDetector):
 
 
 @pytest.mark.parametrize("size", [1, 7, 100])
-def test_a_window_that_the_model_fails_on_is_counted_and_takes_no_other_with_it(size: int) -> None:
+def test_a_window_that_the_model_fails_on_is_counted_and_affects_no_other(size: int) -> None:
     readings = numbered([r for s in range(30) for a in ("p1", "p2", "p3") for r in steady(1, a, s)])
     readings[40] = replace_values(readings[40], [13.0, 0.5])  # p2 at 13 s
     results = []

@@ -85,7 +85,7 @@ def test_missing_cells_are_filled_from_their_window_and_never_count_as_observed(
     assert (filled[4]["a"].low, filled[4]["a"].high) == (1.0, 3.0)
 
 
-def test_an_alert_says_what_where_and_since_when() -> None:
+def test_an_alert_names_the_asset_the_sensors_and_the_onset() -> None:
     readings = numbered([*steady(6), wide(6, 20.0, NAN), *steady(6, start=7)])
     opened, closed = of_kind(feed(make(), readings, ended=True), AlertKind.ANOMALY)
     assert (opened.phase, closed.phase) == (Phase.OPENED, Phase.CLOSED)
@@ -144,7 +144,7 @@ def test_windows_start_afresh_after_a_long_gap() -> None:
     assert not any(isinstance(o, FilledRow) for o in outputs)
 
 
-def test_what_cannot_be_read_is_a_dead_letter_and_everything_is_accounted_for() -> None:
+def test_unreadable_records_become_dead_letters_and_every_record_is_counted() -> None:
     def record(offset: int, value: bytes) -> Record:
         return Record(offset, None, value, 10**6 * SECOND_NS)
 
@@ -240,7 +240,7 @@ def test_how_records_are_polled_never_shows(
     assert sum(results[0][3].values()) == len(readings)
 
 
-def test_a_swap_leaves_no_row_unscored_and_none_between_two_models() -> None:
+def test_a_takeover_leaves_no_row_unscored_and_none_between_two_models() -> None:
     other = replace(CENTRE, version="centre-2", centre=0.1)
     readings = numbered(steady(30))
     pipeline = make()
@@ -263,7 +263,7 @@ def test_without_a_model_rows_are_released_and_nothing_is_scored() -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(8, 50), st.integers(0, 2**32 - 1))
-def test_the_future_changes_nothing_that_was_said(cut: int, seed: int) -> None:
+def test_later_readings_change_no_earlier_output(cut: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     readings = numbered(wide(i, *rng.choice([0.5, 0.6, 9.0, NAN], 2)) for i in range(60))
     horizon_ns = cut * SECOND_NS
@@ -279,7 +279,7 @@ def test_the_future_changes_nothing_that_was_said(cut: int, seed: int) -> None:
 
 
 @pytest.mark.parametrize("form", [Format.JSON_WIDE, Format.JSON_LONG])
-def test_a_poll_of_gaps_is_said_in_pieces(form: Format, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_outputs_of_a_poll_of_gaps_come_in_pieces(form: Format, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of 200 records bridges 19 rows: neither what waits nor what was said grows with the poll."""
     monkeypatch.setattr(pipeline_module, "MOST_EMITTED", 100)
     monkeypatch.setattr(ingest, "MOST_BRIDGED", 100)

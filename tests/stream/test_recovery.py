@@ -151,7 +151,7 @@ class Log:
             self.pipeline.use_when_committable(self.wanted)
 
 
-def test_an_unknown_condition_is_not_said_again_by_a_successor() -> None:
+def test_a_successor_does_not_repeat_an_unknown_condition() -> None:
     spec = replace(SPEC, condition=("mode", "$hour"))
     first = replace(CENTRE, conditions=("mode=run,$hour=00",))
     readings = numbered(steady(40))
@@ -321,7 +321,7 @@ def test_the_slow_baseline_and_an_open_episode_outlive_a_crash() -> None:
     assert crashing.replayed <= 2 * SPEC.window * len(events)  # a replay is short, however long the past
 
 
-def test_assets_that_are_quiet_hold_no_replay_back() -> None:
+def test_quiet_assets_do_not_lengthen_a_replay() -> None:
     pipeline = make()
     feed(pipeline, numbered([*steady(5, "gone"), *steady(100, "here")]))
     snapshots(pipeline)
@@ -360,7 +360,7 @@ def test_a_state_of_another_stream_or_place_is_of_no_use_and_goes(
     assert take_over(second, [StateRecord(snapshot.key(PUMPS_0.topic), b"garbage")]) is False
 
 
-def test_a_state_written_before_its_position_says_nothing_again() -> None:
+def test_a_state_written_before_its_position_repeats_no_output() -> None:
     readings = numbered(steady(40))
     first = make()
     feed(first, readings[:30])
@@ -371,7 +371,7 @@ def test_a_state_written_before_its_position_says_nothing_again() -> None:
     assert plain(feed(second, readings[30:])) == plain(feed(first, readings[30:]))
 
 
-def test_a_model_that_came_meanwhile_judges_no_row_of_before() -> None:
+def test_a_model_that_took_over_meanwhile_judges_no_earlier_row() -> None:
     readings = numbered([*steady(10), *(wide(10 + i, 9.0, 0.0) for i in range(40))])
     first = make()
     feed(first, readings[:30])
@@ -407,7 +407,7 @@ def fleet(assets: int, second: int, first: int) -> list[Reading]:
     return numbered([r for i in range(assets) for r in steady(1, f"p{i:03}", second)], first)
 
 
-def test_a_swap_writes_a_large_fleet_s_state_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_takeover_writes_the_state_of_a_large_fleet_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """No commit grows with the fleet, and the units that records are in are named once, not in each."""
     snapshots_at_once(monkeypatch, 10)
     pipeline = make()
@@ -427,7 +427,7 @@ def test_a_swap_writes_a_large_fleet_s_state_in_pieces(monkeypatch: pytest.Monke
     assert [swap.model for swap in swaps[-1]] == ["centre-2"]
 
 
-def test_what_only_judging_knows_is_written_before_a_swap_in_pieces_too(
+def test_state_that_only_judging_knows_is_written_before_a_takeover_in_pieces(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     snapshots_at_once(monkeypatch, 10)
@@ -448,7 +448,7 @@ def test_what_only_judging_knows_is_written_before_a_swap_in_pieces_too(
     assert sum(sizes) >= 200
 
 
-def test_silent_records_count_for_nothing() -> None:
+def test_replayed_records_are_not_counted() -> None:
     readings = numbered(steady(20))
     bad: list[Record | Reading] = [Record(i, None, b"{", 0) for i in range(3)]
     pipeline = make(publish_from=23)
@@ -458,7 +458,7 @@ def test_silent_records_count_for_nothing() -> None:
     assert len(feed(pipeline, [readings[0], *numbered(steady(3, start=20), 23)])) == 3
 
 
-def test_what_silent_records_raise_was_said_before_and_closes_once() -> None:
+def test_an_episode_opened_while_replaying_closes_once() -> None:
     readings = numbered([*steady(5, "p2"), *steady(30), *steady(1, "p2", 30), *steady(2, start=31)])
     pipeline = make(publish_from=35)
     assert feed(pipeline, readings[:35]) == []
@@ -466,7 +466,7 @@ def test_what_silent_records_raise_was_said_before_and_closes_once() -> None:
     assert told(outputs, AlertKind.ASSET_SILENT) == [(30, "closed", "p2")]
 
 
-def test_a_silent_end_says_nothing() -> None:
+def test_the_end_of_the_log_while_replaying_emits_nothing() -> None:
     pipeline = make(publish_from=50)
     assert feed(pipeline, numbered(steady(20)), ended=True) == []
 

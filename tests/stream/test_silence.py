@@ -16,7 +16,7 @@ from daemon.domain import (
 from tests.stream.pipelines import CENTRE, NAN, feed, make, numbered, of_kind, steady, told, wide
 
 
-def test_a_silent_sensor_is_said_once_and_closed_when_it_speaks() -> None:
+def test_a_silent_sensor_opens_one_episode_that_closes_when_it_reports() -> None:
     readings = [
         *steady(5),
         *(wide(5 + i, 0.5 + 0.01 * (i % 2), NAN) for i in range(20)),
@@ -30,7 +30,7 @@ def test_a_silent_sensor_is_said_once_and_closed_when_it_speaks() -> None:
     assert opened.id != closed.id
 
 
-def test_a_sensor_that_never_spoke_is_silent_from_the_first_row_on() -> None:
+def test_a_sensor_that_never_reported_is_silent_from_the_first_row_on() -> None:
     readings = [wide(i, 0.5 + 0.01 * (i % 2), NAN) for i in range(12)]
     outputs = feed(make(detector=None), numbered(readings), ended=True)
     assert told(outputs, AlertKind.SENSOR_SILENT) == [(8, "opened", "b")]
@@ -57,7 +57,7 @@ def test_a_pause_of_the_whole_asset_is_no_silence_of_its_sensors() -> None:
     assert told(outputs, AlertKind.SENSOR_SILENT) == []
 
 
-def test_a_silent_asset_is_said_once_and_closed_when_it_is_back() -> None:
+def test_a_silent_asset_opens_one_episode_that_closes_when_it_is_back() -> None:
     readings = [
         r for i in range(40) for r in steady(1, "p1", i) + (steady(1, "p2", i) if i < 10 or i > 29 else [])
     ]
@@ -115,7 +115,7 @@ def test_nothing_is_silent_before_anything_came() -> None:
     assert feed(make(), [], idle=timedelta(days=1)) == []
 
 
-def test_a_stuck_sensor_is_said_once_and_closed_when_it_moves() -> None:
+def test_a_stuck_sensor_opens_one_episode_that_closes_when_it_moves() -> None:
     readings = [
         *steady(5),
         *(wide(5 + i, 0.1 * (i % 5), 0.7) for i in range(20)),
