@@ -19,7 +19,6 @@ from daemon.domain import (
     Record,
     Rejected,
 )
-from daemon.errors import ConfigError
 from daemon.stream.decoding import Decoder
 from tests.stream.records import (
     DAY,
@@ -85,19 +84,6 @@ def test_null_is_missing_and_not_counted_as_corrupt() -> None:
     assert decoder.corrupt_cells == {"Current": 1}
 
 
-def test_repeated_key_counts_as_json_has_it_the_last_one() -> None:
-    text = b'{"asset":"a","asset":"b","ts":1,"values":{"Current":1},"values":{"Current":2,"Current":3%s}}'
-    for tail in (b"", b',"Pressure":NaN'):  # the fast way and the lenient one
-        reading = accepted(Decoder(WIDE).decode(record(text % tail)))
-        assert reading.asset == "b"
-        assert repr(reading.values) == "[nan, 3.0, nan]"
-
-
-def test_byte_order_mark_and_surrounding_white_space_are_skipped() -> None:
-    text = b"\xef\xbb\xbf  " + wide({"Current": 1}) + b"\r\n"
-    assert repr(accepted(Decoder(WIDE).decode(record(text))).values) == "[nan, 1.0, nan]"
-
-
 def test_fields_can_be_renamed_and_taken_from_the_kafka_record() -> None:
     named = replace(WIDE, fields=FieldNames(asset="device.id", timestamp="t", values="data"))
     text = line(**{"device.id": "a", "t": 5, "data": {"Current": 1}})
@@ -111,23 +97,6 @@ def test_fields_can_be_renamed_and_taken_from_the_kafka_record() -> None:
     keyed = replace(LONG, fields=FieldNames(sensor="$key"))
     text = line(asset="a", ts=5, value=1)
     assert accepted(Decoder(keyed).decode(record(text, key=b"Pressure"))).sensor == 0
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        FieldNames(values="$key"),
-        FieldNames(timestamp="$key"),
-        FieldNames(asset="$timestamp"),
-        FieldNames(asset="id", timestamp="id"),
-        FieldNames(asset="$kye"),
-    ],
-)
-def test_field_names_that_cannot_work_are_a_configuration_error(fields: FieldNames) -> None:
-    with pytest.raises(ConfigError, match=r"^stream pumps: .*field"):
-        Decoder(replace(WIDE, fields=fields))
-    with pytest.raises(ConfigError, match="one name"):
-        Decoder(replace(LONG, fields=FieldNames(asset="$key", sensor="$key")))
 
 
 @pytest.mark.parametrize(
