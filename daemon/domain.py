@@ -1,9 +1,13 @@
-"""The values that pass between the parts, and the one interface the stream has to a model.
+"""The domain: the values that pass between the parts of the program, without behaviour.
 
-Shape letters everywhere: B windows, L steps of a window, C sensors, Z latents, S window
-lengths (shortest first). Instants inside the core are integer nanoseconds since the epoch
-(``*_ns``): they are compared and floored millions of times; they become aware UTC datetimes
-where they leave it. Higher score = more anomalous. KL is KL(q(z|x) || N(0, I)) in nats.
+In this order: array types and time; the description of a stream and the settings of its model and alarms;
+input (records, readings, why a record is rejected); output (alerts, imputed rows, scores, drift, dead
+letters); and what a source delivers and takes back (assignments, polled records, positions, state records).
+
+Conventions: shape letters are B windows, L steps of a window, C sensors, Z latents, S window lengths
+(shortest first). Instants inside the core are integer nanoseconds since the epoch (``*_ns``), because they
+are compared and floored millions of times; they become aware UTC datetimes where they leave it. A higher
+score is more anomalous. KL is KL(q(z|x) || N(0, I)) in nats.
 """
 
 from __future__ import annotations
@@ -22,17 +26,18 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
+Json = dict[str, Any]
 
 SECOND_NS = 1_000_000_000
 RECORD_KEY = "$key"
 RECORD_TIMESTAMP = "$timestamp"
-"""Field names that mean the Kafka record's own."""
+"""Field names that stand for the key and the timestamp of the Kafka record."""
 NO_CONDITION = ""
 """The condition label of a stream that declares no condition fields."""
 
 
 def is_calendar(field: str) -> bool:
-    """Whether the calendar gives this condition field, and not a message (see ``calendar``)."""
+    """Whether a condition field comes from the calendar and not from messages (see ``calendar``)."""
     return field.startswith("$")
 
 
@@ -83,7 +88,7 @@ class Format(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FieldNames:
-    """Where a record keeps what; ``$key`` and ``$timestamp`` mean the Kafka record's own."""
+    """The names of the fields of a message; ``$key`` and ``$timestamp`` stand for those of the Kafka record."""
 
     asset: str = "asset"
     timestamp: str = "ts"
@@ -93,7 +98,7 @@ class FieldNames:
     condition: str = "condition"
 
     def used(self, format: Format, conditioned: bool) -> dict[str, str]:
-        """Which fields a message of this format has, by what they hold; those of the record left out.
+        """The names of the fields that a message of this format has, by meaning, without those of the record.
 
         Raises:
             ValueError: two fields have one name, or one cannot come from the record.
@@ -121,7 +126,7 @@ class FieldNames:
 
 @dataclass(frozen=True, slots=True)
 class StreamSpec:
-    """Assets of one kind: the same sensors, period and model."""
+    """A stream: assets of one kind, with the same sensors, period and model."""
 
     name: str
     sensors: tuple[str, ...]
@@ -136,13 +141,13 @@ class StreamSpec:
     topics: tuple[str, ...] = ()
     condition: tuple[str, ...] = ()  # names of the condition fields; with a $ the calendar's
     ranges: tuple[tuple[float, float] | None, ...] = ()  # engineering range per sensor
-    assets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # asset -> its fields
-    timezone: str | None = None  # of event times that name no zone; None: UTC, with a warning
-    forget: frozenset[str] = frozenset()  # assets that are gone: what they still send is refused
+    assets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # asset -> its condition fields
+    timezone: str | None = None  # of event times without a zone; None: UTC, with a warning
+    forget: frozenset[str] = frozenset()  # decommissioned assets: their records are rejected
 
     @property
     def message_condition(self) -> tuple[str, ...]:
-        """The condition fields that messages and assets give; the calendar gives the others."""
+        """The condition fields that come from messages and the configuration of assets, not from the calendar."""
         return tuple(name for name in self.condition if not is_calendar(name))
 
     def row(self, time_ns: int) -> int:
@@ -152,7 +157,7 @@ class StreamSpec:
 
 @dataclass(frozen=True, slots=True)
 class ModelSettings:
-    """What a model is to be; the same settings, data and seed give the same bundle."""
+    """The settings of a model; the same settings, data and seed give the same bundle."""
 
     kind: str = "mlp"  # mlp | conv | gru | ppca
     hidden: tuple[int, ...] = (64, 32)
@@ -164,12 +169,12 @@ class ModelSettings:
 
 @dataclass(frozen=True, slots=True)
 class AlarmPolicy:
-    """When scores become an episode: see ``policy``."""
+    """When scores become an episode: see ``alarm``."""
 
     needed: int = 1  # scores above the threshold ...
     of: int = 1  # ... among this many newest
     hysteresis: float = 0.9  # closes at score <= hysteresis * threshold
-    refractory: int = 0  # rows for which a closed episode may be taken up again
+    refractory: int = 0  # rows for which a closed episode may be continued
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +194,7 @@ class InputPartition:
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
-    """One record as it came, undecoded. (A struct: there is one per record, and it is made in C.)"""
+    """One record, not decoded. It is a msgspec struct because these are created quickly."""
 
     offset: int
     key: bytes | None
@@ -199,13 +204,13 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Records(Sequence[Record]):
-    """Records as columns: what a source gets many of at once, without an object for each."""
+    """Records as columns, for a source that gets many at once: no object per record."""
 
     offsets: Sequence[int]
     keys: Sequence[bytes | None]
     values: Sequence[bytes]
     timestamps_ns: Sequence[int]
-    appended: bool = False  # the timestamps are the broker's own (LogAppendTime), and not a producer's
+    appended: bool = False  # the timestamps are the broker's (LogAppendTime), not the producer's
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -226,7 +231,7 @@ class Records(Sequence[Record]):
 
 
 class Disposition(StrEnum):
-    """What became of a record: exactly one of these."""
+    """The result of processing a record: exactly one of these."""
 
     ACCEPTED = "accepted"
     DUPLICATE = "duplicate"
@@ -235,14 +240,14 @@ class Disposition(StrEnum):
 
 
 class Dropped(StrEnum):
-    """What a stream leaves out on purpose: the whole set, so that each can be a metric label."""
+    """What a stream drops on purpose; a fixed set, so that each can be a metric label."""
 
     ASSET_EVICTED = "asset_evicted"  # beyond ``limits.max_assets``
     MODEL_FAILED = "model_failed"  # a window that the model raised on
 
 
 class Reason(StrEnum):
-    """Why a record was rejected: the whole set, so that each can be a metric label."""
+    """Why a record was rejected; a fixed set, so that each can be a metric label."""
 
     BLANK = "blank"
     TOO_LARGE = "too_large"
@@ -259,15 +264,15 @@ class Reason(StrEnum):
     NO_SENSOR = "no_sensor"
     UNKNOWN_SENSOR = "unknown_sensor"
     BAD_CONDITION = "bad_condition"
-    FORGOTTEN = "forgotten"  # of an asset that the operator has taken out of the stream
+    FORGOTTEN = "forgotten"  # of an asset that the operator has decommissioned
 
 
 class Reading(msgspec.Struct, gc=False):
     """One decoded record: what one asset reported at one event time.
 
-    ``values`` holds one number per sensor of the stream, NaN where the record has none.
-    ``sensor`` is -1 for a wide record; a long record speaks of that one sensor only and its
-    number is ``value``, so that no list is built per cell.
+    A wide reading has ``values``, one number per sensor of the stream, NaN where the record has none. A
+    long reading is of one ``sensor``, by its index, and has a single ``value``, so that no list is built
+    per cell.
     """
 
     offset: int
@@ -282,7 +287,7 @@ class Reading(msgspec.Struct, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A record that cannot be used, with everything a dead letter needs."""
+    """A record that cannot be used, with everything that its dead letter needs."""
 
     record: Record
     reason: Reason
@@ -323,7 +328,7 @@ class AlertKind(StrEnum):
 
 
 class Phase(StrEnum):
-    """Which message of an episode this is."""
+    """The kind of a message within its episode."""
 
     OPENED = "opened"
     UPDATED = "updated"
@@ -331,7 +336,7 @@ class Phase(StrEnum):
 
 
 class Severity(StrEnum):
-    """How bad: ``critical`` is a score above twice the threshold, or a whole asset gone."""
+    """How urgent: ``critical`` is a score above twice the threshold, or a silent asset."""
 
     WARNING = "warning"
     CRITICAL = "critical"
@@ -349,7 +354,7 @@ class Contributor:
 
 @dataclass(frozen=True, slots=True)
 class PartScore:
-    """One score with the threshold it is read against."""
+    """One score with its threshold, and its p-value where there is one."""
 
     value: float
     threshold: float
@@ -358,7 +363,7 @@ class PartScore:
 
 @dataclass(frozen=True, slots=True)
 class AlertEvent:
-    """One message of one episode; a pure function of input and model."""
+    """One message of an episode; a pure function of input and model."""
 
     stream: str
     asset: str
@@ -383,7 +388,7 @@ class AlertEvent:
     first_offset: int = -1
     last_offset: int = -1
     clock_offset_ns: int | None = None  # of a skewed clock: how far it is ahead of the fleet's
-    verdict: str | None = None  # the kind of cause, where such verdicts are right often enough
+    verdict: str | None = None  # the kind of cause, where such verdicts are reliable enough
 
 
 @dataclass(frozen=True, slots=True)
@@ -409,7 +414,7 @@ class FilledRow:
 
 @dataclass(frozen=True, slots=True)
 class ScoredRow:
-    """The scores of one row; NaN parts where the window held nothing."""
+    """The scores of one row; parts are NaN where the window has no observation for them."""
 
     stream: str
     asset: str
@@ -426,7 +431,7 @@ class ScoredRow:
 
 @dataclass(frozen=True, slots=True)
 class DriftRecord:
-    """Additive sums of one event-time interval of one input partition, and what they say."""
+    """The additive sums of one event-time interval of one input partition, and the drift that they show."""
 
     stream: str
     partition: InputPartition
@@ -449,7 +454,7 @@ class DriftRecord:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A record that could not be used, as it came, with where and why."""
+    """A rejected record with its stream and input partition."""
 
     stream: str
     partition: InputPartition
@@ -459,11 +464,11 @@ class DeadLetter:
 Output = AlertEvent | FilledRow | ScoredRow | DriftRecord | DeadLetter
 
 
-# ------------------------------------------------------------------ what a source says
+# ------------------------------------------------------------------ source and state
 class StateRecord(msgspec.Struct, frozen=True, gc=False):
-    """One record of state, opaque to whoever keeps it; a None value takes the key's away.
+    """One record of state, opaque to what stores it; the value None deletes the key's record.
 
-    There may be a million at once: the collector, which would stop everything, need not look at them.
+    There may be a million at once: ``gc=False`` keeps them out of the garbage collector's pauses.
     """
 
     key: bytes
@@ -472,32 +477,32 @@ class StateRecord(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class Assigned:
-    """A partition is ours from now on.
+    """A partition was assigned to this process.
 
-    Records from ``replay_from`` to before ``publish_from`` rebuild state silently: their outputs
-    were published before. A new group has both equal. ``saved`` is what was known at
-    ``publish_from`` (see ``stream.state``); empty where nothing was kept.
+    Records from ``replay_from`` to before ``publish_from`` only rebuild state: their outputs were published
+    before. In a new consumer group both are equal. ``saved`` are the state records as of ``publish_from``
+    (see ``stream.snapshot``); empty if there are none.
     """
 
     partition: InputPartition
     replay_from: int
     publish_from: int
     saved: Sequence[StateRecord] = field(default=(), compare=False)
-    exact: bool = field(default=True, compare=False)  # state of another position is of no use
+    exact: bool = field(default=True, compare=False)  # only state of exactly this position can be used
 
 
 @dataclass(frozen=True, slots=True)
 class Revoked:
-    """A partition is no longer ours: its state is dropped, nothing of it may be committed."""
+    """A partition was revoked: its state is dropped, and nothing of it may be committed."""
 
     partition: InputPartition
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PolledRecords:
-    """Records of one partition in log order, or word that its log is idle or has ended.
+    """Records of one partition in log order, or the notice that its log is idle or has ended.
 
-    Items are Records, or Readings where the source's own types already say everything.
+    Items are records, or readings where the source's own types need no decoding.
     """
 
     partition: InputPartition
@@ -505,7 +510,7 @@ class PolledRecords:
     idle: timedelta = timedelta(0)  # wall time spent at the log's end without a new record
     ended: bool = False  # a finite log: nothing will follow
     end_offset: int | None = None  # the log's end when last seen, for the lag
-    handover: bool = False  # partitions are about to be taken away: commit now what has been done
+    handover: bool = False  # partitions are about to be revoked: commit now
 
 
 SourceEvent = Assigned | Revoked | PolledRecords
@@ -513,23 +518,19 @@ SourceEvent = Assigned | Revoked | PolledRecords
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """How far a partition has been processed, and what a successor must replay for its windows."""
+    """How far a partition has been processed, and from where a successor must replay."""
 
     offset: int  # next record to process
-    replay_from: int  # oldest record that no saved state covers; <= offset
+    replay_from: int  # oldest record that is not covered by saved state; <= offset
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PartitionCommit:
-    """What one partition has done since its last commit.
+    """The results of one partition since its last commit, to be made durable together.
 
-    ``outputs`` are those that are to become durable together with the position; there are none
-    where they were published before.
+    There are no ``outputs`` where they were published before.
     """
 
     position: Position
     outputs: Sequence[Output] = ()
     saved: Sequence[StateRecord] = ()
-
-
-Json = dict[str, Any]

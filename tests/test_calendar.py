@@ -50,16 +50,16 @@ def test_labels_are_those_of_the_wall_clock(instant: str, timezone: str | None, 
     assert calendar.message_part(label) == ""
 
 
-def test_what_messages_say_comes_first_and_can_be_told_apart() -> None:
+def test_the_messages_part_comes_first_and_can_be_split_off() -> None:
     calendar = Calendar(spec("$hour", "mode", "$weekend", "site"))
     rows = np.array([row_of("2024-03-04T08:00:00+00:00"), row_of("2024-03-09T09:00:00+00:00")])
-    told = ["mode=a,b=$hour=1,site=?", "mode=low,site=x"]  # a value may hold anything
-    labels = calendar.labels(told, rows)
-    assert labels == [f"{told[0]},$hour=08,$weekend=no", f"{told[1]},$hour=09,$weekend=yes"]
-    assert [calendar.message_part(label) for label in labels] == told
+    of_messages = ["mode=a,b=$hour=1,site=?", "mode=low,site=x"]  # a value may hold anything
+    labels = calendar.labels(of_messages, rows)
+    assert labels == [f"{of_messages[0]},$hour=08,$weekend=no", f"{of_messages[1]},$hour=09,$weekend=yes"]
+    assert [calendar.message_part(label) for label in labels] == of_messages
     without = Calendar(spec("mode"))
-    assert without.labels(told, rows) == told
-    assert without.message_part(told[0]) == told[0]
+    assert without.labels(of_messages, rows) == of_messages
+    assert without.message_part(of_messages[0]) == of_messages[0]
 
 
 @settings(max_examples=200, deadline=None)
@@ -77,7 +77,7 @@ def test_every_label_is_what_a_clock_there_shows(zone: str, minutes: list[int], 
         assert label == f"$hour={local.hour:02d},$weekday={local.strftime('%a').lower()}"
 
 
-def test_every_field_has_as_many_values_as_it_says() -> None:
+def test_every_field_has_its_number_of_values() -> None:
     hours = np.arange(0, 400 * 24) * 60
     for field, count in VALUES.items():
         assert len(set(Calendar(spec(field)).labels([""] * len(hours), hours))) == count
@@ -85,7 +85,7 @@ def test_every_field_has_as_many_values_as_it_says() -> None:
     assert labels_of(("mode",)) == 1
 
 
-def test_a_field_that_the_calendar_has_not_is_refused_with_those_that_it_has() -> None:
+def test_an_unknown_calendar_field_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match=r"'\$minute'.*\$weekday, \$weekend, \$hour, \$month"):
         check_fields(["mode", "$minute"])
     check_fields(["mode", *FIELDS])

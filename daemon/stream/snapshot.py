@@ -104,7 +104,7 @@ class AlarmState(msgspec.Struct, frozen=True, array_like=True):
     recent: int
     resting: int
     above_since: int
-    peaks: bytes | None  # ``alerts.PeakEvidence``, (7, C)
+    peaks: bytes | None  # ``attribution.PeakEvidence``, (7, C)
     open: list[EpisodeState]
 
 

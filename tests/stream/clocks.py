@@ -42,14 +42,16 @@ def line(second: float, asset: str = "p1", stamp: float | None = None, value: fl
 
 
 def feed(pipeline: Pipeline, readings: Iterable[Reading], *, end: bool = True) -> list[Output]:
-    """Feed readings as one log; what is said of them."""
+    """Feed readings as one log; returns what is emitted."""
     log = list(readings)
     for offset, reading in enumerate(log, pipeline.offset):
         reading.offset = offset
-    said = [o for step in pipeline.feed(PolledRecords(PARTITION, log)) for o in step.outputs]
+    emitted = [o for step in pipeline.feed(PolledRecords(PARTITION, log)) for o in step.outputs]
     if end:
-        said += [o for step in pipeline.feed(PolledRecords(PARTITION, (), ended=True)) for o in step.outputs]
-    return said
+        emitted += [
+            o for step in pipeline.feed(PolledRecords(PARTITION, (), ended=True)) for o in step.outputs
+        ]
+    return emitted
 
 
 def alerts(outputs: Iterable[Output], kind: AlertKind) -> list[tuple[str, str]]:
@@ -57,8 +59,8 @@ def alerts(outputs: Iterable[Output], kind: AlertKind) -> list[tuple[str, str]]:
     return [(o.asset, str(o.phase)) for o in outputs if isinstance(o, AlertEvent) and o.kind is kind]
 
 
-def refused(outputs: Iterable[Output]) -> list[int]:
-    """Offsets of the records that were refused as of the future."""
+def rejected(outputs: Iterable[Output]) -> list[int]:
+    """Offsets of the records that were rejected as from the future."""
     letters = [o.rejected for o in outputs if isinstance(o, DeadLetter)]
     assert all(letter.reason is Reason.FUTURE for letter in letters)
     return [letter.record.offset for letter in letters]

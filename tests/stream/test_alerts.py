@@ -27,18 +27,18 @@ from tests.stream.evidence import NAN, SENSORS, scored_row
 def play(*findings: ScoredEvidence, policy: AlarmPolicy | None = None) -> list[AlertEvent]:
     """Every message that these rows cause, at a threshold of 3."""
     episodes = Episodes(StreamSpec("pumps", SENSORS), InputPartition("t", 0), policy or AlarmPolicy())
-    said: list[AlertEvent] = []
+    emitted: list[AlertEvent] = []
     for one in findings:
         if not episodes.cannot_change("p", one.score, 3.0):
-            said += episodes.scored("p", one, 3.0, "m", "full")[1]
-    return said
+            emitted += episodes.scored("p", one, 3.0, "m", "full")[1]
+    return emitted
 
 
 def blamed(event: AlertEvent) -> list[tuple[str, float | None]]:
     return [(c.sensor, c.observed) for c in event.contributors]
 
 
-def test_an_episode_blames_by_the_farthest_since_its_onset() -> None:
+def test_an_episode_blames_by_the_maximum_since_its_onset() -> None:
     policy = AlarmPolicy(refractory=0)
     opened, closed = play(
         scored_row(1, 0.0, [9.0, 0.0, 0.0]),  # before: nobody's business
@@ -52,22 +52,22 @@ def test_an_episode_blames_by_the_farthest_since_its_onset() -> None:
     assert blamed(closed) == [("Current", 8.0), ("Pressure", 7.0), ("Flow", 1.5)]
 
 
-def test_the_next_episode_begins_anew() -> None:
+def test_the_next_episode_starts_with_new_peaks() -> None:
     policy = AlarmPolicy(refractory=0)
-    said = play(
+    emitted = play(
         scored_row(1, 4.0, [9.0, 0.0, 0.0]),
         scored_row(2, 0.0, [0.0, 0.0, 0.0]),
         scored_row(3, 4.0, [0.0, 0.0, 5.0]),
         policy=policy,
     )
-    assert [(e.phase, e.contributors[0].sensor) for e in said] == [
+    assert [(e.phase, e.contributors[0].sensor) for e in emitted] == [
         (Phase.OPENED, "Pressure"),
         (Phase.CLOSED, "Pressure"),
         (Phase.OPENED, "Flow"),
     ]
 
 
-def test_rows_before_persistence_count_from_the_onset_on() -> None:
+def test_rows_before_persistence_count_from_the_onset() -> None:
     policy = AlarmPolicy(needed=2, of=2)
     (opened,) = play(scored_row(1, 4.0, [0.0, 6.0, 0.0]), scored_row(2, 4.0, [0.0, 0.0, 4.0]), policy=policy)
     assert blamed(opened)[:2] == [("Current", 6.0), ("Flow", 4.0)]
@@ -81,13 +81,13 @@ def of_scores(
     scores: dict[int, float], episodes: Episodes, asset: str = "p"
 ) -> tuple[list[AlertEvent], list[int]]:
     """The messages that scores by row cause, and the rows at which an episode is firing."""
-    said, firing = [], []
+    emitted, firing = [], []
     for row, score in scores.items():
         if not episodes.cannot_change(asset, score, T):
             fires, events = episodes.scored(asset, scored_row(row, score, [1.0, 0.0, 0.0]), T, "m", "full")
-            said += events
+            emitted += events
             firing += [row] if fires else []
-    return said, firing
+    return emitted, firing
 
 
 def made(maintenance: object = (), policy: AlarmPolicy | None = None, **more: object) -> Episodes:
@@ -95,50 +95,50 @@ def made(maintenance: object = (), policy: AlarmPolicy | None = None, **more: ob
     return Episodes(spec, InputPartition("t", 0), policy or AlarmPolicy(), maintenance)  # type: ignore[arg-type]
 
 
-def phases(said: list[AlertEvent]) -> list[tuple[int, str, str]]:
-    return [(e.row_ns // SECOND_NS, str(e.phase), str(e.severity)) for e in said]
+def phases(emitted: list[AlertEvent]) -> list[tuple[int, str, str]]:
+    return [(e.row_ns // SECOND_NS, str(e.phase), str(e.severity)) for e in emitted]
 
 
 def test_a_long_episode_is_updated_after_1_2_4_and_8_windows() -> None:
-    said, firing = of_scores(dict.fromkeys(range(1, 200), 4.0) | {200: 0.0}, made(window=16))
-    assert phases(said) == [
+    emitted, firing = of_scores(dict.fromkeys(range(1, 200), 4.0) | {200: 0.0}, made(window=16))
+    assert phases(emitted) == [
         (1, "opened", "warning"),
         *((1 + 16 * n, "updated", "warning") for n in (1, 2, 4, 8)),
         (200, "closed", "warning"),
     ]
     assert firing == list(range(1, 200))
     # ... and where no row falls on these, at the next one
-    said, _ = of_scores(dict.fromkeys(range(0, 200, 7), 4.0), made(window=16, hop=7))
-    assert [row for row, phase, _ in phases(said) if phase == "updated"] == [21, 35, 70, 133]
+    emitted, _ = of_scores(dict.fromkeys(range(0, 200, 7), 4.0), made(window=16, hop=7))
+    assert [row for row, phase, _ in phases(emitted) if phase == "updated"] == [21, 35, 70, 133]
 
 
-def test_an_episode_that_gets_worse_says_so_once_and_is_critical_to_its_end() -> None:
-    said, _ = of_scores({1: 4.0, 2: 6.0, 3: 6.1, 4: 4.0, 5: 7.0, 17: 4.0, 18: 0.0}, made(window=16))
-    assert phases(said) == [
+def test_a_rising_severity_causes_one_update_and_stays_critical() -> None:
+    emitted, _ = of_scores({1: 4.0, 2: 6.0, 3: 6.1, 4: 4.0, 5: 7.0, 17: 4.0, 18: 0.0}, made(window=16))
+    assert phases(emitted) == [
         (1, "opened", "warning"),
         (3, "updated", "critical"),  # above two thresholds, not at
         (17, "updated", "critical"),
         (18, "closed", "critical"),
     ]
-    assert len({event.fingerprint for event in said}) == 1
-    assert len({event.id for event in said}) == 4
-    assert [event.summary.endswith("(over)") for event in said] == [False, False, False, True]
+    assert len({event.fingerprint for event in emitted}) == 1
+    assert len({event.id for event in emitted}) == 4
+    assert [event.summary.endswith("(over)") for event in emitted] == [False, False, False, True]
 
 
 def test_the_onset_is_the_first_row_of_the_run_above_the_closing_level() -> None:
     policy = AlarmPolicy(2, 2)
-    said, _ = of_scores({1: 2.8, 2: 0.0, 3: 2.8, 4: 4.0, 5: 4.0, 6: 0.0}, made(policy=policy))
-    assert [e.onset_ns // SECOND_NS for e in said] == [3, 3]
-    assert phases(said) == [(5, "opened", "warning"), (6, "closed", "warning")]
+    emitted, _ = of_scores({1: 2.8, 2: 0.0, 3: 2.8, 4: 4.0, 5: 4.0, 6: 0.0}, made(policy=policy))
+    assert [e.onset_ns // SECOND_NS for e in emitted] == [3, 3]
+    assert phases(emitted) == [(5, "opened", "warning"), (6, "closed", "warning")]
 
 
 def test_rows_below_count_for_the_persistence_and_leave_nothing_behind() -> None:
     episodes = made(policy=AlarmPolicy(2, 3))
-    said, _ = of_scores({1: 4.0, 2: 0.0, 3: 0.0, 4: 4.0, 5: 0.0, 6: 0.0, 7: 0.0}, episodes)
-    assert said == []
+    emitted, _ = of_scores({1: 4.0, 2: 0.0, 3: 0.0, 4: 4.0, 5: 0.0, 6: 0.0, 7: 0.0}, episodes)
+    assert emitted == []
     assert not episodes.assets
-    said, _ = of_scores({1: 4.0, 2: 0.0, 3: 4.0, 4: 0.0, 5: 0.0, 6: 0.0}, episodes)
-    assert [str(e.phase) for e in said] == ["opened", "closed"]
+    emitted, _ = of_scores({1: 4.0, 2: 0.0, 3: 4.0, 4: 0.0, 5: 0.0, 6: 0.0}, episodes)
+    assert [str(e.phase) for e in emitted] == ["opened", "closed"]
     assert not episodes.assets
 
 
@@ -157,8 +157,8 @@ def between(first: int, end: int, *assets: str) -> tuple[int, int, frozenset[str
 @pytest.mark.parametrize(("row", "opens"), [(9, True), (10, False), (19, False), (20, True)])
 def test_maintenance_is_from_its_beginning_to_before_its_end(row: int, opens: bool) -> None:
     episodes = made([between(10, 20)])
-    said, firing = of_scores({row: 4.0}, episodes)
-    assert ([e.phase for e in said], firing) == (([Phase.OPENED], [row]) if opens else ([], []))
+    emitted, firing = of_scores({row: 4.0}, episodes)
+    assert ([e.phase for e in emitted], firing) == (([Phase.OPENED], [row]) if opens else ([], []))
     assert episodes.suppressed == (not opens)
 
 
@@ -168,11 +168,11 @@ def test_maintenance_of_some_assets_is_of_these_alone() -> None:
 
 
 @pytest.mark.parametrize("hop", [1, 3])
-def test_what_maintenance_kept_quiet_is_counted_by_the_run(hop: int) -> None:
+def test_suppressed_episodes_are_counted_by_run(hop: int) -> None:
     def kept(*scores: float) -> int:
         episodes = made([between(0, 1_000)], hop=hop)
-        said, firing = of_scores({hop * i: score for i, score in enumerate(scores)}, episodes)
-        assert said == firing == []
+        emitted, firing = of_scores({hop * i: score for i, score in enumerate(scores)}, episodes)
+        assert emitted == firing == []
         return episodes.suppressed
 
     assert kept(4.0, 4.0, 2.8, 4.0) == 1  # near the threshold it goes on
@@ -182,7 +182,7 @@ def test_what_maintenance_kept_quiet_is_counted_by_the_run(hop: int) -> None:
     assert kept(4.0, 2.8, 2.8, 4.0) == 1
 
 
-def test_an_asset_that_was_forgotten_under_maintenance_begins_anew() -> None:
+def test_an_asset_evicted_under_maintenance_starts_anew() -> None:
     episodes = made([between(0, 1_000)])
     of_scores({1: 4.0}, episodes)
     assert episodes.dismiss("p", 1, "m") == []
@@ -190,14 +190,14 @@ def test_an_asset_that_was_forgotten_under_maintenance_begins_anew() -> None:
     assert episodes.suppressed == 2
 
 
-def test_what_was_open_before_maintenance_stays_as_it_is_and_closes_after_it() -> None:
+def test_an_episode_open_before_maintenance_is_frozen_and_closes_after_it() -> None:
     episodes = made([between(10, 20)])
-    said, firing = of_scores({8: 4.0, 9: 4.0, 10: 4.0, 11: 0.0, 12: 9.0, 20: 4.0, 21: 0.0}, episodes)
-    assert phases(said) == [(8, "opened", "warning"), (21, "closed", "warning")]
+    emitted, firing = of_scores({8: 4.0, 9: 4.0, 10: 4.0, 11: 0.0, 12: 9.0, 20: 4.0, 21: 0.0}, episodes)
+    assert phases(emitted) == [(8, "opened", "warning"), (21, "closed", "warning")]
     assert firing == [8, 9, 10, 11, 12, 20]
 
 
-def test_what_is_open_is_not_opened_again_and_is_forgotten_when_it_is_settled() -> None:
+def test_an_open_episode_is_not_opened_again_and_is_dropped_when_closed() -> None:
     episodes = made()
     silent = ("p", AlertKind.SENSOR_SILENT, "Flow")
     start = EpisodeStart(AlertKind.SENSOR_SILENT, 5, "Flow")
@@ -212,7 +212,7 @@ def test_what_is_open_is_not_opened_again_and_is_forgotten_when_it_is_settled() 
     assert not episodes.assets
 
 
-def test_an_asset_that_is_forgotten_closes_what_is_open_in_order_and_leaves_the_drift_of_its_stream() -> None:
+def test_an_evicted_asset_closes_its_episodes_in_order_but_not_the_drift_of_the_stream() -> None:
     """The stream's drift is kept under the stream's name, which an asset may have as well."""
     episodes = made()
     for row, kind, sensor in (
@@ -221,8 +221,8 @@ def test_an_asset_that_is_forgotten_closes_what_is_open_in_order_and_leaves_the_
         (20, AlertKind.DRIFT, None),
     ):
         episodes.open_unscored("pumps", EpisodeStart(kind, row, sensor), row, "m")
-    said = episodes.dismiss("pumps", 25, "m")
-    assert [(e.kind, e.row_ns // SECOND_NS) for e in said] == [
+    emitted = episodes.dismiss("pumps", 25, "m")
+    assert [(e.kind, e.row_ns // SECOND_NS) for e in emitted] == [
         (AlertKind.SENSOR_STUCK, 25),
         (AlertKind.ASSET_SILENT, 30),
     ]
@@ -231,7 +231,7 @@ def test_an_asset_that_is_forgotten_closes_what_is_open_in_order_and_leaves_the_
     assert episodes.dismiss("pumps", 26, "m") == episodes.dismiss("nobody", 26, "m") == []
 
 
-def test_a_verdict_is_asked_for_when_a_whole_window_lies_in_the_episode_and_not_before() -> None:
+def test_a_verdict_is_computed_once_a_whole_window_lies_in_the_episode() -> None:
     asked: list[tuple[list[float], list[float]]] = []
 
     def verdict(before: np.ndarray, shares: np.ndarray) -> str:
@@ -242,8 +242,8 @@ def test_a_verdict_is_asked_for_when_a_whole_window_lies_in_the_episode_and_not_
         replace(scored_row(row, 7.0 if row == 4 else 4.0, [6.0, 0.0, NAN]), verdict=verdict)
         for row in range(1, 40)
     ]
-    said = play(*rows, scored_row(40, 0.0, [0.0, 0.0, 0.0]))
-    phases = [(event.phase, event.verdict) for event in said]
+    emitted = play(*rows, scored_row(40, 0.0, [0.0, 0.0, 0.0]))
+    phases = [(event.phase, event.verdict) for event in emitted]
     assert phases == [
         (Phase.OPENED, None),
         (Phase.UPDATED, None),  # worse already, and the window of 16 rows still holds what was before
@@ -251,38 +251,38 @@ def test_a_verdict_is_asked_for_when_a_whole_window_lies_in_the_episode_and_not_
         (Phase.UPDATED, "process_fault"),
         (Phase.CLOSED, None),
     ]
-    assert [event.row_ns // SECOND_NS for event in said if event.verdict] == [17, 33]
+    assert [event.row_ns // SECOND_NS for event in emitted if event.verdict] == [17, 33]
     assert asked == [([0.0, 0.0, 0.0], [1.0, 0.0, 0.0])] * 2
 
 
-def test_without_a_model_that_can_tell_there_is_no_verdict() -> None:
-    said = play(*[scored_row(row, 4.0, [6.0, 0.0, 0.0]) for row in range(1, 20)])
-    assert [event.verdict for event in said] == [None, None]
+def test_without_a_model_that_gives_verdicts_there_is_none() -> None:
+    emitted = play(*[scored_row(row, 4.0, [6.0, 0.0, 0.0]) for row in range(1, 20)])
+    assert [event.verdict for event in emitted] == [None, None]
 
 
 @pytest.mark.parametrize(
     ("assets", "apart", "given"),
     [(ALIKE, 0, True), (ALIKE + 1, 0, False), (STORM, 2, True), (STORM + 1, 2, False)],
 )
-def test_in_a_storm_no_verdicts_are_asked_for(assets: int, apart: int, given: bool) -> None:
+def test_in_a_storm_no_verdicts_are_computed(assets: int, apart: int, given: bool) -> None:
     """Sixteen that open together, or two hundred that are open at once: there the last one has its verdict."""
     episodes = Episodes(StreamSpec("pumps", SENSORS), InputPartition("t", 0), AlarmPolicy())
-    said: list[AlertEvent] = []
+    emitted: list[AlertEvent] = []
     for row in range(1, 18 + apart * (assets - 1)):
         one = replace(scored_row(row, 4.0, [6.0, 0.0, 0.0]), verdict=lambda before, shares: "process_fault")
         for asset in range(assets):
             if row > apart * asset:
-                said += episodes.scored(f"p{asset}", one, 3.0, "m", "full")[1]
-    assert any(event.verdict for event in said if event.asset == f"p{assets - 1}") is given
+                emitted += episodes.scored(f"p{asset}", one, 3.0, "m", "full")[1]
+    assert any(event.verdict for event in emitted if event.asset == f"p{assets - 1}") is given
 
 
-def test_drift_alerts_of_two_partitions_are_two() -> None:
-    said = []
+def test_drift_alerts_of_two_partitions_have_different_ids() -> None:
+    emitted = []
     for number in (0, 1):
         episodes = Episodes(SPEC, InputPartition("sensors.pumps", number), AlarmPolicy())
-        said += episodes.open_unscored("pumps", EpisodeStart(AlertKind.DRIFT, 0), 60, "m1")
-        said += episodes.close_unscored("pumps", AlertKind.DRIFT, None, 90, "m1")
-    assert len({event.fingerprint for event in said}) == 2
-    assert len({event.id for event in said}) == 4
-    sources = [json.loads(encode(event, datetime.now(UTC)).value)["source"] for event in said]
+        emitted += episodes.open_unscored("pumps", EpisodeStart(AlertKind.DRIFT, 0), 60, "m1")
+        emitted += episodes.close_unscored("pumps", AlertKind.DRIFT, None, 90, "m1")
+    assert len({event.fingerprint for event in emitted}) == 2
+    assert len({event.id for event in emitted}) == 4
+    sources = [json.loads(encode(event, datetime.now(UTC)).value)["source"] for event in emitted]
     assert sources == [f"/anomalyd/pumps/sensors.pumps/{number}" for number in (0, 0, 1, 1)]

@@ -17,13 +17,13 @@ def test_shares_sum_to_one_over_the_observed() -> None:
 
 
 @pytest.mark.parametrize("alone", ["error", "residual", "deviation", "before"])
-def test_no_evidence_convicts_alone(alone: str) -> None:
+def test_no_single_kind_of_evidence_suffices(alone: str) -> None:
     row = {"error": [0.0, 2.0], "residual": [0.0, 2.0], "deviation": [0.0, 2.0], "before": [0.0, 0.0]}
     row[alone][0] = 7.0  # by far the largest of its kind
     assert PeakEvidence.since(sensors(**row)).shares().argmax() == 1
 
 
-def test_who_has_long_been_far_away_is_blamed_less_than_who_just_left() -> None:
+def test_a_sensor_that_changed_is_blamed_more_than_one_that_was_far_away_before() -> None:
     assert PeakEvidence.since(sensors(2.0, 2.0, [4.0, 4.0], before=[4.0, 0.0])).shares().argmax() == 1
 
 
@@ -35,14 +35,14 @@ def test_change_is_measured_from_where_the_sensor_stood_at_the_onset() -> None:
     np.testing.assert_array_equal(peaks.deviation, [2.0, 3.0])
 
 
-def test_what_stood_before_is_the_median_of_the_observed() -> None:
+def test_the_value_before_the_onset_is_the_median_of_the_observed() -> None:
     window = np.array([[1.0, NAN, NAN], [9.0, 4.0, NAN], [2.0, 5.0, NAN], [3.0, NAN, NAN]])
     row = SensorEvidence.read(window[0], window[0], window, window[-1], np.zeros(3))
     np.testing.assert_array_equal(row.before, [2.0, 4.0, NAN])
     np.testing.assert_array_equal(row.deviation, window[-1])
 
 
-def test_a_sensor_that_training_never_saw_is_not_to_blame() -> None:
+def test_a_sensor_that_training_never_saw_has_no_share() -> None:
     nothing, window = np.array([1.0, NAN]), np.array([[0.0, 400.0], [3.0, 900.0]])
     row = SensorEvidence.read(nothing, nothing, window, window[-1], np.array([0.0, NAN]))
     np.testing.assert_array_equal(row.deviation, [3.0, NAN])

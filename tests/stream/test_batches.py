@@ -22,7 +22,7 @@ SLOTS = {"p0": 0, "p1": 1, "p2": 2}
 @given(
     st.lists(st.tuples(st.sampled_from(["add", "append", "take", "look"]), st.integers(0, 7)), max_size=40)
 )
-def test_rows_come_out_as_they_went_in(moves: list[tuple[str, int]]) -> None:
+def test_rows_leave_the_queue_as_they_entered_it(moves: list[tuple[str, int]]) -> None:
     waiting = RowQueue(1)
     came, went = 0, 0
     for move, n in moves:
@@ -74,7 +74,7 @@ def test_taking_many_rows_in_small_chunks_copies_each_once() -> None:
     assert Counted.copied <= n
 
 
-def test_a_reading_that_waits_is_nothing_to_the_collector() -> None:
+def test_a_waiting_reading_is_not_tracked_by_the_garbage_collector() -> None:
     """A hundred thousand assets wait with ten rows each: as lists, a full pass over them took .4 s."""
     index = np.arange(3)
     reading = ReadingBatch(["p0"] * 3, index, index, np.ones((3, 2)), [""] * 3, index).reading(1)

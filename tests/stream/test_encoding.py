@@ -122,7 +122,7 @@ def test_alert_is_a_structured_cloud_event() -> None:
     }
 
 
-def test_closing_alert_without_a_window_leaves_out_what_it_does_not_know() -> None:
+def test_closing_alert_without_a_window_has_no_window_fields() -> None:
     changes: dict[str, Any] = {"kind": AlertKind.SENSOR_SILENT, "sensor": "Pressure", "phase": Phase.CLOSED}
     changes |= {"window_start_ns": None, "partition": None, "scores": {}, "contributors": ()}
     event = body(encode(alert(**changes), NOW).value)
@@ -221,7 +221,7 @@ def test_dead_letter_keeps_bytes_and_key_and_says_where_and_why() -> None:
     )
 
 
-def test_long_dead_letter_is_cut_and_vouched_for() -> None:
+def test_long_dead_letter_is_cut_and_has_the_hash_of_the_whole() -> None:
     whole = bytes(range(256)) * 4_000
     message = encode(dead_letter(whole, key=whole), NOW)
     headers = dict(message.headers)
@@ -240,7 +240,7 @@ OUTPUTS: list[Callable[[], Any]] = [alert, lambda: dead_letter(b"x")]
 
 
 @pytest.mark.parametrize("output", OUTPUTS)
-def test_wall_clock_is_told_nowhere_but_in_time(output: Callable[[], Any]) -> None:
+def test_the_wall_clock_is_in_the_field_time_only(output: Callable[[], Any]) -> None:
     first, second = encode(output(), NOW), encode(output(), NOW + timedelta(days=1))
     assert first.headers == second.headers
     assert first.value.replace(b"2024-05-01T12", b"2024-05-02T12") == second.value

@@ -28,14 +28,14 @@ from daemon.stream import event_time
 from daemon.stream.decoding import Decoder
 from daemon.stream.event_time import EventTimeGuard, HeldReading
 from daemon.stream.ingest import as_record
-from tests.stream.clocks import DAY, PARTITION, SPEC, T0, feed, line, made, refused
+from tests.stream.clocks import DAY, PARTITION, SPEC, T0, feed, line, made, rejected
 from tests.stream.pipelines import snapshots
 
 
 @pytest.mark.parametrize(
     ("seconds", "lost", "late"),
     [
-        # one row far ahead is refused, and the others are judged as if it had never come
+        # one row far ahead is rejected, and the others are judged as if it had never come
         ("0 1 2 9000 3 4 5", [3], []),
         ("0 1 2 9000 1 3 4", [3], []),
         ("0 1 2 9000 9000 3 4", [3, 4], []),  # sent twice: no second witness
@@ -68,7 +68,7 @@ def test_an_assets_time_moves_on_by_plausible_steps(
     pipeline = made(replace(SPEC, max_gap_ns=300 * SECOND_NS))
     readings = [line(T0 + float(second)) for second in seconds.split()]
     outputs = feed(pipeline, readings)
-    assert refused(outputs) == lost
+    assert rejected(outputs) == lost
     assert pipeline.parts.ingest.trace is not None
     traced = {t.offset: t.disposition for t in pipeline.parts.ingest.trace}
     assert [o for o, d in sorted(traced.items()) if d is Disposition.REJECTED] == lost
@@ -77,16 +77,16 @@ def test_an_assets_time_moves_on_by_plausible_steps(
     assert pipeline.counts[Disposition.REJECTED] == pipeline.reasons["future"] == len(lost)
 
 
-def test_a_file_whose_first_rows_are_all_wrong_goes_on_with_the_others() -> None:
+def test_wrong_first_rows_of_a_file_are_replaced_by_the_others() -> None:
     """No asset's only row may support another's."""
     pipeline = made()
     log = [line(T0 + 3 * DAY, asset) for asset in ("p1", "p2", "p3")]
     log += [line(T0 + i, asset) for i in range(30) for asset in ("p1", "p2", "p3")]
-    assert refused(feed(pipeline, log)) == [0, 1, 2]
+    assert rejected(feed(pipeline, log)) == [0, 1, 2]
     assert pipeline.counts[Disposition.ACCEPTED] == 90
 
 
-def test_a_live_message_of_a_fast_clock_harms_nobody() -> None:
+def test_one_message_with_a_fast_clock_changes_nothing() -> None:
     """The records' own time goes on by a second; one reading of p1 is 50 minutes ahead."""
     pipeline = made()
     log = []
@@ -95,13 +95,13 @@ def test_a_live_message_of_a_fast_clock_harms_nobody() -> None:
         if i == 50:
             log.append(line(T0 + i + 3_000, "p1", T0 + i + 0.3))
     outputs = feed(pipeline, log)
-    assert refused(outputs) == [102]
+    assert rejected(outputs) == [102]
     assert not [o for o in outputs if isinstance(o, AlertEvent)]
     assert pipeline.counts[Disposition.ACCEPTED] == 800
 
 
 @pytest.mark.parametrize("appended", [True, False])
-def test_a_pause_that_the_brokers_own_time_shows_needs_no_witness(appended: bool) -> None:
+def test_a_pause_that_the_brokers_timestamps_show_needs_no_confirmation(appended: bool) -> None:
     """A producer's time may be as wrong as the reading's: then another record must have passed the pause, too."""
     pipeline = made()
     for i, second in enumerate([*range(20), 5_000]):
@@ -112,11 +112,11 @@ def test_a_pause_that_the_brokers_own_time_shows_needs_no_witness(appended: bool
     assert pipeline.parts.ingest.guard.doubtful.any() == (not appended)
 
 
-def test_a_record_time_that_repeats_the_event_time_proves_nothing() -> None:
+def test_a_record_time_that_repeats_the_event_time_is_no_support() -> None:
     pipeline = made()
     log = [line(T0 + i, asset, T0 + i) for i in range(60) for asset in ("p1", "p2", "p3")]
     log.insert(90, line(T0 + 9_000, "p1", T0 + 9_000))
-    assert refused(feed(pipeline, log)) == [90]
+    assert rejected(feed(pipeline, log)) == [90]
 
 
 def test_a_gap_of_an_old_log_is_taken_when_the_log_is_idle() -> None:
@@ -133,32 +133,32 @@ def test_an_old_log_of_rare_readings_is_taken_as_a_file_is() -> None:
     """Their records say nothing of how long the gaps were: each reading confirms the one before."""
     pipeline, today = made(), T0 + 300 * DAY
     seconds = (0, 1, 2, 500, 9_000, 20_000, 20_001)
-    assert refused(feed(pipeline, [line(T0 + s, stamp=today + i) for i, s in enumerate(seconds)])) == []
+    assert rejected(feed(pipeline, [line(T0 + s, stamp=today + i) for i, s in enumerate(seconds)])) == []
     assert pipeline.counts[Disposition.ACCEPTED] == len(seconds)
 
 
 @pytest.mark.parametrize(("behind", "lost"), [(290, []), (2_000, [0])])
-def test_a_first_row_far_behind_its_record_is_given_up_for_two_that_contradict_it(
+def test_a_first_row_far_behind_its_record_is_replaced_by_two_that_contradict_it(
     behind: int, lost: list[int]
 ) -> None:
     """Where it is no more than ``silent_after`` behind, its own record supports it."""
     pipeline = made()
     log = [line(T0 - behind, stamp=T0)]
     log += [line(T0 - 5_000 + i, stamp=T0 + i) for i in range(1, 20)]
-    assert refused(feed(pipeline, log)) == lost
+    assert rejected(feed(pipeline, log)) == lost
     assert pipeline.counts[Disposition.ACCEPTED] == (19 if lost else 1)
 
 
-def test_what_is_ahead_of_its_record_waits_however_idle_the_log_is() -> None:
+def test_a_reading_ahead_of_its_record_stays_held_however_idle_the_log_is() -> None:
     pipeline = made()
     feed(pipeline, [line(T0 + i, stamp=T0 + i + 0.2) for i in range(9)], end=False)
     feed(pipeline, [line(T0 + 3_000, stamp=T0 + 9)], end=False)
     list(pipeline.feed(PolledRecords(PARTITION, (), idle=timedelta(hours=1))))
     assert pipeline.counts[Disposition.ACCEPTED] == 9
-    assert refused(feed(pipeline, [line(T0 + 10, stamp=T0 + 10.2)])) == [9]
+    assert rejected(feed(pipeline, [line(T0 + 10, stamp=T0 + 10.2)])) == [9]
 
 
-def test_the_cells_of_one_wrong_row_are_one_witness() -> None:
+def test_the_cells_of_one_wrong_row_do_not_confirm_each_other() -> None:
     spec = replace(SPEC, format=Format.JSON_LONG)
     pipeline = made(spec)
     log = [
@@ -166,11 +166,11 @@ def test_the_cells_of_one_wrong_row_are_one_witness() -> None:
         for s in (0, 1, 2, 9_000, 3, 4)
         for sensor in (0, 1)
     ]
-    assert refused(feed(pipeline, log)) == [6, 7]
+    assert rejected(feed(pipeline, log)) == [6, 7]
     assert pipeline.counts[Disposition.ACCEPTED] == 10
 
 
-def test_what_is_refused_comes_out_as_it_came_in() -> None:
+def test_a_rejected_record_is_dead_lettered_as_it_arrived() -> None:
     pipeline = made()
     texts = [b'{"asset":"p1","ts":%d,"values":{"a":1.5,"b":null}}' % (T0 + s) for s in (0, 1, 9_000, 2, 3)]
     log = [Record(i, b"key", text, (T0 + 10_000) * SECOND_NS) for i, text in enumerate(texts)]
@@ -179,7 +179,7 @@ def test_what_is_refused_comes_out_as_it_came_in() -> None:
     assert (letter.record, letter.reason) == (log[2], Reason.FUTURE)
 
 
-def test_a_row_of_a_table_is_refused_as_the_message_that_would_have_said_it() -> None:
+def test_a_rejected_row_of_a_table_is_dead_lettered_as_an_equivalent_message() -> None:
     row = line(T0 + 0.25, value=float("nan"))
     assert repr(Decoder(SPEC).decode(as_record(row, SPEC))) == repr(row)
 
@@ -188,21 +188,20 @@ def test_the_bytes_held_in_a_partition_have_a_bound(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(event_time, "MOST_HELD", 10_000)
     pipeline = made()
     feed(pipeline, [line(T0, f"p{i}", T0 + 0.2) for i in range(200)], end=False)
-    rejected = []
+    counts = []
     for second in (0, 1):  # the bytes of readings that were decided on are free again
         ahead = [line(T0 + 9_000 + second, f"p{i}", T0 + second + 0.4) for i in range(200)]
-        rejected.append(len(refused(feed(pipeline, ahead, end=False))))
-        assert (
-            pipeline.parts.ingest.guard.doubtful.sum() == 200
-        )  # of a reading without room only the time is kept
+        counts.append(len(rejected(feed(pipeline, ahead, end=False))))
+        # Of a reading without room the time alone is kept.
+        assert pipeline.parts.ingest.guard.doubtful.sum() == 200
         feed(pipeline, [line(T0 + second + 1, f"p{i}", T0 + second + 1.2) for i in range(200)], end=False)
         assert pipeline.parts.ingest.guard.doubtful.sum() == 0
-    assert 150 < rejected[0] < 190
-    assert rejected[1] == rejected[0]
+    assert 150 < counts[0] < 190
+    assert counts[1] == counts[0]
 
 
 @pytest.mark.parametrize("size", [100, 9_000, 60_000, 65_200])
-def test_what_is_held_of_one_asset_fits_into_a_message(size: int) -> None:
+def test_the_held_records_of_one_asset_fit_into_a_message(size: int) -> None:
     """However long a producer's lines are, and however often it repeats a first row that nothing supports."""
     pipeline = made(SPEC)
     pad = "x" * size
@@ -218,15 +217,15 @@ def test_what_is_held_of_one_asset_fits_into_a_message(size: int) -> None:
     assert sum(pipeline.counts.values()) >= 20
 
 
-def test_of_one_row_that_is_sent_again_and_again_eight_readings_are_held() -> None:
+def test_of_a_row_that_is_repeated_eight_readings_are_held() -> None:
     log = [line(T0 + s, stamp=T0 + s + 0.2) for s in (0, 1, 2)]
     log += [line(T0 + 9_000, stamp=T0 + 3 + i / 100) for i in range(20)]
     pipeline = made()
-    assert refused(feed(pipeline, log, end=False)) == list(range(11, 23))
-    assert refused(feed(pipeline, [line(T0 + 4, stamp=T0 + 4.2)])) == list(range(3, 11))
+    assert rejected(feed(pipeline, log, end=False)) == list(range(11, 23))
+    assert rejected(feed(pipeline, [line(T0 + 4, stamp=T0 + 4.2)])) == list(range(3, 11))
 
 
-def test_a_record_too_large_to_be_held_is_refused_at_once() -> None:
+def test_a_record_too_large_to_be_held_is_rejected_at_once() -> None:
     guard = EventTimeGuard(SPEC)
     guard.grow(1)
     guard.clear(0)
@@ -262,21 +261,21 @@ def test_lone_outliers_change_nothing(steps: list[int], outliers: list[tuple[int
             odd += 1
     pipeline = made()
     outputs = feed(pipeline, log)
-    assert len(refused(outputs)) == odd
+    assert len(rejected(outputs)) == odd
     assert pipeline.counts[Disposition.ACCEPTED] == clean.counts[Disposition.ACCEPTED] == len(seconds)
     assert pipeline.parts.chunker.rows == clean.parts.chunker.rows
 
 
-def test_a_first_row_that_nothing_supports_waits_however_idle_the_log_is() -> None:
+def test_an_unsupported_first_row_stays_held_however_idle_the_log_is() -> None:
     pipeline = made()
     feed(pipeline, [line(T0 + 3_000, stamp=T0)], end=False)
     list(pipeline.feed(PolledRecords(PARTITION, (), idle=timedelta(seconds=15))))
     outputs = feed(pipeline, [line(T0 + 20 + i, stamp=T0 + 20.2 + i) for i in range(30)])
-    assert refused(outputs) == [0]
+    assert rejected(outputs) == [0]
     assert pipeline.counts[Disposition.ACCEPTED] == 30
 
 
-def test_what_is_held_of_one_asset_fits_a_record_of_state() -> None:
+def test_the_held_records_of_one_asset_fit_into_its_record_of_state() -> None:
     spec = replace(SPEC, format=Format.JSON_LONG, sensors=tuple(f"s{i}" for i in range(200)))
     pipeline = made(spec)
     log = []
@@ -292,7 +291,7 @@ def test_what_is_held_of_one_asset_fits_a_record_of_state() -> None:
             log.append(Record(len(log), None, json.dumps(body).encode(), (T0 + 20_000) * SECOND_NS))
     outputs = [o for step in pipeline.feed(PolledRecords(PARTITION, log)) for o in step.outputs]
     assert max(len(saved.value or b"") for saved in snapshots(pipeline)) < 300_000
-    assert 100 < len(refused(outputs)) < 200  # what there was no room for
+    assert 100 < len(rejected(outputs)) < 200  # what there was no room for
 
 
 def test_an_asset_whose_rows_were_wrong_first_and_repeated_is_accounted_for() -> None:
@@ -304,4 +303,4 @@ def test_an_asset_whose_rows_were_wrong_first_and_repeated_is_accounted_for() ->
     assert len({t.offset for t in pipeline.parts.ingest.trace}) == len(log) == sum(pipeline.counts.values())
     last = Counter({t.offset: t.disposition for t in pipeline.parts.ingest.trace}.values())
     assert Counter(pipeline.counts) == last
-    assert refused(outputs) == [0, 1]
+    assert rejected(outputs) == [0, 1]

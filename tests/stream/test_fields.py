@@ -37,7 +37,7 @@ def test_asset_is_text_and_a_whole_number_is_its_text(asset: object, expected: s
     assert accepted(Decoder(WIDE).decode(record(wide({}, asset=asset)))).asset == expected
 
 
-def test_assets_to_forget_are_refused_by_name() -> None:
+def test_assets_to_forget_are_rejected_by_name() -> None:
     decoder = Decoder(replace(WIDE, forget=frozenset({"pump-09"})))
     for asset, wanted in (("pump-09", Reason.FORGOTTEN), ("pump-08", None)):
         message = json.dumps({"asset": asset, "ts": 1, "values": {}}).encode()
@@ -58,7 +58,7 @@ def test_bad_or_missing_record_key_has_its_reason() -> None:
     assert refused(keyed.decode(record(long(1), key=b"\xff")))[0] is Reason.UNKNOWN_SENSOR
 
 
-def test_unknown_sensor_is_told_with_the_nearest_known() -> None:
+def test_the_detail_of_an_unknown_sensor_names_the_nearest_known() -> None:
     for decoder, value in ((Decoder(WIDE), wide({"Presure": 1})), (Decoder(LONG), long(1, sensor="Presure"))):
         for _ in range(2):
             _, detail = refused(decoder.decode(record(value)))
@@ -92,7 +92,7 @@ def test_ever_new_sensor_names_take_bounded_memory() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asset", "told", "expected"),
+    ("asset", "given", "expected"),
     [
         ("p1", None, "mode=A,load=50"),
         ("p1", {"mode": "B"}, "mode=B,load=50"),
@@ -103,29 +103,29 @@ def test_ever_new_sensor_names_take_bounded_memory() -> None:
         ("p3", {"mode": None}, "mode=?,load=?"),
     ],
 )
-def test_condition_label(asset: str, told: object, expected: str) -> None:
-    more = {} if told is None else {"condition": told}
+def test_condition_label(asset: str, given: object, expected: str) -> None:
+    more = {} if given is None else {"condition": given}
     assert accepted(Decoder(MODED).decode(record(wide({}, asset=asset, **more)))).condition == expected
 
 
-def test_the_calendars_fields_are_no_business_of_messages() -> None:
+def test_calendar_fields_are_not_read_from_messages() -> None:
     both = replace(MODED, condition=("$hour", "mode", "$weekday", "load"))
-    told = wide({}, condition={"mode": "B", "$hour": "99"})
-    assert accepted(Decoder(both).decode(record(told))).condition == "mode=B,load=50"
+    given = wide({}, condition={"mode": "B", "$hour": "99"})
+    assert accepted(Decoder(both).decode(record(given))).condition == "mode=B,load=50"
     alone = replace(MODED, condition=("$hour",))
     assert accepted(Decoder(alone).decode(record(wide({}, condition=["whatever"])))).condition == ""
 
 
 @pytest.mark.parametrize(
-    "told", ["A", 1, ["A"], {"mode": []}, {"mode": {}}, {"mode": "a\nb"}, {"mode": "x" * 257}]
+    "given", ["A", 1, ["A"], {"mode": []}, {"mode": {}}, {"mode": "a\nb"}, {"mode": "x" * 257}]
 )
-def test_bad_condition_is_refused(told: object) -> None:
-    value = record(wide({}, condition=told))
+def test_bad_condition_is_rejected(given: object) -> None:
+    value = record(wide({}, condition=given))
     assert refused(Decoder(MODED).decode(value))[0] is Reason.BAD_CONDITION
     assert accepted(Decoder(WIDE).decode(value)).condition == ""  # a stream without conditions looks at none
 
 
-def test_condition_that_is_no_number_is_refused_and_a_printable_oddity_is_not() -> None:
+def test_a_condition_that_is_nan_is_rejected_and_an_unusual_printable_one_is_not() -> None:
     text = wide({}, condition={"mode": "?"}).replace(b'"?"', b"NaN")
     assert refused(Decoder(MODED).decode(record(text)))[0] is Reason.BAD_CONDITION
     odd = wide({}, asset="a\u00a0b", condition={"mode": "x\u00a0y"})  # no-break space: harmless

@@ -16,33 +16,33 @@ from daemon.domain import (
     PolledRecords,
 )
 from daemon.stream.fleet_clock import FleetClock
-from tests.stream.clocks import DAY, PARTITION, SPEC, T0, alerts, feed, fleet, line, made, refused
+from tests.stream.clocks import DAY, PARTITION, SPEC, T0, alerts, feed, fleet, line, made, rejected
 from tests.stream.pipelines import snapshots, take_over
 
 
 @pytest.mark.parametrize("live", [True, False])
 @pytest.mark.parametrize("ahead", [400, -400, 3_000, 3_600, -3_600, -40 * 365 * DAY, 30 * DAY])
-def test_a_clock_that_is_off_for_good_is_said_once_and_judged_like_the_others(ahead: int, live: bool) -> None:
+def test_a_skewed_clock_causes_one_alert_and_its_asset_is_judged(ahead: int, live: bool) -> None:
     clocks = {"p1": 0.0, "p2": 0.0, "p3": float(ahead)}
     pipeline = made()
     outputs = feed(pipeline, fleet(1_500, clocks, live=live))
     assert alerts(outputs, AlertKind.CLOCK_SKEW) == [("p3", "opened")]
     assert alerts(outputs, AlertKind.ASSET_SILENT) == []
     assert pipeline.counts[Disposition.ACCEPTED] == 4_500
-    (said,) = [o for o in outputs if isinstance(o, AlertEvent)]
-    assert said.clock_offset_ns is not None
-    assert abs(said.clock_offset_ns / SECOND_NS - ahead) <= 2
-    assert ("ahead of" if ahead > 0 else "behind") in said.summary
+    (events,) = [o for o in outputs if isinstance(o, AlertEvent)]
+    assert events.clock_offset_ns is not None
+    assert abs(events.clock_offset_ns / SECOND_NS - ahead) <= 2
+    assert ("ahead of" if ahead > 0 else "behind") in events.summary
 
 
-def test_of_two_clocks_the_records_time_says_which_one_is_wrong() -> None:
+def test_of_two_clocks_the_records_own_times_decide_which_is_wrong() -> None:
     for ahead in (3_000.0, -3_000.0):
         outputs = feed(made(), fleet(1_500, {"p1": ahead, "p2": 0.0}, live=True))
         assert alerts(outputs, AlertKind.CLOCK_SKEW) == [("p1", "opened")]
         assert alerts(outputs, AlertKind.ASSET_SILENT) == []
 
 
-def test_an_asset_with_a_wrong_clock_can_fall_silent_and_be_back() -> None:
+def test_an_asset_with_a_skewed_clock_can_fall_silent_and_return() -> None:
     clocks = {"p1": 0.0, "p2": 0.0, "p3": 3_000.0}
     log = fleet(1_500, clocks, live=True)
     log += fleet(600, {"p1": 0.0, "p2": 0.0}, live=True, begin=1_500)
@@ -52,12 +52,12 @@ def test_an_asset_with_a_wrong_clock_can_fall_silent_and_be_back() -> None:
 
 
 @pytest.mark.parametrize("ahead", [200.0, -200.0])
-def test_a_clock_that_is_off_by_less_than_silent_after_is_not_said(ahead: float) -> None:
+def test_a_clock_that_is_off_by_less_than_silent_after_causes_no_alert(ahead: float) -> None:
     outputs = feed(made(), fleet(1_500, {"p1": 0.0, "p2": 0.0, "p3": ahead}, live=True))
     assert not [o for o in outputs if isinstance(o, AlertEvent)]
 
 
-def test_a_clock_that_is_off_for_less_than_silent_after_is_not_said() -> None:
+def test_a_clock_that_is_off_for_less_than_silent_after_causes_no_alert() -> None:
     log = fleet(280, {"p1": 0.0, "p2": 0.0, "p3": -3_000.0}, live=True)
     log += fleet(900, {"p1": 0.0, "p2": 0.0, "p3": 0.0}, live=True, begin=280)
     pipeline = made()
@@ -65,7 +65,7 @@ def test_a_clock_that_is_off_for_less_than_silent_after_is_not_said() -> None:
     assert pipeline.counts[Disposition.ACCEPTED] == len(log)
 
 
-def test_who_works_off_a_backlog_has_no_wrong_clock() -> None:
+def test_an_asset_that_sends_its_backlog_has_no_skewed_clock() -> None:
     """It comes nearer by two seconds in each, for as long as it takes to catch up."""
     log = []
     for i in range(2_000):
@@ -76,7 +76,7 @@ def test_who_works_off_a_backlog_has_no_wrong_clock() -> None:
     assert pipeline.counts[Disposition.ACCEPTED] >= len(log) - pipeline.counts[Disposition.DUPLICATE]
 
 
-def test_the_fleet_says_that_time_has_moved_on_for_who_was_away() -> None:
+def test_the_fleets_clock_supports_the_time_of_an_asset_that_returns() -> None:
     """In a file, where records have no time: at once, or at the end where the fleet comes there later."""
     away = [line(T0 + i, asset) for i in range(11) for asset in ("p1", "p2", "p3")]
     others = [line(T0 + i, asset) for i in range(11, 20_000, 10) for asset in ("p1", "p2")]
@@ -84,7 +84,7 @@ def test_the_fleet_says_that_time_has_moved_on_for_who_was_away() -> None:
     feed(pipeline, [*away, *others, line(T0 + 19_000, "p3")], end=False)
     assert pipeline.counts[Disposition.ACCEPTED] == len(away) + len(others) + 1
     pipeline = made()
-    assert refused(feed(pipeline, [*away, line(T0 + 19_000, "p3"), *others])) == []
+    assert rejected(feed(pipeline, [*away, line(T0 + 19_000, "p3"), *others])) == []
     assert pipeline.counts[Disposition.ACCEPTED] == len(away) + len(others) + 1
 
 
@@ -96,7 +96,7 @@ def test_a_clock_that_is_set_right_closes_its_alert() -> None:
     assert alerts(outputs, AlertKind.ASSET_SILENT) == []
 
 
-def test_an_asset_that_is_to_be_forgotten_ends_with_the_next_start() -> None:
+def test_an_asset_to_forget_ends_with_the_next_start() -> None:
     clocks = {"p1": 0.0, "p2": 0.0}
     first = made()
     log = fleet(60, clocks, live=True) + fleet(600, {"p1": 0.0}, live=True, begin=60)
@@ -116,7 +116,7 @@ def test_one_reading_of_1999_makes_no_silent_asset() -> None:
 
 
 @pytest.mark.parametrize("stopped", [1, 6, 9])
-def test_however_many_stop_the_others_say_so(stopped: int) -> None:
+def test_however_many_assets_stop_they_become_silent(stopped: int) -> None:
     clocks = {f"p{i}": 0.0 for i in range(10)}
     alive = dict.fromkeys(list(clocks)[stopped:], 0.0)
     log = fleet(60, clocks, live=False) + fleet(400, alive, live=False, begin=60)
@@ -126,18 +126,18 @@ def test_however_many_stop_the_others_say_so(stopped: int) -> None:
 
 
 @pytest.mark.parametrize("live", [True, False])
-def test_most_of_a_fleet_that_stops_has_no_say_after_a_few_turns(live: bool) -> None:
+def test_assets_that_stop_do_not_count_for_the_clock_after_a_few_turns(live: bool) -> None:
     """Nine of ten stop, and are silent after eight seconds: their own last rows may not hold the clock."""
     clocks = {f"p{i}": 0.0 for i in range(10)}
     log = fleet(60, clocks, live=live) + fleet(20, {"p0": 0.0}, live=live, begin=60)
     pipeline = made(replace(SPEC, silent_after_ns=8 * SECOND_NS))
-    said = alerts(feed(pipeline, log, end=False), AlertKind.ASSET_SILENT)
+    events = alerts(feed(pipeline, log, end=False), AlertKind.ASSET_SILENT)
     log = fleet(30, {"p0": 0.0}, live=live, begin=80)
-    said += alerts(feed(pipeline, log, end=False), AlertKind.ASSET_SILENT)
-    assert said == [(f"p{i}", "opened") for i in range(1, 10)]
+    events += alerts(feed(pipeline, log, end=False), AlertKind.ASSET_SILENT)
+    assert events == [(f"p{i}", "opened") for i in range(1, 10)]
 
 
-def test_a_fleet_that_rests_at_night_is_not_silent_in_the_morning() -> None:
+def test_a_fleet_that_pauses_at_night_is_not_silent_in_the_morning() -> None:
     clocks = {f"p{i}": 0.0 for i in range(10)}
     log = [r for day in range(3) for r in fleet(200, clocks, live=False, begin=day * DAY)]
     pipeline = made()
@@ -145,7 +145,7 @@ def test_a_fleet_that_rests_at_night_is_not_silent_in_the_morning() -> None:
     assert pipeline.counts[Disposition.ACCEPTED] == 6_000
 
 
-def test_an_asset_that_does_not_come_back_in_the_morning_is_silent() -> None:
+def test_an_asset_that_does_not_return_in_the_morning_is_silent() -> None:
     clocks = {f"p{i}": 0.0 for i in range(10)}
     log = fleet(200, clocks, live=False)
     log += fleet(200, {f"p{i}": 0.0 for i in range(9)}, live=False, begin=DAY)
@@ -216,7 +216,7 @@ def test_an_asset_that_repeats_its_last_message_is_silent() -> None:
 
 
 @pytest.mark.parametrize("late_ms", [0, 3])
-def test_a_gateway_whose_clock_jumps_for_one_message_moves_nothing(late_ms: int) -> None:
+def test_a_gateway_whose_clock_jumps_for_one_message_does_not_move_the_fleets(late_ms: int) -> None:
     """It stamps reading and record alike."""
     log = []
     for i in range(600):
@@ -224,7 +224,7 @@ def test_a_gateway_whose_clock_jumps_for_one_message_moves_nothing(late_ms: int)
         if i == 50:
             log.append(line(T0 + i + 3_000, "p1", T0 + i + 3_000 + late_ms / 1e3))
     pipeline = made()
-    assert refused(feed(pipeline, log)) == [153]
+    assert rejected(feed(pipeline, log)) == [153]
     assert pipeline.counts[Disposition.ACCEPTED] == 1_800
 
 
@@ -249,11 +249,11 @@ def test_offsets_that_have_gaps_change_nothing(step: int, gap: int) -> None:
             log.append(reading)
         offset += gap
     pipeline = made()
-    said = [o for step_ in pipeline.feed(PolledRecords(PARTITION, log)) for o in step_.outputs]
-    assert [o for o in said if isinstance(o, AlertEvent)] == []
+    events = [o for step_ in pipeline.feed(PolledRecords(PARTITION, log)) for o in step_.outputs]
+    assert [o for o in events if isinstance(o, AlertEvent)] == []
 
 
-def test_who_is_ahead_from_the_start_makes_nobody_silent() -> None:
+def test_an_asset_ahead_from_the_start_makes_no_other_silent() -> None:
     log = fleet(900, {"p1": 3_600.0, "p2": 0.0, "p3": 0.0, "p4": 0.0}, live=True)
     outputs = feed(made(), log)
     assert alerts(outputs, AlertKind.ASSET_SILENT) == []
@@ -272,13 +272,13 @@ def test_a_short_silence_is_none_while_all_have_their_turn(rows: int) -> None:
     assert alerts(outputs, AlertKind.ASSET_SILENT) == []
 
 
-def test_ids_that_are_gone_hold_no_silence_back() -> None:
+def test_ids_that_were_used_once_do_not_delay_silence() -> None:
     log = [line(T0 + i // 100, f"gone{i}", T0 + i // 100 + 0.2) for i in range(2_000)]
     log += fleet(1_000, {f"p{i}": 0.0 for i in range(5)}, live=True, begin=100)
     log += fleet(340, {f"p{i}": 0.0 for i in range(4)}, live=True, begin=1_100)
     pipeline = made()
-    said = alerts(feed(pipeline, log, end=False), AlertKind.ASSET_SILENT)
-    assert ("p4", "opened") in said
+    events = alerts(feed(pipeline, log, end=False), AlertKind.ASSET_SILENT)
+    assert ("p4", "opened") in events
 
 
 @pytest.mark.parametrize("stamped", ["alike", "late"])
@@ -291,16 +291,16 @@ def test_half_a_fleet_that_is_ahead_makes_the_other_half_not_silent(assets: int,
             second = T0 + i + (3_000 if a >= assets // 2 else 0)
             log.append(line(second, f"p{a}", second + (0.003 if stamped == "late" else 0)))
     pipeline = made()
-    said = feed(pipeline, log, end=False)
-    said += [
+    events = feed(pipeline, log, end=False)
+    events += [
         o
         for step in pipeline.feed(PolledRecords(PARTITION, (), idle=timedelta(seconds=5)))
         for o in step.outputs
     ]
-    assert alerts(said, AlertKind.ASSET_SILENT) == []
+    assert alerts(events, AlertKind.ASSET_SILENT) == []
 
 
-def test_the_clock_of_a_healthy_fleet_is_seldom_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_looks_are_rare_in_a_healthy_fleet(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reading it costs a walk over all assets; so it may not be done with every reading."""
     looks = []
     look = FleetClock.look
@@ -309,7 +309,7 @@ def test_the_clock_of_a_healthy_fleet_is_seldom_read(monkeypatch: pytest.MonkeyP
     assert len(looks) < 20
 
 
-def test_first_readings_that_nothing_supports_are_seldom_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_looks_are_rare_while_many_assets_are_unsupported(monkeypatch: pytest.MonkeyPatch) -> None:
     """A look walks over all slots: one for each new asset would be quadratic."""
     looks = []
     look = FleetClock.look
@@ -318,7 +318,7 @@ def test_first_readings_that_nothing_supports_are_seldom_looked_at(monkeypatch: 
     assert len(looks) < 400
 
 
-def test_wrong_times_do_not_drive_out_who_is_alive() -> None:
+def test_wrong_times_do_not_evict_live_assets() -> None:
     pipeline = made(max_assets=100)
     log = [line(T0 + 90 * DAY, f"wild{i}", T0 + 0.1) for i in range(100)]
     log += fleet(500, {f"p{i}": 0.0 for i in range(5)}, live=True)
@@ -329,7 +329,7 @@ def test_wrong_times_do_not_drive_out_who_is_alive() -> None:
 
 
 @pytest.mark.parametrize("idle", [True, False])
-def test_a_fleet_that_falls_silent_at_once_is_said_in_pieces(idle: bool) -> None:
+def test_the_alerts_of_a_fleet_that_falls_silent_at_once_come_in_several_steps(idle: bool) -> None:
     pipeline = made()
     clocks = {f"p{i:04}": 0.0 for i in range(1_500)}
     feed(pipeline, fleet(2, clocks, live=True), end=False)
@@ -340,6 +340,6 @@ def test_a_fleet_that_falls_silent_at_once_is_said_in_pieces(idle: bool) -> None
         for offset, reading in enumerate(log, pipeline.offset):
             reading.offset = offset
         steps = list(pipeline.feed(PolledRecords(PARTITION, log)))
-    said = [sum(isinstance(o, AlertEvent) for o in step.outputs) for step in steps]
-    assert sum(said) >= 1_400
-    assert max(said) <= 500
+    events = [sum(isinstance(o, AlertEvent) for o in step.outputs) for step in steps]
+    assert sum(events) >= 1_400
+    assert max(events) <= 500

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from daemon.domain import (
     SECOND_NS,
@@ -69,15 +70,15 @@ def make(spec: StreamSpec) -> Grid:
     return grid
 
 
-def offer(grid: Grid, reading: Reading, closed: list[ReleasedRow]) -> Disposition:
+def insert(grid: Grid, reading: Reading, closed: list[ReleasedRow]) -> Disposition:
     return grid.insert(SLOTS[reading.asset], reading, closed)
 
 
-def offered(grid: Grid, *readings: Reading) -> tuple[str, str]:
+def inserted(grid: Grid, *readings: Reading) -> tuple[str, str]:
     """What became of the last of these readings, and the rows that it closed."""
     for reading in readings:
         closed: list[ReleasedRow] = []
-        disposition = offer(grid, reading, closed)
+        disposition = insert(grid, reading, closed)
     return LETTER[disposition], drawn(closed)
 
 
@@ -86,7 +87,7 @@ def play_wide(spec: StreamSpec, times: str) -> str:
     grid = make(spec)
     said = []
     for i, second in enumerate(times.split()):
-        said.append(" ".join(filter(None, offered(grid, wide(float(second), i)))))
+        said.append(" ".join(filter(None, inserted(grid, wide(float(second), i)))))
     return "/".join(said)
 
 
@@ -142,15 +143,15 @@ def test_long_rows_in_event_time(cells: str, released: str) -> None:
         if second.endswith("~"):
             second, value = second[:-1], NAN
         reading = long(float(second), "ab".index(cell[-1]), value, i)
-        said.append(" ".join(filter(None, offered(grid, reading))))
+        said.append(" ".join(filter(None, inserted(grid, reading))))
     assert "/".join(said) == released
 
 
 def test_the_first_value_of_a_cell_wins_and_contradictions_are_counted() -> None:
     grid = make(SPEC)
     for reading in (wide(5, 0, [1.0, NAN]), wide(5, 1, [9.0, NAN]), wide(5, 2, [1.0, 2.0])):
-        assert offered(grid, reading) == ("", "")
-    assert offered(grid, wide(5, 3, [1.0, NAN])) == ("D", "")
+        assert inserted(grid, reading) == ("", "")
+    assert inserted(grid, wide(5, 3, [1.0, NAN])) == ("D", "")
     assert grid.conflicts == 2
     (row,) = grid.finish()
     assert row.values[0] == 1.0
@@ -161,32 +162,32 @@ def test_the_first_value_of_a_cell_wins_and_contradictions_are_counted() -> None
 def test_the_first_value_of_a_long_cell_wins_open_or_released() -> None:
     grid = make(LONG)
     for reading in (long(5, 0, 1.0), long(5, 0, 9.0), long(5, 0, NAN), long(5, 1, NAN)):
-        assert offered(grid, reading) == ("", "")
+        assert inserted(grid, reading) == ("", "")
     assert grid.conflicts == 2
-    assert offered(grid, long(7, 0)) == ("", "|5-b")
-    assert offered(grid, long(5, 0, 9.0)) == ("", "")
-    assert offered(grid, long(5, 1, 9.0)) == ("", "")  # a null was said, and is out
-    assert offered(grid, long(5, 1, NAN)) == ("D", "")
+    assert inserted(grid, long(7, 0)) == ("", "|5-b")
+    assert inserted(grid, long(5, 0, 9.0)) == ("", "")
+    assert inserted(grid, long(5, 1, 9.0)) == ("", "")  # a null was said, and is out
+    assert inserted(grid, long(5, 1, NAN)) == ("D", "")
     assert grid.conflicts == 4
 
 
-def test_a_silent_sensor_that_speaks_for_a_released_row_is_late_but_waited_for_again() -> None:
+def test_a_silent_sensor_that_reports_for_a_released_row_is_late_but_awaited_again() -> None:
     grid = make(replace(LONG, allowed_lateness_ns=5 * SECOND_NS))
     for second in range(5, 20):
-        offered(grid, long(second, 0))
+        inserted(grid, long(second, 0))
     assert grid.snapshot(1, "p1").head == 20  # nothing waits for b
-    assert offered(grid, long(19, 1)) == ("L", "")
-    assert offered(grid, long(20, 0)) == ("", "")
-    assert offered(grid, long(20, 1)) == ("", "20")
+    assert inserted(grid, long(19, 1)) == ("L", "")
+    assert inserted(grid, long(20, 0)) == ("", "")
+    assert inserted(grid, long(20, 1)) == ("", "20")
 
 
-def test_conditions_stay_until_another_one_comes() -> None:
+def test_a_condition_is_kept_until_another_one_comes() -> None:
     grid = make(SPEC)
     closed: list[ReleasedRow] = []
     for second, label in ((5, "on"), (6, ""), (8, "off"), (9, "")):
         reading = wide(second)
         reading.condition = label
-        offer(grid, reading, closed)
+        insert(grid, reading, closed)
     assert [(row.row, row.condition) for row in closed + grid.finish()] == [
         (5, "on"),
         (6, "on"),
@@ -198,16 +199,16 @@ def test_conditions_stay_until_another_one_comes() -> None:
 
 def test_an_idle_log_closes_rows_up_to_the_last_observed_one_and_no_further() -> None:
     grid = make(SPEC)
-    assert offered(grid, wide(5.5), wide(7.5)) == ("", "|5")
+    assert inserted(grid, wide(5.5), wide(7.5)) == ("", "|5")
     assert drawn(grid.elapse(int(1.4 * SECOND_NS))) == ""
     assert drawn(grid.elapse(int(1.5 * SECOND_NS))) == ". 7"
     assert grid.elapse(10**6 * SECOND_NS) == []
     # A year later by the clock, one second later by its own time: not late.
-    assert offered(grid, wide(8.5)) == ("", "8")
-    assert offered(grid, wide(10.5)) == ("", "")
+    assert inserted(grid, wide(8.5)) == ("", "8")
+    assert inserted(grid, wide(10.5)) == ("", "")
     assert drawn(grid.elapse(10**6 * SECOND_NS)) == ". 10"
-    assert offered(grid, wide(10.9)) == ("L", "")  # that row is closed, by its own end
-    assert offered(grid, wide(11.0)) == ("", "11")
+    assert inserted(grid, wide(10.9)) == ("L", "")  # that row is closed, by its own end
+    assert inserted(grid, wide(11.0)) == ("", "11")
 
 
 def test_each_asset_has_its_own_time() -> None:
@@ -216,29 +217,29 @@ def test_each_asset_has_its_own_time() -> None:
     now: list[ReleasedRow] = []
     then: list[ReleasedRow] = []
     for second in range(6):
-        offer(grid, Reading(0, "now", year_ns + second * SECOND_NS, [1.0, 1.0]), now)
-        offer(grid, Reading(0, "then", second * SECOND_NS, [1.0, 1.0]), then)
+        insert(grid, Reading(0, "now", year_ns + second * SECOND_NS, [1.0, 1.0]), now)
+        insert(grid, Reading(0, "then", second * SECOND_NS, [1.0, 1.0]), then)
     assert drawn(then) == "|0 1 2 3 4 5"
     assert len(now) == 6
 
 
-def test_a_dropped_asset_starts_over() -> None:
+def test_a_cleared_slot_starts_anew() -> None:
     grid = make(SPEC)
-    offered(grid, wide(50))
+    inserted(grid, wide(50))
     grid.clear(1)
     grid.clear(1)
-    assert offered(grid, wide(5)) == ("", "")
+    assert inserted(grid, wide(5)) == ("", "")
 
 
-def test_what_is_kept_to_tell_duplicates_is_bounded_by_the_lateness() -> None:
+def test_memory_for_duplicates_is_bounded_by_the_lateness() -> None:
     grid = make(SPEC)
     for second in range(500):
-        offered(grid, wide(second))
+        inserted(grid, wide(second))
         state = grid.snapshot(1, "p1")
         assert len(state.rows) + len(state.value_hashes) // 8 <= 8
     long_grid = make(LONG)
     for second in range(500):
-        offered(long_grid, long(second, 0), long(second, 1))
+        inserted(long_grid, long(second, 0), long(second, 1))
         state = long_grid.snapshot(1, "p1")
         assert len(state.rows) + len(state.recent) + len(state.value_hashes) <= 4
 
@@ -285,7 +286,7 @@ SPECS = st.builds(
 
 
 @given(SPECS, READINGS, st.lists(st.tuples(st.integers(0, 60), st.integers(0, 12)), max_size=3))
-def test_the_grid_does_what_the_rules_say(
+def test_the_grid_agrees_with_the_oracle(
     spec: StreamSpec, given_readings: list[tuple[Any, ...]], pauses: list[tuple[int, int]]
 ) -> None:
     grid = make(spec)
@@ -294,7 +295,7 @@ def test_the_grid_does_what_the_rules_say(
     for i, reading in enumerate(arrivals(given_readings, spec.format)):
         asset = rules.setdefault(reading.asset, naive.AssetRows(spec))
         closed: list[ReleasedRow] = []
-        assert offer(grid, reading, closed) is asset.offer(reading)
+        assert insert(grid, reading, closed) is asset.offer(reading)
         assert [plain(row) for row in closed] == [(repr(row), reading.asset) for row in asset.release()]
         if i in idle_after:
             by_asset: dict[str, list[str]] = {name: [] for name in rules}
@@ -317,7 +318,7 @@ def test_rows_are_released_in_order_without_holes_and_never_twice(
     grid = make(spec)
     rows: list[ReleasedRow] = []
     for reading in arrivals(given_readings, spec.format):
-        offer(grid, reading, rows)
+        insert(grid, reading, rows)
     rows.extend(grid.finish())
     last: dict[str, int] = {}
     for row in rows:
@@ -337,12 +338,12 @@ def test_a_log_that_is_idle_for_no_time_closes_nothing(
 ) -> None:
     grid = make(spec)
     for reading in arrivals(given_readings, spec.format):
-        offer(grid, reading, [])
+        insert(grid, reading, [])
         assert grid.elapse(0) == []
 
 
 @given(SPECS.filter(lambda spec: spec.format is Format.JSON_WIDE), READINGS, st.lists(st.integers(1, 30)))
-def test_many_lines_at_once_are_taken_as_they_are_one_by_one(
+def test_batches_of_readings_give_the_rows_of_single_readings(
     spec: StreamSpec, given_readings: list[tuple[Any, ...]], sizes: list[int]
 ) -> None:
     readings = arrivals(given_readings, spec.format)
@@ -350,7 +351,7 @@ def test_many_lines_at_once_are_taken_as_they_are_one_by_one(
     alone: dict[int, list[Any]] = {}
     for i, reading in enumerate(readings):
         closed: list[ReleasedRow] = []
-        alone[i] = [offer(one, reading, closed), *map(plain, closed)]
+        alone[i] = [insert(one, reading, closed), *map(plain, closed)]
     begin = 0
     while begin < len(readings):
         batch = readings[begin : begin + (sizes.pop() if sizes else 7)]
@@ -359,9 +360,9 @@ def test_many_lines_at_once_are_taken_as_they_are_one_by_one(
         times = np.array([r.time_ns for r in batch])
         rows = times // spec.period_ns
         values = np.array([r.values for r in batch])
-        told = value_hashes(values)
+        hashes = value_hashes(values)
         plainly = other.is_next_row(slots, occurrence, rows, times, [r.condition for r in batch])
-        other.append_next(slots[plainly], rows[plainly], times[plainly], told[plainly], [])
+        other.append_next(slots[plainly], rows[plainly], times[plainly], hashes[plainly], [])
         for i, reading in enumerate(batch):
             if plainly[i]:
                 row = ReleasedRow(
@@ -373,10 +374,12 @@ def test_many_lines_at_once_are_taken_as_they_are_one_by_one(
                 assert plain(row)[0].split(", ")[0] == alone[begin + i][1][0].split(", ")[0]
             else:
                 closed = []
-                assert [offer(other, reading, closed), *map(plain, closed)] == alone[begin + i]
+                assert [insert(other, reading, closed), *map(plain, closed)] == alone[begin + i]
         begin += len(batch)
     assert other.conflicts == one.conflicts
     for name, slot in SLOTS.items():
         if name in {r.asset for r in readings}:
             assert one.newest[slot] == other.newest[slot]
-            assert one.snapshot(slot, name) == other.snapshot(slot, name)
+            mine, theirs = one.snapshot(slot, name), other.snapshot(slot, name)
+            # These streams have no condition fields: an idle asset's label is not followed.
+            assert structs.replace(mine, condition="") == structs.replace(theirs, condition="")

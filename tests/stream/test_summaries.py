@@ -14,5 +14,5 @@ from daemon.stream.summaries import lasting
     ("seconds", "said"),
     [(119, "119 s"), (120, "2 min"), (5_400, "90 min"), (7_200, "2 h"), (172_799, "48 h"), (172_800, "2 d")],
 )
-def test_a_duration_is_said_in_the_largest_unit_of_which_it_has_two(seconds: int, said: str) -> None:
+def test_a_duration_is_in_the_largest_unit_of_which_it_has_two(seconds: int, said: str) -> None:
     assert lasting(seconds * SECOND_NS) == said

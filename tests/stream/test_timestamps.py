@@ -101,14 +101,14 @@ NOT_A_TIME += [
 
 
 @pytest.mark.parametrize("ts", NOT_A_TIME)
-def test_what_is_not_a_time_is_refused(ts: object) -> None:
+def test_values_that_are_not_a_time_are_rejected(ts: object) -> None:
     reason, detail = refused(Decoder(WIDE).decode(record(wide({}, ts=ts))))
     assert reason is Reason.BAD_TIMESTAMP
     assert detail.isprintable()
 
 
 @pytest.mark.parametrize("token", ["NaN", "Infinity", "-Infinity", "1e999", "9" * 5000, "-" + "9" * 5000])
-def test_number_tokens_that_are_not_a_time_are_refused(token: str) -> None:
+def test_number_tokens_that_are_not_a_time_are_rejected(token: str) -> None:
     text = wide({}, ts="?").decode().replace('"?"', token).encode()
     assert refused(Decoder(WIDE).decode(record(text)))[0] is Reason.BAD_TIMESTAMP
 

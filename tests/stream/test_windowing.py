@@ -1,4 +1,4 @@
-"""Rings against a list per asset: the same windows and the same memory, however rows come in chunks."""
+"""The window buffer against a list per asset: the same windows and the same memory, however rows come in chunks."""
 
 from __future__ import annotations
 
@@ -57,19 +57,19 @@ OTHER = Scaling(np.array([0.0, 8.0]), np.array([0.25, 0.5]))
 
 
 @given(st.integers(1, 9), st.integers(1, 40), st.booleans(), ROWS, st.lists(st.integers(1, 60), max_size=8))
-def test_rings_hold_what_a_list_per_asset_holds(
+def test_the_buffer_agrees_with_a_list_per_asset(
     length: int, spare: int, early: bool, drawn: list[tuple[int, float, float, bool, bool]], sizes: list[int]
 ) -> None:
-    rings, plain = WindowBuffer(length, C), [Plain() for _ in range(3)]
+    buffer, plain = WindowBuffer(length, C), [Plain() for _ in range(3)]
     if early:
-        rings.use_scaling(ONE)
-    rings.grow(1)
-    rings.clear(0)
-    rings.resize_room(length + spare)
-    rings.grow(3)
-    rings.resize_room(length + spare)
+        buffer.use_scaling(ONE)
+    buffer.grow(1)
+    buffer.clear(0)
+    buffer.resize_room(length + spare)
+    buffer.grow(3)
+    buffer.resize_room(length + spare)
     for slot in range(1, 3):
-        rings.clear(slot)
+        buffer.clear(slot)
     counts = [0, 0, 0]
     rows = []
     for i, (slot, a, b, wanted, fresh) in enumerate(drawn):
@@ -86,13 +86,13 @@ def test_rings_hold_what_a_list_per_asset_holds(
         rows = rows[len(chunk) :]
         for slot, index, *_, fresh in chunk:
             if fresh:
-                rings.restart(slot, index)
+                buffer.restart(slot, index)
                 plain[slot].restart(index)
         slots, index = np.array([r[0] for r in chunk]), np.array([r[1] for r in chunk])
         values, offsets = np.array([r[2] for r in chunk]), np.array([r[3] for r in chunk])
         wanted = np.array([r[4] for r in chunk])
-        seen = rings.update_last_seen(by_slot(slots), slots, index, values, np.isfinite(values))
-        windows, smallest = rings.push(slots, by_slot(slots).occurrence, values, offsets, wanted)
+        seen = buffer.update_last_seen(by_slot(slots), slots, index, values, np.isfinite(values))
+        windows, smallest = buffer.push(slots, by_slot(slots).occurrence, values, offsets, wanted)
         asked = 0
         for i, (slot, row, cells, offset, want, _) in enumerate(chunk):
             one = plain[slot]
@@ -102,32 +102,32 @@ def test_rings_hold_what_a_list_per_asset_holds(
             still = [row - s + 1 if cell == cell else 0 for cell, s in zip(cells, one.since, strict=True)]
             assert seen.still[i].tolist() == still
             if want:
-                assert windows.dtype == rings.scaling.kept
-                np.testing.assert_array_equal(windows[asked], rings.scaling.of(one.window(length)))
+                assert windows.dtype == buffer.scaling.kept
+                np.testing.assert_array_equal(windows[asked], buffer.scaling.of(one.window(length)))
                 assert smallest[asked] == min(one.offsets[-length:])
                 asked += 1
         assert asked == len(windows)
         if len(rows) % 5 == 0:  # more assets came
-            rings.resize_room(length + 1 + spare % 7)
+            buffer.resize_room(length + 1 + spare % 7)
         if len(rows) % 3 == 0:  # another model takes over
-            rings.use_scaling(OTHER if len(rows) % 2 else ONE)
+            buffer.use_scaling(OTHER if len(rows) % 2 else ONE)
         for slot, one in enumerate(plain):
-            held, known = rings.rows_of(slot)
+            held, known = buffer.rows_of(slot)
             assert len(held) == len(known)
-            np.testing.assert_array_equal(rings.raw_rows(slot), np.array(one.rows[-length:]).reshape(-1, C))
+            np.testing.assert_array_equal(buffer.raw_rows(slot), np.array(one.rows[-length:]).reshape(-1, C))
             assert known.tolist() == one.offsets[-length:]
-            np.testing.assert_array_equal(rings.last_value[slot], one.value)
-            assert rings.last_row[slot].tolist() == one.row
-            assert rings.still_since[slot].tolist() == one.since
+            np.testing.assert_array_equal(buffer.last_value[slot], one.value)
+            assert buffer.last_row[slot].tolist() == one.row
+            assert buffer.still_since[slot].tolist() == one.since
 
 
-def test_a_successor_cuts_the_windows_that_its_predecessor_would_have() -> None:
+def test_a_restored_buffer_cuts_the_same_windows() -> None:
     rng = np.random.default_rng(0)
     one, other = WindowBuffer(5, C), WindowBuffer(5, C)
-    for rings in (one, other):
-        rings.use_scaling(ONE)
-        rings.grow(2)
-        rings.clear(1)
+    for buffer in (one, other):
+        buffer.use_scaling(ONE)
+        buffer.grow(2)
+        buffer.clear(1)
     values = rng.normal(size=(9, C))
     slots, wanted = np.ones(9, np.int64), np.ones(9, bool)
     one.restart(1, 100)
@@ -138,15 +138,15 @@ def test_a_successor_cuts_the_windows_that_its_predecessor_would_have() -> None:
     assert other.snapshot(1) == one.snapshot(1)
     more = rng.normal(size=(3, C))
     answers = [
-        rings.push(slots[:3], by_slot(slots[:3]).occurrence, more, np.arange(9, 12), wanted[:3])
-        for rings in (one, other)
+        buffer.push(slots[:3], by_slot(slots[:3]).occurrence, more, np.arange(9, 12), wanted[:3])
+        for buffer in (one, other)
     ]
     np.testing.assert_array_equal(answers[0][0], answers[1][0])
     np.testing.assert_array_equal(answers[0][1], answers[1][1])
     np.testing.assert_array_equal(answers[0][0][-1], ONE.of(np.concatenate([values, more])[-5:]))
 
 
-def test_rows_go_through_every_model_s_units_whenever_that_is_done() -> None:
+def test_rows_are_converted_through_every_models_units_whenever_that_is_done() -> None:
     """Early or late, the last bit is the same."""
     rng = np.random.default_rng(1)
     units = [Scaling(rng.normal(size=C), rng.uniform(0.1, 9.0, C)) for _ in range(3)]
@@ -155,32 +155,32 @@ def test_rows_go_through_every_model_s_units_whenever_that_is_done() -> None:
     by_hand = row
     for i, unit in enumerate(units):
         by_hand = unit.of(units[i - 1].raw(by_hand) if i else by_hand)
-    for rings in (early, late):
-        rings.grow(1)
-        rings.clear(0)
-        rings.push(slots, slots, row, slots, np.ones(1, bool))
+    for buffer in (early, late):
+        buffer.grow(1)
+        buffer.clear(0)
+        buffer.push(slots, slots, row, slots, np.ones(1, bool))
         for unit in units:
-            rings.use_scaling(unit)
-            if rings is early:
-                rings.convert_rows(slots)
-        rings.convert_rows(slots)
-        held, _ = rings.rows_of(0)
+            buffer.use_scaling(unit)
+            if buffer is early:
+                buffer.convert_rows(slots)
+        buffer.convert_rows(slots)
+        held, _ = buffer.rows_of(0)
         assert held.dtype == np.float32
         np.testing.assert_array_equal(held, by_hand)
-        rings.drop_scalings(3)
-        assert list(rings.scalings) == [3]
-        np.testing.assert_array_equal(rings.rows_of(0)[0], by_hand)
+        buffer.drop_scalings(3)
+        assert list(buffer.scalings) == [3]
+        np.testing.assert_array_equal(buffer.rows_of(0)[0], by_hand)
 
 
 def test_an_asset_keeps_its_units_until_its_next_row() -> None:
-    rings = WindowBuffer(4, C)
-    rings.grow(2)
-    rings.clear(0)
-    rings.clear(1)
+    buffer = WindowBuffer(4, C)
+    buffer.grow(2)
+    buffer.clear(0)
+    buffer.clear(1)
     both, one = np.arange(2), np.zeros(1, np.int64)
-    rings.push(both, 0 * both, np.array([[3.0, NAN], [1e6, -2.0]]), both, np.ones(2, bool))
-    rings.use_scaling(OTHER)
-    windows, _ = rings.push(one, one, np.array([[4.0, 8.0]]), one, np.ones(1, bool))
+    buffer.push(both, 0 * both, np.array([[3.0, NAN], [1e6, -2.0]]), both, np.ones(2, bool))
+    buffer.use_scaling(OTHER)
+    windows, _ = buffer.push(one, one, np.array([[4.0, 8.0]]), one, np.ones(1, bool))
     np.testing.assert_array_equal(OTHER.raw(windows[0, -2:]), [[3.0, NAN], [4.0, 8.0]])
-    assert rings.units.tolist() == [1, 0]
-    np.testing.assert_array_equal(rings.rows_of(1)[0], [[1e6, -2.0]])
+    assert buffer.units.tolist() == [1, 0]
+    np.testing.assert_array_equal(buffer.rows_of(1)[0], [[1e6, -2.0]])
