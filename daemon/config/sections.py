@@ -31,6 +31,7 @@ from daemon.config.notation import (
     parse_persistence,
     parse_share,
 )
+from daemon.documents import shown
 from daemon.domain import (
     AlarmPolicy,
     Budget,
@@ -114,6 +115,9 @@ class SensorSection(Section):
 def bare_sensors(value: Any) -> Any:
     """Accept a list of names, and names without settings, as a mapping of names to settings."""
     if isinstance(value, Sequence) and not isinstance(value, str):
+        for name in value:
+            if isinstance(name, Mapping | list):
+                raise ValueError(f"a list holds the sensors' names, not {shown(name)}")
         distinct("sensor", [name for name in value if isinstance(name, str)])
         return {name: {} for name in value}
     if isinstance(value, Mapping):

@@ -23,6 +23,7 @@ from tests.config.setups import document, refused
         ({"sensors": [""]}, ["sensor '' is empty"]),
         ({"sensors": {" ": {}}}, ["sensor ' ' is empty"]),
         ({"sensors": ["a", "b", "a"]}, ["sensor 'a' appears twice"]),
+        ({"sensors": [{"a": 1}]}, ["streams.0.sensors", "a list holds the sensors' names, not {'a': 1}"]),
         ({"sensors": {"a": {"range": [0, float("inf")]}}}, ["sensors.a", "[0.0, inf]", "finite"]),
         ({"sensors": {"a": {"range": [1, 1]}}}, ["sensors.a", "low < high"]),
         ({"sensors": {"a": {"range": [float("nan"), 1]}}}, ["sensors.a", "finite"]),

@@ -42,7 +42,7 @@ from daemon.adapters.kafka.topics import check_topics
 from daemon.adapters.kafka.wakeup import Wakeup
 from daemon.errors import BrokerError
 
-log = structlog.get_logger("daemon.adapters.kafka.source")  # the name by which logs are filtered
+log = structlog.get_logger()
 
 POLL_S = 1.0
 """How long a poll waits at most for the fetch in flight."""
@@ -198,7 +198,8 @@ class GroupConsumer:
                 self._fetch = asyncio.create_task(client.getmany(timeout_ms=self._wait_ms))
             if not await self._wakeup.ended(self._fetch, POLL_S):
                 return {}
-            fetched, self._fetch = self._fetch.result(), None
+            fetch, self._fetch = self._fetch, None  # also if it ended with an error
+            fetched = fetch.result()
             if not fetched:
                 # A client that no longer fetches reports nothing; its partitions would stay with this process.
                 check_fetching(client, ", ".join(self._topics))

@@ -23,7 +23,7 @@ from daemon.adapters.kafka.stats import KafkaStats
 from daemon.domain import InputPartition, Position
 from daemon.errors import BrokerError
 
-log = structlog.get_logger("daemon.adapters.kafka.source")  # the name by which logs are filtered
+log = structlog.get_logger()
 
 COMMIT_S = 5.0
 """For one commit; also the wait before the next attempt."""

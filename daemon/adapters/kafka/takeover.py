@@ -23,7 +23,7 @@ from daemon.adapters.kafka.transactional_commits import TransactionalCommits
 from daemon.adapters.kafka.transactions import StateTopic
 from daemon.domain import Assigned, InputPartition, StateRecord
 
-log = structlog.get_logger("daemon.adapters.kafka.source")  # the name by which logs are filtered
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)

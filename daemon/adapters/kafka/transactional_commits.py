@@ -19,7 +19,7 @@ from daemon.adapters.kafka.transactions import TransactionFailed, Transactions
 from daemon.domain import InputPartition, PartitionCommit, Position
 from daemon.errors import BrokerError
 
-log = structlog.get_logger("daemon.adapters.kafka.source")  # the name by which logs are filtered
+log = structlog.get_logger()
 
 
 class TransactionalCommits:

@@ -20,7 +20,7 @@ from daemon.adapters.registry.records import CHUNK_BYTES, LARGEST_BUNDLE, Manife
 from daemon.adapters.registry.topic_view import StoredVersion, TopicView
 from daemon.errors import BundleError
 
-log = structlog.get_logger("daemon.adapters.registry")
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ from daemon.adapters.registry.records import (
 from daemon.adapters.telemetry import Throttle
 from daemon.errors import BundleError
 
-log = structlog.get_logger("daemon.adapters.shelves")  # the name by which logs are filtered
+log = structlog.get_logger()
 
 MOST_STREAMS, MOST_VERSIONS = 1_000, 100
 """Streams that are held, and versions of each; beyond these the oldest are removed."""
