@@ -208,7 +208,7 @@ class Episodes:
     def scored(
         self, asset: str, evidence: ScoredEvidence, threshold: float, model: str, calibration: str
     ) -> tuple[bool, list[AlertEvent]]:
-        """Take one scored row.
+        """Process one scored row of an asset, and move its alarm and its anomaly episode on.
 
         Returns:
             Whether an anomaly episode is firing at this row, and the messages it caused.
@@ -306,7 +306,8 @@ class Episodes:
         known = self.assets.get(asset)
         if known is None:
             return []
-        mine = [e for e in known.open.values() if e.kind is not AlertKind.DRIFT]  # the stream's, a namesake
+        # The stream's drift is kept under the stream's name, which the asset may have as well.
+        mine = [e for e in known.open.values() if e.kind is not AlertKind.DRIFT]
         mine.sort(key=lambda e: (e.opened_ns, e.kind, e.sensor or ""))
         events = [
             self._message(
@@ -327,7 +328,7 @@ class Episodes:
 
     # -------------------------------------------------------------- state of a successor
     def snapshot(self, asset: str) -> AlarmState | None:
-        """The part of an asset's record; None where there is nothing to remember."""
+        """The part of an asset's record of state; None if it has no episode and its alarm is inactive."""
         known = self.assets.get(asset)
         return None if known is None else known.snapshot()
 

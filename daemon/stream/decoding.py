@@ -220,7 +220,8 @@ class Decoder:
             found = message.ts
             if found is None:
                 raise RejectedError(Reason.NO_TIMESTAMP, f"no field {shown(self._spec.fields.timestamp)}")
-            time_ns = self._event_times.parse(found)
+            known = self._event_times.known.get(found) if type(found) is str else None
+            time_ns = self._event_times.parse(found) if known is None else known
         # A record that Kafka gave no timestamp (-1) says nothing about the producer's clock.
         if time_ns > record.timestamp_ns + FUTURE_NS and record.timestamp_ns >= 0:
             raise RejectedError(

@@ -66,13 +66,13 @@ def held_together(spec: StreamSpec) -> int:
 class HeldReading:
     """A reading that waits for a second one to confirm its time, with the record that it arrived in.
 
-    ``refused``: there was no room for it, so that it was rejected at once. Its time is kept all the same:
+    ``rejected``: there was no room for it, so that it was rejected at once. Its time is kept all the same:
     otherwise no reading of an asset with large records could ever be confirmed after a gap.
     """
 
     reading: Reading
     record: Record
-    refused: bool = False
+    rejected: bool = False
     disposition: Disposition | None = None  # of a reading of the ``first`` row: how it was counted
 
     @property
@@ -80,10 +80,10 @@ class HeldReading:
         """Approximate bytes in memory."""
         return len(self.record.value) + len(self.record.key or b"") + 200
 
-    def bare(self, *, refused: bool = False) -> HeldReading:
+    def bare(self, *, rejected: bool = False) -> HeldReading:
         """Without its record's key and value, for which there is no room."""
         record = Record(self.record.offset, None, b"", self.record.timestamp_ns)
-        return HeldReading(self.reading, record, refused)
+        return HeldReading(self.reading, record, rejected)
 
     def snapshot(self) -> HeldState:
         """The reading as part of a record of state."""
@@ -98,7 +98,7 @@ class HeldReading:
             reading.sensor,
             reading.value,
             reading.condition,
-            self.refused,
+            self.rejected,
             self.disposition,
         )
 
@@ -117,7 +117,7 @@ class HeldReading:
             state.stamp_ns,
         )
         record = Record(state.offset, state.key, state.message, state.stamp_ns)
-        return HeldReading(reading, record, state.refused, state.counted)
+        return HeldReading(reading, record, state.rejected, state.counted)
 
 
 @dataclass(slots=True, eq=False)
@@ -134,6 +134,7 @@ class Doubt:
     behind: list[HeldReading] = field(default_factory=list)
 
     def __bool__(self) -> bool:
+        """Whether any reading is held."""
         return bool(self.ahead or self.first or self.behind)
 
     @property
@@ -150,13 +151,13 @@ class Doubt:
 
 @dataclass(slots=True, eq=False)
 class Admission:
-    """What follows from one reading: ``taken`` are inserted into the grid, in order; ``refused`` are rejected.
+    """What follows from one reading: ``taken`` are inserted into the grid, in order; ``rejected`` are rejected.
 
     ``restart``: the asset's first row, which was not released, must be removed from the grid before.
     """
 
     taken: list[Reading]
-    refused: list[HeldReading] = field(default_factory=list)
+    rejected: list[HeldReading] = field(default_factory=list)
     restart: bool = False
 
 
@@ -190,7 +191,7 @@ class EventTimeGuard:
         self._most_together = held_together(spec)
 
     def grow(self, capacity: int) -> None:
-        """Make room for more assets; those that are there keep their slots."""
+        """Make room for ``capacity`` slots; existing assets keep theirs."""
         for name in ("top_ns", "arrived_ns", "doubtful", "unproven"):
             setattr(self, name, grown(getattr(self, name), capacity))
 
@@ -201,7 +202,7 @@ class EventTimeGuard:
             return []
         doubt = self.doubt(slot)
         self._keep(slot, Doubt(), doubt.size)
-        return [held for held in (*doubt.ahead, *doubt.behind) if not held.refused]
+        return [held for held in (*doubt.ahead, *doubt.behind) if not held.rejected]
 
     def advance(self, slots: Ints, times_ns: Ints, stamps_ns: Ints) -> None:
         """Move event time on to readings that are plausible by themselves: the next rows of assets not in doubt."""
@@ -261,7 +262,7 @@ class EventTimeGuard:
         if doubt.ahead and doubt.ahead[0].reading.time_ns // spec.period_ns <= limit:
             self._take_all(slot, doubt.ahead, admission)
         else:
-            self._refuse(doubt.ahead, admission)
+            self._reject(doubt.ahead, admission)
         self._keep(slot, Doubt(), size)
         return admission
 
@@ -322,22 +323,22 @@ class EventTimeGuard:
             doubt.ahead = []
         if row <= self._plausible_row(slot, support):
             if doubt.ahead and row > int(self.top_ns[slot]) // period:
-                self._refuse(doubt.ahead, admission)
+                self._reject(doubt.ahead, admission)
                 doubt.ahead = []
             self._take(slot, reading, admission)
             return
         if doubt.ahead and row != doubt.ahead[0].reading.time_ns // period:
-            self._refuse(doubt.ahead, admission)
+            self._reject(doubt.ahead, admission)
             doubt.ahead = []
         if not self._hold(doubt, doubt.ahead, new):
-            admission.refused.append(new)
+            admission.rejected.append(new)
             if not doubt.ahead:
-                doubt.ahead.append(new.bare(refused=True))
+                doubt.ahead.append(new.bare(rejected=True))
 
     def _decide_first(
         self, slot: int, new: HeldReading, doubt: Doubt, admission: Admission, *, released: bool
     ) -> bool:
-        """Decide whether the asset's unsupported first row stands; True if that settles the new reading, too."""
+        """Decide whether an asset's unsupported first row is kept; True if the new reading is decided on, too."""
         spec, reading = self.spec, new.reading
         row = reading.time_ns // spec.period_ns
         if row == doubt.first[0].reading.time_ns // spec.period_ns:
@@ -351,7 +352,7 @@ class EventTimeGuard:
                 return True
             # Two rows contradict the first one.
             admission.restart = True
-            self._refuse(doubt.first, admission)
+            self._reject(doubt.first, admission)
             self.top_ns[slot] = NEVER
             self._take_all(slot, doubt.behind, admission)
         else:
@@ -397,20 +398,21 @@ class EventTimeGuard:
         return apart_ns <= self._passed_ns(held.stamp_ns, reading.stamp_ns) + bound_ns
 
     def _take(self, slot: int, reading: Reading, admission: Admission) -> None:
+        """Accept a reading, and move event time on to it."""
         admission.taken.append(reading)
         self.believe(slot, reading)
 
     def _take_all(self, slot: int, held: Sequence[HeldReading], admission: Admission) -> None:
-        """Take held readings; of one that was rejected already, only the time counts."""
+        """Accept held readings; of one that was rejected already, only the time counts."""
         for each in held:
-            if each.refused:
+            if each.rejected:
                 self.believe(slot, each.reading)
             else:
                 self._take(slot, each.reading, admission)
 
     @staticmethod
-    def _refuse(held: Sequence[HeldReading], admission: Admission) -> None:
-        admission.refused += [each for each in held if not each.refused]
+    def _reject(held: Sequence[HeldReading], admission: Admission) -> None:
+        admission.rejected += [each for each in held if not each.rejected]
 
     def _hold(self, doubt: Doubt, kept: list[HeldReading], new: HeldReading) -> bool:
         """Hold a reading, if there is room for it."""

@@ -115,7 +115,7 @@ class FleetClock:
         self._records_per_row = 1 if spec.format is Format.JSON_WIDE else len(spec.sensors)
 
     def grow(self, capacity: int) -> None:
-        """Make room for more assets; those that are there keep their slots."""
+        """Make room for ``capacity`` slots; existing assets keep theirs."""
         new = slice(len(self.skew), capacity)
         for name in ("overdue", *NUMBERS):
             setattr(self, name, grown(getattr(self, name), capacity))

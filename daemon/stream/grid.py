@@ -65,7 +65,7 @@ class ReleasedRow(msgspec.Struct, frozen=True, gc=False):
 
 
 class Grid:
-    """The grids of all assets of one input partition, in ``capacity`` slots.
+    """The grids of all assets of one input partition, by slot.
 
     Args:
         spec: the stream.
@@ -96,7 +96,7 @@ class Grid:
         self._value_hashes: ValueHashes = np.empty((0, kept), np.uint64)
 
     def grow(self, capacity: int) -> None:
-        """Make room for more assets; those that are there keep their slots."""
+        """Make room for ``capacity`` slots; existing assets keep theirs."""
         more = capacity - len(self.newest)
         for name in ("newest", "_idle", "_max_time", "_watermark", "_began", "_value_hashes"):
             setattr(self, name, grown(getattr(self, name), capacity))
@@ -200,6 +200,7 @@ class Grid:
         return grid
 
     def _idle_grid(self, slot: int, asset: str) -> AssetGrid:
+        """An idle asset as an object."""
         last = int(self.newest[slot])
         return AssetGrid(
             asset,
@@ -213,6 +214,7 @@ class Grid:
         )
 
     def _set_idle(self, grid: AssetGrid) -> None:
+        """Make an active asset idle: no row waits."""
         slot = grid.slot
         del self._active[slot]
         self._idle[slot] = True
@@ -222,6 +224,7 @@ class Grid:
         self._conditions[slot] = grid.condition
 
     def _insert_wide(self, grid: AssetGrid, row: int, reading: Reading, value_hash: int) -> Disposition:
+        """Insert a reading of all sensors: the first one of a row counts."""
         assert reading.values is not None
         known = grid.rows.get(row)
         if known is not None or row < grid.head:
@@ -240,6 +243,7 @@ class Grid:
         return Disposition.ACCEPTED
 
     def _insert_cell(self, grid: AssetGrid, row: int, reading: Reading) -> Disposition:
+        """Insert a reading of one sensor: the first value of a cell counts."""
         bit = 1 << reading.sensor
         value = reading.value
         if value == value:
@@ -303,9 +307,9 @@ class Grid:
                     return
                 grid.head = head + 1
                 self._note_hash(grid.slot, head, 0)
-                proof = rows[nearest].offset
+                cause = rows[nearest].offset
                 empty = [NAN] * len(spec.sensors)
-                closed.append(ReleasedRow(grid.asset, head, empty, True, False, proof, proof, grid.condition))
+                closed.append(ReleasedRow(grid.asset, head, empty, True, False, cause, cause, grid.condition))
                 continue
             # Before the first row, or a gap beyond max_gap: skip to the nearest row once no
             # earlier one can come any more.
@@ -336,6 +340,7 @@ class Grid:
         return int(row % self._value_hashes.shape[1])
 
     def _note_hash(self, slot: int, row: int, value_hash: int) -> None:
+        """Keep the hash of a released row; 0 for an empty one."""
         if self._wide:
             self._value_hashes[slot, self._place(row)] = value_hash
 

@@ -306,18 +306,18 @@ class Ingest:
         before = bool(guard.doubtful[slot])
         new = HeldReading(reading, self._record_of(reading))
         admission = guard.admit(slot, new, arrival_ns, fleet_row, self.grid.released(slot))
-        if before or guard.doubtful[slot] or admission.refused:
+        if before or guard.doubtful[slot] or admission.rejected:
             self._ledger.mark([reading.asset])  # a successor decides nothing again
         if admission.restart:
             self.grid.clear(slot)
             self.clock.clear(slot)
-            for held in admission.refused:
+            for held in admission.rejected:
                 if held.disposition is not None:
                     self.counts[held.disposition] -= 1
         released, disposition = self._insert(slot, admission.taken, reading, value_hash)
         if not self._ledger.replaying:
             new.disposition = disposition
-            self._refuse(admission.refused, reading.offset)
+            self._refuse(admission.rejected, reading.offset)
         return released
 
     def _insert(
@@ -382,13 +382,13 @@ class Ingest:
             admission = (
                 self.guard.finish(slot, self._fleet_row(slot)) if ended else self.guard.decide_idle(slot)
             )
-            if not (ended or admission.taken or admission.refused):
+            if not (ended or admission.taken or admission.rejected):
                 yield None
                 continue
             self._ledger.mark([self._assets.name(slot)])
             released, _ = self._insert(slot, admission.taken)
             if not self._ledger.replaying:
-                self._refuse(admission.refused, offset - 1)
+                self._refuse(admission.rejected, offset - 1)
             yield released
 
     def release_idle(self, idle_ns: int, *, ended: bool) -> list[ReleasedRow]:

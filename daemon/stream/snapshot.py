@@ -131,7 +131,7 @@ class HeldState(msgspec.Struct, frozen=True, array_like=True):
     sensor: int
     value: float
     condition: str
-    refused: bool
+    rejected: bool
     counted: Disposition | None
 
 

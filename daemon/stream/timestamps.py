@@ -37,7 +37,7 @@ class EventTimes:
         zone: of a text that names none.
 
     Attributes:
-        known: texts with the event times that they mean; read directly where it matters.
+        known: texts with the event times that they mean; callers look here before they ``parse``.
         zoneless: texts that named no time zone, each counted once while it is remembered.
     """
 
@@ -47,10 +47,7 @@ class EventTimes:
         self._zone = zone
 
     def parse(self, found: object) -> int:
-        """The event time of a message, nanoseconds; see ``event_time_ns``."""
-        known = self.known.get(found) if type(found) is str else None
-        if known is not None:
-            return known
+        """The event time of a message whose text is not in ``known`` yet, nanoseconds; see ``event_time_ns``."""
         if type(found) is not str:
             return event_time_ns(found, self._zone)
         if names_no_zone(found):

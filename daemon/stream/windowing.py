@@ -94,7 +94,7 @@ class WindowBuffer:
         self._offsets: Ints = np.empty((0, self.room), np.int64)
 
     def grow(self, capacity: int) -> None:
-        """Make room for more assets; those that are there keep their slots."""
+        """Make room for ``capacity`` slots; existing assets keep theirs."""
         old = len(self.units)
         self.resize_room(self.window + max(self.window // 8, 1, min(SPARE_ROWS // capacity, MOST_SPARE)))
         for name in (

@@ -233,11 +233,11 @@ def test_a_record_too_large_to_be_held_is_rejected_at_once() -> None:
     guard.admit(0, HeldReading(near, as_record(near, SPEC)), -1, T0, released=False)
     far, large = line(T0 + 9_000), Record(1, None, b" " * 70_000, -1)
     admission = guard.admit(0, HeldReading(far, large), -1, T0, released=True)
-    assert [held.record for held in admission.refused] == [large]
+    assert [held.record for held in admission.rejected] == [large]
     # Its time is a witness: an asset of large records is not deaf behind its first gap.
     then = line(T0 + 9_001)
     admission = guard.admit(0, HeldReading(then, as_record(then, SPEC)), -1, T0, released=True)
-    assert (admission.taken, admission.refused) == ([then], [])
+    assert (admission.taken, admission.rejected) == ([then], [])
 
 
 @given(
