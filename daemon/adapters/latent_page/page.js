@@ -1,27 +1,9 @@
+// The page of a model: draws what it has learned from the JSON document in the page.
 "use strict";
-const $ = (id) => document.getElementById(id);
+
 const D = JSON.parse($("data").textContent);
-function h(tag, cls, ...kids) {
-  const node = document.createElement(tag);
-  if (cls) node.className = cls;
-  for (const kid of kids)
-    if (kid !== null && kid !== undefined)
-      node.append(kid instanceof Node ? kid : document.createTextNode(String(kid)));
-  return node;
-}
-function titled(node, text) {
-  node.title = text;
-  return node;
-}
-const count = (n) => n.toLocaleString("en-US");
-const value = (v, digits = 3) =>
-  v === null || v === undefined
-    ? "–"
-    : Math.abs(v) >= 1e6 || (v !== 0 && Math.abs(v) < 1e-3)
-      ? v.toExponential(1)
-      : Math.abs(v) >= 1000
-        ? Math.round(v).toLocaleString("en-US")
-        : String(+v.toPrecision(digits)).replace("-", "−");
+
+// ---------------------------------------------------------------- numbers, names and colours
 const DECIMALS = new Map(D.sensors.map((s) => [s.sensor, s.decimals]));
 // a sensor's value with as many decimals as its spread deserves
 const real = (v, sensor) => {
@@ -32,70 +14,12 @@ const real = (v, sensor) => {
   return text === "−0" ? "0" : text;
 };
 const signed = (v, sensor) => (v > 0 ? "+" : "") + real(v, sensor);
-const percent = (s) => (s >= 0.01 || s === 0 ? Math.round(100 * s) + "\u00a0%" : "under 1\u00a0%");
-// plotly.js reads <b>, <i>, <a> and entities in its texts: a name must stay a name
-const plainly = (text) =>
-  text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;").replace(/%/g, "&#37;");
-// a long name in lines that a chart has room for
-const wrapped = (text, most = 34) => {
-  const lines = [""];
-  for (const word of text.split(" "))
-    for (let rest = word; rest || !word; ) {
-      const last = lines[lines.length - 1];
-      const joined = last ? last + " " + rest : rest;
-      if (joined.length <= most) {
-        lines[lines.length - 1] = joined;
-        break;
-      }
-      if (last) lines.push("");
-      else {
-        lines[lines.length - 1] = rest.slice(0, most);
-        lines.push("");
-        rest = rest.slice(most);
-      }
-    }
-  return lines.map(plainly).join("<br>");
-};
-const dark = matchMedia("(prefers-color-scheme: dark)");
-const colour = (name) =>
-  getComputedStyle(document.documentElement)
-    .getPropertyValue("--" + name)
-    .trim();
-const CONFIG = { responsive: true, displaylogo: false, displayModeBar: false };
 const REGIMES = ["#3d6db3", "#e0912f", "#3c9d6b", "#9a63c7", "#8a6d5a", "#d877a8", "#6b7f8c", "#b0a52e"];
 const regimeColour = (number) => REGIMES[(number - 1) % REGIMES.length];
-const narrow = () => window.innerWidth < 760;
-
-function layout(more) {
-  return Object.assign(
-    {
-      paper_bgcolor: "rgba(0,0,0,0)",
-      plot_bgcolor: "rgba(0,0,0,0)",
-      font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: colour("dim") },
-      margin: { l: 56, r: 14, t: 14, b: 40 },
-      showlegend: false,
-      hovermode: "closest",
-      hoverlabel: { bgcolor: colour("card"), bordercolor: colour("line"), font: { color: colour("ink") } },
-    },
-    more,
-  );
-}
 // a chart's place has its height before the chart does, so that nothing around it is laid out over it
 function tall(id, height) {
   $(id).style.height = height + 2 + "px"; // and its border
   return height;
-}
-const axis = (more) =>
-  Object.assign(
-    { gridcolor: colour("line"), zeroline: false, linecolor: colour("line"), tickcolor: colour("line") },
-    more,
-  );
-
-function lasting(seconds) {
-  const s = Math.abs(seconds);
-  if (s < 120) return value(s) + " s";
-  if (s < 7200) return value(s / 60) + " min";
-  return s < 172800 ? value(s / 3600) + " h" : value(s / 86400) + " days";
 }
 // the window's time axis in the largest unit that gives whole numbers to read
 const LENGTH = D.window * D.period_seconds;
@@ -122,7 +46,6 @@ function heading() {
   $("source").textContent = D.source
     ? "Shown on the readings of " + D.source
     : "From the model alone, without readings";
-  const tile = (what, big, small) => h("div", "card tile", h("div", "", what), h("b", "", big), h("small", "", small));
   $("tiles").append(
     tile("Sensors", count(D.sensors.length), "judged together"),
     tile("Window", lasting(LENGTH), D.window + " rows, " + lasting(D.period_seconds) + " apart"),
@@ -164,11 +87,11 @@ function watch() {
   box.append(h("div", "row head", h("span", "", "Sensor"), h("span", "", known ? "Retraced by the model" : ""), labels));
   const many = D.sensors.length > 20;
   D.sensors.forEach((s, place) => {
-    const meter = h("span", "meter");
+    const bar = h("span", "known");
     if (known) {
       const fill = h("i");
       fill.style.width = 100 * (s.explained || 0) + "%";
-      meter.append(h("span", "", fill), h("span", "num", s.explained === null ? "stands still" : percent(s.explained)));
+      bar.append(h("span", "", fill), h("span", "num", s.explained === null ? "stands still" : percent(s.explained)));
     }
     const cells = h("div", "cells");
     for (const d of shown) {
@@ -191,7 +114,7 @@ function watch() {
         : low === high
           ? "stands at " + low
           : "usually " + low + " to " + high;
-    const row = h("div", "row", h("span", "name", s.sensor, h("small", "", range)), meter, cells);
+    const row = h("div", "row", h("span", "name", s.sensor, h("small", "", range)), bar, cells);
     row.hidden = many && place >= 16;
     box.append(row);
   });
@@ -334,7 +257,9 @@ function directions() {
   }
 }
 
-const stamp = (ms) => new Date(ms).toISOString().slice(0, 16).replace("T", " ");
+/** "2026-03-10 14:02" of milliseconds since the epoch. */
+const minute = (ms) => new Date(ms).toISOString().slice(0, 16).replace("T", " ");
+
 function map() {
   const M = D.map;
   if (!M) return;
@@ -349,9 +274,9 @@ function map() {
     return {
       x: at.map((i) => P.x[i]),
       y: at.map((i) => P.y[i]),
-      text: at.map((i) => plainly(M.assets[P.asset[i]]) + ", " + stamp(P.time[i])),
+      text: at.map((i) => plainly(M.assets[P.asset[i]]) + ", " + minute(P.time[i])),
       mode: "markers",
-      name: wrapped(clusterName(c)),
+      name: wrappedLabel(clusterName(c)),
       marker: { size: 5, color: regimeColour(c.cluster), opacity: 0.55, line: { width: 0 } },
       hovertemplate: "%{text}<br>" + plainly(clusterName(c)) + "<extra></extra>",
     };
@@ -360,7 +285,7 @@ function map() {
   const rings = {
     x: fires.map((i) => P.x[i]),
     y: fires.map((i) => P.y[i]),
-    text: fires.map((i) => plainly(M.assets[P.asset[i]]) + ", " + stamp(P.time[i])),
+    text: fires.map((i) => plainly(M.assets[P.asset[i]]) + ", " + minute(P.time[i])),
     mode: "markers",
     name: "episode",
     opacity: 0.55,
@@ -383,7 +308,7 @@ function map() {
           {
             x: t.x,
             y: t.y,
-            text: t.time.map(stamp),
+            text: t.time.map(minute),
             mode: "lines",
             name: "path",
             showlegend: false,
@@ -402,7 +327,7 @@ function map() {
         ]
       : [];
     $("mapnote").textContent = t
-      ? "its last " + t.x.length + " windows shown, " + stamp(t.time[0]) + " to " + stamp(t.time[t.time.length - 1])
+      ? "its last " + t.x.length + " windows shown, " + minute(t.time[0]) + " to " + minute(t.time[t.time.length - 1])
       : "";
     rings.marker.line.color = colour("bad");
     Plotly.react(
@@ -413,8 +338,8 @@ function map() {
         showlegend: true,
         legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 },
         margin: { l: 48, r: 14, t: 20, b: 46 },
-        xaxis: axis({ title: { text: wrapped(title(0)) }, automargin: true }),
-        yaxis: axis({ title: { text: wrapped(title(1)) }, automargin: true }),
+        xaxis: axis({ title: { text: wrappedLabel(title(0)) }, automargin: true }),
+        yaxis: axis({ title: { text: wrappedLabel(title(1)) }, automargin: true }),
       }),
       CONFIG,
     );
@@ -508,7 +433,7 @@ function strips() {
           showscale: false,
           ygap: 9,
           text: rows.map((r) =>
-            r.cluster.map((c, t) => plainly(r.asset) + ", " + stamp(S.time[t]) + (c ? "<br>" + plainly(regimeName(c)) : "")),
+            r.cluster.map((c, t) => plainly(r.asset) + ", " + minute(S.time[t]) + (c ? "<br>" + plainly(regimeName(c)) : "")),
           ),
           hovertemplate: "%{text}<extra></extra>",
         },
@@ -576,7 +501,7 @@ function unusual() {
           colorbar: narrow() ? { orientation: "h", y: -0.12, yanchor: "top", thickness: 10, title: { text: "nats", side: "right" } } : { thickness: 10, title: { text: "nats" } },
           ygap: 2,
           text: shown.map((d, i) =>
-            K.values[i].map((v, t) => plainly(directionName(dimensions.get(d))) + ", " + stamp(K.time[t]) + "<br>" + value(v) + " nats, usually " + value(K.usual[i])),
+            K.values[i].map((v, t) => plainly(directionName(dimensions.get(d))) + ", " + minute(K.time[t]) + "<br>" + value(v) + " nats, usually " + value(K.usual[i])),
           ),
           hovertemplate: "%{text}<extra></extra>",
         },
@@ -656,7 +581,7 @@ function episodes() {
       "tr",
       "",
       h("td", "", e.asset),
-      h("td", "", e.opened.slice(0, 19).replace("T", " ")),
+      h("td", "", stamp(e.opened)),
       h("td", "", e.closed ? lasting((Date.parse(e.closed) - Date.parse(e.opened)) / 1000 + D.period_seconds) : "still open"),
       h("td", "", e.id),
     ),
