@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 from typing import Any
 
 import numpy as np
 
 from daemon.adapters.counterfactual_page import page_html
+from daemon.adapters.pages import panel_names, panel_title
 from daemon.model.counterfactual import Counterfactual
 
 MOST_SENSORS = 8
@@ -42,7 +42,9 @@ def counterfactual_figure(value: Counterfactual, sensors: Sequence[str] | None =
         "paper_bgcolor": "var:card",
         "plot_bgcolor": "var:card",
         "font": {"color": "var:ink"},
-        "margin": {"l": 70, "r": 20, "t": 30, "b": 40},
+        "margin": {"l": 70, "r": 20, "t": 60, "b": 40},
+        "annotations": [],
+        **panel_names(0.28 / max(len(chosen), 1)),
     }
     for i, name in enumerate(chosen):
         axis = "" if i == 0 else str(i + 1)
@@ -82,10 +84,11 @@ def counterfactual_figure(value: Counterfactual, sensors: Sequence[str] | None =
         line("observed", "observed", GREY)
         line("expected", "expected, as it was", BLUE, dash="dot")
         line("value", "would have been", ORANGE, width=2)
-        gap = 0.03
+        gap = 0.28 / len(chosen)
         height = (1.0 - gap * (len(chosen) - 1)) / len(chosen)
         top = 1.0 - i * (height + gap)
-        layout[f"yaxis{axis}"] = {"domain": [max(top - height, 0.0), top], "title": {"text": escape(name)}}
+        layout[f"yaxis{axis}"] = {"domain": [max(top - height, 0.0), top]}
+        layout["annotations"].append(panel_title(name, top))
     layout["xaxis"] = {"type": "date", "anchor": f"y{'' if len(chosen) < 2 else len(chosen)}"}
     return {"data": data, "layout": layout}
 

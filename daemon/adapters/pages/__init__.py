@@ -10,6 +10,7 @@ policy from the hashes of exactly the styles and scripts that it embeds. ``bound
 """
 
 from daemon.adapters.pages.page import Page
+from daemon.adapters.pages.panels import panel_names, panel_title
 from daemon.adapters.pages.values import bounded, encoded
 
-__all__ = ["Page", "bounded", "encoded"]
+__all__ = ["Page", "bounded", "encoded", "panel_names", "panel_title"]

@@ -38,6 +38,19 @@ const timeAxis = (more) => axis({ type: "date", tickangle: 0, nticks: narrow() ?
 /** A dashed line across the chart. */
 const edge = (place) => ({ type: "line", line: { color: colour("ink"), width: 1.3, dash: "dash" }, ...place });
 
+const LINE_HEIGHT = 16; // of a name in a chart, pixels
+
+/** Breaks the names above panels into lines; `width` is the chart's, in pixels. See pages/panels.py. */
+function fitNames(look, width) {
+  const { gap, width: share } = look.meta;
+  const letters = Math.max(12, Math.floor((share * (width - look.margin.l - look.margin.r)) / 7));
+  const names = look.annotations.map((mark) => wrapped(mark.name, letters));
+  look.annotations.forEach((mark, i) => (mark.text = names[i].map(plainly).join("<br>")));
+  const needed = LINE_HEIGHT * Math.max(...names.map((lines) => lines.length)) + 4;
+  look.height *= Math.max(1, needed / (gap * (look.height - look.margin.t - look.margin.b)));
+  look.margin.t = Math.max(look.margin.t, needed);
+}
+
 /** Draws every figure that stands in the page as JSON; "var:name" is a colour of base.css. */
 function drawFigures() {
   for (const script of document.querySelectorAll("script[data-figure]")) {
@@ -46,6 +59,7 @@ function drawFigures() {
     if (!figure) continue;
     const { font, hoverlabel } = layout();
     const look = { ...figure.layout, hoverlabel, font: { ...figure.layout.font, family: font.family } };
+    if (look.meta) fitNames(look, $(script.dataset.figure).clientWidth);
     Plotly.react(script.dataset.figure, figure.data, look, CONFIG);
   }
 }

@@ -23,9 +23,9 @@ function titled(node, text) {
   return node;
 }
 
-/** A name as text that may break behind each separator, and so stays whole where it is long. */
+/** A name as text that may break behind each separator, but for the points and dashes of numbers. */
 const breakable = (name) =>
-  name.split(/(?<=[/._:-])(?=[^/._:-])/).flatMap((part, i) => (i ? [document.createElement("wbr"), part] : [part]));
+  name.split(/(?<=[/_:])(?=[^/._:-])|(?<=[.-])(?=[^\d\s/._:-])/).flatMap((part, i) => (i ? [document.createElement("wbr"), part] : [part]));
 
 /** A table of header texts and rows; `cls` names the kind of table. */
 function table(cls, heads, rows) {

@@ -108,7 +108,7 @@ class Page:
                 f'<template id="{name}"></template>\n' for name in _MAP_STYLE.findall(_plotly())
             )
             slots["scripts"] = f"{present}<script>{_plotly()}</script>\n{slots['scripts']}"
-        slots["policy"] = escape(self.policy())
+        slots["policy"] = self.policy()  # of hashes and keywords: an attribute may hold it as it is
         return _SLOT.sub(lambda slot: slots[slot[1]], self.markup)
 
 

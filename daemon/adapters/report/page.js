@@ -115,7 +115,6 @@ function episodes() {
 
 // ---------------------------------------------------------------- scores and sensors
 const SCORE_HEIGHT = 230;
-const LINE_HEIGHT = 16;
 let shownAsset = 0;
 
 /** A stretch of time in which alarms were on, behind the lines. */

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from html import escape
 from typing import Any, Final
 
 import numpy as np
 
+from daemon.adapters.pages import panel_names, panel_title
 from daemon.adapters.report import extremes
 from daemon.domain import Floats, Ints
 from daemon.model.root_cause import RootCause
@@ -22,11 +22,6 @@ SENSORS_SHOWN: Final = 4
 """Sensors with a chart of their own."""
 POINTS: Final = 2_000
 WINDOW_SENSORS: Final = 8
-
-
-def _plain(text: str) -> str:
-    """plotly.js reads a little markup in its texts: a name stays a name."""
-    return escape(text, quote=False)
 
 
 def _list(values: Floats) -> list[float | None]:
@@ -85,7 +80,8 @@ def readings_figure(found: RootCause) -> dict[str, Any]:
     ]
     layout = _layout(
         110 + 150 * panels, xaxis=_axis(type="date", anchor=f"y{panels}" if panels > 1 else "y"),
-        annotations=[_title("Score and alarm threshold", 1.0)], shapes=[],
+        annotations=[panel_title("Score and alarm threshold", 1.0, bold=False)], shapes=[],
+        **panel_names(gap),
         legend={"orientation": "h", "x": 0, "y": -0.02 - 0.18 / panels, "yanchor": "top", "font": {"color": "var:ink"}},
     )  # fmt: skip
     layout["yaxis"] = _axis(domain=[1 - tall, 1], rangemode="tozero")
@@ -93,7 +89,7 @@ def readings_figure(found: RootCause) -> dict[str, Any]:
         top = 1 - (i + 1) * (tall + gap)
         name = f"y{i + 2}"
         layout[f"yaxis{i + 2}"] = _axis(domain=[max(top - tall, 0), top])
-        layout["annotations"].append(_title(_plain(found.sensors[c]), top, bold=True))
+        layout["annotations"].append(panel_title(found.sensors[c], top))
         data += _sensor(found, c, name, at, first=i == 0)
     begin, end = _when(found.times_ns[found.window][[0, -1]])
     span = (
@@ -109,13 +105,6 @@ def readings_figure(found: RootCause) -> dict[str, Any]:
             }
         )  # fmt: skip
     return {"data": data, "layout": layout}
-
-
-def _title(text: str, y: float, bold: bool = False) -> dict[str, Any]:
-    return {
-        "text": f"<b>{text}</b>" if bold else text, "x": 0, "y": y, "xref": "paper", "yref": "paper", "xanchor": "left",
-        "yanchor": "bottom", "showarrow": False, "font": {"color": "var:ink" if bold else "var:dim"},
-    }  # fmt: skip
 
 
 def _sensor(found: RootCause, c: int, axis: str, at: Sequence[float], first: bool) -> list[dict[str, Any]]:
@@ -188,11 +177,11 @@ def window_figure(found: RootCause) -> dict[str, Any]:
     across = 2
     down = max(-(-len(chosen) // across), 1)
     data: list[dict[str, Any]] = []
+    gap = 0.3 / down
     layout = _layout(
-        60 + 130 * down, annotations=[], showlegend=True,
+        60 + 130 * down, annotations=[], showlegend=True, **panel_names(gap, 0.46),
         legend={"orientation": "h", "x": 0, "y": -0.06 - 0.1 / down, "yanchor": "top", "font": {"color": "var:ink"}},
     )  # fmt: skip
-    gap = 0.3 / down
     tall = (1 - gap * (down - 1)) / down
     for i, c in enumerate(chosen.tolist()):
         n = "" if i == 0 else str(i + 1)
@@ -201,7 +190,7 @@ def window_figure(found: RootCause) -> dict[str, Any]:
             domain=[left, left + 0.46], anchor=f"y{n}", type="date", showticklabels=False
         )
         layout[f"yaxis{n}"] = _axis(domain=[max(top - tall, 0), top], anchor=f"x{n}", nticks=4)
-        layout["annotations"].append({**_title(_plain(found.sensors[c]), top), "x": left})
+        layout["annotations"].append(panel_title(found.sensors[c], top, left, bold=False))
         for values, name, line in (
             (
                 found.reconstruction[:, c],
