@@ -38,12 +38,13 @@ const timeAxis = (more) => axis({ type: "date", tickangle: 0, nticks: narrow() ?
 /** A dashed line across the chart. */
 const edge = (place) => ({ type: "line", line: { color: colour("ink"), width: 1.3, dash: "dash" }, ...place });
 
-const LINE_HEIGHT = 16; // of a name in a chart, pixels
+// Of a name in a chart, in pixels; the width is that of capitals.
+const [LINE_HEIGHT, LETTER_WIDTH] = [16, 7.6];
 
 /** Breaks the names above panels into lines; `width` is the chart's, in pixels. See pages/panels.py. */
 function fitNames(look, width) {
   const { gap, width: share } = look.meta;
-  const letters = Math.max(12, Math.floor((share * (width - look.margin.l - look.margin.r)) / 7));
+  const letters = Math.max(12, Math.floor((share * (width - look.margin.l - look.margin.r)) / LETTER_WIDTH));
   const names = look.annotations.map((mark) => wrapped(mark.name, letters));
   look.annotations.forEach((mark, i) => (mark.text = names[i].map(plainly).join("<br>")));
   const needed = LINE_HEIGHT * Math.max(...names.map((lines) => lines.length)) + 4;
@@ -58,7 +59,12 @@ function drawFigures() {
     const figure = JSON.parse(text);
     if (!figure) continue;
     const { font, hoverlabel } = layout();
-    const look = { ...figure.layout, hoverlabel, font: { ...figure.layout.font, family: font.family } };
+    const look = {
+      ...figure.layout,
+      hoverlabel,
+      font: { ...figure.layout.font, family: font.family },
+      template: { layout: { xaxis: axis(), yaxis: axis() } },
+    };
     if (look.meta) fitNames(look, $(script.dataset.figure).clientWidth);
     Plotly.react(script.dataset.figure, figure.data, look, CONFIG);
   }

@@ -225,7 +225,7 @@ function sensorLines(sensor, yaxis) {
 
 /** Where the panels are: the score on top, then each sensor below its name, which may need several lines. */
 function panelsOf(trace) {
-  const letters = Math.max(20, Math.floor((($("chart").clientWidth || 900) - 90) / 7));
+  const letters = Math.max(20, Math.floor(($("chart").clientWidth - 82) / LETTER_WIDTH));
   const each = Math.max(64, Math.min(120, 900 / Math.max(trace.sensors.length, 1)));
   const names = trace.sensors.map((s) => wrapped(s.name, letters));
   const gaps = names.map((lines) => 10 + LINE_HEIGHT * lines.length);
