@@ -129,7 +129,7 @@ def test_without_readings_the_page_has_what_the_model_alone_says(
     page.problems.clear()
     page.open(tmp_path / "bare.html", 1024)
     hidden = "[...document.querySelectorAll('section')].filter((s) => s.hidden).map((s) => s.id)"
-    assert set(page.value(hidden)) == {"causebox", "mapbox", "klbox", "setbox", "episodebox", "sweepbox"}
+    assert set(page.value(hidden)) == {"mapbox", "klbox", "setbox", "episodebox", "sweepbox"}
     assert "without FILE" in page.value("document.body.innerText")
     assert page.value("document.querySelectorAll('#directions svg.main-svg').length") > 0
     assert page.problems == []
