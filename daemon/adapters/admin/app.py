@@ -44,9 +44,9 @@ def create_app(status: Status, metrics: Metrics, allowed_hosts: Collection[str] 
     """The admin application over a live ``status`` and ``metrics``.
 
     Args:
-        status, metrics: what is answered from.
-        allowed_hosts: names it may be asked by, besides ``localhost``, this machine's own name
-            and any address; ``*.example.org`` stands for every name below example.org.
+        status, metrics: what the answers are made of.
+        allowed_hosts: names that a request's ``Host`` may carry besides ``localhost``, this machine's own
+            name and any address; ``*.example.org`` permits every name below example.org.
     """
 
     async def livez(_request: Request) -> Response:
@@ -101,25 +101,25 @@ def create_app(status: Status, metrics: Metrics, allowed_hosts: Collection[str] 
 
 
 class _OneAtATime:
-    """Lets one request in per pass of the event loop, and every probe.
+    """Starts one answer per pass of the event loop; probes are answered at once.
 
-    An answer takes up to some milliseconds. Made for all who ask at once, they would keep Kafka's
-    heartbeats, the probes and the records waiting for their sum.
+    An answer takes up to some milliseconds. Answers to many requests at once would delay Kafka's heartbeats,
+    the probes and the records by the sum of their times.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] not in PROBES:
-            async with self._turn:
+            async with self._lock:
                 await asyncio.sleep(0)
-        await self._app(scope, receive, send)  # outside: whoever does not read its answer holds up nobody
+        await self._app(scope, receive, send)  # not locked: a client that does not read delays no other
 
 
 class _SafeHeaders:
-    """Adds the headers that keep a browser from running, framing, guessing, sharing or storing."""
+    """Adds the security headers to every answer."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

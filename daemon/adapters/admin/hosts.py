@@ -31,11 +31,11 @@ PROBES: Final = ("/livez", "/readyz", "/startupz")
 
 
 class Hosts:
-    """The names and addresses by which the admin port may be asked.
+    """The names and addresses that a request's ``Host`` may carry.
 
     Args:
-        allowed: names besides ``localhost`` and this machine's own; ``*.`` in front of one stands
-            for any name below it.
+        allowed: names besides ``localhost`` and this machine's own name; ``*.example.org`` permits every
+            name below example.org.
     """
 
     _SYNTAX: Final = re.compile(r"(?:\[(?P<v6>[0-9a-f:.]+)\]|(?P<name>[a-z0-9._-]+))(?::[0-9]{0,5})?")
@@ -49,8 +49,8 @@ class Hosts:
     def known(self, host: str) -> bool:
         """Whether the value of a ``Host`` header is one of ours, whatever its port.
 
-        Only what a client can mean is read: no user name, no IPv6 zone (it means something on the
-        sender's machine alone), and an IPv4 address with four decimal numbers.
+        A user name and an IPv6 zone (which has a meaning on the sender's machine alone) are not accepted, and
+        an IPv4 address has four decimal numbers.
         """
         found = self._SYNTAX.fullmatch(host.lower())
         if found is None:
@@ -70,7 +70,7 @@ def _is_address(text: str, kind: Callable[[str], object]) -> bool:
 
 
 class KnownHosts:
-    """Answers only requests that name this daemon (see the module for why) and carry no body."""
+    """Passes on only requests that name this daemon (the module says why) and carry no body."""
 
     def __init__(self, app: ASGIApp, hosts: Hosts, refused: Callable[[HttpRefusal], None]) -> None:
         self._app, self._hosts, self._refused = app, hosts, refused
@@ -87,24 +87,24 @@ class KnownHosts:
             return Response("the request's target must be a path\n", 400, media_type="text/plain")
         headers: list[tuple[bytes, bytes]] = scope["headers"]
         if any(n == b"transfer-encoding" or (n == b"content-length" and v != b"0") for n, v in headers):
-            self._refused(HttpRefusal.BODY)  # not read: the connection ends with the answer
+            self._refused(HttpRefusal.BODY)  # it is not read: the connection ends with the answer
             text, close = "no request here takes a body\n", {"connection": "close"}
             return Response(text, 413, headers=close, media_type="text/plain")
         hosts = [value for name, value in headers if name == b"host"]
         if not hosts and scope["path"] in PROBES:
-            return None  # HTTP/1.0, so no browser: a simple health checker
+            return None  # HTTP/1.0, which no browser speaks: a simple health check
         host = hosts[0].decode("latin-1") if len(hosts) == 1 else ""
         if self._hosts.known(host):
             return None
         self._refused(HttpRefusal.HOST)
         shown = ascii(bounded(host)) if len(hosts) == 1 else f"{len(hosts)} Host headers"
-        if (kept := self._throttle.admit("host")) is not None:
+        if (suppressed := self._throttle.admit("host")) is not None:
             log.warning(
                 "http_host_refused",
                 host=shown,
                 path=scope["path"],
                 client=(scope.get("client") or ("",))[0],
-                others=kept,
+                others=suppressed,
                 rule="not a name of this daemon: add it to http.allowed_hosts if it is",
             )
         text = f"{shown} is no name of this daemon: ask by address, or add the name to http.allowed_hosts\n"

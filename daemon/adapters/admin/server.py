@@ -32,25 +32,26 @@ from daemon.errors import ConfigError, DaemonError
 log = structlog.get_logger()
 
 REQUEST_S: Final = 5.0
-"""From the connection, or from the answer before, to a complete request head."""
+"""Deadline for a complete request head, from the connection or the previous answer on."""
 ANSWER_S: Final = 10.0
-"""From a complete request head until the client has taken the answer; as long as Prometheus waits."""
+"""Deadline for the client to read the answer, from the complete request head on; Prometheus waits as long."""
 MOST_CONNECTIONS: Final = 2048
+"""Upper bound of open connections; fewer where the process may open few files."""
 MOST_UNREAD: Final = 16
-"""Connections whose answer, beyond what the kernel holds, waits in memory for its client to read."""
+"""Connections whose answer may wait in memory for its client to read, beyond what the kernel buffers."""
 ACCEPTED_AT_ONCE: Final = 64
-"""Connections accepted in one pass of the event loop: each costs a descriptor before any can be closed."""
+"""Connections accepted per pass of the event loop: each needs a descriptor before any can be closed."""
 KERNEL_QUEUE: Final = 1024
-"""Connections that wait in the kernel to be accepted; these cost no descriptor."""
+"""Connections that wait in the kernel to be accepted; they need no descriptor."""
 
 
 class Connections:
-    """The open connections of an admin port, in the order in which they would be closed.
+    """The open connections of an admin port, in the order in which they are closed where there are too many.
 
     Args:
-        most: beyond it the one goes that has been in its state (waiting for a request, or being
-            answered) for longest.
-        refused: called with the reason for each that is closed.
+        most: upper bound. Beyond it, the connection is closed that has been in its state (waiting for a
+            request, or being answered) for longest.
+        refused: called with the reason for each connection that is closed before its time.
     """
 
     def __init__(self, most: int, refused: Callable[[HttpRefusal], None]) -> None:
@@ -63,97 +64,98 @@ class Connections:
     def __len__(self) -> int:
         return len(self._open)
 
-    def changed(self, connection: Connection) -> None:
-        """It is new, its request is complete, or its answer is."""
+    def state_changed(self, connection: Connection) -> None:
+        """Move a connection to the end: it is new, its request is complete, or its answer is."""
         self._open.pop(connection, None)
         self._open[connection] = None
         if len(self._open) > self.most:
-            self.end(next(iter(self._open)), HttpRefusal.CROWDED)
+            self.close(next(iter(self._open)), HttpRefusal.CROWDED)
 
-    def keep_unread(self, connection: Connection) -> None:
-        """Its client does not read."""
+    def limit_unread(self, connection: Connection) -> None:
+        """Note that a connection's client does not read; beyond ``MOST_UNREAD`` the first of them is closed."""
         self.unread[connection] = None
         if len(self.unread) > MOST_UNREAD:
-            self.end(next(iter(self.unread)), HttpRefusal.SLOW)
+            self.close(next(iter(self.unread)), HttpRefusal.SLOW)
 
-    def end(self, connection: Connection, reason: HttpRefusal) -> None:
-        """Close a connection at once, whatever it still had to send or to read."""
+    def close(self, connection: Connection, reason: HttpRefusal) -> None:
+        """Close a connection at once, whatever it still has to send or to read."""
         self.remove(connection)
         connection.transport.abort()
         self.refused(reason)
-        if (kept := self._throttle.admit(reason)) is not None:
+        if (suppressed := self._throttle.admit(reason)) is not None:
             peer = connection.client[0] if connection.client else ""
             log.warning(
-                "http_connection_closed", reason=str(reason), client=peer, others=kept, open=len(self)
+                "http_connection_closed", reason=str(reason), client=peer, others=suppressed, open=len(self)
             )
 
     def remove(self, connection: Connection) -> None:
-        """It is closed."""
+        """Forget a connection that is closed."""
         self._open.pop(connection, None)
         self.unread.pop(connection, None)
 
 
 class Connection(H11Protocol):
-    """uvicorn's connection with deadlines that no single byte can put off.
+    """uvicorn's connection with a deadline for the next complete request, and one for its answer.
 
-    uvicorn's own keep-alive timer runs only between an answer and the next byte: whoever sends a
-    byte now and then, or never a first one, or does not read, would stay for ever.
+    uvicorn's own keep-alive timer runs only between an answer and the next byte: a client that sends a byte now
+    and then, or never a first one, or does not read, would stay connected for ever. No single byte extends a
+    deadline here.
     """
 
     def __init__(self, *arguments: Any, connections: Connections, **more: Any) -> None:
         super().__init__(*arguments, **more)
-        self._all = connections
-        self._asked: object = None  # the request that is being answered
+        self._connections = connections
+        self._request: object = None  # the request that is being answered
         self._deadline: asyncio.TimerHandle | None = None
-        self._unused = 0  # bytes since the last complete head
+        self._bytes_since_head = 0  # bytes since the last complete head
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn
         super().connection_made(transport)
-        self._all.changed(self)
+        self._connections.state_changed(self)
         self._expire_after(REQUEST_S)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._all.remove(self)
+        self._connections.remove(self)
         if self._deadline is not None:
             self._deadline.cancel()
 
     def data_received(self, data: bytes) -> None:
-        self._unused += len(data)
+        self._bytes_since_head += len(data)
         super().data_received(data)
-        if self._in_answer() is not self._asked:
-            self._turn()
+        if self._request_in_progress() is not self._request:
+            self._set_deadline()
 
     def on_response_complete(self) -> None:
-        super().on_response_complete()  # begins with the next request where one was sent ahead
-        self._turn()
+        super().on_response_complete()  # starts the next request, if one is buffered
+        self._set_deadline()
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._all.keep_unread(self)
+        self._connections.limit_unread(self)
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._all.unread.pop(self, None)
+        self._connections.unread.pop(self, None)
 
     def send_400_response(self, msg: str) -> None:
         if self.cycle is not None and not self.cycle.response_complete:
-            self.cycle.disconnected = True  # its answer could not follow this one
+            self.cycle.disconnected = True  # its answer could not be sent after this one
         super().send_400_response(msg)
 
-    def _in_answer(self) -> object:
+    def _request_in_progress(self) -> object:
         return None if self.cycle is None or self.cycle.response_complete else self.cycle
 
-    def _turn(self) -> None:
-        """A request is complete, or an answer is."""
-        self._asked, self._unused = self._in_answer(), 0
+    def _set_deadline(self) -> None:
+        """Set the next deadline: a request is complete, or its answer is."""
+        self._request, self._bytes_since_head = self._request_in_progress(), 0
         if self.transport.is_closing() and not self.transport.get_write_buffer_size():
             return
-        if self._asked is not None and self.conn.their_state is h11.SEND_BODY:
-            self.flow.pause_reading()  # it will be refused, and its body kept in memory until then
+        if self._request is not None and self.conn.their_state is h11.SEND_BODY:
+            self.flow.pause_reading()  # it is rejected later, and its body would be buffered until then
             self.cycle.body.clear()
-        self._all.changed(self)
-        ours = self._asked is not None or self.transport.get_write_buffer_size()  # an answer is on its way
+        self._connections.state_changed(self)
+        ours = self._request is not None or self.transport.get_write_buffer_size()  # an answer is on its way
         self._expire_after(ANSWER_S if ours else REQUEST_S)
 
     def _expire_after(self, seconds: float) -> None:
@@ -162,21 +164,21 @@ class Connection(H11Protocol):
         self._deadline = self.loop.call_later(seconds, self._expired)
 
     def _expired(self) -> None:
-        idle = self.cycle is not None and self._asked is None and not self._unused
+        idle = self.cycle is not None and self._request is None and not self._bytes_since_head
         if idle and not self.transport.get_write_buffer_size():
-            self.transport.close()  # between requests: nothing is cut off
+            self.transport.close()  # between requests: no answer is cut off
         else:
-            self._all.end(self, HttpRefusal.SLOW)
+            self._connections.close(self, HttpRefusal.SLOW)
 
 
 def most_connections() -> int:
-    """How many connections the admin port may hold: a quarter of what the process may open, at most."""
+    """The bound of open connections: at most a quarter of the files that the process may open."""
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return MOST_CONNECTIONS if descriptors < 0 else max(16, min(MOST_CONNECTIONS, descriptors // 4))
 
 
 class AdminServer:
-    """A bound admin port; ``run`` serves until cancelled. ``port`` is the real one."""
+    """A bound admin port: ``host`` and the real ``port``; ``run`` serves until it is cancelled."""
 
     def __init__(
         self, app: ASGIApp, listener: socket.socket, refused: Callable[[HttpRefusal], None] = lambda _: None
@@ -205,7 +207,7 @@ class AdminServer:
 
     @property
     def url(self) -> str:
-        """Where a browser finds the page."""
+        """The address of the page."""
         host = "localhost" if self.host in ("0.0.0.0", "::") else self.host
         return f"http://[{host}]:{self.port}/" if ":" in host else f"http://{host}:{self.port}/"
 
@@ -223,18 +225,18 @@ class AdminServer:
             self._socket.close()
 
     def close(self) -> None:
-        """Give the port back without having served."""
+        """Free the port without having served."""
         self._socket.close()
 
 
 class _QuietServer(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """SIGTERM is the service's: it drains first and stops this server last."""
+        """Leave SIGTERM to the service, which drains first and stops this server last."""
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """As uvicorn's, but more may wait in the kernel than are accepted at once."""
+        """Start as uvicorn does, with a longer queue in the kernel than is accepted at once."""
         await super().startup(sockets)
         for listener in sockets or ():
             listener.listen(KERNEL_QUEUE)
@@ -243,9 +245,15 @@ class _QuietServer(uvicorn.Server):
 def serve(
     app: ASGIApp, host: str, port: int, refused: Callable[[HttpRefusal], None] = lambda _: None
 ) -> AdminServer:
-    """Bind ``host:port`` now, so that a taken port is said at the start; 0 takes a free one.
+    """Bind ``host:port`` at once, so that a taken port is reported at the start; port 0 takes a free one.
 
-    ``refused`` is called with the reason for each connection that is closed before its time.
+    Args:
+        app: what answers.
+        host, port: the address.
+        refused: called with the reason for each connection that is closed before its time.
+
+    Returns:
+        The bound server; ``run`` serves.
 
     Raises:
         ConfigError: the address cannot be bound.

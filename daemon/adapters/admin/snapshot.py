@@ -1,7 +1,8 @@
 """``Status`` as the plain JSON values that ``/api/status`` and ``/api/events`` answer with.
 
 Input is the live ``Status``; nothing in it is changed. Output is bounded whatever the fleet's size: lists are cut
-to the entries that matter most, score histories are thinned to their peaks, and names are bounded. A number that is not finite becomes None.
+to the entries that matter most, score histories are thinned to their peaks, and names are bounded. A number
+that is not finite becomes None.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ EPISODES_SHOWN: Final = 100
 SPARK_POINTS: Final = 100
 CONTRIBUTORS_SHOWN: Final = 3
 AUDITS_SHOWN: Final = 60
-"""Sensors whose imputation is shown: the worst first."""
+"""Sensors whose imputation is shown, the worst first."""
 DRILL_SENSORS_SHOWN: Final = 40
-"""Rows of the fire drill's table; of more sensors those of which least is found."""
+"""Rows of the fire drill's table; of more sensors, those whose faults are found least often."""
 
 
 def snapshot(status: Status) -> dict[str, Any]:
-    """The state as plain JSON values; bounded whatever the fleet's size."""
+    """The whole state, as ``/api/status`` answers it."""
     order = sorted(status.open.values(), key=_urgency)
     closed = [e for _, e in reversed(status.events) if e.phase is Phase.CLOSED]
     by_asset: dict[tuple[str, str], list[AlertEvent]] = {}
@@ -139,7 +140,7 @@ def spark(scores: Iterable[float]) -> list[float | None]:
     missing = -len(values) % step
     runs = np.concatenate([np.full(missing, np.nan), values]).reshape(-1, step)
     highest = np.fmax.reduce(runs, axis=1).tolist()
-    # As ``short``, all at once: a page that is looked at has thousands of these.
+    # As ``short`` rounds, but all values at once: a page has thousands of them.
     texts = ("%.4g " * len(highest) % tuple(highest)).split()
     return [value if math.isfinite(value) else None for value in map(float, texts)]
 
@@ -173,7 +174,7 @@ def _drift(records: list[DriftRecord]) -> dict[str, Any] | None:
 
 
 def _drill(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The fire drill's table: one row a sensor, with what is found of each kind."""
+    """The fire drill's table: one row per sensor, with what is found of each kind of fault."""
     rows: dict[str, dict[str, Mapping[str, Any]]] = {}
     for entry in entries:
         rows.setdefault(entry["sensor"], {})[entry["kind"]] = entry
@@ -229,6 +230,12 @@ def _change(change: ModelChange) -> dict[str, Any]:
 
 
 def event_json(event: AlertEvent, peaks: Mapping[str, float]) -> dict[str, Any]:
+    """One message of an episode.
+
+    Args:
+        event: the message.
+        peaks: the greatest combined score of each episode, by fingerprint.
+    """
     combined = event.scores.get("combined")
     return {
         "stream": bounded(event.stream),

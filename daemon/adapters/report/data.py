@@ -24,11 +24,11 @@ from daemon.documents import short
 from daemon.domain import AlertEvent, AlertKind, DriftRecord
 
 POINTS_IN_ALL: Final = 400_000
-"""About 6 MB of the document."""
+"""Points of all lines together: about 6 MB of the document."""
 ASSETS_SHOWN: Final = 24
 FILLED_SHOWN: Final = 800
 FILLED_IN_ALL: Final = 60_000
-"""Each with its interval's outline, so they cost more than other points."""
+"""Fewer than other points, because each comes with the outline of its interval."""
 EPISODES_SHOWN: Final = 500
 OUR_NAME: Final = "anomalyd"
 

@@ -1,4 +1,8 @@
-"""Episodes of a run, folded from the messages that were published about them."""
+"""Episodes of a run, folded from the messages that were published about them.
+
+An episode is opened, updated and closed by messages that share its fingerprint. The report shows each episode
+once: since its first message, until its last, and with the evidence of the message that had the highest score.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +24,8 @@ class FoldedEpisode:
     worst: AlertEvent
     last: AlertEvent
 
-    def take(self, event: AlertEvent) -> None:
+    def add(self, event: AlertEvent) -> None:
+        """Take in the next message."""
         self.last = event
         if _combined(event) > _combined(self.worst):
             self.worst = event
@@ -32,16 +37,18 @@ def _combined(event: AlertEvent) -> float:
 
 
 def folded(events: Iterable[AlertEvent]) -> list[FoldedEpisode]:
+    """The episodes of some messages, in the order in which they were opened."""
     found: dict[str, FoldedEpisode] = {}
     for event in events:
         if event.fingerprint in found:
-            found[event.fingerprint].take(event)
+            found[event.fingerprint].add(event)
         else:
             found[event.fingerprint] = FoldedEpisode(event, event, event)
     return sorted(found.values(), key=lambda e: (e.first.opened_ns, e.first.fingerprint))
 
 
 def episode_document(episode: FoldedEpisode) -> dict[str, Any]:
+    """One row of the table of episodes."""
     worst, last = episode.worst, episode.last
     score = worst.scores.get("combined")
     return {

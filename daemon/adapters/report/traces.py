@@ -50,12 +50,23 @@ class AssetTrace:
 
 
 def interest(trace: AssetTrace, alarmed: Mapping[tuple[str, str], int]) -> tuple[int, float]:
+    """The sort key of a trace, most interesting first: by its episodes, then by its highest score.
+
+    Args:
+        trace: one asset's rows.
+        alarmed: (stream, asset) -> weight of its episodes.
+    """
     finite = trace.scores[np.isfinite(trace.scores)]
     return (-alarmed.get((trace.stream, trace.asset), 0), -float(finite.max(initial=0.0)))
 
 
 def ranked_sensors(trace: AssetTrace, blamed: Mapping[tuple[str, str, str], float]) -> list[int]:
-    """The sensors to draw: most blamed first, then as configured; drawn in configured order."""
+    """The columns of at most ``SENSORS_SHOWN`` sensors to draw, in configured order.
+
+    Args:
+        trace: one asset's rows.
+        blamed: (stream, asset, sensor) -> its share in the episodes; the most blamed are chosen first.
+    """
     order = sorted(
         range(len(trace.sensors)),
         key=lambda c: (-blamed.get((trace.stream, trace.asset, trace.sensors[c]), 0.0), c),
@@ -64,6 +75,14 @@ def ranked_sensors(trace: AssetTrace, blamed: Mapping[tuple[str, str, str], floa
 
 
 def trace_document(trace: AssetTrace, sensors: Sequence[int], most: int, most_filled: int) -> dict[str, Any]:
+    """What one asset's chart is drawn from.
+
+    Args:
+        trace: one asset's rows.
+        sensors: the columns to draw.
+        most: points of each line, at most.
+        most_filled: cells drawn as filled in, at most, per sensor.
+    """
     rows = extremes(trace.scores, most)
     threshold = np.broadcast_to(np.asarray(trace.threshold, np.float64), trace.scores.shape)
     # A level's first and last row are enough to draw it; no threshold is a level too.
@@ -126,6 +145,10 @@ def _band(trace: AssetTrace, c: int, cells: Ints) -> tuple[Ints, Floats]:
 
 
 def histogram(traces: Sequence[AssetTrace]) -> dict[str, Any] | None:
+    """How many rows have which score, in ``BINS`` bins; None where no row was scored.
+
+    Rows are counted apart, normal and anomalous, where the labels of all traces are known.
+    """
     scores = [t.scores[np.isfinite(t.scores)] for t in traces]
     every = np.concatenate(scores) if scores else np.zeros(0)
     if not len(every):
