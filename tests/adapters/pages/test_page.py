@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import shutil
+import subprocess
+import sys
 import tomllib
 from fnmatch import fnmatch
 from pathlib import Path
@@ -83,3 +87,46 @@ def test_all_files_of_the_pages_are_in_the_wheel() -> None:
     assert len(files) >= 3 * len(PAGES) > 12
     assert [p for p in files if not any(fnmatch(p.name, pattern) for pattern in patterns)] == []
     assert all((p.parent / "__init__.py").exists() for p in files)  # package data of a package
+
+
+def test_a_page_is_found_in_a_built_wheel(tmp_path: Path) -> None:
+    pytest.importorskip("setuptools", "77", reason="setuptools 77 builds the wheel")
+    source = tmp_path / "source"
+    shutil.copytree(ROOT, source / "daemon", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT.parent / name, source)
+    build = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "-q",
+        "--no-deps",
+        "--no-build-isolation",
+        "--no-index",
+        "-w",
+        tmp_path,
+    ]
+    subprocess.run([*build, source], check=True, timeout=300)
+    (wheel,) = tmp_path.glob("anomalyd-*.whl")
+    code = (
+        "from daemon.adapters.admin import PAGE; from daemon.adapters.pages import Page; from hashlib import sha256;"
+        "page = Page.load('daemon.adapters.report', ['episodes.js'], charts=True);"
+        "print(Page.load.__code__.co_filename, sha256((PAGE + page.policy()).encode()).hexdigest())"
+    )
+
+    def ran(path: Path) -> list[str]:
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(
+            command,
+            env={**os.environ, "PYTHONPATH": str(path)},
+            cwd=tmp_path,
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        return done.stdout.split()
+
+    place, built = ran(wheel)
+    assert place.startswith(str(wheel))
+    assert built == ran(ROOT.parent)[1]
