@@ -95,7 +95,7 @@ class Page:
         self.problems: list[str] = []  # exceptions, console errors and loads that were refused
 
     def open(self, place: Path | str, width: int, height: int = 900) -> None:
-        """Load a file or an address at a width of so many CSS pixels, and wait until it says that it is ready."""
+        """Load a file or an address at a width of so many CSS pixels, and wait until it marks itself as complete."""
         url = place if isinstance(place, str) else place.resolve().as_uri()
         self._allowed = ("file:", "data:", "blob:", *([url] if isinstance(place, str) else []))
         if self._session:  # one page at a time: the one before would go on with what its script does

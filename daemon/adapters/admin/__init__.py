@@ -8,7 +8,8 @@ text, never as markup. Polling needs no connection state, and survives restarts 
 * ``hosts``: which ``Host`` a request may carry.
 * ``server``: the bound port and the deadlines of its connections.
 * ``snapshot``: ``Status`` as JSON.
-* ``page.html``, ``page.css``, ``page.js``: the page, on top of what ``adapters.pages`` holds for all pages.
+* ``page.html``, ``page.css``, ``sparkline.js``, ``page.js``: the page, on top of what ``adapters.pages`` holds
+  for all pages.
 """
 
 from daemon.adapters.admin.app import PAGE, create_app

@@ -1,6 +1,6 @@
 """The names and addresses by which the admin port may be asked, and the middleware that checks them.
 
-A web page that a browser on this network has open can send requests to the admin port: it lets a name of its
+A web page that a browser on this network has open can send requests to the admin port: it makes a name of its
 own resolve to this address (DNS rebinding), and the browser then takes the answers for the page's own. Such a
 request carries the page's name in ``Host``, so a request is answered only if that name is known to be ours. An
 address is always answered: an origin that is an address belongs to the machine at that address, and nobody can

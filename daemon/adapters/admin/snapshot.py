@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 
 from daemon import __version__
-from daemon.adapters.pages import bounded
+from daemon.adapters.pages import blamed, bounded
 from daemon.adapters.telemetry import Lifecycle, ModelChange, Status, StreamStatus, Track
 from daemon.documents import short
 from daemon.domain import AlertEvent, AlertKind, DriftRecord, Phase, Severity, iso
@@ -255,16 +255,8 @@ def event_json(event: AlertEvent, peaks: Mapping[str, float]) -> dict[str, Any]:
         "model": bounded(event.model),
         "imputed_share": short(event.imputed_share),
         "summary": bounded(event.summary, 500),
-        "contributors": [
-            {
-                "sensor": bounded(c.sensor),
-                "observed": None if c.observed is None else short(c.observed, 6),
-                "expected": None if c.expected is None else short(c.expected, 6),
-                "share": short(c.share),
-            }
-            for c in event.contributors[:CONTRIBUTORS_SHOWN]
-        ]
         # for the silent kinds the shares say nothing
+        "contributors": blamed(event.contributors[:CONTRIBUTORS_SHOWN])
         if event.kind is AlertKind.ANOMALY or event.sensor is None
         else [],
     }

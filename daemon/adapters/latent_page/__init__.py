@@ -16,7 +16,7 @@ from daemon.adapters.pages import Page, encoded
 
 @functools.cache
 def _page() -> Page:
-    return Page.load("daemon.adapters.latent_page", charts=True)
+    return Page.load("daemon.adapters.latent_page", own=["model.js", "directions.js", "map.js"], charts=True)
 
 
 def page_html(document: Mapping[str, Any]) -> str:

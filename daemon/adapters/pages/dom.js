@@ -76,7 +76,7 @@ const plural = (n, noun) => count(n) + " " + noun + (n === 1 ? "" : "s");
 const percent = (share) =>
   missing(share) ? "" : share >= 0.01 || share === 0 ? Math.round(100 * share) + "\u00a0%" : "under 1\u00a0%";
 
-/** A duration in the largest unit that says enough. */
+/** A duration in the largest unit that fits, rounded. */
 function duration(seconds) {
   if (missing(seconds)) return "";
   const s = Math.abs(seconds);
@@ -106,5 +106,5 @@ const dark = matchMedia("(prefers-color-scheme: dark)");
 /** A colour of base.css, as it is now. */
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim();
 
-/** Says that the page shows what it has, for whoever waits for it. */
+/** Marks the page as complete: tests wait for the mark. */
 const ready = () => (document.documentElement.dataset.ready = "1");

@@ -49,23 +49,25 @@ class Page:
     charts: bool = False
 
     @classmethod
-    def load(cls, package: str, shared: Sequence[str] = (), *, charts: bool = False) -> Page:
+    def load(
+        cls, package: str, shared: Sequence[str] = (), own: Sequence[str] = (), *, charts: bool = False
+    ) -> Page:
         """The page whose files stand in ``package``.
 
         Args:
             package: dotted name of the package with ``page.html``, ``page.css`` and ``page.js``.
-            shared: scripts of this package that ``page.js`` builds on, in order, beside ``dom.js``.
+            shared: scripts of ``adapters.pages`` that the page builds on, in order, beside ``dom.js``.
+            own: scripts of ``package`` that ``page.js`` builds on, in order.
             charts: embed plotly.js, and ``charts.js``.
         """
-        own, common = files(package), files(SHARED)
-        scripts = ["dom.js", *shared, *(["charts.js"] if charts else [])]
+        folder, common = files(package), files(SHARED)
+        shared = ["dom.js", *shared, *(["charts.js"] if charts else [])]
+        styles = (common / "base.css", folder / "page.css")
+        scripts = [*(common / name for name in shared), *(folder / name for name in (*own, "page.js"))]
         return cls(
-            (own / "page.html").read_text("utf-8"),
-            tuple(
-                (folder / name).read_text("utf-8")
-                for folder, name in ((common, "base.css"), (own, "page.css"))
-            ),
-            (*((common / name).read_text("utf-8") for name in scripts), (own / "page.js").read_text("utf-8")),
+            (folder / "page.html").read_text("utf-8"),
+            tuple(file.read_text("utf-8") for file in styles),
+            tuple(file.read_text("utf-8") for file in scripts),
             charts,
         )
 

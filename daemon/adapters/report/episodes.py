@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from daemon.adapters.pages import bounded
+from daemon.adapters.pages import blamed, bounded
 from daemon.documents import short
 from daemon.domain import AlertEvent, Phase, Severity, iso
 
@@ -69,13 +69,5 @@ def episode_document(episode: FoldedEpisode) -> dict[str, Any]:
         "imputed": short(worst.imputed_share),
         "model": bounded(worst.model),
         "summary": bounded(worst.summary, 300),
-        "contributors": [
-            {
-                "sensor": bounded(c.sensor),
-                "observed": None if c.observed is None else short(c.observed, 6),
-                "expected": None if c.expected is None else short(c.expected, 6),
-                "share": short(c.share),
-            }
-            for c in worst.contributors[:5]
-        ],
+        "contributors": blamed(worst.contributors[:5]),
     }

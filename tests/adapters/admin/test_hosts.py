@@ -60,7 +60,7 @@ def test_a_page_that_rebound_its_name_gets_nothing(client: Client, path: str) ->
     assert f'anomalyd_http_refused_total{{reason="host"}} {3 * 3}.0' in text
 
 
-def test_a_refused_host_is_said_once_a_minute_with_the_key(client: Client) -> None:
+def test_a_refused_host_is_logged_once_a_minute_with_the_key(client: Client) -> None:
     with capture_logs() as logs:
         for n in range(20):
             client.get("/", headers={"host": f"evil-{n}.example"})

@@ -46,7 +46,7 @@ async def test_it_serves_on_a_free_port_and_leaves_it_and_the_signals_alone(stat
     serve(app, "127.0.0.1", server.port).close()  # the port is free again
 
 
-def test_a_host_that_is_not_ours_is_said(status: Status) -> None:
+def test_an_address_that_is_not_ours_is_an_error(status: Status) -> None:
     app = create_app(status, Metrics(["pumps"], ["t"]))
     with pytest.raises(ConfigError, match=r"http\.host"):
         serve(app, "192.0.2.1", 0)  # a documentation address: nobody's

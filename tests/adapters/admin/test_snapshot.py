@@ -51,7 +51,7 @@ def test_names_that_cannot_be_encoded_do_not_break_the_page(status: Status, clie
     assert max(map(len, names)) == 200
 
 
-def test_status_tells_what_an_operator_asks(client: Client) -> None:
+def test_status_has_what_an_operator_needs(client: Client) -> None:
     body = client.get("/api/status").json()
     assert body["headline"] == "live, model 5f3a9c1e, 3 assets, 1 open episode"
     assert (body["open"], body["critical"], body["opened"]) == (1, 1, 2)

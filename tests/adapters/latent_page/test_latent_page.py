@@ -121,7 +121,7 @@ def test_the_rest_is_shown_on_demand(made: tuple[Path, dict[str, Any]], page: Pa
     assert page.problems == []
 
 
-def test_without_readings_the_page_has_what_the_model_alone_says(
+def test_without_readings_the_page_shows_the_model_alone(
     made: tuple[Path, dict[str, Any]], page: Page, tmp_path: Path
 ) -> None:
     bundle = made[0].parent / "m"

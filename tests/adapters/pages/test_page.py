@@ -111,7 +111,7 @@ def test_a_page_is_found_in_a_built_wheel(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("anomalyd-*.whl")
     code = (
         "from daemon.adapters.admin import PAGE; from daemon.adapters.pages import Page; from hashlib import sha256;"
-        "page = Page.load('daemon.adapters.report', ['episodes.js'], charts=True);"
+        "page = Page.load('daemon.adapters.latent_page', own=['map.js'], charts=True);"
         "print(Page.load.__code__.co_filename, sha256((PAGE + page.policy()).encode()).hexdigest())"
     )
 

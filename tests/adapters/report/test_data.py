@@ -65,7 +65,7 @@ def test_an_episode_is_one_line_with_its_peak() -> None:
     assert (second["closed"], second["score"]) == (None, None)
 
 
-def test_what_is_most_of_interest_is_shown_and_the_rest_said() -> None:
+def test_what_is_most_of_interest_is_shown_and_the_rest_counted() -> None:
     traces = [trace(f"pump-{n:03d}", n=20, sensors=40) for n in range(60)]
     alerted = [event(Phase.OPENED, 9, 5, "pump-059"), event(Phase.OPENED, 9, 5, "pump-031", "g")]
     alerted = [dataclasses.replace(e, contributors=[Contributor("s39", 1, 2, 0.9)]) for e in alerted]
