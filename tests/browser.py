@@ -189,7 +189,8 @@ class Page:
 
     def _note(self, method: str, about: dict[str, Any]) -> None:
         if method == "Runtime.exceptionThrown":
-            self.problems.append(json.dumps(about["exceptionDetails"])[:500])
+            details = about["exceptionDetails"]
+            self.problems.append(details.get("exception", {}).get("description") or details["text"])
         elif method == "Runtime.consoleAPICalled" and about["type"] in ("error", "warning", "assert"):
             self.problems.append(json.dumps(about["args"])[:500])
         elif method == "Log.entryAdded" and about["entry"]["level"] in ("error", "warning"):
