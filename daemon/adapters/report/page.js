@@ -400,7 +400,7 @@ function histogram() {
     shapes: known ? [edge({ x0: threshold, x1: threshold, yref: "paper", y0: 0, y1: 1 })] : [],
     annotations: known ? [{ ...mark, text: "threshold " + value(threshold) }] : [],
     showlegend: bars.length > 1,
-    legend: { ...LEGEND_ABOVE, x: 1, xanchor: "right" },
+    legend: { ...LEGEND_ABOVE, y: 1.09 }, // above the threshold's name
     xaxis: axis({ title: { text: "score" } }),
     yaxis: axis({ type: "log", dtick: 1, title: { text: "rows" } }),
   });
