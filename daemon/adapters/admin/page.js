@@ -72,20 +72,24 @@ function tiles(s, rate) {
 }
 
 // ---------------------------------------------------------------- episodes
-function openTable([list, day]) {
-  if (!list.length) return h("div", "empty", "No open episodes.");
-  const head = episodeHeads("Since", "For", "Score");
-  const row = (e) =>
-    episodeRow(head, e, chip(e.severity, e.severity), stamp(e.since, day), duration(e.seconds), e.score);
-  return table("", head, list.map(row));
-}
+const OPEN = {
+  empty: "No open episodes.",
+  heads: episodeHeads("Since", "For", "Score"),
+  state: (e) => chip(e.severity, e.severity),
+  score: (e) => e.score,
+};
+const CLOSED = {
+  empty: "None has closed yet.",
+  heads: episodeHeads("Opened", "Lasted", "Peak score"),
+  state: (e) => chip("closed", e.severity),
+  score: (e) => e.peak,
+};
 
-function closedTable([list, day]) {
-  if (!list.length) return h("div", "empty", "None has closed yet.");
-  const head = episodeHeads("Opened", "Lasted", "Peak score");
-  const row = (e) =>
-    episodeRow(head, e, chip("closed", e.severity), stamp(e.since, day), duration(e.seconds), e.peak);
-  return table("", head, list.map(row));
+/** A table of open or closed episodes; dates are left out where they are `day`. */
+function episodeTable({ empty, heads, state, score }, [list, day]) {
+  if (!list.length) return h("div", "empty", empty);
+  const row = (e) => episodeRow(heads, e, state(e), stamp(e.since, day), duration(e.seconds), score(e));
+  return table("", heads, list.map(row));
 }
 
 function openNote(s) {
@@ -388,8 +392,8 @@ function show(s, rate) {
   const eventDay = newest.slice(0, 10);
   heading(s);
   tiles(s, rate);
-  part("open", [s.episodes, eventDay], openTable);
-  part("recent", [s.recent.slice(0, 30), eventDay], closedTable);
+  part("open", [s.episodes, eventDay], (data) => episodeTable(OPEN, data));
+  part("recent", [s.recent.slice(0, 30), eventDay], (data) => episodeTable(CLOSED, data));
   $("opencount").textContent = openNote(s);
   assets(s);
   part("drift", only(s.streams, "drift"), driftPanel);

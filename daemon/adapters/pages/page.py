@@ -7,7 +7,7 @@ plain texts, which ``document`` puts into the slots of the markup.
 Invariants:
 
 * Every style and every script stands in an element of its own, byte for byte as in its file, and the policy
-  names its hash. There is no ``'unsafe-inline'``: markup that a name smuggled in could neither run nor style.
+  names its hash. There is no ``'unsafe-inline'``: even if a name became markup, it could run nothing.
 * A text is escaped. A JSON document has no ``<``, so nothing in it can end its ``script`` element.
 * Slots are filled in one pass: a text that looks like a slot stays a text.
 
