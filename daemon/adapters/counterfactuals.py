@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 from typing import Any
 
 import numpy as np
 
-from daemon.adapters.root_cause_page import figure_element, figure_page
+from daemon.adapters.counterfactual_page import page_html
+from daemon.adapters.pages import panel_names, panel_title
 from daemon.model.counterfactual import Counterfactual
 
 MOST_SENSORS = 8
@@ -42,7 +42,9 @@ def counterfactual_figure(value: Counterfactual, sensors: Sequence[str] | None =
         "paper_bgcolor": "var:card",
         "plot_bgcolor": "var:card",
         "font": {"color": "var:ink"},
-        "margin": {"l": 70, "r": 20, "t": 30, "b": 40},
+        "margin": {"l": 70, "r": 20, "t": 60, "b": 40},
+        "annotations": [],
+        **panel_names(0.28 / max(len(chosen), 1)),
     }
     for i, name in enumerate(chosen):
         axis = "" if i == 0 else str(i + 1)
@@ -82,37 +84,27 @@ def counterfactual_figure(value: Counterfactual, sensors: Sequence[str] | None =
         line("observed", "observed", GREY)
         line("expected", "expected, as it was", BLUE, dash="dot")
         line("value", "would have been", ORANGE, width=2)
-        gap = 0.03
+        gap = 0.28 / len(chosen)
         height = (1.0 - gap * (len(chosen) - 1)) / len(chosen)
         top = 1.0 - i * (height + gap)
-        layout[f"yaxis{axis}"] = {"domain": [max(top - height, 0.0), top], "title": {"text": escape(name)}}
+        layout[f"yaxis{axis}"] = {"domain": [max(top - height, 0.0), top]}
+        layout["annotations"].append(panel_title(name, top))
     layout["xaxis"] = {"type": "date", "anchor": f"y{'' if len(chosen) < 2 else len(chosen)}"}
     return {"data": data, "layout": layout}
 
 
 def counterfactual_html(value: Counterfactual) -> str:
     """A whole page of one counterfactual. About 5 MB of it is plotly.js."""
-    told = value.as_dict()
-    was = ", ".join(told["was"]) or "no condition"
-    changes = {
-        name: found["change"] for name, found in told["sensors"].items() if found["change"] is not None
+    plain = value.as_dict()
+    document = {
+        "asset": value.asset,
+        "condition": value.condition,
+        "was": ", ".join(plain["was"]) or "no condition",
+        "model": value.model,
+        "begin": plain["timestamps"][0],
+        "end": plain["timestamps"][-1],
+        "changes": {
+            name: found["change"] for name, found in plain["sensors"].items() if found["change"] is not None
+        },
     }
-    rows = "".join(
-        f"<tr><td>{escape(name)}</td><td>{change:+.4g}</td></tr>"
-        for name, change in sorted(changes.items(), key=lambda item: item[0])
-    )
-    body = (
-        '<section class="rc"><p>The orange line is what the model expects of the same stretch, had the condition been'
-        f" <b>{escape(value.condition)}</b> instead of <b>{escape(was)}</b>; the band holds 90 % of what could have been"
-        " read. Compare it with the dotted line, which is what the model expects as it was. Only what the condition"
-        " itself adds is changed: what the machine was doing (its latent state) is kept. Where modes"
-        " differ in more than their levels, the change may be too small and the band too narrow.</p>"
-        f'<div class="card rc-pad">{figure_element("counterfactual", counterfactual_figure(value))}</div>'
-        "<h3>Mean change of each sensor, in its own units</h3>"
-        f'<div class="card scroll"><table><thead><tr><th>sensor</th><th>change</th></tr></thead><tbody>{rows}</tbody></table></div>'
-        "</section>"
-    )
-    title = f"{value.asset}, had it been {value.condition}"
-    return figure_page(
-        title, f"model {value.model}, {told['timestamps'][0]} to {told['timestamps'][-1]}", body
-    )
+    return page_html(document, counterfactual_figure(value))

@@ -69,7 +69,7 @@ def unknown_environment() -> list[str]:
         if not name.startswith(ENV_PREFIX):
             continue
         head = name.removeprefix(ENV_PREFIX).split("__")[0]
-        if head not in known and head not in {"REQUIRE_KAFKA", "REQUIRE_ALL"}:
+        if head not in known and head not in {"REQUIRE_KAFKA", "REQUIRE_BROWSER", "REQUIRE_ALL"}:
             rest = name.removeprefix(ENV_PREFIX)
             close = difflib.get_close_matches(rest, [*full, *sorted(known)], n=1, cutoff=0.5)
             hint = f"; did you mean {ENV_PREFIX}{close[0]}?" if close else ""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer
 
 from daemon.adapters import kafka
+from tests.browser import Page, browser
 
 
 @pytest.fixture
@@ -23,3 +25,10 @@ def consumers(monkeypatch: pytest.MonkeyPatch) -> list[AIOKafkaConsumer]:
     for module in (kafka.group_consumer, kafka.following):
         monkeypatch.setattr(module, "AIOKafkaConsumer", Recorded)
     return made
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[Page]:
+    """One headless browser for the tests of a module."""
+    with browser() as page:
+        yield page

@@ -147,5 +147,5 @@ def test_a_figure_has_the_sensors_that_change_most(bundle: Bundle) -> None:
     )
     figure = counterfactual_figure(wide)
     assert len(figure["data"]) == 5 * MOST_SENSORS
-    titles = {axis["title"]["text"] for name, axis in figure["layout"].items() if name.startswith("yaxis")}
+    titles = {mark["name"] for mark in figure["layout"]["annotations"]}
     assert {"s9", "s10", "s11"} <= titles

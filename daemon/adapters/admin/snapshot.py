@@ -1,0 +1,262 @@
+"""``Status`` as the plain JSON values that ``/api/status`` and ``/api/events`` answer with.
+
+Input is the live ``Status``; nothing in it is changed. Output is bounded whatever the fleet's size: lists are cut
+to the entries that matter most, score histories are thinned to their peaks, and names are bounded. A number
+that is not finite becomes None.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import numpy as np
+
+from daemon import __version__
+from daemon.adapters.pages import blamed, bounded
+from daemon.adapters.telemetry import Lifecycle, ModelChange, Status, StreamStatus, Track
+from daemon.documents import short
+from daemon.domain import AlertEvent, AlertKind, DriftRecord, Phase, Severity, iso
+from daemon.stream.audit import Imputable, SensorAudit
+
+EPISODES_SHOWN: Final = 100
+SPARK_POINTS: Final = 100
+CONTRIBUTORS_SHOWN: Final = 3
+AUDITS_SHOWN: Final = 60
+"""Sensors whose imputation is shown, the worst first."""
+DRILL_SENSORS_SHOWN: Final = 40
+"""Rows of the fire drill's table; of more sensors, those whose faults are found least often."""
+
+
+def snapshot(status: Status) -> dict[str, Any]:
+    """The whole state, as ``/api/status`` answers it."""
+    order = sorted(status.open.values(), key=_urgency)
+    closed = [e for _, e in reversed(status.events) if e.phase is Phase.CLOSED]
+    by_asset: dict[tuple[str, str], list[AlertEvent]] = {}
+    for event in order:
+        by_asset.setdefault((event.stream, event.asset), []).append(event)
+    return {
+        "version": __version__,
+        "now": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "headline": headline(status),
+        "lifecycle": str(status.lifecycle),
+        "source": status.source,
+        "uptime_seconds": round(status.uptime.total_seconds(), 1),
+        "ready": not status.obstacles,
+        "because": status.obstacles,
+        "waiting_for": status.waiting,
+        "open": len(order),
+        "critical": sum(e.severity is Severity.CRITICAL for e in order),
+        "opened": status.opened,
+        "episodes": [event_json(e, status.peaks) for e in order[:EPISODES_SHOWN]],
+        "recent": [event_json(e, status.peaks) for e in closed[:EPISODES_SHOWN]],
+        "streams": [_stream(s, by_asset) for s in status.streams.values()],
+    }
+
+
+def headline(status: Status) -> str:
+    """The state in one line: ``live, model 5f3a9c1e, 24 assets, 2 open episodes``."""
+    streams = list(status.streams.values())
+    parts = [str(status.lifecycle)]
+    if status.waiting:
+        parts.append(f"waiting for {status.waiting}")
+    versions = list(dict.fromkeys(s.model for s in streams if s.model))
+    if len(versions) == 1:
+        parts.append(f"model {versions[0]}")
+    elif versions:
+        parts.append(f"{len(versions)} models")
+    if status.lifecycle is Lifecycle.LEARNING:
+        learning = [s for s in streams if s.state is not Lifecycle.LIVE]
+        rows, needed = sum(s.rows for s in learning), sum(s.learn_rows for s in learning)
+        if any(s.training for s in learning):
+            parts.append("training")
+        elif needed:
+            parts.append(f"{min(rows, needed):,} of {needed:,} rows")
+    assets = sum(max(s.assets, len(s.tracks)) for s in streams)
+    parts.append(_plural(assets, "asset"))
+    parts.append(_plural(len(status.open), "open episode"))
+    return ", ".join(parts)
+
+
+def _plural(n: int, noun: str) -> str:
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def _urgency(event: AlertEvent) -> tuple[bool, int, str]:
+    return (event.severity is not Severity.CRITICAL, -event.opened_ns, event.fingerprint)
+
+
+def _stream(stream: StreamStatus, open_by_asset: dict[tuple[str, str], list[AlertEvent]]) -> dict[str, Any]:
+    return {
+        "name": bounded(stream.name),
+        "state": str(stream.state),
+        "model": stream.model,
+        "calibration": stream.calibration,
+        "trained_at": stream.trained_at.isoformat(timespec="seconds") if stream.trained_at else None,
+        "threshold": short(stream.threshold),
+        "part_thresholds": {k: short(v) for k, v in stream.part_thresholds.items()},
+        "learn_rows": stream.learn_rows,
+        "training": stream.training,
+        "assets": max(stream.assets, len(stream.tracks)),
+        "rows": stream.rows,
+        "scored": stream.scored,
+        "filled": stream.filled,
+        "records": stream.records,
+        "newest": iso(stream.newest_ns) if stream.newest_ns else None,
+        "drift": _drift(list(stream.drift)),
+        "drill": _drill(stream.drill()),
+        "imputation": _imputation(stream.imputation),
+        "models": [_change(change) for change in reversed(stream.models)],
+        "tracks": [
+            _track(asset, stream.tracks[asset], stream.threshold, open_by_asset.get((stream.name, asset), []))
+            for asset in sorted(stream.tracks)
+        ],
+    }
+
+
+def _track(asset: str, track: Track, threshold: float, episodes: list[AlertEvent]) -> dict[str, Any]:
+    score = track.scores[-1] if track.scores else math.nan
+    return {
+        "asset": bounded(asset),
+        "score": short(score),
+        "ratio": short(score / threshold) if threshold > 0 else None,
+        "alarm": track.alarm,
+        "kinds": list(dict.fromkeys(str(e.kind) for e in episodes)),
+        "critical": any(e.severity is Severity.CRITICAL for e in episodes),
+        "newest": iso(track.rows_ns[-1]) if track.rows_ns else None,
+        "spark": spark(track.scores),
+    }
+
+
+def spark(scores: Iterable[float]) -> list[float | None]:
+    """At most SPARK_POINTS maxima of consecutive scores, the newest last; None where unscored.
+
+    Runs are counted from the newest score back, so a peak keeps its height while it moves.
+    """
+    values = np.fromiter(scores, np.float64)
+    step = -(-len(values) // SPARK_POINTS) or 1
+    missing = -len(values) % step
+    runs = np.concatenate([np.full(missing, np.nan), values]).reshape(-1, step)
+    highest = np.fmax.reduce(runs, axis=1).tolist()
+    # As ``short`` rounds, but all values at once: a page has thousands of them.
+    texts = ("%.4g " * len(highest) % tuple(highest)).split()
+    return [value if math.isfinite(value) else None for value in map(float, texts)]
+
+
+def _drift(records: list[DriftRecord]) -> dict[str, Any] | None:
+    if not records:
+        return None
+    newest = records[-1]
+    worst: dict[int, list[float]] = {}  # interval's end -> latent, residual; the worst partition
+    for record in records:
+        totals = worst.setdefault(record.end_ns, [0.0, 0.0])
+        totals[0] = max(totals[0], sum(record.latent_kl))
+        totals[1] = max(totals[1], sum(record.residual_kl))
+    history = [worst[end] for end in sorted(worst)]
+    return {
+        "verdict": newest.verdict,
+        "start": iso(newest.start_ns),
+        "end": iso(newest.end_ns),
+        "windows": newest.windows,
+        "latent": {
+            "value": short(sum(newest.latent_kl)),
+            "threshold": short(newest.latent_threshold),
+            "history": [short(h[0]) for h in history],
+        },
+        "residual": {
+            "value": short(sum(newest.residual_kl)),
+            "threshold": short(newest.residual_threshold),
+            "history": [short(h[1]) for h in history],
+        },
+    }
+
+
+def _drill(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The fire drill's table: one row per sensor, with what is found of each kind of fault."""
+    rows: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for entry in entries:
+        rows.setdefault(entry["sensor"], {})[entry["kind"]] = entry
+    found = {sensor: sum(e["recall"] for e in kinds.values()) / len(kinds) for sensor, kinds in rows.items()}
+    shown = set(sorted(found, key=lambda sensor: found[sensor])[:DRILL_SENSORS_SHOWN])
+    return [
+        {"sensor": bounded(sensor), "kinds": {kind: _drilled(e) for kind, e in kinds.items()}}
+        for sensor, kinds in rows.items()
+        if sensor in shown
+    ]
+
+
+def _drilled(entry: Mapping[str, Any]) -> dict[str, Any]:
+    smallest = entry["smallest"]
+    within = entry["delay_s"] if smallest is None else smallest["within_s"]
+    return {
+        "recall": short(entry["recall"]),
+        "sized": bool(entry["by_size"]),
+        "above": None if smallest is None else short(smallest["value"], 3),
+        "within": None if within is None else short(within),
+        "faults": entry["faults"],
+        "says": bounded(entry["says"]),
+    }
+
+
+_WORST_FIRST: Final = (Imputable.CANNOT, Imputable.LAST_VALUE, Imputable.GOOD, Imputable.TOO_FEW)
+
+
+def _imputation(audits: Mapping[str, SensorAudit]) -> list[dict[str, Any]]:
+    order = sorted(audits.values(), key=lambda a: (_WORST_FIRST.index(a.verdict), -a.relative, a.sensor))
+    return [
+        {
+            "sensor": bounded(a.sensor),
+            "audits": a.audits,
+            "error": short(a.error),
+            "relative": short(a.relative),
+            "last_value_error": short(a.last_value_error),
+            "coverage": short(a.coverage),
+            "skill": short(a.skill),
+            "verdict": str(a.verdict),
+        }
+        for a in order[:AUDITS_SHOWN]
+    ]
+
+
+def _change(change: ModelChange) -> dict[str, Any]:
+    return {
+        "at": change.at.isoformat(timespec="seconds"),
+        "version": bounded(change.version),
+        "result": change.result,
+        "reason": bounded(change.reason, 500),
+    }
+
+
+def event_json(event: AlertEvent, peaks: Mapping[str, float]) -> dict[str, Any]:
+    """One message of an episode.
+
+    Args:
+        event: the message.
+        peaks: the greatest combined score of each episode, by fingerprint.
+    """
+    combined = event.scores.get("combined")
+    return {
+        "stream": bounded(event.stream),
+        "asset": bounded(event.asset),
+        "sensor": bounded(event.sensor) if event.sensor else None,
+        "kind": str(event.kind),
+        "phase": str(event.phase),
+        "severity": str(event.severity),
+        "fingerprint": event.fingerprint,
+        "onset": iso(event.onset_ns),
+        "since": iso(event.opened_ns),
+        "row": iso(event.row_ns),
+        "seconds": short((event.row_ns - event.opened_ns) / 1e9),
+        "score": short(combined.value) if combined else None,
+        "peak": short(peaks[event.fingerprint]) if event.fingerprint in peaks else None,
+        "threshold": short(combined.threshold) if combined else None,
+        "model": bounded(event.model),
+        "imputed_share": short(event.imputed_share),
+        "summary": bounded(event.summary, 500),
+        # for the silent kinds the shares say nothing
+        "contributors": blamed(event.contributors[:CONTRIBUTORS_SHOWN])
+        if event.kind is AlertKind.ANOMALY or event.sensor is None
+        else [],
+    }

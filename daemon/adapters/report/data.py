@@ -1,0 +1,119 @@
+"""``Report``, what a run found, and the JSON document that the page's charts and tables are drawn from.
+
+The document's size is bounded however long the run is and however many assets it has: the assets and sensors of
+most interest are drawn, each with so many points that all together stay within ``POINTS_IN_ALL``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from daemon.adapters.pages import bounded
+from daemon.adapters.report.episodes import episode_document, folded
+from daemon.adapters.report.thinning import POINTS_PER_TRACE
+from daemon.adapters.report.traces import (
+    AssetTrace,
+    histogram,
+    interest,
+    ranked_sensors,
+    trace_document,
+)
+from daemon.documents import short
+from daemon.domain import AlertEvent, AlertKind, DriftRecord
+
+POINTS_IN_ALL: Final = 400_000
+"""Points of all lines together: about 6 MB of the document."""
+ASSETS_SHOWN: Final = 24
+FILLED_SHOWN: Final = 800
+FILLED_IN_ALL: Final = 60_000
+"""Fewer than other points, because each comes with the outline of its interval."""
+EPISODES_SHOWN: Final = 500
+OUR_NAME: Final = "anomalyd"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Report:
+    """Everything that the report shows, as plain values.
+
+    ``summary`` is what ``summary.json`` holds. ``quality`` has one entry per detector, ours
+    under ``anomalyd``: measure -> value, for example ``{"AP": 0.61}``; empty without labels.
+    """
+
+    title: str
+    source: str
+    summary: Mapping[str, Any]
+    traces: Sequence[AssetTrace] = ()
+    events: Sequence[AlertEvent] = ()
+    drift: Sequence[DriftRecord] = ()
+    quality: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+
+def _drift(records: Sequence[DriftRecord]) -> list[dict[str, Any]]:
+    """Per stream, the totals of each interval; the worst partition's where there are several."""
+    streams: dict[str, dict[int, DriftRecord]] = {}
+    for record in records:
+        intervals = streams.setdefault(record.stream, {})
+        known = intervals.get(record.start_ns)
+        if known is None or sum(record.residual_kl) > sum(known.residual_kl):
+            intervals[record.start_ns] = record
+    shown = []
+    for stream, intervals in streams.items():
+        ordered = [intervals[start] for start in sorted(intervals)]
+        shown.append(
+            {
+                "stream": bounded(stream),
+                "t": [r.start_ns / 1e6 for r in ordered],
+                "verdicts": [r.verdict for r in ordered],
+                "latent": [short(sum(r.latent_kl)) for r in ordered],
+                "residual": [short(sum(r.residual_kl)) for r in ordered],
+                "latentEdge": [short(r.latent_threshold) for r in ordered],
+                "residualEdge": [short(r.residual_threshold) for r in ordered],
+            }
+        )
+    return shown
+
+
+def report_data(report: Report) -> dict[str, Any]:
+    """The document's data: what the charts and the tables are drawn from."""
+    episodes = folded(report.events)
+    alarmed: dict[tuple[str, str], int] = {}
+    blamed: dict[tuple[str, str, str], float] = {}
+    for episode in episodes:
+        worst = episode.worst
+        key = (worst.stream, worst.asset)
+        alarmed[key] = alarmed.get(key, 0) + (100 if worst.kind is AlertKind.ANOMALY else 1)
+        if worst.sensor is not None:
+            blamed[(*key, worst.sensor)] = blamed.get((*key, worst.sensor), 0.0) + 1.0
+        for c in worst.contributors:
+            blamed[(*key, c.sensor)] = blamed.get((*key, c.sensor), 0.0) + c.share
+    shown = sorted(report.traces, key=lambda t: interest(t, alarmed))[:ASSETS_SHOWN]
+    sensors = [ranked_sensors(trace, blamed) for trace in shown]
+    lines = sum(1 + len(chosen) for chosen in sensors) or 1
+    most = min(POINTS_PER_TRACE, max(200, POINTS_IN_ALL // lines))
+    most_filled = min(FILLED_SHOWN, max(50, FILLED_IN_ALL // lines))
+    summary = dict(report.summary)
+    return {
+        "records": {str(k): int(v) for k, v in dict(summary.get("records") or {}).items()},
+        "reasons": {str(k): int(v) for k, v in dict(summary.get("reasons") or {}).items() if v},
+        "summary": {
+            key: summary.get(key) for key in ("rows", "scored", "filled", "episodes", "models", "seconds")
+        },
+        "assets": len(report.traces),
+        "traces": [
+            trace_document(trace, chosen, most, most_filled)
+            for trace, chosen in zip(shown, sensors, strict=True)
+        ],
+        "episodes": [episode_document(e) for e in episodes[:EPISODES_SHOWN]],
+        "episodeCount": len(episodes),
+        "histogram": histogram(report.traces),
+        "drift": _drift(report.drift),
+        "quality": {
+            bounded(name): {bounded(k): short(v) for k, v in measures.items()}
+            for name, measures in report.quality.items()
+        },
+        "ours": OUR_NAME,
+        "notes": [bounded(note, 500) for note in report.notes],
+    }
