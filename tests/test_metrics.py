@@ -13,18 +13,16 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from daemon.adapters import telemetry
-from daemon.adapters.kafka import KafkaSettings, KafkaStats
-from daemon.adapters.registry import KafkaModels
-from daemon.adapters.telemetry import Metrics, Status
-from daemon.commands import run as service
+from daemon.adapters.kafka import KafkaStats
+from daemon.adapters.telemetry import SCORE_PARTS, Metrics, Reporter, Status
+from daemon.commands.run import counts_reported
 from daemon.config import HttpSection
 from daemon.detector import Evidence, Windows
 from daemon.domain import (
@@ -44,12 +42,16 @@ from daemon.domain import (
 )
 from daemon.model.bundle import Bundle
 from daemon.model.training import train
-from daemon.runtime.fire_drill import MOST_SAVED_S, FireDrill
-from daemon.runtime.loop import Loop, StreamPlan, StreamRun
+from daemon.runtime.admin_port import admin_port
+from daemon.runtime.fire_drill import FireDrill
+from daemon.runtime.lifecycle import Models
+from daemon.runtime.loop import Loop
+from daemon.runtime.options import LoopOptions
+from daemon.runtime.stream_run import StreamPlan, StreamRun
 from daemon.runtime.trainer import TrainingResult
 from daemon.stream.audit import Imputable, SensorAudit
 from tests.fakes import CentreDetector
-from tests.runtime.test_loop import BASE_S, PUMPS_0, SPEC, Fragile, Script, Shelf, line, steady
+from tests.runtime.scripted import BASE_S, PUMPS_0, SPEC, Fragile, Script, Shelf, line, steady
 
 MOVED: dict[str, str] = {}
 """Series (a family, or one with its labels) -> the test that moves it."""
@@ -136,6 +138,7 @@ class Events(Script):
 
 
 ASSIGNED = Assigned(PUMPS_0, 0, 0)
+Prepare = Callable[[Loop, StreamRun, Reporter], Awaitable[None]]
 
 
 async def ran(
@@ -143,7 +146,8 @@ async def ran(
     detector: CentreDetector | None = None,
     failing: list[bool] | None = None,
     commit_every_s: float = 0.0,
-    prepared: Callable[[Loop, StreamRun], Awaitable[None]] | None = None,
+    prepared: Prepare | None = None,
+    models: Models | None = None,
     **plan: Any,
 ) -> tuple[Metrics, Status, Events]:
     """A loop over these events, to its end."""
@@ -151,10 +155,11 @@ async def ran(
     run.detector = detector
     source = Events([], events_=list(events), failing=failing or [])
     metrics, status = fresh(), Status({"pumps": 50})
-    loop = Loop(source, None, [run], metrics, status, checkpoints=True)
-    loop._commit_every_s, loop._committed_at = commit_every_s, time.monotonic()
+    reporter = Reporter(metrics, status)
+    options = LoopOptions(commit_every=timedelta(seconds=commit_every_s), checkpoints=True)
+    loop = Loop(source, None, [run], reporter, models, options)
     if prepared is not None:
-        await prepared(loop, run)
+        await prepared(loop, run, reporter)
     await loop.run()
     return metrics, status, source
 
@@ -179,11 +184,9 @@ async def test_the_fire_drill_says_what_would_be_found() -> Metrics:
     """A detector whose score is the size of what is wrong, and a drill that may take what it needs."""
     detector = centre(still=1 << 40)
 
-    async def prepared(loop: Loop, run: StreamRun) -> None:
-        drill = FireDrill(SPEC, AlarmPolicy(), 0.01)
+    async def prepared(loop: Loop, run: StreamRun, reporter: Reporter) -> None:
+        drill = FireDrill(SPEC, AlarmPolicy(), 1e6)
         drill.use(detector)
-        drill._granted_s = MOST_SAVED_S  # at 1 % it would take half a minute to save it up
-        drill.share = 1e6
         run.drill = drill
 
     polls = [PolledRecords(PUMPS_0, steady(50, first=50 * i)) for i in range(120)]
@@ -250,7 +253,7 @@ async def test_the_model_is_timed_and_nothing_else(monkeypatch: pytest.MonkeyPat
             now += 0.25
             return super().infer(windows)
 
-    monkeypatch.setattr(telemetry.time, "perf_counter", lambda: now)
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
     metrics, _, _ = await ran(ASSIGNED, PolledRecords(PUMPS_0, steady(20)), detector=Slow(SPEC.sensors))
     found = samples(metrics)
     assert found["inference_duration_seconds_sum"] == 0.25 * found["inference_duration_seconds_count"] > 0
@@ -327,12 +330,12 @@ async def test_records_of_state_that_cannot_be_used_are_counted() -> Metrics:
 )
 async def test_what_a_source_counts_is_told_once() -> Metrics:
     stats, metrics, status = KafkaStats(), fresh(), Status(["pumps"])
-    models = KafkaModels(KafkaSettings("localhost:1"), "unused")
-    report = service.reporter(stats, models, metrics, status)
+    refused = 0
+    report = counts_reported(stats, lambda: refused, Reporter(metrics, status))
     report()
     assert not status.joined
     stats.rebalances, stats.commits, stats.clamped = 1, 5, 1
-    models._damaged["pumps"] = 3
+    refused = 3
     stats.stale_commits, stats.delayed_commits, stats.rewinds = 1, 2, 4
     report()
     report()
@@ -413,7 +416,7 @@ async def test_latency_ends_when_a_commit_has_made_it_readable() -> Metrics:
     metrics, _, source = await ran(
         ASSIGNED, *polls, PolledRecords(PUMPS_0, unknown), detector=centre(), commit_every_s=3_600.0
     )
-    assert len(source.commits) == 1  # at the end
+    assert len(source.commits) == 2  # where it begins, and at the end
     found = samples(metrics)
     assert found["end_to_end_latency_seconds_count"] == 30  # each record that has a time
     assert found["end_to_end_latency_seconds_sum"] >= 30 * 90
@@ -475,10 +478,11 @@ async def test_hidden_readings_are_told_by_sensor() -> Metrics:
 async def test_figures_of_hidden_readings_go_with_their_model(bundle: Bundle) -> None:
     said = {}
 
-    async def prepared(loop: Loop, run: StreamRun) -> None:
-        loop.metrics.audits_of("pumps", ["old"])
-        loop.metrics.audited("pumps", [SensorAudit("old", 50, 1, 1, 1, 0, 1, Imputable.CANNOT)], {"old": 50})
-        said.update(samples(loop.metrics))
+    async def prepared(loop: Loop, run: StreamRun, reporter: Reporter) -> None:
+        reporter.metrics.readings.audits_of("pumps", ["old"])
+        audit = SensorAudit("old", 50, 1, 1, 1, 0, 1, Imputable.CANNOT)
+        reporter.metrics.readings.audited("pumps", [audit], {"old": 50})
+        said.update(samples(reporter.metrics))
 
     found = samples(await live(bundle, prepared))
     assert said['imputation_possible{sensor="old"}'] == 0
@@ -497,15 +501,13 @@ def bundle() -> Bundle:
     return train(history, SPEC, settings, AlarmPolicy(), Budget(), 60)
 
 
-async def live(
-    bundle: Bundle, prepared: Callable[[Loop, StreamRun], Awaitable[None]] | None = None
-) -> Metrics:
+async def live(bundle: Bundle, prepared: Prepare | None = None, models: Models | None = None) -> Metrics:
     """A loop that starts with this model and meets a hundred rows and the end of two drift intervals."""
 
-    async def given(loop: Loop, run: StreamRun) -> None:
+    async def given(loop: Loop, run: StreamRun, reporter: Reporter) -> None:
         run.bundle = bundle.to_bytes()
         if prepared is not None:
-            await prepared(loop, run)
+            await prepared(loop, run, reporter)
 
     rows = [line(i, "p1", float(i), 0.5 + 0.1 * math.sin(i), 0.5) for i in range(200)]
     polls = [
@@ -514,14 +516,14 @@ async def live(
         PolledRecords(PUMPS_0, (), ended=True),
     ]
     interval = datetime(2026, 1, 1, 0, 1, tzinfo=UTC) - datetime(2026, 1, 1, tzinfo=UTC)
-    metrics, _, _ = await ran(ASSIGNED, *polls, prepared=given, drift_interval=interval)
+    metrics, _, _ = await ran(ASSIGNED, *polls, prepared=given, models=models, drift_interval=interval)
     return metrics
 
 
 @moves(
     "model_trained_timestamp_seconds",
     'model_promotions_total{result="restored"}',
-    *(f'threshold{{score="{part}"}}' for part in telemetry.SCORE_PARTS),
+    *(f'threshold{{score="{part}"}}' for part in SCORE_PARTS),
 )
 async def test_a_model_that_is_taken_over_says_what_it_was_trained_on(bundle: Bundle) -> Metrics:
     metrics = await live(bundle)
@@ -548,10 +550,12 @@ async def test_a_model_that_does_not_say_when_it_was_trained(bundle: Bundle, sai
 async def test_trainings_are_counted_by_what_came_of_them(bundle: Bundle) -> Metrics:
     data = bundle.to_bytes()
 
-    async def prepared(loop: Loop, run: StreamRun) -> None:
-        await loop._trained(run, TrainingResult(True, "better", bundle.version, data, 12.0, 100))
-        await loop._trained(run, TrainingResult(False, "worse", "v2", data, 13.0, 100))
-        await loop._trained(run, TrainingResult(False, "too few rows", "", None, 14.0, 100))
+    async def prepared(loop: Loop, run: StreamRun, reporter: Reporter) -> None:
+        await loop.lifecycle.training_ended(
+            run, TrainingResult(True, "better", bundle.version, data, 12.0, 100)
+        )
+        await loop.lifecycle.training_ended(run, TrainingResult(False, "worse", "v2", data, 13.0, 100))
+        await loop.lifecycle.training_ended(run, TrainingResult(False, "too few rows", "", None, 14.0, 100))
 
     metrics = await live(bundle, prepared)
     assert samples(metrics)["retrain_duration_seconds_sum"] == 39.0
@@ -567,10 +571,11 @@ class Broken(CentreDetector):
 async def test_a_model_that_is_given_up_leaves_no_figures_behind() -> Metrics:
     detector = Broken(SPEC.sensors)
 
-    async def prepared(loop: Loop, run: StreamRun) -> None:
-        loop.metrics.model("pumps", detector.version, 1.0)
-        loop.metrics.drift_reference("pumps", detector.version, detector.drift)
-        loop.metrics.thresholds("pumps", detector.threshold, detector.part_thresholds)
+    async def prepared(loop: Loop, run: StreamRun, reporter: Reporter) -> None:
+        models = reporter.metrics.models
+        models.model("pumps", detector.version, 1.0)
+        models.drift_reference("pumps", detector.version, detector.drift)
+        models.thresholds("pumps", detector.threshold, detector.part_thresholds)
 
     metrics, _, _ = await ran(
         ASSIGNED, PolledRecords(PUMPS_0, steady(100)), detector=detector, prepared=prepared
@@ -588,18 +593,17 @@ async def test_a_model_that_is_given_up_leaves_no_figures_behind() -> Metrics:
 
 @moves('bundle_refused_total{source="training"}')
 async def test_a_candidate_that_is_no_model_is_refused(bundle: Bundle) -> Metrics:
-    async def prepared(loop: Loop, run: StreamRun) -> None:
-        await loop._trained(run, TrainingResult(True, "better", "v2", b"no bundle", 12.0, 100))
+    async def prepared(loop: Loop, run: StreamRun, reporter: Reporter) -> None:
+        await loop.lifecycle.training_ended(
+            run, TrainingResult(True, "better", "v2", b"no bundle", 12.0, 100)
+        )
 
     return await live(bundle, prepared)
 
 
 @moves('bundle_refused_total{source="registry"}')
 async def test_a_promoted_model_that_is_none_is_refused(bundle: Bundle) -> Metrics:
-    async def prepared(loop: Loop, run: StreamRun) -> None:
-        loop.models = Promoted()
-
-    return await live(bundle, prepared)
+    return await live(bundle, models=Promoted())  # type: ignore[arg-type]
 
 
 class Promoted(Shelf):
@@ -615,13 +619,10 @@ class Promoted(Shelf):
     *(f'lifecycle_state{{state="{state}"}}' for state in ("starting", "learning")),
 )
 async def test_learning_is_told() -> Metrics:
-    metrics, status, _ = await ran(ASSIGNED, PolledRecords(PUMPS_0, steady(5)))
-    assert samples(metrics)['lifecycle_state{state="learning"}'] == 1
-    status.drain()
+    metrics, _, _ = await ran(ASSIGNED, PolledRecords(PUMPS_0, steady(5)))
     found = samples(metrics)
-    assert found['lifecycle_state{state="draining"}'] == 1
+    assert found['lifecycle_state{state="learning"}'] == 1
     assert sum(value for series, value in found.items() if series.startswith("lifecycle_state")) == 1
-    status._draining = False
     return metrics
 
 
@@ -634,6 +635,8 @@ async def test_live_is_told(bundle: Bundle) -> Metrics:
 async def test_draining_is_told() -> Metrics:
     metrics, status, _ = await ran(ASSIGNED)
     status.drain()
+    found = samples(metrics)
+    assert sum(value for series, value in found.items() if series.startswith("lifecycle_state")) == 1
     return metrics
 
 
@@ -641,11 +644,15 @@ async def test_draining_is_told() -> Metrics:
 async def test_the_admin_port_tells_of_the_event_loop_and_of_what_it_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Metrics:
-    monkeypatch.setattr(service, "LAG_EVERY_S", 0.01)
+    monkeypatch.setattr("daemon.runtime.admin_port.LAG_EVERY_S", 0.01)
     metrics, told = fresh(), asyncio.Event()
-    take = metrics.loop_lag
-    monkeypatch.setattr(metrics, "loop_lag", lambda seconds: (take(seconds), told.set()))
-    async with service.admin_port(HttpSection(port=0), Status(["pumps"]), metrics) as address:
+
+    class Noting(Reporter):
+        def loop_lag(self, seconds: float) -> None:
+            super().loop_lag(seconds)
+            told.set()
+
+    async with admin_port(HttpSection(port=0), Noting(metrics, Status(["pumps"]))) as address:
         for target in (b"/", b"http://localhost/"):
             host = b"evil.example" if target == b"/" else b"localhost"
             reader, writer = await asyncio.open_connection(
@@ -664,10 +671,9 @@ async def test_the_admin_port_tells_of_the_event_loop_and_of_what_it_refused(
 
 @moves('dependency_up{dependency="kafka"}')
 async def test_kafka_is_up_while_it_answers() -> Metrics:
-    """As ``service.run`` joins the two; tests/test_service.py does it with a broker that freezes."""
+    """tests/commands/test_run.py does it with a broker that freezes."""
     metrics, status, silence = fresh(), Status(["pumps"]), 0.0
-    status.silence_s = lambda: silence
-    metrics.dependency("kafka", lambda: status.reached)
+    Reporter(metrics, status).reads_kafka(lambda: silence)
     assert samples(metrics)['dependency_up{dependency="kafka"}'] == 0
     status.connected = True
     assert samples(metrics)['dependency_up{dependency="kafka"}'] == 1

@@ -35,7 +35,8 @@ from daemon.domain import (
     StreamSpec,
 )
 from daemon.errors import DaemonError
-from daemon.runtime.history import Found, NotYet, Past, ends_at, part_of
+from daemon.runtime.history import Found, NotYet, Past
+from daemon.runtime.segmenting import ends_at, part_of
 
 Progress = Callable[[float, str], None]
 

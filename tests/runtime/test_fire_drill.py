@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
-from daemon.adapters.telemetry import Metrics
+from daemon.adapters.telemetry import Metrics, Reporter, Status
 from daemon.detector import Evidence, Windows
 from daemon.domain import (
     AlarmPolicy,
@@ -20,13 +20,13 @@ from daemon.domain import (
     PolledRecords,
     Record,
 )
-from daemon.model.drill import Place
 from daemon.model.faults import FaultKind
-from daemon.runtime.fire_drill import FireDrill, rules_of, settled, sized, span
-from daemon.runtime.loop import StreamPlan, StreamRun
+from daemon.runtime.drill_report import settled, sized, span
+from daemon.runtime.fire_drill import FireDrill, rules_of
+from daemon.runtime.stream_run import StreamPlan, StreamRun
 from daemon.stream.pipeline import Pipeline
 from tests.fakes import CentreDetector
-from tests.runtime.test_loop import PUMPS_0, SPEC, line
+from tests.runtime.scripted import PUMPS_0, SPEC, line
 
 MOVES = 1 << 40
 """``longest_constant`` of a sensor that did move, but is never stuck within a day."""
@@ -72,20 +72,16 @@ def fed(pipeline: Pipeline, drill: FireDrill, records: Sequence[Record], at_once
 
 
 def begun(
-    detector: CentreDetector = DETECTOR, clock: Clock | None = None
+    detector: CentreDetector = DETECTOR, clock: Clock | None = None, seed: int = 3
 ) -> tuple[StreamRun, Pipeline, FireDrill]:
     run = StreamRun(PLAN, scores=True)
     run.detector = detector
     pipeline = run.open(Assigned(PUMPS_0, 0, 0))
     clock = clock or Clock()
-    drill = FireDrill(SPEC, PLAN.policy, 0.01, seed=3, cpu=clock.cpu, clock=clock.wall)
+    drill = FireDrill(SPEC, PLAN.policy, 0.01, seed=seed, cpu=clock.cpu, clock=clock.wall)
     drill.use(detector)
     clock.wall_s += 1_000.0
     return run, pipeline, drill
-
-
-def places(drill: FireDrill) -> list[Place]:
-    return [served.place for served in drill._places]
 
 
 def slices(drill: FireDrill, clock: Clock, most: int = 100_000) -> Iterator[None]:
@@ -102,8 +98,8 @@ def test_a_place_is_where_the_stream_stood() -> None:
     _, pipeline, drill = begun()
     records = noisy(60)
     fed(pipeline, drill, records)
-    assert places(drill)
-    for place in places(drill):
+    assert drill.places
+    for place in drill.places:
         _run, again, _ = begun()
         before = place.row - (1_700_000_000)
         steps = [s for s in again.feed(PolledRecords(PUMPS_0, records[: before + 10])) if s.block is not None]
@@ -118,7 +114,7 @@ def test_a_place_is_where_the_stream_stood() -> None:
 def test_the_baseline_is_that_of_the_row_before() -> None:
     _, pipeline, drill = begun()
     fed(pipeline, drill, noisy(60), at_once=1)
-    for place in places(drill):
+    for place in drill.places:
         _, again, other = begun()
         fed(again, other, noisy(place.row - 1_700_000_000), at_once=1)
         standing = again.standing("p1", place.row - 1)
@@ -158,8 +154,8 @@ def test_no_place_holds_an_episode() -> None:
     records = [line(i, "p1", float(i), 9.0, 9.0) if i in bad else r for i, r in enumerate(records)]
     _, pipeline, drill = begun()
     fed(pipeline, drill, records, at_once=1)
-    assert places(drill)
-    for place in places(drill):
+    assert drill.places
+    for place in drill.places:
         assert np.abs(place.values[place.lead :]).max() < 3.0
 
 
@@ -169,11 +165,10 @@ def test_a_gap_ends_a_place_that_is_being_gathered() -> None:
     run = StreamRun(replace(PLAN, spec=spec))
     run.detector = DETECTOR
     pipeline = run.open(Assigned(PUMPS_0, 0, 0))
-    drill = FireDrill(spec, PLAN.policy, 0.5)
+    drill = FireDrill(spec, PLAN.policy, 1e6)  # it may take all the time it needs
     drill.use(DETECTOR)
-    drill._granted_s = 1e9
     fed(pipeline, drill, records, at_once=1)
-    assert places(drill) == []  # of eleven rows ten are there, and it takes four and eight
+    assert drill.places == []  # of eleven rows ten are there, and it takes four and eight
 
 
 @pytest.mark.parametrize("first", [60, 0])
@@ -181,14 +176,14 @@ def test_a_partition_that_ends_or_goes_keeps_no_place_from_the_others(first: int
     """Its assets fall silent, or another replica has them, while places are being gathered there."""
     run, pipeline, drill = begun()
     fed(pipeline, drill, noisy(16, [f"p{i}" for i in range(12)]), at_once=12)
-    assert len(drill._armed) == 4
-    assert places(drill) == []
+    assert drill.gathering == 4
+    assert drill.places == []
     if not first:
         drill.leave(PUMPS_0)
-        assert drill._armed == []
+        assert drill.gathering == 0
     other = run.open(Assigned(InputPartition("sensors.pumps", 1), 0, 0))
     fed(other, drill, noisy(60, ["q1"], first=first))
-    assert "q1" in {place.asset for place in places(drill)}
+    assert "q1" in {place.asset for place in drill.places}
 
 
 def test_cpu_time_stays_within_the_share() -> None:
@@ -211,17 +206,19 @@ def test_cpu_time_stays_within_the_share() -> None:
 
 
 def test_the_faults_of_a_place_follow_from_seed_model_and_rows() -> None:
-    said = []
+    found = []
     for seed, step_s in ((3, 0.001), (3, 0.004), (4, 0.001)):
         clock = Clock(step_s=step_s)
-        _, pipeline, drill = begun(clock=clock)
-        drill._seed = seed
+        _, pipeline, drill = begun(clock=clock, seed=seed)
         fed(pipeline, drill, noisy(60))
         for _ in slices(drill, clock):
             pass
-        said.append([(t, v) for t, v in drill._fresh])
-    assert said[0] == said[1] != said[2]
-    assert len(said[0]) > 100
+        figures = drill.news()
+        assert figures is not None
+        found.append((figures.verdicts, drill.results))
+    assert found[0] == found[1]
+    assert found[0] != found[2]
+    assert len(found[0][0]) > 100
 
 
 def test_what_is_large_is_found_and_what_is_small_is_not() -> None:
@@ -250,9 +247,13 @@ def test_what_is_large_is_found_and_what_is_small_is_not() -> None:
 
 
 def test_another_model_begins_anew_and_a_broken_one_does_not_end_the_stream() -> None:
-    class Broken(CentreDetector):
+    broken = False
+
+    class Breaking(CentreDetector):
         def infer(self, windows: Windows) -> Evidence:
-            raise RuntimeError("no such weights")
+            if broken:
+                raise RuntimeError("no such weights")
+            return super().infer(windows)
 
     clock = Clock()
     _, pipeline, drill = begun(clock=clock)
@@ -260,25 +261,30 @@ def test_another_model_begins_anew_and_a_broken_one_does_not_end_the_stream() ->
     for _ in slices(drill, clock):
         pass
     metrics = Metrics(["pumps"], [])
-    drill.report(metrics)
+    reporter = Reporter(metrics, Status(["pumps"]))
+
+    def report() -> None:
+        figures = drill.news()
+        if figures is not None:
+            reporter.drilled("pumps", figures)
+
+    report()
     assert drill.results
     drill.use(replace(DETECTOR, version="centre-2"))
-    assert (drill.results, drill.tally.drilled, places(drill), drill.table()) == ({}, 0, [], [])
-    drill.report(metrics)
+    assert (drill.results, drill.tally.drilled, drill.places, drill.table()) == ({}, 0, [], [])
+    report()
     assert 'drill_recall{kind="shift",stream="pumps"} NaN' in metrics.exposition().decode()
-    broken = Broken(SPEC.sensors, version="centre-3", still=MOVES)
-    pipeline.use(broken)
-    drill.use(broken)
+    breaking = Breaking(SPEC.sensors, version="centre-3", still=MOVES)
+    pipeline.use(breaking)
+    drill.use(breaking)
     clock.wall_s += 1_000.0
-    fed(pipeline, drill, noisy(3, first=60))
-    pipeline._began[:] = True  # it has judged before it broke
-    pipeline._baseline = np.zeros((len(pipeline._began), 1))
-    fed(pipeline, drill, noisy(40, first=63))
+    fed(pipeline, drill, noisy(43, first=60))
+    broken = True
     with capture_logs() as logs:
         for _ in slices(drill, clock):
             pass
     assert [entry["event"] for entry in logs] == ["drill_failed"]
-    drill.report(metrics)
+    report()
     assert not drill.slice()
     drill.use(None)
     assert not drill.slice()

@@ -10,10 +10,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from daemon.adapters.registry import Promotion
-from daemon.commands.run import ModelStore
 from daemon.errors import BrokerError, BundleError
 from daemon.model.bundle import Bundle
-from tests.runtime.test_loop import admitted
+from daemon.runtime.model_store import ModelStore
+from tests.runtime.scripted import admitted
 
 BUNDLES = [admitted(centre) for centre in (0.5, 0.6, 0.7, 0.8)]
 

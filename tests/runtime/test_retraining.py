@@ -9,11 +9,13 @@ import pytest
 
 from daemon.adapters.memory import MemoryLog, MemorySink, MemorySource
 from daemon.adapters.simulator import Fleet
-from daemon.adapters.telemetry import Metrics, Status
+from daemon.adapters.telemetry import Metrics, Reporter, Status
 from daemon.commands.demo import START
-from daemon.commands.run import encoder
+from daemon.commands.wiring import encoder
 from daemon.domain import ModelSettings
-from daemon.runtime.loop import Hold, Loop, StreamPlan, StreamRun
+from daemon.runtime.loop import Loop
+from daemon.runtime.options import Hold, LoopOptions
+from daemon.runtime.stream_run import StreamPlan, StreamRun
 from daemon.stream.pipeline import Step
 
 pytestmark = pytest.mark.slow
@@ -59,10 +61,8 @@ async def play(hold: Hold) -> tuple[StreamRun, dict[str, list[int]], dict[str, l
         MemorySource(log, [topic], max_records=200),
         MemorySink(log, "anomalyd", encoder()),
         [stream],
-        Metrics([plan.spec.name], [topic]),
-        Status([plan.spec.name]),
-        hold=hold,
-        watch=watch,
+        Reporter(Metrics([plan.spec.name], [topic]), Status([plan.spec.name])),
+        options=LoopOptions(hold=hold, watch=watch),
     )
     await loop.run()
     return stream, released, scored

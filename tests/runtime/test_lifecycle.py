@@ -1,0 +1,444 @@
+"""The life of a model: trained, kept, promoted, followed, given up and withdrawn."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import pytest
+from structlog.testing import capture_logs
+
+from daemon.adapters.telemetry import Lifecycle, Status
+from daemon.detector import Evidence, Verdicts, Windows
+from daemon.domain import (
+    Assigned,
+    Floats,
+    InputPartition,
+    Ints,
+    ModelSettings,
+    PolledRecords,
+    Segment,
+    SourceEvent,
+)
+from daemon.errors import BrokerError
+from daemon.model.bundle import Bundle
+from daemon.runtime.history import Found, Past, Progress
+from daemon.runtime.options import Hold
+from daemon.runtime.stream_run import StreamPlan, StreamRun
+from daemon.runtime.trainer import TrainingJob, TrainingResult, learn
+from tests.fakes import CentreDetector, PromptTrainer
+from tests.runtime.scripted import (
+    NOBODY,
+    PUMPS_0,
+    SPEC,
+    Registry,
+    Script,
+    Shelf,
+    Shelved,
+    Ticking,
+    admitted,
+    asked_rows,
+    following,
+    learning,
+    lively,
+    made,
+    ran,
+    steady,
+    stream,
+)
+
+
+class Blind(CentreDetector):
+    """It says nothing of windows that it could score."""
+
+    def judge(self, evidence: Evidence, baseline: Floats, slots: Ints, *, static: bool = True) -> Verdicts:
+        verdicts = super().judge(evidence, baseline, slots, static=static)
+        return replace(verdicts, score=np.full(len(verdicts.score), np.nan))
+
+
+class Raising(CentreDetector):
+    def infer(self, windows: Windows) -> Evidence:
+        raise FloatingPointError("always")
+
+
+class Unjudging(CentreDetector):
+    def judge(self, evidence: Evidence, baseline: Floats, slots: Ints, *, static: bool = True) -> Verdicts:
+        raise FloatingPointError("always")
+
+
+async def test_a_model_that_cannot_be_kept_is_a_failed_one_and_the_old_one_judges_on() -> None:
+    run = stream()
+    source = Script([PolledRecords(PUMPS_0, steady(20)), PolledRecords(PUMPS_0, (), ended=True)])
+    shelf = Shelf()
+    loop, _, status = made(source, run, shelf)
+    outcome = TrainingResult(True, "better", "v2", b"a bundle", 1.0, 100)
+
+    async def script() -> None:
+        await loop.lifecycle.training_ended(run, outcome)
+        await loop.run()
+
+    with capture_logs() as logs:
+        await script()
+    assert run.detector == CentreDetector(SPEC.sensors)
+    assert source.commits[-1].position.offset == 20
+    (change,) = status.streams["pumps"].models
+    assert (change.version, change.result) == ("v2", "failed")
+    assert change.reason.startswith("it could not be kept: a message of 9 bytes is too large")
+    assert shelf.polled
+    assert [entry["event"] for entry in logs if entry["log_level"] == "warning"].count("registry_unread") == 1
+
+
+@pytest.mark.parametrize("bad", [Blind, Raising, Unjudging])
+@pytest.mark.parametrize("earlier", [True, False])
+async def test_a_model_that_fails_gives_way_to_the_one_before(
+    bad: type[CentreDetector], earlier: bool
+) -> None:
+    run = StreamRun(StreamPlan(SPEC, learn_rows=10_000, retrain_every=None))
+    sound = admitted().to_bytes()
+    if earlier:
+        run.use(Bundle.from_bytes(sound), sound, committable=False)
+        run.fallback.took_over(sound)
+    run.detector = bad(SPEC.sensors, SPEC.window, "v2")
+    polls = [PolledRecords(PUMPS_0, steady(30, 30 * i)) for i in range(6)]
+    registry = Registry(fails=1)
+    source = Script([*polls, PolledRecords(PUMPS_0, (), ended=True)])
+    loop, metrics, status = made(source, run, registry)
+    loop.streams[0].bundle = None
+    with capture_logs() as logs:
+        await loop.run()
+    events = [entry["event"] for entry in logs]
+    assert events.count("model_given_up") == 1
+    assert events.count("windows_unscored") == 1
+    page = status.streams["pumps"]
+    (change,) = [change for change in page.models if change.result == "rolled_back"]
+    text = metrics.exposition().decode()
+    assert 'anomalyd_model_promotions_total{result="rolled_back",stream="pumps"} 1.0' in text
+    assert events.count("model_not_withdrawn") == 1
+    if earlier:
+        assert run.detector is not None
+        assert run.detector.version == page.model == change.version == admitted().version
+        assert "model v2 is given up: it failed on" in change.reason
+        assert run.scored > 100
+        assert page.state is Lifecycle.LIVE
+    else:
+        assert run.detector is None
+        assert run.scored == 0
+        assert page.state is Lifecycle.LEARNING
+        assert (page.model, change.version) == (None, "v2")
+        assert "there is no model before it" in change.reason
+        assert 'anomalyd_model_info{stream="pumps",version="none"} 1.0' in text
+    assert source.commits[-1].position.offset == 180
+
+
+async def test_a_model_that_fails_on_everything_is_not_asked_about_every_window() -> None:
+    asked: list[int] = []
+
+    class Counting(Raising):
+        def infer(self, windows: Windows) -> Evidence:
+            asked.append(len(windows))
+            return super().infer(windows)
+
+    run = StreamRun(StreamPlan(SPEC, retrain_every=None))
+    run.detector = Counting(SPEC.sensors, SPEC.window, "v2")
+    loop, metrics, _ = made(Script([PolledRecords(PUMPS_0, steady(4_000))]), run)
+    await loop.run()
+    assert len(asked) < 40
+    assert sum(asked) < 4 * 4_000
+    assert b'anomalyd_dropped_total{reason="model_failed",stream="pumps"} 3997.0' in metrics.exposition()
+
+
+async def test_a_successor_goes_on_where_no_model_was_left() -> None:
+    run = StreamRun(StreamPlan(SPEC, learn_rows=10_000, retrain_every=None))
+    run.detector = Raising(SPEC.sensors, SPEC.window, "v2")
+    source = Script([PolledRecords(PUMPS_0, steady(30, 30 * i)) for i in range(4)])
+    await made(source, run)[0].run()
+    assert run.detector is None
+    saved = {record.key: record for work in source.commits for record in work.saved}
+    position = source.commits[-1].position
+    for bundle in (None, admitted().to_bytes()):
+        successor = StreamRun(StreamPlan(SPEC, learn_rows=10_000, retrain_every=None))
+        successor.bundle = bundle
+        replayed = steady(120 - position.replay_from, position.replay_from)
+        polls = [PolledRecords(PUMPS_0, replayed), PolledRecords(PUMPS_0, steady(30, 120))]
+        loop, metrics, _ = made(
+            Script(polls, tuple(saved.values()), position.offset, position.replay_from), successor
+        )
+        await loop.run()
+        assert b'anomalyd_state_restores_total{result="ok"} 1.0' in metrics.exposition()
+        assert successor.scored >= (30 if bundle is not None else 0)
+
+
+async def test_the_registry_is_told_to_point_back() -> None:
+    run = StreamRun(StreamPlan(SPEC, retrain_every=None))
+    run.detector = Raising(SPEC.sensors, SPEC.window, "v2")
+    registry = Registry()
+    loop, _, _ = made(
+        Script([PolledRecords(PUMPS_0, steady(30)), PolledRecords(PUMPS_0, steady(30, 30))]), run, registry
+    )
+    await loop.run()
+    ((stream_name, version, reason),) = registry.withdrawn
+    assert (stream_name, version) == ("pumps", "v2")
+    assert reason.startswith("it failed on")
+
+
+async def test_a_version_that_failed_is_refused_by_whatever_way_it_comes_again() -> None:
+    run = StreamRun(StreamPlan(SPEC, retrain_every=None))
+    bundle = admitted()
+    run.fallback.give_up(bundle.version)
+    registry = Registry(pointers={"pumps": bundle.to_bytes()})
+    registry.news = [("pumps", bundle.to_bytes())]
+    loop, metrics, status = made(Script([PolledRecords(PUMPS_0, steady(30))]), run, registry)
+    with capture_logs() as logs:
+        await loop.run()
+        await loop.lifecycle.training_ended(
+            run, TrainingResult(True, "better", bundle.version, bundle.to_bytes(), 1.0, 100)
+        )
+    assert run.detector is None
+    refused = [entry for entry in logs if entry["event"] == "bundle_refused"]
+    assert len(refused) == 1  # said once a minute
+    assert "is not used again: it failed on" in refused[0]["reason"]
+    assert 'anomalyd_bundle_refused_total{source="registry"} 2.0' in metrics.exposition().decode()
+    assert [change.result for change in status.streams["pumps"].models] == ["refused"]
+
+
+async def test_a_promoted_bundle_that_cannot_be_used_gives_way_to_the_one_before_it_at_the_start() -> None:
+    run = StreamRun(StreamPlan(SPEC, retrain_every=None))
+    registry = Registry(pointers={"pumps": b"rubbish"}, earlier={"pumps": admitted().to_bytes()})
+    loop, metrics, _ = made(Script([]), run, registry)
+    with capture_logs() as logs:
+        await loop.run()
+    assert run.detector is not None
+    assert [entry["event"] for entry in logs].count("bundle_refused") == 1
+    assert 'anomalyd_bundle_refused_total{source="registry"} 1.0' in metrics.exposition().decode()
+
+
+async def test_a_trained_bundle_that_is_not_admitted_does_not_end_the_daemon() -> None:
+    run = stream()
+    loop, metrics, status = made(Script([]), run)
+    with capture_logs() as logs:
+        await loop.lifecycle.training_ended(run, TrainingResult(True, "better", "v2", b"rubbish", 1.0, 100))
+    assert run.detector == CentreDetector(SPEC.sensors)
+    assert [entry["event"] for entry in logs][-2:] == ["bundle_refused", "model_refused"]
+    assert [change.result for change in status.streams["pumps"].models] == ["failed"]
+    assert 'anomalyd_bundle_refused_total{source="training"} 1.0' in metrics.exposition().decode()
+
+
+async def test_the_history_of_a_stream_without_records_is_measured() -> None:
+    history = Shelved()
+    run = StreamRun(StreamPlan(SPEC, learn_rows=100), history=history)
+    polls = [PolledRecords(PUMPS_0, ())] * 5
+    await ran(run, following(*polls), clock=Ticking(20.0))
+    assert history.looks > 1
+
+
+async def test_a_measurement_of_the_history_that_fails_is_logged_and_repeated() -> None:
+    class Away(Shelved):
+        async def look(self) -> None:
+            await super().look()
+            raise BrokerError("no broker")
+
+    history = Away()
+    run = StreamRun(StreamPlan(SPEC, learn_rows=100), history=history)
+    with capture_logs() as logs:
+        await ran(run, following(*[PolledRecords(PUMPS_0, ())] * 9), clock=Ticking(20.0))
+    assert history.looks > 1
+    assert [(e["event"], e["reason"]) for e in logs if e["log_level"] == "warning"] == [
+        ("history_unread", "no broker")
+    ]
+
+
+class Keeping(Registry):
+    """A registry that others can read before ``promote`` has returned, as a topic is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_return = asyncio.Event()
+
+    async def promote(self, stream: str, bundle: bytes, version: str, reason: str) -> None:
+        self.news.append((stream, bundle))
+        await self.may_return.wait()
+        await super().promote(stream, bundle, version, reason)
+
+
+@pytest.mark.parametrize("idle", [PUMPS_0, NOBODY])
+async def test_a_bundle_that_is_being_kept_is_not_taken_for_another_replica_s(idle: InputPartition) -> None:
+    """Neither while it is being kept nor afterwards, whether or not anything more comes of its stream."""
+    clock = Ticking()
+    run, registry = learning(clock=clock), Keeping()
+    source = Script([])
+
+    async def events() -> AsyncIterator[SourceEvent]:
+        yield Assigned(PUMPS_0, 0, 0)
+        yield PolledRecords(PUMPS_0, lively(420))
+        for turn in range(20):
+            if turn == 10:
+                assert run.versions == []  # in force only once it is kept
+                registry.may_return.set()
+            await asyncio.sleep(0)  # whatever else there is to be done
+            yield PolledRecords(idle, ())
+
+    source.events = events  # type: ignore[method-assign]
+    loop, metrics, status = made(source, run, registry, clock=clock)
+    with capture_logs() as logs:
+        await loop.run()
+    assert registry.news == []  # it was asked
+    assert len(run.versions) == 1
+    assert [(c.result, c.reason) for c in status.streams["pumps"].models] == [("promoted", "first model")]
+    assert [entry["event"] for entry in logs].count("model_promoted") == 1
+    assert 'promotions_total{result="promoted",stream="pumps"} 1.0' in metrics.exposition().decode()
+
+
+class Slow(Registry):
+    """A registry that takes a while to keep a bundle."""
+
+    async def promote(self, stream: str, bundle: bytes, version: str, reason: str) -> None:
+        for _ in range(100):
+            await asyncio.sleep(0)
+        await super().promote(stream, bundle, version, reason)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+async def test_where_the_input_waits_the_first_model_judges_from_the_row_after_those_it_learned(
+    kept: bool,
+) -> None:
+    """However large the polls are, and also where a registry is to keep the model first."""
+    for size in (1_000, 130):
+        run, records = learning(), lively(1_000)
+        polls = [PolledRecords(PUMPS_0, records[i : i + size]) for i in range(0, 1_000, size)]
+        ended = PolledRecords(PUMPS_0, (), ended=True)
+        models = Slow() if kept else None
+        await ran(run, following(*polls, ended), models, hold=Hold.ALWAYS, checkpoints=False)
+        assert asked_rows(run) == [400]
+        assert run.scored == 600
+        assert run.detector is not None
+
+
+async def test_the_input_waits_for_the_first_model_only_where_that_is_wanted() -> None:
+    run = learning(retrain_every=timedelta(seconds=300), retrain_rows=400)
+    run.trainer = PromptTrainer(looks=3)  # type: ignore[assignment]
+    busy = []
+
+    async def events() -> AsyncIterator[SourceEvent]:
+        yield Assigned(PUMPS_0, 0, 0)
+        for i in range(0, 800, 100):
+            yield PolledRecords(PUMPS_0, lively(100, i))
+            busy.append((i + 100, run.trainer.busy, status.streams["pumps"].training))
+
+    status = Status(["pumps"])
+    await ran(run, events(), hold=Hold.FIRST, status=status)
+    assert [at for at, waits, _ in busy if waits] == [at for at, _, training in busy if training] != []
+    assert min(at for at, waits, _ in busy if waits) > 400
+    assert len(run.versions) == 2
+    first, second, *_ = run.trainer.orders
+    assert first.incumbent is None
+    assert second.incumbent is not None
+    assert Bundle.from_bytes(second.incumbent).version == run.versions[0]
+    assert second.drift_rows == 3_600
+
+
+async def test_a_training_under_way_ends_with_the_loop() -> None:
+    run = learning()
+    run.trainer = PromptTrainer(looks=1 << 62)  # type: ignore[assignment]
+    await ran(run, following(PolledRecords(PUMPS_0, lively(420))))
+    assert asked_rows(run) == [400]
+    assert not run.trainer.busy
+
+
+def no_bundle(order: TrainingJob) -> TrainingResult:
+    return TrainingResult(True, "better", "v2", b"rubbish", 1.0, 100)
+
+
+def given_up(order: TrainingJob) -> TrainingResult:
+    return replace(learn(order), version="v1")
+
+
+@pytest.mark.parametrize(
+    ("taught", "models"), [(learn, Shelf()), (no_bundle, None), (no_bundle, Registry()), (given_up, None)]
+)
+async def test_a_first_model_that_comes_to_nothing_is_tried_again_with_half_as_many_rows_more(
+    taught: Callable[[TrainingJob], TrainingResult], models: Any
+) -> None:
+    """It could not be kept; or is none; or has failed here before."""
+    run = learning()
+    run.trainer = PromptTrainer(taught)  # type: ignore[assignment]
+    run.fallback.give_up("v1")
+    polls = [PolledRecords(PUMPS_0, lively(100, i)) for i in range(0, 1_000, 100)]
+    await ran(run, following(*polls), models, hold=Hold.ALWAYS)
+    assert asked_rows(run) == [400, 600, 900]
+    assert run.detector is None
+
+
+async def test_a_first_training_that_is_put_off_asks_for_the_same_rows_again() -> None:
+    clock = Ticking()
+    run = StreamRun(StreamPlan(SPEC, learn_rows=100), history=Shelved(100), clock=clock)
+    run.trainer = PromptTrainer(lambda order: TrainingResult(False, "away", "", None, 0.0, 0, later=True))  # type: ignore[assignment]
+
+    async def events() -> AsyncIterator[SourceEvent]:
+        yield Assigned(PUMPS_0, 0, 0)
+        for _ in range(40):
+            clock.now += 20.0
+            yield PolledRecords(PUMPS_0, ())
+
+    await ran(run, events(), hold=Hold.ALWAYS, clock=clock)
+    wanted = {order.history[0].asset for order in run.trainer.orders}  # type: ignore[attr-defined]
+    assert wanted == {"first 100, at least 100"}
+    assert len(run.trainer.orders) > 3  # type: ignore[attr-defined]
+
+
+async def test_what_is_to_be_known_of_a_history_is_said() -> None:
+    class Noted:
+        def read(self, progress: Progress) -> Found:
+            rows = np.random.default_rng(0).standard_normal((600, 2))
+            return Found([Segment("p1", 0, rows)], notes=["the alerts begin late"])
+
+    class Topics(Shelved):
+        def first(self, rows: int, least: int) -> Past:
+            return Noted()
+
+    run = StreamRun(StreamPlan(SPEC, model=ModelSettings(kind="ppca")), history=Topics(10_000))
+    run.trainer = PromptTrainer()  # type: ignore[assignment]
+    with capture_logs() as logs:
+        await ran(run, following(PolledRecords(PUMPS_0, ()), PolledRecords(PUMPS_0, ())))
+    assert run.detector is not None
+    assert [e["note"] for e in logs if e["event"] == "training_history"] == ["the alerts begin late"]
+
+
+async def test_the_registry_s_model_comes_before_the_one_given_at_the_start() -> None:
+    ours, theirs = admitted(0.5), admitted(0.7)
+    for pointers, expected in (({"pumps": theirs.to_bytes()}, theirs), ({}, ours)):
+        run = StreamRun(StreamPlan(SPEC, retrain_every=None))
+        run.bundle = ours.to_bytes()
+        await ran(run, following(), Registry(pointers=pointers))
+        assert run.versions == [expected.version]
+
+
+async def test_what_others_promote_is_asked_for_once_a_second() -> None:
+    now = 100.0
+    shelf = Shelf()
+
+    async def events() -> AsyncIterator[SourceEvent]:
+        nonlocal now
+        for i in range(40):
+            now = 100.0 + i / 4
+            yield PolledRecords(NOBODY, ())
+
+    await ran(stream(), events(), shelf, clock=lambda: now)
+    assert shelf.polled == 10
+
+
+async def test_a_registry_that_could_not_be_told_to_point_back_is_told_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("daemon.runtime.lifecycle.WITHDRAW_AGAIN_S", 0.0)
+    run = StreamRun(StreamPlan(SPEC, retrain_every=None))
+    run.detector = Raising(SPEC.sensors, SPEC.window, "v2")
+    registry = Registry(fails=3)
+    polls = [PolledRecords(PUMPS_0, steady(30)), *[PolledRecords(PUMPS_0, ())] * 20]
+    with capture_logs() as logs:
+        await ran(run, following(*polls), registry)
+    assert [version for _, version, _ in registry.withdrawn] == ["v2"]
+    assert [entry["event"] for entry in logs].count("model_withdrawn") == 1

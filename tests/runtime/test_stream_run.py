@@ -1,0 +1,79 @@
+"""One stream: which model is in use, and which replica trains."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from daemon.domain import (
+    SECOND_NS,
+    Assigned,
+    InputPartition,
+)
+from daemon.errors import BundleError
+from daemon.runtime.stream_run import StreamPlan, StreamRun
+from tests.runtime.scripted import (
+    SPEC,
+    Shelved,
+    admitted,
+)
+
+
+def test_a_model_that_fails_goes_back_to_the_one_before_and_never_to_itself() -> None:
+    first, second = admitted(0.5), admitted(0.7)
+    a, b = first.to_bytes(), second.to_bytes()
+    run = StreamRun(StreamPlan(SPEC, retrain_every=None))
+    run.bundle = a  # given at the start
+    run.use(first, a, committable=False)
+    run.use(second, b, committable=False)
+    run.use(second, b, committable=False)  # met again in the registry
+    _, before, _ = run.give_up(committable=False)
+    assert (before, run.bundle, run.detector) == (a, None, None)
+    run.use(first, a, committable=False)
+    _, before, _ = run.give_up(committable=False)
+    assert before is None
+    with pytest.raises(BundleError, match="is not used again"):
+        run.use(second, b, committable=False)
+
+
+def test_a_model_given_at_the_start_that_fails_leaves_none() -> None:
+    run, bundle = StreamRun(StreamPlan(SPEC, retrain_every=None)), admitted()
+    run.bundle = bundle.to_bytes()
+    run.use(bundle, run.bundle, committable=False)
+    assert run.give_up(committable=False)[1] is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"window": 5}, "its window 4, the stream's 5"),
+        ({"period_ns": 2 * SECOND_NS}, "its period 1 s, the stream's 2 s"),
+        ({"sensors": ("b", "a")}, "list them in the stream as the model does: a, b"),
+        ({"sensors": ("a", "c")}, "its sensors"),
+    ],
+)
+def test_a_model_of_another_stream_is_refused(changes: dict[str, Any], what: str) -> None:
+    run, bundle = StreamRun(StreamPlan(replace(SPEC, **changes))), admitted()
+    with pytest.raises(BundleError, match=what):
+        run.use(bundle, bundle.to_bytes(), committable=False)
+    assert run.detector is None
+    assert run.bundle is None
+
+
+@pytest.mark.parametrize(
+    ("partition", "leads"),
+    [
+        (InputPartition("one", 0), True),
+        (InputPartition("one", 1), False),
+        (InputPartition("two", 0), False),
+    ],
+)
+def test_the_replica_that_reads_partition_0_of_the_first_topic_trains(
+    partition: InputPartition, leads: bool
+) -> None:
+    run = StreamRun(StreamPlan(replace(SPEC, topics=("one", "two"))), history=Shelved(1 << 40))
+    run.open(Assigned(partition, 0, 0))
+    assert (run.next_job() is not None) is leads
+    assert run.needs_history_extent is leads
