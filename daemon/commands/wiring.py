@@ -22,7 +22,7 @@ from daemon.errors import BundleError, ConfigError
 from daemon.model.bundle import Bundle
 from daemon.runtime.compatibility import check_compatible
 from daemon.runtime.stream_run import StreamPlan, StreamRun
-from daemon.runtime.topic_history import Topics
+from daemon.runtime.topic_history import ReplicaHistory
 from daemon.stream.clock import held_together
 from daemon.stream.encoding import Encoded, encode
 
@@ -135,9 +135,9 @@ async def probe(settings: Settings) -> list[CheckResult]:
     return await kafka.probe(kafka_settings(settings), input_topics(settings), own_topics(settings))
 
 
-def history(settings: Settings, connection: KafkaSettings, plan: StreamPlan) -> Topics:
+def history(settings: Settings, connection: KafkaSettings, plan: StreamPlan) -> ReplicaHistory:
     """The history that a stream's trainings learn from: its topics, without the rows of alerts."""
-    return Topics(
+    return ReplicaHistory(
         connection,
         plan.spec,
         plan.retrain_rows,

@@ -1,4 +1,4 @@
-"""The admin port beside the loop: its server, and how late the event loop is that both share.
+"""The admin port beside the loop: its server, and the measurement of the event loop's lateness.
 
 This module starts the two tasks, and ends them when its context ends.
 """

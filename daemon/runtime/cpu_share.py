@@ -17,7 +17,7 @@ LEAST_SLICE_S = 0.005
 
 @dataclass(slots=True)
 class Spent:
-    """CPU seconds of one piece of work, known when it has ended."""
+    """CPU seconds of one piece of work, set when it ends."""
 
     cpu_s: float = 0.0
 
@@ -39,10 +39,10 @@ class CpuShare:
         self._cpu, self._clock = cpu, clock
         self._granted_s = 0.0  # less what was spent
         self._granted_at = clock()
-        self._slice_s = 0.0  # what a slice takes, about
+        self._slice_s = 0.0  # estimated cost of a slice
 
     def forfeit(self) -> None:
-        """Time that passed while there was no work is not made up for."""
+        """Drop what was granted while there was no work; what was overspent stays."""
         self._granted_at, self._granted_s = self._clock(), min(self._granted_s, 0.0)
 
     def allows(self, cpu_s: float) -> bool:
@@ -53,7 +53,6 @@ class CpuShare:
         self._granted_at = now
         return self._granted_s > cpu_s
 
-    @property
     def allows_slice(self) -> bool:
         """Whether a slice of work like the last ones is granted by now."""
         return self.allows(max(self._slice_s, LEAST_SLICE_S))
@@ -71,7 +70,7 @@ class CpuShare:
 
     @contextmanager
     def slicing(self) -> Iterator[None]:
-        """``spending`` for a slice of work, which tells what the next one will take."""
+        """``spending`` for a slice of work; its cost estimates that of the next one."""
         with self.spending() as spent:
             yield
         self._slice_s = max(spent.cpu_s, 0.9 * self._slice_s)

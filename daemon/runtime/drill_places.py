@@ -21,7 +21,7 @@ PLACES_KEPT = 8
 MOST_GATHERED = 4
 """Places that are gathered at a time."""
 TRIALS_EACH = 64
-"""Faults that are injected at one place before it has served."""
+"""Faults that are injected at one place before it is used up."""
 
 
 @dataclass(slots=True, eq=False)
@@ -47,7 +47,7 @@ class ServingPlace:
 
 
 class PlaceCollector:
-    """Gathers places of one stream, and hands them out until each has served.
+    """Gathers places of one stream, and provides them until each is used up.
 
     Args:
         spec: of the stream.
@@ -63,12 +63,12 @@ class PlaceCollector:
 
     @property
     def places(self) -> list[Place]:
-        """The places whose rows have all come, oldest first."""
+        """The complete places, oldest first."""
         return [serving.place for serving in self._places]
 
     @property
     def gathering(self) -> int:
-        """Places whose rows are still coming."""
+        """The number of places that are still being gathered."""
         return len(self._gathering)
 
     @property
@@ -88,25 +88,25 @@ class PlaceCollector:
         self._places.clear()
 
     def clear(self) -> None:
-        """Forget the places whose rows have all come."""
+        """Forget the complete places."""
         self._places.clear()
 
     def leave(self, partition: InputPartition) -> None:
-        """A partition is another replica's: the places that are being gathered there will not be complete."""
+        """A partition was revoked: the places that are being gathered there would never be complete."""
         self._gathering = [place for place in self._gathering if place.partition != partition]
 
     def take(self) -> ServingPlace:
-        """Remove the oldest place that has not served; give it back with ``put_back`` if it still has not."""
+        """Remove the oldest place that is not used up; the caller returns it with ``put_back`` if it still is not."""
         serving = next(p for p in self._places if p.done < TRIALS_EACH)
         self._places.remove(serving)
         return serving
 
     def put_back(self, serving: ServingPlace) -> None:
-        """Append a place behind the others: the next one's turn comes first."""
+        """Append a place behind the others, so that they take turns."""
         self._places.append(serving)
 
     def look(self, pipeline: Pipeline, step: Step) -> None:
-        """Take the rows of a chunk that was just judged; the pipeline stands behind it."""
+        """Copy rows of a chunk that ``pipeline`` has just judged; its state is that after the chunk."""
         self._extend(pipeline, step)
         if self.wanted and len(self._gathering) < MOST_GATHERED:
             self._begin(pipeline, step)
@@ -122,10 +122,10 @@ class PlaceCollector:
             mine = np.flatnonzero(here & (block.slots == place.slot))[: watched - len(place.rows)]
             if not len(mine):
                 if newest > place.next_row + 4 * watched:
-                    self._gathering.remove(place)  # its asset has fallen silent
+                    self._gathering.remove(place)  # its asset is silent
                 continue
             expected = place.next_row + np.arange(len(mine))
-            # Not the next row, or an episode fires, or another asset has the slot by now.
+            # Not the next row, or an episode fires, or another asset took the slot.
             if (
                 (block.rows[mine] != expected).any()
                 or block.firing[mine].any()
@@ -159,7 +159,7 @@ class PlaceCollector:
             self._gathering.append(GatheredPlace(pipeline.partition, asset, slot, standing, row + 1))
 
     def _served(self, gathered: GatheredPlace) -> ServingPlace:
-        """Make a place of rows that have all come."""
+        """Make a complete place of its rows."""
         assert self._version is not None
         s, L = gathered.standing, self._spec.window
         first = gathered.next_row - len(gathered.rows) - L
@@ -184,5 +184,5 @@ class PlaceCollector:
 
 
 def seed_of(text: str) -> int:
-    """A version, or any text, as a seed."""
+    """A seed that follows from a text, for instance a version."""
     return zlib.crc32(text.encode())

@@ -8,7 +8,7 @@ The alerts may be of any process that published to the topic, also of an earlier
 
 Two windows to either side are left out with them. Other kinds state that values were missing or that the
 model knows too little: a silence is a gap like any other, and a new condition or a drift is to be learned.
-An operator's verdict that an episode was none would belong into ``Alerts.named``.
+An operator's verdict that an episode was none would be applied in ``AlertedEpisodes.episodes``.
 """
 
 from __future__ import annotations
@@ -26,50 +26,52 @@ WHOLE_ASSET = frozenset({AlertKind.ANOMALY.value, AlertKind.REGIME.value, "devia
 ONE_SENSOR = frozenset({AlertKind.SENSOR_STUCK.value})
 
 
-class Alerts:
-    """What the alerts topic says of one stream's episodes, message by message.
+class AlertedEpisodes:
+    """The episodes of one stream whose rows may not be learned, from the messages of the alerts topic.
 
-    Messages that cannot be read are counted in ``unreadable``, episodes beyond ``MOST_EPISODES`` in
-    ``beyond``. Only episodes that keep rows from being learned are kept.
+    Messages that cannot be read are counted in ``unreadable``, messages of episodes beyond ``MOST_EPISODES``
+    in ``beyond``.
     """
 
     def __init__(self, stream: str) -> None:
         self.unreadable = 0
         self.beyond = 0
-        self.first_ns = FOREVER  # the oldest row that any message speaks of
+        self.first_ns = FOREVER  # the oldest row that any message is about
         self._stream = stream
         self._episodes: dict[str, PublishedAlert] = {}
 
-    def take(self, message: bytes) -> None:
-        """Take one message of the topic, of whichever stream; each partition's in their order."""
+    def add(self, message: bytes) -> None:
+        """Add one message of the topic, of any stream; the messages of a partition in their order."""
         try:
-            said = read_alert(message)
+            alert = read_alert(message)
         except ValueError:
             self.unreadable += 1
             return
-        if said.stream != self._stream:
+        if alert.stream != self._stream:
             return
-        self.first_ns = min(self.first_ns, said.row_ns)
-        if said.kind not in WHOLE_ASSET | ONE_SENSOR:
+        self.first_ns = min(self.first_ns, alert.row_ns)
+        if alert.kind not in WHOLE_ASSET | ONE_SENSOR:
             return
-        known = self._episodes.get(said.fingerprint)
+        known = self._episodes.get(alert.fingerprint)
         if known is None and len(self._episodes) >= MOST_EPISODES:
             self.beyond += 1
-        elif known is None or not known.over:  # closed once is closed, though a restart says it all again
-            self._episodes[said.fingerprint] = said
+        elif (
+            known is None or not known.over
+        ):  # a closed episode stays closed if a restart repeats its messages
+            self._episodes[alert.fingerprint] = alert
 
-    def named(self) -> list[PublishedAlert]:
+    def episodes(self) -> list[PublishedAlert]:
         """The episodes whose rows may not be learned."""
         return list(self._episodes.values())
 
 
-def without(
+def exclude_episodes(
     history: Sequence[Segment], episodes: Iterable[PublishedAlert], spec: StreamSpec
 ) -> tuple[list[Segment], int]:
-    """A history without the rows of these episodes, and their neighbours two windows to either side.
+    """Remove the rows of episodes from a history, with two windows to either side.
 
     Returns:
-        The segments that remain, and how many cells with a value were taken out.
+        The segments that remain, and the number of cells with a value that were removed.
     """
     margin = 2 * spec.window
     spans: dict[str, list[tuple[int, int, int | None]]] = {}

@@ -122,7 +122,7 @@ class FireDrill:
 
     @property
     def gathering(self) -> int:
-        """Places whose rows are still coming."""
+        """The number of places that are still being gathered."""
         return self._collector.gathering
 
     def use(self, detector: Detector | None) -> None:
@@ -144,7 +144,7 @@ class FireDrill:
             self._cells = [(kind, rung) for kind in kinds for rung in ladder(kind, self.spec.window)]
 
     def look(self, pipeline: Pipeline, step: Step) -> None:
-        """Copy what is needed of a chunk that was just judged; the pipeline stands behind it."""
+        """Copy rows of a chunk that ``pipeline`` has just judged; its state is that after the chunk."""
         if self._detector is None or not self._cells or not (self.gathering or self._collector.wanted):
             return
         if step.block is None or step.silent or step.model != self.version or not self._share.allows(0.0):
@@ -153,7 +153,7 @@ class FireDrill:
             self._collector.look(pipeline, step)
 
     def leave(self, partition: InputPartition) -> None:
-        """A partition is another replica's from now on."""
+        """A partition was revoked."""
         self._collector.leave(partition)
 
     # -------------------------------------------------------------- slices
@@ -161,7 +161,7 @@ class FireDrill:
         """Do one slice of work, if the share allows one; False if it does not, or there is no work."""
         if self._running is None and not self._collector.ready:
             return False
-        if not self._share.allows_slice:
+        if not self._share.allows_slice():
             return False
         with self._share.slicing():
             try:

@@ -1,13 +1,13 @@
 """The history that a stream's trainings learn from: its interface, and the rows that this process released.
 
-There are two histories. ``Released`` (here) keeps the rows that this process's pipelines released, for
-``replay`` and ``demo``, where one process sees the whole stream. ``topic_history.Topics`` reads the input
+There are two histories. ``ReleasedHistory`` (here) keeps the rows that this process's pipelines released, for
+``replay`` and ``demo``, where one process sees the whole stream. ``topic_history.ReplicaHistory`` reads the input
 topics themselves, for ``run`` and ``train -c``: a replica sees some of the partitions only, and after a
 restart nothing of the past, but the topics hold all of it. What is learned then depends on the topics'
 contents and on the event time that the training ends at, and on nothing that one process happened to see.
 
 Rows of an episode are never learned, nor their neighbours two windows to either side: a model that learned a
-fault would not alert on the next one of its kind. ``Released`` knows which rows were firing; for the topics,
+fault would not alert on the next one of its kind. ``ReleasedHistory`` knows which rows were firing; for the topics,
 ``exclusion`` finds them in the alerts topic.
 """
 
@@ -28,62 +28,62 @@ from daemon.stream.pipeline import RowBlock
 Progress = Callable[[float, str], None]
 
 
-class NotYet(DaemonError):  # noqa: N818 - nothing has failed: later there will be enough
-    """The topics do not hold yet what a training needs, or not all of it is judged."""
+class HistoryNotReady(DaemonError):  # noqa: N818 - nothing has failed: it is read again later
+    """The topics hold too few rows yet, or the group has not judged all of them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Found:
-    """A history as it was found."""
+class FoundHistory:
+    """A history that was read."""
 
     segments: Sequence[Segment]
-    until_ns: int | None = None  # its event time ends here, if that was asked for or found
+    until_ns: int | None = None  # its event time ends here; None: where its rows end
     notes: Sequence[str] = ()  # what an operator should know of it
     records: int = 0
-    unused: Mapping[str, int] = field(default_factory=dict)  # records without a row, by what became of them
-    left_out: int = 0  # cells of rows that alerts name
+    unused: Mapping[str, int] = field(default_factory=dict)  # records that gave no row, by disposition
+    left_out: int = 0  # cells with a value that were excluded because of alerts
 
 
 @runtime_checkable
-class Past(Protocol):
-    """A history that is yet to be read; it crosses to the training process."""
+class UnreadHistory(Protocol):
+    """How to read a history; crosses to the training process, which reads it there."""
 
-    def read(self, progress: Progress) -> Found:
-        """Read it here and now; blocks.
+    def read(self, progress: Progress) -> FoundHistory:
+        """Read the history; blocks.
 
         Raises:
-            NotYet: later.
+            HistoryNotReady: there is not enough yet.
             DaemonError: it cannot be read.
         """
         ...
 
 
 class History(Protocol):
-    """Where a stream's trainings find what to learn."""
+    """The history of one stream, as its trainings use it."""
 
     lasting: bool
-    """Whether it is still there after a restart."""
+    """Whether it survives a restart of the process."""
     event_time_ns: int
-    """How far the stream has come, as far as this knows; -1 where it does not."""
+    """The stream's event time as last measured; -1 if unknown."""
 
     def add(self, block: RowBlock) -> None:
         """Take rows that a pipeline released."""
         ...
 
     def holds(self, rows: int) -> bool:
-        """Whether there may be so many observed rows beyond those that were added."""
+        """Whether it may hold so many observed rows, not counting those that were added."""
         ...
 
-    def first(self, rows: int, least: int) -> Sequence[Segment] | Past:
-        """For a first training: so many observed rows; fewer than ``least`` are too few."""
+    def first(self, rows: int, least: int) -> Sequence[Segment] | UnreadHistory:
+        """The history of a first training: ``rows`` observed rows, or at least ``least`` of them."""
         ...
 
-    def newest(self, until_ns: int) -> Sequence[Segment] | Past:
-        """For a retraining: the newest rows before an event time."""
+    def newest(self, until_ns: int) -> Sequence[Segment] | UnreadHistory:
+        """The history of a retraining: the newest rows before an event time."""
         ...
 
-    async def look(self) -> None:
-        """Find out anew what ``holds`` and ``event_time_ns`` say."""
+    async def measure(self) -> None:
+        """Renew the figures behind ``holds`` and ``event_time_ns``."""
         ...
 
 
@@ -93,7 +93,7 @@ class TrainingHistory:
 
     Args:
         spec: the stream.
-        capacity: rows that are kept; beyond it the oldest go.
+        capacity: rows that are kept; beyond it the oldest blocks are dropped.
     """
 
     def __init__(self, spec: StreamSpec, capacity: int) -> None:
@@ -110,7 +110,7 @@ class TrainingHistory:
             self.rows -= len(self._blocks.popleft().rows)
 
     def segments(self, until_row: int = FOREVER) -> list[Segment]:
-        """The rows before ``until_row`` as training segments; alarms are cut out, gaps beyond max_gap split."""
+        """The rows before ``until_row`` as training segments, without alarms; split at gaps beyond max_gap."""
         if not self._blocks:
             return []
         names = [name for block in self._blocks for name in block.assets]
@@ -128,8 +128,8 @@ class TrainingHistory:
             if not len(which):
                 continue
             which = which[np.argsort(rows[which], kind="stable")]
-            # Rows that were fed again, after a rewind or a rebalance, come twice: the newer stands, but
-            # whoever was not judged the second time (in a silent replay) is no more normal by that.
+            # Rows that were fed again, after a rewind or a rebalance, come twice. The newer values count, but
+            # an alarm of either: rows are not judged in a silent replay.
             new = np.diff(rows[which]) > 0
             alarms = np.logical_or.reduceat(firing[which], np.flatnonzero(np.append(True, new)))
             which = which[np.append(new, True)]
@@ -138,8 +138,8 @@ class TrainingHistory:
         return result
 
 
-class Released:
-    """The history of a process that sees the whole stream: the rows that it released itself."""
+class ReleasedHistory:
+    """The history of a process that reads the whole stream: the rows that it released itself."""
 
     lasting = False
     event_time_ns = -1
@@ -157,12 +157,12 @@ class Released:
         return False
 
     def first(self, rows: int, least: int) -> Sequence[Segment]:
-        """See ``History``; all that was released, which the loop's chunks cut at ``rows``."""
+        """See ``History``; all released rows: the pipeline's training cut ends a chunk at ``rows``."""
         return self._recent.segments()
 
     def newest(self, until_ns: int) -> Sequence[Segment]:
         """See ``History``."""
         return self._recent.segments(self._spec.row(until_ns))
 
-    async def look(self) -> None:
+    async def measure(self) -> None:
         """See ``History``."""

@@ -1,6 +1,6 @@
-"""The life of each stream's model: trained, gated, kept, promoted, followed, given up, withdrawn, restored.
+"""The life cycle of each stream's model, from training to withdrawal.
 
-A training that is due runs in a process of its own (``trainer``), which also puts the candidate to the gate. A
+A training that is due runs in a spawned process (``trainer``), which also gates the candidate. A
 candidate that passes is first kept in the registry, while the model before judges on, and then put in use: a
 candidate that cannot be kept is not used, because no replica could follow. The registry is polled for models
 that other replicas or an operator put in force. A model that fails on many windows in a row is given up: the
@@ -152,7 +152,7 @@ class ModelLifecycle:
 
     # -------------------------------------------------------------- training
     async def advance(self, stream: StreamRun) -> None:
-        """Start the training that is due; take in a training or a promotion that has ended."""
+        """Start the training that is due; process a training or a promotion that has ended."""
         name = stream.spec.name
         promotion = self._promotions.get(name)
         if promotion is not None and promotion[0].done():
@@ -174,7 +174,7 @@ class ModelLifecycle:
             await self.training_ended(stream, result)
 
     async def advance_idle(self) -> None:
-        """Advance streams whose partitions here bring nothing, partition 0 being empty for instance."""
+        """Advance streams whose partitions in this process have no records, for instance an empty partition 0."""
         now = self._options.clock()
         for stream in self._streams:
             name = stream.spec.name
@@ -184,7 +184,7 @@ class ModelLifecycle:
                 error = measurement.exception()
                 if error is None:
                     await self.advance(stream)
-                else:  # whether the broker is there, the source finds out by itself
+                else:  # the source detects an unreachable broker by itself
                     self._reporter.history_unread(name, str(error) or repr(error))
             elif stream.trainer.busy or name in self._promotions:
                 await self.advance(stream)
@@ -194,13 +194,13 @@ class ModelLifecycle:
                 and now - self._measured_at.get(name, -MEASURE_EVERY_S) >= MEASURE_EVERY_S
             ):
                 self._measured_at[name] = now
-                look = stream.history.look()
+                measuring = stream.history.measure()
                 self._measurements[name] = asyncio.get_running_loop().create_task(
-                    look, name="measure the history"
+                    measuring, name="measure the history"
                 )
 
     async def training_ended(self, stream: StreamRun, result: TrainingResult) -> None:
-        """Take in the result of a training: promote the candidate, or report why there is none."""
+        """Process the result of a training: promote the candidate, or report why there is none."""
         name = stream.spec.name
         stream.outcomes.append(replace(result, bundle=None))
         self._reporter.training_ended(
@@ -290,7 +290,7 @@ class ModelLifecycle:
         self._polled_at = now
         try:
             promotions = await self._pauses.unless_closing(self._models.poll()) or ()
-        except DaemonError as error:  # whether the broker is there, the source finds out by itself
+        except DaemonError as error:  # the source detects an unreachable broker by itself
             self._reporter.registry_unread(str(error))
             return
         for name, bundle in promotions:
@@ -328,7 +328,7 @@ class ModelLifecycle:
         )
 
     async def _publish(self, outputs: Mapping[InputPartition, Sequence[Output]]) -> None:
-        """Publish what a model left, and commit soon: no successor may score the same rows with it again."""
+        """Publish a model's last outputs, and commit soon: no successor may score rows with the old model again."""
         for partition, left in outputs.items():
             await self._committer.publish(partition, left)
         self._committer.request()
@@ -345,7 +345,7 @@ class ModelLifecycle:
             why = f"model {version} is given up: {reason}"
             try:
                 await self._use(stream, before, Promotion.ROLLED_BACK, why)
-            except BundleError as error:  # it was in use before; but nothing may end the process here
+            except BundleError as error:  # not expected, as it was in use before; it must not end the process
                 self._reporter.bundle_refused(name, "registry", str(error))
         if stream.detector is None:
             self._reporter.no_model_in_use(name, version, reason)
@@ -358,7 +358,7 @@ class ModelLifecycle:
             task.add_done_callback(self._withdrawals.discard)
 
     async def _withdraw(self, models: Models, stream: str, version: str, reason: str) -> None:
-        """Let the registry point back, so that no restart and no other replica starts with the version again."""
+        """Withdraw a version from the registry, so that no restart and no other replica starts with it."""
         while True:
             try:
                 await models.withdraw(stream, version, reason)

@@ -1,8 +1,7 @@
 """Promoted models of one process: in its directory, and in the compacted topic that all replicas read.
 
 Implements ``lifecycle.Models``. With a topic, the topic decides which model is in force and the directory
-holds copies; without one (``train``, ``demo``), the directory decides. Writing to the directory happens in a
-thread, one change at a time.
+holds copies; without one the directory decides. The directory is written in a thread, one change at a time.
 """
 
 from __future__ import annotations
@@ -89,10 +88,10 @@ class ModelStore:
         return [(promotion.stream, promotion.data) for promotion in await self.topic.poll()]
 
     def _bundle(self, stream: str, version: str) -> bytes:
-        """A bundle of the directory."""
+        """A bundle of the directory, checked against its version."""
         folder = self.directory.folder(stream, version)
         bundle = Bundle.load(folder)
-        if bundle.version != version:  # the hash is over the manifest, and so over all of it
+        if bundle.version != version:  # the version hashes the manifest, and with it all parts
             raise BundleError(f"{folder}: holds model {bundle.version}: it is damaged")
         return bundle.to_bytes()
 

@@ -1,4 +1,4 @@
-"""Pauses in long work: they keep the liveness probe, the admin port and the signals served.
+"""Pauses in long work, so that probes, the admin port and signals are served meanwhile.
 
 The loop, the commits and the models' lifecycle share one event loop with the admin port. Work that takes
 longer than some ten milliseconds pauses between its pieces, and a wait of unknown length ends when the source

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from daemon.domain import Segment, to_ns
-from daemon.runtime.history import History, Past
+from daemon.runtime.history import History, UnreadHistory
 
 if TYPE_CHECKING:
     from daemon.runtime.stream_run import StreamPlan
@@ -45,7 +45,7 @@ class TrainingSchedule:
         """Whether a training that is to be repeated is not due yet."""
         return self._clock() < self._not_before_s
 
-    def first_history(self, observed_rows: int) -> Sequence[Segment] | Past | None:
+    def first_history(self, observed_rows: int) -> Sequence[Segment] | UnreadHistory | None:
         """The history of a first training; None while there are too few rows, here and on the topics."""
         enough_here = observed_rows >= self._wanted_rows
         if not enough_here and not self._history.holds(self._wanted_rows):

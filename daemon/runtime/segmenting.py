@@ -29,8 +29,8 @@ def near(rows: Ints, firing: Mask, margin: int) -> Mask:
 def cut(asset: str, rows: Ints, values: Floats, conditions: Sequence[str]) -> list[Segment]:
     """Segments of consecutive rows; an absent row starts a new segment.
 
-    The grid puts out empty rows for gaps it bridges, so that an absent row here is either a
-    longer gap or an alarm that was cut out, and must not become a neighbour of what follows.
+    The grid releases empty rows for gaps that it bridges. An absent row is thus a longer gap, or an alarm
+    that was cut out, and the rows to either side are no neighbours.
     """
     if not len(rows):
         return []
@@ -55,18 +55,18 @@ def part_of(segment: Segment, start: int, stop: int) -> Segment:
 
 
 def newest_rows(history: Sequence[Segment], wanted: int) -> list[Segment]:
-    """The segments from the first event time on behind which at most ``wanted`` rows lie."""
+    """The newest rows of all assets: from the first event time after which at most ``wanted`` rows lie."""
     if sum(len(s.values) for s in history) <= wanted:
         return list(history)
     rows = np.sort(np.concatenate([s.first_row + np.arange(len(s.values)) for s in history]))
     first = int(rows[-wanted])
     if rows[-wanted - 1] == first:
-        first += 1  # all of an instant's rows, or none
+        first += 1  # all rows of one instant, or none
     return between(history, first, FOREVER)
 
 
 def between(history: Sequence[Segment], first: int, stop: int) -> list[Segment]:
-    """What of the segments lies in grid rows ``first .. stop - 1``."""
+    """The parts of the segments in grid rows ``first .. stop - 1``."""
     kept = []
     for s in history:
         a = min(max(first - s.first_row, 0), len(s.values))
@@ -79,7 +79,7 @@ def between(history: Sequence[Segment], first: int, stop: int) -> list[Segment]:
 def ends_at(history: Sequence[Segment], period_ns: int) -> int | None:
     """The event time at which a history ends; None without rows.
 
-    A thousandth of the rows may lie beyond it: a few readings of a clock that is ahead are no history.
+    A thousandth of the rows may lie beyond it: they come from clocks that are ahead.
     """
     if not history:
         return None

@@ -37,7 +37,7 @@ from daemon.model.calibration import DAY_NS
 from daemon.runtime.compatibility import check_compatible, event_time_in, trained_ns
 from daemon.runtime.fallback import Fallback
 from daemon.runtime.fire_drill import FireDrill
-from daemon.runtime.history import History, Released
+from daemon.runtime.history import History, ReleasedHistory
 from daemon.runtime.schedule import TrainingSchedule
 from daemon.runtime.trainer import Trainer, TrainingJob, TrainingResult
 from daemon.stream.audit import Audited, SensorAudit, Tallies
@@ -116,7 +116,7 @@ class StreamRun:
         self.plan = plan
         self.spec = plan.spec
         self.pipelines: dict[InputPartition, Pipeline] = {}
-        self.history = history or Released(plan.spec, max(plan.retrain_rows, plan.learn_rows))
+        self.history = history or ReleasedHistory(plan.spec, max(plan.retrain_rows, plan.learn_rows))
         self.trainer = Trainer()
         self.fallback = Fallback()
         self.drill: FireDrill | None = None
@@ -130,7 +130,7 @@ class StreamRun:
         self.versions: list[str] = []
         self.scored = 0  # windows that were judged, without those of replayed records
         self.episodes = 0  # anomaly episodes opened
-        self.trained_ns: int | None = None  # event time of the newest row that the model learned from
+        self.trained_ns: int | None = None  # event time of the newest row that the model was trained on
         self.tallies: Tallies | None = None  # audits of the model in use; None: there are none yet
         self.measured: Callable[[int], AbstractContextManager[object]] = nullcontext  # see ``Pipeline``
         self._scores = scores
@@ -164,7 +164,7 @@ class StreamRun:
 
     @property
     def event_time_ns(self) -> int:
-        """The stream's event time here: that of its furthest partition; -1 before any."""
+        """The stream's event time in this process: that of its furthest partition; -1 before any reading."""
         return max((p.event_time_ns for p in self.pipelines.values()), default=-1)
 
     @property
@@ -185,7 +185,7 @@ class StreamRun:
 
     @property
     def leads(self) -> bool:
-        """One replica trains: the one that reads partition 0 of the stream's first topic."""
+        """Whether this replica trains: it reads partition 0 of the stream's first topic."""
         first = self.spec.topics[0] if self.spec.topics else None
         return any(
             p.number == 0 and p.topic in (first, p.topic if first is None else first) for p in self.pipelines
@@ -228,7 +228,7 @@ class StreamRun:
         return reason, before, self._hand_over(committable)
 
     def _hand_over(self, committable: bool) -> dict[InputPartition, list[Output]]:
-        """Let every partition judge with the detector of now."""
+        """Let every partition judge with the current detector."""
         if self.drill is not None:
             self.drill.use(self.detector)
         self.tallies = None
@@ -274,7 +274,7 @@ class StreamRun:
         return self.detector is None or (self.plan.retrain_every is not None and self.event_time_ns < 0)
 
     def training_failed(self) -> None:
-        """No model came of a training: a first one is repeated with half as many rows more."""
+        """A training gave no model: a first one is repeated with half as many rows more."""
         if self.detector is None:
             self.schedule.take_more_rows()
 
@@ -284,7 +284,7 @@ class StreamRun:
 
     # -------------------------------------------------------------- what was judged
     def judged(self, step: Step) -> None:
-        """Take a chunk into the history and into the counts against the budget."""
+        """Add a chunk to the history, and its episodes to the count against the budget."""
         self.episodes += sum(
             isinstance(o, AlertEvent) and o.kind is AlertKind.ANOMALY and o.phase is Phase.OPENED
             for o in step.outputs
@@ -295,7 +295,7 @@ class StreamRun:
                 self.scored += step.scored
 
     def audited(self, audited: Audited) -> tuple[list[SensorAudit], dict[str, int]] | None:
-        """Take in comparisons of hidden readings.
+        """Add comparisons of hidden readings to the model's tallies.
 
         Returns:
             The newest figures, and how many readings were hidden per sensor; None if they are of a model

@@ -1,6 +1,6 @@
 """The history of a replica: rows of the input topics, all partitions, without the rows that alerts name.
 
-``Topics`` stays in the consuming process and keeps no rows: it measures now and then how many records the
+``ReplicaHistory`` stays in the consuming process and keeps no rows: it measures now and then how many records the
 topics hold and how far event time has come, and describes what a training is to read. That description, a
 ``TopicHistory``, crosses to the training process, which reads the topics without joining the group and feeds
 the records to pipelines without a model. The rows found do not depend on how the readings lie in partitions,
@@ -33,8 +33,8 @@ from daemon.domain import (
     iso,
 )
 from daemon.errors import InputError
-from daemon.runtime.exclusion import MOST_EPISODES, Alerts, without
-from daemon.runtime.history import Found, NotYet, Progress, TrainingHistory
+from daemon.runtime.exclusion import MOST_EPISODES, AlertedEpisodes, exclude_episodes
+from daemon.runtime.history import FoundHistory, HistoryNotReady, Progress, TrainingHistory
 from daemon.runtime.segmenting import FOREVER, between, newest_rows
 from daemon.stream.decoding import Decoder
 from daemon.stream.pipeline import Pipeline, RowBlock
@@ -53,20 +53,19 @@ NEWEST_ALERTS = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class TopicHistory:
-    """Rows of a stream's input topics, all partitions, to be read without a group.
+    """How to read the rows of a stream's input topics, all partitions, without joining a group.
 
-    It holds how to read them and no rows: that is what crosses to the training process.
+    Holds no rows; it crosses to the training process.
 
     Args:
-        connection: how to reach Kafka; its group's commits tell what has been judged.
+        connection: to Kafka; the commits of its group show which records are judged.
         spec: the stream.
         rows: how many rows are wanted.
-        oldest: the first observed rows that the topics hold, rather than the newest ones.
+        oldest: read the oldest observed rows that the topics hold, rather than the newest.
         least: fewer observed rows are too few.
-        until_ns: the event time before which the rows lie; None: up to the end.
-        judged: wait until the group has judged what is about to be learned, as only then its alerts
-            are there.
-        alerts: the topic that names what may not be learned; None learns everything.
+        until_ns: only rows before this event time; None: up to the end.
+        judged: wait until the group has judged the rows, because only then their alerts are published.
+        alerts: the alerts topic, whose episodes are excluded; None: nothing is excluded.
         max_record_bytes, max_asset_bytes, max_assets: see the configuration's ``limits``.
     """
 
@@ -82,15 +81,15 @@ class TopicHistory:
     max_asset_bytes: int = 256
     max_assets: int = 100_000
 
-    def read(self, progress: Progress) -> Found:
-        """See ``Past``."""
+    def read(self, progress: Progress) -> FoundHistory:
+        """See ``UnreadHistory``."""
         return asyncio.run(self.found(progress))
 
-    async def found(self, progress: Progress) -> Found:
-        """Read it.
+    async def found(self, progress: Progress) -> FoundHistory:
+        """Read the history.
 
         Raises:
-            NotYet: there are too few rows, or the group has not come far enough.
+            HistoryNotReady: there are too few rows, or the group has not judged them yet.
             InputError: the topics hold nothing.
             DaemonError: they cannot be read.
         """
@@ -106,7 +105,7 @@ class TopicHistory:
             raise InputError(f"topic {names} holds no records to learn from")
         observed = _observed_rows(taken.segments)
         if len(observed) < self.least:
-            raise NotYet(f"topic {names} holds {len(observed)} rows yet, {self.least} are wanted")
+            raise HistoryNotReady(f"topic {names} holds {len(observed)} rows yet, {self.least} are wanted")
         until_ns = self.until_ns
         if self.oldest:
             stop = _first_rows_end(observed, self.rows)
@@ -117,11 +116,11 @@ class TopicHistory:
         notes: list[str] = []
         left_out = 0
         if self.alerts is not None and segments:
-            alerts = Alerts(self.spec.name)
+            alerts = AlertedEpisodes(self.spec.name)
             notes = await self._alerts(alerts, min(s.first_row for s in segments) * self.spec.period_ns)
-            segments, left_out = without(segments, alerts.named(), self.spec)
+            segments, left_out = exclude_episodes(segments, alerts.episodes(), self.spec)
         unused = {name: n for name, n in taken.counts.items() if n and name != Disposition.ACCEPTED}
-        return Found(segments, until_ns, tuple(notes), read, unused, left_out)
+        return FoundHistory(segments, until_ns, tuple(notes), read, unused, left_out)
 
     # -------------------------------------------------------------- how far
     @property
@@ -133,11 +132,11 @@ class TopicHistory:
         return Decoder(self.spec, self.max_record_bytes, self.max_asset_bytes)
 
     async def _ends(self, log: Log, until_ns: int) -> dict[InputPartition, int]:
-        """Per partition an offset behind all readings of before ``until_ns``, by bisection.
+        """Per partition an offset after all readings from before ``until_ns``, by bisection.
 
-        Event times go up along a partition but for the allowed lateness; the median of a few readings
-        tells which time a place is of, whatever one of them says. Record timestamps would not do:
-        those of a topic that was filled later say when that was.
+        Event times rise along a partition but for the allowed lateness. The median of a few readings gives the
+        event time at an offset even if one of them is wrong. Record timestamps would not do: in a topic that
+        was filled later they are the time of filling.
         """
         when_ns, decoder = until_ns + self._settled_ns, self._decoder()
         low, high = dict(log.starts), dict(log.ends)
@@ -152,33 +151,33 @@ class TopicHistory:
         return high
 
     async def _judged(self, log: Log, ends: Mapping[InputPartition, int]) -> None:
-        """Wait until the group's commits have passed ``ends``; a partition that it never read is not waited for.
+        """Wait until the group's commits have passed ``ends``; partitions without a commit are ignored.
 
         Raises:
-            NotYet: they do not within a minute.
+            HistoryNotReady: they do not within a minute.
         """
         deadline = time.monotonic() + JUDGED_WITHIN_S
         while True:
             reached = await kafka.committed(self.connection, list(ends))
             behind = {p: at for p, at in reached.items() if at < ends[p]}
-            # Behind the last record there may be markers of transactions, which nobody judges.
+            # Transaction markers may follow the last record; they are never judged.
             ahead = await log.some(behind, 1) if behind else {}
             behind = {p: at for p, at in behind.items() if any(r.offset < ends[p] for r in ahead[p])}
             if not behind:
                 return
             if time.monotonic() > deadline:
                 p, at = next(iter(behind.items()))
-                raise NotYet(
+                raise HistoryNotReady(
                     f"{p.topic}/{p.number} is judged up to offset {at} only, and {ends[p]} is wanted"
                 )
             await asyncio.sleep(1.0)
 
     # -------------------------------------------------------------- rows
     async def _taken(self, log: Log, ends: Mapping[InputPartition, int], progress: Progress) -> _Taken:
-        """The rows of pieces at the partitions' ends (or starts) that grow until they hold what is wanted.
+        """The rows of pieces at the partitions' ends (or starts), which grow until they hold enough rows.
 
-        How much is read does not show in the rows that are wanted: it is enough only when every
-        partition was read from ``_warm_ns`` before the first of them on.
+        The rows do not depend on how much is read: it is enough only when every partition was read from so
+        long before the first wanted row that no pipeline state from before could change it.
         """
         spec = self.spec
         most = 4 * self.rows * (len(spec.sensors) if spec.format is Format.JSON_LONG else 1)
@@ -196,7 +195,7 @@ class TopicHistory:
             each = min(2 * each, most)
 
     def _enough(self, log: Log, ends: Mapping[InputPartition, int], taken: _Taken) -> bool:
-        """Whether no partition can hold more of the rows that are wanted."""
+        """Whether no partition can hold further rows that belong to the wanted ones."""
         period = self.spec.period_ns
         if self.oldest:
             observed = _observed_rows(taken.segments)
@@ -209,7 +208,7 @@ class TopicHistory:
         wanted_ns = -FOREVER
         if sum(len(s.values) for s in taken.segments) >= self.rows:
             first = min(s.first_row for s in newest_rows(taken.segments, self.rows))
-            # An asset's rows are as ever once its gaps are bridged and its windows are over.
+            # An asset's rows do not depend on earlier records once its gaps are bridged and its windows are full.
             wanted_ns = (first - 2 * self.spec.window) * period - self.spec.max_gap_ns - self._settled_ns
         return all(
             taken.begin[p] <= log.starts[p] or taken.first_ns.get(p, FOREVER) <= wanted_ns for p in ends
@@ -222,7 +221,7 @@ class TopicHistory:
         stop: Mapping[InputPartition, int],
         progress: Progress,
     ) -> _Taken:
-        """What a pipeline without a model makes of these records."""
+        """Feed records to pipelines without a model, and collect the rows that they release."""
         spec, decoder = self.spec, self._decoder()
         until_row = FOREVER if self.until_ns is None else spec.row(self.until_ns)
         pipelines = {
@@ -250,7 +249,7 @@ class TopicHistory:
             take(p, PolledRecords(p, (), ended=True))
             counts.update({str(d): n for d, n in pipelines[p].counts.items()})
             found += [(s.asset, s.first_row, i, s) for s in recent[p].segments(until_row)]
-        # By asset and time, so that neither the partitions nor the order of the answers show.
+        # Sorted by asset and time, so that neither partitions nor the order of responses matter.
         found.sort(key=lambda one: one[:3])
         return _Taken(
             [one[3] for one in found],
@@ -262,15 +261,15 @@ class TopicHistory:
         )
 
     # -------------------------------------------------------------- alerts
-    async def _alerts(self, alerts: Alerts, since_ns: int) -> list[str]:
-        """Read the alerts topic, and say what is wrong with it."""
+    async def _alerts(self, alerts: AlertedEpisodes, since_ns: int) -> list[str]:
+        """Read the alerts topic into ``alerts``; returns what an operator should know of it."""
         assert self.alerts is not None
         notes = []
         async with Log.opened(self.connection, [self.alerts]) as log:
             begin = {p: max(start, log.ends[p] - NEWEST_ALERTS) for p, start in log.starts.items()}
             async for piece in log.pieces(begin, log.ends):
                 for record in piece.records:
-                    alerts.take(record.value)
+                    alerts.add(record.value)
             shortened = any(begin.values())
         if alerts.unreadable:
             notes.append(f"{alerts.unreadable} messages of {self.alerts} are no alerts and were passed over")
@@ -289,18 +288,18 @@ class TopicHistory:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Taken:
-    """The rows of some records: segments by asset and time, and where in the partitions they came from."""
+    """The rows of the records between two offsets per partition, and the event times at both ends."""
 
     segments: list[Segment]
     counts: Counter[str]
     begin: Mapping[InputPartition, int]
     stop: Mapping[InputPartition, int]
-    first_ns: Mapping[InputPartition, int]  # the event time of the first readings
+    first_ns: Mapping[InputPartition, int]  # event time of the first readings
     last_ns: Mapping[InputPartition, int]
 
 
 def _observed_rows(history: Sequence[Segment]) -> Ints:
-    """The grid rows that hold a value, ascending; one entry per asset that has it."""
+    """The grid rows that hold a value, ascending; one entry per asset."""
     rows = [s.first_row + np.flatnonzero(s.observed.any(1)) for s in history]
     return np.sort(np.concatenate(rows)) if rows else np.empty(0, np.int64)
 
@@ -311,7 +310,7 @@ def _first_rows_end(observed: Ints, wanted: int) -> int:
 
 
 def _time_of(records: Sequence[Record], decoder: Decoder) -> int | None:
-    """The median event time of records; None where none can be used."""
+    """The median event time of records; None if none can be used."""
     times = sorted(r.time_ns for r in decoder.decode_all(records) if isinstance(r, Reading))
     return times[len(times) // 2] if times else None
 
@@ -319,7 +318,7 @@ def _time_of(records: Sequence[Record], decoder: Decoder) -> int | None:
 async def _times_at(
     log: Log, places: Mapping[InputPartition, int], decoder: Decoder
 ) -> dict[InputPartition, int]:
-    """Per partition the event time of an offset, or of what can be used behind it."""
+    """Per partition the event time at an offset, or at the next records that can be used."""
     times: dict[InputPartition, int] = {}
     left = dict(places)
     for _ in range(SAMPLES):
@@ -336,19 +335,19 @@ async def _times_at(
     return times
 
 
-class Topics:
-    """The history of a replica: whatever the stream's input topics hold, of all partitions.
+class ReplicaHistory:
+    """The history of a replica: all records that the stream's input topics hold, in all partitions.
 
-    It keeps no rows. What the parent knows of the topics (how many records they hold, how far event
-    time has come) it asks for now and then, for a stream whose own partitions here say nothing.
+    Keeps no rows. ``measure`` reads how many records the topics hold and how far event time has come, for a
+    stream whose partitions in this process show neither.
 
     Args:
-        connection: how to reach Kafka.
+        connection: to Kafka.
         spec: the stream.
-        rows: of a retraining.
-        oldest: a first training takes the first rows of the topics (where the group begins there),
-            rather than the newest.
-        alerts: the topic of the alerts.
+        rows: that a retraining takes.
+        oldest: a first training takes the oldest rows of the topics (if the group starts there), rather than
+            the newest.
+        alerts: the alerts topic.
         limits: ``max_record_bytes``, ``max_asset_bytes`` and ``max_assets``.
     """
 
@@ -410,8 +409,8 @@ class Topics:
             *self._limits,
         )
 
-    async def look(self) -> None:
-        """See ``History``. The event time is the median of the partitions' last readings.
+    async def measure(self) -> None:
+        """See ``History``. The event time is the median over the partitions' last readings.
 
         Raises:
             DaemonError: the topics cannot be read now.
@@ -425,6 +424,6 @@ class Topics:
         for records in tails.values():
             if (time_ns := _time_of(records, decoder)) is not None:
                 times.append(time_ns)
-            await asyncio.sleep(0)  # this is the parent, and a topic may have thousands of partitions
+            await asyncio.sleep(0)  # a topic may have thousands of partitions, and the loop must go on
         if times:
             self.event_time_ns = sorted(times)[(len(times) - 1) // 2]

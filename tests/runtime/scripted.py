@@ -34,7 +34,7 @@ from daemon.domain import (
 from daemon.errors import BrokerError
 from daemon.model.bundle import Bundle
 from daemon.model.training import train
-from daemon.runtime.history import History, Past
+from daemon.runtime.history import History, UnreadHistory
 from daemon.runtime.loop import Loop
 from daemon.runtime.options import LoopOptions
 from daemon.runtime.stream_run import StreamPlan, StreamRun
@@ -220,7 +220,7 @@ class Shelved:
     def newest(self, until_ns: int) -> Sequence[Segment]:
         return [Segment(f"until {until_ns // SECOND_NS - GRID_S}", 0, np.zeros((0, 2)))]
 
-    async def look(self) -> None:
+    async def measure(self) -> None:
         self.looks += 1
 
 
@@ -255,7 +255,7 @@ def ordered(run: StreamRun) -> str | None:
     order = run.next_job()
     if order is None:
         return None
-    assert not isinstance(order.history, Past)
+    assert not isinstance(order.history, UnreadHistory)
     return order.history[0].asset
 
 

@@ -14,21 +14,21 @@ from daemon.domain import (
     AlertKind,
     Phase,
 )
-from daemon.runtime.exclusion import Alerts, without
+from daemon.runtime.exclusion import AlertedEpisodes, exclude_episodes
 from daemon.stream.encoding import read_alert
 from tests.runtime.histories import BASE_S, SPEC, alert, seconds_of, segment
 
 
-def named(*messages: bytes) -> Alerts:
-    alerts = Alerts("pumps")
+def named(*messages: bytes) -> AlertedEpisodes:
+    alerts = AlertedEpisodes("pumps")
     for message in messages:
-        alerts.take(message)
+        alerts.add(message)
     return alerts
 
 
 def test_a_closed_episode_is_left_out_from_its_onset_to_its_close_with_two_windows_to_either_side() -> None:
     alerts = named(alert("p1", 100, 105), alert("p1", 100, 120, Phase.CLOSED))
-    history, cells = without([segment("p1", 300), segment("p2", 300)], alerts.named(), SPEC)
+    history, cells = exclude_episodes([segment("p1", 300), segment("p2", 300)], alerts.episodes(), SPEC)
     margin = 2 * SPEC.window
     assert seconds_of(history, "p1") == [*range(100 - margin), *range(120 + margin + 1, 300)]
     assert seconds_of(history, "p2") == list(range(300))
@@ -37,26 +37,26 @@ def test_a_closed_episode_is_left_out_from_its_onset_to_its_close_with_two_windo
 
 def test_an_open_episode_is_left_out_up_to_the_end() -> None:
     alerts = named(alert("p1", 100, 105), alert("p1", 100, 150, Phase.UPDATED))
-    history, _ = without([segment("p1", 300)], alerts.named(), SPEC)
+    history, _ = exclude_episodes([segment("p1", 300)], alerts.episodes(), SPEC)
     assert seconds_of(history, "p1") == list(range(100 - 2 * SPEC.window))
 
 
 def test_an_episode_that_began_before_the_history_counts_by_its_close_alone() -> None:
     alerts = named(alert("p1", -5000, 50, Phase.CLOSED))
-    history, _ = without([segment("p1", 300)], alerts.named(), SPEC)
+    history, _ = exclude_episodes([segment("p1", 300)], alerts.episodes(), SPEC)
     assert seconds_of(history, "p1") == list(range(50 + 2 * SPEC.window + 1, 300))
 
 
 def test_an_episode_that_a_restart_opens_once_more_stays_closed() -> None:
     opened, closed = alert("p1", 100, 105), alert("p1", 100, 120, Phase.CLOSED)
-    history, _ = without([segment("p1", 300)], named(opened, closed, opened).named(), SPEC)
+    history, _ = exclude_episodes([segment("p1", 300)], named(opened, closed, opened).episodes(), SPEC)
     assert 299 in seconds_of(history, "p1")
 
 
 def test_of_a_stuck_sensor_only_its_own_values_are_left_out() -> None:
     alerts = named(alert("p1", 100, 130, kind=AlertKind.SENSOR_STUCK, sensor="b"))
     given_history = [segment("p1", 300)]
-    (left,), cells = without(given_history, alerts.named(), SPEC)
+    (left,), cells = exclude_episodes(given_history, alerts.episodes(), SPEC)
     first = 100 - 2 * SPEC.window
     assert np.isfinite(left.values[:, 0]).all()
     assert np.flatnonzero(np.isnan(left.values[:, 1])).tolist() == list(range(first, 300))
@@ -78,19 +78,21 @@ def test_of_a_stuck_sensor_only_its_own_values_are_left_out() -> None:
 def test_silences_drift_and_new_conditions_are_learned_and_faults_are_not(
     kind: AlertKind, learned: bool
 ) -> None:
-    history, _ = without([segment("p1", 300)], named(alert("p1", 100, 110, kind=kind)).named(), SPEC)
+    history, _ = exclude_episodes(
+        [segment("p1", 300)], named(alert("p1", 100, 110, kind=kind)).episodes(), SPEC
+    )
     assert (seconds_of(history, "p1") == list(range(300))) is learned
 
 
 def test_deviations_are_not_learned_either() -> None:
     message = alert("p1", 100, 110).replace(b'"anomaly"', b'"deviation"')
-    history, _ = without([segment("p1", 300)], named(message).named(), SPEC)
+    history, _ = exclude_episodes([segment("p1", 300)], named(message).episodes(), SPEC)
     assert seconds_of(history, "p1") == list(range(100 - 2 * SPEC.window))
 
 
 def test_a_stuck_sensor_that_the_stream_no_longer_has_takes_nothing_out() -> None:
     alerts = named(alert("p1", 100, 130, kind=AlertKind.SENSOR_STUCK, sensor="z"))
-    history, cells = without([segment("p1", 300)], alerts.named(), SPEC)
+    history, cells = exclude_episodes([segment("p1", 300)], alerts.episodes(), SPEC)
     assert (seconds_of(history, "p1"), cells) == (list(range(300)), 0)
 
 
@@ -101,7 +103,7 @@ def test_how_far_back_the_alerts_go_is_told_by_the_rows_that_they_are_of() -> No
 
 
 def test_an_episode_of_another_stream_with_the_same_asset_plays_no_part() -> None:
-    assert named(alert("p1", 100, 105, stream="fans")).named() == []
+    assert named(alert("p1", 100, 105, stream="fans")).episodes() == []
 
 
 def test_an_alert_is_read_as_it_was_written() -> None:
@@ -129,24 +131,24 @@ GARBAGE = [
 def test_what_is_no_alert_is_counted_and_passed_over(message: bytes) -> None:
     alerts = named(message, alert("p2", 100, 105))
     assert alerts.unreadable == 1
-    assert [e.asset for e in alerts.named()] == ["p2"]
+    assert [e.asset for e in alerts.episodes()] == ["p2"]
 
 
 @given(st.data())
 def test_no_mutation_of_an_alert_is_more_than_unreadable(data: st.DataObject) -> None:
-    alerts = Alerts("pumps")
+    alerts = AlertedEpisodes("pumps")
     random_ = random.Random(data.draw(st.integers(0, 1 << 32)))
     for _ in range(100):
         message = bytearray(alert("p1", 100, 105, sensor="a"))
         for _ in range(random_.randint(1, 4)):
             at = random_.randrange(len(message))
             message[at : at + random_.randint(0, 3)] = random_.randbytes(random_.randint(0, 3))
-        alerts.take(bytes(message))
-    assert alerts.unreadable + len(alerts.named()) <= 100
+        alerts.add(bytes(message))
+    assert alerts.unreadable + len(alerts.episodes()) <= 100
 
 
 def test_episodes_are_held_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("daemon.runtime.exclusion.MOST_EPISODES", 3)
     alerts = named(*(alert(f"p{i}", 100, 105) for i in range(5)), alert("p0", 100, 120, Phase.CLOSED))
     assert alerts.beyond == 2
-    assert [(e.asset, e.over) for e in alerts.named()] == [("p0", True), ("p1", False), ("p2", False)]
+    assert [(e.asset, e.over) for e in alerts.episodes()] == [("p0", True), ("p1", False), ("p2", False)]

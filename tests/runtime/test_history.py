@@ -5,7 +5,7 @@ from __future__ import annotations
 from daemon.domain import (
     SECOND_NS,
 )
-from daemon.runtime.history import Released, TrainingHistory
+from daemon.runtime.history import ReleasedHistory, TrainingHistory
 from tests.runtime.histories import SPEC, block
 
 
@@ -15,7 +15,7 @@ def test_rows_from_the_end_of_a_history_on_are_no_part_of_it() -> None:
     recent.add(block("b", range(50, 60)))
     (learned,) = recent.segments(until_row=50)
     assert (learned.asset, len(learned.values)) == ("a", 50)
-    released = Released(SPEC, 1_000)
+    released = ReleasedHistory(SPEC, 1_000)
     released.add(block("a", range(60)))
     assert [len(s.values) for s in released.newest(40 * SECOND_NS)] == [40]
     assert [len(s.values) for s in released.first(60, 60)] == [60]

@@ -26,7 +26,7 @@ from daemon.domain import (
 )
 from daemon.errors import BrokerError
 from daemon.model.bundle import Bundle
-from daemon.runtime.history import Found, Past, Progress
+from daemon.runtime.history import FoundHistory, Progress, UnreadHistory
 from daemon.runtime.options import Hold
 from daemon.runtime.stream_run import StreamPlan, StreamRun
 from daemon.runtime.trainer import TrainingJob, TrainingResult, learn
@@ -237,8 +237,8 @@ async def test_the_history_of_a_stream_without_records_is_measured() -> None:
 
 async def test_a_measurement_of_the_history_that_fails_is_logged_and_repeated() -> None:
     class Away(Shelved):
-        async def look(self) -> None:
-            await super().look()
+        async def measure(self) -> None:
+            await super().measure()
             raise BrokerError("no broker")
 
     history = Away()
@@ -391,15 +391,15 @@ async def test_a_first_training_that_is_put_off_asks_for_the_same_rows_again() -
 
 async def test_what_is_to_be_known_of_a_history_is_said() -> None:
     class Noted:
-        def read(self, progress: Progress) -> Found:
+        def read(self, progress: Progress) -> FoundHistory:
             rows = np.random.default_rng(0).standard_normal((600, 2))
-            return Found([Segment("p1", 0, rows)], notes=["the alerts begin late"])
+            return FoundHistory([Segment("p1", 0, rows)], notes=["the alerts begin late"])
 
-    class Topics(Shelved):
-        def first(self, rows: int, least: int) -> Past:
+    class ReplicaHistory(Shelved):
+        def first(self, rows: int, least: int) -> UnreadHistory:
             return Noted()
 
-    run = StreamRun(StreamPlan(SPEC, model=ModelSettings(kind="ppca")), history=Topics(10_000))
+    run = StreamRun(StreamPlan(SPEC, model=ModelSettings(kind="ppca")), history=ReplicaHistory(10_000))
     run.trainer = PromptTrainer()  # type: ignore[assignment]
     with capture_logs() as logs:
         await ran(run, following(PolledRecords(PUMPS_0, ()), PolledRecords(PUMPS_0, ())))

@@ -23,8 +23,8 @@ from daemon.domain import (
     Segment,
 )
 from daemon.errors import BrokerError, InputError
-from daemon.runtime.history import Found, NotYet
-from daemon.runtime.topic_history import TopicHistory, Topics
+from daemon.runtime.history import FoundHistory, HistoryNotReady
+from daemon.runtime.topic_history import ReplicaHistory, TopicHistory
 from daemon.runtime.trainer import TrainingJob, learn
 from daemon.stream.pipeline import RowBlock
 from tests.broker import create_topic, produce, read_topic
@@ -33,14 +33,14 @@ from tests.runtime.histories import BASE_S, SPEC, alert, block, seconds_of
 
 
 def test_the_history_of_the_topics_keeps_no_rows_in_the_parent() -> None:
-    topics = Topics(KafkaSettings(), SPEC, 1_000, oldest=True, alerts="alerts")
+    topics = ReplicaHistory(KafkaSettings(), SPEC, 1_000, oldest=True, alerts="alerts")
     topics.add(block("a", range(1000)))
     assert all(not isinstance(value, RowBlock | list | dict) for value in vars(topics).values())
 
 
 @pytest.mark.parametrize(("oldest", "rows"), [(True, 300), (False, 1_000)])
 def test_a_group_that_begins_at_the_end_learns_the_newest_rows_first(oldest: bool, rows: int) -> None:
-    topics = Topics(KafkaSettings(), SPEC, 1_000, oldest=oldest, alerts="alerts")
+    topics = ReplicaHistory(KafkaSettings(), SPEC, 1_000, oldest=oldest, alerts="alerts")
     first = topics.first(300, 200)
     assert (first.oldest, first.rows, first.least, first.until_ns) == (oldest, rows, 200, None)
     newest = topics.newest(60 * SECOND_NS)
@@ -89,7 +89,7 @@ class Topic:
         made = TopicHistory(self.connection, self.spec, rows, alerts=self.alerts)
         return replace(made, **more)  # type: ignore[arg-type]
 
-    async def found(self, rows: int = 100_000, **more: object) -> Found:
+    async def found(self, rows: int = 100_000, **more: object) -> FoundHistory:
         return await self.history(rows, **more).found(lambda share, doing: None)
 
 
@@ -182,14 +182,14 @@ async def test_unreadable_records_at_a_place_that_is_looked_at_lead_nowhere(topi
 @pytest.mark.kafka
 async def test_too_few_rows_are_waited_for_and_none_is_an_error(topic: Topic) -> None:
     await topic.make(3, fleet(2, range(50)))
-    with pytest.raises(NotYet, match="holds 100 rows yet, 101 are wanted"):
+    with pytest.raises(HistoryNotReady, match="holds 100 rows yet, 101 are wanted"):
         await topic.found(least=101)
     assert (await topic.found(least=100)).records == 100
     empty = Topic(topic.connection.bootstrap_servers)
     await empty.make(2, [])
     with pytest.raises(InputError, match="holds no records to learn from"):
         await empty.found()
-    with pytest.raises(NotYet):
+    with pytest.raises(HistoryNotReady):
         await empty.found(least=1)
 
 
@@ -210,7 +210,7 @@ async def test_a_retraining_waits_until_what_it_learns_is_judged(
         await consumer.commit({partition: 300})
         monkeypatch.setattr("daemon.runtime.topic_history.JUDGED_WITHIN_S", 0.0)
         until_ns = (BASE_S + 200) * SECOND_NS
-        with pytest.raises(NotYet, match="judged up to offset 300 only"):
+        with pytest.raises(HistoryNotReady, match="judged up to offset 300 only"):
             await topic.found(until_ns=until_ns, judged=True)
         monkeypatch.setattr("daemon.runtime.topic_history.JUDGED_WITHIN_S", 60.0)
         waiting = asyncio.create_task(topic.found(until_ns=until_ns, judged=True))
@@ -243,9 +243,9 @@ async def test_alerts_that_are_kept_for_less_than_the_inputs_are_said(topic: Top
 @pytest.mark.kafka
 async def test_a_leader_without_readings_is_told_how_far_the_topics_are(topic: Topic) -> None:
     await topic.make(4, fleet(2, range(400)))
-    topics = Topics(topic.connection, topic.spec, 1_000, oldest=True, alerts=topic.alerts)
+    topics = ReplicaHistory(topic.connection, topic.spec, 1_000, oldest=True, alerts=topic.alerts)
     assert not topics.holds(800)
-    await topics.look()
+    await topics.measure()
     assert topics.holds(800)
     assert not topics.holds(801)
     assert topics.event_time_ns > (BASE_S + 350) * SECOND_NS

@@ -27,7 +27,7 @@ from daemon.domain import (
     StreamSpec,
 )
 from daemon.model.bundle import Bundle
-from daemon.runtime.history import Found, NotYet, Progress, TrainingHistory
+from daemon.runtime.history import FoundHistory, HistoryNotReady, Progress, TrainingHistory
 from daemon.runtime.trainer import Trainer, TrainingJob, hold_out, learn
 from daemon.stream.pipeline import RowBlock
 
@@ -134,18 +134,18 @@ def test_rows_that_calibrate_a_shorter_window_only_are_too_few_for_a_stream() ->
 class Told:
     """A history that is yet to be read, and says something or is not there yet."""
 
-    found: Found | None = None
+    found: FoundHistory | None = None
 
-    def read(self, progress: Progress) -> Found:
+    def read(self, progress: Progress) -> FoundHistory:
         progress(0.1, "reading")
         if self.found is None:
-            raise NotYet("too few rows yet")
+            raise HistoryNotReady("too few rows yet")
         return self.found
 
 
 def test_a_history_that_was_read_says_what_it_has_to_say_and_how_far_it_goes() -> None:
     told: list[tuple[float, str]] = []
-    found = Found([rows_of(600)], until_ns=700 * WINDOWED.period_ns, notes=["a note"])
+    found = FoundHistory([rows_of(600)], until_ns=700 * WINDOWED.period_ns, notes=["a note"])
     outcome = learn(taught(Told(found)), lambda share, doing: told.append((share, doing)))
     assert outcome.bundle is not None
     assert outcome.notes == ("a note",)
