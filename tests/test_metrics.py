@@ -51,7 +51,7 @@ from daemon.runtime.stream_run import StreamPlan, StreamRun
 from daemon.runtime.trainer import TrainingResult
 from daemon.stream.audit import Imputable, SensorAudit
 from tests.fakes import CentreDetector
-from tests.runtime.scripted import BASE_S, PUMPS_0, SPEC, Fragile, Script, Shelf, line, steady
+from tests.runtime.scripted import BASE_S, PUMPS_0, SPEC, FailingRegistry, Fragile, Script, line, steady
 
 MOVED: dict[str, str] = {}
 """Series (a family, or one with its labels) -> the test that moves it."""
@@ -104,19 +104,23 @@ def moves(*series: str) -> Callable[[Callable[..., Awaitable[Metrics]]], Callabl
 
         @functools.wraps(test)
         async def run(*arguments: Any, **more: Any) -> None:
-            before, after = samples(fresh()), samples(await test(*arguments, **more))
+            before, successor_of = samples(fresh()), samples(await test(*arguments, **more))
             for name in series:
-                mine = [key for key in after if key == name or re.match(rf"{re.escape(name)}(_|{{)", key)]
+                mine = [
+                    key for key in successor_of if key == name or re.match(rf"{re.escape(name)}(_|{{)", key)
+                ]
                 assert mine, f"{name} is not there"
-                assert [k for k in mine if not _same(before.get(k), after[k])], f"{name} did not move"
+                assert [k for k in mine if not _same(before.get(k), successor_of[k])], f"{name} did not move"
 
         return run
 
     return decorate
 
 
-def _same(before: float | None, after: float) -> bool:
-    return before is not None and (before == after or (math.isnan(before) and math.isnan(after)))
+def _same(before: float | None, successor_of: float) -> bool:
+    return before is not None and (
+        before == successor_of or (math.isnan(before) and math.isnan(successor_of))
+    )
 
 
 @dataclass
@@ -180,7 +184,7 @@ def at(record: Record, timestamp_ns: int) -> Record:
     "drill_smallest_size",
     "drill_cpu_seconds_total",
 )
-async def test_the_fire_drill_says_what_would_be_found() -> Metrics:
+async def test_the_fire_drill_measures_what_would_be_found() -> Metrics:
     """A detector whose score is the size of what is wrong, and a drill that may take what it needs."""
     detector = centre(still=1 << 40)
 
@@ -218,7 +222,7 @@ async def test_the_fire_drill_says_what_would_be_found() -> Metrics:
     "inference_batch_size",
     "assets_active",
 )
-async def test_what_becomes_of_records() -> Metrics:
+async def test_records_are_counted_by_disposition() -> Metrics:
     records = steady(30)
     records[20] = line(20, "p1", 20.0, 0.5, None)
     records += [Record(30, b"p1", b"{", 1), line(31, "p1", 2.0, 0.5, 0.5), line(32, "p1", 29.0, 0.5, 0.5)]
@@ -259,7 +263,7 @@ async def test_the_model_is_timed_and_nothing_else(monkeypatch: pytest.MonkeyPat
     assert found["inference_duration_seconds_sum"] == 0.25 * found["inference_duration_seconds_count"] > 0
 
 
-async def test_what_is_read_again_after_a_restart_is_not_scored_again() -> None:
+async def test_records_read_again_after_a_restart_are_not_scored_again() -> None:
     assigned = Assigned(PUMPS_0, 0, 15)
     metrics, _, _ = await ran(assigned, PolledRecords(PUMPS_0, steady(20)), detector=centre())
     assert samples(metrics)["windows_scored_total"] == 5
@@ -267,7 +271,7 @@ async def test_what_is_read_again_after_a_restart_is_not_scored_again() -> None:
 
 
 @moves("consumer_lag_records", "consumer_lag_seconds", "consumer_assigned_partitions")
-async def test_lag_is_told_in_records_and_seconds() -> Metrics:
+async def test_lag_is_measured_in_records_and_seconds() -> Metrics:
     stamp = int(time.time() - 90) * SECOND_NS
     records = [at(record, stamp) for record in steady(20)]
     metrics, _, _ = await ran(ASSIGNED, PolledRecords(PUMPS_0, records, end_offset=120), detector=centre())
@@ -279,14 +283,14 @@ async def test_lag_is_told_in_records_and_seconds() -> Metrics:
 
 
 @pytest.mark.parametrize(("end", "stamp", "seconds"), [(20, 10**18, 0.0), (25, -1_000_000, math.nan)])
-async def test_lag_that_is_none_and_lag_that_nobody_knows(end: int, stamp: int, seconds: float) -> None:
+async def test_zero_lag_and_unknown_lag(end: int, stamp: int, seconds: float) -> None:
     records = [at(record, stamp) for record in steady(20)]
     metrics, _, _ = await ran(ASSIGNED, PolledRecords(PUMPS_0, records, end_offset=end))
     assert samples(metrics)["consumer_lag_seconds"] == pytest.approx(seconds, nan_ok=True)
 
 
 @moves('consumer_rebalances_total{event="assigned"}', 'consumer_rebalances_total{event="revoked"}')
-async def test_what_goes_with_a_partition() -> Metrics:
+async def test_a_revoked_partition_takes_its_lag_and_assets_with_it() -> Metrics:
     events = [ASSIGNED, PolledRecords(PUMPS_0, steady(20), end_offset=99), Revoked(PUMPS_0)]
     metrics, status, _ = await ran(*events, detector=centre())
     found = samples(metrics)
@@ -297,7 +301,7 @@ async def test_what_goes_with_a_partition() -> Metrics:
 
 
 @moves('state_restores_total{result="ok"}')
-async def test_state_that_is_of_use_is_restored() -> Metrics:
+async def test_usable_state_is_restored() -> Metrics:
     _, _, first = await ran(ASSIGNED, PolledRecords(PUMPS_0, steady(20)), detector=centre())
     at, saved = first.commits[-1].position, {s.key: s for work in first.commits for s in work.saved}
     again = Assigned(PUMPS_0, at.replay_from, at.offset, tuple(saved.values()))
@@ -306,13 +310,13 @@ async def test_state_that_is_of_use_is_restored() -> Metrics:
 
 
 @moves('state_restores_total{result="failed"}')
-async def test_state_that_is_of_no_use_is_counted() -> Metrics:
+async def test_unusable_state_is_counted() -> Metrics:
     assigned = Assigned(PUMPS_0, 20, 20, [StateRecord(b"sensors.pumps\x1f", b"garbage")])
     return (await ran(assigned, detector=centre()))[0]
 
 
 @moves('state_restores_total{result="unusable"}')
-async def test_records_of_state_that_cannot_be_used_are_counted() -> Metrics:
+async def test_unusable_records_of_state_are_counted() -> Metrics:
     _, _, first = await ran(ASSIGNED, PolledRecords(PUMPS_0, steady(20)), detector=centre())
     at, saved = first.commits[-1].position, {s.key: s for work in first.commits for s in work.saved}
     saved = {key: s if key.endswith(b"\x1f") else StateRecord(key, b"garbage") for key, s in saved.items()}
@@ -328,7 +332,7 @@ async def test_records_of_state_that_cannot_be_used_are_counted() -> Metrics:
     'state_restores_total{result="truncated"}',
     'bundle_refused_total{source="record"}',
 )
-async def test_what_a_source_counts_is_told_once() -> Metrics:
+async def test_counts_of_the_source_are_reported_once() -> Metrics:
     stats, metrics, status = KafkaStats(), fresh(), Status(["pumps"])
     refused = 0
     report = counts_reported(stats, lambda: refused, Reporter(metrics, status))
@@ -381,7 +385,7 @@ async def test_silent_sensors_are_counted() -> Metrics:
 
 
 @moves('episodes_suppressed_total{reason="maintenance"}')
-async def test_episodes_that_maintenance_keeps_quiet_are_counted_and_not_their_rows() -> Metrics:
+async def test_episodes_inside_maintenance_are_counted_once_each() -> Metrics:
     records = [line(i, "p1", float(i), 50.0 if i % 20 in range(5, 12) else 0.5, 0.5) for i in range(60)]
     quiet = [(BASE_S * SECOND_NS, (BASE_S + 58) * SECOND_NS, frozenset[str]())]
     metrics, _, _ = await ran(ASSIGNED, PolledRecords(PUMPS_0, records), detector=centre(), maintenance=quiet)
@@ -392,7 +396,7 @@ async def test_episodes_that_maintenance_keeps_quiet_are_counted_and_not_their_r
 
 
 @moves('dropped_total{reason="model_failed"}')
-async def test_windows_that_the_model_fails_on() -> Metrics:
+async def test_windows_that_the_model_fails_on_are_counted() -> Metrics:
     records = [line(i, "p1", float(i), 13.0 if i == 8 else 0.5, 0.5) for i in range(20)]
     metrics, _, _ = await ran(ASSIGNED, PolledRecords(PUMPS_0, records), detector=Fragile(SPEC.sensors))
     assert samples(metrics)["windows_scored_total"] == 16
@@ -424,7 +428,7 @@ async def test_latency_ends_when_a_commit_has_made_it_readable() -> Metrics:
     return metrics
 
 
-async def test_what_a_failed_commit_did_counts_once() -> None:
+async def test_outputs_of_a_failed_commit_count_once() -> None:
     """Its partition begins again, and all is published by the second try."""
     records = [*odd(10, 14, 20), Record(20, b"p1", b"{", 1)]
     again = [
@@ -448,7 +452,7 @@ async def test_what_a_failed_commit_did_counts_once() -> None:
 
 
 @moves('drift_kl_nats{kind="latent"}', 'drift_kl_nats{kind="residual"}')
-async def test_drift_is_told(bundle: Bundle) -> Metrics:
+async def test_drift_is_measured(bundle: Bundle) -> Metrics:
     return await live(bundle)
 
 
@@ -456,7 +460,7 @@ AUDITED = ("audits_total", "error", "coverage", "skill", "possible")
 
 
 @moves(*(f'imputation_{name}{{sensor="{sensor}"}}' for name in AUDITED for sensor in SPEC.sensors))
-async def test_hidden_readings_are_told_by_sensor() -> Metrics:
+async def test_hidden_readings_are_measured_per_sensor() -> Metrics:
     rows = [line(i, "p1", float(i), 0.5 + 0.1 * math.sin(i), 0.5) for i in range(9000)]
     metrics, status, _ = await ran(
         ASSIGNED,
@@ -475,7 +479,7 @@ async def test_hidden_readings_are_told_by_sensor() -> Metrics:
     return metrics
 
 
-async def test_figures_of_hidden_readings_go_with_their_model(bundle: Bundle) -> None:
+async def test_audit_figures_are_removed_with_their_model(bundle: Bundle) -> None:
     said = {}
 
     async def prepared(loop: Loop, run: StreamRun, reporter: Reporter) -> None:
@@ -525,7 +529,7 @@ async def live(bundle: Bundle, prepared: Prepare | None = None, models: Models |
     'model_promotions_total{result="restored"}',
     *(f'threshold{{score="{part}"}}' for part in SCORE_PARTS),
 )
-async def test_a_model_that_is_taken_over_says_what_it_was_trained_on(bundle: Bundle) -> Metrics:
+async def test_a_model_in_use_shows_when_it_was_trained_and_its_thresholds(bundle: Bundle) -> Metrics:
     metrics = await live(bundle)
     found = samples(metrics)
     assert found["model_trained_timestamp_seconds"] == BASE_S - 1  # not the time at which it was taken over
@@ -535,7 +539,9 @@ async def test_a_model_that_is_taken_over_says_what_it_was_trained_on(bundle: Bu
 
 
 @pytest.mark.parametrize("said", [None, "yesterday", -1, 1 << 70, True, 1.5])
-async def test_a_model_that_does_not_say_when_it_was_trained(bundle: Bundle, said: object) -> None:
+async def test_a_model_without_a_valid_training_time_has_none_on_metrics(
+    bundle: Bundle, said: object
+) -> None:
     facts = {**bundle.facts, "newest_ns": said}
     metrics = await live(replace(bundle, facts=facts))
     assert math.isnan(samples(metrics)["model_trained_timestamp_seconds"])
@@ -547,7 +553,7 @@ async def test_a_model_that_does_not_say_when_it_was_trained(bundle: Bundle, sai
     'model_promotions_total{result="failed"}',
     "retrain_duration_seconds",
 )
-async def test_trainings_are_counted_by_what_came_of_them(bundle: Bundle) -> Metrics:
+async def test_trainings_are_counted_by_result(bundle: Bundle) -> Metrics:
     data = bundle.to_bytes()
 
     async def prepared(loop: Loop, run: StreamRun, reporter: Reporter) -> None:
@@ -606,7 +612,7 @@ async def test_a_promoted_model_that_is_none_is_refused(bundle: Bundle) -> Metri
     return await live(bundle, models=Promoted())  # type: ignore[arg-type]
 
 
-class Promoted(Shelf):
+class Promoted(FailingRegistry):
     async def promoted(self, stream: str) -> bytes | None:
         return b"no bundle"
 
@@ -618,7 +624,7 @@ class Promoted(Shelf):
 @moves(
     *(f'lifecycle_state{{state="{state}"}}' for state in ("starting", "learning")),
 )
-async def test_learning_is_told() -> Metrics:
+async def test_learning_is_a_state() -> Metrics:
     metrics, _, _ = await ran(ASSIGNED, PolledRecords(PUMPS_0, steady(5)))
     found = samples(metrics)
     assert found['lifecycle_state{state="learning"}'] == 1
@@ -627,12 +633,12 @@ async def test_learning_is_told() -> Metrics:
 
 
 @moves('lifecycle_state{state="live"}')
-async def test_live_is_told(bundle: Bundle) -> Metrics:
+async def test_live_is_a_state(bundle: Bundle) -> Metrics:
     return await live(bundle)
 
 
 @moves('lifecycle_state{state="draining"}')
-async def test_draining_is_told() -> Metrics:
+async def test_draining_is_a_state() -> Metrics:
     metrics, status, _ = await ran(ASSIGNED)
     status.drain()
     found = samples(metrics)
@@ -641,7 +647,7 @@ async def test_draining_is_told() -> Metrics:
 
 
 @moves("event_loop_lag_seconds", 'http_refused_total{reason="host"}', 'http_refused_total{reason="target"}')
-async def test_the_admin_port_tells_of_the_event_loop_and_of_what_it_refused(
+async def test_the_admin_port_measures_the_event_loop_and_counts_refusals(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Metrics:
     monkeypatch.setattr("daemon.runtime.admin_port.LAG_EVERY_S", 0.01)
@@ -681,7 +687,7 @@ async def test_kafka_is_up_while_it_answers() -> Metrics:
     return metrics
 
 
-def test_there_is_no_metric_that_nothing_moves() -> None:
+def test_every_series_is_moved_by_some_test() -> None:
     known = {**MOVED, **ELSEWHERE}
     families = {series.split("{")[0] for series in known}
     unmoved = []
@@ -695,7 +701,7 @@ def test_there_is_no_metric_that_nothing_moves() -> None:
     assert {f"imputation_{name}" for name in AUDITED} <= families  # ... and these with their model
 
 
-def test_tests_that_stand_elsewhere_are_there() -> None:
+def test_tests_named_elsewhere_exist() -> None:
     for place in ELSEWHERE.values():
         path, name = place.split("::")
         assert f"def {name}(" in (Path(__file__).parents[1] / path).read_text()

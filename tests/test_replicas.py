@@ -82,7 +82,7 @@ def test_one_process_and_three_learn_the_same_models_from_the_same_topics(
     assert learned[0] == learned[1]
 
 
-def test_a_restart_forgets_nothing_of_what_is_learned(kafka_bootstrap: str, tmp_path: Path) -> None:
+def test_a_restart_changes_nothing_of_what_is_learned(kafka_bootstrap: str, tmp_path: Path) -> None:
     topic = unique("in")
     make_topic(kafka_bootstrap, topic, 2)
     config = config_of(kafka_bootstrap, topic, retrain={"every": f"{EVERY_S}s", "rows": 100_000})

@@ -53,7 +53,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "bundle"
 
 
-def test_cold_start_learns_beside_consuming_and_goes_live(kafka_bootstrap: str, tmp_path: Path) -> None:
+def test_a_cold_start_trains_while_consuming_and_goes_live(kafka_bootstrap: str, tmp_path: Path) -> None:
     topic, prefix = unique("in"), unique("out")
     make_topic(kafka_bootstrap, topic, 2)
     config = config_for(kafka_bootstrap, topic, prefix, SENSORS, **STREAM) | {"model": QUICK}
@@ -80,7 +80,7 @@ def test_cold_start_learns_beside_consuming_and_goes_live(kafka_bootstrap: str, 
 
 
 @pytest.mark.parametrize("delivery", ["exactly_once", "at_least_once"])
-def test_a_restart_goes_on_where_it_was_with_the_same_scores(
+def test_a_restart_continues_at_the_commit_with_the_same_scores(
     kafka_bootstrap: str, tmp_path: Path, bundle: Path, delivery: str
 ) -> None:
     lines = fleet_lines(300)
@@ -166,7 +166,7 @@ def spoiled(bundle: Path) -> tuple[str, bytes]:
     return made.version, made.to_bytes()
 
 
-def test_whatever_is_on_our_own_topics_ends_no_start_and_blinds_nobody(
+def test_garbage_on_the_models_and_state_topics_stops_no_start(
     kafka_bootstrap: str, tmp_path: Path, bundle: Path
 ) -> None:
     topic, prefix = unique("in"), unique("out")
@@ -217,7 +217,7 @@ def test_whatever_is_on_our_own_topics_ends_no_start_and_blinds_nobody(
         assert daemon.stop() == 0
 
 
-def test_a_missing_topic_is_one_clear_line_and_exit_code_2(kafka_bootstrap: str, tmp_path: Path) -> None:
+def test_a_missing_topic_is_one_line_of_error_and_exit_code_2(kafka_bootstrap: str, tmp_path: Path) -> None:
     config = config_for(kafka_bootstrap, unique("absent"), unique("out"), SENSORS, **STREAM)
     daemon = Daemon(tmp_path, config)
     done = command("run", "-c", daemon.config, timeout=60)
@@ -242,7 +242,7 @@ def test_topics_and_check(kafka_bootstrap: str, tmp_path: Path) -> None:
     assert command("check", "-c", daemon.config, "--probe").returncode == 0
 
 
-def test_a_broker_that_is_down_is_waited_for_and_said_once_a_minute(tmp_path: Path) -> None:
+def test_a_broker_that_is_down_is_awaited_and_logged_once_a_minute(tmp_path: Path) -> None:
     config = config_for("127.0.0.1:9", unique("in"), unique("out"), SENSORS, **STREAM)
     with Daemon(tmp_path, config) as daemon:
         daemon.until(lambda s: any(e.get("event") == "broker_unreachable" for e in daemon.events()), 60)

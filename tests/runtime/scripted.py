@@ -45,7 +45,7 @@ BASE_S = 1_700_000_000
 
 PUMPS_0 = InputPartition("sensors.pumps", 0)
 
-NOBODY = InputPartition("", -1)
+NO_PARTITION = InputPartition("", -1)
 
 SPEC = StreamSpec(
     "pumps",
@@ -90,7 +90,7 @@ class Script:
 
 
 @dataclass
-class Shelf:
+class FailingRegistry:
     """A registry whose broker fails at every call."""
 
     polled: int = 0
@@ -142,7 +142,7 @@ def stream() -> StreamRun:
     return run
 
 
-def made(
+def loop_over(
     source: Script, run: StreamRun, models: Any = None, status: Status | None = None, **options: Any
 ) -> tuple[Loop, Metrics, Status]:
     """A loop over one stream, whose commits carry outputs and state; ``options`` as in ``LoopOptions``."""
@@ -162,14 +162,14 @@ def steady(n: int, first: int = 0) -> list[Record]:
     return [line(first + i, "p1", float(first + i), 0.5, 0.5) for i in range(n)]
 
 
-def lively(n: int, first: int = 0, level: float = 0.5) -> list[Record]:
+def varied(n: int, first: int = 0, level: float = 0.5) -> list[Record]:
     """Readings that a model can be learned from."""
     rows = level + 0.1 * np.random.default_rng(first).standard_normal((n, 2))
     return [line(first + i, "p1", float(first + i), *row.tolist()) for i, row in enumerate(rows)]
 
 
 @cache
-def admitted(centre: float = 0.5) -> Bundle:
+def trained_bundle(centre: float = 0.5) -> Bundle:
     """A real bundle for ``SPEC``: a fallback is read from its bytes."""
     rng = np.random.default_rng(int(10 * centre))
     rows = centre + 0.1 * rng.standard_normal((600, len(SPEC.sensors)))
@@ -184,7 +184,7 @@ class Fragile(CentreDetector):
         return super().infer(windows)
 
 
-def after(source: Script, polls: Sequence[PolledRecords]) -> Script:
+def successor_of(source: Script, polls: Sequence[PolledRecords]) -> Script:
     """The source of a successor: with the position and state of the last commit."""
     saved = {record.key: record for work in source.commits for record in work.saved}
     at = source.commits[-1].position
@@ -200,14 +200,14 @@ EVERY_S = 600
 GRID_S = BASE_S // EVERY_S * EVERY_S
 
 
-class Shelved:
+class MeasuredHistory:
     """A history on topics, whose extent a test sets; its segments name how they were asked for."""
 
     lasting = True
 
     def __init__(self, rows: int = 0, event_time_ns: int = -1) -> None:
         self.rows, self.event_time_ns = rows, event_time_ns
-        self.looks = 0
+        self.measurements = 0
 
     def add(self, block: RowBlock) -> None: ...
 
@@ -221,10 +221,10 @@ class Shelved:
         return [Segment(f"until {until_ns // SECOND_NS - GRID_S}", 0, np.zeros((0, 2)))]
 
     async def measure(self) -> None:
-        self.looks += 1
+        self.measurements += 1
 
 
-def led(
+def leading_stream(
     history: History | None,
     bundle: Bundle | None = None,
     *,
@@ -240,7 +240,7 @@ def led(
     return run
 
 
-def heard(run: StreamRun, second: float) -> StreamRun:
+def fed_until(run: StreamRun, second: float) -> StreamRun:
     """Feed a reading so many seconds after the grid point, and the one before it, which confirms it."""
     pipeline = run.pipelines[PUMPS_0]
     for ahead in (-1, 0):
@@ -250,7 +250,7 @@ def heard(run: StreamRun, second: float) -> StreamRun:
     return run
 
 
-def ordered(run: StreamRun) -> str | None:
+def due_history(run: StreamRun) -> str | None:
     """The history of the training that is due; None if none is."""
     order = run.next_job()
     if order is None:
@@ -259,7 +259,9 @@ def ordered(run: StreamRun) -> str | None:
     return order.history[0].asset
 
 
-def learning(learn_rows: int = 400, clock: Callable[[], float] = time.monotonic, **plan: Any) -> StreamRun:
+def learning_stream(
+    learn_rows: int = 400, clock: Callable[[], float] = time.monotonic, **plan: Any
+) -> StreamRun:
     """A stream without a model, which learns at once when its rows are there."""
     plan = {"model": ModelSettings(kind="ppca"), "retrain_every": None} | plan
     run = StreamRun(StreamPlan(SPEC, learn_rows=learn_rows, **plan), clock=clock)
@@ -267,25 +269,25 @@ def learning(learn_rows: int = 400, clock: Callable[[], float] = time.monotonic,
     return run
 
 
-def asked_rows(run: StreamRun) -> list[int]:
+def trained_rows(run: StreamRun) -> list[int]:
     """How many rows each training was given."""
     trainer = run.trainer
     assert isinstance(trainer, PromptTrainer)
     return [sum(len(s.values) for s in order.history) for order in trainer.orders]  # type: ignore[union-attr]
 
 
-async def ran(
+async def run_loop(
     run: StreamRun, events: AsyncIterator[SourceEvent], models: Any = None, **options: Any
 ) -> tuple[Script, Status]:
     """A loop over these events, to its end."""
     source = Script([])
     source.events = lambda: events  # type: ignore[method-assign]
-    loop, _, status = made(source, run, models, **options)
+    loop, _, status = loop_over(source, run, models, **options)
     await loop.run()
     return source, status
 
 
-async def following(*events: SourceEvent, pauses: int = 1) -> AsyncIterator[SourceEvent]:
+async def assigned_then(*events: SourceEvent, pauses: int = 1) -> AsyncIterator[SourceEvent]:
     """Partition 0 and these events; other tasks run in the pauses before each."""
     yield Assigned(PUMPS_0, 0, 0)
     for event in events:

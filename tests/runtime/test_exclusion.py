@@ -47,13 +47,13 @@ def test_an_episode_that_began_before_the_history_counts_by_its_close_alone() ->
     assert seconds_of(history, "p1") == list(range(50 + 2 * SPEC.window + 1, 300))
 
 
-def test_an_episode_that_a_restart_opens_once_more_stays_closed() -> None:
+def test_a_closed_episode_stays_closed_if_a_restart_repeats_it() -> None:
     opened, closed = alert("p1", 100, 105), alert("p1", 100, 120, Phase.CLOSED)
     history, _ = exclude_episodes([segment("p1", 300)], named(opened, closed, opened).episodes(), SPEC)
     assert 299 in seconds_of(history, "p1")
 
 
-def test_of_a_stuck_sensor_only_its_own_values_are_left_out() -> None:
+def test_of_a_stuck_sensor_only_its_own_values_are_excluded() -> None:
     alerts = named(alert("p1", 100, 130, kind=AlertKind.SENSOR_STUCK, sensor="b"))
     given_history = [segment("p1", 300)]
     (left,), cells = exclude_episodes(given_history, alerts.episodes(), SPEC)
@@ -75,9 +75,7 @@ def test_of_a_stuck_sensor_only_its_own_values_are_left_out() -> None:
         (AlertKind.DRIFT, True),
     ],
 )
-def test_silences_drift_and_new_conditions_are_learned_and_faults_are_not(
-    kind: AlertKind, learned: bool
-) -> None:
+def test_silences_drift_and_new_conditions_exclude_nothing(kind: AlertKind, learned: bool) -> None:
     history, _ = exclude_episodes(
         [segment("p1", 300)], named(alert("p1", 100, 110, kind=kind)).episodes(), SPEC
     )
@@ -90,19 +88,19 @@ def test_deviations_are_not_learned_either() -> None:
     assert seconds_of(history, "p1") == list(range(100 - 2 * SPEC.window))
 
 
-def test_a_stuck_sensor_that_the_stream_no_longer_has_takes_nothing_out() -> None:
+def test_a_stuck_sensor_that_the_stream_no_longer_has_excludes_nothing() -> None:
     alerts = named(alert("p1", 100, 130, kind=AlertKind.SENSOR_STUCK, sensor="z"))
     history, cells = exclude_episodes([segment("p1", 300)], alerts.episodes(), SPEC)
     assert (seconds_of(history, "p1"), cells) == (list(range(300)), 0)
 
 
-def test_how_far_back_the_alerts_go_is_told_by_the_rows_that_they_are_of() -> None:
+def test_the_alerts_reach_back_to_the_oldest_row_of_a_message() -> None:
     """Whatever they are about; an onset may lie long before."""
     alerts = named(alert("p1", 100, 150), alert("p1", 10, 130, kind=AlertKind.DRIFT), alert("p1", 200, 210))
     assert alerts.first_ns == (BASE_S + 130) * SECOND_NS
 
 
-def test_an_episode_of_another_stream_with_the_same_asset_plays_no_part() -> None:
+def test_an_episode_of_another_stream_with_the_same_asset_is_ignored() -> None:
     assert named(alert("p1", 100, 105, stream="fans")).episodes() == []
 
 
@@ -128,7 +126,7 @@ GARBAGE = [
 
 
 @pytest.mark.parametrize("message", GARBAGE, ids=range(len(GARBAGE)))
-def test_what_is_no_alert_is_counted_and_passed_over(message: bytes) -> None:
+def test_messages_that_are_no_alerts_are_counted_and_skipped(message: bytes) -> None:
     alerts = named(message, alert("p2", 100, 105))
     assert alerts.unreadable == 1
     assert [e.asset for e in alerts.episodes()] == ["p2"]
@@ -147,7 +145,7 @@ def test_no_mutation_of_an_alert_is_more_than_unreadable(data: st.DataObject) ->
     assert alerts.unreadable + len(alerts.episodes()) <= 100
 
 
-def test_episodes_are_held_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_excluded_episodes_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("daemon.runtime.exclusion.MOST_EPISODES", 3)
     alerts = named(*(alert(f"p{i}", 100, 105) for i in range(5)), alert("p0", 100, 120, Phase.CLOSED))
     assert alerts.beyond == 2

@@ -93,7 +93,7 @@ def slices(drill: FireDrill, clock: Clock, most: int = 100_000) -> Iterator[None
         yield
 
 
-def test_a_place_is_where_the_stream_stood() -> None:
+def test_a_place_is_a_copy_of_the_stream_s_rows_and_window() -> None:
     """As a pipeline that is fed no further says: window, baseline, and the rows that follow."""
     _, pipeline, drill = begun()
     records = noisy(60)
@@ -125,7 +125,7 @@ def test_the_baseline_is_that_of_the_row_before() -> None:
         assert (place.age == 0).all()
 
 
-def test_the_stream_does_not_notice() -> None:
+def test_the_drill_changes_neither_outputs_nor_state() -> None:
     """The same outputs and the same state, with a drill that does all it can and without one."""
     records = noisy(200, ("p1", "p2"))
     records[250] = line(250, "p1", 125.0, 9.0, 9.0)
@@ -148,7 +148,7 @@ def test_the_stream_does_not_notice() -> None:
     assert list(pipeline.saving()) == list(alone.saving())
 
 
-def test_no_place_holds_an_episode() -> None:
+def test_no_place_contains_an_episode() -> None:
     records = noisy(400)
     bad = {i for i in range(400) if i % 23 < 3}
     records = [line(i, "p1", float(i), 9.0, 9.0) if i in bad else r for i, r in enumerate(records)]
@@ -172,7 +172,7 @@ def test_a_gap_ends_a_place_that_is_being_gathered() -> None:
 
 
 @pytest.mark.parametrize("first", [60, 0])
-def test_a_partition_that_ends_or_goes_keeps_no_place_from_the_others(first: int) -> None:
+def test_incomplete_places_of_a_silent_or_revoked_partition_are_dropped(first: int) -> None:
     """Its assets fall silent, or another replica has them, while places are being gathered there."""
     run, pipeline, drill = begun()
     fed(pipeline, drill, noisy(16, [f"p{i}" for i in range(12)]), at_once=12)
@@ -221,7 +221,7 @@ def test_the_faults_of_a_place_follow_from_seed_model_and_rows() -> None:
     assert len(found[0][0]) > 100
 
 
-def test_what_is_large_is_found_and_what_is_small_is_not() -> None:
+def test_large_faults_are_found_and_small_ones_are_not() -> None:
     clock = Clock()
     _, pipeline, drill = begun(clock=clock)
     for begin in range(0, 600, 100):
@@ -246,7 +246,7 @@ def test_what_is_large_is_found_and_what_is_small_is_not() -> None:
     assert table["a", "drop_out"]["says"] == "a: a drop-out is found within 2.22 h"
 
 
-def test_another_model_begins_anew_and_a_broken_one_does_not_end_the_stream() -> None:
+def test_another_model_starts_over_and_a_failing_one_does_not_end_the_stream() -> None:
     broken = False
 
     class Breaking(CentreDetector):
@@ -302,7 +302,7 @@ def test_rules_are_the_streams() -> None:
     ("seconds", "text"),
     [(0.0, "0 s"), (40.0, "40 s"), (119.0, "119 s"), (180.0, "3 min"), (9_000.0, "2.5 h")],
 )
-def test_durations_are_written_as_people_say_them(seconds: float, text: str) -> None:
+def test_durations_are_written_in_their_largest_unit(seconds: float, text: str) -> None:
     assert span(seconds) == text
 
 

@@ -9,7 +9,7 @@ from daemon.runtime.history import ReleasedHistory, TrainingHistory
 from tests.runtime.histories import SPEC, block
 
 
-def test_rows_from_the_end_of_a_history_on_are_no_part_of_it() -> None:
+def test_rows_after_the_end_of_a_history_are_excluded() -> None:
     recent = TrainingHistory(SPEC, 1_000)
     recent.add(block("a", range(60)))
     recent.add(block("b", range(50, 60)))
@@ -21,7 +21,7 @@ def test_rows_from_the_end_of_a_history_on_are_no_part_of_it() -> None:
     assert [len(s.values) for s in released.first(60, 60)] == [60]
 
 
-def test_of_more_rows_than_are_kept_the_oldest_blocks_go() -> None:
+def test_beyond_the_capacity_the_oldest_blocks_are_dropped() -> None:
     recent = TrainingHistory(SPEC, 35)
     for first in range(0, 100, 10):
         recent.add(block("a", range(first, first + 10)))

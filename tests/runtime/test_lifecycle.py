@@ -32,23 +32,23 @@ from daemon.runtime.stream_run import StreamPlan, StreamRun
 from daemon.runtime.trainer import TrainingJob, TrainingResult, learn
 from tests.fakes import CentreDetector, PromptTrainer
 from tests.runtime.scripted import (
-    NOBODY,
+    NO_PARTITION,
     PUMPS_0,
     SPEC,
+    FailingRegistry,
+    MeasuredHistory,
     Registry,
     Script,
-    Shelf,
-    Shelved,
     Ticking,
-    admitted,
-    asked_rows,
-    following,
-    learning,
-    lively,
-    made,
-    ran,
+    assigned_then,
+    learning_stream,
+    loop_over,
+    run_loop,
     steady,
     stream,
+    trained_bundle,
+    trained_rows,
+    varied,
 )
 
 
@@ -70,11 +70,11 @@ class Unjudging(CentreDetector):
         raise FloatingPointError("always")
 
 
-async def test_a_model_that_cannot_be_kept_is_a_failed_one_and_the_old_one_judges_on() -> None:
+async def test_a_candidate_that_the_registry_cannot_keep_is_not_used() -> None:
     run = stream()
     source = Script([PolledRecords(PUMPS_0, steady(20)), PolledRecords(PUMPS_0, (), ended=True)])
-    shelf = Shelf()
-    loop, _, status = made(source, run, shelf)
+    shelf = FailingRegistry()
+    loop, _, status = loop_over(source, run, shelf)
     outcome = TrainingResult(True, "better", "v2", b"a bundle", 1.0, 100)
 
     async def script() -> None:
@@ -94,11 +94,11 @@ async def test_a_model_that_cannot_be_kept_is_a_failed_one_and_the_old_one_judge
 
 @pytest.mark.parametrize("bad", [Blind, Raising, Unjudging])
 @pytest.mark.parametrize("earlier", [True, False])
-async def test_a_model_that_fails_gives_way_to_the_one_before(
+async def test_a_model_that_fails_is_replaced_by_the_one_before(
     bad: type[CentreDetector], earlier: bool
 ) -> None:
     run = StreamRun(StreamPlan(SPEC, learn_rows=10_000, retrain_every=None))
-    sound = admitted().to_bytes()
+    sound = trained_bundle().to_bytes()
     if earlier:
         run.use(Bundle.from_bytes(sound), sound, committable=False)
         run.fallback.took_over(sound)
@@ -106,7 +106,7 @@ async def test_a_model_that_fails_gives_way_to_the_one_before(
     polls = [PolledRecords(PUMPS_0, steady(30, 30 * i)) for i in range(6)]
     registry = Registry(fails=1)
     source = Script([*polls, PolledRecords(PUMPS_0, (), ended=True)])
-    loop, metrics, status = made(source, run, registry)
+    loop, metrics, status = loop_over(source, run, registry)
     loop.streams[0].bundle = None
     with capture_logs() as logs:
         await loop.run()
@@ -120,7 +120,7 @@ async def test_a_model_that_fails_gives_way_to_the_one_before(
     assert events.count("model_not_withdrawn") == 1
     if earlier:
         assert run.detector is not None
-        assert run.detector.version == page.model == change.version == admitted().version
+        assert run.detector.version == page.model == change.version == trained_bundle().version
         assert "model v2 is given up: it failed on" in change.reason
         assert run.scored > 100
         assert page.state is Lifecycle.LIVE
@@ -134,7 +134,7 @@ async def test_a_model_that_fails_gives_way_to_the_one_before(
     assert source.commits[-1].position.offset == 180
 
 
-async def test_a_model_that_fails_on_everything_is_not_asked_about_every_window() -> None:
+async def test_a_model_that_always_fails_is_not_called_for_every_window() -> None:
     asked: list[int] = []
 
     class Counting(Raising):
@@ -144,27 +144,27 @@ async def test_a_model_that_fails_on_everything_is_not_asked_about_every_window(
 
     run = StreamRun(StreamPlan(SPEC, retrain_every=None))
     run.detector = Counting(SPEC.sensors, SPEC.window, "v2")
-    loop, metrics, _ = made(Script([PolledRecords(PUMPS_0, steady(4_000))]), run)
+    loop, metrics, _ = loop_over(Script([PolledRecords(PUMPS_0, steady(4_000))]), run)
     await loop.run()
     assert len(asked) < 40
     assert sum(asked) < 4 * 4_000
     assert b'anomalyd_dropped_total{reason="model_failed",stream="pumps"} 3997.0' in metrics.exposition()
 
 
-async def test_a_successor_goes_on_where_no_model_was_left() -> None:
+async def test_a_successor_restores_the_state_of_a_stream_without_a_model() -> None:
     run = StreamRun(StreamPlan(SPEC, learn_rows=10_000, retrain_every=None))
     run.detector = Raising(SPEC.sensors, SPEC.window, "v2")
     source = Script([PolledRecords(PUMPS_0, steady(30, 30 * i)) for i in range(4)])
-    await made(source, run)[0].run()
+    await loop_over(source, run)[0].run()
     assert run.detector is None
     saved = {record.key: record for work in source.commits for record in work.saved}
     position = source.commits[-1].position
-    for bundle in (None, admitted().to_bytes()):
+    for bundle in (None, trained_bundle().to_bytes()):
         successor = StreamRun(StreamPlan(SPEC, learn_rows=10_000, retrain_every=None))
         successor.bundle = bundle
         replayed = steady(120 - position.replay_from, position.replay_from)
         polls = [PolledRecords(PUMPS_0, replayed), PolledRecords(PUMPS_0, steady(30, 120))]
-        loop, metrics, _ = made(
+        loop, metrics, _ = loop_over(
             Script(polls, tuple(saved.values()), position.offset, position.replay_from), successor
         )
         await loop.run()
@@ -172,11 +172,11 @@ async def test_a_successor_goes_on_where_no_model_was_left() -> None:
         assert successor.scored >= (30 if bundle is not None else 0)
 
 
-async def test_the_registry_is_told_to_point_back() -> None:
+async def test_a_model_that_is_given_up_is_withdrawn() -> None:
     run = StreamRun(StreamPlan(SPEC, retrain_every=None))
     run.detector = Raising(SPEC.sensors, SPEC.window, "v2")
     registry = Registry()
-    loop, _, _ = made(
+    loop, _, _ = loop_over(
         Script([PolledRecords(PUMPS_0, steady(30)), PolledRecords(PUMPS_0, steady(30, 30))]), run, registry
     )
     await loop.run()
@@ -185,13 +185,13 @@ async def test_the_registry_is_told_to_point_back() -> None:
     assert reason.startswith("it failed on")
 
 
-async def test_a_version_that_failed_is_refused_by_whatever_way_it_comes_again() -> None:
+async def test_a_version_that_was_given_up_is_refused_from_registry_and_training() -> None:
     run = StreamRun(StreamPlan(SPEC, retrain_every=None))
-    bundle = admitted()
+    bundle = trained_bundle()
     run.fallback.give_up(bundle.version)
     registry = Registry(pointers={"pumps": bundle.to_bytes()})
     registry.news = [("pumps", bundle.to_bytes())]
-    loop, metrics, status = made(Script([PolledRecords(PUMPS_0, steady(30))]), run, registry)
+    loop, metrics, status = loop_over(Script([PolledRecords(PUMPS_0, steady(30))]), run, registry)
     with capture_logs() as logs:
         await loop.run()
         await loop.lifecycle.training_ended(
@@ -205,10 +205,10 @@ async def test_a_version_that_failed_is_refused_by_whatever_way_it_comes_again()
     assert [change.result for change in status.streams["pumps"].models] == ["refused"]
 
 
-async def test_a_promoted_bundle_that_cannot_be_used_gives_way_to_the_one_before_it_at_the_start() -> None:
+async def test_at_the_start_an_unusable_promoted_bundle_is_replaced_by_the_one_before() -> None:
     run = StreamRun(StreamPlan(SPEC, retrain_every=None))
-    registry = Registry(pointers={"pumps": b"rubbish"}, earlier={"pumps": admitted().to_bytes()})
-    loop, metrics, _ = made(Script([]), run, registry)
+    registry = Registry(pointers={"pumps": b"rubbish"}, earlier={"pumps": trained_bundle().to_bytes()})
+    loop, metrics, _ = loop_over(Script([]), run, registry)
     with capture_logs() as logs:
         await loop.run()
     assert run.detector is not None
@@ -218,7 +218,7 @@ async def test_a_promoted_bundle_that_cannot_be_used_gives_way_to_the_one_before
 
 async def test_a_trained_bundle_that_is_not_admitted_does_not_end_the_daemon() -> None:
     run = stream()
-    loop, metrics, status = made(Script([]), run)
+    loop, metrics, status = loop_over(Script([]), run)
     with capture_logs() as logs:
         await loop.lifecycle.training_ended(run, TrainingResult(True, "better", "v2", b"rubbish", 1.0, 100))
     assert run.detector == CentreDetector(SPEC.sensors)
@@ -228,15 +228,15 @@ async def test_a_trained_bundle_that_is_not_admitted_does_not_end_the_daemon() -
 
 
 async def test_the_history_of_a_stream_without_records_is_measured() -> None:
-    history = Shelved()
+    history = MeasuredHistory()
     run = StreamRun(StreamPlan(SPEC, learn_rows=100), history=history)
     polls = [PolledRecords(PUMPS_0, ())] * 5
-    await ran(run, following(*polls), clock=Ticking(20.0))
-    assert history.looks > 1
+    await run_loop(run, assigned_then(*polls), clock=Ticking(20.0))
+    assert history.measurements > 1
 
 
 async def test_a_measurement_of_the_history_that_fails_is_logged_and_repeated() -> None:
-    class Away(Shelved):
+    class Away(MeasuredHistory):
         async def measure(self) -> None:
             await super().measure()
             raise BrokerError("no broker")
@@ -244,8 +244,8 @@ async def test_a_measurement_of_the_history_that_fails_is_logged_and_repeated() 
     history = Away()
     run = StreamRun(StreamPlan(SPEC, learn_rows=100), history=history)
     with capture_logs() as logs:
-        await ran(run, following(*[PolledRecords(PUMPS_0, ())] * 9), clock=Ticking(20.0))
-    assert history.looks > 1
+        await run_loop(run, assigned_then(*[PolledRecords(PUMPS_0, ())] * 9), clock=Ticking(20.0))
+    assert history.measurements > 1
     assert [(e["event"], e["reason"]) for e in logs if e["log_level"] == "warning"] == [
         ("history_unread", "no broker")
     ]
@@ -264,16 +264,16 @@ class Keeping(Registry):
         await super().promote(stream, bundle, version, reason)
 
 
-@pytest.mark.parametrize("idle", [PUMPS_0, NOBODY])
+@pytest.mark.parametrize("idle", [PUMPS_0, NO_PARTITION])
 async def test_a_bundle_that_is_being_kept_is_not_taken_for_another_replica_s(idle: InputPartition) -> None:
     """Neither while it is being kept nor afterwards, whether or not anything more comes of its stream."""
     clock = Ticking()
-    run, registry = learning(clock=clock), Keeping()
+    run, registry = learning_stream(clock=clock), Keeping()
     source = Script([])
 
     async def events() -> AsyncIterator[SourceEvent]:
         yield Assigned(PUMPS_0, 0, 0)
-        yield PolledRecords(PUMPS_0, lively(420))
+        yield PolledRecords(PUMPS_0, varied(420))
         for turn in range(20):
             if turn == 10:
                 assert run.versions == []  # in force only once it is kept
@@ -282,7 +282,7 @@ async def test_a_bundle_that_is_being_kept_is_not_taken_for_another_replica_s(id
             yield PolledRecords(idle, ())
 
     source.events = events  # type: ignore[method-assign]
-    loop, metrics, status = made(source, run, registry, clock=clock)
+    loop, metrics, status = loop_over(source, run, registry, clock=clock)
     with capture_logs() as logs:
         await loop.run()
     assert registry.news == []  # it was asked
@@ -302,34 +302,34 @@ class Slow(Registry):
 
 
 @pytest.mark.parametrize("kept", [True, False])
-async def test_where_the_input_waits_the_first_model_judges_from_the_row_after_those_it_learned(
+async def test_with_hold_always_the_first_model_judges_from_the_row_after_its_training_on(
     kept: bool,
 ) -> None:
     """However large the polls are, and also where a registry is to keep the model first."""
     for size in (1_000, 130):
-        run, records = learning(), lively(1_000)
+        run, records = learning_stream(), varied(1_000)
         polls = [PolledRecords(PUMPS_0, records[i : i + size]) for i in range(0, 1_000, size)]
         ended = PolledRecords(PUMPS_0, (), ended=True)
         models = Slow() if kept else None
-        await ran(run, following(*polls, ended), models, hold=Hold.ALWAYS, checkpoints=False)
-        assert asked_rows(run) == [400]
+        await run_loop(run, assigned_then(*polls, ended), models, hold=Hold.ALWAYS, checkpoints=False)
+        assert trained_rows(run) == [400]
         assert run.scored == 600
         assert run.detector is not None
 
 
-async def test_the_input_waits_for_the_first_model_only_where_that_is_wanted() -> None:
-    run = learning(retrain_every=timedelta(seconds=300), retrain_rows=400)
+async def test_with_hold_first_the_input_waits_for_the_first_model_only() -> None:
+    run = learning_stream(retrain_every=timedelta(seconds=300), retrain_rows=400)
     run.trainer = PromptTrainer(looks=3)  # type: ignore[assignment]
     busy = []
 
     async def events() -> AsyncIterator[SourceEvent]:
         yield Assigned(PUMPS_0, 0, 0)
         for i in range(0, 800, 100):
-            yield PolledRecords(PUMPS_0, lively(100, i))
+            yield PolledRecords(PUMPS_0, varied(100, i))
             busy.append((i + 100, run.trainer.busy, status.streams["pumps"].training))
 
     status = Status(["pumps"])
-    await ran(run, events(), hold=Hold.FIRST, status=status)
+    await run_loop(run, events(), hold=Hold.FIRST, status=status)
     assert [at for at, waits, _ in busy if waits] == [at for at, _, training in busy if training] != []
     assert min(at for at, waits, _ in busy if waits) > 400
     assert len(run.versions) == 2
@@ -340,11 +340,11 @@ async def test_the_input_waits_for_the_first_model_only_where_that_is_wanted() -
     assert second.drift_rows == 3_600
 
 
-async def test_a_training_under_way_ends_with_the_loop() -> None:
-    run = learning()
+async def test_a_running_training_ends_with_the_loop() -> None:
+    run = learning_stream()
     run.trainer = PromptTrainer(looks=1 << 62)  # type: ignore[assignment]
-    await ran(run, following(PolledRecords(PUMPS_0, lively(420))))
-    assert asked_rows(run) == [400]
+    await run_loop(run, assigned_then(PolledRecords(PUMPS_0, varied(420))))
+    assert trained_rows(run) == [400]
     assert not run.trainer.busy
 
 
@@ -357,24 +357,25 @@ def given_up(order: TrainingJob) -> TrainingResult:
 
 
 @pytest.mark.parametrize(
-    ("taught", "models"), [(learn, Shelf()), (no_bundle, None), (no_bundle, Registry()), (given_up, None)]
+    ("taught", "models"),
+    [(learn, FailingRegistry()), (no_bundle, None), (no_bundle, Registry()), (given_up, None)],
 )
-async def test_a_first_model_that_comes_to_nothing_is_tried_again_with_half_as_many_rows_more(
+async def test_a_first_training_without_a_model_is_repeated_with_half_as_many_rows_more(
     taught: Callable[[TrainingJob], TrainingResult], models: Any
 ) -> None:
     """It could not be kept; or is none; or has failed here before."""
-    run = learning()
+    run = learning_stream()
     run.trainer = PromptTrainer(taught)  # type: ignore[assignment]
     run.fallback.give_up("v1")
-    polls = [PolledRecords(PUMPS_0, lively(100, i)) for i in range(0, 1_000, 100)]
-    await ran(run, following(*polls), models, hold=Hold.ALWAYS)
-    assert asked_rows(run) == [400, 600, 900]
+    polls = [PolledRecords(PUMPS_0, varied(100, i)) for i in range(0, 1_000, 100)]
+    await run_loop(run, assigned_then(*polls), models, hold=Hold.ALWAYS)
+    assert trained_rows(run) == [400, 600, 900]
     assert run.detector is None
 
 
-async def test_a_first_training_that_is_put_off_asks_for_the_same_rows_again() -> None:
+async def test_a_first_training_that_is_repeated_takes_the_same_rows() -> None:
     clock = Ticking()
-    run = StreamRun(StreamPlan(SPEC, learn_rows=100), history=Shelved(100), clock=clock)
+    run = StreamRun(StreamPlan(SPEC, learn_rows=100), history=MeasuredHistory(100), clock=clock)
     run.trainer = PromptTrainer(lambda order: TrainingResult(False, "away", "", None, 0.0, 0, later=True))  # type: ignore[assignment]
 
     async def events() -> AsyncIterator[SourceEvent]:
@@ -383,54 +384,54 @@ async def test_a_first_training_that_is_put_off_asks_for_the_same_rows_again() -
             clock.now += 20.0
             yield PolledRecords(PUMPS_0, ())
 
-    await ran(run, events(), hold=Hold.ALWAYS, clock=clock)
+    await run_loop(run, events(), hold=Hold.ALWAYS, clock=clock)
     wanted = {order.history[0].asset for order in run.trainer.orders}  # type: ignore[attr-defined]
     assert wanted == {"first 100, at least 100"}
     assert len(run.trainer.orders) > 3  # type: ignore[attr-defined]
 
 
-async def test_what_is_to_be_known_of_a_history_is_said() -> None:
+async def test_notes_on_a_history_are_logged() -> None:
     class Noted:
         def read(self, progress: Progress) -> FoundHistory:
             rows = np.random.default_rng(0).standard_normal((600, 2))
             return FoundHistory([Segment("p1", 0, rows)], notes=["the alerts begin late"])
 
-    class ReplicaHistory(Shelved):
+    class ReplicaHistory(MeasuredHistory):
         def first(self, rows: int, least: int) -> UnreadHistory:
             return Noted()
 
     run = StreamRun(StreamPlan(SPEC, model=ModelSettings(kind="ppca")), history=ReplicaHistory(10_000))
     run.trainer = PromptTrainer()  # type: ignore[assignment]
     with capture_logs() as logs:
-        await ran(run, following(PolledRecords(PUMPS_0, ()), PolledRecords(PUMPS_0, ())))
+        await run_loop(run, assigned_then(PolledRecords(PUMPS_0, ()), PolledRecords(PUMPS_0, ())))
     assert run.detector is not None
     assert [e["note"] for e in logs if e["event"] == "training_history"] == ["the alerts begin late"]
 
 
 async def test_the_registry_s_model_comes_before_the_one_given_at_the_start() -> None:
-    ours, theirs = admitted(0.5), admitted(0.7)
+    ours, theirs = trained_bundle(0.5), trained_bundle(0.7)
     for pointers, expected in (({"pumps": theirs.to_bytes()}, theirs), ({}, ours)):
         run = StreamRun(StreamPlan(SPEC, retrain_every=None))
         run.bundle = ours.to_bytes()
-        await ran(run, following(), Registry(pointers=pointers))
+        await run_loop(run, assigned_then(), Registry(pointers=pointers))
         assert run.versions == [expected.version]
 
 
-async def test_what_others_promote_is_asked_for_once_a_second() -> None:
+async def test_the_registry_is_polled_once_a_second() -> None:
     now = 100.0
-    shelf = Shelf()
+    shelf = FailingRegistry()
 
     async def events() -> AsyncIterator[SourceEvent]:
         nonlocal now
         for i in range(40):
             now = 100.0 + i / 4
-            yield PolledRecords(NOBODY, ())
+            yield PolledRecords(NO_PARTITION, ())
 
-    await ran(stream(), events(), shelf, clock=lambda: now)
+    await run_loop(stream(), events(), shelf, clock=lambda: now)
     assert shelf.polled == 10
 
 
-async def test_a_registry_that_could_not_be_told_to_point_back_is_told_again(
+async def test_a_withdrawal_that_fails_is_repeated(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("daemon.runtime.lifecycle.WITHDRAW_AGAIN_S", 0.0)
@@ -439,6 +440,6 @@ async def test_a_registry_that_could_not_be_told_to_point_back_is_told_again(
     registry = Registry(fails=3)
     polls = [PolledRecords(PUMPS_0, steady(30)), *[PolledRecords(PUMPS_0, ())] * 20]
     with capture_logs() as logs:
-        await ran(run, following(*polls), registry)
+        await run_loop(run, assigned_then(*polls), registry)
     assert [version for _, version, _ in registry.withdrawn] == ["v2"]
     assert [entry["event"] for entry in logs].count("model_withdrawn") == 1

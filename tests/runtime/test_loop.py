@@ -30,25 +30,25 @@ from tests.runtime.scripted import (
     PUMPS_0,
     SPEC,
     CountingStatus,
+    FailingRegistry,
     Fragile,
     Script,
-    Shelf,
-    after,
     line,
-    made,
+    loop_over,
     outputs_of,
     steady,
     stream,
+    successor_of,
 )
 
 
-async def test_a_storm_of_gaps_is_committed_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_many_gaps_in_one_poll_are_committed_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """200 records of one poll, each of which bridges 999 rows."""
     monkeypatch.setattr(pipeline_module, "MOST_AT_ONCE", 2_000)
     monkeypatch.setattr(pipeline_module, "MOST", 1_000)
     records = [line(i, f"p{i % 4}", 1_000.0 * (i // 4), 0.5, 0.5) for i in range(200)]
     source = Script([PolledRecords(PUMPS_0, records), PolledRecords(PUMPS_0, (), ended=True)])
-    loop, _, _ = made(source, stream())
+    loop, _, _ = loop_over(source, stream())
     await loop.run()
     offsets = [work.position.offset for work in source.commits]
     assert offsets == sorted(offsets)
@@ -57,9 +57,9 @@ async def test_a_storm_of_gaps_is_committed_in_pieces(monkeypatch: pytest.Monkey
     assert len(filled) == len({(o.asset, o.row_ns) for o in filled}) == 4 * 49 * 999
 
 
-async def test_all_that_was_done_is_committed_before_a_partition_is_handed_over() -> None:
+async def test_a_handover_commits_all_processed_records() -> None:
     source = Script([PolledRecords(PUMPS_0, steady(20)), PolledRecords(PUMPS_0, steady(5, 20))])
-    loop, _, _ = made(source, stream(), commit_every=timedelta(hours=1))
+    loop, _, _ = loop_over(source, stream(), commit_every=timedelta(hours=1))
     found: list[int] = []
 
     def offsets() -> list[int]:
@@ -79,11 +79,11 @@ async def test_all_that_was_done_is_committed_before_a_partition_is_handed_over(
     assert found == [0, 20]
 
 
-async def test_windows_that_a_model_fails_on_are_counted_and_said() -> None:
+async def test_windows_that_a_model_fails_on_are_counted_and_logged() -> None:
     run = stream()
     run.detector = Fragile(SPEC.sensors)
     records = [line(i, "p1", float(i), 13.0 if i in (8, 9) else 0.5, 0.5) for i in range(20)]
-    loop, metrics, _ = made(Script([PolledRecords(PUMPS_0, records)]), run)
+    loop, metrics, _ = loop_over(Script([PolledRecords(PUMPS_0, records)]), run)
     with capture_logs() as logs:
         await loop.run()
     (entry,) = [entry for entry in logs if entry["event"] == "windows_unscored"]
@@ -93,19 +93,19 @@ async def test_windows_that_a_model_fails_on_are_counted_and_said() -> None:
 
 @pytest.mark.parametrize("kept", [True, False])
 @pytest.mark.parametrize(("last", "open_after"), [(12, 0), (20, 1)])
-async def test_what_is_open_as_of_the_commit_is_on_the_page_after_a_restart(
+async def test_episodes_open_at_the_commit_are_on_the_page_after_a_restart(
     last: int, open_after: int, kept: bool
 ) -> None:
     """Whether it is known from the state, or only from the records that were replayed without one."""
     records = [line(i, "p1", float(i), 50.0 if 10 <= i < last else 0.5, 0.5) for i in range(20)]
     first = Script([PolledRecords(PUMPS_0, records[a:b]) for a, b in ((0, 9), (9, 12), (12, 18), (18, 20))])
-    loop, _, before = made(first, stream(), commit_every=timedelta(0))
+    loop, _, before = loop_over(first, stream(), commit_every=timedelta(0))
     await loop.run()
-    second = after(first, [])
+    second = successor_of(first, [])
     if not kept:
         second.saved, second.replay_from = (), 0
     second.polls = [PolledRecords(PUMPS_0, records[second.replay_from :])]
-    loop, metrics, now = made(second, stream())
+    loop, metrics, now = loop_over(second, stream())
     await loop.run()
     assert len(before.open) == open_after
     assert now.open.keys() == before.open.keys()
@@ -115,43 +115,43 @@ async def test_what_is_open_as_of_the_commit_is_on_the_page_after_a_restart(
     assert f'state_restores_total{{result="ok"}} {kept:d}.0' in text
 
 
-async def test_the_drift_of_a_model_that_went_outlives_a_successor_that_did_nothing() -> None:
+async def test_drift_sums_of_a_replaced_model_survive_an_idle_successor() -> None:
     def newer() -> StreamRun:
         run = stream()
         run.detector = replace(CentreDetector(SPEC.sensors), version="centre-2")
         return run
 
     first = Script([PolledRecords(PUMPS_0, steady(40))])
-    await made(first, stream())[0].run()
-    second = after(first, [])  # nothing comes before it ends
+    await loop_over(first, stream())[0].run()
+    second = successor_of(first, [])  # nothing comes before it ends
     second.replay_from = second.publish_from
-    await made(second, newer())[0].run()
-    third = after(second, [PolledRecords(PUMPS_0, steady(45)), PolledRecords(PUMPS_0, (), ended=True)])
+    await loop_over(second, newer())[0].run()
+    third = successor_of(second, [PolledRecords(PUMPS_0, steady(45)), PolledRecords(PUMPS_0, (), ended=True)])
     third.replay_from = 0  # no record of an asset was written
-    await made(third, newer())[0].run()
+    await loop_over(third, newer())[0].run()
     drift = [o for s in (first, second, third) for o in outputs_of(s) if isinstance(o, DriftRecord)]
     assert [(record.model, record.windows) for record in drift] == [("centre-1", 37), ("centre-2", 5)]
 
 
-async def test_state_that_is_of_no_use_is_said_and_counted() -> None:
+async def test_unusable_state_is_logged_and_counted() -> None:
     source = Script([], [StateRecord(b"sensors.pumps\x1f", b"garbage")], 20)
-    loop, metrics, _ = made(source, stream())
+    loop, metrics, _ = loop_over(source, stream())
     with capture_logs() as logs:
         await loop.run()
     assert [entry["event"] for entry in logs].count("state_unusable") == 1
     assert b'anomalyd_state_restores_total{result="failed"} 1.0' in metrics.exposition()
 
 
-async def test_records_of_state_that_cannot_be_used_are_said_once_and_counted() -> None:
+async def test_unusable_records_of_state_are_logged_once_and_counted() -> None:
     source = Script([PolledRecords(PUMPS_0, steady(30))])
-    await made(source, stream())[0].run()
+    await loop_over(source, stream())[0].run()
     saved = {record.key: record for work in source.commits for record in work.saved}
     saved |= {key: StateRecord(key, b"\xc1") for key in (b"sensors.pumps\x1fp8", b"sensors.pumps\x1fp9")}
     saved[b"sensors.pumps\x1f\xff"] = StateRecord(b"sensors.pumps\x1f\xff", b"")
     position = source.commits[-1].position
     replayed = [PolledRecords(PUMPS_0, steady(30 - position.replay_from, position.replay_from))]
     successor = Script(replayed, tuple(saved.values()), position.offset, position.replay_from)
-    loop, metrics, _ = made(successor, stream())
+    loop, metrics, _ = loop_over(successor, stream())
     with capture_logs() as logs:
         await loop.run()
     (said,) = [entry for entry in logs if entry["event"] == "state_unusable"]
@@ -161,7 +161,7 @@ async def test_records_of_state_that_cannot_be_used_are_said_once_and_counted() 
     assert 'anomalyd_state_restores_total{result="ok"} 1.0' in text
 
 
-async def test_times_without_a_zone_are_warned_of_once() -> None:
+async def test_timestamps_without_a_zone_are_logged_once() -> None:
     def local(offset: int) -> Record:
         body = {"asset": "p1", "ts": f"2023-11-14T22:13:{20 + offset}", "values": {"a": 0.5, "b": 0.5}}
         return Record(offset, None, json.dumps(body).encode(), (BASE_S + 10**6) * SECOND_NS)
@@ -170,7 +170,7 @@ async def test_times_without_a_zone_are_warned_of_once() -> None:
         run = StreamRun(StreamPlan(replace(SPEC, timezone=zone)))
         polls = [PolledRecords(PUMPS_0, [local(i)]) for i in range(9)]
         with capture_logs() as logs:
-            await made(Script([*polls, PolledRecords(PUMPS_0, (), ended=True)]), run)[0].run()
+            await loop_over(Script([*polls, PolledRecords(PUMPS_0, (), ended=True)]), run)[0].run()
         return [entry["event"] for entry in logs].count("timestamps_without_zone")
 
     assert await warnings(None) == 1
@@ -181,25 +181,25 @@ async def test_a_poll_in_flight_is_committed_as_far_as_it_came_when_the_source_c
     """Of 20,000 records; a successor that goes on from there says what is missing, once."""
     records = steady(20_000)
     whole = Script([PolledRecords(PUMPS_0, records)])
-    await made(whole, stream())[0].run()
+    await loop_over(whole, stream())[0].run()
     cut = Script([PolledRecords(PUMPS_0, records)], close_after=2)
-    await made(cut, stream())[0].run()
+    await loop_over(cut, stream())[0].run()
     offset = cut.commits[-1].position.offset
     assert 0 < offset < 10_000
-    rest = after(cut, [PolledRecords(PUMPS_0, records[cut.commits[-1].position.replay_from :])])
-    await made(rest, stream())[0].run()
+    rest = successor_of(cut, [PolledRecords(PUMPS_0, records[cut.commits[-1].position.replay_from :])])
+    await loop_over(rest, stream())[0].run()
     assert rest.commits[-1].position.offset == 20_000
     assert list(map(repr, outputs_of(cut) + outputs_of(rest))) == list(map(repr, outputs_of(whole)))
 
 
 @pytest.mark.parametrize("polls", [[], [PolledRecords(PUMPS_0, steady(20_000))]])
-async def test_a_recovery_is_given_up_when_the_source_closes(polls: list[PolledRecords]) -> None:
+async def test_a_recovery_is_aborted_when_the_source_closes(polls: list[PolledRecords]) -> None:
     """While state is restored, or while records are replayed: nothing of it may be committed."""
     first = Script([PolledRecords(PUMPS_0, steady(20_000))])
-    await made(first, stream())[0].run()
-    second = after(first, polls)
+    await loop_over(first, stream())[0].run()
+    second = successor_of(first, polls)
     second.replay_from, second.close_after = (0, 3) if polls else (second.publish_from, 0)
-    loop, _, _ = made(second, stream())
+    loop, _, _ = loop_over(second, stream())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline_module, "RESTORED_AT_ONCE", 1)
         await loop.run()
@@ -217,12 +217,12 @@ async def test_a_fleet_s_state_is_restored_with_pauses() -> None:
             for i in range(4 * assets)
         ]
         first = Script([PolledRecords(PUMPS_0, records), PolledRecords(PUMPS_0, (), ended=True)])
-        await made(first, stream())[0].run()
-        second = after(first, [])
+        await loop_over(first, stream())[0].run()
+        second = successor_of(first, [])
         second.replay_from = second.publish_from
         assert len(second.saved) > assets
         run, status = stream(), CountingStatus(["pumps"])
-        await made(second, run, status=status)[0].run()
+        await loop_over(second, run, status=status)[0].run()
         assert len(run.pipelines[PUMPS_0].names) == assets
         return status.beats
 
@@ -230,14 +230,14 @@ async def test_a_fleet_s_state_is_restored_with_pauses() -> None:
 
 
 async def test_a_start_that_waits_for_the_registry_beats_and_can_be_ended() -> None:
-    class Away(Shelf):
+    class Away(FailingRegistry):
         async def promoted(self, stream: str) -> bytes | None:
             await asyncio.Event().wait()
             raise AssertionError
 
     source = Script([], close_after=3)
     status = CountingStatus(["pumps"])
-    loop, _, _ = made(source, stream(), Away(), status)
+    loop, _, _ = loop_over(source, stream(), Away(), status)
     await loop.run()
     assert status.beats > 0
     assert source.commits == []

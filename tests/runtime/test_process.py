@@ -33,7 +33,7 @@ async def test_a_drain_that_takes_too_long_is_cut_short_without_an_error() -> No
     assert [entry["event"] for entry in logs] == ["drain_cut_short"] * 2
 
 
-def test_what_a_chunk_of_windows_frees_stays_with_the_process() -> None:
+def test_freed_memory_stays_with_the_process() -> None:
     # In a process of its own: the setting is the whole process's. Without it there are 26,000 faults.
     probe = """
 import resource, numpy as np
@@ -73,7 +73,7 @@ print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         assert int(done.stdout) == expected
 
 
-def test_the_collector_walks_over_all_that_lives_rarely_and_still_meets_young_cycles() -> None:
+def test_full_collections_are_rare_and_young_cycles_are_still_freed() -> None:
     before = gc.get_threshold()
     try:
         spare_the_collector()

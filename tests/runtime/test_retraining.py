@@ -68,7 +68,7 @@ async def play(hold: Hold) -> tuple[StreamRun, dict[str, list[int]], dict[str, l
     return stream, released, scored
 
 
-async def test_good_candidates_are_promoted_a_poisoned_one_is_refused_and_no_row_is_left_unscored() -> None:
+async def test_good_candidates_are_promoted_a_poisoned_one_is_refused_and_every_row_is_scored() -> None:
     stream, released, scored = await play(Hold.ALWAYS)
     verdicts = [(outcome.promoted, outcome.reason) for outcome in stream.outcomes]
     assert [promoted for promoted, _ in verdicts[:3]] == [True, True, True], verdicts

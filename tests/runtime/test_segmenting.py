@@ -39,7 +39,9 @@ def test_a_segment_has_every_row_between_its_first_and_its_last(rows: set[int]) 
     st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 40), st.integers(1, 30)), max_size=5),
     st.integers(1, 80),
 )
-def test_the_newest_rows_are_all_of_some_instant_on(pieces: list[tuple[str, int, int]], wanted: int) -> None:
+def test_the_newest_rows_begin_at_one_instant_for_all_assets(
+    pieces: list[tuple[str, int, int]], wanted: int
+) -> None:
     history = [segment(asset, rows, first) for asset, first, rows in pieces]
     every = sorted((row, asset) for asset in "ab" for row in seconds_of(history, asset))
     kept = sorted((row, asset) for asset in "ab" for row in seconds_of(newest_rows(history, wanted), asset))

@@ -16,13 +16,13 @@ from daemon.errors import BundleError
 from daemon.runtime.stream_run import StreamPlan, StreamRun
 from tests.runtime.scripted import (
     SPEC,
-    Shelved,
-    admitted,
+    MeasuredHistory,
+    trained_bundle,
 )
 
 
-def test_a_model_that_fails_goes_back_to_the_one_before_and_never_to_itself() -> None:
-    first, second = admitted(0.5), admitted(0.7)
+def test_the_fallback_of_a_model_is_the_one_before_and_never_itself() -> None:
+    first, second = trained_bundle(0.5), trained_bundle(0.7)
     a, b = first.to_bytes(), second.to_bytes()
     run = StreamRun(StreamPlan(SPEC, retrain_every=None))
     run.bundle = a  # given at the start
@@ -38,8 +38,8 @@ def test_a_model_that_fails_goes_back_to_the_one_before_and_never_to_itself() ->
         run.use(second, b, committable=False)
 
 
-def test_a_model_given_at_the_start_that_fails_leaves_none() -> None:
-    run, bundle = StreamRun(StreamPlan(SPEC, retrain_every=None)), admitted()
+def test_without_an_earlier_model_there_is_no_fallback() -> None:
+    run, bundle = StreamRun(StreamPlan(SPEC, retrain_every=None)), trained_bundle()
     run.bundle = bundle.to_bytes()
     run.use(bundle, run.bundle, committable=False)
     assert run.give_up(committable=False)[1] is None
@@ -55,7 +55,7 @@ def test_a_model_given_at_the_start_that_fails_leaves_none() -> None:
     ],
 )
 def test_a_model_of_another_stream_is_refused(changes: dict[str, Any], what: str) -> None:
-    run, bundle = StreamRun(StreamPlan(replace(SPEC, **changes))), admitted()
+    run, bundle = StreamRun(StreamPlan(replace(SPEC, **changes))), trained_bundle()
     with pytest.raises(BundleError, match=what):
         run.use(bundle, bundle.to_bytes(), committable=False)
     assert run.detector is None
@@ -73,7 +73,7 @@ def test_a_model_of_another_stream_is_refused(changes: dict[str, Any], what: str
 def test_the_replica_that_reads_partition_0_of_the_first_topic_trains(
     partition: InputPartition, leads: bool
 ) -> None:
-    run = StreamRun(StreamPlan(replace(SPEC, topics=("one", "two"))), history=Shelved(1 << 40))
+    run = StreamRun(StreamPlan(replace(SPEC, topics=("one", "two"))), history=MeasuredHistory(1 << 40))
     run.open(Assigned(partition, 0, 0))
     assert (run.next_job() is not None) is leads
     assert run.needs_history_extent is leads

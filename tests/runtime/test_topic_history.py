@@ -39,7 +39,7 @@ def test_the_history_of_the_topics_keeps_no_rows_in_the_parent() -> None:
 
 
 @pytest.mark.parametrize(("oldest", "rows"), [(True, 300), (False, 1_000)])
-def test_a_group_that_begins_at_the_end_learns_the_newest_rows_first(oldest: bool, rows: int) -> None:
+def test_a_group_that_starts_at_the_end_trains_on_the_newest_rows_first(oldest: bool, rows: int) -> None:
     topics = ReplicaHistory(KafkaSettings(), SPEC, 1_000, oldest=oldest, alerts="alerts")
     first = topics.first(300, 200)
     assert (first.oldest, first.rows, first.least, first.until_ns) == (oldest, rows, 200, None)
@@ -129,7 +129,7 @@ async def test_the_same_rows_are_found_however_the_readings_lie_in_partitions(ka
 
 @pytest.mark.kafka
 @pytest.mark.parametrize("oldest", [True, False])
-async def test_what_is_found_does_not_show_how_much_was_read_at_once(topic: Topic, oldest: bool) -> None:
+async def test_the_rows_found_do_not_depend_on_how_much_is_read_at_once(topic: Topic, oldest: bool) -> None:
     """A quarter of the assets reports a hundredth as often: their partition is read much further back."""
     lines = [one for one in fleet(4, range(6000)) if one[0] != b"p3" or b'0, "values"' in one[1]]
     await topic.make(4, lines)
@@ -152,7 +152,7 @@ async def test_what_is_found_does_not_show_how_much_was_read_at_once(topic: Topi
 
 
 @pytest.mark.kafka
-async def test_alarms_are_left_out_those_of_an_earlier_process_too_and_garbage_is_one_note(
+async def test_alerts_of_earlier_processes_exclude_rows_and_garbage_is_one_note(
     topic: Topic,
 ) -> None:
     await topic.make(2, [*fleet(3, range(600)), *((b"x", bad) for bad in (b"{", b"\xff", b"[" * 5000))])
@@ -170,7 +170,7 @@ async def test_alarms_are_left_out_those_of_an_earlier_process_too_and_garbage_i
 
 
 @pytest.mark.kafka
-async def test_unreadable_records_at_a_place_that_is_looked_at_lead_nowhere(topic: Topic) -> None:
+async def test_unreadable_records_do_not_mislead_the_bisection(topic: Topic) -> None:
     """Half of the topic is garbage, in the middle, where bisection looks first."""
     half = fleet(2, range(400))
     garbage = [(b"p0", b"not json at all")] * 900
@@ -222,7 +222,7 @@ async def test_a_retraining_waits_until_what_it_learns_is_judged(
 
 
 @pytest.mark.kafka
-async def test_alerts_that_are_kept_for_less_than_the_inputs_are_said(topic: Topic) -> None:
+async def test_an_alerts_topic_that_reaches_back_less_than_the_inputs_is_a_note(topic: Topic) -> None:
     await topic.make(1, fleet(2, range(400)))
     await topic.alarm(alert("p1", 10, 20, Phase.CLOSED), alert("p1", 300, 310, Phase.CLOSED))
     assert (await topic.found()).notes == ()
@@ -241,7 +241,7 @@ async def test_alerts_that_are_kept_for_less_than_the_inputs_are_said(topic: Top
 
 
 @pytest.mark.kafka
-async def test_a_leader_without_readings_is_told_how_far_the_topics_are(topic: Topic) -> None:
+async def test_the_event_time_of_the_topics_is_measured(topic: Topic) -> None:
     await topic.make(4, fleet(2, range(400)))
     topics = ReplicaHistory(topic.connection, topic.spec, 1_000, oldest=True, alerts=topic.alerts)
     assert not topics.holds(800)
@@ -251,7 +251,7 @@ async def test_a_leader_without_readings_is_told_how_far_the_topics_are(topic: T
     assert topics.event_time_ns > (BASE_S + 350) * SECOND_NS
 
 
-def test_a_history_that_cannot_be_read_is_an_outcome_and_to_be_tried_again() -> None:
+def test_a_history_that_cannot_be_read_is_a_result_and_to_be_repeated() -> None:
     history = TopicHistory(KafkaSettings("127.0.0.1:1"), SPEC, 100)
     outcome = learn(TrainingJob(SPEC, ModelSettings(), AlarmPolicy(), Budget(), 60, history))
     assert outcome.later

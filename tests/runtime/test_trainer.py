@@ -91,7 +91,7 @@ def incumbent() -> Bundle:
     return loaded
 
 
-def test_a_first_training_learns_from_all_and_a_retraining_keeps_the_newest_fifth_for_the_gate(
+def test_a_first_training_takes_all_rows_and_a_retraining_holds_out_the_newest_fifth(
     incumbent: Bundle,
 ) -> None:
     assert incumbent.facts["newest_ns"] == 5_999 * WINDOWED.period_ns
@@ -110,7 +110,7 @@ def test_a_first_training_learns_from_all_and_a_retraining_keeps_the_newest_fift
     assert outcome.figures["days"] == judged * 4 * WINDOWED.period_ns / 86_400e9
 
 
-def test_what_the_gate_refuses_is_not_promoted_and_says_why(incumbent: Bundle) -> None:
+def test_a_candidate_that_the_gate_refuses_is_not_promoted(incumbent: Bundle) -> None:
     outcome = learn(taught([rows_of(2_000, level=20.0)], incumbent))
     assert not outcome.promoted
     assert "has moved" in outcome.reason
@@ -143,7 +143,7 @@ class Told:
         return self.found
 
 
-def test_a_history_that_was_read_says_what_it_has_to_say_and_how_far_it_goes() -> None:
+def test_notes_and_end_of_a_history_are_in_the_result() -> None:
     told: list[tuple[float, str]] = []
     found = FoundHistory([rows_of(600)], until_ns=700 * WINDOWED.period_ns, notes=["a note"])
     outcome = learn(taught(Told(found)), lambda share, doing: told.append((share, doing)))
@@ -158,7 +158,7 @@ def test_a_history_that_was_read_says_what_it_has_to_say_and_how_far_it_goes() -
     assert (few.promoted, few.bundle, few.notes, few.later) == (False, None, ("a note",), False)
 
 
-def test_a_history_that_is_too_short_yet_is_no_failure() -> None:
+def test_a_history_that_is_still_too_short_is_no_failure() -> None:
     outcome = learn(taught(Told()))
     assert (outcome.promoted, outcome.later, outcome.postponed) == (False, True, True)
     assert outcome.reason == "too few rows yet"
@@ -171,7 +171,7 @@ def endless() -> TrainingJob:
 
 
 @pytest.mark.slow
-def test_a_training_ends_in_an_outcome_and_another_may_begin() -> None:
+def test_a_training_ends_with_a_result_and_another_can_start() -> None:
     trainer = Trainer()
     trainer.start(taught([rows_of(600)]))
     while (outcome := trainer.poll()) is None:
@@ -199,7 +199,7 @@ def test_a_training_ends_in_an_outcome_and_another_may_begin() -> None:
 
 
 @pytest.mark.slow
-def test_a_training_ends_with_the_process_that_wanted_it() -> None:
+def test_a_training_process_ends_with_its_parent() -> None:
     """Killed, and so without a chance to end it: both write to one pipe, which ends when both have."""
     script = """
 import os, signal, time
@@ -234,7 +234,7 @@ def stillborn() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("stillborn")
-def test_a_training_process_that_never_comes_up_holds_nothing_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_training_process_that_never_starts_blocks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
     trainer, environment = Trainer(), dict(os.environ)
     trainer.start(order(100_000))  # more than any pipe takes in
@@ -258,7 +258,7 @@ def no_more_files() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("no_more_files")
-def test_a_training_that_cannot_be_started_is_an_outcome() -> None:
+def test_a_training_that_cannot_be_started_is_a_result() -> None:
     trainer = Trainer()
     trainer.start(order(10))
     assert trainer.busy
@@ -277,7 +277,7 @@ def test_rows_that_were_fed_again_are_learned_once_and_break_no_segment() -> Non
     assert segment.values[:, 0].tolist() == [1.0] * 40 + [2.0] * 60
 
 
-def test_a_row_that_alarmed_stays_out_though_it_was_not_judged_when_it_was_fed_again() -> None:
+def test_a_row_that_alarmed_is_excluded_even_if_it_was_fed_again_unjudged() -> None:
     recent = TrainingHistory(SPEC, 1_000)
     recent.add(block(range(200), 1.0, firing=100))
     recent.add(block(range(200), 1.0))
@@ -299,7 +299,7 @@ def block(rows: range, value: float, firing: int | None = None) -> RowBlock:
 
 
 @pytest.mark.filterwarnings("ignore:resource_tracker")  # one of the tests here let it die
-def test_a_training_whose_thread_cannot_be_started_is_an_outcome_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_training_whose_thread_cannot_be_started_is_a_result_too(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_thread(self: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 

@@ -79,7 +79,7 @@ def test_no_value_breaks_the_line(values: dict[str, object]) -> None:
     assert json.loads(line)["event"] == "x"
 
 
-def test_long_values_are_cut_and_say_so(lines: io.StringIO) -> None:
+def test_long_values_are_cut_and_name_their_length(lines: io.StringIO) -> None:
     configure_logging("info", "json", lines)
     structlog.get_logger().info("x", asset="a" * 10_000, many=list(range(1000)))
     event = json.loads(lines.getvalue())
@@ -107,7 +107,7 @@ def test_exceptions_are_structures_without_local_variables(lines: io.StringIO) -
     assert "canary-secret" not in lines.getvalue()
 
 
-def test_the_standard_library_takes_the_same_road(lines: io.StringIO) -> None:
+def test_the_standard_library_logs_through_the_same_renderer(lines: io.StringIO) -> None:
     configure_logging("info", "json", lines)
     logging.getLogger("aiokafka.consumer").warning("Group %s gone\nnow", "g1")
     logging.getLogger("aiokafka.consumer").debug("not this")
@@ -139,7 +139,7 @@ def test_level_and_context(lines: io.StringIO) -> None:
     assert [json.loads(line)["stream"] for line in lines.getvalue().splitlines()] == ["pumps"]
 
 
-def test_console_is_for_people_and_cannot_be_forged(lines: io.StringIO) -> None:
+def test_console_lines_cannot_be_forged(lines: io.StringIO) -> None:
     configure_logging("info", "console", lines)
     structlog.get_logger().info("model\npromoted\x1b[2J", asset=HOSTILE.replace("\ud800", ""))
     assert len(lines.getvalue().splitlines()) == 1
@@ -148,12 +148,12 @@ def test_console_is_for_people_and_cannot_be_forged(lines: io.StringIO) -> None:
 
 
 @pytest.mark.parametrize("arguments", [("loud", "json"), ("info", "xml")])
-def test_what_it_cannot_do_it_refuses(arguments: tuple[str, str], lines: io.StringIO) -> None:
+def test_unknown_levels_and_formats_are_refused(arguments: tuple[str, str], lines: io.StringIO) -> None:
     with pytest.raises(ConfigError, match=r"must be"):
         configure_logging(*arguments, lines)  # type: ignore[arg-type]
 
 
-def test_throttle_counts_what_it_kept_back() -> None:
+def test_throttle_counts_what_it_holds_back() -> None:
     now = 0.0
     throttle = Throttle(timedelta(seconds=10), clock=lambda: now, most=2)
     answers = []

@@ -129,7 +129,7 @@ def exercise(metrics: Metrics, asset: str) -> None:
     metrics.episodes.budget("pumps", 0.4)
 
 
-def test_values_arrive(metrics: Metrics) -> None:
+def test_reported_values_are_exposed(metrics: Metrics) -> None:
     exercise(metrics, "pump-01")
     found = samples(metrics)
     expected = {

@@ -87,7 +87,7 @@ def test_a_training_that_is_postponed_has_neither_ended_nor_failed(reporter: Rep
     assert sample(reporter, "retrain_duration_seconds_count") == 2
 
 
-def test_what_repeats_is_counted_each_time_and_logged_once_a_minute(reporter: Reporter) -> None:
+def test_repeated_events_are_counted_each_time_and_logged_once_a_minute(reporter: Reporter) -> None:
     poll = IngestedPoll("plant.pumps", "pumps", 5, dropped={Dropped.MODEL_FAILED: 2})
     with capture_logs() as logs:
         for _ in range(10):

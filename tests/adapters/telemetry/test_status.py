@@ -20,7 +20,7 @@ from daemon.domain import (
 from tests.adapters.telemetry.outputs import PARTITION, alert
 
 
-def test_alive_is_about_the_loop_and_never_about_the_broker() -> None:
+def test_a_broker_outage_never_makes_the_process_dead() -> None:
     now = 0.0
     status = Status(["pumps"], stall_after=timedelta(seconds=30), clock=lambda: now)
     now = 1000.0
