@@ -1,4 +1,4 @@
-"""Faults on a real Kafka: after each, what was said equals what an undisturbed run says.
+"""Faults on a real Kafka: after each, the outputs equal those of an undisturbed run.
 
 ``python -m tests.soak`` does the same for as long as one likes.
 """

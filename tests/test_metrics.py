@@ -1,7 +1,7 @@
-"""Every metric is moved here by the code that is to move it, or is said to be moved elsewhere.
+"""Every series is moved here by the code that moves it in the daemon, or is listed as moved elsewhere.
 
 ``moves`` names the series that a test moves, and sees that it did. The last test goes through all
-series that there are: one that nothing moves says nothing, and somebody will believe it.
+series that exist: one that nothing moves would mislead whoever reads it.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def _same(before: float | None, successor_of: float) -> bool:
 
 @dataclass
 class Events(Script):
-    """A source that says what it is told to; a commit may fail."""
+    """A source of scripted events, whose commits may fail."""
 
     events_: list[SourceEvent] = field(default_factory=list)
     failing: list[bool] = field(default_factory=list)  # whether the next commits fail
@@ -440,7 +440,7 @@ async def test_outputs_of_a_failed_commit_count_once() -> None:
     ]
     metrics, status, source = await ran(
         *again, detector=centre(), failing=[False, True]
-    )  # the first says where it begins
+    )  # the first names the position that it starts at
     found, once = samples(metrics), samples((await ran(*again[:2], detector=centre()))[0])
     assert len([o for work in source.commits for o in work.outputs]) > 0
     for name in ("dead_letters_total", "episodes_opened_total", "episodes_closed_total", "episodes_active"):
@@ -470,26 +470,26 @@ async def test_hidden_readings_are_measured_per_sensor() -> Metrics:
         audit=100,
     )
     found = samples(metrics)
-    told = status.streams["pumps"].imputation
-    assert set(told) == set(SPEC.sensors)
+    figures = status.streams["pumps"].imputation
+    assert set(figures) == set(SPEC.sensors)
     for sensor in SPEC.sensors:
-        assert found[f'imputation_audits_total{{sensor="{sensor}"}}'] == told[sensor].audits > 30
-        assert found[f'imputation_error{{sensor="{sensor}"}}'] == told[sensor].error
+        assert found[f'imputation_audits_total{{sensor="{sensor}"}}'] == figures[sensor].audits > 30
+        assert found[f'imputation_error{{sensor="{sensor}"}}'] == figures[sensor].error
         assert found[f'imputation_coverage{{sensor="{sensor}"}}'] == 1.0
     return metrics
 
 
 async def test_audit_figures_are_removed_with_their_model(bundle: Bundle) -> None:
-    said = {}
+    before = {}
 
     async def prepared(loop: Loop, run: StreamRun, reporter: Reporter) -> None:
         reporter.metrics.readings.audits_of("pumps", ["old"])
         audit = SensorAudit("old", 50, 1, 1, 1, 0, 1, Imputable.CANNOT)
         reporter.metrics.readings.audited("pumps", [audit], {"old": 50})
-        said.update(samples(reporter.metrics))
+        before.update(samples(reporter.metrics))
 
     found = samples(await live(bundle, prepared))
-    assert said['imputation_possible{sensor="old"}'] == 0
+    assert before['imputation_possible{sensor="old"}'] == 0
     assert found['imputation_audits_total{sensor="old"}'] == 50  # a counter never goes back
     assert 'imputation_error{sensor="old"}' not in found
 
@@ -538,11 +538,11 @@ async def test_a_model_in_use_shows_when_it_was_trained_and_its_thresholds(bundl
     return metrics
 
 
-@pytest.mark.parametrize("said", [None, "yesterday", -1, 1 << 70, True, 1.5])
+@pytest.mark.parametrize("newest_ns", [None, "yesterday", -1, 1 << 70, True, 1.5])
 async def test_a_model_without_a_valid_training_time_has_none_on_metrics(
-    bundle: Bundle, said: object
+    bundle: Bundle, newest_ns: object
 ) -> None:
-    facts = {**bundle.facts, "newest_ns": said}
+    facts = {**bundle.facts, "newest_ns": newest_ns}
     metrics = await live(replace(bundle, facts=facts))
     assert math.isnan(samples(metrics)["model_trained_timestamp_seconds"])
 
@@ -651,12 +651,12 @@ async def test_the_admin_port_measures_the_event_loop_and_counts_refusals(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Metrics:
     monkeypatch.setattr("daemon.runtime.admin_port.LAG_EVERY_S", 0.01)
-    metrics, told = fresh(), asyncio.Event()
+    metrics, measured = fresh(), asyncio.Event()
 
     class Noting(Reporter):
         def loop_lag(self, seconds: float) -> None:
             super().loop_lag(seconds)
-            told.set()
+            measured.set()
 
     async with admin_port(HttpSection(port=0), Noting(metrics, Status(["pumps"]))) as address:
         for target in (b"/", b"http://localhost/"):
@@ -667,10 +667,10 @@ async def test_the_admin_port_measures_the_event_loop_and_counts_refusals(
             writer.write(b"GET " + target + b" HTTP/1.1\r\nHost: " + host + b"\r\nConnection: close\r\n\r\n")
             await reader.read()
             writer.close()
-        await told.wait()
-        told.clear()
+        await measured.wait()
+        measured.clear()
         time.sleep(0.2)  # noqa: ASYNC251 - the loop is to stand still
-        await told.wait()
+        await measured.wait()
     assert samples(metrics)["event_loop_lag_seconds"] > 0.15
     return metrics
 

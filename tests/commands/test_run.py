@@ -147,12 +147,12 @@ def test_hostile_records_become_dead_letters_with_their_reason(
         assert daemon.stop() == 0
     assert state["records"]["late"] >= 1
     dead = topic_of(kafka_bootstrap, f"{prefix}.dead-letter")
-    said = Counter(dict(record.headers)["reason"].decode() for record in dead)
+    reasons = Counter(dict(record.headers)["reason"].decode() for record in dead)
     wanted = Counter(reason for _, reason in HOSTILE.values())
     wanted["not_json"] -= 1
     wanted["too_large"] += 1  # the huge record is refused before it is parsed
     for reason, n in wanted.items():
-        assert said[reason] >= n, (reason, said)
+        assert reasons[reason] >= n, (reason, reasons)
     originals = {record.value for record in dead}
     assert all(line in originals for line in hostile if len(line) <= 900_000)
 

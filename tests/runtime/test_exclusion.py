@@ -105,11 +105,11 @@ def test_an_episode_of_another_stream_with_the_same_asset_is_ignored() -> None:
 
 
 def test_an_alert_is_read_as_it_was_written() -> None:
-    said = read_alert(alert("p1", 100, 120, Phase.CLOSED, AlertKind.SENSOR_STUCK, "a"))
-    assert (said.stream, said.asset, said.kind, said.sensor) == ("pumps", "p1", "sensor_stuck", "a")
-    assert said.onset_ns == (BASE_S + 100) * SECOND_NS
-    assert said.row_ns == (BASE_S + 120) * SECOND_NS
-    assert said.over
+    found = read_alert(alert("p1", 100, 120, Phase.CLOSED, AlertKind.SENSOR_STUCK, "a"))
+    assert (found.stream, found.asset, found.kind, found.sensor) == ("pumps", "p1", "sensor_stuck", "a")
+    assert found.onset_ns == (BASE_S + 100) * SECOND_NS
+    assert found.row_ns == (BASE_S + 120) * SECOND_NS
+    assert found.over
 
 
 GARBAGE = [

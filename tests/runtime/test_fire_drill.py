@@ -1,4 +1,4 @@
-"""The fire drill beside the stream: what it reads, what it takes, and that the stream does not notice."""
+"""The fire drill beside the stream: its places, its CPU time, its findings; it changes nothing of the stream."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def slices(drill: FireDrill, clock: Clock, most: int = 100_000) -> Iterator[None
 
 
 def test_a_place_is_a_copy_of_the_stream_s_rows_and_window() -> None:
-    """As a pipeline that is fed no further says: window, baseline, and the rows that follow."""
+    """Window, baseline and the rows that follow equal those of a pipeline that was fed no further."""
     _, pipeline, drill = begun()
     records = noisy(60)
     fed(pipeline, drill, records)

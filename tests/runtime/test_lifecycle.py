@@ -53,7 +53,7 @@ from tests.runtime.scripted import (
 
 
 class Blind(CentreDetector):
-    """It says nothing of windows that it could score."""
+    """Returns no score for windows that it could score."""
 
     def judge(self, evidence: Evidence, baseline: Floats, slots: Ints, *, static: bool = True) -> Verdicts:
         verdicts = super().judge(evidence, baseline, slots, static=static)
@@ -199,7 +199,7 @@ async def test_a_version_that_was_given_up_is_refused_from_registry_and_training
         )
     assert run.detector is None
     refused = [entry for entry in logs if entry["event"] == "bundle_refused"]
-    assert len(refused) == 1  # said once a minute
+    assert len(refused) == 1  # logged once a minute
     assert "is not used again: it failed on" in refused[0]["reason"]
     assert 'anomalyd_bundle_refused_total{source="registry"} 2.0' in metrics.exposition().decode()
     assert [change.result for change in status.streams["pumps"].models] == ["refused"]

@@ -154,8 +154,8 @@ async def test_unusable_records_of_state_are_logged_once_and_counted() -> None:
     loop, metrics, _ = loop_over(successor, stream())
     with capture_logs() as logs:
         await loop.run()
-    (said,) = [entry for entry in logs if entry["event"] == "state_unusable"]
-    assert said["records"] == 3
+    (unusable,) = [entry for entry in logs if entry["event"] == "state_unusable"]
+    assert unusable["records"] == 3
     text = metrics.exposition().decode()
     assert 'anomalyd_state_restores_total{result="unusable"} 3.0' in text
     assert 'anomalyd_state_restores_total{result="ok"} 1.0' in text
@@ -178,7 +178,7 @@ async def test_timestamps_without_a_zone_are_logged_once() -> None:
 
 
 async def test_a_poll_in_flight_is_committed_as_far_as_it_came_when_the_source_closes() -> None:
-    """Of 20,000 records; a successor that goes on from there says what is missing, once."""
+    """Of 20,000 records; a successor continues there and publishes the rest, once."""
     records = steady(20_000)
     whole = Script([PolledRecords(PUMPS_0, records)])
     await loop_over(whole, stream())[0].run()

@@ -102,7 +102,7 @@ async def test_a_pointer_that_cannot_be_read_is_replaced(tmp_path: Path) -> None
 
 # ------------------------------------------------------------------ beside a topic
 class Topic:
-    """The models of a fleet, as ``KafkaModels`` tells of them."""
+    """The shared models of all replicas, with the interface of ``KafkaModels``."""
 
     def __init__(self) -> None:
         self.held: dict[str, bytes] = {}

@@ -228,7 +228,7 @@ async def test_an_alerts_topic_that_reaches_back_less_than_the_inputs_is_a_note(
     assert (await topic.found()).notes == ()
     (where, _) = await read_topic(topic.connection.bootstrap_servers, topic.alerts)
     admin = AIOKafkaAdminClient(bootstrap_servers=topic.connection.bootstrap_servers)
-    for kept_from, says in ((1, "it begins at"), (2, "it holds none")):
+    for kept_from, expected in ((1, "it begins at"), (2, "it holds none")):
         await admin.start()
         try:
             gone = {TopicPartition(topic.alerts, where.partition): RecordsToDelete(before_offset=kept_from)}
@@ -237,7 +237,7 @@ async def test_an_alerts_topic_that_reaches_back_less_than_the_inputs_is_a_note(
             await admin.close()
         (note,) = (await topic.found()).notes
         assert note.startswith(f"{topic.alerts} is kept for less than what is learned, from 2023-11-14")
-        assert says in note
+        assert expected in note
 
 
 @pytest.mark.kafka

@@ -1,4 +1,4 @@
-"""The process that trains, seen by whoever starts it."""
+"""The training process, as its parent sees it."""
 
 from __future__ import annotations
 
@@ -131,8 +131,8 @@ def test_rows_that_calibrate_a_shorter_window_only_are_too_few_for_a_stream() ->
 
 
 @dataclass(frozen=True)
-class Told:
-    """A history that is yet to be read, and says something or is not there yet."""
+class Given:
+    """An unread history that returns what it is given, or raises it."""
 
     found: FoundHistory | None = None
 
@@ -144,22 +144,22 @@ class Told:
 
 
 def test_notes_and_end_of_a_history_are_in_the_result() -> None:
-    told: list[tuple[float, str]] = []
+    progress: list[tuple[float, str]] = []
     found = FoundHistory([rows_of(600)], until_ns=700 * WINDOWED.period_ns, notes=["a note"])
-    outcome = learn(taught(Told(found)), lambda share, doing: told.append((share, doing)))
+    outcome = learn(taught(Given(found)), lambda share, doing: progress.append((share, doing)))
     assert outcome.bundle is not None
     assert outcome.notes == ("a note",)
     assert Bundle.from_bytes(outcome.bundle).facts["trained_until"] == 700 * WINDOWED.period_ns
-    assert [share for share, _ in told] == sorted(share for share, _ in told)
-    assert told[0] == (0.1, "reading")
-    assert told[1][0] >= 0.3
-    assert told[-1][0] <= 1.0
-    few = learn(taught(Told(replace(found, segments=[rows_of(10)]))))
+    assert [share for share, _ in progress] == sorted(share for share, _ in progress)
+    assert progress[0] == (0.1, "reading")
+    assert progress[1][0] >= 0.3
+    assert progress[-1][0] <= 1.0
+    few = learn(taught(Given(replace(found, segments=[rows_of(10)]))))
     assert (few.promoted, few.bundle, few.notes, few.later) == (False, None, ("a note",), False)
 
 
 def test_a_history_that_is_still_too_short_is_no_failure() -> None:
-    outcome = learn(taught(Told()))
+    outcome = learn(taught(Given()))
     assert (outcome.promoted, outcome.later, outcome.postponed) == (False, True, True)
     assert outcome.reason == "too few rows yet"
 
@@ -221,8 +221,8 @@ if __name__ == "__main__":
         cwd=root,
         env={**os.environ, "PYTHONPATH": str(root)},
     ) as process:
-        said, _ = process.communicate(timeout=120)
-    assert said == b"under way\n"
+        output, _ = process.communicate(timeout=120)
+    assert output == b"under way\n"
 
 
 @pytest.fixture
