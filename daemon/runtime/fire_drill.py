@@ -20,9 +20,8 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 import numpy as np
-import structlog
 
-from daemon.adapters.telemetry import DrillFigures, KindFigures, SensorFigures
+from daemon.adapters.telemetry import DrillFailure, DrillFigures, KindFigures, SensorFigures
 from daemon.detector import Detector
 from daemon.domain import AlarmPolicy, InputPartition, StreamSpec
 from daemon.model.drill import (
@@ -46,8 +45,6 @@ from daemon.runtime.cpu_share import CpuShare
 from daemon.runtime.drill_places import TRIALS_EACH, PlaceCollector, ServingPlace
 from daemon.runtime.drill_report import entry, settled
 from daemon.stream.pipeline import STUCK_MARGIN, Pipeline, Step
-
-log = structlog.get_logger()
 
 TOGETHER = 8
 """Faults that are judged together: they share a model's own cost per call."""
@@ -106,6 +103,7 @@ class FireDrill:
         self._alive: list[int] = []
         self._running: tuple[list[Trial], Generator[None, None, list[Verdict | None]]] | None = None
         self._fresh: list[tuple[Trial, Verdict]] = []
+        self._failure: DrillFailure | None = None  # not reported yet
         self._recent: dict[FaultKind, deque[Verdict]] = {}
         self._reported: tuple[str | None, float] = None, 0.0  # version, CPU time
         self._table: tuple[float, int, list[dict[str, Any]]] = -math.inf, 0, []
@@ -167,9 +165,7 @@ class FireDrill:
             try:
                 self._advance()
             except Exception as error:  # noqa: BLE001 - a model is data, see ``Pipeline``; the stream must go on
-                log.warning(
-                    "drill_failed", stream=self.spec.name, version=self.version, reason=repr(error)[:200]
-                )
+                self._failure = DrillFailure(self.version, repr(error)[:200])
                 self._detector, self._running, self._fresh = None, None, []
                 self._collector.clear()
         return True
@@ -225,13 +221,14 @@ class FireDrill:
 
     # -------------------------------------------------------------- findings
     def news(self) -> DrillFigures | None:
-        """What was found since the last call; None if there is nothing new."""
+        """What was found, or failed, since the last call; None if there is nothing new."""
         version, spent_s = self._reported
-        if not self._fresh and version == self.version:
+        if not self._fresh and version == self.version and self._failure is None:
             return None
         period = self.spec.period_ns
         with self._share.spending():
             fresh, self._fresh = self._fresh, []
+            failure, self._failure = self._failure, None
             for what, verdict in fresh:
                 self._recent.setdefault(what.kind, deque(maxlen=KIND_KEPT)).append(verdict)
             kinds = []
@@ -254,6 +251,7 @@ class FireDrill:
                 kinds,
                 sensors,
                 self.spent_s - spent_s,
+                failure,
             )
         self._reported = self.version, self.spent_s
         return figures

@@ -13,6 +13,7 @@ from daemon.adapters.telemetry.labels import SCORE_PARTS, HttpRefusal, Lifecycle
 from daemon.adapters.telemetry.logs import Throttle, configure_logging
 from daemon.adapters.telemetry.metrics import LAG_EVERY_S, Metrics
 from daemon.adapters.telemetry.reporter import (
+    DrillFailure,
     DrillFigures,
     IngestedPoll,
     KindFigures,
@@ -30,6 +31,7 @@ __all__ = [
     "LAG_EVERY_S",
     "SCORE_PARTS",
     "BatchHistogram",
+    "DrillFailure",
     "DrillFigures",
     "HttpRefusal",
     "IngestedPoll",

@@ -116,6 +116,14 @@ class SensorFigures:
 
 
 @dataclass(frozen=True, slots=True)
+class DrillFailure:
+    """A model version raised in the fire drill, which ends the drill of this version."""
+
+    version: str | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class DrillFigures:
     """What the fire drill of a stream found since it was last reported."""
 
@@ -124,6 +132,7 @@ class DrillFigures:
     kinds: Sequence[KindFigures]
     sensors: Sequence[SensorFigures]
     cpu_s: float  # CPU time since then
+    failure: DrillFailure | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -441,7 +450,7 @@ class Reporter:
         self.status.streams[stream].drill = table
 
     def drilled(self, stream: str, figures: DrillFigures) -> None:
-        """The fire drill has new figures."""
+        """The fire drill has new figures, or failed."""
         metrics = self.metrics.drill
         if figures.new_model:
             metrics.start_over(stream)
@@ -452,3 +461,6 @@ class Reporter:
         for one in figures.sensors:
             metrics.smallest(stream, one.sensor, one.kind, one.smallest)
         metrics.spent(stream, figures.cpu_s)
+        if figures.failure is not None:
+            failure = figures.failure
+            log.warning("drill_failed", stream=stream, version=failure.version, reason=failure.reason)
