@@ -72,6 +72,10 @@ class Given(Enum):
     LATER = "later"  # not even then: such a family starts without series
 
 
+Labels = Mapping[str, Given | Sequence[str]]
+"""Label -> its values at the start."""
+
+
 @dataclass(frozen=True, slots=True)
 class Family:
     """One metric family; ``anomalyd_`` goes before its name."""
@@ -79,10 +83,17 @@ class Family:
     kind: Kind
     name: str
     help: str
-    labels: Mapping[str, Given | Sequence[str]] = field(default_factory=dict)
+    labels: Labels = field(default_factory=dict)
     value: float = math.nan  # of a gauge's series at the start
     buckets: Sequence[float] = ()
 
+
+PER_TOPIC: Final = {"topic": Given.TOPICS}
+PER_PARTITION: Final = {"topic": Given.LATER, "partition": Given.LATER}
+PER_STREAM: Final = {"stream": Given.STREAMS}
+PER_SENSOR: Final = {"stream": Given.LATER, "sensor": Given.LATER}
+PER_ALERT: Final[Labels] = {"stream": Given.STREAMS, "severity": SEVERITIES, "kind": ALERT_KINDS}
+PER_FAULT: Final[Labels] = {"stream": Given.STREAMS, "kind": FAULTS}
 
 FAMILIES: Final = (
     Family(
@@ -97,7 +108,7 @@ FAMILIES: Final = (
         "1 while the dependency answers, 0 before it first did and after 30 s without an answer.",
         {"dependency": Given.DEPENDENCIES},
     ),
-    Family(Kind.COUNTER, "records_consumed_total", "Records read from the input.", {"topic": Given.TOPICS}),
+    Family(Kind.COUNTER, "records_consumed_total", "Records read from the input.", PER_TOPIC),
     Family(
         Kind.COUNTER,
         "records_rejected_total",
@@ -107,21 +118,11 @@ FAMILIES: Final = (
     Family(
         Kind.COUNTER, "dead_letters_total", "Records handed to the dead-letter topic.", {"reason": REASONS}
     ),
+    Family(Kind.GAUGE, "consumer_lag_records", "Records behind the log's end.", PER_PARTITION),
     Family(
-        Kind.GAUGE,
-        "consumer_lag_records",
-        "Records behind the log's end.",
-        {"topic": Given.LATER, "partition": Given.LATER},
+        Kind.GAUGE, "consumer_lag_seconds", "Age of the newest processed record, while behind.", PER_PARTITION
     ),
-    Family(
-        Kind.GAUGE,
-        "consumer_lag_seconds",
-        "Age of the newest processed record, while behind.",
-        {"topic": Given.LATER, "partition": Given.LATER},
-    ),
-    Family(
-        Kind.GAUGE, "consumer_assigned_partitions", "Partitions held now.", {"topic": Given.TOPICS}, value=0.0
-    ),
+    Family(Kind.GAUGE, "consumer_assigned_partitions", "Partitions held now.", PER_TOPIC, value=0.0),
     Family(
         Kind.COUNTER,
         "consumer_rebalances_total",
@@ -135,50 +136,45 @@ FAMILIES: Final = (
         "Records of a stream by what became of them.",
         {"stream": Given.STREAMS, "disposition": tuple(map(str, Disposition))},
     ),
-    Family(Kind.COUNTER, "readings_imputed_total", "Cells filled in.", {"stream": Given.STREAMS}),
+    Family(Kind.COUNTER, "readings_imputed_total", "Cells filled in.", PER_STREAM),
     Family(
         Kind.COUNTER,
         "imputation_audits_total",
         "Known readings that were hidden, to see how they are filled.",
-        {"stream": Given.LATER, "sensor": Given.LATER},
+        PER_SENSOR,
     ),
     Family(
         Kind.GAUGE,
         "imputation_error",
         "Mean absolute error of newly hidden readings, in the sensor's units.",
-        {"stream": Given.LATER, "sensor": Given.LATER},
+        PER_SENSOR,
     ),
     Family(
         Kind.GAUGE,
         "imputation_coverage",
         "Share of newly hidden readings inside their 90 % interval.",
-        {"stream": Given.LATER, "sensor": Given.LATER},
+        PER_SENSOR,
     ),
     Family(
         Kind.GAUGE,
         "imputation_skill",
         "1 - the error of newly hidden readings over that of the training mean; 0: no better.",
-        {"stream": Given.LATER, "sensor": Given.LATER},
+        PER_SENSOR,
     ),
     Family(
         Kind.GAUGE,
         "imputation_possible",
         "1 while a sensor's gaps are filled with more than its usual level, 0 while they are not.",
-        {"stream": Given.LATER, "sensor": Given.LATER},
+        PER_SENSOR,
     ),
-    Family(
-        Kind.COUNTER,
-        "readings_late_total",
-        "Records older than their asset's watermark.",
-        {"stream": Given.STREAMS},
-    ),
+    Family(Kind.COUNTER, "readings_late_total", "Records older than their asset's watermark.", PER_STREAM),
     Family(
         Kind.COUNTER,
         "dropped_total",
         "What was left out on purpose, by reason.",
         {"stream": Given.STREAMS, "reason": tuple(map(str, Dropped))},
     ),
-    Family(Kind.COUNTER, "windows_scored_total", "Windows with a score.", {"stream": Given.STREAMS}),
+    Family(Kind.COUNTER, "windows_scored_total", "Windows with a score.", PER_STREAM),
     Family(
         Kind.HISTOGRAM,
         "inference_duration_seconds",
@@ -190,7 +186,7 @@ FAMILIES: Final = (
         Kind.DISTRIBUTION,
         "anomaly_score",
         "Combined scores; higher is more anomalous.",
-        {"stream": Given.STREAMS},
+        PER_STREAM,
         buckets=SCORES,
     ),
     Family(
@@ -203,7 +199,7 @@ FAMILIES: Final = (
         Kind.GAUGE,
         "false_alarm_budget_ratio",
         "Anomaly episodes opened over those the budget allows, since this process started.",
-        {"stream": Given.STREAMS},
+        PER_STREAM,
     ),
     Family(
         Kind.GAUGE,
@@ -211,25 +207,15 @@ FAMILIES: Final = (
         "KL of the newest interval against training, in nats, over all partitions held here together.",
         {"stream": Given.STREAMS, "kind": DRIFT_KINDS},
     ),
+    Family(Kind.COUNTER, "episodes_opened_total", "Episodes opened.", PER_ALERT),
     Family(
-        Kind.COUNTER,
-        "episodes_opened_total",
-        "Episodes opened.",
-        {"stream": Given.STREAMS, "severity": SEVERITIES, "kind": ALERT_KINDS},
-    ),
-    Family(
-        Kind.COUNTER,
-        "episodes_closed_total",
-        "Episodes closed, by the severity they ended with.",
-        {"stream": Given.STREAMS, "severity": SEVERITIES, "kind": ALERT_KINDS},
+        Kind.COUNTER, "episodes_closed_total", "Episodes closed, by the severity they ended with.", PER_ALERT
     ),
     Family(
         Kind.COUNTER, "episodes_suppressed_total", "Episodes not announced.", {"reason": SUPPRESSED_REASONS}
     ),
     Family(Kind.GAUGE, "episodes_active", "Episodes open now.", {"severity": SEVERITIES}, value=0.0),
-    Family(
-        Kind.GAUGE, "sensors_silent", "Sensors that are silent now.", {"stream": Given.STREAMS}, value=0.0
-    ),
+    Family(Kind.GAUGE, "sensors_silent", "Sensors that are silent now.", PER_STREAM, value=0.0),
     Family(
         Kind.GAUGE,
         "model_info",
@@ -241,7 +227,7 @@ FAMILIES: Final = (
         Kind.GAUGE,
         "model_trained_timestamp_seconds",
         "Event time of the newest row that the model in use was trained on.",
-        {"stream": Given.STREAMS},
+        PER_STREAM,
     ),
     Family(
         Kind.COUNTER,
@@ -265,7 +251,7 @@ FAMILIES: Final = (
         Kind.DISTRIBUTION,
         "end_to_end_latency_seconds",
         "From a record's Kafka timestamp until what follows from it can be read.",
-        {"stream": Given.STREAMS},
+        PER_STREAM,
         buckets=SECONDS_LONG,
     ),
     Family(
@@ -287,7 +273,7 @@ FAMILIES: Final = (
         "Partitions whose state was rebuilt; unusable: records of it that were left out.",
         {"result": RESTORE_RESULTS},
     ),
-    Family(Kind.GAUGE, "assets_active", "Assets that have state here.", {"stream": Given.STREAMS}, value=0.0),
+    Family(Kind.GAUGE, "assets_active", "Assets that have state here.", PER_STREAM, value=0.0),
     Family(
         Kind.COUNTER,
         "http_refused_total",
@@ -304,13 +290,13 @@ FAMILIES: Final = (
         Kind.GAUGE,
         "drill_recall",
         "Share found of the newest 1000 injected faults of a kind, all sizes of the ladder together.",
-        {"stream": Given.STREAMS, "kind": FAULTS},
+        PER_FAULT,
     ),
     Family(
         Kind.GAUGE,
         "drill_delay_seconds",
         "Median event time from the beginning of an injected fault to its alert, of those found.",
-        {"stream": Given.STREAMS, "kind": FAULTS},
+        PER_FAULT,
     ),
     Family(
         Kind.GAUGE,
@@ -318,12 +304,7 @@ FAMILIES: Final = (
         "Smallest injected fault of which 80 % are found, in the sensor's own units; of a lag in seconds.",
         {"stream": Given.LATER, "sensor": Given.LATER, "kind": Given.LATER},
     ),
-    Family(
-        Kind.COUNTER,
-        "drill_cpu_seconds_total",
-        "CPU time that the fire drill took.",
-        {"stream": Given.STREAMS},
-    ),
+    Family(Kind.COUNTER, "drill_cpu_seconds_total", "CPU time that the fire drill took.", PER_STREAM),
 )
 
 
