@@ -96,31 +96,31 @@ class TopicHistory:
         names = ", ".join(self.spec.topics)
         progress(0.0, "reading the input topics")
         async with Log.opened(self.connection, self.spec.topics) as log:
-            ends = log.ends if self.until_ns is None else await self._ends(log, self.until_ns)
+            ends = log.ends if self.until_ns is None else await self._ends_before(log, self.until_ns)
             if self.judged:
-                await self._judged(log, ends)
-            taken = await self._taken(log, ends, progress)
-        read = sum(taken.counts.values())
-        if not read and not self.least:
+                await self._await_judged(log, ends)
+            read = await self._read_rows(log, ends, progress)
+        records = sum(read.counts.values())
+        if not records and not self.least:
             raise InputError(f"topic {names} holds no records to learn from")
-        observed = _observed_rows(taken.segments)
+        observed = _observed_rows(read.segments)
         if len(observed) < self.least:
             raise HistoryNotReady(f"topic {names} holds {len(observed)} rows yet, {self.least} are wanted")
         until_ns = self.until_ns
         if self.oldest:
             stop = _first_rows_end(observed, self.rows)
-            segments = between(taken.segments, -FOREVER, stop)
+            segments = between(read.segments, -FOREVER, stop)
             until_ns = stop * self.spec.period_ns
         else:
-            segments = newest_rows(taken.segments, self.rows)
+            segments = newest_rows(read.segments, self.rows)
         notes: list[str] = []
         left_out = 0
         if self.alerts is not None and segments:
             alerts = AlertedEpisodes(self.spec.name)
-            notes = await self._alerts(alerts, min(s.first_row for s in segments) * self.spec.period_ns)
+            notes = await self._read_alerts(alerts, min(s.first_row for s in segments) * self.spec.period_ns)
             segments, left_out = exclude_episodes(segments, alerts.episodes(), self.spec)
-        unused = {name: n for name, n in taken.counts.items() if n and name != Disposition.ACCEPTED}
-        return FoundHistory(segments, until_ns, tuple(notes), read, unused, left_out)
+        unused = {name: n for name, n in read.counts.items() if n and name != Disposition.ACCEPTED}
+        return FoundHistory(segments, until_ns, tuple(notes), records, unused, left_out)
 
     # -------------------------------------------------------------- how far
     @property
@@ -131,7 +131,7 @@ class TopicHistory:
     def _decoder(self) -> Decoder:
         return Decoder(self.spec, self.max_record_bytes, self.max_asset_bytes)
 
-    async def _ends(self, log: Log, until_ns: int) -> dict[InputPartition, int]:
+    async def _ends_before(self, log: Log, until_ns: int) -> dict[InputPartition, int]:
         """Per partition an offset after all readings from before ``until_ns``, by bisection.
 
         Event times rise along a partition but for the allowed lateness. The median of a few readings gives the
@@ -150,7 +150,7 @@ class TopicHistory:
                     low[p] = middle + 1
         return high
 
-    async def _judged(self, log: Log, ends: Mapping[InputPartition, int]) -> None:
+    async def _await_judged(self, log: Log, ends: Mapping[InputPartition, int]) -> None:
         """Wait until the group's commits have passed ``ends``; partitions without a commit are ignored.
 
         Raises:
@@ -173,7 +173,7 @@ class TopicHistory:
             await asyncio.sleep(1.0)
 
     # -------------------------------------------------------------- rows
-    async def _taken(self, log: Log, ends: Mapping[InputPartition, int], progress: Progress) -> _Taken:
+    async def _read_rows(self, log: Log, ends: Mapping[InputPartition, int], progress: Progress) -> _ReadRows:
         """The rows of pieces at the partitions' ends (or starts), which grow until they hold enough rows.
 
         The rows do not depend on how much is read: it is enough only when every partition was read from so
@@ -189,38 +189,34 @@ class TopicHistory:
             else:
                 begin = {p: max(log.starts[p], end - each) for p, end in ends.items()}
                 stop = dict(ends)
-            taken = await self._fed(log, begin, stop, progress)
-            if each >= most or self._enough(log, ends, taken):
-                return taken
+            read = await self._feed(log, begin, stop, progress)
+            if each >= most or self._enough(log, ends, read):
+                return read
             each = min(2 * each, most)
 
-    def _enough(self, log: Log, ends: Mapping[InputPartition, int], taken: _Taken) -> bool:
+    def _enough(self, log: Log, ends: Mapping[InputPartition, int], read: _ReadRows) -> bool:
         """Whether no partition can hold further rows that belong to the wanted ones."""
         period = self.spec.period_ns
         if self.oldest:
-            observed = _observed_rows(taken.segments)
+            observed = _observed_rows(read.segments)
             wanted_ns = FOREVER
             if len(observed) >= self.rows:
                 wanted_ns = _first_rows_end(observed, self.rows) * period + self._settled_ns
-            return all(
-                taken.stop[p] >= end or taken.last_ns.get(p, -1) >= wanted_ns for p, end in ends.items()
-            )
+            return all(read.stop[p] >= end or read.last_ns.get(p, -1) >= wanted_ns for p, end in ends.items())
         wanted_ns = -FOREVER
-        if sum(len(s.values) for s in taken.segments) >= self.rows:
-            first = min(s.first_row for s in newest_rows(taken.segments, self.rows))
+        if sum(len(s.values) for s in read.segments) >= self.rows:
+            first = min(s.first_row for s in newest_rows(read.segments, self.rows))
             # An asset's rows do not depend on earlier records once its gaps are bridged and its windows are full.
             wanted_ns = (first - 2 * self.spec.window) * period - self.spec.max_gap_ns - self._settled_ns
-        return all(
-            taken.begin[p] <= log.starts[p] or taken.first_ns.get(p, FOREVER) <= wanted_ns for p in ends
-        )
+        return all(read.begin[p] <= log.starts[p] or read.first_ns.get(p, FOREVER) <= wanted_ns for p in ends)
 
-    async def _fed(
+    async def _feed(
         self,
         log: Log,
         begin: Mapping[InputPartition, int],
         stop: Mapping[InputPartition, int],
         progress: Progress,
-    ) -> _Taken:
+    ) -> _ReadRows:
         """Feed records to pipelines without a model, and collect the rows that they release."""
         spec, decoder = self.spec, self._decoder()
         until_row = FOREVER if self.until_ns is None else spec.row(self.until_ns)
@@ -251,7 +247,7 @@ class TopicHistory:
             found += [(s.asset, s.first_row, i, s) for s in recent[p].segments(until_row)]
         # Sorted by asset and time, so that neither partitions nor the order of responses matter.
         found.sort(key=lambda one: one[:3])
-        return _Taken(
+        return _ReadRows(
             [one[3] for one in found],
             counts,
             begin,
@@ -261,7 +257,7 @@ class TopicHistory:
         )
 
     # -------------------------------------------------------------- alerts
-    async def _alerts(self, alerts: AlertedEpisodes, since_ns: int) -> list[str]:
+    async def _read_alerts(self, alerts: AlertedEpisodes, since_ns: int) -> list[str]:
         """Read the alerts topic into ``alerts``; returns what an operator should know of it."""
         assert self.alerts is not None
         notes = []
@@ -287,7 +283,7 @@ class TopicHistory:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Taken:
+class _ReadRows:
     """The rows of the records between two offsets per partition, and the event times at both ends."""
 
     segments: list[Segment]
