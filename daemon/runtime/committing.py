@@ -165,7 +165,7 @@ class Committer:
                 for record in pipeline.saving() if self._checkpoints else ():
                     saved.append(record)
                     if len(saved) % STATES_PER_PAUSE == 0:
-                        await self._pauses.breathe()
+                        await self._pauses.pause()
                 position = self._committed[partition] = Position(pipeline.offset, pipeline.replay_from())
                 work[partition] = PartitionCommit(position, outputs, saved)
         if work:

@@ -91,7 +91,7 @@ class PlaceCollector:
         """Forget the complete places."""
         self._places.clear()
 
-    def leave(self, partition: InputPartition) -> None:
+    def revoked(self, partition: InputPartition) -> None:
         """A partition was revoked: the places that are being gathered there would never be complete."""
         self._gathering = [place for place in self._gathering if place.partition != partition]
 

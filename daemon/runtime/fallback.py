@@ -38,7 +38,7 @@ class Fallback:
         if version in self._given_up:
             raise BundleError(f"model {version} is not used again: {self._given_up[version]}")
 
-    def took_over(self, outgoing: bytes | None) -> None:
+    def model_used(self, outgoing: bytes | None) -> None:
         """A model is in use from now on; ``outgoing`` is the bundle before it, if there was one."""
         self.before = outgoing
         self._run = self._longest = 0
@@ -67,5 +67,5 @@ class Fallback:
         while len(self._given_up) > MOST_REFUSED:
             del self._given_up[next(iter(self._given_up))]
         before = self.before
-        self.took_over(None)
+        self.model_used(None)
         return reason, before

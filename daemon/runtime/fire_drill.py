@@ -150,9 +150,9 @@ class FireDrill:
         with self._share.spending():
             self._collector.look(pipeline, step)
 
-    def leave(self, partition: InputPartition) -> None:
+    def revoked(self, partition: InputPartition) -> None:
         """A partition was revoked."""
-        self._collector.leave(partition)
+        self._collector.revoked(partition)
 
     # -------------------------------------------------------------- slices
     def slice(self) -> bool:

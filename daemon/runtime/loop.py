@@ -95,7 +95,7 @@ class Loop:
         stream = self._topics[partition.topic]
         pipeline = stream.open(event)
         for _ in pipeline.restoring(event.saved, exact=event.exact):
-            await self._pauses.breathe()
+            await self._pauses.pause()
             if self._pauses.closing:
                 del stream.pipelines[partition]  # nothing was done here that a commit could carry
                 return
@@ -112,7 +112,7 @@ class Loop:
         stream = self._topics[partition.topic]
         stream.pipelines.pop(partition, None)
         if stream.drill is not None:
-            stream.drill.leave(partition)
+            stream.drill.revoked(partition)
         self._committer.revoked(partition)
         self._reporter.partition_revoked(partition)
         self._report_assets(stream)
@@ -153,7 +153,7 @@ class Loop:
             if step.committable:
                 self._committer.request()
                 await self._committer.commit()
-            await self._pauses.breathe()
+            await self._pauses.pause()
             if self._pauses.closing:
                 if pipeline.replaying:
                     del stream.pipelines[partition]  # the committed position is further than this one
@@ -181,7 +181,7 @@ class Loop:
         for episode in pipeline.episodes.going_on(pipeline.model):
             going_on.append(episode)
             if len(going_on) % STATES_PER_PAUSE == 0:
-                await self._pauses.breathe()
+                await self._pauses.pause()
         self._reporter.episodes_restored(going_on)
 
     def _report_assets(self, stream: StreamRun) -> None:
@@ -194,7 +194,7 @@ class Loop:
             if stream.drill is None or self._pauses.closing:
                 continue
             while stream.drill.slice():
-                await self._pauses.breathe()
+                await self._pauses.pause()
             figures = stream.drill.news()
             if figures is not None:
                 self._reporter.drilled(stream.spec.name, figures)

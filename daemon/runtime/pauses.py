@@ -37,7 +37,7 @@ class Pauses:
         """Whether the source closes: long work is left to a successor."""
         return self._source.closing
 
-    async def breathe(self) -> None:
+    async def pause(self) -> None:
         """Let other tasks run once, between two pieces of long work."""
         self._reporter.beat()
         await asyncio.sleep(0)

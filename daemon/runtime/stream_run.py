@@ -209,7 +209,7 @@ class StreamRun:
         self.fallback.check(detector.version)
         outgoing = self.bundle if self.detector is not None else None
         if self.detector is None or self.detector.version != detector.version:
-            self.fallback.took_over(outgoing)
+            self.fallback.model_used(outgoing)
         self.detector, self.bundle = detector, bundle
         self.trained_ns = trained_ns(loaded)
         self.versions.append(detector.version)

@@ -34,7 +34,7 @@ def step(marks: str, model: str = "v1") -> Step:
 )
 def test_a_run_of_failures_gives_a_model_up(chunks: list[str], expected: list[bool]) -> None:
     fallback = Fallback()
-    fallback.took_over(b"before")
+    fallback.model_used(b"before")
     assert [fallback.judged(step(marks), "v1") for marks in chunks] == expected
 
 
@@ -48,9 +48,9 @@ def test_failures_of_the_model_before_do_not_count() -> None:
 
 def test_a_model_in_use_starts_with_no_failures_and_falls_back_once() -> None:
     fallback = Fallback()
-    fallback.took_over(b"first")
+    fallback.model_used(b"first")
     assert not fallback.judged(step("x" * 9), "v1")
-    fallback.took_over(b"second")
+    fallback.model_used(b"second")
     assert not fallback.judged(step("x" * 9, "v2"), "v2")
     assert fallback.judged(step("x" * 4, "v2"), "v2")
     assert fallback.give_up("v2") == ("it failed on 13 windows in a row", b"second")

@@ -179,7 +179,7 @@ def test_incomplete_places_of_a_silent_or_revoked_partition_are_dropped(first: i
     assert drill.gathering == 4
     assert drill.places == []
     if not first:
-        drill.leave(PUMPS_0)
+        drill.revoked(PUMPS_0)
         assert drill.gathering == 0
     other = run.open(Assigned(InputPartition("sensors.pumps", 1), 0, 0))
     fed(other, drill, noisy(60, ["q1"], first=first))

@@ -101,7 +101,7 @@ async def test_a_model_that_fails_is_replaced_by_the_one_before(
     sound = trained_bundle().to_bytes()
     if earlier:
         run.use(Bundle.from_bytes(sound), sound, committable=False)
-        run.fallback.took_over(sound)
+        run.fallback.model_used(sound)
     run.detector = bad(SPEC.sensors, SPEC.window, "v2")
     polls = [PolledRecords(PUMPS_0, steady(30, 30 * i)) for i in range(6)]
     registry = Registry(fails=1)

@@ -18,7 +18,7 @@ async def test_a_pause_lets_other_tasks_run_and_beats() -> None:
     task = asyncio.create_task(asyncio.sleep(0))
     task.add_done_callback(lambda _: ran.set())
     for _ in range(3):
-        await pauses(Script([]), status).breathe()
+        await pauses(Script([]), status).pause()
     assert ran.is_set()
     assert status.beats == 3
 
