@@ -395,8 +395,8 @@ def check(
     if not problems:
         lines.append(("environment", True, "every ANOMALYD_ variable names a key"))
     from daemon.commands.conditions import declared, heard
-    from daemon.commands.run import connection_problem
-    from daemon.commands.run import probe as ask
+    from daemon.commands.wiring import connection_problem
+    from daemon.commands.wiring import probe as ask
 
     lines += [(f.what, f.ok, f.detail) for f in declared(s.spec() for s in settings.streams)]
 
@@ -429,7 +429,7 @@ def topics(
     """
     quietly()
     settings = settings_from(config, sets)
-    from daemon.commands.run import create_topics, own_topics
+    from daemon.commands.wiring import create_topics, own_topics
 
     if create:
         made = perform(create_topics(settings))
@@ -563,7 +563,7 @@ async def spec_of_topic(
     """
     from daemon.adapters.kafka import newest_records
     from daemon.adapters.sample import SAMPLE_LINES, derive_spec_of_topic
-    from daemon.commands.run import kafka_settings
+    from daemon.commands.wiring import kafka_settings
 
     try:
         records, whole = await newest_records(kafka_settings(settings), topic, SAMPLE_LINES)
@@ -620,7 +620,7 @@ def train(
                 progress=lambda share, doing: bar(share, f"training: {doing}"),
             )
         else:
-            from daemon.commands.run import kafka_settings
+            from daemon.commands.wiring import kafka_settings
 
             if exclude:
                 raise UsageError("--exclude is for files: the configuration lists a topic's sensors")
@@ -951,7 +951,7 @@ def _messages_of(
 ) -> tuple[Any, Any, Any]:
     """Format, field names and connection, by a stream of the configuration where one is given."""
     from daemon.commands.replay import plan_of
-    from daemon.commands.run import kafka_settings
+    from daemon.commands.wiring import kafka_settings
     from daemon.domain import FieldNames, Format
 
     fields, chosen = FieldNames(), Format.JSON_WIDE

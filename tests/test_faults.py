@@ -1,4 +1,4 @@
-"""Faults on a real Kafka: after each, what was said equals what an undisturbed run says.
+"""Faults on a real Kafka: after each, the outputs equal those of an undisturbed run.
 
 ``python -m tests.soak`` does the same for as long as one likes.
 """
@@ -92,12 +92,12 @@ def test_an_output_that_is_refused_stops_the_run_and_loses_nothing(trial: Trial)
     assert min(trial.verdict().values()) > 0
 
 
-def test_a_dead_letter_topic_that_takes_nothing_stops_the_run_and_loses_nothing(trial: Trial) -> None:
+def test_a_dead_letter_topic_that_rejects_messages_stops_the_run_and_loses_nothing(trial: Trial) -> None:
     faults.dead_letters_refused(trial, load(300))
     assert min(trial.verdict().values()) > 0
 
 
-def test_a_model_that_raises_on_a_window_touches_no_other(trial: Trial) -> None:
+def test_a_model_that_raises_on_a_window_affects_no_other_window(trial: Trial) -> None:
     faults.model_raises(trial, load(500))
     assert min(trial.verdict().values()) > 0
 

@@ -1,7 +1,7 @@
-"""Every metric is moved here by the code that is to move it, or is said to be moved elsewhere.
+"""Every series is moved here by the code that moves it in the daemon, or is listed as moved elsewhere.
 
 ``moves`` names the series that a test moves, and sees that it did. The last test goes through all
-series that there are: one that nothing moves says nothing, and somebody will believe it.
+series that exist: one that nothing moves would mislead whoever reads it.
 """
 
 from __future__ import annotations
@@ -13,18 +13,16 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from daemon.adapters import telemetry
-from daemon.adapters.kafka import KafkaSettings, KafkaStats
-from daemon.adapters.registry import KafkaModels
-from daemon.adapters.telemetry import Metrics, Status
-from daemon.commands import run as service
+from daemon.adapters.kafka import KafkaStats
+from daemon.adapters.telemetry import SCORE_PARTS, Metrics, Reporter, Status
+from daemon.commands.run import counts_reported
 from daemon.config import HttpSection
 from daemon.detector import Evidence, Windows
 from daemon.domain import (
@@ -43,24 +41,28 @@ from daemon.domain import (
     StateRecord,
 )
 from daemon.model.bundle import Bundle
-from daemon.model.training import CalibrationTarget, train
-from daemon.runtime.fire_drill import MOST_SAVED_S, FireDrill
-from daemon.runtime.loop import Loop, StreamPlan, StreamRun
+from daemon.model.training import train
+from daemon.runtime.admin_port import admin_port
+from daemon.runtime.fire_drill import FireDrill
+from daemon.runtime.lifecycle import Models
+from daemon.runtime.loop import Loop
+from daemon.runtime.options import LoopOptions
+from daemon.runtime.stream_run import StreamPlan, StreamRun
 from daemon.runtime.trainer import TrainingResult
 from daemon.stream.audit import Imputable, SensorAudit
 from tests.fakes import CentreDetector
-from tests.runtime.test_loop import BASE_S, PUMPS_0, SPEC, Fragile, Script, Shelf, line, steady
+from tests.runtime.scripted import BASE_S, PUMPS_0, SPEC, FailingRegistry, Fragile, Script, line, steady
 
 MOVED: dict[str, str] = {}
 """Series (a family, or one with its labels) -> the test that moves it."""
 ELSEWHERE = {
     # what -> the test with what it takes: a real server, a real broker
-    'http_refused_total{reason="slow"}': "tests/adapters/admin/test_server.py::test_no_single_byte_puts_a_deadline_off",
+    'http_refused_total{reason="slow"}': "tests/adapters/test_admin.py::test_no_single_byte_puts_a_deadline_off",
     'http_refused_total{reason="body"}': (
-        "tests/adapters/admin/test_server.py::test_a_body_that_will_be_refused_is_not_read"
+        "tests/adapters/test_admin.py::test_a_body_that_will_be_refused_is_not_kept_until_then"
     ),
     'http_refused_total{reason="crowded"}': (
-        "tests/adapters/admin/test_server.py::test_it_is_the_oldest_idle_connection_that_makes_room"
+        "tests/adapters/test_admin.py::test_it_is_the_oldest_idle_connection_that_makes_room"
     ),
 }
 CONSTANT = {"build_info", "model_info"}
@@ -102,24 +104,28 @@ def moves(*series: str) -> Callable[[Callable[..., Awaitable[Metrics]]], Callabl
 
         @functools.wraps(test)
         async def run(*arguments: Any, **more: Any) -> None:
-            before, after = samples(fresh()), samples(await test(*arguments, **more))
+            before, successor_of = samples(fresh()), samples(await test(*arguments, **more))
             for name in series:
-                mine = [key for key in after if key == name or re.match(rf"{re.escape(name)}(_|{{)", key)]
+                mine = [
+                    key for key in successor_of if key == name or re.match(rf"{re.escape(name)}(_|{{)", key)
+                ]
                 assert mine, f"{name} is not there"
-                assert [k for k in mine if not _same(before.get(k), after[k])], f"{name} did not move"
+                assert [k for k in mine if not _same(before.get(k), successor_of[k])], f"{name} did not move"
 
         return run
 
     return decorate
 
 
-def _same(before: float | None, after: float) -> bool:
-    return before is not None and (before == after or (math.isnan(before) and math.isnan(after)))
+def _same(before: float | None, successor_of: float) -> bool:
+    return before is not None and (
+        before == successor_of or (math.isnan(before) and math.isnan(successor_of))
+    )
 
 
 @dataclass
 class Events(Script):
-    """A source that says what it is told to; a commit may fail."""
+    """A source of scripted events, whose commits may fail."""
 
     events_: list[SourceEvent] = field(default_factory=list)
     failing: list[bool] = field(default_factory=list)  # whether the next commits fail
@@ -136,6 +142,7 @@ class Events(Script):
 
 
 ASSIGNED = Assigned(PUMPS_0, 0, 0)
+Prepare = Callable[[Loop, StreamRun, Reporter], Awaitable[None]]
 
 
 async def ran(
@@ -143,7 +150,8 @@ async def ran(
     detector: CentreDetector | None = None,
     failing: list[bool] | None = None,
     commit_every_s: float = 0.0,
-    prepared: Callable[[Loop, StreamRun], Awaitable[None]] | None = None,
+    prepared: Prepare | None = None,
+    models: Models | None = None,
     **plan: Any,
 ) -> tuple[Metrics, Status, Events]:
     """A loop over these events, to its end."""
@@ -151,10 +159,11 @@ async def ran(
     run.detector = detector
     source = Events([], events_=list(events), failing=failing or [])
     metrics, status = fresh(), Status({"pumps": 50})
-    loop = Loop(source, None, [run], metrics, status, checkpoints=True)
-    loop._commit_every_s, loop._committed_at = commit_every_s, time.monotonic()
+    reporter = Reporter(metrics, status)
+    options = LoopOptions(commit_every=timedelta(seconds=commit_every_s), checkpoints=True)
+    loop = Loop(source, None, [run], reporter, models, options)
     if prepared is not None:
-        await prepared(loop, run)
+        await prepared(loop, run, reporter)
     await loop.run()
     return metrics, status, source
 
@@ -175,15 +184,13 @@ def at(record: Record, timestamp_ns: int) -> Record:
     "drill_smallest_size",
     "drill_cpu_seconds_total",
 )
-async def test_the_fire_drill_says_what_would_be_found() -> Metrics:
+async def test_the_fire_drill_measures_what_would_be_found() -> Metrics:
     """A detector whose score is the size of what is wrong, and a drill that may take what it needs."""
     detector = centre(still=1 << 40)
 
-    async def prepared(loop: Loop, run: StreamRun) -> None:
-        drill = FireDrill(SPEC, AlarmPolicy(), 0.01)
+    async def prepared(loop: Loop, run: StreamRun, reporter: Reporter) -> None:
+        drill = FireDrill(SPEC, AlarmPolicy(), 1e6)
         drill.use(detector)
-        drill._granted_s = MOST_SAVED_S  # at 1 % it would take half a minute to save it up
-        drill.share = 1e6
         run.drill = drill
 
     polls = [PolledRecords(PUMPS_0, steady(50, first=50 * i)) for i in range(120)]
@@ -215,7 +222,7 @@ async def test_the_fire_drill_says_what_would_be_found() -> Metrics:
     "inference_batch_size",
     "assets_active",
 )
-async def test_what_becomes_of_records() -> Metrics:
+async def test_records_are_counted_by_disposition() -> Metrics:
     records = steady(30)
     records[20] = line(20, "p1", 20.0, 0.5, None)
     records += [Record(30, b"p1", b"{", 1), line(31, "p1", 2.0, 0.5, 0.5), line(32, "p1", 29.0, 0.5, 0.5)]
@@ -250,13 +257,13 @@ async def test_the_model_is_timed_and_nothing_else(monkeypatch: pytest.MonkeyPat
             now += 0.25
             return super().infer(windows)
 
-    monkeypatch.setattr(telemetry.time, "perf_counter", lambda: now)
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
     metrics, _, _ = await ran(ASSIGNED, PolledRecords(PUMPS_0, steady(20)), detector=Slow(SPEC.sensors))
     found = samples(metrics)
     assert found["inference_duration_seconds_sum"] == 0.25 * found["inference_duration_seconds_count"] > 0
 
 
-async def test_what_is_read_again_after_a_restart_is_not_scored_again() -> None:
+async def test_records_read_again_after_a_restart_are_not_scored_again() -> None:
     assigned = Assigned(PUMPS_0, 0, 15)
     metrics, _, _ = await ran(assigned, PolledRecords(PUMPS_0, steady(20)), detector=centre())
     assert samples(metrics)["windows_scored_total"] == 5
@@ -264,7 +271,7 @@ async def test_what_is_read_again_after_a_restart_is_not_scored_again() -> None:
 
 
 @moves("consumer_lag_records", "consumer_lag_seconds", "consumer_assigned_partitions")
-async def test_lag_is_told_in_records_and_seconds() -> Metrics:
+async def test_lag_is_measured_in_records_and_seconds() -> Metrics:
     stamp = int(time.time() - 90) * SECOND_NS
     records = [at(record, stamp) for record in steady(20)]
     metrics, _, _ = await ran(ASSIGNED, PolledRecords(PUMPS_0, records, end_offset=120), detector=centre())
@@ -276,14 +283,14 @@ async def test_lag_is_told_in_records_and_seconds() -> Metrics:
 
 
 @pytest.mark.parametrize(("end", "stamp", "seconds"), [(20, 10**18, 0.0), (25, -1_000_000, math.nan)])
-async def test_lag_that_is_none_and_lag_that_nobody_knows(end: int, stamp: int, seconds: float) -> None:
+async def test_zero_lag_and_unknown_lag(end: int, stamp: int, seconds: float) -> None:
     records = [at(record, stamp) for record in steady(20)]
     metrics, _, _ = await ran(ASSIGNED, PolledRecords(PUMPS_0, records, end_offset=end))
     assert samples(metrics)["consumer_lag_seconds"] == pytest.approx(seconds, nan_ok=True)
 
 
 @moves('consumer_rebalances_total{event="assigned"}', 'consumer_rebalances_total{event="revoked"}')
-async def test_what_goes_with_a_partition() -> Metrics:
+async def test_a_revoked_partition_takes_its_lag_and_assets_with_it() -> Metrics:
     events = [ASSIGNED, PolledRecords(PUMPS_0, steady(20), end_offset=99), Revoked(PUMPS_0)]
     metrics, status, _ = await ran(*events, detector=centre())
     found = samples(metrics)
@@ -294,7 +301,7 @@ async def test_what_goes_with_a_partition() -> Metrics:
 
 
 @moves('state_restores_total{result="ok"}')
-async def test_state_that_is_of_use_is_restored() -> Metrics:
+async def test_usable_state_is_restored() -> Metrics:
     _, _, first = await ran(ASSIGNED, PolledRecords(PUMPS_0, steady(20)), detector=centre())
     at, saved = first.commits[-1].position, {s.key: s for work in first.commits for s in work.saved}
     again = Assigned(PUMPS_0, at.replay_from, at.offset, tuple(saved.values()))
@@ -303,13 +310,13 @@ async def test_state_that_is_of_use_is_restored() -> Metrics:
 
 
 @moves('state_restores_total{result="failed"}')
-async def test_state_that_is_of_no_use_is_counted() -> Metrics:
+async def test_unusable_state_is_counted() -> Metrics:
     assigned = Assigned(PUMPS_0, 20, 20, [StateRecord(b"sensors.pumps\x1f", b"garbage")])
     return (await ran(assigned, detector=centre()))[0]
 
 
 @moves('state_restores_total{result="unusable"}')
-async def test_records_of_state_that_cannot_be_used_are_counted() -> Metrics:
+async def test_unusable_records_of_state_are_counted() -> Metrics:
     _, _, first = await ran(ASSIGNED, PolledRecords(PUMPS_0, steady(20)), detector=centre())
     at, saved = first.commits[-1].position, {s.key: s for work in first.commits for s in work.saved}
     saved = {key: s if key.endswith(b"\x1f") else StateRecord(key, b"garbage") for key, s in saved.items()}
@@ -325,14 +332,14 @@ async def test_records_of_state_that_cannot_be_used_are_counted() -> Metrics:
     'state_restores_total{result="truncated"}',
     'bundle_refused_total{source="record"}',
 )
-async def test_what_a_source_counts_is_told_once() -> Metrics:
+async def test_counts_of_the_source_are_reported_once() -> Metrics:
     stats, metrics, status = KafkaStats(), fresh(), Status(["pumps"])
-    models = KafkaModels(KafkaSettings("localhost:1"), "unused")
-    report = service.reporter(stats, models, metrics, status)
+    refused = 0
+    report = counts_reported(stats, lambda: refused, Reporter(metrics, status))
     report()
     assert not status.joined
     stats.rebalances, stats.commits, stats.clamped = 1, 5, 1
-    models._damaged["pumps"] = 3
+    refused = 3
     stats.stale_commits, stats.delayed_commits, stats.rewinds = 1, 2, 4
     report()
     report()
@@ -378,7 +385,7 @@ async def test_silent_sensors_are_counted() -> Metrics:
 
 
 @moves('episodes_suppressed_total{reason="maintenance"}')
-async def test_episodes_that_maintenance_keeps_quiet_are_counted_and_not_their_rows() -> Metrics:
+async def test_episodes_inside_maintenance_are_counted_once_each() -> Metrics:
     records = [line(i, "p1", float(i), 50.0 if i % 20 in range(5, 12) else 0.5, 0.5) for i in range(60)]
     quiet = [(BASE_S * SECOND_NS, (BASE_S + 58) * SECOND_NS, frozenset[str]())]
     metrics, _, _ = await ran(ASSIGNED, PolledRecords(PUMPS_0, records), detector=centre(), maintenance=quiet)
@@ -389,7 +396,7 @@ async def test_episodes_that_maintenance_keeps_quiet_are_counted_and_not_their_r
 
 
 @moves('dropped_total{reason="model_failed"}')
-async def test_windows_that_the_model_fails_on() -> Metrics:
+async def test_windows_that_the_model_fails_on_are_counted() -> Metrics:
     records = [line(i, "p1", float(i), 13.0 if i == 8 else 0.5, 0.5) for i in range(20)]
     metrics, _, _ = await ran(ASSIGNED, PolledRecords(PUMPS_0, records), detector=Fragile(SPEC.sensors))
     assert samples(metrics)["windows_scored_total"] == 16
@@ -413,7 +420,7 @@ async def test_latency_ends_when_a_commit_has_made_it_readable() -> Metrics:
     metrics, _, source = await ran(
         ASSIGNED, *polls, PolledRecords(PUMPS_0, unknown), detector=centre(), commit_every_s=3_600.0
     )
-    assert len(source.commits) == 1  # at the end
+    assert len(source.commits) == 2  # where it begins, and at the end
     found = samples(metrics)
     assert found["end_to_end_latency_seconds_count"] == 30  # each record that has a time
     assert found["end_to_end_latency_seconds_sum"] >= 30 * 90
@@ -421,7 +428,7 @@ async def test_latency_ends_when_a_commit_has_made_it_readable() -> Metrics:
     return metrics
 
 
-async def test_what_a_failed_commit_did_counts_once() -> None:
+async def test_outputs_of_a_failed_commit_count_once() -> None:
     """Its partition begins again, and all is published by the second try."""
     records = [*odd(10, 14, 20), Record(20, b"p1", b"{", 1)]
     again = [
@@ -433,7 +440,7 @@ async def test_what_a_failed_commit_did_counts_once() -> None:
     ]
     metrics, status, source = await ran(
         *again, detector=centre(), failing=[False, True]
-    )  # the first says where it begins
+    )  # the first names the position that it starts at
     found, once = samples(metrics), samples((await ran(*again[:2], detector=centre()))[0])
     assert len([o for work in source.commits for o in work.outputs]) > 0
     for name in ("dead_letters_total", "episodes_opened_total", "episodes_closed_total", "episodes_active"):
@@ -445,7 +452,7 @@ async def test_what_a_failed_commit_did_counts_once() -> None:
 
 
 @moves('drift_kl_nats{kind="latent"}', 'drift_kl_nats{kind="residual"}')
-async def test_drift_is_told(bundle: Bundle) -> Metrics:
+async def test_drift_is_measured(bundle: Bundle) -> Metrics:
     return await live(bundle)
 
 
@@ -453,7 +460,7 @@ AUDITED = ("audits_total", "error", "coverage", "skill", "possible")
 
 
 @moves(*(f'imputation_{name}{{sensor="{sensor}"}}' for name in AUDITED for sensor in SPEC.sensors))
-async def test_hidden_readings_are_told_by_sensor() -> Metrics:
+async def test_hidden_readings_are_measured_per_sensor() -> Metrics:
     rows = [line(i, "p1", float(i), 0.5 + 0.1 * math.sin(i), 0.5) for i in range(9000)]
     metrics, status, _ = await ran(
         ASSIGNED,
@@ -463,25 +470,26 @@ async def test_hidden_readings_are_told_by_sensor() -> Metrics:
         audit=100,
     )
     found = samples(metrics)
-    told = status.streams["pumps"].imputation
-    assert set(told) == set(SPEC.sensors)
+    figures = status.streams["pumps"].imputation
+    assert set(figures) == set(SPEC.sensors)
     for sensor in SPEC.sensors:
-        assert found[f'imputation_audits_total{{sensor="{sensor}"}}'] == told[sensor].audits > 30
-        assert found[f'imputation_error{{sensor="{sensor}"}}'] == told[sensor].error
+        assert found[f'imputation_audits_total{{sensor="{sensor}"}}'] == figures[sensor].audits > 30
+        assert found[f'imputation_error{{sensor="{sensor}"}}'] == figures[sensor].error
         assert found[f'imputation_coverage{{sensor="{sensor}"}}'] == 1.0
     return metrics
 
 
-async def test_figures_of_hidden_readings_go_with_their_model(bundle: Bundle) -> None:
-    said = {}
+async def test_audit_figures_are_removed_with_their_model(bundle: Bundle) -> None:
+    before = {}
 
-    async def prepared(loop: Loop, run: StreamRun) -> None:
-        loop.metrics.audits_of("pumps", ["old"])
-        loop.metrics.audited("pumps", [SensorAudit("old", 50, 1, 1, 1, 0, 1, Imputable.CANNOT)], {"old": 50})
-        said.update(samples(loop.metrics))
+    async def prepared(loop: Loop, run: StreamRun, reporter: Reporter) -> None:
+        reporter.metrics.readings.audits_of("pumps", ["old"])
+        audit = SensorAudit("old", 50, 1, 1, 1, 0, 1, Imputable.CANNOT)
+        reporter.metrics.readings.audited("pumps", [audit], {"old": 50})
+        before.update(samples(reporter.metrics))
 
     found = samples(await live(bundle, prepared))
-    assert said['imputation_possible{sensor="old"}'] == 0
+    assert before['imputation_possible{sensor="old"}'] == 0
     assert found['imputation_audits_total{sensor="old"}'] == 50  # a counter never goes back
     assert 'imputation_error{sensor="old"}' not in found
 
@@ -494,18 +502,16 @@ def bundle() -> Bundle:
     values = np.stack([np.sin(np.arange(1_500) / 9.0), np.cos(np.arange(1_500) / 9.0)], 1)
     history = [Segment("p1", BASE_S - 1_500, values + 0.1 * rng.standard_normal(values.shape))]
     settings = ModelSettings(kind="ppca", latent=2)
-    return train(history, SPEC, settings, CalibrationTarget(AlarmPolicy(), Budget(), 60))
+    return train(history, SPEC, settings, AlarmPolicy(), Budget(), 60)
 
 
-async def live(
-    bundle: Bundle, prepared: Callable[[Loop, StreamRun], Awaitable[None]] | None = None
-) -> Metrics:
+async def live(bundle: Bundle, prepared: Prepare | None = None, models: Models | None = None) -> Metrics:
     """A loop that starts with this model and meets a hundred rows and the end of two drift intervals."""
 
-    async def given(loop: Loop, run: StreamRun) -> None:
+    async def given(loop: Loop, run: StreamRun, reporter: Reporter) -> None:
         run.bundle = bundle.to_bytes()
         if prepared is not None:
-            await prepared(loop, run)
+            await prepared(loop, run, reporter)
 
     rows = [line(i, "p1", float(i), 0.5 + 0.1 * math.sin(i), 0.5) for i in range(200)]
     polls = [
@@ -514,16 +520,16 @@ async def live(
         PolledRecords(PUMPS_0, (), ended=True),
     ]
     interval = datetime(2026, 1, 1, 0, 1, tzinfo=UTC) - datetime(2026, 1, 1, tzinfo=UTC)
-    metrics, _, _ = await ran(ASSIGNED, *polls, prepared=given, drift_interval=interval)
+    metrics, _, _ = await ran(ASSIGNED, *polls, prepared=given, models=models, drift_interval=interval)
     return metrics
 
 
 @moves(
     "model_trained_timestamp_seconds",
     'model_promotions_total{result="restored"}',
-    *(f'threshold{{score="{part}"}}' for part in telemetry.SCORE_PARTS),
+    *(f'threshold{{score="{part}"}}' for part in SCORE_PARTS),
 )
-async def test_a_model_that_is_taken_over_says_what_it_was_trained_on(bundle: Bundle) -> Metrics:
+async def test_a_model_in_use_shows_when_it_was_trained_and_its_thresholds(bundle: Bundle) -> Metrics:
     metrics = await live(bundle)
     found = samples(metrics)
     assert found["model_trained_timestamp_seconds"] == BASE_S - 1  # not the time at which it was taken over
@@ -532,9 +538,11 @@ async def test_a_model_that_is_taken_over_says_what_it_was_trained_on(bundle: Bu
     return metrics
 
 
-@pytest.mark.parametrize("said", [None, "yesterday", -1, 1 << 70, True, 1.5])
-async def test_a_model_that_does_not_say_when_it_was_trained(bundle: Bundle, said: object) -> None:
-    facts = {**bundle.facts, "newest_ns": said}
+@pytest.mark.parametrize("newest_ns", [None, "yesterday", -1, 1 << 70, True, 1.5])
+async def test_a_model_without_a_valid_training_time_has_none_on_metrics(
+    bundle: Bundle, newest_ns: object
+) -> None:
+    facts = {**bundle.facts, "newest_ns": newest_ns}
     metrics = await live(replace(bundle, facts=facts))
     assert math.isnan(samples(metrics)["model_trained_timestamp_seconds"])
 
@@ -545,13 +553,15 @@ async def test_a_model_that_does_not_say_when_it_was_trained(bundle: Bundle, sai
     'model_promotions_total{result="failed"}',
     "retrain_duration_seconds",
 )
-async def test_trainings_are_counted_by_what_came_of_them(bundle: Bundle) -> Metrics:
+async def test_trainings_are_counted_by_result(bundle: Bundle) -> Metrics:
     data = bundle.to_bytes()
 
-    async def prepared(loop: Loop, run: StreamRun) -> None:
-        await loop._trained(run, TrainingResult(True, "better", bundle.version, data, 12.0, 100))
-        await loop._trained(run, TrainingResult(False, "worse", "v2", data, 13.0, 100))
-        await loop._trained(run, TrainingResult(False, "too few rows", "", None, 14.0, 100))
+    async def prepared(loop: Loop, run: StreamRun, reporter: Reporter) -> None:
+        await loop.lifecycle.training_ended(
+            run, TrainingResult(True, "better", bundle.version, data, 12.0, 100)
+        )
+        await loop.lifecycle.training_ended(run, TrainingResult(False, "worse", "v2", data, 13.0, 100))
+        await loop.lifecycle.training_ended(run, TrainingResult(False, "too few rows", "", None, 14.0, 100))
 
     metrics = await live(bundle, prepared)
     assert samples(metrics)["retrain_duration_seconds_sum"] == 39.0
@@ -567,10 +577,11 @@ class Broken(CentreDetector):
 async def test_a_model_that_is_given_up_leaves_no_figures_behind() -> Metrics:
     detector = Broken(SPEC.sensors)
 
-    async def prepared(loop: Loop, run: StreamRun) -> None:
-        loop.metrics.model("pumps", detector.version, 1.0)
-        loop.metrics.drift_reference("pumps", detector.version, detector.drift)
-        loop.metrics.thresholds("pumps", detector.threshold, detector.part_thresholds)
+    async def prepared(loop: Loop, run: StreamRun, reporter: Reporter) -> None:
+        models = reporter.metrics.models
+        models.model("pumps", detector.version, 1.0)
+        models.drift_reference("pumps", detector.version, detector.drift)
+        models.thresholds("pumps", detector.threshold, detector.part_thresholds)
 
     metrics, _, _ = await ran(
         ASSIGNED, PolledRecords(PUMPS_0, steady(100)), detector=detector, prepared=prepared
@@ -588,21 +599,20 @@ async def test_a_model_that_is_given_up_leaves_no_figures_behind() -> Metrics:
 
 @moves('bundle_refused_total{source="training"}')
 async def test_a_candidate_that_is_no_model_is_refused(bundle: Bundle) -> Metrics:
-    async def prepared(loop: Loop, run: StreamRun) -> None:
-        await loop._trained(run, TrainingResult(True, "better", "v2", b"no bundle", 12.0, 100))
+    async def prepared(loop: Loop, run: StreamRun, reporter: Reporter) -> None:
+        await loop.lifecycle.training_ended(
+            run, TrainingResult(True, "better", "v2", b"no bundle", 12.0, 100)
+        )
 
     return await live(bundle, prepared)
 
 
 @moves('bundle_refused_total{source="registry"}')
 async def test_a_promoted_model_that_is_none_is_refused(bundle: Bundle) -> Metrics:
-    async def prepared(loop: Loop, run: StreamRun) -> None:
-        loop.models = Promoted()
-
-    return await live(bundle, prepared)
+    return await live(bundle, models=Promoted())  # type: ignore[arg-type]
 
 
-class Promoted(Shelf):
+class Promoted(FailingRegistry):
     async def promoted(self, stream: str) -> bytes | None:
         return b"no bundle"
 
@@ -614,38 +624,41 @@ class Promoted(Shelf):
 @moves(
     *(f'lifecycle_state{{state="{state}"}}' for state in ("starting", "learning")),
 )
-async def test_learning_is_told() -> Metrics:
-    metrics, status, _ = await ran(ASSIGNED, PolledRecords(PUMPS_0, steady(5)))
-    assert samples(metrics)['lifecycle_state{state="learning"}'] == 1
-    status.drain()
+async def test_learning_is_a_state() -> Metrics:
+    metrics, _, _ = await ran(ASSIGNED, PolledRecords(PUMPS_0, steady(5)))
     found = samples(metrics)
-    assert found['lifecycle_state{state="draining"}'] == 1
+    assert found['lifecycle_state{state="learning"}'] == 1
     assert sum(value for series, value in found.items() if series.startswith("lifecycle_state")) == 1
-    status._draining = False
     return metrics
 
 
 @moves('lifecycle_state{state="live"}')
-async def test_live_is_told(bundle: Bundle) -> Metrics:
+async def test_live_is_a_state(bundle: Bundle) -> Metrics:
     return await live(bundle)
 
 
 @moves('lifecycle_state{state="draining"}')
-async def test_draining_is_told() -> Metrics:
+async def test_draining_is_a_state() -> Metrics:
     metrics, status, _ = await ran(ASSIGNED)
     status.drain()
+    found = samples(metrics)
+    assert sum(value for series, value in found.items() if series.startswith("lifecycle_state")) == 1
     return metrics
 
 
 @moves("event_loop_lag_seconds", 'http_refused_total{reason="host"}', 'http_refused_total{reason="target"}')
-async def test_the_admin_port_tells_of_the_event_loop_and_of_what_it_refused(
+async def test_the_admin_port_measures_the_event_loop_and_counts_refusals(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Metrics:
-    monkeypatch.setattr(service, "LAG_EVERY_S", 0.01)
-    metrics, told = fresh(), asyncio.Event()
-    take = metrics.loop_lag
-    monkeypatch.setattr(metrics, "loop_lag", lambda seconds: (take(seconds), told.set()))
-    async with service.admin_port(HttpSection(port=0), Status(["pumps"]), metrics) as address:
+    monkeypatch.setattr("daemon.runtime.admin_port.LAG_EVERY_S", 0.01)
+    metrics, measured = fresh(), asyncio.Event()
+
+    class Noting(Reporter):
+        def loop_lag(self, seconds: float) -> None:
+            super().loop_lag(seconds)
+            measured.set()
+
+    async with admin_port(HttpSection(port=0), Noting(metrics, Status(["pumps"]))) as address:
         for target in (b"/", b"http://localhost/"):
             host = b"evil.example" if target == b"/" else b"localhost"
             reader, writer = await asyncio.open_connection(
@@ -654,20 +667,19 @@ async def test_the_admin_port_tells_of_the_event_loop_and_of_what_it_refused(
             writer.write(b"GET " + target + b" HTTP/1.1\r\nHost: " + host + b"\r\nConnection: close\r\n\r\n")
             await reader.read()
             writer.close()
-        await told.wait()
-        told.clear()
+        await measured.wait()
+        measured.clear()
         time.sleep(0.2)  # noqa: ASYNC251 - the loop is to stand still
-        await told.wait()
+        await measured.wait()
     assert samples(metrics)["event_loop_lag_seconds"] > 0.15
     return metrics
 
 
 @moves('dependency_up{dependency="kafka"}')
 async def test_kafka_is_up_while_it_answers() -> Metrics:
-    """As ``service.run`` joins the two; tests/test_service.py does it with a broker that freezes."""
+    """tests/commands/test_run.py does it with a broker that freezes."""
     metrics, status, silence = fresh(), Status(["pumps"]), 0.0
-    status.silence_s = lambda: silence
-    metrics.dependency("kafka", lambda: status.reached)
+    Reporter(metrics, status).reads_kafka(lambda: silence)
     assert samples(metrics)['dependency_up{dependency="kafka"}'] == 0
     status.connected = True
     assert samples(metrics)['dependency_up{dependency="kafka"}'] == 1
@@ -675,7 +687,7 @@ async def test_kafka_is_up_while_it_answers() -> Metrics:
     return metrics
 
 
-def test_there_is_no_metric_that_nothing_moves() -> None:
+def test_every_series_is_moved_by_some_test() -> None:
     known = {**MOVED, **ELSEWHERE}
     families = {series.split("{")[0] for series in known}
     unmoved = []
@@ -689,7 +701,7 @@ def test_there_is_no_metric_that_nothing_moves() -> None:
     assert {f"imputation_{name}" for name in AUDITED} <= families  # ... and these with their model
 
 
-def test_tests_that_stand_elsewhere_are_there() -> None:
+def test_tests_named_elsewhere_exist() -> None:
     for place in ELSEWHERE.values():
         path, name = place.split("::")
         assert f"def {name}(" in (Path(__file__).parents[1] / path).read_text()

@@ -42,7 +42,7 @@ def config_of(bootstrap: str, topic: str, **more: Any) -> dict[str, Any]:
 
 
 def verdicts(daemons: list[Daemon], within: float = 120.0) -> dict[str, str]:
-    """Each version that was trained, and what the gate said of it, once there are two."""
+    """Each version that was trained, and the gate's decision on it, once there are two."""
     deadline = time.monotonic() + within
     while time.monotonic() < deadline:
         found = {}
@@ -60,7 +60,7 @@ def verdicts(daemons: list[Daemon], within: float = 120.0) -> dict[str, str]:
 def test_one_process_and_three_learn_the_same_models_from_the_same_topics(
     kafka_bootstrap: str, tmp_path: Path, assets: int
 ) -> None:
-    """With two assets a partition is empty; whoever has it may be the one who trains."""
+    """With two assets a partition is empty; the replica that trains may be the one that reads it."""
     topic = unique("in")
     make_topic(kafka_bootstrap, topic, 3)
     send(kafka_bootstrap, topic, lines(assets, range(EVERY_S + 300)))
@@ -82,7 +82,7 @@ def test_one_process_and_three_learn_the_same_models_from_the_same_topics(
     assert learned[0] == learned[1]
 
 
-def test_a_restart_forgets_nothing_of_what_is_learned(kafka_bootstrap: str, tmp_path: Path) -> None:
+def test_a_restart_changes_nothing_of_what_is_learned(kafka_bootstrap: str, tmp_path: Path) -> None:
     topic = unique("in")
     make_topic(kafka_bootstrap, topic, 2)
     config = config_of(kafka_bootstrap, topic, retrain={"every": f"{EVERY_S}s", "rows": 100_000})

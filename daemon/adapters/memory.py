@@ -1,12 +1,12 @@
-"""A log in memory: what ``anomalyd demo`` runs on, with no broker.
+"""A log in memory, with its source and sink: ``anomalyd demo`` runs on it, without a broker.
 
-It behaves as Kafka does where the loop can tell: topics of partitions, a key always in one
-partition, offsets that only grow, positions committed per group, and retention that deletes
-from the front whoever has read it, so that an endless demo does not grow. A producer that
-must not outrun its reader awaits ``drained``.
+It behaves like Kafka as far as the loop can observe: topics of partitions, a key always in the same partition,
+offsets that only grow, positions committed per group, and retention that deletes the oldest records whether
+or not they were read, so that an endless demo does not grow. A producer that must not outrun its reader awaits
+``drained``.
 
-Everything lives in one event loop and no lock is needed: nothing here awaits between looking
-and changing.
+All of it runs in one event loop, and nothing awaits between a read and the change that depends on it, so that
+no lock is needed.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ BEAT: Final = timedelta(seconds=1)
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A record with its headers, as the log keeps it."""
+    """A record with its headers."""
 
     record: Record
     headers: tuple[tuple[str, bytes], ...] = ()
@@ -52,20 +52,20 @@ class Stored:
 
 @dataclass(slots=True, eq=False)
 class _Partition:
-    """``kept[0]`` has offset ``begin``; of the front, ``stale`` entries are deleted but not freed.
+    """Records of one partition: ``kept[0]`` has offset ``begin``, and the first ``stale`` entries are deleted.
 
-    Freeing them one by one would move the whole list each time.
+    Deleted entries leave the list in bulk, because each removal at the front moves the whole list.
     """
 
     kept: list[Stored] = field(default_factory=list)
     begin: int = 0
-    size: int = 0  # bytes, without the stale
+    size: int = 0  # bytes, without deleted entries
     stale: int = 0
     read_to: int = 0
 
     @property
     def first(self) -> int:
-        """Oldest offset that can be read."""
+        """The oldest offset that can be read."""
         return self.begin + self.stale
 
     @property
@@ -78,14 +78,14 @@ class MemoryLog:
     """Topics of partitions of records.
 
     Args:
-        max_records, max_bytes: what one partition keeps at most (always its newest record).
+        max_records, max_bytes: what one partition keeps at most; its newest record always stays.
     """
 
     def __init__(self, max_records: int = 100_000, max_bytes: int = 64 << 20) -> None:
         self.committed: dict[tuple[str, InputPartition], Position] = {}
         """Per group and partition."""
         self.saved: dict[tuple[str, InputPartition], dict[bytes, StateRecord]] = {}
-        """The state that went with it."""
+        """Per group and partition, the state that was committed with the position."""
         self._max_records = max_records
         self._max_bytes = max_bytes
         self._topics: dict[str, list[_Partition]] = {}
@@ -108,9 +108,10 @@ class MemoryLog:
         timestamp_ns: int = -1,
         headers: Iterable[tuple[str, bytes]] = (),
     ) -> tuple[InputPartition, int]:
-        """Write one record at the end of its key's partition, and say where.
+        """Write one record at the end of its key's partition; a missing topic is created with one partition.
 
-        The topic is made, with one partition, if it does not exist.
+        Returns:
+            The partition and the offset of the record.
         """
         assert topic not in self._finished, f"{topic} has been finished"
         self.create(topic)
@@ -130,7 +131,7 @@ class MemoryLog:
             len(part.kept) - part.stale > self._max_records or part.size > self._max_bytes
         ):
             part.size -= part.kept[part.stale].size
-            # The bytes go now, the list's slots when half of them are empty.
+            # The bytes are freed now, the list's entries when half of them are deleted.
             part.kept[part.stale] = _GONE
             part.stale += 1
         if part.stale > 64 and part.stale * 2 > len(part.kept):
@@ -139,7 +140,7 @@ class MemoryLog:
             part.stale = 0
 
     def finish(self, topic: str) -> None:
-        """Nothing will follow in this topic: its readers may end."""
+        """No record follows in this topic: its readers end behind the last one."""
         self._finished.add(topic)
         self.wake()
 
@@ -147,7 +148,7 @@ class MemoryLog:
         return topic in self._finished
 
     def first(self, partition: InputPartition) -> int:
-        """Oldest offset that retention has left."""
+        """The oldest offset that was not deleted."""
         return self._topics[partition.topic][partition.number].first
 
     def end(self, partition: InputPartition) -> int:
@@ -155,31 +156,31 @@ class MemoryLog:
         return self._topics[partition.topic][partition.number].end
 
     def read(self, partition: InputPartition, offset: int, limit: int = MAX_RECORDS) -> list[Record]:
-        """Up to ``limit`` records from ``offset`` on; from the oldest, where retention took it."""
+        """Up to ``limit`` records from ``offset`` on, or from the oldest one if that was deleted."""
         part = self._topics[partition.topic][partition.number]
         start = max(offset, part.first) - part.begin
         return [stored.record for stored in part.kept[start : start + limit]]
 
     def messages(self, topic: str) -> list[Stored]:
-        """All that a topic still holds, partition by partition."""
+        """All records of a topic that were not deleted, partition by partition."""
         return [stored for part in self._topics.get(topic, ()) for stored in part.kept[part.stale :]]
 
     def mark_read(self, partition: InputPartition, offset: int) -> None:
-        """A reader has finished with everything before ``offset``."""
+        """A reader has processed everything before ``offset``."""
         self._topics[partition.topic][partition.number].read_to = offset
         self.wake()
 
     def unread(self, topic: str) -> int:
-        """Records that the topic's reader has not finished with."""
+        """Records that the topic's reader has not processed."""
         return sum(part.end - part.read_to for part in self._topics.get(topic, ()))
 
     async def drained(self, topic: str, unread: int = 0) -> None:
-        """Wait until the reader has left at most ``unread`` records: a producer's backpressure."""
+        """Wait until at most ``unread`` records are unprocessed: a producer's backpressure."""
         while self.unread(topic) > unread:
             await self.changed(None)
 
     async def changed(self, timeout_s: float | None) -> bool:
-        """Wait until anything happens here; False if nothing did within ``timeout_s``."""
+        """Wait for the next change of the log; False if there was none within ``timeout_s``."""
         event = asyncio.Event()
         self._waiting.add(event)
         try:
@@ -191,7 +192,7 @@ class MemoryLog:
         return event.is_set()
 
     def wake(self) -> None:
-        """Let everyone who waits in ``changed`` look again."""
+        """Wake all that wait in ``changed``."""
         for event in self._waiting:
             event.set()
 
@@ -203,12 +204,12 @@ class MemorySource:
     """Reads topics of a ``MemoryLog`` as one member of a group. See ``ports.Source``.
 
     Args:
-        log: where from.
-        topics: which; they must exist when ``events`` is first pulled.
-        group: whose committed positions to go on from.
+        log: the log.
+        topics: the topics to read; they must exist when ``events`` is first pulled.
+        group: its committed positions are where reading starts.
         max_records: per poll.
-        beat: an idle source says so this often.
-        clock: seconds, monotonic; measures idleness.
+        beat: an idle source yields an empty poll this often.
+        clock: monotonic seconds; measures idleness.
     """
 
     def __init__(
@@ -227,7 +228,7 @@ class MemorySource:
         self._beat_s = beat.total_seconds()
         self._clock = clock
         self._closed = False
-        self._resume_at: dict[InputPartition, int] = {}
+        self._assigned: set[InputPartition] = set()
 
     async def events(self) -> AsyncIterator[SourceEvent]:
         """See ``ports.Source``.
@@ -241,16 +242,16 @@ class MemorySource:
             if not partitions:
                 raise InputError(f"topic {topic} does not exist")
             for partition in partitions:
-                assigned = self._assigned(partition)
+                assigned = self._assignment(partition)
                 positions[partition] = assigned.replay_from
-                self._resume_at[partition] = assigned.publish_from
+                self._assigned.add(partition)
                 if self._closed:
                     return
                 yield assigned
-        rest_since = dict.fromkeys(positions, self._clock())
-        beaten = self._clock()
+        idle_since = dict.fromkeys(positions, self._clock())
+        beat_at = self._clock()
         while positions and not self._closed:
-            # A log that always has more never waits, and others share this event loop.
+            # A log that always has more records never waits, and other tasks share this event loop.
             await asyncio.sleep(0)
             came = False
             for partition in list(positions):
@@ -261,7 +262,7 @@ class MemorySource:
                     came = True
                     yield PolledRecords(partition, records, end_offset=self._log.end(partition))
                     positions[partition] = records[-1].offset + 1
-                    rest_since[partition] = self._clock()
+                    idle_since[partition] = self._clock()
                     self._log.mark_read(partition, positions[partition])
                 elif self._log.finished(partition.topic):
                     came = True
@@ -269,22 +270,22 @@ class MemorySource:
                     yield PolledRecords(partition, (), ended=True, end_offset=self._log.end(partition))
             if came or self._closed:
                 continue
-            left = self._beat_s - (self._clock() - beaten)
+            left = self._beat_s - (self._clock() - beat_at)
             if left > 0 and await self._log.changed(left):
                 continue
-            beaten = self._clock()
+            beat_at = self._clock()
             for partition in list(positions):
                 if self._closed:
                     return
                 end = self._log.end(partition)
                 if end == positions[partition]:
-                    idle = timedelta(seconds=max(self._clock() - rest_since[partition], 0.0))
+                    idle = timedelta(seconds=max(self._clock() - idle_since[partition], 0.0))
                     yield PolledRecords(partition, (), idle=idle, end_offset=end)
 
-    def _assigned(self, partition: InputPartition) -> Assigned:
+    def _assignment(self, partition: InputPartition) -> Assigned:
         first = self._log.first(partition)
         position = self._log.committed.get((self._group, partition), Position(first, first))
-        # What retention took can neither be processed nor replayed any more.
+        # Deleted records can neither be processed nor replayed.
         publish_from = max(position.offset, first)
         saved = self._log.saved.get((self._group, partition), {})
         return Assigned(
@@ -295,9 +296,9 @@ class MemorySource:
         )
 
     async def commit(self, work: Mapping[InputPartition, PartitionCommit]) -> None:
-        """See ``ports.Source``; a partition that is not ours is left alone."""
+        """See ``ports.Source``; a partition that is not assigned here is ignored."""
         for partition, done in work.items():
-            if partition in self._resume_at:
+            if partition in self._assigned:
                 self._log.committed[self._group, partition] = done.position
                 if done.saved:
                     kept = self._log.saved.setdefault((self._group, partition), {})
@@ -318,9 +319,9 @@ class MemorySink:
     """Writes outputs to ``<prefix>.<topic>`` of a ``MemoryLog``. See ``ports.Sink``.
 
     Args:
-        log: where to.
+        log: the log.
         prefix: of the topics' names.
-        encode: an output's message; it knows the wall clock.
+        encode: encodes an output as a message, with the wall clock.
     """
 
     def __init__(self, log: MemoryLog, prefix: str, encode: Callable[[Output], Encoded]) -> None:

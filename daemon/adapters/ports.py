@@ -1,7 +1,7 @@
-"""What the loop needs from the outside: three sources and their sinks are this, and no more.
+"""The interfaces of the loop to its input and output: ``Source`` and ``Sink``.
 
-``run`` (Kafka), ``replay`` (files) and ``demo`` (memory) are one loop over three of these.
-Every implementation passes ``tests/contract.py``.
+``run`` (Kafka), ``replay`` (files) and ``demo`` (memory) are the same loop over three implementations.
+Each of them passes ``tests/contract.py``.
 """
 
 from __future__ import annotations
@@ -18,42 +18,48 @@ from daemon.domain import (
 
 
 class Source(Protocol):
-    """An input log.
+    """An input log of partitions, with committed positions."""
 
-    ``events`` yields what happened since the last pull and is only pulled when the loop has
-    finished with the event before (backpressure is not pulling). It ends when the log has
-    ended or ``close`` was called; it yields within about a second even when nothing came
-    (``Polled`` with no items), so that the loop can beat.
-    """
+    def events(self) -> AsyncIterator[SourceEvent]:
+        """Yield assignments, revocations and polls.
 
-    def events(self) -> AsyncIterator[SourceEvent]: ...
+        The loop pulls the next event when it has finished with the one before, which is all the backpressure
+        there is. An event comes within about a second even when there are no records (``PolledRecords``
+        without items), so that the loop can report its beats. Ends when the log has ended or ``close`` was
+        called.
+        """
+        ...
 
     async def commit(
         self, work: Mapping[InputPartition, PartitionCommit]
     ) -> Collection[InputPartition] | None:
-        """Make what each partition has done durable, all of it or nothing.
+        """Make position, state and outputs of each partition durable: all of a partition, or nothing.
 
-        Where a sink publishes, it has done so before, and no outputs come here. A partition for
-        which it failed, and that is still ours, is revoked and assigned anew at its last commit.
+        With a sink, outputs were published before, and ``work`` has none. A partition whose commit failed and
+        that is still assigned is revoked and assigned anew at its last commit.
 
         Returns:
-            The partitions of which nothing was made durable; None where that cannot be.
+            The partitions whose commit failed; None where a commit cannot fail for some.
         """
         ...
 
     def close(self) -> None:
-        """Ask ``events`` to end after the event in flight (SIGTERM). Safe to call twice."""
+        """End ``events`` after the event in flight (SIGTERM). Safe to call twice."""
         ...
 
     @property
     def closing(self) -> bool:
-        """Whether ``close`` was called: long work on the event in flight is better left to a successor."""
+        """Whether ``close`` was called: long work on the event in flight is left to a successor."""
         ...
 
 
 class Sink(Protocol):
-    """Where outputs go."""
+    """Publishes outputs."""
 
     async def publish(self, outputs: Sequence[Output]) -> None:
-        """Return only when every output is durable; raise a DaemonError otherwise."""
+        """Publish outputs; returns only when every one is durable.
+
+        Raises:
+            DaemonError: it is not.
+        """
         ...

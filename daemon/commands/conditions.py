@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from daemon.adapters.kafka import CheckResult, newest_records
 from daemon.calendar import MANY_LABELS, labels_of
-from daemon.commands.run import kafka_settings
+from daemon.commands.wiring import kafka_settings
 from daemon.config import Settings
 from daemon.domain import Reading, Record, StreamSpec
 from daemon.errors import BrokerError, InputError

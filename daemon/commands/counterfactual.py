@@ -15,7 +15,7 @@ from daemon.domain import Segment, iso, to_ns
 from daemon.errors import UsageError
 from daemon.model.bundle import Bundle
 from daemon.model.counterfactual import Counterfactual, counterfactual_of
-from daemon.runtime.loop import check_compatible
+from daemon.runtime.compatibility import check_compatible
 
 LISTED = 8
 

@@ -18,12 +18,16 @@ from pathlib import Path
 
 from daemon.adapters.memory import MemoryLog, MemorySink, MemorySource
 from daemon.adapters.simulator import Fleet, FleetScore, Tick, score
-from daemon.adapters.telemetry import Metrics, Status
-from daemon.commands.run import admin_port, encoder, ended_by_signals
+from daemon.adapters.telemetry import Metrics, Reporter, Status
+from daemon.commands.wiring import encoder
 from daemon.config import HttpSection, Settings, load
 from daemon.domain import AlarmPolicy, AlertEvent, Output
 from daemon.model.detector import BundleDetector
-from daemon.runtime.loop import Hold, Loop, StreamPlan, StreamRun
+from daemon.runtime.admin_port import admin_port
+from daemon.runtime.loop import Loop
+from daemon.runtime.options import Hold, LoopOptions
+from daemon.runtime.process import ended_by_signals
+from daemon.runtime.stream_run import StreamPlan, StreamRun
 from daemon.runtime.trainer import TrainingResult
 from daemon.stream.steps import RowBlock, Step
 
@@ -150,8 +154,8 @@ async def demo(
     log.create(topic)
     source = MemorySource(log, [topic])
     sink = Announcing(MemorySink(log, "anomalyd", encoder()), tell)
-    metrics = Metrics([plan.spec.name], [topic])
     status = Status({plan.spec.name: plan.learn_rows})
+    reporter = Reporter(Metrics([plan.spec.name], [topic]), status)
     status.source, status.connected = "demo fleet", True
     ticks = int(live / timedelta(microseconds=plan.spec.period_ns / 1e3))
     progress = {"share": 0.0}
@@ -206,7 +210,7 @@ async def demo(
         log.finish(topic)
 
     marks = {"live": START}
-    loop = Loop(source, sink, [stream], metrics, status, hold=Hold.FIRST, watch=look)
+    loop = Loop(source, sink, [stream], reporter, options=LoopOptions(hold=Hold.FIRST, watch=look))
 
     def end() -> None:
         status.drain()
@@ -229,7 +233,7 @@ async def demo(
     if http is None:
         await play()
     else:
-        async with admin_port(http, status, metrics) as address:
+        async with admin_port(http, reporter) as address:
             opened(address)
             await play()
     ended_ns = stream.event_time_ns

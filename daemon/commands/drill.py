@@ -12,8 +12,9 @@ from daemon.errors import InputError, UsageError
 from daemon.model.bundle import Bundle
 from daemon.model.drill import DetectionChain, DrillPlan, Place, Tally, alive, drill, seconds
 from daemon.model.faults import FaultKind
-from daemon.runtime.fire_drill import entry, finite, rules_of, sized, span
-from daemon.runtime.loop import check_compatible
+from daemon.runtime.compatibility import check_compatible
+from daemon.runtime.drill_report import entry, finite, sized, span
+from daemon.runtime.fire_drill import rules_of
 
 Progress = Callable[[float, str], None]
 

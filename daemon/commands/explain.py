@@ -45,7 +45,8 @@ from daemon.model import latent
 from daemon.model.bundle import Bundle
 from daemon.model.segments import sliding
 from daemon.model.sweep import Sweep, SweepPoint, sweep
-from daemon.runtime.loop import StreamPlan, check_compatible
+from daemon.runtime.compatibility import check_compatible
+from daemon.runtime.stream_run import StreamPlan
 from daemon.stream.steps import RowBlock
 
 MOST_WINDOWS = 50_000

@@ -25,7 +25,8 @@ from daemon.model.evaluation import average_precision
 from daemon.model.reconstruction import Models
 from daemon.model.segments import Piece, sliding
 from daemon.model.training import Architecture, fit_models
-from daemon.runtime.loop import StreamPlan, check_compatible
+from daemon.runtime.compatibility import check_compatible
+from daemon.runtime.stream_run import StreamPlan
 
 PIECE_ROWS = 512
 """Held-out rows are compared in pieces of so many, with as many synthetic assets of the same length."""

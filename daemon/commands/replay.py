@@ -47,7 +47,7 @@ from daemon.adapters.files import (
 )
 from daemon.adapters.report import AssetTrace, Report, report_html
 from daemon.adapters.sample import derive_spec, latents_for, names_in, span
-from daemon.adapters.telemetry import Metrics, Status
+from daemon.adapters.telemetry import Metrics, Reporter, Status
 from daemon.config import Settings, load
 from daemon.domain import (
     AlertEvent,
@@ -79,8 +79,12 @@ from daemon.model.bundle import Bundle, check_room
 from daemon.model.draws import DrawSettings, GappedSegment, draw
 from daemon.model.imputation import Fill, ImputationParameters, fit, impute_segments
 from daemon.model.scaler import Scaler
-from daemon.runtime.history import TopicHistory, TrainingHistory
-from daemon.runtime.loop import Hold, Loop, StreamPlan, StreamRun, check_compatible, other_conditions
+from daemon.runtime.compatibility import check_compatible, other_conditions
+from daemon.runtime.history import TrainingHistory
+from daemon.runtime.loop import Loop
+from daemon.runtime.options import Hold, LoopOptions
+from daemon.runtime.stream_run import StreamPlan, StreamRun
+from daemon.runtime.topic_history import TopicHistory
 from daemon.runtime.trainer import TrainingJob, learn
 from daemon.stream.decoding import Decoder
 from daemon.stream.encoding import encode
@@ -730,10 +734,8 @@ async def once(
         carried,
         sink,
         [stream],
-        Metrics([plan.spec.name], [test.name]),
-        Status([plan.spec.name]),
-        hold=Hold.ALWAYS,
-        watch=watch,
+        Reporter(Metrics([plan.spec.name], [test.name]), Status([plan.spec.name])),
+        options=LoopOptions(hold=Hold.ALWAYS, watch=watch),
     )
     began = time.monotonic()
     await loop.run()

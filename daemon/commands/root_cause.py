@@ -46,7 +46,7 @@ from daemon.model.repair import (
 )
 from daemon.model.root_cause import Incident, Neighbour, RootCause
 from daemon.model.track import Track
-from daemon.runtime.loop import check_compatible
+from daemon.runtime.compatibility import check_compatible
 from daemon.stream.attribution import PeakEvidence, SensorEvidence
 from daemon.stream.steps import RowBlock
 from daemon.stream.timestamps import event_time_ns

@@ -1,13 +1,12 @@
-"""Training beside consuming: what to learn from, and a process of its own to learn in.
+"""One training in a spawned process, beside consuming.
 
-A training takes seconds of a whole core; in this process it would stop the heartbeats and
-the alerts. So it runs in a *spawned* process (never forked: threads and event loops do not
-survive that), niced, with one thread, that ends when its parent does. It gets rows, or where to
-read them (see ``history``), and hands back bundle bytes with the gate's decision; nothing is
-shared. Reading and decoding tens of thousands of records would hold up the parent as well.
+A training takes seconds of a whole core; in the consuming process it would delay heartbeats and alerts. It
+runs in a *spawned* process (never forked: threads and event loops do not survive a fork), niced, with one
+thread, which ends when its parent does. Input is a ``TrainingJob``: segments, or how to read them (see
+``history``), because reading and decoding tens of thousands of records would delay the parent as well. Output
+is a ``TrainingResult``: the bundle as bytes, and the gate's decision. Nothing is shared.
 
-The newest fifth of what may be learned is kept from a candidate, for the gate to compare it with
-the incumbent on.
+The newest fifth of the rows is held out from a candidate; the gate compares it with the incumbent on them.
 """
 
 from __future__ import annotations
@@ -35,18 +34,19 @@ from daemon.domain import (
     StreamSpec,
 )
 from daemon.errors import DaemonError
-from daemon.runtime.history import Found, NotYet, Past, ends_at, part_of
+from daemon.runtime.history import FoundHistory, HistoryNotReady, UnreadHistory
+from daemon.runtime.segmenting import ends_at, part_of
 
 Progress = Callable[[float, str], None]
 
 HELD_OUT = 0.2
-"""The newest share of the rows that the gate compares on and the candidate never sees."""
+"""The newest share of the rows: the gate compares on them, the candidate is not trained on them."""
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-"""What numeric libraries look at when they are imported; the package sets each to 1 where nobody did."""
+"""Environment variables that numeric libraries read at import; unset ones count as 1 (see ``daemon``)."""
 
 
 def hold_out(history: Sequence[Segment], share: float = HELD_OUT) -> tuple[list[Segment], list[Segment]]:
-    """Split each asset's rows in time: (older rows to learn from, newest ``share`` to compare on)."""
+    """Split each asset's rows in time: (older rows to train on, the newest ``share`` to compare on)."""
     total: dict[str, int] = {}
     for segment in history:
         total[segment.asset] = total.get(segment.asset, 0) + len(segment.values)
@@ -65,22 +65,22 @@ def hold_out(history: Sequence[Segment], share: float = HELD_OUT) -> tuple[list[
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingJob:
-    """Everything that a training needs; it crosses to another process."""
+    """Everything that a training needs; crosses to the training process."""
 
     spec: StreamSpec
     settings: ModelSettings
     policy: AlarmPolicy
     budget: Budget
     drift_rows: int
-    history: Sequence[Segment] | Past
+    history: Sequence[Segment] | UnreadHistory
     incumbent: bytes | None = None  # None: a first training, on all of the history and without a gate
-    strict: bool = True  # the stream's window, or nothing; else a shorter one will do
-    until_ns: int | None = None  # the event time that the history ends at; None: where its rows end
+    strict: bool = True  # fail rather than calibrate a shorter window than the stream's
+    until_ns: int | None = None  # event time that the history ends at; None: where its rows end
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingResult:
-    """How a training ended. ``bundle`` is None where it failed before there was one."""
+    """How a training ended; ``bundle`` is None if it failed before there was one."""
 
     promoted: bool
     reason: str
@@ -89,20 +89,20 @@ class TrainingResult:
     seconds: float
     rows: int
     figures: Mapping[str, float] = field(default_factory=dict)
-    concerns: tuple[str, ...] = ()  # what an operator should know of the model, promoted or not
+    concerns: tuple[str, ...] = ()  # what an operator should know of the model
     notes: tuple[str, ...] = ()  # ... and of the history
-    later: bool = False  # the history could not be had: the same training is to be tried again
-    postponed: bool = False  # ... because there is too little of it yet; nothing has failed
+    later: bool = False  # the history could not be read: the same training is to be repeated
+    postponed: bool = False  # ... because there is too little of it yet; nothing failed
 
 
-def learn(order: TrainingJob, progress: Progress | None = None) -> TrainingResult:
-    """Read the history if need be, and train; with an incumbent, put the candidate to the gate.
+def learn(job: TrainingJob, progress: Progress | None = None) -> TrainingResult:
+    """Read the history if it is unread, train, and gate the candidate against the incumbent, if there is one.
 
-    The bundle names the event time that it was trained up to, ``trained_until`` in its facts (ns).
+    The bundle's facts hold ``trained_until``, the event time that it was trained up to (ns).
     All but ``seconds`` is deterministic.
     """
     began = time.monotonic()
-    tell = progress or (lambda share, doing: None)
+    report = progress or (lambda share, doing: None)
     rows = 0
     notes: tuple[str, ...] = ()
 
@@ -112,43 +112,45 @@ def learn(order: TrainingJob, progress: Progress | None = None) -> TrainingResul
             False, reason, "", None, seconds, rows, notes=notes, later=later, postponed=postponed
         )
 
-    share_read = 0.3 if isinstance(order.history, Past) else 0.0
+    share_read = 0.3 if isinstance(job.history, UnreadHistory) else 0.0
     try:
-        found = order.history.read(tell) if isinstance(order.history, Past) else Found(order.history)
-    except NotYet as error:
+        found = (
+            job.history.read(report) if isinstance(job.history, UnreadHistory) else FoundHistory(job.history)
+        )
+    except HistoryNotReady as error:
         return ended(str(error), later=True, postponed=True)
     except (DaemonError, OSError) as error:
         return ended(str(error), later=True)
     notes = tuple(found.notes)
-    # torch is imported here, not above: a replica that never trains should not pay for it twice.
+    # torch is imported here and not above: only the training process needs these modules.
     from daemon.model.bundle import Bundle
     from daemon.model.promotion import anchored, gate
     from daemon.model.training import CalibrationTarget, train
 
-    history = found.segments
-    rows = sum(len(segment.values) for segment in history)
-    older, newer = (list(history), []) if order.incumbent is None else hold_out(history)
+    segments = found.segments
+    rows = sum(len(segment.values) for segment in segments)
+    older, newer = (list(segments), []) if job.incumbent is None else hold_out(segments)
     try:
         bundle = train(
             older,
-            order.spec,
-            order.settings,
-            CalibrationTarget(order.policy, order.budget, order.drift_rows),
-            lambda share, doing: tell(share_read + (1.0 - share_read) * share, doing),
+            job.spec,
+            job.settings,
+            CalibrationTarget(job.policy, job.budget, job.drift_rows),
+            lambda share, doing: report(share_read + (1.0 - share_read) * share, doing),
         )
-        if order.strict and bundle.window != order.spec.window:
+        if job.strict and bundle.window != job.spec.window:
             raise DaemonError(
-                f"{rows} rows calibrate only windows of {bundle.window}, the stream's has {order.spec.window}"
+                f"{rows} rows calibrate only windows of {bundle.window}, the stream's has {job.spec.window}"
             )
     except DaemonError as error:
         return ended(str(error))
-    until_ns = order.until_ns or found.until_ns or ends_at(history, order.spec.period_ns)
+    until_ns = job.until_ns or found.until_ns or ends_at(segments, job.spec.period_ns)
     bundle = dataclasses.replace(bundle, facts={**bundle.facts, "trained_until": until_ns})
     promoted, reason, figures = True, "first model", {}
-    if order.incumbent is not None:
-        incumbent = Bundle.from_bytes(order.incumbent)
+    if job.incumbent is not None:
+        incumbent = Bundle.from_bytes(job.incumbent)
         bundle = anchored(bundle, incumbent)
-        decision = gate(bundle, incumbent, newer, order.policy, order.budget, order.spec.hop)
+        decision = gate(bundle, incumbent, newer, job.policy, job.budget, job.spec.hop)
         promoted, reason, figures = decision.promoted, decision.reason, dict(decision.figures)
     return TrainingResult(
         promoted,
@@ -164,52 +166,53 @@ def learn(order: TrainingJob, progress: Progress | None = None) -> TrainingResul
 
 
 # ------------------------------------------------------------------ the process
-def _work(channel: Connection) -> None:
-    """The spawned process: be told what to do, learn, answer, end; end at once when the parent does."""
+def _run(channel: Connection) -> None:
+    """The spawned process: receive a job, train, send the result, end; end at once when the parent does."""
     with contextlib.suppress(OSError):
         os.nice(10)
     try:
-        order: TrainingJob = channel.recv()
+        job: TrainingJob = channel.recv()
     except (EOFError, OSError):
         return
-    threading.Thread(target=_watch, args=(channel,), daemon=True).start()
-    # What goes wrong is the outcome's reason; the log is the parent's alone, line by line.
+    threading.Thread(target=_exit_with_parent, args=(channel,), daemon=True).start()
+    # Errors become the result's reason; only the parent writes to the log.
     logging.getLogger().addHandler(logging.NullHandler())
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     import torch
 
     torch.set_num_threads(1)
 
-    def tell(share: float, doing: str) -> None:
+    def report(share: float, doing: str) -> None:
         with contextlib.suppress(OSError):
             channel.send(("progress", share, doing))
 
     try:
-        outcome = learn(order, tell)
-    except Exception as error:  # noqa: BLE001 - the parent must hear of it, whatever it was
-        outcome = TrainingResult(False, f"training failed: {type(error).__name__}: {error}", "", None, 0.0, 0)
+        result = learn(job, report)
+    except Exception as error:  # noqa: BLE001 - the parent must receive a result in any case
+        result = TrainingResult(False, f"training failed: {type(error).__name__}: {error}", "", None, 0.0, 0)
     with contextlib.suppress(OSError):
-        channel.send(("outcome", outcome))
+        channel.send(("outcome", result))
 
 
-def _watch(channel: Connection) -> None:
-    """The parent has no more to say: the pipe's end of file means that it is gone."""
+def _exit_with_parent(channel: Connection) -> None:
+    """End with the parent: nothing follows the job on the pipe but its end of file."""
     with contextlib.suppress(EOFError, OSError):
         channel.recv()
     os._exit(1)
 
 
-def _tell(channel: Connection, order: TrainingJob) -> None:
-    with contextlib.suppress(OSError):  # nobody there to read it: ``poll`` meets the end of file
-        channel.send(order)
+def _send(channel: Connection, job: TrainingJob) -> None:
+    with contextlib.suppress(OSError):  # the process is gone: ``poll`` meets the end of file
+        channel.send(job)
 
 
 class Trainer:
     """At most one training at a time, in a spawned process.
 
-    An order holds the whole history. The process reads it when it is up, after a second or two of
-    imports, or never, if there was no memory for it; so a thread of its own sends it, and whoever
-    starts a training waits for neither.
+    A job may hold a whole history, and the process reads it only after a second or two of imports, or never
+    if it runs out of memory. So a thread sends the job, and ``start`` does not wait.
+
+    ``share`` and ``doing`` are the progress of the training, in 0 .. 1 and in words.
     """
 
     def __init__(self) -> None:
@@ -217,29 +220,32 @@ class Trainer:
         self.doing = ""
         self._process: BaseProcess | None = None
         self._channel: Connection | None = None
-        self._teller: threading.Thread | None = None
-        self._stillborn: TrainingResult | None = None
+        self._sender: threading.Thread | None = None
+        self._failed_start: TrainingResult | None = None
 
     @property
     def busy(self) -> bool:
-        """Whether a training is under way."""
-        return self._process is not None or self._stillborn is not None
+        """Whether a training runs, or its result was not polled yet."""
+        return self._process is not None or self._failed_start is not None
 
-    def start(self, order: TrainingJob) -> None:
-        """Begin; ``poll`` brings the outcome, also where no process could be made."""
+    def start(self, job: TrainingJob) -> None:
+        """Start a training; ``poll`` returns its result, also if no process could be made."""
         assert not self.busy
         try:
-            self._start(order)
-        except (OSError, RuntimeError) as error:  # no memory, file, process or thread: the stream goes on
+            self._start(job)
+        except (
+            OSError,
+            RuntimeError,
+        ) as error:  # out of memory, files, processes or threads: the stream goes on
             self.stop()
             why = error.strerror if isinstance(error, OSError) else error
             reason = f"the training process could not be started: {why}"
-            self._stillborn = TrainingResult(False, reason, "", None, 0.0, 0)
+            self._failed_start = TrainingResult(False, reason, "", None, 0.0, 0)
 
-    def _start(self, order: TrainingJob) -> None:
+    def _start(self, job: TrainingJob) -> None:
         context = multiprocessing.get_context("spawn")
         self._channel, theirs = context.Pipe()
-        process = context.Process(target=_work, args=(theirs,), daemon=True, name="trainer")
+        process = context.Process(target=_run, args=(theirs,), daemon=True, name="trainer")
         self.share, self.doing = 0.0, "starting"
         before = {name: os.environ.get(name, "1") for name in THREADS}
         os.environ.update(dict.fromkeys(THREADS, "1"))
@@ -249,15 +255,15 @@ class Trainer:
             theirs.close()
             os.environ.update(before)
         self._process = process
-        teller = threading.Thread(target=_tell, args=(self._channel, order), daemon=True)
-        teller.start()
-        self._teller = teller
+        sender = threading.Thread(target=_send, args=(self._channel, job), daemon=True)
+        sender.start()
+        self._sender = sender
 
     def poll(self) -> TrainingResult | None:
-        """The outcome, once there is one; never blocks."""
-        if self._stillborn is not None:
-            stillborn, self._stillborn = self._stillborn, None
-            return stillborn
+        """The result, once there is one; never blocks."""
+        if self._failed_start is not None:
+            failed, self._failed_start = self._failed_start, None
+            return failed
         if self._channel is None or self._process is None:
             return None
         try:
@@ -265,8 +271,8 @@ class Trainer:
                 message: tuple[Any, ...] = self._channel.recv()
                 if message[0] == "outcome":
                     self.stop()
-                    outcome: TrainingResult = message[1]
-                    return outcome
+                    result: TrainingResult = message[1]
+                    return result
                 _, self.share, self.doing = message
         except (EOFError, OSError):
             self._process.join(timeout=5)
@@ -278,13 +284,13 @@ class Trainer:
         return None
 
     def stop(self) -> None:
-        """End the process, whatever it is doing. Safe to call twice."""
+        """End the process, whatever it does. Safe to call twice."""
         if self._process is not None:
             if self._process.is_alive():
                 self._process.terminate()
             self._process.join(timeout=5)
-        if self._teller is not None:
-            self._teller.join(timeout=5)  # its reader is gone, or has read all
+        if self._sender is not None:
+            self._sender.join(timeout=5)  # its reader is gone, or has read the job
         if self._channel is not None:
             self._channel.close()
-        self._process = self._channel = self._teller = None
+        self._process = self._channel = self._sender = None

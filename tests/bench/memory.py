@@ -32,7 +32,7 @@ from daemon.domain import (
     Reading,
     Segment,
 )
-from daemon.runtime.loop import StreamPlan
+from daemon.runtime.stream_run import StreamPlan
 from daemon.stream.decoding import Decoder
 from daemon.stream.parts import PipelineSettings
 from daemon.stream.pipeline import Pipeline

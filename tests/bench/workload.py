@@ -26,7 +26,7 @@ from daemon.domain import (
     instant,
 )
 from daemon.model.bundle import Bundle
-from daemon.runtime.loop import StreamPlan
+from daemon.runtime.stream_run import StreamPlan
 
 START_ROW = 1_767_571_200  # 2026-01-05T00:00:00Z in seconds, the period
 CAUSES = 3

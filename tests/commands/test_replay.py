@@ -28,7 +28,7 @@ from daemon.config import load
 from daemon.domain import InputPartition, Segment, StreamSpec
 from daemon.errors import BundleError, InputError, UsageError
 from daemon.model.bundle import Bundle
-from daemon.runtime.history import newest_rows
+from daemon.runtime.segmenting import newest_rows
 from tests import contract
 
 NOW_NS = 1_800_000_000 * 10**9

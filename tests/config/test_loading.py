@@ -10,10 +10,10 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from daemon.commands.run import connection_problem, kafka_settings, own_topics
+from daemon.commands.wiring import connection_problem, kafka_settings, own_topics
 from daemon.config import Settings, StreamSection, load, unknown_environment
 from daemon.errors import ConfigError
-from daemon.runtime.loop import StreamPlan
+from daemon.runtime.stream_run import StreamPlan
 from tests.config.setups import document
 
 

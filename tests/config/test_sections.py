@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from daemon.config import load
-from daemon.runtime.loop import StreamPlan
+from daemon.runtime.stream_run import StreamPlan
 from tests.config.setups import document, refused
 
 

@@ -35,11 +35,11 @@ def step(marks: str, model: str = "v1") -> Step:
 )
 def test_a_run_of_failures_gives_a_model_up(chunks: list[str], expected: list[bool]) -> None:
     fallback = Fallback()
-    fallback.took_over(b"before")
+    fallback.model_used(b"before")
     assert [fallback.judged(step(marks), "v1") for marks in chunks] == expected
 
 
-def test_what_the_model_before_still_said_does_not_count() -> None:
+def test_failures_of_the_model_before_do_not_count() -> None:
     fallback = Fallback()
     assert not fallback.judged(step("x" * 50, "v0"), "v1")
     assert not fallback.judged(step("x" * 9), "v1")
@@ -47,11 +47,11 @@ def test_what_the_model_before_still_said_does_not_count() -> None:
     assert fallback.judged(step("x"), "v1")
 
 
-def test_a_model_that_takes_over_begins_anew_and_goes_back_once() -> None:
+def test_a_model_in_use_starts_with_no_failures_and_falls_back_once() -> None:
     fallback = Fallback()
-    fallback.took_over(b"first")
+    fallback.model_used(b"first")
     assert not fallback.judged(step("x" * 9), "v1")
-    fallback.took_over(b"second")
+    fallback.model_used(b"second")
     assert not fallback.judged(step("x" * 9, "v2"), "v2")
     assert fallback.judged(step("x" * 4, "v2"), "v2")
     assert fallback.give_up("v2") == ("it failed on 13 windows in a row", b"second")
@@ -62,7 +62,7 @@ def test_a_model_that_takes_over_begins_anew_and_goes_back_once() -> None:
     fallback.check("v3")
 
 
-def test_what_is_remembered_has_a_bound() -> None:
+def test_the_number_of_versions_given_up_is_bounded() -> None:
     fallback = Fallback()
     for i in range(MOST_REFUSED + 5):
         fallback.give_up(f"v{i}")

@@ -10,12 +10,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from daemon.adapters.registry import Promotion
-from daemon.commands.run import ModelStore
 from daemon.errors import BrokerError, BundleError
 from daemon.model.bundle import Bundle
-from tests.runtime.test_loop import admitted
+from daemon.runtime.model_store import ModelStore
+from tests.runtime.scripted import trained_bundle
 
-BUNDLES = [admitted(centre) for centre in (0.5, 0.6, 0.7, 0.8)]
+BUNDLES = [trained_bundle(centre) for centre in (0.5, 0.6, 0.7, 0.8)]
 
 
 async def promote(store: ModelStore, *bundles: Bundle) -> None:
@@ -33,7 +33,7 @@ def kept(folder: Path) -> set[str]:
     return {child.name for child in (folder / "pumps").iterdir() if child.is_dir()}
 
 
-async def test_the_promoted_model_and_the_one_before_are_held(tmp_path: Path) -> None:
+async def test_the_promoted_bundle_and_the_one_before_are_kept(tmp_path: Path) -> None:
     store = ModelStore(tmp_path)
     a, b, c, _ = BUNDLES
     assert await in_force(store) == [None, None]
@@ -47,7 +47,7 @@ async def test_the_promoted_model_and_the_one_before_are_held(tmp_path: Path) ->
     assert await store.poll() == []
 
 
-async def test_a_withdrawn_model_gives_way_to_the_one_before_and_then_to_none(tmp_path: Path) -> None:
+async def test_after_a_withdrawal_the_version_before_is_in_force_and_then_none(tmp_path: Path) -> None:
     store = ModelStore(tmp_path)
     a, b, c, _ = BUNDLES
     await promote(store, a, b)
@@ -61,7 +61,7 @@ async def test_a_withdrawn_model_gives_way_to_the_one_before_and_then_to_none(tm
     await store.withdraw("pumps", a.version, "nothing is in force")
 
 
-async def test_a_model_before_that_is_gone_is_not_gone_back_to(tmp_path: Path) -> None:
+async def test_a_withdrawal_does_not_point_to_a_deleted_version(tmp_path: Path) -> None:
     store = ModelStore(tmp_path)
     a, b, _, _ = BUNDLES
     await promote(store, a, b)
@@ -70,7 +70,7 @@ async def test_a_model_before_that_is_gone_is_not_gone_back_to(tmp_path: Path) -
     assert await in_force(store) == [None, None]
 
 
-async def test_a_promotion_removes_what_is_too_old(tmp_path: Path) -> None:
+async def test_a_promotion_removes_old_versions(tmp_path: Path) -> None:
     store = ModelStore(tmp_path, keep=1)
     await promote(store, *BUNDLES)
     assert kept(tmp_path) == {BUNDLES[3].version, BUNDLES[2].version}  # the one before is in use, too
@@ -79,7 +79,7 @@ async def test_a_promotion_removes_what_is_too_old(tmp_path: Path) -> None:
     assert kept(tmp_path) == {BUNDLES[i].version for i in (0, 2, 3)}
 
 
-async def test_a_folder_that_holds_another_model_is_damaged(tmp_path: Path) -> None:
+async def test_a_folder_with_another_version_is_damaged(tmp_path: Path) -> None:
     store = ModelStore(tmp_path)
     a, b, _, _ = BUNDLES
     await promote(store, a, b)
@@ -102,7 +102,7 @@ async def test_a_pointer_that_cannot_be_read_is_replaced(tmp_path: Path) -> None
 
 # ------------------------------------------------------------------ beside a topic
 class Topic:
-    """The models of a fleet, as ``KafkaModels`` tells of them."""
+    """The shared models of all replicas, with the interface of ``KafkaModels``."""
 
     def __init__(self) -> None:
         self.held: dict[str, bytes] = {}
@@ -150,7 +150,7 @@ def beside(folder: Path, keep: int = 10) -> tuple[ModelStore, Topic]:
     return ModelStore(folder, topic, keep), topic  # type: ignore[arg-type]
 
 
-async def test_the_topic_speaks_and_the_directory_has_a_copy(tmp_path: Path) -> None:
+async def test_the_topic_decides_and_the_directory_has_copies(tmp_path: Path) -> None:
     store, topic = beside(tmp_path, keep=7)
     a, b, c, _ = BUNDLES
     await promote(store, a, b)
@@ -163,7 +163,7 @@ async def test_the_topic_speaks_and_the_directory_has_a_copy(tmp_path: Path) -> 
     assert await in_force(store) == [b.version, a.version]
 
 
-async def test_what_the_topic_goes_back_to_is_what_the_directory_points_at(tmp_path: Path) -> None:
+async def test_after_a_withdrawal_directory_and_topic_agree(tmp_path: Path) -> None:
     """Another replica may have promoted something else in between, which this directory never had."""
     store, topic = beside(tmp_path)
     a, b, c, d = BUNDLES
@@ -178,7 +178,7 @@ async def test_what_the_topic_goes_back_to_is_what_the_directory_points_at(tmp_p
     assert await in_force(ModelStore(tmp_path)) == [None, None]
 
 
-async def test_a_directory_that_cannot_be_written_stops_only_who_has_no_topic(tmp_path: Path) -> None:
+async def test_an_unwritable_directory_is_an_error_only_without_a_topic(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("no directory")
     a = BUNDLES[0]
@@ -194,7 +194,7 @@ async def test_a_directory_that_cannot_be_written_stops_only_who_has_no_topic(tm
     assert events == ["model_directory_unwritable", "model_directory_unwritable"]
 
 
-async def test_models_that_cannot_be_retired_now_are_next_time(tmp_path: Path) -> None:
+async def test_a_removal_that_fails_is_repeated_at_the_next_promotion(tmp_path: Path) -> None:
     store, topic = beside(tmp_path)
     topic.away = True
     with capture_logs() as logs:
@@ -203,7 +203,7 @@ async def test_models_that_cannot_be_retired_now_are_next_time(tmp_path: Path) -
     assert [entry["event"] for entry in logs] == ["models_not_retired"]
 
 
-async def test_promotions_at_once_are_made_one_after_the_other(tmp_path: Path) -> None:
+async def test_concurrent_promotions_run_one_after_the_other(tmp_path: Path) -> None:
     store = ModelStore(tmp_path)
     streams = [f"stream-{i}" for i in range(8)]
     await asyncio.gather(

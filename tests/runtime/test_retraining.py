@@ -9,11 +9,13 @@ import pytest
 
 from daemon.adapters.memory import MemoryLog, MemorySink, MemorySource
 from daemon.adapters.simulator import Fleet
-from daemon.adapters.telemetry import Metrics, Status
+from daemon.adapters.telemetry import Metrics, Reporter, Status
 from daemon.commands.demo import START
-from daemon.commands.run import encoder
+from daemon.commands.wiring import encoder
 from daemon.domain import ModelSettings
-from daemon.runtime.loop import Hold, Loop, StreamPlan, StreamRun
+from daemon.runtime.loop import Loop
+from daemon.runtime.options import Hold, LoopOptions
+from daemon.runtime.stream_run import StreamPlan, StreamRun
 from daemon.stream.steps import Step
 
 pytestmark = pytest.mark.slow
@@ -59,16 +61,14 @@ async def play(hold: Hold) -> tuple[StreamRun, dict[str, list[int]], dict[str, l
         MemorySource(log, [topic], max_records=200),
         MemorySink(log, "anomalyd", encoder()),
         [stream],
-        Metrics([plan.spec.name], [topic]),
-        Status([plan.spec.name]),
-        hold=hold,
-        watch=watch,
+        Reporter(Metrics([plan.spec.name], [topic]), Status([plan.spec.name])),
+        options=LoopOptions(hold=hold, watch=watch),
     )
     await loop.run()
     return stream, released, scored
 
 
-async def test_good_candidates_are_promoted_a_poisoned_one_is_refused_and_no_row_is_left_unscored() -> None:
+async def test_good_candidates_are_promoted_a_poisoned_one_is_refused_and_every_row_is_scored() -> None:
     stream, released, scored = await play(Hold.ALWAYS)
     verdicts = [(outcome.promoted, outcome.reason) for outcome in stream.outcomes]
     assert [promoted for promoted, _ in verdicts[:3]] == [True, True, True], verdicts

@@ -1,4 +1,4 @@
-"""The process that trains, seen by whoever starts it."""
+"""The training process, as its parent sees it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from daemon.domain import (
     StreamSpec,
 )
 from daemon.model.bundle import Bundle
-from daemon.runtime.history import Found, NotYet, Progress, TrainingHistory
+from daemon.runtime.history import FoundHistory, HistoryNotReady, Progress, TrainingHistory
 from daemon.runtime.trainer import Trainer, TrainingJob, hold_out, learn
 from daemon.stream.steps import RowBlock
 
@@ -91,7 +91,7 @@ def incumbent() -> Bundle:
     return loaded
 
 
-def test_a_first_training_learns_from_all_and_a_retraining_keeps_the_newest_fifth_for_the_gate(
+def test_a_first_training_takes_all_rows_and_a_retraining_holds_out_the_newest_fifth(
     incumbent: Bundle,
 ) -> None:
     assert incumbent.facts["newest_ns"] == 5_999 * WINDOWED.period_ns
@@ -110,7 +110,7 @@ def test_a_first_training_learns_from_all_and_a_retraining_keeps_the_newest_fift
     assert outcome.figures["days"] == judged * 4 * WINDOWED.period_ns / 86_400e9
 
 
-def test_what_the_gate_refuses_is_not_promoted_and_says_why(incumbent: Bundle) -> None:
+def test_a_candidate_that_the_gate_refuses_is_not_promoted(incumbent: Bundle) -> None:
     outcome = learn(taught([rows_of(2_000, level=20.0)], incumbent))
     assert not outcome.promoted
     assert "has moved" in outcome.reason
@@ -131,35 +131,35 @@ def test_rows_that_calibrate_a_shorter_window_only_are_too_few_for_a_stream() ->
 
 
 @dataclass(frozen=True)
-class Told:
-    """A history that is yet to be read, and says something or is not there yet."""
+class Given:
+    """An unread history that returns what it is given, or raises it."""
 
-    found: Found | None = None
+    found: FoundHistory | None = None
 
-    def read(self, progress: Progress) -> Found:
+    def read(self, progress: Progress) -> FoundHistory:
         progress(0.1, "reading")
         if self.found is None:
-            raise NotYet("too few rows yet")
+            raise HistoryNotReady("too few rows yet")
         return self.found
 
 
-def test_a_history_that_was_read_says_what_it_has_to_say_and_how_far_it_goes() -> None:
-    told: list[tuple[float, str]] = []
-    found = Found([rows_of(600)], until_ns=700 * WINDOWED.period_ns, notes=["a note"])
-    outcome = learn(taught(Told(found)), lambda share, doing: told.append((share, doing)))
+def test_notes_and_end_of_a_history_are_in_the_result() -> None:
+    progress: list[tuple[float, str]] = []
+    found = FoundHistory([rows_of(600)], until_ns=700 * WINDOWED.period_ns, notes=["a note"])
+    outcome = learn(taught(Given(found)), lambda share, doing: progress.append((share, doing)))
     assert outcome.bundle is not None
     assert outcome.notes == ("a note",)
     assert Bundle.from_bytes(outcome.bundle).facts["trained_until"] == 700 * WINDOWED.period_ns
-    assert [share for share, _ in told] == sorted(share for share, _ in told)
-    assert told[0] == (0.1, "reading")
-    assert told[1][0] >= 0.3
-    assert told[-1][0] <= 1.0
-    few = learn(taught(Told(replace(found, segments=[rows_of(10)]))))
+    assert [share for share, _ in progress] == sorted(share for share, _ in progress)
+    assert progress[0] == (0.1, "reading")
+    assert progress[1][0] >= 0.3
+    assert progress[-1][0] <= 1.0
+    few = learn(taught(Given(replace(found, segments=[rows_of(10)]))))
     assert (few.promoted, few.bundle, few.notes, few.later) == (False, None, ("a note",), False)
 
 
-def test_a_history_that_is_too_short_yet_is_no_failure() -> None:
-    outcome = learn(taught(Told()))
+def test_a_history_that_is_still_too_short_is_no_failure() -> None:
+    outcome = learn(taught(Given()))
     assert (outcome.promoted, outcome.later, outcome.postponed) == (False, True, True)
     assert outcome.reason == "too few rows yet"
 
@@ -171,7 +171,7 @@ def endless() -> TrainingJob:
 
 
 @pytest.mark.slow
-def test_a_training_ends_in_an_outcome_and_another_may_begin() -> None:
+def test_a_training_ends_with_a_result_and_another_can_start() -> None:
     trainer = Trainer()
     trainer.start(taught([rows_of(600)]))
     while (outcome := trainer.poll()) is None:
@@ -199,7 +199,7 @@ def test_a_training_ends_in_an_outcome_and_another_may_begin() -> None:
 
 
 @pytest.mark.slow
-def test_a_training_ends_with_the_process_that_wanted_it() -> None:
+def test_a_training_process_ends_with_its_parent() -> None:
     """Killed, and so without a chance to end it: both write to one pipe, which ends when both have."""
     script = """
 import os, signal, time
@@ -221,8 +221,8 @@ if __name__ == "__main__":
         cwd=root,
         env={**os.environ, "PYTHONPATH": str(root)},
     ) as process:
-        said, _ = process.communicate(timeout=120)
-    assert said == b"under way\n"
+        output, _ = process.communicate(timeout=120)
+    assert output == b"under way\n"
 
 
 @pytest.fixture
@@ -234,7 +234,7 @@ def stillborn() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("stillborn")
-def test_a_training_process_that_never_comes_up_holds_nothing_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_training_process_that_never_starts_blocks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
     trainer, environment = Trainer(), dict(os.environ)
     trainer.start(order(100_000))  # more than any pipe takes in
@@ -258,7 +258,7 @@ def no_more_files() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("no_more_files")
-def test_a_training_that_cannot_be_started_is_an_outcome() -> None:
+def test_a_training_that_cannot_be_started_is_a_result() -> None:
     trainer = Trainer()
     trainer.start(order(10))
     assert trainer.busy
@@ -277,7 +277,7 @@ def test_rows_that_were_fed_again_are_learned_once_and_break_no_segment() -> Non
     assert segment.values[:, 0].tolist() == [1.0] * 40 + [2.0] * 60
 
 
-def test_a_row_that_alarmed_stays_out_though_it_was_not_judged_when_it_was_fed_again() -> None:
+def test_a_row_that_alarmed_is_excluded_even_if_it_was_fed_again_unjudged() -> None:
     recent = TrainingHistory(SPEC, 1_000)
     recent.add(block(range(200), 1.0, firing=100))
     recent.add(block(range(200), 1.0))
@@ -299,7 +299,7 @@ def block(rows: range, value: float, firing: int | None = None) -> RowBlock:
 
 
 @pytest.mark.filterwarnings("ignore:resource_tracker")  # one of the tests here let it die
-def test_a_training_whose_thread_cannot_be_started_is_an_outcome_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_training_whose_thread_cannot_be_started_is_a_result_too(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_thread(self: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 

@@ -35,7 +35,7 @@ from daemon.model.drill import (
 )
 from daemon.model.faults import FaultKind, Injection, inject
 from daemon.runtime.fire_drill import rules_of
-from daemon.runtime.loop import StreamPlan, StreamRun
+from daemon.runtime.stream_run import StreamPlan, StreamRun
 from tests.fakes import CentreDetector
 from tests.model.conftest import dropped, machine
 from tests.model.drill.conftest import STREAM

@@ -1,0 +1,466 @@
+"""The one voice to the outside: an event of the program is reported here once, with a value.
+
+``Reporter`` knows what the metrics, the page's state and the log make of each event, so that the loop, the
+models' lifecycle, the admin server and the Kafka counters call one method per event and none of the three
+outlets. Events that could repeat endlessly (an unreachable broker, windows without a score, a misspelt
+sensor) are logged at a limited rate; metrics count each of them.
+
+Nothing here awaits. All calls come from one event loop.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+from numpy.typing import ArrayLike
+
+from daemon.adapters.telemetry.labels import NO_VERSION, HttpRefusal, Lifecycle, Promotion
+from daemon.adapters.telemetry.logs import Throttle
+from daemon.adapters.telemetry.metrics import Metrics
+from daemon.adapters.telemetry.status import Status
+from daemon.domain import (
+    AlertEvent,
+    Assigned,
+    Disposition,
+    Dropped,
+    InputPartition,
+    Output,
+    Reason,
+    instant,
+    iso,
+)
+from daemon.model.faults import FaultKind
+from daemon.stream.audit import SensorAudit
+
+if TYPE_CHECKING:  # for annotations only: the command line imports this package at its start
+    from daemon.detector import Detector
+    from daemon.stream.steps import Step
+
+log = structlog.get_logger()
+
+MOST_UNKNOWN_SENSORS: Final = 20
+"""Names outside the configuration that are logged, in all streams together."""
+
+
+# ------------------------------------------------------------------ what is reported
+@dataclass(frozen=True, slots=True)
+class IngestedPoll:
+    """What became of the records of one poll."""
+
+    topic: str
+    stream: str
+    records: int
+    dispositions: Mapping[Disposition, int] = field(default_factory=dict)
+    rejected: Mapping[str, int] = field(default_factory=dict)  # by ``Reason``
+    dropped: Mapping[Dropped, int] = field(default_factory=dict)
+    suppressed: int = 0  # episodes that began inside maintenance
+    unknown_sensors: Iterable[str] = ()  # all names so far that are not in the configuration
+    zoneless: bool = False  # timestamps came without a zone, and the configuration names none
+
+
+@dataclass(frozen=True, slots=True)
+class RestoredState:
+    """How the restoration of a partition's state ended."""
+
+    expected: bool  # a predecessor left records of state
+    restored: bool  # they were of use
+    unusable: Sequence[str]  # per record that could not be used, the reason
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingReport:
+    """How a training ended."""
+
+    reason: str
+    version: str
+    rows: int
+    seconds: float
+    notes: Sequence[str] = ()  # what an operator should know of the history
+    concerns: Sequence[str] = ()  # ... and of the model
+    postponed: bool = False  # there is too little history yet; nothing failed
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ModelInUse:
+    """A model that judges a stream from now on."""
+
+    detector: Detector
+    trained_ns: int | None  # event time of the newest row it was trained on, if known
+    audited: Sequence[str]  # sensors of which readings are hidden from it and compared
+    result: Promotion
+    reason: str
+    conditions_differ: str = ""  # why its condition fields are not the stream's; empty if they are
+
+
+@dataclass(frozen=True, slots=True)
+class KindFigures:
+    """What the fire drill found of one kind of fault recently."""
+
+    kind: FaultKind
+    recall: float
+    delay_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class SensorFigures:
+    """The smallest size from which a kind of fault is found in a sensor; None if there is none yet."""
+
+    sensor: str
+    kind: FaultKind
+    smallest: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class DrillFailure:
+    """A model version raised in the fire drill, which ends the drill of this version."""
+
+    version: str | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DrillFigures:
+    """What the fire drill of a stream found since it was last reported."""
+
+    new_model: bool  # the figures of the model before are void
+    verdicts: Sequence[tuple[FaultKind, bool]]  # per injected fault: kind, found
+    kinds: Sequence[KindFigures]
+    sensors: Sequence[SensorFigures]
+    cpu_s: float  # CPU time since then
+    failure: DrillFailure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SourceCounts:
+    """What the source and the models topic have counted since the start."""
+
+    rebalances: int = 0
+    commits: int = 0
+    failed_commits: int = 0
+    truncated_restores: int = 0
+    refused_bundles: int = 0
+
+
+class Reporter:
+    """Tells metrics, page and log what happens.
+
+    Args:
+        metrics: what /metrics renders.
+        status: what the page and the probes read.
+    """
+
+    def __init__(self, metrics: Metrics, status: Status) -> None:
+        self.metrics = metrics
+        self.status = status
+        self._throttle = Throttle()
+        self._logged_once: set[str] = set()
+        self._counted = SourceCounts()
+        metrics.process.lifecycle(lambda: status.lifecycle)
+
+    # -------------------------------------------------------------- the process
+    def beat(self) -> None:
+        """The loop makes progress."""
+        self.status.beat()
+
+    def waiting_for(self, dependency: str) -> AbstractContextManager[None]:
+        """While inside, the loop waits for a dependency."""
+        return self.status.waiting_for(dependency)
+
+    def inferring(self, windows: int) -> AbstractContextManager[None]:
+        """While inside, the model infers one batch of ``windows``."""
+        return self.metrics.readings.inferring(windows)
+
+    def reads_kafka(self, silence_s: Callable[[], float]) -> None:
+        """The input is Kafka; ``silence_s`` returns the seconds since it last answered."""
+        self.status.source = "kafka"
+        self.status.silence_s = silence_s
+        self.metrics.process.dependency("kafka", lambda: self.status.reached)
+
+    def connected(self) -> None:
+        """Kafka was reached, and the topics exist."""
+        self.status.connected = True
+
+    def draining(self) -> None:
+        """The process ends: it finishes what is in flight."""
+        self.status.drain()
+
+    def loop_lag(self, seconds: float) -> None:
+        """The event loop came back to a timer so late."""
+        self.metrics.process.loop_lag(seconds)
+
+    def http_refused(self, reason: HttpRefusal) -> None:
+        """The admin port refused a request or closed a connection."""
+        self.metrics.http_refused(reason)
+
+    def source_counted(self, counts: SourceCounts) -> None:
+        """Report what source and models topic have counted since they were last reported."""
+        before, self._counted = self._counted, counts
+        self.status.joined = self.status.joined or counts.rebalances > 0  # ready without a partition, too
+        consumer = self.metrics.consumer
+        consumer.commits("ok", counts.commits - before.commits)
+        consumer.commits("failed", counts.failed_commits - before.failed_commits)
+        consumer.restored("truncated", counts.truncated_restores - before.truncated_restores)
+        self.metrics.models.bundle_refused("record", counts.refused_bundles - before.refused_bundles)
+
+    # -------------------------------------------------------------- partitions
+    def state_restored(self, partition: InputPartition, state: RestoredState) -> None:
+        """A partition was assigned, and what a predecessor saved of it was restored as far as possible."""
+        consumer = self.metrics.consumer
+        consumer.assigned(partition)
+        consumer.rebalance("assigned")
+        self.status.joined = True
+        if state.unusable:
+            consumer.restored("unusable", len(state.unusable))
+            log.warning(
+                "state_unusable",
+                topic=partition.topic,
+                partition=partition.number,
+                records=len(state.unusable),
+                reason=state.unusable[0],
+            )
+        if state.expected:
+            consumer.restored("ok" if state.restored else "failed")
+            if not state.restored and not state.unusable:
+                log.warning(
+                    "state_unusable",
+                    topic=partition.topic,
+                    partition=partition.number,
+                    reason="of another position, or made for another period, window or sensors",
+                )
+
+    def partition_assigned(self, event: Assigned, model: str) -> None:
+        """A partition is processed from now on, with this model version."""
+        log.info(
+            "partition_assigned",
+            topic=event.partition.topic,
+            partition=event.partition.number,
+            replay_from=event.replay_from,
+            resume_at=event.publish_from,
+            model=model,
+        )
+
+    def partition_revoked(self, partition: InputPartition) -> None:
+        """A partition is processed by another replica from now on."""
+        self.metrics.revoked(partition)
+        self.metrics.consumer.rebalance("revoked")
+        self.status.revoked(partition)
+        log.info("partition_revoked", topic=partition.topic, partition=partition.number)
+
+    def assets_counted(self, stream: str, assets: int) -> None:
+        """So many assets of the stream have state here."""
+        self.metrics.readings.assets(stream, assets)
+        self.status.streams[stream].assets = assets
+
+    def episodes_restored(self, events: Sequence[AlertEvent]) -> None:
+        """Episodes that were open before a restart or a rebalance continue here."""
+        self.metrics.episodes.restored(events)
+        self.status.restored_episodes(events)
+
+    def lag_measured(self, partition: InputPartition, records: int, seconds: float) -> None:
+        """A partition is so many records behind the end of its log, and so many seconds; NaN if unknown."""
+        self.metrics.consumer.lag(partition.topic, partition.number, records, seconds)
+
+    # -------------------------------------------------------------- records and scores
+    def poll_ingested(self, poll: IngestedPoll) -> None:
+        """The records of one poll were processed."""
+        name = poll.stream
+        self.metrics.consumer.consumed(poll.topic, poll.records)
+        self.metrics.readings.dispositions(name, poll.dispositions)
+        self.status.dispositions(name, poll.dispositions)
+        for reason, n in poll.rejected.items():
+            self.metrics.consumer.rejected(poll.topic, Reason(reason), n)
+        for dropped, n in poll.dropped.items():
+            self.metrics.readings.dropped(name, dropped, n)
+            if dropped is Dropped.MODEL_FAILED and self._throttle.admit((name, dropped)) is not None:
+                log.warning("windows_unscored", stream=name, windows=n, rule="the model failed on them")
+        if poll.suppressed > 0:
+            self.metrics.episodes.suppressed("maintenance", poll.suppressed)
+        self._log_unknown_sensors(name, poll.unknown_sensors)
+        if poll.zoneless:
+            self._log_zoneless(name)
+
+    def step_judged(self, stream: str, step: Step, period_ns: int, budget_ratio: float) -> None:
+        """A chunk of rows was released and judged."""
+        block, readings, status = step.block, self.metrics.readings, self.status.streams[stream]
+        if block is not None:
+            status.rows += len(block.rows)
+            if step.scored:
+                status.scored_rows(
+                    block.assets, block.slots, block.rows * period_ns, block.scores, block.firing
+                )
+            if step.scored and not step.silent:
+                self.metrics.episodes.budget(stream, budget_ratio)
+                readings.scored(stream, step.scored, block.scores)
+        if step.filled and not step.silent:
+            readings.filled(stream, step.filled)
+
+    def readings_audited(
+        self, stream: str, figures: Sequence[SensorAudit], hidden: Mapping[str, int]
+    ) -> None:
+        """Hidden readings were compared: the newest figures, and how many more were hidden per sensor."""
+        self.metrics.readings.audited(stream, figures, hidden)
+        self.status.streams[stream].imputation.update({one.sensor: one for one in figures})
+
+    def outputs_published(self, outputs: Sequence[Output]) -> None:
+        """Outputs can be read by others now; each is reported once."""
+        self.status.published(outputs)
+        self.metrics.published(outputs)
+
+    def poll_durable(self, stream: str, processing_s: float, latencies_s: ArrayLike) -> None:
+        """All outputs of a poll can be read: the time since it arrived, and since its records' timestamps."""
+        self.metrics.consumer.processed(processing_s)
+        self.metrics.consumer.latency(stream, latencies_s)
+
+    def _log_zoneless(self, stream: str) -> None:
+        """Once per stream: a producer that writes local time is an hour or more off, unnoticed."""
+        key = f"{stream}\x1fzone"
+        if key not in self._logged_once:
+            self._logged_once.add(key)
+            log.warning(
+                "timestamps_without_zone",
+                stream=stream,
+                rule="they are read as UTC; the stream's `timezone` in the config says which zone they are in",
+            )
+
+    def _log_unknown_sensors(self, stream: str, sensors: Iterable[str]) -> None:
+        """Once per name: a sensor that is not in the configuration is most often a misspelt one."""
+        for sensor in sensors:
+            key = f"{stream}\x1f{sensor}"
+            if key not in self._logged_once and len(self._logged_once) < MOST_UNKNOWN_SENSORS:
+                self._logged_once.add(key)
+                log.warning(
+                    "unknown_sensor",
+                    stream=stream,
+                    sensor=sensor,
+                    rule="not among the stream's sensors in the config: its values are ignored",
+                )
+
+    # -------------------------------------------------------------- models
+    def learning(self, stream: str, rows_wanted: int) -> None:
+        """The stream has no model and collects rows for one; logged when that begins."""
+        status = self.status.streams[stream]
+        if status.state is not Lifecycle.LEARNING:
+            status.state = Lifecycle.LEARNING
+            log.info("learning", stream=stream, rows_wanted=rows_wanted)
+
+    def training_started(self, stream: str, *, first: bool, until_ns: int | None) -> None:
+        """A training began, on rows before ``until_ns`` if that is given."""
+        self.status.streams[stream].training = True
+        log.info(
+            "training_started", stream=stream, first=first, until=None if until_ns is None else iso(until_ns)
+        )
+
+    def training_ended(self, stream: str, training: TrainingReport) -> None:
+        """A training ended, whether or not there is a candidate."""
+        self.status.streams[stream].training = False
+        self.metrics.models.retrain(training.seconds)
+        for note in training.notes:
+            log.warning("training_history", stream=stream, note=note)
+        if training.postponed:
+            log.info("training_postponed", stream=stream, reason=training.reason)
+            return
+        log.info("training_ended", stream=stream, rows=training.rows, seconds=round(training.seconds, 1))
+        for concern in training.concerns:
+            log.warning("model_concern", stream=stream, version=training.version, concern=concern)
+
+    def candidate_refused(self, stream: str, version: str, result: Promotion, reason: str) -> None:
+        """A candidate was refused by the gate, or failed on its way to be promoted."""
+        self.metrics.models.promotion(stream, result)
+        self.status.promotion(stream, version, result, reason)
+        log.warning("model_refused", stream=stream, version=version, result=str(result), reason=reason)
+
+    def bundle_refused(self, stream: str, source: str, reason: str) -> None:
+        """A bundle from ``registry`` or ``training`` cannot be used."""
+        self.metrics.models.bundle_refused(source)
+        held_back = self._throttle.admit(("bundle", stream, source))
+        if held_back is not None:
+            log.warning("bundle_refused", stream=stream, source=source, reason=reason, more=held_back)
+
+    def model_in_use(self, stream: str, model: ModelInUse) -> None:
+        """A model judges the stream from now on."""
+        detector, version = model.detector, model.detector.version
+        trained_at = None if model.trained_ns is None else instant(model.trained_ns)
+        metrics = self.metrics.models
+        metrics.model(stream, version, trained_at)
+        metrics.drift_reference(stream, version, detector.drift)
+        metrics.thresholds(stream, detector.threshold, detector.part_thresholds)
+        metrics.promotion(stream, model.result)
+        self.metrics.readings.audits_of(stream, model.audited)
+        self.status.model(
+            stream,
+            version,
+            threshold=detector.threshold,
+            part_thresholds=detector.part_thresholds,
+            calibration=detector.calibration,
+            trained_at=trained_at,
+        )
+        self.status.promotion(stream, version, model.result, model.reason)
+        log.info(
+            "model_promoted", stream=stream, version=version, result=str(model.result), reason=model.reason
+        )
+        if model.conditions_differ:
+            log.warning(
+                "model_conditions_differ", stream=stream, version=version, reason=model.conditions_differ
+            )
+
+    def model_given_up(self, stream: str, version: str, reason: str, *, falls_back: bool) -> None:
+        """The model in use fails, and is not used again; ``falls_back`` if there is one before it."""
+        log.warning("model_given_up", stream=stream, version=version, reason=reason, falls_back=falls_back)
+
+    def no_model_in_use(self, stream: str, version: str, reason: str) -> None:
+        """After ``version`` was given up, nothing judges the stream until the next model."""
+        metrics = self.metrics.models
+        metrics.model(stream, NO_VERSION, None)
+        metrics.thresholds(stream, math.nan, {})
+        metrics.drift_reference(stream, NO_VERSION, None)
+        metrics.promotion(stream, Promotion.ROLLED_BACK)
+        self.metrics.readings.audits_of(stream, ())
+        self.status.without_model(stream)
+        self.status.promotion(
+            stream, version, Promotion.ROLLED_BACK, f"{reason}; there is no model before it"
+        )
+
+    def model_withdrawn(self, stream: str, version: str) -> None:
+        """The registry no longer has the version in force."""
+        log.info("model_withdrawn", stream=stream, version=version)
+
+    def model_not_withdrawn(self, stream: str, version: str, reason: str) -> None:
+        """The registry could not be written; it is tried again."""
+        if self._throttle.admit("withdraw") is not None:
+            log.warning("model_not_withdrawn", stream=stream, version=version, reason=reason)
+
+    def registry_unread(self, reason: str) -> None:
+        """The registry could not be read; the model in use stays, and it is tried again."""
+        if self._throttle.admit("models") is not None:
+            log.warning("registry_unread", reason=reason)
+
+    def history_unread(self, stream: str, reason: str) -> None:
+        """The extent of a stream's history could not be read; it is tried again."""
+        if self._throttle.admit(("history", stream)) is not None:
+            log.warning("history_unread", stream=stream, reason=reason)
+
+    # -------------------------------------------------------------- fire drill
+    def drill_opened(self, stream: str, table: Callable[[], Sequence[Mapping[str, Any]]]) -> None:
+        """A fire drill runs beside the stream; ``table`` returns what the page shows of it."""
+        self.status.streams[stream].drill = table
+
+    def drilled(self, stream: str, figures: DrillFigures) -> None:
+        """The fire drill has new figures, or failed."""
+        metrics = self.metrics.drill
+        if figures.new_model:
+            metrics.start_over(stream)
+        for kind, found in figures.verdicts:
+            metrics.drilled(stream, kind, found)
+        for of_kind in figures.kinds:
+            metrics.of_kind(stream, of_kind.kind, of_kind.recall, of_kind.delay_s)
+        for one in figures.sensors:
+            metrics.smallest(stream, one.sensor, one.kind, one.smallest)
+        metrics.spent(stream, figures.cpu_s)
+        if figures.failure is not None:
+            failure = figures.failure
+            log.warning("drill_failed", stream=stream, version=failure.version, reason=failure.reason)

@@ -1,0 +1,56 @@
+"""What a bundle states about its stream, and whether it can judge another one.
+
+A bundle was trained for fixed sensors, a period and a window length; a stream with others cannot use it.
+Its ``facts`` come from a file or a topic, so that each is checked before it is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from daemon.domain import StreamSpec
+from daemon.errors import BundleError
+from daemon.model.bundle import Bundle
+
+
+def trained_ns(bundle: Bundle) -> int | None:
+    """Event time of the newest row that a bundle was trained on; None if unknown."""
+    return event_time_in(bundle.facts, "newest_ns")
+
+
+def event_time_in(facts: Mapping[str, object], name: str) -> int | None:
+    """An event time among a bundle's facts, in ns; None if there is none, or if its value is no date."""
+    found = facts.get(name)
+    # Up to 9999-12-31: the value of a damaged or foreign bundle must still be a date.
+    return found if type(found) is int and 0 <= found < 253_402_300_800 * 10**9 else None
+
+
+def check_compatible(bundle: Bundle, spec: StreamSpec) -> None:
+    """Refuse a bundle that was made for another stream.
+
+    Raises:
+        BundleError: sensors, period or window differ.
+    """
+    for what, theirs, ours in (
+        ("sensors", bundle.sensors, spec.sensors),
+        ("period", f"{bundle.period_ns / 1e9:g} s", f"{spec.period_ns / 1e9:g} s"),
+        ("window", bundle.window, spec.window),
+    ):
+        if theirs != ours:
+            reason = f"its {what} {theirs}, the stream's {ours}"
+            if what == "sensors" and sorted(bundle.sensors) == sorted(spec.sensors):
+                reason = "it has the same sensors in another order; list them in the stream as the model does"
+                reason += f": {', '.join(bundle.sensors)}"
+            raise BundleError(f"model {bundle.version} does not fit stream {spec.name}: {reason}")
+
+
+def other_conditions(bundle: Bundle, spec: StreamSpec) -> str:
+    """How a model's condition fields differ from the stream's; empty if they are the same.
+
+    It is used nevertheless: all rows are scored as of an unknown condition until the next training.
+    """
+    theirs = bundle.facts.get("condition")
+    if theirs is None or list(theirs) == list(spec.condition):
+        return ""  # bundles of earlier versions do not record them
+    ours = f"[{', '.join(spec.condition)}]"
+    return f"it learned condition [{', '.join(theirs)}], the stream has {ours}: rows are scored as unknown"

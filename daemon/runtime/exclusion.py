@@ -1,0 +1,110 @@
+"""Which rows of the input topics may not be learned: those that the alerts topic names.
+
+The alerts may be of any process that published to the topic, also of an earlier one:
+
+* ``anomaly`` (and ``deviation`` and ``regime``): the asset's rows from the onset to the row that closed the
+  episode, or to the end while it is open;
+* ``sensor_stuck``: the values of that sensor alone; the other sensors were well.
+
+Two windows to either side are left out with them. Other kinds state that values were missing or that the
+model knows too little: a silence is a gap like any other, and a new condition or a drift is to be learned.
+An operator's verdict that an episode was none would be applied in ``AlertedEpisodes.episodes``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from daemon.domain import AlertKind, Segment, StreamSpec
+from daemon.runtime.segmenting import FOREVER, cut
+from daemon.stream.encoding import PublishedAlert, read_alert
+
+MOST_EPISODES = 100_000
+WHOLE_ASSET = frozenset({AlertKind.ANOMALY.value, AlertKind.REGIME.value, "deviation"})
+ONE_SENSOR = frozenset({AlertKind.SENSOR_STUCK.value})
+
+
+class AlertedEpisodes:
+    """The episodes of one stream whose rows may not be learned, from the messages of the alerts topic.
+
+    Messages that cannot be read are counted in ``unreadable``, messages of episodes beyond ``MOST_EPISODES``
+    in ``beyond``.
+    """
+
+    def __init__(self, stream: str) -> None:
+        self.unreadable = 0
+        self.beyond = 0
+        self.first_ns = FOREVER  # the oldest row that any message is about
+        self._stream = stream
+        self._episodes: dict[str, PublishedAlert] = {}
+
+    def add(self, message: bytes) -> None:
+        """Add one message of the topic, of any stream; the messages of a partition in their order."""
+        try:
+            alert = read_alert(message)
+        except ValueError:
+            self.unreadable += 1
+            return
+        if alert.stream != self._stream:
+            return
+        self.first_ns = min(self.first_ns, alert.row_ns)
+        if alert.kind not in WHOLE_ASSET | ONE_SENSOR:
+            return
+        known = self._episodes.get(alert.fingerprint)
+        if known is None and len(self._episodes) >= MOST_EPISODES:
+            self.beyond += 1
+        elif (
+            known is None or not known.over
+        ):  # a closed episode stays closed if a restart repeats its messages
+            self._episodes[alert.fingerprint] = alert
+
+    def episodes(self) -> list[PublishedAlert]:
+        """The episodes whose rows may not be learned."""
+        return list(self._episodes.values())
+
+
+def exclude_episodes(
+    history: Sequence[Segment], episodes: Iterable[PublishedAlert], spec: StreamSpec
+) -> tuple[list[Segment], int]:
+    """Remove the rows of episodes from a history, with two windows to either side.
+
+    Returns:
+        The segments that remain, and the number of cells with a value that were removed.
+    """
+    margin = 2 * spec.window
+    spans: dict[str, list[tuple[int, int, int | None]]] = {}
+    for e in episodes:
+        first = spec.row(e.onset_ns) - margin
+        stop = spec.row(e.row_ns) + margin + 1 if e.over else FOREVER
+        if e.kind in ONE_SENSOR:
+            if e.sensor in spec.sensors:
+                spans.setdefault(e.asset, []).append((first, stop, spec.sensors.index(e.sensor)))
+        else:
+            spans.setdefault(e.asset, []).append((first, stop, None))
+    kept: list[Segment] = []
+    taken = 0
+    for segment in history:
+        rows, values = segment.first_row + np.arange(len(segment.values)), segment.values
+        keep = np.ones(len(rows), bool)
+        for first, stop, sensor in spans.get(segment.asset, ()):
+            a, b = np.searchsorted(rows, [first, stop]).tolist()
+            if a == b:
+                continue
+            if sensor is None:
+                keep[a:b] = False
+                continue
+            if values is segment.values:
+                values = values.copy()
+            taken += int(np.isfinite(values[a:b, sensor]).sum())
+            values[a:b, sensor] = np.nan
+        if keep.all() and values is segment.values:
+            kept.append(segment)
+            continue
+        taken += int(np.isfinite(values[~keep]).sum())
+        labels = segment.condition or ("",) * len(rows)
+        kept += cut(
+            segment.asset, rows[keep], values[keep], [labels[i] for i in np.flatnonzero(keep).tolist()]
+        )
+    return kept, taken

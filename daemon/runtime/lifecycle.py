@@ -1,0 +1,370 @@
+"""The life cycle of each stream's model, from training to withdrawal.
+
+A training that is due runs in a spawned process (``trainer``), which also gates the candidate. A
+candidate that passes is first kept in the registry, while the model before judges on, and then put in use: a
+candidate that cannot be kept is not used, because no replica could follow. The registry is polled for models
+that other replicas or an operator put in force. A model that fails on many windows in a row is given up: the
+one before it takes over here and, through a withdrawal, in the registry.
+
+The loop calls ``advance`` after every chunk of a stream, and ``poll_registry`` and ``advance_idle`` once per
+event of its source. This module starts tasks (promotions, withdrawals, measurements of a history); ``stop``
+ends them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+from daemon.adapters.telemetry import ModelInUse, Promotion, Reporter, TrainingReport
+from daemon.domain import InputPartition, Output
+from daemon.errors import BundleError, DaemonError
+from daemon.model.bundle import Bundle
+from daemon.runtime.committing import Committer
+from daemon.runtime.compatibility import other_conditions
+from daemon.runtime.options import Hold, LoopOptions
+from daemon.runtime.pauses import Pauses
+from daemon.runtime.stream_run import StreamRun
+from daemon.runtime.trainer import TrainingResult
+from daemon.stream.steps import Step
+
+MEASURE_EVERY_S = 10.0
+"""How often the extent of a history is measured, where this process's partitions do not show what is due."""
+POLL_EVERY_S = 1.0
+"""How often the registry is polled."""
+WITHDRAW_AGAIN_S = 30.0
+"""Until a withdrawal that failed is repeated."""
+
+
+class Models(Protocol):
+    """The registry of promoted models, for this process after a restart and for its replicas."""
+
+    async def promoted(self, stream: str) -> bytes | None:
+        """The bundle that is in force, if there is one."""
+        ...
+
+    async def promote(self, stream: str, bundle: bytes, version: str, reason: str) -> None:
+        """Keep a bundle and put it in force."""
+        ...
+
+    async def poll(self) -> Sequence[tuple[str, bytes]]:
+        """Stream and bundle of each promotion by others since the last call."""
+        ...
+
+    async def before(self, stream: str) -> bytes | None:
+        """The bundle that was in force before the promoted one, if there is one."""
+        ...
+
+    async def withdraw(self, stream: str, version: str, reason: str) -> None:
+        """If this version is in force, put the one before in force for all replicas; or none."""
+        ...
+
+
+class ModelLifecycle:
+    """The models of all streams of one loop.
+
+    Args:
+        streams: whose models.
+        models: the registry; None: promoted models are used in this process only.
+        reporter: receives what happens to models.
+        committer: publishes the outputs that a model leaves when it is exchanged.
+        pauses: for long work and long waits.
+        options: whether the input waits for trainings, and the clock.
+    """
+
+    def __init__(
+        self,
+        streams: Sequence[StreamRun],
+        models: Models | None,
+        reporter: Reporter,
+        committer: Committer,
+        pauses: Pauses,
+        options: LoopOptions,
+    ) -> None:
+        self._models = models
+        self._streams = streams
+        self._reporter = reporter
+        self._committer = committer
+        self._pauses = pauses
+        self._options = options
+        self._polled_at = 0.0  # the registry, on the clock
+        # By stream: candidates on their way into the registry, and measurements of histories.
+        self._promotions: dict[str, tuple[asyncio.Task[None], TrainingResult]] = {}
+        self._measurements: dict[str, asyncio.Task[None]] = {}
+        self._measured_at: dict[str, float] = {}
+        self._withdrawals: set[asyncio.Task[None]] = set()
+
+    # -------------------------------------------------------------- start and end
+    async def start(self) -> bool:
+        """Put in use what the registry has in force, or the model given at the start; True when done."""
+        for stream in self._streams:
+            # The registry's promoted version comes before the one given at the start.
+            if not await self._restore(stream) and stream.bundle is not None:
+                await self._use(stream, stream.bundle, Promotion.RESTORED, "given at the start")
+        self.report_learning()
+        return True
+
+    async def stop(self) -> None:
+        """End trainings and tasks, whatever they are doing."""
+        for stream in self._streams:
+            stream.trainer.stop()
+            measurement = self._measurements.pop(stream.spec.name, None)
+            if measurement is not None:
+                measurement.cancel()
+                await asyncio.wait({measurement}, timeout=1.0)  # without a broker it takes longer
+            promotion = self._promotions.pop(stream.spec.name, None)
+            if promotion is not None:
+                promotion[0].cancel()
+                await asyncio.wait({promotion[0]})
+        for task in self._withdrawals:
+            task.cancel()
+        if self._withdrawals:
+            await asyncio.wait(self._withdrawals)
+
+    def report_learning(self) -> None:
+        """Report every stream that has no model."""
+        for stream in self._streams:
+            if stream.detector is None:
+                self._reporter.learning(stream.spec.name, stream.plan.learn_rows)
+
+    async def _restore(self, stream: StreamRun) -> bool:
+        """Whether the registry has a model; the one before, where the promoted one cannot be used."""
+        models, name = self._models, stream.spec.name
+        if models is None:
+            return False
+        try:
+            bundle = await models.promoted(name)
+            if bundle is not None:
+                await self._use(stream, bundle, Promotion.RESTORED, "promoted in the registry")
+            return bundle is not None
+        except BundleError as error:
+            self._reporter.bundle_refused(name, "registry", str(error))
+        try:
+            bundle = await models.before(name)
+            if bundle is not None:
+                await self._use(stream, bundle, Promotion.RESTORED, "promoted before one that cannot be used")
+            return bundle is not None
+        except BundleError as error:
+            self._reporter.bundle_refused(name, "registry", str(error))
+            return False
+
+    # -------------------------------------------------------------- training
+    async def advance(self, stream: StreamRun) -> None:
+        """Start the training that is due; process a training or a promotion that has ended."""
+        name = stream.spec.name
+        promotion = self._promotions.get(name)
+        if promotion is not None and promotion[0].done():
+            del self._promotions[name]
+            await self._promotion_done(stream, *promotion)
+        job = None if name in self._promotions else stream.next_job()
+        first = stream.detector is None
+        if job is not None:
+            stream.trainer.start(job)
+            self._reporter.training_started(name, first=first, until_ns=job.until_ns)
+        if not stream.trainer.busy:
+            return
+        hold = self._options.hold
+        if hold is Hold.ALWAYS or (hold is Hold.FIRST and first):
+            result: TrainingResult | None = await self._await_training(stream)
+        else:
+            result = stream.trainer.poll()
+        if result is not None:
+            await self.training_ended(stream, result)
+
+    async def advance_idle(self) -> None:
+        """Advance streams whose partitions in this process have no records, for instance an empty partition 0."""
+        now = self._options.clock()
+        for stream in self._streams:
+            name = stream.spec.name
+            measurement = self._measurements.get(name)
+            if measurement is not None and measurement.done():
+                del self._measurements[name]
+                error = measurement.exception()
+                if error is None:
+                    await self.advance(stream)
+                else:  # the source detects an unreachable broker by itself
+                    self._reporter.history_unread(name, str(error) or repr(error))
+            elif stream.trainer.busy or name in self._promotions:
+                await self.advance(stream)
+            elif (
+                measurement is None
+                and stream.needs_history_extent
+                and now - self._measured_at.get(name, -MEASURE_EVERY_S) >= MEASURE_EVERY_S
+            ):
+                self._measured_at[name] = now
+                measuring = stream.history.measure()
+                self._measurements[name] = asyncio.get_running_loop().create_task(
+                    measuring, name="measure the history"
+                )
+
+    async def training_ended(self, stream: StreamRun, result: TrainingResult) -> None:
+        """Process the result of a training: promote the candidate, or report why there is none."""
+        name = stream.spec.name
+        stream.outcomes.append(replace(result, bundle=None))
+        self._reporter.training_ended(
+            name,
+            TrainingReport(
+                result.reason,
+                result.version,
+                result.rows,
+                result.seconds,
+                result.notes,
+                result.concerns,
+                result.postponed,
+            ),
+        )
+        if result.later:
+            stream.repeat_training()
+        else:
+            stream.schedule.history_read()
+        if result.postponed:
+            return
+        if not result.promoted or result.bundle is None:
+            outcome = Promotion.REFUSED if result.bundle is not None else Promotion.FAILED
+            self._reporter.candidate_refused(name, result.version, outcome, result.reason)
+            if not result.later:
+                stream.training_failed()
+            return
+        try:
+            stream.fallback.check(result.version)
+        except BundleError as error:
+            self._reporter.candidate_refused(name, result.version, Promotion.REFUSED, str(error))
+            stream.training_failed()
+            return
+        if self._models is None:
+            await self._promote(stream, result)
+            return
+        # A broker takes a while to keep a bundle; the model before judges on meanwhile.
+        keep = self._models.promote(name, result.bundle, result.version, result.reason)
+        promotion_task = asyncio.get_running_loop().create_task(keep, name="keep a model")
+        self._promotions[name] = promotion_task, result
+        if self._options.hold is not Hold.NEVER:
+            await asyncio.wait({promotion_task})
+            await self.advance(stream)
+
+    async def _await_training(self, stream: StreamRun) -> TrainingResult:
+        """Wait for the trainer, with beats: the process is alive meanwhile."""
+        while True:
+            self._reporter.beat()
+            result = stream.trainer.poll()
+            if result is not None:
+                return result
+            if self._options.watch is not None:
+                self._options.watch(stream, Step())
+            await asyncio.sleep(0.1)
+
+    # -------------------------------------------------------------- promotion
+    async def _promotion_done(
+        self, stream: StreamRun, promotion_task: asyncio.Task[None], result: TrainingResult
+    ) -> None:
+        """Use a candidate that is in the registry now; one that could not be kept is not used here either."""
+        try:
+            await promotion_task
+        except (DaemonError, OSError) as error:
+            reason = f"it could not be kept: {error}"
+            self._reporter.candidate_refused(stream.spec.name, result.version, Promotion.FAILED, reason)
+            stream.training_failed()
+        else:
+            await self._promote(stream, result)
+
+    async def _promote(self, stream: StreamRun, result: TrainingResult) -> None:
+        """Put a candidate in use, if its bundle is admitted."""
+        assert result.bundle is not None
+        name = stream.spec.name
+        try:
+            await self._use(stream, result.bundle, Promotion.PROMOTED, result.reason)
+        except BundleError as error:
+            self._reporter.bundle_refused(name, "training", str(error))
+            self._reporter.candidate_refused(name, result.version, Promotion.FAILED, str(error))
+            stream.training_failed()
+
+    async def poll_registry(self) -> None:
+        """Use what another replica, or an operator, has put in force."""
+        now = self._options.clock()
+        if self._models is None or now - self._polled_at < POLL_EVERY_S:
+            return
+        if self._promotions:
+            return  # the poll would return this process's own candidate as another's
+        self._polled_at = now
+        try:
+            promotions = await self._pauses.unless_closing(self._models.poll()) or ()
+        except DaemonError as error:  # the source detects an unreachable broker by itself
+            self._reporter.registry_unread(str(error))
+            return
+        for name, bundle in promotions:
+            stream = next((s for s in self._streams if s.spec.name == name), None)
+            if stream is None or bundle == stream.bundle:
+                continue
+            try:
+                await self._use(stream, bundle, Promotion.PROMOTED, "promoted in the registry")
+            except BundleError as error:
+                self._reporter.bundle_refused(name, "registry", str(error))
+
+    async def _use(self, stream: StreamRun, bundle: bytes, result: Promotion, reason: str) -> None:
+        """Put a bundle in use, and publish the outputs of the model before.
+
+        Raises:
+            BundleError: it is damaged, not compatible with the stream, or was given up here.
+        """
+        # Parsing a large bundle takes seconds.
+        loaded = await self._pauses.unless_closing(asyncio.to_thread(Bundle.from_bytes, bundle))
+        if loaded is None:
+            return
+        await self._publish(stream.use(loaded, bundle, committable=self._options.checkpoints))
+        assert stream.detector is not None
+        self.report_learning()
+        self._reporter.model_in_use(
+            stream.spec.name,
+            ModelInUse(
+                stream.detector,
+                stream.trained_ns,
+                stream.spec.sensors if stream.plan.audit else (),
+                result,
+                reason,
+                other_conditions(loaded, stream.spec),
+            ),
+        )
+
+    async def _publish(self, outputs: Mapping[InputPartition, Sequence[Output]]) -> None:
+        """Publish a model's last outputs, and commit soon: no successor may score rows with the old model again."""
+        for partition, left in outputs.items():
+            await self._committer.publish(partition, left)
+        self._committer.request()
+
+    # -------------------------------------------------------------- giving up
+    async def give_up(self, stream: StreamRun) -> None:
+        """The model in use fails: the one before it takes over, here and in the registry, or none does."""
+        assert stream.detector is not None
+        name, version = stream.spec.name, stream.detector.version
+        reason, before, outputs = stream.give_up(committable=self._options.checkpoints)
+        await self._publish(outputs)
+        self._reporter.model_given_up(name, version, reason, falls_back=before is not None)
+        if before is not None:
+            why = f"model {version} is given up: {reason}"
+            try:
+                await self._use(stream, before, Promotion.ROLLED_BACK, why)
+            except BundleError as error:  # not expected, as it was in use before; it must not end the process
+                self._reporter.bundle_refused(name, "registry", str(error))
+        if stream.detector is None:
+            self._reporter.no_model_in_use(name, version, reason)
+            self.report_learning()
+        if self._models is not None:
+            task = asyncio.create_task(
+                self._withdraw(self._models, name, version, reason), name="withdraw a model"
+            )
+            self._withdrawals.add(task)
+            task.add_done_callback(self._withdrawals.discard)
+
+    async def _withdraw(self, models: Models, stream: str, version: str, reason: str) -> None:
+        """Withdraw a version from the registry, so that no restart and no other replica starts with it."""
+        while True:
+            try:
+                await models.withdraw(stream, version, reason)
+            except (DaemonError, OSError) as error:
+                self._reporter.model_not_withdrawn(stream, version, str(error))
+                await asyncio.sleep(WITHDRAW_AGAIN_S)
+            else:
+                self._reporter.model_withdrawn(stream, version)
+                return

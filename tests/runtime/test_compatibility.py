@@ -1,0 +1,45 @@
+"""What a bundle states about its stream, and whether it can judge another one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from daemon.domain import SECOND_NS
+from daemon.errors import BundleError
+from daemon.runtime.compatibility import check_compatible, event_time_in, other_conditions
+from tests.runtime.scripted import SPEC, trained_bundle
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"window": 5}, "its window 4, the stream's 5"),
+        ({"period_ns": 2 * SECOND_NS}, "its period 1 s, the stream's 2 s"),
+        ({"sensors": ("b", "a")}, "list them in the stream as the model does: a, b"),
+        ({"sensors": ("a", "c")}, "its sensors"),
+    ],
+)
+def test_a_bundle_of_another_stream_is_not_compatible(changes: dict[str, Any], what: str) -> None:
+    check_compatible(trained_bundle(), SPEC)
+    with pytest.raises(BundleError, match=what):
+        check_compatible(trained_bundle(), replace(SPEC, **changes))
+
+
+@pytest.mark.parametrize("found", [None, "yesterday", -1, 1 << 70, True, 1.5])
+def test_an_event_time_that_is_no_date_counts_as_unknown(found: object) -> None:
+    assert event_time_in({"newest_ns": found}, "newest_ns") is None
+    assert event_time_in({"newest_ns": 5}, "newest_ns") == 5
+    assert event_time_in({}, "newest_ns") is None
+
+
+def test_other_condition_fields_are_described_and_no_reason_to_refuse() -> None:
+    facts = trained_bundle().facts
+    assert other_conditions(trained_bundle(), SPEC) == ""
+    bundle = replace(trained_bundle(), facts={**facts, "condition": ["product"]})
+    check_compatible(bundle, SPEC)
+    assert "it learned condition [product], the stream has []" in other_conditions(bundle, SPEC)
+    older = replace(bundle, facts={k: v for k, v in facts.items() if k != "condition"})
+    assert other_conditions(older, SPEC) == ""

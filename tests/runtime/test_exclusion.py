@@ -1,0 +1,152 @@
+"""Which rows of the topics are not learned: those that alerts name."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from daemon.domain import (
+    SECOND_NS,
+    AlertKind,
+    Phase,
+)
+from daemon.runtime.exclusion import AlertedEpisodes, exclude_episodes
+from daemon.stream.encoding import read_alert
+from tests.runtime.histories import BASE_S, SPEC, alert, seconds_of, segment
+
+
+def named(*messages: bytes) -> AlertedEpisodes:
+    alerts = AlertedEpisodes("pumps")
+    for message in messages:
+        alerts.add(message)
+    return alerts
+
+
+def test_a_closed_episode_is_left_out_from_its_onset_to_its_close_with_two_windows_to_either_side() -> None:
+    alerts = named(alert("p1", 100, 105), alert("p1", 100, 120, Phase.CLOSED))
+    history, cells = exclude_episodes([segment("p1", 300), segment("p2", 300)], alerts.episodes(), SPEC)
+    margin = 2 * SPEC.window
+    assert seconds_of(history, "p1") == [*range(100 - margin), *range(120 + margin + 1, 300)]
+    assert seconds_of(history, "p2") == list(range(300))
+    assert cells == 2 * (21 + 2 * margin)
+
+
+def test_an_open_episode_is_left_out_up_to_the_end() -> None:
+    alerts = named(alert("p1", 100, 105), alert("p1", 100, 150, Phase.UPDATED))
+    history, _ = exclude_episodes([segment("p1", 300)], alerts.episodes(), SPEC)
+    assert seconds_of(history, "p1") == list(range(100 - 2 * SPEC.window))
+
+
+def test_an_episode_that_began_before_the_history_counts_by_its_close_alone() -> None:
+    alerts = named(alert("p1", -5000, 50, Phase.CLOSED))
+    history, _ = exclude_episodes([segment("p1", 300)], alerts.episodes(), SPEC)
+    assert seconds_of(history, "p1") == list(range(50 + 2 * SPEC.window + 1, 300))
+
+
+def test_a_closed_episode_stays_closed_if_a_restart_repeats_it() -> None:
+    opened, closed = alert("p1", 100, 105), alert("p1", 100, 120, Phase.CLOSED)
+    history, _ = exclude_episodes([segment("p1", 300)], named(opened, closed, opened).episodes(), SPEC)
+    assert 299 in seconds_of(history, "p1")
+
+
+def test_of_a_stuck_sensor_only_its_own_values_are_excluded() -> None:
+    alerts = named(alert("p1", 100, 130, kind=AlertKind.SENSOR_STUCK, sensor="b"))
+    given_history = [segment("p1", 300)]
+    (left,), cells = exclude_episodes(given_history, alerts.episodes(), SPEC)
+    first = 100 - 2 * SPEC.window
+    assert np.isfinite(left.values[:, 0]).all()
+    assert np.flatnonzero(np.isnan(left.values[:, 1])).tolist() == list(range(first, 300))
+    assert cells == 300 - first
+    assert np.isfinite(given_history[0].values).all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "learned"),
+    [
+        (AlertKind.ANOMALY, False),
+        (AlertKind.REGIME, False),
+        (AlertKind.SENSOR_SILENT, True),
+        (AlertKind.ASSET_SILENT, True),
+        (AlertKind.UNKNOWN_CONDITION, True),
+        (AlertKind.DRIFT, True),
+    ],
+)
+def test_silences_drift_and_new_conditions_exclude_nothing(kind: AlertKind, learned: bool) -> None:
+    history, _ = exclude_episodes(
+        [segment("p1", 300)], named(alert("p1", 100, 110, kind=kind)).episodes(), SPEC
+    )
+    assert (seconds_of(history, "p1") == list(range(300))) is learned
+
+
+def test_deviations_are_not_learned_either() -> None:
+    message = alert("p1", 100, 110).replace(b'"anomaly"', b'"deviation"')
+    history, _ = exclude_episodes([segment("p1", 300)], named(message).episodes(), SPEC)
+    assert seconds_of(history, "p1") == list(range(100 - 2 * SPEC.window))
+
+
+def test_a_stuck_sensor_that_the_stream_no_longer_has_excludes_nothing() -> None:
+    alerts = named(alert("p1", 100, 130, kind=AlertKind.SENSOR_STUCK, sensor="z"))
+    history, cells = exclude_episodes([segment("p1", 300)], alerts.episodes(), SPEC)
+    assert (seconds_of(history, "p1"), cells) == (list(range(300)), 0)
+
+
+def test_the_alerts_reach_back_to_the_oldest_row_of_a_message() -> None:
+    """Whatever they are about; an onset may lie long before."""
+    alerts = named(alert("p1", 100, 150), alert("p1", 10, 130, kind=AlertKind.DRIFT), alert("p1", 200, 210))
+    assert alerts.first_ns == (BASE_S + 130) * SECOND_NS
+
+
+def test_an_episode_of_another_stream_with_the_same_asset_is_ignored() -> None:
+    assert named(alert("p1", 100, 105, stream="fans")).episodes() == []
+
+
+def test_an_alert_is_read_as_it_was_written() -> None:
+    found = read_alert(alert("p1", 100, 120, Phase.CLOSED, AlertKind.SENSOR_STUCK, "a"))
+    assert (found.stream, found.asset, found.kind, found.sensor) == ("pumps", "p1", "sensor_stuck", "a")
+    assert found.onset_ns == (BASE_S + 100) * SECOND_NS
+    assert found.row_ns == (BASE_S + 120) * SECOND_NS
+    assert found.over
+
+
+GARBAGE = [
+    b"",
+    b"null",
+    b"[" * 100_000,
+    b'{"subject": "p1", "data": ' + b'{"a":' * 50_000,
+    b'{"subject": "p1"}',
+    alert("p1", 100, 105).replace(b"2023-", b"9999999-"),
+    alert("p1", 100, 105).replace(b'"onset":"', b'"onset":"not '),
+    b" " * (1 << 20) + alert("p1", 100, 105),
+    b"\xff\xfe\x00",
+]
+
+
+@pytest.mark.parametrize("message", GARBAGE, ids=range(len(GARBAGE)))
+def test_messages_that_are_no_alerts_are_counted_and_skipped(message: bytes) -> None:
+    alerts = named(message, alert("p2", 100, 105))
+    assert alerts.unreadable == 1
+    assert [e.asset for e in alerts.episodes()] == ["p2"]
+
+
+@given(st.data())
+def test_no_mutation_of_an_alert_is_more_than_unreadable(data: st.DataObject) -> None:
+    alerts = AlertedEpisodes("pumps")
+    random_ = random.Random(data.draw(st.integers(0, 1 << 32)))
+    for _ in range(100):
+        message = bytearray(alert("p1", 100, 105, sensor="a"))
+        for _ in range(random_.randint(1, 4)):
+            at = random_.randrange(len(message))
+            message[at : at + random_.randint(0, 3)] = random_.randbytes(random_.randint(0, 3))
+        alerts.add(bytes(message))
+    assert alerts.unreadable + len(alerts.episodes()) <= 100
+
+
+def test_the_number_of_excluded_episodes_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("daemon.runtime.exclusion.MOST_EPISODES", 3)
+    alerts = named(*(alert(f"p{i}", 100, 105) for i in range(5)), alert("p0", 100, 120, Phase.CLOSED))
+    assert alerts.beyond == 2
+    assert [(e.asset, e.over) for e in alerts.episodes()] == [("p0", True), ("p1", False), ("p2", False)]

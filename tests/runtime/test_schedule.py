@@ -1,0 +1,166 @@
+"""When a training is due, and what it learns from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from daemon.domain import (
+    SECOND_NS,
+    AlarmPolicy,
+    Budget,
+    ModelSettings,
+    PolledRecords,
+    Segment,
+)
+from daemon.model.bundle import Bundle
+from daemon.runtime.trainer import TrainingJob, TrainingResult, learn
+from tests.runtime.scripted import (
+    EVERY_S,
+    GRID_S,
+    PUMPS_0,
+    SPEC,
+    MeasuredHistory,
+    Script,
+    due_history,
+    fed_until,
+    leading_stream,
+    loop_over,
+    steady,
+)
+
+
+@pytest.fixture(scope="module")
+def trained() -> Bundle:
+    rows = np.random.default_rng(0).standard_normal((200, 2))
+    outcome = learn(
+        TrainingJob(
+            SPEC,
+            ModelSettings(kind="ppca"),
+            AlarmPolicy(),
+            Budget(),
+            60,
+            [Segment("p1", 0, rows)],
+            until_ns=GRID_S * SECOND_NS,
+        )
+    )
+    assert outcome.bundle is not None
+    return Bundle.from_bytes(outcome.bundle)
+
+
+def test_a_bundle_names_the_event_time_it_was_trained_up_to(trained: Bundle) -> None:
+    assert trained.facts["trained_until"] == GRID_S * SECOND_NS
+
+
+@pytest.mark.parametrize(
+    ("second", "due"),
+    [
+        (EVERY_S - 1, None),
+        (EVERY_S + 9, None),  # rows of before may come yet
+        (EVERY_S + 11, f"until {EVERY_S}"),
+        (3 * EVERY_S + 100, f"until {3 * EVERY_S}"),
+    ],
+)
+def test_a_retraining_is_due_at_the_multiples_of_its_interval_since_the_model_was_trained(
+    trained: Bundle, second: int, due: str | None
+) -> None:
+    """However often the daemon was started since: a process that has just begun knows it from the bundle."""
+    run = fed_until(leading_stream(MeasuredHistory(), trained), second)
+    assert due_history(run) == due
+    assert due_history(run) is None  # whatever comes of it, once is enough
+
+
+def test_an_earlier_model_in_use_again_does_not_move_the_schedule_back(trained: Bundle) -> None:
+    newer = replace(trained, facts={**trained.facts, "trained_until": (GRID_S + EVERY_S) * SECOND_NS})
+    run = leading_stream(MeasuredHistory(), newer)
+    run.use(trained, trained.to_bytes(), committable=False)
+    assert due_history(fed_until(run, EVERY_S + 100)) is None
+    assert due_history(fed_until(run, 2 * EVERY_S + 100)) == f"until {2 * EVERY_S}"
+
+
+@pytest.mark.parametrize(
+    "facts", [{}, {"trained_until": None}, {"trained_until": "soon"}, {"trained_until": 1 << 80}]
+)
+def test_a_bundle_without_trained_until_is_retrained_from_the_next_multiple_on(
+    trained: Bundle, facts: dict[str, object]
+) -> None:
+    old = replace(trained, facts={k: v for k, v in trained.facts.items() if k != "trained_until"} | facts)
+    run = leading_stream(MeasuredHistory(), old)
+    assert due_history(fed_until(run, 5 * EVERY_S + 100)) is None
+    assert due_history(fed_until(run, 6 * EVERY_S + 100)) == f"until {6 * EVERY_S}"
+
+
+def test_rows_that_were_released_here_are_retrained_on_from_the_next_multiple_on(trained: Bundle) -> None:
+    run = leading_stream(None, trained)
+    assert run.next_job() is None
+    fed_until(run, 5 * EVERY_S + 100)
+    assert run.next_job() is None
+    order = fed_until(run, 6 * EVERY_S + 100).next_job()
+    assert order is not None
+    assert order.until_ns == (GRID_S + 6 * EVERY_S) * SECOND_NS
+
+
+def test_a_first_training_is_due_when_there_are_enough_rows_here_or_in_the_history() -> None:
+    assert due_history(leading_stream(MeasuredHistory(99))) is None
+    assert due_history(leading_stream(MeasuredHistory(100))) == "first 100, at least 100"
+    run = leading_stream(MeasuredHistory(0))
+    for _ in run.pipelines[PUMPS_0].feed(PolledRecords(PUMPS_0, steady(100))):
+        pass
+    assert due_history(run) == "first 100, at least 0"
+
+
+def test_a_leader_of_an_empty_partition_retrains_by_the_event_time_of_the_topics(trained: Bundle) -> None:
+    run = leading_stream(MeasuredHistory(event_time_ns=(GRID_S + EVERY_S + 11) * SECOND_NS), trained)
+    assert run.needs_history_extent
+    assert due_history(run) == f"until {EVERY_S}"
+    assert not leading_stream(MeasuredHistory(), trained, every_s=None).needs_history_extent
+    assert not fed_until(leading_stream(MeasuredHistory(), trained), 1).needs_history_extent
+    assert not leading_stream(None).needs_history_extent
+
+
+async def test_a_training_whose_history_cannot_be_read_is_counted_and_repeated(trained: Bundle) -> None:
+    now = 0.0
+    run = fed_until(leading_stream(MeasuredHistory(), trained, clock=lambda: now), EVERY_S + 11)
+    loop, metrics, status = loop_over(Script([]), run)
+    cases = [("the broker is away", False, 10.0), ("not judged yet", True, 20.0), ("again", False, 40.0)]
+    for reason, postponed, wait_s in cases:
+        assert due_history(run) == f"until {EVERY_S}"
+        result = TrainingResult(False, reason, "", None, 1.0, 0, later=True, postponed=postponed)
+        await loop.lifecycle.training_ended(run, result)
+        now += wait_s - 0.1
+        assert due_history(run) is None
+        now += 0.1
+    failed = b'anomalyd_model_promotions_total{result="failed",stream="pumps"} 2.0'
+    assert failed in metrics.exposition()
+    assert [change.reason for change in status.streams["pumps"].models] == ["the broker is away", "again"]
+
+
+async def test_a_first_training_that_was_too_early_takes_no_more_rows_than_before() -> None:
+    now = 0.0
+    history = MeasuredHistory(100)
+    run = leading_stream(history, clock=lambda: now)
+    loop, _, _ = loop_over(Script([]), run)
+    early = TrainingResult(False, "too few", "", None, 1.0, 0, later=True, postponed=True)
+    await loop.lifecycle.training_ended(run, early)
+    now = 10.0
+    assert due_history(run) == "first 100, at least 100"
+    await loop.lifecycle.training_ended(run, TrainingResult(False, "calibrates nothing", "", None, 1.0, 100))
+    assert due_history(run) is None
+    history.rows = 150
+    assert due_history(run) == "first 150, at least 150"
+
+
+def test_repetitions_back_off_until_a_history_is_read() -> None:
+    now = 0.0
+    run = leading_stream(MeasuredHistory(1_000), clock=lambda: now)
+    for wait in (10, 20, 40, 80, 160, 300, 300, None, 10):
+        if wait is None:
+            run.schedule.history_read()
+            continue
+        run.repeat_training()
+        now += wait - 1
+        assert run.next_job() is None
+        now += 1
+        assert run.next_job() is not None

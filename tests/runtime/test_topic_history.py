@@ -1,0 +1,261 @@
+"""The history of a replica, read from topics."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+
+from daemon.adapters.kafka import KafkaSettings
+from daemon.domain import (
+    SECOND_NS,
+    AlarmPolicy,
+    Budget,
+    ModelSettings,
+    Phase,
+    Segment,
+)
+from daemon.errors import BrokerError, InputError
+from daemon.runtime.history import FoundHistory, HistoryNotReady
+from daemon.runtime.topic_history import ReplicaHistory, TopicHistory
+from daemon.runtime.trainer import TrainingJob, learn
+from daemon.stream.steps import RowBlock
+from tests.broker import create_topic, produce, read_topic
+from tests.running import unique
+from tests.runtime.histories import BASE_S, SPEC, alert, block, seconds_of
+
+
+def test_the_history_of_the_topics_keeps_no_rows_in_the_parent() -> None:
+    topics = ReplicaHistory(KafkaSettings(), SPEC, 1_000, oldest=True, alerts="alerts")
+    topics.add(block("a", range(1000)))
+    assert all(not isinstance(value, RowBlock | list | dict) for value in vars(topics).values())
+
+
+@pytest.mark.parametrize(("oldest", "rows"), [(True, 300), (False, 1_000)])
+def test_a_group_that_starts_at_the_end_trains_on_the_newest_rows_first(oldest: bool, rows: int) -> None:
+    topics = ReplicaHistory(KafkaSettings(), SPEC, 1_000, oldest=oldest, alerts="alerts")
+    first = topics.first(300, 200)
+    assert (first.oldest, first.rows, first.least, first.until_ns) == (oldest, rows, 200, None)
+    newest = topics.newest(60 * SECOND_NS)
+    assert (newest.oldest, newest.rows, newest.until_ns, newest.judged) == (
+        False,
+        1_000,
+        60 * SECOND_NS,
+        True,
+    )
+
+
+def line(asset: str, second: float, value: float = 0.5) -> tuple[bytes, bytes]:
+    reading = {"asset": asset, "ts": BASE_S + second, "values": {"a": value, "b": round(value * second, 6)}}
+    return asset.encode(), json.dumps(reading).encode()
+
+
+def fleet(assets: int, seconds: range) -> list[tuple[bytes, bytes]]:
+    """Readings as they come, each asset's second after second."""
+    rng = np.random.default_rng(3)
+    return [
+        line(f"p{i}", second, round(float(np.sin(second / 9 + i) + 0.1 * rng.standard_normal()), 4))
+        for second in seconds
+        for i in range(assets)
+    ]
+
+
+class Topic:
+    """A topic with a fleet's readings, and a topic of alerts."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self.connection = KafkaSettings(bootstrap, group_id=unique("group"))
+        self.name, self.alerts = unique("in"), unique("alerts")
+        self.spec = replace(SPEC, topics=(self.name,))
+
+    async def make(self, partitions: int, lines: Sequence[tuple[bytes | None, bytes]]) -> None:
+        await create_topic(self.connection.bootstrap_servers, self.name, partitions)
+        await create_topic(self.connection.bootstrap_servers, self.alerts, 2)
+        await produce(self.connection.bootstrap_servers, self.name, lines)
+
+    async def alarm(self, *messages: bytes, key: bytes = b"p1") -> None:
+        await produce(
+            self.connection.bootstrap_servers, self.alerts, [(key, message) for message in messages]
+        )
+
+    def history(self, rows: int = 100_000, **more: object) -> TopicHistory:
+        made = TopicHistory(self.connection, self.spec, rows, alerts=self.alerts)
+        return replace(made, **more)  # type: ignore[arg-type]
+
+    async def found(self, rows: int = 100_000, **more: object) -> FoundHistory:
+        return await self.history(rows, **more).found(lambda share, doing: None)
+
+
+@pytest.fixture
+async def topic(kafka_bootstrap: str) -> Topic:
+    return Topic(kafka_bootstrap)
+
+
+def same(one: Sequence[Segment], other: Sequence[Segment]) -> bool:
+    return [(s.asset, s.first_row, s.condition) for s in one] == [
+        (s.asset, s.first_row, s.condition) for s in other
+    ] and all(np.array_equal(a.values, b.values, equal_nan=True) for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.kafka
+async def test_the_same_rows_are_found_however_the_readings_lie_in_partitions(kafka_bootstrap: str) -> None:
+    lines = fleet(7, range(1200))
+    found = []
+    for partitions in (1, 3):
+        topic = Topic(kafka_bootstrap)
+        await topic.make(partitions, lines)
+        for history in (
+            {"rows": 2_000},
+            {"rows": 2_000, "until_ns": (BASE_S + 600) * SECOND_NS},
+            {"rows": 2_000, "oldest": True},
+        ):
+            found.append(await topic.found(**history))  # type: ignore[arg-type]
+    for one, three in zip(found[:3], found[3:], strict=True):
+        assert same(one.segments, three.segments)
+        assert one.until_ns == three.until_ns
+    newest, before, oldest = found[:3]
+    assert set(seconds_of(newest.segments, "p3")) == set(range(1200 - 2_000 // 7, 1200))
+    assert set(seconds_of(before.segments, "p3")) == set(range(600 - 2_000 // 7, 600))
+    assert set(seconds_of(oldest.segments, "p3")) == set(range(2_000 // 7 + 1))
+    assert oldest.until_ns == (BASE_S + 2_000 // 7 + 1) * SECOND_NS
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("oldest", [True, False])
+async def test_the_rows_found_do_not_depend_on_how_much_is_read_at_once(topic: Topic, oldest: bool) -> None:
+    """A quarter of the assets reports a hundredth as often: their partition is read much further back."""
+    lines = [one for one in fleet(4, range(6000)) if one[0] != b"p3" or b'0, "values"' in one[1]]
+    await topic.make(4, lines)
+    shares: list[float] = []
+    history = topic.history(3_000, oldest=oldest)
+    few = await history.found(lambda share, doing: shares.append(share))
+    assert any(b < a for a, b in itertools.pairwise(shares))  # more was read, from the start
+    assert few.records < len(lines)
+    whole = await topic.found(1_000_000)
+    everything = [
+        second for asset in ("p0", "p1", "p2", "p3") for second in seconds_of(whole.segments, asset)
+    ]
+    assert len(everything) >= len(lines)
+    kept = [s for s in few.segments if s.asset == "p3"]
+    assert kept
+    for s in few.segments:
+        (of,) = [w for w in whole.segments if w.asset == s.asset and w.first_row <= s.first_row][-1:]
+        start = s.first_row - of.first_row
+        assert np.array_equal(of.values[start : start + len(s.values)], s.values, equal_nan=True)
+
+
+@pytest.mark.kafka
+async def test_alerts_of_earlier_processes_exclude_rows_and_garbage_is_one_note(
+    topic: Topic,
+) -> None:
+    await topic.make(2, [*fleet(3, range(600)), *((b"x", bad) for bad in (b"{", b"\xff", b"[" * 5000))])
+    await topic.alarm(alert("p1", 100, 105), alert("p1", 100, 120, Phase.CLOSED), b"no alert", b"[" * 9999)
+    await topic.alarm(alert("p2", 500, 510), key=b"p2")
+    found = await topic.found()
+    margin = 2 * SPEC.window
+    assert seconds_of(found.segments, "p0") == list(range(600))
+    assert seconds_of(found.segments, "p1") == [*range(100 - margin), *range(120 + margin + 1, 600)]
+    assert seconds_of(found.segments, "p2") == list(range(500 - margin))
+    assert found.notes == (f"2 messages of {topic.alerts} are no alerts and were passed over",)
+    assert found.unused == {"rejected": 3}
+    everything = await topic.found(alerts=None)
+    assert seconds_of(everything.segments, "p2") == list(range(600))
+
+
+@pytest.mark.kafka
+async def test_unreadable_records_do_not_mislead_the_bisection(topic: Topic) -> None:
+    """Half of the topic is garbage, in the middle, where bisection looks first."""
+    half = fleet(2, range(400))
+    garbage = [(b"p0", b"not json at all")] * 900
+    await topic.make(1, [*half, *garbage, *fleet(2, range(400, 800))])
+    found = await topic.found(until_ns=(BASE_S + 700) * SECOND_NS)
+    assert seconds_of(found.segments, "p1") == list(range(700))
+
+
+@pytest.mark.kafka
+async def test_too_few_rows_are_waited_for_and_none_is_an_error(topic: Topic) -> None:
+    await topic.make(3, fleet(2, range(50)))
+    with pytest.raises(HistoryNotReady, match="holds 100 rows yet, 101 are wanted"):
+        await topic.found(least=101)
+    assert (await topic.found(least=100)).records == 100
+    empty = Topic(topic.connection.bootstrap_servers)
+    await empty.make(2, [])
+    with pytest.raises(InputError, match="holds no records to learn from"):
+        await empty.found()
+    with pytest.raises(HistoryNotReady):
+        await empty.found(least=1)
+
+
+@pytest.mark.kafka
+async def test_a_retraining_waits_until_what_it_learns_is_judged(
+    topic: Topic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await topic.make(1, fleet(2, range(400)))
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=topic.connection.bootstrap_servers,
+        group_id=topic.connection.group_id,
+        enable_auto_commit=False,
+    )
+    partition = TopicPartition(topic.name, 0)
+    await consumer.start()
+    try:
+        consumer.assign([partition])
+        await consumer.commit({partition: 300})
+        monkeypatch.setattr("daemon.runtime.topic_history.JUDGED_WITHIN_S", 0.0)
+        until_ns = (BASE_S + 200) * SECOND_NS
+        with pytest.raises(HistoryNotReady, match="judged up to offset 300 only"):
+            await topic.found(until_ns=until_ns, judged=True)
+        monkeypatch.setattr("daemon.runtime.topic_history.JUDGED_WITHIN_S", 60.0)
+        waiting = asyncio.create_task(topic.found(until_ns=until_ns, judged=True))
+        await consumer.commit({partition: 800})
+        found = await waiting
+    finally:
+        await consumer.stop()
+    assert seconds_of(found.segments, "p1") == list(range(200))
+
+
+@pytest.mark.kafka
+async def test_an_alerts_topic_that_reaches_back_less_than_the_inputs_is_a_note(topic: Topic) -> None:
+    await topic.make(1, fleet(2, range(400)))
+    await topic.alarm(alert("p1", 10, 20, Phase.CLOSED), alert("p1", 300, 310, Phase.CLOSED))
+    assert (await topic.found()).notes == ()
+    (where, _) = await read_topic(topic.connection.bootstrap_servers, topic.alerts)
+    admin = AIOKafkaAdminClient(bootstrap_servers=topic.connection.bootstrap_servers)
+    for kept_from, expected in ((1, "it begins at"), (2, "it holds none")):
+        await admin.start()
+        try:
+            gone = {TopicPartition(topic.alerts, where.partition): RecordsToDelete(before_offset=kept_from)}
+            await admin.delete_records(gone)
+        finally:
+            await admin.close()
+        (note,) = (await topic.found()).notes
+        assert note.startswith(f"{topic.alerts} is kept for less than what is learned, from 2023-11-14")
+        assert expected in note
+
+
+@pytest.mark.kafka
+async def test_the_event_time_of_the_topics_is_measured(topic: Topic) -> None:
+    await topic.make(4, fleet(2, range(400)))
+    topics = ReplicaHistory(topic.connection, topic.spec, 1_000, oldest=True, alerts=topic.alerts)
+    assert not topics.holds(800)
+    await topics.measure()
+    assert topics.holds(800)
+    assert not topics.holds(801)
+    assert topics.event_time_ns > (BASE_S + 350) * SECOND_NS
+
+
+def test_a_history_that_cannot_be_read_is_a_result_and_to_be_repeated() -> None:
+    history = TopicHistory(KafkaSettings("127.0.0.1:1"), SPEC, 100)
+    outcome = learn(TrainingJob(SPEC, ModelSettings(), AlarmPolicy(), Budget(), 60, history))
+    assert outcome.later
+    assert not outcome.postponed
+    assert "cannot be reached" in outcome.reason
+    with pytest.raises(BrokerError):
+        history.read(lambda share, doing: None)
