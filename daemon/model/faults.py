@@ -17,7 +17,6 @@ in the rows ``start .. stop - 1`` of some sensors; missing cells stay missing. S
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -209,13 +208,6 @@ def moving(values: Floats, mean: Floats, scale: Floats) -> tuple[int, ...]:
     """The sensors that vary by more than rounding: sizes are undefined for a constant sensor."""
     alive = (scale > 1e-9 * np.maximum(np.abs(mean), 1.0)) & np.isfinite(values).any(0)
     return tuple(np.flatnonzero(alive).tolist())
-
-
-def real_size(kind: FaultKind, size: float, scale: float) -> float:
-    """A size in the sensor's own units; NaN for a kind without one, rows for a lag."""
-    if not kind.sized:
-        return math.nan
-    return float(lag_rows(size)) if kind is FaultKind.LAG else abs(size) * scale
 
 
 # ------------------------------------------------------------------ the gate's faults

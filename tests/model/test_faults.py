@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.domain import SECOND_NS, Floats
-from daemon.model.faults import FaultKind, FaultRecord, Injection, inject, moments, moving, real_size, touched
+from daemon.model.faults import FaultKind, FaultRecord, Injection, inject, moments, moving, touched
 from tests.model.conftest import dropped, machine
 
 SCALE = np.array([20.0, 0.8, 600.0, 0.0])
@@ -118,12 +118,6 @@ def test_kinds_are_named_as_people_write_them(text: str, kind: FaultKind) -> Non
 def test_an_unknown_kind_names_the_known_ones() -> None:
     with pytest.raises(ValueError, match=r"'jump' is no kind of fault: known are spike, shift, .*drop_out"):
         FaultKind.of("jump")
-
-
-def test_sizes_in_real_units() -> None:
-    assert real_size(FaultKind.SHIFT, -3.0, 20.0) == 60.0
-    assert real_size(FaultKind.LAG, 3.4, 20.0) == 3.0
-    assert np.isnan(real_size(FaultKind.STUCK, 3.0, 20.0))
 
 
 def test_moments_are_of_observed_cells_and_moving_sensors_follow() -> None:

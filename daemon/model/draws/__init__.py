@@ -11,7 +11,7 @@ which the sensor was observed, if it was observed often enough.
 """
 
 from daemon.model.draws.drawing import AUXILIARY, Drawn, DrawSettings, GappedSegment, draw
-from daemon.model.draws.marginals import DEVIATES, Marginals, calibrate
+from daemon.model.draws.marginals import DEVIATES, calibrate
 from daemon.model.draws.simulation import ErrorPaths
 
 __all__ = [
@@ -21,7 +21,6 @@ __all__ = [
     "Drawn",
     "ErrorPaths",
     "GappedSegment",
-    "Marginals",
     "calibrate",
     "draw",
 ]

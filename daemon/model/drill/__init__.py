@@ -19,20 +19,16 @@ are never changed.
 """
 
 from daemon.model.drill.chain import DetectionChain, Rules
-from daemon.model.drill.drilling import DAY_NS, PLACES, POOL, DrillPlan, drill, seconds, value_of
+from daemon.model.drill.drilling import DAY_NS, DrillPlan, drill, seconds, value_of
 from daemon.model.drill.judging import Verdict, judged, judging
 from daemon.model.drill.places import WATCHED, Place, places_in, standing
-from daemon.model.drill.tally import FOUND, Found, Rung, Smallest, Tally, wilson
-from daemon.model.drill.trials import LADDER, LAGS, NEVER_MOVED, Trial, alive, ladder, trial
+from daemon.model.drill.tally import FOUND, Found, Rung, Tally, wilson
+from daemon.model.drill.trials import LADDER, Trial, alive, ladder, trial
 
 __all__ = [
     "DAY_NS",
     "FOUND",
     "LADDER",
-    "LAGS",
-    "NEVER_MOVED",
-    "PLACES",
-    "POOL",
     "WATCHED",
     "DetectionChain",
     "DrillPlan",
@@ -40,7 +36,6 @@ __all__ = [
     "Place",
     "Rules",
     "Rung",
-    "Smallest",
     "Tally",
     "Trial",
     "Verdict",

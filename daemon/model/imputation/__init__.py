@@ -20,7 +20,7 @@ hidden on purpose, in the ways in which readings are really lost (``fitting``). 
 
 from daemon.model.imputation.field import NUGGET, REACH
 from daemon.model.imputation.filling import LEVELS, Fill, fill_newest, impute_segments
-from daemon.model.imputation.fitting import Reconstruct, fit
+from daemon.model.imputation.fitting import fit
 from daemon.model.imputation.mixture import BUCKETS, NEVER, Mixture
 from daemon.model.imputation.parameters import ImputationParameters
 
@@ -33,7 +33,6 @@ __all__ = [
     "Fill",
     "ImputationParameters",
     "Mixture",
-    "Reconstruct",
     "fill_newest",
     "fit",
     "impute_segments",

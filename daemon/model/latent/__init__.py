@@ -12,29 +12,13 @@ starting points of k-means are random, from a fixed seed.
   the variance that the dimension explains.
 * **Movement**: half the difference between the windows decoded one sd above and one sd below the reference.
 * **Lag**: the rows by which one sensor's movement follows another's, by their cross-correlation.
-* **Map** (``plane``): latents weighted by the square root of their share, so that distances are distances
+* **Map** (``projection``): latents weighted by the square root of their share, so that distances are distances
   between what the sensors show; then the two leading principal components, or two latent dimensions
   themselves where they show nearly as much.
 * **Regimes**: k-means of the weighted latents; their number by the silhouette (Rousseeuw 1987).
 """
 
-from daemon.model.latent.directions import (
-    SAMPLE,
-    STEPS,
-    Direction,
-    Movement,
-    active,
-    directions,
-    lag,
-    moved,
-    movements,
-    pattern,
-    sample_of,
-    shares,
-)
-from daemon.model.latent.encoding import Encoded, decode, encode
-from daemon.model.latent.plane import Plane, plane
-from daemon.model.latent.regimes import (
+from daemon.model.latent.clusters import (
     MOST_REGIMES,
     Regimes,
     Typical,
@@ -45,12 +29,23 @@ from daemon.model.latent.regimes import (
     typical_values,
     usual_hours,
 )
+from daemon.model.latent.dimensions import (
+    STEPS,
+    Movement,
+    active,
+    directions,
+    lag,
+    moved,
+    pattern,
+    sample_of,
+    shares,
+)
+from daemon.model.latent.encoding import Encoded, decode, encode
+from daemon.model.latent.projection import Plane, plane
 
 __all__ = [
     "MOST_REGIMES",
-    "SAMPLE",
     "STEPS",
-    "Direction",
     "Encoded",
     "Movement",
     "Plane",
@@ -63,7 +58,6 @@ __all__ = [
     "k_means",
     "lag",
     "moved",
-    "movements",
     "nearest",
     "pattern",
     "plane",

@@ -50,7 +50,7 @@ EVERYTHING = Selection()
 
 
 class Walk:
-    """Series of a number of assets, all at once; see the module.
+    """Series of a number of assets, all at once; see the package.
 
     Args:
         synthesis: the tables.

@@ -8,7 +8,7 @@ import numpy as np
 
 from daemon.domain import Floats, Ints, Mask
 from daemon.model.latent.encoding import Encoded
-from daemon.model.latent.plane import Plane, principal
+from daemon.model.latent.projection import Plane, principal
 
 MOST_REGIMES = 8
 """More states than a person keeps apart on one map."""
