@@ -41,7 +41,7 @@ from daemon.domain import (
     StateRecord,
 )
 from daemon.model.bundle import Bundle
-from daemon.model.training import train
+from daemon.model.training import CalibrationTarget, train
 from daemon.runtime.admin_port import admin_port
 from daemon.runtime.fire_drill import FireDrill
 from daemon.runtime.lifecycle import Models
@@ -502,7 +502,7 @@ def bundle() -> Bundle:
     values = np.stack([np.sin(np.arange(1_500) / 9.0), np.cos(np.arange(1_500) / 9.0)], 1)
     history = [Segment("p1", BASE_S - 1_500, values + 0.1 * rng.standard_normal(values.shape))]
     settings = ModelSettings(kind="ppca", latent=2)
-    return train(history, SPEC, settings, AlarmPolicy(), Budget(), 60)
+    return train(history, SPEC, settings, CalibrationTarget(AlarmPolicy(), Budget(), 60))
 
 
 async def live(bundle: Bundle, prepared: Prepare | None = None, models: Models | None = None) -> Metrics:

@@ -33,7 +33,7 @@ from daemon.domain import (
 )
 from daemon.errors import BrokerError
 from daemon.model.bundle import Bundle
-from daemon.model.training import train
+from daemon.model.training import CalibrationTarget, train
 from daemon.runtime.history import History, UnreadHistory
 from daemon.runtime.loop import Loop
 from daemon.runtime.options import LoopOptions
@@ -174,7 +174,7 @@ def trained_bundle(centre: float = 0.5) -> Bundle:
     rng = np.random.default_rng(int(10 * centre))
     rows = centre + 0.1 * rng.standard_normal((600, len(SPEC.sensors)))
     model = ModelSettings(kind="ppca")
-    return train([Segment("p1", 0, rows)], SPEC, model, AlarmPolicy(), Budget(), 60)
+    return train([Segment("p1", 0, rows)], SPEC, model, CalibrationTarget(AlarmPolicy(), Budget(), 60))
 
 
 class Fragile(CentreDetector):

@@ -23,6 +23,7 @@ from daemon.domain import (
     StateRecord,
 )
 from daemon.runtime.stream_run import StreamPlan, StreamRun
+from daemon.stream import chunker, ingest, recovery
 from daemon.stream import pipeline as pipeline_module
 from tests.fakes import CentreDetector
 from tests.runtime.scripted import (
@@ -44,8 +45,9 @@ from tests.runtime.scripted import (
 
 async def test_many_gaps_in_one_poll_are_committed_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """200 records of one poll, each of which bridges 999 rows."""
-    monkeypatch.setattr(pipeline_module, "MOST_AT_ONCE", 2_000)
-    monkeypatch.setattr(pipeline_module, "MOST", 1_000)
+    monkeypatch.setattr(pipeline_module, "MOST_EMITTED", 2_000)
+    monkeypatch.setattr(ingest, "MOST_BRIDGED", 2_000)
+    monkeypatch.setattr(chunker, "MOST_ROWS", 1_000)
     records = [line(i, f"p{i % 4}", 1_000.0 * (i // 4), 0.5, 0.5) for i in range(200)]
     source = Script([PolledRecords(PUMPS_0, records), PolledRecords(PUMPS_0, (), ended=True)])
     loop, _, _ = loop_over(source, stream())
@@ -201,7 +203,7 @@ async def test_a_recovery_is_aborted_when_the_source_closes(polls: list[PolledRe
     second.replay_from, second.close_after = (0, 3) if polls else (second.publish_from, 0)
     loop, _, _ = loop_over(second, stream())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline_module, "RESTORED_AT_ONCE", 1)
+        patch.setattr(recovery, "RESTORED_AT_ONCE", 1)
         await loop.run()
     assert second.commits == []
     assert second.looked <= 5
