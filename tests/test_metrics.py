@@ -57,12 +57,12 @@ MOVED: dict[str, str] = {}
 """Series (a family, or one with its labels) -> the test that moves it."""
 ELSEWHERE = {
     # what -> the test with what it takes: a real server, a real broker
-    'http_refused_total{reason="slow"}': "tests/adapters/test_admin.py::test_no_single_byte_puts_a_deadline_off",
+    'http_refused_total{reason="slow"}': "tests/adapters/admin/test_server.py::test_no_single_byte_puts_a_deadline_off",
     'http_refused_total{reason="body"}': (
-        "tests/adapters/test_admin.py::test_a_body_that_will_be_refused_is_not_kept_until_then"
+        "tests/adapters/admin/test_server.py::test_a_body_that_will_be_refused_is_not_read"
     ),
     'http_refused_total{reason="crowded"}': (
-        "tests/adapters/test_admin.py::test_it_is_the_oldest_idle_connection_that_makes_room"
+        "tests/adapters/admin/test_server.py::test_it_is_the_oldest_idle_connection_that_makes_room"
     ),
 }
 CONSTANT = {"build_info", "model_info"}
