@@ -252,6 +252,14 @@ class Episodes:
         self._drop_if_inactive(asset, known)
         return state is State.FIRING, events
 
+    def maintained(self, asset: str, row: int) -> bool:
+        """Whether an asset is under maintenance at a row."""
+        time_ns = row * self.spec.period_ns
+        return any(
+            start <= time_ns < end and (not assets or asset in assets)
+            for start, end, assets in self.maintenance
+        )
+
     def _count_suppressed(self, asset: str, evidence: ScoredEvidence, threshold: float) -> None:
         """Count an episode that would have opened; rows far from the threshold need not be passed."""
         if not evidence.score > self.policy.hysteresis * threshold:
@@ -367,14 +375,6 @@ class Episodes:
             if share[c] > 0
         ]
 
-    def maintained(self, asset: str, row: int) -> bool:
-        """Whether an asset is under maintenance at a row."""
-        time_ns = row * self.spec.period_ns
-        return any(
-            start <= time_ns < end and (not assets or asset in assets)
-            for start, end, assets in self.maintenance
-        )
-
     def _open(
         self,
         known: AssetEpisodes,
@@ -384,6 +384,7 @@ class Episodes:
         model: str,
         calibration: str,
     ) -> AlertEvent:
+        """Open an episode at the row of ``evidence``; returns its first message."""
         kind, sensor, period = start.kind, start.sensor, self.spec.period_ns
         opened_ns = evidence.row * period
         episode = Episode(
@@ -415,6 +416,7 @@ class Episodes:
         model: str,
         calibration: str,
     ) -> AlertEvent:
+        """The message of an episode that the row of ``evidence`` causes."""
         period = self.spec.period_ns
         row_ns = evidence.row * period
         scored = episode.kind is AlertKind.ANOMALY
@@ -469,6 +471,7 @@ class Episodes:
 
 
 def _extended(peaks: PeakEvidence | None, row: SensorEvidence | None) -> PeakEvidence | None:
+    """The peaks with one more row; a row without evidence changes nothing."""
     if row is None:
         return peaks
     return PeakEvidence.since(row) if peaks is None else peaks.grown(row)
