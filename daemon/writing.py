@@ -31,7 +31,7 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # renameat2(2)
 _NO_EXCHANGE = {errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM, errno.EXDEV}
 
 
-class Beside:
+class AtomicFile:
     """A file that is written beside its final path: write to ``temporary``, then ``commit`` or ``discard``.
 
     A link is followed, so that its target is replaced and not the link. A pipe or device (``/dev/stdout``) is
@@ -67,7 +67,7 @@ class Beside:
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary name beside the file ``path`` that takes its place if the block ends without an error."""
-    beside = Beside(path)
+    beside = AtomicFile(path)
     try:
         yield beside.temporary
         beside.commit()

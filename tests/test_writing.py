@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.writing import Beside, current, exchange, replacing, replacing_folder, sweep
+from daemon.writing import AtomicFile, current, exchange, replacing, replacing_folder, sweep
 
 Swap = Callable[[Path, Path], bool]
 
@@ -78,7 +78,7 @@ def test_a_link_stays_one_and_a_pipe_is_written_to(tmp_path: Path) -> None:
         temporary.write_text("after")
     assert link.is_symlink()
     assert target.read_text() == "after"
-    beside = Beside(null)
+    beside = AtomicFile(null)
     beside.temporary.write_text("gone")
     beside.commit()
     beside.discard()

@@ -13,7 +13,7 @@ from daemon.config.sections import (
     HttpSection,
     Settings,
     StreamSection,
-    maintained,
+    maintenance_intervals,
 )
 
 __all__ = [
@@ -24,7 +24,7 @@ __all__ = [
     "StreamSection",
     "is_topic_name",
     "load",
-    "maintained",
+    "maintenance_intervals",
     "parse_duration",
     "unknown_environment",
 ]

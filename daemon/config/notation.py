@@ -80,7 +80,7 @@ def parse_persistence(value: Any) -> Any:
     return (int(match[1]), int(match[2]))
 
 
-def parse_share(value: Any) -> Any:
+def parse_cpu_share(value: Any) -> Any:
     """``1%`` as 0.01; 0 and null as 0, for none. A bare number is refused, because 1 could mean all or a hundredth."""
     if value is None or (isinstance(value, int | float) and not isinstance(value, bool) and value == 0):
         return 0.0

@@ -28,8 +28,8 @@ from daemon.config.notation import (
     distinct,
     folder,
     parse_budget,
+    parse_cpu_share,
     parse_persistence,
-    parse_share,
 )
 from daemon.documents import shown
 from daemon.domain import (
@@ -288,7 +288,7 @@ class RetrainSection(Section):
 class DrillSection(Section):
     """``share``: of one CPU's time, for fire drills beside the stream; 0 for none."""
 
-    share: Annotated[float, BeforeValidator(parse_share)] = 0.01
+    share: Annotated[float, BeforeValidator(parse_cpu_share)] = 0.01
 
 
 class AuditSection(Section):
@@ -374,7 +374,9 @@ class Settings(BaseSettings):
         return max(self.drift.interval, stream.lasts)
 
 
-def maintained(windows: Sequence[MaintenanceSection]) -> tuple[tuple[int, int, frozenset[str]], ...]:
+def maintenance_intervals(
+    windows: Sequence[MaintenanceSection],
+) -> tuple[tuple[int, int, frozenset[str]], ...]:
     """The maintenance windows as (start_ns, end_ns, assets), for the core."""
     return tuple(
         (

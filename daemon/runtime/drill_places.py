@@ -16,7 +16,7 @@ import numpy as np
 from daemon.domain import Floats, InputPartition, StreamSpec
 from daemon.model.drill import WATCHED, Place
 from daemon.stream.pipeline import Pipeline
-from daemon.stream.steps import Standing, Step
+from daemon.stream.steps import JudgingState, Step
 
 PLACES_KEPT = 8
 MOST_GATHERED = 4
@@ -32,7 +32,7 @@ class GatheredPlace:
     partition: InputPartition
     asset: str
     slot: int
-    standing: Standing
+    standing: JudgingState
     next_row: int
     rows: list[Floats] = field(default_factory=list)
     condition: list[str] = field(default_factory=list)
@@ -155,7 +155,7 @@ class PlaceCollector:
         if block.firing[last] or any(a.asset == asset for a in self._gathering):
             return
         row = int(block.rows[last])
-        standing = pipeline.parts.standing(asset, row)
+        standing = pipeline.parts.judging_state(asset, row)
         if standing is not None:
             self._gathering.append(GatheredPlace(pipeline.partition, asset, slot, standing, row + 1))
 

@@ -17,7 +17,7 @@ from datetime import timedelta
 
 import numpy as np
 
-from daemon.config import Settings, StreamSection, maintained
+from daemon.config import Settings, StreamSection, maintenance_intervals
 from daemon.detector import Detector
 from daemon.domain import (
     AlarmPolicy,
@@ -79,7 +79,7 @@ class StreamPlan:
             retrain_every=settings.retrain.every,
             retrain_rows=settings.retrain.rows,
             drift_interval=settings.drift_interval(stream),
-            maintenance=maintained(settings.alerts.maintenance),
+            maintenance=maintenance_intervals(settings.alerts.maintenance),
             max_record_bytes=settings.limits.max_record_bytes,
             max_asset_bytes=settings.limits.max_asset_bytes,
             max_assets=settings.limits.max_assets,

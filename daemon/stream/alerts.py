@@ -213,7 +213,7 @@ class Episodes:
         Returns:
             Whether an anomaly episode is firing at this row, and the messages it caused.
         """
-        if self.maintained(asset, evidence.row):
+        if self.under_maintenance(asset, evidence.row):
             self._count_suppressed(asset, evidence, threshold)
             frozen = self.assets.get(asset)  # what was open before stays as it is
             return frozen is not None and frozen.alarm.state is State.FIRING, []
@@ -252,7 +252,7 @@ class Episodes:
         self._drop_if_inactive(asset, known)
         return state is State.FIRING, events
 
-    def maintained(self, asset: str, row: int) -> bool:
+    def under_maintenance(self, asset: str, row: int) -> bool:
         """Whether an asset is under maintenance at a row."""
         time_ns = row * self.spec.period_ns
         return any(

@@ -103,7 +103,7 @@ class Audit:
         self._waiting: list[_Hidden] = []
 
     def forget(self) -> None:
-        """Another model takes over: windows that wait were hidden from the one before."""
+        """Another model comes into force: windows that wait were hidden from the previous one."""
         self._waiting.clear()
 
     def picked(self, assets: Hashes, rows: Ints) -> tuple[Ints, Ints, Ints]:

@@ -1,10 +1,12 @@
-"""Released rows between the grid and the model: they wait until a chunk is full.
+"""Released rows wait here, between the grid and the model, until they are judged as one chunk.
 
-A model call costs nearly the same for one window as for hundreds, so rows are judged in chunks. Where a
-chunk ends never shows in the results: rows keep their order, and a window's evidence depends on its own
-values alone. Two things end a chunk early: the *training cut*, a count of observed rows after which the
-first training begins, so that a model takes over behind the very row that it learned to; and a gap in
-one asset's rows, because its baseline starts afresh between two chunks.
+A model call costs nearly the same for one window as for hundreds, so rows are judged in chunks: as soon
+as a chunk is full, and at the latest at the end of each poll (``Pipeline`` also empties the queue before a
+commit, a model change, an eviction and an alert that time causes). Where a chunk ends never shows in the
+results: rows keep their order, and a window's evidence depends on its own values alone. Two things cut a
+chunk short: the *training cut*, a count of observed rows at which the first training begins, so that its
+model comes into force right after the last row that it was trained on; and a gap in one asset's rows,
+because its baseline starts afresh between two chunks.
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ class Chunker:
         assets: those of the partition.
 
     Attributes:
-        training_cut: a chunk ends after this many observed rows, for an exact takeover; None: nowhere.
+        training_cut: a chunk ends after this many observed rows, for the first model; None: nowhere.
         rows: rows that left here, in all.
         observed_rows: those among them that a record was received for.
     """

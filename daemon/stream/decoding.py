@@ -5,7 +5,7 @@ Decoding never raises: whatever bytes arrive become a ``Reading``, or a ``Reject
 small fixed set.
 
 Records can be decoded one by one (``decode``, ``decode_all``) or, in a wide stream, as columns
-(``decode_lines``): there each rule is applied to a piece of some hundred records at a time, as long as all
+(``decode_batch``): there each rule is applied to a piece of some hundred records at a time, as long as all
 of them are usual, for an object and a call per rule and record would cost more than the rules. Results and
 counters are the same for both.
 """
@@ -115,7 +115,7 @@ class Decoder:
         """``decode`` for each record; readings stay as they are."""
         return [item if isinstance(item, Reading) else self.decode(item) for item in items]
 
-    def decode_lines(self, items: Sequence[Record | Reading]) -> tuple[ReadingBatch, list[Rejected]]:
+    def decode_batch(self, items: Sequence[Record | Reading]) -> tuple[ReadingBatch, list[Rejected]]:
         """``decode_all`` of a wide stream, with the readings as columns.
 
         A piece of ``_AT_ONCE`` records is decoded together if each of them is usual: of a known asset, in

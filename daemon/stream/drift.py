@@ -112,8 +112,8 @@ class Drift:
     Args:
         stream: its name.
         partition: where the rows come from.
-        period_ns, interval_ns: of rows, and of the records.
-        reference: training's moments; None publishes nothing.
+        interval_ns: of the records.
+        reference: training's moments.
         model: the version that the posteriors come from.
     """
 
@@ -172,7 +172,7 @@ class Drift:
             )
             known.kl = float(_added(np.array([known.kl]), nats[:, None])[0])
 
-    def due(self, event_time_ns: int) -> Iterator[DriftRecord]:
+    def end_intervals(self, event_time_ns: int) -> Iterator[DriftRecord]:
         """Records of the intervals that ended before ``event_time_ns``, in order.
 
         ``exceeded`` stands where each record leaves it while that record is looked at: one
@@ -311,7 +311,7 @@ class DriftMonitor:
 
     def use(self, detector: Detector | None) -> list[Output]:
         """Measure against this model's reference from now on; the records of the outgoing model's intervals."""
-        outgoing: list[Output] = [] if self.drift is None else list(self.drift.due(ALL_TIME))
+        outgoing: list[Output] = [] if self.drift is None else list(self.drift.end_intervals(ALL_TIME))
         self.drift = None
         if detector is not None:
             self.drift = Drift(
@@ -337,7 +337,7 @@ class DriftMonitor:
             return []
         outputs: list[Output] = []
         stream, model = self.spec.name, self.drift.model
-        for record in self.drift.due(horizon_ns):
+        for record in self.drift.end_intervals(horizon_ns):
             outputs.append(record)
             row = self.spec.row(record.end_ns)
             if record.verdict == "drift" and self.drift.exceeded >= EXCEEDANCES:

@@ -1,8 +1,7 @@
-"""From a chunk of released rows to its step: windows, verdicts, silence, drift, and the order of outputs.
+"""Takes a chunk of released rows through windows, judge, silence and drift, and makes a ``Step`` of it.
 
-The parts are asked in the order in which their outputs stand, per row: silent sensors, filled cells,
-anomaly episodes and scores, stuck sensors, unknown conditions, and the drift of intervals that end
-between two rows.
+The outputs of a row are emitted in this order: silent sensors, filled cells, anomaly episodes and
+scores, stuck sensors, unknown conditions; between two rows comes the drift of intervals that end there.
 """
 
 from __future__ import annotations
@@ -15,11 +14,11 @@ import numpy as np
 from daemon.calendar import Calendar
 from daemon.domain import AlertEvent, FilledRow, Output, ScoredRow
 from daemon.stream.audit import Audit, Audited, auditable
+from daemon.stream.chunk_windows import WindowedRows, cut_windows
 from daemon.stream.chunker import Chunk
 from daemon.stream.judge import Judgement
 from daemon.stream.parts import Parts
 from daemon.stream.steps import RowBlock, Step
-from daemon.stream.windowed import WindowedRows, windowed
 
 OUTPUTS_AT_ONCE = 500
 """Outputs of one step, where very many assets have one at the same record."""
@@ -33,7 +32,7 @@ class Evaluation:
         audit: hides readings from the model to see how well they are filled; None: no audit.
 
     Attributes:
-        emitted: outputs since the shell could last commit; set to 0 by the pipeline then.
+        emitted: outputs of chunks and of whole fleets since the last committable step; the pipeline resets it.
     """
 
     def __init__(self, parts: Parts, audit: Audit | None) -> None:
@@ -43,22 +42,22 @@ class Evaluation:
         self.emitted = 0
 
     # -------------------------------------------------------------- steps
-    def full(self) -> Iterator[Step]:
-        """The steps of the chunks that are full; called after every reading."""
+    def evaluate_full(self) -> Iterator[Step]:
+        """Judge the chunks that are full; called after every reading, and nearly always there is none."""
         while self._parts.chunker.full:
             yield self._emit(self._evaluate(self._parts.chunker.next()))
 
-    def all(self) -> Iterator[Step]:
-        """The steps of all rows that wait."""
+    def evaluate_all(self) -> Iterator[Step]:
+        """Judge all rows that wait: at the end of a poll, and before anything that must come after them."""
         while len(self._parts.chunker):
             yield self._emit(self._evaluate(self._parts.chunker.next()))
 
     def in_steps(self, outputs: Iterator[Output]) -> Iterator[Step]:
         """The steps of outputs of very many assets, some at a time."""
         while some := list(islice(outputs, OUTPUTS_AT_ONCE)):
-            yield self._emit(self.step(some))
+            yield self._emit(self.make_step(some))
 
-    def step(self, outputs: Sequence[Output] = ()) -> Step:
+    def make_step(self, outputs: Sequence[Output] = ()) -> Step:
         """Outputs that are due now; while the pipeline replays, they were published before."""
         replaying = self._parts.ledger.replaying
         return Step(outputs=[] if replaying else list(outputs), silent=replaying)
@@ -77,16 +76,16 @@ class Evaluation:
         replaying, detector = parts.ledger.replaying, parts.judge.detector
         if parts.spec.condition:
             rows = rows.with_conditions(self._calendar.labels(rows.conditions, rows.rows))
-        # Before the last takeover of a replay there is no more than the name of the model of then.
-        judging = detector is not None and not parts.takeovers.ahead
-        windows = windowed(rows, parts.windows, parts.spec.hop, judging=judging)
+        # Before the last model change of a replay only the names of the earlier models are known.
+        judging = detector is not None and not parts.model_changes.ahead
+        windows = cut_windows(rows, parts.windows, parts.spec.hop, judging=judging)
         outputs = parts.silence.silent_sensors(windows, model)
         judgement = parts.judge.judge(windows, judging=judging)
         outputs += judgement.outputs
         if judging and detector is not None:
             outputs += parts.silence.stuck_sensors(windows, detector.longest_constant, model)
             outputs += parts.judge.unknown_conditions(rows)
-        # Should another model take over, it could not tell from the records what this one opened or closed.
+        # After a model change nobody could tell from the records what this model opened or closed.
         parts.ledger.mark(output.asset for output in outputs if type(output) is AlertEvent)
         step = Step(
             block=RowBlock(
@@ -126,7 +125,7 @@ class Evaluation:
 
     # -------------------------------------------------------------- the audit
     def forget_hidden(self) -> None:
-        """Another model takes over: readings that are hidden now were hidden from the one before."""
+        """Another model comes into force: the readings hidden so far were hidden from the previous one."""
         if self._audit is not None:
             self._audit.forget()
 
@@ -150,7 +149,7 @@ class Evaluation:
         for j in np.flatnonzero(clean).tolist():
             asset = rows.assets[which[j]]
             stuck = sensor[j] in parts.silence.stuck(asset)
-            clean[j] = not stuck and not parts.episodes.maintained(asset, int(rows.rows[which[j]]))
+            clean[j] = not stuck and not parts.episodes.under_maintenance(asset, int(rows.rows[which[j]]))
         if clean.any():
             places = np.cumsum(chunk.wanted) - 1
             self._audit.hide(

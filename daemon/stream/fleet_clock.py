@@ -11,7 +11,7 @@ stopped can move or stop the fleet's clock. From it follow:
 * a clock is *skewed* if it differs from the fleet's by about the same for as long as ``silent_after``;
 * a clock was *set back* if its asset has sent nothing but late readings for as long; it then starts anew.
 
-Input: the rows of the assets, observed one by one or in batches. Output: a ``Look``, the assets whose
+Input: the rows of the assets, observed one by one or in batches. Output: a ``ClockUpdate``, the assets whose
 condition changed. Invariants: the result depends on the order of the records alone, not on how they came
 in polls, nor on the wall clock; everything that is kept per asset is an array by slot.
 """
@@ -60,7 +60,7 @@ NUMBERS = (
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Look:
+class ClockUpdate:
     """What one look at the fleet's clock found; all are slots."""
 
     fell_silent: Ints  # ``silent_after`` behind now, and not before
@@ -73,7 +73,7 @@ class Look:
 class FleetClock:
     """The clock of one input partition, from the rows of its assets.
 
-    It is read (``look``) only when the rows show that an asset may have become silent: see ``due``. All
+    It is read (``update``) only when the rows show that an asset may have become silent: see ``due``. All
     state per asset is in arrays by slot. An asset's *turn* is the number of readings between two of its
     rows. It is counted in readings, because the offsets of a log have gaps where records were compacted or
     transactions ended.
@@ -202,7 +202,7 @@ class FleetClock:
         late = 0 <= self.late_look_at <= self.count
         return (late or self.front >= min(self.due_row, other_row)) and self.count >= self.look_at
 
-    def place_of_look(self, rows: Ints, other_row: int) -> int:
+    def first_check(self, rows: Ints, other_row: int) -> int:
         """The index of the first of R readings after which a look may be due; R if there is none.
 
         Args:
@@ -258,7 +258,7 @@ class FleetClock:
         return low
 
     def measure(self, newest: Ints, appended_ns: int) -> int:
-        """The fleet's row as of now, without a look; arguments as of ``look``."""
+        """The fleet's row as of now, without a look; arguments as of ``update``."""
         return self._row_of(newest, self._recently_seen(newest, appended_ns))
 
     def _row_of(self, newest: Ints, recent: Mask) -> int:
@@ -268,7 +268,7 @@ class FleetClock:
         """(N,) the assets whose newest row is ``silent_after`` or more behind this row of the fleet."""
         return np.asarray((newest >= 0) & (newest - self.skew + self.silent_rows <= row))
 
-    def look(self, newest: Ints, silent: Mask, arrival_ns: int, appended_ns: int) -> Look:
+    def update(self, newest: Ints, silent: Mask, arrival_ns: int, appended_ns: int) -> ClockUpdate:
         """Read the clock after the reading that was counted last.
 
         Args:
@@ -309,7 +309,7 @@ class FleetClock:
         elif awaited.any():
             self.due_row = min(self.due_row, int(corrected[awaited].min()) + self.silent_rows)
         self.front = int(corrected[recent].max(initial=self.row))
-        return Look(np.flatnonzero(fell), skewed, righted, set_back, np.flatnonzero(changed))
+        return ClockUpdate(np.flatnonzero(fell), skewed, righted, set_back, np.flatnonzero(changed))
 
     def _skews(self, newest: Ints, recent: Mask) -> tuple[Ints, Ints, Mask]:
         """Update the skews of the assets' clocks.

@@ -58,7 +58,7 @@ class Decode(Protocol):
 
     def decode_all(self, items: Sequence[Record | Reading]) -> list[Reading | Rejected]: ...
 
-    def decode_lines(self, items: Sequence[Record | Reading]) -> tuple[ReadingBatch, list[Rejected]]: ...
+    def decode_batch(self, items: Sequence[Record | Reading]) -> tuple[ReadingBatch, list[Rejected]]: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,7 +71,7 @@ class Placed:
 
 
 class Ingest:
-    """Takes in the records of one input partition.
+    """Takes in the records of one input partition. ``decode`` comes first, then its readings.
 
     Args:
         spec: the stream.
@@ -110,7 +110,9 @@ class Ingest:
         self._decoder = decoder
         self._assets = assets
         self._ledger = ledger
-        self._items: Sequence[Record | Reading] = ()  # what is being taken in
+        self._decoded: Sequence[
+            Record | Reading
+        ] = ()  # of the last ``decode``: held readings need their record
         self._appended = False  # whether the broker itself stamps the records
         # By the offset of the record that decided on each.
         self._dead_letters: list[tuple[int, DeadLetter]] = []
@@ -124,7 +126,7 @@ class Ingest:
         wide: ReadingBatch | None = None
         readings: list[Reading] = []
         if self.spec.format is Format.JSON_WIDE:
-            wide, rejected = self._decoder.decode_lines(items)
+            wide, rejected = self._decoder.decode_batch(items)
         else:
             rejected = []
             for found in self._decoder.decode_all(items):
@@ -132,7 +134,7 @@ class Ingest:
                     readings.append(found)
                 else:
                     rejected.append(found)
-        self._items = items
+        self._decoded = items
         self._appended = isinstance(items, Records) and items.appended
         for each in rejected:
             if not self._ledger.replaying:
@@ -157,7 +159,7 @@ class Ingest:
         return letters
 
     # -------------------------------------------------------------- many readings at once
-    def seat(self, placed: Placed, begin: int, end: int) -> int:
+    def assign_slots(self, placed: Placed, begin: int, end: int) -> int:
         """Give new assets a slot; stops before a reading whose asset needs another one to be evicted."""
         assets, slots = placed.readings.assets, placed.slots
         for i in (begin + np.flatnonzero(slots[begin:end] < 0)).tolist():
@@ -180,7 +182,7 @@ class Ingest:
         for i in np.flatnonzero(self.guard.doubtful[slots]).tolist():
             # A reading may confirm one that is held, and with it a later row.
             reached[i] = max(reached[i], self.spec.row(self.guard.doubt(int(slots[i])).newest_ns))
-        look = clock.place_of_look(reached - clock.skew[slots], drift_due_row) + 1
+        look = clock.first_check(reached - clock.skew[slots], drift_due_row) + 1
         if look < len(rows):
             rows, slots = rows[:look], slots[:look]
         return begin + self._within_most_bridged(rows, slots)
@@ -288,8 +290,8 @@ class Ingest:
         """
         self._ledger.note_one(slot, reading.offset, self.clock.count)
         if (
-            self._ledger.replaying and self._ledger.decided
-        ):  # had there been a doubt, the asset's snapshot would cover it
+            self._ledger.follows_snapshots
+        ):  # a held reading would be in the asset's snapshot: this one was accepted
             self.guard.believe(slot, reading)
             return self._insert(slot, (reading,), reading, value_hash)[0]
         self.stamps = (*self.stamps, reading.stamp_ns)[-3:]
@@ -307,7 +309,7 @@ class Ingest:
         new = HeldReading(reading, self._record_of(reading))
         admission = guard.admit(slot, new, arrival_ns, fleet_row, self.grid.released(slot))
         if before or guard.doubtful[slot] or admission.rejected:
-            self._ledger.mark([reading.asset])  # a successor decides nothing again
+            self._ledger.mark([reading.asset])  # the next owner must not decide again
         if admission.restart:
             self.grid.clear(slot)
             self.clock.clear(slot)
@@ -346,7 +348,7 @@ class Ingest:
         newest = int(grid.newest[slot])
         if newest > before:
             clock.observe(slot)
-            if not (replaying and self._ledger.decided):  # the fleet's clock is as of the position
+            if not self._ledger.follows_snapshots:  # the fleet's clock is as of the position
                 clock.advance(newest - int(clock.skew[slot]))
         return released, disposition
 
@@ -360,7 +362,7 @@ class Ingest:
 
     def _record_of(self, reading: Reading) -> Record:
         """The record that a reading came in; for one that came in none, a message with the same content."""
-        items = self._items
+        items = self._decoded
         if isinstance(items, Records):
             return items[bisect_left(items.offsets, reading.offset)]
         at = bisect_left(items, reading.offset, key=lambda item: item.offset)
@@ -404,7 +406,7 @@ class Ingest:
         return self.grid.finish() if ended else self.grid.elapse(idle_ns, unproven)
 
     # -------------------------------------------------------------- eviction
-    def longest_quiet(self, few: int) -> list[str]:
+    def longest_unheard(self, few: int) -> list[str]:
         """The assets that have been without a reading longest.
 
         By when their readings arrived and not by their rows: wrong times must not evict an active asset.

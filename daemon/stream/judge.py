@@ -37,9 +37,9 @@ from daemon.stream.alerts import Episodes, EpisodeStart, ScoredEvidence
 from daemon.stream.assets import AssetTable
 from daemon.stream.attribution import SensorEvidence
 from daemon.stream.batches import RowBatch
+from daemon.stream.chunk_windows import WindowedRows
 from daemon.stream.drift import Summands
-from daemon.stream.takeovers import NO_MODEL
-from daemon.stream.windowed import WindowedRows
+from daemon.stream.model_changes import NO_MODEL
 from daemon.stream.windowing import NO_RECORD, grown
 
 MOST_FAILURES = 10
@@ -159,7 +159,7 @@ class Judge:
 
         Args:
             chunk: rows with their windows.
-            judging: whether there is a model to ask, as for ``windowed``.
+            judging: whether there is a model to ask, as for ``cut_windows``.
         """
         for slot in chunk.restarted:
             self._begun.values[slot] = False  # the baseline begins anew with the next score

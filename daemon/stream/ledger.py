@@ -1,11 +1,12 @@
-"""Which records a snapshot covers: those of a predecessor, and those that a successor must read again.
+"""Which records each asset's newest snapshot covers, and therefore which must be read again after a restart.
 
-Kafka keeps one committed position per partition, but every asset has a snapshot of its own, of
-its own age. The ledger knows, for each asset, from which record on its newest snapshot says nothing
-any more. From this follow
+Words: a partition's *next owner* (successor) is the process that has it after this one, be it after a
+rebalance, a restart or a crash; the *previous owner* (predecessor) had it before. Kafka keeps one committed
+position per partition, but every asset has a snapshot of its own age. The ledger knows, for each asset,
+the first record that its newest snapshot does not cover. From this follow
 
-* the offset from which a successor must read (``replay_from``): the oldest such record;
-* whose snapshot is due with the next commit (``due``): of assets that changed in a way that no
+* the offset from which the next owner must read (``replay_from``): the oldest such record;
+* whose snapshot is due with the next commit (``plan_commit``): of assets that changed in a way that no
   record tells ("dirty": time has passed, a model took over ...), and of those whose oldest
   uncovered record is so old that reading it again would take long;
 * while this pipeline itself reads again what a predecessor committed (``replaying``), which
@@ -34,7 +35,7 @@ REPLAY_RECORDS = 50_000
 
 
 @dataclass(frozen=True, slots=True)
-class Due:
+class CommitPlan:
     """What the next commit must write, by name."""
 
     removed: list[str]  # evicted assets whose snapshots are to be deleted
@@ -51,7 +52,8 @@ class Ledger:
 
     Attributes:
         replaying: whether records before ``publish_from`` may still come: their outputs are left out.
-        restored: whether the snapshots of a predecessor were taken over.
+        restored: whether the snapshots of the previous owner were taken over.
+        follows_snapshots: both: event times, silence and the clock were decided by the previous owner.
         forgotten_before: an asset seen before this offset, and without a snapshot, was evicted.
     """
 
@@ -60,6 +62,7 @@ class Ledger:
         self.publish_from = publish_from
         self.replaying = publish_from > 0
         self.restored = False
+        self.follows_snapshots = False
         self.forgotten_before = 0
         self._assets = assets
         self._covered: dict[str, int] = {}  # asset -> its predecessor's snapshot covers records before this
@@ -74,17 +77,18 @@ class Ledger:
 
     # -------------------------------------------------------------- reading again
     def covers(self, asset: str, offset: int) -> bool:
-        """Whether the asset's restored snapshot includes the record at ``offset``."""
-        return self.replaying and self.restored and offset < self._covered.get(asset, self.forgotten_before)
+        """Whether the asset's restored snapshot includes the record at ``offset``; for ``follows_snapshots``."""
+        return offset < self._covered.get(asset, self.forgotten_before)
 
-    @property
-    def decided(self) -> bool:
-        """Whether what comes now was decided on by a predecessor whose state is here."""
-        return self.replaying and self.restored
+    def restore_position(self, offset: int, forgotten_before: int) -> None:
+        """The previous owner's snapshots are taken over: records before ``offset`` are replayed over them."""
+        self.publish_from = offset
+        self.forgotten_before = forgotten_before
+        self.replaying = self.restored = self.follows_snapshots = True
 
     def replayed(self) -> None:
         """The position is reached: records from here on are new."""
-        self.replaying = False
+        self.replaying = self.follows_snapshots = False
         self._covered.clear()
 
     def restore(self, asset: str, slot: int, offset: int, units: int) -> None:
@@ -140,7 +144,7 @@ class Ledger:
         self._dirty.discard(asset)
         self._evicted.add(asset)
 
-    def saved_active(self, asset: str, active: bool) -> None:
+    def note_open_episode(self, asset: str, active: bool) -> None:
         """Whether the asset's snapshot holds an open episode or a stuck sensor, which judging moves on."""
         if active:
             self._active.add(asset)
@@ -148,7 +152,7 @@ class Ledger:
             self._active.discard(asset)
 
     @property
-    def active(self) -> set[str]:
+    def with_open_episode(self) -> set[str]:
         """The assets of which that is so; read only."""
         return self._active
 
@@ -162,7 +166,7 @@ class Ledger:
         units = self._units.values[self._assets.occupied]
         return int(units[units >= 0].min(initial=otherwise))
 
-    def due(self, position: int, units: int) -> Due:
+    def plan_commit(self, position: int, units: int) -> CommitPlan:
         """What must be written at this position, and what is written beside it to keep replays short.
 
         Dirty assets go. Of those that were not written for so long that each asset had about a window of
@@ -195,7 +199,7 @@ class Ledger:
         chosen.update(assets.names_of(np.concatenate([old, behind])[:SNAPSHOTS_AT_ONCE]))
         self._persisted |= chosen
         self._dirty.clear()
-        return Due(sorted(removed), sorted(chosen))
+        return CommitPlan(sorted(removed), sorted(chosen))
 
     def saved(self, assets: Sequence[str], units: int) -> None:
         """Snapshots of these are written, in units of this number."""

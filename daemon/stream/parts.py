@@ -18,9 +18,9 @@ from daemon.stream.drift import DriftMonitor
 from daemon.stream.ingest import Decode, Ingest
 from daemon.stream.judge import Judge, Measured
 from daemon.stream.ledger import Ledger
+from daemon.stream.model_changes import ModelChanges
 from daemon.stream.silence import SilenceMonitor
-from daemon.stream.steps import Standing
-from daemon.stream.takeovers import Takeovers
+from daemon.stream.steps import JudgingState
 from daemon.stream.windowing import WindowBuffer
 
 
@@ -49,7 +49,7 @@ class Parts:
     ingest: Ingest
     chunker: Chunker
     windows: WindowBuffer
-    takeovers: Takeovers
+    model_changes: ModelChanges
     episodes: Episodes
     judge: Judge
     silence: SilenceMonitor
@@ -80,14 +80,14 @@ class Parts:
             ingest,
             Chunker(spec, assets),
             windows,
-            Takeovers(windows, len(spec.sensors)),
+            ModelChanges(windows, len(spec.sensors)),
             episodes,
             Judge(spec, assets, episodes, measured, scores=settings.scores),
             SilenceMonitor(spec, assets, ledger, ingest, episodes),
             DriftMonitor(spec, partition, settings.drift_interval_ns, episodes),
         )
 
-    def standing(self, asset: str, row: int) -> Standing | None:
+    def judging_state(self, asset: str, row: int) -> JudgingState | None:
         """A copy of an asset's state behind ``row``, its newest of the last chunk.
 
         None without a full window or a baseline, or while an episode is not over.
@@ -100,7 +100,7 @@ class Parts:
         alarm = Alarm() if known is None else known.alarm
         if alarm.state in (State.FIRING, State.RECOVERING) or self.silence.stuck(asset):
             return None
-        return Standing(
+        return JudgingState(
             windows.raw_rows(slot),
             baseline,
             (alarm.state, alarm.recent, alarm.resting),
@@ -111,42 +111,42 @@ class Parts:
     # -------------------------------------------------------------- the model
     def use(self, detector: Detector | None, position: int) -> list[Output]:
         """Judge with this detector from here on; the records of the outgoing model's drift intervals."""
-        self.ledger.mark(self.unfollowed())
+        self.ledger.mark(self.needing_snapshot())
         self.judge.use(detector)
         outgoing = self.drift.use(detector)
         scaling = Scaling.raw_units(len(self.spec.sensors)) if detector is None else detector.scaling
-        self.takeovers.add(max(position, 0), self.judge.model, scaling)
-        self.forget_takeovers(position)
+        self.model_changes.add(max(position, 0), self.judge.model, scaling)
+        self.forget_model_changes(position)
         return outgoing
 
-    def unfollowed(self) -> set[str]:
+    def needing_snapshot(self) -> set[str]:
         """The assets whose state depends on judging in a way that their snapshots do not tell.
 
-        A successor replays what came before a takeover without the model of then: it cannot find out
-        which episodes it opened or closed.
+        The next owner replays what came before a model change without the earlier model: it cannot find
+        out which episodes that opened or closed.
         """
-        judged = self.ledger.active | self.episodes.assets.keys() | self.silence.with_stuck_sensors
+        judged = self.ledger.with_open_episode | self.episodes.assets.keys() | self.silence.with_stuck_sensors
         names = list(judged & self.assets.slots.keys())
         return set(self.assets.names_of(self.ledger.stale(self.assets.slots_of(names))))
 
-    def forget_takeovers(self, position: int) -> None:
-        """Drop the takeovers that nothing needs any more."""
-        if not self.takeovers.droppable:
+    def forget_model_changes(self, position: int) -> None:
+        """Drop the model changes that nothing needs any more."""
+        if not self.model_changes.droppable:
             return
         occupied = self.assets.occupied
-        units = int(self.windows.units[occupied].min(initial=self.takeovers.last.number))
+        units = int(self.windows.units[occupied].min(initial=self.model_changes.last.number))
         units = min(units, self.ledger.oldest_units(units))
-        self.takeovers.forget(units, self.ledger.replay_from(position), any_asset=bool(occupied.any()))
+        self.model_changes.forget(units, self.ledger.replay_from(position), any_asset=bool(occupied.any()))
 
     # -------------------------------------------------------------- eviction
     def evict(self, offset: int) -> list[Output]:
         """Make room for the asset of the record at ``offset``; the outputs that close open episodes.
 
-        The hundredth of the assets that has been quiet longest is forgotten.
+        The 1 % of the assets that has been without a reading longest is forgotten.
         """
         few = max(len(self.assets) // 100, 1)
         closed: list[Output] = []
-        for name in self.ingest.longest_quiet(few):
+        for name in self.ingest.longest_unheard(few):
             closed += self.forget(name, offset, refuse=not self.ledger.replaying)
         self.assets.evicted += few
         return closed

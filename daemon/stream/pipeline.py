@@ -1,22 +1,26 @@
 """The conductor of one input partition: from polled records to outputs, a chunk of rows at a time.
 
-The way of a record through ``feed``:
+The way of a record through ``feed``, file by file:
 
-    Ingest     decodes it, checks its event time, puts it on its asset's grid and releases rows
-    Chunker    keeps released rows until there are enough of them for one call of the model
-    Evaluation takes a chunk through the rest:
-        windowed        pushes the rows into their assets' windows and cuts out those the model is asked about
-        Judge           scores the windows, fills missing cells, and moves the anomaly episodes on
-        SilenceMonitor  opens and closes the episodes of silent and stuck sensors
-        DriftMonitor    adds the windows up and emits the drift of intervals that are over
-    Step       carries the outputs to the shell, which publishes them and may commit
+    ingest         Ingest: decode it, check its event time, put it on its asset's grid, release rows
+    chunker        Chunker: released rows wait for a full chunk or for the end of the poll
+    evaluation     Evaluation: take the chunk through the rest
+      chunk_windows   cut_windows: push the rows into their assets' windows, cut out those to be judged
+      silence         SilenceMonitor: sensors that became silent
+      judge           Judge: ask the model, fill missing cells, score, move the anomaly episodes on
+      silence         SilenceMonitor: sensors that are stuck
+      drift           DriftMonitor: add the windows up, emit the intervals that are over
+    steps          Step: the outputs, on their way to the runtime loop, which publishes and commits
 
-``feed`` is a synchronous generator: between two steps the shell publishes, and answers the broker. Where
+After each reading ``timekeeping`` checks the fleet's clock: assets that became silent, clocks that are off,
+drift intervals that ended. ``alerts`` opens and closes the episodes of all of these.
+
+``feed`` is a synchronous generator: between two steps the loop publishes, and answers the broker. Where
 a chunk or a poll ends never shows in the outputs.
 
-Each of these parts owns its state. The pipeline owns no more than its position: which record comes
-next, and how much was emitted since the shell could last commit. ``Ledger`` and ``Recovery`` know how
-a successor gets there.
+The parts own their state (``parts``). The pipeline owns its position: which record comes next, and which
+model comes into force at the next offset that can be committed. ``ledger`` and ``recovery`` see to it that the
+next owner of the partition can continue from there.
 """
 
 from __future__ import annotations
@@ -62,7 +66,7 @@ ONE_IN_ALONE = 8
 RECORDS_AT_ONCE = 2_048
 """Records that are decoded and put on the grid at once: some 50 ms at most where each goes by itself."""
 MOST_EMITTED = 10_000
-"""Outputs before the shell may commit: one record may bridge a gap of many rows."""
+"""Outputs before the loop may commit: one record may bridge a gap of many rows."""
 
 
 class Pipeline:
@@ -78,7 +82,7 @@ class Pipeline:
     Attributes:
         parts: the owners of its state.
         offset: the next record's.
-        takeover_due: whether the next model waits for a committable offset.
+        model_change_due: whether the next model waits for a committable offset.
     """
 
     def __init__(
@@ -99,11 +103,11 @@ class Pipeline:
         self._recovery = Recovery(self.parts)
         self._timekeeping = Timekeeping(self.parts, self._evaluation)
         self._stopping = False
-        self._next: Detector | None = None  # takes over at the next committable offset
-        self.takeover_due = False  # with ``_next``, which may be no model
+        self._next_detector: Detector | None = None  # in force from the next committable offset on
+        self.model_change_due = False  # with ``_next``, which may be no model
         self._predecessor_outputs: list[Output] = []
 
-    # -------------------------------------------------------------- what the shell asks
+    # -------------------------------------------------------------- questions of the loop
     @property
     def episodes(self) -> Episodes:
         """The alerts that are open."""
@@ -156,7 +160,7 @@ class Pipeline:
 
     @property
     def observed_rows(self) -> int:
-        """Those among them that a record was received for."""
+        """Judged rows that at least one record was received for."""
         return self.parts.chunker.observed_rows
 
     @property
@@ -203,22 +207,22 @@ class Pipeline:
     def use_when_committable(self, detector: Detector | None) -> None:
         """The same within ``feed``, at the next offset that can be committed, where a successor can do it too.
 
-        In the midst of a poll a takeover is at no offset: rows that were released before are judged after
-        it. A pipeline that writes snapshots must be able to tell where it was.
+        In the midst of a poll a model change is at no offset: rows that were released before are judged
+        after it. A pipeline that writes snapshots must be able to tell where it was.
         """
-        self._next, self.takeover_due = detector, True
+        self._next_detector, self.model_change_due = detector, True
 
-    def _take_over(self, offset: int) -> Iterator[Step]:
-        """Let the next model take over between two readings; ``offset`` is the second one's."""
-        yield from self._evaluation.all()
+    def _change_model(self, offset: int) -> Iterator[Step]:
+        """Let the next model come into force between two readings; ``offset`` is the second one's."""
+        yield from self._evaluation.evaluate_all()
         self._evaluation.emitted, self.offset = 0, offset
-        while len(unfollowed := self.parts.unfollowed()) > SNAPSHOTS_AT_ONCE:
+        while len(needing_snapshot := self.parts.needing_snapshot()) > SNAPSHOTS_AT_ONCE:
             # All of them must have snapshots by then; so they go before, some with each commit.
-            self.parts.ledger.mark(sorted(unfollowed)[:SNAPSHOTS_AT_ONCE])
+            self.parts.ledger.mark(sorted(needing_snapshot)[:SNAPSHOTS_AT_ONCE])
             yield Step(outputs=self.parts.ingest.dead_letters_before(offset), committable=True)
             if self.parts.ledger.dirty:
                 break  # nobody writes snapshots here
-        detector, self._next, self.takeover_due = self._next, None, False
+        detector, self._next_detector, self.model_change_due = self._next_detector, None, False
         outgoing = self.use(detector)
         yield Step(outputs=self.parts.ingest.dead_letters_before(offset) + outgoing, committable=True)
 
@@ -226,14 +230,14 @@ class Pipeline:
     def feed(self, polled: PolledRecords) -> Iterator[Step]:
         """Take what was polled; yields a Step per chunk. Exhaust it before the next call.
 
-        The result of one poll has no bound (a record may bridge a gap of a day), but what the shell
+        The result of one poll has no bound (a record may bridge a gap of a day), but what the loop
         must keep has: on the way through, ``committable`` steps come.
         """
         items = polled.items
         if self.replaying and self.offset >= self.publish_from:
             yield from self._end_replay()
-        if self.takeover_due and not self.replaying:
-            yield from self._take_over(max(self.offset, 0))
+        if self.model_change_due and not self.replaying:
+            yield from self._change_model(max(self.offset, 0))
         if self.replaying and items:
             done = bisect_left(items, self.publish_from, key=lambda item: item.offset)
             yield from self._replay(items[:done])
@@ -241,66 +245,66 @@ class Pipeline:
             if items:
                 # The outputs of the replayed records were published: their rows must not spill over.
                 yield from self._end_replay()
-        yield from self._take_all(items)
+        yield from self._process(items)
         if self.replaying and self.offset >= self.publish_from:
             yield from self._end_replay()
-        yield from self._take_idle(polled)
+        yield from self._finish_poll(polled)
 
     def stop_soon(self) -> None:
         """Yield a committable step as soon as may be: no record behind it will be taken."""
         self._stopping = True
 
     def _replay(self, items: Sequence[Record | Reading]) -> Iterator[Step]:
-        """Take records of before the committed position, and let each model take over where it did."""
+        """Take records of before the committed position, and repeat each model change where it was."""
         while items:
             first = items[0].offset
-            while (takeover := self.parts.takeovers.next_offset()) is not None and takeover <= first:
-                yield from self._evaluation.all()
-                self._recovery.pass_takeover()
+            while (change := self.parts.model_changes.next_offset()) is not None and change <= first:
+                yield from self._evaluation.evaluate_all()
+                self._recovery.repeat_model_change()
             end = len(items)
-            if takeover is not None:
-                end = bisect_left(items, takeover, key=lambda item: item.offset)
-            yield from self._take_all(items[:end])
+            if change is not None:
+                end = bisect_left(items, change, key=lambda item: item.offset)
+            yield from self._process(items[:end])
             items = items[end:]
 
     def _end_replay(self) -> Iterator[Step]:
         """The committed position is reached."""
-        yield from self._evaluation.all()
+        yield from self._evaluation.evaluate_all()
         self._recovery.replayed()
 
-    def _take_all(self, items: Sequence[Record | Reading]) -> Iterator[Step]:
+    def _process(self, items: Sequence[Record | Reading]) -> Iterator[Step]:
         """Take records with a pause now and then, even where no chunk of rows comes of them."""
         for begin in range(0, len(items), RECORDS_AT_ONCE):
             if begin:
-                yield self._evaluation.step()
+                yield self._evaluation.make_step()
             some = items[begin : begin + RECORDS_AT_ONCE]
             wide, readings = self.parts.ingest.decode(some)
             if wide is not None:
-                yield from self._take_wide(wide)
+                yield from self._process_wide(wide)
             for reading in readings:
                 yield from self._yield_if_full(reading.offset)
-                yield from self._take_one(reading)
+                yield from self._process_one(reading)
             self.offset = some[-1].offset + 1
 
-    def _take_wide(self, readings: ReadingBatch) -> Iterator[Step]:
+    def _process_wide(self, readings: ReadingBatch) -> Iterator[Step]:
         """Take wide readings, as many at once as need not be taken alone."""
         placed = Placed(readings, value_hashes(readings.values), np.empty(len(readings), np.int64))
         for begin in range(0, len(readings), READINGS_AT_ONCE):
             end = min(begin + READINGS_AT_ONCE, len(readings))
             if self.replaying:
-                yield from self._take_each(placed, begin, end)
+                yield from self._process_one_by_one(placed, begin, end)
             else:
-                yield from self._take_together(placed, begin, end)
-            yield self._evaluation.step()  # whatever they led to, the shell may turn to something else
+                yield from self._process_together(placed, begin, end)
+            yield self._evaluation.make_step()  # whatever they led to, the loop may turn to something else
 
-    def _take_each(self, placed: Placed, begin: int, end: int) -> Iterator[Step]:
+    def _process_one_by_one(self, placed: Placed, begin: int, end: int) -> Iterator[Step]:
         """Take these readings one by one."""
         for i in range(begin, end):
             reading = placed.readings.reading(i)
             yield from self._yield_if_full(reading.offset)
-            yield from self._take_one(reading, int(placed.value_hashes[i]))
+            yield from self._process_one(reading, int(placed.value_hashes[i]))
 
-    def _take_together(self, placed: Placed, begin: int, end: int) -> Iterator[Step]:
+    def _process_together(self, placed: Placed, begin: int, end: int) -> Iterator[Step]:
         """Take readings together as far as they lead to nothing but rows.
 
         A reading of an asset that there is no room for, or that is silent, is taken alone: its outputs
@@ -312,73 +316,73 @@ class Pipeline:
         at, alone = begin, 0
         while at < end:
             yield from self._yield_if_full(int(batch.offsets[at]))
-            stop = self.parts.ingest.seat(placed, at, end)
+            stop = self.parts.ingest.assign_slots(placed, at, end)
             silent = np.flatnonzero(self.parts.silence.silent[slots[at:stop]])
             if len(silent):
                 stop = at + int(silent[0])
             if stop > at:
                 stop = self.parts.ingest.batch_end(placed, at, stop, self.parts.drift.due_row)
                 self.parts.chunker.append(self.parts.ingest.take_batch(placed, at, stop))
-                yield from self._evaluation.full()
+                yield from self._evaluation.evaluate_full()
                 assets = len(self.parts.assets)
-                yield from self._timekeeping.read_clock(int(batch.offsets[stop - 1]))
+                yield from self._timekeeping.check_clock(int(batch.offsets[stop - 1]))
                 at = stop
                 if len(self.parts.assets) < assets:  # one of them begins anew
                     slots[at:end] = self.parts.assets.slots_of(batch.assets[at:end])
                 continue
-            yield from self._take_one(batch.reading(at), int(placed.value_hashes[at]))
+            yield from self._process_one(batch.reading(at), int(placed.value_hashes[at]))
             alone += 1
             at += 1
             if alone * ONE_IN_ALONE > end - begin:
-                yield from self._take_each(placed, at, end)
+                yield from self._process_one_by_one(placed, at, end)
                 return
             # It may have brought an asset, or evicted one.
             slots[at:end] = self.parts.assets.slots_of(batch.assets[at:end])
 
-    def _take_one(self, reading: Reading, value_hash: int | None = None) -> Iterator[Step]:
+    def _process_one(self, reading: Reading, value_hash: int | None = None) -> Iterator[Step]:
         """Take one reading, with everything that it leads to."""
         asset, offset = reading.asset, reading.offset
         parts, ingest, ledger = self.parts, self.parts.ingest, self.parts.ledger
         ingest.clock.count += 1
-        if ledger.replaying and ledger.covers(asset, offset):
+        if ledger.follows_snapshots and ledger.covers(asset, offset):
             return
         slot = parts.assets.slots.get(asset)
         if slot is None:
             if parts.assets.full:
                 # Outputs of an eviction must not come before those of rows released earlier.
-                yield from self._evaluation.all()
-                yield self._evaluation.step(parts.evict(offset))
+                yield from self._evaluation.evaluate_all()
+                yield self._evaluation.make_step(parts.evict(offset))
             slot = parts.assets.add(asset)
         newest = ingest.grid.newest[slot]
         released = ingest.take(slot, reading, value_hash)
-        if ledger.replaying and ledger.decided:  # silence and the clock are as of the position
+        if ledger.follows_snapshots:  # silence and the clock are as of the position
             parts.chunker.add(released)
-            yield from self._evaluation.full()
+            yield from self._evaluation.evaluate_full()
             return
         if parts.silence.silent[slot] and ingest.grid.newest[slot] > newest:
             yield from self._timekeeping.end_silence(slot)
         parts.chunker.add(released)
-        yield from self._evaluation.full()
-        yield from self._timekeeping.read_clock(offset)
+        yield from self._evaluation.evaluate_full()
+        yield from self._timekeeping.check_clock(offset)
 
-    def _take_idle(self, polled: PolledRecords) -> Iterator[Step]:
-        """What follows from that no record came, or will ever come."""
+    def _finish_poll(self, polled: PolledRecords) -> Iterator[Step]:
+        """The end of a poll: judge the rows that wait, emit dead letters, and let idle time release rows."""
         idle_ns, ended = to_ns(polled.idle), polled.ended
         if ended or idle_ns > self.spec.allowed_lateness_ns:
             held = self.parts.ingest.decide_held(ended=ended, offset=self.offset)
             for i, released in enumerate(held, 1):
                 if i % OUTPUTS_AT_ONCE == 0:
-                    yield self._evaluation.step()
+                    yield self._evaluation.make_step()
                 if released is not None:
                     self.parts.chunker.add(released)
-                    yield from self._evaluation.full()
+                    yield from self._evaluation.evaluate_full()
                     yield from self._yield_if_full(self.offset)
         step = Step(outputs=self.parts.ingest.dead_letters_before(self.offset))
         if ended or polled.idle:
             self.parts.chunker.add(self.parts.ingest.release_idle(idle_ns, ended=ended))
-        yield from self._evaluation.all()
+        yield from self._evaluation.evaluate_all()
         if (ended or polled.idle) and not self.replaying:
-            yield from self._timekeeping.at_the_end(idle_ns)
+            yield from self._timekeeping.check_idle(idle_ns)
             if ended:
                 step.outputs.extend(self.parts.drift.records(ALL_TIME))
             step.audited = self._evaluation.compared(
@@ -390,13 +394,13 @@ class Pipeline:
 
     # -------------------------------------------------------------- committable offsets
     def _yield_if_full(self, offset: int) -> Iterator[Step]:
-        """Between two readings, the next at ``offset``: let the shell commit if much was emitted, or it must."""
+        """Between two readings, the next at ``offset``: let the loop commit if much was emitted, or it must."""
         if self.replaying:
             return
-        if self.takeover_due:
-            yield from self._take_over(offset)
+        if self.model_change_due:
+            yield from self._change_model(offset)
         if self._evaluation.emitted >= MOST_EMITTED or self._stopping:
-            yield from self._evaluation.all()
+            yield from self._evaluation.evaluate_all()
             self._evaluation.emitted, self.offset = 0, offset
             yield Step(outputs=self.parts.ingest.dead_letters_before(offset), committable=True)
 

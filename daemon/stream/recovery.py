@@ -51,7 +51,7 @@ class Recovery:
         """
         parts, topic = self._parts, self._parts.partition.topic
         units = parts.windows.number
-        due = parts.ledger.due(position, units)
+        due = parts.ledger.plan_commit(position, units)
         for asset in due.removed:
             yield snapshot.encode(topic, asset, None)
         for begin in range(0, len(due.snapshots), SNAPSHOTS_AT_ONCE):
@@ -60,7 +60,7 @@ class Recovery:
             parts.ledger.saved(some, units)
             for asset in some:
                 yield snapshot.encode(topic, asset, self._asset(asset, position))
-        parts.forget_takeovers(position)
+        parts.forget_model_changes(position)
         yield snapshot.encode(topic, "", self._partition(position))
 
     def _partition(self, position: int) -> snapshot.PartitionState:
@@ -69,7 +69,7 @@ class Recovery:
         return snapshot.PartitionState(
             self._layout,
             position,
-            [swap.snapshot() for swap in parts.takeovers],
+            [swap.snapshot() for swap in parts.model_changes],
             snapshot.FleetState.joined(
                 clock.snapshot_fleet(),
                 replay_count=parts.ledger.replay_count(clock.count),
@@ -87,7 +87,7 @@ class Recovery:
         baseline = parts.judge.baseline(slot)
         alarm = parts.episodes.snapshot(asset)
         silent, silent_sensors, stuck = parts.silence.snapshot(asset, slot)
-        parts.ledger.saved_active(asset, alarm is not None or bool(stuck))
+        parts.ledger.note_open_episode(asset, alarm is not None or bool(stuck))
         return snapshot.AssetState(
             self._layout,
             position,
@@ -105,14 +105,14 @@ class Recovery:
     def restoring(self, saved: Sequence[StateRecord], *, exact: bool) -> Iterator[list[Output] | None]:
         """Take over a predecessor's snapshots; before the first feed, and with the model in force.
 
-        Yields every few milliseconds: None, or outputs that the predecessor added up and nobody can continue.
+        Yields every few milliseconds: None, or the records of drift intervals that nobody can continue.
         ``Ledger.restored`` says whether the snapshots were of use; if they were not, their records are
         deleted with the next commit.
 
         Args:
             saved: the records of this partition, perhaps among others.
-            exact: whether they must be of the very position. Where they are written before
-                the position is, they may be of a later one: what lies between was published.
+            exact: True: their offset must equal the committed one. False (delivery at least once, where they
+                are written before the position): it may be later, and what lies between was published.
         """
         parts, ledger = self._parts, self._parts.ledger
         records: dict[bytes, bytes] = {}
@@ -138,17 +138,17 @@ class Recovery:
     def replayed(self) -> None:
         """The position is reached: what comes from here on is new."""
         parts = self._parts
-        while parts.takeovers.ahead:
-            self.pass_takeover()
-        if parts.takeovers.other_model:
-            parts.ledger.mark(parts.unfollowed())
+        while parts.model_changes.ahead:
+            self.repeat_model_change()
+        if parts.model_changes.other_model:
+            parts.ledger.mark(parts.needing_snapshot())
         if parts.ledger.restored:
             parts.ingest.clock.count = self._clock_count  # also where retention took some of the records
         parts.ledger.replayed()
 
-    def pass_takeover(self) -> None:
-        """Repeat the next takeover of a replay; an asset whose snapshot is of after it has that behind it."""
-        number = self._parts.takeovers.pass_next()
+    def repeat_model_change(self) -> None:
+        """Repeat the next model change of a replay; a snapshot written after the change includes it."""
+        number = self._parts.model_changes.pass_next()
         self._parts.judge.keep_begun(self._parts.windows.units >= number)
 
     def _usable_partition(self, value: bytes | None) -> snapshot.PartitionState | None:
@@ -159,7 +159,7 @@ class Recovery:
             return None  # there is none, or it is of another layout
         fault = found if isinstance(found, str) else partition_fault(found, parts.spec)
         if isinstance(found, snapshot.PartitionState) and fault is None:
-            mine, last = parts.takeovers.last, snapshot.Swap.restored(found.swaps[-1])
+            mine, last = parts.model_changes.last, snapshot.ModelChange.restored(found.swaps[-1])
             if last.model != mine.model:
                 return found
             drift = parts.drift.drift
@@ -177,20 +177,20 @@ class Recovery:
     def _restore_partition(self, partition: snapshot.PartitionState) -> list[Output]:
         """Take over what is the partition's; the drift records that nobody can continue."""
         parts, ledger = self._parts, self._parts.ledger
-        ledger.publish_from = partition.offset
-        ledger.replaying = ledger.restored = True
-        ledger.forgotten_before = partition.forgotten_before
+        ledger.restore_position(partition.offset, partition.forgotten_before)
         parts.ingest.clock.restore_fleet(partition.clock.at_replay)
         parts.ingest.stamps = tuple(partition.clock.stamps_ns)
         self._clock_count = partition.clock.count
         if partition.drift_episode is not None:
             parts.episodes.restore_drift(partition.drift_episode)
-        parts.takeovers.restore([snapshot.Swap.restored(swap) for swap in partition.swaps], partition.offset)
+        parts.model_changes.restore(
+            [snapshot.ModelChange.restored(swap) for swap in partition.swaps], partition.offset
+        )
         outputs: list[Output] = []
         same_interval = partition.drift_interval_ns == parts.drift.interval_ns
-        if parts.takeovers.other_model or not same_interval:
+        if parts.model_changes.other_model or not same_interval:
             outgoing = Drift.outgoing(partition, parts.spec.name, parts.partition)
-            outputs += [] if outgoing is None else outgoing.due(ALL_TIME)
+            outputs += [] if outgoing is None else outgoing.end_intervals(ALL_TIME)
         elif parts.drift.drift is not None:
             parts.drift.drift.restore(partition.drift_state)
         if same_interval:
@@ -218,7 +218,7 @@ class Recovery:
             fault = f"there are more than limits.max_assets, {parts.assets.most}"
         if isinstance(known, snapshot.AssetState) and fault is None:
             fault = asset_fault(known, parts.spec, partition, parts.windows.scalings)
-            in_force = known.units == parts.takeovers.last.number
+            in_force = known.units == parts.model_changes.last.number
             if fault is None and in_force and known.baseline is not None:
                 needed = 8 * parts.judge.baseline_states
                 if len(known.baseline) != needed:
@@ -228,17 +228,17 @@ class Recovery:
                 return
         self.unusable.append(f"of {asset[:60]!r}: {fault}")
         if len(name) <= ASSET_BYTES:
-            parts.ledger.discard([asset])  # parts record goes with the next commit, or is written anew
+            parts.ledger.discard([asset])  # the next commit deletes its record, or writes it anew
 
     def _take_asset(self, asset: str, known: snapshot.AssetState) -> None:
-        """Set up one asset as it was at the offset that parts record covers."""
+        """Set up one asset as it was at the offset that its record covers."""
         parts = self._parts
         slot, ingest = parts.assets.add(asset), parts.ingest
         parts.windows.restore(slot, known.window_state)
-        if known.baseline is not None and known.units == parts.takeovers.last.number:
+        if known.baseline is not None and known.units == parts.model_changes.last.number:
             parts.judge.restore_baseline(slot, snapshot.unpack_floats(known.baseline))
         ingest.grid.restore(slot, asset, known.grid)
-        parts.ledger.saved_active(asset, known.alarm is not None or bool(known.stuck))
+        parts.ledger.note_open_episode(asset, known.alarm is not None or bool(known.stuck))
         if known.alarm is not None:
             parts.episodes.restore(asset, known.alarm)
         parts.silence.restore(asset, slot, known.asset_silent, known.silent_sensors, known.stuck)

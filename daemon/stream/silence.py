@@ -1,4 +1,4 @@
-"""Silence: sensors that stopped, sensors that are stuck, assets that stopped, clocks that are off.
+"""Alerts without a score: silent and stuck sensors, silent assets, clocks that are off.
 
 None of this needs a score. An episode opens when a rule is met and closes when it is not any more:
 
@@ -17,11 +17,11 @@ import numpy as np
 from daemon.domain import AlertKind, Ints, Mask, Output, Severity, StreamSpec
 from daemon.stream.alerts import Episodes, EpisodeStart
 from daemon.stream.assets import AssetTable
+from daemon.stream.chunk_windows import WindowedRows
 from daemon.stream.event_time import NO_CLOCK
-from daemon.stream.fleet_clock import Look
+from daemon.stream.fleet_clock import ClockUpdate
 from daemon.stream.ingest import Ingest
 from daemon.stream.ledger import Ledger
-from daemon.stream.windowed import WindowedRows
 
 STUCK_MARGIN = 2
 """A sensor is stuck when it stands still this many times longer than it ever did in training."""
@@ -150,7 +150,7 @@ class SilenceMonitor:
         return outputs
 
     # -------------------------------------------------------------- assets
-    def look(self, drift_due_row: int) -> Look | None:
+    def update_clock(self, drift_due_row: int) -> ClockUpdate | None:
         """Read the fleet's clock if it is due: which assets fell silent, whose clocks are off.
 
         Whether it is due depends on the records alone and not on the poll that they came in.
@@ -161,11 +161,11 @@ class SilenceMonitor:
         if not self._clock.due(drift_due_row):
             return None
         ingest = self._ingest
-        look = self._clock.look(self._grid.newest, self.silent, ingest.middle_stamp_ns, ingest.appended_ns)
+        look = self._clock.update(self._grid.newest, self.silent, ingest.middle_stamp_ns, ingest.appended_ns)
         self._ledger.mark(self._assets.names_of(look.changed))
         return look
 
-    def begin(self, slots: Ints, model: str) -> Iterator[Output]:
+    def declare_silent(self, slots: Ints, model: str) -> Iterator[Output]:
         """Declare these assets silent, by name."""
         for name, slot in self._by_name(slots):
             newest = int(self._grid.newest[slot])
@@ -179,14 +179,14 @@ class SilenceMonitor:
         newest = int(self._grid.newest[slot])
         return newest - int(self._clock.skew[slot]) + self._silent_rows > self._clock.row
 
-    def end(self, slot: int, model: str) -> list[Output]:
+    def end_silence(self, slot: int, model: str) -> list[Output]:
         """A silent asset reports again."""
         name, newest = self._assets.name(slot), int(self._grid.newest[slot])
         self._silent.values[slot] = False
         self._ledger.mark([name])
         return list(self._episodes.close_unscored(name, AlertKind.ASSET_SILENT, None, newest, model))
 
-    def clocks(self, skewed: Ints, righted: Ints, model: str) -> Iterator[Output]:
+    def update_clock_alerts(self, skewed: Ints, righted: Ints, model: str) -> Iterator[Output]:
         """Clocks that are off for good, and clocks that are right again."""
         for name, slot in self._by_name(skewed):
             newest = int(self._grid.newest[slot])
@@ -197,7 +197,7 @@ class SilenceMonitor:
             newest = int(self._grid.newest[slot])
             yield from self._episodes.close_unscored(name, AlertKind.CLOCK_SKEW, None, newest, model)
 
-    def at_the_end(self, idle_ns: int) -> Ints:
+    def silent_when_idle(self, idle_ns: int) -> Ints:
         """The assets that are silent as the log stands: where all is idle, elapsed wall time counts.
 
         Args:

@@ -108,7 +108,7 @@ class AlarmState(msgspec.Struct, frozen=True, array_like=True):
     open: list[EpisodeState]
 
 
-class SwapState(msgspec.Struct, frozen=True, array_like=True):
+class ModelChangeState(msgspec.Struct, frozen=True, array_like=True):
     """A model that took over: it judges the rows that records from ``offset`` on released."""
 
     number: int  # one more than that of the swap before
@@ -339,7 +339,7 @@ class PartitionState(msgspec.Struct, frozen=True, array_like=True):
 
     layout: str
     offset: int
-    swaps: list[SwapState]  # oldest first; the last one's model is in force
+    swaps: list[ModelChangeState]  # oldest first; the last one's model is in force
     clock: FleetState
     forgotten_before: int  # an asset seen before this offset and without a record has been evicted
     drift: list[SumsState]
@@ -363,17 +363,17 @@ class PartitionState(msgspec.Struct, frozen=True, array_like=True):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Swap:
-    """A model that took over, as it is worked with: ``SwapState`` with its units as a ``Scaling``."""
+class ModelChange:
+    """A model that took over, as it is worked with: ``ModelChangeState`` with its units as a ``Scaling``."""
 
     number: int
     offset: int
     model: str
     scaling: Scaling
 
-    def snapshot(self) -> SwapState:
+    def snapshot(self) -> ModelChangeState:
         """The swap as part of a record."""
-        return SwapState(
+        return ModelChangeState(
             self.number,
             self.offset,
             self.model,
@@ -383,10 +383,10 @@ class Swap:
         )
 
     @staticmethod
-    def restored(state: SwapState) -> Swap:
+    def restored(state: ModelChangeState) -> ModelChange:
         """The swap of a record."""
         scaling = Scaling(unpack_floats(state.mean), unpack_floats(state.scale), np.dtype(state.kept).type)
-        return Swap(state.number, state.offset, state.model, scaling)
+        return ModelChange(state.number, state.offset, state.model, scaling)
 
 
 _encode = msgspec.msgpack.Encoder().encode

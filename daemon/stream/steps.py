@@ -24,7 +24,7 @@ class RowBlock:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Standing:
+class JudgingState:
     """A copy of an asset's state behind its newest judged row: where a fire drill begins."""
 
     window: Floats  # (L, C) raw, NaN where not observed

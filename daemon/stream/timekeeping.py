@@ -26,23 +26,25 @@ class Timekeeping:
         self._parts = parts
         self._evaluation = evaluation
 
-    def read_clock(self, offset: int) -> Iterator[Step]:
+    def check_clock(self, offset: int) -> Iterator[Step]:
         """Read the clock behind the record at ``offset`` if it is due, and emit what follows."""
         parts, replaying = self._parts, self._parts.ledger.replaying
-        look = parts.silence.look(parts.drift.due_row)
+        look = parts.silence.update_clock(parts.drift.due_row)
         if look is None:
             return
         if any(map(len, (look.fell_silent, look.skewed, look.righted, look.set_back))):
             model = parts.judge.model
-            yield from self._evaluation.all()
-            yield from self._evaluation.in_steps(parts.silence.begin(look.fell_silent, model))
-            yield from self._evaluation.in_steps(parts.silence.clocks(look.skewed, look.righted, model))
+            yield from self._evaluation.evaluate_all()
+            yield from self._evaluation.in_steps(parts.silence.declare_silent(look.fell_silent, model))
+            yield from self._evaluation.in_steps(
+                parts.silence.update_clock_alerts(look.skewed, look.righted, model)
+            )
             closed: list[Output] = []
             for name in sorted(parts.assets.names_of(look.set_back)):
                 # All that it sends is late. It begins anew, as if it were another asset, and is judged again.
                 closed += parts.forget(name, offset, refuse=not replaying)
             if closed and not replaying:
-                yield self._evaluation.step(closed)
+                yield self._evaluation.make_step(closed)
         fleet_row = parts.ingest.clock.row
         if not replaying and NO_CLOCK < fleet_row >= parts.drift.due_row:
             yield from self._end_intervals(fleet_row)
@@ -60,19 +62,21 @@ class Timekeeping:
         if len(chunker):  # after the rows that came before
             chunker.set_boundary(horizon_ns)
         elif outputs := drift.records(horizon_ns):
-            yield self._evaluation.step(outputs)
+            yield self._evaluation.make_step(outputs)
 
     def end_silence(self, slot: int) -> Iterator[Step]:
         """Close an asset's silence once it has caught up with the fleet."""
         parts = self._parts
         if not parts.silence.has_caught_up(slot):
             return
-        yield from self._evaluation.all()
-        closed = parts.silence.end(slot, parts.judge.model)
+        yield from self._evaluation.evaluate_all()
+        closed = parts.silence.end_silence(slot, parts.judge.model)
         if closed and not parts.ledger.replaying:
-            yield self._evaluation.step(closed)
+            yield self._evaluation.make_step(closed)
 
-    def at_the_end(self, idle_ns: int) -> Iterator[Step]:
+    def check_idle(self, idle_ns: int) -> Iterator[Step]:
         """No record came for ``idle_ns``: emit which assets are silent as the log stands."""
-        slots = self._parts.silence.at_the_end(idle_ns)
-        yield from self._evaluation.in_steps(self._parts.silence.begin(slots, self._parts.judge.model))
+        slots = self._parts.silence.silent_when_idle(idle_ns)
+        yield from self._evaluation.in_steps(
+            self._parts.silence.declare_silent(slots, self._parts.judge.model)
+        )

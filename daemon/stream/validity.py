@@ -35,8 +35,8 @@ from daemon.stream.snapshot import (
     EpisodeState,
     FleetState,
     GridState,
+    ModelChangeState,
     PartitionState,
-    SwapState,
 )
 from daemon.stream.windowing import NO_RECORD
 
@@ -257,7 +257,9 @@ def partition_fault(known: PartitionState, spec: StreamSpec) -> str | None:
     return _fleet_fault(known.clock, spec) or _drift_fault(known, len(spec.sensors))
 
 
-def _swap_fault(before: SwapState | None, swap: SwapState, offset: int, sensors: int) -> str | None:
+def _swap_fault(
+    before: ModelChangeState | None, swap: ModelChangeState, offset: int, sensors: int
+) -> str | None:
     if swap.number < 0 or (before is not None and swap.number != before.number + 1):
         return f"swap {swap.number} does not follow"
     if not (0 if before is None else before.offset) <= swap.offset <= offset:

@@ -117,7 +117,7 @@ def test_the_baseline_is_that_of_the_row_before() -> None:
     for place in drill.places:
         _, again, other = begun()
         fed(again, other, noisy(place.row - 1_700_000_000), at_once=1)
-        standing = again.parts.standing("p1", place.row - 1)
+        standing = again.parts.judging_state("p1", place.row - 1)
         assert standing is not None
         np.testing.assert_array_equal(place.baseline, standing.baseline)
         assert place.alarm == standing.alarm

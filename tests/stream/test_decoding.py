@@ -356,7 +356,7 @@ def assert_decoded_alike(lines: list[tuple[bytes, int]]) -> None:
     records = [Record(i, None, value, stamp) for i, (value, stamp) in enumerate(lines)]
     alone, together = Decoder(WIDE, max_bytes=2000), Decoder(WIDE, max_bytes=2000)
     expected = [alone.decode(item) for item in records]
-    found, rejected = together.decode_lines(records)
+    found, rejected = together.decode_batch(records)
     readings = [item for item in expected if isinstance(item, Reading)]
     assert [(r.record.offset, r.reason, r.detail) for r in rejected] == [
         (r.record.offset, r.reason, r.detail) for r in expected if isinstance(r, Rejected)
@@ -378,7 +378,7 @@ def replace_values(reading: Reading) -> Reading:
 
 def test_readings_pass_through_in_their_places() -> None:
     reading = Reading(1, "p2", 5, [1.0, 2.0, 3.0])
-    found, _ = Decoder(WIDE).decode_lines([record(USUAL[0][0]), reading, record(USUAL[1][0])])
+    found, _ = Decoder(WIDE).decode_batch([record(USUAL[0][0]), reading, record(USUAL[1][0])])
     assert found.assets == ["p1", "p2", "p1"]
     assert found.values[1].tolist() == [1.0, 2.0, 3.0]
 
@@ -396,8 +396,8 @@ class Noting(Decoder):
 def test_records_of_a_large_fleet_are_decoded_together_with_one_string_per_asset() -> None:
     records = [record(wide(dict.fromkeys(SENSORS, 1.0), asset=f"pump-{i:05}")) for i in range(20_000)]
     decoder = Noting(WIDE)
-    first, _ = decoder.decode_lines(records)
+    first, _ = decoder.decode_batch(records)
     decoder.alone = 0
-    again, _ = decoder.decode_lines(records)
+    again, _ = decoder.decode_batch(records)
     assert decoder.alone == 0
     assert all(one is other for one, other in zip(first.assets, again.assets, strict=True))

@@ -143,5 +143,5 @@ def test_valid_asset_ids_are_remembered_in_bounded_memory() -> None:
 def test_assets_beyond_those_remembered_are_decoded_all_the_same() -> None:
     decoder = Decoder(WIDE, assets_kept=50)
     for i in range(500):
-        batch, _ = decoder.decode_lines([record(wide(dict.fromkeys(SENSORS, 1.0), asset=f"p{i}"))])
+        batch, _ = decoder.decode_batch([record(wide(dict.fromkeys(SENSORS, 1.0), asset=f"p{i}"))])
         assert batch.assets == [f"p{i}"]

@@ -303,8 +303,8 @@ def test_half_a_fleet_that_is_ahead_makes_the_other_half_not_silent(assets: int,
 def test_looks_are_rare_in_a_healthy_fleet(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reading it costs a walk over all assets; so it may not be done with every reading."""
     looks = []
-    look = FleetClock.look
-    monkeypatch.setattr(FleetClock, "look", lambda *a: looks.append(0) or look(*a))
+    look = FleetClock.update
+    monkeypatch.setattr(FleetClock, "update", lambda *a: looks.append(0) or look(*a))
     feed(made(), fleet(900, {f"p{i}": 0.0 for i in range(50)}, live=True))
     assert len(looks) < 20
 
@@ -312,8 +312,8 @@ def test_looks_are_rare_in_a_healthy_fleet(monkeypatch: pytest.MonkeyPatch) -> N
 def test_looks_are_rare_while_many_assets_are_unsupported(monkeypatch: pytest.MonkeyPatch) -> None:
     """A look walks over all slots: one for each new asset would be quadratic."""
     looks = []
-    look = FleetClock.look
-    monkeypatch.setattr(FleetClock, "look", lambda *a: looks.append(0) or look(*a))
+    look = FleetClock.update
+    monkeypatch.setattr(FleetClock, "update", lambda *a: looks.append(0) or look(*a))
     feed(made(), [line(T0 + i // 1_000, f"p{i}") for i in range(8_000)], end=False)
     assert len(looks) < 400
 

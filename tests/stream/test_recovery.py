@@ -106,7 +106,7 @@ class Log:
         for record in saved:
             self.state[record.key] = record
         self.position = (self.pipeline.offset, self.pipeline.replay_from())
-        self.wanted = self.wanted_then = self.wanted if self.pipeline.takeover_due else None
+        self.wanted = self.wanted_then = self.wanted if self.pipeline.model_change_due else None
         self.committed = self.pipeline.detector
 
     def run_and_rest(self, crashes: Iterator[bool]) -> int:

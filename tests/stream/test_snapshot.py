@@ -11,7 +11,7 @@ import pytest
 from daemon.detector import Scaling
 from daemon.domain import StateRecord, StreamSpec
 from daemon.stream import snapshot
-from daemon.stream.snapshot import DriftState, FleetClockState, FleetState, PartitionState, Swap
+from daemon.stream.snapshot import DriftState, FleetClockState, FleetState, ModelChange, PartitionState
 
 SPEC = StreamSpec("pumps", ("a", "b"))
 SCALING = Scaling(np.array([1.0, -2.0]), np.array([0.5, 4.0]))
@@ -21,7 +21,7 @@ def partition() -> PartitionState:
     fleet = FleetState.joined(
         FleetClockState(1, 2, 3, 4, 9, 6, 7), replay_count=5, drift_due_row=8, stamps_ns=(10, 11)
     )
-    swap = Swap(0, 0, "m", SCALING).snapshot()
+    swap = ModelChange(0, 0, "m", SCALING).snapshot()
     return PartitionState(snapshot.layout(SPEC), 12, [swap], fleet, 3, *DriftState.none(60), None)
 
 
@@ -33,7 +33,7 @@ def test_a_record_of_a_partition_is_read_as_it_was_written() -> None:
     assert found == partition()
     assert isinstance(found, PartitionState)
     assert found.model == "m"
-    assert Swap.restored(found.swaps[-1]).scaling.same_as(SCALING)
+    assert ModelChange.restored(found.swaps[-1]).scaling.same_as(SCALING)
     assert found.drift_state == DriftState.none(60)
 
 

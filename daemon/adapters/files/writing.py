@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from daemon.errors import DaemonError
-from daemon.writing import Beside
+from daemon.writing import AtomicFile
 
 
 @contextmanager
@@ -24,7 +24,7 @@ def replacing(path: Path) -> Iterator[Path]:
         DaemonError: it cannot be written.
     """
     check_place(path)
-    target = Beside(path)
+    target = AtomicFile(path)
     try:
         yield target.temporary
         target.commit()
@@ -64,7 +64,7 @@ class GrowingFile:
     def __init__(self, path: Path) -> None:
         check_place(path)
         self._path = path
-        self._target = Beside(path)
+        self._target = AtomicFile(path)
 
     def finish(self, whole: bool) -> None:
         """Close the temporary file; if it is to become the ``whole`` result, write what is buffered first.

@@ -1,7 +1,7 @@
 """Starting and closing clients of any kind, with deadlines, and waiting between attempts.
 
 Nothing in aiokafka bounds a wait on an unreachable broker, so every start and every close here has a deadline.
-``started`` gives a started client or one clear line; ``closed`` and ``discard`` close a consumer and a
+``start_client`` starts a client or raises one clear line; ``close_consumer`` and ``discard`` close a consumer and a
 producer in whatever state they are; ``Backoff`` is the wait between attempts.
 """
 
@@ -81,7 +81,7 @@ def _closing(client: Any) -> Awaitable[Any]:
     return closing
 
 
-async def started(make: Callable[[], C], settings: KafkaSettings, deadline_s: float = START_S) -> C:
+async def start_client(make: Callable[[], C], settings: KafkaSettings, deadline_s: float = START_S) -> C:
     """Make a client and start it.
 
     Args:
@@ -154,7 +154,7 @@ class Backoff:
         self._tries, self._logged_at = 0, float("-inf")
 
 
-async def closed(consumer: AIOKafkaConsumer, within_s: float = STOP_S) -> None:
+async def close_consumer(consumer: AIOKafkaConsumer, within_s: float = STOP_S) -> None:
     """Close a consumer and its connections, also where its fetch task has died."""
     await quietly(consumer.stop(), within_s)
     await quietly(close_connections(consumer))

@@ -19,7 +19,7 @@ from aiokafka.errors import (
     OffsetOutOfRangeError,
 )
 
-from daemon.adapters.kafka.connecting import check_fetching, closed, started
+from daemon.adapters.kafka.connecting import check_fetching, close_consumer, start_client
 from daemon.adapters.kafka.failures import while_reading
 from daemon.adapters.kafka.security import connection
 from daemon.adapters.kafka.settings import DEADLINE_S, WAIT_MS, KafkaSettings
@@ -142,7 +142,7 @@ class Follower:
         """Close the connection. Safe to call twice; a later read starts again at the first record."""
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
-            await closed(consumer)
+            await close_consumer(consumer)
 
     @contextlib.asynccontextmanager
     async def _stopped_on_error(self, consumer: AIOKafkaConsumer) -> AsyncIterator[AIOKafkaConsumer]:
@@ -186,7 +186,7 @@ class Follower:
         if self._consumer is not None:
             return self._consumer
         counts = await check_topics(self._settings, [self._topic])
-        consumer = await started(
+        consumer = await start_client(
             lambda: AIOKafkaConsumer(
                 **self._arguments,
                 enable_auto_commit=False,
@@ -203,7 +203,7 @@ class Follower:
                 for tp, start in (await consumer.beginning_offsets(partitions)).items():
                     consumer.seek(tp, start)
         except BaseException:
-            await closed(consumer)
+            await close_consumer(consumer)
             raise
         self._consumer = consumer
         return consumer

@@ -33,7 +33,7 @@ from daemon.adapters.kafka.aiokafka_inside import (
     request_metadata,
     return_parsed_records,
 )
-from daemon.adapters.kafka.connecting import check_fetching, closed, started
+from daemon.adapters.kafka.connecting import check_fetching, close_consumer, start_client
 from daemon.adapters.kafka.failures import describe
 from daemon.adapters.kafka.security import connection
 from daemon.adapters.kafka.settings import MAX_RECORDS, WAIT_MS, KafkaSettings
@@ -122,7 +122,7 @@ class GroupConsumer:
         """
         self.partitions_at_start = await check_topics(self._settings, self._topics)
         self._answered_at = time.monotonic()
-        client = await started(
+        client = await start_client(
             lambda: AIOKafkaConsumer(
                 **self._arguments,
                 group_id=self._settings.group_id,
@@ -153,7 +153,7 @@ class GroupConsumer:
         if self._fetch is not None:
             self._fetch.cancel()
             await asyncio.wait({self._fetch})
-        await closed(client, within_s)
+        await close_consumer(client, within_s)
 
     # -------------------------------------------------------------- whether the broker answers
     def last_answer(self) -> float:

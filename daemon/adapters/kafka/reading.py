@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
 
-from daemon.adapters.kafka.connecting import closed, started
+from daemon.adapters.kafka.connecting import close_consumer, start_client
 from daemon.adapters.kafka.failures import UnreachableError, while_reading
 from daemon.adapters.kafka.security import connection
 from daemon.adapters.kafka.settings import DEADLINE_S, MAX_RECORDS, WAIT_MS, KafkaSettings
@@ -67,7 +67,7 @@ class Log:
         """
         arguments = connection(settings)
         counts = await check_topics(settings, topics)
-        consumer = await started(
+        consumer = await start_client(
             lambda: AIOKafkaConsumer(
                 **arguments,
                 enable_auto_commit=False,
@@ -95,7 +95,7 @@ class Log:
                 log.starts[partition], log.ends[partition] = starts[tp], ends[tp]
             yield log
         finally:
-            await closed(consumer)
+            await close_consumer(consumer)
 
     async def pieces(self, begin: Offsets, end: Offsets) -> AsyncIterator[Piece]:
         """The records of these partitions from ``begin`` up to but without ``end``.

@@ -18,7 +18,7 @@ from aiokafka.errors import (
     for_code,
 )
 
-from daemon.adapters.kafka.connecting import quietly, started
+from daemon.adapters.kafka.connecting import quietly, start_client
 from daemon.adapters.kafka.failures import UnreachableError, describe
 from daemon.adapters.kafka.security import connection
 from daemon.adapters.kafka.settings import DEADLINE_S, START_S, KafkaSettings
@@ -38,7 +38,7 @@ async def administering(
         UnreachableError, BrokerError: it cannot be done (now).
     """
     arguments = connection(settings)
-    admin = await started(
+    admin = await start_client(
         lambda: AIOKafkaAdminClient(**arguments, request_timeout_ms=15_000),
         settings,
         min(START_S, deadline_s),

@@ -36,7 +36,7 @@ from aiokafka.partitioner import murmur2
 
 from daemon.adapters.kafka.aiokafka_inside import transaction_failure
 from daemon.adapters.kafka.commit_metadata import written_position
-from daemon.adapters.kafka.connecting import discard, started
+from daemon.adapters.kafka.connecting import discard, start_client
 from daemon.adapters.kafka.failures import REFUSED, UnreachableError, describe
 from daemon.adapters.kafka.following import MOST_BYTES, Follower, LatestEntries
 from daemon.adapters.kafka.security import connection
@@ -192,7 +192,7 @@ class Transactions:
 
     async def _start(self, partition: InputPartition) -> None:
         name = f"{self._settings.group_id}-{partition.topic}-{partition.number}"
-        self._producers[partition] = await started(
+        self._producers[partition] = await start_client(
             lambda: AIOKafkaProducer(
                 **self._arguments,
                 transactional_id=name,

@@ -21,7 +21,7 @@ from aiokafka.errors import (
     KafkaError,
 )
 
-from daemon.adapters.kafka.connecting import Backoff, discard, started
+from daemon.adapters.kafka.connecting import Backoff, discard, start_client
 from daemon.adapters.kafka.failures import REFUSED, UnreachableError, describe
 from daemon.adapters.kafka.security import connection
 from daemon.adapters.kafka.settings import LOG_EVERY_S, STOP_S, KafkaSettings
@@ -150,7 +150,7 @@ class Writer:
         if self._producer is None:
             # A batch counts as a message against max.message.bytes: the smallest topic sets its size.
             size = min([BATCH_BYTES, *self._limits.values()])
-            self._producer = await started(
+            self._producer = await start_client(
                 lambda: AIOKafkaProducer(
                     **self._arguments,
                     enable_idempotence=True,

@@ -29,7 +29,7 @@ class WindowedRows:
     first_offsets: Ints  # (W,) smallest record offset in each window
 
 
-def windowed(rows: RowBatch, buffer: WindowBuffer, hop: int, *, judging: bool) -> WindowedRows:
+def cut_windows(rows: RowBatch, buffer: WindowBuffer, hop: int, *, judging: bool) -> WindowedRows:
     """Push rows into their assets' windows, and cut out the windows that are wanted.
 
     Args:
