@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from daemon.commands.explain import explain
+from daemon.commands.explain import ExplainOptions, explain
 from daemon.domain import (
     SECOND_NS,
     AlarmPolicy,
@@ -66,7 +66,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 async def document(folder: Path, file: str | None = "week.csv", **more: Any) -> dict[str, Any]:
     given = None if file is None else folder / file
-    return (await explain(folder / "m", folder / "page.html", given, **more)).document
+    return (await explain(ExplainOptions(folder / "m", folder / "page.html", given, **more))).document
 
 
 @pytest.fixture(scope="module")
@@ -187,9 +187,13 @@ async def test_names_stay_with_the_version_and_come_back(folder: Path, tmp_path:
     bundle = Bundle.load(folder / "m")
     bundle.save(model)
     page = tmp_path / "p.html"
-    await explain(model, page, folder / "week.csv", names=["0=valve opening", "cluster:2=at rest"])
+    await explain(
+        ExplainOptions(model, page, folder / "week.csv", names=["0=valve opening", "cluster:2=at rest"])
+    )
     assert Bundle.load(model).version == bundle.version
-    again = (await explain(model, page, folder / "week.csv", sets=["valve opening=+1"])).document
+    again = (
+        await explain(ExplainOptions(model, page, folder / "week.csv", sets=["valve opening=+1"]))
+    ).document
     assert next(d for d in again["dimensions"] if d["dimension"] == 0)["name"] == "valve opening"
     assert [c["name"] for c in again["clusters"][:2]] == [None, "at rest"]
     assert again["set"]["moved"][0]["name"] == "valve opening"
@@ -198,23 +202,29 @@ async def test_names_stay_with_the_version_and_come_back(folder: Path, tmp_path:
     hours = [h for day in range(2) for h in (*range(6), 9, *range(20, 24))]
     values = two_states(2_880, 5)
     values = np.concatenate([values[60 * h : 60 * h + 60] for h in hours])
-    other = (await explain(model, page, write_csv(tmp_path / "night.csv", {"pump-1": values}))).document
+    other = (
+        await explain(ExplainOptions(model, page, write_csv(tmp_path / "night.csv", {"pump-1": values})))
+    ).document
     named = [c["name"] for c in other["clusters"]]
     assert named[0] == "at rest"
     assert named[1:] == [None] * (len(named) - 1)
 
     days = [h for day in range(2) for h in range(24 * day + 6, 24 * day + 20)]
     day = np.concatenate([two_states(2_880, 5)[60 * h : 60 * h + 60] for h in days])
-    busy = await explain(model, page, write_csv(tmp_path / "day.csv", {"pump-1": day}))
+    busy = await explain(ExplainOptions(model, page, write_csv(tmp_path / "day.csv", {"pump-1": day})))
     assert all(c["name"] is None for c in busy.document["clusters"])
     assert any("do not occur in these readings: 1" in note for note in busy.notes)
 
-    both = (await explain(model, page, names=["1=load"], sets=["load=-1"])).document
+    both = (await explain(ExplainOptions(model, page, names=["1=load"], sets=["load=-1"]))).document
     assert both["set"]["moved"] == [{"dimension": 1, "name": "load", "sd": -1.0}]
 
-    await explain(model, page, None, names=["0="])
+    await explain(ExplainOptions(model, page, None, names=["0="]))
     assert (
-        next(d for d in (await explain(model, page)).document["dimensions"] if d["dimension"] == 0)["name"]
+        next(
+            d
+            for d in (await explain(ExplainOptions(model, page))).document["dimensions"]
+            if d["dimension"] == 0
+        )["name"]
         is None
     )
 
@@ -222,10 +232,10 @@ async def test_names_stay_with_the_version_and_come_back(folder: Path, tmp_path:
 async def test_a_retrained_model_says_that_names_do_not_carry_over(folder: Path, tmp_path: Path) -> None:
     model = tmp_path / "m"
     Bundle.load(folder / "m").save(model)
-    await explain(model, tmp_path / "p.html", names=["0=valve opening"])
+    await explain(ExplainOptions(model, tmp_path / "p.html", names=["0=valve opening"]))
     history = [Segment("pump-1", 0, two_states(3_000, 9))]
     train(history, SPEC, QUICK, AlarmPolicy(), Budget(), 60).save(model)  # over the old one
-    found = await explain(model, tmp_path / "p.html")
+    found = await explain(ExplainOptions(model, tmp_path / "p.html"))
     assert all(d["name"] is None for d in found.document["dimensions"])
     assert any("other versions" in note and "(1 in m.names.json)" in note for note in found.notes)
 
@@ -279,7 +289,7 @@ async def test_readings_of_other_sensors_are_refused(folder: Path) -> None:
         "timestamp,a\n" + "\n".join(f"{(START + timedelta(minutes=i)).isoformat()},{i}" for i in range(60))
     )
     with pytest.raises(InputError, match="none of the stream's sensors"):
-        await explain(folder / "m", folder.parent / "p.html", other)
+        await explain(ExplainOptions(folder / "m", folder.parent / "p.html", other))
 
 
 def test_the_command_writes_the_page_and_prints_the_same_document(folder: Path, tmp_path: Path) -> None:

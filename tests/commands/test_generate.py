@@ -14,17 +14,19 @@ import pytest
 
 from daemon.adapters.files import read_table
 from daemon.adapters.kafka import KafkaSettings, Message
-from daemon.cli import rate_of
 from daemon.commands.generate import (
     Generated,
     Made,
+    MessageLayout,
     Request,
+    TopicTarget,
     condition_of,
+    rate_of,
     when_ns,
     write_file,
     write_topic,
 )
-from daemon.commands.quality import check
+from daemon.commands.quality import QualityOptions, check
 from daemon.domain import (
     SECOND_NS,
     AlarmPolicy,
@@ -63,15 +65,16 @@ def file_of(bundle: Bundle, path: Path, **request: object) -> Generated:
     return write_file(Made(bundle, Request(**request)), path)  # type: ignore[arg-type]
 
 
-def sent_by(bundle: Bundle, request: Request, **how: object) -> tuple[Generated, list[Message]]:
+def sent_by(
+    bundle: Bundle, request: Request, layout: MessageLayout | None = None, rate: float | None = None
+) -> tuple[Generated, list[Message]]:
     messages: list[Message] = []
 
     async def send(some: Sequence[Message]) -> None:
         messages.extend(some)
 
-    done = asyncio.run(
-        write_topic(Made(bundle, request), "pumps", KafkaSettings(), send=send, **how)  # type: ignore[arg-type]
-    )
+    target = TopicTarget("pumps", KafkaSettings(), rate, layout or MessageLayout())
+    done = asyncio.run(write_topic(Made(bundle, request), target, send=send))
     return done, messages
 
 
@@ -148,7 +151,7 @@ def test_the_share_of_gaps_and_that_they_come_in_bursts(bundle: Bundle, tmp_path
 @pytest.mark.parametrize("format", list(Format))
 def test_messages_decode_to_the_rows_of_the_file(format: Format, bundle: Bundle, tmp_path: Path) -> None:
     request = Request(assets=2, rows=40, gaps=0.2)
-    done, messages = sent_by(bundle, request, format=format)
+    done, messages = sent_by(bundle, request, MessageLayout(format))
     write_file(Made(bundle, request), tmp_path / "a.parquet")
     table = read_table(tmp_path / "a.parquet")
     spec = StreamSpec("pumps", SPEC.sensors, period_ns=SECOND_NS, format=format)
@@ -173,7 +176,7 @@ def test_messages_decode_to_the_rows_of_the_file(format: Format, bundle: Bundle,
 
 def test_messages_have_the_streams_own_fields(bundle: Bundle) -> None:
     fields = FieldNames(asset="$key", timestamp="at", values="data")
-    _, messages = sent_by(bundle, Request(rows=1), fields=fields)
+    _, messages = sent_by(bundle, Request(rows=1), MessageLayout(fields=fields))
     assert list(json.loads(messages[0].value or b"")) == ["at", "synthetic", "data"]
 
 
@@ -287,10 +290,12 @@ def test_the_check_passes_a_model_of_the_machine_and_fails_one_of_another(
         found = asyncio.run(
             check(
                 bundle,
-                tmp_path / f"{name}.parquet",
-                train=tmp_path / "train.parquet",
-                label="fault",
-                exclude=["fault"],
+                QualityOptions(
+                    tmp_path / f"{name}.parquet",
+                    train=tmp_path / "train.parquet",
+                    label="fault",
+                    exclude=["fault"],
+                ),
             )
         )
         assert json.loads(json.dumps(found.report))["model"] == bundle.version

@@ -12,11 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from daemon.commands.replay import replay, train_files
-from daemon.commands.root_cause import RootCause, explain_alert, root_cause
+from daemon.commands.replay import ReplayOptions, replay
+from daemon.commands.root_cause import RootCauseOptions, explain_alert, root_cause
+from daemon.commands.train import TrainOptions, train_files
 from daemon.errors import InputError, UsageError
 from daemon.model.bundle import Bundle
-from tests.commands.test_replay import LINEAR, fleet_table
+from daemon.model.root_cause import RootCause
+from tests.commands.fleet import LINEAR, fleet_table
 from tests.running import command
 
 ROWS, SHAKE = 400, 8.0
@@ -26,9 +28,11 @@ ROWS, SHAKE = 400, 8.0
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of the fleet, rows in which one sensor of all pumps is off at the end, and their alerts."""
     here = tmp_path_factory.mktemp("explain")
-    asyncio.run(train_files([fleet_table(here / "train.parquet", 600)], here / "model", sets=LINEAR))
+    asyncio.run(
+        train_files(TrainOptions([fleet_table(here / "train.parquet", 600)], here / "model", sets=LINEAR))
+    )
     fleet_table(here / "test.parquet", rows=ROWS, skip=600, shake=SHAKE)
-    asyncio.run(replay(here / "test.parquet", here / "out", model=here / "model"))
+    asyncio.run(replay(ReplayOptions(here / "test.parquet", here / "out", model=here / "model")))
     return here
 
 
@@ -47,7 +51,7 @@ def shaken(alerts: list[dict[str, Any]]) -> dict[str, Any]:
 
 def explained(folder: Path, **options: Any) -> RootCause:
     bundle = Bundle.load(folder / "model")
-    return asyncio.run(root_cause(bundle, folder / "test.parquet", **options))
+    return asyncio.run(root_cause(bundle, RootCauseOptions(folder / "test.parquet", **options)))
 
 
 def test_an_alert_is_found_by_its_id_its_fingerprint_and_how_they_begin(
@@ -155,10 +159,8 @@ def test_the_page_says_it_all_loads_nothing_and_shows_names_as_names(
     asyncio.run(
         explain_alert(
             folder / "model",
-            folder / "test.parquet",
             page,
-            alert=message["id"],
-            feedback=tmp_path / "said.jsonl",
+            RootCauseOptions(folder / "test.parquet", alert=message["id"], feedback=tmp_path / "said.jsonl"),
         )
     )
     text = page.read_text()
@@ -183,7 +185,7 @@ async def test_an_alert_carries_the_verdict_once_the_episode_has_lasted_a_window
         values[tail] += size
         table = table.set_column(table.schema.get_field_index(name), name, pa.array(values))
     pq.write_table(table, tmp_path / "test.parquet")
-    await replay(tmp_path / "test.parquet", tmp_path / "out", model=folder / "model")
+    await replay(ReplayOptions(tmp_path / "test.parquet", tmp_path / "out", model=folder / "model"))
     lines = map(json.loads, (tmp_path / "out/alerts.jsonl").read_text().splitlines())
     said = [a for a in lines if a["data"]["kind"] == "anomaly"]
     given = [a for a in said if "verdict" in a["data"]]

@@ -1,0 +1,110 @@
+"""What commands share in talking to a person: consoles, logs, progress, notes, and running a coroutine.
+
+Results go to standard output, everything else to standard error, so that standard output stays clean for pipes.
+"""
+
+import asyncio
+import json
+import signal
+import sys
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from daemon.adapters.telemetry import configure_logging
+from daemon.cli.options import DEFAULT_CONFIG
+from daemon.config import Settings, load, unknown_environment
+from daemon.documents import one_line
+
+
+def out() -> Console:
+    """The terminal; made on use so that it follows a redirected stream."""
+    return Console(highlight=False)
+
+
+def err() -> Console:
+    """Where progress and errors go, so that standard output stays clean for pipes."""
+    return Console(stderr=True, highlight=False)
+
+
+def quietly(*, environment: bool = True) -> None:
+    """Set up the logs of commands that talk to a person: warnings only, on standard error.
+
+    Args:
+        environment: print a note for each ANOMALYD_ variable that names no key.
+    """
+    configure_logging("warning", "console", sys.stderr)
+    if environment:
+        notes_of(unknown_environment())
+
+
+def perform(work: Coroutine[Any, Any, Any]) -> Any:
+    """Run a command's coroutine; an interrupt cancels it at its next await."""
+    return asyncio.run(work)
+
+
+def compute(work: Coroutine[Any, Any, Any]) -> Any:
+    """``perform`` for a coroutine that mostly computes: an interrupt ends it at once, as its next await may be minutes off."""
+
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    default = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if not default or threading.current_thread() is not threading.main_thread():
+        return asyncio.run(work)
+    signal.signal(signal.SIGINT, stop)
+    try:
+        return asyncio.run(work)
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@contextmanager
+def progress_bar() -> Iterator[Callable[[float, str], None]]:
+    """A bar on standard error; on a pipe, a line per kind of work. Gives what progress is reported to."""
+    console = err()
+    if not console.is_terminal:
+        printed = {""}
+
+        def line(share: float, doing: str) -> None:
+            head = doing.partition(":")[0]
+            if head not in printed:
+                printed.add(head)
+                console.print(f"{share:4.0%} {escape(doing)}", soft_wrap=True)
+
+        yield line
+        return
+    with Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+    ) as bar:
+        task = bar.add_task("starting", total=1.0)
+        yield lambda share, doing: bar.update(task, completed=share, description=escape(doing))
+
+
+def notes_of(notes: list[str]) -> None:
+    """Print notes for the operator, one line each."""
+    for note in notes:
+        err().print(f"note: {escape(one_line(note))}", style="yellow", soft_wrap=True)
+
+
+def settings_from(config: Path | None, sets: list[str] | None) -> Settings:
+    """The configuration of a command that needs one."""
+    return load(config or DEFAULT_CONFIG, sets or [])
+
+
+def print_json(value: Any) -> None:
+    """A result as one JSON object, for ``--json``."""
+    typer.echo(json.dumps(value))
