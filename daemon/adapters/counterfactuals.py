@@ -1,4 +1,8 @@
-"""A counterfactual as a figure and as a page: "this hour, had the mode been low"."""
+"""A counterfactual as a figure and as a page: what a stretch would have read under another condition.
+
+In: ``model.counterfactual.Counterfactual``. Out: a plotly figure as plain values, or a page of HTML that carries its
+JavaScript. Names are escaped in both.
+"""
 
 from __future__ import annotations
 
@@ -12,28 +16,27 @@ from daemon.adapters.root_cause_page import figure_element, figure_page
 from daemon.model.counterfactual import Counterfactual
 
 MOST_SENSORS = 8
-"""Rows of the figure: as many sensors as fit a screen, those that change most first."""
+"""Panels of the figure: as many sensors as fit a screen, those that change most first."""
 BLUE, ORANGE, GREY = "#1f77b4", "#d95f02", "#888888"
 
 
 def counterfactual_figure(value: Counterfactual, sensors: Sequence[str] | None = None) -> dict[str, Any]:
-    """One panel per sensor: observed, expected as it was, and what would have been, with its interval.
+    """One panel per sensor: observed, expected under the true condition, and expected under the other, with its interval.
 
     Args:
-        value: what is to be shown.
-        sensors: which, in this order; without, those that change most against their interval.
+        value: what is shown.
+        sensors: which, in this order; None: those that change most against their interval.
 
     Returns:
-        ``{"data": [...], "layout": {...}}``; names are escaped, because plotly.js reads markup in texts.
+        ``{"data": [...], "layout": {...}}``; names are escaped, as plotly.js interprets markup in texts.
     """
-    told = value.as_dict()["sensors"]
-
+    document = value.as_dict()
+    entries, times = document["sensors"], document["timestamps"]
     width = np.nanmean(value.high - value.low, axis=0)
     moved = np.abs(np.nanmean(value.value - value.expected, axis=0)) / np.maximum(width, 1e-12)
     by_change = [value.sensors[c] for c in np.argsort(-np.nan_to_num(moved), kind="stable").tolist()]
     chosen = list(sensors) if sensors is not None else by_change
-    chosen = [name for name in chosen if any(v is not None for v in told[name]["value"])][:MOST_SENSORS]
-    times = value.as_dict()["timestamps"]
+    chosen = [name for name in chosen if any(v is not None for v in entries[name]["value"])][:MOST_SENSORS]
     data: list[dict[str, Any]] = []
     layout: dict[str, Any] = {
         "height": 120 + 170 * len(chosen),
@@ -53,7 +56,7 @@ def counterfactual_figure(value: Counterfactual, sensors: Sequence[str] | None =
                     "type": "scatter",
                     "mode": "lines",
                     "x": times,
-                    "y": told[chosen[i]][of],
+                    "y": entries[chosen[i]][of],
                     "name": label,
                     "legendgroup": label,
                     "showlegend": i == 0,
@@ -91,11 +94,11 @@ def counterfactual_figure(value: Counterfactual, sensors: Sequence[str] | None =
 
 
 def counterfactual_html(value: Counterfactual) -> str:
-    """A whole page of one counterfactual. About 5 MB of it is plotly.js."""
-    told = value.as_dict()
-    was = ", ".join(told["was"]) or "no condition"
+    """A page about one counterfactual; about 5 MB of it is plotly.js."""
+    document = value.as_dict()
+    was = ", ".join(document["was"]) or "no condition"
     changes = {
-        name: found["change"] for name, found in told["sensors"].items() if found["change"] is not None
+        name: found["change"] for name, found in document["sensors"].items() if found["change"] is not None
     }
     rows = "".join(
         f"<tr><td>{escape(name)}</td><td>{change:+.4g}</td></tr>"
@@ -114,5 +117,5 @@ def counterfactual_html(value: Counterfactual) -> str:
     )
     title = f"{value.asset}, had it been {value.condition}"
     return figure_page(
-        title, f"model {value.model}, {told['timestamps'][0]} to {told['timestamps'][-1]}", body
+        title, f"model {value.model}, {document['timestamps'][0]} to {document['timestamps'][-1]}", body
     )

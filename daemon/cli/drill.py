@@ -10,11 +10,9 @@ from rich.table import Table
 
 from daemon.cli.options import AsJson, Config, Exclude, Sets, StreamName, listed
 from daemon.cli.terminal import (
-    compute,
-    notes_of,
+    computed,
     out,
     print_json,
-    progress_bar,
     quietly,
 )
 from daemon.config import MAX_SEED
@@ -65,9 +63,7 @@ def drill(
         exclude=listed(exclude),
         stream_name=stream,
     )
-    with progress_bar() as bar:
-        result = compute(drill_file(options, bar))
-    notes_of(result.notes)
+    result = computed(lambda bar: drill_file(options, bar))
     report = result.report
     if as_json:
         print_json(report)

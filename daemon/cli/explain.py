@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 
 from daemon.cli.options import AsJson, Config, Exclude, StreamName, listed
-from daemon.cli.terminal import compute, notes_of, out, print_json, progress_bar, quietly
+from daemon.cli.terminal import compute, computed, notes_of, out, print_json, quietly
 from daemon.config import parse_duration
 from daemon.errors import UsageError
 
@@ -200,10 +200,7 @@ def explain_model(options: "ExplainOptions", *, as_json: bool) -> None:
     """The page about a model."""
     from daemon.commands.explain import explain as describe
 
-    with progress_bar() as bar:
-        result = compute(describe(options, bar))
-    notes_of(result.notes)
-    found = result.document
+    found = computed(lambda bar: describe(options, bar)).document
     if as_json:
         print_json(found)
         return
@@ -219,9 +216,7 @@ def explain_episode(model: Path, output: Path, options: "RootCauseOptions", *, a
     """The page about an episode, or about one window."""
     from daemon.commands.root_cause import explain_alert
 
-    with progress_bar() as bar:
-        cause = compute(explain_alert(model, output, options, bar))
-    notes_of(list(cause.notes))
+    cause = computed(lambda bar: explain_alert(model, output, options, bar))
     if as_json:
         print_json(cause.as_dict())
     else:

@@ -9,7 +9,7 @@ from rich.table import Column, Table
 
 from daemon.cli.options import AsJson, BootstrapServers, Config, Exclude, Sets, StreamName, listed
 from daemon.cli.terminal import (
-    compute,
+    computed,
     notes_of,
     out,
     perform,
@@ -153,9 +153,7 @@ def generate(
         stream_name=stream,
     )
     if held_out is not None:
-        with progress_bar() as bar:
-            found = compute(check_held_out(options, bar))
-        print_quality(found, as_json=as_json)
+        print_quality(computed(lambda bar: check_held_out(options, bar)), as_json=as_json)
         return
     prepared = prepare(options)
     if prepared.target is None:
@@ -179,7 +177,6 @@ def generate(
 
 def print_quality(found: "Quality", *, as_json: bool) -> None:
     """The table of ``generate --check``."""
-    notes_of(found.notes)
     if as_json:
         print_json(found.report)
         return

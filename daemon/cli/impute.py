@@ -9,11 +9,9 @@ from rich.markup import escape
 
 from daemon.cli.options import AsJson, Config, Exclude, Sets, StreamName, listed
 from daemon.cli.terminal import (
-    compute,
-    notes_of,
+    computed,
     out,
     print_json,
-    progress_bar,
     quietly,
 )
 from daemon.config import MAX_SEED
@@ -67,9 +65,7 @@ def impute(
         exclude=listed(exclude),
         stream_name=stream,
     )
-    with progress_bar() as bar:
-        done = compute(impute_file(options, bar))
-    notes_of(done.notes)
+    done = computed(lambda bar: impute_file(options, bar))
     if as_json:
         fields = asdict(done)
         if not draws:  # the document of runs without draws stays as it was

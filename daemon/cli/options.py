@@ -1,6 +1,6 @@
-"""Options that several commands share, each defined once.
+"""Options that several commands share, each defined once, as annotations of the parameters of their functions.
 
-A command's function is annotated with these types; its module defines the options that are its own.
+Options of one command are defined in its own module.
 """
 
 from pathlib import Path

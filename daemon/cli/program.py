@@ -64,7 +64,7 @@ def root(
 
 
 INTERRUPTED = 130
-"""128 + SIGINT, as shells count; also what typer makes of a KeyboardInterrupt, without a word."""
+"""128 + SIGINT, as shells count; typer returns it for a KeyboardInterrupt, and prints nothing."""
 
 
 def fail(message: str, code: int) -> NoReturn:
@@ -76,8 +76,8 @@ def fail(message: str, code: int) -> NoReturn:
 def main() -> None:
     """Run a command; every error ends as one line and its exit code.
 
-    An error that nobody foresaw is a fault of the program's own: the line says so, and what the
-    traceback is good for. ``run`` has written it to its log by then.
+    An unexpected error is a fault of the program: the line says so, and how to get the traceback for a
+    report. ``run`` has logged it before.
     """
     try:
         code = app(standalone_mode=False)
@@ -90,10 +90,10 @@ def main() -> None:
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         fail("interrupted", INTERRUPTED)
-    except Exception as error:  # noqa: BLE001 - the last line of defence: never a traceback without a word
+    except Exception as error:  # noqa: BLE001 - a traceback never stands alone
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):
             if not error.format_message().strip():
-                sys.exit(2)  # no arguments at all: the help that was printed says it
+                sys.exit(2)  # no arguments at all: the help was printed
             fail(str(error.format_message()), 2)
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EPIPE, errno.EIO):
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still buffered has nowhere to go

@@ -9,11 +9,9 @@ from rich.table import Table
 
 from daemon.cli.options import AsJson, Config, Exclude, Sets, StreamName, listed
 from daemon.cli.terminal import (
-    compute,
-    notes_of,
+    computed,
     out,
     print_json,
-    progress_bar,
     quietly,
 )
 
@@ -60,9 +58,7 @@ def replay(
         exclude=listed(exclude),
         stream_name=stream,
     )
-    with progress_bar() as bar:
-        result = compute(play(options, bar))
-    notes_of(result.notes)
+    result = computed(lambda bar: play(options, bar))
     if as_json:
         print_json(result.summary)
         return

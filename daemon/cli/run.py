@@ -1,4 +1,4 @@
-"""``anomalyd run``: the daemon on Kafka, until SIGTERM."""
+"""``anomalyd run``: the daemon on Kafka, until SIGTERM. The only command that logs by the configuration."""
 
 from pathlib import Path
 from typing import Annotated

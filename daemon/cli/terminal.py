@@ -1,4 +1,4 @@
-"""What commands share in talking to a person: consoles, logs, progress, notes, and running a coroutine.
+"""Input and output that commands share: consoles, logs, progress, notes, JSON, and running a coroutine.
 
 Results go to standard output, everything else to standard error, so that standard output stays clean for pipes.
 """
@@ -8,10 +8,10 @@ import json
 import signal
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import typer
 from rich.console import Console
@@ -25,12 +25,12 @@ from daemon.documents import one_line
 
 
 def out() -> Console:
-    """The terminal; made on use so that it follows a redirected stream."""
+    """The console of standard output; made on use, so that it follows a redirected stream."""
     return Console(highlight=False)
 
 
 def err() -> Console:
-    """Where progress and errors go, so that standard output stays clean for pipes."""
+    """The console of standard error."""
     return Console(stderr=True, highlight=False)
 
 
@@ -94,14 +94,37 @@ def progress_bar() -> Iterator[Callable[[float, str], None]]:
         yield lambda share, doing: bar.update(task, completed=share, description=escape(doing))
 
 
-def notes_of(notes: list[str]) -> None:
+class Noted(Protocol):
+    """A result of a command that has notes for the operator."""
+
+    @property
+    def notes(self) -> Iterable[str]:
+        """One sentence each."""
+
+
+Result = TypeVar("Result", bound=Noted)
+
+
+def computed(work: Callable[[Callable[[float, str], None]], Coroutine[Any, Any, Result]]) -> Result:
+    """Run a command that mostly computes, with a progress bar, and print the notes of its result.
+
+    Args:
+        work: the command's coroutine, given what progress is reported to.
+    """
+    with progress_bar() as bar:
+        result: Result = compute(work(bar))
+    notes_of(result.notes)
+    return result
+
+
+def notes_of(notes: Iterable[str]) -> None:
     """Print notes for the operator, one line each."""
     for note in notes:
         err().print(f"note: {escape(one_line(note))}", style="yellow", soft_wrap=True)
 
 
 def settings_from(config: Path | None, sets: list[str] | None) -> Settings:
-    """The configuration of a command that needs one."""
+    """The configuration of a command that needs one: the given file, or ./config.yaml."""
     return load(config or DEFAULT_CONFIG, sets or [])
 
 

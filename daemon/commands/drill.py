@@ -142,7 +142,6 @@ def report_of(
     }
 
 
-# ------------------------------------------------------------------ on the terminal
 COLUMNS = {"fault": 8, "recall": 6, "delay": 8, "found from": 10, "in sd": 5, "between": 13, "by": 13}
 """Headers of a sensor's table, and column widths that align the tables of all sensors."""
 FEW = 16
@@ -158,6 +157,8 @@ def rows_of(report: Mapping[str, Any]) -> list[tuple[str, list[list[str]]]]:
 
 
 def _row(one: Mapping[str, Any]) -> list[str]:
+    """One sensor and kind of fault as the cells of a table row."""
+
     def shown(value: float | None) -> str:
         if value is None:
             return "?"

@@ -1,8 +1,8 @@
 """``anomalyd init``: a config.yaml for a sample of readings, from a file or from a topic's newest messages.
 
 In: ``InitOptions``. Out: ``Configuration``: the derived stream, the text of config.yaml, and notes; ``write`` writes the
-text. What the sample says is ``adapters.sample``'s to find; the text is loaded once before it is written, so that a
-configuration that cannot be loaded is never left behind.
+text. The stream is derived by ``adapters.sample``. Invariant: a text that is written has been loaded as a configuration
+before.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def derive_configuration(options: InitOptions) -> Configuration:
     )
     try:
         load(None, (), from_yaml(text))
-    except ConfigError as error:  # a name that no stream, topic or sensor can have
+    except ConfigError as error:  # a name that is none for a stream, a topic or a sensor
         raise InputError(f"{sample}: no configuration can be made of it: {error}") from error
     return Configuration(spec, text, notes)
 

@@ -37,10 +37,11 @@ from daemon.model.training import fit_models
 from daemon.runtime.loop import StreamPlan
 
 PIECE_ROWS = 512
-"""Held-out rows are compared in pieces of so many, with as many synthetic assets of the same length."""
+"""Rows of a piece: held-out rows are compared in pieces, each with a synthetic asset of the same length."""
 MOST_PIECES = 64
+"""Pieces that are compared, at most."""
 FEWEST_WINDOWS = 40
-"""With fewer of either kind a discriminator learns nothing."""
+"""Windows of either kind that a discriminator needs at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +135,7 @@ async def check(bundle: Bundle, options: QualityOptions, progress: Progress = no
 
 
 def _pieces(stretches: Sequence[Floats]) -> list[Floats]:
+    """The stretches in pieces of about ``PIECE_ROWS`` rows; of many, evenly spread ones."""
     pieces = []
     for values in stretches:
         count = max(round(len(values) / PIECE_ROWS), 1)
@@ -254,7 +256,7 @@ def discriminator_auc(real: Sequence[Floats], made: Sequence[Floats], length: in
 def _trained_on_synthetic(
     bundle: Bundle, history: Sequence[Segment], made: Sequence[Floats], anomalous: list[Mask] | None
 ) -> list[Measure]:
-    """Train on synthetic, test on real: does a model of synthetic rows score real ones as the bundle does?"""
+    """Whether a model that is trained on synthetic rows scores real ones as the bundle does."""
     name = "trained on synthetic, agreement"
     good = "at least 0.8"
     L = bundle.window
@@ -300,6 +302,7 @@ def _trained_on_synthetic(
 
 
 def _spec(bundle: Bundle) -> StreamSpec:
+    """A stream with the sensors, period and window of a bundle."""
     return StreamSpec("synthetic", bundle.sensors, bundle.period_ns, bundle.window)
 
 
@@ -330,9 +333,11 @@ def _labels(
 
 
 def _mean(values: Floats) -> float:
+    """The mean of the finite values; NaN without any."""
     fine = np.isfinite(values)
     return float(values[fine].mean()) if fine.any() else math.nan
 
 
 def _number(value: float) -> float | None:
+    """A number for JSON; None for NaN and infinity."""
     return float(value) if math.isfinite(value) else None

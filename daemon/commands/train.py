@@ -1,7 +1,7 @@
 """``anomalyd train``: fit and calibrate a model on files, or on what the input topics hold, and save the bundle.
 
-In: ``TrainOptions``; for topics also the settings and the connection. Out: the bundle, written as a directory, and
-notes. Training itself is ``runtime.trainer.learn``, run here and now instead of in a spawned process."""
+In: ``TrainOptions``; for topics also the settings. Out: the bundle, written as a directory, and
+notes. Training itself is ``runtime.trainer.learn``, run in this process instead of in a spawned one."""
 
 from __future__ import annotations
 

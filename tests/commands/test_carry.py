@@ -19,7 +19,7 @@ from tests.commands.fleet import ASSETS, LINEAR, ROWS, fleet_table
 NOW_NS = 1_800_000_000 * 10**9
 
 
-async def test_windows_carry_on_from_train_when_it_has_just_ended(tmp_path: Path) -> None:
+async def test_windows_reach_back_to_train_where_test_follows_at_once(tmp_path: Path) -> None:
     train = fleet_table(tmp_path / "train.parquet")
     touching = fleet_table(tmp_path / "next.parquet", rows=100, skip=ROWS)
     apart = fleet_table(tmp_path / "later.parquet", rows=100, skip=ROWS + 60)
@@ -31,7 +31,7 @@ async def test_windows_carry_on_from_train_when_it_has_just_ended(tmp_path: Path
     }
     assert first["touching"] < ASSETS  # scored from the first row on
     assert first["apart"] >= 15 * ASSETS - 10  # after a gap the windows fill first
-    # TRAIN's rows are context: nothing is said of them, and they are not counted.
+    # TRAIN's rows are context: no output is about them, and they are not counted.
     began = pq.read_table(touching)["timestamp"].to_numpy().min()
     filled = pq.read_table(tmp_path / "touching/imputed.parquet")["timestamp"].to_numpy()
     assert len(filled)

@@ -90,7 +90,7 @@ def model(tmp_path_factory: pytest.TempPathFactory, config: Path) -> Path:
 LOW, HIGH = "mode=low,site=north,$weekend=no", "mode=high,site=north,$weekend=no"
 
 
-async def test_lines_and_tables_teach_the_same_conditions(tmp_path: Path, config: Path, model: Path) -> None:
+async def test_lines_and_tables_give_the_same_conditions(tmp_path: Path, config: Path, model: Path) -> None:
     lines = as_lines(tmp_path / "train.jsonl", rows(3_000, 0, 0))
     other, notes = await train_files(TrainOptions([lines], tmp_path / "model", config=config, sets=LINEAR))
     bundle = Bundle.load(model)
@@ -100,7 +100,7 @@ async def test_lines_and_tables_teach_the_same_conditions(tmp_path: Path, config
 
 
 @pytest.mark.parametrize("kind", [as_csv, as_lines])
-async def test_an_unknown_mode_is_one_alert_and_an_untrained_weekend_none(
+async def test_an_unknown_mode_opens_one_alert_and_an_untrained_weekend_none(
     tmp_path: Path, config: Path, model: Path, kind: object
 ) -> None:
     """The rows go on into Wednesday, then (after a gap) there is a Saturday."""
@@ -109,10 +109,10 @@ async def test_an_unknown_mode_is_one_alert_and_an_untrained_weekend_none(
     if kind is as_lines:
         path = path.rename(tmp_path / "test.jsonl")
     await replay(ReplayOptions(path, tmp_path / "out", config=config, model=model))
-    said = [json.loads(line) for line in (tmp_path / "out/alerts.jsonl").read_text().splitlines()]
+    alerts = [json.loads(line) for line in (tmp_path / "out/alerts.jsonl").read_text().splitlines()]
     unknown = [
         (event["type"].split(".")[3], event["data"]["sensor"])
-        for event in said
+        for event in alerts
         if event["data"]["kind"] == "unknown_condition"
     ]
     name = "mode=wash,site=north"
@@ -124,7 +124,7 @@ async def test_an_unknown_mode_is_one_alert_and_an_untrained_weekend_none(
     assert alarm[700:].mean() < 0.1
 
 
-async def test_a_model_brings_its_fields_where_there_is_no_config(tmp_path: Path, model: Path) -> None:
+async def test_without_a_configuration_the_fields_are_those_of_the_model(tmp_path: Path, model: Path) -> None:
     test = as_csv(tmp_path / "test.csv", rows(400, 3_000, 1))
     done = await replay(ReplayOptions(test, tmp_path / "out", model=model))
     kinds = Counter(
@@ -132,7 +132,7 @@ async def test_a_model_brings_its_fields_where_there_is_no_config(tmp_path: Path
         for line in (tmp_path / "out/alerts.jsonl").read_text().splitlines()
         if json.loads(line)["data"]["kind"] == "unknown_condition"
     )
-    # Who is where stands in the config alone: without it the site is not known, and that is said.
+    # Who is where stands in the config alone: without it the site is not known, which is noted.
     assert set(kinds) == {"mode=high,site=?", "mode=low,site=?"}
     assert any("condition 'site' is no column" in note for note in done.notes)
 
@@ -146,7 +146,7 @@ async def test_a_config_without_the_models_conditions_is_noted(tmp_path: Path, m
 
 
 # ------------------------------------------------------------------ check
-def test_check_says_what_is_declared_in_vain() -> None:
+def test_check_reports_condition_fields_that_are_not_used() -> None:
     settings = load(None, (), {"streams": [STREAM | {"condition": ["$hour", "$weekday"]}]})
     many, unused = declared_conditions(stream.spec() for stream in settings.streams)
     assert many.ok
@@ -157,14 +157,16 @@ def test_check_says_what_is_declared_in_vain() -> None:
 
 
 @pytest.mark.parametrize(
-    ("messages", "said"),
+    ("messages", "expected"),
     [
         ([{"mode": "low"}, {}], "2 labels in the newest 2 readings"),
         ([{}, {"other": 1}], "mode never appears in the newest 2 readings"),
         ([], "nothing can be said"),
     ],
 )
-def test_check_says_when_a_condition_never_appears(messages: list[dict[str, object]], said: str) -> None:
+def test_check_reports_a_condition_that_never_appears(
+    messages: list[dict[str, object]], expected: str
+) -> None:
     spec = StreamSpec("s", ("x",), condition=("mode", "site"), assets={"p1": {"site": "north"}})
     records = [
         Record(
@@ -177,5 +179,5 @@ def test_check_says_when_a_condition_never_appears(messages: list[dict[str, obje
     ]
     found = conditions_in_records(spec, [*records, Record(9, None, b"garbage", 0)])
     assert found.ok
-    assert said in found.detail
+    assert expected in found.detail
     assert "site" not in found.detail

@@ -13,7 +13,7 @@ from daemon.domain import AlertEvent
 pytestmark = pytest.mark.slow
 
 
-async def test_it_ends_by_itself_and_finds_most_of_what_was_injected() -> None:
+async def test_the_demo_ends_and_finds_most_of_the_injected_faults() -> None:
     alerts: list[AlertEvent] = []
     options = DemoOptions(
         seed=1,

@@ -18,7 +18,7 @@ from daemon.errors import UsageError
 from tests.commands.fleet import fleet_table
 
 
-async def test_what_is_excluded_must_be_there(tmp_path: Path, bundle: Path) -> None:
+async def test_an_excluded_column_must_exist(tmp_path: Path, bundle: Path) -> None:
     train = fleet_table(tmp_path / "train.parquet", rows=20)
     test = tmp_path / "test.parquet"
     table = pq.read_table(train)
@@ -32,7 +32,7 @@ async def test_what_is_excluded_must_be_there(tmp_path: Path, bundle: Path) -> N
     check_excluded(["label"], [train, test])  # it need not be in both
 
 
-def test_a_derived_configuration_has_no_more_causes_than_sensors(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_derived_configuration_has_no_more_latents_than_sensors(monkeypatch: pytest.MonkeyPatch) -> None:
     def latent(sensors: int, *sets: str) -> int:
         spec = StreamSpec("s", tuple(f"s{i}" for i in range(sensors)))
         return load(None, sets, document_of(spec)).model.latent

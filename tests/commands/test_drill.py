@@ -1,4 +1,4 @@
-"""``anomalyd drill`` over a file: what it says, and that a replay of the same faults says the same."""
+"""``anomalyd drill`` over a file: its report, and that a replay of the same faults finds the same share."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ def normal(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return table(tmp_path_factory.mktemp("rows") / "normal.parquet", machine(1_200, 2))
 
 
-async def test_the_report_says_it_for_sensors_kinds_and_sizes(normal: Path, model: Path) -> None:
-    heard: list[float] = []
+async def test_the_report_has_sensors_kinds_and_sizes(normal: Path, model: Path) -> None:
+    shares: list[float] = []
     done = await drill_file(
         DrillOptions(normal, model, kinds=["Shift", "drop-out", "lag"]),
-        progress=lambda share, doing: heard.append(share),
+        progress=lambda share, doing: shares.append(share),
     )
     report = done.report
     assert json.loads(json.dumps(report)) == report
@@ -57,7 +57,7 @@ async def test_the_report_says_it_for_sensors_kinds_and_sizes(normal: Path, mode
     assert report["rows"] == 1_200
     assert report["places"] == 400
     assert report["still"] == ["Idle"]
-    assert heard == sorted(heard)
+    assert shares == sorted(shares)
     assert set(report["kinds"]) == {"shift", "drop_out", "lag"}
     entries = {(e["sensor"], e["kind"]): e for e in report["sensors"]}
     assert {sensor for sensor, _ in entries} == {"Pressure", "Current", "Flow"}
@@ -126,7 +126,7 @@ async def test_a_replay_of_the_same_kinds_finds_the_same_share(tmp_path: Path, m
 
 
 @pytest.mark.parametrize(
-    ("changes", "error", "says"),
+    ("changes", "error", "expected"),
     [
         ({"kinds": ["jump"]}, UsageError, "--kind 'jump' is no kind of fault: known are spike"),
         (
@@ -138,11 +138,11 @@ async def test_a_replay_of_the_same_kinds_finds_the_same_share(tmp_path: Path, m
     ],
 )
 async def test_misuse(
-    normal: Path, model: Path, changes: dict[str, Any], error: type[Exception], says: str
+    normal: Path, model: Path, changes: dict[str, Any], error: type[Exception], expected: str
 ) -> None:
     with pytest.raises(error) as caught:
         await drill_file(DrillOptions(normal, model, **changes))
-    assert says in str(caught.value)
+    assert expected in str(caught.value)
 
 
 async def test_rows_that_can_take_no_fault(tmp_path: Path, model: Path) -> None:
@@ -166,7 +166,7 @@ async def test_a_file_of_other_sensors_is_refused(tmp_path: Path, normal: Path, 
     assert [found.name for found in tmp_path.iterdir()] == ["other.parquet"]
 
 
-async def test_what_cannot_be_written_is_said_before_the_draws(
+async def test_an_output_that_cannot_be_written_is_an_error_before_the_draws(
     tmp_path: Path, normal: Path, model: Path
 ) -> None:
     with pytest.raises(InputError, match="the name must end in"):

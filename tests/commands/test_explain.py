@@ -1,4 +1,4 @@
-"""``explain`` says what a model does, in real units, the same way every time."""
+"""``explain``: the page and the document about a model, in real units, the same for the same input."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def found(folder: Path) -> dict[str, Any]:
     return asyncio.run(document(folder))
 
 
-async def test_the_same_readings_are_explained_alike_to_the_byte(folder: Path) -> None:
+async def test_the_same_readings_give_the_same_page_byte_for_byte(folder: Path) -> None:
     pages, documents = [], []
     for _ in range(2):
         documents.append(json.dumps(await document(folder)))
@@ -83,7 +83,7 @@ async def test_the_same_readings_are_explained_alike_to_the_byte(folder: Path) -
     assert pages[0] == pages[1]
 
 
-def test_a_dimension_is_told_in_the_units_of_its_sensors(folder: Path, found: dict[str, Any]) -> None:
+def test_a_dimension_is_described_in_the_units_of_its_sensors(folder: Path, found: dict[str, Any]) -> None:
     bundle = Bundle.load(folder / "m")
     active = [d for d in found["dimensions"] if d["active"]]
     assert len(found["dimensions"]) == bundle.models.latents
@@ -98,7 +98,7 @@ def test_a_dimension_is_told_in_the_units_of_its_sensors(folder: Path, found: di
     assert found["reference"]["asset"] in ("pump-1", "pump-2")
 
 
-def test_states_become_regimes_with_their_hours_and_values(found: dict[str, Any]) -> None:
+def test_states_of_the_machine_are_regimes_with_hours_and_values(found: dict[str, Any]) -> None:
     day, night = found["clusters"][:2]
     assert day["share"] == pytest.approx(14 / 24, abs=0.05)
     assert night["share"] == pytest.approx(10 / 24, abs=0.05)
@@ -142,7 +142,7 @@ def test_time_shows_when_a_dimension_was_unusual(found: dict[str, Any]) -> None:
     assert set(strips) == {"pump-1", "pump-2"}
 
 
-async def test_without_readings_there_are_the_dimensions_and_a_word_why(folder: Path) -> None:
+async def test_without_readings_there_are_the_dimensions_and_a_note(folder: Path) -> None:
     bare = await document(folder, None)
     assert bare["map"] is bare["kl_over_time"] is bare["set"] is bare["sweep"] is None
     assert bare["clusters"] == bare["episodes"] == []
@@ -160,7 +160,7 @@ def test_a_window_in_which_nothing_was_observed_is_none(found: dict[str, Any]) -
 
 
 # ------------------------------------------------------------------ what if
-async def test_a_what_if_moves_a_window_and_says_by_how_much(folder: Path) -> None:
+async def test_a_what_if_shows_how_far_each_sensor_moves(folder: Path) -> None:
     at = (START + timedelta(minutes=700)).isoformat()
     found = await document(folder, sets=["0=+2", "1=-1"], at=at, asset="pump-2")
     what = found["set"]
@@ -182,7 +182,7 @@ async def test_a_what_if_moves_a_window_and_says_by_how_much(folder: Path) -> No
 
 
 # ------------------------------------------------------------------ names
-async def test_names_stay_with_the_version_and_come_back(folder: Path, tmp_path: Path) -> None:
+async def test_names_are_kept_with_the_version_and_shown_again(folder: Path, tmp_path: Path) -> None:
     model = tmp_path / "m"
     bundle = Bundle.load(folder / "m")
     bundle.save(model)
@@ -229,7 +229,7 @@ async def test_names_stay_with_the_version_and_come_back(folder: Path, tmp_path:
     )
 
 
-async def test_a_retrained_model_says_that_names_do_not_carry_over(folder: Path, tmp_path: Path) -> None:
+async def test_names_of_a_former_version_are_noted_and_not_shown(folder: Path, tmp_path: Path) -> None:
     model = tmp_path / "m"
     Bundle.load(folder / "m").save(model)
     await explain(ExplainOptions(model, tmp_path / "p.html", names=["0=valve opening"]))
@@ -242,7 +242,7 @@ async def test_a_retrained_model_says_that_names_do_not_carry_over(folder: Path,
 
 # ------------------------------------------------------------------ misuse
 @pytest.mark.parametrize(
-    ("more", "says"),
+    ("more", "expected"),
     [
         ({"sets": ["3"]}, "DIMENSION=SD"),
         ({"sets": ["0=much"]}, "DIMENSION=SD"),
@@ -263,23 +263,25 @@ async def test_a_retrained_model_says_that_names_do_not_carry_over(folder: Path,
         ({"exclude": ["Presure"]}, "did you mean 'Pressure'"),
     ],
 )
-async def test_misuse_is_a_clear_line(folder: Path, more: dict[str, Any], says: str) -> None:
+async def test_misuse_is_a_clear_line(folder: Path, more: dict[str, Any], expected: str) -> None:
     before = sorted(p.name for p in folder.iterdir())
-    with pytest.raises(UsageError, match=says):
+    with pytest.raises(UsageError, match=expected):
         await document(folder, **more)
     assert sorted(p.name for p in folder.iterdir()) == before
 
 
 @pytest.mark.parametrize(
-    ("more", "says"),
+    ("more", "expected"),
     [
         ({"at": "2026-03-01T12:00:00Z"}, "name a window of FILE"),
         ({"sweep_beta": True}, "give FILE or --train"),
         ({"names": ["cluster:1=x"]}, "names a regime of FILE"),
     ],
 )
-async def test_what_needs_readings_says_so(folder: Path, more: dict[str, Any], says: str) -> None:
-    with pytest.raises(UsageError, match=says):
+async def test_options_that_need_readings_are_refused_without_them(
+    folder: Path, more: dict[str, Any], expected: str
+) -> None:
+    with pytest.raises(UsageError, match=expected):
         await document(folder, None, **more)
 
 
@@ -306,7 +308,7 @@ def test_the_command_writes_the_page_and_prints_the_same_document(folder: Path, 
     assert done.stderr.strip().splitlines()[-1].startswith("anomalyd: --set retrain.every=1h:")
 
 
-def test_help_teaches_with_an_example() -> None:
+def test_the_help_has_an_example() -> None:
     done = command("explain", "--help")
     assert done.returncode == 0
     assert "--name" in done.stdout

@@ -18,21 +18,21 @@ from daemon.model.bundle import Bundle
 from tests.commands.fleet import ROWS, fleet_table
 
 
-async def test_draws_lie_beside_a_table_that_stays_as_it_is(tmp_path: Path) -> None:
+async def test_draws_are_a_file_of_their_own_and_leave_the_table_as_it_is(tmp_path: Path) -> None:
     train = fleet_table(tmp_path / "train.parquet")
     test = fleet_table(tmp_path / "test.parquet", rows=200, skip=ROWS)
     plain = await impute_file(ImputeOptions(test, tmp_path / "plain.parquet", train=train))
-    told: list[float] = []
+    shares: list[float] = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         done = await impute_file(
             ImputeOptions(test, tmp_path / f"{name}.parquet", train=train, draws=7, seed=seed),
-            progress=lambda share, doing: told.append(share),
+            progress=lambda share, doing: shares.append(share),
         )
         assert done.draws_file == str(tmp_path / f"{name}.parquet.draws.parquet")
         assert (tmp_path / f"{name}.parquet").read_bytes() == (tmp_path / "plain.parquet").read_bytes()
     assert plain.draws_file is None
     assert not (tmp_path / "plain.parquet.draws.parquet").exists()
-    assert told[-1] == 1.0
+    assert shares[-1] == 1.0
     a, b, c = ((tmp_path / f"{name}.parquet.draws.parquet").read_bytes() for name in "abc")
     assert a == b != c
     draws = pq.read_table(tmp_path / "a.parquet.draws.parquet")
@@ -51,7 +51,7 @@ async def test_draws_lie_beside_a_table_that_stays_as_it_is(tmp_path: Path) -> N
     assert before["value"].equals(filled["value"])
 
 
-async def test_several_lines_of_a_cell_are_each_told_its_draws(tmp_path: Path) -> None:
+async def test_the_draws_of_a_cell_are_written_for_each_of_its_lines(tmp_path: Path) -> None:
     times = [f"2026-01-01T00:{i // 60:02}:{i % 60:02}Z" for i in range(200)]
     g = np.random.default_rng(0)
     a, b = np.cumsum(g.standard_normal((2, 200)), axis=1)
@@ -71,7 +71,7 @@ async def test_several_lines_of_a_cell_are_each_told_its_draws(tmp_path: Path) -
     assert first[:3] == first[3:]
 
 
-async def test_a_bundle_of_before_there_were_draws_draws_too(tmp_path: Path, bundle: Path) -> None:
+async def test_draws_from_a_bundle(tmp_path: Path, bundle: Path) -> None:
     test = fleet_table(tmp_path / "test.parquet", rows=100, skip=ROWS)
     done = await impute_file(ImputeOptions(test, tmp_path / "o.parquet", model=bundle, draws=5))
     assert pq.read_table(tmp_path / "o.parquet.draws.parquet").num_rows == 5 * done.cells > 0

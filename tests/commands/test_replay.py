@@ -19,7 +19,7 @@ from tests.commands.fleet import LINEAR, ROWS, fleet_table
 COLUMNS = ["asset", "timestamp", "score", "reconstruction", "kl", "point", "elbo", "alarm", "model"]
 
 
-async def test_what_it_writes(tmp_path: Path, bundle: Path) -> None:
+async def test_files_and_columns_that_a_replay_writes(tmp_path: Path, bundle: Path) -> None:
     test = fleet_table(tmp_path / "test.parquet", rows=200, skip=ROWS)
     done = await replay(ReplayOptions(test, tmp_path / "out", model=bundle))
     scores = pq.read_table(tmp_path / "out/scores.parquet")
@@ -51,7 +51,7 @@ async def test_the_same_file_twice_gives_the_same_bytes(tmp_path: Path, bundle: 
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
-async def test_readings_that_are_hidden_change_nothing_and_are_told(tmp_path: Path, bundle: Path) -> None:
+async def test_hidden_readings_change_no_output_and_are_counted(tmp_path: Path, bundle: Path) -> None:
     test = fleet_table(tmp_path / "test.parquet", rows=600, skip=ROWS, shake=3.0)
     for name, one_in in (("off", "null"), ("on", "400"), ("again", "400")):
         await replay(ReplayOptions(test, tmp_path / name, model=bundle, sets=[f"audit.one_in={one_in}"]))
@@ -69,7 +69,7 @@ async def test_readings_that_are_hidden_change_nothing_and_are_told(tmp_path: Pa
     assert all(0.5 <= one["coverage"] <= 1 for one in on["sensors"] if one["audits"] > 8)
 
 
-async def test_nothing_looks_ahead(tmp_path: Path, bundle: Path) -> None:
+async def test_scores_do_not_depend_on_later_rows(tmp_path: Path, bundle: Path) -> None:
     test = fleet_table(tmp_path / "test.parquet", rows=200, skip=ROWS)
     table = pq.read_table(test)
     half = len(table) // 2
@@ -119,7 +119,7 @@ def one_pump(path: Path, times: list[int], header: str = "timestamp,x,y") -> Pat
     return path
 
 
-async def test_a_row_far_ahead_is_refused_and_noted_and_costs_no_other_row(tmp_path: Path) -> None:
+async def test_a_row_far_ahead_is_rejected_and_noted_and_rejects_no_other_row(tmp_path: Path) -> None:
     times = list(range(400))
     times.insert(300, 18 * 86_400)
     test = one_pump(tmp_path / "a.csv", times)
@@ -132,7 +132,7 @@ async def test_a_row_far_ahead_is_refused_and_noted_and_costs_no_other_row(tmp_p
     assert np.isnan(pq.read_table(tmp_path / "out/scores.parquet")["score"].to_numpy()[300])
 
 
-async def test_a_file_that_is_newest_first_is_taken_by_its_time_and_says_so(tmp_path: Path) -> None:
+async def test_a_file_with_the_newest_row_first_is_read_by_time_and_noted(tmp_path: Path) -> None:
     sets = [*LINEAR, "model.learn_rows=200"]
     found = {}
     for name, times in (("up", list(range(400))), ("down", list(range(399, -1, -1)))):
@@ -179,13 +179,15 @@ async def test_times_without_a_zone_are_noted_and_a_zone_may_be_given(tmp_path: 
     assert began["utc"] - began["berlin"] == np.timedelta64(2, "h")
 
 
-async def test_a_model_decides_period_and_window_and_nothing_is_assumed(tmp_path: Path, bundle: Path) -> None:
+async def test_period_and_window_are_those_of_the_model_and_nothing_is_noted(
+    tmp_path: Path, bundle: Path
+) -> None:
     short = fleet_table(tmp_path / "short.parquet", rows=30, skip=ROWS)
     done = await replay(ReplayOptions(short, tmp_path / "out", model=bundle))
     assert done.notes == []
 
 
-async def test_why_nothing_was_scored(tmp_path: Path, bundle: Path) -> None:
+async def test_a_note_why_nothing_was_scored(tmp_path: Path, bundle: Path) -> None:
     table = pq.read_table(fleet_table(tmp_path / "test.parquet", rows=60, skip=ROWS))
     times = table["timestamp"].cast(pa.int64()).to_numpy()
     at = table.column_names.index("timestamp")
@@ -202,7 +204,7 @@ async def test_why_nothing_was_scored(tmp_path: Path, bundle: Path) -> None:
     assert "the readings are 1h apart" in slow
 
 
-async def test_notes_are_said_once(tmp_path: Path) -> None:
+async def test_each_note_appears_once(tmp_path: Path) -> None:
     table = pq.read_table(fleet_table(tmp_path / "a.parquet", rows=200))
     path = tmp_path / "noted.parquet"
     pq.write_table(table.append_column("what", pa.array(["text"] * len(table))), path)

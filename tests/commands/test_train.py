@@ -13,7 +13,7 @@ from daemon.runtime.history import newest_rows
 from tests.commands.fleet import fleet_table
 
 
-async def test_a_model_that_earns_nothing_is_said_in_notes_and_summary(tmp_path: Path) -> None:
+async def test_concerns_about_a_model_are_in_notes_and_summary(tmp_path: Path) -> None:
     history = fleet_table(tmp_path / "train.parquet", rows=120)
     sets = ["model.steps=60", "model.beta=3000", "streams.0.window=4"]
     bundle, notes = await train_files(TrainOptions([history], tmp_path / "model", sets=sets))

@@ -1,4 +1,7 @@
-"""Synthetic rows as messages, in order of arrival: a row may wait for its lateness (``--late``)."""
+"""Synthetic rows as encoded messages, in order of arrival: late rows (``--late``) come after younger ones.
+
+In: ``Made`` and a ``MessageLayout``. Out: (asset, JSON) pairs, one a row (json-wide) or one a reading (json-long).
+"""
 
 from __future__ import annotations
 
@@ -90,7 +93,7 @@ def _encoded(made: Made, layout: MessageLayout, total: int) -> Iterator[tuple[in
         head[SYNTHETIC] = True
         values = rows[asset][t]
         if layout.format is Format.JSON_WIDE:
-            # NaN becomes null: how a producer says that it has no value.
+            # NaN is encoded as null, which means that there is no value.
             head[fields.values] = dict(zip(sensors, values, strict=True))
             texts = [encode(head)]
         else:

@@ -1,4 +1,7 @@
-"""What is to be made, and what was made; and the texts of the options that say so, read as values."""
+"""What is to be made (``Request``), what was made (``Generated``), and texts of options read as values.
+
+Each reader of a text raises ``UsageError`` with the name of its option.
+"""
 
 from __future__ import annotations
 

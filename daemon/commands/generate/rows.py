@@ -43,6 +43,8 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True)
 class _Fault:
+    """A planned fault: rows ``start .. stop - 1`` of an asset."""
+
     kind: FaultKind
     asset: int
     start: int
@@ -96,7 +98,7 @@ class Made:
         return [bool(seen) for seen in self.bundle.models.scaler.seen]
 
     def time_ns(self, row: int) -> int:
-        """The event time of a row."""
+        """The event time of a row; row 0 is the first."""
         first = self.request.start_ns // self.bundle.period_ns
         return (first + row) * self.bundle.period_ns
 
@@ -197,12 +199,12 @@ class Made:
         )
 
     def _holed(self, values: Floats, first: int) -> Floats:
-        """The rows with readings missing, in bursts."""
+        """The rows with gaps: readings that are missing in bursts."""
         share = self.request.gaps
         if not share:
             return values
         random, (A, T, C) = self._gaps, values.shape
-        # Bursts begin at random and may overlap: so many, that 1 - share is covered by none.
+        # Bursts begin at random and may overlap. With this probability the share that no burst covers is 1 - share.
         begins = random.random((A, T, C)) < 1.0 - (1.0 - share) ** (1.0 / BURST)
         rows = first + np.arange(T)[None, :, None]
         until = np.where(begins, rows + random.geometric(1.0 / BURST, (A, T, C)), 0.0)

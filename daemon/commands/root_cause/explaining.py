@@ -121,6 +121,8 @@ def worst_explained(
         events: alerts, of whatever kind.
         blocks: the rows that they are of; what is not whole there cannot be explained.
         detectors: the models that judged, by version.
+        spec: of the stream.
+        policy: of its alerts.
     """
 
     def over(event: AlertEvent) -> float:

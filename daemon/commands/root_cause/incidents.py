@@ -1,4 +1,8 @@
-"""The anomaly episodes of some alerts, and the one of them that an id names."""
+"""The anomaly episodes of some alerts, and the one of them that an id names.
+
+In: alerts (``AlertEvent``). Out: ``Incident`` values by onset; an id that names none, or several, is a ``UsageError``
+that lists those that there are.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ from daemon.errors import UsageError
 from daemon.model.root_cause import Incident
 
 LISTED = 8
-"""Episodes that are named where an id names none."""
+"""Episodes that are listed where an id names none."""
 
 
 def incidents_of(events: Sequence[AlertEvent]) -> list[Incident]:
@@ -82,5 +86,6 @@ def incident_named(name: str, incidents: Sequence[Incident], events: Sequence[Al
 
 
 def _names(incidents: Sequence[Incident]) -> str:
+    """Episodes as a list in a message: fingerprint, asset and onset."""
     some = [f"{i.fingerprint} ({i.asset}, {iso(i.onset_ns)})" for i in incidents[:LISTED]]
     return ", ".join(some) + (f" and {len(incidents) - LISTED} more" if len(incidents) > LISTED else "")

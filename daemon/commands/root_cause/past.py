@@ -1,7 +1,8 @@
-"""The past episodes that are most like one: those of the same file, and those of an ``alerts.jsonl``.
+"""The past episodes that are most like the one that is explained.
 
-Likeness compares which sensors are blamed, and where the track is at hand also how the latents moved. Beside an
-episode stands what operators said of it, if a feedback file is given.
+In: the explained window, and ``Past``: episodes of the same file, of an ``alerts.jsonl``, and verdicts of operators.
+Out: ``Neighbour`` values, the most alike first. Likeness (``model.repair``) compares which sensors are blamed, and
+where the rows are at hand also how the latents moved.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ from daemon.model.root_cause import Incident, Neighbour, RootCause
 from daemon.model.track import Track
 
 NEAREST = 5
+"""Past episodes that are shown."""
 MOST_PAST = 200
-"""Past episodes that are compared with, the newest ones."""
+"""Episodes of the file that are compared, at most: the newest ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ class Past:
     incidents: Sequence[Incident]  # of the same file, by onset, without the one that is explained
     tracks: Tracks  # of that file
     alerts: Path | None = None  # an ``alerts.jsonl`` with more of them
-    feedback: Path | None = None  # what operators said
+    feedback: Path | None = None  # verdicts of operators
 
 
 def nearest(found: RootCause, track: Track, index: int, past: Past) -> tuple[Neighbour, ...]:

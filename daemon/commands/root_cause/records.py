@@ -1,4 +1,8 @@
-"""The files with past alerts and with what operators said of them, both JSON Lines."""
+"""Files about past episodes: alerts as they were published, and verdicts of operators; both are JSON Lines.
+
+In: a path. Out: ``Incident`` values, or verdict and note by fingerprint. A line that is not one is an ``InputError``
+with its number.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""The rows of a replay by asset, in runs without a long gap, scored where they are asked for."""
+"""The rows of a replay by asset, in runs without a long gap; a run is scored when a window of it is asked for.
+
+In: the blocks of a pass, and the detector. Out: ``model.track.Track`` values, each scored once, and the window of an
+episode or of an event time.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +24,7 @@ from daemon.stream.pipeline import RowBlock
 
 
 class Tracks:
-    """The rows of a replay by asset, in runs without a long gap; a run is scored when it is asked for."""
+    """Runs of rows by asset, scored on first use."""
 
     def __init__(self, detector: BundleDetector, spec: StreamSpec, blocks: Sequence[RowBlock]) -> None:
         self.detector, self.spec = detector, spec
@@ -34,7 +38,7 @@ class Tracks:
 
     @property
     def assets(self) -> list[str]:
-        """Those of the file."""
+        """All assets of the file, in order of their first row."""
         return list(self._rows)
 
     def run(self, asset: str, row: int) -> tuple[int, Floats, list[str]] | None:

@@ -1,4 +1,8 @@
-"""What one window, its model and its episode say of the cause: ``model.repair`` applied to a track."""
+"""The explanation of one window: the sensors that are to blame, the smallest repair, the verdict, the normal twin.
+
+In: a ``Track``, a window of it, and the episode that the window belongs to, if any. Out: ``RootCause`` without its
+neighbours. The methods are those of ``model.repair``; here they are applied to the rows around the window.
+"""
 
 from __future__ import annotations
 
@@ -22,15 +26,26 @@ from daemon.model.track import Track
 from daemon.stream.alerts import PeakEvidence, SensorEvidence
 
 CONTEXT = 3
-"""Windows of rows that are shown before the onset."""
+"""Rows before the onset that are shown, in windows."""
 MOST_ROWS = 1_500
-"""Rows that are shown, at most: a longer episode is shown around its peak."""
+"""Rows that are shown, at most; of a longer episode, those around its peak."""
 
 
 def explained(
     track: Track, index: int, incident: Incident | None, spec: StreamSpec, policy: AlarmPolicy
 ) -> RootCause:
-    """All that the window itself, its model and its episode say; without what it is like."""
+    """Explain one window of a track.
+
+    Args:
+        track: scored rows of one asset.
+        index: of the window.
+        incident: the episode that the window belongs to; None: it is explained alone.
+        spec: of the stream.
+        policy: its hysteresis says up to which score a window is normal.
+
+    Returns:
+        The root cause, without neighbours.
+    """
     detector, period, L = track.detector, spec.period_ns, track.detector.window
     onset = index if incident is None else track.index_from(incident.onset_ns // period)
     stop = index + 1 if incident is None else max(track.index_from(incident.last_ns // period), index + 1)
@@ -78,7 +93,7 @@ def explained(
 
 
 def before(track: Track, onset: int) -> Floats:
-    """(B, L, C) some windows from before an onset, none of them near enough to hold its first rows' cause."""
+    """(B, L, C) some windows from before an onset, far enough from it not to contain the onset's cause."""
     L = track.detector.window
     chosen = range(max(onset - CONTEXT * L, 0), onset - L // 2, max(L // 4, 1))
     return (
