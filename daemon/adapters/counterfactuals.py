@@ -21,7 +21,7 @@ BLUE, ORANGE, GREY = "#1f77b4", "#d95f02", "#888888"
 
 
 def counterfactual_figure(value: Counterfactual, sensors: Sequence[str] | None = None) -> dict[str, Any]:
-    """One panel per sensor: observed, expected under the true condition, and expected under the other, with its interval.
+    """One panel per sensor: observed, expected under the true condition, and under the other one, with its interval.
 
     Args:
         value: what is shown.
@@ -30,13 +30,14 @@ def counterfactual_figure(value: Counterfactual, sensors: Sequence[str] | None =
     Returns:
         ``{"data": [...], "layout": {...}}``; names are escaped, as plotly.js interprets markup in texts.
     """
-    document = value.as_dict()
-    entries, times = document["sensors"], document["timestamps"]
+    told = value.as_dict()["sensors"]
+
     width = np.nanmean(value.high - value.low, axis=0)
     moved = np.abs(np.nanmean(value.value - value.expected, axis=0)) / np.maximum(width, 1e-12)
     by_change = [value.sensors[c] for c in np.argsort(-np.nan_to_num(moved), kind="stable").tolist()]
     chosen = list(sensors) if sensors is not None else by_change
-    chosen = [name for name in chosen if any(v is not None for v in entries[name]["value"])][:MOST_SENSORS]
+    chosen = [name for name in chosen if any(v is not None for v in told[name]["value"])][:MOST_SENSORS]
+    times = value.as_dict()["timestamps"]
     data: list[dict[str, Any]] = []
     layout: dict[str, Any] = {
         "height": 120 + 170 * len(chosen),
@@ -56,7 +57,7 @@ def counterfactual_figure(value: Counterfactual, sensors: Sequence[str] | None =
                     "type": "scatter",
                     "mode": "lines",
                     "x": times,
-                    "y": entries[chosen[i]][of],
+                    "y": told[chosen[i]][of],
                     "name": label,
                     "legendgroup": label,
                     "showlegend": i == 0,
@@ -95,10 +96,10 @@ def counterfactual_figure(value: Counterfactual, sensors: Sequence[str] | None =
 
 def counterfactual_html(value: Counterfactual) -> str:
     """A page about one counterfactual; about 5 MB of it is plotly.js."""
-    document = value.as_dict()
-    was = ", ".join(document["was"]) or "no condition"
+    told = value.as_dict()
+    was = ", ".join(told["was"]) or "no condition"
     changes = {
-        name: found["change"] for name, found in document["sensors"].items() if found["change"] is not None
+        name: found["change"] for name, found in told["sensors"].items() if found["change"] is not None
     }
     rows = "".join(
         f"<tr><td>{escape(name)}</td><td>{change:+.4g}</td></tr>"
@@ -117,5 +118,5 @@ def counterfactual_html(value: Counterfactual) -> str:
     )
     title = f"{value.asset}, had it been {value.condition}"
     return figure_page(
-        title, f"model {value.model}, {document['timestamps'][0]} to {document['timestamps'][-1]}", body
+        title, f"model {value.model}, {told['timestamps'][0]} to {told['timestamps'][-1]}", body
     )

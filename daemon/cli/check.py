@@ -20,7 +20,6 @@ def check(
 
     Exit code 0 if everything is, 2 if anything is not.
     """
-
     quietly(environment=False)  # the environment is among the checks
     settings = settings_from(config, sets)
     from daemon.commands.check import check as examine

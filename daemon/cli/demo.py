@@ -47,7 +47,6 @@ def demo(
     open and close, the page is on localhost, and a table of injected against found ends it, with the worst
     episode explained as `anomalyd explain --alert` explains any.
     """
-
     quietly()
     from daemon.commands.demo import (
         DemoListener,

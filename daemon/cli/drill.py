@@ -48,7 +48,6 @@ def drill(
     {sensor, kind, recall, faults, delay_s, smallest: {sd, value, low, high, within_s}, by_size, alert, says}),
     `unfound` ({sensor: kinds}) and `still` (sensors that never moved, where no size has a meaning).
     """
-
     quietly()
     from daemon.commands.drill import COLUMNS, FEW, DrillOptions, drill_file, rows_of
 

@@ -106,7 +106,6 @@ def explain(
 
     Names are kept in BUNDLE.names.json. Configuration keys come from `-c` alone: here, --set moves dimensions.
     """
-
     quietly()
     about_model = [("--set", sets), ("--name", name), ("--sweep-beta", sweep_beta), ("--train", train)]
     about_episode = [("--alert", alert), ("--alerts", alerts), ("--feedback", feedback)]

@@ -115,7 +115,6 @@ def generate(
     --check says how like the held-out rows synthetic ones are: distributions, correlations, autocorrelation,
     spectrum, seams, a discriminator (needs scikit-learn), a model trained on synthetic rows, memorisation.
     """
-
     quietly()
     from daemon.commands.generate import (
         GenerateOptions,

@@ -49,7 +49,6 @@ def impute(
 
     Example: `anomalyd impute day.parquet --train week.parquet --out filled.parquet --draws 20`
     """
-
     quietly()
     from daemon.commands.impute import ImputeOptions, impute_file
 

@@ -37,7 +37,6 @@ def init(
     looked at, up to 5000, without a consumer group. How to reach Kafka comes from
     --bootstrap-servers, the environment (`ANOMALYD_KAFKA__...`) and `-c`, in this order.
     """
-
     quietly()
     from daemon.commands.init import InitOptions, derive_configuration
 

@@ -42,7 +42,6 @@ def replay(
     `model.learn_rows` rows are learned and what follows is judged. Like a topic's offsets, `line` in
     dead-letter.jsonl counts TEST's rows or lines from 0 (the header of a CSV is none).
     """
-
     quietly()
     from daemon.commands.replay import ReplayOptions
     from daemon.commands.replay import replay as play

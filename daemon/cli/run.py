@@ -25,7 +25,6 @@ def run(
     and goes live. A model that the registry (the topic `<prefix>.models`) has promoted comes
     before `--model`. Health and metrics are on `http.port`.
     """
-
     settings = settings_from(config, sets)
     configure_logging(settings.logging.level, settings.logging.format)
     import structlog

@@ -23,6 +23,9 @@ from daemon.cli.options import DEFAULT_CONFIG
 from daemon.config import Settings, load, unknown_environment
 from daemon.documents import one_line
 
+Report = Callable[[float, str], None]
+"""Called with the share that is done, 0 to 1, and what is being done."""
+
 
 def out() -> Console:
     """The console of standard output; made on use, so that it follows a redirected stream."""
@@ -67,7 +70,7 @@ def compute(work: Coroutine[Any, Any, Any]) -> Any:
 
 
 @contextmanager
-def progress_bar() -> Iterator[Callable[[float, str], None]]:
+def progress_bar() -> Iterator[Report]:
     """A bar on standard error; on a pipe, a line per kind of work. Gives what progress is reported to."""
     console = err()
     if not console.is_terminal:
@@ -105,7 +108,7 @@ class Noted(Protocol):
 Result = TypeVar("Result", bound=Noted)
 
 
-def computed(work: Callable[[Callable[[float, str], None]], Coroutine[Any, Any, Result]]) -> Result:
+def computed(work: Callable[[Report], Coroutine[Any, Any, Result]]) -> Result:
     """Run a command that mostly computes, with a progress bar, and print the notes of its result.
 
     Args:

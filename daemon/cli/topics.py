@@ -19,7 +19,6 @@ def topics(
 
     The input topics must exist: they are yours. Existing topics are left as they are.
     """
-
     quietly()
     settings = settings_from(config, sets)
     from daemon.commands.topics import created_topics, needed_topics

@@ -47,7 +47,6 @@ def train(
     rows by event time count: `retrain.rows` of them, or `model.learn_rows` if that is more. Rows of
     episodes that the alerts topic names are left out.
     """
-
     quietly()
     from daemon.commands.train import TrainOptions, train_files, train_topics, trained_as_json
 

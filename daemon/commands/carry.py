@@ -1,7 +1,8 @@
 """The rows that a training left: the end of TRAIN, to which the first windows of TEST reach back.
 
 When TEST begins where TRAIN ended, the first rows of TEST are scored with a full window. ``carried_rows`` finds the
-rows; ``TrainTailSource`` puts them in front of the file's own records, as a log whose older offsets were read before."""
+rows; ``TrainTailSource`` puts them in front of the file's own records, as a log whose older offsets were read before.
+"""
 
 from __future__ import annotations
 

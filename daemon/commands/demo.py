@@ -64,7 +64,7 @@ class DemoOptions:
 
 @dataclass(frozen=True, slots=True)
 class DemoListener:
-    """Whom a demo reports to while it runs."""
+    """Callbacks for what happens while a demo runs."""
 
     alert: Callable[[AlertEvent], None] = lambda event: None
     progress: Callable[[str, float], None] = lambda doing, share: None  # what is being done, share done

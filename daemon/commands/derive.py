@@ -4,7 +4,8 @@
 config.yaml. Without one, ``adapters.sample`` derives the stream from the file, and the document that config.yaml
 would have been goes through the same validation. In: ``FileOptions``, the file, a bundle if there is one. Out:
 ``Settings`` or the ``StreamPlan`` of one stream, and notes on what was derived. A bundle's sensors, period, window
-and conditions come before what the sample suggests."""
+and conditions come before what the sample suggests.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,8 @@
 
 Three things differ from ``run``, so that the same file gives the same result on every machine: the input waits while
 a model trains, the end of the file releases its rows at once, and no clock is read but for the rule about times in
-the future."""
+the future.
+"""
 
 from __future__ import annotations
 

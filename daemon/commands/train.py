@@ -1,7 +1,8 @@
 """``anomalyd train``: fit and calibrate a model on files, or on what the input topics hold, and save the bundle.
 
 In: ``TrainOptions``; for topics also the settings. Out: the bundle, written as a directory, and
-notes. Training itself is ``runtime.trainer.learn``, run in this process instead of in a spawned one."""
+notes. Training itself is ``runtime.trainer.learn``, run in this process instead of in a spawned one.
+"""
 
 from __future__ import annotations
 

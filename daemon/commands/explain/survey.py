@@ -36,9 +36,8 @@ from daemon.stream.pipeline import RowBlock
 
 MOST_WINDOWS = 50_000
 """Windows that are encoded; of more, evenly spread ones."""
-
-
 CHUNK = 2_048
+"""Windows that are encoded together."""
 
 
 class EpisodeSink:
