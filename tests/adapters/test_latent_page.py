@@ -62,7 +62,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
         lines.append("\t".join([(start + timedelta(minutes=i)).isoformat(), HOSTILE[:40], *map(repr, row)]))
     (folder / "day.tsv").write_text("\n".join(lines) + "\n")
     found = asyncio.run(
-        explain(ExplainOptions(folder / "m", folder / "page.html", folder / "day.tsv", sets=["0=+2"], names=[f"5={HOSTILE[:60]}", "cluster:1=<b>night</b>"], sweep_beta=True))
+        explain(ExplainOptions(folder / "m", folder / "page.html", folder / "day.tsv", what_ifs=["0=+2"], names=[f"5={HOSTILE[:60]}", "cluster:1=<b>night</b>"], sweep_beta=True))
     )  # fmt: skip
     return folder / "page.html", found.document
 

@@ -162,7 +162,7 @@ def test_a_window_in_which_nothing_was_observed_is_none(found: dict[str, Any]) -
 # ------------------------------------------------------------------ what if
 async def test_a_what_if_shows_how_far_each_sensor_moves(folder: Path) -> None:
     at = (START + timedelta(minutes=700)).isoformat()
-    found = await document(folder, sets=["0=+2", "1=-1"], at=at, asset="pump-2")
+    found = await document(folder, what_ifs=["0=+2", "1=-1"], at=at, asset="pump-2")
     what = found["set"]
     assert what["base"]["asset"] == "pump-2"
     assert what["moved"] == [
@@ -192,7 +192,7 @@ async def test_names_are_kept_with_the_version_and_shown_again(folder: Path, tmp
     )
     assert Bundle.load(model).version == bundle.version
     again = (
-        await explain(ExplainOptions(model, page, folder / "week.csv", sets=["valve opening=+1"]))
+        await explain(ExplainOptions(model, page, folder / "week.csv", what_ifs=["valve opening=+1"]))
     ).document
     assert next(d for d in again["dimensions"] if d["dimension"] == 0)["name"] == "valve opening"
     assert [c["name"] for c in again["clusters"][:2]] == [None, "at rest"]
@@ -215,7 +215,7 @@ async def test_names_are_kept_with_the_version_and_shown_again(folder: Path, tmp
     assert all(c["name"] is None for c in busy.document["clusters"])
     assert any("do not occur in these readings: 1" in note for note in busy.notes)
 
-    both = (await explain(ExplainOptions(model, page, names=["1=load"], sets=["load=-1"]))).document
+    both = (await explain(ExplainOptions(model, page, names=["1=load"], what_ifs=["load=-1"]))).document
     assert both["set"]["moved"] == [{"dimension": 1, "name": "load", "sd": -1.0}]
 
     await explain(ExplainOptions(model, page, None, names=["0="]))
@@ -244,22 +244,22 @@ async def test_names_of_a_former_version_are_noted_and_not_shown(folder: Path, t
 @pytest.mark.parametrize(
     ("more", "expected"),
     [
-        ({"sets": ["3"]}, "DIMENSION=SD"),
-        ({"sets": ["0=much"]}, "DIMENSION=SD"),
-        ({"sets": ["0=nan"]}, "DIMENSION=SD"),
-        ({"sets": ["0=99"]}, "at most 10 sd"),
-        ({"sets": ["400=1"]}, "dimensions 0 to"),
-        ({"sets": ["-1=1"]}, "dimensions 0 to"),
+        ({"what_ifs": ["3"]}, "DIMENSION=SD"),
+        ({"what_ifs": ["0=much"]}, "DIMENSION=SD"),
+        ({"what_ifs": ["0=nan"]}, "DIMENSION=SD"),
+        ({"what_ifs": ["0=99"]}, "at most 10 sd"),
+        ({"what_ifs": ["400=1"]}, "dimensions 0 to"),
+        ({"what_ifs": ["-1=1"]}, "dimensions 0 to"),
         ({"names": ["0"]}, "DIMENSION=NAME"),
         ({"names": ["regime:1=x"]}, "DIMENSION=NAME"),
         ({"names": ["cluster:0=x"]}, "regimes, from 1 on"),
         ({"names": ["cluster:99=x"]}, "regimes, from 1 on"),
         ({"names": [f"0={'x' * 61}"]}, "up to 60"),
-        ({"sets": ["0=1"], "at": "noon"}, "ISO 8601"),
-        ({"sets": ["0=1"], "at": "2026-03-01T12:00:00Z"}, "name one with --asset"),
-        ({"sets": ["0=1"], "asset": "pump-9"}, "the readings are of pump-1, pump-2"),
-        ({"sets": ["0=1"], "asset": "pump-1", "at": "2027-01-01T00:00:00Z"}, "no whole window"),
-        ({"sets": ["0=1"], "asset": "pump-1", "at": "2026-03-01T00:03:00Z"}, "no whole window"),
+        ({"what_ifs": ["0=1"], "at": "noon"}, "ISO 8601"),
+        ({"what_ifs": ["0=1"], "at": "2026-03-01T12:00:00Z"}, "name one with --asset"),
+        ({"what_ifs": ["0=1"], "asset": "pump-9"}, "the readings are of pump-1, pump-2"),
+        ({"what_ifs": ["0=1"], "asset": "pump-1", "at": "2027-01-01T00:00:00Z"}, "no whole window"),
+        ({"what_ifs": ["0=1"], "asset": "pump-1", "at": "2026-03-01T00:03:00Z"}, "no whole window"),
         ({"exclude": ["Presure"]}, "did you mean 'Pressure'"),
     ],
 )

@@ -31,12 +31,13 @@ from daemon.runtime.loop import StreamPlan
 
 @dataclass(frozen=True, slots=True)
 class ExplainOptions(FileOptions):
-    """What ``explain`` is given about a model. ``sets`` are what-ifs here, ``dimension=sd`` each."""
+    """What ``explain`` is given about a model."""
 
     model: Path  # the bundle
     out: Path  # the page
     file: Path | None = None  # readings to show the model on; None: traversals only
     train: Path | None = None  # readings for the sweep over beta; None: those of ``file``
+    what_ifs: Sequence[str] = ()  # ``dimension=sd`` each
     names: Sequence[str] = ()  # to keep: ``dimension=name`` or ``cluster:number=name``
     at: str | None = None  # the end of the window that the what-if starts from, ISO 8601
     asset: str | None = None  # whose window that is
@@ -63,7 +64,7 @@ async def explain(options: ExplainOptions, progress: Progress = no_progress) -> 
     given = [naming_of(text, bundle) for text in options.names]
     called = dict(kept.of(bundle.version).dimensions)
     called |= {str(one.number): one.name for one in given if not one.cluster}
-    changes = [change_of(text, bundle, called) for text in options.sets]
+    changes = [change_of(text, bundle, called) for text in options.what_ifs]
     row = None if options.at is None else row_of(options.at, bundle.period_ns)
     asked = WhatIf(changes, row, options.asset)
     _check(options, bundle, given)
@@ -74,8 +75,7 @@ async def explain(options: ExplainOptions, progress: Progress = no_progress) -> 
     plan: StreamPlan | None = None
     sample = file or train
     if sample is not None:
-        # ``sets`` move dimensions here: they are no keys of the configuration.
-        plan, notes = plan_for_file(replace(options, sets=()), sample, bundle)
+        plan, notes = plan_for_file(options, sample, bundle)
         plan = replace(plan, retrain_every=None)
     if file is not None and plan is not None:
         survey, more = await survey_of(file, plan, bundle, options.exclude, progress)
