@@ -62,7 +62,8 @@ class ReplaySink:
         self.filled: list[FilledRow] = []
         self.drifts: list[DriftRecord] = []
         self.ahead: list[tuple[int, str]] = []  # lines rejected as ``future``, and their times
-        self._files = imputed, alerts, drift, dead
+        self._imputed_file, self._alerts_file, self._drift_file = imputed, alerts, drift
+        self._dead_letter_file = dead
         self._oversized: Mapping[int, Any] = {}
         self._line_of: Callable[[int], int] = lambda offset: offset
 
@@ -74,19 +75,18 @@ class ReplaySink:
 
     def reject(self, rejected: Rejected) -> None:
         """Write a dead letter for a row that the source of a table rejected."""
-        self._files[3].write(dead_letter(rejected))
+        self._dead_letter_file.write(dead_letter(rejected))
         if rejected.reason is Reason.FUTURE:
             self.ahead.append((rejected.record.offset, rejected.detail.split(" ")[0]))
 
     async def publish(self, outputs: Sequence[Output]) -> None:
         """See ``ports.Sink``."""
-        imputed, alerts, drift, dead = self._files
         for output in outputs:
             match output:
                 case ScoredRow():
                     self.scored[output.asset, output.row_ns] = output
                 case FilledRow():
-                    imputed.add(output)
+                    self._imputed_file.add(output)
                     self.filled.append(output)
                 case AlertEvent():
                     output = replace(
@@ -94,18 +94,20 @@ class ReplaySink:
                         first_offset=self._line_of(output.first_offset),
                         last_offset=self._line_of(output.last_offset),
                     )
-                    # A replay's clock is the input's: the same file gives the same bytes.
-                    alerts.write(encode(output, event_clock(output.row_ns)).value)
+                    # Published at event time, not by the wall clock: the same file gives the same bytes.
+                    self._alerts_file.write(encode(output, event_clock(output.row_ns)).value)
                     self.alerts.append(output)
                 case DriftRecord():
-                    drift.write(encode(output, event_clock(output.end_ns)).value)
+                    self._drift_file.write(encode(output, event_clock(output.end_ns)).value)
                     self.drifts.append(output)
                 case DeadLetter():
                     record = output.rejected.record
                     line = msgspec.structs.replace(record, offset=self._line_of(record.offset))
                     if output.rejected.reason is Reason.FUTURE:
                         self.ahead.append((line.offset, output.rejected.detail.split(" ")[0].strip("'")))
-                    dead.write(dead_letter(replace(output.rejected, record=line), self._oversized))
+                    self._dead_letter_file.write(
+                        dead_letter(replace(output.rejected, record=line), self._oversized)
+                    )
 
 
 def event_clock(time_ns: int) -> datetime:
