@@ -1,10 +1,10 @@
 """Names that an operator gave to dimensions and clusters of a model, kept in a file beside its bundle.
 
-The file is ``<bundle>.names.json`` and not part of the bundle, which is replaced as a whole when a model is trained
-again and whose version is the hash of its contents. Names are kept per version, as each training numbers its
-dimensions anew; names of former versions stay in the file. A cluster's name is kept with the cluster's centre:
-other readings of the same machine give other clusters in another order, and a cluster gets a name only where it lies
-at the same place. Invariant: the file is written whole or not at all.
+The file is ``<bundle>.names.json`` and not part of the bundle, which is replaced as a whole when a model is
+trained again and whose version is the hash of its contents. Names are kept per version, as each training
+numbers its dimensions anew; names of former versions stay in the file. A cluster's name is kept with the
+cluster's centre: other readings of the same machine give other clusters in another order, and a cluster gets
+a name only where it lies at the same place. Invariant: the file is written whole or not at all.
 """
 
 from __future__ import annotations

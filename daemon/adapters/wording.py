@@ -1,7 +1,8 @@
 """Sentences about a model for readers who know the plant, but not the statistics.
 
-In: figures of ``model.latent`` and ``model.sweep``, sensor names, and how many decimals each sensor's values have. Out:
-text for the page and for ``--json``; the same figures give the same text. Numbers are rounded here and nowhere else.
+In: figures of ``model.latent`` and ``model.sweep``, sensor names, and how many decimals each sensor's values
+have. Out: text for the page and for ``--json``; the same figures give the same text. Numbers are rounded here
+and nowhere else.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ def regime_text(
     share: float,
     hours: tuple[int, int] | None,
 ) -> str:
-    """A regime as a sentence: its notable sensors, its share of the time, its usual hours; see ``movement_text``."""
+    """A regime as a sentence: notable sensors, share of the time, usual hours; see ``movement_text``."""
     parts = []
     for t in notable[:NAMED]:
         value = number(abs(t.value) if t.course else t.value, places[t.sensor])

@@ -1,7 +1,7 @@
 """``anomalyd explain``: a page about a model, about an episode, or about a stretch under another condition.
 
-Three commands behind one name: which of them runs follows from the options, and an option of one beside an option of
-another is refused.
+Three commands behind one name: which of them runs follows from the options, and an option of one beside an
+option of another is refused.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Options that several commands share, each defined once, as annotations of the parameters of their functions.
+"""Options that several commands share, each defined once, as annotations of parameters.
 
 Options of one command are defined in its own module.
 """

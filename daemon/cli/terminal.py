@@ -1,6 +1,7 @@
 """Input and output that commands share: consoles, logs, progress, notes, JSON, and running a coroutine.
 
-Results go to standard output, everything else to standard error, so that standard output stays clean for pipes.
+Results go to standard output, everything else to standard error, so that standard output stays clean for
+pipes.
 """
 
 import asyncio
@@ -54,7 +55,9 @@ def perform(work: Coroutine[Any, Any, Any]) -> Any:
 
 
 def compute(work: Coroutine[Any, Any, Any]) -> Any:
-    """``perform`` for a coroutine that mostly computes: an interrupt ends it at once, as its next await may be minutes off."""
+    """``perform`` for a coroutine that mostly computes: its next await may be minutes off, so an
+    interrupt ends it at once.
+    """
 
     def stop(number: int, frame: object) -> None:
         raise KeyboardInterrupt

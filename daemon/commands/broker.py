@@ -1,4 +1,4 @@
-"""Settings by which Kafka is reached before a stream is known, or on other servers than the configuration says.
+"""Settings by which Kafka is reached before a stream is known, or on other servers.
 
 Apart from ``derive`` because ``init`` needs it, which imports neither torch nor a Kafka client for a file.
 """
@@ -11,7 +11,7 @@ from daemon.config import Settings, load
 
 
 def kafka_only(config: Path | None, servers: str | None) -> Settings:
-    """Settings of which only ``kafka`` counts, for a command that knows no stream; ``servers`` comes before the file.
+    """Settings of which only ``kafka`` counts; ``servers`` comes before those of the file.
 
     Raises:
         ConfigError: the configuration cannot be used.

@@ -1,7 +1,8 @@
 """The rows that a training left: the end of TRAIN, to which the first windows of TEST reach back.
 
-When TEST begins where TRAIN ended, the first rows of TEST are scored with a full window. ``carried_rows`` finds the
-rows; ``TrainTailSource`` puts them in front of the file's own records, as a log whose older offsets were read before.
+When TEST begins where TRAIN ended, the first rows of TEST are scored with a full window. ``carried_rows``
+finds the rows; ``TrainTailSource`` puts them in front of the file's own records, as a log whose older offsets
+were read before.
 """
 
 from __future__ import annotations
@@ -70,10 +71,10 @@ def tails(history: Sequence[Segment], first_rows: Mapping[str, int], window: int
 class TrainTailSource:
     """A ``ports.Source``: a file's source with the last rows of TRAIN in front of its records.
 
-    TRAIN's rows have the first offsets, the file's records follow, and outputs begin at the file's first record.
-    TRAIN has ended: before TEST begins, the source reports an idle time that is long enough to release all of
-    TRAIN's rows. One offset is left out between the two, so that this time lies before the position at which
-    outputs begin.
+    TRAIN's rows have the first offsets, the file's records follow, and outputs begin at the file's first
+    record. TRAIN has ended: before TEST begins, the source reports an idle time that is long enough to
+    release all of TRAIN's rows. One offset is left out between the two, so that this time lies before the
+    position at which outputs begin.
 
     Args:
         inner: of the file; its offsets begin at 0.

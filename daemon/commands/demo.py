@@ -1,11 +1,12 @@
 """``anomalyd demo``: the daemon on a simulated fleet, with no broker and no configuration.
 
-The fleet's readings are appended to an in-memory log (``FleetFeed``), the loop of ``run`` reads it, and alerts are
-published to its alerts topic. The fleet's clock stops while the first model trains, so that what is found depends on
-the seed alone; then a simulated day passes in about a minute, with faults injected and retrainings beside it.
+The fleet's readings are appended to an in-memory log (``FleetFeed``), the loop of ``run`` reads it, and
+alerts are published to its alerts topic. The fleet's clock stops while the first model trains, so that what
+is found depends on the seed alone; then a simulated day passes in about a minute, with faults injected and
+retrainings beside it.
 
-In: ``DemoOptions``, and a ``DemoListener`` for what happens meanwhile. Out: ``Demonstrated``: injected against found,
-and the rows and models by which an episode can be explained.
+In: ``DemoOptions``, and a ``DemoListener`` for what happens meanwhile. Out: ``Demonstrated``: injected
+against found, and the rows and models by which an episode can be explained.
 """
 
 from __future__ import annotations
@@ -148,7 +149,7 @@ def demo_plan(fleet: Fleet, settings: Settings | None) -> StreamPlan:
 
 
 class FleetFeed:
-    """The fleet's side of the demo: readings go into the log, a day at once, then the live day at an even pace.
+    """The fleet's side of the demo: one day of readings at once, then the live day at an even pace.
 
     Args:
         fleet: is simulated.
@@ -194,7 +195,7 @@ class FleetFeed:
 
 
 class DemoWatch:
-    """Called by the loop after each step: keeps rows and models to explain an episode by, and reports progress."""
+    """Called by the loop after each step: keeps rows and models for the explanation, and reports progress."""
 
     def __init__(self, feed: FleetFeed, listener: DemoListener) -> None:
         self.feed, self.listener = feed, listener
@@ -328,7 +329,7 @@ def check_page(page: Path) -> None:
 
 
 def worst_episode(result: Demonstrated, page: Path | None = None) -> Explanation | None:
-    """The worst episode of a demo, explained, and written as a page where one is wanted; None: there was none.
+    """The worst episode of a demo, explained, and written as a page if one is given; None without any.
 
     Raises:
         DaemonError: the page cannot be written.

@@ -1,10 +1,10 @@
 """The configuration of a command over files: the one given, or one derived from a sample of the readings.
 
 ``replay``, ``train``, ``impute``, ``explain``, ``generate --check`` and ``drill`` work with and without a
-config.yaml. Without one, ``adapters.sample`` derives the stream from the file, and the document that config.yaml
-would have been goes through the same validation. In: ``FileOptions``, the file, a bundle if there is one. Out:
-``Settings`` or the ``StreamPlan`` of one stream, and notes on what was derived. A bundle's sensors, period, window
-and conditions come before what the sample suggests.
+config.yaml. Without one, ``adapters.sample`` derives the stream from the file, and the document that
+config.yaml would have been goes through the same validation. In: ``FileOptions``, the file, a bundle if there
+is one. Out: ``Settings`` or the ``StreamPlan`` of one stream, and notes on what was derived. A bundle's
+sensors, period, window and conditions come before what the sample suggests.
 """
 
 from __future__ import annotations
@@ -74,7 +74,8 @@ def settings_for(
         options: of the command.
         sample: the file that the stream is derived from.
         bundle: its sensors, period and window come before what the sample suggests.
-        cold: derive from the first ``model.learn_rows`` rows alone, as the others are not known before training.
+        cold: derive from the first ``model.learn_rows`` rows alone, as the others are not known before
+            training.
 
     Returns:
         The settings, and notes on what was derived.

@@ -1,7 +1,7 @@
 """``anomalyd drill``: which faults a model would find in a file of normal rows, how soon, from which size on.
 
-In: ``DrillOptions``. Out: ``Drilled``, the report that ``--json`` prints, and notes; ``rows_of`` gives the report as
-text for a table. Injecting and judging is ``model.drill``.
+In: ``DrillOptions``. Out: ``Drilled``, the report that ``--json`` prints, and notes; ``rows_of`` gives the
+report as text for a table. Injecting and judging is ``model.drill``.
 """
 
 from __future__ import annotations

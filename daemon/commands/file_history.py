@@ -1,7 +1,7 @@
 """A file as training history: the segments of consecutive grid rows that a model learns from.
 
-A table's rows are placed on the grid at once. JSON Lines go through the stream's own pipeline, without a model, so
-that lateness, duplicates and refusals are decided as they are for a topic.
+A table's rows are placed on the grid at once. JSON Lines go through the stream's own pipeline, without a
+model, so that lateness, duplicates and refusals are decided as they are for a topic.
 """
 
 from __future__ import annotations

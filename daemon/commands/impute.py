@@ -1,9 +1,9 @@
 """``anomalyd impute``: fill the gaps of a table from both of their sides and from the other sensors.
 
-In: ``ImputeOptions``: a table, and what relates its sensors to each other: learned from TRAIN, taken from a bundle, or
-else learned from the table itself. Out: the same table with its gaps filled, ``<out>.filled.parquet`` with the filled
-cells and their 90 % intervals, and with ``--draws`` joint draws in ``<out>.draws.parquet``. Observed cells stay as
-they are.
+In: ``ImputeOptions``: a table, and what relates its sensors to each other: learned from TRAIN, taken from a
+bundle, or else learned from the table itself. Out: the same table with its gaps filled,
+``<out>.filled.parquet`` with the filled cells and their 90 % intervals, and with ``--draws`` joint draws in
+``<out>.draws.parquet``. Observed cells stay as they are.
 """
 
 from __future__ import annotations
@@ -206,7 +206,7 @@ def _write_marks(path: Path, filled: _FilledTable, version: str) -> None:
 def _write_draws(
     path: Path, filled: _FilledTable, learned: _Learned, options: ImputeOptions, progress: Progress
 ) -> None:
-    """Draw the filled cells, write the draws, and replace the cells' intervals by those of what is drawn from.
+    """Draw the filled cells, write the draws, and replace the intervals of the cells by those of the draws.
 
     TRAIN's rows are known to the draws; rows of the table itself, or of a bundle's training, are not.
     """

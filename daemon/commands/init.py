@@ -1,8 +1,8 @@
 """``anomalyd init``: a config.yaml for a sample of readings, from a file or from a topic's newest messages.
 
-In: ``InitOptions``. Out: ``Configuration``: the derived stream, the text of config.yaml, and notes; ``write`` writes the
-text. The stream is derived by ``adapters.sample``. Invariant: a text that is written has been loaded as a configuration
-before.
+In: ``InitOptions``. Out: ``Configuration``: the derived stream, the text of config.yaml, and notes; ``write``
+writes the text. The stream is derived by ``adapters.sample``. Invariant: a text that is written has been
+loaded as a configuration before.
 """
 
 from __future__ import annotations

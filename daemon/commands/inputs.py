@@ -1,6 +1,7 @@
 """What every command over files is given: how its files are read, and where progress is reported.
 
-The options of such a command are a frozen dataclass over ``FileOptions``; ``daemon.cli`` makes it from the arguments.
+The options of such a command are a frozen dataclass over ``FileOptions``; ``daemon.cli`` makes it from the
+arguments.
 """
 
 from __future__ import annotations

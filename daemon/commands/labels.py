@@ -1,7 +1,7 @@
 """``replay --label``: the scores compared with labels, beside pPCA's and those of trivial detectors.
 
-In: TEST with a column of labels, and the columns of scores.parquet. Out: ``evaluation.Figures`` per detector. Labels
-are read again from the file; they never reach the pipeline.
+In: TEST with a column of labels, and the columns of scores.parquet. Out: ``evaluation.Figures`` per detector.
+Labels are read again from the file; they never reach the pipeline.
 """
 
 from __future__ import annotations

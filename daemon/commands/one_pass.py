@@ -1,8 +1,11 @@
-"""One pass of the loop of ``run`` over a file: what it publishes for the file's lines is what a topic would get.
+"""One pass of the loop of ``run`` over a file.
 
-Three things differ from ``run``, so that the same file gives the same result on every machine: the input waits while
-a model trains, the end of the file releases its rows at once, and no clock is read but for the rule about times in
-the future.
+What it publishes for the lines of a file is what ``run`` publishes for the same lines of a topic with the
+same model.
+
+Three things differ from ``run``, so that the same file gives the same result on every machine: the input
+waits while a model trains, the end of the file releases its rows at once, and no clock is read but for the
+rule about times in the future.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""``anomalyd generate --check HELD_OUT``: whether the rows that a model draws are like rows that it has not seen.
+"""``anomalyd generate --check HELD_OUT``: whether rows that a model draws are like rows it has not seen.
 
 In: a bundle and ``QualityOptions``. Out: ``Quality``: a ``Measure`` per question (distributions, correlation,
-autocorrelation, spectrum, seams, memorisation, a discriminator, a model trained on synthetic rows), each with its
-value, what is good, and the value of training rows in place of synthetic ones where TRAIN is given. The measures
-themselves are ``model.fidelity``.
+autocorrelation, spectrum, seams, memorisation, a discriminator, a model trained on synthetic rows), each with
+its value, what is good, and the value of training rows in place of synthetic ones where TRAIN is given. The
+measures themselves are ``model.fidelity``.
 """
 
 from __future__ import annotations

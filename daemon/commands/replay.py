@@ -1,10 +1,10 @@
 """``anomalyd replay``: run the pipeline of ``run`` over a file, and write what it finds into a directory.
 
 In: ``ReplayOptions`` (TEST, and optionally TRAIN, a bundle, labels). Out: ``Replayed``, and in the directory
-scores.parquet, imputed.parquet, alerts.jsonl, drift.jsonl, dead-letter.jsonl, summary.json and report.html. The steps:
-settings and bundle (``derive``, ``train``), the rows that TRAIN left (``carry``), the loop over the file
-(``one_pass``), its results (``results``, ``labels``, ``replay_notes``). The same file, settings and model give the
-same bytes, but for the seconds in the summary.
+scores.parquet, imputed.parquet, alerts.jsonl, drift.jsonl, dead-letter.jsonl, summary.json and report.html.
+The steps: settings and bundle (``derive``, ``train``), the rows that TRAIN left (``carry``), the loop over
+the file (``one_pass``), its results (``results``, ``labels``, ``replay_notes``). The same file, settings and
+model give the same bytes, but for the seconds in the summary.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from daemon.runtime.loop import StreamPlan, other_conditions
 
 @dataclass(frozen=True, slots=True)
 class ReplayOptions(FileOptions):
-    """What ``replay`` is given. With neither ``train`` nor ``model``, the first ``learn_rows`` rows are learned."""
+    """What ``replay`` is given. Without ``train`` and ``model``, the first ``learn_rows`` rows are learned."""
 
     test: Path  # Parquet, CSV or JSON Lines
     out: Path  # a directory, made if missing; its files are replaced

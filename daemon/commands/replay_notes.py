@@ -1,7 +1,7 @@
 """Notes on a file that was replayed: its times, and why rows were late or not scored.
 
-In: a pass (``ReplayRun``) and its stream's plan. Out: texts for the user, or an ``InputError`` where the results
-would mislead.
+In: a pass (``ReplayRun``) and its stream's plan. Out: texts for the user, or an ``InputError`` where the
+results would mislead.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What a replay leaves: the outputs written to files, the columns of scores.parquet, summary.json, the report's traces.
+"""What a replay leaves: outputs in files, columns of scores.parquet, summary.json, traces of the report.
 
-In: the outputs of a pass (``ReplaySink``) and the pass itself (``ReplayRun``). Out: values that ``replay`` writes.
-Messages carry the lines of the file instead of offsets, and event time instead of the wall clock: the same file
-gives the same bytes.
+In: the outputs of a pass (``ReplaySink``) and the pass itself (``ReplayRun``). Out: values that ``replay``
+writes. Messages carry the lines of the file instead of offsets, and event time instead of the wall clock: the
+same file gives the same bytes.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ def summary_of(
 
 
 def audited_of(stream: StreamRun) -> dict[str, Any] | None:
-    """The error of the fills of readings that were hidden from the last model; None where none were hidden."""
+    """The error of the fills of readings that were hidden from the last model; None without any."""
     if stream.tallies is None:
         return None
     return {
@@ -213,7 +213,7 @@ def columns_of(
 
 
 MOST_CELLS = 20_000_000
-"""Cells of the input that the report's charts are drawn from; of a larger input the first assets are drawn."""
+"""Cells of the input that the report draws; of a larger input it draws the first assets."""
 
 
 def traces_of(

@@ -1,4 +1,4 @@
-"""``anomalyd train``: fit and calibrate a model on files, or on what the input topics hold, and save the bundle.
+"""``anomalyd train``: fit and calibrate a model on files or on the input topics, and save the bundle.
 
 In: ``TrainOptions``; for topics also the settings. Out: the bundle, written as a directory, and
 notes. Training itself is ``runtime.trainer.learn``, run in this process instead of in a spawned one.
@@ -113,10 +113,10 @@ async def train_topics(
 ) -> tuple[Bundle, list[str]]:
     """Fit and calibrate on what a stream's input topics hold now, and save the bundle.
 
-    The newest rows count: ``retrain.rows`` of them, or ``model.learn_rows`` if that is more, by event time over
-    all partitions. No consumer group is joined and nothing is committed. Rows of episodes that the alerts topic
-    names are left out, unless ``options.with_alarms``: a new regime that alarms since it began is learned as
-    normal with it.
+    The newest rows count: ``retrain.rows`` of them, or ``model.learn_rows`` if that is more, by event time
+    over all partitions. No consumer group is joined and nothing is committed. Rows of episodes that the
+    alerts topic names are left out, unless ``options.with_alarms``: a new regime that alarms since it began
+    is learned as normal with it.
 
     Returns:
         The bundle, and notes.

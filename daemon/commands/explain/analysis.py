@@ -1,7 +1,7 @@
-"""What all sections of the page are drawn from: the dimensions in use, their directions, the regimes, a start.
+"""What all sections of the page are drawn from: dimensions in use, their directions, regimes, a start.
 
-In: a bundle, and a ``Survey`` if there are readings. Out: ``LatentAnalysis``, computed once and not changed by the
-sections.
+In: a bundle, and a ``Survey`` if there are readings. Out: ``LatentAnalysis``, computed once and not changed
+by the sections.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The latent dimensions as the page and ``--json`` show them: what each does to the sensors, in real units."""
+"""The latent dimensions as the page and ``--json`` show them: what each does to the sensors, in their units."""
 
 from __future__ import annotations
 

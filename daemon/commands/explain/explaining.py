@@ -1,7 +1,7 @@
 """The command: explain a model, and write the page.
 
-In: ``ExplainOptions``. Out: ``Explained``, the document that the page shows, and notes. Names that are given are kept
-beside the bundle.
+In: ``ExplainOptions``. Out: ``Explained``, the document that the page shows, and notes. Names that are given
+are kept beside the bundle.
 """
 
 from __future__ import annotations

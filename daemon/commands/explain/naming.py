@@ -1,7 +1,7 @@
 """The names of dimensions and regimes: those that are kept beside the bundle, and those that are given now.
 
-A regime's name is kept with its centre, so that other readings of the same machine, whose clusters come in another
-order, get the name where they have a cluster at the same place.
+A regime's name is kept with its centre, so that other readings of the same machine, whose clusters come in
+another order, get the name where they have a cluster at the same place.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def renamed(analysis: LatentAnalysis, names: Names, given: Sequence[GivenName]) 
 
 
 def cluster_names(analysis: LatentAnalysis, names: Names) -> dict[int, ClusterName]:
-    """The name of each cluster, by its index: a name belongs to the nearest cluster, if it lies within its radius."""
+    """Names by index of cluster: a name belongs to the nearest cluster, if it lies within its radius."""
     result: dict[int, ClusterName] = {}
     if analysis.regimes is None or analysis.plane is None:
         return result

@@ -1,4 +1,4 @@
-"""The regimes and the map as the page and ``--json`` show them: where the windows lie in the space of the latents."""
+"""The regimes and the map as the page and ``--json`` show them: where windows lie in latent space."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The readings that a model is shown on: a file's windows, encoded, and its episodes.
 
-``survey_of`` runs the file through the pipeline that judges a stream, so that rows and episodes are those that
-``replay`` finds, and encodes the whole windows. In: the plan and the bundle. Out: ``Survey``.
+``survey_of`` runs the file through the pipeline that judges a stream, so that rows and episodes are those
+that ``replay`` finds, and encodes the whole windows. In: the plan and the bundle. Out: ``Survey``.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """``anomalyd generate``: synthetic assets into a file or a topic, with faults whose truth is known.
 
-Rows are made a few thousand at a time and written as they are made: an hour of 5,000 rows a second needs no more
-memory than a second of it. The same arguments give the same bytes; for a topic only the time of sending differs. The
-way of a stretch of rows: ``rows`` (drawn from the model, then faults, then gaps), ``messages`` (encoded, in order of
-arrival), ``files`` or ``topic`` (written). ``request`` and ``generating`` turn the options into values.
+Rows are made a few thousand at a time and written as they are made: an hour of 5,000 rows a second needs no
+more memory than a second of it. The same arguments give the same bytes; for a topic only the time of sending
+differs. The way of a stretch of rows: ``rows`` (drawn from the model, then faults, then gaps), ``messages``
+(encoded, in order of arrival), ``files`` or ``topic`` (written). ``request`` and ``generating`` turn the
+options into values.
 """
 
 from daemon.commands.generate.files import write_file

@@ -1,4 +1,4 @@
-"""Synthetic rows as a file: a table (.parquet, .csv) or messages (.jsonl), with the truth about the faults beside it.
+"""Synthetic rows as a file: a table (.parquet, .csv) or messages (.jsonl), and the truth about the faults.
 
 In: ``Made``. Out: ``Generated``, the file, and ``FILE.faults.json``. Rows are written a stretch at a time.
 """

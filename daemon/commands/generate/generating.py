@@ -1,7 +1,8 @@
 """The command: its options, checked and turned into a request, and where the rows are to go.
 
-In: ``GenerateOptions``. Out: ``Prepared``, with which ``write_file`` or ``write_topic`` writes; or, with ``held_out``,
-the ``Quality`` of the rows that would be written. Options are checked before the bundle is loaded.
+In: ``GenerateOptions``. Out: ``Prepared``, with which ``write_file`` or ``write_topic`` writes; or, with
+``held_out``, the ``Quality`` of the rows that would be written. Options are checked before the bundle is
+loaded.
 """
 
 from __future__ import annotations
@@ -162,7 +163,7 @@ def _rows_per_asset(options: GenerateOptions, bundle: Bundle, rate: float | None
 
 
 def _layout_of(options: GenerateOptions) -> tuple[MessageLayout, KafkaSettings | None]:
-    """Format and field names, by a stream of the configuration if there is one; and the connection to a topic."""
+    """Format and field names, by a stream of the configuration if there is one; and the connection."""
     servers, layout = options.bootstrap_servers, MessageLayout()
     if options.config is None and not options.sets:
         settings = kafka_only(None, servers)

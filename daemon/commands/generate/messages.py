@@ -1,6 +1,7 @@
 """Synthetic rows as encoded messages, in order of arrival: late rows (``--late``) come after younger ones.
 
-In: ``Made`` and a ``MessageLayout``. Out: (asset, JSON) pairs, one a row (json-wide) or one a reading (json-long).
+In: ``Made`` and a ``MessageLayout``. Out: (asset, JSON) pairs, one a row (json-wide) or one a reading
+(json-long).
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The synthetic rows, stretch by stretch, with faults and gaps; and the truth about their faults.
 
-In: a bundle and a ``Request``. Out: ``Made``, which gives the rows a few thousand at a time. All randomness comes from
-the request's seed, each purpose with a generator of its own, so that ``--gaps`` does not change the other cells.
+In: a bundle and a ``Request``. Out: ``Made``, which gives the rows a few thousand at a time. All randomness
+comes from the request's seed, each purpose with a generator of its own, so that ``--gaps`` does not change
+the other cells.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ LAG_ROWS = (4.0, 16.0)
 BURST = 4.0
 """Mean length of a burst of missing readings, in rows."""
 SYNTHETIC = "synthetic"
-"""The column, field and header that mark synthetic rows. A boolean is no measurement: it is never read as a sensor."""
+"""The column, field and header that mark synthetic rows: a boolean, which is never read as a sensor."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -204,7 +205,7 @@ class Made:
         if not share:
             return values
         random, (A, T, C) = self._gaps, values.shape
-        # Bursts begin at random and may overlap. With this probability the share that no burst covers is 1 - share.
+        # Bursts begin at random and may overlap: with this probability 1 - share of the cells are in none.
         begins = random.random((A, T, C)) < 1.0 - (1.0 - share) ** (1.0 / BURST)
         rows = first + np.arange(T)[None, :, None]
         until = np.where(begins, rows + random.geometric(1.0 / BURST, (A, T, C)), 0.0)

@@ -1,7 +1,7 @@
 """Synthetic rows sent to a topic, at a rate, as they are made.
 
-In: ``Made`` and a ``TopicTarget``. Out: ``Generated``. Messages are sent in batches of about 50 ms; between them the
-rate is kept by the clock.
+In: ``Made`` and a ``TopicTarget``. Out: ``Generated``. Messages are sent in batches of about 50 ms; between
+them the rate is kept by the clock.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The command: find the episode or the window, explain it, and write the page.
 
-In: ``RootCauseOptions``. Out: ``RootCause``, and a page. The file is replayed, its episodes are compared with the id
-that is asked for, and the window that scored highest is explained.
+In: ``RootCauseOptions``. Out: ``RootCause``, and a page. The file is replayed, its episodes are compared with
+the id that is asked for, and the window that scored highest is explained.
 """
 
 from __future__ import annotations

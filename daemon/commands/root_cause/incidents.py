@@ -1,7 +1,7 @@
 """The anomaly episodes of some alerts, and the one of them that an id names.
 
-In: alerts (``AlertEvent``). Out: ``Incident`` values by onset; an id that names none, or several, is a ``UsageError``
-that lists those that there are.
+In: alerts (``AlertEvent``). Out: ``Incident`` values by onset; an id that names none, or several, is a
+``UsageError`` that lists those that there are.
 """
 
 from __future__ import annotations

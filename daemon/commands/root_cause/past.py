@@ -1,8 +1,8 @@
 """The past episodes that are most like the one that is explained.
 
-In: the explained window, and ``Past``: episodes of the same file, of an ``alerts.jsonl``, and verdicts of operators.
-Out: ``Neighbour`` values, the most alike first. Likeness (``model.repair``) compares which sensors are blamed, and
-where the rows are at hand also how the latents moved.
+In: the explained window, and ``Past``: episodes of the same file, of an ``alerts.jsonl``, and verdicts of
+operators. Out: ``Neighbour`` values, the most alike first. Likeness (``model.repair``) compares which sensors
+are blamed, and where the rows are at hand also how the latents moved.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Files about past episodes: alerts as they were published, and verdicts of operators; both are JSON Lines.
 
-In: a path. Out: ``Incident`` values, or verdict and note by fingerprint. A line that is not one is an ``InputError``
-with its number.
+In: a path. Out: ``Incident`` values, or verdict and note by fingerprint. A line that is not one is an
+``InputError`` with its number.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The rows of a replay by asset, in runs without a long gap; a run is scored when a window of it is asked for.
+"""The rows of a replay by asset, in runs without a long gap, each scored on first use.
 
-In: the blocks of a pass, and the detector. Out: ``model.track.Track`` values, each scored once, and the window of an
-episode or of an event time.
+In: the blocks of a pass, and the detector. Out: ``model.track.Track`` values, each scored once, and the
+window of an episode or of an event time.
 """
 
 from __future__ import annotations

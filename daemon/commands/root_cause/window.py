@@ -1,7 +1,8 @@
-"""The explanation of one window: the sensors that are to blame, the smallest repair, the verdict, the normal twin.
+"""The explanation of one window: sensors to blame, smallest repair, verdict, normal twin.
 
-In: a ``Track``, a window of it, and the episode that the window belongs to, if any. Out: ``RootCause`` without its
-neighbours. The methods are those of ``model.repair``; here they are applied to the rows around the window.
+In: a ``Track``, a window of it, and the episode that the window belongs to, if any. Out: ``RootCause``
+without its neighbours. The methods are those of ``model.repair``; here they are applied to the rows around
+the window.
 """
 
 from __future__ import annotations
@@ -102,7 +103,7 @@ def before(track: Track, onset: int) -> Floats:
 
 
 def blame(track: Track, first: int, stop: int) -> Floats:
-    """(C,) shares of the sensors over windows ``first .. stop - 1``, as an alert at the last of them ranks."""
+    """(C,) shares of the sensors over windows ``first .. stop - 1``, as in an alert at the last of them."""
     peaks: PeakEvidence | None = None
     for i in range(first, stop):
         window = track.window(i)
