@@ -130,21 +130,18 @@ def check_excluded(exclude: Sequence[str], files: Sequence[Path], option: str = 
             raise UsageError(f"{option} {name}: {files[-1]} has no such column; {hint}")
 
 
-def plan_for_file(
-    options: FileOptions, file: Path, bundle: Bundle, *, sample: Path | None = None
-) -> tuple[StreamPlan, list[str]]:
+def plan_for_file(options: FileOptions, file: Path, bundle: Bundle) -> tuple[StreamPlan, list[str]]:
     """The plan by which a bundle judges a file, and notes on what was derived.
 
     Args:
         options: of the command.
-        file: stands for the stream's topic.
+        file: the stream is derived from it, and it stands for the stream's topic.
         bundle: must fit the stream.
-        sample: the file that the stream is derived from; None: ``file``.
 
     Raises:
         DaemonError: the configuration cannot be used, a file cannot be read, or the bundle does not fit.
     """
-    settings, notes = settings_for(options, sample or file, bundle)
+    settings, notes = settings_for(options, file, bundle)
     plan = plan_for(settings, options.stream_name, file.name)
     check_compatible(bundle, plan.spec)
     return plan, notes
