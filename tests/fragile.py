@@ -1,4 +1,7 @@
-"""``anomalyd`` with a model that raises on every window whose newest row holds ``TRIGGER``."""
+"""``anomalyd`` with a detector that raises an error on every window whose newest row holds ``TRIGGER``.
+
+Run with ``python -m tests.fragile``; for tests of what the loop does when a model fails on some inputs.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +11,16 @@ TRIGGER = 1313.0
 
 
 def main() -> None:
-    """As ``python -m daemon``."""
+    """The entry point of ``python -m daemon``, with the detector replaced."""
     from daemon import cli
     from daemon.model import detector
 
-    sound = detector.BundleDetector.infer
+    infer_before = detector.BundleDetector.infer
 
     def infer(self: detector.BundleDetector, windows: Windows) -> Evidence:
         if (windows.values[:, -1] == TRIGGER).any():
             raise FloatingPointError("a value that the model never saw")
-        return sound(self, windows)
+        return infer_before(self, windows)
 
     detector.BundleDetector.infer = infer  # type: ignore[method-assign]
     cli.main()

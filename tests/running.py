@@ -1,4 +1,7 @@
-"""The real command in a process of its own, against a real broker."""
+"""The real command in a process of its own: ``command`` to its end, ``Daemon`` beside a test and a real broker.
+
+Also topics, messages and configurations for such tests.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ import yaml
 from tests.broker import create_topic, free_port, produce, read_topic
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
-"""Measuring data that is kept outside the project; tests that want it skip without it."""
+"""Measuring data that is kept outside the project; tests that need it are skipped without it."""
 
 SKAB_SENSORS = (
     "Accelerometer1RMS",
@@ -49,29 +52,34 @@ def lines_of(path: Path) -> list[bytes]:
 
 
 def key_of(line: bytes) -> bytes | None:
-    """The asset of a line that has one: what a producer would key it by."""
+    """The asset of a line, which is the key of its message; None if it has none."""
     try:
         asset = json.loads(line)["asset"]
-    except Exception:  # noqa: BLE001 - garbage has no key
+    except Exception:  # noqa: BLE001 - an undecodable line has no key
         return None
     return str(asset).encode()
 
 
-def command(*arguments: str | Path, timeout: float = 600, **more: Any) -> subprocess.CompletedProcess[str]:
-    """Run ``anomalyd`` to its end."""
-    more.setdefault("env", {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])})
-    more = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | more
+def environment(**variables: str) -> dict[str, str]:
+    """The environment of a process that runs this tree, with some more variables."""
+    return {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1]), **variables}
+
+
+def python(*arguments: str | Path, timeout: float = 600, **more: Any) -> subprocess.CompletedProcess[str]:
+    """Run Python with these arguments to its end; standard output and error are kept."""
+    more = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": environment()} | more
     return subprocess.run(
-        [sys.executable, "-m", "daemon", *map(str, arguments)],
-        text=True,
-        timeout=timeout,
-        check=False,
-        **more,
+        [sys.executable, *map(str, arguments)], text=True, timeout=timeout, check=False, **more
     )
 
 
+def command(*arguments: str | Path, timeout: float = 600, **more: Any) -> subprocess.CompletedProcess[str]:
+    """Run ``anomalyd`` to its end. Never in process: it sets up structlog, which later tests would inherit."""
+    return python("-m", "daemon", *arguments, timeout=timeout, **more)
+
+
 class Daemon:
-    """``anomalyd run`` as a process; a context that ends it."""
+    """``anomalyd run`` as a process; as a context manager, killed at its end."""
 
     def __init__(self, folder: Path, config: Mapping[str, Any], *arguments: str | Path) -> None:
         self.folder = folder
@@ -93,7 +101,7 @@ class Daemon:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=self.folder,
-                env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])},
+                env=environment(),
             )
         return self
 
@@ -116,12 +124,12 @@ class Daemon:
             return 0, b""
 
     def stream(self) -> dict[str, Any]:
-        """What the page knows of the only stream; empty while nothing answers."""
+        """The state of the only stream, from the admin port; empty while it is not open."""
         code, body = self.get("/api/status")
         return json.loads(body)["streams"][0] if code == 200 else {}
 
     def until(self, what: Callable[[dict[str, Any]], bool], within: float = 180.0) -> dict[str, Any]:
-        """Poll until the stream's state is as wanted."""
+        """Poll the admin port until the state of the stream fulfils a condition."""
         deadline = time.monotonic() + within
         state: dict[str, Any] = {}
         while time.monotonic() < deadline:
@@ -140,11 +148,11 @@ class Daemon:
         return self.process.wait(timeout=60)
 
     def tail(self) -> str:
-        """Its last words."""
+        """The last lines of its log."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
 
     def events(self) -> list[dict[str, Any]]:
-        """Its log."""
+        """The events of its log."""
         found = []
         for line in self.log.read_text(errors="replace").splitlines():
             try:

@@ -1,10 +1,10 @@
-"""Names that an operator gave to what a model learned: its dimensions and its clusters.
+"""Names that an operator gave to dimensions and clusters of a model, kept in a file beside its bundle.
 
-They stand in ``<bundle>.names.json`` beside the bundle's directory: a bundle is replaced as a whole when a
-model is trained again, and its version is the hash of what is in it. Names are kept per version, because a
-training numbers its dimensions anew; those of former versions stay in the file, and whoever shows names
-says so. A cluster's name stands with the cluster's centre, so that other data of the same machine, which
-give other clusters in another order, get it only where they come by the same place.
+The file is ``<bundle>.names.json`` and not part of the bundle, which is replaced as a whole when a model is
+trained again and whose version is the hash of its contents. Names are kept per version, as each training
+numbers its dimensions anew; names of former versions stay in the file. A cluster's name is kept with the
+cluster's centre: other readings of the same machine give other clusters in another order, and a cluster gets
+a name only where it lies at the same place. Invariant: the file is written whole or not at all.
 """
 
 from __future__ import annotations
@@ -21,19 +21,20 @@ from daemon.errors import InputError
 
 SUFFIX = ".names.json"
 LONGEST = 60
-"""Characters of a name: what fits above a chart."""
+"""Characters of a name, at most: as many as fit above a chart."""
 MOST_BYTES = 4 << 20
+"""A larger file is no file of names."""
 
 
 class ClusterName(msgspec.Struct, frozen=True):
-    """A cluster's name, and where in latent space it was given."""
+    """A cluster's name, and the centre of the cluster when it was named, in latent space."""
 
     name: str
     centre: tuple[float, ...]
 
 
 class Names(msgspec.Struct, frozen=True):
-    """What one version's dimensions and clusters are called."""
+    """The names of one version's dimensions, by number, and clusters."""
 
     dimensions: dict[str, str] = {}
     clusters: list[ClusterName] = []
@@ -52,7 +53,7 @@ class NamesFile:
 
     @staticmethod
     def beside(bundle: Path) -> NamesFile:
-        """Read them; there may be none yet.
+        """The names beside a bundle; none if there is no file.
 
         Raises:
             InputError: the file is damaged.
@@ -74,11 +75,11 @@ class NamesFile:
         return self.versions.get(version, Names())
 
     def others(self, version: str) -> int:
-        """How many names other versions have, and this one has not."""
+        """How many names are kept for other versions."""
         return sum(len(n.dimensions) + len(n.clusters) for v, n in self.versions.items() if v != version)
 
     def with_names(self, version: str, names: Names) -> NamesFile:
-        """The same with one version's names replaced, and written, whole or not at all.
+        """Replace one version's names and write the file.
 
         Raises:
             DaemonError: it cannot be written.

@@ -1,4 +1,7 @@
-"""What ``check`` says of the condition fields of each stream: from the config, and from the newest records."""
+"""``check`` on the condition fields of each stream: whether configuration and newest records agree.
+
+In: the streams' specs, and with a broker the newest records of their topics. Out: ``CheckResult`` lines.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +17,11 @@ from daemon.errors import BrokerError, InputError
 from daemon.stream.decoding import Decoder
 
 SAMPLE = 1_000
-"""Newest records of each topic that are looked at."""
+"""Newest records that are read of each topic."""
 
 
-def declared(specs: Iterable[StreamSpec]) -> list[CheckResult]:
-    """What the configuration alone says; none of it is an error."""
+def declared_conditions(specs: Iterable[StreamSpec]) -> list[CheckResult]:
+    """What the configuration alone shows of each stream's condition fields; none of it is an error."""
     found = []
     for spec in specs:
         what = f"conditions of {spec.name}"
@@ -41,14 +44,14 @@ def declared(specs: Iterable[StreamSpec]) -> list[CheckResult]:
     return found
 
 
-def unheard(spec: StreamSpec, records: Sequence[Record]) -> CheckResult:
+def conditions_in_records(spec: StreamSpec, records: Sequence[Record]) -> CheckResult:
     """Whether the fields that messages and assets give appear in records at all."""
     decoder, seen, read = Decoder(spec), Counter[str](), 0
     for reading in decoder.decode_all(records):
         if isinstance(reading, Reading):
             read += 1
             seen[reading.condition] += 1
-    silent = [
+    absent = [
         name
         for name in spec.message_condition
         if all(f"{name}=?" in label.split(",") for label in seen)  # a value with commas is no `?`
@@ -56,18 +59,18 @@ def unheard(spec: StreamSpec, records: Sequence[Record]) -> CheckResult:
     what = f"conditions of {spec.name}"
     if not read:
         return CheckResult(what, True, "no reading among the newest records: nothing can be said")
-    if silent:
+    if absent:
         return CheckResult(
             what,
             True,
-            f"{', '.join(silent)} never appears in the newest {read} readings, and no asset says it: every row"
+            f"{', '.join(absent)} never appears in the newest {read} readings, and no asset says it: every row"
             " is `?`",
         )
     return CheckResult(what, True, f"{len(seen)} labels in the newest {read} readings")
 
 
-async def heard(settings: Settings) -> list[CheckResult]:
-    """``unheard`` of each stream that declares such fields, from its topics; what cannot be read is left out."""
+async def conditions_in_topics(settings: Settings) -> list[CheckResult]:
+    """``conditions_in_records`` of each stream with such fields; a topic that cannot be read is left out."""
     found = []
     for stream in settings.streams:
         spec = stream.spec()
@@ -78,7 +81,7 @@ async def heard(settings: Settings) -> list[CheckResult]:
             try:
                 some, _ = await newest_records(kafka_settings(settings), topic, SAMPLE)
             except (BrokerError, InputError):
-                continue  # the probe has said so
+                continue  # the probe reports it
             records += some
-        found.append(unheard(spec, records))
+        found.append(conditions_in_records(spec, records))
     return found

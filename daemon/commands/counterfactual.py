@@ -1,4 +1,8 @@
-"""``anomalyd explain --condition``: what a stretch of a file would have been under another condition."""
+"""``anomalyd explain --condition``: what a stretch of a file would have been under another condition.
+
+In: ``CounterfactualOptions``. Out: ``Answered``, and a page. The stretch is found here; the computation is
+``model.counterfactual``.
+"""
 
 from __future__ import annotations
 
@@ -9,67 +13,61 @@ from pathlib import Path
 
 from daemon.adapters.counterfactuals import counterfactual_html
 from daemon.adapters.files import replacing
+from daemon.commands.derive import check_excluded, plan_for_file
 from daemon.commands.explain import row_of
-from daemon.commands.replay import check_excluded, history_of, plan_for, settings_for
+from daemon.commands.file_history import history_of
+from daemon.commands.inputs import FileOptions
 from daemon.domain import Segment, iso, to_ns
 from daemon.errors import UsageError
 from daemon.model.bundle import Bundle
 from daemon.model.counterfactual import Counterfactual, counterfactual_of
-from daemon.runtime.compatibility import check_compatible
 
 LISTED = 8
+"""Assets that are named where a name is none of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class CounterfactualOptions(FileOptions):
+    """What ``explain --condition`` is given."""
+
+    model: Path  # the bundle
+    file: Path  # Parquet, CSV or JSON Lines
+    out: Path  # the page
+    condition: str  # a label, or some of its fields: ``mode=low``
+    at: str | None = None  # the last row of the stretch, ISO 8601; None: the asset's last row
+    asset: str | None = None  # may be left out where the file holds one
+    span: timedelta | None = None  # length of the stretch; None: four windows
+    seed: int = 0  # of the draws that the interval is made of
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A counterfactual, and what an operator should know of how the file was read."""
+    """A counterfactual, and notes on how the file was read."""
 
     value: Counterfactual
     notes: list[str]
 
 
-async def counterfactual(
-    model: Path,
-    file: Path,
-    out: Path,
-    condition: str,
-    *,
-    at: str | None,
-    asset: str | None,
-    span: timedelta | None = None,
-    seed: int = 0,
-    config: Path | None = None,
-    exclude: Sequence[str] = (),
-    stream_name: str | None = None,
-) -> Answered:
-    """Answer for the stretch that ends at a time, and write the page.
+async def counterfactual(options: CounterfactualOptions) -> Answered:
+    """Compute the stretch that ends at a time under the other condition, and write the page.
 
-    Args:
-        model: the bundle.
-        file: Parquet, CSV or JSON Lines.
-        out: the page.
-        condition: a label, or some of its fields: ``mode=low``.
-        at: the last row of the stretch, ISO 8601; None: the asset's last.
-        asset: whose; may be left out where the file holds one.
-        span: how long the stretch is; None: four windows. Shortened to what was read without a long gap.
-        seed: of the draws that the interval is made of.
-        config, exclude, stream_name: as of ``replay``.
+    The stretch is shortened to what was read without a long gap.
 
     Raises:
         UsageError: no such asset, time or condition; with those that there are.
         DaemonError: unreadable input, or a bundle that does not fit.
     """
-    bundle = Bundle.load(model)
-    check_excluded(exclude, [file])
-    settings, notes = settings_for(config, (), file, exclude, bundle)
-    plan = plan_for(settings, stream_name, file.name)
-    check_compatible(bundle, plan.spec)
-    history = await history_of(file, plan, exclude)
-    segment, end = _place(history, asset, None if at is None else row_of(at, bundle.period_ns), bundle)
+    file, at, span = options.file, options.at, options.span
+    bundle = Bundle.load(options.model)
+    check_excluded(options.exclude, [file])
+    plan, notes = plan_for_file(options, file, bundle)
+    history = await history_of(file, plan, options.exclude)
+    row = None if at is None else row_of(at, bundle.period_ns)
+    segment, end = _place(history, options.asset, row, bundle)
     rows = 4 * bundle.window if span is None else max(to_ns(span) // bundle.period_ns, 1)
     first = max(end - rows + 1, segment.first_row)
-    value = counterfactual_of(bundle, segment, first, end - first + 1, condition, seed=seed)
-    with replacing(out) as temporary:
+    value = counterfactual_of(bundle, segment, first, end - first + 1, options.condition, seed=options.seed)
+    with replacing(options.out) as temporary:
         temporary.write_text(counterfactual_html(value), encoding="utf-8")
     return Answered(value, notes)
 
@@ -77,7 +75,7 @@ async def counterfactual(
 def _place(
     history: Sequence[Segment], asset: str | None, row: int | None, bundle: Bundle
 ) -> tuple[Segment, int]:
-    """The segment of an asset that holds a row, and that row.
+    """The segment of an asset that holds a row, and that row; without a row, the asset's last one.
 
     Raises:
         UsageError: there is none.

@@ -1,9 +1,12 @@
 """``anomalyd demo``: the daemon on a simulated fleet, with no broker and no configuration.
 
-The fleet's readings go into an in-memory log, the very loop of ``run`` reads it, and alerts
-come out of its alerts topic. The fleet's clock stands while the first model trains, so that
-what is found depends on the seed alone; then a simulated day passes in about a minute, with
-faults injected, retrainings beside it, and a table of injected against found at the end.
+The fleet's readings are appended to an in-memory log (``FleetFeed``), the loop of ``run`` reads it, and
+alerts are published to its alerts topic. The fleet's clock stops while the first model trains, so that what
+is found depends on the seed alone; then a simulated day passes in about a minute, with faults injected and
+retrainings beside it.
+
+In: ``DemoOptions``, and a ``DemoListener`` for what happens meanwhile. Out: ``Demonstrated``: injected
+against found, and the rows and models by which an episode can be explained.
 """
 
 from __future__ import annotations
@@ -11,18 +14,23 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+from daemon.adapters.files import check_place, replacing
 from daemon.adapters.memory import MemoryLog, MemorySink, MemorySource
+from daemon.adapters.root_cause_page import consequence, headline, root_cause_html
 from daemon.adapters.simulator import Fleet, FleetScore, Tick, score
 from daemon.adapters.telemetry import Metrics, Reporter, Status
+from daemon.commands.root_cause import worst_explained
 from daemon.commands.wiring import encoder
 from daemon.config import HttpSection, Settings, load
 from daemon.domain import AlarmPolicy, AlertEvent, Output
 from daemon.model.detector import BundleDetector
+from daemon.model.root_cause import RootCause
 from daemon.runtime.admin_port import admin_port
 from daemon.runtime.loop import Loop
 from daemon.runtime.options import Hold, LoopOptions
@@ -37,17 +45,43 @@ LEARN = timedelta(hours=24)
 LIVE = timedelta(hours=24)
 RETRAIN = timedelta(hours=6)
 DRILL_SHARE = 0.05
-"""Of one CPU: five times the usual, so that there is something to see within a minute."""
+"""Of one CPU, for the fire drill: five times the usual, so that it gives results within a minute."""
 KEPT_BLOCKS = 5_000
 """Blocks of rows that are kept to explain an episode by: the live day has about 1,500."""
 KEPT_DETECTORS = 8
+AUDIT = 200
+"""One in so many known readings is hidden: more than usual, so that one day fills the table of the page."""
 UNREAD_TICKS = 5
-"""The fleet waits when the daemon is further behind than this."""
+"""The fleet's clock stops while the daemon is further behind than this."""
+
+
+@dataclass(frozen=True, slots=True)
+class DemoOptions:
+    """What ``demo`` is given."""
+
+    seed: int = 0  # of the fleet; the same seed injects the same faults
+    duration: timedelta = timedelta(seconds=60)  # wall time of the live day, at least
+    forever: bool = False  # go on after the day, until SIGTERM or Ctrl-C
+    http: HttpSection | None = None  # the admin port; None opens none
+    settings: Settings | None = None  # a configuration, for everything but the stream itself
+    fleet: Fleet | None = None  # None: 24 pumps
+
+
+@dataclass(frozen=True, slots=True)
+class DemoListener:
+    """Callbacks for what happens while a demo runs."""
+
+    alert: Callable[[AlertEvent], None] = lambda event: None
+    progress: Callable[[str, float], None] = lambda doing, share: None  # what is being done, share done
+    opened: Callable[[str], None] = lambda address: None  # the admin port's address
+
+
+SILENT = DemoListener()
 
 
 @dataclass(slots=True, eq=False)
 class Demonstrated:
-    """What a demo led to."""
+    """The result of a demo: injected against found over the live stage, and what explains an episode."""
 
     score: FleetScore
     asset_days: float
@@ -67,12 +101,21 @@ class Demonstrated:
         return self.budget * self.asset_days
 
 
-class Announcing:
-    """A sink that also tells of every alert."""
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why an episode was one, and the two sentences that sum it up."""
 
-    def __init__(self, inner: MemorySink, tell: Callable[[AlertEvent], None]) -> None:
+    why: RootCause
+    headline: str
+    consequence: str
+
+
+class AlertingSink:
+    """A ``ports.Sink`` that passes everything on to another one, and keeps and reports the alerts."""
+
+    def __init__(self, inner: MemorySink, report: Callable[[AlertEvent], None]) -> None:
         self.inner = inner
-        self.tell = tell
+        self.report = report
         self.events: list[AlertEvent] = []
 
     async def publish(self, outputs: Sequence[Output]) -> None:
@@ -81,15 +124,11 @@ class Announcing:
         for output in outputs:
             if isinstance(output, AlertEvent):
                 self.events.append(output)
-                self.tell(output)
-
-
-AUDIT = 200
-"""One in so many known readings is hidden: a day is short, and its table on the page is to fill."""
+                self.report(output)
 
 
 def demo_plan(fleet: Fleet, settings: Settings | None) -> StreamPlan:
-    """The fleet's stream, with what a configuration says of everything else."""
+    """The plan of the fleet's stream, by the configuration in everything but the stream itself."""
     spec = fleet.spec()
     learn_rows = int(LEARN.total_seconds() * 1e9) // spec.period_ns * len(fleet.assets)
     plan = StreamPlan(
@@ -113,131 +152,116 @@ def demo_plan(fleet: Fleet, settings: Settings | None) -> StreamPlan:
     )
 
 
-async def demo(
-    *,
-    seed: int = 0,
-    duration: timedelta = timedelta(seconds=60),
-    forever: bool = False,
-    http: HttpSection | None = None,
-    settings: Settings | None = None,
-    tell: Callable[[AlertEvent], None] = lambda event: None,
-    watch: Callable[[str, float], None] = lambda doing, share: None,
-    opened: Callable[[str], None] = lambda address: None,
-    fleet: Fleet | None = None,
-    live: timedelta = LIVE,
-    poison_after: timedelta | None = None,
-) -> Demonstrated:
-    """Run the demo to its end.
+class FleetFeed:
+    """The fleet's side of the demo: one day of readings at once, then the live day at an even pace.
 
     Args:
-        seed: of the fleet; the same seed injects the same faults.
-        duration: wall time for the live day to pass in, at least; a slow machine takes longer.
-        forever: go on after the day, until SIGTERM or Ctrl-C.
-        http: the admin port; None opens none.
-        settings: a configuration, for everything but the stream itself.
-        tell: called for every alert message.
-        watch: called with what is going on and the share done.
-        opened: called with the admin port's address.
-        fleet: the fleet; by default 24 pumps.
-        live: simulated length of the live stage.
-        poison_after: live time after which the fleet's sensors begin to go bad unnoticed.
+        fleet: is simulated.
+        log: takes the readings, in ``topic``.
+        topic: of the fleet's stream.
+        options: duration, and whether the live stage ends.
+    """
 
-    Returns:
-        Injected against found, over the live stage.
+    def __init__(self, fleet: Fleet, log: MemoryLog, topic: str, options: DemoOptions) -> None:
+        self.fleet, self.log, self.topic, self.options = fleet, log, topic, options
+        self.live_since = START
+        self.share = 0.0
+        """Of the whole demo; 0 before the live stage."""
+
+    async def run(self, model_ready: Callable[[], bool]) -> None:
+        """Feed the log until the day has passed; the live stage begins once there is a model."""
+        ticks = int(LIVE / timedelta(microseconds=self.fleet.spec().period_ns / 1e3))
+        backlog = UNREAD_TICKS * len(self.fleet.assets)
+        last_ns = 0
+        for tick in self.fleet.records(START):
+            self._put(tick)
+            last_ns = tick.time_ns
+            # The loop reads nothing while it trains: the log is not drained, and the fleet's clock stops.
+            await self.log.drained(self.topic, backlog)
+            if model_ready():
+                break
+        started = time.monotonic()
+        pace = self.options.duration.total_seconds() / ticks
+        self.live_since = datetime.fromtimestamp(last_ns / 1e9, UTC)
+        count = None if self.options.forever else ticks
+        for i, tick in enumerate(self.fleet.records(self.live_since, count, faults=True)):
+            self.share = 0.3 + 0.7 * min((i + 1) / ticks, 1.0)
+            self._put(tick)
+            await self.log.drained(self.topic, backlog)
+            wait = started + (i + 1) * pace - time.monotonic()
+            if wait > 0:
+                await asyncio.sleep(wait)
+        self.log.finish(self.topic)
+
+    def _put(self, tick: Tick) -> None:
+        for key, line in tick.lines:
+            self.log.append(self.topic, line, key=key, timestamp_ns=tick.time_ns)
+
+
+class DemoWatch:
+    """Called by the loop after each step: keeps rows and models for the explanation, and reports progress."""
+
+    def __init__(self, feed: FleetFeed, listener: DemoListener) -> None:
+        self.feed, self.listener = feed, listener
+        self.blocks: deque[RowBlock] = deque(maxlen=KEPT_BLOCKS)
+        self.detectors: dict[str, BundleDetector] = {}  # by version, the newest ones
+
+    def __call__(self, run: StreamRun, step: Step) -> None:
+        """See ``Loop``."""
+        if step.block is not None:
+            self.blocks.append(step.block)
+        detector, detectors = run.detector, self.detectors
+        if isinstance(detector, BundleDetector) and detector.version not in detectors:
+            detectors[detector.version] = detector
+            while len(detectors) > KEPT_DETECTORS:
+                del detectors[next(iter(detectors))]
+        if detector is None:
+            learned = min(run.observed_rows / run.plan.learn_rows, 1.0)
+            doing = (
+                f"training ({run.trainer.doing})" if run.trainer.busy else "learning what normal looks like"
+            )
+            self.listener.progress(doing, 0.2 * learned + 0.1 * run.trainer.share)
+        else:
+            doing = "retraining beside it" if run.trainer.busy else "watching the fleet"
+            self.listener.progress(doing, self.feed.share)
+
+
+async def demo(options: DemoOptions, listener: DemoListener = SILENT) -> Demonstrated:
+    """Run the demo to its end.
+
+    Raises:
+        DaemonError: the admin port is taken.
     """
     began = time.monotonic()
-    fleet = fleet or Fleet(seed)
-    plan = demo_plan(fleet, settings)
+    fleet = options.fleet or Fleet(options.seed)
+    plan = demo_plan(fleet, options.settings)
     stream = StreamRun(plan, drills=True)
     topic = plan.spec.topics[0]
     log = MemoryLog()
     log.create(topic)
     source = MemorySource(log, [topic])
-    sink = Announcing(MemorySink(log, "anomalyd", encoder()), tell)
+    sink = AlertingSink(MemorySink(log, "anomalyd", encoder()), listener.alert)
     status = Status({plan.spec.name: plan.learn_rows})
     reporter = Reporter(Metrics([plan.spec.name], [topic]), status)
     status.source, status.connected = "demo fleet", True
-    ticks = int(live / timedelta(microseconds=plan.spec.period_ns / 1e3))
-    progress = {"share": 0.0}
-    blocks: deque[RowBlock] = deque(maxlen=KEPT_BLOCKS)
-    detectors: dict[str, BundleDetector] = {}
-
-    def look(run: StreamRun, step: Step) -> None:
-        if step.block is not None:
-            blocks.append(step.block)
-        judge = run.detector
-        if isinstance(judge, BundleDetector) and judge.version not in detectors:
-            detectors[judge.version] = judge
-            while len(detectors) > KEPT_DETECTORS:
-                del detectors[next(iter(detectors))]
-        if run.detector is None:
-            learned = min(run.observed_rows / plan.learn_rows, 1.0)
-            doing = (
-                f"training ({run.trainer.doing})" if run.trainer.busy else "learning what normal looks like"
-            )
-            watch(doing, 0.2 * learned + 0.1 * run.trainer.share)
-        else:
-            watch("retraining beside it" if run.trainer.busy else "watching the fleet", progress["share"])
-
-    def put(tick: Tick) -> None:
-        for key, line in tick.lines:
-            log.append(topic, line, key=key, timestamp_ns=tick.time_ns)
-
-    backlog = UNREAD_TICKS * len(fleet.assets)
-
-    async def simulate() -> None:
-        """The fleet: history at once, then the live day at an even pace."""
-        last_ns = 0
-        for tick in fleet.records(START):
-            put(tick)
-            last_ns = tick.time_ns
-            # The loop holds the input while it trains, and so the fleet's clock stands.
-            await log.drained(topic, backlog)
-            if stream.detector is not None:
-                break
-        started = time.monotonic()
-        pace = duration.total_seconds() / ticks
-        live_start = marks["live"] = datetime.fromtimestamp(last_ns / 1e9, UTC)
-        if poison_after is not None:
-            fleet.poison_from(live_start + poison_after)
-        for i, tick in enumerate(fleet.records(live_start, None if forever else ticks, faults=True)):
-            progress["share"] = 0.3 + 0.7 * min((i + 1) / ticks, 1.0)
-            put(tick)
-            await log.drained(topic, backlog)
-            wait = started + (i + 1) * pace - time.monotonic()
-            if wait > 0:
-                await asyncio.sleep(wait)
-        log.finish(topic)
-
-    marks = {"live": START}
-    loop = Loop(source, sink, [stream], reporter, options=LoopOptions(hold=Hold.FIRST, watch=look))
+    feed = FleetFeed(fleet, log, topic, options)
+    watch = DemoWatch(feed, listener)
+    loop = Loop(source, sink, [stream], reporter, options=LoopOptions(hold=Hold.FIRST, watch=watch))
 
     def end() -> None:
         status.drain()
         source.close()
 
     async def play() -> None:
-        with ended_by_signals(end):
-            loop_task = asyncio.create_task(loop.run(), name="loop")
-            fleet_task = asyncio.create_task(simulate(), name="fleet")
-            try:
-                done, _ = await asyncio.wait({loop_task, fleet_task}, return_when=asyncio.FIRST_COMPLETED)
-                if fleet_task in done:
-                    fleet_task.result()  # a failing fleet must not leave the loop waiting for ever
-                await loop_task
-            finally:
-                for task in (fleet_task, loop_task):
-                    task.cancel()
-                await asyncio.wait({fleet_task, loop_task})
+        await _beside(loop, feed.run(lambda: stream.detector is not None), end)
 
-    if http is None:
+    if options.http is None:
         await play()
     else:
-        async with admin_port(http, reporter) as address:
-            opened(address)
+        async with admin_port(options.http, reporter) as address:
+            listener.opened(address)
             await play()
-    ended_ns = stream.event_time_ns
-    passed = datetime.fromtimestamp(max(ended_ns, 0) / 1e9, UTC) - marks["live"]
+    passed = datetime.fromtimestamp(max(stream.event_time_ns, 0) / 1e9, UTC) - feed.live_since
     state = status.streams[plan.spec.name]
     return Demonstrated(
         score(fleet.faults, sink.events),
@@ -249,13 +273,83 @@ async def demo(
         time.monotonic() - began,
         plan,
         sink.events,
-        blocks,
-        detectors,
+        watch.blocks,
+        watch.detectors,
     )
 
 
+async def _beside(loop: Loop, feeding: Coroutine[None, None, None], end: Callable[[], None]) -> None:
+    """Run the loop and the fleet beside each other until the loop ends; signals call ``end``."""
+    with ended_by_signals(end):
+        loop_task = asyncio.create_task(loop.run(), name="loop")
+        fleet_task = asyncio.create_task(feeding, name="fleet")
+        try:
+            done, _ = await asyncio.wait({loop_task, fleet_task}, return_when=asyncio.FIRST_COMPLETED)
+            if fleet_task in done:
+                fleet_task.result()  # if the fleet failed, the loop would wait for readings without end
+            await loop_task
+        finally:
+            for task in (fleet_task, loop_task):
+                task.cancel()
+            await asyncio.wait({fleet_task, loop_task})
+
+
+def demonstrated_as_json(result: Demonstrated, seed: int, worst: Explanation | None) -> dict[str, Any]:
+    """What ``demo --json`` prints"""
+    found = result.score
+    return {
+        "seed": seed,
+        "injected": found.injected,
+        "found": found.found,
+        "kinds": [
+            {
+                "kind": str(k.kind),
+                "injected": k.injected,
+                "found": k.found,
+                "median_delay_s": None if k.median_delay is None else k.median_delay.total_seconds(),
+            }
+            for k in found.kinds
+        ],
+        "false_episodes": len(found.false),
+        "budgeted_false_episodes": result.allowed,
+        "asset_days": result.asset_days,
+        "rows": result.rows,
+        "filled_cells": result.filled,
+        "trainings": [
+            {"version": o.version, "promoted": o.promoted, "reason": o.reason} for o in result.outcomes
+        ],
+        "seconds": result.seconds,
+        "explained": None if worst is None else worst.why.as_dict(),
+    }
+
+
+def check_page(page: Path) -> None:
+    """Check, before a minute has passed, that the page of the explanation can be written.
+
+    Raises:
+        DaemonError: it cannot.
+    """
+    check_place(page)
+
+
+def worst_episode(result: Demonstrated, page: Path | None = None) -> Explanation | None:
+    """The worst episode of a demo, explained, and written as a page if one is given; None without any.
+
+    Raises:
+        DaemonError: the page cannot be written.
+    """
+    plan = result.plan
+    why = worst_explained(result.events, result.blocks, result.detectors, plan.spec, plan.policy)
+    if why is None:
+        return None
+    if page is not None:
+        with replacing(page) as temporary:
+            temporary.write_text(root_cause_html(why), encoding="utf-8")
+    return Explanation(why, headline(why), consequence(why))
+
+
 def demo_settings(config: Path | None, sets: Sequence[str]) -> Settings | None:
-    """A configuration for the demo, if one was asked for; its streams give way to the fleet.
+    """The configuration of a demo, with the fleet's stream in the place of its own; None if none was given.
 
     Raises:
         ConfigError: it cannot be used.

@@ -1,27 +1,41 @@
-"""``anomalyd drill``: which faults a model would find in a file of normal rows, how soon, from which size on."""
+"""``anomalyd drill``: which faults a model would find in a file of normal rows, how soon, from which size on.
+
+In: ``DrillOptions``. Out: ``Drilled``, the report that ``--json`` prints, and notes; ``rows_of`` gives the
+report as text for a table. Injecting and judging is ``model.drill``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from daemon.commands.replay import check_excluded, history_of, plan_for, settings_for
+from daemon.commands.derive import check_excluded, plan_for_file
+from daemon.commands.file_history import history_of
+from daemon.commands.inputs import FileOptions, Progress, no_progress
 from daemon.errors import InputError, UsageError
 from daemon.model.bundle import Bundle
 from daemon.model.drill import DetectionChain, DrillPlan, Place, Tally, alive, drill, seconds
 from daemon.model.faults import FaultKind
-from daemon.runtime.compatibility import check_compatible
 from daemon.runtime.drill_report import entry, finite, sized, span
 from daemon.runtime.fire_drill import rules_of
 
-Progress = Callable[[float, str], None]
+
+@dataclass(frozen=True, slots=True)
+class DrillOptions(FileOptions):
+    """What ``drill`` is given."""
+
+    file: Path  # normal rows: Parquet, CSV or JSON Lines
+    model: Path  # the bundle that judges
+    kinds: Sequence[str] = ()  # of faults; empty: all
+    sensors: Sequence[str] = ()  # empty: all
+    seed: int = 0  # of places, signs and noise
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Drilled:
-    """What a drill on a file found.
+    """The result of a drill on a file.
 
     ``report`` is what ``--json`` prints:
 
@@ -44,41 +58,19 @@ class Drilled:
     notes: list[str]
 
 
-async def drill_file(
-    file: Path,
-    model: Path,
-    *,
-    config: Path | None = None,
-    sets: Sequence[str] = (),
-    exclude: Sequence[str] = (),
-    stream_name: str | None = None,
-    kinds: Sequence[str] = (),
-    sensors: Sequence[str] = (),
-    seed: int = 0,
-    progress: Progress | None = None,
-) -> Drilled:
+async def drill_file(options: DrillOptions, progress: Progress = no_progress) -> Drilled:
     """Inject faults into a file's rows and judge them as the stream would.
-
-    Args:
-        file: normal rows, as ``replay`` reads them.
-        model: the bundle that judges.
-        config, sets, exclude, stream_name: as for ``replay``.
-        kinds, sensors: only these; all if empty.
-        seed: of places, signs and noise.
-        progress: told (share done, what is being done).
 
     Raises:
         DaemonError: unreadable input, wrong configuration, a bundle that does not fit, no normal rows.
     """
-    tell = progress or (lambda share, doing: None)
-    check_excluded(exclude, [file])
-    bundle = Bundle.load(model)
-    settings, notes = settings_for(config, sets, file, exclude, bundle)
-    plan = plan_for(settings, stream_name, file.name)
+    file, sensors = options.file, options.sensors
+    check_excluded(options.exclude, [file])
+    bundle = Bundle.load(options.model)
+    plan, notes = plan_for_file(options, file, bundle)
     spec = plan.spec
-    check_compatible(bundle, spec)
     try:
-        wanted = [FaultKind.of(kind) for kind in kinds] or list(FaultKind)
+        wanted = [FaultKind.of(kind) for kind in options.kinds] or list(FaultKind)
     except ValueError as error:
         raise UsageError(f"--kind {error}") from None
     for name in sensors:
@@ -86,15 +78,15 @@ async def drill_file(
             raise UsageError(
                 f"--sensor {name}: the model has no such sensor; it has {', '.join(bundle.sensors)}"
             )
-    tell(0.0, f"reading {file.name}")
-    history = await history_of(file, plan, exclude)
+    progress(0.0, f"reading {file.name}")
+    history = await history_of(file, plan, options.exclude)
     detector = bundle.detector()
     which = [bundle.sensors.index(name) for name in sensors] if sensors else None
     tally, places = drill(
         DetectionChain(detector, plan.policy, rules_of(detector, spec), spec.hop),
         history,
-        DrillPlan(wanted, which, seed=seed),
-        tell,
+        DrillPlan(wanted, which, seed=options.seed),
+        progress,
     )
     rows = sum(int(segment.observed.any(1).sum()) for segment in history)
     if not places:
@@ -102,7 +94,7 @@ async def drill_file(
             f"{file}: none of its {rows} rows can take a fault: three windows of {spec.window} rows in a row are"
             " needed, without a gap longer than max_gap and without an alarm"
         )
-    tell(1.0, "done")
+    progress(1.0, "done")
     able = alive(detector)
     still = [n for c, n in enumerate(bundle.sensors) if c not in able and (which is None or c in which)]
     report = report_of(tally, places, rows, bundle, spec.period_ns, wanted)
@@ -146,11 +138,10 @@ def report_of(
     }
 
 
-# ------------------------------------------------------------------ on the terminal
 COLUMNS = {"fault": 8, "recall": 6, "delay": 8, "found from": 10, "in sd": 5, "between": 13, "by": 13}
-"""Headers of a sensor's table, with the widths that keep those of all sensors in line."""
+"""Headers of a sensor's table, and column widths that align the tables of all sensors."""
 FEW = 16
-"""So many sentences are read; of more the tables say enough."""
+"""Sensors and kinds, at most, of which each is also written as a sentence."""
 
 
 def rows_of(report: Mapping[str, Any]) -> list[tuple[str, list[list[str]]]]:
@@ -162,6 +153,8 @@ def rows_of(report: Mapping[str, Any]) -> list[tuple[str, list[list[str]]]]:
 
 
 def _row(one: Mapping[str, Any]) -> list[str]:
+    """One sensor and kind of fault as the cells of a table row."""
+
     def shown(value: float | None) -> str:
         if value is None:
             return "?"

@@ -1,22 +1,31 @@
-"""``anomalyd generate --check HELD_OUT``: is what a model draws like what it has not seen?"""
+"""``anomalyd generate --check HELD_OUT``: whether rows that a model draws are like rows it has not seen.
+
+In: a bundle and ``QualityOptions``. Out: ``Quality``: a ``Measure`` per question (distributions, correlation,
+autocorrelation, spectrum, seams, memorisation, a discriminator, a model trained on synthetic rows), each with
+its value, what is good, and the value of training rows in place of synthetic ones where TRAIN is given. The
+measures themselves are ``model.fidelity``.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from daemon.adapters.files import is_lines, read_table, segments
-from daemon.commands.replay import check_excluded, history_of, plan_for, settings_for
+from daemon.commands.derive import check_excluded, plan_for_file
+from daemon.commands.file_history import history_of
+from daemon.commands.inputs import FileOptions, Progress, no_progress
 from daemon.domain import (
     Floats,
     Mask,
     ModelSettings,
     Segment,
+    StreamSpec,
 )
 from daemon.errors import DaemonError, InputError, UsageError
 from daemon.model import fidelity
@@ -25,21 +34,31 @@ from daemon.model.evaluation import average_precision
 from daemon.model.reconstruction import Models
 from daemon.model.segments import Piece, sliding
 from daemon.model.training import Architecture, fit_models
-from daemon.runtime.compatibility import check_compatible
 from daemon.runtime.stream_run import StreamPlan
 
 PIECE_ROWS = 512
-"""Held-out rows are compared in pieces of so many, with as many synthetic assets of the same length."""
+"""Rows of a piece: held-out rows are compared in pieces, each with a synthetic asset of the same length."""
 MOST_PIECES = 64
+"""Pieces that are compared, at most."""
 FEWEST_WINDOWS = 40
-"""With fewer of either kind a discriminator learns nothing."""
+"""Windows of either kind that a discriminator needs at least."""
 
-Progress = Callable[[float, str], None]
+
+@dataclass(frozen=True, slots=True)
+class QualityOptions(FileOptions):
+    """What ``generate --check`` is given."""
+
+    held_out: Path  # rows that the model did not learn from, best in blocks between those that it did
+    train: Path | None = None  # what it learned from: for memorisation, and as the floor of every measure
+    label: str | None = None  # a column of ``held_out``, 1 where a row is anomalous
+    condition: str | None = None  # as for ``Bundle.series``, like the next two
+    like: str | None = None
+    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """One line of the table: a figure, what is good, and whether it is; None: cannot be said."""
+    """One line of the table: a figure, what is good, and whether it is; None: not measured."""
 
     name: str
     value: float | None
@@ -69,42 +88,23 @@ class Quality:
     notes: list[str]
 
 
-async def check(
-    bundle: Bundle,
-    held_out: Path,
-    *,
-    train: Path | None = None,
-    label: str | None = None,
-    condition: str | None = None,
-    like: str | None = None,
-    seed: int = 0,
-    config: Path | None = None,
-    sets: Sequence[str] = (),
-    exclude: Sequence[str] = (),
-    stream_name: str | None = None,
-    progress: Progress | None = None,
-) -> Quality:
-    """Generate as much as was held out, and compare.
+async def check(bundle: Bundle, options: QualityOptions, progress: Progress = no_progress) -> Quality:
+    """Generate as many rows as were held out, and compare.
 
     Args:
-        bundle: draws; ``condition``, ``like`` and ``seed`` as for its ``series``.
-        held_out: rows that it did not learn from, best in blocks between those that it did.
-        train: what it learned from: for memorisation, and as the floor of every measure.
-        label: a column of ``held_out``, 1 where a row is anomalous.
-        config, sets, exclude, stream_name: how the files are read, as for ``replay``.
-        progress: told (share done, what is being done).
+        bundle: draws the synthetic rows.
+        options: the held-out rows, and what is drawn.
+        progress: see ``inputs.Progress``.
 
     Raises:
         DaemonError: unreadable files, or sensors that are not the bundle's.
     """
-    tell = progress or (lambda share, doing: None)
-    left_out = [*exclude, *([label] if label else [])]
-    check_excluded(exclude, [held_out])
+    held_out, train, label = options.held_out, options.train, options.label
+    left_out = [*options.exclude, *([label] if label else [])]
+    check_excluded(options.exclude, [held_out])
     check_excluded([label] if label else [], [held_out], "--label")
-    settings, notes = settings_for(config, sets, held_out, left_out, bundle)
-    plan = plan_for(settings, stream_name, held_out.name)
-    check_compatible(bundle, plan.spec)
-    tell(0.0, "reading")
+    plan, notes = plan_for_file(replace(options, exclude=left_out), held_out, bundle)
+    progress(0.0, "reading")
     L = bundle.window
     history = [s for s in await history_of(held_out, plan, left_out) if len(s.values) >= 2 * L]
     if not history:
@@ -115,13 +115,13 @@ async def check(
         taken = [name for name in left_out if name != label]
         known = [s.values for s in await history_of(train, plan, taken) if len(s.values) >= L]
     real = _pieces([s.values for s in history])
-    tell(0.1, "generating")
-    made = _like_real(bundle, real, condition, like, seed)
-    tell(0.3, "comparing")
+    progress(0.1, "generating")
+    made = _like_real(bundle, real, options)
+    progress(0.3, "comparing")
     measures = _compared(real, made, _pieces(known) if known else [], known, L)
-    tell(0.5, "a discriminator")
+    progress(0.5, "a discriminator")
     measures.append(_discriminator(real, made, _pieces(known) if known else [], L))
-    tell(0.7, "training on synthetic rows")
+    progress(0.7, "training on synthetic rows")
     measures += _trained_on_synthetic(bundle, history, made, anomalous)
     per_sensor = fidelity.marginals(real, made)
     report = {
@@ -135,6 +135,7 @@ async def check(
 
 
 def _pieces(stretches: Sequence[Floats]) -> list[Floats]:
+    """The stretches in pieces of about ``PIECE_ROWS`` rows; of many, evenly spread ones."""
     pieces = []
     for values in stretches:
         count = max(round(len(values) / PIECE_ROWS), 1)
@@ -144,11 +145,9 @@ def _pieces(stretches: Sequence[Floats]) -> list[Floats]:
     return pieces
 
 
-def _like_real(
-    bundle: Bundle, real: Sequence[Floats], condition: str | None, like: str | None, seed: int
-) -> list[Floats]:
+def _like_real(bundle: Bundle, real: Sequence[Floats], options: QualityOptions) -> list[Floats]:
     """As many assets as there are real pieces, as long as they are, with the same readings missing."""
-    series = bundle.series(len(real), seed, condition, like)
+    series = bundle.series(len(real), options.seed, options.condition, options.like)
     longest = max(len(x) for x in real)
     rows = series.rows()[0]
     while rows.shape[1] < longest:
@@ -159,7 +158,7 @@ def _like_real(
 def _compared(
     real: list[Floats], made: list[Floats], pieces: list[Floats], train: list[Floats], L: int
 ) -> list[Measure]:
-    """What needs no model."""
+    """The measures that need no model."""
 
     def floor(of: Callable[[list[Floats], list[Floats]], float]) -> float | None:
         return _number(of(real, pieces)) if pieces else None
@@ -225,7 +224,7 @@ def _discriminator(real: list[Floats], made: list[Floats], train: list[Floats], 
 
 
 def discriminator_auc(real: Sequence[Floats], made: Sequence[Floats], length: int) -> float | None:
-    """0.5: nobody can tell; 1: everybody. None with too few windows.
+    """0.5: the two cannot be told apart; 1: always. None with too few windows.
 
     Raises:
         ImportError: scikit-learn is not installed.
@@ -257,7 +256,7 @@ def discriminator_auc(real: Sequence[Floats], made: Sequence[Floats], length: in
 def _trained_on_synthetic(
     bundle: Bundle, history: Sequence[Segment], made: Sequence[Floats], anomalous: list[Mask] | None
 ) -> list[Measure]:
-    """Train on synthetic, test on real: does a model of synthetic rows score real ones as the bundle does?"""
+    """Whether a model that is trained on synthetic rows scores real ones as the bundle does."""
     name = "trained on synthetic, agreement"
     good = "at least 0.8"
     L = bundle.window
@@ -302,9 +301,8 @@ def _trained_on_synthetic(
     return result
 
 
-def _spec(bundle: Bundle) -> Any:
-    from daemon.domain import StreamSpec
-
+def _spec(bundle: Bundle) -> StreamSpec:
+    """A stream with the sensors, period and window of a bundle."""
     return StreamSpec("synthetic", bundle.sensors, bundle.period_ns, bundle.window)
 
 
@@ -318,8 +316,6 @@ def _labels(
     path: Path, plan: StreamPlan, label: str, left_out: Sequence[str], history: Sequence[Segment]
 ) -> list[Mask]:
     """Whether each row of the history is labelled."""
-    from dataclasses import replace
-
     if is_lines(path):
         raise UsageError("--label is a column: a JSON Lines file has none")
     table = read_table(
@@ -337,9 +333,11 @@ def _labels(
 
 
 def _mean(values: Floats) -> float:
+    """The mean of the finite values; NaN without any."""
     fine = np.isfinite(values)
     return float(values[fine].mean()) if fine.any() else math.nan
 
 
 def _number(value: float) -> float | None:
+    """A number for JSON; None for NaN and infinity."""
     return float(value) if math.isfinite(value) else None

@@ -16,7 +16,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from daemon.commands.replay import history_of, plan_for, settings_for, train_on
+from daemon.commands.derive import plan_for, settings_for
+from daemon.commands.file_history import history_of
+from daemon.commands.inputs import FileOptions
+from daemon.commands.train import train_on
 from daemon.detector import Windows
 from daemon.domain import Floats
 from daemon.model.bundle import Bundle
@@ -78,7 +81,7 @@ def by_chance(sensors: int, labelled: list[tuple[int, int, set[int]]]) -> tuple[
 
 async def trained_on(train: Path) -> Bundle:
     """A model of a file with everything derived from it."""
-    settings, _ = settings_for(None, [], train, [], None)
+    settings, _ = settings_for(FileOptions(), train, None)
     plan = plan_for(settings, None, train.name)
     return train_on(plan, await history_of(train, plan, []), None)
 

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from daemon.commands.replay import train_on
+from daemon.commands.train import train_on
 from daemon.domain import (
     SECOND_NS,
     AlarmPolicy,

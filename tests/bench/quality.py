@@ -21,8 +21,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 
-from daemon.commands.demo import demo, demo_settings
-from daemon.commands.replay import replay
+from daemon.commands.demo import DemoOptions, demo, demo_settings
+from daemon.commands.replay import ReplayOptions, replay
 from daemon.domain import Floats, Mask
 from daemon.model.evaluation import Figures, figures, table
 from tests.bench.peers import DETERMINISTIC, PEERS, Judged, judge
@@ -124,10 +124,12 @@ def ours(kind: str, series: Series, seed: int) -> Judged:
         pq.write_table(series.test, folder / "test.parquet")
         done = asyncio.run(
             replay(
-                folder / "test.parquet",
-                folder / "out",
-                train=folder / "train.parquet",
-                sets=[f"model.kind={kind}", f"model.seed={seed}"],
+                ReplayOptions(
+                    folder / "test.parquet",
+                    folder / "out",
+                    train=folder / "train.parquet",
+                    sets=[f"model.kind={kind}", f"model.seed={seed}"],
+                ),
                 progress=watch,
             )
         )
@@ -219,9 +221,11 @@ def fleet(seeds: int) -> Section:
         for seed in range(seeds):
             done = asyncio.run(
                 demo(
-                    seed=seed,
-                    duration=timedelta(seconds=1),
-                    settings=demo_settings(None, [f"model.kind={kind}", "retrain.every=null"]),
+                    DemoOptions(
+                        seed=seed,
+                        duration=timedelta(seconds=1),
+                        settings=demo_settings(None, [f"model.kind={kind}", "retrain.every=null"]),
+                    )
                 )
             )
             section.add(

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from daemon.commands.replay import train_on
+from daemon.commands.train import train_on
 from daemon.domain import (
     SECOND_NS,
     Floats,

@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from daemon.commands.conditions import declared, unheard
-from daemon.commands.replay import replay, train_files
+from daemon.commands.conditions import conditions_in_records, declared_conditions
+from daemon.commands.replay import ReplayOptions, replay
+from daemon.commands.train import TrainOptions, train_files
 from daemon.config import load
 from daemon.domain import SECOND_NS, Record, StreamSpec
 from daemon.model.bundle import Bundle
@@ -82,16 +83,16 @@ def model(tmp_path_factory: pytest.TempPathFactory, config: Path) -> Path:
 
     folder = tmp_path_factory.mktemp("model")
     train = as_csv(folder / "train.csv", rows(3_000, 0, 0))
-    asyncio.run(train_files([train], folder / "model", config=config, sets=LINEAR))
+    asyncio.run(train_files(TrainOptions([train], folder / "model", config=config, sets=LINEAR)))
     return folder / "model"
 
 
 LOW, HIGH = "mode=low,site=north,$weekend=no", "mode=high,site=north,$weekend=no"
 
 
-async def test_lines_and_tables_teach_the_same_conditions(tmp_path: Path, config: Path, model: Path) -> None:
+async def test_lines_and_tables_give_the_same_conditions(tmp_path: Path, config: Path, model: Path) -> None:
     lines = as_lines(tmp_path / "train.jsonl", rows(3_000, 0, 0))
-    other, notes = await train_files([lines], tmp_path / "model", config=config, sets=LINEAR)
+    other, notes = await train_files(TrainOptions([lines], tmp_path / "model", config=config, sets=LINEAR))
     bundle = Bundle.load(model)
     assert bundle.conditions == (HIGH, LOW)
     assert other.version == bundle.version
@@ -99,7 +100,7 @@ async def test_lines_and_tables_teach_the_same_conditions(tmp_path: Path, config
 
 
 @pytest.mark.parametrize("kind", [as_csv, as_lines])
-async def test_an_unknown_mode_is_one_alert_and_an_untrained_weekend_none(
+async def test_an_unknown_mode_opens_one_alert_and_an_untrained_weekend_none(
     tmp_path: Path, config: Path, model: Path, kind: object
 ) -> None:
     """The rows go on into Wednesday, then (after a gap) there is a Saturday."""
@@ -107,11 +108,11 @@ async def test_an_unknown_mode_is_one_alert_and_an_untrained_weekend_none(
     path = kind(tmp_path / "test.any", test) if kind is as_lines else kind(tmp_path / "test.csv", test)  # type: ignore[operator]
     if kind is as_lines:
         path = path.rename(tmp_path / "test.jsonl")
-    await replay(path, tmp_path / "out", config=config, model=model)
-    said = [json.loads(line) for line in (tmp_path / "out/alerts.jsonl").read_text().splitlines()]
+    await replay(ReplayOptions(path, tmp_path / "out", config=config, model=model))
+    alerts = [json.loads(line) for line in (tmp_path / "out/alerts.jsonl").read_text().splitlines()]
     unknown = [
         (event["type"].split(".")[3], event["data"]["sensor"])
-        for event in said
+        for event in alerts
         if event["data"]["kind"] == "unknown_condition"
     ]
     name = "mode=wash,site=north"
@@ -123,15 +124,15 @@ async def test_an_unknown_mode_is_one_alert_and_an_untrained_weekend_none(
     assert alarm[700:].mean() < 0.1
 
 
-async def test_a_model_brings_its_fields_where_there_is_no_config(tmp_path: Path, model: Path) -> None:
+async def test_without_a_configuration_the_fields_are_those_of_the_model(tmp_path: Path, model: Path) -> None:
     test = as_csv(tmp_path / "test.csv", rows(400, 3_000, 1))
-    done = await replay(test, tmp_path / "out", model=model)
+    done = await replay(ReplayOptions(test, tmp_path / "out", model=model))
     kinds = Counter(
         json.loads(line)["data"]["sensor"]
         for line in (tmp_path / "out/alerts.jsonl").read_text().splitlines()
         if json.loads(line)["data"]["kind"] == "unknown_condition"
     )
-    # Who is where stands in the config alone: without it the site is not known, and that is said.
+    # Who is where stands in the config alone: without it the site is not known, which is noted.
     assert set(kinds) == {"mode=high,site=?", "mode=low,site=?"}
     assert any("condition 'site' is no column" in note for note in done.notes)
 
@@ -140,30 +141,32 @@ async def test_a_config_without_the_models_conditions_is_noted(tmp_path: Path, m
     bare = tmp_path / "config.yaml"
     bare.write_text(yaml.safe_dump({"streams": [STREAM | {"condition": []}]}))
     test = as_csv(tmp_path / "test.csv", rows(100, 3_000, 1))
-    done = await replay(test, tmp_path / "out", config=bare, model=model)
+    done = await replay(ReplayOptions(test, tmp_path / "out", config=bare, model=model))
     assert any("it learned condition [mode, $weekend, site], the stream has []" in n for n in done.notes)
 
 
 # ------------------------------------------------------------------ check
-def test_check_says_what_is_declared_in_vain() -> None:
+def test_check_reports_condition_fields_that_are_not_used() -> None:
     settings = load(None, (), {"streams": [STREAM | {"condition": ["$hour", "$weekday"]}]})
-    many, unused = declared(stream.spec() for stream in settings.streams)
+    many, unused = declared_conditions(stream.spec() for stream in settings.streams)
     assert many.ok
     assert "168 labels" in many.detail
     assert "assets say site" in unused.detail
     quiet = load(None, (), {"streams": [STREAM]})
-    assert declared(stream.spec() for stream in quiet.streams) == []
+    assert declared_conditions(stream.spec() for stream in quiet.streams) == []
 
 
 @pytest.mark.parametrize(
-    ("messages", "said"),
+    ("messages", "expected"),
     [
         ([{"mode": "low"}, {}], "2 labels in the newest 2 readings"),
         ([{}, {"other": 1}], "mode never appears in the newest 2 readings"),
         ([], "nothing can be said"),
     ],
 )
-def test_check_says_when_a_condition_never_appears(messages: list[dict[str, object]], said: str) -> None:
+def test_check_reports_a_condition_that_never_appears(
+    messages: list[dict[str, object]], expected: str
+) -> None:
     spec = StreamSpec("s", ("x",), condition=("mode", "site"), assets={"p1": {"site": "north"}})
     records = [
         Record(
@@ -174,7 +177,7 @@ def test_check_says_when_a_condition_never_appears(messages: list[dict[str, obje
         )
         for i, m in enumerate(messages)
     ]
-    found = unheard(spec, [*records, Record(9, None, b"garbage", 0)])
+    found = conditions_in_records(spec, [*records, Record(9, None, b"garbage", 0)])
     assert found.ok
-    assert said in found.detail
+    assert expected in found.detail
     assert "site" not in found.detail

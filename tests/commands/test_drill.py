@@ -1,4 +1,4 @@
-"""``anomalyd drill`` over a file: what it says, and that a replay of the same faults says the same."""
+"""``anomalyd drill`` over a file: its report, and that a replay of the same faults finds the same share."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from daemon.commands.drill import drill_file
-from daemon.commands.replay import impute_file, replay
+from daemon.commands.drill import DrillOptions, drill_file
+from daemon.commands.impute import ImputeOptions, impute_file
+from daemon.commands.replay import ReplayOptions, replay
 from daemon.domain import SECOND_NS, Floats, Segment
 from daemon.errors import BundleError, DaemonError, InputError, UsageError
 from tests.model.conftest import QUICK, SPEC, machine, trained
@@ -44,10 +45,11 @@ def normal(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return table(tmp_path_factory.mktemp("rows") / "normal.parquet", machine(1_200, 2))
 
 
-async def test_the_report_says_it_for_sensors_kinds_and_sizes(normal: Path, model: Path) -> None:
-    heard: list[float] = []
+async def test_the_report_has_sensors_kinds_and_sizes(normal: Path, model: Path) -> None:
+    shares: list[float] = []
     done = await drill_file(
-        normal, model, kinds=["Shift", "drop-out", "lag"], progress=lambda share, doing: heard.append(share)
+        DrillOptions(normal, model, kinds=["Shift", "drop-out", "lag"]),
+        progress=lambda share, doing: shares.append(share),
     )
     report = done.report
     assert json.loads(json.dumps(report)) == report
@@ -55,7 +57,7 @@ async def test_the_report_says_it_for_sensors_kinds_and_sizes(normal: Path, mode
     assert report["rows"] == 1_200
     assert report["places"] == 400
     assert report["still"] == ["Idle"]
-    assert heard == sorted(heard)
+    assert shares == sorted(shares)
     assert set(report["kinds"]) == {"shift", "drop_out", "lag"}
     entries = {(e["sensor"], e["kind"]): e for e in report["sensors"]}
     assert {sensor for sensor, _ in entries} == {"Pressure", "Current", "Flow"}
@@ -75,16 +77,18 @@ async def test_the_report_says_it_for_sensors_kinds_and_sizes(normal: Path, mode
     assert drop_out["delay_s"] == 19 * 60.0  # silent_after is 20 periods
     lag = entries["Flow", "lag"]
     assert [rung["value"] for rung in lag["by_size"]] == [60.0 * k for k in (1, 2, 3, 4, 6, 8, 12, 16)]
-    again = await drill_file(normal, model, kinds=["shift"], sensors=["Pressure"])
+    again = await drill_file(DrillOptions(normal, model, kinds=["shift"], sensors=["Pressure"]))
     assert again.report["sensors"] == [shift]
-    other = await drill_file(normal, model, kinds=["shift"], sensors=["Pressure"], seed=1)
+    other = await drill_file(DrillOptions(normal, model, kinds=["shift"], sensors=["Pressure"], seed=1))
     assert other.report["sensors"] != again.report["sensors"]
 
 
 async def test_a_replay_of_the_same_kinds_finds_the_same_share(tmp_path: Path, model: Path) -> None:
     """Injected here, by other code and elsewhere, into rows of the same machine; judged by ``replay``."""
     values = machine(MINUTES, 3)
-    report = (await drill_file(table(tmp_path / "n.parquet", values), model, kinds=["shift", "spike"])).report
+    report = (
+        await drill_file(DrillOptions(table(tmp_path / "n.parquet", values), model, kinds=["shift", "spike"]))
+    ).report
     by_size = {
         (e["sensor"], e["kind"], rung["value"]): rung["recall"]
         for e in report["sensors"]
@@ -92,7 +96,7 @@ async def test_a_replay_of_the_same_kinds_finds_the_same_share(tmp_path: Path, m
     }
     rng = np.random.default_rng(4)
     (tmp_path / "before").mkdir()
-    await replay(tmp_path / "n.parquet", tmp_path / "before", model=model, sets=QUIET)
+    await replay(ReplayOptions(tmp_path / "n.parquet", tmp_path / "before", model=model, sets=QUIET))
     alarmed = pq.read_table(tmp_path / "before" / "scores.parquet")["alarm"].to_numpy(zero_copy_only=False)
     broken, faults = values.copy(), []
     cases = (
@@ -105,7 +109,9 @@ async def test_a_replay_of_the_same_kinds_finds_the_same_share(tmp_path: Path, m
         rows = slice(at, at + 1) if kind == "spike" else slice(at, at + 32)
         broken[rows, SPEC.sensors.index(sensor)] += rng.choice([-1.0, 1.0]) * size
         faults.append((at, cases[case]))
-    await replay(table(tmp_path / "b.parquet", broken), tmp_path / "after", model=model, sets=QUIET)
+    await replay(
+        ReplayOptions(table(tmp_path / "b.parquet", broken), tmp_path / "after", model=model, sets=QUIET)
+    )
     opened = []
     for text in (tmp_path / "after" / "alerts.jsonl").read_text().splitlines():
         event = json.loads(text)
@@ -120,7 +126,7 @@ async def test_a_replay_of_the_same_kinds_finds_the_same_share(tmp_path: Path, m
 
 
 @pytest.mark.parametrize(
-    ("changes", "error", "says"),
+    ("changes", "error", "expected"),
     [
         ({"kinds": ["jump"]}, UsageError, "--kind 'jump' is no kind of fault: known are spike"),
         (
@@ -132,19 +138,19 @@ async def test_a_replay_of_the_same_kinds_finds_the_same_share(tmp_path: Path, m
     ],
 )
 async def test_misuse(
-    normal: Path, model: Path, changes: dict[str, Any], error: type[Exception], says: str
+    normal: Path, model: Path, changes: dict[str, Any], error: type[Exception], expected: str
 ) -> None:
     with pytest.raises(error) as caught:
-        await drill_file(normal, model, **changes)
-    assert says in str(caught.value)
+        await drill_file(DrillOptions(normal, model, **changes))
+    assert expected in str(caught.value)
 
 
 async def test_rows_that_can_take_no_fault(tmp_path: Path, model: Path) -> None:
     short = table(tmp_path / "short.parquet", machine(40, 2))
     with pytest.raises(InputError, match="none of its 40 rows can take a fault: three windows of 16 rows"):
-        await drill_file(short, model)
+        await drill_file(DrillOptions(short, model))
     with pytest.raises(BundleError, match="no readable model bundle"):
-        await drill_file(short, tmp_path / "nowhere")
+        await drill_file(DrillOptions(short, tmp_path / "nowhere"))
 
 
 async def test_a_file_of_other_sensors_is_refused(tmp_path: Path, normal: Path, model: Path) -> None:
@@ -154,19 +160,19 @@ async def test_a_file_of_other_sensors_is_refused(tmp_path: Path, normal: Path, 
         columns.rename_columns([n if n == "timestamp" else n + "2" for n in columns.column_names]), other
     )
     with pytest.raises(InputError, match="has none of the stream's sensors"):
-        await drill_file(other, model)
+        await drill_file(DrillOptions(other, model))
     with pytest.raises(InputError, match="has none of the stream's sensors"):
-        await impute_file(other, tmp_path / "out.parquet", model=model)
+        await impute_file(ImputeOptions(other, tmp_path / "out.parquet", model=model))
     assert [found.name for found in tmp_path.iterdir()] == ["other.parquet"]
 
 
-async def test_what_cannot_be_written_is_said_before_the_draws(
+async def test_an_output_that_cannot_be_written_is_an_error_before_the_draws(
     tmp_path: Path, normal: Path, model: Path
 ) -> None:
     with pytest.raises(InputError, match="the name must end in"):
-        await impute_file(normal, tmp_path / "out.xlsx", model=model, draws=2)
+        await impute_file(ImputeOptions(normal, tmp_path / "out.xlsx", model=model, draws=2))
     with pytest.raises(DaemonError, match="there is no directory"):
-        await impute_file(normal, tmp_path / "absent" / "out.csv", model=model, draws=2)
+        await impute_file(ImputeOptions(normal, tmp_path / "absent" / "out.csv", model=model, draws=2))
     assert not list(tmp_path.iterdir())
 
 

@@ -1,4 +1,4 @@
-"""``explain`` says what a model does, in real units, the same way every time."""
+"""``explain``: the page and the document about a model, in real units, the same for the same input."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from daemon.commands.explain import explain
+from daemon.commands.explain import ExplainOptions, explain
 from daemon.domain import (
     SECOND_NS,
     AlarmPolicy,
@@ -66,7 +66,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 async def document(folder: Path, file: str | None = "week.csv", **more: Any) -> dict[str, Any]:
     given = None if file is None else folder / file
-    return (await explain(folder / "m", folder / "page.html", given, **more)).document
+    return (await explain(ExplainOptions(folder / "m", folder / "page.html", given, **more))).document
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def found(folder: Path) -> dict[str, Any]:
     return asyncio.run(document(folder))
 
 
-async def test_the_same_readings_are_explained_alike_to_the_byte(folder: Path) -> None:
+async def test_the_same_readings_give_the_same_page_byte_for_byte(folder: Path) -> None:
     pages, documents = [], []
     for _ in range(2):
         documents.append(json.dumps(await document(folder)))
@@ -83,7 +83,7 @@ async def test_the_same_readings_are_explained_alike_to_the_byte(folder: Path) -
     assert pages[0] == pages[1]
 
 
-def test_a_dimension_is_told_in_the_units_of_its_sensors(folder: Path, found: dict[str, Any]) -> None:
+def test_a_dimension_is_described_in_the_units_of_its_sensors(folder: Path, found: dict[str, Any]) -> None:
     bundle = Bundle.load(folder / "m")
     active = [d for d in found["dimensions"] if d["active"]]
     assert len(found["dimensions"]) == bundle.models.latents
@@ -98,7 +98,7 @@ def test_a_dimension_is_told_in_the_units_of_its_sensors(folder: Path, found: di
     assert found["reference"]["asset"] in ("pump-1", "pump-2")
 
 
-def test_states_become_regimes_with_their_hours_and_values(found: dict[str, Any]) -> None:
+def test_states_of_the_machine_are_regimes_with_hours_and_values(found: dict[str, Any]) -> None:
     day, night = found["clusters"][:2]
     assert day["share"] == pytest.approx(14 / 24, abs=0.05)
     assert night["share"] == pytest.approx(10 / 24, abs=0.05)
@@ -142,7 +142,7 @@ def test_time_shows_when_a_dimension_was_unusual(found: dict[str, Any]) -> None:
     assert set(strips) == {"pump-1", "pump-2"}
 
 
-async def test_without_readings_there_are_the_dimensions_and_a_word_why(folder: Path) -> None:
+async def test_without_readings_there_are_the_dimensions_and_a_note(folder: Path) -> None:
     bare = await document(folder, None)
     assert bare["map"] is bare["kl_over_time"] is bare["set"] is bare["sweep"] is None
     assert bare["clusters"] == bare["episodes"] == []
@@ -160,9 +160,9 @@ def test_a_window_in_which_nothing_was_observed_is_none(found: dict[str, Any]) -
 
 
 # ------------------------------------------------------------------ what if
-async def test_a_what_if_moves_a_window_and_says_by_how_much(folder: Path) -> None:
+async def test_a_what_if_shows_how_far_each_sensor_moves(folder: Path) -> None:
     at = (START + timedelta(minutes=700)).isoformat()
-    found = await document(folder, sets=["0=+2", "1=-1"], at=at, asset="pump-2")
+    found = await document(folder, what_ifs=["0=+2", "1=-1"], at=at, asset="pump-2")
     what = found["set"]
     assert what["base"]["asset"] == "pump-2"
     assert what["moved"] == [
@@ -182,14 +182,18 @@ async def test_a_what_if_moves_a_window_and_says_by_how_much(folder: Path) -> No
 
 
 # ------------------------------------------------------------------ names
-async def test_names_stay_with_the_version_and_come_back(folder: Path, tmp_path: Path) -> None:
+async def test_names_are_kept_with_the_version_and_shown_again(folder: Path, tmp_path: Path) -> None:
     model = tmp_path / "m"
     bundle = Bundle.load(folder / "m")
     bundle.save(model)
     page = tmp_path / "p.html"
-    await explain(model, page, folder / "week.csv", names=["0=valve opening", "cluster:2=at rest"])
+    await explain(
+        ExplainOptions(model, page, folder / "week.csv", names=["0=valve opening", "cluster:2=at rest"])
+    )
     assert Bundle.load(model).version == bundle.version
-    again = (await explain(model, page, folder / "week.csv", sets=["valve opening=+1"])).document
+    again = (
+        await explain(ExplainOptions(model, page, folder / "week.csv", what_ifs=["valve opening=+1"]))
+    ).document
     assert next(d for d in again["dimensions"] if d["dimension"] == 0)["name"] == "valve opening"
     assert [c["name"] for c in again["clusters"][:2]] == [None, "at rest"]
     assert again["set"]["moved"][0]["name"] == "valve opening"
@@ -198,79 +202,88 @@ async def test_names_stay_with_the_version_and_come_back(folder: Path, tmp_path:
     hours = [h for day in range(2) for h in (*range(6), 9, *range(20, 24))]
     values = two_states(2_880, 5)
     values = np.concatenate([values[60 * h : 60 * h + 60] for h in hours])
-    other = (await explain(model, page, write_csv(tmp_path / "night.csv", {"pump-1": values}))).document
+    other = (
+        await explain(ExplainOptions(model, page, write_csv(tmp_path / "night.csv", {"pump-1": values})))
+    ).document
     named = [c["name"] for c in other["clusters"]]
     assert named[0] == "at rest"
     assert named[1:] == [None] * (len(named) - 1)
 
     days = [h for day in range(2) for h in range(24 * day + 6, 24 * day + 20)]
     day = np.concatenate([two_states(2_880, 5)[60 * h : 60 * h + 60] for h in days])
-    busy = await explain(model, page, write_csv(tmp_path / "day.csv", {"pump-1": day}))
+    busy = await explain(ExplainOptions(model, page, write_csv(tmp_path / "day.csv", {"pump-1": day})))
     assert all(c["name"] is None for c in busy.document["clusters"])
     assert any("do not occur in these readings: 1" in note for note in busy.notes)
 
-    both = (await explain(model, page, names=["1=load"], sets=["load=-1"])).document
+    both = (await explain(ExplainOptions(model, page, names=["1=load"], what_ifs=["load=-1"]))).document
     assert both["set"]["moved"] == [{"dimension": 1, "name": "load", "sd": -1.0}]
 
-    await explain(model, page, None, names=["0="])
+    await explain(ExplainOptions(model, page, None, names=["0="]))
     assert (
-        next(d for d in (await explain(model, page)).document["dimensions"] if d["dimension"] == 0)["name"]
+        next(
+            d
+            for d in (await explain(ExplainOptions(model, page))).document["dimensions"]
+            if d["dimension"] == 0
+        )["name"]
         is None
     )
 
 
-async def test_a_retrained_model_says_that_names_do_not_carry_over(folder: Path, tmp_path: Path) -> None:
+async def test_names_of_a_former_version_are_noted_and_not_shown(folder: Path, tmp_path: Path) -> None:
     model = tmp_path / "m"
     Bundle.load(folder / "m").save(model)
-    await explain(model, tmp_path / "p.html", names=["0=valve opening"])
+    await explain(ExplainOptions(model, tmp_path / "p.html", names=["0=valve opening"]))
     history = [Segment("pump-1", 0, two_states(3_000, 9))]
-    target = CalibrationTarget(AlarmPolicy(), Budget(), 60)
-    train(history, SPEC, QUICK, target).save(model)  # over the old one
-    found = await explain(model, tmp_path / "p.html")
+    train(history, SPEC, QUICK, CalibrationTarget(AlarmPolicy(), Budget(), 60)).save(
+        model
+    )  # over the old one
+    found = await explain(ExplainOptions(model, tmp_path / "p.html"))
     assert all(d["name"] is None for d in found.document["dimensions"])
     assert any("other versions" in note and "(1 in m.names.json)" in note for note in found.notes)
 
 
 # ------------------------------------------------------------------ misuse
 @pytest.mark.parametrize(
-    ("more", "says"),
+    ("more", "expected"),
     [
-        ({"sets": ["3"]}, "DIMENSION=SD"),
-        ({"sets": ["0=much"]}, "DIMENSION=SD"),
-        ({"sets": ["0=nan"]}, "DIMENSION=SD"),
-        ({"sets": ["0=99"]}, "at most 10 sd"),
-        ({"sets": ["400=1"]}, "dimensions 0 to"),
-        ({"sets": ["-1=1"]}, "dimensions 0 to"),
+        ({"what_ifs": ["3"]}, "DIMENSION=SD"),
+        ({"what_ifs": ["0=much"]}, "DIMENSION=SD"),
+        ({"what_ifs": ["0=nan"]}, "DIMENSION=SD"),
+        ({"what_ifs": ["0=99"]}, "at most 10 sd"),
+        ({"what_ifs": ["400=1"]}, "dimensions 0 to"),
+        ({"what_ifs": ["-1=1"]}, "dimensions 0 to"),
         ({"names": ["0"]}, "DIMENSION=NAME"),
         ({"names": ["regime:1=x"]}, "DIMENSION=NAME"),
         ({"names": ["cluster:0=x"]}, "regimes, from 1 on"),
         ({"names": ["cluster:99=x"]}, "regimes, from 1 on"),
         ({"names": [f"0={'x' * 61}"]}, "up to 60"),
-        ({"sets": ["0=1"], "at": "noon"}, "ISO 8601"),
-        ({"sets": ["0=1"], "at": "2026-03-01T12:00:00Z"}, "name one with --asset"),
-        ({"sets": ["0=1"], "asset": "pump-9"}, "the readings are of pump-1, pump-2"),
-        ({"sets": ["0=1"], "asset": "pump-1", "at": "2027-01-01T00:00:00Z"}, "no whole window"),
-        ({"sets": ["0=1"], "asset": "pump-1", "at": "2026-03-01T00:03:00Z"}, "no whole window"),
+        ({"what_ifs": ["0=1"], "at": "noon"}, "ISO 8601"),
+        ({"what_ifs": ["0=1"], "at": "2026-03-01T12:00:00Z"}, "name one with --asset"),
+        ({"what_ifs": ["0=1"], "asset": "pump-9"}, "the readings are of pump-1, pump-2"),
+        ({"what_ifs": ["0=1"], "asset": "pump-1", "at": "2027-01-01T00:00:00Z"}, "no whole window"),
+        ({"what_ifs": ["0=1"], "asset": "pump-1", "at": "2026-03-01T00:03:00Z"}, "no whole window"),
         ({"exclude": ["Presure"]}, "did you mean 'Pressure'"),
     ],
 )
-async def test_misuse_is_a_clear_line(folder: Path, more: dict[str, Any], says: str) -> None:
+async def test_misuse_is_a_clear_line(folder: Path, more: dict[str, Any], expected: str) -> None:
     before = sorted(p.name for p in folder.iterdir())
-    with pytest.raises(UsageError, match=says):
+    with pytest.raises(UsageError, match=expected):
         await document(folder, **more)
     assert sorted(p.name for p in folder.iterdir()) == before
 
 
 @pytest.mark.parametrize(
-    ("more", "says"),
+    ("more", "expected"),
     [
         ({"at": "2026-03-01T12:00:00Z"}, "name a window of FILE"),
         ({"sweep_beta": True}, "give FILE or --train"),
         ({"names": ["cluster:1=x"]}, "names a regime of FILE"),
     ],
 )
-async def test_what_needs_readings_says_so(folder: Path, more: dict[str, Any], says: str) -> None:
-    with pytest.raises(UsageError, match=says):
+async def test_options_that_need_readings_are_refused_without_them(
+    folder: Path, more: dict[str, Any], expected: str
+) -> None:
+    with pytest.raises(UsageError, match=expected):
         await document(folder, None, **more)
 
 
@@ -280,7 +293,7 @@ async def test_readings_of_other_sensors_are_refused(folder: Path) -> None:
         "timestamp,a\n" + "\n".join(f"{(START + timedelta(minutes=i)).isoformat()},{i}" for i in range(60))
     )
     with pytest.raises(InputError, match="none of the stream's sensors"):
-        await explain(folder / "m", folder.parent / "p.html", other)
+        await explain(ExplainOptions(folder / "m", folder.parent / "p.html", other))
 
 
 def test_the_command_writes_the_page_and_prints_the_same_document(folder: Path, tmp_path: Path) -> None:
@@ -297,7 +310,7 @@ def test_the_command_writes_the_page_and_prints_the_same_document(folder: Path, 
     assert done.stderr.strip().splitlines()[-1].startswith("anomalyd: --set retrain.every=1h:")
 
 
-def test_help_teaches_with_an_example() -> None:
+def test_the_help_has_an_example() -> None:
     done = command("explain", "--help")
     assert done.returncode == 0
     assert "--name" in done.stdout

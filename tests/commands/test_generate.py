@@ -14,17 +14,19 @@ import pytest
 
 from daemon.adapters.files import read_table
 from daemon.adapters.kafka import KafkaSettings, Message
-from daemon.cli import rate_of
 from daemon.commands.generate import (
     Generated,
     Made,
+    MessageLayout,
     Request,
+    TopicTarget,
     condition_of,
+    rate_of,
     when_ns,
     write_file,
     write_topic,
 )
-from daemon.commands.quality import check
+from daemon.commands.quality import QualityOptions, check
 from daemon.domain import (
     SECOND_NS,
     AlarmPolicy,
@@ -65,15 +67,16 @@ def file_of(bundle: Bundle, path: Path, **request: object) -> Generated:
     return write_file(Made(bundle, Request(**request)), path)  # type: ignore[arg-type]
 
 
-def sent_by(bundle: Bundle, request: Request, **how: object) -> tuple[Generated, list[Message]]:
+def sent_by(
+    bundle: Bundle, request: Request, layout: MessageLayout | None = None, rate: float | None = None
+) -> tuple[Generated, list[Message]]:
     messages: list[Message] = []
 
     async def send(some: Sequence[Message]) -> None:
         messages.extend(some)
 
-    done = asyncio.run(
-        write_topic(Made(bundle, request), "pumps", KafkaSettings(), send=send, **how)  # type: ignore[arg-type]
-    )
+    target = TopicTarget("pumps", KafkaSettings(), rate, layout or MessageLayout())
+    done = asyncio.run(write_topic(Made(bundle, request), target, send=send))
     return done, messages
 
 
@@ -89,7 +92,7 @@ def test_a_table_reads_back_as_its_sensors_alone(name: str, bundle: Bundle, tmp_
 
 
 @pytest.mark.parametrize("name", ["made.parquet", "made.csv", "made.jsonl"])
-def test_a_seed_is_the_same_bytes(name: str, bundle: Bundle, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_bytes(name: str, bundle: Bundle, tmp_path: Path) -> None:
     for folder, seed in (("a", 1), ("b", 1), ("c", 2)):
         (tmp_path / folder).mkdir()
         file_of(bundle, tmp_path / folder / name, assets=3, rows=100, seed=seed, gaps=0.1, inject=("shift",))
@@ -102,7 +105,7 @@ def test_a_count_is_of_all_assets_together(bundle: Bundle, tmp_path: Path) -> No
     assert len((tmp_path / "a.csv").read_text().splitlines()) == 11
 
 
-def test_faults_change_the_rows_that_the_truth_says_and_no_others(bundle: Bundle, tmp_path: Path) -> None:
+def test_faults_change_the_rows_of_the_truth_and_no_others(bundle: Bundle, tmp_path: Path) -> None:
     wanted = (
         "shift:Pressure",
         "drop_out:Current",
@@ -119,11 +122,11 @@ def test_faults_change_the_rows_that_the_truth_says_and_no_others(bundle: Bundle
     before, after = read_table(clean), read_table(faulty)
     truth = json.loads((tmp_path / "faulty.parquet.faults.json").read_text())
     differs = ~((before.values == after.values) | (np.isnan(before.values) & np.isnan(after.values)))
-    said = np.zeros_like(differs)
+    in_truth = np.zeros_like(differs)
     for fault in truth:
         rows = (after.time_ns >= when_ns(fault["start"])) & (after.time_ns < when_ns(fault["end"]))
         rows &= np.array([asset == fault["asset"] for asset in after.assets])
-        said[rows, SPEC.sensors.index(fault["sensor"])] = True
+        in_truth[rows, SPEC.sensors.index(fault["sensor"])] = True
     assert {fault["kind"] for fault in truth} == {
         "shift",
         "drop_out",
@@ -135,8 +138,8 @@ def test_faults_change_the_rows_that_the_truth_says_and_no_others(bundle: Bundle
         "noise",
     }
     assert len(truth) == 2 * 9  # the swap befalls two sensors
-    assert not (differs & ~said).any()
-    assert differs.sum() > 0.8 * said.sum()
+    assert not (differs & ~in_truth).any()
+    assert differs.sum() > 0.8 * in_truth.sum()
 
 
 def test_the_share_of_gaps_and_that_they_come_in_bursts(bundle: Bundle, tmp_path: Path) -> None:
@@ -150,7 +153,7 @@ def test_the_share_of_gaps_and_that_they_come_in_bursts(bundle: Bundle, tmp_path
 @pytest.mark.parametrize("format", list(Format))
 def test_messages_decode_to_the_rows_of_the_file(format: Format, bundle: Bundle, tmp_path: Path) -> None:
     request = Request(assets=2, rows=40, gaps=0.2)
-    done, messages = sent_by(bundle, request, format=format)
+    done, messages = sent_by(bundle, request, MessageLayout(format))
     write_file(Made(bundle, request), tmp_path / "a.parquet")
     table = read_table(tmp_path / "a.parquet")
     spec = StreamSpec("pumps", SPEC.sensors, period_ns=SECOND_NS, format=format)
@@ -175,17 +178,17 @@ def test_messages_decode_to_the_rows_of_the_file(format: Format, bundle: Bundle,
 
 def test_messages_have_the_streams_own_fields(bundle: Bundle) -> None:
     fields = FieldNames(asset="$key", timestamp="at", values="data")
-    _, messages = sent_by(bundle, Request(rows=1), fields=fields)
+    _, messages = sent_by(bundle, Request(rows=1), MessageLayout(fields=fields))
     assert list(json.loads(messages[0].value or b"")) == ["at", "synthetic", "data"]
 
 
-def test_that_hours_do_not_go_by_the_rows_times_is_said(bundle: Bundle) -> None:
+def test_calendar_conditions_that_ignore_the_rows_times_are_noted(bundle: Bundle) -> None:
     by_hour = replace(bundle, conditions=("mode=low,$hour=07", "mode=low,$hour=08"))
     assert any("$hour come as they came in training" in note for note in Made(by_hour, Request()).notes)
     assert Made(replace(bundle, conditions=()), Request()).notes == []
 
 
-def test_late_rows_come_later_and_none_is_lost(bundle: Bundle) -> None:
+def test_late_rows_arrive_later_and_none_is_lost(bundle: Bundle) -> None:
     _, messages = sent_by(bundle, Request(rows=2_000, late=0.1))
     times = [when_ns(json.loads(m.value or b"")["ts"]) for m in messages]
     assert len(set(times)) == 2_000
@@ -214,21 +217,21 @@ def test_a_rate_is_kept_by_the_clock(bundle: Bundle) -> None:
         ({"conditions": ("mode",)}, "name=value"),
     ],
 )
-def test_what_is_not_there_is_said_in_one_line(
+def test_a_name_that_does_not_exist_is_one_line(
     request_: dict[str, object], reason: str, bundle: Bundle
 ) -> None:
     with pytest.raises(UsageError, match=reason):
         Made(bundle, Request(**request_))  # type: ignore[arg-type]
 
 
-def test_a_folder_that_is_not_there_is_named(bundle: Bundle, tmp_path: Path) -> None:
+def test_a_missing_folder_is_named(bundle: Bundle, tmp_path: Path) -> None:
     for suffix in ("csv", "parquet", "jsonl"):
         with pytest.raises(DaemonError, match=r"there is no directory .*absent$"):
             write_file(Made(bundle, Request(rows=8)), tmp_path / "absent" / f"made.{suffix}")
     assert not list(tmp_path.iterdir())
 
 
-def test_the_truth_of_a_former_file_does_not_outlive_it(bundle: Bundle, tmp_path: Path) -> None:
+def test_the_truth_of_a_former_file_is_removed(bundle: Bundle, tmp_path: Path) -> None:
     path = tmp_path / "made.csv"
     write_file(Made(bundle, Request(rows=200, inject=("shift",))), path)
     assert (tmp_path / "made.csv.faults.json").exists()
@@ -257,13 +260,13 @@ def test_rates(text: str, rate: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["fast", "0/s", "-5/s", "5/", "5/fortnight", "inf/s", "nan"])
-def test_what_is_no_rate(text: str) -> None:
+def test_texts_that_are_no_rate(text: str) -> None:
     with pytest.raises(UsageError, match="--rate"):
         rate_of(text)
 
 
 @pytest.mark.parametrize("text", ["yesterday", "1969-01-01", "2026-13-01"])
-def test_what_is_no_start(text: str) -> None:
+def test_texts_that_are_no_start(text: str) -> None:
     with pytest.raises(UsageError, match="--start"):
         when_ns(text)
 
@@ -289,10 +292,12 @@ def test_the_check_passes_a_model_of_the_machine_and_fails_one_of_another(
         found = asyncio.run(
             check(
                 bundle,
-                tmp_path / f"{name}.parquet",
-                train=tmp_path / "train.parquet",
-                label="fault",
-                exclude=["fault"],
+                QualityOptions(
+                    tmp_path / f"{name}.parquet",
+                    train=tmp_path / "train.parquet",
+                    label="fault",
+                    exclude=["fault"],
+                ),
             )
         )
         assert json.loads(json.dumps(found.report))["model"] == bundle.version

@@ -12,11 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from daemon.commands.replay import replay, train_files
-from daemon.commands.root_cause import RootCause, explain_alert, root_cause
+from daemon.commands.replay import ReplayOptions, replay
+from daemon.commands.root_cause import RootCauseOptions, explain_alert, root_cause
+from daemon.commands.train import TrainOptions, train_files
 from daemon.errors import InputError, UsageError
 from daemon.model.bundle import Bundle
-from tests.commands.test_replay import LINEAR, fleet_table
+from daemon.model.root_cause import RootCause
+from tests.commands.fleet import LINEAR, fleet_table
 from tests.running import command
 
 ROWS, SHAKE = 400, 8.0
@@ -26,9 +28,11 @@ ROWS, SHAKE = 400, 8.0
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of the fleet, rows in which one sensor of all pumps is off at the end, and their alerts."""
     here = tmp_path_factory.mktemp("explain")
-    asyncio.run(train_files([fleet_table(here / "train.parquet", 600)], here / "model", sets=LINEAR))
+    asyncio.run(
+        train_files(TrainOptions([fleet_table(here / "train.parquet", 600)], here / "model", sets=LINEAR))
+    )
     fleet_table(here / "test.parquet", rows=ROWS, skip=600, shake=SHAKE)
-    asyncio.run(replay(here / "test.parquet", here / "out", model=here / "model"))
+    asyncio.run(replay(ReplayOptions(here / "test.parquet", here / "out", model=here / "model")))
     return here
 
 
@@ -47,10 +51,10 @@ def shaken(alerts: list[dict[str, Any]]) -> dict[str, Any]:
 
 def explained(folder: Path, **options: Any) -> RootCause:
     bundle = Bundle.load(folder / "model")
-    return asyncio.run(root_cause(bundle, folder / "test.parquet", **options))
+    return asyncio.run(root_cause(bundle, RootCauseOptions(folder / "test.parquet", **options)))
 
 
-def test_an_alert_is_found_by_its_id_its_fingerprint_and_how_they_begin(
+def test_an_alert_is_found_by_id_fingerprint_or_their_beginning(
     folder: Path, alerts: list[dict[str, Any]]
 ) -> None:
     message = shaken(alerts)
@@ -63,21 +67,24 @@ def test_an_alert_is_found_by_its_id_its_fingerprint_and_how_they_begin(
         assert explained(folder, alert=name).as_dict() == whole.as_dict()
 
 
-def test_the_broken_sensor_is_named_with_what_it_should_have_read(
-    folder: Path, alerts: list[dict[str, Any]]
-) -> None:
+def test_the_broken_sensor_is_named_with_its_normal_twin(folder: Path, alerts: list[dict[str, Any]]) -> None:
     found = explained(folder, alert=shaken(alerts)["id"])
     names = [found.sensors[c] for c in found.repair.sensors]
     assert names == ["Pressure"]
     observed, twin, low, high = found.reading(found.repair.sensors[0])
     assert observed - twin == pytest.approx(SHAKE, abs=2.0)
     assert low <= twin <= high < observed
-    said = found.as_dict()
-    assert said["verdict"]["cause"] == "broken_sensor"
-    assert said["repair"]["sensors"] == ["Pressure"]
-    assert said["repair"]["score_after"] <= said["normal_up_to"] < said["threshold"] < said["score"]
-    assert said["contributors"][0]["sensor"] == "Pressure"
-    assert len(said["window"]["sensors"]["Pressure"]["twin"]) == Bundle.load(folder / "model").window
+    document = found.as_dict()
+    assert document["verdict"]["cause"] == "broken_sensor"
+    assert document["repair"]["sensors"] == ["Pressure"]
+    assert (
+        document["repair"]["score_after"]
+        <= document["normal_up_to"]
+        < document["threshold"]
+        < document["score"]
+    )
+    assert document["contributors"][0]["sensor"] == "Pressure"
+    assert len(document["window"]["sensors"]["Pressure"]["twin"]) == Bundle.load(folder / "model").window
 
 
 def test_scores_and_blame_are_those_that_were_published(folder: Path, alerts: list[dict[str, Any]]) -> None:
@@ -117,7 +124,7 @@ def test_a_time_is_explained_in_an_episode_and_out_of_it(folder: Path, alerts: l
     assert outside.as_dict()["alert"] is None
 
 
-def test_past_episodes_are_compared_and_what_was_said_of_them_is_shown(
+def test_past_episodes_are_compared_and_shown_with_their_feedback(
     folder: Path, alerts: list[dict[str, Any]], tmp_path: Path
 ) -> None:
     message = shaken(alerts)
@@ -125,11 +132,11 @@ def test_past_episodes_are_compared_and_what_was_said_of_them_is_shown(
     earlier["data"] |= {"fingerprint": "0123456789abcdef", "onset": "2020-01-01T00:00:00Z"}
     earlier["data"] |= {"opened": "2020-01-01T00:00:00Z", "row": "2020-01-01T00:05:00Z"}
     (tmp_path / "alerts.jsonl").write_text(json.dumps(earlier) + "\n")
-    said = [
+    feedback = [
         {"fingerprint": "0123456789abcdef", "verdict": "false alarm"},
         {"fingerprint": "0123456789abcdef", "verdict": "real", "note": "sensor <b>replaced</b>"},
     ]
-    (tmp_path / "feedback.jsonl").write_text("\n".join(map(json.dumps, said)))
+    (tmp_path / "feedback.jsonl").write_text("\n".join(map(json.dumps, feedback)))
     found = explained(
         folder, alert=message["id"], alerts=tmp_path / "alerts.jsonl", feedback=tmp_path / "feedback.jsonl"
     )
@@ -146,19 +153,19 @@ def test_past_episodes_are_compared_and_what_was_said_of_them_is_shown(
     assert again.incident.fingerprint not in {n.fingerprint for n in again.nearest}
 
 
-def test_the_page_says_it_all_loads_nothing_and_shows_names_as_names(
+def test_the_page_is_complete_loads_nothing_and_escapes_names(
     folder: Path, alerts: list[dict[str, Any]], tmp_path: Path
 ) -> None:
     message = shaken(alerts)
-    (tmp_path / "said.jsonl").write_text("")
+    (tmp_path / "feedback.jsonl").write_text("")
     page = tmp_path / "why.html"
     asyncio.run(
         explain_alert(
             folder / "model",
-            folder / "test.parquet",
             page,
-            alert=message["id"],
-            feedback=tmp_path / "said.jsonl",
+            RootCauseOptions(
+                folder / "test.parquet", alert=message["id"], feedback=tmp_path / "feedback.jsonl"
+            ),
         )
     )
     text = page.read_text()
@@ -183,17 +190,17 @@ async def test_an_alert_carries_the_verdict_once_the_episode_has_lasted_a_window
         values[tail] += size
         table = table.set_column(table.schema.get_field_index(name), name, pa.array(values))
     pq.write_table(table, tmp_path / "test.parquet")
-    await replay(tmp_path / "test.parquet", tmp_path / "out", model=folder / "model")
+    await replay(ReplayOptions(tmp_path / "test.parquet", tmp_path / "out", model=folder / "model"))
     lines = map(json.loads, (tmp_path / "out/alerts.jsonl").read_text().splitlines())
-    said = [a for a in lines if a["data"]["kind"] == "anomaly"]
-    given = [a for a in said if "verdict" in a["data"]]
+    anomalies = [a for a in lines if a["data"]["kind"] == "anomaly"]
+    given = [a for a in anomalies if "verdict" in a["data"]]
     assert {a["data"]["verdict"] for a in given} == {"process_fault"}
     assert len({a["subject"] for a in given}) == 3
     assert all(a["type"] == "io.anomalyd.episode.updated.v1" for a in given)
 
 
 @pytest.mark.parametrize(
-    ("options", "says"),
+    ("options", "expected"),
     [
         ({"alert": "feedfacefeedface"}, "no such episode"),
         ({"alert": ""}, "no such episode"),
@@ -205,16 +212,14 @@ async def test_an_alert_carries_the_verdict_once_the_episode_has_lasted_a_window
         ({"at": "2020-01-01T00:00:00Z", "asset": "pump-01"}, "no window of pump-01 ends there"),
     ],
 )
-def test_what_cannot_be_explained_is_refused_with_what_there_is(
-    folder: Path, options: dict[str, Any], says: str
+def test_an_alert_or_time_that_does_not_exist_is_refused_with_those_that_do(
+    folder: Path, options: dict[str, Any], expected: str
 ) -> None:
-    with pytest.raises(UsageError, match=says):
+    with pytest.raises(UsageError, match=expected):
         explained(folder, **options)
 
 
-def test_an_id_that_is_not_there_is_answered_with_those_that_are(
-    folder: Path, alerts: list[dict[str, Any]]
-) -> None:
+def test_an_unknown_id_is_refused_with_the_known_ones(folder: Path, alerts: list[dict[str, Any]]) -> None:
     fingerprint = shaken(alerts)["data"]["fingerprint"]
     wrong = fingerprint[:-1] + ("0" if fingerprint[-1] != "0" else "1")
     with pytest.raises(UsageError, match=fingerprint):
@@ -222,7 +227,7 @@ def test_an_id_that_is_not_there_is_answered_with_those_that_are(
 
 
 @pytest.mark.parametrize("line", ["{", "[]", '{"subject": 3}'])
-def test_files_beside_that_are_not_what_they_should_be(
+def test_wrong_alerts_and_feedback_files_are_refused(
     folder: Path, alerts: list[dict[str, Any]], tmp_path: Path, line: str
 ) -> None:
     path = tmp_path / "beside.jsonl"
@@ -234,7 +239,7 @@ def test_files_beside_that_are_not_what_they_should_be(
         explained(folder, alert=shaken(alerts)["id"], feedback=tmp_path / "none.jsonl")
 
 
-def test_the_command_writes_the_page_and_prints_what_it_says(
+def test_the_command_writes_the_page_and_prints_its_evidence(
     folder: Path, alerts: list[dict[str, Any]], tmp_path: Path
 ) -> None:
     message = shaken(alerts)

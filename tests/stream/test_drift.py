@@ -60,4 +60,4 @@ def test_the_last_bit_does_not_tell_how_rows_came_in_batches(count: int, cuts: s
     for begin, end in itertools.pairwise(edges):
         some = slice(begin, end)
         parts.add(times[some], posterior[some], residual[some], kl[some])
-    assert list(whole.end_intervals(2 * HOUR)) == list(parts.due(2 * HOUR))
+    assert list(whole.end_intervals(2 * HOUR)) == list(parts.end_intervals(2 * HOUR))

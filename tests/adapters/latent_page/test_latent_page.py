@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from daemon.adapters.latent_page import page_html
-from daemon.commands.explain import explain
+from daemon.commands.explain import ExplainOptions, explain
 from daemon.domain import (
     SECOND_NS,
     AlarmPolicy,
@@ -55,10 +55,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
         lines.append("\t".join([(start + timedelta(minutes=i)).isoformat(), HOSTILE[:40], *map(repr, row)]))
     (folder / "day.tsv").write_text("\n".join(lines) + "\n")
     found = asyncio.run(
-        explain(
-            folder / "m", folder / "page.html", folder / "day.tsv",
-            sets=["0=+2"], names=[f"5={HOSTILE[:60]}", "cluster:1=<b>night</b>"], sweep_beta=True,
-        )
+        explain(ExplainOptions(folder / "m", folder / "page.html", folder / "day.tsv", what_ifs=["0=+2"], names=[f"5={HOSTILE[:60]}", "cluster:1=<b>night</b>"], sweep_beta=True))
     )  # fmt: skip
     return folder / "page.html", found.document
 
@@ -127,7 +124,7 @@ def test_without_readings_the_page_shows_the_model_alone(
     made: tuple[Path, dict[str, Any]], page: Page, tmp_path: Path
 ) -> None:
     bundle = made[0].parent / "m"
-    found = asyncio.run(explain(bundle, tmp_path / "bare.html"))
+    found = asyncio.run(explain(ExplainOptions(bundle, tmp_path / "bare.html")))
     page.problems.clear()
     page.open(tmp_path / "bare.html", 1024)
     hidden = "[...document.querySelectorAll('section')].filter((s) => s.hidden).map((s) => s.id)"

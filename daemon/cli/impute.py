@@ -1,0 +1,76 @@
+"""``anomalyd impute``: the gaps of a table, filled."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from daemon.cli.options import AsJson, Config, Exclude, Sets, StreamName, listed
+from daemon.cli.terminal import (
+    computed,
+    out,
+    print_json,
+    quietly,
+)
+from daemon.config import MAX_SEED
+
+
+def impute(
+    file: Annotated[Path, typer.Argument(help="Parquet or CSV.", metavar="FILE")],
+    output: Annotated[
+        Path, typer.Option("--out", help="The same table with its gaps filled.", metavar="FILE")
+    ],
+    train: Annotated[Path | None, typer.Option(help="Learn from this file.", show_default=False)] = None,
+    model: Annotated[Path | None, typer.Option(help="Use this bundle.", show_default=False)] = None,
+    config: Config = None,
+    sets: Sets = None,
+    exclude: Exclude = "",
+    stream: StreamName = None,
+    draws: Annotated[
+        int, typer.Option(min=0, max=1000, help="Joint draws of every gap; 20 are a good start.", metavar="N")
+    ] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="The same seed draws the same.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Fill the gaps of a table from both of their sides and from the other sensors.
+
+    Observed cells stay as they are. What is no finite number counts as missing, infinities and
+    texts among numbers too: it is filled, and a note says how many. Which cells were filled, with 90 % intervals, is written
+    beside it as `<out>.filled.parquet`.
+
+    With `--draws 20` it also says twenty times what the gaps may have held, in `<out>.draws.parquet`
+    (asset, timestamp, sensor, draw, value). One draw is one possible past of the machine: it runs through all
+    cells of a gap, across sensors and time, as roughly or smoothly as the sensors do. So whatever is computed
+    from the table (a mean, an energy, an alarm) can be computed from each draw, and the spread of the
+    answers is what the gaps leave open. The filled table stays as it is; `low` and `high` become the 90 % interval of
+    what is drawn from.
+
+    Example: `anomalyd impute day.parquet --train week.parquet --out filled.parquet --draws 20`
+    """
+    quietly()
+    from daemon.commands.impute import ImputeOptions, impute_file
+
+    options = ImputeOptions(
+        file,
+        output,
+        train=train,
+        model=model,
+        draws=draws,
+        seed=seed,
+        config=config,
+        sets=sets or [],
+        exclude=listed(exclude),
+        stream_name=stream,
+    )
+    done = computed(lambda bar: impute_file(options, bar))
+    if as_json:
+        fields = asdict(done)
+        if not draws:  # the document of runs without draws stays as it was
+            del fields["draws"], fields["draws_file"]
+        print_json(fields)
+        return
+    out().print(f"{escape(str(output))}: {done.cells:,} cells filled in {done.rows:,} rows", soft_wrap=True)
+    if done.draws_file is not None:
+        out().print(f"{escape(done.draws_file)}: {done.draws} draws of each", soft_wrap=True)

@@ -1,0 +1,65 @@
+"""``anomalyd init``: a config.yaml for a sample of readings."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from daemon.cli.options import DEFAULT_CONFIG, BootstrapServers, Exclude, listed
+from daemon.cli.terminal import notes_of, out, quietly
+
+
+def init(
+    sample: Annotated[
+        str, typer.Argument(help="A Parquet, CSV or JSON Lines file (.gz too), or a topic.", metavar="SAMPLE")
+    ],
+    output: Annotated[
+        Path, typer.Option("--out", help="Where to write it; `-` for standard output.")
+    ] = DEFAULT_CONFIG,
+    exclude: Exclude = "",
+    name: Annotated[
+        str | None, typer.Option(help="Of the stream.", show_default="sensors; of a topic, its last part")
+    ] = None,
+    topic: Annotated[str | None, typer.Option(help="The input topic.", show_default=False)] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite.")] = False,
+    bootstrap_servers: BootstrapServers = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "-c", "--config", help="Whose `kafka:` says how to reach the topic.", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Look at a sample of readings and write a config.yaml for it: sensors, period, window.
+
+    SAMPLE is a file; where there is none of that name, a topic: then the newest messages are
+    looked at, up to 5000, without a consumer group. How to reach Kafka comes from
+    --bootstrap-servers, the environment (`ANOMALYD_KAFKA__...`) and `-c`, in this order.
+    """
+    quietly()
+    from daemon.commands.init import InitOptions, derive_configuration
+
+    made = derive_configuration(
+        InitOptions(
+            sample,
+            output,
+            exclude=listed(exclude),
+            name=name,
+            topic=topic,
+            force=force,
+            bootstrap_servers=bootstrap_servers,
+            config=config,
+        )
+    )
+    notes_of(made.notes)
+    if str(output) == "-":
+        typer.echo(made.text, nl=False)
+        return
+    made.write(output)
+    spec = made.spec
+    out().print(
+        f"{escape(str(output))}: stream {escape(spec.name)}, {len(spec.sensors)} sensors,"
+        f" period {spec.period_ns / 1e9:g} s, window {spec.window} rows",
+        soft_wrap=True,
+    )

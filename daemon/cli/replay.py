@@ -1,0 +1,92 @@
+"""``anomalyd replay``: the pipeline over a file, and a report."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from daemon.cli.options import AsJson, Config, Exclude, Sets, StreamName, listed
+from daemon.cli.terminal import (
+    computed,
+    out,
+    print_json,
+    quietly,
+)
+
+
+def replay(
+    test: Annotated[Path, typer.Argument(help="Parquet, CSV or JSON Lines (.gz too).", metavar="TEST")],
+    output: Annotated[Path, typer.Option("--out", help="A directory for the results.", metavar="DIR")],
+    train: Annotated[
+        Path | None, typer.Option(help="Learn from this file first.", show_default=False)
+    ] = None,
+    model: Annotated[Path | None, typer.Option(help="Judge with this bundle.", show_default=False)] = None,
+    config: Config = None,
+    sets: Sets = None,
+    exclude: Exclude = "",
+    label: Annotated[
+        str | None,
+        typer.Option(
+            help="A column of TEST with 1 where something was wrong: prints AP beside pPCA and baselines."
+        ),
+    ] = None,
+    stream: StreamName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run the same pipeline over a file, and draw a report.
+
+    Writes scores.parquet, imputed.parquet, alerts.jsonl, drift.jsonl, dead-letter.jsonl,
+    summary.json and report.html into DIR. Without --train and --model the first
+    `model.learn_rows` rows are learned and what follows is judged. Like a topic's offsets, `line` in
+    dead-letter.jsonl counts TEST's rows or lines from 0 (the header of a CSV is none).
+    """
+    quietly()
+    from daemon.commands.replay import ReplayOptions
+    from daemon.commands.replay import replay as play
+
+    options = ReplayOptions(
+        test,
+        output,
+        train=train,
+        model=model,
+        label=label,
+        config=config,
+        sets=sets or [],
+        exclude=listed(exclude),
+        stream_name=stream,
+    )
+    result = computed(lambda bar: play(options, bar))
+    if as_json:
+        print_json(result.summary)
+        return
+    summary, records = result.summary, result.summary["records"]
+    console = out()
+    console.print(
+        f"{records['read']:,} records: {records['accepted']:,} accepted, {records['duplicate']:,} duplicate,"
+        f" {records['late']:,} late, {records['rejected']:,} rejected.",
+        soft_wrap=True,
+    )
+    console.print(
+        f"{summary['scored']:,} of {summary['rows']:,} rows scored, {summary['filled']:,} cells filled,"
+        f" {summary['episodes']} episodes, in {summary['seconds']:.1f} s.",
+        soft_wrap=True,
+    )
+    if result.figures:
+        table = Table(
+            "", "AP", "F1", "precision", "recall", "false alarms", "false episodes/day", "events found"
+        )
+        for f in result.figures:
+            table.add_row(
+                f.name,
+                f"{f.average_precision:.3f}",
+                f"{f.f1:.3f}",
+                f"{f.precision:.2f}",
+                f"{f.recall:.2f}",
+                f"{f.false_alarm_share:.2%}",
+                f"{f.false_per_day:.2f}",
+                f"{f.events_found} of {f.events}",
+            )
+        console.print(table)
+    console.print(f"Report: {escape(str(output / 'report.html'))}", soft_wrap=True)

@@ -1,0 +1,139 @@
+"""Input and output that commands share: consoles, logs, progress, notes, JSON, and running a coroutine.
+
+Results go to standard output, everything else to standard error, so that standard output stays clean for
+pipes.
+"""
+
+import asyncio
+import json
+import signal
+import sys
+import threading
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from daemon.adapters.telemetry import configure_logging
+from daemon.cli.options import DEFAULT_CONFIG
+from daemon.config import Settings, load, unknown_environment
+from daemon.documents import one_line
+
+Report = Callable[[float, str], None]
+"""Called with the share that is done, 0 to 1, and what is being done."""
+
+
+def out() -> Console:
+    """The console of standard output; made on use, so that it follows a redirected stream."""
+    return Console(highlight=False)
+
+
+def err() -> Console:
+    """The console of standard error."""
+    return Console(stderr=True, highlight=False)
+
+
+def quietly(*, environment: bool = True) -> None:
+    """Set up the logs of commands that talk to a person: warnings only, on standard error.
+
+    Args:
+        environment: print a note for each ANOMALYD_ variable that names no key.
+    """
+    configure_logging("warning", "console", sys.stderr)
+    if environment:
+        notes_of(unknown_environment())
+
+
+def perform(work: Coroutine[Any, Any, Any]) -> Any:
+    """Run a command's coroutine; an interrupt cancels it at its next await."""
+    return asyncio.run(work)
+
+
+def compute(work: Coroutine[Any, Any, Any]) -> Any:
+    """``perform`` for a coroutine that mostly computes: its next await may be minutes off, so an
+    interrupt ends it at once.
+    """
+
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    default = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if not default or threading.current_thread() is not threading.main_thread():
+        return asyncio.run(work)
+    signal.signal(signal.SIGINT, stop)
+    try:
+        return asyncio.run(work)
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@contextmanager
+def progress_bar() -> Iterator[Report]:
+    """A bar on standard error; on a pipe, a line per kind of work. Gives what progress is reported to."""
+    console = err()
+    if not console.is_terminal:
+        printed = {""}
+
+        def line(share: float, doing: str) -> None:
+            head = doing.partition(":")[0]
+            if head not in printed:
+                printed.add(head)
+                console.print(f"{share:4.0%} {escape(doing)}", soft_wrap=True)
+
+        yield line
+        return
+    with Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+    ) as bar:
+        task = bar.add_task("starting", total=1.0)
+        yield lambda share, doing: bar.update(task, completed=share, description=escape(doing))
+
+
+class Noted(Protocol):
+    """A result of a command that has notes for the operator."""
+
+    @property
+    def notes(self) -> Iterable[str]:
+        """One sentence each."""
+
+
+Result = TypeVar("Result", bound=Noted)
+
+
+def computed(work: Callable[[Report], Coroutine[Any, Any, Result]]) -> Result:
+    """Run a command that mostly computes, with a progress bar, and print the notes of its result.
+
+    Args:
+        work: the command's coroutine, given what progress is reported to.
+    """
+    with progress_bar() as bar:
+        result: Result = compute(work(bar))
+    notes_of(result.notes)
+    return result
+
+
+def notes_of(notes: Iterable[str]) -> None:
+    """Print notes for the operator, one line each."""
+    for note in notes:
+        err().print(f"note: {escape(one_line(note))}", style="yellow", soft_wrap=True)
+
+
+def settings_from(config: Path | None, sets: list[str] | None) -> Settings:
+    """The configuration of a command that needs one: the given file, or ./config.yaml."""
+    return load(config or DEFAULT_CONFIG, sets or [])
+
+
+def print_json(value: Any) -> None:
+    """A result as one JSON object, for ``--json``."""
+    typer.echo(json.dumps(value))

@@ -1,0 +1,76 @@
+"""``anomalyd train``: a model of files, or of what the input topics hold."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from daemon.cli.options import AsJson, Config, Exclude, Sets, StreamName, listed
+from daemon.cli.terminal import (
+    compute,
+    notes_of,
+    out,
+    perform,
+    print_json,
+    progress_bar,
+    quietly,
+    settings_from,
+)
+
+
+def train(
+    output: Annotated[Path, typer.Option("--out", help="The bundle: a directory.", metavar="BUNDLE")],
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="Parquet, CSV or JSON Lines, oldest first; none: the input topics.", metavar="[FILE...]"
+        ),
+    ] = None,
+    config: Config = None,
+    sets: Sets = None,
+    exclude: Exclude = "",
+    stream: StreamName = None,
+    with_alarms: Annotated[
+        bool,
+        typer.Option(
+            "--with-alarms",
+            help="From topics: learn the rows of alarms too, to accept a new regime as normal.",
+        ),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Fit and calibrate a model on normal readings, and save it as a bundle.
+
+    Without FILE it learns from the input topics of the configuration (`-c`, or ./config.yaml) as
+    they are when it starts, and joins no consumer group. Of all partitions together the newest
+    rows by event time count: `retrain.rows` of them, or `model.learn_rows` if that is more. Rows of
+    episodes that the alerts topic names are left out.
+    """
+    quietly()
+    from daemon.commands.train import TrainOptions, train_files, train_topics, trained_as_json
+
+    options = TrainOptions(
+        files or [],
+        output,
+        with_alarms,
+        config=config,
+        sets=sets or [],
+        exclude=listed(exclude),
+        stream_name=stream,
+    )
+    with progress_bar() as bar:
+        if files:
+            bundle, notes = compute(train_files(options, bar))
+        else:
+            bundle, notes = perform(train_topics(settings_from(config, sets), options, bar))
+    notes_of(notes)
+    trained = trained_as_json(bundle, output)
+    if as_json:
+        print_json(trained)
+        return
+    out().print(
+        f"{escape(str(output))}: model {bundle.version}, {len(bundle.sensors)} sensors, window {bundle.window},"
+        f" threshold {trained['threshold']:.2f} ({trained['calibration']} calibration)",
+        soft_wrap=True,
+    )

@@ -1,0 +1,122 @@
+"""``anomalyd init``: a config.yaml for a sample of readings, from a file or from a topic's newest messages.
+
+In: ``InitOptions``. Out: ``Configuration``: the derived stream, the text of config.yaml, and notes; ``write``
+writes the text. The stream is derived by ``adapters.sample``. Invariant: a text that is written has been
+loaded as a configuration before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from daemon.adapters.files import replacing
+from daemon.adapters.sample import SAMPLE_LINES, config_yaml, derive_spec, derive_spec_of_topic
+from daemon.commands.broker import kafka_only
+from daemon.config import Settings, is_topic_name, load
+from daemon.documents import from_yaml
+from daemon.domain import StreamSpec
+from daemon.errors import BrokerError, ConfigError, InputError, UsageError
+
+SAMPLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".pq", ".jsonl", ".ndjson", ".json", ".gz")
+
+
+@dataclass(frozen=True, slots=True)
+class InitOptions:
+    """What ``init`` is given."""
+
+    sample: str  # a file, or where there is none of that name, a topic
+    out: Path  # ``-``: standard output
+    exclude: Sequence[str] = ()  # columns that are no sensors
+    name: str | None = None  # of the stream; None: ``sensors``, or the last part of the topic's name
+    topic: str | None = None  # the input topic; None: ``sensors.NAME``, or the sample
+    force: bool = False  # overwrite
+    bootstrap_servers: str | None = None
+    config: Path | None = None  # its ``kafka`` section is used to reach the topic
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """A derived stream, its config.yaml, and notes on how it was derived."""
+
+    spec: StreamSpec
+    text: str
+    notes: list[str]
+
+    def write(self, path: Path) -> None:
+        """Write config.yaml, whole or not at all.
+
+        Raises:
+            DaemonError: it cannot be written.
+        """
+        with replacing(path) as temporary:
+            temporary.write_text(self.text, encoding="utf-8")
+
+
+def derive_configuration(options: InitOptions) -> Configuration:
+    """Read the sample and derive its stream; an event loop is run only for a topic.
+
+    Raises:
+        UsageError: the file to write exists.
+        DaemonError: neither a file nor a topic has this name, or no configuration can be made of it.
+    """
+    sample, name, topic = options.sample, options.name, options.topic
+    if _exists(options.out) and not options.force and str(options.out) != "-":
+        raise UsageError(f"{options.out} exists: give --force to overwrite it, or --out FILE")
+    servers, allow_plaintext = None, False
+    if _exists(Path(sample)):
+        name = name or "sensors"
+        spec, notes = derive_spec(Path(sample), options.exclude, name=name)
+    else:
+        if not is_topic_name(sample) or (
+            sample.lower().endswith(SAMPLE_SUFFIXES) and not options.bootstrap_servers
+        ):
+            raise InputError(f"{sample}: no such file")
+        name = name or sample.rpartition(".")[2] or sample
+        settings = kafka_only(options.config, options.bootstrap_servers)
+        servers, allow_plaintext = settings.kafka.bootstrap_servers, settings.kafka.allow_plaintext
+        spec, notes = asyncio.run(_spec_of_topic(settings, sample, options.exclude, name))
+        topic = topic or sample
+    text = config_yaml(
+        spec,
+        topic or f"sensors.{name}",
+        bootstrap_servers=servers or "localhost:9092",
+        allow_plaintext=allow_plaintext,
+    )
+    try:
+        load(None, (), from_yaml(text))
+    except ConfigError as error:  # a name that is none for a stream, a topic or a sensor
+        raise InputError(f"{sample}: no configuration can be made of it: {error}") from error
+    return Configuration(spec, text, notes)
+
+
+def _exists(path: Path) -> bool:
+    """Whether something has this name; False where it cannot be found out, or no file could have the name."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
+async def _spec_of_topic(
+    settings: Settings, topic: str, exclude: Sequence[str], name: str
+) -> tuple[StreamSpec, list[str]]:
+    """The stream that a topic's newest messages come from.
+
+    Raises:
+        InputError: no file and no topic has this name, or the topic holds no readings.
+        BrokerError: Kafka cannot be reached.
+    """
+    # Torch and the Kafka client take seconds to import: only a topic needs them.
+    from daemon.adapters.kafka import newest_records
+    from daemon.commands.wiring import kafka_settings
+
+    try:
+        records, whole = await newest_records(kafka_settings(settings), topic, SAMPLE_LINES)
+    except (BrokerError, InputError) as error:
+        raise type(error)(f"{topic}: no such file; and as a topic: {error}") from error
+    if not records:
+        raise InputError(f"topic {topic!r} is empty: there is nothing to look at")
+    return derive_spec_of_topic([record.value for record in records], whole, exclude, name, topic)

@@ -1,0 +1,271 @@
+"""What a replay leaves: outputs in files, columns of scores.parquet, summary.json, traces of the report.
+
+In: the outputs of a pass (``ReplaySink``) and the pass itself (``ReplayRun``). Out: values that ``replay``
+writes. Messages carry the lines of the file instead of offsets, and event time instead of the wall clock: the
+same file gives the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from daemon.adapters.files import (
+    ImputedFile,
+    JsonLines,
+    LinesSource,
+    Table,
+    dead_letter,
+)
+from daemon.adapters.report import AssetTrace
+from daemon.commands.carry import TrainTailSource
+from daemon.commands.one_pass import ReplayRun
+from daemon.commands.train import about
+from daemon.domain import (
+    AlertEvent,
+    DeadLetter,
+    Disposition,
+    DriftRecord,
+    FilledRow,
+    Floats,
+    Output,
+    Phase,
+    Reason,
+    Rejected,
+    ScoredRow,
+    StreamSpec,
+)
+from daemon.model import evaluation
+from daemon.model.bundle import Bundle
+from daemon.runtime.stream_run import StreamRun
+from daemon.stream.encoding import encode
+from daemon.stream.steps import RowBlock, Traced
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class ReplaySink:
+    """A ``FileSink`` that writes the outputs to files, and keeps those that the report shows.
+
+    Offsets of the source become lines of the file in what is written.
+    """
+
+    def __init__(self, imputed: ImputedFile, alerts: JsonLines, drift: JsonLines, dead: JsonLines) -> None:
+        self.scored: dict[tuple[str, int], ScoredRow] = {}
+        self.alerts: list[AlertEvent] = []
+        self.filled: list[FilledRow] = []
+        self.drifts: list[DriftRecord] = []
+        self.ahead: list[tuple[int, str]] = []  # lines rejected as ``future``, and their times
+        self._imputed_file, self._alerts_file, self._drift_file = imputed, alerts, drift
+        self._dead_letter_file = dead
+        self._oversized: Mapping[int, Any] = {}
+        self._line_of: Callable[[int], int] = lambda offset: offset
+
+    def attach(self, source: TrainTailSource) -> None:
+        """See ``FileSink``."""
+        self._line_of = source.line_of
+        if isinstance(source.inner, LinesSource):
+            self._oversized = source.inner.oversized
+
+    def reject(self, rejected: Rejected) -> None:
+        """Write a dead letter for a row that the source of a table rejected."""
+        self._dead_letter_file.write(dead_letter(rejected))
+        if rejected.reason is Reason.FUTURE:
+            self.ahead.append((rejected.record.offset, rejected.detail.split(" ")[0]))
+
+    async def publish(self, outputs: Sequence[Output]) -> None:
+        """See ``ports.Sink``."""
+        for output in outputs:
+            match output:
+                case ScoredRow():
+                    self.scored[output.asset, output.row_ns] = output
+                case FilledRow():
+                    self._imputed_file.add(output)
+                    self.filled.append(output)
+                case AlertEvent():
+                    output = replace(
+                        output,
+                        first_offset=self._line_of(output.first_offset),
+                        last_offset=self._line_of(output.last_offset),
+                    )
+                    # Published at event time, not by the wall clock: the same file gives the same bytes.
+                    self._alerts_file.write(encode(output, event_clock(output.row_ns)).value)
+                    self.alerts.append(output)
+                case DriftRecord():
+                    self._drift_file.write(encode(output, event_clock(output.end_ns)).value)
+                    self.drifts.append(output)
+                case DeadLetter():
+                    record = output.rejected.record
+                    line = msgspec.structs.replace(record, offset=self._line_of(record.offset))
+                    if output.rejected.reason is Reason.FUTURE:
+                        self.ahead.append((line.offset, output.rejected.detail.split(" ")[0].strip("'")))
+                    self._dead_letter_file.write(
+                        dead_letter(replace(output.rejected, record=line), self._oversized)
+                    )
+
+
+def event_clock(time_ns: int) -> datetime:
+    """An event time, as the time at which a message of a replay is published."""
+    return EPOCH + timedelta(microseconds=time_ns // 1_000)
+
+
+def summary_of(
+    done: ReplayRun,
+    kept: ReplaySink,
+    judged_by: Bundle | None,
+    figures: Sequence[evaluation.Figures],
+    seconds: float,
+) -> dict[str, Any]:
+    """What summary.json holds.
+
+    Args:
+        done: the pass.
+        kept: its outputs.
+        judged_by: the model at its end; None: the pass ended before one was trained.
+        figures: the comparison with labels; empty without labels.
+        seconds: of the whole command.
+    """
+    stream, pipeline, records = done.stream, done.pipeline, done.records
+    opened = [alert for alert in kept.alerts if alert.phase is Phase.OPENED]
+    detector = stream.detector
+    return {
+        "records": {"read": sum(records.values()), **records},
+        "reasons": dict(
+            sorted((pipeline.reasons + Counter(str(rejected.reason) for rejected in done.rejected)).items())
+        ),
+        "rows": done.totals["rows"],
+        "scored": done.totals["scored"],
+        "filled": done.totals["filled"],
+        "episodes": len(opened),
+        "episodes_budgeted": round(stream.budgeted, 3),
+        "episodes_by_kind": dict(sorted(Counter(str(alert.kind) for alert in opened).items())),
+        "conflicts": pipeline.parts.ingest.grid.conflicts,
+        "corrupt_cells": dict(sorted(stream.decoder.corrupt_cells.items())),
+        "unknown_sensors": dict(sorted(stream.decoder.unknown_sensors.items())),
+        "dropped": dict(sorted(pipeline.dropped.items())),
+        "models": stream.versions,
+        "model": None if judged_by is None else {**about(judged_by), "concerns": list(judged_by.concerns)},
+        "trainings": [
+            {"version": o.version, "promoted": o.promoted, "reason": o.reason, "rows": o.rows}
+            for o in stream.outcomes
+        ],
+        "threshold": None if detector is None else detector.threshold,
+        "calibration": None if detector is None else detector.calibration,
+        "quality": {f.name: {"AP": f.average_precision, "F1": f.f1} for f in figures},
+        "imputation_audit": audited_of(stream),
+        "rows_per_second": round(done.totals["rows"] / max(done.totals["milliseconds"] / 1e3, 1e-9), 1),
+        "seconds": round(seconds, 3),
+    }
+
+
+def audited_of(stream: StreamRun) -> dict[str, Any] | None:
+    """The error of the fills of readings that were hidden from the last model; None without any."""
+    if stream.tallies is None:
+        return None
+    return {
+        "one_in": stream.plan.audit,
+        "sensors": [asdict(one) for one in stream.tallies.all(gaps=True)],
+    }
+
+
+def columns_of(
+    table: Table | None, done: ReplayRun, scored: Mapping[tuple[str, int], ScoredRow], spec: StreamSpec
+) -> dict[str, Any]:
+    """The columns of ``scores.parquet``: a table's rows; of lines, the grid's rows by asset and time."""
+    period = spec.period_ns
+    keys: list[tuple[str, int] | None]
+    if table is not None:
+        traced: dict[int, Traced] = {
+            done.source.line_of(t.offset): t for t in done.pipeline.parts.ingest.trace or ()
+        }
+        keys = []
+        for i in range(len(table)):
+            entry = traced.get(i)
+            taken = entry is not None and entry.disposition is Disposition.ACCEPTED
+            keys.append((entry.asset, entry.row * period) if taken and entry is not None else None)
+        assets: Sequence[str] = table.assets.tolist()
+        times = table.time_ns
+    else:
+        grid = sorted(
+            (asset, row)
+            for block in done.blocks
+            for asset, row in zip(block.assets, block.rows.tolist(), strict=True)
+        )
+        keys = [(asset, row * period) for asset, row in grid]
+        assets = [asset for asset, _ in grid]
+        times = np.array([row * period for _, row in grid], dtype=np.int64)
+    found = [scored.get(key) if key is not None else None for key in keys]
+
+    def column(name: str) -> Floats:
+        return np.array([np.nan if row is None else getattr(row, name) for row in found], dtype=np.float64)
+
+    return {
+        "asset": assets,
+        "time_ns": times,
+        **{name: column(name) for name in ("score", "reconstruction", "kl", "point", "elbo")},
+        "alarm": np.array([row is not None and row.alarm for row in found], dtype=bool),
+        "model": ["" if row is None else row.model for row in found],
+    }
+
+
+MOST_CELLS = 20_000_000
+"""Cells of the input that the report draws; of a larger input it draws the first assets."""
+
+
+def traces_of(
+    blocks: Sequence[RowBlock], kept: ReplaySink, spec: StreamSpec, threshold: float
+) -> list[AssetTrace]:
+    """What the report draws of each asset.
+
+    Args:
+        blocks: the released rows.
+        kept: the outputs, of which the fills are drawn.
+        spec: of the stream.
+        threshold: of the model at the end; NaN if there was none.
+    """
+    index: dict[str, list[tuple[int, int]]] = {}
+    for b, block in enumerate(blocks):
+        for i, asset in enumerate(block.assets):
+            index.setdefault(asset, []).append((b, i))
+    fills: dict[str, list[FilledRow]] = {}
+    for row in kept.filled:
+        fills.setdefault(row.asset, []).append(row)
+    sensors = {name: c for c, name in enumerate(spec.sensors)}
+    traces: list[AssetTrace] = []
+    cells = 0
+    for asset, places in index.items():
+        cells += len(places) * len(sensors)
+        if cells > MOST_CELLS and traces:
+            break
+        rows = np.array([blocks[b].rows[i] for b, i in places])
+        values = np.array([blocks[b].values[i] for b, i in places])
+        filled, low, high = (np.full(values.shape, np.nan) for _ in range(3))
+        at = {int(row): t for t, row in enumerate(rows)}
+        for fill in fills.get(asset, ()):
+            t = at.get(fill.row_ns // spec.period_ns)
+            for name, cell in fill.cells.items() if t is not None else ():
+                filled[t, sensors[name]] = cell.value
+                low[t, sensors[name]] = cell.low
+                high[t, sensors[name]] = cell.high
+        traces.append(
+            AssetTrace(
+                stream=spec.name,
+                asset=asset,
+                times_ns=rows * spec.period_ns,
+                scores=np.array([blocks[b].scores[i] for b, i in places]),
+                alarms=np.array([blocks[b].firing[i] for b, i in places]),
+                threshold=threshold,
+                sensors=spec.sensors,
+                values=values,
+                filled=filled,
+                low=low,
+                high=high,
+            )
+        )
+    return traces

@@ -1,0 +1,160 @@
+"""``anomalyd train``: fit and calibrate a model on files or on the input topics, and save the bundle.
+
+In: ``TrainOptions``; for topics also the settings. Out: the bundle, written as a directory, and
+notes. Training itself is ``runtime.trainer.learn``, run in this process instead of in a spawned one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from daemon.adapters import kafka
+from daemon.commands.derive import check_excluded, plan_for, plan_of, settings_for
+from daemon.commands.file_history import history_of
+from daemon.commands.inputs import FileOptions, Progress, no_progress
+from daemon.commands.wiring import kafka_settings
+from daemon.config import Settings
+from daemon.domain import (
+    Segment,
+)
+from daemon.errors import InputError, UsageError
+from daemon.model.bundle import Bundle, check_room
+from daemon.runtime.stream_run import StreamPlan
+from daemon.runtime.topic_history import TopicHistory
+from daemon.runtime.trainer import TrainingJob, learn
+
+
+@dataclass(frozen=True, slots=True)
+class TrainOptions(FileOptions):
+    """What ``train`` is given.
+
+    Raises:
+        UsageError: an option for topics beside files, or the other way round.
+    """
+
+    files: Sequence[Path]  # in order of time; empty: the input topics of the configuration
+    out: Path  # the bundle, a directory
+    with_alarms: bool = False  # of topics: learn the rows of alarms too
+
+    def __post_init__(self) -> None:
+        if self.files and self.with_alarms:
+            raise UsageError("--with-alarms is for topics: of files everything is learned")
+        if not self.files and self.exclude:
+            raise UsageError("--exclude is for files: the configuration lists a topic's sensors")
+
+
+def first_training(plan: StreamPlan, history: Sequence[Segment]) -> TrainingJob:
+    """A first training on all of a history: no model is in use that it would have to beat."""
+    return TrainingJob(
+        plan.spec, plan.model, plan.policy, plan.budget, plan.drift_rows, history, strict=False
+    )
+
+
+def train_on(plan: StreamPlan, history: Sequence[Segment], progress: Progress | None) -> Bundle:
+    """Train in this process.
+
+    Raises:
+        InputError: the reason why the training gave no model.
+    """
+    outcome = learn(first_training(plan, history), progress)
+    if outcome.bundle is None:
+        raise InputError(outcome.reason)
+    return Bundle.from_bytes(outcome.bundle)
+
+
+def about(bundle: Bundle) -> dict[str, Any]:
+    """What a training measured of its model: kind, latents, held-out likelihood beside pPCA's."""
+    models = bundle.models
+    found = {"kind": models.kind, "latents": models.latents}
+    names = ("active_units", "active_path_units", "likelihood", "likelihood_ppca")
+    return found | {name: bundle.facts[name] for name in names if name in bundle.facts}
+
+
+def trained_as_json(bundle: Bundle, out: Path) -> dict[str, Any]:
+    """What ``train --json`` prints."""
+    detector = bundle.detector()
+    return {
+        "version": bundle.version,
+        "bundle": str(out),
+        "sensors": list(bundle.sensors),
+        "window": bundle.window,
+        "threshold": detector.threshold,
+        "calibration": detector.calibration,
+        **about(bundle),
+        "concerns": list(bundle.concerns),
+    }
+
+
+async def train_files(options: TrainOptions, progress: Progress = no_progress) -> tuple[Bundle, list[str]]:
+    """Fit and calibrate on files, and save the bundle.
+
+    Returns:
+        The bundle, and notes.
+
+    Raises:
+        DaemonError: unreadable input, too little of it, or the bundle cannot be written.
+    """
+    files, exclude = options.files, options.exclude
+    check_room(options.out)
+    check_excluded(exclude, files)
+    settings, notes = settings_for(options, files[0], None)
+    plan = plan_for(settings, options.stream_name, files[0].name)
+    history = [segment for path in files for segment in await history_of(path, plan, exclude)]
+    bundle = train_on(plan, history, lambda share, doing: progress(share, f"training: {doing}"))
+    bundle.save(options.out)
+    return bundle, [*dict.fromkeys(notes), *bundle.concerns]
+
+
+async def train_topics(
+    settings: Settings, options: TrainOptions, progress: Progress = no_progress
+) -> tuple[Bundle, list[str]]:
+    """Fit and calibrate on what a stream's input topics hold now, and save the bundle.
+
+    The newest rows count: ``retrain.rows`` of them, or ``model.learn_rows`` if that is more, by event time
+    over all partitions. No consumer group is joined and nothing is committed. Rows of episodes that the
+    alerts topic names are left out, unless ``options.with_alarms``: a new regime that alarms since it began
+    is learned as normal with it.
+
+    Returns:
+        The bundle, and notes.
+
+    Raises:
+        DaemonError: no broker, no topic, too few rows, or the bundle cannot be written.
+    """
+    connection = kafka_settings(settings)
+    check_room(options.out)
+    plan = plan_of(settings, options.stream_name)
+    history = TopicHistory(
+        connection,
+        plan.spec,
+        max(plan.retrain_rows, plan.learn_rows),
+        alerts=None if options.with_alarms else await alerts_topic(settings, connection),
+        max_record_bytes=plan.max_record_bytes,
+        max_asset_bytes=plan.max_asset_bytes,
+        max_assets=plan.max_assets,
+    )
+    found = await history.found(progress)
+    rows = sum(len(s.values) for s in found.segments)
+    unused = ", ".join(f"{n} {what}" for what, n in found.unused.items())
+    notes = [
+        f"learned from {rows} rows of {', '.join(plan.spec.topics)}, {found.records} records read"
+        + (f" ({unused})" if unused else "")
+    ]
+    if found.left_out:
+        notes.append(f"{found.left_out} values of rows that {history.alerts} names were left out")
+    notes += found.notes
+    bundle = train_on(
+        plan, found.segments, lambda share, doing: progress(0.3 + 0.7 * share, f"training: {doing}")
+    )
+    bundle.save(options.out)
+    return bundle, [*notes, *bundle.concerns]
+
+
+async def alerts_topic(settings: Settings, connection: kafka.KafkaSettings) -> str | None:
+    """The topic whose alerts name rows that are not to be learned; None while it does not exist."""
+    name = f"{settings.outputs.prefix}.alerts"
+    (state,) = await kafka.topic_states(connection, [kafka.TopicSpec(name)])
+    return name if state.partitions else None

@@ -1,0 +1,113 @@
+"""``impute`` over small tables: every gap is filled, and nothing else changes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from daemon.adapters.simulator import SENSORS
+from daemon.commands.impute import ImputeOptions, impute_file
+from daemon.errors import BundleError
+from daemon.model.bundle import Bundle
+from tests.commands.fleet import ROWS, fleet_table
+
+
+async def test_draws_are_a_file_of_their_own_and_leave_the_table_as_it_is(tmp_path: Path) -> None:
+    train = fleet_table(tmp_path / "train.parquet")
+    test = fleet_table(tmp_path / "test.parquet", rows=200, skip=ROWS)
+    plain = await impute_file(ImputeOptions(test, tmp_path / "plain.parquet", train=train))
+    shares: list[float] = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        done = await impute_file(
+            ImputeOptions(test, tmp_path / f"{name}.parquet", train=train, draws=7, seed=seed),
+            progress=lambda share, doing: shares.append(share),
+        )
+        assert done.draws_file == str(tmp_path / f"{name}.parquet.draws.parquet")
+        assert (tmp_path / f"{name}.parquet").read_bytes() == (tmp_path / "plain.parquet").read_bytes()
+    assert plain.draws_file is None
+    assert not (tmp_path / "plain.parquet.draws.parquet").exists()
+    assert shares[-1] == 1.0
+    a, b, c = ((tmp_path / f"{name}.parquet.draws.parquet").read_bytes() for name in "abc")
+    assert a == b != c
+    draws = pq.read_table(tmp_path / "a.parquet.draws.parquet")
+    filled = pq.read_table(tmp_path / "a.parquet.filled.parquet")
+    assert draws.column_names == ["asset", "timestamp", "sensor", "draw", "value"]
+    assert draws.num_rows == 7 * filled.num_rows == 7 * plain.cells
+    assert sorted(set(draws["draw"].to_pylist())) == list(range(7))
+
+    def cells(table: pa.Table) -> set[tuple[str, Any, str]]:
+        return set(zip(*(table[n].to_pylist() for n in ("asset", "timestamp", "sensor")), strict=True))
+
+    assert cells(draws) == cells(filled)
+    for low, value, high in zip(*(filled[n].to_pylist() for n in ("low", "value", "high")), strict=True):
+        assert low <= value <= high
+    before = pq.read_table(tmp_path / "plain.parquet.filled.parquet")
+    assert before["value"].equals(filled["value"])
+
+
+async def test_the_draws_of_a_cell_are_written_for_each_of_its_lines(tmp_path: Path) -> None:
+    times = [f"2026-01-01T00:{i // 60:02}:{i % 60:02}Z" for i in range(200)]
+    g = np.random.default_rng(0)
+    a, b = np.cumsum(g.standard_normal((2, 200)), axis=1)
+    a[50:60] = np.nan
+    table = pa.table({"ts": times, "a": a, "b": b})
+    twice = pa.concat_tables([table, table.slice(50, 3)])
+    pq.write_table(twice, tmp_path / "t.parquet")
+    done = await impute_file(ImputeOptions(tmp_path / "t.parquet", tmp_path / "o.parquet", draws=3))
+    draws = pq.read_table(tmp_path / "o.parquet.draws.parquet")
+    assert done.cells == 13
+    assert draws.num_rows == 39
+    first = [
+        v
+        for t, v in zip(draws["timestamp"].to_pylist(), draws["value"].to_pylist(), strict=True)
+        if t.second == 50
+    ]
+    assert first[:3] == first[3:]
+
+
+async def test_draws_from_a_bundle(tmp_path: Path, bundle: Path) -> None:
+    test = fleet_table(tmp_path / "test.parquet", rows=100, skip=ROWS)
+    done = await impute_file(ImputeOptions(test, tmp_path / "o.parquet", model=bundle, draws=5))
+    assert pq.read_table(tmp_path / "o.parquet.draws.parquet").num_rows == 5 * done.cells > 0
+
+
+async def test_impute_fills_every_gap_and_touches_nothing_else(tmp_path: Path) -> None:
+    train = fleet_table(tmp_path / "train.parquet")
+    test = fleet_table(tmp_path / "test.parquet", rows=200, skip=ROWS)
+    done = await impute_file(ImputeOptions(test, tmp_path / "filled.parquet", train=train))
+    before, after = pq.read_table(test), pq.read_table(tmp_path / "filled.parquet")
+    assert after.column_names == before.column_names
+    cells = 0
+    for name in SENSORS:
+        a, b = before[name].to_numpy(), after[name].to_numpy()
+        assert np.isfinite(b).all()
+        assert np.array_equal(a[np.isfinite(a)], b[np.isfinite(a)])
+        cells += int(np.isnan(a).sum())
+    marked = pq.read_table(tmp_path / "filled.parquet.filled.parquet")
+    assert len(marked) == done.cells == cells > 0
+    assert (marked["low"].to_numpy() <= marked["value"].to_numpy()).all()
+
+
+async def test_impute_with_a_bundle_fills_as_the_daemon_does(tmp_path: Path, bundle: Path) -> None:
+    test = fleet_table(tmp_path / "test.parquet", rows=100, skip=ROWS)
+    done = await impute_file(ImputeOptions(test, tmp_path / "filled.parquet", model=bundle))
+    after = pq.read_table(tmp_path / "filled.parquet")
+    assert done.cells > 0
+    assert done.model == Bundle.load(bundle).version
+    assert all(np.isfinite(after[name].to_numpy()).all() for name in SENSORS)
+    foreign = tmp_path / "foreign.yaml"
+    stream = {"name": "s", "topics": ["t"], "sensors": ["Pressure"], "period": "1m"}
+    foreign.write_text(yaml.safe_dump({"streams": [stream]}))
+    with pytest.raises(BundleError, match="does not fit stream s: its sensors"):
+        await impute_file(ImputeOptions(test, tmp_path / "no.parquet", model=bundle, config=foreign))
+    foreign.write_text(
+        yaml.safe_dump({"streams": [stream | {"sensors": list(SENSORS)[::-1], "period": "1s"}]})
+    )
+    with pytest.raises(BundleError, match="the same sensors in another order"):
+        await impute_file(ImputeOptions(test, tmp_path / "no.parquet", model=bundle, config=foreign))
