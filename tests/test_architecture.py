@@ -6,6 +6,7 @@ Import directions and who may import which library are contracts of import-linte
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,8 +57,13 @@ def test_no_module_uses_private_names_of_another() -> None:
     assert uses == []
 
 
-def test_no_test_uses_private_names() -> None:
-    assert [use for path in TESTS for use in private_uses(path)] == []
+def test_no_test_uses_private_names_of_daemon() -> None:
+    """Those of aiokafka are another matter: some tests make its client fail as a broker does."""
+    text = "\n".join(path.read_text() for path in CODE)
+    uses = [use for path in TESTS for use in private_uses(path)]
+    assert [
+        use for use in uses if re.search(rf"\b{re.escape(use.rpartition('.')[2].split()[-1])}\b", text)
+    ] == []
 
 
 @pytest.mark.parametrize("path", CODE, ids=place)

@@ -11,7 +11,7 @@ from aiokafka.client import CoordinationType
 from aiokafka.errors import KafkaError
 
 from daemon.adapters.kafka import KafkaSettings
-from daemon.adapters.kafka.connecting import quietly, started
+from daemon.adapters.kafka.connecting import quietly, start_client
 from daemon.adapters.kafka.failures import UnreachableError
 
 
@@ -20,7 +20,7 @@ async def test_a_broker_whose_metadata_is_empty_is_waited_for() -> None:
     client = AIOKafkaProducer(bootstrap_servers="127.0.0.1:1", transactional_id="t")
     client.start = partial(client.client.coordinator_lookup, CoordinationType.TRANSACTION, "t")
     with pytest.raises(UnreachableError, match="names no brokers yet"):
-        await started(lambda: client, KafkaSettings("127.0.0.1:1"))
+        await start_client(lambda: client, KafkaSettings("127.0.0.1:1"))
 
 
 async def test_a_client_that_cancels_its_closing_task_does_not_cancel_the_caller() -> None:

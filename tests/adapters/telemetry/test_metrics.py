@@ -183,7 +183,7 @@ def test_the_drift_of_a_stream_is_that_of_all_its_windows_together(
         drift = Drift("pumps", InputPartition("plant.pumps", number), SECOND_NS, reference, "m")
         rows_ns = np.full(len(which), interval * SECOND_NS)
         drift.add(rows_ns, posterior[which], residual[which], np.zeros(len(which)))
-        metrics.published(drift.due(1 << 62))
+        metrics.published(drift.end_intervals(1 << 62))
 
     def shown() -> list[float]:
         found = samples(metrics)
