@@ -63,7 +63,7 @@ class Windows:
     """A batch of windows: evidence is a pure function of these.
 
     ``values`` is (B, L, C) raw, NaN where not observed. A window with fewer than L rows (an asset's first
-    ones) is padded with NaN at the front; ``full`` marks the windows without padding. If ``scaling`` has the
+    ones) is padded with NaN at the front; ``full`` marks the windows without padding. If ``scaled`` has the
     windows in the detector's units, ``values`` may have the newest rows only: (B, 1, C).
     """
 
@@ -74,7 +74,7 @@ class Windows:
         None  # (B, C) last observed value, possibly older than the window; NaN if none
     )
     last_age: Floats | None = None  # (B, C) its age in rows, 0 = the newest row; both are for imputation only
-    scaling: NDArray[Any] | None = None  # (B, L, C) in the detector's units
+    scaled: NDArray[Any] | None = None  # (B, L, C) in the detector's units
 
     def __len__(self) -> int:
         return len(self.full)
@@ -87,7 +87,7 @@ class Windows:
             tuple(self.condition[i] for i in index.tolist()),
             None if self.last_value is None else self.last_value[index],
             None if self.last_age is None else self.last_age[index],
-            None if self.scaling is None else self.scaling[index],
+            None if self.scaled is None else self.scaled[index],
         )
 
 

@@ -69,7 +69,7 @@ class CentreDetector:
         return Scaling(np.full(C, self.centre), np.ones(C))
 
     def infer(self, windows: Windows) -> Evidence:
-        residual = self.scaling.of(windows.values) if windows.scaling is None else windows.scaling
+        residual = self.scaling.of(windows.values) if windows.scaled is None else windows.scaled
         seen = np.isfinite(residual)
         count = seen.sum(1)
         known = np.where(seen, residual, 0.0)

@@ -107,8 +107,8 @@ class BundleDetector:
         """Measure each window on its own; pure, and independent of the batch."""
         newest = windows.values[:, -1]
         holed = np.asarray(~np.isfinite(newest).all(axis=1))
-        scaler, scaling = self.models.scaler, windows.scaling
-        units = scaler.scaled(windows.values) if scaling is None else scaling
+        scaler, scaled = self.models.scaler, windows.scaled
+        units = scaler.scaled(windows.values) if scaled is None else scaled
         measured = self.models.measure_standard(units, windows.condition, keep=bool(holed.any()))
         filled, low, high = newest.copy(), newest.copy(), newest.copy()
         if holed.any():

@@ -131,16 +131,16 @@ class Audit:
 
         A reading that is missing, or the only one of its sensor in the window, is left out.
         """
-        assert windows.scaling is not None
+        assert windows.scaled is not None
         assert windows.last_value is not None
         assert windows.last_age is not None
         for i, c, k in zip(at.tolist(), sensor.tolist(), gap.tolist(), strict=True):
             newest = windows.values[i, -1]
-            before = windows.scaling[i, :-k, c]
+            before = windows.scaled[i, :-k, c]
             known = np.flatnonzero(np.isfinite(before))
             if not math.isfinite(newest[c]) or not len(known):
                 continue
-            window, holed = windows.scaling[i].copy(), newest.copy()
+            window, holed = windows.scaled[i].copy(), newest.copy()
             window[-k:, c] = holed[c] = np.nan
             value, age = windows.last_value[i].copy(), windows.last_age[i].copy()
             value[c], age[c] = np.nan, 0.0

@@ -321,9 +321,9 @@ class Judge:
         """What an alert would say of the ``j``-th scored row."""
         detector, chunk, verdicts = self.detector, scored.chunk, scored.verdicts
         assert detector is not None
-        assert chunk.windows.scaling is not None
+        assert chunk.windows.scaled is not None
         i, w = int(scored.rows[j]), int(scored.windows[j])
-        window, rows = chunk.windows.scaling[w], chunk.rows
+        window, rows = chunk.windows.scaled[w], chunk.rows
         scores: dict[str, PartScore] = {}
         for name in ("reconstruction", "kl", "point"):
             value = float(getattr(verdicts, name)[j])

@@ -136,9 +136,9 @@ def test_the_model_sees_copies_in_which_nothing_but_the_gap_is_missing() -> None
     assert found is not None
     assert (found.truth[0], found.last[0], found.gap[0]) == (31.0, 23.0, 4)
     (seen,) = detector.seen
-    assert seen.scaling is not None
+    assert seen.scaled is not None
     assert seen.last_value is not None
-    assert np.array_equal(np.isnan(seen.scaling[0]).nonzero()[0], [12, 13, 14, 15])
+    assert np.array_equal(np.isnan(seen.scaled[0]).nonzero()[0], [12, 13, 14, 15])
     assert np.isnan(seen.values[0, 0]).tolist() == [False, True]
     assert np.isnan(seen.last_value[0]).tolist() == [False, True]
     assert np.array_equal(window, before)

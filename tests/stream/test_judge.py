@@ -90,7 +90,7 @@ class Fragile(CentreDetector):
     """Fails on every window that holds 13."""
 
     def infer(self, windows: Windows) -> Evidence:
-        if (windows.scaling == 13.0).any():
+        if (windows.scaled == 13.0).any():
             raise FloatingPointError("thirteen")
         return super().infer(windows)
 

@@ -139,7 +139,7 @@ class _InjectedBatch:
             self.values[which, at][:, None],
             np.ones(len(which), bool),
             labels,
-            scaling=np.ascontiguousarray(windows.transpose(0, 2, 1)),  # (B, L, C)
+            scaled=np.ascontiguousarray(windows.transpose(0, 2, 1)),  # (B, L, C)
         )
         return detector.judge(detector.infer(batch), self.baseline, which, static=False).score
 

@@ -119,7 +119,7 @@ def _candidates(
                 segment.values[ended][:, None],
                 np.ones(len(ended), bool),
                 tuple(labels[row] for row in ended.tolist()),
-                scaling=np.ascontiguousarray(windows),
+                scaled=np.ascontiguousarray(windows),
             )
             evidence = detector.infer(batch)
             if baseline is None:
