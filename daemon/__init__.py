@@ -1,4 +1,41 @@
-"""anomalyd: streaming anomaly detection for sensor data, Kafka in and Kafka out."""
+"""anomalyd: streaming anomaly detection for sensor data, Kafka in and Kafka out.
+
+**Floors.** Imports go down only (import-linter checks it):
+
+    cli         arguments in, one clear line out                    one module per command
+    commands    what each command does                              one module or package per command
+    runtime     what runs: the loop, its streams, the life of their models, the process
+    adapters    the outside: kafka, files, registry, telemetry, admin, pages, simulator
+    stream      the streaming core, synchronous | model   the model core, torch; neither knows the other
+    config, alarm, grouping, calendar, detector, domain, errors     values and rules that all share
+
+**A record from topic to alert**, file by file:
+
+    adapters/kafka/source.py      polls records of the assigned partitions, after restoring their state
+    runtime/loop.py               feeds each poll to its partition's pipeline, publishes every step's outputs
+    stream/pipeline.py            conducts one partition; its header lists the way through the files below
+    stream/ingest.py              decodes (decoding.py), checks event times (event_time.py), releases rows (grid.py)
+    stream/chunker.py             keeps released rows until a chunk is full or the poll ends
+    stream/evaluation.py          takes the chunk through windows, judge, silence and drift
+    stream/judge.py               asks the model (detector.py; model/detector.py implements it) and scores
+    stream/alerts.py              opens, updates and closes episodes with the state machine of alarm.py
+    stream/encoding.py            makes messages of the outputs
+    runtime/committing.py         commits the outputs, the snapshots (stream/recovery.py) and the offset together
+
+A model's life is in ``runtime/lifecycle.py`` (train when due, gate, promote, follow, give up). Whatever happens is
+reported once, to ``adapters/telemetry/reporter.py``, which knows metrics, page and log.
+
+**Where to add**
+
+    an input format     stream/decoding.py and messages.py (bytes to readings); adapters/files for tables
+    a score             model/calibration.py and model/detector.py; the interface is ``Verdicts`` in detector.py
+    an alert kind       ``AlertKind`` in domain.py; opened with ``Episodes.open_unscored`` (stream/alerts.py) where it
+                        is detected, as in stream/silence.py; its text is in stream/summaries.py
+    a command           cli/NAME.py (options) and commands/NAME.py (work); list it in cli/program.py
+    a metric            adapters/telemetry/families.py, moved by the metrics in metrics.py, which reporter.py calls
+    a setting           config/sections.py; what it means to a stream is in runtime/stream_run.py (``StreamPlan``)
+    a page              adapters/pages has what pages share; page.html, page.css and page.js beside the module
+"""
 
 import os
 
