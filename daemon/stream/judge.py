@@ -11,6 +11,7 @@ the same window again after a restart.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from daemon.calendar import Calendar
 from daemon.detector import Detector, Evidence, Verdicts, Windows
 from daemon.domain import (
     AlertKind,
+    Dropped,
     FilledCell,
     FilledRow,
     Floats,
@@ -95,7 +97,7 @@ class Judge:
 
     Attributes:
         detector: the model in force; None: nothing is scored.
-        failures: windows that a model failed on, so far.
+        dropped: windows that a model failed on, so far; no entry before a model was asked.
         begun: (N,) by slot, whether the asset's baseline was set under this model.
     """
 
@@ -104,7 +106,7 @@ class Judge:
     ) -> None:
         self.spec = spec
         self.detector: Detector | None = None
-        self.failures = 0
+        self.dropped: Counter[Dropped] = Counter()
         self._assets = assets
         self._episodes = episodes
         self._measured = measured
@@ -190,7 +192,7 @@ class Judge:
             # A model that gives no score where one was due has failed too.
             blind = chunk.due[rows] & evidence.scorable & ~np.isfinite(judgement.scores[rows])
             failed[which] = blind
-            self.failures += int(blind.sum())
+            self.dropped[Dropped.MODEL_FAILED] += int(blind.sum())
         judgement.failed = failed if failed.any() else None
 
     def _infer(self, batch: Windows) -> tuple[Ints, Evidence | None]:
@@ -216,10 +218,10 @@ class Judge:
                 else:
                     failures += 1
         if not found:
-            self.failures += len(batch)
+            self.dropped[Dropped.MODEL_FAILED] += len(batch)
             return np.empty(0, np.int64), None
         which = np.concatenate([some for some, _ in found])
-        self.failures += len(batch) - len(which)
+        self.dropped[Dropped.MODEL_FAILED] += len(batch) - len(which)
         return which, found[0][1] if len(found) == 1 else Evidence.joined([e for _, e in found])
 
     def _fill(self, evaluated: _Evaluated, judgement: Judgement) -> None:

@@ -151,12 +151,10 @@ class Pipeline:
     @property
     def dropped(self) -> Counter[Dropped]:
         """What else came to nothing."""
-        return Counter(
-            {
-                Dropped.MODEL_FAILED: self.parts.judge.failures,
-                Dropped.ASSET_EVICTED: self.parts.assets.evicted,
-            }
-        )
+        dropped = self.parts.judge.dropped.copy()
+        if self.parts.assets.evicted:
+            dropped[Dropped.ASSET_EVICTED] = self.parts.assets.evicted
+        return dropped
 
     @property
     def observed_rows(self) -> int:
