@@ -19,8 +19,11 @@
     stream/evaluation.py          takes the chunk through windows, judge, silence and drift
     stream/judge.py               asks the model (detector.py; model/detector.py implements it) and scores
     stream/alerts.py              opens, updates and closes episodes with the state machine of alarm.py
-    stream/encoding.py            makes messages of the outputs
     runtime/committing.py         commits the outputs, the snapshots (stream/recovery.py) and the offset together
+    adapters/kafka/transactions.py   encodes the outputs (stream/encoding.py), writes all of it in one transaction
+
+``commands/run.py`` (``kafka_ends``) builds source and sink. With ``kafka.delivery: at_least_once`` the last two
+differ: ``KafkaSink`` (adapters/kafka/writing.py) publishes outputs at once, and a commit has offset and snapshots.
 
 A model's life is in ``runtime/lifecycle.py`` (train when due, gate, promote, follow, give up). Whatever happens is
 reported once, to ``adapters/telemetry/reporter.py``, which knows metrics, page and log.

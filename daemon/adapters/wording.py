@@ -1,8 +1,8 @@
 """Sentences about a model for readers who know the plant, but not the statistics.
 
 In: figures of ``model.latent`` and ``model.sweep``, sensor names, and how many decimals each sensor's values
-have. Out: text for the page and for ``--json``; the same figures give the same text. Numbers are rounded here
-and nowhere else.
+have. Out: text for the page and for ``--json``; the same figures give the same text. The numbers in these texts
+are rounded here.
 """
 
 from __future__ import annotations

@@ -2,11 +2,11 @@
 
 One module or package per command: ``run``, ``demo``, ``replay``, ``train``, ``impute``, ``init``, ``check``
 (with ``conditions``), ``topics``, ``generate`` (with ``quality``), ``drill``, ``explain`` (with
-``root_cause`` and ``counterfactual``). A command gets one frozen value, its options, and returns one value,
-its result with notes for the user; it writes files, and prints nothing.
+``root_cause`` and ``counterfactual``). A command over files gets one frozen value, its options, and returns its
+result with notes for the user; ``run``, ``check`` and ``topics`` get ``Settings``. A command prints nothing.
 
-What they share: ``inputs`` (options of all commands over files), ``derive`` (the configuration, given or
-derived), ``broker`` (Kafka without a stream), ``file_history`` (a file as training segments), ``one_pass``
-(the loop over a file), ``carry`` (rows of TRAIN before TEST), ``results``, ``replay_notes`` and ``labels``
-(what a replay leaves).
+What they share: ``wiring`` (Kafka connection, topics and histories from settings), ``inputs`` (options of all
+commands over files), ``derive`` (the configuration, given or derived), ``broker`` (Kafka without a stream),
+``file_history`` (a file as training segments), ``one_pass`` (the loop over a file), ``carry`` (rows of TRAIN before
+TEST), ``results``, ``replay_notes`` and ``labels`` (what a replay leaves).
 """

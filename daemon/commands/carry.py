@@ -1,4 +1,4 @@
-"""The rows that a training left: the end of TRAIN, to which the first windows of TEST reach back.
+"""The last rows of TRAIN, to which the first windows of TEST reach back.
 
 When TEST begins where TRAIN ended, the first rows of TEST are scored with a full window. ``carried_rows``
 finds the rows; ``TrainTailSource`` puts them in front of the file's own records, as a log whose older offsets

@@ -207,7 +207,7 @@ class DemoWatch:
         self.detectors: dict[str, BundleDetector] = {}  # by version, the newest ones
 
     def __call__(self, run: StreamRun, step: Step) -> None:
-        """See ``Loop``."""
+        """See ``LoopOptions.watch``."""
         if step.block is not None:
             self.blocks.append(step.block)
         detector, detectors = run.detector, self.detectors

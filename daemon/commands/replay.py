@@ -2,7 +2,7 @@
 
 In: ``ReplayOptions`` (TEST, and optionally TRAIN, a bundle, labels). Out: ``Replayed``, and in the directory
 scores.parquet, imputed.parquet, alerts.jsonl, drift.jsonl, dead-letter.jsonl, summary.json and report.html.
-The steps: settings and bundle (``derive``, ``train``), the rows that TRAIN left (``carry``), the loop over
+The steps: settings and bundle (``derive``, ``train``), TRAIN's last rows (``carry``), the loop over
 the file (``one_pass``), its results (``results``, ``labels``, ``replay_notes``). The same file, settings and
 model give the same bytes, but for the seconds in the summary.
 """

@@ -1,4 +1,6 @@
-"""The model core: trains on normal rows, scores windows, fills gaps, explains and generates. Knows no stream.
+"""The model core: trains on normal rows, scores windows, fills gaps, explains and generates.
+
+It does not import ``daemon.stream``; of a stream it knows the ``StreamSpec``.
 
 A window is (L, C) readings: L steps of C sensors. The way of a training and of a score, module by module:
 

@@ -5,6 +5,7 @@ and never falls below that of calibration:
 
     o <- max(o + rate * period * clip((x - o) / 2, -1, 1), 0),      x = log(e + .02) - median
 
+(with .5 in the place of .02 for a latent score),
 and errors are divided by exp(o). The state is the excess o rather than the level itself, so that a new
 asset starts at zeros. o at row t uses the rows before t only. There is one state per channel, not one for
 the combined score: an incident changes other channels than drift does, so drift does not absorb it.
@@ -35,7 +36,7 @@ from daemon.model.crossfit import HeldOutPiece
 
 BASELINE_RATE = 0.2  # nats per day
 BASELINE_WIDTH = 2.0  # nats, where the pull reaches its limit
-CONTINUES = 10  # periods within which rows "follow at once"
+CONTINUES = 10  # periods; after a longer gap the baseline starts afresh
 OWN_ROWS = 320
 """Held-out rows from which an asset or a condition has levels of its own."""
 SHRINK = 32

@@ -136,7 +136,7 @@ class Bundle:
             assets: how many.
             seed: of all random draws.
             condition: one of ``conditions``; None: as they came in training.
-            like: an asset of ``known_assets``; None: any.
+            like: an asset of training, one of ``synthesis.names``; None: any.
 
         Raises:
             BundleError: no such condition or asset, or an asset is requested of an old bundle.

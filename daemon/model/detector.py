@@ -12,6 +12,9 @@ What is published of a window:
 * ``point``: largest |residual| of the newest row, in calibration rms (after the baseline).
 * ``p_*``: exp(-g) of that part alone. ``part_thresholds`` are the values whose g equals the threshold of
   the combined score: what a part must reach if all parts agree.
+
+Here P is ``Calibration.states``. A baseline, (P,) in ``daemon.detector``, has 2P numbers: the excess over what is
+usual, and the asset's own level.
 """
 
 from __future__ import annotations

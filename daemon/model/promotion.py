@@ -4,7 +4,8 @@ All must hold:
 
 * every number is finite, and at least 2 latents are active (fewer only where pPCA itself keeps fewer: a
   stream that moves along one direction);
-* on held-out normal rows: episodes within the budget and at most 1.25 times the incumbent's;
+* on held-out normal rows: no more episodes than the budget and chance allow (see below); one more only where it
+  is at most 1.25 times the incumbent's, or one more than them;
 * on faults injected into those rows (see ``faults``; all kinds that scores can find): recall at most 2
   points below the incumbent's, and what chance allows. A model that has learned a fault as normal fails
   here, because its spread has grown to contain the fault. Where alarms cut the rows into pieces too short

@@ -182,7 +182,7 @@ class Models:
     def measure_each(self, parts: Sequence[tuple[Floats, Sequence[str]]]) -> list[Measured]:
         """``measure`` of each part, raw windows with their labels; short parts go through together.
 
-        A window scores alike alone and in a crowd, and a fleet of short histories has thousands of parts.
+        A window's measurements do not depend on its batch, and a fleet of short histories has thousands of parts.
         """
         result: list[Measured] = []
         at = 0
@@ -279,9 +279,9 @@ class Models:
         keep: bool,
         holed: bool,
     ) -> _Seen:
-        """Of as many windows as there are conditions, with gaps all or none of them.
+        """Measure the first ``len(conditions)`` windows of ``scaled``; the others are padding.
 
-        ``scaled`` has them and padding, and loses what is in it.
+        Either all of them have gaps (``holed``) or none. ``scaled`` is overwritten.
         """
         count, (_, length, channels) = len(conditions), scaled.shape
         kept = scaled[:count].copy() if keep else scaled[:0]

@@ -77,7 +77,7 @@ class Scaler:
     def clipped(
         self, scaling: NDArray[np.float32], out: NDArray[np.float32] | None = None
     ) -> NDArray[np.float32]:
-        """(..., C) in ``scaling`` units to scaled, as models read them; infinite values count as far.
+        """(..., C) values in ``scaling`` units, clipped to +-10 as models read them; NaN where never seen in training.
 
         ``out`` is the array that the result is written to, if given.
         """

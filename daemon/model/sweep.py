@@ -50,7 +50,7 @@ LATENT_BINS, FACTOR_BINS = 20, 10
 
 @dataclass(frozen=True, slots=True)
 class SweepPoint:
-    """One beta."""
+    """The measurements of one training at one beta."""
 
     beta: float
     seed: int
@@ -64,7 +64,7 @@ class SweepPoint:
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """All of them."""
+    """The result of a sweep: a point per beta, and points at beta 1 with other seeds."""
 
     points: tuple[SweepPoint, ...]
     again: tuple[SweepPoint, ...]  # at beta 1 with other seeds

@@ -1,8 +1,8 @@
 """Publishing outputs and committing positions, with the state that belongs to a position.
 
-Nothing is committed before the outputs that follow from it are published. With a sink, outputs are published
-at once, and a commit carries the position alone. Without one they wait for the commit and go with it, in one
-transaction with position and state: then all of it happens once, or nothing of it.
+Nothing is committed before the outputs of the records up to it are published. With a sink (at least once) outputs
+are published at once, and a commit has position and state. Without one (exactly once, the default) they wait for
+the commit, which writes outputs, state and position in one transaction: all of it, or nothing.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Committer:
 
     # -------------------------------------------------------------- outputs
     async def publish(self, partition: InputPartition, outputs: Sequence[Output]) -> None:
-        """Publish outputs, or let them wait for the commit."""
+        """Publish outputs; without a sink, keep them for the next ``commit``, which ``Loop`` calls."""
         if not outputs:
             return
         if self._sink is None:

@@ -1,8 +1,8 @@
 """Places for the fire drill: copies of an asset's newest normal rows, with the state in which it judged them.
 
-Behind a chunk of the stream's rows a copy is taken of the state of one of its assets: the window, the slow
-baseline, the alarm's state (``Pipeline.standing``). The asset's next two windows of rows then make a *place*,
-if no episode fires in them. A few places are kept, the newest. The stream itself is only read.
+After a chunk of the stream's rows the state of one of its assets is copied: the window, the slow baseline, the
+alarm's state (``Parts.judging_state``). The asset's next two windows of rows then make a *place*, if no episode
+fires in them. A few places are kept, the newest. The stream itself is only read.
 """
 
 from __future__ import annotations

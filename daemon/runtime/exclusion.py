@@ -2,13 +2,13 @@
 
 The alerts may be of any process that published to the topic, also of an earlier one:
 
-* ``anomaly`` (and ``deviation`` and ``regime``): the asset's rows from the onset to the row that closed the
-  episode, or to the end while it is open;
-* ``sensor_stuck``: the values of that sensor alone; the other sensors were well.
+* ``anomaly`` (and ``regime`` and ``deviation``, which this version never publishes): the asset's rows from the
+  onset to the row that closed the episode, or to the end while it is open;
+* ``sensor_stuck``: the values of that sensor alone; those of the other sensors are kept.
 
 Two windows to either side are left out with them. Other kinds state that values were missing or that the
 model knows too little: a silence is a gap like any other, and a new condition or a drift is to be learned.
-An operator's verdict that an episode was none would be applied in ``AlertedEpisodes.episodes``.
+Operators' verdicts (false alarm) are not read; they would be applied in ``AlertedEpisodes.episodes``.
 """
 
 from __future__ import annotations

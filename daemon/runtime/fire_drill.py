@@ -61,7 +61,7 @@ TABLE_EVERY_S = 5.0
 
 
 def rules_of(detector: Detector, spec: StreamSpec) -> Rules:
-    """The rules that find faults without a score, see ``Pipeline``; a fault lasts a day, or two windows if longer."""
+    """The rules that find faults without a score, see ``stream.silence``; a fault lasts a day, at least two windows."""
     longest = np.minimum(detector.longest_constant, 1 << 60)
     return Rules(
         STUCK_MARGIN * np.maximum(longest, spec.window),
@@ -167,7 +167,7 @@ class FireDrill:
         with self._share.slicing():
             try:
                 self._advance()
-            except Exception as error:  # noqa: BLE001 - a model is data, see ``Pipeline``; the stream must go on
+            except Exception as error:  # noqa: BLE001 - a model may raise anything, see ``Judge``; the stream goes on
                 self._failure = DrillFailure(self.version, repr(error)[:200])
                 self._detector, self._running, self._fresh = None, None, []
                 self._collector.clear()

@@ -6,9 +6,9 @@ topics themselves, for ``run`` and ``train -c``: a replica sees some of the part
 restart nothing of the past, but the topics hold all of it. What is learned then depends on the topics'
 contents and on the event time that the training ends at, and on nothing that one process happened to see.
 
-Rows of an episode are never learned, nor their neighbours two windows to either side: a model that learned a
-fault would not alert on the next one of its kind. ``ReleasedHistory`` knows which rows were firing; for the topics,
-``exclusion`` finds them in the alerts topic.
+Rows of an episode are not learned (but with ``train --with-alarms``), nor their neighbours two windows to either
+side: a model that learned a fault would not alert on the next one of its kind. ``TrainingHistory`` knows which rows
+were firing; for the topics, ``exclusion`` finds them in the alerts topic.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class FoundHistory:
 
 @runtime_checkable
 class UnreadHistory(Protocol):
-    """How to read a history; crosses to the training process, which reads it there."""
+    """How to read a history; is sent to the training process (pickled), which reads it there."""
 
     def read(self, progress: Progress) -> FoundHistory:
         """Read the history; blocks.

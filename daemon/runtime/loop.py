@@ -2,11 +2,11 @@
 
     pull -> feed the partition's pipeline, a chunk at a time -> publish -> commit
 
-Order, backpressure and at-least-once delivery follow from the order of these calls: nothing is pulled before
-the outputs of the last pull are published, and nothing is committed before that either. Publishing and
-committing are in ``committing``. Models change between chunks: ``lifecycle`` puts a new one in use in every
-partition of its stream, after the last chunk of the old one was published, so that no row stays unscored and
-none is scored by parts of two models. What happens is reported to the ``Reporter`` alone.
+Order, backpressure and delivery follow from the order of these calls: nothing is pulled before the outputs of
+the last pull were passed to ``Committer.publish``, and no offset is committed before its outputs are published.
+Without a sink (Kafka's default, exactly once) ``publish`` only keeps them, and the next ``commit`` writes them
+together with the offset. Models change between chunks (where state is saved, at committable steps): no row
+stays unscored, none is scored by parts of two models. What happens is reported to the ``Reporter`` alone.
 """
 
 from __future__ import annotations
@@ -141,7 +141,10 @@ class Loop:
         await self.lifecycle.advance(stream)
 
     async def _feed_steps(self, stream: StreamRun, pipeline: Pipeline, event: PolledRecords) -> bool:
-        """Feed chunk by chunk; False if the source closes while the pipeline still replays."""
+        """Feed chunk by chunk; False if the source closes while the pipeline still replays.
+
+        What ``publish`` keeps for the commit is committed here at committable steps, else by ``run``.
+        """
         partition = event.partition
         for step in pipeline.feed(event):
             await self._committer.publish(partition, step.outputs)

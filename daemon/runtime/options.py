@@ -29,6 +29,8 @@ class LoopOptions:
     hold: Hold = Hold.NEVER
     commit_every: timedelta = timedelta(milliseconds=500)  # commits are at least this far apart
     checkpoints: bool = False  # commits carry the state that a successor needs
-    watch: Callable[[StreamRun, Step], None] | None = None  # called after every chunk (progress bars)
+    watch: Callable[[StreamRun, Step], None] | None = (
+        None  # after every chunk; empty step: it waits for a training
+    )
     each_round: Callable[[], None] | None = None  # called for every event of the source
     clock: Callable[[], float] = time.monotonic  # seconds

@@ -99,7 +99,7 @@ class StreamRun:
     Args:
         plan: its configuration.
         scores: whether the score of every row is an output.
-        trace: see ``Pipeline``.
+        trace: see ``PipelineSettings``.
         history: what its trainings learn from; None: the rows that are released here.
         drills: whether a fire drill runs beside it, if the plan gives it a share of the CPU.
         clock: monotonic seconds; when a failed training is repeated.
@@ -141,6 +141,7 @@ class StreamRun:
     def open(self, assigned: Assigned) -> Pipeline:
         """Start a partition's pipeline; it judges with the stream's model from its first row.
 
+        It decodes with ``decoder`` (``stream.decoding.Decoder``), which all partitions of the stream share.
         The caller restores the state that a predecessor saved.
         """
         plan = self.plan

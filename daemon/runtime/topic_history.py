@@ -2,7 +2,7 @@
 
 ``ReplicaHistory`` stays in the consuming process and keeps no rows: it measures now and then how many records the
 topics hold and how far event time has come, and describes what a training is to read. That description, a
-``TopicHistory``, crosses to the training process, which reads the topics without joining the group and feeds
+``TopicHistory``, is sent to the training process, which reads the topics without joining the group and feeds
 the records to pipelines without a model. The rows found do not depend on how the readings lie in partitions,
 on how much is read at a time, or on which process reads.
 """
@@ -44,7 +44,7 @@ from daemon.stream.steps import RowBlock
 SAMPLE = 64
 """Records that are read to determine the event time at an offset."""
 FEW = 8
-"""... by the consuming process, which has other work to do."""
+"""Records that ``measure`` reads for the same; it runs in the consuming process, which has other work to do."""
 SAMPLES = 20
 """Such reads one after the other, where no record can be used."""
 JUDGED_WITHIN_S = 60.0
@@ -57,7 +57,7 @@ NEWEST_ALERTS = 1_000_000
 class TopicHistory:
     """How to read the rows of a stream's input topics, all partitions, without joining a group.
 
-    Holds no rows; it crosses to the training process.
+    Holds no rows; it is pickled and sent to the training process.
 
     Args:
         connection: to Kafka; the commits of its group show which records are judged.
@@ -127,7 +127,7 @@ class TopicHistory:
     # -------------------------------------------------------------- how far
     @property
     def _settled_ns(self) -> int:
-        """Event time after which a row is complete."""
+        """By how much event time must have passed a row for it to be complete."""
         return self.spec.allowed_lateness_ns + self.spec.period_ns
 
     def _decoder(self) -> Decoder:

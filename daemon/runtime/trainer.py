@@ -65,7 +65,7 @@ def hold_out(history: Sequence[Segment], share: float = HELD_OUT) -> tuple[list[
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingJob:
-    """Everything that a training needs; crosses to the training process."""
+    """Everything that a training needs; is pickled and sent to the training process."""
 
     spec: StreamSpec
     settings: ModelSettings

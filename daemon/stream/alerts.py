@@ -150,7 +150,7 @@ class ScoredEvidence:
     first_offset: int
     last_offset: int
     verdict: Callable[[Floats, Floats], str | None] | None = None
-    """Computes the kind of cause from the sensors' values before the onset and their shares, (C,) each."""
+    """``Judge._cause``: the kind of cause, from the sensors' values before the onset and their shares, (C,) each."""
 
     @staticmethod
     def unscored(row: int) -> ScoredEvidence:

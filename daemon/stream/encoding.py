@@ -3,7 +3,7 @@
 ``encode`` turns each kind of output into the message of its topic: scores, imputed rows, alerts (as structured
 CloudEvents), drift records and dead letters. ``read_alert`` reads an alert message back, for a process that
 learns from the alerts of others. Invariant: a message is a pure function of its output, but for the ``time``
-of a CloudEvent.
+of a CloudEvent. ``KafkaSink.publish`` and ``Transactions.commit`` call ``encode``.
 """
 
 from __future__ import annotations

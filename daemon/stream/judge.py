@@ -2,7 +2,8 @@
 
 The evidence of a window depends on its own values alone. What has memory takes the rows in
 order: each asset's baseline (the slow level of its errors), and its episode. The judge owns the
-baselines; ``Episodes`` owns the episodes.
+baselines; ``Episodes`` owns the episodes. The model is a ``daemon.detector.Detector``, implemented by
+``daemon.model.detector.BundleDetector``.
 
 A model is data and may raise anything on values it never saw. A window that it fails on stays
 unscored and is counted; it must not take others with it, nor end the process, which would meet

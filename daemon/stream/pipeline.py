@@ -1,6 +1,7 @@
 """The conductor of one input partition: from polled records to outputs, a chunk of rows at a time.
 
-The way of a record through ``feed``, file by file:
+The way of a record through ``feed`` (``_process``, then ``_process_together`` or ``_process_one``, and at the end of
+the poll ``_finish_poll``), file by file:
 
     ingest         Ingest: decode it, check its event time, put it on its asset's grid, release rows
     chunker        Chunker: released rows wait for a full chunk or for the end of the poll
@@ -104,7 +105,7 @@ class Pipeline:
         self._timekeeping = Timekeeping(self.parts, self._evaluation)
         self._stopping = False
         self._next_detector: Detector | None = None  # in force from the next committable offset on
-        self.model_change_due = False  # with ``_next``, which may be no model
+        self.model_change_due = False  # to ``_next_detector``, which may be no model
         self._predecessor_outputs: list[Output] = []
 
     # -------------------------------------------------------------- questions of the loop

@@ -1,10 +1,11 @@
 """The routes of the admin port: probes, metrics, the page, and the page's JSON.
 
 The application answers GET and HEAD from two values that the loop keeps up to date, ``Metrics`` and ``Status``.
-It never changes them and never calls the broker: a probe that did would restart the whole fleet in a broker
-outage. Each answer carries headers that keep a browser from running, framing, guessing, sharing or storing it;
-the content security policy is computed once, from the page's files. Requests pass, in this order, the limit of
-one costly answer per pass of the event loop, the safe headers, and the check of the host (``hosts``).
+It counts refused requests in ``Metrics``, changes nothing else, and never calls the broker: a probe that did would
+restart the whole fleet in a broker outage. Each answer has headers that keep a browser from running foreign
+scripts in it, framing it, guessing its type, sharing or storing it; the content security policy is computed once,
+from the page's files. Requests pass, in this order, the limit of one costly answer per pass of the event loop,
+the safe headers, and the check of the host (``hosts``).
 """
 
 from __future__ import annotations

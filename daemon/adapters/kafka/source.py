@@ -2,7 +2,8 @@
 
 ``KafkaSource`` coordinates the parts that own state: ``group_consumer`` (the client and its fetch),
 ``assignment`` (which partitions are ours), ``takeover`` (where they begin), ``live_partition`` (their events),
-``offset_commits`` or ``transactional_commits`` (how far they have come).
+``offset_commits`` or ``transactional_commits`` (how far they have come). ``commands.run.kafka_ends`` builds it;
+the way of a record here is ``events``, ``GroupConsumer.poll``, ``LivePartition.records``, then ``Loop.run``.
 
 **Rebalancing.** Four facts of aiokafka shape this. Records arrive while the rebalance listener still runs; a
 rebalance is eager, so partitions that stay ours go back to the committed offset, too; the listener runs inside

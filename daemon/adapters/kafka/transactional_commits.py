@@ -1,7 +1,8 @@
 """Commits in transactions (delivery ``exactly_once``), one per partition, side by side.
 
-Where one fails, the source begins again at the last commits: this module decides when, and when to end the run
-because the broker would refuse the same messages for ever.
+``transactions.Transactions.commit`` writes each; here failures are handled. Where one fails, the source begins
+again at the last commits: this module decides when, and when to end the run because the broker would refuse
+the same messages for ever.
 """
 
 from __future__ import annotations

@@ -157,7 +157,7 @@ class Transactions:
     Args:
         settings: the connection; the transactional ids begin with the name of the group.
         prefix: of the output topics.
-        encode: makes the message of an output.
+        encode: makes the message of an output: ``stream.encoding.encode`` with its clock bound.
         state: the topic of the state.
     """
 

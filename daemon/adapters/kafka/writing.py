@@ -1,4 +1,4 @@
-"""Writing messages durably, at least once.
+"""Writing messages durably, at least once; with the default delivery, outputs go through ``transactions`` instead.
 
 The producer is idempotent with acks=all, and every single future is checked before ``write`` returns. A producer
 whose batch failed is never used again: its sequence numbers have a hole, and every later batch would fail. The

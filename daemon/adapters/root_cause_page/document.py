@@ -23,7 +23,7 @@ from daemon.adapters.root_cause_page.wording import (
 from daemon.model.root_cause import RootCause
 
 BARS: Final = 10
-"""Sensors in the chart of who is to blame."""
+"""Sensors in the chart of contributions."""
 
 
 def root_cause_document(found: RootCause) -> dict[str, Any]:

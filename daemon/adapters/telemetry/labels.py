@@ -22,10 +22,10 @@ class Promotion(StrEnum):
     """What became of a candidate model."""
 
     PROMOTED = "promoted"
-    RESTORED = "restored"  # in force already when this process started
-    REFUSED = "refused"  # by the gate
-    FAILED = "failed"  # training itself
-    ROLLED_BACK = "rolled_back"
+    RESTORED = "restored"  # in force when this process started, or given at the start
+    REFUSED = "refused"  # by the gate, or a version that was given up before
+    FAILED = "failed"  # the training gave no model, or it could not be stored or loaded
+    ROLLED_BACK = "rolled_back"  # the model in use failed: the one before it, or none, took over
 
 
 class HttpRefusal(StrEnum):

@@ -2,8 +2,8 @@
 
 ``Metrics`` owns the subjects and renders them for /metrics: the consumer (records, partitions, commits,
 latency), the readings of a stream (what became of them, scores), episodes, models, the fire drill and the
-process itself. The reporter is their only writer; nothing here awaits or opens anything, and a method is
-called once per batch or event, never once per reading.
+process itself. The reporter writes them, and ``admin.app`` counts refused requests; nothing here awaits or opens
+anything, and a method is called once per batch or event, never once per reading.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""The one voice to the outside: an event of the program is reported here once, with a value.
+"""The one place where events of the program are reported: each once, with a value.
 
-``Reporter`` knows what the metrics, the page's state and the log make of each event, so that the loop, the
-models' lifecycle, the admin server and the Kafka counters call one method per event and none of the three
-outlets. Events that could repeat endlessly (an unreachable broker, windows without a score, a misspelt
-sensor) are logged at a limited rate; metrics count each of them.
+``Reporter`` updates the metrics, the page's state and the log for each event, so that the loop, the models'
+lifecycle, the admin server and the Kafka counters call one method per event, and none of these three. Events that
+could repeat endlessly (an unreachable broker, windows without a score, a misspelt sensor) are logged at a
+limited rate; metrics count each of them.
 
 Nothing here awaits. All calls come from one event loop.
 """
@@ -147,7 +147,7 @@ class SourceCounts:
 
 
 class Reporter:
-    """Tells metrics, page and log what happens.
+    """Updates metrics, page and log for each event of the program.
 
     Args:
         metrics: what /metrics renders.

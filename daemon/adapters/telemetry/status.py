@@ -1,6 +1,7 @@
 """The state behind the admin page and the probes: what the process is doing, in memory.
 
-The reporter writes it, the admin server reads it; both run on one event loop, so that nothing is locked.
+The reporter writes it (and ``demo`` sets its source), the admin server reads it; both run on one event loop, so
+nothing is locked.
 Asset names come from the data, so every collection here is bounded: a number of assets with their newest
 scores, of events and of model changes.
 """

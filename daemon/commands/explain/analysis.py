@@ -1,4 +1,4 @@
-"""What all sections of the page are drawn from: dimensions in use, their directions, regimes, a start.
+"""What all sections of the page are drawn from: dimensions in use, their directions, regimes, start latents.
 
 In: a bundle, and a ``Survey`` if there are readings. Out: ``LatentAnalysis``, computed once and not changed
 by the sections.

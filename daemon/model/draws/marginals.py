@@ -34,7 +34,7 @@ DEVIATES = np.linspace(-3.0, 3.0, 49)
 FEW_VALUES = 24
 """A sensor that was observed to take no more values than this is drawn from them."""
 REPEATED = 4
-"""... if each of them occurred so often on average: a short table has few values of any sensor."""
+"""Readings per different value that this needs, on average: a short table has few values of any sensor."""
 ENOUGH = 100
 """Readings from which on draws stay within their range: the next one leaves it with a chance of 2 in n + 1."""
 NINETY = 1.6448536269514722

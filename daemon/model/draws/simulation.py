@@ -23,7 +23,7 @@ from daemon.model.imputation.filling import LEVELS
 from daemon.model.imputation.parameters import ImputationParameters
 
 LEVEL = LEVELS[-1]
-"""Level variance tau of the simulated field: that of the two in batch filling for which only differences count.
+"""Level variance tau of the simulated field: the larger of batch filling's two, with which only differences count.
 
 A sensor's level in a long gap is unknown, and an error there is a random walk rather than mean-reverting."""
 NUGGETS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)

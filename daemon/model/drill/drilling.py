@@ -18,12 +18,12 @@ from daemon.model.faults import FaultKind, lag_rows
 
 DAY_NS = 86_400 * SECOND_NS
 PLACES = 40
-"""Faults of each kind, sensor and size. Of fewer than 16, not even finding all is certainly 80 %."""
+"""Faults of each kind, sensor and size. With fewer than 16, even finding all does not prove 80 %."""
 PARTNERS = 3
 """Swap partners that are tried at each place: results depend much on the partner."""
 POOL = 10
-"""The pool has so many times more places: each sensor and kind takes every tenth, with its own start.
-Results depend on what the machine did there, and so that chance is not the same for all of them."""
+"""So many times more places are found than one sensor and kind uses: each takes every tenth, from its own start.
+What the machine did at a place affects the result, and so all of them would share the same bias."""
 MOST_WINDOWS = 4_000_000
 """Windows that a drill on a file judges at most, some minutes; with more sensors there are fewer places."""
 

@@ -36,8 +36,10 @@ NO_ROW = -(10**9)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Field:
-    covariance: Floats  # (4 * REACH + 1, C, C)
-    partners: Ints
+    """The field's lagged covariances, and per sensor the sensors that are most correlated with it."""
+
+    covariance: Floats  # (4 * REACH + 1, C, C) Gamma at lags -2 * REACH .. 2 * REACH
+    partners: Ints  # (C, P) most correlated first
 
     def conditional(
         self, x: Floats, channel: Ints, row: Ints, near: tuple[Ints, Ints, Mask], levels: Sequence[float]

@@ -20,7 +20,7 @@ FIT_ON, SILHOUETTE_ON = 4_000, 800
 """Windows that regimes are fitted and counted on, evenly spread: the silhouette costs their square."""
 ALIKE = 0.01
 """Silhouettes so near each other are alike: the standard error of a mean over 800 windows. Of them the
-fewest regimes are taken, so that a cycle, which has no corners to cut it at, is not cut into as many as may be."""
+fewest regimes are taken, so that a cycle, which has no natural boundaries, is not split into the most allowed."""
 KEPT_VARIANCE, MOST_COMPONENTS = 0.9, 8
 """Principal components that regimes are sought in: in many dimensions all distances are alike."""
 STARTS = 4

@@ -56,11 +56,11 @@ MOST_CELLS = 512
 MOST_TABLE = 131_072
 """Numbers in the largest table, cells x rows x sensors."""
 REGIMES = 12
-"""States with noise and marginals of their own: on, off, and how one gets there."""
+"""States with noise and marginals of their own, at most: for example on, off, and the transitions between them."""
 WAYS = 64
 """Clusters of the last four windows, so that a change of visit keeps the phase of a cycle."""
 REGIME_ROWS = 600
-"""Rows for which there is a regime, on average, at least."""
+"""Rows per regime, on average, at least: fewer rows give fewer regimes."""
 CALIBRATION = (256, 12)
 """Series and hops of the run that the maps are fitted on."""
 

@@ -21,7 +21,7 @@ HOLD = 32
 """Hops from one change of visit to the next, on average: sixteen windows, long against the four over
 which the autocorrelation is to be kept."""
 PARTS = 64
-"""Parts of training's time that this is counted by."""
+"""Equal parts of training's time; a change of visit takes a candidate from the part that was used least."""
 SLOW = 32
 """Hops over which a series' own level forgets: slow against a window, so that it is a level."""
 FARTHEST = 6.0

@@ -20,8 +20,8 @@ from daemon.model.synthesis.tables import GRID
 from daemon.model.synthesis.transitions import LASTING, AssetTimes, group_sums
 
 AMPLE = 3.0
-"""How much further a series' level wanders than the most alike window of another time is off: that one
-was chosen for being alike. Measured on six data sets: with 1 or 2, synthetic windows lie nearer to the training
+"""Factor on the measured differences of level: they are to the most similar window of another time, and so are
+too small. Measured on six data sets: with 1 or 2, synthetic windows lie nearer to the training
 windows than held-out ones do on some; with 3 on none by more than 3 %, while KS and a discriminator's AUC change by
 at most .006 and .05."""
 PRIOR_ROWS = 16.0
@@ -70,6 +70,8 @@ def slopes(D: Floats, V: Floats, regime: Ints, G: int) -> Floats:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Noise:
+    """The fitted noise; ``scale``, ``rho`` and ``mix`` as in ``Synthesis``, ``quantiles`` is its ``noise``."""
+
     scale: Floats
     quantiles: Floats
     rho: Floats

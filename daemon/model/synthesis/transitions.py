@@ -109,7 +109,7 @@ def with_past(seen: Floats, starts: Ints) -> Floats:
 
 
 def way_here(seen: Floats, starts: Ints) -> Floats:
-    """The present, beside each of the last hops on the same run: alike in all of them means alike in phase."""
+    """Each window beside those before it on its run, ``LASTING`` in all; near in all: same phase of a cycle."""
     first = np.repeat(starts[:-1], np.diff(starts))
     at = np.arange(len(seen))
     return np.concatenate([seen[np.maximum(at - back, first)] for back in range(LASTING)], 1)
