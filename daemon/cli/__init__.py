@@ -7,6 +7,6 @@ brings take seconds to import, so each function imports its command when it is c
 """
 
 from daemon.cli.program import app, main
-from daemon.cli.terminal import compute
+from daemon.cli.terminal import run_interruptible
 
-__all__ = ["app", "compute", "main"]
+__all__ = ["app", "main", "run_interruptible"]

@@ -6,7 +6,7 @@ import typer
 from rich.markup import escape
 
 from daemon.cli.options import AsJson, Config, Sets
-from daemon.cli.terminal import out, perform, print_json, quietly, settings_from
+from daemon.cli.terminal import log_warnings_only, out, print_json, run_coroutine, settings_from
 from daemon.documents import one_line
 
 
@@ -20,11 +20,11 @@ def check(
 
     Exit code 0 if everything is, 2 if anything is not.
     """
-    quietly(environment=False)  # the environment is among the checks
+    log_warnings_only(environment=False)  # the environment is among the checks
     settings = settings_from(config, sets)
     from daemon.commands.check import check as examine
 
-    results = perform(examine(settings, broker=probe))
+    results = run_coroutine(examine(settings, broker=probe))
     if as_json:
         print_json([{"what": r.what, "ok": r.ok, "detail": r.detail} for r in results])
     else:

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from daemon.cli.options import AsJson, Config, Sets
-from daemon.cli.terminal import err, out, perform, print_json, progress_bar, quietly
+from daemon.cli.terminal import err, log_warnings_only, out, print_json, progress_bar, run_coroutine
 from daemon.config import MAX_SEED, HttpSection, parse_duration
 from daemon.domain import AlertEvent, Phase, Severity, iso
 from daemon.errors import ConfigError
@@ -47,7 +47,7 @@ def demo(
     open and close, the page is on localhost, and a table of injected against found ends it, with the worst
     episode explained as `anomalyd explain --alert` explains any.
     """
-    quietly()
+    log_warnings_only()
     from daemon.commands.demo import (
         DemoListener,
         DemoOptions,
@@ -80,7 +80,7 @@ def demo(
             progress=lambda doing, share: bar(share, doing),
             opened=opened,
         )
-        result = perform(play(options, listener))
+        result = run_coroutine(play(options, listener))
     worst = worst_episode(result, explanation)
     if as_json:
         print_json(demonstrated_as_json(result, seed, worst))

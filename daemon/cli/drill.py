@@ -8,12 +8,12 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from daemon.cli.options import AsJson, Config, Exclude, Sets, StreamName, listed
+from daemon.cli.options import AsJson, Config, Exclude, Sets, StreamName, split_list
 from daemon.cli.terminal import (
-    computed,
+    log_warnings_only,
     out,
     print_json,
-    quietly,
+    run_with_progress,
 )
 from daemon.config import MAX_SEED
 
@@ -48,7 +48,7 @@ def drill(
     {sensor, kind, recall, faults, delay_s, smallest: {sd, value, low, high, within_s}, by_size, alert, says}),
     `unfound` ({sensor: kinds}) and `still` (sensors that never moved, where no size has a meaning).
     """
-    quietly()
+    log_warnings_only()
     from daemon.commands.drill import COLUMNS, FEW, DrillOptions, drill_file, rows_of
 
     options = DrillOptions(
@@ -59,10 +59,10 @@ def drill(
         seed=seed,
         config=config,
         sets=sets or [],
-        exclude=listed(exclude),
+        exclude=split_list(exclude),
         stream_name=stream,
     )
-    result = computed(lambda bar: drill_file(options, bar))
+    result = run_with_progress(lambda bar: drill_file(options, bar))
     report = result.report
     if as_json:
         print_json(report)

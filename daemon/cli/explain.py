@@ -11,8 +11,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from daemon.cli.options import AsJson, Config, Exclude, StreamName, listed
-from daemon.cli.terminal import compute, computed, notes_of, out, print_json, quietly
+from daemon.cli.options import AsJson, Config, Exclude, StreamName, split_list
+from daemon.cli.terminal import (
+    log_warnings_only,
+    out,
+    print_json,
+    print_notes,
+    run_interruptible,
+    run_with_progress,
+)
 from daemon.config import parse_duration
 from daemon.errors import UsageError
 
@@ -106,10 +113,10 @@ def explain(
 
     Names are kept in BUNDLE.names.json. Configuration keys come from `-c` alone: here, --set moves dimensions.
     """
-    quietly()
+    log_warnings_only()
     about_model = [("--set", sets), ("--name", name), ("--sweep-beta", sweep_beta), ("--train", train)]
     about_episode = [("--alert", alert), ("--alerts", alerts), ("--feedback", feedback)]
-    excluded = listed(exclude)
+    excluded = split_list(exclude)
     if condition:
         refuse_beside("--condition", [*about_model, *about_episode])
         from daemon.commands.counterfactual import CounterfactualOptions
@@ -199,7 +206,7 @@ def explain_model(options: "ExplainOptions", *, as_json: bool) -> None:
     """The page about a model."""
     from daemon.commands.explain import explain as describe
 
-    found = computed(lambda bar: describe(options, bar)).document
+    found = run_with_progress(lambda bar: describe(options, bar)).document
     if as_json:
         print_json(found)
         return
@@ -215,7 +222,7 @@ def explain_episode(model: Path, output: Path, options: "RootCauseOptions", *, a
     """The page about an episode, or about one window."""
     from daemon.commands.root_cause import explain_alert
 
-    cause = computed(lambda bar: explain_alert(model, output, options, bar))
+    cause = run_with_progress(lambda bar: explain_alert(model, output, options, bar))
     if as_json:
         print_json(cause.as_dict())
     else:
@@ -226,8 +233,8 @@ def explain_condition(options: "CounterfactualOptions", *, as_json: bool) -> Non
     """The page about a stretch under another condition."""
     from daemon.commands.counterfactual import counterfactual
 
-    answered = compute(counterfactual(options))
-    notes_of(answered.notes)
+    answered = run_interruptible(counterfactual(options))
+    print_notes(answered.notes)
     found = answered.value.as_dict()
     if as_json:
         print_json(found)

@@ -7,15 +7,15 @@ import typer
 from rich.markup import escape
 from rich.table import Column, Table
 
-from daemon.cli.options import AsJson, BootstrapServers, Config, Exclude, Sets, StreamName, listed
+from daemon.cli.options import AsJson, BootstrapServers, Config, Exclude, Sets, StreamName, split_list
 from daemon.cli.terminal import (
-    computed,
-    notes_of,
+    log_warnings_only,
     out,
-    perform,
     print_json,
+    print_notes,
     progress_bar,
-    quietly,
+    run_coroutine,
+    run_with_progress,
 )
 from daemon.config import MAX_SEED
 
@@ -115,7 +115,7 @@ def generate(
     --check says how like the held-out rows synthetic ones are: distributions, correlations, autocorrelation,
     spectrum, seams, a discriminator (needs scikit-learn), a model trained on synthetic rows, memorisation.
     """
-    quietly()
+    log_warnings_only()
     from daemon.commands.generate import (
         GenerateOptions,
         check_held_out,
@@ -148,11 +148,11 @@ def generate(
         bootstrap_servers=bootstrap_servers,
         config=config,
         sets=sets or [],
-        exclude=listed(exclude),
+        exclude=split_list(exclude),
         stream_name=stream,
     )
     if held_out is not None:
-        print_quality(computed(lambda bar: check_held_out(options, bar)), as_json=as_json)
+        print_quality(run_with_progress(lambda bar: check_held_out(options, bar)), as_json=as_json)
         return
     prepared = prepare(options)
     if prepared.target is None:
@@ -161,9 +161,9 @@ def generate(
         where = str(output)
     else:
         with progress_bar() as bar:
-            result = perform(write_topic(prepared.made, prepared.target, progress=bar))
+            result = run_coroutine(write_topic(prepared.made, prepared.target, progress=bar))
         where = f"topic {topic}"
-    notes_of(result.notes)
+    print_notes(result.notes)
     if as_json:
         print_json(generated_as_json(result, prepared))
         return

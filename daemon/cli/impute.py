@@ -7,12 +7,12 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from daemon.cli.options import AsJson, Config, Exclude, Sets, StreamName, listed
+from daemon.cli.options import AsJson, Config, Exclude, Sets, StreamName, split_list
 from daemon.cli.terminal import (
-    computed,
+    log_warnings_only,
     out,
     print_json,
-    quietly,
+    run_with_progress,
 )
 from daemon.config import MAX_SEED
 
@@ -49,7 +49,7 @@ def impute(
 
     Example: `anomalyd impute day.parquet --train week.parquet --out filled.parquet --draws 20`
     """
-    quietly()
+    log_warnings_only()
     from daemon.commands.impute import ImputeOptions, impute_file
 
     options = ImputeOptions(
@@ -61,10 +61,10 @@ def impute(
         seed=seed,
         config=config,
         sets=sets or [],
-        exclude=listed(exclude),
+        exclude=split_list(exclude),
         stream_name=stream,
     )
-    done = computed(lambda bar: impute_file(options, bar))
+    done = run_with_progress(lambda bar: impute_file(options, bar))
     if as_json:
         fields = asdict(done)
         if not draws:  # the document of runs without draws stays as it was

@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from daemon.cli.options import DEFAULT_CONFIG, BootstrapServers, Exclude, listed
-from daemon.cli.terminal import notes_of, out, quietly
+from daemon.cli.options import DEFAULT_CONFIG, BootstrapServers, Exclude, split_list
+from daemon.cli.terminal import log_warnings_only, out, print_notes
 
 
 def init(
@@ -37,14 +37,14 @@ def init(
     looked at, up to 5000, without a consumer group. How to reach Kafka comes from
     --bootstrap-servers, the environment (`ANOMALYD_KAFKA__...`) and `-c`, in this order.
     """
-    quietly()
+    log_warnings_only()
     from daemon.commands.init import InitOptions, derive_configuration
 
     made = derive_configuration(
         InitOptions(
             sample,
             output,
-            exclude=listed(exclude),
+            exclude=split_list(exclude),
             name=name,
             topic=topic,
             force=force,
@@ -52,7 +52,7 @@ def init(
             config=config,
         )
     )
-    notes_of(made.notes)
+    print_notes(made.notes)
     if str(output) == "-":
         typer.echo(made.text, nl=False)
         return

@@ -36,6 +36,6 @@ BootstrapServers = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object, for scripts.")]
 
 
-def listed(text: str) -> list[str]:
+def split_list(text: str) -> list[str]:
     """The parts of a comma-separated option."""
     return [part.strip() for part in text.split(",") if part.strip()]

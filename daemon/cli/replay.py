@@ -7,12 +7,12 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from daemon.cli.options import AsJson, Config, Exclude, Sets, StreamName, listed
+from daemon.cli.options import AsJson, Config, Exclude, Sets, StreamName, split_list
 from daemon.cli.terminal import (
-    computed,
+    log_warnings_only,
     out,
     print_json,
-    quietly,
+    run_with_progress,
 )
 
 
@@ -42,7 +42,7 @@ def replay(
     `model.learn_rows` rows are learned and what follows is judged. Like a topic's offsets, `line` in
     dead-letter.jsonl counts TEST's rows or lines from 0 (the header of a CSV is none).
     """
-    quietly()
+    log_warnings_only()
     from daemon.commands.replay import ReplayOptions
     from daemon.commands.replay import replay as play
 
@@ -54,10 +54,10 @@ def replay(
         label=label,
         config=config,
         sets=sets or [],
-        exclude=listed(exclude),
+        exclude=split_list(exclude),
         stream_name=stream,
     )
-    result = computed(lambda bar: play(options, bar))
+    result = run_with_progress(lambda bar: play(options, bar))
     if as_json:
         print_json(result.summary)
         return

@@ -7,7 +7,7 @@ import typer
 
 from daemon.adapters.telemetry import configure_logging
 from daemon.cli.options import Config, Sets
-from daemon.cli.terminal import perform, settings_from
+from daemon.cli.terminal import run_coroutine, settings_from
 from daemon.config import unknown_environment
 from daemon.errors import DaemonError
 
@@ -36,7 +36,7 @@ def run(
 
     bundle = None if model is None else Bundle.load(model)
     try:
-        perform(serve(settings, bundle))
+        run_coroutine(serve(settings, bundle))
     except DaemonError:
         raise
     except Exception as error:  # to the log, where an operator looks; main ends it with a line

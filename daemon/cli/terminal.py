@@ -38,7 +38,7 @@ def err() -> Console:
     return Console(stderr=True, highlight=False)
 
 
-def quietly(*, environment: bool = True) -> None:
+def log_warnings_only(*, environment: bool = True) -> None:
     """Set up the logs of commands that talk to a person: warnings only, on standard error.
 
     Args:
@@ -46,16 +46,16 @@ def quietly(*, environment: bool = True) -> None:
     """
     configure_logging("warning", "console", sys.stderr)
     if environment:
-        notes_of(unknown_environment())
+        print_notes(unknown_environment())
 
 
-def perform(work: Coroutine[Any, Any, Any]) -> Any:
+def run_coroutine(work: Coroutine[Any, Any, Any]) -> Any:
     """Run a command's coroutine; an interrupt cancels it at its next await."""
     return asyncio.run(work)
 
 
-def compute(work: Coroutine[Any, Any, Any]) -> Any:
-    """``perform`` for a coroutine that mostly computes: its next await may be minutes off, so an
+def run_interruptible(work: Coroutine[Any, Any, Any]) -> Any:
+    """``run_coroutine`` for a coroutine that mostly computes: its next await may be minutes off, so an
     interrupt ends it at once.
     """
 
@@ -111,19 +111,19 @@ class Noted(Protocol):
 Result = TypeVar("Result", bound=Noted)
 
 
-def computed(work: Callable[[Report], Coroutine[Any, Any, Result]]) -> Result:
+def run_with_progress(work: Callable[[Report], Coroutine[Any, Any, Result]]) -> Result:
     """Run a command that mostly computes, with a progress bar, and print the notes of its result.
 
     Args:
         work: the command's coroutine, given what progress is reported to.
     """
     with progress_bar() as bar:
-        result: Result = compute(work(bar))
-    notes_of(result.notes)
+        result: Result = run_interruptible(work(bar))
+    print_notes(result.notes)
     return result
 
 
-def notes_of(notes: Iterable[str]) -> None:
+def print_notes(notes: Iterable[str]) -> None:
     """Print notes for the operator, one line each."""
     for note in notes:
         err().print(f"note: {escape(one_line(note))}", style="yellow", soft_wrap=True)

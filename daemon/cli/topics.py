@@ -6,7 +6,7 @@ import typer
 from rich.table import Table
 
 from daemon.cli.options import AsJson, Config, Sets
-from daemon.cli.terminal import out, perform, print_json, quietly, settings_from
+from daemon.cli.terminal import log_warnings_only, out, print_json, run_coroutine, settings_from
 
 
 def topics(
@@ -19,11 +19,11 @@ def topics(
 
     The input topics must exist: they are yours. Existing topics are left as they are.
     """
-    quietly()
+    log_warnings_only()
     settings = settings_from(config, sets)
     from daemon.commands.topics import created_topics, needed_topics
 
-    rows = perform(created_topics(settings)) if create else needed_topics(settings)
+    rows = run_coroutine(created_topics(settings)) if create else needed_topics(settings)
     if as_json:
         print_json(rows)
         return

@@ -6,15 +6,15 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from daemon.cli.options import AsJson, Config, Exclude, Sets, StreamName, listed
+from daemon.cli.options import AsJson, Config, Exclude, Sets, StreamName, split_list
 from daemon.cli.terminal import (
-    compute,
-    notes_of,
+    log_warnings_only,
     out,
-    perform,
     print_json,
+    print_notes,
     progress_bar,
-    quietly,
+    run_coroutine,
+    run_interruptible,
     settings_from,
 )
 
@@ -47,7 +47,7 @@ def train(
     rows by event time count: `retrain.rows` of them, or `model.learn_rows` if that is more. Rows of
     episodes that the alerts topic names are left out.
     """
-    quietly()
+    log_warnings_only()
     from daemon.commands.train import TrainOptions, train_files, train_topics, trained_as_json
 
     options = TrainOptions(
@@ -56,15 +56,15 @@ def train(
         with_alarms,
         config=config,
         sets=sets or [],
-        exclude=listed(exclude),
+        exclude=split_list(exclude),
         stream_name=stream,
     )
     with progress_bar() as bar:
         if files:
-            bundle, notes = compute(train_files(options, bar))
+            bundle, notes = run_interruptible(train_files(options, bar))
         else:
-            bundle, notes = perform(train_topics(settings_from(config, sets), options, bar))
-    notes_of(notes)
+            bundle, notes = run_coroutine(train_topics(settings_from(config, sets), options, bar))
+    print_notes(notes)
     trained = trained_as_json(bundle, output)
     if as_json:
         print_json(trained)

@@ -16,7 +16,7 @@ from daemon.commands.file_history import history_of
 from daemon.commands.inputs import FileOptions, Progress, no_progress
 from daemon.errors import InputError, UsageError
 from daemon.model.bundle import Bundle
-from daemon.model.drill import DetectionChain, DrillPlan, Place, Tally, alive, drill, seconds
+from daemon.model.drill import DetectionChain, DrillPlan, Place, Tally, drill, seconds, varying_sensors
 from daemon.model.faults import FaultKind
 from daemon.runtime.drill_report import entry, finite, sized, span
 from daemon.runtime.fire_drill import rules_of
@@ -95,7 +95,7 @@ async def drill_file(options: DrillOptions, progress: Progress = no_progress) ->
             " needed, without a gap longer than max_gap and without an alarm"
         )
     progress(1.0, "done")
-    able = alive(detector)
+    able = varying_sensors(detector)
     still = [n for c, n in enumerate(bundle.sensors) if c not in able and (which is None or c in which)]
     report = report_of(tally, places, rows, bundle, spec.period_ns, wanted)
     report["still"] = still

@@ -16,7 +16,7 @@ from daemon.adapters.files import (
     read_table,
 )
 from daemon.commands.inputs import no_progress
-from daemon.commands.one_pass import FileToJudge, ScoreSink, once
+from daemon.commands.one_pass import FileToJudge, ScoreSink, run_over_file
 from daemon.commands.results import columns_of
 from daemon.commands.train import train_on
 from daemon.domain import (
@@ -48,7 +48,7 @@ async def compared(
     linear = replace(plan, model=replace(plan.model, kind="ppca"))
     bundle = train_on(linear, history, None) if history else None
     sink = ScoreSink()
-    done = await once(replace(file, plan=linear, bundle=bundle), sink, no_progress)
+    done = await run_over_file(replace(file, plan=linear, bundle=bundle), sink, no_progress)
     other = columns_of(file.table, done, sink.scored, plan.spec)
     return evaluation.table(
         labels,

@@ -103,7 +103,7 @@ class ReplayRun:
         return counts
 
 
-async def once(file: FileToJudge, sink: FileSink, progress: Progress) -> ReplayRun:
+async def run_over_file(file: FileToJudge, sink: FileSink, progress: Progress) -> ReplayRun:
     """Run the loop over the file, to its end.
 
     Args:

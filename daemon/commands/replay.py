@@ -31,7 +31,7 @@ from daemon.commands.derive import check_excluded, plan_for, settings_for
 from daemon.commands.file_history import history_of
 from daemon.commands.inputs import FileOptions, Progress, no_progress
 from daemon.commands.labels import compared, quality
-from daemon.commands.one_pass import FileToJudge, ReplayRun, once
+from daemon.commands.one_pass import FileToJudge, ReplayRun, run_over_file
 from daemon.commands.replay_notes import refuse_late, time_notes, why_unscored
 from daemon.commands.results import ReplaySink, columns_of, summary_of, traces_of
 from daemon.commands.train import train_on
@@ -163,7 +163,7 @@ async def _judged(out: Path, file: FileToJudge, progress: Progress) -> tuple[Rep
         JsonLines(out / "dead-letter.jsonl") as dead,
     ):
         kept = ReplaySink(imputed, alerts, drift, dead)
-        done = await once(file, kept, progress)
+        done = await run_over_file(file, kept, progress)
         for rejected in done.rejected:
             kept.reject(rejected)
     return kept, done

@@ -37,7 +37,7 @@ from daemon.runtime.process import (
     ended_by_signals,
     keep_freed_memory,
     run_until_drained,
-    spare_the_collector,
+    tune_garbage_collection,
 )
 from daemon.runtime.stream_run import StreamPlan, StreamRun
 
@@ -91,7 +91,7 @@ async def run(settings: Settings, bundle: Bundle | None = None) -> None:
             each_round=counts_reported(source.stats, lambda: models.refused, reporter),
         ),
     )
-    spare_the_collector()
+    tune_garbage_collection()
     keep_freed_memory()
     log.info(
         "starting", streams=names, bootstrap_servers=connection.bootstrap_servers, group=connection.group_id

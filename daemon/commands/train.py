@@ -21,7 +21,7 @@ from daemon.domain import (
     Segment,
 )
 from daemon.errors import InputError, UsageError
-from daemon.model.bundle import Bundle, check_room
+from daemon.model.bundle import Bundle, check_writable
 from daemon.runtime.stream_run import StreamPlan
 from daemon.runtime.topic_history import TopicHistory
 from daemon.runtime.trainer import TrainingJob, learn
@@ -98,7 +98,7 @@ async def train_files(options: TrainOptions, progress: Progress = no_progress) -
         DaemonError: unreadable input, too little of it, or the bundle cannot be written.
     """
     files, exclude = options.files, options.exclude
-    check_room(options.out)
+    check_writable(options.out)
     check_excluded(exclude, files)
     settings, notes = settings_for(options, files[0], None)
     plan = plan_for(settings, options.stream_name, files[0].name)
@@ -125,7 +125,7 @@ async def train_topics(
         DaemonError: no broker, no topic, too few rows, or the bundle cannot be written.
     """
     connection = kafka_settings(settings)
-    check_room(options.out)
+    check_writable(options.out)
     plan = plan_of(settings, options.stream_name)
     history = TopicHistory(
         connection,

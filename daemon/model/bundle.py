@@ -53,7 +53,7 @@ SYNTHESIS = "synthesis."
 MAGIC = b"anomalyd-bundle\x00"
 
 
-def check_room(path: Path) -> None:
+def check_writable(path: Path) -> None:
     """Check that a bundle can be saved as ``path``, before a training rather than after it.
 
     Raises:
@@ -235,7 +235,7 @@ class Bundle:
         Raises:
             BundleError: if ``path`` is something other than a bundle, or cannot be written.
         """
-        check_room(path)
+        check_writable(path)
         try:
             with replacing_folder(path) as folder:
                 self.write(folder)

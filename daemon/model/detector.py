@@ -112,7 +112,7 @@ class BundleDetector:
         holed = np.asarray(~np.isfinite(newest).all(axis=1))
         scaler, scaled = self.models.scaler, windows.scaled
         units = scaler.scaled(windows.values) if scaled is None else scaled
-        measured = self.models.measure_standard(units, windows.condition, keep=bool(holed.any()))
+        measured = self.models.measure_scaled(units, windows.condition, keep=bool(holed.any()))
         filled, low, high = newest.copy(), newest.copy(), newest.copy()
         if holed.any():
             filled[holed], low[holed], high[holed] = self._fill(windows, measured, newest, holed)

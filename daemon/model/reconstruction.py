@@ -70,7 +70,7 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Seen:
+class _LengthMeasurement:
     """The measurements of B windows by the model of one window length."""
 
     squares: Floats  # (B, C) sum of squared residuals over the observed cells
@@ -86,14 +86,14 @@ class _Seen:
     decoded: NDArray[np.float32]
 
     @staticmethod
-    def joined(parts: Sequence[_Seen], order: Ints | None = None) -> _Seen:
+    def joined(parts: Sequence[_LengthMeasurement], order: Ints | None = None) -> _LengthMeasurement:
         """One after the other, or in the given order."""
 
         def column(name: str) -> Any:
             whole = np.concatenate([getattr(part, name) for part in parts])
             return whole if order is None else whole[order]
 
-        return _Seen(**{name: column(name) for name in _Seen.__slots__})
+        return _LengthMeasurement(**{name: column(name) for name in _LengthMeasurement.__slots__})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -177,7 +177,7 @@ class Models:
 
         ``keep`` keeps the windows themselves, scaled and decoded (imputation needs them).
         """
-        return self.measure_standard(self.scaler.scaled(values), conditions, keep)
+        return self.measure_scaled(self.scaler.scaled(values), conditions, keep)
 
     def measure_each(self, parts: Sequence[tuple[Floats, Sequence[str]]]) -> list[Measured]:
         """``measure`` of each part, raw windows with their labels; short parts go through together.
@@ -204,13 +204,15 @@ class Models:
             at = stop
         return result
 
-    def measure_standard(
+    def measure_scaled(
         self, scaling: NDArray[np.float32], conditions: Sequence[str], keep: bool = False
     ) -> Measured:
         """``measure`` of windows that are in the scaler's units already, clipped or not."""
         # The longest length comes last; most measurements are of its model.
         seen = [
-            self._seen(length, infer, scaling[:, -length:], conditions, keep and length == self.window)
+            self._measure_length(
+                length, infer, scaling[:, -length:], conditions, keep and length == self.window
+            )
             for length, infer in zip(self.lengths, self._inferences, strict=True)
         ]
         errors, latents = [], []
@@ -236,20 +238,20 @@ class Models:
             decoded=of.decoded,
         )
 
-    def _seen(
+    def _measure_length(
         self,
         length: int,
         infer: Inference,
         scaling: NDArray[np.float32],
         conditions: Sequence[str],
         keep: bool,
-    ) -> _Seen:
+    ) -> _LengthMeasurement:
         """The measurements of the newest ``length`` rows of windows (B, length, C) by one of the models."""
         chunks = _chunks(scaling)
         # Clipped chunk by chunk into one buffer, so that the values are still in the cache when the model
         # reads them, and its residuals when they are summed.
         room = np.empty((_padded(min(chunks[0].stop, len(scaling))), *scaling.shape[1:]), np.float32)
-        parts: list[_Seen] = []
+        parts: list[_LengthMeasurement] = []
         for some in chunks:
             count, labels = len(scaling[some]), conditions[some]
             scaled = room[: _padded(count)]
@@ -258,7 +260,7 @@ class Models:
             cells = scaled.reshape(len(scaled), -1)[:count]
             holed = np.isnan(cells @ np.ones(cells.shape[1], cells.dtype))  # a NaN shows in the sum
             if holed.all() or not holed.any():
-                parts.append(self._look(infer, scaled, labels, keep, bool(holed.any())))
+                parts.append(self._measure_chunk(infer, scaled, labels, keep, bool(holed.any())))
                 continue
             # Gaps take another path through the arithmetic, equal but for the last digits: whether a
             # window takes it may not depend on its neighbours.
@@ -267,18 +269,20 @@ class Models:
             for index, gaps in zip(groups, (False, True), strict=True):
                 group = np.zeros((_padded(len(index)), *scaled.shape[1:]), np.float32)
                 group[: len(index)] = scaled[index]
-                found.append(self._look(infer, group, [labels[k] for k in index.tolist()], keep, gaps))
-            parts.append(_Seen.joined(found, np.argsort(np.concatenate(groups))))
-        return parts[0] if len(parts) == 1 else _Seen.joined(parts)
+                found.append(
+                    self._measure_chunk(infer, group, [labels[k] for k in index.tolist()], keep, gaps)
+                )
+            parts.append(_LengthMeasurement.joined(found, np.argsort(np.concatenate(groups))))
+        return parts[0] if len(parts) == 1 else _LengthMeasurement.joined(parts)
 
-    def _look(
+    def _measure_chunk(
         self,
         infer: Inference,
         scaled: NDArray[np.float32],
         conditions: Sequence[str],
         keep: bool,
         holed: bool,
-    ) -> _Seen:
+    ) -> _LengthMeasurement:
         """Measure the first ``len(conditions)`` windows of ``scaled``; the others are padding.
 
         Either all of them have gaps (``holed``) or none. ``scaled`` is overwritten.
@@ -312,7 +316,7 @@ class Models:
                 carried, distance = _newest_observed(rows[:count].numpy(), ~missing[:count].numpy())
                 rows.masked_fill_(missing, 0.0)
             squares = rows.square_().sum(1)
-        return _Seen(
+        return _LengthMeasurement(
             squares=squares[:count].double().numpy(),
             cells=cells,
             residual=newest,
@@ -341,7 +345,7 @@ class Models:
             count = len(scaled[some])
             chunk = np.zeros((_padded(count), *scaled.shape[1:]), np.float32)
             chunk[:count] = scaled[some]
-            decoded.append(self._look(self._inferences[-1], chunk, labels[some], True, True).decoded)
+            decoded.append(self._measure_chunk(self._inferences[-1], chunk, labels[some], True, True).decoded)
         return np.concatenate(decoded).astype(float)
 
     def arrays(self) -> dict[str, np.ndarray]:

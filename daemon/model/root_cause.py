@@ -15,7 +15,7 @@ from daemon.domain import (
     Ints,
     iso,
 )
-from daemon.model.repair import PUBLISHED, RIGHT, Cause, Path, Repair, Twin, Verdict
+from daemon.model.repair import PUBLISHED, RIGHT, Cause, LatentPath, Repair, Twin, Verdict
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,7 +71,7 @@ class RootCause:
     twin: Twin  # (T, C) of the repair's sensors
     window: slice
     reconstruction: Floats  # (L, C) the whole window as the model sees it
-    path: Path
+    path: LatentPath
     path_times_ns: Ints
     nearest: tuple[Neighbour, ...]
     notes: tuple[str, ...] = ()

@@ -39,7 +39,7 @@ class GatheredPlace:
 
 
 @dataclass(slots=True, eq=False)
-class ServingPlace:
+class QueuedPlace:
     """A place, the seed of its faults, and how many were injected so far."""
 
     place: Place
@@ -60,7 +60,7 @@ class PlaceCollector:
         self._seed = seed
         self._version: str | None = None
         self._gathering: list[GatheredPlace] = []
-        self._places: deque[ServingPlace] = deque(maxlen=PLACES_KEPT)
+        self._places: deque[QueuedPlace] = deque(maxlen=PLACES_KEPT)
 
     @property
     def places(self) -> list[Place]:
@@ -96,13 +96,13 @@ class PlaceCollector:
         """A partition was revoked: the places that are being gathered there would never be complete."""
         self._gathering = [place for place in self._gathering if place.partition != partition]
 
-    def take(self) -> ServingPlace:
+    def take(self) -> QueuedPlace:
         """Remove the oldest place that is not used up; the caller returns it with ``put_back`` if it still is not."""
         serving = next(p for p in self._places if p.done < TRIALS_EACH)
         self._places.remove(serving)
         return serving
 
-    def put_back(self, serving: ServingPlace) -> None:
+    def put_back(self, serving: QueuedPlace) -> None:
         """Append a place behind the others, so that they take turns."""
         self._places.append(serving)
 
@@ -159,7 +159,7 @@ class PlaceCollector:
         if standing is not None:
             self._gathering.append(GatheredPlace(pipeline.partition, asset, slot, standing, row + 1))
 
-    def _served(self, gathered: GatheredPlace) -> ServingPlace:
+    def _served(self, gathered: GatheredPlace) -> QueuedPlace:
         """Make a complete place of its rows."""
         assert self._version is not None
         s, L = gathered.standing, self._spec.window
@@ -181,7 +181,7 @@ class PlaceCollector:
             zlib.crc32(gathered.asset.encode("utf-8", "replace")),
             place.row,
         )
-        return ServingPlace(place, key)
+        return QueuedPlace(place, key)
 
 
 def seed_of(text: str) -> int:

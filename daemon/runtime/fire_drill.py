@@ -34,16 +34,16 @@ from daemon.model.drill import (
     Tally,
     Trial,
     Verdict,
-    alive,
-    judging,
+    judge_in_slices,
     ladder,
     seconds,
     trial,
     value_of,
+    varying_sensors,
 )
 from daemon.model.faults import FaultKind
 from daemon.runtime.cpu_share import CpuShare
-from daemon.runtime.drill_places import TRIALS_EACH, PlaceCollector, ServingPlace
+from daemon.runtime.drill_places import TRIALS_EACH, PlaceCollector, QueuedPlace
 from daemon.runtime.drill_report import entry, settled
 from daemon.stream.pipeline import Pipeline
 from daemon.stream.silence import STUCK_MARGIN
@@ -140,7 +140,7 @@ class FireDrill:
         if detector is not None:
             self._share.forfeit()
             self._rules = rules_of(detector, self.spec)
-            self._alive = alive(detector)
+            self._alive = varying_sensors(detector)
             kinds = [kind for kind in FaultKind if len(self._alive) >= kind.sensors]
             self._cells = [(kind, rung) for kind in kinds for rung in ladder(kind, self.spec.window)]
 
@@ -183,7 +183,7 @@ class FireDrill:
             trials = self._trials(serving, max(1, min(TOGETHER, CELLS // cells)))
             if serving.done < TRIALS_EACH:
                 self._collector.put_back(serving)
-            steps = judging(
+            steps = judge_in_slices(
                 DetectionChain(self._detector, self._policy, self._rules, self.spec.hop),
                 [(serving.place, t) for t in trials],
                 max(1, CELLS // (cells * len(trials))),
@@ -196,7 +196,7 @@ class FireDrill:
             self._running = None
             self._take(trials, ended.value)
 
-    def _trials(self, serving: ServingPlace, count: int) -> list[Trial]:
+    def _trials(self, serving: QueuedPlace, count: int) -> list[Trial]:
         """Draw the next faults of a place."""
         trials = []
         for n in range(serving.done, min(serving.done + count, TRIALS_EACH)):

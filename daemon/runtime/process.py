@@ -97,7 +97,7 @@ def allow_descriptors() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def spare_the_collector() -> None:
+def tune_garbage_collection() -> None:
     """Let Python's garbage collector scan long-lived objects very rarely.
 
     Each object per asset makes a full scan longer, and the process stands still meanwhile: a quarter of a

@@ -16,9 +16,9 @@ from daemon.adapters.files import read_table
 from daemon.adapters.kafka import KafkaSettings, Message
 from daemon.commands.generate import (
     Generated,
-    Made,
     MessageLayout,
     Request,
+    SyntheticRows,
     TopicTarget,
     condition_of,
     rate_of,
@@ -64,7 +64,7 @@ def bundle() -> Bundle:
 
 
 def file_of(bundle: Bundle, path: Path, **request: object) -> Generated:
-    return write_file(Made(bundle, Request(**request)), path)  # type: ignore[arg-type]
+    return write_file(SyntheticRows(bundle, Request(**request)), path)  # type: ignore[arg-type]
 
 
 def sent_by(
@@ -76,7 +76,7 @@ def sent_by(
         messages.extend(some)
 
     target = TopicTarget("pumps", KafkaSettings(), rate, layout or MessageLayout())
-    done = asyncio.run(write_topic(Made(bundle, request), target, send=send))
+    done = asyncio.run(write_topic(SyntheticRows(bundle, request), target, send=send))
     return done, messages
 
 
@@ -154,7 +154,7 @@ def test_the_share_of_gaps_and_that_they_come_in_bursts(bundle: Bundle, tmp_path
 def test_messages_decode_to_the_rows_of_the_file(format: Format, bundle: Bundle, tmp_path: Path) -> None:
     request = Request(assets=2, rows=40, gaps=0.2)
     done, messages = sent_by(bundle, request, MessageLayout(format))
-    write_file(Made(bundle, request), tmp_path / "a.parquet")
+    write_file(SyntheticRows(bundle, request), tmp_path / "a.parquet")
     table = read_table(tmp_path / "a.parquet")
     spec = StreamSpec("pumps", SPEC.sensors, period_ns=SECOND_NS, format=format)
     decoder, found = Decoder(spec), np.full(table.values.shape, np.nan)
@@ -184,8 +184,10 @@ def test_messages_have_the_streams_own_fields(bundle: Bundle) -> None:
 
 def test_calendar_conditions_that_ignore_the_rows_times_are_noted(bundle: Bundle) -> None:
     by_hour = replace(bundle, conditions=("mode=low,$hour=07", "mode=low,$hour=08"))
-    assert any("$hour come as they came in training" in note for note in Made(by_hour, Request()).notes)
-    assert Made(replace(bundle, conditions=()), Request()).notes == []
+    assert any(
+        "$hour come as they came in training" in note for note in SyntheticRows(by_hour, Request()).notes
+    )
+    assert SyntheticRows(replace(bundle, conditions=()), Request()).notes == []
 
 
 def test_late_rows_arrive_later_and_none_is_lost(bundle: Bundle) -> None:
@@ -221,21 +223,21 @@ def test_a_name_that_does_not_exist_is_one_line(
     request_: dict[str, object], reason: str, bundle: Bundle
 ) -> None:
     with pytest.raises(UsageError, match=reason):
-        Made(bundle, Request(**request_))  # type: ignore[arg-type]
+        SyntheticRows(bundle, Request(**request_))  # type: ignore[arg-type]
 
 
 def test_a_missing_folder_is_named(bundle: Bundle, tmp_path: Path) -> None:
     for suffix in ("csv", "parquet", "jsonl"):
         with pytest.raises(DaemonError, match=r"there is no directory .*absent$"):
-            write_file(Made(bundle, Request(rows=8)), tmp_path / "absent" / f"made.{suffix}")
+            write_file(SyntheticRows(bundle, Request(rows=8)), tmp_path / "absent" / f"made.{suffix}")
     assert not list(tmp_path.iterdir())
 
 
 def test_the_truth_of_a_former_file_is_removed(bundle: Bundle, tmp_path: Path) -> None:
     path = tmp_path / "made.csv"
-    write_file(Made(bundle, Request(rows=200, inject=("shift",))), path)
+    write_file(SyntheticRows(bundle, Request(rows=200, inject=("shift",))), path)
     assert (tmp_path / "made.csv.faults.json").exists()
-    write_file(Made(bundle, Request(rows=200)), path)
+    write_file(SyntheticRows(bundle, Request(rows=200)), path)
     assert [found.name for found in tmp_path.iterdir()] == ["made.csv"]
 
 

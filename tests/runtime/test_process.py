@@ -12,7 +12,7 @@ import weakref
 import pytest
 from structlog.testing import capture_logs
 
-from daemon.runtime.process import run_until_drained, spare_the_collector
+from daemon.runtime.process import run_until_drained, tune_garbage_collection
 
 
 async def test_a_drain_that_takes_too_long_is_cut_short_without_an_error() -> None:
@@ -76,7 +76,7 @@ print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 def test_full_collections_are_rare_and_young_cycles_are_still_freed() -> None:
     before = gc.get_threshold()
     try:
-        spare_the_collector()
+        tune_garbage_collection()
         assert gc.get_freeze_count() > 0
         full = gc.get_stats()[2]["collections"]
         kept = [[] for _ in range(500_000)]  # long-lived, as what a fleet needs is

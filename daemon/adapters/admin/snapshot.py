@@ -15,8 +15,8 @@ from typing import Any, Final
 import numpy as np
 
 from daemon import __version__
-from daemon.adapters.pages import blamed, bounded
-from daemon.adapters.telemetry import Lifecycle, ModelChange, Status, StreamStatus, Track
+from daemon.adapters.pages import bounded, contributor_rows
+from daemon.adapters.telemetry import AssetScores, Lifecycle, ModelChange, Status, StreamStatus
 from daemon.documents import short
 from daemon.domain import AlertEvent, AlertKind, DriftRecord, Phase, Severity, iso
 from daemon.stream.audit import Imputable, SensorAudit
@@ -116,7 +116,7 @@ def _stream(stream: StreamStatus, open_by_asset: dict[tuple[str, str], list[Aler
     }
 
 
-def _track(asset: str, track: Track, threshold: float, episodes: list[AlertEvent]) -> dict[str, Any]:
+def _track(asset: str, track: AssetScores, threshold: float, episodes: list[AlertEvent]) -> dict[str, Any]:
     score = track.scores[-1] if track.scores else math.nan
     return {
         "asset": bounded(asset),
@@ -256,7 +256,7 @@ def event_json(event: AlertEvent, peaks: Mapping[str, float]) -> dict[str, Any]:
         "imputed_share": short(event.imputed_share),
         "summary": bounded(event.summary, 500),
         # for the silent kinds the shares say nothing
-        "contributors": blamed(event.contributors[:CONTRIBUTORS_SHOWN])
+        "contributors": contributor_rows(event.contributors[:CONTRIBUTORS_SHOWN])
         if event.kind is AlertKind.ANOMALY or event.sensor is None
         else [],
     }

@@ -6,12 +6,12 @@ put in front of those: ``base.css`` (colours, type, tables, chips), ``dom.js`` (
 ``episodes.js`` (parts of the tables of episodes) and ``charts.js`` (what every plotly.js chart is drawn with).
 
 ``Page`` (module ``page``) reads the files, fills the slots of the markup, and computes the content security
-policy from the hashes of exactly the styles and scripts that it embeds. ``bounded``, ``blamed`` and ``encoded`` (module
+policy from the hashes of exactly the styles and scripts that it embeds. ``bounded``, ``contributor_rows`` and ``encoded`` (module
 ``values``) prepare names and JSON; ``panels`` names the panels of charts.
 """
 
 from daemon.adapters.pages.page import Page
 from daemon.adapters.pages.panels import panel_names, panel_title
-from daemon.adapters.pages.values import blamed, bounded, encoded
+from daemon.adapters.pages.values import bounded, contributor_rows, encoded
 
-__all__ = ["Page", "blamed", "bounded", "encoded", "panel_names", "panel_title"]
+__all__ = ["Page", "bounded", "contributor_rows", "encoded", "panel_names", "panel_title"]

@@ -32,7 +32,7 @@ def encoded(value: object, plain: Callable[[object], object] | None = None) -> b
     return msgspec.json.encode(value, enc_hook=plain).replace(b"<", b"\\u003c")
 
 
-def blamed(contributors: Iterable[Contributor]) -> list[dict[str, Any]]:
+def contributor_rows(contributors: Iterable[Contributor]) -> list[dict[str, Any]]:
     """The sensors to blame as the tables of episodes show them; ``observed`` is None where nothing was read."""
     return [
         {

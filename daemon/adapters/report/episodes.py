@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from daemon.adapters.pages import blamed, bounded
+from daemon.adapters.pages import bounded, contributor_rows
 from daemon.documents import short
 from daemon.domain import AlertEvent, Phase, Severity, iso
 
@@ -69,5 +69,5 @@ def episode_document(episode: FoldedEpisode) -> dict[str, Any]:
         "imputed": short(worst.imputed_share),
         "model": bounded(worst.model),
         "summary": bounded(worst.summary, 300),
-        "contributors": blamed(worst.contributors[:5]),
+        "contributors": contributor_rows(worst.contributors[:5]),
     }

@@ -24,12 +24,13 @@ from daemon.adapters.telemetry.reporter import (
     SourceCounts,
     TrainingReport,
 )
-from daemon.adapters.telemetry.status import ASSETS_KEPT, ModelChange, Status, StreamStatus, Track
+from daemon.adapters.telemetry.status import ASSETS_KEPT, AssetScores, ModelChange, Status, StreamStatus
 
 __all__ = [
     "ASSETS_KEPT",
     "LAG_EVERY_S",
     "SCORE_PARTS",
+    "AssetScores",
     "BatchHistogram",
     "DrillFailure",
     "DrillFigures",
@@ -48,7 +49,6 @@ __all__ = [
     "Status",
     "StreamStatus",
     "Throttle",
-    "Track",
     "TrainingReport",
     "configure_logging",
 ]

@@ -47,7 +47,7 @@ INTEREST_DECAY: Final = 0.99
 
 
 @dataclass(slots=True)
-class Track:
+class AssetScores:
     """One asset's newest scores."""
 
     rows_ns: deque[int] = field(default_factory=lambda: deque(maxlen=SCORES_KEPT))
@@ -89,7 +89,7 @@ class StreamStatus:
     imputation: dict[str, SensorAudit] = field(default_factory=dict)  # by sensor, under this model
     models: deque[ModelChange] = field(default_factory=lambda: deque(maxlen=30))
     drill: Callable[[], Sequence[Mapping[str, Any]]] = tuple  # the fire drill's table
-    tracks: dict[str, Track] = field(default_factory=dict)
+    tracks: dict[str, AssetScores] = field(default_factory=dict)
     _floor: float = 0.0  # the least interesting track's interest, once all places are taken
 
     def scored_rows(
@@ -131,7 +131,7 @@ class StreamStatus:
                     least = min(tracks, key=lambda name: tracks[name].interest)
                     del tracks[least]
                     self._floor = min(t.interest for t in tracks.values())
-                track = tracks[assets[i]] = Track()
+                track = tracks[assets[i]] = AssetScores()
             track.rows_ns.append(time_ns)
             track.scores.append(score)
             track.alarm = alarm

@@ -15,7 +15,7 @@ import numpy as np
 
 from daemon.commands.carry import TrainTailSource
 from daemon.commands.inputs import Progress
-from daemon.commands.one_pass import FileToJudge, once
+from daemon.commands.one_pass import FileToJudge, run_over_file
 from daemon.commands.replay_notes import zone_notes
 from daemon.domain import (
     AlertEvent,
@@ -88,7 +88,7 @@ async def survey_of(
     judged, sink = FileToJudge.read(file, plan, bundle, exclude), EpisodeSink()
     table = judged.table
     notes = [] if table is None else [*table.notes, *zone_notes(table.zoneless, spec)]
-    done = await once(judged, sink, lambda share, doing: progress(0.6 * share, doing))
+    done = await run_over_file(judged, sink, lambda share, doing: progress(0.6 * share, doing))
     rows, firing = _by_asset(done.blocks)
     L = bundle.window
     starts: list[tuple[str, Ints]] = []

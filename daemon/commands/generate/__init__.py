@@ -17,16 +17,16 @@ from daemon.commands.generate.generating import (
 )
 from daemon.commands.generate.messages import MessageLayout
 from daemon.commands.generate.request import Generated, Request, condition_of, rate_of, when_ns
-from daemon.commands.generate.rows import Made
+from daemon.commands.generate.rows import SyntheticRows
 from daemon.commands.generate.topic import TopicTarget, write_topic
 
 __all__ = [
     "GenerateOptions",
     "Generated",
-    "Made",
     "MessageLayout",
     "Prepared",
     "Request",
+    "SyntheticRows",
     "TopicTarget",
     "check_held_out",
     "condition_of",

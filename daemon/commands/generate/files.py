@@ -1,6 +1,6 @@
 """Synthetic rows as a file: a table (.parquet, .csv) or messages (.jsonl), and the truth about the faults.
 
-In: ``Made``. Out: ``Generated``, the file, and ``FILE.faults.json``. Rows are written a stretch at a time.
+In: ``SyntheticRows``. Out: ``Generated``, the file, and ``FILE.faults.json``. Rows are written a stretch at a time.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from daemon.adapters.files import replacing
 from daemon.commands.generate.messages import JSON_WIDE, MessageLayout, messages
 from daemon.commands.generate.request import Generated, total_rows
-from daemon.commands.generate.rows import SYNTHETIC, Made, condition_names, label_fields
+from daemon.commands.generate.rows import SYNTHETIC, SyntheticRows, condition_names, label_fields
 from daemon.errors import UsageError
 from daemon.model.faults import FaultRecord
 
@@ -31,7 +31,7 @@ class _Table(Protocol):
     def write_table(self, table: pa.Table) -> None: ...
 
 
-def write_file(made: Made, path: Path, layout: MessageLayout = JSON_WIDE) -> Generated:
+def write_file(made: SyntheticRows, path: Path, layout: MessageLayout = JSON_WIDE) -> Generated:
     """Write the rows to a file, and the truth beside it; ``layout`` is of the messages of a .jsonl file.
 
     The truth of a former file of this name is removed, as it is not that of this one.
@@ -70,7 +70,7 @@ def truth_json(truth: Sequence[FaultRecord]) -> str:
     return json.dumps([record.as_json() for record in truth], indent=1) + "\n"
 
 
-def _write_table(made: Made, path: Path, suffix: str, total: int) -> None:
+def _write_table(made: SyntheticRows, path: Path, suffix: str, total: int) -> None:
     """Write the rows as a table, a stretch at a time.
 
     Raises:

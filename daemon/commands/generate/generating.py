@@ -17,7 +17,7 @@ from daemon.commands.broker import kafka_only, with_servers
 from daemon.commands.derive import plan_of
 from daemon.commands.generate.messages import MessageLayout
 from daemon.commands.generate.request import DEFAULT_ROWS, Generated, Request, condition_of, rate_of, when_ns
-from daemon.commands.generate.rows import Made
+from daemon.commands.generate.rows import SyntheticRows
 from daemon.commands.generate.topic import TopicTarget
 from daemon.commands.inputs import FileOptions, Progress, no_progress
 from daemon.commands.quality import Quality, QualityOptions, check
@@ -58,7 +58,7 @@ class GenerateOptions(FileOptions):
 class Prepared:
     """The rows that were asked for, and how they are written."""
 
-    made: Made
+    made: SyntheticRows
     layout: MessageLayout  # of a file of messages
     target: TopicTarget | None  # None: the rows go to a file
 
@@ -127,7 +127,7 @@ def prepare(options: GenerateOptions) -> Prepared:
         start_ns=when_ns(options.start),
         seed=options.seed,
     )
-    made = Made(bundle, request)
+    made = SyntheticRows(bundle, request)
     layout, connection = _layout_of(options)
     if options.topic is None or connection is None:
         return Prepared(made, layout, None)

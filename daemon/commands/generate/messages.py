@@ -1,6 +1,6 @@
 """Synthetic rows as encoded messages, in order of arrival: late rows (``--late``) come after younger ones.
 
-In: ``Made`` and a ``MessageLayout``. Out: (asset, JSON) pairs, one a row (json-wide) or one a reading
+In: ``SyntheticRows`` and a ``MessageLayout``. Out: (asset, JSON) pairs, one a row (json-wide) or one a reading
 (json-long).
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from daemon.commands.generate.rows import SYNTHETIC, Made, label_fields, rows_of
+from daemon.commands.generate.rows import SYNTHETIC, SyntheticRows, label_fields, rows_of
 from daemon.domain import (
     RECORD_KEY,
     RECORD_TIMESTAMP,
@@ -38,7 +38,7 @@ class MessageLayout:
 JSON_WIDE = MessageLayout()
 
 
-def messages(made: Made, layout: MessageLayout, total: int) -> Iterator[tuple[bytes, bytes]]:
+def messages(made: SyntheticRows, layout: MessageLayout, total: int) -> Iterator[tuple[bytes, bytes]]:
     """(asset, JSON) of each message in the order of arrival: json-wide one a row, json-long one a reading."""
     late = made.request.late
     encoded = _encoded(made, layout, total)
@@ -66,7 +66,9 @@ def messages(made: Made, layout: MessageLayout, total: int) -> Iterator[tuple[by
             yield late_asset, text
 
 
-def _encoded(made: Made, layout: MessageLayout, total: int) -> Iterator[tuple[int, bytes, list[bytes]]]:
+def _encoded(
+    made: SyntheticRows, layout: MessageLayout, total: int
+) -> Iterator[tuple[int, bytes, list[bytes]]]:
     """(row, asset, its messages), by time, then by asset."""
     bundle, fields = made.bundle, layout.fields
     encode = msgspec.json.Encoder().encode

@@ -1,6 +1,6 @@
 """The synthetic rows, stretch by stretch, with faults and gaps; and the truth about their faults.
 
-In: a bundle and a ``Request``. Out: ``Made``, which gives the rows a few thousand at a time. All randomness
+In: a bundle and a ``Request``. Out: ``SyntheticRows``, which gives the rows a few thousand at a time. All randomness
 comes from the request's seed, each purpose with a generator of its own, so that ``--gaps`` does not change
 the other cells.
 """
@@ -34,7 +34,7 @@ SYNTHETIC = "synthetic"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Stretch:
+class RowChunk:
     """Rows ``first ..`` of all assets: (A, T, C) raw, NaN where missing, and (A, T) conditions."""
 
     first: int
@@ -54,7 +54,7 @@ class _Fault:
     size: float
 
 
-class Made:
+class SyntheticRows:
     """The rows of a request, stretch by stretch; and, from the start, the truth about their faults.
 
     Raises:
@@ -119,7 +119,7 @@ class Made:
             for c in fault.sensors
         )
 
-    def stretches(self) -> Iterator[Stretch]:
+    def stretches(self) -> Iterator[RowChunk]:
         """All rows in order of time. A row is released once every fault that touches it has been injected."""
         lead = max(self.bundle.window, round(LAG_ROWS[1]))
         done, made, wanted = 0, 0, self.request.rows
@@ -145,7 +145,7 @@ class Made:
                 continue
             assert labels is not None
             part = slice(done - start, ready - start)
-            yield Stretch(done, self._holed(kept[:, part].copy(), done), labels[:, part])
+            yield RowChunk(done, self._holed(kept[:, part].copy(), done), labels[:, part])
             before = min(lead, ready)
             kept, labels = kept[:, ready - before - start :], labels[:, ready - before - start :]
             done = ready
@@ -211,7 +211,7 @@ class Made:
         return np.where(until > rows, np.nan, values)
 
 
-def rows_of(count: int, made: Made) -> Iterator[tuple[int, int, Stretch]]:
+def rows_of(count: int, made: SyntheticRows) -> Iterator[tuple[int, int, RowChunk]]:
     """``count`` rows as (asset, place in the stretch, stretch): by time, then by asset."""
     left = count
     for stretch in made.stretches():

@@ -1,6 +1,6 @@
 """Synthetic rows sent to a topic, at a rate, as they are made.
 
-In: ``Made`` and a ``TopicTarget``. Out: ``Generated``. Messages are sent in batches of about 50 ms; between
+In: ``SyntheticRows`` and a ``TopicTarget``. Out: ``Generated``. Messages are sent in batches of about 50 ms; between
 them the rate is kept by the clock.
 """
 
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from daemon.adapters.kafka import KafkaSettings, Message, Writer, check_topics
 from daemon.commands.generate.messages import JSON_WIDE, MessageLayout, messages
 from daemon.commands.generate.request import Generated, total_rows
-from daemon.commands.generate.rows import SYNTHETIC, Made
+from daemon.commands.generate.rows import SYNTHETIC, SyntheticRows
 from daemon.commands.inputs import Progress, no_progress
 from daemon.domain import (
     Format,
@@ -36,7 +36,7 @@ class TopicTarget:
 
 
 async def write_topic(
-    made: Made, target: TopicTarget, *, send: Send | None = None, progress: Progress = no_progress
+    made: SyntheticRows, target: TopicTarget, *, send: Send | None = None, progress: Progress = no_progress
 ) -> Generated:
     """Send the rows to a topic, keyed by asset, at a rate, as they are made.
 
@@ -87,7 +87,7 @@ def rows_per_beat(rate: float | None) -> int:
 
 
 def _batches(
-    each: Iterable[tuple[bytes, bytes]], size: int, format: Format, made: Made
+    each: Iterable[tuple[bytes, bytes]], size: int, format: Format, made: SyntheticRows
 ) -> Iterator[tuple[float, list[tuple[bytes, bytes]]]]:
     """(rows, messages); of json-long as many messages as these rows have readings."""
     per_row = 1 if format is Format.JSON_WIDE else max(int(made.bundle.models.scaler.seen.sum()), 1)

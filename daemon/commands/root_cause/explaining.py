@@ -16,7 +16,7 @@ from daemon.adapters.root_cause_page import root_cause_html
 from daemon.commands.carry import TrainTailSource
 from daemon.commands.derive import check_excluded, plan_for_file
 from daemon.commands.inputs import FileOptions, Progress, no_progress
-from daemon.commands.one_pass import FileToJudge, once
+from daemon.commands.one_pass import FileToJudge, run_over_file
 from daemon.commands.root_cause.incidents import incident_named, incidents_of
 from daemon.commands.root_cause.past import Past, nearest
 from daemon.commands.root_cause.tracks import Tracks
@@ -83,7 +83,7 @@ async def root_cause(
     plan, notes = plan_for_file(options, file, bundle)
     plan = replace(plan, retrain_every=None)
     spec, sink = plan.spec, AlertSink()
-    done = await once(FileToJudge.read(file, plan, bundle, options.exclude), sink, progress)
+    done = await run_over_file(FileToJudge.read(file, plan, bundle, options.exclude), sink, progress)
     incidents = incidents_of(sink.alerts)
     detector = bundle.detector()
     tracks = Tracks(detector, spec, done.blocks)

@@ -13,17 +13,17 @@ that may reach 80 % to the lowest that certainly does, each by its Wilson interv
 one place the sign, the partner of a swap and the noise are the same on every rung, so that rungs differ by
 the size alone.
 
-``trials`` defines what is injected, ``places`` where, ``judging`` decides what was found, ``tally`` counts,
+``trials`` defines what is injected, ``places`` where, ``judge_in_slices`` decides what was found, ``tally`` counts,
 and ``drilling`` does all of it over a history. Detectors, baselines and alarm machines that are passed in
 are never changed.
 """
 
 from daemon.model.drill.chain import DetectionChain, Rules
 from daemon.model.drill.drilling import DAY_NS, DrillPlan, drill, seconds, value_of
-from daemon.model.drill.judging import Verdict, judged, judging
+from daemon.model.drill.judging import Verdict, judge_all, judge_in_slices
 from daemon.model.drill.places import WATCHED, Place, places_in, standing
 from daemon.model.drill.tally import FOUND, Found, Rung, Tally, wilson
-from daemon.model.drill.trials import LADDER, Trial, alive, ladder, trial
+from daemon.model.drill.trials import LADDER, Trial, ladder, trial, varying_sensors
 
 __all__ = [
     "DAY_NS",
@@ -39,15 +39,15 @@ __all__ = [
     "Tally",
     "Trial",
     "Verdict",
-    "alive",
     "drill",
-    "judged",
-    "judging",
+    "judge_all",
+    "judge_in_slices",
     "ladder",
     "places_in",
     "seconds",
     "standing",
     "trial",
     "value_of",
+    "varying_sensors",
     "wilson",
 ]

@@ -10,10 +10,10 @@ from daemon.domain import (
     Segment,
 )
 from daemon.model.drill.chain import DetectionChain, Progress
-from daemon.model.drill.judging import AT_ONCE, judged
+from daemon.model.drill.judging import AT_ONCE, judge_all
 from daemon.model.drill.places import WATCHED, Place, places_in
 from daemon.model.drill.tally import Tally
-from daemon.model.drill.trials import alive, ladder, trial
+from daemon.model.drill.trials import ladder, trial, varying_sensors
 from daemon.model.faults import FaultKind, lag_rows
 
 DAY_NS = 86_400 * SECOND_NS
@@ -53,7 +53,7 @@ def drill(
         The verdicts, and the places; both empty where there is no place.
     """
     detector = chain.detector
-    able = alive(detector)
+    able = varying_sensors(detector)
     wanted = [c for c in able if plan.sensors is None or c in set(plan.sensors)]
     kinds = [k for k in plan.kinds if len(able) >= k.sensors]
     tally = Tally(detector.sensors)
@@ -77,7 +77,7 @@ def drill(
         (where[i], trial(kind, sensor, rung, (plan.seed, where[i].row, i, turn), able))
         for kind, sensor, rung, i, turn in cases
     )
-    for n, (what, verdict) in enumerate(judged(chain, tried)):
+    for n, (what, verdict) in enumerate(judge_all(chain, tried)):
         tally.add(what, verdict)
         if n % AT_ONCE == 0:
             report(0.1 + 0.9 * n / max(len(cases), 1), f"injecting {what.kind.value}")

@@ -43,7 +43,7 @@ class Verdict:
         return self.rows is not None
 
 
-def judging(
+def judge_in_slices(
     chain: DetectionChain, tried: Sequence[tuple[Place, Trial]], rows_at_once: int = ROWS_AT_ONCE
 ) -> Generator[None, None, list[Verdict | None]]:
     """Inject and judge, a few rows at a time; yields after each few.
@@ -213,13 +213,13 @@ def _ruled(place: Place, values: Floats, c: int, rules: Rules) -> tuple[int | No
     return (None if stuck == -1 else stuck), (None if silent == -1 else silent)
 
 
-def judged(
+def judge_all(
     chain: DetectionChain, tried: Iterable[tuple[Place, Trial]]
 ) -> Iterator[tuple[Trial, Verdict | None]]:
     """All of these trials, many at once, in their order."""
     rest = iter(tried)
     while some := list(islice(rest, AT_ONCE)):
-        steps = judging(chain, some)
+        steps = judge_in_slices(chain, some)
         while True:
             try:
                 next(steps)

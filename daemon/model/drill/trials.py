@@ -37,7 +37,7 @@ def ladder(kind: FaultKind, window: int) -> tuple[float, ...]:
     return tuple(float(k) for k in LAGS if k <= window) if kind is FaultKind.LAG else LADDER
 
 
-def alive(detector: Detector) -> list[int]:
+def varying_sensors(detector: Detector) -> list[int]:
     """The sensors that changed in training: sizes are undefined for one that was constant."""
     return [c for c, rows in enumerate(detector.longest_constant.tolist()) if rows < NEVER_MOVED]
 

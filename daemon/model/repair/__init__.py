@@ -5,7 +5,7 @@ episode as a broken sensor, a process fault or a new regime; ``evidence`` gives 
 repaired sensors (the *twin*), the path of the latents, and the likeness to other episodes.
 """
 
-from daemon.model.repair.evidence import Path, Twin, latent_path, likeness, normal_twin, reconstructed
+from daemon.model.repair.evidence import LatentPath, Twin, latent_path, likeness, normal_twin, reconstructed
 from daemon.model.repair.search import (
     SETS,
     Repair,
@@ -31,8 +31,8 @@ __all__ = [
     "RIGHT",
     "SETS",
     "Cause",
+    "LatentPath",
     "LiveWindow",
-    "Path",
     "Repair",
     "Twin",
     "Verdict",

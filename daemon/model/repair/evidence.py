@@ -85,7 +85,7 @@ def reconstructed(detector: BundleDetector, view: View, sensors: Sequence[int] =
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Path:
+class LatentPath:
     """Posterior means along some rows, in training's standard deviations from training's mean.
 
     ``dimensions`` are those that moved most, first; ``sd`` is (T, D).
@@ -95,7 +95,7 @@ class Path:
     sd: Floats
 
 
-def latent_path(detector: BundleDetector, posterior: Floats, before: int, most: int = 4) -> Path:
+def latent_path(detector: BundleDetector, posterior: Floats, before: int, most: int = 4) -> LatentPath:
     """The path of the latents over rows, of which the first ``before`` are normal.
 
     Args:
@@ -107,11 +107,11 @@ def latent_path(detector: BundleDetector, posterior: Floats, before: int, most: 
     spread = np.sqrt(np.maximum(detector.drift.latent_variance, ACTIVE))
     sd = (posterior - detector.drift.latent_mean) / spread
     if not sd.size:
-        return Path((), np.zeros((len(posterior), 0)))
+        return LatentPath((), np.zeros((len(posterior), 0)))
     moved = np.abs(sd[-1] - np.median(sd[: max(before, 1)], axis=0))
     moved[detector.drift.latent_variance < ACTIVE] = 0.0
     chosen = [d for d in np.argsort(-moved, kind="stable")[:most].tolist() if moved[d] > 0]
-    return Path(tuple(chosen), sd[:, chosen])
+    return LatentPath(tuple(chosen), sd[:, chosen])
 
 
 def likeness(shares: Floats, moved: Floats, other_shares: Floats, other_moved: Floats | None) -> float:

@@ -175,7 +175,7 @@ def smallest_repair(
         at = int(np.argmin(scores))
         best, after = sets[at], float(scores[at])
     if after <= level:
-        best, after, more = _thinned(detector, view, best, after, level, blame)
+        best, after, more = _pruned(detector, view, best, after, level, blame)
         tried += more
     place = {c: i for i, c in enumerate(ranked)}
     ordered = tuple(sorted(best, key=place.__getitem__))
@@ -193,7 +193,7 @@ def sets_of(ranked: Sequence[int], size: int) -> tuple[list[tuple[int, ...]], bo
     return list(itertools.combinations(ranked[:count], size)), count == len(ranked)
 
 
-def _thinned(
+def _pruned(
     detector: BundleDetector, view: View, sensors: tuple[int, ...], after: float, level: float, blame: Floats
 ) -> tuple[tuple[int, ...], float, int]:
     """Put back, one by one, the least blamed sensor that is not needed after a greedy search."""

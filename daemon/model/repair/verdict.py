@@ -148,7 +148,7 @@ def live_verdict(detector: BundleDetector, live: LiveWindow) -> Cause | None:
     windows = np.repeat(window[None], 1 + len(blamed), 0)
     for i, c in enumerate(blamed.tolist(), 1):
         windows[i, :, c] = np.nan
-    found = detector.models.measure_standard(windows, (condition,) * len(windows), keep=True)
+    found = detector.models.measure_scaled(windows, (condition,) * len(windows), keep=True)
     calibrated = detector.calibrated
     nats = calibrated.nats(detector.parts(found, live.offsets))
     score = calibrated.combined(nats)

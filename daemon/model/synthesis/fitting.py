@@ -187,7 +187,7 @@ class _Windows:
         )
         labels = [label for r in runs for label in _labels(history[r.segment], r, L, h)]
         known = {label: i for i, label in enumerate(conditions)}
-        posterior = models.measure_standard(windows, labels).posterior
+        posterior = models.measure_scaled(windows, labels).posterior
         mean, turn, y = whitened(posterior)
         starts = np.cumsum([0, *(r.count for r in runs)])
         follows = np.arange(1, len(windows) + 1)

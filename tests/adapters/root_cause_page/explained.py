@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from daemon.domain import SECOND_NS
-from daemon.model.repair import Cause, Repair, Twin, Verdict
-from daemon.model.repair import Path as LatentPath
+from daemon.model.repair import Cause, LatentPath, Repair, Twin, Verdict
 from daemon.model.root_cause import Incident, Neighbour, RootCause
 from tests.adapters.admin.fleet import ASSETS, SENSORS
 

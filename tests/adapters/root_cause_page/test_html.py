@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from daemon.adapters.root_cause_page import root_cause_html
-from daemon.model.repair import Path as LatentPath
+from daemon.model.repair import LatentPath
 from tests.adapters.admin.fleet import SENSORS
 from tests.adapters.pages.markup import HOSTILE, WIDTHS, Markup, check_self_contained
 from tests.adapters.root_cause_page.explained import explained

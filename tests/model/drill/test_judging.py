@@ -27,11 +27,11 @@ from daemon.model.drill import (
     Place,
     Trial,
     Verdict,
-    alive,
-    judged,
-    judging,
+    judge_all,
+    judge_in_slices,
     places_in,
     trial,
+    varying_sensors,
 )
 from daemon.model.faults import FaultKind, Injection, inject
 from daemon.runtime.fire_drill import rules_of
@@ -129,7 +129,7 @@ def test_verdicts_equal_those_of_a_stream(bundle: Bundle, policy: AlarmPolicy, h
     chain = DetectionChain(detector, policy, rules_of(detector, spec), hop)
     places = places_in(chain, [history], 6)
     assert len(places) == 6
-    able = alive(detector)
+    able = varying_sensors(detector)
     assert able == [0, 1, 2]
     tried = [
         (place, trial(kind, c, rung, (5, i), able))
@@ -138,7 +138,7 @@ def test_verdicts_equal_those_of_a_stream(bundle: Bundle, policy: AlarmPolicy, h
         for c in (i % 3,)
     ]
     found = 0
-    for (place, what), (_, verdict) in zip(tried, judged(chain, tried), strict=True):
+    for (place, what), (_, verdict) in zip(tried, judge_all(chain, tried), strict=True):
         lasts = 2 * spec.window
         if what.kind is FaultKind.STUCK:
             lasts = max(lasts, int(chain.rules.stuck_rows[what.sensors[0]])) + 8
@@ -171,7 +171,7 @@ def test_baseline_and_pending_alarms_before_the_fault_count() -> None:
         (p, trial(FaultKind.SHIFT, 0, rung, (p.row,), [0, 1])) for p in places for rung in (3.0, 6.0, 8.0)
     ]
     found = 0
-    for (place, what), (_, verdict) in zip(tried, judged(chain, tried), strict=True):
+    for (place, what), (_, verdict) in zip(tried, judge_all(chain, tried), strict=True):
         assert verdict == stream_verdict(detector, spec, policy, history, place, what, 4), (place.row, what)
         found += verdict is not None and verdict.found
     assert 20 < found < 100
@@ -197,7 +197,7 @@ def test_a_sensor_swapped_with_an_inactive_one_looks_stuck() -> None:
         for kind, rung in ((FaultKind.SWAP, 0.0), (FaultKind.LAG, 6.0))
     ]
     seen = set()
-    for (place, what), (_, verdict) in zip(tried, judged(chain, tried), strict=True):
+    for (place, what), (_, verdict) in zip(tried, judge_all(chain, tried), strict=True):
         if verdict is not None:
             assert verdict == stream_verdict(detector, spec, AlarmPolicy(), history, place, what, 16), (
                 place.row,
@@ -218,10 +218,10 @@ def test_results_do_not_depend_on_the_rows_judged_at_once(at_once: int) -> None:
     tried = [
         (place, trial(kind, 0, rung, (i,), [0, 1])) for i, place in enumerate(places) for kind, rung in KINDS
     ]
-    whole = [verdict for _, verdict in judged(chain, tried)]
+    whole = [verdict for _, verdict in judge_all(chain, tried)]
     parts = []
     for one in tried:
-        steps = judging(chain, [one], rows_at_once=at_once)
+        steps = judge_in_slices(chain, [one], rows_at_once=at_once)
         while True:
             try:
                 next(steps)
@@ -239,7 +239,7 @@ def test_judging_changes_no_place() -> None:
     chain = DetectionChain(detector, AlarmPolicy(), rules)
     (place,) = places_in(chain, [history], 1)
     before = place.baseline.copy(), place.values.copy(), place.alarm, history.values.copy()
-    list(judged(chain, [(place, trial(k, 0, r, (1,), [0, 1])) for k, r in KINDS]))
+    list(judge_all(chain, [(place, trial(k, 0, r, (1,), [0, 1])) for k, r in KINDS]))
     np.testing.assert_array_equal(place.baseline, before[0])
     np.testing.assert_array_equal(place.values, before[1])
     np.testing.assert_array_equal(history.values, before[3])

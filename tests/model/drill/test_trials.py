@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from daemon.model.bundle import Bundle
 from daemon.model.drill import (
-    alive,
     ladder,
     trial,
+    varying_sensors,
 )
 from daemon.model.faults import FaultKind
 
@@ -24,4 +24,4 @@ def test_only_the_size_differs_between_rungs_at_one_place() -> None:
 
 
 def test_constant_sensors_are_left_out(linear: Bundle) -> None:
-    assert alive(linear.detector()) == [0, 1, 2]
+    assert varying_sensors(linear.detector()) == [0, 1, 2]
