@@ -10,7 +10,6 @@ Where no Chromium is installed the tests are skipped with the reason, and fail w
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import json
 import os
@@ -161,16 +160,6 @@ class Page:
         """What does not fit the window: clipped text, text outside of its place, sideways scrolling."""
         found: list[str] = self.value(MISFITS)
         return found
-
-    def picture(self, path: Path) -> None:
-        """The whole page as a PNG."""
-        size = self.ask("Page.getLayoutMetrics")["cssContentSize"]
-        data = self.ask(
-            "Page.captureScreenshot",
-            captureBeyondViewport=True,
-            clip={"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1},
-        )["data"]
-        path.write_bytes(base64.b64decode(data))
 
     def ask(self, method: str, **parameters: Any) -> dict[str, Any]:
         """One call of the DevTools protocol; notes what the page complains of meanwhile."""

@@ -137,35 +137,35 @@ class CentreDetector:
 
 
 class PromptTrainer:
-    """A ``Trainer`` that learns where it stands, without a process: the outcome is there at the next look.
+    """A ``Trainer`` that trains in this process, at once: the result is there at the next poll.
 
     Args:
-        taught: what comes of an order.
-        looks: so often ``poll`` says nothing before.
+        train: the training itself.
+        polls: so many calls of ``poll`` return None before the result.
     """
 
-    def __init__(self, taught: Callable[[TrainingJob], TrainingResult] = learn, looks: int = 0) -> None:
+    def __init__(self, train: Callable[[TrainingJob], TrainingResult] = learn, polls: int = 0) -> None:
         self.share, self.doing = 0.0, ""
-        self.orders: list[TrainingJob] = []
-        self._taught, self._looks = taught, looks
+        self.jobs: list[TrainingJob] = []
+        self._train, self._polls = train, polls
         self._left = 0
-        self._outcome: TrainingResult | None = None
+        self._result: TrainingResult | None = None
 
     @property
     def busy(self) -> bool:
-        return self._outcome is not None
+        return self._result is not None
 
-    def start(self, order: TrainingJob) -> None:
+    def start(self, job: TrainingJob) -> None:
         assert not self.busy
-        self.orders.append(order)
-        self._outcome, self._left = self._taught(order), self._looks
+        self.jobs.append(job)
+        self._result, self._left = self._train(job), self._polls
 
     def poll(self) -> TrainingResult | None:
         if self._left:
             self._left -= 1
             return None
-        outcome, self._outcome = self._outcome, None
-        return outcome
+        result, self._result = self._result, None
+        return result
 
     def stop(self) -> None:
-        self._outcome = None
+        self._result = None

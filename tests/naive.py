@@ -110,22 +110,6 @@ def gridded(
     return found
 
 
-def firing_rows(scores: list[float], threshold: float, policy: AlarmPolicy) -> list[bool]:
-    """Which rows of one asset fire, directly from the definition of the policy, without a state machine."""
-    fires: list[bool] = []
-    past: list[float] = []
-    for score in scores:
-        before = fires[-1] if fires else False
-        if math.isnan(score):
-            fires.append(before)
-            continue
-        past.append(score)
-        above = sum(s > threshold for s in past[-policy.of :])
-        opens = score > threshold and above >= policy.needed
-        fires.append(opens or (before and score > policy.hysteresis * threshold))
-    return fires
-
-
 # ------------------------------------------------------------------ event time
 @dataclass
 class SpokenRow:

@@ -32,7 +32,7 @@ class GatheredPlace:
     partition: InputPartition
     asset: str
     slot: int
-    standing: JudgingState
+    state: JudgingState
     next_row: int
     rows: list[Floats] = field(default_factory=list)
     condition: list[str] = field(default_factory=list)
@@ -155,14 +155,14 @@ class PlaceCollector:
         if block.firing[last] or any(a.asset == asset for a in self._gathering):
             return
         row = int(block.rows[last])
-        standing = pipeline.parts.judging_state(asset, row)
-        if standing is not None:
-            self._gathering.append(GatheredPlace(pipeline.partition, asset, slot, standing, row + 1))
+        state = pipeline.parts.judging_state(asset, row)
+        if state is not None:
+            self._gathering.append(GatheredPlace(pipeline.partition, asset, slot, state, row + 1))
 
     def _served(self, gathered: GatheredPlace) -> QueuedPlace:
         """Make a complete place of its rows."""
         assert self._version is not None
-        s, L = gathered.standing, self._spec.window
+        s, L = gathered.state, self._spec.window
         first = gathered.next_row - len(gathered.rows) - L
         place = Place(
             gathered.asset,

@@ -223,8 +223,9 @@ class FireDrill:
     def news(self) -> DrillFigures | None:
         """What was found, or failed, since the last call; None if there is nothing new."""
         version, spent_s = self._reported
-        if not self._fresh and version == self.version and self._failure is None:
-            return None
+        if not self._fresh and version == self.version:
+            failure, self._failure = self._failure, None
+            return None if failure is None else DrillFigures(False, [], [], [], 0.0, failure)
         period = self.spec.period_ns
         with self._share.spending():
             fresh, self._fresh = self._fresh, []

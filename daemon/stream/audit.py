@@ -74,7 +74,7 @@ class Audited:
 class _Hidden:
     """One window with its gap, as it waits for the model."""
 
-    window: NDArray[np.generic]  # (L, C) standard units
+    window: NDArray[np.generic]  # (L, C) scaled units
     newest: Floats  # (C,) raw
     condition: str
     last_value: Floats  # (C,)
@@ -125,8 +125,8 @@ class Audit:
         """Take readings out of copies of their windows.
 
         Args:
-            windows: with the windows in standard units; ``values`` has the newest rows.
-            standard: these units.
+            windows: with the windows in scaled units; ``values`` has the newest rows.
+            scaling: these units.
             at, sensor, gap: which windows, which sensor of each, and the rows to hide.
 
         A reading that is missing, or the only one of its sensor in the window, is left out.
@@ -236,21 +236,21 @@ class Tallies:
 
     Args:
         sensors: their names.
-        standard: the model's units: training's mean and spread.
+        scaling: the model's units: training's mean and spread.
     """
 
     def __init__(self, sensors: Sequence[str], scaling: Scaling) -> None:
         self.sensors = tuple(sensors)
-        self._standard = scaling
+        self._scaling = scaling
         self._counts: Ints = np.zeros(len(self.sensors), np.int64)
         # By sensor the newest: error, that of the last value, of the mean, inside, gap.
         self._kept: list[Floats] = [np.empty((0, 5)) for _ in self.sensors]
 
     def add(self, audited: Audited) -> list[int]:
         """Take audits in; returns the sensors they are of."""
-        mean = self._standard.mean[audited.sensor]
+        mean = self._scaling.mean[audited.sensor]
         off_mean = np.abs(audited.truth - mean)
-        blur = PRECISION * (off_mean + self._standard.scale[audited.sensor])
+        blur = PRECISION * (off_mean + self._scaling.scale[audited.sensor])
         inside = (audited.low - blur <= audited.truth) & (audited.truth <= audited.high + blur)
         # Where nothing can be filled in, nothing is better than the usual level.
         error = np.where(np.isfinite(audited.value), np.abs(audited.value - audited.truth), off_mean)
@@ -282,7 +282,7 @@ class Tallies:
             name,
             count,
             float(error.mean()),
-            float(error.mean() / self._standard.scale[sensor]),
+            float(error.mean() / self._scaling.scale[sensor]),
             float(last.mean()),
             1.0 - float(error.mean()) / off_mean if off_mean > 0 else math.nan,
             float(inside.mean()),

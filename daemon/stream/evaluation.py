@@ -32,7 +32,8 @@ class Evaluation:
         audit: hides readings from the model to see how well they are filled; None: no audit.
 
     Attributes:
-        emitted: outputs of chunks and of whole fleets since the last committable step; the pipeline resets it.
+        emitted: outputs of chunks and of whole fleets since the last committable step, drift left out; the
+            pipeline resets it.
     """
 
     def __init__(self, parts: Parts, audit: Audit | None) -> None:
@@ -45,26 +46,24 @@ class Evaluation:
     def evaluate_full(self) -> Iterator[Step]:
         """Judge the chunks that are full; called after every reading, and nearly always there is none."""
         while self._parts.chunker.full:
-            yield self._emit(self._evaluate(self._parts.chunker.next()))
+            yield self._evaluate(self._parts.chunker.next())
 
     def evaluate_all(self) -> Iterator[Step]:
         """Judge all rows that wait: at the end of a poll, and before anything that must come after them."""
         while len(self._parts.chunker):
-            yield self._emit(self._evaluate(self._parts.chunker.next()))
+            yield self._evaluate(self._parts.chunker.next())
 
     def in_steps(self, outputs: Iterator[Output]) -> Iterator[Step]:
         """The steps of outputs of very many assets, some at a time."""
         while some := list(islice(outputs, OUTPUTS_AT_ONCE)):
-            yield self._emit(self.make_step(some))
+            step = self.make_step(some)
+            self.emitted += len(step.outputs)
+            yield step
 
     def make_step(self, outputs: Sequence[Output] = ()) -> Step:
         """Outputs that are due now; while the pipeline replays, they were published before."""
         replaying = self._parts.ledger.replaying
         return Step(outputs=[] if replaying else list(outputs), silent=replaying)
-
-    def _emit(self, step: Step) -> Step:
-        self.emitted += len(step.outputs)
-        return step
 
     # -------------------------------------------------------------- a chunk
     def _evaluate(self, chunk: Chunk) -> Step:
@@ -107,6 +106,7 @@ class Evaluation:
             if judging:
                 self._hide(windows, judgement)
                 step.audited = self.compared()
+            self.emitted += len(outputs)
             drifted = parts.drift.add(chunk.boundaries, judgement.summands)
             step.outputs = self._in_row_order(windows, outputs, drifted)
         return step

@@ -99,7 +99,6 @@ class Judge:
     Attributes:
         detector: the model in force; None: nothing is scored.
         dropped: windows that a model failed on, so far; no entry before a model was asked.
-        begun: (N,) by slot, whether the asset's baseline was set under this model.
     """
 
     def __init__(

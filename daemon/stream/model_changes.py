@@ -66,7 +66,7 @@ class ModelChanges:
             self._known.append(ModelChange(self.last.number + 1, offset, mine.model, mine.scaling))
         self._ahead = deque(self._known[1:])
         self._windows.restore_scalings(
-            {swap.number: swap.scaling for swap in self._known}, self._known[0].number
+            {change.number: change.scaling for change in self._known}, self._known[0].number
         )
 
     def next_offset(self) -> int | None:
@@ -75,9 +75,9 @@ class ModelChanges:
 
     def pass_next(self) -> int:
         """Repeat the next change of the replay: rows are kept in its units; returns their number."""
-        swap = self._ahead.popleft()
-        self._windows.use_scaling(swap.scaling)
-        return swap.number
+        change = self._ahead.popleft()
+        self._windows.use_scaling(change.scaling)
+        return change.number
 
     @property
     def droppable(self) -> bool:
@@ -92,8 +92,8 @@ class ModelChanges:
             replay_from: the first record that the next owner reads.
             any_asset: whether there is any asset.
         """
-        before = [swap.number for swap in self._known if swap.offset <= replay_from]
+        before = [change.number for change in self._known if change.offset <= replay_from]
         if any_asset and before:
             units = min(units, before[-1])
-        self._known = [swap for swap in self._known if swap.number >= units]
+        self._known = [change for change in self._known if change.number >= units]
         self._windows.drop_scalings(units)

@@ -160,10 +160,12 @@ class Parts:
             refuse: whether the asset's held readings become dead letters.
         """
         slot = self.assets.slots[name]
-        closed = list(self.episodes.dismiss(name, int(self.ingest.grid.newest[slot]), self.judge.model))
+        closed: list[Output] = list(
+            self.episodes.dismiss(name, int(self.ingest.grid.newest[slot]), self.judge.model)
+        )
         if refuse:
             self.ingest.refuse_held(slot, offset)
         self.silence.forget(name)
         self.ledger.forget(name)
         self.assets.remove(name)
-        return [*closed]
+        return closed

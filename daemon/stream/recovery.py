@@ -69,7 +69,7 @@ class Recovery:
         return snapshot.PartitionState(
             self._layout,
             position,
-            [swap.snapshot() for swap in parts.model_changes],
+            [change.snapshot() for change in parts.model_changes],
             snapshot.FleetState.joined(
                 clock.snapshot_fleet(),
                 replay_count=parts.ledger.replay_count(clock.count),
@@ -159,7 +159,7 @@ class Recovery:
             return None  # there is none, or it is of another layout
         fault = found if isinstance(found, str) else partition_fault(found, parts.spec)
         if isinstance(found, snapshot.PartitionState) and fault is None:
-            mine, last = parts.model_changes.last, snapshot.ModelChange.restored(found.swaps[-1])
+            mine, last = parts.model_changes.last, snapshot.ModelChange.restored(found.model_changes[-1])
             if last.model != mine.model:
                 return found
             drift = parts.drift.drift
@@ -184,7 +184,7 @@ class Recovery:
         if partition.drift_episode is not None:
             parts.episodes.restore_drift(partition.drift_episode)
         parts.model_changes.restore(
-            [snapshot.ModelChange.restored(swap) for swap in partition.swaps], partition.offset
+            [snapshot.ModelChange.restored(change) for change in partition.model_changes], partition.offset
         )
         outputs: list[Output] = []
         same_interval = partition.drift_interval_ns == parts.drift.interval_ns

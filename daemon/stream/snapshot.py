@@ -16,10 +16,10 @@ When records are written: writing every asset with every commit would cost more 
 does. An asset is written once the log has advanced by about a window of rows per asset (see
 ``Pipeline.saving``); its record then costs no more than the rows that it replaces. The partition's
 record is small and written with every commit: event time, drift sums, the offset below which an asset
-without a record was evicted and must not be created again, and the *swaps* (at which offset which
-model took over, and the units in which rows are stored under it). A swap rewrites no asset: an existing
-record keeps its rows in the units of its time, which it names by the swap's number, and a successor
-replays the log through the same swaps. A swap is removed from the list when no record and no replay
+without a record was evicted and must not be created again, and the *model changes* (at which offset which
+model took over, and the units in which rows are stored under it). A change rewrites no asset: an existing
+record keeps its rows in the units of its time, which it names by the change's number, and a successor
+replays the log through the same model changes. A change is removed from the list when no record and no replay
 can need it.
 
 Invariants: the order and the types of the fields below are the format of the records; they change only
@@ -111,7 +111,7 @@ class AlarmState(msgspec.Struct, frozen=True, array_like=True):
 class ModelChangeState(msgspec.Struct, frozen=True, array_like=True):
     """A model that took over: it judges the rows that records from ``offset`` on released."""
 
-    number: int  # one more than that of the swap before
+    number: int  # one more than that of the change before
     offset: int
     model: str
     mean: bytes  # ``detector.Scaling``: the units in which rows are stored under this model
@@ -264,7 +264,7 @@ class AssetState(msgspec.Struct, frozen=True, array_like=True):
     layout: str
     offset: int  # records of this asset before it are covered
     grid: GridState
-    units: int  # the number of the swap whose units the window is in, and whose model the baseline is of
+    units: int  # the number of the change whose units the window is in, and whose model the baseline is of
     window: bytes  # (T, C) the newest T <= L rows, oldest first
     window_offsets: bytes  # (T,) ``windowing.NO_RECORD`` for a row without a record
     last_value: bytes  # (C,)
@@ -339,7 +339,7 @@ class PartitionState(msgspec.Struct, frozen=True, array_like=True):
 
     layout: str
     offset: int
-    swaps: list[ModelChangeState]  # oldest first; the last one's model is in force
+    model_changes: list[ModelChangeState]  # oldest first; the last one's model is in force
     clock: FleetState
     forgotten_before: int  # an asset seen before this offset and without a record has been evicted
     drift: list[SumsState]
@@ -352,7 +352,7 @@ class PartitionState(msgspec.Struct, frozen=True, array_like=True):
     @property
     def model(self) -> str:
         """The version of the model in force."""
-        return self.swaps[-1].model
+        return self.model_changes[-1].model
 
     @property
     def drift_state(self) -> DriftState:
@@ -372,7 +372,7 @@ class ModelChange:
     scaling: Scaling
 
     def snapshot(self) -> ModelChangeState:
-        """The swap as part of a record."""
+        """The change as part of a record."""
         return ModelChangeState(
             self.number,
             self.offset,
@@ -384,7 +384,7 @@ class ModelChange:
 
     @staticmethod
     def restored(state: ModelChangeState) -> ModelChange:
-        """The swap of a record."""
+        """The change of a record."""
         scaling = Scaling(unpack_floats(state.mean), unpack_floats(state.scale), np.dtype(state.kept).type)
         return ModelChange(state.number, state.offset, state.model, scaling)
 

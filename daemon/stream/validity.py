@@ -49,7 +49,7 @@ ASSET_BYTES = 65_536
 TEXT = 65_536
 MOST_ROWS = 1 << 20
 """Entries of a list: more rows than a window and its lateness ever have."""
-MOST_SWAPS = 10_000
+MOST_MODEL_CHANGES = 10_000
 MOST_STAMPS = 1_000
 _PER_SENSOR = {"values", "last_value", "last_row", "still_since"}
 """Fields that hold eight bytes per sensor, whatever they are part of."""
@@ -146,7 +146,7 @@ def _grid_fault(grid: GridState, spec: StreamSpec) -> str | None:
         return f"heard has {len(grid.heard)} bytes, where {C} sensors need {8 * C}"
     kept = spec.allowed_lateness_ns // period + 3 if spec.format is Format.JSON_WIDE else 0
     if len(grid.value_hashes) != 8 * kept:
-        return f"told has {len(grid.value_hashes)} bytes, where {kept} rows need {8 * kept}"
+        return f"value_hashes has {len(grid.value_hashes)} bytes, where {kept} rows need {8 * kept}"
     if not -1 <= grid.newest <= max(grid.max_time_ns, -1) // period or grid.max_time_ns < -1:
         return f"newest row {grid.newest} is after time {grid.max_time_ns}"
     if not -1 <= grid.last_observed <= grid.newest or not -1 <= grid.began <= grid.newest:
@@ -244,10 +244,10 @@ def partition_fault(known: PartitionState, spec: StreamSpec) -> str | None:
         return fault
     if not 0 <= known.forgotten_before <= known.offset:
         return f"forgotten_before {known.forgotten_before} is not before offset {known.offset}"
-    if not 1 <= len(known.swaps) <= MOST_SWAPS:
-        return f"{len(known.swaps)} swaps"
-    for before, swap in zip([None, *known.swaps], known.swaps, strict=False):
-        if fault := _swap_fault(before, swap, known.offset, len(spec.sensors)):
+    if not 1 <= len(known.model_changes) <= MOST_MODEL_CHANGES:
+        return f"{len(known.model_changes)} model_changes"
+    for before, change in zip([None, *known.model_changes], known.model_changes, strict=False):
+        if fault := _model_change_fault(before, change, known.offset, len(spec.sensors)):
             return fault
     if known.drift_episode is not None:
         if known.drift_episode.kind is not AlertKind.DRIFT:
@@ -257,20 +257,20 @@ def partition_fault(known: PartitionState, spec: StreamSpec) -> str | None:
     return _fleet_fault(known.clock, spec) or _drift_fault(known, len(spec.sensors))
 
 
-def _swap_fault(
-    before: ModelChangeState | None, swap: ModelChangeState, offset: int, sensors: int
+def _model_change_fault(
+    before: ModelChangeState | None, change: ModelChangeState, offset: int, sensors: int
 ) -> str | None:
-    if swap.number < 0 or (before is not None and swap.number != before.number + 1):
-        return f"swap {swap.number} does not follow"
-    if not (0 if before is None else before.offset) <= swap.offset <= offset:
-        return f"swap {swap.number} at offset {swap.offset} does not follow"
-    if swap.kept not in ("<f4", "<f8") or len(swap.model) > 1_000:
-        return f"rows are kept as {swap.kept[:20]!r}"
-    if not len(swap.mean) == len(swap.scale) == 8 * sensors:
-        return f"units of {len(swap.mean)} and {len(swap.scale)} bytes, for {sensors} sensors"
-    mean, scale = np.frombuffer(swap.mean, "<f8"), np.frombuffer(swap.scale, "<f8")
+    if change.number < 0 or (before is not None and change.number != before.number + 1):
+        return f"change {change.number} does not follow"
+    if not (0 if before is None else before.offset) <= change.offset <= offset:
+        return f"change {change.number} at offset {change.offset} does not follow"
+    if change.kept not in ("<f4", "<f8") or len(change.model) > 1_000:
+        return f"rows are kept as {change.kept[:20]!r}"
+    if not len(change.mean) == len(change.scale) == 8 * sensors:
+        return f"units of {len(change.mean)} and {len(change.scale)} bytes, for {sensors} sensors"
+    mean, scale = np.frombuffer(change.mean, "<f8"), np.frombuffer(change.scale, "<f8")
     if not (np.isfinite(mean).all() and np.isfinite(scale).all() and (scale > 0).all()):
-        return f"the units of swap {swap.number} are not finite"
+        return f"the units of change {change.number} are not finite"
     return None
 
 

@@ -21,7 +21,7 @@ async def counting():
 
 @cli.app.command()
 def count():
-    cli.compute(counting())
+    cli.run_interruptible(counting())
 
 cli.main()
 """

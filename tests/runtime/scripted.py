@@ -273,7 +273,7 @@ def trained_rows(run: StreamRun) -> list[int]:
     """How many rows each training was given."""
     trainer = run.trainer
     assert isinstance(trainer, PromptTrainer)
-    return [sum(len(s.values) for s in order.history) for order in trainer.orders]  # type: ignore[union-attr]
+    return [sum(len(s.values) for s in order.history) for order in trainer.jobs]  # type: ignore[union-attr]
 
 
 async def run_loop(

@@ -319,7 +319,7 @@ async def test_with_hold_always_the_first_model_judges_from_the_row_after_its_tr
 
 async def test_with_hold_first_the_input_waits_for_the_first_model_only() -> None:
     run = learning_stream(retrain_every=timedelta(seconds=300), retrain_rows=400)
-    run.trainer = PromptTrainer(looks=3)  # type: ignore[assignment]
+    run.trainer = PromptTrainer(polls=3)  # type: ignore[assignment]
     busy = []
 
     async def events() -> AsyncIterator[SourceEvent]:
@@ -333,7 +333,7 @@ async def test_with_hold_first_the_input_waits_for_the_first_model_only() -> Non
     assert [at for at, waits, _ in busy if waits] == [at for at, _, training in busy if training] != []
     assert min(at for at, waits, _ in busy if waits) > 400
     assert len(run.versions) == 2
-    first, second, *_ = run.trainer.orders
+    first, second, *_ = run.trainer.jobs
     assert first.incumbent is None
     assert second.incumbent is not None
     assert Bundle.from_bytes(second.incumbent).version == run.versions[0]
@@ -342,7 +342,7 @@ async def test_with_hold_first_the_input_waits_for_the_first_model_only() -> Non
 
 async def test_a_running_training_ends_with_the_loop() -> None:
     run = learning_stream()
-    run.trainer = PromptTrainer(looks=1 << 62)  # type: ignore[assignment]
+    run.trainer = PromptTrainer(polls=1 << 62)  # type: ignore[assignment]
     await run_loop(run, assigned_then(PolledRecords(PUMPS_0, varied(420))))
     assert trained_rows(run) == [400]
     assert not run.trainer.busy
@@ -385,9 +385,9 @@ async def test_a_first_training_that_is_repeated_takes_the_same_rows() -> None:
             yield PolledRecords(PUMPS_0, ())
 
     await run_loop(run, events(), hold=Hold.ALWAYS, clock=clock)
-    wanted = {order.history[0].asset for order in run.trainer.orders}  # type: ignore[attr-defined]
+    wanted = {order.history[0].asset for order in run.trainer.jobs}  # type: ignore[attr-defined]
     assert wanted == {"first 100, at least 100"}
-    assert len(run.trainer.orders) > 3  # type: ignore[attr-defined]
+    assert len(run.trainer.jobs) > 3  # type: ignore[attr-defined]
 
 
 async def test_notes_on_a_history_are_logged() -> None:

@@ -82,7 +82,7 @@ async def test_good_candidates_are_promoted_a_poisoned_one_is_refused_and_every_
         assert scored[asset][-1] == rows[-1]
         missing = set(range(scored[asset][0], rows[-1] + 1)) - set(scored[asset])
         assert not missing, (asset, sorted(missing)[:5])
-    # What the budget allows follows from what was judged, across all swaps.
+    # What the budget allows follows from what was judged, across all model changes.
     assert stream.scored == sum(map(len, scored.values()))
     assert stream.budgeted == pytest.approx(stream.scored / 1_440)
     assert stream.budget_ratio == stream.episodes / stream.budgeted

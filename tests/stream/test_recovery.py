@@ -173,17 +173,17 @@ MODELS = [
     replace(QUICK, version="centre-2", centre=0.1, threshold=2.0, carried={}),
     replace(QUICK, version="centre-3", centre=-3.7, threshold=6.0, memory=0.3, still=3),
 ]
-SWAPS = st.lists(st.tuples(st.integers(0, 14), st.integers(0, 2)), max_size=4)
+CHANGES = st.lists(st.tuples(st.integers(0, 14), st.integers(0, 2)), max_size=4)
 """Before which event, and to which model; not one that is in force already."""
 
 
-def swapping(
-    events: Sequence[PolledRecords], swaps: Sequence[tuple[int, int]]
+def with_model_changes(
+    events: Sequence[PolledRecords], changes: Sequence[tuple[int, int]]
 ) -> list[PolledRecords | Detector]:
     """The events, and models that take over between them."""
     found: list[PolledRecords | Detector] = []
     for i, event in enumerate(events):
-        found += [MODELS[model] for before, model in swaps if before == i]
+        found += [MODELS[model] for before, model in changes if before == i]
         found.append(event)
     return found
 
@@ -197,7 +197,7 @@ def swapping(
     st.lists(st.tuples(st.integers(1, 30), st.sampled_from([0, 0, 0, 1, 9])), max_size=12),
     st.lists(st.tuples(st.integers(0, 5), st.booleans()), max_size=12),
     st.sampled_from([2, 100]),
-    SWAPS,
+    CHANGES,
     st.sampled_from([1, 2, 1000]),
     st.sampled_from([no_stamp, live]),
 )
@@ -221,12 +221,12 @@ def test_a_crash_never_shows(
     sizes: list[tuple[int, int]],
     fate: list[tuple[int, bool]],
     max_assets: int,
-    swaps: list[tuple[int, int]],
+    changes: list[tuple[int, int]],
     at_once: int,
     stamp_ns: Callable[[int], int],
 ) -> None:
     spec = replace(spec, allowed_lateness_ns=lateness_ns)
-    events = swapping(polls(arrivals(drawn, spec.format, stamp_ns), sizes), swaps)
+    events = with_model_changes(polls(arrivals(drawn, spec.format, stamp_ns), sizes), changes)
 
     def one(**more: Any) -> Pipeline:
         return make(spec, policy=policy, max_assets=max_assets, drift_interval_ns=7 * SECOND_NS, **more)
@@ -267,7 +267,7 @@ HELD_AND_CONFIRMED = [
     st.lists(st.tuples(st.integers(1, 60), st.sampled_from([0, 0, 0, 9])), max_size=4),
     st.lists(st.booleans(), max_size=12),
     st.sampled_from([2, 100]),
-    SWAPS,
+    CHANGES,
 )
 @example(
     replace(SPEC, silent_after_ns=4 * SECOND_NS),
@@ -285,10 +285,10 @@ def test_a_crash_on_the_way_through_a_poll_never_shows(
     sizes: list[tuple[int, int]],
     crashes: list[bool],
     max_assets: int,
-    swaps: list[tuple[int, int]],
+    changes: list[tuple[int, int]],
 ) -> None:
     spec = replace(spec, allowed_lateness_ns=lateness_ns)
-    events = swapping(polls(arrivals(drawn, spec.format), sizes), swaps)
+    events = with_model_changes(polls(arrivals(drawn, spec.format), sizes), changes)
 
     def one(**more: Any) -> Pipeline:
         return make(spec, max_assets=max_assets, drift_interval_ns=7 * SECOND_NS, **more)
@@ -384,7 +384,7 @@ def test_a_model_that_took_over_meanwhile_judges_no_earlier_row() -> None:
     outputs = feed(other, readings[30:32])
     assert told(outputs, AlertKind.ANOMALY) == [(30, "closed", "p1")]
     assert len([o for o in outputs if isinstance(o, ScoredRow)]) == 2  # the window was carried over
-    assert len(snapshots(other)) == 2  # a swap takes all state with it
+    assert len(snapshots(other)) == 2  # a model change writes all state
 
 
 def test_an_episode_that_opened_since_the_state_is_closed_by_another_model_too() -> None:
@@ -422,9 +422,11 @@ def test_a_takeover_writes_the_state_of_a_large_fleet_in_pieces(monkeypatch: pyt
     assert max(map(len, pieces)) == 11
     assert {saved.key for piece in pieces for saved in piece} == kept.keys()
     assert [len(piece) for piece in pieces[-3:]] == [1, 1, 1]
-    swaps = [snapshot.decode_partition(piece[-1].value, snapshot.layout(SPEC)).swaps for piece in pieces]  # type: ignore[union-attr]
-    assert [len(one) for one in swaps[:2]] == [2, 2]
-    assert [swap.model for swap in swaps[-1]] == ["centre-2"]
+    changes = [
+        snapshot.decode_partition(piece[-1].value, snapshot.layout(SPEC)).model_changes for piece in pieces
+    ]  # type: ignore[union-attr]
+    assert [len(one) for one in changes[:2]] == [2, 2]
+    assert [change.model for change in changes[-1]] == ["centre-2"]
 
 
 def test_state_that_only_judging_knows_is_written_before_a_takeover_in_pieces(

@@ -21,8 +21,8 @@ def partition() -> PartitionState:
     fleet = FleetState.joined(
         FleetClockState(1, 2, 3, 4, 9, 6, 7), replay_count=5, drift_due_row=8, stamps_ns=(10, 11)
     )
-    swap = ModelChange(0, 0, "m", SCALING).snapshot()
-    return PartitionState(snapshot.layout(SPEC), 12, [swap], fleet, 3, *DriftState.none(60), None)
+    change = ModelChange(0, 0, "m", SCALING).snapshot()
+    return PartitionState(snapshot.layout(SPEC), 12, [change], fleet, 3, *DriftState.none(60), None)
 
 
 def test_a_record_of_a_partition_is_read_as_it_was_written() -> None:
@@ -33,7 +33,7 @@ def test_a_record_of_a_partition_is_read_as_it_was_written() -> None:
     assert found == partition()
     assert isinstance(found, PartitionState)
     assert found.model == "m"
-    assert ModelChange.restored(found.swaps[-1]).scaling.same_as(SCALING)
+    assert ModelChange.restored(found.model_changes[-1]).scaling.same_as(SCALING)
     assert found.drift_state == DriftState.none(60)
 
 

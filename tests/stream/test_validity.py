@@ -71,7 +71,7 @@ def readings(form: Format) -> list[Reading]:
 
 @cache
 def kept(form: Format) -> tuple[dict[bytes, StateRecord], int, int]:
-    """The records of a partition's state with a swap behind it, its offset, and where to replay from."""
+    """The records of a partition's state with a model change behind it, its offset, and where to replay from."""
     pipeline, items = make(SPECS[form], replace(CENTRE, still=3)), readings(form)
     cut = next(i for i, item in enumerate(items) if item.time_ns >= FIRST * SECOND_NS)
     saved: dict[bytes, StateRecord] = {}
@@ -177,7 +177,7 @@ def put(*path: str, to: Any) -> Callable[[list[Any]], None]:
         (put("grid", "newest", to=1 << 61), "newest row"),
         (put("grid", "last_observed", to=1 << 40), "rows"),
         (put("grid", "watermark_ns", to=1 << 61), "watermark"),
-        (put("grid", "value_hashes", to=b"\0" * 8), "told has 8 bytes"),
+        (put("grid", "value_hashes", to=b"\0" * 8), "value_hashes has 8 bytes"),
         (put("grid", "heard", to=b"\0" * 8), "heard has 8 bytes"),
         (put("grid", "silent", to=b"\xff" * 100), "grid.silent"),
         (put("grid", to=[1, 2]), "Expected `array`"),
@@ -264,7 +264,7 @@ def test_a_partition_s_record_that_makes_no_sense_is_as_none() -> None:
     form = Format.JSON_WIDE
     names = list(snapshot.PartitionState.__struct_fields__)
     for name, value in [
-        ("swaps", []),
+        ("model_changes", []),
         ("forgotten_before", 1 << 61),
         ("drift_interval_ns", 0),
         ("exceeded", -1),

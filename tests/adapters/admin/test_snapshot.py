@@ -144,7 +144,7 @@ def test_spark_keeps_peaks_and_gaps() -> None:
 def entry(
     sensor: str, kind: str, recall: float, size: float | None, within_s: float | None = 60.0
 ) -> dict[str, Any]:
-    """As ``drilling.entry`` makes it."""
+    """As ``drill_report.entry`` makes it."""
     smallest = (
         None if size is None else {"sd": 1.0, "value": size, "low": size, "high": None, "within_s": within_s}
     )

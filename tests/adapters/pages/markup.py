@@ -56,10 +56,16 @@ def digest(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def check_self_contained(markup: Markup, policy: str) -> None:
-    """Nothing is loaded, and exactly the embedded scripts and styles may run and apply."""
+def check_self_contained(markup: Markup, policy: str, *, links: bool = False) -> None:
+    """Nothing is loaded, and exactly the embedded scripts and styles may run and apply.
+
+    ``links``: whether the page may link to others; a file has nothing to link to.
+    """
     attributes: dict[str, Any] = {name: value for _, attrs in markup.tags for name, value in attrs.items()}
     assert not {"src", "srcset", "style"} & set(attributes)
+    if not links:
+        assert "href" not in attributes
+        assert "link" not in {tag for tag, _ in markup.tags}
     assert not [name for name in attributes if name.startswith("on")]
     assert not {"img", "iframe", "object", "embed", "base"} & {tag for tag, _ in markup.tags}
     assert policy.startswith("default-src 'none'; ")
