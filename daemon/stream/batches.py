@@ -111,7 +111,7 @@ class RowQueue:
         self._sensors = sensors
         self._row_batches: deque[RowBatch] = deque()
         self._taken = 0  # rows of the first batch that were taken
-        self._single_rows: list[ReleasedRow] = []  # behind the batches
+        self._single_rows: list[ReleasedRow] = []  # after the batches
         self.begin = self.end = 0
         self.observed = 0
 
@@ -200,7 +200,7 @@ class ReadingBatchBuilder:
         self._conditions: list[str] = []
         self._stamps: list[int] = []
         self._values: list[Floats] = []
-        self._single: list[Sequence[float]] = []  # behind the values
+        self._single: list[Sequence[float]] = []  # after the values
 
     def add(self, reading: Reading) -> None:
         """Append one wide reading."""

@@ -83,7 +83,7 @@ class Chunker:
         self._waiting.append(rows, self._assets.slots)
 
     def set_boundary(self, horizon_ns: int) -> None:
-        """Drift intervals up to this time end behind the rows that wait now."""
+        """Drift intervals up to this time end after the rows that wait now."""
         self._boundaries.append((self._waiting.end, horizon_ns))
 
     def next(self) -> Chunk:

@@ -267,7 +267,7 @@ class EventTimeGuard:
         return admission
 
     def decide_idle(self, slot: int) -> Admission:
-        """Decide on held readings while the log is idle: take those behind a gap that are not ahead of their records."""
+        """Decide on held readings while the log is idle: take those after a gap that are not ahead of their records."""
         spec, doubt = self.spec, self.doubt(slot)
         size, admission = doubt.size, Admission([])
         bound_ns = spec.allowed_lateness_ns + spec.period_ns

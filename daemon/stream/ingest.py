@@ -7,8 +7,9 @@ can change any more. The disposition of every record is counted here, and its de
 until the pipeline emits it.
 
 A usual record, the next row of an asset that waits for nothing, is treated together with many of
-its kind on arrays (``take_batch``); any other one alone (``take``). The results do not depend on
-which way a record went.
+its kind on arrays (``take_batch``): such readings are rows as they are, and ``Grid`` only notes that they
+were appended. Any other record goes alone (``take``), through ``Grid.insert`` and ``ReleasedRow``. The results
+do not depend on which way a record went.
 """
 
 from __future__ import annotations
@@ -171,8 +172,8 @@ class Ingest:
     def batch_end(self, placed: Placed, begin: int, end: int, drift_due_row: int) -> int:
         """Up to where readings from ``begin`` on may be taken together, one at least.
 
-        Behind a reading by which an asset may turn out to be silent the fleet's clock is read, and a batch
-        may release so many rows at most.
+        After a reading by which an asset may turn out to be silent the fleet's clock is updated, so the batch ends
+        there; and a batch releases at most ``MOST_BRIDGED`` rows, about.
         """
         clock = self.clock
         end = min(end, begin + clock.batch)

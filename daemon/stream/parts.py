@@ -88,7 +88,7 @@ class Parts:
         )
 
     def judging_state(self, asset: str, row: int) -> JudgingState | None:
-        """A copy of an asset's state behind ``row``, its newest of the last chunk.
+        """A copy of an asset's state after ``row``, its newest of the last chunk.
 
         None without a full window or a baseline, or while an episode is not over.
         """

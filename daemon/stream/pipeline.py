@@ -250,7 +250,7 @@ class Pipeline:
         yield from self._finish_poll(polled)
 
     def stop_soon(self) -> None:
-        """Yield a committable step as soon as may be: no record behind it will be taken."""
+        """Yield a committable step as soon as may be: no record after it will be taken."""
         self._stopping = True
 
     def _replay(self, items: Sequence[Record | Reading]) -> Iterator[Step]:
@@ -307,7 +307,7 @@ class Pipeline:
         """Take readings together as far as they lead to nothing but rows.
 
         A reading of an asset that there is no room for, or that is silent, is taken alone: its outputs
-        must come before those of the readings behind it. Behind a reading by which an asset may
+        must come before those of the readings after it. After a reading by which an asset may
         turn out to be silent, the fleet's clock is read.
         """
         batch, slots = placed.readings, placed.slots

@@ -25,7 +25,7 @@ class RowBlock:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class JudgingState:
-    """A copy of an asset's state behind its newest judged row: where a fire drill begins."""
+    """A copy of an asset's state after its newest judged row. A fire drill (faults injected into copies of rows) starts there."""
 
     window: Floats  # (L, C) raw, NaN where not observed
     baseline: Floats  # (P,)

@@ -27,7 +27,7 @@ class Timekeeping:
         self._evaluation = evaluation
 
     def check_clock(self, offset: int) -> Iterator[Step]:
-        """Read the clock behind the record at ``offset`` if it is due, and emit what follows."""
+        """Update the fleet's clock after the record at ``offset`` if it is due, and emit what follows."""
         parts, replaying = self._parts, self._parts.ledger.replaying
         look = parts.silence.update_clock(parts.drift.due_row)
         if look is None:

@@ -11,7 +11,7 @@ written, and ``convert_rows`` converts some of the others. Rows are converted th
 model in between, so that the result is the same to the last bit, whenever it is done.
 
 **Room.** Each asset has room for L rows and a number of spare ones: an eighth of L, or more if there are few
-assets. Rows are written one behind the other, so that the newest L are always one contiguous slice; when the
+assets. Rows are written one after the other, so that the newest L are always one contiguous slice; when the
 room is full, the newest L are moved to its front. A chunk of rows is written, and its windows are cut, in
 *passes*: each takes every asset's rows as far as its room goes, and one pass nearly always suffices.
 
