@@ -22,6 +22,7 @@ from daemon.domain import (
     SourceEvent,
     StateRecord,
 )
+from daemon.runtime import committing
 from daemon.runtime.stream_run import StreamPlan, StreamRun
 from daemon.stream import chunker, ingest, recovery
 from daemon.stream import pipeline as pipeline_module
@@ -229,6 +230,23 @@ async def test_a_fleet_s_state_is_restored_with_pauses() -> None:
         return status.beats
 
     assert await recovered(4_000) > await recovered(400) + 15
+
+
+async def test_a_fleet_s_state_is_written_with_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A commit pauses after so many records of state."""
+
+    async def beats(records_per_pause: int) -> int:
+        monkeypatch.setattr(committing, "STATES_PER_PAUSE", records_per_pause)
+        # The fourth row of each asset opens an episode, so that its state goes with the next commit.
+        records = [
+            line(i, f"p{i % 400:03}", float(i // 400), 50.0 if i >= 1_200 else 0.5, 0.5) for i in range(1_600)
+        ]
+        source = Script([PolledRecords(PUMPS_0, records), PolledRecords(PUMPS_0, (), ended=True)])
+        status = CountingStatus(["pumps"])
+        await loop_over(source, stream(), status=status)[0].run()
+        return status.beats
+
+    assert await beats(10) >= await beats(1 << 30) + 400 // 10
 
 
 async def test_a_start_that_waits_for_the_registry_beats_and_can_be_ended() -> None:
