@@ -12,7 +12,8 @@ score is more anomalous. KL is KL(q(z|x) || N(0, I)) in nats.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
 from enum import StrEnum
@@ -26,9 +27,13 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
+Progress = Callable[[float, str], None]
+"""Called with the share that is done, and with what is being done."""
 Json = dict[str, Any]
 
 SECOND_NS = 1_000_000_000
+DAY_NS = 86_400 * SECOND_NS
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 RECORD_KEY = "$key"
 RECORD_TIMESTAMP = "$timestamp"
 """Field names that stand for the key and the timestamp of the Kafka record."""
@@ -50,6 +55,11 @@ def instant(time_ns: int) -> datetime:
     """An aware UTC datetime, truncated to microseconds."""
     seconds, rest = divmod(time_ns, SECOND_NS)
     return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1_000)
+
+
+def finite_or_none(value: float) -> float | None:
+    """A number for JSON, which has neither NaN nor infinity: None for these."""
+    return value if math.isfinite(value) else None
 
 
 def iso(time_ns: int) -> str:

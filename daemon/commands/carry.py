@@ -33,11 +33,9 @@ from daemon.domain import (
     SourceEvent,
     StreamSpec,
 )
+from daemon.model.baseline import CONTINUES
 from daemon.runtime.stream_run import StreamPlan
 from daemon.stream.decoding import Decoder
-
-CONTINUES = 10
-"""Rows by which TEST may begin after TRAIN's last row and still continue it."""
 
 
 def tails(history: Sequence[Segment], first_rows: Mapping[str, int], window: int) -> list[Segment]:

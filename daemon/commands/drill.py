@@ -13,12 +13,13 @@ from typing import Any
 
 from daemon.commands.derive import check_excluded, plan_for_file
 from daemon.commands.file_history import history_of
-from daemon.commands.inputs import FileOptions, Progress, no_progress
+from daemon.commands.inputs import FileOptions, no_progress
+from daemon.domain import Progress, finite_or_none
 from daemon.errors import InputError, UsageError
 from daemon.model.bundle import Bundle
 from daemon.model.drill import DetectionChain, DrillPlan, Place, Tally, drill, seconds, varying_sensors
 from daemon.model.faults import FaultKind
-from daemon.runtime.drill_report import entry, finite, sized, span
+from daemon.runtime.drill_report import entry, sized, span
 from daemon.runtime.fire_drill import rules_of
 
 
@@ -124,7 +125,7 @@ def report_of(
         "places": len(places),
         "kinds": {
             kind.value: {
-                "recall": finite(tally.recall(kind)),
+                "recall": finite_or_none(tally.recall(kind)),
                 "faults": tally.faults(kind),
                 "delay_s": seconds(tally.delay_rows(kind), period_ns),
             }

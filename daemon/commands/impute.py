@@ -29,13 +29,9 @@ from daemon.adapters.files import (
 )
 from daemon.commands.derive import check_excluded, plan_for, settings_for
 from daemon.commands.file_history import history_of
-from daemon.commands.inputs import FileOptions, Progress, no_progress
+from daemon.commands.inputs import FileOptions, no_progress
 from daemon.commands.replay_notes import zone_notes
-from daemon.domain import (
-    Floats,
-    Mask,
-    Segment,
-)
+from daemon.domain import Floats, Mask, Progress, Segment
 from daemon.errors import BundleError, InputError
 from daemon.model.bundle import Bundle
 from daemon.model.draws import DrawSettings, GappedSegment, draw

@@ -27,14 +27,7 @@ from daemon.adapters.files import (
 )
 from daemon.adapters.telemetry import Metrics, Reporter, Status
 from daemon.commands.carry import TrainTailSource
-from daemon.commands.inputs import Progress
-from daemon.domain import (
-    Disposition,
-    Output,
-    Rejected,
-    ScoredRow,
-    Segment,
-)
+from daemon.domain import Disposition, Output, Progress, Rejected, ScoredRow, Segment
 from daemon.model.bundle import Bundle
 from daemon.runtime.loop import Loop
 from daemon.runtime.options import Hold, LoopOptions

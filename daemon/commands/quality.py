@@ -19,14 +19,8 @@ import numpy as np
 from daemon.adapters.files import is_lines, read_table, segments
 from daemon.commands.derive import check_excluded, plan_for_file
 from daemon.commands.file_history import history_of
-from daemon.commands.inputs import FileOptions, Progress, no_progress
-from daemon.domain import (
-    Floats,
-    Mask,
-    ModelSettings,
-    Segment,
-    StreamSpec,
-)
+from daemon.commands.inputs import FileOptions, no_progress
+from daemon.domain import Floats, Mask, ModelSettings, Progress, Segment, StreamSpec
 from daemon.errors import DaemonError, InputError, UsageError
 from daemon.model import fidelity
 from daemon.model.bundle import Bundle

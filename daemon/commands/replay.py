@@ -29,13 +29,13 @@ from daemon.adapters.report import Report, report_html
 from daemon.commands.carry import carried_rows
 from daemon.commands.derive import check_excluded, plan_for, settings_for
 from daemon.commands.file_history import history_of
-from daemon.commands.inputs import FileOptions, Progress, no_progress
+from daemon.commands.inputs import FileOptions, no_progress
 from daemon.commands.labels import compared, quality
 from daemon.commands.one_pass import FileToJudge, ReplayRun, run_over_file
 from daemon.commands.replay_notes import refuse_late, time_notes, why_unscored
 from daemon.commands.results import ReplaySink, columns_of, summary_of, traces_of
 from daemon.commands.train import train_on
-from daemon.domain import Segment
+from daemon.domain import Progress, Segment
 from daemon.errors import DaemonError, UsageError
 from daemon.model import evaluation
 from daemon.model.bundle import Bundle

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -40,14 +39,13 @@ from daemon.domain import (
     Rejected,
     ScoredRow,
     StreamSpec,
+    instant,
 )
 from daemon.model import evaluation
 from daemon.model.bundle import Bundle
 from daemon.runtime.stream_run import StreamRun
 from daemon.stream.encoding import encode
 from daemon.stream.steps import RowBlock, Traced
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class ReplaySink:
@@ -95,10 +93,10 @@ class ReplaySink:
                         last_offset=self._line_of(output.last_offset),
                     )
                     # Published at event time, not by the wall clock: the same file gives the same bytes.
-                    self._alerts_file.write(encode(output, event_clock(output.row_ns)).value)
+                    self._alerts_file.write(encode(output, instant(output.row_ns)).value)
                     self.alerts.append(output)
                 case DriftRecord():
-                    self._drift_file.write(encode(output, event_clock(output.end_ns)).value)
+                    self._drift_file.write(encode(output, instant(output.end_ns)).value)
                     self.drifts.append(output)
                 case DeadLetter():
                     record = output.rejected.record
@@ -108,11 +106,6 @@ class ReplaySink:
                     self._dead_letter_file.write(
                         dead_letter(replace(output.rejected, record=line), self._oversized)
                     )
-
-
-def event_clock(time_ns: int) -> datetime:
-    """An event time, as the time at which a message of a replay is published."""
-    return EPOCH + timedelta(microseconds=time_ns // 1_000)
 
 
 def summary_of(

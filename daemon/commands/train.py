@@ -14,12 +14,10 @@ from typing import Any
 from daemon.adapters import kafka
 from daemon.commands.derive import check_excluded, plan_for, plan_of, settings_for
 from daemon.commands.file_history import history_of
-from daemon.commands.inputs import FileOptions, Progress, no_progress
+from daemon.commands.inputs import FileOptions, no_progress
 from daemon.commands.wiring import kafka_settings
 from daemon.config import Settings
-from daemon.domain import (
-    Segment,
-)
+from daemon.domain import Progress, Segment
 from daemon.errors import InputError, UsageError
 from daemon.model.bundle import Bundle, check_writable
 from daemon.runtime.stream_run import StreamPlan

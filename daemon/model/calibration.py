@@ -20,16 +20,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from daemon.alarm import episodes, firing
-from daemon.domain import (
-    AlarmPolicy,
-    Budget,
-    Floats,
-)
+from daemon.domain import DAY_NS, AlarmPolicy, Budget, Floats
 from daemon.model.baseline import BASELINE_RATE, own_levels, own_offsets, replay_baselines
 from daemon.model.crossfit import CrossFit
 from daemon.model.tails import Tail
 
-DAY_NS = 86_400_000_000_000
 ERROR_OFFSET = 0.02  # keeps log(error) finite
 LATENT_OFFSET = 0.5
 

@@ -25,12 +25,11 @@ import torch
 from daemon.domain import Floats, Segment, iso
 from daemon.errors import UsageError
 from daemon.model.bundle import Bundle
+from daemon.model.detector import NINETY
 from daemon.model.segments import sliding
 
 DRAWS = 20
 """Of each window's posterior: their variance is then known to a third, and the sensors' own is the larger."""
-NINETY = 1.645
-"""Half width of a 90 % interval, in standard deviations."""
 SHOWN = 10
 
 

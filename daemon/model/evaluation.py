@@ -12,8 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from daemon.domain import Floats, Mask
-from daemon.model.calibration import DAY_NS
+from daemon.domain import DAY_NS, Floats, Mask
 
 TOLERANCE = 16
 """Rows by which a labelled segment is widened before an alarm run counts as false."""

@@ -33,15 +33,8 @@ import numpy as np
 
 from daemon.alarm import episodes, firing
 from daemon.detector import Detector, Windows
-from daemon.domain import (
-    NO_CONDITION,
-    AlarmPolicy,
-    Budget,
-    Floats,
-    Segment,
-)
+from daemon.domain import DAY_NS, NO_CONDITION, AlarmPolicy, Budget, Floats, Segment
 from daemon.model.bundle import Bundle
-from daemon.model.calibration import DAY_NS
 from daemon.model.drill import FOUND
 from daemon.model.faults import GATE_KINDS, Fault, FaultKind, injected_faults
 from daemon.model.reconstruction import Models

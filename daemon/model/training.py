@@ -26,6 +26,7 @@ from daemon.domain import (
     Budget,
     Floats,
     ModelSettings,
+    Progress,
     Segment,
     StreamSpec,
 )
@@ -60,8 +61,6 @@ JUDGED_ON = 200
 """Windows per fold that the likelihoods are taken on."""
 NEVER = 1 << 60
 """Rows after which a sensor that is always constant counts as stuck."""
-
-Progress = Callable[[float, str], None]
 
 
 @dataclass(frozen=True, slots=True)

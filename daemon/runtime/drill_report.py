@@ -6,9 +6,9 @@ recall by size, the median delay and the smallest size that is found reliably.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
+from daemon.domain import finite_or_none
 from daemon.model.drill import FOUND, Found, Rung, seconds, value_of
 from daemon.model.faults import FaultKind
 
@@ -34,11 +34,6 @@ def settled(found: Found) -> bool:
     )
 
 
-def finite(value: float) -> float | None:
-    """JSON has no NaN."""
-    return value if math.isfinite(value) else None
-
-
 def entry(found: Found, scale: float, period_ns: int) -> dict[str, Any]:
     """What was found of one sensor and kind, as JSON; sizes in the sensor's units, of a lag in seconds."""
 
@@ -54,7 +49,7 @@ def entry(found: Found, scale: float, period_ns: int) -> dict[str, Any]:
             "value": value(one.size),
             "faults": one.faults,
             "found": one.found,
-            "recall": finite(one.recall),
+            "recall": finite_or_none(one.recall),
             "delay_s": seconds(one.delay_rows, period_ns),
         }
 
@@ -62,7 +57,7 @@ def entry(found: Found, scale: float, period_ns: int) -> dict[str, Any]:
     return {
         "sensor": found.sensor,
         "kind": found.kind.value,
-        "recall": finite(found.recall),
+        "recall": finite_or_none(found.recall),
         "faults": found.faults,
         "delay_s": seconds(found.delay_rows, period_ns),
         "smallest": None

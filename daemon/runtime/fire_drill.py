@@ -23,9 +23,8 @@ import numpy as np
 
 from daemon.adapters.telemetry import DrillFailure, DrillFigures, KindFigures, SensorFigures
 from daemon.detector import Detector
-from daemon.domain import AlarmPolicy, InputPartition, StreamSpec
+from daemon.domain import DAY_NS, AlarmPolicy, InputPartition, StreamSpec
 from daemon.model.drill import (
-    DAY_NS,
     WATCHED,
     DetectionChain,
     Found,

@@ -14,18 +14,16 @@ were firing; for the topics, ``exclusion`` finds them in the alerts topic.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from daemon.domain import Segment, StreamSpec
+from daemon.domain import Progress, Segment, StreamSpec
 from daemon.errors import DaemonError
 from daemon.runtime.segmenting import FOREVER, cut, near
 from daemon.stream.steps import RowBlock
-
-Progress = Callable[[float, str], None]
 
 
 class HistoryNotReady(DaemonError):  # noqa: N818 - nothing has failed: it is read again later

@@ -20,6 +20,7 @@ import numpy as np
 from daemon.config import Settings, StreamSection, maintenance_intervals
 from daemon.detector import Detector
 from daemon.domain import (
+    DAY_NS,
     AlarmPolicy,
     AlertEvent,
     AlertKind,
@@ -33,7 +34,6 @@ from daemon.domain import (
     to_ns,
 )
 from daemon.model.bundle import Bundle
-from daemon.model.calibration import DAY_NS
 from daemon.runtime.compatibility import check_compatible, event_time_in, trained_ns
 from daemon.runtime.fallback import Fallback
 from daemon.runtime.fire_drill import FireDrill

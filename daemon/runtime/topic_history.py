@@ -26,6 +26,7 @@ from daemon.domain import (
     InputPartition,
     Ints,
     PolledRecords,
+    Progress,
     Reading,
     Record,
     Segment,
@@ -34,7 +35,7 @@ from daemon.domain import (
 )
 from daemon.errors import InputError
 from daemon.runtime.exclusion import MOST_EPISODES, AlertedEpisodes, exclude_episodes
-from daemon.runtime.history import FoundHistory, HistoryNotReady, Progress, TrainingHistory
+from daemon.runtime.history import FoundHistory, HistoryNotReady, TrainingHistory
 from daemon.runtime.segmenting import FOREVER, between, newest_rows
 from daemon.stream.decoding import Decoder
 from daemon.stream.parts import PipelineSettings

@@ -18,7 +18,7 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -26,18 +26,10 @@ from typing import Any
 
 import structlog
 
-from daemon.domain import (
-    AlarmPolicy,
-    Budget,
-    ModelSettings,
-    Segment,
-    StreamSpec,
-)
+from daemon.domain import AlarmPolicy, Budget, ModelSettings, Progress, Segment, StreamSpec
 from daemon.errors import DaemonError
 from daemon.runtime.history import FoundHistory, HistoryNotReady, UnreadHistory
 from daemon.runtime.segmenting import ends_at, part_of
-
-Progress = Callable[[float, str], None]
 
 HELD_OUT = 0.2
 """The newest share of the rows: the gate compares on them, the candidate is not trained on them."""

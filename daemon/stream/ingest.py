@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import heapq
 import json
-import math
 from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -38,6 +37,7 @@ from daemon.domain import (
     Records,
     Rejected,
     StreamSpec,
+    finite_or_none,
     iso,
 )
 from daemon.grouping import by_slot
@@ -459,12 +459,7 @@ def as_record(reading: Reading, spec: StreamSpec) -> Record:
     """A reading that came in no record (a table's row) as the message that would have had its content."""
     message: dict[str, object] = {"asset": reading.asset, "ts": iso(reading.time_ns)}
     if reading.values is None:
-        message |= {"sensor": spec.sensors[reading.sensor], "value": _cell(reading.value)}
+        message |= {"sensor": spec.sensors[reading.sensor], "value": finite_or_none(reading.value)}
     else:
-        message["values"] = dict(zip(spec.sensors, map(_cell, reading.values), strict=True))
+        message["values"] = dict(zip(spec.sensors, map(finite_or_none, reading.values), strict=True))
     return Record(reading.offset, None, json.dumps(message).encode(), reading.stamp_ns)
-
-
-def _cell(value: float) -> float | None:
-    """JSON has no NaN."""
-    return value if math.isfinite(value) else None

@@ -384,9 +384,8 @@ class Pipeline:
             yield from self._timekeeping.check_idle(idle_ns)
             if ended:
                 step.outputs.extend(self.parts.drift.records(ALL_TIME))
-            step.audited = self._evaluation.compared(
-                everything=True
-            )  # what waits for a full batch has time now
+            # What waits for a full batch has time now.
+            step.audited = self._evaluation.compared(everything=True)
         self._evaluation.emitted = 0
         if step.outputs or step.audited is not None:
             yield step

@@ -17,12 +17,11 @@ from datetime import UTC, datetime, tzinfo
 from decimal import Decimal
 from typing import Final
 
-from daemon.domain import Reason, iso
+from daemon.domain import EPOCH, Reason, iso
 from daemon.stream.rejection import RejectedError, json_kind, shown
 from daemon.stream.text_cache import remember
 
 INT64_MAX: Final = 2**63 - 1
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 TIMES_KEPT: Final = 8192
 """Texts of event times that are remembered: many assets report at the same time."""
 _NUMBER: Final = re.compile(r"[+-]?[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]{1,3})?")

@@ -21,12 +21,13 @@ from daemon.domain import (
     Ints,
     ModelSettings,
     PolledRecords,
+    Progress,
     Segment,
     SourceEvent,
 )
 from daemon.errors import BrokerError
 from daemon.model.bundle import Bundle
-from daemon.runtime.history import FoundHistory, Progress, UnreadHistory
+from daemon.runtime.history import FoundHistory, UnreadHistory
 from daemon.runtime.options import Hold
 from daemon.runtime.stream_run import StreamPlan, StreamRun
 from daemon.runtime.trainer import TrainingJob, TrainingResult, learn

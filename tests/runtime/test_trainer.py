@@ -18,16 +18,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.domain import (
-    SECOND_NS,
-    AlarmPolicy,
-    Budget,
-    ModelSettings,
-    Segment,
-    StreamSpec,
-)
+from daemon.domain import SECOND_NS, AlarmPolicy, Budget, ModelSettings, Progress, Segment, StreamSpec
 from daemon.model.bundle import Bundle
-from daemon.runtime.history import FoundHistory, HistoryNotReady, Progress, TrainingHistory
+from daemon.runtime.history import FoundHistory, HistoryNotReady, TrainingHistory
 from daemon.runtime.trainer import Trainer, TrainingJob, hold_out, learn
 from daemon.stream.steps import RowBlock
 

@@ -20,10 +20,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from daemon.adapters.files.cells import plain_array, trimmed_texts
-from daemon.domain import Ints, Reading, Reason, Record, Rejected, StreamSpec, zone_of
+from daemon.domain import EPOCH, Ints, Reading, Reason, Record, Rejected, StreamSpec, zone_of
 from daemon.errors import InputError
 from daemon.stream.decoding import Decoder
-from daemon.stream.timestamps import EPOCH
 
 ONLY_ASSET: Final = "asset-0"
 """The asset of a table without an asset column."""

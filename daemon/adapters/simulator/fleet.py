@@ -7,7 +7,7 @@ of one sensor, short outages of a pump), some lines arrive late, twice or damage
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
 import msgspec
@@ -15,9 +15,8 @@ import numpy as np
 
 from daemon.adapters.simulator.faults import DAY_ROWS, Contamination, FaultPlan, FleetRow, InjectedFault
 from daemon.adapters.simulator.pumps import NOISE, SENSORS, Pumps
-from daemon.domain import Floats, Ints, Mask, StreamSpec, instant, to_ns
+from daemon.domain import EPOCH, Floats, Ints, Mask, StreamSpec, instant, to_ns
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 WINDOW: Final = 16
 _DECIMALS: Final = (2, 3, 5, 4, 4, 4, 3, 3)
 _RANGES: Final = (
@@ -97,7 +96,7 @@ class Fleet:
 
     def poison_from(self, start: datetime | None) -> None:
         """Let the contamination grow from then on; None ends it."""
-        self._contamination.start_ns = None if start is None else to_ns(start - _EPOCH)
+        self._contamination.start_ns = None if start is None else to_ns(start - EPOCH)
 
     def records(self, start: datetime, rows: int | None = None, faults: bool = False) -> Iterator[Tick]:
         """Simulate on from ``start``, one tick per period.
@@ -108,7 +107,7 @@ class Fleet:
             rows: number of ticks; None never ends.
             faults: schedule faults over these rows (for an endless run, day by day).
         """
-        first = to_ns(start - _EPOCH) // self._period_ns
+        first = to_ns(start - EPOCH) // self._period_ns
         done = 0
         while rows is None or done < rows:
             block = DAY_ROWS if rows is None else rows - done

@@ -22,7 +22,8 @@ from daemon.commands.explain.naming import renamed
 from daemon.commands.explain.survey import Survey, survey_of
 from daemon.commands.explain.what_if import WhatIf
 from daemon.commands.file_history import history_of
-from daemon.commands.inputs import FileOptions, Progress, no_progress
+from daemon.commands.inputs import FileOptions, no_progress
+from daemon.domain import Progress
 from daemon.errors import InputError, UsageError
 from daemon.model.bundle import Bundle
 from daemon.model.sweep import Sweep, sweep

@@ -14,19 +14,9 @@ from typing import Any
 import numpy as np
 
 from daemon.commands.carry import TrainTailSource
-from daemon.commands.inputs import Progress
 from daemon.commands.one_pass import FileToJudge, run_over_file
 from daemon.commands.replay_notes import zone_notes
-from daemon.domain import (
-    AlertEvent,
-    AlertKind,
-    Floats,
-    Ints,
-    Mask,
-    Output,
-    Phase,
-    iso,
-)
+from daemon.domain import AlertEvent, AlertKind, Floats, Ints, Mask, Output, Phase, Progress, iso
 from daemon.errors import InputError
 from daemon.model import latent
 from daemon.model.bundle import Bundle

@@ -19,11 +19,11 @@ from daemon.commands.generate.messages import MessageLayout
 from daemon.commands.generate.request import DEFAULT_ROWS, Generated, Request, condition_of, rate_of, when_ns
 from daemon.commands.generate.rows import SyntheticRows
 from daemon.commands.generate.topic import TopicTarget
-from daemon.commands.inputs import FileOptions, Progress, no_progress
+from daemon.commands.inputs import FileOptions, no_progress
 from daemon.commands.quality import Quality, QualityOptions, check
 from daemon.commands.wiring import kafka_settings
 from daemon.config import is_topic_name, load, parse_duration
-from daemon.domain import Format
+from daemon.domain import Format, Progress
 from daemon.errors import UsageError
 from daemon.model.bundle import Bundle
 

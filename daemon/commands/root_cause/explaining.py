@@ -15,19 +15,13 @@ from daemon.adapters.files import check_place, replacing
 from daemon.adapters.root_cause_page import root_cause_html
 from daemon.commands.carry import TrainTailSource
 from daemon.commands.derive import check_excluded, plan_for_file
-from daemon.commands.inputs import FileOptions, Progress, no_progress
+from daemon.commands.inputs import FileOptions, no_progress
 from daemon.commands.one_pass import FileToJudge, run_over_file
 from daemon.commands.root_cause.incidents import incident_named, incidents_of
 from daemon.commands.root_cause.past import Past, nearest
 from daemon.commands.root_cause.tracks import Tracks
 from daemon.commands.root_cause.window import explained
-from daemon.domain import (
-    AlarmPolicy,
-    AlertEvent,
-    AlertKind,
-    Output,
-    StreamSpec,
-)
+from daemon.domain import AlarmPolicy, AlertEvent, AlertKind, Output, Progress, StreamSpec
 from daemon.errors import UsageError
 from daemon.model.bundle import Bundle
 from daemon.model.detector import BundleDetector

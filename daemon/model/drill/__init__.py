@@ -19,14 +19,13 @@ are never changed.
 """
 
 from daemon.model.drill.chain import DetectionChain, Rules
-from daemon.model.drill.drilling import DAY_NS, DrillPlan, drill, seconds, value_of
+from daemon.model.drill.drilling import DrillPlan, drill, seconds, value_of
 from daemon.model.drill.judging import Verdict, judge_all, judge_in_slices
 from daemon.model.drill.places import WATCHED, Place, places_in, standing
 from daemon.model.drill.tally import FOUND, Found, Rung, Tally, wilson
 from daemon.model.drill.trials import LADDER, Trial, ladder, trial, varying_sensors
 
 __all__ = [
-    "DAY_NS",
     "FOUND",
     "LADDER",
     "WATCHED",

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from daemon.detector import Detector
 from daemon.domain import AlarmPolicy, Ints
-
-Progress = Callable[[float, str], None]
-"""Called with the share done and what is being done."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

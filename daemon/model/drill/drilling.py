@@ -5,18 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from daemon.domain import (
-    SECOND_NS,
-    Segment,
-)
-from daemon.model.drill.chain import DetectionChain, Progress
+from daemon.domain import SECOND_NS, Progress, Segment
+from daemon.model.drill.chain import DetectionChain
 from daemon.model.drill.judging import AT_ONCE, judge_all
 from daemon.model.drill.places import WATCHED, Place, places_in
 from daemon.model.drill.tally import Tally
 from daemon.model.drill.trials import ladder, trial, varying_sensors
 from daemon.model.faults import FaultKind, lag_rows
 
-DAY_NS = 86_400 * SECOND_NS
 PLACES = 40
 """Faults of each kind, sensor and size. With fewer than 16, even finding all does not prove 80 %."""
 PARTNERS = 3

@@ -10,13 +10,8 @@ import numpy as np
 
 from daemon.alarm import Alarm, State
 from daemon.detector import Windows
-from daemon.domain import (
-    NO_CONDITION,
-    Floats,
-    Ints,
-    Segment,
-)
-from daemon.model.drill.chain import DetectionChain, Progress
+from daemon.domain import NO_CONDITION, Floats, Ints, Progress, Segment
+from daemon.model.drill.chain import DetectionChain
 from daemon.model.segments import sliding
 
 WATCHED = 2
