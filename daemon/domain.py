@@ -17,12 +17,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
 from enum import StrEnum
+from itertools import repeat
 from typing import Any, overload
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
+
+from daemon.mapping import PLAIN, Assembly, InputMapping, SensorRule
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -94,6 +97,7 @@ class Format(StrEnum):
 
     JSON_WIDE = "json-wide"
     JSON_LONG = "json-long"
+    MAPPED = "mapped"  # as ``StreamSpec.input`` says
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +158,20 @@ class StreamSpec:
     assets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # asset -> its condition fields
     timezone: str | None = None  # of event times without a zone; None: UTC, with a warning
     forget: frozenset[str] = frozenset()  # decommissioned assets: their records are rejected
+    input: InputMapping | None = None  # how messages are read; None: by ``format`` and ``fields``
+    sensor_rules: tuple[SensorRule, ...] = ()  # one per sensor; (): none does anything
+
+    @property
+    def gathers(self) -> bool:
+        """Whether a row is gathered from several records; else each record is a whole row."""
+        if self.input is not None:
+            return self.input.assembly is Assembly.GATHER
+        return self.format is Format.JSON_LONG
+
+    @property
+    def rules(self) -> tuple[SensorRule, ...]:
+        """One per sensor."""
+        return self.sensor_rules or (PLAIN,) * len(self.sensors)
 
     @property
     def message_condition(self) -> tuple[str, ...]:
@@ -210,6 +228,8 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     key: bytes | None
     value: bytes
     timestamp_ns: int  # the record's Kafka timestamp; for a file, the run's start
+    headers: Sequence[tuple[str, bytes | None]] = ()
+    topic: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -221,6 +241,8 @@ class Records(Sequence[Record]):
     values: Sequence[bytes]
     timestamps_ns: Sequence[int]
     appended: bool = False  # the timestamps are the broker's (LogAppendTime), not the producer's
+    headers: Sequence[Sequence[tuple[str, bytes | None]]] = ()  # (): none of the records has any
+    topic: str = ""
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -232,12 +254,24 @@ class Records(Sequence[Record]):
     def __getitem__(self, at: int | slice) -> Record | Records:
         if isinstance(at, slice):
             return Records(
-                self.offsets[at], self.keys[at], self.values[at], self.timestamps_ns[at], self.appended
+                self.offsets[at],
+                self.keys[at],
+                self.values[at],
+                self.timestamps_ns[at],
+                self.appended,
+                self.headers[at] if self.headers else (),
+                self.topic,
             )
-        return Record(self.offsets[at], self.keys[at], self.values[at], self.timestamps_ns[at])
+        headers = self.headers[at] if self.headers else ()
+        return Record(
+            self.offsets[at], self.keys[at], self.values[at], self.timestamps_ns[at], headers, self.topic
+        )
 
     def __iter__(self) -> Iterator[Record]:
-        return map(Record, self.offsets, self.keys, self.values, self.timestamps_ns)
+        headers = self.headers or repeat(())
+        return map(
+            Record, self.offsets, self.keys, self.values, self.timestamps_ns, headers, repeat(self.topic)
+        )
 
 
 class Disposition(StrEnum):
@@ -247,6 +281,7 @@ class Disposition(StrEnum):
     DUPLICATE = "duplicate"
     LATE = "late"
     REJECTED = "rejected"
+    SKIPPED = "skipped"  # no reading and no fault: the stream's mapping says so
 
 
 class Dropped(StrEnum):
@@ -278,21 +313,32 @@ class Reason(StrEnum):
 
 
 class Reading(msgspec.Struct, gc=False):
-    """One decoded record: what one asset reported at one event time.
+    """What one asset reported at one event time: all of a record, or a part of one.
 
-    A wide reading has ``values``, one number per sensor of the stream, NaN where the record has none. A
-    long reading is of one ``sensor``, by its index, and has a single ``value``, so that no list is built
-    per cell.
+    A reading has ``values``, one number per sensor of the stream, NaN where there is none, and ``reported``,
+    the sensors it is of. A reading of json-long is of one ``sensor``, by its index, and has a single ``value``,
+    so that no list is built per cell. Of several readings of a record the one of the newest time is
+    ``counted`` as what became of the record.
     """
 
     offset: int
     asset: str
     time_ns: int
-    values: Sequence[float] | None = None  # wide
-    sensor: int = -1  # long
-    value: float = float("nan")  # long
+    values: Sequence[float] | None = None  # None: json-long
+    sensor: int = -1  # json-long
+    value: float = float("nan")  # json-long
     condition: str = NO_CONDITION
     stamp_ns: int = -1  # the record's own time; -1: it has none
+    reported: int = -1  # bit c: it says something of sensor c, be it that there is no value; -1: of all
+    counted: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A record that is no reading and no fault: the name of the rule that says so."""
+
+    record: Record
+    rule: str
 
 
 @dataclass(frozen=True, slots=True)

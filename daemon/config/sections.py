@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -31,6 +32,7 @@ from daemon.config.notation import (
     parse_cpu_share,
     parse_persistence,
 )
+from daemon.config.presets import CUSTOM, mapping_of
 from daemon.documents import shown
 from daemon.domain import (
     AlarmPolicy,
@@ -43,6 +45,7 @@ from daemon.domain import (
     to_ns,
     zone_of,
 )
+from daemon.mapping import PLAIN, InputMapping, Reduce, SensorRule
 
 INSTANTS = (datetime(1970, 1, 1, tzinfo=UTC), datetime(2262, 1, 1, tzinfo=UTC))
 MAX_ROWS = 100_000_000
@@ -98,9 +101,37 @@ class FieldsSection(Section):
 
 
 class SensorSection(Section):
-    """One sensor: ``range`` is its engineering range, for the scaling floor and the page's axes."""
+    """One sensor.
+
+    ``range`` is its engineering range, for the scaling floor and the page's axes. ``source`` is its name in the
+    messages where that is another one. A raw number in ``missing`` is none; then the value is ``scale`` times
+    the raw one, plus ``offset``. ``states`` are the numbers that its texts stand for.
+    """
 
     range: tuple[float, float] | None = None
+    source: str | None = None
+    scale: Annotated[float, Field(allow_inf_nan=False)] = 1.0
+    offset: Annotated[float, Field(allow_inf_nan=False)] = 0.0
+    missing: tuple[float, ...] = ()
+    states: dict[str, float] = {}
+    reduce: Reduce = Reduce.FIRST
+    hold: Duration | None = None
+    counter: bool = False
+    angle: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+
+    def rule(self) -> SensorRule:
+        """The value that the core works with."""
+        return SensorRule(
+            self.source,
+            self.scale,
+            self.offset,
+            frozenset(self.missing),
+            {**self.states, **{text.lower(): number for text, number in self.states.items()}},
+            self.reduce,
+            0 if self.hold is None else to_ns(self.hold),
+            self.counter,
+            self.angle,
+        )
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -130,7 +161,8 @@ class StreamSection(Section):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
     topics: tuple[TopicName, ...] = Field(min_length=1)
-    format: Format = Format.JSON_WIDE
+    format: str = Format.JSON_WIDE.value
+    input: dict[str, Any] | None = None
     fields: FieldsSection = FieldsSection()
     sensors: Annotated[dict[str, SensorSection], BeforeValidator(bare_sensors)] = Field(min_length=1)
     period: PositiveDuration = timedelta(seconds=1)
@@ -169,8 +201,24 @@ class StreamSection(Section):
             raise ValueError(f"timezone {error}") from error
         check_fields(self.condition)
         in_messages = not all(map(is_calendar, self.condition))
-        FieldNames(**self.fields.model_dump()).used(self.format, in_messages)
+        if self.mapping is None:
+            FieldNames(**self.fields.model_dump()).used(Format(self.format), in_messages)
+        elif self.fields != FieldsSection():
+            raise ValueError("fields belongs to json-wide and json-long: write input instead")
         return self
+
+    @cached_property
+    def mapping(self) -> InputMapping | None:
+        """How the messages are read; None: as json-wide or json-long."""
+        typed = self.format in (Format.JSON_WIDE, Format.JSON_LONG)
+        if self.input is None and typed:
+            return None
+        name = CUSTOM if typed and "format" not in self.model_fields_set else self.format
+        try:
+            return mapping_of(name, self.input or {})
+        except ValueError as error:
+            where = "format" if self.input is None else "input"
+            raise ValueError(f"{where}: {error}") from error
 
     @property
     def lateness(self) -> timedelta:
@@ -188,6 +236,7 @@ class StreamSection(Section):
         """The immutable value that the core works with."""
         period = self.period
         long = max(timedelta(minutes=5), 20 * period)
+        rules = tuple(sensor.rule() for sensor in self.sensors.values())
         return StreamSpec(
             name=self.name,
             sensors=tuple(self.sensors),
@@ -197,7 +246,7 @@ class StreamSection(Section):
             allowed_lateness_ns=to_ns(self.lateness),
             max_gap_ns=to_ns(self.max_gap or long),
             silent_after_ns=to_ns(self.silent_after or long),
-            format=self.format,
+            format=Format.MAPPED if self.mapping is not None else Format(self.format),
             fields=FieldNames(**self.fields.model_dump()),
             topics=self.topics,
             condition=self.condition,
@@ -205,6 +254,8 @@ class StreamSection(Section):
             assets=self.assets,
             timezone=self.timezone,
             forget=frozenset(self.forget),
+            input=self.mapping,
+            sensor_rules=rules if any(rule != PLAIN for rule in rules) else (),
         )
 
 

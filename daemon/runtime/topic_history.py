@@ -22,7 +22,6 @@ from daemon.adapters.kafka import KafkaSettings, Log
 from daemon.domain import (
     AlarmPolicy,
     Disposition,
-    Format,
     InputPartition,
     Ints,
     PolledRecords,
@@ -183,7 +182,7 @@ class TopicHistory:
         long before the first wanted row that no pipeline state from before could change it.
         """
         spec = self.spec
-        most = 4 * self.rows * (len(spec.sensors) if spec.format is Format.JSON_LONG else 1)
+        most = 4 * self.rows * (len(spec.sensors) if spec.gathers else 1)
         each = max(most // (2 * len(ends)), 1_000)
         while True:
             if self.oldest:
@@ -375,7 +374,7 @@ class ReplicaHistory:
 
     def holds(self, rows: int) -> bool:
         """See ``History``."""
-        per_row = len(self._spec.sensors) if self._spec.format is Format.JSON_LONG else 1
+        per_row = len(self._spec.sensors) if self._spec.gathers else 1
         return self._records >= rows * per_row
 
     def first(self, rows: int, least: int) -> TopicHistory:

@@ -1,8 +1,9 @@
-"""Bytes to readings: the only place that knows what incoming messages look like.
+"""Bytes to readings: the front of the first two layers, decode and extract.
 
-A message is parsed by ``messages``, its fields are read by ``timestamps`` and ``fields``, its values here.
-Decoding never raises: whatever bytes arrive become a ``Reading``, or a ``Rejected`` whose reason is from a
-small fixed set.
+There are two ways. A message of the formats json-wide and json-long is parsed by ``messages`` into a struct, its
+fields are read by ``timestamps`` and ``fields``, its values here. Any other message goes through ``decode`` (bytes
+to a tree) and ``extract`` (a tree to readings), as the stream's mapping says. Decoding never raises: whatever
+bytes arrive become readings, a ``Skipped``, or a ``Rejected`` whose reason is from a small fixed set.
 
 Records can be decoded one by one (``decode``, ``decode_all``) or, in a wide stream, as columns
 (``decode_batch``): there each rule is applied to a piece of some hundred records at a time, as long as all
@@ -12,7 +13,6 @@ counters are the same for both.
 
 from __future__ import annotations
 
-import math
 import struct
 from collections import Counter
 from collections.abc import Sequence
@@ -33,15 +33,21 @@ from daemon.domain import (
     Record,
     Records,
     Rejected,
+    Skipped,
     StreamSpec,
     zone_of,
 )
 from daemon.stream.batches import ReadingBatch, ReadingBatchBuilder
+from daemon.stream.decode import decode_with
+from daemon.stream.extract import Extractor, SkippedError
+from daemon.stream.extract.numbers import NotANumberError, number_of
+from daemon.stream.extract.sensor_values import SensorValues
 from daemon.stream.fields import AssetIds, ConditionLabels, SensorNames
 from daemon.stream.messages import MessageParser
 from daemon.stream.rejection import RejectedError, json_kind, shown
 from daemon.stream.timestamps import INT64_MAX, EventTimes, iso_or_number
 
+Decoded = Reading | Rejected | Skipped
 FUTURE_NS: Final = 3600 * SECOND_NS
 """An event time further ahead of its record's timestamp than this is a broken clock."""
 ASSETS_KEPT: Final = 200_000
@@ -61,8 +67,8 @@ class Decoder:
             which costs twice as much: so they should be as many as there may be assets.
 
     Attributes:
-        corrupt_cells: per sensor, cells that held something other than a finite number
-            (``null`` is not counted: it is how a producer says that it has no value).
+        corrupt_by_fault: cells that stand for no number, per sensor and fault (``numbers.FAULTS``); null and
+            its like are not counted: they are how a producer says that it has no value.
 
     Raises:
         ConfigError: if two fields have one name, or a field cannot come from the record.
@@ -75,10 +81,13 @@ class Decoder:
         max_asset_bytes: int = 256,
         assets_kept: int = ASSETS_KEPT,
     ) -> None:
-        self.corrupt_cells: Counter[str] = Counter()
+        self.corrupt_by_fault: Counter[tuple[str, str]] = Counter()
         self._spec = spec
         self._sensors = spec.sensors
-        self._known = frozenset(spec.sensors)
+        self._names = tuple(rule.source or name for name, rule in zip(spec.sensors, spec.rules, strict=True))
+        self._known = frozenset(self._names)
+        self._states = [rule.states for rule in spec.rules]
+        self._values = SensorValues(spec.rules)
         self._wide = spec.format is Format.JSON_WIDE
         self._max_bytes = max_bytes
         self._asset_in_key = spec.fields.asset == RECORD_KEY
@@ -92,7 +101,26 @@ class Decoder:
         # The type of the values where records can be decoded together: all fields are in the message.
         elsewhere = self._asset_in_key or self._time_in_record or self._labels is not None
         self._at_once = None if elsewhere else self._parser.cells
+        self._extractor: Extractor | None = None
+        if spec.input is not None:
+            self._tree = decode_with(spec.input.decode)
+            self._extractor = Extractor(
+                spec,
+                self._asset_ids,
+                self._sensor_names,
+                self._event_times,
+                self._labels,
+                self.corrupt_by_fault,
+            )
         self._pack = struct.Struct(f"{len(spec.sensors)}d").pack
+
+    @property
+    def corrupt_cells(self) -> Counter[str]:
+        """Cells that stand for no number, per sensor."""
+        found: Counter[str] = Counter()
+        for (sensor, _), count in self.corrupt_by_fault.items():
+            found[sensor] += count
+        return found
 
     @property
     def unknown_sensors(self) -> Counter[str]:
@@ -105,15 +133,48 @@ class Decoder:
         return self._event_times.zoneless
 
     def decode(self, record: Record) -> Reading | Rejected:
-        """The record's reading, or why it has none. Never raises."""
+        """The reading of a record of json-wide or json-long, or why it has none. Never raises."""
+        found = self._decode_raw(record)
+        if isinstance(found, Reading) and found.values is not None and not self._values.plain:
+            values = np.array([found.values], np.float64)
+            self._values.apply(values)
+            found.values = values[0].tolist()
+        return found
+
+    def _decode_raw(self, record: Record) -> Reading | Rejected:
+        """The same, with the raw numbers of a wide message."""
         try:
             return self._decode(record)
         except RejectedError as rejected:
             return Rejected(record, rejected.reason, rejected.detail)
 
-    def decode_all(self, items: Sequence[Record | Reading]) -> list[Reading | Rejected]:
-        """``decode`` for each record; readings stay as they are."""
-        return [item if isinstance(item, Reading) else self.decode(item) for item in items]
+    def decode_all(self, items: Sequence[Record | Reading]) -> list[Decoded]:
+        """What is in each record, in order: readings, a rejection or that it is skipped; readings stay as they are."""
+        if self._extractor is None:
+            return [item if isinstance(item, Reading) else self.decode(item) for item in items]
+        found: list[Decoded] = []
+        for item in items:
+            if isinstance(item, Reading):
+                found.append(item)
+                continue
+            try:
+                found += self._extract(self._extractor, item)
+            except RejectedError as rejected:
+                found.append(Rejected(item, rejected.reason, rejected.detail))
+            except SkippedError as skipped:
+                found.append(Skipped(item, skipped.rule))
+        return found
+
+    def _extract(self, extractor: Extractor, record: Record) -> list[Reading]:
+        """The readings of a record by the stream's mapping, in the order of their times."""
+        value = record.value
+        if len(value) > self._max_bytes:
+            raise RejectedError(Reason.TOO_LARGE, f"{len(value)} bytes; at most {self._max_bytes}")
+        extractor.check_value(value)
+        readings = extractor.readings(self._tree(value), record)
+        for reading in readings:
+            check_time(reading.time_ns, record, reading.time_ns)
+        return readings
 
     def decode_batch(self, items: Sequence[Record | Reading]) -> tuple[ReadingBatch, list[Rejected]]:
         """``decode_all`` of a wide stream, with the readings as columns.
@@ -127,12 +188,15 @@ class Decoder:
             some = items[begin : begin + _AT_ONCE]
             if self._at_once is not None and self._decode_together(some, made):
                 continue
-            for found in self.decode_all(some):
+            for item in some:
+                found = item if isinstance(item, Reading) else self._decode_raw(item)
                 if isinstance(found, Reading):
                     made.add(found)
                 else:
                     rejected.append(found)
-        return made.build(), rejected
+        batch = made.build()
+        self._values.apply(batch.values)
+        return batch, rejected
 
     def _decode_together(self, some: Sequence[Record | Reading], made: ReadingBatchBuilder) -> bool:
         """Append the readings of records that are all usual; False, with nothing appended, if one is not."""
@@ -204,7 +268,7 @@ class Decoder:
             asset,
             time_ns,
             sensor=sensor,
-            value=self._number(message.value, self._sensors[sensor]),
+            value=self._values.apply_one(self._number(message.value, sensor), sensor),
             condition=NO_CONDITION if self._labels is None else self._labels.label(message.condition, asset),
             stamp_ns=record.timestamp_ns,
         )
@@ -222,16 +286,7 @@ class Decoder:
                 raise RejectedError(Reason.NO_TIMESTAMP, f"no field {shown(self._spec.fields.timestamp)}")
             known = self._event_times.known.get(found) if type(found) is str else None
             time_ns = self._event_times.parse(found) if known is None else known
-        # A record that Kafka gave no timestamp (-1) says nothing about the producer's clock.
-        if time_ns > record.timestamp_ns + FUTURE_NS and record.timestamp_ns >= 0:
-            raise RejectedError(
-                Reason.FUTURE,
-                f"{shown(found)} is over 1 h ahead of the record ({iso_or_number(record.timestamp_ns)})",
-            )
-        if time_ns > INT64_MAX:
-            raise RejectedError(Reason.BAD_TIMESTAMP, f"{shown(found)} is beyond the year 2262")
-        if time_ns < 0:
-            raise RejectedError(Reason.BAD_TIMESTAMP, f"{shown(found)} is before 1970")
+        check_time(time_ns, record, found)
         return time_ns
 
     def _cells(self, values: object, strict: bool) -> Sequence[float]:
@@ -247,20 +302,27 @@ class Decoder:
             self._sensor_names.check_all(values)
         get = values.get
         if strict:  # msgspec let only finite numbers and null through
-            return [_NAN if (cell := get(name)) is None else cell for name in self._sensors]
-        return [self._number(get(name), name) for name in self._sensors]
+            return [_NAN if (cell := get(name)) is None else cell for name in self._names]
+        return [self._number(get(name), c) for c, name in enumerate(self._names)]
 
-    def _number(self, cell: object, sensor: str) -> float:
-        """A cell of any JSON type; NaN, and counted unless it is null, if it is no finite number."""
-        if type(cell) is float:
-            if math.isfinite(cell):
-                return cell
-        elif type(cell) is int:
-            try:
-                return float(cell)
-            except OverflowError:
-                pass
-        elif cell is None:
+    def _number(self, cell: object, sensor: int) -> float:
+        """The raw number of a cell of any JSON type; NaN, and counted, if it stands for none."""
+        try:
+            return number_of(cell, self._states[sensor])
+        except NotANumberError as error:
+            self.corrupt_by_fault[self._sensors[sensor], error.fault] += 1
             return _NAN
-        self.corrupt_cells[sensor] += 1
-        return _NAN
+
+
+def check_time(time_ns: int, record: Record, found: object) -> None:
+    """Refuse (RejectedError) an event time that lies too far ahead of its record's, or beyond what is possible."""
+    # A record that Kafka gave no timestamp (-1) says nothing about the producer's clock.
+    if time_ns > record.timestamp_ns + FUTURE_NS and record.timestamp_ns >= 0:
+        raise RejectedError(
+            Reason.FUTURE,
+            f"{shown(found)} is over 1 h ahead of the record ({iso_or_number(record.timestamp_ns)})",
+        )
+    if time_ns > INT64_MAX:
+        raise RejectedError(Reason.BAD_TIMESTAMP, f"{shown(found)} is beyond the year 2262")
+    if time_ns < 0:
+        raise RejectedError(Reason.BAD_TIMESTAMP, f"{shown(found)} is before 1970")

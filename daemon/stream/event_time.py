@@ -26,7 +26,6 @@ import numpy as np
 
 from daemon.domain import (
     Disposition,
-    Format,
     Ints,
     Mask,
     Reading,
@@ -36,7 +35,9 @@ from daemon.domain import (
 from daemon.stream.snapshot import (
     EventTimeState,
     HeldState,
+    pack_bits,
     pack_floats,
+    unpack_bits,
     unpack_floats,
 )
 from daemon.stream.windowing import grown
@@ -100,6 +101,8 @@ class HeldReading:
             reading.condition,
             self.rejected,
             self.disposition,
+            pack_bits(reading.reported) if reading.reported >= 0 else b"",
+            reading.counted,
         )
 
     @staticmethod
@@ -115,6 +118,8 @@ class HeldReading:
             state.value,
             state.condition,
             state.stamp_ns,
+            unpack_bits(state.reported) if state.reported else -1,
+            state.of_record,
         )
         record = Record(state.offset, state.key, state.message, state.stamp_ns)
         return HeldReading(reading, record, state.rejected, state.counted)
@@ -187,7 +192,7 @@ class EventTimeGuard:
         self.unproven: Mask = np.empty(0, bool)
         self._doubts: dict[int, Doubt] = {}
         self._held_bytes = 0
-        self._most_held = MOST_REPEATED + (0 if spec.format is Format.JSON_WIDE else len(spec.sensors))
+        self._most_held = MOST_REPEATED + (0 if not spec.gathers else len(spec.sensors))
         self._most_together = held_together(spec)
 
     def grow(self, capacity: int) -> None:

@@ -95,7 +95,10 @@ class SensorNames:
         self.unknown: Counter[str] = Counter()
         self._max_bytes = max_bytes
         self._sensors = spec.sensors
-        self._index = {name: i for i, name in enumerate(spec.sensors)}
+        self._index = {
+            rule.source or name: i
+            for i, (name, rule) in enumerate(zip(spec.sensors, spec.rules, strict=True))
+        }
         self._field = spec.fields.sensor
         self._in_key = spec.fields.sensor == RECORD_KEY
         self._nearest: dict[str, str] = {}
@@ -114,8 +117,15 @@ class SensorNames:
         sensor = self._index.get(found)
         if sensor is None:
             self._count(found)
-            raise RejectedError(Reason.UNKNOWN_SENSOR, self._unknown(found))
+            raise RejectedError(Reason.UNKNOWN_SENSOR, self.unknown_detail(found))
         return sensor
+
+    def find(self, name: str) -> int | None:
+        """The place of a sensor; None, and counted, where the stream has none of this name."""
+        place = self._index.get(name)
+        if place is None:
+            self._count(name)
+        return place
 
     def check_all(self, values: Mapping[str, object]) -> None:
         """Count the sensors of a wide message that the stream does not list.
@@ -127,13 +137,13 @@ class SensorNames:
         for name in unknown:
             self._count(name)
         if len(unknown) == len(values):
-            raise RejectedError(Reason.UNKNOWN_SENSOR, self._unknown(unknown[0]))
+            raise RejectedError(Reason.UNKNOWN_SENSOR, self.unknown_detail(unknown[0]))
 
     def _count(self, name: str) -> None:
         named = name in self.unknown or len(self.unknown) < NAMES_KEPT
         self.unknown[name if named and len(name) <= self._max_bytes else OTHER] += 1
 
-    def _unknown(self, name: str) -> str:
+    def unknown_detail(self, name: str) -> str:
         """The detail of an unknown sensor: its name, and the nearest one that the stream has.
 
         The search costs far more than a record. It is done once per name, for a bounded number of names,

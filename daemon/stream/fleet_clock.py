@@ -23,7 +23,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from daemon.domain import (
-    Format,
     Ints,
     Mask,
     StreamSpec,
@@ -112,7 +111,7 @@ class FleetClock:
         # How many rows the late ones are behind, and since when (as for ``off_by``).
         self.late_by: Ints = np.empty(0, np.int64)
         self.late_since: Ints = np.empty(0, np.int64)
-        self._records_per_row = 1 if spec.format is Format.JSON_WIDE else len(spec.sensors)
+        self._records_per_row = 1 if not spec.gathers else len(spec.sensors)
 
     def grow(self, capacity: int) -> None:
         """Make room for ``capacity`` slots; existing assets keep theirs."""

@@ -36,7 +36,6 @@ import numpy as np
 
 from daemon.domain import (
     Disposition,
-    Format,
     Ints,
     Mask,
     Reading,
@@ -79,9 +78,9 @@ class Grid:
         self.spec = spec
         self.conflicts = 0
         self.newest: Ints = np.empty(0, np.int64)
-        self._active: dict[int, AssetGrid] = {}  # by slot; in a long stream all assets are
+        self._active: dict[int, AssetGrid] = {}  # by slot; where rows are gathered all assets are
         self._all = (1 << len(spec.sensors)) - 1
-        self._wide = spec.format is Format.JSON_WIDE
+        self._whole = not spec.gathers
         self._max_gap_rows = spec.max_gap_ns // spec.period_ns
         self._silent_rows = max(spec.silent_after_ns // spec.period_ns, 1)
         # An idle asset: its last row is ``newest``, and these arrays have the rest.
@@ -92,7 +91,7 @@ class Grid:
         self._conditions: list[str] = []
         self._message_conditions = bool(spec.message_condition)
         # The hash of row r is at r modulo the number of rows above any watermark; 0: an empty row.
-        kept = spec.allowed_lateness_ns // spec.period_ns + 3 if self._wide else 0
+        kept = spec.allowed_lateness_ns // spec.period_ns + 3 if self._whole else 0
         self._value_hashes: ValueHashes = np.empty((0, kept), np.uint64)
 
     def grow(self, capacity: int) -> None:
@@ -174,6 +173,8 @@ class Grid:
             disposition = Disposition.LATE
         elif reading.values is None:
             disposition = self._insert_cell(grid, row, reading)
+        elif not self._whole:
+            disposition = self._insert_part(grid, row, reading)
         else:
             if value_hash is None:
                 value_hash = int(value_hashes(np.array([reading.values], np.float64))[0])
@@ -276,11 +277,58 @@ class Grid:
             open_row.condition = reading.condition
         return Disposition.ACCEPTED
 
+    def _insert_part(self, grid: AssetGrid, row: int, reading: Reading) -> Disposition:
+        """Insert a reading of some sensors: the first value of each cell counts.
+
+        It is a duplicate where it says nothing new, and accepted where one of its values is.
+        """
+        assert reading.values is not None
+        reported = reading.reported & self._all
+        open_row, late = grid.rows.get(row), False
+        known = open_row
+        if open_row is None:
+            known = grid.recent.get(row)
+            if row < grid.head:
+                late = True  # released: whatever is new in it comes too late
+            elif reported:
+                open_row = known = OpenRow(
+                    [NAN] * len(self.spec.sensors), 0, reading.offset, condition=reading.condition
+                )
+                grid.rows[row] = open_row
+        disposition = Disposition.DUPLICATE
+        for c in range(len(self.spec.sensors)):
+            if not reported >> c & 1:
+                continue
+            bit, value = 1 << c, reading.values[c]
+            if value == value:
+                grid.silent &= ~bit
+            if known is not None and known.reported & bit:
+                first = known.values[c]
+                if first == value or (first != first and value != value):
+                    continue
+                if first == first or late:
+                    self.conflicts += 1
+                    disposition = Disposition.ACCEPTED
+                    continue
+            if late or open_row is None:
+                if disposition is Disposition.DUPLICATE:
+                    disposition = Disposition.LATE
+                continue
+            assert isinstance(open_row.values, list)
+            open_row.values[c] = value
+            open_row.reported |= bit
+            disposition = Disposition.ACCEPTED
+        if open_row is not None and disposition is Disposition.ACCEPTED:
+            open_row.last_offset = reading.offset
+            if reading.condition:
+                open_row.condition = reading.condition
+        return disposition
+
     def _release_and_prune(self, grid: AssetGrid, closed: list[ReleasedRow]) -> None:
         """After a change: release the rows that are closed, and drop what the watermark has passed."""
         self._release(grid, closed)
         grid.prune(grid.watermark_ns // self.spec.period_ns)
-        if self._wide and not grid.rows:
+        if self._whole and not grid.rows:
             self._set_idle(grid)
 
     def _release(self, grid: AssetGrid, closed: list[ReleasedRow]) -> None:
@@ -325,7 +373,7 @@ class Grid:
         grid.head = index + 1
         if fresh:
             grid.began = index
-        if self._wide:
+        if self._whole:
             self._note_hash(grid.slot, index, row.value_hash)
         else:
             grid.recent[index] = row
@@ -341,7 +389,7 @@ class Grid:
 
     def _note_hash(self, slot: int, row: int, value_hash: int) -> None:
         """Keep the hash of a released row; 0 for an empty one."""
-        if self._wide:
+        if self._whole:
             self._value_hashes[slot, self._place(row)] = value_hash
 
     # -------------------------------------------------------------- the end of the log
@@ -388,7 +436,7 @@ class Grid:
         self.newest[slot] = state.newest
         self._value_hashes[slot, self._last_places(grid.head)] = np.frombuffer(state.value_hashes, "<u8")
         self._active[slot] = grid
-        if self._wide and not grid.rows:
+        if self._whole and not grid.rows:
             self._set_idle(grid)
 
     def _last_places(self, head: int) -> Ints:

@@ -27,7 +27,6 @@ import numpy as np
 from daemon.domain import (
     DeadLetter,
     Disposition,
-    Format,
     InputPartition,
     Ints,
     Output,
@@ -36,6 +35,7 @@ from daemon.domain import (
     Record,
     Records,
     Rejected,
+    Skipped,
     StreamSpec,
     finite_or_none,
     iso,
@@ -57,7 +57,7 @@ MOST_BRIDGED = 10_000
 class Decode(Protocol):
     """What is needed of ``decoding.Decoder``."""
 
-    def decode_all(self, items: Sequence[Record | Reading]) -> list[Reading | Rejected]: ...
+    def decode_all(self, items: Sequence[Record | Reading]) -> list[Reading | Rejected | Skipped]: ...
 
     def decode_batch(self, items: Sequence[Record | Reading]) -> tuple[ReadingBatch, list[Rejected]]: ...
 
@@ -84,7 +84,7 @@ class Ingest:
 
     Attributes:
         grid, guard, clock: see the module; each owns its state.
-        counts, reasons: records by disposition, and rejected ones by reason.
+        counts, reasons, skipped: records by disposition, rejected ones by reason, skipped ones by rule.
         trace: the dispositions record by record; None if they are not kept.
         stamps: record times of the last three readings, in ns.
     """
@@ -106,6 +106,7 @@ class Ingest:
         self.clock = FleetClock(spec, self.guard)
         self.counts: Counter[Disposition] = Counter()
         self.reasons: Counter[str] = Counter()
+        self.skipped: Counter[str] = Counter()
         self.trace: list[Traced] | None = [] if trace else None
         self.stamps: tuple[int, ...] = ()
         self._decoder = decoder
@@ -126,15 +127,18 @@ class Ingest:
         """Make readings of records; those of wide messages as one batch."""
         wide: ReadingBatch | None = None
         readings: list[Reading] = []
-        if self.spec.format is Format.JSON_WIDE:
+        if not self.spec.gathers and self.spec.input is None:
             wide, rejected = self._decoder.decode_batch(items)
         else:
             rejected = []
             for found in self._decoder.decode_all(items):
                 if isinstance(found, Reading):
                     readings.append(found)
-                else:
+                elif isinstance(found, Rejected):
                     rejected.append(found)
+                elif not self._ledger.replaying:
+                    self.counts[Disposition.SKIPPED] += 1
+                    self.skipped[found.rule] += 1
         self._decoded = items
         self._appended = isinstance(items, Records) and items.appended
         for each in rejected:
@@ -144,9 +148,9 @@ class Ingest:
                 self.trace.append(Traced(each.record.offset, "", -1, Disposition.REJECTED))
         return wide, readings
 
-    def _rejected(self, rejected: Rejected) -> DeadLetter:
-        """Count a rejected record; its dead letter."""
-        self.counts[Disposition.REJECTED] += 1
+    def _rejected(self, rejected: Rejected, *, counted: bool = True) -> DeadLetter:
+        """Count a rejected record, unless it counts as what became of another of its readings; its dead letter."""
+        self.counts[Disposition.REJECTED] += counted
         self.reasons[rejected.reason] += 1
         if self.trace is not None:
             self.trace.append(Traced(rejected.record.offset, "", -1, Disposition.REJECTED))
@@ -316,7 +320,7 @@ class Ingest:
             self.clock.clear(slot)
             for held in admission.rejected:
                 if held.disposition is not None:
-                    self.counts[held.disposition] -= 1
+                    self.counts[held.disposition] -= held.reading.counted
         released, disposition = self._insert(slot, admission.taken, reading, value_hash)
         if not self._ledger.replaying:
             new.disposition = disposition
@@ -342,7 +346,7 @@ class Ingest:
             if disposition is Disposition.LATE:
                 clock.observe_late(slot, self.spec.row(reading.time_ns))
             if not replaying:
-                self.counts[disposition] += 1
+                self.counts[disposition] += reading.counted
             if self.trace is not None:
                 row = self.spec.row(reading.time_ns)
                 self.trace.append(Traced(reading.offset, reading.asset, row, disposition))
@@ -358,7 +362,8 @@ class Ingest:
         for each in held:
             when = iso(each.reading.time_ns)
             detail = f"{when} is ahead of the asset's other readings, and no second reading confirms it"
-            letter = self._rejected(Rejected(each.record, Reason.FUTURE, detail))
+            refused = Rejected(each.record, Reason.FUTURE, detail)
+            letter = self._rejected(refused, counted=each.reading.counted)
             insort(self._dead_letters, (offset, letter), key=lambda known: known[0])
 
     def _record_of(self, reading: Reading) -> Record:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from daemon.domain import Format, Ints, StreamSpec
+from daemon.domain import Ints, StreamSpec
 from daemon.stream.assets import AssetTable
 
 NO_SNAPSHOT = -1
@@ -179,7 +179,7 @@ class Ledger:
             units: the number of the units in force.
         """
         spec, assets = self.spec, self._assets
-        per_row = 1 if spec.format is Format.JSON_WIDE else len(spec.sensors)
+        per_row = 1 if not spec.gathers else len(spec.sensors)
         self._checkpoints.append(position)
         lately = position - self._checkpoints[0]
         span = min(max(spec.window * len(assets) * per_row, lately), max(REPLAY_RECORDS, 8 * len(assets)))

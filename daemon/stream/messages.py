@@ -15,10 +15,8 @@ differ in speed alone.
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
@@ -28,9 +26,8 @@ from daemon.domain import (
     StreamSpec,
 )
 from daemon.errors import ConfigError
+from daemon.stream.decode.json_text import lenient_json
 from daemon.stream.rejection import RejectedError, json_kind
-
-_LONGEST_NUMBER: Final = 400  # digits; Python itself refuses integers of over 4300
 
 
 class MessageParser:
@@ -48,9 +45,13 @@ class MessageParser:
     """
 
     def __init__(self, spec: StreamSpec) -> None:
-        self._names = _field_names(spec)
+        self._names = _field_names(spec) if spec.input is None else {}
         self._message = _message_type(spec, self._names, dict[str, float | None])
-        self.cells: Any = _cells_type(spec.sensors) if spec.format is Format.JSON_WIDE else None
+        self.cells: Any = (
+            _cells_type([rule.source or n for n, rule in zip(spec.sensors, spec.rules, strict=True)])
+            if spec.format is Format.JSON_WIDE
+            else None
+        )
         self.parse = msgspec.json.Decoder(self._message).decode
         self.parse_cells = self.parse
         if self.cells is not None:
@@ -78,20 +79,7 @@ class MessageParser:
         Raises:
             RejectedError: the bytes are no JSON object.
         """
-        try:
-            text = value.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise RejectedError(Reason.NOT_UTF8, f"byte {error.start} is not UTF-8") from None
-        if not text or text.isspace():
-            raise RejectedError(Reason.BLANK, "nothing but white space")
-        try:
-            content = json.loads(text, parse_int=_integer)
-        except RecursionError:
-            raise RejectedError(Reason.TOO_DEEP, "nested too deeply") from None
-        except json.JSONDecodeError as error:
-            raise RejectedError(
-                Reason.NOT_JSON, f"{error.msg.removesuffix(' at')} at character {error.pos}"
-            ) from None
+        content = lenient_json(value)
         if not isinstance(content, dict):
             raise RejectedError(Reason.NOT_AN_OBJECT, f"{json_kind(content)}, not an object")
         return self._message(
@@ -144,8 +132,3 @@ def _message_type(spec: StreamSpec, names: Mapping[str, str], cells: Any) -> Any
         gc=False,
         module=__name__,
     )
-
-
-def _integer(digits: str) -> int | float:
-    """An integer of JSON; infinity where it has more digits than any use for them."""
-    return int(digits) if len(digits) < _LONGEST_NUMBER else math.copysign(math.inf, float(digits[:2]))

@@ -280,8 +280,11 @@ class Pipeline:
             wide, readings = self.parts.ingest.decode(some)
             if wide is not None:
                 yield from self._process_wide(wide)
+            before = -1
             for reading in readings:
-                yield from self._yield_if_full(reading.offset)
+                if reading.offset != before:  # within a record nothing can be committed
+                    yield from self._yield_if_full(reading.offset)
+                    before = reading.offset
                 yield from self._process_one(reading)
             self.offset = some[-1].offset + 1
 

@@ -49,7 +49,7 @@ from daemon.domain import (
 )
 from daemon.stream.identity import digest
 
-SCHEMA = 6
+SCHEMA = 7
 SEPARATOR = "\x1f"
 READ_AT_ONCE = 5_000
 """Records that are walked through between two pauses."""
@@ -133,6 +133,8 @@ class HeldState(msgspec.Struct, frozen=True, array_like=True):
     condition: str
     rejected: bool
     counted: Disposition | None
+    reported: bytes
+    of_record: bool  # whether the record counts as what becomes of this reading
 
 
 class EventTimeState(NamedTuple):
@@ -398,7 +400,7 @@ _decode_layout = msgspec.msgpack.Decoder(_Layout).decode
 # ------------------------------------------------------------------ keys and records
 def layout(spec: StreamSpec) -> str:
     """Digest of what must be the same for a record to be usable."""
-    return digest(SCHEMA, spec.sensors, spec.period_ns, spec.window, spec.format, size=16)
+    return digest(SCHEMA, spec.sensors, spec.period_ns, spec.window, spec.format, spec.gathers, size=16)
 
 
 def key(topic: str, asset: str = "") -> bytes:

@@ -110,6 +110,23 @@ def event_time_ns(found: object, zone: tzinfo = UTC) -> int:
     return time_ns
 
 
+def exact_ns(found: object, scale: int) -> int | None:
+    """A number (or its text) of a unit of ``scale`` nanoseconds; None for what is no number."""
+    if type(found) is int:
+        number: int | Decimal = found
+    elif type(found) is float and math.isfinite(found):
+        number = Decimal(repr(found))
+    elif type(found) is str and len(found) <= 64 and _NUMBER.fullmatch(found.strip()):
+        number = Decimal(found.strip())
+    else:
+        return None
+    if number < 0:
+        raise RejectedError(Reason.BAD_TIMESTAMP, f"{shown(found)} is negative")
+    if number * scale > INT64_MAX:
+        raise RejectedError(Reason.BAD_TIMESTAMP, f"{shown(found)} is beyond the year 2262")
+    return int(number * scale)
+
+
 def _epoch_ns(number: int | Decimal, found: object) -> int:
     """An epoch number in nanoseconds; ``found`` is the value as the message has it."""
     if number < 0:

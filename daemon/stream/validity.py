@@ -144,7 +144,7 @@ def _grid_fault(grid: GridState, spec: StreamSpec) -> str | None:
     C, period = len(spec.sensors), spec.period_ns
     if len(grid.heard) not in (0, 8 * C):
         return f"heard has {len(grid.heard)} bytes, where {C} sensors need {8 * C}"
-    kept = spec.allowed_lateness_ns // period + 3 if spec.format is Format.JSON_WIDE else 0
+    kept = spec.allowed_lateness_ns // period + 3 if not spec.gathers else 0
     if len(grid.value_hashes) != 8 * kept:
         return f"value_hashes has {len(grid.value_hashes)} bytes, where {kept} rows need {8 * kept}"
     if not -1 <= grid.newest <= max(grid.max_time_ns, -1) // period or grid.max_time_ns < -1:
@@ -173,7 +173,7 @@ def _sensors_fault(known: AssetState, spec: StreamSpec) -> str | None:
 
 
 def _clock_fault(clock: ClockState, spec: StreamSpec, count: int) -> str | None:
-    C, wide = len(spec.sensors), spec.format is Format.JSON_WIDE
+    C, long = len(spec.sensors), spec.format is Format.JSON_LONG
     if clock.top_ns < -1 or clock.arrived_ns < -1 or len(clock.numbers) != len(NUMBERS):
         return f"a clock at {clock.top_ns} of {len(clock.numbers)} numbers"
     farthest = FAR // spec.period_ns
@@ -187,7 +187,7 @@ def _clock_fault(clock: ClockState, spec: StreamSpec, count: int) -> str | None:
         if len(part) > MOST_REPEATED + C:
             return f"{len(part)} readings of one row are held"
         for held in part:
-            whole = held.values is not None if wide else held.values is None and 0 <= held.sensor < C
+            whole = held.values is None and 0 <= held.sensor < C if long else held.values is not None
             if not whole or held.time_ns < 0 or math.isinf(held.value):
                 return f"a reading of sensor {held.sensor} at {held.time_ns} is held"
             if len(held.message) + len(held.key or b"") > LARGEST_HELD:

@@ -54,10 +54,32 @@ def test_long_record_is_of_one_sensor() -> None:
     assert (reading.values, reading.sensor, reading.value) == (None, 1, 2.25)
 
 
-CORRUPT = ["NaN", "Infinity", "-Infinity", "1e999", "-1e999", '"NaN"', '"error"', '""', '"12,34"', '"12.5"']
+CORRUPT = ["Infinity", "-Infinity", "1e999", "-1e999", '"error"', '"Infinity"', '"12:34"', '"1.2.3"']
+CORRUPT += ["[]", "[1]", "{}", "9" * 5000, '"\\ud800"']
 
 
-CORRUPT += ["true", "false", "[]", "[1]", "{}", "9" * 5000, '"\\ud800"']
+@pytest.mark.parametrize(
+    ("token", "number"),
+    [
+        ('"12.5"', 12.5),
+        ('"12,34"', 12.34),
+        ('" 7 "', 7.0),
+        ("true", 1.0),
+        ("false", 0.0),
+        ("NaN", None),
+        ('"NaN"', None),
+        ('""', None),
+        ('"n/a"', None),
+    ],
+)
+def test_what_stands_for_a_number_or_for_none_is_read_without_a_fault(
+    token: str, number: float | None
+) -> None:
+    decoder = Decoder(WIDE)
+    text = wide({"Pressure": "?", "Current": 2}).decode().replace('"?"', token)
+    reading = accepted(decoder.decode(record(text.encode())))
+    assert repr(reading.values) == repr([math.nan if number is None else number, 2.0, math.nan])
+    assert not decoder.corrupt_cells
 
 
 @pytest.mark.parametrize("token", CORRUPT)

@@ -48,6 +48,8 @@ class LivePartition:
             [record.value or b"" for record in records],
             [record.timestamp * 1_000_000 for record in records],
             records[0].timestamp_type == LOG_APPEND_TIME,
+            [record.headers for record in records] if any(record.headers for record in records) else (),
+            self._partition.topic,
         )
         self._next_offset = items.offsets[-1] + 1
         self._idle_ms, self._answered_ms = 0, None

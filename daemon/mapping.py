@@ -1,0 +1,229 @@
+"""How the messages of a stream are read: the values of the mapping language (``input:`` in the configuration).
+
+Three layers read a message, and each has its part here: *decode* makes a tree of bytes (``DecodeRule``),
+*extract* makes readings of the tree (``InputMapping``), *assemble* makes rows of readings (``Assembly`` and
+``SensorRule``). ``config.input_notation`` parses the language, ``stream.decode`` and ``stream.extract`` compile
+these values to functions, once per stream. Nothing here has behaviour but the texts of paths.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Assembly(StrEnum):
+    """How readings become rows."""
+
+    WHOLE = "whole"  # each record is a whole row: what it does not have is missing
+    GATHER = "gather"  # a row is gathered from several records, until every sensor has reported
+
+
+class Reduce(StrEnum):
+    """Which of several values of a sensor within one period counts."""
+
+    FIRST = "first"
+    LAST = "last"
+    MEAN = "mean"
+    MAX = "max"
+    MIN = "min"
+
+
+# ------------------------------------------------------------------ paths
+@dataclass(frozen=True, slots=True)
+class Key:
+    """``name``: a field of an object."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """``[0]``: an element of an array; negative from its end."""
+
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """``[key=value]``: the first element of an array whose field ``key`` has this text."""
+
+    key: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Elements:
+    """``[]``: every element of an array; only in ``each``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Members:
+    """``*``: every value of an object, its key bound to ``$name``; only in ``each``."""
+
+
+PathStep = Key | Index | Where | Elements | Members
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """Where something is, seen from an item of ``each`` (or from the message, where there is no ``each``).
+
+    ``up`` counts the leading ``^``: so many explosions (``[]`` or ``*`` of ``each``) further out.
+    """
+
+    text: str  # as it was written; quoted in every reason
+    steps: tuple[PathStep, ...]
+    up: int = 0
+
+
+# ------------------------------------------------------------------ where a value comes from
+class Origin(StrEnum):
+    """What a ``Source`` reads."""
+
+    PATH = "path"
+    KEY = "$key"  # the record's key: its text, or with a path, a field of the JSON in it
+    TIMESTAMP = "$timestamp"  # the record's own time
+    TOPIC = "$topic"
+    HEADER = "$header"
+    NAME = "$name"  # the key that ``*`` bound
+    CONSTANT = "constant"
+    JOIN = "join"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One place that an asset, a sensor, a time or a condition may come from."""
+
+    origin: Origin
+    text: str  # as it was written; quoted in every reason
+    path: Path | None = None  # PATH; KEY: within the key's JSON
+    name: str = ""  # HEADER: its name; CONSTANT: the text; JOIN: the separator
+    up: int = 0  # NAME: so many explosions further out
+    match: re.Pattern[str] | None = None  # the value is a group of this expression, or absent
+    group: int | str = 0
+    parts: tuple[Source, ...] = ()  # JOIN
+
+
+Sources = tuple[Source, ...]
+"""Fallbacks in order: the first that is present counts."""
+
+
+# ------------------------------------------------------------------ the layers
+@dataclass(frozen=True, slots=True)
+class DecodeRule:
+    """Layer 1: bytes to a tree of dicts, lists, texts and numbers."""
+
+    kind: str = "json"
+    unwrap: tuple[str, ...] = ()  # before decoding, in order: base64, gzip, zlib, confluent
+    options: Mapping[str, object] = field(default_factory=dict)  # of the kind
+
+
+@dataclass(frozen=True, slots=True)
+class InnerRule:
+    """A text (or bytes) within the tree that is decoded and put in its place."""
+
+    path: Path
+    decode: DecodeRule = DecodeRule()
+
+
+@dataclass(frozen=True, slots=True)
+class SkipRule:
+    """Messages (or items of ``each``) that are no readings: they are counted, and no dead letter is written."""
+
+    name: str  # counted under it
+    path: Path | None = None  # None: a record without a value
+    values: frozenset[object] | None = None  # in: these; None: whatever is there
+    negated: bool = False  # not in these; or, without values, where nothing is there
+
+
+@dataclass(frozen=True, slots=True)
+class TimeRule:
+    """Where the event time is and how it is written."""
+
+    sources: Sources
+    unit: str = "auto"  # of a number: s, ms, us, ns; auto: by its size
+    formats: tuple[str, ...] = ()  # of ``strptime``, tried in order, where ISO 8601 does not do
+    nanos: Sources = ()  # nanoseconds that are added
+    day_first: bool = False  # 02.03.2026 is the second of March, with slashes too
+
+
+@dataclass(frozen=True, slots=True)
+class LeavesRule:
+    """Every leaf below a place is a reading, its sensor named by the way to it."""
+
+    under: Path
+    leave_out: frozenset[str] = frozenset()  # names of leaves or of whole branches
+    separator: str = "."
+
+
+@dataclass(frozen=True, slots=True)
+class QualityRule:
+    """How a reading says that its value is not to be trusted; absent is good, bad is a missing cell."""
+
+    sources: Sources
+    code: str | None = (
+        None  # opc-ua: severity in the two top bits; opc-da and sparkplug: 192 and above are good
+    )
+    good: frozenset[object] = frozenset()
+    bad: frozenset[object] = frozenset()  # without both: the words and booleans that everybody uses
+    uncertain: str = "keep"  # or drop
+
+
+@dataclass(frozen=True, slots=True)
+class WaveRule:
+    """Leaves that are arrays of numbers: a block of samples with a rate."""
+
+    reduce: tuple[str, ...] = ("rms", "peak", "kurtosis")  # a sensor each, NAME.rms; () explodes the block
+    rate: Sources = ()  # samples per second
+    step: Sources = ()  # or seconds per sample
+
+
+@dataclass(frozen=True, slots=True)
+class InputMapping:
+    """Layer 2: a tree to readings (asset, sensor, event time, value, quality).
+
+    Each item of ``each`` (without it: the message) holds readings of one asset at one time, in one of three
+    ways: ``sensor`` with ``value`` is one reading; ``fields`` names places of sensors; ``leaves`` takes all.
+    """
+
+    preset: str  # its name; "custom" for one that the configuration has written itself
+    decode: DecodeRule = DecodeRule()
+    inner: tuple[InnerRule, ...] = ()
+    skip: tuple[SkipRule, ...] = ()
+    each: tuple[Path, ...] = ()  # the first that yields items; ``.`` is the message itself
+    asset: Sources = ()
+    time: TimeRule = TimeRule(())
+    sensor: Sources = ()
+    value: tuple[Path, ...] = ()  # the first that is present
+    fields: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
+    leaves: LeavesRule | None = None
+    wave: WaveRule | None = None
+    quality: QualityRule | None = None
+    missing: frozenset[object] = frozenset()  # texts and numbers that stand for no value
+    condition: Mapping[str, Sources] = field(default_factory=dict)
+    rename: Mapping[str, tuple[str | None, str]] = field(
+        default_factory=dict
+    )  # sensor -> (asset or None, sensor)
+    assembly: Assembly = Assembly.GATHER
+
+
+# ------------------------------------------------------------------ sensors
+@dataclass(frozen=True, slots=True)
+class SensorRule:
+    """What is done with the values of one sensor, whatever messages they come in."""
+
+    source: str | None = None  # its name in the messages; None: its own
+    scale: float = 1.0
+    offset: float = 0.0  # added after scaling
+    missing: frozenset[float] = frozenset()  # raw numbers that stand for no value
+    states: Mapping[str, float] = field(default_factory=dict)  # texts that are numbers here
+    reduce: Reduce = Reduce.FIRST
+    hold_ns: int = 0  # the last value stands for a missing one for so long; 0: not at all
+    counter: bool = False  # it only rises, but for resets: its rate counts
+    angle: float | None = None  # it wraps at this value
+
+
+PLAIN = SensorRule()

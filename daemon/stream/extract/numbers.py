@@ -1,0 +1,110 @@
+"""What stands for a number: numbers, texts of numbers, booleans, words of states, and what says "no value".
+
+One rule for messages and tables. A cell that is none of these is *corrupt*: it counts as missing, under its
+sensor and one of ``FAULTS``.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+MISSING_WORDS: Final = frozenset(
+    {
+        *("", "-", "--", "---", "?", "*", "nan", "na", "n/a", "#n/a", "null", "none", "nil"),
+        *("missing", "no data", "nodata", "unknown", "unavailable", "not available"),
+    }
+)
+"""Texts, in lower case, that hold no value."""
+BOOLEAN_WORDS: Final[Mapping[str, float]] = {
+    "true": 1.0,
+    "false": 0.0,
+    "on": 1.0,
+    "off": 0.0,
+    "yes": 1.0,
+    "no": 0.0,
+}
+"""Texts, in lower case, that are 1 or 0 wherever they stand."""
+FAULTS: Final = ("text", "array", "object", "infinite", "too_large")
+"""Why a cell is corrupt; a fixed set, so that each can be a metric label."""
+_NUMBER: Final = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?")
+_DECIMAL_COMMA: Final = re.compile(
+    r"([+-]?)([0-9]{1,3}(?:[. '\u00a0\u202f][0-9]{3})+|[0-9]*),([0-9]+)((?:[eE][+-]?[0-9]{1,4})?)"
+)
+_GROUPED: Final = re.compile(r"[+-]?[0-9]{1,3}(?:,[0-9]{3})+\.[0-9]*")
+_WITH_UNIT: Final = re.compile(
+    r"([+-]?[0-9.,]+(?:[eE][+-]?[0-9]{1,4})?)\s*([^\W\d_][^\d\s]{0,11}|[%\u2030\u00b0\u00b5][^\d\s]{0,8})"
+)
+_LONGEST: Final = 64
+_NAN: Final = float("nan")
+
+
+class NotANumberError(ValueError):
+    """A cell is corrupt; ``fault`` is one of ``FAULTS``."""
+
+    def __init__(self, fault: str) -> None:
+        super().__init__(fault)
+        self.fault = fault
+
+
+def number_of(found: Any, states: Mapping[str, float] | None = None) -> float:
+    """The number that a cell stands for; NaN where it says that there is no value.
+
+    Args:
+        found: any value of a tree.
+        states: texts that are numbers for this sensor.
+
+    Raises:
+        NotANumberError: it stands for none.
+    """
+    kind = type(found)
+    if kind is float:
+        if math.isfinite(found):
+            return float(found)
+        if found != found:
+            return _NAN
+        raise NotANumberError("infinite")
+    if kind is bool or kind is int:
+        try:
+            return float(found)
+        except OverflowError:
+            raise NotANumberError("too_large") from None
+    if found is None:
+        return _NAN
+    if kind is str:
+        return _number_of_text(found, states or {})
+    if kind is list:
+        raise NotANumberError("array")
+    raise NotANumberError("object")
+
+
+def _number_of_text(text: str, states: Mapping[str, float]) -> float:
+    if text in states:
+        return states[text]
+    text = text.strip()
+    if len(text) > _LONGEST:
+        raise NotANumberError("text")
+    if _NUMBER.fullmatch(text):
+        number = float(text)
+        if math.isfinite(number):
+            return number
+        raise NotANumberError("too_large")
+    word = text.lower()
+    if word in states:
+        return states[word]
+    if word in MISSING_WORDS:
+        return _NAN
+    if word in BOOLEAN_WORDS:
+        return BOOLEAN_WORDS[word]
+    if word.lstrip("+-") in ("inf", "infinity"):
+        raise NotANumberError("infinite")
+    if (comma := _DECIMAL_COMMA.fullmatch(text)) is not None:
+        whole = re.sub(r"[^0-9]", "", comma[2]) or "0"
+        return float(f"{comma[1]}{whole}.{comma[3]}{comma[4]}")
+    if _GROUPED.fullmatch(text):
+        return float(text.replace(",", ""))
+    if (unit := _WITH_UNIT.fullmatch(text)) is not None and unit[2].lower() not in ("e", "x"):
+        return _number_of_text(unit[1], {})
+    raise NotANumberError("text")
