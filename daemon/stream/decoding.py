@@ -39,7 +39,7 @@ from daemon.domain import (
 )
 from daemon.stream.batches import ReadingBatch, ReadingBatchBuilder
 from daemon.stream.decode import decode_with
-from daemon.stream.extract import Extractor, SkippedError
+from daemon.stream.extract import ExtractedCell, Extractor, SkippedError
 from daemon.stream.extract.numbers import NotANumberError, number_of
 from daemon.stream.extract.sensor_values import SensorValues
 from daemon.stream.fields import AssetIds, ConditionLabels, SensorNames
@@ -164,6 +164,17 @@ class Decoder:
             except SkippedError as skipped:
                 found.append(Skipped(item, skipped.rule))
         return found
+
+    def survey(self, record: Record) -> tuple[list[ExtractedCell], list[RejectedError]]:
+        """Every cell of a record of a mapped stream, of whatever sensor, and why parts of it cannot be used.
+
+        Raises:
+            SkippedError: a rule of the mapping skips the record.
+            RejectedError: nothing of it can be used.
+        """
+        assert self._extractor is not None
+        self._extractor.check_value(record.value)
+        return self._extractor.survey(self._tree(record.value), record)
 
     def _extract(self, extractor: Extractor, record: Record) -> list[Reading]:
         """The readings of a record by the stream's mapping, in the order of their times."""

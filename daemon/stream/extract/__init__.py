@@ -5,7 +5,7 @@
 ``times`` makes event times, ``quality`` says which values to trust, ``numbers`` makes numbers of what is there.
 """
 
-from daemon.stream.extract.extractor import Extractor
+from daemon.stream.extract.extractor import ExtractedCell, Extractor
 from daemon.stream.extract.items import SkippedError
 
-__all__ = ["Extractor", "SkippedError"]
+__all__ = ["ExtractedCell", "Extractor", "SkippedError"]

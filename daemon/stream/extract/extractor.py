@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from daemon.domain import Reading, Reason, Record, StreamSpec
 from daemon.mapping import InputMapping, Key, LeavesRule, Path
@@ -31,6 +31,16 @@ Cell = tuple[str, Any]
 """A sensor's name as the message has it, and its value."""
 Cells = Callable[[Scope, Record], Iterator[Cell]]
 _NAN = float("nan")
+
+
+class ExtractedCell(NamedTuple):
+    """One value of a message, before anything is known of its sensor."""
+
+    asset: str
+    time_ns: int
+    sensor: str
+    value: Any  # as the tree has it
+    trusted: bool  # its quality is not bad
 
 
 class Extractor:
@@ -85,13 +95,7 @@ class Extractor:
             SkippedError: a rule of the mapping skips it, or it has no items.
             RejectedError: nothing of it can be used; with the path and what was found there.
         """
-        self._check_skip(tree)
-        items = self._items(tree)
-        if items is None:
-            places = " or ".join(where_it_ends(path, (tree, None, None)) for path in self._mapping.each[:3])
-            raise RejectedError(Reason.NO_VALUES, places)
-        if not items:
-            raise SkippedError("no_items")
+        items = self._items_of(tree)
         found: dict[tuple[str, int], Reading] = {}
         refused: list[RejectedError] = []
         for scope in items:
@@ -107,14 +111,49 @@ class Extractor:
             reading.counted = False
         return readings
 
-    def _read_item(self, scope: Scope, record: Record, found: dict[tuple[str, int], Reading]) -> None:
-        """Add the values of one item to the reading of its asset and time."""
+    def survey(self, tree: Any, record: Record) -> tuple[list[ExtractedCell], list[RejectedError]]:
+        """Every cell of a message, of whatever sensor, and why items of it cannot be used.
+
+        Raises:
+            SkippedError, RejectedError: see ``readings``.
+        """
+        items = self._items_of(tree)
+        cells: list[ExtractedCell] = []
+        faults: list[RejectedError] = []
+        for scope in items:
+            try:
+                asset, time_ns, trusted = self._keys(scope, record)
+                before = len(cells)
+                for name, value in self._cells(scope, record):
+                    cells.append(ExtractedCell(asset, time_ns, name, value, trusted))
+                if len(cells) == before:
+                    raise RejectedError(Reason.NO_VALUES, self._no_values(scope))
+            except RejectedError as error:
+                faults.append(error)
+        return cells, faults
+
+    def _items_of(self, tree: Any) -> list[Scope]:
+        self._check_skip(tree)
+        items = self._items(tree)
+        if items is None:
+            places = " or ".join(where_it_ends(path, (tree, None, None)) for path in self._mapping.each[:3])
+            raise RejectedError(Reason.NO_VALUES, places)
+        if not items:
+            raise SkippedError("no_items")
+        return items
+
+    def _keys(self, scope: Scope, record: Record) -> tuple[str, int, bool]:
+        """The asset and event time of an item, and whether its values are to be trusted."""
         given = self._asset(scope, record)
         if given is ABSENT or given is None:
             raise RejectedError(Reason.NO_ASSET, absence(self._mapping.asset, scope))
         asset = self._asset_ids.read(given)
         time_ns = self._time(scope, record)
-        trusted = self._trusted is None or self._trusted(scope, record)
+        return asset, time_ns, self._trusted is None or self._trusted(scope, record)
+
+    def _read_item(self, scope: Scope, record: Record, found: dict[tuple[str, int], Reading]) -> None:
+        """Add the values of one item to the reading of its asset and time."""
+        asset, time_ns, trusted = self._keys(scope, record)
         values, reported, cells, unknown = None, 0, 0, ""
         reading = found.get((asset, time_ns))
         for name, value in self._cells(scope, record):
