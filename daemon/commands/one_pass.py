@@ -90,8 +90,9 @@ class ReplayRun:
 
     @property
     def records(self) -> dict[str, int]:
-        """How many records of the file were accepted, duplicate, late and rejected."""
-        counts = {str(d): self.pipeline.counts[d] for d in Disposition}
+        """How many records of the file were accepted, duplicate, late and rejected, and skipped if any were."""
+        counted = self.pipeline.counts
+        counts = {str(d): counted[d] for d in Disposition if d is not Disposition.SKIPPED or counted[d]}
         counts[Disposition.REJECTED] += len(self.rejected)
         return counts
 

@@ -83,7 +83,9 @@ class StreamStatus:
     rows: int = 0  # grid rows released, scored or not
     scored: int = 0
     filled: int = 0  # cells
-    records: dict[str, int] = field(default_factory=lambda: {str(d): 0 for d in Disposition})
+    records: dict[str, int] = field(
+        default_factory=lambda: {str(d): 0 for d in Disposition if d is not Disposition.SKIPPED}
+    )  # skipped ones where any are
     newest_ns: int = 0  # event time of the newest row
     drift: deque[DriftRecord] = field(default_factory=lambda: deque(maxlen=100))
     imputation: dict[str, SensorAudit] = field(default_factory=dict)  # by sensor, under this model
