@@ -21,7 +21,7 @@ from typing import Any, Final, NamedTuple
 from daemon.domain import NO_CONDITION, Reading, Reason, Record, StreamSpec
 from daemon.mapping import Bound, InputMapping, Source
 from daemon.stream.extract.cells import Cell, Cells, Leaves, compile_cells, no_cells
-from daemon.stream.extract.items import SkippedError, compile_each, compile_skip
+from daemon.stream.extract.items import compile_each, compile_skip
 from daemon.stream.extract.numbers import NotANumberError, number_of
 from daemon.stream.extract.paths import ABSENT, Scope, where_they_end
 from daemon.stream.extract.quality import compile_quality
@@ -31,7 +31,7 @@ from daemon.stream.extract.times import compile_time
 from daemon.stream.extract.waves import compile_step, features
 from daemon.stream.extract.wrapped import unwrapped
 from daemon.stream.fields import AssetIds, ConditionLabels, SensorNames
-from daemon.stream.rejection import RejectedError
+from daemon.stream.rejection import RejectedError, SkippedError
 from daemon.stream.time_range import check_time
 from daemon.stream.timestamps import EventTimes
 

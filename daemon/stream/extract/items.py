@@ -19,14 +19,6 @@ Walk = Callable[[Scope, list[Scope]], bool]
 """Appends the scopes of items; returns whether the place is there at all, though it may be empty."""
 
 
-class SkippedError(Exception):
-    """The message is no reading and no fault: it is counted under ``rule``."""
-
-    def __init__(self, rule: str) -> None:
-        super().__init__(rule)
-        self.rule = rule
-
-
 def compile_each(paths: Sequence[Path]) -> Callable[[Any], list[Scope] | None]:
     """The function that gives the scopes of a message's items.
 

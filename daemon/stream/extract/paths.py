@@ -78,12 +78,26 @@ def _compile_bound(path: Path) -> Lookup:
                 return ABSENT
         found = outer[0]
         for step in path.steps:
-            found = _step(found, Key(name) if isinstance(step, Bound) else step)
+            found = _named(found, name) if isinstance(step, Bound) else _step(found, step)
             if found is ABSENT:
                 break
         return found
 
     return find
+
+
+def _named(found: Any, name: Any) -> Any:
+    """The field of a name; of a leaf's name, ``axis.x``, the field on the same way where there is no such one."""
+    if type(found) is not dict or type(name) is not str:
+        return ABSENT
+    if name in found:
+        return found[name]
+    parts = name.split(".")
+    if len(parts) == 1:
+        return ABSENT
+    for part in parts:
+        found = found.get(part, ABSENT) if type(found) is dict else ABSENT
+    return found
 
 
 def bound_name(scope: Scope | None) -> Any:
@@ -153,9 +167,12 @@ def where_they_end(paths: Iterable[Path], scope: Scope) -> str:
     """The same for several; those that miss a field of the same object are said together."""
     missing: dict[tuple[str, str], list[str]] = {}
     others: list[str] = []
+    beyond = ""
     for path in paths:
         way, has, said = _end(path, scope)
-        if has is None:
+        if has is None and not way:
+            beyond = said
+        elif has is None:
             others.append(said)
         else:
             missing.setdefault((way, has), []).append(said)
@@ -163,28 +180,32 @@ def where_they_end(paths: Iterable[Path], scope: Scope) -> str:
         f"no field {' or '.join(names[:4])}{' ...' if len(names) > 4 else ''} in {way}, which has {has}"
         for (way, has), names in missing.items()
     ]
-    return "; ".join(dict.fromkeys(words + others))
+    return "; ".join(dict.fromkeys(words + others)) or beyond
 
 
 def _end(path: Path, scope: Scope) -> tuple[str, str | None, str]:
-    """The place where a path ends, the fields there, and the field that is missing; or None, and words."""
+    """The place where a path ends, the fields there, and the field that is missing; or None, and words.
+
+    The place is empty where it would lie beyond the message.
+    """
     at = scope
     for _ in range(path.up):
         at = at[2]
         if at is None:
             return "", None, f"{path.text} reaches beyond the message"
     found, way = at[0], "the message" if at[2] is None else "the item"
+    text = ascii(path.text)[1:-1]
     for step in path.steps:
-        step = Key(bound_name(scope)) if isinstance(step, Bound) else step
+        step = Key(str(bound_name(scope))) if isinstance(step, Bound) else step
         if type(found) is dict and isinstance(step, Key):
             if step.name not in found:
                 has = ", ".join(ascii(str(name)[:24])[1:-1] for name in list(found)[:8]) or "nothing"
                 return way, has + (", ..." if len(found) > 8 else ""), shown(step.name)
-            found, way = found[step.name], step.name
+            found, way = found[step.name], ascii(step.name[:24])[1:-1]
             continue
         inner = _step(found, step)
         if inner is ABSENT:
             kind = f"an array of {len(found)}" if type(found) is list else json_kind(found)
-            return "", None, f"{ascii(path.text)[1:-1]}: {ascii(str(way)[:24])[1:-1]} is {kind}"
+            return way, None, f"{text}: {way} is {kind}"
         found = inner
-    return "", None, f"{ascii(path.text)[1:-1]} is {json_kind(found)}"
+    return way, None, f"{text} is {json_kind(found)}"
