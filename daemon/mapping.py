@@ -56,7 +56,10 @@ class Where:
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """``[$name]``: the field that is called as the key that ``*`` bound, or as the sensor at hand."""
+    """``[$name]``, ``[$name_qc]``: the field called as the key that ``*`` bound, or as the sensor at hand."""
+
+    prefix: str = ""
+    suffix: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +174,8 @@ class TimeRule:
     sources: Sources
     unit: str = "auto"  # of a number: s, ms, us, ns; auto: by its size
     formats: tuple[str, ...] = ()  # of ``strptime``, tried in order, where ISO 8601 does not do
-    nanos: Sources = ()  # nanoseconds that are added
+    plus: Sources = ()  # a number that is added, as the nanoseconds beside seconds
+    plus_unit: str = "ns"
     day_first: bool | None = None  # of 02/03/2026: whether it is in March; None: such dates are refused
 
 

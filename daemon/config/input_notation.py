@@ -6,7 +6,7 @@ trying, and the message is what teaches them.
 
 Paths: ``a.b`` (fields), ``a."b.c"`` (a field whose name has dots, spaces or any other sign), ``a[0]``, ``a[-1]``,
 ``a[key=text]`` (the first element whose field has that text), ``.`` (the item itself), ``^.a`` (in the item that
-contains this one), ``a[$name]`` (the field that is called as the sensor at hand); in ``each`` also ``a[]`` (every
+contains this one), ``a[$name]`` (the field that is called as the sensor at hand, also ``[$name_qc]``); in ``each`` also ``a[]`` (every
 element) and ``a.*`` (every value, its key is ``$name``).
 """
 
@@ -14,9 +14,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from difflib import get_close_matches
 from typing import Any
 
+from daemon.config.rename_table import Renamed, read_rename_table
 from daemon.documents import shown
 from daemon.mapping import (
     Assembly,
@@ -69,7 +71,7 @@ _QUOTED = r'"(?:[^"\\]|\\.)*"'
 _PART = re.compile(
     rf"""(?P<quoted>{_QUOTED})
        | (?P<elements>\[\])
-       | \[(?P<bound>\$name)\]
+       | \[(?P<before>[^\[\]="$]*)(?P<bound>\$name)(?P<behind>[^\[\]="$]*)\]
        | \[(?P<index>-?[0-9]{{1,9}})\]
        | \[(?P<key>{_QUOTED}|[^\[\]="]+)=(?P<value>{_QUOTED}|[^\[\]"]*)\]
        | (?P<members>\*)(?=[.\[]|$)
@@ -122,7 +124,7 @@ def _step(part: re.Match[str]) -> PathStep:
     if part["members"] is not None:
         return Members()
     if part["bound"] is not None:
-        return Bound()
+        return Bound(part["before"], part["behind"])
     if part["index"] is not None:
         return Index(int(part["index"]))
     if part["key"] is not None:
@@ -295,8 +297,7 @@ def _skip(given: Any) -> tuple[SkipRule, ...]:
         rest = set(each) - {"path", "item", "name"}
         if rest in ({"in"}, {"not_in"}):
             (key,) = rest
-            listed = each[key] if isinstance(each[key], list) else [each[key]]
-            rules.append(SkipRule(name, source, item, frozenset(listed), negated=key == "not_in"))
+            rules.append(SkipRule(name, source, item, _single_values(each[key]), negated=key == "not_in"))
         elif rest in ({"absent"}, {"present"}):
             rules.append(SkipRule(name, source, item, None, negated=rest == {"absent"}))
         else:
@@ -309,16 +310,31 @@ def _skip(given: Any) -> tuple[SkipRule, ...]:
 def _time(given: Any) -> TimeRule:
     if not isinstance(given, Mapping) or not set(given) & {"from", "seconds"} or "match" in given:
         return TimeRule(parse_sources(given, "time"))
-    _known(given, ("from", "unit", "format", "seconds", "nanos", "day_first"))
-    formats = given.get("format", [])
-    unit = _one_of(given.get("unit", "s" if "seconds" in given else "auto"), UNITS)
+    _known(given, ("from", "unit", "format", "seconds", "nanos", "plus", "plus_unit", "day_first"))
+    if len({"from", "seconds"} & set(given)) > 1 or len({"nanos", "plus"} & set(given)) > 1:
+        raise ValueError("from and seconds exclude each other, and so do nanos and plus")
+    plus = given.get("nanos", given.get("plus"))
     return TimeRule(
         parse_sources(given.get("from", given.get("seconds")), "time"),
-        unit,
-        tuple([formats] if isinstance(formats, str) else formats),
-        parse_sources(given["nanos"], "time") if "nanos" in given else (),
+        _one_of(given.get("unit", "s" if "seconds" in given else "auto"), UNITS),
+        _formats(given.get("format", [])),
+        () if plus is None else parse_sources(plus, "time"),
+        _one_of(given.get("plus_unit", "ns" if "nanos" in given else "ms"), UNITS[1:]),
         _yes_or_no(given["day_first"]) if "day_first" in given else None,
     )
+
+
+def _formats(given: Any) -> tuple[str, ...]:
+    listed = given if isinstance(given, list) else [given]
+    for each in listed:
+        if not isinstance(each, str):
+            raise ValueError(f"format {shown(each)} is no text: write for example '%d.%m.%Y %H:%M:%S'")
+        try:
+            datetime.strptime("", each)  # noqa: DTZ007 -- only the format is looked at
+        except ValueError as error:
+            if "does not match" not in str(error):
+                raise ValueError(f"format {shown(each)}: {error}") from error
+    return tuple(listed)
 
 
 def _fields(given: Any) -> dict[str, tuple[Path, ...]]:
@@ -362,8 +378,7 @@ def _quality(given: Any) -> QualityRule:
     code = given.get("code")
 
     def words(key: str) -> frozenset[object]:
-        listed = given.get(key, [])
-        return frozenset(listed if isinstance(listed, list) else [listed])
+        return _single_values(given.get(key, []))
 
     return QualityRule(
         parse_sources(given["from"], "quality"),
@@ -374,8 +389,13 @@ def _quality(given: Any) -> QualityRule:
     )
 
 
-def _missing(given: Any) -> frozenset[object]:
-    return frozenset(given if isinstance(given, list | tuple) else [given])
+def _single_values(given: Any) -> frozenset[object]:
+    """Texts, numbers, booleans and null."""
+    listed = given if isinstance(given, list | tuple) else [given]
+    for each in listed:
+        if isinstance(each, Mapping | list):
+            raise ValueError(f"{shown(each)} is no single value")
+    return frozenset(listed)
 
 
 def _condition(given: Any) -> dict[str, Sources]:
@@ -384,10 +404,14 @@ def _condition(given: Any) -> dict[str, Sources]:
     return {str(name): parse_sources(place, str(name)) for name, place in given.items()}
 
 
-def _rename(given: Any) -> dict[str, tuple[str | None, str]]:
+def _rename(given: Any) -> Renamed:
+    if isinstance(given, str):
+        return read_rename_table(given)
     if not isinstance(given, Mapping):
-        raise ValueError(f"{shown(given)}: write OLD: NEW, one per line, or OLD: {{asset: ..., sensor: ...}}")
-    table: dict[str, tuple[str | None, str]] = {}
+        raise ValueError(
+            f"{shown(given)}: write OLD: NEW, one per line, OLD: {{asset: ..., sensor: ...}}, or the path of a CSV file"
+        )
+    table: Renamed = {}
     for old, new in given.items():
         if isinstance(new, Mapping):
             _known(new, ("asset", "sensor"))
@@ -415,7 +439,7 @@ KEYS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "leaves": ("leaves", _leaves),
     "wave": ("wave", _wave),
     "quality": ("quality", _quality),
-    "missing": ("missing", _missing),
+    "missing": ("missing", _single_values),
     "condition": ("condition", _condition),
     "rename": ("rename", _rename),
     "rows": ("assembly", _assembly),

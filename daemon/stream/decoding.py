@@ -108,7 +108,7 @@ class Decoder:
                 self._sensor_names,
                 self._event_times,
                 self._labels,
-                self.corrupt_by_fault,
+                self._note_corrupt,
             )
         self._pack = struct.Struct(f"{len(spec.sensors)}d").pack
 
@@ -124,6 +124,16 @@ class Decoder:
     def unknown_sensors(self) -> Counter[str]:
         """Per name, values of sensors that the stream does not list; see ``SensorNames``."""
         return self._sensor_names.unknown
+
+    @property
+    def refused_items(self) -> Counter[str]:
+        """Items that could not be used in records that could, by reason."""
+        return Counter() if self._extractor is None else self._extractor.refused_items
+
+    @property
+    def skipped_items(self) -> Counter[str]:
+        """Items that a rule has skipped in records with others, by the rule's name."""
+        return Counter() if self._extractor is None else self._extractor.skipped_items
 
     @property
     def zoneless(self) -> int:
@@ -311,10 +321,13 @@ class Decoder:
             return [_NAN if (cell := get(name)) is None else cell for name in self._names]
         return [self._number(get(name), c) for c, name in enumerate(self._names)]
 
+    def _note_corrupt(self, sensor: int, fault: str, value: object) -> None:
+        self.corrupt_by_fault[self._sensors[sensor], fault] += 1
+
     def _number(self, cell: object, sensor: int) -> float:
         """The raw number of a cell of any JSON type; NaN, and counted, if it stands for none."""
         try:
             return number_of(cell, self._states[sensor])
         except NotANumberError as error:
-            self.corrupt_by_fault[self._sensors[sensor], error.fault] += 1
+            self._note_corrupt(sensor, error.fault, cell)
             return _NAN

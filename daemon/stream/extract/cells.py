@@ -11,7 +11,7 @@ from fnmatch import translate
 from typing import Any, Final
 
 from daemon.domain import Reason, Record
-from daemon.mapping import InputMapping, Key, LeavesRule, Path
+from daemon.mapping import Bound, InputMapping, Key, LeavesRule, Path, Source
 from daemon.stream.extract.paths import ABSENT, Lookup, Scope, compile_path, where_they_end
 from daemon.stream.extract.sources import absence, as_text, compile_sources
 from daemon.stream.extract.wrapped import is_wrapped
@@ -101,6 +101,7 @@ class Leaves:
             (compile_path(under), _own_places(mapping, rule, under) | self._anywhere) for under in rule.under
         ]
         globs = [translate(name) for name in rule.leave_out if "*" in name or "?" in name]
+        globs += _beside(mapping)
         self._glob = re.compile("|".join(globs)) if globs else None
 
     def is_plain(self, sensors: Mapping[str, int]) -> bool:
@@ -127,10 +128,12 @@ class Leaves:
             return cells
         return [(f"{prefix}{self._separator}{name}", value) for name, value in cells]
 
-    def below(self, name: str, found: dict[str, Any], left_out: frozenset[str]) -> list[Cell]:
-        """The leaves in an object of the root."""
+    def below(self, name: str, value: Any, left_out: frozenset[str]) -> list[Cell]:
+        """The leaves in a field of the root: many where it is an object."""
+        if type(value) is not dict:
+            return [(name, value)]
         cells: list[Cell] = []
-        self._value(name, found, left_out, cells, 1)
+        self._value(name, value, left_out, cells, 1)
         return cells
 
     def _walk(
@@ -161,17 +164,35 @@ class Leaves:
             cells.append((name, value))
 
 
-def _own_places(mapping: InputMapping, rule: LeavesRule, under: Path) -> frozenset[str]:
-    """The names below a place of what the mapping reads as something else than a value."""
-    sources = [*mapping.asset, *mapping.time.sources, *mapping.time.nanos, *rule.prefix]
+def _sources(mapping: InputMapping) -> list[Source]:
+    """Everything that the mapping reads as something else than a value."""
+    sources = [*mapping.asset, *mapping.time.sources, *mapping.time.plus]
     sources += [] if mapping.quality is None else mapping.quality.sources
+    sources += [] if mapping.leaves is None else mapping.leaves.prefix
     sources += [] if mapping.wave is None else (*mapping.wave.rate, *mapping.wave.step)
     for each in mapping.condition.values():
         sources += each
     for source in tuple(sources):
         sources += source.parts
+    return sources
+
+
+def _beside(mapping: InputMapping) -> list[str]:
+    """Expressions for names that stand beside a sensor's: ``temperature_qc`` where its quality is ``[$name_qc]``."""
+    steps = [
+        source.path.steps[-1] for source in _sources(mapping) if source.path is not None and source.path.steps
+    ]
+    return [
+        f"(?s:{re.escape(step.prefix)}.+{re.escape(step.suffix)})\\Z"
+        for step in steps
+        if isinstance(step, Bound) and (step.prefix or step.suffix)
+    ]
+
+
+def _own_places(mapping: InputMapping, rule: LeavesRule, under: Path) -> frozenset[str]:
+    """The names below a place of what the mapping reads as something else than a value."""
     names, depth = set(), len(under.steps)
-    for source in sources:
+    for source in _sources(mapping):
         path = source.path
         if path is None or path.up != under.up or path.steps[:depth] != under.steps:
             continue

@@ -15,7 +15,7 @@ these (``_read_item``); and leaves at the root of an item, by far the most, go t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from daemon.domain import NO_CONDITION, Reading, Reason, Record, StreamSpec
@@ -57,10 +57,11 @@ class Extractor:
     Args:
         spec: the stream; ``spec.input`` is the mapping.
         asset_ids, sensor_names, event_times, labels: the stream's rules for each of these.
-        corrupt: counts the cells that are no number, by sensor and fault.
+        note_corrupt: called with the place of the sensor, the fault and the value of each cell that is no number.
 
     Attributes:
-        refused_items: items that could not be used in messages that could, by reason.
+        refused_items: items that could not be used in messages that could, by reason; but for those of sensors
+            that the stream does not list, which are counted as unknown cells.
         skipped_items: items that a rule has skipped in messages that have others, by the rule's name.
     """
 
@@ -71,18 +72,18 @@ class Extractor:
         sensor_names: SensorNames,
         event_times: EventTimes,
         labels: ConditionLabels | None,
-        corrupt: Counter[tuple[str, str]],
+        note_corrupt: Callable[[int, str, Any], None],
     ) -> None:
         assert spec.input is not None
         mapping = spec.input
-        self.refused_items: Counter[Reason] = Counter()
+        self.refused_items: Counter[str] = Counter()
         self.skipped_items: Counter[str] = Counter()
         self._mapping = mapping
         self._sensors = spec.sensors
         self._states = [rule.states for rule in spec.rules]
         self._values = SensorValues(spec.rules)
         self._asset_ids, self._sensor_names, self._labels = asset_ids, sensor_names, labels
-        self._corrupt = corrupt
+        self._note_corrupt = note_corrupt
         self._skips = compile_skip(mapping.skip, items=False)
         self._skips_item = compile_skip(mapping.skip, items=True)
         self._skips_null = any(rule.source is None for rule in mapping.skip)
@@ -126,17 +127,17 @@ class Extractor:
             RejectedError: nothing of it can be used; with the path and what was found there.
         """
         found: Found = {}
-        read, first, refused = self._read, None, Counter[Reason]()
+        read, first, refused = self._read, None, Counter[str]()
         for scope in self._items_of(tree, record):
             try:
                 read(scope, record, found)
             except RejectedError as error:
                 first = first or error.with_traceback(None)
-                refused[error.reason] += 1
+                refused[error.reason] += error.reason is not Reason.UNKNOWN_SENSOR
         if first is not None:
             if not found:
                 raise first
-            self.refused_items.update(refused)
+            self.refused_items += refused
         readings = list(found.values())
         if len(readings) > 1:
             readings.sort(key=_time_of)
@@ -231,54 +232,51 @@ class Extractor:
         root, left_out = self._leaves.root(scope)
         reading = self._reading(asset, time_ns, scope, record, found)
         values: list[float] = reading.values  # type: ignore[assignment]
-        index, plain, reported = self._index, trusted and self._plain, 0
-        nested: list[Cell] = []
+        index, plain, reported = self._index, trusted and self._plain, reading.reported
+        used, others = False, []
         for name, value in root.items():
             place = index.get(name)
-            if place is not None:
-                reported |= 1 << place
-                if plain and type(value) is float and value - value == 0.0:
-                    values[place] = value
-                else:
-                    values[place] = self._number(value, place) if trusted else _NAN
-            elif name not in left_out:
-                if type(value) is dict:
-                    nested += self._leaves.below(name, value, left_out)
-                else:
-                    nested.append((name, value))
-        if nested or not reported:
-            reported |= self._put(nested, trusted, values)
-        if reported:
-            reading.reported |= reported
-        else:
-            self._nothing(nested, reading, scope, found)
+            if place is None:
+                if name not in left_out:
+                    others.append((name, value))
+                continue
+            used, bit = True, 1 << place
+            if plain and type(value) is float and value - value == 0.0 and not reported & bit:
+                values[place] = value
+                reported |= bit
+            else:
+                reading.reported = reported
+                self._put(reading, place, value, trusted)
+                reported = reading.reported
+        reading.reported = reported
+        cells = [cell for name, value in others for cell in self._leaves.below(name, value, left_out)]
+        if not self._put_all(reading, cells, trusted) and not used:
+            self._nothing(cells, reading, scope, found)
 
     def _read_item(self, scope: Scope, record: Record, found: Found) -> None:
         """Add the cells of an item, which have one asset, time and quality."""
         asset, time_ns, trusted = self._keys(scope, record)
         cells = self._cells(scope, record)
         reading = found.get((asset, time_ns)) or self._reading(asset, time_ns, scope, record, found)
-        reported = self._put(cells, trusted, reading.values)  # type: ignore[arg-type]
-        if reported:
-            reading.reported |= reported
-        else:
+        if not self._put_all(reading, cells, trusted):
             self._nothing(cells, reading, scope, found)
 
-    def _put(self, cells: Sequence[Cell], trusted: bool, values: list[float]) -> int:
-        """Write the numbers of cells to their places; the set of those."""
-        index, plain, reported = self._index, trusted and self._plain, 0
+    def _put_all(self, reading: Reading, cells: Sequence[Cell], trusted: bool) -> bool:
+        """Put cells of any sensor into a reading; whether one is of a sensor of the stream."""
+        index, plain, used = self._index, trusted and self._plain, False
         for name, value in cells:
             place = index.get(name)
             if place is None:
                 if type(value) is not list:
                     self._sensor_names.find(name)
                 continue
-            reported |= 1 << place
-            if plain and type(value) is float and value - value == 0.0:
-                values[place] = value
+            used, bit = True, 1 << place
+            if plain and type(value) is float and value - value == 0.0 and not reading.reported & bit:
+                reading.values[place] = value  # type: ignore[index]
+                reading.reported |= bit
             else:
-                values[place] = self._number(value, place) if trusted else _NAN
-        return reported
+                self._put(reading, place, value, trusted)
+        return used
 
     def _nothing(self, cells: Sequence[Cell], reading: Reading, scope: Scope, found: Found) -> None:
         """Refuse an item that has no value of a sensor of the stream."""
@@ -304,14 +302,12 @@ class Extractor:
                     unknown = unknown or cell.sensor
                     continue
                 reading = self._reading(cell.asset, cell.time_ns, scope, record, found)
-                reading.reported |= 1 << place
-                number = self._number(cell.value, place) if cell.trusted else _NAN
-                reading.values[place] = number  # type: ignore[index]
+                self._put(reading, place, cell.value, cell.trusted)
                 used += 1
             except RejectedError as error:
                 faults.append(error.with_traceback(None))
         if used:
-            self.refused_items.update(fault.reason for fault in faults)
+            self.refused_items.update(fault.reason.value for fault in faults)
         elif faults:
             raise faults[0]
         elif unknown is not None:
@@ -352,18 +348,24 @@ class Extractor:
         )
 
     # ------------------------------------------------------------------ one value
+    def _put(self, reading: Reading, place: int, value: Any, trusted: bool) -> None:
+        """Put the value of a sensor into a reading; a corrupt or untrusted one is missing there."""
+        try:
+            number = self._number(value, place) if trusted else _NAN
+        except NotANumberError as error:
+            number = _NAN
+            self._note_corrupt(place, error.fault, value)
+        reading.values[place] = number  # type: ignore[index]
+        reading.reported |= 1 << place
+
     def _number(self, value: Any, place: int) -> float:
         missing = self._missing
-        try:
-            if missing and type(value) is not dict and type(value) is not list and value in missing:
-                return _NAN
-            number = number_of(value, self._states[place])
-            if missing and number in missing:
-                return _NAN
-            return number if self._values.plain else self._values.apply_one(number, place)
-        except NotANumberError as error:
-            self._corrupt[self._sensors[place], error.fault] += 1
+        if missing and type(value) is not dict and type(value) is not list and value in missing:
             return _NAN
+        number = number_of(value, self._states[place])
+        if missing and number in missing:
+            return _NAN
+        return number if self._values.plain else self._values.apply_one(number, place)
 
     def _label(self, scope: Scope, record: Record, asset: str) -> str:
         assert self._labels is not None
@@ -409,7 +411,7 @@ def _index(spec: StreamSpec, rename: Mapping[str, tuple[str | None, str]]) -> Ma
 
 def _differs_by_cell(mapping: InputMapping) -> bool:
     """Whether the cells of an item have assets, times or qualities of their own."""
-    sources = [*mapping.asset, *mapping.time.sources, *mapping.time.nanos]
+    sources = [*mapping.asset, *mapping.time.sources, *mapping.time.plus]
     sources += [] if mapping.quality is None else mapping.quality.sources
     if mapping.sensor:  # the item has one cell, and ``$name`` is the key of the item
         sources = []
@@ -419,5 +421,5 @@ def _differs_by_cell(mapping: InputMapping) -> bool:
 
 
 def _is_bound(source: Source) -> bool:
-    bound = source.path is not None and Bound() in source.path.steps
+    bound = source.path is not None and any(isinstance(step, Bound) for step in source.path.steps)
     return bound or any(map(_is_bound, source.parts))

@@ -86,7 +86,9 @@ def _plain(steps: Sequence[PathStep]) -> Walk:
             found.extend([(element, None, scope) for element in item])
         elif type(item) is dict or (item is not ABSENT and item is not None and scope[2] is not None):
             found.append((item, None, scope))
-        return item is not ABSENT
+        else:  # null is an empty place, a single value in the message itself no place of items
+            return item is None
+        return True
 
     return end
 

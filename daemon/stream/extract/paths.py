@@ -31,7 +31,7 @@ Lookup = Callable[..., Any]
 def compile_path(path: Path) -> Lookup:
     """The function that finds what is at a path, seen from a scope; ``ABSENT`` where there is nothing."""
     steps, up = path.steps, path.up
-    if Bound() in steps:
+    if any(isinstance(step, Bound) for step in steps):
         return _compile_bound(path)
     if len(steps) == 1 and isinstance(steps[0], Key) and up < 2:
         return _one_key_out(steps[0].name) if up else _one_key(steps[0].name)
@@ -78,7 +78,7 @@ def _compile_bound(path: Path) -> Lookup:
                 return ABSENT
         found = outer[0]
         for step in path.steps:
-            found = _named(found, name) if isinstance(step, Bound) else _step(found, step)
+            found = _named(found, name, step) if isinstance(step, Bound) else _step(found, step)
             if found is ABSENT:
                 break
         return found
@@ -86,10 +86,11 @@ def _compile_bound(path: Path) -> Lookup:
     return find
 
 
-def _named(found: Any, name: Any) -> Any:
+def _named(found: Any, name: Any, step: Bound) -> Any:
     """The field of a name; of a leaf's name, ``axis.x``, the field on the same way where there is no such one."""
     if type(found) is not dict or type(name) is not str:
         return ABSENT
+    name = f"{step.prefix}{name}{step.suffix}"
     if name in found:
         return found[name]
     parts = name.split(".")
@@ -196,7 +197,8 @@ def _end(path: Path, scope: Scope) -> tuple[str, str | None, str]:
     found, way = at[0], "the message" if at[2] is None else "the item"
     text = ascii(path.text)[1:-1]
     for step in path.steps:
-        step = Key(str(bound_name(scope))) if isinstance(step, Bound) else step
+        if isinstance(step, Bound):
+            step = Key(f"{step.prefix}{bound_name(scope)}{step.suffix}")
         if type(found) is dict and isinstance(step, Key):
             if step.name not in found:
                 has = ", ".join(ascii(str(name)[:24])[1:-1] for name in list(found)[:8]) or "nothing"

@@ -1,4 +1,4 @@
-"""Event times of items: a number in some unit, a text in some format, or seconds with nanoseconds beside them."""
+"""Event times of items: a number in some unit, a text in some format, and what is added to them."""
 
 from __future__ import annotations
 
@@ -27,16 +27,17 @@ def compile_time(rule: TimeRule, event_times: EventTimes) -> Callable[[Scope, Re
     from_record = Origin.TIMESTAMP in origins  # nothing after it is ever asked
     sources = rule.sources[: origins.index(Origin.TIMESTAMP)] if from_record else rule.sources
     read = compile_sources(sources) if sources else None
-    nanos = compile_sources(rule.nanos) if rule.nanos else None
+    plus = compile_sources(rule.plus) if rule.plus else None
+    plus_ns = UNIT_NS[rule.plus_unit]
     scale = UNIT_NS.get(rule.unit)
     known, parse = event_times.known, _parser(rule, event_times)
-    milliseconds = scale is None and nanos is None and not rule.formats
+    milliseconds = scale is None and plus is None and not rule.formats
 
     def time_of(scope: Scope, record: Record) -> int:
         found = ABSENT if read is None else read(scope, record)
         if type(found) is int and milliseconds and 10**11 <= found < 10**14:
             return found * 1_000_000
-        if type(found) is str and nanos is None and (ns := known.get(found)) is not None:
+        if type(found) is str and plus is None and (ns := known.get(found)) is not None:
             return ns
         if found is ABSENT or found is None or found == "":
             if from_record and record.timestamp_ns >= 0:
@@ -50,7 +51,7 @@ def compile_time(rule: TimeRule, event_times: EventTimes) -> Callable[[Scope, Re
             ns = parse(found)
         else:
             ns = ns_or_none
-        return ns if nanos is None else ns + _nanos(nanos(scope, record))
+        return ns if plus is None else ns + _added(plus(scope, record), plus_ns)
 
     return time_of
 
@@ -84,13 +85,10 @@ def _parser(rule: TimeRule, event_times: EventTimes) -> Callable[[object], int]:
     return parse
 
 
-def _nanos(found: object) -> int:
+def _added(found: object, scale: int) -> int:
     if found is ABSENT or found is None:
         return 0
-    if type(found) is int and 0 <= found < 10**9:
-        return found
-    if type(found) is str and len(found) < 10 and found.isascii() and found.isdigit():
-        return int(found)
-    raise RejectedError(
-        Reason.BAD_TIMESTAMP, f"nanoseconds {shown(found)} ({json_kind(found)}) are not 0 to 999999999"
-    )
+    added = exact_ns(found, scale)
+    if added is None:
+        raise RejectedError(Reason.BAD_TIMESTAMP, f"{shown(found)}, added to a time, is {json_kind(found)}")
+    return added
