@@ -55,6 +55,14 @@ class Where:
 
 
 @dataclass(frozen=True, slots=True)
+class Bound:
+    """``[$name]``, ``[$name_qc]``: the field called as the key that ``*`` bound, or as the sensor at hand."""
+
+    prefix: str = ""
+    suffix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Elements:
     """``[]``: every element of an array; only in ``each``."""
 
@@ -64,14 +72,33 @@ class Members:
     """``*``: every value of an object, its key bound to ``$name``; only in ``each``."""
 
 
-PathStep = Key | Index | Where | Elements | Members
+@dataclass(frozen=True, slots=True)
+class Zip:
+    """``zip``: arrays beside each other, their elements of one place being one item; the last step of ``each``.
+
+    ``columns`` are the fields that hold the arrays, and name the elements; (): every field that is an array.
+    """
+
+    columns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """``rows``: an array of arrays, each an item whose elements are named; the last step of ``each``."""
+
+    rows: tuple[PathStep, ...]
+    columns: tuple[PathStep, ...] | tuple[str, ...]  # where an array of the names is, or the names
+
+
+PathStep = Key | Index | Where | Bound | Elements | Members | Zip | Table
 
 
 @dataclass(frozen=True, slots=True)
 class Path:
     """Where something is, seen from an item of ``each`` (or from the message, where there is no ``each``).
 
-    ``up`` counts the leading ``^``: so many explosions (``[]`` or ``*`` of ``each``) further out.
+    ``up`` counts the leading ``^``: so many levels further out. A level is the message, each ``[]`` and ``*`` of
+    ``each``, and where its path ends.
     """
 
     text: str  # as it was written; quoted in every reason
@@ -134,7 +161,8 @@ class SkipRule:
     """Messages (or items of ``each``) that are no readings: they are counted, and no dead letter is written."""
 
     name: str  # counted under it
-    path: Path | None = None  # None: a record without a value
+    source: Source | None = None  # None: a record without a value
+    item: bool = False  # it is looked for in each item, and skips the item alone
     values: frozenset[object] | None = None  # in: these; None: whatever is there
     negated: bool = False  # not in these; or, without values, where nothing is there
 
@@ -146,17 +174,20 @@ class TimeRule:
     sources: Sources
     unit: str = "auto"  # of a number: s, ms, us, ns; auto: by its size
     formats: tuple[str, ...] = ()  # of ``strptime``, tried in order, where ISO 8601 does not do
-    nanos: Sources = ()  # nanoseconds that are added
-    day_first: bool = False  # 02.03.2026 is the second of March, with slashes too
+    plus: Sources = ()  # a number that is added, as the nanoseconds beside seconds
+    plus_unit: str = "ns"
+    day_first: bool | None = None  # of 02/03/2026: whether it is in March; None: such dates are refused
 
 
 @dataclass(frozen=True, slots=True)
 class LeavesRule:
     """Every leaf below a place is a reading, its sensor named by the way to it."""
 
-    under: Path
-    leave_out: frozenset[str] = frozenset()  # names of leaves or of whole branches
+    under: tuple[Path, ...]  # the first that is an object
+    leave_out: tuple[str, ...] = ()  # names of leaves or of whole branches, * and ? as in a shell
     separator: str = "."
+    prefix: Sources = ()  # stands before each name, with a separator
+    arrays: bool = False  # elements of arrays are leaves too, named by their index; else arrays are left out
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +207,11 @@ class QualityRule:
 class WaveRule:
     """Leaves that are arrays of numbers: a block of samples with a rate."""
 
-    reduce: tuple[str, ...] = ("rms", "peak", "kurtosis")  # a sensor each, NAME.rms; () explodes the block
+    reduce: tuple[str, ...] = (
+        "rms",
+        "peak",
+        "kurtosis",
+    )  # a sensor each, NAME.rms; (): readings of their own
     rate: Sources = ()  # samples per second
     step: Sources = ()  # or seconds per sample
 
@@ -193,7 +228,7 @@ class InputMapping:
     decode: DecodeRule = DecodeRule()
     inner: tuple[InnerRule, ...] = ()
     skip: tuple[SkipRule, ...] = ()
-    each: tuple[Path, ...] = ()  # the first that yields items; ``.`` is the message itself
+    each: tuple[Path, ...] = ()  # the first that yields items; (): the message, or the elements of an array
     asset: Sources = ()
     time: TimeRule = TimeRule(())
     sensor: Sources = ()

@@ -6,19 +6,23 @@ trying, and the message is what teaches them.
 
 Paths: ``a.b`` (fields), ``a."b.c"`` (a field whose name has dots, spaces or any other sign), ``a[0]``, ``a[-1]``,
 ``a[key=text]`` (the first element whose field has that text), ``.`` (the item itself), ``^.a`` (in the item that
-contains this one); in ``each`` also ``a[]`` (every element) and ``a.*`` (every value, its key is ``$name``).
+contains this one), ``a[$name]`` (the field that is called as the sensor at hand, also ``[$name_qc]``); in ``each`` also ``a[]`` (every
+element) and ``a.*`` (every value, its key is ``$name``).
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from difflib import get_close_matches
 from typing import Any
 
+from daemon.config.rename_table import Renamed, read_rename_table
 from daemon.documents import shown
 from daemon.mapping import (
     Assembly,
+    Bound,
     DecodeRule,
     Elements,
     Index,
@@ -34,9 +38,11 @@ from daemon.mapping import (
     SkipRule,
     Source,
     Sources,
+    Table,
     TimeRule,
     WaveRule,
     Where,
+    Zip,
 )
 
 DECODERS = (
@@ -52,6 +58,7 @@ DECODERS = (
     "protobuf",
     "json-schema",
     "sparkplug",
+    "sparkplug-json",
 )
 WRAPPERS = ("base64", "gzip", "zlib", "confluent")
 UNITS = ("auto", "s", "ms", "us", "ns")
@@ -64,6 +71,7 @@ _QUOTED = r'"(?:[^"\\]|\\.)*"'
 _PART = re.compile(
     rf"""(?P<quoted>{_QUOTED})
        | (?P<elements>\[\])
+       | \[(?P<before>[^\[\]="$]*)(?P<bound>\$name)(?P<behind>[^\[\]="$]*)\]
        | \[(?P<index>-?[0-9]{{1,9}})\]
        | \[(?P<key>{_QUOTED}|[^\[\]="]+)=(?P<value>{_QUOTED}|[^\[\]"]*)\]
        | (?P<members>\*)(?=[.\[]|$)
@@ -115,6 +123,8 @@ def _step(part: re.Match[str]) -> PathStep:
         return Elements()
     if part["members"] is not None:
         return Members()
+    if part["bound"] is not None:
+        return Bound(part["before"], part["behind"])
     if part["index"] is not None:
         return Index(int(part["index"]))
     if part["key"] is not None:
@@ -124,6 +134,10 @@ def _step(part: re.Match[str]) -> PathStep:
 
 def _unquoted(text: str) -> str:
     return re.sub(r"\\(.)", r"\1", text[1:-1]) if text.startswith('"') else text
+
+
+ALIASES = {"sensor": ("channel", "tag", "metric", "name"), "asset": ("device", "machine")}
+"""What a group of an expression may be called besides its target."""
 
 
 def parse_source(given: Any, target: str) -> Source:
@@ -175,11 +189,23 @@ def _source_of_mapping(given: Mapping[Any, Any], target: str) -> Source:
             match = re.compile(re.sub(r"\(\?<(?![=!])", "(?P<", given["match"]))
         except re.error as error:
             raise ValueError(f"match {shown(given['match'])} is no regular expression: {error}") from error
-        group: int | str = target if target in match.groupindex else min(match.groups, 1)
+        group = _group(match, target)
         return Source(inner.origin, inner.text, inner.path, inner.name, inner.up, match, group, inner.parts)
     raise ValueError(
         f"{shown(dict(given))} is none of {{from: ..., match: ...}}, {{constant: ...}} and {{join: [...], with: ...}}"
     )
+
+
+def _group(match: re.Pattern[str], target: str) -> int | str:
+    """The group of an expression that is the value: of the target's name, else the only one, else all."""
+    named = [name for name in (target, *ALIASES.get(target, ())) if name in match.groupindex]
+    if named:
+        return named[0]
+    if match.groups > 1:
+        raise ValueError(
+            f"match {shown(match.pattern)} has {match.groups} groups: name the one that counts (?<{target}>...)"
+        )
+    return match.groups
 
 
 def parse_sources(given: Any, target: str) -> Sources:
@@ -197,13 +223,35 @@ def _paths(given: Any) -> tuple[Path, ...]:
 
 def _each(given: Any) -> tuple[Path, ...]:
     listed = given if isinstance(given, list | tuple) else [given]
-    paths = tuple(parse_path(each, exploding=True) for each in listed)
+    paths = tuple(
+        _table(each) if isinstance(each, Mapping) else parse_path(each, exploding=True) for each in listed
+    )
     for path in paths:
-        if path.steps and not any(isinstance(step, Elements | Members) for step in path.steps):
-            raise ValueError(f"{shown(path.text)} explodes nothing: write {path.text}[] or {path.text}.*")
         if path.up:
             raise ValueError(f"{shown(path.text)}: there is nothing around the message")
     return paths
+
+
+def _table(given: Mapping[Any, Any]) -> Path:
+    """Items that are rows: of arrays beside each other (``zip``), or of an array of arrays (``rows``)."""
+    _known(given, ("under", "zip", "rows", "columns"))
+    under = parse_path(given["under"], exploding=True).steps if "under" in given else ()
+    if "zip" in given and not {"rows", "columns"} & set(given):
+        columns = given["zip"]
+        if columns == "*":
+            columns = []
+        if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns):
+            raise ValueError(
+                f"zip {shown(columns)}: write a list of the fields that hold the arrays, or '*' for all"
+            )
+        return Path(f"zip {', '.join(columns) or '*'}", (*under, Zip(tuple(columns))))
+    if {"rows", "columns"} <= set(given) and "zip" not in given:
+        columns = given["columns"]
+        names = tuple(map(str, columns)) if isinstance(columns, list) else parse_path(columns).steps
+        return Path(f"rows {given['rows']}", (*under, Table(parse_path(given["rows"]).steps, names)))
+    raise ValueError(
+        f"{shown(dict(given))}: write {{zip: [timestamps, values]}} or {{rows: PATH, columns: PATH}}"
+    )
 
 
 # ------------------------------------------------------------------ the keys
@@ -237,19 +285,21 @@ def _skip(given: Any) -> tuple[SkipRule, ...]:
         if each == "null_value":
             rules.append(SkipRule("null_value"))
             continue
-        if not isinstance(each, Mapping) or "path" not in each:
+        if not isinstance(each, Mapping) or len({"path", "item"} & set(each)) != 1:
             raise ValueError(
-                f"{shown(each)} is no rule: write null_value, or {{path: ..., in: [...]}}, not_in, absent or present"
+                f"{shown(each)} is no rule: write null_value, or {{path: ..., in: [...]}}, not_in, absent or present;"
+                " item instead of path for what stands in the items of each"
             )
-        path = parse_path(each["path"])
-        name = str(each.get("name", path.text))
-        rest = set(each) - {"path", "name"}
+        _known(each, ("path", "item", "name", "in", "not_in", "absent", "present"))
+        item = "item" in each
+        source = parse_source(each["item" if item else "path"], "skip")
+        name = str(each.get("name", source.text))
+        rest = set(each) - {"path", "item", "name"}
         if rest in ({"in"}, {"not_in"}):
             (key,) = rest
-            listed = each[key] if isinstance(each[key], list) else [each[key]]
-            rules.append(SkipRule(name, path, frozenset(listed), negated=key == "not_in"))
+            rules.append(SkipRule(name, source, item, _single_values(each[key]), negated=key == "not_in"))
         elif rest in ({"absent"}, {"present"}):
-            rules.append(SkipRule(name, path, None, negated=rest == {"absent"}))
+            rules.append(SkipRule(name, source, item, None, negated=rest == {"absent"}))
         else:
             raise ValueError(
                 f"{shown(dict(each))}: give one of in, not_in, absent and present beside the path"
@@ -260,16 +310,31 @@ def _skip(given: Any) -> tuple[SkipRule, ...]:
 def _time(given: Any) -> TimeRule:
     if not isinstance(given, Mapping) or not set(given) & {"from", "seconds"} or "match" in given:
         return TimeRule(parse_sources(given, "time"))
-    _known(given, ("from", "unit", "format", "seconds", "nanos", "day_first"))
-    formats = given.get("format", [])
-    unit = _one_of(given.get("unit", "s" if "seconds" in given else "auto"), UNITS)
+    _known(given, ("from", "unit", "format", "seconds", "nanos", "plus", "plus_unit", "day_first"))
+    if len({"from", "seconds"} & set(given)) > 1 or len({"nanos", "plus"} & set(given)) > 1:
+        raise ValueError("from and seconds exclude each other, and so do nanos and plus")
+    plus = given.get("nanos", given.get("plus"))
     return TimeRule(
         parse_sources(given.get("from", given.get("seconds")), "time"),
-        unit,
-        tuple([formats] if isinstance(formats, str) else formats),
-        parse_sources(given["nanos"], "time") if "nanos" in given else (),
-        _yes_or_no(given.get("day_first", False)),
+        _one_of(given.get("unit", "s" if "seconds" in given else "auto"), UNITS),
+        _formats(given.get("format", [])),
+        () if plus is None else parse_sources(plus, "time"),
+        _one_of(given.get("plus_unit", "ns" if "nanos" in given else "ms"), UNITS[1:]),
+        _yes_or_no(given["day_first"]) if "day_first" in given else None,
     )
+
+
+def _formats(given: Any) -> tuple[str, ...]:
+    listed = given if isinstance(given, list) else [given]
+    for each in listed:
+        if not isinstance(each, str):
+            raise ValueError(f"format {shown(each)} is no text: write for example '%d.%m.%Y %H:%M:%S'")
+        try:
+            datetime.strptime("", each)  # noqa: DTZ007 -- only the format is looked at
+        except ValueError as error:
+            if "does not match" not in str(error):
+                raise ValueError(f"format {shown(each)}: {error}") from error
+    return tuple(listed)
 
 
 def _fields(given: Any) -> dict[str, tuple[Path, ...]]:
@@ -280,13 +345,15 @@ def _fields(given: Any) -> dict[str, tuple[Path, ...]]:
 
 def _leaves(given: Any) -> LeavesRule:
     if not isinstance(given, Mapping):
-        return LeavesRule(parse_path(given))
-    _known(given, ("under", "except", "separator"))
+        return LeavesRule(_paths(given))
+    _known(given, ("under", "except", "separator", "prefix", "arrays"))
     left_out = given.get("except", [])
     return LeavesRule(
-        parse_path(given.get("under", ".")),
-        frozenset(map(str, [left_out] if isinstance(left_out, str) else left_out)),
+        _paths(given.get("under", ".")),
+        tuple(map(str, [left_out] if isinstance(left_out, str) else left_out)),
         str(given.get("separator", ".")),
+        parse_sources(given["prefix"], "prefix") if "prefix" in given else (),
+        _yes_or_no(given.get("arrays", False)),
     )
 
 
@@ -311,8 +378,7 @@ def _quality(given: Any) -> QualityRule:
     code = given.get("code")
 
     def words(key: str) -> frozenset[object]:
-        listed = given.get(key, [])
-        return frozenset(listed if isinstance(listed, list) else [listed])
+        return _single_values(given.get(key, []))
 
     return QualityRule(
         parse_sources(given["from"], "quality"),
@@ -323,8 +389,13 @@ def _quality(given: Any) -> QualityRule:
     )
 
 
-def _missing(given: Any) -> frozenset[object]:
-    return frozenset(given if isinstance(given, list | tuple) else [given])
+def _single_values(given: Any) -> frozenset[object]:
+    """Texts, numbers, booleans and null."""
+    listed = given if isinstance(given, list | tuple) else [given]
+    for each in listed:
+        if isinstance(each, Mapping | list):
+            raise ValueError(f"{shown(each)} is no single value")
+    return frozenset(listed)
 
 
 def _condition(given: Any) -> dict[str, Sources]:
@@ -333,10 +404,14 @@ def _condition(given: Any) -> dict[str, Sources]:
     return {str(name): parse_sources(place, str(name)) for name, place in given.items()}
 
 
-def _rename(given: Any) -> dict[str, tuple[str | None, str]]:
+def _rename(given: Any) -> Renamed:
+    if isinstance(given, str):
+        return read_rename_table(given)
     if not isinstance(given, Mapping):
-        raise ValueError(f"{shown(given)}: write OLD: NEW, one per line, or OLD: {{asset: ..., sensor: ...}}")
-    table: dict[str, tuple[str | None, str]] = {}
+        raise ValueError(
+            f"{shown(given)}: write OLD: NEW, one per line, OLD: {{asset: ..., sensor: ...}}, or the path of a CSV file"
+        )
+    table: Renamed = {}
     for old, new in given.items():
         if isinstance(new, Mapping):
             _known(new, ("asset", "sensor"))
@@ -364,7 +439,7 @@ KEYS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "leaves": ("leaves", _leaves),
     "wave": ("wave", _wave),
     "quality": ("quality", _quality),
-    "missing": ("missing", _missing),
+    "missing": ("missing", _single_values),
     "condition": ("condition", _condition),
     "rename": ("rename", _rename),
     "rows": ("assembly", _assembly),
@@ -403,6 +478,8 @@ def parse_mapping(document: Mapping[str, Any], preset: str) -> InputMapping:
     if "sensor" in found and "value" not in found:
         raise ValueError("sensor needs value: where the number is")
     for key in ("asset", "time"):
+        if key == "asset" and any(asset is not None for asset, _ in found.get("rename", {}).values()):
+            continue
         if key not in found:
             raise ValueError(
                 f"where is the {key}? Write `{key}:` with a path, or $key, $topic, $timestamp ..."

@@ -26,7 +26,6 @@ from daemon.domain import (
     NO_CONDITION,
     RECORD_KEY,
     RECORD_TIMESTAMP,
-    SECOND_NS,
     Format,
     Reading,
     Reason,
@@ -45,11 +44,10 @@ from daemon.stream.extract.sensor_values import SensorValues
 from daemon.stream.fields import AssetIds, ConditionLabels, SensorNames
 from daemon.stream.messages import MessageParser
 from daemon.stream.rejection import RejectedError, json_kind, shown
-from daemon.stream.timestamps import INT64_MAX, EventTimes, iso_or_number
+from daemon.stream.time_range import FUTURE_NS, check_time
+from daemon.stream.timestamps import INT64_MAX, EventTimes
 
 Decoded = Reading | Rejected | Skipped
-FUTURE_NS: Final = 3600 * SECOND_NS
-"""An event time further ahead of its record's timestamp than this is a broken clock."""
 ASSETS_KEPT: Final = 200_000
 """Asset ids that are remembered as valid: some 30 MB, if ever so many come."""
 _AT_ONCE: Final = 128  # records: few enough to stay in the cache
@@ -110,7 +108,7 @@ class Decoder:
                 self._sensor_names,
                 self._event_times,
                 self._labels,
-                self.corrupt_by_fault,
+                self._note_corrupt,
             )
         self._pack = struct.Struct(f"{len(spec.sensors)}d").pack
 
@@ -126,6 +124,16 @@ class Decoder:
     def unknown_sensors(self) -> Counter[str]:
         """Per name, values of sensors that the stream does not list; see ``SensorNames``."""
         return self._sensor_names.unknown
+
+    @property
+    def refused_items(self) -> Counter[str]:
+        """Items that could not be used in records that could, by reason."""
+        return Counter() if self._extractor is None else self._extractor.refused_items
+
+    @property
+    def skipped_items(self) -> Counter[str]:
+        """Items that a rule has skipped in records with others, by the rule's name."""
+        return Counter() if self._extractor is None else self._extractor.skipped_items
 
     @property
     def zoneless(self) -> int:
@@ -182,10 +190,7 @@ class Decoder:
         if len(value) > self._max_bytes:
             raise RejectedError(Reason.TOO_LARGE, f"{len(value)} bytes; at most {self._max_bytes}")
         extractor.check_value(value)
-        readings = extractor.readings(self._tree(value), record)
-        for reading in readings:
-            check_time(reading.time_ns, record, reading.time_ns)
-        return readings
+        return extractor.readings(self._tree(value), record)
 
     def decode_batch(self, items: Sequence[Record | Reading]) -> tuple[ReadingBatch, list[Rejected]]:
         """``decode_all`` of a wide stream, with the readings as columns.
@@ -316,24 +321,13 @@ class Decoder:
             return [_NAN if (cell := get(name)) is None else cell for name in self._names]
         return [self._number(get(name), c) for c, name in enumerate(self._names)]
 
+    def _note_corrupt(self, sensor: int, fault: str, value: object) -> None:
+        self.corrupt_by_fault[self._sensors[sensor], fault] += 1
+
     def _number(self, cell: object, sensor: int) -> float:
         """The raw number of a cell of any JSON type; NaN, and counted, if it stands for none."""
         try:
             return number_of(cell, self._states[sensor])
         except NotANumberError as error:
-            self.corrupt_by_fault[self._sensors[sensor], error.fault] += 1
+            self._note_corrupt(sensor, error.fault, cell)
             return _NAN
-
-
-def check_time(time_ns: int, record: Record, found: object) -> None:
-    """Refuse (RejectedError) an event time that lies too far ahead of its record's, or beyond what is possible."""
-    # A record that Kafka gave no timestamp (-1) says nothing about the producer's clock.
-    if time_ns > record.timestamp_ns + FUTURE_NS and record.timestamp_ns >= 0:
-        raise RejectedError(
-            Reason.FUTURE,
-            f"{shown(found)} is over 1 h ahead of the record ({iso_or_number(record.timestamp_ns)})",
-        )
-    if time_ns > INT64_MAX:
-        raise RejectedError(Reason.BAD_TIMESTAMP, f"{shown(found)} is beyond the year 2262")
-    if time_ns < 0:
-        raise RejectedError(Reason.BAD_TIMESTAMP, f"{shown(found)} is before 1970")

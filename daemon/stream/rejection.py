@@ -8,6 +8,7 @@ value is always quoted short and in ASCII, and no record can forge a log line.
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Callable
 from typing import Final
 
 from daemon.domain import Reason
@@ -18,12 +19,36 @@ _BIDI_CONTROLS: Final = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2
 
 
 class RejectedError(Exception):
-    """The record at hand cannot be used: a reason of the fixed set, and a detail in words."""
+    """The record at hand cannot be used: a reason of the fixed set, and a detail in words.
 
-    def __init__(self, reason: Reason, detail: str) -> None:
-        super().__init__(detail)
+    Args:
+        reason: why.
+        detail: the words, or a function that finds them: of a message with ever so many items that cannot be
+            used, one is explained.
+    """
+
+    def __init__(self, reason: Reason, detail: str | Callable[[], str]) -> None:
+        super().__init__(reason)
         self.reason = reason
-        self.detail = detail[:DETAIL_LENGTH]
+        self._detail = detail
+
+    @property
+    def detail(self) -> str:
+        """At most ``DETAIL_LENGTH`` characters."""
+        if not isinstance(self._detail, str):
+            self._detail = self._detail()
+        return self._detail[:DETAIL_LENGTH]
+
+    def __str__(self) -> str:
+        return self.detail
+
+
+class SkippedError(Exception):
+    """The message is no reading and no fault: it is counted under ``rule``."""
+
+    def __init__(self, rule: str) -> None:
+        super().__init__(rule)
+        self.rule = rule
 
 
 def json_kind(value: object) -> str:

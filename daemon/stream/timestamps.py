@@ -37,21 +37,22 @@ class EventTimes:
 
     Attributes:
         known: texts with the event times that they mean; callers look here before they ``parse``.
+        zone: of a text that names none.
         zoneless: texts that named no time zone, each counted once while it is remembered.
     """
 
     def __init__(self, zone: tzinfo) -> None:
         self.known: dict[str, int] = {}
         self.zoneless = 0
-        self._zone = zone
+        self.zone = zone
 
     def parse(self, found: object) -> int:
         """The event time of a message whose text is not in ``known`` yet, nanoseconds; see ``event_time_ns``."""
         if type(found) is not str:
-            return event_time_ns(found, self._zone)
+            return event_time_ns(found, self.zone)
         if names_no_zone(found):
             self.zoneless += 1
-        time_ns = event_time_ns(found, self._zone)
+        time_ns = event_time_ns(found, self.zone)
         remember(self.known, found, time_ns, TIMES_KEPT)
         return time_ns
 

@@ -6,31 +6,39 @@ those that are reported. Readings of a message are in the order of their event t
 
 What cannot be used costs as little as possible: a value that is no number is one corrupt cell; an item without
 an asset or a time is refused alone, and counted; a message is rejected only where nothing of it is left.
+
+Items are read in one of three ways. Where each cell has an asset, a time or a quality of its own (``rename`` to
+assets, ``[$name]``, exploded waves), they are read cell by cell (``_spread``); else all cells of an item share
+these (``_read_item``); and leaves at the root of an item, by far the most, go the shortest way (``_read_leaves``).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
-from daemon.domain import Reading, Reason, Record, StreamSpec
-from daemon.mapping import InputMapping, Key, LeavesRule, Path
-from daemon.stream.extract.items import SkippedError, compile_each, compile_skip
+from daemon.domain import NO_CONDITION, Reading, Reason, Record, StreamSpec
+from daemon.mapping import Bound, InputMapping, Source
+from daemon.stream.extract.cells import Cell, Cells, Leaves, compile_cells, no_cells
+from daemon.stream.extract.items import compile_each, compile_skip
 from daemon.stream.extract.numbers import NotANumberError, number_of
-from daemon.stream.extract.paths import ABSENT, Lookup, Scope, compile_path, where_it_ends
+from daemon.stream.extract.paths import ABSENT, Scope, where_they_end
 from daemon.stream.extract.quality import compile_quality
 from daemon.stream.extract.sensor_values import SensorValues
 from daemon.stream.extract.sources import absence, as_text, compile_sources
 from daemon.stream.extract.times import compile_time
+from daemon.stream.extract.waves import compile_step, features
+from daemon.stream.extract.wrapped import unwrapped
 from daemon.stream.fields import AssetIds, ConditionLabels, SensorNames
-from daemon.stream.rejection import RejectedError
+from daemon.stream.rejection import RejectedError, SkippedError
+from daemon.stream.time_range import check_time
 from daemon.stream.timestamps import EventTimes
 
-Cell = tuple[str, Any]
-"""A sensor's name as the message has it, and its value."""
-Cells = Callable[[Scope, Record], Iterator[Cell]]
-_NAN = float("nan")
+MOST_CELLS: Final = 1 << 22
+"""Numbers in the readings of one message, at most: 32 MB. Items beyond are refused as too large."""
+_NAN: Final = float("nan")
+Found = dict[tuple[str, int], Reading]
 
 
 class ExtractedCell(NamedTuple):
@@ -49,10 +57,12 @@ class Extractor:
     Args:
         spec: the stream; ``spec.input`` is the mapping.
         asset_ids, sensor_names, event_times, labels: the stream's rules for each of these.
-        corrupt: counts the cells that are no number, by sensor and fault.
+        note_corrupt: called with the place of the sensor, the fault and the value of each cell that is no number.
 
     Attributes:
-        refused_items: items that could not be used in messages that could, by reason.
+        refused_items: items that could not be used in messages that could, by reason; but for those of sensors
+            that the stream does not list, which are counted as unknown cells.
+        skipped_items: items that a rule has skipped in messages that have others, by the rule's name.
     """
 
     def __init__(
@@ -62,26 +72,47 @@ class Extractor:
         sensor_names: SensorNames,
         event_times: EventTimes,
         labels: ConditionLabels | None,
-        corrupt: Counter[tuple[str, str]],
+        note_corrupt: Callable[[int, str, Any], None],
     ) -> None:
         assert spec.input is not None
         mapping = spec.input
-        self.refused_items: Counter[Reason] = Counter()
+        self.refused_items: Counter[str] = Counter()
+        self.skipped_items: Counter[str] = Counter()
         self._mapping = mapping
         self._sensors = spec.sensors
         self._states = [rule.states for rule in spec.rules]
         self._values = SensorValues(spec.rules)
         self._asset_ids, self._sensor_names, self._labels = asset_ids, sensor_names, labels
-        self._corrupt = corrupt
-        self._check_skip = compile_skip(mapping.skip)
-        self._skips_null = any(rule.path is None for rule in mapping.skip)
+        self._note_corrupt = note_corrupt
+        self._skips = compile_skip(mapping.skip, items=False)
+        self._skips_item = compile_skip(mapping.skip, items=True)
+        self._skips_null = any(rule.source is None for rule in mapping.skip)
         self._items = compile_each(mapping.each)
-        self._asset = compile_sources(mapping.asset)
+        self._asset = compile_sources(mapping.asset) if mapping.asset else None
         self._time = compile_time(mapping.time, event_times)
-        self._cells = _compile_cells(mapping)
+        self._cells = compile_cells(mapping)
         self._trusted = None if mapping.quality is None else compile_quality(mapping.quality)
-        self._missing = mapping.missing
+        self._missing = mapping.missing | {
+            float(word) for word in mapping.missing if isinstance(word, int | float)
+        }
+        self._plain = not self._missing and self._values.plain
         self._condition = {name: compile_sources(sources) for name, sources in mapping.condition.items()}
+        self._wave = mapping.wave
+        if self._wave is not None and self._wave.reduce:
+            self._cells = _reduced(self._cells, self._wave.reduce)
+        explodes = self._wave is not None and not self._wave.reduce
+        self._step = compile_step(self._wave) if self._wave is not None and explodes else None
+        self._known_assets = asset_ids.valid
+        self._rename = mapping.rename
+        self._by_cell = _differs_by_cell(mapping)
+        self._index = _index(spec, {} if self._by_cell or explodes else mapping.rename)
+        self._leaves = Leaves(mapping) if mapping.leaves is not None else None
+        self._most = max(1, MOST_CELLS // max(1, len(self._sensors)))
+        self._read = self._read_item
+        if self._by_cell or self._step is not None:
+            self._read = self._read_spread
+        elif self._leaves is not None and self._wave is None and self._leaves.is_plain(self._index):
+            self._read = self._read_leaves
 
     def check_value(self, value: bytes) -> None:
         """Skip a record without a value, where the mapping says so."""
@@ -95,20 +126,23 @@ class Extractor:
             SkippedError: a rule of the mapping skips it, or it has no items.
             RejectedError: nothing of it can be used; with the path and what was found there.
         """
-        items = self._items_of(tree)
-        found: dict[tuple[str, int], Reading] = {}
-        refused: list[RejectedError] = []
-        for scope in items:
+        found: Found = {}
+        read, first, refused = self._read, None, Counter[str]()
+        for scope in self._items_of(tree, record):
             try:
-                self._read_item(scope, record, found)
+                read(scope, record, found)
             except RejectedError as error:
-                refused.append(error)
-        if not found:
-            raise refused[0]
-        self.refused_items.update(error.reason for error in refused)
-        readings = sorted(found.values(), key=lambda reading: reading.time_ns)
-        for reading in readings[:-1]:
-            reading.counted = False
+                first = first or error.with_traceback(None)
+                refused[error.reason] += error.reason is not Reason.UNKNOWN_SENSOR
+        if first is not None:
+            if not found:
+                raise first
+            self.refused_items += refused
+        readings = list(found.values())
+        if len(readings) > 1:
+            readings.sort(key=_time_of)
+            for reading in readings[:-1]:
+                reading.counted = False
         return readings
 
     def survey(self, tree: Any, record: Record) -> tuple[list[ExtractedCell], list[RejectedError]]:
@@ -117,187 +151,275 @@ class Extractor:
         Raises:
             SkippedError, RejectedError: see ``readings``.
         """
-        items = self._items_of(tree)
         cells: list[ExtractedCell] = []
         faults: list[RejectedError] = []
-        for scope in items:
+        for scope in self._items_of(tree, record):
+            before = len(cells) + len(faults)
             try:
-                asset, time_ns, trusted = self._keys(scope, record)
-                before = len(cells)
-                for name, value in self._cells(scope, record):
-                    cells.append(ExtractedCell(asset, time_ns, name, value, trusted))
-                if len(cells) == before:
-                    raise RejectedError(Reason.NO_VALUES, self._no_values(scope))
+                for cell in self._spread(scope, record):
+                    (faults if isinstance(cell, RejectedError) else cells).append(cell)  # type: ignore[arg-type]
+                if len(cells) + len(faults) == before:
+                    raise RejectedError(Reason.NO_VALUES, no_cells(self._mapping, scope))
             except RejectedError as error:
-                faults.append(error)
+                faults.append(error.with_traceback(None))
         return cells, faults
 
-    def _items_of(self, tree: Any) -> list[Scope]:
-        self._check_skip(tree)
+    # ------------------------------------------------------------------ items
+    def _items_of(self, tree: Any, record: Record) -> list[Scope]:
+        root: Scope = (tree, None, None)
+        if self._skips is not None and (rule := self._skips(root, record)) is not None:
+            raise SkippedError(rule)
         items = self._items(tree)
         if items is None:
-            places = " or ".join(where_it_ends(path, (tree, None, None)) for path in self._mapping.each[:3])
-            raise RejectedError(Reason.NO_VALUES, places)
+            raise RejectedError(Reason.NO_VALUES, lambda: where_they_end(self._mapping.each, root))
         if not items:
             raise SkippedError("no_items")
-        return items
+        if self._skips_item is None:
+            return items
+        kept = []
+        skipped: Counter[str] = Counter()
+        for scope in items:
+            rule = self._skips_item(scope, record)
+            if rule is None:
+                kept.append(scope)
+            else:
+                skipped[rule] += 1
+        if not kept:
+            raise SkippedError(min(skipped))
+        self.skipped_items.update(skipped)
+        return kept
 
     def _keys(self, scope: Scope, record: Record) -> tuple[str, int, bool]:
         """The asset and event time of an item, and whether its values are to be trusted."""
-        given = self._asset(scope, record)
-        if given is ABSENT or given is None:
-            raise RejectedError(Reason.NO_ASSET, absence(self._mapping.asset, scope))
-        asset = self._asset_ids.read(given)
-        time_ns = self._time(scope, record)
-        return asset, time_ns, self._trusted is None or self._trusted(scope, record)
+        given = ABSENT if self._asset is None else self._asset(scope, record)
+        asset = self._known_assets.get(given) if type(given) is str else None
+        if asset is None:
+            asset = self._asset_of(given, scope)
+        trusted = self._trusted
+        return asset, self._time(scope, record), trusted is None or trusted(scope, record)
 
-    def _read_item(self, scope: Scope, record: Record, found: dict[tuple[str, int], Reading]) -> None:
-        """Add the values of one item to the reading of its asset and time."""
-        asset, time_ns, trusted = self._keys(scope, record)
-        values, reported, cells, unknown = None, 0, 0, ""
+    def _asset_of(self, given: Any, scope: Scope) -> str:
+        if type(given) is dict:
+            given = unwrapped(given)
+        if given is ABSENT or given is None:
+            raise RejectedError(Reason.NO_ASSET, lambda: absence(self._mapping.asset, scope))
+        return self._asset_ids.read(given)
+
+    def _reading(self, asset: str, time_ns: int, scope: Scope, record: Record, found: Found) -> Reading:
+        """The reading of an asset at a time, new where the message had none yet."""
         reading = found.get((asset, time_ns))
-        for name, value in self._cells(scope, record):
-            cells += 1
-            place = self._sensor_names.find(name)
+        if reading is None:
+            if len(found) >= self._most:
+                raise RejectedError(Reason.TOO_LARGE, f"over {self._most} readings in one message")
+            check_time(time_ns, record, time_ns)
+            reading = Reading(
+                record.offset,
+                asset,
+                time_ns,
+                [_NAN] * len(self._sensors),
+                condition=NO_CONDITION if self._labels is None else self._label(scope, record, asset),
+                stamp_ns=record.timestamp_ns,
+                reported=0,
+            )
+            found[asset, time_ns] = reading
+        return reading
+
+    # ------------------------------------------------------------------ three ways to read one
+    def _read_leaves(self, scope: Scope, record: Record, found: Found) -> None:
+        """Add the leaves of an item, whose names are those of sensors as they stand."""
+        asset, time_ns, trusted = self._keys(scope, record)
+        assert self._leaves is not None
+        root, left_out = self._leaves.root(scope)
+        reading = self._reading(asset, time_ns, scope, record, found)
+        values: list[float] = reading.values  # type: ignore[assignment]
+        index, plain, reported = self._index, trusted and self._plain, reading.reported
+        used, others = False, []
+        for name, value in root.items():
+            place = index.get(name)
             if place is None:
-                unknown = unknown or name
+                if name not in left_out:
+                    others.append((name, value))
                 continue
-            if values is None:
-                if reading is None:
-                    reading = Reading(
-                        record.offset,
-                        asset,
-                        time_ns,
-                        [_NAN] * len(self._sensors),
-                        condition=self._label(scope, record, asset),
-                        stamp_ns=record.timestamp_ns,
-                        reported=0,
-                    )
-                    found[asset, time_ns] = reading
-                values = reading.values
-            reported |= 1 << place
-            if trusted:
-                values[place] = self._number(value, place)  # type: ignore[index]
-        if values is not None and reading is not None:
-            reading.reported |= reported
-        elif not cells:
-            raise RejectedError(Reason.NO_VALUES, self._no_values(scope))
-        else:
+            used, bit = True, 1 << place
+            if plain and type(value) is float and value - value == 0.0 and not reported & bit:
+                values[place] = value
+                reported |= bit
+            else:
+                reading.reported = reported
+                self._put(reading, place, value, trusted)
+                reported = reading.reported
+        reading.reported = reported
+        cells = [cell for name, value in others for cell in self._leaves.below(name, value, left_out)]
+        if not self._put_all(reading, cells, trusted) and not used:
+            self._nothing(cells, reading, scope, found)
+
+    def _read_item(self, scope: Scope, record: Record, found: Found) -> None:
+        """Add the cells of an item, which have one asset, time and quality."""
+        asset, time_ns, trusted = self._keys(scope, record)
+        cells = self._cells(scope, record)
+        reading = found.get((asset, time_ns)) or self._reading(asset, time_ns, scope, record, found)
+        if not self._put_all(reading, cells, trusted):
+            self._nothing(cells, reading, scope, found)
+
+    def _put_all(self, reading: Reading, cells: Sequence[Cell], trusted: bool) -> bool:
+        """Put cells of any sensor into a reading; whether one is of a sensor of the stream."""
+        index, plain, used = self._index, trusted and self._plain, False
+        for name, value in cells:
+            place = index.get(name)
+            if place is None:
+                if type(value) is not list:
+                    self._sensor_names.find(name)
+                continue
+            used, bit = True, 1 << place
+            if plain and type(value) is float and value - value == 0.0 and not reading.reported & bit:
+                reading.values[place] = value  # type: ignore[index]
+                reading.reported |= bit
+            else:
+                self._put(reading, place, value, trusted)
+        return used
+
+    def _nothing(self, cells: Sequence[Cell], reading: Reading, scope: Scope, found: Found) -> None:
+        """Refuse an item that has no value of a sensor of the stream."""
+        if not reading.reported:
+            del found[reading.asset, reading.time_ns]
+        if not cells:
+            raise RejectedError(Reason.NO_VALUES, lambda: no_cells(self._mapping, scope))
+        name = cells[0][0]
+        raise RejectedError(Reason.UNKNOWN_SENSOR, lambda: self._sensor_names.unknown_detail(name))
+
+    def _read_spread(self, scope: Scope, record: Record, found: Found) -> None:
+        """Add the cells of an item, each with an asset, a time and a quality of its own."""
+        faults: list[RejectedError] = []
+        used, unknown = 0, None
+        for cell in self._spread(scope, record):
+            if isinstance(cell, RejectedError):
+                faults.append(cell)
+                continue
+            try:
+                place = self._index.get(cell.sensor)
+                if place is None:
+                    self._sensor_names.find(cell.sensor)
+                    unknown = unknown or cell.sensor
+                    continue
+                reading = self._reading(cell.asset, cell.time_ns, scope, record, found)
+                self._put(reading, place, cell.value, cell.trusted)
+                used += 1
+            except RejectedError as error:
+                faults.append(error.with_traceback(None))
+        if used:
+            self.refused_items.update(fault.reason.value for fault in faults)
+        elif faults:
+            raise faults[0]
+        elif unknown is not None:
             raise RejectedError(Reason.UNKNOWN_SENSOR, self._sensor_names.unknown_detail(unknown))
+        else:
+            raise RejectedError(Reason.NO_VALUES, lambda: no_cells(self._mapping, scope))
+
+    def _spread(self, scope: Scope, record: Record) -> Iterator[ExtractedCell | RejectedError]:
+        """The cells of an item with all that holds for each; or why one of them cannot be used."""
+        keys = None if self._by_cell else self._keys(scope, record)
+        step = None
+        for name, value in self._cells(scope, record):
+            target, sensor = self._rename.get(name, (None, name))
+            try:
+                asset, time_ns, trusted = keys or self._keys_of_cell(name, target, scope, record)
+            except RejectedError as error:
+                yield error.with_traceback(None)
+                continue
+            if self._step is None or type(value) is not list:
+                yield ExtractedCell(asset, time_ns, sensor, value, trusted)
+                continue
+            step = step or self._step(scope, record) * 1e9
+            for at, sample in enumerate(value):
+                yield ExtractedCell(asset, time_ns + round(at * step), sensor, sample, trusted)
+
+    def _keys_of_cell(
+        self, name: str, asset: str | None, scope: Scope, record: Record
+    ) -> tuple[str, int, bool]:
+        """The same as ``_keys`` for one cell: ``[$name]`` is its sensor, and its asset may be known by its name."""
+        own: Scope = (scope[0], name, scope[2])
+        if asset is None:
+            return self._keys(own, record)
+        trusted = self._trusted
+        return (
+            self._asset_ids.read(asset),
+            self._time(own, record),
+            trusted is None or trusted(own, record),
+        )
+
+    # ------------------------------------------------------------------ one value
+    def _put(self, reading: Reading, place: int, value: Any, trusted: bool) -> None:
+        """Put the value of a sensor into a reading; a corrupt or untrusted one is missing there."""
+        try:
+            number = self._number(value, place) if trusted else _NAN
+        except NotANumberError as error:
+            number = _NAN
+            self._note_corrupt(place, error.fault, value)
+        reading.values[place] = number  # type: ignore[index]
+        reading.reported |= 1 << place
 
     def _number(self, value: Any, place: int) -> float:
-        if self._missing and type(value) not in (dict, list) and value in self._missing:
+        missing = self._missing
+        if missing and type(value) is not dict and type(value) is not list and value in missing:
             return _NAN
-        try:
-            number = number_of(value, self._states[place])
-            return number if self._values.plain else self._values.apply_one(number, place)
-        except NotANumberError as error:
-            self._corrupt[self._sensors[place], error.fault] += 1
+        number = number_of(value, self._states[place])
+        if missing and number in missing:
             return _NAN
+        return number if self._values.plain else self._values.apply_one(number, place)
 
     def _label(self, scope: Scope, record: Record, asset: str) -> str:
-        if self._labels is None:
-            return ""
+        assert self._labels is not None
         given = {}
         for name, read in self._condition.items():
             value = read(scope, record)
             given[name] = None if value is ABSENT else as_text(value) if type(value) is bytes else value
         return self._labels.label(given, asset)
 
-    def _no_values(self, scope: Scope) -> str:
-        mapping = self._mapping
-        if mapping.sensor:
-            return absence(mapping.sensor, scope)
-        if mapping.leaves is not None:
-            return f"no number below {where_it_ends(mapping.leaves.under, scope)}"
-        return "none of the mapped fields is there"
 
+def _reduced(cells: Cells, wanted: tuple[str, ...]) -> Cells:
+    """The same cells, with the features of each array in its place."""
 
-# ------------------------------------------------------------------ the shapes of an item
-def _compile_cells(mapping: InputMapping) -> Cells:
-    """The function that gives the cells of an item, by the mapping's shape."""
-    if mapping.sensor:
-        return _one_cell(mapping)
-    if mapping.leaves is not None:
-        return _leaves(mapping.leaves, _own_places(mapping))
-    finds = [(name, _first_of(paths)) for name, paths in mapping.fields.items()]
-
-    def fields(scope: Scope, record: Record) -> Iterator[Cell]:
-        for name, find in finds:
-            found = find(scope)
-            if found is not ABSENT:
-                yield name, found
-
-    return fields
-
-
-def _first_of(paths: tuple[Path, ...]) -> Lookup:
-    """The first of the places that has something that is no object."""
-    finds = [compile_path(path) for path in paths]
-    if len(finds) == 1:
-        return finds[0]
-
-    def first(scope: Scope) -> Any:
-        found: Any = ABSENT
-        for find in finds:
-            value = find(scope)
-            if value is not ABSENT and type(value) is not dict:
-                return value
-            found = value if found is ABSENT else found
+    def reduced(scope: Scope, record: Record) -> list[Cell]:
+        found: list[Cell] = []
+        for name, value in cells(scope, record):
+            if type(value) is list:
+                found += features(name, value, wanted)
+            else:
+                found.append((name, value))
         return found
 
-    return first
+    return reduced
 
 
-def _one_cell(mapping: InputMapping) -> Cells:
-    sensor, value = compile_sources(mapping.sensor), _first_of(mapping.value)
-
-    def cell(scope: Scope, record: Record) -> Iterator[Cell]:
-        name = as_text(sensor(scope, record))
-        if name is ABSENT:
-            raise RejectedError(Reason.NO_SENSOR, absence(mapping.sensor, scope))
-        found = value(scope)
-        if found is ABSENT:
-            found = None
-        yield name, found
-
-    return cell
+def _time_of(reading: Reading) -> int:
+    return reading.time_ns
 
 
-def _own_places(mapping: InputMapping) -> frozenset[str]:
-    """The first field of every place in the item that holds something else than a value: no leaf begins there."""
-    sources = [*mapping.asset, *mapping.time.sources, *mapping.time.nanos]
+def _index(spec: StreamSpec, rename: Mapping[str, tuple[str | None, str]]) -> Mapping[str, int]:
+    """The place of each sensor, by every name that its cells have."""
+    places = {
+        rule.source or name: place
+        for place, (name, rule) in enumerate(zip(spec.sensors, spec.rules, strict=True))
+    }
+    index = dict(places)
+    for old, (_, new) in rename.items():
+        index.pop(old, None)
+        if new in places:
+            index[old] = places[new]
+    return index
+
+
+def _differs_by_cell(mapping: InputMapping) -> bool:
+    """Whether the cells of an item have assets, times or qualities of their own."""
+    sources = [*mapping.asset, *mapping.time.sources, *mapping.time.plus]
     sources += [] if mapping.quality is None else mapping.quality.sources
-    for each in mapping.condition.values():
-        sources += each
-    names = set()
-    assert mapping.leaves is not None
-    depth = len(mapping.leaves.under.steps)
-    for source in sources:
-        path = source.path
-        if path is None or path.up != mapping.leaves.under.up or len(path.steps) <= depth:
-            continue
-        step = path.steps[depth]
-        if path.steps[:depth] == mapping.leaves.under.steps and isinstance(step, Key):
-            names.add(step.name)
-    return frozenset(names)
+    if mapping.sensor:  # the item has one cell, and ``$name`` is the key of the item
+        sources = []
+    return any(_is_bound(source) for source in sources) or any(
+        asset is not None for asset, _ in mapping.rename.values()
+    )
 
 
-def _leaves(rule: LeavesRule, own: frozenset[str]) -> Cells:
-    find, separator, left_out = compile_path(rule.under), rule.separator, rule.leave_out | own
-
-    def walk(prefix: str, found: Any) -> Iterator[Cell]:
-        for name, value in found.items():
-            if name in left_out or (prefix and prefix + name in left_out):
-                continue
-            if type(value) is dict:
-                yield from walk(prefix + name + separator, value)
-            elif type(value) is not list:
-                yield prefix + name, value
-
-    def leaves(scope: Scope, record: Record) -> Iterator[Cell]:
-        found = find(scope)
-        if type(found) is dict:
-            yield from walk("", found)
-
-    return leaves
+def _is_bound(source: Source) -> bool:
+    bound = source.path is not None and any(isinstance(step, Bound) for step in source.path.steps)
+    return bound or any(map(_is_bound, source.parts))

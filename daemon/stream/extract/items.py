@@ -1,20 +1,22 @@
-"""The items of a message (``each``), and the messages and items that are no readings (``skip``)."""
+"""The items of a message (``each``), and the messages and items that are no readings (``skip``).
+
+A path of ``each`` is walked in levels, and each level is a scope: the message; every element of ``[]`` and every
+value of ``*``; and where the path ends. A path that ends at an array gives its elements, one that ends at an
+object gives that object. Without ``each``, the message is the item, or its elements where it is an array.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from daemon.mapping import Elements, Members, Path, PathStep, SkipRule
-from daemon.stream.extract.paths import ABSENT, Scope, compile_path, compile_steps
+from daemon.domain import Record
+from daemon.mapping import Elements, Members, Path, PathStep, SkipRule, Table, Zip
+from daemon.stream.extract.paths import ABSENT, Scope, compile_steps
+from daemon.stream.extract.sources import compile_sources
 
-
-class SkippedError(Exception):
-    """The message is no reading and no fault: it is counted under ``rule``."""
-
-    def __init__(self, rule: str) -> None:
-        super().__init__(rule)
-        self.rule = rule
+Walk = Callable[[Scope, list[Scope]], bool]
+"""Appends the scopes of items; returns whether the place is there at all, though it may be empty."""
 
 
 def compile_each(paths: Sequence[Path]) -> Callable[[Any], list[Scope] | None]:
@@ -23,9 +25,7 @@ def compile_each(paths: Sequence[Path]) -> Callable[[Any], list[Scope] | None]:
     The first path that yields an item counts. An empty list: the places are there, and empty; None: no path
     leads anywhere.
     """
-    if not paths:
-        return lambda tree: [(tree, None, None)]
-    walks = [_walk(path.steps) for path in paths]
+    walks = [_walk(path.steps) for path in paths] or [_end]
 
     def items(tree: Any) -> list[Scope] | None:
         root: Scope = (tree, None, None)
@@ -41,70 +41,131 @@ def compile_each(paths: Sequence[Path]) -> Callable[[Any], list[Scope] | None]:
     return items
 
 
-def _walk(steps: Sequence[PathStep]) -> Callable[[Scope, list[Scope]], bool]:
-    """A function that appends the scopes of a path's items; it returns whether the first place exists."""
-    at = next((i for i, step in enumerate(steps) if isinstance(step, Elements | Members)), None)
-    if at is None:  # ``.``: the message itself
+def _end(scope: Scope, found: list[Scope]) -> bool:
+    """The end of a path at this scope: its elements where it is an array, else itself."""
+    if type(scope[0]) is list:
+        found.extend([(item, None, scope) for item in scope[0]])
+    else:
+        found.append(scope)
+    return True
 
-        def itself(scope: Scope, found: list[Scope]) -> bool:
-            found.append(scope)
-            return True
 
-        return itself
-    find, elements = compile_steps(steps[:at]), isinstance(steps[at], Elements)
-    last = at + 1 == len(steps)
-    inner = _rest(steps[at + 1 :])
+def _walk(steps: Sequence[PathStep]) -> Walk:
+    """The walk of a path from a scope on."""
+    explodes = (Elements, Members, Zip, Table)
+    at = next((i for i, step in enumerate(steps) if isinstance(step, explodes)), None)
+    if at is None:
+        return _plain(steps)
+    find, step, last = compile_steps(steps[:at]), steps[at], at + 1 == len(steps)
+    inner = _walk(steps[at + 1 :])
+    within = _explosion(step)
 
     def explode(scope: Scope, found: list[Scope]) -> bool:
-        place = find(scope[0])
-        scopes: Iterator[Scope]
-        if elements and type(place) is list:
-            scopes = ((item, None, scope) for item in place)
-        elif not elements and type(place) is dict:
-            scopes = ((item, name, scope) for name, item in place.items())
-        else:
+        scopes = within(find(scope[0]), scope)
+        if scopes is None:
             return False
         if last:
             found.extend(scopes)
-        else:
-            for each in scopes:
-                inner(each, found)
+            return True
+        for each in scopes:
+            inner(each, found)
         return True
 
     return explode
 
 
-def _rest(steps: Sequence[PathStep]) -> Callable[[Scope, list[Scope]], bool]:
-    """What follows an explosion: another one, or a plain path, whose end is the item."""
-    if any(isinstance(step, Elements | Members) for step in steps):
-        return _walk(steps)
+def _plain(steps: Sequence[PathStep]) -> Walk:
+    """A path without explosions, or what follows the last one: a level of its own, unless it is ``.``."""
+    if not steps:
+        return _end
     find = compile_steps(steps)
 
-    def within(scope: Scope, found: list[Scope]) -> bool:
+    def end(scope: Scope, found: list[Scope]) -> bool:
         item = find(scope[0])
-        if item is ABSENT:
-            return False
-        found.append((item, scope[1], scope[2]))
+        if type(item) is list:
+            found.extend([(element, None, scope) for element in item])
+        elif type(item) is dict or (item is not ABSENT and item is not None and scope[2] is not None):
+            found.append((item, None, scope))
+        else:  # null is an empty place, a single value in the message itself no place of items
+            return item is None
         return True
 
-    return within
+    return end
 
 
-def compile_skip(rules: Sequence[SkipRule]) -> Callable[[Any], None]:
-    """The function that raises ``SkippedError`` for a message that one of the rules names."""
-    tests = [(rule, compile_path(rule.path)) for rule in rules if rule.path is not None]
+def _explosion(step: PathStep) -> Callable[[Any, Scope], Iterable[Scope] | None]:
+    """The function that gives the scopes of a place's items; None where it is of another kind."""
+    if isinstance(step, Elements):
+        return lambda place, scope: [(item, None, scope) for item in place] if type(place) is list else None
+    if isinstance(step, Members):
+        return lambda place, scope: (
+            [(item, name, scope) for name, item in place.items()] if type(place) is dict else None
+        )
+    if isinstance(step, Zip):
+        columns = step.columns
+        return lambda place, scope: _zipped(place, columns, _level(place, scope))
+    assert isinstance(step, Table)
+    rows = compile_steps(step.rows)
+    listed = [column for column in step.columns if isinstance(column, str)]
+    names = compile_steps([column for column in step.columns if not isinstance(column, str)])
+    return lambda place, scope: _rows(rows(place), listed or names(place), _level(place, scope))
 
-    def check(tree: Any) -> None:
-        scope: Scope = (tree, None, None)
-        for rule, find in tests:
-            found = find(scope)
+
+def _level(place: Any, scope: Scope) -> Scope:
+    """The scope of the object that holds arrays: what is around their items."""
+    return scope if place is scope[0] else (place, None, scope)
+
+
+def _zipped(place: Any, columns: Sequence[str], around: Scope) -> list[Scope] | None:
+    """An item for each place in the arrays, of the elements that are there."""
+    if type(place) is not dict:
+        return None
+    names = columns or [name for name, column in place.items() if type(column) is list]
+    arrays = {name: place[name] for name in names if type(place.get(name)) is list}
+    if len(arrays) < len(columns):
+        return None
+    items: list[dict[str, Any]] = [{} for _ in range(max(map(len, arrays.values()), default=0))]
+    for name, column in arrays.items():
+        for item, element in zip(items, column, strict=False):
+            item[name] = element
+    return [(item, None, around) for item in items]
+
+
+def _rows(rows: Any, names: Any, around: Scope) -> list[Scope] | None:
+    """An item for each row of a table."""
+    if type(rows) is not list or type(names) is not list:
+        return None
+    keys = [name if type(name) is str else str(name) for name in names]
+    return [(dict(zip(keys, row, strict=False)), None, around) for row in rows if type(row) is list]
+
+
+def compile_skip(rules: Sequence[SkipRule], *, items: bool) -> Callable[[Scope, Record], str | None] | None:
+    """The function that gives the name of the first rule that skips a message, or an item; None: there are none.
+
+    Args:
+        items: the rules of items; else those of messages.
+    """
+    tests = [
+        (rule, compile_sources((rule.source,)))
+        for rule in rules
+        if rule.source is not None and rule.item is items
+    ]
+    if not tests:
+        return None
+
+    def skipped(scope: Scope, record: Record) -> str | None:
+        for rule, read in tests:
+            found = read(scope, record)
+            if type(found) is bytes:
+                found = found.decode(errors="replace")
             if rule.values is None:
                 hit = (found is ABSENT or found is None) is rule.negated
-            elif isinstance(found, dict | list) or found is ABSENT:
+            elif type(found) in (dict, list) or found is ABSENT:
                 hit = False
             else:
                 hit = (found in rule.values) is not rule.negated
             if hit:
-                raise SkippedError(rule.name)
+                return rule.name
+        return None
 
-    return check
+    return skipped

@@ -9,7 +9,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any, Final
+
+from daemon.stream.extract.wrapped import unwrapped
 
 MISSING_WORDS: Final = frozenset(
     {
@@ -27,8 +30,18 @@ BOOLEAN_WORDS: Final[Mapping[str, float]] = {
     "no": 0.0,
 }
 """Texts, in lower case, that are 1 or 0 wherever they stand."""
-FAULTS: Final = ("text", "array", "object", "infinite", "too_large")
+FAULTS: Final = ("text", "base64", "array", "object", "infinite", "too_large")
 """Why a cell is corrupt; a fixed set, so that each can be a metric label."""
+FAULT_HINTS: Final[Mapping[str, str]] = {
+    "text": "a text that is no number: give the sensor states, or put the word under missing",
+    "base64": "base64, as Debezium and Kafka Connect write a DECIMAL: set decimal.handling.mode=double there"
+    " (Connect: a Cast), for its scale is not in the message",
+    "array": "an array: give wave, or a path to one element, as a[0]",
+    "object": "an object: give a path into it",
+    "infinite": "infinity",
+    "too_large": "beyond what a number of 64 bits holds",
+}
+"""What each fault is, and what helps."""
 _NUMBER: Final = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?")
 _DECIMAL_COMMA: Final = re.compile(
     r"([+-]?)([0-9]{1,3}(?:[. '\u00a0\u202f][0-9]{3})+|[0-9]*),([0-9]+)((?:[eE][+-]?[0-9]{1,4})?)"
@@ -37,6 +50,7 @@ _GROUPED: Final = re.compile(r"[+-]?[0-9]{1,3}(?:,[0-9]{3})+\.[0-9]*")
 _WITH_UNIT: Final = re.compile(
     r"([+-]?[0-9.,]+(?:[eE][+-]?[0-9]{1,4})?)\s*([^\W\d_][^\d\s]{0,11}|[%\u2030\u00b0\u00b5][^\d\s]{0,8})"
 )
+_BASE64: Final = re.compile(r"(?:[A-Za-z0-9+/]{4}){0,12}(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)")
 _LONGEST: Final = 64
 _NAN: Final = float("nan")
 
@@ -77,6 +91,10 @@ def number_of(found: Any, states: Mapping[str, float] | None = None) -> float:
         return _number_of_text(found, states or {})
     if kind is list:
         raise NotANumberError("array")
+    if kind is dict and (inner := unwrapped(found)) is not found and type(inner) is not dict:
+        return number_of(inner, states)
+    if isinstance(found, Decimal):
+        return number_of(float(found), states)
     raise NotANumberError("object")
 
 
@@ -107,4 +125,4 @@ def _number_of_text(text: str, states: Mapping[str, float]) -> float:
         return float(text.replace(",", ""))
     if (unit := _WITH_UNIT.fullmatch(text)) is not None and unit[2].lower() not in ("e", "x"):
         return _number_of_text(unit[1], {})
-    raise NotANumberError("text")
+    raise NotANumberError("base64" if _BASE64.fullmatch(text) else "text")

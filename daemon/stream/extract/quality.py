@@ -1,78 +1,157 @@
-"""Whether a value is to be trusted: a bad one is a missing cell, whatever the number says; no statement is good."""
+"""Whether a value is to be trusted: a bad one is a missing cell, whatever the number says; no statement is good.
+
+A verdict is 0 good, 1 uncertain, 2 bad. Four ways of saying it are known: the two top bits of an OPC UA status
+code (a number, its text, an object with it, or the symbol's name), OPC DA's and Sparkplug's numbers (192 good,
+64 uncertain, 0 bad, 500 stale), booleans, and words.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, Final
 
 from daemon.domain import Record
-from daemon.mapping import QualityRule
+from daemon.mapping import Key, QualityRule, Source
 from daemon.stream.extract.paths import ABSENT, Scope
 from daemon.stream.extract.sources import compile_sources
+from daemon.stream.text_cache import remember
 
-GOOD_WORDS: Final = ("good", "ok", "valid", "true", "normal")
-UNCERTAIN_WORDS: Final = ("uncertain", "questionable", "suspect", "doubtful")
+GOOD_WORDS: Final = ("good", "ok", "valid", "true", "normal", "fresh")
+UNCERTAIN_WORDS: Final = ("uncertain", "questionable", "suspect", "doubtful", "estimated", "substituted")
 """Beginnings of texts, in lower case, that say so; any other text is bad."""
+_CODE_NAMES: Final = (
+    "Code",
+    "code",
+    "Value",
+    "value",
+    "StatusCode",
+    "statusCode",
+    "Symbol",
+    "symbol",
+    "Name",
+)
+_STALE: Final = 500
+_WORD_CODE: Final = re.compile(r"\(?(0x[0-9a-f]{1,8}|[0-9]{1,10})\)?")
+_CLOSING_CODE: Final = re.compile(r"\((0x[0-9a-f]{1,8})\)$")
+_TEXTS_KEPT: Final = 1024
 
 
 def compile_quality(rule: QualityRule) -> Callable[[Scope, Record], bool]:
     """The function that says whether the value of an item is to be trusted."""
     read = compile_sources(rule.sources)
-    code = rule.code or ("opc-ua" if "status" in rule.sources[0].text.lower() else None)
-    grade = {"opc-ua": _opc_ua, "opc-da": _opc_da, "sparkplug": _opc_da, None: _plain}[code]
-    keep_uncertain, good, bad = rule.uncertain == "keep", rule.good, rule.bad
+    grade = _grade_of(rule)
+    bad_from = 2 if rule.uncertain == "keep" else 1
+    listed = bool(rule.good or rule.bad)
+    known: dict[str, bool] = {}
 
     def trusted(scope: Scope, record: Record) -> bool:
         found = read(scope, record)
-        if found is ABSENT or found is None:
+        if found is ABSENT or found is None or found == "":
+            return True
+        if found is True and not listed:
             return True
         if type(found) is bytes:
             found = found.decode(errors="replace")
-        if good or bad:
-            if type(found) in (dict, list):
-                return False
-            return found in good if good else found not in bad
-        verdict = grade(found)
-        return verdict == 0 or (verdict == 1 and keep_uncertain)
+        if type(found) is not str:
+            return grade(found) < bad_from
+        verdict = known.get(found)
+        if verdict is None:
+            verdict = grade(found) < bad_from
+            remember(known, found, verdict, _TEXTS_KEPT)
+        return verdict
 
     return trusted
 
 
+def _grade_of(rule: QualityRule) -> Callable[[Any], int]:
+    if rule.good or rule.bad:
+        return _listed(rule.good, rule.bad)
+    if rule.code == "opc-ua":
+        return _opc_ua
+    if rule.code is not None:
+        return _opc_da
+    names = [_last_name(source).lower() for source in rule.sources]
+    if all("status" in name for name in names):
+        return _opc_ua
+    if all(name.endswith(("valid", "good", "ok")) for name in names):
+        return _truth
+    return _plain
+
+
+def _last_name(source: Source) -> str:
+    step = source.path.steps[-1] if source.path is not None and source.path.steps else None
+    return step.name if isinstance(step, Key) else source.name or source.text
+
+
+def _listed(good: frozenset[object], bad: frozenset[object]) -> Callable[[Any], int]:
+    """As the mapping lists it; with ``good``, anything else is bad, and with ``bad`` alone anything else is good."""
+    good_words = {word.lower() for word in good if isinstance(word, str)}
+    bad_words = {word.lower() for word in bad if isinstance(word, str)}
+
+    def grade(found: Any) -> int:
+        if type(found) is dict:
+            found = _code_in(found)
+        if type(found) in (dict, list):
+            return 2
+        word = found.strip().lower() if type(found) is str else None
+        if found in bad or word in bad_words:
+            return 2
+        return 0 if not good or found in good or word in good_words else 2
+
+    return grade
+
+
+def _code_in(found: dict[Any, Any]) -> Any:
+    """The code or the name in the object of a status; an object without is OPC UA's good, which is left out."""
+    for name in _CODE_NAMES:
+        if name in found:
+            return found[name]
+    return 0
+
+
 def _opc_ua(found: Any) -> int:
-    """0 good, 1 uncertain, 2 bad: the two top bits of a status code, or the beginning of its symbol."""
     if type(found) is dict:
-        for name in ("Code", "code", "Symbol", "symbol", "StatusCode"):
-            if name in found:
-                return _opc_ua(found[name])
-        return 0
+        found = _code_in(found)
     if type(found) is int:
         return min((found & 0xFFFFFFFF) >> 30, 2)
-    return _words(found)
+    return _words(found, _opc_ua)
 
 
 def _opc_da(found: Any) -> int:
-    """0 good, 1 uncertain, 2 bad: 192 and above, 64 to 191, below (OPC DA); Sparkplug's stale, 500, is bad."""
+    if type(found) is dict:
+        found = _code_in(found)
     if type(found) is int:
-        return 2 if found < 64 or found == 500 else 1 if found < 192 else 0
-    return _words(found)
+        return 2 if found < 64 or found == _STALE else 1 if found < 192 else 0
+    return _words(found, _opc_da)
+
+
+def _truth(found: Any) -> int:
+    if type(found) is int:
+        return 2 if found == 0 else 0
+    return _words(found, _plain)
 
 
 def _plain(found: Any) -> int:
-    if type(found) is bool:
-        return 0 if found else 2
     if type(found) is int:
-        return _opc_da(found) if found <= 255 or found == 500 else _opc_ua(found)
-    return _opc_ua(found) if type(found) is dict else _words(found)
+        return _opc_da(found) if found <= 255 or found == _STALE else _opc_ua(found)
+    return _opc_ua(found) if type(found) is dict else _words(found, _plain)
 
 
-def _words(found: Any) -> int:
+def _words(found: Any, grade: Callable[[int], int]) -> int:
+    """The verdict of a text or a boolean; a text of a number is graded as the number."""
     if type(found) is bool:
         return 0 if found else 2
-    if type(found) is str:
-        word = found.strip().lower()
-        if word.lstrip("0x").isdigit() or word.isdigit():
-            return _plain(int(word, 0) if word.startswith("0x") else int(word))
-        if word.startswith(GOOD_WORDS):
-            return 0
-        return 1 if word.startswith(UNCERTAIN_WORDS) else 2
-    return 2
+    if type(found) is float and found.is_integer():
+        return grade(int(found))
+    if type(found) is not str:
+        return 0 if found is None else 2
+    word = found.strip().lower()
+    if number := _WORD_CODE.fullmatch(word):
+        return grade(int(number[1], 0) if number[1].startswith("0x") else int(number[1]))
+    if code := _CLOSING_CODE.search(word):  # "... StatusBadNodeIDUnknown (0x80340000)"
+        return _opc_ua(int(code[1], 0))
+    word = word.removeprefix("status")
+    if word.startswith(GOOD_WORDS):
+        return 0
+    return 1 if word.startswith(UNCERTAIN_WORDS) else 2

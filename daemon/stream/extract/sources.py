@@ -2,25 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
 from daemon.domain import Record
-from daemon.mapping import Origin, Source, Sources
+from daemon.mapping import Key, Origin, Source, Sources
 from daemon.stream.decode.json_text import json_tree
-from daemon.stream.extract.paths import ABSENT, Scope, compile_path, compile_steps, where_it_ends
+from daemon.stream.extract.headers import header_value
+from daemon.stream.extract.paths import (
+    ABSENT,
+    Scope,
+    bound_name,
+    compile_path,
+    compile_steps,
+    where_they_end,
+)
 from daemon.stream.rejection import RejectedError
+from daemon.stream.text_cache import remember
 
 Read = Callable[[Scope, Record], Any]
 """What is at a source: a JSON value, or bytes of a key or header; ``ABSENT`` (or null) where there is nothing."""
+TEXTS_KEPT: Final = 4096
+"""Texts whose match of an expression is remembered: the ids of assets and sensors are few."""
 
 
 def compile_sources(sources: Sources) -> Read:
-    """The function that reads the first source that has something."""
-    reads = [_compile(source) for source in sources]
-    if len(reads) == 1:
-        return reads[0]
+    """The function that reads the first source that has something; the empty text is nothing."""
+    if len(sources) == 1:
+        return _compile(sources[0])
+    names = [_own_field(source) for source in sources]
+    plain = next((i for i, name in enumerate(names) if name is None), len(names))
+    if plain > 1:  # fields of the item itself come first: they are looked up without a call for each
+        fields = tuple(str(name) for name in names[:plain])
+        return _first_field(fields, _first([_compile(source) for source in sources[plain:]]))
+    return _first([_compile(source) for source in sources])
 
+
+def _own_field(source: Source) -> str | None:
+    """The name of the field that a source is, of the item itself."""
+    path = source.path
+    if source.origin is not Origin.PATH or source.match is not None or path is None or path.up:
+        return None
+    step = path.steps[0] if len(path.steps) == 1 else None
+    return step.name if isinstance(step, Key) else None
+
+
+def _first_field(fields: Sequence[str], rest: Read) -> Read:
+    def first(scope: Scope, record: Record) -> Any:
+        item = scope[0]
+        if type(item) is dict:
+            for name in fields:
+                found = item.get(name)
+                if found is not None and found != "":
+                    return found
+        return rest(scope, record)
+
+    return first
+
+
+def _first(reads: Sequence[Read]) -> Read:
     def first(scope: Scope, record: Record) -> Any:
         for read in reads:
             found = read(scope, record)
@@ -36,19 +76,19 @@ def _compile(source: Source) -> Read:
     if source.match is None:
         return plain
     search, group = source.match.search, source.group
-    known: dict[str, Any] = {}  # texts that came before: a topic's or a key's are few
+    known: dict[str, Any] = {}
 
     def matched(scope: Scope, record: Record) -> Any:
-        text = as_text(plain(scope, record))
-        if text is ABSENT:
-            return ABSENT
-        if text in known:
-            return known[text]
-        hit = search(text)
-        found = ABSENT if hit is None or hit[group] is None else hit[group]
-        if len(known) >= 4096:
-            known.clear()
-        known[text] = found
+        text = plain(scope, record)
+        if type(text) is not str:
+            text = as_text(text)
+            if text is ABSENT:
+                return ABSENT
+        found = known.get(text)
+        if found is None:
+            hit = search(text)
+            found = ABSENT if hit is None or hit[group] is None else hit[group]
+            remember(known, text, found, TEXTS_KEPT)
         return found
 
     return matched
@@ -59,8 +99,7 @@ def _plain(source: Source) -> Read:
     match source.origin:
         case Origin.PATH:
             assert source.path is not None
-            find = compile_path(source.path)
-            return lambda scope, record: find(scope)
+            return compile_path(source.path)
         case Origin.KEY if source.path is not None:
             follow = compile_steps(source.path.steps)
             return lambda scope, record: _in_key(record, follow)
@@ -99,21 +138,18 @@ def _in_key(record: Record, follow: Callable[[Any], Any]) -> Any:
 
 
 def _header(record: Record, name: str) -> Any:
-    for key, value in record.headers:
+    """The newest header of a name: a producer appends to those that a record has already."""
+    for key, value in reversed(record.headers):
         if key == name and value is not None:
-            return value
+            return header_value(value)
     return ABSENT
 
 
 def _name(scope: Scope | None, up: int) -> Any:
-    """The key that ``*`` bound, of the nearest item that has one, from ``up`` items further out on."""
+    """The key that ``*`` bound, of the nearest item that has one, from ``up`` levels further out on."""
     while scope is not None and up:
         scope, up = scope[2], up - 1
-    while scope is not None:
-        if scope[1] is not None:
-            return scope[1]
-        scope = scope[2]
-    return ABSENT
+    return bound_name(scope)
 
 
 def as_text(found: Any) -> Any:
@@ -132,12 +168,14 @@ def as_text(found: Any) -> Any:
 
 def absence(sources: Sources, scope: Scope) -> str:
     """Why none of the sources has anything, in words."""
-    reasons = []
-    for source in sources:
-        if source.origin is Origin.PATH and source.path is not None and source.match is None:
-            reasons.append(where_it_ends(source.path, scope))
-        elif source.match is not None:
-            reasons.append(f"{source.text} does not match {ascii(source.match.pattern)[1:-1][:60]}")
-        else:
-            reasons.append(f"the record has no {source.text}")
+    paths = [source.path for source in sources if source.origin is Origin.PATH and source.match is None]
+    reasons = [where_they_end([path for path in paths if path is not None], scope)] if paths else []
+    matched = [source for source in sources if source.match is not None]
+    for source in matched[:2]:
+        assert source.match is not None
+        text = ascii(source.match.pattern)[1:-1]
+        reasons.append(f"{source.text} does not match {text if len(text) < 60 else text[:57] + '...'}")
+    lacking = [s.text for s in sources if s.origin is not Origin.PATH and s.match is None]
+    if lacking:
+        reasons.append(f"the record has no {' or '.join(lacking)}")
     return "; ".join(reasons)

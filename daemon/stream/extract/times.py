@@ -1,4 +1,4 @@
-"""Event times of items: a number in some unit, a text in some format, or seconds with nanoseconds beside them."""
+"""Event times of items: a number in some unit, a text in some format, and what is added to them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from typing import Final
 
 from daemon.domain import Reason, Record
 from daemon.mapping import Origin, TimeRule
+from daemon.stream.extract.dates import LONGEST, date_ns, formatted_ns, plain_iso
 from daemon.stream.extract.paths import ABSENT, Scope
 from daemon.stream.extract.sources import absence, compile_sources
+from daemon.stream.extract.wrapped import unwrapped
 from daemon.stream.rejection import RejectedError, json_kind, shown
-from daemon.stream.timestamps import EventTimes, exact_ns
+from daemon.stream.text_cache import remember
+from daemon.stream.timestamps import TIMES_KEPT, EventTimes, exact_ns
 
 UNIT_NS: Final = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 
@@ -20,47 +23,72 @@ def compile_time(rule: TimeRule, event_times: EventTimes) -> Callable[[Scope, Re
 
     It raises ``RejectedError`` where there is none or it cannot be read.
     """
-    read = compile_sources(rule.sources)
-    nanos = compile_sources(rule.nanos) if rule.nanos else None
+    origins = [source.origin for source in rule.sources]
+    from_record = Origin.TIMESTAMP in origins  # nothing after it is ever asked
+    sources = rule.sources[: origins.index(Origin.TIMESTAMP)] if from_record else rule.sources
+    read = compile_sources(sources) if sources else None
+    plus = compile_sources(rule.plus) if rule.plus else None
+    plus_ns = UNIT_NS[rule.plus_unit]
     scale = UNIT_NS.get(rule.unit)
-    known, parse = event_times.known, event_times.parse
-    record_time = rule.sources[0].origin is Origin.TIMESTAMP
+    known, parse = event_times.known, _parser(rule, event_times)
+    milliseconds = scale is None and plus is None and not rule.formats
 
     def time_of(scope: Scope, record: Record) -> int:
-        found = read(scope, record)
-        if type(found) is str and scale is None and (ns := known.get(found)) is not None:
+        found = ABSENT if read is None else read(scope, record)
+        if type(found) is int and milliseconds and 10**11 <= found < 10**14:
+            return found * 1_000_000
+        if type(found) is str and plus is None and (ns := known.get(found)) is not None:
             return ns
         if found is ABSENT or found is None or found == "":
-            raise RejectedError(Reason.NO_TIMESTAMP, absence(rule.sources, scope))
-        if record_time and found is not None and type(found) is int:
-            return found
+            if from_record and record.timestamp_ns >= 0:
+                return record.timestamp_ns
+            raise RejectedError(Reason.NO_TIMESTAMP, lambda: absence(rule.sources, scope))
         if type(found) is bytes:
             found = found.decode(errors="replace")
-        if type(found) is dict:
-            found = _long(found)
-        if scale is None:
+        elif type(found) is dict:
+            found = unwrapped(found)
+        if scale is None or (ns_or_none := exact_ns(found, scale)) is None:
             ns = parse(found)
         else:
-            exact = exact_ns(found, scale)
-            ns = parse(found) if exact is None else exact
-        if nanos is not None:
-            ns += _nanos(nanos(scope, record))
-        return ns
+            ns = ns_or_none
+        return ns if plus is None else ns + _added(plus(scope, record), plus_ns)
 
     return time_of
 
 
-def _nanos(found: object) -> int:
+def _parser(rule: TimeRule, event_times: EventTimes) -> Callable[[object], int]:
+    """The function that reads a time of any kind but numbers of a unit."""
+    formats, day_first, known, zone = rule.formats, rule.day_first, event_times.known, event_times.zone
+
+    def parse(found: object) -> int:
+        text = str(found) if formats and type(found) is int else found
+        if type(text) is not str:
+            return event_times.parse(found)
+        special = formatted_ns(text, formats, zone) if formats else None
+        if special is None and text[4:5] != "-":
+            special = date_ns(text, zone, day_first)
+        if special is not None:
+            time_ns, named = special
+            event_times.zoneless += not named
+        else:
+            try:
+                time_ns = event_times.parse(plain_iso(text) if len(text) <= LONGEST else text)
+            except RejectedError:
+                if not formats:
+                    raise
+                raise RejectedError(
+                    Reason.BAD_TIMESTAMP, f"{shown(text)} is neither ISO 8601 nor {' or '.join(formats)}"
+                ) from None
+        remember(known, text, time_ns, TIMES_KEPT)
+        return time_ns
+
+    return parse
+
+
+def _added(found: object, scale: int) -> int:
     if found is ABSENT or found is None:
         return 0
-    if type(found) is int or (isinstance(found, str) and found.isdigit()):
-        return int(found)
-    raise RejectedError(Reason.BAD_TIMESTAMP, f"nanoseconds {shown(found)} are {json_kind(found)}")
-
-
-def _long(found: dict[object, object]) -> object:
-    """A 64-bit integer as some JavaScript libraries print it: ``{"low": ..., "high": ...}``."""
-    low, high = found.get("low"), found.get("high")
-    if type(low) is int and type(high) is int:
-        return (high << 32) | (low & 0xFFFFFFFF)
-    return found
+    added = exact_ns(found, scale)
+    if added is None:
+        raise RejectedError(Reason.BAD_TIMESTAMP, f"{shown(found)}, added to a time, is {json_kind(found)}")
+    return added
