@@ -309,6 +309,7 @@ class Reason(StrEnum):
     NO_SENSOR = "no_sensor"
     UNKNOWN_SENSOR = "unknown_sensor"
     BAD_CONDITION = "bad_condition"
+    BAD_ROW = "bad_row"  # a row of a table that has another number of cells than its header
     FORGOTTEN = "forgotten"  # of an asset that the operator has decommissioned
 
 

@@ -4,11 +4,12 @@ A table (Parquet or CSV) has types of its own, so its rows become readings witho
 they follow the rules of the decoder: a time that the decoder would refuse is refused here, by the decoder
 itself wherever a value is not plain. The lines of JSON Lines are records like those of a topic.
 
-The way of a table, module by module: ``opening`` and ``columns`` decode the file, ``row_keys`` and ``cells``
-extract asset, event time and values, ``table`` puts these together, and then either ``table_source`` emits
-the rows one by one in file order, or ``placing`` lays them out on each asset's grid at once, for training and
-for batch imputation. Results are written by ``results``, ``json_results`` and ``filled_table``; each appears
-under its name only when it is whole (``writing``).
+The way of a table, module by module: ``opening``, ``csv_form`` and ``columns`` decode the file; ``roles`` says which
+column is what, by ``table_reading`` and by names; ``row_keys`` (with ``event_dates``), ``sensor_columns`` (with
+``cells``) and ``long_tables`` extract asset, event time and values; ``table`` puts these together, and then either
+``table_source`` emits the rows one by one in file order, or ``placing`` lays them out on each asset's grid at once,
+for training and for batch imputation. Results are written by ``results``, ``json_results`` and ``filled_table``
+(with ``csv_filling``); each appears under its name only when it is whole (``writing``).
 """
 
 from daemon.adapters.files.columns import column_names
@@ -26,6 +27,7 @@ from daemon.adapters.files.results import (
 )
 from daemon.adapters.files.row_keys import NO_TIME, RefusedRow
 from daemon.adapters.files.table import Table, read_table
+from daemon.adapters.files.table_reading import TableReading
 from daemon.adapters.files.table_source import TableSource
 from daemon.adapters.files.writing import check_place, replacing
 
@@ -42,6 +44,7 @@ __all__ = [
     "RefusedRow",
     "ScoreColumns",
     "Table",
+    "TableReading",
     "TableSource",
     "check_place",
     "check_table_name",

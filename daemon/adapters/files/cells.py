@@ -7,6 +7,11 @@ decided here (``MISSING_TEXTS``, ``NUMBER``).
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import Enum
 from typing import Any, Final
 
 import numpy as np
@@ -15,21 +20,34 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from daemon.domain import Floats
+from daemon.stream.extract.numbers import NotANumberError, number_of
 
 MISSING_TEXTS: Final = ["", "nan", "NaN", "NAN", "NA", "N/A", "n/a", "#N/A", "null", "NULL", "None", "-"]
 """Cells of a CSV that hold no value."""
+_GROUP: Final = "[. '\u00a0\u202f]"
+DECIMAL_COMMA: Final = (
+    rf"^[+-]?(?:[0-9]{{1,3}}(?:{_GROUP}[0-9]{{3}})+|[0-9]*),[0-9]+(?:[eE][+-]?[0-9]{{1,4}})?$"
+)
+"""What a number with a decimal comma looks like."""
+GROUPED: Final = r"^[+-]?[1-9][0-9]{0,2}(?:,[0-9]{3})+(?:\.[0-9]*)?$"
+"""What a number with commas between thousands looks like."""
+_EITHER: Final = r"^[+-]?[1-9][0-9]{0,2},[0-9]{3}$"
+_POINTS_GROUP: Final = r"^[+-]?[1-9][0-9]{0,2}(?:\.[0-9]{3})+$"
+_PEEK: Final = 500
+_MOST_WORDS: Final = 8
 NUMBER: Final = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?$"
 """What a number in a CSV looks like."""
 
 
 def is_numeric(kind: pa.DataType) -> bool:
-    """Whether a column of this type can be a sensor: numbers, or nothing but nulls; a boolean is no measurement."""
+    """Whether a column of this type can be a sensor: numbers, booleans, or nothing but nulls."""
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     return bool(
         pa.types.is_integer(kind)
         or pa.types.is_floating(kind)
         or pa.types.is_decimal(kind)
+        or pa.types.is_boolean(kind)
         or pa.types.is_null(kind)
     )
 
@@ -100,21 +118,145 @@ def trimmed_texts(column: pa.ChunkedArray) -> pa.Array:
     return pc.if_else(pc.is_in(array, pa.array(MISSING_TEXTS)), pa.scalar(None, pa.string()), array)
 
 
-def parsed_numbers(column: pa.ChunkedArray) -> tuple[Floats | None, int]:
-    """A CSV column as numbers.
+class Commas(Enum):
+    """What the commas within the numbers of a column are."""
 
-    Returns:
-        (N,) the numbers, NaN for missing and unreadable cells, or None if most cells that hold something hold
-        no number; and how many cells hold something that is no number.
+    NONE = "there are none"
+    DECIMAL = "decimal"
+    GROUPING = "between thousands"
+    EITHER = "one or the other"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Numbers:
+    """A column as numbers."""
+
+    values: Floats  # (N,), NaN for missing and corrupt cells
+    corrupt: Mapping[str, int]  # cells that stand for no number, by fault (``numbers.FAULTS``)
+    words: tuple[str, ...] = ()  # texts that are read as a number, as true, on, and those of ``states``
+    comma: bool = False  # whether the numbers are written with decimal commas
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cells:
+    """The cells of a text column, looked at and not yet read as numbers."""
+
+    texts: pa.Array  # (N,) trimmed, null where a word says that there is no value
+    number: pa.Array  # (N,) whether the text is a number with a decimal point, or without decimals
+    rest: pa.Array  # the distinct texts that are not
+
+    @staticmethod
+    def of(column: pa.ChunkedArray) -> Cells:
+        """Those of a column."""
+        texts = trimmed_texts(column)
+        number = pc.match_substring_regex(texts, NUMBER)
+        if (pc.sum(number).as_py() or 0) == len(texts) - texts.null_count:
+            return Cells(texts, number, pa.array([], pa.string()))
+        others = texts.filter(pc.invert(pc.fill_null(number, True)))
+        return Cells(texts, number, others.unique())
+
+    @property
+    def filled(self) -> int:
+        """Cells that hold something."""
+        return int(len(self.texts) - self.texts.null_count)
+
+    def _matching(self, pattern: str) -> int:
+        return int(pc.sum(pc.match_substring_regex(self.rest, pattern)).as_py() or 0)
+
+    @property
+    def commas(self) -> Commas:
+        """What the commas in this column are, as far as the column shows it."""
+        if not len(self.rest) or not self._matching(","):
+            return Commas.NONE
+        either = self._matching(_EITHER)
+        decimal, grouping = self._matching(DECIMAL_COMMA) - either, self._matching(GROUPED) - either
+        if decimal or grouping:
+            return Commas.DECIMAL if decimal >= grouping else Commas.GROUPING
+        return Commas.EITHER if either else Commas.NONE
+
+    def numbers(self, states: Mapping[str, float], comma: bool) -> Numbers | None:
+        """The column as numbers; None if most cells that hold something hold no number, nor a state.
+
+        Args:
+            states: texts that are numbers in this column.
+            comma: whether commas are decimal, and points between thousands.
+        """
+        texts, number = self.texts, self.number
+        if comma:
+            texts, number = _with_points(texts, number)
+        elif len(self.rest) and self._matching(GROUPED):
+            grouped = pc.match_substring_regex(texts, GROUPED)
+            texts = pc.if_else(grouped, pc.replace_substring(texts, ",", ""), texts)
+            number = pc.match_substring_regex(texts, NUMBER)
+        found = pc.sum(number).as_py() or 0
+        corrupt: Counter[str] = Counter()
+        words: list[str] = []
+        others: pa.Array | None = None
+        if found < self.filled:
+            rest = texts.filter(pc.invert(pc.fill_null(number, True))).value_counts()
+            pairs = list(zip(rest.field(0).to_pylist(), rest.field(1).to_pylist(), strict=True))
+            if not states and 2 * found < self.filled and not _mostly_numbers(pairs[:_PEEK]):
+                return None
+            read: dict[str, float] = {}
+            for text, times in pairs:
+                try:
+                    read[text] = number_of(text, states)
+                    found += times
+                except NotANumberError as error:
+                    corrupt[error.fault] += times
+                    continue
+                if (
+                    not any(c.isdigit() for c in text)
+                    and read[text] == read[text]
+                    and len(words) < _MOST_WORDS
+                ):
+                    words.append(text)
+            if not states and 2 * found < self.filled:
+                return None
+            others = _mapped(texts, number, read)
+        bare = pc.replace_substring_regex(pc.if_else(number, texts, pa.scalar(None, pa.string())), r"^\+", "")
+        values = as_floats(pa.chunked_array([pc.cast(bare, pa.float64())]))
+        if others is not None:
+            values = np.where(np.isnan(values), others, values)
+        endless = np.isinf(values)
+        if endless.any():
+            corrupt["too_large"] += int(endless.sum())
+            values[endless] = np.nan
+        return Numbers(values, dict(corrupt), tuple(words), comma)
+
+
+def _mostly_numbers(pairs: Sequence[tuple[str, int]]) -> bool:
+    """Whether most of these texts, each as often as it occurs, stand for numbers or for no value."""
+    fine = 0
+    for text, times in pairs:
+        with suppress(NotANumberError):
+            number_of(text)
+            fine += times
+    return 2 * fine >= sum(times for _, times in pairs)
+
+
+def _mapped(texts: pa.Array, number: pa.Array, read: Mapping[str, float]) -> Floats:
+    """(N,) the numbers that the texts stand for which are not written as ``number`` says; NaN for all others."""
+    encoded = pc.if_else(number, pa.scalar(None, pa.string()), texts).dictionary_encode()
+    known = np.array([*(read.get(text, np.nan) for text in encoded.dictionary.to_pylist()), np.nan])
+    found: Floats = known[encoded.indices.fill_null(len(known) - 1).to_numpy(zero_copy_only=False)]
+    return found
+
+
+def _with_points(texts: pa.Array, number: pa.Array) -> tuple[pa.Array, pa.Array]:
+    """Texts with decimal commas as texts with decimal points, and which of them are numbers then.
+
+    In such a column a point groups thousands, unless a cell shows that it cannot: ``12.5`` beside ``12,5``.
     """
-    array = trimmed_texts(column)
-    number = pc.match_substring_regex(array, NUMBER)
-    found = pc.sum(number).as_py() or 0
-    filled = len(array) - array.null_count
-    if filled and 2 * found < filled:
-        return None, 0
-    bare = pc.replace_substring_regex(pc.if_else(number, array, pa.scalar(None, pa.string())), r"^\+", "")
-    return as_floats(pa.chunked_array([pc.cast(bare, pa.float64())])), filled - found
+    dotted = pc.and_(pc.fill_null(number, False), pc.match_substring(pc.fill_null(texts, ""), "."))
+    grouping = pc.match_substring_regex(pc.fill_null(texts, ""), _POINTS_GROUP)
+    points_group = not (pc.any(pc.and_not(dotted, grouping)).as_py() or False)
+    comma = pc.fill_null(pc.match_substring_regex(texts, DECIMAL_COMMA), False)
+    plain = pc.replace_substring(pc.replace_substring_regex(texts, "[. \u00a0\u202f']", ""), ",", ".")
+    texts = pc.if_else(comma, plain, texts)
+    if points_group:
+        texts = pc.if_else(dotted, pc.replace_substring(texts, ".", ""), texts)
+    return texts, pc.match_substring_regex(texts, NUMBER)
 
 
 def condition_texts(column: pa.ChunkedArray) -> tuple[str | None, ...]:

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import csv
 import gzip
+from collections.abc import Sequence
+from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -16,14 +19,19 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from daemon.adapters.files.cells import NUMBER, plain_array, trimmed_texts
-from daemon.adapters.files.columns import read_columns
+from daemon.adapters.files.cells import Cells, plain_array
+from daemon.adapters.files.columns import Columns, csv_text, read_columns
+from daemon.adapters.files.csv_filling import cell_texts, filled_csv
+from daemon.adapters.files.csv_form import CsvForm
 from daemon.adapters.files.opening import damage_as_input_error, suffix_of
 from daemon.adapters.files.results import timestamps
-from daemon.adapters.files.table import Table, time_column
+from daemon.adapters.files.sensor_columns import Spelling
+from daemon.adapters.files.table import Table
 from daemon.adapters.files.writing import replacing
 from daemon.domain import Floats, Mask
 from daemon.errors import InputError
+
+_TEXT_SUFFIXES: Final = (".csv", ".tsv", ".txt", ".dat")
 
 
 def check_table_name(out: Path) -> None:
@@ -32,21 +40,36 @@ def check_table_name(out: Path) -> None:
     Raises:
         InputError: it is not.
     """
-    if suffix_of(out) not in (".parquet", ".pq", ".csv", ".tsv"):
+    if suffix_of(out) not in (".parquet", ".pq", *_TEXT_SUFFIXES):
         raise InputError(f"{out}: the name must end in .parquet or .csv (or either with .gz)")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Fills:
+    """The new numbers of one column of a file of F rows, as the file writes its numbers."""
+
+    where: Mask  # (F,)
+    values: Floats  # (F,)
+    spelling: Spelling
+
+    @property
+    def texts(self) -> list[str]:
+        """The new cells, in the order of their rows."""
+        return cell_texts(self.values[self.where].tolist(), self.spelling.comma)
 
 
 def write_filled_table(table: Table, filled: Floats, out: Path) -> int:
     """Write a table's file again with its gaps filled: same rows, order, columns and types.
 
     A cell is replaced where the table has no number and ``filled`` has; all others stay as they
-    are, to the bit (in a CSV: to the letter). A column of integers that gets a filled cell
-    becomes one of floats. The extension of ``out`` decides the format.
+    are, to the bit (in a CSV: to the letter, with its preamble, delimiter and decimal commas). A column of
+    integers that gets a filled cell becomes one of floats. The extension of ``out`` decides the format. Of a long
+    table only cells that have a row can be filled.
 
     Args:
         table: as ``read_table`` returned it; its file is read again.
-        filled: (N, C) raw units, NaN where there is nothing to fill in.
-        out: ``.parquet``, ``.pq``, ``.csv`` or ``.tsv``, each also ``.gz``.
+        filled: (N, C) in the units of the table, NaN where there is nothing to fill in.
+        out: ``.parquet``, ``.pq``, ``.csv``, ``.tsv``, ``.txt`` or ``.dat``, each also ``.gz``.
 
     Returns:
         How many cells were filled.
@@ -57,58 +80,105 @@ def write_filled_table(table: Table, filled: Floats, out: Path) -> int:
     """
     check_table_name(out)
     suffix = suffix_of(out)
-    columns, text = read_columns(table.path)
-    if columns.num_rows != len(table):
+    columns = read_columns(table.path, wanted=table.reading.named)
+    rows = len(table) if table.pivoted is None else len(table.pivoted.row)
+    if columns.table.num_rows != rows:
         raise InputError(
-            f"{table.path}: has changed while it was read: {columns.num_rows} rows, not {len(table)}"
+            f"{table.path}: has changed while it was read: {columns.table.num_rows} rows, not {rows}"
         )
-    replace_cell = ~np.isfinite(table.values) & np.isfinite(filled)
-    to_csv = suffix in (".csv", ".tsv")
-    for c, name in enumerate(table.sensors):
-        i = columns.column_names.index(name)
-        column = _filled_column(columns[name], replace_cell[:, c], filled[:, c], text, to_csv)
-        columns = columns.set_column(i, columns.schema.field(i).with_type(column.type), column)
-    if text and not to_csv:
-        time_name = time_column(table.path, columns.column_names)
-        columns = columns.set_column(
-            columns.column_names.index(time_name), time_name, timestamps(table.time_ns)
-        )
+    fills = _fills(table, filled)
+    data: bytes | None = None
+    if columns.form is not None and suffix in _TEXT_SUFFIXES and _same_form(table.path, columns.form, suffix):
+        data = _same_text(table.path, columns, fills)
+    if data is None:
+        data = _new_text(table, columns, fills, suffix)
     with replacing(out) as temporary:
-        if to_csv:
-            with damage_as_input_error(table.path, "cannot be written as CSV (Parquet can hold it)"):
-                data = _csv_bytes(columns, "\t" if suffix == ".tsv" else ",")
-        else:
-            content = pa.BufferOutputStream()
-            pq.write_table(columns, content)
-            data = content.getvalue()
         temporary.write_bytes(gzip.compress(data, mtime=0) if out.name.lower().endswith(".gz") else data)
-    return int(replace_cell.sum())
+    return sum(int(each.where.sum()) for each in fills)
 
 
-def _filled_column(
-    column: pa.ChunkedArray, where: Mask, filled: Floats, text: bool, to_csv: bool
-) -> pa.Array:
-    """A column with its cells replaced by ``filled`` (N,) at ``where`` (N,)."""
+def _fills(table: Table, filled: Floats) -> list[_Fills]:
+    """The new cells by column of the file; those of a long table are all of one column."""
+    replace_cell = ~np.isfinite(table.values) & np.isfinite(filled)
+    spellings = [table.spelling[name] for name in table.sensors]
+    written = np.stack(
+        [(filled[:, c] - each.rule.offset) / each.rule.scale for c, each in enumerate(spellings)], 1
+    )
+    if table.pivoted is None:
+        return [_Fills(replace_cell[:, c], written[:, c], spelling) for c, spelling in enumerate(spellings)]
+    row, sensor = table.pivoted.row, table.pivoted.sensor
+    where = (sensor >= 0) & replace_cell[row, sensor]
+    return [_Fills(where, written[row, sensor], spellings[0])]
+
+
+def _same_form(path: Path, form: CsvForm, suffix: str) -> bool:
+    """Whether a text file is written as the one that was read: one of tabs has its own suffix."""
+    same = suffix_of(path) == suffix or form.delimiter not in (",", "\t")
+    return same or (form.delimiter == "\t") == (suffix == ".tsv")
+
+
+def _same_text(path: Path, columns: Columns, fills: Sequence[_Fills]) -> bytes | None:
+    """The text of a CSV file with its new cells; None where they cannot be put in place."""
+    form = columns.form
+    assert form is not None
+    cells: dict[int, dict[int, str]] = {}
+    for each in fills:
+        at = columns.names.index(each.spelling.column)
+        for row, text in zip(np.flatnonzero(each.where).tolist(), each.texts, strict=True):
+            cells.setdefault(row, {})[at] = text
+    return filled_csv(csv_text(path), form, columns.table.num_rows, cells)
+
+
+def _new_text(table: Table, columns: Columns, fills: Sequence[_Fills], suffix: str) -> bytes:
+    """The table in another form than that of its file, or as Parquet."""
+    to_csv = suffix in _TEXT_SUFFIXES
+    arrow = columns.table
+    for each in fills:
+        name = each.spelling.column
+        i = arrow.column_names.index(name)
+        column = _filled_column(arrow[name], each, columns.text, to_csv)
+        arrow = arrow.set_column(i, arrow.schema.field(i).with_type(column.type), column)
+    if columns.text and not to_csv:
+        time_name = table.roles.time[0]
+        times = table.time_ns if table.pivoted is None else table.time_ns[table.pivoted.row]
+        arrow = arrow.set_column(arrow.column_names.index(time_name), time_name, timestamps(times))
+    if to_csv:
+        with damage_as_input_error(table.path, "cannot be written as CSV (Parquet can hold it)"):
+            return _csv_bytes(arrow, "\t" if suffix == ".tsv" else ",")
+    content = pa.BufferOutputStream()
+    pq.write_table(arrow, content)
+    return bytes(content.getvalue().to_pybytes())
+
+
+def _filled_column(column: pa.ChunkedArray, fills: _Fills, text: bool, to_csv: bool) -> pa.Array:
+    """A column of F cells with its new ones in place."""
     array = plain_array(column)
-    if text and to_csv:
-        texts = [repr(value) for value in filled[where].tolist()]
-        return pc.replace_with_mask(array, pa.array(where), pa.array(texts, pa.string()))
+    where, spelling = fills.where, fills.spelling
+    if pa.types.is_string(array.type) and (to_csv or not text):
+        return pc.replace_with_mask(array, pa.array(where), pa.array(fills.texts, pa.string()))
     if text:
-        cells = trimmed_texts(column)
-        number = pc.match_substring_regex(cells, NUMBER)
-        cells = pc.replace_substring_regex(
-            pc.if_else(number, cells, pa.scalar(None, pa.string())), r"^\+", ""
-        )
-        try:
-            array = cells.cast(pa.int64())
-        except pa.ArrowInvalid:
-            array = cells.cast(pa.float64())
+        array = _as_numbers(column, spelling)
     if not where.any():
         return array if text else column
     if not pa.types.is_floating(array.type):
         array = array.cast(pa.float64(), safe=False)
-    values = pa.array(filled[where]).cast(array.type, safe=False)
+    values = pa.array(fills.values[where]).cast(array.type, safe=False)
     return pc.replace_with_mask(array, pa.array(where), values)
+
+
+def _as_numbers(column: pa.ChunkedArray, spelling: Spelling) -> pa.Array:
+    """A column of a CSV as integers where all of it are, else as floats; null where a cell holds no number."""
+    cells = Cells.of(column)
+    numbers = cells.numbers(spelling.rule.states, spelling.comma)
+    if numbers is None:
+        return pa.nulls(len(cells.texts), pa.float64())
+    bare = pc.if_else(cells.number, cells.texts, pa.scalar(None, pa.string()))
+    if len(cells.rest) == 0 or not np.isfinite(numbers.values[pc.invert(cells.number).fill_null(True)]).any():
+        try:
+            return pc.replace_substring_regex(bare, r"^\+", "").cast(pa.int64())
+        except pa.ArrowInvalid:
+            pass
+    return pa.array(numbers.values, mask=np.isnan(numbers.values))
 
 
 def _csv_bytes(columns: pa.Table, delimiter: str) -> bytes:

@@ -1,16 +1,18 @@
 """The asset and the event time of each row of a table, by the rules of the stream's decoder.
 
-Plain columns (Arrow timestamps, integers) are converted at Arrow's speed. Every other value goes through
-``stream.decoding.Decoder``, so that a file and a topic accept and refuse the same times and names. A row
-without a usable asset or time is recorded with its reason, under its row number.
+Plain columns (Arrow timestamps, integers) and dates as people write them (``event_dates``) are converted at
+Arrow's speed. Every other value goes through ``stream.decoding.Decoder``, so that a file and a topic accept and
+refuse the same times and names. A row without a usable asset or time is recorded with its reason, under its row
+number.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -20,9 +22,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from daemon.adapters.files.cells import plain_array, trimmed_texts
+from daemon.adapters.files.event_dates import dates_of
 from daemon.domain import EPOCH, Ints, Reading, Reason, Record, Rejected, StreamSpec, zone_of
 from daemon.errors import InputError
 from daemon.stream.decoding import Decoder
+from daemon.stream.rejection import RejectedError
+from daemon.stream.timestamps import exact_ns
 
 ONLY_ASSET: Final = "asset-0"
 """The asset of a table without an asset column."""
@@ -30,6 +35,8 @@ NO_TIME: Final = int(np.iinfo(np.int64).min)
 """``Table.time_ns`` of a row without a usable time."""
 _UNIT_NS: Final = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 _INT64_MAX: Final = 2**63 - 1
+_DAY_1970, _DAY_2000, _DAY_2100 = 25_569, 36_526, 73_051
+"""Days since 1899-12-30."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,35 +65,80 @@ class _DecoderRules:
         return self._decoder.decode(Record(0, None, message.encode(), -1))
 
 
-def event_times(
-    path: Path, column: pa.ChunkedArray, refused: dict[int, RefusedRow], timezone: str | None
-) -> tuple[Ints, int]:
-    """(N,) nanoseconds since the epoch, and how many times named no zone.
+@dataclass(frozen=True, slots=True)
+class TimeRules:
+    """How the times of a table are read."""
 
-    Rows without a usable time are added to ``refused``.
+    timezone: str | None = None  # of times that name no zone; None: UTC
+    unit: str = "auto"  # of numbers; auto: by their size
+    formats: tuple[str, ...] = ()  # of ``strptime``, tried first
+    day_first: bool | None = None  # None: as the column shows
+    european: bool = False  # whether the other columns are written as in Europe
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Times:
+    """The event times of a table of N rows."""
+
+    time_ns: Ints  # (N,), NO_TIME where there is none
+    zoneless: int = 0  # how many named no zone
+    notes: tuple[str, ...] = ()  # what was assumed
+
+
+def event_times(
+    path: Path,
+    columns: Sequence[pa.ChunkedArray],
+    tracks: Ints,
+    rules: TimeRules,
+    refused: dict[int, RefusedRow],
+) -> Times:
+    """The event times of the rows; rows without a usable one are added to ``refused``.
+
+    Args:
+        path: named in errors.
+        columns: the column of times, or the columns of dates and of times of day.
+        tracks: (N,) which asset a row is of.
+        rules: how times are read.
+        refused: row -> why it cannot be used.
+
+    Raises:
+        InputError: the column is of a type that holds no times, or none can be read.
     """
-    zoneless = 0
-    array = plain_array(column)
+    array = plain_array(columns[0]) if len(columns) == 1 else _joined(*columns)
     if pa.types.is_date(array.type):
         array = array.cast(pa.timestamp("ms"))
+    if pa.types.is_decimal(array.type):
+        array = array.cast(pa.float64(), safe=False)
+    notes: list[str] = []
     if pa.types.is_string(array.type):
-        array = _recognised(trimmed_texts(column))
+        array = trimmed_texts(pa.chunked_array([array]))
+        if rules.formats:
+            return _times_one_by_one(path, array, tracks, rules, refused)
+        array = _compact_dates(_recognised(array), notes)
+    if pa.types.is_integer(array.type) or pa.types.is_floating(array.type):
+        array = _serial_days(array, rules, notes)
     present = array.is_valid().to_numpy(zero_copy_only=False)
+    zoneless = 0
     if pa.types.is_timestamp(array.type):
         unit = _UNIT_NS[array.type.unit]
         number = array.cast(pa.int64()).fill_null(0).to_numpy()
         scale = np.full(len(number), unit, np.int64)
         if array.type.tz is None:
             zoneless = int(present.sum())
-            if timezone is not None:
-                number = number - utc_offsets(number // (10**9 // unit), timezone) * (10**9 // unit)
+            if rules.timezone is not None:
+                number = number - utc_offsets(number // (10**9 // unit), rules.timezone) * (10**9 // unit)
     elif pa.types.is_integer(array.type):
         if pa.types.is_uint64(array.type):
             array = pc.min_element_wise(array, pa.scalar(_INT64_MAX, pa.uint64()))
         number = array.cast(pa.int64()).fill_null(0).to_numpy()
-        scale = _epoch_scale(number)
+        scale = (
+            _epoch_scale(number)
+            if rules.unit == "auto"
+            else np.full(len(number), _UNIT_NS[rules.unit], np.int64)
+        )
     elif pa.types.is_floating(array.type) or pa.types.is_string(array.type):
-        return _times_one_by_one(path, array, refused, timezone)
+        found = _times_one_by_one(path, array, tracks, rules, refused)
+        return Times(found.time_ns, found.zoneless, (*notes, *found.notes))
     else:
         raise InputError(
             f"{path}: the time column, of type {array.type}, is neither a time, a text nor a number"
@@ -100,7 +152,59 @@ def event_times(
             value = int(number[row])
             refused[row] = RefusedRow(Reason.BAD_TIMESTAMP, f"{value} is {rule}", value)
     time_ns: Ints = np.where(fits, number * np.where(fits, scale, 0), NO_TIME)
-    return time_ns, zoneless
+    return Times(time_ns, zoneless, tuple(notes))
+
+
+def _joined(date: pa.ChunkedArray, clock: pa.ChunkedArray) -> pa.Array:
+    """A column of dates and one of times of day as one of texts."""
+    day, hour = (plain_array(column).cast(pa.string()) for column in (date, clock))
+    day = pc.replace_substring_regex(day, "[ T]0{1,2}:00(:00(\\.0*)?)?$", "")
+    day = pc.replace_substring_regex(day, "^([0-9]{4})([0-9]{2})([0-9]{2})$", "\\1-\\2-\\3")
+    hour = pc.utf8_trim_whitespace(hour)
+    digits = pc.fill_null(pc.match_substring_regex(hour, "^[0-9]{1,6}$"), False)
+    if pc.any(digits).as_py():  # 930 is 09:30, and 93000 is 09:30:00
+        longest = pc.max(pc.utf8_length(hour.filter(digits))).as_py()
+        padded = pc.utf8_lpad(hour, 4 if longest <= 4 else 6, "0")
+        split = pc.replace_substring_regex(padded, "^([0-9]{2})([0-9]{2})([0-9]{2})?$", "\\1:\\2:\\3")
+        hour = pc.if_else(digits, pc.replace_substring_regex(split, ":$", ""), hour)
+    hour = pc.replace_substring_regex(hour, "^([0-9]):", "0\\1:")
+    return pc.binary_join_element_wise(pc.utf8_trim_whitespace(day), hour, " ")
+
+
+def _compact_dates(array: pa.Array, notes: list[str]) -> pa.Array:
+    """Integers that are dates without marks, 20260302000000 or 20260302, as times; else unchanged."""
+    if not pa.types.is_integer(array.type) or array.null_count == len(array):
+        return array
+    low, high = (pc.min_max(array)[name].as_py() for name in ("min", "max"))
+    for digits, form in ((14, "%Y%m%d%H%M%S"), (12, "%Y%m%d%H%M"), (8, "%Y%m%d")):
+        if not 19_700_101 <= low // 10 ** (digits - 8) <= high // 10 ** (digits - 8) <= 22_611_231:
+            continue
+        try:
+            found = pc.strptime(array.cast(pa.string()), form, "s")
+        except pa.ArrowInvalid:
+            continue
+        notes.append(f"times like {low} are read as dates, year first")
+        return found
+    return array
+
+
+def _serial_days(array: pa.Array, rules: TimeRules, notes: list[str]) -> pa.Array:
+    """Numbers that are days since 1899-12-30, as spreadsheets count them, as times; else unchanged.
+
+    They are known by their size (years 2000 to 2099) and by fractions finer than a thousandth.
+    """
+    if rules.unit != "auto" or array.null_count == len(array) or not pa.types.is_floating(array.type):
+        return array
+    days = np.asarray(array.cast(pa.float64()).to_numpy(zero_copy_only=False), np.float64)
+    known = days[np.isfinite(days)]
+    if not len(known) or known.min() < _DAY_2000 or known.max() > _DAY_2100:
+        return array
+    fine = np.abs(known * 1000 - np.rint(known * 1000)) > 1e-3
+    if 2 * fine.sum() < len(known):
+        return array
+    notes.append("times are read as days since 1899-12-30, as spreadsheets write them")
+    ms = np.rint((np.where(np.isfinite(days), days, 0.0) - _DAY_1970) * 86_400_000)
+    return pa.array(ms.astype("M8[ms]"), mask=~np.isfinite(days))
 
 
 def utc_offsets(local_s: Ints, timezone: str) -> Ints:
@@ -125,29 +229,44 @@ def _epoch_scale(number: Ints) -> Ints:
 
 
 def _recognised(array: pa.Array) -> pa.Array:
-    """A column of texts as integers or as times if all texts are one of these; else unchanged."""
+    """A column of texts as integers, as decimals or as times if all texts are one of these; else unchanged."""
     for kind in (pa.int64(), pa.timestamp("ns", "UTC"), pa.timestamp("ns")):
         try:
             return array.cast(kind)
         except pa.ArrowInvalid:
             continue
+    if pc.all(pc.match_substring_regex(array, r"^[0-9]{5}[.,][0-9]+$")).as_py():  # days of a spreadsheet
+        return pc.replace_substring(array, ",", ".").cast(pa.float64())
     return array
 
 
 def _times_one_by_one(
-    path: Path, array: pa.Array, refused: dict[int, RefusedRow], timezone: str | None
-) -> tuple[Ints, int]:
-    """Event times of mixed texts and of epoch numbers with decimals, each by the decoder's rules."""
-    rules = _DecoderRules(timezone)
+    path: Path, array: pa.Array, tracks: Ints, rules: TimeRules, refused: dict[int, RefusedRow]
+) -> Times:
+    """Event times of mixed texts and of epoch numbers with decimals: dates at once, all others by the decoder."""
+    decoder = _DecoderRules(rules.timezone)
     times = np.full(len(array), NO_TIME, np.int64)
-    unread = ""
-    for row, found in enumerate(array.to_pylist()):
+    left = np.arange(len(array))
+    zoneless, note, unread = 0, None, ""
+    if pa.types.is_string(array.type) and not rules.formats:
+        dates = dates_of(array, tracks, rules.day_first, rules.european)
+        zoneless, note = int((dates.read & dates.zoneless).sum()), dates.note
+        local = dates.time_ns
+        if rules.timezone is not None:
+            local = np.where(
+                dates.zoneless, local - utc_offsets(local // 10**9, rules.timezone) * 10**9, local
+            )
+        fine = dates.read & (local >= 0)
+        times[fine] = local[fine]
+        left = np.flatnonzero(~fine)
+    texts = array.take(pa.array(left)).to_pylist()
+    for row, found in zip(left.tolist(), texts, strict=True):
         if found is None or found != found:
             refused[row] = RefusedRow(Reason.BAD_TIMESTAMP, "no time", None)
             continue
         if isinstance(found, float) and found.is_integer():
             found = int(found)
-        checked = rules.check(ONLY_ASSET, found)
+        checked = decoder.check(ONLY_ASSET, _in_format(found, rules))
         if isinstance(checked, Reading):
             times[row] = checked.time_ns
         else:
@@ -156,26 +275,35 @@ def _times_one_by_one(
                 unread = unread or f"row {row} (the first is 0): {checked.detail}"
     if unread and (times == NO_TIME).all():
         raise InputError(f"{path}: no time can be read; {unread}")
-    return times, rules.zoneless
+    return Times(times, zoneless + decoder.zoneless, (note,) if note is not None else ())
+
+
+def _in_format(found: str | float, rules: TimeRules) -> str | float:
+    """A time as ISO 8601 or as an epoch number in seconds, where the configuration says how it is written."""
+    if isinstance(found, str):
+        for form in rules.formats:
+            with suppress(ValueError):
+                return datetime.strptime(found, form).isoformat()  # noqa: DTZ007 - the rules of zones come after
+    if rules.unit != "auto":
+        with suppress(RejectedError):
+            exact = exact_ns(found, _UNIT_NS[rules.unit])
+            return found if exact is None else f"{exact // 10**9}.{exact % 10**9:09d}"
+    return found
 
 
 def assets_of(
-    columns: pa.Table, name: str | None, text: bool, refused: dict[int, RefusedRow]
+    column: pa.ChunkedArray, text: bool, refused: dict[int, RefusedRow]
 ) -> tuple[tuple[str, ...], NDArray[np.int32]]:
     """The asset of each row.
 
     Args:
-        columns: all columns of the file.
-        name: of the asset column; None where there is none.
-        text: whether the columns are CSV text.
+        column: the asset column.
+        text: whether it is CSV text.
         refused: rows without a usable asset are added to it.
 
     Returns:
         Names in order of first appearance, and (N,) indices into them, -1 where there is none.
     """
-    if name is None:
-        return (ONLY_ASSET,), np.zeros(columns.num_rows, np.int32)
-    column = columns[name]
     encoded = (trimmed_texts(column) if text else plain_array(column)).dictionary_encode()
     rules = _DecoderRules()
     known: dict[str, int] = {}

@@ -1,12 +1,13 @@
 """A table of readings: which column is the time, the asset, a condition or a sensor, and its values.
 
-``read_table`` is the extraction layer of tables: it takes the columns that ``columns`` decoded and makes a
-``Table``, rows in file order with one event time, one asset and one float per sensor. Placing these rows on
-the grid of a stream is left to ``placing``.
+``read_table`` is the extraction layer of tables: it takes the columns that ``columns`` decoded, finds out what
+each is (``roles``), and makes a ``Table``, rows in file order with one event time, one asset and one float per
+sensor. Placing these rows on the grid of a stream is left to ``placing``.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -15,16 +16,30 @@ from typing import Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from daemon.adapters.files.cells import as_floats, condition_texts, has_text_form, is_numeric, parsed_numbers
-from daemon.adapters.files.columns import read_columns
-from daemon.adapters.files.row_keys import RefusedRow, assets_of, event_times
-from daemon.domain import NO_CONDITION, Floats, Ints, Mask, StreamSpec, is_calendar
+from daemon.adapters.files.cells import condition_texts, has_text_form, plain_array, trimmed_texts
+from daemon.adapters.files.columns import Columns, read_columns
+from daemon.adapters.files.long_tables import Pivoted, pivot
+from daemon.adapters.files.oddities import contradicting, likely_sentinels, same_keys, telling_apart
+from daemon.adapters.files.roles import Roles, find_roles, listed
+from daemon.adapters.files.row_keys import (
+    ONLY_ASSET,
+    RefusedRow,
+    TimeRules,
+    assets_of,
+    event_times,
+)
+from daemon.adapters.files.sensor_columns import SensorColumns, Spelling
+from daemon.adapters.files.table_reading import TableReading
+from daemon.domain import NO_CONDITION, Floats, Ints, Mask, Reason, StreamSpec, is_calendar
 from daemon.errors import InputError
+from daemon.stream.extract.sensor_values import SensorValues
 
-TIME_COLUMNS: Final = ("timestamp", "ts", "time", "datetime")
-ASSET_COLUMN: Final = "asset"
+_MANY_REPEATED: Final = 20
+"""One row in so many has the time of another: then something tells the two apart."""
+_FEW_VALUES: Final = 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +47,8 @@ class Table:
     """A table of readings: N rows in file order, C sensors.
 
     ``values`` holds raw numbers, NaN where a cell is missing (infinities and, in a CSV, texts
-    that are no numbers are missing too). A row in ``refused`` has no usable asset or time.
+    that are no numbers are missing too). A row in ``refused`` has no usable asset or time. The rows of a long
+    table are those of its file put together (``pivoted`` says how).
     """
 
     path: Path
@@ -45,6 +61,11 @@ class Table:
     refused: Mapping[int, RefusedRow] = field(default_factory=dict)  # row -> why
     notes: tuple[str, ...] = ()  # for the operator: columns left out, corrupt cells
     zoneless: int = 0  # times that named no zone
+    corrupt: Mapping[tuple[str, str], int] = field(default_factory=dict)  # (sensor, fault) -> cells
+    spelling: Mapping[str, Spelling] = field(default_factory=dict)  # sensor -> how the file writes it
+    roles: Roles = field(default_factory=lambda: Roles(()))  # what the file's columns are
+    reading: TableReading = field(default_factory=TableReading)  # how it was read
+    pivoted: Pivoted | None = None  # of a long table
 
     def __len__(self) -> int:
         return len(self.time_ns)
@@ -74,7 +95,17 @@ class Table:
             values=self.values[:rows],
             conditions={name: texts[:rows] for name, texts in self.conditions.items()},
             refused={row: why for row, why in self.refused.items() if row < rows},
+            pivoted=None,
         )
+
+    def line_of(self, row: int) -> int:
+        """The row of the file, from 0, that a row begins with."""
+        return row if self.pivoted is None else int(self.pivoted.first[row])
+
+    @property
+    def refused_by_reason(self) -> Counter[Reason]:
+        """How many rows cannot be used, by reason."""
+        return Counter(why.reason for why in self.refused.values())
 
     def label(self, row: int, spec: StreamSpec) -> str:
         """The row's condition as the decoder of a stream writes it: ``k=v,k2=v2``, ``?`` for an unknown value."""
@@ -87,125 +118,226 @@ class Table:
 
 
 def read_table(
-    path: Path, exclude: Sequence[str] = (), condition: Sequence[str] = (), timezone: str | None = None
+    path: Path,
+    exclude: Sequence[str] = (),
+    condition: Sequence[str] = (),
+    timezone: str | None = None,
+    reading: TableReading | None = None,
 ) -> Table:
-    """Read a Parquet or CSV file, gzipped or not.
+    """Read a Parquet or CSV file, gzipped or not, as people have them.
 
-    The time column is the first that exists of ``timestamp``, ``ts``, ``time``, ``datetime``
-    (any Arrow timestamp; no zone means UTC; ISO 8601 text; epoch numbers, whose unit follows
-    from their size). ``asset`` is optional; every other numeric column is a sensor.
+    Time, asset, and in a long table sensor and value are found by their names (``roles``); every other column of
+    numbers, of true and false or of their like is a sensor.
 
     Args:
         path: the file.
         exclude: columns that are not sensors though they hold numbers (labels).
         condition: columns that name the operating mode; they are kept as text.
-        timezone: of times that name no zone; None: UTC.
+        timezone: of times that name no zone; None: as ``reading`` says.
+        reading: what is known of the table; None: nothing.
 
     Raises:
+        UsageError: the file lacks a column that ``reading`` names.
         InputError: one line with the reason: the file is missing, empty or damaged, has
             no time column or no sensor, or no time in it can be read, with the first that cannot.
     """
+    reading = TableReading() if reading is None else reading
+    if timezone is not None:
+        reading = replace(reading, timezone=timezone)
     left_out = frozenset(exclude)
-
-    def wanted(schema: pa.Schema) -> list[str]:
-        numeric = [f.name for f in schema if is_numeric(f.type) and f.name not in left_out]
-        named = {*numeric, *condition, asset_column(schema.names), time_column(path, schema.names)}
-        others.extend(name for name in schema.names if name not in named and name not in left_out)
-        return [name for name in schema.names if name in named]
-
-    others: list[str] = []
-    columns, text = read_columns(path, wanted)
-    time_name = time_column(path, columns.column_names)
-    asset_name = asset_column(columns.column_names)
-    if not columns.num_rows:
+    columns = read_columns(path, sorted(left_out - set(reading.named)), reading.named)
+    roles = find_roles(path, columns, reading, frozenset({*left_out, *condition}))
+    if not columns.table.num_rows:
         raise InputError(f"{path}: has no rows")
-    absent = [name for name in condition if not is_calendar(name) and name not in columns.column_names]
-    for name in filter(None, (asset_name, *condition)):
-        kind = columns.schema.field(name).type if name in columns.column_names else pa.null()
-        if not has_text_form(kind):
-            raise InputError(f"{path}: column {name!r}, of type {kind}, is neither a text nor a number")
-    notes = [
+    notes = [*columns.notes, *reading.notes]
+    absent = [name for name in condition if not is_calendar(name) and name not in columns.names]
+    notes += [
         f"condition {name!r} is no column: what the config says of an asset counts, else ?" for name in absent
     ]
-    reserved = {time_name, asset_name, *left_out, *condition}
-    numbers = _sensor_columns(
-        columns.select([n for n in columns.column_names if n not in reserved]), text, notes
-    )
-    others.extend(name for name in columns.column_names if name not in reserved and name not in numbers)
-    if others:
-        notes.append(f"not numeric, left out: {', '.join(others)}")
-    if not numbers:
+    for name in filter(None, (roles.asset, roles.sensor, *condition)):
+        kind = columns.table.schema.field(name).type if name in columns.names else pa.null()
+        if not has_text_form(kind):
+            raise InputError(f"{path}: column {name!r}, of type {kind}, is neither a text nor a number")
+    notes += roles.notes
+    cells = SensorColumns(columns, roles, reading)
+    wanted = [name for name in columns.names if name not in {*roles.keys, *left_out, *condition}]
+    if roles.value is not None:
+        extra = [name for name in wanted if name != roles.value and cells.holds_numbers(name)]
+        if extra:
+            notes.append(f"a long table: beside {roles.value!r}, {listed(extra)} are left out")
+        wanted = [roles.value]
+    found = cells.read(wanted)
+    notes += cells.notes
+    if not found:
         raise InputError(
-            f"{path}: no numeric column beside {time_name!r}; found: {listed(columns.column_names, others)}"
+            f"{path}: no numeric column beside {', '.join(map(repr, roles.time))}; found: {listed(columns.names)}"
         )
     refused: dict[int, RefusedRow] = {}
-    time_ns, zoneless = event_times(path, columns[time_name], refused, timezone)
-    asset_names, asset_codes = assets_of(columns, asset_name, text, refused)
-    return Table(
+    text = columns.text
+    asset_names: tuple[str, ...] = (reading.asset_name or ONLY_ASSET,)
+    asset_codes = np.zeros(columns.table.num_rows, np.int32)
+    if roles.asset is not None:
+        asset_names, asset_codes = assets_of(columns.table[roles.asset], text, refused)
+    rules = TimeRules(
+        reading.timezone, reading.unit, reading.formats, reading.day_first, cells.written_as_in_europe
+    )
+    times = event_times(
+        path, [columns.table[name] for name in roles.time], asset_codes.astype(np.int64), rules, refused
+    )
+    notes += times.notes
+    refused |= {row: RefusedRow(Reason.BAD_ROW, why, None) for row, why in columns.odd.items()}
+    if columns.odd:
+        row, why = next(iter(columns.odd.items()))
+        notes.append(
+            f"{len(columns.odd)} rows have another number of cells than the header; row {row}: {why}"
+        )
+    table = Table(
         path=path,
-        sensors=tuple(numbers),
+        sensors=tuple(reading.sensor_of(name) for name in found),
         asset_names=asset_names,
         asset_codes=asset_codes,
-        time_ns=time_ns,
-        values=np.stack(list(numbers.values()), 1),
+        time_ns=times.time_ns,
+        values=np.stack(list(found.values()), 1),
         conditions={
-            name: condition_texts(columns[name]) for name in condition if name in columns.column_names
+            name: condition_texts(columns.table[name]) for name in condition if name in columns.names
         },
         refused=dict(sorted(refused.items())),
-        notes=tuple(notes),
-        zoneless=zoneless,
+        zoneless=times.zoneless,
+        corrupt=cells.corrupt,
+        spelling=cells.spelling,
+        roles=roles,
+        reading=reading,
+    )
+    if roles.sensor is not None:
+        table = _put_together(table, columns, notes)
+    _apply_rules(table)
+    notes += _odd_values(table) + _odd_keys(table, columns)
+    return replace(table, notes=tuple(dict.fromkeys(notes)))
+
+
+def _put_together(table: Table, columns: Columns, notes: list[str]) -> Table:
+    """A long table of one column of values as a table with a column per sensor."""
+    roles, reading = table.roles, table.reading
+    assert roles.sensor is not None
+    column = columns.table[roles.sensor]
+    encoded = (trimmed_texts(column) if columns.text else plain_array(column)).dictionary_encode()
+    names = [_sensor_text(found) for found in encoded.dictionary.to_pylist()]
+    known = {name: i for i, name in enumerate(dict.fromkeys(name for name in names if name))}
+    codes = np.array([*(known.get(name, -1) for name in names), -1], np.int64)
+    sensor = codes[encoded.indices.fill_null(len(names)).to_numpy(zero_copy_only=False)]
+    refused = dict(table.refused)
+    for row in np.flatnonzero(sensor < 0).tolist():
+        refused.setdefault(row, RefusedRow(Reason.NO_SENSOR, f"no {roles.sensor}", None))
+    values = table.values[:, 0]
+    keys = table.asset_codes.astype(np.int64), table.time_ns
+    pivoted = pivot(table.path, keys, sensor, values, len(known), refused)
+    first = pivoted.first.tolist()
+    row_of = pivoted.row.tolist()
+    notes.append(
+        f"{len(values):,} rows of one sensor each ({roles.sensor}, {roles.value}) are {len(first):,} rows of"
+        f" {len(known):,} sensors"
+    )
+    if pivoted.repeated or pivoted.contradicting:
+        notes.append(
+            f"of one sensor and time, {pivoted.repeated:,} values came again and {pivoted.contradicting:,}"
+            " contradict the one before; the first counts"
+        )
+    spelling = table.spelling[table.sensors[0]]
+    sensors = tuple(reading.sensor_of(name) for name in known)
+    corrupt: Counter[tuple[str, str]] = Counter()
+    for (_, fault), count in table.corrupt.items():
+        corrupt[str(roles.value), fault] += count
+    return replace(
+        table,
+        sensors=sensors,
+        asset_codes=table.asset_codes[pivoted.first],
+        time_ns=table.time_ns[pivoted.first],
+        values=pivoted.values,
+        conditions={name: tuple(texts[i] for i in first) for name, texts in table.conditions.items()},
+        refused=dict(sorted((row_of[row], why) for row, why in refused.items())),
+        corrupt=corrupt,
+        spelling=dict.fromkeys(sensors, spelling),
+        pivoted=pivoted,
     )
 
 
-def _sensor_columns(columns: pa.Table, text: bool, notes: list[str]) -> dict[str, Floats]:
-    """(N,) values of each column that is a sensor, in file order; what is odd about one is added to ``notes``.
+def _sensor_text(found: object) -> str:
+    if found is None or found != found:
+        return ""
+    return str(int(found)) if isinstance(found, float) and found.is_integer() else str(found)
 
-    A column of texts that are no numbers is no sensor, nor is an index that pandas wrote along.
-    """
-    numbers: dict[str, Floats] = {}
-    for name in columns.column_names:
-        if name.startswith("__index_level_"):
-            continue
-        if text:
-            cells, corrupt = parsed_numbers(columns[name])
-            if cells is None:
-                continue
-            if corrupt:
-                notes.append(f"sensor {name!r}: {corrupt} cells are no numbers and count as missing")
+
+def _apply_rules(table: Table) -> None:
+    """Sentinels, scale and offset of the stream's sensors, in place."""
+    rules = [table.reading.sensors.get(name) for name in table.sensors]
+    places = [c for c, rule in enumerate(rules) if rule is not None]
+    values = SensorValues([rule for rule in rules if rule is not None])
+    if values.plain:
+        return
+    chosen = np.ascontiguousarray(table.values[:, places])
+    values.apply(chosen)
+    table.values[:, places] = chosen
+
+
+def _odd_values(table: Table) -> list[str]:
+    """Notes on numbers that look as if they stood for no value."""
+    notes = []
+    for c, name in enumerate(table.sensors):
+        for number, times in likely_sentinels(table.values[:, c]):
+            notes.append(
+                f"sensor {name[:60]!r}: {number:g} stands {times} times far from all else; if it means that there is"
+                f" no value: sensors: {{{name[:60]}: {{missing: [{number:g}]}}}}"
+            )
+    return notes
+
+
+def _odd_keys(table: Table, columns: Columns) -> list[str]:
+    """Notes on rows of one asset and time."""
+    used = np.flatnonzero(table.usable)
+    asset, time = table.asset_codes[used].astype(np.int64), table.time_ns[used]
+    again, before = same_keys(asset, time)
+    if not len(again):
+        return []
+    notes = []
+    against = contradicting(table.values, used[again], used[before])
+    if against:
+        notes.append(
+            f"{len(again):,} rows have the asset and time of an earlier row; {against:,} of them contradict it"
+            " (the first counts)"
+        )
+    if table.roles.asset is None and _MANY_REPEATED * len(again) > len(used):
+        lines = used if table.pivoted is None else table.pivoted.first[used]
+        possible = [
+            (name, codes[lines])
+            for name in columns.names
+            if name not in {*table.roles.time, table.roles.sensor, table.roles.value}
+            and (codes := _few_values(columns, name)) is not None
+        ]
+        names = telling_apart(possible, asset, time, len(again))
+        if names:
+            notes.append(
+                f"times repeat, and no column is the asset: {', '.join(names[:3])} tells the rows apart:"
+                f" --asset {names[0]}"
+            )
         else:
-            cells = as_floats(columns[name])
-        endless = np.isinf(cells)
-        if endless.any():
-            notes.append(f"sensor {name!r}: {int(endless.sum())} cells are infinite and count as missing")
-            cells[endless] = np.nan
-        if np.isnan(cells).all():
-            notes.append(f"sensor {name!r} holds no number at all")
-        numbers[name] = cells
-    return numbers
+            notes.append("times repeat, and no column is the asset: --asset COLUMN names one")
+    return notes
 
 
-def time_column(path: Path, names: Sequence[str]) -> str:
-    """The first column that is named as a time is (``TIME_COLUMNS``); InputError where there is none."""
-    for fold in (str, str.lower):  # capital letters do not matter
-        folded = {fold(name): name for name in reversed(names)}
-        for known in TIME_COLUMNS:
-            if known in folded:
-                return folded[known]
-    raise InputError(f"{path}: no time column ({', '.join(TIME_COLUMNS)}); found: {listed(names)}")
-
-
-def asset_column(names: Sequence[str]) -> str | None:
-    """The name of the asset column as the file writes it; None where there is no such column."""
-    if ASSET_COLUMN in names:
-        return ASSET_COLUMN
-    return next((name for name in names if name.lower() == ASSET_COLUMN), None)
-
-
-def listed(names: Sequence[str], more: Sequence[str] = ()) -> str:
-    """Up to 20 names for a message, each shortened."""
-    every = list(dict.fromkeys([*names, *more]))
-    shown = ", ".join(name[:60] for name in every[:20])
-    return shown + (f" and {len(every) - 20} more" if len(every) > 20 else "")
+def _few_values(columns: Columns, name: str) -> Ints | None:
+    """(N,) codes of a column of texts or whole numbers with few different values; None for any other."""
+    kind = columns.table.schema.field(name).type
+    if not has_text_form(kind) or pa.types.is_floating(kind) or pa.types.is_temporal(kind):
+        return None
+    encoded = plain_array(columns.table[name]).dictionary_encode()
+    count = len(encoded.dictionary)
+    if not 1 < count <= min(_FEW_VALUES, len(encoded) // 2):
+        return None
+    texts = encoded.dictionary.cast(pa.string())
+    if columns.text and pc.any(pc.match_substring_regex(texts, r"^[+-]?[0-9]*[.,][0-9]+$")).as_py():
+        return None
+    codes: Ints = encoded.indices.fill_null(count).to_numpy(zero_copy_only=False).astype(np.int64)
+    return codes
 
 
 def check_sensors(table: Table, spec: StreamSpec) -> None:

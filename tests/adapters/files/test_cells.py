@@ -21,10 +21,11 @@ from tests.adapters.files.tables import NAN, csv_file, parquet_file, stamps
 def test_csv_cells_are_numbers_or_missing(tmp_path: Path, name: str) -> None:
     text = "\ufefftime;x;y;flag;dead\n2024-01-01;1.5;nan;true;\n2024-01-02; +2;1e3;false;\n2024-01-03;err;-4;true;\n"
     table = read_table(csv_file(tmp_path / name, text))
-    assert table.sensors == ("x", "y", "dead")
-    np.testing.assert_array_equal(table.values, [[1.5, NAN, NAN], [2, 1000, NAN], [NAN, -4, NAN]])
+    assert table.sensors == ("x", "y", "flag", "dead")
+    np.testing.assert_array_equal(table.values, [[1.5, NAN, 1, NAN], [2, 1000, 0, NAN], [NAN, -4, 1, NAN]])
     assert "sensor 'x': 1 cells are no numbers and count as missing" in table.notes
-    assert "not numeric, left out: flag" in table.notes
+    assert "read as 1 and 0: flag (true, false)" in table.notes
+    assert table.corrupt == {("x", "text"): 1}
 
 
 def test_parquet_may_be_gzipped_and_infinities_are_missing(tmp_path: Path) -> None:

@@ -50,16 +50,13 @@ def test_column_names_without_reading_rows(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("header", "expected"),
     [
-        (b"\n\xf4ts,a", "its first line is not the header|can't decode"),
-        (b"\nts,a", "its first line is not the header|no time column"),
-        (b'ts,"a\nb"', "its first line is not the header"),
+        (b"\n\xf4ts,a", "no time column .*; found: \u00f4ts, a"),
         (b"ts,a\rb,c", "new-line character"),
-        (b"ts,\xff", "can't decode"),
+        (b"ts,a\0b", "zero bytes"),
+        (b"1767225600,1", "has no header"),
     ],
 )
-def test_a_header_that_arrow_parses_differently_is_refused(
-    tmp_path: Path, header: bytes, expected: str
-) -> None:
+def test_a_header_that_cannot_be_one_is_refused(tmp_path: Path, header: bytes, expected: str) -> None:
     path = tmp_path / "t.csv"
     path.write_bytes(header + b"\n1767225600,1\n1767225601,2\n")
     with pytest.raises(InputError, match=expected):

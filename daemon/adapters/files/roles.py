@@ -1,0 +1,359 @@
+"""Which column of a table is the time, the asset, the sensor, the value, a quality or a mere count of rows.
+
+A role is found by names (``adapters.field_names``), never by position, and a name is believed where the cells bear
+it out: a count of rows is no asset though it is called ``id``, and a clock time is half a time. What the user or
+the configuration names comes first. In: ``Columns`` and a ``TableReading``. Out: ``Roles``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+
+from daemon.adapters.field_names import NAMES, Role, bare, named
+from daemon.adapters.files.cells import has_text_form, is_numeric, plain_array, trimmed_texts
+from daemon.adapters.files.columns import Columns
+from daemon.adapters.files.table_reading import TableReading
+from daemon.domain import Ints
+from daemon.errors import InputError, UsageError
+
+COUNTER_NAMES: Final = frozenset(
+    {
+        *("entryid", "record", "recordid", "recordnumber", "recno", "rn", "index", "idx", "row", "rowid"),
+        *("rownumber", "rowno", "line", "lineno", "linenumber", "id", "uid", "no", "nr", "number", "num"),
+        *(
+            "seq",
+            "seqno",
+            "sequence",
+            "sequencenumber",
+            "sample",
+            "sampleno",
+            "lfdnr",
+            "unnamed0",
+            "messageid",
+        ),
+    }
+)
+"""Names, bare, of columns that may count rows; one does if its numbers go on by one."""
+_ROW_QUALITY: Final = frozenset({"quality", "qualitycode", "opcquality", "validity"})
+"""Names of columns of a wide table that are about the whole row; ``status`` may well be a sensor."""
+_PLAIN_ASSETS: Final = re.compile(
+    r"id|name|number|serial|asset|equipment|machine|device|host|deveui|sourcekey|vin"
+)
+"""What the name of a numeric asset column has; a number called ``pump`` or ``motor`` may be a measurement."""
+_CLOCK_ONLY: Final = re.compile(
+    r"(?:T?[0-9]{1,2}:[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]+)?)?\s*(?:[AaPp]\.?[Mm]\.?)?)"
+)
+_DATE_ONLY: Final = re.compile(
+    r"(?:[0-9]{1,4}[-/. ](?:[0-9]{1,2}|[^\W\d_]{3,9})[-/. ][0-9]{1,4}|[0-9]{8})(?:[ T]0{1,2}:00(?::00(?:\.0*)?)?)?"
+)
+_DATE_TIME: Final = re.compile(
+    r"(?:[0-9]{1,4}[-/. ](?:[0-9]{1,2}|[^\W\d_]{3,9})[-/. ][0-9]{1,4})[T ,]\s*[0-9]{1,2}:[0-9]{2}.*"
+)
+_CLOCK_NAMES: Final = (
+    "time",
+    "timeofday",
+    "clock",
+    "hour",
+    "hhmm",
+    "hhmmss",
+    "zeit",
+    "uhrzeit",
+    "hora",
+    "heure",
+)
+_PEEK: Final = 50
+_MOST_SENSORS: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Roles:
+    """What the columns of a table are; all others may be sensors."""
+
+    time: tuple[str, ...]  # a column of times, or the columns of the date and of the time of day
+    asset: str | None = None
+    sensor: str | None = None  # of a long table: which sensor a row is of
+    value: str | None = None
+    quality: Mapping[str, str | None] = field(
+        default_factory=dict
+    )  # column -> the column it is about; None: all
+    left_out: tuple[str, ...] = ()  # counts of rows, and other times
+    notes: tuple[str, ...] = ()
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """Every column that is no sensor."""
+        sensors = {name for name in (self.asset, self.sensor) if name is not None}
+        return frozenset({*self.time, *sensors, *self.quality, *self.left_out})
+
+
+class _Columns:
+    """What can be asked of the columns."""
+
+    def __init__(self, path: Path, columns: Columns, reading: TableReading) -> None:
+        self.path, self.reading = path, reading
+        self.names = [name for name in columns.names if name not in reading.sources]
+        self._columns = columns
+
+    def kind(self, name: str) -> pa.DataType:
+        found = self._columns.table.schema.field(name).type
+        return found.value_type if pa.types.is_dictionary(found) else found
+
+    def first_texts(self, name: str) -> list[str]:
+        """The first cells that hold something, as texts."""
+        if not has_text_form(self.kind(name)):
+            return []
+        column = self._columns.table[name]
+        column = column.slice(0, 20 * _PEEK)
+        texts = plain_array(column).cast(pa.string(), safe=False)
+        trimmed = trimmed_texts(pa.chunked_array([texts], pa.string()))
+        found: list[str] = trimmed.drop_null().to_pylist()[:_PEEK]
+        return found
+
+    def all_like(self, name: str, pattern: re.Pattern[str]) -> bool:
+        """Whether the first cells are nearly all of this form."""
+        texts = self.first_texts(name)
+        return bool(texts) and 10 * sum(pattern.fullmatch(text) is not None for text in texts) >= 9 * len(
+            texts
+        )
+
+    def is_number(self, name: str) -> bool:
+        """Whether the first cells are numbers."""
+        if not self._columns.text:
+            return is_numeric(self.kind(name))
+        return self.all_like(name, _ANY_NUMBER)
+
+    def whole_numbers(self, name: str) -> Ints | None:
+        """The column as whole numbers without the missing; None where it holds others, or few."""
+        array = plain_array(self._columns.table[name])
+        try:
+            if pa.types.is_string(array.type):
+                array = trimmed_texts(pa.chunked_array([array]))
+            found = array.cast(pa.int64())
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            return None
+        if 2 * found.null_count > len(found):
+            return None
+        numbers: Ints = found.drop_null().to_numpy(zero_copy_only=False)
+        return numbers
+
+    def counts_rows(self, name: str) -> bool:
+        """Whether the numbers go on by one from row to row, up or down."""
+        numbers = self.whole_numbers(name)
+        if numbers is None or len(numbers) < 3:
+            return False
+        steps = np.diff(numbers)
+        return bool(10 * max((steps == 1).sum(), (steps == -1).sum()) >= 9 * len(steps))
+
+
+_ANY_NUMBER: Final = re.compile(r"[+-]?[0-9][0-9.,]*(?:[eE][+-]?[0-9]+)?")
+
+
+def find_roles(path: Path, columns: Columns, reading: TableReading, excluded: frozenset[str]) -> Roles:
+    """What the columns are.
+
+    Args:
+        path: named in errors.
+        columns: of the file.
+        reading: what is known already.
+        excluded: columns that are no sensors; they may be the time or the asset if that is said of them.
+
+    Raises:
+        UsageError: the table lacks a column that the user has named; with the nearest.
+        InputError: no column is the time, or the header has it twice.
+    """
+    for option, names in (
+        ("--time", reading.time),
+        ("--asset", (reading.asset,)),
+        ("--sensor", (reading.sensor,)),
+        ("--value", (reading.value,)),
+    ):
+        for name in names:
+            if name is not None and name not in columns.names:
+                near = get_close_matches(name, columns.names, n=1, cutoff=0.5)
+                hint = f"did you mean {near[0]!r}?" if near else f"it has {listed(columns.names)}"
+                raise UsageError(f"{option} {name}: {path} has no such column; {hint}")
+    seen = _Columns(path, columns, reading)
+    notes: list[str] = []
+    time = _time(seen, notes)
+    free = [name for name in seen.names if name not in time and name not in excluded]
+    counters = [name for name in free if _may_count(name, reading) and seen.counts_rows(name)]
+    if counters:
+        notes.append(f"{listed(counters)}: a count of the rows, left out")
+    free = [name for name in free if name not in counters]
+    sensor, value = _long(seen, free)
+    asset = _asset(seen, [name for name in free if name not in (sensor, value)])
+    quality = _quality(seen, [name for name in free if name not in (sensor, value, asset)], value)
+    twice = columns.form.repeated if columns.form is not None else frozenset()
+    for name in (*time, asset, sensor):
+        if name in twice:
+            raise InputError(f"{path}: column {name!r} appears twice")
+    return Roles(time, asset, sensor, value, quality, tuple(counters), tuple(notes))
+
+
+def _may_count(name: str, reading: TableReading) -> bool:
+    return (bare(name) in COUNTER_NAMES or name.startswith("column ")) and name not in reading.named
+
+
+def _likely(seen: _Columns, role: Role, names: Sequence[str]) -> list[str]:
+    """The columns that may have a role: those that the configuration names, then those that are called so."""
+    first = [name for name in seen.reading.likely.get(role, ()) if name in names]
+    return list(dict.fromkeys([*first, *_in_any_case(role, names)]))
+
+
+def _in_any_case(role: Role, names: Sequence[str]) -> list[str]:
+    """Columns that are called as the role is; one that is written just so comes before one in capital letters."""
+    return sorted(
+        named(names, role),
+        key=lambda name: (NAMES[role].index(bare(name)), name != bare(name), name.lower() != bare(name)),
+    )
+
+
+def _time(seen: _Columns, notes: list[str]) -> tuple[str, ...]:
+    """The column of times, or the two of dates and of times of day."""
+    if len(seen.reading.time) == 2:
+        return seen.reading.time
+    if len(seen.reading.time) > 2:
+        raise UsageError("--time names one column of times, or two: the date and the time of day")
+    candidates = list(seen.reading.time) or _likely(seen, Role.TIME, seen.names)
+    for name in candidates:
+        if pa.types.is_time(seen.kind(name)) or seen.all_like(name, _CLOCK_ONLY):
+            partner = _partner(seen, name, candidates, _DATE_ONLY)
+            if partner is not None:
+                return partner, name
+        elif (pa.types.is_date(seen.kind(name)) or seen.all_like(name, _DATE_ONLY)) and (
+            partner := _partner(seen, name, [n for n in seen.names if bare(n) in _CLOCK_NAMES], _CLOCK_ONLY)
+        ) is not None:
+            return name, partner
+        else:
+            return (name,)
+    if candidates:
+        return (candidates[0],)
+    timed = [
+        name
+        for name in seen.names
+        if pa.types.is_timestamp(seen.kind(name)) or seen.all_like(name, _DATE_TIME)
+    ]
+    if len(timed) == 1:
+        notes.append(f"{timed[0]!r} is taken as the time, being the only column of dates with times")
+        return (timed[0],)
+    for name in seen.names:
+        if (
+            seen.all_like(name, _DATE_ONLY)
+            and (partner := _partner(seen, name, seen.names, _CLOCK_ONLY)) is not None
+        ):
+            return name, partner
+    hint = f" ({listed(timed)} hold dates)" if timed else ""
+    raise InputError(
+        f"{seen.path}: no time column (timestamp, ts, time, date ...): name it with --time COLUMN{hint};"
+        f" found: {listed(seen.names)}"
+    )
+
+
+def _partner(seen: _Columns, name: str, others: Sequence[str], form: re.Pattern[str]) -> str | None:
+    """The other half of a time: a column of dates (or of times of day) beside ``name``."""
+    typed = pa.types.is_date if form is _DATE_ONLY else pa.types.is_time
+    for other in (*others, *seen.names):
+        if other == name:
+            continue
+        if typed(seen.kind(other)) or seen.all_like(other, form):
+            return other
+        if (
+            form is _CLOCK_ONLY
+            and other in others
+            and bare(other) != "hour"
+            and seen.all_like(other, _DIGITS)
+        ):
+            return other
+    return None
+
+
+_DIGITS: Final = re.compile(r"[0-9]{3,6}|0")
+
+
+def _asset(seen: _Columns, names: Sequence[str]) -> str | None:
+    """The column that says which machine a row is of."""
+    if seen.reading.asset is not None:
+        return seen.reading.asset
+    sure = {*seen.reading.likely.get(Role.ASSET, ()), "asset"}
+    for name in _likely(seen, Role.ASSET, names):
+        if name in sure or bare(name) == "asset":
+            return name
+        if not has_text_form(seen.kind(name)) or pa.types.is_boolean(seen.kind(name)):
+            continue
+        if not seen.is_number(name):
+            if seen.first_texts(name) and not pa.types.is_timestamp(seen.kind(name)):
+                return name
+            continue
+        if _PLAIN_ASSETS.search(bare(name)) and seen.whole_numbers(name) is not None:
+            return name
+    return None
+
+
+def _long(seen: _Columns, names: Sequence[str]) -> tuple[str | None, str | None]:
+    """The sensor and value columns of a long table; (None, None) for a wide one."""
+    reading = seen.reading
+    if (reading.sensor is None) != (reading.value is None):
+        known, option = ("--sensor", "--value") if reading.sensor is not None else ("--value", "--sensor")
+        role = Role.VALUE if reading.value is None else Role.SENSOR
+        found = _likely(seen, role, names)
+        if not found:
+            raise UsageError(f"{known} alone does not do: name the other column with {option}")
+        return (reading.sensor, found[0]) if reading.value is None else (found[0], reading.value)
+    if reading.sensor is not None:
+        return reading.sensor, reading.value
+    values = [
+        name for name in _likely(seen, Role.VALUE, names) if seen.is_number(name) or _some_numbers(seen, name)
+    ]
+    sensors = [
+        name
+        for name in _likely(seen, Role.SENSOR, names)
+        if has_text_form(seen.kind(name)) and name not in values
+    ]
+    sure = set(reading.likely.get(Role.SENSOR, ()))
+    for sensor in sensors:
+        if seen.is_number(sensor) and not (
+            sensor in sure or bare(sensor).endswith(("id", "sensor", "channel"))
+        ):
+            continue
+        for value in values:
+            return sensor, value
+    return None, None
+
+
+def _some_numbers(seen: _Columns, name: str) -> bool:
+    texts = seen.first_texts(name)
+    return 2 * sum(any(c.isdigit() for c in text[:1] + text[1:2]) for text in texts) >= len(texts) > 0
+
+
+def _quality(seen: _Columns, names: Sequence[str], value: str | None) -> dict[str, str | None]:
+    """The columns that say whether values are to be trusted, each with the column of these values."""
+    likely = set(seen.reading.likely.get(Role.QUALITY, ()))
+    found: dict[str, str | None] = {}
+    for name in names:
+        if name in likely or (value is not None and named([name], Role.QUALITY)):
+            found[name] = value
+        elif bare(name) in _ROW_QUALITY:
+            found[name] = None
+        elif value is None and (match := _OF_SENSOR.fullmatch(name)) is not None and match[1] in seen.names:
+            found[name] = match[1]
+    return found
+
+
+_OF_SENSOR: Final = re.compile(
+    r"(.+?)[ ._/-]+(?:quality(?:[ _]?code)?|q|qc|status(?:[ _]?code)?|opcquality)", re.IGNORECASE
+)
+
+
+def listed(names: Sequence[str], more: Sequence[str] = ()) -> str:
+    """Up to 20 names for a message, each shortened."""
+    every = list(dict.fromkeys([*names, *more]))
+    shown = ", ".join(name[:60] for name in every[:20])
+    return shown + (f" and {len(every) - 20} more" if len(every) > 20 else "")

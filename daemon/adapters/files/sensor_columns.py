@@ -1,0 +1,262 @@
+"""The columns of a table that are sensors, as numbers, and what is to be said about those that are not.
+
+A column is read one way: its commas are decimal or group thousands, whatever a single cell would allow; where a
+column leaves that open, the rest of the file decides. In: ``Columns``, their ``Roles`` and what the configuration
+says of sensors. Out: an array per column, counts of corrupt cells, notes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from daemon.adapters.files.cells import (
+    Cells,
+    Commas,
+    as_floats,
+    condition_texts,
+    has_text_form,
+    is_numeric,
+    plain_array,
+    trimmed_texts,
+)
+from daemon.adapters.files.columns import Columns
+from daemon.adapters.files.roles import Roles, listed
+from daemon.adapters.files.table_reading import TableReading
+from daemon.domain import Floats, Mask, Record
+from daemon.mapping import PLAIN, Key, Origin, QualityRule, SensorRule, Source
+from daemon.mapping import Path as FieldPath
+from daemon.stream.extract.quality import compile_quality
+
+_MOST_STATES: Final = 12
+"""Different texts of a column that may be states of a machine."""
+_NO_RECORD: Final = Record(0, None, b"", 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Spelling:
+    """How a file writes the numbers of a sensor."""
+
+    column: str
+    comma: bool = False  # with decimal commas
+    rule: SensorRule = PLAIN  # what was done with the numbers as they were written
+
+
+class SensorColumns:
+    """Reads columns as sensors.
+
+    Attributes:
+        notes: what the user should know, after ``read``.
+        corrupt: cells that stand for no number, by sensor and fault.
+        spelling: of each sensor that was read.
+        written_as_in_europe: whether numbers have decimal commas, or semicolons stand between cells.
+    """
+
+    def __init__(self, columns: Columns, roles: Roles, reading: TableReading) -> None:
+        self.notes: list[str] = []
+        self.corrupt: Counter[tuple[str, str]] = Counter()
+        self.spelling: dict[str, Spelling] = {}
+        self.written_as_in_europe = columns.form is not None and columns.form.delimiter == ";"
+        self._columns, self._roles, self._reading = columns, roles, reading
+
+    def holds_numbers(self, name: str) -> bool:
+        """Whether most cells of a column are numbers, or words that stand for some."""
+        if not self._columns.text:
+            return is_numeric(self._columns.table.schema.field(name).type)
+        return Cells.of(self._columns.table[name]).numbers({}, comma=False) is not None
+
+    def read(self, names: Sequence[str]) -> dict[str, Floats]:
+        """(N,) values of each column that is a sensor, in file order; NaN where there is none.
+
+        A column of texts that are no numbers is no sensor, unless the configuration has its states; nor is an
+        index that pandas wrote along, nor a column that a delimiter at the end of each line makes.
+        """
+        found: dict[str, Floats] = {}
+        texts: list[str] = []
+        cells = self._text_cells(name for name in names if not name.startswith("__index_level_"))
+        commas = {name: one.commas for name, one in cells.items()}
+        in_file = Commas.DECIMAL in commas.values()
+        self.written_as_in_europe |= in_file
+        delimiter = "," if self._columns.form is None else self._columns.form.delimiter
+        switches: list[str] = []
+        for name in names:
+            if name.startswith("__index_level_"):
+                texts.append(name)
+                continue
+            sensor = self._reading.sensor_of(name)
+            rule = self._reading.sensors.get(sensor, PLAIN)
+            values: Floats | None
+            if name in cells:
+                comma = commas[name] is Commas.DECIMAL or (
+                    commas[name] is Commas.EITHER and (in_file or delimiter != ",")
+                )
+                values = self._parsed(
+                    name, cells[name], rule, comma or (in_file and commas[name] is Commas.NONE), switches
+                )
+                if values is None and name.startswith("column ") and not cells[name].filled:
+                    continue
+            else:
+                values = self._typed(name, sensor)
+            if values is None:
+                texts.append(name)
+                continue
+            if name.startswith("column ") and np.isnan(values).all():
+                continue  # nothing stands behind the delimiter at the end of the lines
+            self._mask(name, sensor, values)
+            if np.isnan(values).all():
+                self.notes.append(f"sensor {name!r} holds no number at all")
+            found[name] = values
+        if switches:
+            self.notes.append(f"read as 1 and 0: {'; '.join(switches)}")
+        if in_file:
+            self.notes.append("numbers are read with decimal commas")
+        if texts:
+            self.notes.append(f"not numeric, left out: {listed(texts)}")
+            self._note_states(texts)
+        return found
+
+    def _text_cells(self, names: Iterable[str]) -> dict[str, Cells]:
+        """The cells of the columns that hold texts."""
+        table = self._columns.table
+        found = {}
+        for name in names:
+            kind = table.schema.field(name).type
+            if pa.types.is_dictionary(kind):
+                kind = kind.value_type
+            textual = (
+                pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+            )
+            if textual:
+                found[name] = Cells.of(table[name])
+        return found
+
+    def _parsed(
+        self, name: str, cells: Cells, rule: SensorRule, comma: bool, switches: list[str]
+    ) -> Floats | None:
+        sensor = self._reading.sensor_of(name)
+        numbers = cells.numbers(rule.states, comma)
+        if numbers is None or (not self._columns.text and not cells.filled):
+            return None
+        for fault, count in numbers.corrupt.items():
+            self.corrupt[sensor, fault] += count
+        wrong = {
+            fault: count for fault, count in numbers.corrupt.items() if fault not in ("infinite", "too_large")
+        }
+        if wrong:
+            self.notes.append(
+                f"sensor {name!r}: {sum(wrong.values())} cells are no numbers and count as missing"
+            )
+        if endless := sum(numbers.corrupt.values()) - sum(wrong.values()):
+            self.notes.append(f"sensor {name!r}: {endless} cells are infinite and count as missing")
+        words = [
+            word for word in numbers.words if word not in rule.states and word.lower() not in rule.states
+        ]
+        if words:
+            switches.append(f"{name} ({', '.join(word[:20] for word in words)})")
+        missing = [text for text in self._reading.missing if isinstance(text, str)]
+        values = numbers.values
+        if missing:
+            marked = pc.is_in(cells.texts, pa.array(missing, pa.string())).to_numpy(zero_copy_only=False)
+            values[marked] = np.nan
+        self._drop_missing(values)
+        self.spelling[sensor] = Spelling(name, numbers.comma and comma, rule)
+        return values
+
+    def _typed(self, name: str, sensor: str) -> Floats | None:
+        column = self._columns.table[name]
+        if not is_numeric(column.type):
+            return None
+        if pa.types.is_boolean(plain_array(column).type):
+            column = pa.chunked_array([plain_array(column).cast(pa.int8())])
+        values = as_floats(column)
+        endless = np.isinf(values)
+        if endless.any():
+            self.corrupt[sensor, "infinite"] += int(endless.sum())
+            self.notes.append(
+                f"sensor {name!r}: {int(endless.sum())} cells are infinite and count as missing"
+            )
+            values[endless] = np.nan
+        self._drop_missing(values)
+        self.spelling[sensor] = Spelling(name, rule=self._reading.sensors.get(sensor, PLAIN))
+        return values
+
+    def _drop_missing(self, values: Floats) -> None:
+        numbers = [n for n in self._reading.missing if isinstance(n, int | float) and not isinstance(n, bool)]
+        if numbers:
+            values[np.isin(values, numbers)] = np.nan
+
+    def _mask(self, name: str, sensor: str, values: Floats) -> None:
+        """Make the values missing that a quality column does not trust, and say how many."""
+        for quality, about in self._roles.quality.items():
+            if about is not None and about != name:
+                continue
+            bad = ~self._trusted(quality) & np.isfinite(values)
+            if bad.any():
+                values[bad] = np.nan
+                self.notes.append(
+                    f"sensor {sensor!r}: {int(bad.sum())} cells count as missing, as {quality!r} is not good"
+                )
+
+    def _trusted(self, name: str) -> Mask:
+        """(N,) whether a quality column calls the rows good; an empty cell does."""
+        column = self._columns.table[name]
+        given = self._reading.quality
+        source = Source(Origin.PATH, name, FieldPath(name, (Key("quality"),)))
+        rule = (
+            QualityRule((source,))
+            if given is None
+            else QualityRule((source,), given.code, given.good, given.bad, given.uncertain)
+        )
+        trusted = compile_quality(rule)
+        encoded = (trimmed_texts(column) if self._columns.text else plain_array(column)).dictionary_encode()
+        known = [
+            trusted(({"quality": _written(found)}, None, None), _NO_RECORD)
+            for found in encoded.dictionary.to_pylist()
+        ]
+        codes = encoded.indices.fill_null(len(known)).to_numpy(zero_copy_only=False)
+        mask: Mask = np.array([*known, True], bool)[codes]
+        return mask
+
+    def _note_states(self, texts: Iterable[str]) -> None:
+        """How columns of few texts become sensors."""
+        for name in texts:
+            if not has_text_form(self._columns.table.schema.field(name).type) or name.startswith("__index"):
+                continue
+            column = self._columns.table[name]
+            if pa.types.is_temporal(column.type):
+                continue
+            distinct = pa.chunked_array([plain_array(column).unique()])
+            if len(distinct) > 2 * _MOST_STATES:
+                continue
+            found = [text for text in dict.fromkeys(condition_texts(distinct)) if text is not None]
+            if 1 < len(found) <= _MOST_STATES and all(len(text) <= 30 for text in found):
+                states = ", ".join(f"{_quoted(text)}: {i}" for i, text in enumerate(found))
+                self.notes.append(
+                    f"column {name!r} holds texts; as a sensor: sensors: {{{_quoted(name)}: {{states: {{{states}}}}}}}"
+                )
+
+
+def _written(found: object) -> object:
+    """A quality as the rules know it: a float of Parquet is a whole number, a text of digits a number."""
+    if isinstance(found, float) and found.is_integer():
+        return int(found)
+    if isinstance(found, str) and found.lstrip("-").isdigit() and found.isascii():
+        return int(found)
+    return found
+
+
+def _quoted(text: str) -> str:
+    """A text as YAML takes it in one line."""
+    plain = text.replace(" ", "").replace("_", "").isalnum() and text.lower() not in _YAML_WORDS
+    return text if plain and not text[:1].isdigit() else '"' + text.replace('"', "'") + '"'
+
+
+_YAML_WORDS: Final[Mapping[str, None]] = dict.fromkeys(
+    ("yes", "no", "on", "off", "true", "false", "null", "y", "n")
+)
