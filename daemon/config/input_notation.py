@@ -52,6 +52,7 @@ DECODERS = (
     "protobuf",
     "json-schema",
     "sparkplug",
+    "sparkplug-json",
 )
 WRAPPERS = ("base64", "gzip", "zlib", "confluent")
 UNITS = ("auto", "s", "ms", "us", "ns")

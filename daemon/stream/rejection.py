@@ -26,6 +26,14 @@ class RejectedError(Exception):
         self.detail = detail[:DETAIL_LENGTH]
 
 
+class SkippedError(Exception):
+    """The message is no reading and no fault: it is counted under ``rule``."""
+
+    def __init__(self, rule: str) -> None:
+        super().__init__(rule)
+        self.rule = rule
+
+
 def json_kind(value: object) -> str:
     """What JSON calls the type of a value."""
     if value is None:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from daemon.domain import Reading, Reason, Record, StreamSpec
 from daemon.mapping import InputMapping, Key, LeavesRule, Path
-from daemon.stream.extract.items import SkippedError, compile_each, compile_skip
+from daemon.stream.extract.items import compile_each, compile_skip
 from daemon.stream.extract.numbers import NotANumberError, number_of
 from daemon.stream.extract.paths import ABSENT, Lookup, Scope, compile_path, where_it_ends
 from daemon.stream.extract.quality import compile_quality
@@ -24,7 +24,7 @@ from daemon.stream.extract.sensor_values import SensorValues
 from daemon.stream.extract.sources import absence, as_text, compile_sources
 from daemon.stream.extract.times import compile_time
 from daemon.stream.fields import AssetIds, ConditionLabels, SensorNames
-from daemon.stream.rejection import RejectedError
+from daemon.stream.rejection import RejectedError, SkippedError
 from daemon.stream.timestamps import EventTimes
 
 Cell = tuple[str, Any]
@@ -87,6 +87,10 @@ class Extractor:
         """Skip a record without a value, where the mapping says so."""
         if not value and self._skips_null:
             raise SkippedError("null_value")
+
+    def check_skip(self, tree: Any) -> None:
+        """Skip a message (``SkippedError``), where the mapping says so."""
+        self._check_skip(tree)
 
     def readings(self, tree: Any, record: Record) -> list[Reading]:
         """The readings of a message, one at least.

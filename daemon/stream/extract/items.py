@@ -7,14 +7,7 @@ from typing import Any
 
 from daemon.mapping import Elements, Members, Path, PathStep, SkipRule
 from daemon.stream.extract.paths import ABSENT, Scope, compile_path, compile_steps
-
-
-class SkippedError(Exception):
-    """The message is no reading and no fault: it is counted under ``rule``."""
-
-    def __init__(self, rule: str) -> None:
-        super().__init__(rule)
-        self.rule = rule
+from daemon.stream.rejection import SkippedError
 
 
 def compile_each(paths: Sequence[Path]) -> Callable[[Any], list[Scope] | None]:
