@@ -285,10 +285,11 @@ class Disposition(StrEnum):
 
 
 class Dropped(StrEnum):
-    """What a stream drops on purpose; a fixed set, so that each can be a metric label."""
+    """What a stream drops on purpose, or never got; a fixed set, so that each can be a metric label."""
 
     ASSET_EVICTED = "asset_evicted"  # beyond ``limits.max_assets``
     MODEL_FAILED = "model_failed"  # a window that the model raised on
+    MESSAGE_LOST = "message_lost"  # on the way here, by a gap in Sparkplug's sequence numbers
 
 
 class Reason(StrEnum):
@@ -298,6 +299,7 @@ class Reason(StrEnum):
     TOO_LARGE = "too_large"
     NOT_UTF8 = "not_utf8"
     NOT_JSON = "not_json"
+    UNDECODABLE = "undecodable"  # not what the stream's decoder reads
     TOO_DEEP = "too_deep"
     NOT_AN_OBJECT = "not_an_object"
     NO_ASSET = "no_asset"
@@ -308,6 +310,7 @@ class Reason(StrEnum):
     NO_VALUES = "no_values"
     NO_SENSOR = "no_sensor"
     UNKNOWN_SENSOR = "unknown_sensor"
+    UNKNOWN_ALIAS = "unknown_alias"  # Sparkplug: no birth has named it
     BAD_CONDITION = "bad_condition"
     BAD_ROW = "bad_row"  # a row of a table that has another number of cells than its header
     FORGOTTEN = "forgotten"  # of an asset that the operator has decommissioned

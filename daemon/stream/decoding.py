@@ -37,13 +37,13 @@ from daemon.domain import (
     zone_of,
 )
 from daemon.stream.batches import ReadingBatch, ReadingBatchBuilder
-from daemon.stream.decode import decode_with
-from daemon.stream.extract import ExtractedCell, Extractor, SkippedError
+from daemon.stream.decode import Arrival, Births, decode_with, has_memory
+from daemon.stream.extract import ExtractedCell, Extractor, compile_inner
 from daemon.stream.extract.numbers import NotANumberError, number_of
 from daemon.stream.extract.sensor_values import SensorValues
 from daemon.stream.fields import AssetIds, ConditionLabels, SensorNames
 from daemon.stream.messages import MessageParser
-from daemon.stream.rejection import RejectedError, json_kind, shown
+from daemon.stream.rejection import RejectedError, SkippedError, json_kind, shown
 from daemon.stream.time_range import FUTURE_NS, check_time
 from daemon.stream.timestamps import INT64_MAX, EventTimes
 
@@ -101,7 +101,8 @@ class Decoder:
         self._at_once = None if elsewhere else self._parser.cells
         self._extractor: Extractor | None = None
         if spec.input is not None:
-            self._tree = decode_with(spec.input.decode)
+            self._tree = decode_with(spec.input.decode, max_bytes)
+            self._inner = compile_inner(spec.input.inner, max_bytes) if spec.input.inner else None
             self._extractor = Extractor(
                 spec,
                 self._asset_ids,
@@ -110,6 +111,7 @@ class Decoder:
                 self._labels,
                 self._note_corrupt,
             )
+        self._births = self.new_births()
         self._pack = struct.Struct(f"{len(spec.sensors)}d").pack
 
     @property
@@ -156,8 +158,17 @@ class Decoder:
         except RejectedError as rejected:
             return Rejected(record, rejected.reason, rejected.detail)
 
-    def decode_all(self, items: Sequence[Record | Reading]) -> list[Decoded]:
-        """What is in each record, in order: readings, a rejection or that it is skipped; readings stay as they are."""
+    def new_births(self) -> Births | None:
+        """The memory of one partition, for ``decode_all``; None where each record can be understood alone."""
+        return Births() if self._spec.input is not None and has_memory(self._spec.input) else None
+
+    def decode_all(self, items: Sequence[Record | Reading], births: Births | None = None) -> list[Decoded]:
+        """What is in each record, in order: readings, a rejection or that it is skipped; readings stay as they are.
+
+        Args:
+            items: of one partition.
+            births: what ``new_births`` gave for the partition; None: what this decoder itself remembers.
+        """
         if self._extractor is None:
             return [item if isinstance(item, Reading) else self.decode(item) for item in items]
         found: list[Decoded] = []
@@ -166,7 +177,7 @@ class Decoder:
                 found.append(item)
                 continue
             try:
-                found += self._extract(self._extractor, item)
+                found += self._extract(self._extractor, item, births or self._births)
             except RejectedError as rejected:
                 found.append(Rejected(item, rejected.reason, rejected.detail))
             except SkippedError as skipped:
@@ -181,16 +192,32 @@ class Decoder:
             RejectedError: nothing of it can be used.
         """
         assert self._extractor is not None
-        self._extractor.check_value(record.value)
-        return self._extractor.survey(self._tree(record.value), record)
+        arrival = Arrival(record, [], self._births)
+        cells, faults = self._extractor.survey(self._decode_tree(self._extractor, arrival), record)
+        return cells, arrival.refused + faults
 
-    def _extract(self, extractor: Extractor, record: Record) -> list[Reading]:
-        """The readings of a record by the stream's mapping, in the order of their times."""
-        value = record.value
+    def _decode_tree(self, extractor: Extractor, arrival: Arrival) -> Any:
+        """The tree of a record, with what is decoded within it."""
+        value = arrival.record.value
         if len(value) > self._max_bytes:
             raise RejectedError(Reason.TOO_LARGE, f"{len(value)} bytes; at most {self._max_bytes}")
         extractor.check_value(value)
-        return extractor.readings(self._tree(value), record)
+        tree = self._tree(value, arrival)
+        if self._inner is None:
+            return tree
+        try:
+            return self._inner(tree, arrival)
+        except RejectedError:
+            extractor.check_skip(tree, arrival.record)  # a message that is skipped may hold whatever it likes
+            raise
+
+    def _extract(self, extractor: Extractor, record: Record, births: Births | None) -> list[Reading]:
+        """The readings of a record by the stream's mapping, in the order of their times."""
+        arrival = Arrival(record, [], births)
+        readings = extractor.readings(self._decode_tree(extractor, arrival), record)
+        if arrival.refused:
+            extractor.refused_items.update(error.reason for error in arrival.refused)
+        return readings
 
     def decode_batch(self, items: Sequence[Record | Reading]) -> tuple[ReadingBatch, list[Rejected]]:
         """``decode_all`` of a wide stream, with the readings as columns.

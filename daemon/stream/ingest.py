@@ -44,6 +44,7 @@ from daemon.grouping import by_slot
 from daemon.stream.asset_grid import ValueHashes
 from daemon.stream.assets import AssetTable
 from daemon.stream.batches import ReadingBatch, RowBatch
+from daemon.stream.decode import Births
 from daemon.stream.event_time import NO_CLOCK, EventTimeGuard, HeldReading
 from daemon.stream.fleet_clock import FleetClock
 from daemon.stream.grid import Grid, ReleasedRow
@@ -57,7 +58,11 @@ MOST_BRIDGED = 10_000
 class Decode(Protocol):
     """What is needed of ``decoding.Decoder``."""
 
-    def decode_all(self, items: Sequence[Record | Reading]) -> list[Reading | Rejected | Skipped]: ...
+    def new_births(self) -> Births | None: ...
+
+    def decode_all(
+        self, items: Sequence[Record | Reading], births: Births | None = None
+    ) -> list[Reading | Rejected | Skipped]: ...
 
     def decode_batch(self, items: Sequence[Record | Reading]) -> tuple[ReadingBatch, list[Rejected]]: ...
 
@@ -86,6 +91,7 @@ class Ingest:
         grid, guard, clock: see the module; each owns its state.
         counts, reasons, skipped: records by disposition, rejected ones by reason, skipped ones by rule.
         trace: the dispositions record by record; None if they are not kept.
+        births: what earlier records say of later ones; None where each can be understood alone.
         stamps: record times of the last three readings, in ns.
     """
 
@@ -109,6 +115,7 @@ class Ingest:
         self.skipped: Counter[str] = Counter()
         self.trace: list[Traced] | None = [] if trace else None
         self.stamps: tuple[int, ...] = ()
+        self.births = decoder.new_births()
         self._decoder = decoder
         self._assets = assets
         self._ledger = ledger
@@ -131,7 +138,7 @@ class Ingest:
             wide, rejected = self._decoder.decode_batch(items)
         else:
             rejected = []
-            for found in self._decoder.decode_all(items):
+            for found in self._decoder.decode_all(items, self.births):
                 if isinstance(found, Reading):
                     readings.append(found)
                 elif isinstance(found, Rejected):

@@ -155,6 +155,8 @@ class Pipeline:
         dropped = self.parts.judge.dropped.copy()
         if self.parts.assets.evicted:
             dropped[Dropped.ASSET_EVICTED] = self.parts.assets.evicted
+        if self.parts.ingest.births is not None and self.parts.ingest.births.lost:
+            dropped[Dropped.MESSAGE_LOST] = self.parts.ingest.births.lost
         return dropped
 
     @property

@@ -17,11 +17,13 @@ from collections.abc import Iterator, Sequence
 
 from daemon.domain import Output, StateRecord
 from daemon.stream import snapshot
+from daemon.stream.decode.births import Certificate
 from daemon.stream.drift import ALL_TIME, Drift
 from daemon.stream.event_time import NO_CLOCK
 from daemon.stream.ledger import SNAPSHOTS_AT_ONCE
 from daemon.stream.parts import Parts
-from daemon.stream.validity import ASSET_BYTES, asset_fault, partition_fault
+from daemon.stream.rejection import RejectedError
+from daemon.stream.validity import ASSET_BYTES, asset_fault, birth_fault, partition_fault
 
 RESTORED_AT_ONCE = 200
 """Assets that are restored between two pauses: some 10 ms."""
@@ -41,6 +43,7 @@ class Recovery:
         self.unusable: list[str] = []
         self._parts = parts
         self._layout = snapshot.layout(parts.spec)
+        self._unneeded_births: list[str] = []  # records of certificates to be deleted, by name
         self._clock_count = 0  # the fleet clock's at the position of the restored snapshot
 
     # -------------------------------------------------------------- writing
@@ -60,12 +63,28 @@ class Recovery:
             parts.ledger.saved(some, units)
             for asset in some:
                 yield snapshot.encode(topic, asset, self._asset(asset, position))
+        yield from self._saving_births(position)
         parts.forget_model_changes(position)
         yield snapshot.encode(topic, "", self._partition(position))
 
+    def _saving_births(self, position: int) -> Iterator[StateRecord]:
+        """What is new among the certificates, and deletes those that nothing can need any more."""
+        parts, topic, births = self._parts, self._parts.partition.topic, self._parts.ingest.births
+        for name in self._unneeded_births:
+            yield snapshot.encode(topic, name, None)
+        self._unneeded_births.clear()
+        if births is None:
+            return
+        for node, certificate, offset in births.saving(parts.ledger.replay_from(position)):
+            state = None
+            if certificate is not None:
+                metrics = None if certificate.metrics is None else list(certificate.metrics)
+                state = snapshot.BirthState(self._layout, node, offset, metrics, certificate.session)
+            yield snapshot.encode(topic, snapshot.birth_name(node, offset), state)
+
     def _partition(self, position: int) -> snapshot.PartitionState:
         parts = self._parts
-        clock, drift = parts.ingest.clock, parts.drift.drift
+        clock, drift, births = parts.ingest.clock, parts.drift.drift, parts.ingest.births
         return snapshot.PartitionState(
             self._layout,
             position,
@@ -79,6 +98,7 @@ class Recovery:
             parts.ledger.forgotten_before,
             *(snapshot.DriftState.none(parts.drift.interval_ns) if drift is None else drift.snapshot()),
             parts.episodes.snapshot_drift(),
+            [] if births is None else [snapshot.SequenceState(*each) for each in births.sequences],
         )
 
     def _asset(self, asset: str, position: int) -> snapshot.AssetState:
@@ -129,6 +149,11 @@ class Recovery:
             ledger.discard(name.decode() for name in records if snapshot.is_utf8(name))
             return
         yield self._restore_partition(partition)
+        births = [name for name in records if name.startswith(snapshot.SEPARATOR.encode())]
+        for i, name in enumerate(births, 1):
+            self._restore_birth(name, records.pop(name))
+            if i % RESTORED_AT_ONCE == 0:
+                yield None
         surplus = len(records) - parts.assets.most
         for i, (name, value) in enumerate(records.items(), 1):
             self._restore_asset(name, value, partition, surplus=i <= surplus)
@@ -181,6 +206,10 @@ class Recovery:
         parts.ingest.clock.restore_fleet(partition.clock.at_replay)
         parts.ingest.stamps = tuple(partition.clock.stamps_ns)
         self._clock_count = partition.clock.count
+        if parts.ingest.births is not None:
+            parts.ingest.births.restore_sequences(
+                [(each.edge, each.number, each.offset) for each in partition.sequences]
+            )
         if partition.drift_episode is not None:
             parts.episodes.restore_drift(partition.drift_episode)
         parts.model_changes.restore(
@@ -198,6 +227,27 @@ class Recovery:
         elif parts.ingest.clock.row != NO_CLOCK:
             parts.drift.next_horizon(parts.ingest.clock.row)
         return outputs
+
+    def _restore_birth(self, name: bytes, value: bytes) -> None:
+        """Restore one certificate, or note why it cannot be: then the metrics are unknown until the next birth."""
+        births = self._parts.ingest.births
+        if not snapshot.is_utf8(name):
+            self.unusable.append(f"of a birth {name[:60]!r}: the key is not UTF-8")
+            return
+        known = None if births is None else snapshot.decode_birth(value, self._layout)
+        fault = known if isinstance(known, str) else None
+        if isinstance(known, snapshot.BirthState) and births is not None:
+            fault = birth_fault(known, name.decode())
+            if fault is None:
+                metrics = None if known.metrics is None else tuple(known.metrics)
+                try:
+                    births.restore(known.node, Certificate.of(known.offset, metrics, known.session))
+                    return
+                except RejectedError as error:
+                    fault = error.detail
+        if fault is not None:
+            self.unusable.append(f"of a birth {name[:60]!r}: {fault}")
+        self._unneeded_births.append(name.decode())
 
     def _restore_asset(
         self, name: bytes, value: bytes, partition: snapshot.PartitionState, *, surplus: bool

@@ -7,6 +7,9 @@ sensors are silent or stuck. It also holds the offset up to which it covers the 
 replays the log from the oldest record that no asset's state covers, and skips records that an asset's
 own state covers already. Numbers are written with all their bits.
 
+A stream of Sparkplug has also a record per birth certificate that may still be needed, keyed by node and offset:
+``decode.births`` says when it is written and deleted.
+
 What is here: the structs of the records (msgspec, as arrays), their keys in the state topic, and how
 arrays become bytes. Each owner of state (``Grid``, ``EventTimeGuard``, ``FleetClock``, ``WindowBuffer``,
 ``Episodes``, ``Drift``) builds its part in its own ``snapshot()`` and reads it in its own ``restore()``;
@@ -336,6 +339,24 @@ class DriftState(NamedTuple):
         return DriftState([], interval_ns, None, 0, -1)
 
 
+class SequenceState(msgspec.Struct, frozen=True, array_like=True):
+    """The last sequence number of a Sparkplug edge node (``decode.births.Births``)."""
+
+    edge: str
+    number: int
+    offset: int  # of its record
+
+
+class BirthState(msgspec.Struct, frozen=True, array_like=True):
+    """A certificate of a Sparkplug node (``decode.births.Certificate``), in a record of its own."""
+
+    layout: str
+    node: str
+    offset: int
+    metrics: list[tuple[int, str, int]] | None  # alias, name, datatype; None: a death
+    session: int
+
+
 class PartitionState(msgspec.Struct, frozen=True, array_like=True):
     """What belongs to the partition and to no single asset."""
 
@@ -350,6 +371,7 @@ class PartitionState(msgspec.Struct, frozen=True, array_like=True):
     exceeded: int
     first_exceeded_ns: int
     drift_episode: EpisodeState | None
+    sequences: list[SequenceState]
 
     @property
     def model(self) -> str:
@@ -394,6 +416,7 @@ class ModelChange:
 _encode = msgspec.msgpack.Encoder().encode
 _decode_asset = msgspec.msgpack.Decoder(AssetState).decode
 _decode_partition = msgspec.msgpack.Decoder(PartitionState).decode
+_decode_birth = msgspec.msgpack.Decoder(BirthState).decode
 _decode_layout = msgspec.msgpack.Decoder(_Layout).decode
 
 
@@ -408,12 +431,17 @@ def key(topic: str, asset: str = "") -> bytes:
     return f"{topic}{SEPARATOR}{asset}".encode()
 
 
+def birth_name(node: str, offset: int) -> str:
+    """What stands for an asset's name in the key of a certificate; no asset's name has the separator."""
+    return f"{SEPARATOR}{node}{SEPARATOR}{offset}"
+
+
 def topic_of(key: bytes) -> bytes:
     """The input topic to whose state a record with this key belongs."""
     return key.partition(SEPARATOR.encode())[0]
 
 
-def encode(topic: str, asset: str, state: AssetState | PartitionState | None) -> StateRecord:
+def encode(topic: str, asset: str, state: AssetState | BirthState | PartitionState | None) -> StateRecord:
     """The record of a state; of None, the record that deletes the asset's."""
     return StateRecord(key(topic, asset), None if state is None else _encode(state))
 
@@ -455,6 +483,15 @@ def decode_asset(value: bytes, wanted: str) -> AssetState | str | None:
     """An asset's record; a text with the reason if it cannot be read, None if its layout is another."""
     try:
         found = _decode_asset(value)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        return _unreadable(value, wanted, error)
+    return found if found.layout == wanted else None
+
+
+def decode_birth(value: bytes, wanted: str) -> BirthState | str | None:
+    """A certificate's record; a text with the reason if it cannot be read, None if its layout is another."""
+    try:
+        found = _decode_birth(value)
     except (msgspec.MsgspecError, RecursionError) as error:
         return _unreadable(value, wanted, error)
     return found if found.layout == wanted else None

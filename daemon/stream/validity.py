@@ -25,18 +25,22 @@ from daemon.alarm import State
 from daemon.detector import Scaling
 from daemon.domain import AlertKind, Format, StreamSpec
 from daemon.stream.attribution import PeakEvidence
+from daemon.stream.decode.births import LONGEST_NODE, MOST_METRICS, MOST_SEQUENCES
 from daemon.stream.drift import MOST_INTERVALS
 from daemon.stream.event_time import LARGEST_HELD, MOST_REPEATED, NO_CLOCK
 from daemon.stream.fleet_clock import NUMBERS
 from daemon.stream.snapshot import (
     AlarmState,
     AssetState,
+    BirthState,
     ClockState,
     EpisodeState,
     FleetState,
     GridState,
     ModelChangeState,
     PartitionState,
+    SequenceState,
+    birth_name,
 )
 from daemon.stream.windowing import NO_RECORD
 
@@ -51,6 +55,8 @@ MOST_ROWS = 1 << 20
 """Entries of a list: more rows than a window and its lateness ever have."""
 MOST_MODEL_CHANGES = 10_000
 MOST_STAMPS = 1_000
+MOST_DATATYPE = (1 << 32) - 1
+"""Sparkplug knows 35 of them, and writes them in 32 bits."""
 _PER_SENSOR = {"values", "last_value", "last_row", "still_since"}
 """Fields that hold eight bytes per sensor, whatever they are part of."""
 _READINGS = {"values", "last_value", "peaks"}
@@ -254,7 +260,46 @@ def partition_fault(known: PartitionState, spec: StreamSpec) -> str | None:
             return "an episode of drift that is none"
         if fault := _episode_fault(known.drift_episode, spec):
             return fault
-    return _fleet_fault(known.clock, spec) or _drift_fault(known, len(spec.sensors))
+    return (
+        _fleet_fault(known.clock, spec)
+        or _drift_fault(known, len(spec.sensors))
+        or _sequences_fault(known.sequences)
+    )
+
+
+def _node_fault(node: str, parts: Sequence[int]) -> str | None:
+    named = node.split("/")
+    if len(node) > LONGEST_NODE or len(named) not in parts or not all(named):
+        return f"{node[:60]!r} is no node"
+    return None
+
+
+def _sequences_fault(sequences: Sequence[SequenceState]) -> str | None:
+    if len(sequences) > MOST_SEQUENCES or len({each.edge for each in sequences}) < len(sequences):
+        return f"{len(sequences)} sequences, or one twice"
+    for each in sequences:
+        if fault := _node_fault(each.edge, (2,)):
+            return fault
+        if not 0 <= each.number <= 255 or each.offset < 0:
+            return f"sequence number {each.number} at offset {each.offset}"
+    return None
+
+
+def birth_fault(known: BirthState, name: str) -> str | None:
+    """What is wrong with a certificate's record, whose key ends with this name (``snapshot.birth_name``)."""
+    if fault := _node_fault(known.node, (2, 3)):
+        return fault
+    if not 0 <= known.offset <= FAR or not -1 <= known.session <= FAR:
+        return f"offset {known.offset}, session {known.session}"
+    if name != birth_name(known.node, known.offset):
+        return "its key is another's"
+    metrics = known.metrics or ()
+    if len(metrics) > MOST_METRICS:
+        return f"{len(metrics)} metrics"
+    for alias, metric, datatype in metrics:
+        if not -1 <= alias < 1 << 64 or not 0 <= datatype <= MOST_DATATYPE or len(metric) > TEXT:
+            return f"alias {alias}, datatype {datatype}, of a name of {len(metric)} characters"
+    return None
 
 
 def _model_change_fault(

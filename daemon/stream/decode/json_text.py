@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from daemon.domain import Reason
+from daemon.stream.decode.wrappings import looks_like
 from daemon.stream.rejection import RejectedError
 
 _LONGEST_NUMBER: Final = 400  # digits; Python itself refuses integers of over 4300
@@ -40,10 +41,8 @@ def lenient_json(value: bytes) -> Any:
     try:
         text = value.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        if value[:1] == b"\x00":
-            detail = "a zero byte begins it: Confluent's framing? Give decode: {kind: ..., unwrap: confluent}"
-            raise RejectedError(Reason.NOT_UTF8, detail) from None
-        raise RejectedError(Reason.NOT_UTF8, f"byte {error.start} is not UTF-8") from None
+        detail = looks_like(value) or f"byte {error.start} is not UTF-8"
+        raise RejectedError(Reason.NOT_UTF8, detail) from None
     if not text or text.isspace():
         raise RejectedError(Reason.BLANK, "nothing but white space")
     try:
@@ -51,11 +50,41 @@ def lenient_json(value: bytes) -> Any:
     except RecursionError:
         raise RejectedError(Reason.TOO_DEEP, "nested too deeply") from None
     except json.JSONDecodeError as error:
-        raise RejectedError(
-            Reason.NOT_JSON, f"{error.msg.removesuffix(' at')} at character {error.pos}"
-        ) from None
+        hint = looks_like(value)
+        if hint and value[:1] not in b"{[":
+            raise RejectedError(Reason.NOT_JSON, hint) from None
+        more = " (several JSON texts? Give decode: json-lines)" if error.msg == "Extra data" else ""
+        detail = f"{error.msg.removesuffix(' at')} at character {error.pos}{more}"
+        raise RejectedError(Reason.NOT_JSON, detail) from None
 
 
 def _integer(digits: str) -> int | float:
     """An integer of JSON; infinity where it has more digits than any use for them."""
     return int(digits) if len(digits) < _LONGEST_NUMBER else math.copysign(math.inf, float(digits[:2]))
+
+
+def with_longs(found: Any) -> Any:
+    """A tree in which 64-bit integers stand for what JavaScript libraries print for them.
+
+    Those print ``{"low": 2, "high": 0, "unsigned": true}``; the tree is changed in place.
+    """
+    if type(found) is dict:
+        if (number := long_of(found)) is not None:
+            return number
+        for name, value in found.items():
+            if type(value) is dict or type(value) is list:
+                found[name] = with_longs(value)
+    elif type(found) is list:
+        for at, value in enumerate(found):
+            if type(value) is dict or type(value) is list:
+                found[at] = with_longs(value)
+    return found
+
+
+def long_of(found: dict[Any, Any]) -> int | None:
+    """The 64-bit integer that an object of JavaScript's stands for; None where it is another object."""
+    low, high = found.get("low"), found.get("high")
+    if type(low) is not int or type(high) is not int or not found.keys() <= {"low", "high", "unsigned"}:
+        return None
+    number = ((high & 0xFFFFFFFF) << 32) | (low & 0xFFFFFFFF)
+    return number if found.get("unsigned") or number < 1 << 63 else number - (1 << 64)

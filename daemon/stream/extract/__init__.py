@@ -6,6 +6,6 @@
 """
 
 from daemon.stream.extract.extractor import ExtractedCell, Extractor
-from daemon.stream.rejection import SkippedError
+from daemon.stream.extract.inner import compile_inner
 
-__all__ = ["ExtractedCell", "Extractor", "SkippedError"]
+__all__ = ["ExtractedCell", "Extractor", "compile_inner"]
