@@ -359,17 +359,19 @@ class Segment:
     """Consecutive grid rows of one asset, for training and for batch work.
 
     ``values`` is (T, C) in raw units, NaN exactly where not observed; ``rows`` are
-    ``first_row .. first_row + T - 1``; ``condition`` has one label per row or is empty.
+    ``first_row .. first_row + T - 1``; ``condition`` has one label per row or is empty. Of a stream with
+    counters, angles or held values, ``values`` are as the model is given them, and ``received`` as they came.
     """
 
     asset: str
     first_row: int
     values: Floats
     condition: tuple[str, ...] = ()
+    received: Floats | None = None
 
     @property
     def observed(self) -> Mask:
-        """(T, C), True where a reading exists."""
+        """(T, C), True where a reading exists, or a held value."""
         return np.isfinite(self.values)
 
 

@@ -246,9 +246,20 @@ class InputMapping:
 
 
 # ------------------------------------------------------------------ sensors
+class Component(StrEnum):
+    """One of the two numbers that a direction becomes: 359 and 1 degrees are near each other in both."""
+
+    COS = "cos"
+    SIN = "sin"
+
+
 @dataclass(frozen=True, slots=True)
 class SensorRule:
-    """What is done with the values of one sensor, whatever messages they come in."""
+    """What is done with the values of one sensor, whatever messages they come in.
+
+    In this order: ``missing``, ``scale`` and ``offset`` to each value, ``reduce`` to those of one row,
+    ``counter`` or ``angle`` to the rows, ``hold`` to what is missing then.
+    """
 
     source: str | None = None  # its name in the messages; None: its own
     scale: float = 1.0
@@ -259,6 +270,8 @@ class SensorRule:
     hold_ns: int = 0  # the last value stands for a missing one for so long; 0: not at all
     counter: bool = False  # it only rises, but for resets: its rate counts
     angle: float | None = None  # it wraps at this value
+    component: Component | None = None  # of an angle: this sensor of the stream is one of its two numbers ...
+    component_of: str = ""  # ... and this is the sensor's name
 
 
 PLAIN = SensorRule()

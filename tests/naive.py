@@ -11,6 +11,7 @@ import numpy as np
 
 from daemon.alarm import Alarm, State
 from daemon.domain import (
+    SECOND_NS,
     AlarmPolicy,
     Disposition,
     Floats,
@@ -20,6 +21,7 @@ from daemon.domain import (
     Reading,
     StreamSpec,
 )
+from daemon.mapping import Reduce
 
 
 def conditional_mean(
@@ -106,6 +108,82 @@ def gridded(
             else:
                 found[-1][2].extend([math.nan] * len(sensors) for _ in range(row - last - 1))
             found[-1][2].append(grid[row])
+            last = row
+    return found
+
+
+def one_of_several(rule: Reduce, values: list[tuple[int, float]]) -> float:
+    """One number of the values (event time, value) of one cell, in the order of arrival."""
+    numbers = [value for _, value in values]
+    match rule:
+        case Reduce.FIRST:
+            return numbers[0]
+        case Reduce.LAST:
+            newest = max(time for time, _ in values)
+            return [value for time, value in values if time == newest][-1]
+        case Reduce.MEAN:
+            total = 0.0
+            for number in numbers:
+                total += number
+            return total / len(numbers)
+        case Reduce.MAX:
+            return max(numbers)
+        case Reduce.MIN:
+            return min(numbers)
+
+
+def assembled_rows(
+    readings: Sequence[tuple[str, int, int, float]], spec: StreamSpec
+) -> list[tuple[str, int, list[list[float]]]]:
+    """Readings (asset, event time, sensor, value) as the rows that a model is given: (asset, first row, values).
+
+    Every row of an asset is looked at by itself, and asks the rows before it for what it needs. ``spec`` is of the
+    sensors as they are received, with the rule of each.
+    """
+    period, max_gap = spec.period_ns, spec.max_gap_ns // spec.period_ns
+    cells: dict[str, dict[int, dict[int, list[tuple[int, float]]]]] = {}
+    for asset, time_ns, sensor, value in readings:
+        row = cells.setdefault(asset, {}).setdefault(time_ns // period, {})
+        row.setdefault(sensor, []).append((time_ns, value))
+    found: list[tuple[str, int, list[list[float]]]] = []
+    for asset, rows in cells.items():
+        came = {
+            row: {c: one_of_several(spec.rules[c].reduce, v) for c, v in mine.items()}
+            for row, mine in rows.items()
+        }
+
+        def level(c: int, row: int, came: dict[int, dict[int, float]] = came) -> float:
+            """What the sensor says of a row: its value, or its rate."""
+            now = came.get(row, {}).get(c, math.nan)
+            if not spec.rules[c].counter or math.isnan(now):
+                return now
+            earlier = [r for r in came if r < row and c in came[r]]
+            if not earlier or row - max(earlier) > max_gap or now < came[max(earlier)][c]:
+                return math.nan
+            return (now - came[max(earlier)][c]) / ((row - max(earlier)) * (period / SECOND_NS))
+
+        last: int | None = None
+        for row in sorted(rows):
+            begins = last is None or row - last > max_gap
+            if begins:
+                found.append((asset, row, []))
+            for at in [row] if begins or last is None else range(last + 1, row + 1):
+                values: list[float] = []
+                for c, rule in enumerate(spec.rules):
+                    value = level(c, at)
+                    if math.isnan(value) and rule.hold_ns:
+                        known = [r for r in came if r < at and not math.isnan(level(c, r))]
+                        if known and (at - max(known)) * period <= rule.hold_ns:
+                            value = level(c, max(known))
+                    if rule.angle is None:
+                        values.append(value)
+                    else:
+                        turns = value / rule.angle
+                        turned = (
+                            2.0 * math.pi * (turns - (math.nan if math.isnan(turns) else math.floor(turns)))
+                        )
+                        values += [math.cos(turned), math.sin(turned)]
+                found[-1][2].append(values)
             last = row
     return found
 

@@ -21,6 +21,7 @@ from daemon.adapters.files import (
     Table,
     TableSource,
 )
+from daemon.assembly import hold_rows
 from daemon.domain import (
     Assigned,
     InputPartition,
@@ -38,13 +39,19 @@ from daemon.runtime.stream_run import StreamPlan
 from daemon.stream.decoding import Decoder
 
 
-def tails(history: Sequence[Segment], first_rows: Mapping[str, int], window: int) -> list[Segment]:
-    """The last rows of TRAIN that TEST's first windows reach back to.
+def reach(spec: StreamSpec) -> int:
+    """How many rows before an asset's next one may have a part in its window, in a rate or as a held value."""
+    gap = spec.max_gap_ns // spec.period_ns if any(rule.counter for rule in spec.rules) else 0
+    return spec.window - 1 + max(gap, *hold_rows(spec))
+
+
+def tails(history: Sequence[Segment], first_rows: Mapping[str, int], reach: int) -> list[Segment]:
+    """The last rows of TRAIN that TEST's first windows reach back to, as they were received.
 
     Args:
         history: TRAIN.
         first_rows: by asset, the first row of TEST.
-        window: rows of the model's window.
+        reach: the rows before TEST's first one that have a part in its window.
 
     Returns:
         One segment for each asset whose TEST begins at most ``CONTINUES`` rows after its TRAIN ends. The rows
@@ -60,7 +67,7 @@ def tails(history: Sequence[Segment], first_rows: Mapping[str, int], window: int
         end = segment.first_row + len(segment.values)  # the row after
         between = first_rows.get(asset, -1) - end
         if 0 <= between < CONTINUES:
-            kept = segment.values[-(window - 1) :]
+            kept = (segment.values if segment.received is None else segment.received)[-reach:]
             nothing = np.full((between, kept.shape[1]), np.nan)
             result.append(Segment(asset, end - len(kept), np.concatenate([kept, nothing])))
     return result
@@ -174,4 +181,4 @@ async def carried_rows(
     if not history:
         return []
     first = await first_rows_of_lines(test, plan) if table is None else first_rows_of_table(table, plan.spec)
-    return tails(history, first, plan.spec.window)
+    return tails(history, first, reach(plan.spec))

@@ -25,7 +25,7 @@ from daemon.domain import (
 )
 from daemon.errors import ConfigError, UsageError
 from daemon.model.bundle import Bundle
-from daemon.runtime.compatibility import check_compatible
+from daemon.runtime.compatibility import check_compatible, sensor_sections
 from daemon.runtime.stream_run import StreamPlan
 
 PLACEHOLDER = StreamSpec("stream", ("sensor",))
@@ -107,7 +107,7 @@ def settings_for(
         stream |= {
             "period": period,
             "window": bundle.window,
-            "sensors": {name: {} for name in bundle.sensors},
+            "sensors": sensor_sections(bundle),
         }
         if fields:
             stream |= {"condition": fields, "timezone": bundle.facts.get("timezone")}

@@ -27,18 +27,21 @@ from daemon.adapters.files import (
     read_table,
     write_filled_table,
 )
+from daemon.assembly import as_received, assembled
 from daemon.commands.derive import check_excluded, plan_for, settings_for
 from daemon.commands.file_history import history_of
 from daemon.commands.inputs import FileOptions, no_progress
 from daemon.commands.replay_notes import zone_notes
-from daemon.domain import Floats, Mask, Progress, Segment
+from daemon.domain import Floats, Mask, Progress, Segment, StreamSpec
 from daemon.errors import BundleError, InputError
+from daemon.mapping import Component
 from daemon.model.bundle import Bundle
 from daemon.model.draws import DrawSettings, GappedSegment, draw
-from daemon.model.imputation import Fill, ImputationParameters, fit, impute_segments
+from daemon.model.imputation import Fill, ImputationParameters, fill_counter, fit, impute_segments
 from daemon.model.scaler import Scaler
 from daemon.runtime.compatibility import check_compatible
 from daemon.runtime.stream_run import StreamPlan
+from daemon.stream.holding import METHOD
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,23 +84,82 @@ class _FilledTable:
     table: Table
     placed: Placement
     fills: Sequence[Fill]  # by segment of ``placed``
-    columns: Sequence[int]  # (S,) place of each column among the stream's sensors; -1: it is none of them
+    columns: Sequence[int]  # (S,) place of each column among the stream's sensors; -1: none has its values
     value: Floats  # (N, S), NaN where a cell has no fill
     low: Floats  # (N, S), replaced in place by the interval of the draws
     high: Floats  # (N, S)
+    held: Mask  # (N, S) the fill is the sensor's last value
 
     @staticmethod
-    def of(table: Table, placed: Placement, fills: Sequence[Fill], sensors: Sequence[str]) -> _FilledTable:
-        """The fills of the segments, as cells of the table."""
+    def of(
+        table: Table, placed: Placement, fills: Sequence[Fill], spec: StreamSpec, usual: ImputationParameters
+    ) -> _FilledTable:
+        """The fills of the segments, as cells of the table; ``usual`` has the counters' usual rates."""
         usable = np.flatnonzero(placed.segment >= 0)
-        columns = [sensors.index(name) if name in sensors else -1 for name in table.sensors]
+        places = {name: i for i, name in enumerate(spec.sensors) if not spec.rules[i].counter}
+        columns = [places.get(name, -1) for name in table.sensors]
         value, low, high = (np.full(table.values.shape, np.nan) for _ in range(3))
         for i in usable.tolist():
             fill, t = fills[placed.segment[i]], placed.row[i]
             for c, at in enumerate(columns):
                 if at >= 0:
                     value[i, c], low[i, c], high[i, c] = fill.value[t, at], fill.low[t, at], fill.high[t, at]
-        return _FilledTable(table, placed, fills, columns, value, low, high)
+        held = np.zeros(table.values.shape, bool)
+        made = _FilledTable(table, placed, fills, columns, value, low, high, held)
+        for c, name in enumerate(table.sensors):
+            rule = assembled(spec).get(name, {})
+            if "counter" in rule:
+                made.fill_counter(c, spec.sensors.index(name), usual)
+            elif "angle" in rule:
+                made.fill_angle(c, spec.sensors.index(f"{name}.{Component.COS}"), spec)
+            if "hold" in rule and "counter" not in rule:
+                made.mark_held(c, as_received(spec).sensors.index(name), made.model_place(c, spec))
+        return made
+
+    def model_place(self, c: int, spec: StreamSpec) -> int:
+        """The sensor of the stream that shows whether a column has a value; of an angle, its cosine."""
+        name = self.table.sensors[c]
+        return self.columns[c] if self.columns[c] >= 0 else spec.sensors.index(f"{name}.{Component.COS}")
+
+    def mark_held(self, c: int, came: int, at: int) -> None:
+        """Mark the cells of a column that have the last value: it did not come, and the rows have it."""
+        for i in np.flatnonzero(self.placed.segment >= 0).tolist():
+            segment, t = self.placed.segments[self.placed.segment[i]], self.placed.row[i]
+            assert segment.received is not None
+            self.held[i, c] = np.isnan(segment.received[t, came]) and np.isfinite(segment.values[t, at])
+
+    def fill_counter(self, c: int, place: int, usual: ImputationParameters) -> None:
+        """Fill a column of a counter's levels, where the fills have rates."""
+        table = self.table
+        for code in range(len(table.asset_names)):
+            mine = np.flatnonzero(table.usable & (table.asset_codes == code))
+            mine = mine[np.argsort(table.time_ns[mine], kind="stable")]
+            known = np.isfinite(table.values[mine, c])
+            gaps, read = mine[~known], mine[known]
+            fill = fill_counter(
+                table.time_ns[read],
+                table.values[read, c],
+                table.time_ns[gaps],
+                float(usual.mean[place]),
+                float(usual.scale[place]),
+            )
+            self.value[gaps, c], self.low[gaps, c], self.high[gaps, c] = fill.value, fill.low, fill.high
+
+    def fill_angle(self, c: int, cos: int, spec: StreamSpec) -> None:
+        """Fill a column of angles, where the fills have cosine and, next to it, sine."""
+        wraps = spec.rules[cos].angle
+        assert wraps is not None
+        turn = wraps / (2.0 * np.pi)
+        for i in np.flatnonzero(self.placed.segment >= 0).tolist():
+            s, t = self.placed.segment[i], self.placed.row[i]
+            fill = self.fills[s]
+            (x, y), wide = fill.value[t, cos : cos + 2], (fill.high - fill.low)[t, cos : cos + 2] / 2.0
+            length = np.hypot(x, y)
+            angle = np.arctan2(y, x) * turn
+            # How far the end of the arrow may be to its side, over its length.
+            margin = min(np.hypot(wide[0] * y, wide[1] * x) / max(length, 1e-9) ** 2 * turn, wraps / 2.0)
+            self.value[i, c] = angle % wraps
+            self.low[i, c], self.high[i, c] = self.value[i, c] - margin, self.value[i, c] + margin
 
     @property
     def gaps(self) -> Mask:
@@ -127,7 +189,7 @@ async def impute_file(options: ImputeOptions, progress: Progress = no_progress) 
     placed = place(table, spec, compress_gaps=True)
     learned = await _learned(options, bundle, plan, placed)
     fills = impute_segments(learned.parameters, placed.segments)
-    filled = _FilledTable.of(table, placed, fills, spec.sensors)
+    filled = _FilledTable.of(table, placed, fills, spec, learned.parameters)
     gaps = filled.gaps
     drawn: Path | None = None
     if options.draws:
@@ -196,7 +258,7 @@ def _write_marks(path: Path, filled: _FilledTable, version: str) -> None:
             value=filled.value[gaps],
             low=filled.low[gaps],
             high=filled.high[gaps],
-            method=["field"] * len(where),
+            method=np.where(filled.held[gaps], METHOD, "field").tolist(),
             model=[version] * len(where),
         )
         marks.add_cells(cells)
@@ -212,7 +274,8 @@ def _write_draws(
     table, placed = filled.table, filled.placed
     known = learned.history if options.train is not None else ()
     wanted = [np.zeros(s.values.shape, bool) for s in placed.segments]
-    line, column = np.nonzero(filled.gaps)
+    drawable = filled.gaps & ~filled.held & (np.array(filled.columns) >= 0)
+    line, column = np.nonzero(drawable)
     place = np.array(filled.columns)[column]
     segment, row = placed.segment[line], placed.row[line]
     for s, mask in enumerate(wanted):

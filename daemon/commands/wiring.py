@@ -15,6 +15,7 @@ from pathlib import Path
 from daemon.adapters import kafka
 from daemon.adapters.kafka import CheckResult, KafkaSettings, TopicSpec
 from daemon.adapters.registry import models_topic
+from daemon.assembly import reduces
 from daemon.config import Settings
 from daemon.documents import DocumentError, read_file
 from daemon.domain import Output
@@ -108,7 +109,10 @@ def _room_for_state(settings: Settings) -> dict[str, str]:
     most = 0
     for stream in settings.streams:
         spec = stream.spec()
-        rows = spec.window + 2 * (spec.allowed_lateness_ns // spec.period_ns + 1)
+        open_rows = 2 * (spec.allowed_lateness_ns // spec.period_ns + 1)
+        rows = spec.window + open_rows * (
+            3 if reduces(spec) else 1
+        )  # with counts and times of what was reduced
         most = max(most, 8 * len(spec.sensors) * (rows + 8) + 64 * rows + 2 * held_together(spec) + 65_536)
     most = min(most, 2**31 - 1)  # Kafka's own limit
     return {"max.message.bytes": str(most)} if most > 1_000_000 else {}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -45,7 +46,7 @@ from daemon.domain import (
     to_ns,
     zone_of,
 )
-from daemon.mapping import PLAIN, InputMapping, Reduce, SensorRule
+from daemon.mapping import PLAIN, Component, InputMapping, Reduce, SensorRule
 
 INSTANTS = (datetime(1970, 1, 1, tzinfo=UTC), datetime(2262, 1, 1, tzinfo=UTC))
 MAX_ROWS = 100_000_000
@@ -105,7 +106,10 @@ class SensorSection(Section):
 
     ``range`` is its engineering range, for the scaling floor and the page's axes. ``source`` is its name in the
     messages where that is another one. A raw number in ``missing`` is none; then the value is ``scale`` times
-    the raw one, plus ``offset``. ``states`` are the numbers that its texts stand for.
+    the raw one, plus ``offset``. ``states`` are the numbers that its texts stand for. Of several values within
+    one period ``reduce`` makes one. A ``counter`` only rises, but for resets: its rate per second is what counts,
+    and its range. An ``angle`` wraps at this value: the model is given its cosine and sine, as two sensors. For as
+    long as ``hold`` the last value stands for a missing one.
     """
 
     range: tuple[float, float] | None = None
@@ -118,6 +122,14 @@ class SensorSection(Section):
     hold: Duration | None = None
     counter: bool = False
     angle: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+
+    def channels(self, name: str) -> list[tuple[str, SensorRule, tuple[float, float] | None]]:
+        """What the sensor of this name is in the stream: itself, or the components of an angle; rule and range."""
+        rule = self.rule()
+        if self.angle is None:
+            return [(name, rule, self.range)]
+        rule = replace(rule, source=self.source or name, component_of=name)
+        return [(f"{name}.{part}", replace(rule, component=part), (-1.0, 1.0)) for part in Component]
 
     def rule(self) -> SensorRule:
         """The value that the core works with."""
@@ -132,6 +144,14 @@ class SensorSection(Section):
             self.counter,
             self.angle,
         )
+
+    @model_validator(mode="after")
+    def _sensible(self) -> Self:
+        if self.angle is not None and self.counter:
+            raise ValueError("counter and angle: a value that wraps is no counter; write one of the two")
+        if self.angle is not None and self.reduce not in (Reduce.FIRST, Reduce.LAST):
+            raise ValueError(f"reduce: {self.reduce} of an angle says nothing, as it wraps; write last")
+        return self
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -192,7 +212,12 @@ class StreamSection(Section):
                 f"allowed_lateness {self.lateness} is more than {MAX_OPEN_ROWS:,} rows of {self.period}, which"
                 " are kept for each asset"
             )
-        distinct("sensor", list(self.sensors))
+        for name, sensor in self.sensors.items():
+            if sensor.hold is not None and sensor.hold < self.period:
+                raise ValueError(
+                    f"sensors.{name}.hold {sensor.hold} is shorter than the period {self.period}"
+                )
+        distinct("sensor", [name for name, _, _ in self.channels])
         distinct("condition", self.condition)
         distinct("forget", self.forget)
         try:
@@ -232,14 +257,19 @@ class StreamSection(Section):
         """The length of one window."""
         return self.window * self.period
 
+    @property
+    def channels(self) -> list[tuple[str, SensorRule, tuple[float, float] | None]]:
+        """The sensors of the stream, rule and range of each; see ``SensorSection.channels``."""
+        return [found for name, sensor in self.sensors.items() for found in sensor.channels(name)]
+
     def spec(self) -> StreamSpec:
         """The immutable value that the core works with."""
-        period = self.period
+        period, channels = self.period, self.channels
         long = max(timedelta(minutes=5), 20 * period)
-        rules = tuple(sensor.rule() for sensor in self.sensors.values())
+        rules = tuple(rule for _, rule, _ in channels)
         return StreamSpec(
             name=self.name,
-            sensors=tuple(self.sensors),
+            sensors=tuple(name for name, _, _ in channels),
             period_ns=to_ns(period),
             window=self.window,
             hop=self.hop,
@@ -250,7 +280,7 @@ class StreamSection(Section):
             fields=FieldNames(**self.fields.model_dump()),
             topics=self.topics,
             condition=self.condition,
-            ranges=tuple(sensor.range for sensor in self.sensors.values()),
+            ranges=tuple(within for _, _, within in channels),
             assets=self.assets,
             timezone=self.timezone,
             forget=frozenset(self.forget),

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from daemon.assembly import assembled
 from daemon.domain import (
     NO_CONDITION,
     AlarmPolicy,
@@ -246,6 +247,8 @@ def _facts(
     }
     if spec.condition:
         facts |= condition_facts(spec, history, labels)
+    if assembled(spec):
+        facts["assembled"] = assembled(spec)
     return facts
 
 

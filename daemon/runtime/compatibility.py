@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from daemon.assembly import assembled
 from daemon.domain import StreamSpec
 from daemon.errors import BundleError
+from daemon.mapping import Component
 from daemon.model.bundle import Bundle
 
 
@@ -25,14 +27,35 @@ def event_time_in(facts: Mapping[str, object], name: str) -> int | None:
     return found if type(found) is int and 0 <= found < 253_402_300_800 * 10**9 else None
 
 
+def sensor_sections(bundle: Bundle) -> dict[str, dict[str, object]]:
+    """The sensors of a bundle's stream as the configuration names them, with how their rows are made."""
+    made = _assembled(bundle)
+    of = {f"{name}.{part}": name for name, rule in made.items() if "angle" in rule for part in Component}
+    names = dict.fromkeys(of.get(name, name) for name in bundle.sensors)
+    return {name: made.get(name, {}) for name in names}
+
+
+def _assembled(bundle: Bundle) -> dict[str, dict[str, object]]:
+    """``StreamSpec.assembled`` of a bundle's stream; what is no mapping of mappings is left out."""
+    found = bundle.facts.get("assembled")
+    if not isinstance(found, Mapping):
+        return {}
+    return {str(name): dict(rule) for name, rule in found.items() if isinstance(rule, Mapping)}
+
+
+def _counters(assembled: Mapping[str, Mapping[str, object]]) -> str:
+    return f"[{', '.join(name for name, rule in assembled.items() if rule.get('counter'))}]"
+
+
 def check_compatible(bundle: Bundle, spec: StreamSpec) -> None:
     """Refuse a bundle that was made for another stream.
 
     Raises:
-        BundleError: sensors, period or window differ.
+        BundleError: sensors, counters, period or window differ.
     """
     for what, theirs, ours in (
         ("sensors", bundle.sensors, spec.sensors),
+        ("counters", _counters(_assembled(bundle)), _counters(assembled(spec))),
         ("period", f"{bundle.period_ns / 1e9:g} s", f"{spec.period_ns / 1e9:g} s"),
         ("window", bundle.window, spec.window),
     ):

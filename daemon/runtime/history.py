@@ -116,6 +116,8 @@ class TrainingHistory:
         rows = np.concatenate([block.rows for block in self._blocks])
         values = np.concatenate([block.values for block in self._blocks])
         firing = np.concatenate([block.firing for block in self._blocks])
+        parts = [block.received for block in self._blocks if block.received is not None]
+        received = np.concatenate(parts) if parts else None  # of all blocks of a stream, or of none
         order: dict[str, list[int]] = {}
         for i, name in enumerate(names):
             order.setdefault(name, []).append(i)
@@ -132,7 +134,9 @@ class TrainingHistory:
             alarms = np.logical_or.reduceat(firing[which], np.flatnonzero(np.append(True, new)))
             which = which[np.append(new, True)]
             keep = which[~near(rows[which], alarms, 2 * self.spec.window)]
-            result.extend(cut(asset, rows[keep], values[keep], [conditions[i] for i in keep.tolist()]))
+            labels = [conditions[i] for i in keep.tolist()]
+            came = None if received is None else received[keep]
+            result.extend(cut(asset, rows[keep], values[keep], labels, came))
         return result
 
 

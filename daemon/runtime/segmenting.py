@@ -26,11 +26,13 @@ def near(rows: Ints, firing: Mask, margin: int) -> Mask:
     return np.asarray((np.abs(after - rows) <= margin) | (np.abs(rows - before) <= margin))
 
 
-def cut(asset: str, rows: Ints, values: Floats, conditions: Sequence[str]) -> list[Segment]:
+def cut(
+    asset: str, rows: Ints, values: Floats, conditions: Sequence[str], received: Floats | None = None
+) -> list[Segment]:
     """Segments of consecutive rows; an absent row starts a new segment.
 
     The grid releases empty rows for gaps that it bridges. An absent row is thus a longer gap, or an alarm
-    that was cut out, and the rows to either side are no neighbours.
+    that was cut out, and the rows to either side are no neighbours. Arguments as of ``Segment``.
     """
     if not len(rows):
         return []
@@ -42,6 +44,7 @@ def cut(asset: str, rows: Ints, values: Floats, conditions: Sequence[str]) -> li
             int(rows[part[0]]),
             values[part],
             tuple(conditions[i] for i in part.tolist()) if conditioned else (),
+            None if received is None else received[part],
         )
         for part in np.split(np.arange(len(rows)), bounds)
     ]
@@ -50,7 +53,11 @@ def cut(asset: str, rows: Ints, values: Floats, conditions: Sequence[str]) -> li
 def part_of(segment: Segment, start: int, stop: int) -> Segment:
     """Rows ``start .. stop - 1`` of a segment, counted from its first."""
     return Segment(
-        segment.asset, segment.first_row + start, segment.values[start:stop], segment.condition[start:stop]
+        segment.asset,
+        segment.first_row + start,
+        segment.values[start:stop],
+        segment.condition[start:stop],
+        None if segment.received is None else segment.received[start:stop],
     )
 
 

@@ -52,6 +52,8 @@ class OpenRow(msgspec.Struct, gc=False):
     complete: bool = False
     condition: str = ""
     value_hash: int = 0  # of a wide line's values
+    counts: list[int] | None = None  # (C,) values that each cell was made of; None: the stream reduces none
+    times: list[int] | None = None  # (C,) event time of the newest of them
 
     def snapshot(self, row: int) -> RowState:
         """The row of this number as part of a record of state."""
@@ -64,6 +66,8 @@ class OpenRow(msgspec.Struct, gc=False):
             self.complete,
             self.condition,
             self.value_hash,
+            b"" if self.counts is None else pack_ints(self.counts),
+            b"" if self.times is None else pack_ints(self.times),
         )
 
     @staticmethod
@@ -77,6 +81,8 @@ class OpenRow(msgspec.Struct, gc=False):
             state.complete,
             state.condition,
             state.fingerprint,
+            unpack_ints(state.counts).tolist() if state.counts else None,
+            unpack_ints(state.times).tolist() if state.times else None,
         )
 
 
@@ -97,8 +103,8 @@ class AssetGrid:
     last_valued: list[int] = field(default_factory=list)  # per sensor, newest released row with a value
     condition: str = ""
 
-    def update_silent(self, index: int, values: Sequence[float], silent_rows: int) -> None:
-        """At the release of a row: declare sensors silent that had no value for ``silent_rows`` rows.
+    def update_silent(self, index: int, values: Sequence[float], silent_rows: Sequence[int]) -> None:
+        """At the release of a row: declare sensors silent that had no value for ``silent_rows`` (C,) rows.
 
         It is done at a row's release, so that what later rows wait for depends on the order of the
         readings alone.
@@ -108,7 +114,7 @@ class AssetGrid:
             if value == value:
                 self.last_valued[c] = index
                 self.silent &= ~(1 << c)
-            elif index - max(self.last_valued[c], self.began) >= silent_rows:
+            elif index - max(self.last_valued[c], self.began) >= silent_rows[c]:
                 self.silent |= 1 << c
 
     def prune(self, first_row: int) -> None:

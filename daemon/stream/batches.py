@@ -54,6 +54,11 @@ class RowBatch:
         columns: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
         return RowBatch(**{**columns, "conditions": conditions})
 
+    def with_values(self, values: Floats) -> RowBatch:
+        """The same rows with these values (R, D), perhaps of other sensors."""
+        columns: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
+        return RowBatch(**{**columns, "values": values})
+
     def take(self, index: Ints) -> RowBatch:
         """The rows at these indices, in their order."""
         places = index.tolist()

@@ -10,6 +10,7 @@ from daemon.detector import Windows
 from daemon.domain import Ints, Mask
 from daemon.grouping import by_slot
 from daemon.stream.batches import RowBatch
+from daemon.stream.holding import Holding
 from daemon.stream.windowing import NO_RECORD, LastSeen, WindowBuffer
 
 
@@ -19,7 +20,9 @@ class WindowedRows:
 
     rows: RowBatch
     seen: LastSeen  # what was known of each sensor at each row
-    observed: Mask  # (R, C)
+    observed: Mask  # (R, C) a held cell is not
+    held: Mask | None  # (R, C) cells of ``rows`` that have the last value; None in a stream that holds none
+    held_in_window: Ints | None  # (R,) such cells of the window that ends at each row
     complete: Mask  # (R,) every sensor was observed
     first_row: Ints  # (R,) the row at which the asset's windows started afresh
     restarted: list[int]  # slots whose windows started afresh within this chunk
@@ -29,12 +32,15 @@ class WindowedRows:
     first_offsets: Ints  # (W,) smallest record offset in each window
 
 
-def cut_windows(rows: RowBatch, buffer: WindowBuffer, hop: int, *, judging: bool) -> WindowedRows:
+def cut_windows(
+    rows: RowBatch, buffer: WindowBuffer, holding: Holding, hop: int, *, judging: bool
+) -> WindowedRows:
     """Push rows into their assets' windows, and cut out the windows that are wanted.
 
     Args:
         rows: a chunk.
         buffer: the newest rows of every asset.
+        holding: which missing cells the sensor's last value stands in for.
         hop: rows between two scores of an asset.
         judging: whether there is a model to ask.
     """
@@ -48,9 +54,19 @@ def cut_windows(rows: RowBatch, buffer: WindowBuffer, hop: int, *, judging: bool
         buffer.restart(int(slots[i]), int(index[i]))
         restarted.append(int(slots[i]))
     seen = buffer.update_last_seen(groups, slots, index, values, observed)
+    held: Mask | None = None
+    held_in_window: Ints | None = None
+    known = complete
+    if holding.any:
+        for slot in restarted:
+            holding.clear(slot)
+        held = holding.held(index, observed, seen.row)
+        held_in_window = holding.count(slots, occurrence, index, held)
+        values = np.where(held, seen.value, values)
+        rows, known = rows.with_values(values), np.asarray((observed | held).all(1))
     full = buffer.filled[slots] + occurrence + 1 >= buffer.window
     due = full & (index % hop == 0) & judging
-    wanted = due | (~complete & judging)
+    wanted = due | (~known & judging)
     cut, first_offsets = buffer.push(
         slots, occurrence, values, np.where(rows.empty, NO_RECORD, rows.offsets), wanted
     )
@@ -69,6 +85,8 @@ def cut_windows(rows: RowBatch, buffer: WindowBuffer, hop: int, *, judging: bool
         rows,
         seen,
         observed,
+        held,
+        held_in_window,
         complete,
         buffer.fresh_row[slots],
         restarted,

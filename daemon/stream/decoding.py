@@ -22,6 +22,7 @@ from typing import Any, Final, cast
 import msgspec
 import numpy as np
 
+from daemon.assembly import as_received
 from daemon.domain import (
     NO_CONDITION,
     RECORD_KEY,
@@ -79,6 +80,7 @@ class Decoder:
         max_asset_bytes: int = 256,
         assets_kept: int = ASSETS_KEPT,
     ) -> None:
+        spec = as_received(spec)
         self.corrupt_by_fault: Counter[tuple[str, str]] = Counter()
         self._spec = spec
         self._sensors = spec.sensors

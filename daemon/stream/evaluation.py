@@ -77,7 +77,9 @@ class Evaluation:
             rows = rows.with_conditions(self._calendar.labels(rows.conditions, rows.rows))
         # Before the last model change of a replay only the names of the earlier models are known.
         judging = detector is not None and not parts.model_changes.ahead
-        windows = cut_windows(rows, parts.windows, parts.spec.hop, judging=judging)
+        if parts.derivation.changes:
+            rows = rows.with_values(parts.derivation.derived(rows.slots, rows.rows, rows.values))
+        windows = cut_windows(rows, parts.windows, parts.holding, parts.spec.hop, judging=judging)
         outputs = parts.silence.silent_sensors(windows, model)
         judgement = parts.judge.judge(windows, judging=judging)
         outputs += judgement.outputs
@@ -91,10 +93,12 @@ class Evaluation:
                 rows.assets,
                 rows.slots,
                 rows.rows,
-                rows.values,
+                windows.rows.values,
                 judgement.scores,
                 judgement.firing,
                 rows.conditions,
+                chunk.rows.values if parts.derivation.changes or parts.holding.any else None,
+                windows.held,
             ),
             scored=judgement.scored,
             filled=judgement.filled,
@@ -115,7 +119,7 @@ class Evaluation:
         self, chunk: WindowedRows, outputs: list[Output], drifted: list[tuple[float, Output]]
     ) -> list[Output]:
         """Order outputs row by row, not kind by kind: where a chunk ends must not show in the alerts' order."""
-        if not drifted and sum(type(output) is AlertEvent for output in outputs) <= 1:
+        if not drifted and chunk.held is None and sum(type(output) is AlertEvent for output in outputs) <= 1:
             return outputs
         times = (chunk.rows.rows * self._parts.spec.period_ns).tolist()
         place = {key: i for i, key in enumerate(zip(chunk.rows.assets, times, strict=True))}
@@ -149,7 +153,10 @@ class Evaluation:
         for j in np.flatnonzero(clean).tolist():
             asset = rows.assets[which[j]]
             stuck = sensor[j] in parts.silence.stuck(asset)
-            clean[j] = not stuck and not parts.episodes.under_maintenance(asset, int(rows.rows[which[j]]))
+            known = chunk.observed[which[j], sensor[j]]  # a held value is no reading
+            clean[j] = (
+                known and not stuck and not parts.episodes.under_maintenance(asset, int(rows.rows[which[j]]))
+            )
         if clean.any():
             places = np.cumsum(chunk.wanted) - 1
             self._audit.hide(

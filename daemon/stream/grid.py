@@ -7,6 +7,9 @@ more, and is then released to the windows, in order. It is closed when
 * it is complete: its first wide reading came, or every sensor that is not silent has reported; or
 * the watermark has passed its end: values that are absent then are missing.
 
+Where several values of a sensor within one row are reduced to one (``reduction``), no row is complete before
+the watermark: another value may come. With ``allowed_lateness: 0s`` that is the first reading of a later row.
+
 A reading with a time below the watermark is late. A complete row therefore waits only for earlier rows
 that may still come; an asset's first row waits for the watermark, because the row before it may be in
 flight. A row without any reading is released, empty, only when a later row within ``max_gap`` of the last
@@ -34,6 +37,7 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
+from daemon.assembly import merges, silent_rows
 from daemon.domain import (
     Disposition,
     Ints,
@@ -42,6 +46,7 @@ from daemon.domain import (
     StreamSpec,
 )
 from daemon.stream.asset_grid import NEVER, AssetGrid, OpenRow, ValueHashes, value_hashes
+from daemon.stream.reduction import Reductions
 from daemon.stream.snapshot import (
     GridState,
 )
@@ -80,9 +85,11 @@ class Grid:
         self.newest: Ints = np.empty(0, np.int64)
         self._active: dict[int, AssetGrid] = {}  # by slot; where rows are gathered all assets are
         self._all = (1 << len(spec.sensors)) - 1
-        self._whole = not spec.gathers
+        self._whole = not merges(spec)
+        self._reductions = Reductions([rule.reduce for rule in spec.rules])
+        self._reduced = self._reductions.sensors
         self._max_gap_rows = spec.max_gap_ns // spec.period_ns
-        self._silent_rows = max(spec.silent_after_ns // spec.period_ns, 1)
+        self._silent_rows = silent_rows(spec)
         # An idle asset: its last row is ``newest``, and these arrays have the rest.
         self._idle: Mask = np.empty(0, bool)
         self._max_time: Ints = np.empty(0, np.int64)
@@ -252,7 +259,7 @@ class Grid:
         open_row = grid.rows.get(row)
         if open_row is None:
             released = grid.recent.get(row)
-            if released is not None and released.reported & bit:
+            if released is not None and released.reported & bit & ~self._reduced:
                 first = released.values[reading.sensor]
                 if first == value or (first != first and value != value):
                     return Disposition.DUPLICATE
@@ -260,18 +267,15 @@ class Grid:
                 return Disposition.ACCEPTED
             if row < grid.head:
                 return Disposition.LATE
-            open_row = OpenRow([NAN] * len(self.spec.sensors), 0, reading.offset, condition=reading.condition)
-            grid.rows[row] = open_row
-        elif open_row.reported & bit:
+            open_row = self._open(grid, row, reading)
+        elif open_row.reported & bit & ~self._reduced:
             first = open_row.values[reading.sensor]
             if first == value or (first != first and value != value):
                 return Disposition.DUPLICATE
             if first == first:
                 self.conflicts += 1
                 return Disposition.ACCEPTED
-        assert isinstance(open_row.values, list)
-        open_row.values[reading.sensor] = value
-        open_row.reported |= bit
+        self._reductions.write(open_row, reading.sensor, value, reading.time_ns)
         open_row.last_offset = reading.offset
         if reading.condition:
             open_row.condition = reading.condition
@@ -291,10 +295,7 @@ class Grid:
             if row < grid.head:
                 late = True  # released: whatever is new in it comes too late
             elif reported:
-                open_row = known = OpenRow(
-                    [NAN] * len(self.spec.sensors), 0, reading.offset, condition=reading.condition
-                )
-                grid.rows[row] = open_row
+                open_row = known = self._open(grid, row, reading)
         disposition = Disposition.DUPLICATE
         for c in range(len(self.spec.sensors)):
             if not reported >> c & 1:
@@ -302,7 +303,7 @@ class Grid:
             bit, value = 1 << c, reading.values[c]
             if value == value:
                 grid.silent &= ~bit
-            if known is not None and known.reported & bit:
+            if known is not None and known.reported & bit & ~self._reduced:
                 first = known.values[c]
                 if first == value or (first != first and value != value):
                     continue
@@ -314,15 +315,21 @@ class Grid:
                 if disposition is Disposition.DUPLICATE:
                     disposition = Disposition.LATE
                 continue
-            assert isinstance(open_row.values, list)
-            open_row.values[c] = value
-            open_row.reported |= bit
+            self._reductions.write(open_row, c, value, reading.time_ns)
             disposition = Disposition.ACCEPTED
         if open_row is not None and disposition is Disposition.ACCEPTED:
             open_row.last_offset = reading.offset
             if reading.condition:
                 open_row.condition = reading.condition
         return disposition
+
+    def _open(self, grid: AssetGrid, row: int, reading: Reading) -> OpenRow:
+        """A row that this reading is the first for."""
+        opened = OpenRow([NAN] * len(self.spec.sensors), 0, reading.offset, condition=reading.condition)
+        if self._reduced:
+            self._reductions.begin(opened)
+        grid.rows[row] = opened
+        return opened
 
     def _release_and_prune(self, grid: AssetGrid, closed: list[ReleasedRow]) -> None:
         """After a change: release the rows that are closed, and drop what the watermark has passed."""
@@ -341,11 +348,8 @@ class Grid:
             head = grid.head
             row = rows.get(head)
             if row is not None:
-                if not (
-                    row.complete
-                    or (row.reported | grid.silent) & self._all == self._all
-                    or watermark >= (head + 1) * period
-                ):
+                complete = row.complete or (row.reported | grid.silent) & self._all == self._all
+                if not (complete and not self._reduced) and watermark < (head + 1) * period:
                     return
                 closed.append(self._close(grid, head, row))
                 continue
@@ -373,6 +377,8 @@ class Grid:
         grid.head = index + 1
         if fresh:
             grid.began = index
+        if self._reduced:
+            self._reductions.close(row)
         if self._whole:
             self._note_hash(grid.slot, index, row.value_hash)
         else:

@@ -42,6 +42,7 @@ from daemon.stream.attribution import SensorEvidence
 from daemon.stream.batches import RowBatch
 from daemon.stream.chunk_windows import WindowedRows
 from daemon.stream.drift import Summands
+from daemon.stream.holding import METHOD
 from daemon.stream.model_changes import NO_MODEL
 from daemon.stream.windowing import NO_RECORD, grown
 
@@ -168,6 +169,8 @@ class Judge:
         rows = chunk.rows
         judgement = Judgement(np.full(len(rows), np.nan), np.zeros(len(rows), bool))
         before = {asset: self._is_firing(asset) for asset in set(rows.assets) & self._episodes.assets.keys()}
+        if judging and chunk.held is not None:
+            self._mark_held(chunk, chunk.held, judgement)
         if judging and len(chunk.windows):
             self._ask(chunk, judgement)
         if any(before.values()) or judgement.firing.any():
@@ -229,6 +232,8 @@ class Judge:
         assert self.detector is not None
         sensors, rows, evidence = self.spec.sensors, evaluated.chunk.rows, evaluated.evidence
         missing = ~evaluated.chunk.observed
+        if evaluated.chunk.held is not None:
+            missing &= ~evaluated.chunk.held
         for j in np.flatnonzero(missing[evaluated.rows].any(1)).tolist():
             i = int(evaluated.rows[j])
             filled, low, high = evidence.filled[j], evidence.low[j], evidence.high[j]
@@ -246,6 +251,20 @@ class Judge:
                     self.detector.kind,
                     self.detector.version,
                 )
+            )
+
+    def _mark_held(self, chunk: WindowedRows, held: Mask, judgement: Judgement) -> None:
+        """Emit the cells in which a last value stands for a missing one."""
+        assert self.detector is not None
+        sensors, rows = self.spec.sensors, chunk.rows
+        for i in np.flatnonzero(held.any(1)).tolist():
+            which = np.flatnonzero(held[i]).tolist()
+            last = {c: float(rows.values[i, c]) for c in which}
+            cells = {sensors[c]: FilledCell(value, value, value) for c, value in last.items()}
+            row_ns = int(rows.rows[i]) * self.spec.period_ns
+            judgement.filled += len(cells)
+            judgement.outputs.append(
+                FilledRow(self.spec.name, rows.assets[i], row_ns, cells, METHOD, self.detector.version)
             )
 
     def _score(self, evaluated: _Evaluated, judgement: Judgement) -> None:
@@ -346,7 +365,7 @@ class Judge:
                 rows.values[i],
                 scored.evidence.expected[j],
             ),
-            float(1.0 - np.isfinite(window).mean()),
+            _unobserved_share(window, 0 if chunk.held_in_window is None else int(chunk.held_in_window[i])),
             first_offset if first_offset < NO_RECORD else int(rows.offsets[i]),
             int(rows.last_offsets[i]),
             verdict=partial(self._cause, window, rows.conditions[i], verdicts, j),
@@ -420,3 +439,8 @@ class Judge:
             if condition not in known and condition not in opened:
                 outputs += episodes.open_unscored(asset, EpisodeStart(kind, row, condition), row, self.model)
         return outputs
+
+
+def _unobserved_share(window: Floats, held: int) -> float:
+    """The share of a window's cells (L, C) that are missing or held."""
+    return float(1.0 - np.isfinite(window).mean()) + held / window.size

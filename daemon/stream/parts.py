@@ -9,12 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from daemon.alarm import Alarm, State
+from daemon.assembly import as_received
 from daemon.detector import Detector, Scaling
 from daemon.domain import AlarmPolicy, InputPartition, Output, StreamSpec
 from daemon.stream.alerts import Episodes
 from daemon.stream.assets import AssetTable
 from daemon.stream.chunker import Chunker
+from daemon.stream.derivation import Derivation
 from daemon.stream.drift import DriftMonitor
+from daemon.stream.holding import Holding
 from daemon.stream.ingest import Decode, Ingest
 from daemon.stream.judge import Judge, Measured
 from daemon.stream.ledger import Ledger
@@ -48,7 +51,9 @@ class Parts:
     ledger: Ledger
     ingest: Ingest
     chunker: Chunker
+    derivation: Derivation
     windows: WindowBuffer
+    holding: Holding
     model_changes: ModelChanges
     episodes: Episodes
     judge: Judge
@@ -68,9 +73,12 @@ class Parts:
         spec = settings.spec
         assets = AssetTable(settings.max_assets)
         ledger = Ledger(spec, assets, publish_from)
-        ingest = Ingest(spec, partition, decoder, assets, ledger, trace=settings.trace)
+        received = as_received(spec)
+        ingest = Ingest(received, partition, decoder, assets, ledger, trace=settings.trace)
+        derivation, holding = Derivation(spec), Holding(spec)
         windows = WindowBuffer(spec.window, len(spec.sensors))
-        assets.register(windows)
+        for owner in (derivation, windows, holding):
+            assets.register(owner)
         episodes = Episodes(spec, partition, settings.policy, settings.maintenance)
         return Parts(
             spec,
@@ -78,8 +86,10 @@ class Parts:
             assets,
             ledger,
             ingest,
-            Chunker(spec, assets),
+            Chunker(received, assets),
+            derivation,
             windows,
+            holding,
             ModelChanges(windows, len(spec.sensors)),
             episodes,
             Judge(spec, assets, episodes, measured, scores=settings.scores),

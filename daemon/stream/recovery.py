@@ -119,6 +119,8 @@ class Recovery:
             silent_sensors,
             stuck,
             snapshot.ClockState.joined(ingest.guard.snapshot(slot), ingest.clock.snapshot(slot)),
+            *parts.derivation.snapshot(slot),
+            parts.holding.snapshot(slot),
         )
 
     # -------------------------------------------------------------- taking over
@@ -292,6 +294,8 @@ class Recovery:
         if known.alarm is not None:
             parts.episodes.restore(asset, known.alarm)
         parts.silence.restore(asset, slot, known.asset_silent, known.silent_sensors, known.stuck)
+        parts.derivation.restore(slot, known.counters)
+        parts.holding.restore(slot, known.held)
         ingest.guard.restore(slot, asset, known.clock.event_time)
         ingest.clock.restore(slot, known.clock.fleet)
         parts.ledger.restore(asset, slot, known.offset, known.units)

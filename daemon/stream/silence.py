@@ -2,7 +2,8 @@
 
 None of this needs a score. An episode opens when a rule is met and closes when it is not any more:
 
-* a sensor is *silent* when its asset has rows but it had no value for ``silent_after``;
+* a sensor is *silent* when its asset has rows but it had no value for ``silent_after``,
+  or for as long as its last one is held, if that is longer;
 * an asset is *silent* when the fleet's clock is ``silent_after`` beyond its newest row;
 * a sensor is *stuck* when it does not move for longer than it ever did in training;
 * an asset's clock is *skewed* when it is off by the same for as long as ``silent_after`` (``FleetClock``).
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from daemon.assembly import silent_rows
 from daemon.domain import AlertKind, Ints, Mask, Output, Severity, StreamSpec
 from daemon.stream.alerts import Episodes, EpisodeStart
 from daemon.stream.assets import AssetTable
@@ -49,6 +51,7 @@ class SilenceMonitor:
         self._clock = ingest.clock
         self._episodes = episodes
         self._silent_rows = max(spec.silent_after_ns // spec.period_ns, 1)
+        self._sensor_silent_rows: Ints = np.array(silent_rows(spec), np.int64)  # (C,)
         self._silent = assets.column(bool, False)
         self._silent_sensors: dict[str, set[int]] = {}
         self._stuck: dict[str, set[int]] = {}
@@ -106,7 +109,7 @@ class SilenceMonitor:
 
         ``last`` (C,) is the row of each sensor's last value, or the windows' first row.
         """
-        silent = ~observed & (row - last >= self._silent_rows)
+        silent = ~observed & (row - last >= self._sensor_silent_rows)
         known = self._silent_sensors.get(asset, set())
         outputs: list[Output] = []
         if not silent.any() and not known:

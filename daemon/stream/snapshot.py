@@ -50,6 +50,7 @@ from daemon.domain import (
     StateRecord,
     StreamSpec,
 )
+from daemon.mapping import PLAIN
 from daemon.stream.identity import digest
 
 SCHEMA = 7
@@ -69,6 +70,8 @@ class RowState(msgspec.Struct, frozen=True, array_like=True):
     complete: bool
     condition: str
     fingerprint: int
+    counts: bytes  # (C,) where the stream reduces several values of a cell to one, and the row is open
+    times: bytes
 
 
 class EpisodeState(msgspec.Struct, frozen=True, array_like=True):
@@ -263,6 +266,13 @@ class WindowState(NamedTuple):
     fresh_row: int
 
 
+class CounterState(NamedTuple):
+    """The counters of an asset: the fields of ``AssetState`` that ``Derivation`` owns, in their order."""
+
+    counter_values: bytes
+    counter_rows: bytes
+
+
 class AssetState(msgspec.Struct, frozen=True, array_like=True):
     """One asset."""
 
@@ -282,6 +292,14 @@ class AssetState(msgspec.Struct, frozen=True, array_like=True):
     silent_sensors: list[int]
     stuck: list[int]
     clock: ClockState
+    counter_values: bytes  # (K,) of a stream with K counters: the last value of each ...
+    counter_rows: bytes  # ... and its row; -1: none yet
+    held: bytes  # (L,) of a stream whose values are held: the held cells of row r at r modulo L
+
+    @property
+    def counters(self) -> CounterState:
+        """The part of ``Derivation``."""
+        return CounterState(self.counter_values, self.counter_rows)
 
     @property
     def window_state(self) -> WindowState:
@@ -423,7 +441,11 @@ _decode_layout = msgspec.msgpack.Decoder(_Layout).decode
 # ------------------------------------------------------------------ keys and records
 def layout(spec: StreamSpec) -> str:
     """Digest of what must be the same for a record to be usable."""
-    return digest(SCHEMA, spec.sensors, spec.period_ns, spec.window, spec.format, spec.gathers, size=16)
+    rows = [(rule.reduce, rule.counter, rule.angle, rule.hold_ns > 0) for rule in spec.rules]
+    plain = (PLAIN.reduce, PLAIN.counter, PLAIN.angle, False)
+    assembled = [tuple(rows)] if any(one != plain for one in rows) else []
+    kind = spec.sensors, spec.period_ns, spec.window, spec.format, spec.gathers
+    return digest(SCHEMA, *kind, *assembled, size=16)
 
 
 def key(topic: str, asset: str = "") -> bytes:

@@ -17,10 +17,12 @@ class RowBlock:
     assets: Sequence[str]
     slots: Ints  # (R,) one number per asset, within this block
     rows: Ints  # (R,)
-    values: Floats  # (R, C)
+    values: Floats  # (R, C) as the model is given them
     scores: Floats  # (R,) NaN where not scored
     firing: Mask  # (R,)
     condition: Sequence[str]
+    received: Floats | None = None  # (R, ...) as they came; None: the stream has no counter, angle or hold
+    held: Mask | None = None  # (R, C) the values that are not observed but held
 
 
 @dataclass(frozen=True, slots=True, eq=False)

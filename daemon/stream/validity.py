@@ -22,6 +22,7 @@ import msgspec
 import numpy as np
 
 from daemon.alarm import State
+from daemon.assembly import as_received, hold_rows, merges, reduces
 from daemon.detector import Scaling
 from daemon.domain import AlertKind, Format, StreamSpec
 from daemon.stream.attribution import PeakEvidence
@@ -39,6 +40,7 @@ from daemon.stream.snapshot import (
     GridState,
     ModelChangeState,
     PartitionState,
+    RowState,
     SequenceState,
     birth_name,
 )
@@ -59,7 +61,9 @@ MOST_DATATYPE = (1 << 32) - 1
 """Sparkplug knows 35 of them, and writes them in 32 bits."""
 _PER_SENSOR = {"values", "last_value", "last_row", "still_since"}
 """Fields that hold eight bytes per sensor, whatever they are part of."""
-_READINGS = {"values", "last_value", "peaks"}
+_RECEIVED = {"values", "silent", "reported"}
+"""Fields of the sensors as they are received, before an angle becomes two."""
+_READINGS = {"values", "last_value", "peaks", "counter_values"}
 """Fields of sensor values, and figures made of them: numbers, or NaN."""
 _SENSORS = {"silent", "reported"}
 """Bit sets of sensors."""
@@ -82,6 +86,8 @@ def _fields(value: Any, spec: StreamSpec, path: str = "", depth: int = 0) -> str
         return next((fault for each in value if (fault := _fields(each, spec, path, depth + 1))), None)
     if isinstance(value, bytes):
         name, C = path.rpartition(".")[2], len(spec.sensors)
+        if name in _RECEIVED:
+            C = len(as_received(spec).sensors)
         if name in _PER_SENSOR and len(value) != 8 * C:
             return f"{path} has {len(value)} bytes, where {C} sensors need {8 * C}"
         if name in _READINGS and np.isinf(np.frombuffer(value[: len(value) // 8 * 8], "<f8")).any():
@@ -111,7 +117,8 @@ def asset_fault(
         _fields(known, spec)
         or (None if known.units in units else f"its units, number {known.units}, are not known")
         or _window_fault(known, spec, units)
-        or _grid_fault(known.grid, spec)
+        or _grid_fault(known.grid, as_received(spec))
+        or _derived_fault(known, spec)
         or _sensors_fault(known, spec)
         or (
             None
@@ -146,11 +153,26 @@ def _window_fault(known: AssetState, spec: StreamSpec, units: Mapping[int, Scali
     return None
 
 
+def _derived_fault(known: AssetState, spec: StreamSpec) -> str | None:
+    counters = sum(rule.counter for rule in spec.rules)
+    if not len(known.counter_values) == len(known.counter_rows) == 8 * counters:
+        return f"{counters} counters have {len(known.counter_values)} and {len(known.counter_rows)} bytes"
+    rows = np.frombuffer(known.counter_rows, "<i8")
+    if (rows < -1).any() or (rows > max(known.grid.newest, 0)).any():
+        return f"counter_rows is not of rows up to {known.grid.newest}"
+    holds = any(hold_rows(spec))
+    if len(known.held) != (4 * spec.window if holds else 0):
+        return f"held has {len(known.held)} bytes"
+    if (np.frombuffer(known.held, "<u4") > len(spec.sensors)).any():
+        return "held counts more sensors than there are"
+    return None
+
+
 def _grid_fault(grid: GridState, spec: StreamSpec) -> str | None:
     C, period = len(spec.sensors), spec.period_ns
     if len(grid.heard) not in (0, 8 * C):
         return f"heard has {len(grid.heard)} bytes, where {C} sensors need {8 * C}"
-    kept = spec.allowed_lateness_ns // period + 3 if not spec.gathers else 0
+    kept = spec.allowed_lateness_ns // period + 3 if not merges(spec) else 0
     if len(grid.value_hashes) != 8 * kept:
         return f"value_hashes has {len(grid.value_hashes)} bytes, where {kept} rows need {8 * kept}"
     if not -1 <= grid.newest <= max(grid.max_time_ns, -1) // period or grid.max_time_ns < -1:
@@ -164,10 +186,24 @@ def _grid_fault(grid: GridState, spec: StreamSpec) -> str | None:
     waiting, recent = ([row.row for row in rows] for rows in (grid.rows, grid.recent))
     if len(set(waiting)) != len(waiting) or any(not grid.head <= row <= grid.newest for row in waiting):
         return f"rows that wait are not between {grid.head} and {grid.newest}"
+    if fault := next((fault for row in (*grid.rows, *grid.recent) if (fault := _cells_fault(row, C))), None):
+        return fault
+    if any(bool(row.counts) != reduces(spec) for row in grid.rows):
+        return "a row that waits does not say what its cells were made of"
     if sorted(set(recent)) != recent or any(not 0 <= row < grid.head for row in recent):
         return f"recent rows are not before {grid.head}"
     heard = np.frombuffer(grid.heard, "<i8")
     return "heard is not of rows so far" if ((heard < -1) | (heard > grid.newest)).any() else None
+
+
+def _cells_fault(row: RowState, sensors: int) -> str | None:
+    """What is wrong with what a row says of the values that its cells were made of."""
+    if len(row.counts) != len(row.times) or len(row.counts) not in (0, 8 * sensors):
+        return f"row {row.row} has counts of {len(row.counts)} bytes and times of {len(row.times)}"
+    counts, times = np.frombuffer(row.counts, "<i8"), np.frombuffer(row.times, "<i8")
+    if (counts < 0).any() or (counts > FAR).any() or (times < -1).any() or (times > FAR).any():
+        return f"row {row.row} has counts or times that are none"
+    return None
 
 
 def _sensors_fault(known: AssetState, spec: StreamSpec) -> str | None:

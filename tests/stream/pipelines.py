@@ -26,6 +26,7 @@ from daemon.domain import (
     StateRecord,
     StreamSpec,
 )
+from daemon.mapping import Reduce, SensorRule
 from daemon.stream import ledger, recovery
 from daemon.stream import pipeline as pipeline_module
 from daemon.stream.decoding import Decoder
@@ -174,9 +175,21 @@ def arrivals(
 
 
 QUICK = replace(CENTRE, memory=0.1, still=2, conditions=("run",), carried={("p1", 53): 0.3}, threshold=4.0)
+RULES = (
+    SensorRule(reduce=Reduce.MEAN, hold_ns=3 * SECOND_NS),
+    SensorRule(reduce=Reduce.LAST, counter=True, hold_ns=12 * SECOND_NS),
+)
 SPECS = st.builds(
     replace,
-    st.sampled_from([SPEC, LONG]),
+    st.sampled_from(
+        [
+            SPEC,
+            LONG,
+            replace(SPEC, sensor_rules=RULES),
+            replace(LONG, sensor_rules=RULES),
+            replace(SPEC, sensor_rules=(SensorRule(hold_ns=3 * SECOND_NS), SensorRule(counter=True))),
+        ]
+    ),
     hop=st.sampled_from([1, 2]),
     condition=st.sampled_from([("mode",), ("mode",), ("$month", "mode")]),
     silent_after_ns=st.sampled_from([4 * SECOND_NS, 8 * SECOND_NS]),

@@ -2,7 +2,8 @@
 
 Used for training (``segments``) and for batch imputation (``place``, which also returns where each input row
 went). The live stream assembles the same grid row by row in ``stream.grid``; both floor an event time to the
-period, and both keep the first observed value of a cell.
+period, both make one value of several for a cell (the first, or as the sensor's ``reduce`` says), and both then
+take the rows through ``stream.derivation`` and ``stream.holding``.
 """
 
 from __future__ import annotations
@@ -13,9 +14,13 @@ from typing import Final
 import numpy as np
 
 from daemon.adapters.files.table import Table, check_sensors
+from daemon.assembly import as_received, hold_rows
 from daemon.calendar import Calendar
-from daemon.domain import Ints, Segment, StreamSpec
+from daemon.domain import Floats, Ints, Segment, StreamSpec
 from daemon.errors import InputError
+from daemon.stream.derivation import Derivation
+from daemon.stream.holding import held_rows
+from daemon.stream.reduction import reduced
 
 MAX_GRID_CELLS: Final = 250_000_000
 """2 GB of grid: beyond it the period does not fit the file."""
@@ -57,7 +62,8 @@ def place(table: Table, spec: StreamSpec, compress_gaps: bool = False) -> Placem
         InputError: the file has none of the stream's sensors, or the grid would not fit into memory, as the
             period does not fit the file.
     """
-    check_sensors(table, spec)
+    received = as_received(spec)
+    check_sensors(table, received)
     period = spec.period_ns
     count = len(table)
     segment_of, row_of = np.full(count, -1, np.int64), np.full(count, -1, np.int64)
@@ -86,26 +92,35 @@ def place(table: Table, spec: StreamSpec, compress_gaps: bool = False) -> Placem
         step[starts] = 0
     # The rows of all segments one below the other: a segment begins where the one before ends.
     at = np.cumsum(np.where(starts, 1, step)) - 1
-    if (int(at[-1]) + 1) * len(spec.sensors) > MAX_GRID_CELLS:
+    if (int(at[-1]) + 1) * len(received.sensors) > MAX_GRID_CELLS:
         raise InputError(
             f"{table.path}: {count} rows would fill {int(at[-1]) + 1} grid rows at period {period / 1e9:g} s "
             f"and max_gap {spec.max_gap_ns / 1e9:g} s: the period is too short for this file"
         )
-    grid = np.full((int(at[-1]) + 1, len(spec.sensors)), np.nan)
+    grid = np.full((int(at[-1]) + 1, len(received.sensors)), np.nan)
     columns = {name: i for i, name in enumerate(table.sensors)}
-    for c, name in enumerate(spec.sensors):
+    time_ns = table.time_ns[used]
+    for c, (name, rule) in enumerate(zip(received.sensors, received.rules, strict=True)):
         if name not in columns:
             continue
         values = table.values[used, columns[name]]
         seen = np.flatnonzero(np.isfinite(values))
-        earliest = seen[np.concatenate([[True], cell[seen[1:]] != cell[seen[:-1]]])] if len(seen) else seen
-        grid[at[cell[earliest]], c] = values[earliest]
+        of_cell = np.flatnonzero(np.diff(cell[seen], prepend=-1))
+        grid[at[cell[seen[of_cell]]], c] = reduced(rule.reduce, values[seen], of_cell, time_ns[seen])
 
     begin = np.flatnonzero(starts)
     edges = [*at[begin].tolist(), len(grid)]
-    labels = _row_labels(table, spec, _GridRows(used[first], at, row, len(grid)))
+    laid = _GridRows(used[first], at, row, asset.astype(np.int64), len(grid))
+    labels, values = _row_labels(table, spec, laid), _assembled(grid, spec, laid)
+    came = None if values is grid else grid
     found = [
-        Segment(table.asset_names[asset[b]], int(row[b]), grid[lo:hi], labels[lo:hi])
+        Segment(
+            table.asset_names[asset[b]],
+            int(row[b]),
+            values[lo:hi],
+            labels[lo:hi],
+            None if came is None else came[lo:hi],
+        )
         for b, lo, hi in zip(begin.tolist(), edges[:-1], edges[1:], strict=True)
     ]
     number = np.cumsum(starts) - 1
@@ -121,7 +136,30 @@ class _GridRows:
     first_input: Ints  # (R,) the first input row of each
     at: Ints  # (R,) index among the rows of all segments
     row: Ints  # (R,) event time over period
+    asset: Ints  # (R,)
     count: int
+
+    @property
+    def latest(self) -> Ints:
+        """(count,) for each row of all segments, the last grid row with input up to it."""
+        return np.searchsorted(self.at, np.arange(self.count), side="right") - 1
+
+    def numbers(self, latest: Ints) -> Ints:
+        """(count,) the number of each row of all segments on the grid."""
+        return np.asarray(self.row[latest] + np.arange(self.count) - self.at[latest])
+
+
+def _assembled(grid: Floats, spec: StreamSpec, rows: _GridRows) -> Floats:
+    """The rows of all segments as the model is given them; the same array in a stream that changes none."""
+    derivation = Derivation(spec)
+    if not derivation.changes and not any(hold_rows(spec)):
+        return grid
+    latest = rows.latest
+    slots, numbers = rows.asset[latest], rows.numbers(latest)
+    derivation.grow(int(slots.max()) + 1)
+    for slot in np.unique(slots).tolist():
+        derivation.clear(slot)
+    return held_rows(slots, numbers, derivation.derived(slots, numbers, grid), spec)
 
 
 def _row_labels(table: Table, spec: StreamSpec, rows: _GridRows) -> tuple[str, ...]:
@@ -129,7 +167,5 @@ def _row_labels(table: Table, spec: StreamSpec, rows: _GridRows) -> tuple[str, .
     if not spec.condition:
         return ()
     known = [table.label(i, spec) for i in rows.first_input.tolist()]
-    every = np.arange(rows.count)
-    latest = np.searchsorted(rows.at, every, side="right") - 1  # the last grid row with input up to each
-    grid_rows = rows.row[latest] + every - rows.at[latest]
-    return tuple(Calendar(spec).labels([known[i] for i in latest.tolist()], grid_rows))
+    latest = rows.latest
+    return tuple(Calendar(spec).labels([known[i] for i in latest.tolist()], rows.numbers(latest)))

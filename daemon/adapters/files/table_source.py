@@ -16,6 +16,7 @@ import numpy as np
 from daemon.adapters.files.file_source import FileSource
 from daemon.adapters.files.row_keys import NO_TIME, RefusedRow
 from daemon.adapters.files.table import Table, check_sensors
+from daemon.assembly import as_received
 from daemon.domain import (
     Assigned,
     Ints,
@@ -81,6 +82,7 @@ class TableSource(FileSource):
     unit = "rows"
 
     def __init__(self, table: Table, spec: StreamSpec, run_start_ns: int, chunk_rows: int = 1024) -> None:
+        spec = as_received(spec)
         check_sensors(table, spec)
         super().__init__(table.path, len(table))
         self._table = table

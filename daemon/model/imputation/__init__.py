@@ -18,6 +18,7 @@ distance to the nearest reading (``mixture``). Weights and intervals come from t
 hidden on purpose, in the ways in which readings are really lost (``fitting``). ``filling`` applies them.
 """
 
+from daemon.model.imputation.counting import fill_counter
 from daemon.model.imputation.field import NUGGET, REACH
 from daemon.model.imputation.filling import LEVELS, Fill, fill_newest, impute_segments
 from daemon.model.imputation.fitting import fit
@@ -33,6 +34,7 @@ __all__ = [
     "Fill",
     "ImputationParameters",
     "Mixture",
+    "fill_counter",
     "fill_newest",
     "fit",
     "impute_segments",

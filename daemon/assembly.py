@@ -1,0 +1,71 @@
+"""How the rows of a stream are made of its readings: what its sensors' rules mean for all who deal with rows.
+
+Pure functions of a ``StreamSpec``. The rules are those of ``mapping.SensorRule``: ``reduce``, ``counter``, ``angle``
+and ``hold``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from daemon.domain import SECOND_NS, StreamSpec
+from daemon.mapping import Component, Reduce
+
+
+def reduces(spec: StreamSpec) -> bool:
+    """Whether a sensor may have several values in one row, of which one is made."""
+    return any(rule.reduce is not Reduce.FIRST for rule in spec.sensor_rules)
+
+
+def merges(spec: StreamSpec) -> bool:
+    """Whether several records may make one row; else the first one is the whole of it."""
+    return spec.gathers or reduces(spec)
+
+
+def as_received(spec: StreamSpec) -> StreamSpec:
+    """The stream as its messages and tables have it, where an angle is one sensor.
+
+    Rows are like this until ``stream.derivation``; a stream without angles is received as it is.
+    """
+    if not any(rule.component for rule in spec.sensor_rules):
+        return spec
+    kept = [
+        (name, rule)
+        for name, rule in zip(spec.sensors, spec.sensor_rules, strict=True)
+        if rule.component is not Component.SIN
+    ]
+    return replace(
+        spec,
+        sensors=tuple(rule.component_of or name for name, rule in kept),
+        sensor_rules=tuple(replace(rule, component=None, component_of="") for _, rule in kept),
+        ranges=(),
+    )
+
+
+def assembled(spec: StreamSpec) -> dict[str, dict[str, Any]]:
+    """By sensor as received, how its rows are made, in the keys of the configuration; only what is not plain.
+
+    A model learns rows that were made so, and must be given such rows.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    plain = as_received(spec)
+    for name, rule in zip(plain.sensors, plain.rules, strict=True):
+        made: dict[str, Any] = {"reduce": rule.reduce.value} if rule.reduce is not Reduce.FIRST else {}
+        made |= {"counter": True} if rule.counter else {}
+        made |= {"angle": rule.angle} if rule.angle is not None else {}
+        made |= {"hold": f"{rule.hold_ns / SECOND_NS:.9g}s"} if rule.hold_ns else {}
+        if made:
+            found[name] = made
+    return found
+
+
+def hold_rows(spec: StreamSpec) -> tuple[int, ...]:
+    """Per sensor, for how many rows its last value stands for a missing one."""
+    return tuple(rule.hold_ns // spec.period_ns for rule in spec.rules)
+
+
+def silent_rows(spec: StreamSpec) -> tuple[int, ...]:
+    """Per sensor, after how many rows without a value it is silent: not while its last value is held."""
+    silent = max(spec.silent_after_ns // spec.period_ns, 1)
+    return tuple(max(silent, held) for held in hold_rows(spec))
