@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from daemon.domain import Reading, Reason, Record, StreamSpec
 from daemon.mapping import InputMapping, Key, LeavesRule, Path
+from daemon.stream.accounts import displace
 from daemon.stream.extract.items import SkippedError, compile_each, compile_skip
 from daemon.stream.extract.numbers import NotANumberError, number_of
 from daemon.stream.extract.paths import ABSENT, Lookup, Scope, compile_path, where_it_ends
@@ -49,10 +50,11 @@ class Extractor:
     Args:
         spec: the stream; ``spec.input`` is the mapping.
         asset_ids, sensor_names, event_times, labels: the stream's rules for each of these.
-        corrupt: counts the cells that are no number, by sensor and fault.
+        note_corrupt: called with the sensor, fault and value of each cell that is no number.
 
     Attributes:
-        refused_items: items that could not be used in messages that could, by reason.
+        refused_items: items that could not be used in messages that could, by reason; but for those of sensors
+            that the stream does not list, which are counted as unknown cells.
     """
 
     def __init__(
@@ -62,17 +64,17 @@ class Extractor:
         sensor_names: SensorNames,
         event_times: EventTimes,
         labels: ConditionLabels | None,
-        corrupt: Counter[tuple[str, str]],
+        note_corrupt: Callable[[int, str, Any], None],
     ) -> None:
         assert spec.input is not None
         mapping = spec.input
-        self.refused_items: Counter[Reason] = Counter()
+        self.refused_items: Counter[str] = Counter()
         self._mapping = mapping
         self._sensors = spec.sensors
         self._states = [rule.states for rule in spec.rules]
         self._values = SensorValues(spec.rules)
         self._asset_ids, self._sensor_names, self._labels = asset_ids, sensor_names, labels
-        self._corrupt = corrupt
+        self._note_corrupt = note_corrupt
         self._check_skip = compile_skip(mapping.skip)
         self._skips_null = any(rule.path is None for rule in mapping.skip)
         self._items = compile_each(mapping.each)
@@ -105,7 +107,9 @@ class Extractor:
                 refused.append(error)
         if not found:
             raise refused[0]
-        self.refused_items.update(error.reason for error in refused)
+        for why in refused:
+            if why.reason is not Reason.UNKNOWN_SENSOR:
+                self.refused_items[why.reason] += 1
         readings = sorted(found.values(), key=lambda reading: reading.time_ns)
         for reading in readings[:-1]:
             reading.counted = False
@@ -154,7 +158,7 @@ class Extractor:
     def _read_item(self, scope: Scope, record: Record, found: dict[tuple[str, int], Reading]) -> None:
         """Add the values of one item to the reading of its asset and time."""
         asset, time_ns, trusted = self._keys(scope, record)
-        values, reported, cells, unknown = None, 0, 0, ""
+        values, cells, unknown = None, 0, ""
         reading = found.get((asset, time_ns))
         for name, value in self._cells(scope, record):
             cells += 1
@@ -175,25 +179,36 @@ class Extractor:
                     )
                     found[asset, time_ns] = reading
                 values = reading.values
-            reported |= 1 << place
-            if trusted:
-                values[place] = self._number(value, place)  # type: ignore[index]
-        if values is not None and reading is not None:
-            reading.reported |= reported
-        elif not cells:
+            assert reading is not None
+            self._put(reading, place, value, trusted)
+        if values is not None:
+            return
+        if not cells:
             raise RejectedError(Reason.NO_VALUES, self._no_values(scope))
-        else:
-            raise RejectedError(Reason.UNKNOWN_SENSOR, self._sensor_names.unknown_detail(unknown))
+        raise RejectedError(Reason.UNKNOWN_SENSOR, self._sensor_names.unknown_detail(unknown))
+
+    def _put(self, reading: Reading, place: int, value: Any, trusted: bool) -> None:
+        """Put the value of a sensor into a reading; a corrupt or untrusted one is missing there."""
+        assert isinstance(reading.values, list)
+        fault = ""
+        try:
+            number = self._number(value, place) if trusted else _NAN
+        except NotANumberError as error:
+            number, fault = _NAN, error.fault
+            self._note_corrupt(place, fault, value)
+        if reading.reported >> place & 1:
+            displace(reading, place, number, fault)
+            return
+        reading.values[place] = number
+        reading.reported |= 1 << place
+        if fault:
+            reading.corrupt = [*reading.corrupt, (place, fault)]
 
     def _number(self, value: Any, place: int) -> float:
         if self._missing and type(value) not in (dict, list) and value in self._missing:
             return _NAN
-        try:
-            number = number_of(value, self._states[place])
-            return number if self._values.plain else self._values.apply_one(number, place)
-        except NotANumberError as error:
-            self._corrupt[self._sensors[place], error.fault] += 1
-            return _NAN
+        number = number_of(value, self._states[place])
+        return number if self._values.plain else self._values.apply_one(number, place)
 
     def _label(self, scope: Scope, record: Record, asset: str) -> str:
         if self._labels is None:
