@@ -335,6 +335,10 @@ class Reading(msgspec.Struct, gc=False):
     stamp_ns: int = -1  # the record's own time; -1: it has none
     reported: int = -1  # bit c: it says something of sensor c, be it that there is no value; -1: of all
     counted: bool = True
+    corrupt: Sequence[tuple[int, str]] = ()  # (sensor, fault) of cells that stand for no number
+    displaced: Sequence[
+        tuple[str, int, str]
+    ] = ()  # cells that the record gives again: see ``accounts.displace``
 
 
 @dataclass(frozen=True, slots=True)

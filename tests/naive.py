@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -332,6 +333,78 @@ def mutual_information(a: Ints, b: Ints) -> float:
 
     one, other = a.tolist(), b.tolist()
     return entropy(one) + entropy(other) - entropy(list(zip(one, other, strict=True)))
+
+
+# ------------------------------------------------------------------ accounts
+@dataclass
+class CountedCells:
+    """What became of the cells of a stream's readings, cell by cell; a fault in place of a number is a text."""
+
+    spec: StreamSpec
+    states: Counter[str] = field(default_factory=Counter)
+    faults: Counter[tuple[str, str]] = field(default_factory=Counter)
+    rows: dict[str, AssetRows] = field(default_factory=dict)
+
+    def whole(self, asset: str, time_ns: int, given: dict[str, float | str | None]) -> Disposition:
+        """A record that is a whole row: one cell per sensor of the stream."""
+        found = [given.get(sensor) for sensor in self.spec.sensors]
+        values = [math.nan if cell is None or isinstance(cell, str) else cell for cell in found]
+        rows = self.rows.setdefault(asset, AssetRows(self.spec))
+        row = time_ns // self.spec.period_ns
+        before = row in rows.spoken
+        disposition = rows.offer(Reading(0, asset, time_ns, values))
+        for sensor, cell in zip(self.spec.sensors, found, strict=True):
+            if disposition is not Disposition.ACCEPTED:
+                self.states[str(disposition)] += 1
+            else:
+                self._count(sensor, cell, "conflict" if before else "observed")
+        rows.release()
+        return disposition
+
+    def part(self, asset: str, time_ns: int, given: list[tuple[str, float | str | None]]) -> Disposition:
+        """A record's cells of one asset and time, in order; a sensor may come again, the last number counts."""
+        of_sensor: dict[str, list[float | str | None]] = {}
+        for sensor, cell in given:
+            of_sensor.setdefault(sensor, []).append(cell)
+        rows = self.rows.setdefault(asset, AssetRows(self.spec))
+        row, found = time_ns // self.spec.period_ns, set()
+        too_late = bool(rows.accepted_ns) and time_ns < rows.watermark_ns
+        for c, sensor in enumerate(self.spec.sensors):
+            if sensor not in of_sensor:
+                continue
+            cells = of_sensor[sensor]
+            numbers = [i for i, cell in enumerate(cells) if isinstance(cell, float)]
+            last = numbers[-1] if numbers else 0
+            for i, cell in enumerate(cells):
+                if i == last:
+                    continue
+                if isinstance(cell, float):
+                    following = next(cells[n] for n in numbers if n > i)
+                    self.states["duplicate" if following == cell else "conflict"] += 1
+                else:
+                    self._count(sensor, cell, "")
+            cell = cells[last]
+            number = cell if isinstance(cell, float) else math.nan
+            if too_late:
+                self.states["late"] += 1
+                found.add(Disposition.LATE)
+                continue
+            disposition = rows.offer(Reading(0, asset, time_ns, sensor=c, value=number))
+            found.add(disposition)
+            if disposition is not Disposition.ACCEPTED:
+                self.states[str(disposition)] += 1
+            else:
+                self._count(sensor, cell, "observed" if rows.spoken[row].cells[c] == number else "conflict")
+        rows.release()
+        by_rank = (Disposition.ACCEPTED, Disposition.LATE, Disposition.DUPLICATE)
+        return next(disposition for disposition in by_rank if disposition in found)
+
+    def _count(self, sensor: str, cell: float | str | None, of_number: str) -> None:
+        if isinstance(cell, str):
+            self.states["corrupt"] += 1
+            self.faults[sensor, cell] += 1
+        else:
+            self.states["missing" if cell is None else of_number] += 1
 
 
 # ------------------------------------------------------------------ the smallest repair

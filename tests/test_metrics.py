@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import json
 import math
 import re
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -24,6 +26,7 @@ from daemon.adapters.kafka import KafkaStats
 from daemon.adapters.telemetry import SCORE_PARTS, Metrics, Reporter, Status
 from daemon.commands.run import counts_reported
 from daemon.config import HttpSection
+from daemon.config.presets import CUSTOM, mapping_of
 from daemon.detector import Evidence, Windows
 from daemon.domain import (
     SECOND_NS,
@@ -49,6 +52,7 @@ from daemon.runtime.loop import Loop
 from daemon.runtime.options import LoopOptions
 from daemon.runtime.stream_run import StreamPlan, StreamRun
 from daemon.runtime.trainer import TrainingResult
+from daemon.stream.accounts import CellState
 from daemon.stream.audit import Imputable, SensorAudit
 from tests.fakes import CentreDetector
 from tests.runtime.scripted import BASE_S, PUMPS_0, SPEC, FailingRegistry, Fragile, Script, line, steady
@@ -74,6 +78,8 @@ OF_THE_DOMAIN = {
     "episodes_closed_total": "severity|kind",
     "episodes_active": "severity",
     "readings_total": "disposition",
+    "refused_items_total": "reason",
+    "cells_total": "state",
     "drill_faults_total": "kind|found",
     "drill_recall": "kind",
     "drill_delay_seconds": "kind",
@@ -245,6 +251,52 @@ async def test_records_are_counted_by_disposition() -> Metrics:
     assert found["inference_batch_size_count"] == found["inference_duration_seconds_count"] > 0
     assert found["assets_active"] == 1
     return metrics
+
+
+@moves("refused_items_total", "skipped_total", "cells_total", "corrupt_cells_total")
+async def test_cells_are_counted_by_state_and_skipped_records_by_rule() -> Metrics:
+    tags = {
+        "each": "tags[]",
+        "asset": "asset",
+        "sensor": "name",
+        "value": "v",
+        "time": "^.ts",
+        "skip": [{"path": "kind", "in": ["birth"]}],
+    }
+    spec = replace(SPEC, input=mapping_of(CUSTOM, tags))
+
+    def of(offset: int, *cells: tuple[str, Any], kind: str = "data", asset: str = "p1") -> Record:
+        items = [{"asset": asset, "name": name, "v": value} for name, value in cells]
+        items.append({"name": "a", "v": 1.0})  # of no asset
+        value = json.dumps({"kind": kind, "ts": BASE_S + offset, "tags": items}).encode()
+        return Record(offset, None, value, (BASE_S + offset) * SECOND_NS)
+
+    records = [of(0, ("a", 1), ("b", "2.5")), of(1, ("a", "ERR"), ("b", None)), of(2, ("c", 1), ("b", [1]))]
+    records += [of(3, ("a", "ERR")), of(4, kind="birth")]
+    metrics, status, _ = await ran(
+        ASSIGNED, PolledRecords(PUMPS_0, records), PolledRecords(PUMPS_0, (), ended=True), spec=spec
+    )
+    found = samples(metrics)
+    cells = {"observed": 2, "missing": 1, "corrupt": 3, "unknown": 1}
+    for state in CellState:
+        assert found[f'cells_total{{state="{state}"}}'] == cells.get(state, 0)
+    assert found['corrupt_cells_total{fault="text",sensor="a"}'] == 2
+    assert found['corrupt_cells_total{fault="array",sensor="b"}'] == 1
+    assert found['skipped_total{rule="kind"}'] == 1
+    assert found['refused_items_total{reason="no_asset"}'] == 4
+    assert +Counter(status.streams["pumps"].cells) == cells
+    return metrics
+
+
+async def test_a_reading_that_is_decided_on_while_the_log_is_idle_is_counted() -> None:
+    ahead = at(line(5, "p1", 90_000.0, 0.5, 0.5), -1)
+    metrics, _, _ = await ran(
+        ASSIGNED, PolledRecords(PUMPS_0, [*steady(5), ahead]), PolledRecords(PUMPS_0, (), ended=True)
+    )
+    found = samples(metrics)
+    assert found['readings_total{disposition="rejected"}'] == 1
+    assert found['cells_total{state="rejected"}'] == 2
+    assert found['records_rejected_total{reason="future"}'] == 1
 
 
 async def test_the_model_is_timed_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,12 +18,13 @@ from dataclasses import dataclass
 
 from daemon.adapters.ports import Sink, Source
 from daemon.adapters.telemetry import IngestedPoll, Reporter, RestoredState
-from daemon.domain import AlertEvent, Assigned, Disposition, Dropped, InputPartition, PolledRecords, Revoked
+from daemon.domain import AlertEvent, Assigned, Dropped, InputPartition, PolledRecords, Revoked
 from daemon.runtime.committing import STATES_PER_PAUSE, Committer
 from daemon.runtime.lifecycle import ModelLifecycle, Models
 from daemon.runtime.options import LoopOptions
 from daemon.runtime.pauses import Pauses
 from daemon.runtime.stream_run import StreamRun
+from daemon.stream.accounts import Counts
 from daemon.stream.pipeline import Pipeline
 from daemon.stream.steps import Step
 
@@ -131,8 +132,10 @@ class Loop:
             return
         if replaying and not pipeline.replaying:
             await self._report_restored_episodes(pipeline)
+        poll = before.ingested(stream, pipeline, len(event.items))
+        if event.items or poll.counts:  # without records, time may decide on readings that were held
+            self._reporter.poll_ingested(poll)
         if event.items:
-            self._reporter.poll_ingested(before.ingested(stream, pipeline, len(event.items)))
             # The outputs of records that are read again were published by a predecessor.
             self._committer.polled(partition, event.items, began, replayed=replaying)
         if event.end_offset is not None:
@@ -208,16 +211,14 @@ class Loop:
 class _Counts:
     """What a pipeline had counted before a poll."""
 
-    dispositions: Counter[Disposition]
-    reasons: Counter[str]
+    accounts: Counts
     dropped: Counter[Dropped]
     suppressed: int
 
     @staticmethod
     def of(pipeline: Pipeline) -> _Counts:
         return _Counts(
-            pipeline.counts.copy(),
-            pipeline.reasons.copy(),
+            pipeline.accounts.counts(),
             pipeline.dropped.copy(),
             pipeline.episodes.suppressed,
         )
@@ -229,10 +230,10 @@ class _Counts:
             pipeline.partition.topic,
             stream.spec.name,
             records,
-            pipeline.counts - self.dispositions,
-            pipeline.reasons - self.reasons,
+            pipeline.accounts.counts() - self.accounts,
             pipeline.dropped - self.dropped,
             pipeline.episodes.suppressed - self.suppressed,
             decoder.unknown_sensors,
+            decoder.corrupt_examples,
             bool(decoder.zoneless) and stream.spec.timezone is None,
         )

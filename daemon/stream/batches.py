@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
@@ -174,9 +174,17 @@ class ReadingBatch:
     values: Floats  # (B, C)
     conditions: list[str]
     stamps: Ints  # (B,) the records' own times, -1 for none
+    corrupt: Mapping[int, Sequence[tuple[int, str]]] = field(default_factory=dict)
+    """By index, ``Reading.corrupt`` of those that have any."""
 
     def __len__(self) -> int:
         return len(self.assets)
+
+    def corrupt_among(self, index: Ints) -> list[Sequence[tuple[int, str]]]:
+        """``Reading.corrupt`` of those of these readings that have any."""
+        if not self.corrupt:
+            return []
+        return [self.corrupt[i] for i in index.tolist() if i in self.corrupt]
 
     def reading(self, i: int) -> Reading:
         """The reading at one index, as an object."""
@@ -187,6 +195,7 @@ class ReadingBatch:
             tuple(self.values[i].tolist()),  # the collector does not look into a tuple of numbers
             condition=self.conditions[i],
             stamp_ns=int(self.stamps[i]),
+            corrupt=self.corrupt.get(i, ()),
         )
 
 
@@ -206,10 +215,13 @@ class ReadingBatchBuilder:
         self._stamps: list[int] = []
         self._values: list[Floats] = []
         self._single: list[Sequence[float]] = []  # after the values
+        self._corrupt: dict[int, Sequence[tuple[int, str]]] = {}
 
     def add(self, reading: Reading) -> None:
         """Append one wide reading."""
         assert reading.values is not None
+        if reading.corrupt:
+            self._corrupt[len(self._assets)] = reading.corrupt
         self._assets.append(reading.asset)
         self._times.append(reading.time_ns)
         self._offsets.append(reading.offset)
@@ -245,6 +257,7 @@ class ReadingBatchBuilder:
             np.concatenate(values),
             self._conditions,
             np.array(self._stamps, np.int64),
+            self._corrupt,
         )
 
     def _gather(self) -> None:

@@ -68,6 +68,7 @@ class Decoder:
     Attributes:
         corrupt_by_fault: cells that stand for no number, per sensor and fault (``numbers.FAULTS``); null and
             its like are not counted: they are how a producer says that it has no value.
+        corrupt_examples: the first such cell of each sensor and fault, as text.
 
     Raises:
         ConfigError: if two fields have one name, or a field cannot come from the record.
@@ -82,6 +83,8 @@ class Decoder:
     ) -> None:
         spec = as_received(spec)
         self.corrupt_by_fault: Counter[tuple[str, str]] = Counter()
+        self.corrupt_examples: dict[tuple[str, str], str] = {}
+        self._corrupt: list[tuple[int, str]] = []  # of the message at hand
         self._spec = spec
         self._sensors = spec.sensors
         self._names = tuple(rule.source or name for name, rule in zip(spec.sensors, spec.rules, strict=True))
@@ -101,6 +104,7 @@ class Decoder:
         # The type of the values where records can be decoded together: all fields are in the message.
         elsewhere = self._asset_in_key or self._time_in_record or self._labels is not None
         self._at_once = None if elsewhere else self._parser.cells
+        self._refused_items: Counter[str] = Counter()  # none: a typed message has no items
         self._extractor: Extractor | None = None
         if spec.input is not None:
             self._tree = decode_with(spec.input.decode, max_bytes)
@@ -130,9 +134,14 @@ class Decoder:
         return self._sensor_names.unknown
 
     @property
+    def unknown_cells(self) -> int:
+        """Values of sensors that the stream does not list."""
+        return self._sensor_names.unknown_cells
+
+    @property
     def refused_items(self) -> Counter[str]:
         """Items that could not be used in records that could, by reason."""
-        return Counter() if self._extractor is None else self._extractor.refused_items
+        return self._refused_items if self._extractor is None else self._extractor.refused_items
 
     @property
     def skipped_items(self) -> Counter[str]:
@@ -294,16 +303,19 @@ class Decoder:
         message, strict = self._parser.parse_any(value)
         asset = self._asset_ids.read(record.key if self._asset_in_key else message.asset)
         time_ns = self._time(record, message)
+        self._corrupt.clear()
         if self._wide:
+            cells = self._cells(message.values, strict)
             return Reading(
                 record.offset,
                 asset,
                 time_ns,
-                self._cells(message.values, strict),
+                cells,
                 condition=NO_CONDITION
                 if self._labels is None
                 else self._labels.label(message.condition, asset),
                 stamp_ns=record.timestamp_ns,
+                corrupt=tuple(self._corrupt),
             )
         sensor = self._sensor_names.index(record.key if self._sensor_in_key else message.sensor)
         if message.value is msgspec.UNSET:
@@ -316,6 +328,7 @@ class Decoder:
             value=self._values.apply_one(self._number(message.value, sensor), sensor),
             condition=NO_CONDITION if self._labels is None else self._labels.label(message.condition, asset),
             stamp_ns=record.timestamp_ns,
+            corrupt=tuple(self._corrupt),
         )
 
     def _time(self, record: Record, message: Any) -> int:
@@ -351,7 +364,11 @@ class Decoder:
         return [self._number(get(name), c) for c, name in enumerate(self._names)]
 
     def _note_corrupt(self, sensor: int, fault: str, value: object) -> None:
-        self.corrupt_by_fault[self._sensors[sensor], fault] += 1
+        """Count a cell that stands for no number, and keep the first one as an example."""
+        key = self._sensors[sensor], fault
+        self.corrupt_by_fault[key] += 1
+        if key not in self.corrupt_examples:
+            self.corrupt_examples[key] = shown(value)
 
     def _number(self, cell: object, sensor: int) -> float:
         """The raw number of a cell of any JSON type; NaN, and counted, if it stands for none."""
@@ -359,4 +376,5 @@ class Decoder:
             return number_of(cell, self._states[sensor])
         except NotANumberError as error:
             self._note_corrupt(sensor, error.fault, cell)
+            self._corrupt.append((sensor, error.fault))
             return _NAN

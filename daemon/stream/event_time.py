@@ -32,6 +32,7 @@ from daemon.domain import (
     Record,
     StreamSpec,
 )
+from daemon.stream.accounts import CellFates
 from daemon.stream.snapshot import (
     EventTimeState,
     HeldState,
@@ -75,6 +76,7 @@ class HeldReading:
     record: Record
     rejected: bool = False
     disposition: Disposition | None = None  # of a reading of the ``first`` row: how it was counted
+    fates: CellFates = field(default_factory=CellFates)  # and its cells
 
     @property
     def size(self) -> int:
@@ -103,6 +105,10 @@ class HeldReading:
             self.disposition,
             pack_bits(reading.reported) if reading.reported >= 0 else b"",
             reading.counted,
+            list(reading.corrupt),
+            list(reading.displaced),
+            pack_bits(self.fates.repeated),
+            pack_bits(self.fates.conflicting),
         )
 
     @staticmethod
@@ -120,9 +126,12 @@ class HeldReading:
             state.stamp_ns,
             unpack_bits(state.reported) if state.reported else -1,
             state.of_record,
+            state.corrupt,
+            state.displaced,
         )
+        fates = CellFates(0, unpack_bits(state.repeated), unpack_bits(state.conflicting))
         record = Record(state.offset, state.key, state.message, state.stamp_ns)
-        return HeldReading(reading, record, state.rejected, state.counted)
+        return HeldReading(reading, record, state.rejected, state.counted, fates)
 
 
 @dataclass(slots=True, eq=False)

@@ -88,11 +88,12 @@ class SensorNames:
         max_bytes: longer unknown names are counted together.
 
     ``unknown`` counts, per name, the values of sensors that the stream does not list; names beyond the
-    first few hundred are counted together under ``OTHER``.
+    first few hundred are counted together under ``OTHER``. ``unknown_cells`` is the sum of them.
     """
 
     def __init__(self, spec: StreamSpec, max_bytes: int) -> None:
         self.unknown: Counter[str] = Counter()
+        self.unknown_cells = 0
         self._max_bytes = max_bytes
         self._sensors = spec.sensors
         self._index = {
@@ -140,6 +141,7 @@ class SensorNames:
             raise RejectedError(Reason.UNKNOWN_SENSOR, self.unknown_detail(unknown[0]))
 
     def _count(self, name: str) -> None:
+        self.unknown_cells += 1
         named = name in self.unknown or len(self.unknown) < NAMES_KEPT
         self.unknown[name if named and len(name) <= self._max_bytes else OTHER] += 1
 

@@ -45,6 +45,7 @@ from daemon.domain import (
     Reading,
     StreamSpec,
 )
+from daemon.stream.accounts import CellFates
 from daemon.stream.asset_grid import NEVER, AssetGrid, OpenRow, ValueHashes, value_hashes
 from daemon.stream.reduction import Reductions
 from daemon.stream.snapshot import (
@@ -75,13 +76,15 @@ class Grid:
         spec: the stream.
 
     ``conflicts`` counts readings that contradicted a cell that had its value already: they are accepted,
-    and the first value stands. ``newest`` (N,) is each asset's greatest row with a reading, released or
+    and the first value stands. ``fates`` says which cells of the last inserted reading did not go into its
+    row, and is valid until the next one. ``newest`` (N,) is each asset's greatest row with a reading, released or
     not; ``NEVER`` for a slot without one.
     """
 
     def __init__(self, spec: StreamSpec) -> None:
         self.spec = spec
         self.conflicts = 0
+        self.fates = CellFates()
         self.newest: Ints = np.empty(0, np.int64)
         self._active: dict[int, AssetGrid] = {}  # by slot; where rows are gathered all assets are
         self._all = (1 << len(spec.sensors)) - 1
@@ -173,11 +176,14 @@ class Grid:
         time_ns = reading.time_ns
         spec = self.spec
         row = time_ns // spec.period_ns
+        fates = self.fates
+        fates.late = fates.repeated = fates.conflicting = 0
         grid = self._active.get(slot)
         if grid is None:
             grid = self._activate(slot, reading)
         if time_ns < grid.watermark_ns:
             disposition = Disposition.LATE
+            fates.late = self._all
         elif reading.values is None:
             disposition = self._insert_cell(grid, row, reading)
         elif not self._whole:
@@ -242,8 +248,10 @@ class Grid:
                 else int(self._value_hashes[grid.slot, self._place(row)])
             )
             if known_hash == value_hash:
+                self.fates.repeated = self._all
                 return Disposition.DUPLICATE
             self.conflicts += 1
+            self.fates.conflicting = self._all
             return Disposition.ACCEPTED
         grid.rows[row] = OpenRow(
             reading.values, self._all, reading.offset, reading.offset, True, reading.condition, value_hash
@@ -260,25 +268,28 @@ class Grid:
         if open_row is None:
             released = grid.recent.get(row)
             if released is not None and released.reported & bit & ~self._reduced:
-                first = released.values[reading.sensor]
-                if first == value or (first != first and value != value):
-                    return Disposition.DUPLICATE
-                self.conflicts += 1
-                return Disposition.ACCEPTED
+                return self._meet(released.values[reading.sensor], value, bit)
             if row < grid.head:
+                self.fates.late = bit
                 return Disposition.LATE
             open_row = self._open(grid, row, reading)
         elif open_row.reported & bit & ~self._reduced:
             first = open_row.values[reading.sensor]
-            if first == value or (first != first and value != value):
-                return Disposition.DUPLICATE
-            if first == first:
-                self.conflicts += 1
-                return Disposition.ACCEPTED
+            if first == first or value != value:
+                return self._meet(first, value, bit)
         self._reductions.write(open_row, reading.sensor, value, reading.time_ns)
         open_row.last_offset = reading.offset
         if reading.condition:
             open_row.condition = reading.condition
+        return Disposition.ACCEPTED
+
+    def _meet(self, first: float, value: float, bit: int) -> Disposition:
+        """A cell has its value already: whether this one repeats or contradicts it."""
+        if first == value or (first != first and value != value):
+            self.fates.repeated |= bit
+            return Disposition.DUPLICATE
+        self.conflicts += 1
+        self.fates.conflicting |= bit
         return Disposition.ACCEPTED
 
     def _insert_part(self, grid: AssetGrid, row: int, reading: Reading) -> Disposition:
@@ -305,13 +316,12 @@ class Grid:
                 grid.silent &= ~bit
             if known is not None and known.reported & bit & ~self._reduced:
                 first = known.values[c]
-                if first == value or (first != first and value != value):
-                    continue
-                if first == first or late:
-                    self.conflicts += 1
-                    disposition = Disposition.ACCEPTED
+                if first == first or value != value or late:
+                    if self._meet(first, value, bit) is Disposition.ACCEPTED:
+                        disposition = Disposition.ACCEPTED
                     continue
             if late or open_row is None:
+                self.fates.late |= bit
                 if disposition is Disposition.DUPLICATE:
                     disposition = Disposition.LATE
                 continue

@@ -19,6 +19,7 @@ import json
 from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -41,6 +42,7 @@ from daemon.domain import (
     iso,
 )
 from daemon.grouping import by_slot
+from daemon.stream.accounts import Accounts
 from daemon.stream.asset_grid import ValueHashes
 from daemon.stream.assets import AssetTable
 from daemon.stream.batches import ReadingBatch, RowBatch
@@ -59,6 +61,12 @@ class Decode(Protocol):
     """What is needed of ``decoding.Decoder``."""
 
     def new_births(self) -> Births | None: ...
+
+    @property
+    def unknown_cells(self) -> int: ...
+
+    @property
+    def refused_items(self) -> Counter[str]: ...
 
     def decode_all(
         self, items: Sequence[Record | Reading], births: Births | None = None
@@ -89,7 +97,7 @@ class Ingest:
 
     Attributes:
         grid, guard, clock: see the module; each owns its state.
-        counts, reasons, skipped: records by disposition, rejected ones by reason, skipped ones by rule.
+        accounts: what became of records and cells.
         trace: the dispositions record by record; None if they are not kept.
         births: what earlier records say of later ones; None where each can be understood alone.
         stamps: record times of the last three readings, in ns.
@@ -110,9 +118,7 @@ class Ingest:
         self.grid = Grid(spec)
         self.guard = EventTimeGuard(spec)
         self.clock = FleetClock(spec, self.guard)
-        self.counts: Counter[Disposition] = Counter()
-        self.reasons: Counter[str] = Counter()
-        self.skipped: Counter[str] = Counter()
+        self.accounts = Accounts(spec)
         self.trace: list[Traced] | None = [] if trace else None
         self.stamps: tuple[int, ...] = ()
         self.births = decoder.new_births()
@@ -132,24 +138,27 @@ class Ingest:
     # -------------------------------------------------------------- decoding
     def decode(self, items: Sequence[Record | Reading]) -> tuple[ReadingBatch | None, list[Reading]]:
         """Make readings of records; those of wide messages as one batch."""
+        decoder, accounts, replaying = self._decoder, self.accounts, self._ledger.replaying
+        unknown, refused = decoder.unknown_cells, decoder.refused_items.copy()
         wide: ReadingBatch | None = None
         readings: list[Reading] = []
         if not self.spec.gathers and self.spec.input is None:
-            wide, rejected = self._decoder.decode_batch(items)
+            wide, rejected = decoder.decode_batch(items)
         else:
             rejected = []
-            for found in self._decoder.decode_all(items, self.births):
+            for found in decoder.decode_all(items, self.births):
                 if isinstance(found, Reading):
                     readings.append(found)
                 elif isinstance(found, Rejected):
                     rejected.append(found)
-                elif not self._ledger.replaying:
-                    self.counts[Disposition.SKIPPED] += 1
-                    self.skipped[found.rule] += 1
+                elif not replaying:
+                    accounts.skip(found.rule)
+        if not replaying:
+            accounts.decoded(decoder.unknown_cells - unknown, decoder.refused_items - refused)
         self._decoded = items
         self._appended = isinstance(items, Records) and items.appended
         for each in rejected:
-            if not self._ledger.replaying:
+            if not replaying:
                 self._dead_letters.append((each.record.offset, self._rejected(each)))
             elif self.trace is not None:
                 self.trace.append(Traced(each.record.offset, "", -1, Disposition.REJECTED))
@@ -157,8 +166,7 @@ class Ingest:
 
     def _rejected(self, rejected: Rejected, *, counted: bool = True) -> DeadLetter:
         """Count a rejected record, unless it counts as what became of another of its readings; its dead letter."""
-        self.counts[Disposition.REJECTED] += counted
-        self.reasons[rejected.reason] += 1
+        self.accounts.reject(rejected.reason, counted=counted)
         if self.trace is not None:
             self.trace.append(Traced(rejected.record.offset, "", -1, Disposition.REJECTED))
         return DeadLetter(self.spec.name, self.partition, rejected)
@@ -253,7 +261,7 @@ class Ingest:
             alike = groups if len(together) == len(slots) else by_slot(released.slots)
             clock.observe_many(alike, released.slots, counts[together])
             clock.advance(int((released.rows - clock.skew[released.slots]).max()))
-        self.counts[Disposition.ACCEPTED] += len(together)
+        self.accounts.accept_rows(released.values, batch.corrupt_among(begin + together))
         if self.trace is not None:
             self.trace += [
                 Traced(int(offsets[i]), batch.assets[begin + i], int(rows[i]), Disposition.ACCEPTED)
@@ -327,10 +335,10 @@ class Ingest:
             self.clock.clear(slot)
             for held in admission.rejected:
                 if held.disposition is not None:
-                    self.counts[held.disposition] -= held.reading.counted
+                    self.accounts.retract(held.reading, held.disposition, held.fates)
         released, disposition = self._insert(slot, admission.taken, reading, value_hash)
         if not self._ledger.replaying:
-            new.disposition = disposition
+            new.disposition, new.fates = disposition, copy(self.grid.fates)
             self._refuse(admission.rejected, reading.offset)
         return released
 
@@ -353,7 +361,7 @@ class Ingest:
             if disposition is Disposition.LATE:
                 clock.observe_late(slot, self.spec.row(reading.time_ns))
             if not replaying:
-                self.counts[disposition] += reading.counted
+                self.accounts.take(reading, disposition, grid.fates)
             if self.trace is not None:
                 row = self.spec.row(reading.time_ns)
                 self.trace.append(Traced(reading.offset, reading.asset, row, disposition))
@@ -370,6 +378,7 @@ class Ingest:
             when = iso(each.reading.time_ns)
             detail = f"{when} is ahead of the asset's other readings, and no second reading confirms it"
             refused = Rejected(each.record, Reason.FUTURE, detail)
+            self.accounts.refuse(each.reading)
             letter = self._rejected(refused, counted=each.reading.counted)
             insort(self._dead_letters, (offset, letter), key=lambda known: known[0])
 

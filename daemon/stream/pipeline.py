@@ -45,6 +45,7 @@ from daemon.domain import (
     StateRecord,
     to_ns,
 )
+from daemon.stream.accounts import Accounts
 from daemon.stream.alerts import Episodes
 from daemon.stream.asset_grid import value_hashes
 from daemon.stream.audit import Audit
@@ -142,12 +143,17 @@ class Pipeline:
     @property
     def counts(self) -> Counter[Disposition]:
         """Records by disposition."""
-        return self.parts.ingest.counts
+        return self.accounts.records
 
     @property
     def reasons(self) -> Counter[str]:
         """Rejected records by reason."""
-        return self.parts.ingest.reasons
+        return self.accounts.reasons
+
+    @property
+    def accounts(self) -> Accounts:
+        """What became of its records and their cells."""
+        return self.parts.ingest.accounts
 
     @property
     def dropped(self) -> Counter[Dropped]:

@@ -141,6 +141,10 @@ class HeldState(msgspec.Struct, frozen=True, array_like=True):
     counted: Disposition | None
     reported: bytes
     of_record: bool  # whether the record counts as what becomes of this reading
+    corrupt: list[tuple[int, str]]  # what there is to count of its cells
+    displaced: list[tuple[str, int, str]]
+    repeated: bytes
+    conflicting: bytes
 
 
 class EventTimeState(NamedTuple):

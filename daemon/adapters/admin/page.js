@@ -39,20 +39,31 @@ function scoringRate(s) {
   return rate;
 }
 
-/** How many records came to which end, over all streams. */
-function recordCounts(streams) {
+/** How many records, or cells, came to which end, over all streams. */
+function countsOf(streams, what) {
   const counts = {};
   for (const stream of streams)
-    for (const [name, n] of Object.entries(stream.records)) counts[name] = (counts[name] || 0) + n;
+    for (const [name, n] of Object.entries(stream[what])) counts[name] = (counts[name] || 0) + n;
   return counts;
 }
 
+const total = (counts) => Object.values(counts).reduce((a, b) => a + b, 0);
+
 function recordTile(streams) {
-  const counts = recordCounts(streams);
-  const all = Object.values(counts).reduce((a, b) => a + b, 0);
-  const odd = ["duplicate", "late", "rejected"].filter((name) => counts[name]);
+  const counts = countsOf(streams, "records");
+  const all = total(counts);
+  const odd = ["duplicate", "late", "rejected", "skipped"].filter((name) => counts[name]);
   const remark = odd.map((name) => growing(counts[name]) + " " + name).join(", ") || "all accepted";
   return tile("Records", growing(all), remark, counts.rejected > 0.05 * all ? "warn" : "");
+}
+
+function cellTile(streams) {
+  const counts = countsOf(streams, "cells");
+  const corrupt = streams.flatMap((stream) => stream.corrupt);
+  const odd = ["missing", "corrupt", "unknown", "conflict"].filter((name) => counts[name]);
+  const named = (name) => growing(counts[name]) + " " + name + (name === "corrupt" && corrupt.length ? " (" + corrupt[0].sensor + ")" : "");
+  const remark = odd.map(named).join(", ") || "all observed";
+  return tile("Values", growing(total(counts)), remark, counts.corrupt > 0.01 * total(counts) ? "warn" : "");
 }
 
 function tiles(s, rate) {
@@ -67,6 +78,7 @@ function tiles(s, rate) {
     tile("Rows scored", growing(scored), rate === null ? "…" : count(Math.round(rate)) + " per second"),
     tile("Readings filled in", growing(filled), scored ? (filled / scored).toFixed(2) + " per row" : "none yet"),
     recordTile(s.streams),
+    cellTile(s.streams),
     tile("Up", duration(s.uptime_seconds), s.source || "version " + s.version),
   );
 }

@@ -8,6 +8,7 @@ that is not finite becomes None.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -19,6 +20,7 @@ from daemon.adapters.pages import bounded, contributor_rows
 from daemon.adapters.telemetry import AssetScores, Lifecycle, ModelChange, Status, StreamStatus
 from daemon.documents import short
 from daemon.domain import AlertEvent, AlertKind, DriftRecord, Phase, Severity, iso
+from daemon.stream.accounts import Fault
 from daemon.stream.audit import Imputable, SensorAudit
 
 EPISODES_SHOWN: Final = 100
@@ -26,6 +28,8 @@ SPARK_POINTS: Final = 100
 CONTRIBUTORS_SHOWN: Final = 3
 AUDITS_SHOWN: Final = 60
 """Sensors whose imputation is shown, the worst first."""
+CORRUPT_SHOWN: Final = 10
+"""Sensors and faults of cells that are no numbers, the most frequent first."""
 DRILL_SENSORS_SHOWN: Final = 40
 """Rows of the fire drill's table; of more sensors, those whose faults are found least often."""
 
@@ -104,6 +108,8 @@ def _stream(stream: StreamStatus, open_by_asset: dict[tuple[str, str], list[Aler
         "scored": stream.scored,
         "filled": stream.filled,
         "records": stream.records,
+        "cells": stream.cells,
+        "corrupt": _corrupt(stream.corrupt),
         "newest": iso(stream.newest_ns) if stream.newest_ns else None,
         "drift": _drift(list(stream.drift)),
         "drill": _drill(stream.drill()),
@@ -114,6 +120,14 @@ def _stream(stream: StreamStatus, open_by_asset: dict[tuple[str, str], list[Aler
             for asset in sorted(stream.tracks)
         ],
     }
+
+
+def _corrupt(counts: Counter[Fault]) -> list[dict[str, Any]]:
+    """The sensors and faults with most cells that are no numbers."""
+    return [
+        {"sensor": bounded(sensor), "fault": fault, "cells": n}
+        for (sensor, fault), n in counts.most_common(CORRUPT_SHOWN)
+    ]
 
 
 def _track(asset: str, track: AssetScores, threshold: float, episodes: list[AlertEvent]) -> dict[str, Any]:

@@ -40,6 +40,7 @@ from daemon.adapters.telemetry.labels import (
 )
 from daemon.domain import AlertKind, Disposition, Dropped, Reason, Severity
 from daemon.model.faults import FaultKind
+from daemon.stream.accounts import CellState
 
 SECONDS_FINE: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 SECONDS_LONG: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
@@ -135,6 +136,30 @@ FAMILIES: Final = (
         "readings_total",
         "Records of a stream by what became of them.",
         {"stream": Given.STREAMS, "disposition": tuple(map(str, Disposition))},
+    ),
+    Family(
+        Kind.COUNTER,
+        "skipped_total",
+        "Records that are no readings and no faults, by the rule of the stream's mapping that says so.",
+        {"stream": Given.STREAMS, "rule": Given.LATER},
+    ),
+    Family(
+        Kind.COUNTER,
+        "refused_items_total",
+        "Parts of records that could not be used, in records that could.",
+        {"stream": Given.STREAMS, "reason": REASONS},
+    ),
+    Family(
+        Kind.COUNTER,
+        "cells_total",
+        "Values of records, one per sensor, by what became of them.",
+        {"stream": Given.STREAMS, "state": tuple(map(str, CellState))},
+    ),
+    Family(
+        Kind.COUNTER,
+        "corrupt_cells_total",
+        "Cells that stand for no number, by sensor and by what they are instead.",
+        {"stream": Given.LATER, "sensor": Given.LATER, "fault": Given.LATER},
     ),
     Family(Kind.COUNTER, "readings_imputed_total", "Cells filled in.", PER_STREAM),
     Family(

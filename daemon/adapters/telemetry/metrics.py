@@ -52,6 +52,7 @@ from daemon.domain import (
     Severity,
 )
 from daemon.model.faults import FaultKind
+from daemon.stream.accounts import Counts
 from daemon.stream.audit import Imputable, SensorAudit
 from daemon.stream.drift import divergence
 
@@ -239,6 +240,10 @@ class ReadingMetrics:
 
     def __init__(self, families: Families, streams: Sequence[str]) -> None:
         self._dispositions = families.counter("readings_total")
+        self._skipped = families.counter("skipped_total")
+        self._refused_items = families.counter("refused_items_total")
+        self._cells = families.counter("cells_total")
+        self._corrupt = families.counter("corrupt_cells_total")
         self._imputed = families.counter("readings_imputed_total")
         self._late = families.counter("readings_late_total")
         self._dropped = families.counter("dropped_total")
@@ -261,6 +266,17 @@ class ReadingMetrics:
                 self._dispositions.labels(stream, str(disposition)).inc(n)
                 if disposition is Disposition.LATE:
                     self._late.labels(stream).inc(n)
+
+    def cells(self, stream: str, counts: Counts) -> None:
+        """What became of a batch's cells, of items of its records, and which of its records were skipped."""
+        for state, n in counts.cells.items():
+            self._cells.labels(stream, str(state)).inc(n)
+        for (sensor, fault), n in counts.corrupt.items():
+            self._corrupt.labels(stream, sensor, fault).inc(n)
+        for rule, n in counts.skipped.items():
+            self._skipped.labels(stream, rule).inc(n)
+        for reason, n in counts.refused_items.items():
+            self._refused_items.labels(stream, reason).inc(n)
 
     def dropped(self, stream: str, reason: Dropped, n: int = 1) -> None:
         """``n`` items were left out on purpose."""

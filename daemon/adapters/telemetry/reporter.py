@@ -26,7 +26,6 @@ from daemon.adapters.telemetry.status import Status
 from daemon.domain import (
     AlertEvent,
     Assigned,
-    Disposition,
     Dropped,
     InputPartition,
     Output,
@@ -35,6 +34,7 @@ from daemon.domain import (
     iso,
 )
 from daemon.model.faults import FaultKind
+from daemon.stream.accounts import Counts, Fault
 from daemon.stream.audit import SensorAudit
 
 if TYPE_CHECKING:  # for annotations only: the command line imports this package at its start
@@ -45,6 +45,8 @@ log = structlog.get_logger()
 
 MOST_UNKNOWN_SENSORS: Final = 20
 """Names outside the configuration that are logged, in all streams together."""
+MOST_FAULTS: Final = 100
+"""Sensors and faults whose cells are logged, in all streams together."""
 
 
 # ------------------------------------------------------------------ what is reported
@@ -55,11 +57,13 @@ class IngestedPoll:
     topic: str
     stream: str
     records: int
-    dispositions: Mapping[Disposition, int] = field(default_factory=dict)
-    rejected: Mapping[str, int] = field(default_factory=dict)  # by ``Reason``
+    counts: Counts = field(default_factory=Counts)
     dropped: Mapping[Dropped, int] = field(default_factory=dict)
     suppressed: int = 0  # episodes that began inside maintenance
     unknown_sensors: Iterable[str] = ()  # all names so far that are not in the configuration
+    corrupt_examples: Mapping[Fault, str] = field(
+        default_factory=dict
+    )  # a cell of each sensor and fault so far
     zoneless: bool = False  # timestamps came without a zone, and the configuration names none
 
 
@@ -159,6 +163,7 @@ class Reporter:
         self.status = status
         self._throttle = Throttle()
         self._logged_once: set[str] = set()
+        self._logged_faults: set[tuple[str, str, str]] = set()
         self._counted = SourceCounts()
         metrics.process.lifecycle(lambda: status.lifecycle)
 
@@ -270,9 +275,10 @@ class Reporter:
         """The records of one poll were processed."""
         name = poll.stream
         self.metrics.consumer.consumed(poll.topic, poll.records)
-        self.metrics.readings.dispositions(name, poll.dispositions)
-        self.status.dispositions(name, poll.dispositions)
-        for reason, n in poll.rejected.items():
+        self.metrics.readings.dispositions(name, poll.counts.records)
+        self.metrics.readings.cells(name, poll.counts)
+        self.status.ingested(name, poll.counts)
+        for reason, n in poll.counts.reasons.items():
             self.metrics.consumer.rejected(poll.topic, Reason(reason), n)
         for dropped, n in poll.dropped.items():
             self.metrics.readings.dropped(name, dropped, n)
@@ -281,6 +287,7 @@ class Reporter:
         if poll.suppressed > 0:
             self.metrics.episodes.suppressed("maintenance", poll.suppressed)
         self._log_unknown_sensors(name, poll.unknown_sensors)
+        self._log_corrupt_cells(name, poll)
         if poll.zoneless:
             self._log_zoneless(name)
 
@@ -338,6 +345,22 @@ class Reporter:
                     stream=stream,
                     sensor=sensor,
                     rule="not among the stream's sensors in the config: its values are ignored",
+                )
+
+    def _log_corrupt_cells(self, stream: str, poll: IngestedPoll) -> None:
+        """Once per sensor and fault: a sensor that sends texts looks as if it sent nothing."""
+        for (sensor, fault), n in poll.counts.corrupt.items():
+            key = (stream, sensor, fault)
+            if key not in self._logged_faults and len(self._logged_faults) < MOST_FAULTS:
+                self._logged_faults.add(key)
+                log.warning(
+                    "cells_not_numbers",
+                    stream=stream,
+                    sensor=sensor,
+                    fault=fault,
+                    count=n,
+                    example=poll.corrupt_examples.get((sensor, fault), ""),
+                    rule="they count as missing; `missing` and `states` in the config say what texts mean",
                 )
 
     # -------------------------------------------------------------- models

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -33,6 +33,7 @@ from daemon.domain import (
     Phase,
 )
 from daemon.grouping import by_slot
+from daemon.stream.accounts import CellState, Counts, Fault
 from daemon.stream.audit import SensorAudit
 
 SCORES_KEPT: Final = 300
@@ -86,6 +87,8 @@ class StreamStatus:
     records: dict[str, int] = field(
         default_factory=lambda: {str(d): 0 for d in Disposition if d is not Disposition.SKIPPED}
     )  # skipped ones where any are
+    cells: dict[str, int] = field(default_factory=lambda: {str(s): 0 for s in CellState})
+    corrupt: Counter[Fault] = field(default_factory=Counter)  # cells
     newest_ns: int = 0  # event time of the newest row
     drift: deque[DriftRecord] = field(default_factory=lambda: deque(maxlen=100))
     imputation: dict[str, SensorAudit] = field(default_factory=dict)  # by sensor, under this model
@@ -201,11 +204,14 @@ class Status:
         """The process ends: it is not ready from here on."""
         self._draining = True
 
-    def dispositions(self, stream: str, counts: Mapping[Disposition, int]) -> None:
-        """Count a batch's records by what became of them."""
-        records = self.streams[stream].records
-        for disposition, n in counts.items():
-            records[str(disposition)] = records.get(str(disposition), 0) + n
+    def ingested(self, stream: str, counts: Counts) -> None:
+        """Count what became of a batch's records and cells."""
+        status = self.streams[stream]
+        for disposition, n in counts.records.items():
+            status.records[str(disposition)] += n
+        for state, n in counts.cells.items():
+            status.cells[str(state)] += n
+        status.corrupt.update(counts.corrupt)
 
     def model(
         self,

@@ -20,6 +20,7 @@ from typing import Any, Final, NamedTuple
 
 from daemon.domain import NO_CONDITION, Reading, Reason, Record, StreamSpec
 from daemon.mapping import Bound, InputMapping, Source
+from daemon.stream.accounts import displace
 from daemon.stream.extract.cells import Cell, Cells, Leaves, compile_cells, no_cells
 from daemon.stream.extract.items import compile_each, compile_skip
 from daemon.stream.extract.numbers import NotANumberError, number_of
@@ -354,13 +355,20 @@ class Extractor:
     # ------------------------------------------------------------------ one value
     def _put(self, reading: Reading, place: int, value: Any, trusted: bool) -> None:
         """Put the value of a sensor into a reading; a corrupt or untrusted one is missing there."""
+        assert isinstance(reading.values, list)
+        fault = ""
         try:
             number = self._number(value, place) if trusted else _NAN
         except NotANumberError as error:
-            number = _NAN
-            self._note_corrupt(place, error.fault, value)
-        reading.values[place] = number  # type: ignore[index]
+            number, fault = _NAN, error.fault
+            self._note_corrupt(place, fault, value)
+        if reading.reported >> place & 1:
+            displace(reading, place, number, fault)
+            return
+        reading.values[place] = number
         reading.reported |= 1 << place
+        if fault:
+            reading.corrupt = [*reading.corrupt, (place, fault)]
 
     def _number(self, value: Any, place: int) -> float:
         missing = self._missing

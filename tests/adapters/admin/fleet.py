@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -20,6 +21,7 @@ from daemon.domain import (
     Phase,
     Severity,
 )
+from daemon.stream.accounts import Counts
 from daemon.stream.audit import Imputable, SensorAudit
 
 NOW = datetime(2026, 3, 4, 9, 30, tzinfo=UTC)
@@ -111,9 +113,8 @@ def fleet() -> Status:
         "compressors", "77b20d415f3a9c1e", Promotion.REFUSED,
         "the candidate reconstructs the held-out rows worse than the model in use (0.318 against 0.274)",
     )  # fmt: skip
-    status.dispositions(
-        "compressors", {Disposition.ACCEPTED: 48_216_301, Disposition.LATE: 2_112, Disposition.REJECTED: 17}
-    )
+    records = {Disposition.ACCEPTED: 48_216_301, Disposition.LATE: 2_112, Disposition.REJECTED: 17}
+    status.ingested("compressors", Counts(Counter(records)))
     rng = np.random.default_rng(0)
     rows = 120
     times = np.array([NOW_NS - (rows - i) * SECOND_NS for i in range(rows)])

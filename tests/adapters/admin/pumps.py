@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,6 +24,7 @@ from daemon.domain import (
     Phase,
     Severity,
 )
+from daemon.stream.accounts import CellState, Counts
 
 PATHS = ["/", "/livez", "/readyz", "/startupz", "/metrics", "/api/status", "/api/events"]
 HOSTILE = "<script>alert(1)</script>\"'&\n\u2028"
@@ -54,7 +56,9 @@ def pumps() -> Status:
     status.joined = status.connected = True
     status.model("pumps", "5f3a9c1e", threshold=5.1, part_thresholds={"kl": math.nan}, trained_at=now)
     status.promotion("pumps", "5f3a9c1e", Promotion.REFUSED, HOSTILE)
-    status.dispositions("pumps", {Disposition.ACCEPTED: 600, Disposition.LATE: 2})
+    records = Counter({Disposition.ACCEPTED: 600, Disposition.LATE: 2})
+    cells = Counter({CellState.OBSERVED: 1_760, CellState.CORRUPT: 40, CellState.LATE: 6})
+    status.ingested("pumps", Counts(records, cells=cells, corrupt=Counter({("Level", "text"): 40})))
     for n, asset in enumerate(("pump-01", "pump-02", HOSTILE)):
         scored(status, asset, [0.1 * t * n for t in range(100)])
     scored(status, "pump-01", [math.nan], 101)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from daemon.adapters.telemetry import (
 )
 from daemon.domain import Disposition, Dropped
 from daemon.model.faults import FaultKind
+from daemon.stream.accounts import Counts
 from tests.adapters.telemetry.outputs import PARTITION, alert, drift_record
 from tests.fakes import CentreDetector
 
@@ -113,13 +115,43 @@ def test_names_outside_the_configuration_are_logged_once_and_not_without_end(rep
         for _ in range(3):
             reporter.poll_ingested(
                 IngestedPoll(
-                    "plant.pumps", "pumps", 1, {Disposition.LATE: 1}, unknown_sensors=names, zoneless=True
+                    "plant.pumps",
+                    "pumps",
+                    1,
+                    Counts(Counter({Disposition.LATE: 1})),
+                    unknown_sensors=names,
+                    zoneless=True,
                 )
             )
     events = [entry["event"] for entry in logs]
     assert events.count("unknown_sensor") == 20
     assert events.count("timestamps_without_zone") == 1
     assert reporter.status.streams["pumps"].records["late"] == 3
+
+
+def test_cells_that_are_no_numbers_are_logged_once_per_sensor_and_fault(reporter: Reporter) -> None:
+    for_level = Counter({("Level", "text"): 3})
+    polls = [
+        IngestedPoll(
+            "plant.pumps", "pumps", 1, Counts(corrupt=corrupt), corrupt_examples={("Level", "text"): "'ERR'"}
+        )
+        for corrupt in (for_level, for_level, Counter({("Level", "array"): 1}), Counter[tuple[str, str]]())
+    ]
+    with capture_logs() as logs:
+        for poll in polls:
+            reporter.poll_ingested(poll)
+    assert [(e["event"], e["sensor"], e["fault"], e["count"], e["example"]) for e in logs] == [
+        ("cells_not_numbers", "Level", "text", 3, "'ERR'"),
+        ("cells_not_numbers", "Level", "array", 1, ""),
+    ]
+    assert sample(reporter, 'corrupt_cells_total{fault="text",sensor="Level",stream="pumps"}') == 6
+
+
+def test_sensors_that_send_no_numbers_are_not_logged_without_end(reporter: Reporter) -> None:
+    corrupt = Counter({(f"s{i}", "text"): 1 for i in range(500)})
+    with capture_logs() as logs:
+        reporter.poll_ingested(IngestedPoll("plant.pumps", "pumps", 1, Counts(corrupt=corrupt)))
+    assert len(logs) == 100
 
 
 @pytest.mark.parametrize(

@@ -540,11 +540,11 @@ def test_cells_with_keys_of_their_own_are_refused_alone() -> None:
     assert refusal(section, {"id": "s", "v": {}})[0] == "no_values"
 
 
-def test_the_last_of_several_values_of_a_cell_counts_even_where_it_is_bad() -> None:
+def test_the_last_number_of_several_values_of_a_cell_counts() -> None:
     section = stream(["a"], LIST | {"quality": "q"})
     items = [{"id": "s", "ts": T, "n": "a", "v": v, "q": q} for v, q in ((1, True), (2, True), (3, False))]
     assert read(section, {"list": items[:2]}) == [("s", "a", T * NS, 2.0)]
-    assert read(section, {"list": items}) == [("s", "a", T * NS, None)]
+    assert read(section, {"list": items}) == [("s", "a", T * NS, 2.0)]  # a bad one says nothing of it
 
 
 def test_a_message_of_too_many_readings_keeps_what_fits(monkeypatch: pytest.MonkeyPatch) -> None:
