@@ -129,6 +129,11 @@ class Extractor:
         if not value and self._skips_null:
             raise SkippedError("null_value")
 
+    def check_skip(self, tree: Any, record: Record) -> None:
+        """Skip a message (``SkippedError``), where the mapping says so."""
+        if self._skips is not None and (rule := self._skips((tree, None, None), record)) is not None:
+            raise SkippedError(rule)
+
     def readings(self, tree: Any, record: Record) -> list[Reading]:
         """The readings of a message, one at least.
 
@@ -176,11 +181,10 @@ class Extractor:
 
     # ------------------------------------------------------------------ items
     def _items_of(self, tree: Any, record: Record) -> list[Scope]:
-        root: Scope = (tree, None, None)
-        if self._skips is not None and (rule := self._skips(root, record)) is not None:
-            raise SkippedError(rule)
+        self.check_skip(tree, record)
         items = self._items(tree)
         if items is None:
+            root: Scope = (tree, None, None)
             raise RejectedError(Reason.NO_VALUES, lambda: where_they_end(self._mapping.each, root))
         if not items:
             raise SkippedError("no_items")
