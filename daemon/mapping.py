@@ -166,6 +166,11 @@ class SkipRule:
     values: frozenset[object] | None = None  # in: these; None: whatever is there
     negated: bool = False  # not in these; or, without values, where nothing is there
 
+    @property
+    def path(self) -> Path | None:
+        """Where it looks in the tree; None: elsewhere."""
+        return None if self.source is None else self.source.path
+
 
 @dataclass(frozen=True, slots=True)
 class TimeRule:

@@ -7,6 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from daemon.domain import (
     StreamSpec,
 )
 from daemon.mapping import Reduce
+from daemon.stream.extract.numbers import NotANumberError, number_of
 
 
 def conditional_mean(
@@ -455,3 +457,26 @@ def pooled_autocorrelation(stretches: Sequence[Sequence[float]], lag: int) -> fl
 def nearest_window(window: Floats, known: Sequence[Floats]) -> float:
     """RMS distance to the nearest of some windows, one by one."""
     return min(math.sqrt(float(((window - other) ** 2).mean())) for other in known)
+
+
+# ------------------------------------------------------------------ extraction
+def merged_readings(
+    cells: Sequence[tuple[str, int, str, Any, bool]], sensors: Sequence[str], latest_ns: int
+) -> dict[tuple[str, int], dict[str, float]]:
+    """Asset and time -> sensor -> value, NaN where missing, from the cells of a message in their order.
+
+    Args:
+        cells: asset, time, sensor, value as the message has it, and whether its quality is not bad.
+        sensors: those of the stream; cells of others are left out.
+        latest_ns: cells after this time, or before 1970, are refused.
+    """
+    found: dict[tuple[str, int], dict[str, float]] = {}
+    for asset, time_ns, sensor, value, trusted in cells:
+        if sensor not in sensors or not 0 <= time_ns <= latest_ns:
+            continue
+        try:
+            number = number_of(value) if trusted else math.nan
+        except NotANumberError:
+            number = math.nan
+        found.setdefault((asset, time_ns), {})[sensor] = number
+    return found

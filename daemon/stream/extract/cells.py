@@ -42,7 +42,7 @@ def no_cells(mapping: InputMapping, scope: Scope) -> str:
 
 
 def _fields(fields: Mapping[str, tuple[Path, ...]]) -> Cells:
-    finds = [(name, _first_of(paths)) for name, paths in fields.items()]
+    finds = [(name, compile_value(paths)) for name, paths in fields.items()]
 
     def cells(scope: Scope, record: Record) -> list[Cell]:
         found = [(name, find(scope)) for name, find in finds]
@@ -51,8 +51,8 @@ def _fields(fields: Mapping[str, tuple[Path, ...]]) -> Cells:
     return cells
 
 
-def _first_of(paths: Sequence[Path]) -> Lookup:
-    """The first of the places that has something that is no object."""
+def compile_value(paths: Sequence[Path]) -> Lookup:
+    """The function that finds the first of some places that has something that is no object."""
     finds = [compile_path(path) for path in paths]
     if len(finds) == 1:
         return finds[0]
@@ -70,18 +70,27 @@ def _first_of(paths: Sequence[Path]) -> Lookup:
 
 
 def _one_cell(mapping: InputMapping) -> Cells:
-    sensor, value = compile_sources(mapping.sensor), _first_of(mapping.value)
+    sensor, value = compile_sources(mapping.sensor), compile_value(mapping.value)
 
     def cell(scope: Scope, record: Record) -> tuple[Cell]:
-        name = sensor(scope, record)
+        name, found = sensor(scope, record), value(scope)
         if type(name) is not str:
-            name = as_text(name)
-            if name is ABSENT:
-                raise RejectedError(Reason.NO_SENSOR, lambda: absence(mapping.sensor, scope))
-        found = value(scope)
+            name = name_of(name, mapping, scope)
         return ((name, None if found is ABSENT else found),)
 
     return cell
+
+
+def name_of(found: Any, mapping: InputMapping, scope: Scope) -> str:
+    """The name of a sensor that is no text.
+
+    Raises:
+        RejectedError: there is none.
+    """
+    name = as_text(found)
+    if name is ABSENT:
+        raise RejectedError(Reason.NO_SENSOR, lambda: absence(mapping.sensor, scope))
+    return str(name)
 
 
 class Leaves:

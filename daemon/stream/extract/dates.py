@@ -34,6 +34,8 @@ LONGEST: Final = 64
 
 def plain_iso(text: str) -> str:
     """A text as ISO 8601 has it, where it differs in little: the first end of an interval, a zone by name, spaces."""
+    if text[-1:] == "Z" and " " not in text and "/" not in text:
+        return text
     text = text.strip()
     if "/" in text[10:]:
         text = text[: text.index("/", 10)].strip()

@@ -7,9 +7,9 @@ those that are reported. Readings of a message are in the order of their event t
 What cannot be used costs as little as possible: a value that is no number is one corrupt cell; an item without
 an asset or a time is refused alone, and counted; a message is rejected only where nothing of it is left.
 
-Items are read in one of three ways. Where each cell has an asset, a time or a quality of its own (``rename`` to
-assets, ``[$name]``, exploded waves), they are read cell by cell (``_spread``); else all cells of an item share
-these (``_read_item``); and leaves at the root of an item, by far the most, go the shortest way (``_read_leaves``).
+Where each cell has an asset, a time or a quality of its own (``rename`` to assets, ``[$name]``, exploded waves),
+items are read cell by cell (``_spread``). Else all cells of an item share these (``_read_item``); the two commonest
+shapes, leaves at the root of an item and one value per item, go a shorter way to the same readings.
 """
 
 from __future__ import annotations
@@ -21,25 +21,30 @@ from typing import Any, Final, NamedTuple
 from daemon.domain import NO_CONDITION, Reading, Reason, Record, StreamSpec
 from daemon.mapping import Bound, InputMapping, Source
 from daemon.stream.accounts import displace
-from daemon.stream.extract.cells import Cell, Cells, Leaves, compile_cells, no_cells
+from daemon.stream.extract.cells import Cell, Cells, Leaves, compile_cells, compile_value, name_of, no_cells
 from daemon.stream.extract.items import compile_each, compile_skip
 from daemon.stream.extract.numbers import NotANumberError, number_of
 from daemon.stream.extract.paths import ABSENT, Scope, where_they_end
 from daemon.stream.extract.quality import compile_quality
 from daemon.stream.extract.sensor_values import SensorValues
-from daemon.stream.extract.sources import absence, as_text, compile_sources
+from daemon.stream.extract.sources import absence, as_text, compile_sources, the_field
 from daemon.stream.extract.times import compile_time
 from daemon.stream.extract.waves import compile_step, features
 from daemon.stream.extract.wrapped import unwrapped
 from daemon.stream.fields import AssetIds, ConditionLabels, SensorNames
 from daemon.stream.rejection import RejectedError, SkippedError
+from daemon.stream.text_cache import remember
 from daemon.stream.time_range import check_time
 from daemon.stream.timestamps import EventTimes
 
 MOST_CELLS: Final = 1 << 22
 """Numbers in the readings of one message, at most: 32 MB. Items beyond are refused as too large."""
 _NAN: Final = float("nan")
+IDS_KEPT: Final = 65_536
+"""Ids of an asset with a sensor that are remembered: some 10 MB."""
 Found = dict[tuple[str, int], Reading]
+Whose = tuple[str, str, int | None]
+"""An asset, the name of a sensor, and its place in the stream, if it has one."""
 
 
 class ExtractedCell(NamedTuple):
@@ -114,6 +119,11 @@ class Extractor:
             self._read = self._read_spread
         elif self._leaves is not None and self._wave is None and self._leaves.is_plain(self._index):
             self._read = self._read_leaves
+        elif mapping.sensor and self._wave is None:
+            self._sensor, self._value = compile_sources(mapping.sensor), compile_value(mapping.value)
+            field = the_field((*mapping.asset, *mapping.sensor))
+            self._who = self._whose if field is None else self._whose_id(field)
+            self._read = self._read_one
 
     def check_value(self, value: bytes) -> None:
         """Skip a record without a value, where the mapping says so."""
@@ -172,10 +182,10 @@ class Extractor:
 
     # ------------------------------------------------------------------ items
     def _items_of(self, tree: Any, record: Record) -> list[Scope]:
-        root: Scope = (tree, None, None)
         self.check_skip(tree, record)
         items = self._items(tree)
         if items is None:
+            root: Scope = (tree, None, None)
             raise RejectedError(Reason.NO_VALUES, lambda: where_they_end(self._mapping.each, root))
         if not items:
             raise SkippedError("no_items")
@@ -229,7 +239,7 @@ class Extractor:
             found[asset, time_ns] = reading
         return reading
 
-    # ------------------------------------------------------------------ three ways to read one
+    # ------------------------------------------------------------------ ways to read one
     def _read_leaves(self, scope: Scope, record: Record, found: Found) -> None:
         """Add the leaves of an item, whose names are those of sensors as they stand."""
         asset, time_ns, trusted = self._keys(scope, record)
@@ -257,6 +267,55 @@ class Extractor:
         cells = [cell for name, value in others for cell in self._leaves.below(name, value, left_out)]
         if not self._put_all(reading, cells, trusted) and not used:
             self._nothing(cells, reading, scope, found)
+
+    def _read_one(self, scope: Scope, record: Record, found: Found) -> None:
+        """Add the one value of an item: the same as ``_read_item``, with less between."""
+        asset, name, place = self._who(scope, record)
+        time_ns = self._time(scope, record)
+        if place is None:
+            self._sensor_names.find(name)
+            raise RejectedError(Reason.UNKNOWN_SENSOR, lambda: self._sensor_names.unknown_detail(name))
+        value, bit = self._value(scope), 1 << place
+        trusted = self._trusted is None or self._trusted(scope, record)
+        reading = found.get((asset, time_ns)) or self._reading(asset, time_ns, scope, record, found)
+        if (
+            type(value) is float
+            and trusted
+            and self._plain
+            and value - value == 0.0
+            and not reading.reported & bit
+        ):
+            reading.values[place] = value  # type: ignore[index]
+            reading.reported |= bit
+        else:
+            self._put(reading, place, None if value is ABSENT else value, trusted)
+
+    def _whose(self, scope: Scope, record: Record) -> Whose:
+        """The asset and the sensor of an item with one value."""
+        given = ABSENT if self._asset is None else self._asset(scope, record)
+        asset = self._known_assets.get(given) if type(given) is str else None
+        if asset is None:
+            asset = self._asset_of(given, scope)
+        name = self._sensor(scope, record)
+        if type(name) is not str:
+            name = name_of(name, self._mapping, scope)
+        return asset, name, self._index.get(name)
+
+    def _whose_id(self, field: str) -> Callable[[Scope, Record], Whose]:
+        """The same where one field has both: remembered, for ids come again with every message."""
+        known: dict[str, Whose] = {}
+
+        def whose(scope: Scope, record: Record) -> Whose:
+            text = scope[0].get(field) if type(scope[0]) is dict else None
+            if type(text) is not str:
+                return self._whose(scope, record)
+            found = known.get(text)
+            if found is None:
+                found = self._whose(scope, record)
+                remember(known, text, found, IDS_KEPT)
+            return found
+
+        return whose
 
     def _read_item(self, scope: Scope, record: Record, found: Found) -> None:
         """Add the cells of an item, which have one asset, time and quality."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from daemon.domain import Record
-from daemon.mapping import Key, Origin, Source, Sources
+from daemon.mapping import Bound, Key, Origin, Source, Sources
 from daemon.stream.decode.json_text import json_tree
 from daemon.stream.extract.headers import header_value
 from daemon.stream.extract.paths import (
@@ -27,15 +28,57 @@ TEXTS_KEPT: Final = 4096
 
 
 def compile_sources(sources: Sources) -> Read:
-    """The function that reads the first source that has something; the empty text is nothing."""
-    if len(sources) == 1:
-        return _compile(sources[0])
-    names = [_own_field(source) for source in sources]
+    """The function that reads the first source that has something; the empty text is nothing.
+
+    Of several items in one place, what lies outside of them is looked for once.
+    """
+    outside = next((i for i in range(len(sources)) if all(map(_is_outside, sources[i:]))), len(sources))
+    inside, beyond = sources[:outside], sources[outside:]
+    rest = _once_per_place(_first([_compile(source) for source in beyond])) if beyond else None
+    if not inside:
+        assert rest is not None
+        return rest
+    reads = [_compile(source) for source in inside] + ([] if rest is None else [rest])
+    if len(reads) == 1:
+        return reads[0]
+    names = [_own_field(source) for source in inside]
     plain = next((i for i, name in enumerate(names) if name is None), len(names))
-    if plain > 1:  # fields of the item itself come first: they are looked up without a call for each
-        fields = tuple(str(name) for name in names[:plain])
-        return _first_field(fields, _first([_compile(source) for source in sources[plain:]]))
-    return _first([_compile(source) for source in sources])
+    if plain and len(reads) > plain:  # fields of the item itself come first: no call for each
+        return _first_field([str(name) for name in names[:plain]], _first(reads[plain:]))
+    return _first(reads)
+
+
+def _is_outside(source: Source) -> bool:
+    """Whether a source is the same for all items of one place."""
+    if source.origin is Origin.NAME:
+        return source.up > 0
+    if source.origin is Origin.JOIN:
+        return all(map(_is_outside, source.parts))
+    path = source.path if source.origin is Origin.PATH else None
+    return path is None or (path.up > 0 and not any(isinstance(step, Bound) for step in path.steps))
+
+
+def _once_per_place(read: Read) -> Read:
+    """The same function, asked once for all items whose outer scope is one; for the message itself each time."""
+    last: Scope | None = None
+    found: Any = ABSENT
+
+    def once(scope: Scope, record: Record) -> Any:
+        nonlocal last, found
+        outer = scope[2]
+        if outer is None:
+            return read(scope, record)
+        if outer is not last:
+            last, found = outer, read(scope, record)
+        return found
+
+    return once
+
+
+def the_field(sources: Sources) -> str | None:
+    """The one field of the item that all the sources are, or match; None: they are others."""
+    fields = {_own_field(replace(source, match=None)) for source in sources}
+    return fields.pop() if len(fields) == 1 else None
 
 
 def _own_field(source: Source) -> str | None:
@@ -48,10 +91,15 @@ def _own_field(source: Source) -> str | None:
 
 
 def _first_field(fields: Sequence[str], rest: Read) -> Read:
+    first_name, others = fields[0], tuple(fields[1:])
+
     def first(scope: Scope, record: Record) -> Any:
         item = scope[0]
         if type(item) is dict:
-            for name in fields:
+            found = item.get(first_name)
+            if found is not None and found != "":
+                return found
+            for name in others:
                 found = item.get(name)
                 if found is not None and found != "":
                     return found
@@ -61,6 +109,9 @@ def _first_field(fields: Sequence[str], rest: Read) -> Read:
 
 
 def _first(reads: Sequence[Read]) -> Read:
+    if len(reads) == 1:
+        return reads[0]
+
     def first(scope: Scope, record: Record) -> Any:
         for read in reads:
             found = read(scope, record)
@@ -77,9 +128,13 @@ def _compile(source: Source) -> Read:
         return plain
     search, group = source.match.search, source.group
     known: dict[str, Any] = {}
+    field = _own_field(replace(source, match=None))
 
     def matched(scope: Scope, record: Record) -> Any:
-        text = plain(scope, record)
+        if field is not None and type(scope[0]) is dict:
+            text = scope[0].get(field, ABSENT)
+        else:
+            text = plain(scope, record)
         if type(text) is not str:
             text = as_text(text)
             if text is ABSENT:

@@ -58,6 +58,24 @@ CASES: dict[str, Case] = {
         {"key": b"fan-4"},
         [("fan-4", "rpm", 1_798_800_000 * NS, 900.5), ("fan-4", "axis.x", 1_798_800_000 * NS, None)],
     ),
+    "wide": (
+        "wide",
+        {"machineId": 7, "eventTime": "2026-03-01T08:00:00Z", "readings": {"rpm": "900.5", "axis": {"x": 0.5}}},
+        {},
+        [("7", "rpm", T * NS, 900.5), ("7", "axis.x", T * NS, 0.5)],
+    ),
+    "long": (
+        "long",
+        {"device_id": "fan-3", "tagName": "rpm", "timestamp": T, "val": "900.5", "quality": "GOOD"},
+        {},
+        [("fan-3", "rpm", T * NS, 900.5)],
+    ),
+    "long: bad": (
+        "long",
+        {"device_id": "fan-3", "tagName": "rpm", "timestamp": T, "val": 0, "quality": 24},
+        {},
+        [("fan-3", "rpm", T * NS, None)],
+    ),
     "json-wide": (
         "json-wide",
         {"asset": "fan-3", "ts": "2026-03-01T08:00:00Z", "values": {"rpm": 900.5, "level": None}},
