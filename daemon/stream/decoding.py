@@ -200,7 +200,7 @@ class Decoder:
         try:
             return self._inner(tree, arrival)
         except RejectedError:
-            extractor.check_skip(tree)  # a message that is skipped may hold whatever it likes
+            extractor.check_skip(tree, arrival.record)  # a message that is skipped may hold whatever it likes
             raise
 
     def _extract(self, extractor: Extractor, record: Record, births: Births | None) -> list[Reading]:

@@ -88,7 +88,7 @@ class Extractor:
         if not value and self._skips_null:
             raise SkippedError("null_value")
 
-    def check_skip(self, tree: Any) -> None:
+    def check_skip(self, tree: Any, record: Record) -> None:
         """Skip a message (``SkippedError``), where the mapping says so."""
         self._check_skip(tree)
 

@@ -126,3 +126,12 @@ def test_sequences_are_followed_once_and_over_a_restart() -> None:
     restored.end_sequence("g/e")
     restored.follow("g/e", 7, 11)
     assert restored.lost == 1
+
+
+@given(EVENTS)
+def test_another_memory_can_know_all_of_it(events: list[Event]) -> None:
+    births, other = Births(), Births()
+    tell(births, events)
+    other.know(births.certificates)
+    for offset in range(len(events) + 1):
+        assert all(in_force(other, node, offset) == in_force(births, node, offset) for node in NODES)
