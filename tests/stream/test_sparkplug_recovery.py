@@ -16,19 +16,19 @@ from daemon.stream import snapshot
 from daemon.stream.pipeline import Pipeline
 from tests.stream.decode.arriving import NOW_NS
 from tests.stream.decode.payloads import message
-from tests.stream.pipelines import PUMPS_0, SPEC, feed, make, plain, snapshots, snapshots_at_once, take_over
+from tests.stream.pipelines import (
+    PUMPS_0,
+    SPARKPLUG,
+    SPARKPLUG_MAPPING,
+    SPEC,
+    feed,
+    make,
+    plain,
+    snapshots,
+    snapshots_at_once,
+    take_over,
+)
 
-MAPPING = {
-    "each": "metrics[]",
-    "asset": "asset",
-    "time": ["timestamp", "$timestamp"],
-    "sensor": "name",
-    "value": "value",
-}
-SPECS = {
-    kind: replace(SPEC, format=Format.MAPPED, input=mapping_of(CUSTOM, {"decode": kind, **MAPPING}))
-    for kind in ("sparkplug", "sparkplug-json")
-}
 NODES = (("e", None), ("e", "d"), ("e", "x"), ("f", "d"))
 BIRTHS = ([("a", 1), ("b", 2)], [("b", 1), ("a", 2)], [("a", 7), ("other", 2)])
 MESSAGES = st.lists(
@@ -72,7 +72,7 @@ class Process:
         self.published: list[Output] = []
         self.replay_from = self.lost = 0
         self.counts = dict[str, int]()
-        self.pipeline: Pipeline = make(SPECS[kind])
+        self.pipeline: Pipeline = make(SPARKPLUG[kind])
 
     def commit(self, outputs: list[Output]) -> None:
         self.published += outputs
@@ -91,7 +91,7 @@ class Process:
     def restart(self, log: Sequence[Record]) -> None:
         position = self.pipeline.offset
         self.end()
-        self.pipeline = make(SPECS[self.kind], publish_from=position)
+        self.pipeline = make(SPARKPLUG[self.kind], publish_from=position)
         saved = [StateRecord(key, value) for key, value in self.state.items()]
         assert take_over(self.pipeline, saved)
         assert self.pipeline.unusable == []
@@ -112,7 +112,7 @@ def run(kind: str, log: Sequence[Record], sizes: Sequence[tuple[int, bool]]) -> 
     return process
 
 
-@pytest.mark.parametrize("kind", SPECS)
+@pytest.mark.parametrize("kind", SPARKPLUG)
 @settings(deadline=None, max_examples=60)
 @given(
     MESSAGES,
@@ -175,7 +175,7 @@ def committed() -> tuple[Process, list[Record]]:
 
 def test_without_its_births_a_successor_refuses_aliases_until_the_next() -> None:
     process, log = committed()
-    successor = make(SPECS["sparkplug"], publish_from=6)
+    successor = make(SPARKPLUG["sparkplug"], publish_from=6)
     take_over(successor, [])
     feed(successor, log[process.replay_from :])
     assert successor.counts == {Disposition.REJECTED: 4}
@@ -213,7 +213,7 @@ def test_a_hostile_birth_costs_that_node_alone(at: int, value: object, fault: st
     record = msgspec.msgpack.decode(process.state[key])
     record[at] = value
     process.state[key] = msgspec.msgpack.encode(record)
-    successor = make(SPECS["sparkplug"], publish_from=6)
+    successor = make(SPARKPLUG["sparkplug"], publish_from=6)
     assert take_over(successor, [StateRecord(k, v) for k, v in process.state.items()])
     assert len(successor.unusable) == 1
     assert fault in successor.unusable[0]
@@ -236,7 +236,7 @@ def test_any_birth_or_sequence_is_used_or_refused(data: st.DataObject) -> None:
     others = data.draw(st.lists(st.tuples(st.binary(max_size=6), st.binary(max_size=6)), max_size=2))
     saved = [StateRecord(k, v) for k, v in process.state.items()]
     saved += [StateRecord(snapshot.key(PUMPS_0.topic, "\x1f") + k, v) for k, v in others]
-    successor = make(SPECS["sparkplug"], publish_from=6)
+    successor = make(SPARKPLUG["sparkplug"], publish_from=6)
     take_over(successor, saved)
     successor.offset = process.replay_from
     feed(successor, log[process.replay_from :])
@@ -259,14 +259,14 @@ def test_hostile_sequences_cost_the_partition_its_state(sequences: list[object],
     record = msgspec.msgpack.decode(process.state[key])
     record[-1] = sequences
     process.state[key] = msgspec.msgpack.encode(record)
-    successor = make(SPECS["sparkplug"], publish_from=6)
+    successor = make(SPARKPLUG["sparkplug"], publish_from=6)
     assert not take_over(successor, [StateRecord(k, v) for k, v in process.state.items()])
     assert successor.unusable == [f"of the partition: {fault}"]
 
 
 def test_births_of_a_stream_that_no_longer_is_of_sparkplug_are_deleted() -> None:
     process, _ = committed()
-    plain_spec = replace(SPEC, format=Format.MAPPED, input=mapping_of(CUSTOM, MAPPING))
+    plain_spec = replace(SPEC, format=Format.MAPPED, input=mapping_of(CUSTOM, SPARKPLUG_MAPPING))
     successor = make(plain_spec, publish_from=6)
     assert take_over(successor, [StateRecord(k, v) for k, v in process.state.items()])
     deleted = {record.key for record in snapshots(successor) if record.value is None}
