@@ -20,9 +20,10 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from daemon.domain import Progress, Segment, StreamSpec
+from daemon.domain import InputPartition, Progress, Segment, StreamSpec
 from daemon.errors import DaemonError
 from daemon.runtime.segmenting import FOREVER, cut, near
+from daemon.stream.decode import KnownBirth
 from daemon.stream.steps import RowBlock
 
 
@@ -53,6 +54,15 @@ class UnreadHistory(Protocol):
             HistoryNotReady: there is not enough yet.
             DaemonError: it cannot be read.
         """
+        ...
+
+
+@runtime_checkable
+class RecordHistory(UnreadHistory, Protocol):
+    """Such a history that is read from records, which may need what their partitions remember of earlier ones."""
+
+    def knowing(self, births: Mapping[InputPartition, Sequence[KnownBirth]]) -> RecordHistory:
+        """The same with what is known of these partitions."""
         ...
 
 

@@ -37,10 +37,11 @@ from daemon.model.bundle import Bundle
 from daemon.runtime.compatibility import check_compatible, event_time_in, trained_ns
 from daemon.runtime.fallback import Fallback
 from daemon.runtime.fire_drill import FireDrill
-from daemon.runtime.history import History, ReleasedHistory
+from daemon.runtime.history import History, RecordHistory, ReleasedHistory
 from daemon.runtime.schedule import TrainingSchedule
 from daemon.runtime.trainer import Trainer, TrainingJob, TrainingResult
 from daemon.stream.audit import Audited, SensorAudit, Tallies
+from daemon.stream.decode import KnownBirth
 from daemon.stream.decoding import Decoder
 from daemon.stream.parts import PipelineSettings
 from daemon.stream.pipeline import Pipeline
@@ -262,6 +263,8 @@ class StreamRun:
             if until_ns is None:
                 return None
             past = self.history.newest(until_ns)
+        if isinstance(past, RecordHistory) and (births := self._births()):
+            past = past.knowing(births)
         return TrainingJob(
             self.spec,
             plan.model,
@@ -272,6 +275,14 @@ class StreamRun:
             self.bundle,
             until_ns=until_ns,
         )
+
+    def _births(self) -> dict[InputPartition, list[KnownBirth]]:
+        """What the partitions here remember: a device may have been born long before the rows to be learned."""
+        return {
+            partition: known.certificates
+            for partition, pipeline in self.pipelines.items()
+            if (known := pipeline.births) is not None
+        }
 
     @property
     def needs_history_extent(self) -> bool:

@@ -13,7 +13,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -36,6 +36,7 @@ from daemon.errors import InputError
 from daemon.runtime.exclusion import MOST_EPISODES, AlertedEpisodes, exclude_episodes
 from daemon.runtime.history import FoundHistory, HistoryNotReady, TrainingHistory
 from daemon.runtime.segmenting import FOREVER, between, newest_rows
+from daemon.stream.decode import KnownBirth
 from daemon.stream.decoding import Decoder
 from daemon.stream.parts import PipelineSettings
 from daemon.stream.pipeline import Pipeline
@@ -69,6 +70,7 @@ class TopicHistory:
         judged: wait until the group has judged the rows, because only then their alerts are published.
         alerts: the alerts topic, whose episodes are excluded; None: nothing is excluded.
         max_record_bytes, max_asset_bytes, max_assets: see the configuration's ``limits``.
+        births: of Sparkplug, what partitions have named before the records that will be read.
     """
 
     connection: KafkaSettings
@@ -82,6 +84,11 @@ class TopicHistory:
     max_record_bytes: int = 1 << 20
     max_asset_bytes: int = 256
     max_assets: int = 100_000
+    births: Mapping[InputPartition, Sequence[KnownBirth]] = field(default_factory=dict)
+
+    def knowing(self, births: Mapping[InputPartition, Sequence[KnownBirth]]) -> TopicHistory:
+        """See ``RecordHistory``."""
+        return replace(self, births=births)
 
     def read(self, progress: Progress) -> FoundHistory:
         """See ``UnreadHistory``."""
@@ -224,6 +231,9 @@ class TopicHistory:
         until_row = FOREVER if self.until_ns is None else spec.row(self.until_ns)
         settings = PipelineSettings(spec, AlarmPolicy(), FOREVER, max_assets=self.max_assets)
         pipelines = {p: Pipeline(settings, p, decoder) for p in begin}
+        for p, pipeline in pipelines.items():
+            if pipeline.births is not None:
+                pipeline.births.know(self.births.get(p, ()))
         recent = {p: TrainingHistory(spec, FOREVER) for p in begin}
         ends_of: dict[InputPartition, tuple[list[Record], list[Record]]] = {}
 
@@ -307,8 +317,13 @@ def _first_rows_end(observed: Ints, wanted: int) -> int:
 
 
 def _time_of(records: Sequence[Record], decoder: Decoder) -> int | None:
-    """The median event time of records; None if none can be used."""
+    """The median event time of records; None if none can be used.
+
+    Where records can only be understood with earlier ones, their own times do.
+    """
     times = sorted(r.time_ns for r in decoder.decode_all(records) if isinstance(r, Reading))
+    if not times and decoder.new_births() is not None:
+        times = sorted(r.timestamp_ns for r in records if r.timestamp_ns >= 0)
     return times[len(times) // 2] if times else None
 
 

@@ -50,6 +50,7 @@ from daemon.stream.alerts import Episodes
 from daemon.stream.asset_grid import value_hashes
 from daemon.stream.audit import Audit
 from daemon.stream.batches import ReadingBatch
+from daemon.stream.decode import Births
 from daemon.stream.drift import ALL_TIME
 from daemon.stream.evaluation import OUTPUTS_AT_ONCE, Evaluation
 from daemon.stream.fleet_clock import BATCH
@@ -161,9 +162,14 @@ class Pipeline:
         dropped = self.parts.judge.dropped.copy()
         if self.parts.assets.evicted:
             dropped[Dropped.ASSET_EVICTED] = self.parts.assets.evicted
-        if self.parts.ingest.births is not None and self.parts.ingest.births.lost:
-            dropped[Dropped.MESSAGE_LOST] = self.parts.ingest.births.lost
+        if self.births is not None and self.births.lost:
+            dropped[Dropped.MESSAGE_LOST] = self.births.lost
         return dropped
+
+    @property
+    def births(self) -> Births | None:
+        """What earlier records say of later ones; None where each can be understood alone."""
+        return self.parts.ingest.births
 
     @property
     def observed_rows(self) -> int:

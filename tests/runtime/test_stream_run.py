@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 
 import pytest
 
+from daemon.adapters.kafka import KafkaSettings
 from daemon.domain import (
     Assigned,
+    Disposition,
     InputPartition,
+    PolledRecords,
 )
 from daemon.errors import BundleError
 from daemon.runtime.stream_run import StreamPlan, StreamRun
+from daemon.runtime.topic_history import ReplicaHistory, TopicHistory
 from tests.runtime.scripted import (
     SPEC,
     MeasuredHistory,
     trained_bundle,
 )
+from tests.stream.decode.payloads import message
+from tests.stream.pipelines import PUMPS_0, SPARKPLUG
 
 
 def test_the_fallback_of_a_model_is_the_one_before_and_never_itself() -> None:
@@ -66,3 +73,26 @@ def test_the_replica_that_reads_partition_0_of_the_first_topic_trains(
     run.open(Assigned(partition, 0, 0))
     assert (run.next_job() is not None) is leads
     assert run.needs_history_extent is leads
+
+
+@pytest.mark.parametrize("kind", SPARKPLUG)
+def test_a_training_knows_what_was_born_before_the_records_that_it_reads(kind: str) -> None:
+    spec, past = SPARKPLUG[kind], ReplicaHistory(KafkaSettings(), SPEC, 10, oldest=True, alerts="alerts")
+    run = StreamRun(StreamPlan(spec, learn_rows=1), history=past)
+    pipeline = run.open(Assigned(PUMPS_0, 0, 0))
+    born = message(kind, 0, "g/DBIRTH/e/d", [{"name": "a", "alias": 1, "value": 0.5}])
+    for _ in pipeline.feed(PolledRecords(PUMPS_0, [born], ended=True)):
+        pass
+    job = run.next_job()
+    assert job is not None
+    history = pickle.loads(pickle.dumps(job.history))  # as it is sent to the training process
+    assert isinstance(history, TopicHistory)
+    ((node, certificate),) = history.births[PUMPS_0]
+    assert (node, certificate.metrics, certificate.by_alias) == ("g/e/d", ((1, "a", 10),), {1: ("a", 10)})
+    reader = run.open(Assigned(PUMPS_0, 0, 0))
+    assert reader.births is not None
+    reader.births.know(history.births[PUMPS_0])
+    data = message(kind, 1, "g/DDATA/e/d", [{"alias": 1, "value": 0.6}])
+    for _ in reader.feed(PolledRecords(PUMPS_0, [data])):
+        pass
+    assert reader.counts == {Disposition.ACCEPTED: 1}

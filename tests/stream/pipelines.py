@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 
+from daemon.config.presets import CUSTOM, mapping_of
 from daemon.detector import Detector
 from daemon.domain import (
     SECOND_NS,
@@ -46,6 +47,17 @@ SPEC = StreamSpec(
     silent_after_ns=8 * SECOND_NS,
 )
 LONG = replace(SPEC, format=Format.JSON_LONG)
+SPARKPLUG_MAPPING = {
+    "each": "metrics[]",
+    "asset": "asset",
+    "time": ["timestamp", "$timestamp"],
+    "sensor": "name",
+    "value": "value",
+}
+SPARKPLUG = {
+    kind: replace(SPEC, format=Format.MAPPED, input=mapping_of(CUSTOM, {"decode": kind, **SPARKPLUG_MAPPING}))
+    for kind in ("sparkplug", "sparkplug-json")
+}
 CENTRE = CentreDetector(SPEC.sensors)
 POLICY = AlarmPolicy()
 MINUTE_NS = 60 * SECOND_NS

@@ -7,7 +7,7 @@ cannot be decoded, those alone are refused (``Arrival.refused``). ``Births`` is 
 """
 
 from daemon.stream.decode.arrival import Arrival, TreeDecoder
-from daemon.stream.decode.births import Births
+from daemon.stream.decode.births import Births, KnownBirth
 from daemon.stream.decode.decoders import decode_with, has_memory, inner_bytes
 
-__all__ = ["Arrival", "Births", "TreeDecoder", "decode_with", "has_memory", "inner_bytes"]
+__all__ = ["Arrival", "Births", "KnownBirth", "TreeDecoder", "decode_with", "has_memory", "inner_bytes"]

@@ -59,7 +59,7 @@ def cbor_decoder() -> Callable[[bytes], Any]:
     except ImportError:
         raise ConfigError("decode: cbor needs the extra: pip install 'anomalyd[cbor]'") from None
     loads = cbor2.loads
-    as_it_is = {tag: (lambda decoder, immutable: decoder.decode()) for tag in _PLAIN_TAGS}
+    as_it_is = {tag: (lambda value, immutable: value) for tag in _PLAIN_TAGS}
 
     def cbor_tree(value: bytes) -> Any:
         """Raises RejectedError: it is no CBOR, or nested too deeply."""
@@ -89,7 +89,9 @@ def json_like(found: Any) -> Any:
     if kind in _LEFT_ALONE:
         return found
     if kind is int:
-        return found if found.bit_length() <= _WIDEST_INTEGER else math.copysign(math.inf, found)
+        if found.bit_length() <= _WIDEST_INTEGER:
+            return found
+        return math.inf if found > 0 else -math.inf
     if kind is dict or hasattr(found, "items"):
         return {_key(key): json_like(value) for key, value in found.items()}
     if isinstance(found, list | tuple | set | frozenset):

@@ -68,6 +68,10 @@ class Certificate:
         return 1 + len(self.metrics or ())
 
 
+KnownBirth = tuple[str, Certificate]
+"""A certificate, and the node that it is of."""
+
+
 class Births:
     """The certificates and sequence numbers of one partition.
 
@@ -136,6 +140,16 @@ class Births:
     def end_sequence(self, edge: str) -> None:
         """An edge node died: its next birth begins a sequence."""
         self._sequences.pop(edge, None)
+
+    @property
+    def certificates(self) -> list[KnownBirth]:
+        """All that are known, by node and offset."""
+        return [(node, each) for node, known in sorted(self._nodes.items()) for each in known]
+
+    def know(self, certificates: Sequence[KnownBirth]) -> None:
+        """Take over what another memory of the same partition knows; before the first record."""
+        for node, certificate in certificates:
+            self._insert(node, len(self._nodes.get(node, ())), certificate)
 
     def _add(self, node: str, new: Certificate) -> None:
         known = self._nodes.get(node, ())

@@ -110,8 +110,9 @@ def _record(record: dict[str, Any], base: dict[str, Any], arrival: Arrival) -> d
     if prefix and own:
         asset, sensor = prefix.rstrip(_SEPARATORS) or prefix, own
     else:
-        cut = max(map(name.rfind, _SEPARATORS))
-        asset, sensor = (name[:cut], name[cut + 1 :]) if 0 < cut < len(name) - 1 else ("", name)
+        ended = name.rstrip(_SEPARATORS)
+        cut = max(map(ended.rfind, _SEPARATORS))
+        asset, sensor = (ended[:cut], ended[cut + 1 :]) if cut > 0 else ("", name)
     resolved["sensor"] = sensor
     if asset:
         resolved["asset"] = asset

@@ -18,6 +18,9 @@ Unwrap = Callable[[bytes], bytes]
 """Raises ``RejectedError``."""
 _URL_SAFE: Final = bytes.maketrans(b"-_", b"+/")
 _SPACE: Final = re.compile(rb"\s+")
+_MSGPACK_OBJECT: Final = re.compile(rb"(?:[\x81-\x8f]|\xde..|\xdf....)(?:[\xa1-\xbf]|\xd9.)[ -~]", re.DOTALL)
+_CBOR_OBJECT: Final = re.compile(rb"(?:[\xa1-\xb7]|\xb8.|\xb9..|\xbf)(?:[\x61-\x77]|\x78.)[ -~]", re.DOTALL)
+"""An object whose first key is a text."""
 _NO_BASE64: Final = re.compile(rb"[^A-Za-z0-9+/=]")
 
 
@@ -88,8 +91,8 @@ def looks_like(value: bytes) -> str:
         return "it looks like JSON: give decode: json"
     if value.lstrip(b' "')[:2] in (b"ey", b"W3", b"ew", b"Ww"):
         return "it looks like JSON in base64: give unwrap: base64"
-    if b"\x80" <= first <= b"\x8f" or first in (b"\xde", b"\xdf"):
+    if _MSGPACK_OBJECT.match(value):
         return "it may be MessagePack: give decode: msgpack"
-    if b"\xa0" <= first <= b"\xbf":
+    if _CBOR_OBJECT.match(value):
         return "it may be CBOR: give decode: cbor"
     return ""
