@@ -17,6 +17,8 @@
     stream/ingest.py              decodes (decoding.py), checks event times (event_time.py), releases rows (grid.py)
     stream/chunker.py             keeps released rows until a chunk is full or the poll ends
     stream/evaluation.py          takes the chunk through windows, judge, silence and drift
+    stream/derivation.py          first makes rates of its counters and two numbers of its angles,
+    stream/holding.py             and says which missing cells have a sensor's last value
     stream/judge.py               asks the model (detector.py; model/detector.py implements it) and scores
     stream/alerts.py              opens, updates and closes episodes with the state machine of alarm.py
     runtime/committing.py         commits the outputs, the snapshots (stream/recovery.py) and the offset together
@@ -31,6 +33,8 @@ reported once, to ``adapters/telemetry/reporter.py``, which knows metrics, page 
 **Where to add**
 
     an input format     stream/decoding.py and messages.py (bytes to readings); adapters/files for tables
+    a rule for rows     mapping.py (``SensorRule``), assembly.py (what it means to others), and one of stream/reduction.py,
+                        derivation.py and holding.py, which adapters/files/placing.py applies to tables, too
     a score             model/calibration.py and model/detector.py; the interface is ``Verdicts`` in detector.py
     an alert kind       ``AlertKind`` in domain.py; opened with ``Episodes.open_unscored`` (stream/alerts.py) where it
                         is detected, as in stream/silence.py; its text is in stream/summaries.py

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from daemon.assembly import reduces
 from daemon.domain import (
     Disposition,
     Ints,
@@ -53,6 +54,8 @@ LARGEST_HELD = 65_536
 """Bytes of a record that may be held; a larger one is rejected at once, and only its time is kept."""
 HELD_TOGETHER = 256 << 10
 """Bytes of all records of one asset that may be held, where ``held_together`` does not allow more."""
+MOST_REDUCED = 1_000
+"""The same where several values of a sensor within one row are reduced to one, as far as the bytes go."""
 MOST_HELD = 16 << 20
 """Bytes of all records that are held in one partition."""
 NEIGHBOURS_NS = 3_600_000_000_000
@@ -134,6 +137,11 @@ class HeldReading:
         return HeldReading(reading, record, state.rejected, state.counted, fates)
 
 
+def most_held(spec: StreamSpec) -> int:
+    """Readings of one row of an asset that may be held."""
+    return MOST_REPEATED + len(spec.sensors) * spec.gathers + MOST_REDUCED * reduces(spec)
+
+
 @dataclass(slots=True, eq=False)
 class Doubt:
     """The readings of one asset whose event times are not decided on yet.
@@ -201,7 +209,7 @@ class EventTimeGuard:
         self.unproven: Mask = np.empty(0, bool)
         self._doubts: dict[int, Doubt] = {}
         self._held_bytes = 0
-        self._most_held = MOST_REPEATED + (0 if not spec.gathers else len(spec.sensors))
+        self._most_held = most_held(spec)
         self._most_together = held_together(spec)
 
     def grow(self, capacity: int) -> None:
@@ -336,7 +344,10 @@ class EventTimeGuard:
             self._take_all(slot, doubt.ahead, admission)
             doubt.ahead = []
         if row <= self._plausible_row(slot, support):
-            if doubt.ahead and row > int(self.top_ns[slot]) // period:
+            if doubt.ahead and row == doubt.ahead[0].reading.time_ns // period:
+                self._take_all(slot, doubt.ahead, admission)  # what supports the reading supports its row
+                doubt.ahead = []
+            elif doubt.ahead and row > int(self.top_ns[slot]) // period:
                 self._reject(doubt.ahead, admission)
                 doubt.ahead = []
             self._take(slot, reading, admission)

@@ -6,7 +6,8 @@ the poll ``_finish_poll``), file by file:
     ingest         Ingest: decode it, check its event time, put it on its asset's grid, release rows
     chunker        Chunker: released rows wait for a full chunk or for the end of the poll
     evaluation     Evaluation: take the chunk through the rest
-      chunk_windows   cut_windows: push the rows into their assets' windows, cut out those to be judged
+      derivation      Derivation: make rates of counters, and cosine and sine of angles
+      chunk_windows   cut_windows: hold last values, push the rows into their windows, cut out those to be judged
       silence         SilenceMonitor: sensors that became silent
       judge           Judge: ask the model, fill missing cells, score, move the anomaly episodes on
       silence         SilenceMonitor: sensors that are stuck

@@ -28,7 +28,7 @@ from daemon.domain import AlertKind, Format, StreamSpec
 from daemon.stream.attribution import PeakEvidence
 from daemon.stream.decode.births import LONGEST_NODE, MOST_METRICS, MOST_SEQUENCES
 from daemon.stream.drift import MOST_INTERVALS
-from daemon.stream.event_time import LARGEST_HELD, MOST_REPEATED, NO_CLOCK
+from daemon.stream.event_time import LARGEST_HELD, MOST_REPEATED, NO_CLOCK, most_held
 from daemon.stream.fleet_clock import NUMBERS
 from daemon.stream.snapshot import (
     AlarmState,
@@ -226,7 +226,7 @@ def _clock_fault(clock: ClockState, spec: StreamSpec, count: int) -> str | None:
         elif abs(number) > farthest:
             return f"a clock whose {name} is {number} rows"
     for part in (clock.ahead, clock.first, clock.behind):
-        if len(part) > MOST_REPEATED + C:
+        if len(part) > max(MOST_REPEATED + C, most_held(as_received(spec))):
             return f"{len(part)} readings of one row are held"
         for held in part:
             whole = held.values is None and 0 <= held.sensor < C if long else held.values is not None

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from daemon.assembly import as_received
 from daemon.config import load
 from daemon.runtime.stream_run import StreamPlan
 from tests.config.setups import document, refused
@@ -27,6 +28,16 @@ from tests.config.setups import document, refused
         ({"sensors": {"a": {"range": [0, float("inf")]}}}, ["sensors.a", "[0.0, inf]", "finite"]),
         ({"sensors": {"a": {"range": [1, 1]}}}, ["sensors.a", "low < high"]),
         ({"sensors": {"a": {"range": [float("nan"), 1]}}}, ["sensors.a", "finite"]),
+        ({"sensors": {"a": {"reduce": "median"}}}, ["sensors.a.reduce", "'first', 'last', 'mean'"]),
+        ({"sensors": {"a": {"angle": 0}}}, ["sensors.a.angle", "greater than 0"]),
+        (
+            {"sensors": {"a": {"angle": 360, "counter": True}}},
+            ["sensors.a", "a value that wraps is no counter"],
+        ),
+        ({"sensors": {"a": {"angle": 360, "reduce": "mean"}}}, ["sensors.a", "reduce: mean of an angle"]),
+        ({"sensors": {"a": {"hold": "5"}}}, ["sensors.a.hold", "'5' is not a duration"]),
+        ({"sensors": {"a": {"hold": "500ms"}}}, ["sensors.a.hold 0:00:00.500000 is shorter than the period"]),
+        ({"sensors": {"a": {"angle": 360}, "a.cos": {}}}, ["sensor 'a.cos' appears twice"]),
         ({"fields": {"asset": ""}}, ["fields.asset", "'' is empty"]),
         ({"fields": {"asset": "ts"}}, ["fields.asset and fields.timestamp have one name, 'ts'"]),
         ({"fields": {"values": "$key"}}, ["fields.values cannot be '$key'"]),
@@ -128,6 +139,22 @@ def test_a_share_of_the_cpu(text: Any, share: float) -> None:
 
 def test_a_field_that_the_format_does_not_use_may_have_any_name() -> None:
     load(None, (), document({"fields": {"asset": "$key", "timestamp": "$timestamp", "sensor": "values"}}))
+
+
+def test_an_angle_is_two_sensors_of_the_stream_and_one_of_its_messages() -> None:
+    sensors = {
+        "wind": {"angle": 360, "source": "W.Dir", "scale": 0.1, "range": [0, 360]},
+        "speed": {"range": [0, 9]},
+    }
+    spec = load(None, (), document({"sensors": sensors})).streams[0].spec()
+    assert spec.sensors == ("wind.cos", "wind.sin", "speed")
+    assert spec.ranges == ((-1, 1), (-1, 1), (0, 9))
+    came = as_received(spec)
+    assert came.sensors == ("wind", "speed")
+    assert [(rule.source, rule.scale, rule.angle) for rule in came.rules] == [
+        ("W.Dir", 0.1, 360),
+        (None, 1, None),
+    ]
 
 
 def test_the_default_drift_interval_is_never_shorter_than_a_window() -> None:

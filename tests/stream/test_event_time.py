@@ -24,6 +24,7 @@ from daemon.domain import (
     Record,
     Records,
 )
+from daemon.mapping import Reduce, SensorRule
 from daemon.stream import event_time
 from daemon.stream.decoding import Decoder
 from daemon.stream.event_time import EventTimeGuard, HeldReading
@@ -168,6 +169,26 @@ def test_the_cells_of_one_wrong_row_do_not_confirm_each_other() -> None:
     ]
     assert rejected(feed(pipeline, log)) == [6, 7]
     assert pipeline.counts[Disposition.ACCEPTED] == 10
+
+
+def test_all_cells_of_a_row_after_a_pause_are_taken_once_the_records_show_that_it_was_one() -> None:
+    pipeline = made(replace(SPEC, format=Format.JSON_LONG))
+    log = [
+        Reading(0, "p1", (T0 + s) * SECOND_NS, None, sensor, 1.0, stamp_ns=(T0 + s) * SECOND_NS + 1)
+        for s in (0, 60, 120, 180)
+        for sensor in (0, 1)
+    ]
+    assert rejected(feed(pipeline, log)) == []
+    assert pipeline.counts[Disposition.ACCEPTED] == 8
+
+
+def test_all_values_that_are_reduced_to_one_are_held_together() -> None:
+    pipeline = made(replace(SPEC, sensor_rules=(SensorRule(reduce=Reduce.MEAN), SensorRule())))
+    log = [
+        Reading(0, "p1", (T0 + s) * SECOND_NS + i, [1.0, 2.0]) for s in (0, 9_000, 9_001) for i in range(300)
+    ]
+    assert rejected(feed(pipeline, log)) == []
+    assert pipeline.counts[Disposition.ACCEPTED] == 900
 
 
 def test_a_rejected_record_is_dead_lettered_as_it_arrived() -> None:

@@ -20,6 +20,7 @@ from daemon.domain import (
     Reading,
     StreamSpec,
 )
+from daemon.mapping import Reduce, SensorRule
 from daemon.stream.asset_grid import value_hashes
 from daemon.stream.grid import Grid, ReleasedRow
 from tests import naive
@@ -179,6 +180,50 @@ def test_a_silent_sensor_that_reports_for_a_released_row_is_late_but_awaited_aga
     assert inserted(grid, long(19, 1)) == ("L", "")
     assert inserted(grid, long(20, 0)) == ("", "")
     assert inserted(grid, long(20, 1)) == ("", "20")
+
+
+@pytest.mark.parametrize(
+    ("rule", "values", "one"),
+    [
+        (Reduce.LAST, "5.1=1 5.7=3 5.3=2", 3.0),  # by event time, whatever order they came in
+        (Reduce.LAST, "5.1=1 5.1=3", 3.0),
+        (Reduce.LAST, "5.1=1 5.7=-", 1.0),  # no value is no value
+        (Reduce.MEAN, "5.1=1 5.7=3 5.3=5 5.3=-", 3.0),
+        (Reduce.MEAN, "5=1e308 5=1.7e308 5=1", 1e308 / 2),  # beyond all numbers the sum so far stands
+        (Reduce.MAX, "5=1 5=3 5=2", 3.0),
+        (Reduce.MIN, "5=2 5=1 5=3", 1.0),
+        (Reduce.MIN, "5=-", NAN),
+    ],
+)
+@pytest.mark.parametrize("form", [Format.JSON_LONG, Format.JSON_WIDE])
+def test_several_values_of_a_row_become_one(form: Format, rule: Reduce, values: str, one: float) -> None:
+    grid = make(replace(SPEC, format=form, sensor_rules=(SensorRule(reduce=rule), SensorRule())))
+    closed: list[ReleasedRow] = []
+    for i, said in enumerate(values.split()):
+        second, text = said.split("=")
+        value = NAN if text == "-" else float(text)
+        reading = Reading(i, "p1", round(float(second) * SECOND_NS), None, 0, value)
+        if form is Format.JSON_WIDE:
+            reading = Reading(i, "p1", reading.time_ns, [value, 7.0])
+        assert insert(grid, reading, closed) is Disposition.ACCEPTED
+        state = grid.snapshot(1, "p1")
+        grid = make(grid.spec)  # whoever takes over goes on with what there is so far
+        grid.restore(1, "p1", state)
+    assert grid.conflicts == 0
+    assert insert(grid, wide(7.9), closed) is Disposition.ACCEPTED
+    assert not closed  # another value may come until the watermark has passed the row
+    assert insert(grid, wide(8), closed) is Disposition.ACCEPTED
+    assert repr(closed[0].values[0]) == repr(one)
+    assert insert(grid, wide(5.9), closed) is Disposition.LATE
+
+
+def test_a_sensor_whose_value_is_held_is_awaited_for_as_long() -> None:
+    spec = replace(LONG, allowed_lateness_ns=5 * SECOND_NS)
+    for hold, head in ((0, 20), (8 * SECOND_NS, 20), (30 * SECOND_NS, 14)):
+        grid = make(replace(spec, sensor_rules=(SensorRule(), SensorRule(hold_ns=hold))))
+        for second in range(5, 20):
+            inserted(grid, long(second, 0))
+        assert grid.snapshot(1, "p1").head == head
 
 
 def test_a_condition_is_kept_until_another_one_comes() -> None:

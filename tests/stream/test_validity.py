@@ -32,6 +32,7 @@ from tests.stream.pipelines import (
     LONG,
     NAN,
     PUMPS_0,
+    RULES,
     SPEC,
     make,
     numbered,
@@ -40,7 +41,9 @@ from tests.stream.pipelines import (
     wide,
 )
 
-SPECS = {Format.JSON_WIDE: SPEC, Format.JSON_LONG: LONG}
+RULED = Format.MAPPED
+SPECS = {Format.JSON_WIDE: SPEC, Format.JSON_LONG: LONG, RULED: replace(LONG, sensor_rules=RULES)}
+"""The last one is json-long, too, with rules for how its rows are made."""
 ASSETS = ("p1", "p2", "p3", "p4")
 NEWER = replace(CENTRE, version="centre-2", memory=0.1)
 FIRST, LAST = 48, 72
@@ -199,6 +202,38 @@ def test_a_record_that_makes_no_sense_costs_its_asset_alone(
     assert reason in why
     assert {a: said[a] for a in ASSETS if a != "p2"} == {a: undamaged(form)[a] for a in ASSETS if a != "p2"}
     assert said["p2"]  # it begins anew
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (put("counter_values", to=b""), "1 counters have 0 and 8 bytes"),
+        (put("counter_values", to=b"\0" * 6 + b"\xf0\x7f"), "counter_values is infinite"),
+        (put("counter_rows", to=b"\xff" * 7 + b"\x7f"), "counter_rows is not of rows up to"),
+        (put("held", to=b"\0" * 4), "held has 4 bytes"),
+        (put("held", to=b"\7" + b"\0" * 15), "held counts more sensors"),
+        (lambda fields: waiting(fields).__setitem__(-2, b""), "has counts of 0 bytes and times of 16"),
+        (lambda fields: waiting(fields).__setitem__(-1, b"\x80" * 16), "has counts or times that are none"),
+        (
+            lambda fields: waiting(fields).__setitem__(slice(-2, None), [b"", b""]),
+            "what its cells were made of",
+        ),
+    ],
+)
+def test_a_record_of_assembled_rows_that_makes_no_sense_costs_its_asset_alone(
+    change: Callable[[list[Any]], None], reason: str
+) -> None:
+    pipeline, said = successor(RULED, changed(RULED, "p2", change))
+    (why,) = pipeline.unusable
+    assert why.startswith("of 'p2': ")
+    assert reason in why
+    assert {a: said[a] for a in ASSETS if a != "p2"} == {a: undamaged(RULED)[a] for a in ASSETS if a != "p2"}
+
+
+def waiting(fields: list[Any]) -> list[Any]:
+    """The first row that waits, of an asset's record."""
+    found: list[Any] = fields[ASSET.index("grid")][GRID.index("rows")][0]
+    return found
 
 
 @pytest.mark.parametrize("next_update", [0, -(1 << 40)])
