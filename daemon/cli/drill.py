@@ -8,7 +8,20 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from daemon.cli.options import AsJson, Config, Exclude, Sets, StreamName, split_list
+from daemon.cli.options import (
+    AsJson,
+    Asset,
+    Config,
+    DayFirst,
+    Exclude,
+    Sets,
+    StreamName,
+    Time,
+    Value,
+    Zone,
+    split_list,
+    table_reading,
+)
 from daemon.cli.terminal import (
     log_warnings_only,
     out,
@@ -33,6 +46,14 @@ def drill(
     sets: Sets = None,
     exclude: Exclude = "",
     stream: StreamName = None,
+    time: Time = "",
+    asset: Asset = None,
+    sensor_column: Annotated[
+        str | None, typer.Option(metavar="COL", help="Of a long table: the column of the sensors' names.")
+    ] = None,
+    value: Value = None,
+    zone: Zone = None,
+    day_first: DayFirst = None,
     as_json: AsJson = False,
 ) -> None:
     """Fire drill: inject faults into normal rows and say which would be found, how soon, from which size on.
@@ -61,6 +82,7 @@ def drill(
         sets=sets or [],
         exclude=split_list(exclude),
         stream_name=stream,
+        reading=table_reading(time, asset, sensor_column, value, zone, day_first),
     )
     result = run_with_progress(lambda bar: drill_file(options, bar))
     report = result.report

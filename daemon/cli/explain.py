@@ -11,7 +11,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from daemon.cli.options import AsJson, Config, Exclude, StreamName, split_list
+from daemon.cli.options import (
+    AsJson,
+    Config,
+    DayFirst,
+    Exclude,
+    Sensor,
+    StreamName,
+    Time,
+    Value,
+    Zone,
+    split_list,
+    table_reading,
+)
 from daemon.cli.terminal import (
     log_warnings_only,
     out,
@@ -93,6 +105,14 @@ def explain(
     config: Config = None,
     exclude: Exclude = "",
     stream: StreamName = None,
+    time: Time = "",
+    asset_column: Annotated[
+        str | None, typer.Option(metavar="COL", help="The column that says which machine a row is of.")
+    ] = None,
+    sensor: Sensor = None,
+    value: Value = None,
+    zone: Zone = None,
+    day_first: DayFirst = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what a model has learned, or why an episode is one, as a page that a person from the plant can read.
@@ -117,6 +137,7 @@ def explain(
     about_model = [("--set", sets), ("--name", name), ("--sweep-beta", sweep_beta), ("--train", train)]
     about_episode = [("--alert", alert), ("--alerts", alerts), ("--feedback", feedback)]
     excluded = split_list(exclude)
+    reading = table_reading(time, asset_column, sensor, value, zone, day_first)
     if condition:
         refuse_beside("--condition", [*about_model, *about_episode])
         from daemon.commands.counterfactual import CounterfactualOptions
@@ -139,6 +160,7 @@ def explain(
                 config=config,
                 exclude=excluded,
                 stream_name=stream,
+                reading=reading,
             ),
             as_json=as_json,
         )
@@ -164,6 +186,7 @@ def explain(
                 config=config,
                 exclude=excluded,
                 stream_name=stream,
+                reading=reading,
             ),
             as_json=as_json,
         )
@@ -186,6 +209,7 @@ def explain(
             config=config,
             exclude=excluded,
             stream_name=stream,
+            reading=reading,
         ),
         as_json=as_json,
     )

@@ -7,7 +7,21 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from daemon.cli.options import AsJson, Config, Exclude, Sets, StreamName, split_list
+from daemon.cli.options import (
+    AsJson,
+    Asset,
+    Config,
+    DayFirst,
+    Exclude,
+    Sensor,
+    Sets,
+    StreamName,
+    Time,
+    Value,
+    Zone,
+    split_list,
+    table_reading,
+)
 from daemon.cli.terminal import (
     log_warnings_only,
     out,
@@ -28,6 +42,12 @@ def impute(
     sets: Sets = None,
     exclude: Exclude = "",
     stream: StreamName = None,
+    time: Time = "",
+    asset: Asset = None,
+    sensor: Sensor = None,
+    value: Value = None,
+    zone: Zone = None,
+    day_first: DayFirst = None,
     draws: Annotated[
         int, typer.Option(min=0, max=1000, help="Joint draws of every gap; 20 are a good start.", metavar="N")
     ] = 0,
@@ -63,6 +83,7 @@ def impute(
         sets=sets or [],
         exclude=split_list(exclude),
         stream_name=stream,
+        reading=table_reading(time, asset, sensor, value, zone, day_first),
     )
     done = run_with_progress(lambda bar: impute_file(options, bar))
     if as_json:

@@ -6,7 +6,19 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from daemon.cli.options import DEFAULT_CONFIG, BootstrapServers, Exclude, split_list
+from daemon.cli.options import (
+    DEFAULT_CONFIG,
+    Asset,
+    BootstrapServers,
+    DayFirst,
+    Exclude,
+    Sensor,
+    Time,
+    Value,
+    Zone,
+    split_list,
+    table_reading,
+)
 from daemon.cli.terminal import log_warnings_only, out, print_notes
 
 
@@ -23,6 +35,12 @@ def init(
     ] = None,
     topic: Annotated[str | None, typer.Option(help="The input topic.", show_default=False)] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite.")] = False,
+    time: Time = "",
+    asset: Asset = None,
+    sensor: Sensor = None,
+    value: Value = None,
+    zone: Zone = None,
+    day_first: DayFirst = None,
     bootstrap_servers: BootstrapServers = None,
     config: Annotated[
         Path | None,
@@ -50,6 +68,7 @@ def init(
             force=force,
             bootstrap_servers=bootstrap_servers,
             config=config,
+            reading=table_reading(time, asset, sensor, value, zone, day_first),
         )
     )
     print_notes(made.notes)

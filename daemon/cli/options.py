@@ -4,9 +4,12 @@ Options of one command are defined in its own module.
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from daemon.commands.inputs import TableReading
 
 DEFAULT_CONFIG = Path("config.yaml")
 
@@ -33,7 +36,49 @@ BootstrapServers = Annotated[
         show_default="ANOMALYD_KAFKA__BOOTSTRAP_SERVERS, or localhost:9092",
     ),
 ]
+Time = Annotated[
+    str,
+    typer.Option(
+        "--time",
+        metavar="COL[,COL]",
+        help="The column of times of a table, or those of date and time of day.",
+    ),
+]
+Asset = Annotated[
+    str | None, typer.Option("--asset", metavar="COL", help="The column that says which machine a row is of.")
+]
+Sensor = Annotated[
+    str | None,
+    typer.Option("--sensor", metavar="COL", help="Of a long table: the column of the sensors' names."),
+]
+Value = Annotated[str | None, typer.Option("--value", metavar="COL", help="Of a long table: the values.")]
+Zone = Annotated[
+    str | None,
+    typer.Option(
+        "--tz", metavar="ZONE", help="Of times that name none, as Europe/Berlin.", show_default="UTC"
+    ),
+]
+DayFirst = Annotated[
+    bool | None,
+    typer.Option(
+        "--day-first/--month-first", help="How to read 02/03/2026.", show_default="as the column shows"
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object, for scripts.")]
+
+
+def table_reading(
+    time: str,
+    asset: str | None,
+    sensor: str | None,
+    value: str | None,
+    zone: str | None,
+    day_first: bool | None,
+) -> "TableReading":
+    """How a table is read, as the options say."""
+    from daemon.commands.inputs import reading_of
+
+    return reading_of(split_list(time), asset, sensor, value, zone, day_first)
 
 
 def split_list(text: str) -> list[str]:

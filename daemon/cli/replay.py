@@ -7,7 +7,21 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from daemon.cli.options import AsJson, Config, Exclude, Sets, StreamName, split_list
+from daemon.cli.options import (
+    AsJson,
+    Asset,
+    Config,
+    DayFirst,
+    Exclude,
+    Sensor,
+    Sets,
+    StreamName,
+    Time,
+    Value,
+    Zone,
+    split_list,
+    table_reading,
+)
 from daemon.cli.terminal import (
     log_warnings_only,
     out,
@@ -33,6 +47,12 @@ def replay(
         ),
     ] = None,
     stream: StreamName = None,
+    time: Time = "",
+    asset: Asset = None,
+    sensor: Sensor = None,
+    value: Value = None,
+    zone: Zone = None,
+    day_first: DayFirst = None,
     as_json: AsJson = False,
 ) -> None:
     """Run the same pipeline over a file, and draw a report.
@@ -56,6 +76,7 @@ def replay(
         sets=sets or [],
         exclude=split_list(exclude),
         stream_name=stream,
+        reading=table_reading(time, asset, sensor, value, zone, day_first),
     )
     result = run_with_progress(lambda bar: play(options, bar))
     if as_json:

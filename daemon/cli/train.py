@@ -6,7 +6,21 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from daemon.cli.options import AsJson, Config, Exclude, Sets, StreamName, split_list
+from daemon.cli.options import (
+    AsJson,
+    Asset,
+    Config,
+    DayFirst,
+    Exclude,
+    Sensor,
+    Sets,
+    StreamName,
+    Time,
+    Value,
+    Zone,
+    split_list,
+    table_reading,
+)
 from daemon.cli.terminal import (
     log_warnings_only,
     out,
@@ -31,6 +45,12 @@ def train(
     sets: Sets = None,
     exclude: Exclude = "",
     stream: StreamName = None,
+    time: Time = "",
+    asset: Asset = None,
+    sensor: Sensor = None,
+    value: Value = None,
+    zone: Zone = None,
+    day_first: DayFirst = None,
     with_alarms: Annotated[
         bool,
         typer.Option(
@@ -58,6 +78,7 @@ def train(
         sets=sets or [],
         exclude=split_list(exclude),
         stream_name=stream,
+        reading=table_reading(time, asset, sensor, value, zone, day_first),
     )
     with progress_bar() as bar:
         if files:

@@ -61,7 +61,7 @@ async def counterfactual(options: CounterfactualOptions) -> Answered:
     bundle = Bundle.load(options.model)
     check_excluded(options.exclude, [file])
     plan, notes = plan_for_file(options, file, bundle)
-    history = await history_of(file, plan, options.exclude)
+    history = await history_of(file, plan, options.exclude, options.reading)
     row = None if at is None else row_of(at, bundle.period_ns)
     segment, end = _place(history, options.asset, row, bundle)
     rows = 4 * bundle.window if span is None else max(to_ns(span) // bundle.period_ns, 1)

@@ -16,8 +16,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from daemon.adapters.files import is_lines, read_table
 from daemon.adapters.sample import derive_spec, latents_for, names_in
-from daemon.commands.inputs import FileOptions
+from daemon.commands.inputs import FileOptions, check_reading
 from daemon.config import Settings, load
 from daemon.domain import (
     StreamSpec,
@@ -84,16 +85,20 @@ def settings_for(
     Raises:
         DaemonError: the configuration cannot be used, or the sample cannot be read.
     """
-    sets = options.sets
+    sets, reading = options.sets, options.reading
+    check_reading(reading, sample)
     if options.config is not None:
         return load(options.config, sets), []
     rows = load(None, sets, document_of(PLACEHOLDER)).model.learn_rows if cold else None
     fields = list(bundle.facts.get("condition") or ()) if bundle is not None else []
     in_messages = [name for name in fields if not is_calendar(name)]
+    source = sample if is_lines(sample) else read_table(sample, options.exclude, in_messages, reading=reading)
     spec, notes = derive_spec(
-        sample, options.exclude, rows=rows, decided=bundle is not None, conditions=in_messages
+        source, options.exclude, rows=rows, decided=bundle is not None, conditions=in_messages
     )
     document = document_of(spec)
+    if reading.timezone is not None:
+        document["streams"][0]["timezone"] = reading.timezone
     if bundle is not None:
         stream = document["streams"][0]
         period = timedelta(microseconds=bundle.period_ns / 1_000)
@@ -110,7 +115,7 @@ def settings_for(
             "sensors": sensor_sections(bundle),
         }
         if fields:
-            stream |= {"condition": fields, "timezone": bundle.facts.get("timezone")}
+            stream |= {"condition": fields, "timezone": reading.timezone or bundle.facts.get("timezone")}
         document["model"]["latent"] = latents_for(len(bundle.sensors))
     return load(None, sets, document), notes
 

@@ -80,7 +80,7 @@ async def drill_file(options: DrillOptions, progress: Progress = no_progress) ->
                 f"--sensor {name}: the model has no such sensor; it has {', '.join(bundle.sensors)}"
             )
     progress(0.0, f"reading {file.name}")
-    history = await history_of(file, plan, options.exclude)
+    history = await history_of(file, plan, options.exclude, options.reading)
     detector = bundle.detector()
     which = [bundle.sensors.index(name) for name in sensors] if sensors else None
     tally, places = drill(

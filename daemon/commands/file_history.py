@@ -12,11 +12,12 @@ from pathlib import Path
 
 from daemon.adapters.files import (
     LinesSource,
+    TableReading,
     is_lines,
-    read_table,
     segments,
 )
 from daemon.commands.derive import plan_at
+from daemon.commands.inputs import table_of
 from daemon.domain import (
     Assigned,
     PolledRecords,
@@ -26,19 +27,22 @@ from daemon.runtime.history import TrainingHistory
 from daemon.runtime.stream_run import StreamPlan, StreamRun
 
 
-async def history_of(path: Path, plan: StreamPlan, exclude: Sequence[str]) -> list[Segment]:
+async def history_of(
+    path: Path, plan: StreamPlan, exclude: Sequence[str], reading: TableReading | None = None
+) -> list[Segment]:
     """A file as training segments.
 
     Args:
         path: Parquet, CSV or JSON Lines (.gz too).
         plan: of the stream that the file holds.
         exclude: columns of a table that are no sensors.
+        reading: what the user has said of tables; None: nothing.
 
     Raises:
         DaemonError: the file cannot be read.
     """
     if not is_lines(path):
-        return segments(read_table(path, exclude, plan.spec.condition, plan.spec.timezone), plan.spec)
+        return segments(table_of(path, plan.spec, exclude, reading or TableReading()), plan.spec)
     stream = StreamRun(plan_at(plan, path.name))
     recent = TrainingHistory(plan.spec, 1 << 62)
     source = LinesSource(path, time.time_ns())  # stands for the Kafka timestamps of the lines

@@ -24,13 +24,12 @@ from daemon.adapters.files import (
     check_table_name,
     is_lines,
     place,
-    read_table,
     write_filled_table,
 )
 from daemon.assembly import as_received, assembled
 from daemon.commands.derive import check_excluded, plan_for, settings_for
 from daemon.commands.file_history import history_of
-from daemon.commands.inputs import FileOptions, no_progress
+from daemon.commands.inputs import FileOptions, no_progress, table_of
 from daemon.commands.replay_notes import zone_notes
 from daemon.domain import Floats, Mask, Progress, Segment, StreamSpec
 from daemon.errors import BundleError, InputError
@@ -184,7 +183,7 @@ async def impute_file(options: ImputeOptions, progress: Progress = no_progress) 
     settings, notes = settings_for(options, train or file, bundle)
     plan = plan_for(settings, options.stream_name, file.name)
     spec = plan.spec
-    table = read_table(file, options.exclude, spec.condition, spec.timezone)
+    table = table_of(file, spec, options.exclude, options.reading)
     notes += [*table.notes, *zone_notes(table.zoneless, spec)]
     placed = place(table, spec, compress_gaps=True)
     learned = await _learned(options, bundle, plan, placed)
@@ -238,7 +237,9 @@ async def _learned(
         if bundle.imputation is None:
             raise BundleError(f"{options.model}: model {bundle.version} holds nothing to impute with")
         return _Learned(bundle.imputation, bundle.version, ())
-    history = placed.segments if train is None else await history_of(train, plan, options.exclude)
+    history = (
+        placed.segments if train is None else await history_of(train, plan, options.exclude, options.reading)
+    )
     if not history:
         raise InputError(f"{train or file}: holds no usable rows to learn from")
     scaler = Scaler.fit([segment.values for segment in history], spec.ranges)

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from daemon.adapters.files import replacing
+from daemon.adapters.files import TableReading, is_lines, read_table, replacing
 from daemon.adapters.sample import SAMPLE_LINES, config_yaml, derive_spec, derive_spec_of_topic
 from daemon.commands.broker import kafka_only
+from daemon.commands.inputs import check_reading
 from daemon.config import Settings, is_topic_name, load
 from daemon.documents import from_yaml
 from daemon.domain import StreamSpec
@@ -35,6 +36,7 @@ class InitOptions:
     force: bool = False  # overwrite
     bootstrap_servers: str | None = None
     config: Path | None = None  # its ``kafka`` section is used to reach the topic
+    reading: TableReading = field(default_factory=TableReading)  # how a table is read
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,11 @@ def derive_configuration(options: InitOptions) -> Configuration:
     servers, allow_plaintext = None, False
     if _exists(Path(sample)):
         name = name or "sensors"
-        spec, notes = derive_spec(Path(sample), options.exclude, name=name)
+        path, reading = Path(sample), options.reading
+        check_reading(reading, path)
+        source = path if is_lines(path) else read_table(path, options.exclude, reading=reading)
+        spec, notes = derive_spec(source, options.exclude, name=name)
+        spec = replace(spec, timezone=reading.timezone)
     else:
         if not is_topic_name(sample) or (
             sample.lower().endswith(SAMPLE_SUFFIXES) and not options.bootstrap_servers

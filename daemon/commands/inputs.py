@@ -7,8 +7,21 @@ arguments.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from daemon.adapters.files import Table, TableReading, is_lines, read_table
+from daemon.domain import StreamSpec, zone_of
+from daemon.errors import UsageError
+
+__all__ = [
+    "FileOptions",
+    "TableReading",
+    "check_reading",
+    "no_progress",
+    "reading_of",
+    "table_of",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +32,57 @@ class FileOptions:
     sets: Sequence[str] = ()  # ``key=value`` each, over the configuration
     exclude: Sequence[str] = ()  # columns that are no sensors
     stream_name: str | None = None  # a stream of the configuration; None: its only one
+    reading: TableReading = field(default_factory=TableReading)  # how its tables are read
+
+
+def reading_of(
+    times: Sequence[str],
+    asset: str | None,
+    sensor: str | None,
+    value: str | None,
+    timezone: str | None,
+    day_first: bool | None,
+) -> TableReading:
+    """How a table is read, from the options of a command.
+
+    Args:
+        times: the column of times, or those of the date and of the time of day; none: not said.
+        asset: the column of assets; None: not said.
+        sensor: of a long table, the column of sensors; None: not said.
+        value: of a long table, the column of values; None: not said.
+        timezone: of times that name no zone.
+        day_first: whether 02/03/2026 is the second of March.
+
+    Raises:
+        UsageError: there is no such time zone.
+    """
+    try:
+        zone_of(timezone)
+    except ValueError as error:
+        raise UsageError(f"--tz {error}") from error
+    return TableReading(tuple(times), asset, sensor, value, timezone, day_first)
+
+
+def check_reading(reading: TableReading, path: Path) -> None:
+    """Refuse columns that are named for a file that has none.
+
+    Raises:
+        UsageError: the file is JSON.
+    """
+    if reading.names_columns and is_lines(path):
+        raise UsageError(
+            f"{path}: is JSON: --time, --asset, --sensor and --value name columns of a table; the fields of messages"
+            " are named in the configuration"
+        )
+
+
+def table_of(path: Path, spec: StreamSpec, exclude: Sequence[str], reading: TableReading) -> Table:
+    """A table of a stream, read as the options and the configuration say.
+
+    Raises:
+        DaemonError: it cannot be read.
+    """
+    return read_table(path, exclude, spec.condition, reading=reading.of(spec))
 
 
 def no_progress(share: float, doing: str) -> None:

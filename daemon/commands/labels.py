@@ -41,7 +41,8 @@ async def compared(
         InputError: TEST has no such column.
     """
     plan = file.plan
-    marked = read_table(file.path, [])
+    assert file.table is not None
+    marked = read_table(file.path, reading=file.table.reading)
     if label not in marked.sensors:
         raise InputError(f"{file.path}: has no numeric column {label!r} to compare with")
     labels = np.nan_to_num(marked.values[:, marked.sensors.index(label)]) > 0

@@ -21,12 +21,13 @@ from daemon.adapters.files import (
     KEPT_BYTES,
     LinesSource,
     Table,
+    TableReading,
     TableSource,
     is_lines,
-    read_table,
 )
 from daemon.adapters.telemetry import Metrics, Reporter, Status
 from daemon.commands.carry import TrainTailSource
+from daemon.commands.inputs import table_of
 from daemon.domain import Disposition, Output, Progress, Rejected, ScoredRow, Segment
 from daemon.model.bundle import Bundle
 from daemon.runtime.loop import Loop
@@ -47,14 +48,21 @@ class FileToJudge:
     before: Sequence[Segment] = ()  # the last rows of TRAIN
 
     @staticmethod
-    def read(path: Path, plan: StreamPlan, bundle: Bundle, exclude: Sequence[str]) -> FileToJudge:
+    def read(
+        path: Path,
+        plan: StreamPlan,
+        bundle: Bundle,
+        exclude: Sequence[str],
+        reading: TableReading | None = None,
+    ) -> FileToJudge:
         """A file of the plan's stream; a table is read whole, JSON Lines while they are judged.
 
         Raises:
             InputError: the table cannot be read.
         """
-        spec = plan.spec
-        table = None if is_lines(path) else read_table(path, exclude, spec.condition, spec.timezone)
+        table = None
+        if not is_lines(path):
+            table = table_of(path, plan.spec, exclude, reading or TableReading())
         return FileToJudge(path, table, plan, bundle)
 
 

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from daemon.adapters.files import is_lines, read_table, segments
+from daemon.adapters.files import TableReading, is_lines, segments
 from daemon.commands.derive import check_excluded, plan_for_file
 from daemon.commands.file_history import history_of
-from daemon.commands.inputs import FileOptions, no_progress
+from daemon.commands.inputs import FileOptions, no_progress, table_of
 from daemon.domain import Floats, Mask, ModelSettings, Progress, Segment, StreamSpec
 from daemon.errors import DaemonError, InputError, UsageError
 from daemon.model import fidelity
@@ -312,9 +312,7 @@ def _labels(
     """Whether each row of the history is labelled."""
     if is_lines(path):
         raise UsageError("--label is a column: a JSON Lines file has none")
-    table = read_table(
-        path, [name for name in left_out if name != label], plan.spec.condition, plan.spec.timezone
-    )
+    table = table_of(path, plan.spec, [name for name in left_out if name != label], TableReading())
     spec = replace(plan.spec, sensors=(label,), ranges=())
     found: dict[tuple[str, int], bool] = {}
     for segment in segments(table, spec):

@@ -20,7 +20,6 @@ from daemon.adapters.files import (
     JsonLines,
     ScoreColumns,
     is_lines,
-    read_table,
     replacing,
     write_scores,
     write_summary,
@@ -29,7 +28,7 @@ from daemon.adapters.report import Report, report_html
 from daemon.commands.carry import carried_rows
 from daemon.commands.derive import check_excluded, plan_for, settings_for
 from daemon.commands.file_history import history_of
-from daemon.commands.inputs import FileOptions, no_progress
+from daemon.commands.inputs import FileOptions, no_progress, table_of
 from daemon.commands.labels import compared, quality
 from daemon.commands.one_pass import FileToJudge, ReplayRun, run_over_file
 from daemon.commands.replay_notes import refuse_late, time_notes, why_unscored
@@ -141,13 +140,13 @@ async def _prepared(
     history: list[Segment] = []
     if train is not None:
         progress(0.0, f"reading {train.name}")
-        history = await history_of(train, plan, hidden)
+        history = await history_of(train, plan, hidden, options.reading)
     if bundle is None and train is not None:
         bundle = train_on(plan, history, lambda share, doing: progress(share * 0.5, f"training: {doing}"))
         if bundle.window != plan.spec.window:
             notes.append(f"{train.name} is short: windows of {bundle.window} rows, not {plan.spec.window}")
             plan = replace(plan, spec=replace(plan.spec, window=bundle.window))
-    table = None if is_lines(test) else read_table(test, hidden, plan.spec.condition, plan.spec.timezone)
+    table = None if is_lines(test) else table_of(test, plan.spec, hidden, options.reading)
     if table is not None:
         notes += list(table.notes)
     before = await carried_rows(test, table, plan, history)

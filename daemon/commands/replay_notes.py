@@ -33,6 +33,12 @@ def time_notes(done: ReplayRun, table: Table | None, kept: ReplaySink, plan: Str
     if isinstance(source, TableSource) and (names := source.reordered):
         shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
         notes.append(f"the rows of {shown} are in no order of time; they were taken by their time")
+    for asset, ahead in source.skewed.items() if isinstance(source, TableSource) else ():
+        how = "ahead of" if ahead > 0 else "behind"
+        notes.append(
+            f"the times of {asset} are {span(abs(ahead))} {how} those of the other assets' rows around them:"
+            " is its clock wrong?"
+        )
     if kept.ahead:
         line, when = kept.ahead[0]
         what = "row" if isinstance(source, TableSource) else "line"

@@ -100,7 +100,9 @@ async def train_files(options: TrainOptions, progress: Progress = no_progress) -
     check_excluded(exclude, files)
     settings, notes = settings_for(options, files[0], None)
     plan = plan_for(settings, options.stream_name, files[0].name)
-    history = [segment for path in files for segment in await history_of(path, plan, exclude)]
+    history = [
+        segment for path in files for segment in await history_of(path, plan, exclude, options.reading)
+    ]
     bundle = train_on(plan, history, lambda share, doing: progress(share, f"training: {doing}"))
     bundle.save(options.out)
     return bundle, [*dict.fromkeys(notes), *bundle.concerns]

@@ -13,6 +13,7 @@ from datetime import timedelta
 import msgspec
 import numpy as np
 
+from daemon.adapters.files.clocks import dated_ahead, skewed_clocks
 from daemon.adapters.files.file_source import FileSource
 from daemon.adapters.files.row_keys import NO_TIME, RefusedRow
 from daemon.adapters.files.table import Table, check_sensors
@@ -62,7 +63,8 @@ class TableSource(FileSource):
     Rows that cannot be used are not emitted: they are in ``rejected`` from the start, each with a
     record whose value is the row as a compact wide JSON message. The offset is the row's index,
     except for assets whose rows are in no order of time (``out_of_order``): their rows are emitted by
-    event time, and ``line_of`` maps an offset to its row.
+    event time, and ``line_of`` maps an offset to its row. A row that is dated so far ahead that it would make the
+    rows after it late is rejected too (``clocks``).
 
     Args:
         table: the file.
@@ -74,6 +76,7 @@ class TableSource(FileSource):
         rejected: the rows that cannot be used, in file order.
         read: rows emitted so far (or skipped); ``total`` is all of them.
         reordered: the assets whose rows are emitted by event time and not in file order.
+        skewed: assets whose clock seems fast (or slow), by how many nanoseconds.
 
     Raises:
         InputError: if the file has none of the stream's sensors.
@@ -91,29 +94,60 @@ class TableSource(FileSource):
         self._columns = {name: i for i, name in enumerate(table.sensors)}
         early = table.time_ns <= run_start_ns + FUTURE_NS
         self._usable = table.usable & early
-        self.rejected = [self._rejected(row, run_start_ns) for row in np.flatnonzero(~self._usable).tolist()]
         self._order = np.arange(len(table))
         self.reordered: list[str] = []
+        mixed = np.zeros(len(table), bool)
         for rows in out_of_order(table, self._usable):
             self._order[rows] = rows[np.argsort(table.time_ns[rows], kind="stable")]
             self.reordered.append(table.asset_names[table.asset_codes[rows[0]]])
+            mixed[rows] = True
+        self._ahead = self._dated_ahead(self._usable & ~mixed)
+        self._usable[list(self._ahead)] = False
+        self.rejected = [self._rejected(row, run_start_ns) for row in np.flatnonzero(~self._usable).tolist()]
+        used = np.flatnonzero(self._usable & ~mixed)
+        skewed = skewed_clocks(
+            table.asset_codes[used].astype(np.int64),
+            table.time_ns[used],
+            max(spec.allowed_lateness_ns, 5 * spec.period_ns),
+        )
+        self.skewed = {table.asset_names[code]: ahead for code, ahead in skewed.items()}
 
     def line_of(self, offset: int) -> int:
         """The row of the file that was emitted with this offset."""
         return int(self._order[offset])
+
+    def _dated_ahead(self, usable: Mask) -> dict[int, str]:
+        """The rows whose wrong date would make the rows after them late, with what is wrong."""
+        table, lateness = self._table, self._spec.allowed_lateness_ns
+        used = np.flatnonzero(usable)
+        used = used[np.argsort(table.asset_codes[used], kind="stable")]
+        found: dict[int, str] = {}
+        for rows in np.split(used, np.flatnonzero(np.diff(table.asset_codes[used])) + 1):
+            times = table.time_ns[rows]
+            for i in dated_ahead(times, lateness).tolist():
+                shown = iso(int(times[i]))
+                found[int(rows[i])] = (
+                    f"{shown} is ahead of the rows after it, all of which it would make late"
+                )
+        return found
 
     def _rejected(self, row: int, run_start_ns: int) -> Rejected:
         table = self._table
         why = table.refused.get(row)
         time_ns = int(table.time_ns[row])
         shown = iso(time_ns) if time_ns != NO_TIME else why.time if why else None
+        if why is None and row in self._ahead:
+            why = RefusedRow(Reason.FUTURE, self._ahead[row], shown)
         if why is None:
             why = RefusedRow(
                 Reason.FUTURE, f"{shown} is over 1 h ahead of the run ({iso(run_start_ns)})", shown
             )
         cells = zip(table.sensors, table.values[row].tolist(), strict=True)
         message = {"asset": table.assets[row], "ts": shown, "values": dict(cells)}
-        return Rejected(Record(row, None, msgspec.json.encode(message), run_start_ns), why.reason, why.detail)
+        line = table.line_of(row)
+        return Rejected(
+            Record(line, None, msgspec.json.encode(message), run_start_ns), why.reason, why.detail
+        )
 
     async def events(self) -> AsyncIterator[SourceEvent]:
         """The assignment, the rows, and a last event that marks the end."""

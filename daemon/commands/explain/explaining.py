@@ -23,6 +23,7 @@ from daemon.commands.explain.survey import Survey, survey_of
 from daemon.commands.explain.what_if import WhatIf
 from daemon.commands.file_history import history_of
 from daemon.commands.inputs import FileOptions, no_progress
+from daemon.commands.one_pass import FileToJudge
 from daemon.domain import Progress
 from daemon.errors import InputError, UsageError
 from daemon.model.bundle import Bundle
@@ -79,7 +80,8 @@ async def explain(options: ExplainOptions, progress: Progress = no_progress) -> 
         plan, notes = plan_for_file(options, sample, bundle)
         plan = replace(plan, retrain_every=None)
     if file is not None and plan is not None:
-        survey, more = await survey_of(file, plan, bundle, options.exclude, progress)
+        judged = FileToJudge.read(file, plan, bundle, options.exclude, options.reading)
+        survey, more = await survey_of(judged, plan, bundle, progress)
         notes += more
     else:
         notes.append(
@@ -127,7 +129,7 @@ async def _sweep(
     """Train at several beta; ``base`` is the share of the work that is done before."""
     source = options.train or options.file
     assert source is not None
-    history = await history_of(source, plan, options.exclude)
+    history = await history_of(source, plan, options.exclude, options.reading)
     if not any(segment.observed.any() for segment in history):
         raise InputError(f"{source}: holds no reading of the model's sensors")
     return sweep(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -67,7 +66,7 @@ class Survey:
 
 
 async def survey_of(
-    file: Path, plan: StreamPlan, bundle: Bundle, exclude: Sequence[str], progress: Progress
+    judged: FileToJudge, plan: StreamPlan, bundle: Bundle, progress: Progress
 ) -> tuple[Survey, list[str]]:
     """Run the file through the pipeline and encode its windows.
 
@@ -75,7 +74,7 @@ async def survey_of(
         InputError: it holds no whole window.
     """
     spec = plan.spec
-    judged, sink = FileToJudge.read(file, plan, bundle, exclude), EpisodeSink()
+    file, sink = judged.path, EpisodeSink()
     table = judged.table
     notes = [] if table is None else [*table.notes, *zone_notes(table.zoneless, spec)]
     done = await run_over_file(judged, sink, lambda share, doing: progress(0.6 * share, doing))

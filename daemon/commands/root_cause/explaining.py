@@ -77,7 +77,9 @@ async def root_cause(
     plan, notes = plan_for_file(options, file, bundle)
     plan = replace(plan, retrain_every=None)
     spec, sink = plan.spec, AlertSink()
-    done = await run_over_file(FileToJudge.read(file, plan, bundle, options.exclude), sink, progress)
+    done = await run_over_file(
+        FileToJudge.read(file, plan, bundle, options.exclude, options.reading), sink, progress
+    )
     incidents = incidents_of(sink.alerts)
     detector = bundle.detector()
     tracks = Tracks(detector, spec, done.blocks)
