@@ -16,9 +16,10 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from daemon.adapters.sample import derive_spec, latents_for, names_in
+from daemon.adapters.sample import Written, derive, latents_for, names_in
 from daemon.commands.inputs import FileOptions
 from daemon.config import Settings, load
+from daemon.config.presets import CUSTOM
 from daemon.domain import (
     StreamSpec,
     is_calendar,
@@ -32,27 +33,30 @@ PLACEHOLDER = StreamSpec("stream", ("sensor",))
 """A stream for a document of which only the keys outside of ``streams`` matter."""
 
 
-def document_of(spec: StreamSpec) -> dict[str, Any]:
-    """A derived stream as the document that its config.yaml would hold."""
+def document_of(spec: StreamSpec, written: Written | None = None) -> dict[str, Any]:
+    """A derived stream as the document that its config.yaml would hold.
+
+    Args:
+        spec: the stream.
+        written: what it says in the configuration's own words; None for a stream of json-wide or json-long.
+    """
 
     def lasting(ns: int) -> timedelta:
         return timedelta(microseconds=ns / 1_000)
 
+    written = written or Written(spec.format.value)
+    sensors: dict[str, dict[str, Any]] = {}
+    for name, bounds in zip(spec.sensors, spec.ranges or (None,) * len(spec.sensors), strict=True):
+        sensors[name] = dict(written.sensors.get(name, {}))
+        if bounds is not None:
+            sensors[name]["range"] = list(bounds)
     return {
         "streams": [
             {
                 "name": spec.name,
                 "topics": list(spec.topics) or [spec.name],
-                "format": spec.format.value,
-                "fields": {name: getattr(spec.fields, name) for name in spec.fields.__slots__},
-                "sensors": {
-                    name: (
-                        {}
-                        if not spec.ranges or spec.ranges[i] is None
-                        else {"range": list(spec.ranges[i] or ())}
-                    )
-                    for i, name in enumerate(spec.sensors)
-                },
+                **_reading(spec, written),
+                "sensors": sensors,
                 "period": lasting(spec.period_ns),
                 "window": spec.window,
                 "hop": spec.hop,
@@ -64,6 +68,15 @@ def document_of(spec: StreamSpec) -> dict[str, Any]:
         ],
         "model": {"latent": latents_for(len(spec.sensors))},
     }
+
+
+def _reading(spec: StreamSpec, written: Written) -> dict[str, Any]:
+    """The keys that say how messages are read."""
+    if spec.input is None:
+        fields = {name: getattr(spec.fields, name) for name in spec.fields.__slots__}
+        return {"format": written.format, "fields": fields}
+    format = {} if written.format == CUSTOM else {"format": written.format}
+    return format | ({} if written.input is None else {"input": dict(written.input)})
 
 
 def settings_for(
@@ -90,10 +103,8 @@ def settings_for(
     rows = load(None, sets, document_of(PLACEHOLDER)).model.learn_rows if cold else None
     fields = list(bundle.facts.get("condition") or ()) if bundle is not None else []
     in_messages = [name for name in fields if not is_calendar(name)]
-    spec, notes = derive_spec(
-        sample, options.exclude, rows=rows, decided=bundle is not None, conditions=in_messages
-    )
-    document = document_of(spec)
+    derived = derive(sample, options.exclude, rows=rows, decided=bundle is not None, conditions=in_messages)
+    document = document_of(derived.spec, derived.written)
     if bundle is not None:
         stream = document["streams"][0]
         period = timedelta(microseconds=bundle.period_ns / 1_000)
@@ -107,12 +118,12 @@ def settings_for(
         stream |= {
             "period": period,
             "window": bundle.window,
-            "sensors": {name: {} for name in bundle.sensors},
+            "sensors": {name: dict(derived.written.sensors.get(name, {})) for name in bundle.sensors},
         }
         if fields:
             stream |= {"condition": fields, "timezone": bundle.facts.get("timezone")}
         document["model"]["latent"] = latents_for(len(bundle.sensors))
-    return load(None, sets, document), notes
+    return load(None, sets, document), derived.notes
 
 
 def check_excluded(exclude: Sequence[str], files: Sequence[Path], option: str = "--exclude") -> None:
