@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from daemon.adapters.sample import Written, derive, latents_for, names_in
-from daemon.commands.inputs import FileOptions
+from daemon.commands.inputs import FileOptions, chosen_stream
 from daemon.config import Settings, load
 from daemon.config.presets import CUSTOM
 from daemon.domain import (
     StreamSpec,
     is_calendar,
 )
-from daemon.errors import ConfigError, UsageError
+from daemon.errors import UsageError
 from daemon.model.bundle import Bundle
 from daemon.runtime.compatibility import check_compatible
 from daemon.runtime.stream_run import StreamPlan
@@ -170,14 +170,7 @@ def plan_of(settings: Settings, name: str | None) -> StreamPlan:
     Raises:
         ConfigError: the configuration has several streams and none was named, or none of that name.
     """
-    streams = {stream.name: stream for stream in settings.streams}
-    if name is None and len(streams) > 1:
-        raise ConfigError(
-            f"the configuration has {len(streams)} streams: name one with --stream ({', '.join(streams)})"
-        )
-    if name is not None and name not in streams:
-        raise ConfigError(f"the configuration has no stream {name!r}; it has {', '.join(streams)}")
-    return StreamPlan.of(settings, streams[name] if name is not None else settings.streams[0])
+    return StreamPlan.of(settings, chosen_stream(settings, name))
 
 
 def plan_at(plan: StreamPlan, topic: str) -> StreamPlan:

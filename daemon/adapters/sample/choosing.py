@@ -85,7 +85,8 @@ def _ranked(records: Sequence[Record], decoding: Decoding) -> list[tuple[tuple[A
         plausible = found.repeated <= 0.2 and not found.scattered and found.varies
         probed = [tree for _, tree in trees[:_PROBED]]
         known = evidence(candidate.mapping, probed, fitted=candidate.fitted)
-        key = (round(found.share, 1), plausible, round(known, 1), found.found, candidate.rank, -at)
+        missed = 0 if candidate.fitted else _missed(candidate.mapping, probed)
+        key = (round(found.share, 1), plausible, round(known, 1), found.found, candidate.rank, -missed, -at)
         ranked.append((key, found))
     return sorted(ranked, key=lambda each: each[0], reverse=True)
 
@@ -258,11 +259,38 @@ def _names_found(mapping: InputMapping, tree: Any) -> list[str]:
     quality = () if mapping.quality is None else mapping.quality.sources
     for sources in (mapping.asset, mapping.time.sources, mapping.sensor, quality):
         names += _of_sources(sources, scope)
-    for paths in (mapping.value, *mapping.fields.values()):
+    for paths in (mapping.value, _leaves_under(mapping), *mapping.fields.values()):
         names += next((way for path in paths if (way := _leads(path, scope))), [])
-    if mapping.leaves is not None:
-        names += _leads(mapping.leaves.under, scope)
     return names
+
+
+def _leaves_under(mapping: InputMapping) -> tuple[Path, ...]:
+    if mapping.leaves is None:
+        return ()
+    under: Any = mapping.leaves.under
+    return tuple(under) if isinstance(under, tuple | list) else (under,)
+
+
+def _missed(mapping: InputMapping, trees: Sequence[Any]) -> int:
+    """Envelopes that a preset looks for and that no message has: ways of several names, and items elsewhere.
+
+    Of two presets that read the same, the one that looks for less that is not there is meant.
+    """
+    paths = [
+        source.path
+        for sources in (mapping.asset, mapping.time.sources, mapping.sensor)
+        for source in sources
+        if source.path is not None
+    ]
+    ways = {path.text: path for path in (*paths, *mapping.each, *_leaves_under(mapping)) if path.steps}
+    roots = [(tree, None, None) for tree in trees]
+    wanted = [path for path in ways.values() if len(path.steps) > 1 or path in mapping.each]
+    return sum(
+        not any(
+            compile_each((path,))(root[0]) if path in mapping.each else _leads(path, root) for root in roots
+        )
+        for path in wanted
+    ) + len(mapping.skip)
 
 
 def _of_sources(sources: Sources, scope: Any) -> list[str]:
@@ -270,9 +298,18 @@ def _of_sources(sources: Sources, scope: Any) -> list[str]:
         if source.origin is Origin.PATH and source.path is not None:
             if names := _leads(source.path, scope):
                 return names
-        elif source.origin is Origin.NAME:
+        elif source.origin is Origin.NAME and _bound(scope):
             return ["$name"]
     return []
+
+
+def _bound(scope: Any) -> bool:
+    """Whether ``*`` has bound a name around here."""
+    while scope is not None:
+        if scope[1] is not None:
+            return True
+        scope = scope[2]
+    return False
 
 
 def _leads(path: Path, scope: Any) -> list[str]:
@@ -285,19 +322,27 @@ def _leads(path: Path, scope: Any) -> list[str]:
 
 # ------------------------------------------------------------------ what to say where nothing is read
 def nearest_preset(records: Sequence[Record], rule: Any = None) -> str | None:
-    """The preset whose structure these records have most of, where that is the most of the preset's own."""
-    trees = [tree for _, tree in trees_of(records[:_PROBED], rule)]
-    best: tuple[float, str] | None = None
+    """The preset that reads most of these records; none reading half of them, the one whose structure they have.
+
+    Args:
+        records: a few.
+        rule: how they are decoded, if not as JSON.
+    """
+    some = records[:_PROBED]
+    trees = [tree for _, tree in trees_of(some, rule)]
+    best: tuple[bool, float, str] | None = None
     for name in preset_names():
-        try:
-            mapping = Candidate(name).mapping
-        except ValueError:
+        candidate = Candidate(name)
+        found = _survey(candidate, some)
+        if found is None:
             continue
-        wanted = _names_of(mapping)
-        there = evidence(mapping, trees, fitted=False)
-        if wanted and there >= 2 and there >= 0.6 * wanted and (best is None or there > best[0]):
-            best = there, name
-    return None if best is None else best[1]
+        there = evidence(candidate.mapping, trees, fitted=False)
+        reads = found.share >= 0.5 and found.found > 0
+        if not reads and (there < 2 or there < 0.6 * _names_of(candidate.mapping)):
+            continue
+        if best is None or (reads, there) > best[:2]:
+            best = reads, there, name
+    return None if best is None else best[2]
 
 
 def _names_of(mapping: InputMapping) -> int:
@@ -311,8 +356,7 @@ def _names_of(mapping: InputMapping) -> int:
         ),
         *(len(path.steps) for path in mapping.value[:1]),
     ]
-    if mapping.leaves is not None:
-        ways.append(len(mapping.leaves.under.steps))
+    ways += [len(path.steps) for path in _leaves_under(mapping)[:1]]
     return sum(ways)
 
 
@@ -388,6 +432,5 @@ def _summary(candidate: Candidate) -> str:
     asset = " or ".join(source.text for source in mapping.asset[:2])
     if mapping.sensor:
         return f"asset {asset}, sensor {mapping.sensor[0].text}"
-    return f"asset {asset}, values " + (
-        f"below {mapping.leaves.under.text}" if mapping.leaves is not None else "by name"
-    )
+    under = _leaves_under(mapping)
+    return f"asset {asset}, values " + (f"below {under[0].text}" if under else "by name")

@@ -81,12 +81,12 @@ def look_of(value: bytes) -> str:
     """The name (a key of ``_NAMED``) of what bytes look like."""
     if not value.strip():
         return "blank"
+    if value[:1] == b"\x00" and len(value) > 5:
+        return "framed json" if _is_json(value[5:]) else "framed"
     if (plain := _look_of_text(value)) is not None:
         return plain
     if value[:2] == b"\x1f\x8b":
         return "gzip"
-    if value[:1] == b"\x00" and len(value) > 5:
-        return "framed json" if _is_json(value[5:]) else "framed"
     if value[:2] in (b"\x03\x00", b"\x03\x05") and len(value) > 18:
         return "glue"
     if value[:1] == b"\x78" and _unzipped(value, zlib.MAX_WBITS):
@@ -117,7 +117,7 @@ def _look_of_text(value: bytes) -> str | None:
         return "influx"
     if len({line.count(b",") for line in lines}) == 1 and lines[0].count(b",") > 0:
         return "csv"
-    return None if not value.decode("utf-8-sig").isprintable() and b"\x00" in value else "text"
+    return None if b"\x00" in value else "text"
 
 
 def _binary(value: bytes) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 
 from daemon.adapters.files import Table
 from daemon.adapters.sample.facts import Series, is_event_time
+from daemon.adapters.sample.roles import is_bookkeeping
 from daemon.adapters.sample.survey import Survey
 from daemon.domain import Floats, Ints
 
@@ -55,6 +56,8 @@ def of_survey(found: Survey, exclude: Collection[str], *, gathered: bool) -> Rea
             left_out[ascii(name)] = "no name for a sensor"
         elif is_event_time(found.numbers[part], found.time_ns[part]):
             left_out[name] = "a time"
+        elif found.candidate.fields is None and is_bookkeeping(name):
+            left_out[name] = "numbers messages or their parts; list it below sensors to take it in"
         else:
             cuts = np.flatnonzero(np.diff(found.asset[part])) + 1
             series[name] = Series(

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from daemon.adapters.field_names import Role, bare, named
+from daemon.adapters.sample.facts import MANY_STATES
 from daemon.adapters.sample.places import Way, are_blocks, are_texts, are_times, present, time_of
 from daemon.adapters.sample.survey import path_text
 from daemon.domain import RECORD_KEY, RECORD_TIMESTAMP
@@ -104,6 +105,13 @@ def are_names(values: Sequence[Any]) -> bool:
     return are_texts(values) and 2 * sum(type(value) is str for value in there) > len(there)
 
 
+def are_states(values: Sequence[Any]) -> bool:
+    """Whether these are a few texts that come again: they can be taken in as numbers."""
+    there = present(values)
+    texts = {value for value in there if type(value) is str}
+    return 1 < len(texts) <= MANY_STATES < len(there) and not are_times(there)
+
+
 def measures(way: Way, values: Sequence[Any]) -> bool:
     """Whether numbers are measurements, and neither bookkeeping nor the number of a device."""
     name = bare(way[-1])
@@ -111,6 +119,11 @@ def measures(way: Way, values: Sequence[Any]) -> bool:
         return False
     whole = all(type(value) is int or (type(value) is str and value.isdigit()) for value in present(values))
     return not (whole and bool(named([way[-1]], Role.ASSET)) and name.endswith(("id", "number", "serial")))
+
+
+def is_bookkeeping(name: str) -> bool:
+    """Whether a sensor (its last name, of ``a.b.c``) is called as what measures nothing is."""
+    return bare(name.rpartition(".")[2]) in BOOKKEEPING
 
 
 def come_again(values: Sequence[Any]) -> bool:

@@ -29,6 +29,7 @@ from daemon.adapters.sample.roles import (
     RATES,
     UNITS_AND_QUALITY,
     are_names,
+    are_states,
     common_way,
     field_of,
     hashable,
@@ -299,7 +300,7 @@ class _Shaper:
             name = way[len(under)]
             if path_text(way) in own and len(way) == len(under) + 1:
                 continue
-            if name not in taken and name not in found:
+            if name not in taken and name not in found and not are_states(self._own[way]):
                 found.append(name)
         return found[:40]
 
