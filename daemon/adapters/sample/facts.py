@@ -216,7 +216,7 @@ def seldom(series: Series, rows: int, period_ns: int, *, gathered: bool) -> Fact
         gathered: whether a missing number was not sent, rather than sent as missing.
     """
     gaps = series.gaps[series.gaps > 0]
-    held = sum(len(np.unique(times // period_ns)) for times in series.times)
+    held = rows_of(series.times, period_ns)
     if len(gaps) < 10 or 2 * held > rows or len(series.steps) != len(series.gaps):
         return None
     middle = float(np.median(gaps))
@@ -234,6 +234,11 @@ def seldom(series: Series, rows: int, period_ns: int, *, gathered: bool) -> Fact
     return Fact("hold", long, f"{why}; its last value stands so long", certain=gathered)
 
 
+def rows_of(tracks: Sequence[Ints], period_ns: int) -> int:
+    """The rows that these rising times are in."""
+    return sum(1 + int(np.count_nonzero(np.diff(times // period_ns))) for times in tracks if len(times))
+
+
 def nice_span(ns: float) -> str:
     """A round duration that is at least so long, a day at most, as the configuration writes it."""
     return span(next((nice for nice in _NICE_NS if nice >= ns), DAY_NS))
@@ -241,8 +246,7 @@ def nice_span(ns: float) -> str:
 
 def too_fast(series: Series, period_ns: int, *, rising: bool) -> Fact | None:
     """A sensor that sends several numbers within a row."""
-    sent = sum(len(np.unique(times)) for times in series.times)
-    rows = sum(len(np.unique(times // period_ns)) for times in series.times)
+    sent, rows = rows_of(series.times, 1), rows_of(series.times, period_ns)
     if rows < FEW or sent < 1.5 * rows:
         return None
     reduce = "last" if rising else "mean"

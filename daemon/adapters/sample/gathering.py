@@ -69,7 +69,7 @@ def of_survey(found: Survey, exclude: Collection[str], *, gathered: bool) -> Rea
     sensors = tuple(sorted(series))
     by_asset = np.argsort(found.asset, kind="stable")
     assets = np.split(found.time_ns[by_asset], np.flatnonzero(np.diff(found.asset[by_asset])) + 1)
-    reporters = [times for name in sensors for times in series[name].times]
+    reporters = [times for name in sensors for times in series[name].times] if gathered else assets
     return Readings(sensors, series, reporters, assets, _rows(found, order, sensors), gathered, left_out)
 
 

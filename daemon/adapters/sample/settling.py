@@ -55,7 +55,10 @@ def settle(
         found: of messages, what their cells were.
     """
     timed, about_time, why = _timed(spec, readings, whole)
-    by_sensor = {sensor: _facts(sensor, readings, timed.period_ns, found) for sensor in readings.sensors}
+    rows = facts.rows_of([np.sort(times) for times in readings.assets], timed.period_ns)
+    by_sensor = {
+        sensor: _facts(sensor, readings, (timed.period_ns, rows), found) for sensor in readings.sensors
+    }
     for sensor, fact in facts.duplicates(readings.sensors, readings.columns).items():
         by_sensor[sensor].append(fact)
     settings = {
@@ -127,8 +130,9 @@ def _jitter(readings: Readings, period: int) -> str:
     return f", {100 * typical:.0f} % of it sooner or later"
 
 
-def _facts(sensor: str, readings: Readings, period: int, found: Survey | None) -> list[Fact]:
-    """All that is to say of one sensor."""
+def _facts(sensor: str, readings: Readings, grid: tuple[int, int], found: Survey | None) -> list[Fact]:
+    """All that is to say of one sensor; ``grid``: the period, and the rows of all assets."""
+    period, rows = grid
     series = readings.series[sensor]
     collected: list[Fact | None] = []
     if found is not None and sensor in found.kinds:
@@ -139,16 +143,10 @@ def _facts(sensor: str, readings: Readings, period: int, found: Survey | None) -
         series = series.without(sentinel.value)
     rising = facts.counter(series)
     collected += [rising, facts.angle(series), facts.constant(series)]
-    rows = _rows_beside(readings, period)
     collected.append(facts.seldom(series, rows, period, gathered=readings.gathered))
     if readings.gathered:
         collected.append(facts.too_fast(series, period, rising=rising is not None))
     return [fact for fact in collected if fact is not None]
-
-
-def _rows_beside(readings: Readings, period: int) -> int:
-    """Rows of all assets."""
-    return sum(len(np.unique(times // period)) for times in readings.assets)
 
 
 def _words(all_of: Sequence[Fact]) -> str:

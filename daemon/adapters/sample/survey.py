@@ -23,7 +23,7 @@ from daemon.stream.extract import SkippedError
 from daemon.stream.extract.numbers import NotANumberError, number_of
 from daemon.stream.rejection import RejectedError
 
-MOST_CELLS: Final = 600_000
+MOST_CELLS: Final = 200_000
 """Cells that a survey keeps: of larger messages fewer records are looked at."""
 TEXTS_KEPT: Final = 64
 """Distinct texts that are kept of a sensor."""
@@ -191,16 +191,17 @@ def survey_with(decoder: Decoder, candidate: Candidate, records: Sequence[Record
     """``survey`` by a decoder that exists."""
     assets: dict[str, int] = {}
     sensors: dict[str, int] = {}
-    rows: list[tuple[int, int, int, int]] = []
+    rows: list[int] = []  # record, asset, sensor and time of each cell
     numbers: list[float] = []
     corrupt: list[bool] = []
     kinds: dict[str, Counter[str]] = {}
+    plain: dict[str, int] = {}  # finite numbers, which need no look
     texts: dict[str, Counter[str]] = {}
     skipped: Counter[str] = Counter()
     refused: dict[Reason, Refusal] = {}
     read = untrusted = looked = 0
     for at, record in enumerate(records):
-        if len(rows) > MOST_CELLS:
+        if len(numbers) > MOST_CELLS:
             break
         looked += 1
         try:
@@ -220,20 +221,25 @@ def survey_with(decoder: Decoder, candidate: Candidate, records: Sequence[Record
             except RejectedError as error:
                 _refuse(refused, error, record)
                 continue
-            rows.append(
-                (
-                    at,
-                    assets.setdefault(cell.asset, len(assets)),
-                    sensors.setdefault(cell.sensor, len(sensors)),
-                    cell.time_ns,
-                )
+            asset, time_ns, sensor, found, trusted = cell
+            rows += (
+                at,
+                assets.setdefault(asset, len(assets)),
+                sensors.setdefault(sensor, len(sensors)),
+                time_ns,
             )
-            value, wrong = _number(cell.value, cell.sensor, kinds, texts)
-            untrusted += not cell.trusted
-            numbers.append(value if cell.trusted else float("nan"))
+            if type(found) is float and found - found == 0.0:
+                plain[sensor] = plain.get(sensor, 0) + 1
+                value, wrong = found, False
+            else:
+                value, wrong = _number(found, sensor, kinds, texts)
+            untrusted += not trusted
+            numbers.append(value if trusted else float("nan"))
             corrupt.append(wrong)
             usable = usable or not wrong
         read += usable
+    for sensor, count in plain.items():
+        kinds.setdefault(sensor, Counter())["number"] += count
     columns = np.array(rows, np.int64).reshape(-1, 4)
     return Survey(
         candidate,
@@ -264,7 +270,9 @@ def _number(
 ) -> tuple[float, bool]:
     """The number of a cell, NaN where there is none; and whether the cell is corrupt."""
     kind = _KINDS.get(type(value), "null")
-    kinds.setdefault(sensor, Counter())[kind] += 1
+    if (seen := kinds.get(sensor)) is None:
+        seen = kinds[sensor] = Counter()
+    seen[kind] += 1
     try:
         return number_of(value), False
     except NotANumberError:
