@@ -230,7 +230,7 @@ def evidence(mapping: InputMapping, trees: Sequence[Any], *, fitted: bool) -> fl
                 any(source.origin is not Origin.CONSTANT for source in mapping.asset),
                 any(source.origin is Origin.PATH for source in mapping.time.sources),
                 bool(mapping.sensor),
-                bool(mapping.value) or (mapping.leaves is not None and bool(mapping.leaves.under.steps)),
+                bool(mapping.value) or any(path.steps for path in _leaves_under(mapping)),
             )
         )
     counts = []
@@ -253,9 +253,8 @@ def _names_found(mapping: InputMapping, tree: Any) -> list[str]:
             scope = found[0]
             names += [step.name for step in each.steps if isinstance(step, Key)]
             break
-    looked_for = [*(rule.path for rule in mapping.skip), *(rule.path for rule in mapping.inner)]
-    for path in filter(None, looked_for):
-        names += _leads(path, root)
+    for rule in mapping.inner:
+        names += _leads(rule.path, root)
     quality = () if mapping.quality is None else mapping.quality.sources
     for sources in (mapping.asset, mapping.time.sources, mapping.sensor, quality):
         names += _of_sources(sources, scope)
