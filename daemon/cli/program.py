@@ -19,6 +19,7 @@ from daemon.cli.explain import explain
 from daemon.cli.generate import generate
 from daemon.cli.impute import impute
 from daemon.cli.init import init
+from daemon.cli.inspect import inspect
 from daemon.cli.replay import replay
 from daemon.cli.run import run
 from daemon.cli.topics import topics
@@ -38,7 +39,7 @@ app = typer.Typer(
     "Exit codes: 0 fine, 1 failed, 2 wrong usage or configuration.",
 )
 
-COMMANDS = (demo, run, check, topics, init, train, replay, generate, impute, drill, explain)
+COMMANDS = (demo, run, check, topics, init, inspect, train, replay, generate, impute, drill, explain)
 """In the order of the help: first what a newcomer needs."""
 for command in COMMANDS:
     app.command()(command)

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from daemon.adapters.kafka import CheckResult
 from daemon.commands.conditions import conditions_in_topics, declared_conditions
+from daemon.commands.topic_records import readings_in_topics
 from daemon.commands.wiring import connection_problem, probe
 from daemon.config import Settings, unknown_environment
 
 
 async def check(settings: Settings, *, broker: bool) -> list[CheckResult]:
-    """Check the settings and the environment; with ``broker``, also what Kafka answers."""
+    """Check the settings and the environment; with ``broker``, also what Kafka answers and what
+    the streams' mappings make of the newest records."""
     results = [CheckResult("configuration", True, f"{len(settings.streams)} stream(s)")]
     problems = unknown_environment()
     results += [CheckResult("environment", False, problem) for problem in problems]
@@ -24,5 +26,6 @@ async def check(settings: Settings, *, broker: bool) -> list[CheckResult]:
         results.append(CheckResult("connection", False, problem))
     elif broker:
         results += await probe(settings)
+        results += await readings_in_topics(settings)
         results += await conditions_in_topics(settings)
     return results

@@ -17,14 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from daemon.adapters.files import is_lines, read_table
-from daemon.adapters.sample import derive_spec, latents_for, names_in
-from daemon.commands.inputs import FileOptions, check_reading
+from daemon.adapters.sample import Written, derive, latents_for, names_in
+from daemon.commands.inputs import FileOptions, check_reading, chosen_stream
 from daemon.config import Settings, load
+from daemon.config.presets import CUSTOM
 from daemon.domain import (
     StreamSpec,
     is_calendar,
 )
-from daemon.errors import ConfigError, UsageError
+from daemon.errors import UsageError
 from daemon.model.bundle import Bundle
 from daemon.runtime.compatibility import check_compatible, sensor_sections
 from daemon.runtime.stream_run import StreamPlan
@@ -33,27 +34,30 @@ PLACEHOLDER = StreamSpec("stream", ("sensor",))
 """A stream for a document of which only the keys outside of ``streams`` matter."""
 
 
-def document_of(spec: StreamSpec) -> dict[str, Any]:
-    """A derived stream as the document that its config.yaml would hold."""
+def document_of(spec: StreamSpec, written: Written | None = None) -> dict[str, Any]:
+    """A derived stream as the document that its config.yaml would hold.
+
+    Args:
+        spec: the stream.
+        written: what it says in the configuration's own words; None for a stream of json-wide or json-long.
+    """
 
     def lasting(ns: int) -> timedelta:
         return timedelta(microseconds=ns / 1_000)
 
+    written = written or Written(spec.format.value)
+    sensors: dict[str, dict[str, Any]] = {}
+    for name, bounds in zip(spec.sensors, spec.ranges or (None,) * len(spec.sensors), strict=True):
+        sensors[name] = dict(written.sensors.get(name, {}))
+        if bounds is not None:
+            sensors[name]["range"] = list(bounds)
     return {
         "streams": [
             {
                 "name": spec.name,
                 "topics": list(spec.topics) or [spec.name],
-                "format": spec.format.value,
-                "fields": {name: getattr(spec.fields, name) for name in spec.fields.__slots__},
-                "sensors": {
-                    name: (
-                        {}
-                        if not spec.ranges or spec.ranges[i] is None
-                        else {"range": list(spec.ranges[i] or ())}
-                    )
-                    for i, name in enumerate(spec.sensors)
-                },
+                **_reading(spec, written),
+                "sensors": sensors,
                 "period": lasting(spec.period_ns),
                 "window": spec.window,
                 "hop": spec.hop,
@@ -65,6 +69,15 @@ def document_of(spec: StreamSpec) -> dict[str, Any]:
         ],
         "model": {"latent": latents_for(len(spec.sensors))},
     }
+
+
+def _reading(spec: StreamSpec, written: Written) -> dict[str, Any]:
+    """The keys that say how messages are read."""
+    if spec.input is None:
+        fields = {name: getattr(spec.fields, name) for name in spec.fields.__slots__}
+        return {"format": written.format, "fields": fields}
+    format = {} if written.format == CUSTOM else {"format": written.format}
+    return format | ({} if written.input is None else {"input": dict(written.input)})
 
 
 def settings_for(
@@ -93,10 +106,8 @@ def settings_for(
     fields = list(bundle.facts.get("condition") or ()) if bundle is not None else []
     in_messages = [name for name in fields if not is_calendar(name)]
     source = sample if is_lines(sample) else read_table(sample, options.exclude, in_messages, reading=reading)
-    spec, notes = derive_spec(
-        source, options.exclude, rows=rows, decided=bundle is not None, conditions=in_messages
-    )
-    document = document_of(spec)
+    derived = derive(source, options.exclude, rows=rows, decided=bundle is not None, conditions=in_messages)
+    document = document_of(derived.spec, derived.written)
     if reading.timezone is not None:
         document["streams"][0]["timezone"] = reading.timezone
     if bundle is not None:
@@ -112,12 +123,15 @@ def settings_for(
         stream |= {
             "period": period,
             "window": bundle.window,
-            "sensors": sensor_sections(bundle),
+            "sensors": {
+                name: {**derived.written.sensors.get(name, {}), **rules}
+                for name, rules in sensor_sections(bundle).items()
+            },
         }
         if fields:
             stream |= {"condition": fields, "timezone": reading.timezone or bundle.facts.get("timezone")}
         document["model"]["latent"] = latents_for(len(bundle.sensors))
-    return load(None, sets, document), notes
+    return load(None, sets, document), derived.notes
 
 
 def check_excluded(exclude: Sequence[str], files: Sequence[Path], option: str = "--exclude") -> None:
@@ -164,14 +178,7 @@ def plan_of(settings: Settings, name: str | None) -> StreamPlan:
     Raises:
         ConfigError: the configuration has several streams and none was named, or none of that name.
     """
-    streams = {stream.name: stream for stream in settings.streams}
-    if name is None and len(streams) > 1:
-        raise ConfigError(
-            f"the configuration has {len(streams)} streams: name one with --stream ({', '.join(streams)})"
-        )
-    if name is not None and name not in streams:
-        raise ConfigError(f"the configuration has no stream {name!r}; it has {', '.join(streams)}")
-    return StreamPlan.of(settings, streams[name] if name is not None else settings.streams[0])
+    return StreamPlan.of(settings, chosen_stream(settings, name))
 
 
 def plan_at(plan: StreamPlan, topic: str) -> StreamPlan:

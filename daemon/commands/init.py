@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from daemon.adapters.files import TableReading, is_lines, read_table, replacing
-from daemon.adapters.sample import SAMPLE_LINES, config_yaml, derive_spec, derive_spec_of_topic
+from daemon.adapters.sample import SAMPLE_LINES, Derived, config_yaml, derive, derive_of_topic
 from daemon.commands.broker import kafka_only
 from daemon.commands.inputs import check_reading
 from daemon.config import Settings, is_topic_name, load
@@ -73,8 +73,8 @@ def derive_configuration(options: InitOptions) -> Configuration:
         path, reading = Path(sample), options.reading
         check_reading(reading, path)
         source = path if is_lines(path) else read_table(path, options.exclude, reading=reading)
-        spec, notes = derive_spec(source, options.exclude, name=name)
-        spec = replace(spec, timezone=reading.timezone)
+        derived = derive(source, options.exclude, name=name)
+        derived = replace(derived, spec=replace(derived.spec, timezone=reading.timezone))
     else:
         if not is_topic_name(sample) or (
             sample.lower().endswith(SAMPLE_SUFFIXES) and not options.bootstrap_servers
@@ -83,19 +83,21 @@ def derive_configuration(options: InitOptions) -> Configuration:
         name = name or sample.rpartition(".")[2] or sample
         settings = kafka_only(options.config, options.bootstrap_servers)
         servers, allow_plaintext = settings.kafka.bootstrap_servers, settings.kafka.allow_plaintext
-        spec, notes = asyncio.run(_spec_of_topic(settings, sample, options.exclude, name))
+        derived = asyncio.run(_of_topic(settings, sample, options.exclude, name))
         topic = topic or sample
     text = config_yaml(
-        spec,
+        derived.spec,
         topic or f"sensors.{name}",
+        derived.notes,
         bootstrap_servers=servers or "localhost:9092",
         allow_plaintext=allow_plaintext,
+        written=derived.written,
     )
     try:
         load(None, (), from_yaml(text))
     except ConfigError as error:  # a name that is none for a stream, a topic or a sensor
         raise InputError(f"{sample}: no configuration can be made of it: {error}") from error
-    return Configuration(spec, text, notes)
+    return Configuration(derived.spec, text, derived.notes)
 
 
 def _exists(path: Path) -> bool:
@@ -106,9 +108,7 @@ def _exists(path: Path) -> bool:
         return False
 
 
-async def _spec_of_topic(
-    settings: Settings, topic: str, exclude: Sequence[str], name: str
-) -> tuple[StreamSpec, list[str]]:
+async def _of_topic(settings: Settings, topic: str, exclude: Sequence[str], name: str) -> Derived:
     """The stream that a topic's newest messages come from.
 
     Raises:
@@ -125,4 +125,4 @@ async def _spec_of_topic(
         raise type(error)(f"{topic}: no such file; and as a topic: {error}") from error
     if not records:
         raise InputError(f"topic {topic!r} is empty: there is nothing to look at")
-    return derive_spec_of_topic([record.value for record in records], whole, exclude, name, topic)
+    return derive_of_topic(records, whole, exclude, name, topic)

@@ -1,7 +1,7 @@
 """What every command over files is given: how its files are read, and where progress is reported.
 
 The options of such a command are a frozen dataclass over ``FileOptions``; ``daemon.cli`` makes it from the
-arguments.
+arguments. ``chosen_stream`` is the stream of the configuration that a file or topic holds.
 """
 
 from __future__ import annotations
@@ -11,13 +11,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from daemon.adapters.files import Table, TableReading, is_lines, read_table
+from daemon.config import Settings, StreamSection
 from daemon.domain import StreamSpec, zone_of
-from daemon.errors import UsageError
+from daemon.errors import ConfigError, UsageError
 
 __all__ = [
     "FileOptions",
     "TableReading",
     "check_reading",
+    "chosen_stream",
     "no_progress",
     "reading_of",
     "table_of",
@@ -83,6 +85,22 @@ def table_of(path: Path, spec: StreamSpec, exclude: Sequence[str], reading: Tabl
         DaemonError: it cannot be read.
     """
     return read_table(path, exclude, spec.condition, reading=reading.of(spec))
+
+
+def chosen_stream(settings: Settings, name: str | None) -> StreamSection:
+    """The stream of the configuration that is named, or the only one.
+
+    Raises:
+        ConfigError: the configuration has several streams and none was named, or none of that name.
+    """
+    streams = {stream.name: stream for stream in settings.streams}
+    if name is None and len(streams) > 1:
+        raise ConfigError(
+            f"the configuration has {len(streams)} streams: name one with --stream ({', '.join(streams)})"
+        )
+    if name is not None and name not in streams:
+        raise ConfigError(f"the configuration has no stream {name!r}; it has {', '.join(streams)}")
+    return streams[name] if name is not None else settings.streams[0]
 
 
 def no_progress(share: float, doing: str) -> None:

@@ -138,7 +138,7 @@ class Log:
                 share = sum(at[tp] - first for tp, (first, stop) in spans.items() if first < stop) / total
                 for tp, found in batches.items():
                     records = [
-                        Record(r.offset, r.key, r.value or b"", r.timestamp * 1_000_000)
+                        Record(r.offset, r.key, r.value or b"", r.timestamp * 1_000_000, r.headers, tp.topic)
                         for r in found
                         if r.offset < spans[tp][1]
                     ]

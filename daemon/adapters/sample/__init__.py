@@ -1,21 +1,41 @@
 """What a sample of readings tells about its stream, and the configuration that follows from it.
 
-``deriving`` makes the stream, with ``layout`` (fields of JSON objects) and ``period`` (the sampling period);
+``deriving`` makes the stream. On its way: ``encodings`` (what the bytes are), ``choosing`` (which mapping reads them:
+every preset, and those that ``shapes`` makes of the ``places`` in the messages, compared by their ``survey``),
+``gathering`` (the readings), ``settling`` with ``period`` and ``facts`` (what the times and numbers show).
 ``config_text`` writes the configuration.
 """
 
-from daemon.adapters.sample.config_text import config_yaml, latents_for, quoted, span
-from daemon.adapters.sample.deriving import SAMPLE_LINES, derive_spec, derive_spec_of_topic, names_in
+from daemon.adapters.sample.choosing import Choice, choose, nearest_preset
+from daemon.adapters.sample.config_text import Written, config_yaml, latents_for, quoted, span
+from daemon.adapters.sample.deriving import (
+    SAMPLE_LINES,
+    derive,
+    derive_of_topic,
+    derive_spec,
+    names_in,
+)
 from daemon.adapters.sample.period import infer_period
+from daemon.adapters.sample.settling import Derived
+from daemon.adapters.sample.survey import Candidate, Survey, survey
 
 __all__ = [
     "SAMPLE_LINES",
+    "Candidate",
+    "Choice",
+    "Derived",
+    "Survey",
+    "Written",
+    "choose",
     "config_yaml",
+    "derive",
+    "derive_of_topic",
     "derive_spec",
-    "derive_spec_of_topic",
     "infer_period",
     "latents_for",
     "names_in",
+    "nearest_preset",
     "quoted",
     "span",
+    "survey",
 ]

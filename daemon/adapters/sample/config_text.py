@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 import yaml
 
-from daemon.domain import SECOND_NS, FieldNames, StreamSpec
+from daemon.config.presets import CUSTOM
+from daemon.documents import one_line
+from daemon.domain import SECOND_NS, FieldNames, Format, StreamSpec
 
 _SPANS: Final = (("d", 86_400 * SECOND_NS), ("h", 3600 * SECOND_NS), ("m", 60 * SECOND_NS), ("s", SECOND_NS))
 _SMALL_SPANS: Final = (("ms", 10**6), ("us", 10**3))
@@ -34,12 +37,37 @@ def quoted(text: str) -> str:
     return str(yaml.safe_dump(text, default_style='"', width=10**9, allow_unicode=True)).rstrip("\n")
 
 
+def flow(value: Any) -> str:
+    """A value of the configuration in one line of YAML."""
+    if isinstance(value, str):
+        return quoted(value)
+    text = yaml.safe_dump([value], default_flow_style=True, width=10**9, allow_unicode=True, sort_keys=False)
+    return text.strip()[1:-1]
+
+
+@dataclass(frozen=True, eq=False)
+class Written:
+    """What a derived stream says in the configuration's own words, and why: the raw keys behind a spec.
+
+    ``format`` and ``input`` say how messages are read (``input`` None: by the fields of json-wide or json-long);
+    ``sensors`` has the settings of each sensor. ``why`` has a reason by key (``format``, ``fields``, ``input.KEY``,
+    ``sensors.NAME``, ``period`` ...). ``proposed`` are lines below ``sensors`` that are written as comments.
+    """
+
+    format: str = Format.JSON_WIDE.value
+    input: Mapping[str, Any] | None = None
+    sensors: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    why: Mapping[str, str] = field(default_factory=dict)
+    proposed: Sequence[str] = ()
+
+
 def config_yaml(
     spec: StreamSpec,
     topic: str | None = None,
     notes: Sequence[str] = (),
     bootstrap_servers: str = "localhost:9092",
     allow_plaintext: bool = False,
+    written: Written | None = None,
 ) -> str:
     """A config.yaml for the stream, with every key of a stream and a comment on each.
 
@@ -49,16 +77,14 @@ def config_yaml(
         notes: written on top as comments.
         bootstrap_servers: where the topic is.
         allow_plaintext: whether it was reached with this permission.
+        written: what the stream says in words of its own; None: what the spec alone shows.
     """
+    written = written or Written(spec.format.value)
     topics = [topic] if topic is not None else list(spec.topics) or [f"sensors.{spec.name}"]
-    fields = ", ".join(f"{key}: {quoted(getattr(spec.fields, key))}" for key in FieldNames.__slots__)
-    sensors = [
-        f"      {quoted(name)}: {{{f'range: [{bounds[0]!r}, {bounds[1]!r}]' if bounds else ''}}}"
-        for name, bounds in zip(spec.sensors, spec.ranges or (None,) * len(spec.sensors), strict=True)
-    ]
+    why = written.why
     keys = [
-        ("period", span(spec.period_ns), "the grid; an event time is floored to it"),
-        ("window", spec.window, "rows that are scored together"),
+        ("period", span(spec.period_ns), why.get("period", "the grid; an event time is floored to it")),
+        ("window", spec.window, why.get("window", "rows that are scored together")),
         ("hop", spec.hop, "score every hop-th row"),
         (
             "allowed_lateness",
@@ -69,12 +95,11 @@ def config_yaml(
         ("silent_after", span(spec.silent_after_ns), "then a sensor or asset is declared silent"),
         ("condition", f"[{', '.join(map(quoted, spec.condition))}]", "fields that name the operating mode"),
     ]
-    comments = [f"# Note: {' '.join(note.split())}" for note in notes]
     return "\n".join(
         [
             "# Derived from a sample of readings; look through it before you rely on it.",
             "# Every key but `streams` has a default and may be left out; see the documented example.",
-            *comments,
+            *(f"# Note: {_one_line(note)}" for note in notes),
             "",
             "kafka:",
             f"  {f'bootstrap_servers: {quoted(bootstrap_servers)}':<35} # or ANOMALYD_KAFKA__BOOTSTRAP_SERVERS",
@@ -88,11 +113,11 @@ def config_yaml(
             "streams:                              # assets of one kind: the same sensors, period and model",
             f"  - name: {quoted(spec.name)}",
             f"    topics: [{', '.join(map(quoted, topics))}]",
-            f"    format: {spec.format.value}                 # json-wide or json-long",
-            f"    fields: {{{fields}}}",
+            *_reading(spec, written),
             "    sensors:                          # {range: [low, high]} where you know a sensor's range",
-            *sensors,
-            *(f"    {f'{key}: {value}':<33} # {meaning}" for key, value, meaning in keys),
+            *_sensors(spec, written),
+            *(_line(f"    {key}: {value}", meaning) for key, value, meaning in keys),
+            *([_line("    # timezone: Europe/Berlin", why["timezone"])] if "timezone" in why else []),
             "",
             "model:",
             f"  latent: {latents_for(len(spec.sensors))}                           # min(8, max(2, sensors)): no more nonlinear causes than sensors",
@@ -102,3 +127,42 @@ def config_yaml(
             "",
         ]
     )
+
+
+def _reading(spec: StreamSpec, written: Written) -> list[str]:
+    """The keys that say how messages are read."""
+    why = written.why
+    if written.input is None and spec.input is None:
+        fields = ", ".join(f"{key}: {quoted(getattr(spec.fields, key))}" for key in FieldNames.__slots__)
+        return [
+            _line(f"    format: {written.format}", why.get("format", "json-wide or json-long")),
+            _line(f"    fields: {{{fields}}}", why.get("fields", "")),
+        ]
+    lines = (
+        [] if written.format == CUSTOM else [_line(f"    format: {written.format}", why.get("format", ""))]
+    )
+    if written.input:
+        own = "a mapping of its own" if written.format == CUSTOM else "over the keys of the format"
+        lines.append(_line("    input:", why.get("format", own) if written.format == CUSTOM else own))
+        for key, value in written.input.items():
+            lines.append(_line(f"      {key}: {flow(value)}", why.get(f"input.{key}", "")))
+    return lines
+
+
+def _sensors(spec: StreamSpec, written: Written) -> list[str]:
+    lines = []
+    for name, bounds in zip(spec.sensors, spec.ranges or (None,) * len(spec.sensors), strict=True):
+        settings = dict(written.sensors.get(name, {}))
+        if bounds is not None:
+            settings["range"] = list(bounds)
+        lines.append(_line(f"      {quoted(name)}: {flow(settings)}", written.why.get(f"sensors.{name}", "")))
+    return lines + [f"      # {_one_line(line)}" for line in written.proposed]
+
+
+def _line(text: str, comment: str) -> str:
+    """A line with a comment, which begins in the same column if the line is short."""
+    return f"{text:<37} # {_one_line(comment)}" if comment else text
+
+
+def _one_line(text: str) -> str:
+    return one_line(" ".join(text.split()))

@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from daemon.adapters.files import read_table
-from daemon.adapters.sample import derive_spec, derive_spec_of_topic, names_in
-from daemon.domain import SECOND_NS, Ints, StreamSpec
+from daemon.adapters.sample import derive_of_topic, derive_spec, names_in
+from daemon.domain import SECOND_NS, Ints, Record, StreamSpec
 from daemon.errors import InputError
-from tests.adapters.sample.test_layout import lines
+from tests.adapters.sample.test_choosing import lines
 from tests.adapters.sample.test_period import MS, START, ticking
 
 
@@ -106,10 +106,12 @@ def test_a_sample_of_a_longer_file_does_not_shorten_the_window(tmp_path: Path) -
 
 def test_the_newest_messages_of_a_topic() -> None:
     sample = lines(*({"asset": "a", "ts": i, "values": {"x": i}} for i in range(1, 100)))
-    spec, notes = derive_spec_of_topic(sample, False, [], "s", "sensors.s")
-    assert (spec.sensors, spec.window, notes) == (("x",), 16, ["derived from the newest 99 messages"])
-    with pytest.raises(InputError, match=r"^topic 'sensors.s': none of the first 1 lines"):
-        derive_spec_of_topic([b"x"], True, [], "s", "sensors.s")
+    records = [Record(i, None, value, -1) for i, value in enumerate(sample)]
+    derived = derive_of_topic(records, False, [], "s", "sensors.s")
+    assert (derived.spec.sensors, derived.spec.window) == (("x",), 16)
+    assert derived.notes == ["derived from the newest 99 messages"]
+    with pytest.raises(InputError, match=r"^topic 'sensors.s': none of the first 1 messages"):
+        derive_of_topic([Record(0, None, b"x", -1)], True, [], "s", "sensors.s")
 
 
 def test_names_in_lines_that_may_be_excluded(tmp_path: Path) -> None:

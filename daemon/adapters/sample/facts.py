@@ -1,0 +1,317 @@
+"""What the numbers of a sensor show of its nature: a counter, an angle, a constant, sentinels, reports on change.
+
+Each function looks at one thing and gives a ``Fact`` or None: what the configuration should say, and why in words.
+A fact that is ``certain`` is written, another one proposed in a comment. None of them knows where the numbers came
+from: a ``Series`` has the readings of one sensor, an array of times and of numbers per asset.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+import numpy as np
+
+from daemon.adapters.sample.config_text import span
+from daemon.domain import DAY_NS, SECOND_NS, Floats, Ints
+
+FEW: Final = 30
+"""Numbers of one asset that must be there before anything is said of their nature."""
+MANY_STATES: Final = 12
+"""More different texts than this are no states."""
+_COUNTER_WORDS: Final = re.compile(
+    r"(?:^|[^a-z])(?:total|totali[sz]er|counter|count|energy|kwh|mwh|wh|odometer|mileage|(?:run|operating)_?hours|runtime"
+    r"|pulses?|cycles?|cumulative|consumption|produced|uptime|revolutions|packets|bytes|ticks|index)(?:$|[^a-z])"
+)
+_ANGLE_WORDS: Final = re.compile(
+    r"(?:^|[^a-z])(?:angle|heading|azimuth|direction|bearing|yaw|wdir|winddir|course|deg|degrees)(?:$|[^a-z])"
+)
+_NICE_NS: Final = tuple(
+    seconds * SECOND_NS
+    for seconds in (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """A key of a sensor and its value, and why; without a key a remark alone."""
+
+    key: str
+    value: Any
+    why: str
+    certain: bool = True  # written; else proposed in a comment
+
+
+@dataclass(frozen=True, eq=False)
+class Series:
+    """The readings of one sensor: per asset its times, rising, and its numbers, all finite."""
+
+    name: str
+    times: Sequence[Ints]
+    numbers: Sequence[Floats]
+
+    @cached_property
+    def all(self) -> Floats:
+        """The numbers of all assets."""
+        return np.concatenate(list(self.numbers)) if self.numbers else np.empty(0)
+
+    @cached_property
+    def steps(self) -> Floats:
+        """The differences of successive numbers within an asset."""
+        return np.concatenate([np.diff(each) for each in self.numbers]) if self.numbers else np.empty(0)
+
+    @cached_property
+    def gaps(self) -> Ints:
+        """The differences of successive times within an asset."""
+        return np.concatenate([np.diff(each) for each in self.times]) if self.times else np.empty(0, np.int64)
+
+    def without(self, sentinels: Sequence[float]) -> Series:
+        """The series without numbers that stand for no value."""
+        kept = [~np.isin(each, list(sentinels)) for each in self.numbers]
+        return Series(
+            self.name,
+            [times[k] for times, k in zip(self.times, kept, strict=True)],
+            [numbers[k] for numbers, k in zip(self.numbers, kept, strict=True)],
+        )
+
+
+def words_of(name: str) -> str:
+    """A name in lower case, with a space where a new word begins, for patterns of words."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()
+
+
+# ------------------------------------------------------------------ what a number is
+def constant(series: Series) -> Fact | None:
+    """One number throughout. It stays: what never changed in a sample may do so when something fails."""
+    if len(series.all) < FEW or (series.all != series.all[0]).any():
+        return None
+    return Fact("", None, f"always {series.all[0]:g} in the sample: leave it out if it cannot change")
+
+
+def counter(series: Series) -> Fact | None:
+    """Numbers that only rise, but for resets to near nothing.
+
+    Anything that drifts upwards does so for a while: so the name must say so, or the numbers are whole, or they rise
+    some hundred times without one small fall.
+    """
+    steps, numbers = series.steps, series.all
+    falls, rises = np.flatnonzero(steps < 0), int((steps > 0).sum())
+    if len(steps) < FEW or (numbers < 0).any() or rises < max(0.1 * len(steps), 20):
+        return None
+    before, after = _around(series)
+    if len(falls) > 0.05 * len(steps) or (after[falls] > 0.1 * before[falls]).any():
+        return None
+    called = _COUNTER_WORDS.search(words_of(series.name)) is not None
+    whole = bool((numbers == np.rint(numbers)).all())
+    if not (called or (whole and rises >= 100) or rises >= 500):
+        return None
+    if not called and (steps[steps != 0] == steps[steps != 0][0]).all():
+        return Fact("", None, "it rises by the same each time: leave it out if it numbers the messages")
+    resets = f", but for {len(falls)} reset{'s' * (len(falls) > 1)}" if len(falls) else ""
+    return Fact("counter", True, f"it only rises{resets}: its rate is watched")
+
+
+def _around(series: Series) -> tuple[Floats, Floats]:
+    """The numbers before and after each step."""
+    return (
+        np.concatenate([each[:-1] for each in series.numbers]),
+        np.concatenate([each[1:] for each in series.numbers]),
+    )
+
+
+def angle(series: Series) -> Fact | None:
+    """Numbers from 0 to 360 (or from -180 to 180) that jump from one end to the other, or are called an angle."""
+    numbers = series.all
+    if len(numbers) < FEW or numbers.max() > 360 or numbers.min() < -180 or np.ptp(numbers) > 360:
+        return None
+    wraps = int((np.abs(series.steps) > 270).sum())
+    called = _ANGLE_WORDS.search(words_of(series.name)) is not None
+    ends = numbers.max() > 330 and 0 <= numbers.min() < 30
+    if called and (np.ptp(numbers) > 180 or wraps):
+        return Fact("angle", 360, "named like an angle, with numbers of a circle", certain=False)
+    if ends and wraps and wraps < 0.2 * len(series.steps):
+        return Fact(
+            "angle",
+            360,
+            f"from {numbers.min():g} to {numbers.max():g}, and jumps between the ends",
+            certain=False,
+        )
+    return None
+
+
+def sentinels(series: Series) -> Fact | None:
+    """Numbers that stand for no value: far outside of all others, exact, and a number that people choose for it.
+
+    Any other number that is repeated exactly and lies far outside, zeros above all, may be a state: it is proposed.
+    """
+    numbers = series.all
+    found: list[float] = []
+    while len(found) < 3 and (odd := _outlier(numbers, _is_code, 3.0, 2)) is not None:
+        found.append(odd)
+        numbers = numbers[numbers != odd]
+    if found:
+        counts = ", ".join(f"{each:g} {int((series.all == each).sum())} times" for each in found)
+        return Fact("missing", [_plain(each) for each in found], f"far outside of the rest: {counts}")
+    odd = _outlier(numbers, lambda number: True, 20.0, 3)
+    if odd is None:
+        return None
+    times = int((numbers == odd).sum())
+    return Fact(
+        "missing",
+        [_plain(odd)],
+        f"{odd:g} {times} times, far outside of the rest: no value, or a state?",
+        certain=False,
+    )
+
+
+def _outlier(numbers: Floats, is_code: Any, widths: float, times: int) -> float | None:
+    """The smallest or largest number, if it is repeated and the others are narrow and far from it."""
+    if len(numbers) < FEW:
+        return None
+    for end in (float(numbers.min()), float(numbers.max())):
+        rest = numbers[numbers != end]
+        if not is_code(end) or len(numbers) - len(rest) < times or len(rest) < max(20, 0.5 * len(numbers)):
+            continue
+        low, high = np.quantile(rest, [0.01, 0.99])
+        away = float(np.abs(rest - end).min())
+        if away > widths * max(high - low, 1e-9 * abs(end)) and high > low:
+            return end
+    return None
+
+
+def _is_code(number: float) -> bool:
+    """Whether people choose this number to say that there is no value: nines, the ends of integers, tenths of these."""
+    size = abs(number)
+    for scale in (1, 10, 100):
+        whole = round(size * scale)
+        if abs(size * scale - whole) > 1e-6 * max(size, 1):
+            continue
+        text = str(whole)
+        if len(text) >= 3 and set(text) == {"9"}:
+            return True
+        if whole in _ENDS or (number < 0 and whole in (127, 128)):
+            return True
+    return size >= 1e20
+
+
+_ENDS: Final = frozenset(end for bits in (15, 16, 31, 32) for end in (2**bits, 2**bits - 1, 2**bits - 2))
+
+
+def _plain(number: float) -> float | int:
+    return int(number) if number == int(number) and abs(number) < 2**53 else number
+
+
+# ------------------------------------------------------------------ when a number comes
+def seldom(series: Series, rows: int, period_ns: int, *, gathered: bool) -> Fact | None:
+    """A sensor that has a number in less than half of the rows: what it sent last stands until it sends again.
+
+    Args:
+        series: of the sensor.
+        rows: of all assets that have the sensor.
+        period_ns: of the stream.
+        gathered: whether a missing number was not sent, rather than sent as missing.
+    """
+    gaps = series.gaps[series.gaps > 0]
+    held = rows_of(series.times, period_ns)
+    if len(gaps) < 10 or 2 * held > rows or len(series.steps) != len(series.gaps):
+        return None
+    middle = float(np.median(gaps))
+    steady = float(np.mean(np.abs(gaps / middle - 1) < 0.2)) >= 0.6
+    if steady and middle < 1.5 * period_ns:
+        return None  # it sends in every row for a while, and then not at all
+    share = f"{100 * held / max(rows, 1):.0f} % of the rows"
+    long = nice_span(1.5 * middle if steady else float(np.quantile(gaps, 0.99)))
+    if steady:
+        why = f"it sends every {span(round(middle / 1e6) * 10**6)}, in {share}"
+    elif np.mean(series.steps != 0) > 0.9:
+        why = f"it seems to report on change: in {share}, never the same number twice"
+    else:
+        why = f"it comes in {share}, at no steady rate"
+    return Fact("hold", long, f"{why}; its last value stands so long", certain=gathered)
+
+
+def rows_of(tracks: Sequence[Ints], period_ns: int) -> int:
+    """The rows that these rising times are in."""
+    return sum(1 + int(np.count_nonzero(np.diff(times // period_ns))) for times in tracks if len(times))
+
+
+def nice_span(ns: float) -> str:
+    """A round duration that is at least so long, a day at most, as the configuration writes it."""
+    return span(next((nice for nice in _NICE_NS if nice >= ns), DAY_NS))
+
+
+def too_fast(series: Series, period_ns: int, *, rising: bool) -> Fact | None:
+    """A sensor that sends several numbers within a row."""
+    sent, rows = rows_of(series.times, 1), rows_of(series.times, period_ns)
+    if rows < FEW or sent < 1.5 * rows:
+        return None
+    reduce = "last" if rising else "mean"
+    return Fact("reduce", reduce, f"{sent / rows:.1f} numbers in a row of {span(period_ns)}")
+
+
+# ------------------------------------------------------------------ what is no number
+def kinds_seen(kinds: Mapping[str, int], texts: Mapping[str, int]) -> list[Fact]:
+    """Booleans, numbers in quotes, and texts among the numbers of a sensor.
+
+    Args:
+        kinds: JSON kinds of its cells, with how many there are.
+        texts: those of its texts that are no numbers.
+    """
+    found = []
+    wrong = sum(texts.values())
+    if kinds.get("boolean"):
+        found.append(Fact("", None, "true and false are read as 1 and 0"))
+    if kinds.get("text", 0) > wrong:
+        found.append(Fact("", None, "its texts are read as numbers"))
+    if wrong:
+        some = ", ".join(repr(text) for text, _ in Counter(texts).most_common(3))
+        found.append(
+            Fact("states", states_of(texts), f"{wrong} texts are no numbers ({some})", certain=False)
+        )
+    return found
+
+
+def states_of(texts: Mapping[str, int]) -> dict[str, int]:
+    """A number for each text, in the order of the alphabet."""
+    return {text: number for number, text in enumerate(sorted(texts)[:MANY_STATES])}
+
+
+def duplicates(names: Sequence[str], columns: Floats) -> dict[str, Fact]:
+    """Sensors that are others over again: the same numbers, or exactly a multiple of them.
+
+    Args:
+        names: (C,) of the sensors.
+        columns: (N, C) their numbers on common rows, NaN where one has none.
+    """
+    found: dict[str, Fact] = {}
+    same: dict[bytes, str] = {}
+    multiples: dict[bytes, tuple[str, float]] = {}
+    for name, column in zip(names, columns.T, strict=True):
+        there = column[np.isfinite(column)]
+        if len(there) < FEW or (there == there[0]).all():
+            continue
+        mask = np.isfinite(column).tobytes()
+        if (twin := same.setdefault(mask + column.tobytes(), name)) != name:
+            found[name] = Fact("", None, f"the same numbers as {twin}: one of them may be left out")
+            continue
+        scale = float(np.abs(there).max())
+        form = np.round(there / (scale * np.sign(there[np.argmax(np.abs(there))])), 9)
+        twin, other = multiples.setdefault(mask + form.tobytes(), (name, scale))
+        if twin != name:
+            found[name] = Fact(
+                "", None, f"exactly {scale / other:.6g} times {twin}: one of them may be left out"
+            )
+    return found
+
+
+def is_event_time(numbers: Floats, times: Ints) -> bool:
+    """Whether numbers are times themselves: within a day of the event times, as an epoch in some unit."""
+    if len(numbers) < 3:
+        return False
+    return any(
+        bool((np.abs(numbers * scale - times) < DAY_NS).all()) for scale in (1e9, 1e6, 1e3, 1.0)
+    ) and bool((numbers > 1e8).all())

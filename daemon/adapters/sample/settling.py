@@ -1,0 +1,183 @@
+"""The stream that follows from the readings of a sample: period, window, and the settings of each sensor.
+
+In: how the messages are read (a spec without times, and its ``Written``) and the ``Readings``. Out: ``Derived``. Every
+number that is set has its reason, as a comment for the configuration; what an operator must know is a note.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+import numpy as np
+
+from daemon.adapters.sample import facts
+from daemon.adapters.sample.config_text import Written, flow, quoted, span
+from daemon.adapters.sample.facts import Fact
+from daemon.adapters.sample.gathering import Readings
+from daemon.adapters.sample.period import infer_period
+from daemon.adapters.sample.survey import Survey
+from daemon.config import MAX_OPEN_ROWS
+from daemon.config.sections import SensorSection
+from daemon.domain import SECOND_NS, StreamSpec
+from daemon.mapping import PLAIN
+
+WINDOW: Final = 16
+"""Rows of a derived window, where the history is long enough."""
+SHORTEST_WINDOW: Final = 4
+WINDOWS_OF_HISTORY: Final = 10
+"""A history must have this many windows, or the window is shortened."""
+_DEFAULT_LATENESS_NS: Final = 10 * SECOND_NS
+_DEFAULT_GAP_NS: Final = 300 * SECOND_NS
+
+
+@dataclass(frozen=True, eq=False)
+class Derived:
+    """A derived stream, what it says in the configuration's own words, and notes for the operator."""
+
+    spec: StreamSpec
+    notes: list[str]
+    written: Written
+    about_time: list[str] = field(default_factory=list)  # notes on period and window
+
+
+def settle(
+    spec: StreamSpec, readings: Readings, written: Written, *, whole: bool, found: Survey | None = None
+) -> Derived:
+    """The stream with its period, window and the settings of its sensors.
+
+    Args:
+        spec: name, sensors and how messages are read.
+        readings: of the sample.
+        written: the same in the configuration's words.
+        whole: the sample is all that there is, so that the length of the history is known.
+        found: of messages, what their cells were.
+    """
+    timed, about_time, why = _timed(spec, readings, whole)
+    rows = facts.rows_of([np.sort(times) for times in readings.assets], timed.period_ns)
+    by_sensor = {
+        sensor: _facts(sensor, readings, (timed.period_ns, rows), found) for sensor in readings.sensors
+    }
+    for sensor, fact in facts.duplicates(readings.sensors, readings.columns).items():
+        by_sensor[sensor].append(fact)
+    settings = {
+        sensor: {fact.key: fact.value for fact in all_of if fact.key and fact.certain}
+        for sensor, all_of in by_sensor.items()
+    }
+    rules = tuple(SensorSection(**settings[sensor]).rule() for sensor in readings.sensors)
+    spec = replace(
+        timed,
+        ranges=(None,) * len(readings.sensors),
+        sensor_rules=rules if any(rule != PLAIN for rule in rules) else (),
+    )
+    written = replace(
+        written,
+        sensors=settings,
+        why=dict(written.why) | why | {f"sensors.{s}": _words(all_of) for s, all_of in by_sensor.items()},
+        proposed=[] if found is None else _texts_left_out(readings, found),
+    )
+    return Derived(spec, _sensor_notes(by_sensor), written, about_time)
+
+
+def _timed(spec: StreamSpec, readings: Readings, whole: bool) -> tuple[StreamSpec, list[str], dict[str, str]]:
+    """The stream with the period and window of these times, notes on what was assumed, and the reasons."""
+    notes: list[str] = []
+    why: dict[str, str] = {}
+    period = infer_period(readings.reporters)
+    if period is None:
+        notes.append("no asset has two different times: a period of 1 s is assumed")
+        period = SECOND_NS
+    else:
+        why["period"] = f"the grid; most readings come so far apart{_jitter(readings, period)}"
+    rows = sorted((len(np.unique(each // period)) for each in readings.assets), reverse=True)
+    sent = sum(len(np.unique(t)) for t in readings.reporters)
+    shared = 1 - sum(len(np.unique(t // period)) for t in readings.reporters) / max(sent, 1)
+    if shared > 0.05:
+        notes.append(
+            f"{100 * shared:.0f} % of the readings share a row of {span(period)} with another of the same asset"
+            " (the first counts): they jitter across the grid, or come faster than that"
+        )
+    window = WINDOW
+    if whole:
+        enough = max(rows[0] // WINDOWS_OF_HISTORY, rows[1] // 2 if len(rows) > 1 else 0)
+        window = max(min(WINDOW, enough), SHORTEST_WINDOW)
+        if window < WINDOW:
+            notes.append(f"only {rows[0]} rows of one asset: windows of {window} rows, not {WINDOW}")
+            why["window"] = f"rows that are scored together; of {rows[0]} rows no more than a tenth"
+    long = max(_DEFAULT_GAP_NS, 20 * period)
+    timed = replace(
+        spec,
+        period_ns=period,
+        window=window,
+        allowed_lateness_ns=min(max(_DEFAULT_LATENESS_NS, period), MAX_OPEN_ROWS * period),
+        max_gap_ns=long,
+        silent_after_ns=long,
+    )
+    return timed, notes, why
+
+
+def _jitter(readings: Readings, period: int) -> str:
+    """How far the times lie off a regular clock, where it is worth a word."""
+    off = []
+    for times in readings.reporters:
+        steps = np.diff(np.unique(times))
+        near = np.rint(steps / period)
+        off.append(np.abs(steps / period - near)[near >= 1])
+    away = np.concatenate(off) if off else np.empty(0)
+    if not len(away) or (typical := float(np.quantile(away, 0.9))) < 0.02:
+        return ""
+    return f", {100 * typical:.0f} % of it sooner or later"
+
+
+def _facts(sensor: str, readings: Readings, grid: tuple[int, int], found: Survey | None) -> list[Fact]:
+    """All that is to say of one sensor; ``grid``: the period, and the rows of all assets."""
+    period, rows = grid
+    series = readings.series[sensor]
+    collected: list[Fact | None] = []
+    if found is not None and sensor in found.kinds:
+        collected += facts.kinds_seen(found.kinds[sensor], found.texts.get(sensor, {}))
+    sentinel = facts.sentinels(series)
+    collected.append(sentinel)
+    if sentinel is not None and sentinel.certain:
+        series = series.without(sentinel.value)
+    rising = facts.counter(series)
+    collected += [rising, facts.angle(series), facts.constant(series)]
+    collected.append(facts.seldom(series, rows, period, gathered=readings.gathered))
+    if readings.gathered:
+        collected.append(facts.too_fast(series, period, rising=rising is not None))
+    return [fact for fact in collected if fact is not None]
+
+
+def _words(all_of: Sequence[Fact]) -> str:
+    """The comment of a sensor: the reasons, proposals as what to write."""
+    parts = [
+        fact.why if fact.certain or not fact.key else f"{fact.why}: {{{fact.key}: {flow(fact.value)}}}?"
+        for fact in all_of
+    ]
+    return "; ".join(parts)
+
+
+def _sensor_notes(by_sensor: Mapping[str, Sequence[Fact]]) -> list[str]:
+    """A note for each key that is written: replay without a configuration does the same."""
+    return [
+        f"sensor {sensor!r}: {fact.key}: {flow(fact.value)}, because {fact.why}"
+        for sensor, all_of in by_sensor.items()
+        for fact in all_of
+        if fact.key and fact.certain
+    ]
+
+
+def _texts_left_out(readings: Readings, found: Survey) -> list[str]:
+    """What is left out because it holds texts, as lines that take it in."""
+    lines = []
+    for name in readings.left_out:
+        texts: Mapping[str, int] = found.texts.get(name, {})
+        if 1 < len(texts) <= facts.MANY_STATES:
+            states: dict[str, Any] = {"states": facts.states_of(texts)}
+            lines.append(
+                f"{quoted(name)}: {flow(states)}  # a text of {len(texts)} states; without the # it is a sensor"
+            )
+        elif texts:
+            lines.append(f"left out: {name}, with texts as {next(iter(texts))!r}")
+    return lines[:40]

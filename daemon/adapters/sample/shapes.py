@@ -1,0 +1,391 @@
+"""Mappings made for a sample whose format no preset knows: by the names of its fields, and by what is in them.
+
+``shapes_of`` goes through the items that the messages may have (``places``). In each it looks for the time, for a
+sensor with its value (long) or numbers with names of their own (wide), and for the asset. An asset is right if it
+tells readings of one time apart: of the fields that are named like an asset the first that does so is taken, then
+the record's key, then any text that does. Every choice has a reason in words.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from daemon.adapters.field_names import Role, bare
+from daemon.adapters.sample.assets import ONLY, REPEATED, AssetFinder, Choice
+from daemon.adapters.sample.places import (
+    Items,
+    Way,
+    are_blocks,
+    are_numbers,
+    are_times,
+    explosions,
+    items_of,
+    present,
+)
+from daemon.adapters.sample.roles import (
+    RATES,
+    UNITS_AND_QUALITY,
+    are_names,
+    are_states,
+    common_way,
+    field_of,
+    hashable,
+    listed,
+    look_like_times,
+    may_be_times,
+    measures,
+    opened,
+    ranked,
+    source_text,
+    split_ids,
+)
+from daemon.adapters.sample.survey import Candidate, path_text
+from daemon.config.presets import CUSTOM
+from daemon.domain import RECORD_TIMESTAMP, FieldNames, Format, Record
+
+LOOKED_AT: Final = 400
+"""Messages that shapes are made from."""
+_OFTEN: Final = 0.5
+
+
+def shapes_of(records: Sequence[Record], trees: Sequence[Any], decode: Any = None) -> list[Candidate]:
+    """Candidates for messages of any shape, the likelier first.
+
+    Args:
+        records, trees: of the same messages, decoded.
+        decode: the ``decode`` of ``input``, if it is not JSON.
+    """
+    step = max(len(records) // LOOKED_AT, 1)
+    some, looked_at = records[::step][:LOOKED_AT], list(trees[::step][:LOOKED_AT])
+    inner = _inner(looked_at)
+    head: dict[str, Any] = {} if decode is None else {"decode": decode}
+    if inner:
+        head["inner"] = [path_text(way) for way in inner]
+    found: list[Candidate] = []
+    for each in explosions(looked_at):
+        items = items_of(each, some, looked_at)
+        if items.records and items.messages >= 0.2 * len(some):
+            found += _Shaper(items, head).candidates()
+    return found
+
+
+def _inner(trees: Sequence[Any]) -> list[Way]:
+    """Places of texts that are JSON objects or arrays themselves; their trees are put in their place."""
+    ways: Counter[Way] = Counter()
+    for tree in trees:
+        for way in _json_texts(tree, ()):
+            ways[way] += 1
+    often = sorted(way for way, count in ways.items() if count > _OFTEN * len(trees))
+    for tree in trees:
+        for way in often:
+            holder = tree
+            for name in way[:-1]:
+                holder = holder.get(name) if type(holder) is dict else None
+            if type(holder) is dict and (inner := opened(holder.get(way[-1]))) is not None:
+                holder[way[-1]] = inner
+    return often
+
+
+def _json_texts(tree: Any, way: Way) -> Iterable[Way]:
+    if type(tree) is dict and len(way) < 4:
+        for name, value in tree.items():
+            if type(value) is dict:
+                yield from _json_texts(value, (*way, name))
+            elif opened(value) is not None:
+                yield (*way, name)
+
+
+class _Shaper:
+    """The candidates of one kind of items."""
+
+    def __init__(self, items: Items, head: dict[str, Any]) -> None:
+        self._items = items
+        self._head = head if items.each == "." else head | {"each": items.each}
+        self._own = items.levels[0]
+        self._time = self._find_time()
+        numbers = {way: values for way, values in self._own.items() if are_numbers(values)}
+        self._numbers = {way: values for way, values in numbers.items() if measures(way, values)}
+        self._blocks = [way for way, values in self._own.items() if are_blocks(values)]
+        self._rates = [way for way in self._numbers if bare(way[-1]) in RATES] if self._blocks else []
+        for way in self._rates:
+            del self._numbers[way]
+
+    def candidates(self) -> list[Candidate]:
+        """Long and wide ones, as far as the items allow it."""
+        if self._time is None:
+            return []
+        found = [self._long(), self._keyed(), *self._wide(), self._waves()]
+        return [candidate for candidate in found if candidate is not None]
+
+    # -------------------------------------------------------------- the time
+    def _find_time(self) -> Choice | None:
+        """Every place that is a time, the item's own first; the record's own time last."""
+        sources: list[str] = []
+        values: list[Any] = [None] * len(self._items)
+        reason = ""
+        for up, way, why in self._times():
+            column = self._items.levels[up][way]
+            if all(value is not None for value in values):
+                break
+            sources.append(source_text(up, way))
+            reason = reason or why
+            values = [new if old is None else old for old, new in zip(values, column, strict=True)]
+        stamped = all(record.timestamp_ns >= 0 for record in self._items.records)
+        if stamped and (not sources or None in values):
+            sources.append(RECORD_TIMESTAMP)
+            reason = reason or "no field is a time: the record's own is taken"
+            values = [
+                record.timestamp_ns if old is None else old
+                for old, record in zip(values, self._items.records, strict=True)
+            ]
+        if not sources:
+            return None
+        return Choice(sources[0] if len(sources) == 1 else sources, reason, values)
+
+    def _times(self) -> list[tuple[int, Way, str]]:
+        found: list[tuple[int, Way, str]] = []
+        for up, level in enumerate(self._items.levels):
+            named_so = [way for way in ranked(level, Role.TIME) if may_be_times(level[way])]
+            by_look = [w for w, v in level.items() if w not in named_so and look_like_times(w, v)]
+            found += [(up, way, "named like a time") for way in named_so]
+            found += [
+                (up, way, "its values look like times") for way in sorted(by_look, key=lambda w: (len(w), w))
+            ]
+            if found:  # further out there are the times at which something was sent
+                further = [
+                    (up + 1 + i, way, "named like a time")
+                    for i, outer in enumerate(self._items.levels[up + 1 :])
+                    for way in ranked(outer, Role.TIME)[:1]
+                    if may_be_times(outer[way])
+                ]
+                return found + further
+        if not found:  # so that its own reason is heard
+            for up, level in enumerate(self._items.levels):
+                found += [(up, way, "named like a time") for way in ranked(level, Role.TIME)[:1]]
+        return found
+
+    def _find_asset(
+        self, sensors: Sequence[Any], taken: set[tuple[int, Way]], *, named_only: bool = False
+    ) -> Choice | None:
+        times = () if self._time is None else self._time.values
+        return AssetFinder(self._items, times).find(sensors, taken, named_only=named_only)
+
+    # -------------------------------------------------------------- the shapes
+    def _long(self) -> Candidate | None:
+        """One reading an item: a sensor's name beside a value."""
+        values = [w for w in ranked(self._own, Role.VALUE) if are_numbers(self._own[w])]
+        if not values:
+            return None
+        value = values[0]
+        others = [
+            way
+            for way in self._numbers
+            if way != value and len(present(self._numbers[way])) > _OFTEN * len(self._items)
+        ]
+        sensor = self._sensor(value)
+        if sensor is None:
+            return None
+        up, way, reason = sensor
+        names = self._items.levels[up][way]
+        if others and self._one_each(names, (up, way)):
+            return None
+        document: dict[str, Any] = {"sensor": source_text(up, way), "value": path_text(value)}
+        reasons = {"sensor": reason, "value": "the number of each reading"}
+        if others:
+            reasons["value"] += f"; left out: {', '.join(map(path_text, others[:8]))}"
+        if (split := split_ids(present(names))) is not None:
+            separator, ids = split
+            asset = Choice(
+                {"from": source_text(up, way), "match": f"^(?<asset>.+){re.escape(separator)}"},
+                f"what is before the last {separator!r} of {path_text(way)}",
+                [None if name is None else str(name).rpartition(separator)[0] for name in names],
+            )
+            document["sensor"] = {
+                "from": source_text(up, way),
+                "match": f"(?<sensor>[^{re.escape(separator)}]+)$",
+            }
+            reasons["sensor"] = f"{reason}; its texts are an asset and a sensor in one, as {ids[0]!r}"
+            taken = self._find_asset(names, {(up, way)}, named_only=True)
+            return self._made(taken or asset, document, reasons, self._quality(), merged=True)
+        return self._made(
+            self._find_asset(names, {(up, way)}), document, reasons, self._quality(), merged=True
+        )
+
+    def _one_each(self, names: Sequence[Any], taken: tuple[int, Way]) -> bool:
+        """Whether every asset has one name alone: then it is the name of the asset, and of no sensor."""
+        asset = self._find_asset([None] * len(names), {taken})
+        known: dict[str, Any] = {}
+        values = [""] * len(names) if asset is None else asset.values
+        return all(
+            known.setdefault(str(a), n) == n for a, n in zip(values, names, strict=True) if n is not None
+        )
+
+    def _sensor(self, value: Way) -> tuple[int, Way, str] | None:
+        for up, level in enumerate(self._items.levels):
+            for way in ranked(level, Role.SENSOR):
+                if are_names(level[way]):
+                    return up, way, "named like a sensor"
+        inside = self._items.each != "."
+        for way in [*ranked(self._own, Role.ASSET), *self._own]:
+            texts = self._own[way]
+            if way == value or not are_names(texts) or are_times(texts) or bare(way[-1]) in UNITS_AND_QUALITY:
+                continue
+            several = len(set(present(texts))) > 1
+            if (inside and several) or split_ids(present(texts)) is not None:
+                return 0, way, "its texts tell the readings of one time apart"
+        return None
+
+    def _keyed(self) -> Candidate | None:
+        """One reading an item, whose name is the key that ``*`` bound."""
+        names = self._items.names
+        values = [w for w in ranked(self._own, Role.VALUE) if are_numbers(self._own[w])]
+        if not values or any(name is None for name in names):
+            return None
+        document = {"sensor": "$name", "value": path_text(values[0])}
+        reasons = {"sensor": "the names of the fields are the sensors"}
+        return self._made(self._find_asset(names, set()), document, reasons, self._quality(), merged=True)
+
+    def _wide(self) -> list[Candidate]:
+        """Numbers with names of their own, below one field or anywhere."""
+        if not self._numbers:
+            return []
+        ways = list(self._numbers)
+        common = common_way(ways)
+        unders = {common: ways}
+        holders = Counter(way[0] for way in ways if len(way) > 1)
+        for way in ranked([(name,) for name in holders], Role.VALUES):
+            below = [each for each in ways if each[0] == way[0]]
+            if 2 * len(below) >= len(ways):
+                unders.setdefault(common_way(below), below)
+        return [made for under, below in unders.items() if (made := self._leaves(under, below))]
+
+    def _leaves(self, under: Way, ways: Sequence[Way]) -> Candidate | None:
+        sensors = [
+            frozenset(i for i, way in enumerate(ways) if self._numbers[way][at] is not None)
+            for at in range(len(self._items))
+        ]
+        names = self._items.names
+        asset = self._find_asset(sensors, set())
+        bound = all(name is not None for name in names) and (
+            len(set(names)) > 1 or self._items.each[0] == "*"
+        )
+        if bound and (asset is None or asset.document == ONLY):
+            asset = Choice("$name", "the names of the fields are the assets", names)
+        if asset is None or self._time is None:
+            return None
+        merged = self._is_split(asset, sensors, len(ways))
+        typed = self._typed(under, ways, asset, merged)
+        if typed is not None:
+            return typed
+        left_out = self._left_out(under, ways, asset)
+        leaves: dict[str, Any] = {"under": path_text(under)}
+        if left_out:
+            leaves["except"] = left_out
+        reasons = {"leaves": f"{len(ways)} numbers" + (f" below {path_text(under)}" if under else "")}
+        if left_out:
+            reasons["leaves"] += "; `except` has what measures nothing: take a name out to read it"
+        return self._made(asset, {"leaves": leaves}, reasons, None, merged=merged)
+
+    def _left_out(self, under: Way, ways: Sequence[Way], asset: Choice) -> list[str]:
+        """Leaves (or whole branches) below ``under`` that hold no measurements, by their first names."""
+        taken = {way[len(under)] for way in ways}
+        own = [asset.document, *listed(self._time.document if self._time else [])]
+        found: list[str] = []
+        for way in self._own:
+            if way[: len(under)] != under or way in ways or len(way) <= len(under):
+                continue
+            name = way[len(under)]
+            if path_text(way) in own and len(way) == len(under) + 1:
+                continue
+            if name not in taken and name not in found and not are_states(self._own[way]):
+                found.append(name)
+        return found[:40]
+
+    def _typed(self, under: Way, ways: Sequence[Way], asset: Choice, merged: bool) -> Candidate | None:
+        """json-wide with names of fields of its own, where that says it all: it is read fastest."""
+        assert self._time is not None
+        flat = all(len(way) == len(under) + 1 for way in self._own if way[:1] == under)
+        if self._head or merged or len(under) != 1 or not flat:
+            return None
+        names = [field_of(asset.document), field_of(self._time.document), under[0]]
+        if None in names or len(set(names)) < 3:
+            return None
+        fields = FieldNames(asset=str(names[0]), timestamp=str(names[1]), values=under[0])
+        reasons = {
+            "asset": asset.reason,
+            "time": self._time.reason,
+            "values": f"{len(ways)} numbers below it",
+        }
+        return Candidate(Format.JSON_WIDE.value, {}, fields, reasons)
+
+    def _waves(self) -> Candidate | None:
+        """Blocks of samples: arrays of numbers with the rate beside them."""
+        if not self._blocks or not self._rates:
+            return None
+        document = {
+            "leaves": {"under": path_text(common_way(self._blocks))},
+            "wave": {"rate": path_text(self._rates[0]), "reduce": ["rms", "peak", "kurtosis"]},
+        }
+        reasons = {"wave": "arrays of numbers: a few figures of each block; explode: true takes every sample"}
+        return self._made(
+            self._find_asset([None] * len(self._items), set()), document, reasons, None, merged=False
+        )
+
+    def _made(
+        self,
+        asset: Choice | None,
+        document: dict[str, Any],
+        reasons: dict[str, str],
+        quality: Choice | None,
+        *,
+        merged: bool,
+    ) -> Candidate | None:
+        if asset is None or self._time is None:
+            return None
+        typed = self._typed_long(asset, document, quality)
+        why = {"asset": asset.reason, "time": self._time.reason} | reasons
+        if typed is not None:
+            return Candidate(Format.JSON_LONG.value, {}, typed, why)
+        whole = self._head | {"asset": asset.document, "time": self._time.document} | document
+        if quality is not None:
+            whole["quality"] = quality.document
+            why["quality"] = quality.reason
+        whole["rows"] = "gather" if merged else "whole"
+        why["rows"] = "a row is gathered from several messages" if merged else "each message is a whole row"
+        return Candidate(CUSTOM, whole, None, why)
+
+    def _typed_long(
+        self, asset: Choice, document: dict[str, Any], quality: Choice | None
+    ) -> FieldNames | None:
+        if self._head or quality is not None or "sensor" not in document or self._time is None:
+            return None
+        names = [
+            field_of(each)
+            for each in (asset.document, self._time.document, document["sensor"], document["value"])
+        ]
+        if None in names or len(set(names)) < 4:
+            return None
+        asset_name, time, sensor, value = map(str, names)
+        return FieldNames(asset=asset_name, timestamp=time, sensor=sensor, value=value)
+
+    def _is_split(self, asset: Choice, sensors: Sequence[frozenset[int]], wanted: int) -> bool:
+        """Whether a row comes in several items: they share asset and time, or have a part of the sensors each."""
+        assert self._time is not None
+        keys = set(zip(asset.values, map(hashable, self._time.values), strict=True))
+        parts = sum(map(len, sensors)) / max(len(sensors) * wanted, 1)
+        return len(keys) < (1 - REPEATED) * len(self._items) or parts < 0.7
+
+    def _quality(self) -> Choice | None:
+        """A field that is named like a quality and has few values."""
+        for way in ranked(self._own, Role.QUALITY):
+            values = present(self._own[way])
+            if (
+                values
+                and len(set(map(str, values))) <= 12
+                and (bare(way[-1]) != "status" or not are_numbers(values))
+            ):
+                return Choice(path_text(way), "a bad quality is a missing value", values)
+        return None

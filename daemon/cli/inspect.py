@@ -1,0 +1,117 @@
+"""``anomalyd inspect``: the mapping at work on a sample, as tables or one JSON document."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Column, Table
+
+from daemon.cli.options import AsJson, BootstrapServers, Config, Sets, StreamName
+from daemon.cli.terminal import log_warnings_only, out, print_json, print_notes
+
+if TYPE_CHECKING:
+    from daemon.commands.inspect import Example, Inspection
+
+
+def inspect(
+    sample: Annotated[
+        str, typer.Argument(help="A Parquet, CSV or JSON Lines file (.gz too), or a topic.", metavar="SAMPLE")
+    ],
+    config: Config = None,
+    sets: Sets = None,
+    stream: StreamName = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            "--format", metavar="PRESET", help="Read by this preset, as `telegraf`.", show_default=False
+        ),
+    ] = None,
+    bootstrap_servers: BootstrapServers = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what is read of a sample of messages: asset, time, sensors, and why anything is refused.
+
+    SAMPLE is a file; where there is none of that name, a topic, whose newest messages are looked at. The mapping
+    is that of the configuration, of a preset, or with neither the one that `anomalyd init` would write.
+    Exit code 0 if anything is read, 1 if nothing is.
+    """
+    log_warnings_only()
+    from daemon.commands.inspect import InspectOptions, inspect_sample
+
+    found = inspect_sample(InspectOptions(sample, config, sets or [], stream, preset, bootstrap_servers))
+    if as_json:
+        print_json(found.document())
+    else:
+        _print(found, out())
+        print_notes(found.notes)
+    if not found.found:
+        raise typer.Exit(1)
+
+
+def _print(found: "Inspection", console: Console) -> None:
+    console.print(f"[bold]{escape(found.source)}[/]: {escape(found.mapping)}", soft_wrap=True)
+    if found.keys:
+        table = Table("where it looks", "", "why", box=None, padding=(0, 2))
+        for key, text in found.keys.items():
+            table.add_row(escape(key), escape(text), escape(found.reasons.get(key, "")))
+        console.print(table)
+    if found.columns:
+        table = Table("column", "is", box=None, padding=(0, 2))
+        for name, role in found.columns.items():
+            table.add_row(escape(name), escape(role))
+        console.print(table)
+    _print_examples(found.examples, console)
+    console.print(_totals(found), soft_wrap=True)
+    if found.rejects:
+        table = Table("refused", "", "what was found", "an example", "nearest format", title_justify="left")
+        for each in found.rejects:
+            table.add_row(
+                each.reason, f"{each.count:,}", escape(each.detail), escape(each.example), each.nearest or ""
+            )
+        console.print(table)
+
+
+def _print_examples(examples: "list[Example]", console: Console) -> None:
+    table = Table("record", "asset", Column("time", no_wrap=True), "from", "sensor", "value", "")
+    for example in examples:
+        last: tuple[str, ...] = ()
+        for cell in example.cells:
+            key = (str(example.offset), cell.asset, cell.time, cell.time_from)
+            table.add_row(
+                *("" if key == last else escape(text) for text in key),
+                escape(cell.sensor),
+                escape(cell.value),
+                f"[yellow]{escape(cell.mark)}[/]",
+            )
+            last = key
+        table.add_section()
+    if table.rows:
+        console.print(table)
+    for example in examples:
+        if example.more:
+            console.print(f"record {example.offset} has {example.more} more values", soft_wrap=True)
+        if example.became:
+            console.print(f"record {example.offset}: [yellow]{escape(example.became)}[/]", soft_wrap=True)
+
+
+def _totals(found: "Inspection") -> str:
+    totals = found.totals
+    parts = [f"{totals['records']:,} records: {totals['accepted']:,} accepted"]
+    if totals["refused"]:
+        parts.append(f"{sum(totals['refused'].values()):,} refused")
+    if totals["skipped"]:
+        skipped = ", ".join(f"{escape(rule)} {count:,}" for rule, count in totals["skipped"].items())
+        parts.append(f"{sum(totals['skipped'].values()):,} skipped ({skipped})")
+    text = ", ".join(parts) + (
+        f". {totals['readings']:,} readings of {totals['assets']:,} assets and {totals['sensors']:,} sensors"
+    )
+    if totals["without_value"]:
+        text += f", {totals['without_value']:,} without a value"
+    if totals.get("no_number"):
+        text += f", {totals['no_number']:,} that are no numbers"
+    text += "."
+    if totals["unknown_sensors"]:
+        names = ", ".join(escape(name) for name in totals["unknown_sensors"][:12])
+        text += f" Not among the stream's sensors: {names}."
+    return text

@@ -1,0 +1,490 @@
+"""``anomalyd inspect``: the mapping at work on a sample of messages, or the roles of a table's columns.
+
+In: a file or a topic, with a configuration, with a preset, or with neither (then the mapping is derived as ``init``
+does). Out: an ``Inspection``: which mapping it is and why, what was extracted of a few records, what became of all,
+and of each refusal the reason, the path, an example and the nearest preset. Nothing is written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from daemon.adapters.field_names import Role, named
+from daemon.adapters.files import Table, column_names, first_lines, is_lines, read_table
+from daemon.adapters.sample import SAMPLE_LINES, Candidate, derive, derive_of_topic, survey
+from daemon.commands.broker import kafka_only, with_servers
+from daemon.commands.init import SAMPLE_SUFFIXES
+from daemon.commands.inputs import chosen_stream
+from daemon.commands.reading_check import distinct, read_records
+from daemon.config import Settings, is_topic_name, load
+from daemon.config.presets import CUSTOM
+from daemon.domain import FieldNames, Format, Record, StreamSpec, iso
+from daemon.errors import BrokerError, ConfigError, InputError, UsageError
+from daemon.mapping import Source
+from daemon.stream.decoding import Decoder
+from daemon.stream.extract import ExtractedCell, SkippedError
+from daemon.stream.extract.numbers import NotANumberError, number_of
+from daemon.stream.rejection import RejectedError
+
+EXAMPLES: Final = 5
+CELLS_SHOWN: Final = 40
+"""Values of a record that are shown."""
+_EXAMPLE_BYTES: Final = 160
+
+
+@dataclass(frozen=True, slots=True)
+class InspectOptions:
+    """What ``inspect`` is given."""
+
+    sample: str  # a file, or where there is none of that name, a topic
+    config: Path | None = None
+    sets: Sequence[str] = ()
+    stream: str | None = None
+    format: str | None = None  # a preset, in place of a configuration
+    bootstrap_servers: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One value as it was extracted."""
+
+    asset: str
+    time: str  # ISO 8601
+    time_from: str  # the place of the mapping that it came from
+    sensor: str
+    value: str
+    mark: str  # why it is missing, or what is odd about it; empty for a plain number
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One record: its cells, or why it has none."""
+
+    offset: int
+    cells: list[Cell]
+    more: int  # cells that are not shown
+    became: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """A kind of refusal."""
+
+    reason: str
+    count: int
+    detail: str
+    example: str
+    nearest: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """All that is to be said of a sample; ``columns`` has the roles of a table's columns, else messages were read."""
+
+    source: str
+    mapping: str
+    keys: Mapping[str, str]  # of the mapping, as texts
+    reasons: Mapping[str, str]
+    totals: Mapping[str, Any]
+    examples: list[Example] = field(default_factory=list)
+    rejects: list[Reject] = field(default_factory=list)
+    columns: Mapping[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def found(self) -> bool:
+        """Whether anything is read."""
+        return bool(self.totals["readings"])
+
+    def document(self) -> dict[str, Any]:
+        """The same as one JSON document."""
+        return {
+            "source": self.source,
+            "mapping": self.mapping,
+            "keys": dict(self.keys),
+            "reasons": dict(self.reasons),
+            "totals": dict(self.totals),
+            "examples": [
+                {
+                    "offset": example.offset,
+                    "became": example.became,
+                    "more": example.more,
+                    "cells": [
+                        {name: getattr(cell, name) for name in Cell.__slots__} for cell in example.cells
+                    ],
+                }
+                for example in self.examples
+            ],
+            "rejects": [{name: getattr(each, name) for name in Reject.__slots__} for each in self.rejects],
+            "columns": dict(self.columns),
+            "notes": list(self.notes),
+        }
+
+
+def inspect_sample(options: InspectOptions) -> Inspection:
+    """Look at the sample; an event loop is run only for a topic.
+
+    Raises:
+        UsageError: a configuration and a preset were given.
+        DaemonError: the sample cannot be read, or the configuration is wrong.
+    """
+    if options.config is not None and options.format is not None:
+        raise UsageError(
+            "--config and --format exclude each other: the configuration says how messages are read"
+        )
+    path = Path(options.sample)
+    if _is_there(path):
+        if not is_lines(path):
+            return _of_table(path, options)
+        lines, whole = first_lines(path, SAMPLE_LINES)
+        records = [Record(offset, None, line, -1) for offset, line in enumerate(lines)]
+        return _of_records(records, whole, options, None)
+    if not is_topic_name(options.sample) or (
+        options.sample.lower().endswith(SAMPLE_SUFFIXES) and not options.bootstrap_servers
+    ):
+        raise InputError(f"{options.sample}: no such file")
+    settings = kafka_only(None, options.bootstrap_servers)
+    if options.config is not None:
+        settings = with_servers(load(options.config, options.sets), options.bootstrap_servers)
+    records, whole = asyncio.run(_of_topic(settings, options.sample))
+    return _of_records(records, whole, options, options.sample)
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
+async def _of_topic(settings: Settings, topic: str) -> tuple[list[Record], bool]:
+    # The Kafka client takes a second to import: only a topic needs it.
+    from daemon.adapters.kafka import newest_records
+    from daemon.commands.wiring import kafka_settings
+
+    try:
+        records, whole = await newest_records(kafka_settings(settings), topic, SAMPLE_LINES)
+    except (BrokerError, InputError) as error:
+        raise type(error)(f"{topic}: no such file; and as a topic: {error}") from error
+    if not records:
+        raise InputError(f"topic {topic!r} is empty: there is nothing to look at")
+    return records, whole
+
+
+# ------------------------------------------------------------------ messages
+@dataclass(frozen=True, slots=True, eq=False)
+class _Mapped:
+    """The mapping that is looked at, and the stream that reads by it."""
+
+    candidate: Candidate
+    spec: StreamSpec
+    notes: list[str]
+    whose: str
+
+
+def _of_records(
+    records: Sequence[Record], whole: bool, options: InspectOptions, topic: str | None
+) -> Inspection:
+    mapped = _mapped(records, whole, options, topic)
+    found = survey(mapped.candidate, records, mapped.spec.timezone)
+    became = read_records(mapped.spec, records)
+    numbers = int(np.isfinite(found.numbers).sum())
+    unknown = set(found.sensors) - {
+        rule.source or name for name, rule in zip(mapped.spec.sensors, mapped.spec.rules, strict=True)
+    }
+    totals = {
+        "records": became.read,
+        "accepted": became.accepted,
+        "refused": {each.reason: each.count for each in became.worst},
+        "skipped": dict(sorted(became.skipped.items())),
+        "readings": numbers if became.accepted else 0,
+        "without_value": len(found.numbers) - numbers - int(found.corrupt.sum()),
+        "no_number": int(found.corrupt.sum()),
+        "bad_quality": found.untrusted,
+        "assets": len(found.assets),
+        "sensors": len(mapped.spec.sensors),
+        "unknown_sensors": sorted(unknown)[:50],
+    }
+    rejects = [
+        Reject(each.reason, each.count, each.detail, _shortened(each.examples[0].value), each.nearest)
+        for each in became.worst
+    ]
+    rejects += [
+        Reject(
+            f"{reason.value} (part)",
+            refusal.count,
+            distinct(refusal.detail),
+            _shortened(refusal.example),
+            None,
+        )
+        for reason, refusal in sorted(found.refused.items())
+        if reason.value not in became.refused
+    ]
+    return Inspection(
+        options.sample if topic is None else f"topic {topic}",
+        mapped.whose,
+        _keys(mapped.candidate),
+        mapped.candidate.reasons,
+        totals,
+        _examples(mapped, records),
+        rejects,
+        notes=mapped.notes,
+    )
+
+
+def _mapped(records: Sequence[Record], whole: bool, options: InspectOptions, topic: str | None) -> _Mapped:
+    """The mapping of the configuration, of the preset, or one that is derived."""
+    if options.config is not None:
+        stream = chosen_stream(load(options.config, options.sets), options.stream)
+        spec = stream.spec()
+        candidate = Candidate(stream.format, {}, FieldNames(**stream.fields.model_dump()))
+        if stream.mapping is not None:
+            candidate = Candidate(stream.mapping.preset, stream.input or {})
+        return _Mapped(candidate, spec, [], f"{_named(candidate)}, of stream {stream.name}")
+    if options.format is not None:
+        return _preset(options.format, records)
+    derived = (
+        derive([record.value for record in records], name="stream")
+        if topic is None
+        else derive_of_topic(records, whole, (), "stream", topic)
+    )
+    written = derived.written
+    typed = written.input is None and derived.spec.input is None
+    reasons = {
+        key.removeprefix("input."): why for key, why in written.why.items() if key.startswith("input.")
+    }
+    candidate = Candidate(
+        written.format, written.input or {}, derived.spec.fields if typed else None, reasons
+    )
+    return _Mapped(candidate, derived.spec, derived.notes, f"{_named(candidate)}, derived from the sample")
+
+
+def _preset(name: str, records: Sequence[Record]) -> _Mapped:
+    """A preset as it is, with whatever sensors it finds."""
+    typed = name in (Format.JSON_WIDE, Format.JSON_LONG)
+    candidate = Candidate(name, {}, FieldNames() if typed else None)
+    try:
+        found = survey(candidate, records)
+    except ValueError as error:
+        raise ConfigError(f"--format: {error}") from error
+    spec = StreamSpec("stream", tuple(sorted(found.sensors)) or ("sensor",))
+    spec = (
+        replace(spec, format=Format(name))
+        if typed
+        else replace(spec, format=Format.MAPPED, input=candidate.mapping)
+    )
+    return _Mapped(candidate, spec, [], f"{_named(candidate)}, as --format says")
+
+
+def _named(candidate: Candidate) -> str:
+    if candidate.format == CUSTOM:
+        return "a mapping of its own"
+    return f"format {candidate.format}" + (" with keys over it" if candidate.input else "")
+
+
+def _keys(candidate: Candidate) -> dict[str, str]:
+    """Where the mapping looks, as texts."""
+    mapping = candidate.mapping
+    keys = {
+        "each": ", ".join(path.text for path in mapping.each),
+        "asset": ", ".join(map(_place, mapping.asset)),
+        "time": ", ".join(map(_place, mapping.time.sources)),
+        "sensor": ", ".join(map(_place, mapping.sensor)),
+        "value": ", ".join(path.text for path in mapping.value),
+        "fields": ", ".join(mapping.fields),
+        "leaves": "" if mapping.leaves is None else f"every number below {_texts(mapping.leaves.under)}",
+        "quality": "" if mapping.quality is None else ", ".join(s.text for s in mapping.quality.sources),
+        "skip": ", ".join(rule.name for rule in mapping.skip),
+        "rows": mapping.assembly.value,
+    }
+    return {key: text for key, text in keys.items() if text}
+
+
+def _place(source: Source) -> str:
+    """A source as a text, with the expression that cuts it."""
+    return source.text if source.match is None else f"{source.text} by {source.match.pattern}"
+
+
+def _texts(found: Any) -> str:
+    """The text of a path, or of several."""
+    return ", ".join(path.text for path in found) if isinstance(found, tuple) else str(found.text)
+
+
+def _examples(mapped: _Mapped, records: Sequence[Record]) -> list[Example]:
+    """The first records that have cells; where none has, the first."""
+    decoders = _decoders(mapped)
+    known = {rule.source or name for name, rule in zip(mapped.spec.sensors, mapped.spec.rules, strict=True)}
+    read: list[Example] = []
+    unread: list[Example] = []
+    for record in records:
+        if len(read) == EXAMPLES:
+            break
+        example = _example(decoders, record, known)
+        if example.cells:
+            read.append(example)
+        elif len(unread) < EXAMPLES:
+            unread.append(example)
+    return read or unread
+
+
+def _decoders(mapped: _Mapped) -> list[tuple[str, Decoder]]:
+    """The decoder of the mapping, and one for each place of the time alone, to say which it was."""
+    mapping = mapped.candidate.mapping
+
+    def decoder(**changes: Any) -> Decoder:
+        return Decoder(
+            StreamSpec(
+                "sample",
+                ("sensor",),
+                format=Format.MAPPED,
+                input=replace(mapping, **changes),
+                timezone=mapped.spec.timezone,
+            )
+        )
+
+    found = [("", decoder())]
+    for source in mapping.time.sources:
+        found.append((source.text, decoder(time=replace(mapping.time, sources=(source,)))))
+    return found
+
+
+def _example(decoders: Sequence[tuple[str, Decoder]], record: Record, known: set[str]) -> Example:
+    (_, decoder), *alone = decoders
+    try:
+        cells, faults = decoder.survey(record)
+    except RejectedError as error:
+        return Example(record.offset, [], 0, f"refused: {error.reason.value}, {distinct(error.detail)}")
+    except SkippedError as error:
+        return Example(record.offset, [], 0, f"skipped: {error.rule}")
+    places: dict[tuple[str, int, str], str] = {}
+    for text, each in reversed(alone):
+        try:
+            some = each.survey(record)[0]
+        except (RejectedError, SkippedError):
+            continue
+        places |= {(cell.asset, cell.time_ns, cell.sensor): text for cell in some}
+    made = [
+        Cell(
+            cell.asset,
+            iso(cell.time_ns),
+            places.get((cell.asset, cell.time_ns, cell.sensor), ""),
+            cell.sensor,
+            _shown(cell.value),
+            _mark(cell, known),
+        )
+        for cell in cells[:CELLS_SHOWN]
+    ]
+    part = "in part refused" if made else "refused"
+    became = "; ".join(f"{part}: {fault.reason.value}, {distinct(fault.detail)}" for fault in faults[:1])
+    return Example(record.offset, made, len(cells) - len(made), became)
+
+
+def _mark(cell: ExtractedCell, known: set[str]) -> str:
+    marks = [] if cell.sensor in known else ["not listed"]
+    if not cell.trusted:
+        return ", ".join([*marks, "missing: bad quality"])
+    try:
+        number = number_of(cell.value)
+    except NotANumberError as error:
+        return ", ".join([*marks, f"no number: {error.fault}"])
+    if number != number:
+        marks.append("missing")
+    elif type(cell.value) not in (int, float):
+        marks.append(f"read as {number:g}")
+    return ", ".join(marks)
+
+
+def _shown(value: Any) -> str:
+    """A value as JSON writes it, shortened."""
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _shortened(value: bytes) -> str:
+    text = value[: _EXAMPLE_BYTES + 1].decode(errors="replace")
+    text = ascii(text)[1:-1]
+    return text if len(text) <= _EXAMPLE_BYTES else text[:_EXAMPLE_BYTES] + " ..."
+
+
+# ------------------------------------------------------------------ tables
+def _of_table(path: Path, options: InspectOptions) -> Inspection:
+    if options.format is not None:
+        raise UsageError("--format is for messages: the columns of a table are found by their names")
+    timezone, wanted = None, None
+    if options.config is not None:
+        spec = chosen_stream(load(options.config, options.sets), options.stream).spec()
+        timezone, wanted = spec.timezone, frozenset(spec.sensors)
+    table = read_table(path, timezone=timezone)
+    notes = list(table.notes)
+    if wanted is None:
+        notes = derive(table).notes
+    columns = {name: _role(name, table, wanted) for name in column_names(path)}
+    reasons = Counter(row.reason.value for row in table.refused.values())
+    rejects = [
+        Reject(
+            reason,
+            count,
+            next(row.detail for row in table.refused.values() if row.reason.value == reason),
+            f"row {next(at for at, row in table.refused.items() if row.reason.value == reason)}",
+            None,
+        )
+        for reason, count in sorted(reasons.items())
+    ]
+    totals = {
+        "records": len(table),
+        "accepted": int(table.usable.sum()),
+        "refused": dict(sorted(reasons.items())),
+        "skipped": {},
+        "readings": int(np.isfinite(table.values[table.usable]).sum()),
+        "without_value": int(np.isnan(table.values[table.usable]).sum()),
+        "assets": len(table.asset_names),
+        "sensors": len(table.sensors if wanted is None else wanted.intersection(table.sensors)),
+        "unknown_sensors": [] if wanted is None else sorted(set(table.sensors) - wanted)[:50],
+    }
+    return Inspection(
+        str(path),
+        "the columns of a table, by their names",
+        {},
+        {},
+        totals,
+        _table_examples(table),
+        rejects,
+        columns,
+        notes,
+    )
+
+
+def _role(name: str, table: Table, wanted: frozenset[str] | None) -> str:
+    if name in table.sensors:
+        return "sensor" if wanted is None or name in wanted else "number, but no sensor of the stream"
+    if named([name], Role.TIME):
+        return "time"
+    if named([name], Role.ASSET):
+        return "asset"
+    return "left out"
+
+
+def _table_examples(table: Table) -> list[Example]:
+    examples = []
+    for row in np.flatnonzero(table.usable)[:EXAMPLES]:
+        cells = [
+            Cell(
+                str(table.assets[row]),
+                iso(int(table.time_ns[row])),
+                "",
+                sensor,
+                "" if np.isnan(value) else f"{value:g}",
+                "missing" if np.isnan(value) else "",
+            )
+            for sensor, value in zip(table.sensors, table.values[row], strict=True)
+        ]
+        examples.append(Example(int(row), cells[:CELLS_SHOWN], max(len(cells) - CELLS_SHOWN, 0)))
+    return examples

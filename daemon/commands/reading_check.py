@@ -1,0 +1,113 @@
+"""What a stream's mapping makes of records: accepted, skipped, or refused for which reason; with an example of each.
+
+``read_records`` asks the stream's own decoder, so what it says is what ``run`` would do. ``inspect`` prints the whole
+of it, ``check --probe`` a line per topic.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from daemon.adapters.sample import nearest_preset
+from daemon.domain import Reading, Record, Rejected, StreamSpec
+from daemon.stream.decoding import Decoder
+
+_EXAMPLES = 20
+
+
+@dataclass(slots=True)
+class Refused:
+    """Records that are refused for one reason."""
+
+    reason: str
+    count: int = 0
+    details: Counter[str] = field(default_factory=Counter)  # with the path, and what was found there
+    examples: list[Record] = field(default_factory=list)
+
+    @property
+    def detail(self) -> str:
+        """The commonest detail."""
+        return distinct(self.details.most_common(1)[0][0])
+
+    @property
+    def nearest(self) -> str | None:
+        """The preset that these records come nearest to."""
+        return nearest_preset(self.examples)
+
+
+def distinct(detail: str) -> str:
+    """A detail whose parts are said once: of many places that a mapping looks at, most end in the same field."""
+    *parts, last = dict.fromkeys(detail.split("; "))
+    cut = any(part.startswith(last) for part in parts)  # details have a greatest length
+    return "; ".join(parts if cut else [*parts, last])
+
+
+@dataclass(slots=True)
+class ReadRecords:
+    """What became of N records: ``read`` is the sum of ``accepted``, ``skipped`` and ``refused``."""
+
+    read: int = 0
+    accepted: int = 0
+    readings: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)  # by rule
+    refused: dict[str, Refused] = field(default_factory=dict)  # by reason
+    unknown: Counter[str] = field(default_factory=Counter)  # values of sensors that the stream does not list
+    corrupt: Counter[tuple[str, str]] = field(default_factory=Counter)  # cells by sensor and fault
+
+    @property
+    def share(self) -> float:
+        """The share of the records, skipped ones left out, that is accepted."""
+        counted = self.read - sum(self.skipped.values())
+        return self.accepted / counted if counted else 0.0
+
+    @property
+    def worst(self) -> list[Refused]:
+        """The reasons, the commonest first."""
+        return sorted(self.refused.values(), key=lambda each: (-each.count, each.reason))
+
+
+def read_records(spec: StreamSpec, records: Sequence[Record]) -> ReadRecords:
+    """Decode the records as the stream would."""
+    decoder = Decoder(spec)
+    found = ReadRecords(len(records))
+    for record in records:
+        several = decoder.decode_all([record])
+        readings = sum(isinstance(each, Reading) for each in several)
+        found.readings += readings
+        if readings or not several:
+            found.accepted += 1
+            continue
+        (what,) = several[:1]
+        if isinstance(what, Rejected):
+            refused = found.refused.setdefault(what.reason.value, Refused(what.reason.value))
+            refused.count += 1
+            if what.detail in refused.details or len(refused.details) < 100:
+                refused.details[what.detail] += 1
+            if len(refused.examples) < _EXAMPLES:
+                refused.examples.append(record)
+        elif not isinstance(what, Reading):
+            found.skipped[what.rule] += 1
+    found.unknown = Counter(decoder.unknown_sensors)
+    found.corrupt = Counter(decoder.corrupt_by_fault)
+    return found
+
+
+def said_of(found: ReadRecords) -> str:
+    """One line: how many records would be accepted, and why the others are not."""
+    if not found.read:
+        return "empty: nothing can be said"
+    parts = [f"{found.accepted} of the newest {found.read} records would be accepted ({found.share:.0%})"]
+    if found.skipped:
+        parts.append(
+            "skipped by rule: " + ", ".join(f"{rule} {n}" for rule, n in sorted(found.skipped.items()))
+        )
+    for refused in found.worst[:3]:
+        near = refused.nearest
+        hint = f"; format {near} is the nearest" if near is not None else ""
+        parts.append(f"{refused.reason} {refused.count}: {refused.detail}{hint}")
+    if found.unknown:
+        names = ", ".join(name for name, _ in found.unknown.most_common(5))
+        parts.append(f"sensors that the stream does not list: {names}")
+    return "; ".join(parts)

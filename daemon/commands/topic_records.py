@@ -1,0 +1,35 @@
+"""``check --probe`` on the records of each input topic: what share the stream's own mapping reads, and why not all.
+
+In: the settings. Out: a ``CheckResult`` per topic; what is said is in ``reading_check``.
+"""
+
+from __future__ import annotations
+
+from daemon.adapters.kafka import CheckResult, newest_records
+from daemon.commands.reading_check import read_records, said_of
+from daemon.commands.wiring import kafka_settings
+from daemon.config import Settings
+from daemon.errors import BrokerError, InputError
+
+PROBED = 200
+"""Newest records of each topic that are read."""
+
+
+async def readings_in_topics(settings: Settings) -> list[CheckResult]:
+    """A line per input topic: what share of its newest records the stream's mapping reads, and why not all.
+
+    A topic none of whose records is read fails the check; an empty one, or one that cannot be read, does not: the
+    probe of the broker reports the latter.
+    """
+    results = []
+    for stream in settings.streams:
+        spec = stream.spec()
+        for topic in spec.topics:
+            try:
+                records, _ = await newest_records(kafka_settings(settings), topic, PROBED)
+            except (BrokerError, InputError):
+                continue
+            found = read_records(spec, records)
+            fine = found.accepted > 0 or sum(found.skipped.values()) == found.read
+            results.append(CheckResult(f"records of {topic}", fine, said_of(found)))
+    return results

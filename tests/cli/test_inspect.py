@@ -1,0 +1,27 @@
+"""``inspect`` in the real command: its exit codes, its tables and its one JSON document."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.running import command
+
+
+def test_exit_codes_and_output(tmp_path: Path) -> None:
+    rows = [
+        {"deviceId": f"d-{i % 2}", "ts": 1_750_000_000 + i // 2, "level": i % 7, "note": "[bold]x[/]"}
+        for i in range(60)
+    ]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = command("inspect", "a.jsonl", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "60 records: 60 accepted. 60 readings of 2 assets and 1 sensors" in done.stdout
+    assert "deviceId" in done.stdout
+    found = json.loads(command("inspect", "a.jsonl", "--json", cwd=tmp_path).stdout)
+    assert found["totals"]["readings"] == 60
+    nothing = command("inspect", "a.jsonl", "--format", "telegraf", "--json", cwd=tmp_path)
+    assert nothing.returncode == 1
+    assert json.loads(nothing.stdout)["rejects"][0]["reason"] == "no_asset"
+    assert command("inspect", "a.jsonl", "--format", "nonsense", cwd=tmp_path).returncode == 2
+    assert command("inspect", "a.jsonl", "--format", "telegraf", "-c", "c.yaml", cwd=tmp_path).returncode == 2

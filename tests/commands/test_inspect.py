@@ -1,0 +1,110 @@
+"""``inspect``: what it says of messages and tables, by a configuration, a preset or what it derives itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from daemon.commands.inspect import Inspection, InspectOptions, inspect_sample
+from daemon.errors import ConfigError, InputError, UsageError
+
+START = 1_750_000_000
+
+
+def messages(path: Path, *rows: Any) -> Path:
+    path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
+    return path
+
+
+def metric(i: int, **fields: Any) -> dict[str, Any]:
+    return {
+        "name": "plc",
+        "tags": {"host": f"h-{i % 2}"},
+        "timestamp": START + i // 2,
+        "fields": {"level": 3 + i % 7, "flow": i % 5} | fields,
+    }
+
+
+def inspected(path: Path, **options: Any) -> Inspection:
+    return inspect_sample(InspectOptions(str(path), **options))
+
+
+def test_the_derived_mapping_at_work(tmp_path: Path) -> None:
+    path = messages(tmp_path / "a.jsonl", *(metric(i) for i in range(100)), "{broken", {"tags": {}})
+    found = inspected(path)
+    assert "telegraf" in found.mapping
+    assert found.found
+    assert (found.totals["records"], found.totals["accepted"]) == (102, 100)
+    assert found.totals["refused"] == {"not_json": 1, "no_asset": 1}
+    assert (found.totals["readings"], found.totals["assets"], found.totals["sensors"]) == (200, 2, 2)
+    assert len(found.examples) == 5
+    cell = found.examples[1].cells[0]
+    assert (cell.asset, cell.time, cell.time_from) == ("h-1", "2025-06-15T15:06:40Z", "timestamp")
+    assert {c.sensor: c.value for c in found.examples[1].cells} == {"level": "4", "flow": "1"}
+    by_reason = {each.reason: each for each in found.rejects}
+    assert by_reason["not_json"].example == "{broken"
+    assert "tags" in by_reason["no_asset"].detail
+    json.dumps(found.document())
+
+
+def test_marks_say_why_a_value_is_missing(tmp_path: Path) -> None:
+    odd = metric(0, level=None, flow="3,5", text="open", Quality="BAD")
+    path = messages(
+        tmp_path / "a.jsonl", metric(1, level=None, flow="3,5", text="open"), odd, *map(metric, range(30))
+    )
+    found = inspected(path, format="telegraf")
+    marks = {cell.sensor: cell.mark for cell in found.examples[0].cells}
+    assert marks["level"] == "missing"
+    assert marks["flow"] == "read as 3.5"
+    assert marks["text"] == "no number: text"
+    assert {c.mark for c in found.examples[1].cells if c.sensor == "flow"} == {"missing: bad quality"}
+
+
+def test_a_preset_that_does_not_fit_names_the_one_that_does(tmp_path: Path) -> None:
+    path = messages(tmp_path / "a.jsonl", *(metric(i) for i in range(30)))
+    found = inspected(path, format="json-long")
+    assert not found.found
+    (reject,) = found.rejects
+    assert (reject.reason, reject.count, reject.nearest) == ("no_asset", 30, "telegraf")
+    with pytest.raises(ConfigError, match="did you mean 'telegraf'"):
+        inspected(path, format="telegraff")
+
+
+def test_the_configuration_counts_and_unlisted_sensors_are_named(tmp_path: Path) -> None:
+    path = messages(tmp_path / "a.jsonl", *(metric(i) for i in range(30)))
+    stream = {"name": "s", "topics": ["t"], "format": "telegraf", "sensors": ["level"]}
+    other = {"name": "o", "topics": ["u"], "sensors": ["level"], "fields": {"asset": "machine"}}
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump({"streams": [stream, other]}))
+    found = inspected(path, config=tmp_path / "c.yaml", stream="s")
+    assert found.mapping == "format telegraf, of stream s"
+    assert found.totals["unknown_sensors"] == ["flow"]
+    assert {cell.mark for cell in found.examples[0].cells} == {"", "not listed"}
+    refused = inspected(path, config=tmp_path / "c.yaml", stream="o")
+    assert not refused.found
+    assert "'machine'" in refused.rejects[0].detail
+    with pytest.raises(ConfigError, match="2 streams: name one with --stream"):
+        inspected(path, config=tmp_path / "c.yaml")
+    with pytest.raises(UsageError, match="exclude each other"):
+        inspected(path, config=tmp_path / "c.yaml", format="telegraf")
+
+
+def test_a_table_shows_the_roles_of_its_columns(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(
+        "timestamp,asset,level,what\n" + "".join(f"{START + i},d-{i % 2},{i % 7},x\n" for i in range(40))
+    )
+    found = inspected(path)
+    assert found.columns == {"timestamp": "time", "asset": "asset", "level": "sensor", "what": "left out"}
+    assert (found.totals["accepted"], found.totals["readings"], found.totals["assets"]) == (40, 40, 2)
+    assert found.examples[0].cells[0].value == "0"
+    with pytest.raises(UsageError, match="--format is for messages"):
+        inspected(path, format="telegraf")
+
+
+def test_what_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        inspected(tmp_path / "absent.jsonl")
