@@ -30,9 +30,9 @@ from daemon.domain import FieldNames, Format, Record, StreamSpec, iso
 from daemon.errors import BrokerError, ConfigError, InputError, UsageError
 from daemon.mapping import Source
 from daemon.stream.decoding import Decoder
-from daemon.stream.extract import ExtractedCell, SkippedError
+from daemon.stream.extract import ExtractedCell
 from daemon.stream.extract.numbers import NotANumberError, number_of
-from daemon.stream.rejection import RejectedError
+from daemon.stream.rejection import RejectedError, SkippedError
 
 EXAMPLES: Final = 5
 CELLS_SHOWN: Final = 40

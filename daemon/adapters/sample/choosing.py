@@ -22,10 +22,10 @@ from daemon.config.presets import CUSTOM, preset_document, preset_names
 from daemon.domain import RECORD_KEY, RECORD_TIMESTAMP, Format, Reason, Record
 from daemon.errors import ConfigError, InputError
 from daemon.mapping import InputMapping, Key, Origin, Path, Sources
-from daemon.stream.decode import decode_with
+from daemon.stream.decode import Arrival, decode_with
 from daemon.stream.extract.items import compile_each
 from daemon.stream.extract.paths import ABSENT, compile_path
-from daemon.stream.rejection import RejectedError, json_kind, shown
+from daemon.stream.rejection import RejectedError, SkippedError, json_kind, shown
 
 TRIED: Final = 200
 """Messages on which candidates are compared."""
@@ -122,8 +122,8 @@ def trees_of(records: Sequence[Record], rule: Any = None) -> Iterator[tuple[Reco
         return
     for record in records:
         try:
-            tree = decode(record.value)
-        except RejectedError:
+            tree = decode(record.value, Arrival(record, []))
+        except (RejectedError, SkippedError):
             continue
         if type(tree) in (dict, list):
             yield record, tree

@@ -18,10 +18,10 @@ import numpy as np
 from daemon.config.presets import CUSTOM, mapping_of
 from daemon.domain import FieldNames, Floats, Format, Ints, Mask, Reason, Record, StreamSpec
 from daemon.mapping import Assembly, InputMapping
-from daemon.stream.decoding import Decoder, check_time
-from daemon.stream.extract import SkippedError
+from daemon.stream.decoding import Decoder
 from daemon.stream.extract.numbers import NotANumberError, number_of
-from daemon.stream.rejection import RejectedError
+from daemon.stream.rejection import RejectedError, SkippedError
+from daemon.stream.time_range import check_time
 
 MOST_CELLS: Final = 200_000
 """Cells that a survey keeps: of larger messages fewer records are looked at."""
