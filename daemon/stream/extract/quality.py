@@ -148,7 +148,9 @@ def _words(found: Any, grade: Callable[[int], int]) -> int:
         return 0 if found is None else 2
     word = found.strip().lower()
     if number := _WORD_CODE.fullmatch(word):
-        return grade(int(number[1], 0) if number[1].startswith("0x") else int(number[1]))
+        if not number[1].startswith("0x"):
+            return grade(int(number[1]))
+        return (grade if grade is _opc_da else _opc_ua)(int(number[1], 0))
     if code := _CLOSING_CODE.search(word):  # "... StatusBadNodeIDUnknown (0x80340000)"
         return _opc_ua(int(code[1], 0))
     word = word.removeprefix("status")
