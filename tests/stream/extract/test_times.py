@@ -118,6 +118,15 @@ def test_what_is_no_time_is_said(rule: Any, text: Any, detail: str) -> None:
     assert detail in error.value.detail
 
 
+@pytest.mark.parametrize("unset", ["0001-01-01T00:00:00Z", "1601-01-01T00:00:00Z"])
+def test_a_time_before_all_times_is_none_where_another_is_there(unset: str) -> None:
+    for _ in range(2):
+        assert time_of(["a", "b", "c"], {"a": unset, "b": "", "c": T}) == T * NS
+        assert time_of(["a", "$timestamp"], {"a": unset}) == 99 * NS
+        assert time_of(["a", "b"], {"a": unset, "b": None}) < 0
+        assert time_of("a", {"a": unset}) < 0
+
+
 def test_a_record_without_a_time_gives_none() -> None:
     with pytest.raises(RejectedError) as error:
         time_of(["t", "$timestamp"], {}, record=Record(0, None, b"", -1))
