@@ -9,7 +9,7 @@ from daemon.domain import Reason, Record
 from daemon.mapping import Origin, TimeRule
 from daemon.stream.extract.dates import LONGEST, date_ns, formatted_ns, plain_iso
 from daemon.stream.extract.paths import ABSENT, Scope
-from daemon.stream.extract.sources import absence, compile_sources
+from daemon.stream.extract.sources import absence, compile_sources, first_field
 from daemon.stream.extract.wrapped import unwrapped
 from daemon.stream.rejection import RejectedError, json_kind, shown
 from daemon.stream.text_cache import remember
@@ -32,10 +32,13 @@ def compile_time(rule: TimeRule, event_times: EventTimes) -> Callable[[Scope, Re
     plus = compile_sources(rule.plus) if rule.plus else None
     scale, plus_ns = UNIT_NS.get(rule.unit), UNIT_NS[rule.plus_unit]
     known, parse = event_times.known, _parser(rule, event_times)
+    field = first_field(sources)  # nearly always it is there
     plain = scale is None and plus is None and not rule.formats
 
     def time_of(scope: Scope, record: Record) -> int:
-        found = ABSENT if read is None else read(scope, record)
+        item = scope[0]
+        if field is None or type(item) is not dict or (found := item.get(field)) is None or found == "":
+            found = ABSENT if read is None else read(scope, record)
         if type(found) is int and plain and 10**11 <= found < 10**14:  # milliseconds
             return found * 1_000_000
         if type(found) is str and plus is None and (ns := known.get(found)) is not None and ns >= 0:
