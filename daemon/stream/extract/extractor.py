@@ -57,6 +57,14 @@ class ExtractedCell(NamedTuple):
     trusted: bool  # its quality is not bad
 
 
+class _RefusedItems:
+    """The items of a message that cannot be used: the first, and how many by reason."""
+
+    def __init__(self, first: RejectedError) -> None:
+        self.first = first.with_traceback(None)
+        self.reasons: Counter[str] = Counter()
+
+
 class Extractor:
     """Readings of messages by one mapping.
 
@@ -143,17 +151,18 @@ class Extractor:
             RejectedError: nothing of it can be used; with the path and what was found there.
         """
         found: Found = {}
-        read, first, refused = self._read, None, Counter[str]()
+        read, refused = self._read, None
         for scope in self._items_of(tree, record):
             try:
                 read(scope, record, found)
             except RejectedError as error:
-                first = first or error.with_traceback(None)
-                refused[error.reason] += error.reason is not Reason.UNKNOWN_SENSOR
-        if first is not None:
+                refused = refused or _RefusedItems(error)
+                refused.reasons[error.reason] += 1
+        if refused is not None:
             if not found:
-                raise first
-            self.refused_items += refused
+                raise refused.first
+            del refused.reasons[Reason.UNKNOWN_SENSOR]
+            self.refused_items += refused.reasons
         readings = list(found.values())
         if len(readings) > 1:
             readings.sort(key=_time_of)
@@ -182,7 +191,8 @@ class Extractor:
 
     # ------------------------------------------------------------------ items
     def _items_of(self, tree: Any, record: Record) -> list[Scope]:
-        self.check_skip(tree, record)
+        if self._skips is not None:
+            self.check_skip(tree, record)
         items = self._items(tree)
         if items is None:
             root: Scope = (tree, None, None)
@@ -264,9 +274,10 @@ class Extractor:
                 self._put(reading, place, value, trusted)
                 reported = reading.reported
         reading.reported = reported
-        cells = [cell for name, value in others for cell in self._leaves.below(name, value, left_out)]
-        if not self._put_all(reading, cells, trusted) and not used:
-            self._nothing(cells, reading, scope, found)
+        if others or not used:
+            cells = [cell for name, value in others for cell in self._leaves.below(name, value, left_out)]
+            if not self._put_all(reading, cells, trusted) and not used:
+                self._nothing(cells, reading, scope, found)
 
     def _read_one(self, scope: Scope, record: Record, found: Found) -> None:
         """Add the one value of an item: the same as ``_read_item``, with less between."""

@@ -25,7 +25,9 @@ def compile_each(paths: Sequence[Path]) -> Callable[[Any], list[Scope] | None]:
     The first path that yields an item counts. An empty list: the places are there, and empty; None: no path
     leads anywhere.
     """
-    walks = [_walk(path.steps) for path in paths] or [_end]
+    if not any(path.steps for path in paths):
+        return _message
+    walks = [_walk(path.steps) for path in paths]
 
     def items(tree: Any) -> list[Scope] | None:
         root: Scope = (tree, None, None)
@@ -39,6 +41,12 @@ def compile_each(paths: Sequence[Path]) -> Callable[[Any], list[Scope] | None]:
         return [] if empty else None
 
     return items
+
+
+def _message(tree: Any) -> list[Scope]:
+    """The message as the item, or its elements where it is an array."""
+    root: Scope = (tree, None, None)
+    return [(item, None, root) for item in tree] if type(tree) is list else [root]
 
 
 def _end(scope: Scope, found: list[Scope]) -> bool:

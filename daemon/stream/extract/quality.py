@@ -14,7 +14,7 @@ from typing import Any, Final
 from daemon.domain import Record
 from daemon.mapping import Key, QualityRule, Source
 from daemon.stream.extract.paths import ABSENT, Scope
-from daemon.stream.extract.sources import compile_sources
+from daemon.stream.extract.sources import compile_sources, first_field
 from daemon.stream.text_cache import remember
 
 GOOD_WORDS: Final = ("good", "ok", "valid", "true", "normal", "fresh")
@@ -43,10 +43,15 @@ def compile_quality(rule: QualityRule) -> Callable[[Scope, Record], bool]:
     grade = _grade_of(rule)
     bad_from = 2 if rule.uncertain == "keep" else 1
     listed = bool(rule.good or rule.bad)
+    alone = len(rule.sources) == 1 and first_field(rule.sources) is not None
     known: dict[str, bool] = {}
 
+    field = first_field(rule.sources)  # often it is there
+
     def trusted(scope: Scope, record: Record) -> bool:
-        found = read(scope, record)
+        item = scope[0]
+        if field is None or type(item) is not dict or (found := item.get(field)) is None or found == "":
+            found = ABSENT if alone else read(scope, record)
         if found is ABSENT or found is None or found == "":
             return True
         if found is True and not listed:
@@ -148,7 +153,9 @@ def _words(found: Any, grade: Callable[[int], int]) -> int:
         return 0 if found is None else 2
     word = found.strip().lower()
     if number := _WORD_CODE.fullmatch(word):
-        return grade(int(number[1], 0) if number[1].startswith("0x") else int(number[1]))
+        if not number[1].startswith("0x"):
+            return grade(int(number[1]))
+        return (grade if grade is _opc_da else _opc_ua)(int(number[1], 0))
     if code := _CLOSING_CODE.search(word):  # "... StatusBadNodeIDUnknown (0x80340000)"
         return _opc_ua(int(code[1], 0))
     word = word.removeprefix("status")

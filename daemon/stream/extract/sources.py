@@ -81,6 +81,11 @@ def the_field(sources: Sources) -> str | None:
     return fields.pop() if len(fields) == 1 else None
 
 
+def first_field(sources: Sources) -> str | None:
+    """The field of the item that is looked at first; None: something else is."""
+    return _own_field(sources[0]) if sources else None
+
+
 def _own_field(source: Source) -> str | None:
     """The name of the field that a source is, of the item itself."""
     path = source.path

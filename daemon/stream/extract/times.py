@@ -9,7 +9,7 @@ from daemon.domain import Reason, Record
 from daemon.mapping import Origin, TimeRule
 from daemon.stream.extract.dates import LONGEST, date_ns, formatted_ns, plain_iso
 from daemon.stream.extract.paths import ABSENT, Scope
-from daemon.stream.extract.sources import absence, compile_sources
+from daemon.stream.extract.sources import absence, compile_sources, first_field
 from daemon.stream.extract.wrapped import unwrapped
 from daemon.stream.rejection import RejectedError, json_kind, shown
 from daemon.stream.text_cache import remember
@@ -21,37 +21,51 @@ UNIT_NS: Final = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 def compile_time(rule: TimeRule, event_times: EventTimes) -> Callable[[Scope, Record], int]:
     """The function that gives an item's event time in nanoseconds, not yet compared with the record's.
 
-    It raises ``RejectedError`` where there is none or it cannot be read.
+    A time before 1970 is how many producers say that they have none (0001-01-01, 1601-01-01): where others of the
+    rule's places have one, that counts. The function raises ``RejectedError`` where there is none or it cannot be read.
     """
     origins = [source.origin for source in rule.sources]
     from_record = Origin.TIMESTAMP in origins  # nothing after it is ever asked
     sources = rule.sources[: origins.index(Origin.TIMESTAMP)] if from_record else rule.sources
     read = compile_sources(sources) if sources else None
+    reads = [compile_sources((source,)) for source in sources] if from_record or len(sources) > 1 else []
     plus = compile_sources(rule.plus) if rule.plus else None
-    plus_ns = UNIT_NS[rule.plus_unit]
-    scale = UNIT_NS.get(rule.unit)
+    scale, plus_ns = UNIT_NS.get(rule.unit), UNIT_NS[rule.plus_unit]
     known, parse = event_times.known, _parser(rule, event_times)
-    milliseconds = scale is None and plus is None and not rule.formats
+    field = first_field(sources)  # nearly always it is there
+    plain = scale is None and plus is None and not rule.formats
 
     def time_of(scope: Scope, record: Record) -> int:
-        found = ABSENT if read is None else read(scope, record)
-        if type(found) is int and milliseconds and 10**11 <= found < 10**14:
+        item = scope[0]
+        if field is None or type(item) is not dict or (found := item.get(field)) is None or found == "":
+            found = ABSENT if read is None else read(scope, record)
+        if type(found) is int and plain and 10**11 <= found < 10**14:  # milliseconds
             return found * 1_000_000
-        if type(found) is str and plus is None and (ns := known.get(found)) is not None:
+        if type(found) is str and plus is None and (ns := known.get(found)) is not None and ns >= 0:
             return ns
         if found is ABSENT or found is None or found == "":
             if from_record and record.timestamp_ns >= 0:
                 return record.timestamp_ns
             raise RejectedError(Reason.NO_TIMESTAMP, lambda: absence(rule.sources, scope))
+        ns = written(found)
+        if ns < 0 and reads:
+            ns = from_others(ns, scope, record)
+        return ns if plus is None else ns + _added(plus(scope, record), plus_ns)
+
+    def written(found: object) -> int:
         if type(found) is bytes:
             found = found.decode(errors="replace")
         elif type(found) is dict:
             found = unwrapped(found)
-        if scale is None or (ns_or_none := exact_ns(found, scale)) is None:
-            ns = parse(found)
-        else:
-            ns = ns_or_none
-        return ns if plus is None else ns + _added(plus(scope, record), plus_ns)
+        ns = None if scale is None else exact_ns(found, scale)
+        return parse(found) if ns is None else ns
+
+    def from_others(unset: int, scope: Scope, record: Record) -> int:
+        for each in reads:
+            found = each(scope, record)
+            if found is not ABSENT and found is not None and found != "" and (ns := written(found)) >= 0:
+                return ns
+        return record.timestamp_ns if from_record and record.timestamp_ns >= 0 else unset
 
     return time_of
 
