@@ -48,15 +48,15 @@ class Certificate:
     offset: int
     metrics: tuple[BornMetric, ...] | None  # None: a death
     session: int = -1  # bdSeq of an edge node's birth; -1: not given
-    by_alias: dict[int, tuple[str, int]] = field(default_factory=dict, compare=False)
+    names: dict[int, str] = field(default_factory=dict, compare=False)
     datatypes: dict[str, int] = field(default_factory=dict, compare=False)
 
     @staticmethod
     def of(offset: int, metrics: tuple[BornMetric, ...] | None, session: int = -1) -> Certificate:
-        """With its metrics by alias and by name."""
+        """With the names by alias, and the datatypes by name."""
         born = metrics or ()
-        by_alias = {alias: (name, datatype) for alias, name, datatype in born if alias >= 0}
-        return Certificate(offset, metrics, session, by_alias, {name: datatype for _, name, datatype in born})
+        names = {alias: name for alias, name, _ in born if alias >= 0}
+        return Certificate(offset, metrics, session, names, {name: datatype for _, name, datatype in born})
 
     def same_as(self, other: Certificate) -> bool:
         """Whether both say the same, be it at another offset."""
