@@ -15,7 +15,7 @@ class Arrival(NamedTuple):
 
     record: Record
     refused: list[RejectedError]  # parts of it that cannot be decoded, where others can: decoders append here
-    births: Births | None = None  # what its partition remembers, for decoders with a memory
+    births: Births | None = None  # what its partition remembers, for decoders with a memory; None: nothing
     around: Any = None  # the tree that contains what is decoded now (``inner``); None: nothing does
 
 

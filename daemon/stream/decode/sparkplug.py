@@ -170,8 +170,8 @@ def _parsed(text: str | bytes) -> Topic | str | None:
 
 # ------------------------------------------------------------------ with what came before
 def _resolved(topic: Topic, payload: Payload, arrival: Arrival) -> dict[str, Any]:
-    births, offset = arrival.births, arrival.record.offset
-    assert births is not None
+    births = Births() if arrival.births is None else arrival.births
+    offset = arrival.record.offset
     if payload.sequence is not None and topic.type != "NDEATH":
         births.follow(topic.edge_node, payload.sequence, offset, first=topic.type == "NBIRTH")
     tree: dict[str, Any] = {"group": topic.group, "edge": topic.edge, "type": topic.type, "asset": topic.node}
@@ -225,7 +225,7 @@ def _death(topic: Topic, payload: Payload, births: Births, arrival: Arrival) -> 
                 metrics.append(_item(node, Metric(name, alias, time, datatype, None, STALE)))
         births.died(node, offset)
     if whole_node:
-        births.end_sequence(topic.edge_node)
+        births.end_sequence(topic.edge_node, offset)
     if not metrics:
         raise SkippedError(f"{topic.type} of what was not born")
     return metrics

@@ -78,7 +78,7 @@ def _metrics(
         historical = _first(each, "isHistorical", "is_historical") is True
         member = ""
         if owner is not None and name is not None:
-            name, alias, member = None, owner, name
+            member, name, alias = name, None, owner
         yield Metric(name, alias, timestamp, datatype, value, quality, historical, member)
 
 

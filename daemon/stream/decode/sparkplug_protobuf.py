@@ -96,7 +96,7 @@ def _metrics(found: Any, prefix: str = "", owner: int | None = None, depth: int 
         quality = _quality(each.properties) if each.HasField("properties") else None
         member = ""
         if owner is not None and name is not None:
-            name, alias, member = None, owner, name
+            member, name, alias = name, None, owner
         yield Metric(name, alias, timestamp, each.datatype, value, quality, each.is_historical, member)
 
 
