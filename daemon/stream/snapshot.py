@@ -365,7 +365,7 @@ class SequenceState(msgspec.Struct, frozen=True, array_like=True):
     """The last sequence number of a Sparkplug edge node (``decode.births.Births``)."""
 
     edge: str
-    number: int
+    number: int  # ``decode.births.ENDED``: it has died
     offset: int  # of its record
 
 

@@ -26,7 +26,7 @@ from daemon.assembly import as_received, hold_rows, merges, reduces
 from daemon.detector import Scaling
 from daemon.domain import AlertKind, Format, StreamSpec
 from daemon.stream.attribution import PeakEvidence
-from daemon.stream.decode.births import LONGEST_NODE, MOST_METRICS, MOST_SEQUENCES
+from daemon.stream.decode.births import ENDED, LONGEST_NODE, MOST_METRICS, MOST_SEQUENCES
 from daemon.stream.drift import MOST_INTERVALS
 from daemon.stream.event_time import LARGEST_HELD, MOST_REPEATED, NO_CLOCK, most_held
 from daemon.stream.fleet_clock import NUMBERS
@@ -316,7 +316,7 @@ def _sequences_fault(sequences: Sequence[SequenceState]) -> str | None:
     for each in sequences:
         if fault := _node_fault(each.edge, (2,)):
             return fault
-        if not 0 <= each.number <= 255 or each.offset < 0:
+        if not ENDED <= each.number <= 255 or each.offset < 0:
             return f"sequence number {each.number} at offset {each.offset}"
     return None
 

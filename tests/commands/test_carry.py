@@ -10,9 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from daemon.adapters.files import LinesSource, TableSource, read_table
-from daemon.commands.carry import TrainTailSource
+from daemon.commands.carry import TrainTailSource, first_rows_of_lines
 from daemon.commands.replay import ReplayOptions, replay
-from daemon.domain import InputPartition, Segment, StreamSpec
+from daemon.config.presets import mapping_of
+from daemon.domain import Format, InputPartition, Segment, StreamSpec
+from daemon.runtime.stream_run import StreamPlan
 from tests import contract
 from tests.commands.fleet import ASSETS, LINEAR, ROWS, fleet_table
 
@@ -77,3 +79,13 @@ async def test_rows_between_train_and_test_belong_to_neither(tmp_path: Path) -> 
     assert filled.min() >= began
     assert done.summary["rows"] == done.summary["scored"] <= 60 * ASSETS
     assert int(np.isfinite(scores["score"].to_numpy()).argmax()) < ASSETS  # still carried on
+
+
+async def test_the_first_rows_of_mapped_lines_are_found_too(tmp_path: Path) -> None:
+    lines = tmp_path / "lines.txt"
+    lines.write_text(
+        "fan,asset=f1 a=1 7000000000\nfan,asset=f2 a=1 9000000000\nfan\nfan,asset=f1 a=1 5000000000\n"
+    )
+    document = {"decode": "influx", "each": "[]", "asset": "tags.asset", "time": {"from": "timestamp", "unit": "ns"}, "leaves": "fields"}  # fmt: skip
+    spec = StreamSpec("fans", ("a",), format=Format.MAPPED, input=mapping_of("custom", document))
+    assert await first_rows_of_lines(lines, StreamPlan(spec)) == {"f1": 5, "f2": 9}

@@ -88,7 +88,7 @@ def test_a_training_knows_what_was_born_before_the_records_that_it_reads(kind: s
     history = pickle.loads(pickle.dumps(job.history))  # as it is sent to the training process
     assert isinstance(history, TopicHistory)
     ((node, certificate),) = history.births[PUMPS_0]
-    assert (node, certificate.metrics, certificate.by_alias) == ("g/e/d", ((1, "a", 10),), {1: ("a", 10)})
+    assert (node, certificate.metrics, certificate.names) == ("g/e/d", ((1, "a", 10),), {1: "a"})
     reader = run.open(Assigned(PUMPS_0, 0, 0))
     assert reader.births is not None
     reader.births.know(history.births[PUMPS_0])

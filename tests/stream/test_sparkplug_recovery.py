@@ -223,6 +223,15 @@ def test_a_hostile_birth_costs_that_node_alone(at: int, value: object, fault: st
     assert any(record.key == key and record.value is None for record in snapshots(successor))
 
 
+def test_more_births_than_there_is_room_for_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    process, _ = committed()
+    monkeypatch.setattr("daemon.stream.decode.births.MOST_METRICS", 4)
+    successor = make(SPARKPLUG["sparkplug"], publish_from=6)
+    assert take_over(successor, [StateRecord(k, v) for k, v in process.state.items()])
+    (fault,) = successor.unusable
+    assert fault.endswith("over 4 metrics of births are known in this partition")
+
+
 @settings(deadline=None, max_examples=100)
 @given(st.data())
 def test_any_birth_or_sequence_is_used_or_refused(data: st.DataObject) -> None:

@@ -15,7 +15,7 @@ class Arrival(NamedTuple):
 
     record: Record
     refused: list[RejectedError]  # parts of it that cannot be decoded, where others can: decoders append here
-    births: Births | None = None  # what its partition remembers, for decoders with a memory
+    births: Births | None = None  # what its partition remembers, for decoders with a memory; None: nothing
     around: Any = None  # the tree that contains what is decoded now (``inner``); None: nothing does
 
 
@@ -44,13 +44,17 @@ class Parts:
         if len(self.refused) > MOST_REFUSED:
             raise self.refused[0]
 
-    def taken(self, arrival: Arrival) -> list[Any]:
-        """The trees; the record has told what it cannot give.
+    def taken(self, arrival: Arrival, *, may_be_none: bool = False) -> list[Any]:
+        """The trees; why others are refused goes to the record.
+
+        Args:
+            arrival: the record.
+            may_be_none: whether a record without parts is in order.
 
         Raises:
             RejectedError: there is none.
         """
-        if not self.found:
+        if not self.found and (self.refused or not may_be_none):
             raise self.refused[0] if self.refused else RejectedError(Reason.BLANK, "nothing in it")
         arrival.refused.extend(self.refused)
         return self.found

@@ -34,6 +34,8 @@ MOST_CERTIFICATES: Final = 64
 """Of a node, where nobody takes snapshots: then none is ever known to be unneeded."""
 MOST_SEQUENCES: Final = 2_000
 """Edge nodes whose sequence numbers are followed; all are written with every commit."""
+ENDED: Final = -1
+"""In place of a sequence number, where the edge node has died."""
 LONGEST_NODE: Final = 200
 """Characters of a node's name, GROUP/EDGE or GROUP/EDGE/DEVICE."""
 
@@ -48,15 +50,15 @@ class Certificate:
     offset: int
     metrics: tuple[BornMetric, ...] | None  # None: a death
     session: int = -1  # bdSeq of an edge node's birth; -1: not given
-    by_alias: dict[int, tuple[str, int]] = field(default_factory=dict, compare=False)
+    names: dict[int, str] = field(default_factory=dict, compare=False)
     datatypes: dict[str, int] = field(default_factory=dict, compare=False)
 
     @staticmethod
     def of(offset: int, metrics: tuple[BornMetric, ...] | None, session: int = -1) -> Certificate:
-        """With its metrics by alias and by name."""
+        """With the names by alias, and the datatypes by name."""
         born = metrics or ()
-        by_alias = {alias: (name, datatype) for alias, name, datatype in born if alias >= 0}
-        return Certificate(offset, metrics, session, by_alias, {name: datatype for _, name, datatype in born})
+        names = {alias: name for alias, name, _ in born if alias >= 0}
+        return Certificate(offset, metrics, session, names, {name: datatype for _, name, datatype in born})
 
     def same_as(self, other: Certificate) -> bool:
         """Whether both say the same, be it at another offset."""
@@ -130,16 +132,17 @@ class Births:
                 return
         elif offset <= known[1]:
             return  # read again
-        elif not first:
+        elif not first and known[0] != ENDED:
             missing = (number - known[0] - 1) % 256
             if missing == 255:
                 return  # the same message once more
             self.lost += missing
         self._sequences[edge] = number % 256, offset
 
-    def end_sequence(self, edge: str) -> None:
-        """An edge node died: its next birth begins a sequence."""
-        self._sequences.pop(edge, None)
+    def end_sequence(self, edge: str, offset: int) -> None:
+        """An edge node died: its next message begins a sequence."""
+        if edge in self._sequences and self._sequences[edge][1] < offset:
+            self._sequences[edge] = ENDED, offset
 
     @property
     def certificates(self) -> list[KnownBirth]:
@@ -200,6 +203,8 @@ class Births:
                 self._forget(node)
             if len(known) <= 1 and (not known or known[0].metrics is not None):
                 self._changing.discard(node)
+        for edge in [e for e, (n, at) in self._sequences.items() if n == ENDED and at < replay_from]:
+            del self._sequences[edge]
         for node, offset in sorted(self._unneeded):
             yield node, None, offset
         self._unneeded.clear()
@@ -213,7 +218,7 @@ class Births:
 
     @property
     def sequences(self) -> list[tuple[str, int, int]]:
-        """Edge node, last sequence number and the offset of its record, by name."""
+        """Edge node, last sequence number (or ``ENDED``) and the offset of its record, by name."""
         return [(edge, number, offset) for edge, (number, offset) in sorted(self._sequences.items())]
 
     def restore_sequences(self, sequences: Sequence[tuple[str, int, int]]) -> None:

@@ -92,7 +92,7 @@ def _resolve(pack: list[Any], arrival: Arrival) -> list[dict[str, Any]]:
             continue
         if resolved is not None:
             parts.found.append(resolved)
-    return parts.taken(arrival) if parts.refused else parts.found
+    return parts.taken(arrival, may_be_none=True)
 
 
 def _record(record: dict[str, Any], base: dict[str, Any], arrival: Arrival) -> dict[str, Any] | None:

@@ -17,8 +17,8 @@
 
 * NBIRTH and DBIRTH name metrics, aliases and datatypes (``births``), and are readings too. An NBIRTH ends the
   births of its devices, which are born again behind it.
-* NDATA and DDATA may have aliases alone. An alias that no birth has named is refused, never guessed: the message,
-  where it has nothing else, otherwise the metric.
+* NDATA and DDATA may have aliases alone. A metric whose alias no birth has named is refused (``unknown_alias``), never
+  guessed; the message, where it has nothing else.
 * DDEATH and NDEATH say of every metric of the device, or of the node and all its devices, that it has no value
   (quality 500, stale). An NDEATH was written when the session began, so the record's time is its time; one of an
   earlier session (``bdSeq``) and one of an unknown node are skipped.
@@ -34,12 +34,12 @@ from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 from daemon.domain import Reason
-from daemon.stream.decode.arrival import Arrival, TreeDecoder
+from daemon.stream.decode.arrival import Arrival, Parts, TreeDecoder
 from daemon.stream.decode.births import LONGEST_NODE, Births, BornMetric
 from daemon.stream.decode.json_text import json_tree
 from daemon.stream.decode.sparkplug_json import payload_of
 from daemon.stream.decode.sparkplug_protobuf import protobuf_payload
-from daemon.stream.decode.sparkplug_values import Metric, Payload, typed
+from daemon.stream.decode.sparkplug_values import TEMPLATE, Metric, Payload, typed
 from daemon.stream.rejection import RejectedError, SkippedError, shown
 
 STALE: Final = 500
@@ -52,7 +52,7 @@ _DOTS: Final = re.compile(rf"spBv1\.0\.([^/]+?)\.({_TYPES})\.([^/.]+)(?:\.([^/]+
 _STATE: Final = re.compile(r'(?:^|"|spBv1\.0[/.])STATE[/.]')
 _CONTROL: Final = ("Node Control/", "Device Control/", "bdSeq")
 """Beginnings of the names of metrics that belong to the protocol."""
-_KNOWN_TOPICS: Final = 4096
+MOST_TOPICS: Final = 4096
 _LONGEST_TOPIC: Final = 1_000
 """Characters of a text that may be one, or have one in it."""
 
@@ -123,7 +123,7 @@ class _TopicFinder:
                 found = self._known[text]
             else:
                 found = _parsed(text)
-                if len(self._known) >= _KNOWN_TOPICS:
+                if len(self._known) >= MOST_TOPICS:
                     self._known.clear()
                 self._known[text] = found
             if isinstance(found, str):
@@ -170,8 +170,8 @@ def _parsed(text: str | bytes) -> Topic | str | None:
 
 # ------------------------------------------------------------------ with what came before
 def _resolved(topic: Topic, payload: Payload, arrival: Arrival) -> dict[str, Any]:
-    births, offset = arrival.births, arrival.record.offset
-    assert births is not None
+    births = Births() if arrival.births is None else arrival.births
+    offset = arrival.record.offset
     if payload.sequence is not None and topic.type != "NDEATH":
         births.follow(topic.edge_node, payload.sequence, offset, first=topic.type == "NBIRTH")
     tree: dict[str, Any] = {"group": topic.group, "edge": topic.edge, "type": topic.type, "asset": topic.node}
@@ -186,7 +186,7 @@ def _resolved(topic: Topic, payload: Payload, arrival: Arrival) -> dict[str, Any
         return tree
     if topic.type in ("NBIRTH", "DBIRTH"):
         _birth(topic, payload, births, offset)
-    tree["metrics"] = _named(topic, payload, births, offset)
+    tree["metrics"] = _named(topic, payload, births, arrival)
     return tree
 
 
@@ -221,45 +221,52 @@ def _death(topic: Topic, payload: Payload, births: Births, arrival: Arrival) -> 
         if born is None:
             continue
         for alias, name, datatype in born.metrics or ():
-            if not name.startswith(_CONTROL):
+            if not _says_nothing(name, datatype):
                 metrics.append(_item(node, Metric(name, alias, time, datatype, None, STALE)))
         births.died(node, offset)
     if whole_node:
-        births.end_sequence(topic.edge_node)
+        births.end_sequence(topic.edge_node, offset)
     if not metrics:
         raise SkippedError(f"{topic.type} of what was not born")
     return metrics
 
 
-def _named(topic: Topic, payload: Payload, births: Births, offset: int) -> list[dict[str, Any]]:
-    """The metrics of a message, with their names where they are known."""
-    in_birth = topic.type.endswith("BIRTH")
-    born = births.at(topic.node, offset) if not in_birth else None
-    found, unnamed = [], None
-    for each in payload.metrics:
+def _named(topic: Topic, payload: Payload, births: Births, arrival: Arrival) -> list[dict[str, Any]]:
+    """The metrics of a message with their names; those that have none are refused alone, if there are others."""
+    born = None
+    if not topic.type.endswith("BIRTH"):
+        born = births.at(topic.node, arrival.record.offset)
+    parts = Parts()
+    for number, each in enumerate(payload.metrics):
         name, datatype = each.name, each.datatype
         if name is None:
-            unnamed = each if unnamed is None else unnamed
-            if born is not None and each.alias in born.by_alias:
-                name, known = born.by_alias[each.alias]
-                datatype = datatype or known
-        elif not datatype and born is not None:
+            known = None if born is None or each.alias is None else born.names.get(each.alias)
+            if known is None:
+                parts.refuse(f"metric {number}", _nameless(topic, each, known_birth=born is not None))
+                continue
+            name = known + each.member
+        if not datatype and born is not None:
             datatype = born.datatypes.get(name, 0)
-        if name is not None and name.startswith(_CONTROL):
+        if _says_nothing(name, datatype):
             continue
         time = payload.timestamp if each.timestamp is None else each.timestamp
         value = typed(each.value, datatype)
         metric = Metric(name, each.alias, time, datatype, value, each.quality, each.historical)
-        found.append(_item(topic.node, metric))
-    if unnamed is not None and not any("name" in item for item in found):
-        what = "a metric has neither name nor alias" if unnamed.alias is None else f"alias {unnamed.alias}"
-        reason = (
-            "its birth came not in this partition (yet)"
-            if born is None
-            else "its last birth does not name it"
-        )
-        raise RejectedError(Reason.UNKNOWN_ALIAS, f"{what} of {shown(topic.node)} has no name: {reason}")
-    return found
+        parts.found.append(_item(topic.node, metric))
+    return parts.taken(arrival, may_be_none=True)
+
+
+def _says_nothing(name: str, datatype: int) -> bool:
+    """Whether a metric is none of a sensor: it belongs to the protocol, or it is a template, whose members count."""
+    return datatype == TEMPLATE or name.startswith(_CONTROL)
+
+
+def _nameless(topic: Topic, metric: Metric, *, known_birth: bool) -> RejectedError:
+    if metric.alias is None:
+        return RejectedError(Reason.UNKNOWN_ALIAS, "it has neither name nor alias")
+    why = "its last birth does not name it" if known_birth else "its birth came not in this partition (yet)"
+    detail = f"alias {metric.alias} of {shown(topic.node)} has no name: {why}"
+    return RejectedError(Reason.UNKNOWN_ALIAS, detail)
 
 
 def _item(node: str, metric: Metric) -> dict[str, Any]:

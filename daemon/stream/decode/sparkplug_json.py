@@ -41,43 +41,45 @@ def payload_of(tree: Any) -> Payload:
     return Payload(
         _integer(tree.get("timestamp")),
         sequence if type(sequence) is int else None,
-        list(_metrics(metrics, "", 0)),
+        list(_metrics(metrics)),
     )
 
 
-def _metrics(found: list[Any], prefix: str, depth: int) -> Iterator[Metric]:
+def _metrics(
+    found: list[Any], prefix: str = "", owner: int | None = None, depth: int = 0
+) -> Iterator[Metric]:
+    """The metrics of a message, or of a template; arguments as in ``sparkplug_protobuf``."""
     for each in found:
         if type(each) is not dict:
             continue
-        name, alias = each.get("name"), _integer(each.get("alias"))
-        name = prefix + name if type(name) is str and name else None
+        given, alias = each.get("name"), _integer(each.get("alias"))
+        name: str | None = prefix + given if type(given) is str and given else None
+        alias = alias if type(alias) is int and 0 <= alias < 1 << 64 else None
+        timestamp = _integer(each.get("timestamp"))
         datatype = _datatype(_first(each, "dataType", "datatype", "data_type", "type"))
         value = each.get("value")
         if value is None:
             value = next((_integer(each[key]) for key in _VALUES if key in each), None)
         if type(value) is dict:
             members = value.get("metrics")
-            if datatype == TEMPLATE or type(members) is list:
-                if (
-                    type(members) is list
-                    and depth < _DEEPEST
-                    and not _first(value, "isDefinition", "is_definition")
-                ):
-                    yield from _metrics(members, f"{name or prefix}/", depth + 1)
+            if type(members) is list:
+                known = (name, alias) != (None, None)
+                if not _first(value, "isDefinition", "is_definition") and depth < _DEEPEST and known:
+                    if owner is None:
+                        yield Metric(name, alias, timestamp, TEMPLATE, None)
+                    inner = owner if name is not None else alias
+                    yield from _metrics(members, f"{name or ''}/", inner, depth + 1)
                 continue
             number = long_of(value)
             value = value if number is None else number
         if _first(each, "isNull", "is_null") is True:
             value = None
-        yield Metric(
-            name,
-            alias if type(alias) is int and 0 <= alias < 1 << 64 else None,
-            _integer(each.get("timestamp")),
-            datatype,
-            value,
-            _quality(each.get("properties")),
-            _first(each, "isHistorical", "is_historical") is True,
-        )
+        quality = _quality(each.get("properties"))
+        historical = _first(each, "isHistorical", "is_historical") is True
+        member = ""
+        if owner is not None and name is not None:
+            member, name, alias = name, None, owner
+        yield Metric(name, alias, timestamp, datatype, value, quality, historical, member)
 
 
 def _quality(properties: Any) -> Any:

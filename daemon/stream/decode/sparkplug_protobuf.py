@@ -1,7 +1,6 @@
 """Sparkplug B payloads as they are on the wire: protobuf, by a description that is built here.
 
-What no sensor has is passed over: definitions of templates, properties but the quality, files' metadata. The
-members of a template's instance are metrics of their own, named ``TEMPLATE/MEMBER``.
+What no sensor has is passed over: definitions of templates, properties but the quality, files' metadata.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from typing import Any, Final
 
 from daemon.domain import Reason
 from daemon.errors import ConfigError
-from daemon.stream.decode.sparkplug_values import Metric, Payload
+from daemon.stream.decode.sparkplug_values import TEMPLATE, Metric, Payload
 from daemon.stream.decode.wrappings import looks_like
 from daemon.stream.rejection import RejectedError
 
@@ -56,7 +55,7 @@ def protobuf_payload() -> Callable[[bytes], Payload]:
         """Raises RejectedError: it is no such payload."""
         try:
             found = payload_type.FromString(value)
-            metrics = list(_metrics(found.metrics, "", 0))
+            metrics = list(_metrics(found.metrics))
         except (message.DecodeError, ValueError, RecursionError) as error:
             hint = looks_like(value) or f"no Sparkplug payload: {error}"
             raise RejectedError(Reason.UNDECODABLE, hint) from None
@@ -69,27 +68,36 @@ def protobuf_payload() -> Callable[[bytes], Payload]:
     return decode
 
 
-def _metrics(found: Any, prefix: str, depth: int) -> Iterator[Metric]:
+def _metrics(found: Any, prefix: str = "", owner: int | None = None, depth: int = 0) -> Iterator[Metric]:
+    """The metrics of a message, or of a template.
+
+    Args:
+        found: as protobuf has them.
+        prefix: the name of the template and a slash.
+        owner: its alias, where that is all that the message names it by.
+        depth: in how many templates they are.
+    """
     for each in found:
         kind = each.WhichOneof("value")
-        name = prefix + each.name if each.HasField("name") else None
+        name: str | None = prefix + each.name if each.HasField("name") else None
+        alias = each.alias if each.HasField("alias") else None
+        timestamp = each.timestamp if each.HasField("timestamp") else None
         if kind == "template_value":
             template = each.template_value
-            if not template.is_definition and depth < _DEEPEST:
-                yield from _metrics(template.metrics, f"{name or prefix}/", depth + 1)
+            if not template.is_definition and depth < _DEEPEST and (name, alias) != (None, None):
+                if owner is None:
+                    yield Metric(name, alias, timestamp, TEMPLATE, None)
+                inner = owner if name is not None else alias
+                yield from _metrics(template.metrics, f"{name or ''}/", inner, depth + 1)
             continue
         value = None if kind is None or each.is_null else getattr(each, kind)
         if kind == "dataset_value" and value is not None:
             value = {"columns": list(value.columns), "rows": len(value.rows)}
-        yield Metric(
-            name,
-            each.alias if each.HasField("alias") else None,
-            each.timestamp if each.HasField("timestamp") else None,
-            each.datatype,
-            value,
-            _quality(each.properties) if each.HasField("properties") else None,
-            each.is_historical,
-        )
+        quality = _quality(each.properties) if each.HasField("properties") else None
+        member = ""
+        if owner is not None and name is not None:
+            member, name, alias = name, None, owner
+        yield Metric(name, alias, timestamp, each.datatype, value, quality, each.is_historical, member)
 
 
 def _quality(properties: Any) -> Any:

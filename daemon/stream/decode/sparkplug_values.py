@@ -7,7 +7,11 @@ from typing import Any, Final, NamedTuple
 
 
 class Metric(NamedTuple):
-    """A metric as its message has it; what the message leaves out is None (datatype: 0)."""
+    """A metric as its message has it; what the message leaves out is None (datatype: 0).
+
+    A template has no value of its own; its members are metrics, named ``TEMPLATE/MEMBER``. The members of one that
+    the message names by its alias alone have that alias, and their own name in ``member``.
+    """
 
     name: str | None
     alias: int | None
@@ -16,6 +20,7 @@ class Metric(NamedTuple):
     value: Any  # None: null
     quality: Any = None
     historical: bool = False
+    member: str = ""  # behind the name that the alias stands for
 
 
 class Payload(NamedTuple):

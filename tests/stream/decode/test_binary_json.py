@@ -59,6 +59,7 @@ WHEN = datetime(2025, 11, 29, 6, 20, 0, 250_000, UTC)
         ("cbor", cbor2.dumps(1 << 100), 1 << 100),
         ("cbor", cbor2.dumps([1 << 5_000, -(1 << 5_000)]), [math.inf, -math.inf]),
         ("cbor", cbor2.dumps([Decimal("1e99999"), {1, 2}]), [math.inf, [1, 2]]),
+        ("cbor", cbor2.dumps(Fraction(10**400, 3)), math.inf),
         ("cbor", b"\xd8\x23\x63(((", "((("),  # a regular expression: taken as text, never compiled
         ("cbor", b"\xd8\x1c\x81\xd8\x1d\x00", [0]),  # an array that contains itself
     ],

@@ -123,9 +123,28 @@ def test_sequences_are_followed_once_and_over_a_restart() -> None:
     restored.follow("g/e", 0, 9, first=True)
     restored.follow("g/e", 1, 10)
     assert restored.lost == 1
-    restored.end_sequence("g/e")
-    restored.follow("g/e", 7, 11)
+    restored.end_sequence("g/e", 11)
+    restored.end_sequence("g/f", 11)
+    restored.follow("g/e", 7, 12)
     assert restored.lost == 1
+
+
+def test_a_death_that_is_read_again_ends_no_later_sequence() -> None:
+    births = Births()
+    births.follow("g/e", 3, 0)
+    births.end_sequence("g/e", 1)
+    assert births.sequences == [("g/e", module.ENDED, 1)]
+    births.follow("g/e", 3, 0)
+    births.follow("g/e", 0, 2)
+    births.follow("g/e", 1, 3)
+    births.end_sequence("g/e", 1)
+    births.follow("g/e", 3, 4)
+    assert births.lost == 1
+    births.end_sequence("g/e", 5)
+    list(births.saving(5))
+    assert len(births.sequences) == 1
+    list(births.saving(6))
+    assert births.sequences == []
 
 
 @given(EVENTS)

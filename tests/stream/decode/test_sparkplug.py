@@ -39,8 +39,11 @@ class Reader:
         self._decode = decode_with(DecodeRule(kind))
 
     def record(self, record: Record) -> Any:
-        self.offset = record.offset + 1
-        return self._decode(record.value, Arrival(record, [], self.births))
+        return self.arriving(Arrival(record, [], self.births))
+
+    def arriving(self, arrival: Arrival) -> Any:
+        self.offset = arrival.record.offset + 1
+        return self._decode(arrival.record.value, arrival)
 
     def __call__(self, topic: str, metrics: list[dict[str, Any]], seq: int | None = None, **more: Any) -> Any:
         return self.record(message(self.kind, self.offset, topic, metrics, seq, **more))
@@ -98,7 +101,7 @@ def test_an_edge_node_has_metrics_of_its_own(reader: Reader) -> None:
 
 def test_an_alias_without_a_name_is_refused_and_never_guessed(reader: Reader) -> None:
     data = [{"alias": 4, "value": 1.0}]
-    expected = "alias 4 of 'works/edge/fan' has no name: its birth came not in this partition (yet)"
+    expected = "metric 0: alias 4 of 'works/edge/fan' has no name: its birth came not in this partition (yet)"
     assert reader.refusal("works/DDATA/edge/fan", data) == (Reason.UNKNOWN_ALIAS, expected)
     reader("works/DBIRTH/edge/fan", BORN)
     reader("works/DBIRTH/edge/pump", [{"name": "Flow", "alias": 9, "value": 1.0}])
@@ -106,15 +109,36 @@ def test_an_alias_without_a_name_is_refused_and_never_guessed(reader: Reader) ->
     assert reader.refusal("works/DDATA/edge/fan", [{"alias": 9, "value": 1.0}])[1].endswith(
         "its last birth does not name it"
     )
-    both = reader("works/DDATA/edge/fan", [{"alias": 9, "value": 1.0}, *data])
-    assert ["name" in metric for metric in both["metrics"]] == [False, True]
+    arriving = Arrival(
+        message(reader.kind, reader.offset, "works/DDATA/edge/fan", [{"alias": 9, "value": 1.0}, *data]),
+        [],
+        reader.births,
+    )
+    both = reader.arriving(arriving)
+    assert values(both) == {"Heat": 1.0}
+    assert [error.detail for error in arriving.refused] == [
+        "metric 0: alias 9 of 'works/edge/fan' has no name: its last birth does not name it"
+    ]
     assert reader.refusal("works/DDATA/edge/fan", [{"value": 1.0}])[1].startswith(
-        "a metric has neither name nor alias"
+        "metric 0: it has neither name nor alias"
     )
 
 
-def test_metrics_with_names_need_no_birth(reader: Reader) -> None:
+def test_metrics_with_names_need_no_birth_but_for_their_datatype(reader: Reader) -> None:
     assert values(reader("works/DDATA/edge/fan", [{"name": "Heat", "value": 1.0}])) == {"Heat": 1.0}
+    reader("works/DBIRTH/edge/fan", BORN)
+    count = reader("works/DDATA/edge/fan", [{"name": "Count", "type": "Int16", "value": -3, "untyped": True}])
+    assert values(count) == {"Count": -3}
+
+
+def test_a_message_without_metrics_has_none(reader: Reader) -> None:
+    assert reader("works/DDATA/edge/fan", [])["metrics"] == []
+
+
+def test_topics_that_are_many_are_forgotten(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("daemon.stream.decode.sparkplug.MOST_TOPICS", 2)
+    for name in "abcab":
+        assert reader(f"works/DDATA/edge/{name}", [])["device"] == name
 
 
 def test_a_birth_replaces_the_one_before_and_that_of_a_node_those_of_its_devices(reader: Reader) -> None:
@@ -261,6 +285,9 @@ def test_members_of_templates_are_metrics_and_data_sets_are_no_values() -> None:
     definition = payload.metrics.add(name="_types_/Motor", datatype=19).template_value
     definition.is_definition = True
     definition.metrics.add(name="Speed", datatype=10)
+    rated = payload.metrics.add(name="Rated", double_value=1.0)
+    rated.properties.keys.append("engUnit")
+    rated.properties.values.add(string_value="K")
     table = payload.metrics.add(name="Table", datatype=16).dataset_value
     table.columns.append("x")
     table.rows.add().elements.add(int_value=1)
@@ -269,8 +296,41 @@ def test_members_of_templates_are_metrics_and_data_sets_are_no_values() -> None:
     assert values(tree) == {
         "Motor/Speed": 900.0,
         "Motor/Bearing/Heat": 2.5,
+        "Rated": 1.0,
         "Table": {"columns": ["x"], "rows": 1},
     }
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_template_that_is_named_by_its_alias(kind: str) -> None:
+    def motor(named: bool, speed: float) -> bytes:
+        if kind == "sparkplug-json":
+            inner = {"metrics": [{"name": "Heat", "value": 2.5}]}
+            members = [
+                {"name": "Speed", "type": "Double", "value": speed},
+                {"name": "Bearing", "value": inner},
+            ]
+            names = {"name": "Motor"} if named else {}
+            template = {**names, "alias": 7, "dataType": "Template", "value": {"metrics": members}}
+            return json.dumps({"metrics": [template, {"value": {"metrics": members}}]}).encode()
+        payload = payload_class()()
+        template = payload.metrics.add(alias=7, datatype=19)
+        if named:
+            template.name = "Motor"
+        template.template_value.metrics.add(name="Speed", datatype=10, double_value=speed)
+        bearing = template.template_value.metrics.add(name="Bearing", datatype=19).template_value
+        bearing.metrics.add(name="Heat", float_value=2.5)
+        return bytes(payload.SerializeToString())
+
+    reader = Reader(kind)
+    with pytest.raises(RejectedError, match="alias 7 of 'w/e/d' has no name"):
+        reader.record(Record(0, b"spBv1.0/w/DDATA/e/d", motor(False, 1.0), NOW_NS))
+    birth = reader.record(Record(1, b"spBv1.0/w/DBIRTH/e/d", motor(True, 1.0), NOW_NS))
+    data = reader.record(Record(2, b"spBv1.0/w/DDATA/e/d", motor(False, 3.0), NOW_NS))
+    assert values(birth) == {"Motor/Speed": 1.0, "Motor/Bearing/Heat": 2.5}
+    assert values(data) == {"Motor/Speed": 3.0, "Motor/Bearing/Heat": 2.5}
+    death = reader.record(Record(3, b"spBv1.0/w/DDEATH/e/d", FORMS[kind]([], None), NOW_NS))
+    assert values(death) == {"Motor/Speed": None, "Motor/Bearing/Heat": None}
 
 
 @pytest.mark.parametrize(
@@ -310,13 +370,19 @@ def test_json_as_protobuf_prints_it() -> None:
                 "properties": {"keys": ["engUnit", "quality"], "values": [{}, {"intValue": 0}]},
             },
             {"name": "r", "value": 1, "properties": {"Quality": 500}},
+            {"name": "s", "value": 1, "properties": {"engUnit": {"value": "K"}}},
         ],
     }
     found = Reader("sparkplug-json").record(
         Record(0, b"spBv1.0/w/DDATA/e/d", json.dumps(tree).encode(), NOW_NS)
     )
     assert (found["timestamp"], found["seq"], found["metrics"][0]["alias"]) == (NOW_MS, 3, 4)
-    assert [(m["name"], m.get("quality")) for m in found["metrics"]] == [("M/a", None), ("q", 0), ("r", 500)]
+    assert [(m["name"], m.get("quality")) for m in found["metrics"]] == [
+        ("M/a", None),
+        ("q", 0),
+        ("r", 500),
+        ("s", None),
+    ]
 
 
 def test_what_is_no_payload_is_refused() -> None:
@@ -403,7 +469,7 @@ def test_readings_of_a_stream(kind: str) -> None:
         ("works/edge/fan", NOW_MS * ms, {"Count": -7}),
         ("works/edge/fan", NOW_MS * ms, {"Count": 2}),
         "NCMD",
-        (Reason.UNKNOWN_ALIAS, "alias 4 of 'works/edge/pump' has no name: its birth came not in this partition (yet)"),
+        (Reason.UNKNOWN_ALIAS, "metric 0: alias 4 of 'works/edge/pump' has no name: its birth came not in this partition (yet)"),
         ("works/edge/fan", NOW_MS * ms, {}),
     ]  # fmt: skip
 
