@@ -29,7 +29,6 @@ from daemon.domain import (
     PolledRecords,
     Reading,
     Record,
-    Rejected,
     Segment,
     SourceEvent,
     StreamSpec,
@@ -149,9 +148,8 @@ async def first_rows_of_lines(path: Path, plan: StreamPlan) -> dict[str, int]:
     source = LinesSource(path, time.time_ns())
     first: dict[str, int] = {}
     async for event in source.events():
-        for item in event.items if isinstance(event, PolledRecords) else ():
-            reading = decoder.decode(item) if isinstance(item, Record) else item
-            if not isinstance(reading, Rejected):
+        for reading in decoder.decode_all(event.items) if isinstance(event, PolledRecords) else ():
+            if isinstance(reading, Reading):
                 row = plan.spec.row(reading.time_ns)
                 first[reading.asset] = min(first.get(reading.asset, row), row)
     return first
