@@ -58,8 +58,6 @@ def cut_windows(
     held_in_window: Ints | None = None
     known = complete
     if holding.any:
-        for slot in restarted:
-            holding.clear(slot)
         held = holding.held(index, observed, seen.row)
         held_in_window = holding.count(slots, occurrence, index, held)
         values = np.where(held, seen.value, values)

@@ -272,12 +272,17 @@ class Grid:
             if row < grid.head:
                 self.fates.late = bit
                 return Disposition.LATE
-            open_row = self._open(grid, row, reading)
+            open_row = grid.rows[row] = self._reductions.opened(reading)
         elif open_row.reported & bit & ~self._reduced:
             first = open_row.values[reading.sensor]
             if first == first or value != value:
                 return self._meet(first, value, bit)
-        self._reductions.write(open_row, reading.sensor, value, reading.time_ns)
+        if self._reduced & bit:
+            self._reductions.take(open_row, reading.sensor, value, reading.time_ns)
+        else:
+            assert isinstance(open_row.values, list)
+            open_row.values[reading.sensor] = value
+        open_row.reported |= bit
         open_row.last_offset = reading.offset
         if reading.condition:
             open_row.condition = reading.condition
@@ -306,7 +311,7 @@ class Grid:
             if row < grid.head:
                 late = True  # released: whatever is new in it comes too late
             elif reported:
-                open_row = known = self._open(grid, row, reading)
+                open_row = known = grid.rows[row] = self._reductions.opened(reading)
         disposition = Disposition.DUPLICATE
         for c in range(len(self.spec.sensors)):
             if not reported >> c & 1:
@@ -325,21 +330,18 @@ class Grid:
                 if disposition is Disposition.DUPLICATE:
                     disposition = Disposition.LATE
                 continue
-            self._reductions.write(open_row, c, value, reading.time_ns)
+            if self._reduced & bit:
+                self._reductions.take(open_row, c, value, reading.time_ns)
+            else:
+                assert isinstance(open_row.values, list)
+                open_row.values[c] = value
+            open_row.reported |= bit
             disposition = Disposition.ACCEPTED
         if open_row is not None and disposition is Disposition.ACCEPTED:
             open_row.last_offset = reading.offset
             if reading.condition:
                 open_row.condition = reading.condition
         return disposition
-
-    def _open(self, grid: AssetGrid, row: int, reading: Reading) -> OpenRow:
-        """A row that this reading is the first for."""
-        opened = OpenRow([NAN] * len(self.spec.sensors), 0, reading.offset, condition=reading.condition)
-        if self._reduced:
-            self._reductions.begin(opened)
-        grid.rows[row] = opened
-        return opened
 
     def _release_and_prune(self, grid: AssetGrid, closed: list[ReleasedRow]) -> None:
         """After a change: release the rows that are closed, and drop what the watermark has passed."""

@@ -49,8 +49,7 @@ class Holding:
         self._counts = grown(self._counts, capacity)
 
     def clear(self, slot: int) -> None:
-        """See ``PerAsset``."""
-        self._counts[slot] = 0
+        """See ``PerAsset``: a score, which they are read for, comes after a whole window of rows."""
 
     def snapshot(self, slot: int) -> bytes:
         """The part of an asset's record of state: four bytes for each row of a window."""

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from daemon.domain import Floats, Ints
+from daemon.domain import Floats, Ints, Reading
 from daemon.mapping import Reduce
 from daemon.stream.asset_grid import OpenRow
 
@@ -39,20 +39,15 @@ class Reductions:
         self._means = [c for c, rule in enumerate(rules) if rule is Reduce.MEAN]
         self.sensors = sum(1 << c for c, rule in enumerate(rules) if rule is not Reduce.FIRST)
 
-    def begin(self, row: OpenRow) -> None:
-        """A row is opened in which values are reduced."""
-        row.counts, row.times = [0] * len(self._rules), [-1] * len(self._rules)
+    def opened(self, reading: Reading) -> OpenRow:
+        """A new row, that this reading is the first for; its values are not in it yet."""
+        C = len(self._rules)
+        row = OpenRow([math.nan] * C, 0, reading.offset, condition=reading.condition)
+        if self.sensors:
+            row.counts, row.times = [0] * C, [-1] * C
+        return row
 
-    def write(self, row: OpenRow, sensor: int, value: float, time_ns: int) -> None:
-        """Write a value (NaN: none) into its cell of an open row, or take it in beside those that came before."""
-        row.reported |= 1 << sensor
-        if self.sensors >> sensor & 1:
-            self._take(row, sensor, value, time_ns)
-        else:
-            assert isinstance(row.values, list)
-            row.values[sensor] = value
-
-    def _take(self, row: OpenRow, sensor: int, value: float, time_ns: int) -> None:
+    def take(self, row: OpenRow, sensor: int, value: float, time_ns: int) -> None:
         if value != value:
             return
         assert isinstance(row.values, list)

@@ -210,3 +210,22 @@ def test_the_rate_of_a_counter(values: str, rates: str) -> None:
     np.testing.assert_array_equal(segment.values[:, 1], found)
     assert segment.received is not None
     assert segment.received[0, 1] == 10 or values.startswith("90")
+
+
+def test_the_counter_of_an_asset_that_takes_an_evicted_one_s_place_has_no_rate_at_first() -> None:
+    spec = replace(
+        RECEIVED, sensors=("meter",), sensor_rules=(SensorRule(counter=True),), allowed_lateness_ns=0
+    )
+    history, pipeline = TrainingHistory(spec, 1 << 60), make(spec, None, max_assets=1)
+    for offset, (asset, second, value) in enumerate(
+        [("a", 0, 5.0), ("a", 2, 6.0), ("b", 4, 7.0), ("b", 6, 8.0)]
+    ):
+        message = {"asset": asset, "ts": START + second, "sensor": "meter", "value": value}
+        read(pipeline, history, [Record(offset, None, json.dumps(message).encode(), -1)])
+    read(pipeline, history, [], ended=True)
+    assert rows_of(history.segments()) == rows_of(
+        [
+            Segment(asset, START // 2 + row, np.array([[math.nan], [0.5]]))
+            for asset, row in (("a", 0), ("b", 2))
+        ]
+    )

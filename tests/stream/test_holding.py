@@ -10,7 +10,21 @@ import pytest
 
 from daemon.domain import SECOND_NS, AlertKind, FilledRow, Output, StreamSpec
 from daemon.mapping import SensorRule
-from tests.stream.pipelines import CENTRE, NAN, SPEC, feed, make, numbered, of_kind, steady, steps, told, wide
+from tests.stream.pipelines import (
+    CENTRE,
+    NAN,
+    SPEC,
+    feed,
+    make,
+    numbered,
+    of_kind,
+    snapshots,
+    steady,
+    steps,
+    take_over,
+    told,
+    wide,
+)
 
 
 def holding(seconds: int, spec: StreamSpec = SPEC, **more: Any) -> StreamSpec:
@@ -69,6 +83,19 @@ def test_the_share_of_a_window_that_was_not_observed_counts_held_cells() -> None
     for hold in (0, 20):
         opened, _ = of_kind(feed(make(holding(hold)), readings, ended=True), AlertKind.ANOMALY)
         assert opened.imputed_share == 2 / 8
+
+
+def test_the_held_cells_of_a_window_outlive_a_restart() -> None:
+    readings = numbered([*steady(4), wide(4, 0.5, NAN), wide(5, 20.0, NAN), *steady(8, start=6)])
+    first = make(holding(20))
+    feed(first, readings[:5])
+    saved = snapshots(first)
+    second = make(holding(20), publish_from=first.offset)
+    second.offset = first.replay_from()
+    assert take_over(second, saved)
+    outputs = feed(second, readings[second.offset :], ended=True)
+    opened, _ = of_kind(outputs, AlertKind.ANOMALY)
+    assert opened.imputed_share == 2 / 8
 
 
 def test_no_held_value_is_hidden_to_see_how_well_it_is_filled() -> None:
