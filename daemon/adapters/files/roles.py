@@ -224,10 +224,13 @@ def _time(seen: _Columns, notes: list[str]) -> tuple[str, ...]:
         raise UsageError("--time names one column of times, or two: the date and the time of day")
     candidates = list(seen.reading.time) or _likely(seen, Role.TIME, seen.names)
     for name in candidates:
-        if pa.types.is_time(seen.kind(name)) or seen.all_like(name, _CLOCK_ONLY):
+        clock = pa.types.is_time(seen.kind(name)) or seen.all_like(name, _CLOCK_ONLY)
+        if clock or (bare(name) in _CLOCK_NAMES and seen.all_like(name, _DIGITS)):
             partner = _partner(seen, name, candidates, _DATE_ONLY)
-            if partner is not None:
+            if partner is not None and (clock or partner in candidates):
                 return partner, name
+            if not clock:
+                return (name,)
         elif (pa.types.is_date(seen.kind(name)) or seen.all_like(name, _DATE_ONLY)) and (
             partner := _partner(seen, name, [n for n in seen.names if bare(n) in _CLOCK_NAMES], _CLOCK_ONLY)
         ) is not None:
