@@ -163,3 +163,33 @@ def test_a_long_parquet(tmp_path: Path) -> None:
     )
     table = read_table(path)
     np.testing.assert_array_equal(table.values, [[1, 2], [3, NAN]])
+
+
+def test_of_two_assets_the_one_counts_that_tells_rows_apart(tmp_path: Path) -> None:
+    text = "DATE_TIME,PLANT_ID,SOURCE_KEY,x\n" + rows(12, "2024-01-01 00:00:0{t},41,inv{k},{i}.5")
+    table = read(tmp_path, text)
+    assert (table.asset_names, table.sensors) == (("inv0", "inv1"), ("x",))
+    assert table.notes == ("PLANT_ID: may be the asset too, left out; --asset PLANT_ID takes it instead",)
+
+
+def test_a_number_of_its_own_in_each_row_is_neither_asset_nor_sensor(tmp_path: Path) -> None:
+    text = "time,id,x\n" + "".join(f"2024-01-01 00:00:{i:02d},{i * 7 + i % 3},{i}.5\n" for i in range(20))
+    table = read(tmp_path, text)
+    assert (table.asset_names, table.sensors) == (("asset-0",), ("x",))
+    assert table.notes == ("id: whole numbers, another in each row, left out",)
+
+
+def test_the_time_once_more_is_no_sensor(tmp_path: Path) -> None:
+    text = "timestamp,epoch,x\n" + "".join(
+        f"2024-01-01 00:00:{i:02d},{1704067200000 + 1000 * i},{i}.5\n" for i in range(20)
+    )
+    table = read(tmp_path, text)
+    assert (table.sensors, table.notes) == (("x",), ("epoch: the time once more, left out",))
+
+
+def test_times_of_day_with_points_and_hours_as_one_number(tmp_path: Path) -> None:
+    table = read(tmp_path, "Date;Time;CO(GT);;\n10/03/2004;18.00.00;2,6;;\n10/03/2004;19.00.00;2;;\n")
+    assert (table.sensors, table.values.tolist()) == (("CO(GT)",), [[2.6], [2]])
+    assert str(np.datetime64(int(table.time_ns[1]), "ns"))[:13] == "2004-03-10T19"
+    text = "datum;x\n" + "".join(f"20240101{hour:02d};{hour}\n" for hour in range(24))
+    assert seconds(read(tmp_path, text))[-1] == 23 * 3600
