@@ -9,10 +9,12 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from daemon.adapters.files import (
     LinesSource,
     TableReading,
+    first_lines,
     is_lines,
     segments,
 )
@@ -21,10 +23,16 @@ from daemon.commands.inputs import table_of
 from daemon.domain import (
     Assigned,
     PolledRecords,
+    Reading,
+    Record,
     Segment,
 )
 from daemon.runtime.history import TrainingHistory
 from daemon.runtime.stream_run import StreamPlan, StreamRun
+from daemon.stream.decoding import Decoder
+
+LINES_LOOKED_AT: Final = 2000
+"""First lines of a file by which its order is known."""
 
 
 async def history_of(
@@ -45,7 +53,8 @@ async def history_of(
         return segments(table_of(path, plan.spec, exclude, reading or TableReading()), plan.spec)
     stream = StreamRun(plan_at(plan, path.name))
     recent = TrainingHistory(plan.spec, 1 << 62)
-    source = LinesSource(path, time.time_ns())  # stands for the Kafka timestamps of the lines
+    # The time of the run stands for the Kafka timestamps of the lines.
+    source = LinesSource(path, time.time_ns(), newest_first=newest_first(path, plan))
     async for event in source.events():
         if isinstance(event, Assigned):
             stream.open(event)
@@ -54,3 +63,23 @@ async def history_of(
                 if step.block is not None:
                     recent.add(step.block)
     return recent.segments()
+
+
+def newest_first(path: Path, plan: StreamPlan) -> bool:
+    """Whether the lines of a file go back in time: more than two thirds of the steps of each asset's first lines.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    decoder = Decoder(plan.spec, plan.max_record_bytes, plan.max_asset_bytes)
+    latest: dict[str, int] = {}
+    back = onwards = 0
+    lines = first_lines(path, LINES_LOOKED_AT)[0]
+    for reading in decoder.decode_all([Record(i, None, line, -1) for i, line in enumerate(lines)]):
+        if not isinstance(reading, Reading):
+            continue
+        before = latest.get(reading.asset, reading.time_ns)
+        back += reading.time_ns < before
+        onwards += reading.time_ns > before
+        latest[reading.asset] = reading.time_ns
+    return back > 2 * onwards

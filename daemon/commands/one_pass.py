@@ -27,6 +27,7 @@ from daemon.adapters.files import (
 )
 from daemon.adapters.telemetry import Metrics, Reporter, Status
 from daemon.commands.carry import TrainTailSource
+from daemon.commands.file_history import newest_first
 from daemon.commands.inputs import table_of
 from daemon.domain import Disposition, Output, Progress, Rejected, ScoredRow, Segment
 from daemon.model.bundle import Bundle
@@ -118,7 +119,12 @@ async def run_over_file(file: FileToJudge, sink: FileSink, progress: Progress) -
     """
     plan, start_ns = file.plan, time.time_ns()
     source = (
-        LinesSource(file.path, start_ns, keep_bytes=max(KEPT_BYTES, plan.max_record_bytes + 1))
+        LinesSource(
+            file.path,
+            start_ns,
+            keep_bytes=max(KEPT_BYTES, plan.max_record_bytes + 1),
+            newest_first=newest_first(file.path, plan),
+        )
         if file.table is None
         else TableSource(file.table, plan.spec, start_ns)
     )

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from daemon.adapters.files import (
+    LinesSource,
     Table,
     TableSource,
 )
@@ -33,6 +34,8 @@ def time_notes(done: ReplayRun, table: Table | None, kept: ReplaySink, plan: Str
     if isinstance(source, TableSource) and (names := source.reordered):
         shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
         notes.append(f"the rows of {shown} are in no order of time; they were taken by their time")
+    if isinstance(source, LinesSource) and source.newest_first:
+        notes.append("the lines are newest first; they were read from the last to the first")
     for asset, ahead in source.skewed.items() if isinstance(source, TableSource) else ():
         how = "ahead of" if ahead > 0 else "behind"
         notes.append(

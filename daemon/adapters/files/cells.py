@@ -255,7 +255,7 @@ def _with_points(texts: pa.Array, number: pa.Array) -> tuple[pa.Array, pa.Array]
     plain = pc.replace_substring(pc.replace_substring_regex(texts, "[. \u00a0\u202f']", ""), ",", ".")
     texts = pc.if_else(comma, plain, texts)
     if points_group:
-        texts = pc.if_else(dotted, pc.replace_substring(texts, ".", ""), texts)
+        texts = pc.if_else(grouping, pc.replace_substring(texts, ".", ""), texts)
     return texts, pc.match_substring_regex(texts, NUMBER)
 
 

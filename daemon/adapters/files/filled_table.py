@@ -87,6 +87,8 @@ def write_filled_table(table: Table, filled: Floats, out: Path) -> int:
             f"{table.path}: has changed while it was read: {columns.table.num_rows} rows, not {rows}"
         )
     fills = _fills(table, filled)
+    for each in fills:
+        each.where[list(columns.odd)] = False  # such a row has no cell to fill
     data: bytes | None = None
     if columns.form is not None and suffix in _TEXT_SUFFIXES and _same_form(table.path, columns.form, suffix):
         data = _same_text(table.path, columns, fills)

@@ -1,7 +1,8 @@
 """The lines of a JSON Lines file as a finite source of records; their content is not looked at here.
 
 Memory is bounded whatever the lines are: of a line longer than the limit only its beginning is kept, with
-its true length and SHA-256.
+its true length and SHA-256. A ``.json`` file may be one document instead (``json_documents``): it is read whole, as
+tables are, and its records stand for lines. So is a file that is emitted from its end.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import hashlib
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta
@@ -17,7 +18,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from daemon.adapters.files.file_source import FileSource
-from daemon.adapters.files.opening import damage_as_input_error, open_regular
+from daemon.adapters.files.json_documents import document_records
+from daemon.adapters.files.opening import damage_as_input_error, open_regular, suffix_of
 from daemon.domain import Assigned, PolledRecords, Record, SourceEvent
 
 KEPT_BYTES: Final = (1 << 20) + (1 << 16)
@@ -45,6 +47,7 @@ class LinesSource(FileSource):
         run_start_ns: every record's timestamp.
         chunk_lines: lines per event, at most.
         keep_bytes: must be more than the decoder's ``max_bytes``.
+        newest_first: the last line is the oldest: emit the lines from the last to the first.
 
     Attributes:
         read: bytes of the file read so far; ``total`` is its size (both as stored).
@@ -57,12 +60,19 @@ class LinesSource(FileSource):
     unit = "bytes"
 
     def __init__(
-        self, path: Path, run_start_ns: int, chunk_lines: int = 1024, keep_bytes: int = KEPT_BYTES
+        self,
+        path: Path,
+        run_start_ns: int,
+        chunk_lines: int = 1024,
+        keep_bytes: int = KEPT_BYTES,
+        newest_first: bool = False,
     ) -> None:
         open_regular(path).close()
         super().__init__(path, path.stat().st_size)
         self.oversized: dict[int, Oversized] = {}
         self.lines = 0
+        self.newest_first = newest_first
+        self._count = 0  # of all lines, where they are emitted from the last
         self._path = path
         self._run_start_ns = run_start_ns
         self._chunk = chunk_lines
@@ -70,14 +80,18 @@ class LinesSource(FileSource):
 
     def line_of(self, offset: int) -> int:
         """The line that has this offset."""
-        return offset
+        return self._count - 1 - offset if self.newest_first else offset
 
     async def events(self) -> AsyncIterator[SourceEvent]:
         """The assignment, the lines, and a last event that marks the end."""
         yield Assigned(self.partition, 0, 0)
         chunk: list[Record] = []
         size = 0
-        for line in self.split():
+        found: Iterable[bytes] = self.split()
+        if self.newest_first:
+            found = list(found)[::-1]
+            self._count = len(found)
+        for line in found:
             if self._closed:
                 return
             chunk.append(Record(self.lines, None, line, self._run_start_ns))
@@ -97,6 +111,13 @@ class LinesSource(FileSource):
 
     def split(self) -> Generator[bytes, None, None]:
         """Each line of the file, cut to ``keep_bytes``; lengths and hashes of cut ones go to ``oversized``."""
+        records = self._document()
+        if records is not None:
+            for number, record in enumerate(records):
+                if len(record) > self._keep:
+                    self.oversized[number] = Oversized(len(record), hashlib.sha256(record).hexdigest())
+                yield record[: self._keep]
+            return
         kept = bytearray()  # of the line that is being read
         length = 0
         digest = hashlib.sha256()  # of the whole line, once it is longer than ``kept`` may be
@@ -133,6 +154,17 @@ class LinesSource(FileSource):
             open_line = bool(pieces[-1]) or (open_line and len(pieces) == 1)
         if open_line:
             yield finish()
+
+    def _document(self) -> list[bytes] | None:
+        """The records of a ``.json`` file that is one document; None where its lines are its records."""
+        if suffix_of(self._path) != ".json":
+            return None
+        blocks = self._blocks()
+        first = next(blocks, b"")
+        line, end, _ = first.removeprefix(b"\xef\xbb\xbf").lstrip().partition(b"\n")
+        if line[:1] == b"{" and end and line.rstrip().endswith(b"}"):  # lines: no need to hold them all
+            return None
+        return document_records(self._path, first + b"".join(blocks))
 
     def _blocks(self) -> Iterator[bytes]:
         """The uncompressed content of the file, a megabyte at a time."""

@@ -16,6 +16,7 @@ from typing import Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from daemon.adapters.field_names import NAMES, Role, bare, named
 from daemon.adapters.files.cells import has_text_form, is_numeric, plain_array, trimmed_texts
@@ -49,7 +50,7 @@ _PLAIN_ASSETS: Final = re.compile(
 )
 """What the name of a numeric asset column has; a number called ``pump`` or ``motor`` may be a measurement."""
 _CLOCK_ONLY: Final = re.compile(
-    r"(?:T?[0-9]{1,2}:[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]+)?)?\s*(?:[AaPp]\.?[Mm]\.?)?)"
+    r"(?:[0-9]{1,2}\.[0-9]{2}\.[0-9]{2}|T?[0-9]{1,2}:[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]+)?)?\s*(?:[AaPp]\.?[Mm]\.?)?)"
 )
 _DATE_ONLY: Final = re.compile(
     r"(?:[0-9]{1,4}[-/. ](?:[0-9]{1,2}|[^\W\d_]{3,9})[-/. ][0-9]{1,4}|[0-9]{8})(?:[ T]0{1,2}:00(?::00(?:\.0*)?)?)?"
@@ -144,6 +145,20 @@ class _Columns:
         numbers: Ints = found.drop_null().to_numpy(zero_copy_only=False)
         return numbers
 
+    def differs_in_each_row(self, name: str) -> bool:
+        """Whether whole numbers, or texts, are nearly all different."""
+        column = plain_array(self._columns.table[name])
+        if pa.types.is_floating(column.type) or (self.is_number(name) and self.whole_numbers(name) is None):
+            return False
+        return bool(len(column) >= 10 and 10 * pc.count_distinct(column).as_py() >= 9 * len(column))
+
+    def repeated(self, names: Sequence[str]) -> int:
+        """How many rows have the cells of an earlier row in all these columns."""
+        keys = self._columns.table.select(names)
+        if any(pa.types.is_dictionary(kind) for kind in keys.schema.types):
+            keys = pa.table({name: plain_array(keys[name]) for name in names})
+        return int(keys.num_rows - keys.group_by(names).aggregate([]).num_rows)
+
     def counts_rows(self, name: str) -> bool:
         """Whether the numbers go on by one from row to row, up or down."""
         numbers = self.whole_numbers(name)
@@ -189,13 +204,31 @@ def find_roles(path: Path, columns: Columns, reading: TableReading, excluded: fr
         notes.append(f"{listed(counters)}: a count of the rows, left out")
     free = [name for name in free if name not in counters]
     sensor, value = _long(seen, free)
-    asset = _asset(seen, [name for name in free if name not in (sensor, value)])
+    keyed = [] if sensor is None else [sensor]
+    candidates = _assets(seen, [name for name in free if name not in (sensor, value)])
+    asset = _asset(seen, candidates, [*time, *keyed])
+    others = [name for name in candidates if name != asset and seen.is_number(name)]
+    if others:
+        notes.append(
+            f"{listed(others)}: may be the asset too, left out; --asset {others[0]} takes it instead"
+        )
+    single = [
+        name
+        for name in free
+        if name not in {*candidates, sensor, value}
+        and _may_count(name, reading)
+        and seen.differs_in_each_row(name)
+    ]
+    if single:
+        notes.append(f"{listed(single)}: whole numbers, another in each row, left out")
+    left_out = [*counters, *others, *single]
+    free = [name for name in free if name not in left_out]
     quality = _quality(seen, [name for name in free if name not in (sensor, value, asset)], value)
     twice = columns.form.repeated if columns.form is not None else frozenset()
     for name in (*time, asset, sensor):
         if name in twice:
             raise InputError(f"{path}: column {name!r} appears twice")
-    return Roles(time, asset, sensor, value, quality, tuple(counters), tuple(notes))
+    return Roles(time, asset, sensor, value, quality, tuple(left_out), tuple(notes))
 
 
 def _may_count(name: str, reading: TableReading) -> bool:
@@ -224,10 +257,13 @@ def _time(seen: _Columns, notes: list[str]) -> tuple[str, ...]:
         raise UsageError("--time names one column of times, or two: the date and the time of day")
     candidates = list(seen.reading.time) or _likely(seen, Role.TIME, seen.names)
     for name in candidates:
-        if pa.types.is_time(seen.kind(name)) or seen.all_like(name, _CLOCK_ONLY):
+        clock = pa.types.is_time(seen.kind(name)) or seen.all_like(name, _CLOCK_ONLY)
+        if clock or (bare(name) in _CLOCK_NAMES and seen.all_like(name, _DIGITS)):
             partner = _partner(seen, name, candidates, _DATE_ONLY)
-            if partner is not None:
+            if partner is not None and (clock or partner in candidates):
                 return partner, name
+            if not clock:
+                return (name,)
         elif (pa.types.is_date(seen.kind(name)) or seen.all_like(name, _DATE_ONLY)) and (
             partner := _partner(seen, name, [n for n in seen.names if bare(n) in _CLOCK_NAMES], _CLOCK_ONLY)
         ) is not None:
@@ -278,23 +314,34 @@ def _partner(seen: _Columns, name: str, others: Sequence[str], form: re.Pattern[
 _DIGITS: Final = re.compile(r"[0-9]{3,6}|0")
 
 
-def _asset(seen: _Columns, names: Sequence[str]) -> str | None:
-    """The column that says which machine a row is of."""
+def _assets(seen: _Columns, names: Sequence[str]) -> list[str]:
+    """The columns that may say which machine a row is of, most preferred first."""
     if seen.reading.asset is not None:
-        return seen.reading.asset
+        return [seen.reading.asset]
     sure = {*seen.reading.likely.get(Role.ASSET, ()), "asset"}
+    found: list[str] = []
     for name in _likely(seen, Role.ASSET, names):
         if name in sure or bare(name) == "asset":
-            return name
-        if not has_text_form(seen.kind(name)) or pa.types.is_boolean(seen.kind(name)):
+            return [*found, name] if found else [name]
+        kind = seen.kind(name)
+        if not has_text_form(kind) or pa.types.is_boolean(kind) or pa.types.is_temporal(kind):
+            continue
+        if bare(name) in COUNTER_NAMES and seen.differs_in_each_row(name):
             continue
         if not seen.is_number(name):
-            if seen.first_texts(name) and not pa.types.is_timestamp(seen.kind(name)):
-                return name
-            continue
-        if _PLAIN_ASSETS.search(bare(name)) and seen.whole_numbers(name) is not None:
-            return name
-    return None
+            if seen.first_texts(name):
+                found.append(name)
+        elif _PLAIN_ASSETS.search(bare(name)) and seen.whole_numbers(name) is not None:
+            found.append(name)
+    return found
+
+
+def _asset(seen: _Columns, candidates: Sequence[str], time: Sequence[str]) -> str | None:
+    """The first that tells apart the rows of one time as well as any does: the inverter and not its plant."""
+    if len(candidates) < 2:
+        return candidates[0] if candidates else None
+    again = [seen.repeated([*time, name]) for name in candidates]
+    return next(name for name, count in zip(candidates, again, strict=True) if count <= 2 * min(again))
 
 
 def _long(seen: _Columns, names: Sequence[str]) -> tuple[str | None, str | None]:

@@ -35,6 +35,7 @@ NO_TIME: Final = int(np.iinfo(np.int64).min)
 """``Table.time_ns`` of a row without a usable time."""
 _UNIT_NS: Final = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 _INT64_MAX: Final = 2**63 - 1
+_SURE: Final = 24
 _DAY_1970, _DAY_2000, _DAY_2100 = 25_569, 36_526, 73_051
 """Days since 1899-12-30."""
 
@@ -160,7 +161,9 @@ def _joined(date: pa.ChunkedArray, clock: pa.ChunkedArray) -> pa.Array:
     day, hour = (plain_array(column).cast(pa.string()) for column in (date, clock))
     day = pc.replace_substring_regex(day, "[ T]0{1,2}:00(:00(\\.0*)?)?$", "")
     day = pc.replace_substring_regex(day, "^([0-9]{4})([0-9]{2})([0-9]{2})$", "\\1-\\2-\\3")
-    hour = pc.utf8_trim_whitespace(hour)
+    hour = pc.replace_substring_regex(
+        pc.utf8_trim_whitespace(hour), r"^([0-9]{1,2})\.([0-9]{2})\.([0-9]{2})$", r"\1:\2:\3"
+    )
     digits = pc.fill_null(pc.match_substring_regex(hour, "^[0-9]{1,6}$"), False)
     if pc.any(digits).as_py():  # 930 is 09:30, and 93000 is 09:30:00
         longest = pc.max(pc.utf8_length(hour.filter(digits))).as_py()
@@ -176,7 +179,9 @@ def _compact_dates(array: pa.Array, notes: list[str]) -> pa.Array:
     if not pa.types.is_integer(array.type) or array.null_count == len(array):
         return array
     low, high = (pc.min_max(array)[name].as_py() for name in ("min", "max"))
-    for digits, form in ((14, "%Y%m%d%H%M%S"), (12, "%Y%m%d%H%M"), (8, "%Y%m%d")):
+    for digits, form in ((14, "%Y%m%d%H%M%S"), (12, "%Y%m%d%H%M"), (10, "%Y%m%d%H"), (8, "%Y%m%d")):
+        if digits == 10 and len(array) < _SURE:  # few seconds since 1970 may look so too
+            continue
         if not 19_700_101 <= low // 10 ** (digits - 8) <= high // 10 ** (digits - 8) <= 22_611_231:
             continue
         try:

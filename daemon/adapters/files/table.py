@@ -19,12 +19,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from daemon.adapters.field_names import Role, named
 from daemon.adapters.files.cells import condition_texts, has_text_form, plain_array, trimmed_texts
 from daemon.adapters.files.columns import Columns, read_columns
 from daemon.adapters.files.long_tables import Pivoted, pivot
 from daemon.adapters.files.oddities import contradicting, likely_sentinels, same_keys, telling_apart
 from daemon.adapters.files.roles import Roles, find_roles, listed
 from daemon.adapters.files.row_keys import (
+    NO_TIME,
     ONLY_ASSET,
     RefusedRow,
     TimeRules,
@@ -40,6 +42,10 @@ from daemon.stream.extract.sensor_values import SensorValues
 _MANY_REPEATED: Final = 20
 """One row in so many has the time of another: then something tells the two apart."""
 _FEW_VALUES: Final = 1000
+_LOOKED_AT: Final = 100
+_EPOCH: Final = 1e8
+"""Seconds since 1970: a smaller number is no epoch number."""
+_TWO_DAYS_NS: Final = 2 * 86_400 * 10**9
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,6 +191,10 @@ def read_table(
         path, [columns.table[name] for name in roles.time], asset_codes.astype(np.int64), rules, refused
     )
     notes += times.notes
+    again = [name for name in found if _is_time(name, found[name], times.time_ns)]
+    if again and len(again) < len(found):
+        notes.append(f"{listed(again)}: the time once more, left out")
+        found = {name: values for name, values in found.items() if name not in again}
     refused |= {row: RefusedRow(Reason.BAD_ROW, why, None) for row, why in columns.odd.items()}
     if columns.odd:
         row, why = next(iter(columns.odd.items()))
@@ -213,6 +223,17 @@ def read_table(
     _apply_rules(table)
     notes += _odd_values(table) + _odd_keys(table, columns)
     return replace(table, notes=tuple(dict.fromkeys(notes)))
+
+
+def _is_time(name: str, values: Floats, time_ns: Ints) -> bool:
+    """Whether a column that is called a time has the event times as epoch numbers, of whatever zone."""
+    if not named([name], Role.TIME):
+        return False
+    some = np.flatnonzero(np.isfinite(values) & (time_ns != NO_TIME))[:_LOOKED_AT]
+    if not len(some) or not (values[some] >= _EPOCH).all():
+        return False
+    scale = 10.0 ** (9 - 3 * np.searchsorted([1e11, 1e14, 1e17], values[some], side="right"))
+    return bool((np.abs(values[some] * scale - time_ns[some]) < _TWO_DAYS_NS).all())
 
 
 def _put_together(table: Table, columns: Columns, notes: list[str]) -> Table:

@@ -1,0 +1,92 @@
+"""Rows of one reading each, put together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from daemon.adapters.files import TableSource, read_table
+from daemon.adapters.files.long_tables import pivot
+from daemon.domain import StreamSpec
+from daemon.errors import InputError
+from tests.adapters.files.tables import NAN, NOW, csv_file, seconds
+
+ROWS = st.lists(
+    st.tuples(st.integers(0, 2), st.integers(0, 3), st.integers(-1, 2), st.sampled_from([1.0, 2.0, NAN]))
+)
+
+
+@given(ROWS, st.sets(st.integers(0, 9)))
+def test_every_value_has_its_place(rows: list[tuple[int, int, int, float]], alone: set[int]) -> None:
+    alone = {row for row in alone if row < len(rows)} | {i for i, row in enumerate(rows) if row[2] < 0}
+    asset, time, sensor = (np.array([row[k] for row in rows], np.int64) for k in range(3))
+    values = np.array([row[3] for row in rows], float)
+    found = pivot(Path("a"), (asset, time), sensor, values, 3, alone)
+    expected: dict[object, list[float]] = {}
+    repeated = contradicting = 0
+    for i, (a, t, s, value) in enumerate(rows):
+        cells = expected.setdefault(i if i in alone else (a, t), [NAN] * 3)
+        if s >= 0 and value == value:
+            if cells[s] != cells[s]:
+                cells[s] = value
+            else:
+                repeated += cells[s] == value
+                contradicting += cells[s] != value
+    np.testing.assert_array_equal(found.values, np.array(list(expected.values())).reshape(-1, 3))
+    assert (found.repeated, found.contradicting) == (repeated, contradicting)
+    keys = list(expected)
+    assert [keys[row] for row in found.row.tolist()] == [
+        i if i in alone else (row[0], row[1]) for i, row in enumerate(rows)
+    ]
+    assert [found.row.tolist().index(row) for row in range(len(found.first))] == found.first.tolist()
+
+
+def test_too_many_sensors_are_refused() -> None:
+    many = np.arange(20_000, dtype=np.int64)
+    with pytest.raises(InputError, match="are too many for a table"):
+        pivot(Path("a"), (many, many), many, many.astype(float), 20_000, ())
+
+
+LONG = """time,device,sensor,value
+2024-01-01 00:00:00,a,t,1
+2024-01-01 00:00:00,a,h,2
+2024-01-01 00:00:00,b,t,3
+2024-01-01 00:00:01,a,t,4
+2024-01-01 00:00:01,a,t,4
+2024-01-01 00:00:01,a,t,5
+2024-01-01 00:00:01,a,,6
+soon,a,t,7
+2024-01-01 00:00:02,a,h,err
+"""
+
+
+def test_nothing_of_a_long_table_is_lost_in_silence(tmp_path: Path) -> None:
+    table = read_table(csv_file(tmp_path / "a.csv", LONG))
+    assert (table.sensors, table.asset_names) == (("t", "h"), ("a", "b"))
+    assert table.assets.tolist() == ["a", "b", "a", "a", "a", "a"]
+    assert seconds(table) == [0, 0, 1, 1, None, 2]
+    np.testing.assert_array_equal(
+        table.values, [[1, 2], [3, NAN], [4, NAN], [NAN, NAN], [7, NAN], [NAN, NAN]]
+    )
+    assert {row: str(why.reason) for row, why in table.refused.items()} == {
+        3: "no_sensor",
+        4: "bad_timestamp",
+    }
+    assert "9 rows of one sensor each (sensor, value) are 6 rows of 2 sensors" in table.notes
+    assert (
+        "of one sensor and time, 1 values came again and 1 contradict the one before; the first counts"
+        in table.notes
+    )
+    assert table.corrupt == {("value", "text"): 1}
+    assert [table.line_of(row) for row in range(6)] == [0, 2, 3, 6, 7, 8]
+    source = TableSource(table, StreamSpec("s", ("t", "h")), NOW)
+    assert [(r.record.offset, str(r.reason)) for r in source.rejected] == [
+        (6, "no_sensor"),
+        (7, "bad_timestamp"),
+    ]
+    head = table.head(2)
+    assert (len(head), head.asset_names, head.line_of(1)) == (2, ("a", "b"), 1)
