@@ -21,7 +21,7 @@ from daemon.config.input_notation import parse_mapping
 from daemon.config.presets import CUSTOM, preset_document, preset_names
 from daemon.domain import RECORD_KEY, RECORD_TIMESTAMP, Format, Reason, Record
 from daemon.errors import ConfigError, InputError
-from daemon.mapping import InputMapping, Key, Origin, Path, Sources
+from daemon.mapping import Assembly, InputMapping, Key, Origin, Path, Sources
 from daemon.stream.decode import decode_with
 from daemon.stream.extract.items import compile_each
 from daemon.stream.extract.paths import ABSENT, compile_path
@@ -72,13 +72,28 @@ def choose(records: Sequence[Record], where: str, noun: str = "lines") -> Choice
     if not ranked:
         raise InputError(f"{where}: {explain_nothing(some, len(records), noun, decoding)}")
     (_, best), *others = ranked
-    return Choice(best.candidate, best, decoding, _other(ranked[0], others))
+    return Choice(_with_rows(best), best, decoding, _other(ranked[0], others))
+
+
+def _with_rows(found: Survey) -> Candidate:
+    """The candidate, gathering its rows where it takes each message for a whole one and they come in parts."""
+    candidate = found.candidate
+    if candidate.fitted or candidate.mapping.assembly is Assembly.GATHER or not found.in_parts:
+        return candidate
+    return replace(
+        candidate,
+        input=dict(candidate.input) | {"rows": Assembly.GATHER.value},
+        reasons=dict(candidate.reasons) | {"rows": "a row is gathered from several messages"},
+    )
 
 
 def _ranked(records: Sequence[Record], decoding: Decoding) -> list[tuple[tuple[Any, ...], Survey]]:
     trees = list(trees_of(records, decoding.rule))
     ranked = []
+    few = records[:: max(len(records) // _PROBED, 1)]
     for at, candidate in enumerate(_candidates(trees, decoding)):
+        if (glance := _survey(candidate, few)) is None or not glance.found:
+            continue
         found = _survey(candidate, records)
         if found is None or found.share < _READ_AT_ALL or not found.found:
             continue
@@ -101,7 +116,8 @@ def _other(
             continue
         if other.found < (1 - _CLOSE) * found.found:
             continue
-        if set(other.assets) != set(found.assets):
+        only_constant = all(source.origin is Origin.CONSTANT for source in other.candidate.mapping.asset)
+        if len(other.assets) != len(found.assets) and not only_constant:
             return other.candidate
     return None
 
@@ -137,6 +153,7 @@ def _decode_rule(rule: Any) -> Any:
 def _candidates(trees: Sequence[tuple[Record, Any]], decoding: Decoding) -> Iterator[Candidate]:
     """Every preset, as it is and with the asset or time it lacks, and the mappings made for the sample."""
     records = [record for record, _ in trees]
+    few = records[:: max(len(records) // _PROBED, 1)]
     for name in preset_names():
         if name in _TYPED:  # they are made of the sample, with its names of fields
             continue
@@ -144,7 +161,7 @@ def _candidates(trees: Sequence[tuple[Record, Any]], decoding: Decoding) -> Iter
         over = {} if decoding.rule is None or "decode" in document else {"decode": decoding.rule}
         candidate = Candidate(name, over)
         yield candidate
-        yield from _completed(candidate, records)
+        yield from _completed(candidate, few)
     yield from shapes_of(records, [tree for _, tree in trees], decoding.rule)
 
 
@@ -235,7 +252,7 @@ def evidence(mapping: InputMapping, trees: Sequence[Any], *, fitted: bool) -> fl
         )
     counts = []
     for tree in trees:
-        names = _names_found(mapping, tree)
+        names = set(_names_found(mapping, tree))
         counts.append(len(names) + any(bare(name) not in _USUAL_NAMES for name in names))
     return sum(counts) / max(len(counts), 1)
 
@@ -254,13 +271,17 @@ def _names_found(mapping: InputMapping, tree: Any) -> list[str]:
             names += [step.name for step in each.steps if isinstance(step, Key)]
             break
     for rule in mapping.inner:
-        names += _leads(rule.path, root)
+        names += _leads(rule.path, root) if _is_inner(rule.path, root) else []
     quality = () if mapping.quality is None else mapping.quality.sources
     for sources in (mapping.asset, mapping.time.sources, mapping.sensor, quality):
         names += _of_sources(sources, scope)
     for paths in (mapping.value, _leaves_under(mapping), *mapping.fields.values()):
         names += next((way for path in paths if (way := _leads(path, scope))), [])
     return names
+
+
+def _is_inner(path: Path, root: Any) -> bool:
+    return type(compile_path(path)(root)) in (str, bytes)
 
 
 def _leaves_under(mapping: InputMapping) -> tuple[Path, ...]:
@@ -289,7 +310,7 @@ def _missed(mapping: InputMapping, trees: Sequence[Any]) -> int:
             compile_each((path,))(root[0]) if path in mapping.each else _leads(path, root) for root in roots
         )
         for path in wanted
-    ) + len(mapping.skip)
+    ) + len(wanted) * sum(not any(_is_inner(rule.path, root) for root in roots) for rule in mapping.inner)
 
 
 def _of_sources(sources: Sources, scope: Any) -> list[str]:
