@@ -9,6 +9,7 @@ general one does. In: records. Out: a ``Choice``, or an ``InputError`` that says
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -19,10 +20,12 @@ from daemon.adapters.sample.shapes import shapes_of
 from daemon.adapters.sample.survey import Candidate, Survey, path_text, survey
 from daemon.config.input_notation import parse_mapping
 from daemon.config.presets import CUSTOM, preset_document, preset_names
-from daemon.domain import RECORD_KEY, RECORD_TIMESTAMP, Format, Reason, Record
+from daemon.domain import RECORD_KEY, RECORD_TIMESTAMP, Format, Reason, Record, StreamSpec
 from daemon.errors import ConfigError, InputError
 from daemon.mapping import Assembly, InputMapping, Key, Origin, Path, Sources
 from daemon.stream.decode import decode_with
+from daemon.stream.decoding import Decoder
+from daemon.stream.extract import SkippedError
 from daemon.stream.extract.items import compile_each
 from daemon.stream.extract.paths import ABSENT, compile_path
 from daemon.stream.rejection import RejectedError, json_kind, shown
@@ -75,6 +78,42 @@ def choose(records: Sequence[Record], where: str, noun: str = "lines") -> Choice
     return Choice(_with_rows(best), best, decoding, _other(ranked[0], others))
 
 
+def places_used(candidate: Candidate, found: Survey, records: Sequence[Record]) -> dict[str, str]:
+    """Of the places that a mapping names for asset and time, those that have them here: ``tags.host (2: h-0, h-1)``.
+
+    Args:
+        candidate: the mapping.
+        found: what it finds.
+        records: a few of them are read by each place alone.
+    """
+    mapping = candidate.mapping
+    few = records[:: max(len(records) // _PROBED, 1)]
+    ways = {
+        "asset": [(s.text, replace(mapping, asset=(s,))) for s in mapping.asset],
+        "time": [
+            (s.text, replace(mapping, time=replace(mapping.time, sources=(s,)))) for s in mapping.time.sources
+        ],
+    }
+    used = {}
+    for key, alone in ways.items():
+        texts = [text for text, one in alone if _reads(one, few)]
+        if texts:
+            used[key] = " or ".join(texts[:3])
+    if "asset" in used:
+        some = ", ".join(found.assets[:3]) + (" ..." if len(found.assets) > 3 else "")
+        used["asset"] += f" ({len(found.assets)}: {some})"
+    return used
+
+
+def _reads(mapping: InputMapping, records: Sequence[Record]) -> bool:
+    decoder = Decoder(StreamSpec("sample", ("sensor",), format=Format.MAPPED, input=mapping))
+    for record in records:
+        with suppress(RejectedError, SkippedError):
+            if decoder.survey(record)[0]:
+                return True
+    return False
+
+
 def _with_rows(found: Survey) -> Candidate:
     """The candidate, gathering its rows where it takes each message for a whole one and they come in parts."""
     candidate = found.candidate
@@ -114,7 +153,7 @@ def _other(
     for other_key, other in others:
         if other_key[0] < key[0] - _CLOSE or other_key[1] < key[1] or other_key[2] < key[2] - 1:
             continue
-        if other.found < (1 - _CLOSE) * found.found:
+        if not (1 - _CLOSE) * found.found <= other.found <= (1 + _CLOSE) * found.found:
             continue
         only_constant = all(source.origin is Origin.CONSTANT for source in other.candidate.mapping.asset)
         if len(other.assets) != len(found.assets) and not only_constant:
