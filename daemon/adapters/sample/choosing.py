@@ -9,6 +9,7 @@ general one does. In: records. Out: a ``Choice``, or an ``InputError`` that says
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -19,10 +20,11 @@ from daemon.adapters.sample.shapes import shapes_of
 from daemon.adapters.sample.survey import Candidate, Survey, path_text, survey
 from daemon.config.input_notation import parse_mapping
 from daemon.config.presets import CUSTOM, preset_document, preset_names
-from daemon.domain import RECORD_KEY, RECORD_TIMESTAMP, Format, Reason, Record
+from daemon.domain import RECORD_KEY, RECORD_TIMESTAMP, Format, Reason, Record, StreamSpec
 from daemon.errors import ConfigError, InputError
-from daemon.mapping import InputMapping, Key, Origin, Path, Sources
+from daemon.mapping import Assembly, InputMapping, Key, Origin, Path, Sources
 from daemon.stream.decode import Arrival, decode_with
+from daemon.stream.decoding import Decoder
 from daemon.stream.extract.items import compile_each
 from daemon.stream.extract.paths import ABSENT, compile_path
 from daemon.stream.rejection import RejectedError, SkippedError, json_kind, shown
@@ -72,13 +74,64 @@ def choose(records: Sequence[Record], where: str, noun: str = "lines") -> Choice
     if not ranked:
         raise InputError(f"{where}: {explain_nothing(some, len(records), noun, decoding)}")
     (_, best), *others = ranked
-    return Choice(best.candidate, best, decoding, _other(ranked[0], others))
+    return Choice(_with_rows(best), best, decoding, _other(ranked[0], others))
+
+
+def places_used(candidate: Candidate, found: Survey, records: Sequence[Record]) -> dict[str, str]:
+    """Of the places that a mapping names for asset and time, those that have them here: ``tags.host (2: h-0, h-1)``.
+
+    Args:
+        candidate: the mapping.
+        found: what it finds.
+        records: a few of them are read by each place alone.
+    """
+    mapping = candidate.mapping
+    few = records[:: max(len(records) // _PROBED, 1)]
+    ways = {
+        "asset": [(s.text, replace(mapping, asset=(s,))) for s in mapping.asset],
+        "time": [
+            (s.text, replace(mapping, time=replace(mapping.time, sources=(s,)))) for s in mapping.time.sources
+        ],
+    }
+    used = {}
+    for key, alone in ways.items():
+        texts = [text for text, one in alone if _reads(one, few)]
+        if texts:
+            used[key] = " or ".join(texts[:3])
+    if "asset" in used:
+        some = ", ".join(found.assets[:3]) + (" ..." if len(found.assets) > 3 else "")
+        used["asset"] += f" ({len(found.assets)}: {some})"
+    return used
+
+
+def _reads(mapping: InputMapping, records: Sequence[Record]) -> bool:
+    decoder = Decoder(StreamSpec("sample", ("sensor",), format=Format.MAPPED, input=mapping))
+    for record in records:
+        with suppress(RejectedError, SkippedError):
+            if decoder.survey(record)[0]:
+                return True
+    return False
+
+
+def _with_rows(found: Survey) -> Candidate:
+    """The candidate, gathering its rows where it takes each message for a whole one and they come in parts."""
+    candidate = found.candidate
+    if candidate.fitted or candidate.mapping.assembly is Assembly.GATHER or not found.in_parts:
+        return candidate
+    return replace(
+        candidate,
+        input=dict(candidate.input) | {"rows": Assembly.GATHER.value},
+        reasons=dict(candidate.reasons) | {"rows": "a row is gathered from several messages"},
+    )
 
 
 def _ranked(records: Sequence[Record], decoding: Decoding) -> list[tuple[tuple[Any, ...], Survey]]:
     trees = list(trees_of(records, decoding.rule))
     ranked = []
+    few = records[:: max(len(records) // _PROBED, 1)]
     for at, candidate in enumerate(_candidates(trees, decoding)):
+        if (glance := _survey(candidate, few)) is None or not glance.found:
+            continue
         found = _survey(candidate, records)
         if found is None or found.share < _READ_AT_ALL or not found.found:
             continue
@@ -99,9 +152,10 @@ def _other(
     for other_key, other in others:
         if other_key[0] < key[0] - _CLOSE or other_key[1] < key[1] or other_key[2] < key[2] - 1:
             continue
-        if other.found < (1 - _CLOSE) * found.found:
+        if not (1 - _CLOSE) * found.found <= other.found <= (1 + _CLOSE) * found.found:
             continue
-        if set(other.assets) != set(found.assets):
+        only_constant = all(source.origin is Origin.CONSTANT for source in other.candidate.mapping.asset)
+        if len(other.assets) != len(found.assets) and not only_constant:
             return other.candidate
     return None
 
@@ -137,6 +191,7 @@ def _decode_rule(rule: Any) -> Any:
 def _candidates(trees: Sequence[tuple[Record, Any]], decoding: Decoding) -> Iterator[Candidate]:
     """Every preset, as it is and with the asset or time it lacks, and the mappings made for the sample."""
     records = [record for record, _ in trees]
+    few = records[:: max(len(records) // _PROBED, 1)]
     for name in preset_names():
         if name in _TYPED:  # they are made of the sample, with its names of fields
             continue
@@ -144,7 +199,7 @@ def _candidates(trees: Sequence[tuple[Record, Any]], decoding: Decoding) -> Iter
         over = {} if decoding.rule is None or "decode" in document else {"decode": decoding.rule}
         candidate = Candidate(name, over)
         yield candidate
-        yield from _completed(candidate, records)
+        yield from _completed(candidate, few)
     yield from shapes_of(records, [tree for _, tree in trees], decoding.rule)
 
 
@@ -235,7 +290,7 @@ def evidence(mapping: InputMapping, trees: Sequence[Any], *, fitted: bool) -> fl
         )
     counts = []
     for tree in trees:
-        names = _names_found(mapping, tree)
+        names = set(_names_found(mapping, tree))
         counts.append(len(names) + any(bare(name) not in _USUAL_NAMES for name in names))
     return sum(counts) / max(len(counts), 1)
 
@@ -254,13 +309,17 @@ def _names_found(mapping: InputMapping, tree: Any) -> list[str]:
             names += [step.name for step in each.steps if isinstance(step, Key)]
             break
     for rule in mapping.inner:
-        names += _leads(rule.path, root)
+        names += _leads(rule.path, root) if _is_inner(rule.path, root) else []
     quality = () if mapping.quality is None else mapping.quality.sources
     for sources in (mapping.asset, mapping.time.sources, mapping.sensor, quality):
         names += _of_sources(sources, scope)
     for paths in (mapping.value, _leaves_under(mapping), *mapping.fields.values()):
         names += next((way for path in paths if (way := _leads(path, scope))), [])
     return names
+
+
+def _is_inner(path: Path, root: Any) -> bool:
+    return type(compile_path(path)(root)) in (str, bytes)
 
 
 def _leaves_under(mapping: InputMapping) -> tuple[Path, ...]:
@@ -289,7 +348,7 @@ def _missed(mapping: InputMapping, trees: Sequence[Any]) -> int:
             compile_each((path,))(root[0]) if path in mapping.each else _leads(path, root) for root in roots
         )
         for path in wanted
-    ) + len(mapping.skip)
+    ) + len(wanted) * sum(not any(_is_inner(rule.path, root) for root in roots) for rule in mapping.inner)
 
 
 def _of_sources(sources: Sources, scope: Any) -> list[str]:

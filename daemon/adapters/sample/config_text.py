@@ -117,7 +117,7 @@ def config_yaml(
             "    sensors:                          # {range: [low, high]} where you know a sensor's range",
             *_sensors(spec, written),
             *(_line(f"    {key}: {value}", meaning) for key, value, meaning in keys),
-            *([_line("    # timezone: Europe/Berlin", why["timezone"])] if "timezone" in why else []),
+            *_zone(spec, why),
             "",
             "model:",
             f"  latent: {latents_for(len(spec.sensors))}                           # min(8, max(2, sensors)): no more nonlinear causes than sensors",
@@ -127,6 +127,13 @@ def config_yaml(
             "",
         ]
     )
+
+
+def _zone(spec: StreamSpec, why: Mapping[str, str]) -> list[str]:
+    """The zone of times that name none, where it is known or there are such times."""
+    if spec.timezone is not None:
+        return [_line(f"    timezone: {quoted(spec.timezone)}", "of times that name no zone")]
+    return [_line("    # timezone: Europe/Berlin", why["timezone"])] if "timezone" in why else []
 
 
 def _reading(spec: StreamSpec, written: Written) -> list[str]:

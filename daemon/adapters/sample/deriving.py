@@ -7,7 +7,7 @@ configuration, and what an operator must know is a note.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Final
 
 from daemon.adapters.field_names import Role, named
 from daemon.adapters.files import Table, column_names, first_lines, is_lines, read_table
-from daemon.adapters.sample.choosing import choose, trees_of
+from daemon.adapters.sample.choosing import choose, places_used, trees_of
 from daemon.adapters.sample.config_text import Written
 from daemon.adapters.sample.gathering import Readings, of_survey, of_table
 from daemon.adapters.sample.places import items_of
@@ -172,7 +172,8 @@ def _from_records(records: Sequence[Record], exclude: Sequence[str], name: str, 
         spec = replace(spec, format=Format(candidate.format), fields=candidate.fields)
     else:
         spec = replace(spec, format=Format.MAPPED, input=candidate.mapping)
-    written = _written(candidate, found, noun)
+    used = {} if candidate.fitted else places_used(candidate, found, records)
+    written = _written(candidate, found, noun, used)
     derived = settle(spec, readings, written, whole=sample.part is None, found=found)
     return _noted(derived, notes, sample.decided)
 
@@ -181,12 +182,14 @@ def _left_out(readings: Readings) -> str:
     return ", ".join(f"{name} ({why})" for name, why in readings.left_out.items()) or "nothing else is there"
 
 
-def _written(candidate: Candidate, found: Survey, noun: str) -> Written:
-    """How the messages are read, with the reasons."""
+def _written(candidate: Candidate, found: Survey, noun: str, used: Mapping[str, str]) -> Written:
+    """How the messages are read, with the reasons; ``used``: the places of a preset that have asset and time."""
     read = f"reads {found.read} of {found.records} {noun}"
     if candidate.untold:
         read = f"no preset fits better; {read}"
-    why = {"format": read} | {f"input.{key}": reason for key, reason in candidate.reasons.items()}
+    why = {"format": "; ".join([read, *(f"{key}: {place}" for key, place in used.items())])} | {
+        f"input.{key}": reason for key, reason in candidate.reasons.items()
+    }
     if candidate.fields is not None:
         why["fields"] = "; ".join(f"{key}: {reason}" for key, reason in candidate.reasons.items())
     if found.zoneless:

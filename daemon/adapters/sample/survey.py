@@ -171,6 +171,17 @@ class Survey:
         return bool(pairs.shape[1] > len(np.unique(self.sensor[there])) or there.sum() < 20)
 
     @cached_property
+    def in_parts(self) -> bool:
+        """Whether rows come in several records: they share asset and time, or have a part of the sensors each."""
+        there = np.isfinite(self.numbers)
+        if not there.any():
+            return False
+        keys = np.stack([self.asset[there], self.time_ns[there], self.record[there]])
+        sent, rows = np.unique(keys, axis=1).shape[1], np.unique(keys[:2], axis=1).shape[1]
+        sensors = len(np.unique(self.sensor[there]))
+        return bool(rows < 0.95 * sent or there.sum() < 0.7 * sent * sensors)
+
+    @cached_property
     def scattered(self) -> bool:
         """Whether hardly an asset comes twice, as where the number of a message was taken for an asset."""
         pairs = np.unique(np.stack([self.asset, self.time_ns]), axis=1).shape[1]

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
-from daemon.adapters.sample import derive_spec
-from daemon.domain import SECOND_NS, FieldNames, Format
+from daemon.adapters.sample import derive, derive_spec
+from daemon.domain import SECOND_NS, FieldNames, Format, Reading, Record, Rejected
 from daemon.errors import InputError
+from daemon.stream.decoding import Decoder
 from tests.adapters.sample.test_period import MS
+from tests.running import SHARED, lines_of
 
 
 def lines(*objects: Any) -> list[bytes]:
@@ -65,7 +67,7 @@ def test_an_object_of_numbers_is_the_values_whatever_its_name() -> None:
         (lines({"asset": "a", "x": 1.5}), r"no field is a time .*name it with input: \{time: FIELD"),
         (
             lines({"asset": "a", "ts": 1}),
-            r"the first has asset \(a string\), ts \(a number\); the nearest format is json-wide: no_values",
+            r"the first has asset \(a string\), ts \(a number\); the nearest format is [\w-]+: no_values",
         ),
         (lines({"asset": "a", "ts": 1, "sensor": "s", "value": None}), "no field holds numbers"),
         (lines({"asset": "a", "ts": "soon", "values": {"x": 1}}), "bad_timestamp"),
@@ -74,3 +76,60 @@ def test_an_object_of_numbers_is_the_values_whatever_its_name() -> None:
 def test_lines_without_readings_are_refused_with_what_to_write(sample: list[bytes], message: str) -> None:
     with pytest.raises(InputError, match=message):
         derive_spec(sample)
+
+
+def telegraf(i: int, tags: dict[str, str]) -> dict[str, Any]:
+    fields = {"level": 3 + i % 7, "flow": i % 5}
+    return {"fields": fields, "name": "modbus", "tags": tags, "timestamp": 1_750_000_000 + i // 2}
+
+
+def test_a_preset_that_knows_its_envelope_comes_before_a_mapping_of_the_sample() -> None:
+    derived = derive(lines(*(telegraf(i, {"host": f"h-{i % 2}"}) for i in range(100))))
+    assert (derived.written.format, derived.written.input) == ("telegraf", None)
+    assert derived.spec.sensors == ("flow", "level")
+    assert "tags.host (2: h-0, h-1)" in derived.written.why["format"]
+    assert "time: timestamp" in derived.written.why["format"]
+
+
+def test_a_preset_lacks_its_asset_and_gets_another_place() -> None:
+    derived = derive(lines(*(telegraf(i, {"turbine": f"t-{i % 2}"}) for i in range(100))))
+    assert (derived.written.format, derived.written.input) == ("telegraf", {"asset": "tags.turbine"})
+    assert "named like one" in derived.written.why["input.asset"]
+
+
+def test_of_two_readings_that_are_close_both_are_said() -> None:
+    rows = [
+        {"sensorId": f"s-{i % 3}", "timestamp": 1_750_000_000 + i // 3, "value": i % 7} for i in range(300)
+    ]
+    derived = derive(lines(*rows))
+    assert derived.spec.sensors == ("s-0", "s-1", "s-2")
+    assert any("would read them too (asset sensorId" in note for note in derived.notes)
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize(
+    ("file", "assets", "sensors"),
+    [
+        ("01-flat-json/01-flat.jsonl", {"dev-0", "dev-1"}, {"temperature", "humidity"}),
+        ("01-flat-json/flat-device.jsonl", {"dev-0", "dev-1"}, {"temperature", "humidity"}),
+        ("02-telegraf-json/02-telegraf.jsonl", {"plc-0", "plc-1"}, {"temperature", "humidity"}),
+        ("03-name-value-array/03-kep.jsonl", {"Ch.P1"}, {"Temp", "Hum"}),
+        ("04-camelcase-ids/04-sensorid.jsonl", {"asset-0"}, {"sensor-0", "sensor-1"}),
+        ("04-camelcase-ids/14-camel.jsonl", {"m0", "m1"}, {"Temp", "Hum"}),
+        ("05-quoted-numbers/05-quoted-long.jsonl", {"dev-1"}, {"Temp", "Hum"}),
+        ("05-quoted-numbers/05b-quoted-wide.jsonl", {"dev-1"}, {"Temp", "Hum"}),
+        ("14-states/13b-states.jsonl", {"a"}, {"Temp", "Running"}),
+    ],
+)
+def test_the_cases_are_read_as_a_person_would(file: str, assets: set[str], sensors: set[str]) -> None:
+    path = SHARED / "cases" / file
+    if not path.is_file():
+        pytest.skip(f"{path} is not there")
+    derived = derive(path)
+    assert set(derived.spec.sensors) == sensors
+    assert derived.spec.period_ns == 60 * SECOND_NS
+    values = lines_of(path)
+    decoder = Decoder(derived.spec)
+    read = decoder.decode_all([Record(i, None, value, -1) for i, value in enumerate(values)])
+    assert {reading.asset for reading in read if isinstance(reading, Reading)} == assets
+    assert not any(isinstance(each, Rejected) for each in read)

@@ -63,7 +63,7 @@ def test_what_was_found_is_written_with_its_reason_and_reads_back(tmp_path: Path
         r"the same numbers as again",
         r"true and false are read as 1 and 0",
         r"# mode: {states: {AUTO: 0, HAND: 1}}",
-        r"named like an asset; 1: m-1",
+        r"1: m-1",  # the assets, beside the place where they are found
     ):
         assert line in text
     spec = read_back(derived)
