@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from daemon.domain import NO_CONDITION, Reading, Reason, Record, StreamSpec
-from daemon.mapping import Bound, InputMapping, Source
+from daemon.mapping import Assembly, Bound, InputMapping, Source
 from daemon.stream.extract.cells import Cell, Cells, Leaves, compile_cells, compile_value, name_of, no_cells
 from daemon.stream.extract.items import compile_each, compile_skip
 from daemon.stream.extract.numbers import NotANumberError, number_of
@@ -122,11 +122,12 @@ class Extractor:
         self._leaves = Leaves(mapping) if mapping.leaves is not None else None
         self._most = max(1, MOST_CELLS // max(1, len(self._sensors)))
         self._read = self._read_item
-        if self._by_cell or self._step is not None:
+        self._whole = mapping.assembly is Assembly.WHOLE
+        if self._by_cell or self._step is not None or (mapping.sensor and self._wave is not None):
             self._read = self._read_spread
         elif self._leaves is not None and self._wave is None and self._leaves.is_plain(self._index):
             self._read = self._read_leaves
-        elif mapping.sensor and self._wave is None:
+        elif mapping.sensor:
             self._sensor, self._value = compile_sources(mapping.sensor), compile_value(mapping.value)
             field = the_field((*mapping.asset, *mapping.sensor))
             self._who = self._whose if field is None else self._whose_id(field)
@@ -254,6 +255,8 @@ class Extractor:
         asset, time_ns, trusted = self._keys(scope, record)
         assert self._leaves is not None
         root, left_out = self._leaves.root(scope)
+        if root is None:
+            raise RejectedError(Reason.NO_VALUES, lambda: no_cells(self._mapping, scope))
         reading = self._reading(asset, time_ns, scope, record, found)
         values: list[float] = reading.values  # type: ignore[assignment]
         index, plain, reported = self._index, trusted and self._plain, reading.reported
@@ -264,16 +267,20 @@ class Extractor:
                 if name not in left_out:
                     others.append((name, value))
                 continue
-            used, bit = True, 1 << place
+            bit = 1 << place
             if plain and type(value) is float and value - value == 0.0 and not reported & bit:
                 values[place] = value
                 reported |= bit
+            elif type(value) is dict:
+                others.append((name, value))
+                continue
             else:
                 reading.reported = reported
                 self._put(reading, place, value, trusted)
                 reported = reading.reported
+            used = True
         reading.reported = reported
-        if others or not used:
+        if others or not (used or (self._whole and not root)):  # an empty object is a row without values
             cells = [cell for name, value in others for cell in self._leaves.below(name, value, left_out)]
             if not self._put_all(reading, cells, trusted) and not used:
                 self._nothing(cells, reading, scope, found)
@@ -287,6 +294,8 @@ class Extractor:
             raise RejectedError(Reason.UNKNOWN_SENSOR, lambda: self._sensor_names.unknown_detail(name))
         value, bit = self._value(scope), 1 << place
         trusted = self._trusted is None or self._trusted(scope, record)
+        if value is ABSENT and trusted:
+            raise RejectedError(Reason.NO_VALUES, lambda: no_cells(self._mapping, scope))
         reading = found.get((asset, time_ns)) or self._reading(asset, time_ns, scope, record, found)
         if (
             type(value) is float
@@ -400,6 +409,11 @@ class Extractor:
             except RejectedError as error:
                 yield error.with_traceback(None)
                 continue
+            if value is ABSENT:
+                if trusted:
+                    yield RejectedError(Reason.NO_VALUES, no_cells(self._mapping, scope))
+                    continue
+                value = None
             if self._step is None or type(value) is not list:
                 yield ExtractedCell(asset, time_ns, sensor, value, trusted)
                 continue
