@@ -15,17 +15,16 @@ shapes, leaves at the root of an item and one value per item, go a shorter way t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from daemon.domain import NO_CONDITION, Reading, Reason, Record, StreamSpec
 from daemon.mapping import Assembly, Bound, InputMapping, Source
+from daemon.stream.extract.cell_values import CellValues
 from daemon.stream.extract.cells import Cell, Cells, Leaves, compile_cells, compile_value, name_of, no_cells
 from daemon.stream.extract.items import compile_each, compile_skip
-from daemon.stream.extract.numbers import NotANumberError, number_of
 from daemon.stream.extract.paths import ABSENT, Scope, where_they_end
 from daemon.stream.extract.quality import compile_quality
-from daemon.stream.extract.sensor_values import SensorValues
 from daemon.stream.extract.sources import absence, as_text, compile_sources, the_field
 from daemon.stream.extract.times import compile_time
 from daemon.stream.extract.waves import compile_step, features
@@ -93,10 +92,7 @@ class Extractor:
         self.skipped_items: Counter[str] = Counter()
         self._mapping = mapping
         self._sensors = spec.sensors
-        self._states = [rule.states for rule in spec.rules]
-        self._values = SensorValues(spec.rules)
         self._asset_ids, self._sensor_names, self._labels = asset_ids, sensor_names, labels
-        self._note_corrupt = note_corrupt
         self._skips = compile_skip(mapping.skip, items=False)
         self._skips_item = compile_skip(mapping.skip, items=True)
         self._skips_null = any(rule.source is None for rule in mapping.skip)
@@ -105,10 +101,6 @@ class Extractor:
         self._time = compile_time(mapping.time, event_times)
         self._cells = compile_cells(mapping)
         self._trusted = None if mapping.quality is None else compile_quality(mapping.quality)
-        self._missing = mapping.missing | {
-            float(word) for word in mapping.missing if isinstance(word, int | float)
-        }
-        self._plain = not self._missing and self._values.plain
         self._condition = {name: compile_sources(sources) for name, sources in mapping.condition.items()}
         self._wave = mapping.wave
         if self._wave is not None and self._wave.reduce:
@@ -118,12 +110,14 @@ class Extractor:
         self._known_assets = asset_ids.valid
         self._rename = mapping.rename
         self._by_cell = _differs_by_cell(mapping)
-        self._index = _index(spec, {} if self._by_cell or explodes else mapping.rename)
+        spreads = self._by_cell or self._step is not None or bool(mapping.sensor and self._wave)
+        self._cell_values = CellValues(spec, spreads, sensor_names, note_corrupt)
+        self._index, self._plain = self._cell_values.index, self._cell_values.plain
         self._leaves = Leaves(mapping) if mapping.leaves is not None else None
         self._most = max(1, MOST_CELLS // max(1, len(self._sensors)))
         self._read = self._read_item
         self._whole = mapping.assembly is Assembly.WHOLE
-        if self._by_cell or self._step is not None or (mapping.sensor and self._wave is not None):
+        if spreads:
             self._read = self._read_spread
         elif self._leaves is not None and self._wave is None and self._leaves.is_plain(self._index):
             self._read = self._read_leaves
@@ -276,13 +270,13 @@ class Extractor:
                 continue
             else:
                 reading.reported = reported
-                self._put(reading, place, value, trusted)
+                self._cell_values.put(reading, place, value, trusted)
                 reported = reading.reported
             used = True
         reading.reported = reported
         if others or not (used or (self._whole and not root)):  # an empty object is a row without values
             cells = [cell for name, value in others for cell in self._leaves.below(name, value, left_out)]
-            if not self._put_all(reading, cells, trusted) and not used:
+            if not self._cell_values.put_all(reading, cells, trusted) and not used:
                 self._nothing(cells, reading, scope, found)
 
     def _read_one(self, scope: Scope, record: Record, found: Found) -> None:
@@ -307,7 +301,7 @@ class Extractor:
             reading.values[place] = value  # type: ignore[index]
             reading.reported |= bit
         else:
-            self._put(reading, place, None if value is ABSENT else value, trusted)
+            self._cell_values.put(reading, place, None if value is ABSENT else value, trusted)
 
     def _whose(self, scope: Scope, record: Record) -> Whose:
         """The asset and the sensor of an item with one value."""
@@ -341,25 +335,8 @@ class Extractor:
         asset, time_ns, trusted = self._keys(scope, record)
         cells = self._cells(scope, record)
         reading = found.get((asset, time_ns)) or self._reading(asset, time_ns, scope, record, found)
-        if not self._put_all(reading, cells, trusted):
+        if not self._cell_values.put_all(reading, cells, trusted):
             self._nothing(cells, reading, scope, found)
-
-    def _put_all(self, reading: Reading, cells: Sequence[Cell], trusted: bool) -> bool:
-        """Put cells of any sensor into a reading; whether one is of a sensor of the stream."""
-        index, plain, used = self._index, trusted and self._plain, False
-        for name, value in cells:
-            place = index.get(name)
-            if place is None:
-                if type(value) is not list:
-                    self._sensor_names.find(name)
-                continue
-            used, bit = True, 1 << place
-            if plain and type(value) is float and value - value == 0.0 and not reading.reported & bit:
-                reading.values[place] = value  # type: ignore[index]
-                reading.reported |= bit
-            else:
-                self._put(reading, place, value, trusted)
-        return used
 
     def _nothing(self, cells: Sequence[Cell], reading: Reading, scope: Scope, found: Found) -> None:
         """Refuse an item that has no value of a sensor of the stream."""
@@ -385,7 +362,7 @@ class Extractor:
                     unknown = unknown or cell.sensor
                     continue
                 reading = self._reading(cell.asset, cell.time_ns, scope, record, found)
-                self._put(reading, place, cell.value, cell.trusted)
+                self._cell_values.put(reading, place, cell.value, cell.trusted)
                 used += 1
             except RejectedError as error:
                 faults.append(error.with_traceback(None))
@@ -435,26 +412,6 @@ class Extractor:
             trusted is None or trusted(own, record),
         )
 
-    # ------------------------------------------------------------------ one value
-    def _put(self, reading: Reading, place: int, value: Any, trusted: bool) -> None:
-        """Put the value of a sensor into a reading; a corrupt or untrusted one is missing there."""
-        try:
-            number = self._number(value, place) if trusted else _NAN
-        except NotANumberError as error:
-            number = _NAN
-            self._note_corrupt(place, error.fault, value)
-        reading.values[place] = number  # type: ignore[index]
-        reading.reported |= 1 << place
-
-    def _number(self, value: Any, place: int) -> float:
-        missing = self._missing
-        if missing and type(value) is not dict and type(value) is not list and value in missing:
-            return _NAN
-        number = number_of(value, self._states[place])
-        if missing and number in missing:
-            return _NAN
-        return number if self._values.plain else self._values.apply_one(number, place)
-
     def _label(self, scope: Scope, record: Record, asset: str) -> str:
         assert self._labels is not None
         given = {}
@@ -481,20 +438,6 @@ def _reduced(cells: Cells, wanted: tuple[str, ...]) -> Cells:
 
 def _time_of(reading: Reading) -> int:
     return reading.time_ns
-
-
-def _index(spec: StreamSpec, rename: Mapping[str, tuple[str | None, str]]) -> Mapping[str, int]:
-    """The place of each sensor, by every name that its cells have."""
-    places = {
-        rule.source or name: place
-        for place, (name, rule) in enumerate(zip(spec.sensors, spec.rules, strict=True))
-    }
-    index = dict(places)
-    for old, (_, new) in rename.items():
-        index.pop(old, None)
-        if new in places:
-            index[old] = places[new]
-    return index
 
 
 def _differs_by_cell(mapping: InputMapping) -> bool:

@@ -60,6 +60,19 @@ FORMATS: dict[str, tuple[str, Any, dict[str, Any], list[Cell]]] = {
             ("m", "ay", T * NS + 10 * MS, None),
         ],
     ),
+    "a block of samples of one sensor, reduced, and renamed": (
+        """
+        asset: asset
+        time: at
+        sensor: axis
+        value: samples
+        wave: {reduce: [rms, peak]}
+        rename: {x.rms: level}
+        """,
+        {"asset": "m", "at": T, "axis": "x", "samples": [3, -4]},
+        {},
+        [("m", "level", T * NS, 12.5**0.5), ("m", "x.peak", T * NS, 4.0)],
+    ),
     "PI Web API: stream sets with attribute paths and flags": (
         r"""
         each: "Items[].Items[]"
