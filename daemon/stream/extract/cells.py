@@ -35,6 +35,8 @@ def compile_cells(mapping: InputMapping) -> Cells:
 
 def no_cells(mapping: InputMapping, scope: Scope) -> str:
     """Why an item has no cells, in words."""
+    if mapping.sensor:
+        return where_they_end(mapping.value, scope)
     if mapping.leaves is not None:
         return f"no number below: {where_they_end(mapping.leaves.under, scope)}"
     paths = [path for paths in mapping.fields.values() for path in paths]
@@ -70,13 +72,14 @@ def compile_value(paths: Sequence[Path]) -> Lookup:
 
 
 def _one_cell(mapping: InputMapping) -> Cells:
+    """One cell; ``ABSENT`` is its value where there is none, which is right for a bad one."""
     sensor, value = compile_sources(mapping.sensor), compile_value(mapping.value)
 
     def cell(scope: Scope, record: Record) -> tuple[Cell]:
         name, found = sensor(scope, record), value(scope)
         if type(name) is not str:
             name = name_of(name, mapping, scope)
-        return ((name, None if found is ABSENT else found),)
+        return ((name, found),)
 
     return cell
 
@@ -119,20 +122,21 @@ class Leaves:
             return False
         return not any(left_out.intersection(sensors) for _, left_out in self._roots)
 
-    def root(self, scope: Scope) -> tuple[dict[str, Any], frozenset[str]]:
-        """The place whose leaves are looked for, and the names in it that are none; an empty one where it is not there."""
+    def root(self, scope: Scope) -> tuple[dict[str, Any] | None, frozenset[str]]:
+        """The place whose leaves are looked for, and the names in it that are none; None: it is not there."""
         for find, left_out in self._roots:
             found = find(scope)
             if type(found) is dict:
                 return found, left_out
-        return {}, frozenset()
+        return None, frozenset()
 
     def cells(self, scope: Scope, record: Record) -> list[Cell]:
         """All of them."""
         found, left_out = self.root(scope)
         cells: list[Cell] = []
         prefix = as_text(self._prefix(scope, record)) if self._prefix is not None else ABSENT
-        self._walk("", found, left_out, cells)
+        if found is not None:
+            self._walk("", found, left_out, cells)
         if prefix is ABSENT:
             return cells
         return [(f"{prefix}{self._separator}{name}", value) for name, value in cells]

@@ -19,32 +19,25 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from daemon.domain import NO_CONDITION, Reading, Reason, Record, StreamSpec
-from daemon.mapping import Bound, InputMapping, Source
+from daemon.mapping import Assembly, Bound, InputMapping, Source
 from daemon.stream.accounts import displace
-from daemon.stream.extract.cells import Cell, Cells, Leaves, compile_cells, compile_value, name_of, no_cells
+from daemon.stream.extract.cells import Cell, Cells, Leaves, compile_cells, compile_value, no_cells
+from daemon.stream.extract.item_keys import ItemKeys
 from daemon.stream.extract.items import compile_each, compile_skip
 from daemon.stream.extract.numbers import NotANumberError, number_of
 from daemon.stream.extract.paths import ABSENT, Scope, where_they_end
-from daemon.stream.extract.quality import compile_quality
 from daemon.stream.extract.sensor_values import SensorValues
-from daemon.stream.extract.sources import absence, as_text, compile_sources, the_field
-from daemon.stream.extract.times import compile_time
+from daemon.stream.extract.sources import as_text, compile_sources
 from daemon.stream.extract.waves import compile_step, features
-from daemon.stream.extract.wrapped import unwrapped
 from daemon.stream.fields import AssetIds, ConditionLabels, SensorNames
 from daemon.stream.rejection import RejectedError, SkippedError
-from daemon.stream.text_cache import remember
 from daemon.stream.time_range import check_time
 from daemon.stream.timestamps import EventTimes
 
 MOST_CELLS: Final = 1 << 22
 """Numbers in the readings of one message, at most: 32 MB. Items beyond are refused as too large."""
 _NAN: Final = float("nan")
-IDS_KEPT: Final = 65_536
-"""Ids of an asset with a sensor that are remembered: some 10 MB."""
 Found = dict[tuple[str, int], Reading]
-Whose = tuple[str, str, int | None]
-"""An asset, the name of a sensor, and its place in the stream, if it has one."""
 
 
 class ExtractedCell(NamedTuple):
@@ -96,16 +89,15 @@ class Extractor:
         self._sensors = spec.sensors
         self._states = [rule.states for rule in spec.rules]
         self._values = SensorValues(spec.rules)
-        self._asset_ids, self._sensor_names, self._labels = asset_ids, sensor_names, labels
+        self._sensor_names, self._labels = sensor_names, labels
         self._note_corrupt = note_corrupt
         self._skips = compile_skip(mapping.skip, items=False)
         self._skips_item = compile_skip(mapping.skip, items=True)
         self._skips_null = any(rule.source is None for rule in mapping.skip)
         self._items = compile_each(mapping.each)
-        self._asset = compile_sources(mapping.asset) if mapping.asset else None
-        self._time = compile_time(mapping.time, event_times)
+        self._keys = ItemKeys(mapping, asset_ids, event_times)
+        self._time, self._trusted = self._keys.time, self._keys.trusted
         self._cells = compile_cells(mapping)
-        self._trusted = None if mapping.quality is None else compile_quality(mapping.quality)
         self._missing = mapping.missing | {
             float(word) for word in mapping.missing if isinstance(word, int | float)
         }
@@ -116,21 +108,21 @@ class Extractor:
             self._cells = _reduced(self._cells, self._wave.reduce)
         explodes = self._wave is not None and not self._wave.reduce
         self._step = compile_step(self._wave) if self._wave is not None and explodes else None
-        self._known_assets = asset_ids.valid
         self._rename = mapping.rename
         self._by_cell = _differs_by_cell(mapping)
-        self._index = _index(spec, {} if self._by_cell or explodes else mapping.rename)
+        spreads = self._by_cell or explodes or bool(mapping.sensor and self._wave)
+        self._index = _index(spec, {} if spreads else mapping.rename)
         self._leaves = Leaves(mapping) if mapping.leaves is not None else None
         self._most = max(1, MOST_CELLS // max(1, len(self._sensors)))
         self._read = self._read_item
-        if self._by_cell or self._step is not None:
+        self._whole = mapping.assembly is Assembly.WHOLE
+        if spreads:
             self._read = self._read_spread
         elif self._leaves is not None and self._wave is None and self._leaves.is_plain(self._index):
             self._read = self._read_leaves
-        elif mapping.sensor and self._wave is None:
-            self._sensor, self._value = compile_sources(mapping.sensor), compile_value(mapping.value)
-            field = the_field((*mapping.asset, *mapping.sensor))
-            self._who = self._whose if field is None else self._whose_id(field)
+        elif mapping.sensor:
+            self._value = compile_value(mapping.value)
+            self._who = self._keys.compile_whose(self._index)
             self._read = self._read_one
 
     def check_value(self, value: bytes) -> None:
@@ -214,22 +206,6 @@ class Extractor:
         self.skipped_items.update(skipped)
         return kept
 
-    def _keys(self, scope: Scope, record: Record) -> tuple[str, int, bool]:
-        """The asset and event time of an item, and whether its values are to be trusted."""
-        given = ABSENT if self._asset is None else self._asset(scope, record)
-        asset = self._known_assets.get(given) if type(given) is str else None
-        if asset is None:
-            asset = self._asset_of(given, scope)
-        trusted = self._trusted
-        return asset, self._time(scope, record), trusted is None or trusted(scope, record)
-
-    def _asset_of(self, given: Any, scope: Scope) -> str:
-        if type(given) is dict:
-            given = unwrapped(given)
-        if given is ABSENT or given is None:
-            raise RejectedError(Reason.NO_ASSET, lambda: absence(self._mapping.asset, scope))
-        return self._asset_ids.read(given)
-
     def _reading(self, asset: str, time_ns: int, scope: Scope, record: Record, found: Found) -> Reading:
         """The reading of an asset at a time, new where the message had none yet."""
         reading = found.get((asset, time_ns))
@@ -252,9 +228,11 @@ class Extractor:
     # ------------------------------------------------------------------ ways to read one
     def _read_leaves(self, scope: Scope, record: Record, found: Found) -> None:
         """Add the leaves of an item, whose names are those of sensors as they stand."""
-        asset, time_ns, trusted = self._keys(scope, record)
+        asset, time_ns, trusted = self._keys.of_item(scope, record)
         assert self._leaves is not None
         root, left_out = self._leaves.root(scope)
+        if root is None:
+            raise RejectedError(Reason.NO_VALUES, lambda: no_cells(self._mapping, scope))
         reading = self._reading(asset, time_ns, scope, record, found)
         values: list[float] = reading.values  # type: ignore[assignment]
         index, plain, reported = self._index, trusted and self._plain, reading.reported
@@ -265,16 +243,20 @@ class Extractor:
                 if name not in left_out:
                     others.append((name, value))
                 continue
-            used, bit = True, 1 << place
+            bit = 1 << place
             if plain and type(value) is float and value - value == 0.0 and not reported & bit:
                 values[place] = value
                 reported |= bit
+            elif type(value) is dict:
+                others.append((name, value))
+                continue
             else:
                 reading.reported = reported
                 self._put(reading, place, value, trusted)
                 reported = reading.reported
+            used = True
         reading.reported = reported
-        if others or not used:
+        if others or not (used or (self._whole and not root)):  # an empty object is a row without values
             cells = [cell for name, value in others for cell in self._leaves.below(name, value, left_out)]
             if not self._put_all(reading, cells, trusted) and not used:
                 self._nothing(cells, reading, scope, found)
@@ -288,6 +270,8 @@ class Extractor:
             raise RejectedError(Reason.UNKNOWN_SENSOR, lambda: self._sensor_names.unknown_detail(name))
         value, bit = self._value(scope), 1 << place
         trusted = self._trusted is None or self._trusted(scope, record)
+        if value is ABSENT and trusted:
+            raise RejectedError(Reason.NO_VALUES, lambda: no_cells(self._mapping, scope))
         reading = found.get((asset, time_ns)) or self._reading(asset, time_ns, scope, record, found)
         if (
             type(value) is float
@@ -301,36 +285,9 @@ class Extractor:
         else:
             self._put(reading, place, None if value is ABSENT else value, trusted)
 
-    def _whose(self, scope: Scope, record: Record) -> Whose:
-        """The asset and the sensor of an item with one value."""
-        given = ABSENT if self._asset is None else self._asset(scope, record)
-        asset = self._known_assets.get(given) if type(given) is str else None
-        if asset is None:
-            asset = self._asset_of(given, scope)
-        name = self._sensor(scope, record)
-        if type(name) is not str:
-            name = name_of(name, self._mapping, scope)
-        return asset, name, self._index.get(name)
-
-    def _whose_id(self, field: str) -> Callable[[Scope, Record], Whose]:
-        """The same where one field has both: remembered, for ids come again with every message."""
-        known: dict[str, Whose] = {}
-
-        def whose(scope: Scope, record: Record) -> Whose:
-            text = scope[0].get(field) if type(scope[0]) is dict else None
-            if type(text) is not str:
-                return self._whose(scope, record)
-            found = known.get(text)
-            if found is None:
-                found = self._whose(scope, record)
-                remember(known, text, found, IDS_KEPT)
-            return found
-
-        return whose
-
     def _read_item(self, scope: Scope, record: Record, found: Found) -> None:
         """Add the cells of an item, which have one asset, time and quality."""
-        asset, time_ns, trusted = self._keys(scope, record)
+        asset, time_ns, trusted = self._keys.of_item(scope, record)
         cells = self._cells(scope, record)
         reading = found.get((asset, time_ns)) or self._reading(asset, time_ns, scope, record, found)
         if not self._put_all(reading, cells, trusted):
@@ -392,35 +349,26 @@ class Extractor:
 
     def _spread(self, scope: Scope, record: Record) -> Iterator[ExtractedCell | RejectedError]:
         """The cells of an item with all that holds for each; or why one of them cannot be used."""
-        keys = None if self._by_cell else self._keys(scope, record)
+        keys = None if self._by_cell else self._keys.of_item(scope, record)
         step = None
         for name, value in self._cells(scope, record):
             target, sensor = self._rename.get(name, (None, name))
             try:
-                asset, time_ns, trusted = keys or self._keys_of_cell(name, target, scope, record)
+                asset, time_ns, trusted = keys or self._keys.of_cell(name, target, scope, record)
             except RejectedError as error:
                 yield error.with_traceback(None)
                 continue
+            if value is ABSENT:
+                if trusted:
+                    yield RejectedError(Reason.NO_VALUES, no_cells(self._mapping, scope))
+                    continue
+                value = None
             if self._step is None or type(value) is not list:
                 yield ExtractedCell(asset, time_ns, sensor, value, trusted)
                 continue
             step = step or self._step(scope, record) * 1e9
             for at, sample in enumerate(value):
                 yield ExtractedCell(asset, time_ns + round(at * step), sensor, sample, trusted)
-
-    def _keys_of_cell(
-        self, name: str, asset: str | None, scope: Scope, record: Record
-    ) -> tuple[str, int, bool]:
-        """The same as ``_keys`` for one cell: ``[$name]`` is its sensor, and its asset may be known by its name."""
-        own: Scope = (scope[0], name, scope[2])
-        if asset is None:
-            return self._keys(own, record)
-        trusted = self._trusted
-        return (
-            self._asset_ids.read(asset),
-            self._time(own, record),
-            trusted is None or trusted(own, record),
-        )
 
     # ------------------------------------------------------------------ one value
     def _put(self, reading: Reading, place: int, value: Any, trusted: bool) -> None:

@@ -127,7 +127,9 @@ def check_like_slowly(preset: str, record: Any, readings: list[Reading]) -> None
     made = {}
     for reading in readings:
         assert reading.values is not None
-        assert reading.reported
+        if not reading.reported:  # an empty row of a format whose messages are whole rows
+            assert not spec(preset).gathers
+            continue
         made[reading.asset, reading.time_ns] = {
             sensor: value
             for place, (sensor, value) in enumerate(zip(SENSORS, reading.values, strict=True))

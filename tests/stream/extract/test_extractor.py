@@ -60,6 +60,19 @@ FORMATS: dict[str, tuple[str, Any, dict[str, Any], list[Cell]]] = {
             ("m", "ay", T * NS + 10 * MS, None),
         ],
     ),
+    "a block of samples of one sensor, reduced, and renamed": (
+        """
+        asset: asset
+        time: at
+        sensor: axis
+        value: samples
+        wave: {reduce: [rms, peak]}
+        rename: {x.rms: level}
+        """,
+        {"asset": "m", "at": T, "axis": "x", "samples": [3, -4]},
+        {},
+        [("m", "level", T * NS, 12.5**0.5), ("m", "x.peak", T * NS, 4.0)],
+    ),
     "PI Web API: stream sets with attribute paths and flags": (
         r"""
         each: "Items[].Items[]"
@@ -460,6 +473,12 @@ REFUSED: dict[str, tuple[dict[str, Any], Any, str, str]] = {
         "is the day first? Set day_first",
     ),
     "no sensor": (LIST, {"list": [{"id": "a", "ts": T, "v": 1}]}, "no_sensor", "no field 'n' in the item"),
+    "no value": (
+        LIST,
+        {"list": [{"id": "a", "ts": T, "n": "force"}]},
+        "no_values",
+        "no field 'v' in the item",
+    ),
     "no leaves": (
         {"asset": "id", "time": "ts", "leaves": "data"},
         {"id": "a", "ts": T},
@@ -594,6 +613,7 @@ def test_a_survey_has_the_cells_of_any_sensor() -> None:
         {"id": "s", "ts": T, "n": "a", "v": 1},
         {"id": "s", "n": "b"},
         {"id": "s", "ts": T, "n": "b", "q": "Bad"},
+        {"id": "s", "ts": T, "n": "b"},
     ]
     decoder = Decoder(section.spec())
     found, faults = decoder.survey(as_record({"list": items}))
@@ -602,7 +622,8 @@ def test_a_survey_has_the_cells_of_any_sensor() -> None:
         ("s", T * NS, "b", None, False),
     ]
     assert [(fault.reason, fault.detail) for fault in faults] == [
-        (Reason.NO_TIMESTAMP, "no field 'ts' in the item, which has id, n")
+        (Reason.NO_TIMESTAMP, "no field 'ts' in the item, which has id, n"),
+        (Reason.NO_VALUES, "no field 'v' in the item, which has id, ts, n"),
     ]
     wide = Decoder(
         replace(section.spec(), input=stream(["a"], {"asset": "id", "time": "ts", "leaves": "v"}).mapping)
