@@ -27,6 +27,7 @@ from daemon.adapters.files import (
     read_table,
     write_filled_table,
 )
+from daemon.commands.accounting import counts_of_table, lost_lines
 from daemon.commands.derive import check_excluded, plan_for, settings_for
 from daemon.commands.file_history import history_of
 from daemon.commands.inputs import FileOptions, no_progress
@@ -124,6 +125,7 @@ async def impute_file(options: ImputeOptions, progress: Progress = no_progress) 
     spec = plan.spec
     table = read_table(file, options.exclude, spec.condition, spec.timezone)
     notes += [*table.notes, *zone_notes(table.zoneless, spec)]
+    notes += lost_lines(counts_of_table(table, spec), {})
     placed = place(table, spec, compress_gaps=True)
     learned = await _learned(options, bundle, plan, placed)
     fills = impute_segments(learned.parameters, placed.segments)

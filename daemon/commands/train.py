@@ -13,7 +13,7 @@ from typing import Any
 
 from daemon.adapters import kafka
 from daemon.commands.derive import check_excluded, plan_for, plan_of, settings_for
-from daemon.commands.file_history import history_of
+from daemon.commands.file_history import read_history
 from daemon.commands.inputs import FileOptions, no_progress
 from daemon.commands.wiring import kafka_settings
 from daemon.config import Settings
@@ -100,7 +100,11 @@ async def train_files(options: TrainOptions, progress: Progress = no_progress) -
     check_excluded(exclude, files)
     settings, notes = settings_for(options, files[0], None)
     plan = plan_for(settings, options.stream_name, files[0].name)
-    history = [segment for path in files for segment in await history_of(path, plan, exclude)]
+    history = []
+    for path in files:
+        read = await read_history(path, plan, exclude)
+        history += read.segments
+        notes += read.lost(path)
     bundle = train_on(plan, history, lambda share, doing: progress(share, f"training: {doing}"))
     bundle.save(options.out)
     return bundle, [*dict.fromkeys(notes), *bundle.concerns]

@@ -156,14 +156,19 @@ class Accounts:
             values: (R, C) of the readings.
             corrupt: ``Reading.corrupt`` of those that have any.
         """
-        self.records[Disposition.ACCEPTED] += len(values)
-        numbers = int(np.count_nonzero(values == values))
+        self.accept(len(values), values.size, int(np.count_nonzero(values == values)), corrupt)
+
+    def accept(
+        self, readings: int, cells: int, numbers: int, corrupt: Iterable[Sequence[tuple[int, str]]]
+    ) -> None:
+        """So many readings were accepted together, each for a record of its own, with so many cells and numbers."""
+        self.records[Disposition.ACCEPTED] += readings
         self._observed += numbers
-        self._missing += values.size - numbers
-        for cells in corrupt:
-            self._missing -= len(cells)
-            self._corrupt += len(cells)
-            self._faults.update((self._sensors[c], fault) for c, fault in cells)
+        self._missing += cells - numbers
+        for faults in corrupt:
+            self._missing -= len(faults)
+            self._corrupt += len(faults)
+            self._faults.update((self._sensors[c], fault) for c, fault in faults)
 
     def take(self, reading: Reading, disposition: Disposition, fates: CellFates) -> None:
         """One reading was put on the grid, or could not be."""

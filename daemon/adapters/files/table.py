@@ -45,6 +45,7 @@ class Table:
     refused: Mapping[int, RefusedRow] = field(default_factory=dict)  # row -> why
     notes: tuple[str, ...] = ()  # for the operator: columns left out, corrupt cells
     zoneless: int = 0  # times that named no zone
+    corrupt: Mapping[tuple[str, str], int] = field(default_factory=dict)  # (sensor, fault) -> cells
 
     def __len__(self) -> int:
         return len(self.time_ns)

@@ -84,7 +84,9 @@ class StreamStatus:
     rows: int = 0  # grid rows released, scored or not
     scored: int = 0
     filled: int = 0  # cells
-    records: dict[str, int] = field(default_factory=lambda: {str(d): 0 for d in Disposition})
+    records: dict[str, int] = field(
+        default_factory=lambda: {str(d): 0 for d in Disposition if d is not Disposition.SKIPPED}
+    )  # skipped ones where any are
     cells: dict[str, int] = field(default_factory=lambda: {str(s): 0 for s in CellState})
     corrupt: Counter[Fault] = field(default_factory=Counter)  # cells
     newest_ns: int = 0  # event time of the newest row
@@ -206,7 +208,7 @@ class Status:
         """Count what became of a batch's records and cells."""
         status = self.streams[stream]
         for disposition, n in counts.records.items():
-            status.records[str(disposition)] += n
+            status.records[str(disposition)] = status.records.get(str(disposition), 0) + n
         for state, n in counts.cells.items():
             status.cells[str(state)] += n
         status.corrupt.update(counts.corrupt)
