@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from daemon.adapters import kafka
+from daemon.commands.accounting import lost_lines
 from daemon.commands.derive import check_excluded, plan_for, plan_of, settings_for
 from daemon.commands.file_history import read_history
 from daemon.commands.inputs import FileOptions, no_progress
@@ -147,7 +148,7 @@ async def train_topics(
     ]
     if found.left_out:
         notes.append(f"{found.left_out} values of rows that {history.alerts} names were left out")
-    notes += found.notes
+    notes += [*lost_lines(found.counts, {}), *found.notes]
     bundle = train_on(
         plan, found.segments, lambda share, doing: progress(0.3 + 0.7 * share, f"training: {doing}")
     )
