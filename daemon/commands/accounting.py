@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -48,9 +49,7 @@ def with_corrupt(counts: Counts, table: Table, spec: StreamSpec) -> Counts:
     moved = min(corrupt.total(), cells[CellState.MISSING])  # some may be in rows that are not accepted
     cells[CellState.MISSING] -= moved
     cells[CellState.CORRUPT] += moved
-    return Counts(
-        counts.records, counts.reasons, counts.skipped, counts.refused_items, cells, counts.corrupt + corrupt
-    )
+    return replace(counts, cells=cells, corrupt=counts.corrupt + corrupt)
 
 
 # ------------------------------------------------------------------ summary.json
@@ -64,6 +63,7 @@ def as_json(counts: Counts) -> dict[str, Any]:
         "reasons": dict(sorted(counts.reasons.items())),
         "skipped": dict(sorted(counts.skipped.items())),
         "refused_items": dict(sorted((str(reason), n) for reason, n in counts.refused_items.items())),
+        "skipped_items": dict(sorted(counts.skipped_items.items())),
         "cells": _with_sum({str(s): counts.cells[s] for s in CellState}),
         "corrupt": corrupt,
         "corrupt_cells": {sensor: sum(faults.values()) for sensor, faults in corrupt.items()},
@@ -91,10 +91,9 @@ def account_lines(counts: Counts, unknown: Mapping[str, int]) -> list[str]:
     details = {"rejected": _named(counts.reasons), "skipped": _named(counts.skipped)}
     states = {str(d): counts.records[d] for d in Disposition}
     records = _line("records", states, "accepted", details)
-    if refused := counts.refused_items.total():
-        records = (
-            f"{records[:-1]}; {refused:,} parts of accepted ones refused ({_named(counts.refused_items)})."
-        )
+    for items, what in ((counts.refused_items, "refused"), (counts.skipped_items, "skipped")):
+        if items:
+            records = f"{records[:-1]}; {items.total():,} parts of accepted ones {what} ({_named(items)})."
     cells = {str(s): counts.cells[s] for s in CellState}
     details = {"corrupt": _corrupt(counts.corrupt), "unknown": _named(unknown)}
     return [records, _line("cells", cells, "observed", details)]
@@ -104,7 +103,8 @@ def lost_lines(counts: Counts, unknown: Mapping[str, int]) -> list[str]:
     """Those of ``account_lines`` by which something was lost; missing cells are not."""
     records, cells = account_lines(counts, unknown)
     kept = {CellState.OBSERVED, CellState.MISSING}
-    found = [records] if counts.records.keys() - {Disposition.ACCEPTED} or counts.refused_items else []
+    whole = not (+counts.records).keys() - {Disposition.ACCEPTED} and not counts.refused_items
+    found = [] if whole and not counts.skipped_items else [records]
     return found + ([cells] if (+counts.cells).keys() - kept else [])
 
 

@@ -2,7 +2,8 @@
 
 **Records.** Read = accepted + duplicate + late + rejected + skipped; rejected ones by reason, skipped ones by
 rule. Of a record with several readings the one of the newest time counts. Items of an accepted record that
-could not be used are counted beside it, by reason, and so is a reading of it that was refused.
+could not be used are counted beside it, by reason, and so is a reading of it that was refused; and so are items
+that a rule skips.
 
 **Cells.** A cell is what a reading has for one sensor: of a whole record one per sensor of the stream, be it
 absent; of a record that is a part of a row, one per sensor that it reports. A value of a sensor that the
@@ -32,6 +33,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Protocol
 
 import msgspec
 import numpy as np
@@ -73,6 +75,7 @@ class Counts:
     refused_items: Counter[str] = field(default_factory=Counter)  # of accepted records, by reason
     cells: Counter[CellState] = field(default_factory=Counter)
     corrupt: Counter[Fault] = field(default_factory=Counter)  # cells
+    skipped_items: Counter[str] = field(default_factory=Counter)  # of records with others, by rule
 
     def __bool__(self) -> bool:
         """Whether anything was counted."""
@@ -85,6 +88,35 @@ class Counts:
         return Counts(*(getattr(self, name) + getattr(other, name) for name in self.__slots__))
 
 
+class CountingDecoder(Protocol):
+    """What is counted while records are decoded; see ``decoding.Decoder``."""
+
+    @property
+    def unknown_cells(self) -> int: ...
+
+    @property
+    def refused_items(self) -> Counter[str]: ...
+
+    @property
+    def skipped_items(self) -> Counter[str]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderTotals:
+    """What a decoder has counted by now."""
+
+    unknown: int
+    refused_items: Counter[str]
+    skipped_items: Counter[str]
+
+    @staticmethod
+    def of(decoder: CountingDecoder) -> DecoderTotals:
+        """A copy of its totals."""
+        return DecoderTotals(
+            decoder.unknown_cells, decoder.refused_items.copy(), decoder.skipped_items.copy()
+        )
+
+
 class Accounts:
     """Counts what becomes of the records and cells of one partition.
 
@@ -92,7 +124,7 @@ class Accounts:
         spec: the stream.
 
     Attributes:
-        records, reasons, skipped, refused_items: see ``Counts``.
+        records, reasons, skipped, refused_items, skipped_items: see ``Counts``.
     """
 
     def __init__(self, spec: StreamSpec) -> None:
@@ -100,6 +132,7 @@ class Accounts:
         self.reasons: Counter[str] = Counter()
         self.skipped: Counter[str] = Counter()
         self.refused_items: Counter[str] = Counter()
+        self.skipped_items: Counter[str] = Counter()
         self._sensors = spec.sensors
         self._all = (1 << len(spec.sensors)) - 1
         self._gathers = spec.gathers
@@ -127,6 +160,7 @@ class Accounts:
             self.refused_items.copy(),
             Counter(cells),
             self._faults.copy(),
+            self.skipped_items.copy(),
         )
 
     # -------------------------------------------------------------- records
@@ -143,10 +177,11 @@ class Accounts:
         else:
             self.refused_items[reason] += 1
 
-    def decoded(self, unknown: int, refused_items: Counter[str]) -> None:
-        """Decoding found values of unknown sensors, and items that cannot be used in records that can."""
-        self._unknown += unknown
-        self.refused_items += refused_items
+    def decoded(self, before: DecoderTotals, after: DecoderTotals) -> None:
+        """Records of this partition were decoded: the totals of the decoder, which all partitions share."""
+        self._unknown += after.unknown - before.unknown
+        self.refused_items += after.refused_items - before.refused_items
+        self.skipped_items += after.skipped_items - before.skipped_items
 
     # -------------------------------------------------------------- cells
     def accept_rows(self, values: Floats, corrupt: Iterable[Sequence[tuple[int, str]]]) -> None:

@@ -142,6 +142,11 @@ class Decoder:
         return self._refused_items if self._extractor is None else self._extractor.refused_items
 
     @property
+    def skipped_items(self) -> Counter[str]:
+        """Items that a rule has skipped in records with others, by the rule's name."""
+        return Counter() if self._extractor is None else self._extractor.skipped_items
+
+    @property
     def zoneless(self) -> int:
         """Texts of event times that named no time zone; see ``EventTimes``."""
         return self._event_times.zoneless

@@ -24,13 +24,14 @@ COUNTS = Counts(
     Counter(no_timestamp=4),
     Counter({CellState.OBSERVED: 2_310, CellState.MISSING: 80, CellState.CORRUPT: 12, CellState.UNKNOWN: 3}),
     Counter({("Level", "text"): 10, ("Level", "array"): 1, ("Flow", "too_large"): 1}),
+    Counter(keep_alive=7),
 )
 
 
 def test_what_was_lost_is_said_in_two_lines() -> None:
     assert account_lines(COUNTS, {"Presure": 3}) == [
         "312 records: 298 accepted, 2 rejected (no_asset 2), 12 skipped (birth 12);"
-        " 4 parts of accepted ones refused (no_timestamp 4).",
+        " 4 parts of accepted ones refused (no_timestamp 4); 7 parts of accepted ones skipped (keep_alive 7).",
         "2,405 cells: 2,310 observed, 80 missing, 12 corrupt (Level: 10 texts, 1 array; Flow: 1 too large),"
         " 3 unknown (Presure 3).",
     ]
@@ -39,7 +40,8 @@ def test_what_was_lost_is_said_in_two_lines() -> None:
 
 def test_nothing_is_said_where_nothing_was_lost() -> None:
     counts = Counts(
-        Counter({Disposition.ACCEPTED: 3}), cells=Counter({CellState.OBSERVED: 5, CellState.MISSING: 1})
+        Counter({Disposition.ACCEPTED: 3, Disposition.REJECTED: 0}),
+        cells=Counter({CellState.OBSERVED: 5, CellState.MISSING: 1, CellState.LATE: 0}),
     )
     assert lost_lines(counts, {}) == []
     assert account_lines(counts, {}) == ["3 records: 3 accepted.", "6 cells: 5 observed, 1 missing."]
@@ -65,6 +67,7 @@ def test_the_summary_has_every_count() -> None:
     assert found["corrupt_cells"] == {"Flow": 1, "Level": 11}
     assert found["skipped"] == {"birth": 12}
     assert found["refused_items"] == {"no_timestamp": 4}
+    assert found["skipped_items"] == {"keep_alive": 7}
 
 
 def test_every_row_of_a_table_has_one_disposition(tmp_path: Path) -> None:

@@ -55,6 +55,7 @@ class Extractor:
     Attributes:
         refused_items: items that could not be used in messages that could, by reason; but for those of sensors
             that the stream does not list, which are counted as unknown cells.
+        skipped_items: items that a rule has skipped in messages that have others, by the rule's name.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Extractor:
         assert spec.input is not None
         mapping = spec.input
         self.refused_items: Counter[str] = Counter()
+        self.skipped_items: Counter[str] = Counter()
         self._mapping = mapping
         self._sensors = spec.sensors
         self._states = [rule.states for rule in spec.rules]
