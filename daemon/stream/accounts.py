@@ -36,12 +36,13 @@ from enum import StrEnum
 from typing import Protocol
 
 import msgspec
-import numpy as np
 
-from daemon.domain import Disposition, Floats, Reading, StreamSpec
+from daemon.domain import Disposition, Reading, StreamSpec
 
 Fault = tuple[str, str]
 """A sensor, and one of ``extract.numbers.FAULTS``."""
+OddCells = tuple[Sequence[tuple[int, str]], Sequence[tuple[str, int, str]]]
+"""``Reading.corrupt`` and ``Reading.displaced``."""
 
 
 class CellState(StrEnum):
@@ -184,26 +185,22 @@ class Accounts:
         self.skipped_items += after.skipped_items - before.skipped_items
 
     # -------------------------------------------------------------- cells
-    def accept_rows(self, values: Floats, corrupt: Iterable[Sequence[tuple[int, str]]]) -> None:
-        """Whole readings were accepted together.
+    def accept(self, readings: int, cells: int, numbers: int, odd: Iterable[OddCells]) -> None:
+        """Readings were accepted together, and all of their cells are new.
 
         Args:
-            values: (R, C) of the readings.
-            corrupt: ``Reading.corrupt`` of those that have any.
+            readings: how many of them count as what became of their records.
+            cells, numbers: of all of them, and how many of the cells are numbers.
+            odd: of those that have any.
         """
-        self.accept(len(values), values.size, int(np.count_nonzero(values == values)), corrupt)
-
-    def accept(
-        self, readings: int, cells: int, numbers: int, corrupt: Iterable[Sequence[tuple[int, str]]]
-    ) -> None:
-        """So many readings were accepted together, each for a record of its own, with so many cells and numbers."""
         self.records[Disposition.ACCEPTED] += readings
         self._observed += numbers
         self._missing += cells - numbers
-        for faults in corrupt:
-            self._missing -= len(faults)
-            self._corrupt += len(faults)
-            self._faults.update((self._sensors[c], fault) for c, fault in faults)
+        for corrupt, displaced in odd:
+            self._missing -= len(corrupt)
+            self._corrupt += len(corrupt)
+            self._faults.update((self._sensors[c], fault) for c, fault in corrupt)
+            self._count_displaced(displaced, 1)
 
     def take(self, reading: Reading, disposition: Disposition, fates: CellFates) -> None:
         """One reading was put on the grid, or could not be."""
@@ -218,7 +215,7 @@ class Accounts:
 
     def refuse(self, reading: Reading) -> None:
         """A reading that waited was refused; its record is rejected by ``reject``."""
-        self._rejected += sum(self._tally(reading, CellFates()))
+        self._rejected += sum(self._tally(reading, CellFates())) + len(reading.displaced)
 
     def retract(self, reading: Reading, disposition: Disposition, fates: CellFates) -> None:
         """A reading that was taken is removed from the grid again."""
@@ -236,12 +233,22 @@ class Accounts:
         for c, fault in reading.corrupt:
             if not (fates.late | fates.repeated) >> c & 1:
                 self._faults[self._sensors[c], fault] += sign
-        for state, c, fault in reading.displaced:
+        self._count_displaced(reading.displaced, sign)
+
+    def _count_displaced(self, displaced: Sequence[tuple[str, int, str]], sign: int) -> None:
+        for state, c, fault in displaced:
             if state == CellState.CORRUPT:
+                self._corrupt += sign
                 self._faults[self._sensors[c], fault] += sign
+            elif state == CellState.MISSING:
+                self._missing += sign
+            elif state == CellState.CONFLICT:
+                self._conflict += sign
+            else:
+                self._duplicate += sign
 
     def _tally(self, reading: Reading, fates: CellFates) -> tuple[int, int, int, int, int, int]:
-        """Its cells that are observed, missing, corrupt, in conflict, duplicate and late."""
+        """Its cells that are observed, missing, corrupt, in conflict, duplicate and late, without displaced ones."""
         numbers = corrupt = 0
         if reading.values is None:
             cells = 1 << reading.sensor
@@ -260,13 +267,12 @@ class Accounts:
         conflict = numbers & taken & fates.conflicting
         observed = numbers & taken & ~conflict
         missing = taken & ~numbers & ~corrupt
-        displaced = [state for state, _, _ in reading.displaced]
         return (
             observed.bit_count(),
-            missing.bit_count() + displaced.count(CellState.MISSING),
-            (corrupt & taken).bit_count() + displaced.count(CellState.CORRUPT),
-            conflict.bit_count() + displaced.count(CellState.CONFLICT),
-            repeated.bit_count() + displaced.count(CellState.DUPLICATE),
+            missing.bit_count(),
+            (corrupt & taken).bit_count(),
+            conflict.bit_count(),
+            repeated.bit_count(),
             late.bit_count(),
         )
 

@@ -247,7 +247,9 @@ class Ingest:
             alike = groups if len(together) == len(slots) else by_slot(released.slots)
             clock.observe_many(alike, released.slots, counts[together])
             clock.advance(int((released.rows - clock.skew[released.slots]).max()))
-        self.accounts.accept_rows(released.values, batch.corrupt_among(begin + together))
+        numbers = int(np.count_nonzero(released.values == released.values))
+        odd = batch.odd_among(begin + together)
+        self.accounts.accept(len(together), released.values.size, numbers, odd)
         if self.trace is not None:
             self.trace += [
                 Traced(int(offsets[i]), batch.assets[begin + i], int(rows[i]), Disposition.ACCEPTED)
