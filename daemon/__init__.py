@@ -15,6 +15,7 @@
     runtime/loop.py               feeds each poll to its partition's pipeline, publishes every step's outputs
     stream/pipeline.py            conducts one partition; its header lists the way through the files below
     stream/ingest.py              decodes (decoding.py), checks event times (event_time.py), releases rows (grid.py)
+    stream/accounts.py            counts what became of it, and of each of its cells
     stream/chunker.py             keeps released rows until a chunk is full or the poll ends
     stream/evaluation.py          takes the chunk through windows, judge, silence and drift
     stream/derivation.py          first makes rates of its counters and two numbers of its angles,

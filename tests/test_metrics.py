@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from daemon.adapters.kafka import KafkaStats
 from daemon.adapters.telemetry import SCORE_PARTS, Metrics, Reporter, Status
@@ -273,9 +274,13 @@ async def test_cells_are_counted_by_state_and_skipped_records_by_rule() -> Metri
 
     records = [of(0, ("a", 1), ("b", "2.5")), of(1, ("a", "ERR"), ("b", None)), of(2, ("c", 1), ("b", [1]))]
     records += [of(3, ("a", "ERR")), of(4, kind="birth")]
-    metrics, status, _ = await ran(
-        ASSIGNED, PolledRecords(PUMPS_0, records), PolledRecords(PUMPS_0, (), ended=True), spec=spec
-    )
+    polls = [PolledRecords(PUMPS_0, [one]) for one in records]
+    with capture_logs() as logs:
+        metrics, status, _ = await ran(ASSIGNED, *polls, PolledRecords(PUMPS_0, (), ended=True), spec=spec)
+    assert [(e["sensor"], e["fault"], e["example"]) for e in logs if e["event"] == "cells_not_numbers"] == [
+        ("a", "text", "'ERR'"),
+        ("b", "array", "[1]"),
+    ]
     found = samples(metrics)
     cells = {"observed": 2, "missing": 1, "corrupt": 3, "unknown": 1}
     for state in CellState:

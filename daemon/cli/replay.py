@@ -28,6 +28,7 @@ from daemon.cli.terminal import (
     print_json,
     run_with_progress,
 )
+from daemon.documents import one_line
 
 
 def replay(
@@ -82,13 +83,10 @@ def replay(
     if as_json:
         print_json(result.summary)
         return
-    summary, records = result.summary, result.summary["records"]
+    summary = result.summary
     console = out()
-    console.print(
-        f"{records['read']:,} records: {records['accepted']:,} accepted, {records['duplicate']:,} duplicate,"
-        f" {records['late']:,} late, {records['rejected']:,} rejected.",
-        soft_wrap=True,
-    )
+    for line in result.accounts:
+        console.print(escape(one_line(line)), soft_wrap=True)
     console.print(
         f"{summary['scored']:,} of {summary['rows']:,} rows scored, {summary['filled']:,} cells filled,"
         f" {summary['episodes']} episodes, in {summary['seconds']:.1f} s.",

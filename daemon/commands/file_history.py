@@ -7,7 +7,8 @@ model, so that lateness, duplicates and refusals are decided as they are for a t
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +19,7 @@ from daemon.adapters.files import (
     is_lines,
     segments,
 )
+from daemon.commands.accounting import counts_of_table, lost_lines
 from daemon.commands.derive import plan_at
 from daemon.commands.inputs import table_of
 from daemon.domain import (
@@ -29,15 +31,38 @@ from daemon.domain import (
 )
 from daemon.runtime.history import TrainingHistory
 from daemon.runtime.stream_run import StreamPlan, StreamRun
+from daemon.stream.accounts import Counts
 from daemon.stream.decoding import Decoder
 
 LINES_LOOKED_AT: Final = 2000
 """First lines of a file by which its order is known."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class FileHistory:
+    """A file as training history, and what became of its records and cells."""
+
+    segments: list[Segment]
+    counts: Counts
+    unknown: Mapping[str, int] = field(
+        default_factory=dict
+    )  # values of sensors that the stream does not list
+
+    def lost(self, path: Path) -> list[str]:
+        """Notes on what was lost of the file."""
+        return [f"{path.name}: {line}" for line in lost_lines(self.counts, self.unknown)]
+
+
 async def history_of(
     path: Path, plan: StreamPlan, exclude: Sequence[str], reading: TableReading | None = None
 ) -> list[Segment]:
+    """The segments of ``read_history``."""
+    return (await read_history(path, plan, exclude, reading)).segments
+
+
+async def read_history(
+    path: Path, plan: StreamPlan, exclude: Sequence[str], reading: TableReading | None = None
+) -> FileHistory:
     """A file as training segments.
 
     Args:
@@ -50,7 +75,8 @@ async def history_of(
         DaemonError: the file cannot be read.
     """
     if not is_lines(path):
-        return segments(table_of(path, plan.spec, exclude, reading or TableReading()), plan.spec)
+        table = table_of(path, plan.spec, exclude, reading or TableReading())
+        return FileHistory(segments(table, plan.spec), counts_of_table(table, plan.spec))
     stream = StreamRun(plan_at(plan, path.name))
     recent = TrainingHistory(plan.spec, 1 << 62)
     # The time of the run stands for the Kafka timestamps of the lines.
@@ -62,7 +88,8 @@ async def history_of(
             for step in stream.pipelines[event.partition].feed(event):
                 if step.block is not None:
                     recent.add(step.block)
-    return recent.segments()
+    counts = sum((pipeline.accounts.counts() for pipeline in stream.pipelines.values()), Counts())
+    return FileHistory(recent.segments(), counts, stream.decoder.unknown_sensors)
 
 
 def newest_first(path: Path, plan: StreamPlan) -> bool:

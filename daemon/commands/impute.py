@@ -27,6 +27,7 @@ from daemon.adapters.files import (
     write_filled_table,
 )
 from daemon.assembly import as_received, assembled
+from daemon.commands.accounting import counts_of_table, lost_lines
 from daemon.commands.derive import check_excluded, plan_for, settings_for
 from daemon.commands.file_history import history_of
 from daemon.commands.inputs import FileOptions, no_progress, table_of
@@ -185,6 +186,7 @@ async def impute_file(options: ImputeOptions, progress: Progress = no_progress) 
     spec = plan.spec
     table = table_of(file, spec, options.exclude, options.reading)
     notes += [*table.notes, *zone_notes(table.zoneless, spec)]
+    notes += lost_lines(counts_of_table(table, spec), {})
     placed = place(table, spec, compress_gaps=True)
     learned = await _learned(options, bundle, plan, placed)
     fills = impute_segments(learned.parameters, placed.segments)

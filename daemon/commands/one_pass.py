@@ -26,14 +26,16 @@ from daemon.adapters.files import (
     is_lines,
 )
 from daemon.adapters.telemetry import Metrics, Reporter, Status
+from daemon.commands.accounting import records_of, with_corrupt, with_rejected
 from daemon.commands.carry import TrainTailSource
 from daemon.commands.file_history import newest_first
 from daemon.commands.inputs import table_of
-from daemon.domain import Disposition, Output, Progress, Rejected, ScoredRow, Segment
+from daemon.domain import Output, Progress, Rejected, ScoredRow, Segment
 from daemon.model.bundle import Bundle
 from daemon.runtime.loop import Loop
 from daemon.runtime.options import Hold, LoopOptions
 from daemon.runtime.stream_run import StreamPlan, StreamRun
+from daemon.stream.accounts import Counts
 from daemon.stream.pipeline import Pipeline
 from daemon.stream.steps import RowBlock, Step
 
@@ -83,6 +85,7 @@ class ReplayRun:
 
     stream: StreamRun
     source: TrainTailSource
+    table: Table | None = None
     blocks: list[RowBlock] = field(default_factory=list)
     totals: Counter[str] = field(default_factory=Counter)  # rows, scored, filled, milliseconds
 
@@ -98,12 +101,15 @@ class ReplayRun:
         return self.source.inner.rejected if isinstance(self.source.inner, TableSource) else ()
 
     @property
+    def counts(self) -> Counts:
+        """What became of the file's records and cells."""
+        counts = with_rejected(self.pipeline.accounts.counts(), self.rejected)
+        return counts if self.table is None else with_corrupt(counts, self.table, self.stream.spec)
+
+    @property
     def records(self) -> dict[str, int]:
         """How many records of the file were accepted, duplicate, late and rejected, and skipped if any were."""
-        counted = self.pipeline.counts
-        counts = {str(d): counted[d] for d in Disposition if d is not Disposition.SKIPPED or counted[d]}
-        counts[Disposition.REJECTED] += len(self.rejected)
-        return counts
+        return records_of(self.counts)
 
 
 async def run_over_file(file: FileToJudge, sink: FileSink, progress: Progress) -> ReplayRun:
@@ -132,7 +138,7 @@ async def run_over_file(file: FileToJudge, sink: FileSink, progress: Progress) -
     stream.bundle = None if file.bundle is None else file.bundle.to_bytes()
     carried = TrainTailSource(source, plan.spec, file.before)
     sink.attach(carried)
-    done = ReplayRun(stream, carried)
+    done = ReplayRun(stream, carried, file.table)
 
     def watch(run: StreamRun, step: Step) -> None:
         if step.block is not None and not step.silent:

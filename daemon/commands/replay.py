@@ -25,6 +25,7 @@ from daemon.adapters.files import (
     write_summary,
 )
 from daemon.adapters.report import Report, report_html
+from daemon.commands.accounting import account_lines
 from daemon.commands.carry import carried_rows
 from daemon.commands.derive import check_excluded, plan_for, settings_for
 from daemon.commands.file_history import history_of
@@ -65,6 +66,7 @@ class Replayed:
     summary: dict[str, Any]
     figures: list[evaluation.Figures] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    accounts: list[str] = field(default_factory=list)  # what became of records and cells, a line each
 
 
 async def replay(options: ReplayOptions, progress: Progress = no_progress) -> Replayed:
@@ -91,7 +93,8 @@ async def replay(options: ReplayOptions, progress: Progress = no_progress) -> Re
     notes += time_notes(done, table, kept, plan)
     if not done.totals["scored"]:
         notes.append(f"nothing was scored: {why_unscored(done, plan)}")
-    result = Replayed(summary, figures, list(dict.fromkeys(notes)))  # TEST may be the sample too
+    accounts = account_lines(done.counts, done.stream.decoder.unknown_sensors)
+    result = Replayed(summary, figures, list(dict.fromkeys(notes)), accounts)  # TEST may be the sample too
     write_summary(options.out / "summary.json", summary)
     progress(0.97, "drawing the report")
     _write_report(options, plan, done, kept, result)

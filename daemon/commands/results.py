@@ -23,6 +23,7 @@ from daemon.adapters.files import (
     dead_letter,
 )
 from daemon.adapters.report import AssetTrace
+from daemon.commands.accounting import as_json
 from daemon.commands.carry import TrainTailSource
 from daemon.commands.one_pass import ReplayRun
 from daemon.commands.train import about
@@ -124,14 +125,11 @@ def summary_of(
         figures: the comparison with labels; empty without labels.
         seconds: of the whole command.
     """
-    stream, pipeline, records = done.stream, done.pipeline, done.records
+    stream, pipeline = done.stream, done.pipeline
     opened = [alert for alert in kept.alerts if alert.phase is Phase.OPENED]
     detector = stream.detector
     return {
-        "records": {"read": sum(records.values()), **records},
-        "reasons": dict(
-            sorted((pipeline.reasons + Counter(str(rejected.reason) for rejected in done.rejected)).items())
-        ),
+        **as_json(done.counts),
         "rows": done.totals["rows"],
         "scored": done.totals["scored"],
         "filled": done.totals["filled"],
@@ -139,7 +137,6 @@ def summary_of(
         "episodes_budgeted": round(stream.budgeted, 3),
         "episodes_by_kind": dict(sorted(Counter(str(alert.kind) for alert in opened).items())),
         "conflicts": pipeline.parts.ingest.grid.conflicts,
-        "corrupt_cells": dict(sorted(stream.decoder.corrupt_cells.items())),
         "unknown_sensors": dict(sorted(stream.decoder.unknown_sensors.items())),
         "dropped": dict(sorted(pipeline.dropped.items())),
         "models": stream.versions,

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from daemon.adapters import kafka
+from daemon.commands.accounting import lost_lines
 from daemon.commands.derive import check_excluded, plan_for, plan_of, settings_for
-from daemon.commands.file_history import history_of
+from daemon.commands.file_history import read_history
 from daemon.commands.inputs import FileOptions, no_progress
 from daemon.commands.wiring import kafka_settings
 from daemon.config import Settings
@@ -100,9 +101,11 @@ async def train_files(options: TrainOptions, progress: Progress = no_progress) -
     check_excluded(exclude, files)
     settings, notes = settings_for(options, files[0], None)
     plan = plan_for(settings, options.stream_name, files[0].name)
-    history = [
-        segment for path in files for segment in await history_of(path, plan, exclude, options.reading)
-    ]
+    history = []
+    for path in files:
+        read = await read_history(path, plan, exclude, options.reading)
+        history += read.segments
+        notes += read.lost(path)
     bundle = train_on(plan, history, lambda share, doing: progress(share, f"training: {doing}"))
     bundle.save(options.out)
     return bundle, [*dict.fromkeys(notes), *bundle.concerns]
@@ -145,7 +148,7 @@ async def train_topics(
     ]
     if found.left_out:
         notes.append(f"{found.left_out} values of rows that {history.alerts} names were left out")
-    notes += found.notes
+    notes += [*lost_lines(found.counts, {}), *found.notes]
     bundle = train_on(
         plan, found.segments, lambda share, doing: progress(0.3 + 0.7 * share, f"training: {doing}")
     )

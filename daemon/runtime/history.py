@@ -23,6 +23,7 @@ import numpy as np
 from daemon.domain import InputPartition, Progress, Segment, StreamSpec
 from daemon.errors import DaemonError
 from daemon.runtime.segmenting import FOREVER, cut, near
+from daemon.stream.accounts import Counts
 from daemon.stream.decode import KnownBirth
 from daemon.stream.steps import RowBlock
 
@@ -41,6 +42,7 @@ class FoundHistory:
     records: int = 0
     unused: Mapping[str, int] = field(default_factory=dict)  # records that gave no row, by disposition
     left_out: int = 0  # cells with a value that were excluded because of alerts
+    counts: Counts = field(default_factory=Counts)  # what became of all records and cells
 
 
 @runtime_checkable

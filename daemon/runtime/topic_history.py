@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -37,6 +36,7 @@ from daemon.errors import InputError
 from daemon.runtime.exclusion import MOST_EPISODES, AlertedEpisodes, exclude_episodes
 from daemon.runtime.history import FoundHistory, HistoryNotReady, TrainingHistory
 from daemon.runtime.segmenting import FOREVER, between, newest_rows
+from daemon.stream.accounts import Counts
 from daemon.stream.decode import KnownBirth
 from daemon.stream.decoding import Decoder
 from daemon.stream.parts import PipelineSettings
@@ -112,7 +112,7 @@ class TopicHistory:
             if self.judged:
                 await self._await_judged(log, ends)
             read = await self._read_rows(log, ends, progress)
-        records = sum(read.counts.values())
+        records = read.counts.records.total()
         if not records and not self.least:
             raise InputError(f"topic {names} holds no records to learn from")
         observed = _observed_rows(read.segments)
@@ -131,8 +131,8 @@ class TopicHistory:
             alerts = AlertedEpisodes(self.spec.name)
             notes = await self._read_alerts(alerts, min(s.first_row for s in segments) * self.spec.period_ns)
             segments, left_out = exclude_episodes(segments, alerts.episodes(), self.spec)
-        unused = {name: n for name, n in read.counts.items() if n and name != Disposition.ACCEPTED}
-        return FoundHistory(segments, until_ns, tuple(notes), records, unused, left_out)
+        unused = {str(d): n for d, n in read.counts.records.items() if n and d is not Disposition.ACCEPTED}
+        return FoundHistory(segments, until_ns, tuple(notes), records, unused, left_out, read.counts)
 
     # -------------------------------------------------------------- how far
     @property
@@ -254,11 +254,11 @@ class TopicHistory:
             ends_of[piece.partition] = first, [*last, *piece.records[-SAMPLE:]][-SAMPLE:]
             take(piece.partition, PolledRecords(piece.partition, piece.records))
             progress(0.3 * piece.share, "reading the input topics")
-        counts: Counter[str] = Counter()
+        counts = Counts()
         found: list[tuple[str, int, int, Segment]] = []
         for i, p in enumerate(begin):
             take(p, PolledRecords(p, (), ended=True))
-            counts.update({str(d): n for d, n in pipelines[p].counts.items()})
+            counts += pipelines[p].accounts.counts()
             found += [(s.asset, s.first_row, i, s) for s in recent[p].segments(until_row)]
         # Sorted by asset and time, so that neither partitions nor the order of responses matter.
         found.sort(key=lambda one: one[:3])
@@ -302,7 +302,7 @@ class _ReadRows:
     """The rows of the records between two offsets per partition, and the event times at both ends."""
 
     segments: list[Segment]
-    counts: Counter[str]
+    counts: Counts
     begin: Mapping[InputPartition, int]
     stop: Mapping[InputPartition, int]
     first_ns: Mapping[InputPartition, int]  # event time of the first readings

@@ -2,7 +2,8 @@
 
 **Records.** Read = accepted + duplicate + late + rejected + skipped; rejected ones by reason, skipped ones by
 rule. Of a record with several readings the one of the newest time counts. Items of an accepted record that
-could not be used are counted beside it, by reason, and so is a reading of it that was refused.
+could not be used are counted beside it, by reason, and so is a reading of it that was refused; and so are items
+that a rule skips.
 
 **Cells.** A cell is what a reading has for one sensor: of a whole record one per sensor of the stream, be it
 absent; of a record that is a part of a row, one per sensor that it reports. A value of a sensor that the
@@ -32,14 +33,16 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Protocol
 
 import msgspec
-import numpy as np
 
-from daemon.domain import Disposition, Floats, Reading, StreamSpec
+from daemon.domain import Disposition, Reading, StreamSpec
 
 Fault = tuple[str, str]
 """A sensor, and one of ``extract.numbers.FAULTS``."""
+OddCells = tuple[Sequence[tuple[int, str]], Sequence[tuple[str, int, str]]]
+"""``Reading.corrupt`` and ``Reading.displaced``."""
 
 
 class CellState(StrEnum):
@@ -73,6 +76,7 @@ class Counts:
     refused_items: Counter[str] = field(default_factory=Counter)  # of accepted records, by reason
     cells: Counter[CellState] = field(default_factory=Counter)
     corrupt: Counter[Fault] = field(default_factory=Counter)  # cells
+    skipped_items: Counter[str] = field(default_factory=Counter)  # of records with others, by rule
 
     def __bool__(self) -> bool:
         """Whether anything was counted."""
@@ -85,6 +89,35 @@ class Counts:
         return Counts(*(getattr(self, name) + getattr(other, name) for name in self.__slots__))
 
 
+class CountingDecoder(Protocol):
+    """What is counted while records are decoded; see ``decoding.Decoder``."""
+
+    @property
+    def unknown_cells(self) -> int: ...
+
+    @property
+    def refused_items(self) -> Counter[str]: ...
+
+    @property
+    def skipped_items(self) -> Counter[str]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderTotals:
+    """What a decoder has counted by now."""
+
+    unknown: int
+    refused_items: Counter[str]
+    skipped_items: Counter[str]
+
+    @staticmethod
+    def of(decoder: CountingDecoder) -> DecoderTotals:
+        """A copy of its totals."""
+        return DecoderTotals(
+            decoder.unknown_cells, decoder.refused_items.copy(), decoder.skipped_items.copy()
+        )
+
+
 class Accounts:
     """Counts what becomes of the records and cells of one partition.
 
@@ -92,7 +125,7 @@ class Accounts:
         spec: the stream.
 
     Attributes:
-        records, reasons, skipped, refused_items: see ``Counts``.
+        records, reasons, skipped, refused_items, skipped_items: see ``Counts``.
     """
 
     def __init__(self, spec: StreamSpec) -> None:
@@ -100,6 +133,7 @@ class Accounts:
         self.reasons: Counter[str] = Counter()
         self.skipped: Counter[str] = Counter()
         self.refused_items: Counter[str] = Counter()
+        self.skipped_items: Counter[str] = Counter()
         self._sensors = spec.sensors
         self._all = (1 << len(spec.sensors)) - 1
         self._gathers = spec.gathers
@@ -127,6 +161,7 @@ class Accounts:
             self.refused_items.copy(),
             Counter(cells),
             self._faults.copy(),
+            self.skipped_items.copy(),
         )
 
     # -------------------------------------------------------------- records
@@ -143,27 +178,29 @@ class Accounts:
         else:
             self.refused_items[reason] += 1
 
-    def decoded(self, unknown: int, refused_items: Counter[str]) -> None:
-        """Decoding found values of unknown sensors, and items that cannot be used in records that can."""
-        self._unknown += unknown
-        self.refused_items += refused_items
+    def decoded(self, before: DecoderTotals, after: DecoderTotals) -> None:
+        """Records of this partition were decoded: the totals of the decoder, which all partitions share."""
+        self._unknown += after.unknown - before.unknown
+        self.refused_items += after.refused_items - before.refused_items
+        self.skipped_items += after.skipped_items - before.skipped_items
 
     # -------------------------------------------------------------- cells
-    def accept_rows(self, values: Floats, corrupt: Iterable[Sequence[tuple[int, str]]]) -> None:
-        """Whole readings were accepted together.
+    def accept(self, readings: int, cells: int, numbers: int, odd: Iterable[OddCells]) -> None:
+        """Readings were accepted together, and all of their cells are new.
 
         Args:
-            values: (R, C) of the readings.
-            corrupt: ``Reading.corrupt`` of those that have any.
+            readings: how many of them count as what became of their records.
+            cells, numbers: of all of them, and how many of the cells are numbers.
+            odd: of those that have any.
         """
-        self.records[Disposition.ACCEPTED] += len(values)
-        numbers = int(np.count_nonzero(values == values))
+        self.records[Disposition.ACCEPTED] += readings
         self._observed += numbers
-        self._missing += values.size - numbers
-        for cells in corrupt:
-            self._missing -= len(cells)
-            self._corrupt += len(cells)
-            self._faults.update((self._sensors[c], fault) for c, fault in cells)
+        self._missing += cells - numbers
+        for corrupt, displaced in odd:
+            self._missing -= len(corrupt)
+            self._corrupt += len(corrupt)
+            self._faults.update((self._sensors[c], fault) for c, fault in corrupt)
+            self._count_displaced(displaced, 1)
 
     def take(self, reading: Reading, disposition: Disposition, fates: CellFates) -> None:
         """One reading was put on the grid, or could not be."""
@@ -178,7 +215,7 @@ class Accounts:
 
     def refuse(self, reading: Reading) -> None:
         """A reading that waited was refused; its record is rejected by ``reject``."""
-        self._rejected += sum(self._tally(reading, CellFates()))
+        self._rejected += sum(self._tally(reading, CellFates())) + len(reading.displaced)
 
     def retract(self, reading: Reading, disposition: Disposition, fates: CellFates) -> None:
         """A reading that was taken is removed from the grid again."""
@@ -196,12 +233,22 @@ class Accounts:
         for c, fault in reading.corrupt:
             if not (fates.late | fates.repeated) >> c & 1:
                 self._faults[self._sensors[c], fault] += sign
-        for state, c, fault in reading.displaced:
+        self._count_displaced(reading.displaced, sign)
+
+    def _count_displaced(self, displaced: Sequence[tuple[str, int, str]], sign: int) -> None:
+        for state, c, fault in displaced:
             if state == CellState.CORRUPT:
+                self._corrupt += sign
                 self._faults[self._sensors[c], fault] += sign
+            elif state == CellState.MISSING:
+                self._missing += sign
+            elif state == CellState.CONFLICT:
+                self._conflict += sign
+            else:
+                self._duplicate += sign
 
     def _tally(self, reading: Reading, fates: CellFates) -> tuple[int, int, int, int, int, int]:
-        """Its cells that are observed, missing, corrupt, in conflict, duplicate and late."""
+        """Its cells that are observed, missing, corrupt, in conflict, duplicate and late, without displaced ones."""
         numbers = corrupt = 0
         if reading.values is None:
             cells = 1 << reading.sensor
@@ -220,13 +267,12 @@ class Accounts:
         conflict = numbers & taken & fates.conflicting
         observed = numbers & taken & ~conflict
         missing = taken & ~numbers & ~corrupt
-        displaced = [state for state, _, _ in reading.displaced]
         return (
             observed.bit_count(),
-            missing.bit_count() + displaced.count(CellState.MISSING),
-            (corrupt & taken).bit_count() + displaced.count(CellState.CORRUPT),
-            conflict.bit_count() + displaced.count(CellState.CONFLICT),
-            repeated.bit_count() + displaced.count(CellState.DUPLICATE),
+            missing.bit_count(),
+            (corrupt & taken).bit_count(),
+            conflict.bit_count(),
+            repeated.bit_count(),
             late.bit_count(),
         )
 

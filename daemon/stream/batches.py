@@ -24,6 +24,7 @@ from daemon.domain import (
     Mask,
     Reading,
 )
+from daemon.stream.accounts import OddCells
 from daemon.stream.grid import ReleasedRow
 
 
@@ -174,17 +175,15 @@ class ReadingBatch:
     values: Floats  # (B, C)
     conditions: list[str]
     stamps: Ints  # (B,) the records' own times, -1 for none
-    corrupt: Mapping[int, Sequence[tuple[int, str]]] = field(default_factory=dict)
-    """By index, ``Reading.corrupt`` of those that have any."""
+    odd: Mapping[int, OddCells] = field(default_factory=dict)
+    """By index, ``Reading.corrupt`` and ``Reading.displaced`` of those that have any."""
 
     def __len__(self) -> int:
         return len(self.assets)
 
-    def corrupt_among(self, index: Ints) -> list[Sequence[tuple[int, str]]]:
-        """``Reading.corrupt`` of those of these readings that have any."""
-        if not self.corrupt:
-            return []
-        return [self.corrupt[i] for i in index.tolist() if i in self.corrupt]
+    def odd_among(self, index: Ints) -> list[OddCells]:
+        """``odd`` of these readings."""
+        return [self.odd[i] for i in index.tolist() if i in self.odd] if self.odd else []
 
     def reading(self, i: int) -> Reading:
         """The reading at one index, as an object."""
@@ -195,7 +194,8 @@ class ReadingBatch:
             tuple(self.values[i].tolist()),  # the collector does not look into a tuple of numbers
             condition=self.conditions[i],
             stamp_ns=int(self.stamps[i]),
-            corrupt=self.corrupt.get(i, ()),
+            corrupt=self.odd[i][0] if i in self.odd else (),
+            displaced=self.odd[i][1] if i in self.odd else (),
         )
 
 
@@ -215,13 +215,13 @@ class ReadingBatchBuilder:
         self._stamps: list[int] = []
         self._values: list[Floats] = []
         self._single: list[Sequence[float]] = []  # after the values
-        self._corrupt: dict[int, Sequence[tuple[int, str]]] = {}
+        self._odd: dict[int, OddCells] = {}
 
     def add(self, reading: Reading) -> None:
         """Append one wide reading."""
         assert reading.values is not None
-        if reading.corrupt:
-            self._corrupt[len(self._assets)] = reading.corrupt
+        if reading.corrupt or reading.displaced:
+            self._odd[len(self._assets)] = reading.corrupt, reading.displaced
         self._assets.append(reading.asset)
         self._times.append(reading.time_ns)
         self._offsets.append(reading.offset)
@@ -257,7 +257,7 @@ class ReadingBatchBuilder:
             np.concatenate(values),
             self._conditions,
             np.array(self._stamps, np.int64),
-            self._corrupt,
+            self._odd,
         )
 
     def _gather(self) -> None:

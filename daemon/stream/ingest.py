@@ -17,7 +17,6 @@ from __future__ import annotations
 import heapq
 import json
 from bisect import bisect_left, insort
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
@@ -42,7 +41,7 @@ from daemon.domain import (
     iso,
 )
 from daemon.grouping import by_slot
-from daemon.stream.accounts import Accounts
+from daemon.stream.accounts import Accounts, CountingDecoder, DecoderTotals
 from daemon.stream.asset_grid import ValueHashes
 from daemon.stream.assets import AssetTable
 from daemon.stream.batches import ReadingBatch, RowBatch
@@ -57,16 +56,10 @@ MOST_BRIDGED = 10_000
 """Rows that a batch of readings may release, with those that are missing between: a gap bridges many."""
 
 
-class Decode(Protocol):
+class Decode(CountingDecoder, Protocol):
     """What is needed of ``decoding.Decoder``."""
 
     def new_births(self) -> Births | None: ...
-
-    @property
-    def unknown_cells(self) -> int: ...
-
-    @property
-    def refused_items(self) -> Counter[str]: ...
 
     def decode_all(
         self, items: Sequence[Record | Reading], births: Births | None = None
@@ -139,7 +132,7 @@ class Ingest:
     def decode(self, items: Sequence[Record | Reading]) -> tuple[ReadingBatch | None, list[Reading]]:
         """Make readings of records; those of wide messages as one batch."""
         decoder, accounts, replaying = self._decoder, self.accounts, self._ledger.replaying
-        unknown, refused = decoder.unknown_cells, decoder.refused_items.copy()
+        before = DecoderTotals.of(decoder)
         wide: ReadingBatch | None = None
         readings: list[Reading] = []
         if not self.spec.gathers and self.spec.input is None:
@@ -154,7 +147,7 @@ class Ingest:
                 elif not replaying:
                     accounts.skip(found.rule)
         if not replaying:
-            accounts.decoded(decoder.unknown_cells - unknown, decoder.refused_items - refused)
+            accounts.decoded(before, DecoderTotals.of(decoder))
         self._decoded = items
         self._appended = isinstance(items, Records) and items.appended
         for each in rejected:
@@ -261,7 +254,9 @@ class Ingest:
             alike = groups if len(together) == len(slots) else by_slot(released.slots)
             clock.observe_many(alike, released.slots, counts[together])
             clock.advance(int((released.rows - clock.skew[released.slots]).max()))
-        self.accounts.accept_rows(released.values, batch.corrupt_among(begin + together))
+        numbers = int(np.count_nonzero(released.values == released.values))
+        odd = batch.odd_among(begin + together)
+        self.accounts.accept(len(together), released.values.size, numbers, odd)
         if self.trace is not None:
             self.trace += [
                 Traced(int(offsets[i]), batch.assets[begin + i], int(rows[i]), Disposition.ACCEPTED)

@@ -145,6 +145,12 @@ FAMILIES: Final = (
     ),
     Family(
         Kind.COUNTER,
+        "skipped_items_total",
+        "Parts of records that are no readings and no faults, by rule, in records with others.",
+        {"stream": Given.STREAMS, "rule": Given.LATER},
+    ),
+    Family(
+        Kind.COUNTER,
         "refused_items_total",
         "Parts of records that could not be used, in records that could.",
         {"stream": Given.STREAMS, "reason": REASONS},

@@ -241,6 +241,7 @@ class ReadingMetrics:
     def __init__(self, families: Families, streams: Sequence[str]) -> None:
         self._dispositions = families.counter("readings_total")
         self._skipped = families.counter("skipped_total")
+        self._skipped_items = families.counter("skipped_items_total")
         self._refused_items = families.counter("refused_items_total")
         self._cells = families.counter("cells_total")
         self._corrupt = families.counter("corrupt_cells_total")
@@ -275,6 +276,8 @@ class ReadingMetrics:
             self._corrupt.labels(stream, sensor, fault).inc(n)
         for rule, n in counts.skipped.items():
             self._skipped.labels(stream, rule).inc(n)
+        for rule, n in counts.skipped_items.items():
+            self._skipped_items.labels(stream, rule).inc(n)
         for reason, n in counts.refused_items.items():
             self._refused_items.labels(stream, reason).inc(n)
 

@@ -208,7 +208,7 @@ class Status:
         """Count what became of a batch's records and cells."""
         status = self.streams[stream]
         for disposition, n in counts.records.items():
-            status.records[str(disposition)] += n
+            status.records[str(disposition)] = status.records.get(str(disposition), 0) + n
         for state, n in counts.cells.items():
             status.cells[str(state)] += n
         status.corrupt.update(counts.corrupt)

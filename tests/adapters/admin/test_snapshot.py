@@ -64,7 +64,7 @@ def test_status_has_what_an_operator_needs(client: Client) -> None:
     (closed,) = body["recent"]
     assert (closed["asset"], closed["peak"], closed["phase"]) == ("pump-02", 12.0, "closed")
     (stream,) = body["streams"]
-    assert stream["records"] == {"accepted": 600, "duplicate": 0, "late": 2, "rejected": 0, "skipped": 0}
+    assert stream["records"] == {"accepted": 600, "duplicate": 0, "late": 2, "rejected": 0}
     assert stream["cells"]["corrupt"] == 40
     assert stream["corrupt"] == [{"sensor": "Level", "fault": "text", "cells": 40}]
     assert stream["part_thresholds"] == {"kl": None}

@@ -1,0 +1,141 @@
+"""What became of the records and cells of a file, as counts and in words.
+
+In: the accounts of a pipeline (``stream.accounts``), or a table that no pipeline read. Out: ``Counts``, the entries
+of summary.json, and one or two lines for the terminal that say what was lost, and why.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+import numpy as np
+
+from daemon.adapters.files import Table
+from daemon.domain import Disposition, Rejected, StreamSpec
+from daemon.stream.accounts import CellState, Counts, Fault
+
+NAMED: Final = 5
+"""Sensors, reasons or rules that are named in a line; the others are counted together."""
+_NOUNS: Final = {"text": "texts", "array": "arrays", "object": "objects", "too_large": "too large"}
+
+
+def counts_of_table(table: Table, spec: StreamSpec) -> Counts:
+    """The counts of a table whose rows are placed on the grid at once; cells are those of its usable rows."""
+    usable = table.usable
+    columns = [table.sensors.index(name) for name in spec.sensors if name in table.sensors]
+    read = int(usable.sum()) * len(spec.sensors)
+    observed = int(np.isfinite(table.values[usable][:, columns]).sum())
+    cells = Counter({CellState.OBSERVED: observed, CellState.MISSING: read - observed})
+    refused = Counter(str(why.reason) for why in table.refused.values())
+    records = Counter(
+        {Disposition.ACCEPTED: int(usable.sum()), Disposition.REJECTED: len(usable) - int(usable.sum())}
+    )
+    return with_corrupt(Counts(records, refused, cells=cells), table, spec)
+
+
+def with_rejected(counts: Counts, rejected: Sequence[Rejected]) -> Counts:
+    """The counts with rows of a table that its source rejected: they never reached the pipeline."""
+    records = Counter({Disposition.REJECTED: len(rejected)})
+    return counts + Counts(records, Counter(str(each.reason) for each in rejected))
+
+
+def with_corrupt(counts: Counts, table: Table, spec: StreamSpec) -> Counts:
+    """The counts with the cells that were no numbers when the table was read: they are missing in its rows."""
+    corrupt = Counter({key: n for key, n in table.corrupt.items() if key[0] in spec.sensors})
+    cells = counts.cells.copy()
+    moved = min(corrupt.total(), cells[CellState.MISSING])  # some may be in rows that are not accepted
+    cells[CellState.MISSING] -= moved
+    cells[CellState.CORRUPT] += moved
+    return replace(counts, cells=cells, corrupt=counts.corrupt + corrupt)
+
+
+# ------------------------------------------------------------------ summary.json
+def as_json(counts: Counts) -> dict[str, Any]:
+    """The entries of summary.json that counts fill."""
+    corrupt: dict[str, dict[str, int]] = {}
+    for (sensor, fault), n in sorted(counts.corrupt.items()):
+        corrupt.setdefault(sensor, {})[fault] = n
+    return {
+        "records": _with_sum(records_of(counts)),
+        "reasons": dict(sorted(counts.reasons.items())),
+        "skipped": dict(sorted(counts.skipped.items())),
+        "refused_items": dict(sorted((str(reason), n) for reason, n in counts.refused_items.items())),
+        "skipped_items": dict(sorted(counts.skipped_items.items())),
+        "cells": _with_sum({str(s): counts.cells[s] for s in CellState}),
+        "corrupt": corrupt,
+        "corrupt_cells": {sensor: sum(faults.values()) for sensor, faults in corrupt.items()},
+    }
+
+
+def records_of(counts: Counts) -> dict[str, int]:
+    """Records by disposition; skipped ones where a mapping skips some."""
+    found = counts.records
+    return {str(d): found[d] for d in Disposition if d is not Disposition.SKIPPED or found[d]}
+
+
+def _with_sum(counts: Mapping[str, int]) -> dict[str, int]:
+    return {"read": sum(counts.values()), **counts}
+
+
+# ------------------------------------------------------------------ in words
+def account_lines(counts: Counts, unknown: Mapping[str, int]) -> list[str]:
+    """What became of records and of cells, a line each.
+
+    Args:
+        counts: of a file.
+        unknown: values of sensors that the stream does not list, by name.
+    """
+    details = {"rejected": _named(counts.reasons), "skipped": _named(counts.skipped)}
+    states = {str(d): counts.records[d] for d in Disposition}
+    records = _line("records", states, "accepted", details)
+    for items, what in ((counts.refused_items, "refused"), (counts.skipped_items, "skipped")):
+        if items:
+            records = f"{records[:-1]}; {items.total():,} parts of accepted ones {what} ({_named(items)})."
+    cells = {str(s): counts.cells[s] for s in CellState}
+    details = {"corrupt": _corrupt(counts.corrupt), "unknown": _named(unknown)}
+    return [records, _line("cells", cells, "observed", details)]
+
+
+def lost_lines(counts: Counts, unknown: Mapping[str, int]) -> list[str]:
+    """Those of ``account_lines`` by which something was lost; missing cells are not."""
+    records, cells = account_lines(counts, unknown)
+    kept = {CellState.OBSERVED, CellState.MISSING}
+    whole = not (+counts.records).keys() - {Disposition.ACCEPTED} and not counts.refused_items
+    found = [] if whole and not counts.skipped_items else [records]
+    return found + ([cells] if (+counts.cells).keys() - kept else [])
+
+
+def _line(what: str, states: Mapping[str, int], usual: str, details: Mapping[str, str]) -> str:
+    parts = []
+    for state, n in states.items():
+        if n or state == usual:
+            why = details.get(state, "")
+            parts.append(f"{n:,} {state}" + (f" ({why})" if why else ""))
+    return f"{sum(states.values()):,} {what}: {', '.join(parts)}."
+
+
+def _named(counts: Mapping[str, int]) -> str:
+    """The most frequent ones, with their numbers."""
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    shown = [f"{str(name)[:60]} {n:,}" for name, n in ordered[:NAMED]]
+    rest = sum(n for _, n in ordered[NAMED:])
+    return ", ".join([*shown, *([f"others {rest:,}"] if rest else [])])
+
+
+def _corrupt(counts: Mapping[Fault, int]) -> str:
+    """``Level: 10 texts, 2 arrays; Flow: 1 infinite``."""
+    of_sensor: dict[str, list[tuple[str, int]]] = {}
+    for (sensor, fault), n in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        of_sensor.setdefault(sensor, []).append((fault, n))
+    shown = [
+        f"{sensor[:60]}: "
+        + ", ".join(
+            f"{n:,} {_NOUNS.get(fault, fault) if n > 1 else fault.replace('_', ' ')}" for fault, n in faults
+        )
+        for sensor, faults in list(of_sensor.items())[:NAMED]
+    ]
+    others = len(of_sensor) - NAMED
+    return "; ".join([*shown, *([f"{others} more sensors"] if others > 0 else [])])
