@@ -73,7 +73,7 @@ async def conditions_in_topics(settings: Settings) -> list[CheckResult]:
     """``conditions_in_records`` of each stream with such fields; a topic that cannot be read is left out."""
     found = []
     for stream in settings.streams:
-        spec = stream.spec()
+        spec = stream.spec(settings.schema_registry.address())
         if not spec.message_condition:
             continue
         records: list[Record] = []

@@ -69,7 +69,7 @@ class StreamPlan:
     @staticmethod
     def of(settings: Settings, stream: StreamSection) -> StreamPlan:
         """The plan of one of the configured streams."""
-        spec = stream.spec()
+        spec = stream.spec(settings.schema_registry.address())
         return StreamPlan(
             spec,
             model=settings.model.settings(),

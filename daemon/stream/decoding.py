@@ -38,7 +38,7 @@ from daemon.domain import (
     zone_of,
 )
 from daemon.stream.batches import ReadingBatch, ReadingBatchBuilder
-from daemon.stream.decode import decode_with
+from daemon.stream.decode import MessageSchemas, decode_with
 from daemon.stream.extract import ExtractedCell, Extractor, SkippedError
 from daemon.stream.extract.numbers import NotANumberError, number_of
 from daemon.stream.extract.sensor_values import SensorValues
@@ -69,6 +69,7 @@ class Decoder:
     Attributes:
         corrupt_by_fault: cells that stand for no number, per sensor and fault (``numbers.FAULTS``); null and
             its like are not counted: they are how a producer says that it has no value.
+        schemas: of a mapped stream, those that its messages name; the shell fetches them before it decodes.
 
     Raises:
         ConfigError: if two fields have one name, or a field cannot come from the record.
@@ -102,8 +103,10 @@ class Decoder:
         elsewhere = self._asset_in_key or self._time_in_record or self._labels is not None
         self._at_once = None if elsewhere else self._parser.cells
         self._extractor: Extractor | None = None
+        self.schemas: MessageSchemas | None = None
         if spec.input is not None:
-            self._tree = decode_with(spec.input.decode)
+            self.schemas = MessageSchemas(spec.input.decode)
+            self._tree = decode_with(spec.input.decode, self.schemas.known)
             self._extractor = Extractor(
                 spec,
                 self._asset_ids,
@@ -173,8 +176,9 @@ class Decoder:
             RejectedError: nothing of it can be used.
         """
         assert self._extractor is not None
+        assert self.schemas is not None
         self._extractor.check_value(record.value)
-        return self._extractor.survey(self._tree(record.value), record)
+        return self._extractor.survey(self._tree(self.schemas.value_of(record)), record)
 
     def _extract(self, extractor: Extractor, record: Record) -> list[Reading]:
         """The readings of a record by the stream's mapping, in the order of their times."""
@@ -182,7 +186,8 @@ class Decoder:
         if len(value) > self._max_bytes:
             raise RejectedError(Reason.TOO_LARGE, f"{len(value)} bytes; at most {self._max_bytes}")
         extractor.check_value(value)
-        readings = extractor.readings(self._tree(value), record)
+        assert self.schemas is not None
+        readings = extractor.readings(self._tree(self.schemas.value_of(record)), record)
         for reading in readings:
             check_time(reading.time_ns, record, reading.time_ns)
         return readings
