@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from daemon.domain import Reading, Reason, Record
 from daemon.errors import ConfigError
-from daemon.mapping import DecodeRule
+from daemon.mapping import DecodeRule, RegistryAddress
 from daemon.stream.decode.framed import framed_decoder, needs_schemas, reads_framing
 from daemon.stream.decode.framing import SchemaId, framed, unframed
 from daemon.stream.decode.json_text import json_tree
@@ -80,6 +80,11 @@ class MessageSchemas:
         self._given = (
             frozenset(map(str, given)) if isinstance(given := rule.options.get("schemas"), Mapping) else ()
         )
+
+    @property
+    def registry(self) -> RegistryAddress | None:
+        """Who is asked for schemas; None where nobody is."""
+        return None if self.known is None else self.rule.registry
 
     def value_of(self, record: Record) -> bytes:
         """The bytes of a record that are decoded: its value, after what a serializer put into a header."""

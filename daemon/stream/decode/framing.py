@@ -27,6 +27,8 @@ Headers = Sequence[tuple[str, bytes | None]]
 
 HEADER: Final = "__value_schema_id"
 FRAMINGS: Final = ("confluent", "glue", "single-object", "none")
+LARGEST_ID: Final = 2**31 - 1
+"""Ids are the positive integers of Java."""
 LONGEST_BODY: Final = 64 << 20
 """Bytes of a body that is decompressed; a longer one is refused."""
 _DEEPEST_PATH: Final = 32
@@ -49,7 +51,10 @@ def confluent_id(value: bytes) -> tuple[SchemaId, int]:
     """
     first = value[:1]
     if first == b"\x00" and len(value) >= _ID_END:
-        return int.from_bytes(value[1:_ID_END], "big"), _ID_END
+        id = int.from_bytes(value[1:_ID_END], "big")
+        if id > LARGEST_ID:
+            raise RejectedError(Reason.NOT_FRAMED, f"{id} is no schema id: is it Confluent's framing?")
+        return id, _ID_END
     if first == b"\x01" and len(value) >= _GUID_END:
         return str(UUID(bytes=value[1:_GUID_END])), _GUID_END
     if first in (b"\x00", b"\x01"):

@@ -136,6 +136,21 @@ def files_of_set(descriptor_set: bytes) -> tuple[bytes, ...]:
     return tuple(each.SerializeToString() for each in found.file)
 
 
+def file_named(descriptor: bytes, name: str) -> bytes | None:
+    """A serialized ``FileDescriptorProto`` under the name by which others import it; None if it is none.
+
+    Raises:
+        ConfigError: google.protobuf is not installed.
+    """
+    descriptor_pb2, _, message, _ = protobuf_library()
+    try:
+        found = descriptor_pb2.FileDescriptorProto.FromString(descriptor)
+    except message.DecodeError:
+        return None
+    found.name = name
+    return bytes(found.SerializeToString())
+
+
 def protobuf_library() -> tuple[Any, Any, Any, Any]:
     """The modules of google.protobuf that are used here: descriptors, pools, messages, their classes.
 

@@ -29,7 +29,7 @@ GUID = UUID("9d1f0f6e-3a52-4c7d-8f20-2a8f4e1c0b77")
 def test_a_number_and_a_guid_are_read_with_where_the_body_begins() -> None:
     assert confluent_id(confluent(70_000, b"body")) == (70_000, 5)
     assert confluent_id(by_guid(GUID) + b"body") == (str(GUID), 17)
-    assert unframed(confluent(2**31, b"body")) == b"body"
+    assert unframed(confluent(2**31 - 1, b"body")) == b"body"
 
 
 def test_what_the_header_holds_stands_before_the_value_again() -> None:
@@ -48,6 +48,7 @@ def test_what_the_header_holds_stands_before_the_value_again() -> None:
         (b"", "there are no bytes"),
         (b"\x00\x00\x00\x01", "4 bytes are too few"),
         (b"\x01" + bytes(10), "11 bytes are too few"),
+        (confluent(2**31, b"body"), "2147483648 is no schema id"),
         (glue(GUID, b"x"), "give framing: glue"),
         (b"\xc3\x01" + bytes(8), "give framing: single-object"),
         (b"\x0cpump-1", "give framing: none and a schema"),
