@@ -124,6 +124,7 @@ class RegistryConnection:
                 raise http.client.HTTPException(f"an answer of over {MOST_BYTES} bytes")
             if time.monotonic() > give_up:
                 raise TimeoutError("timed out")
+        answer.close()  # the connection stays: ``read1`` does not see the end of a body
         return answer.status, bytes(body)
 
     def _usable(self, url: SplitResult, status: int, body: bytes) -> tuple[int, Any]:

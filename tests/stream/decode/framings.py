@@ -103,6 +103,7 @@ def descriptor_set(text: str, imports: Sequence[tuple[str, str]] = (), *, all: b
     """What protoc makes of the text of a file, with or without what it imports."""
     with TemporaryDirectory() as folder:
         for name, content in (("main.proto", text), *imports):
+            (Path(folder) / name).parent.mkdir(exist_ok=True)
             (Path(folder) / name).write_text(content)
         out = Path(folder) / "out"
         arguments = [f"-I{folder}", f"--descriptor_set_out={out}", *(["--include_imports"] if all else [])]
