@@ -15,6 +15,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
@@ -287,6 +288,16 @@ class Apicurio:
                     said = (self._folder / "apicurio.log").read_text(errors="replace")[-500:]
                     raise NoBrokerError(f"Apicurio was not ready ({error!r}): {said}") from error
                 time.sleep(0.2)
+
+    def stop(self) -> None:
+        """An outage: connections are made, and nothing answers; ``start`` ends it."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def start(self) -> None:
+        """See ``stop``."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
 
     def __exit__(self, *_: object) -> None:
         if self._process is not None:

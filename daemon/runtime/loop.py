@@ -60,6 +60,7 @@ class Loop:
             reporter,
             self._committer,
             self._pauses,
+            self._options.clock,
         )
         self.lifecycle = ModelLifecycle(
             self.streams, models, reporter, self._committer, self._pauses, self._options
