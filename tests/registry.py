@@ -73,8 +73,8 @@ class Registry:
     subjects: dict[str, list[Stored]] = field(default_factory=dict)
     port: int = 0
     _server: ThreadingHTTPServer | None = None
-    _connections: list[socket.socket] = field(default_factory=list)
-    _ending: threading.Event = field(default_factory=threading.Event)
+    open_connections: list[socket.socket] = field(default_factory=list)
+    ending: threading.Event = field(default_factory=threading.Event)
 
     @property
     def url(self) -> str:
@@ -117,7 +117,7 @@ class Registry:
             def do_GET(self) -> None:
                 status, body = registry.answer(self.path, self.headers.get("Authorization"))
                 if registry.silent:
-                    registry._ending.wait(60)
+                    registry.ending.wait(60)
                     return
                 self.send_response(status)
                 self.send_header("Content-Type", "application/vnd.schemaregistry.v1+json")
@@ -136,10 +136,10 @@ class Registry:
 
             def get_request(self) -> tuple[socket.socket, Any]:
                 connection, address = super().get_request()
-                registry._connections.append(connection)
+                registry.open_connections.append(connection)
                 return connection, address
 
-        self._ending.clear()
+        self.ending.clear()
         self._server = Server(("127.0.0.1", self.port), Handler)
         if self.tls is not None:
             self._server.socket = self.tls.wrap_socket(
@@ -149,14 +149,14 @@ class Registry:
 
     def stop(self) -> None:
         """An outage: connections are cut and refused; ``start`` ends it."""
-        self._ending.set()
+        self.ending.set()
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()
-        for connection in self._connections:
+        for connection in self.open_connections:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
-        self._connections.clear()
+        self.open_connections.clear()
         self._server = None
 
     def answer(self, target: str, authorization: str | None) -> tuple[int, bytes]:

@@ -14,7 +14,7 @@ import pytest
 from tests.broker import NoBrokerError, produce
 from tests.conftest import without_broker
 from tests.registry import Apicurio, Registry
-from tests.running import Daemon, command, config_for, make_topic, messages, unique
+from tests.running import Daemon, command, config_for, make_topic, messages, topic_of, unique
 from tests.stream.decode.framings import PUMP, avro, confluent, text_of
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
@@ -102,8 +102,8 @@ def test_avro_is_scored_like_json_and_an_outage_of_the_registry_loses_nothing(
         scores.setdefault((each["asset"], each["timestamp"]), []).append(each["score"])
     assert len(scores) > 500
     assert [(k, v) for k, v in scores.items() if len(v) != 2 or v[0] != v[1]] == []
-    letters = messages(kafka_bootstrap, f"{prefix}.dead-letter")
-    assert sorted(each["reason"] for each in letters) == ["not_utf8", "unknown_schema"]
+    letters = [dict(each.headers) for each in topic_of(kafka_bootstrap, f"{prefix}.dead-letter")]
+    assert sorted(each["reason"] for each in letters) == [b"not_utf8", b"unknown_schema"]
 
 
 def of_second_stream(daemon: Daemon) -> dict[str, int]:

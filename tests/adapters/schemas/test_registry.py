@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -118,7 +118,7 @@ async def test_an_id_or_guid_that_is_not_there(either: Registry | Apicurio) -> N
     assert await asked.schema(987_654) == "the schema registry has no schema 987654"
     assert await asked.schema(guid) == f"the schema registry has no schema {guid}"
     assert await client(either).schema(guid) == f"the schema registry has no schema {guid}"
-    assert asked._connection.get("/subjects")[0] == 200
+    assert asked.subjects() >= 0
 
 
 async def test_a_registry_says_how_many_subjects_it_has(either: Registry | Apicurio) -> None:
@@ -142,8 +142,6 @@ async def test_a_schema_is_found_by_its_guid(registry: Registry) -> None:
     registry.register("pumps", text_of(PUMP))
     (stored,) = registry.by_id.values()
     schemas = MessageSchemas(DecodeRule("avro", registry=RegistryAddress((registry.url,))))
-    from uuid import UUID
-
     record = Record(0, None, avro(PUMP, TREE), 0, [("__value_schema_id", by_guid(UUID(stored.guid)))])
     await provide_schemas(schemas, [record])
     assert decode_with(schemas.rule, schemas.known)(schemas.value_of(record)) == TREE
