@@ -298,11 +298,10 @@ class Reason(StrEnum):
     TOO_LARGE = "too_large"
     NOT_UTF8 = "not_utf8"
     NOT_JSON = "not_json"
+    UNDECODABLE = "undecodable"  # not what the stream's decoder reads
     TOO_DEEP = "too_deep"
-    NOT_FRAMED = "not_framed"  # no schema id stands before the message, where one should
-    UNKNOWN_SCHEMA = "unknown_schema"  # the registry has no schema of this id, or none that can be used
-    NOT_OF_SCHEMA = "not_of_schema"  # the bytes are no message of their schema
     NOT_AN_OBJECT = "not_an_object"
+    UNKNOWN_SCHEMA = "unknown_schema"  # the registry has no schema of this id, or none that can be used
     NO_ASSET = "no_asset"
     BAD_ASSET = "bad_asset"
     NO_TIMESTAMP = "no_timestamp"

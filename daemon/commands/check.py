@@ -45,7 +45,7 @@ def decoders(settings: Settings) -> list[CheckResult]:
         if rule is None:
             continue
         try:
-            decode_with(rule.decode, MessageSchemas(rule.decode).known)
+            decode_with(rule.decode, schemas=MessageSchemas(rule.decode).known)
         except ConfigError as error:
             found.append(CheckResult(f"decoder of {stream.name}", False, str(error)))
     return found

@@ -106,7 +106,7 @@ class Decoder:
         self.schemas: MessageSchemas | None = None
         if spec.input is not None:
             self.schemas = MessageSchemas(spec.input.decode)
-            self._tree = decode_with(spec.input.decode, self.schemas.known)
+            self._tree = decode_with(spec.input.decode, max_bytes, self.schemas.known)
             self._extractor = Extractor(
                 spec,
                 self._asset_ids,

@@ -12,6 +12,8 @@ a message costs one call. Logical types become what the layers above read exactl
 An optional field (a union with null) is its value or None, an enumeration its text, bytes and fixed are bytes, any
 other logical type is the type below it.
 
+Avro in its JSON encoding needs neither schema nor library: ``without_union_wrappers``.
+
 What fastavro cannot survive is refused with the schema: a type that contains itself (its recursion has no limit, and
 ends the process) and an array whose items take no bytes (a few bytes would say a billion of them).
 """
@@ -37,6 +39,7 @@ MOST_PARTS: Final = 20_000
 DEEPEST: Final = 64
 """The most types of one schema within one another."""
 _PRIMITIVES: Final = frozenset({"null", "boolean", "int", "long", "float", "double", "bytes", "string"})
+_WRAPPING: Final = (_PRIMITIVES - {"null"}) | {"array", "map"}
 _OWN: Final = "anomalyd-"
 """Begins the names of logical types that this module reads itself, in fastavro's table of readers."""
 _DAY_ZERO: Final = date(1970, 1, 1)
@@ -70,13 +73,39 @@ def avro_reader(schema: Schema) -> Callable[[bytes], Any]:
             tree = read(stream, parsed, None)
         except (EOFError, LookupError, ValueError, OverflowError, MemoryError, struct.error) as error:
             what = "it ends too early" if isinstance(error, EOFError) else shown(str(error))
-            raise RejectedError(Reason.NOT_OF_SCHEMA, f"no Avro of this schema: {what}") from None
+            raise RejectedError(Reason.UNDECODABLE, f"no Avro of this schema: {what}") from None
         left = len(value) - stream.tell()
         if left:
-            raise RejectedError(Reason.NOT_OF_SCHEMA, f"{left} bytes are left after the Avro of this schema")
+            raise RejectedError(Reason.UNDECODABLE, f"{left} bytes are left after the Avro of this schema")
         return tree
 
     return record
+
+
+def without_union_wrappers(tree: Any) -> Any:
+    """The tree of Avro in its JSON encoding: the value of a union stands in it as ``{"double": 81.4}``.
+
+    Only wrappers of types without a name are taken off: an object with a single field may be a record, too.
+
+    Raises:
+        RejectedError: it is nested too deeply.
+    """
+    try:
+        return _without_wrappers(tree)
+    except RecursionError:
+        raise RejectedError(Reason.TOO_DEEP, "nested too deeply") from None
+
+
+def _without_wrappers(tree: Any) -> Any:
+    if type(tree) is dict:
+        if len(tree) == 1:
+            ((kind, inner),) = tree.items()
+            if kind in _WRAPPING:
+                return _without_wrappers(inner)
+        return {key: _without_wrappers(inner) for key, inner in tree.items()}
+    if type(tree) is list:
+        return [_without_wrappers(inner) for inner in tree]
+    return tree
 
 
 def fastavro_library() -> Any:

@@ -23,23 +23,28 @@ TreeDecoder = Callable[[bytes], Any]
 _DECODERS: Final[Mapping[str, Callable[[Mapping[str, object]], TreeDecoder]]] = {
     "json": lambda options: json_tree,
 }
+MOST_BYTES: Final = 1 << 20
+"""Of a decompressed record, where the stream says nothing else."""
 _FRAMED: Final = frozenset({"avro", "protobuf", "json-schema"})
 """Those whose messages are of a schema; see ``framed``."""
 _WRAPPERS: Final[Mapping[str, Callable[[bytes], bytes]]] = {"confluent": unframed}
 
 
-def decode_with(rule: DecodeRule, schemas: Schemas | None = None) -> TreeDecoder:
+def decode_with(
+    rule: DecodeRule, most_bytes: int = MOST_BYTES, schemas: Schemas | None = None
+) -> TreeDecoder:
     """The function that decodes as the rule says.
 
     Args:
         rule: of the mapping.
+        most_bytes: of a decompressed record.
         schemas: that messages name; see ``MessageSchemas``.
 
     Raises:
         ConfigError: an option is wrong, or the decoder's library is not installed.
     """
     if rule.kind in _FRAMED:
-        decode = framed_decoder(rule, schemas)
+        decode = framed_decoder(rule, schemas, most_bytes)
     elif rule.kind in _DECODERS:
         decode = _DECODERS[rule.kind](rule.options)
     else:

@@ -14,6 +14,7 @@ once per id, and so is the reason why a schema cannot be used.
     descriptor   a FileDescriptorSet, in bytes
     message      full name of a Protobuf message; needed where the framing does not name it
     framing      one of ``framing.FRAMINGS``
+    encoding     of Avro: binary, or json, which needs no schema
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from daemon.domain import Reason
 from daemon.errors import ConfigError
 from daemon.mapping import DecodeRule
 from daemon.stream.decode import framing
-from daemon.stream.decode.avro import avro_reader, fastavro_library
+from daemon.stream.decode.avro import avro_reader, fastavro_library, without_union_wrappers
 from daemon.stream.decode.framing import FRAMINGS, SchemaId
 from daemon.stream.decode.json_text import json_tree
 from daemon.stream.decode.protobuf import ProtobufFiles, files_of_set, protobuf_library
@@ -37,7 +38,7 @@ READERS_KEPT: Final = 10_000
 """Readers of one decoder: the paths of Protobuf's framing are the producers' to choose."""
 Read = Callable[[bytes], Any]
 _OPTIONS: Final[Mapping[str, tuple[str, ...]]] = {
-    "avro": ("schema", "schemas", "framing"),
+    "avro": ("schema", "schemas", "framing", "encoding"),
     "protobuf": ("descriptor", "schemas", "message", "framing"),
     "json-schema": ("framing",),
 }
@@ -52,16 +53,17 @@ def reads_framing(rule: DecodeRule) -> bool:
 def needs_schemas(rule: DecodeRule) -> bool:
     """Whether messages name schemas that only a registry has."""
     fixed = "schema" in rule.options or "descriptor" in rule.options
-    named = rule.kind in ("avro", "protobuf") and _framing(rule) == "confluent"
+    named = rule.kind in ("avro", "protobuf") and _framing(rule) == "confluent" and not _encoded_in_json(rule)
     return named and not fixed and rule.registry is not None
 
 
-def framed_decoder(rule: DecodeRule, schemas: Schemas | None) -> Read:
+def framed_decoder(rule: DecodeRule, schemas: Schemas | None, most_bytes: int) -> Read:
     """The function that decodes as the rule says.
 
     Args:
         rule: its kind is avro, protobuf or json-schema.
         schemas: what the registry answered; None where none is asked.
+        most_bytes: of a decompressed body.
 
     Raises:
         ConfigError: an option is wrong, or no schema can be found, or the library is not installed.
@@ -74,28 +76,40 @@ def framed_decoder(rule: DecodeRule, schemas: Schemas | None) -> Read:
         raise ConfigError(f"decode: {kind} takes Confluent's framing off itself: leave it out of unwrap")
     how = _framing(rule)
     if kind == "json-schema":
-        return _JSON[how]
+        return _json(how, most_bytes)
+    if _encoded_in_json(rule):
+        plain = _json(how, most_bytes)
+        return lambda value: without_union_wrappers(plain(value))
     # A library that is not installed is missed at start, not at the first message.
     if kind == "avro":
         fastavro_library()
-        return _unframing(how, _AvroReaders(options, schemas))
+        return _unframing(how, _AvroReaders(options, schemas), most_bytes)
     protobuf_library()
-    return _unframing(how, _ProtobufReaders(options, schemas, how))
+    return _unframing(how, _ProtobufReaders(options, schemas, how), most_bytes)
 
 
 def _framing(rule: DecodeRule) -> str:
-    fixed = "schema" in rule.options or "descriptor" in rule.options
+    fixed = "schema" in rule.options or "descriptor" in rule.options or _encoded_in_json(rule)
     how = rule.options.get("framing", "none" if fixed else "confluent")
     if how not in FRAMINGS or (how == "single-object" and rule.kind != "avro"):
         raise ConfigError(f"decode: framing {how!r} is none of {', '.join(FRAMINGS)}")
     return str(how)
 
 
-_JSON: Final[Mapping[str, Read]] = {
-    "confluent": lambda value: json_tree(framing.unframed(value)),
-    "glue": lambda value: json_tree(framing.glue_body(value)[1]),
-    "none": json_tree,
-}
+def _encoded_in_json(rule: DecodeRule) -> bool:
+    encoding = rule.options.get("encoding", "binary")
+    if encoding not in ("binary", "json"):
+        raise ConfigError(f"decode: encoding {encoding!r} is neither binary nor json")
+    return encoding == "json"
+
+
+def _json(how: str, most_bytes: int) -> Read:
+    """JSON after its framing; no schema is needed to read it."""
+    if how == "confluent":
+        return lambda value: json_tree(framing.unframed(value))
+    if how == "glue":
+        return lambda value: json_tree(framing.glue_body(value, most_bytes)[1])
+    return json_tree
 
 
 # ------------------------------------------------------------------ schemas to readers
@@ -262,7 +276,7 @@ def _usable(option: str, make: Callable[[], Any]) -> Any:
 
 
 # ------------------------------------------------------------------ bytes to trees
-def _unframing(how: str, readers: _Readers) -> Read:
+def _unframing(how: str, readers: _Readers, most_bytes: int) -> Read:
     """The function that takes the framing off and reads the body by its schema."""
     fixed = readers.fixed()
     paths = isinstance(readers, _ProtobufReaders)
@@ -277,7 +291,7 @@ def _unframing(how: str, readers: _Readers) -> Read:
         return (fixed or readers.of(id, path))(value[at:])
 
     def glue(value: bytes) -> Any:
-        version, body = framing.glue_body(value)
+        version, body = framing.glue_body(value, most_bytes)
         return (fixed or readers.of(version))(framing.after_index(body) if paths else body)
 
     def single_object(value: bytes) -> Any:

@@ -29,8 +29,6 @@ HEADER: Final = "__value_schema_id"
 FRAMINGS: Final = ("confluent", "glue", "single-object", "none")
 LARGEST_ID: Final = 2**31 - 1
 """Ids are the positive integers of Java."""
-LONGEST_BODY: Final = 64 << 20
-"""Bytes of a body that is decompressed; a longer one is refused."""
 _DEEPEST_PATH: Final = 32
 _ID_END, _GUID_END, _GLUE_END, _SINGLE_END = 5, 17, 18, 10
 
@@ -53,37 +51,41 @@ def confluent_id(value: bytes) -> tuple[SchemaId, int]:
     if first == b"\x00" and len(value) >= _ID_END:
         id = int.from_bytes(value[1:_ID_END], "big")
         if id > LARGEST_ID:
-            raise RejectedError(Reason.NOT_FRAMED, f"{id} is no schema id: is it Confluent's framing?")
+            raise RejectedError(Reason.UNDECODABLE, f"{id} is no schema id: is it Confluent's framing?")
         return id, _ID_END
     if first == b"\x01" and len(value) >= _GUID_END:
         return str(UUID(bytes=value[1:_GUID_END])), _GUID_END
     if first in (b"\x00", b"\x01"):
         raise RejectedError(
-            Reason.NOT_FRAMED, f"{len(value)} bytes are too few for Confluent's framing and a body"
+            Reason.UNDECODABLE, f"{len(value)} bytes are too few for Confluent's framing and a body"
         )
-    raise RejectedError(Reason.NOT_FRAMED, f"no Confluent magic byte: {_begins(value)}")
+    raise RejectedError(Reason.UNDECODABLE, f"no Confluent magic byte: {_begins(value)}")
 
 
-def glue_body(value: bytes) -> tuple[SchemaId, bytes]:
+def glue_body(value: bytes, most_bytes: int) -> tuple[SchemaId, bytes]:
     """The schema version of a message in the framing of AWS Glue, and its body, decompressed.
+
+    Args:
+        value: the message.
+        most_bytes: of the decompressed body.
 
     Raises:
         RejectedError: it is not framed so, or its body is damaged or too long.
     """
     if value[:1] != b"\x03" or len(value) < _GLUE_END or value[1] not in (0, 5):
-        raise RejectedError(Reason.NOT_FRAMED, f"no header of AWS Glue: {_begins(value)}")
+        raise RejectedError(Reason.UNDECODABLE, f"no header of AWS Glue: {_begins(value)}")
     version, body = str(UUID(bytes=value[2:_GLUE_END])), value[_GLUE_END:]
     if value[1] == 0:
         return version, body
     decompressor = zlib.decompressobj()
     try:
-        body = decompressor.decompress(body, LONGEST_BODY)
+        body = decompressor.decompress(body, most_bytes)
     except zlib.error:
         raise RejectedError(
-            Reason.NOT_FRAMED, "the body after the header of AWS Glue is no zlib data"
+            Reason.UNDECODABLE, "the body after the header of AWS Glue is no zlib data"
         ) from None
     if decompressor.unconsumed_tail:
-        raise RejectedError(Reason.TOO_LARGE, f"over {LONGEST_BODY} bytes after decompression")
+        raise RejectedError(Reason.TOO_LARGE, f"over {most_bytes} bytes after decompression")
     return version, body
 
 
@@ -94,7 +96,9 @@ def single_object_body(value: bytes) -> bytes:
         RejectedError: it is not framed so.
     """
     if value[:2] != b"\xc3\x01" or len(value) < _SINGLE_END:
-        raise RejectedError(Reason.NOT_FRAMED, f"no C3 01 of Avro's single-object encoding: {_begins(value)}")
+        raise RejectedError(
+            Reason.UNDECODABLE, f"no C3 01 of Avro's single-object encoding: {_begins(value)}"
+        )
     return value[_SINGLE_END:]
 
 
@@ -110,7 +114,7 @@ def message_path(value: bytes, at: int) -> tuple[tuple[int, ...], int]:
     if count == 0:
         return (0,), at
     if not 0 < count <= _DEEPEST_PATH:
-        raise RejectedError(Reason.NOT_FRAMED, f"a message path of {count} indexes")
+        raise RejectedError(Reason.UNDECODABLE, f"a message path of {count} indexes")
     path = []
     for _ in range(count):
         index, at = _varint(value, at)
@@ -140,7 +144,7 @@ def _unsigned(value: bytes, at: int) -> tuple[int, int]:
         if value[end] < 0x80:
             return raw, end + 1
         shift += 7
-    raise RejectedError(Reason.NOT_FRAMED, "the message's number after the schema id is cut off")
+    raise RejectedError(Reason.UNDECODABLE, "the message's number after the schema id is cut off")
 
 
 def unframed(value: bytes) -> bytes:

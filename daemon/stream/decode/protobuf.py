@@ -111,7 +111,7 @@ class ProtobufFiles:
                 return convert(make.FromString(value))
             except (fault, UnicodeDecodeError, RecursionError, OverflowError) as error:
                 raise RejectedError(
-                    Reason.NOT_OF_SCHEMA, f"no Protobuf of this schema: {shown(str(error))}"
+                    Reason.UNDECODABLE, f"no Protobuf of this schema: {shown(str(error))}"
                 ) from None
 
         return read

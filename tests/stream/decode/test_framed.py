@@ -68,7 +68,9 @@ def refusal(decode: Any, value: bytes) -> tuple[Reason, str]:
 # ------------------------------------------------------------------ Avro
 def test_avro_is_read_by_the_schema_that_it_names() -> None:
     newer = PUMP | {"fields": [*PUMP["fields"], {"name": "flow", "type": "float"}]}  # type: ignore[misc]
-    decode = decode_with(rule("avro", registry=REGISTRY), known(_7=AVRO, _8=Schema("AVRO", text_of(newer))))
+    decode = decode_with(
+        rule("avro", registry=REGISTRY), schemas=known(_7=AVRO, _8=Schema("AVRO", text_of(newer)))
+    )
     assert decode(confluent(7, BODY)) == TREE
     assert decode(confluent(8, avro(newer, TREE | {"flow": 2.5}))) == TREE | {"flow": 2.5}
     assert decode(confluent(7, BODY)) == TREE
@@ -77,7 +79,7 @@ def test_avro_is_read_by_the_schema_that_it_names() -> None:
 def test_a_schema_of_the_registry_that_cannot_be_used_rejects_its_messages() -> None:
     schemas = known(_1=Schema("AVRO", '"nope"'), _2=PROTO, _3=Schema("XML"))
     schemas.put(4, "the registry has no schema 4")
-    decode = decode_with(rule("avro", registry=REGISTRY), schemas)
+    decode = decode_with(rule("avro", registry=REGISTRY), schemas=schemas)
     assert refusal(decode, confluent(1, BODY)) == (
         Reason.UNKNOWN_SCHEMA,
         "schema 1 cannot be used: no Avro schema: 'nope' is no type",
@@ -86,7 +88,7 @@ def test_a_schema_of_the_registry_that_cannot_be_used_rejects_its_messages() -> 
     assert refusal(decode, confluent(3, BODY))[1].endswith("it is of XML")
     assert refusal(decode, confluent(4, BODY)) == (Reason.UNKNOWN_SCHEMA, "the registry has no schema 4")
     assert refusal(decode, confluent(5, BODY))[1] == "schema 5 was not fetched from the registry"
-    assert refusal(decode, b'{"asset": "a"}')[0] is Reason.NOT_FRAMED
+    assert refusal(decode, b'{"asset": "a"}')[0] is Reason.UNDECODABLE
 
 
 def test_a_schema_of_the_configuration_is_for_whatever_comes() -> None:
@@ -111,18 +113,30 @@ def test_schemas_of_the_configuration_by_their_ids() -> None:
         "schema 8 is not among the schemas of the configuration",
     )
     assert decode_with(rule("avro", schemas=given, framing="glue"))(glue(GUID, BODY, compressed=True)) == TREE
-    both = decode_with(rule("avro", schemas=given, registry=REGISTRY), known(_8=AVRO))
+    both = decode_with(rule("avro", schemas=given, registry=REGISTRY), schemas=known(_8=AVRO))
     assert both(confluent(7, BODY)) == both(confluent(8, BODY)) == TREE
+
+
+def test_avro_in_its_json_encoding_needs_no_schema() -> None:
+    decode = decode_with(rule("avro", encoding="json"))
+    sent = b'{"asset": "a", "t": {"double": 81.4}, "p": null, "xs": {"array": [{"long": 1}, null]}, "n": {"m": {"int": 1}}}'
+    tree = {"asset": "a", "t": 81.4, "p": None, "xs": [1, None], "n": {"m": 1}}
+    assert decode(sent) == tree
+    assert decode_with(rule("avro", encoding="json", framing="confluent"))(confluent(7, sent)) == tree
+    assert MessageSchemas(rule("avro", encoding="json", framing="confluent", registry=REGISTRY)).known is None
+    assert refusal(decode, BODY)[0] in (Reason.NOT_JSON, Reason.NOT_UTF8)
+    deep = [b'{"a": ' * depth + b"1" + b"}" * depth for depth in (600, 900, 990, 100_000)]
+    assert {reason_of(decode, value) for value in deep} <= {None, Reason.TOO_DEEP}
 
 
 # ------------------------------------------------------------------ Protobuf
 def test_protobuf_is_read_by_the_schema_and_the_message_that_it_names() -> None:
-    decode = decode_with(rule("protobuf", registry=REGISTRY), known(_7=PROTO))
+    decode = decode_with(rule("protobuf", registry=REGISTRY), schemas=known(_7=PROTO))
     assert decode(confluent(7, path(1) + PROTO_BODY)) == PROTO_TREE
     assert decode(confluent(7, b"\x00" + b"\x0a\x01S")) == {"name": "S"}
     assert decode(confluent(7, path(0, 0) + b"\x0a\x01L")) == {"name": "L"}
     assert "no message at [5]" in refusal(decode, confluent(7, path(5)))[1]
-    named = decode_with(rule("protobuf", registry=REGISTRY, message="plant.Pump"), known(_7=PROTO))
+    named = decode_with(rule("protobuf", registry=REGISTRY, message="plant.Pump"), schemas=known(_7=PROTO))
     assert named(confluent(7, b"\x00" + PROTO_BODY)) == PROTO_TREE
 
 
@@ -141,7 +155,7 @@ def test_protobuf_of_a_descriptor_file() -> None:
 
 def test_ways_that_lead_nowhere_fill_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("daemon.stream.decode.framed.READERS_KEPT", 3)
-    decode = decode_with(rule("protobuf", registry=REGISTRY), known(_7=PROTO))
+    decode = decode_with(rule("protobuf", registry=REGISTRY), schemas=known(_7=PROTO))
     for index in range(20):
         value = confluent(7, path(index + 2))
         assert refusal(decode, value)[0] is Reason.UNKNOWN_SCHEMA
@@ -168,7 +182,7 @@ def test_the_header_of_a_record_names_its_schema() -> None:
     assert schemas.known is not None
     schemas.known.put(str(GUID), AVRO)
     assert schemas.wanted([record]) == []
-    assert decode_with(schemas.rule, schemas.known)(schemas.value_of(record)) == TREE
+    assert decode_with(schemas.rule, schemas=schemas.known)(schemas.value_of(record)) == TREE
     assert schemas.value_of(Record(0, None, b"x", 0)) == b"x"
 
 
@@ -178,7 +192,7 @@ def test_the_header_names_the_message_of_a_protobuf_file_too() -> None:
     (id,) = schemas.wanted([record])
     assert schemas.known is not None
     schemas.known.put(id, PROTO)
-    assert decode_with(schemas.rule, schemas.known)(schemas.value_of(record)) == PROTO_TREE
+    assert decode_with(schemas.rule, schemas=schemas.known)(schemas.value_of(record)) == PROTO_TREE
 
 
 @pytest.mark.parametrize(
@@ -214,8 +228,9 @@ def test_what_the_configuration_has_is_not_fetched() -> None:
         (rule("avro", schemas={"7": "3"}), "schemas 7: no Avro schema"),
         (rule("avro", schemas="a.avsc"), "schemas is a table"),
         (rule("avro", schema=7), "schema is a text"),
-        (rule("avro", shema="x"), "has no option 'shema': it has schema, schemas, framing"),
+        (rule("avro", shema="x"), "has no option 'shema': it has schema, schemas, framing, encoding"),
         (rule("avro", "confluent", schema='"int"'), "takes Confluent's framing off itself"),
+        (rule("avro", schema='"int"', encoding="xml"), "encoding 'xml' is neither binary nor json"),
         (rule("avro", schema='"int"', framing="some"), "framing 'some' is none of"),
         (rule("avro", registry=REGISTRY, framing="none"), "framing none names no schema"),
         (rule("avro", framing="glue"), "needs schema_registry.url, or `schema: FILE`"),
@@ -231,7 +246,7 @@ def test_what_the_configuration_has_is_not_fetched() -> None:
 )
 def test_a_wrong_option_is_said_at_start(wrong: DecodeRule, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
-        decode_with(wrong, Schemas() if wrong.registry else None)
+        decode_with(wrong, schemas=Schemas() if wrong.registry else None)
 
 
 @pytest.mark.parametrize(
@@ -259,7 +274,7 @@ def test_a_library_that_is_not_installed_is_missed_at_start(
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(builtins, "__import__", blocked)
     with pytest.raises(ConfigError, match=says):
-        decode_with(rule(kind, registry=REGISTRY), Schemas())
+        decode_with(rule(kind, registry=REGISTRY), schemas=Schemas())
     assert decode_with(rule("json"))(b"[1]") == [1]
 
 
@@ -273,10 +288,10 @@ def test_any_bytes_are_read_or_refused(begin: bytes, more: bytes) -> None:
 
 
 DECODERS = [
-    decode_with(rule("avro", registry=REGISTRY), known(_7=AVRO)),
+    decode_with(rule("avro", registry=REGISTRY), schemas=known(_7=AVRO)),
     decode_with(rule("avro", schema=text_of(PUMP), framing="glue")),
     decode_with(rule("avro", schema=text_of(PUMP))),
-    decode_with(rule("protobuf", registry=REGISTRY), known(_7=PROTO)),
+    decode_with(rule("protobuf", registry=REGISTRY), schemas=known(_7=PROTO)),
     decode_with(rule("protobuf", descriptor=FILES, message="plant.Pump")),
     decode_with(rule("protobuf", descriptor=FILES, message="plant.Pump", framing="glue")),
     decode_with(rule("json-schema")),

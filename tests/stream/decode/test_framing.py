@@ -57,34 +57,33 @@ def test_what_the_header_holds_stands_before_the_value_again() -> None:
 def test_bytes_in_another_form_are_refused_with_what_they_are(value: bytes, says: str) -> None:
     with pytest.raises(RejectedError, match=says) as refused:
         confluent_id(value)
-    assert refused.value.reason is Reason.NOT_FRAMED
+    assert refused.value.reason is Reason.UNDECODABLE
 
 
 @pytest.mark.parametrize("compressed", [False, True])
 def test_a_body_in_glues_framing_is_decompressed(compressed: bool) -> None:
-    assert glue_body(glue(GUID, b"body", compressed=compressed)) == (str(GUID), b"body")
+    assert glue_body(glue(GUID, b"body", compressed=compressed), 99) == (str(GUID), b"body")
 
 
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
-        (confluent(1, b"body of enough bytes"), Reason.NOT_FRAMED),
-        (b"\x03\x07" + GUID.bytes, Reason.NOT_FRAMED),
-        (b"\x03\x00" + GUID.bytes[:15], Reason.NOT_FRAMED),
-        (b"\x03\x05" + GUID.bytes + b"no zlib", Reason.NOT_FRAMED),
+        (confluent(1, b"body of enough bytes"), Reason.UNDECODABLE),
+        (b"\x03\x07" + GUID.bytes, Reason.UNDECODABLE),
+        (b"\x03\x00" + GUID.bytes[:15], Reason.UNDECODABLE),
+        (b"\x03\x05" + GUID.bytes + b"no zlib", Reason.UNDECODABLE),
     ],
 )
 def test_what_is_not_in_glues_framing_is_refused(value: bytes, reason: Reason) -> None:
     with pytest.raises(RejectedError) as refused:
-        glue_body(value)
+        glue_body(value, 99)
     assert refused.value.reason is reason
 
 
-def test_a_body_that_grows_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("daemon.stream.decode.framing.LONGEST_BODY", 1000)
-    assert len(glue_body(glue(GUID, bytes(1000), compressed=True))[1]) == 1000
+def test_a_body_that_grows_without_end_is_refused() -> None:
+    assert len(glue_body(glue(GUID, bytes(1000), compressed=True), 1000)[1]) == 1000
     with pytest.raises(RejectedError) as refused:
-        glue_body(glue(GUID, bytes(100_000), compressed=True))
+        glue_body(glue(GUID, bytes(100_000), compressed=True), 1000)
     assert refused.value.reason is Reason.TOO_LARGE
 
 
@@ -110,7 +109,7 @@ def test_the_first_message_is_a_single_zero() -> None:
 def test_a_way_without_end_or_sense_is_refused(value: bytes) -> None:
     with pytest.raises(RejectedError) as refused:
         message_path(value, 0)
-    assert refused.value.reason is Reason.NOT_FRAMED
+    assert refused.value.reason is Reason.UNDECODABLE
 
 
 def test_glues_number_of_the_message_is_passed_over() -> None:
@@ -128,5 +127,12 @@ def test_a_body_alone_that_may_be_framed_is_recognized() -> None:
 
 @given(st.binary(max_size=40))
 def test_any_bytes_are_read_or_refused(value: bytes) -> None:
-    for read in (confluent_id, glue_body, single_object_body, unframed, after_index, looks_framed):
-        assert reason_of(read, value) in (None, Reason.NOT_FRAMED, Reason.TOO_LARGE)
+    for read in (
+        confluent_id,
+        lambda given: glue_body(given, 99),
+        single_object_body,
+        unframed,
+        after_index,
+        looks_framed,
+    ):
+        assert reason_of(read, value) in (None, Reason.UNDECODABLE, Reason.TOO_LARGE)
