@@ -105,7 +105,7 @@ class Decoder:
         self._extractor: Extractor | None = None
         self.schemas: MessageSchemas | None = None
         if spec.input is not None:
-            self.schemas = MessageSchemas(spec.input.decode)
+            self.schemas = MessageSchemas(spec.input.decode, max_bytes)
             self._tree = decode_with(spec.input.decode, max_bytes, self.schemas.known)
             self._extractor = Extractor(
                 spec,

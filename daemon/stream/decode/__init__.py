@@ -6,8 +6,9 @@ the shell fills. A decoder raises ``RejectedError`` for bytes that are not what 
 knows nothing of assets, times and sensors: these are found by ``stream.extract``.
 """
 
-from daemon.stream.decode.decoders import MessageSchemas, TreeDecoder, decode_with
+from daemon.stream.decode.decoders import TreeDecoder, decode_with
 from daemon.stream.decode.framing import SchemaId
+from daemon.stream.decode.message_schemas import MessageSchemas
 from daemon.stream.decode.schemas import Schema, Schemas
 
 __all__ = ["MessageSchemas", "Schema", "SchemaId", "Schemas", "TreeDecoder", "decode_with"]

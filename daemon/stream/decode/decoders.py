@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from daemon.domain import Reading, Reason, Record
+from daemon.domain import Reason
 from daemon.errors import ConfigError
-from daemon.mapping import DecodeRule, RegistryAddress
-from daemon.stream.decode.framed import framed_decoder, needs_schemas, reads_framing
-from daemon.stream.decode.framing import SchemaId, framed, unframed
+from daemon.mapping import DecodeRule
+from daemon.stream.decode.framed import framed_decoder
+from daemon.stream.decode.framing import unframed
 from daemon.stream.decode.json_text import json_tree
 from daemon.stream.decode.schemas import Schemas
 from daemon.stream.rejection import RejectedError
@@ -51,11 +51,17 @@ def decode_with(
         raise ConfigError(f"decode: {rule.kind!r} is none of {', '.join([*_DECODERS, *sorted(_FRAMED)])}")
     if not rule.unwrap:
         return decode
-    unwrap = _unwrap(rule.unwrap)
+    unwrap = unwrapping(rule.unwrap)
     return lambda value: decode(unwrap(value))
 
 
-def _unwrap(names: Sequence[str]) -> Callable[[bytes], bytes]:
+def unwrapping(names: Sequence[str], most_bytes: int = MOST_BYTES) -> Callable[[bytes], bytes]:
+    """The function that takes wrappings off, in order.
+
+    Args:
+        names: of the wrappings.
+        most_bytes: of a decompressed record.
+    """
     wrappers = [_WRAPPERS[name] for name in names]
 
     def unwrapped(value: bytes) -> bytes:
@@ -64,44 +70,6 @@ def _unwrap(names: Sequence[str]) -> Callable[[bytes], bytes]:
         return value
 
     return unwrapped
-
-
-class MessageSchemas:
-    """The schemas that the messages of one stream name: what the shell must fetch before they are decoded.
-
-    Args:
-        rule: how the stream's messages are decoded.
-
-    Attributes:
-        rule: the same; its ``registry`` is who is asked.
-        known: what the registry has answered; None where no schema is asked for, which is the case of most streams.
-    """
-
-    def __init__(self, rule: DecodeRule) -> None:
-        self.rule = rule
-        self.known = Schemas() if needs_schemas(rule) else None
-        self._in_header = reads_framing(rule)
-        self._unwrap = _unwrap(rule.unwrap) if rule.unwrap else None
-        self._given = (
-            frozenset(map(str, given)) if isinstance(given := rule.options.get("schemas"), Mapping) else ()
-        )
-
-    @property
-    def registry(self) -> RegistryAddress | None:
-        """Who is asked for schemas; None where nobody is."""
-        return None if self.known is None else self.rule.registry
-
-    def value_of(self, record: Record) -> bytes:
-        """The bytes of a record that are decoded: its value, after what a serializer put into a header."""
-        if self._in_header and record.headers:
-            return framed(record.value, record.headers)
-        return record.value
-
-    def wanted(self, items: Sequence[Record | Reading]) -> list[SchemaId]:
-        """The schemas that records name and of which nothing is known yet."""
-        if self.known is None:
-            return []
-        return [id for id in self.known.wanted(items, self._unwrap) if str(id) not in self._given]
 
 
 def inner_bytes(found: object, path: str) -> bytes:
