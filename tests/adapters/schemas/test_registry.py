@@ -12,7 +12,7 @@ from daemon.adapters.schemas import registry as module
 from daemon.domain import Reason, Record
 from daemon.errors import ConfigError
 from daemon.mapping import DecodeRule, RegistryAddress
-from daemon.stream.decode import MessageSchemas, Schema, decode_with
+from daemon.stream.decode import MessageSchemas, Schema
 from daemon.stream.decode.protobuf import ProtobufFiles
 from daemon.stream.rejection import RejectedError
 from tests.registry import Apicurio, Registry
@@ -22,6 +22,7 @@ from tests.stream.decode.framings import (
     avro,
     by_guid,
     confluent,
+    decoder,
     descriptor_set,
     message_class,
     text_of,
@@ -80,7 +81,7 @@ async def test_an_avro_schema_that_refers_to_another(either: Registry | Apicurio
     schemas = MessageSchemas(DecodeRule("avro", registry=RegistryAddress((either.url,))))
     record = Record(0, None, confluent(id, b"\x0e"), 0)
     await provide_schemas(schemas, [record])
-    assert decode_with(schemas.rule, schemas=schemas.known)(record.value) == {"motor": {"rpm": 7}}
+    assert decoder(schemas.rule, schemas=schemas.known)(record.value) == {"motor": {"rpm": 7}}
 
 
 async def test_a_protobuf_schema(either: Registry | Apicurio) -> None:
@@ -144,7 +145,7 @@ async def test_a_schema_is_found_by_its_guid(registry: Registry) -> None:
     schemas = MessageSchemas(DecodeRule("avro", registry=RegistryAddress((registry.url,))))
     record = Record(0, None, avro(PUMP, TREE), 0, [("__value_schema_id", by_guid(UUID(stored.guid)))])
     await provide_schemas(schemas, [record])
-    assert decode_with(schemas.rule, schemas=schemas.known)(schemas.value_of(record)) == TREE
+    assert decoder(schemas.rule, schemas=schemas.known)(schemas.value_of(record)) == TREE
     assert registry.asked == [f"/schemas/guids/{stored.guid}"]
 
 
@@ -155,7 +156,7 @@ async def test_each_schema_is_asked_for_once(registry: Registry) -> None:
     for _ in range(3):
         await provide_schemas(schemas, records)
     assert registry.asked == [f"/schemas/ids/{id}", "/schemas/ids/77"]
-    decode = decode_with(schemas.rule, schemas=schemas.known)
+    decode = decoder(schemas.rule, schemas=schemas.known)
     assert decode(records[0].value) == TREE
     with pytest.raises(RejectedError, match="the schema registry has no schema 77") as refused:
         decode(records[1].value)

@@ -17,6 +17,8 @@ from uuid import UUID
 import fastavro
 
 from daemon.domain import Reason
+from daemon.mapping import DecodeRule
+from daemon.stream.decode import Schemas, decode_with
 from daemon.stream.rejection import RejectedError
 
 PUMP = {
@@ -136,3 +138,8 @@ def reason_of(read: Callable[[bytes], Any], value: bytes) -> Reason | None:
     except RejectedError as rejected:
         return rejected.reason
     return None
+
+
+def decoder(rule: DecodeRule, schemas: Schemas | None = None) -> Callable[[bytes], Any]:
+    """The function that decodes as a rule says, of records that are nothing but their bytes."""
+    return decode_with(rule, schemas=schemas)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from daemon.domain import Reason, Record
 from daemon.errors import ConfigError
 from daemon.mapping import DecodeRule, RegistryAddress
-from daemon.stream.decode import MessageSchemas, Schema, Schemas, decode_with
+from daemon.stream.decode import MessageSchemas, Schema, Schemas
 from daemon.stream.decode.framing import HEADER
 from daemon.stream.decode.protobuf import files_of_set
 from daemon.stream.rejection import RejectedError
@@ -24,6 +24,7 @@ from tests.stream.decode.framings import (
     avro,
     by_guid,
     confluent,
+    decoder,
     descriptor_set,
     glue,
     message_class,
@@ -68,7 +69,7 @@ def refusal(decode: Any, value: bytes) -> tuple[Reason, str]:
 # ------------------------------------------------------------------ Avro
 def test_avro_is_read_by_the_schema_that_it_names() -> None:
     newer = PUMP | {"fields": [*PUMP["fields"], {"name": "flow", "type": "float"}]}  # type: ignore[misc]
-    decode = decode_with(
+    decode = decoder(
         rule("avro", registry=REGISTRY), schemas=known(_7=AVRO, _8=Schema("AVRO", text_of(newer)))
     )
     assert decode(confluent(7, BODY)) == TREE
@@ -79,7 +80,7 @@ def test_avro_is_read_by_the_schema_that_it_names() -> None:
 def test_a_schema_of_the_registry_that_cannot_be_used_rejects_its_messages() -> None:
     schemas = known(_1=Schema("AVRO", '"nope"'), _2=PROTO, _3=Schema("XML"))
     schemas.put(4, "the registry has no schema 4")
-    decode = decode_with(rule("avro", registry=REGISTRY), schemas=schemas)
+    decode = decoder(rule("avro", registry=REGISTRY), schemas=schemas)
     assert refusal(decode, confluent(1, BODY)) == (
         Reason.UNKNOWN_SCHEMA,
         "schema 1 cannot be used: no Avro schema: 'nope' is no type",
@@ -92,12 +93,12 @@ def test_a_schema_of_the_registry_that_cannot_be_used_rejects_its_messages() -> 
 
 
 def test_a_schema_of_the_configuration_is_for_whatever_comes() -> None:
-    alone = decode_with(rule("avro", schema=text_of(PUMP).encode()))
+    alone = decoder(rule("avro", schema=text_of(PUMP).encode()))
     assert alone(BODY) == TREE
-    assert decode_with(rule("avro", schema=text_of(PUMP)))(BODY) == TREE
-    assert decode_with(rule("avro", schema=text_of(PUMP), framing="confluent"))(confluent(99, BODY)) == TREE
-    assert decode_with(rule("avro", schema=text_of(PUMP), framing="glue"))(glue(GUID, BODY)) == TREE
-    single = decode_with(rule("avro", schema=text_of(PUMP), framing="single-object"))
+    assert decoder(rule("avro", schema=text_of(PUMP)))(BODY) == TREE
+    assert decoder(rule("avro", schema=text_of(PUMP), framing="confluent"))(confluent(99, BODY)) == TREE
+    assert decoder(rule("avro", schema=text_of(PUMP), framing="glue"))(glue(GUID, BODY)) == TREE
+    single = decoder(rule("avro", schema=text_of(PUMP), framing="single-object"))
     assert single(b"\xc3\x01" + bytes(8) + BODY) == TREE
     assert "give framing: confluent" in refusal(alone, confluent(1, BODY))[1]
     assert "give framing" not in refusal(alone, BODY[:-1])[1]
@@ -105,24 +106,24 @@ def test_a_schema_of_the_configuration_is_for_whatever_comes() -> None:
 
 def test_schemas_of_the_configuration_by_their_ids() -> None:
     given = {"7": text_of(PUMP).encode(), str(GUID).upper(): text_of(PUMP).encode()}
-    decode = decode_with(rule("avro", schemas=given))
+    decode = decoder(rule("avro", schemas=given))
     assert decode(confluent(7, BODY)) == TREE
     assert decode(by_guid(GUID) + BODY) == TREE
     assert refusal(decode, confluent(8, BODY)) == (
         Reason.UNKNOWN_SCHEMA,
         "schema 8 is not among the schemas of the configuration",
     )
-    assert decode_with(rule("avro", schemas=given, framing="glue"))(glue(GUID, BODY, compressed=True)) == TREE
-    both = decode_with(rule("avro", schemas=given, registry=REGISTRY), schemas=known(_8=AVRO))
+    assert decoder(rule("avro", schemas=given, framing="glue"))(glue(GUID, BODY, compressed=True)) == TREE
+    both = decoder(rule("avro", schemas=given, registry=REGISTRY), schemas=known(_8=AVRO))
     assert both(confluent(7, BODY)) == both(confluent(8, BODY)) == TREE
 
 
 def test_avro_in_its_json_encoding_needs_no_schema() -> None:
-    decode = decode_with(rule("avro", encoding="json"))
+    decode = decoder(rule("avro", encoding="json"))
     sent = b'{"asset": "a", "t": {"double": 81.4}, "p": null, "xs": {"array": [{"long": 1}, null]}, "n": {"m": {"int": 1}}}'
     tree = {"asset": "a", "t": 81.4, "p": None, "xs": [1, None], "n": {"m": 1}}
     assert decode(sent) == tree
-    assert decode_with(rule("avro", encoding="json", framing="confluent"))(confluent(7, sent)) == tree
+    assert decoder(rule("avro", encoding="json", framing="confluent"))(confluent(7, sent)) == tree
     assert MessageSchemas(rule("avro", encoding="json", framing="confluent", registry=REGISTRY)).known is None
     assert refusal(decode, BODY)[0] in (Reason.NOT_JSON, Reason.NOT_UTF8)
     deep = [b'{"a": ' * depth + b"1" + b"}" * depth for depth in (600, 900, 990, 100_000)]
@@ -131,31 +132,31 @@ def test_avro_in_its_json_encoding_needs_no_schema() -> None:
 
 # ------------------------------------------------------------------ Protobuf
 def test_protobuf_is_read_by_the_schema_and_the_message_that_it_names() -> None:
-    decode = decode_with(rule("protobuf", registry=REGISTRY), schemas=known(_7=PROTO))
+    decode = decoder(rule("protobuf", registry=REGISTRY), schemas=known(_7=PROTO))
     assert decode(confluent(7, path(1) + PROTO_BODY)) == PROTO_TREE
     assert decode(confluent(7, b"\x00" + b"\x0a\x01S")) == {"name": "S"}
     assert decode(confluent(7, path(0, 0) + b"\x0a\x01L")) == {"name": "L"}
     assert "no message at [5]" in refusal(decode, confluent(7, path(5)))[1]
-    named = decode_with(rule("protobuf", registry=REGISTRY, message="plant.Pump"), schemas=known(_7=PROTO))
+    named = decoder(rule("protobuf", registry=REGISTRY, message="plant.Pump"), schemas=known(_7=PROTO))
     assert named(confluent(7, b"\x00" + PROTO_BODY)) == PROTO_TREE
 
 
 def test_protobuf_of_a_descriptor_file() -> None:
-    alone = decode_with(rule("protobuf", descriptor=FILES, message="plant.Pump"))
+    alone = decoder(rule("protobuf", descriptor=FILES, message="plant.Pump"))
     assert alone(PROTO_BODY) == PROTO_TREE
-    framed = decode_with(rule("protobuf", descriptor=FILES, framing="confluent"))
+    framed = decoder(rule("protobuf", descriptor=FILES, framing="confluent"))
     assert (
         framed(confluent(5, path(1) + PROTO_BODY)) == framed(confluent(6, path(1) + PROTO_BODY)) == PROTO_TREE
     )
-    glued = decode_with(rule("protobuf", descriptor=FILES, framing="glue", message="plant.Pump"))
+    glued = decoder(rule("protobuf", descriptor=FILES, framing="glue", message="plant.Pump"))
     assert glued(glue(GUID, b"\x03" + PROTO_BODY)) == PROTO_TREE
-    by_id = decode_with(rule("protobuf", schemas={7: FILES}))
+    by_id = decoder(rule("protobuf", schemas={7: FILES}))
     assert by_id(confluent(7, path(1) + PROTO_BODY)) == PROTO_TREE
 
 
 def test_ways_that_lead_nowhere_fill_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("daemon.stream.decode.framed.READERS_KEPT", 3)
-    decode = decode_with(rule("protobuf", registry=REGISTRY), schemas=known(_7=PROTO))
+    decode = decoder(rule("protobuf", registry=REGISTRY), schemas=known(_7=PROTO))
     for index in range(20):
         value = confluent(7, path(index + 2))
         assert refusal(decode, value)[0] is Reason.UNKNOWN_SCHEMA
@@ -164,14 +165,14 @@ def test_ways_that_lead_nowhere_fill_no_memory(monkeypatch: pytest.MonkeyPatch) 
 
 # ------------------------------------------------------------------ JSON Schema
 def test_json_schema_is_json_after_its_id() -> None:
-    decode = decode_with(rule("json-schema"))
+    decode = decoder(rule("json-schema"))
     assert decode(confluent(7, b'{"asset": "a"}')) == {"asset": "a"}
     assert decode(by_guid(GUID) + b'{"asset": "a"}') == {"asset": "a"}
     assert refusal(decode, b'{"asset": "a"}')[1].endswith("begins JSON: give decode: json")
     assert refusal(decode, confluent(7, b"{"))[0] is Reason.NOT_JSON
-    assert decode_with(rule("json-schema", framing="glue"))(glue(GUID, b"[1]")) == [1]
-    assert decode_with(rule("json-schema", framing="none"))(b"[1]") == [1]
-    assert decode_with(rule("json", "confluent"))(confluent(7, b"[1]")) == [1]
+    assert decoder(rule("json-schema", framing="glue"))(glue(GUID, b"[1]")) == [1]
+    assert decoder(rule("json-schema", framing="none"))(b"[1]") == [1]
+    assert decoder(rule("json", "confluent"))(confluent(7, b"[1]")) == [1]
 
 
 # ------------------------------------------------------------------ what the shell fetches
@@ -182,7 +183,7 @@ def test_the_header_of_a_record_names_its_schema() -> None:
     assert schemas.known is not None
     schemas.known.put(str(GUID), AVRO)
     assert schemas.wanted([record]) == []
-    assert decode_with(schemas.rule, schemas=schemas.known)(schemas.value_of(record)) == TREE
+    assert decoder(schemas.rule, schemas=schemas.known)(schemas.value_of(record)) == TREE
     assert schemas.value_of(Record(0, None, b"x", 0)) == b"x"
 
 
@@ -192,7 +193,7 @@ def test_the_header_names_the_message_of_a_protobuf_file_too() -> None:
     (id,) = schemas.wanted([record])
     assert schemas.known is not None
     schemas.known.put(id, PROTO)
-    assert decode_with(schemas.rule, schemas=schemas.known)(schemas.value_of(record)) == PROTO_TREE
+    assert decoder(schemas.rule, schemas=schemas.known)(schemas.value_of(record)) == PROTO_TREE
 
 
 @pytest.mark.parametrize(
@@ -246,7 +247,7 @@ def test_what_the_configuration_has_is_not_fetched() -> None:
 )
 def test_a_wrong_option_is_said_at_start(wrong: DecodeRule, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
-        decode_with(wrong, schemas=Schemas() if wrong.registry else None)
+        decoder(wrong, schemas=Schemas() if wrong.registry else None)
 
 
 @pytest.mark.parametrize(
@@ -274,8 +275,8 @@ def test_a_library_that_is_not_installed_is_missed_at_start(
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(builtins, "__import__", blocked)
     with pytest.raises(ConfigError, match=says):
-        decode_with(rule(kind, registry=REGISTRY), schemas=Schemas())
-    assert decode_with(rule("json"))(b"[1]") == [1]
+        decoder(rule(kind, registry=REGISTRY), schemas=Schemas())
+    assert decoder(rule("json"))(b"[1]") == [1]
 
 
 # ------------------------------------------------------------------ hostile bytes
@@ -288,11 +289,11 @@ def test_any_bytes_are_read_or_refused(begin: bytes, more: bytes) -> None:
 
 
 DECODERS = [
-    decode_with(rule("avro", registry=REGISTRY), schemas=known(_7=AVRO)),
-    decode_with(rule("avro", schema=text_of(PUMP), framing="glue")),
-    decode_with(rule("avro", schema=text_of(PUMP))),
-    decode_with(rule("protobuf", registry=REGISTRY), schemas=known(_7=PROTO)),
-    decode_with(rule("protobuf", descriptor=FILES, message="plant.Pump")),
-    decode_with(rule("protobuf", descriptor=FILES, message="plant.Pump", framing="glue")),
-    decode_with(rule("json-schema")),
+    decoder(rule("avro", registry=REGISTRY), schemas=known(_7=AVRO)),
+    decoder(rule("avro", schema=text_of(PUMP), framing="glue")),
+    decoder(rule("avro", schema=text_of(PUMP))),
+    decoder(rule("protobuf", registry=REGISTRY), schemas=known(_7=PROTO)),
+    decoder(rule("protobuf", descriptor=FILES, message="plant.Pump")),
+    decoder(rule("protobuf", descriptor=FILES, message="plant.Pump", framing="glue")),
+    decoder(rule("json-schema")),
 ]
