@@ -74,8 +74,8 @@ def avro_reader(schema: Schema) -> Callable[[bytes], Any]:
         except (EOFError, LookupError, ValueError, OverflowError, MemoryError, struct.error) as error:
             what = "it ends too early" if isinstance(error, EOFError) else shown(str(error))
             raise RejectedError(Reason.UNDECODABLE, f"no Avro of this schema: {what}") from None
-        left = len(value) - stream.tell()
-        if left:
+        if stream.read(1):
+            left = len(value) - stream.tell() + 1
             raise RejectedError(Reason.UNDECODABLE, f"{left} bytes are left after the Avro of this schema")
         return tree
 

@@ -283,12 +283,22 @@ def _unframing(how: str, readers: _Readers, most_bytes: int) -> Read:
     if how in ("none", "single-object") and fixed is None:
         raise ConfigError(f"decode: framing {how} names no schema: give `schema: FILE`")
 
+    known: dict[
+        bytes, Read
+    ] = {}  # by the first bytes of Avro, which are nearly always of the same few schemas
+
     def confluent(value: bytes) -> Any:
+        read = known.get(value[:5])
+        if read is not None:
+            return read(value[5:])
         id, at = framing.confluent_id(value)
         path: tuple[int, ...] = ()
         if paths:
             path, at = framing.message_path(value, at)
-        return (fixed or readers.of(id, path))(value[at:])
+        read = fixed or readers.of(id, path)
+        if at == 5 and fixed is None:
+            known[value[:5]] = read
+        return read(value[at:])
 
     def glue(value: bytes) -> Any:
         version, body = framing.glue_body(value, most_bytes)

@@ -18,6 +18,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from importlib import import_module
 from typing import Any, Final
 
@@ -238,12 +239,17 @@ def _mapping(change: Convert | None) -> Convert:
 def _timestamp(message: Any) -> str | int:
     seconds, nanos = message.seconds, message.nanos
     try:
-        text = (_EPOCH + timedelta(seconds=seconds)).replace(tzinfo=None).isoformat()
+        text = _whole_seconds(seconds)
     except OverflowError:
         return int(seconds)
     if not 0 <= nanos < 10**9:
         return f"{text}.{nanos}Z"  # no time: the time rule says so
     return f"{text}.{nanos:09d}Z" if nanos else f"{text}Z"
+
+
+@lru_cache(maxsize=4096)  # many assets report in the same second
+def _whole_seconds(seconds: int) -> str:
+    return (_EPOCH + timedelta(seconds=seconds)).replace(tzinfo=None).isoformat()
 
 
 def _duration(message: Any) -> float | int:
