@@ -302,6 +302,7 @@ class Reason(StrEnum):
     UNDECODABLE = "undecodable"  # not what the stream's decoder reads
     TOO_DEEP = "too_deep"
     NOT_AN_OBJECT = "not_an_object"
+    UNKNOWN_SCHEMA = "unknown_schema"  # the registry has no schema of this id, or none that can be used
     NO_ASSET = "no_asset"
     BAD_ASSET = "bad_asset"
     NO_TIMESTAMP = "no_timestamp"

@@ -140,12 +140,27 @@ Sources = tuple[Source, ...]
 
 # ------------------------------------------------------------------ the layers
 @dataclass(frozen=True, slots=True)
+class RegistryAddress:
+    """Where the schemas are that messages name, and as whom they are read; secrets stay in their files."""
+
+    urls: tuple[str, ...]  # of one registry; the next is asked where one does not answer
+    username: str | None = None
+    password_file: str | None = None
+    token_file: str | None = None
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+    timeout_s: float = 10.0  # of one request
+
+
+@dataclass(frozen=True, slots=True)
 class DecodeRule:
     """Layer 1: bytes to a tree of dicts, lists, texts and numbers."""
 
     kind: str = "json"
     unwrap: tuple[str, ...] = ()  # before decoding, in order: base64, gzip, zlib, confluent
-    options: Mapping[str, object] = field(default_factory=dict)  # of the kind
+    options: Mapping[str, object] = field(default_factory=dict)  # of the kind; of files, what they hold
+    registry: RegistryAddress | None = None  # of the schemas that messages name
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@
 # Versions that are locked stay unless pyproject.toml asks for others; with --upgrade all are the
 # newest. Extra arguments go to `uv pip compile`.
 #
-#   requirements.lock       what anomalyd needs to be built and to run; torch as the index has it (CUDA)
+#   requirements.lock       what anomalyd needs to be built and to run, with all message formats (the extra
+#                           `formats`); torch as the index has it (CUDA)
 #   requirements-cpu.lock   the same without torch and its CUDA packages: for an image with a CPU torch
 #   requirements-ci.lock    requirements.lock and every extra of pyproject.toml
 set -euo pipefail
@@ -22,7 +23,7 @@ compile() { # compile OUTPUT ARGUMENT...
 }
 
 build=$(python3 -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")')
-compile requirements.lock "$@" <<<"$build"
+compile requirements.lock --extra formats "$@" <<<"$build"
 compile requirements-ci.lock --constraint deploy/requirements.lock --all-extras "$@" <<<"$build"
 
 # Only torch needs these, and only where it brings CUDA along.

@@ -69,13 +69,28 @@ class Lock:
         }
 
 
+def with_extras(names: Iterable[str], optional: Mapping[str, list[str]], project: str) -> list[str]:
+    """The requirements of extras, those of the extras that they name themselves among them."""
+    found: list[str] = []
+    for name in names:
+        for text in optional[name]:
+            requirement = Requirement(text)
+            if canonicalize_name(requirement.name) == canonicalize_name(project):
+                found += with_extras(sorted(requirement.extras), optional, project)
+            else:
+                found.append(text)
+    return found
+
+
 def faults(root: Path) -> list[str]:
     """One line for whatever is wrong."""
     with (root / "pyproject.toml").open("rb") as file:
         document = tomllib.load(file)
     project = document["project"]
-    base = [*document["build-system"]["requires"], *project["dependencies"]]
-    extras = [text for texts in project["optional-dependencies"].values() for text in texts]
+    optional = project["optional-dependencies"]
+    formats = with_extras(["formats"], optional, project["name"])
+    base = [*document["build-system"]["requires"], *project["dependencies"], *formats]
+    extras = with_extras(optional, optional, project["name"])
     run, cpu, ci = (Lock(root / "deploy" / f"requirements{name}.lock") for name in ("", "-cpu", "-ci"))
     found = [*run.faults, *cpu.faults, *ci.faults]
     for environment in environments():

@@ -69,6 +69,15 @@ ELSEWHERE = {
     'http_refused_total{reason="crowded"}': (
         "tests/adapters/admin/test_server.py::test_it_is_the_oldest_idle_connection_that_makes_room"
     ),
+    'schema_requests_total{result="found"}': (
+        "tests/runtime/test_schema_supply.py::test_records_are_read_by_the_schemas_of_the_registry"
+    ),
+    'schema_requests_total{result="absent"}': (
+        "tests/runtime/test_schema_supply.py::test_records_are_read_by_the_schemas_of_the_registry"
+    ),
+    'schema_requests_total{result="failed"}': (
+        "tests/runtime/test_schema_supply.py::test_an_outage_is_waited_out_and_nothing_is_lost"
+    ),
 }
 CONSTANT = {"build_info", "model_info"}
 """``model_info`` is 1 for whatever version is in use; its label moves."""

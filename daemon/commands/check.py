@@ -5,11 +5,17 @@ In: the settings. Out: a ``CheckResult`` per question, in the order in which the
 
 from __future__ import annotations
 
+import asyncio
+
 from daemon.adapters.kafka import CheckResult
+from daemon.adapters.schemas import RegistryError, SchemaRegistry
 from daemon.commands.conditions import conditions_in_topics, declared_conditions
 from daemon.commands.topic_records import readings_in_topics
 from daemon.commands.wiring import connection_problem, probe
 from daemon.config import Settings, unknown_environment
+from daemon.errors import ConfigError
+from daemon.mapping import RegistryAddress
+from daemon.stream.decode import MessageSchemas, decode_with
 
 
 async def check(settings: Settings, *, broker: bool) -> list[CheckResult]:
@@ -21,6 +27,7 @@ async def check(settings: Settings, *, broker: bool) -> list[CheckResult]:
     if not problems:
         results.append(CheckResult("environment", True, "every ANOMALYD_ variable names a key"))
     results += declared_conditions(stream.spec() for stream in settings.streams)
+    results += decoders(settings)
     problem = connection_problem(settings)
     if problem is not None:
         results.append(CheckResult("connection", False, problem))
@@ -28,4 +35,30 @@ async def check(settings: Settings, *, broker: bool) -> list[CheckResult]:
         results += await probe(settings)
         results += await readings_in_topics(settings)
         results += await conditions_in_topics(settings)
+    if broker and (address := settings.schema_registry.address()) is not None:
+        results.append(await _registry_answers(address))
     return results
+
+
+def decoders(settings: Settings) -> list[CheckResult]:
+    """What is wrong with the decoders of streams: a library that is not installed, a schema that cannot be used."""
+    found = []
+    for stream in settings.streams:
+        rule = None if stream.mapping is None else stream.spec(settings.schema_registry.address()).input
+        if rule is None:
+            continue
+        try:
+            decode_with(rule.decode, schemas=MessageSchemas(rule.decode).known)
+        except ConfigError as error:
+            found.append(CheckResult(f"decoder of {stream.name}", False, str(error)))
+    return found
+
+
+async def _registry_answers(address: RegistryAddress) -> CheckResult:
+    """Whether the schema registry answers, and as whom it is asked."""
+    try:
+        registry = SchemaRegistry(address)
+        subjects = await asyncio.to_thread(registry.subjects)
+    except (ConfigError, RegistryError) as error:
+        return CheckResult("schema registry", False, str(error))
+    return CheckResult("schema registry", True, f"{registry.name}: {subjects} subject(s)")

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from daemon.adapters.kafka import CheckResult, newest_records
+from daemon.adapters.schemas import RegistryError, provide_schemas
 from daemon.calendar import MANY_LABELS, labels_of
 from daemon.commands.wiring import kafka_settings
 from daemon.config import Settings
@@ -44,9 +45,17 @@ def declared_conditions(specs: Iterable[StreamSpec]) -> list[CheckResult]:
     return found
 
 
-def conditions_in_records(spec: StreamSpec, records: Sequence[Record]) -> CheckResult:
-    """Whether the fields that messages and assets give appear in records at all."""
-    decoder, seen, read = Decoder(spec), Counter[str](), 0
+def conditions_in_records(
+    spec: StreamSpec, records: Sequence[Record], decoder: Decoder | None = None
+) -> CheckResult:
+    """Whether the fields that messages and assets give appear in records at all.
+
+    Args:
+        spec: the stream.
+        records: of its topics.
+        decoder: of the stream, with the schemas that the records name; None: they name none.
+    """
+    decoder, seen, read = decoder or Decoder(spec), Counter[str](), 0
     for reading in decoder.decode_all(records):
         if isinstance(reading, Reading):
             read += 1
@@ -73,7 +82,7 @@ async def conditions_in_topics(settings: Settings) -> list[CheckResult]:
     """``conditions_in_records`` of each stream with such fields; a topic that cannot be read is left out."""
     found = []
     for stream in settings.streams:
-        spec = stream.spec()
+        spec = stream.spec(settings.schema_registry.address())
         if not spec.message_condition:
             continue
         records: list[Record] = []
@@ -83,5 +92,10 @@ async def conditions_in_topics(settings: Settings) -> list[CheckResult]:
             except (BrokerError, InputError):
                 continue  # the probe reports it
             records += some
-        found.append(conditions_in_records(spec, records))
+        decoder = Decoder(spec)
+        try:
+            await provide_schemas(decoder.schemas, records)
+        except RegistryError:
+            continue  # the probe reports it, too
+        found.append(conditions_in_records(spec, records, decoder))
     return found

@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator
 
@@ -51,6 +52,34 @@ def parse_duration(value: Any) -> Any:
     if seconds and not duration:
         raise ValueError(f"{shown(value)} is shorter than a microsecond")
     return duration
+
+
+def one_or_more(value: Any) -> Any:
+    """A list of texts; a single text is a list of one, and null of none."""
+    if value is None:
+        return ()
+    return (value,) if isinstance(value, str) else value
+
+
+def check_registry_url(url: str) -> None:
+    """Refuse (ValueError) what is no address of a schema registry: a secret would be shown with it in every message."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"url {shown(url)} is not an address as https://registry:8081")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("url holds a password: write username and password_file")
+    if parts.query or parts.fragment or not url.isascii() or not url.isprintable() or " " in url:
+        raise ValueError(f"url {shown(url)} has more than an address and a path")
+    try:
+        _ = parts.port
+    except ValueError as error:
+        raise ValueError(f"url {shown(url)}: {error}") from error
+
+
+def is_loopback(url: str) -> bool:
+    """Whether an address is of this machine."""
+    host = urlsplit(url).hostname or ""
+    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def parse_budget(value: Any) -> Any:

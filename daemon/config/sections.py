@@ -27,13 +27,17 @@ from daemon.config.notation import (
     Name,
     PositiveDuration,
     TopicName,
+    check_registry_url,
     distinct,
     folder,
+    is_loopback,
+    one_or_more,
     parse_budget,
     parse_cpu_share,
     parse_persistence,
 )
 from daemon.config.presets import CUSTOM, mapping_of
+from daemon.config.schema_files import with_schema_files
 from daemon.documents import shown
 from daemon.domain import (
     AlarmPolicy,
@@ -46,7 +50,7 @@ from daemon.domain import (
     to_ns,
     zone_of,
 )
-from daemon.mapping import PLAIN, Component, InputMapping, Reduce, SensorRule
+from daemon.mapping import PLAIN, Component, InputMapping, Reduce, RegistryAddress, SensorRule
 
 INSTANTS = (datetime(1970, 1, 1, tzinfo=UTC), datetime(2262, 1, 1, tzinfo=UTC))
 MAX_ROWS = 100_000_000
@@ -88,6 +92,42 @@ class KafkaSection(Section):
         if self.security_protocol.startswith("SASL") and self.sasl_mechanism is None:
             raise ValueError(f"security_protocol {self.security_protocol} needs sasl_mechanism")
         return self
+
+
+class SchemaRegistrySection(Section):
+    """Where the schemas of Avro and Protobuf messages are: a registry with the API of Confluent's."""
+
+    url: Annotated[tuple[str, ...], BeforeValidator(one_or_more)] = ()
+    username: str | None = None
+    password_file: Path | None = None
+    token_file: Path | None = None
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    timeout: PositiveDuration = timedelta(seconds=10)
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        for url in self.url:
+            check_registry_url(url)
+        if (self.username is None) != (self.password_file is None):
+            raise ValueError("username and password_file come together or not at all")
+        if self.username is not None and self.token_file is not None:
+            raise ValueError("username and token_file exclude each other")
+        if self.key_file is not None and self.cert_file is None:
+            raise ValueError("key_file needs cert_file")
+        secret = self.username is not None or self.token_file is not None
+        if secret and any(url.startswith("http://") and not is_loopback(url) for url in self.url):
+            raise ValueError("a password or token over http:// is sent in the clear: use https://")
+        return self
+
+    def address(self) -> RegistryAddress | None:
+        """The value that the adapters work with; None where no registry is configured."""
+        if not self.url:
+            return None
+        files = ("password_file", "token_file", "ca_file", "cert_file", "key_file")
+        named = {key: str(path) for key in files if (path := getattr(self, key)) is not None}
+        return RegistryAddress(self.url, self.username, timeout_s=self.timeout.total_seconds(), **named)
 
 
 class FieldsSection(Section):
@@ -240,7 +280,7 @@ class StreamSection(Section):
             return None
         name = CUSTOM if typed and "format" not in self.model_fields_set else self.format
         try:
-            return mapping_of(name, self.input or {})
+            return with_schema_files(mapping_of(name, self.input or {}))
         except ValueError as error:
             where = "format" if self.input is None else "input"
             raise ValueError(f"{where}: {error}") from error
@@ -262,8 +302,15 @@ class StreamSection(Section):
         """The sensors of the stream, rule and range of each; see ``SensorSection.channels``."""
         return [found for name, sensor in self.sensors.items() for found in sensor.channels(name)]
 
-    def spec(self) -> StreamSpec:
-        """The immutable value that the core works with."""
+    def spec(self, registry: RegistryAddress | None = None) -> StreamSpec:
+        """The immutable value that the core works with.
+
+        Args:
+            registry: of the schemas that messages name (``Settings.schema_registry``).
+        """
+        mapping = self.mapping
+        if mapping is not None and registry is not None:
+            mapping = replace(mapping, decode=replace(mapping.decode, registry=registry))
         period, channels = self.period, self.channels
         long = max(timedelta(minutes=5), 20 * period)
         rules = tuple(rule for _, rule, _ in channels)
@@ -276,7 +323,7 @@ class StreamSection(Section):
             allowed_lateness_ns=to_ns(self.lateness),
             max_gap_ns=to_ns(self.max_gap or long),
             silent_after_ns=to_ns(self.silent_after or long),
-            format=Format.MAPPED if self.mapping is not None else Format(self.format),
+            format=Format.MAPPED if mapping is not None else Format(self.format),
             fields=FieldNames(**self.fields.model_dump()),
             topics=self.topics,
             condition=self.condition,
@@ -284,7 +331,7 @@ class StreamSection(Section):
             assets=self.assets,
             timezone=self.timezone,
             forget=frozenset(self.forget),
-            input=self.mapping,
+            input=mapping,
             sensor_rules=rules if any(rule != PLAIN for rule in rules) else (),
         )
 
@@ -420,6 +467,7 @@ class Settings(BaseSettings):
     )
 
     kafka: KafkaSection = KafkaSection()
+    schema_registry: SchemaRegistrySection = SchemaRegistrySection()
     streams: tuple[StreamSection, ...] = Field(min_length=1)
     model: ModelSection = ModelSection()
     calibration: CalibrationSection = CalibrationSection()

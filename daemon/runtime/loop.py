@@ -23,6 +23,7 @@ from daemon.runtime.committing import STATES_PER_PAUSE, Committer
 from daemon.runtime.lifecycle import ModelLifecycle, Models
 from daemon.runtime.options import LoopOptions
 from daemon.runtime.pauses import Pauses
+from daemon.runtime.schema_supply import SchemaSupply
 from daemon.runtime.stream_run import StreamRun
 from daemon.stream.accounts import Counts
 from daemon.stream.pipeline import Pipeline
@@ -55,6 +56,13 @@ class Loop:
         self._options = options or LoopOptions()
         self._pauses = Pauses(source, reporter)
         self._committer = Committer(source, sink, self.streams, reporter, self._pauses, self._options)
+        self._schemas = SchemaSupply(
+            {each.registry for stream in self.streams if (each := stream.decoder.schemas) and each.registry},
+            reporter,
+            self._committer,
+            self._pauses,
+            self._options.clock,
+        )
         self.lifecycle = ModelLifecycle(
             self.streams, models, reporter, self._committer, self._pauses, self._options
         )
@@ -127,6 +135,8 @@ class Loop:
         pipeline = stream.pipelines.get(partition) if stream is not None else None
         if stream is None or pipeline is None:
             return
+        if not await self._schemas.provide(stream.decoder.schemas, event.items):
+            return  # the source closes: these records are read again
         began, before, replaying = time.perf_counter(), _Counts.of(pipeline), pipeline.replaying
         if not await self._feed_steps(stream, pipeline, event):
             return

@@ -70,7 +70,7 @@ class StreamPlan:
     @staticmethod
     def of(settings: Settings, stream: StreamSection) -> StreamPlan:
         """The plan of one of the configured streams."""
-        spec = stream.spec()
+        spec = stream.spec(settings.schema_registry.address())
         return StreamPlan(
             spec,
             model=settings.model.settings(),

@@ -18,6 +18,7 @@ import numpy as np
 
 from daemon.adapters import kafka
 from daemon.adapters.kafka import KafkaSettings, Log
+from daemon.adapters.schemas import provide_schemas
 from daemon.assembly import reduces
 from daemon.domain import (
     AlarmPolicy,
@@ -103,7 +104,7 @@ class TopicHistory:
         Raises:
             HistoryNotReady: there are too few rows, or the group has not judged them yet.
             InputError: the topics hold nothing.
-            DaemonError: they cannot be read.
+            DaemonError: they cannot be read, or their schemas not be fetched.
         """
         names = ", ".join(self.spec.topics)
         progress(0.0, "reading the input topics")
@@ -250,6 +251,7 @@ class TopicHistory:
             if piece.partition not in ends_of:
                 pipelines[piece.partition].offset = piece.records[0].offset
                 ends_of[piece.partition] = piece.records[:SAMPLE], []
+            await provide_schemas(decoder.schemas, piece.records)
             first, last = ends_of[piece.partition]
             ends_of[piece.partition] = first, [*last, *piece.records[-SAMPLE:]][-SAMPLE:]
             take(piece.partition, PolledRecords(piece.partition, piece.records))
@@ -341,6 +343,7 @@ async def _times_at(
         if not left:
             break
         for p, records in (await log.some(left, SAMPLE)).items():
+            await provide_schemas(decoder.schemas, records)
             found_ns = _time_of(records, decoder)
             if found_ns is not None:
                 times[p] = found_ns
@@ -438,6 +441,7 @@ class ReplicaHistory:
             tails = await log.some(last, FEW)
         times = []
         for records in tails.values():
+            await provide_schemas(decoder.schemas, records)
             if (time_ns := _time_of(records, decoder)) is not None:
                 times.append(time_ns)
             await asyncio.sleep(0)  # a topic may have thousands of partitions, and the loop must go on

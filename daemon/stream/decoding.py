@@ -38,7 +38,7 @@ from daemon.domain import (
     zone_of,
 )
 from daemon.stream.batches import ReadingBatch, ReadingBatchBuilder
-from daemon.stream.decode import Arrival, Births, decode_with, has_memory
+from daemon.stream.decode import Arrival, Births, MessageSchemas, decode_with, has_memory
 from daemon.stream.extract import ExtractedCell, Extractor, compile_inner
 from daemon.stream.extract.numbers import NotANumberError, number_of
 from daemon.stream.extract.sensor_values import SensorValues
@@ -69,6 +69,7 @@ class Decoder:
         corrupt_by_fault: cells that stand for no number, per sensor and fault (``numbers.FAULTS``); null and
             its like are not counted: they are how a producer says that it has no value.
         corrupt_examples: the first such cell of each sensor and fault, as text.
+        schemas: of a mapped stream, those that its messages name; the shell fetches them before it decodes.
 
     Raises:
         ConfigError: if two fields have one name, or a field cannot come from the record.
@@ -106,8 +107,10 @@ class Decoder:
         self._at_once = None if elsewhere else self._parser.cells
         self._refused_items: Counter[str] = Counter()  # none: a typed message has no items
         self._extractor: Extractor | None = None
+        self.schemas: MessageSchemas | None = None
         if spec.input is not None:
-            self._tree = decode_with(spec.input.decode, max_bytes)
+            self.schemas = MessageSchemas(spec.input.decode, max_bytes)
+            self._tree = decode_with(spec.input.decode, max_bytes, self.schemas.known)
             self._inner = compile_inner(spec.input.inner, max_bytes) if spec.input.inner else None
             self._extractor = Extractor(
                 spec,

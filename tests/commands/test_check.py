@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from daemon.adapters.kafka import CheckResult
 from daemon.commands.check import check
 from daemon.config import Settings, load
+from tests.broker import free_port
+from tests.registry import Registry
 
 STREAM = {"name": "s", "topics": ["t"], "sensors": ["a"]}
 
@@ -30,3 +33,38 @@ async def test_each_variable_that_names_no_key_is_a_result(monkeypatch: pytest.M
     failed = [r for r in await check(settings(), broker=False) if not r.ok]
     assert [r.what for r in failed] == ["environment"]
     assert "ANOMALYD_MODLE__SEED" in failed[0].detail
+
+
+AVRO = {"input": {"decode": "avro", "asset": "asset", "time": "ts", "leaves": "."}}
+
+
+def with_registry(**section: object) -> Settings:
+    """Settings of a stream of Avro, with a broker that nobody asks."""
+    stream = STREAM | AVRO
+    kafka = {"bootstrap_servers": f"localhost:{free_port()}"}
+    return load(None, (), {"streams": [stream], "kafka": kafka, "schema_registry": section})
+
+
+async def test_a_decoder_that_cannot_be_made_is_a_result() -> None:
+    *_, last = await check(with_registry(), broker=False)
+    assert (last.what, last.ok) == ("decoder of s", False)
+    assert last.detail == "decode: avro needs schema_registry.url, or `schema: FILE` with the schema"
+    assert all(result.ok for result in await check(with_registry(url="http://localhost:1"), broker=False))
+
+
+async def test_the_probe_says_whether_the_schema_registry_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def nothing(*_: object) -> list[CheckResult]:
+        return []
+
+    monkeypatch.setattr("daemon.commands.check.probe", nothing)  # of the broker, which is not there
+    monkeypatch.setattr("daemon.commands.check.conditions_in_topics", nothing)
+    with Registry() as registry:
+        registry.register("pumps", '"int"')
+        *_, last = await check(with_registry(url=registry.url), broker=True)
+        assert last == CheckResult("schema registry", True, f"{registry.url}: 1 subject(s)")
+        registry.credentials = "Bearer x"
+        *_, last = await check(with_registry(url=registry.url), broker=True)
+        assert (last.what, last.ok) == ("schema registry", False)
+        assert "wants credentials (401)" in last.detail
+    *_, last = await check(with_registry(url="https://localhost:1", ca_file="/absent"), broker=True)
+    assert last.detail == "schema_registry.ca_file /absent cannot be read: No such file or directory"

@@ -14,22 +14,28 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from daemon.adapters.kafka import KafkaSettings
+from daemon.adapters.schemas import RegistryError
+from daemon.config.presets import CUSTOM, mapping_of
 from daemon.domain import (
     SECOND_NS,
     AlarmPolicy,
     Budget,
+    Format,
     ModelSettings,
     Phase,
     Segment,
 )
 from daemon.errors import BrokerError, InputError
+from daemon.mapping import RegistryAddress
 from daemon.runtime.history import FoundHistory, HistoryNotReady
 from daemon.runtime.topic_history import ReplicaHistory, TopicHistory
 from daemon.runtime.trainer import TrainingJob, learn
 from daemon.stream.steps import RowBlock
 from tests.broker import create_topic, produce, read_topic
+from tests.registry import Registry
 from tests.running import unique
 from tests.runtime.histories import BASE_S, SPEC, alert, block, seconds_of
+from tests.stream.decode.framings import avro, confluent, text_of
 
 
 def test_the_history_of_the_topics_keeps_no_rows_in_the_parent() -> None:
@@ -259,3 +265,38 @@ def test_a_history_that_cannot_be_read_is_a_result_and_to_be_repeated() -> None:
     assert "cannot be reached" in outcome.reason
     with pytest.raises(BrokerError):
         history.read(lambda share, doing: None)
+
+
+@pytest.mark.kafka
+async def test_a_history_of_avro_is_that_of_the_same_readings_in_json(kafka_bootstrap: str) -> None:
+    """Every reading of the topics fetches the schemas: the rows, the search for an instant, and the measurement."""
+    lines = fleet(3, range(400))
+    plain, framed = Topic(kafka_bootstrap), Topic(kafka_bootstrap)
+    fields = [{"name": name, "type": "double"} for name in ("a", "b")]
+    time = {"name": "ts", "type": {"type": "long", "logicalType": "timestamp-millis"}}
+    schema = {"type": "record", "name": "R", "fields": [{"name": "asset", "type": "string"}, time, *fields]}
+    with Registry() as registry:
+        id = registry.register("readings", text_of(schema))
+        avro_lines = []
+        for key, value in lines:
+            reading = json.loads(value)
+            tree = {"asset": reading["asset"], "ts": int(reading["ts"] * 1000), **reading["values"]}
+            avro_lines.append((key, confluent(id, avro(schema, tree))))
+        await plain.make(2, lines)
+        await framed.make(2, avro_lines)
+        document = {"decode": "avro", "asset": "asset", "time": "ts", "leaves": "."}
+        mapping = mapping_of(CUSTOM, document)
+        address = RegistryAddress((registry.url,), timeout_s=5.0)
+        mapping = replace(mapping, decode=replace(mapping.decode, registry=address))
+        framed.spec = replace(framed.spec, format=Format.MAPPED, input=mapping)
+        for more in ({"rows": 500}, {"rows": 500, "until_ns": (BASE_S + 300) * SECOND_NS}):
+            one, other = await plain.found(**more), await framed.found(**more)  # type: ignore[arg-type]
+            assert sum(len(segment.values) for segment in one.segments) >= 490
+            assert same(one.segments, other.segments)
+        measured = ReplicaHistory(framed.connection, framed.spec, 500, oldest=False, alerts=framed.alerts)
+        await measured.measure()
+        assert measured.event_time_ns >= (BASE_S + 390) * SECOND_NS
+    with pytest.raises(RegistryError, match="Connection refused"):
+        await framed.found(rows=500)
+    with pytest.raises(RegistryError, match="Connection refused"):
+        await measured.measure()

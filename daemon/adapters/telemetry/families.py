@@ -32,6 +32,7 @@ from daemon.adapters.telemetry.labels import (
     NO_VERSION,
     REBALANCE_EVENTS,
     RESTORE_RESULTS,
+    SCHEMA_RESULTS,
     SCORE_PARTS,
     SUPPRESSED_REASONS,
     HttpRefusal,
@@ -129,6 +130,12 @@ FAMILIES: Final = (
         "consumer_rebalances_total",
         "Partitions assigned and revoked; a failed transaction revokes and assigns its partitions anew.",
         {"event": REBALANCE_EVENTS},
+    ),
+    Family(
+        Kind.COUNTER,
+        "schema_requests_total",
+        "Schemas asked for: found; absent, so that records are rejected; failed, so that the loop waits.",
+        {"result": SCHEMA_RESULTS},
     ),
     Family(Kind.COUNTER, "offset_commits_total", "Offset commits.", {"result": COMMIT_RESULTS}),
     Family(

@@ -176,6 +176,7 @@ class ConsumerMetrics:
         self._rebalances = families.counter("consumer_rebalances_total")
         self._commits = families.counter("offset_commits_total")
         self._restores = families.counter("state_restores_total")
+        self._schemas = families.counter("schema_requests_total")
         self._latency = families.distribution("end_to_end_latency_seconds")
         self._processing = families.histogram("processing_latency_seconds")
         self._partitions: set[InputPartition] = set()
@@ -221,6 +222,10 @@ class ConsumerMetrics:
     def commits(self, result: str, n: int = 1) -> None:
         """``result`` is one of COMMIT_RESULTS."""
         self._commits.labels(result).inc(n)
+
+    def schema_asked(self, result: str) -> None:
+        """A schema registry was asked for a schema; ``result`` is one of SCHEMA_RESULTS."""
+        self._schemas.labels(result).inc()
 
     def restored(self, result: str, n: int = 1) -> None:
         """A partition's state was rebuilt, or records of it left out; ``result`` is one of RESTORE_RESULTS."""

@@ -212,6 +212,18 @@ class Reporter:
         consumer.restored("truncated", counts.truncated_restores - before.truncated_restores)
         self.metrics.models.bundle_refused("record", counts.refused_bundles - before.refused_bundles)
 
+    def schema_fetched(self, *, usable: bool, tries: int) -> None:
+        """The schema registry answered: with a schema, or that it has none that can be used; after so many failures."""
+        self.metrics.consumer.schema_asked("found" if usable else "absent")
+        if tries:
+            log.info("schema_registry_reached", tries=tries)
+
+    def registry_failed(self, reason: str, tries: int) -> None:
+        """The schema registry does not answer, for the ``tries``-th time on end: logged at the first."""
+        self.metrics.consumer.schema_asked("failed")
+        if tries == 1:
+            log.warning("schema_registry_unreachable", reason=reason)
+
     # -------------------------------------------------------------- partitions
     def state_restored(self, partition: InputPartition, state: RestoredState) -> None:
         """A partition was assigned, and what a predecessor saved of it was restored as far as possible."""
