@@ -20,6 +20,7 @@ from daemon.domain import Reason
 from daemon.mapping import DecodeRule
 from daemon.stream.decode import Schemas, decode_with
 from daemon.stream.rejection import RejectedError
+from tests.stream.decode.arriving import arrival
 
 PUMP = {
     "type": "record",
@@ -142,4 +143,5 @@ def reason_of(read: Callable[[bytes], Any], value: bytes) -> Reason | None:
 
 def decoder(rule: DecodeRule, schemas: Schemas | None = None) -> Callable[[bytes], Any]:
     """The function that decodes as a rule says, of records that are nothing but their bytes."""
-    return decode_with(rule, schemas=schemas)
+    decode = decode_with(rule, schemas=schemas)
+    return lambda value: decode(value, arrival())
