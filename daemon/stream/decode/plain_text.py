@@ -46,6 +46,8 @@ def plain_text(options: Mapping[str, object]) -> Callable[[bytes], dict[str, Any
             words = [word for word in _WORDS.split(text) if word]
             if not all(map(_DECIMAL_COMMA.fullmatch, words)):
                 words = _WORDS_AND_COMMAS.split(text.strip(";"))
+        if not any(words):
+            raise RejectedError(Reason.BLANK, "nothing but separators")
         return {"value": text, "values": words}
 
     return text_tree

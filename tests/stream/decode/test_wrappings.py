@@ -129,7 +129,7 @@ def test_what_is_no_json_is_named_where_it_shows(value: bytes, detail: str) -> N
 
 def test_rules_that_cannot_be_are_refused_at_once() -> None:
     for rule, detail in (
-        (DecodeRule("yaml"), "decode: 'yaml' is none of cbor, csv, influx, json, "),
+        (DecodeRule("yaml"), "decode: 'yaml' is none of avro, cbor, csv, influx, json, "),
         (DecodeRule("json", ("confluence",)), "decode: unwrap 'confluence' is none of base64, gzip, zlib"),
         (
             DecodeRule("influx", (), {"precison": "s"}),
