@@ -220,8 +220,10 @@ class TopicHistory:
         wanted_ns = -FOREVER
         if sum(len(s.values) for s in read.segments) >= self.rows:
             first = min(s.first_row for s in newest_rows(read.segments, self.rows))
-            # An asset's rows do not depend on earlier records once its gaps are bridged and its windows are full.
-            wanted_ns = (first - 2 * self.spec.window) * period - self.spec.max_gap_ns - self._settled_ns
+            # An asset's rows do not depend on earlier records once its gaps are bridged, its windows are full and
+            # no value is held from before.
+            reach_ns = self.spec.max_gap_ns + max(rule.hold_ns for rule in self.spec.rules)
+            wanted_ns = (first - 2 * self.spec.window) * period - reach_ns - self._settled_ns
         return all(read.begin[p] <= log.starts[p] or read.first_ns.get(p, FOREVER) <= wanted_ns for p in ends)
 
     async def _feed(

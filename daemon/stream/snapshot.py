@@ -445,9 +445,9 @@ _decode_layout = msgspec.msgpack.Decoder(_Layout).decode
 # ------------------------------------------------------------------ keys and records
 def layout(spec: StreamSpec) -> str:
     """Digest of what must be the same for a record to be usable."""
-    rows = [(rule.reduce, rule.counter, rule.angle, rule.hold_ns > 0) for rule in spec.rules]
-    plain = (PLAIN.reduce, PLAIN.counter, PLAIN.angle, False)
-    assembled = [tuple(rows)] if any(one != plain for one in rows) else []
+    rows = [f"{rule.reduce},{rule.counter},{rule.angle},{rule.hold_ns > 0}" for rule in spec.rules]
+    plain = f"{PLAIN.reduce},{PLAIN.counter},{PLAIN.angle},{PLAIN.hold_ns > 0}"
+    assembled = rows if any(row != plain for row in rows) else []
     kind = spec.sensors, spec.period_ns, spec.window, spec.format, spec.gathers
     return digest(SCHEMA, *kind, *assembled, size=16)
 
