@@ -143,6 +143,10 @@ def check_excluded(exclude: Sequence[str], files: Sequence[Path], option: str = 
     if not exclude:
         return
     names = sorted(set().union(*(names_in(path) for path in files)))
+    if not set(exclude) <= set(names):  # in a long table the sensors are no columns
+        names = sorted(
+            {*names, *(s for path in files if not is_lines(path) for s in read_table(path).sensors)}
+        )
     for name in exclude:
         if name not in names:
             near = get_close_matches(name, names, n=1, cutoff=0.5)

@@ -214,7 +214,9 @@ class Cells:
             if not states and 2 * found < self.filled:
                 return None
             others = _mapped(texts, number, read)
-        bare = pc.replace_substring_regex(pc.if_else(number, texts, pa.scalar(None, pa.string())), r"^\+", "")
+        bare = texts if others is None else pc.if_else(number, texts, pa.scalar(None, pa.string()))
+        if pc.any(pc.starts_with(bare, "+")).as_py():
+            bare = pc.replace_substring_regex(bare, r"^\+", "")
         values = as_floats(pa.chunked_array([pc.cast(bare, pa.float64())]))
         if others is not None:
             values = np.where(np.isnan(values), others, values)

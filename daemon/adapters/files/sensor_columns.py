@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -207,16 +207,13 @@ class SensorColumns:
         """(N,) whether a quality column calls the rows good; an empty cell does."""
         column = self._columns.table[name]
         given = self._reading.quality
-        source = Source(Origin.PATH, name, FieldPath(name, (Key("quality"),)))
-        rule = (
-            QualityRule((source,))
-            if given is None
-            else QualityRule((source,), given.code, given.good, given.bad, given.uncertain)
+        source = Source(Origin.PATH, name, FieldPath(name, (Key(name),)))
+        trusted = compile_quality(
+            QualityRule((source,)) if given is None else replace(given, sources=(source,))
         )
-        trusted = compile_quality(rule)
         encoded = (trimmed_texts(column) if self._columns.text else plain_array(column)).dictionary_encode()
         known = [
-            trusted(({"quality": _written(found)}, None, None), _NO_RECORD)
+            trusted(({name: _written(found)}, None, None), _NO_RECORD)
             for found in encoded.dictionary.to_pylist()
         ]
         codes = encoded.indices.fill_null(len(known)).to_numpy(zero_copy_only=False)

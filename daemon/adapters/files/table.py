@@ -219,7 +219,7 @@ def read_table(
         reading=reading,
     )
     if roles.sensor is not None:
-        table = _put_together(table, columns, notes)
+        table = _put_together(table, columns, notes, left_out)
     _apply_rules(table)
     notes += _odd_values(table) + _odd_keys(table, columns)
     return replace(table, notes=tuple(dict.fromkeys(notes)))
@@ -236,14 +236,16 @@ def _is_time(name: str, values: Floats, time_ns: Ints) -> bool:
     return bool((np.abs(values[some] * scale - time_ns[some]) < _TWO_DAYS_NS).all())
 
 
-def _put_together(table: Table, columns: Columns, notes: list[str]) -> Table:
-    """A long table of one column of values as a table with a column per sensor."""
+def _put_together(table: Table, columns: Columns, notes: list[str], left_out: frozenset[str]) -> Table:
+    """A long table of one column of values as a table with a column per sensor, but for those left out."""
     roles, reading = table.roles, table.reading
     assert roles.sensor is not None
     column = columns.table[roles.sensor]
     encoded = (trimmed_texts(column) if columns.text else plain_array(column)).dictionary_encode()
     names = [_sensor_text(found) for found in encoded.dictionary.to_pylist()]
     known = {name: i for i, name in enumerate(dict.fromkeys(name for name in names if name))}
+    if not known.keys() - left_out:
+        raise InputError(f"{table.path}: every sensor is excluded")
     codes = np.array([*(known.get(name, -1) for name in names), -1], np.int64)
     sensor = codes[encoded.indices.fill_null(len(names)).to_numpy(zero_copy_only=False)]
     refused = dict(table.refused)
@@ -264,7 +266,12 @@ def _put_together(table: Table, columns: Columns, notes: list[str]) -> Table:
             " contradict the one before; the first counts"
         )
     spelling = table.spelling[table.sensors[0]]
-    sensors = tuple(reading.sensor_of(name) for name in known)
+    taken = [i for name, i in known.items() if name not in left_out]
+    if len(taken) < len(known):
+        place = np.full(len(known) + 1, -1, np.int64)
+        place[taken] = np.arange(len(taken))
+        pivoted = replace(pivoted, values=pivoted.values[:, taken], sensor=place[pivoted.sensor])
+    sensors = tuple(reading.sensor_of(name) for name in known if name not in left_out)
     corrupt: Counter[tuple[str, str]] = Counter()
     for (_, fault), count in table.corrupt.items():
         corrupt[str(roles.value), fault] += count

@@ -126,7 +126,7 @@ def _with_input(reading: TableReading, rule: InputMapping) -> TableReading:
         missing=rule.missing,
         unit=rule.time.unit,
         formats=rule.time.formats,
-        day_first=rule.time.day_first or reading.day_first,
+        day_first=(rule.time.day_first or None) if reading.day_first is None else reading.day_first,
         quality=rule.quality,
         notes=(*reading.notes, *notes),
     )

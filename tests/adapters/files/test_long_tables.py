@@ -65,7 +65,8 @@ soon,a,t,7
 
 
 def test_nothing_of_a_long_table_is_lost_in_silence(tmp_path: Path) -> None:
-    table = read_table(csv_file(tmp_path / "a.csv", LONG))
+    path = csv_file(tmp_path / "a.csv", LONG)
+    table = read_table(path)
     assert (table.sensors, table.asset_names) == (("t", "h"), ("a", "b"))
     assert table.assets.tolist() == ["a", "b", "a", "a", "a", "a"]
     assert seconds(table) == [0, 0, 1, 1, None, 2]
@@ -88,5 +89,9 @@ def test_nothing_of_a_long_table_is_lost_in_silence(tmp_path: Path) -> None:
         (6, "no_sensor"),
         (7, "bad_timestamp"),
     ]
+    less = read_table(path, exclude=["t"])
+    assert (less.sensors, len(less), less.values[0].tolist()) == (("h",), 6, [2])
+    with pytest.raises(InputError, match="every sensor is excluded"):
+        read_table(path, exclude=["t", "h"])
     head = table.head(2)
     assert (len(head), head.asset_names, head.line_of(1)) == (2, ("a", "b"), 1)
