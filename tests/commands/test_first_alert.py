@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
 START = 1_750_000_000
 ROWS, ASSETS = 700, 4
+Message = Callable[[int, int, dict[str, float]], dict[str, Any]]
 LEARNED = {"kind": "ppca", "learn_rows": 1200}
 
 
@@ -27,7 +30,25 @@ def telegraf(row: int, asset: int, values: dict[str, float]) -> dict[str, Any]:
     return {"fields": values, "name": "modbus", "tags": tags, "timestamp": START + 10 * row}
 
 
-def rows(seed: int, fault_from: int) -> list[dict[str, Any]]:
+def opc_ua(row: int, asset: int, values: dict[str, float]) -> dict[str, Any]:
+    """What an OPC UA publisher writes: a data set of one writer, each value with its own time."""
+    at = datetime.fromtimestamp(START + 10 * row, UTC).isoformat()
+    payload = {name: {"Value": value, "SourceTimestamp": at} for name, value in values.items()}
+    message = {
+        "DataSetWriterId": f"press-{asset}",
+        "SequenceNumber": row,
+        "Timestamp": at,
+        "Payload": payload,
+    }
+    return {
+        "MessageId": f"m-{row}-{asset}",
+        "MessageType": "ua-data",
+        "PublisherId": "line-2",
+        "Messages": [message],
+    }
+
+
+def rows(message: Message, seed: int, fault_from: int) -> list[dict[str, Any]]:
     """Readings of presses that follow one load; from a row on the first one's temperature does so no more."""
     rng = np.random.default_rng(seed)
     load = np.cumsum(rng.normal(0, 0.1, (ROWS, ASSETS)), axis=0)
@@ -42,22 +63,23 @@ def rows(seed: int, fault_from: int) -> list[dict[str, Any]]:
                 "pressure": round(5 + at + noise[1], 3),
                 "speed": round(1400 - 50 * at + noise[2], 3),
             }
-            found.append(telegraf(row, asset, values))
+            found.append(message(row, asset, values))
     return found
 
 
-def test_a_telegraf_topic_to_its_first_alert(kafka_bootstrap: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("message", [telegraf, opc_ua])
+def test_a_topic_to_its_first_alert(kafka_bootstrap: str, tmp_path: Path, message: Message) -> None:
     topic, prefix = unique("plant.presses"), unique("out")
     make_topic(kafka_bootstrap, topic, 1)
-    sent = [(None, json.dumps(row).encode()) for row in rows(1, fault_from=600)]
+    sent = [(None, json.dumps(row).encode()) for row in rows(message, 1, fault_from=600)]
     asyncio.run(produce(kafka_bootstrap, topic, sent[: 500 * ASSETS]))
     to = ("--bootstrap-servers", kafka_bootstrap)
     done = command("init", topic, *to, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     written = yaml.safe_load((tmp_path / "config.yaml").read_text())
     (stream,) = written["streams"]
-    assert (stream["format"], stream["period"]) == ("telegraf", "10s")
-    assert set(stream["sensors"]) == {"temperature", "pressure", "speed"}
+    assert stream["period"] == "10s"
+    assert {name.partition(".")[0] for name in stream["sensors"]} == {"temperature", "pressure", "speed"}
     shown = command("inspect", topic, *to, "--json", cwd=tmp_path)
     assert shown.returncode == 0, shown.stderr
     assert json.loads(shown.stdout)["totals"]["assets"] == ASSETS

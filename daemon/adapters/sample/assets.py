@@ -18,6 +18,7 @@ from daemon.adapters.sample.roles import (
     come_again,
     counted,
     hashable,
+    is_bookkeeping,
     opened,
     ranked,
     source_text,
@@ -101,6 +102,8 @@ class AssetFinder:
             return False
         if strict and not all(type(value) is str for value in there):
             return False
+        if not strict and not is_bookkeeping(way[-1]):
+            return bool(there)  # its name says so: a large fleet hardly comes again in a sample
         return len(there) < 10 or 2 * len(set(there)) <= len(there)
 
     def _of_record(self) -> list[Choice]:

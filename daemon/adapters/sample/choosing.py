@@ -16,6 +16,7 @@ from typing import Any, Final
 from daemon.adapters.field_names import NAMES, Role, bare
 from daemon.adapters.files.row_keys import ONLY_ASSET
 from daemon.adapters.sample.encodings import Decoding, find_decoding
+from daemon.adapters.sample.roles import is_bookkeeping
 from daemon.adapters.sample.shapes import shapes_of
 from daemon.adapters.sample.survey import Candidate, Survey, path_text, survey
 from daemon.config.input_notation import parse_mapping
@@ -29,8 +30,11 @@ from daemon.stream.extract.items import compile_each
 from daemon.stream.extract.paths import ABSENT, compile_path
 from daemon.stream.rejection import RejectedError, SkippedError, json_kind, shown
 
-TRIED: Final = 200
+TRIED: Final = 400
 """Messages on which candidates are compared."""
+SHAPED: Final = 1000
+"""Messages that mappings are made of: a fleet of some hundred assets comes again in these."""
+_BLOCKS: Final = 4
 _READ_AT_ALL: Final = 0.2
 """A candidate that reads a smaller share of the messages is none."""
 _CLOSE: Final = 0.1
@@ -67,10 +71,9 @@ def choose(records: Sequence[Record], where: str, noun: str = "lines") -> Choice
     Raises:
         InputError: none reads them; with what was seen, the nearest preset and the line to write.
     """
-    step = max(len(records) // TRIED, 1)
-    some = records[::step][:TRIED]
+    some = in_blocks(records, TRIED)
     decoding = find_decoding(some)
-    ranked = _ranked(some, decoding)
+    ranked = _ranked(records, decoding)
     if not ranked:
         raise InputError(f"{where}: {explain_nothing(some, len(records), noun, decoding)}")
     (_, best), *others = ranked
@@ -125,8 +128,21 @@ def _with_rows(found: Survey) -> Candidate:
     )
 
 
+def in_blocks(records: Sequence[Record], most: int) -> list[Record]:
+    """Some of the records, in blocks of neighbours spread over all of them.
+
+    Neighbours, because records of one time stand side by side, and only they show what tells them apart.
+    """
+    if len(records) <= most:
+        return list(records)
+    size = most // _BLOCKS
+    begins = [round(i * (len(records) - size) / (_BLOCKS - 1)) for i in range(_BLOCKS)]
+    return [record for begin in begins for record in records[begin : begin + size]]
+
+
 def _ranked(records: Sequence[Record], decoding: Decoding) -> list[tuple[tuple[Any, ...], Survey]]:
-    trees = list(trees_of(records, decoding.rule))
+    trees = list(trees_of(in_blocks(records, SHAPED), decoding.rule))
+    records = in_blocks(records, TRIED)
     ranked = []
     few = records[:: max(len(records) // _PROBED, 1)]
     for at, candidate in enumerate(_candidates(trees, decoding)):
@@ -135,8 +151,11 @@ def _ranked(records: Sequence[Record], decoding: Decoding) -> list[tuple[tuple[A
         found = _survey(candidate, records)
         if found is None or found.share < _READ_AT_ALL or not found.found:
             continue
-        plausible = found.repeated <= 0.2 and not found.scattered and found.varies
         probed = [tree for _, tree in trees[:_PROBED]]
+        numbered = found.scattered and any(
+            _is_number_of_message(candidate.mapping, tree) for tree in probed[:3]
+        )
+        plausible = found.repeated <= 0.2 and not numbered and found.varies
         known = evidence(candidate.mapping, probed, fitted=candidate.fitted)
         missed = 0 if candidate.fitted else _missed(candidate.mapping, probed)
         key = (round(found.share, 1), plausible, round(known, 1), found.found, candidate.rank, -missed, -at)
@@ -349,6 +368,15 @@ def _missed(mapping: InputMapping, trees: Sequence[Any]) -> int:
         )
         for path in wanted
     ) + len(wanted) * sum(not any(_is_inner(rule.path, root) for root in roots) for rule in mapping.inner)
+
+
+def _is_number_of_message(mapping: InputMapping, tree: Any) -> bool:
+    """Whether the asset is read where messages have their numbers: in a field called id."""
+    scope = next(
+        (found[0] for each in mapping.each if (found := compile_each((each,))(tree))), (tree, None, None)
+    )
+    names = _of_sources(mapping.asset, scope)
+    return bool(names) and is_bookkeeping(names[-1])
 
 
 def _of_sources(sources: Sources, scope: Any) -> list[str]:

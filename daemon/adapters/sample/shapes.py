@@ -42,12 +42,12 @@ from daemon.adapters.sample.roles import (
     source_text,
     split_ids,
 )
-from daemon.adapters.sample.survey import Candidate, path_text
+from daemon.adapters.sample.survey import Candidate, comes_in_parts, path_text
 from daemon.config.presets import CUSTOM
 from daemon.domain import RECORD_TIMESTAMP, FieldNames, Format, Record
 
-LOOKED_AT: Final = 400
-"""Messages that shapes are made from."""
+LOOKED_AT: Final = 1000
+"""Messages that shapes are made from, at most."""
 _OFTEN: Final = 0.5
 
 
@@ -58,8 +58,7 @@ def shapes_of(records: Sequence[Record], trees: Sequence[Any], decode: Any = Non
         records, trees: of the same messages, decoded.
         decode: the ``decode`` of ``input``, if it is not JSON.
     """
-    step = max(len(records) // LOOKED_AT, 1)
-    some, looked_at = records[::step][:LOOKED_AT], list(trees[::step][:LOOKED_AT])
+    some, looked_at = records[:LOOKED_AT], list(trees[:LOOKED_AT])
     inner = _inner(looked_at)
     head: dict[str, Any] = {} if decode is None else {"decode": decode}
     if inner:
@@ -276,7 +275,7 @@ class _Shaper:
             asset = Choice("$name", "the names of the fields are the assets", names)
         if asset is None or self._time is None:
             return None
-        merged = self._is_split(asset, sensors, len(ways))
+        merged = self._is_split(asset, sensors)
         typed = self._typed(under, ways, asset, merged)
         if typed is not None:
             return typed
@@ -371,12 +370,12 @@ class _Shaper:
         asset_name, time, sensor, value = map(str, names)
         return FieldNames(asset=asset_name, timestamp=time, sensor=sensor, value=value)
 
-    def _is_split(self, asset: Choice, sensors: Sequence[frozenset[int]], wanted: int) -> bool:
+    def _is_split(self, asset: Choice, sensors: Sequence[frozenset[int]]) -> bool:
         """Whether a row comes in several items: they share asset and time, or have a part of the sensors each."""
         assert self._time is not None
         keys = set(zip(asset.values, map(hashable, self._time.values), strict=True))
-        parts = sum(map(len, sensors)) / max(len(sensors) * wanted, 1)
-        return len(keys) < (1 - REPEATED) * len(self._items) or parts < 0.7
+        counts = Counter(place for some in sensors for place in some)
+        return len(keys) < (1 - REPEATED) * len(self._items) or comes_in_parts(counts, len(sensors))
 
     def _quality(self) -> Choice | None:
         """A field that is named like a quality and has few values."""

@@ -178,14 +178,26 @@ class Survey:
             return False
         keys = np.stack([self.asset[there], self.time_ns[there], self.record[there]])
         sent, rows = np.unique(keys, axis=1).shape[1], np.unique(keys[:2], axis=1).shape[1]
-        sensors = len(np.unique(self.sensor[there]))
-        return bool(rows < 0.95 * sent or there.sum() < 0.7 * sent * sensors)
+        cells = np.unique(np.stack([self.sensor[there], *keys]), axis=1)
+        counts = Counter(cells[0].tolist())
+        return rows < 0.95 * sent or comes_in_parts(counts, sent)
 
     @cached_property
     def scattered(self) -> bool:
         """Whether hardly an asset comes twice, as where the number of a message was taken for an asset."""
         pairs = np.unique(np.stack([self.asset, self.time_ns]), axis=1).shape[1]
         return pairs >= 10 and 2 * len(self.assets) > pairs and len(np.unique(self.time_ns)) > 2
+
+
+def comes_in_parts(counts: Mapping[int, int], sent: int) -> bool:
+    """Whether messages have a part of the sensors each; sensors that come hardly ever say nothing of that.
+
+    Args:
+        counts: of each sensor, the messages that have it.
+        sent: messages.
+    """
+    usual = [count for count in counts.values() if count >= 0.1 * sent]
+    return not usual or sum(usual) < 0.7 * sent * len(usual)
 
 
 def survey(candidate: Candidate, records: Sequence[Record], timezone: str | None = None) -> Survey:

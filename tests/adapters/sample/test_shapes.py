@@ -210,3 +210,33 @@ def test_names_that_the_language_must_quote() -> None:
     _, found = taken(sample)
     assert set(found.assets) == {"d-0", "d-1"}
     assert set(found.sensors) == {"a", "b"}
+
+
+def test_a_fleet_that_hardly_comes_again_in_the_sample() -> None:
+    sample = [
+        Record(
+            i,
+            None,
+            json.dumps(
+                {"deviceId": f"d-{i % 900}", "ts": START + 60 * (i // 900), "level": level(i)}
+            ).encode(),
+            -1,
+        )
+        for i in range(1500)
+    ]
+    _, found = taken(sample)
+    assert len(found.assets) == 900
+
+
+def test_assets_of_one_time_are_told_apart_however_the_sample_is_cut() -> None:
+    sample = [
+        Record(
+            i,
+            None,
+            json.dumps({"press": f"p-{i % 4}", "ts": START + 10 * (i // 4), "level": level(i)}).encode(),
+            -1,
+        )
+        for i in range(5000)
+    ]
+    _, found = taken(sample)
+    assert set(found.assets) == {f"p-{i}" for i in range(4)}
