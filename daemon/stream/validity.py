@@ -50,6 +50,8 @@ FAR = 1 << 62
 """No offset, row or time is beyond this: two of them can still be told apart in 64 bits."""
 LARGEST = 1e100
 """Sums and levels are far below; their squares are still numbers."""
+LARGEST_SUM = 1e37
+"""The sums of drift are added up in the precision of what is added, which may be single."""
 ASSET_BYTES = 65_536
 """Of an asset's name in a key."""
 TEXT = 65_536
@@ -385,11 +387,11 @@ def _drift_fault(known: PartitionState, sensors: int) -> str | None:
         if (
             sums.windows < 0
             or abs(sums.interval) * known.drift_interval_ns > FAR
-            or not abs(sums.kl) < LARGEST
+            or not abs(sums.kl) < LARGEST_SUM
         ):
             return f"drift interval {sums.interval} of {sums.windows} windows"
         if len(sums.latent) != 16 * latents or len(sums.residual) != 24 * sensors:
             return "drift sums have another length"
-        if not (np.abs(np.frombuffer(sums.latent + sums.residual, "<f8")) < LARGEST).all():
+        if not (np.abs(np.frombuffer(sums.latent + sums.residual, "<f8")) < LARGEST_SUM).all():
             return "drift sums are not finite"
     return None

@@ -156,8 +156,8 @@ def _ranked(records: Sequence[Record], decoding: Decoding) -> list[tuple[tuple[A
             _is_number_of_message(candidate.mapping, tree) for tree in probed[:3]
         )
         plausible = found.repeated <= 0.2 and not numbered and found.varies
-        known = evidence(candidate.mapping, probed, fitted=candidate.fitted)
-        missed = 0 if candidate.fitted else _missed(candidate.mapping, probed)
+        known = evidence(candidate.own, probed, fitted=candidate.fitted)
+        missed = 0 if candidate.fitted else _missed(candidate.own, probed)
         key = (round(found.share, 1), plausible, round(known, 1), found.found, candidate.rank, -missed, -at)
         ranked.append((key, found))
     return sorted(ranked, key=lambda each: each[0], reverse=True)
@@ -380,12 +380,24 @@ def _is_number_of_message(mapping: InputMapping, tree: Any) -> bool:
 
 
 def _of_sources(sources: Sources, scope: Any) -> list[str]:
+    """The names on the way to the first source that is there; else the longest beginning of a way that is."""
+    begun: list[str] = []
     for source in sources:
         if source.origin is Origin.PATH and source.path is not None:
             if names := _leads(source.path, scope):
                 return names
+            begun = max(begun, _begins(source.path, scope), key=len)
         elif source.origin is Origin.NAME and _bound(scope):
             return ["$name"]
+    return begun
+
+
+def _begins(path: Path, scope: Any) -> list[str]:
+    """The names of the longest beginning of a path that leads to an object."""
+    for length in range(len(path.steps) - 1, 0, -1):
+        beginning = replace(path, steps=path.steps[:length])
+        if type(compile_path(beginning)(scope)) is dict:
+            return [step.name for step in beginning.steps if isinstance(step, Key)]
     return []
 
 

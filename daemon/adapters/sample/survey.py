@@ -64,10 +64,19 @@ class Candidate:
         """Whether no format has its name: all of it is in ``input``."""
         return self.format == CUSTOM
 
+    @cached_property
+    def own(self) -> InputMapping:
+        """The mapping with the preset's own places of asset and time, whatever is put over these."""
+        if self.fitted:
+            return self.mapping
+        return mapping_of(self.format, {k: v for k, v in self.input.items() if k not in ("asset", "time")})
+
     @property
     def rank(self) -> int:
         """Which comes first of candidates that do the same: the fastest, then what is shortest to write."""
-        return 2 if self.fields is not None else 0 if self.format == CUSTOM else 1
+        if self.fields is not None:
+            return 3
+        return 0 if self.format == CUSTOM else 1 if self.input else 2
 
     @property
     def shown(self) -> str:
