@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 
 from daemon.domain import (
-    NO_CONDITION,
     Floats,
     Ints,
     Mask,
     Reading,
 )
-from daemon.stream.grid import ReleasedRow
+from daemon.stream.grid import NAN, ReleasedRow
+from daemon.stream.piece_decoding import Piece
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -161,27 +161,53 @@ class RowQueue:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReadingBatch:
-    """Wide readings as columns."""
+    """Readings as columns: each of all sensors, of some of them (``reported``), or of a single one (``sensors``)."""
 
     assets: list[str]
     times: Ints  # (B,)
     offsets: Ints
-    values: Floats  # (B, C)
+    values: Floats  # (B, C); with ``sensors`` (B,)
     conditions: list[str]
     stamps: Ints  # (B,) the records' own times, -1 for none
+    sensors: Ints | None = None  # (B,) the sensor of each
+    reported: list[int] | None = None  # see ``Reading``; None: each is of all sensors
+    counted: Mask | None = None  # (B,) see ``Reading``; None: each counts
 
     def __len__(self) -> int:
         return len(self.assets)
 
     def reading(self, i: int) -> Reading:
         """The reading at one index, as an object."""
+        single = self.sensors is not None
         return Reading(
             int(self.offsets[i]),
             self.assets[i],
             int(self.times[i]),
-            tuple(self.values[i].tolist()),  # the collector does not look into a tuple of numbers
-            condition=self.conditions[i],
-            stamp_ns=int(self.stamps[i]),
+            # The collector does not look into a tuple of numbers.
+            None if single else tuple(self.values[i].tolist()),
+            -1 if self.sensors is None else int(self.sensors[i]),
+            float(self.values[i]) if single else NAN,
+            self.conditions[i],
+            int(self.stamps[i]),
+            -1 if self.reported is None else self.reported[i],
+            True if self.counted is None else bool(self.counted[i]),
+        )
+
+    @staticmethod
+    def of(readings: Sequence[Reading], sensors: int) -> ReadingBatch:
+        """The columns of readings that all have ``values``."""
+        n = len(readings)
+        reported = [reading.reported for reading in readings]
+        return ReadingBatch(
+            [reading.asset for reading in readings],
+            np.fromiter([reading.time_ns for reading in readings], np.int64, n),
+            np.fromiter([reading.offset for reading in readings], np.int64, n),
+            np.array([reading.values for reading in readings], np.float64).reshape(n, sensors),
+            [reading.condition for reading in readings],
+            np.fromiter([reading.stamp_ns for reading in readings], np.int64, n),
+            None,
+            None if set(reported) <= {-1} else reported,
+            np.fromiter([reading.counted for reading in readings], bool, n),
         )
 
 
@@ -190,49 +216,50 @@ class ReadingBatchBuilder:
 
     Args:
         sensors: C.
+        long: whether each reading is of a single sensor.
     """
 
-    def __init__(self, sensors: int) -> None:
-        self._sensors = sensors
+    def __init__(self, sensors: int, *, long: bool = False) -> None:
+        self._shape = (-1,) if long else (-1, sensors)
+        self._long = long
         self._assets: list[str] = []
         self._times: list[int] = []
         self._offsets: list[int] = []
         self._conditions: list[str] = []
         self._stamps: list[int] = []
+        self._sensors: list[int] = []
         self._values: list[Floats] = []
-        self._single: list[Sequence[float]] = []  # after the values
+        self._single: list[Any] = []  # after the values
 
     def add(self, reading: Reading) -> None:
-        """Append one wide reading."""
-        assert reading.values is not None
+        """Append one reading."""
+        assert (reading.values is None) is self._long
         self._assets.append(reading.asset)
         self._times.append(reading.time_ns)
         self._offsets.append(reading.offset)
         self._conditions.append(reading.condition)
         self._stamps.append(reading.stamp_ns)
-        self._single.append(reading.values)
+        if self._long:
+            self._sensors.append(reading.sensor)
+        self._single.append(reading.value if self._long else reading.values)
 
     def extend(
-        self,
-        assets: list[str],
-        times: list[int],
-        offsets: Sequence[int],
-        values: Floats,
-        stamps: Sequence[int],
+        self, piece: Piece, first: int, end: int, offsets: Sequence[int], stamps: Sequence[int]
     ) -> None:
-        """Append many readings without a condition; ``values`` (B * C,) has their values one after the other."""
+        """Append a run of a piece's readings, which came in records with these offsets and times."""
         self._gather()
-        self._assets += assets
-        self._times += times
+        self._assets += piece.assets[first:end]
+        self._times += piece.times[first:end].tolist()
         self._offsets += offsets
         self._stamps += stamps
-        self._conditions += [NO_CONDITION] * len(assets)
-        self._values.append(values.reshape(-1, self._sensors))
+        self._conditions += piece.conditions[first:end]
+        self._sensors += piece.sensors[first:end]
+        self._values.append(piece.values[first:end])
 
     def build(self) -> ReadingBatch:
         """The batch of all readings so far."""
         self._gather()
-        values = self._values or [np.empty((0, self._sensors))]
+        values = self._values or [np.empty((0, *self._shape[1:]))]
         return ReadingBatch(
             self._assets,
             np.array(self._times, np.int64),
@@ -240,9 +267,10 @@ class ReadingBatchBuilder:
             np.concatenate(values),
             self._conditions,
             np.array(self._stamps, np.int64),
+            np.array(self._sensors, np.int64) if self._long else None,
         )
 
     def _gather(self) -> None:
         if self._single:
-            self._values.append(np.array(self._single, np.float64).reshape(-1, self._sensors))
+            self._values.append(np.array(self._single, np.float64).reshape(self._shape))
             self._single.clear()

@@ -59,7 +59,9 @@ class Decode(Protocol):
 
     def decode_all(self, items: Sequence[Record | Reading]) -> list[Reading | Rejected | Skipped]: ...
 
-    def decode_batch(self, items: Sequence[Record | Reading]) -> tuple[ReadingBatch, list[Rejected]]: ...
+    def decode_batch(
+        self, items: Sequence[Record | Reading]
+    ) -> tuple[ReadingBatch, list[Rejected | Skipped]]: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -124,29 +126,30 @@ class Ingest:
 
     # -------------------------------------------------------------- decoding
     def decode(self, items: Sequence[Record | Reading]) -> tuple[ReadingBatch | None, list[Reading]]:
-        """Make readings of records; those of wide messages as one batch."""
-        wide: ReadingBatch | None = None
+        """Make readings of records: as one batch, or one by one where they are of several kinds."""
+        batch: ReadingBatch | None = None
         readings: list[Reading] = []
+        left_out: list[Rejected | Skipped] = []
         if not self.spec.gathers and self.spec.input is None:
-            wide, rejected = self._decoder.decode_batch(items)
+            batch, left_out = self._decoder.decode_batch(items)
         else:
-            rejected = []
             for found in self._decoder.decode_all(items):
                 if isinstance(found, Reading):
                     readings.append(found)
-                elif isinstance(found, Rejected):
-                    rejected.append(found)
-                elif not self._ledger.replaying:
-                    self.counts[Disposition.SKIPPED] += 1
-                    self.skipped[found.rule] += 1
+                else:
+                    left_out.append(found)
         self._decoded = items
         self._appended = isinstance(items, Records) and items.appended
-        for each in rejected:
-            if not self._ledger.replaying:
+        for each in left_out:
+            if isinstance(each, Skipped):
+                if not self._ledger.replaying:
+                    self.counts[Disposition.SKIPPED] += 1
+                    self.skipped[each.rule] += 1
+            elif not self._ledger.replaying:
                 self._dead_letters.append((each.record.offset, self._rejected(each)))
             elif self.trace is not None:
                 self.trace.append(Traced(each.record.offset, "", -1, Disposition.REJECTED))
-        return wide, readings
+        return batch, readings
 
     def _rejected(self, rejected: Rejected, *, counted: bool = True) -> DeadLetter:
         """Count a rejected record, unless it counts as what became of another of its readings; its dead letter."""

@@ -29,7 +29,7 @@ from daemon.domain import (
     StreamSpec,
     iso,
 )
-from daemon.stream.decoding import FUTURE_NS
+from daemon.stream.timestamps import FUTURE_NS
 
 
 def out_of_order(table: Table, usable: Mask) -> list[Ints]:
