@@ -23,6 +23,7 @@ from daemon.domain import (
     Mask,
     Reading,
 )
+from daemon.stream.gathering import PartBatch
 from daemon.stream.grid import NAN, ReleasedRow
 from daemon.stream.piece_decoding import Piece
 
@@ -193,22 +194,45 @@ class ReadingBatch:
             True if self.counted is None else bool(self.counted[i]),
         )
 
+    def parts(self, slots: Ints, begin: int, end: int, period_ns: int) -> PartBatch:
+        """The cells of the readings from ``begin`` to ``end``, whose assets have these slots."""
+        times, values = self.times[begin:end], self.values[begin:end]
+        if self.sensors is not None:
+            places, sensors = np.arange(end - begin), self.sensors[begin:end]
+        else:
+            every = np.ones(values.shape, bool)
+            mask = every if self.reported is None else bit_rows(self.reported[begin:end], values.shape[1])
+            places, sensors = np.nonzero(mask)
+            values = values[mask]
+        return PartBatch(slots, times // period_ns, times, self.offsets[begin:end], places, sensors, values)
+
     @staticmethod
     def of(readings: Sequence[Reading], sensors: int) -> ReadingBatch:
-        """The columns of readings that all have ``values``."""
+        """The columns of readings that all have ``values``, or all a ``sensor``."""
         n = len(readings)
+        single = n > 0 and readings[0].values is None
+        values = [reading.value if single else reading.values for reading in readings]
         reported = [reading.reported for reading in readings]
+        counted = [reading.counted for reading in readings]
         return ReadingBatch(
             [reading.asset for reading in readings],
             np.fromiter([reading.time_ns for reading in readings], np.int64, n),
             np.fromiter([reading.offset for reading in readings], np.int64, n),
-            np.array([reading.values for reading in readings], np.float64).reshape(n, sensors),
+            np.array(values, np.float64).reshape((n,) if single else (n, sensors)),
             [reading.condition for reading in readings],
             np.fromiter([reading.stamp_ns for reading in readings], np.int64, n),
-            None,
-            None if set(reported) <= {-1} else reported,
-            np.fromiter([reading.counted for reading in readings], bool, n),
+            np.fromiter([reading.sensor for reading in readings], np.int64, n) if single else None,
+            None if reported.count(-1) == n else reported,
+            None if all(counted) else np.array(counted),
         )
+
+
+def bit_rows(sets: Sequence[int], width: int) -> Mask:
+    """(B, ``width``) sets of bits as rows of a mask; -1 is the set of all."""
+    every, size = (1 << width) - 1, (width + 7) // 8
+    packed = b"".join([(bits & every).to_bytes(size, "little") for bits in sets])
+    rows = np.unpackbits(np.frombuffer(packed, np.uint8).reshape(len(sets), size), 1, width, "little")
+    return rows.astype(bool)
 
 
 class ReadingBatchBuilder:

@@ -42,6 +42,7 @@ from daemon.domain import (
     StreamSpec,
 )
 from daemon.stream.asset_grid import NEVER, AssetGrid, OpenRow, ValueHashes, value_hashes
+from daemon.stream.gathering import Gathering
 from daemon.stream.snapshot import (
     GridState,
 )
@@ -71,14 +72,15 @@ class Grid:
 
     ``conflicts`` counts readings that contradicted a cell that had its value already: they are accepted,
     and the first value stands. ``newest`` (N,) is each asset's greatest row with a reading, released or
-    not; ``NEVER`` for a slot without one.
+    not; ``NEVER`` for a slot without one. ``gathering`` has the idle assets where rows are gathered.
     """
 
     def __init__(self, spec: StreamSpec) -> None:
         self.spec = spec
         self.conflicts = 0
         self.newest: Ints = np.empty(0, np.int64)
-        self._active: dict[int, AssetGrid] = {}  # by slot; where rows are gathered all assets are
+        self.gathering = Gathering(spec)
+        self._active: dict[int, AssetGrid] = {}  # by slot
         self._all = (1 << len(spec.sensors)) - 1
         self._whole = not spec.gathers
         self._max_gap_rows = spec.max_gap_ns // spec.period_ns
@@ -99,12 +101,14 @@ class Grid:
         more = capacity - len(self.newest)
         for name in ("newest", "_idle", "_max_time", "_watermark", "_began", "_value_hashes"):
             setattr(self, name, grown(getattr(self, name), capacity))
+        self.gathering.grow(capacity)
         self.newest[capacity - more :] = NEVER
         self._conditions += [""] * more
 
     def clear(self, slot: int) -> None:
         """Prepare a slot for a new asset."""
         self._active.pop(slot, None)
+        self.gathering.clear(slot)
         self._idle[slot] = False
         self._value_hashes[slot] = 0
         self.newest[slot] = NEVER
@@ -112,7 +116,8 @@ class Grid:
     def released(self, slot: int) -> bool:
         """Whether a row of this asset was released, which cannot be undone."""
         grid = self._active.get(slot)
-        return bool(self._idle[slot]) if grid is None else grid.last_observed >= 0
+        idle = self._idle[slot] or self.gathering.idle[slot]
+        return bool(idle) if grid is None else grid.last_observed >= 0
 
     # -------------------------------------------------------------- many readings at once
     def is_next_row(
@@ -186,11 +191,15 @@ class Grid:
                 grid.max_time_ns = time_ns
                 grid.watermark_ns = max(grid.watermark_ns, time_ns - spec.allowed_lateness_ns)
         self._release_and_prune(grid, closed)
+        if self.gathering.may_keep(grid, disposition is Disposition.ACCEPTED):
+            del self._active[slot]
         return disposition
 
     def _activate(self, slot: int, reading: Reading) -> AssetGrid:
         """Make an asset active: an idle one, or a new one that this reading is the first of."""
-        if self._idle[slot]:
+        if self.gathering.idle[slot]:
+            grid = self.gathering.leave(slot)
+        elif self._idle[slot]:
             grid = self._idle_grid(slot, reading.asset)
             self._idle[slot] = False
         else:
@@ -232,7 +241,7 @@ class Grid:
             known_hash = (
                 known.value_hash
                 if known is not None
-                else int(self._value_hashes[grid.slot, self._place(row)])
+                else int(self._value_hashes[grid.slot, row % self._value_hashes.shape[1]])
             )
             if known_hash == value_hash:
                 return Disposition.DUPLICATE
@@ -383,20 +392,16 @@ class Grid:
         last = row.last_offset if row.last_offset >= 0 else row.offset
         return ReleasedRow(grid.asset, index, row.values, False, fresh, row.offset, last, grid.condition)
 
-    def _place(self, row: int) -> int:
-        """Where the hash of a row is."""
-        return int(row % self._value_hashes.shape[1])
-
     def _note_hash(self, slot: int, row: int, value_hash: int) -> None:
         """Keep the hash of a released row; 0 for an empty one."""
         if self._whole:
-            self._value_hashes[slot, self._place(row)] = value_hash
+            self._value_hashes[slot, row % self._value_hashes.shape[1]] = value_hash
 
     # -------------------------------------------------------------- the end of the log
     @property
     def waiting(self) -> list[str]:
         """The assets with rows that are not released."""
-        return [grid.asset for grid in self._waiting()]
+        return sorted([grid.asset for grid in self._waiting()] + self.gathering.waiting_names)
 
     def _waiting(self) -> list[AssetGrid]:
         """Active assets with rows, by name: a successor may have created them in another order."""
@@ -411,6 +416,8 @@ class Grid:
         """
         lateness = self.spec.allowed_lateness_ns
         closed: list[ReleasedRow] = []
+        for slot in self.gathering.waiting:
+            self._active[slot] = self.gathering.leave(slot)
         for grid in self._waiting():
             if unproven is not None and unproven[grid.slot]:
                 continue
@@ -426,20 +433,26 @@ class Grid:
     # -------------------------------------------------------------- state of a successor
     def snapshot(self, slot: int, asset: str) -> GridState:
         """The part of an asset's record of state."""
-        grid = self._active.get(slot) or self._idle_grid(slot, asset)
-        hashes = self._value_hashes[slot, self._last_places(grid.head)]
+        if self.gathering.idle[slot]:
+            grid = self.gathering.as_object(slot)
+        else:
+            grid = self._active.get(slot) or self._idle_grid(slot, asset)
+        hashes = self._value_hashes[slot, last_places(grid.head, self._value_hashes.shape[1])]
         return grid.snapshot(int(self.newest[slot]), hashes)
 
     def restore(self, slot: int, asset: str, state: GridState) -> None:
         """Continue with an asset as another process left it."""
         grid = AssetGrid.restored(asset, slot, state)
         self.newest[slot] = state.newest
-        self._value_hashes[slot, self._last_places(grid.head)] = np.frombuffer(state.value_hashes, "<u8")
+        places = last_places(grid.head, self._value_hashes.shape[1])
+        self._value_hashes[slot, places] = np.frombuffer(state.value_hashes, "<u8")
         self._active[slot] = grid
         if self._whole and not grid.rows:
             self._set_idle(grid)
+        elif self.gathering.keep(grid):
+            del self._active[slot]
 
-    def _last_places(self, head: int) -> Ints:
-        """(K,) where the hashes of the K rows before ``head`` are, oldest first."""
-        kept = self._value_hashes.shape[1]
-        return np.asarray((head - np.arange(kept, 0, -1)) % max(kept, 1))
+
+def last_places(head: int, kept: int) -> Ints:
+    """(``kept``,) where the hashes of so many rows before ``head`` are, oldest first."""
+    return np.asarray((head - np.arange(kept, 0, -1)) % max(kept, 1))
