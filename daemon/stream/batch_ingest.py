@@ -144,7 +144,7 @@ class BatchIngest:
             alike = groups if len(together) == len(slots) else by_slot(released.slots)
             clock.observe_many(alike, released.slots, counts[together])
             clock.advance(int((released.rows - clock.skew[released.slots]).max()))
-        self._ingest.counts[Disposition.ACCEPTED] += len(together)
+        self._ingest.counts[Disposition.ACCEPTED] += batch.count(begin + together)
         if self._ingest.trace is not None:
             self._ingest.trace += [
                 Traced(int(offsets[i]), batch.assets[begin + i], int(rows[i]), Disposition.ACCEPTED)
@@ -171,8 +171,7 @@ class BatchIngest:
         if len(begun):
             clock.observe_many(by_slot(slots[begun]), slots[begun], counts[begun])
             clock.advance(int((parts.rows[begun] - clock.skew[slots[begun]]).max()))
-        counted = len(together) if batch.counted is None else int(batch.counted[begin:end][together].sum())
-        self._ingest.counts[Disposition.ACCEPTED] += counted
+        self._ingest.counts[Disposition.ACCEPTED] += batch.count(begin + together)
         if self._ingest.trace is not None:
             self._ingest.trace += [
                 Traced(

@@ -177,6 +177,10 @@ class ReadingBatch:
     def __len__(self) -> int:
         return len(self.assets)
 
+    def count(self, which: Ints) -> int:
+        """How many of these readings are counted as what became of their records."""
+        return len(which) if self.counted is None else int(self.counted[which].sum())
+
     def reading(self, i: int) -> Reading:
         """The reading at one index, as an object."""
         single = self.sensors is not None

@@ -31,7 +31,7 @@ from daemon.stream.windowing import grown
 
 MOST_KEPT: Final = 4096
 """Cells of the rows of an asset that may be kept as arrays; with more, assets are never idle."""
-STEADY: Final = 32
+STEADY: Final = 8
 """Readings that an asset must have in order before it is idle again: what changes to and fro costs most."""
 _NAN: Final = float("nan")
 
