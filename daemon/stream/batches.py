@@ -251,54 +251,41 @@ class ReadingBatchBuilder:
         self._shape = (-1,) if long else (-1, sensors)
         self._long = long
         self._assets: list[str] = []
-        self._times: list[int] = []
-        self._offsets: list[int] = []
         self._conditions: list[str] = []
-        self._stamps: list[int] = []
         self._sensors: list[int] = []
-        self._values: list[Floats] = []
-        self._single: list[Any] = []  # after the values
+        self._columns: list[tuple[Ints, Ints, Ints, Floats]] = []  # times, offsets, stamps, values
+        self._single: list[tuple[int, int, int, Any]] = []  # after these
 
     def add(self, reading: Reading) -> None:
         """Append one reading."""
         assert (reading.values is None) is self._long
         self._assets.append(reading.asset)
-        self._times.append(reading.time_ns)
-        self._offsets.append(reading.offset)
         self._conditions.append(reading.condition)
-        self._stamps.append(reading.stamp_ns)
         if self._long:
             self._sensors.append(reading.sensor)
-        self._single.append(reading.value if self._long else reading.values)
+        value = reading.value if self._long else reading.values
+        self._single.append((reading.time_ns, reading.offset, reading.stamp_ns, value))
 
-    def extend(
-        self, piece: Piece, first: int, end: int, offsets: Sequence[int], stamps: Sequence[int]
-    ) -> None:
+    def extend(self, piece: Piece, first: int, end: int, offsets: Ints, stamps: Ints) -> None:
         """Append a run of a piece's readings, which came in records with these offsets and times."""
         self._gather()
         self._assets += piece.assets[first:end]
-        self._times += piece.times[first:end].tolist()
-        self._offsets += offsets
-        self._stamps += stamps
         self._conditions += piece.conditions[first:end]
         self._sensors += piece.sensors[first:end]
-        self._values.append(piece.values[first:end])
+        self._columns.append((piece.times[first:end], offsets, stamps, piece.values[first:end]))
 
     def build(self) -> ReadingBatch:
         """The batch of all readings so far."""
         self._gather()
-        values = self._values or [np.empty((0, *self._shape[1:]))]
-        return ReadingBatch(
-            self._assets,
-            np.array(self._times, np.int64),
-            np.array(self._offsets, np.int64),
-            np.concatenate(values),
-            self._conditions,
-            np.array(self._stamps, np.int64),
-            np.array(self._sensors, np.int64) if self._long else None,
-        )
+        none = np.empty(0, np.int64)
+        columns = self._columns or [(none, none, none, np.empty((0, *self._shape[1:])))]
+        times, offsets, stamps, values = map(np.concatenate, zip(*columns, strict=True))
+        sensors = np.array(self._sensors, np.int64) if self._long else None
+        return ReadingBatch(self._assets, times, offsets, values, self._conditions, stamps, sensors)
 
     def _gather(self) -> None:
         if self._single:
-            self._values.append(np.array(self._single, np.float64).reshape(self._shape))
+            times, offsets, stamps, values = zip(*self._single, strict=True)
+            made = np.array(values, np.float64).reshape(self._shape)
+            self._columns.append((np.array(times), np.array(offsets), np.array(stamps), made))
             self._single.clear()

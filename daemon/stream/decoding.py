@@ -46,7 +46,7 @@ from daemon.stream.timestamps import FUTURE_NS, INT64_MAX, EventTimes, iso_or_nu
 Decoded = Reading | Rejected | Skipped
 ASSETS_KEPT: Final = 200_000
 """Asset ids that are remembered as valid: some 30 MB, if ever so many come."""
-_AT_ONCE: Final = 128  # records: few enough to stay in the cache
+_AT_ONCE: Final = 256  # records: few enough to stay in the cache
 _NAN: Final = float("nan")
 
 
@@ -197,19 +197,20 @@ class Decoder:
         """
         made = ReadingBatchBuilder(len(self._sensors), long=self._long)
         rejected: list[Rejected | Skipped] = []
+        at = 0  # the next one of them
         records = columns_of(items) if self._pieces is not None else None
-        for begin in range(0, len(items), _AT_ONCE):
-            some = items[begin : begin + _AT_ONCE]
-            at = 0  # the next one of them
-            if self._pieces is not None and records is not None:
-                columns = records[begin : begin + _AT_ONCE]
-                piece = self._pieces.decode(columns, self._max_bytes)
+        if self._pieces is not None and records is not None:
+            offsets, stamps = np.array(records.offsets, np.int64), np.array(records.timestamps_ns, np.int64)
+            for begin in range(0, len(items), _AT_ONCE):
+                some = slice(begin, begin + _AT_ONCE)
+                keys, lines = records.keys[some], records.values[some]
+                piece = self._pieces.decode(keys, lines, stamps[some], self._max_bytes)
                 for first, end in piece.runs():
-                    place = piece.which[first]
-                    self._decode_alone(some[at:place], made, rejected)
+                    place = begin + piece.which[first]
+                    self._decode_alone(items, at, place, made, rejected)
                     at = place + end - first
-                    made.extend(piece, first, end, columns.offsets[place:at], columns.timestamps_ns[place:at])
-            self._decode_alone(some[at:], made, rejected)
+                    made.extend(piece, first, end, offsets[place:at], stamps[place:at])
+        self._decode_alone(items, at, len(items), made, rejected)
         batch = made.build()
         if batch.sensors is None:
             self._values.apply(batch.values)
@@ -219,12 +220,15 @@ class Decoder:
 
     def _decode_alone(
         self,
-        some: Sequence[Record | Reading],
+        items: Sequence[Record | Reading],
+        begin: int,
+        end: int,
         made: ReadingBatchBuilder,
         rejected: list[Rejected | Skipped],
     ) -> None:
-        """Append the raw readings of records to the batch, or to what is rejected."""
-        for item in some:
+        """Append the raw readings of some of the records to the batch, or to what is rejected."""
+        for i in range(begin, end):
+            item = items[i]
             found = item if isinstance(item, Reading) else self._decode_raw(item)
             if isinstance(found, Reading):
                 made.add(found)

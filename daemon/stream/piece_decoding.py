@@ -30,7 +30,6 @@ from daemon.domain import (
     Format,
     Ints,
     Mask,
-    Records,
     StreamSpec,
 )
 from daemon.stream.extract.numbers import NotANumberError, number_of
@@ -114,11 +113,17 @@ class PieceDecoder:
         self._pack = struct.Struct(f"{len(spec.sensors)}d").pack
         self._texts_came = False  # in the last piece: the next one is tried with them first
 
-    def decode(self, records: Records, max_bytes: int) -> Piece:
-        """The columns of those of the records that are usual; a record of over ``max_bytes`` is odd."""
-        which, messages = self._parsed(records.values, max_bytes)
-        keys, stamps = records.keys, np.array(records.timestamps_ns, np.int64)
-        if len(which) < len(records):
+    def decode(
+        self, keys: Sequence[bytes | None], lines: Sequence[bytes], stamps: Ints, max_bytes: int
+    ) -> Piece:
+        """The columns of those of the records that are usual.
+
+        Args:
+            keys, lines, stamps: (B,) the keys, values and times of the records.
+            max_bytes: a longer record is odd.
+        """
+        which, messages = self._parsed(lines, max_bytes)
+        if len(which) < len(lines):
             keys, stamps = [keys[i] for i in which], stamps[which]
         while messages:
             try:
@@ -158,31 +163,34 @@ class PieceDecoder:
         sound = len(joined) <= max_bytes or max(map(len, lines)) <= max_bytes
         if sound and not joined.isascii():  # msgspec does not look inside the strings that it skips
             sound = _is_utf8(joined)
-        if sound:
-            parse = self._parse_texts if self._texts_came else self._parse
+        which: Sequence[int] = range(len(lines))
+        if not sound:
+            which = [i for i in which if len(lines[i]) <= max_bytes and _is_utf8(lines[i])]
+            lines = [lines[i] for i in which]
+        if self._texts_came and self._alike(joined):
             try:
-                if not self._texts_came or self._alike(joined):
-                    return list(range(len(lines))), [parse(line) for line in lines]
+                return list(which), [self._parse_texts(line) for line in lines]
             except (ValueError, RecursionError):
                 pass
-        which, messages, texts = [], [], 0
-        for i, line in enumerate(lines):
-            if len(line) > max_bytes or not (line.isascii() or _is_utf8(line)):
-                continue
+        messages: list[Any] = []
+        odd: set[int] = set()
+        texts, rest = 0, iter(lines)
+        while len(messages) + len(odd) < len(lines):
             try:
-                message = self._parse(line)
+                messages.extend(map(self._parse, rest))  # those before a line that raises are kept
             except (ValueError, RecursionError):
+                at = len(messages) + len(odd)
                 try:
-                    message = self._parse_texts(line)
+                    message = self._parse_texts(lines[at])
+                    texts += 1
                 except (ValueError, RecursionError):
-                    continue
-                texts += 1
-                if not self._alike(line):
-                    continue
-            which.append(i)
-            messages.append(message)
+                    message = None
+                if message is None or not self._alike(lines[at]):
+                    odd.add(at)
+                else:
+                    messages.append(message)
         self._texts_came = 2 * texts > len(lines)
-        return which, messages
+        return [i for at, i in enumerate(which) if at not in odd] if odd else list(which), messages
 
     @staticmethod
     def _alike(line: bytes) -> bool:
