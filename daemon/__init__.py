@@ -14,7 +14,10 @@
     adapters/kafka/source.py      polls records of the assigned partitions, after restoring their state
     runtime/loop.py               feeds each poll to its partition's pipeline, publishes every step's outputs
     stream/pipeline.py            conducts one partition; its header lists the way through the files below
-    stream/ingest.py              decodes (decoding.py), checks event times (event_time.py), releases rows (grid.py)
+    stream/ingest.py              has readings made of records (decoding.py), checks event times (event_time.py)
+      stream/decode/              layer 1: bytes to a tree
+      stream/extract/             layer 2: a tree to readings, by a mapping (mapping.py, config/presets/)
+      stream/grid.py              layer 3: readings to rows; then derivation.py and holding.py, which rules of sensors need
     stream/accounts.py            counts what became of it, and of each of its cells
     stream/chunker.py             keeps released rows until a chunk is full or the poll ends
     stream/evaluation.py          takes the chunk through windows, judge, silence and drift
@@ -33,7 +36,7 @@ reported once, to ``adapters/telemetry/reporter.py``, which knows metrics, page 
 
 **Where to add**
 
-    an input format     stream/decoding.py and messages.py (bytes to readings); adapters/files for tables
+    an input format     config/presets/NAME.yaml, with a test; a decoder in stream/decode; adapters/files for tables
     a rule for rows     mapping.py (``SensorRule``), assembly.py (what it means to others), and one of stream/reduction.py,
                         derivation.py and holding.py, which adapters/files/placing.py applies to tables, too
     a score             model/calibration.py and model/detector.py; the interface is ``Verdicts`` in detector.py

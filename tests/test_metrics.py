@@ -57,6 +57,7 @@ from daemon.stream.accounts import CellState
 from daemon.stream.audit import Imputable, SensorAudit
 from tests.fakes import CentreDetector
 from tests.runtime.scripted import BASE_S, PUMPS_0, SPEC, FailingRegistry, Fragile, Script, line, steady
+from tests.stream.pipelines import SPARKPLUG
 
 MOVED: dict[str, str] = {}
 """Series (a family, or one with its labels) -> the test that moves it."""
@@ -473,6 +474,25 @@ async def test_windows_that_the_model_fails_on_are_counted() -> Metrics:
 async def test_assets_beyond_the_limit() -> Metrics:
     records = [line(i, f"p{i}", float(i), 0.5, 0.5) for i in range(30)]
     metrics, _, _ = await ran(ASSIGNED, PolledRecords(PUMPS_0, records), detector=centre(), max_assets=10)
+    return metrics
+
+
+@moves('dropped_total{reason="message_lost"}')
+async def test_messages_that_never_came_are_counted() -> Metrics:
+    numbers = [0, 1, 5]  # three of Sparkplug's numbers are missing
+    topics = ["g/DBIRTH/e/d", *["g/DDATA/e/d"] * 2]
+    records = [
+        Record(
+            offset,
+            f"spBv1.0/{topic}".encode(),
+            json.dumps({"seq": number, "metrics": [{"name": "a", "alias": 1, "value": 0.5}]}).encode(),
+            (BASE_S + offset) * SECOND_NS,
+        )
+        for offset, (topic, number) in enumerate(zip(topics, numbers, strict=True))
+    ]
+    spec = replace(SPARKPLUG["sparkplug-json"], topics=SPEC.topics)
+    metrics, _, _ = await ran(ASSIGNED, PolledRecords(PUMPS_0, records), spec=spec)
+    assert samples(metrics)['dropped_total{reason="message_lost"}'] == 3
     return metrics
 
 

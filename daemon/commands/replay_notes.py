@@ -63,7 +63,7 @@ def zone_notes(zoneless: int, spec: StreamSpec) -> list[str]:
     """A note on times that name no zone, unless the stream says which one they are in."""
     if not zoneless or spec.timezone is not None:
         return []
-    return [f"times name no zone and are read as UTC; streams.{spec.name}.timezone says another"]
+    return [f"times name no zone and are read as UTC; --tz or streams.{spec.name}.timezone says another"]
 
 
 def refuse_late(test: Path, records: Mapping[str, int], plan: StreamPlan) -> None:

@@ -58,11 +58,14 @@ _DATE_ONLY: Final = re.compile(
 _DATE_TIME: Final = re.compile(
     r"(?:[0-9]{1,4}[-/. ](?:[0-9]{1,2}|[^\W\d_]{3,9})[-/. ][0-9]{1,4})[T ,]\s*[0-9]{1,2}:[0-9]{2}.*"
 )
+_HOURS: Final = ("hour", "hours", "hr", "stunde")
+"""Names of columns of whole hours beside a date."""
+_IN_BRACKETS: Final = re.compile(r"\s*[\[(]([^\[\]()]*)[\])]\s*$")
 _CLOCK_NAMES: Final = (
+    *_HOURS,
     "time",
     "timeofday",
     "clock",
-    "hour",
     "hhmm",
     "hhmmss",
     "zeit",
@@ -203,7 +206,7 @@ def find_roles(path: Path, columns: Columns, reading: TableReading, excluded: fr
     if counters:
         notes.append(f"{listed(counters)}: a count of the rows, left out")
     free = [name for name in free if name not in counters]
-    sensor, value = _long(seen, free)
+    sensor, value = _long(seen, free, time)
     keyed = [] if sensor is None else [sensor]
     candidates = _assets(seen, [name for name in free if name not in (sensor, value)])
     asset = _asset(seen, candidates, [*time, *keyed])
@@ -243,10 +246,27 @@ def _likely(seen: _Columns, role: Role, names: Sequence[str]) -> list[str]:
 
 def _in_any_case(role: Role, names: Sequence[str]) -> list[str]:
     """Columns that are called as the role is; one that is written just so comes before one in capital letters."""
-    return sorted(
-        named(names, role),
+    plain = {_IN_BRACKETS.sub("", name) or name: name for name in reversed(names)}  # Time (s) is a time
+    plain |= {name: name for name in names}
+    found = sorted(
+        named(plain, role),
         key=lambda name: (NAMES[role].index(bare(name)), name != bare(name), name.lower() != bare(name)),
     )
+    return list(dict.fromkeys(plain[name] for name in found))
+
+
+_UNITS: Final = {
+    **dict.fromkeys(("s", "sec", "seconds"), "s"),
+    **dict.fromkeys(("ms", "msec", "milliseconds"), "ms"),
+    **dict.fromkeys(("us", "\u00b5s", "microseconds"), "us"),
+    **dict.fromkeys(("ns", "nanoseconds"), "ns"),
+}
+
+
+def unit_in(name: str) -> str:
+    """The unit of time that a column's name has in brackets; ``auto`` for none."""
+    found = _IN_BRACKETS.search(name)
+    return _UNITS.get(found[1].strip().lower(), "auto") if found is not None else "auto"
 
 
 def _time(seen: _Columns, notes: list[str]) -> tuple[str, ...]:
@@ -301,16 +321,14 @@ def _partner(seen: _Columns, name: str, others: Sequence[str], form: re.Pattern[
             continue
         if typed(seen.kind(other)) or seen.all_like(other, form):
             return other
-        if (
-            form is _CLOCK_ONLY
-            and other in others
-            and bare(other) != "hour"
-            and seen.all_like(other, _DIGITS)
-        ):
+        if form is not _CLOCK_ONLY or other not in others:
+            continue
+        if seen.all_like(other, _TWO_DIGITS if bare(other) in _HOURS else _DIGITS):
             return other
     return None
 
 
+_TWO_DIGITS: Final = re.compile(r"[0-9]{1,2}")
 _DIGITS: Final = re.compile(r"[0-9]{3,6}|0")
 
 
@@ -344,7 +362,7 @@ def _asset(seen: _Columns, candidates: Sequence[str], time: Sequence[str]) -> st
     return next(name for name, count in zip(candidates, again, strict=True) if count <= 2 * min(again))
 
 
-def _long(seen: _Columns, names: Sequence[str]) -> tuple[str | None, str | None]:
+def _long(seen: _Columns, names: Sequence[str], time: Sequence[str]) -> tuple[str | None, str | None]:
     """The sensor and value columns of a long table; (None, None) for a wide one."""
     reading = seen.reading
     if (reading.sensor is None) != (reading.value is None):
@@ -365,6 +383,9 @@ def _long(seen: _Columns, names: Sequence[str]) -> tuple[str | None, str | None]
         if has_text_form(seen.kind(name)) and name not in values
     ]
     sure = set(reading.likely.get(Role.SENSOR, ()))
+    if len(sensors) > 1 and values:
+        again = [seen.repeated([*time, name]) for name in sensors]
+        sensors = [name for name, count in zip(sensors, again, strict=True) if count <= 2 * min(again)]
     for sensor in sensors:
         if seen.is_number(sensor) and not (
             sensor in sure or bare(sensor).endswith(("id", "sensor", "channel"))

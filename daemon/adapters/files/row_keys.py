@@ -167,6 +167,9 @@ def _joined(date: pa.ChunkedArray, clock: pa.ChunkedArray) -> pa.Array:
     digits = pc.fill_null(pc.match_substring_regex(hour, "^[0-9]{1,6}$"), False)
     if pc.any(digits).as_py():  # 930 is 09:30, and 93000 is 09:30:00
         longest = pc.max(pc.utf8_length(hour.filter(digits))).as_py()
+        if longest <= 2:  # whole hours
+            hour = pc.if_else(digits, pc.binary_join_element_wise(hour, "00", ":"), hour)
+            digits = pc.and_(digits, False)
         padded = pc.utf8_lpad(hour, 4 if longest <= 4 else 6, "0")
         split = pc.replace_substring_regex(padded, "^([0-9]{2})([0-9]{2})([0-9]{2})?$", "\\1:\\2:\\3")
         hour = pc.if_else(digits, pc.replace_substring_regex(split, ":$", ""), hour)

@@ -143,6 +143,8 @@ class SensorColumns:
         numbers = cells.numbers(rule.states, comma)
         if numbers is None or (not self._columns.text and not cells.filled):
             return None
+        if numbers.corrupt and not self._columns.text and sensor not in self._reading.sensors:
+            return None  # Parquet has types: texts that are not all numbers are codes
         for fault, count in numbers.corrupt.items():
             self.corrupt[sensor, fault] += count
         wrong = {

@@ -24,7 +24,7 @@ from daemon.adapters.files.cells import condition_texts, has_text_form, plain_ar
 from daemon.adapters.files.columns import Columns, read_columns
 from daemon.adapters.files.long_tables import Pivoted, pivot
 from daemon.adapters.files.oddities import contradicting, likely_sentinels, same_keys, telling_apart
-from daemon.adapters.files.roles import Roles, find_roles, listed
+from daemon.adapters.files.roles import Roles, find_roles, listed, unit_in
 from daemon.adapters.files.row_keys import (
     NO_TIME,
     ONLY_ASSET,
@@ -185,7 +185,11 @@ def read_table(
     if roles.asset is not None:
         asset_names, asset_codes = assets_of(columns.table[roles.asset], text, refused)
     rules = TimeRules(
-        reading.timezone, reading.unit, reading.formats, reading.day_first, cells.written_as_in_europe
+        reading.timezone,
+        unit_in(roles.time[0]) if reading.unit == "auto" else reading.unit,
+        reading.formats,
+        reading.day_first,
+        cells.written_as_in_europe,
     )
     times = event_times(
         path, [columns.table[name] for name in roles.time], asset_codes.astype(np.int64), rules, refused

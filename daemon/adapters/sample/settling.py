@@ -19,8 +19,9 @@ from daemon.adapters.sample.gathering import Readings
 from daemon.adapters.sample.period import infer_period
 from daemon.adapters.sample.survey import Survey
 from daemon.config import MAX_OPEN_ROWS
+from daemon.config.notation import LONGEST
 from daemon.config.sections import SensorSection
-from daemon.domain import SECOND_NS, StreamSpec
+from daemon.domain import SECOND_NS, StreamSpec, to_ns
 from daemon.mapping import PLAIN
 
 WINDOW: Final = 16
@@ -30,6 +31,7 @@ WINDOWS_OF_HISTORY: Final = 10
 """A history must have this many windows, or the window is shortened."""
 _DEFAULT_LATENESS_NS: Final = 10 * SECOND_NS
 _DEFAULT_GAP_NS: Final = 300 * SECOND_NS
+_GAP_PERIODS: Final = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,8 +87,9 @@ def _timed(spec: StreamSpec, readings: Readings, whole: bool) -> tuple[StreamSpe
     notes: list[str] = []
     why: dict[str, str] = {}
     period = infer_period(readings.reporters)
-    if period is None:
-        notes.append("no asset has two different times: a period of 1 s is assumed")
+    if period is None or _GAP_PERIODS * period > to_ns(LONGEST):
+        far = "no asset has two different times" if period is None else "the times lie years apart"
+        notes.append(f"{far}: a period of 1 s is assumed")
         period = SECOND_NS
     else:
         why["period"] = f"the grid; most readings come so far apart{_jitter(readings, period)}"
@@ -105,7 +108,7 @@ def _timed(spec: StreamSpec, readings: Readings, whole: bool) -> tuple[StreamSpe
         if window < WINDOW:
             notes.append(f"only {rows[0]} rows of one asset: windows of {window} rows, not {WINDOW}")
             why["window"] = f"rows that are scored together; of {rows[0]} rows no more than a tenth"
-    long = max(_DEFAULT_GAP_NS, 20 * period)
+    long = max(_DEFAULT_GAP_NS, _GAP_PERIODS * period)
     timed = replace(
         spec,
         period_ns=period,

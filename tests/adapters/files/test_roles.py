@@ -193,3 +193,24 @@ def test_times_of_day_with_points_and_hours_as_one_number(tmp_path: Path) -> Non
     assert str(np.datetime64(int(table.time_ns[1]), "ns"))[:13] == "2004-03-10T19"
     text = "datum;x\n" + "".join(f"20240101{hour:02d};{hour}\n" for hour in range(24))
     assert seconds(read(tmp_path, text))[-1] == 23 * 3600
+
+
+def test_of_two_names_of_sensors_the_one_counts_that_tells_rows_apart(tmp_path: Path) -> None:
+    text = (
+        "#datatype,string,dateTime,double,string,string,string\n#group,false,false,false,true,true,true\n"
+        ",result,_time,_value,_field,_measurement,host\n"
+    ) + rows(8, ",,2024-01-01T00:00:0{t}Z,{i},f{k},m,h")
+    table = read(tmp_path, text)
+    assert (table.sensors, table.asset_names, len(table)) == (("f0", "f1"), ("h",), 4)
+
+
+def test_a_unit_in_brackets_is_no_part_of_a_role(tmp_path: Path) -> None:
+    table = read(tmp_path, "Time [ms],Device (no),U [V]\n" + rows(4, "{i}500,{k},1.{i}"))
+    assert (table.sensors, len(table.asset_names)) == (("U [V]",), 2)
+    assert table.time_ns.tolist() == [(1000 * i + 500) * 10**6 for i in range(4)]
+
+
+def test_a_date_and_whole_hours(tmp_path: Path) -> None:
+    text = "date,hour,x\n" + "".join(f"2024-01-0{1 + i // 24},{i % 24},{i}.5\n" for i in range(48))
+    table = read(tmp_path, text)
+    assert (table.sensors, seconds(table)) == (("x",), [3600 * i for i in range(48)])

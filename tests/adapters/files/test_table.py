@@ -8,9 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from daemon.adapters.files import read_table, segments
+from daemon.adapters.files import TableReading, read_table, segments
 from daemon.domain import StreamSpec
 from daemon.errors import InputError
+from daemon.mapping import PLAIN
 from tests.adapters.files.tables import NAN, parquet_file, stamps
 
 
@@ -42,6 +43,21 @@ def test_columns_become_sensors_or_are_noted(tmp_path: Path) -> None:
         "note",
         "__index_level_0__",
     }
+
+
+def test_texts_of_parquet_are_sensors_if_all_of_them_are_numbers(tmp_path: Path) -> None:
+    path = parquet_file(
+        tmp_path / "a.parquet",
+        ts=stamps(0, 1, 2),
+        quoted=["1.5", "", "2"],
+        code=["0", "0", "A"],
+        known=["3", "4", "err"],
+    )
+    reading = TableReading(sensors={"known": PLAIN})
+    assert read_table(path).sensors == ("quoted",)
+    table = read_table(path, reading=reading)
+    assert (table.sensors, table.corrupt) == (("quoted", "known"), {("known", "text"): 1})
+    np.testing.assert_array_equal(table.values, [[1.5, 3], [NAN, 4], [2, NAN]])
 
 
 def test_a_table_without_an_asset_column_has_one_asset(tmp_path: Path) -> None:

@@ -629,3 +629,13 @@ def test_a_survey_has_the_cells_of_any_sensor() -> None:
         replace(section.spec(), input=stream(["a"], {"asset": "id", "time": "ts", "leaves": "v"}).mapping)
     )
     assert wide.survey(as_record({"id": "s", "ts": T}))[1][0].reason is Reason.NO_VALUES
+
+
+def test_rules_of_items_and_of_messages_look_in_their_own_place() -> None:
+    items = [{"id": "s", "ts": T, "n": "a", "v": 1}, {"n": "a"}]
+    of_items = stream(["a"], LIST | {"skip": [{"item": "id", "absent": True}]})
+    assert read(of_items, {"list": items}) == [("s", "a", T * NS, 1.0)]
+    assert refusal(of_items, {"list": items[1:]}) == ("skipped", "id")
+    of_messages = stream(["a"], LIST | {"skip": [{"path": "id", "present": True}]})
+    assert read(of_messages, {"list": items}) == [("s", "a", T * NS, 1.0)]
+    assert refusal(of_messages, {"list": items, "id": 1}) == ("skipped", "id")
