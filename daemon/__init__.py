@@ -15,6 +15,7 @@
     runtime/loop.py               feeds each poll to its partition's pipeline, publishes every step's outputs
     stream/pipeline.py            conducts one partition; its header lists the way through the files below
     stream/ingest.py              decodes (decoding.py), checks event times (event_time.py), releases rows (grid.py)
+    stream/batch_ingest.py        does the same for many usual readings at once (piece_decoding.py, gathering.py)
     stream/chunker.py             keeps released rows until a chunk is full or the poll ends
     stream/evaluation.py          takes the chunk through windows, judge, silence and drift
     stream/judge.py               asks the model (detector.py; model/detector.py implements it) and scores
