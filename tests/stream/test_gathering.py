@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daemon.domain import SECOND_NS, Disposition, Format, Ints, Reading, StreamSpec
-from daemon.mapping import InputMapping
+from daemon.mapping import InputMapping, SensorRule
 from daemon.stream import gathering
 from daemon.stream.batches import ReadingBatch, bit_rows
 from daemon.stream.grid import Grid, ReleasedRow
@@ -56,6 +56,12 @@ def logs(draw: st.DrawFn) -> tuple[StreamSpec, list[Reading], list[int]]:
         allowed_lateness_ns=draw(st.sampled_from([0, 1, 2, 5])) * SECOND_NS,
         max_gap_ns=draw(st.sampled_from([1, 4])) * SECOND_NS,
         silent_after_ns=draw(st.sampled_from([2, 3, 50])) * SECOND_NS,
+        # A sensor whose last value is held is silent later than the others.
+        sensor_rules=(
+            SensorRule(),
+            SensorRule(hold_ns=draw(st.sampled_from([0, 5])) * SECOND_NS),
+            SensorRule(),
+        ),
     )
     lacking = {name: draw(st.sampled_from([(), (), (1,), (0, 2)])) for name in ASSETS}
     wrong = draw(st.sampled_from([0.0, 0.02, 0.2]))

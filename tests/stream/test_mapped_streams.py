@@ -22,7 +22,7 @@ from daemon.domain import (
     ScoredRow,
     StreamSpec,
 )
-from daemon.stream import batch_ingest
+from daemon.stream import batch_ingest, gathering
 from daemon.stream import pipeline as pipeline_module
 from daemon.stream.pipeline import Pipeline
 from tests.stream.pipelines import (
@@ -38,6 +38,13 @@ from tests.stream.pipelines import (
     snapshots_at_once,
 )
 from tests.stream.test_recovery import Log
+
+
+@pytest.fixture(autouse=True)
+def soon_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After two readings in order the next ones are taken together, short as these logs are."""
+    monkeypatch.setattr(gathering, "STEADY", 2)
+
 
 DOCUMENT: dict[str, Any] = {
     "each": "points[]",
