@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from daemon.commands.inputs import TableReading
 from daemon.commands.inspect import Inspection, InspectOptions, inspect_sample
 from daemon.errors import ConfigError, InputError, UsageError
 
@@ -108,3 +109,46 @@ def test_a_table_shows_the_roles_of_its_columns(tmp_path: Path) -> None:
 def test_what_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         inspected(tmp_path / "absent.jsonl")
+
+
+PLANT = "machineID,quality,reading,moment,load\n" + "".join(
+    f"m-{i % 2},{'GOOD' if i % 9 else 'BAD'},{i % 5 + 0.5},{i // 120 + 3:02d}/02/2025 {i % 120 // 60:02d}:{i % 60:02d},{i % 7}\n"
+    for i in range(240)
+)
+
+
+def test_the_roles_are_those_by_which_the_table_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(PLANT)
+    found = inspected(path, reading=TableReading(time=("moment",), timezone="Europe/Rome", day_first=True))
+    assert found.columns == {
+        "machineID": "asset",
+        "quality": "quality",
+        "reading": "sensor",
+        "moment": "time",
+        "load": "sensor",
+    }
+    assert found.examples[0].cells[0].time == "2025-02-02T23:00:00Z"
+    assert found.mapping.endswith("and the options")
+    assert inspected(path, reading=TableReading(asset="load", time=("moment",))).columns["load"] == "asset"
+    config = {"streams": [{"name": "s", "topics": ["t"], "sensors": {"temp": {"source": "reading"}}}]}
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(config))
+    columns = inspected(path, config=tmp_path / "c.yaml", reading=TableReading(time=("moment",))).columns
+    assert (columns["reading"], columns["load"]) == ("sensor", "number, but no sensor of the stream")
+
+
+def test_a_long_table_has_names_and_values_of_sensors(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    rows = "".join(f"{START + i // 2},{('level', 'flow')[i % 2]},{i % 7}\n" for i in range(80))
+    path.write_text("time,tag,value\n" + rows)
+    assert inspected(path).columns == {
+        "time": "time",
+        "tag": "names of sensors",
+        "value": "values of sensors",
+    }
+
+
+def test_columns_are_named_of_tables_alone(tmp_path: Path) -> None:
+    path = messages(tmp_path / "a.jsonl", *(metric(i) for i in range(30)))
+    with pytest.raises(UsageError, match="name columns of a table"):
+        inspected(path, reading=TableReading(asset="host"))
