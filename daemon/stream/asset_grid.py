@@ -102,6 +102,7 @@ class AssetGrid:
     began: int = -1  # the row at which the windows last started afresh
     last_valued: list[int] = field(default_factory=list)  # per sensor, newest released row with a value
     condition: str = ""
+    steady: int = 0  # readings in order lately, see ``Grid``; no part of the state
 
     def update_silent(self, index: int, values: Sequence[float], silent_rows: Sequence[int]) -> None:
         """At the release of a row: declare sensors silent that had no value for ``silent_rows`` (C,) rows.

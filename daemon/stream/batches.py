@@ -18,14 +18,15 @@ from typing import Any
 import numpy as np
 
 from daemon.domain import (
-    NO_CONDITION,
     Floats,
     Ints,
     Mask,
     Reading,
 )
 from daemon.stream.accounts import OddCells
-from daemon.stream.grid import ReleasedRow
+from daemon.stream.gathering import PartBatch
+from daemon.stream.grid import NAN, ReleasedRow
+from daemon.stream.piece_decoding import Piece
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -167,19 +168,26 @@ class RowQueue:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReadingBatch:
-    """Wide readings as columns."""
+    """Readings as columns: each of all sensors, of some of them (``reported``), or of a single one (``sensors``)."""
 
     assets: list[str]
     times: Ints  # (B,)
     offsets: Ints
-    values: Floats  # (B, C)
+    values: Floats  # (B, C); with ``sensors`` (B,)
     conditions: list[str]
     stamps: Ints  # (B,) the records' own times, -1 for none
+    sensors: Ints | None = None  # (B,) the sensor of each
+    reported: list[int] | None = None  # see ``Reading``; None: each is of all sensors
+    counted: Mask | None = None  # (B,) see ``Reading``; None: each counts
     odd: Mapping[int, OddCells] = field(default_factory=dict)
     """By index, ``Reading.corrupt`` and ``Reading.displaced`` of those that have any."""
 
     def __len__(self) -> int:
         return len(self.assets)
+
+    def count(self, which: Ints) -> int:
+        """How many of these readings are counted as what became of their records."""
+        return len(which) if self.counted is None else int(self.counted[which].sum())
 
     def odd_among(self, index: Ints) -> list[OddCells]:
         """``odd`` of these readings."""
@@ -187,16 +195,66 @@ class ReadingBatch:
 
     def reading(self, i: int) -> Reading:
         """The reading at one index, as an object."""
+        single = self.sensors is not None
         return Reading(
             int(self.offsets[i]),
             self.assets[i],
             int(self.times[i]),
-            tuple(self.values[i].tolist()),  # the collector does not look into a tuple of numbers
-            condition=self.conditions[i],
-            stamp_ns=int(self.stamps[i]),
-            corrupt=self.odd[i][0] if i in self.odd else (),
-            displaced=self.odd[i][1] if i in self.odd else (),
+            # The collector does not look into a tuple of numbers.
+            None if single else tuple(self.values[i].tolist()),
+            -1 if self.sensors is None else int(self.sensors[i]),
+            float(self.values[i]) if single else NAN,
+            self.conditions[i],
+            int(self.stamps[i]),
+            -1 if self.reported is None else self.reported[i],
+            True if self.counted is None else bool(self.counted[i]),
+            *self.odd.get(i, ()),
         )
+
+    def parts(self, slots: Ints, begin: int, end: int, period_ns: int) -> PartBatch:
+        """The cells of the readings from ``begin`` to ``end``, whose assets have these slots."""
+        times, values = self.times[begin:end], self.values[begin:end]
+        if self.sensors is not None:
+            places, sensors = np.arange(end - begin), self.sensors[begin:end]
+        else:
+            every = np.ones(values.shape, bool)
+            mask = every if self.reported is None else bit_rows(self.reported[begin:end], values.shape[1])
+            places, sensors = np.nonzero(mask)
+            values = values[mask]
+        return PartBatch(slots, times // period_ns, times, self.offsets[begin:end], places, sensors, values)
+
+    @staticmethod
+    def of(readings: Sequence[Reading], sensors: int) -> ReadingBatch:
+        """The columns of readings that all have ``values``, or all a ``sensor``."""
+        n = len(readings)
+        single = n > 0 and readings[0].values is None
+        values = [reading.value if single else reading.values for reading in readings]
+        reported = [reading.reported for reading in readings]
+        counted = [reading.counted for reading in readings]
+        return ReadingBatch(
+            [reading.asset for reading in readings],
+            np.fromiter([reading.time_ns for reading in readings], np.int64, n),
+            np.fromiter([reading.offset for reading in readings], np.int64, n),
+            np.array(values, np.float64).reshape((n,) if single else (n, sensors)),
+            [reading.condition for reading in readings],
+            np.fromiter([reading.stamp_ns for reading in readings], np.int64, n),
+            np.fromiter([reading.sensor for reading in readings], np.int64, n) if single else None,
+            None if reported.count(-1) == n else reported,
+            None if all(counted) else np.array(counted),
+            {
+                i: (each.corrupt, each.displaced)
+                for i, each in enumerate(readings)
+                if each.corrupt or each.displaced
+            },
+        )
+
+
+def bit_rows(sets: Sequence[int], width: int) -> Mask:
+    """(B, ``width``) sets of bits as rows of a mask; -1 is the set of all."""
+    every, size = (1 << width) - 1, (width + 7) // 8
+    packed = b"".join([(bits & every).to_bytes(size, "little") for bits in sets])
+    rows = np.unpackbits(np.frombuffer(packed, np.uint8).reshape(len(sets), size), 1, width, "little")
+    return rows.astype(bool)
 
 
 class ReadingBatchBuilder:
@@ -204,63 +262,53 @@ class ReadingBatchBuilder:
 
     Args:
         sensors: C.
+        long: whether each reading is of a single sensor.
     """
 
-    def __init__(self, sensors: int) -> None:
-        self._sensors = sensors
+    def __init__(self, sensors: int, *, long: bool = False) -> None:
+        self._shape = (-1,) if long else (-1, sensors)
+        self._long = long
         self._assets: list[str] = []
-        self._times: list[int] = []
-        self._offsets: list[int] = []
         self._conditions: list[str] = []
-        self._stamps: list[int] = []
-        self._values: list[Floats] = []
-        self._single: list[Sequence[float]] = []  # after the values
+        self._sensors: list[int] = []
+        self._columns: list[tuple[Ints, Ints, Ints, Floats]] = []  # times, offsets, stamps, values
+        self._single: list[tuple[int, int, int, Any]] = []  # after these
         self._odd: dict[int, OddCells] = {}
 
     def add(self, reading: Reading) -> None:
-        """Append one wide reading."""
-        assert reading.values is not None
+        """Append one reading."""
+        assert (reading.values is None) is self._long
         if reading.corrupt or reading.displaced:
             self._odd[len(self._assets)] = reading.corrupt, reading.displaced
         self._assets.append(reading.asset)
-        self._times.append(reading.time_ns)
-        self._offsets.append(reading.offset)
         self._conditions.append(reading.condition)
-        self._stamps.append(reading.stamp_ns)
-        self._single.append(reading.values)
+        if self._long:
+            self._sensors.append(reading.sensor)
+        value = reading.value if self._long else reading.values
+        self._single.append((reading.time_ns, reading.offset, reading.stamp_ns, value))
 
-    def extend(
-        self,
-        assets: list[str],
-        times: list[int],
-        offsets: Sequence[int],
-        values: Floats,
-        stamps: Sequence[int],
-    ) -> None:
-        """Append many readings without a condition; ``values`` (B * C,) has their values one after the other."""
+    def extend(self, piece: Piece, first: int, end: int, offsets: Ints, stamps: Ints) -> None:
+        """Append a run of a piece's readings, which came in records with these offsets and times."""
         self._gather()
-        self._assets += assets
-        self._times += times
-        self._offsets += offsets
-        self._stamps += stamps
-        self._conditions += [NO_CONDITION] * len(assets)
-        self._values.append(values.reshape(-1, self._sensors))
+        self._assets += piece.assets[first:end]
+        self._conditions += piece.conditions[first:end]
+        self._sensors += piece.sensors[first:end]
+        self._columns.append((piece.times[first:end], offsets, stamps, piece.values[first:end]))
 
     def build(self) -> ReadingBatch:
         """The batch of all readings so far."""
         self._gather()
-        values = self._values or [np.empty((0, self._sensors))]
+        none = np.empty(0, np.int64)
+        columns = self._columns or [(none, none, none, np.empty((0, *self._shape[1:])))]
+        times, offsets, stamps, values = map(np.concatenate, zip(*columns, strict=True))
+        sensors = np.array(self._sensors, np.int64) if self._long else None
         return ReadingBatch(
-            self._assets,
-            np.array(self._times, np.int64),
-            np.array(self._offsets, np.int64),
-            np.concatenate(values),
-            self._conditions,
-            np.array(self._stamps, np.int64),
-            self._odd,
+            self._assets, times, offsets, values, self._conditions, stamps, sensors, odd=self._odd
         )
 
     def _gather(self) -> None:
         if self._single:
-            self._values.append(np.array(self._single, np.float64).reshape(-1, self._sensors))
+            times, offsets, stamps, values = zip(*self._single, strict=True)
+            made = np.array(values, np.float64).reshape(self._shape)
+            self._columns.append((np.array(times), np.array(offsets), np.array(stamps), made))
             self._single.clear()

@@ -5,19 +5,15 @@ fields are read by ``timestamps`` and ``fields``, its values here. Any other mes
 to a tree) and ``extract`` (a tree to readings), as the stream's mapping says. Decoding never raises: whatever
 bytes arrive become readings, a ``Skipped``, or a ``Rejected`` whose reason is from a small fixed set.
 
-Records can be decoded one by one (``decode``, ``decode_all``) or, in a wide stream, as columns
-(``decode_batch``): there each rule is applied to a piece of some hundred records at a time, as long as all
-of them are usual, for an object and a call per rule and record would cost more than the rules. Results and
-counters are the same for both.
+Records can be decoded one by one (``decode``, ``decode_all``) or as columns (``decode_batch``, by
+``piece_decoding``), which is what a stream does. Results and counters are the same for both.
 """
 
 from __future__ import annotations
 
-import struct
 from collections import Counter
 from collections.abc import Sequence
-from itertools import starmap
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -44,14 +40,15 @@ from daemon.stream.extract.numbers import NotANumberError, number_of
 from daemon.stream.extract.sensor_values import SensorValues
 from daemon.stream.fields import AssetIds, ConditionLabels, SensorNames
 from daemon.stream.messages import MessageParser
+from daemon.stream.piece_decoding import PieceDecoder
 from daemon.stream.rejection import RejectedError, SkippedError, json_kind, shown
-from daemon.stream.time_range import FUTURE_NS, check_time
-from daemon.stream.timestamps import INT64_MAX, EventTimes
+from daemon.stream.time_range import check_time
+from daemon.stream.timestamps import EventTimes
 
 Decoded = Reading | Rejected | Skipped
 ASSETS_KEPT: Final = 200_000
 """Asset ids that are remembered as valid: some 30 MB, if ever so many come."""
-_AT_ONCE: Final = 128  # records: few enough to stay in the cache
+_AT_ONCE: Final = 256  # records: few enough to stay in the cache
 _NAN: Final = float("nan")
 
 
@@ -95,6 +92,7 @@ class Decoder:
         self._states = [rule.states for rule in spec.rules]
         self._values = SensorValues(spec.rules)
         self._wide = spec.format is Format.JSON_WIDE
+        self._long = spec.format is Format.JSON_LONG
         self._max_bytes = max_bytes
         self._asset_in_key = spec.fields.asset == RECORD_KEY
         self._sensor_in_key = spec.fields.sensor == RECORD_KEY
@@ -104,9 +102,13 @@ class Decoder:
         self._asset_ids = AssetIds(spec, max_asset_bytes, assets_kept)
         self._sensor_names = SensorNames(spec, max_asset_bytes)
         self._labels = ConditionLabels(spec, max_asset_bytes) if spec.message_condition else None
-        # The type of the values where records can be decoded together: all fields are in the message.
-        elsewhere = self._asset_in_key or self._time_in_record or self._labels is not None
-        self._at_once = None if elsewhere else self._parser.cells
+        self._pieces = (
+            PieceDecoder(
+                spec, self._parser, self._asset_ids, self._sensor_names, self._event_times, self._labels
+            )
+            if self._parser.parse_piece is not None
+            else None
+        )
         self._refused_items: Counter[str] = Counter()  # none: a typed message has no items
         self._extractor: Extractor | None = None
         self.schemas: MessageSchemas | None = None
@@ -123,7 +125,6 @@ class Decoder:
                 self._note_corrupt,
             )
         self._births = self.new_births()
-        self._pack = struct.Struct(f"{len(spec.sensors)}d").pack
 
     @property
     def corrupt_cells(self) -> Counter[str]:
@@ -161,14 +162,17 @@ class Decoder:
     def decode(self, record: Record) -> Reading | Rejected:
         """The reading of a record of json-wide or json-long, or why it has none. Never raises."""
         found = self._decode_raw(record)
-        if isinstance(found, Reading) and found.values is not None and not self._values.plain:
-            values = np.array([found.values], np.float64)
-            self._values.apply(values)
-            found.values = values[0].tolist()
+        if isinstance(found, Reading) and not self._values.plain:
+            if found.values is None:
+                found.value = self._values.apply_one(found.value, found.sensor)
+            else:
+                values = np.array([found.values], np.float64)
+                self._values.apply(values)
+                found.values = values[0].tolist()
         return found
 
     def _decode_raw(self, record: Record) -> Reading | Rejected:
-        """The same, with the raw numbers of a wide message."""
+        """The same, with the raw numbers of the message."""
         try:
             return self._decode(record)
         except RejectedError as rejected:
@@ -235,71 +239,52 @@ class Decoder:
             extractor.refused_items.update(error.reason for error in arrival.refused)
         return readings
 
-    def decode_batch(self, items: Sequence[Record | Reading]) -> tuple[ReadingBatch, list[Rejected]]:
-        """``decode_all`` of a wide stream, with the readings as columns.
+    def decode_batch(
+        self, items: Sequence[Record | Reading]
+    ) -> tuple[ReadingBatch, list[Rejected | Skipped]]:
+        """``decode_all`` with the readings as columns: of all sensors, or each of one sensor.
 
-        A piece of ``_AT_ONCE`` records is decoded together if each of them is usual: of a known asset, in
-        plain ASCII, with values of known sensors. Otherwise all of the piece go to ``decode``.
+        The usual ones of each piece of ``_AT_ONCE`` records are decoded together, the others alone.
         """
-        made = ReadingBatchBuilder(len(self._sensors))
-        rejected: list[Rejected] = []
-        for begin in range(0, len(items), _AT_ONCE):
-            some = items[begin : begin + _AT_ONCE]
-            if self._at_once is not None and self._decode_together(some, made):
-                continue
-            for item in some:
-                found = item if isinstance(item, Reading) else self._decode_raw(item)
-                if isinstance(found, Reading):
-                    made.add(found)
-                else:
-                    rejected.append(found)
+        made = ReadingBatchBuilder(len(self._sensors), long=self._long)
+        rejected: list[Rejected | Skipped] = []
+        at = 0  # the next one of them
+        records = columns_of(items) if self._pieces is not None else None
+        if self._pieces is not None and records is not None:
+            offsets, stamps = np.array(records.offsets, np.int64), np.array(records.timestamps_ns, np.int64)
+            for begin in range(0, len(items), _AT_ONCE):
+                some = slice(begin, begin + _AT_ONCE)
+                keys, lines = records.keys[some], records.values[some]
+                piece = self._pieces.decode(keys, lines, stamps[some], self._max_bytes)
+                for first, end in piece.runs():
+                    place = begin + piece.which[first]
+                    self._decode_alone(items, at, place, made, rejected)
+                    at = place + end - first
+                    made.extend(piece, first, end, offsets[place:at], stamps[place:at])
+        self._decode_alone(items, at, len(items), made, rejected)
         batch = made.build()
-        self._values.apply(batch.values)
+        if batch.sensors is None:
+            self._values.apply(batch.values)
+        else:
+            self._values.apply_each(batch.values, batch.sensors)
         return batch, rejected
 
-    def _decode_together(self, some: Sequence[Record | Reading], made: ReadingBatchBuilder) -> bool:
-        """Append the readings of records that are all usual; False, with nothing appended, if one is not."""
-        if isinstance(some, Records):
-            lines, stamps, offsets = some.values, some.timestamps_ns, some.offsets
-        elif set(map(type, some)) == {Record}:
-            records = cast("Sequence[Record]", some)
-            lines = [record.value for record in records]
-            stamps = [record.timestamp_ns for record in records]
-            offsets = [record.offset for record in records]
-        else:
-            return False
-        if max(map(len, lines)) > self._max_bytes or not all(map(bytes.isascii, lines)):
-            return False
-        parse = self._parser.parse_cells
-        try:
-            messages = [parse(line) for line in lines]
-        except ValueError:
-            return False
-        cells = [message.values for message in messages]
-        if set(map(type, cells)) != {self._at_once}:
-            return False
-        try:
-            valid = self._asset_ids.valid
-            assets = [valid[message.asset] for message in messages]
-        except (KeyError, TypeError):  # new, or no text at all
-            return False
-        texts = [message.ts for message in messages]
-        known, parse_time = self._event_times.known, self._event_times.parse
-        try:
-            for text in set(texts).difference(known):
-                parse_time(text)  # too long a text is not remembered
-            times = [known[text] for text in texts]
-        except (KeyError, TypeError, RejectedError):  # no time, no text, or too long a one
-            return False
-        if min(times) < 0 or max(times) > min(INT64_MAX, min(stamps) + FUTURE_NS):
-            return False
-        try:  # twice as fast as anything numpy has for it
-            packed = b"".join(starmap(self._pack, map(msgspec.structs.astuple, cells)))
-            values = np.frombuffer(packed, np.float64)
-        except struct.error:  # a None, which stands for no value
-            values = np.array([msgspec.structs.astuple(cell) for cell in cells], np.float64)
-        made.extend(assets, times, offsets, values, stamps)
-        return True
+    def _decode_alone(
+        self,
+        items: Sequence[Record | Reading],
+        begin: int,
+        end: int,
+        made: ReadingBatchBuilder,
+        rejected: list[Rejected | Skipped],
+    ) -> None:
+        """Append the raw readings of some of the records to the batch, or to what is rejected."""
+        for i in range(begin, end):
+            item = items[i]
+            found = item if isinstance(item, Reading) else self._decode_raw(item)
+            if isinstance(found, Reading):
+                made.add(found)
+            else:
+                rejected.append(found)
 
     def _decode(self, record: Record) -> Reading:
         value = record.value
@@ -330,7 +315,7 @@ class Decoder:
             asset,
             time_ns,
             sensor=sensor,
-            value=self._values.apply_one(self._number(message.value, sensor), sensor),
+            value=self._number(message.value, sensor),
             condition=NO_CONDITION if self._labels is None else self._labels.label(message.condition, asset),
             stamp_ns=record.timestamp_ns,
             corrupt=tuple(self._corrupt),
@@ -383,3 +368,18 @@ class Decoder:
             self._note_corrupt(sensor, error.fault, cell)
             self._corrupt.append((sensor, error.fault))
             return _NAN
+
+
+def columns_of(items: Sequence[Record | Reading]) -> Records | None:
+    """Records as columns; None where some are readings already."""
+    if isinstance(items, Records):
+        return items
+    records = [item for item in items if isinstance(item, Record)]
+    if not records or len(records) < len(items):
+        return None
+    return Records(
+        [record.offset for record in records],
+        [record.key for record in records],
+        [record.value for record in records],
+        [record.timestamp_ns for record in records],
+    )

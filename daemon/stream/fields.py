@@ -35,12 +35,13 @@ class AssetIds:
         max_bytes: longest id, in UTF-8.
         kept: ids that are remembered as valid.
 
-    ``valid`` has the ids that passed every rule; read directly where it matters. It has one string per
-    asset, which is hashed and compared once.
+    ``valid`` has the ids that passed every rule, by what messages (or keys) have in their place: a text, bytes
+    or an integer, of just these types. It is read directly where it matters. It has one string per asset, which
+    is hashed and compared once.
     """
 
     def __init__(self, spec: StreamSpec, max_bytes: int, kept: int) -> None:
-        self.valid: dict[str, str] = {}
+        self.valid: dict[str | bytes | int, str] = {}
         self._kept = kept
         self._max_bytes = max_bytes
         self._field = spec.fields.asset
@@ -49,12 +50,15 @@ class AssetIds:
 
     def read(self, found: object) -> str:
         """The id that a message, or the record's key, has; a whole number is its text."""
-        if type(found) is str and (valid := self.valid.get(found)) is not None:
-            return valid
-        text = self._checked(found)
-        if text == found:
-            remember(self.valid, text, text, self._kept)
-        return text
+        if type(found) is not str and type(found) is not bytes and type(found) is not int:
+            return self._checked(found)
+        valid = self.valid.get(found)
+        if valid is None:
+            valid = self._checked(found)
+            if type(found) is not str:  # one string per asset, however it is written
+                valid = self.valid.get(valid, valid)
+            remember(self.valid, found, valid, self._kept)
+        return valid
 
     def _checked(self, found: object) -> str:
         if type(found) is bytes:
@@ -88,7 +92,8 @@ class SensorNames:
         max_bytes: longer unknown names are counted together.
 
     ``unknown`` counts, per name, the values of sensors that the stream does not list; names beyond the
-    first few hundred are counted together under ``OTHER``. ``unknown_cells`` is the sum of them.
+    first few hundred are counted together under ``OTHER``. ``unknown_cells`` is the sum of them. ``places`` has the
+    place of each listed sensor by its name, as a text and as the bytes of a key; read only.
     """
 
     def __init__(self, spec: StreamSpec, max_bytes: int) -> None:
@@ -100,6 +105,9 @@ class SensorNames:
             rule.source or name: i
             for i, (name, rule) in enumerate(zip(spec.sensors, spec.rules, strict=True))
         }
+        self.places: dict[str | bytes, int] = {}
+        for name, place in self._index.items():
+            self.places[name] = self.places[name.encode(errors="surrogatepass")] = place
         self._field = spec.fields.sensor
         self._in_key = spec.fields.sensor == RECORD_KEY
         self._nearest: dict[str, str] = {}

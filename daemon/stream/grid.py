@@ -47,6 +47,7 @@ from daemon.domain import (
 )
 from daemon.stream.accounts import CellFates
 from daemon.stream.asset_grid import NEVER, AssetGrid, OpenRow, ValueHashes, value_hashes
+from daemon.stream.gathering import Gathering
 from daemon.stream.reduction import Reductions
 from daemon.stream.snapshot import (
     GridState,
@@ -78,7 +79,7 @@ class Grid:
     ``conflicts`` counts readings that contradicted a cell that had its value already: they are accepted,
     and the first value stands. ``fates`` says which cells of the last inserted reading did not go into its
     row, and is valid until the next one. ``newest`` (N,) is each asset's greatest row with a reading, released or
-    not; ``NEVER`` for a slot without one.
+    not; ``NEVER`` for a slot without one. ``gathering`` has the idle assets where rows are gathered.
     """
 
     def __init__(self, spec: StreamSpec) -> None:
@@ -86,7 +87,8 @@ class Grid:
         self.conflicts = 0
         self.fates = CellFates()
         self.newest: Ints = np.empty(0, np.int64)
-        self._active: dict[int, AssetGrid] = {}  # by slot; where rows are gathered all assets are
+        self.gathering = Gathering(spec)
+        self._active: dict[int, AssetGrid] = {}  # by slot
         self._all = (1 << len(spec.sensors)) - 1
         self._whole = not merges(spec)
         self._reductions = Reductions([rule.reduce for rule in spec.rules])
@@ -109,12 +111,14 @@ class Grid:
         more = capacity - len(self.newest)
         for name in ("newest", "_idle", "_max_time", "_watermark", "_began", "_value_hashes"):
             setattr(self, name, grown(getattr(self, name), capacity))
+        self.gathering.grow(capacity)
         self.newest[capacity - more :] = NEVER
         self._conditions += [""] * more
 
     def clear(self, slot: int) -> None:
         """Prepare a slot for a new asset."""
         self._active.pop(slot, None)
+        self.gathering.clear(slot)
         self._idle[slot] = False
         self._value_hashes[slot] = 0
         self.newest[slot] = NEVER
@@ -122,7 +126,8 @@ class Grid:
     def released(self, slot: int) -> bool:
         """Whether a row of this asset was released, which cannot be undone."""
         grid = self._active.get(slot)
-        return bool(self._idle[slot]) if grid is None else grid.last_observed >= 0
+        idle = self._idle[slot] or self.gathering.idle[slot]
+        return bool(idle) if grid is None else grid.last_observed >= 0
 
     # -------------------------------------------------------------- many readings at once
     def is_next_row(
@@ -199,11 +204,15 @@ class Grid:
                 grid.max_time_ns = time_ns
                 grid.watermark_ns = max(grid.watermark_ns, time_ns - spec.allowed_lateness_ns)
         self._release_and_prune(grid, closed)
+        if self.gathering.may_keep(grid, disposition is Disposition.ACCEPTED):
+            del self._active[slot]
         return disposition
 
     def _activate(self, slot: int, reading: Reading) -> AssetGrid:
         """Make an asset active: an idle one, or a new one that this reading is the first of."""
-        if self._idle[slot]:
+        if self.gathering.idle[slot]:
+            grid = self.gathering.leave(slot)
+        elif self._idle[slot]:
             grid = self._idle_grid(slot, reading.asset)
             self._idle[slot] = False
         else:
@@ -245,7 +254,7 @@ class Grid:
             known_hash = (
                 known.value_hash
                 if known is not None
-                else int(self._value_hashes[grid.slot, self._place(row)])
+                else int(self._value_hashes[grid.slot, row % self._value_hashes.shape[1]])
             )
             if known_hash == value_hash:
                 self.fates.repeated = self._all
@@ -277,12 +286,7 @@ class Grid:
             first = open_row.values[reading.sensor]
             if first == first or value != value:
                 return self._meet(first, value, bit)
-        if self._reduced & bit:
-            self._reductions.take(open_row, reading.sensor, value, reading.time_ns)
-        else:
-            assert isinstance(open_row.values, list)
-            open_row.values[reading.sensor] = value
-        open_row.reported |= bit
+        self._reductions.put(open_row, reading.sensor, value, reading.time_ns)
         open_row.last_offset = reading.offset
         if reading.condition:
             open_row.condition = reading.condition
@@ -330,12 +334,7 @@ class Grid:
                 if disposition is Disposition.DUPLICATE:
                     disposition = Disposition.LATE
                 continue
-            if self._reduced & bit:
-                self._reductions.take(open_row, c, value, reading.time_ns)
-            else:
-                assert isinstance(open_row.values, list)
-                open_row.values[c] = value
-            open_row.reported |= bit
+            self._reductions.put(open_row, c, value, reading.time_ns)
             disposition = Disposition.ACCEPTED
         if open_row is not None and disposition is Disposition.ACCEPTED:
             open_row.last_offset = reading.offset
@@ -401,20 +400,16 @@ class Grid:
         last = row.last_offset if row.last_offset >= 0 else row.offset
         return ReleasedRow(grid.asset, index, row.values, False, fresh, row.offset, last, grid.condition)
 
-    def _place(self, row: int) -> int:
-        """Where the hash of a row is."""
-        return int(row % self._value_hashes.shape[1])
-
     def _note_hash(self, slot: int, row: int, value_hash: int) -> None:
         """Keep the hash of a released row; 0 for an empty one."""
         if self._whole:
-            self._value_hashes[slot, self._place(row)] = value_hash
+            self._value_hashes[slot, row % self._value_hashes.shape[1]] = value_hash
 
     # -------------------------------------------------------------- the end of the log
     @property
     def waiting(self) -> list[str]:
         """The assets with rows that are not released."""
-        return [grid.asset for grid in self._waiting()]
+        return sorted([grid.asset for grid in self._waiting()] + self.gathering.waiting_names)
 
     def _waiting(self) -> list[AssetGrid]:
         """Active assets with rows, by name: a successor may have created them in another order."""
@@ -429,6 +424,8 @@ class Grid:
         """
         lateness = self.spec.allowed_lateness_ns
         closed: list[ReleasedRow] = []
+        for slot in self.gathering.waiting:
+            self._active[slot] = self.gathering.leave(slot)
         for grid in self._waiting():
             if unproven is not None and unproven[grid.slot]:
                 continue
@@ -444,20 +441,26 @@ class Grid:
     # -------------------------------------------------------------- state of a successor
     def snapshot(self, slot: int, asset: str) -> GridState:
         """The part of an asset's record of state."""
-        grid = self._active.get(slot) or self._idle_grid(slot, asset)
-        hashes = self._value_hashes[slot, self._last_places(grid.head)]
+        if self.gathering.idle[slot]:
+            grid = self.gathering.as_object(slot)
+        else:
+            grid = self._active.get(slot) or self._idle_grid(slot, asset)
+        hashes = self._value_hashes[slot, last_places(grid.head, self._value_hashes.shape[1])]
         return grid.snapshot(int(self.newest[slot]), hashes)
 
     def restore(self, slot: int, asset: str, state: GridState) -> None:
         """Continue with an asset as another process left it."""
         grid = AssetGrid.restored(asset, slot, state)
         self.newest[slot] = state.newest
-        self._value_hashes[slot, self._last_places(grid.head)] = np.frombuffer(state.value_hashes, "<u8")
+        places = last_places(grid.head, self._value_hashes.shape[1])
+        self._value_hashes[slot, places] = np.frombuffer(state.value_hashes, "<u8")
         self._active[slot] = grid
         if self._whole and not grid.rows:
             self._set_idle(grid)
+        elif self.gathering.keep(grid):
+            del self._active[slot]
 
-    def _last_places(self, head: int) -> Ints:
-        """(K,) where the hashes of the K rows before ``head`` are, oldest first."""
-        kept = self._value_hashes.shape[1]
-        return np.asarray((head - np.arange(kept, 0, -1)) % max(kept, 1))
+
+def last_places(head: int, kept: int) -> Ints:
+    """(``kept``,) where the hashes of so many rows before ``head`` are, oldest first."""
+    return np.asarray((head - np.arange(kept, 0, -1)) % max(kept, 1))

@@ -6,10 +6,8 @@ it; ``FleetClock`` takes note of it; ``Grid`` puts it into a row and releases th
 can change any more. The disposition of every record is counted here, and its dead letter is kept
 until the pipeline emits it.
 
-A usual record, the next row of an asset that waits for nothing, is treated together with many of
-its kind on arrays (``take_batch``): such readings are rows as they are, and ``Grid`` only notes that they
-were appended. Any other record goes alone (``take``), through ``Grid.insert`` and ``ReleasedRow``. The results
-do not depend on which way a record went.
+A usual record is treated together with many of its kind on arrays (``batch_ingest``). Any other record goes alone
+(``take``), through ``Grid.insert`` and ``ReleasedRow``. The results do not depend on which way a record went.
 """
 
 from __future__ import annotations
@@ -19,7 +17,6 @@ import json
 from bisect import bisect_left, insort
 from collections.abc import Iterator, Sequence
 from copy import copy
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -28,7 +25,6 @@ from daemon.domain import (
     DeadLetter,
     Disposition,
     InputPartition,
-    Ints,
     Output,
     Reading,
     Reason,
@@ -40,20 +36,15 @@ from daemon.domain import (
     finite_or_none,
     iso,
 )
-from daemon.grouping import by_slot
 from daemon.stream.accounts import Accounts, CountingDecoder, DecoderTotals
-from daemon.stream.asset_grid import ValueHashes
 from daemon.stream.assets import AssetTable
-from daemon.stream.batches import ReadingBatch, RowBatch
+from daemon.stream.batches import ReadingBatch
 from daemon.stream.decode import Births
 from daemon.stream.event_time import NO_CLOCK, EventTimeGuard, HeldReading
 from daemon.stream.fleet_clock import FleetClock
 from daemon.stream.grid import Grid, ReleasedRow
 from daemon.stream.ledger import Ledger
 from daemon.stream.steps import Traced
-
-MOST_BRIDGED = 10_000
-"""Rows that a batch of readings may release, with those that are missing between: a gap bridges many."""
 
 
 class Decode(CountingDecoder, Protocol):
@@ -65,16 +56,9 @@ class Decode(CountingDecoder, Protocol):
         self, items: Sequence[Record | Reading], births: Births | None = None
     ) -> list[Reading | Rejected | Skipped]: ...
 
-    def decode_batch(self, items: Sequence[Record | Reading]) -> tuple[ReadingBatch, list[Rejected]]: ...
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Placed:
-    """Wide readings with what is computed of all of them at once."""
-
-    readings: ReadingBatch
-    value_hashes: ValueHashes  # (B,)
-    slots: Ints  # (B,) -1 where the asset has none; filled in on the way
+    def decode_batch(
+        self, items: Sequence[Record | Reading]
+    ) -> tuple[ReadingBatch, list[Rejected | Skipped]]: ...
 
 
 class Ingest:
@@ -130,32 +114,37 @@ class Ingest:
 
     # -------------------------------------------------------------- decoding
     def decode(self, items: Sequence[Record | Reading]) -> tuple[ReadingBatch | None, list[Reading]]:
-        """Make readings of records; those of wide messages as one batch."""
+        """Make readings of records: as one batch, or one by one where they are of several kinds."""
         decoder, accounts, replaying = self._decoder, self.accounts, self._ledger.replaying
         before = DecoderTotals.of(decoder)
-        wide: ReadingBatch | None = None
+        batch: ReadingBatch | None = None
         readings: list[Reading] = []
-        if not self.spec.gathers and self.spec.input is None:
-            wide, rejected = decoder.decode_batch(items)
+        left_out: list[Rejected | Skipped] = []
+        if self.spec.input is None and (
+            not self.spec.gathers or isinstance(items, Records) or not any(map(_is_reading, items))
+        ):
+            batch, left_out = decoder.decode_batch(items)
         else:
-            rejected = []
             for found in decoder.decode_all(items, self.births):
                 if isinstance(found, Reading):
                     readings.append(found)
-                elif isinstance(found, Rejected):
-                    rejected.append(found)
-                elif not replaying:
-                    accounts.skip(found.rule)
+                else:
+                    left_out.append(found)
+            if len({reading.values is None for reading in readings}) == 1:
+                batch, readings = ReadingBatch.of(readings, len(self.spec.sensors)), []
         if not replaying:
             accounts.decoded(before, DecoderTotals.of(decoder))
         self._decoded = items
         self._appended = isinstance(items, Records) and items.appended
-        for each in rejected:
-            if not replaying:
+        for each in left_out:
+            if isinstance(each, Skipped):
+                if not replaying:
+                    accounts.skip(each.rule)
+            elif not replaying:
                 self._dead_letters.append((each.record.offset, self._rejected(each)))
             elif self.trace is not None:
                 self.trace.append(Traced(each.record.offset, "", -1, Disposition.REJECTED))
-        return wide, readings
+        return batch, readings
 
     def _rejected(self, rejected: Rejected, *, counted: bool = True) -> DeadLetter:
         """Count a rejected record, unless it counts as what became of another of its readings; its dead letter."""
@@ -170,129 +159,6 @@ class Ingest:
         letters: list[Output] = [letter for _, letter in self._dead_letters[:upto]]
         del self._dead_letters[:upto]
         return letters
-
-    # -------------------------------------------------------------- many readings at once
-    def assign_slots(self, placed: Placed, begin: int, end: int) -> int:
-        """Give new assets a slot; stops before a reading whose asset needs another one to be evicted."""
-        assets, slots = placed.readings.assets, placed.slots
-        for i in (begin + np.flatnonzero(slots[begin:end] < 0)).tolist():
-            if assets[i] not in self._assets and self._assets.full:
-                return int(i)
-            slots[i] = self._assets.add(assets[i])
-        return end
-
-    def batch_end(self, placed: Placed, begin: int, end: int, drift_due_row: int) -> int:
-        """Up to where readings from ``begin`` on may be taken together, one at least.
-
-        After a reading by which an asset may turn out to be silent the fleet's clock is updated, so the batch ends
-        there; and a batch releases at most ``MOST_BRIDGED`` rows, about.
-        """
-        clock = self.clock
-        end = min(end, begin + clock.batch)
-        times, slots = placed.readings.times[begin:end], placed.slots[begin:end]
-        rows = times // self.spec.period_ns
-        reached = rows.copy()
-        for i in np.flatnonzero(self.guard.doubtful[slots]).tolist():
-            # A reading may confirm one that is held, and with it a later row.
-            reached[i] = max(reached[i], self.spec.row(self.guard.doubt(int(slots[i])).newest_ns))
-        look = clock.first_check(reached - clock.skew[slots], drift_due_row) + 1
-        if look < len(rows):
-            rows, slots = rows[:look], slots[:look]
-        return begin + self._within_most_bridged(rows, slots)
-
-    def _within_most_bridged(self, rows: Ints, slots: Ints) -> int:
-        """How many of these readings, one at least, may go together for the rows that they bridge."""
-        newest = self.grid.newest[slots]
-        if int((rows - newest).max()) * min(len(rows), len(self._assets)) <= MOST_BRIDGED:
-            return len(rows)
-        groups = by_slot(slots)
-        inner = rows[groups.order]
-        steps = np.diff(inner, prepend=0)
-        steps[groups.begins] = (inner - newest[groups.order])[groups.begins]
-        longest_gap = self.spec.max_gap_ns // self.spec.period_ns
-        bridged = np.empty(len(rows), np.int64)
-        bridged[groups.order] = np.where(steps > longest_gap, 1, np.maximum(steps, 1))
-        return max(int(np.searchsorted(np.cumsum(bridged), MOST_BRIDGED)), 1)
-
-    def take_batch(self, placed: Placed, begin: int, end: int) -> RowBatch:
-        """Take readings that lead to nothing but rows; of each asset all at once or one by one.
-
-        Returns:
-            The rows that they release, in the order of the readings.
-        """
-        grid, clock, batch, part = self.grid, self.clock, placed.readings, slice(begin, end)
-        slots, hashes = placed.slots[part], placed.value_hashes[part]
-        times, offsets, stamps = batch.times[part], batch.offsets[part], batch.stamps[part]
-        rows = times // self.spec.period_ns
-        groups = by_slot(slots)
-        first = np.flatnonzero(groups.occurrence == 0)
-        counts = clock.count + 1 + np.arange(len(slots))
-        self._ledger.note(slots[first], offsets[first], counts[first])
-        plain = grid.is_next_row(slots, groups.occurrence, rows, times, batch.conditions[part])
-        if self.guard.doubtful[slots].any():
-            plain &= ~self.guard.doubtful[slots]
-        together = np.flatnonzero(plain)
-        never = np.zeros(len(slots), bool)
-        released = RowBatch(
-            batch.assets[part],
-            slots,
-            rows,
-            batch.values[part],
-            never,
-            never,
-            offsets,
-            offsets,
-            batch.conditions[part],
-        )
-        if len(together) < len(slots):
-            released = released.take(together)
-        grid.append_next(
-            released.slots, released.rows, times[together], hashes[together], released.conditions
-        )
-        self.guard.advance(released.slots, times[together], stamps[together])
-        if len(together):
-            alike = groups if len(together) == len(slots) else by_slot(released.slots)
-            clock.observe_many(alike, released.slots, counts[together])
-            clock.advance(int((released.rows - clock.skew[released.slots]).max()))
-        numbers = int(np.count_nonzero(released.values == released.values))
-        odd = batch.odd_among(begin + together)
-        self.accounts.accept(len(together), released.values.size, numbers, odd)
-        if self.trace is not None:
-            self.trace += [
-                Traced(int(offsets[i]), batch.assets[begin + i], int(rows[i]), Disposition.ACCEPTED)
-                for i in together.tolist()
-            ]
-        others, causes = self._take_others(placed, begin, np.flatnonzero(~plain), counts, stamps)
-        clock.count = int(counts[-1])
-        if others:
-            # In the order of the readings: how they came in batches must not show.
-            joined = RowBatch.joined(
-                [released, RowBatch.of(others, self._assets.slots, len(self.spec.sensors))]
-            )
-            order = np.argsort(np.concatenate([together, np.array(causes, np.int64)]), kind="stable")
-            released = joined.take(order)
-        return released
-
-    def _take_others(
-        self, placed: Placed, begin: int, which: Ints, counts: Ints, stamps: Ints
-    ) -> tuple[list[ReleasedRow], list[int]]:
-        """Take readings of a batch one by one: the rows that they release, and which reading released each.
-
-        Args:
-            placed, begin: the batch is of the readings from ``begin`` on.
-            which: these of the batch.
-            counts, stamps: (B,) the clock's counts and the record times of the whole batch.
-        """
-        before, released, causes = self.stamps, [], []
-        for i in which.tolist():
-            self.stamps = (*before, *stamps[max(i - 2, 0) : i + 1].tolist())[-3:]
-            self.clock.count = int(counts[i])
-            reading, value_hash = placed.readings.reading(begin + i), int(placed.value_hashes[begin + i])
-            rows = self._admit(int(placed.slots[begin + i]), reading, value_hash)
-            released += rows
-            causes += [i] * len(rows)
-        self.stamps = (*before, *stamps[-3:].tolist())[-3:]
-        return released, causes
 
     # -------------------------------------------------------------- one reading
     def take(self, slot: int, reading: Reading, value_hash: int | None) -> list[ReleasedRow]:
@@ -310,9 +176,9 @@ class Ingest:
             self.guard.believe(slot, reading)
             return self._insert(slot, (reading,), reading, value_hash)[0]
         self.stamps = (*self.stamps, reading.stamp_ns)[-3:]
-        return self._admit(slot, reading, value_hash)
+        return self.admit(slot, reading, value_hash)
 
-    def _admit(self, slot: int, reading: Reading, value_hash: int | None) -> list[ReleasedRow]:
+    def admit(self, slot: int, reading: Reading, value_hash: int | None) -> list[ReleasedRow]:
         """Insert one reading, if its time can be believed, with those that it confirms."""
         arrival_ns, fleet_row, guard = self._arrival_ns(reading), self._fleet_row(slot), self.guard
         if guard.is_next(slot, reading.time_ns) or guard.is_begun(
@@ -469,6 +335,10 @@ class Ingest:
         """Where the fleet's clock stands on this asset's own clock."""
         row = self.clock.row
         return row + int(self.clock.skew[slot]) if row != NO_CLOCK else NO_CLOCK
+
+
+def _is_reading(item: Record | Reading) -> bool:
+    return isinstance(item, Reading)
 
 
 def as_record(reading: Reading, spec: StreamSpec) -> Record:

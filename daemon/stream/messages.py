@@ -1,6 +1,6 @@
 """The messages of a stream as structs: how bytes are parsed, strictly first and leniently if need be.
 
-There are three ways from bytes to a struct with the fields that a message of the stream may have:
+There are these ways from bytes to a struct with the fields that a message of the stream may have:
 
 * ``parse_cells``: msgspec decodes the bytes into a struct whose ``values`` is itself a struct with one
   field per sensor. Nearly every record of a wide stream goes this way.
@@ -15,8 +15,8 @@ differ in speed alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
 
 import msgspec
 
@@ -29,6 +29,9 @@ from daemon.errors import ConfigError
 from daemon.stream.decode.json_text import lenient_json
 from daemon.stream.rejection import RejectedError, json_kind
 
+Parse = Callable[[bytes], Any]
+NO_OTHER: Final[Mapping[str, tuple[Any, Any]]] = {}
+
 
 class MessageParser:
     """Parses the messages of one stream.
@@ -39,6 +42,10 @@ class MessageParser:
     Attributes:
         cells: the struct with one field per sensor in the stream's order, None for a missing value. It is
             None for a long stream, and where a sensor has a name that msgspec cannot look for.
+        parse_piece: for records that are decoded together: values are numbers, booleans, null or, of a sensor
+            with states, texts; a missing one is NaN; the condition is the text of its JSON. None: there is no
+            such way.
+        parse_texts: the same, where texts that are plain numbers are numbers; other fields are of any types.
 
     Raises:
         ConfigError: if two fields have one name, or a field cannot come from the record.
@@ -56,6 +63,30 @@ class MessageParser:
         self.parse_cells = self.parse
         if self.cells is not None:
             self.parse_cells = msgspec.json.Decoder(_message_type(spec, self._names, self.cells)).decode
+        self.parse_piece: Parse | None = None
+        self.parse_texts: Parse | None = None
+        if spec.input is None:
+            self._compile_for_pieces(spec)
+
+    def _compile_for_pieces(self, spec: StreamSpec) -> None:
+        """Set ``parse_piece`` and ``parse_texts``."""
+        number = float | bool | None
+        kinds: list[Any] = [number | str if rule.states else number for rule in spec.rules]
+        cells: Any = dict
+        if spec.format is Format.JSON_WIDE:
+            names = [rule.source or name for name, rule in zip(spec.sensors, spec.rules, strict=True)]
+            cells = _cells_type(names, kinds, float("nan"))
+            if cells is None:
+                return
+        some_states = any(rule.states for rule in spec.rules)
+        value = (number | str if some_states else number) | msgspec.UnsetType
+        types = {"condition": (msgspec.Raw, msgspec.Raw()), "value": (value, msgspec.UNSET)}
+        strict = _message_type(spec, self._names, cells, types)
+        self.parse_piece = self.parse_texts = msgspec.json.Decoder(strict).decode
+        if not some_states:  # else a text may be another number than the one that it shows
+            types |= dict.fromkeys(("asset", "ts", "sensor"), (Any, None))
+            lax = _message_type(spec, self._names, cells, types)
+            self.parse_texts = msgspec.json.Decoder(lax, strict=False).decode
 
     def parse_any(self, value: bytes) -> tuple[Any, bool]:
         """The message, and whether it was strict JSON, so that all its numbers are finite.
@@ -96,8 +127,8 @@ def _field_names(spec: StreamSpec) -> dict[str, str]:
     return {"ts" if field == "timestamp" else field: name for field, name in names.items()}
 
 
-def _cells_type(sensors: Sequence[str]) -> Any:
-    """A struct with one field per sensor, None for a missing one; other sensors are an error.
+def _cells_type(sensors: Sequence[str], kinds: Sequence[Any] = (), missing: float | None = None) -> Any:
+    """A struct with one field per sensor, of these kinds; other sensors are an error.
 
     The type itself is None where a sensor has a name that msgspec cannot look for.
     """
@@ -105,7 +136,10 @@ def _cells_type(sensors: Sequence[str]) -> Any:
     try:
         return msgspec.defstruct(
             "Cells",
-            [(field, float | None, None) for field in fields],
+            [
+                (field, kind, missing)
+                for field, kind in zip(fields, kinds or [float | None] * len(fields), strict=True)
+            ],
             rename=dict(zip(fields, sensors, strict=True)),
             forbid_unknown_fields=True,
             gc=False,
@@ -115,8 +149,17 @@ def _cells_type(sensors: Sequence[str]) -> Any:
         return None
 
 
-def _message_type(spec: StreamSpec, names: Mapping[str, str], cells: Any) -> Any:
-    """The struct that one message of the stream decodes into; ``cells`` is the type of its values."""
+def _message_type(
+    spec: StreamSpec, names: Mapping[str, str], cells: Any, other: Mapping[str, tuple[Any, Any]] = NO_OTHER
+) -> Any:
+    """The struct that one message of the stream decodes into.
+
+    Args:
+        spec: the stream.
+        names: of the fields in a message.
+        cells: the type of a wide message's values.
+        other: types and defaults of fields in place of the usual ones.
+    """
     types: dict[str, tuple[Any, Any]] = {
         "asset": (str | int | None, None),
         "ts": (str | int | float | None, None),
@@ -124,6 +167,7 @@ def _message_type(spec: StreamSpec, names: Mapping[str, str], cells: Any) -> Any
         "sensor": (str | int | None, None),
         "value": (float | None | msgspec.UnsetType, msgspec.UNSET),
         "condition": (Any, None),
+        **other,
     }
     return msgspec.defstruct(
         "Message",

@@ -4,6 +4,7 @@ The way of a record through ``feed`` (``_process``, then ``_process_together`` o
 the poll ``_finish_poll``), file by file:
 
     ingest         Ingest: decode it, check its event time, put it on its asset's grid, release rows
+      batch_ingest    BatchIngest: the same for many readings at once
     chunker        Chunker: released rows wait for a full chunk or for the end of the poll
     evaluation     Evaluation: take the chunk through the rest
       derivation      Derivation: make rates of counters, and cosine and sine of angles
@@ -34,6 +35,7 @@ from contextlib import nullcontext
 
 import numpy as np
 
+from daemon.assembly import as_received
 from daemon.detector import Detector
 from daemon.domain import (
     Disposition,
@@ -50,12 +52,13 @@ from daemon.stream.accounts import Accounts
 from daemon.stream.alerts import Episodes
 from daemon.stream.asset_grid import value_hashes
 from daemon.stream.audit import Audit
+from daemon.stream.batch_ingest import BatchIngest, Placed
 from daemon.stream.batches import ReadingBatch
 from daemon.stream.decode import Births
 from daemon.stream.drift import ALL_TIME
 from daemon.stream.evaluation import OUTPUTS_AT_ONCE, Evaluation
 from daemon.stream.fleet_clock import BATCH
-from daemon.stream.ingest import Decode, Placed
+from daemon.stream.ingest import Decode
 from daemon.stream.judge import Measured
 from daemon.stream.ledger import SNAPSHOTS_AT_ONCE
 from daemon.stream.parts import Parts, PipelineSettings
@@ -64,7 +67,7 @@ from daemon.stream.steps import Step
 from daemon.stream.timekeeping import Timekeeping
 
 READINGS_AT_ONCE = BATCH
-"""Wide readings that are taken between two yields: new assets, of which each is taken alone, take 20 ms so."""
+"""Readings that are taken between two yields: new assets, of which each is taken alone, take 20 ms so."""
 ONE_IN_ALONE = 8
 """If more than one in so many readings of a batch must be taken alone, all of them are."""
 RECORDS_AT_ONCE = 2_048
@@ -102,6 +105,9 @@ class Pipeline:
         self.spec = settings.spec
         self.partition = partition
         self.offset = -1
+        self._batches = BatchIngest(
+            as_received(self.spec), self.parts.ingest, self.parts.assets, self.parts.ledger
+        )
         audit = Audit(settings.audit, len(self.spec.sensors), self.spec.window) if settings.audit else None
         self._evaluation = Evaluation(self.parts, audit)
         self._recovery = Recovery(self.parts)
@@ -292,9 +298,9 @@ class Pipeline:
             if begin:
                 yield self._evaluation.make_step()
             some = items[begin : begin + RECORDS_AT_ONCE]
-            wide, readings = self.parts.ingest.decode(some)
-            if wide is not None:
-                yield from self._process_wide(wide)
+            batch, readings = self.parts.ingest.decode(some)
+            if batch is not None:
+                yield from self._process_batch(batch)
             before = -1
             for reading in readings:
                 if reading.offset != before:  # within a record nothing can be committed
@@ -303,9 +309,10 @@ class Pipeline:
                 yield from self._process_one(reading)
             self.offset = some[-1].offset + 1
 
-    def _process_wide(self, readings: ReadingBatch) -> Iterator[Step]:
-        """Take wide readings, as many at once as need not be taken alone."""
-        placed = Placed(readings, value_hashes(readings.values), np.empty(len(readings), np.int64))
+    def _process_batch(self, readings: ReadingBatch) -> Iterator[Step]:
+        """Take readings, as many at once as need not be taken alone."""
+        hashes = None if self.spec.gathers else value_hashes(readings.values)
+        placed = Placed(readings, hashes, np.empty(len(readings), np.int64))
         for begin in range(0, len(readings), READINGS_AT_ONCE):
             end = min(begin + READINGS_AT_ONCE, len(readings))
             if self.replaying:
@@ -317,9 +324,13 @@ class Pipeline:
     def _process_one_by_one(self, placed: Placed, begin: int, end: int) -> Iterator[Step]:
         """Take these readings one by one."""
         for i in range(begin, end):
-            reading = placed.readings.reading(i)
-            yield from self._yield_if_full(reading.offset)
-            yield from self._process_one(reading, int(placed.value_hashes[i]))
+            yield from self._yield_before(placed.readings, i)
+            yield from self._process_one(placed.readings.reading(i), placed.value_hash(i))
+
+    def _yield_before(self, readings: ReadingBatch, i: int) -> Iterator[Step]:
+        """``_yield_if_full`` before a reading; within a record nothing can be committed."""
+        if not i or readings.offsets[i] != readings.offsets[i - 1]:
+            yield from self._yield_if_full(int(readings.offsets[i]))
 
     def _process_together(self, placed: Placed, begin: int, end: int) -> Iterator[Step]:
         """Take readings together as far as they lead to nothing but rows.
@@ -332,14 +343,14 @@ class Pipeline:
         slots[begin:end] = self.parts.assets.slots_of(batch.assets[begin:end])
         at, alone = begin, 0
         while at < end:
-            yield from self._yield_if_full(int(batch.offsets[at]))
-            stop = self.parts.ingest.assign_slots(placed, at, end)
+            yield from self._yield_before(batch, at)
+            stop = self._batches.assign_slots(placed, at, end)
             silent = np.flatnonzero(self.parts.silence.silent[slots[at:stop]])
             if len(silent):
                 stop = at + int(silent[0])
             if stop > at:
-                stop = self.parts.ingest.batch_end(placed, at, stop, self.parts.drift.due_row)
-                self.parts.chunker.append(self.parts.ingest.take_batch(placed, at, stop))
+                stop = self._batches.batch_end(placed, at, stop, self.parts.drift.due_row)
+                self.parts.chunker.append(self._batches.take_batch(placed, at, stop))
                 yield from self._evaluation.evaluate_full()
                 assets = len(self.parts.assets)
                 yield from self._timekeeping.check_clock(int(batch.offsets[stop - 1]))
@@ -347,7 +358,7 @@ class Pipeline:
                 if len(self.parts.assets) < assets:  # one of them begins anew
                     slots[at:end] = self.parts.assets.slots_of(batch.assets[at:end])
                 continue
-            yield from self._process_one(batch.reading(at), int(placed.value_hashes[at]))
+            yield from self._process_one(batch.reading(at), placed.value_hash(at))
             alone += 1
             at += 1
             if alone * ONE_IN_ALONE > end - begin:

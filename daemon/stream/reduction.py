@@ -47,6 +47,15 @@ class Reductions:
             row.counts, row.times = [0] * C, [-1] * C
         return row
 
+    def put(self, row: OpenRow, sensor: int, value: float, time_ns: int) -> None:
+        """A sensor reports this value for an open row; without a reduction it is the first one that counts."""
+        if self.sensors >> sensor & 1:
+            self.take(row, sensor, value, time_ns)
+        else:
+            assert isinstance(row.values, list)
+            row.values[sensor] = value
+        row.reported |= 1 << sensor
+
     def take(self, row: OpenRow, sensor: int, value: float, time_ns: int) -> None:
         if value != value:
             return

@@ -8,13 +8,14 @@ from __future__ import annotations
 from typing import Final, TypeVar
 
 T = TypeVar("T")
+K = TypeVar("K", bound=object)
 LONGEST_TEXT: Final = 200
 """Characters of a text that is remembered; the results for longer ones are found each time."""
 
 
-def remember(known: dict[str, T], text: str, value: T, most: int) -> None:
-    """Keep the result for a text; a full cache is emptied first, so that ever new texts take no memory."""
+def remember(known: dict[K, T], text: K, value: T, most: int) -> None:
+    """Keep the result for a text, or bytes, or a number; a full cache is emptied first, so that it stays small."""
     if len(known) >= most:
         known.clear()
-    if len(text) <= LONGEST_TEXT:
+    if not isinstance(text, str | bytes) or len(text) <= LONGEST_TEXT:
         known[text] = value

@@ -13,11 +13,14 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime, tzinfo
 from decimal import Decimal
 from typing import Final
 
-from daemon.domain import EPOCH, Reason, iso
+import numpy as np
+
+from daemon.domain import EPOCH, Ints, Reason, iso
 from daemon.stream.rejection import RejectedError, json_kind, shown
 from daemon.stream.text_cache import remember
 
@@ -50,9 +53,8 @@ class EventTimes:
         """The event time of a message whose text is not in ``known`` yet, nanoseconds; see ``event_time_ns``."""
         if type(found) is not str:
             return event_time_ns(found, self.zone)
-        if names_no_zone(found):
-            self.zoneless += 1
         time_ns = event_time_ns(found, self.zone)
+        self.zoneless += names_no_zone(found)
         remember(self.known, found, time_ns, TIMES_KEPT)
         return time_ns
 
@@ -109,6 +111,33 @@ def event_time_ns(found: object, zone: tzinfo = UTC) -> int:
     if len(text) > 22 and (rest := _BEYOND_MICROS.match(text)):
         time_ns += int(rest[1].ljust(3, "0"))
     return time_ns
+
+
+def epoch_numbers_ns(found: Sequence[int] | Sequence[float]) -> Ints | None:
+    """``event_time_ns`` of epoch numbers, all integers or all floats; None where one needs more care.
+
+    A float is what its shortest text says. If it is the double nearest to a whole number of microseconds (of a
+    time in seconds), and there are fewer than 2**52 of them, then no other decimal of as few digits is as near:
+    its shortest text says just that. Milliseconds and microseconds alike.
+    """
+    try:
+        numbers = np.array(found)
+        if numbers.dtype.kind == "i":
+            if numbers.min() < 0:
+                return None
+            scale = np.select(
+                [numbers < 10**11, numbers < 10**14, numbers < 10**17], [10**9, 10**6, 10**3], 1
+            )
+            return None if (numbers > INT64_MAX // scale).any() else np.asarray(numbers * scale)
+        if numbers.dtype.kind != "f" or not numbers.min() >= 0.0 or not numbers.max() < 1e17:
+            return None
+    except (ValueError, OverflowError):
+        return None
+    per_unit = np.select([numbers < 1e11, numbers < 1e14], [1e6, 1e3], 1.0)
+    micros = np.rint(numbers * per_unit)
+    if micros.max() >= 2.0**52 or (micros / per_unit != numbers).any():
+        return None
+    return np.asarray(micros.astype(np.int64) * 1000)
 
 
 def exact_ns(found: object, scale: int) -> int | None:

@@ -3,10 +3,11 @@
 PART is one of
 
 - ``throughput``: CPU per record beside the bare limit, what exactly-once adds, two processes, peers;
+- ``shapes``: the same by the messages' shape: epoch times, conditions, quoted numbers, json-long, presets ...
 - ``latency``: from a record's append to its alert, without and with a training beside it;
 - ``memory``: bytes per asset over its raw window;
 - ``recovery``: from ``kill -9`` to the first new record;
-- ``speed``: these four;
+- ``speed``: these five;
 - ``quality``, ``streams``, ``attribution``: how well it detects, fills and blames;
 - ``all``, which is the default.
 
@@ -24,13 +25,13 @@ from pathlib import Path
 from rich.console import Console
 
 from daemon.adapters.telemetry import configure_logging
-from tests.bench import attribution, latency, memory, recovery, streams, throughput
+from tests.bench import attribution, latency, memory, recovery, shapes, streams, throughput
 from tests.bench.reporting import Section, machine, print_section, write_json, write_markdown
 
 RESULTS = Path(__file__).parent / "results.md"
 WIDTH = 160
 """Columns of a table that goes to a file."""
-SPEED = ("throughput", "latency", "memory", "recovery")
+SPEED = ("throughput", "shapes", "latency", "memory", "recovery")
 PARTS = (*SPEED, "quality", "streams", "attribution")
 WHOLES: dict[str, Sequence[str]] = {"speed": SPEED, "all": PARTS}
 
@@ -39,6 +40,8 @@ def measured(part: str, given: argparse.Namespace) -> Iterable[Section]:
     """The tables of one part."""
     if part == "throughput":
         return throughput.measure(given.quick, given.quixstreams)
+    if part == "shapes":
+        return shapes.measure(given.quick)
     if part == "latency":
         return latency.measure(given.quick)
     if part == "memory":

@@ -5,6 +5,7 @@ consumes a topic from its start, handles each record, and prints {"records", "cp
 The first tenth is warm-up and not counted. HOW is
 
 - ``limit``: decode into a struct with one typed field per sensor, drop it;
+- ``{...}``: the same for messages with these fields and types, see ``bare``;
 - ``river``: what a user would write first: ``json``, a dict, one river model that scores the row
   and learns from it. One for the fleet, though one per asset would be the like of ours: this is
   the cheaper.
@@ -16,7 +17,8 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -29,6 +31,49 @@ def typed(sensors: Sequence[str]) -> Handle:
     values = msgspec.defstruct("Values", [(name, float | None, None) for name in sensors])
     record = msgspec.defstruct("Line", [("asset", str), ("ts", str), ("values", values)])
     return msgspec.json.Decoder(record).decode
+
+
+def bare(fields: Mapping[str, str], sensors: Sequence[str]) -> Handle:
+    """The same for messages of other shapes.
+
+    Args:
+        fields: the message's fields with the names of their types, see ``_types``; the field "" stands for the
+            sensors in the message itself.
+        sensors: their names in the message.
+    """
+    types = _types(sensors)
+    found = {name: types[kind] for name, kind in fields.items() if name}
+    if "" in fields:
+        found |= dict.fromkeys(sensors, float | None)
+    return msgspec.json.Decoder(_struct("Line", found)).decode
+
+
+def _types(sensors: Sequence[str]) -> dict[str, Any]:
+    """The types of fields of messages, by names."""
+    cells = _struct("Cells", dict.fromkeys(sensors, float | None))
+    texts = _struct("Texts", dict.fromkeys(sensors, str | None))
+    kepware = _struct("Tag", {"id": str, "v": float, "q": bool, "t": int})
+    body = _struct("Value", {"Value": _struct("Variant", {"Body": float}), "SourceTimestamp": str})
+    payload = _struct("Payload", dict.fromkeys(sensors, body | None))
+    opcua = _struct("Message", {"DataSetWriterId": str, "Timestamp": str, "Payload": payload})
+    return {
+        "str": str,
+        "int": int,
+        "float": float,
+        "cells": cells,
+        "texts": texts,
+        "object": dict[str, object],
+        "tags": _struct("Tags", {"asset": str}),
+        "kepware": list[kepware],
+        "opcua": list[opcua],
+    }
+
+
+def _struct(name: str, fields: Mapping[str, Any]) -> Any:
+    """A struct of optional fields with these names in the message."""
+    places = {f"f{i}": field for i, field in enumerate(fields)}
+    types = [(place, fields[field] | None, None) for place, field in places.items()]
+    return msgspec.defstruct(name, types, rename=places, gc=False)
 
 
 def river(sensors: Sequence[str]) -> Handle:
@@ -85,4 +130,5 @@ async def consume(bootstrap: str, topic: str, records: int, handle: Handle) -> d
 
 if __name__ == "__main__":
     how, bootstrap, topic, records, *sensors = sys.argv[1:]
-    print(json.dumps(asyncio.run(consume(bootstrap, topic, int(records), HANDLERS[how](sensors)))))
+    made = HANDLERS[how](sensors) if how in HANDLERS else bare(json.loads(how), sensors)
+    print(json.dumps(asyncio.run(consume(bootstrap, topic, int(records), made))))

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import json
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from daemon.domain import Reading, Record
+from daemon.stream.decoding import Decoder
 from tests.bench.latency import CALM_ROWS, FAULT_ROWS, Seen, Watched, faulty, opened, trained
-from tests.bench.limit import typed
+from tests.bench.limit import bare, typed
 from tests.bench.memory import readings
+from tests.bench.shapes import FLEET, SHAPES, Shape, lines_of, possible, spec_of
 from tests.bench.stage import Sample, cost
 from tests.bench.workload import START_ROW, Workload
 from tests.running import Daemon
@@ -71,6 +75,23 @@ def test_a_line_is_decoded_whole_and_of_the_window_that_was_asked_for() -> None:
     assert len(lines) == 4
     found: Any = typed(work.names)(lines[0])
     assert [getattr(found.values, name) for name in work.names] == work.values(3)[1, 0].round(4).tolist()
+
+
+@pytest.mark.parametrize(
+    "shape", [shape for shape in SHAPES if possible(shape)], ids=lambda shape: shape.name
+)
+def test_every_shape_carries_the_same_readings(shape: Shape) -> None:
+    count = 3 * shape.records
+    lines = list(islice(lines_of(shape, 1, START_ROW), count))
+    handle, decoder = bare(shape.fields, shape.names), Decoder(spec_of(shape))
+    for _, _, line in lines:
+        handle(line)
+    records = [Record(i, key, line, row * 10**9) for i, (row, key, line) in enumerate(lines)]
+    readings = [found for found in decoder.decode_all(records) if isinstance(found, Reading)]
+    assert len(readings) == count
+    assert {found.time_ns // 10**9 for found in readings} == {START_ROW}
+    values = [cell for found in readings for cell in (found.values or [found.value])]
+    assert values == pytest.approx(FLEET.values(1)[0, :3].round(4).ravel().tolist())
 
 
 def test_readings_come_in_time_order_with_every_asset() -> None:

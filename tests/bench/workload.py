@@ -91,12 +91,15 @@ class Workload:
                 cells = {n: v for n, v in zip(self.names, row, strict=True) if v == v}
                 yield keys[a], encode({"asset": assets[a], "ts": ts, "values": cells})
 
-    def bundle(self, folder: Path, kind: str = "mlp", rows: int = 1_200) -> Bundle:
-        """A model of this fleet's calm, saved as the directory ``folder``."""
+    def bundle(
+        self, folder: Path, kind: str = "mlp", rows: int = 1_200, names: tuple[str, ...] = ()
+    ) -> Bundle:
+        """A model of this fleet's calm, saved as the directory ``folder``; its sensors may have other names."""
         calm = replace(self, assets=min(self.assets, 12), missing=0.0)
         values = calm.values(rows)
         history = [Segment(f"pump-{a:04d}", START_ROW, values[:, a]) for a in range(calm.assets)]
-        plan = StreamPlan(self.spec(), ModelSettings(kind=kind, steps=STEPS))
+        spec = replace(self.spec(), sensors=names or self.names)
+        plan = StreamPlan(spec, ModelSettings(kind=kind, steps=STEPS))
         bundle = train_on(plan, history, None)
         bundle.save(folder)
         return bundle

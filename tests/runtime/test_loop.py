@@ -24,7 +24,7 @@ from daemon.domain import (
 )
 from daemon.runtime import committing
 from daemon.runtime.stream_run import StreamPlan, StreamRun
-from daemon.stream import chunker, ingest, recovery
+from daemon.stream import batch_ingest, chunker, recovery
 from daemon.stream import pipeline as pipeline_module
 from tests.fakes import CentreDetector
 from tests.runtime.scripted import (
@@ -47,7 +47,7 @@ from tests.runtime.scripted import (
 async def test_many_gaps_in_one_poll_are_committed_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """200 records of one poll, each of which bridges 999 rows."""
     monkeypatch.setattr(pipeline_module, "MOST_EMITTED", 2_000)
-    monkeypatch.setattr(ingest, "MOST_BRIDGED", 2_000)
+    monkeypatch.setattr(batch_ingest, "MOST_BRIDGED", 2_000)
     monkeypatch.setattr(chunker, "MOST_ROWS", 1_000)
     records = [line(i, f"p{i % 4}", 1_000.0 * (i // 4), 0.5, 0.5) for i in range(200)]
     source = Script([PolledRecords(PUMPS_0, records), PolledRecords(PUMPS_0, (), ended=True)])

@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 
 from daemon.config.presets import CUSTOM, mapping_of
 from daemon.domain import SECOND_NS, Disposition, Format, Reading, Record, Records, StreamSpec
+from daemon.stream import gathering
 from daemon.stream.accounts import CellState, Counts, displace
+from daemon.stream.pipeline import Pipeline
 from tests import naive
 from tests.stream.pipelines import feed, make, numbered, snapshots, take_over, wide
 
@@ -45,6 +47,13 @@ TAGS = replace(
     ),
 )
 """A record is a list of tags: of several assets, sensors and times, each with its quality."""
+WHOLE = replace(
+    SPEC,
+    input=mapping_of(
+        CUSTOM, {"each": "rows[]", "asset": "id", "time": "at", "leaves": "values", "rows": "whole"}
+    ),
+)
+"""A record is a list of whole rows, of several assets."""
 TOKENS: dict[Any, float | str | None] = {
     1.5: 1.5,
     2: 2.0,
@@ -85,7 +94,10 @@ def appended(log: list[Record]) -> Records:
 
 def fed(spec: StreamSpec, log: Sequence[Record], cuts: list[int]) -> Counts:
     """The accounts of a pipeline over a log that is polled in pieces, in this order of sizes, and then ended."""
-    pipeline = make(spec, None)
+    return fed_to(make(spec, None), log, cuts)
+
+
+def fed_to(pipeline: Pipeline, log: Sequence[Record], cuts: list[int]) -> Counts:
     sizes, at = cuts or [len(log)], 0
     for size in (sizes * (len(log) + 1))[: len(log)]:
         if at < len(log):
@@ -222,6 +234,93 @@ def test_cells_of_records_that_are_parts_of_rows(
     counts = fed(TAGS, appended(log), cuts)
     agree(counts, oracle, records, unknown)
     assert counts.refused_items == refused
+
+
+# ------------------------------------------------------------------ many at once
+Parts = list[tuple[str, int, list[tuple[str, Any]]]]
+"""What a record has: per asset and second its cells."""
+
+
+def orderly(rng: random.Random, spec: StreamSpec, wrong: float) -> list[Parts]:
+    """The records of assets that report row after row, but for some that are late, repeated or left out."""
+    log: list[Parts] = []
+    for second in range(10, 34):
+        of_row: list[Parts] = []
+        for asset in ("p1", "p2", "p3"):
+            cells = [(sensor, usual(rng, spec, wrong)) for sensor in rng.sample("abc", 3)]
+            at = second - rng.randint(1, 4) if rng.random() < wrong else second
+            if spec is LONG:
+                of_row += [[(asset, at, [cell])] for cell in cells]
+            elif spec is TAGS and rng.random() < 0.5:
+                of_row += [[(asset, at, cells[:1])], [(asset, at, cells[1:])]]
+            else:
+                of_row.append([(asset, at, cells)])
+        if spec.input is not None and rng.random() < 0.3:
+            of_row[0] += of_row.pop()
+        for parts in of_row:
+            log += [parts] * (0 if rng.random() < wrong / 3 else 2 if rng.random() < wrong else 1)
+    return log
+
+
+def usual(rng: random.Random, spec: StreamSpec, wrong: float) -> Any:
+    """A cell, which is mostly a number."""
+    if rng.random() < wrong + 0.05:
+        return rng.choice(
+            [token for token in TOKENS if spec is not WHOLE or token != "{}"]
+        )  # a leaf has none
+    return rng.choice([1.5, 2.0])
+
+
+def written(spec: StreamSpec, parts: Parts) -> Any:
+    """The message of a record."""
+    if spec is WHOLE:
+        rows = [
+            {"id": asset, "at": (BASE_S + at) * 1000, "values": {s: cell_json(v) for s, v in cells}}
+            for asset, at, cells in parts
+        ]
+        return {"rows": rows}
+    if spec is TAGS:
+        tags = [
+            {"id": f"{asset}.{s}", "at": (BASE_S + at) * 1000, "v": cell_json(v)}
+            for asset, at, cells in parts
+            for s, v in cells
+        ]
+        return {"tags": tags}
+    asset, at, cells = parts[0]
+    message = {"asset": asset, "ts": (BASE_S + at) * 1000}
+    if spec is LONG:
+        return message | {"sensor": cells[0][0], "value": cell_json(cells[0][1])}
+    return message | {"values": {s: cell_json(v) for s, v in cells}}
+
+
+@pytest.mark.parametrize("spec", [SPEC, LONG, TAGS, WHOLE], ids=["wide", "long", "parts", "whole"])
+@pytest.mark.parametrize("wrong", [0.0, 0.03, 0.2])
+def test_cells_of_readings_that_are_taken_together(
+    spec: StreamSpec, wrong: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gathering, "STEADY", 2)  # after so many readings in order they are
+    for seed in range(30):
+        rng = random.Random(seed)
+        oracle, records, log = naive.CountedCells(LONG if spec.gathers else SPEC), Counter[Disposition](), []
+        for offset, parts in enumerate(orderly(rng, spec, wrong)):
+            log.append(record(offset, written(spec, parts)))
+            of_record = None
+            together: dict[tuple[str, int], list[tuple[str, Any]]] = {}
+            for asset, at, cells in parts:
+                together.setdefault((asset, at), []).extend(cells)
+            for (asset, at), cells in sorted(together.items(), key=lambda part: part[0][1]):
+                time_ns, known = (BASE_S + at) * SECOND_NS, [(s, TOKENS[v]) for s, v in cells]
+                if spec.gathers:
+                    of_record = oracle.part(asset, time_ns, known)
+                else:
+                    of_record = oracle.whole(asset, time_ns, dict(known))
+            assert of_record is not None
+            records[of_record] += 1
+        for cuts in ([], [1], [12], [rng.randint(1, 60), 7, 200]):
+            pipeline = make(spec, None)
+            agree(fed_to(pipeline, appended(log), cuts), oracle, records, 0)
+            if spec.gathers and not wrong and cuts == [12]:
+                assert pipeline.parts.ingest.grid.gathering.idle.sum() == 3
 
 
 # ------------------------------------------------------------------ event times that are not believed

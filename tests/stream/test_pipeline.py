@@ -32,7 +32,7 @@ from daemon.domain import (
     Severity,
     StreamSpec,
 )
-from daemon.stream import chunker, ingest
+from daemon.stream import batch_ingest, chunker
 from daemon.stream import pipeline as pipeline_module
 from daemon.stream.steps import Traced
 from tests.stream.pipelines import (
@@ -282,7 +282,7 @@ def test_later_readings_change_no_earlier_output(cut: int, seed: int) -> None:
 def test_the_outputs_of_a_poll_of_gaps_come_in_pieces(form: Format, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of 200 records bridges 19 rows: neither what waits nor what was said grows with the poll."""
     monkeypatch.setattr(pipeline_module, "MOST_EMITTED", 100)
-    monkeypatch.setattr(ingest, "MOST_BRIDGED", 100)
+    monkeypatch.setattr(batch_ingest, "MOST_BRIDGED", 100)
     monkeypatch.setattr(chunker, "FEWEST_ROWS", 16)
     monkeypatch.setattr(chunker, "MOST_ROWS", 16)
     spec = replace(SPEC, format=form, silent_after_ns=HOUR_NS)

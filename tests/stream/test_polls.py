@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
+from daemon.config.presets import mapping_of
 from daemon.domain import (
     SECOND_NS,
     AlarmPolicy,
     AlertEvent,
     DeadLetter,
     FilledRow,
+    Format,
     InputPartition,
     PolledRecords,
     Record,
@@ -21,6 +24,7 @@ from daemon.domain import (
     StreamSpec,
     iso,
 )
+from daemon.stream import gathering
 from daemon.stream.decoding import Decoder
 from daemon.stream.parts import PipelineSettings
 from daemon.stream.pipeline import Pipeline
@@ -67,11 +71,37 @@ def log_of(rng: random.Random, spec: StreamSpec) -> list[Record]:
     return log
 
 
-def said(seed: int, most: int, max_assets: int) -> tuple[dict[type, list[str]], object]:
+def parted(rng: random.Random, log: list[Record], spec: StreamSpec) -> list[Record]:
+    """The same in json-long, or as parts of rows by a mapping; some sensors are left out for good by some assets."""
+    parts: list[tuple[bytes | None, bytes, int]] = []
+    for record in log:
+        try:
+            line = json.loads(record.value)
+        except ValueError:
+            parts.append((record.key, record.value, record.timestamp_ns))
+            continue
+        values, kept = line.pop("values"), rng.random() < 0.95
+        cells = [(name, values.get(name)) for name in SENSORS if (name in values or kept)]
+        cells = [cell for cell in cells if cell[0] != "c" or line["asset"] != "p0"]
+        if spec.format is Format.JSON_LONG:
+            found: list[dict[str, object]] = [{"sensor": name, "value": value} for name, value in cells]
+        else:
+            found = [{"values": dict(cells[:1])}, {"values": dict(cells[1:])}] if len(cells) > 1 else []
+        parts += [(record.key, json.dumps(line | each).encode(), record.timestamp_ns) for each in found]
+    return [Record(offset, *part) for offset, part in enumerate(parts)]
+
+
+def said(
+    seed: int, most: int, max_assets: int, form: Format = Format.JSON_WIDE
+) -> tuple[dict[type, list[str]], object]:
     """What a pipeline says of a log, by kind, polled in pieces of up to ``most`` records."""
     rng = random.Random(seed)
     spec = spec_of(rng)
     log = log_of(rng, spec)
+    if form is not Format.JSON_WIDE:
+        mapping = mapping_of("json-wide", {"rows": "gather"}) if form is Format.MAPPED else None
+        spec = replace(spec, format=form, input=mapping, condition=())
+        log = parted(rng, log, spec)
     detector = CentreDetector(spec.sensors, window=spec.window, memory=0.05, conditions=("", "mode=run"))
     settings = PipelineSettings(spec, AlarmPolicy(), 20 * SECOND_NS, scores=True, max_assets=max_assets)
     pipeline = Pipeline(settings, InputPartition("in", 0), Decoder(spec))
@@ -105,6 +135,20 @@ def test_how_a_log_is_polled_never_shows(seed: int, max_assets: int) -> None:
     one_by_one, counted = said(seed, 1, max_assets)
     for most in (9, 400):
         together, too = said(seed, most, max_assets)
+        assert too == counted
+        assert together == one_by_one
+
+
+@pytest.mark.parametrize("form", [Format.JSON_LONG, Format.MAPPED])
+@pytest.mark.parametrize("max_assets", [1_000, 4])
+@pytest.mark.parametrize("seed", range(8))
+def test_how_a_log_of_parts_is_polled_never_shows(
+    seed: int, max_assets: int, form: Format, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gathering, "STEADY", 2)
+    one_by_one, counted = said(seed, 1, max_assets, form)
+    for most in (9, 400):
+        together, too = said(seed, most, max_assets, form)
         assert too == counted
         assert together == one_by_one
 

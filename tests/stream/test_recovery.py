@@ -24,7 +24,7 @@ from daemon.domain import (
     StateRecord,
     StreamSpec,
 )
-from daemon.stream import ingest, snapshot
+from daemon.stream import batch_ingest, snapshot
 from daemon.stream import pipeline as pipeline_module
 from daemon.stream.pipeline import Pipeline
 from daemon.stream.steps import Step
@@ -297,7 +297,7 @@ def test_a_crash_on_the_way_through_a_poll_never_shows(
     undisturbed.run(len(events))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline_module, "MOST_EMITTED", 3)
-        patch.setattr(ingest, "MOST_BRIDGED", 3)
+        patch.setattr(batch_ingest, "MOST_BRIDGED", 3)
         snapshots_at_once(patch, 1)
         crashing.run_and_rest(iter(crashes))
     assert plain(crashing.published) == plain(undisturbed.published)

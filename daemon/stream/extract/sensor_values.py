@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from daemon.domain import Floats
+from daemon.domain import Floats, Ints
 from daemon.mapping import SensorRule
 
 _NAN = float("nan")
@@ -29,6 +29,8 @@ class SensorValues:
     def apply_one(self, value: float, sensor: int) -> float:
         """The value of one raw number."""
         rule = self._rules[sensor]
+        if sensor not in self._changed:
+            return value
         if value in rule.missing:
             return _NAN
         return value * rule.scale + rule.offset
@@ -36,8 +38,19 @@ class SensorValues:
     def apply(self, values: Floats) -> None:
         """The values of raw numbers (B, C), in place."""
         for c in self._changed:
-            rule, column = self._rules[c], values[:, c]
-            if rule.missing:
-                column[np.isin(column, list(rule.missing))] = np.nan
-            column *= rule.scale
-            column += rule.offset
+            _apply(self._rules[c], values[:, c])
+
+    def apply_each(self, values: Floats, sensors: Ints) -> None:
+        """The values of raw numbers (B,), each of one of the sensors (B,), in place."""
+        for c in self._changed:
+            of = np.flatnonzero(sensors == c)
+            column = values[of]
+            _apply(self._rules[c], column)
+            values[of] = column
+
+
+def _apply(rule: SensorRule, column: Floats) -> None:
+    if rule.missing:
+        column[np.isin(column, list(rule.missing))] = np.nan
+    column *= rule.scale
+    column += rule.offset
