@@ -54,7 +54,7 @@ _NAMED: Final = {
         "JSON after Confluent's framing of five bytes", {"kind": "json", "unwrap": ["confluent"]}
     ),
     "framed": Decoding(
-        "Avro or Protobuf after Confluent's framing of five bytes, whose schemas are in a registry; write"
+        "Avro or Protobuf after Confluent's framing, whose schemas are in a registry; write"
         " schema_registry: {url: http://HOST:8081} and in the stream input: {decode: avro, asset: PATH, time: PATH,"
         " leaves: .} (or decode: protobuf), and look at it with inspect TOPIC -c FILE",
         None,
