@@ -35,7 +35,7 @@ from daemon.adapters.files.row_keys import (
 )
 from daemon.adapters.files.sensor_columns import SensorColumns, Spelling
 from daemon.adapters.files.table_reading import TableReading
-from daemon.domain import NO_CONDITION, Floats, Ints, Mask, Reason, StreamSpec, is_calendar
+from daemon.domain import NO_CONDITION, SYNTHETIC, Floats, Ints, Mask, Reason, StreamSpec, is_calendar
 from daemon.errors import InputError
 from daemon.stream.extract.sensor_values import SensorValues
 
@@ -156,8 +156,9 @@ def read_table(
     reading = TableReading() if reading is None else reading
     if timezone is not None:
         reading = replace(reading, timezone=timezone)
-    left_out = frozenset(exclude)
-    columns = read_columns(path, sorted(left_out - set(reading.named)), reading.named)
+    marks = {SYNTHETIC} - reading.sensors.keys()
+    left_out = frozenset({*exclude, *marks})
+    columns = read_columns(path, sorted(set(exclude) - set(reading.named)), reading.named)
     roles = find_roles(path, columns, reading, frozenset({*left_out, *condition}))
     if not columns.table.num_rows:
         raise InputError(f"{path}: has no rows")
@@ -171,6 +172,7 @@ def read_table(
         if not has_text_form(kind):
             raise InputError(f"{path}: column {name!r}, of type {kind}, is neither a text nor a number")
     notes += roles.notes
+    notes += [f"{name!r} marks rows that were generated: left out" for name in marks & set(columns.names)]
     cells = SensorColumns(columns, roles, reading)
     wanted = [name for name in columns.names if name not in {*roles.keys, *left_out, *condition}]
     if roles.value is not None:
