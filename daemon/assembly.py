@@ -60,6 +60,21 @@ def assembled(spec: StreamSpec) -> dict[str, dict[str, Any]]:
     return found
 
 
+def read_as(spec: StreamSpec) -> dict[str, dict[str, Any]]:
+    """By sensor as received, what its values are made of, in the keys of the configuration; only what is not plain."""
+    found: dict[str, dict[str, Any]] = {}
+    plain = as_received(spec)
+    for name, rule in zip(plain.sensors, plain.rules, strict=True):
+        made: dict[str, Any] = {"source": rule.source} if rule.source not in (None, name) else {}
+        made |= {"scale": rule.scale} if rule.scale != 1.0 else {}
+        made |= {"offset": rule.offset} if rule.offset else {}
+        made |= {"missing": sorted(rule.missing)} if rule.missing else {}
+        made |= {"states": dict(rule.states)} if rule.states else {}
+        if made:
+            found[name] = made
+    return found
+
+
 def hold_rows(spec: StreamSpec) -> tuple[int, ...]:
     """Per sensor, for how many rows its last value stands for a missing one."""
     return tuple(rule.hold_ns // spec.period_ns for rule in spec.rules)

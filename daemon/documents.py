@@ -57,6 +57,11 @@ def shown(value: object) -> str:
     return quoted + (" ..." if len(text) > SHOWN else "")
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things in words: ``1 record``, ``2,000 records``; the noun's plural ends in s."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
 def one_line(text: str) -> str:
     """A message on one line, without control characters and without what an encoding would refuse."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(text.split()))

@@ -40,6 +40,8 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 RECORD_KEY = "$key"
 RECORD_TIMESTAMP = "$timestamp"
 """Field names that stand for the key and the timestamp of the Kafka record."""
+SYNTHETIC = "synthetic"
+"""The column, field and header that mark synthetic rows: a boolean, which is never read as a sensor."""
 NO_CONDITION = ""
 """The condition label of a stream that declares no condition fields."""
 

@@ -20,6 +20,7 @@ from daemon.cli.options import (
     table_reading,
 )
 from daemon.cli.terminal import log_warnings_only, out, print_notes
+from daemon.documents import counted
 
 
 def init(
@@ -78,7 +79,7 @@ def init(
     made.write(output)
     spec = made.spec
     out().print(
-        f"{escape(str(output))}: stream {escape(spec.name)}, {len(spec.sensors)} sensors,"
+        f"{escape(str(output))}: stream {escape(spec.name)}, {counted(len(spec.sensors), 'sensor')},"
         f" period {spec.period_ns / 1e9:g} s, window {spec.window} rows",
         soft_wrap=True,
     )

@@ -7,8 +7,22 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from daemon.cli.options import AsJson, BootstrapServers, Config, Sets, StreamName
+from daemon.cli.options import (
+    AsJson,
+    Asset,
+    BootstrapServers,
+    Config,
+    DayFirst,
+    Sensor,
+    Sets,
+    StreamName,
+    Time,
+    Value,
+    Zone,
+    table_reading,
+)
 from daemon.cli.terminal import log_warnings_only, out, print_json, print_notes
+from daemon.documents import counted
 
 if TYPE_CHECKING:
     from daemon.commands.inspect import Example, Inspection
@@ -27,6 +41,12 @@ def inspect(
             "--format", metavar="PRESET", help="Read by this preset, as `telegraf`.", show_default=False
         ),
     ] = None,
+    time: Time = "",
+    asset: Asset = None,
+    sensor: Sensor = None,
+    value: Value = None,
+    zone: Zone = None,
+    day_first: DayFirst = None,
     bootstrap_servers: BootstrapServers = None,
     as_json: AsJson = False,
 ) -> None:
@@ -39,7 +59,10 @@ def inspect(
     log_warnings_only()
     from daemon.commands.inspect import InspectOptions, inspect_sample
 
-    found = inspect_sample(InspectOptions(sample, config, sets or [], stream, preset, bootstrap_servers))
+    reading = table_reading(time, asset, sensor, value, zone, day_first)
+    found = inspect_sample(
+        InspectOptions(sample, config, sets or [], stream, preset, bootstrap_servers, reading)
+    )
     if as_json:
         print_json(found.document())
     else:
@@ -90,26 +113,29 @@ def _print_examples(examples: "list[Example]", console: Console) -> None:
         console.print(table)
     for example in examples:
         if example.more:
-            console.print(f"record {example.offset} has {example.more} more values", soft_wrap=True)
+            console.print(
+                f"record {example.offset} has {counted(example.more, 'more value')}", soft_wrap=True
+            )
         if example.became:
             console.print(f"record {example.offset}: [yellow]{escape(example.became)}[/]", soft_wrap=True)
 
 
 def _totals(found: "Inspection") -> str:
     totals = found.totals
-    parts = [f"{totals['records']:,} records: {totals['accepted']:,} accepted"]
+    parts = [f"{counted(totals['records'], 'record')}: {totals['accepted']:,} accepted"]
     if totals["refused"]:
         parts.append(f"{sum(totals['refused'].values()):,} refused")
     if totals["skipped"]:
         skipped = ", ".join(f"{escape(rule)} {count:,}" for rule, count in totals["skipped"].items())
         parts.append(f"{sum(totals['skipped'].values()):,} skipped ({skipped})")
     text = ", ".join(parts) + (
-        f". {totals['readings']:,} readings of {totals['assets']:,} assets and {totals['sensors']:,} sensors"
+        f". {counted(totals['readings'], 'reading')} of {counted(totals['assets'], 'asset')}"
+        f" and {counted(totals['sensors'], 'sensor')}"
     )
     if totals["without_value"]:
         text += f", {totals['without_value']:,} without a value"
     if totals.get("no_number"):
-        text += f", {totals['no_number']:,} that are no numbers"
+        text += f", {counted(totals['no_number'], 'value')} that {'is' if totals['no_number'] == 1 else 'are'} no number"
     text += "."
     if totals["unknown_sensors"]:
         names = ", ".join(escape(name) for name in totals["unknown_sensors"][:12])

@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 
 from daemon.adapters.files import Table
+from daemon.documents import counted
 from daemon.domain import Disposition, Rejected, StreamSpec
 from daemon.stream.accounts import CellState, Counts, Fault
 
@@ -90,13 +91,15 @@ def account_lines(counts: Counts, unknown: Mapping[str, int]) -> list[str]:
     """
     details = {"rejected": _named(counts.reasons), "skipped": _named(counts.skipped)}
     states = {str(d): counts.records[d] for d in Disposition}
-    records = _line("records", states, "accepted", details)
+    records = _line("record", states, "accepted", details)
     for items, what in ((counts.refused_items, "refused"), (counts.skipped_items, "skipped")):
         if items:
-            records = f"{records[:-1]}; {items.total():,} parts of accepted ones {what} ({_named(items)})."
+            records = (
+                f"{records[:-1]}; {counted(items.total(), 'part')} of accepted ones {what} ({_named(items)})."
+            )
     cells = {str(s): counts.cells[s] for s in CellState}
     details = {"corrupt": _corrupt(counts.corrupt), "unknown": _named(unknown)}
-    return [records, _line("cells", cells, "observed", details)]
+    return [records, _line("cell", cells, "observed", details)]
 
 
 def lost_lines(counts: Counts, unknown: Mapping[str, int]) -> list[str]:
@@ -114,7 +117,7 @@ def _line(what: str, states: Mapping[str, int], usual: str, details: Mapping[str
         if n or state == usual:
             why = details.get(state, "")
             parts.append(f"{n:,} {state}" + (f" ({why})" if why else ""))
-    return f"{sum(states.values()):,} {what}: {', '.join(parts)}."
+    return f"{counted(sum(states.values()), what)}: {', '.join(parts)}."
 
 
 def _named(counts: Mapping[str, int]) -> str:
@@ -138,4 +141,4 @@ def _corrupt(counts: Mapping[Fault, int]) -> str:
         for sensor, faults in list(of_sensor.items())[:NAMED]
     ]
     others = len(of_sensor) - NAMED
-    return "; ".join([*shown, *([f"{others} more sensors"] if others > 0 else [])])
+    return "; ".join([*shown, *([counted(others, "more sensor")] if others > 0 else [])])

@@ -4,7 +4,7 @@
 config.yaml. Without one, ``adapters.sample`` derives the stream from the file, and the document that
 config.yaml would have been goes through the same validation. In: ``FileOptions``, the file, a bundle if there
 is one. Out: ``Settings`` or the ``StreamPlan`` of one stream, and notes on what was derived. A bundle's
-sensors, period, window and conditions come before what the sample suggests.
+sensors with their rules, period, window and conditions come before what the sample suggests.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from daemon.adapters.files import is_lines, read_table
+from daemon.adapters.files import Table, is_lines, read_table
 from daemon.adapters.sample import Written, derive, latents_for, names_in
 from daemon.commands.inputs import FileOptions, check_reading, chosen_stream
 from daemon.config import Settings, load
@@ -27,7 +27,7 @@ from daemon.domain import (
 )
 from daemon.errors import UsageError
 from daemon.model.bundle import Bundle
-from daemon.runtime.compatibility import check_compatible, sensor_sections
+from daemon.runtime.compatibility import check_compatible, missing_numbers, sensor_sections
 from daemon.runtime.stream_run import StreamPlan
 
 PLACEHOLDER = StreamSpec("stream", ("sensor",))
@@ -88,7 +88,7 @@ def settings_for(
     Args:
         options: of the command.
         sample: the file that the stream is derived from.
-        bundle: its sensors, period and window come before what the sample suggests.
+        bundle: its sensors with their rules, period and window come before what the sample suggests.
         cold: derive from the first ``model.learn_rows`` rows alone, as the others are not known before
             training.
 
@@ -107,11 +107,15 @@ def settings_for(
     in_messages = [name for name in fields if not is_calendar(name)]
     source = sample if is_lines(sample) else read_table(sample, options.exclude, in_messages, reading=reading)
     derived = derive(source, options.exclude, rows=rows, decided=bundle is not None, conditions=in_messages)
-    document = document_of(derived.spec, derived.written)
+    document, notes = document_of(derived.spec, derived.written), derived.notes
     if reading.timezone is not None:
         document["streams"][0]["timezone"] = reading.timezone
     if bundle is not None:
         stream = document["streams"][0]
+        sensors = sensor_sections(bundle)
+        if isinstance(source, Table):
+            told = set(source.notes) - set(source.notes_without(missing_numbers(bundle)))
+            notes = [note for note in notes if note not in told]
         period = timedelta(microseconds=bundle.period_ns / 1_000)
         if stream["period"] != period:
             long = max(timedelta(minutes=5), 20 * period)
@@ -123,15 +127,12 @@ def settings_for(
         stream |= {
             "period": period,
             "window": bundle.window,
-            "sensors": {
-                name: {**derived.written.sensors.get(name, {}), **rules}
-                for name, rules in sensor_sections(bundle).items()
-            },
+            "sensors": sensors,
         }
         if fields:
             stream |= {"condition": fields, "timezone": reading.timezone or bundle.facts.get("timezone")}
         document["model"]["latent"] = latents_for(len(bundle.sensors))
-    return load(None, sets, document), derived.notes
+    return load(None, sets, document), notes
 
 
 def check_excluded(exclude: Sequence[str], files: Sequence[Path], option: str = "--exclude") -> None:

@@ -17,18 +17,19 @@ from typing import Any, Final
 
 import numpy as np
 
-from daemon.adapters.field_names import Role, named
-from daemon.adapters.files import Table, column_names, first_lines, is_lines, read_table
-from daemon.adapters.sample import SAMPLE_LINES, Candidate, derive, derive_of_topic, survey
+from daemon.adapters.files import Table, TableReading, column_names, first_lines, is_lines, read_table
+from daemon.adapters.sample import SAMPLE_LINES, Candidate, derive, derive_of_topic, survey, survey_with
+from daemon.assembly import as_received
 from daemon.commands.broker import kafka_only, with_servers
 from daemon.commands.init import SAMPLE_SUFFIXES
-from daemon.commands.inputs import chosen_stream
-from daemon.commands.reading_check import distinct, read_records
+from daemon.commands.inputs import check_reading, chosen_stream, table_of
+from daemon.commands.reading_check import distinct, read_records, schemas_of
 from daemon.config import Settings, is_topic_name, load
 from daemon.config.presets import CUSTOM
 from daemon.domain import FieldNames, Format, Record, StreamSpec, iso
 from daemon.errors import BrokerError, ConfigError, InputError, UsageError
-from daemon.mapping import Source
+from daemon.mapping import InputMapping, Source
+from daemon.stream.decode import MessageSchemas
 from daemon.stream.decoding import Decoder
 from daemon.stream.extract import ExtractedCell
 from daemon.stream.extract.numbers import NotANumberError, number_of
@@ -50,6 +51,7 @@ class InspectOptions:
     stream: str | None = None
     format: str | None = None  # a preset, in place of a configuration
     bootstrap_servers: str | None = None
+    reading: TableReading = field(default_factory=TableReading)  # how a table is read
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +132,7 @@ class Inspection:
 
 
 def inspect_sample(options: InspectOptions) -> Inspection:
-    """Look at the sample; an event loop is run only for a topic.
+    """Look at the sample; an event loop is run only for a topic, and for schemas that messages name.
 
     Raises:
         UsageError: a configuration and a preset were given.
@@ -142,6 +144,7 @@ def inspect_sample(options: InspectOptions) -> Inspection:
         )
     path = Path(options.sample)
     if _is_there(path):
+        check_reading(options.reading, path)
         if not is_lines(path):
             return _of_table(path, options)
         lines, whole = first_lines(path, SAMPLE_LINES)
@@ -188,14 +191,35 @@ class _Mapped:
     spec: StreamSpec
     notes: list[str]
     whose: str
+    schemas: MessageSchemas | None = None  # that the messages name
+
+    @property
+    def mapping(self) -> InputMapping:
+        """With whom to ask for schemas, where the configuration says it."""
+        return self.candidate.mapping if self.spec.input is None else self.spec.input
+
+    def decoder(self, **changes: Any) -> Decoder:
+        """A decoder for surveys, with other keys of the mapping; the schemas need not be fetched for it."""
+        spec = StreamSpec(
+            "sample",
+            ("sensor",),
+            format=Format.MAPPED,
+            input=replace(self.mapping, **changes),
+            timezone=self.spec.timezone,
+        )
+        return Decoder(spec, schemas=self.schemas)
 
 
 def _of_records(
     records: Sequence[Record], whole: bool, options: InspectOptions, topic: str | None
 ) -> Inspection:
     mapped = _mapped(records, whole, options, topic)
-    found = survey(mapped.candidate, records, mapped.spec.timezone)
-    became = read_records(mapped.spec, records)
+    if options.reading.timezone is not None:
+        mapped = replace(mapped, spec=replace(mapped.spec, timezone=options.reading.timezone))
+    schemas = None if mapped.spec.input is None else asyncio.run(schemas_of(mapped.spec, records))
+    mapped = replace(mapped, schemas=schemas)
+    found = survey_with(mapped.decoder(), mapped.candidate, records)
+    became = read_records(mapped.spec, records, schemas)
     numbers = int(np.isfinite(found.numbers).sum())
     unknown = set(found.sensors) - {
         rule.source or name for name, rule in zip(mapped.spec.sensors, mapped.spec.rules, strict=True)
@@ -243,8 +267,9 @@ def _of_records(
 def _mapped(records: Sequence[Record], whole: bool, options: InspectOptions, topic: str | None) -> _Mapped:
     """The mapping of the configuration, of the preset, or one that is derived."""
     if options.config is not None:
-        stream = chosen_stream(load(options.config, options.sets), options.stream)
-        spec = stream.spec()
+        settings = load(options.config, options.sets)
+        stream = chosen_stream(settings, options.stream)
+        spec = stream.spec(settings.schema_registry.address())
         candidate = Candidate(stream.format, {}, FieldNames(**stream.fields.model_dump()))
         if stream.mapping is not None:
             candidate = Candidate(stream.mapping.preset, stream.input or {})
@@ -337,23 +362,9 @@ def _examples(mapped: _Mapped, records: Sequence[Record]) -> list[Example]:
 
 def _decoders(mapped: _Mapped) -> list[tuple[str, Decoder]]:
     """The decoder of the mapping, and one for each place of the time alone, to say which it was."""
-    mapping = mapped.candidate.mapping
-
-    def decoder(**changes: Any) -> Decoder:
-        return Decoder(
-            StreamSpec(
-                "sample",
-                ("sensor",),
-                format=Format.MAPPED,
-                input=replace(mapping, **changes),
-                timezone=mapped.spec.timezone,
-            )
-        )
-
-    found = [("", decoder())]
-    for source in mapping.time.sources:
-        found.append((source.text, decoder(time=replace(mapping.time, sources=(source,)))))
-    return found
+    time = mapped.mapping.time
+    alone = [(each.text, mapped.decoder(time=replace(time, sources=(each,)))) for each in time.sources]
+    return [("", mapped.decoder()), *alone]
 
 
 def _example(decoders: Sequence[tuple[str, Decoder]], record: Record, known: set[str]) -> Example:
@@ -418,16 +429,17 @@ def _shortened(value: bytes) -> str:
 def _of_table(path: Path, options: InspectOptions) -> Inspection:
     if options.format is not None:
         raise UsageError("--format is for messages: the columns of a table are found by their names")
-    timezone, wanted = None, None
     if options.config is not None:
         spec = chosen_stream(load(options.config, options.sets), options.stream).spec()
-        timezone, wanted = spec.timezone, frozenset(spec.sensors)
-    table = read_table(path, timezone=timezone)
-    notes = list(table.notes)
-    if wanted is None:
+        wanted: frozenset[str] | None = frozenset(as_received(spec).sensors)
+        table = table_of(path, spec, (), options.reading)
+        notes = list(table.notes)
+    else:
+        wanted = None
+        table = read_table(path, reading=options.reading)
         notes = derive(table).notes
     columns = {name: _role(name, table, wanted) for name in column_names(path)}
-    reasons = Counter(row.reason.value for row in table.refused.values())
+    reasons = Counter({reason.value: count for reason, count in table.refused_by_reason.items()})
     rejects = [
         Reject(
             reason,
@@ -451,7 +463,8 @@ def _of_table(path: Path, options: InspectOptions) -> Inspection:
     }
     return Inspection(
         str(path),
-        "the columns of a table, by their names",
+        "the columns of a table, by their names"
+        + (" and the options" if options.reading.names_columns else ""),
         {},
         {},
         totals,
@@ -463,12 +476,19 @@ def _of_table(path: Path, options: InspectOptions) -> Inspection:
 
 
 def _role(name: str, table: Table, wanted: frozenset[str] | None) -> str:
-    if name in table.sensors:
-        return "sensor" if wanted is None or name in wanted else "number, but no sensor of the stream"
-    if named([name], Role.TIME):
-        return "time"
-    if named([name], Role.ASSET):
-        return "asset"
+    """What a column is, as the table was read."""
+    roles = table.roles
+    if name in roles.quality:
+        about = roles.quality[name]
+        return "quality" if about is None else f"quality of {about}"
+    if name in table.conditions:
+        return "condition"
+    known = {roles.asset: "asset", roles.sensor: "names of sensors", roles.value: "values of sensors"}
+    if name in roles.time or name in known:
+        return "time" if name in roles.time else known[name]
+    sensor = table.reading.sensor_of(name)
+    if roles.sensor is None and sensor in table.sensors:
+        return "sensor" if wanted is None or sensor in wanted else "number, but no sensor of the stream"
     return "left out"
 
 

@@ -11,7 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from daemon.adapters.sample import nearest_preset
+from daemon.adapters.schemas import provide_schemas
+from daemon.documents import counted
 from daemon.domain import Reading, Record, Rejected, StreamSpec
+from daemon.stream.decode import MessageSchemas
 from daemon.stream.decoding import Decoder
 
 _EXAMPLES = 20
@@ -68,9 +71,29 @@ class ReadRecords:
         return sorted(self.refused.values(), key=lambda each: (-each.count, each.reason))
 
 
-def read_records(spec: StreamSpec, records: Sequence[Record]) -> ReadRecords:
-    """Decode the records as the stream would."""
-    decoder = Decoder(spec)
+async def schemas_of(spec: StreamSpec, records: Sequence[Record]) -> MessageSchemas | None:
+    """The schemas that the records name, fetched from the registry; None where messages of the stream name none.
+
+    Raises:
+        RegistryError: the registry does not answer.
+        ConfigError: the decoder's library is not installed, or a file of the registry's credentials is missing.
+    """
+    schemas = Decoder(spec).schemas
+    await provide_schemas(schemas, records)
+    return schemas
+
+
+def read_records(
+    spec: StreamSpec, records: Sequence[Record], schemas: MessageSchemas | None = None
+) -> ReadRecords:
+    """Decode the records as the stream would.
+
+    Args:
+        spec: the stream.
+        records: of it.
+        schemas: those that the records name (``schemas_of``); None: they name none.
+    """
+    decoder = Decoder(spec, schemas=schemas)
     found = ReadRecords(len(records))
     for record in records:
         several = decoder.decode_all([record])
@@ -98,7 +121,9 @@ def said_of(found: ReadRecords) -> str:
     """One line: how many records would be accepted, and why the others are not."""
     if not found.read:
         return "empty: nothing can be said"
-    parts = [f"{found.accepted} of the newest {found.read} records would be accepted ({found.share:.0%})"]
+    parts = [
+        f"{found.accepted} of the newest {counted(found.read, 'record')} would be accepted ({found.share:.0%})"
+    ]
     if found.skipped:
         parts.append(
             "skipped by rule: " + ", ".join(f"{rule} {n}" for rule, n in sorted(found.skipped.items()))

@@ -6,10 +6,11 @@ In: the settings. Out: a ``CheckResult`` per topic; what is said is in ``reading
 from __future__ import annotations
 
 from daemon.adapters.kafka import CheckResult, newest_records
-from daemon.commands.reading_check import read_records, said_of
+from daemon.adapters.schemas import RegistryError
+from daemon.commands.reading_check import read_records, said_of, schemas_of
 from daemon.commands.wiring import kafka_settings
 from daemon.config import Settings
-from daemon.errors import BrokerError, InputError
+from daemon.errors import BrokerError, ConfigError, InputError
 
 PROBED = 200
 """Newest records of each topic that are read."""
@@ -18,18 +19,26 @@ PROBED = 200
 async def readings_in_topics(settings: Settings) -> list[CheckResult]:
     """A line per input topic: what share of its newest records the stream's mapping reads, and why not all.
 
-    A topic none of whose records is read fails the check; an empty one, or one that cannot be read, does not: the
-    probe of the broker reports the latter.
+    A topic none of whose records is read fails the check, and one whose schemas are not to be had; an empty one, or
+    one that cannot be read, does not: the probe of the broker reports the latter, and ``check`` a decoder that cannot
+    be made.
     """
     results = []
     for stream in settings.streams:
-        spec = stream.spec()
+        spec = stream.spec(settings.schema_registry.address())
         for topic in spec.topics:
             try:
                 records, _ = await newest_records(kafka_settings(settings), topic, PROBED)
             except (BrokerError, InputError):
                 continue
-            found = read_records(spec, records)
+            try:
+                schemas = await schemas_of(spec, records)
+            except RegistryError as error:
+                results.append(CheckResult(f"records of {topic}", False, f"cannot be decoded: {error}"))
+                continue
+            except ConfigError:
+                continue
+            found = read_records(spec, records, schemas)
             fine = found.accepted > 0 or sum(found.skipped.values()) == found.read
             results.append(CheckResult(f"records of {topic}", fine, said_of(found)))
     return results

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from daemon.assembly import assembled
+from daemon.assembly import assembled, read_as
 from daemon.domain import (
     NO_CONDITION,
     AlarmPolicy,
@@ -249,6 +249,8 @@ def _facts(
         facts |= condition_facts(spec, history, labels)
     if assembled(spec):
         facts["assembled"] = assembled(spec)
+    if read_as(spec):
+        facts["read_as"] = read_as(spec)
     return facts
 
 

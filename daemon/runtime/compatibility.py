@@ -28,16 +28,27 @@ def event_time_in(facts: Mapping[str, object], name: str) -> int | None:
 
 
 def sensor_sections(bundle: Bundle) -> dict[str, dict[str, object]]:
-    """The sensors of a bundle's stream as the configuration names them, with how their rows are made."""
-    made = _assembled(bundle)
+    """The sensors of a bundle's stream as the configuration names them, with how values and rows are made."""
+    made, read = _assembled(bundle), _by_sensor(bundle, "read_as")
     of = {f"{name}.{part}": name for name, rule in made.items() if "angle" in rule for part in Component}
     names = dict.fromkeys(of.get(name, name) for name in bundle.sensors)
-    return {name: made.get(name, {}) for name in names}
+    return {name: read.get(name, {}) | made.get(name, {}) for name in names}
+
+
+def missing_numbers(bundle: Bundle) -> dict[str, list[float]]:
+    """By sensor, the numbers that stood for no value in what the bundle was trained on."""
+    found = {name: rule.get("missing") for name, rule in _by_sensor(bundle, "read_as").items()}
+    return {name: numbers for name, numbers in found.items() if isinstance(numbers, list)}
 
 
 def _assembled(bundle: Bundle) -> dict[str, dict[str, object]]:
-    """``StreamSpec.assembled`` of a bundle's stream; what is no mapping of mappings is left out."""
-    found = bundle.facts.get("assembled")
+    """``assembled`` of a bundle's stream."""
+    return _by_sensor(bundle, "assembled")
+
+
+def _by_sensor(bundle: Bundle, name: str) -> dict[str, dict[str, object]]:
+    """Settings by sensor among a bundle's facts; what is no mapping of mappings is left out."""
+    found = bundle.facts.get(name)
     if not isinstance(found, Mapping):
         return {}
     return {str(name): dict(rule) for name, rule in found.items() if isinstance(rule, Mapping)}

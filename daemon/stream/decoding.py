@@ -61,6 +61,7 @@ class Decoder:
         max_asset_bytes: longest asset id, in UTF-8; also the longest condition value.
         assets_kept: asset ids that are remembered as valid. A record of any other asset is decoded alone,
             which costs twice as much: so they should be as many as there may be assets.
+        schemas: those of another decoder of the same messages, which need not be fetched again.
 
     Attributes:
         corrupt_by_fault: cells that stand for no number, per sensor and fault (``numbers.FAULTS``); null and
@@ -78,6 +79,7 @@ class Decoder:
         max_bytes: int = 1 << 20,
         max_asset_bytes: int = 256,
         assets_kept: int = ASSETS_KEPT,
+        schemas: MessageSchemas | None = None,
     ) -> None:
         spec = as_received(spec)
         self.corrupt_by_fault: Counter[tuple[str, str]] = Counter()
@@ -111,7 +113,7 @@ class Decoder:
         self._extractor: Extractor | None = None
         self.schemas: MessageSchemas | None = None
         if spec.input is not None:
-            self.schemas = MessageSchemas(spec.input.decode, max_bytes)
+            self.schemas = schemas or MessageSchemas(spec.input.decode, max_bytes)
             self._tree = decode_with(spec.input.decode, max_bytes, self.schemas.known)
             self._inner = compile_inner(spec.input.inner, max_bytes) if spec.input.inner else None
             self._extractor = Extractor(

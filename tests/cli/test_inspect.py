@@ -16,7 +16,10 @@ def test_exit_codes_and_output(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     done = command("inspect", "a.jsonl", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "60 records: 60 accepted. 60 readings of 2 assets and 1 sensors" in done.stdout
+    assert (
+        "60 records: 60 accepted. 60 readings of 2 assets and 1 sensor, 60 values that are no number."
+        in done.stdout
+    )
     assert "deviceId" in done.stdout
     found = json.loads(command("inspect", "a.jsonl", "--json", cwd=tmp_path).stdout)
     assert found["totals"]["readings"] == 60

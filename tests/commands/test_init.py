@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from daemon.commands.init import InitOptions, derive_configuration
+from daemon.commands.replay import ReplayOptions, replay
 from daemon.config import load
 from daemon.documents import from_yaml
 from daemon.errors import InputError, UsageError
@@ -55,3 +59,96 @@ def test_a_name_of_neither_a_file_nor_a_topic_is_refused(name: str, tmp_path: Pa
 def test_a_name_that_no_stream_can_have_is_refused(sample: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no configuration can be made of it"):
         derive_configuration(InitOptions(str(sample), tmp_path / "config.yaml", name="a b"))
+
+
+MS = 1_750_000_000_000
+
+
+def kinds(i: int) -> dict[str, tuple[str, Any]]:
+    """By kind of message the format that is written, and message i: one machine, two sensors, a minute apart."""
+    ms, s = MS + 60_000 * i, MS // 1000 + 60 * i
+    iso = f"2025-06-15T{15 + i // 60:02d}:{i % 60:02d}:00.1234567Z"
+    level, flow = 3.5 + i % 7, 20.25 - i % 5
+    plain = {"level": level, "flow": flow}
+    return {
+        "flat": ("flat", {"machineId": "m-1", "eventTime": iso, **plain}),
+        "telegraf": ("telegraf", {"name": "m", "tags": {"host": "m-1"}, "fields": plain, "timestamp": s}),
+        "telegraf batch": (
+            "telegraf",
+            {"metrics": [{"name": "m", "tags": {"host": "m-1"}, "fields": plain, "timestamp": s}]},
+        ),
+        "kepware": (
+            "kepware",
+            {
+                "timestamp": ms,
+                "values": [
+                    {"id": f"Hall.M1.{name}", "v": value, "q": True, "t": ms} for name, value in plain.items()
+                ],
+            },
+        ),
+        "cloudevents": (
+            "cloudevents",
+            {
+                "specversion": "1.0",
+                "id": f"e-{i}",
+                "source": "/hall",
+                "subject": "m-1",
+                "type": "reading",
+                "time": iso,
+                "data": plain,
+            },
+        ),
+        "mqtt bridge": (
+            "mqtt-json",
+            {"clientid": "gw", "topic": "hall/m-1/telemetry", "timestamp": ms, "payload": json.dumps(plain)},
+        ),
+        "senml": (
+            "senml",
+            [{"bn": "urn:dev:mac:77:", "bt": s, "n": "level", "v": level}, {"n": "flow", "v": flow}],
+        ),
+        "opc ua": (
+            "opcua-pubsub",
+            {
+                "MessageId": f"m{i}",
+                "MessageType": "ua-data",
+                "PublisherId": "hall",
+                "Messages": [
+                    {
+                        "DataSetWriterId": "m-1",
+                        "Timestamp": iso,
+                        "Payload": {
+                            name: {"Value": {"Type": 11, "Body": value}} for name, value in plain.items()
+                        },
+                    }
+                ],
+            },
+        ),
+        "thingsboard": ("thingsboard", [{"ts": ms, "values": plain}]),
+    }
+
+
+@pytest.mark.parametrize("rows", [1, 120])
+@pytest.mark.parametrize("kind", kinds(0))
+async def test_what_is_written_reads_every_message_of_its_sample(
+    kind: str, rows: int, tmp_path: Path
+) -> None:
+    sample, config = tmp_path / "a.jsonl", tmp_path / "config.yaml"
+    sample.write_text("".join(json.dumps(kinds(i)[kind][1]) + "\n" for i in range(rows)))
+    made = await asyncio.to_thread(derive_configuration, InitOptions(str(sample), config))
+    made.write(config)
+    (stream,) = load(config, ()).streams
+    assert stream.format == kinds(0)[kind][0] or (
+        stream.mapping and stream.mapping.preset == kinds(0)[kind][0]
+    )
+    assert list(stream.sensors) == ["flow", "level"]
+    replayed = await replay(
+        ReplayOptions(sample, tmp_path / "out", config=config, sets=["model.learn_rows=1000"])
+    )
+    assert replayed.summary["records"] == {
+        "read": rows,
+        "accepted": rows,
+        "duplicate": 0,
+        "late": 0,
+        "rejected": 0,
+    }
+    assert replayed.summary["cells"]["observed"] == 2 * rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,16 @@ from typing import Any
 import pytest
 import yaml
 
+from daemon.adapters.schemas import RegistryError
+from daemon.commands.inputs import TableReading
 from daemon.commands.inspect import Inspection, InspectOptions, inspect_sample
+from daemon.commands.topic_records import readings_in_topics
+from daemon.config import load
 from daemon.errors import ConfigError, InputError, UsageError
+from tests.broker import create_topic, produce
+from tests.registry import Registry
+from tests.running import unique
+from tests.stream.decode.framings import PUMP, avro, confluent, text_of
 
 START = 1_750_000_000
 
@@ -108,3 +117,85 @@ def test_a_table_shows_the_roles_of_its_columns(tmp_path: Path) -> None:
 def test_what_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         inspected(tmp_path / "absent.jsonl")
+
+
+PLANT = "machineID,quality,reading,moment,load\n" + "".join(
+    f"m-{i % 2},{'GOOD' if i % 9 else 'BAD'},{i % 5 + 0.5},{i // 120 + 3:02d}/02/2025 {i % 120 // 60:02d}:{i % 60:02d},{i % 7}\n"
+    for i in range(240)
+)
+
+
+def test_the_roles_are_those_by_which_the_table_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(PLANT)
+    found = inspected(path, reading=TableReading(time=("moment",), timezone="Europe/Rome", day_first=True))
+    assert found.columns == {
+        "machineID": "asset",
+        "quality": "quality",
+        "reading": "sensor",
+        "moment": "time",
+        "load": "sensor",
+    }
+    assert found.examples[0].cells[0].time == "2025-02-02T23:00:00Z"
+    assert found.mapping.endswith("and the options")
+    assert inspected(path, reading=TableReading(asset="load", time=("moment",))).columns["load"] == "asset"
+    config = {"streams": [{"name": "s", "topics": ["t"], "sensors": {"temp": {"source": "reading"}}}]}
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(config))
+    columns = inspected(path, config=tmp_path / "c.yaml", reading=TableReading(time=("moment",))).columns
+    assert (columns["reading"], columns["load"]) == ("sensor", "number, but no sensor of the stream")
+
+
+def test_a_long_table_has_names_and_values_of_sensors(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    rows = "".join(f"{START + i // 2},{('level', 'flow')[i % 2]},{i % 7}\n" for i in range(80))
+    path.write_text("time,tag,value\n" + rows)
+    assert inspected(path).columns == {
+        "time": "time",
+        "tag": "names of sensors",
+        "value": "values of sensors",
+    }
+
+
+def test_columns_are_named_of_tables_alone(tmp_path: Path) -> None:
+    path = messages(tmp_path / "a.jsonl", *(metric(i) for i in range(30)))
+    with pytest.raises(UsageError, match="name columns of a table"):
+        inspected(path, reading=TableReading(asset="host"))
+
+
+@pytest.mark.kafka
+async def test_a_topic_of_avro_is_read_by_the_schemas_of_the_registry(
+    kafka_bootstrap: str, tmp_path: Path
+) -> None:
+    topic = unique("framed")
+    await create_topic(kafka_bootstrap, topic)
+    rows = [
+        {"asset": "p", "ts": 1000 * (START + i), "temperature": 20.5 + i, "pressure": None} for i in range(9)
+    ]
+    config = tmp_path / "c.yaml"
+    with Registry() as registry:
+        id = registry.register(topic, text_of(PUMP))
+        await produce(kafka_bootstrap, topic, [(None, confluent(id, avro(PUMP, row))) for row in rows])
+        rule = {"decode": "avro", "asset": "asset", "time": "ts", "leaves": "."}
+        stream = {"name": "s", "topics": [topic], "sensors": ["temperature", "pressure"], "input": rule}
+        document = {"streams": [stream], "schema_registry": {"url": registry.url, "timeout": "2s"}}
+        document["kafka"] = {"bootstrap_servers": kafka_bootstrap}
+        config.write_text(yaml.safe_dump(document))
+        options = InspectOptions(topic, config)
+        found = await asyncio.to_thread(inspect_sample, options)
+        assert (found.totals["accepted"], found.totals["readings"], found.totals["without_value"]) == (
+            9,
+            9,
+            9,
+        )
+        assert found.examples[0].cells[0].time_from == "ts"
+        (probed,) = await readings_in_topics(load(config, ()))
+        assert probed.ok
+        assert probed.detail.startswith("9 of the newest 9 records would be accepted")
+    (probed,) = await readings_in_topics(load(config, ()))
+    assert not probed.ok
+    assert probed.detail.startswith("cannot be decoded: ")
+    with pytest.raises(RegistryError):
+        await asyncio.to_thread(inspect_sample, options)
+    bare = InspectOptions(topic, bootstrap_servers=kafka_bootstrap)
+    with pytest.raises(InputError, match=r"Confluent's framing.* schema_registry: \{url: .*decode: avro"):
+        await asyncio.to_thread(inspect_sample, bare)

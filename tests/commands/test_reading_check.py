@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import json
 
-from daemon.commands.reading_check import distinct, read_records, said_of
+import pytest
+
+from daemon.adapters.schemas import RegistryError
+from daemon.commands.reading_check import distinct, read_records, said_of, schemas_of
+from daemon.config import load
 from daemon.domain import Record, StreamSpec
+from tests.registry import Registry
+from tests.stream.decode.framings import PUMP, avro, confluent, text_of
 
 START = 1_750_000_000
 
@@ -40,3 +46,23 @@ def test_the_parts_of_a_detail_are_said_once() -> None:
         == "no field 'a' here; no field 'b'"
     )
     assert distinct("one") == "one"
+
+
+async def test_schemas_that_records_name_are_fetched_before() -> None:
+    rule = {"decode": "avro", "asset": "asset", "time": "ts", "leaves": "."}
+    stream = {"name": "s", "topics": ["t"], "sensors": ["temperature", "pressure"], "input": rule}
+    with Registry() as registry:
+        id = registry.register("pumps", text_of(PUMP))
+        settings = load(None, (), {"streams": [stream], "schema_registry": {"url": registry.url}})
+        spec = settings.streams[0].spec(settings.schema_registry.address())
+        rows = [
+            {"asset": "p", "ts": 1000 * (START + i), "temperature": 20.5 + i, "pressure": None}
+            for i in range(5)
+        ]
+        records = [Record(i, None, confluent(id, avro(PUMP, row)), -1) for i, row in enumerate(rows)]
+        schemas = await schemas_of(spec, records)
+        assert read_records(spec, records, schemas).accepted == 5
+        assert read_records(spec, records).refused["unknown_schema"].count == 5
+    with pytest.raises(RegistryError):
+        await schemas_of(spec, records)
+    assert await schemas_of(StreamSpec("s", ("x",)), records) is None

@@ -9,7 +9,13 @@ import pytest
 
 from daemon.domain import SECOND_NS
 from daemon.errors import BundleError
-from daemon.runtime.compatibility import check_compatible, event_time_in, other_conditions
+from daemon.runtime.compatibility import (
+    check_compatible,
+    event_time_in,
+    missing_numbers,
+    other_conditions,
+    sensor_sections,
+)
 from tests.runtime.scripted import SPEC, trained_bundle
 
 
@@ -43,3 +49,12 @@ def test_other_condition_fields_are_described_and_no_reason_to_refuse() -> None:
     assert "it learned condition [product], the stream has []" in other_conditions(bundle, SPEC)
     older = replace(bundle, facts={k: v for k, v in facts.items() if k != "condition"})
     assert other_conditions(older, SPEC) == ""
+
+
+def test_the_sensors_of_a_bundle_have_the_rules_that_it_was_trained_with() -> None:
+    read = {"a": {"missing": [-999.0], "scale": 0.1}, "b": "damaged"}
+    facts = {**trained_bundle().facts, "read_as": read, "assembled": {"a": {"counter": True}}}
+    bundle = replace(trained_bundle(), facts=facts)
+    assert sensor_sections(bundle) == {"a": {"missing": [-999.0], "scale": 0.1, "counter": True}, "b": {}}
+    assert missing_numbers(bundle) == {"a": [-999.0]}
+    assert sensor_sections(trained_bundle()) == {"a": {}, "b": {}}

@@ -18,7 +18,7 @@ import numpy as np
 from daemon import __version__
 from daemon.adapters.pages import bounded, contributor_rows
 from daemon.adapters.telemetry import AssetScores, Lifecycle, ModelChange, Status, StreamStatus
-from daemon.documents import short
+from daemon.documents import counted, short
 from daemon.domain import AlertEvent, AlertKind, DriftRecord, Phase, Severity, iso
 from daemon.stream.accounts import Fault
 from daemon.stream.audit import Imputable, SensorAudit
@@ -79,13 +79,9 @@ def headline(status: Status) -> str:
         elif needed:
             parts.append(f"{min(rows, needed):,} of {needed:,} rows")
     assets = sum(max(s.assets, len(s.tracks)) for s in streams)
-    parts.append(_plural(assets, "asset"))
-    parts.append(_plural(len(status.open), "open episode"))
+    parts.append(counted(assets, "asset"))
+    parts.append(counted(len(status.open), "open episode"))
     return ", ".join(parts)
-
-
-def _plural(n: int, noun: str) -> str:
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
 def _urgency(event: AlertEvent) -> tuple[bool, int, str]:

@@ -8,7 +8,7 @@ sensor. Placing these rows on the grid of a stream is left to ``placing``.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -35,7 +35,7 @@ from daemon.adapters.files.row_keys import (
 )
 from daemon.adapters.files.sensor_columns import SensorColumns, Spelling
 from daemon.adapters.files.table_reading import TableReading
-from daemon.domain import NO_CONDITION, Floats, Ints, Mask, Reason, StreamSpec, is_calendar
+from daemon.domain import NO_CONDITION, SYNTHETIC, Floats, Ints, Mask, Reason, StreamSpec, is_calendar
 from daemon.errors import InputError
 from daemon.stream.extract.sensor_values import SensorValues
 
@@ -66,6 +66,7 @@ class Table:
     conditions: Mapping[str, tuple[str | None, ...]] = field(default_factory=dict)  # column -> N texts
     refused: Mapping[int, RefusedRow] = field(default_factory=dict)  # row -> why
     notes: tuple[str, ...] = ()  # for the operator: columns left out, corrupt cells
+    odd_numbers: Mapping[tuple[str, float], str] = field(default_factory=dict)  # (sensor, number) -> its note
     zoneless: int = 0  # times that named no zone
     corrupt: Mapping[tuple[str, str], int] = field(default_factory=dict)  # (sensor, fault) -> cells
     spelling: Mapping[str, Spelling] = field(default_factory=dict)  # sensor -> how the file writes it
@@ -103,6 +104,11 @@ class Table:
             refused={row: why for row, why in self.refused.items() if row < rows},
             pivoted=None,
         )
+
+    def notes_without(self, missing: Mapping[str, Collection[float]]) -> list[str]:
+        """The notes, but for those on numbers that are known to stand for no value, by sensor."""
+        known = {note for (name, number), note in self.odd_numbers.items() if number in missing.get(name, ())}
+        return [note for note in self.notes if note not in known]
 
     def line_of(self, row: int) -> int:
         """The row of the file, from 0, that a row begins with."""
@@ -150,8 +156,9 @@ def read_table(
     reading = TableReading() if reading is None else reading
     if timezone is not None:
         reading = replace(reading, timezone=timezone)
-    left_out = frozenset(exclude)
-    columns = read_columns(path, sorted(left_out - set(reading.named)), reading.named)
+    marks = {SYNTHETIC} - reading.sensors.keys()
+    left_out = frozenset({*exclude, *marks})
+    columns = read_columns(path, sorted(set(exclude) - set(reading.named)), reading.named)
     roles = find_roles(path, columns, reading, frozenset({*left_out, *condition}))
     if not columns.table.num_rows:
         raise InputError(f"{path}: has no rows")
@@ -165,6 +172,7 @@ def read_table(
         if not has_text_form(kind):
             raise InputError(f"{path}: column {name!r}, of type {kind}, is neither a text nor a number")
     notes += roles.notes
+    notes += [f"{name!r} marks rows that were generated: left out" for name in marks & set(columns.names)]
     cells = SensorColumns(columns, roles, reading)
     wanted = [name for name in columns.names if name not in {*roles.keys, *left_out, *condition}]
     if roles.value is not None:
@@ -225,8 +233,9 @@ def read_table(
     if roles.sensor is not None:
         table = _put_together(table, columns, notes, left_out)
     _apply_rules(table)
-    notes += _odd_values(table) + _odd_keys(table, columns)
-    return replace(table, notes=tuple(dict.fromkeys(notes)))
+    odd = _odd_values(table)
+    notes += [*odd.values(), *_odd_keys(table, columns)]
+    return replace(table, notes=tuple(dict.fromkeys(notes)), odd_numbers=odd)
 
 
 def _is_time(name: str, values: Floats, time_ns: Ints) -> bool:
@@ -311,12 +320,12 @@ def _apply_rules(table: Table) -> None:
     table.values[:, places] = chosen
 
 
-def _odd_values(table: Table) -> list[str]:
-    """Notes on numbers that look as if they stood for no value."""
-    notes = []
+def _odd_values(table: Table) -> dict[tuple[str, float], str]:
+    """Notes on numbers that look as if they stood for no value, by sensor and number."""
+    notes = {}
     for c, name in enumerate(table.sensors):
         for number, times in likely_sentinels(table.values[:, c]):
-            notes.append(
+            notes[name, number] = (
                 f"sensor {name[:60]!r}: {number:g} stands {times} times far from all else; if it means that there is"
                 f" no value: sensors: {{{name[:60]}: {{missing: [{number:g}]}}}}"
             )

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from daemon.adapters.field_names import Role
+from daemon.assembly import as_received
 from daemon.domain import StreamSpec
 from daemon.mapping import InputMapping, Key, Origin, QualityRule, SensorRule, Sources
 
@@ -62,6 +63,7 @@ class TableReading:
 
     def of(self, spec: StreamSpec) -> TableReading:
         """The same reading with what the stream's configuration says, after what the user has named."""
+        spec = as_received(spec)
         filled = replace(
             self,
             timezone=self.timezone or spec.timezone,

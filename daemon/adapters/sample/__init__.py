@@ -17,7 +17,7 @@ from daemon.adapters.sample.deriving import (
 )
 from daemon.adapters.sample.period import infer_period
 from daemon.adapters.sample.settling import Derived
-from daemon.adapters.sample.survey import Candidate, Survey, survey
+from daemon.adapters.sample.survey import Candidate, Survey, survey, survey_with
 
 __all__ = [
     "SAMPLE_LINES",
@@ -38,4 +38,5 @@ __all__ = [
     "quoted",
     "span",
     "survey",
+    "survey_with",
 ]

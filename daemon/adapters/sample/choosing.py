@@ -21,10 +21,11 @@ from daemon.adapters.sample.shapes import shapes_of
 from daemon.adapters.sample.survey import Candidate, Survey, path_text, survey
 from daemon.config.input_notation import parse_mapping
 from daemon.config.presets import CUSTOM, preset_document, preset_names
+from daemon.documents import counted
 from daemon.domain import RECORD_KEY, RECORD_TIMESTAMP, Format, Reason, Record, StreamSpec
 from daemon.errors import ConfigError, InputError
 from daemon.mapping import Assembly, InputMapping, Key, Origin, Path, Sources
-from daemon.stream.decode import Arrival, decode_with
+from daemon.stream.decode import Arrival, TreeDecoder, decode_with
 from daemon.stream.decoding import Decoder
 from daemon.stream.extract.items import compile_each
 from daemon.stream.extract.paths import ABSENT, compile_path
@@ -50,6 +51,7 @@ class Choice:
     tried: Survey
     decoding: Decoding
     other: Candidate | None = None  # reads nearly as much, and something else
+    hint: str = ""  # what would read them better, if they came otherwise
 
     @property
     def notes(self) -> list[str]:
@@ -57,6 +59,8 @@ class Choice:
         found = []
         if self.decoding.rule is not None:
             found.append(f"the messages are {self.decoding.looks}")
+        if self.hint:
+            found.append(self.hint)
         if self.other is not None:
             found.append(
                 f"{self.other.shown} would read them too ({_summary(self.other)}): look whether assets and"
@@ -65,7 +69,7 @@ class Choice:
         return found
 
 
-def choose(records: Sequence[Record], where: str, noun: str = "lines") -> Choice:
+def choose(records: Sequence[Record], where: str, noun: str = "line") -> Choice:
     """The best way to read these records.
 
     Raises:
@@ -77,7 +81,21 @@ def choose(records: Sequence[Record], where: str, noun: str = "lines") -> Choice
     if not ranked:
         raise InputError(f"{where}: {explain_nothing(some, len(records), noun, decoding)}")
     (_, best), *others = ranked
-    return Choice(_with_rows(best), best, decoding, _other(ranked[0], others))
+    hint = _sparkplug_without_topic(some) if best.candidate.untold else ""
+    return Choice(_with_rows(best), best, decoding, _other(ranked[0], others), hint)
+
+
+def _sparkplug_without_topic(records: Sequence[Record]) -> str:
+    """A hint where these are Sparkplug's payloads without the MQTT topic, which its own format needs."""
+    trees = [tree for _, tree in trees_of(records[:_PROBED])]
+    metrics = [tree["metrics"] for tree in trees if type(tree) is dict and type(tree.get("metrics")) is list]
+    found = [each for some in metrics for each in some if type(each) is dict]
+    if not found or not all("alias" in each or "dataType" in each or "datatype" in each for each in found):
+        return ""
+    return (
+        "these look like Sparkplug B as JSON, but no record's key, header or topic is an MQTT topic (spBv1.0/GROUP/...):"
+        " with it, format sparkplug-json tells devices apart, names aliases by their births and knows deaths"
+    )
 
 
 def places_used(candidate: Candidate, found: Survey, records: Sequence[Record]) -> dict[str, str]:
@@ -156,6 +174,9 @@ def _ranked(records: Sequence[Record], decoding: Decoding) -> list[tuple[tuple[A
             _is_number_of_message(candidate.mapping, tree) for tree in probed[:3]
         )
         plausible = found.repeated <= 0.2 and not numbered and found.varies
+        if not candidate.fitted and "decode" in preset_document(candidate.format):
+            decoded = [tree for _, tree in trees_by(candidate, records[:_PROBED])]
+            probed = [tree[0] if type(tree) is list and tree else tree for tree in decoded]
         known = evidence(candidate.own, probed, fitted=candidate.fitted)
         missed = 0 if candidate.fitted else _missed(candidate.own, probed)
         key = (round(found.share, 1), plausible, round(known, 1), found.found, candidate.rank, -missed, -at)
@@ -193,6 +214,15 @@ def trees_of(records: Sequence[Record], rule: Any = None) -> Iterator[tuple[Reco
         decode = decode_with(_decode_rule(rule))
     except ConfigError:
         return
+    yield from _decoded(records, decode)
+
+
+def trees_by(candidate: Candidate, records: Sequence[Record]) -> Iterator[tuple[Record, Any]]:
+    """The same for a candidate whose decoder makes a tree of its own of the messages."""
+    return _decoded(records, decode_with(candidate.mapping.decode))
+
+
+def _decoded(records: Sequence[Record], decode: TreeDecoder) -> Iterator[tuple[Record, Any]]:
     for record in records:
         try:
             tree = decode(record.value, Arrival(record, []))
@@ -334,6 +364,9 @@ def _names_found(mapping: InputMapping, tree: Any) -> list[str]:
         names += _of_sources(sources, scope)
     for paths in (mapping.value, _leaves_under(mapping), *mapping.fields.values()):
         names += next((way for path in paths if (way := _leads(path, scope))), [])
+    if mapping.leaves is not None and type(scope[0]) is dict:
+        # Names of several words, as TempUnit: others, as type or version, are in any message.
+        names += [name for name in mapping.leaves.leave_out if name in scope[0] and not name.islower()]
     return names
 
 
@@ -463,13 +496,13 @@ def explain_nothing(records: Sequence[Record], total: int, noun: str, decoding: 
     trees = [tree for _, tree in trees_of(records, decoding.rule)]
     if not any(type(tree) is dict or any(type(each) is dict for each in tree) for tree in trees):
         if decoding.looks == "JSON":
-            return f"none of the first {total} {noun} is a JSON object"
+            return f"none of the first {counted(total, noun)} is a JSON object"
         looks = f"they look like {decoding.looks}"
         if decoding.rule is not None:
             looks += f"; write input: {{decode: {_flow(decoding.rule)}, ...}} with asset, time and values"
-        return f"none of the first {total} {noun} is a JSON object: {looks}"
+        return f"none of the first {counted(total, noun)} is a JSON object: {looks}"
     seen = seen_in(trees[0])
-    said = [f"no mapping reads these {noun}; the first has {seen}"]
+    said = [f"no mapping reads these {noun}s; the first has {seen}"]
     if (preset := nearest_preset(records, decoding.rule)) is not None:
         found = _survey(Candidate(preset), records)
         why = "" if found is None or not found.refused else f": {_worst(found)}"

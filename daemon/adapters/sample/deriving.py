@@ -21,6 +21,7 @@ from daemon.adapters.sample.gathering import Readings, of_survey, of_table
 from daemon.adapters.sample.places import items_of
 from daemon.adapters.sample.settling import Derived, settle
 from daemon.adapters.sample.survey import Candidate, Survey, survey
+from daemon.documents import counted
 from daemon.domain import Format, Record, StreamSpec
 from daemon.errors import InputError
 from daemon.mapping import Assembly
@@ -50,7 +51,7 @@ def derive(
         exclude: columns (or sensors) to leave out.
         name: of the stream.
         rows: look at that many first rows of a table only.
-        decided: period and window are given by a model: no notes about these.
+        decided: period, window and the rules of sensors are given by a model: no notes about these.
         conditions: columns of a table that hold the fields of a condition, and no sensors.
 
     Raises:
@@ -59,7 +60,7 @@ def derive(
     if isinstance(sample, Path):
         if is_lines(sample):
             lines, whole = first_lines(sample, SAMPLE_LINES)
-            part = None if whole else f"derived from the first {len(lines)} lines"
+            part = None if whole else f"derived from the first {counted(len(lines), 'line')}"
             return _from_records(_records(lines), exclude, name, _Sample(str(sample), part, decided=decided))
         sample = read_table(sample, exclude, conditions)
     if isinstance(sample, Table):
@@ -86,8 +87,8 @@ def derive_of_topic(
     Raises:
         InputError: nothing in them looks like a reading.
     """
-    part = None if whole else f"derived from the newest {len(records)} messages"
-    return _from_records(records, exclude, name, _Sample(f"topic {topic!r}", part, "messages"))
+    part = None if whole else f"derived from the newest {counted(len(records), 'message')}"
+    return _from_records(records, exclude, name, _Sample(f"topic {topic!r}", part, "message"))
 
 
 def _records(lines: Sequence[bytes]) -> list[Record]:
@@ -111,27 +112,29 @@ def names_in(path: Path) -> set[str]:
 
 
 def _from_table(table: Table, exclude: Sequence[str], name: str, decided: bool) -> Derived:
-    notes = list(table.notes)
     usable = int(table.usable.sum())
     if not usable:
         raise InputError(f"{table.path}: no row has a usable time")
-    if usable < len(table):
-        first = next(iter(table.refused.items()))
-        notes.append(f"{len(table) - usable} rows cannot be used; row {first[0]}: {first[1].detail}")
     readings = of_table(table, exclude)
     if not readings.sensors:
         raise InputError(f"{table.path}: every numeric column is excluded")
     zoneless = {"timezone": _ZONELESS} if table.zoneless else {}
-    written = Written(why=zoneless)
-    return _noted(settle(StreamSpec(name, readings.sensors), readings, written, whole=True), notes, decided)
+    derived = settle(StreamSpec(name, readings.sensors), readings, Written(why=zoneless), whole=True)
+    marks = {} if decided else derived.written.sensors
+    notes = table.notes_without({name: keys.get("missing", ()) for name, keys in marks.items()})
+    if usable < len(table):
+        first = next(iter(table.refused.items()))
+        unused = counted(len(table) - usable, "row")
+        notes.append(f"{unused} cannot be used; row {first[0]}: {first[1].detail}")
+    return _noted(derived, notes, decided)
 
 
 _ZONELESS: Final = "the times name no zone: UTC is assumed; take the # away where it is another"
 
 
 def _noted(derived: Derived, notes: Sequence[str], decided: bool) -> Derived:
-    """The same with these notes before its own; ``decided``: without those on period and window."""
-    return replace(derived, notes=[*notes, *([] if decided else derived.about_time), *derived.notes])
+    """The same with these notes before its own; ``decided``: without those on what a model has decided."""
+    return replace(derived, notes=[*notes, *([] if decided else [*derived.about_time, *derived.notes])])
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +143,7 @@ class _Sample:
 
     where: str  # the file or topic, for errors
     part: str | None = None  # the note that there are more records than these; None if there are not
-    noun: str = "lines"
+    noun: str = "line"
     decided: bool = False
 
 
@@ -156,13 +159,17 @@ def _from_records(records: Sequence[Record], exclude: Sequence[str], name: str, 
     notes = [] if part is None else [part]
     notes += choice.notes
     if found.refused:
-        total = sum(refusal.count for refusal in found.refused.values())
-        counted = ", ".join(f"{reason} {r.count}" for reason, r in sorted(found.refused.items()))
+        parts = sum(refusal.parts for refusal in found.refused.values())
+        total = sum(refusal.count for refusal in found.refused.values()) - parts
+        what = [counted(total, noun)] if total else []
+        what += [f"{counted(parts, 'part')} of {'other ' if total else ''}{noun}s"] if parts else []
+        reasons = ", ".join(f"{reason} {r.count}" for reason, r in sorted(found.refused.items()))
         worst = max(found.refused.values(), key=lambda refusal: refusal.count)
-        notes.append(f"{total} {noun} cannot be used: {counted} ({worst.detail})")
+        notes.append(f"{' and '.join(what)} cannot be used: {reasons} ({worst.detail})")
     if found.skipped:
         notes.append(
-            f"{sum(found.skipped.values())} {noun} are skipped, as the format wants it:"
+            f"{counted(found.skipped.total(), noun)} {'is' if found.skipped.total() == 1 else 'are'} skipped,"
+            " as the format wants it:"
             f" {', '.join(f'{rule} {count}' for rule, count in sorted(found.skipped.items()))}"
         )
     if left := {n: why for n, why in readings.left_out.items() if n not in found.texts}:
@@ -184,7 +191,7 @@ def _left_out(readings: Readings) -> str:
 
 def _written(candidate: Candidate, found: Survey, noun: str, used: Mapping[str, str]) -> Written:
     """How the messages are read, with the reasons; ``used``: the places of a preset that have asset and time."""
-    read = f"reads {found.read} of {found.records} {noun}"
+    read = f"reads {found.read} of {counted(found.records, noun)}"
     if candidate.untold:
         read = f"no preset fits better; {read}"
     why = {"format": "; ".join([read, *(f"{key}: {place}" for key, place in used.items())])} | {

@@ -25,6 +25,9 @@ _LINE_PROTOCOL: Final = re.compile(rb"(?:[^\s,\\]|\\.)+(?:,(?:[^\s\\]|\\.)+)? [^
 _BASE64: Final = re.compile(rb"[A-Za-z0-9+/_-]{8,}={0,2}")
 _PLAIN_NUMBER: Final = re.compile(rb"\s*[+-]?[0-9]+(?:[.,][0-9]+)?\s*")
 
+_GUID_END: Final = 17
+"""Bytes of Confluent's framing that names a schema by its GUID."""
+
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
@@ -51,11 +54,16 @@ _NAMED: Final = {
         "JSON after Confluent's framing of five bytes", {"kind": "json", "unwrap": ["confluent"]}
     ),
     "framed": Decoding(
-        "Avro or Protobuf after Confluent's framing of five bytes: it needs the schema registry, so write"
-        " decode: {kind: avro, registry: ...} (or protobuf) and what names asset, time and values",
+        "Avro or Protobuf after Confluent's framing, whose schemas are in a registry; write"
+        " schema_registry: {url: http://HOST:8081} and in the stream input: {decode: avro, asset: PATH, time: PATH,"
+        " leaves: .} (or decode: protobuf), and look at it with inspect TOPIC -c FILE",
         None,
     ),
-    "glue": Decoding("AWS Glue's framing: give the schema registry in `decode`", None),
+    "glue": Decoding(
+        "Avro or Protobuf after AWS Glue's framing; write in the stream input: {decode: {kind: avro, framing: glue,"
+        " schema: FILE}, asset: PATH, time: PATH, leaves: .}",
+        None,
+    ),
     "msgpack": Decoding("MessagePack", "msgpack"),
     "cbor": Decoding("CBOR", "cbor"),
     "influx": Decoding("Influx line protocol", "influx"),
@@ -87,6 +95,8 @@ def look_of(value: bytes) -> str:
         return plain
     if value[:2] == b"\x1f\x8b":
         return "gzip"
+    if value[:1] == b"\x01" and len(value) > _GUID_END:
+        return "framed"
     if value[:2] in (b"\x03\x00", b"\x03\x05") and len(value) > 18:
         return "glue"
     if value[:1] == b"\x78" and _unzipped(value, zlib.MAX_WBITS):

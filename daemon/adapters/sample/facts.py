@@ -17,6 +17,7 @@ from typing import Any, Final
 import numpy as np
 
 from daemon.adapters.sample.config_text import span
+from daemon.documents import counted
 from daemon.domain import DAY_NS, SECOND_NS, Floats, Ints
 
 FEW: Final = 30
@@ -270,7 +271,12 @@ def kinds_seen(kinds: Mapping[str, int], texts: Mapping[str, int]) -> list[Fact]
     if wrong:
         some = ", ".join(repr(text) for text, _ in Counter(texts).most_common(3))
         found.append(
-            Fact("states", states_of(texts), f"{wrong} texts are no numbers ({some})", certain=False)
+            Fact(
+                "states",
+                states_of(texts),
+                f"{counted(wrong, 'text')} that {'is' if wrong == 1 else 'are'} no number ({some})",
+                certain=False,
+            )
         )
     return found
 

@@ -21,6 +21,7 @@ from daemon.adapters.sample.survey import Survey
 from daemon.config import MAX_OPEN_ROWS
 from daemon.config.notation import LONGEST
 from daemon.config.sections import SensorSection
+from daemon.documents import counted
 from daemon.domain import SECOND_NS, StreamSpec, to_ns
 from daemon.mapping import PLAIN
 
@@ -106,8 +107,12 @@ def _timed(spec: StreamSpec, readings: Readings, whole: bool) -> tuple[StreamSpe
         enough = max(rows[0] // WINDOWS_OF_HISTORY, rows[1] // 2 if len(rows) > 1 else 0)
         window = max(min(WINDOW, enough), SHORTEST_WINDOW)
         if window < WINDOW:
-            notes.append(f"only {rows[0]} rows of one asset: windows of {window} rows, not {WINDOW}")
-            why["window"] = f"rows that are scored together; of {rows[0]} rows no more than a tenth"
+            notes.append(
+                f"only {counted(rows[0], 'row')} of one asset: windows of {window} rows, not {WINDOW}"
+            )
+            why["window"] = (
+                f"rows that are scored together; of {counted(rows[0], 'row')} no more than a tenth"
+            )
     long = max(_DEFAULT_GAP_NS, _GAP_PERIODS * period)
     timed = replace(
         spec,

@@ -44,6 +44,7 @@ from daemon.adapters.sample.roles import (
 )
 from daemon.adapters.sample.survey import Candidate, comes_in_parts, path_text
 from daemon.config.presets import CUSTOM
+from daemon.documents import counted
 from daemon.domain import RECORD_TIMESTAMP, FieldNames, Format, Record
 
 LOOKED_AT: Final = 1000
@@ -235,6 +236,13 @@ class _Shaper:
             several = len(set(present(texts))) > 1
             if (inside and several) or split_ids(present(texts)) is not None:
                 return 0, way, "its texts tell the readings of one time apart"
+        for way in self._own:
+            if inside and bare(way[-1]) == "alias" and way != value and are_numbers(self._own[way]):
+                return (
+                    0,
+                    way,
+                    "aliases: only birth messages name the sensors, and another birth may change them",
+                )
         return None
 
     def _keyed(self) -> Candidate | None:
@@ -283,7 +291,7 @@ class _Shaper:
         leaves: dict[str, Any] = {"under": path_text(under)}
         if left_out:
             leaves["except"] = left_out
-        reasons = {"leaves": f"{len(ways)} numbers" + (f" below {path_text(under)}" if under else "")}
+        reasons = {"leaves": counted(len(ways), "number") + (f" below {path_text(under)}" if under else "")}
         if left_out:
             reasons["leaves"] += "; `except` has what measures nothing: take a name out to read it"
         return self._made(asset, {"leaves": leaves}, reasons, None, merged=merged)
@@ -316,7 +324,7 @@ class _Shaper:
         reasons = {
             "asset": asset.reason,
             "time": self._time.reason,
-            "values": f"{len(ways)} numbers below it",
+            "values": f"{counted(len(ways), 'number')} below it",
         }
         return Candidate(Format.JSON_WIDE.value, {}, fields, reasons)
 

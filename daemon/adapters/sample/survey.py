@@ -119,6 +119,7 @@ class Refusal:
     count: int
     details: Counter[str]
     example: bytes  # the first such record
+    parts: int = 0  # of the count, items of records that have others
 
     @property
     def detail(self) -> str:
@@ -246,6 +247,7 @@ def survey_with(decoder: Decoder, candidate: Candidate, records: Sequence[Record
             continue
         for fault in faults:
             _refuse(refused, fault, record)
+            refused[fault.reason].parts += bool(cells)
         usable = False
         for cell in cells:
             try:

@@ -20,7 +20,8 @@ import pyarrow.parquet as pq
 from daemon.adapters.files import replacing
 from daemon.commands.generate.messages import JSON_WIDE, MessageLayout, messages
 from daemon.commands.generate.request import Generated, total_rows
-from daemon.commands.generate.rows import SYNTHETIC, SyntheticRows, condition_names, label_fields
+from daemon.commands.generate.rows import SyntheticRows, condition_names, label_fields
+from daemon.domain import SYNTHETIC
 from daemon.errors import UsageError
 from daemon.model.faults import FaultRecord
 

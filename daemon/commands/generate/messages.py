@@ -14,10 +14,11 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from daemon.commands.generate.rows import SYNTHETIC, SyntheticRows, label_fields, rows_of
+from daemon.commands.generate.rows import SyntheticRows, label_fields, rows_of
 from daemon.domain import (
     RECORD_KEY,
     RECORD_TIMESTAMP,
+    SYNTHETIC,
     FieldNames,
     Format,
     iso,

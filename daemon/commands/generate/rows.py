@@ -29,8 +29,6 @@ SIZES = (4.0, 8.0)
 LAG_ROWS = (4.0, 16.0)
 BURST = 4.0
 """Mean length of a burst of missing readings, in rows."""
-SYNTHETIC = "synthetic"
-"""The column, field and header that mark synthetic rows: a boolean, which is never read as a sensor."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

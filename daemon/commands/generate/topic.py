@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from daemon.adapters.kafka import KafkaSettings, Message, Writer, check_topics
 from daemon.commands.generate.messages import JSON_WIDE, MessageLayout, messages
 from daemon.commands.generate.request import Generated, total_rows
-from daemon.commands.generate.rows import SYNTHETIC, SyntheticRows
+from daemon.commands.generate.rows import SyntheticRows
 from daemon.commands.inputs import no_progress
-from daemon.domain import Format, Progress
+from daemon.domain import SYNTHETIC, Format, Progress
 
 BEAT_S = 0.05
 """Seconds between two batches to a topic: short against a second, long against a request."""

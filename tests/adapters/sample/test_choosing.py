@@ -133,3 +133,65 @@ def test_the_cases_are_read_as_a_person_would(file: str, assets: set[str], senso
     read = decoder.decode_all([Record(i, None, value, -1) for i, value in enumerate(values)])
     assert {reading.asset for reading in read if isinstance(reading, Reading)} == assets
     assert not any(isinstance(each, Rejected) for each in read)
+
+
+def test_a_single_pack_is_read_as_senml() -> None:
+    pack = [
+        {"bn": "urn:dev:mac:77:", "bt": 1.75e9 + 0.5, "n": "level", "v": 3.5},
+        {"n": "flow", "v": 4},
+        {"n": "open", "vb": True},
+    ]
+    derived = derive(lines(pack))
+    assert (derived.written.format, derived.written.input) == ("senml", None)
+    assert derived.spec.sensors == ("flow", "level", "open")
+
+
+def test_a_preset_without_its_topic_is_known_by_its_own_names() -> None:
+    rows = [
+        {"Time": f"2025-06-15T15:{i:02d}:00", "SHT30": {"Temperature": 20 + i % 3}, "TempUnit": "C"}
+        for i in range(40)
+    ]
+    derived = derive(lines(*rows))
+    assert (derived.written.format, derived.written.input) == ("tasmota", {"asset": {"constant": "asset-0"}})
+    assert derived.spec.sensors == ("SHT30.Temperature",)
+
+
+def test_the_items_of_an_array_are_no_sign_of_a_decoder() -> None:
+    rows = [
+        [{"ts": 1_750_000_000_000 + 60_000 * i, "values": {"level": i % 5, "flow": i % 7}}] for i in range(40)
+    ]
+    assert derive(lines(*rows)).written.format == "thingsboard"
+
+
+def test_aliases_stand_for_sensors_where_nothing_names_them() -> None:
+    rows = [
+        {
+            "timestamp": 1_750_000_000_000 + 1000 * i,
+            "metrics": [
+                {"alias": 8, "timestamp": 1_750_000_000_000 + 1000 * i, "dataType": "Float", "value": i % 7},
+                {"alias": 9, "timestamp": 1_750_000_000_000 + 1000 * i, "dataType": "Float", "isNull": True},
+            ],
+        }
+        for i in range(40)
+    ]
+    derived = derive(lines(*rows))
+    assert derived.spec.sensors == ("8",)
+    assert derived.written.input is not None
+    assert derived.written.input["sensor"] == "alias"
+    assert any("format sparkplug-json" in note for note in derived.notes)
+    # What is refused of messages that are read are parts of them.
+    assert any(note.startswith("40 parts of lines cannot be used: no_values 40") for note in derived.notes)
+
+
+def test_framed_messages_are_refused_with_the_lines_to_write() -> None:
+    for framing in (b"\x00\x00\x00\x00\x05", b"\x01" + bytes(range(16))):
+        with pytest.raises(InputError) as raised:
+            derive_spec([framing + b"\x0epump-12\xff\xfe\x81"] * 5)
+        for part in ("Confluent's framing", "schema_registry: {url:", "decode: avro", "decode: protobuf"):
+            assert part in str(raised.value)
+
+
+def test_one_is_no_plural() -> None:
+    derived = derive(lines({"asset": "a", "ts": 1_750_000_000, "values": {"x": 1}}))
+    assert derived.written.why["format"] == "reads 1 of 1 line"
+    assert "only 1 row of one asset: windows of 4 rows, not 16" in derived.notes

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from daemon.adapters.files import read_table
-from daemon.adapters.sample import derive_of_topic, derive_spec, names_in
+from daemon.adapters.sample import derive, derive_of_topic, derive_spec, names_in
 from daemon.domain import SECOND_NS, Ints, Record, StreamSpec
 from daemon.errors import InputError
 from tests.adapters.sample.test_choosing import lines
@@ -76,7 +76,7 @@ def test_what_is_odd_is_noted(tmp_path: Path) -> None:
     path.write_text("ts,x,what\n" + "".join(f"{t},1,text\n" for t in times) + ",2,text\n")
     _, notes = derive_spec(path)
     assert "not numeric, left out: what" in notes
-    assert any(note.startswith("1 rows cannot be used; row 11: no time") for note in notes)
+    assert any(note.startswith("1 row cannot be used; row 11: no time") for note in notes)
     assert any("share a row of 1s" in note for note in notes)
 
 
@@ -101,7 +101,7 @@ def test_a_sample_of_a_longer_file_does_not_shorten_the_window(tmp_path: Path) -
     path.write_bytes(b"\n".join(lines(*rows)))
     spec, notes = derive_spec(path)
     assert spec.window == 16
-    assert notes == ["derived from the first 5000 lines"]
+    assert notes == ["derived from the first 5,000 lines"]
 
 
 def test_the_newest_messages_of_a_topic() -> None:
@@ -110,7 +110,7 @@ def test_the_newest_messages_of_a_topic() -> None:
     derived = derive_of_topic(records, False, [], "s", "sensors.s")
     assert (derived.spec.sensors, derived.spec.window) == (("x",), 16)
     assert derived.notes == ["derived from the newest 99 messages"]
-    with pytest.raises(InputError, match=r"^topic 'sensors.s': none of the first 1 messages"):
+    with pytest.raises(InputError, match=r"^topic 'sensors.s': none of the first 1 message is"):
         derive_of_topic([Record(0, None, b"x", -1)], True, [], "s", "sensors.s")
 
 
@@ -120,3 +120,23 @@ def test_names_in_lines_that_may_be_excluded(tmp_path: Path) -> None:
     path.write_bytes(b"\n".join(lines(wide, {"asset": "p", "ts": 1, "sensor": "y", "value": 2}, b"[")))
     assert {"x", "y", "asset"} <= names_in(path)
     assert "p" not in names_in(path)
+
+
+def test_a_number_that_stands_for_no_value_is_noted_once(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    rows = [
+        f"{START + SECOND_NS * i},{-999.9 if i % 50 == 7 else i % 9},{-7999 if i % 90 == 5 else i % 4}"
+        for i in range(200)
+    ]
+    path.write_text("ts,level,flow\n" + "\n".join(rows) + "\n")
+    derived = derive(path)
+    assert derived.written.sensors["level"] == {"missing": [-999.9]}
+    assert derived.written.sensors["flow"] == {}  # it looks like no code: the table's own note says so
+    for sensor in ("level", "flow"):
+        assert sum(note.startswith(f"sensor {sensor!r}:") for note in derived.notes) == 1
+    # A model decides what is missing: what the numbers look like is a remark then.
+    decided = derive(path, decided=True)
+    assert [note.partition(" stands ")[0] for note in decided.notes if note.startswith("sensor")] == [
+        "sensor 'level': -999.9",
+        "sensor 'flow': -7999",
+    ]
