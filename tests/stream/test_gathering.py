@@ -197,6 +197,31 @@ def test_steady_assets_are_taken_together_though_a_sensor_is_silent() -> None:
     assert plain >= 60
 
 
+@pytest.mark.parametrize("held_s", [0, 5])
+@pytest.mark.parametrize("rows_at_once", [1, 4])
+def test_sensors_that_report_no_values_are_silent_after_their_own_time(
+    held_s: int, rows_at_once: int
+) -> None:
+    rules = (SensorRule(), SensorRule(), SensorRule(hold_ns=held_s * SECOND_NS))
+    one, other = (make(replace(SPEC, sensor_rules=rules)) for _ in range(2))
+    seen = set()
+    for row in range(100, 140, rows_at_once):
+        batch = [
+            Reading(10 * r + c, "p1", r * SECOND_NS, None, c, float(r) if c == 0 or r < 120 else NAN)
+            for r in range(row, row + rows_at_once)
+            for c in range(3)
+        ]
+        rows: list[list[str]] = []
+        for reading in batch:
+            closed: list[ReleasedRow] = []
+            one.insert(1, reading, closed)
+            rows.append([shown(released) for released in closed])
+        assert together(other, batch, np.zeros(3, bool))[0] == rows
+        assert one.snapshot(1, "p1") == other.snapshot(1, "p1")
+        seen.add(one.snapshot(1, "p1").silent)
+    assert len(seen) == (3 if held_s else 2)  # with a hold the one sensor, and then both
+
+
 def test_assets_without_order_are_never_idle() -> None:
     grid = make(SPEC)
     for row in range(100, 140):
