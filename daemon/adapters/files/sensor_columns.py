@@ -196,7 +196,7 @@ class SensorColumns:
     def _mask(self, name: str, sensor: str, values: Floats) -> None:
         """Make the values missing that a quality column does not trust, and say how many."""
         for quality, about in self._roles.quality.items():
-            if about is not None and about != name:
+            if about is not None and name not in about:
                 continue
             bad = ~self._trusted(quality) & np.isfinite(values)
             if bad.any():
