@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from daemon.adapters.field_names import Role, named
 from daemon.adapters.files.cells import condition_texts, has_text_form, plain_array, trimmed_texts
 from daemon.adapters.files.columns import Columns, read_columns
-from daemon.adapters.files.long_tables import Pivoted, pivot
+from daemon.adapters.files.long_tables import Pivoted, SensorLines, pivot
 from daemon.adapters.files.oddities import contradicting, likely_sentinels, same_keys, telling_apart
 from daemon.adapters.files.roles import Roles, find_roles, listed, unit_in
 from daemon.adapters.files.row_keys import (
@@ -37,6 +37,7 @@ from daemon.adapters.files.sensor_columns import SensorColumns, Spelling
 from daemon.adapters.files.table_reading import TableReading
 from daemon.domain import NO_CONDITION, Floats, Ints, Mask, Reason, StreamSpec, is_calendar
 from daemon.errors import InputError
+from daemon.mapping import PLAIN, Reduce, SensorRule
 from daemon.stream.extract.sensor_values import SensorValues
 
 _MANY_REPEATED: Final = 20
@@ -165,7 +166,8 @@ def read_table(
         if not has_text_form(kind):
             raise InputError(f"{path}: column {name!r}, of type {kind}, is neither a text nor a number")
     notes += roles.notes
-    cells = SensorColumns(columns, roles, reading)
+    lines = None if roles.sensor is None else _lines_of(columns, roles.sensor, reading)
+    cells = SensorColumns(columns, roles, reading, lines)
     wanted = [name for name in columns.names if name not in {*roles.keys, *left_out, *condition}]
     if roles.value is not None:
         extra = [name for name in wanted if name != roles.value and cells.holds_numbers(name)]
@@ -222,10 +224,13 @@ def read_table(
         roles=roles,
         reading=reading,
     )
-    if roles.sensor is not None:
-        table = _put_together(table, columns, notes, left_out)
-    _apply_rules(table)
-    notes += _odd_values(table) + _odd_keys(table, columns)
+    if lines is not None:
+        table = _put_together(table, lines, cells.faulty, notes, left_out)
+    of_sensors = [reading.sensors.get(name, PLAIN) for name in table.sensors]
+    SensorValues([_unscaled(rule) for rule in of_sensors]).apply(table.values)
+    notes += _odd_values(table)  # of the numbers as they are written, as ``missing`` is
+    SensorValues([replace(rule, missing=frozenset()) for rule in of_sensors]).apply(table.values)
+    notes += _odd_keys(table, columns)
     return replace(table, notes=tuple(dict.fromkeys(notes)))
 
 
@@ -240,45 +245,64 @@ def _is_time(name: str, values: Floats, time_ns: Ints) -> bool:
     return bool((np.abs(values[some] * scale - time_ns[some]) < _TWO_DAYS_NS).all())
 
 
-def _put_together(table: Table, columns: Columns, notes: list[str], left_out: frozenset[str]) -> Table:
-    """A long table of one column of values as a table with a column per sensor, but for those left out."""
-    roles, reading = table.roles, table.reading
-    assert roles.sensor is not None
-    column = columns.table[roles.sensor]
+def _lines_of(columns: Columns, sensor: str, reading: TableReading) -> SensorLines:
+    """Which sensor each row of a long table is of."""
+    column = columns.table[sensor]
     encoded = (trimmed_texts(column) if columns.text else plain_array(column)).dictionary_encode()
     names = [_sensor_text(found) for found in encoded.dictionary.to_pylist()]
     known = {name: i for i, name in enumerate(dict.fromkeys(name for name in names if name))}
-    if not known.keys() - left_out:
-        raise InputError(f"{table.path}: every sensor is excluded")
     codes = np.array([*(known.get(name, -1) for name in names), -1], np.int64)
-    sensor = codes[encoded.indices.fill_null(len(names)).to_numpy(zero_copy_only=False)]
+    return SensorLines(
+        tuple(known),
+        codes[encoded.indices.fill_null(len(names)).to_numpy(zero_copy_only=False)],
+        tuple(reading.sensors.get(reading.sensor_of(name), PLAIN) for name in known),
+    )
+
+
+def _put_together(
+    table: Table,
+    lines: SensorLines,
+    faulty: Mapping[str, Ints],
+    notes: list[str],
+    left_out: frozenset[str],
+) -> Table:
+    """A long table of one column of values as a table with a column per sensor, but for those left out.
+
+    Sentinels are dropped first: what stands for no value is none of the values of a cell.
+    """
+    roles, reading = table.roles, table.reading
+    taken = [i for i, name in enumerate(lines.names) if name not in left_out]
+    if not taken:
+        raise InputError(f"{table.path}: every sensor is excluded")
     refused = dict(table.refused)
-    for row in np.flatnonzero(sensor < 0).tolist():
+    for row in np.flatnonzero(lines.sensor < 0).tolist():
         refused.setdefault(row, RefusedRow(Reason.NO_SENSOR, f"no {roles.sensor}", None))
     values = table.values[:, 0]
+    SensorValues([_unscaled(rule) for rule in lines.rules]).apply_each(values, lines.sensor)
     keys = table.asset_codes.astype(np.int64), table.time_ns
-    pivoted = pivot(table.path, keys, sensor, values, len(known), refused)
+    reductions = [rule.reduce for rule in lines.rules]
+    pivoted = pivot(table.path, keys, lines.sensor, values, reductions, refused)
     first = pivoted.first.tolist()
     row_of = pivoted.row.tolist()
     notes.append(
         f"{len(values):,} rows of one sensor each ({roles.sensor}, {roles.value}) are {len(first):,} rows of"
-        f" {len(known):,} sensors"
+        f" {len(lines.names):,} sensors"
     )
-    if pivoted.repeated or pivoted.contradicting:
+    repeated, contradicts = int(pivoted.repeated.sum()), int(pivoted.contradicting.sum())
+    if repeated or contradicts:
         notes.append(
-            f"of one sensor and time, {pivoted.repeated:,} values came again and {pivoted.contradicting:,}"
+            f"of one sensor and time, {repeated:,} values came again and {contradicts:,}"
             " contradict the one before; the first counts"
         )
-    spelling = table.spelling[table.sensors[0]]
-    taken = [i for name, i in known.items() if name not in left_out]
-    if len(taken) < len(known):
-        place = np.full(len(known) + 1, -1, np.int64)
-        place[taken] = np.arange(len(taken))
-        pivoted = replace(pivoted, values=pivoted.values[:, taken], sensor=place[pivoted.sensor])
-    sensors = tuple(reading.sensor_of(name) for name in known if name not in left_out)
+    pivoted = pivoted.only(taken)
+    sensors = tuple(reading.sensor_of(lines.names[i]) for i in taken)
+    usable = np.ones(len(values), bool)
+    usable[list(refused)] = False
     corrupt: Counter[tuple[str, str]] = Counter()
-    for (_, fault), count in table.corrupt.items():
-        corrupt[str(roles.value), fault] += count
+    for fault, rows in faulty.items():
+        of = pivoted.sensor[rows[usable[rows]]]
+        corrupt.update((sensors[c], fault) for c in of[of >= 0].tolist())
+    spelling = table.spelling[table.sensors[0]]
     return replace(
         table,
         sensors=sensors,
@@ -288,7 +312,9 @@ def _put_together(table: Table, columns: Columns, notes: list[str], left_out: fr
         conditions={name: tuple(texts[i] for i in first) for name, texts in table.conditions.items()},
         refused=dict(sorted((row_of[row], why) for row, why in refused.items())),
         corrupt=corrupt,
-        spelling=dict.fromkeys(sensors, spelling),
+        spelling={
+            name: replace(spelling, rule=lines.rules[i]) for name, i in zip(sensors, taken, strict=True)
+        },
         pivoted=pivoted,
     )
 
@@ -299,16 +325,9 @@ def _sensor_text(found: object) -> str:
     return str(int(found)) if isinstance(found, float) and found.is_integer() else str(found)
 
 
-def _apply_rules(table: Table) -> None:
-    """Sentinels, scale and offset of the stream's sensors, in place."""
-    rules = [table.reading.sensors.get(name) for name in table.sensors]
-    places = [c for c, rule in enumerate(rules) if rule is not None]
-    values = SensorValues([rule for rule in rules if rule is not None])
-    if values.plain:
-        return
-    chosen = np.ascontiguousarray(table.values[:, places])
-    values.apply(chosen)
-    table.values[:, places] = chosen
+def _unscaled(rule: SensorRule) -> SensorRule:
+    """A rule that only drops sentinels."""
+    return SensorRule(missing=rule.missing)
 
 
 def _odd_values(table: Table) -> list[str]:
@@ -326,12 +345,16 @@ def _odd_values(table: Table) -> list[str]:
 def _odd_keys(table: Table, columns: Columns) -> list[str]:
     """Notes on rows of one asset and time."""
     used = np.flatnonzero(table.usable)
+    rules = [table.reading.sensors.get(name, PLAIN) for name in table.sensors]
+    single = [c for c, rule in enumerate(rules) if rule.reduce is Reduce.FIRST]
+    if len(single) < len(rules):  # several values of the others are made one: they are no contradiction
+        used = used[np.isfinite(table.values[used][:, single]).any(axis=1)]
     asset, time = table.asset_codes[used].astype(np.int64), table.time_ns[used]
     again, before = same_keys(asset, time)
     if not len(again):
         return []
     notes = []
-    against = contradicting(table.values, used[again], used[before])
+    against = contradicting(table.values[:, single], used[again], used[before])
     if against:
         notes.append(
             f"{len(again):,} rows have the asset and time of an earlier row; {against:,} of them contradict it"
