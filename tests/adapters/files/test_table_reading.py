@@ -74,3 +74,19 @@ def test_a_constant_asset_and_what_does_not_apply(tmp_path: Path) -> None:
     table = read_table(csv_file(tmp_path / "a.csv", "t,x\n2024-01-01,1\n"), reading=TableReading().of(spec))
     assert table.asset_names == ("press",)
     assert table.notes == ("of input, skip, each do not apply to tables",)
+
+
+def test_a_likely_sentinel_is_noted_as_the_file_writes_it(tmp_path: Path) -> None:
+    text = "ts,x\n" + "".join(
+        f"2024-01-01T00:00:{i:02}Z,{-9999 if i % 20 == 7 else 20 + i % 5}\n" for i in range(60)
+    )
+    path = csv_file(tmp_path / "a.csv", text)
+    table = read_table(path, reading=TableReading().of(spec_of(sensors={"x": {"scale": 0.1, "offset": 3}})))
+    (note,) = table.notes
+    assert note.startswith("sensor 'x': -9999 stands 3 times")
+    assert note.endswith("sensors: {x: {missing: [-9999]}}")
+    known = spec_of(sensors={"x": {"scale": 0.1, "offset": 3, "missing": [-9999]}})
+    table = read_table(path, reading=TableReading().of(known))
+    assert table.notes == ()
+    assert np.isnan(table.values).sum() == 3
+    np.testing.assert_allclose(table.values[0], 5)
