@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +20,15 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from daemon.adapters.field_names import Role, named
-from daemon.adapters.files.cells import condition_texts, has_text_form, plain_array, trimmed_texts
+from daemon.adapters.files.cells import (
+    Cells,
+    as_floats,
+    condition_texts,
+    has_text_form,
+    is_numeric,
+    plain_array,
+    trimmed_texts,
+)
 from daemon.adapters.files.columns import Columns, read_columns
 from daemon.adapters.files.long_tables import Pivoted, SensorLines, pivot
 from daemon.adapters.files.oddities import contradicting, likely_sentinels, same_keys, telling_apart
@@ -46,6 +54,10 @@ _FEW_VALUES: Final = 1000
 _LOOKED_AT: Final = 100
 _EPOCH: Final = 1e8
 """Seconds since 1970: a smaller number is no epoch number."""
+_MOST_ADDED: Final = 1e9
+"""No number beyond it is added to a time."""
+_LATEST_NS: Final = 8 * 10**18
+_UNITS: Final = ("s", "ms", "us", "ns")
 _TWO_DAYS_NS: Final = 2 * 86_400 * 10**9
 
 
@@ -153,22 +165,25 @@ def read_table(
         reading = replace(reading, timezone=timezone)
     left_out = frozenset(exclude)
     columns = read_columns(path, sorted(left_out - set(reading.named)), reading.named)
-    roles = find_roles(path, columns, reading, frozenset({*left_out, *condition}))
+    labels = {name: reading.column_of(name, columns.names) for name in condition}
+    added = [name for name in reading.plus if name in columns.names][:1]
+    roles = find_roles(path, columns, reading, frozenset({*left_out, *labels.values(), *added}))
     if not columns.table.num_rows:
         raise InputError(f"{path}: has no rows")
     notes = [*columns.notes, *reading.notes]
-    absent = [name for name in condition if not is_calendar(name) and name not in columns.names]
+    absent = [name for name in condition if not is_calendar(name) and labels[name] not in columns.names]
     notes += [
         f"condition {name!r} is no column: what the config says of an asset counts, else ?" for name in absent
     ]
-    for name in filter(None, (roles.asset, roles.sensor, *condition)):
+    for name in filter(None, (roles.asset, roles.sensor, *labels.values())):
         kind = columns.table.schema.field(name).type if name in columns.names else pa.null()
         if not has_text_form(kind):
             raise InputError(f"{path}: column {name!r}, of type {kind}, is neither a text nor a number")
     notes += roles.notes
     lines = None if roles.sensor is None else _lines_of(columns, roles.sensor, reading)
     cells = SensorColumns(columns, roles, reading, lines)
-    wanted = [name for name in columns.names if name not in {*roles.keys, *left_out, *condition}]
+    keys = {*roles.keys, *left_out, *labels.values(), *added}
+    wanted = [name for name in columns.names if name not in keys and not reading.is_left_out(name)]
     if roles.value is not None:
         extra = [name for name in wanted if name != roles.value and cells.holds_numbers(name)]
         if extra:
@@ -185,7 +200,9 @@ def read_table(
     asset_names: tuple[str, ...] = (reading.asset_name or ONLY_ASSET,)
     asset_codes = np.zeros(columns.table.num_rows, np.int32)
     if roles.asset is not None:
-        asset_names, asset_codes = assets_of(columns.table[roles.asset], text, refused)
+        asset_names, asset_codes = assets_of(
+            columns.table[roles.asset], text, refused, partial(reading.part_of, roles.asset)
+        )
     rules = TimeRules(
         reading.timezone,
         unit_in(roles.time[0]) if reading.unit == "auto" else reading.unit,
@@ -197,6 +214,8 @@ def read_table(
         path, [columns.table[name] for name in roles.time], asset_codes.astype(np.int64), rules, refused
     )
     notes += times.notes
+    for name in added:
+        _add(times.time_ns, columns, name, reading.plus_unit)
     again = [name for name in found if _is_time(name, found[name], times.time_ns)]
     if again and len(again) < len(found):
         notes.append(f"{listed(again)}: the time once more, left out")
@@ -215,7 +234,7 @@ def read_table(
         time_ns=times.time_ns,
         values=np.stack(list(found.values()), 1),
         conditions={
-            name: condition_texts(columns.table[name]) for name in condition if name in columns.names
+            name: condition_texts(columns.table[of]) for name, of in labels.items() if of in columns.names
         },
         refused=dict(sorted(refused.items())),
         zoneless=times.zoneless,
@@ -234,6 +253,22 @@ def read_table(
     return replace(table, notes=tuple(dict.fromkeys(notes)))
 
 
+def _add(time_ns: Ints, columns: Columns, name: str, unit: str) -> None:
+    """Add a column of numbers to the times, in place; a cell that holds none adds nothing."""
+    column = columns.table[name]
+    if is_numeric(column.type):
+        numbers = as_floats(column)
+    else:
+        read = Cells.of(column).numbers({}, comma=False) if has_text_form(column.type) else None
+        if read is None:
+            return
+        numbers = read.values
+    rows = np.flatnonzero(
+        (np.abs(time_ns) < _LATEST_NS) & (time_ns != NO_TIME) & (np.abs(numbers) < _MOST_ADDED)
+    )
+    time_ns[rows] += np.rint(numbers[rows] * 10.0 ** (9 - 3 * _UNITS.index(unit))).astype(np.int64)
+
+
 def _is_time(name: str, values: Floats, time_ns: Ints) -> bool:
     """Whether a column that is called a time has the event times as epoch numbers, of whatever zone."""
     if not named([name], Role.TIME):
@@ -249,7 +284,7 @@ def _lines_of(columns: Columns, sensor: str, reading: TableReading) -> SensorLin
     """Which sensor each row of a long table is of."""
     column = columns.table[sensor]
     encoded = (trimmed_texts(column) if columns.text else plain_array(column)).dictionary_encode()
-    names = [_sensor_text(found) for found in encoded.dictionary.to_pylist()]
+    names = [reading.part_of(sensor, _sensor_text(found)) or "" for found in encoded.dictionary.to_pylist()]
     known = {name: i for i, name in enumerate(dict.fromkeys(name for name in names if name))}
     codes = np.array([*(known.get(name, -1) for name in names), -1], np.int64)
     return SensorLines(
