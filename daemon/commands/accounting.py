@@ -34,7 +34,7 @@ def counts_of_table(table: Table, spec: StreamSpec) -> Counts:
     records = Counter(
         {Disposition.ACCEPTED: int(usable.sum()), Disposition.REJECTED: len(usable) - int(usable.sum())}
     )
-    return with_corrupt(Counts(records, refused, cells=cells), table, spec)
+    return with_cells_of_file(Counts(records, refused, cells=cells), table, spec)
 
 
 def with_rejected(counts: Counts, rejected: Sequence[Rejected]) -> Counts:
@@ -43,10 +43,22 @@ def with_rejected(counts: Counts, rejected: Sequence[Rejected]) -> Counts:
     return counts + Counts(records, Counter(str(each.reason) for each in rejected))
 
 
-def with_corrupt(counts: Counts, table: Table, spec: StreamSpec) -> Counts:
-    """The counts with the cells that were no numbers when the table was read: they are missing in its rows."""
-    corrupt = Counter({key: n for key, n in table.corrupt.items() if key[0] in spec.sensors})
+def with_cells_of_file(counts: Counts, table: Table, spec: StreamSpec) -> Counts:
+    """The counts of a table's rows, with what the rows do not show of the cells of the file.
+
+    Cells that were no numbers are missing in the rows. A long table's rows are put together: a cell of the file is
+    a row of it, so that what no row gave is no cell, and what came again is one.
+    """
     cells = counts.cells.copy()
+    if table.pivoted is not None:
+        pivoted, rows = table.pivoted, int(table.usable.sum())
+        columns = [table.sensors.index(name) for name in spec.sensors if name in table.sensors]
+        repeated, contradicting = (int(of[columns].sum()) for of in (pivoted.repeated, pivoted.contradicting))
+        given = int(pivoted.lines[columns].sum()) - repeated - contradicting
+        cells[CellState.MISSING] = max(0, cells[CellState.MISSING] + given - rows * len(spec.sensors))
+        cells[CellState.DUPLICATE] += repeated
+        cells[CellState.CONFLICT] += contradicting
+    corrupt = Counter({key: n for key, n in table.corrupt.items() if key[0] in spec.sensors})
     moved = min(corrupt.total(), cells[CellState.MISSING])  # some may be in rows that are not accepted
     cells[CellState.MISSING] -= moved
     cells[CellState.CORRUPT] += moved

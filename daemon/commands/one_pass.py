@@ -26,7 +26,7 @@ from daemon.adapters.files import (
     is_lines,
 )
 from daemon.adapters.telemetry import Metrics, Reporter, Status
-from daemon.commands.accounting import records_of, with_corrupt, with_rejected
+from daemon.commands.accounting import records_of, with_cells_of_file, with_rejected
 from daemon.commands.carry import TrainTailSource
 from daemon.commands.file_history import newest_first
 from daemon.commands.inputs import table_of
@@ -104,7 +104,7 @@ class ReplayRun:
     def counts(self) -> Counts:
         """What became of the file's records and cells."""
         counts = with_rejected(self.pipeline.accounts.counts(), self.rejected)
-        return counts if self.table is None else with_corrupt(counts, self.table, self.stream.spec)
+        return counts if self.table is None else with_cells_of_file(counts, self.table, self.stream.spec)
 
     @property
     def records(self) -> dict[str, int]:

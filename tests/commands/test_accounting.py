@@ -83,6 +83,52 @@ def test_every_row_of_a_table_has_one_disposition(tmp_path: Path) -> None:
     assert counts.corrupt == {("b", "text"): 1}
 
 
+LONG = """ts,asset,sensor,value
+2026-01-01T00:00:00Z,p,a,1
+2026-01-01T00:00:00Z,p,a,1
+2026-01-01T00:00:00Z,p,a,2
+2026-01-01T00:00:00Z,p,b,ERR
+2026-01-01T00:00:00Z,p,c,5
+2026-01-01T00:00:01Z,p,a,
+2026-01-01T00:00:01Z,p,b,9
+2026-01-01T00:00:02Z,p,a,4
+soon,p,a,ERR
+2026-01-01T00:00:02Z,p,,7
+2026-01-01T00:00:02Z,p,d,7
+"""
+
+
+def test_every_row_of_a_long_table_is_a_cell(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(LONG)
+    counts = counts_of_table(read_table(path), StreamSpec("s", ("a", "b", "c", "none")))
+    assert +counts.cells == {
+        CellState.OBSERVED: 4,
+        CellState.DUPLICATE: 1,
+        CellState.CONFLICT: 1,
+        CellState.MISSING: 1,
+        CellState.CORRUPT: 1,
+    }
+    assert counts.corrupt == {("b", "text"): 1}
+    assert "1 conflict, 1 duplicate." in "".join(lost_lines(counts, {}))
+
+
+async def test_a_replay_of_a_long_table_accounts_for_its_rows(tmp_path: Path) -> None:
+    path, config = tmp_path / "a.csv", tmp_path / "c.yaml"
+    rows = [
+        f"2026-01-01T00:{i // 60:02}:{i % 60:02}Z,p,{cell}"
+        for i in range(300)
+        for cell in (f"a,{i % 7}", f"a,{i % 7}", f"a,{i % 7 + 1}", f"b,{'ERR' if i % 3 == 0 else i % 5}")
+    ]
+    path.write_text("ts,asset,sensor,value\n" + "\n".join(rows) + "\n")
+    config.write_text(json.dumps(DOCUMENT))
+    await replay(ReplayOptions(path, tmp_path / "out", config=config, sets=[*LINEAR, "model.learn_rows=200"]))
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    cells = {state: n for state, n in summary["cells"].items() if n}
+    assert cells == {"read": 1200, "observed": 500, "duplicate": 300, "conflict": 300, "corrupt": 100}
+    assert summary["corrupt"] == {"b": {"text": 100}}
+
+
 LINES = [
     {
         "asset": "p1",

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from daemon.domain import Floats
+from daemon.domain import Floats, Mask
 from daemon.stream.extract.numbers import NotANumberError, number_of
 
 MISSING_TEXTS: Final = ["", "nan", "NaN", "NAN", "NA", "N/A", "n/a", "#N/A", "null", "NULL", "None", "-"]
@@ -135,6 +135,7 @@ class Numbers:
     corrupt: Mapping[str, int]  # cells that stand for no number, by fault (``numbers.FAULTS``)
     words: tuple[str, ...] = ()  # texts that are read as a number, as true, on, and those of ``states``
     comma: bool = False  # whether the numbers are written with decimal commas
+    worded: Mask | None = None  # (N,) cells that hold another text than a number; None: none does
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -191,7 +192,8 @@ class Cells:
         found = pc.sum(number).as_py() or 0
         corrupt: Counter[str] = Counter()
         words: list[str] = []
-        others: pa.Array | None = None
+        others: Floats | None = None
+        worded: Mask | None = None
         if found < self.filled:
             rest = texts.filter(pc.invert(pc.fill_null(number, True))).value_counts()
             pairs = list(zip(rest.field(0).to_pylist(), rest.field(1).to_pylist(), strict=True))
@@ -214,6 +216,7 @@ class Cells:
             if not states and 2 * found < self.filled:
                 return None
             others = _mapped(texts, number, read)
+            worded = pc.invert(pc.fill_null(number, True)).to_numpy(zero_copy_only=False)
         bare = texts if others is None else pc.if_else(number, texts, pa.scalar(None, pa.string()))
         if pc.any(pc.starts_with(bare, "+")).as_py():
             bare = pc.replace_substring_regex(bare, r"^\+", "")
@@ -224,7 +227,7 @@ class Cells:
         if endless.any():
             corrupt["too_large"] += int(endless.sum())
             values[endless] = np.nan
-        return Numbers(values, dict(corrupt), tuple(words), comma)
+        return Numbers(values, dict(corrupt), tuple(words), comma, worded)
 
 
 def _mostly_numbers(pairs: Sequence[tuple[str, int]]) -> bool:

@@ -49,6 +49,7 @@ class _Parts:
     b: Ints
     c: Ints
     year_first: Mask
+    short_year: Mask  # of one or two digits: the century is left out
     swappable: Mask  # two numbers of which either may be the month
     clock_ns: Ints
     marks: frozenset[str]
@@ -111,6 +112,7 @@ def _parts(fields: dict[str, pa.Array], read: Mask) -> tuple[_Parts, Mask, Ints,
     worded = word > 0
     b = np.where(worded, word, b)
     year_first = pc.equal(pc.utf8_length(fields["a"]), 4).fill_null(False).to_numpy(zero_copy_only=False)
+    short_year = pc.less_equal(pc.utf8_length(fields["c"]), 2).fill_null(False).to_numpy(zero_copy_only=False)
     hour, minute, second = (np.maximum(_number(fields[name]), 0) for name in ("hour", "minute", "second"))
     part = np.maximum(_number(pc.utf8_rpad(fields["part"], 9, "0")), 0)
     half = pc.fill_null(pc.utf8_lower(pc.utf8_slice_codeunits(fields["half"], 0, 1)), "")
@@ -125,7 +127,8 @@ def _parts(fields: dict[str, pa.Array], read: Mask) -> tuple[_Parts, Mask, Ints,
     offset_ns = np.array(known, np.int64)[offsets.indices.to_numpy(zero_copy_only=False)]
     zoneless = pc.equal(pc.fill_null(fields["zone"], ""), "").to_numpy(zero_copy_only=False)
     marks = frozenset(text for text in pc.unique(fields["mark"].filter(pa.array(read))).to_pylist() if text)
-    parts = _Parts(a, b, c, year_first, ~year_first & ~worded, clock_ns, marks, bool((am | pm).any()))
+    swappable, halves = ~year_first & ~worded, bool((am | pm).any())
+    parts = _Parts(a, b, c, year_first, short_year & ~year_first, swappable, clock_ns, marks, halves)
     return parts, fits, offset_ns, zoneless
 
 
@@ -143,7 +146,7 @@ def _instants(parts: _Parts, day_first: bool) -> tuple[Ints, Mask]:
     day = np.where(parts.year_first, parts.c, np.where(swap, parts.b, parts.a))
     month = np.where(swap, parts.a, parts.b)
     year = np.where(parts.year_first, parts.a, parts.c)
-    year = np.where(year < 70, year + 2000, np.where(year < 100, year + 1900, year))
+    year = np.where(parts.short_year, year + np.where(year < 70, 2000, 1900), year)
     valid = (month >= 1) & (month <= 12) & (year >= 1678) & (year <= 2261) & (day >= 1)
     months = ((np.where(valid, year, 1970) - 1970) * 12 + np.where(valid, month, 1) - 1).astype("M8[M]")
     begin = months.astype("M8[D]").astype(np.int64)

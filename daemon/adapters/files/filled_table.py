@@ -30,6 +30,7 @@ from daemon.adapters.files.table import Table
 from daemon.adapters.files.writing import replacing
 from daemon.domain import Floats, Mask
 from daemon.errors import InputError
+from daemon.mapping import SensorRule
 
 _TEXT_SUFFIXES: Final = (".csv", ".tsv", ".txt", ".dat")
 
@@ -110,7 +111,14 @@ def _fills(table: Table, filled: Floats) -> list[_Fills]:
         return [_Fills(replace_cell[:, c], written[:, c], spelling) for c, spelling in enumerate(spellings)]
     row, sensor = table.pivoted.row, table.pivoted.sensor
     where = (sensor >= 0) & replace_cell[row, sensor]
-    return [_Fills(where, written[row, sensor], spellings[0])]
+    states = {text: number for each in spellings for text, number in each.rule.states.items()}
+    return [
+        _Fills(
+            where,
+            written[row, sensor],
+            Spelling(spellings[0].column, spellings[0].comma, SensorRule(states=states)),
+        )
+    ]
 
 
 def _same_form(path: Path, form: CsvForm, suffix: str) -> bool:

@@ -85,9 +85,9 @@ class Roles:
     asset: str | None = None
     sensor: str | None = None  # of a long table: which sensor a row is of
     value: str | None = None
-    quality: Mapping[str, str | None] = field(
+    quality: Mapping[str, tuple[str, ...] | None] = field(
         default_factory=dict
-    )  # column -> the column it is about; None: all
+    )  # column -> the columns it is about; None: all
     left_out: tuple[str, ...] = ()  # counts of rows, and other times
     notes: tuple[str, ...] = ()
 
@@ -103,6 +103,7 @@ class _Columns:
 
     def __init__(self, path: Path, columns: Columns, reading: TableReading) -> None:
         self.path, self.reading = path, reading
+        self.all_names = columns.names
         self.names = [name for name in columns.names if name not in reading.sources]
         self._columns = columns
 
@@ -401,17 +402,26 @@ def _some_numbers(seen: _Columns, name: str) -> bool:
     return 2 * sum(any(c.isdigit() for c in text[:1] + text[1:2]) for text in texts) >= len(texts) > 0
 
 
-def _quality(seen: _Columns, names: Sequence[str], value: str | None) -> dict[str, str | None]:
-    """The columns that say whether values are to be trusted, each with the column of these values."""
+def _quality(seen: _Columns, names: Sequence[str], value: str | None) -> dict[str, tuple[str, ...] | None]:
+    """The columns that say whether values are to be trusted, each with the columns of these values.
+
+    ``Temp_quality`` is about ``Temp``, be it a sensor that the stream lists or not; where no column is called so,
+    about those that are but for a unit: ``Temp [°C]``.
+    """
     likely = set(seen.reading.likely.get(Role.QUALITY, ()))
-    found: dict[str, str | None] = {}
+    about: dict[str, tuple[str, ...]] = {}
+    for name in seen.all_names:
+        plain = _IN_BRACKETS.sub("", name)
+        about[plain] = (*about.get(plain, ()), name)
+    about |= {name: (name,) for name in seen.all_names}
+    found: dict[str, tuple[str, ...] | None] = {}
     for name in names:
         if name in likely or (value is not None and named([name], Role.QUALITY)):
-            found[name] = value
+            found[name] = None if value is None else (value,)
         elif bare(name) in _ROW_QUALITY:
             found[name] = None
-        elif value is None and (match := _OF_SENSOR.fullmatch(name)) is not None and match[1] in seen.names:
-            found[name] = match[1]
+        elif value is None and (match := _OF_SENSOR.fullmatch(name)) is not None and match[1] in about:
+            found[name] = about[match[1]]
     return found
 
 

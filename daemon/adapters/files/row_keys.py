@@ -9,7 +9,7 @@ number.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -300,7 +300,10 @@ def _in_format(found: str | float, rules: TimeRules) -> str | float:
 
 
 def assets_of(
-    column: pa.ChunkedArray, text: bool, refused: dict[int, RefusedRow]
+    column: pa.ChunkedArray,
+    text: bool,
+    refused: dict[int, RefusedRow],
+    part: Callable[[str], str | None] = str,
 ) -> tuple[tuple[str, ...], NDArray[np.int32]]:
     """The asset of each row.
 
@@ -308,6 +311,7 @@ def assets_of(
         column: the asset column.
         text: whether it is CSV text.
         refused: rows without a usable asset are added to it.
+        part: the part of a text that is the asset; None for none.
 
     Returns:
         Names in order of first appearance, and (N,) indices into them, -1 where there is none.
@@ -319,12 +323,11 @@ def assets_of(
     faults: dict[int, RefusedRow] = {}
     for code, found in enumerate(encoded.dictionary.to_pylist()):
         whole = isinstance(found, float) and found.is_integer()
-        asset = str(int(found) if whole else found)
-        checked = rules.check(asset, 0)
-        if found is None or found != found:
+        asset = part(str(int(found) if whole else found))
+        if found is None or found != found or asset is None:
             codes.append(-1)
             faults[code] = RefusedRow(Reason.NO_ASSET, "no asset", None)
-        elif isinstance(checked, Rejected):
+        elif isinstance(checked := rules.check(asset, 0), Rejected):
             codes.append(-1)
             faults[code] = RefusedRow(checked.reason, checked.detail, None)
         else:

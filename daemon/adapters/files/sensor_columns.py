@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from daemon.adapters.files.cells import (
     Cells,
     Commas,
+    Numbers,
     as_floats,
     condition_texts,
     has_text_form,
@@ -27,9 +28,10 @@ from daemon.adapters.files.cells import (
     trimmed_texts,
 )
 from daemon.adapters.files.columns import Columns
+from daemon.adapters.files.long_tables import SensorLines
 from daemon.adapters.files.roles import Roles, listed
 from daemon.adapters.files.table_reading import TableReading
-from daemon.domain import Floats, Mask, Record
+from daemon.domain import Floats, Ints, Mask, Record
 from daemon.mapping import PLAIN, Key, Origin, QualityRule, SensorRule, Source
 from daemon.mapping import Path as FieldPath
 from daemon.stream.extract.quality import compile_quality
@@ -53,17 +55,21 @@ class SensorColumns:
 
     Attributes:
         notes: what the user should know, after ``read``.
-        corrupt: cells that stand for no number, by sensor and fault.
+        corrupt: cells that stand for no number, by sensor and fault; none of a long table.
+        faulty: of a long table, the rows whose cell stands for no number, by fault.
         spelling: of each sensor that was read.
         written_as_in_europe: whether numbers have decimal commas, or semicolons stand between cells.
     """
 
-    def __init__(self, columns: Columns, roles: Roles, reading: TableReading) -> None:
+    def __init__(
+        self, columns: Columns, roles: Roles, reading: TableReading, lines: SensorLines | None = None
+    ) -> None:
         self.notes: list[str] = []
         self.corrupt: Counter[tuple[str, str]] = Counter()
         self.spelling: dict[str, Spelling] = {}
         self.written_as_in_europe = columns.form is not None and columns.form.delimiter == ";"
-        self._columns, self._roles, self._reading = columns, roles, reading
+        self.faulty: dict[str, Ints] = {}
+        self._columns, self._roles, self._reading, self._lines = columns, roles, reading, lines
 
     def holds_numbers(self, name: str) -> bool:
         """Whether most cells of a column are numbers, or words that stand for some."""
@@ -90,7 +96,7 @@ class SensorColumns:
                 texts.append(name)
                 continue
             sensor = self._reading.sensor_of(name)
-            rule = self._reading.sensors.get(sensor, PLAIN)
+            rule = self._rule(sensor)
             values: Floats | None
             if name in cells:
                 comma = commas[name] is Commas.DECIMAL or (
@@ -121,6 +127,12 @@ class SensorColumns:
             self._note_states(texts)
         return found
 
+    def _rule(self, sensor: str) -> SensorRule:
+        """That of a sensor; of the values of a long table, one with the states of all of its sensors."""
+        if self._lines is not None:
+            return SensorRule(states=self._lines.states)
+        return self._reading.sensors.get(sensor, PLAIN)
+
     def _text_cells(self, names: Iterable[str]) -> dict[str, Cells]:
         """The cells of the columns that hold texts."""
         table = self._columns.table
@@ -143,10 +155,14 @@ class SensorColumns:
         numbers = cells.numbers(rule.states, comma)
         if numbers is None or (not self._columns.text and not cells.filled):
             return None
-        if numbers.corrupt and not self._columns.text and sensor not in self._reading.sensors:
+        known = self._lines is not None or sensor in self._reading.sensors
+        if numbers.corrupt and not self._columns.text and not known:
             return None  # Parquet has types: texts that are not all numbers are codes
-        for fault, count in numbers.corrupt.items():
-            self.corrupt[sensor, fault] += count
+        if self._lines is not None:
+            numbers = self._of_each_sensor(cells, numbers, self._lines)
+        else:
+            for fault, count in numbers.corrupt.items():
+                self.corrupt[sensor, fault] += count
         wrong = {
             fault: count for fault, count in numbers.corrupt.items() if fault not in ("infinite", "too_large")
         }
@@ -170,6 +186,20 @@ class SensorColumns:
         self.spelling[sensor] = Spelling(name, numbers.comma and comma, rule)
         return values
 
+    def _of_each_sensor(self, cells: Cells, numbers: Numbers, lines: SensorLines) -> Numbers:
+        """The numbers of a long table, its texts as the sensors of their rows read them."""
+        filled = cells.texts.is_valid().to_numpy(zero_copy_only=False)
+        worded = np.zeros(len(filled), bool) if numbers.worded is None else numbers.worded & filled
+        rows = np.flatnonzero(worded)
+        values = numbers.values
+        texts = cells.texts.filter(pa.array(worded)).to_pylist()
+        values[rows], self.faulty = lines.numbers(texts, rows)
+        if "too_large" in numbers.corrupt:
+            beyond = np.flatnonzero(filled & ~worded & np.isnan(values))
+            self.faulty["too_large"] = np.append(self.faulty.get("too_large", beyond[:0]), beyond)
+        corrupt = {fault: len(of) for fault, of in self.faulty.items()}
+        return replace(numbers, values=values, corrupt=corrupt)
+
     def _typed(self, name: str, sensor: str) -> Floats | None:
         column = self._columns.table[name]
         if not is_numeric(column.type):
@@ -179,13 +209,16 @@ class SensorColumns:
         values = as_floats(column)
         endless = np.isinf(values)
         if endless.any():
-            self.corrupt[sensor, "infinite"] += int(endless.sum())
+            if self._lines is not None:
+                self.faulty["infinite"] = np.flatnonzero(endless)
+            else:
+                self.corrupt[sensor, "infinite"] += int(endless.sum())
             self.notes.append(
                 f"sensor {name!r}: {int(endless.sum())} cells are infinite and count as missing"
             )
             values[endless] = np.nan
         self._drop_missing(values)
-        self.spelling[sensor] = Spelling(name, rule=self._reading.sensors.get(sensor, PLAIN))
+        self.spelling[sensor] = Spelling(name, rule=self._rule(sensor))
         return values
 
     def _drop_missing(self, values: Floats) -> None:
@@ -196,7 +229,7 @@ class SensorColumns:
     def _mask(self, name: str, sensor: str, values: Floats) -> None:
         """Make the values missing that a quality column does not trust, and say how many."""
         for quality, about in self._roles.quality.items():
-            if about is not None and about != name:
+            if about is not None and name not in about:
                 continue
             bad = ~self._trusted(quality) & np.isfinite(values)
             if bad.any():

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Final
 
@@ -20,9 +20,17 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from daemon.adapters.field_names import Role, named
-from daemon.adapters.files.cells import condition_texts, has_text_form, plain_array, trimmed_texts
+from daemon.adapters.files.cells import (
+    Cells,
+    as_floats,
+    condition_texts,
+    has_text_form,
+    is_numeric,
+    plain_array,
+    trimmed_texts,
+)
 from daemon.adapters.files.columns import Columns, read_columns
-from daemon.adapters.files.long_tables import Pivoted, pivot
+from daemon.adapters.files.long_tables import Pivoted, SensorLines, pivot
 from daemon.adapters.files.oddities import contradicting, likely_sentinels, same_keys, telling_apart
 from daemon.adapters.files.roles import Roles, find_roles, listed, unit_in
 from daemon.adapters.files.row_keys import (
@@ -37,6 +45,7 @@ from daemon.adapters.files.sensor_columns import SensorColumns, Spelling
 from daemon.adapters.files.table_reading import TableReading
 from daemon.domain import NO_CONDITION, SYNTHETIC, Floats, Ints, Mask, Reason, StreamSpec, is_calendar
 from daemon.errors import InputError
+from daemon.mapping import PLAIN, Reduce, SensorRule
 from daemon.stream.extract.sensor_values import SensorValues
 
 _MANY_REPEATED: Final = 20
@@ -45,6 +54,10 @@ _FEW_VALUES: Final = 1000
 _LOOKED_AT: Final = 100
 _EPOCH: Final = 1e8
 """Seconds since 1970: a smaller number is no epoch number."""
+_MOST_ADDED: Final = 1e9
+"""No number beyond it is added to a time."""
+_LATEST_NS: Final = 8 * 10**18
+_UNITS: Final = ("s", "ms", "us", "ns")
 _TWO_DAYS_NS: Final = 2 * 86_400 * 10**9
 
 
@@ -159,22 +172,26 @@ def read_table(
     marks = {SYNTHETIC} - reading.sensors.keys()
     left_out = frozenset({*exclude, *marks})
     columns = read_columns(path, sorted(set(exclude) - set(reading.named)), reading.named)
-    roles = find_roles(path, columns, reading, frozenset({*left_out, *condition}))
+    labels = {name: reading.column_of(name, columns.names) for name in condition}
+    added = [name for name in reading.plus if name in columns.names][:1]
+    roles = find_roles(path, columns, reading, frozenset({*left_out, *labels.values(), *added}))
     if not columns.table.num_rows:
         raise InputError(f"{path}: has no rows")
     notes = [*columns.notes, *reading.notes]
-    absent = [name for name in condition if not is_calendar(name) and name not in columns.names]
+    absent = [name for name in condition if not is_calendar(name) and labels[name] not in columns.names]
     notes += [
         f"condition {name!r} is no column: what the config says of an asset counts, else ?" for name in absent
     ]
-    for name in filter(None, (roles.asset, roles.sensor, *condition)):
+    for name in filter(None, (roles.asset, roles.sensor, *labels.values())):
         kind = columns.table.schema.field(name).type if name in columns.names else pa.null()
         if not has_text_form(kind):
             raise InputError(f"{path}: column {name!r}, of type {kind}, is neither a text nor a number")
     notes += roles.notes
     notes += [f"{name!r} marks rows that were generated: left out" for name in marks & set(columns.names)]
-    cells = SensorColumns(columns, roles, reading)
-    wanted = [name for name in columns.names if name not in {*roles.keys, *left_out, *condition}]
+    lines = None if roles.sensor is None else _lines_of(columns, roles.sensor, reading)
+    cells = SensorColumns(columns, roles, reading, lines)
+    keys = {*roles.keys, *left_out, *labels.values(), *added}
+    wanted = [name for name in columns.names if name not in keys and not reading.is_left_out(name)]
     if roles.value is not None:
         extra = [name for name in wanted if name != roles.value and cells.holds_numbers(name)]
         if extra:
@@ -191,7 +208,9 @@ def read_table(
     asset_names: tuple[str, ...] = (reading.asset_name or ONLY_ASSET,)
     asset_codes = np.zeros(columns.table.num_rows, np.int32)
     if roles.asset is not None:
-        asset_names, asset_codes = assets_of(columns.table[roles.asset], text, refused)
+        asset_names, asset_codes = assets_of(
+            columns.table[roles.asset], text, refused, partial(reading.part_of, roles.asset)
+        )
     rules = TimeRules(
         reading.timezone,
         unit_in(roles.time[0]) if reading.unit == "auto" else reading.unit,
@@ -203,6 +222,8 @@ def read_table(
         path, [columns.table[name] for name in roles.time], asset_codes.astype(np.int64), rules, refused
     )
     notes += times.notes
+    for name in added:
+        _add(times.time_ns, columns, name, reading.plus_unit)
     again = [name for name in found if _is_time(name, found[name], times.time_ns)]
     if again and len(again) < len(found):
         notes.append(f"{listed(again)}: the time once more, left out")
@@ -221,7 +242,7 @@ def read_table(
         time_ns=times.time_ns,
         values=np.stack(list(found.values()), 1),
         conditions={
-            name: condition_texts(columns.table[name]) for name in condition if name in columns.names
+            name: condition_texts(columns.table[of]) for name, of in labels.items() if of in columns.names
         },
         refused=dict(sorted(refused.items())),
         zoneless=times.zoneless,
@@ -230,12 +251,30 @@ def read_table(
         roles=roles,
         reading=reading,
     )
-    if roles.sensor is not None:
-        table = _put_together(table, columns, notes, left_out)
-    _apply_rules(table)
-    odd = _odd_values(table)
+    if lines is not None:
+        table = _put_together(table, lines, cells.faulty, notes, left_out)
+    of_sensors = [reading.sensors.get(name, PLAIN) for name in table.sensors]
+    SensorValues([_unscaled(rule) for rule in of_sensors]).apply(table.values)
+    odd = _odd_values(table)  # of the numbers as they are written, as ``missing`` is
+    SensorValues([replace(rule, missing=frozenset()) for rule in of_sensors]).apply(table.values)
     notes += [*odd.values(), *_odd_keys(table, columns)]
     return replace(table, notes=tuple(dict.fromkeys(notes)), odd_numbers=odd)
+
+
+def _add(time_ns: Ints, columns: Columns, name: str, unit: str) -> None:
+    """Add a column of numbers to the times, in place; a cell that holds none adds nothing."""
+    column = columns.table[name]
+    if is_numeric(column.type):
+        numbers = as_floats(column)
+    else:
+        read = Cells.of(column).numbers({}, comma=False) if has_text_form(column.type) else None
+        if read is None:
+            return
+        numbers = read.values
+    rows = np.flatnonzero(
+        (np.abs(time_ns) < _LATEST_NS) & (time_ns != NO_TIME) & (np.abs(numbers) < _MOST_ADDED)
+    )
+    time_ns[rows] += np.rint(numbers[rows] * 10.0 ** (9 - 3 * _UNITS.index(unit))).astype(np.int64)
 
 
 def _is_time(name: str, values: Floats, time_ns: Ints) -> bool:
@@ -249,45 +288,64 @@ def _is_time(name: str, values: Floats, time_ns: Ints) -> bool:
     return bool((np.abs(values[some] * scale - time_ns[some]) < _TWO_DAYS_NS).all())
 
 
-def _put_together(table: Table, columns: Columns, notes: list[str], left_out: frozenset[str]) -> Table:
-    """A long table of one column of values as a table with a column per sensor, but for those left out."""
-    roles, reading = table.roles, table.reading
-    assert roles.sensor is not None
-    column = columns.table[roles.sensor]
+def _lines_of(columns: Columns, sensor: str, reading: TableReading) -> SensorLines:
+    """Which sensor each row of a long table is of."""
+    column = columns.table[sensor]
     encoded = (trimmed_texts(column) if columns.text else plain_array(column)).dictionary_encode()
-    names = [_sensor_text(found) for found in encoded.dictionary.to_pylist()]
+    names = [reading.part_of(sensor, _sensor_text(found)) or "" for found in encoded.dictionary.to_pylist()]
     known = {name: i for i, name in enumerate(dict.fromkeys(name for name in names if name))}
-    if not known.keys() - left_out:
-        raise InputError(f"{table.path}: every sensor is excluded")
     codes = np.array([*(known.get(name, -1) for name in names), -1], np.int64)
-    sensor = codes[encoded.indices.fill_null(len(names)).to_numpy(zero_copy_only=False)]
+    return SensorLines(
+        tuple(known),
+        codes[encoded.indices.fill_null(len(names)).to_numpy(zero_copy_only=False)],
+        tuple(reading.sensors.get(reading.sensor_of(name), PLAIN) for name in known),
+    )
+
+
+def _put_together(
+    table: Table,
+    lines: SensorLines,
+    faulty: Mapping[str, Ints],
+    notes: list[str],
+    left_out: frozenset[str],
+) -> Table:
+    """A long table of one column of values as a table with a column per sensor, but for those left out.
+
+    Sentinels are dropped first: what stands for no value is none of the values of a cell.
+    """
+    roles, reading = table.roles, table.reading
+    taken = [i for i, name in enumerate(lines.names) if name not in left_out]
+    if not taken:
+        raise InputError(f"{table.path}: every sensor is excluded")
     refused = dict(table.refused)
-    for row in np.flatnonzero(sensor < 0).tolist():
+    for row in np.flatnonzero(lines.sensor < 0).tolist():
         refused.setdefault(row, RefusedRow(Reason.NO_SENSOR, f"no {roles.sensor}", None))
     values = table.values[:, 0]
+    SensorValues([_unscaled(rule) for rule in lines.rules]).apply_each(values, lines.sensor)
     keys = table.asset_codes.astype(np.int64), table.time_ns
-    pivoted = pivot(table.path, keys, sensor, values, len(known), refused)
+    reductions = [rule.reduce for rule in lines.rules]
+    pivoted = pivot(table.path, keys, lines.sensor, values, reductions, refused)
     first = pivoted.first.tolist()
     row_of = pivoted.row.tolist()
     notes.append(
         f"{len(values):,} rows of one sensor each ({roles.sensor}, {roles.value}) are {len(first):,} rows of"
-        f" {len(known):,} sensors"
+        f" {len(lines.names):,} sensors"
     )
-    if pivoted.repeated or pivoted.contradicting:
+    repeated, contradicts = int(pivoted.repeated.sum()), int(pivoted.contradicting.sum())
+    if repeated or contradicts:
         notes.append(
-            f"of one sensor and time, {pivoted.repeated:,} values came again and {pivoted.contradicting:,}"
+            f"of one sensor and time, {repeated:,} values came again and {contradicts:,}"
             " contradict the one before; the first counts"
         )
-    spelling = table.spelling[table.sensors[0]]
-    taken = [i for name, i in known.items() if name not in left_out]
-    if len(taken) < len(known):
-        place = np.full(len(known) + 1, -1, np.int64)
-        place[taken] = np.arange(len(taken))
-        pivoted = replace(pivoted, values=pivoted.values[:, taken], sensor=place[pivoted.sensor])
-    sensors = tuple(reading.sensor_of(name) for name in known if name not in left_out)
+    pivoted = pivoted.only(taken)
+    sensors = tuple(reading.sensor_of(lines.names[i]) for i in taken)
+    usable = np.ones(len(values), bool)
+    usable[list(refused)] = False
     corrupt: Counter[tuple[str, str]] = Counter()
-    for (_, fault), count in table.corrupt.items():
-        corrupt[str(roles.value), fault] += count
+    for fault, rows in faulty.items():
+        of = pivoted.sensor[rows[usable[rows]]]
+        corrupt.update((sensors[c], fault) for c in of[of >= 0].tolist())
+    spelling = table.spelling[table.sensors[0]]
     return replace(
         table,
         sensors=sensors,
@@ -297,7 +355,9 @@ def _put_together(table: Table, columns: Columns, notes: list[str], left_out: fr
         conditions={name: tuple(texts[i] for i in first) for name, texts in table.conditions.items()},
         refused=dict(sorted((row_of[row], why) for row, why in refused.items())),
         corrupt=corrupt,
-        spelling=dict.fromkeys(sensors, spelling),
+        spelling={
+            name: replace(spelling, rule=lines.rules[i]) for name, i in zip(sensors, taken, strict=True)
+        },
         pivoted=pivoted,
     )
 
@@ -308,16 +368,9 @@ def _sensor_text(found: object) -> str:
     return str(int(found)) if isinstance(found, float) and found.is_integer() else str(found)
 
 
-def _apply_rules(table: Table) -> None:
-    """Sentinels, scale and offset of the stream's sensors, in place."""
-    rules = [table.reading.sensors.get(name) for name in table.sensors]
-    places = [c for c, rule in enumerate(rules) if rule is not None]
-    values = SensorValues([rule for rule in rules if rule is not None])
-    if values.plain:
-        return
-    chosen = np.ascontiguousarray(table.values[:, places])
-    values.apply(chosen)
-    table.values[:, places] = chosen
+def _unscaled(rule: SensorRule) -> SensorRule:
+    """A rule that only drops sentinels."""
+    return SensorRule(missing=rule.missing)
 
 
 def _odd_values(table: Table) -> dict[tuple[str, float], str]:
@@ -335,12 +388,16 @@ def _odd_values(table: Table) -> dict[tuple[str, float], str]:
 def _odd_keys(table: Table, columns: Columns) -> list[str]:
     """Notes on rows of one asset and time."""
     used = np.flatnonzero(table.usable)
+    rules = [table.reading.sensors.get(name, PLAIN) for name in table.sensors]
+    single = [c for c, rule in enumerate(rules) if rule.reduce is Reduce.FIRST]
+    if len(single) < len(rules):  # several values of the others are made one: they are no contradiction
+        used = used[np.isfinite(table.values[used][:, single]).any(axis=1)]
     asset, time = table.asset_codes[used].astype(np.int64), table.time_ns[used]
     again, before = same_keys(asset, time)
     if not len(again):
         return []
     notes = []
-    against = contradicting(table.values, used[again], used[before])
+    against = contradicting(table.values[:, single], used[again], used[before])
     if against:
         notes.append(
             f"{len(again):,} rows have the asset and time of an earlier row; {against:,} of them contradict it"

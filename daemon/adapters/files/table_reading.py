@@ -2,18 +2,25 @@
 
 ``TableReading`` is a plain value that commands pass down to ``read_table``. What it does not say is found by the
 names and the contents of the columns (``roles``). Of ``input`` the plain names count (of asset, time, sensor,
-value and quality), the unit, format and order of times, and what is missing: a table has no tree to walk.
+value, quality and conditions), ``match`` of asset and sensor, the unit, format and order of times and what is
+added to them, the names of leaves that are left out, and what is missing: a table has no tree to walk. A note names
+what else ``input`` has.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from typing import Final
 
 from daemon.adapters.field_names import Role
 from daemon.assembly import as_received
 from daemon.domain import StreamSpec
-from daemon.mapping import InputMapping, Key, Origin, QualityRule, SensorRule, Sources
+from daemon.mapping import InputMapping, Key, Origin, QualityRule, SensorRule, Source, Sources
+
+_LONGEST: Final = 1000
+"""Characters of a text that may match an expression."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +43,13 @@ class TableReading:
     missing: frozenset[object] = frozenset()  # texts and numbers that stand for no value
     unit: str = "auto"  # of times that are numbers
     formats: tuple[str, ...] = ()  # of ``strptime``, for times
+    plus: tuple[str, ...] = ()  # columns of numbers, the first that there is being added to times
+    plus_unit: str = "ns"
+    matches: Mapping[str, Source] = field(default_factory=dict)  # columns of which a part of the text counts
+    conditions: Mapping[str, tuple[str, ...]] = field(
+        default_factory=dict
+    )  # condition -> columns, the first counts
+    leave_out: tuple[str, ...] = ()  # columns that are no sensors, * and ? as in a shell
     quality: QualityRule | None = None  # what counts as good
     notes: tuple[str, ...] = ()  # what of the configuration does not apply to tables
 
@@ -48,6 +62,22 @@ class TableReading:
     def named(self) -> tuple[str, ...]:
         """The columns that the table must have."""
         return (*self.time, *(name for name in (self.asset, self.sensor, self.value) if name is not None))
+
+    def part_of(self, column: str, text: str) -> str | None:
+        """The part of a text of an asset or sensor that counts; None where it does not match."""
+        source = self.matches.get(column)
+        if source is None or source.match is None:
+            return text
+        found = None if len(text) > _LONGEST else source.match.search(text)
+        return (found[source.group] or None) if found is not None else None
+
+    def column_of(self, condition: str, columns: Collection[str]) -> str:
+        """The column of a condition: the one that ``input`` names, else the one of its own name."""
+        return next((name for name in self.conditions.get(condition, ()) if name in columns), condition)
+
+    def is_left_out(self, column: str) -> bool:
+        """Whether ``input`` says that a column is no sensor."""
+        return any(fnmatchcase(column, pattern) for pattern in self.leave_out)
 
     def sensor_of(self, column: str) -> str:
         """The name of the sensor that a column holds."""
@@ -84,22 +114,55 @@ class TableReading:
 
 def _plain_names(sources: Sources) -> tuple[str, ...]:
     """The fields that sources name without any way to walk."""
-    return tuple(
-        source.path.steps[0].name
-        for source in sources
-        if source.origin is Origin.PATH
-        and source.match is None
-        and source.path is not None
-        and len(source.path.steps) == 1
-        and isinstance(source.path.steps[0], Key)
-    )
+    return tuple(name for source in sources if source.match is None and (name := _field(source)) is not None)
+
+
+def _field(source: Source) -> str | None:
+    """The field that a source names without any way to walk."""
+    if source.origin is not Origin.PATH or source.path is None or len(source.path.steps) != 1:
+        return None
+    (step,) = source.path.steps
+    return step.name if isinstance(step, Key) else None
+
+
+def _idle(rule: InputMapping) -> list[str]:
+    """The keys of ``input`` that do not apply to tables."""
+    keyed = {
+        "asset": (rule.asset, True),
+        "sensor": (rule.sensor, True),
+        "time": (rule.time.sources, False),
+        "condition": ([source for sources in rule.condition.values() for source in sources], False),
+    }
+    found = [
+        (f"{key}.{what}", used)
+        for key, (sources, matched) in keyed.items()
+        for what, used in (
+            ("join", any(source.origin is Origin.JOIN for source in sources)),
+            ("match", any(source.match and (not matched or _field(source) is None) for source in sources)),
+        )
+    ]
+    others: list[tuple[str, object]] = [
+        ("inner", rule.inner),
+        ("skip", rule.skip),
+        ("each", [path for path in rule.each if path.steps]),
+        ("fields", rule.fields),
+        ("leaves.prefix", rule.leaves is not None and rule.leaves.prefix),
+        ("wave", rule.wave),
+        ("rename", rule.rename),
+    ]
+    return [name for name, used in (*found, *others) if used]
 
 
 def _with_input(reading: TableReading, rule: InputMapping) -> TableReading:
+    matches = {
+        name: source
+        for source in reversed((*rule.asset, *rule.sensor))
+        if source.match is not None and (name := _field(source)) is not None
+    }
     likely = {
-        Role.ASSET: _plain_names(rule.asset),
+        Role.ASSET: tuple(name for source in rule.asset if (name := _field(source)) is not None),
         Role.TIME: _plain_names(rule.time.sources),
-        Role.SENSOR: _plain_names(rule.sensor),
+        Role.SENSOR: tuple(name for source in rule.sensor if (name := _field(source)) is not None),
         Role.VALUE: tuple(
             path.steps[0].name
             for path in rule.value
@@ -108,18 +171,7 @@ def _with_input(reading: TableReading, rule: InputMapping) -> TableReading:
         Role.QUALITY: _plain_names(rule.quality.sources) if rule.quality is not None else (),
     }
     constant = [source.name for source in rule.asset if source.origin is Origin.CONSTANT]
-    idle = [
-        name
-        for name, used in (
-            ("inner", rule.inner),
-            ("skip", rule.skip),
-            ("each", [path for path in rule.each if path.steps]),
-            ("fields", rule.fields),
-            ("wave", rule.wave),
-            ("rename", rule.rename),
-        )
-        if used
-    ]
+    idle = _idle(rule)
     notes = (f"of input, {', '.join(idle)} do not apply to tables",) if idle else ()
     return replace(
         reading,
@@ -128,7 +180,12 @@ def _with_input(reading: TableReading, rule: InputMapping) -> TableReading:
         missing=rule.missing,
         unit=rule.time.unit,
         formats=rule.time.formats,
-        day_first=(rule.time.day_first or None) if reading.day_first is None else reading.day_first,
+        day_first=rule.time.day_first if reading.day_first is None else reading.day_first,
+        plus=_plain_names(rule.time.plus),
+        plus_unit=rule.time.plus_unit,
+        matches=matches,
+        conditions={name: _plain_names(sources) for name, sources in rule.condition.items()},
+        leave_out=rule.leaves.leave_out if rule.leaves is not None else (),
         quality=rule.quality,
         notes=(*reading.notes, *notes),
     )

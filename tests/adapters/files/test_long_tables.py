@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.adapters.files import TableSource, read_table
+from daemon.adapters.files import TableReading, TableSource, read_table, segments
 from daemon.adapters.files.long_tables import pivot
 from daemon.domain import StreamSpec
 from daemon.errors import InputError
-from tests.adapters.files.tables import NAN, NOW, csv_file, seconds
+from daemon.mapping import Reduce, SensorRule
+from tests.adapters.files.tables import NAN, NOW, csv_file, parquet_file, seconds
 
 ROWS = st.lists(
     st.tuples(st.integers(0, 2), st.integers(0, 3), st.integers(-1, 2), st.sampled_from([1.0, 2.0, NAN]))
@@ -25,7 +26,7 @@ def test_every_value_has_its_place(rows: list[tuple[int, int, int, float]], alon
     alone = {row for row in alone if row < len(rows)} | {i for i, row in enumerate(rows) if row[2] < 0}
     asset, time, sensor = (np.array([row[k] for row in rows], np.int64) for k in range(3))
     values = np.array([row[3] for row in rows], float)
-    found = pivot(Path("a"), (asset, time), sensor, values, 3, alone)
+    found = pivot(Path("a"), (asset, time), sensor, values, [Reduce.FIRST] * 3, alone)
     expected: dict[object, list[float]] = {}
     repeated = contradicting = 0
     for i, (a, t, s, value) in enumerate(rows):
@@ -37,7 +38,9 @@ def test_every_value_has_its_place(rows: list[tuple[int, int, int, float]], alon
                 repeated += cells[s] == value
                 contradicting += cells[s] != value
     np.testing.assert_array_equal(found.values, np.array(list(expected.values())).reshape(-1, 3))
-    assert (found.repeated, found.contradicting) == (repeated, contradicting)
+    assert (found.repeated.sum(), found.contradicting.sum()) == (repeated, contradicting)
+    usable = [row[2] for i, row in enumerate(rows) if i not in alone]
+    assert found.lines.tolist() == [usable.count(s) for s in range(3)]
     keys = list(expected)
     assert [keys[row] for row in found.row.tolist()] == [
         i if i in alone else (row[0], row[1]) for i, row in enumerate(rows)
@@ -45,10 +48,75 @@ def test_every_value_has_its_place(rows: list[tuple[int, int, int, float]], alon
     assert [found.row.tolist().index(row) for row in range(len(found.first))] == found.first.tolist()
 
 
+@given(ROWS, st.sets(st.integers(0, 9)))
+def test_no_value_of_a_sensor_that_is_reduced_is_lost(
+    rows: list[tuple[int, int, int, float]], alone: set[int]
+) -> None:
+    alone = {row for row in alone if row < len(rows)} | {i for i, row in enumerate(rows) if row[2] < 0}
+    asset, time, sensor = (np.array([row[k] for row in rows], np.int64) for k in range(3))
+    values = np.array([row[3] for row in rows], float)
+    found = pivot(Path("a"), (asset, time), sensor, values, [Reduce.FIRST, Reduce.MEAN, Reduce.LAST], alone)
+    came: dict[tuple[int, int, int], list[float]] = {}
+    kept: dict[tuple[int, int, int], list[float]] = {}
+    for i, (a, t, s, value) in enumerate(rows):
+        if i not in alone and value == value and not (s == 0 and (a, t, s) in came):
+            came.setdefault((a, t, s), []).append(value)
+    used = [row for row in range(len(found.first)) if int(found.first[row]) not in alone]
+    for row in used:
+        a, t = int(asset[found.first[row]]), int(time[found.first[row]])
+        for s in range(3):
+            if found.values[row, s] == found.values[row, s]:
+                kept.setdefault((a, t, s), []).append(float(found.values[row, s]))
+    assert kept == came
+    assert not found.repeated[1:].any()
+    assert not found.contradicting[1:].any()
+
+
+STATES = """time,sensor,value
+2024-01-01 00:00:00,a,9999
+2024-01-01 00:00:00,a,1
+2024-01-01 00:00:00,a,50
+2024-01-01 00:00:30,a,6
+2024-01-01 00:00:00,state,STOP
+2024-01-01 00:00:30,mode,STOP
+2024-01-01 00:01:00,a,RUN
+2024-01-01 00:01:00,state,RUN
+2024-01-01 00:01:00,mode,5
+"""
+
+
+@pytest.mark.parametrize(("reduce", "expected"), [("max", 50), ("mean", 19), ("last", 6), ("first", 1)])
+def test_the_rules_of_each_sensor_are_applied_to_its_values(
+    tmp_path: Path, reduce: str, expected: float
+) -> None:
+    rules = (
+        SensorRule(reduce=Reduce(reduce), missing=frozenset({9999.0})),
+        SensorRule(states={"RUN": 1, "STOP": 0}),
+        SensorRule(states={"STOP": 7}, scale=2),
+    )
+    spec = StreamSpec("s", ("a", "state", "mode"), period_ns=60 * 10**9, sensor_rules=rules)
+    table = read_table(csv_file(tmp_path / "a.csv", STATES), reading=TableReading().of(spec))
+    assert table.corrupt == {("a", "text"): 1}
+    (found,) = segments(table, spec)
+    np.testing.assert_array_equal(found.values, [[expected, 0, 14], [NAN, 1, 10]])
+    assert not [note for note in table.notes if "of an earlier row" in note or "times repeat" in note]
+
+
+def test_the_texts_of_a_long_parquet_table_are_states(tmp_path: Path) -> None:
+    stamps = ["2024-01-01T00:00:00Z"] * 2 + ["2024-01-01T00:00:01Z"] * 2
+    path = parquet_file(
+        tmp_path / "a.parquet", time=stamps, sensor=["a", "s"] * 2, value=["1.5", "RUN", "2", "odd"]
+    )
+    rules = {"a": SensorRule(), "s": SensorRule(states={"RUN": 1})}
+    table = read_table(path, reading=TableReading(sensors=rules, sensor="sensor", value="value"))
+    np.testing.assert_array_equal(table.values, [[1.5, 1], [2, NAN]])
+    assert table.corrupt == {("s", "text"): 1}
+
+
 def test_too_many_sensors_are_refused() -> None:
     many = np.arange(20_000, dtype=np.int64)
     with pytest.raises(InputError, match="are too many for a table"):
-        pivot(Path("a"), (many, many), many, many.astype(float), 20_000, ())
+        pivot(Path("a"), (many, many), many, many.astype(float), [Reduce.FIRST] * 20_000, ())
 
 
 LONG = """time,device,sensor,value
@@ -82,7 +150,7 @@ def test_nothing_of_a_long_table_is_lost_in_silence(tmp_path: Path) -> None:
         "of one sensor and time, 1 values came again and 1 contradict the one before; the first counts"
         in table.notes
     )
-    assert table.corrupt == {("value", "text"): 1}
+    assert table.corrupt == {("h", "text"): 1}
     assert [table.line_of(row) for row in range(6)] == [0, 2, 3, 6, 7, 8]
     source = TableSource(table, StreamSpec("s", ("t", "h")), NOW)
     assert [(r.record.offset, str(r.reason)) for r in source.rejected] == [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from daemon.adapters.field_names import Role
 from daemon.adapters.files import Table, TableReading, read_table
 from daemon.errors import InputError, UsageError
+from daemon.mapping import SensorRule
 from tests.adapters.files.tables import NAN, csv_file, parquet_file, seconds, stamps
 
 
@@ -113,6 +115,30 @@ def test_a_value_of_bad_quality_is_missing(tmp_path: Path) -> None:
     np.testing.assert_array_equal(table.values, [[1, 5], [NAN, 6], [3, 7]])
     whole = "time,x,quality,y\n2024-01-01,1,true,5\n2024-01-02,2,false,6\n"
     np.testing.assert_array_equal(read(tmp_path, whole).values, [[1, 5], [NAN, NAN]])
+
+
+def test_a_quality_column_counts_for_a_sensor_that_the_stream_lists(tmp_path: Path) -> None:
+    path = csv_file(tmp_path / "a.csv", "time,x,x_quality,y\n2024-01-01,1,Good,5\n2024-01-02,2,Bad,6\n")
+    reading = TableReading(sensors={"x": SensorRule(), "warm": SensorRule(source="y")})
+    table = read_table(path, reading=reading)
+    assert table.sensors == ("x", "warm")
+    np.testing.assert_array_equal(table.values, [[1, 5], [NAN, 6]])
+    listed = replace(
+        reading, sensors={**reading.sensors, "x_quality": SensorRule(states={"Good": 1, "Bad": 0})}
+    )
+    table = read_table(path, reading=listed)
+    np.testing.assert_array_equal(table.values, [[1, 1, 5], [2, 0, 6]])
+
+
+def test_a_quality_column_counts_for_sensors_with_a_unit(tmp_path: Path) -> None:
+    text = "time,T [°C],T [°F],T_Quality,p (bar),p,p_status\n2024-01-01,1,34,Good,5,6,Bad\n2024-01-02,2,36,Bad,6,7,Good\n"
+    for known in (
+        {},
+        {"T [°C]": SensorRule(), "T [°F]": SensorRule(), "p (bar)": SensorRule(), "p": SensorRule()},
+    ):
+        table = read_table(csv_file(tmp_path / "a.csv", text), reading=TableReading(sensors=known))
+        assert table.sensors == ("T [°C]", "T [°F]", "p (bar)", "p")
+        np.testing.assert_array_equal(table.values, [[1, 34, 5, NAN], [NAN, NAN, 6, 7]])
 
 
 def test_times_that_repeat_without_an_asset_are_noted_with_a_remedy(tmp_path: Path) -> None:
