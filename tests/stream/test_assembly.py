@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +16,18 @@ from hypothesis import strategies as st
 
 from daemon.adapters.files import read_table, segments
 from daemon.assembly import as_received, reduces
-from daemon.domain import SECOND_NS, Format, PolledRecords, Record, Segment, StateRecord, StreamSpec
-from daemon.mapping import Component, Reduce, SensorRule
+from daemon.config.presets import CUSTOM, mapping_of
+from daemon.domain import (
+    SECOND_NS,
+    Disposition,
+    Format,
+    PolledRecords,
+    Record,
+    Segment,
+    StateRecord,
+    StreamSpec,
+)
+from daemon.mapping import Assembly, Component, Reduce, SensorRule
 from daemon.runtime.history import TrainingHistory
 from daemon.stream.pipeline import Pipeline
 from tests import naive
@@ -229,3 +240,39 @@ def test_the_counter_of_an_asset_that_takes_an_evicted_one_s_place_has_no_rate_a
             for asset, row in (("a", 0), ("b", 2))
         ]
     )
+
+
+ITEMS = {
+    Assembly.GATHER: {"each": "items[]", "asset": "id", "time": "at", "sensor": "name", "value": "value"},
+    Assembly.WHOLE: {"each": "items[]", "asset": "id", "time": "at", "leaves": "values", "rows": "whole"},
+}
+
+
+@given(arrivals(), st.lists(st.integers(1, 60), max_size=6), st.sampled_from(Assembly))
+@settings(deadline=None)
+def test_how_a_producer_puts_readings_together_never_shows(
+    case: tuple[StreamSpec, Readings], sizes: list[int], rows: Assembly
+) -> None:
+    """One record or many: the rows of an oracle, and every cell is accounted for once."""
+    spec, readings = case
+    if not reduces(spec):
+        rows = Assembly.GATHER
+    log, in_order, at = [], [], 0
+    for size in [*sizes, len(readings)]:
+        together = sorted(readings[at : at + size], key=lambda reading: reading[1])
+        items = [
+            {"id": asset, "at": time_ns, "name": SENSORS[c], "value": value, "values": {SENSORS[c]: value}}
+            for asset, time_ns, c, value in together
+        ]
+        if items:
+            log.append(Record(len(log), None, json.dumps({"items": items}).encode(), -1))
+        in_order += together
+        at += size
+    stream = replace(stream_of(spec), format=Format.MAPPED, input=mapping_of(CUSTOM, ITEMS[rows]))
+    history, pipeline = TrainingHistory(stream, 1 << 60), make(stream, None)
+    read(pipeline, history, log, ended=True)
+    assert rows_of(history.segments()) == expected(in_order, spec)
+    counts = pipeline.accounts.counts()
+    missing = 0 if rows is Assembly.GATHER else len(readings) * (len(SENSORS) - 1)
+    assert +counts.cells == +Counter(observed=len(readings), missing=missing)
+    assert counts.records == {Disposition.ACCEPTED: len(log)}

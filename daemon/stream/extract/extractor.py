@@ -2,7 +2,8 @@
 
 An item of ``each`` has one asset, one event time, and one or many values. The values of an item, and of all
 items of the same asset and time, become one ``Reading`` with a number per sensor of the stream and the set of
-those that are reported. Readings of a message are in the order of their event times.
+those that are reported. Readings of a message are in the order of their event times. Where values of a sensor are
+reduced to one (``reduce``) each of them counts, and comes in a reading of its own (``repetitions``).
 
 What cannot be used costs as little as possible: a value that is no number is one corrupt cell; an item without
 an asset or a time is refused alone, and counted; a message is rejected only where nothing of it is left.
@@ -19,13 +20,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from daemon.domain import NO_CONDITION, Reading, Reason, Record, StreamSpec
-from daemon.mapping import Assembly, Bound, InputMapping, Source
+from daemon.mapping import Assembly, Bound, InputMapping, Reduce, Source
 from daemon.stream.accounts import displace
 from daemon.stream.extract.cells import Cell, Cells, Leaves, compile_cells, compile_value, no_cells
 from daemon.stream.extract.item_keys import ItemKeys
 from daemon.stream.extract.items import compile_each, compile_skip
 from daemon.stream.extract.numbers import NotANumberError, number_of
 from daemon.stream.extract.paths import ABSENT, Scope, where_they_end
+from daemon.stream.extract.repetitions import Repetitions
 from daemon.stream.extract.sensor_values import SensorValues
 from daemon.stream.extract.sources import as_text, compile_sources
 from daemon.stream.extract.waves import compile_step, features
@@ -116,6 +118,10 @@ class Extractor:
         self._most = max(1, MOST_CELLS // max(1, len(self._sensors)))
         self._read = self._read_item
         self._whole = mapping.assembly is Assembly.WHOLE
+        reduced = sum(1 << c for c, rule in enumerate(spec.rules) if rule.reduce is not Reduce.FIRST)
+        self._reduced = 0 if self._whole else reduced
+        self._apart = self._whole and reduced > 0  # each item is a row of its own
+        self._more = Repetitions(len(spec.sensors))
         if spreads:
             self._read = self._read_spread
         elif self._leaves is not None and self._wave is None and self._leaves.is_plain(self._index):
@@ -144,18 +150,22 @@ class Extractor:
         """
         found: Found = {}
         read, refused = self._read, None
+        self._more.clear()
         for scope in self._items_of(tree, record):
             try:
                 read(scope, record, found)
             except RejectedError as error:
                 refused = refused or _RefusedItems(error)
                 refused.reasons[error.reason] += 1
+            if self._apart:
+                self._more.readings += found.values()
+                found.clear()
+        readings = [*found.values(), *self._more.readings]
         if refused is not None:
-            if not found:
+            if not readings:
                 raise refused.first
             del refused.reasons[Reason.UNKNOWN_SENSOR]
             self.refused_items += refused.reasons
-        readings = list(found.values())
         if len(readings) > 1:
             readings.sort(key=_time_of)
             for reading in readings[:-1]:
@@ -210,8 +220,7 @@ class Extractor:
         """The reading of an asset at a time, new where the message had none yet."""
         reading = found.get((asset, time_ns))
         if reading is None:
-            if len(found) >= self._most:
-                raise RejectedError(Reason.TOO_LARGE, f"over {self._most} readings in one message")
+            self._check_room(len(found))
             check_time(time_ns, record, time_ns)
             reading = Reading(
                 record.offset,
@@ -224,6 +233,10 @@ class Extractor:
             )
             found[asset, time_ns] = reading
         return reading
+
+    def _check_room(self, readings: int) -> None:
+        if readings + len(self._more.readings) >= self._most:
+            raise RejectedError(Reason.TOO_LARGE, f"over {self._most} readings in one message")
 
     # ------------------------------------------------------------------ ways to read one
     def _read_leaves(self, scope: Scope, record: Record, found: Found) -> None:
@@ -373,7 +386,6 @@ class Extractor:
     # ------------------------------------------------------------------ one value
     def _put(self, reading: Reading, place: int, value: Any, trusted: bool) -> None:
         """Put the value of a sensor into a reading; a corrupt or untrusted one is missing there."""
-        assert isinstance(reading.values, list)
         fault = ""
         try:
             number = self._number(value, place) if trusted else _NAN
@@ -381,8 +393,13 @@ class Extractor:
             number, fault = _NAN, error.fault
             self._note_corrupt(place, fault, value)
         if reading.reported >> place & 1:
-            displace(reading, place, number, fault)
-            return
+            if not self._reduced >> place & 1:
+                displace(reading, place, number, fault)
+                return
+            if self._more.is_new(reading, place):
+                self._check_room(1)
+            reading = self._more.next(reading, place)
+        assert isinstance(reading.values, list)
         reading.values[place] = number
         reading.reported |= 1 << place
         if fault:

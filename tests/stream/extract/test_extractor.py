@@ -566,6 +566,38 @@ def test_the_last_number_of_several_values_of_a_cell_counts() -> None:
     assert read(section, {"list": items}) == [("s", "a", T * NS, 2.0)]  # a bad one says nothing of it
 
 
+def test_every_value_that_is_reduced_is_in_a_reading_as_if_it_had_come_in_a_message_of_its_own() -> None:
+    sensors = {"a": {"reduce": "max"}, "b": {"reduce": "mean"}, "c": {}}
+    section = stream(sensors, LIST)
+    values = [("a", 1), ("b", 2), ("a", 9), ("c", 7), ("a", "?!"), ("b", 4), ("c", 8), ("a", None), ("a", 2)]
+    items = [{"id": "s", "ts": T, "n": name, "v": value} for name, value in values]
+    found = decoded(section, as_record({"list": [*items, {"id": "s", "ts": T - 1, "n": "a", "v": 5}]}))
+    readings = [reading for reading in found if isinstance(reading, Reading)]
+    at = T * NS
+    assert cells(section, found) == [
+        ("s", "a", at - NS, 5.0),
+        ("s", "a", at, 1.0),
+        ("s", "b", at, 2.0),
+        ("s", "c", at, 8.0),
+        ("s", "a", at, 9.0),
+        ("s", "b", at, 4.0),
+        ("s", "a", at, None),
+        ("s", "a", at, None),
+        ("s", "a", at, 2.0),
+    ]
+    assert [reading.counted for reading in readings] == [False] * 5 + [True]
+    assert [list(reading.corrupt) for reading in readings] == [[], [], [], [(0, "text")], [], []]
+    assert [list(reading.displaced) for reading in readings if reading.displaced] == [[("conflict", 2, "")]]
+
+
+def test_readings_of_values_that_are_reduced_are_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extractor_module, "MOST_CELLS", 20)
+    decoder = Decoder(stream({"a": {"reduce": "max"}, "b": {}}, LIST).spec())
+    items = [{"id": "s", "ts": T, "n": "a", "v": at} for at in range(12)]
+    assert len(decoder.decode_all([as_record({"list": items})])) == 10
+    assert decoder.refused_items == Counter({"too_large": 2})
+
+
 def test_a_message_of_too_many_readings_keeps_what_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extractor_module, "MOST_CELLS", 20)
     section = stream(["a", "b"], LIST)
