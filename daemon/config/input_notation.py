@@ -262,7 +262,7 @@ def _decode(given: Any) -> DecodeRule:
         raise ValueError(f"{shown(given)} is no decoder: write one of {', '.join(DECODERS)}")
     kind = _one_of(given.get("kind", "json"), DECODERS)
     wrappers = given.get("unwrap", [])
-    wrappers = [wrappers] if isinstance(wrappers, str) else wrappers
+    wrappers = _listed(wrappers, "unwrap")
     options = {str(key): value for key, value in given.items() if key not in ("kind", "unwrap")}
     return DecodeRule(kind, tuple(_one_of(each, WRAPPERS) for each in wrappers), options)
 
@@ -350,7 +350,7 @@ def _leaves(given: Any) -> LeavesRule:
     left_out = given.get("except", [])
     return LeavesRule(
         _paths(given.get("under", ".")),
-        tuple(map(str, [left_out] if isinstance(left_out, str) else left_out)),
+        tuple(map(str, _listed(left_out, "except"))),
         str(given.get("separator", ".")),
         parse_sources(given["prefix"], "prefix") if "prefix" in given else (),
         _yes_or_no(given.get("arrays", False)),
@@ -363,9 +363,12 @@ def _wave(given: Any) -> WaveRule:
             f"{shown(given)}: write {{rate: path, reduce: [rms, peak, kurtosis]}} or {{..., explode: true}}"
         )
     _known(given, ("reduce", "rate", "step", "explode"))
-    reduce = given.get("reduce", [] if given.get("explode") else list(WaveRule().reduce))
+    explode = "explode" in given and _yes_or_no(given["explode"])
+    reduce = _listed(given.get("reduce", [] if explode else list(WaveRule().reduce)), "reduce")
+    if not reduce and not {"rate", "step"} & set(given):
+        raise ValueError("the samples of an array need a time each: give rate (a second) or step (seconds)")
     return WaveRule(
-        tuple(_one_of(each, REDUCTIONS) for each in ([reduce] if isinstance(reduce, str) else reduce)),
+        tuple(_one_of(each, REDUCTIONS) for each in reduce),
         parse_sources(given["rate"], "rate") if "rate" in given else (),
         parse_sources(given["step"], "step") if "step" in given else (),
     )
@@ -457,6 +460,8 @@ def parse_mapping(document: Mapping[str, Any], preset: str) -> InputMapping:
     Raises:
         ValueError: with the key and the rule.
     """
+    if "preset" in document or "format" in document:
+        raise ValueError("the preset is the stream's `format`; `input` has the keys that go over it")
     _known(document, tuple(KEYS))
     found: dict[str, Any] = {}
     for key, given in document.items():
@@ -513,6 +518,14 @@ def _one_of(given: Any, known: Sequence[str]) -> str:
     close = get_close_matches(str(given), known, n=1, cutoff=0.5)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     raise ValueError(f"{shown(given)} is none of {', '.join(known)}{hint}")
+
+
+def _listed(given: Any, key: str) -> list[Any]:
+    """A list of texts, or one text."""
+    listed = [given] if isinstance(given, str) else given
+    if not isinstance(listed, list) or not all(isinstance(each, str | int) for each in listed):
+        raise ValueError(f"{key} {shown(given)}: write a text, or a list of texts")
+    return listed
 
 
 def _yes_or_no(given: Any) -> bool:

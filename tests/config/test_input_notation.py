@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
+from datetime import date
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -164,6 +166,14 @@ BASE: dict[str, Any] = {"asset": "id", "time": "ts", "leaves": "."}
         ({"quality": {"from": "q", "code": "opcua"}}, "did you mean 'opc-ua'?"),
         ({"wave": {"reduce": ["rsm"]}}, "did you mean 'rms'?"),
         ({"wave": True}, "write {rate: path"),
+        ({"wave": {"explode": True}}, "wave: the samples of an array need a time each: give rate"),
+        ({"wave": {"reduce": []}}, "give rate (a second) or step (seconds)"),
+        ({"wave": {"explode": "yes", "rate": "r"}}, "'yes' is neither true nor false"),
+        ({"wave": {"reduce": 5}}, "wave: reduce 5: write a text, or a list of texts"),
+        ({"leaves": {"except": 5}}, "leaves: except 5: write a text, or a list of texts"),
+        ({"preset": "telegraf"}, "the preset is the stream's `format`"),
+        ({"format": "telegraf"}, "the preset is the stream's `format`"),
+        ({"decode": {"unwrap": 5}}, "decode: unwrap 5: write a text, or a list of texts"),
         ({"decode": "jsn"}, "did you mean 'json'?"),
         ({"decode": 3}, "is no decoder"),
         ({"decode": {"kind": "json", "unwrap": "zip"}}, "is none of base64"),
@@ -176,6 +186,47 @@ BASE: dict[str, Any] = {"asset": "id", "time": "ts", "leaves": "."}
 def test_what_is_wrong_with_a_mapping_is_said(change: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=re.escape(words)):
         parse_mapping(BASE | change, "custom")
+
+
+WORDS = (
+    " ".join(KEYS)
+    + " from match constant join with kind unwrap path item in absent unit format seconds nanos plus plus_unit day_first"
+    " under except separator prefix arrays reduce rate step explode code good bad uncertain zip rows columns"
+).split()
+OF_ALL_TYPES = (
+    None,
+    True,
+    5,
+    1.5,
+    "",
+    "a",
+    "json",
+    date(2026, 3, 1),
+    b"x",
+    [],
+    {},
+    [5],
+    [[]],
+    [{}],
+    {5: []},
+    {"a": {}},
+)
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_a_mapping_of_any_types_is_read_or_refused(key: str) -> None:
+    beside: tuple[dict[str, Any], ...] = (
+        {},
+        {"from": "a"},
+        {"path": "a"},
+        {"item": "a"},
+        {"join": ["a"]},
+        {"rows": "a"},
+    )
+    givens = [more | {word: value} for word in WORDS for value in OF_ALL_TYPES for more in beside]
+    for given in (*OF_ALL_TYPES, *givens, *([each] for each in givens)):
+        with suppress(ValueError):
+            parse_mapping(BASE | {key: given}, "custom")
 
 
 def test_keys_over_a_preset_replace_its_own_and_its_shape() -> None:

@@ -82,9 +82,15 @@ def with_longs(found: Any) -> Any:
 
 
 def long_of(found: dict[Any, Any]) -> int | None:
-    """The 64-bit integer that an object of JavaScript's stands for; None where it is another object."""
+    """The 64-bit integer that an object of JavaScript's stands for; None where it is another object.
+
+    One without ``unsigned`` is another: ``{"low": 18, "high": 25}`` are two limits.
+    """
     low, high = found.get("low"), found.get("high")
-    if type(low) is not int or type(high) is not int or not found.keys() <= {"low", "high", "unsigned"}:
+    unsigned = found.get("unsigned")
+    if type(low) is not int or type(high) is not int or type(unsigned) is not bool or len(found) != 3:
+        return None
+    if not (-(1 << 31) <= low < 1 << 32 and -(1 << 31) <= high < 1 << 32):
         return None
     number = ((high & 0xFFFFFFFF) << 32) | (low & 0xFFFFFFFF)
-    return number if found.get("unsigned") or number < 1 << 63 else number - (1 << 64)
+    return number if unsigned or number < 1 << 63 else number - (1 << 64)

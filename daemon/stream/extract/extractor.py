@@ -24,7 +24,7 @@ from daemon.mapping import Assembly, Bound, InputMapping, Reduce, Source
 from daemon.stream.accounts import displace
 from daemon.stream.extract.cells import Cell, Cells, Leaves, compile_cells, compile_value, no_cells
 from daemon.stream.extract.item_keys import ItemKeys
-from daemon.stream.extract.items import compile_each, compile_skip
+from daemon.stream.extract.items import compile_each_counted, compile_skip
 from daemon.stream.extract.numbers import NotANumberError, number_of
 from daemon.stream.extract.paths import ABSENT, Scope, where_they_end
 from daemon.stream.extract.repetitions import Repetitions
@@ -96,7 +96,7 @@ class Extractor:
         self._skips = compile_skip(mapping.skip, items=False)
         self._skips_item = compile_skip(mapping.skip, items=True)
         self._skips_null = any(rule.source is None for rule in mapping.skip)
-        self._items = compile_each(mapping.each)
+        self._items = compile_each_counted(mapping.each)
         self._keys = ItemKeys(mapping, asset_ids, event_times)
         self._time, self._trusted = self._keys.time, self._keys.trusted
         self._cells = compile_cells(mapping)
@@ -151,7 +151,8 @@ class Extractor:
         found: Found = {}
         read, refused = self._read, None
         self._more.clear()
-        for scope in self._items_of(tree, record):
+        items, misfits = self._items_of(tree, record)
+        for scope in items:
             try:
                 read(scope, record, found)
             except RejectedError as error:
@@ -166,6 +167,8 @@ class Extractor:
                 raise refused.first
             del refused.reasons[Reason.UNKNOWN_SENSOR]
             self.refused_items += refused.reasons
+        if misfits:
+            self.refused_items[Reason.NO_VALUES] += len(misfits)
         if len(readings) > 1:
             readings.sort(key=_time_of)
             for reading in readings[:-1]:
@@ -180,7 +183,11 @@ class Extractor:
         """
         cells: list[ExtractedCell] = []
         faults: list[RejectedError] = []
-        for scope in self._items_of(tree, record):
+        items, misfits = self._items_of(tree, record)
+        faults += [
+            RejectedError(Reason.NO_VALUES, "an element beside others that `each` does not fit")
+        ] * len(misfits)
+        for scope in items:
             before = len(cells) + len(faults)
             try:
                 for cell in self._spread(scope, record):
@@ -192,26 +199,29 @@ class Extractor:
         return cells, faults
 
     # ------------------------------------------------------------------ items
-    def _items_of(self, tree: Any, record: Record) -> list[Scope]:
+    def _items_of(self, tree: Any, record: Record) -> tuple[list[Scope], list[Scope]]:
+        """The items that no rule skips; and elements beside them that are none."""
         if self._skips is not None:
             self.check_skip(tree, record)
-        items = self._items(tree)
+        misfits: list[Scope] = []
+        items = self._items(tree, misfits)
         if items is None:
             root: Scope = (tree, None, None)
             raise RejectedError(Reason.NO_VALUES, lambda: where_they_end(self._mapping.each, root))
         if not items:
             raise SkippedError("no_items")
         if self._skips_item is None:
-            return items
-        kept = []
+            return items, misfits
+        kept: tuple[list[Scope], list[Scope]] = ([], [])
         skipped: Counter[str] = Counter()
-        for scope in items:
-            rule = self._skips_item(scope, record)
-            if rule is None:
-                kept.append(scope)
-            else:
-                skipped[rule] += 1
-        if not kept:
+        for scopes, rest in zip((items, misfits), kept, strict=True):
+            for scope in scopes:
+                rule = self._skips_item(scope, record)
+                if rule is None:
+                    rest.append(scope)
+                else:
+                    skipped[rule] += 1
+        if not kept[0]:
             raise SkippedError(min(skipped))
         self.skipped_items.update(skipped)
         return kept

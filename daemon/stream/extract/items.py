@@ -15,8 +15,9 @@ from daemon.mapping import Elements, Members, Path, PathStep, SkipRule, Table, Z
 from daemon.stream.extract.paths import ABSENT, Scope, compile_steps
 from daemon.stream.extract.sources import compile_sources
 
-Walk = Callable[[Scope, list[Scope]], bool]
-"""Appends the scopes of items; returns whether the place is there at all, though it may be empty."""
+Walk = Callable[[Scope, list[Scope], list[Scope]], bool]
+"""Appends the scopes of items, and of elements that the rest of the path does not fit; returns whether the place is
+there at all, though it may be empty."""
 
 
 def compile_each(paths: Sequence[Path]) -> Callable[[Any], list[Scope] | None]:
@@ -25,17 +26,28 @@ def compile_each(paths: Sequence[Path]) -> Callable[[Any], list[Scope] | None]:
     The first path that yields an item counts. An empty list: the places are there, and empty; None: no path
     leads anywhere.
     """
+    items = compile_each_counted(paths)
+    return lambda tree: items(tree, [])
+
+
+def compile_each_counted(paths: Sequence[Path]) -> Callable[[Any, list[Scope]], list[Scope] | None]:
+    """The same, of a function that also appends a scope for each element beside them that the path does not fit.
+
+    Such a scope has nothing (``ABSENT``) for its item, within the scope of the element.
+    """
     if not any(path.steps for path in paths):
-        return _message
+        return lambda tree, misfits: _message(tree)
     walks = [_walk(path.steps) for path in paths]
 
-    def items(tree: Any) -> list[Scope] | None:
+    def items(tree: Any, misfits: list[Scope]) -> list[Scope] | None:
         root: Scope = (tree, None, None)
         empty = False
         for walk in walks:
             found: list[Scope] = []
-            there = walk(root, found)
+            beside: list[Scope] = []
+            there = walk(root, found, beside)
             if found:
+                misfits += beside
                 return found
             empty = empty or there
         return [] if empty else None
@@ -49,7 +61,7 @@ def _message(tree: Any) -> list[Scope]:
     return [(item, None, root) for item in tree] if type(tree) is list else [root]
 
 
-def _end(scope: Scope, found: list[Scope]) -> bool:
+def _end(scope: Scope, found: list[Scope], misfits: list[Scope]) -> bool:
     """The end of a path at this scope: its elements where it is an array, else itself."""
     if type(scope[0]) is list:
         found.extend([(item, None, scope) for item in scope[0]])
@@ -67,17 +79,27 @@ def _walk(steps: Sequence[PathStep]) -> Walk:
     find, step, last = compile_steps(steps[:at]), steps[at], at + 1 == len(steps)
     inner = _walk(steps[at + 1 :])
     within = _explosion(step)
+    members = isinstance(step, Members)
+    of_arrays = members and not last and isinstance(steps[at + 1], Elements)
 
-    def explode(scope: Scope, found: list[Scope]) -> bool:
+    def explode(scope: Scope, found: list[Scope], misfits: list[Scope]) -> bool:
         scopes = within(find(scope[0]), scope)
         if scopes is None:
             return False
         if last:
             found.extend(scopes)
             return True
+        if of_arrays and not all(type(each[0]) is list for each in scopes):
+            return False  # fields of an item, of which one is an array
+        fits, some = True, False
         for each in scopes:
-            inner(each, found)
-        return True
+            if inner(each, found, misfits):
+                some = True
+            elif members:  # of the fields of an object, one that fits is enough
+                fits = False
+            else:
+                misfits.append((ABSENT, None, each))
+        return fits or some
 
     return explode
 
@@ -88,7 +110,7 @@ def _plain(steps: Sequence[PathStep]) -> Walk:
         return _end
     find = compile_steps(steps)
 
-    def end(scope: Scope, found: list[Scope]) -> bool:
+    def end(scope: Scope, found: list[Scope], misfits: list[Scope]) -> bool:
         item = find(scope[0])
         if type(item) is list:
             found.extend([(element, None, scope) for element in item])

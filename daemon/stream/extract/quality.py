@@ -91,20 +91,29 @@ def _last_name(source: Source) -> str:
 
 def _listed(good: frozenset[object], bad: frozenset[object]) -> Callable[[Any], int]:
     """As the mapping lists it; with ``good``, anything else is bad, and with ``bad`` alone anything else is good."""
-    good_words = {word.lower() for word in good if isinstance(word, str)}
-    bad_words = {word.lower() for word in bad if isinstance(word, str)}
+    good, bad = frozenset(map(_comparable, good)), frozenset(map(_comparable, bad))
 
     def grade(found: Any) -> int:
         if type(found) is dict:
             found = _code_in(found)
         if type(found) in (dict, list):
             return 2
-        word = found.strip().lower() if type(found) is str else None
-        if found in bad or word in bad_words:
+        found = _comparable(found)
+        if found in bad:
             return 2
-        return 0 if not good or found in good or word in good_words else 2
+        return 0 if not good or found in good else 2
 
     return grade
+
+
+def _comparable(found: Any) -> Any:
+    """A text in lower case, or as the number that it is; anything else as it is."""
+    if type(found) is not str:
+        return found
+    word = found.strip().lower()
+    if (number := _WORD_CODE.fullmatch(word)) is None:
+        return word
+    return int(number[1], 0 if number[1].startswith("0x") else 10)
 
 
 def _code_in(found: dict[Any, Any]) -> Any:
@@ -127,6 +136,8 @@ def _opc_da(found: Any) -> int:
     if type(found) is dict:
         found = _code_in(found)
     if type(found) is int:
+        if found > 0xFFFF:  # a gateway passes OPC UA's on
+            return _opc_ua(found)
         return 2 if found < 64 or found == _STALE else 1 if found < 192 else 0
     return _words(found, _opc_da)
 

@@ -25,6 +25,8 @@ Read = Callable[[Scope, Record], Any]
 """What is at a source: a JSON value, or bytes of a key or header; ``ABSENT`` (or null) where there is nothing."""
 TEXTS_KEPT: Final = 4096
 """Texts whose match of an expression is remembered: the ids of assets and sensors are few."""
+LONGEST_MATCHED: Final = 1000
+"""Characters of a text that an expression is tried on: a search may take the square of them."""
 
 
 def compile_sources(sources: Sources) -> Read:
@@ -146,7 +148,7 @@ def _compile(source: Source) -> Read:
                 return ABSENT
         found = known.get(text)
         if found is None:
-            hit = search(text)
+            hit = search(text) if len(text) <= LONGEST_MATCHED else None
             found = ABSENT if hit is None or hit[group] is None else hit[group]
             remember(known, text, found, TEXTS_KEPT)
         return found

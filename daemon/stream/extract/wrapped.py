@@ -1,12 +1,14 @@
 """Single values that a library has wrapped into an object, as their type's name with the value.
 
-``{"low": 2, "high": 0}`` is a 64-bit integer of JavaScript; ``{"double": 81.4}`` a union of Avro's JSON;
+``{"low": 2, "high": 0, "unsigned": true}`` is a 64-bit integer of JavaScript; ``{"double": 81.4}`` a union of Avro's JSON;
 ``{"doubleValue": 81.4}`` a wrapper of Protobuf's JSON; ``{"$numberLong": "17"}`` extended JSON.
 """
 
 from __future__ import annotations
 
 from typing import Any, Final
+
+from daemon.stream.decode.json_text import long_of
 
 _TYPES: Final = frozenset(
     {
@@ -37,11 +39,9 @@ def unwrapped(found: dict[Any, Any]) -> Any:
             if name not in _TYPES:
                 return inner
             inner = value
-        elif 2 <= len(inner) <= 3:
-            low, high = inner.get("low"), inner.get("high")
-            if type(low) is not int or type(high) is not int:
-                return inner
-            return (high << 32) | (low & 0xFFFFFFFF) if abs(high) < 1 << 33 else inner
+        elif len(inner) == 3:
+            number = long_of(inner)
+            return inner if number is None else number
         else:
             return inner
     return inner

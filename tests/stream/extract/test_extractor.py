@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from daemon.documents import from_yaml
-from daemon.domain import Reading, Reason
+from daemon.domain import Reading, Reason, Rejected
 from daemon.stream.decoding import Decoder
 from daemon.stream.extract import extractor as extractor_module
 from tests.stream.mapped import ARRIVED_NS, Cell, as_record, cells, decoded, read, refusal, stream
@@ -544,6 +544,59 @@ def test_items_that_cannot_be_used_are_counted_where_others_can() -> None:
     assert decoder.skipped_items == Counter({"v": 1})
     assert decoder.corrupt_by_fault == {("a", "text"): 1}
     assert decoder.unknown_sensors == {"other": 1}
+
+
+@pytest.mark.parametrize(
+    ("each", "message"),
+    [
+        ("a[].b", [{"b": [1, 2]}, {"B": [1]}, "x", {"b": None}, {"b": []}]),
+        ("a[].*.b[]", [{"name": "n", "g": {"b": [1, 2]}}, {"name": "n", "g": {"B": [1]}}, 7, {}]),
+        ("a[].b[].c", [{"b": [{"c": 1}, {"c": 2}, {"C": 1}]}, {"B": [1]}]),
+        ("a[].*[]", [{"b": [1], "c": [2]}, {"b": [1], "c": 2}, 7]),
+    ],
+)
+def test_elements_that_each_does_not_fit_are_refused_items(each: str, message: list[Any]) -> None:
+    mapping = {"each": each, "asset": {"constant": "s"}, "time": "$timestamp", "sensor": {"constant": "a"}}
+    decoder = Decoder(stream(["a"], mapping | {"value": "."}).spec())
+    (reading,) = decoder.decode_all([as_record({"a": message})])
+    assert isinstance(reading, Reading)
+    assert decoder.refused_items == Counter({"no_values": 2})
+
+
+def test_elements_that_each_does_not_fit_are_skipped_where_a_rule_says_so() -> None:
+    decoder = Decoder(stream(["a"], {}, format="opcua-pubsub").spec())
+    about = {"DataSetWriterId": 7, "Timestamp": "2026-03-01T08:00:00Z"}
+    messages = [
+        about | {"Payload": {"a": 1}},
+        about | {"MessageType": "ua-keepalive"},
+        about | {"payload": {}},
+    ]
+    found = decoder.decode_all([as_record({"MessageType": "ua-data", "Messages": messages})])
+    assert [type(each) for each in found] == [Reading]
+    assert decoder.skipped_items == Counter({"keep-alive": 1})
+    assert decoder.refused_items == Counter({"no_values": 1})
+
+
+def test_nothing_is_counted_of_the_items_of_a_message_that_is_refused() -> None:
+    decoder = Decoder(stream(["a"], LIST | {"each": "list[].b"}).spec())
+    found = decoder.decode_all([as_record({"list": [{"b": [{"n": "a"}]}, {"c": []}]})])
+    assert [type(each) for each in found] == [Rejected]
+    assert not decoder.refused_items
+
+
+def test_an_object_with_an_array_among_its_fields_is_no_object_of_arrays() -> None:
+    section = stream(["a"], {}, format="thingsboard")
+    for parts in ([{"a": 5}], ["x"], []):
+        message = {"ts": T, "values": {"a": 1}, "parts": parts}
+        assert read(section, message, key=b"pump-7") == [("pump-7", "a", T * NS, 1.0)]
+
+
+def test_a_long_text_matches_no_expression() -> None:
+    mapping = LIST | {"asset": [{"from": "id", "match": "([^/]+)$"}, "spare"]}
+    item = {"ts": T, "n": "a", "v": 1, "spare": "s"}
+    for length in (200, 1001):
+        ((asset, *_),) = read(stream(["a"], mapping), {"list": [item | {"id": "x" * length}]})
+        assert asset == ("s" if length > 1000 else "x" * length)
 
 
 def test_cells_with_keys_of_their_own_are_refused_alone() -> None:

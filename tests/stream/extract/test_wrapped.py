@@ -18,8 +18,9 @@ from daemon.stream.extract.wrapped import is_wrapped, unwrapped
         ({"intValue": "7"}, "7"),
         ({"$date": {"$numberLong": "5"}}, "5"),
         ({"low": 2, "high": 0, "unsigned": True}, 2),
-        ({"low": -1, "high": 0}, 2**32 - 1),
-        ({"low": 5, "high": -1}, 5 - 2**32),
+        ({"low": -1, "high": 0, "unsigned": False}, 2**32 - 1),
+        ({"low": 5, "high": -1, "unsigned": False}, 5 - 2**32),
+        ({"low": 5, "high": -1, "unsigned": True}, 2**64 - 2**32 + 5),
     ],
 )
 def test_the_value_is_taken_out(found: Any, expected: Any) -> None:
@@ -29,7 +30,7 @@ def test_the_value_is_taken_out(found: Any, expected: Any) -> None:
 
 @pytest.mark.parametrize(
     "found",
-    [{}, {"a": 1}, {"low": 1, "high": 2.5}, {"low": 1, "high": 2, "a": 3, "b": 4}, {"low": 1, "high": 2**40}, {"double": {"double": {"a": 1}}}],
+    [{}, {"a": 1}, {"low": 18, "high": 25}, {"low": 1, "high": 2.5}, {"low": 1, "high": 2, "unsigned": 1}, {"low": 1, "high": 2, "a": 3, "b": 4}, {"low": 1, "high": 2**40}, {"double": {"double": {"a": 1}}}],
 )  # fmt: skip
 def test_other_objects_stay(found: Any) -> None:
     assert type(unwrapped(found)) is dict
