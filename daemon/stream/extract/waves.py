@@ -36,7 +36,8 @@ def _kurtosis(x: Floats) -> float:
     """The fourth moment over the squared variance: 3 for a normal distribution; NaN for a constant block."""
     from_mean = x - np.mean(x)
     variance = float(np.mean(from_mean**2))
-    return float(np.mean(from_mean**4)) / variance**2 if variance > 0 else _NAN
+    squared = variance * variance  # 0.0 or infinite beyond the range of floats, where a power would raise
+    return float(np.mean(from_mean**4)) / squared if squared > 0 else _NAN
 
 
 def _crest(x: Floats) -> float:

@@ -43,6 +43,12 @@ def test_features_are_what_their_names_say(block: list[float]) -> None:
         assert found["a.kurtosis"] == pytest.approx(kurtosis)
 
 
+@pytest.mark.parametrize("tiny_or_huge", [1e-300, 9.9e-161, 1e100, 1e300])
+def test_blocks_at_the_ends_of_the_range_have_features_or_none(tiny_or_huge: float) -> None:
+    for value in dict(features("a", [0.0, tiny_or_huge], REDUCTIONS)).values():
+        assert value is None or math.isfinite(value)
+
+
 def test_the_kurtosis_of_normal_noise_is_three_and_of_a_sine_one_and_a_half() -> None:
     noise = np.random.default_rng(0).normal(size=20_000).tolist()
     sine = np.sin(np.arange(1000) * math.tau / 100).tolist()
