@@ -22,7 +22,7 @@ from daemon.domain import (
     ScoredRow,
     StreamSpec,
 )
-from daemon.stream import ingest
+from daemon.stream import batch_ingest
 from daemon.stream import pipeline as pipeline_module
 from daemon.stream.pipeline import Pipeline
 from tests.stream.pipelines import (
@@ -189,7 +189,7 @@ def test_a_crash_never_shows_nor_divides_a_record(
     undisturbed.run(len(events))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline_module, "MOST_EMITTED", 3)
-        patch.setattr(ingest, "MOST_BRIDGED", 3)
+        patch.setattr(batch_ingest, "MOST_BRIDGED", 3)
         snapshots_at_once(patch, 1)
         crashing.run_and_rest(iter(crashes))
     assert plain(crashing.published) == plain(undisturbed.published)
