@@ -113,6 +113,12 @@ def event_time_ns(found: object, zone: tzinfo = UTC) -> int:
     return time_ns
 
 
+def is_epoch_number(text: str) -> bool:
+    """Whether a text is read as an epoch number."""
+    text = text.strip()
+    return len(text) <= 64 and text[4:5] != "-" and _NUMBER.fullmatch(text) is not None
+
+
 def epoch_numbers_ns(found: Sequence[int] | Sequence[float]) -> Ints | None:
     """``event_time_ns`` of epoch numbers, all integers or all floats; None where one needs more care.
 

@@ -58,7 +58,7 @@ WHOLE = replace(SPEC, format=Format.MAPPED, input=parse_mapping(DOCUMENT | {"row
 
 
 def point(asset: str, second: int, **values: float | None) -> dict[str, Any]:
-    return {"of": asset, "at": 1_000_000 + second, "v": values}
+    return {"of": asset, "at": 1_000_000_000 + second, "v": values}
 
 
 def message(offset: int, *points: dict[str, Any], **more: Any) -> Record:
@@ -66,7 +66,7 @@ def message(offset: int, *points: dict[str, Any], **more: Any) -> Record:
 
 
 def scored(outputs: Sequence[object]) -> list[tuple[str, int]]:
-    return [(o.asset, o.row_ns // SECOND_NS - 1_000_000) for o in outputs if isinstance(o, ScoredRow)]
+    return [(o.asset, o.row_ns // SECOND_NS - 1_000_000_000) for o in outputs if isinstance(o, ScoredRow)]
 
 
 def test_a_row_of_a_gathered_stream_is_complete_when_all_sensors_have_reported() -> None:
@@ -90,7 +90,13 @@ def test_a_sensor_that_says_nothing_keeps_its_row_until_the_watermark_has_passed
     pipeline = make(GATHERED)
     outputs = feed(pipeline, [message(i, point("p1", i, a=0.5)) for i in range(8)])
     assert scored(outputs) == [("p1", 3), ("p1", 4)]  # 7 s less the lateness of 2 s closes what ends by 5 s
-    assert [o.row_ns // SECOND_NS - 1_000_000 for o in outputs if isinstance(o, FilledRow)] == [0, 1, 2, 3, 4]
+    assert [o.row_ns // SECOND_NS - 1_000_000_000 for o in outputs if isinstance(o, FilledRow)] == [
+        0,
+        1,
+        2,
+        3,
+        4,
+    ]
 
 
 def test_readings_of_one_record_come_in_the_order_of_their_times() -> None:

@@ -73,7 +73,7 @@ def date_ns(text: str, zone: tzinfo, day_first: bool | None) -> tuple[int, bool]
             )
         first, second, year = int(date["a"]), int(date["b"]), int(date["y"])
         day, month = (second, first) if day_first is False else (first, second)
-        year += 2000 if year < 100 else 0
+        year += 2000 if len(date["y"]) == 2 else 0
     hour = int(clock[1])
     if clock[5] is not None:
         hour = hour % 12 + (12 if clock[5][0] in "Pp" else 0)

@@ -20,6 +20,8 @@ from daemon.stream.timestamps import EventTimes
 
 IDS_KEPT: Final = 65_536
 """Ids of an asset with a sensor that are remembered: some 10 MB."""
+OWN_FORMATS: Final = ("json-wide", "json-long")
+"""Presets whose numbers of times are epochs however small, as they are where such a stream is not mapped."""
 Whose = tuple[str, str, int | None]
 """An asset, the name of a sensor, and its place in the stream, if it has one."""
 
@@ -37,7 +39,7 @@ class ItemKeys:
     """
 
     def __init__(self, mapping: InputMapping, asset_ids: AssetIds, event_times: EventTimes) -> None:
-        self.time = compile_time(mapping.time, event_times)
+        self.time = compile_time(mapping.time, event_times, any_epoch=mapping.preset in OWN_FORMATS)
         self.trusted = None if mapping.quality is None else compile_quality(mapping.quality)
         self._mapping = mapping
         self._asset = compile_sources(mapping.asset) if mapping.asset else None

@@ -13,16 +13,25 @@ from daemon.stream.extract.sources import absence, compile_sources, first_field
 from daemon.stream.extract.wrapped import unwrapped
 from daemon.stream.rejection import RejectedError, json_kind, shown
 from daemon.stream.text_cache import remember
-from daemon.stream.timestamps import TIMES_KEPT, EventTimes, exact_ns
+from daemon.stream.timestamps import TIMES_KEPT, EventTimes, event_time_ns, exact_ns, is_epoch_number
 
 UNIT_NS: Final = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
+EARLIEST_NS: Final = 10**8 * 10**9
+"""1973: a number without a unit that would be earlier in seconds is zero, a date without signs or a spreadsheet's day."""
+_TOO_SMALL: Final = -(2**63)  # for such a number: before all times, so that another place counts
 
 
-def compile_time(rule: TimeRule, event_times: EventTimes) -> Callable[[Scope, Record], int]:
+def compile_time(
+    rule: TimeRule, event_times: EventTimes, *, any_epoch: bool = False
+) -> Callable[[Scope, Record], int]:
     """The function that gives an item's event time in nanoseconds, not yet compared with the record's.
 
-    A time before 1970 is how many producers say that they have none (0001-01-01, 1601-01-01): where others of the
-    rule's places have one, that counts. The function raises ``RejectedError`` where there is none or it cannot be read.
+    A time before 1970 is how many producers say that they have none (0001-01-01, 1601-01-01, the number 0): where
+    others of the rule's places have one, that counts. The function raises ``RejectedError`` where there is none or it
+    cannot be read.
+
+    Args:
+        any_epoch: whether numbers without a unit are times however small; else those below ``EARLIEST_NS`` are none.
     """
     origins = [source.origin for source in rule.sources]
     from_record = Origin.TIMESTAMP in origins  # nothing after it is ever asked
@@ -31,7 +40,7 @@ def compile_time(rule: TimeRule, event_times: EventTimes) -> Callable[[Scope, Re
     reads = [compile_sources((source,)) for source in sources] if from_record or len(sources) > 1 else []
     plus = compile_sources(rule.plus) if rule.plus else None
     scale, plus_ns = UNIT_NS.get(rule.unit), UNIT_NS[rule.plus_unit]
-    known, parse = event_times.known, _parser(rule, event_times)
+    known, parse = event_times.known, _parser(rule, event_times, 0 if any_epoch else EARLIEST_NS)
     field = first_field(sources)  # nearly always it is there
     plain = scale is None and plus is None and not rule.formats
 
@@ -50,6 +59,11 @@ def compile_time(rule: TimeRule, event_times: EventTimes) -> Callable[[Scope, Re
         ns = written(found)
         if ns < 0 and reads:
             ns = from_others(ns, scope, record)
+        if ns == _TOO_SMALL:
+            raise RejectedError(
+                Reason.BAD_TIMESTAMP,
+                f"{shown(found)} is no time in seconds since 1970: give unit, or format, in time",
+            )
         return ns if plus is None else ns + _added(plus(scope, record), plus_ns)
 
     def written(found: object) -> int:
@@ -70,20 +84,25 @@ def compile_time(rule: TimeRule, event_times: EventTimes) -> Callable[[Scope, Re
     return time_of
 
 
-def _parser(rule: TimeRule, event_times: EventTimes) -> Callable[[object], int]:
+def _parser(rule: TimeRule, event_times: EventTimes, earliest_ns: int) -> Callable[[object], int]:
     """The function that reads a time of any kind but numbers of a unit."""
     formats, day_first, known, zone = rule.formats, rule.day_first, event_times.known, event_times.zone
 
     def parse(found: object) -> int:
         text = str(found) if formats and type(found) is int else found
         if type(text) is not str:
-            return event_times.parse(found)
+            time_ns = event_times.parse(found)
+            return time_ns if time_ns >= earliest_ns else _TOO_SMALL
         special = formatted_ns(text, formats, zone) if formats else None
         if special is None and text[4:5] != "-":
             special = date_ns(text, zone, day_first)
         if special is not None:
             time_ns, named = special
             event_times.zoneless += not named
+        elif is_epoch_number(text):
+            time_ns = event_time_ns(text, zone)
+            if time_ns < earliest_ns:
+                return _TOO_SMALL
         else:
             try:
                 time_ns = event_times.parse(plain_iso(text) if len(text) <= LONGEST else text)

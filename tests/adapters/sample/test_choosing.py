@@ -56,7 +56,7 @@ def test_long_lines_with_names_of_their_own() -> None:
 
 
 def test_an_object_of_numbers_is_the_values_whatever_its_name() -> None:
-    spec, _ = derive_spec(lines(*({"id": 7, "ts": i, "payload": {"x": i}} for i in range(1, 60))))
+    spec, _ = derive_spec(lines(*({"id": 7, "ts": 10**9 + i, "payload": {"x": i}} for i in range(1, 60))))
     assert (spec.fields.asset, spec.fields.values, spec.sensors) == ("id", "payload", ("x",))
 
 
@@ -66,7 +66,7 @@ def test_an_object_of_numbers_is_the_values_whatever_its_name() -> None:
         ([b"x", b"[1]", b"[" * 100_000], "none of the first 3 lines is a JSON object"),
         (lines({"asset": "a", "x": 1.5}), r"no field is a time .*name it with input: \{time: FIELD"),
         (
-            lines({"asset": "a", "ts": 1}),
+            lines({"asset": "a", "ts": 10**9}),
             r"the first has asset \(a string\), ts \(a number\); the nearest format is [\w-]+: no_values",
         ),
         (lines({"asset": "a", "ts": 1, "sensor": "s", "value": None}), "no field holds numbers"),

@@ -105,7 +105,7 @@ def test_a_sample_of_a_longer_file_does_not_shorten_the_window(tmp_path: Path) -
 
 
 def test_the_newest_messages_of_a_topic() -> None:
-    sample = lines(*({"asset": "a", "ts": i, "values": {"x": i}} for i in range(1, 100)))
+    sample = lines(*({"asset": "a", "ts": 10**9 + i, "values": {"x": i}} for i in range(1, 100)))
     records = [Record(i, None, value, -1) for i, value in enumerate(sample)]
     derived = derive_of_topic(records, False, [], "s", "sensors.s")
     assert (derived.spec.sensors, derived.spec.window) == (("x",), 16)

@@ -81,6 +81,10 @@ def test_a_time_without_a_zone_is_in_the_streams() -> None:
         ({"from": "t", "format": "%d.%m.%Y"}, "2026-03-01T08:00:00Z", T * NS),
         ({"from": "t", "unit": "s"}, 5, 5 * NS),
         ({"from": "t", "unit": "us"}, "5000000", 5 * NS),
+        ({"from": "t", "unit": "s"}, "20260131", 20260131 * NS),
+        ({"from": "t", "unit": "s"}, 0, 0),
+        ("t", 10**8, 10**8 * NS),
+        ("t", "100000000", 10**8 * NS),
         ({"from": "t", "unit": "ns"}, 7.0, 7),
         ({"from": "t", "unit": "ms"}, "2026-03-01T08:00:00Z", T * NS),
         ({"seconds": "t", "nanos": "n"}, T, T * NS + 5),
@@ -101,6 +105,13 @@ def test_a_rule_says_how_a_time_is_written(rule: Any, text: Any, expected: int) 
         ("t", "03/04/2026 08:00", "is the day first? Set day_first: true or false in time"),
         ("t", "31.02.2026 08:00", "day is out of range"),
         ("t", "99.99.2026 25:00", "must be in"),
+        ("t", 20260131, "20260131 is no time in seconds since 1970: give unit, or format, in time"),
+        ("t", "20260131", "is no time in seconds"),
+        ("t", " 20260131", "is no time in seconds"),
+        ("t", 45990.26, "is no time in seconds"),
+        ("t", "45990.26", "is no time in seconds"),
+        ("t", 0, "is no time in seconds"),
+        ({"from": "t", "plus": "m"}, 0, "is no time in seconds"),
         ("t", "yesterday", "is neither ISO 8601 nor a number"),
         ("t", True, "a boolean"),
         ("t", [1], "an array"),
@@ -118,13 +129,17 @@ def test_what_is_no_time_is_said(rule: Any, text: Any, detail: str) -> None:
     assert detail in error.value.detail
 
 
-@pytest.mark.parametrize("unset", ["0001-01-01T00:00:00Z", "1601-01-01T00:00:00Z"])
-def test_a_time_before_all_times_is_none_where_another_is_there(unset: str) -> None:
+@pytest.mark.parametrize(
+    "unset",
+    ["0001-01-01T00:00:00Z", "1601-01-01T00:00:00Z", "01.01.0001", "01.01.0001 00:00:00", 0, "0", 45990.26],
+)
+def test_a_time_before_all_times_is_none_where_another_is_there(unset: Any) -> None:
     for _ in range(2):
         assert time_of(["a", "b", "c"], {"a": unset, "b": "", "c": T}) == T * NS
         assert time_of(["a", "$timestamp"], {"a": unset}) == 99 * NS
-        assert time_of(["a", "b"], {"a": unset, "b": None}) < 0
-        assert time_of("a", {"a": unset}) < 0
+        if type(unset) is str and unset != "0":
+            assert time_of(["a", "b"], {"a": unset, "b": None}) < 0
+            assert time_of("a", {"a": unset}) < 0
 
 
 def test_a_record_without_a_time_gives_none() -> None:
