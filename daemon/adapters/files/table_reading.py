@@ -93,11 +93,11 @@ class TableReading:
 
     def of(self, spec: StreamSpec) -> TableReading:
         """The same reading with what the stream's configuration says, after what the user has named."""
-        spec = as_received(spec)
+        received = as_received(spec)  # a table has an angle in one column
         filled = replace(
             self,
             timezone=self.timezone or spec.timezone,
-            sensors=dict(zip(spec.sensors, spec.rules, strict=True)),
+            sensors=dict(zip(received.sensors, received.rules, strict=True)),
         )
         if spec.input is not None:
             return _with_input(filled, spec.input)

@@ -210,7 +210,7 @@ _LETTERS: Final = frozenset(
     ["C", "F", "K", "V", "A", "W", "N", "J", "S", "s", "h", "d", "m", "g", "t", "l", "L", "Ω", "Ω"]
 )
 """Units of one letter, as they are written. ``k`` and ``M`` are none: 10k is 10,000."""
-_HEX: Final = re.compile(r"(?!dB$)[A-Fa-f]+")
+_HEX: Final = re.compile(r"(?!dB$)[A-Fa-f][0-9A-Fa-f]*")
 """Units that may be hexadecimal digits too: they need a space, for 00A and 5C are identifiers."""
 _EXPONENT: Final = re.compile(r"\^?[-\u207b]?[123\u00b9\u00b2\u00b3]$")
 _BASE64: Final = re.compile(r"(?:[A-Za-z0-9+/]{4}){0,12}(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)")
