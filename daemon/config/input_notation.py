@@ -313,6 +313,8 @@ def _time(given: Any) -> TimeRule:
     _known(given, ("from", "unit", "format", "seconds", "nanos", "plus", "plus_unit", "day_first"))
     if len({"from", "seconds"} & set(given)) > 1 or len({"nanos", "plus"} & set(given)) > 1:
         raise ValueError("from and seconds exclude each other, and so do nanos and plus")
+    if "plus_unit" in given and not {"nanos", "plus"} & set(given):
+        raise ValueError("plus_unit is the unit of plus: write plus too, or unit for the time's own")
     plus = given.get("nanos", given.get("plus"))
     return TimeRule(
         parse_sources(given.get("from", given.get("seconds")), "time"),
@@ -379,6 +381,11 @@ def _quality(given: Any) -> QualityRule:
         return QualityRule(parse_sources(given, "quality"))
     _known(given, ("from", "code", "good", "bad", "uncertain"))
     code = given.get("code")
+    if {"good", "bad"} & set(given):
+        for key in {"code", "uncertain"} & set(given):
+            raise ValueError(
+                f"{key} beside good or bad would not be used: these lists alone say which values are good"
+            )
 
     def words(key: str) -> frozenset[object]:
         return _single_values(given.get(key, []))
@@ -482,6 +489,11 @@ def parse_mapping(document: Mapping[str, Any], preset: str) -> InputMapping:
         )
     if "sensor" in found and "value" not in found:
         raise ValueError("sensor needs value: where the number is")
+    if "value" in found and "sensor" not in found:
+        raise ValueError(
+            f"value goes with sensor, and the values are where {shapes[0]} says: write sensor too, or {shapes[0]}"
+            " instead of value"
+        )
     for key in ("asset", "time"):
         if key == "asset" and any(asset is not None for asset, _ in found.get("rename", {}).values()):
             continue

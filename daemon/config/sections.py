@@ -19,6 +19,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from daemon.calendar import check_fields
+from daemon.config.agreement import check_conditions, check_names, names_in_messages
 from daemon.config.notation import (
     LONGEST,
     Duration,
@@ -187,6 +188,10 @@ class SensorSection(Section):
 
     @model_validator(mode="after")
     def _sensible(self) -> Self:
+        if self.scale == 0.0:
+            raise ValueError(
+                f"scale 0 makes every value {self.offset:g}: leave it out where numbers are right as they are"
+            )
         if self.angle is not None and self.counter:
             raise ValueError("counter and angle: a value that wraps is no counter; write one of the two")
         if self.angle is not None and self.reduce not in (Reduce.FIRST, Reduce.LAST):
@@ -258,6 +263,7 @@ class StreamSection(Section):
                     f"sensors.{name}.hold {sensor.hold} is shorter than the period {self.period}"
                 )
         distinct("sensor", [name for name, _, _ in self.channels])
+        named = names_in_messages({name: sensor.source for name, sensor in self.sensors.items()})
         distinct("condition", self.condition)
         distinct("forget", self.forget)
         try:
@@ -270,6 +276,9 @@ class StreamSection(Section):
             FieldNames(**self.fields.model_dump()).used(Format(self.format), in_messages)
         elif self.fields != FieldsSection():
             raise ValueError("fields belongs to json-wide and json-long: write input instead")
+        else:
+            check_names(self.mapping, self.input or {}, named)
+            check_conditions(self.mapping, self.input or {}, self.condition, self.assets.values())
         return self
 
     @cached_property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,6 +36,12 @@ from tests.config.setups import document, refused
             ["sensors.a", "a value that wraps is no counter"],
         ),
         ({"sensors": {"a": {"angle": 360, "reduce": "mean"}}}, ["sensors.a", "reduce: mean of an angle"]),
+        ({"sensors": {"a": {"scale": 0, "offset": 2}}}, ["sensors.a", "scale 0 makes every value 2"]),
+        (
+            {"sensors": {"a": {"source": "x"}, "b": {"source": "x"}}},
+            ["sensors 'a' and 'b' are both 'x' in messages", "a `source` of its own"],
+        ),
+        ({"sensors": {"a": {"source": "b"}, "b": {}}}, ["sensors 'a' and 'b' are both 'b' in messages"]),
         ({"sensors": {"a": {"hold": "5"}}}, ["sensors.a.hold", "'5' is not a duration"]),
         ({"sensors": {"a": {"hold": "500ms"}}}, ["sensors.a.hold 0:00:00.500000 is shorter than the period"]),
         ({"sensors": {"a": {"angle": 360}, "a.cos": {}}}, ["sensor 'a.cos' appears twice"]),
@@ -135,6 +142,80 @@ def test_an_impossible_section_is_refused(section: str, value: dict[str, Any], e
 def test_a_share_of_the_cpu(text: Any, share: float) -> None:
     assert load(None, (), document(drill={"share": text})).drill.share == share
     assert load(None, (), document()).drill.share == 0.01
+
+
+CUSTOM = {"asset": "id", "time": "ts"}
+LEAVES = CUSTOM | {"leaves": "."}
+FIELDS = CUSTOM | {"fields": {"a": "x", "b": "y"}}
+
+
+@pytest.mark.parametrize(
+    ("stream", "expected"),
+    [
+        ({"input": CUSTOM | {"fields": {"a": "x", "bb": "y"}}}, ["input.fields.bb", "did you mean 'b'?"]),
+        ({"input": CUSTOM | {"fields": {"a": "x", "flow": "y"}}}, ["no sensor 'flow'; list it"]),
+        (
+            {"input": FIELDS, "sensors": {"a": {"source": "A1"}, "b": {}}},
+            ["input.fields.a: sensor 'a' is 'A1' in messages, by its `source`; write A1 here"],
+        ),
+        (
+            {"format": "telegraf", "input": {"fields": {"asset": "x", "timestamp": "t", "a": "a"}}},
+            ["input.fields.asset: fields has the places of sensors", "did you mean input.asset?"],
+        ),
+        ({"input": CUSTOM | {"fields": {"timestamp": "t"}}}, ["did you mean input.time?"]),
+        (
+            {
+                "input": CUSTOM | {"fields": {"vib": "v"}, "wave": {"reduce": ["rms"]}},
+                "sensors": ["vib.peak"],
+            },
+            ["input.fields.vib: the stream has no sensor 'vib'; did you mean 'vib.peak'?"],
+        ),
+        ({"input": LEAVES | {"rename": {"t1": "a", "t2": "bee"}}}, ["input.rename.t2: the stream has no"]),
+        (
+            {"input": LEAVES | {"rename": {"t1": {"asset": "p", "sensor": "c"}}}},
+            ["input.rename.t1: the stream has no sensor 'c'"],
+        ),
+        (
+            {"format": "telegraf", "condition": ["$hour", "mode"]},
+            ["condition 'mode': nothing says where it is", "write input.condition: {mode: PATH}"],
+        ),
+        (
+            {"input": LEAVES | {"condition": {"mode": "m"}}},
+            ["input.condition.mode: the stream's `condition` does not have 'mode'", "condition: [mode]"],
+        ),
+    ],
+)
+def test_what_would_do_nothing_with_the_messages_of_a_stream_is_refused(
+    stream: dict[str, Any], expected: list[str]
+) -> None:
+    line = refused(document(stream))
+    for text in expected:
+        assert text in line
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        {"sensors": {"a": {"source": "b"}, "b": {"source": "a"}}},
+        {"input": CUSTOM | {"fields": {"A1": "x"}}, "sensors": {"a": {"source": "A1"}}},
+        {"input": CUSTOM | {"fields": {"t1": "x"}, "rename": {"t1": "a"}}},
+        {"input": CUSTOM | {"fields": {"v": "x"}, "wave": {"reduce": ["rms", "peak"]}}, "sensors": ["v.rms"]},
+        {"input": LEAVES | {"condition": {"mode": "m"}}, "condition": ["mode", "$hour"]},
+        {"format": "telegraf", "condition": ["type"], "assets": {"p1": {"type": "small"}}},
+        {"input": CUSTOM | {"leaves": ".", "fields": None}},
+    ],
+)
+def test_what_messages_and_sensors_have_in_common_is_accepted(stream: dict[str, Any]) -> None:
+    load(None, (), document(stream))
+
+
+def test_a_table_of_names_may_have_those_of_other_streams(tmp_path: Path) -> None:
+    table = tmp_path / "tags.csv"
+    table.write_text("id,sensor\nt1,a\nt2,other\n")
+    load(None, (), document({"input": LEAVES | {"rename": str(table)}}))
+    table.write_text("id,sensor\nt1,aa\nt2,other\n")
+    line = refused(document({"input": LEAVES | {"rename": str(table)}}))
+    assert "input.rename.t1: the stream has no sensor 'aa'; did you mean 'a'?" in line
 
 
 def test_a_field_that_the_format_does_not_use_may_have_any_name() -> None:

@@ -486,7 +486,7 @@ REFUSED: dict[str, tuple[dict[str, Any], Any, str, str]] = {
         "no number below: no field 'data' in the message, which has id, ts",
     ),
     "no fields": (
-        {"asset": "id", "time": "ts", "fields": {"a": "x.y"}},
+        {"asset": "id", "time": "ts", "fields": {"force": "x.y"}},
         {"id": "a", "ts": T, "x": None},
         "no_values",
         "none of the fields is there: x.y: x is null",
@@ -693,7 +693,7 @@ def test_condition_fields_come_from_anywhere_in_a_message() -> None:
 
 
 def test_a_survey_has_the_cells_of_any_sensor() -> None:
-    section = stream(["other"], LIST | {"quality": "q", "rename": {"a": "alpha"}})
+    section = stream(["other", "alpha"], LIST | {"quality": "q", "rename": {"a": "alpha"}})
     items = [
         {"id": "s", "ts": T, "n": "a", "v": 1},
         {"id": "s", "n": "b"},
