@@ -16,9 +16,10 @@ from typing import Final
 
 from daemon.adapters.field_names import Role, named
 from daemon.adapters.files import Table, column_names, first_lines, is_lines, read_table
-from daemon.adapters.sample.choosing import choose, places_used, trees_of
+from daemon.adapters.sample.choosing import TRIED, choose, in_blocks, places_used, trees_of
 from daemon.adapters.sample.config_text import Written
 from daemon.adapters.sample.gathering import Readings, of_survey, of_table
+from daemon.adapters.sample.measurements import told_apart
 from daemon.adapters.sample.places import items_of
 from daemon.adapters.sample.settling import Derived, settle
 from daemon.adapters.sample.survey import Candidate, Survey, survey
@@ -180,7 +181,7 @@ class _Sample:
 def _from_records(records: Sequence[Record], exclude: Sequence[str], name: str, sample: _Sample) -> Derived:
     where, noun, part = sample.where, sample.noun, sample.part
     choice = choose(records, where, noun)
-    candidate = choice.candidate
+    candidate = told_apart(choice.candidate, in_blocks(records, TRIED))
     found = survey(candidate, records)
     gathered = candidate.mapping.assembly is Assembly.GATHER
     readings = of_survey(found, exclude, gathered=gathered)
@@ -201,6 +202,11 @@ def _from_records(records: Sequence[Record], exclude: Sequence[str], name: str, 
             f"{counted(found.skipped.total(), noun)} {'is' if found.skipped.total() == 1 else 'are'} skipped,"
             " as the format wants it:"
             f" {', '.join(f'{rule} {count}' for rule, count in sorted(found.skipped.items()))}"
+        )
+    if found.contradicting:
+        notes.append(
+            f"{counted(found.contradicting, 'value')} contradict{'s' if found.contradicting == 1 else ''} an earlier one of"
+            " the same asset, time and sensor (the first counts): does another field tell them apart?"
         )
     if left := {n: why for n, why in readings.left_out.items() if n not in found.texts}:
         notes.append(f"left out: {', '.join(f'{n} ({why})' for n, why in list(left.items())[:20])}")
