@@ -140,4 +140,8 @@ def _totals(found: "Inspection") -> str:
     if totals["unknown_sensors"]:
         names = ", ".join(escape(name) for name in totals["unknown_sensors"][:12])
         text += f" Not among the stream's sensors: {names}."
+    if never := totals.get("never_seen"):
+        text += f" Never seen: {', '.join(map(escape, never[:12]))}."
+    if against := totals.get("contradicting"):
+        text += f" {counted(against, 'value')} contradict an earlier one of the same asset, time and sensor."
     return text

@@ -89,7 +89,8 @@ def why_unscored(done: ReplayRun, plan: StreamPlan) -> str:
     counts = ", ".join(f"{count} {what}" for what, count in unused.items() if count)
     aside = f" ({counts} of {read} records)" if counts else ""
     if not records[Disposition.ACCEPTED]:
-        return f"no record could be used{aside}"
+        first = f"; the first: {done.rejected[0].detail}" if done.rejected else ""
+        return f"no record could be used{aside}{first}; see anomalyd inspect -c CONFIG"
     if done.stream.detector is None:
         return (
             f"{done.pipeline.observed_rows} rows, and model.learn_rows is {plan.learn_rows};"
