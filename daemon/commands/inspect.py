@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +18,15 @@ from typing import Any, Final
 import numpy as np
 
 from daemon.adapters.files import Table, TableReading, column_names, first_lines, is_lines, read_table
-from daemon.adapters.sample import SAMPLE_LINES, Candidate, derive, derive_of_topic, survey, survey_with
+from daemon.adapters.sample import (
+    SAMPLE_LINES,
+    Candidate,
+    derive,
+    derive_of_topic,
+    survey,
+    survey_with,
+    trees_by,
+)
 from daemon.assembly import as_received
 from daemon.commands.broker import kafka_only, with_servers
 from daemon.commands.init import SAMPLE_SUFFIXES
@@ -33,6 +41,7 @@ from daemon.stream.decode import MessageSchemas
 from daemon.stream.decoding import Decoder
 from daemon.stream.extract import ExtractedCell
 from daemon.stream.extract.numbers import NotANumberError, number_of
+from daemon.stream.extract.quality import is_known_word, last_name
 from daemon.stream.extract.sensor_values import SensorValues
 from daemon.stream.rejection import RejectedError, SkippedError
 
@@ -40,6 +49,9 @@ EXAMPLES: Final = 5
 CELLS_SHOWN: Final = 40
 """Values of a record that are shown."""
 _EXAMPLE_BYTES: Final = 160
+_QUALITIES_READ: Final = 500
+_WORDS_SHOWN: Final = 8
+_WORD_LENGTH: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +247,7 @@ def _of_records(
         "without_value": max(int(of_stream.sum()) - became.numbers - corrupt, 0),
         "no_number": corrupt + int(found.corrupt[~of_stream].sum()),
         "bad_quality": found.untrusted,
+        "unknown_quality": _unknown_words(mapped, records) if found.untrusted else {},
         "assets": len(found.assets),
         "sensors": len(mapped.spec.sensors),
         "unknown_sensors": sorted(unknown)[:50],
@@ -369,6 +382,39 @@ def _decoders(mapped: _Mapped) -> list[tuple[str, Decoder]]:
     time = mapped.mapping.time
     alone = [(each.text, mapped.decoder(time=replace(time, sources=(each,)))) for each in time.sources]
     return [("", mapped.decoder()), *alone]
+
+
+def _unknown_words(mapped: _Mapped, records: Sequence[Record]) -> dict[str, int]:
+    """Words of quality that nobody knows, with how many values are bad for them; none where the mapping lists its own."""
+    rule = mapped.mapping.quality
+    if rule is None or rule.good or rule.bad:
+        return {}
+    names = {name for source in rule.sources if (name := last_name(source))}
+    words: Counter[str] = Counter()
+    for _, tree in trees_by(mapped.candidate, records[:_QUALITIES_READ]):
+        words.update(_texts_at(tree, names))
+    unknown = [word for word, _ in words.most_common(_WORDS_SHOWN) if not is_known_word(word)]
+
+    def good(word: str) -> int:
+        decoder = mapped.decoder(quality=replace(rule, good=frozenset({word})))
+        found = survey_with(decoder, mapped.candidate, records)
+        return len(found.numbers) - found.untrusted
+
+    stated = good("") if unknown else 0  # values without a quality
+    return {word: count for word in unknown if (count := good(word) - stated) > 0}
+
+
+def _texts_at(tree: Any, names: set[str]) -> Iterator[str]:
+    """The texts of fields of these names, anywhere in a tree."""
+    if isinstance(tree, Mapping):
+        for name, value in tree.items():
+            if name in names and isinstance(value, str) and value.strip():
+                yield value.strip()[:_WORD_LENGTH]
+            elif isinstance(value, Mapping | list):
+                yield from _texts_at(value, names)
+    elif isinstance(tree, list):
+        for value in tree:
+            yield from _texts_at(value, names)
 
 
 def _rules(spec: StreamSpec) -> dict[str, tuple[str, SensorRule]]:

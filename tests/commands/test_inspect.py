@@ -227,3 +227,14 @@ def test_the_rules_of_sensors_are_at_work_in_what_is_shown_and_counted(tmp_path:
     totals = found.totals
     assert (totals["readings"], totals["without_value"], totals["no_number"]) == (40, 20, 0)
     assert totals["never_seen"] == ["flow (source F_raw)", "p"]
+
+
+def test_words_of_quality_that_nobody_knows_are_counted(tmp_path: Path) -> None:
+    rows = [
+        {"dev": "a", "at": START + i, "x": i % 5, "q": ("G", "good", "bad", None)[i % 4]} for i in range(40)
+    ]
+    rule = {"asset": "dev", "time": "at", "leaves": ".", "quality": "q"}
+    stream = {"name": "s", "topics": ["s"], "sensors": {"x": {}}, "input": rule}
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump({"streams": [stream]}))
+    found = inspected(messages(tmp_path / "a.jsonl", *rows), config=tmp_path / "c.yaml")
+    assert (found.totals["bad_quality"], found.totals["unknown_quality"]) == (20, {"G": 10})
