@@ -140,4 +140,13 @@ def _totals(found: "Inspection") -> str:
     if totals["unknown_sensors"]:
         names = ", ".join(escape(name) for name in totals["unknown_sensors"][:12])
         text += f" Not among the stream's sensors: {names}."
+    for word, count in totals.get("unknown_quality", {}).items():
+        text += (
+            f" Quality {escape(repr(word))} is not known, so it counts as bad ({counted(count, 'value')}):"
+            f" quality: {{from: ..., good: {escape(repr([word]))}}}."
+        )
+    if never := totals.get("never_seen"):
+        text += f" Never seen: {', '.join(map(escape, never[:12]))}."
+    if against := totals.get("contradicting"):
+        text += f" {counted(against, 'value')} contradict an earlier one of the same asset, time and sensor."
     return text

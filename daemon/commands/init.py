@@ -75,6 +75,10 @@ def derive_configuration(options: InitOptions) -> Configuration:
         source = path if is_lines(path) else read_table(path, options.exclude, reading=reading)
         derived = derive(source, options.exclude, name=name)
         derived = replace(derived, spec=replace(derived.spec, timezone=reading.timezone))
+        if reading.day_first is not None:
+            derived.notes.append(
+                "read with --day-first or --month-first: give it to commands over this file again"
+            )
     else:
         if not is_topic_name(sample) or (
             sample.lower().endswith(SAMPLE_SUFFIXES) and not options.bootstrap_servers

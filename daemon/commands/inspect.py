@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +18,15 @@ from typing import Any, Final
 import numpy as np
 
 from daemon.adapters.files import Table, TableReading, column_names, first_lines, is_lines, read_table
-from daemon.adapters.sample import SAMPLE_LINES, Candidate, derive, derive_of_topic, survey, survey_with
+from daemon.adapters.sample import (
+    SAMPLE_LINES,
+    Candidate,
+    derive,
+    derive_of_topic,
+    survey,
+    survey_with,
+    trees_by,
+)
 from daemon.assembly import as_received
 from daemon.commands.broker import kafka_only, with_servers
 from daemon.commands.init import SAMPLE_SUFFIXES
@@ -28,17 +36,22 @@ from daemon.config import Settings, is_topic_name, load
 from daemon.config.presets import CUSTOM
 from daemon.domain import FieldNames, Format, Record, StreamSpec, iso
 from daemon.errors import BrokerError, ConfigError, InputError, UsageError
-from daemon.mapping import InputMapping, Source
+from daemon.mapping import PLAIN, InputMapping, SensorRule, Source
 from daemon.stream.decode import MessageSchemas
 from daemon.stream.decoding import Decoder
 from daemon.stream.extract import ExtractedCell
 from daemon.stream.extract.numbers import NotANumberError, number_of
+from daemon.stream.extract.quality import is_known_word, last_name
+from daemon.stream.extract.sensor_values import SensorValues
 from daemon.stream.rejection import RejectedError, SkippedError
 
 EXAMPLES: Final = 5
 CELLS_SHOWN: Final = 40
 """Values of a record that are shown."""
 _EXAMPLE_BYTES: Final = 160
+_QUALITIES_READ: Final = 500
+_WORDS_SHOWN: Final = 8
+_WORD_LENGTH: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,22 +233,26 @@ def _of_records(
     mapped = replace(mapped, schemas=schemas)
     found = survey_with(mapped.decoder(), mapped.candidate, records)
     became = read_records(mapped.spec, records, schemas)
-    numbers = int(np.isfinite(found.numbers).sum())
-    unknown = set(found.sensors) - {
-        rule.source or name for name, rule in zip(mapped.spec.sensors, mapped.spec.rules, strict=True)
-    }
+    known = _rules(mapped.spec)
+    unknown = set(found.sensors) - known.keys()
+    listed = np.array([name in known for name in found.sensors], bool)
+    of_stream = listed[found.sensor] if len(found.sensors) else np.zeros(0, bool)
+    corrupt = sum(became.corrupt.values())
     totals = {
         "records": became.read,
         "accepted": became.accepted,
         "refused": {each.reason: each.count for each in became.worst},
         "skipped": dict(sorted(became.skipped.items())),
-        "readings": numbers if became.accepted else 0,
-        "without_value": len(found.numbers) - numbers - int(found.corrupt.sum()),
-        "no_number": int(found.corrupt.sum()),
+        "readings": became.numbers,
+        "without_value": max(int(of_stream.sum()) - became.numbers - corrupt, 0),
+        "no_number": corrupt + int(found.corrupt[~of_stream].sum()),
         "bad_quality": found.untrusted,
+        "unknown_quality": _unknown_words(mapped, records) if found.untrusted else {},
         "assets": len(found.assets),
         "sensors": len(mapped.spec.sensors),
         "unknown_sensors": sorted(unknown)[:50],
+        "never_seen": became.unseen[:50] if became.accepted else [],
+        "contradicting": became.contradicting,
     }
     rejects = [
         Reject(each.reason, each.count, each.detail, _shortened(each.examples[0].value), each.nearest)
@@ -346,7 +363,7 @@ def _texts(found: Any) -> str:
 def _examples(mapped: _Mapped, records: Sequence[Record]) -> list[Example]:
     """The first records that have cells; where none has, the first."""
     decoders = _decoders(mapped)
-    known = {rule.source or name for name, rule in zip(mapped.spec.sensors, mapped.spec.rules, strict=True)}
+    known = _rules(mapped.spec)
     read: list[Example] = []
     unread: list[Example] = []
     for record in records:
@@ -367,7 +384,48 @@ def _decoders(mapped: _Mapped) -> list[tuple[str, Decoder]]:
     return [("", mapped.decoder()), *alone]
 
 
-def _example(decoders: Sequence[tuple[str, Decoder]], record: Record, known: set[str]) -> Example:
+def _unknown_words(mapped: _Mapped, records: Sequence[Record]) -> dict[str, int]:
+    """Words of quality that nobody knows, with how many values are bad for them; none where the mapping lists its own."""
+    rule = mapped.mapping.quality
+    if rule is None or rule.good or rule.bad:
+        return {}
+    names = {name for source in rule.sources if (name := last_name(source))}
+    words: Counter[str] = Counter()
+    for _, tree in trees_by(mapped.candidate, records[:_QUALITIES_READ]):
+        words.update(_texts_at(tree, names))
+    unknown = [word for word, _ in words.most_common(_WORDS_SHOWN) if not is_known_word(word)]
+
+    def good(word: str) -> int:
+        decoder = mapped.decoder(quality=replace(rule, good=frozenset({word})))
+        found = survey_with(decoder, mapped.candidate, records)
+        return len(found.numbers) - found.untrusted
+
+    stated = good("") if unknown else 0  # values without a quality
+    return {word: count for word in unknown if (count := good(word) - stated) > 0}
+
+
+def _texts_at(tree: Any, names: set[str]) -> Iterator[str]:
+    """The texts of fields of these names, anywhere in a tree."""
+    if isinstance(tree, Mapping):
+        for name, value in tree.items():
+            if name in names and isinstance(value, str) and value.strip():
+                yield value.strip()[:_WORD_LENGTH]
+            elif isinstance(value, Mapping | list):
+                yield from _texts_at(value, names)
+    elif isinstance(tree, list):
+        for value in tree:
+            yield from _texts_at(value, names)
+
+
+def _rules(spec: StreamSpec) -> dict[str, tuple[str, SensorRule]]:
+    """The stream's sensors with their rules, by what they are called in messages."""
+    spec = as_received(spec)
+    return {rule.source or name: (name, rule) for name, rule in zip(spec.sensors, spec.rules, strict=True)}
+
+
+def _example(
+    decoders: Sequence[tuple[str, Decoder]], record: Record, known: Mapping[str, tuple[str, SensorRule]]
+) -> Example:
     (_, decoder), *alone = decoders
     try:
         cells, faults = decoder.survey(record)
@@ -387,9 +445,9 @@ def _example(decoders: Sequence[tuple[str, Decoder]], record: Record, known: set
             cell.asset,
             iso(cell.time_ns),
             places.get((cell.asset, cell.time_ns, cell.sensor), ""),
-            cell.sensor,
+            known[cell.sensor][0] if cell.sensor in known else cell.sensor,
             _shown(cell.value),
-            _mark(cell, known),
+            _mark(cell, known.get(cell.sensor)),
         )
         for cell in cells[:CELLS_SHOWN]
     ]
@@ -398,17 +456,22 @@ def _example(decoders: Sequence[tuple[str, Decoder]], record: Record, known: set
     return Example(record.offset, made, len(cells) - len(made), became)
 
 
-def _mark(cell: ExtractedCell, known: set[str]) -> str:
-    marks = [] if cell.sensor in known else ["not listed"]
+def _mark(cell: ExtractedCell, known: tuple[str, SensorRule] | None) -> str:
+    """What the stream makes of a cell; empty where that is the plain number."""
+    name, rule = known or (cell.sensor, PLAIN)
+    marks = [] if known is not None else ["not listed"]
+    if name != cell.sensor:
+        marks.append(f"source {cell.sensor}")
     if not cell.trusted:
         return ", ".join([*marks, "missing: bad quality"])
     try:
-        number = number_of(cell.value)
+        raw = number_of(cell.value, rule.states)
     except NotANumberError as error:
         return ", ".join([*marks, f"no number: {error.fault}"])
+    number = SensorValues([rule]).apply_one(raw, 0)
     if number != number:
         marks.append("missing")
-    elif type(cell.value) not in (int, float):
+    elif type(cell.value) not in (int, float) or number != raw:
         marks.append(f"read as {number:g}")
     return ", ".join(marks)
 

@@ -10,10 +10,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from daemon.adapters.sample import nearest_preset
 from daemon.adapters.schemas import provide_schemas
+from daemon.assembly import as_received
 from daemon.documents import counted
-from daemon.domain import Reading, Record, Rejected, StreamSpec
+from daemon.domain import Floats, Reading, Record, Rejected, StreamSpec
 from daemon.stream.decode import MessageSchemas
 from daemon.stream.decoding import Decoder
 
@@ -58,6 +61,9 @@ class ReadRecords:
     refused: dict[str, Refused] = field(default_factory=dict)  # by reason
     unknown: Counter[str] = field(default_factory=Counter)  # values of sensors that the stream does not list
     corrupt: Counter[tuple[str, str]] = field(default_factory=Counter)  # cells by sensor and fault
+    numbers: int = 0  # cells with a value
+    contradicting: int = 0  # cells that differ from the first of their asset, time and sensor
+    unseen: list[str] = field(default_factory=list)  # sensors of the stream without any number
 
     @property
     def share(self) -> float:
@@ -94,9 +100,21 @@ def read_records(
         schemas: those that the records name (``schemas_of``); None: they name none.
     """
     decoder = Decoder(spec, schemas=schemas)
+    received = as_received(spec)
     found = ReadRecords(len(records))
+    first: dict[tuple[str, int], Floats] = {}
+    seen = np.zeros(len(received.sensors), bool)
     for record in records:
         several = decoder.decode_all([record])
+        for each in several:
+            if isinstance(each, Reading):
+                values = _values_of(each, len(seen))
+                there = np.isfinite(values)
+                seen |= there
+                found.numbers += int(there.sum())
+                known = first.setdefault((each.asset, each.time_ns), values)
+                found.contradicting += int((there & np.isfinite(known) & (known != values)).sum())
+                np.copyto(known, values, where=np.isnan(known))
         readings = sum(isinstance(each, Reading) for each in several)
         found.readings += readings
         if readings or not several:
@@ -112,9 +130,23 @@ def read_records(
                 refused.examples.append(record)
         elif not isinstance(what, Reading):
             found.skipped[what.rule] += 1
+    found.unseen = [
+        name if rule.source is None else f"{name} (source {rule.source})"
+        for name, rule, there in zip(received.sensors, received.rules, seen, strict=True)
+        if not there
+    ]
     found.unknown = Counter(decoder.unknown_sensors)
     found.corrupt = Counter(decoder.corrupt_by_fault)
     return found
+
+
+def _values_of(reading: Reading, sensors: int) -> Floats:
+    """(C,) the values of a reading, NaN where it has none."""
+    if reading.values is not None:
+        return np.array(reading.values, np.float64)
+    values = np.full(sensors, np.nan)
+    values[reading.sensor] = reading.value
+    return values
 
 
 def said_of(found: ReadRecords) -> str:
@@ -135,4 +167,10 @@ def said_of(found: ReadRecords) -> str:
     if found.unknown:
         names = ", ".join(name for name, _ in found.unknown.most_common(5))
         parts.append(f"sensors that the stream does not list: {names}")
+    if found.accepted and found.unseen:
+        parts.append(f"never seen: {', '.join(found.unseen[:5])}")
+    if found.contradicting:
+        parts.append(
+            f"{counted(found.contradicting, 'value')} contradict an earlier one of the same asset, time and sensor"
+        )
     return "; ".join(parts)

@@ -92,7 +92,7 @@ async def replay(options: ReplayOptions, progress: Progress = no_progress) -> Re
     summary = summary_of(done, kept, judged_by, figures, time.monotonic() - began)
     notes += time_notes(done, table, kept, plan)
     if not done.totals["scored"]:
-        notes.append(f"nothing was scored: {why_unscored(done, plan)}")
+        notes.append(f"nothing was scored: {why_unscored(done, plan, kept.refusal)}")
     accounts = account_lines(done.counts, done.stream.decoder.unknown_sensors)
     result = Replayed(summary, figures, list(dict.fromkeys(notes)), accounts)  # TEST may be the sample too
     write_summary(options.out / "summary.json", summary)

@@ -81,15 +81,22 @@ def refuse_late(test: Path, records: Mapping[str, int], plan: StreamPlan) -> Non
         )
 
 
-def why_unscored(done: ReplayRun, plan: StreamPlan) -> str:
-    """Why no row was scored, as far as the input shows it."""
+def why_unscored(done: ReplayRun, plan: StreamPlan, refusal: str = "") -> str:
+    """Why no row was scored, as far as the input shows it.
+
+    Args:
+        done: the pass.
+        plan: of its stream.
+        refusal: why the first refused record was, and what was found there; empty: none was.
+    """
     records = done.records
     read = sum(records.values())
     unused = {d: records[d] for d in (Disposition.LATE, Disposition.DUPLICATE, Disposition.REJECTED)}
     counts = ", ".join(f"{count} {what}" for what, count in unused.items() if count)
     aside = f" ({counts} of {read} records)" if counts else ""
     if not records[Disposition.ACCEPTED]:
-        return f"no record could be used{aside}"
+        first = f"; the first: {refusal}" if refusal else ""
+        return f"no record could be used{aside}{first}; see anomalyd inspect -c CONFIG"
     if done.stream.detector is None:
         return (
             f"{done.pipeline.observed_rows} rows, and model.learn_rows is {plan.learn_rows};"

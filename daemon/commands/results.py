@@ -61,6 +61,7 @@ class ReplaySink:
         self.filled: list[FilledRow] = []
         self.drifts: list[DriftRecord] = []
         self.ahead: list[tuple[int, str]] = []  # lines rejected as ``future``, and their times
+        self.refusal = ""  # the first reason, with what was found
         self._imputed_file, self._alerts_file, self._drift_file = imputed, alerts, drift
         self._dead_letter_file = dead
         self._oversized: Mapping[int, Any] = {}
@@ -74,6 +75,7 @@ class ReplaySink:
 
     def reject(self, rejected: Rejected) -> None:
         """Write a dead letter for a row that the source of a table rejected."""
+        self.refusal = self.refusal or _said(rejected)
         self._dead_letter_file.write(dead_letter(rejected))
         if rejected.reason is Reason.FUTURE:
             self.ahead.append((rejected.record.offset, rejected.detail.split(" ")[0]))
@@ -102,11 +104,16 @@ class ReplaySink:
                 case DeadLetter():
                     record = output.rejected.record
                     line = msgspec.structs.replace(record, offset=self._line_of(record.offset))
+                    self.refusal = self.refusal or _said(output.rejected)
                     if output.rejected.reason is Reason.FUTURE:
                         self.ahead.append((line.offset, output.rejected.detail.split(" ")[0].strip("'")))
                     self._dead_letter_file.write(
                         dead_letter(replace(output.rejected, record=line), self._oversized)
                     )
+
+
+def _said(rejected: Rejected) -> str:
+    return f"{rejected.reason.value}, {rejected.detail}"
 
 
 def summary_of(

@@ -158,6 +158,7 @@ def parse_source(given: Any, target: str) -> Source:
     if not isinstance(given, str) or not given:
         raise ValueError(
             f"{shown(given)} is no place in a message: write a path, or $key, $topic, $header:NAME"
+            + (" (YAML reads no, yes, on and off as booleans: quote them)" if isinstance(given, bool) else "")
         )
     outer = re.fullmatch(r"((?:\^\.?)*)\$name", given)
     if outer is not None:

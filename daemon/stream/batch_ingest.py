@@ -117,7 +117,7 @@ class BatchIngest:
         groups = by_slot(slots)
         first = np.flatnonzero(groups.occurrence == 0)
         counts = clock.count + 1 + np.arange(len(slots))
-        self._ledger.note(slots[first], offsets[first], counts[first])
+        self._ledger.note(slots, offsets, counts, first)
         plain = grid.is_next_row(slots, groups.occurrence, rows, times, batch.conditions[part])
         if self._guard.doubtful[slots].any():
             plain &= ~self._guard.doubtful[slots]
@@ -158,7 +158,7 @@ class BatchIngest:
         batch, slots = placed.readings, placed.slots[begin:end]
         counts = clock.count + 1 + np.arange(len(slots))
         first = np.flatnonzero(by_slot(slots).occurrence == 0)
-        self._ledger.note(slots[first], batch.offsets[begin:end][first], counts[first])
+        self._ledger.note(slots, batch.offsets[begin:end], counts, first)
         parts = batch.parts(slots, begin, end, self._spec.period_ns)
         plain = grid.gathering.plain(parts, guard.doubtful)
         together = np.flatnonzero(plain)

@@ -169,7 +169,7 @@ class Ingest:
             reading: it.
             value_hash: that of a wide reading's values, where it is known already.
         """
-        self._ledger.note_one(slot, reading.offset, self.clock.count)
+        self._ledger.note_one(slot, reading.offset)
         if (
             self._ledger.follows_snapshots
         ):  # a held reading would be in the asset's snapshot: this one was accepted

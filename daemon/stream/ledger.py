@@ -73,6 +73,7 @@ class Ledger:
         self._persisted: set[str] = set()  # assets that have a snapshot
         self._evicted: set[str] = set()  # since the last commit
         self._active: set[str] = set()  # their snapshot holds an open episode or a stuck sensor
+        self._record = (-1, 0)  # offset of the newest record, and the clock's count at its first reading
         self._checkpoints: deque[int] = deque(maxlen=CHECKPOINTS_BACK)  # offsets of the last ones
 
     # -------------------------------------------------------------- reading again
@@ -104,17 +105,33 @@ class Ledger:
         self._persisted |= names
 
     # -------------------------------------------------------------- what a successor must read
-    def note(self, slots: Ints, offsets: Ints, counts: Ints) -> None:
-        """Records of these assets were taken in, one of each; ``counts`` is the clock's count at each."""
-        new = self._first_unsaved.values[slots] < 0
-        self._first_unsaved.values[slots[new]] = offsets[new]
-        self._unsaved_count.values[slots[new]] = counts[new]
+    def begin(self, offset: int, count: int) -> None:
+        """A reading of the record at ``offset`` is next; ``count`` is the clock's at this reading."""
+        if offset != self._record[0]:
+            self._record = offset, count
 
-    def note_one(self, slot: int, offset: int, count: int) -> None:
-        """The same for a single record."""
+    def note(self, slots: Ints, offsets: Ints, counts: Ints, first: Ints) -> None:
+        """Readings were taken in.
+
+        A successor reads whole records again and counts each of their readings: what is kept of an asset is
+        therefore the clock's count at the first reading of the record that its reading came in.
+
+        Args:
+            slots, offsets, counts: (B,) of each reading its asset, its record and the clock's count; offsets ascend.
+            first: the first reading of each asset.
+        """
+        first = first[self._first_unsaved.values[slots[first]] < 0]
+        begun = counts[np.searchsorted(offsets, offsets[first])]
+        begun[offsets[first] == self._record[0]] = self._record[1]  # it had readings before
+        self._first_unsaved.values[slots[first]] = offsets[first]
+        self._unsaved_count.values[slots[first]] = begun
+        self.begin(int(offsets[-1]), int(counts[np.searchsorted(offsets, offsets[-1])]))
+
+    def note_one(self, slot: int, offset: int) -> None:
+        """The same for a single reading, after ``begin``."""
         if self._first_unsaved.values[slot] < 0:
             self._first_unsaved.values[slot] = offset
-            self._unsaved_count.values[slot] = count
+            self._unsaved_count.values[slot] = self._record[1]
 
     def replay_from(self, position: int) -> int:
         """The oldest record that no snapshot covers; ``position`` if there is none."""

@@ -372,6 +372,7 @@ class Pipeline:
         asset, offset = reading.asset, reading.offset
         parts, ingest, ledger = self.parts, self.parts.ingest, self.parts.ledger
         ingest.clock.count += 1
+        ledger.begin(offset, ingest.clock.count)
         if ledger.follows_snapshots and ledger.covers(asset, offset):
             return
         slot = parts.assets.slots.get(asset)

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from daemon.adapters.files import TableReading, read_table
 from daemon.commands.init import InitOptions, derive_configuration
+from daemon.commands.inputs import table_of
 from daemon.commands.replay import ReplayOptions, replay
 from daemon.config import load
 from daemon.documents import from_yaml
@@ -59,6 +61,57 @@ def test_a_name_of_neither_a_file_nor_a_topic_is_refused(name: str, tmp_path: Pa
 def test_a_name_that_no_stream_can_have_is_refused(sample: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no configuration can be made of it"):
         derive_configuration(InitOptions(str(sample), tmp_path / "config.yaml", name="a b"))
+
+
+WIDE = ("When,Rig,a,b,Note", "2026-01-01T{h:02d}:{m:02d}:00Z,{x},{i}.5,{j},")
+LONG = ("When,Rig,Probe kind,Figure", "2026-01-01T{h:02d}:{m:02d}:00Z,{x},{s},{i}.5")
+TWO = ("Day,Moment,Rig,a", "2026-01-01,{h:02d}:{m:02d}:00,{x},{i}.5")
+
+
+@pytest.mark.parametrize(
+    ("form", "reading", "fields"),
+    [
+        (WIDE, {"asset": "Rig"}, {"asset": "Rig", "timestamp": "When"}),
+        (WIDE, {"time": ("When",), "asset": "Rig"}, {"asset": "Rig", "timestamp": "When"}),
+        (LONG, {"asset": "Rig", "sensor": "Probe kind", "value": "Figure"}, {"sensor": "Probe kind"}),
+        (TWO, {"time": ("Day", "Moment"), "asset": "Rig"}, {"timestamp": "Day"}),
+    ],
+)
+def test_the_columns_that_were_named_are_read_again_by_the_configuration(
+    form: tuple[str, str], reading: dict[str, Any], fields: dict[str, str], tmp_path: Path
+) -> None:
+    (header, row), path, out = form, tmp_path / "a.csv", tmp_path / "config.yaml"
+    sensors = ("p", "q") if form is LONG else ("",)
+    rows = [
+        row.format(h=i // 60, m=i % 60, x=x, s=s, i=i % 9, j=i % 7)
+        for i in range(100)
+        for x in ("r1", "r2")
+        for s in sensors
+    ]
+    path.write_text("\n".join([header, *rows]) + "\n")
+    named = TableReading(**reading)
+    made = derive_configuration(InitOptions(str(path), out, reading=named))
+    made.write(out)
+    (stream,) = load(out, ()).streams
+    assert fields.items() <= stream.fields.model_dump().items()
+    before, after = read_table(path, reading=named), table_of(path, stream.spec(), (), TableReading())
+    assert (after.asset_names, len(after)) == (("r1", "r2"), 200) == (before.asset_names, len(before))
+    assert after.time_ns.tolist() == before.time_ns.tolist()
+    cells = [
+        table.values[:, [table.sensors.index(name) for name in stream.sensors]].tolist()
+        for table in (before, after)
+    ]
+    assert cells[0] == cells[1]
+
+
+def test_a_column_without_a_number_is_no_sensor_of_the_configuration(tmp_path: Path) -> None:
+    header, row = WIDE
+    rows = [row.format(h=i // 60, m=i % 60, x="r1", i=i % 9, j=i % 7) for i in range(100)]
+    (tmp_path / "a.csv").write_text("\n".join([header, *rows]) + "\n")
+    made = derive_configuration(InitOptions(str(tmp_path / "a.csv"), tmp_path / "config.yaml"))
+    assert made.spec.sensors == ("a", "b")
+    (note,) = (note for note in made.notes if "Note" in note)
+    assert note == "left out: Note (holds no number; list it below sensors to take it in)"
 
 
 MS = 1_750_000_000_000

@@ -199,3 +199,42 @@ async def test_a_topic_of_avro_is_read_by_the_schemas_of_the_registry(
     bare = InspectOptions(topic, bootstrap_servers=kafka_bootstrap)
     with pytest.raises(InputError, match=r"Confluent's framing.* schema_registry: \{url: .*decode: avro"):
         await asyncio.to_thread(inspect_sample, bare)
+
+
+def test_the_rules_of_sensors_are_at_work_in_what_is_shown_and_counted(tmp_path: Path) -> None:
+    rows = [
+        {"asset": "a", "ts": START + i, "values": {"RUN": "RUN" if i % 2 else "STOP", "T_raw": 215, "p": -99}}
+        for i in range(20)
+    ]
+    stream = {
+        "name": "s",
+        "topics": ["s"],
+        "sensors": {
+            "run": {"source": "RUN", "states": {"RUN": 1, "STOP": 0}},
+            "temp": {"source": "T_raw", "scale": 0.1},
+            "p": {"missing": [-99]},
+            "flow": {"source": "F_raw"},
+        },
+    }
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump({"streams": [stream]}))
+    found = inspected(messages(tmp_path / "a.jsonl", *rows), config=tmp_path / "c.yaml")
+    shown = [(cell.sensor, cell.value, cell.mark) for cell in found.examples[1].cells]
+    assert shown == [
+        ("run", '"RUN"', "source RUN, read as 1"),
+        ("temp", "215", "source T_raw, read as 21.5"),
+        ("p", "-99", "missing"),
+    ]
+    totals = found.totals
+    assert (totals["readings"], totals["without_value"], totals["no_number"]) == (40, 20, 0)
+    assert totals["never_seen"] == ["flow (source F_raw)", "p"]
+
+
+def test_words_of_quality_that_nobody_knows_are_counted(tmp_path: Path) -> None:
+    rows = [
+        {"dev": "a", "at": START + i, "x": i % 5, "q": ("G", "good", "bad", None)[i % 4]} for i in range(40)
+    ]
+    rule = {"asset": "dev", "time": "at", "leaves": ".", "quality": "q"}
+    stream = {"name": "s", "topics": ["s"], "sensors": {"x": {}}, "input": rule}
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump({"streams": [stream]}))
+    found = inspected(messages(tmp_path / "a.jsonl", *rows), config=tmp_path / "c.yaml")
+    assert (found.totals["bad_quality"], found.totals["unknown_quality"]) == (20, {"G": 10})

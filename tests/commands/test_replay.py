@@ -211,3 +211,15 @@ async def test_each_note_appears_once(tmp_path: Path) -> None:
     done = await replay(ReplayOptions(path, tmp_path / "out", train=path, sets=LINEAR))
     assert done.notes.count("not numeric, left out: what") == 1
     assert len(set(done.notes)) == len(done.notes)
+
+
+async def test_a_replay_without_a_usable_record_says_what_was_refused_first(tmp_path: Path) -> None:
+    lines = (json.dumps({"asset": "a", "at": i, "values": {"x": 1.5}}) for i in range(20))
+    (tmp_path / "a.jsonl").write_text("\n".join(lines) + "\n")
+    (tmp_path / "c.yaml").write_text("streams: [{name: s, topics: [s], sensors: {x: {}}}]")
+    done = await replay(ReplayOptions(tmp_path / "a.jsonl", tmp_path / "out", config=tmp_path / "c.yaml"))
+    (note,) = (note for note in done.notes if note.startswith("nothing was scored"))
+    assert (
+        "no record could be used (20 rejected of 20 records); the first: no_timestamp, no field 'ts'" in note
+    )
+    assert "see anomalyd inspect -c" in note

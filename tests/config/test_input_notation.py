@@ -240,3 +240,10 @@ def test_keys_over_a_preset_replace_its_own_and_its_shape() -> None:
     mapping = parse_mapping(over(base, {"quality": None, "rows": "whole"}), "custom")
     assert mapping.quality is None
     assert mapping.assembly is Assembly.WHOLE
+
+
+def test_a_word_that_yaml_reads_as_a_boolean_is_said_to_need_quotes() -> None:
+    with pytest.raises(
+        ValueError, match=r"False is no place .* \(YAML reads no, yes, on and off as booleans: quote"
+    ):
+        parse_mapping(from_yaml("{asset: no, time: ts, leaves: .}"), "custom")

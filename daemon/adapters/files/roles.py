@@ -47,6 +47,7 @@ _ROW_QUALITY: Final = frozenset({"quality", "qualitycode", "opcquality", "validi
 """Names of columns of a wide table that are about the whole row; ``status`` may well be a sensor."""
 _PLAIN_ASSETS: Final = re.compile(
     r"id|name|number|serial|asset|equipment|machine|device|host|deveui|sourcekey|vin"
+    r"|nummer|nr$|maschine|anlage|gerät|geraet|équipement|equipement|máquina|maquina|equipo|macchina|impianto|matricola"
 )
 """What the name of a numeric asset column has; a number called ``pump`` or ``motor`` may be a measurement."""
 _CLOCK_ONLY: Final = re.compile(

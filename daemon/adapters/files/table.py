@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
+from shlex import quote
 from typing import Final
 
 import numpy as np
@@ -257,8 +258,12 @@ def read_table(
     SensorValues([_unscaled(rule) for rule in of_sensors]).apply(table.values)
     odd = _odd_values(table)  # of the numbers as they are written, as ``missing`` is
     SensorValues([replace(rule, missing=frozenset()) for rule in of_sensors]).apply(table.values)
-    notes += [*odd.values(), *_odd_keys(table, columns)]
-    return replace(table, notes=tuple(dict.fromkeys(notes)), odd_numbers=odd)
+    keys = _odd_keys(table, columns)
+    misleading = tuple(f"column {name!r} holds texts; as a sensor" for name in keys.telling)
+    kept = [note for note in notes if not note.startswith(misleading)]
+    return replace(
+        table, notes=tuple(dict.fromkeys([*keys.first, *kept, *odd.values(), *keys.notes])), odd_numbers=odd
+    )
 
 
 def _add(time_ns: Ints, columns: Columns, name: str, unit: str) -> None:
@@ -385,8 +390,20 @@ def _odd_values(table: Table) -> dict[tuple[str, float], str]:
     return notes
 
 
-def _odd_keys(table: Table, columns: Columns) -> list[str]:
-    """Notes on rows of one asset and time."""
+@dataclass(frozen=True, slots=True)
+class _OddKeys:
+    """Notes on rows of one asset and time, and the columns of texts or whole numbers that tell them apart.
+
+    ``first`` is what is to be read before all else: without it the others are about rows taken for one another.
+    """
+
+    first: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    telling: tuple[str, ...] = ()
+
+
+def _odd_keys(table: Table, columns: Columns) -> _OddKeys:
+    """What is to be said of rows that share asset and time."""
     used = np.flatnonzero(table.usable)
     rules = [table.reading.sensors.get(name, PLAIN) for name in table.sensors]
     single = [c for c, rule in enumerate(rules) if rule.reduce is Reduce.FIRST]
@@ -395,7 +412,7 @@ def _odd_keys(table: Table, columns: Columns) -> list[str]:
     asset, time = table.asset_codes[used].astype(np.int64), table.time_ns[used]
     again, before = same_keys(asset, time)
     if not len(again):
-        return []
+        return _OddKeys()
     notes = []
     against = contradicting(table.values[:, single], used[again], used[before])
     if against:
@@ -403,23 +420,31 @@ def _odd_keys(table: Table, columns: Columns) -> list[str]:
             f"{len(again):,} rows have the asset and time of an earlier row; {against:,} of them contradict it"
             " (the first counts)"
         )
-    if table.roles.asset is None and _MANY_REPEATED * len(again) > len(used):
-        lines = used if table.pivoted is None else table.pivoted.first[used]
-        possible = [
-            (name, codes[lines])
-            for name in columns.names
-            if name not in {*table.roles.time, table.roles.sensor, table.roles.value}
-            and (codes := _few_values(columns, name)) is not None
-        ]
-        names = telling_apart(possible, asset, time, len(again))
-        if names:
-            notes.append(
-                f"times repeat, and no column is the asset: {', '.join(names[:3])} tells the rows apart:"
-                f" --asset {names[0]}"
-            )
-        else:
-            notes.append("times repeat, and no column is the asset: --asset COLUMN names one")
-    return notes
+    if _MANY_REPEATED * len(again) <= len(used):
+        return _OddKeys(notes=tuple(notes))
+    lines = used if table.pivoted is None else table.pivoted.first[used]
+    keys = {*table.roles.time, table.roles.asset, table.roles.sensor, table.roles.value}
+    possible = [
+        (name, codes[lines])
+        for name in columns.names
+        if name not in keys and (codes := _few_values(columns, name)) is not None
+    ]
+    names = telling_apart(possible, asset, time, len(again))
+    if table.roles.sensor is None and len(table.sensors) == 1 and against:
+        texts = [name for name in names if name not in table.sensors]
+        if len(texts) == 1:  # one column of names and one of numbers are left
+            value = table.spelling[table.sensors[0]].column
+            first = f"looks long: --sensor {quote(texts[0])} --value {quote(value)}"
+            if table.roles.asset is None:
+                first += f"; if {texts[0]} names machines, --asset {quote(texts[0])}"
+            return _OddKeys((first,), tuple(notes), tuple(texts))
+    if table.roles.asset is not None:
+        return _OddKeys(notes=tuple(notes))
+    told = "times repeat, and no column is the asset"
+    if not names:
+        return _OddKeys((f"{told}: --asset COLUMN names one",), tuple(notes))
+    first = f"{told}: {', '.join(names[:3])} tells the rows apart: --asset {quote(names[0])}"
+    return _OddKeys((first,), tuple(notes), tuple(names))
 
 
 def _few_values(columns: Columns, name: str) -> Ints | None:

@@ -2,11 +2,11 @@
 
 ``deriving`` makes the stream. On its way: ``encodings`` (what the bytes are), ``choosing`` (which mapping reads them:
 every preset, and those that ``shapes`` makes of the ``places`` in the messages, compared by their ``survey``),
-``gathering`` (the readings), ``settling`` with ``period`` and ``facts`` (what the times and numbers show).
+``measurements`` (a prefix where Telegraf's contradict each other), ``gathering`` (the readings), ``settling`` with ``period`` and ``facts`` (what the times and numbers show).
 ``config_text`` writes the configuration.
 """
 
-from daemon.adapters.sample.choosing import Choice, choose, nearest_preset
+from daemon.adapters.sample.choosing import Choice, choose, nearest_preset, trees_by
 from daemon.adapters.sample.config_text import Written, config_yaml, latents_for, quoted, span
 from daemon.adapters.sample.deriving import (
     SAMPLE_LINES,
@@ -39,4 +39,5 @@ __all__ = [
     "span",
     "survey",
     "survey_with",
+    "trees_by",
 ]

@@ -16,6 +16,7 @@ from typing import Any, Final
 from daemon.adapters.field_names import NAMES, Role, bare
 from daemon.adapters.files.row_keys import ONLY_ASSET
 from daemon.adapters.sample.encodings import Decoding, find_decoding
+from daemon.adapters.sample.measurements import told_apart
 from daemon.adapters.sample.roles import is_bookkeeping
 from daemon.adapters.sample.shapes import shapes_of
 from daemon.adapters.sample.survey import Candidate, Survey, path_text, survey
@@ -248,6 +249,8 @@ def _candidates(trees: Sequence[tuple[Record, Any]], decoding: Decoding) -> Iter
         over = {} if decoding.rule is None or "decode" in document else {"decode": decoding.rule}
         candidate = Candidate(name, over)
         yield candidate
+        if (told := told_apart(candidate, in_blocks(records, TRIED))) is not candidate:
+            yield told
         yield from _completed(candidate, few)
     yield from shapes_of(records, [tree for _, tree in trees], decoding.rule)
 

@@ -11,18 +11,20 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 from typing import Final
 
 from daemon.adapters.field_names import Role, named
 from daemon.adapters.files import Table, column_names, first_lines, is_lines, read_table
-from daemon.adapters.sample.choosing import choose, places_used, trees_of
+from daemon.adapters.sample.choosing import TRIED, choose, in_blocks, places_used, trees_of
 from daemon.adapters.sample.config_text import Written
 from daemon.adapters.sample.gathering import Readings, of_survey, of_table
+from daemon.adapters.sample.measurements import told_apart
 from daemon.adapters.sample.places import items_of
 from daemon.adapters.sample.settling import Derived, settle
 from daemon.adapters.sample.survey import Candidate, Survey, survey
 from daemon.documents import counted
-from daemon.domain import Format, Record, StreamSpec
+from daemon.domain import FieldNames, Format, Record, StreamSpec
 from daemon.errors import InputError
 from daemon.mapping import Assembly
 
@@ -117,16 +119,45 @@ def _from_table(table: Table, exclude: Sequence[str], name: str, decided: bool) 
         raise InputError(f"{table.path}: no row has a usable time")
     readings = of_table(table, exclude)
     if not readings.sensors:
-        raise InputError(f"{table.path}: every numeric column is excluded")
-    zoneless = {"timezone": _ZONELESS} if table.zoneless else {}
-    derived = settle(StreamSpec(name, readings.sensors), readings, Written(why=zoneless), whole=True)
+        if not readings.left_out:
+            raise InputError(f"{table.path}: every numeric column is excluded")
+        raise InputError(f"{table.path}: no column that is left holds a number: {_left_out(readings)}")
+    why = {"timezone": _ZONELESS} if table.zoneless else {}
+    spec = StreamSpec(name, readings.sensors)
+    if table.reading.names_columns:
+        spec = replace(spec, fields=_fields(table))
+        why["fields"] = _columns_named(table)
+    derived = settle(spec, readings, Written(why=why), whole=True)
     marks = {} if decided else derived.written.sensors
     notes = table.notes_without({name: keys.get("missing", ()) for name, keys in marks.items()})
+    notes = [note for note in notes if note not in {_without_number(name) for name in readings.left_out}]
+    if not decided:
+        notes += [f"left out: {name} ({why})" for name, why in list(readings.left_out.items())[:20]]
     if usable < len(table):
         first = next(iter(table.refused.items()))
         unused = counted(len(table) - usable, "row")
         notes.append(f"{unused} cannot be used; row {first[0]}: {first[1].detail}")
     return _noted(derived, notes, decided)
+
+
+def _without_number(name: str) -> str:
+    """The note of a table on a column that would be a sensor."""
+    return f"sensor {name!r} holds no number at all"
+
+
+def _fields(table: Table) -> FieldNames:
+    """The columns of a table, as the configuration names them for whoever reads it again."""
+    roles = table.roles
+    known = {"asset": roles.asset, "timestamp": roles.time[0], "sensor": roles.sensor, "value": roles.value}
+    return FieldNames(**{key: name for key, name in known.items() if name is not None})
+
+
+def _columns_named(table: Table) -> str:
+    """The comment on these: what a name cannot say must be said with the file again."""
+    if len(table.roles.time) == 1:
+        return "columns that were named for the sample"
+    options = " ".join(f"--time {quote(name)}" for name in table.roles.time)
+    return f"columns that were named for the sample; where the time of day is not found beside the date: {options}"
 
 
 _ZONELESS: Final = "the times name no zone: UTC is assumed; take the # away where it is another"
@@ -150,7 +181,7 @@ class _Sample:
 def _from_records(records: Sequence[Record], exclude: Sequence[str], name: str, sample: _Sample) -> Derived:
     where, noun, part = sample.where, sample.noun, sample.part
     choice = choose(records, where, noun)
-    candidate = choice.candidate
+    candidate = told_apart(choice.candidate, in_blocks(records, TRIED))
     found = survey(candidate, records)
     gathered = candidate.mapping.assembly is Assembly.GATHER
     readings = of_survey(found, exclude, gathered=gathered)
@@ -171,6 +202,11 @@ def _from_records(records: Sequence[Record], exclude: Sequence[str], name: str, 
             f"{counted(found.skipped.total(), noun)} {'is' if found.skipped.total() == 1 else 'are'} skipped,"
             " as the format wants it:"
             f" {', '.join(f'{rule} {count}' for rule, count in sorted(found.skipped.items()))}"
+        )
+    if found.contradicting:
+        notes.append(
+            f"{counted(found.contradicting, 'value')} contradict{'s' if found.contradicting == 1 else ''} an earlier one of"
+            " the same asset, time and sensor (the first counts): does another field tell them apart?"
         )
     if left := {n: why for n, why in readings.left_out.items() if n not in found.texts}:
         notes.append(f"left out: {', '.join(f'{n} ({why})' for n, why in list(left.items())[:20])}")

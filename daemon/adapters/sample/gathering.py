@@ -15,7 +15,7 @@ from daemon.adapters.files import Table
 from daemon.adapters.sample.facts import Series, is_event_time
 from daemon.adapters.sample.roles import is_bookkeeping
 from daemon.adapters.sample.survey import Survey
-from daemon.domain import Floats, Ints
+from daemon.domain import Floats, Ints, Mask
 
 MOST_ROW_CELLS: Final = 20_000_000
 """Rows times sensors that are laid out to find duplicates."""
@@ -89,13 +89,20 @@ def _rows(found: Survey, order: Ints, sensors: Sequence[str]) -> Floats:
 
 
 def of_table(table: Table, exclude: Collection[str]) -> Readings:
-    """The readings of a table's usable rows; sensors in file order."""
+    """The readings of a table's usable rows; sensors in file order, without those that hold no number."""
     usable = np.flatnonzero(table.usable)
     usable = usable[np.lexsort((table.time_ns[usable], table.asset_codes[usable]))]
     cuts = np.flatnonzero(np.diff(table.asset_codes[usable])) + 1
     tracks = np.split(table.time_ns[usable], cuts)
-    places = [c for c, name in enumerate(table.sensors) if name not in exclude]
+    filled: Mask = np.asarray(np.isfinite(table.values[usable]).any(axis=0), bool)
+    wanted = [c for c, name in enumerate(table.sensors) if name not in exclude]
+    places = [c for c in wanted if filled[c]]
     sensors = tuple(table.sensors[c] for c in places)
+    left_out = {
+        table.sensors[c]: "holds no number; list it below sensors to take it in"
+        for c in wanted
+        if not filled[c]
+    }
     columns = table.values[usable][:, places]
     series = {}
     for c, name in enumerate(sensors):
@@ -106,4 +113,4 @@ def of_table(table: Table, exclude: Collection[str]) -> Readings:
             [times[k] for times, k in zip(tracks, kept, strict=True) if k.any()],
             [each[k] for each, k in zip(numbers, kept, strict=True) if k.any()],
         )
-    return Readings(sensors, series, tracks, tracks, columns, gathered=False)
+    return Readings(sensors, series, tracks, tracks, columns, gathered=False, left_out=left_out)

@@ -174,6 +174,17 @@ class Survey:
         return 1 - float(np.unique(keys[:3], axis=1).shape[1] / keys.shape[1])
 
     @cached_property
+    def contradicting(self) -> int:
+        """Numbers that differ from the first of their asset, sensor and time."""
+        there = np.flatnonzero(np.isfinite(self.numbers))
+        order = there[np.lexsort((there, self.time_ns[there], self.sensor[there], self.asset[there]))]
+        keys = np.stack([self.asset[order], self.sensor[order], self.time_ns[order]])
+        begins = np.ones(len(order), bool)
+        begins[1:] = (np.diff(keys, axis=1) != 0).any(axis=0)
+        first = order[np.flatnonzero(begins)[np.cumsum(begins) - 1]]
+        return int((self.numbers[order] != self.numbers[first]).sum())
+
+    @cached_property
     def varies(self) -> bool:
         """Whether any sensor has two different numbers, or few numbers at all."""
         there = np.isfinite(self.numbers)

@@ -20,6 +20,20 @@ from daemon.stream.text_cache import remember
 GOOD_WORDS: Final = ("good", "ok", "valid", "true", "normal", "fresh")
 UNCERTAIN_WORDS: Final = ("uncertain", "questionable", "suspect", "doubtful", "estimated", "substituted")
 """Beginnings of texts, in lower case, that say so; any other text is bad."""
+_BAD_WORDS: Final = (
+    "bad",
+    "false",
+    "invalid",
+    "error",
+    "fail",
+    "fault",
+    "stale",
+    "not",
+    "no",
+    "missing",
+    "unknown",
+    "poor",
+)
 _CODE_NAMES: Final = (
     "Code",
     "code",
@@ -76,7 +90,7 @@ def _grade_of(rule: QualityRule) -> Callable[[Any], int]:
         return _opc_ua
     if rule.code is not None:
         return _opc_da
-    names = [_last_name(source).lower() for source in rule.sources]
+    names = [last_name(source).lower() for source in rule.sources]
     if all("status" in name for name in names):
         return _opc_ua
     if all(name.endswith(("valid", "good", "ok")) for name in names):
@@ -84,7 +98,8 @@ def _grade_of(rule: QualityRule) -> Callable[[Any], int]:
     return _plain
 
 
-def _last_name(source: Source) -> str:
+def last_name(source: Source) -> str:
+    """The name of the field that a source ends in."""
     step = source.path.steps[-1] if source.path is not None and source.path.steps else None
     return step.name if isinstance(step, Key) else source.name or source.text
 
@@ -152,6 +167,14 @@ def _plain(found: Any) -> int:
     if type(found) is int:
         return _opc_da(found) if found <= 255 or found == _STALE else _opc_ua(found)
     return _opc_ua(found) if type(found) is dict else _words(found, _plain)
+
+
+def is_known_word(word: str) -> bool:
+    """Whether a text of quality says something; any other counts as bad for want of a meaning."""
+    word = word.strip().lower()
+    if _WORD_CODE.fullmatch(word) or _CLOSING_CODE.search(word):
+        return True
+    return word.removeprefix("status").startswith((*GOOD_WORDS, *UNCERTAIN_WORDS, *_BAD_WORDS))
 
 
 def _words(found: Any, grade: Callable[[int], int]) -> int:

@@ -144,7 +144,7 @@ def test_a_quality_column_counts_for_sensors_with_a_unit(tmp_path: Path) -> None
 def test_times_that_repeat_without_an_asset_are_noted_with_a_remedy(tmp_path: Path) -> None:
     text = "time,line no,x\n" + rows(40, "2024-01-01 00:00:{t:02d},L{k},{i}.5")
     notes = read(tmp_path, text).notes
-    assert any(note.endswith("line no tells the rows apart: --asset line no") for note in notes)
+    assert notes[0].endswith("if line no names machines, --asset 'line no'")
     assert (
         "20 rows have the asset and time of an earlier row; 20 of them contradict it (the first counts)"
         in notes
@@ -240,3 +240,52 @@ def test_a_date_and_whole_hours(tmp_path: Path) -> None:
     text = "date,hour,x\n" + "".join(f"2024-01-0{1 + i // 24},{i % 24},{i}.5\n" for i in range(48))
     table = read(tmp_path, text)
     assert (table.sensors, seconds(table)) == (("x",), [3600 * i for i in range(48)])
+
+
+def test_what_tells_the_rows_of_one_time_apart_is_said_first_and_proposed_as_no_sensor(
+    tmp_path: Path,
+) -> None:
+    rows = "".join(f"2026-01-01T00:{i:02d}:00Z,{a},{i % 7}.5,{i % 5}.5\n" for i in range(40) for a in "xy")
+    (tmp_path / "a.csv").write_text("ts,rig code,temp,flow\n" + rows)
+    table = read_table(tmp_path / "a.csv")
+    assert table.notes[0].endswith("rig code tells the rows apart: --asset 'rig code'")
+    assert not any("states" in note for note in table.notes)
+
+
+@pytest.mark.parametrize("asset", ["", "m1,"])
+def test_one_column_of_names_and_one_of_numbers_are_said_to_look_long(tmp_path: Path, asset: str) -> None:
+    rows = "".join(
+        f"2026-01-01T00:{i:02d}:00Z,{asset}{s},{i % 7}.{len(s)}\n" for i in range(40) for s in ("a b", "c")
+    )
+    (tmp_path / "a.csv").write_text(f"ts,{'machine,' if asset else ''}probe kind,x\n" + rows)
+    table = read_table(tmp_path / "a.csv")
+    assert table.notes[0].startswith("looks long: --sensor 'probe kind' --value x")
+    long = read_table(tmp_path / "a.csv", reading=TableReading(sensor="probe kind", value="x"))
+    assert long.sensors == ("a b", "c")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "timeStamp,machineId,sensorId,measuredValue",
+        "Zeitpunkt,Anlage,Messstelle,Messwert",
+        "MESS_DATUM,Ger\u00e4t,Kanal,Wert",
+        "Horodatage,\u00c9quipement,Capteur,Valeur",
+        "Fecha,M\u00e1quina,Variable,Valor",
+        "Data ora,Macchina,Sensore,Valore",
+    ],
+)
+def test_a_long_table_is_read_by_the_names_of_several_languages(tmp_path: Path, header: str) -> None:
+    rows = "".join(
+        f"2026-01-01T00:{i:02d}:00Z,m{m},{s},{i}.5\n" for i in range(20) for m in (1, 2) for s in "ab"
+    )
+    (tmp_path / "a.csv").write_text(f"{header}\n{rows}")
+    table = read_table(tmp_path / "a.csv")
+    assert (table.sensors, table.asset_names, len(table)) == (("a", "b"), ("m1", "m2"), 40)
+
+
+@pytest.mark.parametrize("asset", ["Maschine", "Maschinen-Nr", "Anlage", "Aggregat", "Geraet", "Impianto"])
+def test_the_asset_of_a_wide_table_is_found_by_usual_names(tmp_path: Path, asset: str) -> None:
+    rows = "".join(f"05.03.2026;0{i // 60}:{i % 60:02d}:00;P{m};{i},5\n" for i in range(90) for m in (1, 2))
+    (tmp_path / "a.csv").write_text(f"Datum;Uhrzeit;{asset};Druck\n{rows}")
+    assert read_table(tmp_path / "a.csv").asset_names == ("P1", "P2")
