@@ -258,11 +258,13 @@ def read_table(
     SensorValues([_unscaled(rule) for rule in of_sensors]).apply(table.values)
     odd = _odd_values(table)  # of the numbers as they are written, as ``missing`` is
     SensorValues([replace(rule, missing=frozenset()) for rule in of_sensors]).apply(table.values)
-    keys = _odd_keys(table, columns)
-    misleading = tuple(f"column {name!r} holds texts; as a sensor" for name in keys.telling)
+    odd_keys = _odd_keys(table, columns)
+    misleading = tuple(f"column {name!r} holds texts; as a sensor" for name in odd_keys.telling)
     kept = [note for note in notes if not note.startswith(misleading)]
     return replace(
-        table, notes=tuple(dict.fromkeys([*keys.first, *kept, *odd.values(), *keys.notes])), odd_numbers=odd
+        table,
+        notes=tuple(dict.fromkeys([*odd_keys.first, *kept, *odd.values(), *odd_keys.notes])),
+        odd_numbers=odd,
     )
 
 
