@@ -478,5 +478,7 @@ def merged_readings(
             number = number_of(value) if trusted else math.nan
         except NotANumberError:
             number = math.nan
-        found.setdefault((asset, time_ns), {})[sensor] = number
+        values = found.setdefault((asset, time_ns), {})
+        if sensor not in values or not math.isnan(number):  # the last number counts
+            values[sensor] = number
     return found
