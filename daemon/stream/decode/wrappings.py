@@ -86,7 +86,8 @@ def looks_like(value: bytes) -> str:
     if value[:4] == b"\x28\xb5\x2f\xfd":
         return "a zstd header begins it: let the producer compress with Kafka's compression.type"
     if first == b"\x00":
-        return "a zero byte begins it: Confluent's framing? Give decode: {kind: ..., unwrap: confluent}"
+        after = "json-schema" if value[5:6] in (b"{", b"[") else "avro or protobuf, with schema_registry.url"
+        return f"a zero byte begins it, as Confluent's framing does: give decode: {after}"
     if value.lstrip()[:1] in (b"{", b"["):
         return "it looks like JSON: give decode: json"
     if value.lstrip(b' "')[:2] in (b"ey", b"W3", b"ew", b"Ww"):

@@ -116,7 +116,14 @@ def test_wrappings_are_taken_off_in_order() -> None:
         (gzip.compress(b"{}"), "a gzip header begins it: give unwrap: gzip"),
         (zlib.compress(b"{}" * 50), "a zlib header begins it: give unwrap: zlib"),
         (base64.b64encode(b'{"a": 1}'), "it looks like JSON in base64: give unwrap: base64"),
-        (b"\x00\x00\x00\x00\x07\xff", "a zero byte begins it: Confluent's framing?"),
+        (
+            b"\x00\x00\x00\x00\x07\xff",
+            "a zero byte begins it, as Confluent's framing does: give decode: avro",
+        ),
+        (
+            b'\x00\x00\x00\x00\x07{"a": 1}',
+            "a zero byte begins it, as Confluent's framing does: give decode: json-",
+        ),
         (b"\x28\xb5\x2f\xfd\x04", "a zstd header begins it: let the producer compress"),
         (b"\x81\xa1a\x01", "it may be MessagePack: give decode: msgpack"),
         (b"\xa1\x61a\xff", "it may be CBOR: give decode: cbor"),
