@@ -13,15 +13,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from daemon.adapters.files import TableReading, is_lines, read_table, replacing
-from daemon.adapters.sample import SAMPLE_LINES, Derived, config_yaml, derive, derive_of_topic
+from daemon.adapters.sample import config_yaml, derive, derive_of_topic
 from daemon.commands.broker import kafka_only
 from daemon.commands.inputs import check_reading
-from daemon.config import Settings, is_topic_name, load
+from daemon.commands.samples import check_topic, exists, newest_of_topic
+from daemon.config import load
 from daemon.documents import from_yaml
 from daemon.domain import StreamSpec
-from daemon.errors import BrokerError, ConfigError, InputError, UsageError
-
-SAMPLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".pq", ".jsonl", ".ndjson", ".json", ".gz")
+from daemon.errors import ConfigError, InputError, UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +64,10 @@ def derive_configuration(options: InitOptions) -> Configuration:
         DaemonError: neither a file nor a topic has this name, or no configuration can be made of it.
     """
     sample, name, topic = options.sample, options.name, options.topic
-    if _exists(options.out) and not options.force and str(options.out) != "-":
+    if exists(options.out) and not options.force and str(options.out) != "-":
         raise UsageError(f"{options.out} exists: give --force to overwrite it, or --out FILE")
     servers, allow_plaintext = None, False
-    if _exists(Path(sample)):
+    if exists(Path(sample)):
         name = name or "sensors"
         path, reading = Path(sample), options.reading
         check_reading(reading, path)
@@ -80,14 +79,12 @@ def derive_configuration(options: InitOptions) -> Configuration:
                 "read with --day-first or --month-first: give it to commands over this file again"
             )
     else:
-        if not is_topic_name(sample) or (
-            sample.lower().endswith(SAMPLE_SUFFIXES) and not options.bootstrap_servers
-        ):
-            raise InputError(f"{sample}: no such file")
+        check_topic(sample, options.bootstrap_servers)
         name = name or sample.rpartition(".")[2] or sample
         settings = kafka_only(options.config, options.bootstrap_servers)
         servers, allow_plaintext = settings.kafka.bootstrap_servers, settings.kafka.allow_plaintext
-        derived = asyncio.run(_of_topic(settings, sample, options.exclude, name))
+        records, whole = asyncio.run(newest_of_topic(settings, sample))
+        derived = derive_of_topic(records, whole, options.exclude, name, sample)
         topic = topic or sample
     text = config_yaml(
         derived.spec,
@@ -102,31 +99,3 @@ def derive_configuration(options: InitOptions) -> Configuration:
     except ConfigError as error:  # a name that is none for a stream, a topic or a sensor
         raise InputError(f"{sample}: no configuration can be made of it: {error}") from error
     return Configuration(derived.spec, text, derived.notes)
-
-
-def _exists(path: Path) -> bool:
-    """Whether something has this name; False where it cannot be found out, or no file could have the name."""
-    try:
-        return path.exists()
-    except (OSError, ValueError):
-        return False
-
-
-async def _of_topic(settings: Settings, topic: str, exclude: Sequence[str], name: str) -> Derived:
-    """The stream that a topic's newest messages come from.
-
-    Raises:
-        InputError: no file and no topic has this name, or the topic holds no readings.
-        BrokerError: Kafka cannot be reached.
-    """
-    # Torch and the Kafka client take seconds to import: only a topic needs them.
-    from daemon.adapters.kafka import newest_records
-    from daemon.commands.wiring import kafka_settings
-
-    try:
-        records, whole = await newest_records(kafka_settings(settings), topic, SAMPLE_LINES)
-    except (BrokerError, InputError) as error:
-        raise type(error)(f"{topic}: no such file; and as a topic: {error}") from error
-    if not records:
-        raise InputError(f"topic {topic!r} is empty: there is nothing to look at")
-    return derive_of_topic(records, whole, exclude, name, topic)

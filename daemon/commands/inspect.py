@@ -29,13 +29,13 @@ from daemon.adapters.sample import (
 )
 from daemon.assembly import as_received
 from daemon.commands.broker import kafka_only, with_servers
-from daemon.commands.init import SAMPLE_SUFFIXES
 from daemon.commands.inputs import check_reading, chosen_stream, table_of
 from daemon.commands.reading_check import distinct, read_records, schemas_of
-from daemon.config import Settings, is_topic_name, load
+from daemon.commands.samples import check_topic, exists, newest_of_topic
+from daemon.config import load
 from daemon.config.presets import CUSTOM
 from daemon.domain import FieldNames, Format, Record, StreamSpec, iso
-from daemon.errors import BrokerError, ConfigError, InputError, UsageError
+from daemon.errors import ConfigError, UsageError
 from daemon.mapping import PLAIN, InputMapping, SensorRule, Source
 from daemon.stream.decode import MessageSchemas
 from daemon.stream.decoding import Decoder
@@ -156,43 +156,19 @@ def inspect_sample(options: InspectOptions) -> Inspection:
             "--config and --format exclude each other: the configuration says how messages are read"
         )
     path = Path(options.sample)
-    if _is_there(path):
+    if exists(path):
         check_reading(options.reading, path)
         if not is_lines(path):
             return _of_table(path, options)
         lines, whole = first_lines(path, SAMPLE_LINES)
         records = [Record(offset, None, line, -1) for offset, line in enumerate(lines)]
         return _of_records(records, whole, options, None)
-    if not is_topic_name(options.sample) or (
-        options.sample.lower().endswith(SAMPLE_SUFFIXES) and not options.bootstrap_servers
-    ):
-        raise InputError(f"{options.sample}: no such file")
+    check_topic(options.sample, options.bootstrap_servers)
     settings = kafka_only(None, options.bootstrap_servers)
     if options.config is not None:
         settings = with_servers(load(options.config, options.sets), options.bootstrap_servers)
-    records, whole = asyncio.run(_of_topic(settings, options.sample))
+    records, whole = asyncio.run(newest_of_topic(settings, options.sample))
     return _of_records(records, whole, options, options.sample)
-
-
-def _is_there(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):
-        return False
-
-
-async def _of_topic(settings: Settings, topic: str) -> tuple[list[Record], bool]:
-    # The Kafka client takes a second to import: only a topic needs it.
-    from daemon.adapters.kafka import newest_records
-    from daemon.commands.wiring import kafka_settings
-
-    try:
-        records, whole = await newest_records(kafka_settings(settings), topic, SAMPLE_LINES)
-    except (BrokerError, InputError) as error:
-        raise type(error)(f"{topic}: no such file; and as a topic: {error}") from error
-    if not records:
-        raise InputError(f"topic {topic!r} is empty: there is nothing to look at")
-    return records, whole
 
 
 # ------------------------------------------------------------------ messages

@@ -75,7 +75,6 @@ _CLOCK_NAMES: Final = (
     "heure",
 )
 _PEEK: Final = 50
-_MOST_SENSORS: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)

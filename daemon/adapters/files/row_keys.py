@@ -26,15 +26,14 @@ from daemon.adapters.files.event_dates import dates_of
 from daemon.domain import EPOCH, Ints, Reading, Reason, Record, Rejected, StreamSpec, zone_of
 from daemon.errors import InputError
 from daemon.stream.decoding import Decoder
+from daemon.stream.extract.times import UNIT_NS
 from daemon.stream.rejection import RejectedError
-from daemon.stream.timestamps import exact_ns
+from daemon.stream.timestamps import INT64_MAX, exact_ns
 
 ONLY_ASSET: Final = "asset-0"
 """The asset of a table without an asset column."""
 NO_TIME: Final = int(np.iinfo(np.int64).min)
 """``Table.time_ns`` of a row without a usable time."""
-_UNIT_NS: Final = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
-_INT64_MAX: Final = 2**63 - 1
 _SURE: Final = 24
 _DAY_1970, _DAY_2000, _DAY_2100 = 25_569, 36_526, 73_051
 """Days since 1899-12-30."""
@@ -121,7 +120,7 @@ def event_times(
     present = array.is_valid().to_numpy(zero_copy_only=False)
     zoneless = 0
     if pa.types.is_timestamp(array.type):
-        unit = _UNIT_NS[array.type.unit]
+        unit = UNIT_NS[array.type.unit]
         number = array.cast(pa.int64()).fill_null(0).to_numpy()
         scale = np.full(len(number), unit, np.int64)
         if array.type.tz is None:
@@ -130,12 +129,12 @@ def event_times(
                 number = number - utc_offsets(number // (10**9 // unit), rules.timezone) * (10**9 // unit)
     elif pa.types.is_integer(array.type):
         if pa.types.is_uint64(array.type):
-            array = pc.min_element_wise(array, pa.scalar(_INT64_MAX, pa.uint64()))
+            array = pc.min_element_wise(array, pa.scalar(INT64_MAX, pa.uint64()))
         number = array.cast(pa.int64()).fill_null(0).to_numpy()
         scale = (
             _epoch_scale(number)
             if rules.unit == "auto"
-            else np.full(len(number), _UNIT_NS[rules.unit], np.int64)
+            else np.full(len(number), UNIT_NS[rules.unit], np.int64)
         )
     elif pa.types.is_floating(array.type) or pa.types.is_string(array.type):
         found = _times_one_by_one(path, array, tracks, rules, refused)
@@ -144,7 +143,7 @@ def event_times(
         raise InputError(
             f"{path}: the time column, of type {array.type}, is neither a time, a text nor a number"
         )
-    fits = present & (number >= 0) & (number <= _INT64_MAX // scale)
+    fits = present & (number >= 0) & (number <= INT64_MAX // scale)
     for row in np.flatnonzero(~fits).tolist():
         if not present[row]:
             refused[row] = RefusedRow(Reason.BAD_TIMESTAMP, "no time", None)
@@ -294,7 +293,7 @@ def _in_format(found: str | float, rules: TimeRules) -> str | float:
                 return datetime.strptime(found, form).isoformat()  # noqa: DTZ007 - the rules of zones come after
     if rules.unit != "auto":
         with suppress(RejectedError):
-            exact = exact_ns(found, _UNIT_NS[rules.unit])
+            exact = exact_ns(found, UNIT_NS[rules.unit])
             return found if exact is None else f"{exact // 10**9}.{exact % 10**9:09d}"
     return found
 

@@ -23,13 +23,13 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from typing import Any, Final
 from uuid import UUID
 
 import msgspec
 
-from daemon.domain import Reason
+from daemon.domain import EPOCH, Reason
 from daemon.errors import ConfigError
 from daemon.stream.decode.schemas import Schema, UnusableSchemaError
 from daemon.stream.rejection import RejectedError, shown
@@ -43,7 +43,6 @@ _WRAPPING: Final = (_PRIMITIVES - {"null"}) | {"array", "map"}
 _OWN: Final = "anomalyd-"
 """Begins the names of logical types that this module reads itself, in fastavro's table of readers."""
 _DAY_ZERO: Final = date(1970, 1, 1)
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def avro_reader(schema: Schema) -> Callable[[bytes], Any]:
@@ -270,7 +269,7 @@ def _time_of_day(units: int) -> Callable[..., int | str]:
     def time_of_day(found: int, writer: object, reader: object = None) -> int | str:
         if not 0 <= found < 86_400 * units:
             return found
-        return (_EPOCH + timedelta(microseconds=found * 10**6 // units)).time().isoformat()
+        return (EPOCH + timedelta(microseconds=found * 10**6 // units)).time().isoformat()
 
     return time_of_day
 
@@ -281,7 +280,7 @@ def _local_time(units: int) -> Callable[..., int | str]:
     def local_time(found: int, writer: object, reader: object = None) -> int | str:
         seconds, part = divmod(found, units)
         try:
-            instant = (_EPOCH + timedelta(seconds=seconds)).replace(tzinfo=None)
+            instant = (EPOCH + timedelta(seconds=seconds)).replace(tzinfo=None)
         except OverflowError:
             return found
         return f"{instant.isoformat()}.{part:0{digits}d}"

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from daemon.domain import Reading, Record
 from daemon.mapping import DecodeRule, RegistryAddress
 from daemon.stream.decode.decoders import MOST_BYTES, unwrapping
-from daemon.stream.decode.framed import needs_schemas, reads_framing
-from daemon.stream.decode.framing import SchemaId, framed
+from daemon.stream.decode.framed import needs_schemas
+from daemon.stream.decode.framing import SchemaId
 from daemon.stream.decode.schemas import Schemas
 
 
@@ -27,7 +27,6 @@ class MessageSchemas:
     def __init__(self, rule: DecodeRule, most_bytes: int = MOST_BYTES) -> None:
         self.rule = rule
         self.known = Schemas() if needs_schemas(rule) else None
-        self._in_header = reads_framing(rule)
         self._unwrap = unwrapping(rule.unwrap, most_bytes) if rule.unwrap else None
         self._given = (
             frozenset(map(str, given)) if isinstance(given := rule.options.get("schemas"), Mapping) else ()
@@ -37,12 +36,6 @@ class MessageSchemas:
     def registry(self) -> RegistryAddress | None:
         """Who is asked for schemas; None where nobody is."""
         return None if self.known is None else self.rule.registry
-
-    def value_of(self, record: Record) -> bytes:
-        """The bytes of a record that are decoded: its value, after what a serializer put into a header."""
-        if self._in_header and record.headers:
-            return framed(record.value, record.headers)
-        return record.value
 
     def wanted(self, items: Sequence[Record | Reading]) -> list[SchemaId]:
         """The schemas that records name and of which nothing is known yet."""

@@ -17,12 +17,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import lru_cache
 from importlib import import_module
 from typing import Any, Final
 
-from daemon.domain import Reason
+from daemon.domain import EPOCH, Reason
 from daemon.errors import ConfigError
 from daemon.stream.decode.schemas import UnusableSchemaError
 from daemon.stream.rejection import RejectedError, shown
@@ -32,7 +32,6 @@ MOST_BYTES: Final = 8 << 20
 _WELL_KNOWN: Final = re.compile(
     r"google/protobuf/(any|duration|empty|field_mask|source_context|struct|timestamp|wrappers)\.proto"
 )
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _WRAPPERS: Final = frozenset(
     f"google.protobuf.{kind}Value"
     for kind in ("Double", "Float", "Int64", "UInt64", "Int32", "UInt32", "Bool", "String", "Bytes")
@@ -249,7 +248,7 @@ def _timestamp(message: Any) -> str | int:
 
 @lru_cache(maxsize=4096)  # many assets report in the same second
 def _whole_seconds(seconds: int) -> str:
-    return (_EPOCH + timedelta(seconds=seconds)).replace(tzinfo=None).isoformat()
+    return (EPOCH + timedelta(seconds=seconds)).replace(tzinfo=None).isoformat()
 
 
 def _duration(message: Any) -> float | int:

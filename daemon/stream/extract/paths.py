@@ -159,13 +159,11 @@ def _step(found: Any, step: PathStep) -> Any:
     return ABSENT
 
 
-def where_it_ends(path: Path, scope: Scope) -> str:
-    """Where a path that finds nothing ends, in words: ``no field 'host' in tags, which has asset, id``."""
-    return where_they_end([path], scope)
-
-
 def where_they_end(paths: Iterable[Path], scope: Scope) -> str:
-    """The same for several; those that miss a field of the same object are said together."""
+    """Where paths that find nothing end, in words: ``no field 'host' in tags, which has asset, id``.
+
+    Those that miss a field of the same object are said together.
+    """
     missing: dict[tuple[str, str], list[str]] = {}
     others: list[str] = []
     beyond = ""

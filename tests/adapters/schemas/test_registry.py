@@ -26,6 +26,7 @@ from tests.stream.decode.framings import (
     descriptor_set,
     message_class,
     text_of,
+    tree_of_record,
 )
 
 TREE = {"asset": "pump-1", "ts": 1764397200123, "temperature": 81.5, "pressure": None}
@@ -145,7 +146,7 @@ async def test_a_schema_is_found_by_its_guid(registry: Registry) -> None:
     schemas = MessageSchemas(DecodeRule("avro", registry=RegistryAddress((registry.url,))))
     record = Record(0, None, avro(PUMP, TREE), 0, [("__value_schema_id", by_guid(UUID(stored.guid)))])
     await provide_schemas(schemas, [record])
-    assert decoder(schemas.rule, schemas=schemas.known)(schemas.value_of(record)) == TREE
+    assert tree_of_record(schemas, record) == TREE
     assert registry.asked == [f"/schemas/guids/{stored.guid}"]
 
 

@@ -16,9 +16,9 @@ from uuid import UUID
 
 import fastavro
 
-from daemon.domain import Reason
+from daemon.domain import Reason, Record
 from daemon.mapping import DecodeRule
-from daemon.stream.decode import Schemas, decode_with
+from daemon.stream.decode import Arrival, MessageSchemas, Schemas, decode_with
 from daemon.stream.rejection import RejectedError
 from tests.stream.decode.arriving import arrival
 
@@ -145,3 +145,8 @@ def decoder(rule: DecodeRule, schemas: Schemas | None = None) -> Callable[[bytes
     """The function that decodes as a rule says, of records that are nothing but their bytes."""
     decode = decode_with(rule, schemas=schemas)
     return lambda value: decode(value, arrival())
+
+
+def tree_of_record(schemas: MessageSchemas, record: Record) -> Any:
+    """What a whole record holds, its headers counting, by the schemas that were fetched."""
+    return decode_with(schemas.rule, schemas=schemas.known)(record.value, Arrival(record, []))

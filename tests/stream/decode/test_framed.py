@@ -31,6 +31,7 @@ from tests.stream.decode.framings import (
     path,
     reason_of,
     text_of,
+    tree_of_record,
 )
 
 GUID = UUID("5a6b3c0f-95a5-4a29-8dd2-3a10d0b6f0aa")
@@ -183,8 +184,11 @@ def test_the_header_of_a_record_names_its_schema() -> None:
     assert schemas.known is not None
     schemas.known.put(str(GUID), AVRO)
     assert schemas.wanted([record]) == []
-    assert decoder(schemas.rule, schemas=schemas.known)(schemas.value_of(record)) == TREE
-    assert schemas.value_of(Record(0, None, b"x", 0)) == b"x"
+    assert tree_of_record(schemas, record) == TREE
+    schemas.known.put(7, AVRO)
+    assert (
+        tree_of_record(schemas, Record(0, None, confluent(7, BODY), 0)) == TREE
+    )  # as it is, without the header
 
 
 def test_the_header_names_the_message_of_a_protobuf_file_too() -> None:
@@ -193,7 +197,7 @@ def test_the_header_names_the_message_of_a_protobuf_file_too() -> None:
     (id,) = schemas.wanted([record])
     assert schemas.known is not None
     schemas.known.put(id, PROTO)
-    assert decoder(schemas.rule, schemas=schemas.known)(schemas.value_of(record)) == PROTO_TREE
+    assert tree_of_record(schemas, record) == PROTO_TREE
 
 
 @pytest.mark.parametrize(
