@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from daemon.adapters.files.csv_form import CsvForm, csv_form, utf8_text
 from daemon.adapters.files.opening import damage_as_input_error, open_regular, suffix_of
+from daemon.documents import shown
 from daemon.errors import InputError
 
 _SHOWN_ROW: Final = 60
@@ -155,8 +156,8 @@ def _csv_columns(path: Path, data: bytes, wanted: Sequence[str]) -> Columns:
 
         def skip(row: pacsv.InvalidRow) -> str:
             # Called in this thread alone, as Arrow reads without others, and in the order of the rows.
-            shown = "".join(c if c.isprintable() else "?" for c in row.text[:_SHOWN_ROW])
-            odd[row.number - 1] = f"{row.actual_columns} cells, not {row.expected_columns}: {shown}"
+            text = "".join(c if c.isprintable() else "?" for c in row.text[:_SHOWN_ROW])
+            odd[row.number - 1] = f"{row.actual_columns} cells, not {row.expected_columns}: {text}"
             return "skip"
 
         return _with_odd_rows(path, _parsed(body, form, skip), form, odd)
@@ -201,4 +202,4 @@ def _flattened(table: pa.Table) -> pa.Table:
 def _refuse_repeated(path: Path, names: Sequence[str]) -> None:
     if len(set(names)) < len(names):
         twice = next(name for i, name in enumerate(names) if name in names[:i])
-        raise InputError(f"{path}: column {twice!r} appears twice")
+        raise InputError(f"{path}: column {shown(twice)} appears twice")

@@ -22,6 +22,7 @@ from daemon.adapters.field_names import NAMES, Role, bare, named
 from daemon.adapters.files.cells import has_text_form, is_numeric, plain_array, trimmed_texts
 from daemon.adapters.files.columns import Columns
 from daemon.adapters.files.table_reading import TableReading
+from daemon.documents import shown
 from daemon.domain import Ints
 from daemon.errors import InputError, UsageError
 
@@ -197,7 +198,7 @@ def find_roles(path: Path, columns: Columns, reading: TableReading, excluded: fr
         for name in names:
             if name is not None and name not in columns.names:
                 near = get_close_matches(name, columns.names, n=1, cutoff=0.5)
-                hint = f"did you mean {near[0]!r}?" if near else f"it has {listed(columns.names)}"
+                hint = f"did you mean {shown(near[0])}?" if near else f"it has {listed(columns.names)}"
                 raise UsageError(f"{option} {name}: {path} has no such column; {hint}")
     seen = _Columns(path, columns, reading)
     notes: list[str] = []
@@ -231,7 +232,7 @@ def find_roles(path: Path, columns: Columns, reading: TableReading, excluded: fr
     twice = columns.form.repeated if columns.form is not None else frozenset()
     for name in (*time, asset, sensor):
         if name in twice:
-            raise InputError(f"{path}: column {name!r} appears twice")
+            raise InputError(f"{path}: column {shown(name)} appears twice")
     return Roles(time, asset, sensor, value, quality, tuple(left_out), tuple(notes))
 
 
@@ -299,7 +300,7 @@ def _time(seen: _Columns, notes: list[str]) -> tuple[str, ...]:
         if pa.types.is_timestamp(seen.kind(name)) or seen.all_like(name, _DATE_TIME)
     ]
     if len(timed) == 1:
-        notes.append(f"{timed[0]!r} is taken as the time, being the only column of dates with times")
+        notes.append(f"{shown(timed[0])} is taken as the time, being the only column of dates with times")
         return (timed[0],)
     for name in seen.names:
         if (
@@ -433,5 +434,5 @@ _OF_SENSOR: Final = re.compile(
 def listed(names: Sequence[str], more: Sequence[str] = ()) -> str:
     """Up to 20 names for a message, each shortened."""
     every = list(dict.fromkeys([*names, *more]))
-    shown = ", ".join(name[:60] for name in every[:20])
-    return shown + (f" and {len(every) - 20} more" if len(every) > 20 else "")
+    names = ", ".join(name[:60] for name in every[:20])
+    return names + (f" and {len(every) - 20} more" if len(every) > 20 else "")

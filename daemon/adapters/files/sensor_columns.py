@@ -31,6 +31,7 @@ from daemon.adapters.files.columns import Columns
 from daemon.adapters.files.long_tables import SensorLines
 from daemon.adapters.files.roles import Roles, listed
 from daemon.adapters.files.table_reading import TableReading
+from daemon.documents import shown
 from daemon.domain import Floats, Ints, Mask, Record
 from daemon.mapping import PLAIN, Key, Origin, QualityRule, SensorRule, Source
 from daemon.mapping import Path as FieldPath
@@ -116,7 +117,7 @@ class SensorColumns:
                 continue  # nothing stands behind the delimiter at the end of the lines
             self._mask(name, sensor, values)
             if np.isnan(values).all():
-                self.notes.append(f"sensor {name!r} holds no number at all")
+                self.notes.append(f"sensor {shown(name)} holds no number at all")
             found[name] = values
         if switches:
             self.notes.append(f"read as 1 and 0: {'; '.join(switches)}")
@@ -168,10 +169,10 @@ class SensorColumns:
         }
         if wrong:
             self.notes.append(
-                f"sensor {name!r}: {sum(wrong.values())} cells are no numbers and count as missing"
+                f"sensor {shown(name)}: {sum(wrong.values())} cells are no numbers and count as missing"
             )
         if endless := sum(numbers.corrupt.values()) - sum(wrong.values()):
-            self.notes.append(f"sensor {name!r}: {endless} cells are infinite and count as missing")
+            self.notes.append(f"sensor {shown(name)}: {endless} cells are infinite and count as missing")
         words = [
             word for word in numbers.words if word not in rule.states and word.lower() not in rule.states
         ]
@@ -214,7 +215,7 @@ class SensorColumns:
             else:
                 self.corrupt[sensor, "infinite"] += int(endless.sum())
             self.notes.append(
-                f"sensor {name!r}: {int(endless.sum())} cells are infinite and count as missing"
+                f"sensor {shown(name)}: {int(endless.sum())} cells are infinite and count as missing"
             )
             values[endless] = np.nan
         self._drop_missing(values)
@@ -235,7 +236,7 @@ class SensorColumns:
             if bad.any():
                 values[bad] = np.nan
                 self.notes.append(
-                    f"sensor {sensor!r}: {int(bad.sum())} cells count as missing, as {quality!r} is not good"
+                    f"sensor {shown(sensor)}: {int(bad.sum())} cells count as missing, as {shown(quality)} is not good"
                 )
 
     def _trusted(self, name: str) -> Mask:
@@ -270,7 +271,7 @@ class SensorColumns:
             if 1 < len(found) <= _MOST_STATES and all(len(text) <= 30 for text in found):
                 states = ", ".join(f"{_quoted(text)}: {i}" for i, text in enumerate(found))
                 self.notes.append(
-                    f"column {name!r} holds texts; as a sensor: sensors: {{{_quoted(name)}: {{states: {{{states}}}}}}}"
+                    f"column {shown(name)} holds texts; as a sensor: sensors: {{{_quoted(name[:60])}: {{states: {{{states}}}}}}}"
                 )
 
 

@@ -44,6 +44,7 @@ from daemon.adapters.files.row_keys import (
 )
 from daemon.adapters.files.sensor_columns import SensorColumns, Spelling
 from daemon.adapters.files.table_reading import TableReading
+from daemon.documents import shown
 from daemon.domain import NO_CONDITION, SYNTHETIC, Floats, Ints, Mask, Reason, StreamSpec, is_calendar
 from daemon.errors import InputError
 from daemon.mapping import PLAIN, Reduce, SensorRule
@@ -181,14 +182,17 @@ def read_table(
     notes = [*columns.notes, *reading.notes]
     absent = [name for name in condition if not is_calendar(name) and labels[name] not in columns.names]
     notes += [
-        f"condition {name!r} is no column: what the config says of an asset counts, else ?" for name in absent
+        f"condition {shown(name)} is no column: what the config says of an asset counts, else ?"
+        for name in absent
     ]
     for name in filter(None, (roles.asset, roles.sensor, *labels.values())):
         kind = columns.table.schema.field(name).type if name in columns.names else pa.null()
         if not has_text_form(kind):
-            raise InputError(f"{path}: column {name!r}, of type {kind}, is neither a text nor a number")
+            raise InputError(f"{path}: column {shown(name)}, of type {kind}, is neither a text nor a number")
     notes += roles.notes
-    notes += [f"{name!r} marks rows that were generated: left out" for name in marks & set(columns.names)]
+    notes += [
+        f"{shown(name)} marks rows that were generated: left out" for name in marks & set(columns.names)
+    ]
     lines = None if roles.sensor is None else _lines_of(columns, roles.sensor, reading)
     cells = SensorColumns(columns, roles, reading, lines)
     keys = {*roles.keys, *left_out, *labels.values(), *added}
@@ -196,13 +200,13 @@ def read_table(
     if roles.value is not None:
         extra = [name for name in wanted if name != roles.value and cells.holds_numbers(name)]
         if extra:
-            notes.append(f"a long table: beside {roles.value!r}, {listed(extra)} are left out")
+            notes.append(f"a long table: beside {shown(roles.value)}, {listed(extra)} are left out")
         wanted = [roles.value]
     found = cells.read(wanted)
     notes += cells.notes
     if not found:
         raise InputError(
-            f"{path}: no numeric column beside {', '.join(map(repr, roles.time))}; found: {listed(columns.names)}"
+            f"{path}: no numeric column beside {', '.join(map(shown, roles.time))}; found: {listed(columns.names)}"
         )
     refused: dict[int, RefusedRow] = {}
     text = columns.text
@@ -259,7 +263,7 @@ def read_table(
     odd = _odd_values(table)  # of the numbers as they are written, as ``missing`` is
     SensorValues([replace(rule, missing=frozenset()) for rule in of_sensors]).apply(table.values)
     odd_keys = _odd_keys(table, columns)
-    misleading = tuple(f"column {name!r} holds texts; as a sensor" for name in odd_keys.telling)
+    misleading = tuple(f"column {shown(name)} holds texts; as a sensor" for name in odd_keys.telling)
     kept = [note for note in notes if not note.startswith(misleading)]
     return replace(
         table,

@@ -23,7 +23,7 @@ from daemon.adapters.sample.measurements import told_apart
 from daemon.adapters.sample.places import items_of
 from daemon.adapters.sample.settling import Derived, settle
 from daemon.adapters.sample.survey import Candidate, Survey, survey
-from daemon.documents import counted
+from daemon.documents import counted, shown
 from daemon.domain import FieldNames, Format, Record, StreamSpec
 from daemon.errors import InputError
 from daemon.mapping import Assembly
@@ -132,7 +132,7 @@ def _from_table(table: Table, exclude: Sequence[str], name: str, decided: bool) 
     notes = table.notes_without({name: keys.get("missing", ()) for name, keys in marks.items()})
     notes = [note for note in notes if note not in {_without_number(name) for name in readings.left_out}]
     if not decided:
-        notes += [f"left out: {name} ({why})" for name, why in list(readings.left_out.items())[:20]]
+        notes += [f"left out: {name[:60]} ({why})" for name, why in list(readings.left_out.items())[:20]]
     if usable < len(table):
         first = next(iter(table.refused.items()))
         unused = counted(len(table) - usable, "row")
@@ -142,7 +142,7 @@ def _from_table(table: Table, exclude: Sequence[str], name: str, decided: bool) 
 
 def _without_number(name: str) -> str:
     """The note of a table on a column that would be a sensor."""
-    return f"sensor {name!r} holds no number at all"
+    return f"sensor {shown(name)} holds no number at all"
 
 
 def _fields(table: Table) -> FieldNames:
@@ -209,7 +209,7 @@ def _from_records(records: Sequence[Record], exclude: Sequence[str], name: str, 
             " the same asset, time and sensor (the first counts): does another field tell them apart?"
         )
     if left := {n: why for n, why in readings.left_out.items() if n not in found.texts}:
-        notes.append(f"left out: {', '.join(f'{n} ({why})' for n, why in list(left.items())[:20])}")
+        notes.append(f"left out: {', '.join(f'{n[:60]} ({why})' for n, why in list(left.items())[:20])}")
     spec = StreamSpec(name, readings.sensors)
     if candidate.fields is not None:
         spec = replace(spec, format=Format(candidate.format), fields=candidate.fields)

@@ -302,14 +302,14 @@ def duplicates(names: Sequence[str], columns: Floats) -> dict[str, Fact]:
             continue
         mask = np.isfinite(column).tobytes()
         if (twin := same.setdefault(mask + column.tobytes(), name)) != name:
-            found[name] = Fact("", None, f"the same numbers as {twin}: one of them may be left out")
+            found[name] = Fact("", None, f"the same numbers as {twin[:60]}: one of them may be left out")
             continue
         scale = float(np.abs(there).max())
         form = np.round(there / (scale * np.sign(there[np.argmax(np.abs(there))])), 9)
         twin, other = multiples.setdefault(mask + form.tobytes(), (name, scale))
         if twin != name:
             found[name] = Fact(
-                "", None, f"exactly {scale / other:.6g} times {twin}: one of them may be left out"
+                "", None, f"exactly {scale / other:.6g} times {twin[:60]}: one of them may be left out"
             )
     return found
 

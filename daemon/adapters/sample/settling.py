@@ -21,7 +21,7 @@ from daemon.adapters.sample.survey import Survey
 from daemon.config import MAX_OPEN_ROWS
 from daemon.config.notation import LONGEST
 from daemon.config.sections import SensorSection
-from daemon.documents import counted
+from daemon.documents import counted, shown
 from daemon.domain import SECOND_NS, StreamSpec, to_ns
 from daemon.mapping import PLAIN
 
@@ -169,7 +169,7 @@ def _words(all_of: Sequence[Fact]) -> str:
 def _sensor_notes(by_sensor: Mapping[str, Sequence[Fact]]) -> list[str]:
     """A note for each key that is written: replay without a configuration does the same."""
     return [
-        f"sensor {sensor!r}: {fact.key}: {flow(fact.value)}, because {fact.why}"
+        f"sensor {shown(sensor)}: {fact.key}: {flow(fact.value)}, because {fact.why}"
         for sensor, all_of in by_sensor.items()
         for fact in all_of
         if fact.key and fact.certain
@@ -187,5 +187,5 @@ def _texts_left_out(readings: Readings, found: Survey) -> list[str]:
                 f"{quoted(name)}: {flow(states)}  # a text of {len(texts)} states; without the # it is a sensor"
             )
         elif texts:
-            lines.append(f"left out: {name}, with texts as {next(iter(texts))!r}")
+            lines.append(f"left out: {name}, with texts as {shown(next(iter(texts)))}")
     return lines[:40]

@@ -94,6 +94,16 @@ def test_an_unusable_file_is_refused_with_the_reason(
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize("column", ["timestamp", "asset", "a", "b"])
+def test_a_name_of_any_length_makes_no_long_note(column: str, tmp_path: Path) -> None:
+    rows = "".join(f"2026-01-01T00:00:{i:02d}Z,p,{i},{'' if i else '?'}\n" for i in range(30))
+    path = tmp_path / "a.csv"
+    path.write_text("timestamp,asset,a,b\n".replace(column, column + "9" * 5000, 1) + rows)
+    _, notes = derive_spec(path)
+    assert notes
+    assert max(map(len, [*notes, *read_table(path).notes])) < 1000
+
+
 @given(st.data())
 def test_a_damaged_file_is_read_or_refused_in_one_line(
     tmp_path_factory: pytest.TempPathFactory, whole_files: dict[str, bytes], data: st.DataObject
