@@ -249,6 +249,7 @@ class TopicHistory:
                 if step.block is not None and (step.block.rows < until_row).any():
                     recent[partition].add(step.block)
 
+        progress(0.0, "reading the input topics")
         async for piece in log.pieces(begin, stop):
             if piece.partition not in ends_of:
                 pipelines[piece.partition].offset = piece.records[0].offset
