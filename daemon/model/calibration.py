@@ -9,6 +9,12 @@ length counted once. A part without evidence is left out.
 ``budget x asset-days`` episodes on the held-out rows. An unlabelled incident in the training data then
 costs one episode instead of determining the tail.
 
+The same rows are replayed a second time as the deployed models measure them, and the larger T counts. What
+recurs in the training data (a start each morning, the end of each batch) has nearly the same score each time,
+so T often lies just above it; each fit gives it another score, that of the deployed models among them, and
+without the second replay each later recurrence may be a false alarm. Rows that a model was fitted on score
+low rather than high, so this replay alone would be too optimistic.
+
 Inputs are the measurements of ``crossfit``; errors are divided by the slow baseline (``baseline``) first.
 """
 
@@ -22,7 +28,7 @@ import numpy as np
 from daemon.alarm import episodes, firing
 from daemon.domain import DAY_NS, AlarmPolicy, Budget, Floats
 from daemon.model.baseline import BASELINE_RATE, own_levels, own_offsets, replay_baselines
-from daemon.model.crossfit import CrossFit
+from daemon.model.crossfit import CrossFit, HeldOutPiece
 from daemon.model.tails import Tail
 
 ERROR_OFFSET = 0.02  # keeps log(error) finite
@@ -235,7 +241,13 @@ def _largest(values: Floats) -> Floats:
     return np.where(np.isfinite(largest), largest, np.nan)
 
 
-def calibrate(cross: CrossFit, period_ns: int, policy: AlarmPolicy, budget: Budget) -> Calibration:
+def calibrate(
+    cross: CrossFit,
+    period_ns: int,
+    policy: AlarmPolicy,
+    budget: Budget,
+    deployed: Sequence[HeldOutPiece] = (),
+) -> Calibration:
     """Baselines, p-values and threshold from cross-fitted measurements.
 
     Args:
@@ -243,6 +255,7 @@ def calibrate(cross: CrossFit, period_ns: int, policy: AlarmPolicy, budget: Budg
         period_ns: from one measured window to the next: the grid's period times the hop.
         policy: the alarm machine's settings.
         budget: false episodes per asset and day.
+        deployed: the same rows as the deployed models measure them; they can only raise the threshold.
     """
     held = cross.held
     step = BASELINE_RATE * period_ns / DAY_NS
@@ -300,7 +313,22 @@ def calibrate(cross: CrossFit, period_ns: int, policy: AlarmPolicy, budget: Budg
     days = float(np.isfinite(scores).sum()) * period_ns / DAY_NS
     allowed = budget.episodes_per_day * days
     threshold = lowest_threshold(series, allowed, policy)
+    if deployed:
+        threshold = max(threshold, lowest_threshold(_replayed(tails, deployed), allowed, policy))
     return _with(tails, {"threshold": threshold, "provisional": allowed < 1.0, "days": days})
+
+
+def _replayed(calibration: Calibration, pieces: Sequence[HeldOutPiece]) -> list[Floats]:
+    """The scores of measured pieces under a calibration, one array per piece; each baseline starts at zero."""
+    measured = [piece.measured for piece in pieces]
+    error = np.concatenate([m.channel_error for m in measured], axis=1)
+    latent = np.concatenate([m.latent for m in measured], axis=1)
+    residual = np.concatenate([m.residual for m in measured]) / calibration.residual_rms
+    own = [calibration.own([p.asset] * len(p.conditions), p.conditions) for p in pieces]
+    excess = [calibration.excess(m.channel_error, m.latent) for m in measured]
+    offsets, _ = replay_baselines(pieces, excess, own, calibration.step)
+    scores = calibration.combined(calibration.nats(calibration.parts(error, latent, residual, offsets)))
+    return np.split(scores, np.cumsum([len(m.observed) for m in measured])[:-1])
 
 
 def lowest_threshold(series: Sequence[Floats], allowed: float, policy: AlarmPolicy) -> float:

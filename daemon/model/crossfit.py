@@ -48,6 +48,47 @@ class CrossFit:
     unknown: tuple[Measured, ...] = ()  # some of the rows again, as of an unknown condition
 
 
+def measured_pieces(
+    history: Sequence[Segment], pieces: Sequence[Piece], models: Models, window: int, block: int, hop: int = 1
+) -> list[HeldOutPiece]:
+    """The windows that end in these pieces, as models measure them.
+
+    Args:
+        history: the segments that ``pieces`` index.
+        pieces: what to measure. The rows before a piece are context of its first windows.
+        models: they measure.
+        window: L.
+        block: that the pieces belong to.
+        hop: only every hop-th grid row is measured, as on the stream.
+    """
+    where: list[tuple[str, int]] = []
+    parts: list[tuple[Floats, Sequence[str]]] = []
+    for piece in pieces:
+        segment = history[piece.segment]
+        start = max(piece.start, window - 1)
+        start += -(segment.first_row + start) % hop
+        if piece.stop <= start:
+            continue
+        windows = sliding(segment.values[start - window + 1 : piece.stop], window)[::hop]
+        labels = segment.condition[start : piece.stop : hop] or (NO_CONDITION,) * len(windows)
+        where.append((segment.asset, segment.first_row + start))
+        parts.append((windows, labels))
+    known = frozenset(models.labels)
+    return [
+        HeldOutPiece(
+            block,
+            asset,
+            first,
+            first + hop * len(windows),
+            [label if label in known else NO_CONDITION for label in labels],
+            measured,
+        )
+        for (asset, first), (windows, labels), measured in zip(
+            where, parts, models.measure_each(parts), strict=True
+        )
+    ]
+
+
 def crossfit(
     history: Sequence[Segment],
     fit: Callable[[Sequence[Piece]], Models],
@@ -75,33 +116,8 @@ def crossfit(
         if max((len(piece) for piece in rest), default=0) < 2 * window:
             continue
         models = fit(rest)
-        where: list[tuple[str, int]] = []
-        parts: list[tuple[Floats, Sequence[str]]] = []
-        for piece in block:
-            segment = history[piece.segment]
-            # The rows before the block are context of its first windows; they are not scored.
-            start = max(piece.start, window - 1)
-            start += -(segment.first_row + start) % hop
-            if piece.stop <= start:
-                continue
-            windows = sliding(segment.values[start - window + 1 : piece.stop], window)[::hop]
-            labels = segment.condition[start : piece.stop : hop] or (NO_CONDITION,) * len(windows)
-            where.append((segment.asset, segment.first_row + start))
-            parts.append((windows, labels))
         known = frozenset(models.labels)
-        mine = [
-            HeldOutPiece(
-                j,
-                asset,
-                first,
-                first + hop * len(windows),
-                [label if label in known else NO_CONDITION for label in labels],
-                measured,
-            )
-            for (asset, first), (windows, labels), measured in zip(
-                where, parts, models.measure_each(parts), strict=True
-            )
-        ]
+        mine = measured_pieces(history, block, models, window, j, hop)
         held += mine
         if known and mine:
             some, _ = sample_windows(history, block, window, UNKNOWN_ROWS)

@@ -36,7 +36,7 @@ from daemon.model import imputation, synthesis
 from daemon.model.bundle import CONDITION_MEAN, IMPUTE, SYNTHESIS, Bundle
 from daemon.model.calibration import calibrate
 from daemon.model.conditions import ConditionMeans, condition_facts, fifths, learned_labels
-from daemon.model.crossfit import crossfit
+from daemon.model.crossfit import crossfit, measured_pieces
 from daemon.model.drift import drift_reference
 from daemon.model.pca import WindowPCA
 from daemon.model.reconstruction import SHORT, Models
@@ -118,8 +118,9 @@ def train(
         raise NotEnoughData(
             f"stream {spec.name}: no run of rows is long enough to hold windows of {window} rows back"
         )
-    calibration = calibrate(cross, spec.period_ns * spec.hop, target.policy, target.budget)
     models = fits.final(whole)
+    deployed = measured_pieces(history, whole, models, window, 0, spec.hop)
+    calibration = calibrate(cross, spec.period_ns * spec.hop, target.policy, target.budget, deployed)
     windows, conditions = sample_windows(history, whole, window, 4_000)
     posterior = models.measure(windows, conditions).posterior
     fits.report(0.9, "learning to fill gaps")

@@ -17,9 +17,10 @@ from daemon.domain import (
     Segment,
 )
 from daemon.model.bundle import Bundle
-from daemon.model.calibration import lowest_threshold, top_count, top_mean
+from daemon.model.calibration import calibrate, lowest_threshold, top_count, top_mean
+from daemon.model.crossfit import crossfit
 from daemon.model.promotion import scores_of
-from daemon.model.training import CalibrationTarget, train
+from daemon.model.training import Architecture, CalibrationTarget, fit_models, train
 from tests.model.conftest import QUICK, SPEC, machine, trained
 from tests.naive import replayed_episodes
 
@@ -62,6 +63,22 @@ def test_one_incident_in_training_costs_one_episode_not_the_threshold() -> None:
     incident[900:1_000] = 50.0
     policy = AlarmPolicy()
     assert lowest_threshold([incident], 6.0, policy) < 1.3 * lowest_threshold([calm], 5.0, policy)
+
+
+@pytest.mark.parametrize(("factor", "raised"), [(1.5, True), (0.5, False)])
+def test_the_threshold_keeps_the_budget_for_the_deployed_models_too(factor: float, raised: bool) -> None:
+    history = [Segment("a", 0, machine(1_500))]
+    architecture = Architecture(replace(QUICK, kind="ppca"), (4, 16))
+    cross = crossfit(history, lambda some: fit_models(history, some, SPEC, architecture), 16, 60)
+    arguments = cross, SPEC.period_ns, AlarmPolicy(), Budget(6.0)
+    deployed = [
+        replace(piece, measured=replace(piece.measured, channel_error=factor * piece.measured.channel_error))
+        for piece in cross.held
+    ]
+    alone, both = calibrate(*arguments), calibrate(*arguments, deployed)
+    assert (both.threshold > alone.threshold) == raised
+    assert both.threshold >= alone.threshold
+    np.testing.assert_array_equal(both.top[0].value, alone.top[0].value)  # only the threshold depends on it
 
 
 def test_calibration_scores_the_held_out_rows_within_budget(bundle: Bundle) -> None:
