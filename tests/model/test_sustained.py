@@ -1,0 +1,89 @@
+"""Sustained evidence per sensor."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from daemon.domain import DAY_NS, Floats
+from daemon.model.sustained import SensorStatistics
+
+ROWS = 2_880  # a day
+PERIOD = DAY_NS // ROWS
+
+
+def noise(rows: int, sensors: int = 3, seed: int = 0) -> Floats:
+    return np.random.default_rng(seed).standard_normal((rows, sensors))
+
+
+def fitted() -> SensorStatistics:
+    return SensorStatistics.fit(noise(10 * ROWS, seed=1), 16, PERIOD)
+
+
+def run(statistics: SensorStatistics, residual: Floats) -> tuple[Floats, Floats]:
+    state = statistics.fresh()[None].copy()
+    return statistics.advance(residual, state, np.zeros(len(residual), np.int64))
+
+
+def test_a_small_shift_that_lasts_shows_in_its_sensor_and_a_spike_does_not() -> None:
+    usual, _ = run(fitted(), noise(5 * ROWS))
+    leak = noise(5 * ROWS)
+    leak[-240:, 1] += 1.5  # no row of it is unusual alone
+    spike = noise(5 * ROWS)
+    spike[-2, 1] = 1_000.0
+    shift, _ = run(fitted(), leak)
+    assert shift[-1, 1] > 1.3 * usual.max()
+    assert shift[-1, [0, 2]].max() < usual.max()
+    assert run(fitted(), spike)[0].max() < usual.max() + 0.2
+
+
+def test_noise_that_grows_shows_in_the_spread() -> None:
+    _, usual = run(fitted(), noise(5 * ROWS))
+    wide = noise(5 * ROWS)
+    wide[-240:, 2] *= 2.5
+    _, spread = run(fitted(), wide)
+    assert spread[-1, 2] > 1.2 * usual.max()
+
+
+def test_what_moves_for_days_is_followed() -> None:
+    residual = noise(10 * ROWS)
+    usual, _ = run(fitted(), residual)
+    drifting = residual + np.linspace(0, 4, len(residual))[:, None]
+    assert run(fitted(), drifting)[0][-ROWS:].max() < 1.3 * usual.max()
+
+
+def test_a_missing_value_leaves_its_sensor_as_it_is() -> None:
+    statistics, residual = fitted(), noise(300)
+    residual[100:150, 0] = np.nan
+    shift, spread = run(statistics, residual)
+    assert np.isfinite(shift).all()
+    np.testing.assert_array_equal(shift[100:150, 0], shift[99, 0])
+    np.testing.assert_array_equal(spread[100:150, 0], spread[99, 0])
+    gap = np.delete(residual[:, :1], slice(100, 150), axis=0)
+    alone = SensorStatistics(statistics.centre[:1], statistics.scale[:1], statistics.weight, statistics.step)
+    np.testing.assert_array_equal(run(alone, gap)[0][:, 0], np.delete(shift[:, 0], slice(100, 150)))
+
+
+@pytest.mark.parametrize("cut", [1, 7, 64])
+def test_batches_and_other_assets_make_no_difference(cut: int) -> None:
+    statistics, rows = fitted(), noise(192)
+    slots = np.tile([0, 1, 2], 64)
+    alone = [run(statistics, rows[slots == slot])[0] for slot in range(3)]
+    state = np.tile(statistics.fresh(), (3, 1))
+    parts = [
+        statistics.advance(rows[i : i + cut], state, slots[i : i + cut])[0] for i in range(0, len(rows), cut)
+    ]
+    together = np.concatenate(parts)
+    for slot in range(3):
+        np.testing.assert_array_equal(together[slots == slot], alone[slot])
+
+
+def test_a_sensor_that_never_moved_or_was_never_seen_is_no_trouble() -> None:
+    residual = noise(1_000)
+    residual[:, 0], residual[:, 1] = 0.0, np.nan
+    statistics = SensorStatistics.fit(residual, 16, PERIOD)
+    assert np.isfinite(statistics.centre).all()
+    assert (statistics.scale > 0).all()
+    shift, spread = run(statistics, residual)
+    assert np.isfinite(shift).all()
+    assert np.isfinite(spread).all()
