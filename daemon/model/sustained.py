@@ -11,6 +11,11 @@ sensor two exponentially weighted means (Roberts 1959) of the newest rows' resid
 The robust scale and the clipping keep short transitions (a start, a stop), which have large residuals each time,
 from hiding a small shift that lasts; so each row counts for little, and many in a row for much.
 
+**Limits.** Each statistic of each sensor becomes -log p against calibration (``tails``); their largest, over both
+statistics and all sensors, is replayed like the score (``calibration``), by held-out and by deployed models, with a
+budget of its own. What is kept are the values at which each statistic opens and closes: comparing a row with them
+costs less than its p-values.
+
 The state of an asset is (4C,): level, width, mean of w, mean of |w|. A missing value leaves its sensor's state
 as it is. The statistics of a row include that row; level and width are those before it.
 """
@@ -22,10 +27,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from daemon.domain import DAY_NS, Floats, Ints
+from daemon.domain import DAY_NS, AlarmPolicy, Budget, Floats, Ints
 from daemon.grouping import by_slot
 from daemon.model.baseline import CONTINUES
+from daemon.model.calibration import lowest_threshold
 from daemon.model.crossfit import HeldOutPiece
+from daemon.model.tails import Tail
 
 SPAN = 4
 """Windows that a mean reaches back, about: an exponential of span ``SPAN * window`` rows."""
@@ -39,6 +46,8 @@ PULL = 2.0
 WIDTH_OFFSET = 0.1
 WIDTH_CENTRE = float(np.log(0.77))
 """Of log(|u| + .1) for a Gaussian u, about."""
+CLOSES = 0.8
+"""A deviation closes at this share of the threshold, or where 1 % of calibration is above, if that is lower."""
 USUAL_SPREAD = 0.8
 """The mean of |u| for a Gaussian u: where a spread begins."""
 
@@ -138,3 +147,72 @@ class SensorStatistics:
             last_row[key] = piece.end_row
         residual = np.concatenate([piece.measured.residual for piece in pieces]) / residual_rms
         return self.advance(residual, np.tile(self.fresh(), (count, 1)), np.concatenate(slots))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SustainedLimits:
+    """At which values the statistics of a sensor open a deviation, and down to which it stays open."""
+
+    statistics: SensorStatistics
+    shift_opens: Floats  # (C,)
+    shift_closes: Floats
+    spread_opens: Floats
+    spread_closes: Floats
+    provisional: bool  # fewer days of data than one false episode takes
+
+    @staticmethod
+    def fit(
+        held: Sequence[HeldOutPiece],
+        deployed: Sequence[HeldOutPiece],
+        statistics: SensorStatistics,
+        residual_rms: Floats,
+        period_ns: int,
+        budget: Budget,
+    ) -> SustainedLimits:
+        """The lowest limits at which both replays keep the budget.
+
+        Args:
+            held: rows measured by models that were not fitted on them.
+            deployed: the same rows, measured by the deployed models; they can only raise the limits.
+            statistics: fitted on ``held``.
+            residual_rms: (C,) of ``Calibration``.
+            period_ns: from one measured row to the next.
+            budget: false deviations per asset and day.
+        """
+        found = statistics.replay(held, residual_rms)
+        tails = [[Tail.fit(values) for values in one.T] for one in found]
+        strengths = [_strength(found, tails)]
+        series = [_by_piece(strengths[0], held)]
+        if deployed:
+            strengths.append(_strength(statistics.replay(deployed, residual_rms), tails))
+            series.append(_by_piece(strengths[1], deployed))
+        allowed = budget.episodes_per_day * len(strengths[0]) * period_ns / DAY_NS
+        policy = AlarmPolicy(hysteresis=CLOSES)
+        opens = max(lowest_threshold(one, allowed, policy) for one in series)
+        closes = min(CLOSES * opens, float(np.quantile(strengths[0], 0.99)))
+        shift, spread = (
+            [np.array([tail.inverse(nats) for tail in one]) for nats in (opens, closes)] for one in tails
+        )
+        return SustainedLimits(
+            statistics, shift[0], shift[1], spread[0], spread[1], provisional=allowed < 1.0
+        )
+
+    def ratios(self, shift: Floats, spread: Floats) -> tuple[Floats, Floats]:
+        """(B, C) the statistics of each sensor over its limits: over 1 it opens, up to 1 it closes."""
+        return (
+            np.maximum(shift / self.shift_opens, spread / self.spread_opens),
+            np.maximum(shift / self.shift_closes, spread / self.spread_closes),
+        )
+
+
+def _strength(found: Sequence[Floats], tails: Sequence[Sequence[Tail]]) -> Floats:
+    """(B,) the largest -log p over statistics and sensors."""
+    strength = np.zeros(len(found[0]))
+    for one, own in zip(found, tails, strict=True):
+        for values, tail in zip(one.T, own, strict=True):
+            np.maximum(strength, tail(values), out=strength)
+    return strength
+
+
+def _by_piece(values: Floats, pieces: Sequence[HeldOutPiece]) -> list[Floats]:
+    return np.split(values, np.cumsum([len(piece.measured.observed) for piece in pieces])[:-1])

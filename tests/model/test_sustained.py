@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from daemon.domain import DAY_NS, Floats
-from daemon.model.sustained import SensorStatistics
+from daemon.domain import DAY_NS, Budget, Floats
+from daemon.model.crossfit import HeldOutPiece
+from daemon.model.reconstruction import Measured
+from daemon.model.sustained import SensorStatistics, SustainedLimits
 
 ROWS = 2_880  # a day
 PERIOD = DAY_NS // ROWS
@@ -87,3 +89,38 @@ def test_a_sensor_that_never_moved_or_was_never_seen_is_no_trouble() -> None:
     shift, spread = run(statistics, residual)
     assert np.isfinite(shift).all()
     assert np.isfinite(spread).all()
+
+
+def measured(residual: Floats, block: int, first: int) -> HeldOutPiece:
+    """A piece of which only the residuals matter here."""
+    rows, sensors = residual.shape
+    nothing = np.zeros((rows, 0), np.float32)
+    seen = np.ones(rows, bool)
+    errors, latent = np.zeros((1, rows, sensors)), np.zeros((1, rows, 2))
+    cells = [np.zeros((rows, sensors))] * 3
+    values = Measured(errors, latent, residual, *cells, nothing, np.zeros(rows), seen, nothing, nothing)
+    return HeldOutPiece(block, "a", first, first + rows, [""] * rows, values)
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.3])
+def test_the_limits_keep_the_budget_in_both_replays(factor: float) -> None:
+    held = [measured(noise(4 * ROWS, seed=10 + i), i, 4 * i * ROWS) for i in range(5)]
+    deployed = [measured(factor * noise(20 * ROWS, seed=20), 0, 0)]
+    statistics, one = fitted(), np.ones(3)
+    limits = SustainedLimits.fit(held, deployed, statistics, one, PERIOD, Budget(0.5))
+    assert not limits.provisional
+    for pieces in (held, deployed):
+        count, at = 0, 0
+        opens, _ = limits.ratios(*statistics.replay(pieces, one))
+        for piece in pieces:
+            above = (opens[at : at + len(piece.measured.residual)] > 1.0).any(1)
+            at += len(above)
+            count += int((above & ~np.concatenate([[False], above[:-1]])).sum() > 0)
+        assert count <= 10
+    assert (limits.shift_closes < limits.shift_opens).all()
+    assert (limits.spread_closes < limits.spread_opens).all()
+    leak = noise(5 * ROWS)
+    leak[-400:, 1] += 2.5
+    opens, _ = limits.ratios(*run(statistics, leak))
+    assert opens[-1, 1] > 1.0
+    assert opens[-1, [0, 2]].max() < 1.0
