@@ -50,6 +50,9 @@ from daemon.stream.steps import Traced
 class Decode(CountingDecoder, Protocol):
     """What is needed of ``decoding.Decoder``."""
 
+    @property
+    def batches(self) -> bool: ...
+
     def new_births(self) -> Births | None: ...
 
     def decode_all(
@@ -120,8 +123,11 @@ class Ingest:
         batch: ReadingBatch | None = None
         readings: list[Reading] = []
         left_out: list[Rejected | Skipped] = []
-        if self.spec.input is None and (
-            not self.spec.gathers or isinstance(items, Records) or not any(map(_is_reading, items))
+        mapped = self.spec.input is not None
+        if decoder.batches and (
+            not (mapped or self.spec.gathers)
+            or isinstance(items, Records)
+            or not any(map(_is_reading, items))
         ):
             batch, left_out = decoder.decode_batch(items)
         else:

@@ -122,6 +122,10 @@ class Leaves:
             return False
         return not any(left_out.intersection(sensors) for _, left_out in self._roots)
 
+    def left_out(self, place: int) -> frozenset[str]:
+        """The names at one of the places that are no leaves; some may be globs, or ways to fields within."""
+        return self._roots[place][1]
+
     def root(self, scope: Scope) -> tuple[dict[str, Any] | None, frozenset[str]]:
         """The place whose leaves are looked for, and the names in it that are none; None: it is not there."""
         for find, left_out in self._roots:

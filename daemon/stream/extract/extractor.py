@@ -16,7 +16,7 @@ shapes, leaves at the root of an item and one value per item, go a shorter way t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from daemon.domain import NO_CONDITION, Reading, Reason, Record, StreamSpec
@@ -28,6 +28,7 @@ from daemon.stream.extract.items import compile_each_counted, compile_skip
 from daemon.stream.extract.numbers import NotANumberError, number_of
 from daemon.stream.extract.paths import ABSENT, Scope, where_they_end
 from daemon.stream.extract.repetitions import Repetitions
+from daemon.stream.extract.sensor_index import index_of
 from daemon.stream.extract.sensor_values import SensorValues
 from daemon.stream.extract.sources import as_text, compile_sources
 from daemon.stream.extract.waves import compile_step, features
@@ -111,11 +112,11 @@ class Extractor:
         explodes = self._wave is not None and not self._wave.reduce
         self._step = compile_step(self._wave) if self._wave is not None and explodes else None
         self._rename = mapping.rename
-        self._by_cell = _differs_by_cell(mapping)
+        self._by_cell = differs_by_cell(mapping)
         spreads = self._by_cell or explodes or bool(mapping.sensor and self._wave)
-        self._index = _index(spec, {} if spreads else mapping.rename)
+        self._index = index_of(spec, {} if spreads else mapping.rename)
         self._leaves = Leaves(mapping) if mapping.leaves is not None else None
-        self._most = max(1, MOST_CELLS // max(1, len(self._sensors)))
+        self._most = most_readings(len(self._sensors))
         self._read = self._read_item
         self._whole = mapping.assembly is Assembly.WHOLE
         reduced = sum(1 << c for c, rule in enumerate(spec.rules) if rule.reduce is not Reduce.FIRST)
@@ -433,6 +434,11 @@ class Extractor:
         return self._labels.label(given, asset)
 
 
+def most_readings(sensors: int) -> int:
+    """Readings of one message, at most."""
+    return max(1, MOST_CELLS // max(1, sensors))
+
+
 def _reduced(cells: Cells, wanted: tuple[str, ...]) -> Cells:
     """The same cells, with the features of each array in its place."""
 
@@ -452,21 +458,7 @@ def _time_of(reading: Reading) -> int:
     return reading.time_ns
 
 
-def _index(spec: StreamSpec, rename: Mapping[str, tuple[str | None, str]]) -> Mapping[str, int]:
-    """The place of each sensor, by every name that its cells have."""
-    places = {
-        rule.source or name: place
-        for place, (name, rule) in enumerate(zip(spec.sensors, spec.rules, strict=True))
-    }
-    index = dict(places)
-    for old, (_, new) in rename.items():
-        index.pop(old, None)
-        if new in places:
-            index[old] = places[new]
-    return index
-
-
-def _differs_by_cell(mapping: InputMapping) -> bool:
+def differs_by_cell(mapping: InputMapping) -> bool:
     """Whether the cells of an item have assets, times or qualities of their own."""
     sources = [*mapping.asset, *mapping.time.sources, *mapping.time.plus]
     sources += [] if mapping.quality is None else mapping.quality.sources
