@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 
 from daemon.domain import NO_CONDITION, Floats, Ints, Mask, Reason, StreamSpec
-from daemon.stream.extract.elements import Elements, OddError, is_nothing, lacks
+from daemon.stream.extract.elements import Elements, is_nothing, lacks
 from daemon.stream.extract.item_keys import OWN_FORMATS
 from daemon.stream.extract.numbers import number_of
 from daemon.stream.extract.quality import compile_verdict
@@ -63,6 +63,22 @@ class MappedPiece:
         usual = np.zeros(count, bool)
         usual[self.records] = True
         return np.flatnonzero(~usual).tolist()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Keys:
+    """Whose values are: of each item, or of each reading."""
+
+    assets: list[str]
+    times: Ints
+    conditions: list[str]
+
+    def take(self, which: Ints) -> _Keys:
+        """Those at these places."""
+        places = which.tolist()
+        return _Keys(
+            [self.assets[i] for i in places], self.times[which], [self.conditions[i] for i in places]
+        )
 
 
 class ColumnRules:
@@ -132,20 +148,19 @@ class ColumnRules:
             at.refuse_skipped(rule, source, self._known(source))
         assets, times = self._assets_of(at, plan.asset), self._times_of(at, plan, stamps)
         trusted = self._trusted(at, plan.quality)
-        conditions = self._conditions(at, plan, assets)
+        items = _Keys(assets, times, self._conditions(at, plan, assets))
         if plan.value is not None:
             places, values = self._one_value(at, plan, trusted)
-            return self._grouped(at, assets, times, conditions, places, values)
+            return self._grouped(at, items, places, values)
         values, given = self._cells(at, plan)
         if trusted is not None:
             values[~trusted] = np.nan
         at.refuse(~np.asarray(given.any(1)), at.item)
         ignored = _ignored_cells(at, plan)
         if at.alone:
-            every = np.ones(len(assets), bool)
-            made = self._made(at.records, assets, times, values, given, every, conditions)
+            made = self._made(at.records, items, values, given, np.ones(len(assets), bool))
         else:
-            made = self._merged(at, assets, times, conditions, values, given)
+            made = self._merged(at, items, values, given)
         for name, count in ignored:  # nothing is odd any more
             self._sensor_names.count_unknown(name, count)
         return made
@@ -304,114 +319,75 @@ class ColumnRules:
         return made, has
 
     # -------------------------------------------------------------- readings
-    def _grouped(
-        self,
-        at: Elements,
-        assets: list[str],
-        times: Ints,
-        conditions: list[str],
-        sensors: Ints,
-        values: Floats,
-    ) -> MappedPiece:
+    def _grouped(self, at: Elements, items: _Keys, sensors: Ints, values: Floats) -> MappedPiece:
         """Items with one value each: those of one record, asset and time are one reading."""
-        first, of = self._runs(at, assets, times)
+        first, of = _runs(at, items)
         made = np.full((len(first), self._sensors), np.nan)
         given = np.zeros(made.shape, bool)
         given[of, sensors] = True
         if int(given.sum()) < at.items:
-            self._refuse_repeated(at, of * self._sensors + sensors)
+            at.refuse_items(_repeated(of * self._sensors + sensors))
         made[of, sensors] = values
-        return self._ordered(at, first, assets, times, conditions, made, given)
+        return self._ordered(at.records[first], items.take(first), made, given)
 
-    def _merged(
-        self, at: Elements, assets: list[str], times: Ints, conditions: list[str], values: Floats, given: Mask
-    ) -> MappedPiece:
+    def _merged(self, at: Elements, items: _Keys, values: Floats, given: Mask) -> MappedPiece:
         """Items with many values: those of one record, asset and time are one reading."""
-        first, of = self._runs(at, assets, times)
-        if len(first) == at.items:
-            return self._ordered(at, first, assets, times, conditions, values, given)
-        items, sensors = np.nonzero(given)
-        made, has = np.full((len(first), self._sensors), np.nan), np.zeros((len(first), self._sensors), bool)
-        has[of[items], sensors] = True
-        if int(has.sum()) < len(items):
-            self._refuse_repeated(at, of[items] * self._sensors + sensors, items)
-        made[of[items], sensors] = values[items, sensors]
-        return self._ordered(at, first, assets, times, conditions, made, has)
+        first, of = _runs(at, items)
+        if len(first) < at.items:
+            places, sensors = np.nonzero(given)
+            cells = of[places] * self._sensors + sensors
+            made = np.full((len(first), self._sensors), np.nan)
+            has = np.zeros(made.shape, bool)
+            has[of[places], sensors] = True
+            if int(has.sum()) < len(cells):
+                at.refuse_items(places[_repeated(cells)])
+            made[of[places], sensors] = values[places, sensors]
+            values, given = made, has
+        return self._ordered(at.records[first], items.take(first), values, given)
 
-    def _runs(self, at: Elements, assets: list[str], times: Ints) -> tuple[Ints, Ints]:
-        """The first item of each reading, and (I,) the reading of each item.
-
-        Raises:
-            OddError: items of one reading have others between them.
-        """
-        records = at.records
-        new = np.ones(at.items, bool)
-        new[1:] = (records[1:] != records[:-1]) | (times[1:] != times[:-1])
-        new[1:] |= np.fromiter(map(is_not, assets[1:], assets), bool, max(0, len(assets) - 1))
-        first = np.flatnonzero(new)
-        again = np.flatnonzero(records[first][1:] == records[first][:-1])
-        if len(again):  # records of several readings
-            seen: set[tuple[int, str, int]] = set()
-            odd = []
-            for i in first.tolist():
-                key = int(records[i]), assets[i], int(times[i])
-                if key in seen:
-                    odd.append(key[0])
-                seen.add(key)
-            if odd:
-                raise OddError(sorted(set(odd)))
-        return first, np.cumsum(new) - 1
-
-    @staticmethod
-    def _refuse_repeated(at: Elements, cells: Ints, items: Ints | None = None) -> None:
-        """Raise ``OddError`` for records that give a cell twice."""
-        order = np.argsort(cells, kind="stable")
-        again = order[1:][cells[order][1:] == cells[order][:-1]]
-        at.refuse_items(again if items is None else items[again])
-
-    def _ordered(
-        self,
-        at: Elements,
-        first: Ints,
-        assets: list[str],
-        times: Ints,
-        conditions: list[str],
-        values: Floats,
-        given: Mask,
-    ) -> MappedPiece:
+    def _ordered(self, records: Ints, keys: _Keys, values: Floats, given: Mask) -> MappedPiece:
         """Readings, those of one record by their times."""
-        records, times = at.records[first], times[first]
-        places = first.tolist()
         same = records[1:] == records[:-1]
-        if (same & (times[1:] < times[:-1])).any():
-            order = np.lexsort((times, records))
-            records, times, values, given = records[order], times[order], values[order], given[order]
-            places = first[order].tolist()
-        counted = np.append(~(records[1:] == records[:-1]), True)
-        return self._made(
-            records,
-            [assets[i] for i in places],
-            times,
-            values,
-            given,
-            counted,
-            [conditions[i] for i in places],
-        )
+        if (same & (keys.times[1:] < keys.times[:-1])).any():
+            order = np.lexsort((keys.times, records))
+            keys, values, given = keys.take(order), values[order], given[order]
+        return self._made(records, keys, values, given, np.append(~same, True))
 
-    def _made(
-        self,
-        records: Ints,
-        assets: list[str],
-        times: Ints,
-        values: Floats,
-        given: Mask,
-        counted: Mask,
-        conditions: list[str],
-    ) -> MappedPiece:
+    def _made(self, records: Ints, keys: _Keys, values: Floats, given: Mask, counted: Mask) -> MappedPiece:
         if self._missing:
             values[np.isin(values, self._missing)] = np.nan
         self._values.apply(values)
-        return MappedPiece(records, assets, times, values, bits_of(given), counted, conditions)
+        return MappedPiece(records, keys.assets, keys.times, values, bits_of(given), counted, keys.conditions)
+
+
+def _runs(at: Elements, items: _Keys) -> tuple[Ints, Ints]:
+    """The first item of each reading, and (I,) the reading of each item.
+
+    Raises:
+        OddError: items of one reading have others between them.
+    """
+    records, assets, times = at.records, items.assets, items.times
+    new = np.ones(at.items, bool)
+    new[1:] = (records[1:] != records[:-1]) | (times[1:] != times[:-1])
+    new[1:] |= np.fromiter(map(is_not, assets[1:], assets), bool, max(0, len(assets) - 1))
+    first = np.flatnonzero(new)
+    if (records[first][1:] == records[first][:-1]).any():  # records of several readings
+        seen: set[tuple[int, str, int]] = set()
+        odd = []
+        for i in first.tolist():
+            key = int(records[i]), assets[i], int(times[i])
+            if key in seen:
+                odd.append(i)
+            seen.add(key)
+        if odd:
+            at.refuse_items(np.array(odd))
+    return first, np.cumsum(new) - 1
+
+
+def _repeated(cells: Ints) -> Ints:
+    """The places of numbers that came before."""
+    order = np.argsort(cells, kind="stable")
+    return np.asarray(order[1:][cells[order][1:] == cells[order][:-1]])
 
 
 def bits_of(given: Mask) -> list[int]:

@@ -85,8 +85,12 @@ def plan_of(
         value = _value(shape, mapping.value, at)
     elif mapping.leaves is not None:
         under, before = mapping.leaves.under[at], mapping.leaves.under[:at]
-        others = [name for name in ignored if name not in names]
-        left_out = sorted(Leaves(mapping).left_out(at).difference(names, others))
+        own = Leaves(mapping).left_out(at)
+        around = tuple(
+            one.split(mapping.leaves.separator)[0] for one in own
+        )  # of what is read within an object
+        others = [name for name in ignored if name not in names and name not in around]
+        left_out = sorted(own.difference(names, others))
         cells = shape.place_cells(under, names, [*left_out, *others])
         beside = shape.getters(under, others)
         for path in before:
