@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from daemon.commands.inspect import Example, Inspection
 
 
+NO_NUMBERS_SHOWN = 20
+"""Sensors whose values are no numbers that are printed; JSON has all."""
+
+
 def inspect(
     sample: Annotated[
         str, typer.Argument(help="A Parquet, CSV or JSON Lines file (.gz too), or a topic.", metavar="SAMPLE")
@@ -86,6 +90,13 @@ def _print(found: "Inspection", console: Console) -> None:
         console.print(table)
     _print_examples(found.examples, console)
     console.print(_totals(found), soft_wrap=True)
+    if found.no_numbers:
+        table = Table("no number", "", "an example", "what helps")
+        for odd in found.no_numbers[:NO_NUMBERS_SHOWN]:
+            table.add_row(escape(odd.sensor), f"{odd.count:,}", escape(odd.example), escape(odd.hint))
+        console.print(table)
+        if (more := len(found.no_numbers) - NO_NUMBERS_SHOWN) > 0:
+            console.print(f"and {counted(more, 'more sensor')} with such values", soft_wrap=True)
     if found.rejects:
         table = Table("refused", "", "what was found", "an example", "nearest format", title_justify="left")
         for each in found.rejects:

@@ -30,7 +30,7 @@ from daemon.adapters.sample import (
 from daemon.assembly import as_received
 from daemon.commands.broker import kafka_only, with_servers
 from daemon.commands.inputs import check_reading, chosen_stream, table_of
-from daemon.commands.reading_check import distinct, read_records, schemas_of
+from daemon.commands.reading_check import NoNumbers, distinct, no_numbers, read_records, schemas_of
 from daemon.commands.samples import check_topic, exists, newest_of_topic
 from daemon.config import load
 from daemon.config.presets import CUSTOM
@@ -111,6 +111,7 @@ class Inspection:
     totals: Mapping[str, Any]
     examples: list[Example] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
+    no_numbers: list[NoNumbers] = field(default_factory=list)
     columns: Mapping[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -139,6 +140,9 @@ class Inspection:
                 for example in self.examples
             ],
             "rejects": [{name: getattr(each, name) for name in Reject.__slots__} for each in self.rejects],
+            "no_numbers": [
+                {name: getattr(each, name) for name in NoNumbers.__slots__} for each in self.no_numbers
+            ],
             "columns": dict(self.columns),
             "notes": list(self.notes),
         }
@@ -213,7 +217,7 @@ def _of_records(
     unknown = set(found.sensors) - known.keys()
     listed = np.array([name in known for name in found.sensors], bool)
     of_stream = listed[found.sensor] if len(found.sensors) else np.zeros(0, bool)
-    corrupt = sum(became.corrupt.values())
+    corrupt = sum(each.count for each in became.corrupt)
     totals = {
         "records": became.read,
         "accepted": became.accepted,
@@ -253,6 +257,7 @@ def _of_records(
         totals,
         _examples(mapped, records),
         rejects,
+        became.corrupt,
         notes=mapped.notes,
     )
 
@@ -509,6 +514,7 @@ def _of_table(path: Path, options: InspectOptions) -> Inspection:
         totals,
         _table_examples(table),
         rejects,
+        no_numbers(table.corrupt),
         columns,
         notes,
     )

@@ -7,7 +7,7 @@ of it, ``check --probe`` a line per topic.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,6 +19,7 @@ from daemon.documents import counted
 from daemon.domain import Floats, Reading, Record, Rejected, StreamSpec
 from daemon.stream.decode import MessageSchemas
 from daemon.stream.decoding import Decoder
+from daemon.stream.extract.numbers import FAULT_HINTS
 
 _EXAMPLES = 20
 
@@ -43,6 +44,39 @@ class Refused:
         return nearest_preset(self.examples)
 
 
+@dataclass(frozen=True, slots=True)
+class NoNumbers:
+    """Cells of one sensor that stand for no number, all for one reason."""
+
+    sensor: str
+    fault: str  # one of ``numbers.FAULTS``
+    count: int
+    example: str  # the first; empty where it is not known
+    hint: str  # what it is, and what helps
+
+    @property
+    def said(self) -> str:
+        """The same as one line."""
+        are = "is" if self.count == 1 else "are"
+        example = f", as {self.example}" if self.example else ""
+        return f"{self.sensor}: {counted(self.count, 'value')} {are} no number{example}: {self.hint}"
+
+
+def no_numbers(
+    counts: Mapping[tuple[str, str], int], examples: Mapping[tuple[str, str], str] | None = None
+) -> list[NoNumbers]:
+    """Cells that stand for no number by sensor and fault, the commonest first.
+
+    Args:
+        counts: of cells, by sensor and fault.
+        examples: the first of these cells.
+    """
+    return [
+        NoNumbers(sensor, fault, count, (examples or {}).get((sensor, fault), ""), FAULT_HINTS[fault])
+        for (sensor, fault), count in sorted(counts.items(), key=lambda each: (-each[1], each[0]))
+    ]
+
+
 def distinct(detail: str) -> str:
     """A detail whose parts are said once: of many places that a mapping looks at, most end in the same field."""
     *parts, last = dict.fromkeys(detail.split("; "))
@@ -60,7 +94,7 @@ class ReadRecords:
     skipped: Counter[str] = field(default_factory=Counter)  # by rule
     refused: dict[str, Refused] = field(default_factory=dict)  # by reason
     unknown: Counter[str] = field(default_factory=Counter)  # values of sensors that the stream does not list
-    corrupt: Counter[tuple[str, str]] = field(default_factory=Counter)  # cells by sensor and fault
+    corrupt: list[NoNumbers] = field(default_factory=list)  # the commonest first
     numbers: int = 0  # cells with a value
     contradicting: int = 0  # cells that differ from the first of their asset, time and sensor
     unseen: list[str] = field(default_factory=list)  # sensors of the stream without any number
@@ -136,7 +170,7 @@ def read_records(
         if not there
     ]
     found.unknown = Counter(decoder.unknown_sensors)
-    found.corrupt = Counter(decoder.corrupt_by_fault)
+    found.corrupt = no_numbers(decoder.corrupt_by_fault, decoder.corrupt_examples)
     return found
 
 
@@ -169,6 +203,7 @@ def said_of(found: ReadRecords) -> str:
         parts.append(f"sensors that the stream does not list: {names}")
     if found.accepted and found.unseen:
         parts.append(f"never seen: {', '.join(found.unseen[:5])}")
+    parts += [each.said for each in found.corrupt[:3]]
     if found.contradicting:
         parts.append(
             f"{counted(found.contradicting, 'value')} contradict an earlier one of the same asset, time and sensor"

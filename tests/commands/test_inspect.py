@@ -73,6 +73,24 @@ def test_marks_say_why_a_value_is_missing(tmp_path: Path) -> None:
     assert {c.mark for c in found.examples[1].cells if c.sensor == "flow"} == {"missing: bad quality"}
 
 
+def test_what_helps_with_values_that_are_no_numbers(tmp_path: Path) -> None:
+    rows = [metric(i, level="AZI=" if i % 3 else 2.5, old="AZI=", waves=[1, 2]) for i in range(60)]
+    derived = inspected(messages(tmp_path / "a.jsonl", *rows))
+    (level,) = derived.no_numbers
+    assert (level.sensor, level.fault, level.count, level.example) == ("level", "base64", 40, "'AZI='")
+    assert "decimal.handling.mode=double" in level.hint
+    assert derived.document()["no_numbers"][0]["fault"] == "base64"
+    notes = "\n".join(derived.notes)
+    assert "sensor 'level': 40 values are no number, as 'AZI=': base64" in notes
+    assert "old (no number, as 'AZI=': base64" in notes
+    assert "waves (no number, as [1, 2]: an array: give wave" in notes
+    (tmp_path / "a.csv").write_text(
+        "time,level,flow\n" + "".join(f"{START + i},{'ERR' if i % 9 == 5 else i},1\n" for i in range(50))
+    )
+    (level,) = inspected(tmp_path / "a.csv").no_numbers
+    assert (level.sensor, level.fault, level.count, level.example) == ("level", "text", 5, "")
+
+
 def test_a_preset_that_does_not_fit_names_the_one_that_does(tmp_path: Path) -> None:
     path = messages(tmp_path / "a.jsonl", *(metric(i) for i in range(30)))
     found = inspected(path, format="json-long")

@@ -35,6 +35,7 @@ from daemon.documents import shown
 from daemon.domain import Floats, Ints, Mask, Record
 from daemon.mapping import PLAIN, Key, Origin, QualityRule, SensorRule, Source
 from daemon.mapping import Path as FieldPath
+from daemon.stream.extract.numbers import FAULT_HINTS
 from daemon.stream.extract.quality import compile_quality
 
 _MOST_STATES: Final = 12
@@ -169,7 +170,8 @@ class SensorColumns:
         }
         if wrong:
             self.notes.append(
-                f"sensor {shown(name)}: {sum(wrong.values())} cells are no numbers and count as missing"
+                f"sensor {shown(name)}: {sum(wrong.values())} cells are no numbers and count as missing:"
+                f" {'; '.join(FAULT_HINTS[fault] for fault in sorted(wrong))}"
             )
         if endless := sum(numbers.corrupt.values()) - sum(wrong.values()):
             self.notes.append(f"sensor {shown(name)}: {endless} cells are infinite and count as missing")

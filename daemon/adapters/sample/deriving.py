@@ -21,7 +21,7 @@ from daemon.adapters.sample.config_text import Written
 from daemon.adapters.sample.gathering import Readings, of_survey, of_table
 from daemon.adapters.sample.measurements import told_apart
 from daemon.adapters.sample.places import items_of
-from daemon.adapters.sample.settling import Derived, settle
+from daemon.adapters.sample.settling import Derived, only_words, settle
 from daemon.adapters.sample.survey import Candidate, Survey, survey
 from daemon.documents import counted, shown
 from daemon.domain import FieldNames, Format, Record, StreamSpec
@@ -208,7 +208,7 @@ def _from_records(records: Sequence[Record], exclude: Sequence[str], name: str, 
             f"{counted(found.contradicting, 'value')} contradict{'s' if found.contradicting == 1 else ''} an earlier one of"
             " the same asset, time and sensor (the first counts): does another field tell them apart?"
         )
-    if left := {n: why for n, why in readings.left_out.items() if n not in found.texts}:
+    if left := {n: why for n, why in readings.left_out.items() if not only_words(n, found)}:
         notes.append(f"left out: {', '.join(f'{n[:60]} ({why})' for n, why in list(left.items())[:20])}")
     spec = StreamSpec(name, readings.sensors)
     if candidate.fields is not None:
