@@ -57,6 +57,12 @@ def needs_schemas(rule: DecodeRule) -> bool:
     return named and not fixed and rule.registry is not None
 
 
+def given_ids(rule: DecodeRule) -> frozenset[str]:
+    """The ids of the schemas that the rule has itself, as texts."""
+    given = rule.options.get("schemas")
+    return frozenset(str(id).lower() for id in given) if isinstance(given, Mapping) else frozenset()
+
+
 def framed_decoder(rule: DecodeRule, schemas: Schemas | None, most_bytes: int) -> Read:
     """The function that decodes as the rule says.
 

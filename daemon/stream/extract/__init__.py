@@ -6,7 +6,6 @@
 """
 
 from daemon.stream.extract.extractor import ExtractedCell, Extractor
-from daemon.stream.extract.inner import compile_inner
 from daemon.stream.rejection import SkippedError
 
-__all__ = ["ExtractedCell", "Extractor", "SkippedError", "compile_inner"]
+__all__ = ["ExtractedCell", "Extractor", "SkippedError"]
