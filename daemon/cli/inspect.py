@@ -13,6 +13,7 @@ from daemon.cli.options import (
     BootstrapServers,
     Config,
     DayFirst,
+    SchemaRegistry,
     Sensor,
     Sets,
     StreamName,
@@ -52,6 +53,7 @@ def inspect(
     zone: Zone = None,
     day_first: DayFirst = None,
     bootstrap_servers: BootstrapServers = None,
+    schema_registry: SchemaRegistry = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what is read of a sample of messages: asset, time, sensors, and why anything is refused.
@@ -65,7 +67,9 @@ def inspect(
 
     reading = table_reading(time, asset, sensor, value, zone, day_first)
     found = inspect_sample(
-        InspectOptions(sample, config, sets or [], stream, preset, bootstrap_servers, reading)
+        InspectOptions(
+            sample, config, sets or [], stream, preset, bootstrap_servers, schema_registry, reading
+        )
     )
     if as_json:
         print_json(found.document())

@@ -21,6 +21,7 @@ from daemon.adapters.files import Table, TableReading, column_names, first_lines
 from daemon.adapters.sample import (
     SAMPLE_LINES,
     Candidate,
+    Decoding,
     derive,
     derive_of_topic,
     survey,
@@ -28,11 +29,11 @@ from daemon.adapters.sample import (
     trees_by,
 )
 from daemon.assembly import as_received
-from daemon.commands.broker import kafka_only, with_servers
+from daemon.commands.broker import kafka_only, registry_sets, with_servers
 from daemon.commands.inputs import check_reading, chosen_stream, table_of
 from daemon.commands.reading_check import NoNumbers, distinct, no_numbers, read_records, schemas_of
-from daemon.commands.samples import check_topic, exists, newest_of_topic
-from daemon.config import load
+from daemon.commands.samples import check_topic, decoding_of, exists, newest_of_topic
+from daemon.config import Settings, load
 from daemon.config.presets import CUSTOM
 from daemon.domain import FieldNames, Format, Record, StreamSpec, iso
 from daemon.errors import ConfigError, UsageError
@@ -64,6 +65,7 @@ class InspectOptions:
     stream: str | None = None
     format: str | None = None  # a preset, in place of a configuration
     bootstrap_servers: str | None = None
+    schema_registry: str | None = None  # its address; comes before the one of ``config``
     reading: TableReading = field(default_factory=TableReading)  # how a table is read
 
 
@@ -168,11 +170,21 @@ def inspect_sample(options: InspectOptions) -> Inspection:
         records = [Record(offset, None, line, -1) for offset, line in enumerate(lines)]
         return _of_records(records, whole, options, None)
     check_topic(options.sample, options.bootstrap_servers)
-    settings = kafka_only(None, options.bootstrap_servers)
-    if options.config is not None:
-        settings = with_servers(load(options.config, options.sets), options.bootstrap_servers)
+    if options.config is None:
+        settings = kafka_only(None, options.bootstrap_servers, options.schema_registry)
+    else:
+        settings = with_servers(_settings(options), options.bootstrap_servers)
     records, whole = asyncio.run(newest_of_topic(settings, options.sample))
-    return _of_records(records, whole, options, options.sample)
+    decoding = None
+    if options.config is None and options.format is None:
+        address = settings.schema_registry.address()
+        decoding = asyncio.run(decoding_of(records, options.sample, address))
+    return _of_records(records, whole, options, options.sample, decoding)
+
+
+def _settings(options: InspectOptions) -> Settings:
+    """The configuration that is given."""
+    return load(options.config, [*options.sets, *registry_sets(options.schema_registry)])
 
 
 # ------------------------------------------------------------------ messages
@@ -204,9 +216,13 @@ class _Mapped:
 
 
 def _of_records(
-    records: Sequence[Record], whole: bool, options: InspectOptions, topic: str | None
+    records: Sequence[Record],
+    whole: bool,
+    options: InspectOptions,
+    topic: str | None,
+    decoding: Decoding | None = None,
 ) -> Inspection:
-    mapped = _mapped(records, whole, options, topic)
+    mapped = _mapped(records, whole, options, topic, decoding)
     if options.reading.timezone is not None:
         mapped = replace(mapped, spec=replace(mapped.spec, timezone=options.reading.timezone))
     schemas = None if mapped.spec.input is None else asyncio.run(schemas_of(mapped.spec, records))
@@ -262,10 +278,16 @@ def _of_records(
     )
 
 
-def _mapped(records: Sequence[Record], whole: bool, options: InspectOptions, topic: str | None) -> _Mapped:
+def _mapped(
+    records: Sequence[Record],
+    whole: bool,
+    options: InspectOptions,
+    topic: str | None,
+    decoding: Decoding | None,
+) -> _Mapped:
     """The mapping of the configuration, of the preset, or one that is derived."""
     if options.config is not None:
-        settings = load(options.config, options.sets)
+        settings = _settings(options)
         stream = chosen_stream(settings, options.stream)
         spec = stream.spec(settings.schema_registry.address())
         candidate = Candidate(stream.format, {}, FieldNames(**stream.fields.model_dump()))
@@ -277,7 +299,7 @@ def _mapped(records: Sequence[Record], whole: bool, options: InspectOptions, top
     derived = (
         derive([record.value for record in records], name="stream")
         if topic is None
-        else derive_of_topic(records, whole, (), "stream", topic)
+        else derive_of_topic(records, whole, (), "stream", topic, decoding)
     )
     written = derived.written
     typed = written.input is None and derived.spec.input is None
@@ -372,7 +394,7 @@ def _unknown_words(mapped: _Mapped, records: Sequence[Record]) -> dict[str, int]
         return {}
     names = {name for source in rule.sources if (name := last_name(source))}
     words: Counter[str] = Counter()
-    for _, tree in trees_by(mapped.candidate, records[:_QUALITIES_READ]):
+    for _, tree in trees_by(mapped.mapping.decode, records[:_QUALITIES_READ], mapped.schemas):
         words.update(_texts_at(tree, names))
     unknown = [word for word, _ in words.most_common(_WORDS_SHOWN) if not is_known_word(word)]
 
@@ -474,7 +496,7 @@ def _of_table(path: Path, options: InspectOptions) -> Inspection:
     if options.format is not None:
         raise UsageError("--format is for messages: the columns of a table are found by their names")
     if options.config is not None:
-        spec = chosen_stream(load(options.config, options.sets), options.stream).spec()
+        spec = chosen_stream(_settings(options), options.stream).spec()
         wanted: frozenset[str] | None = frozenset(as_received(spec).sensors)
         table = table_of(path, spec, (), options.reading)
         notes = list(table.notes)

@@ -25,8 +25,8 @@ from daemon.config.presets import CUSTOM, preset_document, preset_names
 from daemon.documents import counted
 from daemon.domain import RECORD_KEY, RECORD_TIMESTAMP, Format, Reason, Record, StreamSpec
 from daemon.errors import ConfigError, InputError
-from daemon.mapping import Assembly, InputMapping, Key, Origin, Path, Sources
-from daemon.stream.decode import Arrival, TreeDecoder, decode_with
+from daemon.mapping import Assembly, DecodeRule, InputMapping, Key, Origin, Path, Sources
+from daemon.stream.decode import Arrival, MessageSchemas, TreeDecoder, decode_with
 from daemon.stream.decoding import Decoder
 from daemon.stream.extract.items import compile_each
 from daemon.stream.extract.paths import ABSENT, compile_path
@@ -70,14 +70,22 @@ class Choice:
         return found
 
 
-def choose(records: Sequence[Record], where: str, noun: str = "line") -> Choice:
+def choose(
+    records: Sequence[Record], where: str, noun: str = "line", decoding: Decoding | None = None
+) -> Choice:
     """The best way to read these records.
+
+    Args:
+        records: the sample.
+        where: it comes from, for errors.
+        noun: what a record is called.
+        decoding: how they are decoded; None: as they look.
 
     Raises:
         InputError: none reads them; with what was seen, the nearest preset and the line to write.
     """
     some = in_blocks(records, TRIED)
-    decoding = find_decoding(some)
+    decoding = decoding or find_decoding(some)
     ranked = _ranked(records, decoding)
     if not ranked:
         raise InputError(f"{where}: {explain_nothing(some, len(records), noun, decoding)}")
@@ -176,7 +184,7 @@ def _ranked(records: Sequence[Record], decoding: Decoding) -> list[tuple[tuple[A
         )
         plausible = found.repeated <= 0.2 and not numbered and found.varies
         if not candidate.fitted and "decode" in preset_document(candidate.format):
-            decoded = [tree for _, tree in trees_by(candidate, records[:_PROBED])]
+            decoded = [tree for _, tree in trees_by(candidate.mapping.decode, records[:_PROBED])]
             probed = [tree[0] if type(tree) is list and tree else tree for tree in decoded]
         known = evidence(candidate.own, probed, fitted=candidate.fitted)
         missed = 0 if candidate.fitted else _missed(candidate.own, probed)
@@ -218,9 +226,11 @@ def trees_of(records: Sequence[Record], rule: Any = None) -> Iterator[tuple[Reco
     yield from _decoded(records, decode)
 
 
-def trees_by(candidate: Candidate, records: Sequence[Record]) -> Iterator[tuple[Record, Any]]:
-    """The same for a candidate whose decoder makes a tree of its own of the messages."""
-    return _decoded(records, decode_with(candidate.mapping.decode))
+def trees_by(
+    rule: DecodeRule, records: Sequence[Record], schemas: MessageSchemas | None = None
+) -> Iterator[tuple[Record, Any]]:
+    """The same by a decoder that makes a tree of its own of the messages; ``schemas`` are those that they name."""
+    return _decoded(records, decode_with(rule, schemas=None if schemas is None else schemas.known))
 
 
 def _decoded(records: Sequence[Record], decode: TreeDecoder) -> Iterator[tuple[Record, Any]]:

@@ -18,6 +18,7 @@ from daemon.adapters.field_names import Role, named
 from daemon.adapters.files import Table, column_names, first_lines, is_lines, read_table
 from daemon.adapters.sample.choosing import TRIED, choose, in_blocks, places_used, trees_of
 from daemon.adapters.sample.config_text import Written
+from daemon.adapters.sample.encodings import Decoding
 from daemon.adapters.sample.gathering import Readings, of_survey, of_table
 from daemon.adapters.sample.measurements import told_apart
 from daemon.adapters.sample.places import items_of
@@ -82,15 +83,30 @@ def derive_spec(
 
 
 def derive_of_topic(
-    records: Sequence[Record], whole: bool, exclude: Sequence[str], name: str, topic: str
+    records: Sequence[Record],
+    whole: bool,
+    exclude: Sequence[str],
+    name: str,
+    topic: str,
+    decoding: Decoding | None = None,
 ) -> Derived:
-    """The stream that a topic's newest records seem to come from; ``whole``: it has no others.
+    """The stream that a topic's newest records seem to come from.
+
+    Args:
+        records: the sample.
+        whole: the topic has no others.
+        exclude: sensors to leave out.
+        name: of the stream.
+        topic: their own.
+        decoding: how they are decoded; None: as they look.
 
     Raises:
         InputError: nothing in them looks like a reading.
     """
     part = None if whole else f"derived from the newest {counted(len(records), 'message')}"
-    return _from_records(records, exclude, name, _Sample(f"topic {topic!r}", part, "message"))
+    return _from_records(
+        records, exclude, name, _Sample(f"topic {topic!r}", part, "message", decoding=decoding)
+    )
 
 
 def _records(lines: Sequence[bytes]) -> list[Record]:
@@ -176,11 +192,12 @@ class _Sample:
     part: str | None = None  # the note that there are more records than these; None if there are not
     noun: str = "line"
     decided: bool = False
+    decoding: Decoding | None = None  # None: as the records look
 
 
 def _from_records(records: Sequence[Record], exclude: Sequence[str], name: str, sample: _Sample) -> Derived:
     where, noun, part = sample.where, sample.noun, sample.part
-    choice = choose(records, where, noun)
+    choice = choose(records, where, noun, sample.decoding)
     candidate = told_apart(choice.candidate, in_blocks(records, TRIED))
     found = survey(candidate, records)
     gathered = candidate.mapping.assembly is Assembly.GATHER
@@ -216,9 +233,19 @@ def _from_records(records: Sequence[Record], exclude: Sequence[str], name: str, 
     else:
         spec = replace(spec, format=Format.MAPPED, input=candidate.mapping)
     used = {} if candidate.fitted else places_used(candidate, found, records)
-    written = _written(candidate, found, noun, used)
+    written = _with_registry(_written(candidate, found, noun, used), choice.decoding)
     derived = settle(spec, readings, written, whole=sample.part is None, found=found)
     return _noted(derived, notes, sample.decided)
+
+
+def _with_registry(written: Written, decoding: Decoding) -> Written:
+    """The same with the decoder alone, where the registry has the schemas that were at hand here."""
+    if decoding.written is None or written.input is None:
+        return written
+    why = {"input.decode": "after Confluent's framing; the registry has the schemas"}
+    return replace(
+        written, input=dict(written.input) | {"decode": decoding.written}, why=dict(written.why) | why
+    )
 
 
 def _left_out(readings: Readings) -> str:

@@ -10,7 +10,7 @@ The options hold what is in the files, not their names: the configuration has re
 once per id, and so is the reason why a schema cannot be used.
 
     schema       text of an Avro schema
-    schemas      id -> text of an Avro schema, or -> a FileDescriptorSet, in bytes
+    schemas      id -> text of an Avro schema, or -> a FileDescriptorSet, in bytes; or -> a ``Schema``
     descriptor   a FileDescriptorSet, in bytes
     message      full name of a Protobuf message; needed where the framing does not name it
     framing      one of ``framing.FRAMINGS``
@@ -254,7 +254,9 @@ def _given(options: Mapping[str, object], make: Callable[[object], Schema]) -> d
     if not isinstance(listed, Mapping):
         raise ConfigError("decode: schemas is a table: write ID: FILE, one per line")
     return {
-        int(id) if str(id).isdigit() else str(id).lower(): _usable(f"schemas {id}", partial(make, each))
+        int(id) if str(id).isdigit() else str(id).lower(): each
+        if isinstance(each, Schema)
+        else _usable(f"schemas {id}", partial(make, each))
         for id, each in listed.items()
     }
 
