@@ -251,7 +251,7 @@ def _of_records(
         "contradicting": became.contradicting,
     }
     rejects = [
-        Reject(each.reason, each.count, each.detail, _shortened(each.examples[0].value), each.nearest)
+        Reject(each.reason, each.count, each.detail, _shortened(each.examples[0].value), became.nearest(each))
         for each in became.worst
     ]
     rejects += [
@@ -524,8 +524,11 @@ def _of_table(path: Path, options: InspectOptions) -> Inspection:
         "readings": int(np.isfinite(table.values[table.usable]).sum()),
         "without_value": int(np.isnan(table.values[table.usable]).sum()),
         "assets": len(table.asset_names),
+        "no_number": sum(table.corrupt.values()),
+        "unknown_quality": dict(Counter(table.unknown_quality).most_common(_WORDS_SHOWN)),
         "sensors": len(table.sensors if wanted is None else wanted.intersection(table.sensors)),
         "unknown_sensors": [] if wanted is None else sorted(set(table.sensors) - wanted)[:50],
+        "never_seen": [] if wanted is None else sorted(wanted - _with_numbers(table))[:50],
     }
     return Inspection(
         str(path),
@@ -540,6 +543,12 @@ def _of_table(path: Path, options: InspectOptions) -> Inspection:
         columns,
         notes,
     )
+
+
+def _with_numbers(table: Table) -> set[str]:
+    """The sensors that have a number in some usable row."""
+    filled = np.asarray(np.isfinite(table.values[table.usable]).any(axis=0), bool)
+    return {name for name, found in zip(table.sensors, filled, strict=True) if found}
 
 
 def _role(name: str, table: Table, wanted: frozenset[str] | None) -> str:

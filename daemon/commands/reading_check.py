@@ -15,6 +15,7 @@ import numpy as np
 from daemon.adapters.sample import nearest_preset
 from daemon.adapters.schemas import provide_schemas
 from daemon.assembly import as_received
+from daemon.config.presets import CUSTOM
 from daemon.documents import counted
 from daemon.domain import Floats, Reading, Record, Rejected, StreamSpec
 from daemon.stream.decode import MessageSchemas
@@ -37,11 +38,6 @@ class Refused:
     def detail(self) -> str:
         """The commonest detail."""
         return distinct(self.details.most_common(1)[0][0])
-
-    @property
-    def nearest(self) -> str | None:
-        """The preset that these records come nearest to."""
-        return nearest_preset(self.examples)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +94,7 @@ class ReadRecords:
     numbers: int = 0  # cells with a value
     contradicting: int = 0  # cells that differ from the first of their asset, time and sensor
     unseen: list[str] = field(default_factory=list)  # sensors of the stream without any number
+    preset: str = CUSTOM  # that they are read by
 
     @property
     def share(self) -> float:
@@ -109,6 +106,18 @@ class ReadRecords:
     def worst(self) -> list[Refused]:
         """The reasons, the commonest first."""
         return sorted(self.refused.values(), key=lambda each: (-each.count, each.reason))
+
+    def nearest(self, refused: Refused) -> str | None:
+        """The preset that refused records come nearest to, where it could be the right one.
+
+        It is not where it is the stream's own already. Where the stream reads most of the records the others are odd,
+        not the mapping: then it must read them, and the stream's must be none that somebody has written.
+        """
+        usual = self.share >= 0.5
+        if usual and self.preset == CUSTOM:
+            return None
+        found = nearest_preset(refused.examples, reads=usual)
+        return None if found == self.preset else found
 
 
 async def schemas_of(spec: StreamSpec, records: Sequence[Record]) -> MessageSchemas | None:
@@ -135,7 +144,7 @@ def read_records(
     """
     decoder = Decoder(spec, schemas=schemas)
     received = as_received(spec)
-    found = ReadRecords(len(records))
+    found = ReadRecords(len(records), preset=spec.format.value if spec.input is None else spec.input.preset)
     first: dict[tuple[str, int], Floats] = {}
     seen = np.zeros(len(received.sensors), bool)
     for record in records:
@@ -195,7 +204,7 @@ def said_of(found: ReadRecords) -> str:
             "skipped by rule: " + ", ".join(f"{rule} {n}" for rule, n in sorted(found.skipped.items()))
         )
     for refused in found.worst[:3]:
-        near = refused.nearest
+        near = found.nearest(refused)
         hint = f"; format {near} is the nearest" if near is not None else ""
         parts.append(f"{refused.reason} {refused.count}: {refused.detail}{hint}")
     if found.unknown:

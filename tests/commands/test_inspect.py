@@ -91,6 +91,42 @@ def test_what_helps_with_values_that_are_no_numbers(tmp_path: Path) -> None:
     assert (level.sensor, level.fault, level.count, level.example) == ("level", "text", 5, "")
 
 
+def test_a_table_names_what_the_configuration_misses_and_words_of_quality(tmp_path: Path) -> None:
+    rows = [f"{START + i},{i % 7},{'Gut' if i % 10 == 3 else 'Good'}\n" for i in range(50)]
+    (tmp_path / "a.csv").write_text("time,level,Quality\n" + "".join(rows))
+    stream = {"name": "s", "topics": ["t"], "sensors": {"level": {}, "flow": {}}}
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump({"streams": [stream]}))
+    totals = inspected(tmp_path / "a.csv", config=tmp_path / "c.yaml").totals
+    assert (totals["never_seen"], totals["unknown_quality"]) == (["flow"], {"Gut": 5})
+    stream["input"] = {
+        "asset": {"constant": "a"},
+        "time": "time",
+        "leaves": ".",
+        "quality": {"from": "Quality", "good": ["Good", "Gut"]},
+    }
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump({"streams": [stream]}))
+    totals = inspected(tmp_path / "a.csv", config=tmp_path / "c.yaml").totals
+    assert (totals["readings"], totals["unknown_quality"]) == (50, {})
+
+
+def test_the_nearest_preset_is_named_where_it_could_be_the_right_one(tmp_path: Path) -> None:
+    own = [{"who": "a", "at": START + i, "level": i} for i in range(20)]
+    rule = {"asset": "who", "time": "at", "leaves": "."}
+    stream = {"name": "s", "topics": ["t"], "sensors": ["level", "flow"], "input": rule}
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump({"streams": [stream]}))
+    most = inspected(
+        messages(tmp_path / "a.jsonl", *own, *map(metric, range(10))), config=tmp_path / "c.yaml"
+    )
+    assert [each.nearest for each in most.rejects] == [None]
+    few = inspected(messages(tmp_path / "a.jsonl", *own, *map(metric, range(30))), config=tmp_path / "c.yaml")
+    assert [each.nearest for each in few.rejects] == ["telegraf"]
+    same = inspected(
+        messages(tmp_path / "a.jsonl", *map(metric, range(9)), metric(1, level=3) | {"tags": {}}),
+        format="telegraf",
+    )
+    assert [each.nearest for each in same.rejects] == [None]
+
+
 def test_a_preset_that_does_not_fit_names_the_one_that_does(tmp_path: Path) -> None:
     path = messages(tmp_path / "a.jsonl", *(metric(i) for i in range(30)))
     found = inspected(path, format="json-long")

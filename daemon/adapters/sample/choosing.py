@@ -465,12 +465,13 @@ def _leads(path: Path, scope: Any) -> list[str]:
 
 
 # ------------------------------------------------------------------ what to say where nothing is read
-def nearest_preset(records: Sequence[Record], rule: Any = None) -> str | None:
+def nearest_preset(records: Sequence[Record], rule: Any = None, *, reads: bool = False) -> str | None:
     """The preset that reads most of these records; none reading half of them, the one whose structure they have.
 
     Args:
         records: a few.
         rule: how they are decoded, if not as JSON.
+        reads: only one that reads half of them.
     """
     some = records[:_PROBED]
     trees = [tree for _, tree in trees_of(some, rule)]
@@ -481,11 +482,11 @@ def nearest_preset(records: Sequence[Record], rule: Any = None) -> str | None:
         if found is None:
             continue
         there = evidence(candidate.mapping, trees, fitted=False)
-        reads = found.share >= 0.5 and found.found > 0
-        if not reads and (there < 2 or there < 0.6 * _names_of(candidate.mapping)):
+        fits = found.share >= 0.5 and found.found > 0
+        if not fits and (reads or there < 2 or there < 0.6 * _names_of(candidate.mapping)):
             continue
-        if best is None or (reads, there) > best[:2]:
-            best = reads, there, name
+        if best is None or (fits, there) > best[:2]:
+            best = fits, there, name
     return None if best is None else best[2]
 
 

@@ -14,8 +14,11 @@ from pathlib import Path
 from shlex import quote
 from typing import Final
 
+import numpy as np
+
 from daemon.adapters.field_names import Role, named
 from daemon.adapters.files import Table, column_names, first_lines, is_lines, read_table
+from daemon.adapters.files.roles import listed
 from daemon.adapters.sample.choosing import TRIED, choose, in_blocks, places_used, trees_of
 from daemon.adapters.sample.config_text import Written
 from daemon.adapters.sample.encodings import Decoding
@@ -31,6 +34,10 @@ from daemon.mapping import Assembly
 
 SAMPLE_LINES: Final = 5000
 """Lines of a JSON Lines file that are looked at."""
+
+
+_LATER: Final = "sensors, assets and odd values that come later are not known"
+_BEFORE: Final = "sensors, assets and odd values that came before are not known"
 
 
 def derive(
@@ -63,11 +70,13 @@ def derive(
     if isinstance(sample, Path):
         if is_lines(sample):
             lines, whole = first_lines(sample, SAMPLE_LINES)
-            part = None if whole else f"derived from the first {counted(len(lines), 'line')}"
+            part = (
+                None if whole else f"derived from the first {counted(len(lines), 'line')} of more: {_LATER}"
+            )
             return _from_records(_records(lines), exclude, name, _Sample(str(sample), part, decided=decided))
         sample = read_table(sample, exclude, conditions)
     if isinstance(sample, Table):
-        return _from_table(sample if rows is None else sample.head(rows), exclude, name, decided)
+        return _from_table(sample, exclude, name, decided, rows)
     return _from_records(_records(sample), exclude, name, _Sample("sample"))
 
 
@@ -103,7 +112,7 @@ def derive_of_topic(
     Raises:
         InputError: nothing in them looks like a reading.
     """
-    part = None if whole else f"derived from the newest {counted(len(records), 'message')}"
+    part = None if whole else f"derived from the newest {counted(len(records), 'message')} of more: {_BEFORE}"
     return _from_records(
         records, exclude, name, _Sample(f"topic {topic!r}", part, "message", decoding=decoding)
     )
@@ -129,7 +138,8 @@ def names_in(path: Path) -> set[str]:
     return names
 
 
-def _from_table(table: Table, exclude: Sequence[str], name: str, decided: bool) -> Derived:
+def _from_table(whole: Table, exclude: Sequence[str], name: str, decided: bool, rows: int | None) -> Derived:
+    table = whole if rows is None else whole.head(rows)
     usable = int(table.usable.sum())
     if not usable:
         raise InputError(f"{table.path}: no row has a usable time")
@@ -147,6 +157,8 @@ def _from_table(table: Table, exclude: Sequence[str], name: str, decided: bool) 
     marks = {} if decided else derived.written.sensors
     notes = table.notes_without({name: keys.get("missing", ()) for name, keys in marks.items()})
     notes = [note for note in notes if note not in {_without_number(name) for name in readings.left_out}]
+    if len(table) < len(whole):
+        notes.append(_part_of(whole, len(table), readings))
     if not decided:
         notes += [f"left out: {name[:60]} ({why})" for name, why in list(readings.left_out.items())[:20]]
     if usable < len(table):
@@ -154,6 +166,14 @@ def _from_table(table: Table, exclude: Sequence[str], name: str, decided: bool) 
         unused = counted(len(table) - usable, "row")
         notes.append(f"{unused} cannot be used; row {first[0]}: {first[1].detail}")
     return _noted(derived, notes, decided)
+
+
+def _part_of(whole: Table, rows: int, readings: Readings) -> str:
+    """The note that a stream is derived from the first rows of a table, with the sensors that are none for that."""
+    later = np.asarray(np.isfinite(whole.values[rows:]).any(axis=0), bool)
+    missed = [name for c, name in enumerate(whole.sensors) if later[c] and name in readings.left_out]
+    note = f"derived from the first {rows:,} of {counted(len(whole), 'row')}, as later ones are not known before training"
+    return f"{note}; only later ones have {listed(missed)}, left out" if missed else note
 
 
 def _without_number(name: str) -> str:
