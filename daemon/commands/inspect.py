@@ -435,7 +435,8 @@ def _example(
     except RejectedError as error:
         return Example(record.offset, [], 0, f"refused: {error.reason.value}, {distinct(error.detail)}")
     except SkippedError as error:
-        return Example(record.offset, [], 0, f"skipped: {error.rule}")
+        more = f", {error.detail}" if error.detail else ""
+        return Example(record.offset, [], 0, f"skipped: {error.rule}{more}")
     places: dict[tuple[str, int, str], str] = {}
     for text, each in reversed(alone):
         try:

@@ -127,6 +127,14 @@ def test_the_nearest_preset_is_named_where_it_could_be_the_right_one(tmp_path: P
     assert [each.nearest for each in same.rejects] == [None]
 
 
+def test_a_message_without_items_says_where_it_looks_for_them(tmp_path: Path) -> None:
+    path = messages(
+        tmp_path / "a.jsonl", {"timestamp": START, "values": []}, {"timestamp": START, "values": []}
+    )
+    found = inspected(path, format="kepware")
+    assert {each.became for each in found.examples} == {"skipped: no_items, nothing in values"}
+
+
 def test_a_preset_that_does_not_fit_names_the_one_that_does(tmp_path: Path) -> None:
     path = messages(tmp_path / "a.jsonl", *(metric(i) for i in range(30)))
     found = inspected(path, format="json-long")

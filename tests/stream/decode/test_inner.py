@@ -61,7 +61,7 @@ def test_what_a_rule_finds_is_put_in_its_place(tree: Any, rules: list[InnerRule]
         ({"p": "{"}, at("p"), Reason.NOT_JSON, "p: Expecting property name enclosed in double quotes"),
         ({"m": {"p": "eyJhIjogMX0="}}, at("m.p"), Reason.NOT_JSON, "m.p: it looks like JSON in base64: give unwrap: base64"),
         ({"p": INNER}, at("p", "json", "base64"), Reason.UNDECODABLE, "p: '{' is no character of base64"),
-        ({"p": ""}, at("p"), Reason.BLANK, "p: nothing but white space"),
+        ({"p": ""}, at("p"), Reason.BLANK, "p: empty"),
         ({"p": base64.b64encode(gzip.compress(b" " * 2_000)).decode()}, at("p", "json", "base64", "gzip"), Reason.TOO_LARGE, "p: over 1000 bytes"),
     ],
 )  # fmt: skip
