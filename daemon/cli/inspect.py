@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
@@ -111,7 +112,17 @@ def _print(found: "Inspection", console: Console) -> None:
 
 
 def _print_examples(examples: "list[Example]", console: Console) -> None:
-    table = Table("record", "asset", Column("time", no_wrap=True), "from", "sensor", "value", "")
+    table = Table(
+        Column("record", overflow="fold"),
+        Column("asset", overflow="fold"),
+        Column("time", no_wrap=True),
+        Column("from", overflow="fold"),
+        Column("sensor", overflow="fold"),
+        Column("value", overflow="fold"),
+        Column("", overflow="fold"),
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
     for example in examples:
         last: tuple[str, ...] = ()
         for cell in example.cells:

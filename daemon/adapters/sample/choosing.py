@@ -173,7 +173,11 @@ def _ranked(records: Sequence[Record], decoding: Decoding) -> list[tuple[tuple[A
     ranked = []
     few = records[:: max(len(records) // _PROBED, 1)]
     for at, candidate in enumerate(_candidates(trees, decoding)):
-        if (glance := _survey(candidate, few)) is None or not glance.found:
+        glance = _survey(candidate, few)
+        if glance is not None and not glance.found and glance.untrusted and "quality" in candidate.input:
+            candidate = _trusting(candidate)
+            glance = _survey(candidate, few)
+        if glance is None or not glance.found:
             continue
         found = _survey(candidate, records)
         if found is None or found.share < _READ_AT_ALL or not found.found:
@@ -191,6 +195,15 @@ def _ranked(records: Sequence[Record], decoding: Decoding) -> list[tuple[tuple[A
         key = (round(found.share, 1), plausible, round(known, 1), found.found, candidate.rank, -missed, -at)
         ranked.append((key, found))
     return sorted(ranked, key=lambda each: each[0], reverse=True)
+
+
+def _trusting(candidate: Candidate) -> Candidate:
+    """The candidate without its quality, which makes every value bad: its codes mean something else."""
+    place = candidate.input["quality"]
+    key = "value" if "value" in candidate.input else "leaves"
+    why = f"{candidate.reasons.get(key, '')}; {place} is no quality: it would make all values bad"
+    document = {name: value for name, value in candidate.input.items() if name != "quality"}
+    return replace(candidate, input=document, reasons=dict(candidate.reasons) | {key: why})
 
 
 def _other(

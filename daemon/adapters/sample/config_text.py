@@ -191,7 +191,10 @@ def _reading(spec: StreamSpec, written: Written) -> list[str]:
     if written.input is None and spec.input is None:
         fields = ", ".join(f"{key}: {quoted(getattr(spec.fields, key))}" for key in FieldNames.__slots__)
         return [
-            _line(f"    format: {written.format}", why.get("format", "json-wide or json-long")),
+            _line(
+                f"    format: {written.format}",
+                why.get("format", "of the messages; columns of a table go by their names"),
+            ),
             _line(f"    fields: {{{fields}}}", why.get("fields", "")),
         ]
     lines = (
