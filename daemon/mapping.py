@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 
@@ -263,6 +263,11 @@ class InputMapping:
         default_factory=dict
     )  # sensor -> (asset or None, sensor)
     assembly: Assembly = Assembly.GATHER
+
+    def asking(self, registry: RegistryAddress) -> InputMapping:
+        """The same, with whom its decoders ask for schemas."""
+        inner = tuple(replace(rule, decode=replace(rule.decode, registry=registry)) for rule in self.inner)
+        return replace(self, decode=replace(self.decode, registry=registry), inner=inner)
 
 
 # ------------------------------------------------------------------ sensors

@@ -21,6 +21,7 @@ from daemon.adapters.files import Table, TableReading, column_names, first_lines
 from daemon.adapters.sample import (
     SAMPLE_LINES,
     Candidate,
+    Decoding,
     derive,
     derive_of_topic,
     survey,
@@ -28,11 +29,11 @@ from daemon.adapters.sample import (
     trees_by,
 )
 from daemon.assembly import as_received
-from daemon.commands.broker import kafka_only, with_servers
+from daemon.commands.broker import kafka_only, registry_sets, with_servers
 from daemon.commands.inputs import check_reading, chosen_stream, table_of
-from daemon.commands.reading_check import distinct, read_records, schemas_of
-from daemon.commands.samples import check_topic, exists, newest_of_topic
-from daemon.config import load
+from daemon.commands.reading_check import NoNumbers, distinct, no_numbers, read_records, schemas_of
+from daemon.commands.samples import check_topic, decoding_of, exists, newest_of_topic
+from daemon.config import Settings, load
 from daemon.config.presets import CUSTOM
 from daemon.domain import FieldNames, Format, Record, StreamSpec, iso
 from daemon.errors import ConfigError, UsageError
@@ -64,6 +65,7 @@ class InspectOptions:
     stream: str | None = None
     format: str | None = None  # a preset, in place of a configuration
     bootstrap_servers: str | None = None
+    schema_registry: str | None = None  # its address; comes before the one of ``config``
     reading: TableReading = field(default_factory=TableReading)  # how a table is read
 
 
@@ -111,6 +113,7 @@ class Inspection:
     totals: Mapping[str, Any]
     examples: list[Example] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
+    no_numbers: list[NoNumbers] = field(default_factory=list)
     columns: Mapping[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -139,6 +142,9 @@ class Inspection:
                 for example in self.examples
             ],
             "rejects": [{name: getattr(each, name) for name in Reject.__slots__} for each in self.rejects],
+            "no_numbers": [
+                {name: getattr(each, name) for name in NoNumbers.__slots__} for each in self.no_numbers
+            ],
             "columns": dict(self.columns),
             "notes": list(self.notes),
         }
@@ -164,11 +170,21 @@ def inspect_sample(options: InspectOptions) -> Inspection:
         records = [Record(offset, None, line, -1) for offset, line in enumerate(lines)]
         return _of_records(records, whole, options, None)
     check_topic(options.sample, options.bootstrap_servers)
-    settings = kafka_only(None, options.bootstrap_servers)
-    if options.config is not None:
-        settings = with_servers(load(options.config, options.sets), options.bootstrap_servers)
+    if options.config is None:
+        settings = kafka_only(None, options.bootstrap_servers, options.schema_registry)
+    else:
+        settings = with_servers(_settings(options), options.bootstrap_servers)
     records, whole = asyncio.run(newest_of_topic(settings, options.sample))
-    return _of_records(records, whole, options, options.sample)
+    decoding = None
+    if options.config is None and options.format is None:
+        address = settings.schema_registry.address()
+        decoding = asyncio.run(decoding_of(records, options.sample, address))
+    return _of_records(records, whole, options, options.sample, decoding)
+
+
+def _settings(options: InspectOptions) -> Settings:
+    """The configuration that is given."""
+    return load(options.config, [*options.sets, *registry_sets(options.schema_registry)])
 
 
 # ------------------------------------------------------------------ messages
@@ -200,9 +216,13 @@ class _Mapped:
 
 
 def _of_records(
-    records: Sequence[Record], whole: bool, options: InspectOptions, topic: str | None
+    records: Sequence[Record],
+    whole: bool,
+    options: InspectOptions,
+    topic: str | None,
+    decoding: Decoding | None = None,
 ) -> Inspection:
-    mapped = _mapped(records, whole, options, topic)
+    mapped = _mapped(records, whole, options, topic, decoding)
     if options.reading.timezone is not None:
         mapped = replace(mapped, spec=replace(mapped.spec, timezone=options.reading.timezone))
     schemas = None if mapped.spec.input is None else asyncio.run(schemas_of(mapped.spec, records))
@@ -213,7 +233,7 @@ def _of_records(
     unknown = set(found.sensors) - known.keys()
     listed = np.array([name in known for name in found.sensors], bool)
     of_stream = listed[found.sensor] if len(found.sensors) else np.zeros(0, bool)
-    corrupt = sum(became.corrupt.values())
+    corrupt = sum(each.count for each in became.corrupt)
     totals = {
         "records": became.read,
         "accepted": became.accepted,
@@ -231,7 +251,7 @@ def _of_records(
         "contradicting": became.contradicting,
     }
     rejects = [
-        Reject(each.reason, each.count, each.detail, _shortened(each.examples[0].value), each.nearest)
+        Reject(each.reason, each.count, each.detail, _shortened(each.examples[0].value), became.nearest(each))
         for each in became.worst
     ]
     rejects += [
@@ -253,14 +273,21 @@ def _of_records(
         totals,
         _examples(mapped, records),
         rejects,
+        became.corrupt,
         notes=mapped.notes,
     )
 
 
-def _mapped(records: Sequence[Record], whole: bool, options: InspectOptions, topic: str | None) -> _Mapped:
+def _mapped(
+    records: Sequence[Record],
+    whole: bool,
+    options: InspectOptions,
+    topic: str | None,
+    decoding: Decoding | None,
+) -> _Mapped:
     """The mapping of the configuration, of the preset, or one that is derived."""
     if options.config is not None:
-        settings = load(options.config, options.sets)
+        settings = _settings(options)
         stream = chosen_stream(settings, options.stream)
         spec = stream.spec(settings.schema_registry.address())
         candidate = Candidate(stream.format, {}, FieldNames(**stream.fields.model_dump()))
@@ -272,7 +299,7 @@ def _mapped(records: Sequence[Record], whole: bool, options: InspectOptions, top
     derived = (
         derive([record.value for record in records], name="stream")
         if topic is None
-        else derive_of_topic(records, whole, (), "stream", topic)
+        else derive_of_topic(records, whole, (), "stream", topic, decoding)
     )
     written = derived.written
     typed = written.input is None and derived.spec.input is None
@@ -367,7 +394,7 @@ def _unknown_words(mapped: _Mapped, records: Sequence[Record]) -> dict[str, int]
         return {}
     names = {name for source in rule.sources if (name := last_name(source))}
     words: Counter[str] = Counter()
-    for _, tree in trees_by(mapped.candidate, records[:_QUALITIES_READ]):
+    for _, tree in trees_by(mapped.mapping.decode, records[:_QUALITIES_READ], mapped.schemas):
         words.update(_texts_at(tree, names))
     unknown = [word for word, _ in words.most_common(_WORDS_SHOWN) if not is_known_word(word)]
 
@@ -408,7 +435,8 @@ def _example(
     except RejectedError as error:
         return Example(record.offset, [], 0, f"refused: {error.reason.value}, {distinct(error.detail)}")
     except SkippedError as error:
-        return Example(record.offset, [], 0, f"skipped: {error.rule}")
+        more = f", {error.detail}" if error.detail else ""
+        return Example(record.offset, [], 0, f"skipped: {error.rule}{more}")
     places: dict[tuple[str, int, str], str] = {}
     for text, each in reversed(alone):
         try:
@@ -469,7 +497,7 @@ def _of_table(path: Path, options: InspectOptions) -> Inspection:
     if options.format is not None:
         raise UsageError("--format is for messages: the columns of a table are found by their names")
     if options.config is not None:
-        spec = chosen_stream(load(options.config, options.sets), options.stream).spec()
+        spec = chosen_stream(_settings(options), options.stream).spec()
         wanted: frozenset[str] | None = frozenset(as_received(spec).sensors)
         table = table_of(path, spec, (), options.reading)
         notes = list(table.notes)
@@ -497,8 +525,11 @@ def _of_table(path: Path, options: InspectOptions) -> Inspection:
         "readings": int(np.isfinite(table.values[table.usable]).sum()),
         "without_value": int(np.isnan(table.values[table.usable]).sum()),
         "assets": len(table.asset_names),
+        "no_number": sum(table.corrupt.values()),
+        "unknown_quality": dict(Counter(table.unknown_quality).most_common(_WORDS_SHOWN)),
         "sensors": len(table.sensors if wanted is None else wanted.intersection(table.sensors)),
         "unknown_sensors": [] if wanted is None else sorted(set(table.sensors) - wanted)[:50],
+        "never_seen": [] if wanted is None else sorted(wanted - _with_numbers(table))[:50],
     }
     return Inspection(
         str(path),
@@ -509,9 +540,16 @@ def _of_table(path: Path, options: InspectOptions) -> Inspection:
         totals,
         _table_examples(table),
         rejects,
+        no_numbers(table.corrupt),
         columns,
         notes,
     )
+
+
+def _with_numbers(table: Table) -> set[str]:
+    """The sensors that have a number in some usable row."""
+    filled = np.asarray(np.isfinite(table.values[table.usable]).any(axis=0), bool)
+    return {name for name, found in zip(table.sensors, filled, strict=True) if found}
 
 
 def _role(name: str, table: Table, wanted: frozenset[str] | None) -> str:

@@ -319,7 +319,7 @@ class StreamSection(Section):
         """
         mapping = self.mapping
         if mapping is not None and registry is not None:
-            mapping = replace(mapping, decode=replace(mapping.decode, registry=registry))
+            mapping = mapping.asking(registry)
         period, channels = self.period, self.channels
         long = max(timedelta(minutes=5), 20 * period)
         rules = tuple(rule for _, rule, _ in channels)

@@ -34,12 +34,11 @@ from daemon.domain import (
     zone_of,
 )
 from daemon.stream.batches import ReadingBatch, ReadingBatchBuilder
-from daemon.stream.decode import Arrival, Births, MessageSchemas, decode_with, has_memory
+from daemon.stream.decode import Arrival, Births, MessageSchemas, compile_inner, decode_with, has_memory
 from daemon.stream.extract import (
     ExtractedCell,
     Extractor,
     MappedColumns,
-    compile_inner,
     may_have_columns,
     most_readings,
 )
@@ -121,9 +120,10 @@ class Decoder:
         self._extractor: Extractor | None = None
         self.schemas: MessageSchemas | None = None
         if spec.input is not None:
-            self.schemas = schemas or MessageSchemas(spec.input.decode, max_bytes)
+            inner = spec.input.inner
+            self.schemas = schemas or MessageSchemas(spec.input.decode, max_bytes, inner)
             self._tree = decode_with(spec.input.decode, max_bytes, self.schemas.known)
-            self._inner = compile_inner(spec.input.inner, max_bytes) if spec.input.inner else None
+            self._inner = compile_inner(inner, max_bytes, self.schemas.known) if inner else None
             self._extractor = Extractor(
                 spec,
                 self._asset_ids,

@@ -35,10 +35,12 @@ from daemon.documents import shown
 from daemon.domain import Floats, Ints, Mask, Record
 from daemon.mapping import PLAIN, Key, Origin, QualityRule, SensorRule, Source
 from daemon.mapping import Path as FieldPath
-from daemon.stream.extract.quality import compile_quality
+from daemon.stream.extract.numbers import FAULT_HINTS
+from daemon.stream.extract.quality import compile_quality, is_known_word
 
 _MOST_STATES: Final = 12
 """Different texts of a column that may be states of a machine."""
+_LONGEST_WORD: Final = 64
 _NO_RECORD: Final = Record(0, None, b"", 0)
 
 
@@ -58,6 +60,7 @@ class SensorColumns:
         notes: what the user should know, after ``read``.
         corrupt: cells that stand for no number, by sensor and fault; none of a long table.
         faulty: of a long table, the rows whose cell stands for no number, by fault.
+        unknown_quality: words of quality that nobody knows, with how many values count as missing for them.
         spelling: of each sensor that was read.
         written_as_in_europe: whether numbers have decimal commas, or semicolons stand between cells.
     """
@@ -67,6 +70,7 @@ class SensorColumns:
     ) -> None:
         self.notes: list[str] = []
         self.corrupt: Counter[tuple[str, str]] = Counter()
+        self.unknown_quality: Counter[str] = Counter()
         self.spelling: dict[str, Spelling] = {}
         self.written_as_in_europe = columns.form is not None and columns.form.delimiter == ";"
         self.faulty: dict[str, Ints] = {}
@@ -169,7 +173,8 @@ class SensorColumns:
         }
         if wrong:
             self.notes.append(
-                f"sensor {shown(name)}: {sum(wrong.values())} cells are no numbers and count as missing"
+                f"sensor {shown(name)}: {sum(wrong.values())} cells are no numbers and count as missing:"
+                f" {'; '.join(FAULT_HINTS[fault] for fault in sorted(wrong))}"
             )
         if endless := sum(numbers.corrupt.values()) - sum(wrong.values()):
             self.notes.append(f"sensor {shown(name)}: {endless} cells are infinite and count as missing")
@@ -234,10 +239,23 @@ class SensorColumns:
                 continue
             bad = ~self._trusted(quality) & np.isfinite(values)
             if bad.any():
+                self._count_unknown(quality, bad)
                 values[bad] = np.nan
                 self.notes.append(
                     f"sensor {shown(sensor)}: {int(bad.sum())} cells count as missing, as {shown(quality)} is not good"
                 )
+
+    def _count_unknown(self, quality: str, bad: Mask) -> None:
+        """Count the values that a word without a known meaning makes bad, unless the configuration lists its own."""
+        rule = self._reading.quality
+        column = self._columns.table[quality]
+        if (rule is not None and (rule.good or rule.bad)) or not has_text_form(column.type):
+            return
+        texts = (trimmed_texts(column) if self._columns.text else plain_array(column)).filter(pa.array(bad))
+        for found in pc.value_counts(texts).to_pylist():
+            word = found["values"]
+            if isinstance(word, str) and not is_known_word(word):
+                self.unknown_quality[word[:_LONGEST_WORD]] += found["counts"]
 
     def _trusted(self, name: str) -> Mask:
         """(N,) whether a quality column calls the rows good; an empty cell does."""

@@ -84,6 +84,7 @@ class Table:
     odd_numbers: Mapping[tuple[str, float], str] = field(default_factory=dict)  # (sensor, number) -> its note
     zoneless: int = 0  # times that named no zone
     corrupt: Mapping[tuple[str, str], int] = field(default_factory=dict)  # (sensor, fault) -> cells
+    unknown_quality: Mapping[str, int] = field(default_factory=dict)  # word -> values that are missing for it
     spelling: Mapping[str, Spelling] = field(default_factory=dict)  # sensor -> how the file writes it
     roles: Roles = field(default_factory=lambda: Roles(()))  # what the file's columns are
     reading: TableReading = field(default_factory=TableReading)  # how it was read
@@ -252,6 +253,7 @@ def read_table(
         refused=dict(sorted(refused.items())),
         zoneless=times.zoneless,
         corrupt=cells.corrupt,
+        unknown_quality=cells.unknown_quality,
         spelling=cells.spelling,
         roles=roles,
         reading=reading,

@@ -34,13 +34,12 @@ from daemon.adapters.kafka.aiokafka_inside import (
     return_parsed_records,
 )
 from daemon.adapters.kafka.connecting import check_fetching, close_consumer, start_client
-from daemon.adapters.kafka.failures import describe
+from daemon.adapters.kafka.failures import describe, group_failure
 from daemon.adapters.kafka.security import connection
 from daemon.adapters.kafka.settings import MAX_RECORDS, WAIT_MS, KafkaSettings
 from daemon.adapters.kafka.stats import KafkaStats
 from daemon.adapters.kafka.topics import check_topics
 from daemon.adapters.kafka.wakeup import Wakeup
-from daemon.errors import BrokerError
 
 log = structlog.get_logger()
 
@@ -181,6 +180,7 @@ class GroupConsumer:
 
         Raises:
             OffsetOutOfRangeError: a position is no longer in the log.
+            ConfigError: the group gives this process a topic that it does not read.
             BrokerError: Kafka refuses the fetch, or the client has died.
         """
         client = self.connected_client
@@ -215,7 +215,7 @@ class GroupConsumer:
                 log.warning("poll_failed", reason=describe(error))
                 await self._wakeup.sleep(POLL_S)
                 return {}
-            raise BrokerError(f"Kafka at {self._settings.bootstrap_servers}: {describe(error)}") from error
+            raise group_failure(error, self._settings) from error
 
     async def fetch_has_ended(self) -> bool:
         """Wait up to a second for the fetch in flight and drop what it brought; whether none is in flight now."""

@@ -20,7 +20,7 @@ from daemon.domain import FieldNames, Floats, Format, Ints, Mask, Reason, Record
 from daemon.mapping import Assembly, InputMapping
 from daemon.stream.decoding import Decoder
 from daemon.stream.extract.numbers import NotANumberError, number_of
-from daemon.stream.rejection import RejectedError, SkippedError
+from daemon.stream.rejection import RejectedError, SkippedError, shown
 from daemon.stream.time_range import check_time
 
 MOST_CELLS: Final = 200_000
@@ -151,6 +151,8 @@ class Survey:
     zoneless: int  # texts of times that named no zone
     kinds: Mapping[str, Counter[str]]  # sensor -> JSON kinds of its cells
     texts: Mapping[str, Counter[str]]  # sensor -> its texts that are no numbers
+    faults: Mapping[str, Counter[str]] = field(default_factory=dict)  # sensor -> why cells are no numbers
+    examples: Mapping[tuple[str, str], str] = field(default_factory=dict)  # a cell of each sensor and fault
 
     @cached_property
     def share(self) -> float:
@@ -240,7 +242,7 @@ def survey_with(decoder: Decoder, candidate: Candidate, records: Sequence[Record
     corrupt: list[bool] = []
     kinds: dict[str, Counter[str]] = {}
     plain: dict[str, int] = {}  # finite numbers, which need no look
-    texts: dict[str, Counter[str]] = {}
+    odd = _OddCells()
     skipped: Counter[str] = Counter()
     refused: dict[Reason, Refusal] = {}
     read = untrusted = looked = 0
@@ -277,7 +279,7 @@ def survey_with(decoder: Decoder, candidate: Candidate, records: Sequence[Record
                 plain[sensor] = plain.get(sensor, 0) + 1
                 value, wrong = found, False
             else:
-                value, wrong = _number(found, sensor, kinds, texts)
+                value, wrong = _number(found, sensor, kinds, odd)
             untrusted += not trusted
             numbers.append(value if trusted else float("nan"))
             corrupt.append(wrong)
@@ -303,16 +305,34 @@ def survey_with(decoder: Decoder, candidate: Candidate, records: Sequence[Record
         untrusted,
         decoder.zoneless,
         kinds,
-        texts,
+        odd.texts,
+        odd.faults,
+        odd.examples,
     )
 
 
 _KINDS: Final = {bool: "boolean", int: "number", float: "number", str: "text", list: "array", dict: "object"}
 
 
-def _number(
-    value: Any, sensor: str, kinds: dict[str, Counter[str]], texts: dict[str, Counter[str]]
-) -> tuple[float, bool]:
+class _OddCells:
+    """Cells that are no numbers, by sensor."""
+
+    def __init__(self) -> None:
+        self.texts: dict[str, Counter[str]] = {}
+        self.faults: dict[str, Counter[str]] = {}
+        self.examples: dict[tuple[str, str], str] = {}
+
+    def add(self, sensor: str, fault: str, value: Any) -> None:
+        self.faults.setdefault(sensor, Counter())[fault] += 1
+        if (sensor, fault) not in self.examples:
+            self.examples[sensor, fault] = shown(value)
+        if isinstance(value, str):
+            known = self.texts.setdefault(sensor, Counter())
+            if value in known or len(known) < TEXTS_KEPT:
+                known[value[:64]] += 1
+
+
+def _number(value: Any, sensor: str, kinds: dict[str, Counter[str]], odd: _OddCells) -> tuple[float, bool]:
     """The number of a cell, NaN where there is none; and whether the cell is corrupt."""
     kind = _KINDS.get(type(value), "null")
     if (seen := kinds.get(sensor)) is None:
@@ -320,11 +340,8 @@ def _number(
     seen[kind] += 1
     try:
         return number_of(value), False
-    except NotANumberError:
-        if kind == "text":
-            known = texts.setdefault(sensor, Counter())
-            if value in known or len(known) < TEXTS_KEPT:
-                known[value[:64]] += 1
+    except NotANumberError as error:
+        odd.add(sensor, error.fault, value)
         return float("nan"), True
 
 

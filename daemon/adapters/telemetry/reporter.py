@@ -36,6 +36,7 @@ from daemon.domain import (
 from daemon.model.faults import FaultKind
 from daemon.stream.accounts import Counts, Fault
 from daemon.stream.audit import SensorAudit
+from daemon.stream.extract.numbers import FAULT_HINTS
 
 if TYPE_CHECKING:  # for annotations only: the command line imports this package at its start
     from daemon.detector import Detector
@@ -372,7 +373,7 @@ class Reporter:
                     fault=fault,
                     count=n,
                     example=poll.corrupt_examples.get((sensor, fault), ""),
-                    rule="they count as missing; `missing` and `states` in the config say what texts mean",
+                    rule=f"they count as missing: {FAULT_HINTS[fault]}",
                 )
 
     # -------------------------------------------------------------- models

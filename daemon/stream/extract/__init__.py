@@ -10,7 +10,6 @@
 from daemon.stream.extract.column_rules import MappedPiece
 from daemon.stream.extract.columns import MappedColumns, may_have_columns
 from daemon.stream.extract.extractor import ExtractedCell, Extractor, most_readings
-from daemon.stream.extract.inner import compile_inner
 from daemon.stream.rejection import SkippedError
 
 __all__ = [
@@ -19,7 +18,6 @@ __all__ = [
     "MappedColumns",
     "MappedPiece",
     "SkippedError",
-    "compile_inner",
     "may_have_columns",
     "most_readings",
 ]

@@ -98,6 +98,8 @@ class Extractor:
         self._skips_item = compile_skip(mapping.skip, items=True)
         self._skips_null = any(rule.source is None for rule in mapping.skip)
         self._items = compile_each_counted(mapping.each)
+        places = " or ".join(path.text for path in mapping.each)
+        self._no_items = f"nothing in {places}" if places else "an array without an element"
         self._keys = ItemKeys(mapping, asset_ids, event_times)
         self._time, self._trusted = self._keys.time, self._keys.trusted
         self._cells = compile_cells(mapping)
@@ -210,7 +212,7 @@ class Extractor:
             root: Scope = (tree, None, None)
             raise RejectedError(Reason.NO_VALUES, lambda: where_they_end(self._mapping.each, root))
         if not items:
-            raise SkippedError("no_items")
+            raise SkippedError("no_items", self._no_items)
         if self._skips_item is None:
             return items, misfits
         kept: tuple[list[Scope], list[Scope]] = ([], [])
