@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from daemon.domain import SECOND_NS, StreamSpec
-from daemon.mapping import Component, Reduce
+from daemon.domain import SECOND_NS, Format, StreamSpec
+from daemon.mapping import Assembly, Component, Reduce
 
 
 def reduces(spec: StreamSpec) -> bool:
@@ -21,6 +21,15 @@ def reduces(spec: StreamSpec) -> bool:
 def merges(spec: StreamSpec) -> bool:
     """Whether several records may make one row; else the first one is the whole of it."""
     return spec.gathers or reduces(spec)
+
+
+def gathered(spec: StreamSpec) -> StreamSpec:
+    """The stream with rows that are gathered from several readings, as a long table has them."""
+    if spec.gathers:
+        return spec
+    if spec.input is None:
+        return replace(spec, format=Format.JSON_LONG)
+    return replace(spec, input=replace(spec.input, assembly=Assembly.GATHER))
 
 
 def as_received(spec: StreamSpec) -> StreamSpec:
@@ -57,6 +66,18 @@ def assembled(spec: StreamSpec) -> dict[str, dict[str, Any]]:
         made |= {"hold": f"{rule.hold_ns / SECOND_NS:.9g}s"} if rule.hold_ns else {}
         if made:
             found[name] = made
+    return found
+
+
+def modelled(spec: StreamSpec) -> dict[str, str]:
+    """By sensor of the stream, what the model has of it, in words; only where that is not its value."""
+    found: dict[str, str] = {}
+    for name, rule in zip(spec.sensors, spec.rules, strict=True):
+        if rule.counter:
+            found[name] = "rate per second"
+        elif rule.component is not None:
+            which = "cosine" if rule.component is Component.COS else "sine"
+            found[name] = f"{which} of {rule.component_of}"
     return found
 
 

@@ -27,11 +27,12 @@ from daemon.adapters.files import (
     write_filled_table,
 )
 from daemon.assembly import as_received, assembled
-from daemon.commands.accounting import counts_of_table, lost_lines
+from daemon.commands.accounting import lost_lines
 from daemon.commands.derive import check_excluded, plan_for, settings_for
 from daemon.commands.file_history import history_of
 from daemon.commands.inputs import FileOptions, no_progress, table_of
 from daemon.commands.replay_notes import zone_notes
+from daemon.commands.table_accounting import counts_of_table, unknown_sensors
 from daemon.domain import Floats, Mask, Progress, Segment, StreamSpec
 from daemon.errors import BundleError, InputError
 from daemon.mapping import Component
@@ -186,7 +187,7 @@ async def impute_file(options: ImputeOptions, progress: Progress = no_progress) 
     spec = plan.spec
     table = table_of(file, spec, options.exclude, options.reading)
     notes += [*table.notes, *zone_notes(table.zoneless, spec)]
-    notes += lost_lines(counts_of_table(table, spec), {})
+    notes += lost_lines(counts_of_table(table, spec), unknown_sensors(table, spec))
     placed = place(table, spec, compress_gaps=True)
     learned = await _learned(options, bundle, plan, placed)
     fills = impute_segments(learned.parameters, placed.segments)

@@ -32,11 +32,13 @@ from daemon.commands.broker import kafka_only, with_servers
 from daemon.commands.inputs import check_reading, chosen_stream, table_of
 from daemon.commands.reading_check import distinct, read_records, schemas_of
 from daemon.commands.samples import check_topic, exists, newest_of_topic
+from daemon.commands.table_accounting import counts_of_table
 from daemon.config import load
 from daemon.config.presets import CUSTOM
-from daemon.domain import FieldNames, Format, Record, StreamSpec, iso
+from daemon.domain import Disposition, FieldNames, Format, Record, StreamSpec, iso
 from daemon.errors import ConfigError, UsageError
 from daemon.mapping import PLAIN, InputMapping, SensorRule, Source
+from daemon.stream.accounts import CellState
 from daemon.stream.decode import MessageSchemas
 from daemon.stream.decoding import Decoder
 from daemon.stream.extract import ExtractedCell
@@ -476,26 +478,21 @@ def _of_table(path: Path, options: InspectOptions) -> Inspection:
     else:
         wanted = None
         table = read_table(path, reading=options.reading)
-        notes = derive(table).notes
+        derived = derive(table)
+        spec, notes = derived.spec, derived.notes
+    counts = counts_of_table(table, spec)
     columns = {name: _role(name, table, wanted) for name in column_names(path)}
-    reasons = Counter({reason.value: count for reason, count in table.refused_by_reason.items()})
-    rejects = [
-        Reject(
-            reason,
-            count,
-            next(row.detail for row in table.refused.values() if row.reason.value == reason),
-            f"row {next(at for at, row in table.refused.items() if row.reason.value == reason)}",
-            None,
-        )
-        for reason, count in sorted(reasons.items())
-    ]
+    rejects = [_reject_of_table(table, reason, count) for reason, count in sorted(counts.reasons.items())]
     totals = {
-        "records": len(table),
-        "accepted": int(table.usable.sum()),
-        "refused": dict(sorted(reasons.items())),
-        "skipped": {},
-        "readings": int(np.isfinite(table.values[table.usable]).sum()),
-        "without_value": int(np.isnan(table.values[table.usable]).sum()),
+        "records": counts.records.total(),
+        "accepted": counts.records[Disposition.ACCEPTED],
+        "duplicate": counts.records[Disposition.DUPLICATE],
+        "refused": dict(sorted(counts.reasons.items())),
+        "skipped": dict(sorted(counts.skipped.items())),
+        "readings": counts.cells[CellState.OBSERVED],
+        "without_value": counts.cells[CellState.MISSING],
+        "no_number": counts.cells[CellState.CORRUPT],
+        "contradicting": counts.cells[CellState.CONFLICT],
         "assets": len(table.asset_names),
         "sensors": len(table.sensors if wanted is None else wanted.intersection(table.sensors)),
         "unknown_sensors": [] if wanted is None else sorted(set(table.sensors) - wanted)[:50],
@@ -512,6 +509,14 @@ def _of_table(path: Path, options: InspectOptions) -> Inspection:
         columns,
         notes,
     )
+
+
+def _reject_of_table(table: Table, reason: str, count: int) -> Reject:
+    """A kind of refusal, with the first row of the file that it is about."""
+    first = next((row for row, why in table.refused.items() if why.reason.value == reason), None)
+    if first is None:  # the rows are fine; it is their sensors that the stream does not list
+        return Reject(reason, count, "sensors that the stream does not list", "", None)
+    return Reject(reason, count, table.refused[first].detail, f"row {table.line_of(first)}", None)
 
 
 def _role(name: str, table: Table, wanted: frozenset[str] | None) -> str:
