@@ -185,6 +185,7 @@ def _write_report(
         drift=kept.drifts,
         quality={f.name: quality(f) for f in result.figures},
         notes=result.notes,
+        assets=len({asset for block in done.blocks for asset in block.assets}),
     )
     with replacing(options.out / "report.html") as temporary:
         temporary.write_text(report_html(report), encoding="utf-8")
