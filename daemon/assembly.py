@@ -52,6 +52,12 @@ def as_received(spec: StreamSpec) -> StreamSpec:
     )
 
 
+def received_places(spec: StreamSpec) -> list[int]:
+    """For each sensor of the stream, the place of the one as received that it is made of."""
+    places = {name: c for c, name in enumerate(as_received(spec).sensors)}
+    return [places[rule.component_of or name] for name, rule in zip(spec.sensors, spec.rules, strict=True)]
+
+
 def assembled(spec: StreamSpec) -> dict[str, dict[str, Any]]:
     """By sensor as received, how its rows are made, in the keys of the configuration; only what is not plain.
 
@@ -87,6 +93,7 @@ def read_as(spec: StreamSpec) -> dict[str, dict[str, Any]]:
     plain = as_received(spec)
     for name, rule in zip(plain.sensors, plain.rules, strict=True):
         made: dict[str, Any] = {"source": rule.source} if rule.source not in (None, name) else {}
+        made |= {"unit": rule.unit} if rule.unit is not None else {}
         made |= {"scale": rule.scale} if rule.scale != 1.0 else {}
         made |= {"offset": rule.offset} if rule.offset else {}
         made |= {"missing": sorted(rule.missing)} if rule.missing else {}

@@ -461,17 +461,17 @@ def nearest_window(window: Floats, known: Sequence[Floats]) -> float:
 
 # ------------------------------------------------------------------ extraction
 def merged_readings(
-    cells: Sequence[tuple[str, int, str, Any, bool]], sensors: Sequence[str], latest_ns: int
+    cells: Sequence[tuple[str, int, str, Any, bool, Any]], sensors: Sequence[str], latest_ns: int
 ) -> dict[tuple[str, int], dict[str, float]]:
     """Asset and time -> sensor -> value, NaN where missing, from the cells of a message in their order.
 
     Args:
-        cells: asset, time, sensor, value as the message has it, and whether its quality is not bad.
+        cells: asset, time, sensor, value as the message has it, whether its quality is not bad, and its unit.
         sensors: those of the stream; cells of others are left out.
         latest_ns: cells after this time, or before 1970, are refused.
     """
     found: dict[tuple[str, int], dict[str, float]] = {}
-    for asset, time_ns, sensor, value, trusted in cells:
+    for asset, time_ns, sensor, value, trusted, _ in cells:
         if sensor not in sensors or not 0 <= time_ns <= latest_ns:
             continue
         try:

@@ -15,7 +15,13 @@ from daemon.stream.accounts import CellState, Counts, Fault
 
 NAMED: Final = 5
 """Sensors, reasons or rules that are named in a line; the others are counted together."""
-_NOUNS: Final = {"text": "texts", "array": "arrays", "object": "objects", "too_large": "too large"}
+_NOUNS: Final = {
+    "text": "texts",
+    "array": "arrays",
+    "object": "objects",
+    "too_large": "too large",
+    "unit": "of another unit",
+}
 
 
 # ------------------------------------------------------------------ summary.json

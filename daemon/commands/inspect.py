@@ -21,13 +21,14 @@ from daemon.adapters.files import Table, TableReading, column_names, first_lines
 from daemon.adapters.sample import (
     SAMPLE_LINES,
     Candidate,
+    Survey,
     derive,
     derive_of_topic,
     survey,
     survey_with,
     trees_by,
 )
-from daemon.assembly import as_received
+from daemon.assembly import as_received, merges
 from daemon.commands.broker import kafka_only, with_servers
 from daemon.commands.inputs import check_reading, chosen_stream, table_of
 from daemon.commands.reading_check import distinct, read_records, schemas_of
@@ -45,6 +46,7 @@ from daemon.stream.extract import ExtractedCell
 from daemon.stream.extract.numbers import NotANumberError, number_of
 from daemon.stream.extract.quality import is_known_word, last_name
 from daemon.stream.extract.sensor_values import SensorValues
+from daemon.stream.extract.units import conversion
 from daemon.stream.rejection import RejectedError, SkippedError
 
 EXAMPLES: Final = 5
@@ -255,8 +257,17 @@ def _of_records(
         totals,
         _examples(mapped, records),
         rejects,
-        notes=mapped.notes,
+        notes=[*mapped.notes, *_row_notes(mapped, found)],
     )
+
+
+def _row_notes(mapped: _Mapped, found: Survey) -> list[str]:
+    """What is lost where each message is taken for a whole row."""
+    if merges(mapped.spec) or not found.split_rows:
+        return []
+    return [
+        "rows come in several messages, of which only the first counts: input: {rows: gather} puts them together"
+    ]
 
 
 def _mapped(records: Sequence[Record], whole: bool, options: InspectOptions, topic: str | None) -> _Mapped:
@@ -446,6 +457,14 @@ def _mark(cell: ExtractedCell, known: tuple[str, SensorRule] | None) -> str:
         raw = number_of(cell.value, rule.states)
     except NotANumberError as error:
         return ", ".join([*marks, f"no number: {error.fault}"])
+    linear = None
+    if rule.unit is not None and type(cell.unit) is str and cell.unit:
+        linear = conversion(cell.unit, rule.unit)
+        if linear is None:
+            return ", ".join([*marks, f"no number: unit {_shown(cell.unit)} is not {rule.unit}"])
+    if linear not in (None, (1.0, 0.0)):
+        raw = raw * linear[0] + linear[1]
+        marks.append(f"from {cell.unit} to {rule.unit}: {raw:g}")
     number = SensorValues([rule]).apply_one(raw, 0)
     if number != number:
         marks.append("missing")

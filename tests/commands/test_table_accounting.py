@@ -18,6 +18,7 @@ from daemon.adapters.files import Table, TableReading, TableSource, read_table
 from daemon.assembly import gathered
 from daemon.commands.accounting import lost_lines
 from daemon.commands.file_history import read_history
+from daemon.commands.impute import ImputeOptions, impute_file
 from daemon.commands.inspect import InspectOptions, inspect_sample
 from daemon.commands.replay import ReplayOptions, replay
 from daemon.commands.table_accounting import counts_of_replay, counts_of_table, unknown_sensors
@@ -284,3 +285,18 @@ async def test_sensors_of_a_long_table_that_report_at_times_of_their_own_share_a
     await replay(ReplayOptions(path, tmp_path / "out", config=config, sets=[*LINEAR, "model.learn_rows=200"]))
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert (summary["rows"], summary["cells"]["observed"], summary["records"]["accepted"]) == (300, 600, 600)
+
+
+async def test_an_imputation_counts_the_lines_and_cells_of_a_long_table(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    rows = [
+        f"2026-01-01T00:{i // 60:02}:{i % 60:02}Z,p,{name},{'' if i % 10 == 3 and name == 'b' else i % 7}"
+        for i in range(300)
+        for name in "abc"
+        if not (name == "c" and i % 2)  # c is read every other second
+    ]
+    path.write_text("ts,asset,sensor,value\n" + "\n".join(rows) + "\n")
+    done = await impute_file(ImputeOptions(path, tmp_path / "filled.csv"))
+    assert (done.rows, done.cells) == (750, 30)
+    assert not any("stay empty" in note for note in done.notes)
+    assert [line.count(",") for line in (tmp_path / "filled.csv").read_text().splitlines()] == [3] * 751
