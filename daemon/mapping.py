@@ -257,6 +257,7 @@ class InputMapping:
     leaves: LeavesRule | None = None
     wave: WaveRule | None = None
     quality: QualityRule | None = None
+    unit: Sources = ()  # of the values; ``SensorRule.unit`` says which one is wanted
     missing: frozenset[object] = frozenset()  # texts and numbers that stand for no value
     condition: Mapping[str, Sources] = field(default_factory=dict)
     rename: Mapping[str, tuple[str | None, str]] = field(
@@ -282,7 +283,7 @@ class Component(StrEnum):
 class SensorRule:
     """What is done with the values of one sensor, whatever messages they come in.
 
-    In this order: ``missing``, ``scale`` and ``offset`` to each value, ``reduce`` to those of one row,
+    In this order: ``missing``, the conversion to ``unit``, ``scale`` and ``offset`` to each value, ``reduce`` to those of one row,
     ``counter`` or ``angle`` to the rows, ``hold`` to what is missing then.
     """
 
@@ -297,6 +298,7 @@ class SensorRule:
     angle: float | None = None  # it wraps at this value
     component: Component | None = None  # of an angle: this sensor of the stream is one of its two numbers ...
     component_of: str = ""  # ... and this is the sensor's name
+    unit: str | None = None  # of its raw numbers; those that come in another one are converted, or masked
 
 
 PLAIN = SensorRule()

@@ -149,6 +149,8 @@ def _print_examples(examples: "list[Example]", console: Console) -> None:
 def _totals(found: "Inspection") -> str:
     totals = found.totals
     parts = [f"{counted(totals['records'], 'record')}: {totals['accepted']:,} accepted"]
+    if totals.get("duplicate"):
+        parts.append(f"{totals['duplicate']:,} duplicate")
     if totals["refused"]:
         parts.append(f"{sum(totals['refused'].values()):,} refused")
     if totals["skipped"]:

@@ -22,28 +22,32 @@ from daemon.adapters.sample import (
     SAMPLE_LINES,
     Candidate,
     Decoding,
+    Survey,
     derive,
     derive_of_topic,
     survey,
     survey_with,
     trees_by,
 )
-from daemon.assembly import as_received
+from daemon.assembly import as_received, merges
 from daemon.commands.broker import kafka_only, registry_sets, with_servers
 from daemon.commands.inputs import check_reading, chosen_stream, table_of
 from daemon.commands.reading_check import NoNumbers, distinct, no_numbers, read_records, schemas_of
 from daemon.commands.samples import check_topic, decoding_of, exists, newest_of_topic
+from daemon.commands.table_accounting import counts_of_table
 from daemon.config import Settings, load
 from daemon.config.presets import CUSTOM
-from daemon.domain import FieldNames, Format, Record, StreamSpec, iso
+from daemon.domain import Disposition, FieldNames, Format, Record, StreamSpec, iso
 from daemon.errors import ConfigError, UsageError
 from daemon.mapping import PLAIN, InputMapping, SensorRule, Source
+from daemon.stream.accounts import CellState
 from daemon.stream.decode import MessageSchemas
 from daemon.stream.decoding import Decoder
 from daemon.stream.extract import ExtractedCell
 from daemon.stream.extract.numbers import NotANumberError, number_of
 from daemon.stream.extract.quality import is_known_word, last_name
 from daemon.stream.extract.sensor_values import SensorValues
+from daemon.stream.extract.units import conversion
 from daemon.stream.rejection import RejectedError, SkippedError
 
 EXAMPLES: Final = 5
@@ -274,8 +278,17 @@ def _of_records(
         _examples(mapped, records),
         rejects,
         became.corrupt,
-        notes=mapped.notes,
+        notes=[*mapped.notes, *_row_notes(mapped, found)],
     )
+
+
+def _row_notes(mapped: _Mapped, found: Survey) -> list[str]:
+    """What is lost where each message is taken for a whole row."""
+    if merges(mapped.spec) or not found.split_rows:
+        return []
+    return [
+        "rows come in several messages, of which only the first counts: input: {rows: gather} puts them together"
+    ]
 
 
 def _mapped(
@@ -472,6 +485,14 @@ def _mark(cell: ExtractedCell, known: tuple[str, SensorRule] | None) -> str:
         raw = number_of(cell.value, rule.states)
     except NotANumberError as error:
         return ", ".join([*marks, f"no number: {error.fault}"])
+    linear = None
+    if rule.unit is not None and type(cell.unit) is str and cell.unit:
+        linear = conversion(cell.unit, rule.unit)
+        if linear is None:
+            return ", ".join([*marks, f"no number: unit {_shown(cell.unit)} is not {rule.unit}"])
+    if linear not in (None, (1.0, 0.0)):
+        raw = raw * linear[0] + linear[1]
+        marks.append(f"from {cell.unit} to {rule.unit}: {raw:g}")
     number = SensorValues([rule]).apply_one(raw, 0)
     if number != number:
         marks.append("missing")
@@ -504,28 +525,22 @@ def _of_table(path: Path, options: InspectOptions) -> Inspection:
     else:
         wanted = None
         table = read_table(path, reading=options.reading)
-        notes = derive(table).notes
+        derived = derive(table)
+        spec, notes = derived.spec, derived.notes
+    counts = counts_of_table(table, spec)
     columns = {name: _role(name, table, wanted) for name in column_names(path)}
-    reasons = Counter({reason.value: count for reason, count in table.refused_by_reason.items()})
-    rejects = [
-        Reject(
-            reason,
-            count,
-            next(row.detail for row in table.refused.values() if row.reason.value == reason),
-            f"row {next(at for at, row in table.refused.items() if row.reason.value == reason)}",
-            None,
-        )
-        for reason, count in sorted(reasons.items())
-    ]
+    rejects = [_reject_of_table(table, reason, count) for reason, count in sorted(counts.reasons.items())]
     totals = {
-        "records": len(table),
-        "accepted": int(table.usable.sum()),
-        "refused": dict(sorted(reasons.items())),
-        "skipped": {},
-        "readings": int(np.isfinite(table.values[table.usable]).sum()),
-        "without_value": int(np.isnan(table.values[table.usable]).sum()),
+        "records": counts.records.total(),
+        "accepted": counts.records[Disposition.ACCEPTED],
+        "duplicate": counts.records[Disposition.DUPLICATE],
+        "refused": dict(sorted(counts.reasons.items())),
+        "skipped": dict(sorted(counts.skipped.items())),
+        "readings": counts.cells[CellState.OBSERVED],
+        "without_value": counts.cells[CellState.MISSING],
+        "no_number": counts.cells[CellState.CORRUPT],
+        "contradicting": counts.cells[CellState.CONFLICT],
         "assets": len(table.asset_names),
-        "no_number": sum(table.corrupt.values()),
         "unknown_quality": dict(Counter(table.unknown_quality).most_common(_WORDS_SHOWN)),
         "sensors": len(table.sensors if wanted is None else wanted.intersection(table.sensors)),
         "unknown_sensors": [] if wanted is None else sorted(set(table.sensors) - wanted)[:50],
@@ -540,7 +555,7 @@ def _of_table(path: Path, options: InspectOptions) -> Inspection:
         totals,
         _table_examples(table),
         rejects,
-        no_numbers(table.corrupt),
+        no_numbers({key: len(rows) for key, rows in table.faulty.items()}),
         columns,
         notes,
     )
@@ -550,6 +565,14 @@ def _with_numbers(table: Table) -> set[str]:
     """The sensors that have a number in some usable row."""
     filled = np.asarray(np.isfinite(table.values[table.usable]).any(axis=0), bool)
     return {name for name, found in zip(table.sensors, filled, strict=True) if found}
+
+
+def _reject_of_table(table: Table, reason: str, count: int) -> Reject:
+    """A kind of refusal, with the first row of the file that it is about."""
+    first = next((row for row, why in table.refused.items() if why.reason.value == reason), None)
+    if first is None:  # the rows are fine; it is their sensors that the stream does not list
+        return Reject(reason, count, "sensors that the stream does not list", "", None)
+    return Reject(reason, count, table.refused[first].detail, f"row {table.line_of(first)}", None)
 
 
 def _role(name: str, table: Table, wanted: frozenset[str] | None) -> str:

@@ -37,7 +37,7 @@ from typing import Protocol
 
 import msgspec
 
-from daemon.domain import Disposition, Reading, StreamSpec
+from daemon.domain import BAD_QUALITY, Disposition, Reading, StreamSpec
 
 Fault = tuple[str, str]
 """A sensor, and one of ``extract.numbers.FAULTS``."""
@@ -196,7 +196,8 @@ class Accounts:
         self.records[Disposition.ACCEPTED] += readings
         self._observed += numbers
         self._missing += cells - numbers
-        for corrupt, displaced in odd:
+        for cells_without, displaced in odd:
+            corrupt = [cell for cell in cells_without if cell[1] != BAD_QUALITY]
             self._missing -= len(corrupt)
             self._corrupt += len(corrupt)
             self._faults.update((self._sensors[c], fault) for c, fault in corrupt)
@@ -231,7 +232,7 @@ class Accounts:
         self._duplicate += sign * duplicate
         self._late += sign * late
         for c, fault in reading.corrupt:
-            if not (fates.late | fates.repeated) >> c & 1:
+            if fault != BAD_QUALITY and not (fates.late | fates.repeated) >> c & 1:
                 self._faults[self._sensors[c], fault] += sign
         self._count_displaced(reading.displaced, sign)
 
@@ -259,8 +260,9 @@ class Accounts:
                 if value == value:
                     numbers |= 1 << c
             numbers &= cells
-        for c, _ in reading.corrupt:
-            corrupt |= 1 << c
+        for c, fault in reading.corrupt:
+            if fault != BAD_QUALITY:
+                corrupt |= 1 << c
         repeated = fates.repeated & cells
         late = fates.late & cells & ~repeated
         taken = cells & ~repeated & ~late
@@ -298,6 +300,6 @@ def displace(reading: Reading, sensor: int, number: float, fault: str = "") -> N
             state = CellState.DUPLICATE if before == number else CellState.CONFLICT
         else:
             fault = next((known for c, known in reading.corrupt if c == sensor), "")
-            state = CellState.CORRUPT if fault else CellState.MISSING
+            state = CellState.CORRUPT if fault not in ("", BAD_QUALITY) else CellState.MISSING
             reading.corrupt = [cell for cell in reading.corrupt if cell[0] != sensor]
     reading.displaced = [*reading.displaced, (state, sensor, fault)]

@@ -144,7 +144,7 @@ class BatchIngest:
             alike = groups if len(together) == len(slots) else by_slot(released.slots)
             clock.observe_many(alike, released.slots, counts[together])
             clock.advance(int((released.rows - clock.skew[released.slots]).max()))
-        self._count(batch, begin + together, released.values)
+        self._count(batch, begin + together, released.values, slots[together])
         if self._ingest.trace is not None:
             self._ingest.trace += [
                 Traced(int(offsets[i]), batch.assets[begin + i], int(rows[i]), Disposition.ACCEPTED)
@@ -170,7 +170,7 @@ class BatchIngest:
         if len(begun):
             clock.observe_many(by_slot(slots[begun]), slots[begun], counts[begun])
             clock.advance(int((parts.rows[begun] - clock.skew[slots[begun]]).max()))
-        self._count(batch, begin + together, taken.values)
+        self._count(batch, begin + together, taken.values, slots[together])
         if self._ingest.trace is not None:
             self._ingest.trace += [
                 Traced(
@@ -193,8 +193,13 @@ class BatchIngest:
         )
         return self._with_others(released, causes, placed, begin, np.flatnonzero(~plain), counts)
 
-    def _count(self, batch: ReadingBatch, together: Ints, values: Floats) -> None:
-        """Account for these readings, which were taken together, and for their cells' values."""
+    def _count(self, batch: ReadingBatch, together: Ints, values: Floats, slots: Ints) -> None:
+        """Account for these readings (of assets with these slots), which were taken together, and for their cells' values."""
+        if batch.odd:
+            rows = batch.times[together] // self._spec.period_ns
+            for i, slot, row in zip(together.tolist(), slots.tolist(), rows.tolist(), strict=True):
+                if i in batch.odd:
+                    self._ingest.unread.note(slot, row, batch.odd[i][0])
         numbers = values.size - int(np.count_nonzero(np.isnan(values)))
         self._ingest.accounts.accept(batch.count(together), values.size, numbers, batch.odd_among(together))
 

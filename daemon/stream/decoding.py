@@ -165,6 +165,12 @@ class Decoder:
         return Counter() if self._extractor is None else self._extractor.skipped_items
 
     @property
+    def converted_units(self) -> dict[tuple[str, str], int]:
+        """Numbers that came in another unit than their sensor's and were converted, by sensor and that unit."""
+        counts = {} if self._extractor is None else self._extractor.converted
+        return {(self._sensors[place], unit): count for (place, unit), count in counts.items()}
+
+    @property
     def zoneless(self) -> int:
         """Texts of event times that named no time zone; see ``EventTimes``."""
         return self._event_times.zoneless

@@ -147,6 +147,7 @@ def _facts(sensor: str, readings: Readings, grid: tuple[int, int], found: Survey
     collected: list[Fact | None] = []
     if found is not None and sensor in found.kinds:
         collected += facts.kinds_seen(found.kinds[sensor], found.texts.get(sensor, {}))
+        collected.append(facts.unit(found.units.get(sensor, {})))
     sentinel = facts.sentinels(series)
     collected.append(sentinel)
     if sentinel is not None and sentinel.certain:
@@ -174,7 +175,7 @@ def _sensor_notes(by_sensor: Mapping[str, Sequence[Fact]]) -> list[str]:
         f"sensor {shown(sensor)}: {fact.key}: {flow(fact.value)}, because {fact.why}"
         for sensor, all_of in by_sensor.items()
         for fact in all_of
-        if fact.key and fact.certain
+        if fact.key not in ("", "unit") and fact.certain
     ]
 
 

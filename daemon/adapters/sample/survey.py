@@ -153,6 +153,7 @@ class Survey:
     texts: Mapping[str, Counter[str]]  # sensor -> its texts that are no numbers
     faults: Mapping[str, Counter[str]] = field(default_factory=dict)  # sensor -> why cells are no numbers
     examples: Mapping[tuple[str, str], str] = field(default_factory=dict)  # a cell of each sensor and fault
+    units: Mapping[str, Counter[str]] = field(default_factory=dict)  # sensor -> the units of its cells
 
     @cached_property
     def share(self) -> float:
@@ -206,6 +207,19 @@ class Survey:
         return rows < 0.95 * sent or comes_in_parts(counts, sent)
 
     @cached_property
+    def split_rows(self) -> bool:
+        """Whether records bring sensors for an asset and time that the first record of these did not have."""
+        there = np.flatnonzero(np.isfinite(self.numbers))
+        order = there[np.lexsort((self.record[there], self.time_ns[there], self.asset[there]))]
+        keys = np.stack([self.asset[order], self.time_ns[order]])
+        begins = np.ones(len(order), bool)
+        begins[1:] = (np.diff(keys, axis=1) != 0).any(axis=0)
+        row = np.cumsum(begins) - 1
+        first = self.record[order] == self.record[order][np.flatnonzero(begins)[row]]
+        cells = np.stack([row, self.sensor[order]])
+        return bool(np.unique(cells, axis=1).shape[1] > np.unique(cells[:, first], axis=1).shape[1])
+
+    @cached_property
     def scattered(self) -> bool:
         """Whether hardly an asset comes twice, as where the number of a message was taken for an asset."""
         pairs = np.unique(np.stack([self.asset, self.time_ns]), axis=1).shape[1]
@@ -243,6 +257,7 @@ def survey_with(decoder: Decoder, candidate: Candidate, records: Sequence[Record
     kinds: dict[str, Counter[str]] = {}
     plain: dict[str, int] = {}  # finite numbers, which need no look
     odd = _OddCells()
+    units: dict[str, Counter[str]] = {}
     skipped: Counter[str] = Counter()
     refused: dict[Reason, Refusal] = {}
     read = untrusted = looked = 0
@@ -268,7 +283,9 @@ def survey_with(decoder: Decoder, candidate: Candidate, records: Sequence[Record
             except RejectedError as error:
                 _refuse(refused, error, record)
                 continue
-            asset, time_ns, sensor, found, trusted = cell
+            asset, time_ns, sensor, found, trusted, unit = cell
+            if type(unit) is str and unit:
+                units.setdefault(sensor, Counter())[unit[:64]] += 1
             rows += (
                 at,
                 assets.setdefault(asset, len(assets)),
@@ -308,6 +325,7 @@ def survey_with(decoder: Decoder, candidate: Candidate, records: Sequence[Record
         odd.texts,
         odd.faults,
         odd.examples,
+        units,
     )
 
 

@@ -99,7 +99,7 @@ def name_of(found: Any, mapping: InputMapping, scope: Scope) -> str:
 class Leaves:
     """The leaves below a place, by the names on the way to them.
 
-    What the mapping reads as an asset, a time, a quality or a condition is none. Arrays are cells too, so that
+    What the mapping reads as an asset, a time, a quality, a unit or a condition is none. Arrays are cells too, so that
     one that stands where a number is due is counted, unless the mapping takes their elements.
     """
 
@@ -185,6 +185,7 @@ def _sources(mapping: InputMapping) -> list[Source]:
     """Everything that the mapping reads as something else than a value."""
     sources = [*mapping.asset, *mapping.time.sources, *mapping.time.plus]
     sources += [] if mapping.quality is None else mapping.quality.sources
+    sources += mapping.unit
     sources += [] if mapping.leaves is None else mapping.leaves.prefix
     sources += [] if mapping.wave is None else (*mapping.wave.rate, *mapping.wave.step)
     for each in mapping.condition.values():
