@@ -11,7 +11,7 @@ None of this needs a score. An episode opens when a rule is met and closes when 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import numpy as np
 
@@ -98,8 +98,11 @@ class SilenceMonitor:
         if not self._silent_sensors and chunk.complete.all():
             return outputs
         rows = chunk.rows
-        for i, asset in enumerate(rows.assets):
-            if not rows.empty[i] and (not chunk.complete[i] or asset in self._silent_sensors):
+        for i in self._rows_of(rows.slots, ~chunk.complete, self._silent_sensors):
+            if rows.empty[i]:
+                continue
+            asset = rows.assets[i]
+            if not chunk.complete[i] or asset in self._silent_sensors:
                 last = np.maximum(chunk.seen.row[i], chunk.first_row[i])
                 outputs += self._silent_at(asset, int(rows.rows[i]), last, chunk.observed[i], model)
         return outputs
@@ -139,7 +142,8 @@ class SilenceMonitor:
         if not self._stuck and not stuck.any():
             return outputs
         sensors, kind = self.spec.sensors, AlertKind.SENSOR_STUCK
-        for i, (asset, row) in enumerate(zip(chunk.rows.assets, chunk.rows.rows.tolist(), strict=True)):
+        for i in self._rows_of(chunk.rows.slots, stuck.any(1), self._stuck):
+            asset, row = chunk.rows.assets[i], int(chunk.rows.rows[i])
             known = self._stuck.get(asset, set())
             for c in np.flatnonzero(stuck[i]).tolist():
                 if c not in known:
@@ -151,6 +155,11 @@ class SilenceMonitor:
                 outputs += self._episodes.close_unscored(asset, kind, sensors[c], row, model)
             _keep(self._stuck, asset, known)
         return outputs
+
+    def _rows_of(self, slots: Ints, which: Mask, known: Collection[str]) -> list[int]:
+        """The rows of a chunk, in order, of assets that have a row of ``which`` (R,) in it, or are ``known``."""
+        some = [slots[which], self._assets.slots_of(known)]
+        return np.flatnonzero(np.isin(slots, np.concatenate(some))).tolist()
 
     # -------------------------------------------------------------- assets
     def update_clock(self, drift_due_row: int) -> ClockUpdate | None:
