@@ -19,6 +19,7 @@ from daemon.grouping import by_slot
 from daemon.stream.asset_grid import ValueHashes
 from daemon.stream.assets import AssetTable
 from daemon.stream.batches import ReadingBatch, RowBatch
+from daemon.stream.fleet_clock import BATCH
 from daemon.stream.grid import ReleasedRow
 from daemon.stream.ingest import Ingest
 from daemon.stream.ledger import Ledger
@@ -72,10 +73,11 @@ class BatchIngest:
         After a reading by which an asset may turn out to be silent the fleet's clock is updated, so the batch ends
         there; and a batch releases at most ``MOST_BRIDGED`` rows, about.
         """
-        clock = self._clock
-        end = min(end, begin + clock.batch)
-        times, slots = placed.readings.times[begin:end], placed.slots[begin:end]
+        clock, batch = self._clock, slice(begin, min(end, begin + BATCH))
+        times, slots = placed.readings.times[batch], placed.slots[batch]
         rows = times // self._spec.period_ns
+        if clock.batch < len(rows) and self._may_be_late(times, rows, slots):
+            times, rows, slots = times[: clock.batch], rows[: clock.batch], slots[: clock.batch]
         reached = rows.copy()
         for i in np.flatnonzero(self._guard.doubtful[slots]).tolist():
             # A reading may confirm one that is held, and with it a later row.
@@ -84,6 +86,14 @@ class BatchIngest:
         if look < len(rows):
             rows, slots = rows[:look], slots[:look]
         return begin + self._within_most_bridged(rows, slots)
+
+    def _may_be_late(self, times: Ints, rows: Ints, slots: Ints) -> bool:
+        """Whether any of these readings may be late, by which a look at the fleet's clock may become due among them.
+
+        None can where all are newer than their assets' rows, and no more apart than ``allowed_lateness``.
+        """
+        newer = (rows > self._grid.newest[slots]).all() and not self._guard.doubtful[slots].any()
+        return not newer or int(times.max() - times.min()) > self._spec.allowed_lateness_ns
 
     def _within_most_bridged(self, rows: Ints, slots: Ints) -> int:
         """How many of these readings, one at least, may go together for the rows that they bridge."""
