@@ -277,7 +277,9 @@ class WindowBuffer:
         long_way = missing[slots]
         if long_way.all():
             return self._update_missing(groups, slots, rows, values, observed)
-        seen = LastSeen(*(np.empty(values.shape, kind) for kind in (np.float64, np.int64, np.int64)))
+        seen = LastSeen(
+            np.empty_like(values), np.empty(values.shape, np.int64), np.empty(values.shape, np.int64)
+        )
         for which in (np.flatnonzero(long_way), np.flatnonzero(~long_way)):
             mine = slots[which]
             given = by_slot(mine), mine, rows[which], values[which]
