@@ -66,7 +66,9 @@ class RowBatch:
         places = index.tolist()
         columns: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
         for name, column in columns.items():
-            columns[name] = [column[i] for i in places] if isinstance(column, list) else column[index]
+            columns[name] = (
+                list(map(column.__getitem__, places)) if isinstance(column, list) else column[index]
+            )
         return RowBatch(**columns)
 
     @staticmethod

@@ -158,8 +158,9 @@ class SilenceMonitor:
 
     def _rows_of(self, slots: Ints, which: Mask, known: Collection[str]) -> list[int]:
         """The rows of a chunk, in order, of assets that have a row of ``which`` (R,) in it, or are ``known``."""
-        some = [slots[which], self._assets.slots_of(known)]
-        return np.flatnonzero(np.isin(slots, np.concatenate(some))).tolist()
+        concerned = np.zeros(len(self.silent), bool)
+        concerned[slots[which]] = concerned[self._assets.slots_of(known)] = True
+        return np.flatnonzero(concerned[slots]).tolist()
 
     # -------------------------------------------------------------- assets
     def update_clock(self, drift_due_row: int) -> ClockUpdate | None:

@@ -274,21 +274,19 @@ class WindowBuffer:
             return self._update_whole(groups, slots, rows, values)
         missing = np.zeros(len(self.units), bool)  # assets that miss a value
         missing[slots[~observed.all(1)]] = True
-        long_way = missing[slots]
-        if long_way.all():
+        long_way = np.flatnonzero(missing[slots])
+        if len(long_way) == len(slots):
             return self._update_missing(groups, slots, rows, values, observed)
-        seen = LastSeen(
-            np.empty_like(values), np.empty(values.shape, np.int64), np.empty(values.shape, np.int64)
-        )
-        for which in (np.flatnonzero(long_way), np.flatnonzero(~long_way)):
-            mine = slots[which]
-            given = by_slot(mine), mine, rows[which], values[which]
-            part = (
-                self._update_missing(*given, observed[which])
-                if long_way[which[0]]
-                else self._update_whole(*given)
-            )
-            seen.value[which], seen.row[which], seen.still[which] = part.value, part.row, part.still
+        # All rows as if none missed a value; then again the few of which that is not true, from where they were.
+        state, some = (self.last_value, self.last_row, self.still_since), np.flatnonzero(missing)
+        before = [each[some] for each in state]
+        whole = self._update_whole(groups, slots, rows, values)
+        for each, old in zip(state, before, strict=True):
+            each[some] = old
+        mine = slots[long_way]
+        part = self._update_missing(by_slot(mine), mine, rows[long_way], values[long_way], observed[long_way])
+        seen = LastSeen(whole.value.copy(), whole.row.copy(), whole.still.copy())
+        seen.value[long_way], seen.row[long_way], seen.still[long_way] = part.value, part.row, part.still
         return seen
 
     def _update_whole(self, groups: Groups, slots: Ints, rows: Ints, values: Floats) -> LastSeen:
