@@ -262,9 +262,8 @@ class Models:
             self.scaler.clipped(scaling[some], out=scaled[:count])
             scaled[count:] = 0.0
             cells = scaled.reshape(len(scaled), -1)[:count]
-            holed = np.flatnonzero(
-                np.isnan(cells @ np.ones(cells.shape[1], cells.dtype))
-            )  # a NaN shows in the sum
+            sums = cells @ np.ones(cells.shape[1], cells.dtype)  # a NaN shows in the sum
+            holed = np.flatnonzero(np.isnan(sums))
             parts.append(self._measure_chunk(infer, scaled, labels, np.flatnonzero(keep[some]), holed))
         return parts[0] if len(parts) == 1 else _LengthMeasurement.joined(parts)
 
@@ -308,14 +307,16 @@ class Models:
             carried, distance = newest, np.zeros((count, channels))
             cells = np.full((count, channels), float(length))
             if gaps is not None:
+                which = slice(count) if len(holed) == count else holed  # of all of them a view, no copy
                 missing = gaps.mask[: len(holed)].view(-1, length, channels)
-                mine = rows[holed].masked_fill_(missing, 0.0)
+                mine = rows[which].masked_fill_(missing, 0.0)
                 seen = ~missing.numpy()
                 carried = newest.copy()
-                newest[holed] = np.where(seen[:, -1], newest[holed], np.nan)
-                cells[holed] = seen.sum(1)
-                carried[holed], distance[holed] = _newest_observed(mine.numpy(), seen)
-                rows[holed] = mine
+                newest[which] = np.where(seen[:, -1], newest[which], np.nan)
+                cells[which] = seen.sum(1)
+                carried[which], distance[which] = _newest_observed(mine.numpy(), seen)
+                if len(holed) < count:
+                    rows[holed] = mine
             squares = rows.square_().sum(1)
         return _LengthMeasurement(
             squares=squares[:count].double().numpy(),

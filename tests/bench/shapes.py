@@ -43,8 +43,9 @@ from tests.running import Daemon, make_topic, unique
 
 FLEET: Final = Workload(8, assets=500, window=32)
 HOP: Final = 8
-POLL: Final = 2_000
-ROWS: Final = 120
+POLL: Final = 16_000
+"""Records of a poll: about what a fetch brings the daemon that is behind."""
+ROWS: Final = 200
 """Rows per asset in one turn of this process."""
 ODD_EVERY: Final = 997
 """About one line in a thousand; a prime, so that all assets have odd lines."""
