@@ -33,6 +33,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from operator import eq
 from typing import Protocol
 
 import msgspec
@@ -206,11 +207,17 @@ class Accounts:
     def take(self, reading: Reading, disposition: Disposition, fates: CellFates) -> None:
         """One reading was put on the grid, or could not be."""
         self.records[disposition] += reading.counted
-        in_row = not (fates.late or fates.repeated or fates.conflicting)
+        plain = not (
+            fates.late or fates.repeated or fates.conflicting or reading.corrupt or reading.displaced
+        )
         if (
-            in_row and reading.values is None and reading.value == reading.value
+            plain and reading.values is None and reading.value == reading.value
         ):  # nearly every one of json-long
             self._observed += 1
+        elif plain and reading.values is not None and not self._gathers:
+            numbers = sum(map(eq, reading.values, reading.values))  # NaN is not equal to itself
+            self._observed += numbers
+            self._missing += len(reading.values) - numbers
         else:
             self._count(reading, fates, 1)
 

@@ -67,7 +67,9 @@ class RowBatch:
         places = index.tolist()
         columns: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
         for name, column in columns.items():
-            columns[name] = [column[i] for i in places] if isinstance(column, list) else column[index]
+            columns[name] = (
+                list(map(column.__getitem__, places)) if isinstance(column, list) else column[index]
+            )
         return RowBatch(**columns)
 
     @staticmethod
@@ -310,6 +312,9 @@ class ReadingBatchBuilder:
         self._conditions += piece.conditions[first:end]
         self._reported += piece.reported[first:end]
         self._counted += piece.counted[first:end].tolist()
+        if piece.corrupt:
+            begin = len(self._counted) - end
+            self._odd |= {begin + i: (cells, ()) for i, cells in piece.corrupt.items() if first <= i < end}
         self._columns.append((piece.times[first:end], offsets, stamps, piece.values[first:end]))
 
     def build(self) -> ReadingBatch:

@@ -12,7 +12,7 @@ None of this needs a score. An episode opens when a rule is met and closes when 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import numpy as np
 
@@ -101,7 +101,9 @@ class SilenceMonitor:
         known = np.array([unread.knows(slot) for slot in rows.slots.tolist()]) if unread else None
         if not self._silent_sensors and chunk.complete.all() and known is None:
             return outputs
-        for i, asset in enumerate(rows.assets):
+        looked_at = ~chunk.complete if known is None else ~chunk.complete | known
+        for i in self._rows_of(rows.slots, looked_at, self._silent_sensors):
+            asset = rows.assets[i]
             if known is not None and known[i]:
                 observed = self._received[chunk.observed[i]].tolist()
                 unread.advance(int(rows.slots[i]), int(rows.rows[i]), observed)
@@ -152,7 +154,8 @@ class SilenceMonitor:
         if not self._stuck and not stuck.any():
             return outputs
         sensors, kind = self.spec.sensors, AlertKind.SENSOR_STUCK
-        for i, (asset, row) in enumerate(zip(chunk.rows.assets, chunk.rows.rows.tolist(), strict=True)):
+        for i in self._rows_of(chunk.rows.slots, stuck.any(1), self._stuck):
+            asset, row = chunk.rows.assets[i], int(chunk.rows.rows[i])
             known = self._stuck.get(asset, set())
             for c in np.flatnonzero(stuck[i]).tolist():
                 if c not in known:
@@ -164,6 +167,12 @@ class SilenceMonitor:
                 outputs += self._episodes.close_unscored(asset, kind, sensors[c], row, model)
             _keep(self._stuck, asset, known)
         return outputs
+
+    def _rows_of(self, slots: Ints, which: Mask, known: Collection[str]) -> list[int]:
+        """The rows of a chunk, in order, of assets that have a row of ``which`` (R,) in it, or are ``known``."""
+        concerned = np.zeros(len(self.silent), bool)
+        concerned[slots[which]] = concerned[self._assets.slots_of(known)] = True
+        return np.flatnonzero(concerned[slots]).tolist()
 
     # -------------------------------------------------------------- assets
     def update_clock(self, drift_due_row: int) -> ClockUpdate | None:

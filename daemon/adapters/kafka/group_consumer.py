@@ -47,7 +47,16 @@ POLL_S = 1.0
 """How long a poll waits at most for the fetch in flight."""
 ASK_AFTER_S = 5.0
 """Silence after which metadata is requested."""
+FETCHED_BYTES = 32 << 20
+"""Fetched records that wait, of all partitions together, as long as that is no less than the least of each."""
+LEAST_FETCH_BYTES, MOST_FETCH_BYTES = 1 << 20, 4 << 20
+"""Of one partition per fetch: a poll is no more than one fetch, and costs nearly the same for many records as for few."""
 SESSION_MS, HEARTBEAT_MS, REBALANCE_MS = 45_000, 3_000, 60_000
+
+
+def fetch_bytes(partitions: int) -> int:
+    """How much to fetch of a partition at once, where there are so many."""
+    return min(max(FETCHED_BYTES // max(partitions, 1), LEAST_FETCH_BYTES), MOST_FETCH_BYTES)
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
@@ -134,6 +143,7 @@ class GroupConsumer:
                 heartbeat_interval_ms=HEARTBEAT_MS,
                 rebalance_timeout_ms=REBALANCE_MS,
                 max_poll_records=MAX_RECORDS,
+                max_partition_fetch_bytes=fetch_bytes(sum(self.partitions_at_start.values())),
             ),
             self._settings,
         )

@@ -9,7 +9,7 @@ Shapes: I items, B readings, C sensors, N names of sensors.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import starmap
 from operator import is_not
@@ -18,7 +18,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from daemon.domain import NO_CONDITION, Floats, Ints, Mask, Reason, StreamSpec
+from daemon.domain import BAD_QUALITY, NO_CONDITION, Floats, Ints, Mask, Reason, StreamSpec
 from daemon.stream.extract.elements import Elements, is_nothing, lacks
 from daemon.stream.extract.item_keys import OWN_FORMATS
 from daemon.stream.extract.numbers import number_of
@@ -26,7 +26,7 @@ from daemon.stream.extract.quality import compile_verdict
 from daemon.stream.extract.sensor_index import index_of
 from daemon.stream.extract.sensor_values import SensorValues
 from daemon.stream.extract.shape_plans import FieldSource, ShapePlan
-from daemon.stream.extract.shapes import NOT_GIVEN
+from daemon.stream.extract.shapes import BAD, NOT_GIVEN
 from daemon.stream.extract.sources import as_text
 from daemon.stream.extract.times import compile_times
 from daemon.stream.fields import AssetIds, ConditionLabels, SensorNames
@@ -39,6 +39,7 @@ LABELS_KEPT: Final = 8192
 """Conditions whose labels are remembered."""
 _NAN: Final = float("nan")
 _NOT_GIVEN: Final = np.array([NOT_GIVEN]).view(np.int64)[0]
+_BAD: Final = np.array([BAD]).view(np.int64)[0]
 _IDS: Final = frozenset((str, bytes, int))
 
 
@@ -53,6 +54,7 @@ class MappedPiece:
     reported: list[int]  # (B,) sets of sensors as bits
     counted: Mask  # (B,) the newest reading of each record
     conditions: list[str]
+    corrupt: Mapping[int, list[tuple[int, str]]]  # by reading, ``Reading.corrupt``
 
     def of(self, which: Ints) -> MappedPiece:
         """The same, where the records have these places among others."""
@@ -118,6 +120,7 @@ class ColumnRules:
         self._missing = [float(each) for each in mapping.missing if isinstance(each, int | float)]
         own = mapping.preset in OWN_FORMATS
         self._times = compile_times(mapping.time, event_times, any_epoch=own)
+        self._units = {rule.unit for rule in spec.rules}.difference((None,)) if mapping.unit else set()
         self._verdict = None if mapping.quality is None else compile_verdict(mapping.quality)
         self._trusts_true = (
             mapping.quality is not None and not mapping.quality.good and not mapping.quality.bad
@@ -148,13 +151,14 @@ class ColumnRules:
             at.refuse_skipped(rule, source, self._known(source))
         assets, times = self._assets_of(at, plan.asset), self._times_of(at, plan, stamps)
         trusted = self._trusted(at, plan.quality)
+        self._refuse_units(at, plan)
         items = _Keys(assets, times, self._conditions(at, plan, assets))
         if plan.value is not None:
             places, values = self._one_value(at, plan, trusted)
             return self._grouped(at, items, places, values)
         values, given = self._cells(at, plan)
         if trusted is not None:
-            values[~trusted] = np.nan
+            values[~trusted] = np.where(given[~trusted], BAD, np.nan)
         at.refuse(~np.asarray(given.any(1)), at.item)
         ignored = _ignored_cells(at, plan)
         if at.alone:
@@ -215,6 +219,13 @@ class ColumnRules:
         verdict, true = self._verdict, self._trusts_true
         trusted = [is_nothing(each) or (true and each is True) or verdict(each) for each in found]
         return None if all(trusted) else np.array(at.spread(trusted, level))
+
+    def _refuse_units(self, at: Elements, plan: ShapePlan) -> None:
+        """Refuse items that name another unit than one of the sensors."""
+        if not plan.unit or not self._units:
+            return
+        found, level = self._first(at, plan.unit)
+        at.refuse([not is_nothing(each) and self._units != {each} for each in found], level)
 
     def _conditions(self, at: Elements, plan: ShapePlan, assets: list[str]) -> list[str]:
         """(I,) the condition labels of the items."""
@@ -277,7 +288,7 @@ class ColumnRules:
         values = np.array(found, np.float64)
         _refuse_infinite(at, values, at.item)
         if trusted is not None:
-            values[~trusted] = np.nan
+            values[~trusted] = BAD
         return sensors, values
 
     def _cells(self, at: Elements, plan: ShapePlan) -> tuple[Floats, Mask]:
@@ -354,10 +365,18 @@ class ColumnRules:
         return self._made(records, keys, values, given, np.append(~same, True))
 
     def _made(self, records: Ints, keys: _Keys, values: Floats, given: Mask, counted: Mask) -> MappedPiece:
+        corrupt: dict[int, list[tuple[int, str]]] = {}
+        if self._verdict is not None:
+            bad = values.view(np.int64) == _BAD
+            values[bad] = np.nan
+            for i, sensor in np.argwhere(bad).tolist():
+                corrupt.setdefault(i, []).append((sensor, BAD_QUALITY))
         if self._missing:
             values[np.isin(values, self._missing)] = np.nan
         self._values.apply(values)
-        return MappedPiece(records, keys.assets, keys.times, values, bits_of(given), counted, keys.conditions)
+        return MappedPiece(
+            records, keys.assets, keys.times, values, bits_of(given), counted, keys.conditions, corrupt
+        )
 
 
 def _runs(at: Elements, items: _Keys) -> tuple[Ints, Ints]:

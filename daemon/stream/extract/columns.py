@@ -17,6 +17,7 @@ found out from the messages that come: ``_adapt``. It changes the cost of a mess
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import compress
 from typing import Any, Final
 
@@ -86,7 +87,8 @@ class MappedColumns:
         most: int,
     ) -> None:
         assert spec.input is not None
-        self._mapping: InputMapping = spec.input
+        has_units = any(rule.unit for rule in spec.rules)
+        self._mapping: InputMapping = spec.input if has_units else replace(spec.input, unit=())
         self._rules = ColumnRules(spec, asset_ids, sensor_names, event_times, labels, most)
         self._has_states = any(rule.states for rule in spec.rules)
         # A text may stand for another number than the one that it shows.

@@ -105,9 +105,7 @@ class Extractor:
         self._keys = ItemKeys(mapping, asset_ids, event_times)
         self._time, self._trusted = self._keys.time, self._keys.trusted
         self._cells = compile_cells(mapping)
-        self._missing = mapping.missing | {
-            float(word) for word in mapping.missing if isinstance(word, int | float)
-        }
+        self._missing = _with_floats(mapping.missing)
         self._units = Units(spec.rules) if mapping.unit and any(rule.unit for rule in spec.rules) else None
         self._given_unit: Any = None  # that of the item, or the cell, which is read
         self._plain = not self._missing and self._values.plain and self._units is None
@@ -455,6 +453,11 @@ class Extractor:
             value = read(scope, record)
             given[name] = None if value is ABSENT else as_text(value) if type(value) is bytes else value
         return self._labels.label(given, asset)
+
+
+def _with_floats(missing: frozenset[object]) -> frozenset[object]:
+    """Words and numbers for no value, the numbers as floats too."""
+    return missing | {float(word) for word in missing if isinstance(word, int | float)}
 
 
 def most_readings(sensors: int) -> int:

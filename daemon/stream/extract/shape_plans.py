@@ -56,6 +56,7 @@ class ShapePlan:
     time: tuple[FieldSource, ...]
     stamped: bool
     quality: tuple[FieldSource, ...]
+    unit: tuple[FieldSource, ...]
     condition: Mapping[str, tuple[FieldSource, ...]]
     skips: tuple[tuple[SkipRule, FieldSource], ...]
 
@@ -109,6 +110,7 @@ def plan_of(
     )
     quality = _all_sources(shape, () if mapping.quality is None else mapping.quality.sources)
     condition = {name: _all_sources(shape, sources) for name, sources in mapping.condition.items()}
+    unit = _all_sources(shape, mapping.unit)
     skips = _skips(shape, mapping.skip)
     parse, parse_texts = shape.compile()
     return ShapePlan(
@@ -124,6 +126,7 @@ def plan_of(
         time,
         stamped,
         quality,
+        unit,
         condition,
         skips,
     )

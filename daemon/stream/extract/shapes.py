@@ -30,6 +30,8 @@ MOST_SHAPES: Final = 64
 """Combinations that are looked at; a mapping with more has them all the same, one message at a time."""
 NOT_GIVEN: Final = struct.unpack("d", struct.pack("Q", 0x7FF8_0000_0000_0A11))[0]
 """Stands for a cell that is not there: a NaN of its own bits, which no text or number of JSON becomes."""
+BAD: Final = struct.unpack("d", struct.pack("Q", 0x7FF8_0000_0000_0BAD))[0]
+"""Stands for the value of a cell of bad quality, while columns are made."""
 NUMBER: Final = float | bool | None
 
 

@@ -13,6 +13,7 @@ from aiokafka.consumer.fetcher import PartitionRecords
 from daemon.adapters import kafka
 from daemon.adapters.kafka import KafkaSettings, KafkaSource
 from daemon.adapters.kafka.aiokafka_inside import fetch_task
+from daemon.adapters.kafka.group_consumer import fetch_bytes
 from daemon.domain import Assigned, PolledRecords, SourceEvent
 from daemon.errors import BrokerError, ConfigError
 from tests.adapters.kafka.setups import (
@@ -147,3 +148,8 @@ async def test_a_rebalance_that_waits_for_another_member_is_no_silence(
         await waiting.stop()
         await busy.stop()
         await events.aclose()
+
+
+@pytest.mark.parametrize(("partitions", "mebibytes"), [(0, 4), (1, 4), (8, 4), (16, 2), (32, 1), (1_000, 1)])
+def test_few_partitions_are_fetched_in_large_pieces(partitions: int, mebibytes: int) -> None:
+    assert fetch_bytes(partitions) == mebibytes << 20

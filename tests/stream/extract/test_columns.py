@@ -101,6 +101,15 @@ SHAPES: Final[dict[str, tuple[StreamSection, Any]]] = {
         stream({"temp": {}, "state": {}}, format="home-assistant"),
         {"entity_id": "sensor.p1_temp", "state": "21.5", "last_updated": "2026-12-31T23:00:00+00:00"},
     ),
+    "home-assistant, in units": (
+        stream({"temp": {"unit": "°C"}, "state": {"unit": "°C"}}, format="home-assistant"),
+        {
+            "entity_id": "sensor.p1_temp",
+            "state": "21.5",
+            "attributes": {"unit_of_measurement": "°C"},
+            "last_updated": "2026-12-31T23:00:00+00:00",
+        },
+    ),
     "debezium": (
         stream(SENSORS, format="debezium"),
         {"payload": {"op": "u", "after": {**FLAT}, "source": {"ts_ms": T * 1000}}},
@@ -138,6 +147,7 @@ ALONE = frozenset({"ngsi-ld"})
 KEYS: list[bytes | None] = [b"p1", b"temp", b"flow", b"\xff", None, b""]
 STAMPS = [ARRIVED_NS, ARRIVED_NS, ARRIVED_NS, -1, (T - 9000) * 10**9]
 VALUES: list[Any] = [
+    *("°F", "kPa"),
     *(
         None,
         True,
@@ -253,7 +263,7 @@ def results(found: Sequence[Reading | Rejected | Skipped], decoder: Decoder) -> 
     return (
         [
             (r.offset, r.asset, r.time_ns, repr(list(map(float, r.values or ()))), r.condition, r.stamp_ns, r.reported, r.counted,
-             tuple(r.corrupt), tuple(r.displaced))
+             sorted(r.corrupt), tuple(r.displaced))
             for r in readings
         ],
         [(e.record.offset, e.rule if isinstance(e, Skipped) else (e.reason, e.detail)) for e in others],
