@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from daemon.domain import SECOND_NS, StreamSpec
-from daemon.mapping import Component, Reduce
+from daemon.domain import SECOND_NS, Format, StreamSpec
+from daemon.mapping import Assembly, Component, Reduce
 
 
 def reduces(spec: StreamSpec) -> bool:
@@ -21,6 +21,15 @@ def reduces(spec: StreamSpec) -> bool:
 def merges(spec: StreamSpec) -> bool:
     """Whether several records may make one row; else the first one is the whole of it."""
     return spec.gathers or reduces(spec)
+
+
+def gathered(spec: StreamSpec) -> StreamSpec:
+    """The stream with rows that are gathered from several readings, as a long table has them."""
+    if spec.gathers:
+        return spec
+    if spec.input is None:
+        return replace(spec, format=Format.JSON_LONG)
+    return replace(spec, input=replace(spec.input, assembly=Assembly.GATHER))
 
 
 def as_received(spec: StreamSpec) -> StreamSpec:
@@ -43,6 +52,12 @@ def as_received(spec: StreamSpec) -> StreamSpec:
     )
 
 
+def received_places(spec: StreamSpec) -> list[int]:
+    """For each sensor of the stream, the place of the one as received that it is made of."""
+    places = {name: c for c, name in enumerate(as_received(spec).sensors)}
+    return [places[rule.component_of or name] for name, rule in zip(spec.sensors, spec.rules, strict=True)]
+
+
 def assembled(spec: StreamSpec) -> dict[str, dict[str, Any]]:
     """By sensor as received, how its rows are made, in the keys of the configuration; only what is not plain.
 
@@ -60,12 +75,25 @@ def assembled(spec: StreamSpec) -> dict[str, dict[str, Any]]:
     return found
 
 
+def modelled(spec: StreamSpec) -> dict[str, str]:
+    """By sensor of the stream, what the model has of it, in words; only where that is not its value."""
+    found: dict[str, str] = {}
+    for name, rule in zip(spec.sensors, spec.rules, strict=True):
+        if rule.counter:
+            found[name] = "rate per second"
+        elif rule.component is not None:
+            which = "cosine" if rule.component is Component.COS else "sine"
+            found[name] = f"{which} of {rule.component_of}"
+    return found
+
+
 def read_as(spec: StreamSpec) -> dict[str, dict[str, Any]]:
     """By sensor as received, what its values are made of, in the keys of the configuration; only what is not plain."""
     found: dict[str, dict[str, Any]] = {}
     plain = as_received(spec)
     for name, rule in zip(plain.sensors, plain.rules, strict=True):
         made: dict[str, Any] = {"source": rule.source} if rule.source not in (None, name) else {}
+        made |= {"unit": rule.unit} if rule.unit is not None else {}
         made |= {"scale": rule.scale} if rule.scale != 1.0 else {}
         made |= {"offset": rule.offset} if rule.offset else {}
         made |= {"missing": sorted(rule.missing)} if rule.missing else {}

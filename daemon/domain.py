@@ -319,6 +319,10 @@ class Reason(StrEnum):
     FORGOTTEN = "forgotten"  # of an asset that the operator has decommissioned
 
 
+BAD_QUALITY = "bad_quality"
+"""Why a cell has no number though it may hold one; it is missing, not corrupt."""
+
+
 class Reading(msgspec.Struct, gc=False):
     """What one asset reported at one event time: all of a record, or a part of one.
 
@@ -338,7 +342,8 @@ class Reading(msgspec.Struct, gc=False):
     stamp_ns: int = -1  # the record's own time; -1: it has none
     reported: int = -1  # bit c: it says something of sensor c, be it that there is no value; -1: of all
     counted: bool = True
-    corrupt: Sequence[tuple[int, str]] = ()  # (sensor, fault) of cells that stand for no number
+    corrupt: Sequence[tuple[int, str]] = ()
+    """(sensor, fault) of cells that stand for no number, or are of ``BAD_QUALITY``."""
     displaced: Sequence[
         tuple[str, int, str]
     ] = ()  # cells that the record gives again: see ``accounts.displace``
@@ -458,6 +463,8 @@ class AlertEvent:
     last_offset: int = -1
     clock_offset_ns: int | None = None  # of a skewed clock: how far it is ahead of the fleet's
     verdict: str | None = None  # the kind of cause, where such verdicts are reliable enough
+    unread: Mapping[str, int] = field(default_factory=dict)
+    """Of a silent sensor, when it opens: the values that came since the last number and gave none, by fault."""
 
 
 @dataclass(frozen=True, slots=True)

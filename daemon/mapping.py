@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 
@@ -257,12 +257,18 @@ class InputMapping:
     leaves: LeavesRule | None = None
     wave: WaveRule | None = None
     quality: QualityRule | None = None
+    unit: Sources = ()  # of the values; ``SensorRule.unit`` says which one is wanted
     missing: frozenset[object] = frozenset()  # texts and numbers that stand for no value
     condition: Mapping[str, Sources] = field(default_factory=dict)
     rename: Mapping[str, tuple[str | None, str]] = field(
         default_factory=dict
     )  # sensor -> (asset or None, sensor)
     assembly: Assembly = Assembly.GATHER
+
+    def asking(self, registry: RegistryAddress) -> InputMapping:
+        """The same, with whom its decoders ask for schemas."""
+        inner = tuple(replace(rule, decode=replace(rule.decode, registry=registry)) for rule in self.inner)
+        return replace(self, decode=replace(self.decode, registry=registry), inner=inner)
 
 
 # ------------------------------------------------------------------ sensors
@@ -277,7 +283,7 @@ class Component(StrEnum):
 class SensorRule:
     """What is done with the values of one sensor, whatever messages they come in.
 
-    In this order: ``missing``, ``scale`` and ``offset`` to each value, ``reduce`` to those of one row,
+    In this order: ``missing``, the conversion to ``unit``, ``scale`` and ``offset`` to each value, ``reduce`` to those of one row,
     ``counter`` or ``angle`` to the rows, ``hold`` to what is missing then.
     """
 
@@ -292,6 +298,7 @@ class SensorRule:
     angle: float | None = None  # it wraps at this value
     component: Component | None = None  # of an angle: this sensor of the stream is one of its two numbers ...
     component_of: str = ""  # ... and this is the sensor's name
+    unit: str | None = None  # of its raw numbers; those that come in another one are converted, or masked
 
 
 PLAIN = SensorRule()

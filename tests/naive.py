@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -461,17 +461,17 @@ def nearest_window(window: Floats, known: Sequence[Floats]) -> float:
 
 # ------------------------------------------------------------------ extraction
 def merged_readings(
-    cells: Sequence[tuple[str, int, str, Any, bool]], sensors: Sequence[str], latest_ns: int
+    cells: Sequence[tuple[str, int, str, Any, bool, Any]], sensors: Sequence[str], latest_ns: int
 ) -> dict[tuple[str, int], dict[str, float]]:
     """Asset and time -> sensor -> value, NaN where missing, from the cells of a message in their order.
 
     Args:
-        cells: asset, time, sensor, value as the message has it, and whether its quality is not bad.
+        cells: asset, time, sensor, value as the message has it, whether its quality is not bad, and its unit.
         sensors: those of the stream; cells of others are left out.
         latest_ns: cells after this time, or before 1970, are refused.
     """
     found: dict[tuple[str, int], dict[str, float]] = {}
-    for asset, time_ns, sensor, value, trusted in cells:
+    for asset, time_ns, sensor, value, trusted, _ in cells:
         if sensor not in sensors or not 0 <= time_ns <= latest_ns:
             continue
         try:
@@ -482,3 +482,67 @@ def merged_readings(
         if sensor not in values or not math.isnan(number):  # the last number counts
             values[sensor] = number
     return found
+
+
+def table_accounts(
+    lines: Sequence[tuple[str | None, int | None, Mapping[str, str]]],
+    sensors: Sequence[str],
+    period: int,
+    *,
+    long: bool,
+    several: Sequence[str] = (),
+) -> tuple[Counter[str], Counter[str], Counter[tuple[str, str]]]:
+    """What becomes of the lines of a table, of their cells, and of the corrupt cells of each sensor, line by line.
+
+    Args:
+        lines: asset, time and cells by name; None where an asset or a time cannot be read. Of a ``long`` table a
+            line has one cell.
+        sensors: those of the stream.
+        period: of the stream's grid.
+        several: sensors of which a row may have several values.
+    """
+    records: Counter[str] = Counter()
+    cells: Counter[str] = Counter()
+    corrupt: Counter[tuple[str, str]] = Counter()
+    known: dict[tuple[str, int], dict[str, list[str]]] = {}
+
+    def number(text: str) -> bool:
+        return text not in ("", "ERR")
+
+    for asset, time, named in lines:
+        if asset is None or time is None:
+            records["rejected"] += 1
+            continue
+        cells["unknown"] += sum(name not in sensors and (long or number(named[name])) for name in named)
+        if long and not set(named) & set(sensors):
+            records["rejected"] += 1
+            continue
+        place = asset, time // period
+        first_line, row = place not in known, known.setdefault(place, {})
+        states: dict[str, str] = {}
+        for name in sensors:
+            if name not in named:
+                if not long:
+                    states[name] = "missing"
+                continue
+            text, before = named[name], row.setdefault(name, [])
+            there = [other for other in before if number(other)]
+            if number(text) and (name in several or not there):
+                states[name] = "observed"
+            elif number(text):
+                states[name] = "duplicate" if there[0] == text else "conflict"
+            elif long and before and not there and name not in several:
+                states[name] = "duplicate"
+            else:
+                states[name] = "corrupt" if text == "ERR" else "missing"
+            before.append(text)
+        if long:
+            says_nothing = states == dict.fromkeys(states, "duplicate")
+        else:
+            says_nothing = not first_line and not {"observed", "conflict"} & set(states.values())
+        if says_nothing:
+            states = dict.fromkeys(states, "duplicate")
+        records["duplicate" if says_nothing else "accepted"] += 1
+        cells.update(states.values())
+        corrupt.update((name, "text") for name, state in states.items() if state == "corrupt")
+    return +records, +cells, +corrupt

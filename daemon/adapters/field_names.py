@@ -98,6 +98,7 @@ NAMES: Final[dict[Role, tuple[str, ...]]] = {
         *("bomba", "turbina", "vehículo", "vehiculo", "estación", "estacion", "planta", "numerodeserie"),
         *("macchina", "idmacchina", "impianto", "idimpianto", "apparecchio", "apparecchiatura", "pompa"),
         *("motore", "veicolo", "stazione", "contatore", "stabilimento", "matricola", "numerodiserie"),
+        *("friendlyname", "ieeeaddr", "ieeeaddress", "macaddress", "mac", "src"),
     ),
     Role.TIME: (
         *(
@@ -177,6 +178,7 @@ NAMES: Final[dict[Role, tuple[str, ...]]] = {
         *("pointdemesure", "nomvariable", "idsensor", "nombresensor", "magnitud", "parámetro", "parametro"),
         *("puntodemedida", "señal", "senal", "etiqueta", "sensore", "idsensore", "nomesensore", "canale"),
         *("grandezza", "segnale", "puntodimisura", "variabile", "sensortype", "sensortag", "datapoint"),
+        *("datapointid", "datapointname", "tagpath", "signalpath"),
     ),
     Role.VALUE: (
         *("value", "val", "reading", "readingvalue", "measurementvalue", "sensorvalue", "numericvalue"),

@@ -61,12 +61,13 @@ def drill(
     Answers "why was there no alert?": per sensor and kind of fault the share that is found, the median delay
     in event time, and the smallest size of which 80 % are found, in the sensor's own units. They are
     judged as the stream judges: slow baselines, persistence and threshold, and the rules for stuck
-    and silent sensors. Sizes are from 0.1 to 8 standard deviations of training (a lag: 1 to 16 rows).
+    and silent sensors. Faults are injected into rows as the model is given them: of a counter into its rate, of an
+    angle into its cosine and sine, of a sensor with hold into held values, too. Sizes are from 0.1 to 8 standard deviations of training (a lag: 1 to 16 rows).
 
     `anomalyd drill normal.parquet --model bundle --kind shift --sensor Pressure`
 
     With --json: `model`, `rows`, `places`, `kinds` ({kind: {recall, faults, delay_s}}), `sensors` (a list of
-    {sensor, kind, recall, faults, delay_s, smallest: {sd, value, low, high, within_s}, by_size, alert, says}),
+    {sensor, modelled, kind, recall, faults, delay_s, smallest: {sd, value, low, high, within_s}, by_size, alert, says}),
     `unfound` ({sensor: kinds}) and `still` (sensors that never moved, where no size has a meaning).
     """
     log_warnings_only()

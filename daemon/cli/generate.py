@@ -108,9 +108,11 @@ def generate(
     `anomalyd generate --model bundle --check held-out.parquet --train train.parquet`
 
     Series go on as training's did: states and how long they last, levels, noise, resolution of the readings.
+    Rows are as sensors send them: a counter rises by the rates that the model draws, an angle is in its own units.
     They carry `synthetic`: a column in files, a field and a header in messages. With --inject the
     truth goes to `FILE.faults.json` beside the file (of a topic: with --json to standard output), a list of
-    {kind, asset, sensor, start, end, size}, end exclusive. With -c, messages have the stream's format and fields.
+    {kind, asset, sensor, start, end, size}, end exclusive; of a counter a fault is in its rate, of an angle
+    (`NAME.cos`, `NAME.sin`) in one of the two numbers that the model has of it. With -c, messages have the stream's format and fields.
 
     --check says how like the held-out rows synthetic ones are: distributions, correlations, autocorrelation,
     spectrum, seams, a discriminator (needs scikit-learn), a model trained on synthetic rows, memorisation.

@@ -12,6 +12,7 @@ from daemon.cli.options import (
     BootstrapServers,
     DayFirst,
     Exclude,
+    SchemaRegistry,
     Sensor,
     Time,
     Value,
@@ -43,10 +44,14 @@ def init(
     zone: Zone = None,
     day_first: DayFirst = None,
     bootstrap_servers: BootstrapServers = None,
+    schema_registry: SchemaRegistry = None,
     config: Annotated[
         Path | None,
         typer.Option(
-            "-c", "--config", help="Whose `kafka:` says how to reach the topic.", show_default=False
+            "-c",
+            "--config",
+            help="Whose `kafka:` and `schema_registry:` say how to reach the topic and its schemas.",
+            show_default=False,
         ),
     ] = None,
 ) -> None:
@@ -54,7 +59,8 @@ def init(
 
     SAMPLE is a file; where there is none of that name, a topic: then the newest messages are
     looked at, up to 5000, without a consumer group. How to reach Kafka comes from
-    --bootstrap-servers, the environment (`ANOMALYD_KAFKA__...`) and `-c`, in this order.
+    --bootstrap-servers, the environment (`ANOMALYD_KAFKA__...`) and `-c`, in this order, and the
+    schema registry of Avro and Protobuf messages from --schema-registry and the same places.
     """
     log_warnings_only()
     from daemon.commands.init import InitOptions, derive_configuration
@@ -69,6 +75,7 @@ def init(
             force=force,
             bootstrap_servers=bootstrap_servers,
             config=config,
+            schema_registry=schema_registry,
             reading=table_reading(time, asset, sensor, value, zone, day_first),
         )
     )

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
@@ -13,6 +14,7 @@ from daemon.cli.options import (
     BootstrapServers,
     Config,
     DayFirst,
+    SchemaRegistry,
     Sensor,
     Sets,
     StreamName,
@@ -26,6 +28,10 @@ from daemon.documents import counted
 
 if TYPE_CHECKING:
     from daemon.commands.inspect import Example, Inspection
+
+
+NO_NUMBERS_SHOWN = 20
+"""Sensors whose values are no numbers that are printed; JSON has all."""
 
 
 def inspect(
@@ -48,6 +54,7 @@ def inspect(
     zone: Zone = None,
     day_first: DayFirst = None,
     bootstrap_servers: BootstrapServers = None,
+    schema_registry: SchemaRegistry = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what is read of a sample of messages: asset, time, sensors, and why anything is refused.
@@ -61,7 +68,9 @@ def inspect(
 
     reading = table_reading(time, asset, sensor, value, zone, day_first)
     found = inspect_sample(
-        InspectOptions(sample, config, sets or [], stream, preset, bootstrap_servers, reading)
+        InspectOptions(
+            sample, config, sets or [], stream, preset, bootstrap_servers, schema_registry, reading
+        )
     )
     if as_json:
         print_json(found.document())
@@ -86,6 +95,13 @@ def _print(found: "Inspection", console: Console) -> None:
         console.print(table)
     _print_examples(found.examples, console)
     console.print(_totals(found), soft_wrap=True)
+    if found.no_numbers:
+        table = Table("no number", "", "an example", "what helps")
+        for odd in found.no_numbers[:NO_NUMBERS_SHOWN]:
+            table.add_row(escape(odd.sensor), f"{odd.count:,}", escape(odd.example), escape(odd.hint))
+        console.print(table)
+        if (more := len(found.no_numbers) - NO_NUMBERS_SHOWN) > 0:
+            console.print(f"and {counted(more, 'more sensor')} with such values", soft_wrap=True)
     if found.rejects:
         table = Table("refused", "", "what was found", "an example", "nearest format", title_justify="left")
         for each in found.rejects:
@@ -96,7 +112,17 @@ def _print(found: "Inspection", console: Console) -> None:
 
 
 def _print_examples(examples: "list[Example]", console: Console) -> None:
-    table = Table("record", "asset", Column("time", no_wrap=True), "from", "sensor", "value", "")
+    table = Table(
+        Column("record", overflow="fold"),
+        Column("asset", overflow="fold"),
+        Column("time", no_wrap=True),
+        Column("from", overflow="fold"),
+        Column("sensor", overflow="fold"),
+        Column("value", overflow="fold"),
+        Column("", overflow="fold"),
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
     for example in examples:
         last: tuple[str, ...] = ()
         for cell in example.cells:
@@ -123,6 +149,8 @@ def _print_examples(examples: "list[Example]", console: Console) -> None:
 def _totals(found: "Inspection") -> str:
     totals = found.totals
     parts = [f"{counted(totals['records'], 'record')}: {totals['accepted']:,} accepted"]
+    if totals.get("duplicate"):
+        parts.append(f"{totals['duplicate']:,} duplicate")
     if totals["refused"]:
         parts.append(f"{sum(totals['refused'].values()):,} refused")
     if totals["skipped"]:

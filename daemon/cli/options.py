@@ -36,6 +36,15 @@ BootstrapServers = Annotated[
         show_default="ANOMALYD_KAFKA__BOOTSTRAP_SERVERS, or localhost:9092",
     ),
 ]
+SchemaRegistry = Annotated[
+    str | None,
+    typer.Option(
+        "--schema-registry",
+        metavar="URL",
+        help="Of a topic whose messages name their schemas (Avro, Protobuf).",
+        show_default="ANOMALYD_SCHEMA_REGISTRY__URL, or the configuration's",
+    ),
+]
 Time = Annotated[
     str,
     typer.Option(

@@ -5,6 +5,7 @@ pipes.
 """
 
 import asyncio
+import io
 import json
 import signal
 import sys
@@ -12,7 +13,7 @@ import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TextIO, TypeVar, cast
 
 import typer
 from rich.console import Console
@@ -38,13 +39,26 @@ def err() -> Console:
     return Console(stderr=True, highlight=False)
 
 
+class _StandardError(io.TextIOBase):
+    """Standard error as it is when something is written: a progress bar puts what goes there above itself."""
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+    def isatty(self) -> bool:
+        return sys.stderr.isatty()
+
+
 def log_warnings_only(*, environment: bool = True) -> None:
     """Set up the logs of commands that talk to a person: warnings only, on standard error.
 
     Args:
         environment: print a note for each ANOMALYD_ variable that names no key.
     """
-    configure_logging("warning", "console", sys.stderr)
+    configure_logging("warning", "console", cast("TextIO", _StandardError()))
     if environment:
         print_notes(unknown_environment())
 

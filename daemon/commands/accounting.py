@@ -1,68 +1,27 @@
 """What became of the records and cells of a file, as counts and in words.
 
-In: the accounts of a pipeline (``stream.accounts``), or a table that no pipeline read. Out: ``Counts``, the entries
-of summary.json, and one or two lines for the terminal that say what was lost, and why.
+In: ``Counts``, of a pipeline (``stream.accounts``) or of a table (``table_accounting``). Out: the entries of
+summary.json, and one or two lines for the terminal that say what was lost, and why.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 from typing import Any, Final
 
-import numpy as np
-
-from daemon.adapters.files import Table
 from daemon.documents import counted
-from daemon.domain import Disposition, Rejected, StreamSpec
+from daemon.domain import Disposition
 from daemon.stream.accounts import CellState, Counts, Fault
 
 NAMED: Final = 5
 """Sensors, reasons or rules that are named in a line; the others are counted together."""
-_NOUNS: Final = {"text": "texts", "array": "arrays", "object": "objects", "too_large": "too large"}
-
-
-def counts_of_table(table: Table, spec: StreamSpec) -> Counts:
-    """The counts of a table whose rows are placed on the grid at once; cells are those of its usable rows."""
-    usable = table.usable
-    columns = [table.sensors.index(name) for name in spec.sensors if name in table.sensors]
-    read = int(usable.sum()) * len(spec.sensors)
-    observed = int(np.isfinite(table.values[usable][:, columns]).sum())
-    cells = Counter({CellState.OBSERVED: observed, CellState.MISSING: read - observed})
-    refused = Counter(str(why.reason) for why in table.refused.values())
-    records = Counter(
-        {Disposition.ACCEPTED: int(usable.sum()), Disposition.REJECTED: len(usable) - int(usable.sum())}
-    )
-    return with_cells_of_file(Counts(records, refused, cells=cells), table, spec)
-
-
-def with_rejected(counts: Counts, rejected: Sequence[Rejected]) -> Counts:
-    """The counts with rows of a table that its source rejected: they never reached the pipeline."""
-    records = Counter({Disposition.REJECTED: len(rejected)})
-    return counts + Counts(records, Counter(str(each.reason) for each in rejected))
-
-
-def with_cells_of_file(counts: Counts, table: Table, spec: StreamSpec) -> Counts:
-    """The counts of a table's rows, with what the rows do not show of the cells of the file.
-
-    Cells that were no numbers are missing in the rows. A long table's rows are put together: a cell of the file is
-    a row of it, so that what no row gave is no cell, and what came again is one.
-    """
-    cells = counts.cells.copy()
-    if table.pivoted is not None:
-        pivoted, rows = table.pivoted, int(table.usable.sum())
-        columns = [table.sensors.index(name) for name in spec.sensors if name in table.sensors]
-        repeated, contradicting = (int(of[columns].sum()) for of in (pivoted.repeated, pivoted.contradicting))
-        given = int(pivoted.lines[columns].sum()) - repeated - contradicting
-        cells[CellState.MISSING] = max(0, cells[CellState.MISSING] + given - rows * len(spec.sensors))
-        cells[CellState.DUPLICATE] += repeated
-        cells[CellState.CONFLICT] += contradicting
-    corrupt = Counter({key: n for key, n in table.corrupt.items() if key[0] in spec.sensors})
-    moved = min(corrupt.total(), cells[CellState.MISSING])  # some may be in rows that are not accepted
-    cells[CellState.MISSING] -= moved
-    cells[CellState.CORRUPT] += moved
-    return replace(counts, cells=cells, corrupt=counts.corrupt + corrupt)
+_NOUNS: Final = {
+    "text": "texts",
+    "array": "arrays",
+    "object": "objects",
+    "too_large": "too large",
+    "unit": "of another unit",
+}
 
 
 # ------------------------------------------------------------------ summary.json

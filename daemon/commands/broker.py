@@ -5,19 +5,30 @@ Apart from ``derive`` because ``init`` needs it, which imports neither torch nor
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from daemon.config import Settings, load
 
 
-def kafka_only(config: Path | None, servers: str | None) -> Settings:
-    """Settings of which only ``kafka`` counts; ``servers`` comes before those of the file.
+def kafka_only(config: Path | None, servers: str | None, registry: str | None = None) -> Settings:
+    """Settings of which only ``kafka`` and ``schema_registry`` count.
+
+    Args:
+        config: a file; None: the environment alone.
+        servers: come before those of the file.
+        registry: the address of a schema registry, comes before the one of the file.
 
     Raises:
         ConfigError: the configuration cannot be used.
     """
     stream = {"name": "stream", "topics": ["stream"], "sensors": ["sensor"]}
-    return with_servers(load(config, (), {"streams": [stream]}), servers)
+    return with_servers(load(config, registry_sets(registry), {"streams": [stream]}), servers)
+
+
+def registry_sets(registry: str | None) -> list[str]:
+    """What ``--set`` would say of the address of a schema registry; nothing where none is given."""
+    return [] if registry is None else [f"schema_registry.url={json.dumps(registry)}"]
 
 
 def with_servers(settings: Settings, servers: str | None) -> Settings:

@@ -15,7 +15,7 @@ from daemon.commands.wiring import connection_problem, probe
 from daemon.config import Settings, unknown_environment
 from daemon.errors import ConfigError
 from daemon.mapping import RegistryAddress
-from daemon.stream.decode import MessageSchemas, decode_with
+from daemon.stream.decode import MessageSchemas, compile_inner, decode_with
 
 
 async def check(settings: Settings, *, broker: bool) -> list[CheckResult]:
@@ -48,7 +48,9 @@ def decoders(settings: Settings) -> list[CheckResult]:
         if rule is None:
             continue
         try:
-            decode_with(rule.decode, schemas=MessageSchemas(rule.decode).known)
+            schemas = MessageSchemas(rule.decode, inner=rule.inner).known
+            decode_with(rule.decode, schemas=schemas)
+            compile_inner(rule.inner, settings.limits.max_record_bytes, schemas)
         except ConfigError as error:
             found.append(CheckResult(f"decoder of {stream.name}", False, str(error)))
     return found

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from daemon.assembly import assembled, modelled
 from daemon.commands.derive import check_excluded, plan_for_file
 from daemon.commands.file_history import history_of
 from daemon.commands.inputs import FileOptions, no_progress
-from daemon.domain import Progress, finite_or_none
+from daemon.domain import Progress, StreamSpec, finite_or_none
 from daemon.errors import InputError, UsageError
 from daemon.model.bundle import Bundle
 from daemon.model.drill import DetectionChain, DrillPlan, Place, Tally, drill, seconds, varying_sensors
@@ -43,8 +44,9 @@ class Drilled:
     * ``model``: the bundle's version; ``rows``: normal rows of FILE; ``places``: how many of them
       faults were injected at; ``threshold``.
     * ``kinds``: per kind ``{recall, faults, delay_s}`` over all sensors and sizes; NaN is null.
-    * ``sensors``: per sensor and kind ``{sensor, kind, recall, faults, delay_s, smallest, by_size,
-      alert, says}``.
+    * ``sensors``: per sensor and kind ``{sensor, modelled, kind, recall, faults, delay_s, smallest, by_size,
+      alert, says}``. ``modelled``: what the model has of the sensor, and faults are injected into, where that
+      is not its value (``rate per second``); else null.
       ``smallest`` is null or ``{sd, value, low, high, within_s}``: from this size on 80 % are found,
       within that time; ``low`` and ``high`` are the sizes between which it may lie (95 %; ``high``
       null: no size is surely found), in the sensor's own units as ``value`` is. Of a lag ``sd`` is null
@@ -98,9 +100,21 @@ async def drill_file(options: DrillOptions, progress: Progress = no_progress) ->
     progress(1.0, "done")
     able = varying_sensors(detector)
     still = [n for c, n in enumerate(bundle.sensors) if c not in able and (which is None or c in which)]
-    report = report_of(tally, places, rows, bundle, spec.period_ns, wanted)
+    report = report_of(tally, places, rows, bundle, spec, wanted)
     report["still"] = still
-    return Drilled(report, [*dict.fromkeys(notes)])
+    return Drilled(report, [*dict.fromkeys([*notes, *_assembly_notes(spec)])])
+
+
+def _assembly_notes(spec: StreamSpec) -> list[str]:
+    """Where a fault is injected into something else than the sensor's values as they arrive."""
+    rules = assembled(spec)
+    made = {name: what for name, what in modelled(spec).items() if "rate" in what}
+    parts = [f"the {what} of {name}" for name, what in made.items()]
+    parts += [f"cosine and sine of {name}" for name, rule in rules.items() if "angle" in rule]
+    parts += [f"the held values of {name}" for name, rule in rules.items() if "hold" in rule]
+    if not parts:
+        return []
+    return [f"faults are injected into rows as the model is given them: {', '.join(parts)}"]
 
 
 def report_of(
@@ -108,11 +122,11 @@ def report_of(
     places: Sequence[Place],
     rows: int,
     bundle: Bundle,
-    period_ns: int,
+    spec: StreamSpec,
     kinds: Sequence[FaultKind],
 ) -> dict[str, Any]:
     """The verdicts as ``--json`` prints them; see ``Drilled``."""
-    scale = bundle.models.scaler.scale
+    scale, period_ns, what = bundle.models.scaler.scale, spec.period_ns, modelled(spec)
     results = tally.results()
     unfound: dict[str, list[str]] = {}
     for found in results:
@@ -133,7 +147,13 @@ def report_of(
             if tally.faults(kind)
         },
         "sensors": [
-            entry(found, float(scale[bundle.sensors.index(found.sensor)]), period_ns) for found in results
+            entry(
+                found,
+                float(scale[bundle.sensors.index(found.sensor)]),
+                period_ns,
+                what.get(found.sensor, ""),
+            )
+            for found in results
         ],
         "unfound": unfound,
     }
@@ -149,7 +169,8 @@ def rows_of(report: Mapping[str, Any]) -> list[tuple[str, list[list[str]]]]:
     """Per sensor the rows of its table, as text under ``COLUMNS``."""
     found: dict[str, list[list[str]]] = {}
     for one in report["sensors"]:
-        found.setdefault(one["sensor"], []).append(_row(one))
+        what = f", {one['modelled']}" if one["modelled"] else ""
+        found.setdefault(one["sensor"] + what, []).append(_row(one))
     return list(found.items())
 
 

@@ -19,9 +19,10 @@ from daemon.adapters.files import (
     is_lines,
     segments,
 )
-from daemon.commands.accounting import counts_of_table, lost_lines
+from daemon.commands.accounting import lost_lines
 from daemon.commands.derive import plan_at
 from daemon.commands.inputs import table_of
+from daemon.commands.table_accounting import counts_of_table, unknown_sensors
 from daemon.domain import (
     Assigned,
     PolledRecords,
@@ -76,7 +77,9 @@ async def read_history(
     """
     if not is_lines(path):
         table = table_of(path, plan.spec, exclude, reading or TableReading())
-        return FileHistory(segments(table, plan.spec), counts_of_table(table, plan.spec))
+        return FileHistory(
+            segments(table, plan.spec), counts_of_table(table, plan.spec), unknown_sensors(table, plan.spec)
+        )
     stream = StreamRun(plan_at(plan, path.name))
     recent = TrainingHistory(plan.spec, 1 << 62)
     # The time of the run stands for the Kafka timestamps of the lines.

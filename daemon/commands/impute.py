@@ -27,11 +27,12 @@ from daemon.adapters.files import (
     write_filled_table,
 )
 from daemon.assembly import as_received, assembled
-from daemon.commands.accounting import counts_of_table, lost_lines
+from daemon.commands.accounting import lost_lines
 from daemon.commands.derive import check_excluded, plan_for, settings_for
 from daemon.commands.file_history import history_of
 from daemon.commands.inputs import FileOptions, no_progress, table_of
 from daemon.commands.replay_notes import zone_notes
+from daemon.commands.table_accounting import counts_of_table, unknown_sensors
 from daemon.domain import Floats, Mask, Progress, Segment, StreamSpec
 from daemon.errors import BundleError, InputError
 from daemon.mapping import Component
@@ -166,6 +167,15 @@ class _FilledTable:
         """(N, S) the cells that are filled: not observed, and with a fill."""
         return np.isnan(self.table.values) & np.isfinite(self.value)
 
+    @property
+    def empty(self) -> int:
+        """Cells of the file that stay empty; of a long table, its rows."""
+        left = np.isnan(self.table.values) & np.isnan(self.value)
+        if self.table.pivoted is None:
+            return int(left.sum())
+        row, sensor = self.table.pivoted.row, self.table.pivoted.sensor
+        return int(((sensor >= 0) & left[row, sensor]).sum())
+
 
 async def impute_file(options: ImputeOptions, progress: Progress = no_progress) -> Imputed:
     """Fill every gap of a table, and mark what was filled.
@@ -186,7 +196,7 @@ async def impute_file(options: ImputeOptions, progress: Progress = no_progress) 
     spec = plan.spec
     table = table_of(file, spec, options.exclude, options.reading)
     notes += [*table.notes, *zone_notes(table.zoneless, spec)]
-    notes += lost_lines(counts_of_table(table, spec), {})
+    notes += lost_lines(counts_of_table(table, spec), unknown_sensors(table, spec))
     placed = place(table, spec, compress_gaps=True)
     learned = await _learned(options, bundle, plan, placed)
     fills = impute_segments(learned.parameters, placed.segments)
@@ -196,17 +206,17 @@ async def impute_file(options: ImputeOptions, progress: Progress = no_progress) 
     if options.draws:
         drawn = out.with_name(out.name + ".draws.parquet")
         _write_draws(drawn, filled, learned, options, progress)
-    write_filled_table(table, np.where(gaps, filled.value, np.nan), out)
+    written = write_filled_table(table, np.where(gaps, filled.value, np.nan), out)
     _write_marks(out.with_name(out.name + ".filled.parquet"), filled, learned.version)
-    left = int((np.isnan(table.values) & ~gaps).sum())
+    left = filled.empty
     if left:
         notes.append(
             f"{left} cells stay empty: their row has no usable time, or their sensor was never observed"
         )
     noted = list(dict.fromkeys(notes))
     return Imputed(
-        len(table),
-        int(gaps.sum()),
+        table.lines,
+        written,
         learned.version,
         noted,
         options.draws,

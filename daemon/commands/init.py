@@ -13,10 +13,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from daemon.adapters.files import TableReading, is_lines, read_table, replacing
-from daemon.adapters.sample import config_yaml, derive, derive_of_topic
+from daemon.adapters.sample import Ends, config_yaml, derive, derive_of_topic
 from daemon.commands.broker import kafka_only
 from daemon.commands.inputs import check_reading
-from daemon.commands.samples import check_topic, exists, newest_of_topic
+from daemon.commands.samples import check_topic, decoding_of, exists, newest_of_topic
 from daemon.config import load
 from daemon.documents import from_yaml
 from daemon.domain import StreamSpec
@@ -34,7 +34,8 @@ class InitOptions:
     topic: str | None = None  # the input topic; None: ``sensors.NAME``, or the sample
     force: bool = False  # overwrite
     bootstrap_servers: str | None = None
-    config: Path | None = None  # its ``kafka`` section is used to reach the topic
+    config: Path | None = None  # its ``kafka`` and ``schema_registry`` say how to reach topic and schemas
+    schema_registry: str | None = None  # its address; comes before the one of ``config``
     reading: TableReading = field(default_factory=TableReading)  # how a table is read
 
 
@@ -66,7 +67,7 @@ def derive_configuration(options: InitOptions) -> Configuration:
     sample, name, topic = options.sample, options.name, options.topic
     if exists(options.out) and not options.force and str(options.out) != "-":
         raise UsageError(f"{options.out} exists: give --force to overwrite it, or --out FILE")
-    servers, allow_plaintext = None, False
+    ends = Ends(name=Ends.name_for(topic or name or Path(sample).name.partition(".")[0]))
     if exists(Path(sample)):
         name = name or "sensors"
         path, reading = Path(sample), options.reading
@@ -81,18 +82,26 @@ def derive_configuration(options: InitOptions) -> Configuration:
     else:
         check_topic(sample, options.bootstrap_servers)
         name = name or sample.rpartition(".")[2] or sample
-        settings = kafka_only(options.config, options.bootstrap_servers)
-        servers, allow_plaintext = settings.kafka.bootstrap_servers, settings.kafka.allow_plaintext
+        settings = kafka_only(options.config, options.bootstrap_servers, options.schema_registry)
+        registry = settings.schema_registry
         records, whole = asyncio.run(newest_of_topic(settings, sample))
-        derived = derive_of_topic(records, whole, options.exclude, name, sample)
+        decoding = asyncio.run(decoding_of(records, sample, registry.address()))
+        derived = derive_of_topic(records, whole, options.exclude, name, sample, decoding)
         topic = topic or sample
+        ends = Ends(
+            settings.kafka.bootstrap_servers,
+            settings.kafka.allow_plaintext,
+            Ends.name_for(topic),
+            {}
+            if decoding is None
+            else registry.model_dump(mode="json", exclude_defaults=True, exclude={"timeout"}),
+        )
     text = config_yaml(
         derived.spec,
         topic or f"sensors.{name}",
         derived.notes,
-        bootstrap_servers=servers or "localhost:9092",
-        allow_plaintext=allow_plaintext,
-        written=derived.written,
+        derived.written,
+        ends,
     )
     try:
         load(None, (), from_yaml(text))

@@ -21,28 +21,33 @@ from daemon.adapters.files import Table, TableReading, column_names, first_lines
 from daemon.adapters.sample import (
     SAMPLE_LINES,
     Candidate,
+    Decoding,
+    Survey,
     derive,
     derive_of_topic,
     survey,
     survey_with,
     trees_by,
 )
-from daemon.assembly import as_received
-from daemon.commands.broker import kafka_only, with_servers
+from daemon.assembly import as_received, merges
+from daemon.commands.broker import kafka_only, registry_sets, with_servers
 from daemon.commands.inputs import check_reading, chosen_stream, table_of
-from daemon.commands.reading_check import distinct, read_records, schemas_of
-from daemon.commands.samples import check_topic, exists, newest_of_topic
-from daemon.config import load
+from daemon.commands.reading_check import NoNumbers, distinct, no_numbers, read_records, schemas_of
+from daemon.commands.samples import check_topic, decoding_of, exists, newest_of_topic
+from daemon.commands.table_accounting import counts_of_table
+from daemon.config import Settings, load
 from daemon.config.presets import CUSTOM
-from daemon.domain import FieldNames, Format, Record, StreamSpec, iso
+from daemon.domain import Disposition, FieldNames, Format, Record, StreamSpec, iso
 from daemon.errors import ConfigError, UsageError
 from daemon.mapping import PLAIN, InputMapping, SensorRule, Source
+from daemon.stream.accounts import CellState
 from daemon.stream.decode import MessageSchemas
 from daemon.stream.decoding import Decoder
 from daemon.stream.extract import ExtractedCell
 from daemon.stream.extract.numbers import NotANumberError, number_of
 from daemon.stream.extract.quality import is_known_word, last_name
 from daemon.stream.extract.sensor_values import SensorValues
+from daemon.stream.extract.units import conversion
 from daemon.stream.rejection import RejectedError, SkippedError
 
 EXAMPLES: Final = 5
@@ -64,6 +69,7 @@ class InspectOptions:
     stream: str | None = None
     format: str | None = None  # a preset, in place of a configuration
     bootstrap_servers: str | None = None
+    schema_registry: str | None = None  # its address; comes before the one of ``config``
     reading: TableReading = field(default_factory=TableReading)  # how a table is read
 
 
@@ -111,6 +117,7 @@ class Inspection:
     totals: Mapping[str, Any]
     examples: list[Example] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
+    no_numbers: list[NoNumbers] = field(default_factory=list)
     columns: Mapping[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -139,6 +146,9 @@ class Inspection:
                 for example in self.examples
             ],
             "rejects": [{name: getattr(each, name) for name in Reject.__slots__} for each in self.rejects],
+            "no_numbers": [
+                {name: getattr(each, name) for name in NoNumbers.__slots__} for each in self.no_numbers
+            ],
             "columns": dict(self.columns),
             "notes": list(self.notes),
         }
@@ -164,11 +174,21 @@ def inspect_sample(options: InspectOptions) -> Inspection:
         records = [Record(offset, None, line, -1) for offset, line in enumerate(lines)]
         return _of_records(records, whole, options, None)
     check_topic(options.sample, options.bootstrap_servers)
-    settings = kafka_only(None, options.bootstrap_servers)
-    if options.config is not None:
-        settings = with_servers(load(options.config, options.sets), options.bootstrap_servers)
+    if options.config is None:
+        settings = kafka_only(None, options.bootstrap_servers, options.schema_registry)
+    else:
+        settings = with_servers(_settings(options), options.bootstrap_servers)
     records, whole = asyncio.run(newest_of_topic(settings, options.sample))
-    return _of_records(records, whole, options, options.sample)
+    decoding = None
+    if options.config is None and options.format is None:
+        address = settings.schema_registry.address()
+        decoding = asyncio.run(decoding_of(records, options.sample, address))
+    return _of_records(records, whole, options, options.sample, decoding)
+
+
+def _settings(options: InspectOptions) -> Settings:
+    """The configuration that is given."""
+    return load(options.config, [*options.sets, *registry_sets(options.schema_registry)])
 
 
 # ------------------------------------------------------------------ messages
@@ -200,9 +220,13 @@ class _Mapped:
 
 
 def _of_records(
-    records: Sequence[Record], whole: bool, options: InspectOptions, topic: str | None
+    records: Sequence[Record],
+    whole: bool,
+    options: InspectOptions,
+    topic: str | None,
+    decoding: Decoding | None = None,
 ) -> Inspection:
-    mapped = _mapped(records, whole, options, topic)
+    mapped = _mapped(records, whole, options, topic, decoding)
     if options.reading.timezone is not None:
         mapped = replace(mapped, spec=replace(mapped.spec, timezone=options.reading.timezone))
     schemas = None if mapped.spec.input is None else asyncio.run(schemas_of(mapped.spec, records))
@@ -213,7 +237,7 @@ def _of_records(
     unknown = set(found.sensors) - known.keys()
     listed = np.array([name in known for name in found.sensors], bool)
     of_stream = listed[found.sensor] if len(found.sensors) else np.zeros(0, bool)
-    corrupt = sum(became.corrupt.values())
+    corrupt = sum(each.count for each in became.corrupt)
     totals = {
         "records": became.read,
         "accepted": became.accepted,
@@ -231,7 +255,7 @@ def _of_records(
         "contradicting": became.contradicting,
     }
     rejects = [
-        Reject(each.reason, each.count, each.detail, _shortened(each.examples[0].value), each.nearest)
+        Reject(each.reason, each.count, each.detail, _shortened(each.examples[0].value), became.nearest(each))
         for each in became.worst
     ]
     rejects += [
@@ -253,14 +277,30 @@ def _of_records(
         totals,
         _examples(mapped, records),
         rejects,
-        notes=mapped.notes,
+        became.corrupt,
+        notes=[*mapped.notes, *_row_notes(mapped, found)],
     )
 
 
-def _mapped(records: Sequence[Record], whole: bool, options: InspectOptions, topic: str | None) -> _Mapped:
+def _row_notes(mapped: _Mapped, found: Survey) -> list[str]:
+    """What is lost where each message is taken for a whole row."""
+    if merges(mapped.spec) or not found.split_rows:
+        return []
+    return [
+        "rows come in several messages, of which only the first counts: input: {rows: gather} puts them together"
+    ]
+
+
+def _mapped(
+    records: Sequence[Record],
+    whole: bool,
+    options: InspectOptions,
+    topic: str | None,
+    decoding: Decoding | None,
+) -> _Mapped:
     """The mapping of the configuration, of the preset, or one that is derived."""
     if options.config is not None:
-        settings = load(options.config, options.sets)
+        settings = _settings(options)
         stream = chosen_stream(settings, options.stream)
         spec = stream.spec(settings.schema_registry.address())
         candidate = Candidate(stream.format, {}, FieldNames(**stream.fields.model_dump()))
@@ -272,7 +312,7 @@ def _mapped(records: Sequence[Record], whole: bool, options: InspectOptions, top
     derived = (
         derive([record.value for record in records], name="stream")
         if topic is None
-        else derive_of_topic(records, whole, (), "stream", topic)
+        else derive_of_topic(records, whole, (), "stream", topic, decoding)
     )
     written = derived.written
     typed = written.input is None and derived.spec.input is None
@@ -367,7 +407,7 @@ def _unknown_words(mapped: _Mapped, records: Sequence[Record]) -> dict[str, int]
         return {}
     names = {name for source in rule.sources if (name := last_name(source))}
     words: Counter[str] = Counter()
-    for _, tree in trees_by(mapped.candidate, records[:_QUALITIES_READ]):
+    for _, tree in trees_by(mapped.mapping.decode, records[:_QUALITIES_READ], mapped.schemas):
         words.update(_texts_at(tree, names))
     unknown = [word for word, _ in words.most_common(_WORDS_SHOWN) if not is_known_word(word)]
 
@@ -408,7 +448,8 @@ def _example(
     except RejectedError as error:
         return Example(record.offset, [], 0, f"refused: {error.reason.value}, {distinct(error.detail)}")
     except SkippedError as error:
-        return Example(record.offset, [], 0, f"skipped: {error.rule}")
+        more = f", {error.detail}" if error.detail else ""
+        return Example(record.offset, [], 0, f"skipped: {error.rule}{more}")
     places: dict[tuple[str, int, str], str] = {}
     for text, each in reversed(alone):
         try:
@@ -444,6 +485,14 @@ def _mark(cell: ExtractedCell, known: tuple[str, SensorRule] | None) -> str:
         raw = number_of(cell.value, rule.states)
     except NotANumberError as error:
         return ", ".join([*marks, f"no number: {error.fault}"])
+    linear = None
+    if rule.unit is not None and type(cell.unit) is str and cell.unit:
+        linear = conversion(cell.unit, rule.unit)
+        if linear is None:
+            return ", ".join([*marks, f"no number: unit {_shown(cell.unit)} is not {rule.unit}"])
+    if linear not in (None, (1.0, 0.0)):
+        raw = raw * linear[0] + linear[1]
+        marks.append(f"from {cell.unit} to {rule.unit}: {raw:g}")
     number = SensorValues([rule]).apply_one(raw, 0)
     if number != number:
         marks.append("missing")
@@ -469,36 +518,33 @@ def _of_table(path: Path, options: InspectOptions) -> Inspection:
     if options.format is not None:
         raise UsageError("--format is for messages: the columns of a table are found by their names")
     if options.config is not None:
-        spec = chosen_stream(load(options.config, options.sets), options.stream).spec()
+        spec = chosen_stream(_settings(options), options.stream).spec()
         wanted: frozenset[str] | None = frozenset(as_received(spec).sensors)
         table = table_of(path, spec, (), options.reading)
         notes = list(table.notes)
     else:
         wanted = None
         table = read_table(path, reading=options.reading)
-        notes = derive(table).notes
+        derived = derive(table)
+        spec, notes = derived.spec, derived.notes
+    counts = counts_of_table(table, spec)
     columns = {name: _role(name, table, wanted) for name in column_names(path)}
-    reasons = Counter({reason.value: count for reason, count in table.refused_by_reason.items()})
-    rejects = [
-        Reject(
-            reason,
-            count,
-            next(row.detail for row in table.refused.values() if row.reason.value == reason),
-            f"row {next(at for at, row in table.refused.items() if row.reason.value == reason)}",
-            None,
-        )
-        for reason, count in sorted(reasons.items())
-    ]
+    rejects = [_reject_of_table(table, reason, count) for reason, count in sorted(counts.reasons.items())]
     totals = {
-        "records": len(table),
-        "accepted": int(table.usable.sum()),
-        "refused": dict(sorted(reasons.items())),
-        "skipped": {},
-        "readings": int(np.isfinite(table.values[table.usable]).sum()),
-        "without_value": int(np.isnan(table.values[table.usable]).sum()),
+        "records": counts.records.total(),
+        "accepted": counts.records[Disposition.ACCEPTED],
+        "duplicate": counts.records[Disposition.DUPLICATE],
+        "refused": dict(sorted(counts.reasons.items())),
+        "skipped": dict(sorted(counts.skipped.items())),
+        "readings": counts.cells[CellState.OBSERVED],
+        "without_value": counts.cells[CellState.MISSING],
+        "no_number": counts.cells[CellState.CORRUPT],
+        "contradicting": counts.cells[CellState.CONFLICT],
         "assets": len(table.asset_names),
+        "unknown_quality": dict(Counter(table.unknown_quality).most_common(_WORDS_SHOWN)),
         "sensors": len(table.sensors if wanted is None else wanted.intersection(table.sensors)),
         "unknown_sensors": [] if wanted is None else sorted(set(table.sensors) - wanted)[:50],
+        "never_seen": [] if wanted is None else sorted(wanted - _with_numbers(table))[:50],
     }
     return Inspection(
         str(path),
@@ -509,9 +555,24 @@ def _of_table(path: Path, options: InspectOptions) -> Inspection:
         totals,
         _table_examples(table),
         rejects,
+        no_numbers({key: len(rows) for key, rows in table.faulty.items()}),
         columns,
         notes,
     )
+
+
+def _with_numbers(table: Table) -> set[str]:
+    """The sensors that have a number in some usable row."""
+    filled = np.asarray(np.isfinite(table.values[table.usable]).any(axis=0), bool)
+    return {name for name, found in zip(table.sensors, filled, strict=True) if found}
+
+
+def _reject_of_table(table: Table, reason: str, count: int) -> Reject:
+    """A kind of refusal, with the first row of the file that it is about."""
+    first = next((row for row, why in table.refused.items() if why.reason.value == reason), None)
+    if first is None:  # the rows are fine; it is their sensors that the stream does not list
+        return Reject(reason, count, "sensors that the stream does not list", "", None)
+    return Reject(reason, count, table.refused[first].detail, f"row {table.line_of(first)}", None)
 
 
 def _role(name: str, table: Table, wanted: frozenset[str] | None) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -26,10 +26,12 @@ from daemon.adapters.files import (
     is_lines,
 )
 from daemon.adapters.telemetry import Metrics, Reporter, Status
-from daemon.commands.accounting import records_of, with_cells_of_file, with_rejected
+from daemon.assembly import gathered
+from daemon.commands.accounting import records_of
 from daemon.commands.carry import TrainTailSource
 from daemon.commands.file_history import newest_first
 from daemon.commands.inputs import table_of
+from daemon.commands.table_accounting import counts_of_replay, unknown_sensors
 from daemon.domain import Output, Progress, Rejected, ScoredRow, Segment
 from daemon.model.bundle import Bundle
 from daemon.runtime.loop import Loop
@@ -103,8 +105,17 @@ class ReplayRun:
     @property
     def counts(self) -> Counts:
         """What became of the file's records and cells."""
-        counts = with_rejected(self.pipeline.accounts.counts(), self.rejected)
-        return counts if self.table is None else with_cells_of_file(counts, self.table, self.stream.spec)
+        counts = self.pipeline.accounts.counts()
+        if self.table is None:
+            return counts
+        return counts_of_replay(counts, self.rejected, self.table, self.stream.spec)
+
+    @property
+    def unknown_sensors(self) -> Counter[str]:
+        """Per name, values of sensors that the stream does not list."""
+        if self.table is None:
+            return self.stream.decoder.unknown_sensors
+        return unknown_sensors(self.table, self.stream.spec)
 
     @property
     def records(self) -> dict[str, int]:
@@ -124,6 +135,8 @@ async def run_over_file(file: FileToJudge, sink: FileSink, progress: Progress) -
         DaemonError: the file cannot be read, or the bundle does not fit its stream.
     """
     plan, start_ns = file.plan, time.time_ns()
+    if file.table is not None and file.table.pivoted is not None:
+        plan = replace(plan, spec=gathered(plan.spec))
     source = (
         LinesSource(
             file.path,

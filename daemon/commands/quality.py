@@ -313,7 +313,7 @@ def _labels(
     if is_lines(path):
         raise UsageError("--label is a column: a JSON Lines file has none")
     table = table_of(path, plan.spec, [name for name in left_out if name != label], TableReading())
-    spec = replace(plan.spec, sensors=(label,), ranges=())
+    spec = replace(plan.spec, sensors=(label,), sensor_rules=(), ranges=())
     found: dict[tuple[str, int], bool] = {}
     for segment in segments(table, spec):
         for i, value in enumerate(segment.values[:, 0].tolist()):

@@ -7,7 +7,7 @@ of it, ``check --probe`` a line per topic.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,10 +15,12 @@ import numpy as np
 from daemon.adapters.sample import nearest_preset
 from daemon.adapters.schemas import provide_schemas
 from daemon.assembly import as_received
+from daemon.config.presets import CUSTOM
 from daemon.documents import counted
 from daemon.domain import Floats, Reading, Record, Rejected, StreamSpec
 from daemon.stream.decode import MessageSchemas
 from daemon.stream.decoding import Decoder
+from daemon.stream.extract.numbers import FAULT_HINTS
 
 _EXAMPLES = 20
 
@@ -37,10 +39,38 @@ class Refused:
         """The commonest detail."""
         return distinct(self.details.most_common(1)[0][0])
 
+
+@dataclass(frozen=True, slots=True)
+class NoNumbers:
+    """Cells of one sensor that stand for no number, all for one reason."""
+
+    sensor: str
+    fault: str  # one of ``numbers.FAULTS``
+    count: int
+    example: str  # the first; empty where it is not known
+    hint: str  # what it is, and what helps
+
     @property
-    def nearest(self) -> str | None:
-        """The preset that these records come nearest to."""
-        return nearest_preset(self.examples)
+    def said(self) -> str:
+        """The same as one line."""
+        are = "is" if self.count == 1 else "are"
+        example = f", as {self.example}" if self.example else ""
+        return f"{self.sensor}: {counted(self.count, 'value')} {are} no number{example}: {self.hint}"
+
+
+def no_numbers(
+    counts: Mapping[tuple[str, str], int], examples: Mapping[tuple[str, str], str] | None = None
+) -> list[NoNumbers]:
+    """Cells that stand for no number by sensor and fault, the commonest first.
+
+    Args:
+        counts: of cells, by sensor and fault.
+        examples: the first of these cells.
+    """
+    return [
+        NoNumbers(sensor, fault, count, (examples or {}).get((sensor, fault), ""), FAULT_HINTS[fault])
+        for (sensor, fault), count in sorted(counts.items(), key=lambda each: (-each[1], each[0]))
+    ]
 
 
 def distinct(detail: str) -> str:
@@ -60,10 +90,11 @@ class ReadRecords:
     skipped: Counter[str] = field(default_factory=Counter)  # by rule
     refused: dict[str, Refused] = field(default_factory=dict)  # by reason
     unknown: Counter[str] = field(default_factory=Counter)  # values of sensors that the stream does not list
-    corrupt: Counter[tuple[str, str]] = field(default_factory=Counter)  # cells by sensor and fault
+    corrupt: list[NoNumbers] = field(default_factory=list)  # the commonest first
     numbers: int = 0  # cells with a value
     contradicting: int = 0  # cells that differ from the first of their asset, time and sensor
     unseen: list[str] = field(default_factory=list)  # sensors of the stream without any number
+    preset: str = CUSTOM  # that they are read by
 
     @property
     def share(self) -> float:
@@ -75,6 +106,18 @@ class ReadRecords:
     def worst(self) -> list[Refused]:
         """The reasons, the commonest first."""
         return sorted(self.refused.values(), key=lambda each: (-each.count, each.reason))
+
+    def nearest(self, refused: Refused) -> str | None:
+        """The preset that refused records come nearest to, where it could be the right one.
+
+        It is not where it is the stream's own already. Where the stream reads most of the records the others are odd,
+        not the mapping: then it must read them, and the stream's must be none that somebody has written.
+        """
+        usual = self.share >= 0.5
+        if usual and self.preset == CUSTOM:
+            return None
+        found = nearest_preset(refused.examples, reads=usual)
+        return None if found == self.preset else found
 
 
 async def schemas_of(spec: StreamSpec, records: Sequence[Record]) -> MessageSchemas | None:
@@ -101,7 +144,7 @@ def read_records(
     """
     decoder = Decoder(spec, schemas=schemas)
     received = as_received(spec)
-    found = ReadRecords(len(records))
+    found = ReadRecords(len(records), preset=spec.format.value if spec.input is None else spec.input.preset)
     first: dict[tuple[str, int], Floats] = {}
     seen = np.zeros(len(received.sensors), bool)
     for record in records:
@@ -136,7 +179,7 @@ def read_records(
         if not there
     ]
     found.unknown = Counter(decoder.unknown_sensors)
-    found.corrupt = Counter(decoder.corrupt_by_fault)
+    found.corrupt = no_numbers(decoder.corrupt_by_fault, decoder.corrupt_examples)
     return found
 
 
@@ -161,7 +204,7 @@ def said_of(found: ReadRecords) -> str:
             "skipped by rule: " + ", ".join(f"{rule} {n}" for rule, n in sorted(found.skipped.items()))
         )
     for refused in found.worst[:3]:
-        near = refused.nearest
+        near = found.nearest(refused)
         hint = f"; format {near} is the nearest" if near is not None else ""
         parts.append(f"{refused.reason} {refused.count}: {refused.detail}{hint}")
     if found.unknown:
@@ -169,6 +212,7 @@ def said_of(found: ReadRecords) -> str:
         parts.append(f"sensors that the stream does not list: {names}")
     if found.accepted and found.unseen:
         parts.append(f"never seen: {', '.join(found.unseen[:5])}")
+    parts += [each.said for each in found.corrupt[:3]]
     if found.contradicting:
         parts.append(
             f"{counted(found.contradicting, 'value')} contradict an earlier one of the same asset, time and sensor"

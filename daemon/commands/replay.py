@@ -93,7 +93,7 @@ async def replay(options: ReplayOptions, progress: Progress = no_progress) -> Re
     notes += time_notes(done, table, kept, plan)
     if not done.totals["scored"]:
         notes.append(f"nothing was scored: {why_unscored(done, plan, kept.refusal)}")
-    accounts = account_lines(done.counts, done.stream.decoder.unknown_sensors)
+    accounts = account_lines(done.counts, done.unknown_sensors)
     result = Replayed(summary, figures, list(dict.fromkeys(notes)), accounts)  # TEST may be the sample too
     write_summary(options.out / "summary.json", summary)
     progress(0.97, "drawing the report")
@@ -185,6 +185,7 @@ def _write_report(
         drift=kept.drifts,
         quality={f.name: quality(f) for f in result.figures},
         notes=result.notes,
+        assets=len({asset for block in done.blocks for asset in block.assets}),
     )
     with replacing(options.out / "report.html") as temporary:
         temporary.write_text(report_html(report), encoding="utf-8")

@@ -46,7 +46,7 @@ from daemon.model import evaluation
 from daemon.model.bundle import Bundle
 from daemon.runtime.stream_run import StreamRun
 from daemon.stream.encoding import encode
-from daemon.stream.steps import RowBlock, Traced
+from daemon.stream.steps import RowBlock
 
 
 class ReplaySink:
@@ -144,7 +144,7 @@ def summary_of(
         "episodes_budgeted": round(stream.budgeted, 3),
         "episodes_by_kind": dict(sorted(Counter(str(alert.kind) for alert in opened).items())),
         "conflicts": pipeline.parts.ingest.grid.conflicts,
-        "unknown_sensors": dict(sorted(stream.decoder.unknown_sensors.items())),
+        "unknown_sensors": dict(sorted(done.unknown_sensors.items())),
         "dropped": dict(sorted(pipeline.dropped.items())),
         "models": stream.versions,
         "model": None if judged_by is None else {**about(judged_by), "concerns": list(judged_by.concerns)},
@@ -174,18 +174,20 @@ def audited_of(stream: StreamRun) -> dict[str, Any] | None:
 def columns_of(
     table: Table | None, done: ReplayRun, scored: Mapping[tuple[str, int], ScoredRow], spec: StreamSpec
 ) -> dict[str, Any]:
-    """The columns of ``scores.parquet``: a table's rows; of lines, the grid's rows by asset and time."""
+    """The columns of ``scores.parquet``: a table's rows; of lines, the grid's rows by asset and time.
+
+    Of a long table these are the rows that are put together of it, one for each asset and time.
+    """
     period = spec.period_ns
     keys: list[tuple[str, int] | None]
     if table is not None:
-        traced: dict[int, Traced] = {
-            done.source.line_of(t.offset): t for t in done.pipeline.parts.ingest.trace or ()
-        }
-        keys = []
-        for i in range(len(table)):
-            entry = traced.get(i)
-            taken = entry is not None and entry.disposition is Disposition.ACCEPTED
-            keys.append((entry.asset, entry.row * period) if taken and entry is not None else None)
+        row_of = table.rows_of_lines
+        keys = [None] * len(table)
+        latest = {entry.offset: entry for entry in done.pipeline.parts.ingest.trace or ()}
+        for offset, entry in latest.items():
+            line = done.source.line_of(offset)
+            if line >= 0 and entry.disposition is Disposition.ACCEPTED:
+                keys[row_of[line]] = entry.asset, entry.row * period
         assets: Sequence[str] = table.assets.tolist()
         times = table.time_ns
     else:

@@ -5,12 +5,17 @@ Nothing is imported here that takes seconds: only a topic needs the Kafka client
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
-from daemon.adapters.sample import SAMPLE_LINES
+from daemon.adapters.sample import SAMPLE_LINES, Decoding, decoding_of_schemas, names_schemas
 from daemon.config import Settings, is_topic_name
 from daemon.domain import Record
 from daemon.errors import BrokerError, InputError
+from daemon.mapping import DecodeRule, RegistryAddress
+from daemon.stream.decode import MessageSchemas, Schema, SchemaId
+from daemon.stream.rejection import RejectedError
 
 _SUFFIXES = (".csv", ".tsv", ".parquet", ".pq", ".jsonl", ".ndjson", ".json", ".gz")
 
@@ -32,6 +37,55 @@ def check_topic(sample: str, bootstrap_servers: str | None) -> None:
     """
     if not is_topic_name(sample) or (sample.lower().endswith(_SUFFIXES) and not bootstrap_servers):
         raise InputError(f"{sample}: no such file")
+
+
+_DECODERS = {"AVRO": "avro", "PROTOBUF": "protobuf"}
+"""By what registries call a kind of schema."""
+
+
+async def decoding_of(
+    records: Sequence[Record], topic: str, registry: RegistryAddress | None
+) -> Decoding | None:
+    """How records are decoded whose schemas are in a registry; None: they name none.
+
+    Args:
+        records: of the topic.
+        topic: for errors.
+        registry: is asked for the schemas.
+
+    Raises:
+        InputError: the records name schemas, and no registry is given, or it has none of them.
+        RegistryError: the registry does not answer.
+        ConfigError: a decoder's library is not installed.
+    """
+    if not names_schemas(records):
+        return None
+    if registry is None:
+        raise InputError(
+            f"topic {topic!r}: the messages begin with Confluent's framing, so a registry has their schemas:"
+            " give --schema-registry http://HOST:8081, or -c FILE with schema_registry: {url: ...}"
+        )
+    from daemon.adapters.schemas import provide_schemas
+
+    schemas = MessageSchemas(DecodeRule("avro", registry=registry))
+    wanted = schemas.wanted(records)
+    await provide_schemas(schemas, records)
+    assert schemas.known is not None
+    found: dict[SchemaId, Schema] = {}
+    absent = ""
+    for id in wanted:
+        try:
+            found[id] = schemas.known.schema(id)
+        except RejectedError as error:
+            absent = absent or error.detail
+    kinds = Counter(schema.kind for schema in found.values())
+    kind = next((schema.kind for schema in found.values() if schema.kind in _DECODERS), "")
+    if not kind:
+        why = absent or f"schemas of {', '.join(kinds)} are not read in this framing"
+        raise InputError(f"topic {topic!r}: the messages name schemas, but {why}")
+    return decoding_of_schemas(
+        _DECODERS[kind], {id: schema for id, schema in found.items() if schema.kind == kind}
+    )
 
 
 async def newest_of_topic(settings: Settings, topic: str) -> tuple[list[Record], bool]:

@@ -450,6 +450,7 @@ KEYS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "leaves": ("leaves", _leaves),
     "wave": ("wave", _wave),
     "quality": ("quality", _quality),
+    "unit": ("unit", lambda given: parse_sources(given, "unit")),
     "missing": ("missing", _single_values),
     "condition": ("condition", _condition),
     "rename": ("rename", _rename),

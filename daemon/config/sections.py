@@ -150,11 +150,13 @@ class SensorSection(Section):
     the raw one, plus ``offset``. ``states`` are the numbers that its texts stand for. Of several values within
     one period ``reduce`` makes one. A ``counter`` only rises, but for resets: its rate per second is what counts,
     and its range. An ``angle`` wraps at this value: the model is given its cosine and sine, as two sensors. For as
-    long as ``hold`` the last value stands for a missing one.
+    long as ``hold`` the last value stands for a missing one. ``unit`` is that of its raw numbers: where messages say
+    another one (``input.unit``), their numbers are converted, or masked where the two have nothing in common.
     """
 
     range: tuple[float, float] | None = None
     source: str | None = None
+    unit: str | None = None
     scale: Annotated[float, Field(allow_inf_nan=False)] = 1.0
     offset: Annotated[float, Field(allow_inf_nan=False)] = 0.0
     missing: tuple[float, ...] = ()
@@ -184,6 +186,7 @@ class SensorSection(Section):
             0 if self.hold is None else to_ns(self.hold),
             self.counter,
             self.angle,
+            unit=self.unit,
         )
 
     @model_validator(mode="after")
@@ -319,7 +322,7 @@ class StreamSection(Section):
         """
         mapping = self.mapping
         if mapping is not None and registry is not None:
-            mapping = replace(mapping, decode=replace(mapping.decode, registry=registry))
+            mapping = mapping.asking(registry)
         period, channels = self.period, self.channels
         long = max(timedelta(minutes=5), 20 * period)
         rules = tuple(rule for _, rule, _ in channels)

@@ -112,7 +112,7 @@ class BundleDetector:
         holed = np.asarray(~np.isfinite(newest).all(axis=1))
         scaler, scaled = self.models.scaler, windows.scaled
         units = scaler.scaled(windows.values) if scaled is None else scaled
-        measured = self.models.measure_scaled(units, windows.condition, keep=bool(holed.any()))
+        measured = self.models.measure_scaled(units, windows.condition, keep=holed)
         filled, low, high = newest.copy(), newest.copy(), newest.copy()
         if holed.any():
             filled[holed], low[holed], high[holed] = self._fill(windows, measured, newest, holed)
@@ -147,7 +147,7 @@ class BundleDetector:
                 last_value = scaler.scaled(windows.last_value[holed].copy()).astype(np.float64)
                 last_age = windows.last_age[holed].astype(np.int64)
             fill = imputation.fill_newest(
-                self.imputation, measured.scaled[holed], measured.decoded[holed], last_value, last_age
+                self.imputation, measured.scaled, measured.decoded, last_value, last_age
             )
             scaled = (fill.value, fill.low, fill.high)
         else:  # the model's value plus its last residual, decaying with distance

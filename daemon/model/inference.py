@@ -28,6 +28,43 @@ COLUMNS = 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Gaps:
+    """The gaps of those windows of a batch that have any; these are read apart from the others.
+
+    Gaps take another path through the arithmetic, equal but for the last digits: whether a window takes it may not
+    depend on its neighbours.
+    """
+
+    windows: Tensor | None  # (H,) which of the batch; None: all
+    size: int  # as many rows are computed with, the last ones padding
+    mask: Tensor  # (size, d) bool
+
+    @staticmethod
+    def of(batch: Tensor, windows: Tensor | None, size: int) -> Gaps:
+        """Those of windows (B, d), NaN where a cell is missing."""
+        return Gaps(windows, size, _picked(batch, windows, size).isnan())
+
+    def pick(self, batch: Tensor) -> Tensor:
+        """(size, ...) their rows of an array of the batch, with zeros behind."""
+        return _picked(batch, self.windows, self.size)
+
+    def put(self, batch: Tensor, rows: Tensor) -> None:
+        """Write their rows (size, ...) into an array of the batch."""
+        if self.windows is None:
+            batch[:] = rows
+        else:
+            batch[self.windows] = rows[: len(self.windows)]
+
+
+def _picked(batch: Tensor, windows: Tensor | None, size: int) -> Tensor:
+    if windows is None:
+        return batch
+    rows = batch.new_zeros(size, *batch.shape[1:])
+    rows[: len(windows)] = batch[windows]
+    return rows
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Inferred:
     """The results of B windows, after their gaps were filled."""
 
@@ -83,13 +120,13 @@ class Inference:
             torch.cat([pad(write, (0, 0, 0, more)), constant[None]]).contiguous(),
         )
 
-    def __call__(self, filled: Tensor, gaps: Tensor | None, codes: Tensor | None) -> Inferred:
+    def __call__(self, filled: Tensor, gaps: Gaps | None, codes: Tensor | None) -> Inferred:
         """Score windows, deterministically.
 
         Args:
             filled: (B, d) scaled, gaps filled by the pPCA's conditional mean. Overwritten by the
                 residuals: passes over windows are the main cost.
-            gaps: (B, d) bool, or None where no cell of the batch is missing.
+            gaps: None where no cell of the batch is missing.
             codes: (B,) condition codes; None without condition.
         """
         if self.vae is None:
@@ -99,7 +136,16 @@ class Inference:
             nats = 0.5 * (squared + (variance - 1.0 - variance.log()).sum())
             return Inferred(self._residual(filled, z), z, squared, nats)
         w, path, latent = self.vae.weights, self.vae.path, self.vae.latent
-        posterior = self._posterior(self.vae, filled, gaps, codes)
+        if gaps is None:
+            posterior = self._posterior(self.vae, filled, None, codes)
+        else:
+            picked = None if codes is None else gaps.pick(codes)
+            holed = self._posterior(self.vae, gaps.pick(filled), gaps.mask, picked)
+            posterior = holed
+            if gaps.windows is not None:
+                posterior = self._posterior(self.vae, filled, None, codes)
+                gaps.put(posterior.mean, holed.mean)
+                gaps.put(posterior.log_variance, holed.log_variance)
         own, skip = posterior.mean[:, :latent], posterior.mean[:, latent:]
         if isinstance(path, Dense):
             residual = self._residual(filled, path.before_last(w, own, codes), skip)

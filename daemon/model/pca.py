@@ -28,6 +28,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from daemon.domain import Ints
+
 SHARE = 0.90
 """Share of the variance that the latents keep."""
 NOISE_FLOOR = 1e-4
@@ -101,45 +103,45 @@ class WindowPCA:
             (B, d), observed cells unchanged. A window is filled alike in any batch.
         """
         result = torch.where(gaps, self.mean, x)
-        count = gaps.sum(1)
-        rows = (count > 0).nonzero().squeeze(1)
+        count = gaps.sum(1).numpy()
+        rows = np.flatnonzero(count)
         if not len(rows) or not self.latents:
             return result
         centred = result - self.mean  # zero in the gaps
         right = centred.double() @ self._shrunk  # (B, k)
         # Windows with about equally many gaps share one batched solve, padded with zero rows to
         # a size that depends on the window's own count only: its result does not depend on its neighbours.
-        bucket = (2 * count[rows] - 1).double().log2().floor().long()
+        bucket = np.floor(np.log2(2 * count[rows] - 1)).astype(np.int64)
         d = len(self.mean)
         for size in sorted(set(bucket.tolist())):
             members = rows[bucket == size]
             most, least = min(1 << size, d), (1 << size >> 1) + 1  # gaps of a window in this bucket
             step = max(1, 4_000_000 // (most * max(self.latents, 1)))
-            for part in torch.split(members, step):
-                self._fill_alike(result, gaps, right, part, most, least)
+            for begin in range(0, len(members), step):
+                self._fill_alike(result, gaps, right, members[begin : begin + step], most, least)
         return result
 
     def _fill_alike(
-        self, result: Tensor, gaps: Tensor, right: Tensor, part: Tensor, most_gaps: int, least_gaps: int
+        self, result: Tensor, gaps: Tensor, right: Tensor, part: Ints, most_gaps: int, least_gaps: int
     ) -> None:
         d, k = self.basis.shape
         holes = gaps[part]
         r = right[part].unsqueeze(2)  # (b, k, 1)
         few_observed = d - most_gaps < min(most_gaps, k)
-        chosen = ~holes if few_observed else holes
+        chosen = (~holes if few_observed else holes).numpy()
         most = d - least_gaps if few_observed else most_gaps
-        index = torch.zeros(len(part), most, dtype=torch.long)  # the chosen cells of each window, in order
-        present = torch.zeros(len(part), most, dtype=torch.bool)
-        row, cell = chosen.nonzero(as_tuple=True)
+        index = np.zeros((len(part), most), np.int64)  # the chosen cells of each window, in order
+        present = np.zeros((len(part), most, 1))
+        row, cell = np.nonzero(chosen)
         per_row = chosen.sum(1)
-        place = torch.arange(len(row)) - (per_row.cumsum(0) - per_row).repeat_interleave(per_row)
-        index[row, place], present[row, place] = cell, True
-        v = self._shrunk[index] * present.unsqueeze(2)  # (b, most, k), zero rows for padding
+        place = np.arange(len(row)) - np.repeat(per_row.cumsum() - per_row, per_row)
+        index[row, place], present[row, place] = cell, 1.0
+        v = self._shrunk[index] * torch.from_numpy(present)  # (b, most, k), zero rows for padding
         if not few_observed and most <= k:
             system = -torch.bmm(v, v.transpose(1, 2))
             system.diagonal(dim1=1, dim2=2).add_(1.0)
-            values = _solve(system, torch.bmm(v, r)).squeeze(2).float()  # (b, most)
-            result[part[row], cell] = values[row, place] + self.mean[cell]
+            solved = _solve(system, torch.bmm(v, r)).squeeze(2).float().numpy()  # (b, most)
+            result.numpy()[part[row], cell] = solved[row, place] + self.mean.numpy()[cell]
             return
         if few_observed:  # I - V_m'V_m = I - V'V + V_o'V_o, without the cancellation
             system = torch.bmm(v.transpose(1, 2), v)
@@ -148,7 +150,8 @@ class WindowPCA:
             system = -torch.bmm(v.transpose(1, 2), v)
             system.diagonal(dim1=1, dim2=2).add_(1.0)
         values = (_solve(system, r).squeeze(2) @ self._shrunk.T).float() + self.mean
-        result[part] = torch.where(holes, values, result[part])
+        some = torch.from_numpy(part)
+        result[some] = torch.where(holes, values, result[some])
 
     def project(self, filled: Tensor) -> Tensor:
         """(B, d) without gaps to (B, k) whitened latents."""

@@ -10,7 +10,7 @@ squared residual: it neither raises nor hides. A channel without any observed ce
 
 **Batch independence.** Windows are processed in chunks of at most 2048, padded to a multiple of 32, so that
 a window meets the same matrix kernels alone and in a batch (narrow products need more care: ``inference``);
-windows with gaps and those without are processed apart. So a window's measurements are the same to the last
+windows with gaps are filled and read apart from those without. So a window's measurements are the same to the last
 bit, and a replay, a restart and a live run can be compared by equality.
 """
 
@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +26,7 @@ from torch import Tensor
 
 from daemon.domain import Floats, Ints, Mask
 from daemon.model.conditions import ConditionMeans
-from daemon.model.inference import Inference
+from daemon.model.inference import Gaps, Inference
 from daemon.model.pca import WindowPCA
 from daemon.model.scaler import Scaler
 from daemon.model.vae import VAE, Posterior
@@ -54,8 +53,8 @@ class Measured:
     posterior: Floats  # (B, Z)
     elbo: Floats  # (B,) nats
     observed: Mask  # (B,) whether any cell was observed
-    scaled: NDArray[np.float32]  # (B, L, C) the windows; (B, 0, C) unless requested
-    decoded: NDArray[np.float32]  # (B, L, C) reconstructed by the long model; likewise
+    scaled: NDArray[np.float32]  # (K, L, C) the windows that were to be kept
+    decoded: NDArray[np.float32]  # (K, L, C) the same reconstructed by the long model
 
     def part(self, start: int, stop: int) -> Measured:
         """The measurements of windows ``start .. stop - 1``."""
@@ -86,14 +85,14 @@ class _LengthMeasurement:
     decoded: NDArray[np.float32]
 
     @staticmethod
-    def joined(parts: Sequence[_LengthMeasurement], order: Ints | None = None) -> _LengthMeasurement:
-        """One after the other, or in the given order."""
-
-        def column(name: str) -> Any:
-            whole = np.concatenate([getattr(part, name) for part in parts])
-            return whole if order is None else whole[order]
-
-        return _LengthMeasurement(**{name: column(name) for name in _LengthMeasurement.__slots__})
+    def joined(parts: Sequence[_LengthMeasurement]) -> _LengthMeasurement:
+        """One after the other."""
+        return _LengthMeasurement(
+            **{
+                name: np.concatenate([getattr(part, name) for part in parts])
+                for name in _LengthMeasurement.__slots__
+            }
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -205,13 +204,18 @@ class Models:
         return result
 
     def measure_scaled(
-        self, scaling: NDArray[np.float32], conditions: Sequence[str], keep: bool = False
+        self, scaling: NDArray[np.float32], conditions: Sequence[str], keep: Mask | bool = False
     ) -> Measured:
-        """``measure`` of windows that are in the scaler's units already, clipped or not."""
+        """``measure`` of windows that are in the scaler's units already, clipped or not.
+
+        ``keep`` may be a mask (B,) of those to keep.
+        """
+        kept = np.broadcast_to(keep, len(scaling))
+        none = np.zeros(len(scaling), bool)
         # The longest length comes last; most measurements are of its model.
         seen = [
             self._measure_length(
-                length, infer, scaling[:, -length:], conditions, keep and length == self.window
+                length, infer, scaling[:, -length:], conditions, kept if length == self.window else none
             )
             for length, infer in zip(self.lengths, self._inferences, strict=True)
         ]
@@ -244,7 +248,7 @@ class Models:
         infer: Inference,
         scaling: NDArray[np.float32],
         conditions: Sequence[str],
-        keep: bool,
+        keep: Mask,
     ) -> _LengthMeasurement:
         """The measurements of the newest ``length`` rows of windows (B, length, C) by one of the models."""
         chunks = _chunks(scaling)
@@ -258,21 +262,9 @@ class Models:
             self.scaler.clipped(scaling[some], out=scaled[:count])
             scaled[count:] = 0.0
             cells = scaled.reshape(len(scaled), -1)[:count]
-            holed = np.isnan(cells @ np.ones(cells.shape[1], cells.dtype))  # a NaN shows in the sum
-            if holed.all() or not holed.any():
-                parts.append(self._measure_chunk(infer, scaled, labels, keep, bool(holed.any())))
-                continue
-            # Gaps take another path through the arithmetic, equal but for the last digits: whether a
-            # window takes it may not depend on its neighbours.
-            groups = [np.flatnonzero(~holed), np.flatnonzero(holed)]
-            found = []
-            for index, gaps in zip(groups, (False, True), strict=True):
-                group = np.zeros((_padded(len(index)), *scaled.shape[1:]), np.float32)
-                group[: len(index)] = scaled[index]
-                found.append(
-                    self._measure_chunk(infer, group, [labels[k] for k in index.tolist()], keep, gaps)
-                )
-            parts.append(_LengthMeasurement.joined(found, np.argsort(np.concatenate(groups))))
+            sums = cells @ np.ones(cells.shape[1], cells.dtype)  # a NaN shows in the sum
+            holed = np.flatnonzero(np.isnan(sums))
+            parts.append(self._measure_chunk(infer, scaled, labels, np.flatnonzero(keep[some]), holed))
         return parts[0] if len(parts) == 1 else _LengthMeasurement.joined(parts)
 
     def _measure_chunk(
@@ -280,15 +272,16 @@ class Models:
         infer: Inference,
         scaled: NDArray[np.float32],
         conditions: Sequence[str],
-        keep: bool,
-        holed: bool,
+        keep: Ints,
+        holed: Ints,
     ) -> _LengthMeasurement:
         """Measure the first ``len(conditions)`` windows of ``scaled``; the others are padding.
 
-        Either all of them have gaps (``holed``) or none. ``scaled`` is overwritten.
+        ``holed`` are those that have gaps: they are filled and read apart from the others, and written with them.
+        The windows of ``keep`` are kept. ``scaled`` is overwritten.
         """
         count, (_, length, channels) = len(conditions), scaled.shape
-        kept = scaled[:count].copy() if keep else scaled[:0]
+        kept = scaled[keep]
         with torch.inference_mode():
             x = torch.from_numpy(scaled).flatten(1)
             labels = [*conditions, *[conditions[-1] if count else ""] * (len(scaled) - count)]
@@ -296,42 +289,47 @@ class Models:
             if self.means is not None:
                 usual = self.means.of(self.means.codes(labels), x.shape[1])  # (B, d)
                 x -= usual
-            gaps = x.isnan() if holed else None
-            filled = x if gaps is None else infer.pca.fill(x, gaps)
-            before = filled[:count].clone() if keep else filled[:count, -channels:].clone()
-            found = infer(filled, gaps, None if infer.vae is None else infer.vae.codes(labels))
+            gaps: Gaps | None = None
+            if len(holed):
+                gaps = Gaps.of(
+                    x, None if len(holed) == count else torch.from_numpy(holed), _padded(len(holed))
+                )
+                gaps.put(x, infer.pca.fill(gaps.pick(x), gaps.mask))
+            before, shown = x[:count, -channels:].clone(), x[keep]
+            found = infer(x, gaps, None if infer.vae is None else infer.vae.codes(labels))
             residual = found.residual
-            decoded = before - residual[:count] if keep else before - residual[:count, -channels:]
+            decoded, shown = before - residual[:count, -channels:], shown - residual[keep]
             if usual is not None:
-                decoded += usual[:count, -decoded.shape[1] :]
+                decoded += usual[:count, -channels:]
+                shown += usual if len(usual) == 1 else usual[keep]
             rows = residual.view(len(x), length, channels)
             newest = rows[:count, -1].double().numpy()  # a copy, before the squares take the place
-            if gaps is None:
-                cells = np.full((count, channels), float(length))
-                carried, distance = newest, np.zeros((count, channels))
-            else:
-                missing = gaps.view_as(rows)
-                newest = np.where(missing[:count, -1].numpy(), np.nan, newest)
-                cells = (length - missing[:count].sum(1)).double().numpy()
-                carried, distance = _newest_observed(rows[:count].numpy(), ~missing[:count].numpy())
-                rows.masked_fill_(missing, 0.0)
+            carried, distance = newest, np.zeros((count, channels))
+            cells = np.full((count, channels), float(length))
+            if gaps is not None:
+                which = slice(count) if len(holed) == count else holed  # of all of them a view, no copy
+                missing = gaps.mask[: len(holed)].view(-1, length, channels)
+                mine = rows[which].masked_fill_(missing, 0.0)
+                seen = ~missing.numpy()
+                carried = newest.copy()
+                newest[which] = np.where(seen[:, -1], newest[which], np.nan)
+                cells[which] = seen.sum(1)
+                carried[which], distance[which] = _newest_observed(mine.numpy(), seen)
+                if len(holed) < count:
+                    rows[holed] = mine
             squares = rows.square_().sum(1)
         return _LengthMeasurement(
             squares=squares[:count].double().numpy(),
             cells=cells,
             residual=newest,
-            newest=decoded[:, -channels:].double().numpy(),
+            newest=decoded.double().numpy(),
             carried=carried,
             distance=distance,
             z=found.z[:count].double().numpy(),
             score=found.score[:count].double().numpy(),
             nats=found.nats[:count].double().numpy(),
-            scaled=kept if keep else np.empty((count, 0, channels), np.float32),
-            decoded=(
-                decoded.view(count, length, channels).numpy()
-                if keep
-                else np.empty((count, 0, channels), np.float32)
-            ),
+            scaled=kept,
+            decoded=shown.view(-1, length, channels).numpy(),
         )
 
     def reconstruct(self, scaled: NDArray[np.float32], conditions: Sequence[str] = ()) -> Floats:
@@ -345,7 +343,10 @@ class Models:
             count = len(scaled[some])
             chunk = np.zeros((_padded(count), *scaled.shape[1:]), np.float32)
             chunk[:count] = scaled[some]
-            decoded.append(self._measure_chunk(self._inferences[-1], chunk, labels[some], True, True).decoded)
+            every = np.arange(count)
+            decoded.append(
+                self._measure_chunk(self._inferences[-1], chunk, labels[some], every, every).decoded
+            )
         return np.concatenate(decoded).astype(float)
 
     def arrays(self) -> dict[str, np.ndarray]:

@@ -34,8 +34,15 @@ def settled(found: Found) -> bool:
     )
 
 
-def entry(found: Found, scale: float, period_ns: int) -> dict[str, Any]:
-    """What was found of one sensor and kind, as JSON; sizes in the sensor's units, of a lag in seconds."""
+def entry(found: Found, scale: float, period_ns: int, what: str = "") -> dict[str, Any]:
+    """What was found of one sensor and kind, as JSON; sizes in the sensor's units, of a lag in seconds.
+
+    Args:
+        found: the finding.
+        scale: standard deviation of the sensor in training, of what the model has of it.
+        period_ns: of the stream's grid.
+        what: the model has of the sensor, where that is not its value (``assembly.modelled``).
+    """
 
     def value(size: float) -> float:
         return value_of(found.kind, size, scale, period_ns)
@@ -56,6 +63,7 @@ def entry(found: Found, scale: float, period_ns: int) -> dict[str, Any]:
     smallest = found.smallest
     return {
         "sensor": found.sensor,
+        "modelled": what or None,
         "kind": found.kind.value,
         "recall": finite_or_none(found.recall),
         "faults": found.faults,
@@ -71,13 +79,16 @@ def entry(found: Found, scale: float, period_ns: int) -> dict[str, Any]:
         },
         "by_size": [rung(one) for one in found.rungs] if found.kind.sized else [],
         "alert": None if found.alert is None else found.alert.value,
-        "says": sentence(found, scale, period_ns),
+        "says": sentence(found, scale, period_ns, what),
     }
 
 
-def sentence(found: Found, scale: float, period_ns: int) -> str:
-    """The finding in words: ``Pressure: an offset above 0.4 is found within 3 min``."""
-    what = f"{found.sensor}: {WORDS[found.kind]}"
+def sentence(found: Found, scale: float, period_ns: int, modelled: str = "") -> str:
+    """The finding in words: ``Pressure: an offset above 0.4 is found within 3 min``.
+
+    Arguments as of ``entry``.
+    """
+    what = f"{found.sensor}{f' ({modelled})' if modelled else ''}: {WORDS[found.kind]}"
     if not found.found:
         return f"{what} is not found"
     smallest = found.smallest

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from daemon.adapters.telemetry import DrillFailure, DrillFigures, KindFigures, SensorFigures
+from daemon.assembly import modelled, silent_rows
 from daemon.detector import Detector
 from daemon.domain import DAY_NS, AlarmPolicy, InputPartition, StreamSpec
 from daemon.model.drill import (
@@ -64,7 +65,7 @@ def rules_of(detector: Detector, spec: StreamSpec) -> Rules:
     longest = np.minimum(detector.longest_constant, 1 << 60)
     return Rules(
         STUCK_MARGIN * np.maximum(longest, spec.window),
-        max(spec.silent_after_ns // spec.period_ns, 1),
+        np.array(silent_rows(spec), np.int64),
         max(DAY_NS // spec.period_ns, WATCHED * spec.window),
     )
 
@@ -267,8 +268,9 @@ class FireDrill:
         now = self._clock()
         if drilled != self.tally.drilled and now - made_at >= TABLE_EVERY_S:
             scale, period = self._detector.scaling.scale, self.spec.period_ns
+            what = modelled(self.spec)
             table = [
-                entry(found, float(scale[c]), period)
+                entry(found, float(scale[c]), period, what.get(sensor, ""))
                 for c, sensor in enumerate(self.spec.sensors)
                 for kind in FaultKind
                 if (found := self.results.get((sensor, kind))) is not None and settled(found)

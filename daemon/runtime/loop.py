@@ -246,4 +246,6 @@ class _Counts:
             decoder.unknown_sensors,
             decoder.corrupt_examples,
             bool(decoder.zoneless) and stream.spec.timezone is None,
+            decoder.converted_units,
+            pipeline.parts.ingest.grid.parts > 0,
         )

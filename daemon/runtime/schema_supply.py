@@ -19,7 +19,7 @@ from daemon.domain import Reading, Record
 from daemon.mapping import RegistryAddress
 from daemon.runtime.committing import Committer
 from daemon.runtime.pauses import Pauses
-from daemon.stream.decode import MessageSchemas, Schema
+from daemon.stream.decode import MessageSchemas, Schema, SchemaId, Schemas
 
 ABSENT_FOR_S: Final = 60.0
 """An id that the registry did not have is asked for again after so long: it may have been registered since."""
@@ -75,10 +75,17 @@ class SchemaSupply:
         if now - self._forgot.setdefault(schemas, now) >= ABSENT_FOR_S:
             self._forgot[schemas] = now
             schemas.known.forget_absent()
-        wanted = schemas.wanted(items)
-        if not wanted:
-            return True
         registry = self._registries[schemas.registry]
+        for _ in range(schemas.rounds):
+            wanted = schemas.wanted(items)
+            if not wanted:
+                return True
+            if not await self._fetch(wanted, schemas.known, registry):
+                return False
+        return True
+
+    async def _fetch(self, wanted: list[SchemaId], known: Schemas, registry: SchemaRegistry) -> bool:
+        """Ask for schemas until there is an answer for each; False if the source closes meanwhile."""
         delay, tries = RETRY_S[0], 0
         while wanted:
             try:
@@ -96,7 +103,7 @@ class SchemaSupply:
                 continue
             if found is None:
                 return False
-            schemas.known.put(wanted.pop(0), found)
+            known.put(wanted.pop(0), found)
             self._reporter.schema_fetched(usable=isinstance(found, Schema), tries=tries)
             delay, tries = RETRY_S[0], 0
         return True

@@ -258,6 +258,8 @@ class StreamRun:
             past = self.schedule.first_history(self.observed_rows)
             if past is None:
                 return None
+        elif plan.retrain_every is None:
+            return None
         else:
             until_ns = self.schedule.retraining_due(self.event_time_ns)
             if until_ns is None:

@@ -50,8 +50,8 @@ FEW = 8
 """Records that ``measure`` reads for the same; it runs in the consuming process, which has other work to do."""
 SAMPLES = 20
 """Such reads one after the other, where no record can be used."""
-MOST_REDUCED = 1_000
-"""Values of one sensor in one row, where they are reduced to one; more than these are read less far back."""
+READ_PER_CELL = 1_000
+"""Values of one sensor in one row that are read, where they are reduced to one; where there are more, fewer rows are."""
 JUDGED_WITHIN_S = 60.0
 """How long a training waits for the group to judge the records that it is about to learn."""
 NEWEST_ALERTS = 1_000_000
@@ -195,7 +195,7 @@ class TopicHistory:
         spec = self.spec
         most = 4 * self.rows * (len(spec.sensors) if spec.gathers else 1)
         each = max(most // (2 * len(ends)), 1_000)
-        most *= MOST_REDUCED if reduces(spec) else 1
+        most *= READ_PER_CELL if reduces(spec) else 1
         while True:
             if self.oldest:
                 begin = dict(log.starts)

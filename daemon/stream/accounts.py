@@ -33,11 +33,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from operator import eq
 from typing import Protocol
 
 import msgspec
 
-from daemon.domain import Disposition, Reading, StreamSpec
+from daemon.domain import BAD_QUALITY, Disposition, Reading, StreamSpec
 
 Fault = tuple[str, str]
 """A sensor, and one of ``extract.numbers.FAULTS``."""
@@ -196,7 +197,8 @@ class Accounts:
         self.records[Disposition.ACCEPTED] += readings
         self._observed += numbers
         self._missing += cells - numbers
-        for corrupt, displaced in odd:
+        for cells_without, displaced in odd:
+            corrupt = [cell for cell in cells_without if cell[1] != BAD_QUALITY]
             self._missing -= len(corrupt)
             self._corrupt += len(corrupt)
             self._faults.update((self._sensors[c], fault) for c, fault in corrupt)
@@ -205,11 +207,17 @@ class Accounts:
     def take(self, reading: Reading, disposition: Disposition, fates: CellFates) -> None:
         """One reading was put on the grid, or could not be."""
         self.records[disposition] += reading.counted
-        in_row = not (fates.late or fates.repeated or fates.conflicting)
+        plain = not (
+            fates.late or fates.repeated or fates.conflicting or reading.corrupt or reading.displaced
+        )
         if (
-            in_row and reading.values is None and reading.value == reading.value
+            plain and reading.values is None and reading.value == reading.value
         ):  # nearly every one of json-long
             self._observed += 1
+        elif plain and reading.values is not None and not self._gathers:
+            numbers = sum(map(eq, reading.values, reading.values))  # NaN is not equal to itself
+            self._observed += numbers
+            self._missing += len(reading.values) - numbers
         else:
             self._count(reading, fates, 1)
 
@@ -231,7 +239,7 @@ class Accounts:
         self._duplicate += sign * duplicate
         self._late += sign * late
         for c, fault in reading.corrupt:
-            if not (fates.late | fates.repeated) >> c & 1:
+            if fault != BAD_QUALITY and not (fates.late | fates.repeated) >> c & 1:
                 self._faults[self._sensors[c], fault] += sign
         self._count_displaced(reading.displaced, sign)
 
@@ -259,8 +267,9 @@ class Accounts:
                 if value == value:
                     numbers |= 1 << c
             numbers &= cells
-        for c, _ in reading.corrupt:
-            corrupt |= 1 << c
+        for c, fault in reading.corrupt:
+            if fault != BAD_QUALITY:
+                corrupt |= 1 << c
         repeated = fates.repeated & cells
         late = fates.late & cells & ~repeated
         taken = cells & ~repeated & ~late
@@ -298,6 +307,6 @@ def displace(reading: Reading, sensor: int, number: float, fault: str = "") -> N
             state = CellState.DUPLICATE if before == number else CellState.CONFLICT
         else:
             fault = next((known for c, known in reading.corrupt if c == sensor), "")
-            state = CellState.CORRUPT if fault else CellState.MISSING
+            state = CellState.CORRUPT if fault not in ("", BAD_QUALITY) else CellState.MISSING
             reading.corrupt = [cell for cell in reading.corrupt if cell[0] != sensor]
     reading.displaced = [*reading.displaced, (state, sensor, fault)]

@@ -136,6 +136,7 @@ class EpisodeStart:
     sensor: str | None = None  # of an unknown condition, its label
     severity: Severity = Severity.WARNING
     clock_offset_ns: int | None = None  # of a skewed clock, how far it is ahead of the fleet's
+    unread: Mapping[str, int] = field(default_factory=dict)  # of a silent sensor, see ``AlertEvent``
 
 
 @dataclass(frozen=True, slots=True)
@@ -398,9 +399,9 @@ class Episodes:
         )
         known.open[(kind, sensor)] = episode
         event = self._message(episode, asset, Phase.OPENED, evidence, model, calibration)
-        if start.clock_offset_ns is None:
+        if start.clock_offset_ns is None and not start.unread:
             return event
-        event = replace(event, clock_offset_ns=start.clock_offset_ns)
+        event = replace(event, clock_offset_ns=start.clock_offset_ns, unread=dict(start.unread))
         return replace(event, summary=summary(event))
 
     def _place_of(self, kind: AlertKind) -> tuple[object, ...]:

@@ -8,7 +8,7 @@ it when there are more slots and when the asset of a slot changes. Nobody else h
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection
 from itertools import repeat
 from typing import Any, Protocol
 
@@ -125,7 +125,7 @@ class AssetTable:
         self.register(made)
         return made
 
-    def slots_of(self, assets: Sequence[str]) -> Ints:
+    def slots_of(self, assets: Collection[str]) -> Ints:
         """The assets' slots, -1 for an asset that has none."""
         return np.fromiter(map(self._slots.get, assets, repeat(-1)), np.int64, len(assets))
 

@@ -19,6 +19,7 @@ from daemon.grouping import by_slot
 from daemon.stream.asset_grid import ValueHashes
 from daemon.stream.assets import AssetTable
 from daemon.stream.batches import ReadingBatch, RowBatch
+from daemon.stream.fleet_clock import BATCH
 from daemon.stream.grid import ReleasedRow
 from daemon.stream.ingest import Ingest
 from daemon.stream.ledger import Ledger
@@ -39,6 +40,15 @@ class Placed:
     def value_hash(self, i: int) -> int | None:
         """That of one reading."""
         return None if self.value_hashes is None else int(self.value_hashes[i])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Released:
+    """Rows that readings of a batch released together."""
+
+    rows: RowBatch  # these and perhaps others
+    places: Ints  # (R,) in ``rows``
+    causes: Ints  # (R,) which reading of the batch released each
 
 
 class BatchIngest:
@@ -72,10 +82,11 @@ class BatchIngest:
         After a reading by which an asset may turn out to be silent the fleet's clock is updated, so the batch ends
         there; and a batch releases at most ``MOST_BRIDGED`` rows, about.
         """
-        clock = self._clock
-        end = min(end, begin + clock.batch)
-        times, slots = placed.readings.times[begin:end], placed.slots[begin:end]
+        clock, batch = self._clock, slice(begin, min(end, begin + BATCH))
+        times, slots = placed.readings.times[batch], placed.slots[batch]
         rows = times // self._spec.period_ns
+        if clock.batch < len(rows) and self._may_be_late(times, rows, slots):
+            times, rows, slots = times[: clock.batch], rows[: clock.batch], slots[: clock.batch]
         reached = rows.copy()
         for i in np.flatnonzero(self._guard.doubtful[slots]).tolist():
             # A reading may confirm one that is held, and with it a later row.
@@ -84,6 +95,14 @@ class BatchIngest:
         if look < len(rows):
             rows, slots = rows[:look], slots[:look]
         return begin + self._within_most_bridged(rows, slots)
+
+    def _may_be_late(self, times: Ints, rows: Ints, slots: Ints) -> bool:
+        """Whether any of these readings may be late, by which a look at the fleet's clock may become due among them.
+
+        None can where all are newer than their assets' rows, and no more apart than ``allowed_lateness``.
+        """
+        newer = (rows > self._grid.newest[slots]).all() and not self._guard.doubtful[slots].any()
+        return not newer or int(times.max() - times.min()) > self._spec.allowed_lateness_ns
 
     def _within_most_bridged(self, rows: Ints, slots: Ints) -> int:
         """How many of these readings, one at least, may go together for the rows that they bridge."""
@@ -122,35 +141,26 @@ class BatchIngest:
         if self._guard.doubtful[slots].any():
             plain &= ~self._guard.doubtful[slots]
         together = np.flatnonzero(plain)
-        never = np.zeros(len(slots), bool)
-        released = RowBatch(
-            batch.assets[part],
-            slots,
-            rows,
-            batch.values[part],
-            never,
-            never,
-            offsets,
-            offsets,
-            batch.conditions[part],
-        )
-        if len(together) < len(slots):
-            released = released.take(together)
-        grid.append_next(
-            released.slots, released.rows, times[together], hashes[together], released.conditions
-        )
-        self._guard.advance(released.slots, times[together], stamps[together])
+        some = slice(None) if len(together) == len(slots) else together
+        conditions = batch.conditions[part]
+        mine, newer, at = slots[some], rows[some], times[some]
+        labels = [conditions[i] for i in together.tolist()] if self._spec.message_condition else ()
+        grid.append_next(mine, newer, at, hashes[some], labels)
+        self._guard.advance(mine, at, stamps[some])
         if len(together):
-            alike = groups if len(together) == len(slots) else by_slot(released.slots)
-            clock.observe_many(alike, released.slots, counts[together])
-            clock.advance(int((released.rows - clock.skew[released.slots]).max()))
-        self._count(batch, begin + together, released.values)
+            alike = groups if len(together) == len(slots) else by_slot(mine)
+            clock.observe_many(alike, mine, counts[some])
+            clock.advance(int((newer - clock.skew[mine]).max()))
+        values, never = batch.values[part], np.zeros(len(slots), bool)
+        self._count(batch, begin + together, values[some], mine)
         if self._ingest.trace is not None:
             self._ingest.trace += [
                 Traced(int(offsets[i]), batch.assets[begin + i], int(rows[i]), Disposition.ACCEPTED)
                 for i in together.tolist()
             ]
-        return self._with_others(released, together, placed, begin, np.flatnonzero(~plain), counts)
+        every = RowBatch(batch.assets[part], slots, rows, values, never, never, offsets, offsets, conditions)
+        released = _Released(every, together, together)
+        return self._with_others(released, placed, begin, np.flatnonzero(~plain), counts)
 
     def _take_parts(self, placed: Placed, begin: int, end: int) -> RowBatch:
         """The same where rows are gathered of several readings."""
@@ -170,7 +180,7 @@ class BatchIngest:
         if len(begun):
             clock.observe_many(by_slot(slots[begun]), slots[begun], counts[begun])
             clock.advance(int((parts.rows[begun] - clock.skew[slots[begun]]).max()))
-        self._count(batch, begin + together, taken.values)
+        self._count(batch, begin + together, taken.values, slots[together])
         if self._ingest.trace is not None:
             self._ingest.trace += [
                 Traced(
@@ -191,33 +201,39 @@ class BatchIngest:
             made.last_offsets,
             [NO_CONDITION] * len(causes),
         )
-        return self._with_others(released, causes, placed, begin, np.flatnonzero(~plain), counts)
+        made_of = _Released(released, np.arange(len(causes)), causes)
+        return self._with_others(made_of, placed, begin, np.flatnonzero(~plain), counts)
 
-    def _count(self, batch: ReadingBatch, together: Ints, values: Floats) -> None:
-        """Account for these readings, which were taken together, and for their cells' values."""
+    def _count(self, batch: ReadingBatch, together: Ints, values: Floats, slots: Ints) -> None:
+        """Account for these readings (of assets with these slots), which were taken together, and for their cells' values."""
+        if batch.odd:
+            rows = batch.times[together] // self._spec.period_ns
+            for i, slot, row in zip(together.tolist(), slots.tolist(), rows.tolist(), strict=True):
+                if i in batch.odd:
+                    self._ingest.unread.note(slot, row, batch.odd[i][0])
         numbers = values.size - int(np.count_nonzero(np.isnan(values)))
         self._ingest.accounts.accept(batch.count(together), values.size, numbers, batch.odd_among(together))
 
     def _with_others(
-        self, released: RowBatch, causes: Ints, placed: Placed, begin: int, which: Ints, counts: Ints
+        self, released: _Released, placed: Placed, begin: int, which: Ints, counts: Ints
     ) -> RowBatch:
         """Take the other readings of a batch one by one: the rows that all of them release, in their order.
 
         Args:
-            released, causes: the rows that readings of the batch released, and which reading each.
+            released: what readings of the batch released together.
             placed, begin, which, counts: see ``_take_others``.
         """
         stamps = placed.readings.stamps[begin : begin + len(counts)]
         others, other_causes = self._take_others(placed, begin, which, counts, stamps)
         self._clock.count = int(counts[-1])
+        rows, places = released.rows, released.places
         if others:
             # In the order of the readings: how they came in batches must not show.
-            joined = RowBatch.joined(
-                [released, RowBatch.of(others, self._assets.slots, len(self._spec.sensors))]
-            )
-            order = np.argsort(np.concatenate([causes, np.array(other_causes, np.int64)]), kind="stable")
-            released = joined.take(order)
-        return released
+            alone = RowBatch.of(others, self._assets.slots, len(self._spec.sensors))
+            order = np.argsort(np.append(released.causes, other_causes), kind="stable")
+            places = np.append(places, len(rows) + np.arange(len(alone)))[order]
+            rows = RowBatch.joined([rows, alone])
+        return rows if len(places) == len(rows) and not others else rows.take(places)
 
     def _take_others(
         self, placed: Placed, begin: int, which: Ints, counts: Ints, stamps: Ints

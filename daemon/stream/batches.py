@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
 
@@ -24,6 +24,7 @@ from daemon.domain import (
     Reading,
 )
 from daemon.stream.accounts import OddCells
+from daemon.stream.extract import MappedPiece
 from daemon.stream.gathering import PartBatch
 from daemon.stream.grid import NAN, ReleasedRow
 from daemon.stream.piece_decoding import Piece
@@ -66,7 +67,9 @@ class RowBatch:
         places = index.tolist()
         columns: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
         for name, column in columns.items():
-            columns[name] = [column[i] for i in places] if isinstance(column, list) else column[index]
+            columns[name] = (
+                list(map(column.__getitem__, places)) if isinstance(column, list) else column[index]
+            )
         return RowBatch(**columns)
 
     @staticmethod
@@ -181,6 +184,7 @@ class ReadingBatch:
     counted: Mask | None = None  # (B,) see ``Reading``; None: each counts
     odd: Mapping[int, OddCells] = field(default_factory=dict)
     """By index, ``Reading.corrupt`` and ``Reading.displaced`` of those that have any."""
+    every: int = -1  # the set of all sensors, as ``Reading.reported`` has it
 
     def __len__(self) -> int:
         return len(self.assets)
@@ -206,7 +210,7 @@ class ReadingBatch:
             float(self.values[i]) if single else NAN,
             self.conditions[i],
             int(self.stamps[i]),
-            -1 if self.reported is None else self.reported[i],
+            self.every if self.reported is None else self.reported[i],
             True if self.counted is None else bool(self.counted[i]),
             *self.odd.get(i, ()),
         )
@@ -263,11 +267,14 @@ class ReadingBatchBuilder:
     Args:
         sensors: C.
         long: whether each reading is of a single sensor.
+        mapped: whether readings may be of some sensors, and a record have several.
     """
 
-    def __init__(self, sensors: int, *, long: bool = False) -> None:
+    def __init__(self, sensors: int, *, long: bool = False, mapped: bool = False) -> None:
         self._shape = (-1,) if long else (-1, sensors)
-        self._long = long
+        self._long, self._mapped = long, mapped
+        self._reported: list[int] = []
+        self._counted: list[bool] = []
         self._assets: list[str] = []
         self._conditions: list[str] = []
         self._sensors: list[int] = []
@@ -284,6 +291,9 @@ class ReadingBatchBuilder:
         self._conditions.append(reading.condition)
         if self._long:
             self._sensors.append(reading.sensor)
+        if self._mapped:
+            self._reported.append(reading.reported)
+            self._counted.append(reading.counted)
         value = reading.value if self._long else reading.values
         self._single.append((reading.time_ns, reading.offset, reading.stamp_ns, value))
 
@@ -295,6 +305,18 @@ class ReadingBatchBuilder:
         self._sensors += piece.sensors[first:end]
         self._columns.append((piece.times[first:end], offsets, stamps, piece.values[first:end]))
 
+    def extend_mapped(self, piece: MappedPiece, first: int, end: int, offsets: Ints, stamps: Ints) -> None:
+        """The same of a piece of mapped messages; ``offsets`` and ``stamps``: of the readings' records."""
+        self._gather()
+        self._assets += piece.assets[first:end]
+        self._conditions += piece.conditions[first:end]
+        self._reported += piece.reported[first:end]
+        self._counted += piece.counted[first:end].tolist()
+        if piece.corrupt:
+            begin = len(self._counted) - end
+            self._odd |= {begin + i: (cells, ()) for i, cells in piece.corrupt.items() if first <= i < end}
+        self._columns.append((piece.times[first:end], offsets, stamps, piece.values[first:end]))
+
     def build(self) -> ReadingBatch:
         """The batch of all readings so far."""
         self._gather()
@@ -302,9 +324,15 @@ class ReadingBatchBuilder:
         columns = self._columns or [(none, none, none, np.empty((0, *self._shape[1:])))]
         times, offsets, stamps, values = map(np.concatenate, zip(*columns, strict=True))
         sensors = np.array(self._sensors, np.int64) if self._long else None
-        return ReadingBatch(
+        batch = ReadingBatch(
             self._assets, times, offsets, values, self._conditions, stamps, sensors, odd=self._odd
         )
+        if not self._mapped:
+            return batch
+        every = (1 << values.shape[1]) - 1
+        some = self._reported.count(every) < len(times)
+        counted = None if all(self._counted) else np.array(self._counted)
+        return replace(batch, reported=self._reported if some else None, counted=counted, every=every)
 
     def _gather(self) -> None:
         if self._single:

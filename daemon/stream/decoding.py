@@ -34,8 +34,14 @@ from daemon.domain import (
     zone_of,
 )
 from daemon.stream.batches import ReadingBatch, ReadingBatchBuilder
-from daemon.stream.decode import Arrival, Births, MessageSchemas, decode_with, has_memory
-from daemon.stream.extract import ExtractedCell, Extractor, compile_inner
+from daemon.stream.decode import Arrival, Births, MessageSchemas, compile_inner, decode_with, has_memory
+from daemon.stream.extract import (
+    ExtractedCell,
+    Extractor,
+    MappedColumns,
+    may_have_columns,
+    most_readings,
+)
 from daemon.stream.extract.numbers import NotANumberError, number_of
 from daemon.stream.extract.sensor_values import SensorValues
 from daemon.stream.fields import AssetIds, ConditionLabels, SensorNames
@@ -68,6 +74,7 @@ class Decoder:
             its like are not counted: they are how a producer says that it has no value.
         corrupt_examples: the first such cell of each sensor and fault, as text.
         schemas: of a mapped stream, those that its messages name; the shell fetches them before it decodes.
+        batches: whether records can be decoded together.
 
     Raises:
         ConfigError: if two fields have one name, or a field cannot come from the record.
@@ -113,9 +120,10 @@ class Decoder:
         self._extractor: Extractor | None = None
         self.schemas: MessageSchemas | None = None
         if spec.input is not None:
-            self.schemas = schemas or MessageSchemas(spec.input.decode, max_bytes)
+            inner = spec.input.inner
+            self.schemas = schemas or MessageSchemas(spec.input.decode, max_bytes, inner)
             self._tree = decode_with(spec.input.decode, max_bytes, self.schemas.known)
-            self._inner = compile_inner(spec.input.inner, max_bytes) if spec.input.inner else None
+            self._inner = compile_inner(inner, max_bytes, self.schemas.known) if inner else None
             self._extractor = Extractor(
                 spec,
                 self._asset_ids,
@@ -125,6 +133,8 @@ class Decoder:
                 self._note_corrupt,
             )
         self._births = self.new_births()
+        self.columns: MappedColumns | None = None
+        self.batches = self._extractor is None or may_have_columns(spec)
 
     @property
     def corrupt_cells(self) -> Counter[str]:
@@ -153,6 +163,12 @@ class Decoder:
     def skipped_items(self) -> Counter[str]:
         """Items that a rule has skipped in records with others, by the rule's name."""
         return Counter() if self._extractor is None else self._extractor.skipped_items
+
+    @property
+    def converted_units(self) -> dict[tuple[str, str], int]:
+        """Numbers that came in another unit than their sensor's and were converted, by sensor and that unit."""
+        counts = {} if self._extractor is None else self._extractor.converted
+        return {(self._sensors[place], unit): count for (place, unit), count in counts.items()}
 
     @property
     def zoneless(self) -> int:
@@ -246,6 +262,8 @@ class Decoder:
 
         The usual ones of each piece of ``_AT_ONCE`` records are decoded together, the others alone.
         """
+        if self._extractor is not None:
+            return self._decode_mapped(items)
         made = ReadingBatchBuilder(len(self._sensors), long=self._long)
         rejected: list[Rejected | Skipped] = []
         at = 0  # the next one of them
@@ -268,6 +286,56 @@ class Decoder:
         else:
             self._values.apply_each(batch.values, batch.sensors)
         return batch, rejected
+
+    def _decode_mapped(
+        self, items: Sequence[Record | Reading]
+    ) -> tuple[ReadingBatch, list[Rejected | Skipped]]:
+        """``decode_batch`` of a mapped stream."""
+        made = ReadingBatchBuilder(len(self._sensors), mapped=True)
+        left_out: list[Rejected | Skipped] = []
+        records = columns_of(items) if self.batches else None
+        if records is None:
+            self._read_alone(items, made, left_out)
+            return made.build(), left_out
+        if self.columns is None:
+            self.columns = MappedColumns(
+                self._spec,
+                self._asset_ids,
+                self._sensor_names,
+                self._event_times,
+                self._labels,
+                most_readings(len(self._sensors)),
+            )
+        offsets, stamps = np.array(records.offsets, np.int64), np.array(records.timestamps_ns, np.int64)
+        for begin in range(0, len(items), _AT_ONCE):
+            some = slice(begin, begin + _AT_ONCE)
+            keys, lines = records.keys[some], records.values[some]
+            piece = self.columns.decode(keys, lines, stamps[some], self._max_bytes)
+            if piece is None:
+                self._read_alone(items[some], made, left_out)
+                continue
+            first = 0
+            for record in (*piece.odd(len(lines)), len(lines)):
+                end = int(np.searchsorted(piece.records, record))
+                if end > first:
+                    places = begin + piece.records[first:end]
+                    made.extend_mapped(piece, first, end, offsets[places], stamps[places])
+                self._read_alone(items[begin + record : begin + min(record + 1, len(lines))], made, left_out)
+                first = end
+        return made.build(), left_out
+
+    def _read_alone(
+        self,
+        items: Sequence[Record | Reading],
+        made: ReadingBatchBuilder,
+        left_out: list[Rejected | Skipped],
+    ) -> None:
+        """Append the readings of items of a mapped stream to the batch, each read by itself."""
+        for found in self.decode_all(items):
+            if isinstance(found, Reading):
+                made.add(found)
+            else:
+                left_out.append(found)
 
     def _decode_alone(
         self,

@@ -22,7 +22,7 @@ import math
 
 import numpy as np
 
-from daemon.assembly import as_received
+from daemon.assembly import as_received, received_places
 from daemon.domain import SECOND_NS, Floats, Ints, StreamSpec
 from daemon.grouping import by_slot
 from daemon.mapping import Component
@@ -47,10 +47,7 @@ class Derivation:
         self._period_s = spec.period_ns / SECOND_NS
         self._max_gap_rows = spec.max_gap_ns // spec.period_ns
         self._counters = [c for c, rule in enumerate(received.rules) if rule.counter]
-        at = {name: c for c, name in enumerate(received.sensors)}
-        self._from = [
-            at[rule.component_of or name] for name, rule in zip(spec.sensors, spec.rules, strict=True)
-        ]
+        self._from = received_places(spec)
         self._angles = [(d, rule) for d, rule in enumerate(spec.rules) if rule.component is not None]
         self.changes = bool(self._counters or self._angles)
         # (N, K) by slot: each counter's last value and its row.

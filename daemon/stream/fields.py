@@ -136,6 +136,11 @@ class SensorNames:
             self._count(name)
         return place
 
+    def count_unknown(self, name: str, cells: int) -> None:
+        """Count cells of a sensor that the stream does not list."""
+        if cells:
+            self._count(name, cells)
+
     def check_all(self, values: Mapping[str, object]) -> None:
         """Count the sensors of a wide message that the stream does not list.
 
@@ -148,10 +153,10 @@ class SensorNames:
         if len(unknown) == len(values):
             raise RejectedError(Reason.UNKNOWN_SENSOR, self.unknown_detail(unknown[0]))
 
-    def _count(self, name: str) -> None:
-        self.unknown_cells += 1
+    def _count(self, name: str, cells: int = 1) -> None:
+        self.unknown_cells += cells
         named = name in self.unknown or len(self.unknown) < NAMES_KEPT
-        self.unknown[name if named and len(name) <= self._max_bytes else OTHER] += 1
+        self.unknown[name if named and len(name) <= self._max_bytes else OTHER] += cells
 
     def unknown_detail(self, name: str) -> str:
         """The detail of an unknown sensor: its name, and the nearest one that the stream has.

@@ -40,7 +40,7 @@ SLOTS_PER_READING = 64
 """Slots that a look may process per reading since the last look."""
 BATCH, SMALL_BATCH = 1_024, 64
 """Readings that are processed together, at most: what follows from one of them takes effect after all of them.
-In a small fleet so many take long to arrive, hence the smaller number."""
+In a small fleet so many take long to arrive, hence the smaller number where any of them may be late."""
 SMALL_FLEET = 16
 """Assets of a small fleet, at most."""
 NUMBERS = (
@@ -189,7 +189,7 @@ class FleetClock:
 
     @property
     def batch(self) -> int:
-        """How many readings may be processed together; it changes only with a look."""
+        """How many readings may be processed together if any may be late; it changes only with a look."""
         return SMALL_BATCH if self.round_readings <= SMALL_FLEET * self._records_per_row else BATCH
 
     def advance(self, row: int) -> None:

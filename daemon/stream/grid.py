@@ -77,14 +77,15 @@ class Grid:
         spec: the stream.
 
     ``conflicts`` counts readings that contradicted a cell that had its value already: they are accepted,
-    and the first value stands. ``fates`` says which cells of the last inserted reading did not go into its
-    row, and is valid until the next one. ``newest`` (N,) is each asset's greatest row with a reading, released or
-    not; ``NEVER`` for a slot without one. ``gathering`` has the idle assets where rows are gathered.
+    and the first value stands. ``parts`` counts those that lack sensors where readings are whole rows: they are
+    lost. ``fates`` says which cells of the last inserted reading did not go into its row, until the next one.
+    ``newest`` (N,) is each asset's greatest row with a reading, released or not; ``NEVER`` for a slot without one.
+    ``gathering`` has the idle assets where rows are gathered.
     """
 
     def __init__(self, spec: StreamSpec) -> None:
         self.spec = spec
-        self.conflicts = 0
+        self.conflicts = self.parts = 0
         self.fates = CellFates()
         self.newest: Ints = np.empty(0, np.int64)
         self.gathering = Gathering(spec)
@@ -178,8 +179,7 @@ class Grid:
 
         ``value_hash`` is that of a wide reading's values, where it is known already.
         """
-        time_ns = reading.time_ns
-        spec = self.spec
+        time_ns, spec = reading.time_ns, self.spec
         row = time_ns // spec.period_ns
         fates = self.fates
         fates.late = fates.repeated = fates.conflicting = 0
@@ -260,6 +260,7 @@ class Grid:
                 self.fates.repeated = self._all
                 return Disposition.DUPLICATE
             self.conflicts += 1
+            self.parts += reading.reported & self._all != self._all
             self.fates.conflicting = self._all
             return Disposition.ACCEPTED
         grid.rows[row] = OpenRow(

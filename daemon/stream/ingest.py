@@ -45,10 +45,14 @@ from daemon.stream.fleet_clock import FleetClock
 from daemon.stream.grid import Grid, ReleasedRow
 from daemon.stream.ledger import Ledger
 from daemon.stream.steps import Traced
+from daemon.stream.unread import UnreadCells
 
 
 class Decode(CountingDecoder, Protocol):
     """What is needed of ``decoding.Decoder``."""
+
+    @property
+    def batches(self) -> bool: ...
 
     def new_births(self) -> Births | None: ...
 
@@ -75,6 +79,7 @@ class Ingest:
     Attributes:
         grid, guard, clock: see the module; each owns its state.
         accounts: what became of records and cells.
+        unread: notes cells that give no number.
         trace: the dispositions record by record; None if they are not kept.
         births: what earlier records say of later ones; None where each can be understood alone.
         stamps: record times of the last three readings, in ns.
@@ -96,6 +101,7 @@ class Ingest:
         self.guard = EventTimeGuard(spec)
         self.clock = FleetClock(spec, self.guard)
         self.accounts = Accounts(spec)
+        self.unread = UnreadCells()
         self.trace: list[Traced] | None = [] if trace else None
         self.stamps: tuple[int, ...] = ()
         self.births = decoder.new_births()
@@ -120,8 +126,11 @@ class Ingest:
         batch: ReadingBatch | None = None
         readings: list[Reading] = []
         left_out: list[Rejected | Skipped] = []
-        if self.spec.input is None and (
-            not self.spec.gathers or isinstance(items, Records) or not any(map(_is_reading, items))
+        mapped = self.spec.input is not None
+        if decoder.batches and (
+            not (mapped or self.spec.gathers)
+            or isinstance(items, Records)
+            or not any(map(_is_reading, items))
         ):
             batch, left_out = decoder.decode_batch(items)
         else:
@@ -194,6 +203,7 @@ class Ingest:
         if admission.restart:
             self.grid.clear(slot)
             self.clock.clear(slot)
+            self.unread.clear(slot)
             for held in admission.rejected:
                 if held.disposition is not None:
                     self.accounts.retract(held.reading, held.disposition, held.fates)
@@ -221,6 +231,10 @@ class Ingest:
             disposition = grid.insert(slot, reading, released, value_hash if reading is new else None)
             if disposition is Disposition.LATE:
                 clock.observe_late(slot, self.spec.row(reading.time_ns))
+            if reading.corrupt and disposition is not Disposition.LATE:
+                fates = grid.fates
+                left_out = fates.late | fates.repeated | fates.conflicting
+                self.unread.note(slot, self.spec.row(reading.time_ns), reading.corrupt, left_out)
             if not replaying:
                 self.accounts.take(reading, disposition, grid.fates)
             if self.trace is not None:

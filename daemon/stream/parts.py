@@ -77,7 +77,7 @@ class Parts:
         ingest = Ingest(received, partition, decoder, assets, ledger, trace=settings.trace)
         derivation, holding = Derivation(spec), Holding(spec)
         windows = WindowBuffer(spec.window, len(spec.sensors))
-        for owner in (derivation, windows, holding):
+        for owner in (derivation, windows, holding, ingest.unread):
             assets.register(owner)
         episodes = Episodes(spec, partition, settings.policy, settings.maintenance)
         return Parts(

@@ -12,7 +12,6 @@ but what is remembered, so that nothing is counted twice.
 
 from __future__ import annotations
 
-import re
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from daemon.domain import (
     Mask,
     StreamSpec,
 )
+from daemon.stream.decode.struct_lines import LineParser
 from daemon.stream.extract.numbers import NotANumberError, number_of
 from daemon.stream.fields import AssetIds, ConditionLabels, SensorNames
 from daemon.stream.messages import MessageParser
@@ -43,10 +43,6 @@ from daemon.stream.timestamps import INT64_MAX, EventTimes, epoch_numbers_ns
 LABELS_KEPT: Final = 8192
 """Texts of conditions whose labels are remembered."""
 _KEYS: Final = frozenset((str, bytes, int))
-_QUOTE: Final = 34
-_FAR: Final = 65  # bytes between two quotes: a text as long is no number, see ``numbers.number_of``
-_DIFFERENT: Final = re.compile(rb'\\|"-[nN]|"-0"')
-"""Where msgspec makes another number of a text than ``numbers.number_of``; with an escape it may hide."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,8 +96,7 @@ class PieceDecoder:
     ) -> None:
         self._long = spec.format is Format.JSON_LONG
         assert parser.parse_piece is not None
-        assert parser.parse_texts is not None
-        self._parse, self._parse_texts = parser.parse_piece, parser.parse_texts
+        self._lines = LineParser(parser.parse_piece, parser.parse_texts)
         self._asset_ids, self._sensor_names, self._event_times = asset_ids, sensor_names, event_times
         self._labels = labels
         self._label_of: dict[bytes, str] = {}
@@ -112,7 +107,6 @@ class PieceDecoder:
         self._states = [rule.states for rule in spec.rules]
         self._has_states = any(self._states)
         self._pack = struct.Struct(f"{len(spec.sensors)}d").pack
-        self._texts_came = False  # in the last piece: the next one is tried with them first
 
     def decode(
         self, keys: Sequence[bytes | None], lines: Sequence[bytes], stamps: Ints, max_bytes: int
@@ -123,7 +117,7 @@ class PieceDecoder:
             keys, lines, stamps: (B,) the keys, values and times of the records.
             max_bytes: a longer record is odd.
         """
-        which, messages = self._parsed(lines, max_bytes)
+        which, messages = self._lines.parsed(lines, max_bytes)
         if len(which) < len(lines):
             keys, stamps = [keys[i] for i in which], stamps[which]
         while messages:
@@ -156,50 +150,6 @@ class PieceDecoder:
         places = self._places(keys if self._sensor_in_key else [message.sensor for message in messages])
         values = self._numbers([message.value for message in messages], places)
         return Piece(which, assets, times, values, places, conditions)
-
-    # -------------------------------------------------------------- bytes to structs
-    def _parsed(self, lines: Sequence[bytes], max_bytes: int) -> tuple[list[int], list[Any]]:
-        """Which of the lines can be parsed, and their messages."""
-        joined = b"\n".join(lines)
-        sound = len(joined) <= max_bytes or max(map(len, lines)) <= max_bytes
-        if sound and not joined.isascii():  # msgspec does not look inside the strings that it skips
-            sound = _is_utf8(joined)
-        which: Sequence[int] = range(len(lines))
-        if not sound:
-            which = [i for i in which if len(lines[i]) <= max_bytes and _is_utf8(lines[i])]
-            lines = [lines[i] for i in which]
-        if self._texts_came and self._alike(joined):
-            try:
-                return list(which), [self._parse_texts(line) for line in lines]
-            except (ValueError, RecursionError):
-                pass
-        messages: list[Any] = []
-        odd: set[int] = set()
-        texts, rest = 0, iter(lines)
-        while len(messages) + len(odd) < len(lines):
-            try:
-                messages.extend(map(self._parse, rest))  # those before a line that raises are kept
-            except (ValueError, RecursionError):
-                at = len(messages) + len(odd)
-                try:
-                    message = self._parse_texts(lines[at])
-                    texts += 1
-                except (ValueError, RecursionError):
-                    message = None
-                if message is None or not self._alike(lines[at]):
-                    odd.add(at)
-                else:
-                    messages.append(message)
-        self._texts_came = 2 * texts > len(lines)
-        return [i for at, i in enumerate(which) if at not in odd] if odd else list(which), messages
-
-    @staticmethod
-    def _alike(line: bytes) -> bool:
-        """Whether every text that msgspec takes for a number is the same one by ``number_of``."""
-        if _DIFFERENT.search(line):
-            return False
-        quotes = np.flatnonzero(np.frombuffer(line, np.uint8) == _QUOTE)
-        return bool(np.diff(quotes).max(initial=0) <= _FAR)
 
     # -------------------------------------------------------------- structs to columns
     def _assets(self, found: Sequence[Any]) -> list[str]:
@@ -317,11 +267,3 @@ def _refuse(odd: Mask) -> None:
     """Raise ``_OddError`` for the messages that are marked."""
     if odd.any():
         raise _OddError(np.flatnonzero(odd).tolist())
-
-
-def _is_utf8(text: bytes) -> bool:
-    try:
-        text.decode()
-    except UnicodeDecodeError:
-        return False
-    return True

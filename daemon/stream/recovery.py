@@ -121,6 +121,7 @@ class Recovery:
             snapshot.ClockState.joined(ingest.guard.snapshot(slot), ingest.clock.snapshot(slot)),
             *parts.derivation.snapshot(slot),
             parts.holding.snapshot(slot),
+            *ingest.unread.snapshot(slot),
         )
 
     # -------------------------------------------------------------- taking over
@@ -296,6 +297,7 @@ class Recovery:
         parts.silence.restore(asset, slot, known.asset_silent, known.silent_sensors, known.stuck)
         parts.derivation.restore(slot, known.counters)
         parts.holding.restore(slot, known.held)
+        ingest.unread.restore(slot, known.unread)
         ingest.guard.restore(slot, asset, known.clock.event_time)
         ingest.clock.restore(slot, known.clock.fleet)
         parts.ledger.restore(asset, slot, known.offset, known.units)

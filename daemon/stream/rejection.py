@@ -44,11 +44,12 @@ class RejectedError(Exception):
 
 
 class SkippedError(Exception):
-    """The message is no reading and no fault: it is counted under ``rule``."""
+    """The message is no reading and no fault: it is counted under ``rule``; ``detail`` says more, for people."""
 
-    def __init__(self, rule: str) -> None:
+    def __init__(self, rule: str, detail: str = "") -> None:
         super().__init__(rule)
         self.rule = rule
+        self.detail = detail
 
 
 def json_kind(value: object) -> str:

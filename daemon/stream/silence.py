@@ -3,7 +3,8 @@
 None of this needs a score. An episode opens when a rule is met and closes when it is not any more:
 
 * a sensor is *silent* when its asset has rows but it had no value for ``silent_after``,
-  or for as long as its last one is held, if that is longer;
+  or for as long as its last one is held, if that is longer; values that came all the same and gave no number
+  (``unread``) are told with it;
 * an asset is *silent* when the fleet's clock is ``silent_after`` beyond its newest row;
 * a sensor is *stuck* when it does not move for longer than it ever did in training;
 * an asset's clock is *skewed* when it is off by the same for as long as ``silent_after`` (``FleetClock``).
@@ -11,11 +12,11 @@ None of this needs a score. An episode opens when a rule is met and closes when 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import numpy as np
 
-from daemon.assembly import silent_rows
+from daemon.assembly import received_places, silent_rows
 from daemon.domain import AlertKind, Ints, Mask, Output, Severity, StreamSpec
 from daemon.stream.alerts import Episodes, EpisodeStart
 from daemon.stream.assets import AssetTable
@@ -52,6 +53,7 @@ class SilenceMonitor:
         self._episodes = episodes
         self._silent_rows = max(spec.silent_after_ns // spec.period_ns, 1)
         self._sensor_silent_rows: Ints = np.array(silent_rows(spec), np.int64)  # (C,)
+        self._received: Ints = np.array(received_places(spec), np.int64)  # (C,)
         self._silent = assets.column(bool, False)
         self._silent_sensors: dict[str, set[int]] = {}
         self._stuck: dict[str, set[int]] = {}
@@ -95,20 +97,28 @@ class SilenceMonitor:
     def silent_sensors(self, chunk: WindowedRows, model: str) -> list[Output]:
         """Sensors that became silent, or report again, at the rows of a chunk."""
         outputs: list[Output] = []
-        if not self._silent_sensors and chunk.complete.all():
+        rows, unread = chunk.rows, self._ingest.unread
+        known = np.array([unread.knows(slot) for slot in rows.slots.tolist()]) if unread else None
+        if not self._silent_sensors and chunk.complete.all() and known is None:
             return outputs
-        rows = chunk.rows
-        for i, asset in enumerate(rows.assets):
+        looked_at = ~chunk.complete if known is None else ~chunk.complete | known
+        for i in self._rows_of(rows.slots, looked_at, self._silent_sensors):
+            asset = rows.assets[i]
+            if known is not None and known[i]:
+                observed = self._received[chunk.observed[i]].tolist()
+                unread.advance(int(rows.slots[i]), int(rows.rows[i]), observed)
             if not rows.empty[i] and (not chunk.complete[i] or asset in self._silent_sensors):
                 last = np.maximum(chunk.seen.row[i], chunk.first_row[i])
-                outputs += self._silent_at(asset, int(rows.rows[i]), last, chunk.observed[i], model)
+                outputs += self._silent_at(chunk, i, last, model)
         return outputs
 
-    def _silent_at(self, asset: str, row: int, last: Ints, observed: Mask, model: str) -> list[Output]:
-        """The same at one row that a record was received for.
+    def _silent_at(self, chunk: WindowedRows, i: int, last: Ints, model: str) -> list[Output]:
+        """The same at one row of a chunk that a record was received for.
 
         ``last`` (C,) is the row of each sensor's last value, or the windows' first row.
         """
+        rows, observed = chunk.rows, chunk.observed[i]
+        asset, slot, row = rows.assets[i], int(rows.slots[i]), int(rows.rows[i])
         silent = ~observed & (row - last >= self._sensor_silent_rows)
         known = self._silent_sensors.get(asset, set())
         outputs: list[Output] = []
@@ -118,7 +128,12 @@ class SilenceMonitor:
         for c in np.flatnonzero(silent).tolist():
             if c not in known:
                 known.add(c)
-                start = EpisodeStart(kind, int(last[c]), sensors[c])
+                start = EpisodeStart(
+                    kind,
+                    int(last[c]),
+                    sensors[c],
+                    unread=self._ingest.unread.of(slot, int(self._received[c])),
+                )
                 outputs += self._episodes.open_unscored(asset, start, row, model)
         for c in [c for c in known if observed[c]]:
             known.discard(c)
@@ -139,7 +154,8 @@ class SilenceMonitor:
         if not self._stuck and not stuck.any():
             return outputs
         sensors, kind = self.spec.sensors, AlertKind.SENSOR_STUCK
-        for i, (asset, row) in enumerate(zip(chunk.rows.assets, chunk.rows.rows.tolist(), strict=True)):
+        for i in self._rows_of(chunk.rows.slots, stuck.any(1), self._stuck):
+            asset, row = chunk.rows.assets[i], int(chunk.rows.rows[i])
             known = self._stuck.get(asset, set())
             for c in np.flatnonzero(stuck[i]).tolist():
                 if c not in known:
@@ -151,6 +167,12 @@ class SilenceMonitor:
                 outputs += self._episodes.close_unscored(asset, kind, sensors[c], row, model)
             _keep(self._stuck, asset, known)
         return outputs
+
+    def _rows_of(self, slots: Ints, which: Mask, known: Collection[str]) -> list[int]:
+        """The rows of a chunk, in order, of assets that have a row of ``which`` (R,) in it, or are ``known``."""
+        concerned = np.zeros(len(self.silent), bool)
+        concerned[slots[which]] = concerned[self._assets.slots_of(known)] = True
+        return np.flatnonzero(concerned[slots]).tolist()
 
     # -------------------------------------------------------------- assets
     def update_clock(self, drift_due_row: int) -> ClockUpdate | None:

@@ -53,7 +53,7 @@ from daemon.domain import (
 from daemon.mapping import PLAIN
 from daemon.stream.identity import digest
 
-SCHEMA = 7
+SCHEMA = 8
 SEPARATOR = "\x1f"
 READ_AT_ONCE = 5_000
 """Records that are walked through between two pauses."""
@@ -277,6 +277,13 @@ class CounterState(NamedTuple):
     counter_rows: bytes
 
 
+class UnreadState(NamedTuple):
+    """The cells of an asset that gave no number: the fields of ``AssetState`` that ``UnreadCells`` owns, in their order."""
+
+    noted: list[tuple[int, int, str, int]]
+    counts: list[tuple[int, str, int]]
+
+
 class AssetState(msgspec.Struct, frozen=True, array_like=True):
     """One asset."""
 
@@ -299,6 +306,13 @@ class AssetState(msgspec.Struct, frozen=True, array_like=True):
     counter_values: bytes  # (K,) of a stream with K counters: the last value of each ...
     counter_rows: bytes  # ... and its row; -1: none yet
     held: bytes  # (L,) of a stream whose values are held: the held cells of row r at r modulo L
+    unread_noted: list[tuple[int, int, str, int]]  # row, sensor as received, fault, cells; of rows that wait
+    unread_counts: list[tuple[int, str, int]]  # sensor as received, fault, cells since its last number
+
+    @property
+    def unread(self) -> UnreadState:
+        """The part of ``UnreadCells``."""
+        return UnreadState(self.unread_noted, self.unread_counts)
 
     @property
     def counters(self) -> CounterState:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from daemon.documents import counted
 from daemon.domain import SECOND_NS, AlertEvent, AlertKind, Phase, iso
 
 
@@ -18,12 +21,21 @@ def lasting(span_ns: int) -> str:
     return f"{span_ns / SECOND_NS:.3g} s"
 
 
+def unread(faults: Mapping[str, int]) -> str:
+    """How many values came all the same, and why none is a number: ``: 812 values came, none could be read: text``."""
+    if not faults:
+        return ""
+    ordered = sorted(faults.items(), key=lambda item: (-item[1], item[0]))
+    named = [fault.replace("_", " ") + (f" {n:,}" if len(ordered) > 1 else "") for fault, n in ordered]
+    return f": {counted(sum(faults.values()), 'value')} came, none could be read: {', '.join(named)}"
+
+
 def summary(event: AlertEvent) -> str:
     """What has happened, to which asset or sensor, and since when."""
     when = iso(event.onset_ns)
     match event.kind:
         case AlertKind.SENSOR_SILENT:
-            text = f"{event.asset}: {event.sensor} has sent no value since {when}"
+            text = f"{event.asset}: {event.sensor} has sent no value since {when}{unread(event.unread)}"
         case AlertKind.SENSOR_STUCK:
             text = f"{event.asset}: {event.sensor} has not moved since {when}"
         case AlertKind.ASSET_SILENT:

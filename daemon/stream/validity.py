@@ -59,6 +59,7 @@ MOST_ROWS = 1 << 20
 """Entries of a list: more rows than a window and its lateness ever have."""
 MOST_MODEL_CHANGES = 10_000
 MOST_STAMPS = 1_000
+LONGEST_FAULT = 64
 MOST_DATATYPE = (1 << 32) - 1
 """Sparkplug knows 35 of them, and writes them in 32 bits."""
 _PER_SENSOR = {"values", "last_value", "last_row", "still_since"}
@@ -121,6 +122,7 @@ def asset_fault(
         or _window_fault(known, spec, units)
         or _grid_fault(known.grid, as_received(spec))
         or _derived_fault(known, spec)
+        or _unread_fault(known, spec)
         or _sensors_fault(known, spec)
         or (
             None
@@ -167,6 +169,21 @@ def _derived_fault(known: AssetState, spec: StreamSpec) -> str | None:
         return f"held has {len(known.held)} bytes"
     if (np.frombuffer(known.held, "<u4") > len(spec.sensors)).any():
         return "held counts more sensors than there are"
+    return None
+
+
+def _unread_fault(known: AssetState, spec: StreamSpec) -> str | None:
+    received, newest = len(as_received(spec).sensors), max(known.grid.newest, 0)
+    noted, counts = known.unread
+    if len(noted) > MOST_ROWS or len(counts) > MOST_ROWS:
+        return f"{len(noted)} and {len(counts)} entries of unread cells"
+    entries = [(c, fault, n) for _, c, fault, n in noted] + counts
+    if any(
+        not 0 <= c < received or len(fault) > LONGEST_FAULT or not 0 < n <= FAR for c, fault, n in entries
+    ):
+        return "unread cells are of sensors that there are not, or none"
+    if any(not 0 <= row <= newest for row, *_ in noted):
+        return f"unread cells are not of rows up to {newest}"
     return None
 
 

@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from daemon.detector import Scaling
 from daemon.domain import Floats, Ints, Mask
-from daemon.grouping import Groups
+from daemon.grouping import Groups, by_slot
 from daemon.stream.snapshot import (
     WindowState,
     pack_floats,
@@ -259,9 +259,8 @@ class WindowBuffer:
     ) -> LastSeen:
         """Update what each sensor reported last, row by row of a chunk, each asset's rows in order.
 
-        A chunk without a missing value, which is the usual one, needs no search for the last observed
-        row of each cell. It takes a shorter way with the same result (the tests compare both with a
-        list per asset).
+        Where an asset misses no value, which is usual, no search for the last observed row of each cell is needed:
+        its rows take a shorter way with the same result (the tests compare both with a list per asset).
 
         Args:
             groups: the rows by slot.
@@ -271,29 +270,55 @@ class WindowBuffer:
         Returns:
             What was known at each row, that row's own values included.
         """
+        if observed.all():
+            return self._update_whole(groups, slots, rows, values)
+        missing = np.zeros(len(self.units), bool)  # assets that miss a value
+        missing[slots[~observed.all(1)]] = True
+        long_way = np.flatnonzero(missing[slots])
+        if len(long_way) == len(slots):
+            return self._update_missing(groups, slots, rows, values, observed)
+        # All rows as if none missed a value; then again the few of which that is not true, from where they were.
+        state, some = (self.last_value, self.last_row, self.still_since), np.flatnonzero(missing)
+        before = [each[some] for each in state]
+        whole = self._update_whole(groups, slots, rows, values)
+        for each, old in zip(state, before, strict=True):
+            each[some] = old
+        mine = slots[long_way]
+        part = self._update_missing(by_slot(mine), mine, rows[long_way], values[long_way], observed[long_way])
+        seen = LastSeen(whole.value.copy(), whole.row.copy(), whole.still.copy())
+        seen.value[long_way], seen.row[long_way], seen.still[long_way] = part.value, part.row, part.still
+        return seen
+
+    def _update_whole(self, groups: Groups, slots: Ints, rows: Ints, values: Floats) -> LastSeen:
+        """``update_last_seen`` of rows that miss no value."""
         order, begins = groups.order, groups.begins
-        count, columns = values.shape
         ends = np.append(begins[1:], True)
         of, sorted_values = slots[order], values[order]
-        last = of[ends]
+        last, newest = of[ends], order[ends]
         before = np.empty_like(values)
         before[1:] = sorted_values[:-1]
         before[begins] = self.last_value[of[begins]]
-        if observed.all():
-            newest = order[ends]
-            self.last_value[last] = values[newest]
-            self.last_row[last] = rows[newest][:, None]
-            still = self._still_rows(groups, of, rows, sorted_values != before, last, ends)
-            return LastSeen(values, np.broadcast_to(rows[:, None], values.shape), still)
-        slots, rows, values, observed = of, rows[order], sorted_values, observed[order]
-        every = np.arange(count)[:, None]
-        channel = np.arange(columns)
-        first = groups.first[:, None]
+        self.last_value[last] = values[newest]
+        self.last_row[last] = rows[newest][:, None]
+        still = self._still_rows(groups, of, rows, sorted_values != before, last, ends)
+        return LastSeen(values, np.broadcast_to(rows[:, None], values.shape), still)
+
+    def _update_missing(
+        self, groups: Groups, slots: Ints, rows: Ints, values: Floats, observed: Mask
+    ) -> LastSeen:
+        """``update_last_seen`` of rows of which any may miss values."""
+        order, begins, first = groups.order, groups.begins, groups.first[:, None]
+        ends = np.append(begins[1:], True)
+        slots, rows, values, observed = slots[order], rows[order], values[order], observed[order]
+        last = slots[ends]
+        every = np.arange(len(values))[:, None]
+        channel = np.arange(values.shape[1])
         # The newest observed row at or before each row, among the chunk's own rows of the asset.
         at = np.maximum.accumulate(np.where(observed, every, -1), axis=0)
         own = at >= first
         value = np.where(own, values[at, channel], self.last_value[slots])
         row = np.where(own, rows[at], self.last_row[slots])
+        before = np.empty_like(values)
         before[1:] = value[:-1]
         before[begins] = self.last_value[slots[begins]]
         moved = np.maximum.accumulate(np.where(observed & (values != before), every, -1), axis=0)

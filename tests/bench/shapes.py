@@ -43,10 +43,12 @@ from tests.running import Daemon, make_topic, unique
 
 FLEET: Final = Workload(8, assets=500, window=32)
 HOP: Final = 8
-POLL: Final = 2_000
-ROWS: Final = 120
+POLL: Final = 16_000
+"""Records of a poll: about what a fetch brings the daemon that is behind."""
+ROWS: Final = 200
 """Rows per asset in one turn of this process."""
-ODD_EVERY: Final = 1_000
+ODD_EVERY: Final = 997
+"""About one line in a thousand; a prime, so that all assets have odd lines."""
 WANTED: Final = {"wide": 2.0, "long": 2.5, "mapped": 3.5}
 """CPU per reading over bare consume and typed decode of the same lines, at most, end to end."""
 MORE_FOR_ODD: Final = 1.05
@@ -298,8 +300,8 @@ class Turn:
                     failed += 1
         return 1e6 * (time.process_time() - begin) / self.readings
 
-    def pipeline(self) -> float:
-        """Microseconds of the pipeline per record, of all windows that are full."""
+    def pipeline(self, profile: cProfile.Profile | None = None) -> float:
+        """Microseconds of the pipeline per record, of all windows that are full; a profile of the same, if given."""
         settings = PipelineSettings(self._spec, AlarmPolicy(), 3600 * SECOND_NS)
         pipeline = Pipeline(settings, InputPartition("bench", 0), Decoder(self._spec))
         pipeline.use(self._detector)
@@ -308,11 +310,15 @@ class Turn:
         for number, poll in enumerate(self.polls):
             if number == warm:
                 gc.collect()
+                if profile is not None:
+                    profile.enable()
                 begin = time.process_time()
             for _ in pipeline.feed(PolledRecords(pipeline.partition, poll)):
                 pass
             count += len(poll) * (number >= warm)
         spent = time.process_time() - begin
+        if profile is not None:
+            profile.disable()
         accepted = pipeline.counts.total() - sum(pipeline.reasons.values())
         assert accepted >= 0.99 * self.readings, (self.shape.name, pipeline.counts, pipeline.reasons)
         return 1e6 * spent / count
@@ -450,7 +456,7 @@ def profiled(names: Sequence[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         turn = Turn(shape, bundle_of(shape.names, Path(folder)).detector())
     profile = cProfile.Profile()
-    profile.runcall(turn.pipeline)
+    turn.pipeline(profile)
     pstats.Stats(profile).sort_stats("tottime").print_stats(28)
 
 

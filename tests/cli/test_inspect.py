@@ -21,6 +21,7 @@ def test_exit_codes_and_output(tmp_path: Path) -> None:
         in done.stdout
     )
     assert "deviceId" in done.stdout
+    assert "\u2026" not in done.stdout  # nothing is cut
     found = json.loads(command("inspect", "a.jsonl", "--json", cwd=tmp_path).stdout)
     assert found["totals"]["readings"] == 60
     nothing = command("inspect", "a.jsonl", "--format", "telegraf", "--json", cwd=tmp_path)

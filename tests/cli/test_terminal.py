@@ -40,3 +40,24 @@ def test_a_variable_that_names_no_key_is_noted(tmp_path: Path) -> None:
     assert "ANOMALYD_MODLE__SEED names no key; did you mean ANOMALYD_MODEL__SEED?" in " ".join(
         done.stderr.split()
     )
+
+
+LOGGED = """
+import io, sys
+import structlog
+from daemon.cli.terminal import log_warnings_only
+
+log_warnings_only()
+sys.stderr, before = io.StringIO(), sys.stderr  # as a progress bar does
+structlog.get_logger().warning("model_late")
+sys.stderr, found = before, sys.stderr.getvalue()
+print("model_late" in found)
+structlog.get_logger().warning("model_later")
+"""
+
+
+def test_log_lines_go_where_standard_error_goes_by_then() -> None:
+    done = python("-c", LOGGED)
+    assert (done.returncode, done.stdout) == (0, "True\n")
+    assert "model_later" in done.stderr
+    assert "model_late " not in done.stderr

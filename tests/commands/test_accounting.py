@@ -7,12 +7,11 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from daemon.adapters.files import read_table
-from daemon.commands.accounting import account_lines, as_json, counts_of_table, lost_lines
+from daemon.commands.accounting import account_lines, as_json, lost_lines
 from daemon.commands.file_history import read_history
 from daemon.commands.replay import ReplayOptions, replay
 from daemon.config import load
-from daemon.domain import Disposition, StreamSpec
+from daemon.domain import Disposition
 from daemon.runtime.stream_run import StreamPlan
 from daemon.stream.accounts import CellState, Counts
 from tests.commands.fleet import LINEAR
@@ -68,65 +67,6 @@ def test_the_summary_has_every_count() -> None:
     assert found["skipped"] == {"birth": 12}
     assert found["refused_items"] == {"no_timestamp": 4}
     assert found["skipped_items"] == {"keep_alive": 7}
-
-
-def test_every_row_of_a_table_has_one_disposition(tmp_path: Path) -> None:
-    path = tmp_path / "a.csv"
-    path.write_text(
-        "ts,asset,a,b\n2026-01-01T00:00:00Z,p,1,\n,p,1,2\n2026-01-01T00:00:01Z,,1,2\n2026-01-01T00:00:02Z,p,3,4\n"
-    )
-    table = replace(read_table(path), corrupt={("b", "text"): 1, ("other", "text"): 7})
-    counts = counts_of_table(table, StreamSpec("s", ("a", "b", "c")))
-    assert counts.records == {Disposition.ACCEPTED: 2, Disposition.REJECTED: 2}
-    assert counts.reasons.total() == 2
-    assert +counts.cells == {CellState.OBSERVED: 3, CellState.MISSING: 2, CellState.CORRUPT: 1}
-    assert counts.corrupt == {("b", "text"): 1}
-
-
-LONG = """ts,asset,sensor,value
-2026-01-01T00:00:00Z,p,a,1
-2026-01-01T00:00:00Z,p,a,1
-2026-01-01T00:00:00Z,p,a,2
-2026-01-01T00:00:00Z,p,b,ERR
-2026-01-01T00:00:00Z,p,c,5
-2026-01-01T00:00:01Z,p,a,
-2026-01-01T00:00:01Z,p,b,9
-2026-01-01T00:00:02Z,p,a,4
-soon,p,a,ERR
-2026-01-01T00:00:02Z,p,,7
-2026-01-01T00:00:02Z,p,d,7
-"""
-
-
-def test_every_row_of_a_long_table_is_a_cell(tmp_path: Path) -> None:
-    path = tmp_path / "a.csv"
-    path.write_text(LONG)
-    counts = counts_of_table(read_table(path), StreamSpec("s", ("a", "b", "c", "none")))
-    assert +counts.cells == {
-        CellState.OBSERVED: 4,
-        CellState.DUPLICATE: 1,
-        CellState.CONFLICT: 1,
-        CellState.MISSING: 1,
-        CellState.CORRUPT: 1,
-    }
-    assert counts.corrupt == {("b", "text"): 1}
-    assert "1 conflict, 1 duplicate." in "".join(lost_lines(counts, {}))
-
-
-async def test_a_replay_of_a_long_table_accounts_for_its_rows(tmp_path: Path) -> None:
-    path, config = tmp_path / "a.csv", tmp_path / "c.yaml"
-    rows = [
-        f"2026-01-01T00:{i // 60:02}:{i % 60:02}Z,p,{cell}"
-        for i in range(300)
-        for cell in (f"a,{i % 7}", f"a,{i % 7}", f"a,{i % 7 + 1}", f"b,{'ERR' if i % 3 == 0 else i % 5}")
-    ]
-    path.write_text("ts,asset,sensor,value\n" + "\n".join(rows) + "\n")
-    config.write_text(json.dumps(DOCUMENT))
-    await replay(ReplayOptions(path, tmp_path / "out", config=config, sets=[*LINEAR, "model.learn_rows=200"]))
-    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
-    cells = {state: n for state, n in summary["cells"].items() if n}
-    assert cells == {"read": 1200, "observed": 500, "duplicate": 300, "conflict": 300, "corrupt": 100}
-    assert summary["corrupt"] == {"b": {"text": 100}}
 
 
 LINES = [

@@ -10,15 +10,19 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from daemon.adapters.files import Table, read_table, segments
+from daemon.adapters.files import Table, TableReading, read_table, segments
 from daemon.commands.carry import carried_rows
 from daemon.commands.derive import plan_for
+from daemon.commands.drill import DrillOptions, drill_file, rows_of
 from daemon.commands.file_history import history_of
+from daemon.commands.generate import Request, SyntheticRows, write_file
 from daemon.commands.impute import ImputeOptions, impute_file
+from daemon.commands.quality import QualityOptions, check
 from daemon.commands.replay import ReplayOptions, replay
 from daemon.commands.train import TrainOptions, train_files
 from daemon.config import load
 from daemon.errors import BundleError
+from daemon.model.bundle import Bundle
 from tests.commands.fleet import LINEAR
 
 START = 1_767_225_600
@@ -138,3 +142,68 @@ async def test_the_segments_of_a_table_have_no_rate_across_a_long_gap(tmp_path: 
     first, second = segments(read_table(path), spec)
     assert math.isnan(first.values[0, 1])
     np.testing.assert_array_equal(second.values[:, 1], [math.nan, 1.0])
+
+
+async def test_generated_rows_are_as_sensors_send_them(tmp_path: Path, config: Path) -> None:
+    """The stream's own configuration reads them: the meter rises by the rates, the wind is an angle."""
+    train, bundle = readings(tmp_path / "train.csv", range(1200)), tmp_path / "bundle"
+    await train_files(TrainOptions([train], bundle, config=config, sets=LINEAR))
+    model = Bundle.load(bundle)
+    made = SyntheticRows(model, Request(assets=2, rows=600, inject=("shift:wind.cos",)))
+    write_file(made, tmp_path / "made.csv")
+    table = read_table(tmp_path / "made.csv")
+    assert table.sensors == ("load", "meter", "wind", "mode")
+    of = [table.values[table.asset_codes == code] for code in range(2)]
+    for values in of:
+        assert (np.diff(values[:, 1]) >= 0).all()
+        assert ((values[:, 2] >= 0) & (values[:, 2] < 360)).all()
+    assert {fault.sensor for fault in made.truth} == {"wind"}
+    plan = plan_for(load(config, LINEAR), None, "made.csv")
+    again = segments(read_table(tmp_path / "made.csv", reading=TableReading().of(plan.spec)), plan.spec)
+    drawn = np.concatenate(
+        [c.values for c in SyntheticRows(model, Request(assets=2, rows=600)).stretches()], 1
+    )
+    for a, segment in enumerate(again):
+        rates = np.diff(drawn[a, :, 1])
+        np.testing.assert_allclose(segment.values[1:, 1], rates, atol=1e-6)
+        assert 4 < np.mean(segment.values[1:, 1]) < 6  # a rate per second, as the load is
+    done = await replay(
+        ReplayOptions(tmp_path / "made.csv", tmp_path / "out", config=config, model=bundle, sets=LINEAR)
+    )
+    assert done.summary["scored"] > 1000
+    assert done.summary["cells"]["observed"] == done.summary["cells"]["read"] == 4_800
+
+
+async def test_a_drill_says_what_its_faults_are_injected_into(tmp_path: Path, config: Path) -> None:
+    train, bundle = readings(tmp_path / "train.csv", range(1200)), tmp_path / "bundle"
+    await train_files(TrainOptions([train], bundle, config=config, sets=LINEAR))
+    done = await drill_file(DrillOptions(train, bundle, kinds=["shift"], config=config, sets=LINEAR))
+    assert {one["sensor"]: one["modelled"] for one in done.report["sensors"]} == {
+        "load": None,
+        "meter": "rate per second",
+        "wind.cos": "cosine of wind",
+        "wind.sin": "sine of wind",
+        "mode": None,
+    }
+    assert any(one["says"].startswith("meter (rate per second): an offset") for one in done.report["sensors"])
+    assert "wind.cos, cosine of wind" in dict(rows_of(done.report))
+    assert done.notes[-1] == (
+        "faults are injected into rows as the model is given them: the rate per second of meter, cosine and sine of"
+        " wind, the held values of meter, the held values of mode"
+    )
+
+
+async def test_labels_of_a_file_with_counters_and_angles_can_be_compared(
+    tmp_path: Path, config: Path
+) -> None:
+    train, bundle = readings(tmp_path / "train.csv", range(1200)), tmp_path / "bundle"
+    await train_files(TrainOptions([train], bundle, config=config, sets=LINEAR))
+    held_out = tmp_path / "held.csv"
+    lines = readings(tmp_path / "more.csv", range(1200)).read_text().splitlines()
+    held_out.write_text(
+        "\n".join([lines[0] + ",label", *(f"{line},{int(i > 1100)}" for i, line in enumerate(lines[1:]))])
+    )
+    found = await check(
+        Bundle.load(bundle), QualityOptions(held_out, label="label", config=config, sets=LINEAR)
+    )
+    assert set(found.report["ks"]) == {"load", "meter", "wind.cos", "wind.sin", "mode"}

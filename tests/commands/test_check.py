@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from daemon.adapters.kafka import CheckResult
-from daemon.commands.check import check
+from daemon.commands.check import check, decoders
 from daemon.config import Settings, load
 from tests.broker import free_port
 from tests.registry import Registry
@@ -50,6 +50,12 @@ async def test_a_decoder_that_cannot_be_made_is_a_result() -> None:
     assert (last.what, last.ok) == ("decoder of s", False)
     assert last.detail == "decode: avro needs schema_registry.url, or `schema: FILE` with the schema"
     assert all(result.ok for result in await check(with_registry(url="http://localhost:1"), broker=False))
+    inner = STREAM | {
+        "input": AVRO["input"] | {"decode": "json", "inner": {"path": "payload", "kind": "avro"}}
+    }
+    for section, fine in (({}, False), ({"url": "http://localhost:1"}, True)):
+        settings = load(None, (), {"streams": [inner], "schema_registry": section})
+        assert all(result.ok for result in decoders(settings)) is fine
 
 
 async def test_the_probe_says_whether_the_schema_registry_answers(monkeypatch: pytest.MonkeyPatch) -> None:

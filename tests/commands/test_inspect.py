@@ -73,6 +73,68 @@ def test_marks_say_why_a_value_is_missing(tmp_path: Path) -> None:
     assert {c.mark for c in found.examples[1].cells if c.sensor == "flow"} == {"missing: bad quality"}
 
 
+def test_what_helps_with_values_that_are_no_numbers(tmp_path: Path) -> None:
+    rows = [metric(i, level="AZI=" if i % 3 else 2.5, old="AZI=", waves=[1, 2]) for i in range(60)]
+    derived = inspected(messages(tmp_path / "a.jsonl", *rows))
+    (level,) = derived.no_numbers
+    assert (level.sensor, level.fault, level.count, level.example) == ("level", "base64", 40, "'AZI='")
+    assert "decimal.handling.mode=double" in level.hint
+    assert derived.document()["no_numbers"][0]["fault"] == "base64"
+    notes = "\n".join(derived.notes)
+    assert "sensor 'level': 40 values are no number, as 'AZI=': base64" in notes
+    assert "old (no number, as 'AZI=': base64" in notes
+    assert "waves (no number, as [1, 2]: an array: give wave" in notes
+    (tmp_path / "a.csv").write_text(
+        "time,level,flow\n" + "".join(f"{START + i},{'ERR' if i % 9 == 5 else i},1\n" for i in range(50))
+    )
+    (level,) = inspected(tmp_path / "a.csv").no_numbers
+    assert (level.sensor, level.fault, level.count, level.example) == ("level", "text", 5, "")
+
+
+def test_a_table_names_what_the_configuration_misses_and_words_of_quality(tmp_path: Path) -> None:
+    rows = [f"{START + i},{i % 7},{'Gut' if i % 10 == 3 else 'Good'}\n" for i in range(50)]
+    (tmp_path / "a.csv").write_text("time,level,Quality\n" + "".join(rows))
+    stream = {"name": "s", "topics": ["t"], "sensors": {"level": {}, "flow": {}}}
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump({"streams": [stream]}))
+    totals = inspected(tmp_path / "a.csv", config=tmp_path / "c.yaml").totals
+    assert (totals["never_seen"], totals["unknown_quality"]) == (["flow"], {"Gut": 5})
+    stream["input"] = {
+        "asset": {"constant": "a"},
+        "time": "time",
+        "leaves": ".",
+        "quality": {"from": "Quality", "good": ["Good", "Gut"]},
+    }
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump({"streams": [stream]}))
+    totals = inspected(tmp_path / "a.csv", config=tmp_path / "c.yaml").totals
+    assert (totals["readings"], totals["unknown_quality"]) == (50, {})
+
+
+def test_the_nearest_preset_is_named_where_it_could_be_the_right_one(tmp_path: Path) -> None:
+    own = [{"who": "a", "at": START + i, "level": i} for i in range(20)]
+    rule = {"asset": "who", "time": "at", "leaves": "."}
+    stream = {"name": "s", "topics": ["t"], "sensors": ["level", "flow"], "input": rule}
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump({"streams": [stream]}))
+    most = inspected(
+        messages(tmp_path / "a.jsonl", *own, *map(metric, range(10))), config=tmp_path / "c.yaml"
+    )
+    assert [each.nearest for each in most.rejects] == [None]
+    few = inspected(messages(tmp_path / "a.jsonl", *own, *map(metric, range(30))), config=tmp_path / "c.yaml")
+    assert [each.nearest for each in few.rejects] == ["telegraf"]
+    same = inspected(
+        messages(tmp_path / "a.jsonl", *map(metric, range(9)), metric(1, level=3) | {"tags": {}}),
+        format="telegraf",
+    )
+    assert [each.nearest for each in same.rejects] == [None]
+
+
+def test_a_message_without_items_says_where_it_looks_for_them(tmp_path: Path) -> None:
+    path = messages(
+        tmp_path / "a.jsonl", {"timestamp": START, "values": []}, {"timestamp": START, "values": []}
+    )
+    found = inspected(path, format="kepware")
+    assert {each.became for each in found.examples} == {"skipped: no_items, nothing in values"}
+
+
 def test_a_preset_that_does_not_fit_names_the_one_that_does(tmp_path: Path) -> None:
     path = messages(tmp_path / "a.jsonl", *(metric(i) for i in range(30)))
     found = inspected(path, format="json-long")
@@ -197,7 +259,7 @@ async def test_a_topic_of_avro_is_read_by_the_schemas_of_the_registry(
     with pytest.raises(RegistryError):
         await asyncio.to_thread(inspect_sample, options)
     bare = InspectOptions(topic, bootstrap_servers=kafka_bootstrap)
-    with pytest.raises(InputError, match=r"Confluent's framing.* schema_registry: \{url: .*decode: avro"):
+    with pytest.raises(InputError, match=r"Confluent's framing.* give --schema-registry http"):
         await asyncio.to_thread(inspect_sample, bare)
 
 

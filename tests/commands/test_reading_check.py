@@ -9,7 +9,7 @@ import pytest
 from daemon.adapters.schemas import RegistryError
 from daemon.commands.reading_check import distinct, read_records, said_of, schemas_of
 from daemon.config import load
-from daemon.domain import Record, StreamSpec
+from daemon.domain import Format, Record, StreamSpec
 from tests.registry import Registry
 from tests.stream.decode.framings import PUMP, avro, confluent, text_of
 
@@ -66,3 +66,26 @@ async def test_schemas_that_records_name_are_fetched_before() -> None:
     with pytest.raises(RegistryError):
         await schemas_of(spec, records)
     assert await schemas_of(StreamSpec("s", ("x",)), records) is None
+
+
+def test_what_helps_with_values_that_are_no_numbers_is_said() -> None:
+    spec = StreamSpec("s", ("flow", "level"), format=Format.JSON_WIDE)
+    times = (f"2026-01-01T00:00:{second:02d}Z" for second in range(3))
+    values = (
+        b'{"flow": "AZI=", "level": 1}',
+        b'{"flow": "AZI=", "level": "ERR"}',
+        b'{"flow": 2, "level": 1}',
+    )
+    records = [
+        Record(i, None, b'{"asset": "a", "ts": "%b", "values": %b}' % (time.encode(), each), -1)
+        for i, (time, each) in enumerate(zip(times, values, strict=True))
+    ]
+    found = read_records(spec, records)
+    assert [(each.sensor, each.fault, each.count, each.example) for each in found.corrupt] == [
+        ("flow", "base64", 2, "'AZI='"),
+        ("level", "text", 1, "'ERR'"),
+    ]
+    said = said_of(found)
+    assert "flow: 2 values are no number, as 'AZI=': base64" in said
+    assert "decimal.handling.mode=double" in said
+    assert "level: 1 value is no number, as 'ERR'" in said

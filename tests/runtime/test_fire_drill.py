@@ -20,6 +20,7 @@ from daemon.domain import (
     PolledRecords,
     Record,
 )
+from daemon.mapping import SensorRule
 from daemon.model.faults import FaultKind
 from daemon.runtime.drill_report import settled
 from daemon.runtime.fire_drill import FireDrill, rules_of
@@ -294,7 +295,10 @@ def test_another_model_starts_over_and_a_failing_one_does_not_end_the_stream() -
 def test_rules_are_the_streams() -> None:
     rules = rules_of(replace(DETECTOR, still=5), SPEC)
     assert rules.stuck_rows.tolist() == [10, 10]
-    assert rules.silent_rows == 8_000
+    assert rules.silent_rows.tolist() == [8_000, 8_000]
+    held = (SensorRule(hold_ns=9_000 * SPEC.period_ns), SensorRule())
+    rules = rules_of(DETECTOR, replace(SPEC, sensor_rules=held))
+    assert rules.silent_rows.tolist() == [9_000, 8_000]  # a sensor is not silent while its value is held
     assert rules.lasting_rows == 86_400
     assert rules_of(CentreDetector(SPEC.sensors), SPEC).stuck_rows.tolist() == [2 << 60, 2 << 60]
 

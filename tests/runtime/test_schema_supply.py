@@ -82,6 +82,49 @@ async def test_records_are_read_by_the_schemas_of_the_registry() -> None:
     assert (asked(metrics, "found"), asked(metrics, "absent"), asked(metrics, "failed")) == (1, 1, 0)
 
 
+async def test_texts_within_records_are_read_by_the_schemas_that_they_name() -> None:
+    """The envelope names a schema, and so do the bytes within: these are found once the envelope can be read."""
+    envelope = {"type": "record", "name": "Envelope", "fields": [{"name": "payload", "type": "bytes"}]}
+    section = StreamSection(
+        name="pumps",
+        topics=("sensors.pumps",),
+        sensors={"temperature": {}, "pressure": {}},
+        input={
+            "decode": "avro",
+            "inner": {"path": "payload", "kind": "avro"},
+            "asset": "payload.asset",
+            "time": "payload.ts",
+            "leaves": "payload",
+        },
+        window=4,
+    )
+    with Registry() as registry:
+        outer, inner = (
+            registry.register("outer", text_of(envelope)),
+            registry.register("pumps", text_of(PUMP)),
+        )
+        run = StreamRun(
+            StreamPlan(section.spec(RegistryAddress((registry.url,), timeout_s=5.0))), scores=True
+        )
+        run.detector = CentreDetector(run.spec.sensors, window=4)
+        records = [
+            Record(
+                each.offset,
+                each.key,
+                confluent(outer, avro(envelope, {"payload": each.value})),
+                each.timestamp_ns,
+            )
+            for each in (pump(0, inner), pump(1, inner), pump(2, 99))
+        ]
+        source = Script([PolledRecords(PUMPS_0, records)])
+        loop, _, _ = loop_over(source, run)
+        await loop.run()
+        assert registry.asked == [f"/schemas/ids/{id}" for id in (outer, inner, 99)]
+    (letter,) = letters(source)
+    assert letter.rejected.detail == "payload: the schema registry has no schema 99"
+    assert run.pipelines[PUMPS_0].counts == {"accepted": 2, "rejected": 1}
+
+
 async def test_an_outage_is_waited_out_and_nothing_is_lost() -> None:
     """The registry comes back, and says that it is out of order, before it answers."""
     registry = Registry()

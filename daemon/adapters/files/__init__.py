@@ -16,6 +16,7 @@ from daemon.adapters.files.columns import column_names
 from daemon.adapters.files.filled_table import check_table_name, write_filled_table
 from daemon.adapters.files.json_results import JsonLines, dead_letter, write_summary
 from daemon.adapters.files.lines_source import KEPT_BYTES, LinesSource, Oversized, first_lines
+from daemon.adapters.files.long_tables import Pivoted
 from daemon.adapters.files.opening import is_lines
 from daemon.adapters.files.placing import Placement, place, segments
 from daemon.adapters.files.results import (
@@ -40,6 +41,7 @@ __all__ = [
     "JsonLines",
     "LinesSource",
     "Oversized",
+    "Pivoted",
     "Placement",
     "RefusedRow",
     "ScoreColumns",

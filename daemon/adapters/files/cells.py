@@ -7,7 +7,6 @@ decided here (``MISSING_TEXTS``, ``NUMBER``).
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from daemon.domain import Floats, Mask
+from daemon.domain import Floats, Ints, Mask
 from daemon.stream.extract.numbers import NotANumberError, number_of
 
 MISSING_TEXTS: Final = ["", "nan", "NaN", "NAN", "NA", "N/A", "n/a", "#N/A", "null", "NULL", "None", "-"]
@@ -132,10 +131,15 @@ class Numbers:
     """A column as numbers."""
 
     values: Floats  # (N,), NaN for missing and corrupt cells
-    corrupt: Mapping[str, int]  # cells that stand for no number, by fault (``numbers.FAULTS``)
+    faulty: Mapping[str, Ints]  # rows whose cell stands for no number, by fault (``numbers.FAULTS``)
     words: tuple[str, ...] = ()  # texts that are read as a number, as true, on, and those of ``states``
     comma: bool = False  # whether the numbers are written with decimal commas
     worded: Mask | None = None  # (N,) cells that hold another text than a number; None: none does
+
+    @property
+    def corrupt(self) -> dict[str, int]:
+        """Cells that stand for no number, by fault."""
+        return {fault: len(rows) for fault, rows in self.faulty.items()}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -190,9 +194,10 @@ class Cells:
             texts = pc.if_else(grouped, pc.replace_substring(texts, ",", ""), texts)
             number = pc.match_substring_regex(texts, NUMBER)
         found = pc.sum(number).as_py() or 0
-        corrupt: Counter[str] = Counter()
+        faults: dict[str, str] = {}
         words: list[str] = []
         others: Floats | None = None
+        faulty: dict[str, Ints] = {}
         worded: Mask | None = None
         if found < self.filled:
             rest = texts.filter(pc.invert(pc.fill_null(number, True))).value_counts()
@@ -205,7 +210,7 @@ class Cells:
                     read[text] = number_of(text, states)
                     found += times
                 except NotANumberError as error:
-                    corrupt[error.fault] += times
+                    faults[text] = error.fault
                     continue
                 if (
                     not any(c.isdigit() for c in text)
@@ -215,7 +220,7 @@ class Cells:
                     words.append(text)
             if not states and 2 * found < self.filled:
                 return None
-            others = _mapped(texts, number, read)
+            others, faulty = _mapped(texts, number, read, faults)
             worded = pc.invert(pc.fill_null(number, True)).to_numpy(zero_copy_only=False)
         bare = texts if others is None else pc.if_else(number, texts, pa.scalar(None, pa.string()))
         if pc.any(pc.starts_with(bare, "+")).as_py():
@@ -225,9 +230,10 @@ class Cells:
             values = np.where(np.isnan(values), others, values)
         endless = np.isinf(values)
         if endless.any():
-            corrupt["too_large"] += int(endless.sum())
+            beyond = np.flatnonzero(endless)
+            faulty["too_large"] = np.sort(np.append(faulty.get("too_large", beyond[:0]), beyond))
             values[endless] = np.nan
-        return Numbers(values, dict(corrupt), tuple(words), comma, worded)
+        return Numbers(values, faulty, tuple(words), comma, worded)
 
 
 def _mostly_numbers(pairs: Sequence[tuple[str, int]]) -> bool:
@@ -240,12 +246,23 @@ def _mostly_numbers(pairs: Sequence[tuple[str, int]]) -> bool:
     return 2 * fine >= sum(times for _, times in pairs)
 
 
-def _mapped(texts: pa.Array, number: pa.Array, read: Mapping[str, float]) -> Floats:
-    """(N,) the numbers that the texts stand for which are not written as ``number`` says; NaN for all others."""
+def _mapped(
+    texts: pa.Array, number: pa.Array, read: Mapping[str, float], faults: Mapping[str, str]
+) -> tuple[Floats, dict[str, Ints]]:
+    """(N,) the numbers that the texts stand for which are not written as ``number`` says; NaN for all others.
+
+    And the rows of the texts that have a fault, by fault.
+    """
     encoded = pc.if_else(number, pa.scalar(None, pa.string()), texts).dictionary_encode()
-    known = np.array([*(read.get(text, np.nan) for text in encoded.dictionary.to_pylist()), np.nan])
-    found: Floats = known[encoded.indices.fill_null(len(known) - 1).to_numpy(zero_copy_only=False)]
-    return found
+    distinct = encoded.dictionary.to_pylist()
+    known = np.array([*(read.get(text, np.nan) for text in distinct), np.nan])
+    codes = encoded.indices.fill_null(len(distinct)).to_numpy(zero_copy_only=False)
+    found: Floats = known[codes]
+    faulty = {}
+    for fault in dict.fromkeys(faults.values()):
+        of = np.array([*(faults.get(text) == fault for text in distinct), False], bool)
+        faulty[fault] = np.flatnonzero(of[codes])
+    return found, faulty
 
 
 def _with_points(texts: pa.Array, number: pa.Array) -> tuple[pa.Array, pa.Array]:

@@ -30,19 +30,18 @@ class Pivoted:
     first: Ints  # (R,) the first of the rows of the file that went into each
     row: Ints  # (N,) the row that each row of the file went into
     sensor: Ints  # (N,) the sensor that it is of; -1: none
-    lines: Ints  # (C,) usable rows of the file that are of each sensor
-    repeated: Ints  # (C,) of these, values of a cell that had the same value already
-    contradicting: Ints  # (C,) of these, values of a cell that had another value already
+    numbers: Floats  # (N,) the value of each, NaN where there is none
+    repeated: Ints  # (C,) values of a cell that had the same value already
+    contradicting: Ints  # (C,) values of a cell that had another value already
 
     def only(self, sensors: Sequence[int]) -> Pivoted:
         """The same rows with these sensors alone."""
-        place = np.full(len(self.lines) + 1, -1, np.int64)
+        place = np.full(len(self.repeated) + 1, -1, np.int64)
         place[list(sensors)] = np.arange(len(sensors))
         return replace(
             self,
             values=self.values[:, sensors],
             sensor=place[self.sensor],
-            lines=self.lines[sensors],
             repeated=self.repeated[sensors],
             contradicting=self.contradicting[sensors],
         )
@@ -136,13 +135,12 @@ def pivot(
     later[first] = False
     same = cells.flat[place[later]] == values[seen[later]]
     again = sensor[seen[later]]
-    usable = np.flatnonzero((sensor >= 0) & (by_itself == 0))
     return Pivoted(
         cells,
         np.sort(leading),
         row,
         sensor,
-        np.bincount(sensor[usable], minlength=count),
+        values,
         np.bincount(again[same], minlength=count),
         np.bincount(again[~same], minlength=count),
     )

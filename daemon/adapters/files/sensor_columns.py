@@ -35,10 +35,12 @@ from daemon.documents import shown
 from daemon.domain import Floats, Ints, Mask, Record
 from daemon.mapping import PLAIN, Key, Origin, QualityRule, SensorRule, Source
 from daemon.mapping import Path as FieldPath
-from daemon.stream.extract.quality import compile_quality
+from daemon.stream.extract.numbers import FAULT_HINTS
+from daemon.stream.extract.quality import compile_quality, is_known_word
 
 _MOST_STATES: Final = 12
 """Different texts of a column that may be states of a machine."""
+_LONGEST_WORD: Final = 64
 _NO_RECORD: Final = Record(0, None, b"", 0)
 
 
@@ -56,8 +58,8 @@ class SensorColumns:
 
     Attributes:
         notes: what the user should know, after ``read``.
-        corrupt: cells that stand for no number, by sensor and fault; none of a long table.
-        faulty: of a long table, the rows whose cell stands for no number, by fault.
+        faulty: rows whose cell stands for no number, by sensor and fault; of a long table, by the column of values.
+        unknown_quality: words of quality that nobody knows, with how many values count as missing for them.
         spelling: of each sensor that was read.
         written_as_in_europe: whether numbers have decimal commas, or semicolons stand between cells.
     """
@@ -66,10 +68,10 @@ class SensorColumns:
         self, columns: Columns, roles: Roles, reading: TableReading, lines: SensorLines | None = None
     ) -> None:
         self.notes: list[str] = []
-        self.corrupt: Counter[tuple[str, str]] = Counter()
+        self.faulty: dict[tuple[str, str], Ints] = {}
+        self.unknown_quality: Counter[str] = Counter()
         self.spelling: dict[str, Spelling] = {}
         self.written_as_in_europe = columns.form is not None and columns.form.delimiter == ";"
-        self.faulty: dict[str, Ints] = {}
         self._columns, self._roles, self._reading, self._lines = columns, roles, reading, lines
 
     def holds_numbers(self, name: str) -> bool:
@@ -161,15 +163,13 @@ class SensorColumns:
             return None  # Parquet has types: texts that are not all numbers are codes
         if self._lines is not None:
             numbers = self._of_each_sensor(cells, numbers, self._lines)
-        else:
-            for fault, count in numbers.corrupt.items():
-                self.corrupt[sensor, fault] += count
         wrong = {
             fault: count for fault, count in numbers.corrupt.items() if fault not in ("infinite", "too_large")
         }
         if wrong:
             self.notes.append(
-                f"sensor {shown(name)}: {sum(wrong.values())} cells are no numbers and count as missing"
+                f"sensor {shown(name)}: {sum(wrong.values())} cells are no numbers and count as missing:"
+                f" {'; '.join(FAULT_HINTS[fault] for fault in sorted(wrong))}"
             )
         if endless := sum(numbers.corrupt.values()) - sum(wrong.values()):
             self.notes.append(f"sensor {shown(name)}: {endless} cells are infinite and count as missing")
@@ -183,6 +183,10 @@ class SensorColumns:
         if missing:
             marked = pc.is_in(cells.texts, pa.array(missing, pa.string())).to_numpy(zero_copy_only=False)
             values[marked] = np.nan
+            numbers = replace(
+                numbers, faulty={fault: rows[~marked[rows]] for fault, rows in numbers.faulty.items()}
+            )
+        self._note_faulty(sensor, numbers.faulty)
         self._drop_missing(values)
         self.spelling[sensor] = Spelling(name, numbers.comma and comma, rule)
         return values
@@ -194,12 +198,15 @@ class SensorColumns:
         rows = np.flatnonzero(worded)
         values = numbers.values
         texts = cells.texts.filter(pa.array(worded)).to_pylist()
-        values[rows], self.faulty = lines.numbers(texts, rows)
-        if "too_large" in numbers.corrupt:
-            beyond = np.flatnonzero(filled & ~worded & np.isnan(values))
-            self.faulty["too_large"] = np.append(self.faulty.get("too_large", beyond[:0]), beyond)
-        corrupt = {fault: len(of) for fault, of in self.faulty.items()}
-        return replace(numbers, values=values, corrupt=corrupt)
+        values[rows], faulty = lines.numbers(texts, rows)
+        if "too_large" in numbers.faulty:
+            beyond = numbers.faulty["too_large"]
+            beyond = beyond[~worded[beyond]]
+            faulty["too_large"] = np.sort(np.append(faulty.get("too_large", beyond[:0]), beyond))
+        return replace(numbers, values=values, faulty=faulty)
+
+    def _note_faulty(self, sensor: str, faulty: Mapping[str, Ints]) -> None:
+        self.faulty |= {(sensor, fault): rows for fault, rows in faulty.items() if len(rows)}
 
     def _typed(self, name: str, sensor: str) -> Floats | None:
         column = self._columns.table[name]
@@ -210,10 +217,7 @@ class SensorColumns:
         values = as_floats(column)
         endless = np.isinf(values)
         if endless.any():
-            if self._lines is not None:
-                self.faulty["infinite"] = np.flatnonzero(endless)
-            else:
-                self.corrupt[sensor, "infinite"] += int(endless.sum())
+            self._note_faulty(sensor, {"infinite": np.flatnonzero(endless)})
             self.notes.append(
                 f"sensor {shown(name)}: {int(endless.sum())} cells are infinite and count as missing"
             )
@@ -232,12 +236,28 @@ class SensorColumns:
         for quality, about in self._roles.quality.items():
             if about is not None and name not in about:
                 continue
-            bad = ~self._trusted(quality) & np.isfinite(values)
+            trusted = self._trusted(quality)
+            bad = ~trusted & np.isfinite(values)
+            for key in [key for key in self.faulty if key[0] == sensor]:  # missing, whatever the cell holds
+                self.faulty[key] = self.faulty[key][trusted[self.faulty[key]]]
             if bad.any():
+                self._count_unknown(quality, bad)
                 values[bad] = np.nan
                 self.notes.append(
                     f"sensor {shown(sensor)}: {int(bad.sum())} cells count as missing, as {shown(quality)} is not good"
                 )
+
+    def _count_unknown(self, quality: str, bad: Mask) -> None:
+        """Count the values that a word without a known meaning makes bad, unless the configuration lists its own."""
+        rule = self._reading.quality
+        column = self._columns.table[quality]
+        if (rule is not None and (rule.good or rule.bad)) or not has_text_form(column.type):
+            return
+        texts = (trimmed_texts(column) if self._columns.text else plain_array(column)).filter(pa.array(bad))
+        for found in pc.value_counts(texts).to_pylist():
+            word = found["values"]
+            if isinstance(word, str) and not is_known_word(word):
+                self.unknown_quality[word[:_LONGEST_WORD]] += found["counts"]
 
     def _trusted(self, name: str) -> Mask:
         """(N,) whether a quality column calls the rows good; an empty cell does."""

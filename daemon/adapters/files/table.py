@@ -7,7 +7,6 @@ sensor. Placing these rows on the grid of a stream is left to ``placing``.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -83,7 +82,9 @@ class Table:
     notes: tuple[str, ...] = ()  # for the operator: columns left out, corrupt cells
     odd_numbers: Mapping[tuple[str, float], str] = field(default_factory=dict)  # (sensor, number) -> its note
     zoneless: int = 0  # times that named no zone
-    corrupt: Mapping[tuple[str, str], int] = field(default_factory=dict)  # (sensor, fault) -> cells
+    faulty: Mapping[tuple[str, str], Ints] = field(default_factory=dict)
+    """(sensor, fault) -> the rows of the file whose cell stands for no number."""
+    unknown_quality: Mapping[str, int] = field(default_factory=dict)  # word -> values that are missing for it
     spelling: Mapping[str, Spelling] = field(default_factory=dict)  # sensor -> how the file writes it
     roles: Roles = field(default_factory=lambda: Roles(()))  # what the file's columns are
     reading: TableReading = field(default_factory=TableReading)  # how it was read
@@ -117,6 +118,7 @@ class Table:
             values=self.values[:rows],
             conditions={name: texts[:rows] for name, texts in self.conditions.items()},
             refused={row: why for row, why in self.refused.items() if row < rows},
+            faulty={key: found[found < rows] for key, found in self.faulty.items()},
             pivoted=None,
         )
 
@@ -130,9 +132,21 @@ class Table:
         return row if self.pivoted is None else int(self.pivoted.first[row])
 
     @property
-    def refused_by_reason(self) -> Counter[Reason]:
-        """How many rows cannot be used, by reason."""
-        return Counter(why.reason for why in self.refused.values())
+    def lines(self) -> int:
+        """The rows of the file: of a long table, more than it has rows."""
+        return len(self) if self.pivoted is None else len(self.pivoted.row)
+
+    @cached_property
+    def rows_of_lines(self) -> Ints:
+        """(``lines``,) the row that each row of the file is in."""
+        return np.arange(len(self)) if self.pivoted is None else self.pivoted.row
+
+    @property
+    def corrupt(self) -> dict[tuple[str, str], int]:
+        """Cells of usable rows that stand for no number, by sensor and fault."""
+        usable = self.usable[self.rows_of_lines]
+        found = {key: int(usable[rows].sum()) for key, rows in self.faulty.items()}
+        return {key: count for key, count in found.items() if count}
 
     def label(self, row: int, spec: StreamSpec) -> str:
         """The row's condition as the decoder of a stream writes it: ``k=v,k2=v2``, ``?`` for an unknown value."""
@@ -251,17 +265,21 @@ def read_table(
         },
         refused=dict(sorted(refused.items())),
         zoneless=times.zoneless,
-        corrupt=cells.corrupt,
+        faulty=cells.faulty,
+        unknown_quality=cells.unknown_quality,
         spelling=cells.spelling,
         roles=roles,
         reading=reading,
     )
     if lines is not None:
-        table = _put_together(table, lines, cells.faulty, notes, left_out)
+        table = _put_together(table, lines, notes, left_out)
     of_sensors = [reading.sensors.get(name, PLAIN) for name in table.sensors]
     SensorValues([_unscaled(rule) for rule in of_sensors]).apply(table.values)
     odd = _odd_values(table)  # of the numbers as they are written, as ``missing`` is
-    SensorValues([replace(rule, missing=frozenset()) for rule in of_sensors]).apply(table.values)
+    scaled = SensorValues([replace(rule, missing=frozenset()) for rule in of_sensors])
+    scaled.apply(table.values)
+    if table.pivoted is not None:
+        scaled.apply_each(table.pivoted.numbers, table.pivoted.sensor)
     odd_keys = _odd_keys(table, columns)
     misleading = tuple(f"column {shown(name)} holds texts; as a sensor" for name in odd_keys.telling)
     kept = [note for note in notes if not note.startswith(misleading)]
@@ -316,7 +334,6 @@ def _lines_of(columns: Columns, sensor: str, reading: TableReading) -> SensorLin
 def _put_together(
     table: Table,
     lines: SensorLines,
-    faulty: Mapping[str, Ints],
     notes: list[str],
     left_out: frozenset[str],
 ) -> Table:
@@ -350,12 +367,10 @@ def _put_together(
         )
     pivoted = pivoted.only(taken)
     sensors = tuple(reading.sensor_of(lines.names[i]) for i in taken)
-    usable = np.ones(len(values), bool)
-    usable[list(refused)] = False
-    corrupt: Counter[tuple[str, str]] = Counter()
-    for fault, rows in faulty.items():
-        of = pivoted.sensor[rows[usable[rows]]]
-        corrupt.update((sensors[c], fault) for c in of[of >= 0].tolist())
+    faulty: dict[tuple[str, str], Ints] = {}
+    for (_, fault), rows in table.faulty.items():
+        of = pivoted.sensor[rows]
+        faulty |= {(sensors[c], fault): rows[of == c] for c in np.unique(of[of >= 0]).tolist()}
     spelling = table.spelling[table.sensors[0]]
     return replace(
         table,
@@ -365,7 +380,7 @@ def _put_together(
         values=pivoted.values,
         conditions={name: tuple(texts[i] for i in first) for name, texts in table.conditions.items()},
         refused=dict(sorted((row_of[row], why) for row, why in refused.items())),
-        corrupt=corrupt,
+        faulty=faulty,
         spelling={
             name: replace(spelling, rule=lines.rules[i]) for name, i in zip(sensors, taken, strict=True)
         },

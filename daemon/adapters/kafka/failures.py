@@ -163,6 +163,22 @@ def describe(error: BaseException, right: str = "READ") -> str:
     return f"{name} ({text})" if text and text != type(error).__name__ else name
 
 
+def group_failure(error: KafkaError, settings: KafkaSettings) -> DaemonError:
+    """The error for what ends the membership of a group.
+
+    A member that comes back under its instance id has the assignment from before, whatever it subscribes to now:
+    aiokafka asserts that these are its topics. They are those of another configuration where both say the same names.
+    """
+    found = re.search(r"assignment for unsubscribed topic: TopicPartition\(topic='([^']+)'", str(error))
+    if found is None:
+        return BrokerError(f"Kafka at {settings.bootstrap_servers}: {describe(error)}")
+    return ConfigError(
+        f"kafka.group_id {settings.group_id!r}: the group gives this process topic {found[1]!r}, which none of its"
+        f" streams reads, because another configuration has the same group and instance_id {settings.instance_id!r}:"
+        " give each configuration a group_id of its own"
+    )
+
+
 @contextlib.contextmanager
 def while_reading(what: str) -> Iterator[None]:
     """Turn errors of aiokafka into ours, with the name of what was being read.

@@ -34,13 +34,12 @@ from daemon.adapters.kafka.aiokafka_inside import (
     return_parsed_records,
 )
 from daemon.adapters.kafka.connecting import check_fetching, close_consumer, start_client
-from daemon.adapters.kafka.failures import describe
+from daemon.adapters.kafka.failures import describe, group_failure
 from daemon.adapters.kafka.security import connection
 from daemon.adapters.kafka.settings import MAX_RECORDS, WAIT_MS, KafkaSettings
 from daemon.adapters.kafka.stats import KafkaStats
 from daemon.adapters.kafka.topics import check_topics
 from daemon.adapters.kafka.wakeup import Wakeup
-from daemon.errors import BrokerError
 
 log = structlog.get_logger()
 
@@ -48,7 +47,16 @@ POLL_S = 1.0
 """How long a poll waits at most for the fetch in flight."""
 ASK_AFTER_S = 5.0
 """Silence after which metadata is requested."""
+FETCHED_BYTES = 32 << 20
+"""Fetched records that wait, of all partitions together, as long as that is no less than the least of each."""
+LEAST_FETCH_BYTES, MOST_FETCH_BYTES = 1 << 20, 4 << 20
+"""Of one partition per fetch: a poll is no more than one fetch, and costs nearly the same for many records as for few."""
 SESSION_MS, HEARTBEAT_MS, REBALANCE_MS = 45_000, 3_000, 60_000
+
+
+def fetch_bytes(partitions: int) -> int:
+    """How much to fetch of a partition at once, where there are so many."""
+    return min(max(FETCHED_BYTES // max(partitions, 1), LEAST_FETCH_BYTES), MOST_FETCH_BYTES)
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
@@ -135,6 +143,7 @@ class GroupConsumer:
                 heartbeat_interval_ms=HEARTBEAT_MS,
                 rebalance_timeout_ms=REBALANCE_MS,
                 max_poll_records=MAX_RECORDS,
+                max_partition_fetch_bytes=fetch_bytes(sum(self.partitions_at_start.values())),
             ),
             self._settings,
         )
@@ -181,6 +190,7 @@ class GroupConsumer:
 
         Raises:
             OffsetOutOfRangeError: a position is no longer in the log.
+            ConfigError: the group gives this process a topic that it does not read.
             BrokerError: Kafka refuses the fetch, or the client has died.
         """
         client = self.connected_client
@@ -215,7 +225,7 @@ class GroupConsumer:
                 log.warning("poll_failed", reason=describe(error))
                 await self._wakeup.sleep(POLL_S)
                 return {}
-            raise BrokerError(f"Kafka at {self._settings.bootstrap_servers}: {describe(error)}") from error
+            raise group_failure(error, self._settings) from error
 
     async def fetch_has_ended(self) -> bool:
         """Wait up to a second for the fetch in flight and drop what it brought; whether none is in flight now."""

@@ -12,7 +12,7 @@ DEADLINE_S = 30.0
 WAIT_MS = 500
 """For records, per poll."""
 MAX_RECORDS = 20_000
-"""Per poll, so that a fetch (1 MiB a partition) is seldom cut up; the pipeline yields within a poll."""
+"""Per poll, so that a fetch (a few MiB of a partition) is seldom cut up; the pipeline yields within a poll."""
 START_S = 15.0
 """For one attempt to connect."""
 STOP_S = 10.0

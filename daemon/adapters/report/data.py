@@ -38,7 +38,8 @@ class Report:
     """Everything that the report shows, as plain values.
 
     ``summary`` is what ``summary.json`` holds. ``quality`` has one entry per detector, ours
-    under ``anomalyd``: measure -> value, for example ``{"AP": 0.61}``; empty without labels.
+    under ``anomalyd``: measure -> value, for example ``{"AP": 0.61}``; empty without labels. ``assets`` is how many
+    there were, of which ``traces`` may be some.
     """
 
     title: str
@@ -49,6 +50,7 @@ class Report:
     drift: Sequence[DriftRecord] = ()
     quality: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    assets: int = 0
 
 
 def _drift(records: Sequence[DriftRecord]) -> list[dict[str, Any]]:
@@ -101,7 +103,11 @@ def report_data(report: Report) -> dict[str, Any]:
         "summary": {
             key: summary.get(key) for key in ("rows", "scored", "filled", "episodes", "models", "seconds")
         },
-        "assets": len(report.traces),
+        "assets": max(report.assets, len(report.traces)),
+        # A drift is of the whole stream, and has its name for an asset.
+        "alarmedAssets": len(
+            {(e.first.stream, e.first.asset) for e in episodes if e.first.kind is not AlertKind.DRIFT}
+        ),
         "traces": [
             trace_document(trace, chosen, most, most_filled)
             for trace, chosen in zip(shown, sensors, strict=True)

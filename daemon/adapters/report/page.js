@@ -38,8 +38,8 @@ function modelTile() {
 
 function episodeTile() {
   if (!D.episodeCount) return tile("Episodes", "0", "nothing to report");
-  const firing = new Set(D.episodes.map((e) => e.asset)).size;
-  return tile("Episodes", count(D.episodeCount), "on " + firing + " of " + plural(D.assets, "asset"), "bad");
+  const where = D.alarmedAssets ? "on " + D.alarmedAssets + " of " + plural(D.assets, "asset") : "of the whole stream";
+  return tile("Episodes", count(D.episodeCount), where, "bad");
 }
 
 function findingTiles() {

@@ -25,8 +25,8 @@ from daemon.config.presets import CUSTOM, preset_document, preset_names
 from daemon.documents import counted
 from daemon.domain import RECORD_KEY, RECORD_TIMESTAMP, Format, Reason, Record, StreamSpec
 from daemon.errors import ConfigError, InputError
-from daemon.mapping import Assembly, InputMapping, Key, Origin, Path, Sources
-from daemon.stream.decode import Arrival, TreeDecoder, decode_with
+from daemon.mapping import Assembly, DecodeRule, InputMapping, Key, Origin, Path, Sources
+from daemon.stream.decode import Arrival, MessageSchemas, TreeDecoder, decode_with
 from daemon.stream.decoding import Decoder
 from daemon.stream.extract.items import compile_each
 from daemon.stream.extract.paths import ABSENT, compile_path
@@ -70,14 +70,22 @@ class Choice:
         return found
 
 
-def choose(records: Sequence[Record], where: str, noun: str = "line") -> Choice:
+def choose(
+    records: Sequence[Record], where: str, noun: str = "line", decoding: Decoding | None = None
+) -> Choice:
     """The best way to read these records.
+
+    Args:
+        records: the sample.
+        where: it comes from, for errors.
+        noun: what a record is called.
+        decoding: how they are decoded; None: as they look.
 
     Raises:
         InputError: none reads them; with what was seen, the nearest preset and the line to write.
     """
     some = in_blocks(records, TRIED)
-    decoding = find_decoding(some)
+    decoding = decoding or find_decoding(some)
     ranked = _ranked(records, decoding)
     if not ranked:
         raise InputError(f"{where}: {explain_nothing(some, len(records), noun, decoding)}")
@@ -165,7 +173,11 @@ def _ranked(records: Sequence[Record], decoding: Decoding) -> list[tuple[tuple[A
     ranked = []
     few = records[:: max(len(records) // _PROBED, 1)]
     for at, candidate in enumerate(_candidates(trees, decoding)):
-        if (glance := _survey(candidate, few)) is None or not glance.found:
+        glance = _survey(candidate, few)
+        if glance is not None and not glance.found and glance.untrusted and "quality" in candidate.input:
+            candidate = _trusting(candidate)
+            glance = _survey(candidate, few)
+        if glance is None or not glance.found:
             continue
         found = _survey(candidate, records)
         if found is None or found.share < _READ_AT_ALL or not found.found:
@@ -176,13 +188,22 @@ def _ranked(records: Sequence[Record], decoding: Decoding) -> list[tuple[tuple[A
         )
         plausible = found.repeated <= 0.2 and not numbered and found.varies
         if not candidate.fitted and "decode" in preset_document(candidate.format):
-            decoded = [tree for _, tree in trees_by(candidate, records[:_PROBED])]
+            decoded = [tree for _, tree in trees_by(candidate.mapping.decode, records[:_PROBED])]
             probed = [tree[0] if type(tree) is list and tree else tree for tree in decoded]
         known = evidence(candidate.own, probed, fitted=candidate.fitted)
         missed = 0 if candidate.fitted else _missed(candidate.own, probed)
         key = (round(found.share, 1), plausible, round(known, 1), found.found, candidate.rank, -missed, -at)
         ranked.append((key, found))
     return sorted(ranked, key=lambda each: each[0], reverse=True)
+
+
+def _trusting(candidate: Candidate) -> Candidate:
+    """The candidate without its quality, which makes every value bad: its codes mean something else."""
+    place = candidate.input["quality"]
+    key = "value" if "value" in candidate.input else "leaves"
+    why = f"{candidate.reasons.get(key, '')}; {place} is no quality: it would make all values bad"
+    document = {name: value for name, value in candidate.input.items() if name != "quality"}
+    return replace(candidate, input=document, reasons=dict(candidate.reasons) | {key: why})
 
 
 def _other(
@@ -218,9 +239,11 @@ def trees_of(records: Sequence[Record], rule: Any = None) -> Iterator[tuple[Reco
     yield from _decoded(records, decode)
 
 
-def trees_by(candidate: Candidate, records: Sequence[Record]) -> Iterator[tuple[Record, Any]]:
-    """The same for a candidate whose decoder makes a tree of its own of the messages."""
-    return _decoded(records, decode_with(candidate.mapping.decode))
+def trees_by(
+    rule: DecodeRule, records: Sequence[Record], schemas: MessageSchemas | None = None
+) -> Iterator[tuple[Record, Any]]:
+    """The same by a decoder that makes a tree of its own of the messages; ``schemas`` are those that they name."""
+    return _decoded(records, decode_with(rule, schemas=None if schemas is None else schemas.known))
 
 
 def _decoded(records: Sequence[Record], decode: TreeDecoder) -> Iterator[tuple[Record, Any]]:
@@ -455,12 +478,13 @@ def _leads(path: Path, scope: Any) -> list[str]:
 
 
 # ------------------------------------------------------------------ what to say where nothing is read
-def nearest_preset(records: Sequence[Record], rule: Any = None) -> str | None:
+def nearest_preset(records: Sequence[Record], rule: Any = None, *, reads: bool = False) -> str | None:
     """The preset that reads most of these records; none reading half of them, the one whose structure they have.
 
     Args:
         records: a few.
         rule: how they are decoded, if not as JSON.
+        reads: only one that reads half of them.
     """
     some = records[:_PROBED]
     trees = [tree for _, tree in trees_of(some, rule)]
@@ -471,11 +495,11 @@ def nearest_preset(records: Sequence[Record], rule: Any = None) -> str | None:
         if found is None:
             continue
         there = evidence(candidate.mapping, trees, fitted=False)
-        reads = found.share >= 0.5 and found.found > 0
-        if not reads and (there < 2 or there < 0.6 * _names_of(candidate.mapping)):
+        fits = found.share >= 0.5 and found.found > 0
+        if not fits and (reads or there < 2 or there < 0.6 * _names_of(candidate.mapping)):
             continue
-        if best is None or (reads, there) > best[:2]:
-            best = reads, there, name
+        if best is None or (fits, there) > best[:2]:
+            best = fits, there, name
     return None if best is None else best[2]
 
 

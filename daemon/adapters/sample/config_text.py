@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any, Final
 
 import yaml
@@ -14,6 +15,8 @@ from daemon.documents import one_line
 from daemon.domain import SECOND_NS, FieldNames, Format, StreamSpec
 
 _SPANS: Final = (("d", 86_400 * SECOND_NS), ("h", 3600 * SECOND_NS), ("m", 60 * SECOND_NS), ("s", SECOND_NS))
+_LONGEST_NAME: Final = 90
+"""Of what stands behind ``anomalyd.`` in the name of a group: Kafka's topics have at most 249 characters."""
 _SMALL_SPANS: Final = (("ms", 10**6), ("us", 10**3))
 
 
@@ -61,13 +64,30 @@ class Written:
     proposed: Sequence[str] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """Where records come from and outputs go to, and who asks for them."""
+
+    bootstrap_servers: str = "localhost:9092"
+    allow_plaintext: bool = False  # it was reached with this permission
+    name: str = "anomalyd"  # of the consumer group, and before the names of the outputs
+    schema_registry: Mapping[str, Any] = field(default_factory=dict)  # as the configuration says it
+
+    @staticmethod
+    def name_for(source: str) -> str:
+        """A name for group and outputs that no other topic's (or file's) configuration has."""
+        plain = re.sub(r"[^A-Za-z0-9._-]+", "-", source).strip(".-") or "stream"
+        if len(plain) > _LONGEST_NAME:
+            plain = f"{plain[: _LONGEST_NAME - 9]}-{sha256(source.encode()).hexdigest()[:8]}"
+        return f"anomalyd.{plain}"
+
+
 def config_yaml(
     spec: StreamSpec,
     topic: str | None = None,
     notes: Sequence[str] = (),
-    bootstrap_servers: str = "localhost:9092",
-    allow_plaintext: bool = False,
     written: Written | None = None,
+    ends: Ends | None = None,
 ) -> str:
     """A config.yaml for the stream, with every key of a stream and a comment on each.
 
@@ -75,10 +95,10 @@ def config_yaml(
         spec: the derived stream; its topics are used where ``topic`` is None.
         topic: the input topic.
         notes: written on top as comments.
-        bootstrap_servers: where the topic is.
-        allow_plaintext: whether it was reached with this permission.
         written: what the stream says in words of its own; None: what the spec alone shows.
+        ends: where the topic is, and where outputs go.
     """
+    ends = ends or Ends()
     written = written or Written(spec.format.value)
     topics = [topic] if topic is not None else list(spec.topics) or [f"sensors.{spec.name}"]
     why = written.why
@@ -102,14 +122,20 @@ def config_yaml(
             *(f"# Note: {_one_line(note)}" for note in notes),
             "",
             "kafka:",
-            f"  {f'bootstrap_servers: {quoted(bootstrap_servers)}':<35} # or ANOMALYD_KAFKA__BOOTSTRAP_SERVERS",
-            *(["  allow_plaintext: true               # unencrypted, beyond this machine"] * allow_plaintext),
-            "  group_id: anomalyd                  # the consumer group",
+            f"  {f'bootstrap_servers: {quoted(ends.bootstrap_servers)}':<35} # or ANOMALYD_KAFKA__BOOTSTRAP_SERVERS",
+            *(
+                ["  allow_plaintext: true               # unencrypted, beyond this machine"]
+                * ends.allow_plaintext
+            ),
+            _line(
+                f"  group_id: {quoted(ends.name)}", "the consumer group; another configuration needs another"
+            ),
             "  # A name of this process's own in the group. Killed and started again under it, the process has its",
             "  # partitions back at once; without one, the group first waits 45 s for the dead member. Two processes",
             "  # that live at once must not share it: give each its own, or write null.",
             "  instance_id: $hostname              # this machine's name; any other may stand here",
             "",
+            *_registry(ends.schema_registry),
             "streams:                              # assets of one kind: the same sensors, period and model",
             f"  - name: {quoted(spec.name)}",
             f"    topics: [{', '.join(map(quoted, topics))}]",
@@ -125,8 +151,31 @@ def config_yaml(
             "calibration:",
             "  budget: 1 per day                   # false episodes per asset that you accept",
             "",
+            "outputs:",
+            _line(
+                f"  prefix: {quoted(ends.name)}",
+                "topics <prefix>.alerts, .imputed, .drift, .dead-letter, .models and .state",
+            ),
+            "",
+            "http:",
+            "  port: 9464                          # /metrics and the page; a second process on this machine needs another",
+            "",
         ]
     )
+
+
+def _registry(section: Mapping[str, Any]) -> list[str]:
+    """The schema registry, where messages name schemas."""
+    if not section:
+        return []
+    return [
+        "schema_registry:                      # of the schemas that messages name",
+        *(
+            f"  {key}: {flow(value[0] if isinstance(value, list) and len(value) == 1 else value)}"
+            for key, value in section.items()
+        ),
+        "",
+    ]
 
 
 def _zone(spec: StreamSpec, why: Mapping[str, str]) -> list[str]:
@@ -142,7 +191,10 @@ def _reading(spec: StreamSpec, written: Written) -> list[str]:
     if written.input is None and spec.input is None:
         fields = ", ".join(f"{key}: {quoted(getattr(spec.fields, key))}" for key in FieldNames.__slots__)
         return [
-            _line(f"    format: {written.format}", why.get("format", "json-wide or json-long")),
+            _line(
+                f"    format: {written.format}",
+                why.get("format", "of the messages; columns of a table go by their names"),
+            ),
             _line(f"    fields: {{{fields}}}", why.get("fields", "")),
         ]
     lines = (

@@ -14,14 +14,18 @@ from pathlib import Path
 from shlex import quote
 from typing import Final
 
+import numpy as np
+
 from daemon.adapters.field_names import Role, named
 from daemon.adapters.files import Table, column_names, first_lines, is_lines, read_table
+from daemon.adapters.files.roles import listed
 from daemon.adapters.sample.choosing import TRIED, choose, in_blocks, places_used, trees_of
 from daemon.adapters.sample.config_text import Written
+from daemon.adapters.sample.encodings import Decoding
 from daemon.adapters.sample.gathering import Readings, of_survey, of_table
 from daemon.adapters.sample.measurements import told_apart
 from daemon.adapters.sample.places import items_of
-from daemon.adapters.sample.settling import Derived, settle
+from daemon.adapters.sample.settling import Derived, only_words, settle
 from daemon.adapters.sample.survey import Candidate, Survey, survey
 from daemon.documents import counted, shown
 from daemon.domain import FieldNames, Format, Record, StreamSpec
@@ -30,6 +34,10 @@ from daemon.mapping import Assembly
 
 SAMPLE_LINES: Final = 5000
 """Lines of a JSON Lines file that are looked at."""
+
+
+_LATER: Final = "sensors, assets and odd values that come later are not known"
+_BEFORE: Final = "sensors, assets and odd values that came before are not known"
 
 
 def derive(
@@ -62,11 +70,13 @@ def derive(
     if isinstance(sample, Path):
         if is_lines(sample):
             lines, whole = first_lines(sample, SAMPLE_LINES)
-            part = None if whole else f"derived from the first {counted(len(lines), 'line')}"
+            part = (
+                None if whole else f"derived from the first {counted(len(lines), 'line')} of more: {_LATER}"
+            )
             return _from_records(_records(lines), exclude, name, _Sample(str(sample), part, decided=decided))
         sample = read_table(sample, exclude, conditions)
     if isinstance(sample, Table):
-        return _from_table(sample if rows is None else sample.head(rows), exclude, name, decided)
+        return _from_table(sample, exclude, name, decided, rows)
     return _from_records(_records(sample), exclude, name, _Sample("sample"))
 
 
@@ -82,15 +92,30 @@ def derive_spec(
 
 
 def derive_of_topic(
-    records: Sequence[Record], whole: bool, exclude: Sequence[str], name: str, topic: str
+    records: Sequence[Record],
+    whole: bool,
+    exclude: Sequence[str],
+    name: str,
+    topic: str,
+    decoding: Decoding | None = None,
 ) -> Derived:
-    """The stream that a topic's newest records seem to come from; ``whole``: it has no others.
+    """The stream that a topic's newest records seem to come from.
+
+    Args:
+        records: the sample.
+        whole: the topic has no others.
+        exclude: sensors to leave out.
+        name: of the stream.
+        topic: their own.
+        decoding: how they are decoded; None: as they look.
 
     Raises:
         InputError: nothing in them looks like a reading.
     """
-    part = None if whole else f"derived from the newest {counted(len(records), 'message')}"
-    return _from_records(records, exclude, name, _Sample(f"topic {topic!r}", part, "message"))
+    part = None if whole else f"derived from the newest {counted(len(records), 'message')} of more: {_BEFORE}"
+    return _from_records(
+        records, exclude, name, _Sample(f"topic {topic!r}", part, "message", decoding=decoding)
+    )
 
 
 def _records(lines: Sequence[bytes]) -> list[Record]:
@@ -113,7 +138,8 @@ def names_in(path: Path) -> set[str]:
     return names
 
 
-def _from_table(table: Table, exclude: Sequence[str], name: str, decided: bool) -> Derived:
+def _from_table(whole: Table, exclude: Sequence[str], name: str, decided: bool, rows: int | None) -> Derived:
+    table = whole if rows is None else whole.head(rows)
     usable = int(table.usable.sum())
     if not usable:
         raise InputError(f"{table.path}: no row has a usable time")
@@ -131,13 +157,23 @@ def _from_table(table: Table, exclude: Sequence[str], name: str, decided: bool) 
     marks = {} if decided else derived.written.sensors
     notes = table.notes_without({name: keys.get("missing", ()) for name, keys in marks.items()})
     notes = [note for note in notes if note not in {_without_number(name) for name in readings.left_out}]
+    if len(table) < len(whole):
+        notes.append(_part_of(whole, len(table), readings))
     if not decided:
         notes += [f"left out: {name[:60]} ({why})" for name, why in list(readings.left_out.items())[:20]]
     if usable < len(table):
         first = next(iter(table.refused.items()))
         unused = counted(len(table) - usable, "row")
-        notes.append(f"{unused} cannot be used; row {first[0]}: {first[1].detail}")
+        notes.append(f"{unused} cannot be used; row {table.line_of(first[0])}: {first[1].detail}")
     return _noted(derived, notes, decided)
+
+
+def _part_of(whole: Table, rows: int, readings: Readings) -> str:
+    """The note that a stream is derived from the first rows of a table, with the sensors that are none for that."""
+    later = np.asarray(np.isfinite(whole.values[rows:]).any(axis=0), bool)
+    missed = [name for c, name in enumerate(whole.sensors) if later[c] and name in readings.left_out]
+    note = f"derived from the first {rows:,} of {counted(len(whole), 'row')}, as later ones are not known before training"
+    return f"{note}; only later ones have {listed(missed)}, left out" if missed else note
 
 
 def _without_number(name: str) -> str:
@@ -176,11 +212,12 @@ class _Sample:
     part: str | None = None  # the note that there are more records than these; None if there are not
     noun: str = "line"
     decided: bool = False
+    decoding: Decoding | None = None  # None: as the records look
 
 
 def _from_records(records: Sequence[Record], exclude: Sequence[str], name: str, sample: _Sample) -> Derived:
     where, noun, part = sample.where, sample.noun, sample.part
-    choice = choose(records, where, noun)
+    choice = choose(records, where, noun, sample.decoding)
     candidate = told_apart(choice.candidate, in_blocks(records, TRIED))
     found = survey(candidate, records)
     gathered = candidate.mapping.assembly is Assembly.GATHER
@@ -208,7 +245,7 @@ def _from_records(records: Sequence[Record], exclude: Sequence[str], name: str, 
             f"{counted(found.contradicting, 'value')} contradict{'s' if found.contradicting == 1 else ''} an earlier one of"
             " the same asset, time and sensor (the first counts): does another field tell them apart?"
         )
-    if left := {n: why for n, why in readings.left_out.items() if n not in found.texts}:
+    if left := {n: why for n, why in readings.left_out.items() if not only_words(n, found)}:
         notes.append(f"left out: {', '.join(f'{n[:60]} ({why})' for n, why in list(left.items())[:20])}")
     spec = StreamSpec(name, readings.sensors)
     if candidate.fields is not None:
@@ -216,9 +253,19 @@ def _from_records(records: Sequence[Record], exclude: Sequence[str], name: str, 
     else:
         spec = replace(spec, format=Format.MAPPED, input=candidate.mapping)
     used = {} if candidate.fitted else places_used(candidate, found, records)
-    written = _written(candidate, found, noun, used)
+    written = _with_registry(_written(candidate, found, noun, used), choice.decoding)
     derived = settle(spec, readings, written, whole=sample.part is None, found=found)
     return _noted(derived, notes, sample.decided)
+
+
+def _with_registry(written: Written, decoding: Decoding) -> Written:
+    """The same with the decoder alone, where the registry has the schemas that were at hand here."""
+    if decoding.written is None or written.input is None:
+        return written
+    why = {"input.decode": "after Confluent's framing; the registry has the schemas"}
+    return replace(
+        written, input=dict(written.input) | {"decode": decoding.written}, why=dict(written.why) | why
+    )
 
 
 def _left_out(readings: Readings) -> str:

@@ -11,11 +11,14 @@ import binascii
 import re
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from daemon.domain import Record
+from daemon.mapping import DecodeRule
+from daemon.stream.decode import Schema, SchemaId, decode_with
+from daemon.stream.decode.framing import framed
 from daemon.stream.decode.json_text import json_tree
 from daemon.stream.rejection import RejectedError
 
@@ -33,11 +36,13 @@ _GUID_END: Final = 17
 class Decoding:
     """How records are decoded, and what they look like.
 
-    ``rule`` is the ``decode`` of ``input``; None: as JSON, which needs no key.
+    ``rule`` is the ``decode`` of ``input``; None: as JSON, which needs no key. ``written`` is what the configuration
+    says where that is not all of the rule, because a registry has the schemas that the rule holds.
     """
 
     looks: str
     rule: dict[str, Any] | str | None
+    written: str | None = None
 
 
 _JSON: Final = Decoding("JSON", None)
@@ -54,9 +59,8 @@ _NAMED: Final = {
         "JSON after Confluent's framing of five bytes", {"kind": "json", "unwrap": ["confluent"]}
     ),
     "framed": Decoding(
-        "Avro or Protobuf after Confluent's framing, whose schemas are in a registry; write"
-        " schema_registry: {url: http://HOST:8081} and in the stream input: {decode: avro, asset: PATH, time: PATH,"
-        " leaves: .} (or decode: protobuf), and look at it with inspect TOPIC -c FILE",
+        "Avro or Protobuf after Confluent's framing, whose schemas are in a registry: of a topic,"
+        " --schema-registry http://HOST:8081 names it",
         None,
     ),
     "glue": Decoding(
@@ -83,6 +87,30 @@ def find_decoding(records: Sequence[Record]) -> Decoding:
         looks.pop("blank", None)
     (look, _), *_ = looks.most_common(1) or [("blank", 0)]
     return _NAMED[look]
+
+
+def names_schemas(records: Sequence[Record]) -> bool:
+    """Whether most of the records are in Confluent's framing, and no JSON: a registry has the schemas that they name."""
+    values = [
+        framed(record.value, record.headers) for record in records[:: max(len(records) // LOOKED_AT, 1)]
+    ]
+    looks = Counter(look_of(value) for value in values if value)
+    return bool(looks) and looks.most_common(1)[0][0] == "framed"
+
+
+def decoding_of_schemas(kind: str, schemas: Mapping[SchemaId, Schema]) -> Decoding:
+    """How records are decoded whose schemas are at hand.
+
+    Args:
+        kind: the decoder.
+        schemas: by their ids.
+
+    Raises:
+        ConfigError: the decoder's library is not installed.
+    """
+    rule = {"kind": kind, "schemas": {str(id): schema for id, schema in schemas.items()}}
+    decode_with(DecodeRule(kind, (), {"schemas": rule["schemas"]}))
+    return Decoding(f"{kind.capitalize()} after Confluent's framing, of the registry's schemas", rule, kind)
 
 
 def look_of(value: bytes) -> str:

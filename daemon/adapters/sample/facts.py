@@ -47,6 +47,19 @@ class Fact:
     certain: bool = True  # written; else proposed in a comment
 
 
+def unit(seen: Mapping[str, int]) -> Fact | None:
+    """The unit that most of its values name; others are converted to it, or masked."""
+    if not seen:
+        return None
+    usual, *others = sorted(seen, key=lambda text: (-seen[text], text))
+    also = (
+        f"; also in {', '.join(others[:4])}, which {'is' if len(others) == 1 else 'are'} converted"
+        if others
+        else ""
+    )
+    return Fact("unit", usual, f"its messages say so{also}")
+
+
 @dataclass(frozen=True, eq=False)
 class Series:
     """The readings of one sensor: per asset its times, rising, and its numbers, all finite."""

@@ -16,6 +16,7 @@ from daemon.adapters.sample.facts import Series, is_event_time
 from daemon.adapters.sample.roles import is_bookkeeping
 from daemon.adapters.sample.survey import Survey
 from daemon.domain import Floats, Ints, Mask
+from daemon.stream.extract.numbers import FAULT_HINTS
 
 MOST_ROW_CELLS: Final = 20_000_000
 """Rows times sensors that are laid out to find duplicates."""
@@ -65,12 +66,21 @@ def of_survey(found: Survey, exclude: Collection[str], *, gathered: bool) -> Rea
             )
     for name in found.sensors:
         if name not in series and name not in exclude and name not in left_out and name in found.kinds:
-            left_out[name] = "no number"
+            left_out[name] = _no_number(found, name)
     sensors = tuple(sorted(series))
     by_asset = np.argsort(found.asset, kind="stable")
     assets = np.split(found.time_ns[by_asset], np.flatnonzero(np.diff(found.asset[by_asset])) + 1)
     reporters = [times for name in sensors for times in series[name].times] if gathered else assets
     return Readings(sensors, series, reporters, assets, _rows(found, order, sensors), gathered, left_out)
+
+
+def _no_number(found: Survey, name: str) -> str:
+    """Why a sensor has no number: what its cells are most, and what helps."""
+    faults = found.faults.get(name)
+    if not faults:
+        return "no number"
+    fault = max(faults, key=lambda fault: (faults[fault], fault))
+    return f"no number, as {found.examples[name, fault]}: {FAULT_HINTS[fault]}"
 
 
 def _rows(found: Survey, order: Ints, sensors: Sequence[str]) -> Floats:

@@ -105,6 +105,11 @@ def are_names(values: Sequence[Any]) -> bool:
     return are_texts(values) and 2 * sum(type(value) is str for value in there) > len(there)
 
 
+def are_flags(values: Sequence[Any]) -> bool:
+    """Whether these are all true or false: beside a value, marks of it."""
+    return all(type(value) is bool for value in present(values))
+
+
 def are_states(values: Sequence[Any]) -> bool:
     """Whether these are a few texts that come again: they can be taken in as numbers."""
     there = present(values)

@@ -24,6 +24,7 @@ from daemon.config.sections import SensorSection
 from daemon.documents import counted, shown
 from daemon.domain import SECOND_NS, StreamSpec, to_ns
 from daemon.mapping import PLAIN
+from daemon.stream.extract.numbers import FAULT_HINTS
 
 WINDOW: Final = 16
 """Rows of a derived window, where the history is long enough."""
@@ -80,7 +81,8 @@ def settle(
         why=dict(written.why) | why | {f"sensors.{s}": _words(all_of) for s, all_of in by_sensor.items()},
         proposed=[] if found is None else _texts_left_out(readings, found),
     )
-    return Derived(spec, _sensor_notes(by_sensor), written, about_time)
+    notes = _sensor_notes(by_sensor) + ([] if found is None else _no_numbers(readings.sensors, found))
+    return Derived(spec, notes, written, about_time)
 
 
 def _timed(spec: StreamSpec, readings: Readings, whole: bool) -> tuple[StreamSpec, list[str], dict[str, str]]:
@@ -145,6 +147,7 @@ def _facts(sensor: str, readings: Readings, grid: tuple[int, int], found: Survey
     collected: list[Fact | None] = []
     if found is not None and sensor in found.kinds:
         collected += facts.kinds_seen(found.kinds[sensor], found.texts.get(sensor, {}))
+        collected.append(facts.unit(found.units.get(sensor, {})))
     sentinel = facts.sentinels(series)
     collected.append(sentinel)
     if sentinel is not None and sentinel.certain:
@@ -172,15 +175,31 @@ def _sensor_notes(by_sensor: Mapping[str, Sequence[Fact]]) -> list[str]:
         f"sensor {shown(sensor)}: {fact.key}: {flow(fact.value)}, because {fact.why}"
         for sensor, all_of in by_sensor.items()
         for fact in all_of
-        if fact.key and fact.certain
+        if fact.key not in ("", "unit") and fact.certain
     ]
+
+
+def _no_numbers(sensors: Sequence[str], found: Survey) -> list[str]:
+    """A note for each sensor and fault of its cells, but for words, which are proposed as states."""
+    return [
+        f"sensor {shown(sensor)}: {counted(count, 'value')} {'is' if count == 1 else 'are'} no number,"
+        f" as {found.examples[sensor, fault]}: {FAULT_HINTS[fault]}"
+        for sensor in sensors
+        for fault, count in sorted(found.faults.get(sensor, {}).items())
+        if fault != "text"
+    ]
+
+
+def only_words(name: str, found: Survey) -> bool:
+    """Whether the cells of a sensor that are no numbers are words."""
+    return found.faults.get(name, {}).keys() == {"text"}
 
 
 def _texts_left_out(readings: Readings, found: Survey) -> list[str]:
     """What is left out because it holds texts, as lines that take it in."""
     lines = []
     for name in readings.left_out:
-        texts: Mapping[str, int] = found.texts.get(name, {})
+        texts: Mapping[str, int] = found.texts.get(name, {}) if only_words(name, found) else {}
         if 1 < len(texts) <= facts.MANY_STATES:
             states: dict[str, Any] = {"states": facts.states_of(texts)}
             lines.append(

@@ -28,6 +28,7 @@ from daemon.adapters.sample.places import (
 from daemon.adapters.sample.roles import (
     RATES,
     UNITS_AND_QUALITY,
+    are_flags,
     are_names,
     are_states,
     common_way,
@@ -96,6 +97,10 @@ def _json_texts(tree: Any, way: Way) -> Iterable[Way]:
                 yield from _json_texts(value, (*way, name))
             elif opened(value) is not None:
                 yield (*way, name)
+
+
+_BODIES: Final = frozenset({"payload", "body", "state"})
+"""Names of what a message carries: of a number, its value."""
 
 
 class _Shaper:
@@ -177,14 +182,20 @@ class _Shaper:
     def _long(self) -> Candidate | None:
         """One reading an item: a sensor's name beside a value."""
         values = [w for w in ranked(self._own, Role.VALUE) if are_numbers(self._own[w])]
+        if not values and len(self._numbers) == 1:
+            values = [way for way in self._numbers if bare(way[-1]) in _BODIES]
         if not values:
             return None
         value = values[0]
         others = [
             way
             for way in self._numbers
-            if way != value and len(present(self._numbers[way])) > _OFTEN * len(self._items)
+            if way != value
+            and len(present(self._numbers[way])) > _OFTEN * len(self._items)
+            and not are_flags(self._numbers[way])
         ]
+        if any(way[-1] == value[-1] for way in others):
+            return None  # each of them is the value of what it stands below
         sensor = self._sensor(value)
         if sensor is None:
             return None
@@ -294,12 +305,19 @@ class _Shaper:
         reasons = {"leaves": counted(len(ways), "number") + (f" below {path_text(under)}" if under else "")}
         if left_out:
             reasons["leaves"] += "; `except` has what measures nothing: take a name out to read it"
+        arrays = [path_text(way) for way in self._blocks if way[: len(under)] == under]
+        if arrays:
+            reasons["leaves"] += (
+                f"; of {', '.join(arrays[:4])}, of numbers in an array, nothing is read: name them"
+                f" instead, as fields: {{a: '{arrays[0]}[0]', b: '{arrays[0]}[1]'}}"
+            )
         return self._made(asset, {"leaves": leaves}, reasons, None, merged=merged)
 
     def _left_out(self, under: Way, ways: Sequence[Way], asset: Choice) -> list[str]:
         """Leaves (or whole branches) below ``under`` that hold no measurements, by their first names."""
         taken = {way[len(under)] for way in ways}
         own = [asset.document, *listed(self._time.document if self._time else [])]
+        needed = {name for way in ways for name in way[len(under) :]}  # `except` is for names at any depth
         found: list[str] = []
         for way in self._own:
             if way[: len(under)] != under or way in ways or len(way) <= len(under):
@@ -307,7 +325,7 @@ class _Shaper:
             name = way[len(under)]
             if path_text(way) in own and len(way) == len(under) + 1:
                 continue
-            if name not in taken and name not in found and not are_states(self._own[way]):
+            if name not in taken | needed and name not in found and not are_states(self._own[way]):
                 found.append(name)
         return found[:40]
 

@@ -20,7 +20,7 @@ from daemon.domain import FieldNames, Floats, Format, Ints, Mask, Reason, Record
 from daemon.mapping import Assembly, InputMapping
 from daemon.stream.decoding import Decoder
 from daemon.stream.extract.numbers import NotANumberError, number_of
-from daemon.stream.rejection import RejectedError, SkippedError
+from daemon.stream.rejection import RejectedError, SkippedError, shown
 from daemon.stream.time_range import check_time
 
 MOST_CELLS: Final = 200_000
@@ -151,6 +151,9 @@ class Survey:
     zoneless: int  # texts of times that named no zone
     kinds: Mapping[str, Counter[str]]  # sensor -> JSON kinds of its cells
     texts: Mapping[str, Counter[str]]  # sensor -> its texts that are no numbers
+    faults: Mapping[str, Counter[str]] = field(default_factory=dict)  # sensor -> why cells are no numbers
+    examples: Mapping[tuple[str, str], str] = field(default_factory=dict)  # a cell of each sensor and fault
+    units: Mapping[str, Counter[str]] = field(default_factory=dict)  # sensor -> the units of its cells
 
     @cached_property
     def share(self) -> float:
@@ -204,6 +207,19 @@ class Survey:
         return rows < 0.95 * sent or comes_in_parts(counts, sent)
 
     @cached_property
+    def split_rows(self) -> bool:
+        """Whether records bring sensors for an asset and time that the first record of these did not have."""
+        there = np.flatnonzero(np.isfinite(self.numbers))
+        order = there[np.lexsort((self.record[there], self.time_ns[there], self.asset[there]))]
+        keys = np.stack([self.asset[order], self.time_ns[order]])
+        begins = np.ones(len(order), bool)
+        begins[1:] = (np.diff(keys, axis=1) != 0).any(axis=0)
+        row = np.cumsum(begins) - 1
+        first = self.record[order] == self.record[order][np.flatnonzero(begins)[row]]
+        cells = np.stack([row, self.sensor[order]])
+        return bool(np.unique(cells, axis=1).shape[1] > np.unique(cells[:, first], axis=1).shape[1])
+
+    @cached_property
     def scattered(self) -> bool:
         """Whether hardly an asset comes twice, as where the number of a message was taken for an asset."""
         pairs = np.unique(np.stack([self.asset, self.time_ns]), axis=1).shape[1]
@@ -240,7 +256,8 @@ def survey_with(decoder: Decoder, candidate: Candidate, records: Sequence[Record
     corrupt: list[bool] = []
     kinds: dict[str, Counter[str]] = {}
     plain: dict[str, int] = {}  # finite numbers, which need no look
-    texts: dict[str, Counter[str]] = {}
+    odd = _OddCells()
+    units: dict[str, Counter[str]] = {}
     skipped: Counter[str] = Counter()
     refused: dict[Reason, Refusal] = {}
     read = untrusted = looked = 0
@@ -266,7 +283,9 @@ def survey_with(decoder: Decoder, candidate: Candidate, records: Sequence[Record
             except RejectedError as error:
                 _refuse(refused, error, record)
                 continue
-            asset, time_ns, sensor, found, trusted = cell
+            asset, time_ns, sensor, found, trusted, unit = cell
+            if type(unit) is str and unit:
+                units.setdefault(sensor, Counter())[unit[:64]] += 1
             rows += (
                 at,
                 assets.setdefault(asset, len(assets)),
@@ -277,7 +296,7 @@ def survey_with(decoder: Decoder, candidate: Candidate, records: Sequence[Record
                 plain[sensor] = plain.get(sensor, 0) + 1
                 value, wrong = found, False
             else:
-                value, wrong = _number(found, sensor, kinds, texts)
+                value, wrong = _number(found, sensor, kinds, odd)
             untrusted += not trusted
             numbers.append(value if trusted else float("nan"))
             corrupt.append(wrong)
@@ -303,16 +322,35 @@ def survey_with(decoder: Decoder, candidate: Candidate, records: Sequence[Record
         untrusted,
         decoder.zoneless,
         kinds,
-        texts,
+        odd.texts,
+        odd.faults,
+        odd.examples,
+        units,
     )
 
 
 _KINDS: Final = {bool: "boolean", int: "number", float: "number", str: "text", list: "array", dict: "object"}
 
 
-def _number(
-    value: Any, sensor: str, kinds: dict[str, Counter[str]], texts: dict[str, Counter[str]]
-) -> tuple[float, bool]:
+class _OddCells:
+    """Cells that are no numbers, by sensor."""
+
+    def __init__(self) -> None:
+        self.texts: dict[str, Counter[str]] = {}
+        self.faults: dict[str, Counter[str]] = {}
+        self.examples: dict[tuple[str, str], str] = {}
+
+    def add(self, sensor: str, fault: str, value: Any) -> None:
+        self.faults.setdefault(sensor, Counter())[fault] += 1
+        if (sensor, fault) not in self.examples:
+            self.examples[sensor, fault] = shown(value)
+        if isinstance(value, str):
+            known = self.texts.setdefault(sensor, Counter())
+            if value in known or len(known) < TEXTS_KEPT:
+                known[value[:64]] += 1
+
+
+def _number(value: Any, sensor: str, kinds: dict[str, Counter[str]], odd: _OddCells) -> tuple[float, bool]:
     """The number of a cell, NaN where there is none; and whether the cell is corrupt."""
     kind = _KINDS.get(type(value), "null")
     if (seen := kinds.get(sensor)) is None:
@@ -320,11 +358,8 @@ def _number(
     seen[kind] += 1
     try:
         return number_of(value), False
-    except NotANumberError:
-        if kind == "text":
-            known = texts.setdefault(sensor, Counter())
-            if value in known or len(known) < TEXTS_KEPT:
-                known[value[:64]] += 1
+    except NotANumberError as error:
+        odd.add(sensor, error.fault, value)
         return float("nan"), True
 
 

@@ -208,11 +208,12 @@ async def provide_schemas(
     """
     if schemas is None or schemas.known is None:
         return
-    wanted = schemas.wanted(items)
-    if not wanted:
-        return
-    if registry is None:
-        assert schemas.registry is not None
-        registry = SchemaRegistry(schemas.registry)
-    for id in wanted:
-        schemas.known.put(id, await registry.schema(id))
+    for _ in range(schemas.rounds):
+        wanted = schemas.wanted(items)
+        if not wanted:
+            return
+        if registry is None:
+            assert schemas.registry is not None
+            registry = SchemaRegistry(schemas.registry)
+        for id in wanted:
+            schemas.known.put(id, await registry.schema(id))

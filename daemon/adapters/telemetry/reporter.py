@@ -36,6 +36,7 @@ from daemon.domain import (
 from daemon.model.faults import FaultKind
 from daemon.stream.accounts import Counts, Fault
 from daemon.stream.audit import SensorAudit
+from daemon.stream.extract.numbers import FAULT_HINTS
 
 if TYPE_CHECKING:  # for annotations only: the command line imports this package at its start
     from daemon.detector import Detector
@@ -44,6 +45,11 @@ if TYPE_CHECKING:  # for annotations only: the command line imports this package
 log = structlog.get_logger()
 
 MOST_UNKNOWN_SENSORS: Final = 20
+PARTS_RULE: Final = (
+    "several records have parts of one row, and only the first counts: `input: {rows: gather}` in the config puts"
+    " them together"
+)
+"""What helps where each record is taken for a whole row."""
 """Names outside the configuration that are logged, in all streams together."""
 MOST_FAULTS: Final = 100
 """Sensors and faults whose cells are logged, in all streams together."""
@@ -65,6 +71,8 @@ class IngestedPoll:
         default_factory=dict
     )  # a cell of each sensor and fault so far
     zoneless: bool = False  # timestamps came without a zone, and the configuration names none
+    converted_units: Iterable[tuple[str, str]] = ()  # sensors so far with units that were converted
+    in_parts: bool = False  # rows came in several records, of which only the first counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,8 +308,15 @@ class Reporter:
             self.metrics.episodes.suppressed("maintenance", poll.suppressed)
         self._log_unknown_sensors(name, poll.unknown_sensors)
         self._log_corrupt_cells(name, poll)
+        self._log_converted_units(name, poll.converted_units)
+        if poll.in_parts:
+            self._log_once(name, "rows_in_parts", PARTS_RULE)
         if poll.zoneless:
-            self._log_zoneless(name)
+            self._log_once(
+                name,
+                "timestamps_without_zone",
+                "they are read as UTC; the stream's `timezone` in the config says which zone they are in",
+            )
 
     def step_judged(self, stream: str, step: Step, period_ns: int, budget_ratio: float) -> None:
         """A chunk of rows was released and judged."""
@@ -335,16 +350,12 @@ class Reporter:
         self.metrics.consumer.processed(processing_s)
         self.metrics.consumer.latency(stream, latencies_s)
 
-    def _log_zoneless(self, stream: str) -> None:
-        """Once per stream: a producer that writes local time is an hour or more off, unnoticed."""
-        key = f"{stream}\x1fzone"
+    def _log_once(self, stream: str, event: str, rule: str) -> None:
+        """Once per stream: what a producer does goes unnoticed, and its values go wrong or astray."""
+        key = f"{stream}\x1f\x1f{event}"
         if key not in self._logged_once:
             self._logged_once.add(key)
-            log.warning(
-                "timestamps_without_zone",
-                stream=stream,
-                rule="they are read as UTC; the stream's `timezone` in the config says which zone they are in",
-            )
+            log.warning(event, stream=stream, rule=rule)
 
     def _log_unknown_sensors(self, stream: str, sensors: Iterable[str]) -> None:
         """Once per name: a sensor that is not in the configuration is most often a misspelt one."""
@@ -372,7 +383,21 @@ class Reporter:
                     fault=fault,
                     count=n,
                     example=poll.corrupt_examples.get((sensor, fault), ""),
-                    rule="they count as missing; `missing` and `states` in the config say what texts mean",
+                    rule=f"they count as missing: {FAULT_HINTS[fault]}",
+                )
+
+    def _log_converted_units(self, stream: str, converted: Iterable[tuple[str, str]]) -> None:
+        """Once per sensor and unit: whoever changed it may not know who else reads it."""
+        for sensor, unit in converted:
+            key = (stream, sensor, f"unit {unit}")
+            if key not in self._logged_faults and len(self._logged_faults) < MOST_FAULTS:
+                self._logged_faults.add(key)
+                log.warning(
+                    "unit_converted",
+                    stream=stream,
+                    sensor=sensor,
+                    unit=unit,
+                    rule="the sensor's `unit` in the config is another one: its numbers are converted to that",
                 )
 
     # -------------------------------------------------------------- models

@@ -79,16 +79,17 @@ def _write_table(made: SyntheticRows, path: Path, suffix: str, total: int) -> No
     """
     bundle = made.bundle
     fields = condition_names(bundle.conditions)
+    sensors = made.arriving.sensors
     taken = {"asset", "timestamp", SYNTHETIC, *fields}
-    if taken & set(bundle.sensors):
-        clash = sorted(taken & set(bundle.sensors))[0]
+    if taken & set(sensors):
+        clash = sorted(taken & set(sensors))[0]
         raise UsageError(f"--out {path.name}: a sensor is called {clash!r} as a column is; write .jsonl")
     schema = pa.schema(
         [
             ("asset", pa.string()),
             ("timestamp", pa.timestamp("ns" if bundle.period_ns % 1_000 else "us", "UTC")),
             *((name, pa.string()) for name in fields),
-            *((sensor, pa.float64()) for sensor in bundle.sensors),
+            *((sensor, pa.float64()) for sensor in sensors),
             (SYNTHETIC, pa.bool_()),
         ]
     )
@@ -101,17 +102,17 @@ def _write_table(made: SyntheticRows, path: Path, suffix: str, total: int) -> No
             table = stack.enter_context(pq.ParquetWriter(str(path), schema))
         left = total
         for stretch in made.stretches():
-            A, T, C = stretch.values.shape
+            A, T, S = stretch.values.shape
             rows = min(A * T, left)
             left -= rows
-            flat = stretch.values.transpose(1, 0, 2).reshape(-1, C)[:rows]
+            flat = stretch.values.transpose(1, 0, 2).reshape(-1, S)[:rows]
             at = stretch.labels.T.reshape(-1)[:rows].tolist()
             times = np.repeat([made.time_ns(stretch.first + t) for t in range(T)], A)[:rows]
             columns: list[Any] = [
                 pa.array((made.names * T)[:rows], pa.string()),
                 pa.array(times, pa.timestamp("ns", "UTC")).cast(schema.field("timestamp").type),
                 *(pa.array([labels[k].get(n) if k >= 0 else None for k in at], pa.string()) for n in fields),
-                *(pa.array(flat[:, c], pa.float64(), from_pandas=True) for c in range(C)),
+                *(pa.array(flat[:, s], pa.float64(), from_pandas=True) for s in range(S)),
                 pa.array(np.ones(rows, bool)),
             ]
             table.write_table(pa.Table.from_arrays(columns, schema=schema))

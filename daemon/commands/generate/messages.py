@@ -74,8 +74,8 @@ def _encoded(
     bundle, fields = made.bundle, layout.fields
     encode = msgspec.json.Encoder().encode
     names = [name.encode() for name in made.names]
-    seen = np.flatnonzero(bundle.models.scaler.seen)
-    sensors = [bundle.sensors[c] for c in seen.tolist()]
+    seen = np.flatnonzero(made.arriving.seen)
+    sensors = [made.arriving.sensors[s] for s in seen.tolist()]
     conditions = [label_fields(label) for label in bundle.conditions]
     first: int | None = None
     times: list[str] = []

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from daemon.commands.generate.arriving import ArrivingRows
 from daemon.commands.generate.request import Request, condition_of, fault_of
 from daemon.domain import (
     Floats,
@@ -33,7 +34,7 @@ BURST = 4.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RowChunk:
-    """Rows ``first ..`` of all assets: (A, T, C) raw, NaN where missing, and (A, T) conditions."""
+    """Rows ``first ..`` of all assets: (A, T, S) as they arrive, NaN where missing, and (A, T) conditions."""
 
     first: int
     values: Floats
@@ -55,6 +56,9 @@ class _Fault:
 class SyntheticRows:
     """The rows of a request, stretch by stretch; and, from the start, the truth about their faults.
 
+    Faults are injected into what the model draws (of a counter its rate, of an angle cosine and sine); the rows are
+    then written as sensors send them (``arriving``).
+
     Raises:
         UsageError: a sensor, kind of fault, asset or condition that is not there, or too few rows.
     """
@@ -70,7 +74,8 @@ class SyntheticRows:
         self.condition = condition
         self._plan = self._faults()
         self._gaps = np.random.default_rng([request.seed, 2])
-        self._missing_until = np.zeros((request.assets, len(bundle.sensors)))
+        self.arriving = ArrivingRows(bundle, request.assets)
+        self._missing_until = np.zeros((request.assets, len(self.arriving.sensors)))
 
     @property
     def notes(self) -> list[str]:
@@ -108,7 +113,7 @@ class SyntheticRows:
             FaultRecord(
                 fault.kind,
                 self.names[fault.asset],
-                self.bundle.sensors[c],
+                self.arriving.sensor_of(c),
                 self.time_ns(fault.start),
                 self.time_ns(fault.stop),
                 abs(fault.size) if fault.kind.sized else None,
@@ -143,7 +148,7 @@ class SyntheticRows:
                 continue
             assert labels is not None
             part = slice(done - start, ready - start)
-            yield RowChunk(done, self._holed(kept[:, part].copy(), done), labels[:, part])
+            yield RowChunk(done, self._holed(self.arriving.of(kept[:, part]), done), labels[:, part])
             before = min(lead, ready)
             kept, labels = kept[:, ready - before - start :], labels[:, ready - before - start :]
             done = ready
@@ -198,11 +203,11 @@ class SyntheticRows:
         share = self.request.gaps
         if not share:
             return values
-        random, (A, T, C) = self._gaps, values.shape
+        random, (A, T, S) = self._gaps, values.shape
         # Bursts begin at random and may overlap: with this probability 1 - share of the cells are in none.
-        begins = random.random((A, T, C)) < 1.0 - (1.0 - share) ** (1.0 / BURST)
+        begins = random.random((A, T, S)) < 1.0 - (1.0 - share) ** (1.0 / BURST)
         rows = first + np.arange(T)[None, :, None]
-        until = np.where(begins, rows + random.geometric(1.0 / BURST, (A, T, C)), 0.0)
+        until = np.where(begins, rows + random.geometric(1.0 / BURST, (A, T, S)), 0.0)
         until[:, 0] = np.maximum(until[:, 0], self._missing_until)
         until = np.maximum.accumulate(until, 1)
         self._missing_until = until[:, -1]

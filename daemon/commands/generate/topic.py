@@ -88,7 +88,7 @@ def _batches(
     each: Iterable[tuple[bytes, bytes]], size: int, format: Format, made: SyntheticRows
 ) -> Iterator[tuple[float, list[tuple[bytes, bytes]]]]:
     """(rows, messages); of json-long as many messages as these rows have readings."""
-    per_row = 1 if format is Format.JSON_WIDE else max(int(made.bundle.models.scaler.seen.sum()), 1)
+    per_row = 1 if format is Format.JSON_WIDE else max(sum(made.arriving.seen), 1)
     batch: list[tuple[bytes, bytes]] = []
     for message in each:
         batch.append(message)

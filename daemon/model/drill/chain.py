@@ -13,7 +13,7 @@ class Rules:
     """The stream's rules that raise alerts without a score; in rows."""
 
     stuck_rows: Ints  # (C,) rows without a change after which ``sensor_stuck`` opens
-    silent_rows: int  # rows without a value after which ``sensor_silent`` opens
+    silent_rows: Ints  # (C,) rows without a value after which ``sensor_silent`` opens
     lasting_rows: int  # how long an injected fault of these kinds lasts
 
 

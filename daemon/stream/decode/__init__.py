@@ -4,13 +4,15 @@
 name, each in a module of its own; those whose messages are of a schema (``framed``) find it in ``Schemas``, which
 the shell fills. A decoder raises ``RejectedError`` for bytes that are not what it reads, and
 knows nothing of sensors: these are found by ``stream.extract``. Where a record has several parts of which some
-cannot be decoded, those alone are refused (``Arrival.refused``). ``Births`` is what a partition must remember.
+cannot be decoded, those alone are refused (``Arrival.refused``). Texts within a tree that are messages themselves are
+decoded by ``inner``. ``Births`` is what a partition must remember.
 """
 
 from daemon.stream.decode.arrival import Arrival, TreeDecoder
 from daemon.stream.decode.births import Births, KnownBirth
-from daemon.stream.decode.decoders import decode_with, has_memory, inner_bytes
+from daemon.stream.decode.decoders import decode_with, has_memory
 from daemon.stream.decode.framing import SchemaId
+from daemon.stream.decode.inner import compile_inner
 from daemon.stream.decode.message_schemas import MessageSchemas
 from daemon.stream.decode.schemas import Schema, Schemas
 
@@ -23,7 +25,7 @@ __all__ = [
     "SchemaId",
     "Schemas",
     "TreeDecoder",
+    "compile_inner",
     "decode_with",
     "has_memory",
-    "inner_bytes",
 ]

@@ -10,7 +10,7 @@ The options hold what is in the files, not their names: the configuration has re
 once per id, and so is the reason why a schema cannot be used.
 
     schema       text of an Avro schema
-    schemas      id -> text of an Avro schema, or -> a FileDescriptorSet, in bytes
+    schemas      id -> text of an Avro schema, or -> a FileDescriptorSet, in bytes; or -> a ``Schema``
     descriptor   a FileDescriptorSet, in bytes
     message      full name of a Protobuf message; needed where the framing does not name it
     framing      one of ``framing.FRAMINGS``
@@ -55,6 +55,12 @@ def needs_schemas(rule: DecodeRule) -> bool:
     fixed = "schema" in rule.options or "descriptor" in rule.options
     named = rule.kind in ("avro", "protobuf") and _framing(rule) == "confluent" and not _encoded_in_json(rule)
     return named and not fixed and rule.registry is not None
+
+
+def given_ids(rule: DecodeRule) -> frozenset[str]:
+    """The ids of the schemas that the rule has itself, as texts."""
+    given = rule.options.get("schemas")
+    return frozenset(str(id).lower() for id in given) if isinstance(given, Mapping) else frozenset()
 
 
 def framed_decoder(rule: DecodeRule, schemas: Schemas | None, most_bytes: int) -> Read:
@@ -248,7 +254,9 @@ def _given(options: Mapping[str, object], make: Callable[[object], Schema]) -> d
     if not isinstance(listed, Mapping):
         raise ConfigError("decode: schemas is a table: write ID: FILE, one per line")
     return {
-        int(id) if str(id).isdigit() else str(id).lower(): _usable(f"schemas {id}", partial(make, each))
+        int(id) if str(id).isdigit() else str(id).lower(): each
+        if isinstance(each, Schema)
+        else _usable(f"schemas {id}", partial(make, each))
         for id, each in listed.items()
     }
 

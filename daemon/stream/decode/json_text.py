@@ -14,7 +14,7 @@ import msgspec
 
 from daemon.domain import Reason
 from daemon.stream.decode.wrappings import looks_like
-from daemon.stream.rejection import RejectedError
+from daemon.stream.rejection import RejectedError, shown
 
 _LONGEST_NUMBER: Final = 400  # digits; Python itself refuses integers of over 4300
 _decode = msgspec.json.Decoder().decode
@@ -44,7 +44,7 @@ def lenient_json(value: bytes) -> Any:
         detail = looks_like(value) or f"byte {error.start} is not UTF-8"
         raise RejectedError(Reason.NOT_UTF8, detail) from None
     if not text or text.isspace():
-        raise RejectedError(Reason.BLANK, "nothing but white space")
+        raise RejectedError(Reason.BLANK, "nothing but white space" if text else "empty")
     try:
         return json.loads(text, parse_int=_integer)
     except RecursionError:
@@ -54,7 +54,12 @@ def lenient_json(value: bytes) -> Any:
         if hint and value[:1] not in b"{[":
             raise RejectedError(Reason.NOT_JSON, hint) from None
         more = " (several JSON texts? Give decode: json-lines)" if error.msg == "Extra data" else ""
-        detail = f"{error.msg.removesuffix(' at')} at character {error.pos}{more}"
+        found = (
+            f", where {shown(text[error.pos : error.pos + 16])} is"
+            if text[error.pos :].strip()
+            else ", the end"
+        )
+        detail = f"{error.msg.removesuffix(' at')} at character {error.pos}{more or found}"
         raise RejectedError(Reason.NOT_JSON, detail) from None
 
 

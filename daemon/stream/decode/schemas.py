@@ -7,6 +7,7 @@ that names a schema nobody has asked for is rejected; the runtime sees to it tha
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -82,6 +83,10 @@ class Schemas:
             self._absent.clear()
         self._absent[id] = found
 
+    def has_answer(self, id: SchemaId) -> bool:
+        """Whether the registry has answered for an id."""
+        return id in self._known or id in self._absent
+
     def forget_absent(self) -> None:
         """Forget which schemas the registry did not have: they may have been registered since."""
         self._absent.clear()
@@ -97,22 +102,22 @@ class Schemas:
 
     def wanted(
         self, items: Sequence[Record | Reading], unwrap: Callable[[bytes], bytes] | None = None
-    ) -> list[SchemaId]:
-        """The schemas that records name and of which nothing is known, each once, those of most records first.
+    ) -> Counter[SchemaId]:
+        """The schemas that records name and of which nothing is known, with how many records name each.
 
         Args:
             items: records; readings have no schema.
             unwrap: takes off what is around the framing.
         """
-        found: dict[SchemaId, int] = {}
+        found: Counter[SchemaId] = Counter()
         for prefix, count in _prefixes(items, unwrap).items():
             try:
                 id, _ = confluent_id(prefix)
             except RejectedError:
                 continue
-            if id not in self._known and id not in self._absent:
-                found[id] = found.get(id, 0) + count
-        return sorted(found, key=lambda id: (-found[id], str(id)))
+            if not self.has_answer(id):
+                found[id] += count
+        return found
 
 
 def _prefixes(items: Sequence[Record | Reading], unwrap: Callable[[bytes], bytes] | None) -> dict[bytes, int]:

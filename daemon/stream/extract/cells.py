@@ -99,7 +99,7 @@ def name_of(found: Any, mapping: InputMapping, scope: Scope) -> str:
 class Leaves:
     """The leaves below a place, by the names on the way to them.
 
-    What the mapping reads as an asset, a time, a quality or a condition is none. Arrays are cells too, so that
+    What the mapping reads as an asset, a time, a quality, a unit or a condition is none. Arrays are cells too, so that
     one that stands where a number is due is counted, unless the mapping takes their elements.
     """
 
@@ -121,6 +121,10 @@ class Leaves:
         if self._prefix is not None or self._glob is not None or self._arrays:
             return False
         return not any(left_out.intersection(sensors) for _, left_out in self._roots)
+
+    def left_out(self, place: int) -> frozenset[str]:
+        """The names at one of the places that are no leaves; some may be globs, or ways to fields within."""
+        return self._roots[place][1]
 
     def root(self, scope: Scope) -> tuple[dict[str, Any] | None, frozenset[str]]:
         """The place whose leaves are looked for, and the names in it that are none; None: it is not there."""
@@ -181,6 +185,7 @@ def _sources(mapping: InputMapping) -> list[Source]:
     """Everything that the mapping reads as something else than a value."""
     sources = [*mapping.asset, *mapping.time.sources, *mapping.time.plus]
     sources += [] if mapping.quality is None else mapping.quality.sources
+    sources += mapping.unit
     sources += [] if mapping.leaves is None else mapping.leaves.prefix
     sources += [] if mapping.wave is None else (*mapping.wave.rate, *mapping.wave.step)
     for each in mapping.condition.values():

@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from daemon.domain import NO_CONDITION, Reading, Reason, Record, StreamSpec
+from daemon.domain import BAD_QUALITY, NO_CONDITION, Reading, Reason, Record, StreamSpec
 from daemon.mapping import Assembly, Bound, InputMapping, Reduce, Source
 from daemon.stream.accounts import displace
 from daemon.stream.extract.cells import Cell, Cells, Leaves, compile_cells, compile_value, no_cells
@@ -28,8 +28,10 @@ from daemon.stream.extract.items import compile_each_counted, compile_skip
 from daemon.stream.extract.numbers import NotANumberError, number_of
 from daemon.stream.extract.paths import ABSENT, Scope, where_they_end
 from daemon.stream.extract.repetitions import Repetitions
+from daemon.stream.extract.sensor_index import index_of
 from daemon.stream.extract.sensor_values import SensorValues
 from daemon.stream.extract.sources import as_text, compile_sources
+from daemon.stream.extract.units import Units
 from daemon.stream.extract.waves import compile_step, features
 from daemon.stream.fields import AssetIds, ConditionLabels, SensorNames
 from daemon.stream.rejection import RejectedError, SkippedError
@@ -50,6 +52,7 @@ class ExtractedCell(NamedTuple):
     sensor: str
     value: Any  # as the tree has it
     trusted: bool  # its quality is not bad
+    unit: Any = None  # as the tree has it
 
 
 class _RefusedItems:
@@ -97,13 +100,15 @@ class Extractor:
         self._skips_item = compile_skip(mapping.skip, items=True)
         self._skips_null = any(rule.source is None for rule in mapping.skip)
         self._items = compile_each_counted(mapping.each)
+        places = " or ".join(path.text for path in mapping.each)
+        self._no_items = f"nothing in {places}" if places else "an array without an element"
         self._keys = ItemKeys(mapping, asset_ids, event_times)
         self._time, self._trusted = self._keys.time, self._keys.trusted
         self._cells = compile_cells(mapping)
-        self._missing = mapping.missing | {
-            float(word) for word in mapping.missing if isinstance(word, int | float)
-        }
-        self._plain = not self._missing and self._values.plain
+        self._missing = _with_floats(mapping.missing)
+        self._units = Units(spec.rules) if mapping.unit and any(rule.unit for rule in spec.rules) else None
+        self._given_unit: Any = None  # that of the item, or the cell, which is read
+        self._plain = not self._missing and self._values.plain and self._units is None
         self._condition = {name: compile_sources(sources) for name, sources in mapping.condition.items()}
         self._wave = mapping.wave
         if self._wave is not None and self._wave.reduce:
@@ -111,11 +116,11 @@ class Extractor:
         explodes = self._wave is not None and not self._wave.reduce
         self._step = compile_step(self._wave) if self._wave is not None and explodes else None
         self._rename = mapping.rename
-        self._by_cell = _differs_by_cell(mapping)
+        self._by_cell = differs_by_cell(mapping)
         spreads = self._by_cell or explodes or bool(mapping.sensor and self._wave)
-        self._index = _index(spec, {} if spreads else mapping.rename)
+        self._index = index_of(spec, {} if spreads else mapping.rename)
         self._leaves = Leaves(mapping) if mapping.leaves is not None else None
-        self._most = max(1, MOST_CELLS // max(1, len(self._sensors)))
+        self._most = most_readings(len(self._sensors))
         self._read = self._read_item
         self._whole = mapping.assembly is Assembly.WHOLE
         reduced = sum(1 << c for c, rule in enumerate(spec.rules) if rule.reduce is not Reduce.FIRST)
@@ -209,7 +214,7 @@ class Extractor:
             root: Scope = (tree, None, None)
             raise RejectedError(Reason.NO_VALUES, lambda: where_they_end(self._mapping.each, root))
         if not items:
-            raise SkippedError("no_items")
+            raise SkippedError("no_items", self._no_items)
         if self._skips_item is None:
             return items, misfits
         kept: tuple[list[Scope], list[Scope]] = ([], [])
@@ -253,6 +258,7 @@ class Extractor:
         """Add the leaves of an item, whose names are those of sensors as they stand."""
         asset, time_ns, trusted = self._keys.of_item(scope, record)
         assert self._leaves is not None
+        self._read_unit(scope, record)
         root, left_out = self._leaves.root(scope)
         if root is None:
             raise RejectedError(Reason.NO_VALUES, lambda: no_cells(self._mapping, scope))
@@ -293,6 +299,7 @@ class Extractor:
             raise RejectedError(Reason.UNKNOWN_SENSOR, lambda: self._sensor_names.unknown_detail(name))
         value, bit = self._value(scope), 1 << place
         trusted = self._trusted is None or self._trusted(scope, record)
+        self._read_unit(scope, record)
         if value is ABSENT and trusted:
             raise RejectedError(Reason.NO_VALUES, lambda: no_cells(self._mapping, scope))
         reading = found.get((asset, time_ns)) or self._reading(asset, time_ns, scope, record, found)
@@ -311,6 +318,7 @@ class Extractor:
     def _read_item(self, scope: Scope, record: Record, found: Found) -> None:
         """Add the cells of an item, which have one asset, time and quality."""
         asset, time_ns, trusted = self._keys.of_item(scope, record)
+        self._read_unit(scope, record)
         cells = self._cells(scope, record)
         reading = found.get((asset, time_ns)) or self._reading(asset, time_ns, scope, record, found)
         if not self._put_all(reading, cells, trusted):
@@ -357,6 +365,7 @@ class Extractor:
                     unknown = unknown or cell.sensor
                     continue
                 reading = self._reading(cell.asset, cell.time_ns, scope, record, found)
+                self._given_unit = cell.unit
                 self._put(reading, place, cell.value, cell.trusted)
                 used += 1
             except RejectedError as error:
@@ -386,12 +395,23 @@ class Extractor:
                     yield RejectedError(Reason.NO_VALUES, no_cells(self._mapping, scope))
                     continue
                 value = None
+            unit = self._keys.unit and self._keys.unit((scope[0], name, scope[2]), record)
             if self._step is None or type(value) is not list:
-                yield ExtractedCell(asset, time_ns, sensor, value, trusted)
+                yield ExtractedCell(asset, time_ns, sensor, value, trusted, unit)
                 continue
             step = step or self._step(scope, record) * 1e9
             for at, sample in enumerate(value):
-                yield ExtractedCell(asset, time_ns + round(at * step), sensor, sample, trusted)
+                yield ExtractedCell(asset, time_ns + round(at * step), sensor, sample, trusted, unit)
+
+    @property
+    def converted(self) -> Mapping[tuple[int, str], int]:
+        """Numbers that came in another unit than their sensor's, by the sensor's place and that unit."""
+        return {} if self._units is None else self._units.counts
+
+    def _read_unit(self, scope: Scope, record: Record) -> None:
+        if self._units is not None:
+            assert self._keys.unit is not None
+            self._given_unit = self._keys.unit(scope, record)
 
     # ------------------------------------------------------------------ one value
     def _put(self, reading: Reading, place: int, value: Any, trusted: bool) -> None:
@@ -412,8 +432,8 @@ class Extractor:
         assert isinstance(reading.values, list)
         reading.values[place] = number
         reading.reported |= 1 << place
-        if fault:
-            reading.corrupt = [*reading.corrupt, (place, fault)]
+        if fault or not trusted:
+            reading.corrupt = [*reading.corrupt, (place, fault or BAD_QUALITY)]
 
     def _number(self, value: Any, place: int) -> float:
         missing = self._missing
@@ -422,6 +442,8 @@ class Extractor:
         number = number_of(value, self._states[place])
         if missing and number in missing:
             return _NAN
+        if self._units is not None and number == number:
+            number = self._units.converted(number, place, self._given_unit)
         return number if self._values.plain else self._values.apply_one(number, place)
 
     def _label(self, scope: Scope, record: Record, asset: str) -> str:
@@ -431,6 +453,16 @@ class Extractor:
             value = read(scope, record)
             given[name] = None if value is ABSENT else as_text(value) if type(value) is bytes else value
         return self._labels.label(given, asset)
+
+
+def _with_floats(missing: frozenset[object]) -> frozenset[object]:
+    """Words and numbers for no value, the numbers as floats too."""
+    return missing | {float(word) for word in missing if isinstance(word, int | float)}
+
+
+def most_readings(sensors: int) -> int:
+    """Readings of one message, at most."""
+    return max(1, MOST_CELLS // max(1, sensors))
 
 
 def _reduced(cells: Cells, wanted: tuple[str, ...]) -> Cells:
@@ -452,24 +484,11 @@ def _time_of(reading: Reading) -> int:
     return reading.time_ns
 
 
-def _index(spec: StreamSpec, rename: Mapping[str, tuple[str | None, str]]) -> Mapping[str, int]:
-    """The place of each sensor, by every name that its cells have."""
-    places = {
-        rule.source or name: place
-        for place, (name, rule) in enumerate(zip(spec.sensors, spec.rules, strict=True))
-    }
-    index = dict(places)
-    for old, (_, new) in rename.items():
-        index.pop(old, None)
-        if new in places:
-            index[old] = places[new]
-    return index
-
-
-def _differs_by_cell(mapping: InputMapping) -> bool:
+def differs_by_cell(mapping: InputMapping) -> bool:
     """Whether the cells of an item have assets, times or qualities of their own."""
     sources = [*mapping.asset, *mapping.time.sources, *mapping.time.plus]
     sources += [] if mapping.quality is None else mapping.quality.sources
+    sources += mapping.unit
     if mapping.sensor:  # the item has one cell, and ``$name`` is the key of the item
         sources = []
     return any(_is_bound(source) for source in sources) or any(

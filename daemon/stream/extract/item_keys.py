@@ -36,11 +36,13 @@ class ItemKeys:
     Attributes:
         time: the event time of an item, in nanoseconds.
         trusted: whether its quality is not bad; None: nothing says so.
+        unit: that of its values; None: nothing says so.
     """
 
     def __init__(self, mapping: InputMapping, asset_ids: AssetIds, event_times: EventTimes) -> None:
         self.time = compile_time(mapping.time, event_times, any_epoch=mapping.preset in OWN_FORMATS)
         self.trusted = None if mapping.quality is None else compile_quality(mapping.quality)
+        self.unit = compile_sources(mapping.unit) if mapping.unit else None
         self._mapping = mapping
         self._asset = compile_sources(mapping.asset) if mapping.asset else None
         self._asset_ids, self._known_assets = asset_ids, asset_ids.valid

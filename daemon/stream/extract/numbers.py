@@ -30,7 +30,7 @@ BOOLEAN_WORDS: Final[Mapping[str, float]] = {
     "no": 0.0,
 }
 """Texts, in lower case, that are 1 or 0 wherever they stand."""
-FAULTS: Final = ("text", "ambiguous", "base64", "array", "object", "infinite", "too_large")
+FAULTS: Final = ("text", "ambiguous", "base64", "array", "object", "infinite", "too_large", "unit")
 """Why a cell is corrupt; a fixed set, so that each can be a metric label."""
 FAULT_HINTS: Final[Mapping[str, str]] = {
     "text": "a text that is no number: give the sensor states, or put the word under missing",
@@ -41,6 +41,7 @@ FAULT_HINTS: Final[Mapping[str, str]] = {
     "object": "an object: give a path into it",
     "infinite": "infinity",
     "too_large": "beyond what a number of 64 bits holds",
+    "unit": "in a unit that is not the sensor's and cannot be converted to it: see unit of the sensor",
 }
 """What each fault is, and what helps."""
 _NUMBER: Final = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?")

@@ -53,14 +53,10 @@ _TEXTS_KEPT: Final = 1024
 
 def compile_quality(rule: QualityRule) -> Callable[[Scope, Record], bool]:
     """The function that says whether the value of an item is to be trusted."""
-    read = compile_sources(rule.sources)
-    grade = _grade_of(rule)
-    bad_from = 2 if rule.uncertain == "keep" else 1
+    read, verdict = compile_sources(rule.sources), compile_verdict(rule)
     listed = bool(rule.good or rule.bad)
-    alone = len(rule.sources) == 1 and first_field(rule.sources) is not None
-    known: dict[str, bool] = {}
-
     field = first_field(rule.sources)  # often it is there
+    alone = len(rule.sources) == 1 and field is not None
 
     def trusted(scope: Scope, record: Record) -> bool:
         item = scope[0]
@@ -68,19 +64,29 @@ def compile_quality(rule: QualityRule) -> Callable[[Scope, Record], bool]:
             found = ABSENT if alone else read(scope, record)
         if found is ABSENT or found is None or found == "":
             return True
-        if found is True and not listed:
-            return True
+        return (found is True and not listed) or verdict(found)
+
+    return trusted
+
+
+def compile_verdict(rule: QualityRule) -> Callable[[Any], bool]:
+    """The function that says whether a statement, of whatever kind, is that a value is to be trusted."""
+    grade = _grade_of(rule)
+    bad_from = 2 if rule.uncertain == "keep" else 1
+    known: dict[str, bool] = {}
+
+    def verdict(found: Any) -> bool:
         if type(found) is bytes:
             found = found.decode(errors="replace")
         if type(found) is not str:
             return grade(found) < bad_from
-        verdict = known.get(found)
-        if verdict is None:
-            verdict = grade(found) < bad_from
-            remember(known, found, verdict, _TEXTS_KEPT)
-        return verdict
+        made = known.get(found)
+        if made is None:
+            made = grade(found) < bad_from
+            remember(known, found, made, _TEXTS_KEPT)
+        return made
 
-    return trusted
+    return verdict
 
 
 def _grade_of(rule: QualityRule) -> Callable[[Any], int]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
-from daemon.domain import Reason, Record
+import numpy as np
+
+from daemon.domain import Ints, Reason, Record
 from daemon.mapping import Origin, TimeRule
 from daemon.stream.extract.dates import LONGEST, date_ns, formatted_ns, plain_iso
 from daemon.stream.extract.paths import ABSENT, Scope
@@ -13,7 +15,15 @@ from daemon.stream.extract.sources import absence, compile_sources, first_field
 from daemon.stream.extract.wrapped import unwrapped
 from daemon.stream.rejection import RejectedError, json_kind, shown
 from daemon.stream.text_cache import remember
-from daemon.stream.timestamps import TIMES_KEPT, EventTimes, event_time_ns, exact_ns, is_epoch_number
+from daemon.stream.timestamps import (
+    INT64_MAX,
+    TIMES_KEPT,
+    EventTimes,
+    epoch_numbers_ns,
+    event_time_ns,
+    exact_ns,
+    is_epoch_number,
+)
 
 UNIT_NS: Final = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 EARLIEST_NS: Final = 10**8 * 10**9
@@ -40,7 +50,7 @@ def compile_time(
     reads = [compile_sources((source,)) for source in sources] if from_record or len(sources) > 1 else []
     plus = compile_sources(rule.plus) if rule.plus else None
     scale, plus_ns = UNIT_NS.get(rule.unit), UNIT_NS[rule.plus_unit]
-    known, parse = event_times.known, _parser(rule, event_times, 0 if any_epoch else EARLIEST_NS)
+    known, written = event_times.known, compile_written(rule, event_times, any_epoch=any_epoch)
     field = first_field(sources)  # nearly always it is there
     plain = scale is None and plus is None and not rule.formats
 
@@ -66,14 +76,6 @@ def compile_time(
             )
         return ns if plus is None else ns + _added(plus(scope, record), plus_ns)
 
-    def written(found: object) -> int:
-        if type(found) is bytes:
-            found = found.decode(errors="replace")
-        elif type(found) is dict:
-            found = unwrapped(found)
-        ns = None if scale is None else exact_ns(found, scale)
-        return parse(found) if ns is None else ns
-
     def from_others(unset: int, scope: Scope, record: Record) -> int:
         for each in reads:
             found = each(scope, record)
@@ -82,6 +84,60 @@ def compile_time(
         return record.timestamp_ns if from_record and record.timestamp_ns >= 0 else unset
 
     return time_of
+
+
+def compile_written(
+    rule: TimeRule, event_times: EventTimes, *, any_epoch: bool = False
+) -> Callable[[object], int]:
+    """The function that reads one event time as it is written; below 0 where it is before 1970, or none.
+
+    It raises ``RejectedError`` where what is written is no time.
+    """
+    scale = UNIT_NS.get(rule.unit)
+    parse = _parser(rule, event_times, 0 if any_epoch else EARLIEST_NS)
+
+    def written(found: object) -> int:
+        if type(found) is bytes:
+            found = found.decode(errors="replace")
+        elif type(found) is dict:
+            found = unwrapped(found)
+        ns = None if scale is None else exact_ns(found, scale)
+        return parse(found) if ns is None else ns
+
+    return written
+
+
+def compile_times(
+    rule: TimeRule, event_times: EventTimes, *, any_epoch: bool = False
+) -> Callable[[list[Any]], Ints]:
+    """The function that reads many event times; below 0 those that need a closer look."""
+    known, written = event_times.known, compile_written(rule, event_times, any_epoch=any_epoch)
+    scale, earliest_ns = UNIT_NS.get(rule.unit), 0 if any_epoch else EARLIEST_NS
+
+    def one(found: Any) -> int:
+        ns = known.get(found) if type(found) is str else None
+        try:
+            ns = written(found) if ns is None else ns
+        except RejectedError:
+            return -1
+        return ns if ns <= INT64_MAX else -1
+
+    def times(found: list[Any]) -> Ints:
+        kinds = set(map(type, found))
+        if kinds == {str}:
+            try:
+                return np.array([known[text] for text in found], np.int64)
+            except (KeyError, OverflowError):
+                pass
+        elif not rule.formats and scale is None and kinds in ({int}, {float}):
+            numbers = epoch_numbers_ns(found)
+            if numbers is not None:
+                return np.asarray(np.where(numbers < earliest_ns, -1, numbers))
+        elif scale is not None and kinds == {int} and min(found) >= 0 and max(found) <= INT64_MAX // scale:
+            return np.array(found, np.int64) * scale
+        return np.array([one(each) for each in found], np.int64)
+
+    return times
 
 
 def _parser(rule: TimeRule, event_times: EventTimes, earliest_ns: int) -> Callable[[object], int]:

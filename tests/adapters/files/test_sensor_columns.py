@@ -83,6 +83,9 @@ def test_the_rules_of_the_configuration_hold(tmp_path: Path) -> None:
 def test_what_is_no_number_is_counted_by_sensor_and_fault(tmp_path: Path) -> None:
     table = column(tmp_path, "1", "2", "3", "4", "err", "inf", "1e999", "-", "?", "err")
     assert table.corrupt == {("x", "text"): 2, ("x", "infinite"): 1, ("x", "too_large"): 1}
-    assert "sensor 'x': 2 cells are no numbers and count as missing" in table.notes
+    (note,) = (note for note in table.notes if "are no numbers" in note)
+    assert note.startswith(
+        "sensor 'x': 2 cells are no numbers and count as missing: a text that is no number"
+    )
     assert "sensor 'x': 2 cells are infinite and count as missing" in table.notes
     assert np.isfinite(table.values[:, 0]).sum() == 4

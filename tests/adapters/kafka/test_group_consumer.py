@@ -13,8 +13,9 @@ from aiokafka.consumer.fetcher import PartitionRecords
 from daemon.adapters import kafka
 from daemon.adapters.kafka import KafkaSettings, KafkaSource
 from daemon.adapters.kafka.aiokafka_inside import fetch_task
-from daemon.domain import PolledRecords, SourceEvent
-from daemon.errors import BrokerError
+from daemon.adapters.kafka.group_consumer import fetch_bytes
+from daemon.domain import Assigned, PolledRecords, SourceEvent
+from daemon.errors import BrokerError, ConfigError
 from tests.adapters.kafka.setups import (
     Filled,
     Made,
@@ -54,6 +55,24 @@ async def test_no_consumer_records_are_made(
     _, found = await records(made(topic), 50)
     assert [(r.key, r.value) for r in found] == numbers(50)
     assert not made_anyway
+
+
+@pytest.mark.kafka
+async def test_two_configurations_of_one_group_and_instance_are_told_apart(
+    filled: Filled, kafka_bootstrap: str
+) -> None:
+    """A member that comes back under its instance id has the assignment of before, here of another topic."""
+    topics = [await filled("one", numbers(3)), await filled("other", numbers(3))]
+    settings = KafkaSettings(kafka_bootstrap, group_id=fresh("group"), instance_id="this-machine")
+    first, second = (KafkaSource(settings, (topic,)) for topic in topics)
+    events = await pulled_until_assigned(first)
+    try:
+        with pytest.raises(
+            ConfigError, match=r"kafka\.group_id .* give each configuration a group_id of its own"
+        ):
+            await until(second, lambda event: isinstance(event, Assigned))
+    finally:
+        await events.aclose()  # type: ignore[attr-defined]
 
 
 @pytest.mark.kafka
@@ -129,3 +148,8 @@ async def test_a_rebalance_that_waits_for_another_member_is_no_silence(
         await waiting.stop()
         await busy.stop()
         await events.aclose()
+
+
+@pytest.mark.parametrize(("partitions", "mebibytes"), [(0, 4), (1, 4), (8, 4), (16, 2), (32, 1), (1_000, 1)])
+def test_few_partitions_are_fetched_in_large_pieces(partitions: int, mebibytes: int) -> None:
+    assert fetch_bytes(partitions) == mebibytes << 20

@@ -17,6 +17,7 @@ from daemon.adapters.report.data import ASSETS_SHOWN, POINTS_IN_ALL
 from daemon.adapters.report.traces import SENSORS_SHOWN
 from daemon.domain import (
     SECOND_NS,
+    AlertKind,
     Contributor,
     Phase,
 )
@@ -110,3 +111,13 @@ def test_drift_shows_the_worst_partition_in_time_order() -> None:
     assert stream["residual"] == [0.3, 0.5]
     assert stream["latent"] == pytest.approx([0.3, 0.3])
     assert stream["residualEdge"] == [0.6, 0.6]
+
+
+def test_assets_with_episodes_are_never_more_than_there_are() -> None:
+    """A drift is of the whole stream, and assets may be left out of the traces."""
+    drift = dataclasses.replace(event(Phase.OPENED, 7, 3, "pumps", "d"), kind=AlertKind.DRIFT, scores={})
+    alarms = [event(Phase.OPENED, 6, 1), event(Phase.OPENED, 6, 2, "pump-02", "g")]
+    data = report_data(Report("t", "s", SUMMARY, [trace()], [*alarms, drift], assets=2))
+    assert (data["episodeCount"], data["alarmedAssets"], data["assets"]) == (3, 2, 2)
+    data = report_data(Report("t", "s", SUMMARY, [trace()], [drift]))
+    assert (data["alarmedAssets"], data["assets"]) == (0, 1)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon import config
-from daemon.adapters.sample import config_yaml, quoted, span
+from daemon.adapters.sample import Ends, config_yaml, quoted, span
 from daemon.domain import SECOND_NS, FieldNames, Format, StreamSpec
 
 SPECS = [
@@ -56,16 +56,36 @@ def test_the_latent_size_is_written_with_its_rule(sensors: int, latent: int) -> 
 
 def test_the_broker_may_be_named() -> None:
     long = config_yaml(
-        replace(SPECS[0], condition=("operating_mode", "product")), bootstrap_servers="kafka-1.example:9092"
+        replace(SPECS[0], condition=("operating_mode", "product")), ends=Ends("kafka-1.example:9092")
     )
     assert not re.search(r"[^ \n]#", long)  # YAML wants a space before a comment
-    assert yaml.safe_load(config_yaml(SPECS[0], bootstrap_servers="a:1,b:2"))["kafka"] == {
+    assert yaml.safe_load(config_yaml(SPECS[0], ends=Ends("a:1,b:2")))["kafka"] == {
         "bootstrap_servers": "a:1,b:2",
         "group_id": "anomalyd",
         "instance_id": "$hostname",
     }
-    allowed = yaml.safe_load(config_yaml(SPECS[0], bootstrap_servers="a:1", allow_plaintext=True))["kafka"]
+    allowed = yaml.safe_load(config_yaml(SPECS[0], ends=Ends("a:1", allow_plaintext=True)))["kafka"]
     assert allowed["allow_plaintext"] is True
+
+
+def test_group_and_outputs_are_of_one_name_and_the_registry_is_written() -> None:
+    registry = {"url": ["http://localhost:8081"], "username": "me", "password_file": "secret"}
+    text = config_yaml(SPECS[0], ends=Ends(name="anomalyd.plant", schema_registry=registry))
+    written = yaml.safe_load(text)
+    assert written["kafka"]["group_id"] == written["outputs"]["prefix"] == "anomalyd.plant"
+    assert written["schema_registry"] == registry | {"url": "http://localhost:8081"}
+    assert "schema_registry" not in yaml.safe_load(config_yaml(SPECS[0]))
+
+
+@given(st.text(max_size=300))
+def test_every_source_has_a_name_that_outputs_may_have(source: str) -> None:
+    name = Ends.name_for(source)
+    assert re.fullmatch(r"anomalyd\.[A-Za-z0-9._-]{1,90}", name)
+    assert Ends.name_for("plant.telemetry") == "anomalyd.plant.telemetry"
+
+
+def test_long_names_that_begin_alike_stay_apart() -> None:
+    assert Ends.name_for("x" * 200 + "1") != Ends.name_for("x" * 200 + "2")
 
 
 @given(st.text(st.characters(blacklist_categories=["Cs"]), min_size=1, max_size=30))

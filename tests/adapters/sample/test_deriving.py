@@ -101,7 +101,9 @@ def test_a_sample_of_a_longer_file_does_not_shorten_the_window(tmp_path: Path) -
     path.write_bytes(b"\n".join(lines(*rows)))
     spec, notes = derive_spec(path)
     assert spec.window == 16
-    assert notes == ["derived from the first 5,000 lines"]
+    assert notes == [
+        "derived from the first 5,000 lines of more: sensors, assets and odd values that come later are not known"
+    ]
 
 
 def test_the_newest_messages_of_a_topic() -> None:
@@ -109,7 +111,9 @@ def test_the_newest_messages_of_a_topic() -> None:
     records = [Record(i, None, value, -1) for i, value in enumerate(sample)]
     derived = derive_of_topic(records, False, [], "s", "sensors.s")
     assert (derived.spec.sensors, derived.spec.window) == (("x",), 16)
-    assert derived.notes == ["derived from the newest 99 messages"]
+    assert derived.notes == [
+        "derived from the newest 99 messages of more: sensors, assets and odd values that came before are not known"
+    ]
     with pytest.raises(InputError, match=r"^topic 'sensors.s': none of the first 1 message is"):
         derive_of_topic([Record(0, None, b"x", -1)], True, [], "s", "sensors.s")
 
@@ -140,3 +144,15 @@ def test_a_number_that_stands_for_no_value_is_noted_once(tmp_path: Path) -> None
         "sensor 'level': -999.9",
         "sensor 'flow': -7999",
     ]
+
+
+def test_what_only_later_rows_have_is_named_where_the_first_ones_are_looked_at(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    lines = [f"{1_750_000_000 + i},{i % 7},{i % 5 if i >= 60 else ''},\n" for i in range(100)]
+    path.write_text("time,a,late,never\n" + "".join(lines))
+    (note,) = (note for note in derive(read_table(path), rows=50).notes if "derived from" in note)
+    assert note.startswith("derived from the first 50 of 100 rows")
+    assert note.endswith("only later ones have late, left out")
+    (note,) = (note for note in derive(read_table(path), rows=80).notes if "derived from" in note)
+    assert "left out" not in note
+    assert not any("derived from" in note for note in derive(read_table(path), rows=100).notes)

@@ -144,6 +144,8 @@ def test_cells_that_are_no_numbers_are_logged_once_per_sensor_and_fault(reporter
         ("cells_not_numbers", "Level", "text", 3, "'ERR'"),
         ("cells_not_numbers", "Level", "array", 1, ""),
     ]
+    assert "give the sensor states" in logs[0]["rule"]
+    assert "a path to one element" in logs[1]["rule"]
     assert sample(reporter, 'corrupt_cells_total{fault="text",sensor="Level",stream="pumps"}') == 6
 
 

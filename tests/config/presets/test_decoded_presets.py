@@ -10,7 +10,7 @@ import pytest
 
 from tests.stream.mapped import Cell, read, stream
 
-pytest.importorskip("daemon.stream.extract.inner", reason="the decoders are not there yet")
+pytest.importorskip("daemon.stream.decode.inner", reason="the decoders are not there yet")
 
 T, NS = 1_772_352_000, 10**9  # 2026-03-01T08:00:00Z
 

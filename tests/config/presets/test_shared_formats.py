@@ -178,5 +178,5 @@ def test_a_fixture_gives_the_readings_that_a_person_reads(number: str) -> None:
 
 @pytest.mark.parametrize("number", DECODED)
 def test_a_fixture_that_needs_its_decoder_does_too(number: str) -> None:
-    pytest.importorskip("daemon.stream.extract.inner", reason="the decoders are not there yet")
+    pytest.importorskip("daemon.stream.decode.inner", reason="the decoders are not there yet")
     check(number, DECODED[number])

@@ -143,7 +143,7 @@ def test_verdicts_equal_those_of_a_stream(bundle: Bundle, policy: AlarmPolicy, h
         if what.kind is FaultKind.STUCK:
             lasts = max(lasts, int(chain.rules.stuck_rows[what.sensors[0]])) + 8
         elif what.kind is FaultKind.DROP_OUT:
-            lasts = max(lasts, chain.rules.silent_rows) + 8
+            lasts = max(lasts, int(chain.rules.silent_rows[what.sensors[0]])) + 8
         if place.row + lasts > 9_700:
             continue
         assert verdict == stream_verdict(detector, spec, policy, history, place, what, lasts), (

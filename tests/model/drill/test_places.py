@@ -21,7 +21,7 @@ from tests.fakes import CentreDetector
 def without_rules(detector: Detector, policy: AlarmPolicy) -> DetectionChain:
     """A chain whose rules never open an alert."""
     never = 1 << 60
-    return DetectionChain(detector, policy, Rules(np.full(len(detector.sensors), never), never, never))
+    return DetectionChain(detector, policy, Rules(*[np.full(len(detector.sensors), never)] * 2, never))
 
 
 def test_places_cover_the_history_where_no_alert_fires() -> None:

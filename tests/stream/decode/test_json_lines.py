@@ -45,7 +45,7 @@ def test_a_line_that_is_wrong_is_refused_alone() -> None:
     arriving = arrival()
     assert tree_of("json-lines", b'{"a": 1}\n\n{"a": \n{"a": NaN}\n', arriving)[0] == {"a": 1}
     assert [(e.reason, e.detail) for e in arriving.refused] == [
-        (Reason.NOT_JSON, "line 3: Expecting value at character 5")
+        (Reason.NOT_JSON, "line 3: Expecting value at character 5, the end")
     ]
 
 

@@ -33,16 +33,16 @@ def test_a_schema_is_known_absent_or_not_asked_for() -> None:
     assert schemas.schema(7).text == "{}"
 
 
-def test_only_what_is_not_known_is_wanted_most_needed_first() -> None:
+def test_only_what_is_not_known_is_wanted_and_how_often() -> None:
     schemas = Schemas()
     items = records(confluent(1, b"a"), confluent(2, b"a"), confluent(2, b"b"), b'{"a": 1}', b"", b"\x00")
-    assert schemas.wanted(items) == [2, 1]
-    assert schemas.wanted([Reading(0, "a", 0)]) == []
+    assert schemas.wanted(items) == {2: 2, 1: 1}
+    assert schemas.wanted([Reading(0, "a", 0)]) == {}
     schemas.put(2, Schema("AVRO"))
     schemas.put(1, "absent")
-    assert schemas.wanted(items) == []
+    assert schemas.wanted(items) == {}
     schemas.forget_absent()
-    assert schemas.wanted(items) == [1]
+    assert schemas.wanted(items) == {1: 1}
 
 
 def test_the_header_comes_before_the_bytes_which_need_not_be_framed() -> None:
@@ -59,7 +59,7 @@ def test_the_header_comes_before_the_bytes_which_need_not_be_framed() -> None:
     )
     assert set(Schemas().wanted(columns)) == {str(GUID), 4}
     assert set(Schemas().wanted(list(columns))) == {str(GUID), 4}
-    assert Schemas().wanted(Records([0], [None], [confluent(3, b"")], [0])) == [3]
+    assert Schemas().wanted(Records([0], [None], [confluent(3, b"")], [0])) == {3: 1}
 
 
 def test_what_is_around_the_framing_is_taken_off_first() -> None:
@@ -68,7 +68,7 @@ def test_what_is_around_the_framing_is_taken_off_first() -> None:
             raise RejectedError(Reason.NOT_JSON, "no box")
         return value[3:]
 
-    assert Schemas().wanted(records(b"box" + confluent(5, b""), confluent(6, b"")), unwrap) == [5]
+    assert Schemas().wanted(records(b"box" + confluent(5, b""), confluent(6, b"")), unwrap) == {5: 1}
 
 
 def test_ids_that_do_not_exist_fill_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:

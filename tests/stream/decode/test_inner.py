@@ -11,11 +11,12 @@ import pytest
 
 from daemon.config.input_notation import parse_path
 from daemon.domain import Reason, Record
-from daemon.mapping import DecodeRule, InnerRule, Path
+from daemon.mapping import DecodeRule, InnerRule, Path, RegistryAddress
+from daemon.stream.decode import MessageSchemas, Schema, compile_inner
 from daemon.stream.decoding import Decoder
-from daemon.stream.extract import compile_inner
 from daemon.stream.rejection import RejectedError
 from tests.stream.decode.arriving import NOW_NS, arrival, mapped, read
+from tests.stream.decode.framings import PUMP, avro, confluent, text_of
 
 
 def at(path: str, kind: str = "json", *unwrap: str, exploding: bool = False) -> InnerRule:
@@ -60,7 +61,7 @@ def test_what_a_rule_finds_is_put_in_its_place(tree: Any, rules: list[InnerRule]
         ({"p": "{"}, at("p"), Reason.NOT_JSON, "p: Expecting property name enclosed in double quotes"),
         ({"m": {"p": "eyJhIjogMX0="}}, at("m.p"), Reason.NOT_JSON, "m.p: it looks like JSON in base64: give unwrap: base64"),
         ({"p": INNER}, at("p", "json", "base64"), Reason.UNDECODABLE, "p: '{' is no character of base64"),
-        ({"p": ""}, at("p"), Reason.BLANK, "p: nothing but white space"),
+        ({"p": ""}, at("p"), Reason.BLANK, "p: empty"),
         ({"p": base64.b64encode(gzip.compress(b" " * 2_000)).decode()}, at("p", "json", "base64", "gzip"), Reason.TOO_LARGE, "p: over 1000 bytes"),
     ],
 )  # fmt: skip
@@ -118,3 +119,61 @@ def test_lines_that_are_refused_alone_are_counted() -> None:
     assert len(read(spec, Record(0, None, lines, NOW_NS), decoder=decoder)) == 2
     cells, faults = decoder.survey(Record(0, None, lines, NOW_NS))
     assert (len(cells), [fault.reason for fault in faults]) == (2, [Reason.UNDECODABLE])
+
+
+# ------------------------------------------------------------------ schemas that texts name
+ASKED = RegistryAddress(("http://localhost:1",))
+AVRO = Schema("AVRO", text_of(PUMP))
+BODY = avro(PUMP, {"asset": "p", "ts": 5, "temperature": 1.5, "pressure": None})
+
+
+def framed_at(path: str, *unwrap: str, **options: object) -> InnerRule:
+    return InnerRule(parse_path(path), DecodeRule("avro", unwrap, options, ASKED))
+
+
+def text(id: int) -> str:
+    """The body in base64, as JSON has bytes."""
+    return base64.b64encode(confluent(id, BODY)).decode()
+
+
+def test_the_schemas_of_texts_are_wanted_until_they_are_answered_for() -> None:
+    rules = [framed_at("a", "base64"), at("b"), framed_at("b.c", "base64", schemas={"9": text_of(PUMP)})]
+    schemas = MessageSchemas(DecodeRule(registry=ASKED), inner=rules)
+    known = schemas.known
+    assert known is not None
+    assert (schemas.rounds, schemas.registry) == (2, ASKED)
+    trees = [
+        {"a": text(7)},
+        {"a": text(7), "b": json.dumps({"c": text(8)})},
+        {"a": text(5)},
+        {"a": 3},
+        {"a": "?"},
+    ]
+    nothing = Record(5, None, b"", NOW_NS)
+    records = [
+        *map(record, trees),
+        record({"b": json.dumps({"c": text(9)})}),
+        nothing,
+        Record(6, None, b"{", NOW_NS),
+    ]
+    assert schemas.wanted(records) == [7, 5]
+    known.put(7, AVRO)
+    known.put(5, "the schema registry has no schema 5")
+    assert schemas.wanted(records) == [8]
+    known.put(8, AVRO)
+    assert schemas.wanted(records) == []
+    read = compile_inner(rules, 1_000, known)(trees[1], arrival())
+    assert read["a"]["temperature"] == read["b"]["c"]["temperature"] == 1.5
+
+
+def test_a_text_that_cannot_be_longer_is_not_looked_into() -> None:
+    schemas = MessageSchemas(DecodeRule(registry=ASKED), 100, [framed_at("a", "base64")])
+    assert schemas.wanted([record({"a": text(7), "b": "x" * 100})]) == []
+    assert schemas.wanted([record({"a": text(7)})]) == [7]
+
+
+def test_texts_of_fixed_schemas_want_none() -> None:
+    fixed = [framed_at("a", schema=text_of(PUMP)), at("b")]
+    schemas = MessageSchemas(DecodeRule(registry=ASKED), inner=fixed)
+    assert (schemas.known, schemas.registry) == (None, None)
+    assert schemas.wanted([record({"a": text(7)})]) == []
