@@ -25,7 +25,8 @@
     stream/derivation.py          first makes rates of its counters and two numbers of its angles,
     stream/holding.py             and says which missing cells have a sensor's last value
     stream/judge.py               asks the model (detector.py; model/detector.py implements it) and scores
-    stream/alerts.py              opens, updates and closes episodes with the state machine of alarm.py
+    stream/alerts.py              opens, updates and closes episodes with the state machine of alarm.py,
+      stream/deviation.py         and those of sensors that are off by little for long
     runtime/committing.py         commits the outputs, the snapshots (stream/recovery.py) and the offset together
     adapters/kafka/transactions.py   encodes the outputs (stream/encoding.py), writes all of it in one transaction
 

@@ -135,6 +135,23 @@ class Evidence:
         )
 
 
+REACH = 4
+"""Windows that sustained evidence reaches back, about: an exponential mean of that span."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SustainedVerdicts:
+    """By how much each sensor has deviated of late, in shares of its limits: above 1 is beyond the limit.
+
+    ``opening`` is NaN where the sensor is missing in the newest row. ``closing`` is never less than the other. Both
+    are NaN where the window is not scorable.
+    """
+
+    opening: Floats  # (B, C) of the limits at which a deviation opens
+    closing: Floats  # (B, C) of those below which it closes
+    calibration: str  # of the limits: ``full`` or ``provisional``
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Verdicts:
     """Calibrated scores of each window, NaN where ``scorable`` is False. All (B,) unless said."""
@@ -152,6 +169,7 @@ class Verdicts:
     offsets: Floats | None = (
         None  # (B, P) the baseline that each window was compared with, for ``Detector.verdict``
     )
+    sustained: SustainedVerdicts | None = None  # None: the model does not look for deviations
 
 
 class Detector(Protocol):

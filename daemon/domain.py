@@ -214,6 +214,9 @@ class Budget:
     episodes_per_day: float = 1.0
 
 
+ONE_A_WEEK = Budget(1.0 / 7.0)
+
+
 # ------------------------------------------------------------------ input
 @dataclass(frozen=True, slots=True, order=True)
 class InputPartition:
@@ -392,6 +395,7 @@ class AlertKind(StrEnum):
     """What an alert is about."""
 
     ANOMALY = "anomaly"
+    DEVIATION = "deviation"
     SENSOR_SILENT = "sensor_silent"
     SENSOR_STUCK = "sensor_stuck"
     ASSET_SILENT = "asset_silent"

@@ -11,6 +11,7 @@ from daemon.detector import (
     DriftReference,
     Evidence,
     Scaling,
+    SustainedVerdicts,
     Verdicts,
     Windows,
 )
@@ -42,6 +43,8 @@ class CentreDetector:
     carried: Mapping[tuple[str, int], float] = field(default_factory=dict)
     """(asset, row) at which that asset's windows continue training's -> its baseline there."""
     drift_threshold: float = 0.5
+    pace: float = 0.0
+    """Of each sensor's mean distance from the centre: it deviates above 2, down to 1. 0: nothing deviates."""
 
     @property
     def part_thresholds(self) -> Mapping[str, float]:
@@ -93,11 +96,15 @@ class CentreDetector:
         )
 
     def fresh_baseline(self, asset: str) -> Floats:
-        return np.zeros(1)
+        return np.zeros(1 + len(self.sensors) if self.pace else 1)
 
     def carried_baseline(self, asset: str, row: int) -> Floats | None:
         held = self.carried.get((asset, row))
-        return None if held is None else np.array([held])
+        if held is None:
+            return None
+        baseline = self.fresh_baseline(asset)
+        baseline[0] = held
+        return baseline
 
     def verdict(
         self,
@@ -133,7 +140,17 @@ class CentreDetector:
             p_point=np.exp(-point),
             static_score=level if static else np.full(B, np.nan),
             error=error,
+            sustained=self._sustained(evidence, baseline, slots) if self.pace else None,
         )
+
+    def _sustained(self, evidence: Evidence, baseline: Floats, slots: Ints) -> SustainedVerdicts:
+        far = np.full(evidence.residual.shape, np.nan)
+        for i, slot in enumerate(slots.tolist()):
+            if evidence.scorable[i]:
+                mean, seen = baseline[slot, 1:], np.isfinite(evidence.residual[i])
+                mean[seen] += self.pace * (np.abs(evidence.residual[i][seen]) - mean[seen])
+                far[i] = mean
+        return SustainedVerdicts(np.where(np.isfinite(evidence.residual), far / 2.0, np.nan), far, "full")
 
 
 class PromptTrainer:

@@ -48,7 +48,14 @@ class TrainOptions(FileOptions):
 def first_training(plan: StreamPlan, history: Sequence[Segment]) -> TrainingJob:
     """A first training on all of a history: no model is in use that it would have to beat."""
     return TrainingJob(
-        plan.spec, plan.model, plan.policy, plan.budget, plan.drift_rows, history, strict=False
+        plan.spec,
+        plan.model,
+        plan.policy,
+        plan.budget,
+        plan.drift_rows,
+        history,
+        strict=False,
+        deviation_budget=plan.deviation_budget,
     )
 
 

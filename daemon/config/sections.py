@@ -41,6 +41,7 @@ from daemon.config.presets import CUSTOM, mapping_of
 from daemon.config.schema_files import with_schema_files
 from daemon.documents import shown
 from daemon.domain import (
+    ONE_A_WEEK,
     AlarmPolicy,
     Budget,
     FieldNames,
@@ -397,6 +398,7 @@ class AlertsSection(Section):
     persistence: Annotated[tuple[int, int], BeforeValidator(parse_persistence)] = (1, 1)
     hysteresis: float = Field(default=0.9, gt=0, le=1)
     refractory: Duration | None = None
+    deviation_budget: Annotated[Budget, BeforeValidator(parse_budget)] | None = ONE_A_WEEK
     maintenance: tuple[MaintenanceSection, ...] = ()
     sinks: tuple[dict[str, Any], ...] = ()
 

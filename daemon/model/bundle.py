@@ -36,11 +36,12 @@ from daemon.model.pca import WindowPCA
 from daemon.model.reconstruction import Models
 from daemon.model.scaler import Scaler
 from daemon.model.soundness import concerns
+from daemon.model.sustained import SustainedLimits
 from daemon.model.synthesis import PriorSeries, Selection, Series, Synthesis, Walk
 from daemon.model.vae import VAE
 from daemon.writing import current, replacing_folder
 
-FORMAT = 2
+FORMAT = 3
 MANIFEST, WEIGHTS = "manifest.json", "weights.safetensors"
 LARGEST_MANIFEST = 64 << 20
 LARGEST_WEIGHTS = 1 << 30
@@ -84,6 +85,7 @@ class Bundle:
     calibration: Calibration
     drift: DriftReference
     longest_constant: Ints
+    sustained: SustainedLimits | None = None  # None: deviations are not looked for
     facts: Mapping[str, Any] = field(default_factory=dict)
     extras: Mapping[str, np.ndarray] = field(default_factory=dict)
 
@@ -108,6 +110,7 @@ class Bundle:
             longest_constant=self.longest_constant,
             drift=self.drift,
             imputation=self.imputation,
+            sustained=self.sustained,
         )
 
     @property
@@ -183,6 +186,8 @@ class Bundle:
         """Canonical manifest and weights."""
         arrays = self.models.arrays()
         arrays.update({f"calibration.{k}": v for k, v in self.calibration.arrays().items()})
+        if self.sustained is not None:
+            arrays.update({f"sustained.{k}": v for k, v in self.sustained.arrays().items()})
         arrays.update({f"drift.{k}": getattr(self.drift, k) for k in _DRIFT_ARRAYS})
         arrays["longest_constant"] = self.longest_constant
         arrays.update({f"extras.{k}": v for k, v in self.extras.items()})
@@ -200,6 +205,7 @@ class Bundle:
             if vae is None
             else {"hidden": list(vae.hidden), "latent": vae.latent, "labels": list(vae.labels)},
             "calibration": self.calibration.facts(),
+            "sustained": None if self.sustained is None else self.sustained.facts(),
             "drift": {k: _number(getattr(self.drift, k)) for k in ("latent_threshold", "residual_threshold")},
             "facts": dict(self.facts),
             "weights": {"sha256": hashlib.sha256(weights).hexdigest(), "bytes": len(weights)},
@@ -350,6 +356,9 @@ def _rebuild(manifest: Manifest, arrays: dict[str, np.ndarray]) -> Bundle:
         calibration=Calibration.of(under("calibration."), msgspec.to_builtins(manifest.calibration)),
         drift=DriftReference(**{name: reference[name] for name in _DRIFT_ARRAYS}, **edges),
         longest_constant=arrays["longest_constant"],
+        sustained=None
+        if manifest.sustained is None
+        else SustainedLimits.of(under("sustained."), msgspec.to_builtins(manifest.sustained)),
         facts=manifest.facts,
         extras=under("extras."),
     )

@@ -14,7 +14,8 @@ What is published of a window:
   the combined score: what a part must reach if all parts agree.
 
 Here P is ``Calibration.states``. A baseline, (P,) in ``daemon.detector``, has 2P numbers: the excess over what is
-usual, and the asset's own level.
+usual, and the asset's own level. Where deviations are looked for, the state of the sensors' sustained evidence
+(``sustained``) follows, Q numbers; else Q = 0.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from daemon.detector import (
     DriftReference,
     Evidence,
     Scaling,
+    SustainedVerdicts,
     Verdicts,
     Windows,
 )
@@ -44,6 +46,7 @@ from daemon.model.baseline import CONTINUES, follow
 from daemon.model.calibration import Calibration, Parts
 from daemon.model.reconstruction import Measured, Models
 from daemon.model.repair import LiveWindow, live_verdict
+from daemon.model.sustained import SustainedLimits
 
 CARRY = 0.8
 """Autocorrelation assumed of a residual from row to row when a gap is filled."""
@@ -63,6 +66,7 @@ class BundleDetector:
     longest_constant: Ints
     drift: DriftReference
     imputation: imputation.ImputationParameters | None
+    sustained: SustainedLimits | None = None
     part_thresholds: Mapping[str, float] = field(init=False)
     _places: Mapping[str, int] = field(init=False)  # of the condition labels
     _condition_levels: Floats = field(init=False)  # (K + 1, P), the last row for unknown labels
@@ -160,8 +164,9 @@ class BundleDetector:
         return value, low, high
 
     def offsets(self, baseline: Floats, condition: str) -> Floats:
-        """(P,) the log divisors that ``judge`` would use for a window at ``baseline`` (2P,)."""
-        excess, own = np.split(baseline, 2)
+        """(P,) the log divisors that ``judge`` would use for a window at ``baseline`` (2P + Q,)."""
+        P = self.calibrated.states
+        excess, own = baseline[:P], baseline[P : 2 * P]
         c, place = self.calibrated, self._places.get(condition, -1)
         return np.asarray(excess + own + (self._condition_levels[place] if c.condition_levels else 0.0))
 
@@ -172,18 +177,22 @@ class BundleDetector:
         return self.calibrated.parts(measured.channel_error, measured.latent, residual, every)
 
     def fresh_baseline(self, asset: str) -> Floats:
-        """(2P,) zeros, for the excess over what is usual, and the asset's own level."""
-        return self._begin(asset, np.zeros(self.calibrated.states))
+        """(2P + Q,) zeros, for the excess over what is usual, the asset's own level, and no evidence yet."""
+        sustained = np.zeros(0) if self.sustained is None else self.sustained.statistics.fresh()
+        return self._begin(asset, np.zeros(self.calibrated.states), sustained)
 
-    def _begin(self, asset: str, excess: Floats) -> Floats:
-        return np.concatenate([excess, self.calibrated.own([asset], None)[0]])
+    def _begin(self, asset: str, excess: Floats, sustained: Floats) -> Floats:
+        return np.concatenate([excess, self.calibrated.own([asset], None)[0], sustained])
 
     def carried_baseline(self, asset: str, row: int) -> Floats | None:
-        """(2P,) the state that calibration left, if ``row`` is at most 10 periods after its end."""
+        """(2P + Q,) the state that calibration left, if ``row`` is at most 10 periods after its end."""
         if asset not in self.calibrated.carried:
             return None
         after, state = self.calibrated.carried[asset]
-        return self._begin(asset, state) if after <= row < after + CONTINUES else None
+        if not after <= row < after + CONTINUES:
+            return None
+        limits = self.sustained
+        return self._begin(asset, state, np.zeros(0) if limits is None else limits.end_of_training(asset))
 
     def judge(self, evidence: Evidence, baseline: Floats, slots: Ints, *, static: bool = True) -> Verdicts:
         """Calibrate in order; moves ``baseline[slots]`` on, by scorable windows only."""
@@ -193,7 +202,8 @@ class BundleDetector:
             error, latent, residual = (
                 np.where(evidence.scorable[:, None], part, np.nan) for part in (error, latent, residual)
             )
-        excess, own = np.split(baseline, 2, axis=1)  # views: the excess moves on, levels stay
+        P = c.states
+        excess, own = baseline[:, :P], baseline[:, P : 2 * P]  # views: the excess moves on, levels stay
         level = own[slots]
         if c.condition_levels:
             level = level + self._condition_levels[evidence.condition]
@@ -215,7 +225,22 @@ class BundleDetector:
             else np.full(len(error[0]), np.nan),
             error=parts.standardised,
             offsets=offsets,
+            sustained=self._sustained(evidence, baseline[:, 2 * P :], slots),
         )
+
+    def _sustained(self, evidence: Evidence, state: Floats, slots: Ints) -> SustainedVerdicts | None:
+        """What the residuals of late amount to; moves ``state[slots]`` (N, Q) on."""
+        limits, which, residual = self.sustained, evidence.scorable, evidence.residual
+        if limits is None:
+            return None
+        if which.all():
+            opening, closing = limits.ratios(*limits.statistics.advance(residual, state, slots))
+        else:
+            opening, closing = np.full((2, *residual.shape), np.nan)
+            found = limits.statistics.advance(residual[which], state, slots[which])
+            opening[which], closing[which] = limits.ratios(*found)
+        opening = np.where(np.isfinite(residual), opening, np.nan)
+        return SustainedVerdicts(opening, closing, "provisional" if limits.provisional else "full")
 
     def verdict(
         self,

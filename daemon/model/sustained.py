@@ -16,17 +16,19 @@ statistics and all sensors, is replayed like the score (``calibration``), by hel
 budget of its own. What is kept are the values at which each statistic opens and closes: comparing a row with them
 costs less than its p-values.
 
-The state of an asset is (4C,): level, width, mean of w, mean of |w|. A missing value leaves its sensor's state
-as it is. The statistics of a row include that row; level and width are those before it.
+The state of an asset is (6C + 1,): level, width, mean of w, mean of |w|; level and width move only after every
+``BLOCK`` rows, so the pulls on both since then are summed, and those rows counted. Between two moves a row costs
+two numpy calls. A missing value leaves its sensor's state as it is. The statistics of a row include that row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from daemon.detector import REACH
 from daemon.domain import DAY_NS, AlarmPolicy, Budget, Floats, Ints
 from daemon.grouping import by_slot
 from daemon.model.baseline import CONTINUES
@@ -34,8 +36,6 @@ from daemon.model.calibration import lowest_threshold
 from daemon.model.crossfit import HeldOutPiece
 from daemon.model.tails import Tail
 
-SPAN = 4
-"""Windows that a mean reaches back, about: an exponential of span ``SPAN * window`` rows."""
 CLIP = 6.0
 LEAST_SCALE = 0.1
 """The least scale of a sensor, as a share of the standard deviation of its residuals."""
@@ -50,6 +50,11 @@ CLOSES = 0.8
 """A deviation closes at this share of the threshold, or where 1 % of calibration is above, if that is lower."""
 USUAL_SPREAD = 0.8
 """The mean of |u| for a Gaussian u: where a spread begins."""
+BLOCK = 16
+"""Rows of an asset between two moves of its levels. They are counted for each asset in its state, so that neither
+polls nor chunks show."""
+LEAST_LIMIT = 1e-6
+"""Of a statistic that was zero all along; limits are divided by."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,62 +83,115 @@ class SensorStatistics:
         return SensorStatistics(
             centre,
             np.where(scale > 0, scale, 1.0),
-            2.0 / (SPAN * window + 1.0),
+            2.0 / (REACH * window + 1.0),
             RATE * period_ns / DAY_NS,
         )
 
     @property
     def states(self) -> int:
-        """The numbers of one asset's state, 4C."""
-        return 4 * len(self.centre)
+        """The numbers of one asset's state, 6C + 1."""
+        return 6 * len(self.centre) + 1
 
     def fresh(self) -> Floats:
-        """(4C,) the state of an asset of which nothing is known."""
-        nothing = np.zeros(len(self.centre))
-        return np.concatenate([nothing, nothing, nothing, np.full(len(self.centre), USUAL_SPREAD)])
+        """(6C + 1,) the state of an asset of which nothing is known."""
+        C = len(self.centre)
+        state = np.zeros(6 * C + 1)
+        state[3 * C : 4 * C] = USUAL_SPREAD
+        return state
 
     def advance(self, residual: Floats, state: Floats, slots: Ints) -> tuple[Floats, Floats]:
         """Take rows into the states, each asset's in its order.
 
         Args:
             residual: (B, C), NaN where missing.
-            state: (N, 4C), moved on in place.
+            state: (N, 6C + 1), moved on in place.
             slots: (B,) row of ``state`` of each row.
 
         Returns:
             (B, C) shift and spread after each row.
         """
-        count, sensors = residual.shape
-        shift, spread = np.empty((2, count, sensors))
+        count, C = residual.shape
+        found = np.empty((count, 2 * C))
+        if not count:
+            return found[:, :C], found[:, C:]
         seen = np.isfinite(residual)
         every = bool(seen.all())  # nearly always
         u = (residual - self.centre) / self.scale
         u = np.clip(u if every else np.where(seen, u, 0.0), -CLIP, CLIP)
-        weights = np.broadcast_to(self.weight, (count, 1)) if every else seen * self.weight
-        steps = np.broadcast_to(self.step, (count, 1)) if every else seen * self.step
-        # Rounds: the i-th row of every slot at once.
-        rounds = by_slot(slots).occurrence
-        order = np.argsort(rounds, kind="stable")
+        # Each row's place in the blocks of its asset. Rows of all assets at the same place are taken at once.
+        place = by_slot(slots).occurrence + np.mod(state[slots, -1], BLOCK).astype(np.int64)
+        alone = bool((slots == slots[0]).all())
+        order = np.arange(count) if alone else np.argsort(place, kind="stable")
+        slots, ends = slots[order], np.cumsum(np.bincount(place))
+        state[slots, -1] = np.mod(place[order] + 1, BLOCK)
+        taken = found if alone else np.empty_like(found)
         start = 0
-        for stop in np.cumsum(np.bincount(rounds)).tolist():
-            some = order[start:stop]
-            start = stop
-            level, width, mean, size = np.split(state[slots[some]], 4, axis=1)
-            distance = u[some] - level
-            far = np.abs(distance)
-            shrink = np.exp(-width)
-            mean += weights[some] * (distance * shrink - mean)
-            size += weights[some] * (far * shrink - size)
-            level += steps[some] * np.clip(distance / PULL, -1.0, 1.0)
-            excess = np.log(far + WIDTH_OFFSET) - WIDTH_CENTRE - width
-            width += steps[some] / 2.0 * np.clip(excess / PULL, -1.0, 1.0)
-            np.maximum(width, 0.0, out=width)
-            state[slots[some]] = np.concatenate([level, width, mean, size], axis=1)
-            shift[some], spread[some] = np.abs(mean), size
-        return shift, spread
+        for first in range(0, len(ends), BLOCK):
+            stops = ends[first : first + BLOCK].tolist()
+            rows, mine = order[start : stops[-1]], slots[start : stops[-1]]
+            add = self._evidence(u[rows], state[mine, : 2 * C])
+            keep = np.broadcast_to(np.repeat([1.0 - self.weight, 1.0], 2 * C), add.shape)
+            if not every:
+                present = np.tile(seen[rows], 4)
+                add *= present
+                keep = np.where(present, keep, 1.0)
+            if alone:
+                _take(state[mine[0], 2 * C : -1], keep, add, taken[start : stops[-1]])
+            else:
+                begin = start
+                for stop in stops:
+                    some = slice(begin - start, stop - start)
+                    sums = state[mine[some], 2 * C : -1]
+                    sums *= keep[some]
+                    sums += add[some]
+                    state[mine[some], 2 * C : -1] = sums
+                    taken[begin:stop] = sums[:, : 2 * C]
+                    begin = stop
+            if len(stops) == BLOCK:
+                self._move_levels(state, mine[stops[-2] - start :])
+            start = stops[-1]
+        if not alone:
+            found[order] = taken
+        return np.abs(found[:, :C]), found[:, C:]
 
-    def replay(self, pieces: Sequence[HeldOutPiece], residual_rms: Floats) -> tuple[Floats, Floats]:
-        """(B, C) shift and spread of measured pieces, in their order; a piece continues its block's last one."""
+    def _evidence(self, u: Floats, state: Floats) -> Floats:
+        """(B, 4C) what rows add to the means of w and |w| and to the sums of pulls.
+
+        Args:
+            u: (B, C).
+            state: (B, 2C) level and width of each row's asset.
+        """
+        C = u.shape[1]
+        level, width = state[:, :C], state[:, C : 2 * C]
+        add = np.empty((len(u), 4 * C))
+        weight = self.weight * np.exp(-width)
+        distance = u - level
+        far = np.abs(distance)
+        add[:, :C], add[:, C : 2 * C] = weight * distance, weight * far
+        add[:, 2 * C : 3 * C], add[:, 3 * C :] = distance, np.log(far + WIDTH_OFFSET) - WIDTH_CENTRE - width
+        pulls = add[:, 2 * C :]
+        pulls /= PULL
+        np.minimum(pulls, 1.0, out=pulls)
+        np.maximum(pulls, -1.0, out=pulls)
+        return add
+
+    def _move_levels(self, state: Floats, slots: Ints) -> None:
+        """Move the levels and widths of assets (N,) by a block's pulls, which begin anew."""
+        C = len(self.centre)
+        mine = state[slots]
+        mine[:, :C] += self.step * mine[:, 4 * C : 5 * C]
+        mine[:, C : 2 * C] += self.step / 2.0 * mine[:, 5 * C : 6 * C]
+        np.maximum(mine[:, C : 2 * C], 0.0, out=mine[:, C : 2 * C])
+        mine[:, 4 * C : 6 * C] = 0.0
+        state[slots] = mine
+
+    def replay(
+        self, pieces: Sequence[HeldOutPiece], residual_rms: Floats
+    ) -> tuple[Floats, Floats, dict[str, Floats]]:
+        """Shift and spread (B, C) of measured pieces, in their order, and each asset's state at the end of its rows.
+
+        A piece continues the state of its block's last one.
+        """
         states: dict[tuple[int, str], int] = {}
         last_row: dict[tuple[int, str], int] = {}
         slots: list[Ints] = []
@@ -146,7 +204,19 @@ class SensorStatistics:
             slots.append(np.full(len(piece.measured.observed), states[key], np.int64))
             last_row[key] = piece.end_row
         residual = np.concatenate([piece.measured.residual for piece in pieces]) / residual_rms
-        return self.advance(residual, np.tile(self.fresh(), (count, 1)), np.concatenate(slots))
+        state = np.tile(self.fresh(), (count, 1))
+        shift, spread = self.advance(residual, state, np.concatenate(slots))
+        carried = {key[1]: state[states[key]] for key in sorted(last_row, key=lambda key: last_row[key])}
+        return shift, spread, carried
+
+
+def _take(sums: Floats, keep: Floats, add: Floats, taken: Floats) -> None:
+    """Rows (B, 4C) of one asset into its means and sums (4C,); ``taken`` (B, 2C) gets the means after each."""
+    means = taken.shape[1]
+    for i in range(len(add)):
+        sums *= keep[i]
+        sums += add[i]
+        taken[i] = sums[:means]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -154,11 +224,10 @@ class SustainedLimits:
     """At which values the statistics of a sensor open a deviation, and down to which it stays open."""
 
     statistics: SensorStatistics
-    shift_opens: Floats  # (C,)
-    shift_closes: Floats
-    spread_opens: Floats
-    spread_closes: Floats
+    opens: Floats  # (2, C) of shift and spread
+    closes: Floats
     provisional: bool  # fewer days of data than one false episode takes
+    carried: Mapping[str, Floats]  # asset -> its state (6C + 1,) after its last row of training
 
     @staticmethod
     def fit(
@@ -179,29 +248,68 @@ class SustainedLimits:
             period_ns: from one measured row to the next.
             budget: false deviations per asset and day.
         """
-        found = statistics.replay(held, residual_rms)
+        *found, carried = statistics.replay(held, residual_rms)
         tails = [[Tail.fit(values) for values in one.T] for one in found]
         strengths = [_strength(found, tails)]
         series = [_by_piece(strengths[0], held)]
         if deployed:
-            strengths.append(_strength(statistics.replay(deployed, residual_rms), tails))
+            *again, _ = statistics.replay(deployed, residual_rms)
+            strengths.append(_strength(again, tails))
             series.append(_by_piece(strengths[1], deployed))
         allowed = budget.episodes_per_day * len(strengths[0]) * period_ns / DAY_NS
         policy = AlarmPolicy(hysteresis=CLOSES)
         opens = max(lowest_threshold(one, allowed, policy) for one in series)
         closes = min(CLOSES * opens, float(np.quantile(strengths[0], 0.99)))
-        shift, spread = (
-            [np.array([tail.inverse(nats) for tail in one]) for nats in (opens, closes)] for one in tails
-        )
-        return SustainedLimits(
-            statistics, shift[0], shift[1], spread[0], spread[1], provisional=allowed < 1.0
-        )
+        limits = [
+            np.maximum([[tail.inverse(nats) for tail in one] for one in tails], LEAST_LIMIT)
+            for nats in (opens, closes)
+        ]
+        return SustainedLimits(statistics, limits[0], limits[1], provisional=allowed < 1.0, carried=carried)
+
+    def end_of_training(self, asset: str) -> Floats:
+        """(6C + 1,) an asset's state after its last row of training; a fresh one if it has none."""
+        known = self.carried.get(asset)
+        return self.statistics.fresh() if known is None else known.copy()
 
     def ratios(self, shift: Floats, spread: Floats) -> tuple[Floats, Floats]:
         """(B, C) the statistics of each sensor over its limits: over 1 it opens, up to 1 it closes."""
         return (
-            np.maximum(shift / self.shift_opens, spread / self.spread_opens),
-            np.maximum(shift / self.shift_closes, spread / self.spread_closes),
+            np.maximum(shift / self.opens[0], spread / self.opens[1]),
+            np.maximum(shift / self.closes[0], spread / self.closes[1]),
+        )
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Its arrays in a bundle, beside ``facts``."""
+        statistics, carried = self.statistics, list(self.carried.values())
+        return {
+            "centre": statistics.centre,
+            "scale": statistics.scale,
+            "opens": self.opens,
+            "closes": self.closes,
+            "carried": np.stack(carried) if carried else np.zeros((0, statistics.states)),
+        }
+
+    def facts(self) -> dict[str, object]:
+        """Its entries in a bundle's manifest."""
+        return {
+            "weight": self.statistics.weight,
+            "step": self.statistics.step,
+            "provisional": self.provisional,
+            "carried": list(self.carried),
+        }
+
+    @staticmethod
+    def of(arrays: Mapping[str, np.ndarray], facts: Mapping[str, object]) -> SustainedLimits:
+        """The inverse of ``arrays`` and ``facts``."""
+        carried = facts["carried"]
+        assert isinstance(carried, (list, tuple))
+        weight, step = (float(facts[name]) for name in ("weight", "step"))  # type: ignore[arg-type]  # numbers
+        return SustainedLimits(
+            SensorStatistics(arrays["centre"], arrays["scale"], weight, step),
+            arrays["opens"],
+            arrays["closes"],
+            provisional=bool(facts["provisional"]),
+            carried=dict(zip(carried, arrays["carried"], strict=True)),
         )
 
 

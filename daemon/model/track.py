@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +34,7 @@ class Track:
     at: Ints  # (N,) which of the rows
     evidence: Evidence  # of the N windows
     verdicts: Verdicts
-    start: Floats  # (2P,) the baseline before the first of them
+    start: Floats  # (2P + Q,) the baseline before the first of them
 
     @staticmethod
     def of(
@@ -100,6 +101,9 @@ class Track:
 
 
 def _joined(parts: Sequence[Verdicts]) -> Verdicts:
-    return Verdicts(
-        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in Verdicts.__slots__}
-    )
+    columns: dict[str, Any] = {
+        name: np.concatenate([getattr(part, name) for part in parts])
+        for name in Verdicts.__slots__
+        if name != "sustained"
+    }
+    return Verdicts(**columns)

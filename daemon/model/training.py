@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from daemon.assembly import assembled, read_as
 from daemon.domain import (
     NO_CONDITION,
+    ONE_A_WEEK,
     AlarmPolicy,
     Budget,
     Floats,
@@ -54,6 +55,7 @@ from daemon.model.segments import (
     sliding,
 )
 from daemon.model.soundness import Likelihood, active_units, likelihood, linear_part
+from daemon.model.sustained import SensorStatistics, SustainedLimits
 from daemon.model.vae import VAE, TrainingWindows
 
 MOST_WINDOWS = 40_000
@@ -80,6 +82,7 @@ class CalibrationTarget:
     policy: AlarmPolicy  # the alarm machine that the threshold is found with
     budget: Budget  # false episodes per asset and day
     drift_rows: int  # rows of one drift interval
+    deviation_budget: Budget | None = ONE_A_WEEK  # of false deviations; None: they are not looked for
 
 
 def train(
@@ -121,6 +124,18 @@ def train(
     models = fits.final(whole)
     deployed = measured_pieces(history, whole, models, window, 0, spec.hop)
     calibration = calibrate(cross, spec.period_ns * spec.hop, target.policy, target.budget, deployed)
+    sustained = None
+    if target.deviation_budget is not None:
+        period_ns = spec.period_ns * spec.hop
+        newest = np.concatenate([piece.measured.residual for piece in cross.held])
+        sustained = SustainedLimits.fit(
+            cross.held,
+            deployed,
+            SensorStatistics.fit(newest / calibration.residual_rms, max(window // spec.hop, 1), period_ns),
+            calibration.residual_rms,
+            period_ns,
+            target.deviation_budget,
+        )
     windows, conditions = sample_windows(history, whole, window, 4_000)
     posterior = models.measure(windows, conditions).posterior
     fits.report(0.9, "learning to fill gaps")
@@ -143,6 +158,7 @@ def train(
             max(target.drift_rows // spec.hop, 1),
         ),
         longest_constant=longest_constant(history, NEVER),
+        sustained=sustained,
         facts=facts,
         extras=extras,
     )

@@ -2,7 +2,7 @@
 
 The alerts may be of any process that published to the topic, also of an earlier one:
 
-* ``anomaly`` (and ``regime`` and ``deviation``, which this version never publishes): the asset's rows from the
+* ``anomaly`` and ``deviation`` (and ``regime``, which this version never publishes): the asset's rows from the
   onset to the row that closed the episode, or to the end while it is open;
 * ``sensor_stuck``: the values of that sensor alone; those of the other sensors are kept.
 
@@ -22,7 +22,7 @@ from daemon.runtime.segmenting import FOREVER, cut
 from daemon.stream.encoding import PublishedAlert, read_alert
 
 MOST_EPISODES = 100_000
-WHOLE_ASSET = frozenset({AlertKind.ANOMALY.value, AlertKind.REGIME.value, "deviation"})
+WHOLE_ASSET = frozenset({AlertKind.ANOMALY.value, AlertKind.DEVIATION.value, AlertKind.REGIME.value})
 ONE_SENSOR = frozenset({AlertKind.SENSOR_STUCK.value})
 
 

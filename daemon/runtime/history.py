@@ -127,7 +127,9 @@ class TrainingHistory:
         conditions = [label for block in self._blocks for label in block.condition]
         rows = np.concatenate([block.rows for block in self._blocks])
         values = np.concatenate([block.values for block in self._blocks])
-        firing = np.concatenate([block.firing for block in self._blocks])
+        firing = np.concatenate(
+            [b.firing if b.deviating is None else b.firing | b.deviating for b in self._blocks]
+        )
         parts = [block.received for block in self._blocks if block.received is not None]
         received = np.concatenate(parts) if parts else None  # of all blocks of a stream, or of none
         order: dict[str, list[int]] = {}

@@ -21,6 +21,7 @@ from daemon.config import Settings, StreamSection, maintenance_intervals
 from daemon.detector import Detector
 from daemon.domain import (
     DAY_NS,
+    ONE_A_WEEK,
     AlarmPolicy,
     AlertEvent,
     AlertKind,
@@ -56,6 +57,7 @@ class StreamPlan:
     model: ModelSettings = field(default_factory=ModelSettings)
     policy: AlarmPolicy = field(default_factory=AlarmPolicy)
     budget: Budget = field(default_factory=Budget)
+    deviation_budget: Budget | None = ONE_A_WEEK  # None: deviations are not looked for
     learn_rows: int = 5000
     retrain_every: timedelta | None = timedelta(hours=24)
     retrain_rows: int = 50_000
@@ -76,6 +78,7 @@ class StreamPlan:
             model=settings.model.settings(),
             policy=settings.alerts.policy(spec),
             budget=settings.calibration.budget,
+            deviation_budget=settings.alerts.deviation_budget,
             learn_rows=settings.model.learn_rows,
             retrain_every=settings.retrain.every,
             retrain_rows=settings.retrain.rows,
@@ -276,6 +279,7 @@ class StreamRun:
             past,
             self.bundle,
             until_ns=until_ns,
+            deviation_budget=plan.deviation_budget,
         )
 
     def _births(self) -> dict[InputPartition, list[KnownBirth]]:

@@ -1,7 +1,7 @@
 """Episodes: when alert messages are emitted, and which alerts are open.
 
 An episode is opened, possibly updated, and closed, with one message for each. It is about an anomaly (from
-scores) or about something without a score: a silent or stuck sensor, a silent asset, a skewed clock, an
+scores), a deviation (from sustained evidence, see ``deviation``) or about something without a score: a silent or stuck sensor, a silent asset, a skewed clock, an
 unknown condition, drift. This module owns the open episodes of all assets of an input partition and their
 alarm states; nothing outside it changes an alarm (the state machine itself is ``alarm.Alarm``).
 
@@ -13,8 +13,8 @@ Invariants:
 * The messages of an episode share a fingerprint. Ids and fingerprints are digests of what caused them
   (stream, asset, kind, sensor, row): a message that is emitted again, after a restart or by another
   process, has the same id, and a reader who remembers ids processes each message once.
-* Updates are caused by rows, never by a timer: one when the severity rises, and one when the episode has
-  lasted 1, 2, 4, 8 ... windows, so that a long episode stays visible with few messages.
+* Updates are caused by rows, never by a timer: one when the severity rises or a sensor joins a deviation, and one
+  when the episode has lasted 1, 2, 4, 8 ... windows, so that a long episode stays visible with few messages.
 * What an anomaly is blamed on is accumulated since its onset: see ``attribution``.
 """
 
@@ -34,12 +34,14 @@ from daemon.domain import (
     Contributor,
     Floats,
     InputPartition,
+    Mask,
     PartScore,
     Phase,
     Severity,
     StreamSpec,
 )
 from daemon.stream.attribution import PeakEvidence, SensorEvidence
+from daemon.stream.deviation import Deviation, SustainedRow
 from daemon.stream.identity import digest
 from daemon.stream.snapshot import AlarmState, EpisodeState, pack_floats, unpack_floats
 from daemon.stream.summaries import summary
@@ -99,6 +101,7 @@ class AssetEpisodes:
     alarm: Alarm = field(default_factory=Alarm)
     above_since: int = -1  # first row of the present run of scores above the closing level
     peaks: PeakEvidence | None = None  # since the onset
+    deviation: Deviation | None = None  # None: no sensor is beyond its closing limit
     open: dict[tuple[AlertKind, str | None], Episode] = field(default_factory=dict)
 
     def snapshot(self) -> AlarmState:
@@ -110,19 +113,23 @@ class AssetEpisodes:
             alarm.resting,
             self.above_since,
             None if self.peaks is None else pack_floats(np.stack(astuple(self.peaks))),
+            None if self.deviation is None else pack_floats(np.stack(astuple(self.deviation))),
             [e.snapshot() for e in self.open.values() if e.kind is not AlertKind.DRIFT],
         )
 
     @staticmethod
     def restored(state: AlarmState) -> AssetEpisodes:
         """The episodes of an asset's record."""
-        peaks = None
+        peaks = deviation = None
         if state.peaks is not None:
             peaks = PeakEvidence(*unpack_floats(state.peaks).reshape(len(fields(PeakEvidence)), -1))
+        if state.deviation is not None:
+            deviation = Deviation(*unpack_floats(state.deviation).reshape(len(fields(Deviation)), -1))
         return AssetEpisodes(
             Alarm(State(state.state), state.recent, state.resting),
             state.above_since,
             peaks,
+            deviation,
             {(e.kind, e.sensor): Episode.restored(e) for e in state.open},
         )
 
@@ -238,12 +245,9 @@ class Episodes:
             events.append(self._open(known, asset, start, evidence, model, calibration))
         elif state is State.FIRING and episode is not None:
             worse = severity is Severity.CRITICAL and episode.severity is Severity.WARNING
-            if worse or evidence.row >= episode.next_update_row:
-                if worse:
-                    episode.severity = severity
-                opened = self.spec.row(episode.opened_ns)
-                while episode.next_update_row <= evidence.row:
-                    episode.next_update_row += episode.next_update_row - opened
+            if worse:
+                episode.severity = severity
+            if self._update_due(episode, evidence.row) or worse:
                 events.append(self._message(episode, asset, Phase.UPDATED, evidence, model, calibration))
         elif state is State.INACTIVE and episode is not None:
             del known.open[key]
@@ -252,6 +256,65 @@ class Episodes:
             known.peaks = None
         self._drop_if_inactive(asset, known)
         return state is State.FIRING, events
+
+    def _update_due(self, episode: Episode, row: int) -> bool:
+        """Whether the episode has lasted 1, 2, 4 ... windows at a row; the next one is due at twice that."""
+        due, opened = row >= episode.next_update_row, self.spec.row(episode.opened_ns)
+        while episode.next_update_row <= row:
+            episode.next_update_row += episode.next_update_row - opened
+        return due
+
+    def deviates(self, asset: str) -> bool:
+        """Whether a sensor of the asset was beyond its closing limit at its last scored row."""
+        known = self.assets.get(asset)
+        return known is not None and known.deviation is not None
+
+    def sustained(
+        self,
+        asset: str,
+        row: SustainedRow,
+        evidence: Callable[[], ScoredEvidence],
+        model: str,
+        calibration: str,
+    ) -> tuple[bool, list[AlertEvent]]:
+        """Process the sustained evidence of a scored row, after its score, and move the asset's deviation on.
+
+        Args:
+            asset: whose row it is.
+            row: the evidence.
+            evidence: makes what else a message says of the row.
+            model: the version in force.
+            calibration: of its limits.
+
+        Returns:
+            Whether a deviation is open after this row, and the messages it caused.
+        """
+        key = (AlertKind.DEVIATION, None)
+        if self.under_maintenance(asset, row.row):
+            return self.is_open(asset, *key), []
+        known = self.of(asset)
+        known.deviation = (known.deviation or Deviation.none(len(row.closing))).grown(row, _blamed(known))
+        joining = known.deviation.joining(row, self.spec.window)
+        known.deviation = known.deviation.with_named(joining)
+        episode, phase = known.open.get(key), None
+        events: list[AlertEvent] = []
+        if episode is None and joining.any():
+            onset = int(known.deviation.since[joining].min())
+            start = EpisodeStart(AlertKind.DEVIATION, onset)
+            events.append(self._open(known, asset, start, _with_extent(evidence(), row), model, calibration))
+        elif episode is not None:
+            if not row.beyond.any():
+                phase = Phase.CLOSED
+                del known.open[key]
+            elif self._update_due(episode, row.row) or joining.any():
+                phase = Phase.UPDATED
+            if phase is not None:
+                found = _with_extent(evidence(), row)
+                events.append(self._message(episode, asset, phase, found, model, calibration))
+        if not row.beyond.any():
+            known.deviation = None
+        self._drop_if_inactive(asset, known)
+        return key in known.open, events
 
     def under_maintenance(self, asset: str, row: int) -> bool:
         """Whether an asset is under maintenance at a row."""
@@ -274,7 +337,8 @@ class Episodes:
     def _drop_if_inactive(self, asset: str, known: AssetEpisodes) -> None:
         """Drop an asset without state: ``assets`` has only those whose next row may change something."""
         alarm = known.alarm
-        if alarm.state is State.INACTIVE and not (alarm.recent or known.open) and known.above_since < 0:
+        idle = alarm.state is State.INACTIVE and known.above_since < 0 and known.deviation is None
+        if idle and not (alarm.recent or known.open):
             self.assets.pop(asset, None)
 
     def open_unscored(self, asset: str, start: EpisodeStart, row: int, model: str) -> list[AlertEvent]:
@@ -359,9 +423,12 @@ class Episodes:
         self.of(self.spec.name).open[state.kind, state.sensor] = Episode.restored(state)
 
     # -------------------------------------------------------------- messages
-    def _contributors(self, asset: str) -> list[Contributor]:
-        """The sensors of an episode, largest share first."""
-        peaks = self.of(asset).peaks
+    def _contributors(self, asset: str, kind: AlertKind) -> list[Contributor]:
+        """The sensors of an anomaly or deviation, largest share first."""
+        known = self.of(asset)
+        if kind is AlertKind.DEVIATION:
+            return [] if known.deviation is None else known.deviation.contributors(self.spec.sensors)
+        peaks = known.peaks
         if peaks is None:
             return []
         share = peaks.shares()
@@ -420,7 +487,7 @@ class Episodes:
         """The message of an episode that the row of ``evidence`` causes."""
         period = self.spec.period_ns
         row_ns = evidence.row * period
-        scored = episode.kind is AlertKind.ANOMALY
+        scored = episode.kind in (AlertKind.ANOMALY, AlertKind.DEVIATION)
         event = AlertEvent(
             stream=self.spec.name,
             asset=asset,
@@ -437,7 +504,7 @@ class Episodes:
             summary="",
             sensor=episode.sensor,
             scores=evidence.scores,
-            contributors=self._contributors(asset) if scored else (),
+            contributors=self._contributors(asset, episode.kind) if scored else (),
             window_start_ns=(evidence.row - self.spec.window + 1) * period if scored else None,
             window_steps=self.spec.window if scored else 0,
             imputed_share=evidence.imputed_share,
@@ -452,7 +519,9 @@ class Episodes:
         """The kind of cause, once a whole window lies in the episode; at its beginning all causes look alike."""
         peaks = self.of(asset).peaks
         lasted = evidence.row - self.spec.row(episode.opened_ns)
-        if evidence.verdict is None or peaks is None or lasted < self.spec.window:
+        if episode.kind is not AlertKind.ANOMALY or peaks is None or lasted < self.spec.window:
+            return None
+        if evidence.verdict is None:
             return None
         if self._is_storm(episode):
             return None
@@ -469,6 +538,19 @@ class Episodes:
                 if count > STORM or alike > ALIKE:
                     return True
         return False
+
+
+def _blamed(known: AssetEpisodes) -> Mask | bool:
+    """(C,) the sensors that an open anomaly of the asset is blamed on."""
+    if known.peaks is None or (AlertKind.ANOMALY, None) not in known.open:
+        return False
+    return known.peaks.blamed()
+
+
+def _with_extent(evidence: ScoredEvidence, row: SustainedRow) -> ScoredEvidence:
+    """With the largest share of a sensor's opening limit as one of the scores."""
+    largest = float(np.nanmax(row.opening, initial=0.0))
+    return replace(evidence, scores={**evidence.scores, "sustained": PartScore(largest, 1.0)})
 
 
 def _extended(peaks: PeakEvidence | None, row: SensorEvidence | None) -> PeakEvidence | None:

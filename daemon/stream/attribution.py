@@ -14,7 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from daemon.domain import Floats
+from daemon.domain import Floats, Mask
+
+MOST_OF_IT = 0.9
+"""The share of an episode that the sensors it is blamed on have together. Nearly every sensor has some share."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,3 +106,12 @@ class PeakEvidence:
         size = np.expm1(np.log1p(np.fmax(evidence, 0.0)).mean(0))
         total = size.sum()
         return np.asarray(size / total if total > 0 else size)
+
+    def blamed(self) -> Mask:
+        """(C,) the fewest sensors whose shares add up to ``MOST_OF_IT``."""
+        share = self.shares()
+        order = np.argsort(-share, kind="stable")
+        before = np.concatenate([[0.0], np.cumsum(share[order])[:-1]])
+        blamed = np.zeros(len(share), bool)
+        blamed[order] = (before < MOST_OF_IT) & (share[order] > 0)
+        return blamed

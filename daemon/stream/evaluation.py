@@ -98,6 +98,7 @@ class Evaluation:
                 judgement.firing,
                 rows.conditions,
                 chunk.rows.values if parts.derivation.changes or parts.holding.any else None,
+                judgement.deviating,
                 windows.held,
             ),
             scored=judgement.scored,

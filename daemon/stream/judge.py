@@ -41,6 +41,7 @@ from daemon.stream.assets import AssetTable
 from daemon.stream.attribution import SensorEvidence
 from daemon.stream.batches import RowBatch
 from daemon.stream.chunk_windows import WindowedRows
+from daemon.stream.deviation import SustainedRow
 from daemon.stream.drift import Summands
 from daemon.stream.holding import METHOD
 from daemon.stream.model_changes import NO_MODEL
@@ -59,6 +60,7 @@ class Judgement:
 
     scores: Floats  # (R,) NaN where not scored
     firing: Mask  # (R,) whether the asset's anomaly episode is firing at the row
+    deviating: Mask  # (R,) whether the asset's deviation is open at the row
     outputs: list[Output] = field(default_factory=list)
     summands: Summands | None = None  # what it adds to the drift
     failed: Mask | None = None  # (W,) which windows the model failed on; None: on none
@@ -167,19 +169,23 @@ class Judge:
         for slot in chunk.restarted:
             self._begun.values[slot] = False  # the baseline begins anew with the next score
         rows = chunk.rows
-        judgement = Judgement(np.full(len(rows), np.nan), np.zeros(len(rows), bool))
-        before = {asset: self._is_firing(asset) for asset in set(rows.assets) & self._episodes.assets.keys()}
+        nothing = np.zeros(len(rows), bool)
+        judgement = Judgement(np.full(len(rows), np.nan), nothing, nothing.copy())
+        known = set(rows.assets) & self._episodes.assets.keys()
+        fired = {asset: self._is_firing(asset) for asset in known}
+        deviated = {asset: self._episodes.is_open(asset, AlertKind.DEVIATION) for asset in known}
         if judging and chunk.held is not None:
             self._mark_held(chunk, chunk.held, judgement)
         if judging and len(chunk.windows):
             self._ask(chunk, judgement)
-        if any(before.values()) or judgement.firing.any():
-            # Where an asset's episode stands is carried on to its rows without a score.
-            scored = np.isfinite(judgement.scores).tolist()
-            for i, asset in enumerate(rows.assets):
-                if scored[i]:
-                    before[asset] = bool(judgement.firing[i])
-                judgement.firing[i] = before.get(asset, False)
+        for which, before in ((judgement.firing, fired), (judgement.deviating, deviated)):
+            if any(before.values()) or which.any():
+                # Where an asset's episode stands is carried on to its rows without a score.
+                scored = np.isfinite(judgement.scores).tolist()
+                for i, asset in enumerate(rows.assets):
+                    if scored[i]:
+                        before[asset] = bool(which[i])
+                    which[i] = before.get(asset, False)
         return judgement
 
     def _ask(self, chunk: WindowedRows, judgement: Judgement) -> None:
@@ -315,20 +321,25 @@ class Judge:
         return known is not None and known.alarm.state is State.FIRING
 
     def _move_episodes(self, scored: _Scored, judgement: Judgement) -> None:
-        """Let the scores open, update and close anomaly episodes, row by row."""
+        """Let scores and sustained evidence open, update and close anomalies and deviations, row by row."""
         detector, verdicts, assets = self.detector, scored.verdicts, scored.chunk.rows.assets
         assert detector is not None
         threshold = detector.threshold
         # An asset that is not near an alarm, and was not before, has no episode that could change.
         high = verdicts.score > self._episodes.policy.hysteresis * threshold
-        active = {assets[i] for i in scored.rows[high].tolist()} | self._episodes.assets.keys()
+        sustained = verdicts.sustained
+        beyond = np.zeros(len(verdicts.score), bool)
+        if sustained is not None:
+            np.any(sustained.closing > 1.0, axis=1, out=beyond)
+        active = {assets[i] for i in scored.rows[high | beyond].tolist()} | self._episodes.assets.keys()
         for j, i in enumerate(scored.rows.tolist()) if active else ():
             asset, score = assets[i], float(verdicts.score[j])
             if asset not in active:
                 continue
             if not np.isfinite(score):
                 judgement.firing[i] = self._is_firing(asset)
-            elif not self._episodes.cannot_change(asset, score, threshold):
+                continue
+            if not self._episodes.cannot_change(asset, score, threshold):
                 judgement.firing[i], events = self._episodes.scored(
                     asset,
                     self._evidence_of(scored, j),
@@ -337,6 +348,27 @@ class Judge:
                     detector.calibration,
                 )
                 judgement.outputs += events
+            if beyond[j] or self._episodes.deviates(asset):
+                judgement.deviating[i], events = self._episodes.sustained(
+                    asset,
+                    self._sustained_row(scored, j),
+                    partial(self._evidence_of, scored, j),
+                    detector.version,
+                    "full" if sustained is None else sustained.calibration,
+                )
+                judgement.outputs += events
+
+    def _sustained_row(self, scored: _Scored, j: int) -> SustainedRow:
+        """The sustained evidence of the ``j``-th scored row; none of a model that does not look for deviations."""
+        i, sustained = int(scored.rows[j]), scored.verdicts.sustained
+        nothing = np.zeros(len(self.spec.sensors))
+        return SustainedRow(
+            int(scored.chunk.rows.rows[i]),
+            nothing if sustained is None else sustained.opening[j],
+            nothing if sustained is None else sustained.closing[j],
+            np.where(np.isfinite(scored.evidence.residual[j]), scored.chunk.rows.values[i], np.nan),
+            scored.evidence.expected[j],
+        )
 
     def _evidence_of(self, scored: _Scored, j: int) -> ScoredEvidence:
         """What an alert would say of the ``j``-th scored row."""

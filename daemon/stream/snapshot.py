@@ -53,7 +53,7 @@ from daemon.domain import (
 from daemon.mapping import PLAIN
 from daemon.stream.identity import digest
 
-SCHEMA = 8
+SCHEMA = 9
 SEPARATOR = "\x1f"
 READ_AT_ONCE = 5_000
 """Records that are walked through between two pauses."""
@@ -111,6 +111,7 @@ class AlarmState(msgspec.Struct, frozen=True, array_like=True):
     resting: int
     above_since: int
     peaks: bytes | None  # ``attribution.PeakEvidence``, (7, C)
+    deviation: bytes | None  # ``deviation.Deviation``, (7, C)
     open: list[EpisodeState]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from daemon.documents import counted
-from daemon.domain import SECOND_NS, AlertEvent, AlertKind, Phase, iso
+from daemon.domain import SECOND_NS, AlertEvent, AlertKind, PartScore, Phase, iso
 
 
 def number(value: float | None) -> str:
@@ -30,6 +30,11 @@ def unread(faults: Mapping[str, int]) -> str:
     return f": {counted(sum(faults.values()), 'value')} came, none could be read: {', '.join(named)}"
 
 
+def leading_score(event: AlertEvent) -> PartScore | None:
+    """The score that the episode is judged by; None if it has none."""
+    return event.scores.get("sustained" if event.kind is AlertKind.DEVIATION else "combined")
+
+
 def summary(event: AlertEvent) -> str:
     """What has happened, to which asset or sensor, and since when."""
     when = iso(event.onset_ns)
@@ -52,6 +57,13 @@ def summary(event: AlertEvent) -> str:
             text = f"{event.asset} runs in a condition new to the model ({event.sensor}) since {when}"
         case AlertKind.DRIFT:
             text = f"the readings of {event.stream} have drifted from what the model learned, since {when}"
+        case AlertKind.DEVIATION:
+            leading = ", ".join(
+                f"{c.sensor} {number(c.observed)} on average (expected {number(c.expected)})"
+                for c in event.contributors[:3]
+            )
+            verb = "deviated" if event.phase is Phase.CLOSED else "deviates"
+            text = f"{event.asset} {verb} since {when}: {leading}".rstrip(" :")
         case _:
             leading = ", ".join(
                 f"{c.sensor} {number(c.observed)} (expected {number(c.expected)})"

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import astuple
 from typing import Any
 
 import msgspec
@@ -27,6 +28,7 @@ from daemon.detector import Scaling
 from daemon.domain import AlertKind, Format, StreamSpec
 from daemon.stream.attribution import PeakEvidence
 from daemon.stream.decode.births import ENDED, LONGEST_NODE, MOST_METRICS, MOST_SEQUENCES
+from daemon.stream.deviation import NEVER, Deviation
 from daemon.stream.drift import MOST_INTERVALS
 from daemon.stream.event_time import LARGEST_HELD, MOST_REPEATED, NO_CLOCK, most_held
 from daemon.stream.fleet_clock import NUMBERS
@@ -277,9 +279,25 @@ def _alarm_fault(alarm: AlarmState, newest: int, spec: StreamSpec) -> str | None
         return f"alarm counts {alarm.recent}, {alarm.resting}, {alarm.above_since} are none"
     if alarm.peaks is not None and len(alarm.peaks) != 8 * C * len(PeakEvidence.__slots__):
         return f"peaks have {len(alarm.peaks)} bytes"
+    if alarm.deviation is not None and (fault := _deviation_fault(alarm.deviation, newest, C)):
+        return fault
     if any(episode.kind is AlertKind.DRIFT for episode in alarm.open):
         return "an asset's episode is the stream's drift"
     return next((fault for episode in alarm.open if (fault := _episode_fault(episode, spec))), None)
+
+
+def _deviation_fault(packed: bytes, newest: int, sensors: int) -> str | None:
+    if len(packed) != 8 * sensors * len(Deviation.__slots__):
+        return f"a deviation has {len(packed)} bytes"
+    known = Deviation(*np.frombuffer(packed, "<f8").reshape(-1, sensors))
+    if not all(np.isfinite(part).all() for part in astuple(known)):
+        return "a deviation has numbers that are not finite"
+    for part in (known.since, known.blamed):
+        if not ((part >= NEVER) & (part <= newest)).all():
+            return f"a deviation since row {part.max():g}, of {newest}"
+    if (known.rows < 0).any() or (known.peak < 0).any():
+        return "a deviation of less than no rows, or beyond no limit"
+    return None
 
 
 def _episode_fault(episode: EpisodeState, spec: StreamSpec) -> str | None:
@@ -287,14 +305,15 @@ def _episode_fault(episode: EpisodeState, spec: StreamSpec) -> str | None:
     if of_sensor and episode.sensor not in spec.sensors:
         return f"an episode of sensor {str(episode.sensor)[:50]!r}, which there is not"
     if (
-        episode.kind in (AlertKind.ANOMALY, AlertKind.ASSET_SILENT, AlertKind.DRIFT)
+        episode.kind in (AlertKind.ANOMALY, AlertKind.DEVIATION, AlertKind.ASSET_SILENT, AlertKind.DRIFT)
         and episode.sensor is not None
     ):
         return f"an episode of kind {episode.kind} that names a sensor"
     if episode.onset_ns < -spec.period_ns or episode.opened_ns < 0:
         return f"an episode that opened at {episode.opened_ns}"
     # Updates come at doubled distances from the opening: none would ever be the next.
-    if episode.kind is AlertKind.ANOMALY and episode.next_update_row <= episode.opened_ns // spec.period_ns:
+    updated = episode.kind in (AlertKind.ANOMALY, AlertKind.DEVIATION)
+    if updated and episode.next_update_row <= episode.opened_ns // spec.period_ns:
         return f"an episode whose next update, at row {episode.next_update_row}, is before its opening"
     return None
 

@@ -186,7 +186,9 @@ def arrivals(
     return numbered(readings)
 
 
-QUICK = replace(CENTRE, memory=0.1, still=2, conditions=("run",), carried={("p1", 53): 0.3}, threshold=4.0)
+QUICK = replace(
+    CENTRE, memory=0.1, still=2, conditions=("run",), carried={("p1", 53): 0.3}, threshold=4.0, pace=0.4
+)
 RULES = (
     SensorRule(reduce=Reduce.MEAN, hold_ns=3 * SECOND_NS),
     SensorRule(reduce=Reduce.LAST, counter=True, hold_ns=12 * SECOND_NS),

@@ -321,6 +321,20 @@ def test_the_slow_baseline_and_an_open_episode_outlive_a_crash() -> None:
     assert crashing.replayed <= 2 * SPEC.window * len(events)  # a replay is short, however long the past
 
 
+def test_a_deviation_outlives_a_crash_to_the_last_digit() -> None:
+    detector = replace(CENTRE, pace=0.1, threshold=100.0)
+    readings = [wide(s, 2.6 + 0.1 * (s % 7) if 20 <= s < 70 else 0.0, 0.001 * s) for s in range(120)]
+    events = polls(numbered(readings), [(3, 0)] * 40)
+    undisturbed, crashing = Log(make, events, detector), Log(make, events, detector)
+    undisturbed.run(len(events))
+    for until in range(1, len(events) + 1):
+        crashing.run(until)
+        crashing.restart()
+    assert plain(crashing.published) == plain(undisturbed.published)
+    phases = [e.phase for e in of_kind(crashing.published, AlertKind.DEVIATION)]
+    assert phases == [Phase.OPENED, Phase.UPDATED, Phase.UPDATED, Phase.UPDATED, Phase.CLOSED]
+
+
 def test_quiet_assets_do_not_lengthen_a_replay() -> None:
     pipeline = make()
     feed(pipeline, numbered([*steady(5, "gone"), *steady(100, "here")]))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import astuple, replace
 from datetime import timedelta
 from functools import cache
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,6 +24,7 @@ from daemon.domain import (
     StateRecord,
 )
 from daemon.stream import snapshot
+from daemon.stream.deviation import Deviation
 from daemon.stream.pipeline import Pipeline
 from daemon.stream.validity import ASSET_BYTES
 from tests.fakes import CentreDetector
@@ -138,6 +140,13 @@ def changed(form: Format, asset: str, change: Callable[[list[Any]], None]) -> li
     return with_record(form, asset, key, msgspec.msgpack.encode(fields))
 
 
+def deviating(**numbers: float) -> bytes:
+    """The state of an asset of two sensors of which nothing is beyond, but for these numbers."""
+    known = Deviation.none(2)
+    changes = {name: np.full(2, number) for name, number in numbers.items()}
+    return snapshot.pack_floats(np.stack(astuple(replace(known, **changes))))
+
+
 ASSET = list(snapshot.AssetState.__struct_fields__)
 GRID = list(snapshot.GridState.__struct_fields__)
 ALARM = list(snapshot.AlarmState.__struct_fields__)
@@ -187,6 +196,10 @@ def put(*path: str, to: Any) -> Callable[[list[Any]], None]:
         (put("alarm", "state", to=9), "state 9"),
         (put("alarm", "above_since", to=1 << 50), "alarm counts"),
         (put("alarm", "peaks", to=b"\0" * 8), "peaks have 8 bytes"),
+        (put("alarm", "deviation", to=b"\0" * 8), "a deviation has 8 bytes"),
+        (put("alarm", "deviation", to=b"\xff" * 8 * 14), "a deviation has numbers that are not finite"),
+        (put("alarm", "deviation", to=deviating(since=1e9)), "a deviation since row 1e+09"),
+        (put("alarm", "deviation", to=deviating(rows=-1.0)), "a deviation of less than no rows"),
         (lambda fields: fields.pop(), "Expected `array` of at least length"),
         (lambda fields: fields.__setitem__(slice(1, None), []), "Expected `array` of at least length"),
     ],

@@ -22,6 +22,7 @@ from daemon.documents import counted, short
 from daemon.domain import AlertEvent, AlertKind, DriftRecord, Phase, Severity, iso
 from daemon.stream.accounts import Fault
 from daemon.stream.audit import Imputable, SensorAudit
+from daemon.stream.summaries import leading_score
 
 EPISODES_SHOWN: Final = 100
 SPARK_POINTS: Final = 100
@@ -246,7 +247,7 @@ def event_json(event: AlertEvent, peaks: Mapping[str, float]) -> dict[str, Any]:
         event: the message.
         peaks: the greatest combined score of each episode, by fingerprint.
     """
-    combined = event.scores.get("combined")
+    combined = leading_score(event)
     return {
         "stream": bounded(event.stream),
         "asset": bounded(event.asset),

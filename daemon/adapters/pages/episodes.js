@@ -3,6 +3,7 @@
 
 const KINDS = {
   anomaly: "anomaly",
+  deviation: "deviation",
   sensor_silent: "sensor silent",
   sensor_stuck: "sensor stuck",
   asset_silent: "asset silent",

@@ -14,6 +14,7 @@ from typing import Any
 from daemon.adapters.pages import bounded, contributor_rows
 from daemon.documents import short
 from daemon.domain import AlertEvent, Phase, Severity, iso
+from daemon.stream.summaries import leading_score
 
 
 @dataclass(slots=True)
@@ -27,12 +28,12 @@ class FoldedEpisode:
     def add(self, event: AlertEvent) -> None:
         """Take in the next message."""
         self.last = event
-        if _combined(event) > _combined(self.worst):
+        if _score_of(event) > _score_of(self.worst):
             self.worst = event
 
 
-def _combined(event: AlertEvent) -> float:
-    score = event.scores.get("combined")
+def _score_of(event: AlertEvent) -> float:
+    score = leading_score(event)
     return score.value if score else -math.inf
 
 
@@ -50,7 +51,7 @@ def folded(events: Iterable[AlertEvent]) -> list[FoldedEpisode]:
 def episode_document(episode: FoldedEpisode) -> dict[str, Any]:
     """One row of the table of episodes."""
     worst, last = episode.worst, episode.last
-    score = worst.scores.get("combined")
+    score = leading_score(worst)
     return {
         "stream": bounded(worst.stream),
         "asset": bounded(worst.asset),

@@ -13,7 +13,13 @@ from daemon.adapters.simulator.fleet import WINDOW
 from daemon.domain import AlertEvent, AlertKind, Phase, to_ns
 
 FOUND_BY: Final = frozenset(
-    {AlertKind.ANOMALY, AlertKind.SENSOR_SILENT, AlertKind.SENSOR_STUCK, AlertKind.ASSET_SILENT}
+    {
+        AlertKind.ANOMALY,
+        AlertKind.DEVIATION,
+        AlertKind.SENSOR_SILENT,
+        AlertKind.SENSOR_STUCK,
+        AlertKind.ASSET_SILENT,
+    }
 )
 """Kinds of alerts that report a present problem of an asset."""
 

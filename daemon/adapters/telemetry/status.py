@@ -35,6 +35,7 @@ from daemon.domain import (
 from daemon.grouping import by_slot
 from daemon.stream.accounts import CellState, Counts, Fault
 from daemon.stream.audit import SensorAudit
+from daemon.stream.summaries import leading_score
 
 SCORES_KEPT: Final = 300
 ASSETS_KEPT: Final = 50
@@ -251,8 +252,8 @@ class Status:
                 self.sequence += 1
                 self.events.append((self.sequence, output))
                 self.opened += output.phase is Phase.OPENED
-                if "combined" in output.scores:
-                    value = output.scores["combined"].value
+                if (score := leading_score(output)) is not None:
+                    value = score.value
                     self.peaks[output.fingerprint] = max(self.peaks.get(output.fingerprint, value), value)
                 if output.phase is Phase.CLOSED:
                     self.open.pop(output.fingerprint, None)

@@ -68,6 +68,14 @@ def check_arrays(manifest: Manifest, arrays: Mapping[str, NDArray[Any]], latents
         "drift.residual_mean": _Rule((C,)),
         "drift.residual_variance": _Rule((C,), above=0.0),
     }
+    if manifest.sustained is not None:
+        rules |= {
+            "sustained.centre": _Rule((C,)),
+            "sustained.scale": _Rule((C,), above=0.0),
+            "sustained.opens": _Rule((2, C), above=0.0),
+            "sustained.closes": _Rule((2, C), above=0.0),
+            "sustained.carried": _Rule((len(manifest.sustained.carried), 6 * C + 1)),
+        }
     for length in manifest.lengths:
         k, d = _rows(arrays, f"pca.{length}.variance"), length * C
         rules |= {

@@ -45,6 +45,15 @@ class CalibrationFacts(msgspec.Struct, frozen=True):
     own_levels: OwnLevels
 
 
+class SustainedFacts(msgspec.Struct, frozen=True):
+    """The part of the limits of deviations; see ``SustainedLimits.facts``."""
+
+    weight: Annotated[float, Meta(gt=0.0, le=1.0)]
+    step: Number
+    provisional: bool
+    carried: tuple[Asset, ...]
+
+
 class DriftThresholds(msgspec.Struct, frozen=True):
     """None is no limit."""
 
@@ -88,6 +97,7 @@ class Manifest(msgspec.Struct, frozen=True):
     lengths: Annotated[tuple[Width, ...], Meta(min_length=1, max_length=16)]
     vae: PathShape | None
     calibration: CalibrationFacts
+    sustained: SustainedFacts | None  # None: deviations are not looked for
     drift: DriftThresholds
     facts: dict[str, Any]
     weights: WeightsFact

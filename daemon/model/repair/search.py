@@ -48,7 +48,7 @@ AT_ONCE, CELLS = 2_048, 4_000_000
 class View:
     """One window with everything that its score depends on.
 
-    ``values`` (L, C) raw, NaN where not observed; ``baseline`` (2P,) the asset's slow baseline as
+    ``values`` (L, C) raw, NaN where not observed; ``baseline`` (2P + Q,) the asset's slow baseline as
     it was before this window.
     """
 

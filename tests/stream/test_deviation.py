@@ -1,0 +1,172 @@
+"""Deviations: which sensors open one, keep it open and are named, and what an anomaly explains."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from daemon.detector import REACH
+from daemon.domain import SECOND_NS, AlarmPolicy, AlertEvent, AlertKind, InputPartition, StreamSpec
+from daemon.stream.alerts import AssetEpisodes, Episodes
+from daemon.stream.deviation import SustainedRow
+from tests.fakes import CentreDetector
+from tests.stream.evidence import NAN, SENSORS, scored_row
+from tests.stream.pipelines import SPEC, make, numbered, steps, wide
+
+WINDOW = 4
+Shares = tuple[float, float, float]
+"""Of the opening limits of Pressure, Current and Flow; the closing limits are half as high."""
+CALM: Shares = (0.1, 0.1, 0.1)
+
+
+class Asset:
+    """One asset, row by row, at a threshold of 3."""
+
+    def __init__(self, maintenance: tuple[int, int] | None = None) -> None:
+        spec = StreamSpec("pumps", SENSORS, window=WINDOW)
+        spans = [(*maintenance, frozenset[str]())] if maintenance else []
+        self.episodes = Episodes(spec, InputPartition("t", 0), AlarmPolicy(refractory=0), spans)
+        self.events: list[AlertEvent] = []
+        self.open: list[int] = []
+
+    def row(self, row: int, shares: Shares, score: float = 0.0, error: Shares = CALM) -> Asset:
+        made = scored_row(row, score, list(error))
+        if not self.episodes.cannot_change("p", score, 3.0):
+            self.events += self.episodes.scored("p", made, 3.0, "m", "full")[1]
+        opening = np.array(shares)
+        last = np.array(getattr(self, "_closing", np.zeros(3)))
+        self._closing = closing = np.where(
+            np.isnan(opening), last, 2.0 * opening
+        )  # a missing value changes nothing
+        if (closing > 1.0).any() or self.episodes.deviates("p"):
+            observed = np.where(np.isnan(opening), np.nan, row + np.arange(3.0))
+            given = SustainedRow(row, opening, closing, observed, np.full(3, 5.0))
+            is_open, events = self.episodes.sustained("p", given, lambda: made, "m", "provisional")
+            self.events += events
+            self.open += [row] if is_open else []
+        return self
+
+    @property
+    def said(self) -> list[tuple[int, str, str, list[str]]]:
+        return [
+            (e.row_ns // SECOND_NS, str(e.kind), str(e.phase), [c.sensor for c in e.contributors])
+            for e in self.events
+            if e.kind is AlertKind.DEVIATION
+        ]
+
+
+def test_it_opens_beyond_the_opening_limit_and_closes_when_no_sensor_is_beyond_its_closing_limit() -> None:
+    asset = Asset()
+    for row, share in enumerate([0.4, 0.6, 1.0, 1.1, 0.9, 0.6, 0.5, 0.6, 1.1], start=1):
+        asset.row(row, (0.1, share, 0.1))
+    assert asset.said == [
+        (4, "deviation", "opened", ["Current"]),
+        (7, "deviation", "closed", ["Current"]),
+        (9, "deviation", "opened", ["Current"]),
+    ]
+    assert asset.open == [4, 5, 6, 9]
+    opened = asset.events[0]
+    assert opened.onset_ns == 2 * SECOND_NS  # beyond the closing limit since then
+    assert (opened.severity, opened.calibration, opened.sensor) == ("warning", "provisional", None)
+    assert (opened.scores["sustained"].value, opened.scores["sustained"].threshold) == (1.1, 1.0)
+    (current,) = opened.contributors
+    assert (current.observed, current.expected, current.share) == (4.0, 5.0, 1.0)  # of rows 2, 3 and 4
+    assert "deviates since 1970-01-01T00:00:02Z: Current 4 on average (expected 5)" in opened.summary
+    assert asset.events[1].summary.endswith("(over)")
+    assert asset.events[0].fingerprint == asset.events[1].fingerprint != asset.events[2].fingerprint
+
+
+def test_a_calm_asset_has_no_state() -> None:
+    asset = Asset().row(1, (0.6, 0.1, 0.1)).row(2, CALM)
+    assert asset.episodes.assets == {}
+
+
+def test_a_sensor_that_joins_is_an_update_and_the_one_farthest_beyond_comes_first() -> None:
+    asset = Asset().row(1, (1.2, 0.7, 0.1)).row(2, (1.1, 0.8, 0.1)).row(3, (0.9, 2.4, 0.1)).row(4, CALM)
+    assert asset.said == [
+        (1, "deviation", "opened", ["Pressure"]),
+        (3, "deviation", "updated", ["Current", "Pressure"]),
+        (4, "deviation", "closed", ["Current", "Pressure"]),  # as far as they went
+    ]
+    shares = [c.share for c in asset.events[-1].contributors]
+    assert shares == pytest.approx([2 / 3, 1 / 3])
+
+
+def test_it_stays_open_while_another_sensor_is_beyond() -> None:
+    asset = Asset().row(1, (1.2, 0.7, 0.1)).row(2, (0.1, 0.7, 0.1)).row(3, CALM)
+    assert [said[:3] for said in asset.said] == [(1, "deviation", "opened"), (3, "deviation", "closed")]
+
+
+def test_a_long_one_is_updated_after_1_2_and_4_windows() -> None:
+    asset = Asset()
+    for row in range(1, 30):
+        asset.row(row, (1.5, 0.1, 0.1))
+    assert [row for row, _, phase, _ in asset.said if phase == "updated"] == [5, 9, 17]
+
+
+def test_a_missing_sensor_opens_nothing_and_closes_nothing() -> None:
+    asset = Asset().row(1, (0.9, 0.1, 0.1)).row(2, (NAN, 0.1, 0.1)).row(3, (1.2, 0.1, 0.1))
+    asset.row(4, (NAN, 0.1, 0.1)).row(5, CALM)
+    assert [said[:3] for said in asset.said] == [(3, "deviation", "opened"), (5, "deviation", "closed")]
+    (closing,) = asset.events[-1].contributors
+    assert closing.observed == pytest.approx((1 + 3 + 5) / 3)
+
+
+ANOMALY: Shares = (50.0, 0.1, 0.1)
+"""Errors of a row for which Pressure is to blame."""
+
+
+def test_while_an_anomaly_is_open_its_sensors_open_no_deviation_of_their_own_and_others_do() -> None:
+    asset = Asset().row(1, (1.5, 0.1, 0.1), 9.0, ANOMALY).row(2, (2.0, 0.1, 1.2), 9.0, ANOMALY)
+    assert asset.said == [(2, "deviation", "opened", ["Flow"])]
+
+
+def test_what_an_anomaly_leaves_in_the_means_is_no_deviation_but_what_outlasts_them_is() -> None:
+    asset = Asset().row(1, (1.5, 0.1, 0.1), 9.0, ANOMALY)
+    for row in range(2, 40):
+        asset.row(row, (1.5, 0.1, 0.1))
+    assert asset.said[0] == (2 + REACH * WINDOW, "deviation", "opened", ["Pressure"])
+    asset = Asset().row(1, (1.5, 0.1, 0.1), 9.0, ANOMALY).row(2, CALM).row(3, (1.5, 0.1, 0.1))
+    assert asset.said == [(3, "deviation", "opened", ["Pressure"])]  # it was back in between
+
+
+def test_maintenance_freezes_it() -> None:
+    asset = Asset((2 * SECOND_NS, 4 * SECOND_NS))
+    for row, share in [(1, 1.5), (2, 0.1), (3, 0.1), (4, 0.1)]:
+        asset.row(row, (share, 0.1, 0.1))
+    assert [said[:3] for said in asset.said] == [(1, "deviation", "opened"), (4, "deviation", "closed")]
+    assert asset.open == [1, 2, 3]
+
+
+def test_a_successor_goes_on_where_it_was() -> None:
+    rows = [(0.7, 0.1, 0.1), (1.2, 0.6, 0.1), (0.8, 1.4, 0.1), (0.8, NAN, 0.1), CALM]
+    undisturbed, restarted = Asset(), Asset()
+    for row, shares in enumerate(rows, start=1):
+        undisturbed.row(row, shares)
+        restarted.row(row, shares)
+        state = restarted.episodes.snapshot("p")
+        if state is not None:
+            restarted.episodes.assets["p"] = AssetEpisodes.restored(state)
+    assert [repr(e) for e in restarted.events] == [repr(e) for e in undisturbed.events]
+    assert len(restarted.events) == 3
+
+
+def test_a_pipeline_says_at_which_rows_one_is_open_and_a_model_without_limits_closes_it() -> None:
+    detector = CentreDetector(SPEC.sensors, pace=0.5, threshold=100.0)
+    readings = [wide(s, 3.0 if 10 <= s < 20 else 0.0, 0.0) for s in range(30) if s not in (14, 15)]
+    pipeline = make(detector=detector)
+    found = steps(pipeline, numbered(readings[:16]))
+    pipeline.use(CentreDetector(SPEC.sensors, version="centre-2", threshold=100.0))
+    found += steps(pipeline, numbered(readings[16:], first=16), ended=True)
+    blocks = [step.block for step in found if step.block is not None]
+    open_at = [
+        row
+        for block in blocks
+        if block.deviating is not None
+        for row, is_open in zip(block.rows.tolist(), block.deviating.tolist(), strict=True)
+        if is_open
+    ]
+    events = [o for step in found for o in step.outputs if isinstance(o, AlertEvent)]
+    said = [(e.row_ns // SECOND_NS, str(e.phase)) for e in events if e.kind is AlertKind.DEVIATION]
+    assert [phase for _, phase in said] == ["opened", "closed"]
+    assert open_at == list(range(said[0][0], said[1][0]))  # the rows without a value, too
