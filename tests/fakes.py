@@ -34,6 +34,7 @@ class CentreDetector:
     version: str = "centre-1"
     centre: float = 0.0
     threshold: float = 3.0
+    hysteresis: float = 0.9
     memory: float = 0.0
     kind: str = "ppca"
     calibration: str = "full"
@@ -42,6 +43,10 @@ class CentreDetector:
     carried: Mapping[tuple[str, int], float] = field(default_factory=dict)
     """(asset, row) at which that asset's windows continue training's -> its baseline there."""
     drift_threshold: float = 0.5
+
+    @property
+    def closing(self) -> float:
+        return self.hysteresis * self.threshold
 
     @property
     def part_thresholds(self) -> Mapping[str, float]:
@@ -106,7 +111,6 @@ class CentreDetector:
         offsets: Floats,
         before: Floats,
         shares: Floats,
-        level: float,
     ) -> str | None:
         return None
 

@@ -395,7 +395,7 @@ class AlertsSection(Section):
     """When scores become an episode."""
 
     persistence: Annotated[tuple[int, int], BeforeValidator(parse_persistence)] = (1, 1)
-    hysteresis: float = Field(default=0.9, gt=0, le=1)
+    hysteresis: float = Field(default=0.8, gt=0, le=1)
     refractory: Duration | None = None
     maintenance: tuple[MaintenanceSection, ...] = ()
     sinks: tuple[dict[str, Any], ...] = ()

@@ -40,7 +40,7 @@ from daemon.model.synthesis import PriorSeries, Selection, Series, Synthesis, Wa
 from daemon.model.vae import VAE
 from daemon.writing import current, replacing_folder
 
-FORMAT = 2
+FORMAT = 3
 MANIFEST, WEIGHTS = "manifest.json", "weights.safetensors"
 LARGEST_MANIFEST = 64 << 20
 LARGEST_WEIGHTS = 1 << 30

@@ -30,7 +30,7 @@ import numpy as np
 from daemon.domain import DAY_NS, AlarmPolicy, Budget, Floats, Ints
 from daemon.grouping import by_slot
 from daemon.model.baseline import CONTINUES
-from daemon.model.calibration import lowest_threshold
+from daemon.model.calibration import closing_level, lowest_threshold, usual_level
 from daemon.model.crossfit import HeldOutPiece
 from daemon.model.tails import Tail
 
@@ -188,8 +188,9 @@ class SustainedLimits:
             series.append(_by_piece(strengths[1], deployed))
         allowed = budget.episodes_per_day * len(strengths[0]) * period_ns / DAY_NS
         policy = AlarmPolicy(hysteresis=CLOSES)
-        opens = max(lowest_threshold(one, allowed, policy) for one in series)
-        closes = min(CLOSES * opens, float(np.quantile(strengths[0], 0.99)))
+        usual = usual_level(strengths[0])
+        opens = max(lowest_threshold(one, allowed, policy, usual) for one in series)
+        closes = closing_level(opens, usual, policy)
         shift, spread = (
             [np.array([tail.inverse(nats) for tail in one]) for nats in (opens, closes)] for one in tails
         )
