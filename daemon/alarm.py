@@ -5,11 +5,13 @@ that runs on the stream (by counting episodes, not by quantiles of scores). The 
 both ``stream`` and ``model``. It exists twice: as a table with a step function for the stream (``Alarm``),
 and vectorised over a whole series for the threshold search (``firing``); a test compares the two.
 
-A score S against a threshold T gives one of three cues:
+A score S against a threshold T and a closing level C <= T gives one of three cues:
 
     HIGH  S > T          (to open: at least n of the newest m scores, ``AlarmPolicy.needed`` and ``of``)
-    LOW   S <= hysteresis * T
+    LOW   S <= C
     HELD  in between: the state stays as it is
+
+Both levels are a detector's, found together by calibration (``model.calibration.closing_level``).
 
 A row without a score (nothing observed) gives no cue: the state is frozen.
 """
@@ -63,7 +65,7 @@ class Alarm:
     recent: int = 0  # bit i: the i-th newest scored row was above the threshold
     resting: int = 0  # scored rows since RECOVERING began
 
-    def step(self, score: float, threshold: float, policy: AlarmPolicy) -> State:
+    def step(self, score: float, threshold: float, closing: float, policy: AlarmPolicy) -> State:
         """Process one scored row (never NaN); returns the state after it."""
         high = score > threshold
         self.recent = ((self.recent << 1) | high) & ((1 << policy.of) - 1)
@@ -75,7 +77,7 @@ class Alarm:
             cue = Cue.HIGH
         elif self.state is State.RECOVERING and self.resting >= policy.refractory:
             cue = Cue.EXPIRED
-        elif score <= policy.hysteresis * threshold:
+        elif score <= closing:
             cue = Cue.LOW
         else:
             cue = Cue.HELD
@@ -88,13 +90,14 @@ class Alarm:
         return state
 
 
-def firing(scores: Floats, threshold: float, policy: AlarmPolicy) -> Mask:
+def firing(scores: Floats, threshold: float, closing: float, policy: AlarmPolicy) -> Mask:
     """The rows of one asset's series at which an episode is firing.
 
     Args:
         scores: (N,) in time order; NaN where not scored (the state is frozen there).
         threshold: T.
-        policy: persistence and hysteresis; the refractory time joins episodes but never
+        closing: C, at most T.
+        policy: persistence; the refractory time joins episodes but never
             makes a row fire, so it is not used here.
 
     Returns:
@@ -105,7 +108,7 @@ def firing(scores: Floats, threshold: float, policy: AlarmPolicy) -> Mask:
     if not len(series):
         return np.zeros(len(scores), bool)
     high = series > threshold
-    held = series > policy.hysteresis * threshold
+    held = series > closing
     counts = np.cumsum(high)
     before = np.concatenate([np.zeros(policy.of, counts.dtype), counts])[: len(counts)]
     opens = high & (counts - before >= policy.needed)

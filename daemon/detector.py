@@ -192,6 +192,11 @@ class Detector(Protocol):
         ...
 
     @property
+    def closing(self) -> float:
+        """An episode closes at score <= closing, which is at most the threshold: up to here a window is normal."""
+        ...
+
+    @property
     def part_thresholds(self) -> Mapping[str, float]:
         """Per part (reconstruction, kl, point): the value whose p-value alone equals that of the threshold."""
         ...
@@ -249,7 +254,6 @@ class Detector(Protocol):
         offsets: Floats,
         before: Floats,
         shares: Floats,
-        level: float,
     ) -> str | None:
         """The kind of cause of an episode, from one window that lies within it; None if it is not clear.
 
@@ -259,7 +263,6 @@ class Detector(Protocol):
             offsets: (P,) of its ``Verdicts``.
             before: (C,) the sensors' values before the onset, in ``scaling`` units.
             shares: (C,) each sensor's share in the episode.
-            level: a window with a score up to this is normal.
         """
         ...
 

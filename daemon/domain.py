@@ -203,7 +203,7 @@ class AlarmPolicy:
 
     needed: int = 1  # scores above the threshold ...
     of: int = 1  # ... among this many newest
-    hysteresis: float = 0.9  # closes at score <= hysteresis * threshold
+    hysteresis: float = 0.8  # calibration lets it close at score <= hysteresis * threshold, or lower
     refractory: int = 0  # rows for which a closed episode may be continued
 
 

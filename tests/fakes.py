@@ -35,6 +35,7 @@ class CentreDetector:
     version: str = "centre-1"
     centre: float = 0.0
     threshold: float = 3.0
+    hysteresis: float = 0.9
     memory: float = 0.0
     kind: str = "ppca"
     calibration: str = "full"
@@ -45,6 +46,10 @@ class CentreDetector:
     drift_threshold: float = 0.5
     pace: float = 0.0
     """Of each sensor's mean distance from the centre: it deviates above 2, down to 1. 0: nothing deviates."""
+
+    @property
+    def closing(self) -> float:
+        return self.hysteresis * self.threshold
 
     @property
     def part_thresholds(self) -> Mapping[str, float]:
@@ -113,7 +118,6 @@ class CentreDetector:
         offsets: Floats,
         before: Floats,
         shares: Floats,
-        level: float,
     ) -> str | None:
         return None
 

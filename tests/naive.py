@@ -74,7 +74,7 @@ def slow_baseline(excess: Floats, state: Floats, slots: list[int], step: float) 
     return before
 
 
-def replayed_episodes(series: list[Floats], threshold: float, policy: AlarmPolicy) -> int:
+def replayed_episodes(series: list[Floats], threshold: float, closing: float, policy: AlarmPolicy) -> int:
     """Episodes that the alarm machine opens over separate series, step by step."""
     opened = 0
     for one in series:
@@ -83,7 +83,10 @@ def replayed_episodes(series: list[Floats], threshold: float, policy: AlarmPolic
             if math.isnan(score):
                 continue
             was = alarm.state
-            opened += alarm.step(float(score), threshold, policy) is State.FIRING and was is not State.FIRING
+            opened += (
+                alarm.step(float(score), threshold, closing, policy) is State.FIRING
+                and was is not State.FIRING
+            )
     return opened
 
 

@@ -8,33 +8,32 @@ from daemon.alarm import Alarm
 from daemon.domain import AlarmPolicy
 
 T = 4.0
-LOW, HELD, HIGH = 0.5 * T, 0.75 * T, 5.0
-HALF = {"hysteresis": 0.5}
+LOW, HELD, HIGH = 2.0, 3.0, 5.0  # a closing level of LOW
 
 
 @pytest.mark.parametrize(
     ("policy", "scores", "states"),
     [
         # above the threshold is above; at the closing level is below
-        (AlarmPolicy(**HALF), [T, HIGH, T, HELD, LOW, HIGH], "I F F F I F"),
+        (AlarmPolicy(), [T, HIGH, T, HELD, LOW, HIGH], "I F F F I F"),
         # so many of the newest so many
-        (AlarmPolicy(2, 2, **HALF), [HIGH, HIGH, LOW], "P F I"),
-        (AlarmPolicy(2, 2, **HALF), [HIGH, LOW, HIGH, LOW], "P I P I"),
-        (AlarmPolicy(2, 2, **HALF), [HIGH, HELD, HIGH, HIGH], "P P P F"),
-        (AlarmPolicy(2, 3, **HALF), [HIGH, LOW, HIGH], "P I F"),
-        (AlarmPolicy(2, 3, **HALF), [HIGH, LOW, LOW, HIGH], "P I I P"),
+        (AlarmPolicy(2, 2), [HIGH, HIGH, LOW], "P F I"),
+        (AlarmPolicy(2, 2), [HIGH, LOW, HIGH, LOW], "P I P I"),
+        (AlarmPolicy(2, 2), [HIGH, HELD, HIGH, HIGH], "P P P F"),
+        (AlarmPolicy(2, 3), [HIGH, LOW, HIGH], "P I F"),
+        (AlarmPolicy(2, 3), [HIGH, LOW, LOW, HIGH], "P I I P"),
         # an episode that is over may be taken up again within the refractory time, with as many as began it
-        (AlarmPolicy(1, 1, refractory=3, **HALF), [HIGH, LOW, LOW, LOW, LOW, HIGH], "F R R R I F"),
+        (AlarmPolicy(1, 1, refractory=3), [HIGH, LOW, LOW, LOW, LOW, HIGH], "F R R R I F"),
         (
-            AlarmPolicy(1, 1, refractory=3, **HALF),
+            AlarmPolicy(1, 1, refractory=3),
             [HIGH, LOW, LOW, HIGH, LOW, LOW, LOW, LOW],
             "F R R F R R R I",
         ),
-        (AlarmPolicy(1, 1, refractory=2, **HALF), [HIGH, LOW, HELD, HELD], "F R R I"),
-        (AlarmPolicy(2, 2, refractory=3, **HALF), [HIGH, HIGH, LOW, HIGH, HIGH], "P F R R F"),
-        (AlarmPolicy(2, 2, refractory=2, **HALF), [HIGH, HIGH, LOW, HIGH, LOW], "P F R R I"),
+        (AlarmPolicy(1, 1, refractory=2), [HIGH, LOW, HELD, HELD], "F R R I"),
+        (AlarmPolicy(2, 2, refractory=3), [HIGH, HIGH, LOW, HIGH, HIGH], "P F R R F"),
+        (AlarmPolicy(2, 2, refractory=2), [HIGH, HIGH, LOW, HIGH, LOW], "P F R R I"),
     ],
 )
 def test_states_follow_from_scores(policy: AlarmPolicy, scores: list[float], states: str) -> None:
     alarm = Alarm()
-    assert " ".join(alarm.step(score, T, policy).name[0] for score in scores) == states
+    assert " ".join(alarm.step(score, T, LOW, policy).name[0] for score in scores) == states

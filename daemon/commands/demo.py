@@ -339,7 +339,7 @@ def worst_episode(result: Demonstrated, page: Path | None = None) -> Explanation
         DaemonError: the page cannot be written.
     """
     plan = result.plan
-    why = worst_explained(result.events, result.blocks, result.detectors, plan.spec, plan.policy)
+    why = worst_explained(result.events, result.blocks, result.detectors, plan.spec)
     if why is None:
         return None
     if page is not None:

@@ -153,6 +153,7 @@ def summary_of(
             for o in stream.outcomes
         ],
         "threshold": None if detector is None else detector.threshold,
+        "closing": None if detector is None else detector.closing,
         "calibration": None if detector is None else detector.calibration,
         "quality": {f.name: {"AP": f.average_precision, "F1": f.f1} for f in figures},
         "imputation_audit": audited_of(stream),

@@ -88,6 +88,7 @@ def trained_as_json(bundle: Bundle, out: Path) -> dict[str, Any]:
         "sensors": list(bundle.sensors),
         "window": bundle.window,
         "threshold": detector.threshold,
+        "closing": detector.closing,
         "calibration": detector.calibration,
         **about(bundle),
         "concerns": list(bundle.concerns),

@@ -396,7 +396,7 @@ class AlertsSection(Section):
     """When scores become an episode."""
 
     persistence: Annotated[tuple[int, int], BeforeValidator(parse_persistence)] = (1, 1)
-    hysteresis: float = Field(default=0.9, gt=0, le=1)
+    hysteresis: float = Field(default=0.8, gt=0, le=1)
     refractory: Duration | None = None
     deviation_budget: Annotated[Budget, BeforeValidator(parse_budget)] | None = ONE_A_WEEK
     maintenance: tuple[MaintenanceSection, ...] = ()

@@ -7,7 +7,8 @@ length counted once. A part without evidence is left out.
 
 **Threshold.** Not a quantile, but the lowest T whose replay through the alarm machine opens at most
 ``budget x asset-days`` episodes on the held-out rows. An unlabelled incident in the training data then
-costs one episode instead of determining the tail.
+costs one episode instead of determining the tail. An episode closes at the smaller of ``hysteresis`` T and
+the score that 99 % of the held-out rows do not exceed, in the replay as on the stream.
 
 The same rows are replayed a second time as the deployed models measure them, and the larger T counts. What
 recurs in the training data (a start each morning, the end of each batch) has nearly the same score each time,
@@ -33,6 +34,8 @@ from daemon.model.tails import Tail
 
 ERROR_OFFSET = 0.02  # keeps log(error) finite
 LATENT_OFFSET = 0.5
+USUAL = 0.99
+"""Share of the calibration's rows whose scores are called usual; at .98 episodes close in the midst of incidents."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,7 +72,8 @@ class Calibration:
     point: Tail
     reconstruction: Tail  # of the published mean over the lengths
     step: float  # largest move of the baseline per row, nats
-    threshold: float
+    threshold: float  # an episode opens above it
+    closing: float  # and closes at this score, see ``closing_level``
     provisional: bool
     days: float  # asset-days that were replayed
     carried: Mapping[str, tuple[int, Floats]]  # asset -> the row after its last, its state (P,)
@@ -168,6 +172,7 @@ class Calibration:
         """Its entries in a bundle's manifest."""
         return {
             "threshold": self.threshold,
+            "closing": self.closing,
             "provisional": self.provisional,
             "baseline_step": self.step,
             "asset_days": self.days,
@@ -198,6 +203,7 @@ class Calibration:
             reconstruction=tail("reconstruction"),
             step=float(facts["baseline_step"]),  # type: ignore[arg-type]  # a number in the manifest
             threshold=float(facts["threshold"]),  # type: ignore[arg-type]
+            closing=float(facts["closing"]),  # type: ignore[arg-type]
             provisional=bool(facts["provisional"]),
             days=float(facts["asset_days"]),  # type: ignore[arg-type]
             carried={
@@ -274,6 +280,7 @@ def calibrate(
         reconstruction=Tail.fit(np.zeros(0)),
         step=step,
         threshold=np.inf,
+        closing=np.inf,
         provisional=True,
         days=0.0,
         carried={},
@@ -312,10 +319,19 @@ def calibrate(
     series = np.split(scores, np.cumsum([len(h.measured.observed) for h in held])[:-1])
     days = float(np.isfinite(scores).sum()) * period_ns / DAY_NS
     allowed = budget.episodes_per_day * days
-    threshold = lowest_threshold(series, allowed, policy)
+    usual = usual_level(scores)
+    threshold = lowest_threshold(series, allowed, policy, usual)
     if deployed:
-        threshold = max(threshold, lowest_threshold(_replayed(tails, deployed), allowed, policy))
-    return _with(tails, {"threshold": threshold, "provisional": allowed < 1.0, "days": days})
+        threshold = max(threshold, lowest_threshold(_replayed(tails, deployed), allowed, policy, usual))
+    return _with(
+        tails,
+        {
+            "threshold": threshold,
+            "closing": closing_level(threshold, usual, policy),
+            "provisional": allowed < 1.0,
+            "days": days,
+        },
+    )
 
 
 def _replayed(calibration: Calibration, pieces: Sequence[HeldOutPiece]) -> list[Floats]:
@@ -331,13 +347,29 @@ def _replayed(calibration: Calibration, pieces: Sequence[HeldOutPiece]) -> list[
     return np.split(scores, np.cumsum([len(m.observed) for m in measured])[:-1])
 
 
-def lowest_threshold(series: Sequence[Floats], allowed: float, policy: AlarmPolicy) -> float:
+def usual_level(scores: Floats) -> float:
+    """The score that ``USUAL`` of the held-out normal rows (N,) do not exceed; infinite without scored rows."""
+    seen = scores[np.isfinite(scores)]
+    return float(np.quantile(seen, USUAL)) if len(seen) else np.inf
+
+
+def closing_level(threshold: float, usual: float, policy: AlarmPolicy) -> float:
+    """The score at which an episode closes: ``hysteresis * threshold``, but at most the usual level.
+
+    A threshold is set by the worst episodes of the calibration, an incident is over when scores look normal
+    again. Without the second bound a high threshold, as a small budget gives, cuts incidents into fragments.
+    """
+    return min(policy.hysteresis * threshold, usual)
+
+
+def lowest_threshold(series: Sequence[Floats], allowed: float, policy: AlarmPolicy, usual: float) -> float:
     """The lowest threshold whose replay opens at most ``allowed`` episodes.
 
     Args:
         series: scores in time order, one array per asset and block; NaN where not scored.
         allowed: episodes; below one the largest score is the answer (it opens none).
         policy: the alarm machine's settings.
+        usual: of ``usual_level``; with it each candidate has the closing level that it would be deployed with.
     """
     # Between two series the alarm machine must return to its initial state: rows far below any threshold.
     rest = np.full(max(policy.of, 1), -1e300)
@@ -351,7 +383,7 @@ def lowest_threshold(series: Sequence[Floats], allowed: float, policy: AlarmPoli
     n = len(ranked)
     for rank in np.unique(np.geomspace(1, max(n * 0.2, 1), 80).astype(int)):
         candidate = float(ranked[n - rank])
-        if episodes(firing(joined, candidate, policy)) > allowed:
+        if episodes(firing(joined, candidate, closing_level(candidate, usual, policy), policy)) > allowed:
             break
         best = candidate
     return best

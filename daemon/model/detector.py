@@ -101,6 +101,11 @@ class BundleDetector:
         return self.calibrated.threshold
 
     @property
+    def closing(self) -> float:
+        """An episode closes at score <= closing."""
+        return self.calibrated.closing
+
+    @property
     def calibration(self) -> str:
         """``full`` or ``provisional`` (fewer days of data than one false episode takes)."""
         return "provisional" if self.calibrated.provisional else "full"
@@ -249,8 +254,7 @@ class BundleDetector:
         offsets: Floats,
         before: Floats,
         shares: Floats,
-        level: float,
     ) -> str | None:
         """See ``daemon.detector.Detector`` and ``repair.live_verdict``."""
-        cause = live_verdict(self, LiveWindow(window, condition, offsets, before, shares, level))
+        cause = live_verdict(self, LiveWindow(window, condition, offsets, before, shares))
         return None if cause is None else cause.value

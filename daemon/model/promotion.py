@@ -264,7 +264,7 @@ def _episodes(
     for segment in held_out:
         scores = scores_of(detector, segment, hop)
         scored += int(np.isfinite(scores).sum())
-        count += episodes(firing(scores, detector.threshold, policy))
+        count += episodes(firing(scores, detector.threshold, detector.closing, policy))
     return count, scored * hop * period_ns / DAY_NS
 
 

@@ -32,7 +32,7 @@ from daemon.detector import REACH
 from daemon.domain import DAY_NS, AlarmPolicy, Budget, Floats, Ints
 from daemon.grouping import by_slot
 from daemon.model.baseline import CONTINUES
-from daemon.model.calibration import lowest_threshold
+from daemon.model.calibration import closing_level, lowest_threshold, usual_level
 from daemon.model.crossfit import HeldOutPiece
 from daemon.model.tails import Tail
 
@@ -258,8 +258,9 @@ class SustainedLimits:
             series.append(_by_piece(strengths[1], deployed))
         allowed = budget.episodes_per_day * len(strengths[0]) * period_ns / DAY_NS
         policy = AlarmPolicy(hysteresis=CLOSES)
-        opens = max(lowest_threshold(one, allowed, policy) for one in series)
-        closes = min(CLOSES * opens, float(np.quantile(strengths[0], 0.99)))
+        usual = usual_level(strengths[0])
+        opens = max(lowest_threshold(one, allowed, policy, usual) for one in series)
+        closes = closing_level(opens, usual, policy)
         limits = [
             np.maximum([[tail.inverse(nats) for tail in one] for one in tails], LEAST_LIMIT)
             for nats in (opens, closes)

@@ -201,38 +201,52 @@ class Episodes:
             known = self.assets[asset] = AssetEpisodes()
         return known
 
-    def cannot_change(self, asset: str, score: float, threshold: float) -> bool:
+    def cannot_change(self, asset: str, score: float, closing: float) -> bool:
         """True if a scored row cannot change an episode, so that no ``ScoredEvidence`` is needed for it."""
         known = self.assets.get(asset)
         if known is None:
-            return score <= self.policy.hysteresis * threshold
+            return score <= closing
         return (
-            score <= self.policy.hysteresis * threshold
+            score <= closing
             and known.alarm.state is State.INACTIVE
             and not known.alarm.recent
             and known.above_since < 0
         )
 
     def scored(
-        self, asset: str, evidence: ScoredEvidence, threshold: float, model: str, calibration: str
+        self,
+        asset: str,
+        evidence: ScoredEvidence,
+        threshold: float,
+        closing: float,
+        model: str,
+        calibration: str,
     ) -> tuple[bool, list[AlertEvent]]:
         """Process one scored row of an asset, and move its alarm and its anomaly episode on.
+
+        Args:
+            asset: whose row it is.
+            evidence: of the row.
+            threshold: of ``Detector``; a score above it opens.
+            closing: of ``Detector``; a score up to it closes.
+            model: its version.
+            calibration: ``full`` or ``provisional``.
 
         Returns:
             Whether an anomaly episode is firing at this row, and the messages it caused.
         """
         if self.under_maintenance(asset, evidence.row):
-            self._count_suppressed(asset, evidence, threshold)
+            self._count_suppressed(asset, evidence, threshold, closing)
             frozen = self.assets.get(asset)  # what was open before stays as it is
             return frozen is not None and frozen.alarm.state is State.FIRING, []
         self._suppressed_runs.pop(asset, None)
         known = self.of(asset)
-        if evidence.score > self.policy.hysteresis * threshold:
+        if evidence.score > closing:
             if known.above_since < 0:
                 known.above_since = evidence.row
         else:
             known.above_since = -1
-        state = known.alarm.step(evidence.score, threshold, self.policy)
+        state = known.alarm.step(evidence.score, threshold, closing, self.policy)
         if known.above_since >= 0 or state is not State.INACTIVE:
             known.peaks = _extended(known.peaks, evidence.sensors)
         key = (AlertKind.ANOMALY, None)
@@ -324,9 +338,11 @@ class Episodes:
             for start, end, assets in self.maintenance
         )
 
-    def _count_suppressed(self, asset: str, evidence: ScoredEvidence, threshold: float) -> None:
+    def _count_suppressed(
+        self, asset: str, evidence: ScoredEvidence, threshold: float, closing: float
+    ) -> None:
         """Count an episode that would have opened; rows far from the threshold need not be passed."""
-        if not evidence.score > self.policy.hysteresis * threshold:
+        if not evidence.score > closing:
             self._suppressed_runs.pop(asset, None)
             return
         row, above = self._suppressed_runs.get(asset, (-1, False))

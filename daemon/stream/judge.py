@@ -324,9 +324,9 @@ class Judge:
         """Let scores and sustained evidence open, update and close anomalies and deviations, row by row."""
         detector, verdicts, assets = self.detector, scored.verdicts, scored.chunk.rows.assets
         assert detector is not None
-        threshold = detector.threshold
+        closing = detector.closing
         # An asset that is not near an alarm, and was not before, has no episode that could change.
-        high = verdicts.score > self._episodes.policy.hysteresis * threshold
+        high = verdicts.score > closing
         sustained = verdicts.sustained
         beyond = np.zeros(len(verdicts.score), bool)
         if sustained is not None:
@@ -339,11 +339,12 @@ class Judge:
             if not np.isfinite(score):
                 judgement.firing[i] = self._is_firing(asset)
                 continue
-            if not self._episodes.cannot_change(asset, score, threshold):
+            if not self._episodes.cannot_change(asset, score, closing):
                 judgement.firing[i], events = self._episodes.scored(
                     asset,
                     self._evidence_of(scored, j),
-                    threshold,
+                    detector.threshold,
+                    closing,
                     detector.version,
                     detector.calibration,
                 )
@@ -410,9 +411,8 @@ class Judge:
         detector, offsets = self.detector, verdicts.offsets
         if detector is None or offsets is None:
             return None
-        level = self._episodes.policy.hysteresis * detector.threshold
         try:
-            return detector.verdict(window, condition, offsets[j], before, shares, level)
+            return detector.verdict(window, condition, offsets[j], before, shares)
         except Exception:  # noqa: BLE001 - see the module; an alert is due all the same
             return None
 

@@ -155,8 +155,12 @@ def case_of(folder: Path) -> Case:
 def incidents(track: Track, spec: StreamSpec) -> Iterator[tuple[int, int, Incident]]:
     """The episodes that the alarm machine opens: first window, the one after the last, and what explains them."""
     threshold = track.detector.threshold
-    edges = np.diff(firing(track.verdicts.score, threshold, POLICY).astype(int), prepend=0, append=0)
-    held = track.verdicts.score > POLICY.hysteresis * threshold
+    edges = np.diff(
+        firing(track.verdicts.score, threshold, track.detector.closing, POLICY).astype(int),
+        prepend=0,
+        append=0,
+    )
+    held = track.verdicts.score > track.detector.closing
     for first, stop in zip(
         np.flatnonzero(edges == 1).tolist(), np.flatnonzero(edges == -1).tolist(), strict=True
     ):
@@ -174,7 +178,7 @@ def explain(
     """The product's own explanation of an episode, and how many seconds it took."""
     began = time.perf_counter()
     peak = first + int(np.nanargmax(track.verdicts.score[first:stop]))
-    return explained(track, peak, incident, spec, POLICY), time.perf_counter() - began
+    return explained(track, peak, incident, spec), time.perf_counter() - began
 
 
 def live(track: Track, spec: StreamSpec, first: int, stop: int, incident: Incident) -> str | None:
@@ -202,7 +206,6 @@ def live(track: Track, spec: StreamSpec, first: int, stop: int, incident: Incide
         track.verdicts.offsets[at],
         np.nan_to_num(peaks.before),
         peaks.shares(),
-        POLICY.hysteresis * detector.threshold,
     )
 
 
@@ -276,7 +279,7 @@ def injected(case: Case, folder: Path, cases: int) -> Iterator[tuple[str, str, s
     track, L = case.track, case.spec.window
     rng = np.random.default_rng([0, *case.name.encode()])
     sd = np.nanstd(rows_of(pq.read_table(folder / "train.parquet"), case.spec.sensors), axis=0)
-    loud: Mask = track.verdicts.score > 0.9 * track.detector.threshold
+    loud: Mask = track.verdicts.score > track.detector.closing
     for first, stop, _, _ in case.labels:
         loud[max(first - 60, 0) : stop + 60] = True
     until = np.convolve(loud, np.ones(CALM + LASTS), "valid") == 0

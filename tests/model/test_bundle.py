@@ -34,6 +34,7 @@ def test_a_bundle_comes_back_as_it_was(kind: str, bundles: Callable[[str], Bundl
         assert again.settings.kind == again.models.kind == kind
         assert again.detector().part_thresholds == one.detector().part_thresholds
         assert again.detector().threshold == one.detector().threshold
+        assert again.detector().closing == one.detector().closing
         np.testing.assert_array_equal(scores(again), scores(one))
         np.testing.assert_array_equal(again.longest_constant, one.longest_constant)
         carried = again.detector().carried_baseline("pump-1", 2_500)

@@ -17,8 +17,15 @@ from daemon.domain import (
     Segment,
 )
 from daemon.model.bundle import Bundle
-from daemon.model.calibration import calibrate, lowest_threshold, top_count, top_mean
-from daemon.model.crossfit import crossfit
+from daemon.model.calibration import (
+    calibrate,
+    closing_level,
+    lowest_threshold,
+    top_count,
+    top_mean,
+    usual_level,
+)
+from daemon.model.crossfit import CrossFit, HeldOutPiece, crossfit
 from daemon.model.promotion import scores_of
 from daemon.model.training import Architecture, CalibrationTarget, fit_models, train
 from tests.model.conftest import QUICK, SPEC, machine, trained
@@ -41,18 +48,23 @@ def test_the_threshold_keeps_the_budget_and_a_lower_one_breaks_it(
     policy = AlarmPolicy(needed=persistence[0], of=persistence[1])
     series = [np.convolve(rng.standard_normal(120), np.ones(3) / 3, "same") for _ in range(4)]
     series[1][30:40] = np.nan
-    threshold = lowest_threshold(series, allowed, policy)
-    assert replayed_episodes(series, threshold, policy) <= allowed
+    usual = usual_level(np.concatenate(series))
+    threshold = lowest_threshold(series, allowed, policy, usual)
+
+    def opened(at: float) -> int:
+        return replayed_episodes(series, at, closing_level(at, usual, policy), policy)
+
+    assert opened(threshold) <= allowed
     everything = np.concatenate(series)
     everything = everything[np.isfinite(everything)]
     if threshold > np.quantile(everything, 0.9):  # the search stops at the first violation below
         lower = np.sort(everything[everything < threshold])[::-1][: len(everything) // 10]
-        assert any(replayed_episodes(series, float(t), policy) > allowed for t in lower)
+        assert any(opened(float(t)) > allowed for t in lower)
 
 
 def test_less_than_one_allowed_episode_takes_the_maximum_and_is_provisional() -> None:
     scores = np.array([1.0, 9.0, 2.0])
-    assert lowest_threshold([scores], 0.9, AlarmPolicy()) == 9.0
+    assert lowest_threshold([scores], 0.9, AlarmPolicy(), np.inf) == 9.0
     short = trained([Segment("a", 0, machine(400))], period_ns=SECOND_NS)
     assert short.detector().calibration == "provisional"
 
@@ -62,23 +74,53 @@ def test_one_incident_in_training_costs_one_episode_not_the_threshold() -> None:
     incident = calm.copy()
     incident[900:1_000] = 50.0
     policy = AlarmPolicy()
-    assert lowest_threshold([incident], 6.0, policy) < 1.3 * lowest_threshold([calm], 5.0, policy)
+    assert lowest_threshold([incident], 6.0, policy, 2.6) < 1.3 * lowest_threshold([calm], 5.0, policy, 2.6)
+
+
+def measured(factor: float) -> tuple[CrossFit, list[HeldOutPiece]]:
+    """A cross-fit, and the same pieces with errors that are larger by a factor, as deployed models may have."""
+    history = [Segment("a", 0, machine(1_500))]
+    architecture = Architecture(replace(QUICK, kind="ppca"), (4, 16))
+    cross = crossfit(history, lambda some: fit_models(history, some, SPEC, architecture), 16, 60)
+    return cross, [
+        replace(piece, measured=replace(piece.measured, channel_error=factor * piece.measured.channel_error))
+        for piece in cross.held
+    ]
 
 
 @pytest.mark.parametrize(("factor", "raised"), [(1.5, True), (0.5, False)])
 def test_the_threshold_keeps_the_budget_for_the_deployed_models_too(factor: float, raised: bool) -> None:
-    history = [Segment("a", 0, machine(1_500))]
-    architecture = Architecture(replace(QUICK, kind="ppca"), (4, 16))
-    cross = crossfit(history, lambda some: fit_models(history, some, SPEC, architecture), 16, 60)
+    cross, deployed = measured(factor)
     arguments = cross, SPEC.period_ns, AlarmPolicy(), Budget(6.0)
-    deployed = [
-        replace(piece, measured=replace(piece.measured, channel_error=factor * piece.measured.channel_error))
-        for piece in cross.held
-    ]
     alone, both = calibrate(*arguments), calibrate(*arguments, deployed)
     assert (both.threshold > alone.threshold) == raised
     assert both.threshold >= alone.threshold
     np.testing.assert_array_equal(both.top[0].value, alone.top[0].value)  # only the threshold depends on it
+
+
+def test_an_episode_closes_at_the_hysteresis_or_lower_where_scores_are_usual() -> None:
+    """The 99 % quantile of the cross-fitted scores, whatever the deployed models score."""
+    cross, deployed = measured(1.5)
+    rare, often = Budget(1e-3), Budget(24.0)  # a high and a low threshold
+    policy = AlarmPolicy(hysteresis=0.8)
+    high = calibrate(cross, SPEC.period_ns, policy, rare, deployed)
+    assert high.closing == calibrate(cross, SPEC.period_ns, policy, rare).closing < 0.8 * high.threshold
+    low = calibrate(cross, SPEC.period_ns, AlarmPolicy(hysteresis=0.3), often, deployed)
+    assert low.closing == 0.3 * low.threshold < high.closing
+    assert usual_level(np.arange(101.0)) == 99.0
+    assert usual_level(np.array([np.nan])) == np.inf
+
+
+def test_a_long_incident_is_one_episode_however_high_the_threshold() -> None:
+    scores = np.full(400, 1.0)
+    scores[:4] = 2.0
+    scores[100:200:2], scores[101:200:2] = np.linspace(9.1, 9.6, 50), 3.0  # 3 is not usual, but below 0.8 T
+    usual = usual_level(scores[:100])
+    assert episodes(firing(scores, 9.0, closing_level(9.0, usual, AlarmPolicy()), AlarmPolicy())) == 1
+    assert episodes(firing(scores, 9.0, 0.8 * 9.0, AlarmPolicy())) == 50
+    # The search replays each threshold with the closing level that it would have.
+    assert lowest_threshold([scores], 1.0, AlarmPolicy(), usual) < 9.1
+    assert lowest_threshold([scores], 1.0, AlarmPolicy(), np.inf) > 9.5
 
 
 def test_calibration_scores_the_held_out_rows_within_budget(bundle: Bundle) -> None:
@@ -86,6 +128,7 @@ def test_calibration_scores_the_held_out_rows_within_budget(bundle: Bundle) -> N
     assert not calibration.provisional
     assert calibration.days == pytest.approx((1_500 - 15) / 1_440, rel=0.02)
     assert 1.5 < calibration.threshold < 12.0
+    assert 0.0 < calibration.closing <= 0.8 * calibration.threshold
 
 
 @pytest.mark.parametrize("hop", [1, 8])
@@ -98,7 +141,7 @@ def test_held_out_normal_rows_realise_about_the_budget_at_any_hop(hop: int) -> N
     detector = bundle.detector()
     fresh = [Segment(f"p{i}", 7, machine(6 * day, 60 + i)) for i in range(3)]
     scores = [scores_of(detector, segment, hop) for segment in fresh]
-    opened = sum(episodes(firing(one, detector.threshold, AlarmPolicy())) for one in scores)
+    opened = sum(episodes(firing(one, detector.threshold, detector.closing, AlarmPolicy())) for one in scores)
     allowed = budget.episodes_per_day * sum(np.isfinite(one).sum() for one in scores) * hop / day
     assert allowed == pytest.approx(6 * 6 * 3, rel=0.02)
     assert 0.5 < opened / allowed < 1.5

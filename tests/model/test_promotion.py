@@ -159,8 +159,11 @@ def opening(bundle: Bundle, count: int) -> Bundle:
     """The bundle with a threshold at which it opens so many episodes on the held-out rows."""
     scores = scores_of(bundle.detector(), HELD_OUT[0])
     for score in sorted(scores[np.isfinite(scores)], reverse=True):
-        if episodes(firing(scores, score * (1 - 1e-9), AlarmPolicy())) == count:
-            calibration = dataclasses.replace(bundle.calibration, threshold=score * (1 - 1e-9))
+        threshold = score * (1 - 1e-9)
+        if episodes(firing(scores, threshold, 0.9 * threshold, AlarmPolicy())) == count:
+            calibration = dataclasses.replace(
+                bundle.calibration, threshold=threshold, closing=0.9 * threshold
+            )
             return dataclasses.replace(bundle, calibration=calibration)
     raise AssertionError(f"no threshold gives {count} episodes")
 
@@ -261,7 +264,7 @@ def test_a_model_that_learned_the_fault_is_refused(incumbent: Bundle) -> None:
 
 def test_a_jumpy_model_is_refused(incumbent: Bundle) -> None:
     jumpy = dataclasses.replace(
-        incumbent, calibration=dataclasses.replace(incumbent.calibration, threshold=1.5)
+        incumbent, calibration=dataclasses.replace(incumbent.calibration, threshold=1.5, closing=1.2)
     )
     promoted, reason, _ = judge(jumpy, incumbent)
     assert not promoted

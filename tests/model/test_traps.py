@@ -172,7 +172,9 @@ def test_switching_modes_is_no_alarm_storm() -> None:
     def storm(history: list[Segment]) -> int:
         bundle = trained(history, replace(QUICK, steps=60))
         scores = scored(bundle, fresh, its_labels)
-        return episodes(firing(scores, bundle.detector().threshold, AlarmPolicy()))
+        return episodes(
+            firing(scores, bundle.calibration.threshold, bundle.calibration.closing, AlarmPolicy())
+        )
 
     assert storm([Segment("a", 0, values, labels)]) <= 3
     # What protects is that windows across a switch are learned and calibrated like any other.

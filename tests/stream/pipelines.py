@@ -187,7 +187,14 @@ def arrivals(
 
 
 QUICK = replace(
-    CENTRE, memory=0.1, still=2, conditions=("run",), carried={("p1", 53): 0.3}, threshold=4.0, pace=0.4
+    CENTRE,
+    memory=0.1,
+    hysteresis=0.7,
+    still=2,
+    conditions=("run",),
+    carried={("p1", 53): 0.3},
+    threshold=4.0,
+    pace=0.4,
 )
 RULES = (
     SensorRule(reduce=Reduce.MEAN, hold_ns=3 * SECOND_NS),
@@ -208,7 +215,7 @@ SPECS = st.builds(
     condition=st.sampled_from([("mode",), ("mode",), ("$month", "mode")]),
     silent_after_ns=st.sampled_from([4 * SECOND_NS, 8 * SECOND_NS]),
 )
-POLICIES = st.sampled_from([POLICY, AlarmPolicy(2, 3, 0.5, 4)])
+POLICIES = st.sampled_from([POLICY, AlarmPolicy(2, 3, refractory=4)])
 
 
 class Counted(str):

@@ -23,14 +23,17 @@ from daemon.stream.encoding import encode
 from tests.stream.clocks import SPEC
 from tests.stream.evidence import NAN, SENSORS, scored_row
 
+T, CLOSING = 3.0, 2.7
+"""The threshold, and the level at which an episode closes."""
+
 
 def play(*findings: ScoredEvidence, policy: AlarmPolicy | None = None) -> list[AlertEvent]:
-    """Every message that these rows cause, at a threshold of 3."""
+    """Every message that these rows cause, at a threshold of 3; an episode closes at 2.7."""
     episodes = Episodes(StreamSpec("pumps", SENSORS), InputPartition("t", 0), policy or AlarmPolicy())
     emitted: list[AlertEvent] = []
     for one in findings:
-        if not episodes.cannot_change("p", one.score, 3.0):
-            emitted += episodes.scored("p", one, 3.0, "m", "full")[1]
+        if not episodes.cannot_change("p", one.score, CLOSING):
+            emitted += episodes.scored("p", one, T, CLOSING, "m", "full")[1]
     return emitted
 
 
@@ -73,18 +76,16 @@ def test_rows_before_persistence_count_from_the_onset() -> None:
     assert blamed(opened)[:2] == [("Current", 6.0), ("Flow", 4.0)]
 
 
-T = 3.0
-"""The threshold; 2.7 is the level at which an episode closes."""
-
-
 def of_scores(
     scores: dict[int, float], episodes: Episodes, asset: str = "p"
 ) -> tuple[list[AlertEvent], list[int]]:
     """The messages that scores by row cause, and the rows at which an episode is firing."""
     emitted, firing = [], []
     for row, score in scores.items():
-        if not episodes.cannot_change(asset, score, T):
-            fires, events = episodes.scored(asset, scored_row(row, score, [1.0, 0.0, 0.0]), T, "m", "full")
+        if not episodes.cannot_change(asset, score, CLOSING):
+            fires, events = episodes.scored(
+                asset, scored_row(row, score, [1.0, 0.0, 0.0]), T, CLOSING, "m", "full"
+            )
             emitted += events
             firing += [row] if fires else []
     return emitted, firing
@@ -146,7 +147,7 @@ def test_an_alert_names_forty_sensors_at_most() -> None:
     spec = StreamSpec("pumps", tuple(f"s{i}" for i in range(60)))
     episodes = Episodes(spec, InputPartition("t", 0), AlarmPolicy())
     far = np.arange(1.0, 61.0)
-    _, (opened,) = episodes.scored("p", scored_row(1, 4.0, far.tolist()), T, "m", "full")
+    _, (opened,) = episodes.scored("p", scored_row(1, 4.0, far.tolist()), T, CLOSING, "m", "full")
     assert [c.sensor for c in opened.contributors] == [f"s{i}" for i in range(59, 19, -1)]
 
 
@@ -272,7 +273,7 @@ def test_in_a_storm_no_verdicts_are_computed(assets: int, apart: int, given: boo
         one = replace(scored_row(row, 4.0, [6.0, 0.0, 0.0]), verdict=lambda before, shares: "process_fault")
         for asset in range(assets):
             if row > apart * asset:
-                emitted += episodes.scored(f"p{asset}", one, 3.0, "m", "full")[1]
+                emitted += episodes.scored(f"p{asset}", one, T, CLOSING, "m", "full")[1]
     assert any(event.verdict for event in emitted if event.asset == f"p{assets - 1}") is given
 
 

@@ -31,8 +31,8 @@ class Asset:
 
     def row(self, row: int, shares: Shares, score: float = 0.0, error: Shares = CALM) -> Asset:
         made = scored_row(row, score, list(error))
-        if not self.episodes.cannot_change("p", score, 3.0):
-            self.events += self.episodes.scored("p", made, 3.0, "m", "full")[1]
+        if not self.episodes.cannot_change("p", score, 2.7):
+            self.events += self.episodes.scored("p", made, 3.0, 2.7, "m", "full")[1]
         opening = np.array(shares)
         last = np.array(getattr(self, "_closing", np.zeros(3)))
         self._closing = closing = np.where(

@@ -21,7 +21,7 @@ from daemon.commands.root_cause.incidents import incident_named, incidents_of
 from daemon.commands.root_cause.past import Past, nearest
 from daemon.commands.root_cause.tracks import Tracks
 from daemon.commands.root_cause.window import explained
-from daemon.domain import AlarmPolicy, AlertEvent, AlertKind, Output, Progress, StreamSpec
+from daemon.domain import AlertEvent, AlertKind, Output, Progress, StreamSpec
 from daemon.errors import UsageError
 from daemon.model.bundle import Bundle
 from daemon.model.detector import BundleDetector
@@ -95,7 +95,7 @@ async def root_cause(
         incident = next(
             (i for i in incidents if i.asset == track.asset and i.onset_ns <= row_ns <= i.last_ns), None
         )
-    found = explained(track, index, incident, spec, plan.policy)
+    found = explained(track, index, incident, spec)
     past = [i for i in incidents if incident is None or i.fingerprint != incident.fingerprint]
     return replace(
         found,
@@ -109,7 +109,6 @@ def worst_explained(
     blocks: Sequence[RowBlock],
     detectors: Mapping[str, BundleDetector],
     spec: StreamSpec,
-    policy: AlarmPolicy,
 ) -> RootCause | None:
     """The anomaly episode that scored highest over its threshold, explained; None if there was none.
 
@@ -118,7 +117,6 @@ def worst_explained(
         blocks: the rows that they are of; what is not whole there cannot be explained.
         detectors: the models that judged, by version.
         spec: of the stream.
-        policy: of its alerts.
     """
 
     def over(event: AlertEvent) -> float:
@@ -136,7 +134,7 @@ def worst_explained(
         if tracks.track(incident.asset, incident.opened_ns // spec.period_ns) is None:
             continue
         track, index = tracks.peak(incident)
-        return explained(track, index, incident, spec, policy)
+        return explained(track, index, incident, spec)
     return None
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import numpy as np
 
 from daemon.domain import (
-    AlarmPolicy,
     Floats,
     StreamSpec,
 )
@@ -32,9 +31,7 @@ MOST_ROWS = 1_500
 """Rows that are shown, at most; of a longer episode, those around its peak."""
 
 
-def explained(
-    track: Track, index: int, incident: Incident | None, spec: StreamSpec, policy: AlarmPolicy
-) -> RootCause:
+def explained(track: Track, index: int, incident: Incident | None, spec: StreamSpec) -> RootCause:
     """Explain one window of a track.
 
     Args:
@@ -42,7 +39,6 @@ def explained(
         index: of the window.
         incident: the episode that the window belongs to; None: it is explained alone.
         spec: of the stream.
-        policy: its hysteresis says up to which score a window is normal.
 
     Returns:
         The root cause, without neighbours.
@@ -52,7 +48,7 @@ def explained(
     stop = index + 1 if incident is None else max(track.index_from(incident.last_ns // period), index + 1)
     shares = blame(track, min(onset, index), stop)
     view = track.view(index)
-    repair = smallest_repair(detector, view, shares, policy.hysteresis)
+    repair = smallest_repair(detector, view, shares)
     midst = (track.index_from(incident.opened_ns // period) + stop - 1) // 2 if incident else index
     explained = explained_share(
         detector, track.window(midst), track.condition[int(track.at[midst])], before(track, min(onset, index))

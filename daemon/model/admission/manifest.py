@@ -38,6 +38,7 @@ class CalibrationFacts(msgspec.Struct, frozen=True):
     """The calibration's part of the manifest; see ``Calibration.facts``."""
 
     threshold: Annotated[float, Meta(gt=0.0)]
+    closing: Number
     provisional: bool
     baseline_step: Number
     asset_days: Number
@@ -127,6 +128,8 @@ def read_manifest(data: bytes, known_format: int) -> Manifest:
         raise BundleError("damaged bundle: its manifest is nested too deeply") from error
     except (msgspec.MsgspecError, ValueError) as error:
         raise BundleError(f"damaged bundle: manifest: {error}") from error
+    if manifest.calibration.closing > manifest.calibration.threshold:
+        raise BundleError("damaged bundle: episodes would close above the threshold that opens them")
     lengths = manifest.lengths
     if manifest.window != lengths[-1] or sorted(set(lengths)) != list(lengths):
         raise BundleError(f"damaged bundle: a window of {manifest.window}, with lengths {list(lengths)}")

@@ -13,7 +13,6 @@ from daemon.alarm import Alarm, State
 from daemon.detector import Detector, Windows
 from daemon.domain import (
     NO_CONDITION,
-    AlarmPolicy,
     AlertKind,
     Floats,
     Ints,
@@ -77,7 +76,7 @@ def judge_in_slices(
             scores = batch.scores(detector, which, at)
             for f in open_.tolist():
                 mine = which == f
-                rows_on = _fires(alarms[f], scores[mine], detector.threshold, chain.policy)
+                rows_on = _fires(alarms[f], scores[mine], chain)
                 if rows_on is not None:
                     found[f] = Verdict(int(at[mine][rows_on]) - lead, AlertKind.ANOMALY)
             open_ = np.array([f for f in open_.tolist() if not _is_found(found[f])], np.int64)
@@ -144,12 +143,13 @@ class _InjectedBatch:
         return detector.judge(detector.infer(batch), self.baseline, which, static=False).score
 
 
-def _fires(alarm: Alarm, scores: Floats, threshold: float, policy: AlarmPolicy) -> int | None:
+def _fires(alarm: Alarm, scores: Floats, chain: DetectionChain) -> int | None:
     """The first of these scores at which an episode fires; moves the alarm machine on up to there."""
+    threshold, closing = chain.detector.threshold, chain.detector.closing
     if alarm.state is State.INACTIVE and not alarm.recent and not (scores > threshold).any():
         return None
     for i, score in enumerate(scores.tolist()):
-        if score == score and alarm.step(score, threshold, policy) is State.FIRING:
+        if score == score and alarm.step(score, threshold, closing, chain.policy) is State.FIRING:
             return i
     return None
 

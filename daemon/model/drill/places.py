@@ -131,7 +131,9 @@ def _candidates(
                 scores[ended[some]] = verdicts.score
             for row in range(at, cut):
                 score = float(scores[row])
-                state = alarm.step(score, detector.threshold, policy) if score == score else alarm.state
+                state = alarm.state
+                if score == score:
+                    state = alarm.step(score, detector.threshold, detector.closing, policy)
                 quiet[row] = state not in (State.FIRING, State.RECOVERING)
             if cut < low + len(due) and baseline is not None:
                 before.append((cut, baseline[0].copy(), (alarm.state, alarm.recent, alarm.resting)))

@@ -3,7 +3,7 @@
 A sensor is *taken out* of a window by masking all its cells: pPCA fills them from the other sensors, the
 encoder reads the gap, and the window is scored again by the detector's calibrated score, with the baseline
 that it met (``score_without``). A set of sensors *repairs* the window if the score without them is at most
-``hysteresis * threshold``, the level at which an episode closes. This is the counterfactual question "which
+``BundleDetector.closing``, the level at which an episode closes. This is the counterfactual question "which
 sensors, had they read what the others imply, would have raised no alarm?" of actual causality (Halpern &
 Pearl 2005; as minimal subsets also Wachter et al. 2017). Unlike a ranking by error it cannot blame a sensor
 whose error is only an effect of another one.
@@ -127,23 +127,20 @@ def score_without(detector: BundleDetector, view: View, sets: Sequence[tuple[int
     return np.where(np.isfinite(score), score, np.inf)
 
 
-def smallest_repair(
-    detector: BundleDetector, view: View, blame: Floats, hysteresis: float, most: int | None = None
-) -> Repair:
+def smallest_repair(detector: BundleDetector, view: View, blame: Floats, most: int | None = None) -> Repair:
     """The smallest repair of a window; of several of one size the one with the most blame.
 
     Args:
-        detector: that judged it.
+        detector: that judged it; normal is a score of at most its closing level.
         view: the window.
         blame: (C,) the episode's shares, which break ties and choose what is left out where there
             are too many sets.
-        hysteresis: of the alarm policy: normal is a score of at most ``hysteresis * threshold``.
         most: sensors that may be taken out; all but one if None.
 
     Returns:
         The repair; where none suffices, the best set that was found, with ``enough`` False.
     """
-    level = hysteresis * detector.threshold
+    level = detector.closing
     before = float(score_without(detector, view, [()])[0])
     if before <= level:
         return Repair((), before, before, level, 0, 0, 1)

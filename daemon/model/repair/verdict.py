@@ -133,7 +133,6 @@ class LiveWindow:
     offsets: Floats  # (P,) of ``judge``
     before: Floats  # (C,) the sensors' levels before the onset, in the detector's units
     shares: Floats  # (C,) of the blame
-    level: float  # normal is a score of at most this
 
 
 def live_verdict(detector: BundleDetector, live: LiveWindow) -> Cause | None:
@@ -143,7 +142,7 @@ def live_verdict(detector: BundleDetector, live: LiveWindow) -> Cause | None:
     blamed sensors are taken out, the change is that from the sensors' levels before the onset, and a
     change that the model reconstructs is never called a fault.
     """
-    window, condition, shares, level = live.window, live.condition, live.shares, live.level
+    window, condition, shares, level = live.window, live.condition, live.shares, detector.closing
     blamed = np.argsort(-shares, kind="stable")[:CANDIDATES]
     windows = np.repeat(window[None], 1 + len(blamed), 0)
     for i, c in enumerate(blamed.tolist(), 1):

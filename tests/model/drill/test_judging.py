@@ -116,7 +116,7 @@ def stream_verdict(
     ("policy", "hop", "holed"),
     [
         (AlarmPolicy(), 1, False),
-        (AlarmPolicy(2, 3, 0.8, 16), 1, True),
+        (AlarmPolicy(2, 3, refractory=16), 1, True),
         (AlarmPolicy(refractory=5), 3, True),
     ],
 )
@@ -158,7 +158,7 @@ def test_baseline_and_pending_alarms_before_the_fault_count() -> None:
     """A baseline above zero, and rows above the threshold that were too few for an alarm so far."""
     detector = CentreDetector(("a", "b"), window=2, memory=0.1, still=4)
     spec = replace(STREAM, sensors=("a", "b"), window=2)
-    policy = AlarmPolicy(3, 5, 0.9, 3)
+    policy = AlarmPolicy(3, 5, refractory=3)
     rng = np.random.default_rng(2)
     values = rng.normal(0.0, 0.6, (300, 2))
     values[::7] += 5.0  # two windows in seven are above the threshold: one less than it takes

@@ -25,7 +25,6 @@ from daemon.model.track import Track
 from daemon.model.training import train
 from tests.model.conftest import QUICK, TARGET, machine
 
-HYSTERESIS = 0.8
 ROWS = 400
 FAULT = 300
 """The row at which faults begin in the tests' tracks."""

@@ -28,7 +28,7 @@ from daemon.model.repair import (
 from daemon.model.track import Track
 from daemon.model.training import train
 from tests.model.conftest import QUICK, TARGET
-from tests.model.repair.conftest import FAULT, HYSTERESIS, ROWS, WIDE, many, shift, track_of, verdict, wide
+from tests.model.repair.conftest import FAULT, ROWS, WIDE, many, shift, track_of, verdict, wide
 from tests.naive import fewest_sensors, masked_score
 
 
@@ -51,8 +51,8 @@ def test_the_smallest_repair_is_what_trying_everything_finds(
     track = track_of(detector, shift(sensors, 5.0))
     view = track.view(track.index_from(track.first_row + FAULT + 8))
     blame = np.random.default_rng(3).dirichlet(np.ones(4))
-    found = smallest_repair(detector, view, blame, HYSTERESIS)
-    level = HYSTERESIS * detector.threshold
+    found = smallest_repair(detector, view, blame)
+    level = detector.closing
     score = oracle(detector, view)
     expected = fewest_sensors(score, view.values, blame, level, 3)
     assert found.level == pytest.approx(level)
@@ -70,7 +70,7 @@ def test_one_broken_sensor_of_many_is_found() -> None:
         track = track_of(wide(), shift((c,), 4.0), many(ROWS, 7))
         index = track.index_from(track.first_row + FAULT + 20)
         view = track.view(index)
-        found = smallest_repair(wide(), view, np.full(WIDE, 1.0 / WIDE), HYSTERESIS)
+        found = smallest_repair(wide(), view, np.full(WIDE, 1.0 / WIDE))
         assert found.sensors == (c,)
         assert verdict(wide(), track, index, found).cause is Cause.BROKEN_SENSOR
 
@@ -80,7 +80,7 @@ def test_the_greedy_search_finds_many_sensors_and_no_superfluous_one(off: tuple[
     track = track_of(wide(), shift(off, 5.67), many(ROWS, 7))
     index = track.index_from(track.first_row + FAULT + 20)
     view = track.view(index)
-    found = smallest_repair(wide(), view, np.full(WIDE, 1.0 / WIDE), HYSTERESIS)
+    found = smallest_repair(wide(), view, np.full(WIDE, 1.0 / WIDE))
     score = oracle(wide(), view)
     assert fewest_sensors(score, view.values, np.ones(WIDE), found.level, 3) is None
     assert found.enough
@@ -99,7 +99,7 @@ def test_a_normal_window_needs_no_repair_and_has_no_cause(bundle: Bundle) -> Non
     track = track_of(detector, lambda rows: None)
     quiet = int(np.argmin(track.verdicts.score))
     view = track.view(quiet)
-    found = smallest_repair(detector, view, np.ones(4), HYSTERESIS)
+    found = smallest_repair(detector, view, np.ones(4))
     assert found.sensors == ()
     assert found.enough
     assert found.before == found.after
@@ -121,7 +121,7 @@ def test_of_two_that_contradict_each_other_the_more_blamed_is_taken_out() -> Non
     for blamed in (0, 1):
         blame = np.array([0.3, 0.3])
         blame[blamed] = 0.7
-        found = smallest_repair(detector, view, blame, HYSTERESIS)
+        found = smallest_repair(detector, view, blame)
         assert found.sensors == (blamed,)
         assert found.others == 1
 
@@ -145,6 +145,6 @@ def test_sensors_without_a_value_are_not_taken_out(bundle: Bundle) -> None:
     track = track_of(detector, shift((0, 1), 6.0))
     view = track.view(track.index_from(track.first_row + FAULT + 8))
     holed = replace(view, values=np.where(np.arange(4) == 1, np.nan, view.values))
-    found = smallest_repair(detector, holed, np.array([0.1, 0.9, 0.1, 0.1]), HYSTERESIS)
+    found = smallest_repair(detector, holed, np.array([0.1, 0.9, 0.1, 0.1]))
     assert 1 not in found.sensors
     assert np.isinf(score_without(detector, holed, [(0, 2, 3)])).all()

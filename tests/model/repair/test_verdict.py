@@ -26,13 +26,13 @@ from daemon.model.repair import (
 from daemon.model.track import Track
 from daemon.model.training import train
 from tests.model.conftest import QUICK, TARGET, machine
-from tests.model.repair.conftest import FAULT, HYSTERESIS, ROWS, WIDE, many, shift, track_of, verdict, wide
+from tests.model.repair.conftest import FAULT, ROWS, WIDE, many, shift, track_of, verdict, wide
 
 
 def test_sensors_that_no_longer_fit_together_are_a_fault_of_the_process() -> None:
     track = track_of(wide(), shift((0, 3, 4, 7), 5.0), many(ROWS, 7))
     index = track.index_from(track.first_row + FAULT + 20)
-    found = smallest_repair(wide(), track.view(index), np.full(WIDE, 1.0 / WIDE), HYSTERESIS)
+    found = smallest_repair(wide(), track.view(index), np.full(WIDE, 1.0 / WIDE))
     said = verdict(wide(), track, index, found)
     assert said.cause is Cause.PROCESS_FAULT
     assert said.explained < 0.6
@@ -45,7 +45,7 @@ def test_sensors_that_move_together_to_where_training_never_was_are_a_new_regime
 
     track = track_of(wide(), regime, many(ROWS, 7))
     index = track.index_from(track.first_row + FAULT + 60)
-    found = smallest_repair(wide(), track.view(index), np.full(WIDE, 1.0 / WIDE), HYSTERESIS)
+    found = smallest_repair(wide(), track.view(index), np.full(WIDE, 1.0 / WIDE))
     said = verdict(wide(), track, index, found)
     assert len(found.sensors) > 1
     assert said.cause is Cause.NEW_REGIME
@@ -54,9 +54,7 @@ def test_sensors_that_move_together_to_where_training_never_was_are_a_new_regime
     # Neither is enough alone: what is not reconstructed, or leaves more than it explains, is a fault.
     assert verdict_of(wide(), found, track.view(index), 0.7).cause is Cause.PROCESS_FAULT
     rough = track.index_from(track.first_row + FAULT + 40)
-    said = verdict(
-        wide(), track, rough, smallest_repair(wide(), track.view(rough), np.ones(WIDE), HYSTERESIS)
-    )
+    said = verdict(wide(), track, rough, smallest_repair(wide(), track.view(rough), np.ones(WIDE)))
     assert said.explained > 0.9
     assert said.latent_nats < said.residual_nats
     assert said.cause is Cause.PROCESS_FAULT
@@ -100,7 +98,6 @@ def test_live_verdicts_are_only_the_published_causes(
         offsets[index],
         np.median(scaling, axis=0).astype(float),
         np.abs(track.verdicts.error[index]),
-        HYSTERESIS * detector.threshold,
     )
     found = live_verdict(detector, live)
     assert found is cause
@@ -122,13 +119,12 @@ def test_a_single_sensor_is_never_taken_out_and_is_no_process_fault() -> None:
     values[FAULT:] += 3.0 * rng.standard_normal((ROWS - FAULT, 1))
     track = Track.of(detector, "a", 0, values)
     index = track.index_from(FAULT + 8)
-    found = smallest_repair(detector, track.view(index), np.ones(1), HYSTERESIS)
+    found = smallest_repair(detector, track.view(index), np.ones(1))
     assert not found.enough
     assert found.sensors == ()
     assert verdict(detector, track, index, found).cause is Cause.BROKEN_SENSOR
     assert track.verdicts.offsets is not None
     window = detector.scaling.of(track.window(index))
-    level = HYSTERESIS * detector.threshold
     before = np.zeros(1)
-    live = LiveWindow(window, "", track.verdicts.offsets[index], before, np.ones(1), level)
+    live = LiveWindow(window, "", track.verdicts.offsets[index], before, np.ones(1))
     assert live_verdict(detector, live) is None
