@@ -301,7 +301,7 @@ class Episodes:
             calibration: of its limits.
 
         Returns:
-            Whether a deviation is open after this row, and the messages it caused.
+            Whether a deviation is open and a sensor beyond its closing limit at this row, and the messages it caused.
         """
         key = (AlertKind.DEVIATION, None)
         if self.under_maintenance(asset, row.row):
@@ -317,7 +317,7 @@ class Episodes:
             start = EpisodeStart(AlertKind.DEVIATION, onset)
             events.append(self._open(known, asset, start, _with_extent(evidence(), row), model, calibration))
         elif episode is not None:
-            if not row.beyond.any():
+            if known.deviation.calm(row.row) >= max(self.policy.refractory, 1):
                 phase = Phase.CLOSED
                 del known.open[key]
             elif self._update_due(episode, row.row) or joining.any():
@@ -325,10 +325,11 @@ class Episodes:
             if phase is not None:
                 found = _with_extent(evidence(), row)
                 events.append(self._message(episode, asset, phase, found, model, calibration))
-        if not row.beyond.any():
+        beyond = bool(row.beyond.any())
+        if not (beyond or key in known.open):
             known.deviation = None
         self._drop_if_inactive(asset, known)
-        return key in known.open, events
+        return beyond and key in known.open, events
 
     def under_maintenance(self, asset: str, row: int) -> bool:
         """Whether an asset is under maintenance at a row."""

@@ -2,8 +2,8 @@
 
 A detector says per row and sensor how far its sustained evidence is beyond the limits (``SustainedVerdicts``). A
 sensor that is beyond its opening limit opens its asset's deviation, or joins the open one; the deviation closes when
-no sensor is beyond its closing limit. ``Deviation`` is what that, and the message, depend on: since when each sensor
-is beyond its closing limit, what was observed and expected on average since then, and how far it went.
+no sensor has been beyond its closing limit for the refractory time. ``Deviation`` is what that, and the message, depend on: since when each sensor
+is beyond its closing limit, what was observed and expected on average then, and how far it went.
 
 **One incident, one alert.** While an anomaly is open, the sensors that it is blamed on open no deviation, nor for as
 long afterwards as sustained evidence reaches back: what it shows may be the anomaly's rows. Other sensors do.
@@ -44,7 +44,8 @@ class Deviation:
     """The sensors beyond their closing limits, and those named by the open episode."""
 
     since: Floats  # first row of the present run beyond the closing limit; ``NEVER``: not beyond
-    rows: Floats  # rows of that run with a value
+    last: Floats  # newest row beyond it
+    rows: Floats  # rows with a value while it was beyond it
     observed: Floats  # sums over these rows
     expected: Floats
     peak: Floats  # greatest share of the opening limit in that run
@@ -55,15 +56,16 @@ class Deviation:
     def none(sensors: int) -> Deviation:
         """No sensor is beyond."""
         zero, never = np.zeros(sensors), np.full(sensors, NEVER)
-        return Deviation(never, zero, zero, zero, zero, never, zero)
+        return Deviation(never, never, zero, zero, zero, zero, never, zero)
 
     def grown(self, row: SustainedRow, blamed: Mask | bool) -> Deviation:
         """With one more row; ``blamed`` (C,) are the sensors of an anomaly that is open; False: none."""
         kept = row.beyond | (self.named > 0)
-        valued = kept & np.isfinite(row.observed) & np.isfinite(row.expected)
+        valued = row.beyond & np.isfinite(row.observed) & np.isfinite(row.expected)
         peak = np.fmax(self.peak, row.opening)
         return Deviation(
             since=np.where(kept, np.where(self.since < 0, row.row, self.since), NEVER),
+            last=np.where(kept, np.where(row.beyond, row.row, self.last), NEVER),
             rows=np.where(kept, self.rows + valued, 0.0),
             observed=np.where(kept, self.observed + np.where(valued, row.observed, 0.0), 0.0),
             expected=np.where(kept, self.expected + np.where(valued, row.expected, 0.0), 0.0),
@@ -71,6 +73,10 @@ class Deviation:
             blamed=np.where(kept, np.where(blamed, row.row, self.blamed), NEVER),
             named=self.named,
         )
+
+    def calm(self, row: int) -> int:
+        """For how many rows no sensor has been beyond its closing limit."""
+        return row - int(self.last.max())
 
     def joining(self, row: SustainedRow, window: int) -> Mask:
         """The sensors that open the deviation at a row, or join it; ``window`` is L."""
@@ -82,7 +88,7 @@ class Deviation:
         return replace(self, named=np.where(sensors, 1.0, self.named))
 
     def contributors(self, sensors: tuple[str, ...]) -> list[Contributor]:
-        """The named sensors, the one that went farthest beyond its limit first, with averages since it was."""
+        """The named sensors, the one that went farthest beyond its limit first, with averages while it was."""
         share = np.where(self.named > 0, self.peak, 0.0)
         rows = np.maximum(self.rows, 1.0)
         observed, expected = self.observed / rows, self.expected / rows

@@ -111,7 +111,7 @@ class AlarmState(msgspec.Struct, frozen=True, array_like=True):
     resting: int
     above_since: int
     peaks: bytes | None  # ``attribution.PeakEvidence``, (7, C)
-    deviation: bytes | None  # ``deviation.Deviation``, (7, C)
+    deviation: bytes | None  # ``deviation.Deviation``, (8, C)
     open: list[EpisodeState]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from daemon.adapters.simulator import SENSORS
 from daemon.commands.replay import ReplayOptions, replay
 from daemon.errors import InputError
 from tests.commands.fleet import LINEAR, ROWS, fleet_table
+from tests.model.conftest import machine
 
 COLUMNS = ["asset", "timestamp", "score", "reconstruction", "kl", "point", "elbo", "alarm", "model"]
 
@@ -223,3 +225,37 @@ async def test_a_replay_without_a_usable_record_says_what_was_refused_first(tmp_
         "no record could be used (20 rejected of 20 records); the first: no_timestamp, no field 'ts'" in note
     )
     assert "see anomalyd inspect -c" in note
+
+
+async def test_a_leak_of_a_few_noise_widths_is_a_deviation_of_its_sensor_and_no_anomaly(
+    tmp_path: Path,
+) -> None:
+    """Ten days of rows a minute to learn from; then a day, with a leak of up to three noise widths for six hours."""
+    values = machine(15_500)[:, :3]
+    leak = slice(15_000, 15_360)
+    values[leak, 0] -= np.linspace(0.0, 6.0, 360)  # Pressure, whose noise is 2.0
+    times = np.datetime64("2026-03-02T00:00", "us") + np.arange(len(values)) * np.timedelta64(60, "s")
+    for name, rows in (("train", slice(None, 14_400)), ("test", slice(14_400, None))):
+        columns = dict(zip(("pressure", "current", "flow"), values[rows].T, strict=True))
+        pq.write_table(pa.table({"timestamp": times[rows], **columns}), tmp_path / f"{name}.parquet")
+    sets = [*LINEAR, "calibration.budget=1 per week"]
+    where = ReplayOptions(
+        tmp_path / "test.parquet", tmp_path / "out", train=tmp_path / "train.parquet", sets=sets
+    )
+    await replay(where)
+    alerts = [json.loads(line)["data"] for line in (tmp_path / "out/alerts.jsonl").read_text().splitlines()]
+    assert {alert["kind"] for alert in alerts} == {"deviation"}
+    opened, closed = alerts[0], alerts[-1]
+    assert len({alert["fingerprint"] for alert in alerts}) == 1
+    assert (opened["status"], opened["severity"], closed["status"]) == ("firing", "warning", "resolved")
+    begin, end = (str(times[at]) for at in (leak.start, leak.stop))
+    assert begin < opened["onset"] <= opened["opened"] < end < closed["row"]
+    (pressure,) = closed["contributors"]
+    assert pressure["sensor"] == "pressure"
+    assert -5.0 < pressure["observed"] - pressure["expected"] < -0.5
+    assert opened["scores"]["sustained"]["value"] > opened["scores"]["sustained"]["threshold"] == 1.0
+    assert opened["scores"]["combined"]["value"] < opened["scores"]["combined"]["threshold"]
+    assert not pq.read_table(tmp_path / "out/scores.parquet")["alarm"].to_numpy().any()
+    assert '"kind":"deviation"' in (tmp_path / "out/report.html").read_text()
+    await replay(replace(where, out=tmp_path / "off", sets=[*sets, "alerts.deviation_budget=null"]))
+    assert (tmp_path / "off/alerts.jsonl").read_text() == ""

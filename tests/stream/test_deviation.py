@@ -22,10 +22,10 @@ CALM: Shares = (0.1, 0.1, 0.1)
 class Asset:
     """One asset, row by row, at a threshold of 3."""
 
-    def __init__(self, maintenance: tuple[int, int] | None = None) -> None:
+    def __init__(self, maintenance: tuple[int, int] | None = None, refractory: int = 0) -> None:
         spec = StreamSpec("pumps", SENSORS, window=WINDOW)
         spans = [(*maintenance, frozenset[str]())] if maintenance else []
-        self.episodes = Episodes(spec, InputPartition("t", 0), AlarmPolicy(refractory=0), spans)
+        self.episodes = Episodes(spec, InputPartition("t", 0), AlarmPolicy(refractory=refractory), spans)
         self.events: list[AlertEvent] = []
         self.open: list[int] = []
 
@@ -97,6 +97,19 @@ def test_it_stays_open_while_another_sensor_is_beyond() -> None:
     assert [said[:3] for said in asset.said] == [(1, "deviation", "opened"), (3, "deviation", "closed")]
 
 
+def test_it_goes_on_if_a_sensor_is_beyond_again_within_the_refractory_time() -> None:
+    asset = Asset(refractory=3)
+    for row, share in enumerate([1.2, 0.1, 0.1, 0.6, 0.1, 0.1, 0.1, 1.2], start=1):
+        asset.row(row, (share, 0.1, 0.1))
+    assert [said[:3] for said in asset.said] == [
+        (1, "deviation", "opened"),
+        (5, "deviation", "updated"),
+        (7, "deviation", "closed"),
+        (8, "deviation", "opened"),
+    ]
+    assert asset.open == [1, 4, 8]
+
+
 def test_a_long_one_is_updated_after_1_2_and_4_windows() -> None:
     asset = Asset()
     for row in range(1, 30):
@@ -109,7 +122,7 @@ def test_a_missing_sensor_opens_nothing_and_closes_nothing() -> None:
     asset.row(4, (NAN, 0.1, 0.1)).row(5, CALM)
     assert [said[:3] for said in asset.said] == [(3, "deviation", "opened"), (5, "deviation", "closed")]
     (closing,) = asset.events[-1].contributors
-    assert closing.observed == pytest.approx((1 + 3 + 5) / 3)
+    assert closing.observed == 2.0  # of rows 1 and 3
 
 
 ANOMALY: Shares = (50.0, 0.1, 0.1)
