@@ -53,6 +53,8 @@ USUAL_SPREAD = 0.8
 BLOCK = 16
 """Rows of an asset between two moves of its levels. They are counted for each asset in its state, so that neither
 polls nor chunks show."""
+CELLS_AT_ONCE = 8_192
+"""Cells that are worked on at once: arrays of more leave the cache."""
 LEAST_LIMIT = 1e-6
 """Of a statistic that was zero all along; limits are divided by."""
 
@@ -116,7 +118,8 @@ class SensorStatistics:
             return found[:, :C], found[:, C:]
         seen = np.isfinite(residual)
         every = bool(seen.all())  # nearly always
-        u = (residual - self.centre) / self.scale
+        u = residual - self.centre
+        u /= self.scale
         u = np.clip(u if every else np.where(seen, u, 0.0), -CLIP, CLIP)
         # Each row's place in the blocks of its asset. Rows of all assets at the same place are taken at once.
         place = by_slot(slots).occurrence + np.mod(state[slots, -1], BLOCK).astype(np.int64)
@@ -125,9 +128,12 @@ class SensorStatistics:
         slots, ends = slots[order], np.cumsum(np.bincount(place))
         state[slots, -1] = np.mod(place[order] + 1, BLOCK)
         taken = found if alone else np.empty_like(found)
-        start = 0
-        for first in range(0, len(ends), BLOCK):
-            stops = ends[first : first + BLOCK].tolist()
+        first = start = 0
+        while first < len(ends):
+            stops = ends[first : first + BLOCK - first % BLOCK].tolist()
+            while len(stops) > 1 and (stops[-1] - start) * C > CELLS_AT_ONCE:
+                stops = stops[: len(stops) // 2]
+            first += len(stops)
             rows, mine = order[start : stops[-1]], slots[start : stops[-1]]
             add = self._evidence(u[rows], state[mine, : 2 * C])
             keep = np.broadcast_to(np.repeat([1.0 - self.weight, 1.0], 2 * C), add.shape)
@@ -136,7 +142,7 @@ class SensorStatistics:
                 add *= present
                 keep = np.where(present, keep, 1.0)
             if alone:
-                _take(state[mine[0], 2 * C : -1], keep, add, taken[start : stops[-1]])
+                _take(state[slots[0], 2 * C : -1], keep, add, taken[start : stops[-1]])
             else:
                 begin = start
                 for stop in stops:
@@ -147,8 +153,8 @@ class SensorStatistics:
                     state[mine[some], 2 * C : -1] = sums
                     taken[begin:stop] = sums[:, : 2 * C]
                     begin = stop
-            if len(stops) == BLOCK:
-                self._move_levels(state, mine[stops[-2] - start :])
+            if first % BLOCK == 0:
+                self._move_levels(state, slots[ends[first - 2] : ends[first - 1]])
             start = stops[-1]
         if not alone:
             found[order] = taken
@@ -161,19 +167,24 @@ class SensorStatistics:
             u: (B, C).
             state: (B, 2C) level and width of each row's asset.
         """
-        C = u.shape[1]
-        level, width = state[:, :C], state[:, C : 2 * C]
-        add = np.empty((len(u), 4 * C))
-        weight = self.weight * np.exp(-width)
+        count, C = u.shape
+        level, width = state[:, :C], state[:, C:]
+        add = np.empty((4, count, C))
+        weight = np.exp(-width)
+        weight *= self.weight
         distance = u - level
         far = np.abs(distance)
-        add[:, :C], add[:, C : 2 * C] = weight * distance, weight * far
-        add[:, 2 * C : 3 * C], add[:, 3 * C :] = distance, np.log(far + WIDTH_OFFSET) - WIDTH_CENTRE - width
-        pulls = add[:, 2 * C :]
-        pulls /= PULL
-        np.minimum(pulls, 1.0, out=pulls)
-        np.maximum(pulls, -1.0, out=pulls)
-        return add
+        np.multiply(weight, distance, out=add[0])
+        np.multiply(weight, far, out=add[1])
+        distance /= PULL
+        np.clip(distance, -1.0, 1.0, out=add[2])
+        far += WIDTH_OFFSET
+        excess = np.log(far, out=far)
+        excess -= width
+        excess -= WIDTH_CENTRE
+        excess /= PULL
+        np.clip(excess, -1.0, 1.0, out=add[3])
+        return add.transpose(1, 0, 2).reshape(count, 4 * C)
 
     def _move_levels(self, state: Floats, slots: Ints) -> None:
         """Move the levels and widths of assets (N,) by a block's pulls, which begin anew."""

@@ -150,7 +150,8 @@ class Evaluation:
         which, sensor, gap = self._audit.picked(parts.assets.hashes[rows.slots], rows.rows)
         if not len(which):
             return
-        clean = auditable(judgement.scores[which], detector.threshold, judgement.firing[which])
+        in_episode = judgement.firing[which] | judgement.deviating[which]
+        clean = auditable(judgement.scores[which], detector.threshold, in_episode)
         for j in np.flatnonzero(clean).tolist():
             asset = rows.assets[which[j]]
             stuck = sensor[j] in parts.silence.stuck(asset)
