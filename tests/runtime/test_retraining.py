@@ -37,6 +37,7 @@ async def play(hold: Hold) -> tuple[StreamRun, dict[str, list[int]], dict[str, l
         learn_rows=LEARN_HOURS * 60 * ASSETS,
         retrain_every=timedelta(hours=6),
         retrain_rows=24 * 60 * ASSETS,
+        deviation_budget=None,  # deviations would keep the rows that went bad out of the training
     )
     topic = plan.spec.topics[0]
     log = MemoryLog()
