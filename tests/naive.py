@@ -24,6 +24,7 @@ from daemon.domain import (
     StreamSpec,
 )
 from daemon.mapping import Reduce
+from daemon.model.sustained import SensorStatistics
 from daemon.stream.extract.numbers import NotANumberError, number_of
 
 
@@ -549,3 +550,27 @@ def table_accounts(
         cells.update(states.values())
         corrupt.update((name, "text") for name, state in states.items() if state == "corrupt")
     return +records, +cells, +corrupt
+
+
+def sustained(residual: Floats, statistics: SensorStatistics) -> tuple[Floats, Floats]:
+    """(T, C) shift and spread of one asset, as the docstring of ``daemon.model.sustained`` says it."""
+    rows, sensors = residual.shape
+    shift, spread = np.empty((2, rows, sensors))
+    for c in range(sensors):
+        level = width = mean = pull = widening = 0.0
+        size = 0.8
+        for t in range(rows):
+            if residual[t, c] == residual[t, c]:
+                u = min(max((residual[t, c] - statistics.centre[c]) / statistics.scale[c], -6.0), 6.0)
+                w = (u - level) * math.exp(-width)
+                mean += statistics.weight * (w - mean)
+                size += statistics.weight * (abs(w) - size)
+                pull += min(max((u - level) / 2.0, -1.0), 1.0)
+                excess = math.log(abs(u - level) + 0.1) - math.log(0.77) - width
+                widening += min(max(excess / 2.0, -1.0), 1.0)
+            if t % 16 == 15:
+                level += statistics.step * pull
+                width = max(width + statistics.step / 2.0 * widening, 0.0)
+                pull = widening = 0.0
+            shift[t, c], spread[t, c] = abs(mean), size
+    return shift, spread

@@ -9,6 +9,7 @@ from daemon.domain import DAY_NS, Budget, Floats
 from daemon.model.crossfit import HeldOutPiece
 from daemon.model.reconstruction import Measured
 from daemon.model.sustained import SensorStatistics, SustainedLimits
+from tests import naive
 
 ROWS = 2_880  # a day
 PERIOD = DAY_NS // ROWS
@@ -64,6 +65,22 @@ def test_a_missing_value_leaves_its_sensor_as_it_is() -> None:
     gap = np.delete(residual[:, :1], slice(96, 144), axis=0)
     alone = SensorStatistics(statistics.centre[:1], statistics.scale[:1], statistics.weight, statistics.step)
     np.testing.assert_array_equal(run(alone, gap)[0][:, 0], np.delete(shift[:, 0], slice(96, 144)))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3])
+def test_many_assets_at_once_are_as_each_alone_by_the_book(share: float) -> None:
+    statistics = SensorStatistics.fit(noise(10 * ROWS, seed=1), 16, PERIOD * 40)  # levels that move visibly
+    rng = np.random.default_rng(5)
+    rows = 2.0 * noise(900) + 1.0
+    rows[rng.random(rows.shape) < share] = np.nan
+    slots = rng.integers(0, 4, len(rows))  # not the same number of rows each, nor in turns
+    state = np.tile(statistics.fresh(), (4, 1))
+    shift, spread = statistics.advance(rows, state, slots)
+    for slot in range(4):
+        expected = naive.sustained(rows[slots == slot], statistics)
+        np.testing.assert_allclose(shift[slots == slot], expected[0], rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(spread[slots == slot], expected[1], rtol=1e-9)
+    assert np.abs(state[:, :3]).max() > 0.1
 
 
 @pytest.mark.parametrize("cut", [1, 7, 64])
