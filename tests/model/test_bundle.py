@@ -37,6 +37,11 @@ def test_a_bundle_comes_back_as_it_was(kind: str, bundles: Callable[[str], Bundl
         assert again.detector().closing == one.detector().closing
         np.testing.assert_array_equal(scores(again), scores(one))
         np.testing.assert_array_equal(again.longest_constant, one.longest_constant)
+        assert again.sustained is not None
+        assert one.sustained is not None
+        assert again.sustained.facts() == one.sustained.facts()
+        for name, array in one.sustained.arrays().items():
+            np.testing.assert_array_equal(again.sustained.arrays()[name], array)
         carried = again.detector().carried_baseline("pump-1", 2_500)
         np.testing.assert_array_equal(carried, one.detector().carried_baseline("pump-1", 2_500))
 

@@ -48,6 +48,9 @@ def test_arrays_with_numbers_that_are_not_finite_are_refused(
         "drift.latent_variance",
         "drift.residual_variance",
         "extras.impute.scale",
+        "sustained.scale",
+        "sustained.opens",
+        "sustained.closes",
     ],
 )
 @pytest.mark.parametrize("bad", [0.0, -1.0])
