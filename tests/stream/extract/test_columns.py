@@ -301,7 +301,7 @@ def columns(spec: StreamSpec, line: bytes) -> MappedColumns:
 @pytest.mark.parametrize("name", [name for name in SHAPES if name not in ALONE])
 def test_usual_messages_are_read_together(name: str) -> None:
     section, plain = SHAPES[name]
-    lines, stamps = [json.dumps(plain).encode()] * 40, np.full(40, ARRIVED_NS)
+    lines, stamps = [json.dumps(plain, ensure_ascii=False).encode()] * 40, np.full(40, ARRIVED_NS)
     found = columns(section.spec(), lines[0]).decode([b"temp"] * 40, lines, stamps, 1 << 20)
     assert found is not None
     assert found.odd(40) == []
