@@ -225,7 +225,8 @@ class ColumnRules:
         if not plan.unit or not self._units:
             return
         found, level = self._first(at, plan.unit)
-        at.refuse([not is_nothing(each) and self._units != {each} for each in found], level)
+        one = next(iter(self._units)) if len(self._units) == 1 else None
+        at.refuse([not is_nothing(each) and each != one for each in found], level)
 
     def _conditions(self, at: Elements, plan: ShapePlan, assets: list[str]) -> list[str]:
         """(I,) the condition labels of the items."""
