@@ -164,12 +164,8 @@ class Gathering:
         return [self._names[slot] for slot in self.waiting]
 
     # -------------------------------------------------------------- one asset
-    def may_keep(self, grid: AssetGrid, accepted: bool) -> bool:
-        """``keep`` after an asset's reading, if its readings have been in order for long enough.
-
-        ``accepted``: whether the reading was: neither late nor a repetition.
-        """
-        grid.steady = grid.steady + 1 if accepted and len(grid.rows) < 2 else 0
+    def may_keep(self, grid: AssetGrid) -> bool:
+        """``keep``, if the asset's readings have been in order for long enough."""
         return grid.steady >= STEADY and self.keep(grid)
 
     def leave(self, slot: int) -> AssetGrid:

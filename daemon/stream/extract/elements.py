@@ -170,10 +170,14 @@ class Elements:
     ) -> tuple[list[Any], int]:
         """The same of the first source that has something; what has nothing keeps that."""
         found, level = self.read(sources[0], matched[0])
-        if len(sources) == 1 or not lacks(found):
+        at = 1
+        while at < len(sources) and _EMPTY.issuperset(map(type, found)):  # none of the elements has it
+            found, level = self.read(sources[at], matched[at])
+            at += 1
+        if at == len(sources) or not lacks(found):
             return found, level
         made = list(self.spread(found, level))
-        for source, known in zip(sources[1:], matched[1:], strict=True):
+        for source, known in zip(sources[at:], matched[at:], strict=True):
             lacking = [i for i, each in enumerate(made) if is_nothing(each)]
             if not lacking:
                 break
