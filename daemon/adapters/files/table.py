@@ -85,6 +85,7 @@ class Table:
     faulty: Mapping[tuple[str, str], Ints] = field(default_factory=dict)
     """(sensor, fault) -> the rows of the file whose cell stands for no number."""
     unknown_quality: Mapping[str, int] = field(default_factory=dict)  # word -> values that are missing for it
+    good_quality: Sequence[str] = ()  # the good ones beside these
     spelling: Mapping[str, Spelling] = field(default_factory=dict)  # sensor -> how the file writes it
     roles: Roles = field(default_factory=lambda: Roles(()))  # what the file's columns are
     reading: TableReading = field(default_factory=TableReading)  # how it was read
@@ -267,6 +268,7 @@ def read_table(
         zoneless=times.zoneless,
         faulty=cells.faulty,
         unknown_quality=cells.unknown_quality,
+        good_quality=list(cells.good_quality),
         spelling=cells.spelling,
         roles=roles,
         reading=reading,
