@@ -46,7 +46,7 @@ from daemon.domain import (
     StreamSpec,
 )
 from daemon.stream.accounts import CellFates
-from daemon.stream.asset_grid import NEVER, AssetGrid, OpenRow, ValueHashes, value_hashes
+from daemon.stream.asset_grid import NEVER, AssetGrid, OpenRow, ValueHashes, is_part, value_hashes
 from daemon.stream.gathering import Gathering
 from daemon.stream.reduction import Reductions
 from daemon.stream.snapshot import (
@@ -264,7 +264,7 @@ class Grid:
                 self.fates.repeated = self._all
                 return Disposition.DUPLICATE
             self.conflicts += 1
-            self.parts += reading.reported & self._all != self._all
+            self.parts += is_part(self.spec, reading, None if known is None else known.values)
             self.fates.conflicting = self._all
             return Disposition.ACCEPTED
         grid.rows[row] = OpenRow(
