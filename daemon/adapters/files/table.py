@@ -107,10 +107,11 @@ class Table:
         return mask
 
     def head(self, rows: int) -> Table:
-        """The first ``rows`` rows."""
+        """The first ``rows`` rows; of a long table without where they are in the file."""
         if rows >= len(self):
             return self
         seen = int(self.asset_codes[:rows].max(initial=-1)) + 1  # names are in order of appearance
+        faulty = {key: self.rows_of_lines[found] for key, found in self.faulty.items()}
         return replace(
             self,
             asset_names=self.asset_names[:seen],
@@ -119,7 +120,7 @@ class Table:
             values=self.values[:rows],
             conditions={name: texts[:rows] for name, texts in self.conditions.items()},
             refused={row: why for row, why in self.refused.items() if row < rows},
-            faulty={key: found[found < rows] for key, found in self.faulty.items()},
+            faulty={key: of[of < rows] for key, of in faulty.items()},
             pivoted=None,
         )
 
