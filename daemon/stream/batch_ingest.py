@@ -255,5 +255,5 @@ class BatchIngest:
             causes += [i] * len(rows)
         self._ingest.stamps = (*before, *stamps[-3:].tolist())[-3:]
         for slot in np.unique(placed.slots[begin + which]).tolist():
-            self._grid.settle(slot)
+            self._grid.make_idle_if_steady(slot)
         return released, causes

@@ -207,7 +207,7 @@ class Grid:
         grid.steady = grid.steady + 1 if disposition is Disposition.ACCEPTED and len(grid.rows) < 2 else 0
         return disposition
 
-    def settle(self, slot: int) -> None:
+    def make_idle_if_steady(self, slot: int) -> None:
         """Make an active asset idle, if it can be: after the last one of readings that go one by one."""
         if (grid := self._active.get(slot)) is not None and self.gathering.may_keep(grid):
             del self._active[slot]

@@ -186,7 +186,7 @@ class Ingest:
             return self._insert(slot, (reading,), reading, value_hash)[0]
         self.stamps = (*self.stamps, reading.stamp_ns)[-3:]
         released = self.admit(slot, reading, value_hash)
-        self.grid.settle(slot)
+        self.grid.make_idle_if_steady(slot)
         return released
 
     def admit(self, slot: int, reading: Reading, value_hash: int | None) -> list[ReleasedRow]:
