@@ -322,3 +322,17 @@ def test_usual_messages_are_read_together(name: str) -> None:
     found = columns(section.spec(), lines[0]).decode([b"temp"] * 40, lines, stamps, 1 << 20)
     assert found is not None
     assert found.odd(40) == []
+
+
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00Z", "1601-01-01T00:00:00Z", "9999-12-31T23:59:59Z"])
+@pytest.mark.parametrize("name", ["opcua-pubsub", "chirpstack"])
+def test_times_beyond_what_nanoseconds_can_hold_are_odd(name: str, text: str) -> None:
+    section, plain = SHAPES[name]
+    line = json.dumps(plain)
+    poll = [Record(i, b"p1", line.encode(), ARRIVED_NS) for i in range(10)]
+    odd = line.replace("2026-12-31T23:00:00.5Z", text).replace("2026-12-31T23:00:00Z", text)
+    poll.insert(5, Record(10, b"p1", odd.encode(), ARRIVED_NS))
+    alone, together = Decoder(section.spec()), Decoder(section.spec())
+    batch, left_out = together.decode_batch(poll)
+    readings = [batch.reading(i) for i in range(len(batch))]
+    assert results([*readings, *left_out], together) == results(alone.decode_all(poll), alone)
