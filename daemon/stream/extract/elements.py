@@ -6,6 +6,7 @@ raises ``OddError`` with the places of their records.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from itertools import chain
 from types import NoneType
@@ -40,15 +41,21 @@ class Elements:
     Args:
         shape: of the messages.
         messages: as the shape decodes them.
-        keys: of their records.
+        keys, lines: the keys and values of their records.
 
     Attributes:
         items: how many there are.
     """
 
-    def __init__(self, shape: Shape, messages: list[Any], keys: Sequence[bytes | None]) -> None:
+    def __init__(
+        self,
+        shape: Shape,
+        messages: list[Any],
+        keys: Sequence[bytes | None],
+        lines: Sequence[bytes] = (),
+    ) -> None:
         self._item = shape.item
-        self._keys = keys
+        self._keys, self._lines = keys, lines
         self._of: list[list[Any]] = [messages]
         self._names: list[list[str]] = [[]]  # of the members of objects
         # Per level the record of each element, and per level the element of each item; None: the same place.
@@ -125,10 +132,16 @@ class Elements:
         for i, entry in enumerate(column):
             try:
                 made.append(rule(entry))
-            except (RejectedError, ValueError, RecursionError):
+            except (RejectedError, ValueError, OverflowError, RecursionError):
                 odd[i] = True
         self.refuse(odd, level)
         return made
+
+    def matches(self, expression: re.Pattern[bytes], places: Ints, level: int) -> list[bool]:
+        """Whether an expression is in the records of the elements at these places of a level."""
+        records = self._records[level]
+        which = places if records is None else records[places]
+        return [expression.search(self._lines[i]) is not None for i in which.tolist()]
 
     def stamps(self, stamps: Ints, level: int) -> Ints:
         """The times of records, one entry per element of a level."""
