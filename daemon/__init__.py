@@ -18,7 +18,8 @@
       stream/decode/              layer 1: bytes to a tree
       stream/extract/             layer 2: a tree to readings, by a mapping (mapping.py, config/presets/)
       stream/grid.py              layer 3: readings to rows; then derivation.py and holding.py, which rules of sensors need
-    stream/batch_ingest.py        does the same for many usual readings at once (piece_decoding.py, gathering.py)
+    stream/batch_ingest.py        does the same for many usual readings at once (piece_decoding.py, gathering.py;
+                                  extract/columns.py for mapped messages)
     stream/accounts.py            counts what became of it, and of each of its cells
     stream/chunker.py             keeps released rows until a chunk is full or the poll ends
     stream/evaluation.py          takes the chunk through windows, judge, silence and drift

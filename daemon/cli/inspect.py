@@ -1,6 +1,7 @@
 """``anomalyd inspect``: the mapping at work on a sample, as tables or one JSON document."""
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -146,6 +147,19 @@ def _print_examples(examples: "list[Example]", console: Console) -> None:
             console.print(f"record {example.offset}: [yellow]{escape(example.became)}[/]", soft_wrap=True)
 
 
+def _about_quality(unknown: Mapping[str, int], good: Sequence[Any]) -> str:
+    """What to write where words of quality are not known: all that is good, as a list of these makes all others bad."""
+    from daemon.adapters.sample.config_text import flow
+
+    words = ", ".join(f"{word!r} ({counted(count, 'value')})" for word, count in unknown.items())
+    one = len(unknown) == 1
+    return escape(
+        f" Quality {words} {'is' if one else 'are'} not known, so {'it counts' if one else 'they count'} as bad."
+        f" Where {'it is' if one else 'they are'} good: quality: {{from: ..., good: {flow([*good, *unknown])}}},"
+        " and whatever is not in this list is bad."
+    )
+
+
 def _totals(found: "Inspection") -> str:
     totals = found.totals
     parts = [f"{counted(totals['records'], 'record')}: {totals['accepted']:,} accepted"]
@@ -168,11 +182,8 @@ def _totals(found: "Inspection") -> str:
     if totals["unknown_sensors"]:
         names = ", ".join(escape(name) for name in totals["unknown_sensors"][:12])
         text += f" Not among the stream's sensors: {names}."
-    for word, count in totals.get("unknown_quality", {}).items():
-        text += (
-            f" Quality {escape(repr(word))} is not known, so it counts as bad ({counted(count, 'value')}):"
-            f" quality: {{from: ..., good: {escape(repr([word]))}}}."
-        )
+    if unknown := totals.get("unknown_quality"):
+        text += _about_quality(unknown, totals.get("good_quality", ()))
     if never := totals.get("never_seen"):
         text += f" Never seen: {', '.join(map(escape, never[:12]))}."
     if against := totals.get("contradicting"):

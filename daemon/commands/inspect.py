@@ -45,7 +45,7 @@ from daemon.stream.decode import MessageSchemas
 from daemon.stream.decoding import Decoder
 from daemon.stream.extract import ExtractedCell
 from daemon.stream.extract.numbers import NotANumberError, number_of
-from daemon.stream.extract.quality import is_known_word, last_name
+from daemon.stream.extract.quality import compile_verdict, is_known_word, last_name
 from daemon.stream.extract.sensor_values import SensorValues
 from daemon.stream.extract.units import conversion
 from daemon.stream.rejection import RejectedError, SkippedError
@@ -56,6 +56,7 @@ CELLS_SHOWN: Final = 40
 _EXAMPLE_BYTES: Final = 160
 _QUALITIES_READ: Final = 500
 _WORDS_SHOWN: Final = 8
+_GOOD_WORDS_SHOWN: Final = 32
 _WORD_LENGTH: Final = 64
 
 
@@ -247,7 +248,7 @@ def _of_records(
         "without_value": max(int(of_stream.sum()) - became.numbers - corrupt, 0),
         "no_number": corrupt + int(found.corrupt[~of_stream].sum()),
         "bad_quality": found.untrusted,
-        "unknown_quality": _unknown_words(mapped, records) if found.untrusted else {},
+        **_words_of_quality(mapped, records if found.untrusted else ()),
         "assets": len(found.assets),
         "sensors": len(mapped.spec.sensors),
         "unknown_sensors": sorted(unknown)[:50],
@@ -400,16 +401,18 @@ def _decoders(mapped: _Mapped) -> list[tuple[str, Decoder]]:
     return [("", mapped.decoder()), *alone]
 
 
-def _unknown_words(mapped: _Mapped, records: Sequence[Record]) -> dict[str, int]:
-    """Words of quality that nobody knows, with how many values are bad for them; none where the mapping lists its own."""
+def _words_of_quality(mapped: _Mapped, records: Sequence[Record]) -> dict[str, Any]:
+    """Words of quality that nobody knows, with how many values are bad for them, and the good ones beside them."""
     rule = mapped.mapping.quality
-    if rule is None or rule.good or rule.bad:
-        return {}
+    if rule is None or rule.good or rule.bad:  # the mapping lists its own
+        return {"unknown_quality": {}, "good_quality": []}
     names = {name for source in rule.sources if (name := last_name(source))}
-    words: Counter[str] = Counter()
+    words: Counter[str | int] = Counter()
     for _, tree in trees_by(mapped.mapping.decode, records[:_QUALITIES_READ], mapped.schemas):
         words.update(_texts_at(tree, names))
-    unknown = [word for word, _ in words.most_common(_WORDS_SHOWN) if not is_known_word(word)]
+    texts = [word for word, _ in words.most_common() if isinstance(word, str)]
+    unknown = [word for word in texts[:_WORDS_SHOWN] if not is_known_word(word)]
+    is_good = compile_verdict(rule)
 
     def good(word: str) -> int:
         decoder = mapped.decoder(quality=replace(rule, good=frozenset({word})))
@@ -417,15 +420,20 @@ def _unknown_words(mapped: _Mapped, records: Sequence[Record]) -> dict[str, int]
         return len(found.numbers) - found.untrusted
 
     stated = good("") if unknown else 0  # values without a quality
-    return {word: count for word in unknown if (count := good(word) - stated) > 0}
+    return {
+        "unknown_quality": {word: count for word in unknown if (count := good(word) - stated) > 0},
+        "good_quality": [word for word, _ in words.most_common() if is_good(word)][:_GOOD_WORDS_SHOWN],
+    }
 
 
-def _texts_at(tree: Any, names: set[str]) -> Iterator[str]:
-    """The texts of fields of these names, anywhere in a tree."""
+def _texts_at(tree: Any, names: set[str]) -> Iterator[str | int]:
+    """The texts and whole numbers of fields of these names, anywhere in a tree."""
     if isinstance(tree, Mapping):
         for name, value in tree.items():
             if name in names and isinstance(value, str) and value.strip():
                 yield value.strip()[:_WORD_LENGTH]
+            elif name in names and isinstance(value, int):
+                yield value
             elif isinstance(value, Mapping | list):
                 yield from _texts_at(value, names)
     elif isinstance(tree, list):
@@ -542,6 +550,7 @@ def _of_table(path: Path, options: InspectOptions) -> Inspection:
         "contradicting": counts.cells[CellState.CONFLICT],
         "assets": len(table.asset_names),
         "unknown_quality": dict(Counter(table.unknown_quality).most_common(_WORDS_SHOWN)),
+        "good_quality": list(table.good_quality),
         "sensors": len(table.sensors if wanted is None else wanted.intersection(table.sensors)),
         "unknown_sensors": [] if wanted is None else sorted(set(table.sensors) - wanted)[:50],
         "never_seen": [] if wanted is None else sorted(wanted - _with_numbers(table))[:50],

@@ -56,10 +56,11 @@ def time_notes(done: ReplayRun, table: Table | None, kept: ReplaySink, plan: Str
             f"{late:,} records came too late to be judged: more than {span(plan.spec.allowed_lateness_ns)}"
             " (allowed_lateness) behind a younger one of their asset"
         )
-    if parts := done.pipeline.parts.ingest.grid.parts:
+    if table is None and (parts := done.pipeline.parts.ingest.grid.parts):
         notes.append(
             f"{counted(parts, 'record')} {'has' if parts == 1 else 'have'} a part of a row whose first part came before,"
-            f" and {'is' if parts == 1 else 'are'} not used: input: {{rows: gather}} puts them together"
+            f" and {'is' if parts == 1 else 'are'} not used: input: {{rows: gather}},"
+            " with format: json-wide where the config names none, puts them together"
         )
     zoneless = done.stream.decoder.zoneless if table is None else table.zoneless
     return notes + zone_notes(zoneless, plan.spec)

@@ -102,6 +102,27 @@ def check_conditions(
             )
 
 
+def check_units(mapping: InputMapping | None, format: str, units: Mapping[str, str | None]) -> None:
+    """Refuse the ``unit`` of a sensor where nothing says which unit a value came in.
+
+    Args:
+        mapping: of the stream; None: its messages are json-wide or json-long.
+        format: of the stream.
+        units: per sensor its ``unit``.
+    """
+    sensor = next((sensor for sensor, unit in units.items() if unit is not None), None)
+    if sensor is None or (mapping is not None and mapping.unit):
+        return
+    reason = (
+        f"no value of {format} says its unit, so that this would do nothing; leave it out, or write how messages are"
+        " read under `input`, with unit: PATH"
+        if mapping is None
+        else "nothing says where messages have the unit of a value, so that this would do nothing; write input.unit:"
+        " PATH, or leave it out"
+    )
+    raise ValueError(f"sensors.{sensor}.unit: {reason}")
+
+
 def _unlisted(name: str, sensors: Mapping[str, str], *, of_fields: bool = False) -> str:
     """What is wrong with a name that no sensor has in messages."""
     for called, sensor in sensors.items():

@@ -19,7 +19,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from daemon.calendar import check_fields
-from daemon.config.agreement import check_conditions, check_names, names_in_messages
+from daemon.config.agreement import check_conditions, check_names, check_units, names_in_messages
 from daemon.config.notation import (
     LONGEST,
     Duration,
@@ -152,7 +152,8 @@ class SensorSection(Section):
     one period ``reduce`` makes one. A ``counter`` only rises, but for resets: its rate per second is what counts,
     and its range. An ``angle`` wraps at this value: the model is given its cosine and sine, as two sensors. For as
     long as ``hold`` the last value stands for a missing one. ``unit`` is that of its raw numbers: where messages say
-    another one (``input.unit``), their numbers are converted, or masked where the two have nothing in common.
+    another one (``input.unit``), their numbers are converted, or masked where the two have nothing in common. Without
+    ``input.unit`` it would do nothing, and is refused.
     """
 
     range: tuple[float, float] | None = None
@@ -283,6 +284,7 @@ class StreamSection(Section):
         else:
             check_names(self.mapping, self.input or {}, named)
             check_conditions(self.mapping, self.input or {}, self.condition, self.assets.values())
+        check_units(self.mapping, self.format, {name: sensor.unit for name, sensor in self.sensors.items()})
         return self
 
     @cached_property

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from daemon.domain import Floats
+from daemon.domain import Floats, Reading, StreamSpec
 from daemon.stream.snapshot import (
     GridState,
     RowState,
@@ -40,6 +40,21 @@ def value_hashes(values: Floats) -> ValueHashes:
         0x94D049BB133111EB
     )
     return np.asarray((bits * weights).sum(1, dtype=np.uint64) | np.uint64(1))
+
+
+def is_part(spec: StreamSpec, reading: Reading, first: Sequence[float] | None) -> bool:
+    """Whether a reading that contradicts another one of its row seems to be another part of the row.
+
+    Args:
+        spec: of the stream.
+        reading: of all sensors; one of json-wide does not say which sensors it is of, so that NaN must do.
+        first: (C,) the values of the other one; None: they are not kept, as the row was released.
+    """
+    every = (1 << len(spec.sensors)) - 1
+    if spec.input is not None or reading.values is None:
+        return reading.reported & every != every
+    absent = [value != value for value in reading.values]
+    return any(absent) if first is None else absent != [value != value for value in first]
 
 
 class OpenRow(msgspec.Struct, gc=False):

@@ -254,4 +254,6 @@ class BatchIngest:
             released += rows
             causes += [i] * len(rows)
         self._ingest.stamps = (*before, *stamps[-3:].tolist())[-3:]
+        for slot in np.unique(placed.slots[begin + which]).tolist():
+            self._grid.make_idle_if_steady(slot)
         return released, causes

@@ -220,9 +220,21 @@ class ReadingBatch:
         times, values = self.times[begin:end], self.values[begin:end]
         if self.sensors is not None:
             places, sensors = np.arange(end - begin), self.sensors[begin:end]
+        elif self.reported is None:
+            width = values.shape[1]
+            places, sensors = np.divmod(np.arange(values.size), width)
+            return PartBatch(
+                slots,
+                times // period_ns,
+                times,
+                self.offsets[begin:end],
+                places,
+                sensors,
+                values.reshape(-1),
+                width,
+            )
         else:
-            every = np.ones(values.shape, bool)
-            mask = every if self.reported is None else bit_rows(self.reported[begin:end], values.shape[1])
+            mask = bit_rows(self.reported[begin:end], values.shape[1])
             places, sensors = np.nonzero(mask)
             values = values[mask]
         return PartBatch(slots, times // period_ns, times, self.offsets[begin:end], places, sensors, values)

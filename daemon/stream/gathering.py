@@ -47,9 +47,23 @@ class PartBatch:
     places: Ints  # (M,) the reading of each cell, ascending
     sensors: Ints  # (M,)
     values: Floats  # (M,)
+    width: int = 0  # cells of each reading, of all sensors in their order; 0: they differ
 
     def take(self, which: Ints) -> PartBatch:
         """The readings at these places, in this order (B',)."""
+        if self.width:
+            places = np.repeat(np.arange(len(which)), self.width)
+            values = self.values.reshape(-1, self.width)[which].reshape(-1)
+            return PartBatch(
+                self.slots[which],
+                self.rows[which],
+                self.times[which],
+                self.offsets[which],
+                places,
+                self.sensors[: len(places)],
+                values,
+                self.width,
+            )
         if len(which) == len(self.slots) and len(self.places) == len(self.slots):  # one cell each
             cells, places = which, np.arange(len(which))
         else:
@@ -119,6 +133,7 @@ class Gathering:
             and not reduces(spec)
         )
         self._kept = kept = kept if self.possible else 0
+        self._runs_of: tuple[PartBatch, Runs] | None = None  # the last ones that were looked at
         sensors = sensors if self.possible else 0
         self._lateness_ns, self._period_ns = spec.allowed_lateness_ns, spec.period_ns
         self._silent_rows = silent_rows(spec)  # per sensor
@@ -164,12 +179,8 @@ class Gathering:
         return [self._names[slot] for slot in self.waiting]
 
     # -------------------------------------------------------------- one asset
-    def may_keep(self, grid: AssetGrid, accepted: bool) -> bool:
-        """``keep`` after an asset's reading, if its readings have been in order for long enough.
-
-        ``accepted``: whether the reading was: neither late nor a repetition.
-        """
-        grid.steady = grid.steady + 1 if accepted and len(grid.rows) < 2 else 0
+    def may_keep(self, grid: AssetGrid) -> bool:
+        """``keep``, if the asset's readings have been in order for long enough."""
         return grid.steady >= STEADY and self.keep(grid)
 
     def leave(self, slot: int) -> AssetGrid:
@@ -276,6 +287,7 @@ class Gathering:
         if not self.idle[parts.slots].any():
             return np.zeros(len(parts.slots), bool)
         runs = self._runs(parts)
+        self._runs_of = parts, runs
         odd = self._odd(runs, doubtful)
         before: Ints = np.cumsum(odd) - odd
         plain = np.empty(len(odd), bool)
@@ -342,7 +354,8 @@ class Gathering:
         if not len(parts.slots):
             none = np.empty(0, np.int64)
             return Gathered(none, none, none, none, none, none, none, np.empty((0, self._sensors)))
-        runs = self._runs(parts)
+        looked_at = self._runs_of
+        runs = looked_at[1] if looked_at is not None and looked_at[0] is parts else self._runs(parts)
         parts, slots = runs.parts, runs.parts.slots[runs.first]
         rows, sensors = parts.rows[runs.first], self._silent.shape[1]
         begun = runs.order[runs.first[rows > newest[slots]]]

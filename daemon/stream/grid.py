@@ -46,7 +46,7 @@ from daemon.domain import (
     StreamSpec,
 )
 from daemon.stream.accounts import CellFates
-from daemon.stream.asset_grid import NEVER, AssetGrid, OpenRow, ValueHashes, value_hashes
+from daemon.stream.asset_grid import NEVER, AssetGrid, OpenRow, ValueHashes, is_part, value_hashes
 from daemon.stream.gathering import Gathering
 from daemon.stream.reduction import Reductions
 from daemon.stream.snapshot import (
@@ -204,9 +204,13 @@ class Grid:
                 grid.max_time_ns = time_ns
                 grid.watermark_ns = max(grid.watermark_ns, time_ns - spec.allowed_lateness_ns)
         self._release_and_prune(grid, closed)
-        if self.gathering.may_keep(grid, disposition is Disposition.ACCEPTED):
-            del self._active[slot]
+        grid.steady = grid.steady + 1 if disposition is Disposition.ACCEPTED and len(grid.rows) < 2 else 0
         return disposition
+
+    def make_idle_if_steady(self, slot: int) -> None:
+        """Make an active asset idle, if it can be: after the last one of readings that go one by one."""
+        if (grid := self._active.get(slot)) is not None and self.gathering.may_keep(grid):
+            del self._active[slot]
 
     def _activate(self, slot: int, reading: Reading) -> AssetGrid:
         """Make an asset active: an idle one, or a new one that this reading is the first of."""
@@ -260,7 +264,7 @@ class Grid:
                 self.fates.repeated = self._all
                 return Disposition.DUPLICATE
             self.conflicts += 1
-            self.parts += reading.reported & self._all != self._all
+            self.parts += is_part(self.spec, reading, None if known is None else known.values)
             self.fates.conflicting = self._all
             return Disposition.ACCEPTED
         grid.rows[row] = OpenRow(
@@ -352,10 +356,7 @@ class Grid:
 
     def _release(self, grid: AssetGrid, closed: list[ReleasedRow]) -> None:
         """Append the rows of an asset that are closed now, in order."""
-        spec = self.spec
-        period = spec.period_ns
-        watermark = grid.watermark_ns
-        rows = grid.rows
+        period, watermark, rows = self.spec.period_ns, grid.watermark_ns, grid.rows
         while rows:
             head = grid.head
             row = rows.get(head)
@@ -372,7 +373,7 @@ class Grid:
                 grid.head = head + 1
                 self._note_hash(grid.slot, head, 0)
                 cause = rows[nearest].offset
-                empty = [NAN] * len(spec.sensors)
+                empty = [NAN] * len(self.spec.sensors)
                 closed.append(ReleasedRow(grid.asset, head, empty, True, False, cause, cause, grid.condition))
                 continue
             # Before the first row, or a gap beyond max_gap: skip to the nearest row once no
@@ -391,9 +392,8 @@ class Grid:
             grid.began = index
         if self._reduced:
             self._reductions.close(row)
-        if self._whole:
-            self._note_hash(grid.slot, index, row.value_hash)
-        else:
+        self._note_hash(grid.slot, index, row.value_hash)
+        if not self._whole:
             grid.recent[index] = row
             grid.update_silent(index, row.values, self._silent_rows)
         if row.condition:

@@ -185,7 +185,9 @@ class Ingest:
             self.guard.believe(slot, reading)
             return self._insert(slot, (reading,), reading, value_hash)[0]
         self.stamps = (*self.stamps, reading.stamp_ns)[-3:]
-        return self.admit(slot, reading, value_hash)
+        released = self.admit(slot, reading, value_hash)
+        self.grid.make_idle_if_steady(slot)
+        return released
 
     def admit(self, slot: int, reading: Reading, value_hash: int | None) -> list[ReleasedRow]:
         """Insert one reading, if its time can be believed, with those that it confirms."""

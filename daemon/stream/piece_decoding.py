@@ -178,7 +178,7 @@ class PieceDecoder:
         def time_of(each: Any) -> int:
             ns = known.get(each) if type(each) is str else None
             ns = parse(each) if ns is None else ns
-            return ns if ns <= INT64_MAX else -1
+            return ns if 0 <= ns <= INT64_MAX else -1
 
         return np.array(_each(found, time_of), np.int64)
 
@@ -256,7 +256,7 @@ def _each(found: Iterable[Any], rule: Callable[[Any], Any]) -> list[Any]:
     for i, each in enumerate(found):
         try:
             made.append(rule(each))
-        except (RejectedError, ValueError, RecursionError):
+        except (RejectedError, ValueError, OverflowError, RecursionError):
             odd.append(i)
     if odd:
         raise _OddError(odd)

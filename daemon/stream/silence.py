@@ -4,7 +4,7 @@ None of this needs a score. An episode opens when a rule is met and closes when 
 
 * a sensor is *silent* when its asset has rows but it had no value for ``silent_after``,
   or for as long as its last one is held, if that is longer; values that came all the same and gave no number
-  (``unread``) are told with it;
+  (``unread``) are reported with it;
 * an asset is *silent* when the fleet's clock is ``silent_after`` beyond its newest row;
 * a sensor is *stuck* when it does not move for longer than it ever did in training;
 * an asset's clock is *skewed* when it is off by the same for as long as ``silent_after`` (``FleetClock``).

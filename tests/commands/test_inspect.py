@@ -98,6 +98,7 @@ def test_a_table_names_what_the_configuration_misses_and_words_of_quality(tmp_pa
     (tmp_path / "c.yaml").write_text(yaml.safe_dump({"streams": [stream]}))
     totals = inspected(tmp_path / "a.csv", config=tmp_path / "c.yaml").totals
     assert (totals["never_seen"], totals["unknown_quality"]) == (["flow"], {"Gut": 5})
+    assert totals["good_quality"] == ["Good"]
     stream["input"] = {
         "asset": {"constant": "a"},
         "time": "time",

@@ -26,11 +26,11 @@ def lines(path: Path, *, parts: bool, preset: str, again: bool = False) -> Path:
         stamp = f"2026-01-01T00:{t // 60:02}:{t % 60:02}Z"
         row = {"temp": 20 + math.sin(t / 9), "flow": 7 + math.cos(t / 7)}
         for values in [{name: value} for name, value in row.items()] if parts else [row]:
-            message = (
-                {"asset": "p", "ts": stamp, **values}
-                if preset == "flat"
-                else {"machineId": "p", "time": stamp, "readings": values}
-            )
+            message = {
+                "flat": {"asset": "p", "ts": stamp, **values},
+                "wide": {"machineId": "p", "time": stamp, "readings": values},
+                "json-wide": {"asset": "p", "ts": stamp, "values": values},
+            }[preset]
             texts += [json.dumps(message)] * (1 + again)
     path.write_text("\n".join(texts) + "\n")
     return path
@@ -49,7 +49,7 @@ def config_of(tmp_path: Path, preset: str, rows: str | None = None) -> Path:
     return path
 
 
-@pytest.mark.parametrize("preset", ["flat", "wide"])
+@pytest.mark.parametrize("preset", ["flat", "wide", "json-wide"])
 async def test_parts_of_rows_that_are_lost_are_told_with_what_helps(tmp_path: Path, preset: str) -> None:
     sample, config = lines(tmp_path / "a.jsonl", parts=True, preset=preset), config_of(tmp_path, preset)
     with capture_logs() as logs:
@@ -62,7 +62,7 @@ async def test_parts_of_rows_that_are_lost_are_told_with_what_helps(tmp_path: Pa
     assert [log["event"] for log in logs].count("rows_in_parts") == 1
 
 
-@pytest.mark.parametrize("preset", ["flat", "wide"])
+@pytest.mark.parametrize("preset", ["flat", "wide", "json-wide"])
 async def test_rows_that_are_gathered_of_parts_lose_nothing(tmp_path: Path, preset: str) -> None:
     sample = lines(tmp_path / "a.jsonl", parts=True, preset=preset, again=True)
     config = config_of(tmp_path, preset, "gather")

@@ -183,6 +183,18 @@ FIELDS = CUSTOM | {"fields": {"a": "x", "b": "y"}}
             {"input": LEAVES | {"condition": {"mode": "m"}}},
             ["input.condition.mode: the stream's `condition` does not have 'mode'", "condition: [mode]"],
         ),
+        (
+            {"sensors": {"a": {}, "b": {"unit": "bar"}}},
+            ["sensors.b.unit: no value of json-wide says its unit", "`input`, with unit: PATH"],
+        ),
+        (
+            {"format": "json-long", "sensors": {"a": {"unit": "bar"}}},
+            ["sensors.a.unit: no value of json-long says its unit"],
+        ),
+        (
+            {"format": "telegraf", "sensors": {"a": {"unit": "bar"}}},
+            ["sensors.a.unit: nothing says where messages have the unit", "write input.unit: PATH"],
+        ),
     ],
 )
 def test_what_would_do_nothing_with_the_messages_of_a_stream_is_refused(
@@ -203,6 +215,8 @@ def test_what_would_do_nothing_with_the_messages_of_a_stream_is_refused(
         {"input": LEAVES | {"condition": {"mode": "m"}}, "condition": ["mode", "$hour"]},
         {"format": "telegraf", "condition": ["type"], "assets": {"p1": {"type": "small"}}},
         {"input": CUSTOM | {"leaves": ".", "fields": None}},
+        {"format": "home-assistant", "sensors": {"a": {"unit": "bar"}}},
+        {"input": LEAVES | {"unit": "u"}, "sensors": {"a": {"unit": "bar"}}},
     ],
 )
 def test_what_messages_and_sensors_have_in_common_is_accepted(stream: dict[str, Any]) -> None:

@@ -141,6 +141,8 @@ def together(
         closed: list[ReleasedRow] = []
         dispositions[i] = grid.insert(int(slots[i]), batch.reading(i), closed)
         rows[i] = [shown(row) for row in closed]
+    for slot in slots[~plain].tolist():
+        grid.make_idle_if_steady(slot)
     return rows, dispositions
 
 
@@ -159,8 +161,8 @@ def test_batches_of_parts_give_the_rows_and_the_state_of_single_ones(
         dispositions = []
         for reading in batch:
             closed: list[ReleasedRow] = []
-            grid = one.insert(SLOTS[reading.asset], reading, closed)
-            dispositions.append(grid)
+            dispositions.append(one.insert(SLOTS[reading.asset], reading, closed))
+            one.make_idle_if_steady(SLOTS[reading.asset])
             alone.append([shown(row) for row in closed])
         assert together(other, batch, doubtful) == (alone, dispositions)
         begin, number = begin + len(batch), number + 1
@@ -194,6 +196,7 @@ def test_steady_assets_are_taken_together_though_a_sensor_is_silent() -> None:
         grid.gathering.append(parts.take(which), grid.newest)
         for i in range(len(which), 2):
             grid.insert(1, batch[i], [])
+            grid.make_idle_if_steady(1)
     assert plain >= 60
 
 

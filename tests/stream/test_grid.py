@@ -160,6 +160,33 @@ def test_the_first_value_of_a_cell_wins_and_contradictions_are_counted() -> None
     assert (row.offset, row.last_offset) == (0, 0)
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "parts"),
+    [
+        ([1.0, NAN], [NAN, 2.0], 1),
+        ([1.0, NAN], [1.0, 2.0], 1),
+        ([1.0, 2.0], [1.0, NAN], 1),
+        ([1.0, 2.0], [3.0, 4.0], 0),
+        ([1.0, NAN], [3.0, NAN], 0),
+        ([1.0, NAN], [1.0, NAN], 0),
+    ],
+)
+def test_a_conflict_where_one_reading_has_no_number_and_the_other_one_has_is_a_part(
+    first: list[float], second: list[float], parts: int
+) -> None:
+    grid = make(SPEC)
+    inserted(grid, wide(5, 0, first), wide(5, 1, second))
+    assert grid.parts == parts
+
+
+def test_a_conflict_with_a_released_row_is_a_part_if_it_lacks_numbers() -> None:
+    grid = make(SPEC)
+    inserted(grid, wide(5), wide(6), wide(7), wide(7, 1, [NAN, 3.0]))
+    assert (grid.conflicts, grid.parts) == (1, 1)
+    inserted(grid, wide(7, 2, [2.0, 3.0]))
+    assert (grid.conflicts, grid.parts) == (2, 1)
+
+
 def test_the_first_value_of_a_long_cell_wins_open_or_released() -> None:
     grid = make(LONG)
     for reading in (long(5, 0, 1.0), long(5, 0, 9.0), long(5, 0, NAN), long(5, 1, NAN)):

@@ -41,6 +41,7 @@ from daemon.stream.extract.quality import compile_quality, is_known_word
 _MOST_STATES: Final = 12
 """Different texts of a column that may be states of a machine."""
 _LONGEST_WORD: Final = 64
+_GOOD_WORDS_SHOWN: Final = 32
 _NO_RECORD: Final = Record(0, None, b"", 0)
 
 
@@ -60,6 +61,7 @@ class SensorColumns:
         notes: what the user should know, after ``read``.
         faulty: rows whose cell stands for no number, by sensor and fault; of a long table, by the column of values.
         unknown_quality: words of quality that nobody knows, with how many values count as missing for them.
+        good_quality: the words that are good, as the keys, where there are unknown ones.
         spelling: of each sensor that was read.
         written_as_in_europe: whether numbers have decimal commas, or semicolons stand between cells.
     """
@@ -70,6 +72,7 @@ class SensorColumns:
         self.notes: list[str] = []
         self.faulty: dict[tuple[str, str], Ints] = {}
         self.unknown_quality: Counter[str] = Counter()
+        self.good_quality: dict[str, None] = {}
         self.spelling: dict[str, Spelling] = {}
         self.written_as_in_europe = columns.form is not None and columns.form.delimiter == ";"
         self._columns, self._roles, self._reading, self._lines = columns, roles, reading, lines
@@ -241,23 +244,26 @@ class SensorColumns:
             for key in [key for key in self.faulty if key[0] == sensor]:  # missing, whatever the cell holds
                 self.faulty[key] = self.faulty[key][trusted[self.faulty[key]]]
             if bad.any():
-                self._count_unknown(quality, bad)
+                self._count_unknown(quality, trusted, bad)
                 values[bad] = np.nan
                 self.notes.append(
                     f"sensor {shown(sensor)}: {int(bad.sum())} cells count as missing, as {shown(quality)} is not good"
                 )
 
-    def _count_unknown(self, quality: str, bad: Mask) -> None:
+    def _count_unknown(self, quality: str, trusted: Mask, bad: Mask) -> None:
         """Count the values that a word without a known meaning makes bad, unless the configuration lists its own."""
         rule = self._reading.quality
         column = self._columns.table[quality]
         if (rule is not None and (rule.good or rule.bad)) or not has_text_form(column.type):
             return
-        texts = (trimmed_texts(column) if self._columns.text else plain_array(column)).filter(pa.array(bad))
-        for found in pc.value_counts(texts).to_pylist():
+        texts = trimmed_texts(column) if self._columns.text else plain_array(column)
+        for found in pc.value_counts(texts.filter(pa.array(bad))).to_pylist():
             word = found["values"]
             if isinstance(word, str) and not is_known_word(word):
                 self.unknown_quality[word[:_LONGEST_WORD]] += found["counts"]
+        if self.unknown_quality:
+            good = [word for word in texts.filter(pa.array(trusted)).unique().to_pylist() if word]
+            self.good_quality |= dict.fromkeys(good[:_GOOD_WORDS_SHOWN])
 
     def _trusted(self, name: str) -> Mask:
         """(N,) whether a quality column calls the rows good; an empty cell does."""

@@ -85,6 +85,7 @@ class Table:
     faulty: Mapping[tuple[str, str], Ints] = field(default_factory=dict)
     """(sensor, fault) -> the rows of the file whose cell stands for no number."""
     unknown_quality: Mapping[str, int] = field(default_factory=dict)  # word -> values that are missing for it
+    good_quality: Sequence[str] = ()  # the good ones beside these
     spelling: Mapping[str, Spelling] = field(default_factory=dict)  # sensor -> how the file writes it
     roles: Roles = field(default_factory=lambda: Roles(()))  # what the file's columns are
     reading: TableReading = field(default_factory=TableReading)  # how it was read
@@ -106,10 +107,11 @@ class Table:
         return mask
 
     def head(self, rows: int) -> Table:
-        """The first ``rows`` rows."""
+        """The first ``rows`` rows; of a long table without where they are in the file."""
         if rows >= len(self):
             return self
         seen = int(self.asset_codes[:rows].max(initial=-1)) + 1  # names are in order of appearance
+        faulty = {key: self.rows_of_lines[found] for key, found in self.faulty.items()}
         return replace(
             self,
             asset_names=self.asset_names[:seen],
@@ -118,7 +120,7 @@ class Table:
             values=self.values[:rows],
             conditions={name: texts[:rows] for name, texts in self.conditions.items()},
             refused={row: why for row, why in self.refused.items() if row < rows},
-            faulty={key: found[found < rows] for key, found in self.faulty.items()},
+            faulty={key: of[of < rows] for key, of in faulty.items()},
             pivoted=None,
         )
 
@@ -267,6 +269,7 @@ def read_table(
         zoneless=times.zoneless,
         faulty=cells.faulty,
         unknown_quality=cells.unknown_quality,
+        good_quality=list(cells.good_quality),
         spelling=cells.spelling,
         roles=roles,
         reading=reading,

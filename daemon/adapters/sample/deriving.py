@@ -164,7 +164,7 @@ def _from_table(whole: Table, exclude: Sequence[str], name: str, decided: bool, 
     if usable < len(table):
         first = next(iter(table.refused.items()))
         unused = counted(len(table) - usable, "row")
-        notes.append(f"{unused} cannot be used; row {table.line_of(first[0])}: {first[1].detail}")
+        notes.append(f"{unused} cannot be used; row {whole.line_of(first[0])}: {first[1].detail}")
     return _noted(derived, notes, decided)
 
 

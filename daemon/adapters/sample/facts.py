@@ -19,6 +19,7 @@ import numpy as np
 from daemon.adapters.sample.config_text import span
 from daemon.documents import counted
 from daemon.domain import DAY_NS, SECOND_NS, Floats, Ints
+from daemon.stream.extract.units import conversion
 
 FEW: Final = 30
 """Numbers of one asset that must be there before anything is said of their nature."""
@@ -48,10 +49,21 @@ class Fact:
 
 
 def unit(seen: Mapping[str, int]) -> Fact | None:
-    """The unit that most of its values name; others are converted to it, or masked."""
+    """The unit that most of its values name, to which others are converted.
+
+    Where one cannot be, its values would be masked: the unit is proposed alone.
+    """
     if not seen:
         return None
     usual, *others = sorted(seen, key=lambda text: (-seen[text], text))
+    strange = [text for text in others if conversion(text, usual) is None]
+    if strange:
+        return Fact(
+            "unit",
+            usual,
+            f"its messages say so; also in {', '.join(strange[:4])}, which cannot be converted and would be masked",
+            certain=False,
+        )
     also = (
         f"; also in {', '.join(others[:4])}, which {'is' if len(others) == 1 else 'are'} converted"
         if others

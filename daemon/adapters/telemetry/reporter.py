@@ -46,8 +46,8 @@ log = structlog.get_logger()
 
 MOST_UNKNOWN_SENSORS: Final = 20
 PARTS_RULE: Final = (
-    "several records have parts of one row, and only the first counts: `input: {rows: gather}` in the config puts"
-    " them together"
+    "several records have parts of one row, and only the first counts: `input: {rows: gather}` in the config, with"
+    " `format: json-wide` where it names none, puts them together"
 )
 """What helps where each record is taken for a whole row."""
 """Names outside the configuration that are logged, in all streams together."""

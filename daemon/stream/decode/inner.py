@@ -64,7 +64,7 @@ class InnerSchemas:
 
     Args:
         rule: how the messages are decoded.
-        inner: the texts within them.
+        inner: the texts within them; one at least names schemas.
         schemas: what is known.
         most_bytes: of a record, and of what is decompressed.
 
@@ -76,8 +76,11 @@ class InnerSchemas:
         self, rule: DecodeRule, inner: Sequence[InnerRule], schemas: Schemas, most_bytes: int
     ) -> None:
         self._decode, self._most_bytes = decode_with(rule, most_bytes, schemas), most_bytes
-        self._inner = [
-            (_named_by(each, schemas, most_bytes), _compile(each, most_bytes, schemas)) for each in inner
+        last = max(at for at, each in enumerate(inner) if needs_schemas(each.decode))
+        decoded = [_compile(each, most_bytes, schemas) for each in inner[:last]]
+        self._inner = [  # what the last texts hold names nothing more: they are not decoded here
+            (_named_by(each, schemas, most_bytes), apply)
+            for each, apply in zip(inner[: last + 1], [*decoded, None], strict=True)
         ]
 
     def wanted(self, records: Iterable[Record]) -> Counter[SchemaId]:
@@ -93,7 +96,8 @@ class InnerSchemas:
                     if ids := named(tree):
                         found.update(ids)
                         break
-                    tree = apply(tree, arrival)
+                    if apply is not None:
+                        tree = apply(tree, arrival)
             except (RejectedError, SkippedError):
                 continue
         return found

@@ -8,6 +8,7 @@ Shapes: I items, B readings, C sensors, N names of sensors.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -38,6 +39,7 @@ from daemon.stream.timestamps import INT64_MAX, EventTimes
 LABELS_KEPT: Final = 8192
 """Conditions whose labels are remembered."""
 _NAN: Final = float("nan")
+_NEGATIVE_ZERO: Final = re.compile(rb"-0(?![.eE0-9])")
 _NOT_GIVEN: Final = np.array([NOT_GIVEN]).view(np.int64)[0]
 _BAD: Final = np.array([BAD]).view(np.int64)[0]
 _IDS: Final = frozenset((str, bytes, int))
@@ -117,6 +119,7 @@ class ColumnRules:
         }
         self._states = [rule.states for rule in spec.rules]
         self._values = SensorValues(spec.rules)
+        self._words = frozenset(each for each in mapping.missing if type(each) is str)
         self._missing = [float(each) for each in mapping.missing if isinstance(each, int | float)]
         own = mapping.preset in OWN_FORMATS
         self._times = compile_times(mapping.time, event_times, any_epoch=own)
@@ -125,23 +128,29 @@ class ColumnRules:
         self._trusts_true = (
             mapping.quality is not None and not mapping.quality.good and not mapping.quality.bad
         )
-        self._matched: dict[FieldSource, dict[Any, Any]] = {}
+        self._matched: dict[tuple[Any, int | str], dict[Any, Any]] = {}  # by expression and group
         self._label_of: dict[tuple[Any, ...], str] = {}
         self._pack = struct.Struct(f"{len(self.names)}d").pack
 
     def piece(
-        self, plan: ShapePlan, messages: list[Any], keys: Sequence[bytes | None], stamps: Ints
+        self,
+        plan: ShapePlan,
+        messages: list[Any],
+        keys: Sequence[bytes | None],
+        stamps: Ints,
+        lines: Sequence[bytes],
     ) -> MappedPiece:
         """The readings of messages of a shape.
 
         Args:
             plan: where their fields are.
-            messages, keys, stamps: (R,) the messages, and the keys and times of their records.
+            messages: (R,) they.
+            keys, stamps, lines: (R,) the keys, times and values of their records.
 
         Raises:
             OddError: some of them are odd.
         """
-        at = Elements(plan.shape, messages, keys)
+        at = Elements(plan.shape, messages, keys, lines)
         for column in plan.shape.absent:
             at.refuse_present(column)
         if not at.alone:
@@ -149,13 +158,14 @@ class ColumnRules:
             at.refuse(((counts == 0) | (counts >= self._most)).tolist(), 0)
         for rule, source in plan.skips:
             at.refuse_skipped(rule, source, self._known(source))
-        assets, times = self._assets_of(at, plan.asset), self._times_of(at, plan, stamps)
+        assets = self._assets_of(at, plan.asset)
+        sensors = None if plan.value is None else self._sensors_of(at, plan)
+        times = self._times_of(at, plan, stamps)
         trusted = self._trusted(at, plan.quality)
         self._refuse_units(at, plan)
         items = _Keys(assets, times, self._conditions(at, plan, assets))
-        if plan.value is not None:
-            places, values = self._one_value(at, plan, trusted)
-            return self._grouped(at, items, places, values)
+        if sensors is not None:
+            return self._grouped(at, items, sensors, self._value_of(at, plan, sensors, trusted))
         values, given = self._cells(at, plan)
         if trusted is not None:
             values[~trusted] = np.where(given[~trusted], BAD, np.nan)
@@ -171,7 +181,7 @@ class ColumnRules:
 
     def _known(self, source: FieldSource) -> dict[Any, Any]:
         """What the expression of a source has found in texts."""
-        return self._matched.setdefault(source, {}) if source.match is not None else {}
+        return {} if source.match is None else self._matched.setdefault((source.match, source.group), {})
 
     def _first(self, at: Elements, sources: Sequence[FieldSource]) -> tuple[list[Any], int]:
         return at.first(sources, [self._known(source) for source in sources])
@@ -225,7 +235,8 @@ class ColumnRules:
         if not plan.unit or not self._units:
             return
         found, level = self._first(at, plan.unit)
-        at.refuse([not is_nothing(each) and self._units != {each} for each in found], level)
+        one = next(iter(self._units)) if len(self._units) == 1 else None
+        at.refuse([not is_nothing(each) and each != one for each in found], level)
 
     def _conditions(self, at: Elements, plan: ShapePlan, assets: list[str]) -> list[str]:
         """(I,) the condition labels of the items."""
@@ -259,8 +270,8 @@ class ColumnRules:
         return at.each(range(at.items), at.item, label)
 
     # -------------------------------------------------------------- values
-    def _one_value(self, at: Elements, plan: ShapePlan, trusted: Mask | None) -> tuple[Ints, Floats]:
-        """(I,) the sensors of the items, and their values."""
+    def _sensors_of(self, at: Elements, plan: ShapePlan) -> Ints:
+        """(I,) the places of the items' sensors, where each has one value."""
         names, level = self._first(at, plan.sensor)
         index = self._index
         try:
@@ -269,7 +280,10 @@ class ColumnRules:
             named = (name if type(name) in (str, bytes) else None for name in names)
             at.refuse([name not in index for name in named], level)
             raise
-        sensors = np.array(at.spread(places, level), np.int64)
+        return np.array(at.spread(places, level), np.int64)
+
+    def _value_of(self, at: Elements, plan: ShapePlan, sensors: Ints, trusted: Mask | None) -> Floats:
+        """(I,) the values of items with one value each."""
         assert plan.value is not None
         found = at.spread(at.column(plan.value), plan.value.level)
         kinds = set(map(type, found))
@@ -278,7 +292,9 @@ class ColumnRules:
 
             def number(place: int) -> Any:
                 each = found[place]
-                return number_of(each, states[int(sensors[place])]) if type(each) is str else each
+                if type(each) is not str:
+                    return each
+                return _NAN if each in self._words else number_of(each, states[int(sensors[place])])
 
             found = at.each(range(at.items), at.item, number)
         if msgspec.UnsetType in kinds:
@@ -289,7 +305,7 @@ class ColumnRules:
         _refuse_infinite(at, values, at.item)
         if trusted is not None:
             values[~trusted] = BAD
-        return sensors, values
+        return values
 
     def _cells(self, at: Elements, plan: ShapePlan) -> tuple[Floats, Mask]:
         """(I, C) the values of the items, and which of them are given."""
@@ -304,10 +320,13 @@ class ColumnRules:
             absent = values.view(np.int64) == _NOT_GIVEN
         except struct.error:  # a null, which stands for no value; or a text of a sensor with states
             absent = np.array([each is NOT_GIVEN for row in rows for each in row], bool)
-            states = [self._states[place] for place in self._places]
+            states, words = [self._states[place] for place in self._places], self._words
 
             def numbers(row: Sequence[Any]) -> list[float]:
-                return [number_of(each, known) for each, known in zip(row, states, strict=True)]
+                return [
+                    _NAN if type(each) is str and each in words else number_of(each, known)
+                    for each, known in zip(row, states, strict=True)
+                ]
 
             values = np.array(at.each(rows, level, numbers), np.float64)
         values = values.reshape(len(rows), len(self.names))
@@ -418,10 +437,15 @@ def bits_of(given: Mask) -> list[int]:
 
 
 def _refuse_infinite(at: Elements, values: Floats, level: int) -> None:
-    """Refuse what is no finite number; and -0, of which a tree makes an integer."""
-    odd = np.isinf(values) | ((values == 0.0) & np.signbit(values))
-    if odd.any():
-        at.refuse(odd.reshape(len(values), -1).any(1), level)
+    """Refuse what is no finite number; and the text -0, of which a tree makes an integer without a sign."""
+    endless = np.isinf(values)
+    if endless.any():
+        at.refuse(np.asarray(endless.reshape(len(values), -1).any(1)), level)
+    negative = (values == 0.0) & np.signbit(values)
+    if negative.any():
+        odd = negative.reshape(len(values), -1).any(1)
+        odd[odd] = at.matches(_NEGATIVE_ZERO, np.flatnonzero(odd), level)
+        at.refuse(odd, level)
 
 
 def _ignored_cells(at: Elements, plan: ShapePlan) -> list[tuple[str, int]]:
@@ -429,8 +453,8 @@ def _ignored_cells(at: Elements, plan: ShapePlan) -> list[tuple[str, int]]:
     counts: list[tuple[str, int]] = []
     for name, get in plan.ignored.items():
         assert plan.cells is not None
-        found = list(map(get, at.column(plan.cells)))
+        found = at.spread(list(map(get, at.column(plan.cells))), plan.cells.level)
         if dict in set(map(type, found)):
-            at.refuse([type(each) is dict for each in found], plan.cells.level)
+            at.refuse([type(each) is dict for each in found], at.item)
         counts.append((name, sum(type(each) not in (msgspec.UnsetType, list) for each in found)))
     return counts

@@ -37,6 +37,7 @@ from daemon.stream.extract.shape_plans import ShapePlan, Way, plan_of
 from daemon.stream.extract.shapes import UnfitError, ways_of
 from daemon.stream.fields import AssetIds, ConditionLabels, SensorNames
 from daemon.stream.rejection import RejectedError
+from daemon.stream.text_cache import LONGEST_TEXT
 from daemon.stream.timestamps import EventTimes
 
 PATIENCE: Final = 64
@@ -121,7 +122,7 @@ class MappedColumns:
                 [lines[i] for i in odd if len(lines[i]) <= max_bytes], len(which) * 2 < len(lines)
             ):
                 which, messages = self._parsed(lines, max_bytes)
-        found = self._usual(which, messages, keys, stamps)
+        found = self._usual(which, messages, keys, stamps, lines)
         if found is None or len(np.unique(found.records)) * 2 < len(lines):
             self._rest, self._patience = self._patience, min(2 * self._patience, PATIENCE)
         else:
@@ -132,13 +133,24 @@ class MappedColumns:
         return ([], []) if self._lines is None else self._lines.parsed(lines, max_bytes)
 
     def _usual(
-        self, which: list[int], messages: list[Any], keys: Sequence[bytes | None], stamps: Ints
+        self,
+        which: list[int],
+        messages: list[Any],
+        keys: Sequence[bytes | None],
+        stamps: Ints,
+        lines: Sequence[bytes],
     ) -> MappedPiece | None:
         """The columns of the messages that no rule finds odd; ``which``: the places of their records."""
         while messages:
             assert self._plan is not None
             try:
-                piece = self._rules.piece(self._plan, messages, [keys[i] for i in which], stamps[which])
+                piece = self._rules.piece(
+                    self._plan,
+                    messages,
+                    [keys[i] for i in which],
+                    stamps[which],
+                    [lines[i] for i in which],
+                )
             except OddError as odd:
                 usual = np.ones(len(messages), bool)
                 usual[odd.places] = False
@@ -186,8 +198,10 @@ class MappedColumns:
 
     def _learn_names(self, line: bytes) -> bool:
         """Remember the fields beside the sensors of a message that are none; whether there are new ones."""
-        if self._mapping.leaves is None or self._mapping.sensor or len(self._ignored) >= MOST_IGNORED:
+        if self._mapping.leaves is None or self._mapping.sensor:
             return False
+        if len(self._ignored) >= MOST_IGNORED:  # those that still come are learned again
+            self._ignored.clear()
         try:
             tree = json_tree(line)
         except RejectedError:
@@ -200,7 +214,9 @@ class MappedColumns:
         for scope in (compile_each(self._mapping.each)(tree) or [])[:TRIED]:
             root, left_out = leaves.root(scope)
             for name, value in (root or {}).items():
-                if name not in known and name not in left_out and type(value) is not dict:
+                if name in known or name in left_out:
+                    continue
+                if type(value) is not dict and len(name) <= LONGEST_TEXT:
                     self._ignored.append(name)
                     known.add(name)
         del self._ignored[MOST_IGNORED:]

@@ -6,6 +6,7 @@ raises ``OddError`` with the places of their records.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from itertools import chain
 from types import NoneType
@@ -40,15 +41,21 @@ class Elements:
     Args:
         shape: of the messages.
         messages: as the shape decodes them.
-        keys: of their records.
+        keys, lines: the keys and values of their records.
 
     Attributes:
         items: how many there are.
     """
 
-    def __init__(self, shape: Shape, messages: list[Any], keys: Sequence[bytes | None]) -> None:
+    def __init__(
+        self,
+        shape: Shape,
+        messages: list[Any],
+        keys: Sequence[bytes | None],
+        lines: Sequence[bytes] = (),
+    ) -> None:
         self._item = shape.item
-        self._keys = keys
+        self._keys, self._lines = keys, lines
         self._of: list[list[Any]] = [messages]
         self._names: list[list[str]] = [[]]  # of the members of objects
         # Per level the record of each element, and per level the element of each item; None: the same place.
@@ -125,10 +132,16 @@ class Elements:
         for i, entry in enumerate(column):
             try:
                 made.append(rule(entry))
-            except (RejectedError, ValueError, RecursionError):
+            except (RejectedError, ValueError, OverflowError, RecursionError):
                 odd[i] = True
         self.refuse(odd, level)
         return made
+
+    def matches(self, expression: re.Pattern[bytes], places: Ints, level: int) -> list[bool]:
+        """Whether an expression is in the records of the elements at these places of a level."""
+        records = self._records[level]
+        which = places if records is None else records[places]
+        return [expression.search(self._lines[i]) is not None for i in which.tolist()]
 
     def stamps(self, stamps: Ints, level: int) -> Ints:
         """The times of records, one entry per element of a level."""
@@ -170,10 +183,14 @@ class Elements:
     ) -> tuple[list[Any], int]:
         """The same of the first source that has something; what has nothing keeps that."""
         found, level = self.read(sources[0], matched[0])
-        if len(sources) == 1 or not lacks(found):
+        at = 1
+        while at < len(sources) and _EMPTY.issuperset(map(type, found)):  # none of the elements has it
+            found, level = self.read(sources[at], matched[at])
+            at += 1
+        if at == len(sources) or not lacks(found):
             return found, level
         made = list(self.spread(found, level))
-        for source, known in zip(sources[1:], matched[1:], strict=True):
+        for source, known in zip(sources[at:], matched[at:], strict=True):
             lacking = [i for i, each in enumerate(made) if is_nothing(each)]
             if not lacking:
                 break

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from daemon.mapping import InputMapping, Origin, Path, SkipRule, Source, Sources
+from daemon.mapping import InputMapping, Key, Origin, Path, SkipRule, Source, Sources
 from daemon.stream.extract.cells import Leaves
 from daemon.stream.extract.shapes import Column, Kind, Shape, UnfitError, each_of
 
@@ -90,7 +90,12 @@ def plan_of(
         around = tuple(
             one.split(mapping.leaves.separator)[0] for one in own
         )  # of what is read within an object
-        others = [name for name in ignored if name not in names and name not in around]
+        looked_at = _skip_names(shape, mapping.skip, under)
+        others = [
+            name
+            for name in dict.fromkeys((*ignored, *looked_at))
+            if name not in names and name not in around and name not in own
+        ]
         left_out = sorted(own.difference(names, others))
         cells = shape.place_cells(under, names, [*left_out, *others])
         beside = shape.getters(under, others)
@@ -103,11 +108,9 @@ def plan_of(
     origins = [source.origin for source in mapping.time.sources]
     stamped = Origin.TIMESTAMP in origins
     timed = mapping.time.sources[: origins.index(Origin.TIMESTAMP)] if stamped else mapping.time.sources
-    asset, sensor, time = (
-        _sources(shape, mapping.asset),
-        _sources(shape, mapping.sensor),
-        _sources(shape, timed),
-    )
+    asset, _ = _sources(shape, mapping.asset)
+    sensor, _ = _sources(shape, mapping.sensor)
+    time, every = _sources(shape, timed)
     quality = _all_sources(shape, () if mapping.quality is None else mapping.quality.sources)
     condition = {name: _all_sources(shape, sources) for name, sources in mapping.condition.items()}
     unit = _all_sources(shape, mapping.unit)
@@ -124,7 +127,7 @@ def plan_of(
         asset,
         sensor,
         time,
-        stamped,
+        stamped and every,
         quality,
         unit,
         condition,
@@ -154,25 +157,48 @@ def _field(shape: Shape, paths: Sequence[Path]) -> Column:
     return field
 
 
-def _sources(shape: Shape, sources: Sources) -> tuple[FieldSource, ...]:
-    """The first sources, up to one that has no column."""
-    found = []
+def _sources(shape: Shape, sources: Sources) -> tuple[tuple[FieldSource, ...], bool]:
+    """The first sources, up to one that has no column, and whether those are all."""
+    found: list[FieldSource] = []
     for source in sources:
         try:
             field = _source(shape, source, shape.item)
         except UnfitError:
-            break
+            if not found:
+                raise
+            return tuple(found), False
         if field is not None:
             found.append(field)
     if sources and not found:
         raise UnfitError
-    return tuple(found)
+    return tuple(found), True
 
 
 def _all_sources(shape: Shape, sources: Sources) -> tuple[FieldSource, ...]:
     """All of them."""
     found = [_source(shape, source, shape.item) for source in sources]
     return tuple(field for field in found if field is not None)
+
+
+def _skip_names(shape: Shape, rules: Sequence[SkipRule], under: Path) -> list[str]:
+    """The fields beside the cells that rules look at: they are cells of unknown sensors, too.
+
+    Raises:
+        UnfitError: a rule looks further in, at what may be cells of their own.
+    """
+    names, depth = [], len(under.steps)
+    for rule in rules:
+        path = rule.path
+        if path is None:
+            continue
+        level = (shape.item if rule.item else MESSAGE) - path.up
+        if level != shape.item - under.up or path.steps[:depth] != under.steps or len(path.steps) <= depth:
+            continue
+        step = path.steps[depth]
+        if len(path.steps) > depth + 1 or not isinstance(step, Key):
+            raise UnfitError
+        names.append(step.name)
+    return names
 
 
 def _skips(shape: Shape, rules: Sequence[SkipRule]) -> tuple[tuple[SkipRule, FieldSource], ...]:

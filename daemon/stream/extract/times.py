@@ -120,7 +120,7 @@ def compile_times(
             ns = written(found) if ns is None else ns
         except RejectedError:
             return -1
-        return ns if ns <= INT64_MAX else -1
+        return ns if 0 <= ns <= INT64_MAX else -1
 
     def times(found: list[Any]) -> Ints:
         kinds = set(map(type, found))

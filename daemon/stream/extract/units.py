@@ -2,7 +2,7 @@
 
 A sensor whose unit changes on the way (a phone that is set to Fahrenheit, a gateway that is replaced) has not changed
 itself. Only linear conversions, and only those that are met in plants and houses. A unit that is not known here is the
-same as itself, and as nothing else.
+same as itself, and as nothing else. Upper and lower case count only where they tell two units apart: ``mW`` and ``MW``.
 """
 
 from __future__ import annotations
@@ -35,10 +35,11 @@ _DIMENSIONS: Final[Mapping[str, Mapping[str, tuple[Linear, str]]]] = {
         "degR": ((5.0 / 9.0, 0.0), "°R rankine"),
     },
     "pressure": {  # to pascal
+        "mPa": ((1e-3, 0.0), "millipascal"),
         "Pa": ((1.0, 0.0), "PAL pascal"),
         "hPa": ((100.0, 0.0), "mbar MBR A97 millibar hectopascal"),
         "kPa": ((1e3, 0.0), "KPA kilopascal"),
-        "MPa": ((1e6, 0.0), "MPA megapascal"),
+        "MPa": ((1e6, 0.0), "MPA Mpa megapascal"),
         "bar": ((1e5, 0.0), "BAR bara"),
         "psi": ((6894.757293168361, 0.0), "PS psia lbf/in2 [psi]"),
         "atm": ((101_325.0, 0.0), "ATM"),
@@ -83,18 +84,23 @@ _DIMENSIONS: Final[Mapping[str, Mapping[str, tuple[Linear, str]]]] = {
         "yd": ((0.9144, 0.0), "YRD yard"),
         "mi": ((1609.344, 0.0), "SMI mile miles [mi_i]"),
     },
+    "share": {  # to percent
+        "%": ((1.0, 0.0), "P1 percent pct"),
+    },
 }
 """By dimension and unit, how it becomes the dimension's own unit, and its other names."""
 
 
 def _plain(unit: str) -> str:
-    """A unit without the ways to write the same signs."""
+    """The beginning of a unit that counts, without the ways to write the same signs."""
+    unit = unit[:_LONGEST]
     for sign, same in (("\u03bc", "µ"), ("º", "°"), ("³", "3"), ("²", "2"), ("^", "")):
         unit = unit.replace(sign, same)
     return "".join(unit.split())
 
 
-_KNOWN: Final[Mapping[str, tuple[str, str, Linear]]] = MappingProxyType(
+_Unit = tuple[str, str, Linear]
+_KNOWN: Final[Mapping[str, _Unit]] = MappingProxyType(
     {
         _plain(name): (dimension, unit, linear)
         for dimension, units in _DIMENSIONS.items()
@@ -102,24 +108,45 @@ _KNOWN: Final[Mapping[str, tuple[str, str, Linear]]] = MappingProxyType(
         for name in (unit, *others.split())
     }
 )
-_IN_ANY_CASE: Final[Mapping[str, tuple[str, str, Linear]]] = MappingProxyType(
-    {name.lower(): found for name, found in _KNOWN.items() if len(name) > 3 and name.isalpha()}
-)
-"""Words; ``mW`` and ``MW`` are two."""
+
+
+def _in_any_case() -> Mapping[str, _Unit]:
+    """The units by their names in one case, without names that more than one unit has then."""
+    by_name: dict[str, dict[str, _Unit]] = {}
+    for name, found in _KNOWN.items():
+        is_code = (
+            1 < len(name) <= 3 and name.isalnum() and name.isupper()
+        )  # of UN/CEFACT: HM is mph, and hm is none
+        if name == found[1] or not is_code:
+            by_name.setdefault(name.casefold(), {})[found[1]] = found
+    return MappingProxyType(
+        {name: next(iter(all_of.values())) for name, all_of in by_name.items() if len(all_of) == 1}
+    )
+
+
+_IN_ANY_CASE: Final = _in_any_case()
 
 
 def conversion(given: str, wanted: str) -> Linear | None:
     """How a number in one unit becomes one in another; None where they have nothing in common."""
     given, wanted = _plain(given), _plain(wanted)
     if given == wanted:
-        return 1.0, 0.0
+        return _SAME
     one, other = _find(given), _find(wanted)
+    if one is None and other is None and _differ_in_case(given, wanted):
+        return _SAME
     if one is None or other is None or one[0] != other[0]:
         return None
     if one[1] == other[1]:
-        return 1.0, 0.0
+        return _SAME
     (scale, offset), (to_scale, to_offset) = one[2], other[2]
     return scale / to_scale, (offset - to_offset) / to_scale
+
+
+def _differ_in_case(given: str, wanted: str) -> bool:
+    """Whether two unknown units are one in upper and lower case; milli and mega (``mV``, ``MV``) are not."""
+    of_prefix = given[:1] != wanted[:1] and given[:1] in "mM" and given[1:2].isalpha()
+    return given.casefold() == wanted.casefold() and not of_prefix
 
 
 class Units:
@@ -162,5 +189,5 @@ class Units:
         return number * linear[0] + linear[1]
 
 
-def _find(unit: str) -> tuple[str, str, Linear] | None:
-    return _KNOWN.get(unit) or _IN_ANY_CASE.get(unit.lower())
+def _find(unit: str) -> _Unit | None:
+    return _KNOWN.get(unit) or _IN_ANY_CASE.get(unit.casefold())

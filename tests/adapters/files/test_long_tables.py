@@ -162,3 +162,13 @@ def test_nothing_of_a_long_table_is_lost_in_silence(tmp_path: Path) -> None:
         read_table(path, exclude=["t", "h"])
     head = table.head(2)
     assert (len(head), head.asset_names, head.line_of(1)) == (2, ("a", "b"), 1)
+
+
+def test_the_first_rows_keep_their_faults(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    cells = [f"{1_750_000_000 + t},{sensor},{'ERR' if t == 2 else t}\n" for t in range(9) for sensor in "xy"]
+    path.write_text("ts,sensor,value\n" + "".join(cells))
+    table = read_table(path)
+    assert table.corrupt == {("x", "text"): 1, ("y", "text"): 1}
+    assert table.head(3).corrupt == table.corrupt
+    assert table.head(2).corrupt == {}

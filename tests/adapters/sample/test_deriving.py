@@ -80,6 +80,14 @@ def test_what_is_odd_is_noted(tmp_path: Path) -> None:
     assert any("share a row of 1s" in note for note in notes)
 
 
+def test_the_row_that_cannot_be_used_is_that_of_the_file_where_a_long_table_is_cut(tmp_path: Path) -> None:
+    cells = [f"{START + SECOND_NS * t},{sensor},{t}\n" for t in range(9) for sensor in "xy"]
+    path = tmp_path / "a.csv"
+    path.write_text("ts,sensor,value\n" + "".join(cells[:8]) + ",x,1\n" + "".join(cells[8:]))
+    _, notes = derive_spec(read_table(path), rows=6)
+    assert any(note.startswith("1 row cannot be used; row 8: no time") for note in notes)
+
+
 def test_one_row_is_enough_for_the_defaults(tmp_path: Path) -> None:
     spec, notes = derive_spec(table_file(tmp_path / "a.parquet", np.array([START]), x=[1.0]))
     assert (spec.period_ns, spec.window) == (SECOND_NS, 4)

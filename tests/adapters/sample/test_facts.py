@@ -27,6 +27,22 @@ def noise(rows: int, seed: int = 0) -> Floats:
     return np.random.default_rng(seed).normal(0, 1, rows)
 
 
+# ------------------------------------------------------------------ units
+def test_the_unit_of_most_values_is_written_where_all_others_become_it() -> None:
+    found = facts.unit({"°C": 9, "°F": 2, "degc": 1})
+    assert found is not None
+    assert (found.value, found.certain) == ("°C", True)
+    assert "°F, degc, which are converted" in found.why
+    assert facts.unit({}) is None
+
+
+def test_a_unit_is_only_proposed_where_another_cannot_become_it() -> None:
+    found = facts.unit({"%": 9, "percent": 3, "ppm": 2})
+    assert found is not None
+    assert (found.value, found.certain) == ("%", False)
+    assert found.why == "its messages say so; also in ppm, which cannot be converted and would be masked"
+
+
 # ------------------------------------------------------------------ sentinels
 @pytest.mark.parametrize("code", [-999.9, -9999, 65535, 32767, -32768, 6553.5, 9999, 99999, -127, 1e30])
 def test_a_number_that_people_choose_for_no_value_is_missing(code: float) -> None:

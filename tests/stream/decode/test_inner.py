@@ -13,6 +13,9 @@ from daemon.config.input_notation import parse_path
 from daemon.domain import Reason, Record
 from daemon.mapping import DecodeRule, InnerRule, Path, RegistryAddress
 from daemon.stream.decode import MessageSchemas, Schema, compile_inner
+from daemon.stream.decode.framing import SchemaId
+from daemon.stream.decode.inner import InnerSchemas
+from daemon.stream.decode.schemas import Schemas
 from daemon.stream.decoding import Decoder
 from daemon.stream.rejection import RejectedError
 from tests.stream.decode.arriving import NOW_NS, arrival, mapped, read
@@ -164,6 +167,26 @@ def test_the_schemas_of_texts_are_wanted_until_they_are_answered_for() -> None:
     assert schemas.wanted(records) == []
     read = compile_inner(rules, 1_000, known)(trees[1], arrival())
     assert read["a"]["temperature"] == read["b"]["c"]["temperature"] == 1.5
+
+
+class CountedSchemas(Schemas):
+    """Counts how often a decoder is made of a schema."""
+
+    taken = 0
+
+    def schema(self, id: SchemaId) -> Schema:
+        self.taken += 1
+        return super().schema(id)
+
+
+def test_texts_in_which_nothing_is_named_are_not_decoded_to_see_what_is_wanted() -> None:
+    known = CountedSchemas()
+    known.put(7, AVRO)
+    rules = [framed_at("a", "base64"), framed_at("b", "base64"), at("c")]
+    wanting = InnerSchemas(DecodeRule(), rules, known, 10_000)
+    records = [record({"a": text(7), "b": text(id), "c": "{}"}) for id in (7, 7, 8)]
+    assert wanting.wanted(records) == {8: 1}
+    assert known.taken == 1  # by the first rule, once
 
 
 def test_a_text_that_cannot_be_longer_is_not_looked_into() -> None:

@@ -84,6 +84,22 @@ SHAPES: Final[dict[str, tuple[StreamSection, Any]]] = {
         ),
         {**FLAT, "state": {"mode": "run"}},
     ),
+    "flat, words that are states": (
+        stream({"temp": {}, "flow": {}, "rpm": {"states": {"OFF": 0, "RUN": 1}}}, {"missing": ["OFF", "5"]}, format="flat"),
+        {**FLAT, "rpm": "RUN"},
+    ),
+    "flat, with a skipped kind": (
+        stream(SENSORS, {"skip": [{"path": "kind", "in": ["ping"]}]}, format="flat"),
+        {**FLAT, "kind": "data"},
+    ),
+    "flat, a time of many places": (
+        stream(SENSORS, {"time": ["ts", "meta[0].ts", "$timestamp"]}, format="flat"),
+        {**FLAT, "meta": [{"ts": T - 5}]},
+    ),
+    "leaves above the items": (
+        stream(SENSORS, {"each": "items", "asset": "id", "time": "ts", "leaves": "^.v", "rows": "gather"}),
+        {"v": {"temp": 1.5, "mode": "x"}, "items": [{"id": "p1", "ts": T}, {"id": "p2", "ts": T}]},
+    ),
     "wide": (stream(SENSORS, format="wide"), {"device": "p1", "time": T * 1000, "readings": {"temp": 1.5, "flow": 2}}),
     "chirpstack": (
         stream(SENSORS, format="chirpstack"),
@@ -147,6 +163,7 @@ ALONE = frozenset({"ngsi-ld"})
 KEYS: list[bytes | None] = [b"p1", b"temp", b"flow", b"\xff", None, b""]
 STAMPS = [ARRIVED_NS, ARRIVED_NS, ARRIVED_NS, -1, (T - 9000) * 10**9]
 VALUES: list[Any] = [
+    *("0001-01-01T00:00:00Z", "1601-01-01T00:00:00Z", "9999-12-31T00:00:00Z", "1e00005", "9" * 70, "OFF"),
     *("°F", "kPa"),
     *(
         None,
@@ -267,7 +284,7 @@ def results(found: Sequence[Reading | Rejected | Skipped], decoder: Decoder) -> 
             for r in readings
         ],
         [(e.record.offset, e.rule if isinstance(e, Skipped) else (e.reason, e.detail)) for e in others],
-        (decoder.corrupt_by_fault, decoder.unknown_sensors, decoder.unknown_cells, decoder.zoneless),
+        (decoder.corrupt_by_fault, decoder.corrupt_examples.keys(), decoder.converted_units, decoder.unknown_sensors, decoder.unknown_cells, decoder.zoneless),
         (decoder.refused_items, decoder.skipped_items),
     )  # fmt: skip
 
@@ -301,7 +318,21 @@ def columns(spec: StreamSpec, line: bytes) -> MappedColumns:
 @pytest.mark.parametrize("name", [name for name in SHAPES if name not in ALONE])
 def test_usual_messages_are_read_together(name: str) -> None:
     section, plain = SHAPES[name]
-    lines, stamps = [json.dumps(plain).encode()] * 40, np.full(40, ARRIVED_NS)
+    lines, stamps = [json.dumps(plain, ensure_ascii=False).encode()] * 40, np.full(40, ARRIVED_NS)
     found = columns(section.spec(), lines[0]).decode([b"temp"] * 40, lines, stamps, 1 << 20)
     assert found is not None
     assert found.odd(40) == []
+
+
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00Z", "1601-01-01T00:00:00Z", "9999-12-31T23:59:59Z"])
+@pytest.mark.parametrize("name", ["opcua-pubsub", "chirpstack"])
+def test_times_beyond_what_nanoseconds_can_hold_are_odd(name: str, text: str) -> None:
+    section, plain = SHAPES[name]
+    line = json.dumps(plain)
+    poll = [Record(i, b"p1", line.encode(), ARRIVED_NS) for i in range(10)]
+    odd = line.replace("2026-12-31T23:00:00.5Z", text).replace("2026-12-31T23:00:00Z", text)
+    poll.insert(5, Record(10, b"p1", odd.encode(), ARRIVED_NS))
+    alone, together = Decoder(section.spec()), Decoder(section.spec())
+    batch, left_out = together.decode_batch(poll)
+    readings = [batch.reading(i) for i in range(len(batch))]
+    assert results([*readings, *left_out], together) == results(alone.decode_all(poll), alone)

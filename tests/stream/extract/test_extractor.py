@@ -703,8 +703,8 @@ def test_a_survey_has_the_cells_of_any_sensor() -> None:
     decoder = Decoder(section.spec())
     found, faults = decoder.survey(as_record({"list": items}))
     assert [tuple(cell) for cell in found] == [
-        ("s", T * NS, "alpha", 1, True),
-        ("s", T * NS, "b", None, False),
+        ("s", T * NS, "alpha", 1, True, None),
+        ("s", T * NS, "b", None, False, None),
     ]
     assert [(fault.reason, fault.detail) for fault in faults] == [
         (Reason.NO_TIMESTAMP, "no field 'ts' in the item, which has id, n"),

@@ -37,6 +37,19 @@ from daemon.stream.extract.units import conversion
         (25.4, "mm", "in", 1),
         (1, "kWh", "kWh", 1),
         (7, "widgets", " widgets ", 7),
+        (7, "percent", "%", 7),
+        (7, "%", "Percent", 7),
+        (7, "kpa", "kPa", 7),
+        (7, "PSI", "psi", 7),
+        (7, "Bar", "bar", 7),
+        (1, "Bar", "KPa", 100),
+        (7, "°c", "°C", 7),
+        (7, "M3/H", "m3/h", 7),
+        (7, "RPM", "rpm", 7),
+        (7, "KG", "kg", 7),
+        (7, "HZ", "Hz", 7),
+        (1, "Mpa", "kPa", 1000),
+        (7, "u" * 80, "u" * 80, 7),
     ],
 )
 def test_a_number_in_one_unit_is_one_in_another(
@@ -49,7 +62,20 @@ def test_a_number_in_one_unit_is_one_in_another(
 
 @pytest.mark.parametrize(
     "pair",
-    [("bar", "degC"), ("widgets", "bar"), ("bar", "widgets"), ("mw", "kW"), ("", "bar"), ("kWh", "kW")],
+    [
+        ("bar", "degC"),
+        ("widgets", "bar"),
+        ("bar", "widgets"),
+        ("mw", "kW"),
+        ("mw", "MW"),
+        ("mpa", "MPa"),
+        ("mV", "MV"),
+        ("mWh", "MWh"),
+        ("hm", "mph"),
+        ("%", "ppm"),
+        ("", "bar"),
+        ("kWh", "kW"),
+    ],
 )
 def test_units_that_have_nothing_in_common(pair: tuple[str, str]) -> None:
     assert conversion(*pair) is None
@@ -136,6 +162,14 @@ def test_a_unit_that_cannot_be_converted_masks_the_value_under_its_own_fault() -
     assert [list(reading.corrupt) for reading in readings] == [[(0, "unit")], [(0, "unit")], []]
     assert decoder.corrupt_by_fault == {("Temp", "unit"): 2}
     assert not decoder.converted_units
+
+
+def test_a_unit_that_is_longer_than_what_counts_is_itself() -> None:
+    unit = "cubic metres at normal conditions of pressure and temperature, per hour of running"
+    decoder = decoder_of(LONG, Flow={"unit": unit})
+    (reading,) = read(decoder, {"a": "p", "t": T, "s": "Flow", "v": 3.0, "u": unit})
+    assert reading.values is not None
+    assert reading.values[0] == 3.0
 
 
 def test_the_conversion_comes_after_sentinels_and_before_the_scale() -> None:
