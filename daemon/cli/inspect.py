@@ -149,13 +149,13 @@ def _print_examples(examples: "list[Example]", console: Console) -> None:
 
 def _about_quality(unknown: Mapping[str, int], good: Sequence[Any]) -> str:
     """What to write where words of quality are not known: all that is good, as a list of these makes all others bad."""
-    from daemon.adapters.sample.config_text import flow
+    from daemon.commands.reading_check import in_one_line
 
     words = ", ".join(f"{word!r} ({counted(count, 'value')})" for word, count in unknown.items())
     one = len(unknown) == 1
     return escape(
         f" Quality {words} {'is' if one else 'are'} not known, so {'it counts' if one else 'they count'} as bad."
-        f" Where {'it is' if one else 'they are'} good: quality: {{from: ..., good: {flow([*good, *unknown])}}},"
+        f" Where {'it is' if one else 'they are'} good: quality: {{from: ..., good: {in_one_line([*good, *unknown])}}},"
         " and whatever is not in this list is bad."
     )
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from daemon.adapters.sample import nearest_preset
+from daemon.adapters.sample.config_text import flow
 from daemon.adapters.schemas import provide_schemas
 from daemon.assembly import as_received
 from daemon.config.presets import CUSTOM
@@ -78,6 +79,11 @@ def distinct(detail: str) -> str:
     *parts, last = dict.fromkeys(detail.split("; "))
     cut = any(part.startswith(last) for part in parts)  # details have a greatest length
     return "; ".join(parts if cut else [*parts, last])
+
+
+def in_one_line(words: Sequence[object]) -> str:
+    """Words as a list of the configuration."""
+    return flow(list(words))
 
 
 @dataclass(slots=True)
