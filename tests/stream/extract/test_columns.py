@@ -294,7 +294,7 @@ def test_messages_give_the_same_together_and_alone(name: str) -> None:
     section, plain = SHAPES[name]
     spec = section.spec()
 
-    @settings(max_examples=150)
+    @settings(max_examples=80)
     @given(polls(plain))
     def check(found: list[list[Record]]) -> None:
         alone, together = Decoder(spec, max_bytes=1200), Decoder(spec, max_bytes=1200)
