@@ -53,18 +53,8 @@ class PartBatch:
         """The readings at these places, in this order (B',)."""
         if self.width:
             places = np.repeat(np.arange(len(which)), self.width)
-            values = self.values.reshape(-1, self.width)[which].reshape(-1)
-            return PartBatch(
-                self.slots[which],
-                self.rows[which],
-                self.times[which],
-                self.offsets[which],
-                places,
-                self.sensors[: len(places)],
-                values,
-                self.width,
-            )
-        if len(which) == len(self.slots) and len(self.places) == len(self.slots):  # one cell each
+            cells = (which[:, None] * self.width + np.arange(self.width)).reshape(-1)
+        elif len(which) == len(self.slots) and len(self.places) == len(self.slots):  # one cell each
             cells, places = which, np.arange(len(which))
         else:
             begins = np.searchsorted(self.places, which)
@@ -79,6 +69,7 @@ class PartBatch:
             places,
             self.sensors[cells],
             self.values[cells],
+            self.width,
         )
 
 

@@ -183,9 +183,10 @@ class Ingest:
             self._ledger.follows_snapshots
         ):  # a held reading would be in the asset's snapshot: this one was accepted
             self.guard.believe(slot, reading)
-            return self._insert(slot, (reading,), reading, value_hash)[0]
-        self.stamps = (*self.stamps, reading.stamp_ns)[-3:]
-        released = self.admit(slot, reading, value_hash)
+            released, _ = self._insert(slot, (reading,), reading, value_hash)
+        else:
+            self.stamps = (*self.stamps, reading.stamp_ns)[-3:]
+            released = self.admit(slot, reading, value_hash)
         self.grid.make_idle_if_steady(slot)
         return released
 

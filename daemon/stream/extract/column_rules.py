@@ -288,13 +288,10 @@ class ColumnRules:
         found = at.spread(at.column(plan.value), plan.value.level)
         kinds = set(map(type, found))
         if str in kinds:
-            states = self._states
 
             def number(place: int) -> Any:
                 each = found[place]
-                if type(each) is not str:
-                    return each
-                return _NAN if each in self._words else number_of(each, states[int(sensors[place])])
+                return self._number(each, int(sensors[place])) if type(each) is str else each
 
             found = at.each(range(at.items), at.item, number)
         if msgspec.UnsetType in kinds:
@@ -306,6 +303,12 @@ class ColumnRules:
         if trusted is not None:
             values[~trusted] = BAD
         return values
+
+    def _number(self, found: Any, sensor: int) -> float:
+        """The raw number of a cell; NaN for a word that the mapping lists for no value."""
+        if type(found) is str and found in self._words:
+            return _NAN
+        return number_of(found, self._states[sensor])
 
     def _cells(self, at: Elements, plan: ShapePlan) -> tuple[Floats, Mask]:
         """(I, C) the values of the items, and which of them are given."""
@@ -320,13 +323,9 @@ class ColumnRules:
             absent = values.view(np.int64) == _NOT_GIVEN
         except struct.error:  # a null, which stands for no value; or a text of a sensor with states
             absent = np.array([each is NOT_GIVEN for row in rows for each in row], bool)
-            states, words = [self._states[place] for place in self._places], self._words
 
             def numbers(row: Sequence[Any]) -> list[float]:
-                return [
-                    _NAN if type(each) is str and each in words else number_of(each, known)
-                    for each, known in zip(row, states, strict=True)
-                ]
+                return list(map(self._number, row, self._places))
 
             values = np.array(at.each(rows, level, numbers), np.float64)
         values = values.reshape(len(rows), len(self.names))

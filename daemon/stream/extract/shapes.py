@@ -272,9 +272,8 @@ class Shape:
                 GenericAlias(list, inner) if node.inner[0] == "elements" else GenericAlias(dict, (str, inner))
             )
             return many, msgspec.NODEFAULT
-        if not node.children and node.kind is None and node.attribute and not node.required:
-            return Any, msgspec.UNSET
-        if node.kind is not None:
+        nothing_below = bool(node.attribute) and not (node.children or node.required)
+        if node.kind is not None or nothing_below:
             return Any, msgspec.UNSET
         fields = [(child.attribute, *self._type(child, closed=closed)) for child in node.children.values()]
         made = msgspec.defstruct(
