@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -111,10 +112,19 @@ def java() -> str:
 
 
 def free_port() -> int:
-    """A loopback port that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A loopback port that is free now, and not one that a client's connection may be given meanwhile.
+
+    A broker that is killed and started again wants its port back, so the port must lie below the range of which
+    systems take those of outgoing connections (from 32768 on Linux, 49152 by IANA).
+    """
+    while True:
+        with socket.socket() as probe:
+            port = 15_000 + secrets.randbelow(17_000)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 # ------------------------------------------------------------------ one broker
