@@ -38,6 +38,28 @@ class Groups:
         occurrence[self.order] = np.arange(len(self.order)) - self.first
         return occurrence
 
+    def before(self, column: Ints, earlier: Ints) -> Ints:
+        """(R,) for each row of the batch, the number of its asset's row before it.
+
+        Args:
+            column: (R,) the rows' numbers.
+            earlier: (R,) what each asset's first row takes, by row.
+        """
+        ordered, result = column[self.order], np.empty_like(column)
+        shifted = np.empty_like(ordered)
+        shifted[1:] = ordered[:-1]
+        result[self.order] = np.where(self.begins, earlier[self.order], shifted)
+        return result
+
+    def up_to_first(self, bad: Mask) -> Mask:
+        """(R,) the rows of the batch before the first bad one (R,) of their asset."""
+        ordered = bad[self.order]
+        count = np.cumsum(ordered)
+        already: Ints = count[self.first] - ordered[self.first]
+        result = np.empty(len(bad), bool)
+        result[self.order] = count == already
+        return result
+
 
 def by_slot(slots: Ints) -> Groups:
     """Group rows by their assets' slots (R,)."""

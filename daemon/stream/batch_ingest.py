@@ -1,8 +1,9 @@
 """Many readings at once, from the decoder to rows: those that lead to nothing but rows are taken on arrays.
 
-A usual reading is the next row of an asset that waits for nothing: ``Grid`` only notes that it was appended. Where
-rows are gathered, a usual reading reports something new for the row that its asset waits for: ``Gathering`` adds
-it. All other readings of a batch go one by one, through ``Ingest.admit``. The results, and their order, do not
+A usual reading is the next row of an asset that waits for nothing: ``Grid`` only notes that it was appended. A newer
+row after a gap, or of an asset that waits for the row before, is put on the grid by itself, and all else is done for it
+with the others. Where rows are gathered, a usual reading reports something new for the row that its asset waits for:
+``Gathering`` adds it. All other readings of a batch go one by one, through ``Ingest.admit``. The results, and their order, do not
 depend on which way a reading went, nor on where batches begin and end.
 
 Input: a ``ReadingBatch`` and the slots of its assets (``Placed``). Output: a ``RowBatch``.
@@ -11,12 +12,14 @@ Input: a ``ReadingBatch`` and the slots of its assets (``Placed``). Output: a ``
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import compress
 
 import numpy as np
 
-from daemon.domain import NO_CONDITION, Disposition, Floats, Ints, StreamSpec
+from daemon.assembly import merges
+from daemon.domain import NO_CONDITION, Disposition, Floats, Ints, Mask, StreamSpec
 from daemon.grouping import by_slot
-from daemon.stream.asset_grid import ValueHashes
+from daemon.stream.asset_grid import OpenRow, ValueHashes
 from daemon.stream.assets import AssetTable
 from daemon.stream.batches import ReadingBatch, RowBatch
 from daemon.stream.fleet_clock import BATCH
@@ -46,9 +49,16 @@ class Placed:
 class _Released:
     """Rows that readings of a batch released together."""
 
-    rows: RowBatch  # these and perhaps others
-    places: Ints  # (R,) in ``rows``
+    rows: RowBatch
     causes: Ints  # (R,) which reading of the batch released each
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _SingleRows:
+    """Rows that readings of a batch released one by one."""
+
+    rows: list[ReleasedRow]
+    causes: list[int]  # which reading of the batch released each
 
 
 class BatchIngest:
@@ -138,29 +148,64 @@ class BatchIngest:
         counts = clock.count + 1 + np.arange(len(slots))
         self._ledger.note(slots, offsets, counts, first)
         plain = grid.is_next_row(slots, groups.occurrence, rows, times, batch.conditions[part])
-        if self._guard.doubtful[slots].any():
-            plain &= ~self._guard.doubtful[slots]
-        together = np.flatnonzero(plain)
-        some = slice(None) if len(together) == len(slots) else together
+        plain &= ~self._guard.doubtful[slots]
+        newer = plain | self._are_newer(slots, rows, times, ~plain)
+        together, taken = np.flatnonzero(newer), slice(None) if newer.all() else newer
+        appended = slice(None) if plain.all() else plain
         conditions = batch.conditions[part]
-        mine, newer, at = slots[some], rows[some], times[some]
-        labels = [conditions[i] for i in together.tolist()] if self._spec.message_condition else ()
-        grid.append_next(mine, newer, at, hashes[some], labels)
-        self._guard.advance(mine, at, stamps[some])
+        labels = list(compress(conditions, plain.tolist())) if self._spec.message_condition else ()
+        grid.append_next(slots[appended], rows[appended], times[appended], hashes[appended], labels)
+        mine, reached, values = slots[taken], rows[taken], batch.values[part]
+        self._guard.advance(mine, times[taken], stamps[taken])
         if len(together):
             alike = groups if len(together) == len(slots) else by_slot(mine)
-            clock.observe_many(alike, mine, counts[some])
-            clock.advance(int((newer - clock.skew[mine]).max()))
-        values, never = batch.values[part], np.zeros(len(slots), bool)
-        self._count(batch, begin + together, values[some], mine)
+            clock.observe_many(alike, mine, counts[taken])
+            clock.advance(int((reached - clock.skew[mine]).max()))
+        self._count(batch, begin + together, values[taken], mine)
         if self._ingest.trace is not None:
             self._ingest.trace += [
                 Traced(int(offsets[i]), batch.assets[begin + i], int(rows[i]), Disposition.ACCEPTED)
                 for i in together.tolist()
             ]
+        never = np.zeros(len(slots), bool)
         every = RowBatch(batch.assets[part], slots, rows, values, never, never, offsets, offsets, conditions)
-        released = _Released(every, together, together)
-        return self._with_others(released, placed, begin, np.flatnonzero(~plain), counts)
+        released = _Released(every if plain.all() else every.where(plain), np.flatnonzero(plain))
+        single = self._insert_newer(placed, begin, np.flatnonzero(newer & ~plain))
+        return self._with_others(released, single, placed, begin, np.flatnonzero(~newer), counts)
+
+    def _are_newer(self, slots: Ints, rows: Ints, times: Ints, looked_at: Mask) -> Mask:
+        """(B,) which of the readings that are ``looked_at`` are plausible, and newer than all of their assets' rows.
+
+        Of an asset only the readings before the first one that is not: they stay in order. All readings of an asset
+        are looked at, or none is.
+        """
+        newer, which = np.zeros(len(slots), bool), np.flatnonzero(looked_at)
+        if len(which) and not merges(self._spec):  # else a row may have several readings
+            mine, groups = slots[which], by_slot(slots[which])
+            sound = rows[which] > groups.before(rows[which], self._grid.newest[mine])
+            sound &= self._guard.are_next(groups, mine, times[which])
+            newer[which] = groups.up_to_first(~sound)
+        return newer
+
+    def _insert_newer(self, placed: Placed, begin: int, which: Ints) -> _SingleRows:
+        """Put readings that are newer than their assets' rows on the grid: after a gap, or where rows wait.
+
+        All else that follows from them was done for them together.
+        """
+        released: list[ReleasedRow] = []
+        causes: list[int] = []
+        readings, every = placed.readings, (1 << len(self._spec.sensors)) - 1
+        for i in which.tolist():
+            at = begin + i
+            slot, time_ns, offset = int(placed.slots[at]), int(readings.times[at]), int(readings.offsets[at])
+            values, value_hash = tuple(readings.values[at].tolist()), placed.value_hash(at)
+            assert value_hash is not None
+            row = OpenRow(values, every, offset, offset, True, readings.conditions[at], value_hash)
+            self._grid.insert_newer(
+                readings.assets[at], slot, time_ns // self._spec.period_ns, time_ns, row, released
+            )
+            causes += [i] * (len(released) - len(causes))
+        return _SingleRows(released, causes)
 
     def _take_parts(self, placed: Placed, begin: int, end: int) -> RowBatch:
         """The same where rows are gathered of several readings."""
@@ -201,59 +246,68 @@ class BatchIngest:
             made.last_offsets,
             [NO_CONDITION] * len(causes),
         )
-        made_of = _Released(released, np.arange(len(causes)), causes)
-        return self._with_others(made_of, placed, begin, np.flatnonzero(~plain), counts)
+        return self._with_others(
+            _Released(released, causes), _SingleRows([], []), placed, begin, np.flatnonzero(~plain), counts
+        )
 
     def _count(self, batch: ReadingBatch, together: Ints, values: Floats, slots: Ints) -> None:
         """Account for these readings (of assets with these slots), which were taken together, and for their cells' values."""
-        if batch.odd:
-            rows = batch.times[together] // self._spec.period_ns
-            for i, slot, row in zip(together.tolist(), slots.tolist(), rows.tolist(), strict=True):
-                if i in batch.odd:
-                    self._ingest.unread.note(slot, row, batch.odd[i][0])
+        odd = np.flatnonzero(np.isin(together, list(batch.odd))) if batch.odd else np.empty(0, np.int64)
+        rows = batch.times[together[odd]] // self._spec.period_ns
+        for i, slot, row in zip(together[odd].tolist(), slots[odd].tolist(), rows.tolist(), strict=True):
+            self._ingest.unread.note(slot, row, batch.odd[i][0])
         numbers = values.size - int(np.count_nonzero(np.isnan(values)))
-        self._ingest.accounts.accept(batch.count(together), values.size, numbers, batch.odd_among(together))
+        self._ingest.accounts.accept(
+            batch.count(together), values.size, numbers, [batch.odd[i] for i in together[odd].tolist()]
+        )
 
     def _with_others(
-        self, released: _Released, placed: Placed, begin: int, which: Ints, counts: Ints
+        self,
+        together: _Released,
+        single: _SingleRows,
+        placed: Placed,
+        begin: int,
+        which: Ints,
+        counts: Ints,
     ) -> RowBatch:
         """Take the other readings of a batch one by one: the rows that all of them release, in their order.
 
         Args:
-            released: what readings of the batch released together.
+            together: what readings of the batch released together.
+            single: what some released one by one.
             placed, begin, which, counts: see ``_take_others``.
         """
         stamps = placed.readings.stamps[begin : begin + len(counts)]
-        others, other_causes = self._take_others(placed, begin, which, counts, stamps)
+        others = self._take_others(placed, begin, which, counts, stamps)
         self._clock.count = int(counts[-1])
-        rows, places = released.rows, released.places
-        if others:
-            # In the order of the readings: how they came in batches must not show.
-            alone = RowBatch.of(others, self._assets.slots, len(self._spec.sensors))
-            order = np.argsort(np.append(released.causes, other_causes), kind="stable")
-            places = np.append(places, len(rows) + np.arange(len(alone)))[order]
-            rows = RowBatch.joined([rows, alone])
-        return rows if len(places) == len(rows) and not others else rows.take(places)
+        released, causes = single.rows + others.rows, np.array(single.causes + others.causes, np.int64)
+        if not released:
+            return together.rows
+        # In the order of the readings: how they came in batches must not show.
+        order = np.argsort(causes, kind="stable")
+        released = [released[i] for i in order.tolist()]
+        alone = RowBatch.of(released, self._assets.slots, len(self._spec.sensors))
+        return together.rows.with_inserted(alone, np.searchsorted(together.causes, causes[order]))
 
     def _take_others(
         self, placed: Placed, begin: int, which: Ints, counts: Ints, stamps: Ints
-    ) -> tuple[list[ReleasedRow], list[int]]:
-        """Take readings of a batch one by one: the rows that they release, and which reading released each.
+    ) -> _SingleRows:
+        """Take readings of a batch one by one, with all that follows from each.
 
         Args:
             placed, begin: the batch is of the readings from ``begin`` on.
             which: these of the batch.
             counts, stamps: (B,) the clock's counts and the record times of the whole batch.
         """
-        before, released, causes = self._ingest.stamps, [], []
+        before, made = self._ingest.stamps, _SingleRows([], [])
         for i in which.tolist():
             self._ingest.stamps = (*before, *stamps[max(i - 2, 0) : i + 1].tolist())[-3:]
             self._clock.count = int(counts[i])
             reading = placed.readings.reading(begin + i)
             rows = self._ingest.admit(int(placed.slots[begin + i]), reading, placed.value_hash(begin + i))
-            released += rows
-            causes += [i] * len(rows)
+            made.rows.extend(rows)
+            made.causes.extend([i] * len(rows))
         self._ingest.stamps = (*before, *stamps[-3:].tolist())[-3:]
         for slot in np.unique(placed.slots[begin + which]).tolist():
             self._grid.make_idle_if_steady(slot)
-        return released, causes
+        return made

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
+from itertools import chain, compress
 from typing import Any
 
 import numpy as np
@@ -70,6 +70,31 @@ class RowBatch:
             columns[name] = (
                 list(map(column.__getitem__, places)) if isinstance(column, list) else column[index]
             )
+        return RowBatch(**columns)
+
+    def where(self, mask: Mask) -> RowBatch:
+        """The rows that are marked (R,)."""
+        marks = mask.tolist()
+        columns: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
+        for name, column in columns.items():
+            columns[name] = list(compress(column, marks)) if isinstance(column, list) else column[mask]
+        return RowBatch(**columns)
+
+    def with_inserted(self, few: RowBatch, before: Ints) -> RowBatch:
+        """These rows with a few others between them: each of those before the row at its place (F,), ascending."""
+        at = before + np.arange(len(few))
+        mine = np.ones(len(self) + len(few), bool)
+        mine[at] = False
+        columns: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
+        for name, column in columns.items():
+            added = getattr(few, name)
+            if isinstance(column, list):
+                columns[name] = column = column.copy()
+                for place, each in zip(at.tolist(), added, strict=True):
+                    column.insert(place, each)
+            else:
+                columns[name] = joined = np.empty((len(mine), *column.shape[1:]), column.dtype)
+                joined[mine], joined[at] = column, added
         return RowBatch(**columns)
 
     @staticmethod
@@ -192,10 +217,6 @@ class ReadingBatch:
     def count(self, which: Ints) -> int:
         """How many of these readings are counted as what became of their records."""
         return len(which) if self.counted is None else int(self.counted[which].sum())
-
-    def odd_among(self, index: Ints) -> list[OddCells]:
-        """``odd`` of these readings."""
-        return [self.odd[i] for i in index.tolist() if i in self.odd] if self.odd else []
 
     def reading(self, i: int) -> Reading:
         """The reading at one index, as an object."""

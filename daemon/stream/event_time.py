@@ -33,6 +33,7 @@ from daemon.domain import (
     Record,
     StreamSpec,
 )
+from daemon.grouping import Groups
 from daemon.stream.accounts import CellFates
 from daemon.stream.snapshot import (
     EventTimeState,
@@ -230,6 +231,18 @@ class EventTimeGuard:
         """Move event time on to readings that are plausible by themselves: the next rows of assets not in doubt."""
         self.top_ns[slots] = times_ns  # of several of one asset the last one counts, and they ascend
         self.arrived_ns[slots] = stamps_ns
+
+    def are_next(self, groups: Groups, slots: Ints, times_ns: Ints) -> Mask:
+        """(B,) ``is_next`` for a batch of readings, where those of its asset before it are believed.
+
+        Args:
+            groups: the batch by slot.
+            slots, times_ns: (B,) of each reading.
+        """
+        before = groups.before(times_ns, self.top_ns[slots])
+        plausible_row = (before + self.spec.allowed_lateness_ns) // self.spec.period_ns + 1
+        plausible = times_ns // self.spec.period_ns <= plausible_row
+        return np.asarray(plausible & (before >= 0) & ~self.doubtful[slots])
 
     def is_next(self, slot: int, time_ns: int) -> bool:
         """Whether a reading is plausible by itself and its asset is not in doubt, as for nearly all readings."""

@@ -48,7 +48,7 @@ from daemon.domain import (
 from daemon.stream.accounts import CellFates
 from daemon.stream.asset_grid import NEVER, AssetGrid, OpenRow, ValueHashes, is_part, value_hashes
 from daemon.stream.gathering import Gathering
-from daemon.stream.reduction import Reductions
+from daemon.stream.merging import Merging
 from daemon.stream.snapshot import (
     GridState,
 )
@@ -85,15 +85,14 @@ class Grid:
 
     def __init__(self, spec: StreamSpec) -> None:
         self.spec = spec
-        self.conflicts = self.parts = 0
+        self.parts = self._wide_conflicts = 0
         self.fates = CellFates()
         self.newest: Ints = np.empty(0, np.int64)
         self.gathering = Gathering(spec)
         self._active: dict[int, AssetGrid] = {}  # by slot
         self._all = (1 << len(spec.sensors)) - 1
         self._whole = not merges(spec)
-        self._reductions = Reductions([rule.reduce for rule in spec.rules])
-        self._reduced = self._reductions.sensors
+        self._merging = Merging(spec, self.fates)
         self._max_gap_rows = spec.max_gap_ns // spec.period_ns
         self._silent_rows = silent_rows(spec)
         # An idle asset: its last row is ``newest``, and these arrays have the rest.
@@ -123,6 +122,11 @@ class Grid:
         self._idle[slot] = False
         self._value_hashes[slot] = 0
         self.newest[slot] = NEVER
+
+    @property
+    def conflicts(self) -> int:
+        """See the class."""
+        return self._wide_conflicts + self._merging.conflicts
 
     def released(self, slot: int) -> bool:
         """Whether a row of this asset was released, which cannot be undone."""
@@ -190,22 +194,38 @@ class Grid:
             disposition = Disposition.LATE
             fates.late = self._all
         elif reading.values is None:
-            disposition = self._insert_cell(grid, row, reading)
+            disposition = self._merging.insert_cell(grid, row, reading)
         elif not self._whole:
-            disposition = self._insert_part(grid, row, reading)
+            disposition = self._merging.insert_part(grid, row, reading)
         else:
             if value_hash is None:
                 value_hash = int(value_hashes(np.array([reading.values], np.float64))[0])
             disposition = self._insert_wide(grid, row, reading, value_hash)
         if disposition is Disposition.ACCEPTED:
-            if row > self.newest[slot]:
-                self.newest[slot] = row
-            if time_ns > grid.max_time_ns:
-                grid.max_time_ns = time_ns
-                grid.watermark_ns = max(grid.watermark_ns, time_ns - spec.allowed_lateness_ns)
+            self._advance(grid, row, time_ns)
         self._release_and_prune(grid, closed)
         grid.steady = grid.steady + 1 if disposition is Disposition.ACCEPTED and len(grid.rows) < 2 else 0
         return disposition
+
+    def insert_newer(
+        self, asset: str, slot: int, row: int, time_ns: int, reading: OpenRow, closed: list[ReleasedRow]
+    ) -> None:
+        """``insert`` a wide reading of a row that is newer than all rows of its asset; it is accepted."""
+        grid = self._active.get(slot)
+        if grid is None:
+            grid = self._active[slot] = self._idle_grid(slot, asset)
+            self._idle[slot] = False
+        grid.rows[row] = reading
+        self._advance(grid, row, time_ns)
+        self._release_and_prune(grid, closed)
+
+    def _advance(self, grid: AssetGrid, row: int, time_ns: int) -> None:
+        """A reading of this row and time was accepted."""
+        if row > self.newest[grid.slot]:
+            self.newest[grid.slot] = row
+        if time_ns > grid.max_time_ns:
+            grid.max_time_ns = time_ns
+            grid.watermark_ns = max(grid.watermark_ns, time_ns - self.spec.allowed_lateness_ns)
 
     def make_idle_if_steady(self, slot: int) -> None:
         """Make an active asset idle, if it can be: after the last one of readings that go one by one."""
@@ -263,7 +283,7 @@ class Grid:
             if known_hash == value_hash:
                 self.fates.repeated = self._all
                 return Disposition.DUPLICATE
-            self.conflicts += 1
+            self._wide_conflicts += 1
             self.parts += is_part(self.spec, reading, None if known is None else known.values)
             self.fates.conflicting = self._all
             return Disposition.ACCEPTED
@@ -271,81 +291,6 @@ class Grid:
             reading.values, self._all, reading.offset, reading.offset, True, reading.condition, value_hash
         )
         return Disposition.ACCEPTED
-
-    def _insert_cell(self, grid: AssetGrid, row: int, reading: Reading) -> Disposition:
-        """Insert a reading of one sensor: the first value of a cell counts."""
-        bit = 1 << reading.sensor
-        value = reading.value
-        if value == value:
-            grid.silent &= ~bit  # it reports again: rows wait for it from now on
-        open_row = grid.rows.get(row)
-        if open_row is None:
-            released = grid.recent.get(row)
-            if released is not None and released.reported & bit & ~self._reduced:
-                return self._meet(released.values[reading.sensor], value, bit)
-            if row < grid.head:
-                self.fates.late = bit
-                return Disposition.LATE
-            open_row = grid.rows[row] = self._reductions.opened(reading)
-        elif open_row.reported & bit & ~self._reduced:
-            first = open_row.values[reading.sensor]
-            if first == first or value != value:
-                return self._meet(first, value, bit)
-        self._reductions.put(open_row, reading.sensor, value, reading.time_ns)
-        open_row.last_offset = reading.offset
-        if reading.condition:
-            open_row.condition = reading.condition
-        return Disposition.ACCEPTED
-
-    def _meet(self, first: float, value: float, bit: int) -> Disposition:
-        """A cell has its value already: whether this one repeats or contradicts it."""
-        if first == value or (first != first and value != value):
-            self.fates.repeated |= bit
-            return Disposition.DUPLICATE
-        self.conflicts += 1
-        self.fates.conflicting |= bit
-        return Disposition.ACCEPTED
-
-    def _insert_part(self, grid: AssetGrid, row: int, reading: Reading) -> Disposition:
-        """Insert a reading of some sensors: the first value of each cell counts.
-
-        It is a duplicate where it says nothing new, and accepted where one of its values is.
-        """
-        assert reading.values is not None
-        reported = reading.reported & self._all
-        open_row, late = grid.rows.get(row), False
-        known = open_row
-        if open_row is None:
-            known = grid.recent.get(row)
-            if row < grid.head:
-                late = True  # released: whatever is new in it comes too late
-            elif reported:
-                open_row = known = grid.rows[row] = self._reductions.opened(reading)
-        disposition = Disposition.DUPLICATE
-        for c in range(len(self.spec.sensors)):
-            if not reported >> c & 1:
-                continue
-            bit, value = 1 << c, reading.values[c]
-            if value == value:
-                grid.silent &= ~bit
-            if known is not None and known.reported & bit & ~self._reduced:
-                first = known.values[c]
-                if first == first or value != value or late:
-                    if self._meet(first, value, bit) is Disposition.ACCEPTED:
-                        disposition = Disposition.ACCEPTED
-                    continue
-            if late or open_row is None:
-                self.fates.late |= bit
-                if disposition is Disposition.DUPLICATE:
-                    disposition = Disposition.LATE
-                continue
-            self._reductions.put(open_row, c, value, reading.time_ns)
-            disposition = Disposition.ACCEPTED
-        if open_row is not None and disposition is Disposition.ACCEPTED:
-            open_row.last_offset = reading.offset
-            if reading.condition:
-                open_row.condition = reading.condition
-        return disposition
 
     def _release_and_prune(self, grid: AssetGrid, closed: list[ReleasedRow]) -> None:
         """After a change: release the rows that are closed, and drop what the watermark has passed."""
@@ -361,8 +306,8 @@ class Grid:
             head = grid.head
             row = rows.get(head)
             if row is not None:
-                complete = row.complete or (row.reported | grid.silent) & self._all == self._all
-                if not (complete and not self._reduced) and watermark < (head + 1) * period:
+                complete = row.complete or self._merging.is_complete(grid, row)
+                if not complete and watermark < (head + 1) * period:
                     return
                 closed.append(self._close(grid, head, row))
                 continue
@@ -390,8 +335,7 @@ class Grid:
         grid.head = index + 1
         if fresh:
             grid.began = index
-        if self._reduced:
-            self._reductions.close(row)
+        self._merging.close(row)
         self._note_hash(grid.slot, index, row.value_hash)
         if not self._whole:
             grid.recent[index] = row

@@ -15,7 +15,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import compress, starmap
+from itertools import compress, pairwise, starmap
 from typing import Any, Final
 
 import msgspec
@@ -58,14 +58,9 @@ class Piece:
 
     def runs(self) -> Iterator[tuple[int, int]]:
         """Where records follow each other without an odd one between: the bounds in these columns."""
-        begin, count = 0, len(self.which)
-        if count and self.which[-1] - self.which[0] == count - 1:
-            yield 0, count
-            return
-        for i in range(1, count + 1):
-            if i == count or self.which[i] != self.which[i - 1] + 1:
-                yield begin, i
-                begin = i
+        breaks = (np.flatnonzero(np.diff(self.which) != 1) + 1).tolist()
+        if self.which:
+            yield from pairwise([0, *breaks, len(self.which)])
 
 
 class _OddError(Exception):
@@ -118,8 +113,10 @@ class PieceDecoder:
             max_bytes: a longer record is odd.
         """
         which, messages = self._lines.parsed(lines, max_bytes)
+        if not (self._asset_in_key or self._sensor_in_key):
+            keys = ()
         if len(which) < len(lines):
-            keys, stamps = [keys[i] for i in which], stamps[which]
+            keys, stamps = [keys[i] for i in which] if keys else (), stamps[which]
         while messages:
             try:
                 return self._columns(which, messages, keys, stamps)

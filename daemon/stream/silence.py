@@ -98,7 +98,7 @@ class SilenceMonitor:
         """Sensors that became silent, or report again, at the rows of a chunk."""
         outputs: list[Output] = []
         rows, unread = chunk.rows, self._ingest.unread
-        known = np.array([unread.knows(slot) for slot in rows.slots.tolist()]) if unread else None
+        known = unread.known[rows.slots] if unread else None
         if not self._silent_sensors and chunk.complete.all() and known is None:
             return outputs
         looked_at = ~chunk.complete if known is None else ~chunk.complete | known

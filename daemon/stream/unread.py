@@ -16,6 +16,9 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Final
 
+import numpy as np
+
+from daemon.domain import Mask
 from daemon.stream.snapshot import UnreadState
 
 NONE: Final[Mapping[str, int]] = MappingProxyType({})
@@ -27,12 +30,14 @@ class UnreadCells:
     """The unread cells of one input partition; sensors are as received."""
 
     def __init__(self) -> None:
+        self._capacity = 0
         self._noted: dict[int, Counter[Noted]] = {}  # by slot, of rows that are not judged yet
         self._counts: dict[int, dict[int, Counter[str]]] = {}  # by slot and sensor as received, by fault
 
     # -------------------------------------------------------------- state
     def grow(self, capacity: int) -> None:
         """See ``PerAsset``."""
+        self._capacity = capacity
 
     def clear(self, slot: int) -> None:
         """See ``PerAsset``."""
@@ -67,9 +72,12 @@ class UnreadCells:
         """Whether anything is noted or counted of any asset."""
         return bool(self._noted or self._counts)
 
-    def knows(self, slot: int) -> bool:
-        """Whether anything is noted or counted of an asset."""
-        return slot in self._noted or slot in self._counts
+    @property
+    def known(self) -> Mask:
+        """(N,) whether anything is noted or counted of each asset."""
+        known = np.zeros(self._capacity, bool)
+        known[[*self._noted, *self._counts]] = True
+        return known
 
     def advance(self, slot: int, row: int, observed: Iterable[int]) -> None:
         """A row of an asset is judged; rows come in their order.

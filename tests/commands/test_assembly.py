@@ -145,7 +145,10 @@ async def test_the_segments_of_a_table_have_no_rate_across_a_long_gap(tmp_path: 
 
 
 async def test_generated_rows_are_as_sensors_send_them(tmp_path: Path, config: Path) -> None:
-    """The stream's own configuration reads them: the meter rises by the rates, the wind is an angle."""
+    """The stream's own configuration reads them: the meter rises by the rates, the wind is an angle, the load is raw."""
+    document = yaml.safe_load(config.read_text())
+    document["streams"][0]["sensors"]["load"] = {"scale": 0.5, "offset": 100}
+    config.write_text(yaml.safe_dump(document, sort_keys=False))
     train, bundle = readings(tmp_path / "train.csv", range(1200)), tmp_path / "bundle"
     await train_files(TrainOptions([train], bundle, config=config, sets=LINEAR))
     model = Bundle.load(bundle)
@@ -157,6 +160,7 @@ async def test_generated_rows_are_as_sensors_send_them(tmp_path: Path, config: P
     for values in of:
         assert (np.diff(values[:, 1]) >= 0).all()
         assert ((values[:, 2] >= 0) & (values[:, 2] < 360)).all()
+        assert 4 < np.mean(values[:, 0]) < 6
     assert {fault.sensor for fault in made.truth} == {"wind"}
     plan = plan_for(load(config, LINEAR), None, "made.csv")
     again = segments(read_table(tmp_path / "made.csv", reading=TableReading().of(plan.spec)), plan.spec)
@@ -164,6 +168,7 @@ async def test_generated_rows_are_as_sensors_send_them(tmp_path: Path, config: P
         [c.values for c in SyntheticRows(model, Request(assets=2, rows=600)).stretches()], 1
     )
     for a, segment in enumerate(again):
+        np.testing.assert_allclose(segment.values[:, 0], 100 + 0.5 * drawn[a, :, 0])
         rates = np.diff(drawn[a, :, 1])
         np.testing.assert_allclose(segment.values[1:, 1], rates, atol=1e-6)
         assert 4 < np.mean(segment.values[1:, 1]) < 6  # a rate per second, as the load is

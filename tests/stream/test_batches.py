@@ -80,3 +80,18 @@ def test_a_waiting_reading_is_not_tracked_by_the_garbage_collector() -> None:
     reading = ReadingBatch(["p0"] * 3, index, index, np.ones((3, 2)), [""] * 3, index).reading(1)
     gc.collect()
     assert not gc.is_tracked(reading.values)
+
+
+@given(st.lists(st.sampled_from(["kept", "left out", "inserted"]), max_size=12))
+def test_rows_that_were_released_alone_take_their_places_among_the_others(drawn: list[str]) -> None:
+    rows = [released(i, empty=i % 4 == 0) for i in range(len(drawn))]
+    together = RowBatch.of([row for row, how in zip(rows, drawn, strict=True) if how != "inserted"], SLOTS, 1)
+    kept = np.array([how == "kept" for how in drawn if how != "inserted"], bool)
+    alone = RowBatch.of([row for row, how in zip(rows, drawn, strict=True) if how == "inserted"], SLOTS, 1)
+    before = np.searchsorted(together.where(kept).rows, alone.rows)
+    made = together.where(kept).with_inserted(alone, before)
+    expected = RowBatch.of([row for row, how in zip(rows, drawn, strict=True) if how != "left out"], SLOTS, 1)
+    assert made.assets == expected.assets
+    assert made.values.tolist() == expected.values.tolist()
+    assert made.empty.tolist() == expected.empty.tolist()
+    assert made.last_offsets.tolist() == expected.last_offsets.tolist()

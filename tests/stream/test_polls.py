@@ -24,6 +24,7 @@ from daemon.domain import (
     StreamSpec,
     iso,
 )
+from daemon.mapping import Reduce, SensorRule
 from daemon.stream import gathering
 from daemon.stream.decoding import Decoder
 from daemon.stream.parts import PipelineSettings
@@ -92,12 +93,18 @@ def parted(rng: random.Random, log: list[Record], spec: StreamSpec) -> list[Reco
 
 
 def said(
-    seed: int, most: int, max_assets: int, form: Format = Format.JSON_WIDE
+    seed: int,
+    most: int,
+    max_assets: int,
+    form: Format = Format.JSON_WIDE,
+    reduce: Reduce = Reduce.FIRST,
 ) -> tuple[dict[type, list[str]], object]:
     """What a pipeline says of a log, by kind, polled in pieces of up to ``most`` records."""
     rng = random.Random(seed)
     spec = spec_of(rng)
     log = log_of(rng, spec)
+    if reduce is not Reduce.FIRST:
+        spec = replace(spec, sensor_rules=(SensorRule(reduce=reduce),) * len(SENSORS))
     if form is not Format.JSON_WIDE:
         mapping = mapping_of("json-wide", {"rows": "gather"}) if form is Format.MAPPED else None
         spec = replace(spec, format=form, input=mapping, condition=())
@@ -139,6 +146,12 @@ def test_how_a_log_is_polled_never_shows(seed: int, max_assets: int) -> None:
         together, too = said(seed, most, max_assets)
         assert too == counted
         assert together == one_by_one
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_how_a_log_is_polled_never_shows_where_rows_are_means(seed: int) -> None:
+    one_by_one = said(seed, 1, 1_000, reduce=Reduce.MEAN)
+    assert said(seed, 400, 1_000, reduce=Reduce.MEAN) == one_by_one
 
 
 @pytest.mark.parametrize("form", [Format.JSON_LONG, Format.MAPPED])

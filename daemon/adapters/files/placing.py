@@ -14,6 +14,7 @@ from typing import Final
 import numpy as np
 
 from daemon.adapters.files.table import Table, check_sensors
+from daemon.adapters.files.table_source import out_of_order
 from daemon.assembly import as_received, hold_rows
 from daemon.calendar import Calendar
 from daemon.domain import Floats, Ints, Segment, StreamSpec
@@ -43,8 +44,8 @@ def segments(table: Table, spec: StreamSpec) -> list[Segment]:
 def place(table: Table, spec: StreamSpec, compress_gaps: bool = False) -> Placement:
     """Lay the rows of a table out on each asset's grid.
 
-    An event time is floored to the period; of several values for a cell the first observed in
-    file order counts. Grid rows without an input row are NaN within ``max_gap``; a longer gap
+    An event time is floored to the period; of several values for a cell the first observed counts, in
+    file order, or by event time where the asset's rows are in no order of time, as ``TableSource`` emits them. Grid rows without an input row are NaN within ``max_gap``; a longer gap
     ends a segment.
 
     Args:
@@ -71,7 +72,10 @@ def place(table: Table, spec: StreamSpec, compress_gaps: bool = False) -> Placem
     if not len(used):
         return Placement([], segment_of, row_of)
     asset, row = table.asset_codes[used], table.time_ns[used] // period
-    order = np.lexsort((used, row, asset))  # the file's order within a grid row
+    arrival = np.zeros(count, np.int64)
+    for rows in out_of_order(table, table.usable):
+        arrival[rows] = table.time_ns[rows]
+    order = np.lexsort((used, arrival[used], row, asset))  # within a grid row as the rows arrive
     used, asset, row = used[order], asset[order], row[order]
 
     # One entry per grid row that has input rows: ``cell`` is the entry that each input row belongs to.

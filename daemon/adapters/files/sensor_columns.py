@@ -7,6 +7,7 @@ says of sensors. Out: an array per column, counts of corrupt cells, notes.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -124,6 +125,12 @@ class SensorColumns:
             if np.isnan(values).all():
                 self.notes.append(f"sensor {shown(name)} holds no number at all")
             found[name] = values
+        nameless = [name for name in found if re.fullmatch(r"column [0-9]+", name)]
+        if nameless:
+            self.notes.append(
+                f"without a name in the header, and called by their places: {listed(nameless)}; to leave one out:"
+                f" --exclude {shown(nameless[0])}"
+            )
         if switches:
             self.notes.append(f"read as 1 and 0: {'; '.join(switches)}")
         if in_file:

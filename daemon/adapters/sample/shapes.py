@@ -220,10 +220,9 @@ class _Shaper:
             }
             reasons["sensor"] = f"{reason}; its texts are an asset and a sensor in one, as {ids[0]!r}"
             taken = self._find_asset(names, {(up, way)}, named_only=True)
-            return self._made(taken or asset, document, reasons, self._quality(), merged=True)
-        return self._made(
-            self._find_asset(names, {(up, way)}), document, reasons, self._quality(), merged=True
-        )
+            return self._made(taken or asset, *self._with_marks(document, reasons), merged=True)
+        asset_found = self._find_asset(names, {(up, way)})
+        return self._made(asset_found, *self._with_marks(document, reasons), merged=True)
 
     def _one_each(self, names: Sequence[Any], taken: tuple[int, Way]) -> bool:
         """Whether every asset has one name alone: then it is the name of the asset, and of no sensor."""
@@ -264,7 +263,7 @@ class _Shaper:
             return None
         document = {"sensor": "$name", "value": path_text(values[0])}
         reasons = {"sensor": "the names of the fields are the sensors"}
-        return self._made(self._find_asset(names, set()), document, reasons, self._quality(), merged=True)
+        return self._made(self._find_asset(names, set()), *self._with_marks(document, reasons), merged=True)
 
     def _wide(self) -> list[Candidate]:
         """Numbers with names of their own, below one field or anywhere."""
@@ -311,7 +310,7 @@ class _Shaper:
                 f"; of {', '.join(arrays[:4])}, of numbers in an array, nothing is read: name them"
                 f" instead, as fields: {{a: '{arrays[0]}[0]', b: '{arrays[0]}[1]'}}"
             )
-        return self._made(asset, {"leaves": leaves}, reasons, None, merged=merged)
+        return self._made(asset, {"leaves": leaves}, reasons, merged=merged)
 
     def _left_out(self, under: Way, ways: Sequence[Way], asset: Choice) -> list[str]:
         """Leaves (or whole branches) below ``under`` that hold no measurements, by their first names."""
@@ -355,37 +354,29 @@ class _Shaper:
             "wave": {"rate": path_text(self._rates[0]), "reduce": ["rms", "peak", "kurtosis"]},
         }
         reasons = {"wave": "arrays of numbers: a few figures of each block; explode: true takes every sample"}
-        return self._made(
-            self._find_asset([None] * len(self._items), set()), document, reasons, None, merged=False
-        )
+        return self._made(self._find_asset([None] * len(self._items), set()), document, reasons, merged=False)
 
     def _made(
         self,
         asset: Choice | None,
         document: dict[str, Any],
         reasons: dict[str, str],
-        quality: Choice | None,
         *,
         merged: bool,
     ) -> Candidate | None:
         if asset is None or self._time is None:
             return None
-        typed = self._typed_long(asset, document, quality)
+        typed = self._typed_long(asset, document)
         why = {"asset": asset.reason, "time": self._time.reason} | reasons
         if typed is not None:
             return Candidate(Format.JSON_LONG.value, {}, typed, why)
         whole = self._head | {"asset": asset.document, "time": self._time.document} | document
-        if quality is not None:
-            whole["quality"] = quality.document
-            why["quality"] = quality.reason
         whole["rows"] = "gather" if merged else "whole"
         why["rows"] = "a row is gathered from several messages" if merged else "each message is a whole row"
         return Candidate(CUSTOM, whole, None, why)
 
-    def _typed_long(
-        self, asset: Choice, document: dict[str, Any], quality: Choice | None
-    ) -> FieldNames | None:
-        if self._head or quality is not None or "sensor" not in document or self._time is None:
+    def _typed_long(self, asset: Choice, document: dict[str, Any]) -> FieldNames | None:
+        if self._head or document.keys() != {"sensor", "value"} or self._time is None:
             return None
         names = [
             field_of(each)
@@ -402,6 +393,25 @@ class _Shaper:
         keys = set(zip(asset.values, map(hashable, self._time.values), strict=True))
         counts = Counter(place for some in sensors for place in some)
         return len(keys) < (1 - REPEATED) * len(self._items) or comes_in_parts(counts, len(sensors))
+
+    def _with_marks(
+        self, document: dict[str, Any], reasons: dict[str, str]
+    ) -> tuple[dict[str, Any], dict[str, str]]:
+        """Both with the quality and the unit that stand beside each value, if there are any."""
+        marks = {"quality": self._quality(), "unit": self._unit()}
+        found = {key: choice for key, choice in marks.items() if choice is not None}
+        return (
+            document | {key: choice.document for key, choice in found.items()},
+            reasons | {key: choice.reason for key, choice in found.items()},
+        )
+
+    def _unit(self) -> Choice | None:
+        """A field that is named like a unit and has texts."""
+        for way in ranked(self._own, Role.UNIT):
+            values = present(self._own[way])
+            if values and all(type(value) is str for value in values):
+                return Choice(path_text(way), "the unit of each value", values)
+        return None
 
     def _quality(self) -> Choice | None:
         """A field that is named like a quality and has few values."""

@@ -1,7 +1,7 @@
-"""Synthetic rows as a stream receives them: of a rate the counter's level, of cosine and sine the angle.
+"""Synthetic rows as a stream receives them: of a rate the counter's level, of cosine and sine the angle, raw numbers.
 
-The model draws what it is given (``stream.derivation``); messages and files have what sensors send, so that a stream
-with the same configuration can read them. In: a bundle, whose facts name counters and angles. Out: the names of
+The model draws what it is given (``stream.derivation``); messages and files have what sensors send, before scale and
+offset, so that a stream with the same configuration can read them. In: a bundle, whose facts name counters and angles. Out: the names of
 columns, and rows of the model turned into rows of these.
 """
 
@@ -49,6 +49,8 @@ class ArrivingRows:
             if "angle" in rule and name not in places
         }
         self._levels = np.zeros((assets, len(self._counters)))
+        self._scales = np.array([_number(rule.get("scale"), 1.0) or 1.0 for rule in sections.values()])
+        self._offsets = np.array([_number(rule.get("offset"), 0.0) for rule in sections.values()])
 
     def sensor_of(self, place: int) -> str:
         """The name as received of a sensor of the model."""
@@ -58,7 +60,8 @@ class ArrivingRows:
     def of(self, values: Floats) -> Floats:
         """(A, T, S) of rows (A, T, C) that follow those of the call before; NaN where the model draws none.
 
-        A counter does not go down: a rate below zero counts as none. Of a gap its rows count nothing.
+        A counter does not go down: a rate below zero counts as none. Of a gap its rows count nothing. The numbers are
+        raw, as before scale and offset of their sensors.
         """
         found = values[:, :, self.modelled]
         for k, s in enumerate(self._counters):
@@ -70,10 +73,16 @@ class ArrivingRows:
             c = self.modelled[s]
             turns = np.arctan2(values[:, :, c + 1], values[:, :, c]) / (2.0 * math.pi)
             found[:, :, s] = (turns % 1.0) * wrap
-        return found
+        return np.asarray((found - self._offsets) / self._scales)
 
 
 def _wrap(found: object) -> float:
-    """Where an angle wraps; a bundle's facts may hold anything."""
-    usable = isinstance(found, int | float) and not isinstance(found, bool) and 0 < found < math.inf
-    return float(found) if usable else FULL_TURN  # type: ignore[arg-type]
+    """Where an angle wraps."""
+    wrap = _number(found, FULL_TURN)
+    return wrap if wrap > 0 else FULL_TURN
+
+
+def _number(found: object, otherwise: float) -> float:
+    """A finite number of a bundle's facts, which may hold anything."""
+    usable = isinstance(found, int | float) and not isinstance(found, bool) and math.isfinite(found)
+    return float(found) if usable else otherwise  # type: ignore[arg-type]

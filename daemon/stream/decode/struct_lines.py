@@ -55,7 +55,10 @@ class LineParser:
                 else:
                     messages.append(message)
         self._texts_came = 2 * texts > len(lines)
-        return [i for at, i in enumerate(which) if at not in odd] if odd else list(which), messages
+        usual = list(which)
+        for at in sorted(odd, reverse=True):
+            del usual[at]
+        return usual, messages
 
     def _with_texts(self, line: bytes) -> Any:
         if self._parse_texts is None:

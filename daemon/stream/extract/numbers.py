@@ -30,11 +30,13 @@ BOOLEAN_WORDS: Final[Mapping[str, float]] = {
     "no": 0.0,
 }
 """Texts, in lower case, that are 1 or 0 wherever they stand."""
-FAULTS: Final = ("text", "ambiguous", "base64", "array", "object", "infinite", "too_large", "unit")
+FAULTS: Final = ("text", "ambiguous", "hex", "base64", "array", "object", "infinite", "too_large", "unit")
 """Why a cell is corrupt; a fixed set, so that each can be a metric label."""
 FAULT_HINTS: Final[Mapping[str, str]] = {
     "text": "a text that is no number: give the sensor states, or put the word under missing",
     "ambiguous": "12,345 is 12.345 or 12345, and nothing in it says which: send a number, or a point for the decimals",
+    "hex": "a hexadecimal number: whether it is signed, and of how many bits, is not in it: send a decimal number, or give"
+    " the sensor states",
     "base64": "base64, as Debezium and Kafka Connect write a DECIMAL: set decimal.handling.mode=double there"
     " (Connect: a Cast), for its scale is not in the message",
     "array": "an array: give wave, or a path to one element, as a[0]",
@@ -214,6 +216,7 @@ _LETTERS: Final = frozenset(
 _HEX: Final = re.compile(r"(?!dB$)[A-Fa-f][0-9A-Fa-f]*")
 """Units that may be hexadecimal digits too: they need a space, for 00A and 5C are identifiers."""
 _EXPONENT: Final = re.compile(r"\^?[-\u207b]?[123\u00b9\u00b2\u00b3]$")
+_HEX_NUMBER: Final = re.compile(r"[+-]?(?:0[xX]|16#)[0-9A-Fa-f_]+")
 _BASE64: Final = re.compile(r"(?:[A-Za-z0-9+/]{4}){0,12}(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)")
 _LONGEST: Final = 64
 _NAN: Final = float("nan")
@@ -291,6 +294,8 @@ def _number_of_text(text: str, states: Mapping[str, float]) -> float:
         return float(text.replace(",", ""))
     if (unit := _WITH_UNIT.fullmatch(text)) is not None and _is_unit(unit[3], spaced=bool(unit[2])):
         return _number_of_text(unit[1], {})
+    if _HEX_NUMBER.fullmatch(text):
+        raise NotANumberError("hex")
     raise NotANumberError("base64" if _BASE64.fullmatch(text) else "text")
 
 

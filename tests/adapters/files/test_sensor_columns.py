@@ -89,3 +89,15 @@ def test_what_is_no_number_is_counted_by_sensor_and_fault(tmp_path: Path) -> Non
     )
     assert "sensor 'x': 2 cells are infinite and count as missing" in table.notes
     assert np.isfinite(table.values[:, 0]).sum() == 4
+
+
+def test_a_column_without_a_name_is_called_by_its_place_and_can_be_excluded(tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    rows = [f"2026-03-01 08:00:0{i},{i * i}.5,{3 - i},\n" for i in range(4)]
+    file.write_text("time,,load,\n" + "".join(rows))
+    table = read_table(file)
+    assert table.sensors == ("column 2", "load")
+    (note,) = (note for note in table.notes if "without a name" in note)
+    assert "column 2" in note
+    assert "column 4" not in note
+    assert read_table(file, exclude=("column 2",)).sensors == ("load",)

@@ -203,6 +203,21 @@ def test_a_quality_beside_the_value_is_heeded() -> None:
     assert found.untrusted == 1
 
 
+@pytest.mark.parametrize("split", [False, True])
+def test_a_unit_beside_the_value_is_kept(split: bool) -> None:
+    def make(i: int) -> Any:
+        sensor, unit = ("temperature", "°C") if i % 2 else ("pressure", "bar")
+        head = {"id": f"d-0/{sensor}"} if split else {"asset": "d-0", "sensor": sensor}
+        return head | {"ts": at(i), "value": level(i), "uom": unit}
+
+    candidate, found = taken(records(make))
+    assert candidate.mapping.unit is not None
+    assert {sensor: set(units) for sensor, units in found.units.items()} == {
+        "temperature": {"°C"},
+        "pressure": {"bar"},
+    }
+
+
 def test_names_that_the_language_must_quote() -> None:
     sample = records(
         lambda i: {"device id": device(i), "time.stamp": at(i), "data [1]": {"a": level(i), "b": i}}

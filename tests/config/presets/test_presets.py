@@ -444,6 +444,37 @@ CASES: dict[str, Case] = {
             ("acme.bonn.line2.saw1", "axis.x", T * NS + 5 * MS, 2.5),
         ],
     ),
+    "ditto": (
+        "ditto",
+        {
+            "topic": "org.acme/saw-1/things/twin/events/modified", "path": "/features", "revision": 7,
+            "value": {"force": {"properties": {"value": 1.5}}, "axis": {"properties": {"x": 2.5}}},
+            "timestamp": "2026-03-01T08:00:00.5Z",
+        },
+        {},
+        [
+            ("org.acme/saw-1", "force.properties.value", T * NS + 500 * MS, 1.5),
+            ("org.acme/saw-1", "axis.properties.x", T * NS + 500 * MS, 2.5),
+        ],
+    ),
+    "ditto: one property": (
+        "ditto",
+        {
+            "topic": "org.acme/saw-1/things/twin/events/modified", "path": "/features/force/properties/value",
+            "value": 1.5, "revision": 8, "timestamp": "2026-03-01T08:00:00Z",
+        },
+        {},
+        [("org.acme/saw-1", "force/properties/value.value", T * NS, 1.5)],
+    ),
+    "ditto: normalized": (
+        "ditto",
+        {
+            "thingId": "org.acme:saw-1", "_revision": 8, "_modified": "2026-03-01T08:00:00Z",
+            "features": {"force": {"properties": {"value": 1.5}}},
+        },
+        {},
+        [("org.acme:saw-1", "force.properties.value", T * NS, 1.5)],
+    ),
     "mqtt-json": (
         "mqtt-json",
         {"topic": "bonn/line2/saw1/telemetry", "timestamp": T * 1000, "qos": 1, "payload": {"force": 1.5}},
@@ -507,6 +538,16 @@ SKIPPED: dict[str, tuple[str, Any, str]] = {
     "the-things-stack: a join": ("the-things-stack", {"end_device_ids": {}, "join_accept": {}}, "no_uplink"),
     "chirpstack: a state": ("chirpstack", {"deviceInfo": {}, "batteryLevel": 4.0}, "no_object"),
     "thingsboard: nothing in the array": ("thingsboard", [], "no_items"),
+    "ditto: an attribute": (
+        "ditto",
+        {"topic": "a/b/things/twin/events/modified", "path": "/attributes/serial", "value": 5, "timestamp": 0},
+        "not_a_feature",
+    ),
+    "ditto: a deletion": (
+        "ditto",
+        {"topic": "a/b/things/twin/events/deleted", "path": "/features/force", "timestamp": "2026-03-01T08:00:00Z"},
+        "deleted",
+    ),
     "ngsi-ld: relationships alone": (
         "ngsi-ld",
         {"id": "a", "type": "B", "in": {"type": "Relationship", "object": "c"}},

@@ -36,10 +36,17 @@ def test_a_number_with_a_unit_or_with_commas_is_that_number(text: str, number: f
 
 @pytest.mark.parametrize(
     "text",
-    ["0xFF", "00AB", "00A", "5C", "00db", "10k", "1.2M", "12AM", "12 pm", "5f3a", "3 foo", "7 m/foo", "1/foo", "1.2.3 m", "5 /s", "1 m//s"],
+    ["0xFG", "0x", "00AB", "00A", "5C", "00db", "10k", "1.2M", "12AM", "12 pm", "5f3a", "3 foo", "7 m/foo", "1/foo", "1.2.3 m", "5 /s", "1 m//s"],
 )  # fmt: skip
 def test_a_number_before_other_letters_is_a_text(text: str) -> None:
     assert fault_of(text) == "text"
+
+
+def test_a_hexadecimal_number_is_refused_as_one() -> None:
+    """Whether 0xFFFF is -1 or 65,535 is not in it."""
+    for text in ("0x1A", "0XFFFF", "-0x1", "16#7F", " 0x00 "):
+        assert fault_of(text) == "hex"
+    assert number_of("0x1A", {"0x1A": 2.0}) == 2.0
 
 
 def test_a_comma_before_three_digits_alone_is_ambiguous() -> None:
