@@ -5,13 +5,14 @@ that runs on the stream (by counting episodes, not by quantiles of scores). The 
 both ``stream`` and ``model``. It exists twice: as a table with a step function for the stream (``Alarm``),
 and vectorised over a whole series for the threshold search (``firing``); a test compares the two.
 
-A score S against a threshold T and a closing level C <= T gives one of three cues:
+A score S against a threshold T and a closing level C <= T, and the largest jump J of a sensor as a share of its
+limit, give one of three cues:
 
-    HIGH  S > T          (to open: at least n of the newest m scores, ``AlarmPolicy.needed`` and ``of``)
+    HIGH  S > T or J > 1 (to open: at least n of the newest m rows, ``AlarmPolicy.needed`` and ``of``)
     LOW   S <= C
     HELD  in between: the state stays as it is
 
-Both levels are a detector's, found together by calibration (``model.calibration.closing_level``).
+Both levels and the limits are a detector's, found together by calibration (``model.calibration``).
 
 A row without a score (nothing observed) gives no cue: the state is frozen.
 """
@@ -30,7 +31,7 @@ class State(IntEnum):
     """The state of an asset's anomaly episode."""
 
     INACTIVE = 0
-    PENDING = 1  # above the threshold, not yet for long enough
+    PENDING = 1  # HIGH, not yet for long enough
     FIRING = 2
     RECOVERING = 3  # below again; within the refractory time it may fire again as the same episode
 
@@ -62,12 +63,14 @@ class Alarm:
     """The alarm of one asset: the state, and what the next transition depends on."""
 
     state: State = State.INACTIVE
-    recent: int = 0  # bit i: the i-th newest scored row was above the threshold
+    recent: int = 0  # bit i: the i-th newest scored row was HIGH
     resting: int = 0  # scored rows since RECOVERING began
 
-    def step(self, score: float, threshold: float, closing: float, policy: AlarmPolicy) -> State:
-        """Process one scored row (never NaN); returns the state after it."""
-        high = score > threshold
+    def step(
+        self, score: float, threshold: float, closing: float, policy: AlarmPolicy, jump: float = 0.0
+    ) -> State:
+        """Process one scored row (its score is never NaN, its jump may be); returns the state after it."""
+        high = score > threshold or jump > 1.0
         self.recent = ((self.recent << 1) | high) & ((1 << policy.of) - 1)
         if self.state is State.RECOVERING:
             self.resting += 1
@@ -90,7 +93,9 @@ class Alarm:
         return state
 
 
-def firing(scores: Floats, threshold: float, closing: float, policy: AlarmPolicy) -> Mask:
+def firing(
+    scores: Floats, threshold: float, closing: float, policy: AlarmPolicy, jumps: Floats | None = None
+) -> Mask:
     """The rows of one asset's series at which an episode is firing.
 
     Args:
@@ -99,6 +104,7 @@ def firing(scores: Floats, threshold: float, closing: float, policy: AlarmPolicy
         closing: C, at most T.
         policy: persistence; the refractory time joins episodes but never
             makes a row fire, so it is not used here.
+        jumps: (N,) J of each row, NaN where not known; None: no row jumps.
 
     Returns:
         (N,) bool. A NaN row repeats the row before it.
@@ -108,7 +114,9 @@ def firing(scores: Floats, threshold: float, closing: float, policy: AlarmPolicy
     if not len(series):
         return np.zeros(len(scores), bool)
     high = series > threshold
-    held = series > closing
+    if jumps is not None:
+        high |= jumps[scored] > 1.0
+    held = high | (series > closing)
     counts = np.cumsum(high)
     before = np.concatenate([np.zeros(policy.of, counts.dtype), counts])[: len(counts)]
     opens = high & (counts - before >= policy.needed)

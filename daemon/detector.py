@@ -170,6 +170,16 @@ class Verdicts:
         None  # (B, P) the baseline that each window was compared with, for ``Detector.verdict``
     )
     sustained: SustainedVerdicts | None = None  # None: the model does not look for deviations
+    jump: Floats | None = None
+    """(B, C) each sensor's change since the row before as a share of its limit, NaN where not known: above 1 it opens
+    an anomaly, as a score above the threshold does. None: the model does not look for jumps."""
+
+    @property
+    def largest_jump(self) -> Floats:
+        """(B,) the largest share of a sensor; 0 where none is known."""
+        if self.jump is None:
+            return np.zeros(len(self.score))
+        return np.asarray(np.fmax.reduce(self.jump, axis=1, initial=0.0))
 
 
 class Detector(Protocol):
@@ -188,7 +198,7 @@ class Detector(Protocol):
     def window(self) -> int: ...
     @property
     def threshold(self) -> float:
-        """An episode opens at score > threshold."""
+        """An episode opens at score > threshold, or where a sensor jumps beyond its limit (``Verdicts.jump``)."""
         ...
 
     @property

@@ -8,7 +8,8 @@ length counted once. A part without evidence is left out.
 **Threshold.** Not a quantile, but the lowest T whose replay through the alarm machine opens at most
 ``budget x asset-days`` episodes on the held-out rows. An unlabelled incident in the training data then
 costs one episode instead of determining the tail. An episode closes at the smaller of ``hysteresis`` T and
-the score that 99 % of the held-out rows do not exceed, in the replay as on the stream.
+the score that 99 % of the held-out rows do not exceed, in the replay as on the stream. A part of the budget is kept
+for the jumps of single sensors, which open an episode beside the score (``jumps``).
 
 The same rows are replayed a second time as the deployed models measure them, and the larger T counts. What
 recurs in the training data (a start each morning, the end of each batch) has nearly the same score each time,
@@ -22,14 +23,15 @@ Inputs are the measurements of ``crossfit``; errors are divided by the slow base
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from daemon.alarm import episodes, firing
 from daemon.domain import DAY_NS, AlarmPolicy, Budget, Floats
+from daemon.model import jumps
 from daemon.model.baseline import BASELINE_RATE, own_levels, own_offsets, replay_baselines
-from daemon.model.crossfit import CrossFit, HeldOutPiece
+from daemon.model.crossfit import CrossFit, HeldOutPiece, by_piece
 from daemon.model.tails import Tail
 
 ERROR_OFFSET = 0.02  # keeps log(error) finite
@@ -74,6 +76,7 @@ class Calibration:
     step: float  # largest move of the baseline per row, nats
     threshold: float  # an episode opens above it
     closing: float  # and closes at this score, see ``closing_level``
+    jump_limit: Floats  # (C,) a change of a sensor's residual above it opens one, too; see ``jumps``
     provisional: bool
     days: float  # asset-days that were replayed
     carried: Mapping[str, tuple[int, Floats]]  # asset -> the row after its last, its state (P,)
@@ -156,6 +159,7 @@ class Calibration:
             "error_sd": self.error_sd,
             "latent_level": self.latent_level,
             "residual_rms": self.residual_rms,
+            "jump_limit": self.jump_limit,
             "carried": self._table([state for _, state in self.carried.values()]),
             "asset_levels": self._table(list(self.asset_levels.values())),
             "condition_levels": self._table(list(self.condition_levels.values())),
@@ -197,6 +201,7 @@ class Calibration:
             error_sd=arrays["error_sd"],
             latent_level=arrays["latent_level"],
             residual_rms=arrays["residual_rms"],
+            jump_limit=arrays["jump_limit"],
             top=tuple(tail(f"top.{i}") for i in range(lengths)),
             latent=tuple((tail(f"latent.{i}.0"), tail(f"latent.{i}.1")) for i in range(lengths)),
             point=tail("point"),
@@ -281,6 +286,7 @@ def calibrate(
         step=step,
         threshold=np.inf,
         closing=np.inf,
+        jump_limit=np.full(error.shape[2], np.inf),
         provisional=True,
         days=0.0,
         carried={},
@@ -316,26 +322,29 @@ def calibrate(
         },
     )
     scores = tails.combined(tails.nats(parts))
-    series = np.split(scores, np.cumsum([len(h.measured.observed) for h in held])[:-1])
     days = float(np.isfinite(scores).sum()) * period_ns / DAY_NS
     allowed = budget.episodes_per_day * days
     usual = usual_level(scores)
-    threshold = lowest_threshold(series, allowed, policy, usual)
+    series = [by_piece(scores, held)]
     if deployed:
-        threshold = max(threshold, lowest_threshold(_replayed(tails, deployed), allowed, policy, usual))
+        series.append(by_piece(_replayed(tails, deployed), deployed))
+    threshold = max(lowest_threshold(one, (1.0 - jumps.SHARE) * allowed, policy, usual) for one in series)
     return _with(
         tails,
         {
             "threshold": threshold,
             "closing": closing_level(threshold, usual, policy),
+            "jump_limit": _jump_limits(
+                [held, deployed] if deployed else [held], draft.residual_rms, jumps.SHARE * allowed, policy
+            ),
             "provisional": allowed < 1.0,
             "days": days,
         },
     )
 
 
-def _replayed(calibration: Calibration, pieces: Sequence[HeldOutPiece]) -> list[Floats]:
-    """The scores of measured pieces under a calibration, one array per piece; each baseline starts at zero."""
+def _replayed(calibration: Calibration, pieces: Sequence[HeldOutPiece]) -> Floats:
+    """The scores of measured pieces under a calibration, in their order; each baseline starts at zero."""
     measured = [piece.measured for piece in pieces]
     error = np.concatenate([m.channel_error for m in measured], axis=1)
     latent = np.concatenate([m.latent for m in measured], axis=1)
@@ -343,8 +352,24 @@ def _replayed(calibration: Calibration, pieces: Sequence[HeldOutPiece]) -> list[
     own = [calibration.own([p.asset] * len(p.conditions), p.conditions) for p in pieces]
     excess = [calibration.excess(m.channel_error, m.latent) for m in measured]
     offsets, _ = replay_baselines(pieces, excess, own, calibration.step)
-    scores = calibration.combined(calibration.nats(calibration.parts(error, latent, residual, offsets)))
-    return np.split(scores, np.cumsum([len(m.observed) for m in measured])[:-1])
+    return calibration.combined(calibration.nats(calibration.parts(error, latent, residual, offsets)))
+
+
+def _jump_limits(
+    replays: Sequence[Sequence[HeldOutPiece]], residual_rms: Floats, allowed: float, policy: AlarmPolicy
+) -> Floats:
+    """(C,) the lowest limits at which jumps open at most ``allowed`` episodes in each replay, of the same rows.
+
+    Each run of rows with a jump is an episode, whatever the scores in between.
+    """
+    changes = [jumps.changes_of(pieces, residual_rms) for pieces in replays]
+    tails = jumps.JumpTails(changes[0], ERROR_OFFSET / residual_rms)
+    runs = replace(policy, hysteresis=1.0)
+    levels = [
+        lowest_threshold(by_piece(tails.strength(one), pieces), allowed, runs, np.inf)
+        for one, pieces in zip(changes, replays, strict=True)
+    ]
+    return tails.limits(max(levels))
 
 
 def usual_level(scores: Floats) -> float:

@@ -39,6 +39,11 @@ class HeldOutPiece:
     measured: Measured
 
 
+def by_piece(values: Floats, pieces: Sequence[HeldOutPiece]) -> list[Floats]:
+    """Values of all the pieces' rows, in their order, as one array per piece."""
+    return np.split(values, np.cumsum([len(piece.measured.observed) for piece in pieces])[:-1])
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class CrossFit:
     """Every row measured by models that did not see it, and what drift looks like to them."""

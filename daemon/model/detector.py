@@ -14,8 +14,8 @@ What is published of a window:
   the combined score: what a part must reach if all parts agree.
 
 Here P is ``Calibration.states``. A baseline, (P,) in ``daemon.detector``, has 2P numbers: the excess over what is
-usual, and the asset's own level. Where deviations are looked for, the state of the sensors' sustained evidence
-(``sustained``) follows, Q numbers; else Q = 0.
+usual, and the asset's own level. Q numbers follow: 2C of the last row (``jumps``), and where deviations are looked
+for the state of the sensors' sustained evidence (``sustained``).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from daemon.domain import (
     Ints,
     Mask,
 )
-from daemon.model import imputation
+from daemon.model import imputation, jumps
 from daemon.model.baseline import CONTINUES, follow
 from daemon.model.calibration import Calibration, Parts
 from daemon.model.reconstruction import Measured, Models
@@ -187,7 +187,8 @@ class BundleDetector:
         return self._begin(asset, np.zeros(self.calibrated.states), sustained)
 
     def _begin(self, asset: str, excess: Floats, sustained: Floats) -> Floats:
-        return np.concatenate([excess, self.calibrated.own([asset], None)[0], sustained])
+        own = self.calibrated.own([asset], None)[0]
+        return np.concatenate([excess, own, jumps.fresh(len(self.sensors)), sustained])
 
     def carried_baseline(self, asset: str, row: int) -> Floats | None:
         """(2P + Q,) the state that calibration left, if ``row`` is at most 10 periods after its end."""
@@ -230,7 +231,9 @@ class BundleDetector:
             else np.full(len(error[0]), np.nan),
             error=parts.standardised,
             offsets=offsets,
-            sustained=self._sustained(evidence, baseline[:, 2 * P :], slots),
+            sustained=self._sustained(evidence, baseline[:, 2 * P + 2 * len(self.sensors) :], slots),
+            jump=jumps.advance(residual, baseline[:, 2 * P : 2 * P + 2 * len(self.sensors)], slots)
+            / c.jump_limit,
         )
 
     def _sustained(self, evidence: Evidence, state: Floats, slots: Ints) -> SustainedVerdicts | None:

@@ -62,9 +62,14 @@ class Decision:
 
 def scores_of(detector: Detector, segment: Segment, hop: int = 1) -> Floats:
     """(T,) scores of a segment's rows from a fresh baseline; NaN where no window is due or full."""
+    return judged(detector, segment, hop)[0]
+
+
+def judged(detector: Detector, segment: Segment, hop: int = 1) -> tuple[Floats, Floats]:
+    """(T,) scores and (T,) largest jumps of a segment's rows, as ``scores_of``."""
     first = detector.window - 1
     first += -(segment.first_row + first) % hop
-    scores = np.full(len(segment.values), np.nan)
+    scores, jumps = np.full((2, len(segment.values)), np.nan)
     rows = np.arange(first, len(scores), hop)
     windows = sliding(segment.values, detector.window)[first - detector.window + 1 :: hop]
     labels = segment.condition or (NO_CONDITION,) * len(scores)
@@ -73,8 +78,9 @@ def scores_of(detector: Detector, segment: Segment, hop: int = 1) -> Floats:
         due = rows[at : at + CHUNK]
         some = windows[at : at + CHUNK]
         whole = Windows(some, np.ones(len(due), bool), tuple(labels[row] for row in due))
-        scores[due] = detector.judge(detector.infer(whole), baseline, np.zeros(len(due), np.int64)).score
-    return scores
+        verdicts = detector.judge(detector.infer(whole), baseline, np.zeros(len(due), np.int64))
+        scores[due], jumps[due] = verdicts.score, verdicts.largest_jump
+    return scores, jumps
 
 
 def recall(found: Mapping[str, Sequence[bool]]) -> dict[str, float]:
@@ -109,7 +115,7 @@ def smallest(faults: Sequence[Fault], found: Mapping[str, Sequence[bool]]) -> di
 
 
 def hits(detector: Detector, faults: Sequence[Fault]) -> dict[str, list[bool]]:
-    """Per kind, in the faults' order: whether each scores above the threshold while it lasts."""
+    """Per kind, in the faults' order: whether each scores above the threshold while it lasts, or jumps."""
     L = detector.window
     found: dict[str, list[bool]] = {}
     for kind in GATE_KINDS:
@@ -124,9 +130,9 @@ def hits(detector: Detector, faults: Sequence[Fault]) -> dict[str, list[bool]]:
         slots = np.repeat(np.arange(len(mine)), length)
         baseline = np.stack([detector.fresh_baseline(fault.asset) for fault in mine])
         evidence = detector.infer(Windows(stacked, np.ones(len(stacked), bool), labels))
-        scores = detector.judge(evidence, baseline, slots).score
-        peaks = np.nan_to_num(scores, nan=-np.inf).reshape(len(mine), length).max(axis=1)
-        found[kind.value] = [float(peak) > detector.threshold for peak in peaks]
+        verdicts = detector.judge(evidence, baseline, slots)
+        opens = (verdicts.score > detector.threshold) | (verdicts.largest_jump > 1.0)
+        found[kind.value] = [bool(one.any()) for one in opens.reshape(len(mine), length)]
     return found
 
 
@@ -262,9 +268,9 @@ def _episodes(
     """Episodes on normal segments, and the asset-days that were scored."""
     count, scored = 0, 0
     for segment in held_out:
-        scores = scores_of(detector, segment, hop)
+        scores, jumps = judged(detector, segment, hop)
         scored += int(np.isfinite(scores).sum())
-        count += episodes(firing(scores, detector.threshold, detector.closing, policy))
+        count += episodes(firing(scores, detector.threshold, detector.closing, policy, jumps))
     return count, scored * hop * period_ns / DAY_NS
 
 

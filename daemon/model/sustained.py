@@ -33,7 +33,7 @@ from daemon.domain import DAY_NS, AlarmPolicy, Budget, Floats, Ints
 from daemon.grouping import by_slot
 from daemon.model.baseline import CONTINUES
 from daemon.model.calibration import closing_level, lowest_threshold, usual_level
-from daemon.model.crossfit import HeldOutPiece
+from daemon.model.crossfit import HeldOutPiece, by_piece
 from daemon.model.tails import Tail
 
 CLIP = 6.0
@@ -262,11 +262,11 @@ class SustainedLimits:
         *found, carried = statistics.replay(held, residual_rms)
         tails = [[Tail.fit(values) for values in one.T] for one in found]
         strengths = [_strength(found, tails)]
-        series = [_by_piece(strengths[0], held)]
+        series = [by_piece(strengths[0], held)]
         if deployed:
             *again, _ = statistics.replay(deployed, residual_rms)
             strengths.append(_strength(again, tails))
-            series.append(_by_piece(strengths[1], deployed))
+            series.append(by_piece(strengths[1], deployed))
         allowed = budget.episodes_per_day * len(strengths[0]) * period_ns / DAY_NS
         policy = AlarmPolicy(hysteresis=CLOSES)
         usual = usual_level(strengths[0])
@@ -332,7 +332,3 @@ def _strength(found: Sequence[Floats], tails: Sequence[Sequence[Tail]]) -> Float
         for values, tail in zip(one.T, own, strict=True):
             np.maximum(strength, tail(values), out=strength)
     return strength
-
-
-def _by_piece(values: Floats, pieces: Sequence[HeldOutPiece]) -> list[Floats]:
-    return np.split(values, np.cumsum([len(piece.measured.observed) for piece in pieces])[:-1])

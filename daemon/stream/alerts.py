@@ -99,7 +99,7 @@ class AssetEpisodes:
     """The open episodes of one asset, and the state of its alarm."""
 
     alarm: Alarm = field(default_factory=Alarm)
-    above_since: int = -1  # first row of the present run of scores above the closing level
+    above_since: int = -1  # first row of the present run of rows above the closing level, or with a jump
     peaks: PeakEvidence | None = None  # since the onset
     deviation: Deviation | None = None  # None: no sensor is beyond its closing limit
     open: dict[tuple[AlertKind, str | None], Episode] = field(default_factory=dict)
@@ -159,6 +159,7 @@ class ScoredEvidence:
     last_offset: int
     verdict: Callable[[Floats, Floats], str | None] | None = None
     """``Judge._cause``: the kind of cause, from the sensors' values before the onset and their shares, (C,) each."""
+    jump: float = 0.0  # the largest share of a sensor's limit, of ``Verdicts``
 
     @staticmethod
     def unscored(row: int) -> ScoredEvidence:
@@ -175,7 +176,7 @@ class Episodes:
         policy: the settings of the alarms.
         maintenance: (start_ns, end_ns, assets) in which no anomaly opens; no assets means all.
 
-    ``suppressed`` counts the episodes that maintenance suppressed: runs of rows above the threshold.
+    ``suppressed`` counts the episodes that maintenance suppressed: runs of rows that would open one.
     """
 
     def __init__(
@@ -201,16 +202,13 @@ class Episodes:
             known = self.assets[asset] = AssetEpisodes()
         return known
 
-    def cannot_change(self, asset: str, score: float, closing: float) -> bool:
+    def cannot_change(self, asset: str, score: float, closing: float, jump: float = 0.0) -> bool:
         """True if a scored row cannot change an episode, so that no ``ScoredEvidence`` is needed for it."""
-        known = self.assets.get(asset)
+        known, low = self.assets.get(asset), score <= closing and not jump > 1.0
         if known is None:
-            return score <= closing
+            return low
         return (
-            score <= closing
-            and known.alarm.state is State.INACTIVE
-            and not known.alarm.recent
-            and known.above_since < 0
+            low and known.alarm.state is State.INACTIVE and not known.alarm.recent and known.above_since < 0
         )
 
     def scored(
@@ -227,7 +225,7 @@ class Episodes:
         Args:
             asset: whose row it is.
             evidence: of the row.
-            threshold: of ``Detector``; a score above it opens.
+            threshold: of ``Detector``; a score above it opens, as a jump beyond its limit does.
             closing: of ``Detector``; a score up to it closes.
             model: its version.
             calibration: ``full`` or ``provisional``.
@@ -241,12 +239,12 @@ class Episodes:
             return frozen is not None and frozen.alarm.state is State.FIRING, []
         self._suppressed_runs.pop(asset, None)
         known = self.of(asset)
-        if evidence.score > closing:
+        if evidence.score > closing or evidence.jump > 1.0:
             if known.above_since < 0:
                 known.above_since = evidence.row
         else:
             known.above_since = -1
-        state = known.alarm.step(evidence.score, threshold, closing, self.policy)
+        state = known.alarm.step(evidence.score, threshold, closing, self.policy, evidence.jump)
         if known.above_since >= 0 or state is not State.INACTIVE:
             known.peaks = _extended(known.peaks, evidence.sensors)
         key = (AlertKind.ANOMALY, None)
@@ -343,13 +341,14 @@ class Episodes:
         self, asset: str, evidence: ScoredEvidence, threshold: float, closing: float
     ) -> None:
         """Count an episode that would have opened; rows far from the threshold need not be passed."""
-        if not evidence.score > closing:
+        opens = evidence.score > threshold or evidence.jump > 1.0
+        if not (opens or evidence.score > closing):
             self._suppressed_runs.pop(asset, None)
             return
         row, above = self._suppressed_runs.get(asset, (-1, False))
         above &= row >= 0 and evidence.row - row <= self.spec.hop
-        self.suppressed += evidence.score > threshold and not above
-        self._suppressed_runs[asset] = evidence.row, above or evidence.score > threshold
+        self.suppressed += opens and not above
+        self._suppressed_runs[asset] = evidence.row, above or opens
 
     def _drop_if_inactive(self, asset: str, known: AssetEpisodes) -> None:
         """Drop an asset without state: ``assets`` has only those whose next row may change something."""

@@ -16,6 +16,8 @@ import numpy as np
 
 from daemon.domain import Floats, Mask
 
+SCORED = -1.0
+"""In the place of a jump: a score above the threshold has been seen, and tells more."""
 MOST_OF_IT = 0.9
 """The share of an episode that the sensors it is blamed on have together. Nearly every sensor has some share."""
 
@@ -30,10 +32,16 @@ class SensorEvidence:
     before: Floats  # the same, median over the window
     observed: Floats
     expected: Floats
+    jump: Floats  # share of its limit where that alone opens an anomaly, else 0; ``SCORED``: the score does
 
     @staticmethod
     def read(
-        error: Floats, residual: Floats, deviation: Floats, observed: Floats, expected: Floats
+        error: Floats,
+        residual: Floats,
+        deviation: Floats,
+        observed: Floats,
+        expected: Floats,
+        jump: Floats | None = None,
     ) -> SensorEvidence:
         """The evidence of a window's newest row.
 
@@ -47,6 +55,7 @@ class SensorEvidence:
             observed: (C,) the newest row, raw.
             expected: (C,) the same as decoded; NaN for a sensor that training never saw, which then has
                 no deviation either.
+            jump: (C,) shares of their limits, of ``Verdicts``; None where the score is above the threshold.
         """
         error, residual, observed, expected = (
             np.asarray(values, np.float64) for values in (error, residual, observed, expected)
@@ -55,7 +64,8 @@ class SensorEvidence:
         count = np.isfinite(deviation).sum(0)
         middle = (np.maximum(count, 1) - 1) // 2  # sorting puts NaN last
         before = np.take_along_axis(np.sort(deviation, axis=0), middle[None], 0)[0]
-        return SensorEvidence(error, residual, deviation[-1], before, observed, expected)
+        jumped = np.full(len(error), SCORED) if jump is None else np.where(jump > 1.0, jump, 0.0)
+        return SensorEvidence(error, residual, deviation[-1], before, observed, expected, jumped)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,12 +79,14 @@ class PeakEvidence:
     before: Floats  # where it stood when the scores began to rise
     observed: Floats  # with ``expected``, where the residual was largest
     expected: Floats
+    jump: Floats  # ``SCORED`` from the first score above the threshold on
 
     @staticmethod
     def since(row: SensorEvidence) -> PeakEvidence:
         """The peaks of an episode whose first row this is."""
         nothing = np.full(len(row.error), np.nan)
-        return PeakEvidence(nothing, nothing, nothing, nothing, row.before, nothing, nothing).grown(row)
+        zero = np.zeros(len(row.error))
+        return PeakEvidence(nothing, nothing, nothing, nothing, row.before, nothing, nothing, zero).grown(row)
 
     def grown(self, row: SensorEvidence) -> PeakEvidence:
         """The peaks with one more row; a sensor that is missing in it keeps its own."""
@@ -89,6 +101,7 @@ class PeakEvidence:
             before,
             np.where(beyond, row.observed, self.observed),
             np.where(beyond, row.expected, self.expected),
+            np.where(np.minimum(self.jump, row.jump) < 0, SCORED, np.maximum(self.jump, row.jump)),
         )
 
     def shares(self) -> Floats:
@@ -101,11 +114,16 @@ class PeakEvidence:
         from its mean is where the other sensors predict it. A product of magnitudes finds the faulty
         sensors better than an average of ranks, which loses the magnitudes (measured in
         ``tests/bench/attribution.py``).
+
+        While only jumps have opened the episode, the sensors that jumped have ``MOST_OF_IT``, by their jumps.
         """
         evidence = np.stack([self.error, self.residual, self.change, self.deviation])
         size = np.expm1(np.log1p(np.fmax(evidence, 0.0)).mean(0))
         total = size.sum()
-        return np.asarray(size / total if total > 0 else size)
+        share = size / total if total > 0 else size
+        if self.jump.max(initial=0.0) > 0:
+            share = MOST_OF_IT * self.jump / self.jump.sum() + (1.0 - MOST_OF_IT) * share
+        return np.asarray(share)
 
     def blamed(self) -> Mask:
         """(C,) the fewest sensors whose shares add up to ``MOST_OF_IT``."""

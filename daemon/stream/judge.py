@@ -326,7 +326,8 @@ class Judge:
         assert detector is not None
         closing = detector.closing
         # An asset that is not near an alarm, and was not before, has no episode that could change.
-        high = verdicts.score > closing
+        jump = verdicts.largest_jump
+        high = (verdicts.score > closing) | (jump > 1.0)
         sustained = verdicts.sustained
         beyond = np.zeros(len(verdicts.score), bool)
         if sustained is not None:
@@ -339,7 +340,7 @@ class Judge:
             if not np.isfinite(score):
                 judgement.firing[i] = self._is_firing(asset)
                 continue
-            if not self._episodes.cannot_change(asset, score, closing):
+            if not self._episodes.cannot_change(asset, score, closing, float(jump[j])):
                 judgement.firing[i], events = self._episodes.scored(
                     asset,
                     self._evidence_of(scored, j),
@@ -385,11 +386,16 @@ class Judge:
                 scores[name] = PartScore(
                     value, detector.part_thresholds[name], float(getattr(verdicts, f"p_{name}")[j])
                 )
-        scores["combined"] = PartScore(float(verdicts.score[j]), detector.threshold)
+        score = float(verdicts.score[j])
+        scores["combined"] = PartScore(score, detector.threshold)
+        jump, largest = verdicts.jump, 0.0
+        if jump is not None:
+            largest = float(np.fmax.reduce(jump[j], initial=0.0))
+            scores["jump"] = PartScore(largest, 1.0)
         first_offset = int(chunk.first_offsets[w])
         return ScoredEvidence(
             int(rows.rows[i]),
-            float(verdicts.score[j]),
+            score,
             scores,
             SensorEvidence.read(
                 verdicts.error[j],
@@ -397,11 +403,13 @@ class Judge:
                 window,
                 rows.values[i],
                 scored.evidence.expected[j],
+                None if jump is None or score > detector.threshold else jump[j],
             ),
             _unobserved_share(window, 0 if chunk.held_in_window is None else int(chunk.held_in_window[i])),
             first_offset if first_offset < NO_RECORD else int(rows.offsets[i]),
             int(rows.last_offsets[i]),
             verdict=partial(self._cause, window, rows.conditions[i], verdicts, j),
+            jump=largest,
         )
 
     def _cause(

@@ -53,7 +53,7 @@ from daemon.domain import (
 from daemon.mapping import PLAIN
 from daemon.stream.identity import digest
 
-SCHEMA = 9
+SCHEMA = 10
 SEPARATOR = "\x1f"
 READ_AT_ONCE = 5_000
 """Records that are walked through between two pauses."""
@@ -110,7 +110,7 @@ class AlarmState(msgspec.Struct, frozen=True, array_like=True):
     recent: int
     resting: int
     above_since: int
-    peaks: bytes | None  # ``attribution.PeakEvidence``, (7, C)
+    peaks: bytes | None  # ``attribution.PeakEvidence``, (8, C)
     deviation: bytes | None  # ``deviation.Deviation``, (8, C)
     open: list[EpisodeState]
 

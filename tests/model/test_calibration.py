@@ -26,7 +26,7 @@ from daemon.model.calibration import (
     usual_level,
 )
 from daemon.model.crossfit import CrossFit, HeldOutPiece, crossfit
-from daemon.model.promotion import scores_of
+from daemon.model.promotion import judged
 from daemon.model.training import Architecture, CalibrationTarget, fit_models, train
 from tests.model.conftest import QUICK, SPEC, machine, trained
 from tests.naive import replayed_episodes
@@ -140,8 +140,11 @@ def test_held_out_normal_rows_realise_about_the_budget_at_any_hop(hop: int) -> N
     bundle = train(history, spec, replace(QUICK, kind="ppca"), CalibrationTarget(AlarmPolicy(), budget, 60))
     detector = bundle.detector()
     fresh = [Segment(f"p{i}", 7, machine(6 * day, 60 + i)) for i in range(3)]
-    scores = [scores_of(detector, segment, hop) for segment in fresh]
-    opened = sum(episodes(firing(one, detector.threshold, detector.closing, AlarmPolicy())) for one in scores)
-    allowed = budget.episodes_per_day * sum(np.isfinite(one).sum() for one in scores) * hop / day
+    rows = [judged(detector, segment, hop) for segment in fresh]
+    opened = sum(
+        episodes(firing(scores, detector.threshold, detector.closing, AlarmPolicy(), jumps))
+        for scores, jumps in rows
+    )
+    allowed = budget.episodes_per_day * sum(np.isfinite(one).sum() for one, _ in rows) * hop / day
     assert allowed == pytest.approx(6 * 6 * 3, rel=0.02)
     assert 0.5 < opened / allowed < 1.5

@@ -127,7 +127,27 @@ def test_an_empty_window_is_no_evidence_and_moves_nothing(detector: BundleDetect
     assert np.isnan(verdicts.score[0])
     assert np.isnan(verdicts.kl[0])
     assert np.isnan(verdicts.error[0]).all()
-    assert (state == 0.7).all()
+    P = detector.calibrated.states
+    assert (np.delete(state, np.s_[2 * P : 2 * P + 8], 1) == 0.7).all()
+    assert (state[:, 2 * P : 2 * P + 8] == 0.0).all()  # the next row is not adjacent to one that is known
+
+
+def test_a_spike_that_scores_low_is_a_jump_of_its_sensor(detector: BundleDetector) -> None:
+    values = machine(300, 8)
+    values[200, 2] += 12 * 60.0  # sd of its noise
+    base = detector.fresh_baseline("a")[None]
+    batch = windows(values)
+    slots = np.zeros(len(batch.values), np.int64)
+    whole = detector.judge(detector.infer(batch), base.copy(), slots).jump
+    assert whole is not None
+    at = 200 - 15
+    assert np.flatnonzero((whole > 1.0).any(1)).tolist() == [at, at + 1]
+    assert whole[at].argmax() == 2
+    state = base.copy()
+    for i in range(len(slots)):  # row by row, as it arrives
+        one = detector.judge(detector.infer(batch.take(np.array([i]))), state, slots[:1]).jump
+        assert one is not None
+        np.testing.assert_allclose(one[0], whole[i], rtol=1e-4, atol=1e-4)
 
 
 def test_an_incomplete_window_is_filled_but_not_scored(detector: BundleDetector) -> None:

@@ -162,14 +162,14 @@ def opening(bundle: Bundle, count: int) -> Bundle:
         threshold = score * (1 - 1e-9)
         if episodes(firing(scores, threshold, 0.9 * threshold, AlarmPolicy())) == count:
             calibration = dataclasses.replace(
-                bundle.calibration, threshold=threshold, closing=0.9 * threshold
+                bundle.calibration, threshold=threshold, closing=0.9 * threshold, jump_limit=np.full(4, 1e6)
             )
             return dataclasses.replace(bundle, calibration=calibration)
     raise AssertionError(f"no threshold gives {count} episodes")
 
 
 def silent(bundle: Bundle) -> Bundle:
-    calibration = dataclasses.replace(bundle.calibration, threshold=1e6)
+    calibration = dataclasses.replace(bundle.calibration, threshold=1e6, jump_limit=np.full(4, 1e6))
     return dataclasses.replace(bundle, calibration=calibration)
 
 

@@ -5,17 +5,21 @@ from __future__ import annotations
 import numpy as np
 
 from daemon.stream.alerts import ScoredEvidence
-from daemon.stream.attribution import SensorEvidence
+from daemon.stream.attribution import SCORED, SensorEvidence
 
 SENSORS = ("Pressure", "Current", "Flow")
 NAN = float("nan")
 
 
-def sensors(error: object, residual: object, deviation: object, before: object = 0.0) -> SensorEvidence:
+def sensors(
+    error: object, residual: object, deviation: object, before: object = 0.0, jump: object = SCORED
+) -> SensorEvidence:
     """One row's; observed is the deviation and 0 expected."""
     far = np.array(deviation, float)
-    same = [np.broadcast_to(np.asarray(one, float), far.shape) for one in (error, residual, before, 0.0)]
-    return SensorEvidence(same[0], same[1], far, same[2], far, same[3])
+    same = [
+        np.broadcast_to(np.asarray(one, float), far.shape) for one in (error, residual, before, 0.0, jump)
+    ]
+    return SensorEvidence(same[0], same[1], far, same[2], far, same[3], same[4])
 
 
 def scored_row(

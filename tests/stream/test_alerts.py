@@ -15,13 +15,15 @@ from daemon.domain import (
     AlertEvent,
     AlertKind,
     InputPartition,
+    PartScore,
     Phase,
+    Severity,
     StreamSpec,
 )
 from daemon.stream.alerts import ALIKE, STORM, Episodes, EpisodeStart, ScoredEvidence
 from daemon.stream.encoding import encode
 from tests.stream.clocks import SPEC
-from tests.stream.evidence import NAN, SENSORS, scored_row
+from tests.stream.evidence import NAN, SENSORS, scored_row, sensors
 
 T, CLOSING = 3.0, 2.7
 """The threshold, and the level at which an episode closes."""
@@ -32,7 +34,7 @@ def play(*findings: ScoredEvidence, policy: AlarmPolicy | None = None) -> list[A
     episodes = Episodes(StreamSpec("pumps", SENSORS), InputPartition("t", 0), policy or AlarmPolicy())
     emitted: list[AlertEvent] = []
     for one in findings:
-        if not episodes.cannot_change("p", one.score, CLOSING):
+        if not episodes.cannot_change("p", one.score, CLOSING, one.jump):
             emitted += episodes.scored("p", one, T, CLOSING, "m", "full")[1]
     return emitted
 
@@ -287,3 +289,29 @@ def test_drift_alerts_of_two_partitions_have_different_ids() -> None:
     assert len({event.id for event in emitted}) == 4
     sources = [json.loads(encode(event, datetime.now(UTC)).value)["source"] for event in emitted]
     assert sources == [f"/anomalyd/pumps/sensors.pumps/{number}" for number in (0, 0, 1, 1)]
+
+
+def test_a_jump_opens_an_anomaly_beside_a_low_score_and_names_its_sensor() -> None:
+    low = scored_row(1, 0.5, [2.0, 0.1, 0.1])
+    scores = {"combined": PartScore(0.5, T), "jump": PartScore(2.5, 1.0)}
+    jumped = replace(
+        low,
+        row=2,
+        scores=scores,
+        jump=2.5,
+        sensors=sensors([2.0, 0.1, 0.1], [2.0, 0.1, 0.1], [2.0, 0.1, 0.1], jump=[0.0, 2.5, 0.0]),
+    )
+    opened, closed = play(low, jumped, replace(low, row=3), policy=AlarmPolicy(refractory=0))
+    assert (opened.phase, opened.onset_ns, closed.phase) == (Phase.OPENED, 2 * SECOND_NS, Phase.CLOSED)
+    assert opened.contributors[0].sensor == "Current"
+    assert opened.severity is Severity.WARNING
+    assert "a jump of 2.5 times its limit; Current" in opened.summary
+    message = json.loads(encode(opened, datetime(2026, 1, 1, tzinfo=UTC)).value)
+    assert message["data"]["scores"]["jump"] == {"value": 2.5, "threshold": 1.0}
+
+
+def test_a_jump_under_maintenance_is_counted() -> None:
+    episodes = made([between(10, 20)])
+    for row in (9, 10, 11, 13, 20):
+        episodes.scored("p", replace(scored_row(row, 0.0, [0.0] * 3), jump=2.0), T, CLOSING, "m", "full")
+    assert episodes.suppressed == 2

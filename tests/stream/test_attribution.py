@@ -55,3 +55,18 @@ def test_a_sensor_that_is_missing_keeps_its_peak() -> None:
     np.testing.assert_array_equal(peaks.error, [2.0, 3.0])
     np.testing.assert_array_equal(peaks.residual, [2.0, 3.0])
     np.testing.assert_array_equal(peaks.observed, [1.0, 1.0])
+
+
+def test_the_sensor_that_jumped_is_blamed_until_a_score_tells_more() -> None:
+    usual = [5.0, 1.0, 0.5]
+    peaks = PeakEvidence.since(sensors(usual, usual, usual, jump=[0.0, 3.0, 1.0]))
+    shares = peaks.shares()
+    assert shares.sum() == pytest.approx(1.0)
+    assert np.argsort(-shares).tolist() == [1, 2, 0]
+    assert peaks.blamed().tolist() == [False, True, True]
+    for row in (sensors(usual, usual, usual), sensors(0.0, 0.0, [0.0] * 3, jump=[0.0, 9.0, 0.0])):
+        peaks = peaks.grown(row)
+        assert peaks.shares().argmax() == 0
+    window = np.zeros((4, 3))
+    row = SensorEvidence.read(window[0], window[0], window, window[0], window[0], np.array([1.0, NAN, 1.5]))
+    np.testing.assert_array_equal(row.jump, [0.0, 0.0, 1.5])  # up to its limit is none

@@ -101,6 +101,7 @@ def before(track: Track, onset: int) -> Floats:
 def blame(track: Track, first: int, stop: int) -> Floats:
     """(C,) shares of the sensors over windows ``first .. stop - 1``, as in an alert at the last of them."""
     peaks: PeakEvidence | None = None
+    scores, jump = track.verdicts.score, track.verdicts.jump
     for i in range(first, stop):
         window = track.window(i)
         row = SensorEvidence.read(
@@ -109,6 +110,7 @@ def blame(track: Track, first: int, stop: int) -> Floats:
             track.detector.scaling.of(window),
             window[-1],
             track.evidence.expected[i],
+            None if jump is None or scores[i] > track.detector.threshold else jump[i],
         )
         peaks = PeakEvidence.since(row) if peaks is None else peaks.grown(row)
     assert peaks is not None

@@ -73,10 +73,10 @@ def judge_in_slices(
         due = (first[which] + at) % chain.hop == 0
         which, at = which[due], at[due]
         if len(which):
-            scores = batch.scores(detector, which, at)
+            scores, jumps = batch.judge(detector, which, at)
             for f in open_.tolist():
                 mine = which == f
-                rows_on = _fires(alarms[f], scores[mine], chain)
+                rows_on = _fires(alarms[f], scores[mine], jumps[mine], chain)
                 if rows_on is not None:
                     found[f] = Verdict(int(at[mine][rows_on]) - lead, AlertKind.ANOMALY)
             open_ = np.array([f for f in open_.tolist() if not _is_found(found[f])], np.int64)
@@ -125,8 +125,8 @@ class _InjectedBatch:
         baseline = np.stack([place.baseline for place, _ in tried])
         return _InjectedBatch(tried, values, scaling.of(values), baseline)
 
-    def scores(self, detector: Detector, which: Ints, at: Ints) -> Floats:
-        """(B,) scores of the windows that end at rows ``at`` of trials ``which``; moves their baselines on."""
+    def judge(self, detector: Detector, which: Ints, at: Ints) -> tuple[Floats, Floats]:
+        """(B,) scores and largest jumps at rows ``at`` of trials ``which``; moves their baselines on."""
         L = detector.window
         windows = np.lib.stride_tricks.sliding_window_view(self.units, L, axis=1)[which, at - L + 1]
         places = [place for place, _ in self.tried]
@@ -140,16 +140,18 @@ class _InjectedBatch:
             labels,
             scaled=np.ascontiguousarray(windows.transpose(0, 2, 1)),  # (B, L, C)
         )
-        return detector.judge(detector.infer(batch), self.baseline, which, static=False).score
+        verdicts = detector.judge(detector.infer(batch), self.baseline, which, static=False)
+        return verdicts.score, verdicts.largest_jump
 
 
-def _fires(alarm: Alarm, scores: Floats, chain: DetectionChain) -> int | None:
-    """The first of these scores at which an episode fires; moves the alarm machine on up to there."""
+def _fires(alarm: Alarm, scores: Floats, jumps: Floats, chain: DetectionChain) -> int | None:
+    """The first of these rows at which an episode fires; moves the alarm machine on up to there."""
     threshold, closing = chain.detector.threshold, chain.detector.closing
-    if alarm.state is State.INACTIVE and not alarm.recent and not (scores > threshold).any():
+    opens = (scores > threshold) | (jumps > 1.0)
+    if alarm.state is State.INACTIVE and not alarm.recent and not opens.any():
         return None
-    for i, score in enumerate(scores.tolist()):
-        if score == score and alarm.step(score, threshold, closing, chain.policy) is State.FIRING:
+    for i, (score, jump) in enumerate(zip(scores.tolist(), jumps.tolist(), strict=True)):
+        if score == score and alarm.step(score, threshold, closing, chain.policy, jump) is State.FIRING:
             return i
     return None
 

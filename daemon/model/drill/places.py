@@ -102,7 +102,7 @@ def _candidates(
     alarm = Alarm()
     quiet = np.ones(T, bool)
     before: list[tuple[int, Floats, tuple[State, int, int]]] = []
-    scores = np.full(T, np.nan)
+    scores, jumps = np.full((2, T), np.nan)
     for low in range(L - 1, T, CHUNK):
         due = np.arange(low, min(low + CHUNK, T))
         cuts = [b for b in begins if low <= b < low + CHUNK]
@@ -128,12 +128,12 @@ def _candidates(
             if len(some) and evidence is not None and baseline is not None:
                 slots = np.zeros(len(some), np.int64)
                 verdicts = detector.judge(evidence.take(some), baseline, slots, static=False)
-                scores[ended[some]] = verdicts.score
+                scores[ended[some]], jumps[ended[some]] = verdicts.score, verdicts.largest_jump
             for row in range(at, cut):
                 score = float(scores[row])
                 state = alarm.state
                 if score == score:
-                    state = alarm.step(score, detector.threshold, detector.closing, policy)
+                    state = alarm.step(score, detector.threshold, detector.closing, policy, float(jumps[row]))
                 quiet[row] = state not in (State.FIRING, State.RECOVERING)
             if cut < low + len(due) and baseline is not None:
                 before.append((cut, baseline[0].copy(), (alarm.state, alarm.recent, alarm.resting)))
