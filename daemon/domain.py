@@ -530,6 +530,10 @@ class DriftRecord:
     latent_threshold: float
     residual_threshold: float
     verdict: str  # ok | drift | insufficient
+    reading_sum: tuple[float, ...] = ()  # per sensor, in training sd from the training mean
+    reading_square_sum: tuple[float, ...] = ()
+    expected_sum: tuple[float, ...] = ()  # of what the model decoded, in the same units
+    explained: int = 0  # windows left out of all sums: an open episode of their asset explains them
 
 
 @dataclass(frozen=True, slots=True)

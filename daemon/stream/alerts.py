@@ -144,6 +144,9 @@ class EpisodeStart:
     severity: Severity = Severity.WARNING
     clock_offset_ns: int | None = None  # of a skewed clock, how far it is ahead of the fleet's
     unread: Mapping[str, int] = field(default_factory=dict)  # of a silent sensor, see ``AlertEvent``
+    contributors: Sequence[
+        Contributor
+    ] = ()  # of a drift; those of scored episodes follow from their evidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -483,9 +486,14 @@ class Episodes:
         )
         known.open[(kind, sensor)] = episode
         event = self._message(episode, asset, Phase.OPENED, evidence, model, calibration)
-        if start.clock_offset_ns is None and not start.unread:
+        if start.clock_offset_ns is None and not start.unread and not start.contributors:
             return event
-        event = replace(event, clock_offset_ns=start.clock_offset_ns, unread=dict(start.unread))
+        event = replace(
+            event,
+            clock_offset_ns=start.clock_offset_ns,
+            unread=dict(start.unread),
+            contributors=start.contributors or event.contributors,
+        )
         return replace(event, summary=summary(event))
 
     def _place_of(self, kind: AlertKind) -> tuple[object, ...]:

@@ -301,6 +301,9 @@ class Judge:
             some.posterior[has_score],
             some.residual[has_score],
             verdicts.kl[has_score],
+            detector.scaling.of(chunk.rows.values[which[has_score]]).astype(np.float64),
+            detector.scaling.of(some.expected[has_score]).astype(np.float64),
+            np.zeros(int(has_score.sum()), bool),  # what episodes explain is known once they have moved on
         )
 
     def _begin_baselines(self, rows: RowBatch, which: Ints) -> None:

@@ -53,7 +53,7 @@ from daemon.domain import (
 from daemon.mapping import PLAIN
 from daemon.stream.identity import digest
 
-SCHEMA = 9
+SCHEMA = 10
 SEPARATOR = "\x1f"
 READ_AT_ONCE = 5_000
 """Records that are walked through between two pauses."""
@@ -348,6 +348,8 @@ class SumsState(msgspec.Struct, frozen=True, array_like=True):
     latent: bytes
     residual: bytes
     kl: float
+    readings: bytes
+    explained: int
 
 
 class ReferenceState(msgspec.Struct, frozen=True, array_like=True):
