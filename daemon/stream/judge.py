@@ -117,6 +117,7 @@ class Judge:
         self._calendar = Calendar(spec)
         self._baseline: Floats = np.empty((assets.capacity, 0))  # (N, P) by slot
         self._begun = assets.column(bool, False)
+        self._ignored: Mask = np.array([rule.alert.ignore for rule in spec.rules], bool)
         assets.register(self)
 
     # -------------------------------------------------------------- state
@@ -399,7 +400,7 @@ class Judge:
                 scored.evidence.residual[j],
                 window,
                 rows.values[i],
-                scored.evidence.expected[j],
+                np.where(self._ignored, np.nan, scored.evidence.expected[j]),
             ),
             _unobserved_share(window, 0 if chunk.held_in_window is None else int(chunk.held_in_window[i])),
             first_offset if first_offset < NO_RECORD else int(rows.offsets[i]),

@@ -52,6 +52,9 @@ class SilenceMonitor:
         self._clock = ingest.clock
         self._episodes = episodes
         self._silent_rows = max(spec.silent_after_ns // spec.period_ns, 1)
+        self._ignored: Mask = np.array(
+            [rule.alert.ignore for rule in spec.rules], bool
+        )  # (C,) never silent or stuck
         self._sensor_silent_rows: Ints = np.array(silent_rows(spec), np.int64)  # (C,)
         self._received: Ints = np.array(received_places(spec), np.int64)  # (C,)
         self._silent = assets.column(bool, False)
@@ -121,7 +124,7 @@ class SilenceMonitor:
         """
         rows, observed = chunk.rows, chunk.observed[i]
         asset, slot, row = rows.assets[i], int(rows.slots[i]), int(rows.rows[i])
-        silent = ~observed & (row - last >= self._sensor_silent_rows)
+        silent = ~observed & (row - last >= self._sensor_silent_rows) & ~self._ignored
         known = self._silent_sensors.get(asset, set())
         outputs: list[Output] = []
         if not silent.any() and not known:
@@ -156,7 +159,7 @@ class SilenceMonitor:
         longest = np.minimum(longest_constant, 1 << 60)  # keeps the margin from overflowing
         limit = np.maximum(STUCK_MARGIN * longest, STUCK_MARGIN * self.spec.window)
         still, observed = chunk.seen.still, chunk.observed
-        stuck = observed & (still >= limit)
+        stuck = observed & (still >= limit) & ~self._ignored
         if not self._stuck and not stuck.any():
             return outputs, with_stuck
         sensors, kind = self.spec.sensors, AlertKind.SENSOR_STUCK
