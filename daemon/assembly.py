@@ -103,6 +103,18 @@ def read_as(spec: StreamSpec) -> dict[str, dict[str, Any]]:
     return found
 
 
+def alert_rules(spec: StreamSpec) -> dict[str, dict[str, Any]]:
+    """By sensor, what of it may raise no alert, in the keys of the configuration; only what is not plain.
+
+    A model's thresholds are found with these rules, so it must judge with them.
+    """
+    return {
+        name: dict(rule.alert.facts())
+        for name, rule in zip(spec.sensors, spec.rules, strict=True)
+        if rule.alert.excuses
+    }
+
+
 def hold_rows(spec: StreamSpec) -> tuple[int, ...]:
     """Per sensor, for how many rows its last value stands for a missing one."""
     return tuple(rule.hold_ns // spec.period_ns for rule in spec.rules)

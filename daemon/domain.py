@@ -205,6 +205,7 @@ class AlarmPolicy:
     of: int = 1  # ... among this many newest
     hysteresis: float = 0.8  # calibration lets it close at score <= hysteresis * threshold, or lower
     refractory: int = 0  # rows for which a closed episode may be continued
+    critical_ratio: float = 2.0  # a score above this many thresholds is critical
 
 
 @dataclass(frozen=True, slots=True)
@@ -414,7 +415,7 @@ class Phase(StrEnum):
 
 
 class Severity(StrEnum):
-    """How urgent: ``critical`` is a score above twice the threshold, or a silent asset."""
+    """How urgent: ``critical`` is a score far above the threshold (``AlarmPolicy.critical_ratio``), or a silent asset."""
 
     WARNING = "warning"
     CRITICAL = "critical"
@@ -467,8 +468,7 @@ class AlertEvent:
     last_offset: int = -1
     clock_offset_ns: int | None = None  # of a skewed clock: how far it is ahead of the fleet's
     verdict: str | None = None  # the kind of cause, where such verdicts are reliable enough
-    unread: Mapping[str, int] = field(default_factory=dict)
-    """Of a silent sensor, when it opens: the values that came since the last number and gave none, by fault."""
+    unread: Mapping[str, int] = field(default_factory=dict)  # of a silent sensor: lost values, by fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -530,6 +530,10 @@ class DriftRecord:
     latent_threshold: float
     residual_threshold: float
     verdict: str  # ok | drift | insufficient
+    reading_sum: tuple[float, ...] = ()  # per sensor, in training sd from the training mean; and of squares
+    reading_square_sum: tuple[float, ...] = ()
+    expected_sum: tuple[float, ...] = ()  # of what the model decoded, in the same units
+    explained: int = 0  # windows left out of all sums: an open episode of their asset explains them
 
 
 @dataclass(frozen=True, slots=True)

@@ -279,6 +279,54 @@ class Component(StrEnum):
     SIN = "sin"
 
 
+class Direction(StrEnum):
+    """On which side of what is expected a sensor's values matter."""
+
+    BOTH = "both"
+    ABOVE = "above"
+    BELOW = "below"
+
+
+@dataclass(frozen=True, slots=True)
+class AlertRule:
+    """What of one sensor may raise an alert; see ``model.rules`` for how the first four act."""
+
+    direction: Direction = Direction.BOTH
+    min_deviation: float = (
+        0.0  # a smaller distance from what is expected does not matter; in the sensor's unit
+    )
+    min_share: float = 0.0  # the same as a share of the expected value
+    ignore: bool = False  # context for the model, never evidence, never silent or stuck
+    critical_ratio: float | None = (
+        None  # shares of the threshold above which it is critical; None: the stream's
+    )
+
+    @property
+    def excuses(self) -> bool:
+        """Whether any value counts as expected because of it."""
+        return self.facts() != {}
+
+    def facts(self) -> dict[str, object]:
+        """What acts on measurements, in the keys of the configuration; only what does anything."""
+        made: dict[str, object] = {}
+        made |= {"direction": self.direction.value} if self.direction is not Direction.BOTH else {}
+        made |= {"min_deviation": self.min_deviation} if self.min_deviation else {}
+        made |= {"min_deviation": f"{100.0 * self.min_share:.9g}%"} if self.min_share else {}
+        return made | ({"ignore": True} if self.ignore else {})
+
+    @staticmethod
+    def of(facts: Mapping[str, object]) -> AlertRule:
+        """The inverse of ``facts``; ValueError or TypeError where they are none."""
+        least = facts.get("min_deviation", 0.0)
+        share = float(least[:-1]) / 100.0 if isinstance(least, str) else 0.0
+        return AlertRule(
+            Direction(str(facts.get("direction") or Direction.BOTH)),
+            0.0 if isinstance(least, str) else float(least),  # type: ignore[arg-type]  # else a TypeError
+            share,
+            facts.get("ignore", False) is True,
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class SensorRule:
     """What is done with the values of one sensor, whatever messages they come in.
@@ -299,6 +347,7 @@ class SensorRule:
     component: Component | None = None  # of an angle: this sensor of the stream is one of its two numbers ...
     component_of: str = ""  # ... and this is the sensor's name
     unit: str | None = None  # of its raw numbers; those that come in another one are converted, or masked
+    alert: AlertRule = AlertRule()  # what of it may raise an alert
 
 
 PLAIN = SensorRule()

@@ -6,6 +6,7 @@ that quotes the value and states the rule. The annotated types at the end are wh
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from datetime import timedelta
@@ -122,6 +123,16 @@ def parse_cpu_share(value: Any) -> Any:
     if not 0.0 <= share <= 0.5:
         raise ValueError(f"{shown(value)} is more than half a CPU: at most 50%")
     return share
+
+
+def parse_min_deviation(value: Any) -> Any:
+    """A distance in the sensor's unit as a number, or ``5%`` of the expected value as that text; not negative."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0.0 <= value < math.inf:
+        return float(value)
+    match = re.fullmatch(rf"\s*({NUMBER})\s*(%?)\s*", value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError(f"{shown(value)} is no distance: write 0.5, in the sensor's unit, or 5%")
+    return f"{match[1]}%" if match[2] else float(match[1])
 
 
 def positive(value: timedelta) -> timedelta:

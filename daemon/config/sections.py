@@ -35,6 +35,7 @@ from daemon.config.notation import (
     one_or_more,
     parse_budget,
     parse_cpu_share,
+    parse_min_deviation,
     parse_persistence,
 )
 from daemon.config.presets import CUSTOM, mapping_of
@@ -52,7 +53,16 @@ from daemon.domain import (
     to_ns,
     zone_of,
 )
-from daemon.mapping import PLAIN, Component, InputMapping, Reduce, RegistryAddress, SensorRule
+from daemon.mapping import (
+    PLAIN,
+    AlertRule,
+    Component,
+    Direction,
+    InputMapping,
+    Reduce,
+    RegistryAddress,
+    SensorRule,
+)
 
 INSTANTS = (datetime(1970, 1, 1, tzinfo=UTC), datetime(2262, 1, 1, tzinfo=UTC))
 MAX_ROWS = 100_000_000
@@ -154,6 +164,10 @@ class SensorSection(Section):
     long as ``hold`` the last value stands for a missing one. ``unit`` is that of its raw numbers: where messages say
     another one (``input.unit``), their numbers are converted, or masked where the two have nothing in common. Without
     ``input.unit`` it would do nothing, and is refused.
+
+    What of it may raise an alert: values above or below what is expected (``direction``), that differ from it by at
+    least ``min_deviation`` (in its unit, of a counter per second, or per cent of the expected value); ``ignore``: none,
+    it is only context; ``critical_ratio`` instead of ``alerts.critical_ratio`` where it is blamed most.
     """
 
     range: tuple[float, float] | None = None
@@ -167,6 +181,10 @@ class SensorSection(Section):
     hold: Duration | None = None
     counter: bool = False
     angle: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    direction: Direction = Direction.BOTH
+    min_deviation: Annotated[float | str, BeforeValidator(parse_min_deviation)] = 0.0
+    ignore: bool = False
+    critical_ratio: Annotated[float, Field(ge=1, allow_inf_nan=False)] | None = None
 
     def channels(self, name: str) -> list[tuple[str, SensorRule, tuple[float, float] | None]]:
         """What the sensor of this name is in the stream: itself, or the components of an angle; rule and range."""
@@ -189,7 +207,13 @@ class SensorSection(Section):
             self.counter,
             self.angle,
             unit=self.unit,
+            alert=self.alert_rule(),
         )
+
+    def alert_rule(self) -> AlertRule:
+        """What of it may raise an alert."""
+        stated = {name: getattr(self, name) for name in ("direction", "min_deviation", "ignore")}
+        return replace(AlertRule.of(stated), critical_ratio=self.critical_ratio)
 
     @model_validator(mode="after")
     def _sensible(self) -> Self:
@@ -199,6 +223,10 @@ class SensorSection(Section):
             )
         if self.angle is not None and self.counter:
             raise ValueError("counter and angle: a value that wraps is no counter; write one of the two")
+        if self.angle is not None and (self.direction is not Direction.BOTH or self.min_deviation != 0.0):
+            raise ValueError(
+                "an angle has no direction and no min_deviation: the model is given two numbers of it"
+            )
         if self.angle is not None and self.reduce not in (Reduce.FIRST, Reduce.LAST):
             raise ValueError(f"reduce: {self.reduce} of an angle says nothing, as it wraps; write last")
         return self
@@ -268,6 +296,8 @@ class StreamSection(Section):
                     f"sensors.{name}.hold {sensor.hold} is shorter than the period {self.period}"
                 )
         distinct("sensor", [name for name, _, _ in self.channels])
+        if all(sensor.ignore for sensor in self.sensors.values()):
+            raise ValueError("every sensor has ignore: nothing would be watched")
         named = names_in_messages({name: sensor.source for name, sensor in self.sensors.items()})
         distinct("condition", self.condition)
         distinct("forget", self.forget)
@@ -400,6 +430,7 @@ class AlertsSection(Section):
     persistence: Annotated[tuple[int, int], BeforeValidator(parse_persistence)] = (1, 1)
     hysteresis: float = Field(default=0.8, gt=0, le=1)
     refractory: Duration | None = None
+    critical_ratio: float = Field(default=2.0, ge=1, allow_inf_nan=False)
     deviation_budget: Annotated[Budget, BeforeValidator(parse_budget)] | None = ONE_A_WEEK
     maintenance: tuple[MaintenanceSection, ...] = ()
     sinks: tuple[dict[str, Any], ...] = ()
@@ -413,7 +444,7 @@ class AlertsSection(Section):
     def policy(self, spec: StreamSpec) -> AlarmPolicy:
         """The alarm settings of one stream; the refractory time is one window unless given."""
         rows = spec.window if self.refractory is None else to_ns(self.refractory) // spec.period_ns
-        return AlarmPolicy(*self.persistence, self.hysteresis, int(rows))
+        return AlarmPolicy(*self.persistence, self.hysteresis, int(rows), self.critical_ratio)
 
 
 class DriftSection(Section):

@@ -34,6 +34,7 @@ from daemon.model.detector import BundleDetector
 from daemon.model.imputation import ImputationParameters
 from daemon.model.pca import WindowPCA
 from daemon.model.reconstruction import Models
+from daemon.model.rules import AlertRules
 from daemon.model.scaler import Scaler
 from daemon.model.soundness import concerns
 from daemon.model.sustained import SustainedLimits
@@ -307,7 +308,8 @@ def _assemble(manifest_bytes: bytes, weights: bytes, source: str) -> Bundle:
                 f" {manifest.weights.sha256[:12]}...: they do not belong together"
             )
         bundle = _rebuild(manifest, load_tensors(weights))
-        check_golden(bundle.detector(), bundle.models.scaler.seen)
+        seen, rules = bundle.models.scaler.seen, bundle.models.rules
+        check_golden(bundle.detector(), seen if rules is None else seen & ~rules.ignored)
         _ = bundle.concerns  # raises if the facts cannot be read
     except BundleError as error:
         raise BundleError(f"{source}: {error}") from error
@@ -352,7 +354,15 @@ def _rebuild(manifest: Manifest, arrays: dict[str, np.ndarray]) -> Bundle:
         sensors=manifest.sensors,
         period_ns=manifest.period_ns,
         conditions=manifest.conditions,
-        models=Models(Scaler.of(under("scaler.")), lengths, pcas, vae, arrays["sigma"], means),
+        models=Models(
+            Scaler.of(under("scaler.")),
+            lengths,
+            pcas,
+            vae,
+            arrays["sigma"],
+            means,
+            AlertRules.stated(manifest.sensors, manifest.facts.get("alert_rules", {})),
+        ),
         calibration=Calibration.of(under("calibration."), msgspec.to_builtins(manifest.calibration)),
         drift=DriftReference(**{name: reference[name] for name in _DRIFT_ARRAYS}, **edges),
         longest_constant=arrays["longest_constant"],

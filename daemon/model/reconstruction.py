@@ -17,7 +17,7 @@ bit, and a replay, a restart and a live run can be compared by equality.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from daemon.domain import Floats, Ints, Mask
 from daemon.model.conditions import ConditionMeans
 from daemon.model.inference import Gaps, Inference
 from daemon.model.pca import WindowPCA
+from daemon.model.rules import GROSS, AlertRules
 from daemon.model.scaler import Scaler
 from daemon.model.vae import VAE, Posterior
 
@@ -67,6 +68,30 @@ class Measured:
             }
         )
 
+    def cleared(self, which: Ints, innocent: Mask, without: Measured, sigma: Floats) -> Measured:
+        """With what innocent sensors did to some windows taken off.
+
+        They have at most a typical error and no residual. Of the others' errors and residuals, and of the latents, the
+        smaller counts: with the innocent, or without.
+
+        Args:
+            which: (W,) the windows.
+            innocent: (W, C) their sensors that a rule excuses.
+            without: these windows, as if the innocent sensors were missing.
+            sigma: (C,) typical residuals.
+        """
+        error, latent, residual = self.channel_error.copy(), self.latent.copy(), self.residual.copy()
+        posterior = self.posterior.copy()
+        least = np.where(innocent, sigma, np.inf)
+        error[:, which] = np.minimum(np.fmin(error[:, which], without.channel_error), least)
+        smaller = without.latent[-1, :, 0] < latent[-1, which, 0]
+        posterior[which[smaller]] = without.posterior[smaller]
+        latent[:, which] = np.fmin(latent[:, which], without.latent)
+        kept = np.where(innocent & np.isfinite(residual[which]), 0.0, residual[which])
+        smaller = np.abs(without.residual) < np.abs(kept)
+        residual[which] = np.where(smaller, without.residual, kept)
+        return replace(self, channel_error=error, latent=latent, residual=residual, posterior=posterior)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _LengthMeasurement:
@@ -83,6 +108,13 @@ class _LengthMeasurement:
     nats: Floats  # (B,) KL for the ELBO
     scaled: NDArray[np.float32]
     decoded: NDArray[np.float32]
+
+    def without(self, excused: Mask) -> tuple[Floats, Floats]:
+        """``squares`` and ``residual`` of windows that were kept, with zero for the residuals of excused cells."""
+        residual = (self.scaled - self.decoded).astype(float)
+        counted = np.where(excused | np.isnan(residual), 0.0, residual)
+        newest = np.where(excused[:, -1] & np.isfinite(self.residual), 0.0, self.residual)
+        return np.asarray((counted**2).sum(1)), newest
 
     @staticmethod
     def joined(parts: Sequence[_LengthMeasurement]) -> _LengthMeasurement:
@@ -101,7 +133,8 @@ class Models:
 
     ``lengths`` and ``pcas`` shortest first; ``vae`` reads the longest; ``sigma`` (C,) is the
     standard deviation of the long model's residuals in scaled units. ``means`` are what each
-    condition contributes to a window, for all of the models; None without conditions, and for old bundles.
+    condition contributes to a window, for all of the models; None without conditions, and for old bundles. ``rules``
+    act on errors, residuals and latents, but not on the ELBO, nor on what gaps are filled from.
     """
 
     scaler: Scaler
@@ -110,6 +143,7 @@ class Models:
     vae: VAE | None
     sigma: Floats
     means: ConditionMeans | None = None
+    rules: AlertRules | None = None  # what people excused
     _inferences: tuple[Inference, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -210,8 +244,64 @@ class Models:
 
         ``keep`` may be a mask (B,) of those to keep.
         """
-        kept = np.broadcast_to(keep, len(scaling))
-        none = np.zeros(len(scaling), bool)
+        rules, kept = self.rules, np.broadcast_to(keep, len(scaling))
+        if rules is None:
+            return self._measured(scaling, conditions, kept)
+        whole = np.ones(len(scaling), bool)
+        found = self._measured(scaling, conditions, whole)
+        removed = self._suspects(found)  # (B, C)
+        innocent = removed & rules.ignored
+        judged = np.flatnonzero((removed & ~innocent).any(1))
+        if len(judged):
+            without = self._without(scaling, conditions, judged, removed)
+            innocent[judged] = removed[judged] & self._innocent(found.scaled[judged], without.decoded)
+        again = np.flatnonzero(innocent.any(1))
+        if len(again):
+            found = found.cleared(
+                again, innocent[again], self._without(scaling, conditions, again, innocent), self.sigma
+            )
+        error, newest = found.channel_error, found.residual
+        error[:, :, rules.ignored] = newest[:, rules.ignored] = np.nan
+        return replace(
+            found,
+            observed=found.observed & np.isfinite(error).any((0, 2)),
+            scaled=found.scaled[kept],
+            decoded=found.decoded[kept],
+        )
+
+    def _suspects(self, found: Measured) -> Mask:
+        """(B, C) the sensors with a rule that show more than usual in a window, and those that are ignored."""
+        assert self.rules is not None
+        gross = np.abs(found.scaled - found.decoded) > GROSS * self.sigma
+        return np.asarray((gross.any(1) & self.rules.any) | self.rules.ignored)
+
+    def _innocent(self, scaled: NDArray[np.float32], expected: NDArray[np.float32]) -> Mask:
+        """(W, C) the sensors whose largest distance from what the others let expect, in windows (W, L, C), is excused."""
+        assert self.rules is not None
+        excused = self._excused(scaled, expected)
+        distance = np.nan_to_num(np.abs(scaled - expected), nan=-1.0)
+        largest = distance.argmax(1)[:, None]
+        return np.asarray(np.take_along_axis(excused, largest, 1)[:, 0] | self.rules.ignored)
+
+    def _without(
+        self, scaling: NDArray[np.float32], conditions: Sequence[str], which: Ints, removed: Mask
+    ) -> Measured:
+        """Some windows, as if their ``removed`` sensors (B, C) were missing."""
+        windows = scaling[which].copy()
+        windows[np.broadcast_to(removed[which][:, None], windows.shape)] = np.nan
+        labels = [conditions[i] for i in which.tolist()]
+        return self._measured(windows, labels, np.ones(len(which), bool))
+
+    def _excused(self, scaled: NDArray[np.float32], decoded: NDArray[np.float32]) -> Mask:
+        """(B, L, C) the cells of windows that rules excuse; there are rules."""
+        assert self.rules is not None
+        return self.rules.excused(scaled, decoded, self.scaler.mean, self.scaler.scale)
+
+    def _measured(self, scaling: NDArray[np.float32], conditions: Sequence[str], kept: Mask) -> Measured:
+        """``measure_scaled`` of windows each by itself; with rules, the residuals of excused cells are zero."""
+        none, whole = np.zeros(len(scaling), bool), np.ones(len(scaling), bool)
+        if self.rules is not None:
+            kept = none = whole  # cells are excused one by one
         # The longest length comes last; most measurements are of its model.
         seen = [
             self._measure_length(
@@ -222,7 +312,10 @@ class Models:
         errors, latents = [], []
         for length, of in zip(self.lengths, seen, strict=True):
             missing = length - of.cells
-            total = of.squares + missing * self.sigma**2 if missing.any() else of.squares
+            squares, residual = of.squares, of.residual
+            if self.rules is not None:
+                squares, residual = of.without(self._excused(of.scaled, of.decoded))
+            total = squares + missing * self.sigma**2 if missing.any() else squares
             errors.append(np.where(of.cells > 0, np.sqrt(total / length), np.nan))
             largest = np.abs(of.z).max(1) if of.z.shape[1] else np.zeros(len(of.z))
             observed = np.asarray(of.cells.any(1))
@@ -231,7 +324,7 @@ class Models:
         return Measured(
             channel_error=np.stack(errors),
             latent=np.stack(latents),
-            residual=of.residual,
+            residual=residual,
             newest=of.newest,
             carried=of.carried,
             distance=of.distance,

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from daemon.assembly import assembled, read_as
+from daemon.assembly import alert_rules, assembled, read_as
 from daemon.domain import (
     NO_CONDITION,
     ONE_A_WEEK,
@@ -41,6 +41,7 @@ from daemon.model.crossfit import crossfit, measured_pieces
 from daemon.model.drift import drift_reference
 from daemon.model.pca import WindowPCA
 from daemon.model.reconstruction import SHORT, Models
+from daemon.model.rules import AlertRules
 from daemon.model.scaler import Scaler
 from daemon.model.segments import (
     BLOCKS,
@@ -268,6 +269,8 @@ def _facts(
         facts["assembled"] = assembled(spec)
     if read_as(spec):
         facts["read_as"] = read_as(spec)
+    if alert_rules(spec):
+        facts["alert_rules"] = alert_rules(spec)
     return facts
 
 
@@ -324,7 +327,8 @@ def fit_models(
         squares = (np.where(observed, residual, 0.0) ** 2).reshape(-1, length, len(scaler.mean)).sum((0, 1))
         cells = observed.reshape(-1, length, len(scaler.mean)).sum((0, 1))
         sigma = np.sqrt(np.maximum(squares / np.maximum(cells, 1), 1e-4))
-    return Models(scaler, lengths, tuple(pcas), vae, sigma.astype(float), means)
+    rules = AlertRules.of([rule.alert for rule in spec.rules])
+    return Models(scaler, lengths, tuple(pcas), vae, sigma.astype(float), means, rules)
 
 
 def training_windows(

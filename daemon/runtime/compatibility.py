@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from daemon.assembly import assembled
+from daemon.assembly import alert_rules, assembled
 from daemon.domain import StreamSpec
 from daemon.errors import BundleError
 from daemon.mapping import Component
@@ -29,10 +29,11 @@ def event_time_in(facts: Mapping[str, object], name: str) -> int | None:
 
 def sensor_sections(bundle: Bundle) -> dict[str, dict[str, object]]:
     """The sensors of a bundle's stream as the configuration names them, with how values and rows are made."""
-    made, read = _assembled(bundle), _by_sensor(bundle, "read_as")
+    made, read, rules = _assembled(bundle), _by_sensor(bundle, "read_as"), _by_sensor(bundle, "alert_rules")
     of = {f"{name}.{part}": name for name, rule in made.items() if "angle" in rule for part in Component}
     names = dict.fromkeys(of.get(name, name) for name in bundle.sensors)
-    return {name: read.get(name, {}) | made.get(name, {}) for name in names}
+    rules = {of.get(name, name): rule for name, rule in rules.items()}
+    return {name: read.get(name, {}) | made.get(name, {}) | rules.get(name, {}) for name in names}
 
 
 def missing_numbers(bundle: Bundle) -> dict[str, list[float]]:
@@ -58,15 +59,22 @@ def _counters(assembled: Mapping[str, Mapping[str, object]]) -> str:
     return f"[{', '.join(name for name, rule in assembled.items() if rule.get('counter'))}]"
 
 
+def _stated(rules: Mapping[str, Mapping[str, object]]) -> str:
+    """Rules of sensors in one line."""
+    each = (f"{name}: {key} {value}" for name, rule in rules.items() for key, value in sorted(rule.items()))
+    return f"({', '.join(each)})"
+
+
 def check_compatible(bundle: Bundle, spec: StreamSpec) -> None:
     """Refuse a bundle that was made for another stream.
 
     Raises:
-        BundleError: sensors, counters, period or window differ.
+        BundleError: sensors, counters, alert rules, period or window differ.
     """
     for what, theirs, ours in (
         ("sensors", bundle.sensors, spec.sensors),
         ("counters", _counters(_assembled(bundle)), _counters(assembled(spec))),
+        ("alert rules", _stated(_by_sensor(bundle, "alert_rules")), _stated(alert_rules(spec))),
         ("period", f"{bundle.period_ns / 1e9:g} s", f"{spec.period_ns / 1e9:g} s"),
         ("window", bundle.window, spec.window),
     ):
@@ -75,6 +83,8 @@ def check_compatible(bundle: Bundle, spec: StreamSpec) -> None:
             if what == "sensors" and sorted(bundle.sensors) == sorted(spec.sensors):
                 reason = "it has the same sensors in another order; list them in the stream as the model does"
                 reason += f": {', '.join(bundle.sensors)}"
+            if what == "alert rules":
+                reason += "; its thresholds were found with them: train anew"
             raise BundleError(f"model {bundle.version} does not fit stream {spec.name}: {reason}")
 
 

@@ -43,6 +43,7 @@ from daemon.domain import (
 from daemon.stream.attribution import PeakEvidence, SensorEvidence
 from daemon.stream.deviation import Deviation, SustainedRow
 from daemon.stream.identity import digest
+from daemon.stream.severity import SeverityRule
 from daemon.stream.snapshot import AlarmState, EpisodeState, pack_floats, unpack_floats
 from daemon.stream.summaries import summary
 
@@ -52,8 +53,6 @@ ALIKE, STORM = 16, 200
 """Above so many anomalies that opened within a window of each other, or so many that are open at once, on a
 partition, no verdicts are computed. Each takes some 3 ms, those that opened together are due together, and a
 cause that affects so many assets at a time is no fault of one machine's process."""
-CRITICAL_RATIO = 2.0
-"""A score above this many thresholds is critical."""
 
 
 @dataclass(slots=True)
@@ -144,6 +143,9 @@ class EpisodeStart:
     severity: Severity = Severity.WARNING
     clock_offset_ns: int | None = None  # of a skewed clock, how far it is ahead of the fleet's
     unread: Mapping[str, int] = field(default_factory=dict)  # of a silent sensor, see ``AlertEvent``
+    contributors: Sequence[
+        Contributor
+    ] = ()  # of a drift; those of scored episodes follow from their evidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +193,7 @@ class Episodes:
         self.policy = policy
         self.maintenance = tuple(maintenance)
         self.assets: dict[str, AssetEpisodes] = {}
+        self._severity = SeverityRule(spec, policy)
         self.suppressed = 0
         self._suppressed_runs: dict[str, tuple[int, bool]] = {}
         """Under maintenance, per asset: its newest row near or above the threshold, and whether its run was above."""
@@ -249,7 +252,7 @@ class Episodes:
             known.peaks = _extended(known.peaks, evidence.sensors)
         key = (AlertKind.ANOMALY, None)
         episode = known.open.get(key)
-        severity = Severity.CRITICAL if evidence.score > CRITICAL_RATIO * threshold else Severity.WARNING
+        severity = self._severity.of(evidence.score, threshold, known.peaks)
         events: list[AlertEvent] = []
         if state is State.FIRING and episode is None:
             onset = known.above_since if known.above_since >= 0 else evidence.row
@@ -482,9 +485,8 @@ class Episodes:
         )
         known.open[(kind, sensor)] = episode
         event = self._message(episode, asset, Phase.OPENED, evidence, model, calibration)
-        if start.clock_offset_ns is None and not start.unread:
-            return event
         event = replace(event, clock_offset_ns=start.clock_offset_ns, unread=dict(start.unread))
+        event = replace(event, contributors=start.contributors or event.contributors)
         return replace(event, summary=summary(event))
 
     def _place_of(self, kind: AlertKind) -> tuple[object, ...]:

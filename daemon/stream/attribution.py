@@ -61,6 +61,7 @@ class SensorEvidence:
             np.asarray(values, np.float64) for values in (error, residual, observed, expected)
         )
         deviation = np.where(np.isnan(expected), np.nan, deviation.astype(np.float64))
+        deviation[-1, residual == 0.0] = np.nan  # just as expected, or excused by a rule
         count = np.isfinite(deviation).sum(0)
         middle = (np.maximum(count, 1) - 1) // 2  # sorting puts NaN last
         before = np.take_along_axis(np.sort(deviation, axis=0), middle[None], 0)[0]

@@ -13,6 +13,13 @@ shifts orthogonal to the latent space; the residuals see those):
 Each input partition publishes *sums* per event-time interval. Sums add: the drift of a whole
 stream is ``gaussian_kl`` of the added records of its partitions. Rows that arrive for an
 interval already published make another record for it, to be added too.
+
+**What an episode explains is no drift.** Windows of an asset at which an anomaly or a deviation is open, or at
+which it has a silent or stuck sensor, are left out of all sums, and counted (``explained``). So the sums say how
+far everything else has moved, and the verdict of a record follows from its own sums.
+
+**Which sensors carry it** (``carriers``): the residual's part is divided among sensors by their residual KL, the
+latent part by how far each sensor's readings moved from training's, for a latent has no sensor of its own.
 """
 
 from __future__ import annotations
@@ -22,13 +29,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from daemon.detector import Detector, DriftReference
+from daemon.detector import Detector, DriftReference, Scaling
 from daemon.domain import (
     AlertKind,
+    Contributor,
     DriftRecord,
     Floats,
     InputPartition,
     Ints,
+    Mask,
     Output,
     StreamSpec,
 )
@@ -52,6 +61,10 @@ MOST_INTERVALS = 64
 """Intervals that may be open at once: rows behind a clock that is far ahead would begin ever more."""
 EXCEEDANCES = 3
 """Successive intervals above the threshold that make an alarm."""
+LIMIT = 10.0
+"""Standard deviations beyond which a residual or a reading counts as this: one absurd reading is no drift."""
+MOST_OF_IT = 0.9
+"""The share of a drift that the sensors which are named have together."""
 
 
 def gaussian_kl(mean: Floats, variance: Floats, mean0: Floats, variance0: Floats) -> Floats:
@@ -73,7 +86,7 @@ def divergence(
         reference: training's moments.
 
     Returns:
-        (Z,) and (C,); 0 for a sensor with fewer than two readings.
+        (Z,) and (C,); 0 with fewer than two windows or readings.
     """
     n = max(windows, 1)
     mean = latent[0] / n
@@ -83,7 +96,44 @@ def divergence(
     residual_kl = gaussian_kl(
         mean, residual[2] / count - mean**2, reference.residual_mean, reference.residual_variance
     )
-    return latent_kl, np.where(residual[0] > 1, residual_kl, 0.0)
+    return np.where(windows > 1, latent_kl, 0.0), np.where(residual[0] > 1, residual_kl, 0.0)
+
+
+def carriers(
+    record: DriftRecord, reference: DriftReference, scaling: Scaling, sensors: Sequence[str]
+) -> list[Contributor]:
+    """The fewest sensors that make up ``MOST_OF_IT`` of a drift, the largest share first.
+
+    The residual's part and the latent part count in proportion to how far each is beyond its threshold. Observed is
+    the mean of a sensor's readings; expected the mean of what the model decoded, or where its readings, rather than
+    its residuals, have moved, the training mean.
+    """
+    count = np.maximum(np.array(record.residual_count, float), 1.0)
+    residual_kl = np.array(record.residual_kl)
+    mean = np.array(record.reading_sum) / count
+    variance = np.array(record.reading_square_sum) / count - mean**2
+    seen = np.array(record.residual_count) > 1
+    reading_kl = np.where(seen, gaussian_kl(mean, variance, np.zeros(len(mean)), np.ones(len(mean))), 0.0)
+    parts: list[Floats] = []
+    for nats, total, threshold in (
+        (residual_kl, float(residual_kl.sum()), reference.residual_threshold),
+        (reading_kl, float(np.sum(record.latent_kl)), reference.latent_threshold),
+    ):
+        over = total / max(threshold, 1e-9) if total > threshold else 0.0
+        parts.append(over * nats / max(float(nats.sum()), 1e-300))
+    total = float(np.sum(parts))
+    if not total > 0:
+        return []
+    share = np.sum(parts, axis=0) / total
+    decoded = parts[0] >= parts[1]
+    observed = scaling.mean + scaling.scale * mean
+    expected = scaling.mean + scaling.scale * np.where(decoded, np.array(record.expected_sum) / count, 0.0)
+    named: list[Contributor] = []
+    for c in np.argsort(-share, kind="stable").tolist():
+        named.append(Contributor(sensors[c], float(observed[c]), float(expected[c]), float(share[c])))
+        if sum(one.share for one in named) >= MOST_OF_IT:
+            break
+    return named
 
 
 def _added(total: Floats, terms: Floats) -> Floats:
@@ -104,6 +154,15 @@ class Sums:
     latent: Floats  # (2, Z): sum, sum of squares
     residual: Floats  # (3, C): count, sum, sum of squares
     kl: float
+    readings: (
+        Floats  # (3, C): sum, sum of squares, sum of what was expected; of the same cells, in training sd
+    )
+    explained: int  # windows that are in no sum
+
+    @staticmethod
+    def none(latents: int, sensors: int) -> Sums:
+        """Nothing was added yet."""
+        return Sums(0, np.zeros((2, latents)), np.zeros((3, sensors)), 0.0, np.zeros((3, sensors)), 0)
 
 
 class Drift:
@@ -138,36 +197,42 @@ class Drift:
         spare = MOST_INTERVALS - len(self.intervals)
         return len(rows_ns) if len(new) <= spare else sorted(new)[spare]
 
-    def add(self, rows_ns: Ints, posterior: Floats, residual: Floats, kl: Floats) -> None:
-        """Add scored windows.
-
-        Args:
-            rows_ns: (B,) their newest rows' times.
-            posterior, residual: (B, Z) and (B, C), see ``Evidence``.
-            kl: (B,) nats.
-        """
-        if not len(rows_ns):
-            return
-        for interval in np.unique(rows_ns // self.interval_ns):
-            these = rows_ns // self.interval_ns == interval
-            z = posterior[these]
-            r = np.clip(residual[these], -10.0, 10.0)
-            seen = np.isfinite(r)
-            r = np.where(seen, r, 0.0)
-            nats = np.where(np.isfinite(kl[these]), kl[these], 0.0)
+    def add(self, summands: Summands) -> None:
+        """Add scored windows."""
+        explained = summands.explained
+        for interval in np.unique(summands.times // self.interval_ns):
+            mine = summands.times // self.interval_ns == interval
+            these = mine & ~explained
             known = self.intervals.get(int(interval))
             if known is None:
-                known = self.intervals[int(interval)] = Sums(
-                    0, np.zeros((2, z.shape[1])), np.zeros((3, r.shape[1])), 0.0
-                )
+                known = Sums.none(summands.posterior.shape[1], summands.residual.shape[1])
+                self.intervals[int(interval)] = known
+            known.explained += int((mine & explained).sum())
+            if not these.any():
+                continue
+            z, nats = summands.posterior[these], summands.kl[these]
+            r = np.clip(summands.residual[these], -LIMIT, LIMIT)
+            seen = np.isfinite(r)
+            r = np.where(seen, r, 0.0)
+            read, expected = (
+                np.where(seen & np.isfinite(one[these]), np.clip(one[these], -LIMIT, LIMIT), 0.0)
+                for one in (summands.readings, summands.expected)
+            )
+            nats = np.where(np.isfinite(nats), nats, 0.0)
             known.windows += len(z)
-            z_squared, r_squared = z * z, r * r
+            z_squared, r_squared, read_squared = z * z, r * r, read * read
             known.latent = np.stack([_added(known.latent[0], z), _added(known.latent[1], z_squared)])
             known.residual = np.stack(
                 [
                     known.residual[0] + seen.sum(0),
                     _added(known.residual[1], r),
                     _added(known.residual[2], r_squared),
+                ]
+            )
+            known.readings = np.stack(
+                [
+                    _added(total, terms)
+                    for total, terms in zip(known.readings, (read, read_squared, expected), strict=True)
                 ]
             )
             known.kl = float(_added(np.array([known.kl]), nats[:, None])[0])
@@ -194,7 +259,15 @@ class Drift:
                 known.residual_threshold,
             )
         sums = [
-            SumsState(interval, sums.windows, pack_floats(sums.latent), pack_floats(sums.residual), sums.kl)
+            SumsState(
+                interval,
+                sums.windows,
+                pack_floats(sums.latent),
+                pack_floats(sums.residual),
+                sums.kl,
+                pack_floats(sums.readings),
+                sums.explained,
+            )
             for interval, sums in self.intervals.items()
         ]
         return DriftState(sums, self.interval_ns, reference, self.exceeded, self.first_exceeded_ns)
@@ -204,7 +277,10 @@ class Drift:
         for sums in state.sums:
             latent = unpack_floats(sums.latent).reshape(2, -1)
             residual = unpack_floats(sums.residual).reshape(3, -1)
-            self.intervals[sums.interval] = Sums(sums.windows, latent, residual, sums.kl)
+            readings = unpack_floats(sums.readings).reshape(3, -1)
+            self.intervals[sums.interval] = Sums(
+                sums.windows, latent, residual, sums.kl, readings, sums.explained
+            )
         self.exceeded = state.exceeded
         self.first_exceeded_ns = state.first_exceeded_ns
 
@@ -261,6 +337,10 @@ class Drift:
             latent_threshold=self.reference.latent_threshold,
             residual_threshold=self.reference.residual_threshold,
             verdict=verdict,
+            reading_sum=tuple(sums.readings[0].tolist()),
+            reading_square_sum=tuple(sums.readings[1].tolist()),
+            expected_sum=tuple(sums.readings[2].tolist()),
+            explained=sums.explained,
         )
 
 
@@ -273,13 +353,13 @@ class Summands:
     posterior: Floats  # (W, Z)
     residual: Floats  # (W, C)
     kl: Floats  # (W,) nats
+    readings: Floats  # (W, C) of the newest row, in training sd from the training mean
+    expected: Floats  # (W, C) the same as decoded
+    explained: Mask  # (W,) of an asset with an open episode: left out, and counted
 
     def part(self, begin: int, end: int) -> Summands:
         """The windows of these indices."""
-        some = slice(begin, end)
-        return Summands(
-            self.places[some], self.times[some], self.posterior[some], self.residual[some], self.kl[some]
-        )
+        return Summands(**{name: getattr(self, name)[begin:end] for name in Summands.__slots__})
 
 
 class DriftMonitor:
@@ -307,6 +387,7 @@ class DriftMonitor:
         self.interval_ns = interval_ns
         self.drift: Drift | None = None
         self.due_row = NO_CLOCK
+        self._scaling = Scaling.raw_units(len(spec.sensors))
         self._episodes = episodes
 
     def use(self, detector: Detector | None) -> list[Output]:
@@ -314,6 +395,7 @@ class DriftMonitor:
         outgoing: list[Output] = [] if self.drift is None else list(self.drift.end_intervals(ALL_TIME))
         self.drift = None
         if detector is not None:
+            self._scaling = detector.scaling
             self.drift = Drift(
                 self.spec.name, self.partition, self.interval_ns, detector.drift, detector.version
             )
@@ -342,7 +424,8 @@ class DriftMonitor:
             row = self.spec.row(record.end_ns)
             if record.verdict == "drift" and self.drift.exceeded >= EXCEEDANCES:
                 onset = self.spec.row(self.drift.first_exceeded_ns)
-                start = EpisodeStart(AlertKind.DRIFT, onset)
+                named = carriers(record, self.drift.reference, self._scaling, self.spec.sensors)
+                start = EpisodeStart(AlertKind.DRIFT, onset, contributors=named)
                 outputs += self._episodes.open_unscored(stream, start, row, model)
             elif record.verdict == "ok":
                 outputs += self._episodes.close_unscored(stream, AlertKind.DRIFT, None, row, model)
@@ -378,7 +461,7 @@ class DriftMonitor:
         while len(summands.places):
             stop = drift.room(summands.times)
             some = summands.part(0, stop)
-            drift.add(some.times, some.posterior, some.residual, some.kl)
+            drift.add(some)
             if stop < len(summands.places):
                 horizon_ns = (min(drift.intervals) + 1) * self.interval_ns
                 place = float(summands.places[stop]) - 0.5

@@ -190,6 +190,7 @@ def _drift(record: DriftRecord) -> Json:
         "end": iso(record.end_ns),
         "model": record.model,
         "windows": record.windows,
+        "explained": record.explained,
         "verdict": record.verdict,
         "kl_nats_sum": record.kl_sum,
         "latent": {
@@ -206,6 +207,11 @@ def _drift(record: DriftRecord) -> Json:
             "count": record.residual_count,
             "sum": record.residual_sum,
             "square_sum": record.residual_square_sum,
+        },
+        "readings": {
+            "sum": record.reading_sum,
+            "square_sum": record.reading_square_sum,
+            "expected_sum": record.expected_sum,
         },
     }
 

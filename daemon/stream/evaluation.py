@@ -7,15 +7,17 @@ scores, stuck sensors, unknown conditions; between two rows comes the drift of i
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
 
 from daemon.calendar import Calendar
-from daemon.domain import AlertEvent, FilledRow, Output, ScoredRow
+from daemon.domain import AlertEvent, FilledRow, Mask, Output, ScoredRow
 from daemon.stream.audit import Audit, Audited, auditable
 from daemon.stream.chunk_windows import WindowedRows, cut_windows
 from daemon.stream.chunker import Chunk
+from daemon.stream.drift import Summands
 from daemon.stream.judge import Judgement
 from daemon.stream.parts import Parts
 from daemon.stream.steps import RowBlock, Step
@@ -80,11 +82,13 @@ class Evaluation:
         if parts.derivation.changes:
             rows = rows.with_values(parts.derivation.derived(rows.slots, rows.rows, rows.values))
         windows = cut_windows(rows, parts.windows, parts.holding, parts.spec.hop, judging=judging)
-        outputs = parts.silence.silent_sensors(windows, model)
+        outputs, explained = parts.silence.silent_sensors(windows, model)
         judgement = parts.judge.judge(windows, judging=judging)
         outputs += judgement.outputs
         if judging and detector is not None:
-            outputs += parts.silence.stuck_sensors(windows, detector.longest_constant, model)
+            stuck, with_stuck = parts.silence.stuck_sensors(windows, detector.longest_constant, model)
+            outputs += stuck
+            explained |= with_stuck | judgement.firing | judgement.deviating
             outputs += parts.judge.unknown_conditions(rows)
         # After a model change nobody could tell from the records what this model opened or closed.
         parts.ledger.mark(output.asset for output in outputs if type(output) is AlertEvent)
@@ -112,7 +116,7 @@ class Evaluation:
                 self._hide(windows, judgement)
                 step.audited = self.compared()
             self.emitted += len(outputs)
-            drifted = parts.drift.add(chunk.boundaries, judgement.summands)
+            drifted = parts.drift.add(chunk.boundaries, _explained(judgement.summands, explained))
             step.outputs = self._in_row_order(windows, outputs, drifted)
         return step
 
@@ -164,6 +168,11 @@ class Evaluation:
             self._audit.hide(
                 chunk.windows, parts.windows.scaling, places[which[clean]], sensor[clean], gap[clean]
             )
+
+
+def _explained(summands: Summands | None, rows: Mask) -> Summands | None:
+    """With the windows marked that end at ``rows`` (R,)."""
+    return None if summands is None else replace(summands, explained=rows[summands.places])
 
 
 def _row_of(output: Output) -> tuple[str, int]:

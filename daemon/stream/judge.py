@@ -117,6 +117,7 @@ class Judge:
         self._calendar = Calendar(spec)
         self._baseline: Floats = np.empty((assets.capacity, 0))  # (N, P) by slot
         self._begun = assets.column(bool, False)
+        self._ignored: Mask = np.array([rule.alert.ignore for rule in spec.rules], bool)
         assets.register(self)
 
     # -------------------------------------------------------------- state
@@ -301,6 +302,9 @@ class Judge:
             some.posterior[has_score],
             some.residual[has_score],
             verdicts.kl[has_score],
+            detector.scaling.of(chunk.rows.values[which[has_score]]).astype(np.float64),
+            detector.scaling.of(some.expected[has_score]).astype(np.float64),
+            np.zeros(int(has_score.sum()), bool),  # what episodes explain is known once they have moved on
         )
 
     def _begin_baselines(self, rows: RowBatch, which: Ints) -> None:
@@ -402,7 +406,7 @@ class Judge:
                 scored.evidence.residual[j],
                 window,
                 rows.values[i],
-                scored.evidence.expected[j],
+                np.where(self._ignored, np.nan, scored.evidence.expected[j]),
                 None if jump is None or score > detector.threshold else jump[j],
             ),
             _unobserved_share(window, 0 if chunk.held_in_window is None else int(chunk.held_in_window[i])),

@@ -52,6 +52,9 @@ class SilenceMonitor:
         self._clock = ingest.clock
         self._episodes = episodes
         self._silent_rows = max(spec.silent_after_ns // spec.period_ns, 1)
+        self._ignored: Mask = np.array(
+            [rule.alert.ignore for rule in spec.rules], bool
+        )  # (C,) never silent or stuck
         self._sensor_silent_rows: Ints = np.array(silent_rows(spec), np.int64)  # (C,)
         self._received: Ints = np.array(received_places(spec), np.int64)  # (C,)
         self._silent = assets.column(bool, False)
@@ -94,13 +97,14 @@ class SilenceMonitor:
         self._stuck.pop(asset, None)
 
     # -------------------------------------------------------------- sensors
-    def silent_sensors(self, chunk: WindowedRows, model: str) -> list[Output]:
-        """Sensors that became silent, or report again, at the rows of a chunk."""
+    def silent_sensors(self, chunk: WindowedRows, model: str) -> tuple[list[Output], Mask]:
+        """Sensors that became silent, or report again, at the rows of a chunk; (R,) which rows have a silent one."""
         outputs: list[Output] = []
+        with_silent = np.zeros(len(chunk.rows), bool)
         rows, unread = chunk.rows, self._ingest.unread
         known = unread.known[rows.slots] if unread else None
         if not self._silent_sensors and chunk.complete.all() and known is None:
-            return outputs
+            return outputs, with_silent
         looked_at = ~chunk.complete if known is None else ~chunk.complete | known
         for i in self._rows_of(rows.slots, looked_at, self._silent_sensors):
             asset = rows.assets[i]
@@ -110,7 +114,8 @@ class SilenceMonitor:
             if not rows.empty[i] and (not chunk.complete[i] or asset in self._silent_sensors):
                 last = np.maximum(chunk.seen.row[i], chunk.first_row[i])
                 outputs += self._silent_at(chunk, i, last, model)
-        return outputs
+            with_silent[i] = asset in self._silent_sensors
+        return outputs, with_silent
 
     def _silent_at(self, chunk: WindowedRows, i: int, last: Ints, model: str) -> list[Output]:
         """The same at one row of a chunk that a record was received for.
@@ -119,7 +124,7 @@ class SilenceMonitor:
         """
         rows, observed = chunk.rows, chunk.observed[i]
         asset, slot, row = rows.assets[i], int(rows.slots[i]), int(rows.rows[i])
-        silent = ~observed & (row - last >= self._sensor_silent_rows)
+        silent = ~observed & (row - last >= self._sensor_silent_rows) & ~self._ignored
         known = self._silent_sensors.get(asset, set())
         outputs: list[Output] = []
         if not silent.any() and not known:
@@ -141,18 +146,22 @@ class SilenceMonitor:
         _keep(self._silent_sensors, asset, known)
         return outputs
 
-    def stuck_sensors(self, chunk: WindowedRows, longest_constant: Ints, model: str) -> list[Output]:
+    def stuck_sensors(
+        self, chunk: WindowedRows, longest_constant: Ints, model: str
+    ) -> tuple[list[Output], Mask]:
         """Sensors that stand still for longer than training ever saw, or move again, at the rows of a chunk.
 
-        ``longest_constant`` (C,) are training's rows without a move, int64 max for "never moves".
+        ``longest_constant`` (C,) are training's rows without a move, int64 max for "never moves". Returns the
+        outputs, and (R,) which rows have a stuck sensor.
         """
         outputs: list[Output] = []
+        with_stuck = np.zeros(len(chunk.rows), bool)
         longest = np.minimum(longest_constant, 1 << 60)  # keeps the margin from overflowing
         limit = np.maximum(STUCK_MARGIN * longest, STUCK_MARGIN * self.spec.window)
         still, observed = chunk.seen.still, chunk.observed
-        stuck = observed & (still >= limit)
+        stuck = observed & (still >= limit) & ~self._ignored
         if not self._stuck and not stuck.any():
-            return outputs
+            return outputs, with_stuck
         sensors, kind = self.spec.sensors, AlertKind.SENSOR_STUCK
         for i in self._rows_of(chunk.rows.slots, stuck.any(1), self._stuck):
             asset, row = chunk.rows.assets[i], int(chunk.rows.rows[i])
@@ -166,7 +175,8 @@ class SilenceMonitor:
                 known.discard(c)
                 outputs += self._episodes.close_unscored(asset, kind, sensors[c], row, model)
             _keep(self._stuck, asset, known)
-        return outputs
+            with_stuck[i] = bool(known)
+        return outputs, with_stuck
 
     def _rows_of(self, slots: Ints, which: Mask, known: Collection[str]) -> list[int]:
         """The rows of a chunk, in order, of assets that have a row of ``which`` (R,) in it, or are ``known``."""

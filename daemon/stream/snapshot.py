@@ -348,6 +348,8 @@ class SumsState(msgspec.Struct, frozen=True, array_like=True):
     latent: bytes
     residual: bytes
     kl: float
+    readings: bytes
+    explained: int
 
 
 class ReferenceState(msgspec.Struct, frozen=True, array_like=True):

@@ -45,6 +45,14 @@ def leading_score(event: AlertEvent) -> PartScore | None:
     return combined
 
 
+def averages(event: AlertEvent) -> str:
+    """What the leading sensors showed on average, and what was expected."""
+    return ", ".join(
+        f"{c.sensor} {number(c.observed)} on average (expected {number(c.expected)})"
+        for c in event.contributors[:3]
+    )
+
+
 def summary(event: AlertEvent) -> str:
     """What has happened, to which asset or sensor, and since when."""
     when = iso(event.onset_ns)
@@ -67,13 +75,11 @@ def summary(event: AlertEvent) -> str:
             text = f"{event.asset} runs in a condition new to the model ({event.sensor}) since {when}"
         case AlertKind.DRIFT:
             text = f"the readings of {event.stream} have drifted from what the model learned, since {when}"
+            if event.contributors:
+                text += f": {averages(event)}"
         case AlertKind.DEVIATION:
-            leading = ", ".join(
-                f"{c.sensor} {number(c.observed)} on average (expected {number(c.expected)})"
-                for c in event.contributors[:3]
-            )
             verb = "deviated" if event.phase is Phase.CLOSED else "deviates"
-            text = f"{event.asset} {verb} since {when}: {leading}".rstrip(" :")
+            text = f"{event.asset} {verb} since {when}: {averages(event)}".rstrip(" :")
         case _:
             leading = ", ".join(
                 f"{c.sensor} {number(c.observed)} (expected {number(c.expected)})"

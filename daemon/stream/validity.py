@@ -422,12 +422,15 @@ def _drift_fault(known: PartitionState, sensors: int) -> str | None:
     for sums in known.drift:
         if (
             sums.windows < 0
+            or sums.explained < 0
             or abs(sums.interval) * known.drift_interval_ns > FAR
             or not abs(sums.kl) < LARGEST_SUM
         ):
             return f"drift interval {sums.interval} of {sums.windows} windows"
-        if len(sums.latent) != 16 * latents or len(sums.residual) != 24 * sensors:
+        if len(sums.latent) != 16 * latents or {len(sums.residual), len(sums.readings)} != {24 * sensors}:
             return "drift sums have another length"
-        if not (np.abs(np.frombuffer(sums.latent + sums.residual, "<f8")) < LARGEST_SUM).all():
+        if not (
+            np.abs(np.frombuffer(sums.latent + sums.residual + sums.readings, "<f8")) < LARGEST_SUM
+        ).all():
             return "drift sums are not finite"
     return None

@@ -10,6 +10,7 @@ import pytest
 
 from daemon.assembly import as_received
 from daemon.config import load
+from daemon.mapping import AlertRule, Direction
 from daemon.runtime.stream_run import StreamPlan
 from tests.config.setups import document, refused
 
@@ -36,6 +37,24 @@ from tests.config.setups import document, refused
             ["sensors.a", "a value that wraps is no counter"],
         ),
         ({"sensors": {"a": {"angle": 360, "reduce": "mean"}}}, ["sensors.a", "reduce: mean of an angle"]),
+        ({"sensors": {"a": {"direction": "up"}}}, ["sensors.a.direction", "'both', 'above' or 'below'"]),
+        (
+            {"sensors": {"a": {"min_deviation": "-5%"}}},
+            ["sensors.a.min_deviation", "write 0.5, in the sensor"],
+        ),
+        (
+            {"sensors": {"a": {"min_deviation": True}}},
+            ["sensors.a.min_deviation", "write 0.5, in the sensor"],
+        ),
+        (
+            {"sensors": {"a": {"critical_ratio": 0.5}}},
+            ["sensors.a.critical_ratio", "greater than or equal to 1"],
+        ),
+        (
+            {"sensors": {"a": {"angle": 360, "direction": "above"}}},
+            ["sensors.a", "an angle has no direction"],
+        ),
+        ({"sensors": {"a": {"ignore": True}, "b": {"ignore": True}}}, ["every sensor has ignore"]),
         ({"sensors": {"a": {"scale": 0, "offset": 2}}}, ["sensors.a", "scale 0 makes every value 2"]),
         (
             {"sensors": {"a": {"source": "x"}, "b": {"source": "x"}}},
@@ -250,6 +269,21 @@ def test_an_angle_is_two_sensors_of_the_stream_and_one_of_its_messages() -> None
         ("W.Dir", 0.1, 360),
         (None, 1, None),
     ]
+
+
+@pytest.mark.parametrize(
+    ("section", "rule"),
+    [
+        ({}, AlertRule()),
+        ({"direction": "above", "min_deviation": 0.5}, AlertRule(Direction.ABOVE, 0.5)),
+        ({"min_deviation": "5%"}, AlertRule(min_share=0.05)),
+        ({"min_deviation": " 0.5 "}, AlertRule(min_deviation=0.5)),
+        ({"ignore": True, "critical_ratio": 3}, AlertRule(ignore=True, critical_ratio=3.0)),
+    ],
+)
+def test_what_of_a_sensor_may_raise_an_alert(section: dict[str, Any], rule: AlertRule) -> None:
+    spec = load(None, (), document({"sensors": {"a": section, "b": {}}})).streams[0].spec()
+    assert [one.alert for one in spec.rules] == [rule, AlertRule()]
 
 
 def test_the_default_drift_interval_is_never_shorter_than_a_window() -> None:

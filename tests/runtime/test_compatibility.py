@@ -9,6 +9,7 @@ import pytest
 
 from daemon.domain import SECOND_NS
 from daemon.errors import BundleError
+from daemon.mapping import AlertRule, SensorRule
 from daemon.runtime.compatibility import (
     check_compatible,
     event_time_in,
@@ -26,6 +27,10 @@ from tests.runtime.scripted import SPEC, trained_bundle
         ({"period_ns": 2 * SECOND_NS}, "its period 1 s, the stream's 2 s"),
         ({"sensors": ("b", "a")}, "list them in the stream as the model does: a, b"),
         ({"sensors": ("a", "c")}, "its sensors"),
+        (
+            {"sensor_rules": (SensorRule(alert=AlertRule(ignore=True)), SensorRule())},
+            r"its alert rules \(\), the stream's \(a: ignore True\); its thresholds .* train anew",
+        ),
     ],
 )
 def test_a_bundle_of_another_stream_is_not_compatible(changes: dict[str, Any], what: str) -> None:
@@ -57,4 +62,6 @@ def test_the_sensors_of_a_bundle_have_the_rules_that_it_was_trained_with() -> No
     bundle = replace(trained_bundle(), facts=facts)
     assert sensor_sections(bundle) == {"a": {"missing": [-999.0], "scale": 0.1, "counter": True}, "b": {}}
     assert missing_numbers(bundle) == {"a": [-999.0]}
+    rules = {"b": {"direction": "above", "min_deviation": "5%"}}
+    assert sensor_sections(replace(bundle, facts={"alert_rules": rules})) == {"a": {}, **rules}
     assert sensor_sections(trained_bundle()) == {"a": {}, "b": {}}

@@ -20,6 +20,7 @@ from daemon.domain import (
     Severity,
     StreamSpec,
 )
+from daemon.mapping import AlertRule, SensorRule
 from daemon.stream.alerts import ALIKE, STORM, Episodes, EpisodeStart, ScoredEvidence
 from daemon.stream.encoding import encode
 from tests.stream.clocks import SPEC
@@ -126,6 +127,19 @@ def test_a_rising_severity_causes_one_update_and_stays_critical() -> None:
     assert len({event.fingerprint for event in emitted}) == 1
     assert len({event.id for event in emitted}) == 4
     assert [event.summary.endswith("(over)") for event in emitted] == [False, False, False, True]
+
+
+def test_the_rule_of_the_sensor_that_is_blamed_says_what_is_critical() -> None:
+    scores = {1: 4.0, 2: 6.1, 3: 9.1, 4: 0.0}
+    patient = AlarmPolicy(critical_ratio=3.0)
+    for policy, critical in ((AlarmPolicy(), 2), (patient, 3)):
+        found = phases(of_scores(scores, made(policy=policy))[0])
+        assert found[1] == (critical, "updated", "critical")
+    rules = (SensorRule(alert=AlertRule(critical_ratio=1.2)), SensorRule(), SensorRule())
+    emitted, _ = of_scores(scores, made(policy=patient, sensor_rules=rules))
+    assert phases(emitted)[0] == (1, "opened", "critical")
+    emitted, _ = of_scores(scores, made(policy=patient, sensor_rules=rules[::-1]))
+    assert phases(emitted)[0] == (1, "opened", "warning")
 
 
 def test_the_onset_is_the_first_row_of_the_run_above_the_closing_level() -> None:

@@ -14,6 +14,7 @@ from daemon.domain import (
     Output,
 )
 from daemon.stream.drift import MOST_INTERVALS
+from tests.fakes import CentreDetector
 from tests.stream.pipelines import (
     CENTRE,
     HOUR_NS,
@@ -42,7 +43,31 @@ def test_drift_is_published_per_interval_and_alerted_after_three() -> None:
     ]
     assert [r.verdict for r in records] == ["drift"] * 5 + ["ok"] * 4
     assert told(outputs, AlertKind.DRIFT) == [(180, "opened", "pumps"), (360, "closed", "pumps")]
-    assert of_kind(outputs, AlertKind.DRIFT)[0].onset_ns == 0
+    opened = of_kind(outputs, AlertKind.DRIFT)[0]
+    assert opened.onset_ns == 0
+    assert {one.sensor for one in opened.contributors} == {"a", "b"}
+    assert "a 3" in opened.summary
+
+
+@pytest.mark.parametrize(
+    "detector",
+    [
+        replace(CENTRE, drift_threshold=2.0),  # an anomaly
+        replace(CENTRE, drift_threshold=2.0, threshold=99.0, pace=0.5),  # a deviation
+        replace(CENTRE, drift_threshold=2.0, threshold=99.0, still=2),  # a stuck sensor
+    ],
+)
+def test_what_another_episode_explains_is_no_drift(detector: CentreDetector) -> None:
+    rng = np.random.default_rng(3)
+    size = 2.0 if detector.still == 2 else 6.0
+    values = [rng.normal(size if 20 <= i < 500 else 0.0, 1.0, 2) for i in range(540)]
+    if detector.still == 2:
+        values = [np.array([a, size if 20 <= i < 500 else b]) for i, (a, b) in enumerate(values)]
+    outputs = feed_all(make(detector=detector), numbered(wide(i, *v) for i, v in enumerate(values)))
+    records = [o for o in outputs if isinstance(o, DriftRecord)]
+    assert of_kind(outputs, AlertKind.DRIFT) == []
+    assert [(r.windows, r.explained) for r in records[1:8]] == [(0, 60)] * 7
+    assert records[0].windows + records[0].explained == 57
 
 
 def test_a_changed_drift_interval_begins_anew_and_loses_no_sum() -> None:

@@ -141,6 +141,8 @@ def config_yaml(
             f"    topics: [{', '.join(map(quoted, topics))}]",
             *_reading(spec, written),
             "    sensors:                          # {range: [low, high]} where you know a sensor's range",
+            "                                      # what of one may raise an alert: direction: above | below, min_deviation: 0.5 | 5%,",
+            "                                      # ignore: true (it stays context for the model), critical_ratio: 3",
             *_sensors(spec, written),
             *(_line(f"    {key}: {value}", meaning) for key, value, meaning in keys),
             *_zone(spec, why),

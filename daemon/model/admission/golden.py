@@ -51,7 +51,7 @@ def check_golden(detector: BundleDetector, seen: Mask) -> None:
 
     Args:
         detector: of the bundle.
-        seen: (C,) the sensors that training observed.
+        seen: (C,) the sensors that training observed, and that no rule ignores.
 
     Raises:
         BundleError: naming what is missing or not finite.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -86,6 +86,20 @@ class ConditionFacts(msgspec.Struct, frozen=True):
     rare_condition: Label = ""
 
 
+class AlertRuleFact(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What of a sensor may raise no alert; see ``mapping.AlertRule.facts``."""
+
+    direction: Literal["above", "below"] | None = None
+    min_deviation: Number | Annotated[str, Meta(pattern=r"^[0-9.]{1,30}(e-?[0-9]{1,3})?%$")] = 0.0
+    ignore: bool = False
+
+
+class RuleFacts(msgspec.Struct, frozen=True):
+    """The entry of ``facts`` about the rules that thresholds were found with."""
+
+    alert_rules: dict[Name, AlertRuleFact] = {}
+
+
 class Manifest(msgspec.Struct, frozen=True):
     """The manifest of a bundle: the fields that a bundle is rebuilt from."""
 
@@ -120,6 +134,7 @@ def read_manifest(data: bytes, known_format: int) -> Manifest:
             raise BundleError(f"bundle format {found}, this version reads {known_format}")
         manifest = msgspec.json.decode(data, type=Manifest)
         check_fields(msgspec.convert(manifest.facts, ConditionFacts).condition)
+        msgspec.convert(manifest.facts, RuleFacts)
         if "anchor" in manifest.facts:
             anchor = msgspec.convert(manifest.facts["anchor"], Anchor)
             if {len(anchor.mean), len(anchor.scale), len(anchor.seen)} != {len(manifest.sensors)}:
