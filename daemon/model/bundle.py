@@ -29,6 +29,7 @@ from daemon.domain import Floats, Ints, ModelSettings
 from daemon.errors import BundleError
 from daemon.model.admission import Manifest, check_arrays, check_golden, check_weights, read_manifest
 from daemon.model.calibration import Calibration
+from daemon.model.cleaning import cleaning_concerns
 from daemon.model.conditions import ConditionMeans
 from daemon.model.detector import BundleDetector
 from daemon.model.imputation import ImputationParameters
@@ -41,7 +42,7 @@ from daemon.model.synthesis import PriorSeries, Selection, Series, Synthesis, Wa
 from daemon.model.vae import VAE
 from daemon.writing import current, replacing_folder
 
-FORMAT = 3
+FORMAT = 4
 MANIFEST, WEIGHTS = "manifest.json", "weights.safetensors"
 LARGEST_MANIFEST = 64 << 20
 LARGEST_WEIGHTS = 1 << 30
@@ -128,7 +129,8 @@ class Bundle:
     @property
     def concerns(self) -> tuple[str, ...]:
         """Weaknesses of this model that an operator should see, each in one line; see ``soundness``."""
-        return concerns(self.models, self.facts)
+        sentinels = [(self.sensors[c], number) for c, number in self.models.scaler.scaling.sentinels]
+        return (*concerns(self.models, self.facts), *cleaning_concerns(self.facts, sentinels))
 
     def series(
         self, assets: int, seed: int = 0, condition: str | None = None, like: str | None = None
