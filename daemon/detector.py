@@ -27,12 +27,14 @@ class Scaling:
     """``(x - mean) / scale`` per sensor: a detector's units, in which the stream stores its rows.
 
     Near a sensor's mean single precision suffices, and takes half the memory. Values are not clipped, so
-    that another detector's units can be computed from these.
+    that another detector's units can be computed from these. Numbers that the detector's training showed to stand
+    for no value become NaN.
     """
 
     mean: Floats  # (C,)
     scale: Floats  # (C,)
     kept: Any = np.float32  # the number type in which rows are stored
+    sentinels: tuple[tuple[int, float], ...] = ()  # such numbers, each with its sensor
 
     @staticmethod
     def raw_units(sensors: int) -> Scaling:
@@ -44,11 +46,21 @@ class Scaling:
         return (
             bool((self.mean == other.mean).all() and (self.scale == other.scale).all())
             and self.kept is other.kept
+            and self.sentinels == other.sentinels
         )
+
+    def readings(self, values: Floats) -> Floats:
+        """(..., C) raw values without those that stand for no value; the same array where there are none."""
+        found = values
+        for sensor, number in self.sentinels:
+            if (missing := values[..., sensor] == number).any():
+                found = values.copy() if found is values else found
+                found[..., sensor][missing] = np.nan
+        return found
 
     def of(self, values: Floats) -> NDArray[Any]:
         """(..., C) raw values in these units; NaN stays NaN."""
-        found = values - self.mean
+        found = self.readings(values) - self.mean
         found /= self.scale
         with np.errstate(over="ignore"):
             return np.asarray(found.astype(self.kept, copy=False))

@@ -46,6 +46,8 @@ class CentreDetector:
     drift_threshold: float = 0.5
     pace: float = 0.0
     """Of each sensor's mean distance from the centre: it deviates above 2, down to 1. 0: nothing deviates."""
+    sentinels: tuple[tuple[int, float], ...] = ()
+    """Sensors, each with a number that stands for no value."""
 
     @property
     def closing(self) -> float:
@@ -74,7 +76,7 @@ class CentreDetector:
     @property
     def scaling(self) -> Scaling:
         C = len(self.sensors)
-        return Scaling(np.full(C, self.centre), np.ones(C))
+        return Scaling(np.full(C, self.centre), np.ones(C), sentinels=self.sentinels)
 
     def infer(self, windows: Windows) -> Evidence:
         residual = self.scaling.of(windows.values) if windows.scaled is None else windows.scaled

@@ -470,6 +470,15 @@ async def test_windows_that_the_model_fails_on_are_counted() -> Metrics:
     return metrics
 
 
+@moves('dropped_total{reason="sentinel"}')
+async def test_numbers_that_stand_for_no_value_are_counted() -> Metrics:
+    records = [line(i, "p1", float(i), -999.0 if i in (8, 9) else 0.5, 0.5) for i in range(20)]
+    detector = replace(centre(), sentinels=((0, -999.0),))
+    metrics, _, _ = await ran(ASSIGNED, PolledRecords(PUMPS_0, records), detector=detector)
+    assert samples(metrics)['dropped_total{reason="sentinel"}'] == 2
+    return metrics
+
+
 @moves('dropped_total{reason="asset_evicted"}')
 async def test_assets_beyond_the_limit() -> Metrics:
     records = [line(i, f"p{i}", float(i), 0.5, 0.5) for i in range(30)]

@@ -29,6 +29,7 @@ from daemon.domain import Floats, Ints, ModelSettings
 from daemon.errors import BundleError
 from daemon.model.admission import Manifest, check_arrays, check_golden, check_weights, read_manifest
 from daemon.model.calibration import Calibration
+from daemon.model.cleaning import cleaning_concerns
 from daemon.model.conditions import ConditionMeans
 from daemon.model.detector import BundleDetector
 from daemon.model.imputation import ImputationParameters
@@ -129,7 +130,8 @@ class Bundle:
     @property
     def concerns(self) -> tuple[str, ...]:
         """Weaknesses of this model that an operator should see, each in one line; see ``soundness``."""
-        return concerns(self.models, self.facts)
+        sentinels = [(self.sensors[c], number) for c, number in self.models.scaler.scaling.sentinels]
+        return (*concerns(self.models, self.facts), *cleaning_concerns(self.facts, sentinels))
 
     def series(
         self, assets: int, seed: int = 0, condition: str | None = None, like: str | None = None

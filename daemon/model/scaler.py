@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daemon.detector import Scaling
-from daemon.domain import Floats, Mask
+from daemon.domain import Floats, Ints, Mask
 
 FLOOR = 0.02
 """Smallest divisor, as a share of the range."""
@@ -28,20 +28,28 @@ class Scaler:
     """``(x - mean) / scale`` per sensor, all (C,).
 
     A sensor that was never observed in training has ``seen`` False: its distribution is unknown,
-    so its readings scale to NaN ("no evidence") and its fills are NaN.
+    so its readings scale to NaN ("no evidence") and its fills are NaN. ``sentinels`` (K,) are numbers that
+    stand for no value, ``sentinel_of`` (K,) their sensors.
     """
 
     mean: Floats
     scale: Floats
     seen: Mask
+    sentinels: Floats
+    sentinel_of: Ints
 
     @staticmethod
-    def fit(blocks: Sequence[Floats], ranges: Sequence[tuple[float, float] | None] = ()) -> Scaler:
+    def fit(
+        blocks: Sequence[Floats],
+        ranges: Sequence[tuple[float, float] | None] = (),
+        sentinels: Sequence[Sequence[float]] = (),
+    ) -> Scaler:
         """Fit on raw blocks (T_i, C), NaN where not observed.
 
         Args:
             blocks: at least one; no other cells are ever looked at.
             ranges: engineering range per sensor, or empty.
+            sentinels: per sensor the numbers that stand for no value, none of which is in the blocks; or empty.
         """
         values = np.concatenate(blocks)
         observed = np.isfinite(values)
@@ -60,12 +68,20 @@ class Scaler:
                 span[channel] = limits[1] - limits[0]
         constant = FLOOR * np.maximum(np.abs(mean), 1.0)
         scale = np.where(span > 0, np.maximum(std, FLOOR * span), constant)
-        return Scaler(mean, np.where(seen, scale, 1.0), seen)
+        pairs = [(channel, number) for channel, numbers in enumerate(sentinels) for number in numbers]
+        return Scaler(
+            mean,
+            np.where(seen, scale, 1.0),
+            seen,
+            np.array([number for _, number in pairs], np.float64),
+            np.array([channel for channel, _ in pairs], np.int64),
+        )
 
     @property
     def scaling(self) -> Scaling:
         """The same without the clip, for all sensors."""
-        return Scaling(self.mean, self.scale)
+        pairs = zip(self.sentinel_of.tolist(), self.sentinels.tolist(), strict=True)
+        return Scaling(self.mean, self.scale, sentinels=tuple(pairs))
 
     def scaled(self, values: Floats) -> NDArray[np.float32]:
         """(..., C) raw to scaled float32, clipped to +-10; NaN where not finite or never seen."""
@@ -93,9 +109,9 @@ class Scaler:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """What a bundle stores."""
-        return {"mean": self.mean, "scale": self.scale, "seen": self.seen}
+        return {name: getattr(self, name) for name in Scaler.__slots__}
 
     @staticmethod
     def of(arrays: dict[str, np.ndarray]) -> Scaler:
         """The inverse of ``arrays``."""
-        return Scaler(arrays["mean"], arrays["scale"], arrays["seen"].astype(bool))
+        return Scaler(**{name: arrays[name] for name in Scaler.__slots__})

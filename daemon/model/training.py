@@ -36,6 +36,7 @@ from daemon.errors import NotEnoughData
 from daemon.model import imputation, synthesis
 from daemon.model.bundle import CONDITION_MEAN, IMPUTE, SYNTHESIS, Bundle
 from daemon.model.calibration import calibrate
+from daemon.model.cleaning import cleaned
 from daemon.model.conditions import ConditionMeans, condition_facts, fifths, learned_labels
 from daemon.model.crossfit import crossfit, measured_pieces
 from daemon.model.drift import drift_reference
@@ -74,6 +75,7 @@ class Architecture:
     settings: ModelSettings
     lengths: tuple[int, ...]  # window lengths, shortest first
     labels: tuple[str, ...] = ()  # condition labels; each gets a code if the rows hold enough of it
+    sentinels: tuple[tuple[float, ...], ...] = ()  # per sensor, numbers that stand for no value
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,7 @@ def train(
     settings: ModelSettings,
     target: CalibrationTarget,
     progress: Progress | None = None,
+    sentinels: Sequence[tuple[int, float]] = (),
 ) -> Bundle:
     """Fit and calibrate. Deterministic: the same arguments give the same version.
 
@@ -101,6 +104,7 @@ def train(
         settings: kind ``mlp``, ``conv`` or ``gru`` (the VAE beside its pPCA) or ``ppca`` (linear only).
         target: alarm policy, budget and drift interval.
         progress: called with the share done and what is being done, now and then.
+        sentinels: of the model before (``Scaling.sentinels``).
 
     Raises:
         NotEnoughData: if the rows cannot calibrate even the shortest window.
@@ -108,12 +112,14 @@ def train(
     """
     history = [segment for segment in history if len(segment.values)]
     window = _window_of(history, spec)
+    clean = cleaned(history, spec, sentinels)
+    history = clean.history
     whole = [Piece(i, 0, len(segment.values)) for i, segment in enumerate(history)]
     labels = learned_labels(history, whole, window)
     fits = _Fits(
         history,
         spec,
-        Architecture(settings, tuple(sorted({min(SHORT, window), window})), labels),
+        Architecture(settings, tuple(sorted({min(SHORT, window), window})), labels, clean.sentinels),
         len(folds(history, window)) + 1,
         progress,
     )
@@ -141,7 +147,7 @@ def train(
     posterior = models.measure(windows, conditions).posterior
     fits.report(0.9, "learning to fill gaps")
     extras = _extras(history, models, labels, settings.seed)
-    facts = _facts(history, spec, labels, posterior)
+    facts = _facts(history, spec, labels, posterior) | clean.facts
     if models.vae is not None and fits.own.cells:
         facts["active_path_units"] = active_units(posterior[:, : models.vae.latent])
         facts["likelihood"], facts["likelihood_ppca"] = fits.own.per_cell, fits.linear.per_cell
@@ -292,7 +298,7 @@ def fit_models(
     """
     settings, lengths = architecture.settings, architecture.lengths
     blocks = [history[p.segment].values[p.start : p.stop] for p in pieces]
-    scaler = Scaler.fit(blocks, spec.ranges)
+    scaler = Scaler.fit(blocks, spec.ranges, architecture.sentinels)
     scaled = [scaler.scaled(block) for block in blocks]
     learned = learned_labels(history, pieces, lengths[-1])
     labels = tuple(label for label in learned if label in architecture.labels)

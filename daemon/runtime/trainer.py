@@ -123,6 +123,7 @@ def learn(job: TrainingJob, progress: Progress | None = None) -> TrainingResult:
     segments = found.segments
     rows = sum(len(segment.values) for segment in segments)
     older, newer = (list(segments), []) if job.incumbent is None else hold_out(segments)
+    incumbent = None if job.incumbent is None else Bundle.from_bytes(job.incumbent)
     try:
         bundle = train(
             older,
@@ -130,6 +131,7 @@ def learn(job: TrainingJob, progress: Progress | None = None) -> TrainingResult:
             job.settings,
             CalibrationTarget(job.policy, job.budget, job.drift_rows, job.deviation_budget),
             lambda share, doing: report(share_read + (1.0 - share_read) * share, doing),
+            () if incumbent is None else incumbent.models.scaler.scaling.sentinels,
         )
         if job.strict and bundle.window != job.spec.window:
             raise DaemonError(
@@ -140,8 +142,7 @@ def learn(job: TrainingJob, progress: Progress | None = None) -> TrainingResult:
     until_ns = job.until_ns or found.until_ns or ends_at(segments, job.spec.period_ns)
     bundle = dataclasses.replace(bundle, facts={**bundle.facts, "trained_until": until_ns})
     promoted, reason, figures = True, "first model", {}
-    if job.incumbent is not None:
-        incumbent = Bundle.from_bytes(job.incumbent)
+    if incumbent is not None:
         bundle = anchored(bundle, incumbent)
         decision = gate(bundle, incumbent, newer, job.policy, job.budget, job.spec.hop)
         promoted, reason, figures = decision.promoted, decision.reason, dict(decision.figures)

@@ -30,6 +30,7 @@ class WindowedRows:
     wanted: Mask  # (R,) the windows are asked for: to be scored, or to fill a missing cell
     windows: Windows  # of the W wanted rows
     first_offsets: Ints  # (W,) smallest record offset in each window
+    sentinels: int = 0  # cells that had a number which stands for no value
 
 
 def cut_windows(
@@ -44,7 +45,11 @@ def cut_windows(
         hop: rows between two scores of an asset.
         judging: whether there is a model to ask.
     """
-    slots, index, values = rows.slots, rows.rows, rows.values
+    slots, index = rows.slots, rows.rows
+    values, sentinels = buffer.scaling.readings(rows.values), 0
+    if values is not rows.values:
+        sentinels = int((np.isfinite(rows.values) & ~np.isfinite(values)).sum())
+        rows = rows.with_values(values)
     observed = np.isfinite(values)
     complete: Mask = np.asarray(observed.all(1))
     groups = by_slot(slots)
@@ -92,4 +97,5 @@ def cut_windows(
         wanted,
         windows,
         first_offsets,
+        sentinels,
     )

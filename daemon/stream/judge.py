@@ -191,6 +191,8 @@ class Judge:
 
     def _ask(self, chunk: WindowedRows, judgement: Judgement) -> None:
         """Fill and score what the model can look at."""
+        if chunk.sentinels:
+            self.dropped[Dropped.SENTINEL] += chunk.sentinels
         which, evidence = self._infer(chunk.windows)
         failed = np.ones(len(chunk.windows), bool)
         failed[which] = False

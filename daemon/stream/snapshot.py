@@ -124,6 +124,7 @@ class ModelChangeState(msgspec.Struct, frozen=True, array_like=True):
     mean: bytes  # ``detector.Scaling``: the units in which rows are stored under this model
     scale: bytes
     kept: str
+    sentinels: list[tuple[int, float]]  # numbers that stand for no value, each with its sensor
 
 
 class HeldState(msgspec.Struct, frozen=True, array_like=True):
@@ -443,13 +444,15 @@ class ModelChange:
             pack_floats(self.scaling.mean),
             pack_floats(self.scaling.scale),
             np.dtype(self.scaling.kept).str,
+            list(self.scaling.sentinels),
         )
 
     @staticmethod
     def restored(state: ModelChangeState) -> ModelChange:
         """The change of a record."""
-        scaling = Scaling(unpack_floats(state.mean), unpack_floats(state.scale), np.dtype(state.kept).type)
-        return ModelChange(state.number, state.offset, state.model, scaling)
+        kept = np.dtype(state.kept).type
+        units = unpack_floats(state.mean), unpack_floats(state.scale), kept, tuple(state.sentinels)
+        return ModelChange(state.number, state.offset, state.model, Scaling(*units))
 
 
 _encode = msgspec.msgpack.Encoder().encode

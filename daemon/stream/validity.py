@@ -390,6 +390,8 @@ def _model_change_fault(
     mean, scale = np.frombuffer(change.mean, "<f8"), np.frombuffer(change.scale, "<f8")
     if not (np.isfinite(mean).all() and np.isfinite(scale).all() and (scale > 0).all()):
         return f"the units of change {change.number} are not finite"
+    if any(not 0 <= sensor < sensors or not math.isfinite(number) for sensor, number in change.sentinels):
+        return f"change {change.number} has sentinels of sensors that there are not, or not finite"
     return None
 
 

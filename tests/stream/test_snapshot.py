@@ -79,3 +79,10 @@ def test_numbers_and_bit_sets_are_restored_to_the_last_bit() -> None:
         assert snapshot.unpack_bits(snapshot.pack_bits(mask)) == mask
     rows = SCALING.of(np.array([[1.0, 2.0], [3.0, 4.0]]))
     np.testing.assert_array_equal(snapshot.unpack_rows(rows.tobytes(), SCALING), rows)
+
+
+def test_a_model_change_keeps_its_units_with_their_sentinels() -> None:
+    change = ModelChange(3, 40, "abc", replace(SCALING, sentinels=((1, -999.9),)))
+    restored = ModelChange.restored(change.snapshot())
+    assert restored.scaling.same_as(change.scaling)
+    assert restored.scaling.sentinels == ((1, -999.9),)

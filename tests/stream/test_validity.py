@@ -325,6 +325,20 @@ def test_a_partition_s_record_that_makes_no_sense_is_as_none() -> None:
         assert set(said) >= set(ASSETS)
 
 
+def test_a_model_s_sentinels_are_numbers_of_its_sensors() -> None:
+    form, names = Format.JSON_WIDE, list(snapshot.PartitionState.__struct_fields__)
+    units = np.zeros(2).tobytes(), np.ones(2).tobytes(), "<f8"
+    for sentinel in ([2, 1.0], [-1, 1.0], [0, float("inf")]):
+        change = [0, 0, "m", *units, [sentinel]]
+        records = changed(
+            form,
+            "",
+            lambda fields, c=change: fields.__setitem__(names.index("model_changes"), [c]),  # type: ignore[misc]
+        )
+        pipeline, _ = successor(form, records)
+        assert "sentinels of sensors that there are not, or not finite" in pipeline.unusable[0]
+
+
 def test_the_units_of_a_model_are_its_own() -> None:
     form = Format.JSON_WIDE
     pipeline, _ = successor(form, list(kept(form)[0].values()))

@@ -184,3 +184,15 @@ def test_an_asset_keeps_its_units_until_its_next_row() -> None:
     np.testing.assert_array_equal(OTHER.raw(windows[0, -2:]), [[3.0, NAN], [4.0, 8.0]])
     assert buffer.units.tolist() == [1, 0]
     np.testing.assert_array_equal(buffer.rows_of(1)[0], [[1e6, -2.0]])
+
+
+def test_numbers_that_stand_for_no_value_are_missing_in_the_units_of_their_model() -> None:
+    units = Scaling(np.array([1.0, -2.0]), np.array([0.5, 4.0]), sentinels=((0, -999.0), (1, 65535.0)))
+    values = np.array([[-999.0, 2.0], [1.5, 65535.0], [65535.0, -999.0]])
+    np.testing.assert_array_equal(units.readings(values)[:2], [[np.nan, 2.0], [1.5, np.nan]])
+    np.testing.assert_array_equal(units.readings(values)[2], values[2])
+    assert np.isnan(units.of(values)[0, 0])
+    assert values[0, 0] == -999.0
+    clean = values[2:]
+    assert units.readings(clean) is clean
+    assert not units.same_as(Scaling(units.mean, units.scale))

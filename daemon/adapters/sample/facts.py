@@ -19,16 +19,11 @@ import numpy as np
 from daemon.adapters.sample.config_text import span
 from daemon.documents import counted
 from daemon.domain import DAY_NS, SECOND_NS, Floats, Ints
+from daemon.nature import FEW, called_counter, far_end, resets, strays, words_of
 from daemon.stream.extract.units import conversion
 
-FEW: Final = 30
-"""Numbers of one asset that must be there before anything is said of their nature."""
 MANY_STATES: Final = 12
 """More different texts than this are no states."""
-_COUNTER_WORDS: Final = re.compile(
-    r"(?:^|[^a-z])(?:total|totali[sz]er|counter|count|energy|kwh|mwh|wh|odometer|mileage|(?:run|operating)_?hours|runtime"
-    r"|pulses?|cycles?|cumulative|consumption|produced|uptime|revolutions|packets|bytes|ticks|index)(?:$|[^a-z])"
-)
 _ANGLE_WORDS: Final = re.compile(
     r"(?:^|[^a-z])(?:angle|heading|azimuth|direction|bearing|yaw|wdir|winddir|course|deg|degrees)(?:$|[^a-z])"
 )
@@ -105,11 +100,6 @@ class Series:
         )
 
 
-def words_of(name: str) -> str:
-    """A name in lower case, with a space where a new word begins, for patterns of words."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()
-
-
 # ------------------------------------------------------------------ what a number is
 def constant(series: Series) -> Fact | None:
     """One number throughout. It stays: what never changed in a sample may do so when something fails."""
@@ -119,34 +109,14 @@ def constant(series: Series) -> Fact | None:
 
 
 def counter(series: Series) -> Fact | None:
-    """Numbers that only rise, but for resets to near nothing.
-
-    Anything that drifts upwards does so for a while: so the name must say so, or the numbers are whole, or they rise
-    some hundred times without one small fall.
-    """
-    steps, numbers = series.steps, series.all
-    falls, rises = np.flatnonzero(steps < 0), int((steps > 0).sum())
-    if len(steps) < FEW or (numbers < 0).any() or rises < max(0.1 * len(steps), 20):
+    """Numbers that only rise, but for resets to near nothing (``nature.resets``)."""
+    falls, steps = resets(series.name, series.numbers), series.steps
+    if falls is None:
         return None
-    before, after = _around(series)
-    if len(falls) > 0.05 * len(steps) or (after[falls] > 0.1 * before[falls]).any():
-        return None
-    called = _COUNTER_WORDS.search(words_of(series.name)) is not None
-    whole = bool((numbers == np.rint(numbers)).all())
-    if not (called or (whole and rises >= 100) or rises >= 500):
-        return None
-    if not called and (steps[steps != 0] == steps[steps != 0][0]).all():
+    if not called_counter(series.name) and (steps[steps != 0] == steps[steps != 0][0]).all():
         return Fact("", None, "it rises by the same each time: leave it out if it numbers the messages")
-    resets = f", but for {len(falls)} reset{'s' * (len(falls) > 1)}" if len(falls) else ""
-    return Fact("counter", True, f"it only rises{resets}: its rate is watched")
-
-
-def _around(series: Series) -> tuple[Floats, Floats]:
-    """The numbers before and after each step."""
-    return (
-        np.concatenate([each[:-1] for each in series.numbers]),
-        np.concatenate([each[1:] for each in series.numbers]),
-    )
+    said = f", but for {falls} reset{'s' * (falls > 1)}" if falls else ""
+    return Fact("counter", True, f"it only rises{said}: its rate is watched")
 
 
 def angle(series: Series) -> Fact | None:
@@ -170,19 +140,16 @@ def angle(series: Series) -> Fact | None:
 
 
 def sentinels(series: Series) -> Fact | None:
-    """Numbers that stand for no value: far outside of all others, exact, and a number that people choose for it.
+    """Numbers that stand for no value (``nature``): of those that people choose two suffice, others come often, and alone.
 
     Any other number that is repeated exactly and lies far outside, zeros above all, may be a state: it is proposed.
     """
     numbers = series.all
-    found: list[float] = []
-    while len(found) < 3 and (odd := _outlier(numbers, _is_code, 3.0, 2)) is not None:
-        found.append(odd)
-        numbers = numbers[numbers != odd]
+    found = list(strays(series.numbers).sentinels)
     if found:
-        counts = ", ".join(f"{each:g} {int((series.all == each).sum())} times" for each in found)
+        counts = ", ".join(f"{each:g} {int((numbers == each).sum())} times" for each in found)
         return Fact("missing", [_plain(each) for each in found], f"far outside of the rest: {counts}")
-    odd = _outlier(numbers, lambda number: True, 20.0, 3)
+    odd = far_end(numbers, 20.0, 3, codes_only=False)
     if odd is None:
         return None
     times = int((numbers == odd).sum())
@@ -192,39 +159,6 @@ def sentinels(series: Series) -> Fact | None:
         f"{odd:g} {times} times, far outside of the rest: no value, or a state?",
         certain=False,
     )
-
-
-def _outlier(numbers: Floats, is_code: Any, widths: float, times: int) -> float | None:
-    """The smallest or largest number, if it is repeated and the others are narrow and far from it."""
-    if len(numbers) < FEW:
-        return None
-    for end in (float(numbers.min()), float(numbers.max())):
-        rest = numbers[numbers != end]
-        if not is_code(end) or len(numbers) - len(rest) < times or len(rest) < max(20, 0.5 * len(numbers)):
-            continue
-        low, high = np.quantile(rest, [0.01, 0.99])
-        away = float(np.abs(rest - end).min())
-        if away > widths * max(high - low, 1e-9 * abs(end)) and high > low:
-            return end
-    return None
-
-
-def _is_code(number: float) -> bool:
-    """Whether people choose this number to say that there is no value: nines, the ends of integers, tenths of these."""
-    size = abs(number)
-    for scale in (1, 10, 100):
-        whole = round(size * scale)
-        if abs(size * scale - whole) > 1e-6 * max(size, 1):
-            continue
-        text = str(whole)
-        if len(text) >= 3 and set(text) == {"9"}:
-            return True
-        if whole in _ENDS or (number < 0 and whole in (127, 128)):
-            return True
-    return size >= 1e20
-
-
-_ENDS: Final = frozenset(end for bits in (15, 16, 31, 32) for end in (2**bits, 2**bits - 1, 2**bits - 2))
 
 
 def _plain(number: float) -> float | int:

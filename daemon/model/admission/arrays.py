@@ -19,6 +19,7 @@ from daemon.model.imputation import BUCKETS, REACH
 from daemon.model.synthesis import CANDIDATES, GRID, names_of
 from daemon.model.synthesis import KNOTS as SYNTHESIS_KNOTS
 from daemon.model.tails import KNOTS
+from daemon.nature import MOST_SENTINELS
 
 MOST_CELLS = 1 << 24
 """Numbers in a table of levels or of usual windows, one row per condition: 128 MiB."""
@@ -51,10 +52,13 @@ def check_arrays(manifest: Manifest, arrays: Mapping[str, NDArray[Any]], latents
     if (len(manifest.conditions) + 1) * cells > MOST_CELLS:
         raise BundleError(f"{len(manifest.conditions)} conditions of {cells} levels: more than can be kept")
     facts = manifest.calibration
+    sentinels = min(_rows(arrays, "scaler.sentinels"), MOST_SENTINELS * C)
     rules = {
         "scaler.mean": _Rule((C,)),
         "scaler.scale": _Rule((C,), above=0.0),
         "scaler.seen": _Rule((C,), "b"),
+        "scaler.sentinels": _Rule((sentinels,)),
+        "scaler.sentinel_of": _Rule((sentinels,), "i", above=-1.0),
         "sigma": _Rule((C,), above=0.0),
         "longest_constant": _Rule((C,), "i", above=-1.0),
         "calibration.error_level": _Rule((S, C)),
@@ -116,6 +120,8 @@ def check_arrays(manifest: Manifest, arrays: Mapping[str, NDArray[Any]], latents
             raise BundleError(f"calibration.{tail}.value does not ascend")
     if not arrays["scaler.seen"].any():
         raise BundleError("scaler.seen: no sensor was ever observed")
+    if sentinels and int(arrays["scaler.sentinel_of"].max()) >= C:
+        raise BundleError(f"scaler.sentinel_of names sensor {int(arrays['scaler.sentinel_of'].max())} of {C}")
     partners = arrays.get("extras.impute.partners")
     if partners is not None and partners.size and int(partners.max()) >= C:
         raise BundleError(f"extras.impute.partners names sensor {int(partners.max())} of {C}")

@@ -1,0 +1,235 @@
+"""What the numbers of a sensor show of its nature: numbers that stand for no value, single stray ones, counters.
+
+``init`` proposes settings by these rules (``adapters.sample.facts``), and training keeps by them what is no
+measurement from being learned (``model.cleaning``). Pure functions of tracks: each the numbers of one asset in the
+order of time, NaN where there is none.
+
+**Sentinels.** A device that has no value may send a number in its place. Such a number is exact, repeated, and far
+outside of all others; people choose nines and the ends of integers for it. Other numbers are taken for sentinels only
+where they are stray as well, again and again: a valve that is shut for an hour shows its zero for an hour.
+
+**Strays.** A number that lies beyond a void as wide as all numbers inside, alone or in a pair, with neighbours that go
+on as if it were not there. What lasts is a state, what leads from one level to another (the inrush of a motor) belongs to
+it, and numbers that thin out gradually (noise with heavy tails) leave no void: none of these is stray.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from daemon.domain import Floats, Mask
+
+FEW: Final = 30
+"""Numbers that must be there before anything is said of their nature."""
+MOST_SENTINELS: Final = 3
+"""Different sentinels that one sensor has at most."""
+FAR: Final = 3.0
+"""A sentinel that people choose lies so many widths of all other numbers away from them."""
+FENCE: Final = 3.0
+"""Inside are the numbers within so many interquartile ranges of the quartiles: of a Gaussian all but some 1e-6."""
+RUN: Final = 2
+"""Neighbouring cells that may be stray together."""
+SAME_LEVEL: Final = 0.8
+"""Share of a sensor's usual range (all but one in fifty numbers) by which the neighbours of a stray cell may differ."""
+OFTEN: Final = 5
+"""Times that a stray number must come, to the last digit, to be taken for a sentinel."""
+MOST_STRAYS: Final = 0.05
+"""Share of the numbers that may be stray: what is more frequent is how the sensor is."""
+_COUNTER_WORDS: Final = re.compile(
+    r"(?:^|[^a-z])(?:total|totali[sz]er|counter|count|energy|kwh|mwh|wh|odometer|mileage|(?:run|operating)_?hours|runtime"
+    r"|pulses?|cycles?|cumulative|consumption|produced|uptime|revolutions|packets|bytes|ticks|index)(?:$|[^a-z])"
+)
+_ENDS: Final = frozenset(end for bits in (15, 16, 31, 32) for end in (2**bits, 2**bits - 1, 2**bits - 2))
+
+
+def words_of(name: str) -> str:
+    """A name in lower case, with a space where a new word begins, for patterns of words."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()
+
+
+# ------------------------------------------------------------------ sentinels
+def is_code(number: float) -> bool:
+    """Whether people choose this number to say that there is no value: nines, the ends of integers, tenths of these."""
+    size = abs(number)
+    for scale in (1, 10, 100):
+        whole = round(size * scale) if size < 1e300 else 0
+        if abs(size * scale - whole) > 1e-6 * max(size, 1):
+            continue
+        text = str(whole)
+        if len(text) >= 3 and set(text) == {"9"}:
+            return True
+        if whole in _ENDS or (number < 0 and whole in (127, 128)):
+            return True
+    return size >= 1e20
+
+
+def codes(numbers: Floats, times: int) -> list[float]:
+    """Numbers that people choose for no value, far outside of all others and there so many times at least.
+
+    Args:
+        numbers: (N,) finite.
+        times: that each must be there.
+    """
+    found: list[float] = []
+    while len(found) < MOST_SENTINELS and (odd := far_end(numbers, FAR, times, codes_only=True)) is not None:
+        found.append(odd)
+        numbers = numbers[numbers != odd]
+    return found
+
+
+def far_end(numbers: Floats, widths: float, times: int, *, codes_only: bool) -> float | None:
+    """The smallest or largest number, if it is repeated, and the others are narrow and far from it."""
+    if len(numbers) < FEW:
+        return None
+    ends = float(numbers.min()), float(numbers.max())
+    for end in ends:
+        if codes_only and not is_code(end):
+            continue
+        rest = numbers[numbers != end]
+        if len(numbers) - len(rest) < times or len(rest) < max(20, 0.5 * len(numbers)):
+            continue
+        # The other end may be a sentinel, too: what is so far out on either side does not make the rest wide.
+        inner = rest[rest != (ends[0] + ends[1] - end)] if is_code(ends[0]) and is_code(ends[1]) else rest
+        low, high = np.quantile(inner if len(inner) else rest, [0.01, 0.99])
+        away = float(np.abs(inner - end).min()) if len(inner) else 0.0
+        wide = high - low if high > low or not codes_only else max(abs(low), 1.0)  # else of a constant sensor
+        if wide > 0.0 and away > widths * max(wide, 1e-9 * abs(end)):
+            return end
+    return None
+
+
+# ------------------------------------------------------------------ strays
+@dataclass(frozen=True, slots=True, eq=False)
+class Strays:
+    """Cells of a sensor that are no measurements."""
+
+    sentinels: tuple[float, ...]  # numbers that stand for no value
+    cells: tuple[Mask, ...]  # per track, the cells that have one of these or are stray
+
+
+def strays(tracks: Sequence[Floats]) -> Strays:
+    """The sentinels and the stray cells of a sensor.
+
+    Args:
+        tracks: (T,) each, NaN where there is no number.
+    """
+    nothing = tuple(np.zeros(len(track), bool) for track in tracks)
+    numbers = np.concatenate([track[np.isfinite(track)] for track in tracks]) if tracks else np.empty(0)
+    if len(numbers) < FEW:
+        return Strays((), nothing)
+    marked = codes(numbers, 1)
+    rest = [np.where(np.isin(track, marked), np.nan, track) for track in tracks] if marked else list(tracks)
+    isolated = _isolated(rest, numbers[~np.isin(numbers, marked)])
+    single = np.concatenate([track[cells] for track, cells in zip(rest, isolated, strict=True)])
+    repeated, times = np.unique(single, return_counts=True)
+    # Of a sentinel nearly every cell is stray.
+    often = [
+        float(number)
+        for number, count in zip(repeated, times, strict=True)
+        if count >= OFTEN and count >= 0.9 * np.count_nonzero(numbers == number)
+    ]
+    sentinels = [code for code in marked if np.count_nonzero(numbers == code) > 1]
+    sentinels += sorted(often, key=lambda number: -int(times[repeated == number][0]))
+    cells = tuple(
+        one | np.isin(track, [*marked, *sentinels]) for track, one in zip(tracks, isolated, strict=True)
+    )
+    return Strays(tuple(sentinels[:MOST_SENTINELS]), cells)
+
+
+def _isolated(tracks: Sequence[Floats], numbers: Floats) -> list[Mask]:
+    """Per track the cells that lie beyond a void, alone or in a pair; none if they are too many.
+
+    Args:
+        tracks: NaN where there is no number.
+        numbers: all of their numbers.
+    """
+    none = [np.zeros(len(track), bool) for track in tracks]
+    if len(numbers) < FEW:
+        return none
+    low, high = _bounds(numbers)
+    if not np.isfinite(low) and not np.isfinite(high):
+        return none
+    reach = _reach(numbers, low, high)
+    found = [_runs(track, (track < low) | (track > high), reach) for track in tracks]
+    return found if sum(int(cells.sum()) for cells in found) <= MOST_STRAYS * len(numbers) else none
+
+
+def _bounds(numbers: Floats) -> tuple[float, float]:
+    """Beyond which numbers there is a void as wide as all that lies within; infinite where there is none."""
+    quartiles = np.quantile(numbers, [0.25, 0.75])
+    width = float(quartiles[1] - quartiles[0])
+    if width <= 0.0:
+        return -np.inf, np.inf  # mostly one number: any other may be a state
+    inside = (numbers >= quartiles[0] - FENCE * width) & (numbers <= quartiles[1] + FENCE * width)
+    least, most = float(numbers[inside].min()), float(numbers[inside].max())
+    outside = np.unique(numbers[~inside])
+    high = _void(outside[outside > most], most, least)
+    low = -_void(-outside[outside < least][::-1], -least, -most)
+    return low, high
+
+
+def _void(outside: Floats, most: float, least: float) -> float:
+    """The number, of those outside in rising order or ``most``, above which the void is; infinite without one."""
+    ladder = np.concatenate([[most], outside])
+    wide = np.flatnonzero(np.diff(ladder) >= ladder[:-1] - least)
+    return float(ladder[wide[0]]) if len(wide) else np.inf
+
+
+def _reach(numbers: Floats, low: float, high: float) -> float:
+    """How far apart two neighbours may be if the level between them is the same: not from one end to the other."""
+    ends = np.quantile(numbers[(numbers >= low) & (numbers <= high)], [0.01, 0.99])
+    return SAME_LEVEL * float(ends[1] - ends[0])
+
+
+def _runs(track: Floats, beyond: Mask, reach: float) -> Mask:
+    """(T,) the cells beyond in runs of one or two whose neighbours are no further apart than ``reach``."""
+    found = np.zeros(len(track), bool)
+    if not beyond.any():
+        return found
+    at = np.flatnonzero(np.isfinite(track))
+    out = beyond[at]
+    starts = np.flatnonzero(out & ~np.append(False, out[:-1]))
+    stops = np.flatnonzero(out & ~np.append(out[1:], False)) + 1
+    for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
+        if stop - start > RUN:
+            continue
+        ends = start > 0 and stop < len(at)
+        if not ends or abs(track[at[stop]] - track[at[start - 1]]) <= reach:
+            found[at[start:stop]] = True
+    return found
+
+
+# ------------------------------------------------------------------ counters
+def resets(name: str, tracks: Sequence[Floats]) -> int | None:
+    """How often numbers that only rise were reset to near nothing; None if they do not only rise.
+
+    Anything that drifts upwards does so for a while: so the name must say so, or the numbers are whole, or they rise
+    some hundred times without one small fall.
+
+    Args:
+        name: of the sensor.
+        tracks: (T,) each, NaN where there is no number.
+    """
+    kept = [track[np.isfinite(track)] for track in tracks]
+    before = np.concatenate([each[:-1] for each in kept]) if kept else np.empty(0)
+    after = np.concatenate([each[1:] for each in kept]) if kept else np.empty(0)
+    steps = after - before
+    falls, rises = np.flatnonzero(steps < 0), int((steps > 0).sum())
+    if len(steps) < FEW or rises < max(0.1 * len(steps), 20) or any((each < 0).any() for each in kept):
+        return None
+    if len(falls) > 0.05 * len(steps) or (after[falls] > 0.1 * before[falls]).any():
+        return None
+    whole = all(bool((each == np.rint(each)).all()) for each in kept)
+    if not (called_counter(name) or (whole and rises >= 100) or rises >= 500):
+        return None
+    return len(falls)
+
+
+def called_counter(name: str) -> bool:
+    """Whether a name says that its sensor counts."""
+    return _COUNTER_WORDS.search(words_of(name)) is not None
