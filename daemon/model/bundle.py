@@ -27,6 +27,7 @@ from safetensors.numpy import save as save_tensors
 from daemon.detector import DriftReference
 from daemon.domain import Floats, Ints, ModelSettings
 from daemon.errors import BundleError
+from daemon.habit import SilenceHabit
 from daemon.model.admission import Manifest, check_arrays, check_golden, check_weights, read_manifest
 from daemon.model.calibration import Calibration
 from daemon.model.conditions import ConditionMeans
@@ -41,7 +42,7 @@ from daemon.model.synthesis import PriorSeries, Selection, Series, Synthesis, Wa
 from daemon.model.vae import VAE
 from daemon.writing import current, replacing_folder
 
-FORMAT = 3
+FORMAT = 4
 MANIFEST, WEIGHTS = "manifest.json", "weights.safetensors"
 LARGEST_MANIFEST = 64 << 20
 LARGEST_WEIGHTS = 1 << 30
@@ -86,6 +87,7 @@ class Bundle:
     drift: DriftReference
     longest_constant: Ints
     sustained: SustainedLimits | None = None  # None: deviations are not looked for
+    silence: SilenceHabit | None = None  # None: no silence is usual
     facts: Mapping[str, Any] = field(default_factory=dict)
     extras: Mapping[str, np.ndarray] = field(default_factory=dict)
 
@@ -111,6 +113,7 @@ class Bundle:
             drift=self.drift,
             imputation=self.imputation,
             sustained=self.sustained,
+            silence=self.silence,
         )
 
     @property
@@ -129,6 +132,11 @@ class Bundle:
     def concerns(self) -> tuple[str, ...]:
         """Weaknesses of this model that an operator should see, each in one line; see ``soundness``."""
         return concerns(self.models, self.facts)
+
+    @property
+    def habits(self) -> tuple[str, ...]:
+        """The silences that are usual to this model, each in one line."""
+        return () if self.silence is None else tuple(self.silence.described(self.sensors))
 
     def series(
         self, assets: int, seed: int = 0, condition: str | None = None, like: str | None = None
@@ -190,6 +198,8 @@ class Bundle:
             arrays.update({f"sustained.{k}": v for k, v in self.sustained.arrays().items()})
         arrays.update({f"drift.{k}": getattr(self.drift, k) for k in _DRIFT_ARRAYS})
         arrays["longest_constant"] = self.longest_constant
+        if self.silence is not None:
+            arrays.update({f"silence.{k}": v for k, v in self.silence.arrays().items()})
         arrays.update({f"extras.{k}": v for k, v in self.extras.items()})
         weights = save_tensors({name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)})
         vae = self.models.vae
@@ -359,6 +369,7 @@ def _rebuild(manifest: Manifest, arrays: dict[str, np.ndarray]) -> Bundle:
         sustained=None
         if manifest.sustained is None
         else SustainedLimits.of(under("sustained."), msgspec.to_builtins(manifest.sustained)),
+        silence=SilenceHabit.of(habits) if (habits := under("silence.")) else None,
         facts=manifest.facts,
         extras=under("extras."),
     )
