@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daemon.domain import Floats, Ints, Mask
+from daemon.habit import SilenceHabit
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -236,6 +237,11 @@ class Detector(Protocol):
     @property
     def longest_constant(self) -> Ints:
         """(C,) the most rows for which each sensor's value did not change in training; see ``sensor_stuck``."""
+        ...
+
+    @property
+    def silence(self) -> SilenceHabit | None:
+        """At which hours sensors and assets were usually silent in training; None: at none."""
         ...
 
     @property

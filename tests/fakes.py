@@ -16,6 +16,7 @@ from daemon.detector import (
     Windows,
 )
 from daemon.domain import Floats, Ints
+from daemon.habit import SilenceHabit
 from daemon.runtime.trainer import TrainingJob, TrainingResult, learn
 
 NEVER_STILL = 1 << 62
@@ -44,6 +45,7 @@ class CentreDetector:
     carried: Mapping[tuple[str, int], float] = field(default_factory=dict)
     """(asset, row) at which that asset's windows continue training's -> its baseline there."""
     drift_threshold: float = 0.5
+    silence: SilenceHabit | None = None
     pace: float = 0.0
     """Of each sensor's mean distance from the centre: it deviates above 2, down to 1. 0: nothing deviates."""
     sentinels: tuple[tuple[int, float], ...] = ()

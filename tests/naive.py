@@ -574,3 +574,47 @@ def sustained(residual: Floats, statistics: SensorStatistics) -> tuple[Floats, F
                 pull = widening = 0.0
             shift[t, c], spread[t, c] = abs(mean), size
     return shift, spread
+
+
+def silence_due(usual: Mask, longest_ns: int, any_hour_ns: int, begin_ns: int, patience_ns: int) -> int:
+    """From which minute on a silence is unusual; all times are whole minutes."""
+    minute_ns, slot_ns = 60 * SECOND_NS, 900 * SECOND_NS
+    now, outside, far = begin_ns, 0, 0
+    while True:
+        lasted = now - begin_ns
+        too_long = lasted >= max(longest_ns + 8 * slot_ns, any_hour_ns)
+        odd = outside >= patience_ns and far and lasted >= any_hour_ns
+        if lasted >= patience_ns and (too_long or odd):
+            return now
+        slot = now // slot_ns
+        outside += 0 if usual[slot % len(usual)] else minute_ns
+        far += not any(usual[(slot + by) % len(usual)] for by in range(-4, 5))
+        now += minute_ns
+
+
+def usual_hours(
+    present: Sequence[tuple[str, int]], silent: Sequence[tuple[str, int]], share: float
+) -> set[int]:
+    """The quarters of the week that are silent on this share of the occasions, on at least two days.
+
+    Args:
+        present, silent: (asset, quarter since the beginning of some week) of all occasions, and of the silent ones.
+        share: of the occasions.
+    """
+    found = set()
+    for cycle in (96, 7 * 96):
+        occasions, gone, days, own = Counter[int](), Counter[int](), set(), set()
+        for _, quarter in present:
+            occasions[quarter % cycle] += 1
+            own.add(quarter)
+        for _, quarter in silent:
+            gone[quarter % cycle] += 1
+            days.add(quarter)
+        for slot in range(7 * 96):
+            several = len([day for day in days if day % cycle == slot % cycle]) >= 2
+            if several and gone[slot % cycle] >= share * occasions[slot % cycle]:
+                found.add(slot)
+    for slot in range(7 * 96):  # of its own weekday; the cycle is that of a week here
+        if not gone[slot] and len([day for day in own if day % cycle == slot]) >= 2:
+            found.discard(slot)
+    return found

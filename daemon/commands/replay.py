@@ -34,7 +34,7 @@ from daemon.commands.labels import compared, quality
 from daemon.commands.one_pass import FileToJudge, ReplayRun, run_over_file
 from daemon.commands.replay_notes import refuse_late, time_notes, why_unscored
 from daemon.commands.results import ReplaySink, columns_of, summary_of, traces_of
-from daemon.commands.train import train_on
+from daemon.commands.train import habit_notes, train_on
 from daemon.domain import Progress, Segment
 from daemon.errors import DaemonError, UsageError
 from daemon.model import evaluation
@@ -84,7 +84,8 @@ async def replay(options: ReplayOptions, progress: Progress = no_progress) -> Re
     write_scores(options.out / "scores.parquet", ScoreColumns(**columns))
     judged_by = None if done.stream.bundle is None else Bundle.from_bytes(done.stream.bundle)
     if judged_by is not None:
-        notes += [f"model {done.stream.versions[-1]}: {concern}" for concern in judged_by.concerns]
+        about = [*habit_notes(judged_by), *judged_by.concerns]
+        notes += [f"model {done.stream.versions[-1]}: {line}" for line in about]
     figures = []
     if options.label is not None and table is not None:
         progress(0.95, "comparing with the labels")

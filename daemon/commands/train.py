@@ -72,11 +72,18 @@ def train_on(plan: StreamPlan, history: Sequence[Segment], progress: Progress | 
 
 
 def about(bundle: Bundle) -> dict[str, Any]:
-    """What a training measured of its model: kind, latents, held-out likelihood beside pPCA's."""
+    """What a training measured of its model: kind, latents, usual silences, held-out likelihood beside pPCA's."""
     models = bundle.models
-    found = {"kind": models.kind, "latents": models.latents}
+    found = {"kind": models.kind, "latents": models.latents, "habits": list(bundle.habits)}
     names = ("active_units", "active_path_units", "likelihood", "likelihood_ppca")
     return found | {name: bundle.facts[name] for name in names if name in bundle.facts}
+
+
+def habit_notes(bundle: Bundle) -> list[str]:
+    """The silences that are usual to a model, for the user; no more than ten lines."""
+    habits = list(bundle.habits)
+    more = [f"usual, {len(habits) - 10} more: see habits in train --json"] if len(habits) > 10 else []
+    return [f"usual: {habit}" for habit in habits[:10]] + more
 
 
 def trained_as_json(bundle: Bundle, out: Path) -> dict[str, Any]:
@@ -116,7 +123,7 @@ async def train_files(options: TrainOptions, progress: Progress = no_progress) -
         notes += read.lost(path)
     bundle = train_on(plan, history, lambda share, doing: progress(share, f"training: {doing}"))
     bundle.save(options.out)
-    return bundle, [*dict.fromkeys(notes), *bundle.concerns]
+    return bundle, [*dict.fromkeys(notes), *habit_notes(bundle), *bundle.concerns]
 
 
 async def train_topics(
@@ -161,7 +168,7 @@ async def train_topics(
         plan, found.segments, lambda share, doing: progress(0.3 + 0.7 * share, f"training: {doing}")
     )
     bundle.save(options.out)
-    return bundle, [*notes, *bundle.concerns]
+    return bundle, [*notes, *habit_notes(bundle), *bundle.concerns]
 
 
 async def alerts_topic(settings: Settings, connection: kafka.KafkaSettings) -> str | None:

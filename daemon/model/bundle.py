@@ -27,6 +27,7 @@ from safetensors.numpy import save as save_tensors
 from daemon.detector import DriftReference
 from daemon.domain import Floats, Ints, ModelSettings
 from daemon.errors import BundleError
+from daemon.habit import SilenceHabit
 from daemon.model.admission import Manifest, check_arrays, check_golden, check_weights, read_manifest
 from daemon.model.calibration import Calibration
 from daemon.model.cleaning import cleaning_concerns
@@ -88,6 +89,7 @@ class Bundle:
     drift: DriftReference
     longest_constant: Ints
     sustained: SustainedLimits | None = None  # None: deviations are not looked for
+    silence: SilenceHabit | None = None  # None: no silence is usual
     facts: Mapping[str, Any] = field(default_factory=dict)
     extras: Mapping[str, np.ndarray] = field(default_factory=dict)
 
@@ -113,6 +115,7 @@ class Bundle:
             drift=self.drift,
             imputation=self.imputation,
             sustained=self.sustained,
+            silence=self.silence,
         )
 
     @property
@@ -132,6 +135,11 @@ class Bundle:
         """Weaknesses of this model that an operator should see, each in one line; see ``soundness``."""
         sentinels = [(self.sensors[c], number) for c, number in self.models.scaler.scaling.sentinels]
         return (*concerns(self.models, self.facts), *cleaning_concerns(self.facts, sentinels))
+
+    @property
+    def habits(self) -> tuple[str, ...]:
+        """The silences that are usual to this model, each in one line."""
+        return () if self.silence is None else tuple(self.silence.described(self.sensors))
 
     def series(
         self, assets: int, seed: int = 0, condition: str | None = None, like: str | None = None
@@ -193,6 +201,8 @@ class Bundle:
             arrays.update({f"sustained.{k}": v for k, v in self.sustained.arrays().items()})
         arrays.update({f"drift.{k}": getattr(self.drift, k) for k in _DRIFT_ARRAYS})
         arrays["longest_constant"] = self.longest_constant
+        if self.silence is not None:
+            arrays.update({f"silence.{k}": v for k, v in self.silence.arrays().items()})
         arrays.update({f"extras.{k}": v for k, v in self.extras.items()})
         weights = save_tensors({name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)})
         vae = self.models.vae
@@ -371,6 +381,7 @@ def _rebuild(manifest: Manifest, arrays: dict[str, np.ndarray]) -> Bundle:
         sustained=None
         if manifest.sustained is None
         else SustainedLimits.of(under("sustained."), msgspec.to_builtins(manifest.sustained)),
+        silence=SilenceHabit.of(habits) if (habits := under("silence.")) else None,
         facts=manifest.facts,
         extras=under("extras."),
     )

@@ -41,6 +41,7 @@ from daemon.domain import (
     Ints,
     Mask,
 )
+from daemon.habit import SilenceHabit
 from daemon.model import imputation, jumps
 from daemon.model.baseline import CONTINUES, follow
 from daemon.model.calibration import Calibration, Parts
@@ -67,6 +68,7 @@ class BundleDetector:
     drift: DriftReference
     imputation: imputation.ImputationParameters | None
     sustained: SustainedLimits | None = None
+    silence: SilenceHabit | None = None
     part_thresholds: Mapping[str, float] = field(init=False)
     _places: Mapping[str, int] = field(init=False)  # of the condition labels
     _condition_levels: Floats = field(init=False)  # (K + 1, P), the last row for unknown labels

@@ -5,9 +5,9 @@ deployed models on all rows, then the drift reference, imputation and synthesis.
 
 * Window: the stream's, or the longest that the rows can calibrate (``segments.fitting_length``); fewer than
   40 rows (ten times the window, if that is under 4) are refused.
-* Training windows: those of which at least 80 % of the cells were observed; where that leaves fewer than
-  half of them, 50 %; then those with any observation. At most 40,000 windows or 256 MB of them, evenly
-  spread.
+* Training windows: those of which at least 80 % of the cells were observed, where cells that are missing by
+  habit (``silence_habit``) do not count; where that leaves fewer than half of them, 50 %; then those with any
+  observation. At most 40,000 windows or 256 MB of them, evenly spread.
 * Steps of the VAE: ``optimiser.steps_for``, unless the settings give a number.
 """
 
@@ -27,12 +27,15 @@ from daemon.domain import (
     AlarmPolicy,
     Budget,
     Floats,
+    Ints,
+    Mask,
     ModelSettings,
     Progress,
     Segment,
     StreamSpec,
 )
 from daemon.errors import NotEnoughData
+from daemon.habit import SilenceHabit
 from daemon.model import imputation, synthesis
 from daemon.model.bundle import CONDITION_MEAN, IMPUTE, SYNTHESIS, Bundle
 from daemon.model.calibration import calibrate
@@ -56,6 +59,7 @@ from daemon.model.segments import (
     sample_windows,
     sliding,
 )
+from daemon.model.silence_habit import learn_silence, usual_gaps
 from daemon.model.soundness import Likelihood, active_units, likelihood, linear_part
 from daemon.model.sustained import SensorStatistics, SustainedLimits
 from daemon.model.vae import VAE, TrainingWindows
@@ -116,9 +120,11 @@ def train(
     history = clean.history
     whole = [Piece(i, 0, len(segment.values)) for i, segment in enumerate(history)]
     labels = learned_labels(history, whole, window)
+    habit = learn_silence(history, spec)
     fits = _Fits(
         history,
         spec,
+        habit,
         Architecture(settings, tuple(sorted({min(SHORT, window), window})), labels, clean.sentinels),
         len(folds(history, window)) + 1,
         progress,
@@ -166,6 +172,7 @@ def train(
         ),
         longest_constant=longest_constant(history, NEVER),
         sustained=sustained,
+        silence=habit,
         facts=facts,
         extras=extras,
     )
@@ -200,11 +207,13 @@ class _Fits:
         self,
         history: Sequence[Segment],
         spec: StreamSpec,
+        habit: SilenceHabit | None,
         architecture: Architecture,
         count: int,
         progress: Progress | None,
     ) -> None:
         self._history, self._spec, self._architecture = history, spec, architecture
+        self._usual_gaps = [usual_gaps(habit, segment, spec) for segment in history]
         self._count, self._progress = count, progress
         self._done = 0
         self.own, self.linear = Likelihood(0.0, 0), Likelihood(0.0, 0)
@@ -240,6 +249,7 @@ class _Fits:
             self._spec,
             self._architecture,
             lambda share: self.report(0.9 * share, doing),
+            self._usual_gaps,
         )
 
 
@@ -286,6 +296,7 @@ def fit_models(
     spec: StreamSpec,
     architecture: Architecture,
     progress: Callable[[float], None] | None = None,
+    usual_gaps: Sequence[Mask | None] = (),
 ) -> Models:
     """Scaler and models of the given pieces, without calibration.
 
@@ -295,17 +306,19 @@ def fit_models(
         spec: for the ranges.
         architecture: what to fit.
         progress: called with the share done.
+        usual_gaps: per segment the cells (T, C) that are missing by habit; empty: none.
     """
     settings, lengths = architecture.settings, architecture.lengths
     blocks = [history[p.segment].values[p.start : p.stop] for p in pieces]
     scaler = Scaler.fit(blocks, spec.ranges, architecture.sentinels)
     scaled = [scaler.scaled(block) for block in blocks]
+    expected = [_expected(block, p, usual_gaps, scaler) for block, p in zip(scaled, pieces, strict=True)]
     learned = learned_labels(history, pieces, lengths[-1])
     labels = tuple(label for label in learned if label in architecture.labels)
     means: ConditionMeans | None = None
     pcas: list[WindowPCA] = []
     for length in sorted(lengths, reverse=True):
-        start, observed, labels_of, owners = training_windows(history, pieces, scaled, scaler, length)
+        start, observed, labels_of, owners = training_windows(history, pieces, scaled, expected, length)
         if labels and means is None:
             means = ConditionMeans.fit(start, observed, labels_of, labels, fifths(owners), length)
         if means is None:
@@ -341,21 +354,26 @@ def training_windows(
     history: Sequence[Segment],
     pieces: Sequence[Piece],
     scaled: Sequence[NDArray[np.float32]],
-    scaler: Scaler,
+    expected: Sequence[Ints],
     length: int,
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_], list[str], list[str]]:
     """The windows to learn from.
+
+    Args:
+        history: the segments that ``pieces`` index.
+        pieces: rows to learn.
+        scaled: per piece (T, C) its rows.
+        expected: per piece (T,) how many cells of each row should be there.
+        length: of a window.
 
     Returns:
         (n, L*C) scaled windows with gaps bridged in time, (n, L*C) what was observed, the n
         condition labels of their newest rows, and the n assets.
     """
-    channels = max(int(scaler.seen.sum()), 1)
     shares: list[Floats] = []
-    for block in scaled:
-        per_row = np.isfinite(block).sum(1) / channels
-        sums = np.concatenate([[0.0], np.cumsum(per_row)])
-        shares.append((sums[length:] - sums[:-length]) / length if len(block) >= length else np.zeros(0))
+    for block, due in zip(scaled, expected, strict=True):
+        seen, wanted = (_sums(per_row, length) for per_row in (np.isfinite(block).sum(1), due))
+        shares.append(seen / np.maximum(wanted, 1))
     share = np.concatenate(shares)
     whole = share >= 0.8 - 1e-9
     if 2 * whole.sum() < len(share):
@@ -363,7 +381,7 @@ def training_windows(
     if 2 * whole.sum() < len(share):
         whole = share > 0
     chosen = np.flatnonzero(whole)
-    size = length * len(scaler.mean) * 4
+    size = length * scaled[0].shape[1] * 4
     stride = -(-len(chosen) // max(min(MOST_WINDOWS, MOST_BYTES // size), 1)) if len(chosen) else 1
     keep = np.zeros(len(share), bool)
     keep[chosen[:: max(stride, 1)]] = True
@@ -381,3 +399,18 @@ def training_windows(
         labels += [condition[i] for i in ends] if condition else [NO_CONDITION] * len(picked)
         owners += [history[piece.segment].asset] * len(picked)
     return np.concatenate(values), np.concatenate(observed), labels, owners
+
+
+def _expected(
+    scaled: NDArray[np.float32], piece: Piece, usual_gaps: Sequence[Mask | None], scaler: Scaler
+) -> Ints:
+    """(T,) how many cells of each row of a piece should be there: of the sensors ever seen, without usual gaps."""
+    of_all = np.full(len(scaled), max(int(scaler.seen.sum()), 1))
+    gaps = usual_gaps[piece.segment] if usual_gaps else None
+    return of_all if gaps is None else of_all - gaps[piece.start : piece.stop].sum(1)
+
+
+def _sums(per_row: Ints, length: int) -> Ints:
+    """The sums over all windows of (T,) rows; empty if T < length."""
+    sums = np.concatenate([[0], np.cumsum(per_row)])
+    return np.asarray(sums[length:] - sums[:-length] if len(per_row) >= length else sums[:0])

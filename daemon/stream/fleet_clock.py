@@ -7,7 +7,8 @@ recently, each corrected by the known skew of its own clock. "Recently" counts r
 counts until it has missed a few of its turns. So neither one clock that is far ahead nor many assets that
 stopped can move or stop the fleet's clock. From it follow:
 
-* an asset is *silent* if its newest row is ``silent_after`` behind the fleet's clock;
+* an asset is *silent* if its newest row is ``silent_after`` behind the fleet's clock, or further by the model's
+  ``SilenceHabit``;
 * a clock is *skewed* if it differs from the fleet's by about the same for as long as ``silent_after``;
 * a clock was *set back* if its asset has sent nothing but late readings for as long; it then starts anew.
 
@@ -28,6 +29,7 @@ from daemon.domain import (
     StreamSpec,
 )
 from daemon.grouping import Groups
+from daemon.habit import SilenceHabit
 from daemon.stream.event_time import NEVER, NO_CLOCK, EventTimeGuard
 from daemon.stream.snapshot import AssetClockState, FleetClockState
 from daemon.stream.windowing import grown
@@ -81,7 +83,7 @@ class FleetClock:
         spec: the stream.
         guard: marks the assets whose only row is unsupported; they do not count for the clock.
 
-    ``row`` is the fleet's clock as of the last look. ``front`` is the greatest row of any asset, corrected
+    ``habit`` is that of the model in force. ``row`` is the fleet's clock as of the last look. ``front`` is the greatest row of any asset, corrected
     by its skew: the fleet's clock is never beyond it. ``count`` is the number of readings so far.
     """
 
@@ -97,6 +99,7 @@ class FleetClock:
         # An asset has sent nothing but late readings for a while: a look is due from this count on.
         self.late_look_at = NEVER
         self.silent_rows = max(spec.silent_after_ns // spec.period_ns, 1)
+        self.habit: SilenceHabit | None = None
         self.skew: Ints = np.empty(0, np.int64)  # rows by which an asset's clock is ahead; 0 if it is right
         self.overdue: Mask = np.empty(0, bool)  # silent unless it reports in its turn
         self.born_at: Ints = np.empty(0, np.int64)  # the count at an asset's first row
@@ -263,9 +266,25 @@ class FleetClock:
     def _row_of(self, newest: Ints, recent: Mask) -> int:
         return self._median(newest, self._established(recent)) if recent.any() else self.row
 
+    def silent_from(self, newest: Ints, row: int) -> Ints:
+        """(N,) from which row of the fleet on assets are silent if no row comes after these (N,) newest ones.
+
+        With a habit it is exact where it is at most ``row``, or ``silent_rows`` after the asset's newest row is;
+        for the others it is too early.
+        """
+        corrected = newest - self.skew
+        due = corrected + self.silent_rows
+        if self.habit is not None and self.habit.has(place := self.habit.of_asset):
+            some = np.flatnonzero((corrected >= 0) & (due <= row))
+            period = self.spec.period_ns
+            due[some] = -(
+                -self.habit.due_ns(place, corrected[some] * period, self.silent_rows * period) // period
+            )
+        return due
+
     def behind(self, newest: Ints, row: int) -> Mask:
-        """(N,) the assets whose newest row is ``silent_after`` or more behind this row of the fleet."""
-        return np.asarray((newest >= 0) & (newest - self.skew + self.silent_rows <= row))
+        """(N,) the assets that are silent if this is the fleet's row."""
+        return np.asarray((newest >= 0) & (self.silent_from(newest, row) <= row))
 
     def update(self, newest: Ints, silent: Mask, arrival_ns: int, appended_ns: int) -> ClockUpdate:
         """Read the clock after the reading that was counted last.
@@ -306,7 +325,7 @@ class FleetClock:
         if overdue.any() or self.row == NO_CLOCK:
             self.due_row = self.row
         elif awaited.any():
-            self.due_row = min(self.due_row, int(corrected[awaited].min()) + self.silent_rows)
+            self.due_row = min(self.due_row, int(self.silent_from(newest, self.row)[awaited].min()))
         self.front = int(corrected[recent].max(initial=self.row))
         return ClockUpdate(np.flatnonzero(fell), skewed, righted, set_back, np.flatnonzero(changed))
 

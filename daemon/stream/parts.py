@@ -123,6 +123,7 @@ class Parts:
         """Judge with this detector from here on; the records of the outgoing model's drift intervals."""
         self.ledger.mark(self.needing_snapshot())
         self.judge.use(detector)
+        self.silence.use(None if detector is None else detector.silence)
         outgoing = self.drift.use(detector)
         scaling = Scaling.raw_units(len(self.spec.sensors)) if detector is None else detector.scaling
         self.model_changes.add(max(position, 0), self.judge.model, scaling)
@@ -135,7 +136,8 @@ class Parts:
         The next owner replays what came before a model change without the earlier model: it cannot find
         out which episodes that opened or closed.
         """
-        judged = self.ledger.with_open_episode | self.episodes.assets.keys() | self.silence.with_stuck_sensors
+        silence = self.silence.with_stuck_sensors | self.silence.with_excused_sensors
+        judged = self.ledger.with_open_episode | self.episodes.assets.keys() | silence
         names = list(judged & self.assets.slots.keys())
         return set(self.assets.names_of(self.ledger.stale(self.assets.slots_of(names))))
 

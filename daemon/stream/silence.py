@@ -6,6 +6,7 @@ None of this needs a score. An episode opens when a rule is met and closes when 
   or for as long as its last one is held, if that is longer; values that came all the same and gave no number
   (``unread``) are reported with it;
 * an asset is *silent* when the fleet's clock is ``silent_after`` beyond its newest row;
+* a silence that is usual at its hour is none of these as long as the model's ``SilenceHabit`` lasts;
 * a sensor is *stuck* when it does not move for longer than it ever did in training;
 * an asset's clock is *skewed* when it is off by the same for as long as ``silent_after`` (``FleetClock``).
 """
@@ -16,8 +17,9 @@ from collections.abc import Collection, Iterator
 
 import numpy as np
 
-from daemon.assembly import received_places, silent_rows
+from daemon.assembly import hold_rows, received_places, silent_rows
 from daemon.domain import AlertKind, Ints, Mask, Output, Severity, StreamSpec
+from daemon.habit import SilenceHabit
 from daemon.stream.alerts import Episodes, EpisodeStart
 from daemon.stream.assets import AssetTable
 from daemon.stream.chunk_windows import WindowedRows
@@ -26,6 +28,8 @@ from daemon.stream.fleet_clock import ClockUpdate
 from daemon.stream.ingest import Ingest
 from daemon.stream.ledger import Ledger
 
+ALWAYS = 1 << 62
+"""A row beyond all others."""
 STUCK_MARGIN = 2
 """A sensor is stuck when it stands still this many times longer than it ever did in training."""
 
@@ -60,6 +64,13 @@ class SilenceMonitor:
         self._silent = assets.column(bool, False)
         self._silent_sensors: dict[str, set[int]] = {}
         self._stuck: dict[str, set[int]] = {}
+        self._patience_ns = [
+            max(silent - held, 1) * spec.period_ns
+            for silent, held in zip(silent_rows(spec), hold_rows(spec), strict=True)
+        ]
+        self._held_ns = [held * spec.period_ns for held in hold_rows(spec)]
+        self._habit: SilenceHabit | None = None
+        self._excused: set[str] = set()
 
     # -------------------------------------------------------------- state
     @property
@@ -71,6 +82,15 @@ class SilenceMonitor:
     def with_stuck_sensors(self) -> set[str]:
         """The assets that have one."""
         return set(self._stuck)
+
+    @property
+    def with_excused_sensors(self) -> set[str]:
+        """The assets of which a sensor is silent at their newest row, and only by habit not declared so."""
+        return self._excused
+
+    def use(self, habit: SilenceHabit | None) -> None:
+        """Excuse silences by this habit from the next row on; None: none."""
+        self._habit = self._clock.habit = habit
 
     def stuck(self, asset: str) -> set[int]:
         """The asset's stuck sensors, by index."""
@@ -95,6 +115,7 @@ class SilenceMonitor:
         """The asset is evicted."""
         self._silent_sensors.pop(asset, None)
         self._stuck.pop(asset, None)
+        self._excused.discard(asset)
 
     # -------------------------------------------------------------- sensors
     def silent_sensors(self, chunk: WindowedRows, model: str) -> tuple[list[Output], Mask]:
@@ -103,15 +124,17 @@ class SilenceMonitor:
         with_silent = np.zeros(len(chunk.rows), bool)
         rows, unread = chunk.rows, self._ingest.unread
         known = unread.known[rows.slots] if unread else None
-        if not self._silent_sensors and chunk.complete.all() and known is None:
+        if not self._silent_sensors and not self._excused and chunk.complete.all() and known is None:
             return outputs, with_silent
         looked_at = ~chunk.complete if known is None else ~chunk.complete | known
-        for i in self._rows_of(rows.slots, looked_at, self._silent_sensors):
+        for i in self._rows_of(rows.slots, looked_at, self._silent_sensors.keys() | self._excused):
             asset = rows.assets[i]
             if known is not None and known[i]:
                 observed = self._received[chunk.observed[i]].tolist()
                 unread.advance(int(rows.slots[i]), int(rows.rows[i]), observed)
-            if not rows.empty[i] and (not chunk.complete[i] or asset in self._silent_sensors):
+            if rows.empty[i]:
+                continue
+            if not chunk.complete[i] or asset in self._silent_sensors or asset in self._excused:
                 last = np.maximum(chunk.seen.row[i], chunk.first_row[i])
                 outputs += self._silent_at(chunk, i, last, model)
             with_silent[i] = asset in self._silent_sensors
@@ -125,6 +148,10 @@ class SilenceMonitor:
         rows, observed = chunk.rows, chunk.observed[i]
         asset, slot, row = rows.assets[i], int(rows.slots[i]), int(rows.rows[i])
         silent = ~observed & (row - last >= self._sensor_silent_rows) & ~self._ignored
+        if self._habit is not None:
+            excused = self._by_habit(self._habit, silent, last, row)
+            silent &= ~excused
+            (self._excused.add if excused.any() else self._excused.discard)(asset)
         known = self._silent_sensors.get(asset, set())
         outputs: list[Output] = []
         if not silent.any() and not known:
@@ -145,6 +172,18 @@ class SilenceMonitor:
             outputs += self._episodes.close_unscored(asset, kind, sensors[c], row, model)
         _keep(self._silent_sensors, asset, known)
         return outputs
+
+    def _by_habit(self, habit: SilenceHabit, silent: Mask, last: Ints, row: int) -> Mask:
+        """(C,) which of the ``silent`` sensors are so by habit at a row; ``last`` as of ``_silent_at``.
+
+        Training knows held values as values: to the habit a silence begins where the hold ends.
+        """
+        period, excused = self.spec.period_ns, np.zeros(len(silent), bool)
+        for c in np.flatnonzero(silent).tolist():
+            if habit.has(c):
+                begin = last[c : c + 1] * period + self._held_ns[c]
+                excused[c] = row * period < habit.due_ns(c, begin, self._patience_ns[c])[0]
+        return excused
 
     def stuck_sensors(
         self, chunk: WindowedRows, longest_constant: Ints, model: str
@@ -202,12 +241,14 @@ class SilenceMonitor:
 
     def declare_silent(self, slots: Ints, model: str) -> Iterator[Output]:
         """Declare these assets silent, by name."""
+        due = self._clock.silent_from(self._grid.newest, ALWAYS)
         for name, slot in self._by_name(slots):
             newest = int(self._grid.newest[slot])
             self._silent.values[slot] = True
             self._ledger.mark([name])  # it is the other assets' records that tell
             start = EpisodeStart(AlertKind.ASSET_SILENT, newest, severity=Severity.CRITICAL)
-            yield from self._episodes.open_unscored(name, start, newest + self._silent_rows, model)
+            row = int(due[slot]) + int(self._clock.skew[slot])
+            yield from self._episodes.open_unscored(name, start, row, model)
 
     def has_caught_up(self, slot: int) -> bool:
         """Whether a silent asset is near the fleet's clock again."""

@@ -131,7 +131,7 @@ def test_training_windows_do_not_span_a_gap_between_segments() -> None:
     assert pieces == [Piece(0, 0, 40), Piece(1, 0, 20), Piece(1, 35, 60)]
     scaler = Scaler.fit([np.array([[-1.0], [1.0]])])
     scaled = [scaler.scaled(marked[p.segment].values[p.start : p.stop]) for p in pieces]
-    windows, _, _, _ = training_windows(marked, pieces, scaled, scaler, L)
+    windows, _, _, _ = training_windows(marked, pieces, scaled, [np.ones(len(p), int) for p in pieces], L)
     assert len(windows) == sum(len(p) - L + 1 for p in pieces)
     assert (windows.max(1) == windows.min(1)).all()
 

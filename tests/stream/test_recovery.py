@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -24,6 +25,7 @@ from daemon.domain import (
     StateRecord,
     StreamSpec,
 )
+from daemon.habit import SLOTS, SilenceHabit
 from daemon.stream import batch_ingest, snapshot
 from daemon.stream import pipeline as pipeline_module
 from daemon.stream.pipeline import Pipeline
@@ -31,6 +33,7 @@ from daemon.stream.steps import Step
 from tests.stream.pipelines import (
     ARRIVALS,
     CENTRE,
+    MINUTE_NS,
     POLICIES,
     POLICY,
     PUMPS_0,
@@ -168,9 +171,13 @@ def test_a_successor_does_not_repeat_an_unknown_condition() -> None:
     ]
 
 
+PATIENT = SilenceHabit(
+    np.arange(SLOTS) < np.array([[0], [1], [0]]), np.full(3, MINUTE_NS), np.array([12, 0, 15]) * SECOND_NS
+)
+"""Sensor b may be silent as long as these tests last, the other and the assets a little longer than usual."""
 MODELS = [
     QUICK,
-    replace(QUICK, version="centre-2", centre=0.1, threshold=2.0, carried={}),
+    replace(QUICK, version="centre-2", centre=0.1, threshold=2.0, carried={}, silence=PATIENT),
     replace(QUICK, version="centre-3", centre=-3.7, threshold=6.0, hysteresis=0.5, memory=0.3, still=3),
 ]
 CHANGES = st.lists(st.tuples(st.integers(0, 14), st.integers(0, 2)), max_size=4)

@@ -11,9 +11,56 @@ from daemon.domain import (
     SECOND_NS,
     AlertEvent,
     AlertKind,
+    Reading,
     Severity,
 )
-from tests.stream.pipelines import CENTRE, NAN, feed, make, numbered, of_kind, steady, told, wide
+from daemon.habit import DAY_SLOTS, SilenceHabit
+from daemon.mapping import SensorRule
+from tests.stream.pipelines import (
+    CENTRE,
+    HOUR_NS,
+    MINUTE_NS,
+    NAN,
+    SPEC,
+    feed,
+    make,
+    numbered,
+    of_kind,
+    snapshots,
+    steady,
+    take_over,
+    told,
+    wide,
+)
+
+FIVE_MINUTES = replace(
+    SPEC,
+    period_ns=5 * MINUTE_NS,
+    allowed_lateness_ns=5 * MINUTE_NS,
+    max_gap_ns=30 * MINUTE_NS,
+    silent_after_ns=40 * MINUTE_NS,
+)
+_HOUR = np.arange(7 * DAY_SLOTS) % DAY_SLOTS / 4
+AT_NIGHT = SilenceHabit(
+    np.stack([_HOUR < 0, (_HOUR < 6) | (_HOUR >= 20), (_HOUR < 6) | (_HOUR >= 20)]),
+    np.array([0, 10, 10]) * HOUR_NS,
+    np.zeros(3, np.int64),
+)
+"""Sensor b is usually silent at night, and so are whole assets."""
+NIGHTLY = replace(CENTRE, silence=AT_NIGHT)
+
+
+def hourly(alerts: list[AlertEvent]) -> list[tuple[float, str, str]]:
+    """(hour, phase, sensor or asset), to the minute."""
+    return [(round(e.row_ns / HOUR_NS, 2), str(e.phase), e.sensor or e.asset) for e in alerts]
+
+
+def day(begin: float, end: float, gone: tuple[float, float] = (0, 0), asset: str = "p1") -> list[Reading]:
+    """A reading every five minutes of these hours; between the hours ``gone`` it has no value of sensor b."""
+    return [
+        wide(300 * i, 0.01 * (i % 2), NAN if gone[0] <= i / 12 < gone[1] else 0.01 * (i % 3), asset=asset)
+        for i in range(round(12 * begin), round(12 * end))
+    ]
 
 
 def test_a_silent_sensor_opens_one_episode_that_closes_when_it_reports() -> None:
@@ -109,6 +156,79 @@ def test_a_whole_partition_that_is_idle_makes_its_assets_silent() -> None:
     back = feed(pipeline, numbered(steady(3, start=30), 10))
     # Nothing but its own record says that time has passed: the second reading confirms the first.
     assert told(back, AlertKind.ASSET_SILENT) == [(31, "closed", "p1")]
+
+
+def test_a_sensor_that_is_silent_by_habit_is_none_and_alerts_at_an_unusual_hour() -> None:
+    readings = [*day(8, 32, (20, 30)), *day(32, 50, (35, 37)), *day(50, 62, (43, 62))]
+    outputs = feed(make(FIVE_MINUTES, NIGHTLY), numbered(readings), ended=True)
+    assert hourly(of_kind(outputs, AlertKind.SENSOR_SILENT)) == [
+        (35.58, "opened", "b"),  # at eleven: after 40 minutes, like a sensor without habits
+        (37.0, "closed", "b"),
+        (55.08, "opened", "b"),  # it began in the night, and lasts for an hour beyond it
+    ]
+
+
+def test_without_a_model_nothing_is_usual() -> None:
+    outputs = feed(make(FIVE_MINUTES, None), numbered(day(8, 32, (20, 30))), ended=True)
+    assert hourly(of_kind(outputs, AlertKind.SENSOR_SILENT)) == [
+        (20.58, "opened", "b"),
+        (30.0, "closed", "b"),
+    ]
+
+
+def test_a_held_sensor_is_silent_by_habit_from_the_end_of_its_hold_on() -> None:
+    held = replace(FIVE_MINUTES, sensor_rules=(SensorRule(), SensorRule(hold_ns=3 * HOUR_NS)))
+    outputs = feed(make(held, NIGHTLY), numbered(day(8, 40, (17, 32))), ended=True)
+    assert hourly(of_kind(outputs, AlertKind.SENSOR_SILENT)) == [
+        (31.08, "opened", "b"),
+        (32.0, "closed", "b"),
+    ]
+
+
+def test_an_asset_that_is_silent_by_habit_is_none_until_the_habit_is_over() -> None:
+    others = [r for name in ("p2", "p3") for r in day(8, 62, asset=name)]
+    readings = [*others, *day(8, 20), *day(30, 35), *day(37, 44)]
+    readings.sort(key=lambda reading: reading.time_ns)
+    outputs = feed(make(FIVE_MINUTES, NIGHTLY), numbered(readings), ended=True)
+    assert hourly(of_kind(outputs, AlertKind.ASSET_SILENT)) == [
+        (35.58, "opened", "p1"),
+        (37.0, "closed", "p1"),
+        (55.08, "opened", "p1"),
+    ]
+
+
+def test_a_whole_partition_that_is_idle_by_habit_is_silent_once_the_habit_is_over() -> None:
+    pipeline = make(FIVE_MINUTES, NIGHTLY)
+    feed(pipeline, numbered(day(8, 20)))
+    assert feed(pipeline, [], idle=timedelta(hours=11)) == []
+    opened = of_kind(feed(pipeline, [], idle=timedelta(hours=11.2)), AlertKind.ASSET_SILENT)
+    assert hourly(opened) == [(31.08, "opened", "p1")]
+    at_noon = make(FIVE_MINUTES, NIGHTLY)
+    feed(at_noon, numbered(day(8, 12)))
+    assert len(of_kind(feed(at_noon, [], idle=timedelta(hours=1)), AlertKind.ASSET_SILENT)) == 1
+
+
+def test_what_a_habit_excuses_is_state_that_only_judging_knows() -> None:
+    pipeline = make(FIVE_MINUTES, NIGHTLY)
+    readings = numbered(day(8, 31, (20, 30)))
+    feed(pipeline, readings[:-12])
+    assert pipeline.parts.needing_snapshot() == {"p1"}
+    feed(pipeline, readings[-12:])
+    assert pipeline.parts.needing_snapshot() == set()
+
+
+def test_what_a_habit_excuses_is_unusual_to_the_next_model_after_a_restart_too() -> None:
+    readings = numbered(day(8, 26, (20, 30)))
+    one = make(FIVE_MINUTES, NIGHTLY)
+    feed(one, readings[:200])
+    other = replace(CENTRE, version="centre-2")
+    one.use(other)
+    successor = make(FIVE_MINUTES, other, publish_from=200)
+    assert take_over(successor, snapshots(one))
+    successor.offset = one.replay_from()
+    assert feed(successor, readings[successor.offset : 200]) == []
+    told_by = [of_kind(feed(p, readings[200:]), AlertKind.SENSOR_SILENT) for p in (one, successor)]
+    assert hourly(told_by[0]) == hourly(told_by[1]) == [(24.67, "opened", "b")]
 
 
 def test_nothing_is_silent_before_anything_came() -> None:

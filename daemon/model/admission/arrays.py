@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from daemon.domain import DAY_NS
 from daemon.errors import BundleError
+from daemon.habit import LONGEST_NS, SLOTS
 from daemon.model.admission.manifest import Manifest
 from daemon.model.imputation import BUCKETS, REACH
 from daemon.model.synthesis import CANDIDATES, GRID, names_of
@@ -30,7 +32,7 @@ class _Rule:
     """The requirements on one array. ``above``: its numbers are greater than this; ``limitless``: +inf is allowed."""
 
     shape: tuple[int, ...]
-    kind: str = "f"  # numpy's: f float, i signed integer, b bool
+    kind: str = "f"  # numpy's: f float, i signed integer, u unsigned, b bool
     above: float = -np.inf
     limitless: bool = False
 
@@ -106,6 +108,12 @@ def check_arrays(manifest: Manifest, arrays: Mapping[str, NDArray[Any]], latents
         if manifest.vae is not None and manifest.vae.labels != manifest.conditions:
             raise BundleError("damaged bundle: its VAE knows other conditions than it does")
         rules["extras.condition.mean"] = _Rule((len(manifest.conditions) + 1, manifest.window * C))
+    if any(name.startswith("silence.") for name in arrays):
+        rules |= {
+            "silence.usual": _Rule((C + 1, SLOTS // 8), "u", above=-1.0),
+            "silence.longest_ns": _Rule((C + 1,), "i", above=-1.0),
+            "silence.any_hour_ns": _Rule((C + 1,), "i", above=-1.0),
+        }
     if any(name.startswith("extras.impute.") for name in arrays):
         rules |= _imputation(arrays, C)
     made_up = any(name.startswith("extras.synthesis.") for name in arrays)
@@ -122,6 +130,9 @@ def check_arrays(manifest: Manifest, arrays: Mapping[str, NDArray[Any]], latents
         raise BundleError("scaler.seen: no sensor was ever observed")
     if sentinels and int(arrays["scaler.sentinel_of"].max()) >= C:
         raise BundleError(f"scaler.sentinel_of names sensor {int(arrays['scaler.sentinel_of'].max())} of {C}")
+    for name in ("silence.longest_ns", "silence.any_hour_ns"):
+        if name in arrays and int(arrays[name].max()) > LONGEST_NS:
+            raise BundleError(f"{name} holds a silence of more than {LONGEST_NS / DAY_NS:.0f} days")
     partners = arrays.get("extras.impute.partners")
     if partners is not None and partners.size and int(partners.max()) >= C:
         raise BundleError(f"extras.impute.partners names sensor {int(partners.max())} of {C}")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from daemon.domain import Segment
+from daemon.domain import DAY_NS, Segment
 from daemon.errors import BundleError
 from daemon.model.bundle import Bundle
 from tests.model.admission.conftest import parts, put_together
@@ -77,3 +77,27 @@ def test_a_training_with_infinite_scales_is_refused() -> None:
         pytest.raises(BundleError, match=r"scaler\.scale holds numbers that are not"),
     ):
         trained([Segment("pump-1", 1_000, machine(600) * 1e300)])
+
+
+def test_habits_of_silence_are_checked(linear: Bundle) -> None:
+    manifest, arrays = parts(linear)
+    channels = len(linear.sensors)
+    habits = {
+        "silence.usual": np.full((channels + 1, 84), 255, np.uint8),
+        "silence.longest_ns": np.arange(channels + 1) * DAY_NS,
+        "silence.any_hour_ns": np.zeros(channels + 1, np.int64),
+    }
+    found = Bundle.from_bytes(put_together(manifest, {**arrays, **habits}))
+    assert found.silence is not None
+    assert found.silence.usual.all()
+    assert found.habits[-1] == "the whole asset: silent at all hours UTC"
+    for name, bad, said in (
+        ("silence.usual", habits["silence.usual"][1:], "has shape"),
+        ("silence.longest_ns", habits["silence.longest_ns"] - 1, "holds -1"),
+        ("silence.longest_ns", habits["silence.longest_ns"] + 40_000 * DAY_NS, "of more than 36500 days"),
+    ):
+        with pytest.raises(BundleError, match=f"^bundle: {name} .*{said}"):
+            Bundle.from_bytes(put_together(manifest, {**arrays, **habits, name: bad}))
+    del habits["silence.any_hour_ns"]
+    with pytest.raises(BundleError, match=r"silence.any_hour_ns is missing"):
+        Bundle.from_bytes(put_together(manifest, {**arrays, **habits}))

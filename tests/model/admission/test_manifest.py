@@ -55,7 +55,7 @@ def test_a_manifest_beyond_its_limits_is_refused(bundle: Bundle, change: dict[st
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < GROWTH
 
 
-@pytest.mark.parametrize("text", [b"[" * 100_000, b'{"format":3,"facts":' + b'{"a":' * 3_000, b"9" * 5_000])
+@pytest.mark.parametrize("text", [b"[" * 100_000, b'{"format":4,"facts":' + b'{"a":' * 3_000, b"9" * 5_000])
 def test_a_manifest_that_overflows_a_reader_is_refused(linear: Bundle, text: bytes) -> None:
     with pytest.raises(BundleError, match="damaged bundle"):
         Bundle.from_bytes(MAGIC + struct.pack(">I", len(text)) + text + files(linear)[1])

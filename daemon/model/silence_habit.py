@@ -1,0 +1,208 @@
+"""Learning which silences are usual: from a history of rows to a ``daemon.habit.SilenceHabit``.
+
+Only silences that would raise an alert count: a sensor without a value for its patience while its asset has rows, an
+asset without a row. An *occasion* is one quarter of an hour of one asset on one day. What is usual:
+
+* **hours**: a quarter of the week in which ``NEARLY`` of the occasions are silent, on at least ``DAYS`` days (once is
+  an event, and twice is the least that recurs). Where training has fewer days of a weekday, the quarter of the day
+  decides. Next to such hours, those silent on ``SOMETIMES`` of the occasions belong to the habit, too, up to ``EDGE``:
+  dusk moves while training lasts;
+* **length**, for what is left over: where such silences begin on at least half of all days (a machine's stops), those
+  up to twice as long as nine tenths of them.
+
+A sensor that training never saw has no habit: it is missing, and the alert says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from daemon.assembly import hold_rows, silent_rows
+from daemon.domain import DAY_NS, Floats, Ints, Mask, Segment, StreamSpec
+from daemon.habit import DAY_SLOTS, LONGEST_NS, SLOT_NS, SLOTS, WEEK_NS, SilenceHabit
+
+NEARLY = 0.8
+"""Share of the occasions that makes an hour usual: a habit has exceptions, a sunny evening or a late shift."""
+SOMETIMES = 0.2
+"""Share of the occasions that makes an hour the edge of a habit."""
+DAYS = 2
+EDGE = 8
+"""Quarters of an edge: two hours, by which dusk moves within two months at 50 degrees of latitude."""
+STOPS_ON = 0.5
+"""Share of the days on which a silence begins that is no habit of the hour, but still one."""
+STOP_DAYS = 3
+STOP_QUANTILE, STOP_MARGIN = 0.9, 2
+"""As for stuck sensors, twice what training has; of nine tenths, so that one long outage does not count."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Silence:
+    """A silence of one place and asset; ``begin`` is the row of the last value, ``end`` that of the next one."""
+
+    asset: str
+    begin: int
+    end: int
+
+
+@dataclass(slots=True, eq=False)
+class _Place:
+    """The evidence on one place: a sensor, or the asset as a whole."""
+
+    patience: int  # rows
+    silences: list[_Silence] = field(default_factory=list)
+    covered: dict[str, Mask] = field(
+        default_factory=dict
+    )  # by asset, (weeks * SLOTS,) where it could be silent
+    seen: bool = False
+
+
+def learn_silence(history: Sequence[Segment], spec: StreamSpec) -> SilenceHabit | None:
+    """The habits that a history shows; None without any.
+
+    Args:
+        history: segments in time order per asset.
+        spec: for the period, the holds and ``silent_after``.
+    """
+    first = min(s.first_row for s in history) * spec.period_ns // WEEK_NS * WEEK_NS
+    last = max(s.first_row + len(s.values) for s in history) * spec.period_ns
+    clock = _Clock(first, -(-(last - first) // WEEK_NS), spec.period_ns)
+    places = [*_sensors(history, spec, clock), _asset(history, spec, clock)]
+    usual = np.zeros((len(places), SLOTS), bool)
+    longest, any_hour = np.zeros((2, len(places)), np.int64)
+    for p, place in enumerate(places):
+        if place.seen and place.silences:
+            usual[p], longest[p], any_hour[p] = _habit(place, clock)
+    return SilenceHabit(usual, longest, any_hour) if longest.any() else None
+
+
+def usual_gaps(habit: SilenceHabit | None, segment: Segment, spec: StreamSpec) -> Mask | None:
+    """(T, C) the cells of a segment that are missing by habit; None if none is."""
+    missing = ~segment.observed
+    if habit is None or not missing.any():
+        return None
+    times = (segment.first_row + np.arange(len(missing))) * spec.period_ns
+    usual = np.zeros(missing.shape, bool)
+    for c in np.flatnonzero(missing.any(0)).tolist():
+        usual[:, c] = missing[:, c] & habit.usual_at(c, times)
+        most = int(habit.any_hour_ns[c])
+        for begin, end in _gaps(segment.values[:, c]) if most else ():
+            if (end - begin) * spec.period_ns <= most:
+                usual[max(begin, 0) : end, c] |= missing[max(begin, 0) : end, c]
+    return usual if usual.any() else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Clock:
+    """Quarters of an hour since the beginning of the week in which a history begins."""
+
+    origin_ns: int
+    weeks: int
+    period_ns: int
+
+    def marked(self, rows: Sequence[tuple[int, int]]) -> Mask:
+        """(weeks * SLOTS,) the quarters that these ranges of rows, ends included, lie in."""
+        change = np.zeros(self.weeks * SLOTS + 1, np.int64)
+        for begin, end in rows:
+            change[(begin * self.period_ns - self.origin_ns) // SLOT_NS] += 1
+            at = (end * self.period_ns - self.origin_ns) // SLOT_NS + 1
+            change[min(at, len(change) - 1)] -= 1
+        return np.asarray(np.cumsum(change[:-1]) > 0)
+
+
+def _gaps(values: Floats) -> Iterator[tuple[int, int]]:
+    """The rows of the last value before and the next one after each gap in (T,) values; -1 and T where there is none."""
+    known = np.flatnonzero(np.isfinite(values))
+    edges = np.concatenate([[-1], known, [len(values)]])
+    for i in np.flatnonzero(np.diff(edges) > 1).tolist():
+        yield int(edges[i]), int(edges[i + 1])
+
+
+def _sensors(history: Sequence[Segment], spec: StreamSpec, clock: _Clock) -> list[_Place]:
+    """The evidence on each sensor: in its asset's segments."""
+    held = hold_rows(spec)
+    places = [_Place(max(silent - hold, 1)) for silent, hold in zip(silent_rows(spec), held, strict=True)]
+    spans: dict[str, list[tuple[int, int]]] = {}
+    for segment in history:
+        first, count = segment.first_row, len(segment.values)
+        spans.setdefault(segment.asset, []).append((first, first + count - 1))
+        missing = (~segment.observed).sum(0)
+        for c, place in enumerate(places):
+            place.seen |= bool(missing[c] < count)
+            for begin, end in _gaps(segment.values[:, c]) if missing[c] >= place.patience else ():
+                begin = max(begin, 0)
+                if end - 1 - begin >= place.patience:
+                    place.silences.append(_Silence(segment.asset, first + begin, first + end))
+    covered = {asset: clock.marked(of) for asset, of in spans.items()}
+    for place in places:
+        place.covered = covered
+    return places
+
+
+def _asset(history: Sequence[Segment], spec: StreamSpec, clock: _Clock) -> _Place:
+    """The evidence on whole assets: between the first and the last row of each."""
+    place = _Place(max(spec.silent_after_ns // spec.period_ns, 1), seen=True)
+    present: dict[str, list[Ints]] = {}
+    for segment in history:
+        came = segment.values if segment.received is None else segment.received
+        rows = segment.first_row + np.flatnonzero(np.isfinite(came).any(1))
+        present.setdefault(segment.asset, []).append(rows)
+    for asset, parts in present.items():
+        rows = np.sort(np.concatenate(parts))
+        if not len(rows):
+            continue
+        place.covered[asset] = clock.marked([(int(rows[0]), int(rows[-1]))])
+        for i in np.flatnonzero(np.diff(rows) > place.patience).tolist():
+            place.silences.append(_Silence(asset, int(rows[i]), int(rows[i + 1])))
+    return place
+
+
+def _habit(place: _Place, clock: _Clock) -> tuple[Mask, int, int]:
+    """A place's usual quarters, its longest usual silence and how long one may be at any hour, both in ns."""
+    usual = _usual_hours(place, clock)
+    hours = SilenceHabit(usual[None], np.array([LONGEST_NS]), np.zeros(1, np.int64))
+    period = clock.period_ns
+    begins, ends = (
+        np.array([getattr(s, name) for s in place.silences]) * period for name in ("begin", "end")
+    )
+    odd = ends - period >= hours.due_ns(0, begins, place.patience * period)
+    lengths = ends - begins
+    longest = int(lengths[~odd].max(initial=0))
+    days = {
+        (s.asset, s.begin * period // DAY_NS) for s, is_odd in zip(place.silences, odd, strict=True) if is_odd
+    }
+    of_all = sum(int(one.reshape(-1, DAY_SLOTS).any(1).sum()) for one in place.covered.values())
+    any_hour = 0
+    if len({day for _, day in days}) >= STOP_DAYS and len(days) >= STOPS_ON * of_all:
+        any_hour = STOP_MARGIN * int(np.quantile(lengths[odd], STOP_QUANTILE, method="lower"))
+        longest = max(longest, any_hour)
+    return usual if longest else np.zeros(SLOTS, bool), longest, any_hour
+
+
+def _usual_hours(place: _Place, clock: _Clock) -> Mask:
+    """(SLOTS,) the quarters of the week at which the place is usually silent."""
+    of: dict[str, list[tuple[int, int]]] = {}
+    for one in place.silences:
+        of.setdefault(one.asset, []).append((one.begin, one.end))
+    covered = np.sum(list(place.covered.values()), axis=0).reshape(-1, SLOTS)
+    silent = np.zeros_like(covered)
+    for asset, spans in of.items():
+        silent += (clock.marked(spans) & place.covered[asset]).reshape(-1, SLOTS)
+    never = ((covered > 0).sum(0) >= DAYS) & (silent.sum(0) == 0)  # of its own weekday
+
+    def often(share: float) -> Mask:
+        weekly = _often(covered, silent, share)
+        daily = _often(covered.reshape(-1, DAY_SLOTS), silent.reshape(-1, DAY_SLOTS), share)
+        return np.asarray(weekly | (np.tile(daily, 7) & ~never))
+
+    usual, edge = often(NEARLY), often(SOMETIMES)
+    for _ in range(EDGE):
+        usual |= edge & (np.roll(usual, 1) | np.roll(usual, -1))
+    return usual
+
+
+def _often(covered: Ints, silent: Ints, share: float) -> Mask:
+    """Of (days, hours) occasions: the hours at which this share of them is silent, on enough days."""
+    return np.asarray((silent.sum(0) >= share * covered.sum(0)) & ((silent > 0).sum(0) >= DAYS))
