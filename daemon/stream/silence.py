@@ -18,11 +18,12 @@ import numpy as np
 
 from daemon.assembly import received_places, silent_rows
 from daemon.domain import AlertKind, Ints, Mask, Output, Severity, StreamSpec
-from daemon.stream.alerts import Episodes, EpisodeStart
+from daemon.stream.alerts import Episodes
 from daemon.stream.assets import AssetTable
 from daemon.stream.chunk_windows import WindowedRows
 from daemon.stream.event_time import NO_CLOCK
 from daemon.stream.fleet_clock import ClockUpdate
+from daemon.stream.incident import EpisodeStart, Part, UnscoredChange
 from daemon.stream.ingest import Ingest
 from daemon.stream.ledger import Ledger
 
@@ -94,13 +95,13 @@ class SilenceMonitor:
         self._stuck.pop(asset, None)
 
     # -------------------------------------------------------------- sensors
-    def silent_sensors(self, chunk: WindowedRows, model: str) -> list[Output]:
+    def silent_sensors(self, chunk: WindowedRows) -> list[UnscoredChange]:
         """Sensors that became silent, or report again, at the rows of a chunk."""
-        outputs: list[Output] = []
+        changes: list[UnscoredChange] = []
         rows, unread = chunk.rows, self._ingest.unread
         known = np.array([unread.knows(slot) for slot in rows.slots.tolist()]) if unread else None
         if not self._silent_sensors and chunk.complete.all() and known is None:
-            return outputs
+            return changes
         looked_at = ~chunk.complete if known is None else ~chunk.complete | known
         for i in self._rows_of(rows.slots, looked_at, self._silent_sensors):
             asset = rows.assets[i]
@@ -109,10 +110,10 @@ class SilenceMonitor:
                 unread.advance(int(rows.slots[i]), int(rows.rows[i]), observed)
             if not rows.empty[i] and (not chunk.complete[i] or asset in self._silent_sensors):
                 last = np.maximum(chunk.seen.row[i], chunk.first_row[i])
-                outputs += self._silent_at(chunk, i, last, model)
-        return outputs
+                changes += self._silent_at(chunk, i, last)
+        return changes
 
-    def _silent_at(self, chunk: WindowedRows, i: int, last: Ints, model: str) -> list[Output]:
+    def _silent_at(self, chunk: WindowedRows, i: int, last: Ints) -> list[UnscoredChange]:
         """The same at one row of a chunk that a record was received for.
 
         ``last`` (C,) is the row of each sensor's last value, or the windows' first row.
@@ -121,9 +122,9 @@ class SilenceMonitor:
         asset, slot, row = rows.assets[i], int(rows.slots[i]), int(rows.rows[i])
         silent = ~observed & (row - last >= self._sensor_silent_rows)
         known = self._silent_sensors.get(asset, set())
-        outputs: list[Output] = []
+        changes: list[UnscoredChange] = []
         if not silent.any() and not known:
-            return outputs
+            return changes
         sensors, kind = self.spec.sensors, AlertKind.SENSOR_SILENT
         for c in np.flatnonzero(silent).tolist():
             if c not in known:
@@ -132,27 +133,27 @@ class SilenceMonitor:
                     kind,
                     int(last[c]),
                     sensors[c],
-                    unread=self._ingest.unread.of(slot, int(self._received[c])),
+                    unread=dict(self._ingest.unread.of(slot, int(self._received[c]))),
                 )
-                outputs += self._episodes.open_unscored(asset, start, row, model)
-        for c in [c for c in known if observed[c]]:
+                changes.append(UnscoredChange(i, asset, row, Part(kind, sensors[c]), start))
+        for c in sorted(c for c in known if observed[c]):
             known.discard(c)
-            outputs += self._episodes.close_unscored(asset, kind, sensors[c], row, model)
+            changes.append(UnscoredChange(i, asset, row, Part(kind, sensors[c]), None))
         _keep(self._silent_sensors, asset, known)
-        return outputs
+        return changes
 
-    def stuck_sensors(self, chunk: WindowedRows, longest_constant: Ints, model: str) -> list[Output]:
+    def stuck_sensors(self, chunk: WindowedRows, longest_constant: Ints) -> list[UnscoredChange]:
         """Sensors that stand still for longer than training ever saw, or move again, at the rows of a chunk.
 
         ``longest_constant`` (C,) are training's rows without a move, int64 max for "never moves".
         """
-        outputs: list[Output] = []
+        changes: list[UnscoredChange] = []
         longest = np.minimum(longest_constant, 1 << 60)  # keeps the margin from overflowing
         limit = np.maximum(STUCK_MARGIN * longest, STUCK_MARGIN * self.spec.window)
         still, observed = chunk.seen.still, chunk.observed
         stuck = observed & (still >= limit)
         if not self._stuck and not stuck.any():
-            return outputs
+            return changes
         sensors, kind = self.spec.sensors, AlertKind.SENSOR_STUCK
         for i in self._rows_of(chunk.rows.slots, stuck.any(1), self._stuck):
             asset, row = chunk.rows.assets[i], int(chunk.rows.rows[i])
@@ -161,12 +162,12 @@ class SilenceMonitor:
                 if c not in known:
                     known.add(c)
                     start = EpisodeStart(kind, row - int(still[i, c]) + 1, sensors[c])
-                    outputs += self._episodes.open_unscored(asset, start, row, model)
-            for c in [c for c in known if observed[i, c] and not stuck[i, c]]:
+                    changes.append(UnscoredChange(i, asset, row, Part(kind, sensors[c]), start))
+            for c in sorted(c for c in known if observed[i, c] and not stuck[i, c]):
                 known.discard(c)
-                outputs += self._episodes.close_unscored(asset, kind, sensors[c], row, model)
+                changes.append(UnscoredChange(i, asset, row, Part(kind, sensors[c]), None))
             _keep(self._stuck, asset, known)
-        return outputs
+        return changes
 
     def _rows_of(self, slots: Ints, which: Mask, known: Collection[str]) -> list[int]:
         """The rows of a chunk, in order, of assets that have a row of ``which`` (R,) in it, or are ``known``."""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from daemon.documents import counted
-from daemon.domain import SECOND_NS, AlertEvent, AlertKind, PartScore, Phase, iso
+from daemon.domain import SECOND_NS, AlertEvent, AlertKind, Contributor, PartScore, Phase, iso
+
+WORTH_NAMING = 0.5
+"""Another contributor is named with at least so much of the first one's share."""
 
 
 def number(value: float | None) -> str:
@@ -31,12 +35,46 @@ def unread(faults: Mapping[str, int]) -> str:
 
 
 def leading_score(event: AlertEvent) -> PartScore | None:
-    """The score that the episode is judged by; None if it has none."""
+    """The score that the alert is judged by; None if it has none."""
     return event.scores.get("sustained" if event.kind is AlertKind.DEVIATION else "combined")
 
 
-def summary(event: AlertEvent) -> str:
-    """What has happened, to which asset or sensor, and since when."""
+BOTH_WAYS = 0.5
+"""A mean of differences of less than so much of their mean size has no direction."""
+
+
+def difference(contributor: Contributor, *, others: bool) -> str:
+    """What is unusual of a sensor: ``pressure 0.6 bar below what the other sensors imply``.
+
+    Args:
+        contributor: the sensor.
+        others: whether the stream has other sensors.
+    """
+    c, implied = contributor, "what the other sensors imply" if others else "what is usual"
+    unit = "" if c.unit is None else f" {c.unit}"
+    if c.observed is None or c.expected is None:
+        return f"{c.sensor} unusual"
+    apart = c.observed - c.expected
+    if c.apart is not None and abs(apart) < BOTH_WAYS * c.apart:
+        return f"{c.sensor} {_size(c.apart)}{unit} to both sides of {implied}"
+    if not apart or not math.isfinite(apart):
+        return f"{c.sensor} {number(c.observed)}{unit} (expected {number(c.expected)})"
+    way = "above" if apart > 0 else "below"
+    return f"{c.sensor} {_size(abs(apart))}{unit} {way} {implied}"
+
+
+def _size(value: float) -> str:
+    """Two significant digits."""
+    return f"{float(f'{value:.2g}'):g}"
+
+
+def summary(event: AlertEvent, *, others: bool = True) -> str:
+    """What is unusual, of which asset or sensor, since when and for how long: one sentence.
+
+    Args:
+        event: the alert.
+        others: whether the stream has several sensors, so that what is expected of one depends on the others.
+    """
     when = iso(event.onset_ns)
     match event.kind:
         case AlertKind.SENSOR_SILENT:
@@ -57,22 +95,26 @@ def summary(event: AlertEvent) -> str:
             text = f"{event.asset} runs in a condition new to the model ({event.sensor}) since {when}"
         case AlertKind.DRIFT:
             text = f"the readings of {event.stream} have drifted from what the model learned, since {when}"
-        case AlertKind.DEVIATION:
-            leading = ", ".join(
-                f"{c.sensor} {number(c.observed)} on average (expected {number(c.expected)})"
-                for c in event.contributors[:3]
-            )
-            verb = "deviated" if event.phase is Phase.CLOSED else "deviates"
-            text = f"{event.asset} {verb} since {when}: {leading}".rstrip(" :")
         case _:
-            leading = ", ".join(
-                f"{c.sensor} {number(c.observed)} (expected {number(c.expected)})"
-                for c in event.contributors[:3]
-            )
+            text = f"{event.asset}: {_unusual(event, others)}, since {when}"
+            if event.row_ns > event.onset_ns:
+                text += f", for {lasting(event.row_ns - event.onset_ns)}"
             combined = event.scores.get("combined")
-            if event.phase is Phase.CLOSED:  # by a score that is no longer above the threshold
-                text = f"{event.asset} was anomalous since {when}: {leading}".rstrip(" :")
-            else:
-                how = f" score {combined.value:.2f} over {combined.threshold:.2f};" if combined else ""
-                text = f"{event.asset} is anomalous since {when}:{how} {leading}".rstrip(" ;")
+            if combined and event.phase is not Phase.CLOSED and combined.value > combined.threshold:
+                text += f"; score {combined.value:.2f} over {combined.threshold:.2f}"
+    if event.kind in (AlertKind.SENSOR_SILENT, AlertKind.SENSOR_STUCK):
+        rest = [name for name in event.sensors if name != event.sensor]
+        text += f"; with {', '.join(rest)}" if rest else ""
+    if joined := [kind.replace("_", " ") for kind in event.kinds if kind is not event.kind]:
+        text += f"; also {', '.join(joined)}"
     return f"{text} (over)" if event.phase is Phase.CLOSED else text
+
+
+def _unusual(event: AlertEvent, others: bool) -> str:
+    """What the first contributor shows, and who else does."""
+    if not event.contributors:
+        return "unusual"
+    first, *rest = event.contributors
+    text = difference(first, others=others)
+    named = [c.sensor for c in rest if c.share >= WORTH_NAMING * first.share][:2]
+    return text if not named else f"{text}, with {' and '.join(named)}"
