@@ -7,7 +7,7 @@
     runtime     what runs: the loop, its streams, the life of their models, the process
     adapters    the outside: kafka, files, registry, telemetry, admin, pages, simulator
     stream      the streaming core, synchronous | model   the model core, torch; neither knows the other
-    config, alarm, grouping, calendar, habit, detector, domain, errors     values and rules that all share
+    config, alarm, grouping, calendar, habit, detector, domain, alert, errors     values and rules that all share
 
 **A record from topic to alert**, file by file:
 
@@ -26,8 +26,10 @@
     stream/derivation.py          first makes rates of its counters and two numbers of its angles,
     stream/holding.py             and says which missing cells have a sensor's last value
     stream/judge.py               asks the model (detector.py; model/detector.py implements it) and scores
-    stream/alerts.py              opens, updates and closes episodes with the state machine of alarm.py,
-      stream/deviation.py         and those of sensors that are off by little for long
+    stream/alerts.py              opens, updates and closes alerts: with the state machine of alarm.py,
+      stream/deviation.py         and for sensors that are off by little for long
+      stream/incident.py          what belongs together is one alert
+      stream/alert_messages.py    what it says; its sentence is in stream/summaries.py
     runtime/committing.py         commits the outputs, the snapshots (stream/recovery.py) and the offset together
     adapters/kafka/transactions.py   encodes the outputs (stream/encoding.py), writes all of it in one transaction
 
@@ -43,8 +45,9 @@ reported once, to ``adapters/telemetry/reporter.py``, which knows metrics, page 
     a rule for rows     mapping.py (``SensorRule``), assembly.py (what it means to others), and one of stream/reduction.py,
                         derivation.py and holding.py, which adapters/files/placing.py applies to tables, too
     a score             model/calibration.py and model/detector.py; the interface is ``Verdicts`` in detector.py
-    an alert kind       ``AlertKind`` in domain.py; opened with ``Episodes.open_unscored`` (stream/alerts.py) where it
-                        is detected, as in stream/silence.py; its text is in stream/summaries.py
+    an alert kind       ``AlertKind`` in alert.py; opened with ``Episodes.open_unscored`` (stream/alerts.py) where it
+                        is detected, or for a sensor by an ``UnscoredChange``, as in stream/silence.py; its text is in
+                        stream/summaries.py
     a command           cli/NAME.py (options) and commands/NAME.py (work); list it in cli/program.py
     a metric            adapters/telemetry/families.py, moved by the metrics in metrics.py, which reporter.py calls
     a setting           config/sections.py; what it means to a stream is in runtime/stream_run.py (``StreamPlan``)

@@ -87,6 +87,15 @@ def modelled(spec: StreamSpec) -> dict[str, str]:
     return found
 
 
+def units(spec: StreamSpec) -> tuple[str | None, ...]:
+    """Per sensor of the stream, the unit of its values in the model; None where the configuration does not say it."""
+    found: list[str | None] = []
+    for rule in spec.rules:
+        known = rule.unit is not None and rule.scale == 1.0 and rule.component is None
+        found.append((f"{rule.unit}/s" if rule.counter else rule.unit) if known else None)
+    return tuple(found)
+
+
 def read_as(spec: StreamSpec) -> dict[str, dict[str, Any]]:
     """By sensor as received, what its values are made of, in the keys of the configuration; only what is not plain."""
     found: dict[str, dict[str, Any]] = {}

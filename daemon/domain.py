@@ -25,6 +25,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from daemon.alert import AlertKind as AlertKind
+from daemon.alert import AlertPart, Peak
+from daemon.alert import Contributor as Contributor
+from daemon.alert import PartScore as PartScore
+from daemon.alert import Phase as Phase
+from daemon.alert import Severity as Severity
 from daemon.mapping import PLAIN, Assembly, InputMapping, SensorRule
 
 Floats = NDArray[np.float64]
@@ -393,61 +399,13 @@ class Segment:
 
 
 # ------------------------------------------------------------------ output
-class AlertKind(StrEnum):
-    """What an alert is about."""
-
-    ANOMALY = "anomaly"
-    DEVIATION = "deviation"
-    SENSOR_SILENT = "sensor_silent"
-    SENSOR_STUCK = "sensor_stuck"
-    ASSET_SILENT = "asset_silent"
-    CLOCK_SKEW = "clock_skew"
-    DRIFT = "drift"
-    REGIME = "regime"
-    UNKNOWN_CONDITION = "unknown_condition"
-
-
-class Phase(StrEnum):
-    """The kind of a message within its episode."""
-
-    OPENED = "opened"
-    UPDATED = "updated"
-    CLOSED = "closed"
-
-
-class Severity(StrEnum):
-    """How urgent: ``critical`` is a score far above the threshold (``AlarmPolicy.critical_ratio``), or a silent asset."""
-
-    WARNING = "warning"
-    CRITICAL = "critical"
-
-
-@dataclass(frozen=True, slots=True)
-class Contributor:
-    """One sensor's part in an alert."""
-
-    sensor: str
-    observed: float | None
-    expected: float | None
-    share: float
-
-
-@dataclass(frozen=True, slots=True)
-class PartScore:
-    """One score with its threshold, and its p-value where there is one."""
-
-    value: float
-    threshold: float
-    p: float | None = None
-
-
 @dataclass(frozen=True, slots=True)
 class AlertEvent:
     """One message of an episode; a pure function of input and model."""
 
     stream: str
     asset: str
-    kind: AlertKind
+    kind: AlertKind  # of what opened it; the same in all messages of an alert
     phase: Phase
     severity: Severity
     fingerprint: str
@@ -469,7 +427,16 @@ class AlertEvent:
     last_offset: int = -1
     clock_offset_ns: int | None = None  # of a skewed clock: how far it is ahead of the fleet's
     verdict: str | None = None  # the kind of cause, where such verdicts are reliable enough
-    unread: Mapping[str, int] = field(default_factory=dict)  # of a silent sensor: lost values, by fault
+    unread: Mapping[str, int] = field(default_factory=dict)
+    """Of a silent sensor, when it opens: the values that came since the last number and gave none, by fault."""
+    kinds: Sequence[AlertKind] = ()  # all that joined it so far, in their order
+    sensors: Sequence[str] = ()  # likewise
+    parts: Sequence[AlertPart] = ()  # what is open at this row
+    peak: Peak | None = None
+
+    def concerns(self, kind: AlertKind) -> bool:
+        """Whether it is about this kind, or has come to be."""
+        return kind is self.kind or kind in self.kinds
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from daemon.adapters.telemetry import Metrics, Reporter, Status
 from daemon.commands.root_cause import worst_explained
 from daemon.commands.wiring import encoder
 from daemon.config import HttpSection, Settings, load
+from daemon.detector import REACH
 from daemon.domain import AlarmPolicy, AlertEvent, Output
 from daemon.model.detector import BundleDetector
 from daemon.model.root_cause import RootCause
@@ -133,7 +134,7 @@ def demo_plan(fleet: Fleet, settings: Settings | None) -> StreamPlan:
     learn_rows = int(LEARN.total_seconds() * 1e9) // spec.period_ns * len(fleet.assets)
     plan = StreamPlan(
         spec,
-        policy=AlarmPolicy(refractory=spec.window),
+        policy=AlarmPolicy(refractory=REACH * spec.window),
         learn_rows=learn_rows,
         retrain_every=RETRAIN,
         drift_interval=timedelta(hours=1),
@@ -146,7 +147,7 @@ def demo_plan(fleet: Fleet, settings: Settings | None) -> StreamPlan:
     return replace(
         given,
         spec=spec,
-        policy=replace(given.policy, refractory=spec.window),
+        policy=replace(given.policy, refractory=REACH * spec.window),
         learn_rows=learn_rows,
         retrain_every=RETRAIN if given.retrain_every == timedelta(hours=24) else given.retrain_every,
     )

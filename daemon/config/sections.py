@@ -40,6 +40,7 @@ from daemon.config.notation import (
 )
 from daemon.config.presets import CUSTOM, mapping_of
 from daemon.config.schema_files import with_schema_files
+from daemon.detector import REACH
 from daemon.documents import shown
 from daemon.domain import (
     ONE_A_WEEK,
@@ -442,8 +443,8 @@ class AlertsSection(Section):
         return self
 
     def policy(self, spec: StreamSpec) -> AlarmPolicy:
-        """The alarm settings of one stream; the refractory time is one window unless given."""
-        rows = spec.window if self.refractory is None else to_ns(self.refractory) // spec.period_ns
+        """The alarm settings of one stream; unless given, the refractory time is as long as sustained evidence reaches back."""
+        rows = REACH * spec.window if self.refractory is None else to_ns(self.refractory) // spec.period_ns
         return AlarmPolicy(*self.persistence, self.hysteresis, int(rows), self.critical_ratio)
 
 

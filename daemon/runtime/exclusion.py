@@ -2,11 +2,11 @@
 
 The alerts may be of any process that published to the topic, also of an earlier one:
 
-* ``anomaly`` and ``deviation`` (and ``regime``, which this version never publishes): the asset's rows from the
-  onset to the row that closed the episode, or to the end while it is open;
+* ``anomaly`` and ``deviation``: the asset's rows from the onset to the row at which no such part of the alert is open
+  any more, or to the end while one is;
 * ``sensor_stuck``: the values of that sensor alone; those of the other sensors are kept.
 
-Two windows to either side are left out with them. Other kinds state that values were missing or that the
+An alert that has both is both, each for as long as it has such a part open (``data.open``). Two windows to either side are left out with them. Other kinds state that values were missing or that the
 model knows too little: a silence is a gap like any other, and a new condition or a drift is to be learned.
 Operators' verdicts (false alarm) are not read; they would be applied in ``AlertedEpisodes.episodes``.
 """
@@ -14,22 +14,34 @@ Operators' verdicts (false alarm) are not read; they would be applied in ``Alert
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from daemon.domain import AlertKind, Segment, StreamSpec
 from daemon.runtime.segmenting import FOREVER, cut
-from daemon.stream.encoding import PublishedAlert, read_alert
+from daemon.stream.encoding import read_alert
 
 MOST_EPISODES = 100_000
-WHOLE_ASSET = frozenset({AlertKind.ANOMALY.value, AlertKind.DEVIATION.value, AlertKind.REGIME.value})
+WHOLE_ASSET = frozenset({AlertKind.ANOMALY.value, AlertKind.DEVIATION.value})
 ONE_SENSOR = frozenset({AlertKind.SENSOR_STUCK.value})
 
 
-class AlertedEpisodes:
-    """The episodes of one stream whose rows may not be learned, from the messages of the alerts topic.
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Rows of an asset that may not be learned, or one sensor's values in them."""
 
-    Messages that cannot be read are counted in ``unreadable``, messages of episodes beyond ``MOST_EPISODES``
+    asset: str
+    sensor: str | None  # None: all
+    onset_ns: int
+    row_ns: int  # the newest that a message was about
+    over: bool  # at ``row_ns``
+
+
+class AlertedEpisodes:
+    """What of one stream may not be learned, from the messages of the alerts topic.
+
+    Messages that cannot be read are counted in ``unreadable``, messages of alerts beyond ``MOST_EPISODES``
     in ``beyond``.
     """
 
@@ -38,7 +50,8 @@ class AlertedEpisodes:
         self.beyond = 0
         self.first_ns = FOREVER  # the oldest row that any message is about
         self._stream = stream
-        self._episodes: dict[str, PublishedAlert] = {}
+        self._alerts: dict[str, dict[str | None, LeftOut]] = {}  # by fingerprint and sensor
+        self._count = 0
 
     def add(self, message: bytes) -> None:
         """Add one message of the topic, of any stream; the messages of a partition in their order."""
@@ -50,23 +63,35 @@ class AlertedEpisodes:
         if alert.stream != self._stream:
             return
         self.first_ns = min(self.first_ns, alert.row_ns)
-        if alert.kind not in WHOLE_ASSET | ONE_SENSOR:
-            return
-        known = self._episodes.get(alert.fingerprint)
-        if known is None and len(self._episodes) >= MOST_EPISODES:
-            self.beyond += 1
-        elif (
-            known is None or not known.over
-        ):  # a closed episode stays closed if a restart repeats its messages
-            self._episodes[alert.fingerprint] = alert
+        mine = self._alerts.get(alert.fingerprint, {})
+        parts = alert.parts
+        if not parts and not (alert.over and mine):
+            parts = ((alert.kind, alert.sensor, alert.onset_ns),)
+        onsets: dict[str | None, int] = {}
+        for kind, sensor, onset_ns in parts:
+            if kind in WHOLE_ASSET or (kind in ONE_SENSOR and sensor is not None):
+                key = sensor if kind in ONE_SENSOR else None
+                onsets[key] = min(onset_ns, onsets.get(key, onset_ns))
+        for key, onset_ns in onsets.items():
+            if key not in mine:
+                if self._count >= MOST_EPISODES:
+                    self.beyond += 1
+                    continue
+                self._count += 1
+                mine = self._alerts.setdefault(alert.fingerprint, {})
+                mine[key] = LeftOut(alert.asset, key, onset_ns, alert.row_ns, over=False)
+        for key, known in mine.items():
+            if not known.over:  # what is over stays so if a restart repeats its messages
+                over = alert.over or key not in onsets
+                mine[key] = replace(known, row_ns=alert.row_ns, over=over)
 
-    def episodes(self) -> list[PublishedAlert]:
-        """The episodes whose rows may not be learned."""
-        return list(self._episodes.values())
+    def episodes(self) -> list[LeftOut]:
+        """What may not be learned."""
+        return [one for mine in self._alerts.values() for one in mine.values()]
 
 
 def exclude_episodes(
-    history: Sequence[Segment], episodes: Iterable[PublishedAlert], spec: StreamSpec
+    history: Sequence[Segment], episodes: Iterable[LeftOut], spec: StreamSpec
 ) -> tuple[list[Segment], int]:
     """Remove the rows of episodes from a history, with two windows to either side.
 
@@ -78,11 +103,10 @@ def exclude_episodes(
     for e in episodes:
         first = spec.row(e.onset_ns) - margin
         stop = spec.row(e.row_ns) + margin + 1 if e.over else FOREVER
-        if e.kind in ONE_SENSOR:
-            if e.sensor in spec.sensors:
-                spans.setdefault(e.asset, []).append((first, stop, spec.sensors.index(e.sensor)))
-        else:
+        if e.sensor is None:
             spans.setdefault(e.asset, []).append((first, stop, None))
+        elif e.sensor in spec.sensors:
+            spans.setdefault(e.asset, []).append((first, stop, spec.sensors.index(e.sensor)))
     kept: list[Segment] = []
     taken = 0
     for segment in history:

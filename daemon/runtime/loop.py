@@ -230,7 +230,7 @@ class _Counts:
         return _Counts(
             pipeline.accounts.counts(),
             pipeline.dropped.copy(),
-            pipeline.episodes.suppressed,
+            pipeline.episodes.maintenance.suppressed,
         )
 
     def ingested(self, stream: StreamRun, pipeline: Pipeline, records: int) -> IngestedPoll:
@@ -242,7 +242,7 @@ class _Counts:
             records,
             pipeline.accounts.counts() - self.accounts,
             pipeline.dropped - self.dropped,
-            pipeline.episodes.suppressed - self.suppressed,
+            pipeline.episodes.maintenance.suppressed - self.suppressed,
             decoder.unknown_sensors,
             decoder.corrupt_examples,
             bool(decoder.zoneless) and stream.spec.timezone is None,

@@ -10,7 +10,7 @@ sensors, L steps of a window; NaN where nothing is known of a sensor.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields, replace
 
 import numpy as np
 
@@ -20,6 +20,8 @@ SCORED = -1.0
 """In the place of a jump: a score above the threshold has been seen, and tells more."""
 MOST_OF_IT = 0.9
 """The share of an episode that the sensors it is blamed on have together. Nearly every sensor has some share."""
+LEADS = 0.5
+"""A sensor leads an episode with a share of at least so much of the largest one."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,6 +107,36 @@ class PeakEvidence:
             np.where(np.minimum(self.jump, row.jump) < 0, SCORED, np.maximum(self.jump, row.jump)),
         )
 
+    def only(self, sensors: Mask, before: PeakEvidence) -> PeakEvidence:
+        """These peaks for some sensors (C,), and those of ``before`` for the others."""
+        pairs = zip(astuple(self), astuple(before), strict=True)
+        return PeakEvidence(*(np.where(sensors, mine, other) for mine, other in pairs))
+
+    def joined(self, earlier: PeakEvidence | None) -> PeakEvidence:
+        """With the peaks of an earlier run of the same episode."""
+        if earlier is None:
+            return self
+        larger = ~(earlier.residual > self.residual)
+        return replace(
+            self,
+            error=np.fmax(self.error, earlier.error),
+            residual=np.fmax(self.residual, earlier.residual),
+            change=np.fmax(self.change, earlier.change),
+            deviation=np.fmax(self.deviation, earlier.deviation),
+            before=np.where(np.isnan(earlier.before), self.before, earlier.before),
+            observed=np.where(larger, self.observed, earlier.observed),
+            expected=np.where(larger, self.expected, earlier.expected),
+        )
+
+    def stacked(self) -> Floats:
+        """(7, C) as numbers."""
+        return np.stack(astuple(self))
+
+    @staticmethod
+    def unstacked(numbers: Floats) -> PeakEvidence:
+        """The inverse of ``stacked``, of (7 * C,) or (7, C)."""
+        return PeakEvidence(*numbers.reshape(len(fields(PeakEvidence)), -1))
+
     def shares(self) -> Floats:
         """(C,) each sensor's share in an episode, summing to 1 (to 0 where nothing was observed).
 
@@ -134,3 +166,16 @@ class PeakEvidence:
         blamed = np.zeros(len(share), bool)
         blamed[order] = (before < MOST_OF_IT) & (share[order] > 0)
         return blamed
+
+    def leading(self) -> list[int]:
+        """The sensors that a person would name, largest share first: those with at least half of the largest."""
+        share = self.shares()
+        order = np.argsort(-share, kind="stable").tolist()
+        return [c for c in order if share[c] > 0 and share[c] >= LEADS * share[order[0]]]
+
+
+def extended(peaks: PeakEvidence | None, row: SensorEvidence | None) -> PeakEvidence | None:
+    """The peaks with one more row; a row without evidence changes nothing."""
+    if row is None:
+        return peaks
+    return PeakEvidence.since(row) if peaks is None else peaks.grown(row)

@@ -41,8 +41,9 @@ from daemon.domain import (
     Output,
     StreamSpec,
 )
-from daemon.stream.alerts import Episodes, EpisodeStart
+from daemon.stream.alerts import Episodes
 from daemon.stream.event_time import NO_CLOCK
+from daemon.stream.incident import EpisodeStart
 from daemon.stream.snapshot import (
     DriftState,
     PartitionState,

@@ -138,9 +138,23 @@ def _cloud_event(alert: AlertEvent, now: datetime) -> Json:
         "severity": alert.severity.value,
         "kind": alert.kind.value,
         **subject,
+        "kinds": [kind.value for kind in alert.kinds or (alert.kind,)],
+        "sensors": list(alert.sensors),
+        "open": [
+            {"kind": part.kind.value, "sensor": part.sensor, "onset": iso(part.onset_ns)}
+            for part in alert.parts
+        ],
         "scores": {name: _part(score) for name, score in alert.scores.items()},
         "model": {"version": alert.model, "calibration": alert.calibration},
     }
+    if alert.peak is not None:
+        peak = alert.peak
+        data["peak"] = {
+            "row": iso(peak.row_ns),
+            "score": peak.score,
+            "value": peak.value,
+            "threshold": peak.threshold,
+        }
     if alert.verdict is not None:
         data["verdict"] = alert.verdict
     if alert.clock_offset_ns is not None:
@@ -156,6 +170,7 @@ def _cloud_event(alert: AlertEvent, now: datetime) -> Json:
         }
     data["contributors"] = [
         {"sensor": c.sensor, "observed": c.observed, "expected": c.expected, "share": c.share}
+        | ({} if c.unit is None else {"unit": c.unit})
         for c in alert.contributors
     ]
     data |= {"row": iso(alert.row_ns), "onset": iso(alert.onset_ns), "opened": iso(alert.opened_ns)}
@@ -277,6 +292,13 @@ class PublishedAlert:
     onset_ns: int
     row_ns: int  # the row that caused the message
     over: bool  # ``row_ns`` closed the episode
+    parts: tuple[tuple[str, str | None, int], ...] = ()  # what is open: kind, sensor, onset in ns
+
+
+class _PartData(msgspec.Struct):
+    kind: str
+    onset: str
+    sensor: str | None = None
 
 
 class _AlertData(msgspec.Struct):
@@ -287,6 +309,7 @@ class _AlertData(msgspec.Struct):
     onset: str
     labels: dict[str, str]
     sensor: str | None = None
+    open: list[_PartData] = []
 
 
 class _AlertMessage(msgspec.Struct):
@@ -317,6 +340,7 @@ def read_alert(message: bytes) -> PublishedAlert:
             event_time_ns(data.onset),
             event_time_ns(data.row),
             data.status == "resolved",
+            tuple((part.kind, part.sensor, event_time_ns(part.onset)) for part in data.open),
         )
     except (msgspec.MsgspecError, KeyError, RecursionError, RejectedError) as error:
         raise ValueError(f"no alert message: {type(error).__name__}") from error

@@ -82,13 +82,16 @@ class Evaluation:
         if parts.derivation.changes:
             rows = rows.with_values(parts.derivation.derived(rows.slots, rows.rows, rows.values))
         windows = cut_windows(rows, parts.windows, parts.holding, parts.spec.hop, judging=judging)
-        outputs, explained = parts.silence.silent_sensors(windows, model)
-        judgement = parts.judge.judge(windows, judging=judging)
-        outputs += judgement.outputs
+        changes, explained = parts.silence.silent_sensors(windows)
         if judging and detector is not None:
-            stuck, with_stuck = parts.silence.stuck_sensors(windows, detector.longest_constant, model)
-            outputs += stuck
-            explained |= with_stuck | judgement.firing | judgement.deviating
+            stuck, with_stuck = parts.silence.stuck_sensors(windows, detector.longest_constant)
+            changes += stuck
+            explained |= with_stuck
+        changes.sort(key=lambda change: change.place)
+        judgement = parts.judge.judge(windows, changes, model, judging=judging)
+        explained |= judgement.firing | judgement.deviating
+        outputs = judgement.outputs
+        if judging:
             outputs += parts.judge.unknown_conditions(rows)
         # After a model change nobody could tell from the records what this model opened or closed.
         parts.ledger.mark(output.asset for output in outputs if type(output) is AlertEvent)
@@ -161,7 +164,7 @@ class Evaluation:
             stuck = sensor[j] in parts.silence.stuck(asset)
             known = chunk.observed[which[j], sensor[j]]  # a held value is no reading
             clean[j] = (
-                known and not stuck and not parts.episodes.under_maintenance(asset, int(rows.rows[which[j]]))
+                known and not stuck and not parts.episodes.maintenance.covers(asset, int(rows.rows[which[j]]))
             )
         if clean.any():
             places = np.cumsum(chunk.wanted) - 1

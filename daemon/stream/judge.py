@@ -13,7 +13,7 @@ the same window again after a restart.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
@@ -36,7 +36,8 @@ from daemon.domain import (
     ScoredRow,
     StreamSpec,
 )
-from daemon.stream.alerts import Episodes, EpisodeStart, ScoredEvidence
+from daemon.stream.alert_messages import ScoredEvidence
+from daemon.stream.alerts import Episodes
 from daemon.stream.assets import AssetTable
 from daemon.stream.attribution import SensorEvidence
 from daemon.stream.batches import RowBatch
@@ -44,6 +45,7 @@ from daemon.stream.chunk_windows import WindowedRows
 from daemon.stream.deviation import SustainedRow
 from daemon.stream.drift import Summands
 from daemon.stream.holding import METHOD
+from daemon.stream.incident import EpisodeStart, UnscoredChange
 from daemon.stream.model_changes import NO_MODEL
 from daemon.stream.windowing import NO_RECORD, grown
 
@@ -62,10 +64,19 @@ class Judgement:
     firing: Mask  # (R,) whether the asset's anomaly episode is firing at the row
     deviating: Mask  # (R,) whether the asset's deviation is open at the row
     outputs: list[Output] = field(default_factory=list)
+    changes: Sequence[UnscoredChange] = ()  # that are not taken in yet
     summands: Summands | None = None  # what it adds to the drift
     failed: Mask | None = None  # (W,) which windows the model failed on; None: on none
     scored: int = 0
     filled: int = 0
+
+    def changes_before(self, place: int) -> Sequence[UnscoredChange]:
+        """Take out the changes at earlier rows than the one at a place."""
+        count = 0
+        while count < len(self.changes) and self.changes[count].place < place:
+            count += 1
+        taken, self.changes = self.changes[:count], self.changes[count:]
+        return taken
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -160,25 +171,30 @@ class Judge:
         self._begun.values[slot] = True
 
     # -------------------------------------------------------------- a chunk
-    def judge(self, chunk: WindowedRows, *, judging: bool) -> Judgement:
+    def judge(
+        self, chunk: WindowedRows, changes: Sequence[UnscoredChange], model: str, *, judging: bool
+    ) -> Judgement:
         """The verdicts on a chunk.
 
         Args:
             chunk: rows with their windows.
+            changes: parts of alerts that open and close without a score, by place.
+            model: that alerts of these name.
             judging: whether there is a model to ask, as for ``cut_windows``.
         """
         for slot in chunk.restarted:
             self._begun.values[slot] = False  # the baseline begins anew with the next score
         rows = chunk.rows
         nothing = np.zeros(len(rows), bool)
-        judgement = Judgement(np.full(len(rows), np.nan), nothing, nothing.copy())
+        judgement = Judgement(np.full(len(rows), np.nan), nothing, nothing.copy(), changes=changes)
         known = set(rows.assets) & self._episodes.assets.keys()
         fired = {asset: self._is_firing(asset) for asset in known}
-        deviated = {asset: self._episodes.is_open(asset, AlertKind.DEVIATION) for asset in known}
+        deviated = {asset: self._episodes.has(asset, AlertKind.DEVIATION) for asset in known}
         if judging and chunk.held is not None:
             self._mark_held(chunk, chunk.held, judgement)
         if judging and len(chunk.windows):
             self._ask(chunk, judgement)
+        judgement.outputs += self._episodes.take_in(judgement.changes_before(len(rows)), model)
         for which, before in ((judgement.firing, fired), (judgement.deviating, deviated)):
             if any(before.values()) or which.any():
                 # Where an asset's episode stands is carried on to its rows without a score.
@@ -339,10 +355,12 @@ class Judge:
         if sustained is not None:
             np.any(sustained.closing > 1.0, axis=1, out=beyond)
         active = {assets[i] for i in scored.rows[high | beyond].tolist()} | self._episodes.assets.keys()
+        active |= {change.asset for change in judgement.changes}
         for j, i in enumerate(scored.rows.tolist()) if active else ():
             asset, score = assets[i], float(verdicts.score[j])
             if asset not in active:
                 continue
+            judgement.outputs += self._episodes.take_in(judgement.changes_before(i), detector.version)
             if not np.isfinite(score):
                 judgement.firing[i] = self._is_firing(asset)
                 continue
@@ -477,8 +495,7 @@ class Judge:
         known = {label_of(label) for label in self.detector.conditions}
         for asset, row, label in zip(rows.assets, rows.rows.tolist(), rows.conditions, strict=True):
             condition = label_of(label)
-            mine = episodes.assets.get(asset)
-            opened = [subject for k, subject in mine.open if k is kind] if mine is not None else []
+            opened = episodes.subjects(asset, kind)
             for other in opened:
                 if other != condition or other in known:  # over, or learned meanwhile
                     outputs += episodes.close_unscored(asset, kind, other, row, self.model)

@@ -20,11 +20,12 @@ import numpy as np
 from daemon.assembly import hold_rows, received_places, silent_rows
 from daemon.domain import AlertKind, Ints, Mask, Output, Severity, StreamSpec
 from daemon.habit import SilenceHabit
-from daemon.stream.alerts import Episodes, EpisodeStart
+from daemon.stream.alerts import Episodes
 from daemon.stream.assets import AssetTable
 from daemon.stream.chunk_windows import WindowedRows
 from daemon.stream.event_time import NO_CLOCK
 from daemon.stream.fleet_clock import ClockUpdate
+from daemon.stream.incident import EpisodeStart, Part, UnscoredChange
 from daemon.stream.ingest import Ingest
 from daemon.stream.ledger import Ledger
 
@@ -118,14 +119,14 @@ class SilenceMonitor:
         self._excused.discard(asset)
 
     # -------------------------------------------------------------- sensors
-    def silent_sensors(self, chunk: WindowedRows, model: str) -> tuple[list[Output], Mask]:
+    def silent_sensors(self, chunk: WindowedRows) -> tuple[list[UnscoredChange], Mask]:
         """Sensors that became silent, or report again, at the rows of a chunk; (R,) which rows have a silent one."""
-        outputs: list[Output] = []
+        changes: list[UnscoredChange] = []
         with_silent = np.zeros(len(chunk.rows), bool)
         rows, unread = chunk.rows, self._ingest.unread
         known = unread.known[rows.slots] if unread else None
         if not self._silent_sensors and not self._excused and chunk.complete.all() and known is None:
-            return outputs, with_silent
+            return changes, with_silent
         looked_at = ~chunk.complete if known is None else ~chunk.complete | known
         for i in self._rows_of(rows.slots, looked_at, self._silent_sensors.keys() | self._excused):
             asset = rows.assets[i]
@@ -136,11 +137,11 @@ class SilenceMonitor:
                 continue
             if not chunk.complete[i] or asset in self._silent_sensors or asset in self._excused:
                 last = np.maximum(chunk.seen.row[i], chunk.first_row[i])
-                outputs += self._silent_at(chunk, i, last, model)
+                changes += self._silent_at(chunk, i, last)
             with_silent[i] = asset in self._silent_sensors
-        return outputs, with_silent
+        return changes, with_silent
 
-    def _silent_at(self, chunk: WindowedRows, i: int, last: Ints, model: str) -> list[Output]:
+    def _silent_at(self, chunk: WindowedRows, i: int, last: Ints) -> list[UnscoredChange]:
         """The same at one row of a chunk that a record was received for.
 
         ``last`` (C,) is the row of each sensor's last value, or the windows' first row.
@@ -153,9 +154,9 @@ class SilenceMonitor:
             silent &= ~excused
             (self._excused.add if excused.any() else self._excused.discard)(asset)
         known = self._silent_sensors.get(asset, set())
-        outputs: list[Output] = []
+        changes: list[UnscoredChange] = []
         if not silent.any() and not known:
-            return outputs
+            return changes
         sensors, kind = self.spec.sensors, AlertKind.SENSOR_SILENT
         for c in np.flatnonzero(silent).tolist():
             if c not in known:
@@ -164,14 +165,14 @@ class SilenceMonitor:
                     kind,
                     int(last[c]),
                     sensors[c],
-                    unread=self._ingest.unread.of(slot, int(self._received[c])),
+                    unread=dict(self._ingest.unread.of(slot, int(self._received[c]))),
                 )
-                outputs += self._episodes.open_unscored(asset, start, row, model)
-        for c in [c for c in known if observed[c]]:
+                changes.append(UnscoredChange(i, asset, row, Part(kind, sensors[c]), start))
+        for c in sorted(c for c in known if observed[c]):
             known.discard(c)
-            outputs += self._episodes.close_unscored(asset, kind, sensors[c], row, model)
+            changes.append(UnscoredChange(i, asset, row, Part(kind, sensors[c]), None))
         _keep(self._silent_sensors, asset, known)
-        return outputs
+        return changes
 
     def _by_habit(self, habit: SilenceHabit, silent: Mask, last: Ints, row: int) -> Mask:
         """(C,) which of the ``silent`` sensors are so by habit at a row; ``last`` as of ``_silent_at``.
@@ -185,22 +186,20 @@ class SilenceMonitor:
                 excused[c] = row * period < habit.due_ns(c, begin, self._patience_ns[c])[0]
         return excused
 
-    def stuck_sensors(
-        self, chunk: WindowedRows, longest_constant: Ints, model: str
-    ) -> tuple[list[Output], Mask]:
+    def stuck_sensors(self, chunk: WindowedRows, longest_constant: Ints) -> tuple[list[UnscoredChange], Mask]:
         """Sensors that stand still for longer than training ever saw, or move again, at the rows of a chunk.
 
         ``longest_constant`` (C,) are training's rows without a move, int64 max for "never moves". Returns the
         outputs, and (R,) which rows have a stuck sensor.
         """
-        outputs: list[Output] = []
+        changes: list[UnscoredChange] = []
         with_stuck = np.zeros(len(chunk.rows), bool)
         longest = np.minimum(longest_constant, 1 << 60)  # keeps the margin from overflowing
         limit = np.maximum(STUCK_MARGIN * longest, STUCK_MARGIN * self.spec.window)
         still, observed = chunk.seen.still, chunk.observed
         stuck = observed & (still >= limit) & ~self._ignored
         if not self._stuck and not stuck.any():
-            return outputs, with_stuck
+            return changes, with_stuck
         sensors, kind = self.spec.sensors, AlertKind.SENSOR_STUCK
         for i in self._rows_of(chunk.rows.slots, stuck.any(1), self._stuck):
             asset, row = chunk.rows.assets[i], int(chunk.rows.rows[i])
@@ -209,13 +208,13 @@ class SilenceMonitor:
                 if c not in known:
                     known.add(c)
                     start = EpisodeStart(kind, row - int(still[i, c]) + 1, sensors[c])
-                    outputs += self._episodes.open_unscored(asset, start, row, model)
-            for c in [c for c in known if observed[i, c] and not stuck[i, c]]:
+                    changes.append(UnscoredChange(i, asset, row, Part(kind, sensors[c]), start))
+            for c in sorted(c for c in known if observed[i, c] and not stuck[i, c]):
                 known.discard(c)
-                outputs += self._episodes.close_unscored(asset, kind, sensors[c], row, model)
+                changes.append(UnscoredChange(i, asset, row, Part(kind, sensors[c]), None))
             _keep(self._stuck, asset, known)
             with_stuck[i] = bool(known)
-        return outputs, with_stuck
+        return changes, with_stuck
 
     def _rows_of(self, slots: Ints, which: Mask, known: Collection[str]) -> list[int]:
         """The rows of a chunk, in order, of assets that have a row of ``which`` (R,) in it, or are ``known``."""

@@ -74,8 +74,8 @@ class RowState(msgspec.Struct, frozen=True, array_like=True):
     times: bytes
 
 
-class EpisodeState(msgspec.Struct, frozen=True, array_like=True):
-    """An open episode."""
+class IncidentState(msgspec.Struct, frozen=True, array_like=True):
+    """An open incident (``incident.Incident``)."""
 
     kind: AlertKind
     sensor: str | None
@@ -84,6 +84,14 @@ class EpisodeState(msgspec.Struct, frozen=True, array_like=True):
     onset_ns: int
     severity: Severity
     next_update_row: int
+    parts: list[tuple[AlertKind, str | None, int]]
+    kinds: list[AlertKind]
+    sensors: list[str]
+    leading: list[str]
+    first: str
+    told_row: int
+    peak: tuple[int, str, float, float] | None
+    peaks: bytes | None  # ``attribution.PeakEvidence``, (7, C)
 
 
 class GridState(msgspec.Struct, frozen=True, array_like=True):
@@ -112,7 +120,7 @@ class AlarmState(msgspec.Struct, frozen=True, array_like=True):
     above_since: int
     peaks: bytes | None  # ``attribution.PeakEvidence``, (8, C)
     deviation: bytes | None  # ``deviation.Deviation``, (8, C)
-    open: list[EpisodeState]
+    open: list[IncidentState]
 
 
 class ModelChangeState(msgspec.Struct, frozen=True, array_like=True):
@@ -410,7 +418,7 @@ class PartitionState(msgspec.Struct, frozen=True, array_like=True):
     reference: ReferenceState | None
     exceeded: int
     first_exceeded_ns: int
-    drift_episode: EpisodeState | None
+    drift_episode: IncidentState | None
     sequences: list[SequenceState]
 
     @property

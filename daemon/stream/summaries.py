@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from daemon.documents import counted
-from daemon.domain import SECOND_NS, AlertEvent, AlertKind, PartScore, Phase, iso
+from daemon.domain import SECOND_NS, AlertEvent, AlertKind, Contributor, PartScore, Phase, iso
+
+WORTH_NAMING = 0.5
+"""Another contributor is named with at least so much of the first one's share."""
 
 
 def number(value: float | None) -> str:
@@ -31,30 +35,50 @@ def unread(faults: Mapping[str, int]) -> str:
 
 
 def leading_score(event: AlertEvent) -> PartScore | None:
-    """The score that the episode is judged by; None if it has none."""
+    """The score that the alert is judged by; None if it has none."""
     if event.kind is AlertKind.DEVIATION:
         return event.scores.get("sustained")
     combined, jump = event.scores.get("combined"), event.scores.get("jump")
-    if (
-        combined is not None
-        and jump is not None
-        and jump.value > 1.0
-        and combined.value <= combined.threshold
-    ):
-        return jump
-    return combined
+    jumped = jump is not None and jump.value > 1.0
+    return jump if jumped and (combined is None or combined.value <= combined.threshold) else combined
 
 
-def averages(event: AlertEvent) -> str:
-    """What the leading sensors showed on average, and what was expected."""
-    return ", ".join(
-        f"{c.sensor} {number(c.observed)} on average (expected {number(c.expected)})"
-        for c in event.contributors[:3]
-    )
+BOTH_WAYS = 0.5
+"""A mean of differences of less than so much of their mean size has no direction."""
 
 
-def summary(event: AlertEvent) -> str:
-    """What has happened, to which asset or sensor, and since when."""
+def difference(contributor: Contributor, *, others: bool) -> str:
+    """What is unusual of a sensor: ``pressure 0.6 bar below what the other sensors imply``.
+
+    Args:
+        contributor: the sensor.
+        others: whether the stream has other sensors.
+    """
+    c, implied = contributor, "what the other sensors imply" if others else "what is usual"
+    unit = "" if c.unit is None else f" {c.unit}"
+    if c.observed is None or c.expected is None:
+        return f"{c.sensor} unusual"
+    apart = c.observed - c.expected
+    if c.apart is not None and abs(apart) < BOTH_WAYS * c.apart:
+        return f"{c.sensor} {_size(c.apart)}{unit} to both sides of {implied}"
+    if not apart or not math.isfinite(apart):
+        return f"{c.sensor} {number(c.observed)}{unit} (expected {number(c.expected)})"
+    way = "above" if apart > 0 else "below"
+    return f"{c.sensor} {_size(abs(apart))}{unit} {way} {implied}"
+
+
+def _size(value: float) -> str:
+    """Two significant digits."""
+    return f"{float(f'{value:.2g}'):g}"
+
+
+def summary(event: AlertEvent, *, others: bool = True) -> str:
+    """What is unusual, of which asset or sensor, since when and for how long: one sentence.
+
+    Args:
+        event: the alert.
+        others: whether the stream has several sensors, so that what is expected of one depends on the others.
+    """
     when = iso(event.onset_ns)
     match event.kind:
         case AlertKind.SENSOR_SILENT:
@@ -76,21 +100,30 @@ def summary(event: AlertEvent) -> str:
         case AlertKind.DRIFT:
             text = f"the readings of {event.stream} have drifted from what the model learned, since {when}"
             if event.contributors:
-                text += f": {averages(event)}"
-        case AlertKind.DEVIATION:
-            verb = "deviated" if event.phase is Phase.CLOSED else "deviates"
-            text = f"{event.asset} {verb} since {when}: {averages(event)}".rstrip(" :")
+                text += f": {', '.join(difference(c, others=others) for c in event.contributors[:3])}"
         case _:
-            leading = ", ".join(
-                f"{c.sensor} {number(c.observed)} (expected {number(c.expected)})"
-                for c in event.contributors[:3]
-            )
+            text = f"{event.asset}: {_unusual(event, others)}, since {when}"
+            if event.row_ns > event.onset_ns:
+                text += f", for {lasting(event.row_ns - event.onset_ns)}"
             leader = leading_score(event)
-            if event.phase is Phase.CLOSED:  # by a score that is no longer above the threshold
-                text = f"{event.asset} was anomalous since {when}: {leading}".rstrip(" :")
-            else:
-                how = f" score {leader.value:.2f} over {leader.threshold:.2f};" if leader else ""
-                if leader is not None and leader is event.scores.get("jump"):
-                    how = f" a jump of {leader.value:.3g} times its limit;"
-                text = f"{event.asset} is anomalous since {when}:{how} {leading}".rstrip(" ;")
+            if leader is not None and event.phase is not Phase.CLOSED and leader.value > leader.threshold:
+                if leader is event.scores.get("jump"):
+                    text += f"; a jump of {leader.value:.3g} times its limit"
+                elif leader is event.scores.get("combined"):
+                    text += f"; score {leader.value:.2f} over {leader.threshold:.2f}"
+    if event.kind in (AlertKind.SENSOR_SILENT, AlertKind.SENSOR_STUCK):
+        rest = [name for name in event.sensors if name != event.sensor]
+        text += f"; with {', '.join(rest)}" if rest else ""
+    if joined := [kind.replace("_", " ") for kind in event.kinds if kind is not event.kind]:
+        text += f"; also {', '.join(joined)}"
     return f"{text} (over)" if event.phase is Phase.CLOSED else text
+
+
+def _unusual(event: AlertEvent, others: bool) -> str:
+    """What the first contributor shows, and who else does."""
+    if not event.contributors:
+        return "unusual"
+    first, *rest = event.contributors
+    text = difference(first, others=others)
+    named = [c.sensor for c in rest if c.share >= WORTH_NAMING * first.share][:2]
+    return text if not named else f"{text}, with {' and '.join(named)}"

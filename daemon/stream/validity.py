@@ -37,9 +37,9 @@ from daemon.stream.snapshot import (
     AssetState,
     BirthState,
     ClockState,
-    EpisodeState,
     FleetState,
     GridState,
+    IncidentState,
     ModelChangeState,
     PartitionState,
     RowState,
@@ -283,7 +283,7 @@ def _alarm_fault(alarm: AlarmState, newest: int, spec: StreamSpec) -> str | None
         return fault
     if any(episode.kind is AlertKind.DRIFT for episode in alarm.open):
         return "an asset's episode is the stream's drift"
-    return next((fault for episode in alarm.open if (fault := _episode_fault(episode, spec))), None)
+    return next((fault for episode in alarm.open if (fault := _incident_fault(episode, spec))), None)
 
 
 def _deviation_fault(packed: bytes, newest: int, sensors: int) -> str | None:
@@ -300,21 +300,30 @@ def _deviation_fault(packed: bytes, newest: int, sensors: int) -> str | None:
     return None
 
 
-def _episode_fault(episode: EpisodeState, spec: StreamSpec) -> str | None:
-    of_sensor = episode.kind in (AlertKind.SENSOR_SILENT, AlertKind.SENSOR_STUCK)
-    if of_sensor and episode.sensor not in spec.sensors:
-        return f"an episode of sensor {str(episode.sensor)[:50]!r}, which there is not"
-    if (
-        episode.kind in (AlertKind.ANOMALY, AlertKind.DEVIATION, AlertKind.ASSET_SILENT, AlertKind.DRIFT)
-        and episode.sensor is not None
+def _incident_fault(incident: IncidentState, spec: StreamSpec) -> str | None:
+    if not incident.parts:
+        return "an alert that has nothing open"
+    for kind, sensor, _ in [*incident.parts, (incident.kind, incident.sensor, 0)]:
+        of_sensor = kind in (AlertKind.SENSOR_SILENT, AlertKind.SENSOR_STUCK)
+        if of_sensor and sensor not in spec.sensors:
+            return f"an episode of sensor {str(sensor)[:50]!r}, which there is not"
+        if kind in (AlertKind.ANOMALY, AlertKind.ASSET_SILENT, AlertKind.DRIFT) and sensor is not None:
+            return f"an episode of kind {kind} that names a sensor"
+    if any(
+        sensor not in spec.sensors for kind, sensor, _ in incident.parts if kind is AlertKind.DEVIATION
+    ) or not set(spec.sensors).issuperset([*incident.sensors, *incident.leading]):
+        return "an alert of a sensor which there is not"
+    if incident.kind is not AlertKind.DRIFT and any(kind is AlertKind.DRIFT for kind, _, _ in incident.parts):
+        return "an asset's alert with the stream's drift"
+    if incident.peaks is not None and len(incident.peaks) != 8 * len(spec.sensors) * len(
+        PeakEvidence.__slots__
     ):
-        return f"an episode of kind {episode.kind} that names a sensor"
-    if episode.onset_ns < -spec.period_ns or episode.opened_ns < 0:
-        return f"an episode that opened at {episode.opened_ns}"
+        return f"peaks of an alert have {len(incident.peaks)} bytes"
+    if incident.onset_ns < -spec.period_ns or incident.opened_ns < 0:
+        return f"an episode that opened at {incident.opened_ns}"
     # Updates come at doubled distances from the opening: none would ever be the next.
-    updated = episode.kind in (AlertKind.ANOMALY, AlertKind.DEVIATION)
-    if updated and episode.next_update_row <= episode.opened_ns // spec.period_ns:
-        return f"an episode whose next update, at row {episode.next_update_row}, is before its opening"
+    if incident.next_update_row <= incident.opened_ns // spec.period_ns:
+        return f"an episode whose next update, at row {incident.next_update_row}, is before its opening"
     return None
 
 
@@ -332,7 +341,7 @@ def partition_fault(known: PartitionState, spec: StreamSpec) -> str | None:
     if known.drift_episode is not None:
         if known.drift_episode.kind is not AlertKind.DRIFT:
             return "an episode of drift that is none"
-        if fault := _episode_fault(known.drift_episode, spec):
+        if fault := _incident_fault(known.drift_episode, spec):
             return fault
     return (
         _fleet_fault(known.clock, spec)

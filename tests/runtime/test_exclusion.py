@@ -68,7 +68,7 @@ def test_of_a_stuck_sensor_only_its_own_values_are_excluded() -> None:
     ("kind", "learned"),
     [
         (AlertKind.ANOMALY, False),
-        (AlertKind.REGIME, False),
+        (AlertKind.DEVIATION, False),
         (AlertKind.SENSOR_SILENT, True),
         (AlertKind.ASSET_SILENT, True),
         (AlertKind.UNKNOWN_CONDITION, True),

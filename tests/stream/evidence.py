@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from daemon.stream.alerts import ScoredEvidence
+from daemon.stream.alert_messages import ScoredEvidence
 from daemon.stream.attribution import SCORED, SensorEvidence
 
 SENSORS = ("Pressure", "Current", "Flow")

@@ -21,8 +21,10 @@ from daemon.domain import (
     StreamSpec,
 )
 from daemon.mapping import AlertRule, SensorRule
-from daemon.stream.alerts import ALIKE, STORM, Episodes, EpisodeStart, ScoredEvidence
+from daemon.stream.alert_messages import ALIKE, STORM, ScoredEvidence
+from daemon.stream.alerts import Episodes
 from daemon.stream.encoding import encode
+from daemon.stream.incident import EpisodeStart
 from tests.stream.clocks import SPEC
 from tests.stream.evidence import NAN, SENSORS, scored_row, sensors
 
@@ -176,7 +178,7 @@ def test_maintenance_is_from_its_beginning_to_before_its_end(row: int, opens: bo
     episodes = made([between(10, 20)])
     emitted, firing = of_scores({row: 4.0}, episodes)
     assert ([e.phase for e in emitted], firing) == (([Phase.OPENED], [row]) if opens else ([], []))
-    assert episodes.suppressed == (not opens)
+    assert episodes.maintenance.suppressed == (not opens)
 
 
 def test_maintenance_of_some_assets_is_of_these_alone() -> None:
@@ -190,7 +192,7 @@ def test_suppressed_episodes_are_counted_by_run(hop: int) -> None:
         episodes = made([between(0, 1_000)], hop=hop)
         emitted, firing = of_scores({hop * i: score for i, score in enumerate(scores)}, episodes)
         assert emitted == firing == []
-        return episodes.suppressed
+        return episodes.maintenance.suppressed
 
     assert kept(4.0, 4.0, 2.8, 4.0) == 1  # near the threshold it goes on
     assert kept(4.0, 4.0, 2.6, 4.0) == 2
@@ -204,7 +206,7 @@ def test_an_asset_evicted_under_maintenance_starts_anew() -> None:
     of_scores({1: 4.0}, episodes)
     assert episodes.dismiss("p", 1, "m") == []
     of_scores({2: 4.0}, episodes)
-    assert episodes.suppressed == 2
+    assert episodes.maintenance.suppressed == 2
 
 
 def test_an_episode_open_before_maintenance_is_frozen_and_closes_after_it() -> None:
@@ -220,12 +222,12 @@ def test_an_open_episode_is_not_opened_again_and_is_dropped_when_closed() -> Non
     start = EpisodeStart(AlertKind.SENSOR_SILENT, 5, "Flow")
     (opened,) = episodes.open_unscored("p", start, 9, "m")
     assert episodes.open_unscored("p", start, 12, "m") == []
-    assert episodes.open_unscored("p", replace(start, sensor="Current"), 9, "m")
+    assert episodes.open_unscored("p", EpisodeStart(AlertKind.CLOCK_SKEW, 5), 9, "m")
     assert episodes.is_open(*silent)
     (closed,) = episodes.close_unscored(*silent, 20, "m")
     assert (closed.fingerprint, closed.onset_ns) == (opened.fingerprint, opened.onset_ns) != ("", 9)
     assert episodes.close_unscored(*silent, 21, "m") == []
-    assert episodes.close_unscored("p", AlertKind.SENSOR_SILENT, "Current", 20, "m")
+    assert episodes.close_unscored("p", AlertKind.CLOCK_SKEW, None, 20, "m")
     assert not episodes.assets
 
 

@@ -7,8 +7,9 @@ import pytest
 
 from daemon.detector import REACH
 from daemon.domain import SECOND_NS, AlarmPolicy, AlertEvent, AlertKind, InputPartition, StreamSpec
-from daemon.stream.alerts import AssetEpisodes, Episodes
+from daemon.stream.alerts import Episodes
 from daemon.stream.deviation import SustainedRow
+from daemon.stream.incident import AssetEpisodes
 from tests.fakes import CentreDetector
 from tests.stream.evidence import NAN, SENSORS, scored_row
 from tests.stream.pipelines import SPEC, make, numbered, steps, wide
@@ -71,7 +72,8 @@ def test_it_opens_beyond_the_opening_limit_and_closes_when_no_sensor_is_beyond_i
     assert (opened.scores["sustained"].value, opened.scores["sustained"].threshold) == (1.1, 1.0)
     (current,) = opened.contributors
     assert (current.observed, current.expected, current.share) == (4.0, 5.0, 1.0)  # of rows 2, 3 and 4
-    assert "deviates since 1970-01-01T00:00:02Z: Current 4 on average (expected 5)" in opened.summary
+    said = "p: Current 1 below what the other sensors imply, since 1970-01-01T00:00:02Z, for 2 s"
+    assert opened.summary == said
     assert asset.events[1].summary.endswith("(over)")
     assert asset.events[0].fingerprint == asset.events[1].fingerprint != asset.events[2].fingerprint
 
@@ -92,9 +94,19 @@ def test_a_sensor_that_joins_is_an_update_and_the_one_farthest_beyond_comes_firs
     assert shares == pytest.approx([2 / 3, 1 / 3])
 
 
-def test_it_stays_open_while_another_sensor_is_beyond() -> None:
-    asset = Asset().row(1, (1.2, 0.7, 0.1)).row(2, (0.1, 0.7, 0.1)).row(3, CALM)
-    assert [said[:3] for said in asset.said] == [(1, "deviation", "opened"), (3, "deviation", "closed")]
+def test_it_stays_open_while_a_sensor_that_joined_is_beyond() -> None:
+    asset = (
+        Asset()
+        .row(1, (1.2, 0.7, 0.6))
+        .row(2, (0.1, 1.1, 0.6))
+        .row(3, (0.1, 0.7, 0.6))
+        .row(4, (0.1, 0.1, 0.6))
+    )
+    assert [said[:3] for said in asset.said] == [
+        (1, "deviation", "opened"),
+        (2, "deviation", "updated"),
+        (4, "deviation", "closed"),  # Flow never opened one
+    ]
 
 
 def test_it_goes_on_if_a_sensor_is_beyond_again_within_the_refractory_time() -> None:
@@ -129,16 +141,21 @@ ANOMALY: Shares = (50.0, 0.1, 0.1)
 """Errors of a row for which Pressure is to blame."""
 
 
-def test_while_an_anomaly_is_open_its_sensors_open_no_deviation_of_their_own_and_others_do() -> None:
+def test_while_an_anomaly_fires_its_sensors_do_not_deviate_besides_and_others_join_it() -> None:
     asset = Asset().row(1, (1.5, 0.1, 0.1), 9.0, ANOMALY).row(2, (2.0, 0.1, 1.2), 9.0, ANOMALY)
-    assert asset.said == [(2, "deviation", "opened", ["Flow"])]
+    assert [
+        (e.row_ns // SECOND_NS, str(e.phase), [*map(str, e.kinds)], [*e.sensors]) for e in asset.events
+    ] == [
+        (1, "opened", ["anomaly"], ["Pressure"]),
+        (2, "updated", ["anomaly", "deviation"], ["Flow", "Pressure"]),
+    ]
 
 
 def test_what_an_anomaly_leaves_in_the_means_is_no_deviation_but_what_outlasts_them_is() -> None:
     asset = Asset().row(1, (1.5, 0.1, 0.1), 9.0, ANOMALY)
     for row in range(2, 40):
         asset.row(row, (1.5, 0.1, 0.1))
-    assert asset.said[0] == (2 + REACH * WINDOW, "deviation", "opened", ["Pressure"])
+    assert asset.said[0] == (1 + REACH * WINDOW, "deviation", "opened", ["Pressure"])
     asset = Asset().row(1, (1.5, 0.1, 0.1), 9.0, ANOMALY).row(2, CALM).row(3, (1.5, 0.1, 0.1))
     assert asset.said == [(3, "deviation", "opened", ["Pressure"])]  # it was back in between
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from daemon.alert import AlertPart, Peak
 from daemon.domain import (
     SECOND_NS,
     AlertEvent,
@@ -57,7 +58,7 @@ def alert(**changes: Any) -> AlertEvent:
         summary="Pressure is high",
         scores={"kl": PartScore(9.5, 3.25, 1e-5), "combined": PartScore(7.5, 5.5)},
         contributors=[
-            Contributor("Pressure", 0.91, 0.38, 0.61),
+            Contributor("Pressure", 0.91, 0.38, 0.61, unit="bar"),
             Contributor("Current", None, math.nan, 0.39),
         ],
         window_start_ns=DAY * SECOND_NS,
@@ -66,6 +67,10 @@ def alert(**changes: Any) -> AlertEvent:
         partition=PUMPS_0,
         first_offset=10,
         last_offset=73,
+        kinds=(AlertKind.ANOMALY, AlertKind.SENSOR_STUCK),
+        sensors=("Pressure", "Flow"),
+        parts=(AlertPart(AlertKind.SENSOR_STUCK, "Flow", ROW_NS - 2 * SECOND_NS),),
+        peak=Peak(ROW_NS - SECOND_NS, "combined", 8.5, 5.5),
     )
     return replace(opened, **changes)
 
@@ -98,6 +103,10 @@ def test_alert_is_a_structured_cloud_event() -> None:
         "status": "firing",
         "severity": "warning",
         "kind": "anomaly",
+        "kinds": ["anomaly", "sensor_stuck"],
+        "sensors": ["Pressure", "Flow"],
+        "open": [{"kind": "sensor_stuck", "sensor": "Flow", "onset": "2024-01-01T00:00:13Z"}],
+        "peak": {"row": "2024-01-01T00:00:14Z", "score": "combined", "value": 8.5, "threshold": 5.5},
         "scores": {
             "kl": {"value": 9.5, "threshold": 3.25, "p": 1e-5},
             "combined": {"value": 7.5, "threshold": 5.5},
@@ -110,7 +119,7 @@ def test_alert_is_a_structured_cloud_event() -> None:
             "imputed_share": 0.25,
         },
         "contributors": [
-            {"sensor": "Pressure", "observed": 0.91, "expected": 0.38, "share": 0.61},
+            {"sensor": "Pressure", "observed": 0.91, "expected": 0.38, "share": 0.61, "unit": "bar"},
             {"sensor": "Current", "observed": None, "expected": None, "share": 0.39},
         ],
         "row": "2024-01-01T00:00:15Z",

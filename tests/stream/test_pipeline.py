@@ -103,8 +103,12 @@ def test_an_alert_names_the_asset_the_sensors_and_the_onset() -> None:
     assert (opened.first_offset, opened.last_offset) == (3, 6)
     assert (opened.window_start_ns, opened.window_steps) == (3 * SECOND_NS, 4)
     assert opened.partition == PUMPS_0
-    assert opened.summary.startswith("p1 is anomalous since 1970-01-01T00:00:06Z: score ")
-    assert closed.summary.startswith("p1 was anomalous since 1970-01-01T00:00:06Z: a 20 (expected 0)")
+    assert opened.summary.startswith(
+        "p1: a 20 above what the other sensors imply, since 1970-01-01T00:00:06Z; score 1"
+    )
+    assert closed.summary == (
+        "p1: a 20 above what the other sensors imply, since 1970-01-01T00:00:06Z, for 4 s (over)"
+    )
 
 
 def test_blame_is_measured_from_the_mean_of_training_however_far_that_is_from_zero() -> None:

@@ -84,18 +84,23 @@ def test_a_sensor_that_never_reported_is_silent_from_the_first_row_on() -> None:
     assert {e.model for e in of_kind(outputs, AlertKind.SENSOR_SILENT)} == {"none"}
 
 
-def test_two_silent_sensors_are_two_episodes() -> None:
+def test_two_sensors_that_fall_silent_together_are_one_alert_that_lasts_until_both_report() -> None:
     readings = [
         *steady(4),
         *(wide(4 + i, NAN, NAN if i > 1 else 1.0) for i in range(14)),
         *(wide(18 + i, NAN, 0.1 * i) for i in range(3)),
+        *steady(2, start=21),
     ]
     outputs = feed(make(), numbered(readings), ended=True)
     assert told(outputs, AlertKind.SENSOR_SILENT) == [
         (11, "opened", "a"),
-        (13, "opened", "b"),
-        (18, "closed", "b"),
+        (13, "updated", "a"),
+        (21, "closed", "a"),
     ]
+    said = of_kind(outputs, AlertKind.SENSOR_SILENT)
+    assert [[part.sensor for part in event.parts] for event in said] == [["a"], ["a", "b"], []]
+    assert [list(event.sensors) for event in said] == [["a"], ["a", "b"], ["a", "b"]]
+    assert "a has sent no value since 1970-01-01T00:00:03Z; with b" in said[1].summary
 
 
 def test_a_pause_of_the_whole_asset_is_no_silence_of_its_sensors() -> None:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from daemon.domain import (
     SECOND_NS,
+    AlertEvent,
+    AlertKind,
+    Contributor,
+    PartScore,
+    Phase,
+    Severity,
 )
-from daemon.stream.summaries import lasting
+from daemon.stream.summaries import difference, lasting, summary
 
 
 @pytest.mark.parametrize(
@@ -16,3 +24,36 @@ from daemon.stream.summaries import lasting
 )
 def test_a_duration_is_in_the_largest_unit_of_which_it_has_two(seconds: int, said: str) -> None:
     assert lasting(seconds * SECOND_NS) == said
+
+
+UNIT = Contributor("pressure", 5.4, 6.04, 1.0, unit="bar")
+
+
+@pytest.mark.parametrize(
+    ("contributor", "others", "said"),
+    [
+        (UNIT, True, "pressure 0.64 bar below what the other sensors imply"),
+        (replace(UNIT, observed=7.0, unit=None), False, "pressure 0.96 above what is usual"),
+        (replace(UNIT, apart=0.7), True, "pressure 0.64 bar below what the other sensors imply"),
+        (replace(UNIT, apart=2.0), True, "pressure 2 bar to both sides of what the other sensors imply"),
+        (replace(UNIT, expected=5.4), True, "pressure 5.4 bar (expected 5.4)"),
+        (replace(UNIT, observed=None), True, "pressure unusual"),
+    ],
+)
+def test_a_sentence_says_by_how_much_and_in_which_direction(
+    contributor: Contributor, others: bool, said: str
+) -> None:
+    assert difference(contributor, others=others) == said
+
+
+def test_a_summary_says_since_when_for_how_long_and_what_joined() -> None:
+    event = AlertEvent(
+        "pumps", "p1", AlertKind.DEVIATION, Phase.UPDATED, Severity.WARNING, "f", "i", 1_560 * SECOND_NS, 0, 0,
+        "m", "full", "", contributors=[UNIT, replace(UNIT, sensor="flow", share=0.5)],
+        scores={"combined": PartScore(5.0, 4.0)}, kinds=(AlertKind.DEVIATION, AlertKind.SENSOR_STUCK),
+    )  # fmt: skip
+    assert summary(event) == (
+        "p1: pressure 0.64 bar below what the other sensors imply, with flow, since 1970-01-01T00:00:00Z,"
+        " for 26 min; score 5.00 over 4.00; also sensor stuck"
+    )
+    assert summary(replace(event, phase=Phase.CLOSED)).endswith("for 26 min; also sensor stuck (over)")

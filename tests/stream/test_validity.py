@@ -150,6 +150,7 @@ def deviating(**numbers: float) -> bytes:
 ASSET = list(snapshot.AssetState.__struct_fields__)
 GRID = list(snapshot.GridState.__struct_fields__)
 ALARM = list(snapshot.AlarmState.__struct_fields__)
+OPEN = list(snapshot.IncidentState.__struct_fields__)
 
 
 def put(*path: str, to: Any) -> Callable[[list[Any]], None]:
@@ -197,7 +198,7 @@ def put(*path: str, to: Any) -> Callable[[list[Any]], None]:
         (put("alarm", "above_since", to=1 << 50), "alarm counts"),
         (put("alarm", "peaks", to=b"\0" * 8), "peaks have 8 bytes"),
         (put("alarm", "deviation", to=b"\0" * 8), "a deviation has 8 bytes"),
-        (put("alarm", "deviation", to=b"\xff" * 8 * 16), "a deviation has numbers that are not finite"),
+        (put("alarm", "deviation", to=b"\xff" * 8 * 18), "a deviation has numbers that are not finite"),
         (put("alarm", "deviation", to=deviating(since=1e9)), "a deviation since row 1e+09"),
         (put("alarm", "deviation", to=deviating(rows=-1.0)), "a deviation of less than no rows"),
         (lambda fields: fields.pop(), "Expected `array` of at least length"),
@@ -252,7 +253,7 @@ def waiting(fields: list[Any]) -> list[Any]:
 @pytest.mark.parametrize("next_update", [0, -(1 << 40)])
 def test_an_episode_whose_next_update_never_comes_is_refused(next_update: int) -> None:
     def change(fields: list[Any]) -> None:
-        fields[ASSET.index("alarm")][ALARM.index("open")][0][-1] = next_update
+        fields[ASSET.index("alarm")][ALARM.index("open")][0][OPEN.index("next_update_row")] = next_update
 
     pipeline, _ = successor(Format.JSON_WIDE, changed(Format.JSON_WIDE, "p2", change))
     (why,) = pipeline.unusable

@@ -19,7 +19,7 @@ from daemon import __version__
 from daemon.adapters.pages import bounded, contributor_rows
 from daemon.adapters.telemetry import AssetScores, Lifecycle, ModelChange, Status, StreamStatus
 from daemon.documents import counted, short
-from daemon.domain import AlertEvent, AlertKind, DriftRecord, Phase, Severity, iso
+from daemon.domain import AlertEvent, DriftRecord, Phase, Severity, iso
 from daemon.stream.accounts import Fault
 from daemon.stream.audit import Imputable, SensorAudit
 from daemon.stream.summaries import leading_score
@@ -266,8 +266,5 @@ def event_json(event: AlertEvent, peaks: Mapping[str, float]) -> dict[str, Any]:
         "model": bounded(event.model),
         "imputed_share": short(event.imputed_share),
         "summary": bounded(event.summary, 500),
-        # for the silent kinds the shares say nothing
-        "contributors": contributor_rows(event.contributors[:CONTRIBUTORS_SHOWN])
-        if event.kind is AlertKind.ANOMALY or event.sensor is None
-        else [],
+        "contributors": contributor_rows(event.contributors[:CONTRIBUTORS_SHOWN]),
     }

@@ -86,7 +86,7 @@ def report_data(report: Report) -> dict[str, Any]:
     for episode in episodes:
         worst = episode.worst
         key = (worst.stream, worst.asset)
-        alarmed[key] = alarmed.get(key, 0) + (100 if worst.kind is AlertKind.ANOMALY else 1)
+        alarmed[key] = alarmed.get(key, 0) + (100 if worst.concerns(AlertKind.ANOMALY) else 1)
         if worst.sensor is not None:
             blamed[(*key, worst.sensor)] = blamed.get((*key, worst.sensor), 0.0) + 1.0
         for c in worst.contributors:

@@ -384,7 +384,9 @@ class EpisodeMetrics:
         by_severity = Tally(event.severity for event in self._open.values())
         for severity in Severity:
             self._active.labels(str(severity)).set(by_severity[severity])
-        silent = Tally(e.stream for e in self._open.values() if e.kind is AlertKind.SENSOR_SILENT)
+        silent = Tally(
+            e.stream for e in self._open.values() for part in e.parts if part.kind is AlertKind.SENSOR_SILENT
+        )
         for stream in self._streams:
             self._silent.labels(stream).set(silent[stream])
 

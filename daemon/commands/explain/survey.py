@@ -38,7 +38,7 @@ class EpisodeSink:
     async def publish(self, outputs: Sequence[Output]) -> None:
         """See ``ports.Sink``."""
         for output in outputs:
-            if isinstance(output, AlertEvent) and output.kind is AlertKind.ANOMALY:
+            if isinstance(output, AlertEvent) and output.concerns(AlertKind.ANOMALY):
                 self.found.setdefault(output.fingerprint, []).append(output)
 
     def attach(self, source: TrainTailSource) -> None:

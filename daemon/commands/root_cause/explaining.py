@@ -123,7 +123,7 @@ def worst_explained(
         combined = event.scores.get("combined")
         return combined.value / combined.threshold if combined else -math.inf
 
-    known = [e for e in events if e.kind is AlertKind.ANOMALY and e.model in detectors]
+    known = [e for e in events if e.concerns(AlertKind.ANOMALY) and e.model in detectors]
     held = {asset for block in blocks for asset in block.assets}
     for event in sorted(known, key=over, reverse=True):
         mine = [e for e in known if e.fingerprint == event.fingerprint]

@@ -26,8 +26,9 @@ LISTED = 8
 def incidents_of(events: Sequence[AlertEvent]) -> list[Incident]:
     """The anomaly episodes of some alerts, by onset."""
     by: dict[str, list[AlertEvent]] = {}
+    anomalous = {event.fingerprint for event in events if event.concerns(AlertKind.ANOMALY)}
     for event in events:
-        if event.kind is AlertKind.ANOMALY:
+        if event.fingerprint in anomalous:
             by.setdefault(event.fingerprint, []).append(event)
 
     def score(event: AlertEvent) -> float:
@@ -39,7 +40,7 @@ def incidents_of(events: Sequence[AlertEvent]) -> list[Incident]:
             mine[0].asset,
             fingerprint,
             tuple(event.id for event in mine),
-            mine[0].onset_ns,
+            min(event.onset_ns for event in mine),
             mine[0].opened_ns,
             mine[-1].row_ns,
             mine[-1].phase is Phase.CLOSED,
@@ -66,7 +67,7 @@ def incident_named(name: str, incidents: Sequence[Incident], events: Sequence[Al
         raise UsageError(f"--alert {name}: begins the ids of {len(matching)} episodes: {_names(matching)}")
     for event in events:
         if (
-            event.kind is not AlertKind.ANOMALY
+            not event.concerns(AlertKind.ANOMALY)
             and name
             and (event.fingerprint + " " + event.id).find(name) >= 0
         ):

@@ -29,7 +29,7 @@ def read_alerts(path: Path) -> list[Incident]:
     for line, message in _lines(path):
         try:
             data = message["data"]
-            if data["kind"] != AlertKind.ANOMALY.value:
+            if AlertKind.ANOMALY.value not in data.get("kinds", [data["kind"]]):
                 continue
             known = by.get(data["fingerprint"])
             contributors = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from daemon.alert import AlertPart
 from daemon.domain import (
     SECOND_NS,
     AlertEvent,
@@ -31,7 +32,7 @@ def alert(
     return AlertEvent(
         stream="pumps", asset=asset, kind=kind, phase=phase, severity=severity, fingerprint=fingerprint,
         id=f"{fingerprint}-{phase}", row_ns=10 * SECOND_NS, onset_ns=8 * SECOND_NS, opened_ns=9 * SECOND_NS,
-        model="5f3a9c1e", calibration="full", summary="", partition=PARTITION,
+        model="5f3a9c1e", calibration="full", summary="", partition=PARTITION, parts=[AlertPart(kind, None, 0)],
     )  # fmt: skip
 
 

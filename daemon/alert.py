@@ -1,0 +1,77 @@
+"""What an alert is about, and the values in its messages (``domain.AlertEvent``)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class AlertKind(StrEnum):
+    """What an alert is about."""
+
+    ANOMALY = "anomaly"
+    DEVIATION = "deviation"
+    SENSOR_SILENT = "sensor_silent"
+    SENSOR_STUCK = "sensor_stuck"
+    ASSET_SILENT = "asset_silent"
+    CLOCK_SKEW = "clock_skew"
+    DRIFT = "drift"
+    REGIME = "regime"
+    UNKNOWN_CONDITION = "unknown_condition"
+
+
+class Phase(StrEnum):
+    """The kind of a message within its episode."""
+
+    OPENED = "opened"
+    UPDATED = "updated"
+    CLOSED = "closed"
+
+
+class Severity(StrEnum):
+    """How urgent: ``critical`` is a score far above the threshold (``AlarmPolicy.critical_ratio``), or a silent asset."""
+
+    WARNING = "warning"
+    CRITICAL = "critical"
+
+
+@dataclass(frozen=True, slots=True)
+class Contributor:
+    """One sensor's part in an alert."""
+
+    sensor: str
+    observed: float | None
+    expected: float | None
+    share: float
+    apart: float | None = None
+    """Where the two are averages: the mean distance between them, which is more than that of the averages where the
+    sensor is off in both directions."""
+    unit: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PartScore:
+    """One score with its threshold, and its p-value where there is one."""
+
+    value: float
+    threshold: float
+    p: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Peak:
+    """The row at which a score of an alert was the most thresholds high, so far."""
+
+    row_ns: int
+    score: str
+    value: float
+    threshold: float
+
+
+@dataclass(frozen=True, slots=True)
+class AlertPart:
+    """What an alert has open: an anomaly, or a deviation, silence or standstill of a sensor."""
+
+    kind: AlertKind
+    sensor: str | None
+    onset_ns: int

@@ -1,0 +1,188 @@
+"""Alert messages: what an incident's message says at a row, apart from when there is one (``alerts``)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from daemon.alert import AlertPart
+from daemon.assembly import units
+from daemon.domain import (
+    AlertEvent,
+    AlertKind,
+    Contributor,
+    Floats,
+    InputPartition,
+    PartScore,
+    Phase,
+    StreamSpec,
+)
+from daemon.stream.attribution import SensorEvidence
+from daemon.stream.identity import digest
+from daemon.stream.incident import ANOMALY, AssetEpisodes, Incident
+from daemon.stream.summaries import summary
+
+CONTRIBUTORS = 40
+"""Sensors that an alert ranks, at most."""
+ALIKE, STORM = 16, 200
+"""Above so many anomalies that opened within a window of each other, or so many that are open at once, on a
+partition, no verdicts are computed. Each takes some 3 ms, those that opened together are due together, and a
+cause that affects so many assets at a time is no fault of one machine's process."""
+JOINED_BY_SCORES = frozenset({AlertKind.ANOMALY, AlertKind.DEVIATION})
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredEvidence:
+    """One scored row, with what an alert message needs of it; built only for rows that can change an episode."""
+
+    row: int
+    score: float
+    scores: Mapping[str, PartScore]
+    sensors: SensorEvidence | None
+    imputed_share: float
+    first_offset: int
+    last_offset: int
+    verdict: Callable[[Floats, Floats], str | None] | None = None
+    """``Judge._cause``: the kind of cause, from the sensors' values before the onset and their shares, (C,) each."""
+    jump: float = 0.0  # the largest share of a sensor's limit, of ``Verdicts``
+
+    def opens(self, threshold: float) -> bool:
+        """Whether the row is one that opens an episode."""
+        return self.score > threshold or self.jump > 1.0
+
+    def leading(self, threshold: float) -> tuple[str, float, float]:
+        """The score that is the most thresholds high: its name, value and threshold."""
+        if self.jump > 1.0 and self.jump * threshold > self.score:
+            return "jump", self.jump, 1.0
+        return "combined", self.score, threshold
+
+    @staticmethod
+    def unscored(row: int) -> ScoredEvidence:
+        """A row at which an episode begins or ends for another reason than a score."""
+        return ScoredEvidence(row, math.nan, {}, None, 0.0, -1, -1)
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """What causes a message: a row of an asset, judged by a model."""
+
+    asset: str
+    evidence: ScoredEvidence
+    model: str
+    calibration: str
+
+
+class AlertWriter:
+    """Writes the messages of one input partition.
+
+    Args:
+        spec: the stream.
+        partition: where the rows come from, for the alert's origin.
+        assets: those with open incidents, which ``Episodes`` owns.
+    """
+
+    def __init__(
+        self, spec: StreamSpec, partition: InputPartition, assets: Mapping[str, AssetEpisodes]
+    ) -> None:
+        self._spec = spec
+        self._partition = partition
+        self._assets = assets
+        self._units = units(spec)
+
+    def message(self, incident: Incident, phase: Phase, said: Cause, *, telling: bool = True) -> AlertEvent:
+        """The message of an incident that a row causes; not ``telling``: it is not to be published."""
+        period, known, evidence = self._spec.period_ns, self._assets[said.asset], said.evidence
+        row_ns = evidence.row * period
+        scored = not JOINED_BY_SCORES.isdisjoint(incident.kinds)
+        contributors = self._contributors(known, incident) if scored else []
+        if telling:
+            incident.told_row = evidence.row
+            incident.first = contributors[0].sensor if contributors else ""
+        event = AlertEvent(
+            stream=self._spec.name,
+            asset=said.asset,
+            kind=incident.kind,
+            phase=phase,
+            severity=incident.severity,
+            fingerprint=incident.fingerprint,
+            id=digest(incident.fingerprint, phase, row_ns, size=32),
+            row_ns=row_ns,
+            onset_ns=incident.onset_ns,
+            opened_ns=incident.opened_ns,
+            model=said.model,
+            calibration=said.calibration,
+            summary="",
+            sensor=incident.sensor,
+            scores=evidence.scores,
+            contributors=contributors,
+            window_start_ns=(evidence.row - self._spec.window + 1) * period if scored else None,
+            window_steps=self._spec.window if scored else 0,
+            imputed_share=evidence.imputed_share,
+            partition=self._partition,
+            first_offset=evidence.first_offset,
+            last_offset=evidence.last_offset,
+            verdict=self._verdict(known, incident, evidence) if phase is Phase.UPDATED else None,
+            kinds=tuple(incident.kinds),
+            sensors=tuple(incident.names),
+            parts=tuple(
+                AlertPart(part.kind, part.sensor, row * period) for part, row in incident.parts.items()
+            ),
+            peak=incident.peak,
+        )
+        return replace(event, summary=self.summary(event))
+
+    def summary(self, event: AlertEvent) -> str:
+        """The sentence of an alert of this stream."""
+        return summary(event, others=len(self._spec.sensors) > 1)
+
+    def _verdict(self, known: AssetEpisodes, incident: Incident, evidence: ScoredEvidence) -> str | None:
+        """The kind of cause, once a whole window lies in the alert; at its beginning all causes look alike."""
+        lasted = evidence.row - self._spec.row(incident.opened_ns)
+        if ANOMALY not in incident.parts or known.peaks is None or lasted < self._spec.window:
+            return None
+        if evidence.verdict is None or self._is_storm(incident):
+            return None
+        return evidence.verdict(np.nan_to_num(known.peaks.before), known.peaks.shares())
+
+    def _is_storm(self, incident: Incident) -> bool:
+        """Whether so many other anomalies are open, or opened about when this one did, that it is a storm."""
+        count = alike = 0
+        for known in self._assets.values():
+            other = known.with_part(ANOMALY)
+            if other is not None:
+                count += 1
+                alike += abs(other.opened_ns - incident.opened_ns) < self._spec.window * self._spec.period_ns
+                if count > STORM or alike > ALIKE:
+                    return True
+        return False
+
+    def _contributors(self, known: AssetEpisodes, incident: Incident) -> list[Contributor]:
+        """The sensors of an incident, largest share first: of its anomaly while that is open, else of its deviations."""
+        by_score = ANOMALY in incident.parts or not incident.has(AlertKind.DEVIATION)
+        if by_score and ANOMALY not in incident.parts:  # nothing of the two is open
+            by_score = incident.peak is not None and incident.peak.score != "sustained"
+        peaks = incident.evidence(known.peaks if ANOMALY in incident.parts else None)
+        if known.deviation is not None and not (by_score and peaks is not None):
+            which = [
+                c
+                for c, name in enumerate(self._spec.sensors)
+                if name in incident.sensors and known.deviation.named[c]
+            ]
+            return known.deviation.contributors(self._spec.sensors, self._units, which)[:CONTRIBUTORS]
+        if peaks is None:
+            return []
+        share = peaks.shares()
+        return [
+            Contributor(
+                self._spec.sensors[c],
+                float(peaks.observed[c]) if np.isfinite(peaks.observed[c]) else None,
+                float(peaks.expected[c]) if np.isfinite(peaks.expected[c]) else None,
+                float(share[c]),
+                unit=self._units[c],
+            )
+            for c in np.argsort(-share, kind="stable")[:CONTRIBUTORS].tolist()
+            if share[c] > 0
+        ]

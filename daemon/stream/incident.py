@@ -1,0 +1,313 @@
+"""Incidents: what overlaps in time on one asset and belongs together is one alert, which grows.
+
+Detectors open and close *parts*: an anomaly of the asset, a deviation of a sensor, a sensor that is silent or stuck.
+A stuck sensor has all of them at once, and an operator one problem. A part that opens joins an open incident
+
+* that has a sensor of it already, or
+* whose onset is within ``TOGETHER`` windows of the part's own: one cause shows in other sensors, and as a sustained
+  deviation, with that delay at most.
+
+Any other part is an incident of its own: nothing hides behind an alert that is open. Of an anomaly only the *leading*
+sensors count (see ``attribution``): nearly every sensor has some share in it. The incident is over when all parts
+are. An asset that is silent, a clock, a condition and drift are about no sensor; each is always an incident of its own.
+
+``Episodes`` (``alerts``) owns the incidents of its assets, and is given changes in the order of an asset's rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass, field, fields
+from typing import NamedTuple
+
+import numpy as np
+
+from daemon.alarm import Alarm, State
+from daemon.alert import Peak
+from daemon.detector import REACH
+from daemon.domain import AlertKind, Contributor, Floats, Mask, Severity, StreamSpec
+from daemon.stream.attribution import PeakEvidence, SensorEvidence, extended
+from daemon.stream.deviation import Deviation
+from daemon.stream.snapshot import AlarmState, IncidentState, pack_floats, unpack_floats
+
+JOINING = frozenset({AlertKind.ANOMALY, AlertKind.DEVIATION, AlertKind.SENSOR_SILENT, AlertKind.SENSOR_STUCK})
+"""The kinds of parts that can be of one incident."""
+TOGETHER = 1 + REACH
+"""Windows between the onsets of what has one cause, at most: rows of that many are in a window or in a sustained mean."""
+
+
+class Part(NamedTuple):
+    """What a detector opens and closes; its identity on one asset."""
+
+    kind: AlertKind
+    sensor: str | None = None  # of an unknown condition, its label
+
+
+ANOMALY = Part(AlertKind.ANOMALY)
+
+
+@dataclass(slots=True, eq=False)
+class Incident:
+    """One alert that is open."""
+
+    kind: AlertKind  # of the part that opened it
+    sensor: str | None  # likewise
+    fingerprint: str
+    opened_ns: int
+    onset_ns: int  # the earliest of its parts'
+    severity: Severity  # the worst so far
+    next_update_row: int
+    parts: dict[Part, int] = field(default_factory=dict)  # those that are open, with their onset rows
+    kinds: list[AlertKind] = field(default_factory=list)  # all that joined it so far, in their order
+    sensors: list[str] = field(default_factory=list)  # likewise; those of an anomaly are ``leading``
+    leading: list[str] = field(default_factory=list)
+    first: str = ""  # the first contributor, as the last message has it
+    told_row: int = 0  # of the last message
+    peak: Peak | None = None
+    peaks: PeakEvidence | None = None  # of its anomaly, without the present run of high scores
+
+    @property
+    def names(self) -> list[str]:
+        """All its sensors, in the order in which they joined."""
+        return [*self.sensors, *(name for name in self.leading if name not in self.sensors)]
+
+    def has(self, kind: AlertKind) -> bool:
+        """Whether a part of this kind is open."""
+        return any(part.kind is kind for part in self.parts)
+
+    def evidence(self, peaks: PeakEvidence | None) -> PeakEvidence | None:
+        """What its anomaly is blamed on, with the peaks of a run that goes on."""
+        return self.peaks if peaks is None else peaks.joined(self.peaks)
+
+    def near(self, onset_row: int, window: int, period_ns: int) -> bool:
+        """Whether a part with this onset can have the same cause; ``window`` is L."""
+        return abs(onset_row - self.onset_ns // period_ns) <= TOGETHER * window
+
+    def join(
+        self, part: Part, onset_row: int, names: Iterable[str], severity: Severity, period_ns: int
+    ) -> None:
+        """Take in a part that has opened; ``names`` are its sensors."""
+        self.parts[part] = onset_row
+        self.onset_ns = min(self.onset_ns, onset_row * period_ns)
+        if part.kind not in self.kinds:
+            self.kinds.append(part.kind)
+        if part.kind is AlertKind.ANOMALY:
+            self.leading = list(names)
+        else:
+            self.sensors += [name for name in names if name not in self.sensors]
+        if severity is Severity.CRITICAL:
+            self.severity = severity
+
+    def reached(self, row_ns: int, score: str, value: float, threshold: float) -> None:
+        """Keep the row at which one of its scores was the most thresholds high."""
+        if self.peak is None or value * self.peak.threshold > self.peak.value * threshold:
+            self.peak = Peak(row_ns, score, value, threshold)
+
+    def update_due(self, row: int, period_ns: int) -> bool:
+        """Whether it has been open for 1, 2, 4 ... windows at a row; the next update is due at twice that."""
+        due, opened = row >= self.next_update_row, self.opened_ns // period_ns
+        while self.next_update_row <= row:
+            self.next_update_row += self.next_update_row - opened
+        return due
+
+    def snapshot(self) -> IncidentState:
+        """The incident as part of a record of state."""
+        return IncidentState(
+            self.kind,
+            self.sensor,
+            self.fingerprint,
+            self.opened_ns,
+            self.onset_ns,
+            self.severity,
+            self.next_update_row,
+            [(*part, row) for part, row in self.parts.items()],
+            list(self.kinds),
+            list(self.sensors),
+            list(self.leading),
+            self.first,
+            self.told_row,
+            None
+            if self.peak is None
+            else (self.peak.row_ns, self.peak.score, self.peak.value, self.peak.threshold),
+            None if self.peaks is None else pack_floats(self.peaks.stacked()),
+        )
+
+    @staticmethod
+    def restored(state: IncidentState) -> Incident:
+        """The incident of a record of state."""
+        return Incident(
+            state.kind,
+            state.sensor,
+            state.fingerprint,
+            state.opened_ns,
+            state.onset_ns,
+            state.severity,
+            state.next_update_row,
+            {Part(kind, sensor): row for kind, sensor, row in state.parts},
+            list(state.kinds),
+            list(state.sensors),
+            list(state.leading),
+            state.first,
+            state.told_row,
+            None if state.peak is None else Peak(*state.peak),
+            None if state.peaks is None else PeakEvidence.unstacked(unpack_floats(state.peaks)),
+        )
+
+
+@dataclass(slots=True, eq=False)
+class AssetEpisodes:
+    """The open incidents of one asset, and the state of its alarm."""
+
+    alarm: Alarm = field(default_factory=Alarm)
+    above_since: int = -1  # first row of the present run of rows above the closing level, or with a jump
+    peaks: PeakEvidence | None = None  # of the present run
+    deviation: Deviation | None = None  # None: no sensor is beyond its closing limit
+    incidents: list[Incident] = field(default_factory=list)  # oldest first
+
+    def with_part(self, part: Part) -> Incident | None:
+        """The incident that has this part open."""
+        return next((one for one in self.incidents if part in one.parts), None)
+
+    def has(self, kind: AlertKind) -> bool:
+        """Whether a part of this kind is open."""
+        return any(one.has(kind) for one in self.incidents)
+
+    def follow(self, spec: StreamSpec, row: int, sensors: SensorEvidence | None, before: State) -> bool:
+        """Take a scored row into the evidence of the anomaly; whether another incident has taken the alarm over.
+
+        Once the time is over in which one cause shows, what other sensors show than it is blamed on is something
+        else. The alarm is another incident's when a row that others lead is so high that they would come to lead this
+        one (at most once a window), or when it fires again, led by others. Before this row, its state was ``before``.
+        """
+        incident = self.with_part(ANOMALY)
+        if self.above_since < 0:  # a run of high scores is over
+            if incident is not None and self.peaks is not None:
+                incident.peaks = self.peaks.joined(incident.peaks)
+            self.peaks = None
+            return False
+        earlier, self.peaks = self.peaks, extended(self.peaks, sensors)
+        if incident is None or self.peaks is None:
+            return False
+        if incident.near(row, spec.window, spec.period_ns):
+            incident.leading = self.leading(spec, incident)
+            return False
+        if self.alarm.state is not State.FIRING:
+            return False
+        if before is not State.FIRING:
+            return set(incident.names).isdisjoint(self.leading(spec, None))
+        blamed = incident.evidence(earlier)
+        if blamed is None:
+            return False
+        mine = blamed.blamed() | np.isin(spec.sensors, incident.names)
+        alone = extended(None, sensors)
+        if (
+            alone is not None
+            and row - incident.parts[ANOMALY] >= spec.window
+            and not all(mine[c] for c in self.peaks.joined(blamed).leading())
+            and not any(mine[c] for c in alone.leading())
+        ):
+            self.peaks, incident.peaks = alone, blamed
+            return True
+        self.peaks = self.peaks if earlier is None else self.peaks.only(mine, earlier)
+        return False
+
+    def leading(self, spec: StreamSpec, incident: Incident | None) -> list[str]:
+        """The sensors that lead the anomaly: that of the present run alone, or of an incident as well."""
+        peaks = self.peaks if incident is None else incident.evidence(self.peaks)
+        return [] if peaks is None else [spec.sensors[c] for c in peaks.leading()]
+
+    def is_corrected(self, spec: StreamSpec, incident: Incident, row: int) -> bool:
+        """Whether another sensor is first than was told, and the last message is a window ago."""
+        if row < incident.told_row + spec.window:
+            return False
+        return self.leading(spec, incident)[:1] not in ([], [incident.first])
+
+    def blamed(self, spec: StreamSpec, since: Floats) -> Mask | bool:
+        """(C,) the sensors that a firing anomaly is blamed on.
+
+        Args:
+            spec: the stream.
+            since: (C,) since when each is beyond its closing limit. What began later than one cause shows is no part
+                of the anomaly, unless the sensor leads it.
+        """
+        incident = self.with_part(ANOMALY)
+        peaks = None if incident is None else incident.evidence(self.peaks)
+        if incident is None or peaks is None or self.alarm.state is not State.FIRING:
+            return False
+        leads = np.isin(spec.sensors, incident.leading)
+        near = np.abs(since - spec.row(incident.onset_ns)) <= TOGETHER * spec.window
+        return np.asarray(peaks.blamed() & (leads | near))
+
+    def snapshot(self) -> AlarmState:
+        """As part of the asset's record; without the stream's drift, which the partition's record holds."""
+        alarm = self.alarm
+        return AlarmState(
+            int(alarm.state),
+            alarm.recent,
+            alarm.resting,
+            self.above_since,
+            None if self.peaks is None else pack_floats(self.peaks.stacked()),
+            None if self.deviation is None else pack_floats(np.stack(astuple(self.deviation))),
+            [one.snapshot() for one in self.incidents if one.kind is not AlertKind.DRIFT],
+        )
+
+    @staticmethod
+    def restored(state: AlarmState) -> AssetEpisodes:
+        """The episodes of an asset's record."""
+        peaks = deviation = None
+        if state.peaks is not None:
+            peaks = PeakEvidence.unstacked(unpack_floats(state.peaks))
+        if state.deviation is not None:
+            deviation = Deviation(*unpack_floats(state.deviation).reshape(len(fields(Deviation)), -1))
+        return AssetEpisodes(
+            Alarm(State(state.state), state.recent, state.resting),
+            state.above_since,
+            peaks,
+            deviation,
+            [Incident.restored(one) for one in state.open],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeStart:
+    """What an episode that opens is about, and since when."""
+
+    kind: AlertKind
+    onset_row: int
+    sensor: str | None = None  # of an unknown condition, its label
+    severity: Severity = Severity.WARNING
+    clock_offset_ns: int | None = None  # of a skewed clock, how far it is ahead of the fleet's
+    unread: Mapping[str, int] = field(default_factory=dict)  # of a silent sensor, see ``AlertEvent``
+    contributors: Sequence[Contributor] = ()  # of a drift; those of scored parts follow from their evidence
+
+
+@dataclass(frozen=True, slots=True)
+class UnscoredChange:
+    """A part without a score that opens or closes at a row of a chunk, to be taken in among the chunk's scores."""
+
+    place: int  # of the row in the chunk
+    asset: str
+    row: int
+    part: Part
+    start: EpisodeStart | None  # None: it is over
+
+
+def joined_by(
+    incidents: Sequence[Incident], kind: AlertKind, names: Iterable[str], near: np.ndarray | Sequence[bool]
+) -> Incident | None:
+    """The open incident that a part joins: the first with a sensor of it, else the first that is near; None: none.
+
+    Args:
+        incidents: of the asset, oldest first.
+        kind: of the part.
+        names: its sensors.
+        near: of each incident, whether its onset is near the part's.
+    """
+    if kind not in JOINING:
+        return None
+    open_ = [(one, close) for one, close in zip(incidents, near, strict=True) if one.kind in JOINING]
+    wanted = set(names)
+    for one, _ in open_:
+        if wanted.intersection(one.names):
+            return one
+    return next((one for one, close in open_ if close), None)

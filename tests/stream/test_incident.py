@@ -1,0 +1,218 @@
+"""Incidents: what joins an alert that is open, what opens one of its own, and when it is over."""
+
+from __future__ import annotations
+
+from daemon.domain import (
+    SECOND_NS,
+    AlarmPolicy,
+    AlertEvent,
+    AlertKind,
+    InputPartition,
+    StreamSpec,
+)
+from daemon.stream.alerts import Episodes
+from daemon.stream.incident import TOGETHER, AssetEpisodes, EpisodeStart
+from tests.stream.evidence import SENSORS, scored_row
+from tests.stream.test_deviation import CALM, Asset, Shares
+
+WINDOW = 4
+REACHED = TOGETHER * WINDOW
+STUCK, SILENT = AlertKind.SENSOR_STUCK, AlertKind.SENSOR_SILENT
+Said = list[tuple[int, str, list[str], list[str]]]
+
+
+def said(events: list[AlertEvent]) -> Said:
+    """Row, phase, kinds and sensors of messages."""
+    return [
+        (e.row_ns // SECOND_NS, str(e.phase), [str(kind) for kind in e.kinds], list(e.sensors))
+        for e in events
+    ]
+
+
+class Played:
+    """One asset at a threshold of 3: scores by row, and parts that have none."""
+
+    def __init__(self, refractory: int = 0, *, restarts: bool = False) -> None:
+        spec = StreamSpec("pumps", SENSORS, window=WINDOW)
+        self.episodes = Episodes(spec, InputPartition("t", 0), AlarmPolicy(refractory=refractory))
+        self.events: list[AlertEvent] = []
+        self.restarts = restarts
+
+    def score(self, row: int, score: float, error: tuple[float, float, float]) -> Played:
+        if not self.episodes.cannot_change("p", score, 2.7):
+            one = scored_row(row, score, list(error))
+            self.events += self.episodes.scored("p", one, 3.0, 2.7, "m", "full")[1]
+        return self._restarted()
+
+    def opens(self, kind: AlertKind, sensor: str | None, onset: int, row: int) -> Played:
+        self.events += self.episodes.open_unscored("p", EpisodeStart(kind, onset, sensor), row, "m")
+        return self._restarted()
+
+    def closes(self, kind: AlertKind, sensor: str | None, row: int) -> Played:
+        self.events += self.episodes.close_unscored("p", kind, sensor, row, "m")
+        return self._restarted()
+
+    def _restarted(self) -> Played:
+        state = self.episodes.snapshot("p") if self.restarts else None
+        if state is not None:
+            self.episodes.assets["p"] = AssetEpisodes.restored(state)
+        return self
+
+
+def of_flow(stuck_at: int, refractory: int = 0, *, restarts: bool = False) -> Played:
+    """An anomaly of Flow from row 10 on, and a stuck sensor Flow that is noticed later."""
+    played = Played(refractory, restarts=restarts)
+    for row in range(10, stuck_at):
+        played.score(row, 4.0, (0.1, 0.1, 9.0))
+    return played.opens(STUCK, "Flow", 10, stuck_at)
+
+
+def test_a_part_of_the_same_sensor_joins_whenever_it_comes_and_the_alert_closes_with_its_last_part() -> None:
+    played = of_flow(stuck_at=100).score(101, 0.0, (0.0, 0.0, 0.0)).closes(STUCK, "Flow", 110)
+    joined = [one for one in said(played.events) if one[0] >= 100]
+    assert joined == [
+        (100, "updated", ["anomaly", "sensor_stuck"], ["Flow"]),
+        (101, "updated", ["anomaly", "sensor_stuck"], ["Flow"]),  # no anomaly any more
+        (110, "closed", ["anomaly", "sensor_stuck"], ["Flow"]),
+    ]
+    assert len({event.fingerprint for event in played.events}) == 1
+    assert {event.kind for event in played.events} == {AlertKind.ANOMALY}
+    assert [[str(part.kind) for part in event.parts] for event in played.events[-3:]] == [
+        ["anomaly", "sensor_stuck"],
+        ["sensor_stuck"],
+        [],
+    ]
+    assert played.episodes.assets == {}
+    assert "also sensor stuck" in played.events[-1].summary
+
+
+def test_a_part_of_another_sensor_joins_if_it_began_at_about_the_same_time_and_else_is_an_alert() -> None:
+    for onset, opened in ((10 + REACHED, False), (11 + REACHED, True)):
+        played = Played()
+        for row in range(10, 60):
+            played.score(row, 4.0, (0.1, 0.1, 9.0))
+        played.opens(STUCK, "Current", onset, 60)
+        assert (str(played.events[-1].phase) == "opened") is opened
+        assert list(played.events[-1].sensors) == (["Current"] if opened else ["Current", "Flow"])
+
+
+def test_an_asset_that_is_silent_or_a_clock_that_is_off_is_an_alert_of_its_own() -> None:
+    played = of_flow(12).opens(AlertKind.ASSET_SILENT, None, 12, 20).opens(AlertKind.CLOCK_SKEW, None, 12, 20)
+    played.opens(SILENT, "Flow", 12, 20)
+    assert [str(event.phase) for event in played.events[-3:]] == ["opened", "opened", "updated"]
+    assert len({event.fingerprint for event in played.events}) == 3
+
+
+def test_a_second_fault_of_another_sensor_is_an_alert_of_its_own_while_an_anomaly_is_open() -> None:
+    first: Shares = (50.0, 0.1, 0.1)
+    both: Shares = (50.0, 0.1, 50.0)
+    asset = Asset()
+    for row in range(1, 60):
+        late = row > 40
+        asset.row(row, (3.0, 0.1, 2.0 if late else 0.1), 9.0, both if late else first)
+    opened = [e for e in asset.events if str(e.phase) == "opened"]
+    assert said(opened) == [
+        (1, "opened", ["anomaly"], ["Pressure"]),
+        (41, "opened", ["deviation"], ["Flow"]),
+    ]
+    assert [c.sensor for c in opened[1].contributors] == ["Flow"]
+    last = [e for e in asset.events if e.fingerprint == opened[0].fingerprint][-1]
+    assert last.contributors[0].sensor == "Pressure"  # what Flow shows later is not blamed on it
+    for row in range(60, 60 + 2 * REACHED):
+        asset.row(row, CALM)
+    assert [str(e.phase) for e in asset.events[-2:]] == ["closed", "closed"]
+    assert asset.episodes.assets == {}
+
+
+def test_an_anomaly_that_others_come_to_lead_late_is_another_alert() -> None:
+    played = Played()
+    for row in range(1, 60):
+        played.score(row, 4.0, (9.0, 0.1, 0.1) if row < 40 else (0.1, 0.1, 20.0))
+    played.score(60, 0.0, (0.0, 0.0, 0.0))
+    ends = [event for event in played.events if str(event.phase) != "updated"]
+    assert said(ends) == [
+        (1, "opened", ["anomaly"], ["Pressure"]),
+        (40, "closed", ["anomaly"], ["Pressure"]),
+        (40, "opened", ["anomaly"], ["Flow"]),
+        (60, "closed", ["anomaly"], ["Flow"]),
+    ]
+    assert [event.contributors[0].sensor for event in ends] == ["Pressure", "Pressure", "Flow", "Flow"]
+
+
+def test_an_anomaly_is_handed_over_once_a_window_at_most() -> None:
+    played = Played()
+    for row in range(1, 100):
+        played.score(row, 4.0, (9.0, 0.1, 0.1) if row < 40 or row % 2 else (0.1, 0.1, 9.0))
+    assert len([event for event in played.events if str(event.phase) == "opened"]) <= 2
+
+
+def test_an_anomaly_that_comes_again_late_and_led_by_others_is_another_alert() -> None:
+    played = Played(refractory=8)
+    for row in range(1, 40):
+        played.score(row, 4.0, (50.0, 0.1, 0.1))
+    for row in range(40, 45):
+        played.score(row, 0.0, (0.0, 0.0, 0.0))
+    played.score(45, 4.0, (0.1, 0.1, 9.0))
+    assert said(played.events[-2:]) == [
+        (45, "closed", ["anomaly"], ["Pressure"]),
+        (45, "opened", ["anomaly"], ["Flow"]),
+    ]
+
+
+def test_an_opening_that_named_the_wrong_sensor_is_corrected_by_one_update() -> None:
+    played = Played().score(1, 4.0, (2.0, 0.1, 1.0))
+    for row in range(2, 9):
+        played.score(row, 4.0, (2.0, 0.1, 1.0 + row))
+    firsts = [(event.row_ns // SECOND_NS, event.contributors[0].sensor) for event in played.events]
+    assert firsts == [
+        (1, "Pressure"),
+        (5, "Flow"),
+    ]  # a window after the last message, at the first due update
+    played = Played().score(1, 4.0, (2.0, 0.1, 1.0))
+    for row in range(2, 8):
+        played.score(row, 4.0, (2.0, 0.1, 1.0 if row < 7 else 9.0))
+    firsts = [(event.row_ns // SECOND_NS, event.contributors[0].sensor) for event in played.events]
+    assert firsts == [(1, "Pressure"), (5, "Pressure")]
+    for row in range(8, 16):
+        played.score(row, 4.0, (2.0 if row < 13 else 99.0, 0.1, 9.0))
+    firsts = [(event.row_ns // SECOND_NS, event.contributors[0].sensor) for event in played.events[2:]]
+    assert firsts == [(9, "Flow"), (13, "Pressure")]  # at most one a window
+
+
+def test_updates_and_the_close_keep_the_peak() -> None:
+    played = Played().score(1, 4.0, (2.0, 0.1, 1.0)).score(2, 9.0, (2.0, 0.1, 1.0))
+    played.score(3, 5.0, (2.0, 0.1, 1.0)).score(4, 0.0, (0.0, 0.0, 0.0))
+    peaks = [event.peak for event in played.events]
+    assert [(p.row_ns // SECOND_NS, p.score, p.value, p.threshold) for p in peaks if p] == [
+        (1, "combined", 4.0, 3.0),
+        (2, "combined", 9.0, 3.0),
+        (2, "combined", 9.0, 3.0),
+    ]
+
+
+def test_an_anomaly_that_comes_again_within_the_refractory_time_continues_its_alert() -> None:
+    played = Played(refractory=4).score(1, 4.0, (2.0, 0.1, 1.0))
+    for row in range(2, 6):
+        played.score(row, 0.0, (0.0, 0.0, 0.0))
+    played.score(6, 4.0, (0.1, 0.1, 9.0))
+    for row in range(7, 12):
+        played.score(row, 0.0, (0.0, 0.0, 0.0))
+    assert [str(event.phase) for event in played.events] == ["opened", "updated", "closed"]
+    assert [c.sensor for c in played.events[-1].contributors][:2] == ["Flow", "Pressure"]
+
+
+def test_a_successor_continues_an_incident_of_several_parts() -> None:
+    whole, cut = (
+        of_flow(100, 2, restarts=restarts)
+        .opens(SILENT, "Current", 14, 101)
+        .score(102, 4.0, (0.1, 0.1, 20.0))
+        .score(103, 0.0, (0.0, 0.0, 0.0))
+        .score(104, 0.0, (0.0, 0.0, 0.0))
+        .score(105, 0.0, (0.0, 0.0, 0.0))
+        .score(106, 4.0, (9.0, 0.1, 0.1))
+        .closes(STUCK, "Flow", 107)
+        .closes(SILENT, "Current", 108)
+        for restarts in (False, True)
+    )
+    assert [repr(event) for event in cut.events] == [repr(event) for event in whole.events]
+    assert len(whole.events) >= 8
