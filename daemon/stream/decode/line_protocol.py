@@ -33,8 +33,10 @@ _FIELD = re.compile(rf"({_NAME})=({_QUOTED}|[^, \n\"]++)")
 _TIME = re.compile(r" +(-?[0-9]{1,19})")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?")
 _INTEGER = re.compile(r"([+-]?[0-9]{1,20})[iu]")
-_LINE = re.compile(rf"(?:[^\n=]++|={_QUOTED}|=)++")
-"""A line; a quoted value may go over several, and elsewhere a quote is a character as any other."""
+_HEAD = r"[ \t]*+(?:[^ \n\\]++|\\.|\\)*+"
+_LINE = re.compile(rf"[ \t]*+#[^\n]*+|{_HEAD}(?:[^\n=]++|={_QUOTED}|=)*+")
+"""A comment, or a line: measurement and tags, where a quote is a character as any other, and behind the first blank
+that is not escaped the fields, of which a quoted value may go over several lines."""
 _BOOLEANS: Final = {
     **dict.fromkeys(("t", "T", "true", "True", "TRUE"), True),
     **dict.fromkeys(("f", "F", "false", "False", "FALSE"), False),

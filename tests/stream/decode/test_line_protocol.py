@@ -6,7 +6,7 @@ import contextlib
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from daemon.domain import Reason
@@ -115,6 +115,7 @@ def written(value: object) -> str:
     return f"{value}i" if type(value) is int else str(value)
 
 
+@example([("0", {"0": '"'}, {"0": 0.0}, None), ("0", {}, {"0": ""}, None), ("0", {}, {"0": 0.0}, None)])
 @given(
     st.lists(
         st.tuples(
