@@ -39,7 +39,7 @@ SAME_LEVEL: Final = 0.8
 OFTEN: Final = 5
 """Times that a stray number must come, to the last digit, to be taken for a sentinel."""
 MOST_STRAYS: Final = 0.05
-"""Share of the numbers that may be stray: what is more frequent is how the sensor is."""
+"""Share of the numbers that may lie outside: what is more frequent is how the sensor is."""
 _COUNTER_WORDS: Final = re.compile(
     r"(?:^|[^a-z])(?:total|totali[sz]er|counter|count|energy|kwh|mwh|wh|odometer|mileage|(?:run|operating)_?hours|runtime"
     r"|pulses?|cycles?|cumulative|consumption|produced|uptime|revolutions|packets|bytes|ticks|index)(?:$|[^a-z])"
@@ -155,8 +155,7 @@ def _isolated(tracks: Sequence[Floats], numbers: Floats) -> list[Mask]:
     if not np.isfinite(low) and not np.isfinite(high):
         return none
     reach = _reach(numbers, low, high)
-    found = [_runs(track, (track < low) | (track > high), reach) for track in tracks]
-    return found if sum(int(cells.sum()) for cells in found) <= MOST_STRAYS * len(numbers) else none
+    return [_runs(track, (track < low) | (track > high), reach) for track in tracks]
 
 
 def _bounds(numbers: Floats) -> tuple[float, float]:
@@ -166,6 +165,8 @@ def _bounds(numbers: Floats) -> tuple[float, float]:
     if width <= 0.0:
         return -np.inf, np.inf  # mostly one number: any other may be a state
     inside = (numbers >= quartiles[0] - FENCE * width) & (numbers <= quartiles[1] + FENCE * width)
+    if np.count_nonzero(~inside) > MOST_STRAYS * len(numbers):
+        return -np.inf, np.inf  # what is outside is another state, or how the sensor is
     least, most = float(numbers[inside].min()), float(numbers[inside].max())
     outside = np.unique(numbers[~inside])
     high = _void(outside[outside > most], most, least)

@@ -84,8 +84,10 @@ def test_what_belongs_to_a_change_of_level_is_not_stray() -> None:
         (np.random.default_rng(0).random(5_000) < 0.02) * 100.0,  # a valve that opens rarely
         np.where(np.arange(5_000) % 2 == 0, 0.0, 100.0),
         np.random.default_rng(0).standard_t(4, 5_000),
+        np.random.default_rng(0).choice([31.0, 32.0, 33.0], 5_000, p=[0.02, 0.8, 0.18])
+        + np.random.default_rng(1).normal(0, 1e-3, 5_000),
     ],
-    ids=["lognormal", "exponential", "rarely on", "two states", "heavy tails"],
+    ids=["lognormal", "exponential", "rarely on", "two states", "heavy tails", "few levels"],
 )
 def test_skewed_and_discrete_sensors_lose_hardly_a_cell(track: Floats) -> None:
     found = strays([track])

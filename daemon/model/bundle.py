@@ -38,6 +38,7 @@ from daemon.model.pca import WindowPCA
 from daemon.model.reconstruction import Models
 from daemon.model.rules import AlertRules
 from daemon.model.scaler import Scaler
+from daemon.model.screening import screening_concerns
 from daemon.model.soundness import concerns
 from daemon.model.sustained import SustainedLimits
 from daemon.model.synthesis import PriorSeries, Selection, Series, Synthesis, Walk
@@ -134,7 +135,8 @@ class Bundle:
     def concerns(self) -> tuple[str, ...]:
         """Weaknesses of this model that an operator should see, each in one line; see ``soundness``."""
         sentinels = [(self.sensors[c], number) for c, number in self.models.scaler.scaling.sentinels]
-        return (*concerns(self.models, self.facts), *cleaning_concerns(self.facts, sentinels))
+        found = *concerns(self.models, self.facts), *cleaning_concerns(self.facts, sentinels)
+        return (*found, *screening_concerns(self.facts))
 
     @property
     def habits(self) -> tuple[str, ...]:

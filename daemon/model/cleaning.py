@@ -94,7 +94,7 @@ def cleaning_concerns(facts: Mapping[str, Any], sentinels: Sequence[tuple[str, f
     for name, count in sorted(dict(facts.get("stray_cells", {})).items()):
         numbers = ", ".join(f"{number:.10g}" for sensor, number in sentinels if sensor == name)
         kept = (
-            f": {numbers} stands for no value, in training and later; {{missing: [{numbers}]}} says it for good"
+            f": {numbers} {'stand' if ',' in numbers else 'stands'} for no value, in training and later; {{missing: [{numbers}]}} says it for good"
             if numbers
             else ""
         )

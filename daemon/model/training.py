@@ -1,6 +1,6 @@
 """Training: from a history of normal rows to a calibrated bundle.
 
-Cross-fitting first (five fits; every row is measured by models that were not fitted on it), then the
+First the history is cleaned (``cleaning``) and incidents are left out (``screening``). Then cross-fitting (five fits; every row is measured by models that were not fitted on it), then the
 deployed models on all rows, then the drift reference, imputation and synthesis. Rules:
 
 * Window: the stream's, or the longest that the rows can calibrate (``segments.fitting_length``); fewer than
@@ -14,7 +14,7 @@ deployed models on all rows, then the drift reference, imputation and synthesis.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -39,7 +39,7 @@ from daemon.habit import SilenceHabit
 from daemon.model import imputation, synthesis
 from daemon.model.bundle import CONDITION_MEAN, IMPUTE, SYNTHESIS, Bundle
 from daemon.model.calibration import calibrate
-from daemon.model.cleaning import cleaned
+from daemon.model.cleaning import Cleaned, cleaned
 from daemon.model.conditions import ConditionMeans, condition_facts, fifths, learned_labels
 from daemon.model.crossfit import crossfit, measured_pieces
 from daemon.model.drift import drift_reference
@@ -47,6 +47,7 @@ from daemon.model.pca import WindowPCA
 from daemon.model.reconstruction import SHORT, Models
 from daemon.model.rules import AlertRules
 from daemon.model.scaler import Scaler
+from daemon.model.screening import Incident, incidents, screening_facts, without
 from daemon.model.segments import (
     BLOCKS,
     Piece,
@@ -117,7 +118,7 @@ def train(
     history = [segment for segment in history if len(segment.values)]
     window = _window_of(history, spec)
     clean = cleaned(history, spec, sentinels)
-    history = clean.history
+    history, set_aside = _screened(clean, window, spec, settings)
     whole = [Piece(i, 0, len(segment.values)) for i, segment in enumerate(history)]
     labels = learned_labels(history, whole, window)
     habit = learn_silence(history, spec)
@@ -153,7 +154,7 @@ def train(
     posterior = models.measure(windows, conditions).posterior
     fits.report(0.9, "learning to fill gaps")
     extras = _extras(history, models, labels, settings.seed)
-    facts = _facts(history, spec, labels, posterior) | clean.facts
+    facts = _facts(history, spec, labels, posterior) | clean.facts | screening_facts(set_aside, spec)
     if models.vae is not None and fits.own.cells:
         facts["active_path_units"] = active_units(posterior[:, : models.vae.latent])
         facts["likelihood"], facts["likelihood_ppca"] = fits.own.per_cell, fits.linear.per_cell
@@ -180,6 +181,23 @@ def train(
     Bundle.from_bytes(bundle.to_bytes(), "the trained model")
     fits.report(1.0, "done")
     return bundle
+
+
+def _screened(
+    clean: Cleaned, window: int, spec: StreamSpec, settings: ModelSettings
+) -> tuple[list[Segment], list[Incident]]:
+    """The history without incidents, nor two windows to either side of them; all of it where too little is left."""
+    architecture = Architecture(
+        replace(settings, kind="ppca"), (SHORT, window) if window > SHORT else (window,)
+    )
+    found = incidents(
+        clean.history,
+        window,
+        spec.period_ns,
+        lambda pieces: fit_models(clean.history, pieces, spec, architecture),
+    )
+    left = without(clean.history, found, 2 * window)
+    return (left, found) if found and fitting_length(left, window) == window else (clean.history, [])
 
 
 def _window_of(history: Sequence[Segment], spec: StreamSpec) -> int:
