@@ -41,7 +41,6 @@ from daemon.config.presets import CUSTOM, mapping_of
 from daemon.config.schema_files import with_schema_files
 from daemon.documents import shown
 from daemon.domain import (
-    ONE_A_WEEK,
     AlarmPolicy,
     Budget,
     FieldNames,
@@ -370,9 +369,9 @@ class ModelSection(Section):
 
 
 class CalibrationSection(Section):
-    """``budget``: false episodes per asset that the operator accepts."""
+    """``budget``: false episodes that the operator accepts, per asset or of a whole stream."""
 
-    budget: Annotated[Budget, BeforeValidator(parse_budget)] = Budget(1.0)
+    budget: Annotated[Budget, BeforeValidator(parse_budget)] = Budget()
 
 
 class MaintenanceSection(Section):
@@ -400,7 +399,7 @@ class AlertsSection(Section):
     persistence: Annotated[tuple[int, int], BeforeValidator(parse_persistence)] = (1, 1)
     hysteresis: float = Field(default=0.8, gt=0, le=1)
     refractory: Duration | None = None
-    deviation_budget: Annotated[Budget, BeforeValidator(parse_budget)] | None = ONE_A_WEEK
+    deviation_budget: Annotated[Budget, BeforeValidator(parse_budget)] | None = Budget()
     maintenance: tuple[MaintenanceSection, ...] = ()
     sinks: tuple[dict[str, Any], ...] = ()
 
