@@ -216,12 +216,14 @@ class AlarmPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """False episodes that the operator accepts, per asset and day."""
+    """False episodes that the operator accepts a day: of each asset, or of all assets of a stream together."""
 
-    episodes_per_day: float = 1.0
+    episodes_per_day: float = 1.0 / 7.0
+    per_stream: bool = False
 
-
-ONE_A_WEEK = Budget(1.0 / 7.0)
+    def allowed(self, asset_days: float, assets: int) -> float:
+        """The episodes that it allows for so much time of so many assets, all together."""
+        return self.episodes_per_day * asset_days / (max(assets, 1) if self.per_stream else 1)
 
 
 # ------------------------------------------------------------------ input

@@ -597,7 +597,7 @@ def bundle() -> Bundle:
     values = np.stack([np.sin(np.arange(1_500) / 9.0), np.cos(np.arange(1_500) / 9.0)], 1)
     history = [Segment("p1", BASE_S - 1_500, values + 0.1 * rng.standard_normal(values.shape))]
     settings = ModelSettings(kind="ppca", latent=2)
-    return train(history, SPEC, settings, CalibrationTarget(AlarmPolicy(), Budget(), 60))
+    return train(history, SPEC, settings, CalibrationTarget(AlarmPolicy(), Budget(1.0), 60))
 
 
 async def live(bundle: Bundle, prepared: Prepare | None = None, models: Models | None = None) -> Metrics:

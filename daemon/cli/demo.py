@@ -11,6 +11,7 @@ from rich.table import Table
 from daemon.cli.options import AsJson, Config, Sets
 from daemon.cli.terminal import err, log_warnings_only, out, print_json, progress_bar, run_coroutine
 from daemon.config import MAX_SEED, HttpSection, parse_duration
+from daemon.documents import counted
 from daemon.domain import AlertEvent, Phase, Severity, iso
 from daemon.errors import ConfigError
 
@@ -130,8 +131,11 @@ def print_result(console: Console, result: "Demonstrated") -> None:
     table.add_row("all", str(found.injected), str(found.found), "")
     console.print(table)
     console.print(
-        f"False episodes: {len(found.false)}; the budget allows {result.allowed:.0f}"
-        f" ({result.budget:g} per asset and day, {result.asset_days:.1f} asset-days)."
+        f"False episodes: {len(found.false)} of {found.episodes} that opened, for {counted(result.assets, 'asset')} in"
+        f" {result.asset_days / result.assets:.1f} days; the budgets allow the fleet "
+        + " and ".join(f"{allowed:.1f} of kind {kind}" for kind, allowed in result.allowed.items())
+        + ".",
+        soft_wrap=True,
     )
     promoted = sum(outcome.promoted for outcome in result.outcomes)
     console.print(

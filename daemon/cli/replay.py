@@ -64,6 +64,7 @@ def replay(
     dead-letter.jsonl counts TEST's rows or lines from 0 (the header of a CSV is none).
     """
     log_warnings_only()
+    from daemon.commands.realised import realised_lines
     from daemon.commands.replay import ReplayOptions
     from daemon.commands.replay import replay as play
 
@@ -92,6 +93,8 @@ def replay(
         f" {summary['episodes']} episodes, in {summary['seconds']:.1f} s.",
         soft_wrap=True,
     )
+    for line in realised_lines(summary["budget"]):
+        console.print(escape(one_line(line)), soft_wrap=True)
     if result.figures:
         table = Table(
             "", "AP", "F1", "precision", "recall", "false alarms", "false episodes/day", "events found"

@@ -29,7 +29,7 @@ from daemon.commands.root_cause import worst_explained
 from daemon.commands.wiring import encoder
 from daemon.config import HttpSection, Settings, load
 from daemon.detector import REACH
-from daemon.domain import AlarmPolicy, AlertEvent, Output
+from daemon.domain import AlarmPolicy, AlertEvent, AlertKind, Output
 from daemon.model.detector import BundleDetector
 from daemon.model.root_cause import RootCause
 from daemon.runtime.admin_port import admin_port
@@ -86,7 +86,7 @@ class Demonstrated:
 
     score: FleetScore
     asset_days: float
-    budget: float  # episodes per asset and day
+    assets: int
     rows: int
     filled: int
     outcomes: list[TrainingResult]
@@ -97,9 +97,14 @@ class Demonstrated:
     detectors: Mapping[str, BundleDetector] = field(default_factory=dict)  # those that judged, by version
 
     @property
-    def allowed(self) -> float:
-        """False episodes that the budget allows for the live stage."""
-        return self.budget * self.asset_days
+    def allowed(self) -> Mapping[AlertKind, float]:
+        """By kind, the false episodes that its budget allows for the live stage of the whole fleet."""
+        budgets = {AlertKind.ANOMALY: self.plan.budget, AlertKind.DEVIATION: self.plan.deviation_budget}
+        return {
+            kind: budget.allowed(self.asset_days, self.assets)
+            for kind, budget in budgets.items()
+            if budget is not None
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +272,7 @@ async def demo(options: DemoOptions, listener: DemoListener = SILENT) -> Demonst
     return Demonstrated(
         score(fleet.faults, sink.events),
         max(passed / timedelta(days=1), 0.0) * len(fleet.assets),
-        plan.budget.episodes_per_day,
+        len(fleet.assets),
         state.rows,
         state.filled,
         stream.outcomes,
@@ -312,7 +317,7 @@ def demonstrated_as_json(result: Demonstrated, seed: int, worst: Explanation | N
             for k in found.kinds
         ],
         "false_episodes": len(found.false),
-        "budgeted_false_episodes": result.allowed,
+        "budgeted_false_episodes": sum(result.allowed.values()),
         "asset_days": result.asset_days,
         "rows": result.rows,
         "filled_cells": result.filled,

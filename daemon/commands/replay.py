@@ -32,6 +32,7 @@ from daemon.commands.file_history import history_of
 from daemon.commands.inputs import FileOptions, no_progress, table_of
 from daemon.commands.labels import compared, quality
 from daemon.commands.one_pass import FileToJudge, ReplayRun, run_over_file
+from daemon.commands.realised import realised_lines
 from daemon.commands.replay_notes import refuse_late, time_notes, why_unscored
 from daemon.commands.results import ReplaySink, columns_of, summary_of, traces_of
 from daemon.commands.train import habit_notes, train_on
@@ -185,7 +186,7 @@ def _write_report(
         events=kept.alerts,
         drift=kept.drifts,
         quality={f.name: quality(f) for f in result.figures},
-        notes=result.notes,
+        notes=[*result.notes, *realised_lines(result.summary["budget"])],
         assets=len({asset for block in done.blocks for asset in block.assets}),
     )
     with replacing(options.out / "report.html") as temporary:

@@ -26,6 +26,7 @@ from daemon.adapters.report import AssetTrace
 from daemon.commands.accounting import as_json
 from daemon.commands.carry import TrainTailSource
 from daemon.commands.one_pass import ReplayRun
+from daemon.commands.realised import realised_of
 from daemon.commands.train import about
 from daemon.domain import (
     AlertEvent,
@@ -143,6 +144,7 @@ def summary_of(
         "episodes": len(opened),
         "episodes_budgeted": round(stream.budgeted, 3),
         "episodes_by_kind": dict(sorted(Counter(str(alert.kind) for alert in opened).items())),
+        "budget": realised_of(kept.alerts, done.blocks, stream.plan, stream.calibrated_assets),
         "conflicts": pipeline.parts.ingest.grid.conflicts,
         "unknown_sensors": dict(sorted(done.unknown_sensors.items())),
         "dropped": dict(sorted(pipeline.dropped.items())),

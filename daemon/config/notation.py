@@ -84,20 +84,24 @@ def is_loopback(url: str) -> bool:
 
 
 def parse_budget(value: Any) -> Any:
-    """``1 per day``, ``2 per week`` as episodes per asset and day."""
+    """``2 per week`` is of each asset, ``10 per day per stream`` of all assets of a stream together."""
     if isinstance(value, Budget):
         return value
     match = (
-        re.fullmatch(rf"\s*({NUMBER})\s*(?:per|/)\s*([a-z]+)\s*", value) if isinstance(value, str) else None
+        re.fullmatch(rf"\s*({NUMBER})\s*(?:per|/)\s*([a-z]+)(?:\s*(?:per|/)\s*(asset|stream))?\s*", value)
+        if isinstance(value, str)
+        else None
     )
     if match is None or match[2] not in PER:
-        raise ValueError(f"{shown(value)} is not a budget: write for example '1 per day' or '2 per week'")
+        raise ValueError(
+            f"{shown(value)} is not a budget: write for example '2 per week' (of each asset) or '10 per day per stream'"
+        )
     per_day = float(match[1]) * PER[match[2]]
     if not BUDGETS[0] <= per_day <= BUDGETS[1]:
         raise ValueError(
             f"{shown(value)} is no budget to calibrate to: from one in 1,000,000 days to 1,000,000 a day"
         )
-    return Budget(per_day)
+    return Budget(per_day, per_stream=match[3] == "stream")
 
 
 def parse_persistence(value: Any) -> Any:

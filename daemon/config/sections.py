@@ -43,7 +43,6 @@ from daemon.config.schema_files import with_schema_files
 from daemon.detector import REACH
 from daemon.documents import shown
 from daemon.domain import (
-    ONE_A_WEEK,
     AlarmPolicy,
     Budget,
     FieldNames,
@@ -401,9 +400,9 @@ class ModelSection(Section):
 
 
 class CalibrationSection(Section):
-    """``budget``: false episodes per asset that the operator accepts."""
+    """``budget``: false episodes that the operator accepts, per asset or of a whole stream."""
 
-    budget: Annotated[Budget, BeforeValidator(parse_budget)] = Budget(1.0)
+    budget: Annotated[Budget, BeforeValidator(parse_budget)] = Budget()
 
 
 class MaintenanceSection(Section):
@@ -432,7 +431,7 @@ class AlertsSection(Section):
     hysteresis: float = Field(default=0.8, gt=0, le=1)
     refractory: Duration | None = None
     critical_ratio: float = Field(default=2.0, ge=1, allow_inf_nan=False)
-    deviation_budget: Annotated[Budget, BeforeValidator(parse_budget)] | None = ONE_A_WEEK
+    deviation_budget: Annotated[Budget, BeforeValidator(parse_budget)] | None = Budget()
     maintenance: tuple[MaintenanceSection, ...] = ()
     sinks: tuple[dict[str, Any], ...] = ()
 

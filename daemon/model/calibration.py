@@ -6,10 +6,12 @@ p against held-out normal data (``tails``). The score is the root mean square of
 length counted once. A part without evidence is left out.
 
 **Threshold.** Not a quantile, but the lowest T whose replay through the alarm machine opens at most
-``budget x asset-days`` episodes on the held-out rows. An unlabelled incident in the training data then
+the episodes that the budget allows for the held-out rows. An unlabelled incident in the training data then
 costs one episode instead of determining the tail. An episode closes at the smaller of ``hysteresis`` T and
 the score that 99 % of the held-out rows do not exceed, in the replay as on the stream. A part of the budget is kept
-for the jumps of single sensors, which open an episode beside the score (``jumps``).
+for the jumps of single sensors, which open an episode beside the score (``jumps``). A budget that all assets of a
+stream share is not divided among them: one threshold, at which all of them together open no more than it allows,
+lets each open as many as it needs, which is the division that finds most.
 
 The same rows are replayed a second time as the deployed models measure them, and the larger T counts. What
 recurs in the training data (a start each morning, the end of each batch) has nearly the same score each time,
@@ -78,7 +80,8 @@ class Calibration:
     closing: float  # and closes at this score, see ``closing_level``
     jump_limit: Floats  # (C,) a change of a sensor's residual above it opens one, too; see ``jumps``
     provisional: bool
-    days: float  # asset-days that were replayed
+    days: float  # asset-days that were replayed ...
+    assets: int  # ... of so many assets
     carried: Mapping[str, tuple[int, Floats]]  # asset -> the row after its last, its state (P,)
     asset_levels: Mapping[str, Floats] = field(default_factory=dict)  # (P,) nats over the medians
     condition_levels: Mapping[str, Floats] = field(default_factory=dict)  # likewise, on top
@@ -180,6 +183,7 @@ class Calibration:
             "provisional": self.provisional,
             "baseline_step": self.step,
             "asset_days": self.days,
+            "assets": self.assets,
             "carried": [[asset, row] for asset, (row, _) in self.carried.items()],
             "own_levels": {"assets": list(self.asset_levels), "conditions": list(self.condition_levels)},
         }
@@ -211,6 +215,7 @@ class Calibration:
             closing=float(facts["closing"]),  # type: ignore[arg-type]
             provisional=bool(facts["provisional"]),
             days=float(facts["asset_days"]),  # type: ignore[arg-type]
+            assets=int(facts["assets"]),  # type: ignore[call-overload]
             carried={
                 str(asset): (int(row), state)
                 for (asset, row), state in zip(carried, arrays["carried"], strict=True)
@@ -265,7 +270,7 @@ def calibrate(
         cross: the cross-fit.
         period_ns: from one measured window to the next: the grid's period times the hop.
         policy: the alarm machine's settings.
-        budget: false episodes per asset and day.
+        budget: false episodes.
         deployed: the same rows as the deployed models measure them; they can only raise the threshold.
     """
     held = cross.held
@@ -289,6 +294,7 @@ def calibrate(
         jump_limit=np.full(error.shape[2], np.inf),
         provisional=True,
         days=0.0,
+        assets=0,
         carried={},
     )
     excess = [draft.excess(piece.measured.channel_error, piece.measured.latent) for piece in held]
@@ -323,7 +329,8 @@ def calibrate(
     )
     scores = tails.combined(tails.nats(parts))
     days = float(np.isfinite(scores).sum()) * period_ns / DAY_NS
-    allowed = budget.episodes_per_day * days
+    fleet = len({piece.asset for piece in held})
+    allowed = budget.allowed(days, fleet)
     usual = usual_level(scores)
     series = [by_piece(scores, held)]
     if deployed:
@@ -339,6 +346,7 @@ def calibrate(
             ),
             "provisional": allowed < 1.0,
             "days": days,
+            "assets": fleet,
         },
     )
 

@@ -14,7 +14,7 @@ All must hold:
 
 Each of these compares with the incumbent, and a slow ramp never moves far from the incumbent: learned at
 every retraining, it would be accepted in small steps. So every model carries its *anchor*, the means and
-spreads of the first fully calibrated model of its line, and no sensor's mean may move further from there
+spreads of the first model of its line that was calibrated on ``ANCHOR_DAYS`` of rows, and no sensor's mean may move further from there
 than ``ANCHOR_LIMIT``. Beyond that the operator decides: a model that is trained by hand begins a new line.
 
 Counts are small (a held-out hour allows .04 episodes at one a day), so both episode rules leave room for
@@ -44,6 +44,9 @@ from daemon.model.soundness import wanted_units
 FALSE_ALARM_FACTOR = 1.25
 RECALL_MARGIN = 0.02
 LIKELIHOOD_MARGIN = 0.05  # nats per observed cell
+ANCHOR_DAYS = 1.0
+"""Asset-days of rows that a model needs to be an anchor: most machines have been through all they do within a day. It
+is no matter of the budget, which may allow one episode in months."""
 ANCHOR_LIMIT = 3.0
 """Standard deviations, of the anchor's, that a sensor's mean may move over all retrainings."""
 CHUNK = 1024
@@ -152,10 +155,10 @@ def loses(mine: Mapping[str, Sequence[bool]], theirs: Mapping[str, Sequence[bool
 def anchored(candidate: Bundle, incumbent: Bundle) -> Bundle:
     """The candidate with the anchor of the incumbent's line, or with the incumbent as its anchor.
 
-    A provisional incumbent is no anchor: it was trained on too few rows.
+    An incumbent of less than ``ANCHOR_DAYS`` is no anchor: its means may be those of one part of the day.
     """
     anchor = incumbent.facts.get("anchor")
-    if anchor is None and not incumbent.calibration.provisional:
+    if anchor is None and incumbent.calibration.days >= ANCHOR_DAYS:
         scaler = incumbent.models.scaler
         anchor = {
             "version": incumbent.version,
@@ -194,7 +197,7 @@ def gate(
         incumbent: the running model; None if there is none.
         held_out: recent normal segments, which neither saw.
         policy: the alarm machine's settings.
-        budget: false episodes per asset and day.
+        budget: false episodes.
         hop: rows from one judged window to the next.
     """
     figures: dict[str, float] = {}
@@ -222,7 +225,7 @@ def gate(
             )
     detector = candidate.detector()
     alarms, days = _episodes(detector, held_out, policy, candidate.period_ns, hop)
-    allowed = budget.episodes_per_day * days
+    allowed = budget.allowed(days, len({segment.asset for segment in held_out}))
     figures.update(episodes=alarms, episodes_allowed=allowed, days=days)
     limit = allowed + 2.0 * math.sqrt(allowed) + 1.0
     if alarms > limit:

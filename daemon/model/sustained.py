@@ -257,7 +257,7 @@ class SustainedLimits:
             statistics: fitted on ``held``.
             residual_rms: (C,) of ``Calibration``.
             period_ns: from one measured row to the next.
-            budget: false deviations per asset and day.
+            budget: false deviations.
         """
         *found, carried = statistics.replay(held, residual_rms)
         tails = [[Tail.fit(values) for values in one.T] for one in found]
@@ -267,7 +267,8 @@ class SustainedLimits:
             *again, _ = statistics.replay(deployed, residual_rms)
             strengths.append(_strength(again, tails))
             series.append(by_piece(strengths[1], deployed))
-        allowed = budget.episodes_per_day * len(strengths[0]) * period_ns / DAY_NS
+        assets = len({piece.asset for piece in held})
+        allowed = budget.allowed(len(strengths[0]) * period_ns / DAY_NS, assets)
         policy = AlarmPolicy(hysteresis=CLOSES)
         usual = usual_level(strengths[0])
         opens = max(lowest_threshold(one, allowed, policy, usual) for one in series)

@@ -14,7 +14,7 @@ deployed models on all rows, then the drift reference, imputation and synthesis.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 from daemon.assembly import alert_rules, assembled, read_as
 from daemon.domain import (
     NO_CONDITION,
-    ONE_A_WEEK,
     AlarmPolicy,
     Budget,
     Floats,
@@ -88,9 +87,11 @@ class CalibrationTarget:
     """What scores are calibrated for."""
 
     policy: AlarmPolicy  # the alarm machine that the threshold is found with
-    budget: Budget  # false episodes per asset and day
+    budget: Budget  # of false episodes
     drift_rows: int  # rows of one drift interval
-    deviation_budget: Budget | None = ONE_A_WEEK  # of false deviations; None: they are not looked for
+    deviation_budget: Budget | None = field(
+        default_factory=Budget
+    )  # of false deviations; None: they are not looked for
 
 
 def train(

@@ -21,7 +21,6 @@ from daemon.config import Settings, StreamSection, maintenance_intervals
 from daemon.detector import Detector
 from daemon.domain import (
     DAY_NS,
-    ONE_A_WEEK,
     AlarmPolicy,
     AlertEvent,
     AlertKind,
@@ -57,7 +56,7 @@ class StreamPlan:
     model: ModelSettings = field(default_factory=ModelSettings)
     policy: AlarmPolicy = field(default_factory=AlarmPolicy)
     budget: Budget = field(default_factory=Budget)
-    deviation_budget: Budget | None = ONE_A_WEEK  # None: deviations are not looked for
+    deviation_budget: Budget | None = field(default_factory=Budget)  # None: deviations are not looked for
     learn_rows: int = 5000
     retrain_every: timedelta | None = timedelta(hours=24)
     retrain_rows: int = 50_000
@@ -129,6 +128,7 @@ class StreamRun:
         if drills and plan.drill_share > 0.0:
             self.drill = FireDrill(plan.spec, plan.policy, plan.drill_share, seed=plan.model.seed)
         self.detector: Detector | None = None
+        self.calibrated_assets = 1  # of the stream, when the newest model here was trained
         self.bundle: bytes | None = None
         self.schedule = TrainingSchedule(plan, self.history, clock)
         self.decoder = Decoder(plan.spec, plan.max_record_bytes, plan.max_asset_bytes, 2 * plan.max_assets)
@@ -187,7 +187,7 @@ class StreamRun:
     def budgeted(self) -> float:
         """Anomaly episodes that the budget allows for the time judged here so far."""
         days = self.scored * self.spec.hop * self.spec.period_ns / DAY_NS
-        return self.plan.budget.episodes_per_day * days
+        return self.plan.budget.allowed(days, self.calibrated_assets)
 
     @property
     def budget_ratio(self) -> float:
@@ -223,6 +223,7 @@ class StreamRun:
             self.fallback.model_used(outgoing)
         self.detector, self.bundle = detector, bundle
         self.trained_ns = trained_ns(loaded)
+        self.calibrated_assets = loaded.calibration.assets
         self.versions.append(detector.version)
         self.schedule.model_used(event_time_in(loaded.facts, "trained_until"))
         return self._hand_over(committable)

@@ -26,7 +26,7 @@ from typing import Any
 
 import structlog
 
-from daemon.domain import ONE_A_WEEK, AlarmPolicy, Budget, ModelSettings, Progress, Segment, StreamSpec
+from daemon.domain import AlarmPolicy, Budget, ModelSettings, Progress, Segment, StreamSpec
 from daemon.errors import DaemonError
 from daemon.runtime.history import FoundHistory, HistoryNotReady, UnreadHistory
 from daemon.runtime.segmenting import ends_at, part_of
@@ -68,7 +68,7 @@ class TrainingJob:
     incumbent: bytes | None = None  # None: a first training, on all of the history and without a gate
     strict: bool = True  # fail rather than calibrate a shorter window than the stream's
     until_ns: int | None = None  # event time that the history ends at; None: where its rows end
-    deviation_budget: Budget | None = ONE_A_WEEK  # None: deviations are not looked for
+    deviation_budget: Budget | None = field(default_factory=Budget)  # None: deviations are not looked for
 
 
 @dataclass(frozen=True, slots=True, eq=False)

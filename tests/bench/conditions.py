@@ -112,12 +112,12 @@ def left_out(
     """(asset, AP under the model that knew it, AP under a model of the others), from the first whole window."""
 
     def judged(history: list[Segment], one: Machine) -> float:
-        bundle = train(history, spec, settings, CalibrationTarget(AlarmPolicy(), Budget(), 60))
+        bundle = train(history, spec, settings, CalibrationTarget(AlarmPolicy(), Budget(1.0), 60))
         scores = scores_of(bundle.detector(), one.test)
         return average_precision(one.labels[WINDOW - 1 :], scores[WINDOW - 1 :])
 
     whole = train(
-        [m.known for m in machines], spec, settings, CalibrationTarget(AlarmPolicy(), Budget(), 60)
+        [m.known for m in machines], spec, settings, CalibrationTarget(AlarmPolicy(), Budget(1.0), 60)
     ).detector()
     found = []
     for i in who:

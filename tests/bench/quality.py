@@ -234,7 +234,7 @@ def fleet(seeds: int) -> Section:
                 done.score.injected,
                 done.score.found,
                 len(done.score.false),
-                round(done.allowed, 1),
+                round(sum(done.allowed.values()), 1),
             )
     return section
 

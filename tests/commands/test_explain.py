@@ -56,7 +56,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle ``m`` and two days of two assets in ``week.csv``, with a fault on the second."""
     folder = tmp_path_factory.mktemp("explain")
     history = [Segment("pump-1", 0, two_states(4_320))]
-    train(history, SPEC, QUICK, CalibrationTarget(AlarmPolicy(), Budget(), 60)).save(folder / "m")
+    train(history, SPEC, QUICK, CalibrationTarget(AlarmPolicy(), Budget(1.0), 60)).save(folder / "m")
     broken = two_states(2_880, 2)
     broken[2_400:2_440, 0] += 400.0
     broken[100:118] = np.nan
@@ -234,7 +234,7 @@ async def test_names_of_a_former_version_are_noted_and_not_shown(folder: Path, t
     Bundle.load(folder / "m").save(model)
     await explain(ExplainOptions(model, tmp_path / "p.html", names=["0=valve opening"]))
     history = [Segment("pump-1", 0, two_states(3_000, 9))]
-    train(history, SPEC, QUICK, CalibrationTarget(AlarmPolicy(), Budget(), 60)).save(
+    train(history, SPEC, QUICK, CalibrationTarget(AlarmPolicy(), Budget(1.0), 60)).save(
         model
     )  # over the old one
     found = await explain(ExplainOptions(model, tmp_path / "p.html"))

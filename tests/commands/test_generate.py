@@ -59,7 +59,7 @@ def machine(rows: int, seed: int = 0, start: int = 0) -> Floats:
 def bundle() -> Bundle:
     settings = ModelSettings("ppca")
     return train(
-        [Segment("a", 0, machine(1_500))], SPEC, settings, CalibrationTarget(AlarmPolicy(), Budget(), 60)
+        [Segment("a", 0, machine(1_500))], SPEC, settings, CalibrationTarget(AlarmPolicy(), Budget(1.0), 60)
     )
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from daemon.commands.wiring import connection_problem, kafka_settings, own_topics
 from daemon.config import Settings, StreamSection, load, unknown_environment
+from daemon.domain import Budget
 from daemon.errors import ConfigError
 from daemon.runtime.stream_run import StreamPlan
 from tests.config.setups import document
@@ -95,6 +96,25 @@ def test_the_documented_example_names_every_key_with_its_default() -> None:
     for name in set(written) - {"streams"}:
         assert set(written[name]) == set(type(getattr(defaults, name)).model_fields), name
     assert load(None, (), {**written, **document()}).model_dump() == defaults.model_dump()
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        (None, Budget(1 / 7)),
+        ("2 per day", Budget(2.0)),
+        ("3/week per asset", Budget(3 / 7)),
+        ("10 per day per stream", Budget(10.0, per_stream=True)),
+    ],
+)
+def test_a_budget_is_of_each_asset_unless_it_is_of_the_stream(written: str | None, expected: Budget) -> None:
+    sets = (
+        []
+        if written is None
+        else [f"{key}={written}" for key in ("calibration.budget", "alerts.deviation_budget")]
+    )
+    settings = load(None, sets, document())
+    assert (settings.calibration.budget, settings.alerts.deviation_budget) == (expected, expected)
 
 
 def test_a_value_in_the_environment_needs_no_json(monkeypatch: pytest.MonkeyPatch) -> None:

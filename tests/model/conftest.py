@@ -26,7 +26,7 @@ torch.set_num_threads(1)
 
 SPEC = StreamSpec("pumps", ("Pressure", "Current", "Flow", "Idle"), period_ns=60 * SECOND_NS)
 QUICK = ModelSettings(steps=60, hidden=(32, 16), latent=4)
-TARGET = CalibrationTarget(AlarmPolicy(), Budget(), 60)
+TARGET = CalibrationTarget(AlarmPolicy(), Budget(1.0), 60)
 VAES = ("mlp", "conv", "gru")
 KINDS = (*VAES, "ppca")
 

@@ -148,3 +148,16 @@ def test_held_out_normal_rows_realise_about_the_budget_at_any_hop(hop: int) -> N
     allowed = budget.episodes_per_day * sum(np.isfinite(one).sum() for one, _ in rows) * hop / day
     assert allowed == pytest.approx(6 * 6 * 3, rel=0.02)
     assert 0.5 < opened / allowed < 1.5
+
+
+def test_a_budget_that_assets_share_is_one_threshold_for_all_of_them() -> None:
+    history = [Segment(f"p{i}", 0, machine(1_500, 40 + i)) for i in range(3)]
+    architecture = Architecture(replace(QUICK, kind="ppca"), (4, 16))
+    cross = crossfit(history, lambda some: fit_models(history, some, SPEC, architecture), 16, 60)
+    each = calibrate(cross, SPEC.period_ns, AlarmPolicy(), Budget(4.0))
+    shared = calibrate(cross, SPEC.period_ns, AlarmPolicy(), Budget(12.0, per_stream=True))
+    assert each.assets == 3
+    assert each.threshold == shared.threshold
+    np.testing.assert_array_equal(each.jump_limit, shared.jump_limit)
+    less = calibrate(cross, SPEC.period_ns, AlarmPolicy(), Budget(4.0, per_stream=True))
+    assert less.threshold > each.threshold

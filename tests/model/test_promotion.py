@@ -357,9 +357,13 @@ def test_a_slow_ramp_is_not_learned_in_small_steps() -> None:
     assert not any("\n" in reason for reason in said)
 
 
-def test_a_provisional_model_is_no_anchor(incumbent: Bundle) -> None:
+def test_a_model_of_less_than_a_day_is_no_anchor_whatever_the_budget(incumbent: Bundle) -> None:
     young = trained([Segment("pump-1", 0, machine(600, 20))], SETTINGS)
-    assert young.calibration.provisional
+    assert young.calibration.days < 1.0 < incumbent.calibration.days
+    rare = dataclasses.replace(
+        incumbent.calibration, provisional=True
+    )  # a day where one episode takes a week
+    assert anchored(young, dataclasses.replace(incumbent, calibration=rare)).facts["anchor"]
     assert "anchor" not in anchored(incumbent, young).facts
     second = anchored(incumbent, incumbent)
     assert anchored(young, second).facts["anchor"]["version"] == incumbent.version

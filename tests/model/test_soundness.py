@@ -82,7 +82,9 @@ def test_a_collapsed_posterior_is_a_concern(bundle: Bundle) -> None:
 def test_a_training_returns_its_concerns() -> None:
     # With so large a beta the latents carry no information.
     settings = replace(QUICK, beta=3_000.0, steps=200)
-    outcome = learn(TrainingJob(SPEC, settings, AlarmPolicy(), Budget(), 60, [Segment("a", 0, machine(400))]))
+    outcome = learn(
+        TrainingJob(SPEC, settings, AlarmPolicy(), Budget(1.0), 60, [Segment("a", 0, machine(400))])
+    )
     assert outcome.bundle is not None
     assert outcome.concerns == Bundle.from_bytes(outcome.bundle).concerns
     assert "does not beat pPCA" in outcome.concerns[0]

@@ -33,7 +33,7 @@ def wide(rows: int, channels: int, seed: int = 0) -> Floats:
 def of(values: Floats, settings: ModelSettings = BRIEF) -> tuple[float, int]:
     spec = StreamSpec("s", tuple(f"c{i}" for i in range(values.shape[1])))
     bundle = train(
-        [Segment("a", 0, values)], spec, settings, CalibrationTarget(AlarmPolicy(), Budget(), 3600)
+        [Segment("a", 0, values)], spec, settings, CalibrationTarget(AlarmPolicy(), Budget(1.0), 3600)
     )
     scores = scores_of(bundle.detector(), Segment("a", 0, values))
     assert np.isfinite(scores[bundle.window - 1 :]).all()

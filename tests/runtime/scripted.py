@@ -174,7 +174,7 @@ def trained_bundle(centre: float = 0.5) -> Bundle:
     rng = np.random.default_rng(int(10 * centre))
     rows = centre + 0.1 * rng.standard_normal((600, len(SPEC.sensors)))
     model = ModelSettings(kind="ppca")
-    return train([Segment("p1", 0, rows)], SPEC, model, CalibrationTarget(AlarmPolicy(), Budget(), 60))
+    return train([Segment("p1", 0, rows)], SPEC, model, CalibrationTarget(AlarmPolicy(), Budget(1.0), 60))
 
 
 class Fragile(CentreDetector):

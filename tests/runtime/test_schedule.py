@@ -40,7 +40,7 @@ def trained() -> Bundle:
             SPEC,
             ModelSettings(kind="ppca"),
             AlarmPolicy(),
-            Budget(),
+            Budget(1.0),
             60,
             [Segment("p1", 0, rows)],
             until_ns=GRID_S * SECOND_NS,

@@ -259,7 +259,7 @@ async def test_the_event_time_of_the_topics_is_measured(topic: Topic) -> None:
 
 def test_a_history_that_cannot_be_read_is_a_result_and_to_be_repeated() -> None:
     history = TopicHistory(KafkaSettings("127.0.0.1:1"), SPEC, 100)
-    outcome = learn(TrainingJob(SPEC, ModelSettings(), AlarmPolicy(), Budget(), 60, history))
+    outcome = learn(TrainingJob(SPEC, ModelSettings(), AlarmPolicy(), Budget(1.0), 60, history))
     assert outcome.later
     assert not outcome.postponed
     assert "cannot be reached" in outcome.reason

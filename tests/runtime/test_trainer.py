@@ -29,7 +29,7 @@ SPEC = StreamSpec("pumps", ("Pressure", "Current"), period_ns=60 * SECOND_NS)
 
 def order(rows: int) -> TrainingJob:
     history = [Segment("a", 0, np.zeros((rows, 2)))]
-    return TrainingJob(SPEC, ModelSettings(), AlarmPolicy(), Budget(), 60, history)
+    return TrainingJob(SPEC, ModelSettings(), AlarmPolicy(), Budget(1.0), 60, history)
 
 
 # ------------------------------------------------------------------ what is learned, and what is compared on
@@ -160,7 +160,7 @@ def test_a_history_that_is_still_too_short_is_no_failure() -> None:
 # ------------------------------------------------------------------ the process
 def endless() -> TrainingJob:
     """A training that ends when somebody ends it."""
-    return TrainingJob(SPEC, ModelSettings(steps=10**9), AlarmPolicy(), Budget(), 60, [rows_of(2_000)])
+    return TrainingJob(SPEC, ModelSettings(steps=10**9), AlarmPolicy(), Budget(1.0), 60, [rows_of(2_000)])
 
 
 @pytest.mark.slow

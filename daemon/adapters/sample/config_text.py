@@ -151,7 +151,7 @@ def config_yaml(
             f"  latent: {latents_for(len(spec.sensors))}                           # min(8, max(2, sensors)): no more nonlinear causes than sensors",
             "",
             "calibration:",
-            "  budget: 1 per day                   # false episodes per asset that you accept",
+            "  budget: 1 per week                  # false episodes of each asset that you accept; or of all: 10 per day per stream",
             "",
             "outputs:",
             _line(

@@ -42,6 +42,7 @@ class CalibrationFacts(msgspec.Struct, frozen=True):
     provisional: bool
     baseline_step: Number
     asset_days: Number
+    assets: Annotated[int, Meta(ge=0)]
     carried: tuple[tuple[Asset, Whole], ...]
     own_levels: OwnLevels
 

@@ -44,7 +44,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
     spec = StreamSpec("pumps", SENSORS, period_ns=60 * SECOND_NS)
     settings = ModelSettings(steps=20, hidden=(16,), latent=4)
     bundle = train(
-        [Segment("pump-1", 0, values)], spec, settings, CalibrationTarget(AlarmPolicy(), Budget(), 60)
+        [Segment("pump-1", 0, values)], spec, settings, CalibrationTarget(AlarmPolicy(), Budget(1.0), 60)
     )
     bundle.save(folder / "m")
     values[1_200:1_230, 1] += 40.0
