@@ -13,13 +13,14 @@ margins. Where training holds silences at no particular hour on most days (at ev
 **Hours are UTC**, of the week that begins on Thursday, as the epoch did. ``MARGIN`` is one hour because that is by
 how much daylight saving time moves a plant's hours; it also covers dusk where it moves between two trainings.
 
-The answer is a pure function of times: nothing of it is state. It never becomes earlier as a silence goes on. Shapes:
-P places, the C sensors and then the asset as a whole.
+The answer is a pure function of times: nothing of it is state. A *place* is one of the C sensors, or C for the asset as a
+whole. The assets of a stream share one habit per place; an asset that training knows to be different has its own.
+Shapes: H habits, those of the C + 1 places and then the own ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -40,18 +41,22 @@ _DAYS = ("Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SilenceHabit:
-    """The learned habits of one kind of asset.
+    """The learned habits of one stream's assets.
 
-    A place without habits has no usual slot, and zeros.
+    Where no silence is usual, a habit has no usual slot, and zeros.
     """
 
-    usual: Mask  # (P, SLOTS) the quarters of the week at which a silence is usual
-    longest_ns: Ints  # (P,) the longest usual silence of training
-    any_hour_ns: Ints  # (P,) silences up to this long are usual at any hour
-    _outside: tuple[Ints, ...] = field(init=False, repr=False)  # P times (SLOTS + 1,), see ``_unusual_time``
+    usual: Mask  # (H, SLOTS) the quarters of the week at which a silence is usual
+    longest_ns: Ints  # (H,) the longest usual silence of training
+    any_hour_ns: Ints  # (H,) silences up to this long are usual at any hour
+    own: tuple[tuple[str, int], ...] = ()  # asset and place of the habits after the first C + 1
+    _own: Mapping[tuple[str, int], int] = field(init=False, repr=False)
+    _outside: tuple[Ints, ...] = field(init=False, repr=False)  # H times (SLOTS + 1,), see ``_unusual_time``
     _far: tuple[Ints, ...] = field(init=False, repr=False)  # the same, a margin away from the habit
 
     def __post_init__(self) -> None:
+        first = len(self.usual) - len(self.own)
+        object.__setattr__(self, "_own", {key: first + i for i, key in enumerate(self.own)})
         wider = self.usual.copy()
         for shift in range(1, MARGIN_NS // SLOT_NS + 1):
             wider |= np.roll(self.usual, shift, 1) | np.roll(self.usual, -shift, 1)
@@ -67,49 +72,62 @@ class SilenceHabit:
         }
 
     @staticmethod
-    def of(arrays: Mapping[str, np.ndarray]) -> SilenceHabit:
+    def of(arrays: Mapping[str, np.ndarray], own: Sequence[tuple[str, int]] = ()) -> SilenceHabit:
         """The inverse of ``arrays``."""
         usual = np.unpackbits(arrays["usual"], axis=1).astype(bool)
-        return SilenceHabit(usual, arrays["longest_ns"], arrays["any_hour_ns"])
+        return SilenceHabit(usual, arrays["longest_ns"], arrays["any_hour_ns"], tuple(own))
 
     @property
-    def of_asset(self) -> int:
-        """The place of the asset as a whole."""
-        return len(self.usual) - 1
+    def whole(self) -> int:
+        """The place of the asset as a whole, C."""
+        return len(self.usual) - len(self.own) - 1
 
-    def has(self, place: int) -> bool:
-        """Whether the place has any habit."""
-        return bool(self.longest_ns[place])
+    def which(self, asset: str, place: int) -> int:
+        """The habit that counts for an asset's place."""
+        return self._own.get((asset, place), place)
 
-    def due_ns(self, place: int, begin_ns: Ints, patience_ns: int) -> Ints:
+    def has(self, habit: int) -> bool:
+        """Whether any silence is usual by this habit."""
+        return bool(self.longest_ns[habit])
+
+    def due_ns(self, habit: int, begin_ns: Ints, patience_ns: int) -> Ints:
         """(N,) from when on silences are unusual.
 
         Args:
-            place: whose they are.
+            habit: of ``which``.
             begin_ns: (N,) when the last value came; not negative.
             patience_ns: for how long a silence is no alarm at any time; at least 1.
         """
         begin = np.asarray(begin_ns, np.int64)
-        outside, far = self._outside[place], self._far[place]
-        any_hour = int(self.any_hour_ns[place])
+        outside, far = self._outside[habit], self._far[habit]
+        any_hour = int(self.any_hour_ns[habit])
         usual = np.maximum(
             _reached(outside, _elapsed(outside, begin) + patience_ns), _reached(far, _elapsed(far, begin) + 1)
         )
         usual = np.maximum(usual, begin + any_hour)
-        longest = begin + max(int(self.longest_ns[place]) + 2 * MARGIN_NS, any_hour)
+        longest = begin + max(int(self.longest_ns[habit]) + 2 * MARGIN_NS, any_hour)
         return np.asarray(np.maximum(begin + patience_ns, np.minimum(usual, longest)))
 
-    def usual_at(self, place: int, times_ns: Ints) -> Mask:
-        """(N,) whether the place is usually silent at these times."""
-        return np.asarray(self.usual[place, times_ns % WEEK_NS // SLOT_NS])
+    def unusual_ns(self, habit: int, begin_ns: Ints, end_ns: Ints) -> Ints:
+        """(N,) how much of the times between these lies outside of the habit's hours."""
+        outside = self._outside[habit]
+        return _elapsed(outside, end_ns) - _elapsed(outside, begin_ns)
+
+    def usual_at(self, habit: int, times_ns: Ints) -> Mask:
+        """(N,) whether a silence at these times is usual by this habit."""
+        return np.asarray(self.usual[habit, times_ns % WEEK_NS // SLOT_NS])
 
     def described(self, sensors: tuple[str, ...]) -> list[str]:
         """The habits in words, one line each."""
+        names = (*sensors, "the whole asset")
+        of_all = enumerate(names)
         lines = []
-        for place, name in enumerate((*sensors, "the whole asset")):
-            lines += [f"{name}: silent {when} UTC" for when in _in_words(self.usual[place])]
-            if self.any_hour_ns[place]:
-                lines.append(f"{name}: silent for up to {self.any_hour_ns[place] / 3.6e12:.3g} h at any hour")
+        for i, name in [*of_all, *((self._own[key], f"{key[0]}: {names[key[1]]}") for key in self.own)]:
+            lines += [f"{name}: silent {when} UTC" for when in _in_words(self.usual[i])]
+            if self.any_hour_ns[i]:
+                lines.append(f"{name}: silent for up to {self.any_hour_ns[i] / 3.6e12:.3g} h at any hour")
+            if i >= len(names) and not self.has(i):
+                lines.append(f"{name}: never silent")
         return lines
 
 

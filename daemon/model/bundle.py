@@ -216,6 +216,7 @@ class Bundle:
             else {"hidden": list(vae.hidden), "latent": vae.latent, "labels": list(vae.labels)},
             "calibration": self.calibration.facts(),
             "sustained": None if self.sustained is None else self.sustained.facts(),
+            "silence": None if self.silence is None else {"own": [list(one) for one in self.silence.own]},
             "drift": {k: _number(getattr(self.drift, k)) for k in ("latent_threshold", "residual_threshold")},
             "facts": dict(self.facts),
             "weights": {"sha256": hashlib.sha256(weights).hexdigest(), "bytes": len(weights)},
@@ -369,7 +370,9 @@ def _rebuild(manifest: Manifest, arrays: dict[str, np.ndarray]) -> Bundle:
         sustained=None
         if manifest.sustained is None
         else SustainedLimits.of(under("sustained."), msgspec.to_builtins(manifest.sustained)),
-        silence=SilenceHabit.of(habits) if (habits := under("silence.")) else None,
+        silence=None
+        if manifest.silence is None
+        else SilenceHabit.of(under("silence."), manifest.silence.own),
         facts=manifest.facts,
         extras=under("extras."),
     )
