@@ -36,7 +36,8 @@ MARGIN_NS = 3_600 * SECOND_NS
 NEVER_NS = 1 << 62
 LONGEST_NS = 36_500 * DAY_NS
 """No silence is longer, so that the sum of it and a time stays below 2^63 ns."""
-_DAYS = ("Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed")
+DAY_NAMES = ("Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed")
+"""Of the week, as it is counted here."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -159,11 +160,11 @@ def _in_words(usual: Mask) -> list[str]:
         return ["at all hours"]
     days = usual.reshape(7, DAY_SLOTS)
     daily: Mask = np.asarray(days.all(0))
-    lines = [f"every day from {_clock(a)} to {_clock(b)}" for a, b in _runs(daily)]
+    lines = [f"every day from {clock_time(a)} to {clock_time(b)}" for a, b in _runs(daily)]
     rest = (days & ~daily).ravel()
     for a, b in _runs(rest):
         lines.append(
-            f"from {_DAYS[a // DAY_SLOTS % 7]} {_clock(a)} to {_DAYS[b // DAY_SLOTS % 7]} {_clock(b)}"
+            f"from {DAY_NAMES[a // DAY_SLOTS % 7]} {clock_time(a)} to {DAY_NAMES[b // DAY_SLOTS % 7]} {clock_time(b)}"
         )
     return lines
 
@@ -179,6 +180,7 @@ def _runs(marked: Mask) -> list[tuple[int, int]]:
     return [(a, (b + 1) % len(marked)) for a, b in zip(begins, ends, strict=True)]
 
 
-def _clock(slot: int) -> str:
+def clock_time(slot: int) -> str:
+    """When a slot begins, as 06:15."""
     minutes = slot % DAY_SLOTS * (SLOT_NS // (60 * SECOND_NS))
     return f"{minutes // 60:02d}:{minutes % 60:02d}"

@@ -135,8 +135,9 @@ class Bundle:
 
     @property
     def habits(self) -> tuple[str, ...]:
-        """The silences that are usual to this model, each in one line."""
-        return () if self.silence is None else tuple(self.silence.described(self.sensors))
+        """What recurs and is usual to this model, each in one line: silences, and events of ``recurring``."""
+        silences = [] if self.silence is None else self.silence.described(self.sensors)
+        return (*silences, *map(str, self.facts.get("recurring", ())))
 
     def series(
         self, assets: int, seed: int = 0, condition: str | None = None, like: str | None = None
@@ -319,7 +320,7 @@ def _assemble(manifest_bytes: bytes, weights: bytes, source: str) -> Bundle:
             )
         bundle = _rebuild(manifest, load_tensors(weights))
         check_golden(bundle.detector(), bundle.models.scaler.seen)
-        _ = bundle.concerns  # raises if the facts cannot be read
+        _ = bundle.concerns, bundle.habits  # raises if the facts cannot be read
     except BundleError as error:
         raise BundleError(f"{source}: {error}") from error
     except Exception as error:

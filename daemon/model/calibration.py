@@ -322,7 +322,7 @@ def calibrate(
     usual = usual_level(scores)
     threshold = lowest_threshold(series, allowed, policy, usual)
     if deployed:
-        threshold = max(threshold, lowest_threshold(_replayed(tails, deployed), allowed, policy, usual))
+        threshold = max(threshold, lowest_threshold(replayed_scores(tails, deployed), allowed, policy, usual))
     return _with(
         tails,
         {
@@ -334,7 +334,7 @@ def calibrate(
     )
 
 
-def _replayed(calibration: Calibration, pieces: Sequence[HeldOutPiece]) -> list[Floats]:
+def replayed_scores(calibration: Calibration, pieces: Sequence[HeldOutPiece]) -> list[Floats]:
     """The scores of measured pieces under a calibration, one array per piece; each baseline starts at zero."""
     measured = [piece.measured for piece in pieces]
     error = np.concatenate([m.channel_error for m in measured], axis=1)

@@ -14,7 +14,7 @@ deployed models on all rows, then the drift reference, imputation and synthesis.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,7 @@ from daemon.model.crossfit import crossfit, measured_pieces
 from daemon.model.drift import drift_reference
 from daemon.model.pca import WindowPCA
 from daemon.model.reconstruction import SHORT, Models
+from daemon.model.recurring import recurring
 from daemon.model.scaler import Scaler
 from daemon.model.segments import (
     BLOCKS,
@@ -147,6 +148,7 @@ def train(
     fits.report(0.9, "learning to fill gaps")
     extras = _extras(history, models, labels, settings.seed)
     facts = _facts(history, spec, labels, posterior)
+    facts["recurring"] = recurring(cross.held, calibration, replace(spec, window=window))
     if models.vae is not None and fits.own.cells:
         facts["active_path_units"] = active_units(posterior[:, : models.vae.latent])
         facts["likelihood"], facts["likelihood_ppca"] = fits.own.per_cell, fits.linear.per_cell
