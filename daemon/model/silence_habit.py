@@ -180,16 +180,20 @@ def _asset(history: Sequence[Segment], spec: StreamSpec, clock: _Clock) -> _Plac
     """The evidence on whole assets: between the first and the last row of each."""
     place = _Place(max(spec.silent_after_ns // spec.period_ns, 1), seen=True)
     present: dict[str, list[Ints]] = {}
+    after_cut: dict[str, list[int]] = {}
     for segment in history:
         came = segment.values if segment.received is None else segment.received
         rows = segment.first_row + np.flatnonzero(np.isfinite(came).any(1))
         present.setdefault(segment.asset, []).append(rows)
+        if segment.after_cut:
+            after_cut.setdefault(segment.asset, []).append(segment.first_row)
     for asset, parts in present.items():
         rows = np.sort(np.concatenate(parts))
         if not len(rows):
             continue
         place.covered[asset] = clock.marked([(int(rows[0]), int(rows[-1]))])
-        for i in np.flatnonzero(np.diff(rows) > place.patience).tolist():
+        cuts = np.searchsorted(np.sort(after_cut.get(asset, [])), rows, "right")  # up to each row
+        for i in np.flatnonzero((np.diff(rows) > place.patience) & (np.diff(cuts) == 0)).tolist():
             place.silences.append(_Silence(asset, int(rows[i]), int(rows[i + 1])))
     return place
 

@@ -123,6 +123,14 @@ def test_a_whole_asset_is_silent_at_night_and_on_sundays() -> None:
     assert alert_after(habit, 0, 35, 20.0) == 1.0  # a sensor of an asset that is there
 
 
+def test_rows_that_were_taken_out_for_alarms_are_no_silence() -> None:
+    every = rows(10, lambda day, hour: np.zeros(len(day), bool))
+    hour = np.arange(10 * PER_DAY) % PER_DAY * 25
+    parts = only_present(every, ~((hour >= 600) & (hour < 900)))
+    assert learn_silence(parts, SPEC) is not None
+    assert learn_silence([replace(part, after_cut=True) for part in parts], SPEC) is None
+
+
 def test_two_weeks_show_that_a_sunday_is_none_of_the_other_days() -> None:
     """Silent in working hours on six days of seven: usual by the day's hour, but not by the week's."""
     working = learn_silence(
