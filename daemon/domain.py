@@ -386,6 +386,7 @@ class Segment:
     ``values`` is (T, C) in raw units, NaN exactly where not observed; ``rows`` are
     ``first_row .. first_row + T - 1``; ``condition`` has one label per row or is empty. Of a stream with
     counters, angles or held values, ``values`` are as the model is given them, and ``received`` as they came.
+    ``after_cut``: rows right before were taken out, for an alarm; the gap there is no silence.
     """
 
     asset: str
@@ -393,6 +394,7 @@ class Segment:
     values: Floats
     condition: tuple[str, ...] = ()
     received: Floats | None = None
+    after_cut: bool = False
 
     @property
     def observed(self) -> Mask:

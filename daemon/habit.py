@@ -13,13 +13,14 @@ margins. Where training holds silences at no particular hour on most days (at ev
 **Hours are UTC**, of the week that begins on Thursday, as the epoch did. ``MARGIN`` is one hour because that is by
 how much daylight saving time moves a plant's hours; it also covers dusk where it moves between two trainings.
 
-The answer is a pure function of times: nothing of it is state. It never becomes earlier as a silence goes on. Shapes:
-P places, the C sensors and then the asset as a whole.
+The answer is a pure function of times: nothing of it is state. A *place* is one of the C sensors, or C for the asset as a
+whole. The assets of a stream share one habit per place; an asset that training knows to be different has its own.
+Shapes: H habits, those of the C + 1 places and then the own ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -35,23 +36,28 @@ MARGIN_NS = 3_600 * SECOND_NS
 NEVER_NS = 1 << 62
 LONGEST_NS = 36_500 * DAY_NS
 """No silence is longer, so that the sum of it and a time stays below 2^63 ns."""
-_DAYS = ("Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed")
+DAY_NAMES = ("Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed")
+"""Of the week, as it is counted here."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SilenceHabit:
-    """The learned habits of one kind of asset.
+    """The learned habits of one stream's assets.
 
-    A place without habits has no usual slot, and zeros.
+    Where no silence is usual, a habit has no usual slot, and zeros.
     """
 
-    usual: Mask  # (P, SLOTS) the quarters of the week at which a silence is usual
-    longest_ns: Ints  # (P,) the longest usual silence of training
-    any_hour_ns: Ints  # (P,) silences up to this long are usual at any hour
-    _outside: tuple[Ints, ...] = field(init=False, repr=False)  # P times (SLOTS + 1,), see ``_unusual_time``
+    usual: Mask  # (H, SLOTS) the quarters of the week at which a silence is usual
+    longest_ns: Ints  # (H,) the longest usual silence of training
+    any_hour_ns: Ints  # (H,) silences up to this long are usual at any hour
+    own: tuple[tuple[str, int], ...] = ()  # asset and place of the habits after the first C + 1
+    _own: Mapping[tuple[str, int], int] = field(init=False, repr=False)
+    _outside: tuple[Ints, ...] = field(init=False, repr=False)  # H times (SLOTS + 1,), see ``_unusual_time``
     _far: tuple[Ints, ...] = field(init=False, repr=False)  # the same, a margin away from the habit
 
     def __post_init__(self) -> None:
+        first = len(self.usual) - len(self.own)
+        object.__setattr__(self, "_own", {key: first + i for i, key in enumerate(self.own)})
         wider = self.usual.copy()
         for shift in range(1, MARGIN_NS // SLOT_NS + 1):
             wider |= np.roll(self.usual, shift, 1) | np.roll(self.usual, -shift, 1)
@@ -67,49 +73,62 @@ class SilenceHabit:
         }
 
     @staticmethod
-    def of(arrays: Mapping[str, np.ndarray]) -> SilenceHabit:
+    def of(arrays: Mapping[str, np.ndarray], own: Sequence[tuple[str, int]] = ()) -> SilenceHabit:
         """The inverse of ``arrays``."""
         usual = np.unpackbits(arrays["usual"], axis=1).astype(bool)
-        return SilenceHabit(usual, arrays["longest_ns"], arrays["any_hour_ns"])
+        return SilenceHabit(usual, arrays["longest_ns"], arrays["any_hour_ns"], tuple(own))
 
     @property
-    def of_asset(self) -> int:
-        """The place of the asset as a whole."""
-        return len(self.usual) - 1
+    def whole(self) -> int:
+        """The place of the asset as a whole, C."""
+        return len(self.usual) - len(self.own) - 1
 
-    def has(self, place: int) -> bool:
-        """Whether the place has any habit."""
-        return bool(self.longest_ns[place])
+    def which(self, asset: str, place: int) -> int:
+        """The habit that counts for an asset's place."""
+        return self._own.get((asset, place), place)
 
-    def due_ns(self, place: int, begin_ns: Ints, patience_ns: int) -> Ints:
+    def has(self, habit: int) -> bool:
+        """Whether any silence is usual by this habit."""
+        return bool(self.longest_ns[habit])
+
+    def due_ns(self, habit: int, begin_ns: Ints, patience_ns: int) -> Ints:
         """(N,) from when on silences are unusual.
 
         Args:
-            place: whose they are.
+            habit: of ``which``.
             begin_ns: (N,) when the last value came; not negative.
             patience_ns: for how long a silence is no alarm at any time; at least 1.
         """
         begin = np.asarray(begin_ns, np.int64)
-        outside, far = self._outside[place], self._far[place]
-        any_hour = int(self.any_hour_ns[place])
+        outside, far = self._outside[habit], self._far[habit]
+        any_hour = int(self.any_hour_ns[habit])
         usual = np.maximum(
             _reached(outside, _elapsed(outside, begin) + patience_ns), _reached(far, _elapsed(far, begin) + 1)
         )
         usual = np.maximum(usual, begin + any_hour)
-        longest = begin + max(int(self.longest_ns[place]) + 2 * MARGIN_NS, any_hour)
+        longest = begin + max(int(self.longest_ns[habit]) + 2 * MARGIN_NS, any_hour)
         return np.asarray(np.maximum(begin + patience_ns, np.minimum(usual, longest)))
 
-    def usual_at(self, place: int, times_ns: Ints) -> Mask:
-        """(N,) whether the place is usually silent at these times."""
-        return np.asarray(self.usual[place, times_ns % WEEK_NS // SLOT_NS])
+    def unusual_ns(self, habit: int, begin_ns: Ints, end_ns: Ints) -> Ints:
+        """(N,) how much of the times between these lies outside of the habit's hours."""
+        outside = self._outside[habit]
+        return _elapsed(outside, end_ns) - _elapsed(outside, begin_ns)
+
+    def usual_at(self, habit: int, times_ns: Ints) -> Mask:
+        """(N,) whether a silence at these times is usual by this habit."""
+        return np.asarray(self.usual[habit, times_ns % WEEK_NS // SLOT_NS])
 
     def described(self, sensors: tuple[str, ...]) -> list[str]:
         """The habits in words, one line each."""
+        names = (*sensors, "the whole asset")
+        of_all = enumerate(names)
         lines = []
-        for place, name in enumerate((*sensors, "the whole asset")):
-            lines += [f"{name}: silent {when} UTC" for when in _in_words(self.usual[place])]
-            if self.any_hour_ns[place]:
-                lines.append(f"{name}: silent for up to {self.any_hour_ns[place] / 3.6e12:.3g} h at any hour")
+        for i, name in [*of_all, *((self._own[key], f"{key[0]}: {names[key[1]]}") for key in self.own)]:
+            lines += [f"{name}: silent {when} UTC" for when in _in_words(self.usual[i])]
+            if self.any_hour_ns[i]:
+                lines.append(f"{name}: silent for up to {self.any_hour_ns[i] / 3.6e12:.3g} h at any hour")
+            if i >= len(names) and not self.has(i):
+                lines.append(f"{name}: never silent")
         return lines
 
 
@@ -141,11 +160,11 @@ def _in_words(usual: Mask) -> list[str]:
         return ["at all hours"]
     days = usual.reshape(7, DAY_SLOTS)
     daily: Mask = np.asarray(days.all(0))
-    lines = [f"every day from {_clock(a)} to {_clock(b)}" for a, b in _runs(daily)]
+    lines = [f"every day from {clock_time(a)} to {clock_time(b)}" for a, b in _runs(daily)]
     rest = (days & ~daily).ravel()
     for a, b in _runs(rest):
         lines.append(
-            f"from {_DAYS[a // DAY_SLOTS % 7]} {_clock(a)} to {_DAYS[b // DAY_SLOTS % 7]} {_clock(b)}"
+            f"from {DAY_NAMES[a // DAY_SLOTS % 7]} {clock_time(a)} to {DAY_NAMES[b // DAY_SLOTS % 7]} {clock_time(b)}"
         )
     return lines
 
@@ -161,6 +180,7 @@ def _runs(marked: Mask) -> list[tuple[int, int]]:
     return [(a, (b + 1) % len(marked)) for a, b in zip(begins, ends, strict=True)]
 
 
-def _clock(slot: int) -> str:
+def clock_time(slot: int) -> str:
+    """When a slot begins, as 06:15."""
     minutes = slot % DAY_SLOTS * (SLOT_NS // (60 * SECOND_NS))
     return f"{minutes // 60:02d}:{minutes % 60:02d}"

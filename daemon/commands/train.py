@@ -72,7 +72,7 @@ def train_on(plan: StreamPlan, history: Sequence[Segment], progress: Progress | 
 
 
 def about(bundle: Bundle) -> dict[str, Any]:
-    """What a training measured of its model: kind, latents, usual silences, held-out likelihood beside pPCA's."""
+    """What a training measured of its model: kind, latents, habits, held-out likelihood beside pPCA's."""
     models = bundle.models
     found = {"kind": models.kind, "latents": models.latents, "habits": list(bundle.habits)}
     names = ("active_units", "active_path_units", "likelihood", "likelihood_ppca")
@@ -80,7 +80,7 @@ def about(bundle: Bundle) -> dict[str, Any]:
 
 
 def habit_notes(bundle: Bundle) -> list[str]:
-    """The silences that are usual to a model, for the user; no more than ten lines."""
+    """What recurs and is usual to a model, for the user; no more than ten lines."""
     habits = list(bundle.habits)
     more = [f"usual, {len(habits) - 10} more: see habits in train --json"] if len(habits) > 10 else []
     return [f"usual: {habit}" for habit in habits[:10]] + more

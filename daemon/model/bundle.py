@@ -140,8 +140,9 @@ class Bundle:
 
     @property
     def habits(self) -> tuple[str, ...]:
-        """The silences that are usual to this model, each in one line."""
-        return () if self.silence is None else tuple(self.silence.described(self.sensors))
+        """What recurs and is usual to this model, each in one line: silences, and events of ``recurring``."""
+        silences = [] if self.silence is None else self.silence.described(self.sensors)
+        return (*silences, *map(str, self.facts.get("recurring", ())))
 
     def series(
         self, assets: int, seed: int = 0, condition: str | None = None, like: str | None = None
@@ -221,6 +222,7 @@ class Bundle:
             else {"hidden": list(vae.hidden), "latent": vae.latent, "labels": list(vae.labels)},
             "calibration": self.calibration.facts(),
             "sustained": None if self.sustained is None else self.sustained.facts(),
+            "silence": None if self.silence is None else {"own": [list(one) for one in self.silence.own]},
             "drift": {k: _number(getattr(self.drift, k)) for k in ("latent_threshold", "residual_threshold")},
             "facts": dict(self.facts),
             "weights": {"sha256": hashlib.sha256(weights).hexdigest(), "bytes": len(weights)},
@@ -324,7 +326,7 @@ def _assemble(manifest_bytes: bytes, weights: bytes, source: str) -> Bundle:
         bundle = _rebuild(manifest, load_tensors(weights))
         seen, rules = bundle.models.scaler.seen, bundle.models.rules
         check_golden(bundle.detector(), seen if rules is None else seen & ~rules.ignored)
-        _ = bundle.concerns  # raises if the facts cannot be read
+        _ = bundle.concerns, bundle.habits  # raises if the facts cannot be read
     except BundleError as error:
         raise BundleError(f"{source}: {error}") from error
     except Exception as error:
@@ -383,7 +385,9 @@ def _rebuild(manifest: Manifest, arrays: dict[str, np.ndarray]) -> Bundle:
         sustained=None
         if manifest.sustained is None
         else SustainedLimits.of(under("sustained."), msgspec.to_builtins(manifest.sustained)),
-        silence=SilenceHabit.of(habits) if (habits := under("silence.")) else None,
+        silence=None
+        if manifest.silence is None
+        else SilenceHabit.of(under("silence."), manifest.silence.own),
         facts=manifest.facts,
         extras=under("extras."),
     )

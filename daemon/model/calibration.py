@@ -334,7 +334,7 @@ def calibrate(
     usual = usual_level(scores)
     series = [by_piece(scores, held)]
     if deployed:
-        series.append(by_piece(_replayed(tails, deployed), deployed))
+        series.append(replayed_scores(tails, deployed))
     threshold = max(lowest_threshold(one, (1.0 - jumps.SHARE) * allowed, policy, usual) for one in series)
     return _with(
         tails,
@@ -351,8 +351,8 @@ def calibrate(
     )
 
 
-def _replayed(calibration: Calibration, pieces: Sequence[HeldOutPiece]) -> Floats:
-    """The scores of measured pieces under a calibration, in their order; each baseline starts at zero."""
+def replayed_scores(calibration: Calibration, pieces: Sequence[HeldOutPiece]) -> list[Floats]:
+    """The scores of measured pieces under a calibration, one array per piece; each baseline starts at zero."""
     measured = [piece.measured for piece in pieces]
     error = np.concatenate([m.channel_error for m in measured], axis=1)
     latent = np.concatenate([m.latent for m in measured], axis=1)
@@ -360,7 +360,8 @@ def _replayed(calibration: Calibration, pieces: Sequence[HeldOutPiece]) -> Float
     own = [calibration.own([p.asset] * len(p.conditions), p.conditions) for p in pieces]
     excess = [calibration.excess(m.channel_error, m.latent) for m in measured]
     offsets, _ = replay_baselines(pieces, excess, own, calibration.step)
-    return calibration.combined(calibration.nats(calibration.parts(error, latent, residual, offsets)))
+    scores = calibration.combined(calibration.nats(calibration.parts(error, latent, residual, offsets)))
+    return by_piece(scores, pieces)
 
 
 def _jump_limits(

@@ -10,7 +10,8 @@ asset without a row. An *occasion* is one quarter of an hour of one asset on one
 * **length**, for what is left over: where such silences begin on at least half of all days (a machine's stops), those
   up to twice as long as nine tenths of them.
 
-A sensor that training never saw has no habit: it is missing, and the alert says so.
+Habits are learned of all assets together, so that a new one has them; an asset whose training shows another habit, or
+none, gets its own. A sensor that training never saw has no habit: it is missing, and the alert says so.
 """
 
 from __future__ import annotations
@@ -58,6 +59,32 @@ class _Place:
     )  # by asset, (weeks * SLOTS,) where it could be silent
     seen: bool = False
 
+    def of(self, asset: str) -> _Place:
+        """The evidence on one asset alone."""
+        mine = [one for one in self.silences if one.asset == asset]
+        return _Place(self.patience, mine, {asset: self.covered[asset]}, self.seen)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Habit:
+    """One habit of a ``SilenceHabit``."""
+
+    usual: Mask  # (SLOTS,)
+    longest_ns: int = 0
+    any_hour_ns: int = 0
+
+    @staticmethod
+    def none() -> _Habit:
+        """No silence is usual."""
+        return _Habit(np.zeros(SLOTS, bool))
+
+    def odd(self, place: _Place, clock: _Clock) -> Mask:
+        """Which silences of a place would be an alert."""
+        habit = SilenceHabit(self.usual[None], np.array([self.longest_ns]), np.array([self.any_hour_ns]))
+        begins, ends = (np.array([getattr(s, n) for s in place.silences], np.int64) for n in ("begin", "end"))
+        period = clock.period_ns
+        return np.asarray((ends - 1) * period >= habit.due_ns(0, begins * period, place.patience * period))
+
 
 def learn_silence(history: Sequence[Segment], spec: StreamSpec) -> SilenceHabit | None:
     """The habits that a history shows; None without any.
@@ -70,12 +97,19 @@ def learn_silence(history: Sequence[Segment], spec: StreamSpec) -> SilenceHabit 
     last = max(s.first_row + len(s.values) for s in history) * spec.period_ns
     clock = _Clock(first, -(-(last - first) // WEEK_NS), spec.period_ns)
     places = [*_sensors(history, spec, clock), _asset(history, spec, clock)]
-    usual = np.zeros((len(places), SLOTS), bool)
-    longest, any_hour = np.zeros((2, len(places)), np.int64)
+    found = [_habit(place, clock) for place in places]
+    own: dict[tuple[str, int], _Habit] = {}
     for p, place in enumerate(places):
-        if place.seen and place.silences:
-            usual[p], longest[p], any_hour[p] = _habit(place, clock)
-    return SilenceHabit(usual, longest, any_hour) if longest.any() else None
+        for asset in place.covered if len(place.covered) > 1 else ():
+            if (of_asset := _own_habit(place.of(asset), found[p], clock)) is not None:
+                own[asset, p] = of_asset
+    every = [*found, *own.values()]
+    if not any(one.longest_ns for one in every):
+        return None
+    longest, any_hour = (
+        np.array([getattr(h, n) for h in every], np.int64) for n in ("longest_ns", "any_hour_ns")
+    )
+    return SilenceHabit(np.stack([one.usual for one in every]), longest, any_hour, tuple(own))
 
 
 def usual_gaps(habit: SilenceHabit | None, segment: Segment, spec: StreamSpec) -> Mask | None:
@@ -86,8 +120,9 @@ def usual_gaps(habit: SilenceHabit | None, segment: Segment, spec: StreamSpec) -
     times = (segment.first_row + np.arange(len(missing))) * spec.period_ns
     usual = np.zeros(missing.shape, bool)
     for c in np.flatnonzero(missing.any(0)).tolist():
-        usual[:, c] = missing[:, c] & habit.usual_at(c, times)
-        most = int(habit.any_hour_ns[c])
+        which = habit.which(segment.asset, c)
+        usual[:, c] = missing[:, c] & habit.usual_at(which, times)
+        most = int(habit.any_hour_ns[which])
         for begin, end in _gaps(segment.values[:, c]) if most else ():
             if (end - begin) * spec.period_ns <= most:
                 usual[max(begin, 0) : end, c] |= missing[max(begin, 0) : end, c]
@@ -145,40 +180,52 @@ def _asset(history: Sequence[Segment], spec: StreamSpec, clock: _Clock) -> _Plac
     """The evidence on whole assets: between the first and the last row of each."""
     place = _Place(max(spec.silent_after_ns // spec.period_ns, 1), seen=True)
     present: dict[str, list[Ints]] = {}
+    after_cut: dict[str, list[int]] = {}
     for segment in history:
         came = segment.values if segment.received is None else segment.received
         rows = segment.first_row + np.flatnonzero(np.isfinite(came).any(1))
         present.setdefault(segment.asset, []).append(rows)
+        if segment.after_cut:
+            after_cut.setdefault(segment.asset, []).append(segment.first_row)
     for asset, parts in present.items():
         rows = np.sort(np.concatenate(parts))
         if not len(rows):
             continue
         place.covered[asset] = clock.marked([(int(rows[0]), int(rows[-1]))])
-        for i in np.flatnonzero(np.diff(rows) > place.patience).tolist():
+        cuts = np.searchsorted(np.sort(after_cut.get(asset, [])), rows, "right")  # up to each row
+        for i in np.flatnonzero((np.diff(rows) > place.patience) & (np.diff(cuts) == 0)).tolist():
             place.silences.append(_Silence(asset, int(rows[i]), int(rows[i + 1])))
     return place
 
 
-def _habit(place: _Place, clock: _Clock) -> tuple[Mask, int, int]:
-    """A place's usual quarters, its longest usual silence and how long one may be at any hour, both in ns."""
+def _own_habit(place: _Place, of_all: _Habit, clock: _Clock) -> _Habit | None:
+    """The habit of an asset that is not like the others: of ``place``, its evidence alone. None: it is like them.
+
+    It has silences that are usual to it alone, or it was there and never silent where the others often are.
+    """
+    if not place.silences:
+        there = int(place.covered[next(iter(place.covered))].reshape(-1, DAY_SLOTS).any(1).sum())
+        return _Habit.none() if of_all.longest_ns and there > DAYS else None
+    mine = _habit(place, clock)
+    return mine if (of_all.odd(place, clock) & ~mine.odd(place, clock)).any() else None
+
+
+def _habit(place: _Place, clock: _Clock) -> _Habit:
+    """A place's habit."""
+    if not place.seen or not place.silences:
+        return _Habit.none()
     usual = _usual_hours(place, clock)
-    hours = SilenceHabit(usual[None], np.array([LONGEST_NS]), np.zeros(1, np.int64))
-    period = clock.period_ns
-    begins, ends = (
-        np.array([getattr(s, name) for s in place.silences]) * period for name in ("begin", "end")
-    )
-    odd = ends - period >= hours.due_ns(0, begins, place.patience * period)
-    lengths = ends - begins
+    odd = _Habit(usual, LONGEST_NS).odd(place, clock)
+    lengths = np.array([one.end - one.begin for one in place.silences]) * clock.period_ns
     longest = int(lengths[~odd].max(initial=0))
-    days = {
-        (s.asset, s.begin * period // DAY_NS) for s, is_odd in zip(place.silences, odd, strict=True) if is_odd
-    }
+    leftover = [one for one, is_odd in zip(place.silences, odd, strict=True) if is_odd]
+    days = {(one.asset, one.begin * clock.period_ns // DAY_NS) for one in leftover}
     of_all = sum(int(one.reshape(-1, DAY_SLOTS).any(1).sum()) for one in place.covered.values())
     any_hour = 0
     if len({day for _, day in days}) >= STOP_DAYS and len(days) >= STOPS_ON * of_all:
         any_hour = STOP_MARGIN * int(np.quantile(lengths[odd], STOP_QUANTILE, method="lower"))
         longest = max(longest, any_hour)
-    return usual if longest else np.zeros(SLOTS, bool), longest, any_hour
+    return _Habit(usual, longest, any_hour) if longest else _Habit.none()
 
 
 def _usual_hours(place: _Place, clock: _Clock) -> Mask:

@@ -44,6 +44,7 @@ from daemon.model.crossfit import crossfit, measured_pieces
 from daemon.model.drift import drift_reference
 from daemon.model.pca import WindowPCA
 from daemon.model.reconstruction import SHORT, Models
+from daemon.model.recurring import recurring
 from daemon.model.rules import AlertRules
 from daemon.model.scaler import Scaler
 from daemon.model.screening import Incident, incidents, screening_facts, without
@@ -156,6 +157,7 @@ def train(
     fits.report(0.9, "learning to fill gaps")
     extras = _extras(history, models, labels, settings.seed)
     facts = _facts(history, spec, labels, posterior) | clean.facts | screening_facts(set_aside, spec)
+    facts["recurring"] = recurring(cross.held, calibration, replace(spec, window=window))
     if models.vae is not None and fits.own.cells:
         facts["active_path_units"] = active_units(posterior[:, : models.vae.latent])
         facts["likelihood"], facts["likelihood_ppca"] = fits.own.per_cell, fits.linear.per_cell

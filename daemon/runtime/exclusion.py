@@ -109,6 +109,7 @@ def exclude_episodes(
             spans.setdefault(e.asset, []).append((first, stop, spec.sensors.index(e.sensor)))
     kept: list[Segment] = []
     taken = 0
+    ends_cut: set[str] = set()  # assets whose last rows so far were taken out
     for segment in history:
         rows, values = segment.first_row + np.arange(len(segment.values)), segment.values
         keep = np.ones(len(rows), bool)
@@ -124,11 +125,18 @@ def exclude_episodes(
             taken += int(np.isfinite(values[a:b, sensor]).sum())
             values[a:b, sensor] = np.nan
         if keep.all() and values is segment.values:
-            kept.append(segment)
+            kept.append(replace(segment, after_cut=True) if segment.asset in ends_cut else segment)
+            ends_cut.discard(segment.asset)
             continue
         taken += int(np.isfinite(values[~keep]).sum())
         labels = segment.condition or ("",) * len(rows)
-        kept += cut(
-            segment.asset, rows[keep], values[keep], [labels[i] for i in np.flatnonzero(keep).tolist()]
-        )
+        shown = [labels[i] for i in np.flatnonzero(keep).tolist()]
+        parts = cut(segment.asset, rows[keep], values[keep], shown, None, rows[~keep])
+        if parts and (segment.asset in ends_cut or segment.after_cut):
+            parts[0] = replace(parts[0], after_cut=True)
+        kept += parts
+        if not keep[-1]:
+            ends_cut.add(segment.asset)
+        elif parts:
+            ends_cut.discard(segment.asset)
     return kept, taken

@@ -147,10 +147,11 @@ class TrainingHistory:
             new = np.diff(rows[which]) > 0
             alarms = np.logical_or.reduceat(firing[which], np.flatnonzero(np.append(True, new)))
             which = which[np.append(new, True)]
-            keep = which[~near(rows[which], alarms, 2 * self.spec.window)]
+            alarmed = near(rows[which], alarms, 2 * self.spec.window)
+            keep = which[~alarmed]
             labels = [conditions[i] for i in keep.tolist()]
             came = None if received is None else received[keep]
-            result.extend(cut(asset, rows[keep], values[keep], labels, came))
+            result.extend(cut(asset, rows[keep], values[keep], labels, came, rows[which[alarmed]]))
         return result
 
 

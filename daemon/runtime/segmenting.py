@@ -27,15 +27,17 @@ def near(rows: Ints, firing: Mask, margin: int) -> Mask:
 
 
 def cut(
-    asset: str, rows: Ints, values: Floats, conditions: Sequence[str], received: Floats | None = None
+    asset: str, rows: Ints, values: Floats, conditions: Sequence[str], received: Floats | None, taken: Ints
 ) -> list[Segment]:
     """Segments of consecutive rows; an absent row starts a new segment.
 
     The grid releases empty rows for gaps that it bridges. An absent row is thus a longer gap, or an alarm
-    that was cut out, and the rows to either side are no neighbours. Arguments as of ``Segment``.
+    that was cut out, and the rows to either side are no neighbours. Arguments as of ``Segment``; ``taken`` are
+    the rows that were cut out.
     """
     if not len(rows):
         return []
+    before = np.searchsorted(np.sort(taken), rows)  # rows that were cut out before each
     bounds = np.flatnonzero(np.diff(rows) != 1) + 1
     conditioned = any(conditions)
     return [
@@ -45,6 +47,7 @@ def cut(
             values[part],
             tuple(conditions[i] for i in part.tolist()) if conditioned else (),
             None if received is None else received[part],
+            bool(before[part[0]] > (before[part[0] - 1] if part[0] else 0)),
         )
         for part in np.split(np.arange(len(rows)), bounds)
     ]
@@ -58,6 +61,7 @@ def part_of(segment: Segment, start: int, stop: int) -> Segment:
         segment.values[start:stop],
         segment.condition[start:stop],
         None if segment.received is None else segment.received[start:stop],
+        segment.after_cut and start == 0,
     )
 
 

@@ -19,6 +19,7 @@ in polls, nor on the wall clock; everything that is kept per asset is an array b
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,7 +30,6 @@ from daemon.domain import (
     StreamSpec,
 )
 from daemon.grouping import Groups
-from daemon.habit import SilenceHabit
 from daemon.stream.event_time import NEVER, NO_CLOCK, EventTimeGuard
 from daemon.stream.snapshot import AssetClockState, FleetClockState
 from daemon.stream.windowing import grown
@@ -83,7 +83,8 @@ class FleetClock:
         spec: the stream.
         guard: marks the assets whose only row is unsupported; they do not count for the clock.
 
-    ``habit`` is that of the model in force. ``row`` is the fleet's clock as of the last look. ``front`` is the greatest row of any asset, corrected
+    ``habit`` says from which row on (R,) slots with these (R,) newest rows are silent, where that is usual at some hours;
+    None: after ``silent_rows``. ``row`` is the fleet's clock as of the last look. ``front`` is the greatest row of any asset, corrected
     by its skew: the fleet's clock is never beyond it. ``count`` is the number of readings so far.
     """
 
@@ -99,7 +100,7 @@ class FleetClock:
         # An asset has sent nothing but late readings for a while: a look is due from this count on.
         self.late_look_at = NEVER
         self.silent_rows = max(spec.silent_after_ns // spec.period_ns, 1)
-        self.habit: SilenceHabit | None = None
+        self.habit: Callable[[Ints, Ints], Ints] | None = None
         self.skew: Ints = np.empty(0, np.int64)  # rows by which an asset's clock is ahead; 0 if it is right
         self.overdue: Mask = np.empty(0, bool)  # silent unless it reports in its turn
         self.born_at: Ints = np.empty(0, np.int64)  # the count at an asset's first row
@@ -269,17 +270,13 @@ class FleetClock:
     def silent_from(self, newest: Ints, row: int) -> Ints:
         """(N,) from which row of the fleet on assets are silent if no row comes after these (N,) newest ones.
 
-        With a habit it is exact where it is at most ``row``, or ``silent_rows`` after the asset's newest row is;
-        for the others it is too early.
+        Where ``silent_rows`` after the newest row is beyond ``row``, a habit is left out: it could only be later.
         """
         corrected = newest - self.skew
         due = corrected + self.silent_rows
-        if self.habit is not None and self.habit.has(place := self.habit.of_asset):
-            some = np.flatnonzero((corrected >= 0) & (due <= row))
-            period = self.spec.period_ns
-            due[some] = -(
-                -self.habit.due_ns(place, corrected[some] * period, self.silent_rows * period) // period
-            )
+        if self.habit is not None:
+            some = np.flatnonzero((newest >= 0) & (corrected >= 0) & (due <= row))
+            due[some] = self.habit(some, corrected[some])
         return due
 
     def behind(self, newest: Ints, row: int) -> Mask:

@@ -7,13 +7,15 @@ None of this needs a score. An episode opens when a rule is met and closes when 
   (``unread``) are reported with it;
 * an asset is *silent* when the fleet's clock is ``silent_after`` beyond its newest row;
 * a silence that is usual at its hour is none of these as long as the model's ``SilenceHabit`` lasts;
-* a sensor is *stuck* when it does not move for longer than it ever did in training;
+* a sensor is *stuck* when it does not move for longer than it ever did in training; the hours at which it is usually
+  silent do not count: what it showed at dusk it may show again at dawn;
 * an asset's clock is *skewed* when it is off by the same for as long as ``silent_after`` (``FleetClock``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from functools import partial
 
 import numpy as np
 
@@ -91,7 +93,8 @@ class SilenceMonitor:
 
     def use(self, habit: SilenceHabit | None) -> None:
         """Excuse silences by this habit from the next row on; None: none."""
-        self._habit = self._clock.habit = habit
+        self._habit = habit
+        self._clock.habit = None if habit is None else partial(self._silent_from, habit)
 
     def stuck(self, asset: str) -> set[int]:
         """The asset's stuck sensors, by index."""
@@ -150,7 +153,7 @@ class SilenceMonitor:
         asset, slot, row = rows.assets[i], int(rows.slots[i]), int(rows.rows[i])
         silent = ~observed & (row - last >= self._sensor_silent_rows) & ~self._ignored
         if self._habit is not None:
-            excused = self._by_habit(self._habit, silent, last, row)
+            excused = self._by_habit(self._habit, asset, silent, last, row)
             silent &= ~excused
             (self._excused.add if excused.any() else self._excused.discard)(asset)
         known = self._silent_sensors.get(asset, set())
@@ -174,16 +177,16 @@ class SilenceMonitor:
         _keep(self._silent_sensors, asset, known)
         return changes
 
-    def _by_habit(self, habit: SilenceHabit, silent: Mask, last: Ints, row: int) -> Mask:
+    def _by_habit(self, habit: SilenceHabit, asset: str, silent: Mask, last: Ints, row: int) -> Mask:
         """(C,) which of the ``silent`` sensors are so by habit at a row; ``last`` as of ``_silent_at``.
 
         Training knows held values as values: to the habit a silence begins where the hold ends.
         """
         period, excused = self.spec.period_ns, np.zeros(len(silent), bool)
         for c in np.flatnonzero(silent).tolist():
-            if habit.has(c):
+            if habit.has(which := habit.which(asset, c)):
                 begin = last[c : c + 1] * period + self._held_ns[c]
-                excused[c] = row * period < habit.due_ns(c, begin, self._patience_ns[c])[0]
+                excused[c] = row * period < habit.due_ns(which, begin, self._patience_ns[c])[0]
         return excused
 
     def stuck_sensors(self, chunk: WindowedRows, longest_constant: Ints) -> tuple[list[UnscoredChange], Mask]:
@@ -205,7 +208,9 @@ class SilenceMonitor:
             asset, row = chunk.rows.assets[i], int(chunk.rows.rows[i])
             known = self._stuck.get(asset, set())
             for c in np.flatnonzero(stuck[i]).tolist():
-                if c not in known:
+                if c not in known and self._awaited_rows(asset, c, row, int(still[i, c])) < limit[c]:
+                    stuck[i, c] = False
+                elif c not in known:
                     known.add(c)
                     start = EpisodeStart(kind, row - int(still[i, c]) + 1, sensors[c])
                     changes.append(UnscoredChange(i, asset, row, Part(kind, sensors[c]), start))
@@ -215,6 +220,15 @@ class SilenceMonitor:
             _keep(self._stuck, asset, known)
             with_stuck[i] = bool(known)
         return changes, with_stuck
+
+    def _awaited_rows(self, asset: str, sensor: int, row: int, still: int) -> int:
+        """For how many of the ``still`` rows up to this one a sensor was expected to report, and could have moved."""
+        habit = self._habit
+        if habit is None or not habit.has(which := habit.which(asset, sensor)):
+            return still
+        period = self.spec.period_ns
+        begin, end = (np.array([at * period]) for at in (row - still, row))
+        return int(habit.unusual_ns(which, begin, end)[0] // period)
 
     def _rows_of(self, slots: Ints, which: Mask, known: Collection[str]) -> list[int]:
         """The rows of a chunk, in order, of assets that have a row of ``which`` (R,) in it, or are ``known``."""
@@ -248,6 +262,17 @@ class SilenceMonitor:
             start = EpisodeStart(AlertKind.ASSET_SILENT, newest, severity=Severity.CRITICAL)
             row = int(due[slot]) + int(self._clock.skew[slot])
             yield from self._episodes.open_unscored(name, start, row, model)
+
+    def _silent_from(self, habit: SilenceHabit, slots: Ints, newest: Ints) -> Ints:
+        """(R,) from which rows on slots are silent whose newest rows these (R,) are, both of the fleet's clock."""
+        which = np.array([habit.which(name, habit.whole) for name in self._assets.names_of(slots)], np.int64)
+        period, patience = self.spec.period_ns, self._silent_rows
+        due = newest + patience
+        for one in np.unique(which).tolist():
+            if habit.has(one):
+                mine = which == one
+                due[mine] = -(-habit.due_ns(one, newest[mine] * period, patience * period) // period)
+        return due
 
     def has_caught_up(self, slot: int) -> bool:
         """Whether a silent asset is near the fleet's clock again."""

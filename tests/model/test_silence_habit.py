@@ -70,6 +70,32 @@ def test_three_nights_are_a_habit_and_other_hours_are_not() -> None:
     assert alert_after(habit, 2, 50, 20.0) == 1.0
 
 
+def test_an_asset_that_is_not_like_the_others_has_its_own_habit() -> None:
+    always = rows(9, lambda day, hour: np.zeros(len(day), bool))
+    day, hour = np.arange(9 * PER_DAY) // PER_DAY, np.arange(9 * PER_DAY) % PER_DAY * 25
+    off = ~at_night(day, hour)
+
+    def fleet(nightly: int, daily: int) -> list[Segment]:
+        found = []
+        for i in range(nightly + daily):
+            named = replace(always, asset=f"a{i}")
+            found += only_present(named, off) if i < nightly else [named]
+        return found
+
+    few, many = (learn_silence(fleet(*counts), SPEC) for counts in ((1, 9), (9, 1)))
+    assert few is not None
+    assert few.own == (("a0", 2),)
+    assert hours(few) == ["a0: the whole asset: silent every day from 19:45 to 06:15 UTC"]
+    assert [few.has(few.which(asset, 2)) for asset in ("a0", "a1", "new")] == [True, False, False]
+    assert many is not None
+    assert many.own == (("a9", 2),)
+    assert hours(many) == [
+        "the whole asset: silent every day from 19:45 to 06:15 UTC",
+        "a9: the whole asset: never silent",
+    ]
+    assert [many.has(many.which(asset, 2)) for asset in ("a0", "a9", "new")] == [True, False, True]
+
+
 def test_one_night_is_an_event() -> None:
     assert learn_silence([rows(4, lambda day, hour: (day == 2) & at_night(day, hour))], SPEC) is None
 
@@ -95,6 +121,14 @@ def test_a_whole_asset_is_silent_at_night_and_on_sundays() -> None:
     assert alert_after(habit, 2, 35, 10.0) == 1.0  # a Thursday morning
     assert alert_after(habit, 2, 35, 20.0) == 11.25  # Friday is no Sunday
     assert alert_after(habit, 0, 35, 20.0) == 1.0  # a sensor of an asset that is there
+
+
+def test_rows_that_were_taken_out_for_alarms_are_no_silence() -> None:
+    every = rows(10, lambda day, hour: np.zeros(len(day), bool))
+    hour = np.arange(10 * PER_DAY) % PER_DAY * 25
+    parts = only_present(every, ~((hour >= 600) & (hour < 900)))
+    assert learn_silence(parts, SPEC) is not None
+    assert learn_silence([replace(part, after_cut=True) for part in parts], SPEC) is None
 
 
 def test_two_weeks_show_that_a_sunday_is_none_of_the_other_days() -> None:
@@ -199,7 +233,7 @@ def test_usual_hours_are_those_that_counting_occasions_gives(
     found = learn_silence(history, SPEC)
     if found is None or not found.usual[0].any():
         return  # no silence of training keeps to the hours that there may be
-    usual = set(np.flatnonzero(found.usual[0]).tolist())
+    usual = set(np.flatnonzero(found.usual[0]).tolist())  # of all assets
     assert wanted <= usual
     sometimes = usual_hours(present, sorted(set(silent)), 0.2)
     for slot in usual - wanted:  # the edge of a habit

@@ -35,6 +35,21 @@ def test_a_closed_episode_is_left_out_from_its_onset_to_its_close_with_two_windo
     assert cells == 2 * (21 + 2 * margin)
 
 
+def test_a_gap_that_an_alarm_left_is_marked_as_cut_and_a_real_one_is_not() -> None:
+    alerts = named(alert("p1", 250, 279, Phase.CLOSED))
+    pieces = [segment("p1", 280), segment("p2", 280), segment("p1", 100, 400), segment("p1", 100, 900)]
+    history, _ = exclude_episodes(pieces, alerts.episodes(), SPEC)
+    assert [(s.asset, s.after_cut) for s in history] == [
+        ("p1", False),
+        ("p2", False),
+        ("p1", True),
+        ("p1", False),
+    ]
+    early = named(alert("p1", 10, 12, Phase.CLOSED), alert("p1", 450, 451, Phase.CLOSED))
+    history, _ = exclude_episodes([segment("p1", 300), segment("p1", 300, 400)], early.episodes(), SPEC)
+    assert [s.after_cut for s in history] == [False, True, False, True]
+
+
 def test_an_open_episode_is_left_out_up_to_the_end() -> None:
     alerts = named(alert("p1", 100, 105), alert("p1", 100, 150, Phase.UPDATED))
     history, _ = exclude_episodes([segment("p1", 300)], alerts.episodes(), SPEC)

@@ -26,13 +26,19 @@ def test_near_is_within_the_margin_of_an_alarm(rows: set[int], data: st.DataObje
 @given(st.sets(st.integers(0, 30)))
 def test_a_segment_has_every_row_between_its_first_and_its_last(rows: set[int]) -> None:
     index = np.array(sorted(rows), np.int64)
-    segments = cut("a", index, index[:, None] * 1.0, [f"c{row}" for row in index])
+    taken = np.array([row for row in range(31) if row not in rows and row % 3 == 0], np.int64)
+    segments = cut("a", index, index[:, None] * 1.0, [f"c{row}" for row in index], None, taken)
     found = [range(s.first_row, s.first_row + len(s.values)) for s in segments]
     assert [row for part in found for row in part] == index.tolist()
     assert all(b.start > a.stop for a, b in itertools.pairwise(found))
     for s, part in zip(segments, found, strict=True):
         assert s.values[:, 0].tolist() == list(part)
         assert s.condition == tuple(f"c{row}" for row in part)
+    ends = [-1, *(part.stop - 1 for part in found)]
+    assert [s.after_cut for s in segments] == [
+        any(end < row < part.start for row in taken.tolist())
+        for end, part in zip(ends[:-1], found, strict=True)
+    ]
 
 
 @given(

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
+import pytest
 
 from daemon.domain import (
     SECOND_NS,
@@ -202,6 +203,24 @@ def test_an_asset_that_is_silent_by_habit_is_none_until_the_habit_is_over() -> N
     ]
 
 
+@pytest.mark.parametrize(("kind", "place"), [(AlertKind.SENSOR_SILENT, 1), (AlertKind.ASSET_SILENT, 2)])
+def test_a_habit_of_one_asset_excuses_no_other(kind: AlertKind, place: int) -> None:
+    own = SilenceHabit(
+        np.stack([*np.zeros_like(AT_NIGHT.usual), AT_NIGHT.usual[2]]),
+        np.array([0, 0, 0, 10]) * HOUR_NS,
+        np.zeros(4, np.int64),
+        (("p1", place),),
+    )
+    names = ("p1", "p2", "p3", "p4")
+    if kind is AlertKind.SENSOR_SILENT:
+        readings = [r for name in names for r in day(8, 30, (20, 30) if name < "p3" else (0, 0), name)]
+    else:
+        readings = [r for name in names for r in day(8, 20 if name < "p3" else 30, asset=name)]
+    readings.sort(key=lambda reading: reading.time_ns)
+    outputs = feed(make(FIVE_MINUTES, replace(CENTRE, silence=own)), numbered(readings), ended=True)
+    assert [(e.asset, str(e.phase)) for e in of_kind(outputs, kind)] == [("p2", "opened")]
+
+
 def test_a_whole_partition_that_is_idle_by_habit_is_silent_once_the_habit_is_over() -> None:
     pipeline = make(FIVE_MINUTES, NIGHTLY)
     feed(pipeline, numbered(day(8, 20)))
@@ -211,6 +230,17 @@ def test_a_whole_partition_that_is_idle_by_habit_is_silent_once_the_habit_is_ove
     at_noon = make(FIVE_MINUTES, NIGHTLY)
     feed(at_noon, numbered(day(8, 12)))
     assert len(of_kind(feed(at_noon, [], idle=timedelta(hours=1)), AlertKind.ASSET_SILENT)) == 1
+
+
+def test_a_sensor_that_shows_at_dawn_what_it_showed_at_dusk_is_not_stuck() -> None:
+    readings = numbered(day(8, 34, (20, 30)))
+    for reading in readings:
+        if 19.8 < reading.time_ns / HOUR_NS < 30.2 and not np.isnan(reading.values[1]):
+            reading.values[1] = 0.5
+    moving = replace(NIGHTLY, still=6)
+    assert of_kind(feed(make(FIVE_MINUTES, moving), readings), AlertKind.SENSOR_STUCK) == []
+    plain = feed(make(FIVE_MINUTES, replace(moving, silence=None)), readings)
+    assert hourly(of_kind(plain, AlertKind.SENSOR_STUCK)) == [(30.0, "opened", "b"), (30.25, "closed", "b")]
 
 
 def test_what_a_habit_excuses_is_state_that_only_judging_knows() -> None:

@@ -108,11 +108,12 @@ def check_arrays(manifest: Manifest, arrays: Mapping[str, NDArray[Any]], latents
         if manifest.vae is not None and manifest.vae.labels != manifest.conditions:
             raise BundleError("damaged bundle: its VAE knows other conditions than it does")
         rules["extras.condition.mean"] = _Rule((len(manifest.conditions) + 1, manifest.window * C))
-    if any(name.startswith("silence.") for name in arrays):
+    if manifest.silence is not None:
+        habits = C + 1 + len(manifest.silence.own)
         rules |= {
-            "silence.usual": _Rule((C + 1, SLOTS // 8), "u", above=-1.0),
-            "silence.longest_ns": _Rule((C + 1,), "i", above=-1.0),
-            "silence.any_hour_ns": _Rule((C + 1,), "i", above=-1.0),
+            "silence.usual": _Rule((habits, SLOTS // 8), "u", above=-1.0),
+            "silence.longest_ns": _Rule((habits,), "i", above=-1.0),
+            "silence.any_hour_ns": _Rule((habits,), "i", above=-1.0),
         }
     if any(name.startswith("extras.impute.") for name in arrays):
         rules |= _imputation(arrays, C)

@@ -56,6 +56,12 @@ class SustainedFacts(msgspec.Struct, frozen=True):
     carried: tuple[Asset, ...]
 
 
+class SilenceFacts(msgspec.Struct, frozen=True):
+    """Whose the own habits of silence are, see ``daemon.habit``: an asset and a place each."""
+
+    own: tuple[tuple[Asset, Annotated[int, Meta(ge=0, le=10_000)]], ...]
+
+
 class DriftThresholds(msgspec.Struct, frozen=True):
     """None is no limit."""
 
@@ -114,6 +120,7 @@ class Manifest(msgspec.Struct, frozen=True):
     vae: PathShape | None
     calibration: CalibrationFacts
     sustained: SustainedFacts | None  # None: deviations are not looked for
+    silence: SilenceFacts | None  # None: no silence is usual
     drift: DriftThresholds
     facts: dict[str, Any]
     weights: WeightsFact
@@ -152,4 +159,7 @@ def read_manifest(data: bytes, known_format: int) -> Manifest:
     for what, names in (("sensor", manifest.sensors), ("condition", manifest.conditions)):
         if len(set(names)) != len(names):
             raise BundleError(f"damaged bundle: a {what} appears twice")
+    own = () if manifest.silence is None else manifest.silence.own
+    if len(set(own)) != len(own) or any(place > len(manifest.sensors) for _, place in own):
+        raise BundleError("damaged bundle: a habit of silence appears twice, or is of no sensor")
     return manifest

@@ -81,16 +81,17 @@ def test_a_training_with_infinite_scales_is_refused() -> None:
 
 def test_habits_of_silence_are_checked(linear: Bundle) -> None:
     manifest, arrays = parts(linear)
-    channels = len(linear.sensors)
+    count = len(linear.sensors) + 2
+    manifest["silence"] = {"own": [["p1", len(linear.sensors)]]}
     habits = {
-        "silence.usual": np.full((channels + 1, 84), 255, np.uint8),
-        "silence.longest_ns": np.arange(channels + 1) * DAY_NS,
-        "silence.any_hour_ns": np.zeros(channels + 1, np.int64),
+        "silence.usual": np.full((count, 84), 255, np.uint8),
+        "silence.longest_ns": np.arange(count) * DAY_NS,
+        "silence.any_hour_ns": np.zeros(count, np.int64),
     }
     found = Bundle.from_bytes(put_together(manifest, {**arrays, **habits}))
     assert found.silence is not None
     assert found.silence.usual.all()
-    assert found.habits[-1] == "the whole asset: silent at all hours UTC"
+    assert found.habits[-1] == "p1: the whole asset: silent at all hours UTC"
     for name, bad, said in (
         ("silence.usual", habits["silence.usual"][1:], "has shape"),
         ("silence.longest_ns", habits["silence.longest_ns"] - 1, "holds -1"),
