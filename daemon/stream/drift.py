@@ -18,7 +18,7 @@ interval already published make another record for it, to be added too.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 
@@ -274,6 +274,11 @@ class Summands:
     posterior: Floats  # (W, Z)
     residual: Floats  # (W, C)
     kl: Floats  # (W,) nats
+
+    def followed_by(self, later: Summands) -> Summands:
+        """With those of later windows."""
+        pairs = zip(astuple(self), astuple(later), strict=True)
+        return Summands(*(np.concatenate(pair) for pair in pairs))
 
     def part(self, begin: int, end: int) -> Summands:
         """The windows of these indices."""
