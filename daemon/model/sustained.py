@@ -202,16 +202,18 @@ class SensorStatistics:
         """Let the levels of sensors be where they have been of late.
 
         Args:
-            residual: (C,) of the newest row. A mean never quite arrives; where the row all but agrees with it, the row
-                is right: a sensor without noise is off by nothing then.
+            residual: (C,) of the newest row. A mean never quite arrives, and lags behind levels that move. Where the
+                row all but agrees with it, or is as far off as can be, the row is right: so a sensor that hardly moves
+                is off by nothing from then on.
             state: (6C + 1,), moved in place.
             sensors: (C,) which.
         """
         C = len(self.centre)
         level, width, mean, spread = (state[i * C : (i + 1) * C] for i in range(4))  # views
-        late = level + mean * np.exp(width)
+        late = np.clip(level + mean * np.exp(width), -CLIP, CLIP)
         row = np.clip((residual - self.centre) / self.scale, -CLIP, CLIP)
-        late = np.where(np.abs(row - late) <= ARRIVED * np.abs(late - level), row, late)
+        agrees = np.abs(row - late) <= ARRIVED * np.abs(late - level)
+        late = np.where(agrees | (np.abs(row) >= CLIP), row, late)
         level[sensors] = late[sensors]
         mean[sensors] = 0.0
         spread[sensors] = USUAL_SPREAD
