@@ -75,3 +75,12 @@ class AlertPart:
     kind: AlertKind
     sensor: str | None
     onset_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Regime:
+    """A deviation that has lasted and is steady: a new level of operation, or a fault that nobody has repaired."""
+
+    since_ns: int  # since when it is steady
+    learned: bool = False  # its rows may be learned
+    accepted: bool = False  # it is normal from now on

@@ -275,6 +275,17 @@ class Detector(Protocol):
         """
         ...
 
+    def accept(self, evidence: Evidence, baseline: Floats, slots: Ints, sensors: Mask) -> None:
+        """Take what sensors of an asset show as normal from now on; moves ``baseline[slots]`` in place.
+
+        Args:
+            evidence: of one window, which ``judge`` has judged.
+            baseline: (N, P) the slow baselines of all assets.
+            slots: (1,) the window's asset.
+            sensors: (C,) which of them.
+        """
+        ...
+
     def verdict(
         self,
         window: NDArray[Any],

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daemon.alert import AlertKind as AlertKind
-from daemon.alert import AlertPart, Peak
+from daemon.alert import AlertPart, Peak, Regime
 from daemon.alert import Contributor as Contributor
 from daemon.alert import PartScore as PartScore
 from daemon.alert import Phase as Phase
@@ -212,6 +212,8 @@ class AlarmPolicy:
     hysteresis: float = 0.8  # calibration lets it close at score <= hysteresis * threshold, or lower
     refractory: int = 0  # rows for which a closed episode may be continued
     critical_ratio: float = 2.0  # a score above this many thresholds is critical
+    accept_rows: int = 0  # a regime that has lasted so many rows is normal from then on; 0: never
+    learn_rows: int = 0  # ... may be learned; 0: never
 
 
 @dataclass(frozen=True, slots=True)
@@ -437,6 +439,7 @@ class AlertEvent:
     sensors: Sequence[str] = ()  # likewise
     parts: Sequence[AlertPart] = ()  # what is open at this row
     peak: Peak | None = None
+    regime: Regime | None = None
 
     def concerns(self, kind: AlertKind) -> bool:
         """Whether it is about this kind, or has come to be."""

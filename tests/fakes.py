@@ -15,7 +15,7 @@ from daemon.detector import (
     Verdicts,
     Windows,
 )
-from daemon.domain import Floats, Ints
+from daemon.domain import Floats, Ints, Mask
 from daemon.habit import SilenceHabit
 from daemon.runtime.trainer import TrainingJob, TrainingResult, learn
 
@@ -105,7 +105,7 @@ class CentreDetector:
         )
 
     def fresh_baseline(self, asset: str) -> Floats:
-        return np.zeros(1 + len(self.sensors) if self.pace else 1)
+        return np.zeros(1 + 2 * len(self.sensors) if self.pace else 1)
 
     def carried_baseline(self, asset: str, row: int) -> Floats | None:
         held = self.carried.get((asset, row))
@@ -114,6 +114,13 @@ class CentreDetector:
         baseline = self.fresh_baseline(asset)
         baseline[0] = held
         return baseline
+
+    def accept(self, evidence: Evidence, baseline: Floats, slots: Ints, sensors: Mask) -> None:
+        C, slot = len(self.sensors), int(slots[0])
+        baseline[slot, 0] = np.nanmax(evidence.channel_error[0])
+        if self.pace:
+            baseline[slot, 1 : 1 + C][sensors] = 0.0
+            baseline[slot, 1 + C :][sensors] = evidence.residual[0][sensors]
 
     def verdict(
         self,
@@ -155,8 +162,9 @@ class CentreDetector:
         far = np.full(evidence.residual.shape, np.nan)
         for i, slot in enumerate(slots.tolist()):
             if evidence.scorable[i]:
-                mean, seen = baseline[slot, 1:], np.isfinite(evidence.residual[i])
-                mean[seen] += self.pace * (np.abs(evidence.residual[i][seen]) - mean[seen])
+                mean, normal = np.split(baseline[slot, 1:], 2)
+                seen = np.isfinite(evidence.residual[i])
+                mean[seen] += self.pace * (np.abs(evidence.residual[i] - normal)[seen] - mean[seen])
                 far[i] = mean
         return SustainedVerdicts(np.where(np.isfinite(evidence.residual), far / 2.0, np.nan), far, "full")
 

@@ -432,6 +432,7 @@ class AlertsSection(Section):
     refractory: Duration | None = None
     critical_ratio: float = Field(default=2.0, ge=1, allow_inf_nan=False)
     deviation_budget: Annotated[Budget, BeforeValidator(parse_budget)] | None = Budget()
+    accept_after: PositiveDuration | None = None
     maintenance: tuple[MaintenanceSection, ...] = ()
     sinks: tuple[dict[str, Any], ...] = ()
 
@@ -441,10 +442,16 @@ class AlertsSection(Section):
             raise ValueError("not used yet: alerts go to the topic <prefix>.alerts; leave this empty")
         return self
 
-    def policy(self, spec: StreamSpec) -> AlarmPolicy:
-        """The alarm settings of one stream; unless given, the refractory time is as long as sustained evidence reaches back."""
+    def policy(self, spec: StreamSpec, learn_after: timedelta | None = None) -> AlarmPolicy:
+        """The alarm settings of one stream, and after how long a regime may be learned; unless given, the refractory time is as long as sustained evidence reaches back."""
         rows = REACH * spec.window if self.refractory is None else to_ns(self.refractory) // spec.period_ns
-        return AlarmPolicy(*self.persistence, self.hysteresis, int(rows), self.critical_ratio)
+        accept_rows, learn_rows = (
+            0 if after is None else max(to_ns(after) // spec.period_ns, 1)
+            for after in (self.accept_after, learn_after)
+        )
+        return AlarmPolicy(
+            *self.persistence, self.hysteresis, int(rows), self.critical_ratio, accept_rows, learn_rows
+        )
 
 
 class DriftSection(Section):
@@ -454,10 +461,14 @@ class DriftSection(Section):
 
 
 class RetrainSection(Section):
-    """``every``: event time between trainings, null for never; ``rows``: recent rows to learn from."""
+    """``every``: event time between trainings, null for never; ``rows``: recent rows to learn from.
+
+    ``accept_regimes_after``: a regime that has lasted so long may be learned; null: not before it is over.
+    """
 
     every: PositiveDuration | None = timedelta(hours=24)
     rows: int = Field(default=50_000, ge=100, le=MAX_ROWS)
+    accept_regimes_after: PositiveDuration | None = None
 
 
 class DrillSection(Section):

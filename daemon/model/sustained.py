@@ -29,7 +29,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from daemon.detector import REACH
-from daemon.domain import DAY_NS, AlarmPolicy, Budget, Floats, Ints
+from daemon.domain import DAY_NS, AlarmPolicy, Budget, Floats, Ints, Mask
 from daemon.grouping import by_slot
 from daemon.model.baseline import CONTINUES
 from daemon.model.calibration import closing_level, lowest_threshold, usual_level
@@ -50,6 +50,8 @@ CLOSES = 0.8
 """A deviation closes at this share of the threshold, or where 1 % of calibration is above, if that is lower."""
 USUAL_SPREAD = 0.8
 """The mean of |u| for a Gaussian u: where a spread begins."""
+ARRIVED = 0.05
+"""A mean is this share of the way short of a level, at most, that has lasted for as long as a regime."""
 BLOCK = 16
 """Rows of an asset between two moves of its levels. They are counted for each asset in its state, so that neither
 polls nor chunks show."""
@@ -195,6 +197,28 @@ class SensorStatistics:
         np.maximum(mine[:, C : 2 * C], 0.0, out=mine[:, C : 2 * C])
         mine[:, 4 * C : 6 * C] = 0.0
         state[slots] = mine
+
+    def accept(self, residual: Floats, state: Floats, sensors: Mask) -> None:
+        """Let the levels of sensors be where they have been of late.
+
+        Args:
+            residual: (C,) of the newest row. A mean never quite arrives, and lags behind levels that move. Where the
+                row all but agrees with it, or is as far off as can be, the row is right: so a sensor that hardly moves
+                is off by nothing from then on.
+            state: (6C + 1,), moved in place.
+            sensors: (C,) which.
+        """
+        C = len(self.centre)
+        level, width, mean, spread = (state[i * C : (i + 1) * C] for i in range(4))  # views
+        late = np.clip(level + mean * np.exp(width), -CLIP, CLIP)
+        row = np.clip((residual - self.centre) / self.scale, -CLIP, CLIP)
+        agrees = np.abs(row - late) <= ARRIVED * np.abs(late - level)
+        late = np.where(agrees | (np.abs(row) >= CLIP), row, late)
+        level[sensors] = late[sensors]
+        mean[sensors] = 0.0
+        spread[sensors] = USUAL_SPREAD
+        for pulls in (state[4 * C : 5 * C], state[5 * C : 6 * C]):
+            pulls[sensors] = 0.0
 
     def replay(
         self, pieces: Sequence[HeldOutPiece], residual_rms: Floats

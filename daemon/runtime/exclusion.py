@@ -6,7 +6,8 @@ The alerts may be of any process that published to the topic, also of an earlier
   any more, or to the end while one is;
 * ``sensor_stuck``: the values of that sensor alone; those of the other sensors are kept.
 
-An alert that has both is both, each for as long as it has such a part open (``data.open``). Two windows to either side are left out with them. Other kinds state that values were missing or that the
+An alert that has both is both, each for as long as it has such a part open (``data.open``). A regime that may be learned
+(``data.regime``) leaves out no rows of the asset. Two windows to either side are left out with them. Other kinds state that values were missing or that the
 model knows too little: a silence is a gap like any other, and a new condition or a drift is to be learned.
 Operators' verdicts (false alarm) are not read; they would be applied in ``AlertedEpisodes.episodes``.
 """
@@ -51,6 +52,7 @@ class AlertedEpisodes:
         self.first_ns = FOREVER  # the oldest row that any message is about
         self._stream = stream
         self._alerts: dict[str, dict[str | None, LeftOut]] = {}  # by fingerprint and sensor
+        self._learned: set[str] = set()
         self._count = 0
 
     def add(self, message: bytes) -> None:
@@ -84,10 +86,17 @@ class AlertedEpisodes:
             if not known.over:  # what is over stays so if a restart repeats its messages
                 over = alert.over or key not in onsets
                 mine[key] = replace(known, row_ns=alert.row_ns, over=over)
+        if alert.learned and mine:
+            self._learned.add(alert.fingerprint)
 
     def episodes(self) -> list[LeftOut]:
         """What may not be learned."""
-        return [one for mine in self._alerts.values() for one in mine.values()]
+        return [
+            one
+            for fingerprint, mine in self._alerts.items()
+            for one in mine.values()
+            if one.sensor is not None or fingerprint not in self._learned
+        ]
 
 
 def exclude_episodes(

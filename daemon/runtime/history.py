@@ -8,19 +8,30 @@ contents and on the event time that the training ends at, and on nothing that on
 
 Rows of an episode are not learned (but with ``train --with-alarms``), nor their neighbours two windows to either
 side: a model that learned a fault would not alert on the next one of its kind. ``TrainingHistory`` knows which rows
-were firing; for the topics, ``exclusion`` finds them in the alerts topic.
+were firing; for the topics, ``exclusion`` finds them in the alerts topic. The rows of a regime are learned once its alert
+says so (``AlertEvent.regime``), but for those of another alert that is open then.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from daemon.domain import InputPartition, Progress, Segment, StreamSpec
+from daemon.domain import (
+    AlertEvent,
+    AlertKind,
+    InputPartition,
+    Ints,
+    Mask,
+    Phase,
+    Progress,
+    Segment,
+    StreamSpec,
+)
 from daemon.errors import DaemonError
 from daemon.runtime.segmenting import FOREVER, cut, near
 from daemon.stream.accounts import Counts
@@ -80,6 +91,10 @@ class History(Protocol):
         """Take rows that a pipeline released."""
         ...
 
+    def alerted(self, events: Iterable[AlertEvent]) -> None:
+        """Take the alerts of a pipeline."""
+        ...
+
     def holds(self, rows: int) -> bool:
         """Whether it may hold so many observed rows, not counting those that were added."""
         ...
@@ -98,6 +113,16 @@ class History(Protocol):
 
 
 # ------------------------------------------------------------------ rows that were released here
+@dataclass(slots=True)
+class _Alerted:
+    """The rows of an alert about an anomaly or deviations."""
+
+    asset: str
+    first: int
+    last: int  # ``FOREVER`` while it is open
+    learned: bool
+
+
 class TrainingHistory:
     """The newest released rows of one stream, with their alarms.
 
@@ -111,6 +136,30 @@ class TrainingHistory:
         self.capacity = capacity
         self.rows = 0
         self._blocks: deque[RowBlock] = deque()
+        self._alerted: dict[str, _Alerted] = {}  # by fingerprint
+
+    def alerted(self, events: Iterable[AlertEvent]) -> None:
+        """Take alerts, of which those of regimes may say that their rows are to be learned."""
+        for event in events:
+            if event.concerns(AlertKind.ANOMALY) or event.concerns(AlertKind.DEVIATION):
+                self._alerted[event.fingerprint] = _Alerted(
+                    event.asset,
+                    self.spec.row(event.onset_ns),
+                    self.spec.row(event.row_ns) if event.phase is Phase.CLOSED else FOREVER,
+                    event.regime is not None and event.regime.learned,
+                )
+
+    def _learned(self, asset: str, rows: Ints) -> Mask:
+        """Which of an asset's rows are of a regime that is to be learned, and of no other alert."""
+        found, other = np.zeros(len(rows), bool), np.zeros(len(rows), bool)
+        for alert in self._alerted.values():
+            if alert.asset == asset:
+                inside = (rows >= alert.first) & (rows <= alert.last)
+                if alert.learned:
+                    found |= inside
+                else:
+                    other |= inside
+        return np.asarray(found & ~other)
 
     def add(self, block: RowBlock) -> None:
         """Take released rows."""
@@ -132,6 +181,8 @@ class TrainingHistory:
         )
         parts = [block.received for block in self._blocks if block.received is not None]
         received = np.concatenate(parts) if parts else None  # of all blocks of a stream, or of none
+        oldest = int(rows.min())
+        self._alerted = {key: one for key, one in self._alerted.items() if one.last >= oldest}
         order: dict[str, list[int]] = {}
         for i, name in enumerate(names):
             order.setdefault(name, []).append(i)
@@ -147,6 +198,7 @@ class TrainingHistory:
             new = np.diff(rows[which]) > 0
             alarms = np.logical_or.reduceat(firing[which], np.flatnonzero(np.append(True, new)))
             which = which[np.append(new, True)]
+            alarms &= ~self._learned(asset, rows[which])
             alarmed = near(rows[which], alarms, 2 * self.spec.window)
             keep = which[~alarmed]
             labels = [conditions[i] for i in keep.tolist()]
@@ -168,6 +220,10 @@ class ReleasedHistory:
     def add(self, block: RowBlock) -> None:
         """See ``History``."""
         self._recent.add(block)
+
+    def alerted(self, events: Iterable[AlertEvent]) -> None:
+        """See ``History``."""
+        self._recent.alerted(events)
 
     def holds(self, rows: int) -> bool:
         """See ``History``."""

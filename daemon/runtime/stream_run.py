@@ -75,7 +75,7 @@ class StreamPlan:
         return StreamPlan(
             spec,
             model=settings.model.settings(),
-            policy=settings.alerts.policy(spec),
+            policy=settings.alerts.policy(spec, settings.retrain.accept_regimes_after),
             budget=settings.calibration.budget,
             deviation_budget=settings.alerts.deviation_budget,
             learn_rows=settings.model.learn_rows,
@@ -310,10 +310,11 @@ class StreamRun:
     # -------------------------------------------------------------- what was judged
     def judged(self, step: Step) -> None:
         """Add a chunk to the history, and its episodes to the count against the budget."""
+        events = [output for output in step.outputs if isinstance(output, AlertEvent)]
         self.episodes += sum(
-            isinstance(o, AlertEvent) and o.kind is AlertKind.ANOMALY and o.phase is Phase.OPENED
-            for o in step.outputs
+            event.kind is AlertKind.ANOMALY and event.phase is Phase.OPENED for event in events
         )
+        self.history.alerted(events)
         if step.block is not None:
             self.history.add(step.block)
             if step.scored and not step.silent:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -22,6 +22,7 @@ from daemon.adapters.schemas import provide_schemas
 from daemon.assembly import reduces
 from daemon.domain import (
     AlarmPolicy,
+    AlertEvent,
     Disposition,
     InputPartition,
     Ints,
@@ -396,6 +397,9 @@ class ReplicaHistory:
 
     def add(self, block: RowBlock) -> None:
         """See ``History``; the topics have these rows."""
+
+    def alerted(self, events: Iterable[AlertEvent]) -> None:
+        """See ``History``: the alerts topic has them."""
 
     def holds(self, rows: int) -> bool:
         """See ``History``."""

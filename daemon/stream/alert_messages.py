@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from daemon.alert import AlertPart
+from daemon.alert import AlertPart, Regime
 from daemon.assembly import units
 from daemon.domain import (
     AlertEvent,
@@ -22,7 +22,7 @@ from daemon.domain import (
 )
 from daemon.stream.attribution import SensorEvidence
 from daemon.stream.identity import digest
-from daemon.stream.incident import ANOMALY, AssetEpisodes, Incident
+from daemon.stream.incident import ANOMALY, BY_EVIDENCE, AssetEpisodes, Incident
 from daemon.stream.summaries import summary
 
 CONTRIBUTORS = 40
@@ -31,7 +31,6 @@ ALIKE, STORM = 16, 200
 """Above so many anomalies that opened within a window of each other, or so many that are open at once, on a
 partition, no verdicts are computed. Each takes some 3 ms, those that opened together are due together, and a
 cause that affects so many assets at a time is no fault of one machine's process."""
-JOINED_BY_SCORES = frozenset({AlertKind.ANOMALY, AlertKind.DEVIATION})
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +95,7 @@ class AlertWriter:
         """The message of an incident that a row causes; not ``telling``: it is not to be published."""
         period, known, evidence = self._spec.period_ns, self._assets[said.asset], said.evidence
         row_ns = evidence.row * period
-        scored = not JOINED_BY_SCORES.isdisjoint(incident.kinds)
+        scored = not BY_EVIDENCE.isdisjoint(incident.kinds)
         contributors = self._contributors(known, incident) if scored else []
         if telling:
             incident.told_row = evidence.row
@@ -131,6 +130,9 @@ class AlertWriter:
                 AlertPart(part.kind, part.sensor, row * period) for part, row in incident.parts.items()
             ),
             peak=incident.peak,
+            regime=Regime(incident.steady_row * period, incident.learned, incident.accepted)
+            if incident.regime
+            else None,
         )
         return replace(event, summary=self.summary(event))
 

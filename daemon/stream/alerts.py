@@ -33,6 +33,7 @@ from daemon.domain import (
     AlertEvent,
     AlertKind,
     InputPartition,
+    Mask,
     PartScore,
     Phase,
     Severity,
@@ -50,6 +51,7 @@ from daemon.stream.incident import (
     Part,
     UnscoredChange,
     joined_by,
+    regime_rows,
 )
 from daemon.stream.maintenance import Maintenance
 from daemon.stream.severity import SeverityRule
@@ -78,6 +80,7 @@ class Episodes:
         self.policy = policy
         self.maintenance = Maintenance(spec, maintenance)
         self.assets: dict[str, AssetEpisodes] = {}
+        self._regime_rows = regime_rows(spec.window, spec.period_ns)
         self._writer = AlertWriter(spec, partition, self.assets)
         self._severity = SeverityRule(spec, policy)
 
@@ -163,7 +166,9 @@ class Episodes:
     def deviates(self, asset: str) -> bool:
         """Whether a sensor of the asset was beyond its closing limit at its last scored row, or is part of an incident."""
         known = self.assets.get(asset)
-        return known is not None and known.deviation is not None
+        return known is not None and (
+            known.deviation is not None or any(one.regime for one in known.incidents)
+        )
 
     def sustained(
         self,
@@ -172,7 +177,7 @@ class Episodes:
         evidence: Callable[[], ScoredEvidence],
         model: str,
         calibration: str,
-    ) -> tuple[bool, list[AlertEvent]]:
+    ) -> tuple[bool, list[AlertEvent], Mask | None]:
         """Process the sustained evidence of a scored row, after its score, and move the asset's deviations on.
 
         Args:
@@ -183,13 +188,16 @@ class Episodes:
             calibration: of its limits.
 
         Returns:
-            Whether a deviation is open and a sensor beyond its closing limit at this row, and the messages it caused.
+            Whether a deviation is open and a sensor beyond its closing limit at this row; the messages it caused;
+            and (C,) the sensors of which the present level is normal from now on, None: of none.
         """
         if self.maintenance.covers(asset, row.row):
-            return self.has(asset, AlertKind.DEVIATION), []
+            return self.has(asset, AlertKind.DEVIATION), [], None
         known = self.of(asset)
         deviation = known.deviation or Deviation.none(len(row.closing))
-        deviation = deviation.grown(row, known.blamed(self.spec, deviation.since_or(row.row)))
+        deviation = deviation.grown(
+            row, known.blamed(self.spec, deviation.since_or(row.row)), self.spec.window
+        )
         opening = [
             c
             for c in deviation.opening(row, self.spec.window)
@@ -203,27 +211,66 @@ class Episodes:
             told.setdefault(incident.fingerprint, phase)
         calm, patience = deviation.calm(row.row), max(self.policy.refractory, 1)
         events: list[AlertEvent] = []
+        accepted: Mask | None = None
         for incident in list(known.incidents):
             mine = [c for c, name in enumerate(self.spec.sensors) if self._deviation_of(c) in incident.parts]
-            if not mine:
+            if self._settled(incident, deviation, row):
+                told.setdefault(incident.fingerprint, Phase.UPDATED)
+            if not (mine or incident.fingerprint in told):
                 continue
             largest = float(np.nanmax(row.opening[mine], initial=0.0))
             incident.reached(row.row * self.spec.period_ns, "sustained", largest, 1.0)
             over = [self._deviation_of(c) for c in mine if calm[c] >= patience]
-            due = incident.update_due(row.row, self.spec.period_ns)
+            due = bool(mine) and incident.update_due(row.row, self.spec.period_ns)
             if over or due or incident.fingerprint in told:
-                said = Cause(asset, _with_extent(evidence(), largest), model, calibration)
+                found = _with_extent(evidence(), largest) if mine else evidence()
+                said = Cause(asset, found, model, calibration)
+                if incident.accepted:
+                    normal = known.accepted_with(self.spec, incident)
+                    incident.peaks = incident.evidence(known.peaks if ANOMALY in incident.parts else None)
+                    accepted, over = normal if accepted is None else accepted | normal, list(incident.parts)
                 ended = self._end(known, incident, over, said)
                 if not ended and (due or incident.fingerprint in told):
-                    ended = [
-                        self._writer.message(incident, told.get(incident.fingerprint, Phase.UPDATED), said)
-                    ]
+                    phase = told.get(incident.fingerprint, Phase.UPDATED)
+                    ended = [self._writer.message(incident, phase, said)]
                 events += ended
+                if accepted is not None and incident.accepted:
+                    known.begin_anew(accepted)
         beyond = bool(row.beyond.any())
         if not beyond and not any(AlertKind.DEVIATION in one.kinds for one in known.incidents):
             known.deviation = None
         self._drop_if_inactive(asset, known)
-        return beyond and known.has(AlertKind.DEVIATION), events
+        return beyond and known.has(AlertKind.DEVIATION), events, accepted
+
+    def _settled(self, incident: Incident, deviation: Deviation, row: SustainedRow) -> bool:
+        """Follow how long an incident is steady; whether it has come to be a regime, learned or normal."""
+        if not incident.can_be_regime:
+            incident.steady_row = incident.steady_row if incident.regime else -1
+            return False
+        names = set(incident.names)
+        since = deviation.steady_since(row, [c for c, name in enumerate(self.spec.sensors) if name in names])
+        if since is not None:
+            incident.steady_row = since
+        elif not incident.regime:
+            incident.steady_row = -1
+        lasted, told = row.row - incident.steady_row, False
+        if incident.steady_row < 0:
+            return False
+        if not incident.regime and lasted >= self._regime_rows:
+            incident.kinds.append(AlertKind.REGIME)
+            told = True
+        if incident.regime and not incident.learned and 0 < self.policy.learn_rows <= lasted:
+            incident.learned = told = True
+        if incident.regime and 0 < self.policy.accept_rows <= lasted:
+            incident.accepted = incident.learned = told = True
+        return told
+
+    def accepts_from(self, asset: str, row: int) -> int:
+        """The first row at which something of an asset can become normal, of the rows from this one on."""
+        known = self.assets.get(asset)
+        incidents = [] if known is None else [one for one in known.incidents if one.can_be_regime]
+        steady = [one.steady_row if one.steady_row >= 0 else row for one in incidents]
+        return min(steady, default=row) + max(self.policy.accept_rows, self._regime_rows)
 
     def _deviation_of(self, sensor: int) -> Part:
         return Part(AlertKind.DEVIATION, self.spec.sensors[sensor])

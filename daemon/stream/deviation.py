@@ -15,14 +15,19 @@ sustained evidence reaches back: what it shows may be the anomaly's rows. Others
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 
 import numpy as np
 
 from daemon.detector import REACH
 from daemon.domain import Contributor, Floats, Ints, Mask
+from daemon.stream.attribution import LEADS
 
 NEVER = -1.0
+STEADY = 0.25
+"""A sensor is steady as long as it has not moved by more than this share of how far off it was."""
+BOTH_WAYS = 0.5
+"""A mean of differences of less than this share of their mean size has no direction."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,18 +59,31 @@ class Deviation:
     peak: Floats  # greatest share of the opening limit in that run
     blamed: Floats  # newest row of a firing anomaly that was blamed on the sensor; ``NEVER``: of none
     named: Floats  # 1: part of an open incident
+    level: Floats  # exponential mean of observed less expected, as far back as sustained evidence reaches
+    anchor: Floats  # where that was when it began to be steady
+    steady: Floats  # row of that; ``NEVER``: not beyond
 
     @staticmethod
     def none(sensors: int) -> Deviation:
         """No sensor is beyond."""
         zero, never = np.zeros(sensors), np.full(sensors, NEVER)
-        return Deviation(never, never, zero, zero, zero, zero, zero, never, zero)
+        return Deviation(never, never, zero, zero, zero, zero, zero, never, zero, zero, zero, never)
 
-    def grown(self, row: SustainedRow, blamed: Mask | bool) -> Deviation:
-        """With one more row; ``blamed`` (C,) are the sensors of an anomaly that is firing; False: none."""
+    def grown(self, row: SustainedRow, blamed: Mask | bool, window: int) -> Deviation:
+        """With one more row.
+
+        Args:
+            row: its evidence.
+            blamed: (C,) the sensors of an anomaly that is firing; False: none.
+            window: L.
+        """
         kept = row.beyond | (self.named > 0)
         valued = row.beyond & np.isfinite(row.observed) & np.isfinite(row.expected)
         peak = np.fmax(self.peak, row.opening)
+        weight = np.fmax(2.0 / (REACH * window + 1.0), 1.0 / (self.rows + 1.0))
+        apart = np.where(valued, row.observed - row.expected, self.level)
+        level = self.level + weight * (apart - self.level)
+        moved = (self.steady < 0) | (np.abs(level - self.anchor) > STEADY * np.abs(self.anchor))
         return Deviation(
             since=np.where(kept, np.where(self.since < 0, row.row, self.since), NEVER),
             last=np.where(kept, np.where(row.beyond, row.row, self.last), NEVER),
@@ -78,7 +96,29 @@ class Deviation:
             peak=np.where(kept, peak, 0.0),
             blamed=np.where(kept, np.where(blamed, row.row, self.blamed), NEVER),
             named=self.named,
+            level=np.where(kept, level, 0.0),
+            anchor=np.where(kept, np.where(moved, level, self.anchor), 0.0),
+            steady=np.where(kept, np.where(moved, row.row, self.steady), NEVER),
         )
+
+    def steady_since(self, row: SustainedRow, which: Sequence[int]) -> int | None:
+        """Since when those of some sensors that are farthest beyond are steady; None: none of them is beyond.
+
+        One that is off to both sides is not steady.
+        """
+        beyond = [c for c in which if row.closing[c] > 1.0]
+        if not beyond:
+            return None
+        leading = [c for c in beyond if row.closing[c] >= LEADS * row.closing[beyond].max()]
+        if any(abs(self.observed[c] - self.expected[c]) < BOTH_WAYS * self.apart[c] for c in leading):
+            return row.row
+        return int(self.steady[leading].max())
+
+    def without(self, sensors: Mask) -> Deviation:
+        """Without what is known of these sensors (C,)."""
+        nothing = Deviation.none(len(self.since))
+        pairs = zip(astuple(nothing), astuple(self), strict=True)
+        return Deviation(*(np.where(sensors, none, mine) for none, mine in pairs))
 
     def since_or(self, row: int) -> Floats:
         """(C,) since when each sensor is beyond; the row, where it is not."""

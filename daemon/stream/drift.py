@@ -25,7 +25,7 @@ latent part by how far each sensor's readings moved from training's, for a laten
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 
@@ -357,6 +357,11 @@ class Summands:
     readings: Floats  # (W, C) of the newest row, in training sd from the training mean
     expected: Floats  # (W, C) the same as decoded
     explained: Mask  # (W,) of an asset with an open episode: left out, and counted
+
+    def followed_by(self, later: Summands) -> Summands:
+        """With those of later windows."""
+        pairs = zip(astuple(self), astuple(later), strict=True)
+        return Summands(*(np.concatenate(pair) for pair in pairs))
 
     def part(self, begin: int, end: int) -> Summands:
         """The windows of these indices."""

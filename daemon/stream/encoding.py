@@ -155,6 +155,13 @@ def _cloud_event(alert: AlertEvent, now: datetime) -> Json:
             "value": peak.value,
             "threshold": peak.threshold,
         }
+    if alert.regime is not None:
+        regime = alert.regime
+        data["regime"] = {
+            "since": iso(regime.since_ns),
+            "learned": regime.learned,
+            "accepted": regime.accepted,
+        }
     if alert.verdict is not None:
         data["verdict"] = alert.verdict
     if alert.clock_offset_ns is not None:
@@ -293,12 +300,17 @@ class PublishedAlert:
     row_ns: int  # the row that caused the message
     over: bool  # ``row_ns`` closed the episode
     parts: tuple[tuple[str, str | None, int], ...] = ()  # what is open: kind, sensor, onset in ns
+    learned: bool = False  # whether the rows of its anomaly and deviations may be learned
 
 
 class _PartData(msgspec.Struct):
     kind: str
     onset: str
     sensor: str | None = None
+
+
+class _RegimeData(msgspec.Struct):
+    learned: bool = False
 
 
 class _AlertData(msgspec.Struct):
@@ -310,6 +322,7 @@ class _AlertData(msgspec.Struct):
     labels: dict[str, str]
     sensor: str | None = None
     open: list[_PartData] = []
+    regime: _RegimeData | None = None
 
 
 class _AlertMessage(msgspec.Struct):
@@ -341,6 +354,7 @@ def read_alert(message: bytes) -> PublishedAlert:
             event_time_ns(data.row),
             data.status == "resolved",
             tuple((part.kind, part.sensor, event_time_ns(part.onset)) for part in data.open),
+            data.regime is not None and data.regime.learned,
         )
     except (msgspec.MsgspecError, KeyError, RecursionError, RejectedError) as error:
         raise ValueError(f"no alert message: {type(error).__name__}") from error

@@ -11,6 +11,10 @@ Any other part is an incident of its own: nothing hides behind an alert that is 
 sensors count (see ``attribution``): nearly every sensor has some share in it. The incident is over when all parts
 are. An asset that is silent, a clock, a condition and drift are about no sensor; each is always an incident of its own.
 
+**Regimes.** An incident whose sensors that are farthest off have been steady, and off to one side, for ``regime_rows`` is
+a new regime: a set point that was changed for good, or a fault that nobody has repaired. It is said by an update, and
+``REGIME`` is one of its kinds from then on. The settings may say that it is learned, or normal, after a while.
+
 ``Episodes`` (``alerts``) owns the incidents of its assets, and is given changes in the order of an asset's rows.
 """
 
@@ -25,15 +29,25 @@ import numpy as np
 from daemon.alarm import Alarm, State
 from daemon.alert import Peak
 from daemon.detector import REACH
-from daemon.domain import AlertKind, Contributor, Floats, Mask, Severity, StreamSpec
+from daemon.domain import DAY_NS, AlertKind, Contributor, Floats, Mask, Severity, StreamSpec
 from daemon.stream.attribution import PeakEvidence, SensorEvidence, extended
 from daemon.stream.deviation import Deviation
 from daemon.stream.snapshot import AlarmState, IncidentState, pack_floats, unpack_floats
 
 JOINING = frozenset({AlertKind.ANOMALY, AlertKind.DEVIATION, AlertKind.SENSOR_SILENT, AlertKind.SENSOR_STUCK})
 """The kinds of parts that can be of one incident."""
+BY_EVIDENCE = frozenset({AlertKind.ANOMALY, AlertKind.DEVIATION})
 TOGETHER = 1 + REACH
 """Windows between the onsets of what has one cause, at most: rows of that many are in a window or in a sustained mean."""
+
+
+def regime_rows(window: int, period_ns: int) -> int:
+    """For how many rows an incident is steady before it is a regime.
+
+    A day, because machines have daily rhythms; and where rows are long, twice as many as sustained evidence reaches
+    back, so that its beginning is out of it.
+    """
+    return max(DAY_NS // period_ns, 2 * REACH * window)
 
 
 class Part(NamedTuple):
@@ -65,6 +79,9 @@ class Incident:
     told_row: int = 0  # of the last message
     peak: Peak | None = None
     peaks: PeakEvidence | None = None  # of its anomaly, without the present run of high scores
+    steady_row: int = -1  # since when it is steady; -1: it is not
+    learned: bool = False  # whether its rows may be learned
+    accepted: bool = False  # whether it is over because it is normal from now on
 
     @property
     def names(self) -> list[str]:
@@ -74,6 +91,17 @@ class Incident:
     def has(self, kind: AlertKind) -> bool:
         """Whether a part of this kind is open."""
         return any(part.kind is kind for part in self.parts)
+
+    @property
+    def regime(self) -> bool:
+        """Whether it has been called a new regime."""
+        return AlertKind.REGIME in self.kinds
+
+    @property
+    def can_be_regime(self) -> bool:
+        """Whether it has open parts with evidence, and none that says that a sensor is broken."""
+        kinds = {part.kind for part in self.parts}
+        return bool(kinds & BY_EVIDENCE) and kinds <= BY_EVIDENCE
 
     def evidence(self, peaks: PeakEvidence | None) -> PeakEvidence | None:
         """What its anomaly is blamed on, with the peaks of a run that goes on."""
@@ -130,6 +158,8 @@ class Incident:
             if self.peak is None
             else (self.peak.row_ns, self.peak.score, self.peak.value, self.peak.threshold),
             None if self.peaks is None else pack_floats(self.peaks.stacked()),
+            self.steady_row,
+            self.learned,
         )
 
     @staticmethod
@@ -151,6 +181,8 @@ class Incident:
             state.told_row,
             None if state.peak is None else Peak(*state.peak),
             None if state.peaks is None else PeakEvidence.unstacked(unpack_floats(state.peaks)),
+            state.steady_row,
+            state.learned,
         )
 
 
@@ -237,6 +269,20 @@ class AssetEpisodes:
         leads = np.isin(spec.sensors, incident.leading)
         near = np.abs(since - spec.row(incident.onset_ns)) <= TOGETHER * spec.window
         return np.asarray(peaks.blamed() & (leads | near))
+
+    def accepted_with(self, spec: StreamSpec, incident: Incident) -> Mask:
+        """(C,) the sensors that become normal with an incident: its own, of an anomaly all that are of no other one."""
+        if ANOMALY not in incident.parts:
+            return np.isin(spec.sensors, incident.names)
+        others = [name for one in self.incidents if one is not incident for name in one.names]
+        return ~np.isin(spec.sensors, others)
+
+    def begin_anew(self, accepted: Mask) -> None:
+        """What was known of sensors (C,) that are normal from now on is of no use any more."""
+        if self.deviation is not None:
+            self.deviation = self.deviation.without(accepted)
+        if self.with_part(ANOMALY) is None:
+            self.alarm, self.above_since, self.peaks = Alarm(), -1, None
 
     def snapshot(self) -> AlarmState:
         """As part of the asset's record; without the stream's drift, which the partition's record holds."""

@@ -22,7 +22,7 @@ import numpy as np
 
 from daemon.alarm import State
 from daemon.calendar import Calendar
-from daemon.detector import Detector, Evidence, Verdicts, Windows
+from daemon.detector import Detector, Evidence, Windows
 from daemon.domain import (
     AlertKind,
     Dropped,
@@ -32,22 +32,18 @@ from daemon.domain import (
     Ints,
     Mask,
     Output,
-    PartScore,
-    ScoredRow,
     StreamSpec,
 )
-from daemon.stream.alert_messages import ScoredEvidence
 from daemon.stream.alerts import Episodes
 from daemon.stream.assets import AssetTable
-from daemon.stream.attribution import SensorEvidence
 from daemon.stream.batches import RowBatch
 from daemon.stream.chunk_windows import WindowedRows
-from daemon.stream.deviation import SustainedRow
 from daemon.stream.drift import Summands
 from daemon.stream.holding import METHOD
 from daemon.stream.incident import EpisodeStart, UnscoredChange
 from daemon.stream.model_changes import NO_MODEL
-from daemon.stream.windowing import NO_RECORD, grown
+from daemon.stream.scored import ScoredWindows
+from daemon.stream.windowing import grown
 
 MOST_FAILURES = 10
 """Windows in a row that a model may fail on; more than a few are not the windows' fault."""
@@ -87,17 +83,6 @@ class _Evaluated:
     windows: Ints  # (E,) which of the chunk's windows
     rows: Ints  # (E,) the rows that they end at
     evidence: Evidence
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Scored:
-    """Those of them that a score was due for; V verdicts."""
-
-    chunk: WindowedRows
-    windows: Ints  # (V,)
-    rows: Ints  # (V,)
-    evidence: Evidence
-    verdicts: Verdicts
 
 
 class Judge:
@@ -293,12 +278,33 @@ class Judge:
             )
 
     def _score(self, evaluated: _Evaluated, judgement: Judgement) -> None:
-        """Score the windows that are due, in row order, and move their episodes on."""
+        """Score the windows that are due, in row order, and move their episodes on.
+
+        What becomes normal at a row counts from the next one on, so that the rows up to it are scored first.
+        """
+        chosen = np.flatnonzero(evaluated.chunk.due[evaluated.rows])
+        while len(chosen):
+            count = len(chosen)
+            if self._episodes.policy.accept_rows:
+                count = self._until_acceptance(evaluated.chunk.rows, evaluated.rows[chosen])
+            self._score_some(evaluated, chosen[:count], judgement)
+            chosen = chosen[count:]
+
+    def _until_acceptance(self, rows: RowBatch, which: Ints) -> int:
+        """How many of the rows ``which`` come up to the first at which something may become normal."""
+        first: dict[str, int] = {}
+        for count, i in enumerate(which.tolist(), 1):
+            asset, row = rows.assets[i], int(rows.rows[i])
+            if asset not in first:
+                first[asset] = self._episodes.accepts_from(asset, row)
+            if row >= first[asset]:
+                return count
+        return len(which)
+
+    def _score_some(self, evaluated: _Evaluated, chosen: Ints, judgement: Judgement) -> None:
+        """Score some of them, which are in row order."""
         detector, chunk = self.detector, evaluated.chunk
         assert detector is not None
-        chosen = np.flatnonzero(chunk.due[evaluated.rows])
-        if not len(chosen):
-            return
         which, evidence = evaluated.rows[chosen], evaluated.evidence
         some = evidence if len(chosen) == len(evaluated.rows) else evidence.take(chosen)
         self._begin_baselines(chunk.rows, which)
@@ -306,15 +312,17 @@ class Judge:
             verdicts = detector.judge(some, self._baseline, chunk.rows.slots[which], static=self._emit_scores)
         except Exception:  # noqa: BLE001 - see the module
             return  # without a score they count as failed
-        scored = _Scored(chunk, evaluated.windows[chosen], which, some, verdicts)
+        scored = ScoredWindows(
+            chunk, evaluated.windows[chosen], which, some, verdicts, self.spec.name, detector, self._ignored
+        )
         has_score = np.isfinite(verdicts.score)
-        judgement.scored = int(has_score.sum())
+        judgement.scored += int(has_score.sum())
         judgement.scores[which] = verdicts.score
         self._move_episodes(scored, judgement)
         times = chunk.rows.rows[which] * self.spec.period_ns
         if self._emit_scores:
-            judgement.outputs += self._scored_rows(scored, times, judgement.firing[which])
-        judgement.summands = Summands(
+            judgement.outputs += scored.scored_rows(times, judgement.firing[which])
+        summands = Summands(
             which[has_score],
             times[has_score],
             some.posterior[has_score],
@@ -324,6 +332,8 @@ class Judge:
             detector.scaling.of(some.expected[has_score]).astype(np.float64),
             np.zeros(int(has_score.sum()), bool),  # what episodes explain is known once they have moved on
         )
+        earlier = judgement.summands
+        judgement.summands = summands if earlier is None else earlier.followed_by(summands)
 
     def _begin_baselines(self, rows: RowBatch, which: Ints) -> None:
         """Begin the baselines of assets that are scored for the first time under this model."""
@@ -342,7 +352,7 @@ class Judge:
         known = self._episodes.assets.get(asset)
         return known is not None and known.alarm.state is State.FIRING
 
-    def _move_episodes(self, scored: _Scored, judgement: Judgement) -> None:
+    def _move_episodes(self, scored: ScoredWindows, judgement: Judgement) -> None:
         """Let scores and sustained evidence open, update and close anomalies and deviations, row by row."""
         detector, verdicts, assets = self.detector, scored.verdicts, scored.chunk.rows.assets
         assert detector is not None
@@ -367,7 +377,7 @@ class Judge:
             if not self._episodes.cannot_change(asset, score, closing, float(jump[j])):
                 judgement.firing[i], events = self._episodes.scored(
                     asset,
-                    self._evidence_of(scored, j),
+                    scored.evidence_of(j),
                     detector.threshold,
                     closing,
                     detector.version,
@@ -375,110 +385,17 @@ class Judge:
                 )
                 judgement.outputs += events
             if beyond[j] or self._episodes.deviates(asset):
-                judgement.deviating[i], events = self._episodes.sustained(
+                judgement.deviating[i], events, accepted = self._episodes.sustained(
                     asset,
-                    self._sustained_row(scored, j),
-                    partial(self._evidence_of, scored, j),
+                    scored.sustained_row(j),
+                    partial(scored.evidence_of, j),
                     detector.version,
                     "full" if sustained is None else sustained.calibration,
                 )
                 judgement.outputs += events
-
-    def _sustained_row(self, scored: _Scored, j: int) -> SustainedRow:
-        """The sustained evidence of the ``j``-th scored row; none of a model that does not look for deviations."""
-        i, sustained = int(scored.rows[j]), scored.verdicts.sustained
-        nothing = np.zeros(len(self.spec.sensors))
-        return SustainedRow(
-            int(scored.chunk.rows.rows[i]),
-            nothing if sustained is None else sustained.opening[j],
-            nothing if sustained is None else sustained.closing[j],
-            np.where(np.isfinite(scored.evidence.residual[j]), scored.chunk.rows.values[i], np.nan),
-            scored.evidence.expected[j],
-        )
-
-    def _evidence_of(self, scored: _Scored, j: int) -> ScoredEvidence:
-        """What an alert would say of the ``j``-th scored row."""
-        detector, chunk, verdicts = self.detector, scored.chunk, scored.verdicts
-        assert detector is not None
-        assert chunk.windows.scaled is not None
-        i, w = int(scored.rows[j]), int(scored.windows[j])
-        window, rows = chunk.windows.scaled[w], chunk.rows
-        scores: dict[str, PartScore] = {}
-        for name in ("reconstruction", "kl", "point"):
-            value = float(getattr(verdicts, name)[j])
-            if value == value:
-                scores[name] = PartScore(
-                    value, detector.part_thresholds[name], float(getattr(verdicts, f"p_{name}")[j])
-                )
-        score = float(verdicts.score[j])
-        scores["combined"] = PartScore(score, detector.threshold)
-        jump, largest = verdicts.jump, 0.0
-        if jump is not None:
-            largest = float(np.fmax.reduce(jump[j], initial=0.0))
-            scores["jump"] = PartScore(largest, 1.0)
-        first_offset = int(chunk.first_offsets[w])
-        return ScoredEvidence(
-            int(rows.rows[i]),
-            score,
-            scores,
-            SensorEvidence.read(
-                verdicts.error[j],
-                scored.evidence.residual[j],
-                window,
-                rows.values[i],
-                np.where(self._ignored, np.nan, scored.evidence.expected[j]),
-                None if jump is None or score > detector.threshold else jump[j],
-            ),
-            _unobserved_share(window, 0 if chunk.held_in_window is None else int(chunk.held_in_window[i])),
-            first_offset if first_offset < NO_RECORD else int(rows.offsets[i]),
-            int(rows.last_offsets[i]),
-            verdict=partial(self._cause, window, rows.conditions[i], verdicts, j),
-            jump=largest,
-        )
-
-    def _cause(
-        self, window: Floats, condition: str, verdicts: Verdicts, j: int, before: Floats, shares: Floats
-    ) -> str | None:
-        """What kind of cause the model sees in the ``j``-th window; see ``Detector.verdict``."""
-        detector, offsets = self.detector, verdicts.offsets
-        if detector is None or offsets is None:
-            return None
-        try:
-            return detector.verdict(window, condition, offsets[j], before, shares)
-        except Exception:  # noqa: BLE001 - see the module; an alert is due all the same
-            return None
-
-    def _scored_rows(self, scored: _Scored, times: Ints, firing: Mask) -> list[ScoredRow]:
-        """The scores of every row that was judged."""
-        verdicts, assets = scored.verdicts, scored.chunk.rows.assets
-        columns = [
-            times,
-            verdicts.score,
-            verdicts.reconstruction,
-            verdicts.kl,
-            verdicts.point,
-            verdicts.elbo,
-            firing,
-            verdicts.static_score,
-        ]
-        return [
-            ScoredRow(
-                self.spec.name,
-                assets[i],
-                time_ns,
-                score,
-                reconstruction,
-                kl,
-                point,
-                elbo,
-                alarm,
-                self.model,
-                static,
-            )
-            for i, time_ns, score, reconstruction, kl, point, elbo, alarm, static in zip(
-                scored.rows.tolist(), *(column.tolist() for column in columns), strict=True
-            )
-        ]
+                if accepted is not None:
+                    slots = scored.chunk.rows.slots[[i]]
+                    detector.accept(scored.evidence.take(np.array([j])), self._baseline, slots, accepted)
 
     # -------------------------------------------------------------- conditions
     def unknown_conditions(self, rows: RowBatch) -> list[Output]:
@@ -502,8 +419,3 @@ class Judge:
             if condition not in known and condition not in opened:
                 outputs += episodes.open_unscored(asset, EpisodeStart(kind, row, condition), row, self.model)
         return outputs
-
-
-def _unobserved_share(window: Floats, held: int) -> float:
-    """The share of a window's cells (L, C) that are missing or held."""
-    return float(1.0 - np.isfinite(window).mean()) + held / window.size

@@ -92,6 +92,8 @@ class IncidentState(msgspec.Struct, frozen=True, array_like=True):
     told_row: int
     peak: tuple[int, str, float, float] | None
     peaks: bytes | None  # ``attribution.PeakEvidence``, (7, C)
+    steady_row: int
+    learned: bool
 
 
 class GridState(msgspec.Struct, frozen=True, array_like=True):
@@ -119,7 +121,7 @@ class AlarmState(msgspec.Struct, frozen=True, array_like=True):
     resting: int
     above_since: int
     peaks: bytes | None  # ``attribution.PeakEvidence``, (8, C)
-    deviation: bytes | None  # ``deviation.Deviation``, (8, C)
+    deviation: bytes | None  # ``deviation.Deviation``, (12, C)
     open: list[IncidentState]
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from daemon.documents import counted
 from daemon.domain import SECOND_NS, AlertEvent, AlertKind, Contributor, PartScore, Phase, iso
+from daemon.stream.deviation import BOTH_WAYS
 
 WORTH_NAMING = 0.5
 """Another contributor is named with at least so much of the first one's share."""
@@ -41,10 +42,6 @@ def leading_score(event: AlertEvent) -> PartScore | None:
     combined, jump = event.scores.get("combined"), event.scores.get("jump")
     jumped = jump is not None and jump.value > 1.0
     return jump if jumped and (combined is None or combined.value <= combined.threshold) else combined
-
-
-BOTH_WAYS = 0.5
-"""A mean of differences of less than so much of their mean size has no direction."""
 
 
 def difference(contributor: Contributor, *, others: bool) -> str:
@@ -114,8 +111,14 @@ def summary(event: AlertEvent, *, others: bool = True) -> str:
     if event.kind in (AlertKind.SENSOR_SILENT, AlertKind.SENSOR_STUCK):
         rest = [name for name in event.sensors if name != event.sensor]
         text += f"; with {', '.join(rest)}" if rest else ""
-    if joined := [kind.replace("_", " ") for kind in event.kinds if kind is not event.kind]:
+    if joined := [
+        kind.replace("_", " ") for kind in event.kinds if kind not in (event.kind, AlertKind.REGIME)
+    ]:
         text += f"; also {', '.join(joined)}"
+    if event.regime is not None:
+        text += f"; steady since {iso(event.regime.since_ns)}: a new regime"
+        if event.regime.accepted:
+            return f"{text}, which is normal from now on"
     return f"{text} (over)" if event.phase is Phase.CLOSED else text
 
 

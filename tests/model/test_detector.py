@@ -243,3 +243,22 @@ def test_batches_of_many_assets_are_judged_in_each_assets_order(detector: Bundle
     together = detector.judge(detector.infer(batch), state, slots).score
     np.testing.assert_allclose(together[0::2], apart[0], rtol=1e-5)
     np.testing.assert_allclose(together[1::2], apart[1], rtol=1e-5)
+
+
+def test_what_is_accepted_scores_as_usual_from_then_on_and_the_other_sensors_are_judged_on(
+    bundle: Bundle,
+) -> None:
+    detector = bundle.detector()
+    values = machine(400, 7)
+    values[:, 0] += 6.0 * values[:, 0].std()
+    batch = windows(values)
+    evidence, slots = detector.infer(batch), np.zeros(1, np.int64)
+    before = judged(detector, batch).score
+    state = np.stack([detector.fresh_baseline(""), detector.fresh_baseline("")])
+    untouched = state[1].copy()
+    detector.judge(evidence.take(np.arange(100)), state, np.zeros(100, np.int64))
+    detector.accept(evidence.take(np.array([99])), state, slots, np.array([True, False, False, False]))
+    every = np.zeros(len(batch) - 100, np.int64)
+    after = detector.judge(evidence.take(np.arange(100, len(batch))), state, every).score
+    assert np.median(after) < 0.5 * np.median(before[100:])
+    np.testing.assert_array_equal(state[1], untouched)

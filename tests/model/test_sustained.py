@@ -142,3 +142,26 @@ def test_the_limits_keep_the_budget_in_both_replays(factor: float) -> None:
     opens, _ = limits.ratios(*run(statistics, leak))
     assert opens[-1, 1] > 1.0
     assert opens[-1, [0, 2]].max() < 1.0
+
+
+@pytest.mark.parametrize("far", [3.0, 50.0])
+def test_a_level_that_is_accepted_is_usual_from_then_on_and_a_further_shift_shows(far: float) -> None:
+    statistics, state = fitted(), fitted().fresh()[None].copy()
+    slots = np.zeros(1, np.int64)
+    residual = noise(8 * ROWS)
+    residual[:, 1] += 2.0
+    residual[:, 2] = far  # without noise
+    usual, _ = run(fitted(), noise(5 * ROWS))
+    for row in residual[:600]:
+        shift, _ = statistics.advance(row[None], state, slots)
+    assert shift[0, 1] > 1.3 * usual.max()
+    before = state.copy()
+    statistics.accept(residual[599], state[0], np.array([False, True, True]))
+    for i in range(4):  # the other sensor's state is as it was
+        assert state[0, 3 * i] == before[0, 3 * i]
+    after = np.array([statistics.advance(row[None], state, slots)[0][0] for row in residual[600:900]])
+    assert after[:, 1].max() < 1.3 * usual.max()
+    assert after[:, 2].max() < 1e-9
+    residual[900:, 1] += 2.0
+    later = np.array([statistics.advance(row[None], state, slots)[0][0] for row in residual[900:1100]])
+    assert later[-1, 1] > 1.3 * usual.max()

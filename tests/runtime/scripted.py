@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cache
@@ -18,6 +18,7 @@ from daemon.detector import Evidence, Windows
 from daemon.domain import (
     SECOND_NS,
     AlarmPolicy,
+    AlertEvent,
     Assigned,
     Budget,
     InputPartition,
@@ -210,6 +211,8 @@ class MeasuredHistory:
         self.measurements = 0
 
     def add(self, block: RowBlock) -> None: ...
+
+    def alerted(self, events: Iterable[AlertEvent]) -> None: ...
 
     def holds(self, rows: int) -> bool:
         return self.rows >= rows

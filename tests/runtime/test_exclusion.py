@@ -97,6 +97,26 @@ def test_silences_drift_and_new_conditions_exclude_nothing(kind: AlertKind, lear
     assert (seconds_of(history, "p1") == list(range(300))) is learned
 
 
+def test_a_regime_that_may_be_learned_leaves_out_no_rows() -> None:
+    said = alert("p1", 100, 110, Phase.UPDATED)
+    learned = said.replace(b'"contributors"', b'"regime":{"since":"x","learned":true},"contributors"')
+    assert named(said).episodes()
+    assert named(said, learned).episodes() == named(learned, said).episodes() == []
+    assert named(said, learned, alert("p1", 200, 210)).episodes() == named(alert("p1", 200, 210)).episodes()
+
+
+def test_of_an_alert_that_grew_each_part_is_left_out_as_long_as_it_is_open() -> None:
+    opened = alert("p1", 100, 105, kind=AlertKind.SENSOR_STUCK, sensor="b")
+    stuck = b'{"kind":"sensor_stuck","sensor":"b","onset":"2023-11-14T22:15:00Z"}'
+    anomaly = b'{"kind":"anomaly","sensor":null,"onset":"2023-11-14T22:15:10Z"}'
+    both = opened.replace(b'"open":[]', b'"open":[' + stuck + b"," + anomaly + b"]")
+    alone = opened.replace(b'"open":[]', b'"open":[' + stuck + b"]")
+    assert both != opened != alone
+    assert [(e.sensor, e.over) for e in named(alone).episodes()] == [("b", False)]
+    assert [(e.sensor, e.over) for e in named(alone, both).episodes()] == [("b", False), (None, False)]
+    assert [(e.sensor, e.over) for e in named(alone, both, alone).episodes()] == [("b", False), (None, True)]
+
+
 def test_deviations_are_not_learned_either() -> None:
     message = alert("p1", 100, 110).replace(b'"anomaly"', b'"deviation"')
     history, _ = exclude_episodes([segment("p1", 300)], named(message).episodes(), SPEC)

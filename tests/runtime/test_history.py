@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from daemon.alert import Regime
 from daemon.domain import (
     SECOND_NS,
+    AlertEvent,
+    AlertKind,
+    Phase,
+    Severity,
 )
 from daemon.runtime.history import ReleasedHistory, TrainingHistory
 from tests.runtime.histories import SPEC, block
@@ -27,3 +32,26 @@ def test_beyond_the_capacity_the_oldest_blocks_are_dropped() -> None:
         recent.add(block("a", range(first, first + 10)))
     (kept,) = recent.segments()
     assert (kept.first_row, len(kept.values)) == (60, 40)
+
+
+def alerted(fingerprint: str, onset: int, row: int, phase: Phase, *, learned: bool = False) -> AlertEvent:
+    return AlertEvent(
+        "pumps", "a", AlertKind.ANOMALY, phase, Severity.WARNING, fingerprint, "i", row * SECOND_NS, onset * SECOND_NS,
+        onset * SECOND_NS, "m", "full", "", regime=Regime(onset * SECOND_NS, learned=True) if learned else None,
+    )  # fmt: skip
+
+
+def test_a_regime_is_learned_once_its_alert_says_so_but_for_the_rows_of_another_one() -> None:
+    recent = TrainingHistory(SPEC, 1_000)
+    rows = block("a", range(400))
+    rows.firing[100:] = True
+    recent.add(rows)
+    recent.alerted([alerted("regime", 100, 100, Phase.OPENED)])
+    assert sum(len(s.values) for s in recent.segments()) == 100 - 2 * SPEC.window
+    recent.alerted([alerted("regime", 100, 300, Phase.UPDATED, learned=True)])
+    assert sum(len(s.values) for s in recent.segments()) == 400
+    recent.alerted([alerted("fault", 200, 200, Phase.OPENED), alerted("fault", 200, 219, Phase.CLOSED)])
+    assert [(s.first_row, len(s.values)) for s in recent.segments()] == [
+        (0, 200 - 2 * SPEC.window),
+        (220 + 2 * SPEC.window, 180 - 2 * SPEC.window),
+    ]

@@ -42,7 +42,7 @@ class Asset:
         if (closing > 1.0).any() or self.episodes.deviates("p"):
             observed = np.where(np.isnan(opening), np.nan, row + np.arange(3.0))
             given = SustainedRow(row, opening, closing, observed, np.full(3, 5.0))
-            is_open, events = self.episodes.sustained("p", given, lambda: made, "m", "provisional")
+            is_open, events, _ = self.episodes.sustained("p", given, lambda: made, "m", "provisional")
             self.events += events
             self.open += [row] if is_open else []
         return self

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pytest
+
+from daemon.detector import REACH
 from daemon.domain import (
     SECOND_NS,
     AlarmPolicy,
@@ -11,6 +15,7 @@ from daemon.domain import (
     StreamSpec,
 )
 from daemon.stream.alerts import Episodes
+from daemon.stream.deviation import SustainedRow
 from daemon.stream.incident import TOGETHER, AssetEpisodes, EpisodeStart
 from tests.stream.evidence import SENSORS, scored_row
 from tests.stream.test_deviation import CALM, Asset, Shares
@@ -216,3 +221,101 @@ def test_a_successor_continues_an_incident_of_several_parts() -> None:
     )
     assert [repr(event) for event in cut.events] == [repr(event) for event in whole.events]
     assert len(whole.events) >= 8
+
+
+HOUR_NS = 3_600 * SECOND_NS
+REGIME = 2 * REACH * WINDOW
+"""Rows, of an hour each; more than a day."""
+
+
+class Long:
+    """One asset of rows of an hour; Pressure's sustained evidence is twice its limits, and it is off by so much."""
+
+    def __init__(self, accept_rows: int = 0, learn_rows: int = 0, *, restarts: bool = False) -> None:
+        spec = StreamSpec("pumps", SENSORS, window=WINDOW, period_ns=HOUR_NS)
+        policy = AlarmPolicy(refractory=2, accept_rows=accept_rows, learn_rows=learn_rows)
+        self.episodes = Episodes(spec, InputPartition("t", 0), policy)
+        self.events: list[AlertEvent] = []
+        self.accepted: list[tuple[int, list[str]]] = []
+        self.restarts = restarts
+        self.row = 0
+
+    def off(self, *by: float, share: float = 2.0, flow: float = 0.1) -> Long:
+        for far in by:
+            self.row += 1
+            shares = np.array([share, 0.1, flow])
+            row = SustainedRow(self.row, shares, 2.0 * shares, np.array([far, 0.0, 5.0]), np.zeros(3))
+            if (row.closing > 1.0).any() or self.episodes.deviates("p"):
+                evidence = scored_row(self.row, 0.0, [0.0, 0.0, 0.0])
+                _, events, accepted = self.episodes.sustained("p", row, lambda one=evidence: one, "m", "full")  # type: ignore[misc]
+                self.events += events
+                if accepted is not None:
+                    self.accepted.append((self.row, [SENSORS[c] for c in np.flatnonzero(accepted)]))
+            state = self.episodes.snapshot("p") if self.restarts else None
+            if state is not None:
+                self.episodes.assets["p"] = AssetEpisodes.restored(state)
+        return self
+
+    @property
+    def regimes(self) -> list[tuple[int, str, bool, bool]]:
+        return [
+            (e.row_ns // HOUR_NS, str(e.phase), e.regime.learned, e.regime.accepted)
+            for e in self.events
+            if e.regime is not None
+        ]
+
+
+def test_a_deviation_that_is_steady_for_long_enough_is_a_regime_of_the_same_alert() -> None:
+    long = Long().off(*[3.0] * (REGIME + 40)).off(*[0.0] * 3, share=0.1)
+    assert long.regimes[0] == (1 + REGIME, "updated", False, False)
+    assert len({event.fingerprint for event in long.events}) == 1
+    said = next(event for event in long.events if event.regime is not None)
+    assert (said.kind, [*said.kinds]) == (AlertKind.DEVIATION, [AlertKind.DEVIATION, AlertKind.REGIME])
+    assert said.summary.endswith("; steady since 1970-01-01T01:00:00Z: a new regime")
+    assert long.events[-1].summary.endswith("(over)")
+    assert long.accepted == []
+    assert long.episodes.assets == {}
+
+
+def test_what_moves_or_is_off_to_both_sides_is_no_regime() -> None:
+    assert Long().off(*np.geomspace(3.0, 50.0, 100).tolist()).regimes == []
+    assert Long().off(*[3.0, -3.0] * 50).regimes == []
+    moved = Long().off(*[3.0] * 20, *[9.0] * 80)
+    ((row, *_), *_) = moved.regimes
+    assert row > 20 + REGIME
+
+
+def test_a_stuck_sensor_is_no_regime() -> None:
+    long = Long().off(3.0)
+    long.episodes.open_unscored("p", EpisodeStart(STUCK, 1, "Pressure"), 1, "m")
+    assert long.off(*[3.0] * 100).regimes == []
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_regime_is_learned_and_normal_once_it_has_lasted_so_long(restarts: bool) -> None:
+    long = Long(accept_rows=REGIME + 20, learn_rows=REGIME + 10, restarts=restarts).off(
+        *[3.0] * (REGIME + 30)
+    )
+    assert [one for one in long.regimes if one[1] == "closed" or one[0] == 11 + REGIME] == [
+        (11 + REGIME, "updated", True, False),
+        (21 + REGIME, "closed", True, True),
+    ]
+    assert long.accepted == [(21 + REGIME, ["Pressure"])]
+    closed = next(event for event in long.events if str(event.phase) == "closed")
+    assert closed.summary.endswith(": a new regime, which is normal from now on")
+
+
+def test_no_regime_is_accepted_before_the_row_that_is_given_for_it() -> None:
+    long = Long(accept_rows=50)
+    due = long.episodes.accepts_from("p", 1)
+    assert due == 1 + 50
+    while not long.accepted:
+        long.off(3.0)
+        assert long.episodes.accepts_from("p", long.row + 1) >= due or long.accepted
+    assert long.row == due
+
+
+def test_another_incident_goes_on_when_a_regime_is_normal() -> None:
+    long = Long(accept_rows=REGIME).off(*[3.0] * (REGIME - 4)).off(*[3.0] * 6, flow=1.5)
+    assert long.accepted == [(1 + REGIME, ["Pressure"])]
+    assert long.episodes.subjects("p", AlertKind.DEVIATION)[0] == "Flow"

@@ -10,11 +10,25 @@ import pytest
 from daemon.detector import Evidence, Windows
 from daemon.domain import (
     SECOND_NS,
+    AlarmPolicy,
+    AlertEvent,
     AlertKind,
     ScoredRow,
 )
 from tests.fakes import CentreDetector
-from tests.stream.pipelines import CENTRE, SPEC, feed, make, numbered, replace_values, steady, steps, told
+from tests.stream.pipelines import (
+    CENTRE,
+    HOUR_NS,
+    SPEC,
+    feed,
+    make,
+    numbered,
+    replace_values,
+    steady,
+    steps,
+    told,
+    wide,
+)
 
 
 def test_each_unknown_condition_opens_one_episode_that_closes_when_it_is_over() -> None:
@@ -110,3 +124,33 @@ def test_a_window_that_the_model_fails_on_is_counted_and_affects_no_other(size: 
     assert results[0].keys() - results[1].keys() == lost
     assert all(results[0][row] == said for row, said in results[1].items() if row[0] != "p2")
     assert pipeline.dropped == Counter(model_failed=4)
+
+
+def test_what_becomes_normal_does_not_depend_on_chunks_or_polls() -> None:
+    """Rows of an hour; ``a`` is off for good, and ``b`` comes later."""
+    spec = replace(SPEC, period_ns=HOUR_NS, silent_after_ns=HOUR_NS * 1_000, max_gap_ns=HOUR_NS * 1_000)
+    detector = CentreDetector(spec.sensors, pace=0.5, threshold=100.0)
+    policy = AlarmPolicy(refractory=2, accept_rows=40)
+    readings = numbered(
+        [
+            wide(3_600.0 * hour, 5.0 if hour > 5 else 0.0, 9.0 if 70 < hour < 90 else 0.1 * (hour % 3))
+            for hour in range(120)
+        ]
+    )
+
+    def run(size: int) -> list[AlertEvent]:
+        pipeline = make(spec, detector, policy, drift_interval_ns=HOUR_NS * 10_000, scores=False)
+        outputs = [o for at in range(0, 120, size) for o in feed(pipeline, readings[at : at + size])]
+        outputs += feed(pipeline, [], ended=True)
+        return [o for o in outputs if isinstance(o, AlertEvent)]
+
+    whole = run(120)
+    accepted = [e for e in whole if e.regime is not None and e.regime.accepted]
+    assert [list(e.sensors) for e in accepted] == [["a"]]
+    later = [e for e in whole if e.row_ns > accepted[0].row_ns]
+    assert [(str(e.phase), list(e.sensors)) for e in later if str(e.phase) != "updated"] == [
+        ("opened", ["b"]),
+        ("closed", ["b"]),
+    ]
+    for size in (1, 7, 50):
+        assert [repr(e) for e in run(size)] == [repr(e) for e in whole]

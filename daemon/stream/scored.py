@@ -1,0 +1,136 @@
+"""What was made of windows that a model scored: the evidence behind alerts, and the rows of the scores topic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from daemon.detector import Detector, Evidence, Verdicts
+from daemon.domain import (
+    Floats,
+    Ints,
+    Mask,
+    PartScore,
+    ScoredRow,
+)
+from daemon.stream.alert_messages import ScoredEvidence
+from daemon.stream.attribution import SensorEvidence
+from daemon.stream.chunk_windows import WindowedRows
+from daemon.stream.deviation import SustainedRow
+from daemon.stream.windowing import NO_RECORD
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ScoredWindows:
+    """Those of them that a score was due for; V verdicts."""
+
+    chunk: WindowedRows
+    windows: Ints  # (V,)
+    rows: Ints  # (V,)
+    evidence: Evidence
+    verdicts: Verdicts
+    stream: str
+    detector: Detector
+    ignored: Mask  # (C,) the sensors that are no evidence
+
+    def sustained_row(self, j: int) -> SustainedRow:
+        """The sustained evidence of the ``j``-th scored row; none of a model that does not look for deviations."""
+        i, sustained = int(self.rows[j]), self.verdicts.sustained
+        nothing = np.zeros(len(self.evidence.residual[j]))
+        return SustainedRow(
+            int(self.chunk.rows.rows[i]),
+            nothing if sustained is None else sustained.opening[j],
+            nothing if sustained is None else sustained.closing[j],
+            np.where(np.isfinite(self.evidence.residual[j]), self.chunk.rows.values[i], np.nan),
+            self.evidence.expected[j],
+        )
+
+    def evidence_of(self, j: int) -> ScoredEvidence:
+        """What an alert would say of the ``j``-th scored row."""
+        detector, chunk, verdicts = self.detector, self.chunk, self.verdicts
+        assert chunk.windows.scaled is not None
+        i, w = int(self.rows[j]), int(self.windows[j])
+        window, rows = chunk.windows.scaled[w], chunk.rows
+        scores: dict[str, PartScore] = {}
+        for name in ("reconstruction", "kl", "point"):
+            value = float(getattr(verdicts, name)[j])
+            if value == value:
+                scores[name] = PartScore(
+                    value, detector.part_thresholds[name], float(getattr(verdicts, f"p_{name}")[j])
+                )
+        score = float(verdicts.score[j])
+        scores["combined"] = PartScore(score, detector.threshold)
+        jump, largest = verdicts.jump, 0.0
+        if jump is not None:
+            largest = float(np.fmax.reduce(jump[j], initial=0.0))
+            scores["jump"] = PartScore(largest, 1.0)
+        first_offset = int(chunk.first_offsets[w])
+        return ScoredEvidence(
+            int(rows.rows[i]),
+            score,
+            scores,
+            SensorEvidence.read(
+                verdicts.error[j],
+                self.evidence.residual[j],
+                window,
+                rows.values[i],
+                np.where(self.ignored, np.nan, self.evidence.expected[j]),
+                None if jump is None or score > detector.threshold else jump[j],
+            ),
+            _unobserved_share(window, 0 if chunk.held_in_window is None else int(chunk.held_in_window[i])),
+            first_offset if first_offset < NO_RECORD else int(rows.offsets[i]),
+            int(rows.last_offsets[i]),
+            verdict=partial(self._cause, window, rows.conditions[i], verdicts, j),
+            jump=largest,
+        )
+
+    def _cause(
+        self, window: Floats, condition: str, verdicts: Verdicts, j: int, before: Floats, shares: Floats
+    ) -> str | None:
+        """What kind of cause the model sees in the ``j``-th window; see ``Detector.verdict``."""
+        offsets = verdicts.offsets
+        if offsets is None:
+            return None
+        try:
+            return self.detector.verdict(window, condition, offsets[j], before, shares)
+        except Exception:  # noqa: BLE001 - see the module; an alert is due all the same
+            return None
+
+    def scored_rows(self, times: Ints, firing: Mask) -> list[ScoredRow]:
+        """The scores of every row that was judged."""
+        verdicts, assets = self.verdicts, self.chunk.rows.assets
+        columns = [
+            times,
+            verdicts.score,
+            verdicts.reconstruction,
+            verdicts.kl,
+            verdicts.point,
+            verdicts.elbo,
+            firing,
+            verdicts.static_score,
+        ]
+        return [
+            ScoredRow(
+                self.stream,
+                assets[i],
+                time_ns,
+                score,
+                reconstruction,
+                kl,
+                point,
+                elbo,
+                alarm,
+                self.detector.version,
+                static,
+            )
+            for i, time_ns, score, reconstruction, kl, point, elbo, alarm, static in zip(
+                self.rows.tolist(), *(column.tolist() for column in columns), strict=True
+            )
+        ]
+
+
+def _unobserved_share(window: Floats, held: int) -> float:
+    """The share of a window's cells (L, C) that are missing or held."""
+    return float(1.0 - np.isfinite(window).mean()) + held / window.size
