@@ -28,6 +28,7 @@
     stream/judge.py               asks the model (detector.py; model/detector.py implements it) and scores
     stream/alerts.py              opens, updates and closes episodes with the state machine of alarm.py,
       stream/deviation.py         and those of sensors that are off by little for long
+    stream/trend.py               keeps the means of days, and opens those of sensors that move from day to day
     runtime/committing.py         commits the outputs, the snapshots (stream/recovery.py) and the offset together
     adapters/kafka/transactions.py   encodes the outputs (stream/encoding.py), writes all of it in one transaction
 

@@ -1,8 +1,7 @@
 """The domain: the values that pass between the parts of the program, without behaviour.
 
-In this order: array types and time; the description of a stream and the settings of its model and alarms;
-input (records, readings, why a record is rejected); output (alerts, imputed rows, scores, drift, dead
-letters); and what a source delivers and takes back (assignments, polled records, positions, state records).
+In this order: array types and time; a stream and the settings of its model and alarms; input (records, readings);
+output (alerts, imputed rows, scores, drift, dead letters); what a source delivers and takes back.
 
 Conventions: shape letters are B windows, L steps of a window, C sensors, Z latents, S window lengths
 (shortest first). Instants inside the core are integer nanoseconds since the epoch (``*_ns``), because they
@@ -468,6 +467,7 @@ class AlertEvent:
     last_offset: int = -1
     clock_offset_ns: int | None = None  # of a skewed clock: how far it is ahead of the fleet's
     verdict: str | None = None  # the kind of cause, where such verdicts are reliable enough
+    per_day: float | None = None  # of a slow trend, when it opens
     unread: Mapping[str, int] = field(default_factory=dict)  # of a silent sensor: lost values, by fault
 
 

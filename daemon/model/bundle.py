@@ -39,10 +39,11 @@ from daemon.model.scaler import Scaler
 from daemon.model.soundness import concerns
 from daemon.model.sustained import SustainedLimits
 from daemon.model.synthesis import PriorSeries, Selection, Series, Synthesis, Walk
+from daemon.model.trend import TrendLimits
 from daemon.model.vae import VAE
 from daemon.writing import current, replacing_folder
 
-FORMAT = 3
+FORMAT = 4
 MANIFEST, WEIGHTS = "manifest.json", "weights.safetensors"
 LARGEST_MANIFEST = 64 << 20
 LARGEST_WEIGHTS = 1 << 30
@@ -87,6 +88,7 @@ class Bundle:
     drift: DriftReference
     longest_constant: Ints
     sustained: SustainedLimits | None = None  # None: deviations are not looked for
+    trend: TrendLimits | None = None  # None: nor are slow trends, or training had too few days
     facts: Mapping[str, Any] = field(default_factory=dict)
     extras: Mapping[str, np.ndarray] = field(default_factory=dict)
 
@@ -112,6 +114,7 @@ class Bundle:
             drift=self.drift,
             imputation=self.imputation,
             sustained=self.sustained,
+            trend=self.trend,
         )
 
     @property
@@ -189,6 +192,8 @@ class Bundle:
         arrays.update({f"calibration.{k}": v for k, v in self.calibration.arrays().items()})
         if self.sustained is not None:
             arrays.update({f"sustained.{k}": v for k, v in self.sustained.arrays().items()})
+        if self.trend is not None:
+            arrays.update({f"trend.{k}": v for k, v in self.trend.arrays().items()})
         arrays.update({f"drift.{k}": getattr(self.drift, k) for k in _DRIFT_ARRAYS})
         arrays["longest_constant"] = self.longest_constant
         arrays.update({f"extras.{k}": v for k, v in self.extras.items()})
@@ -207,6 +212,7 @@ class Bundle:
             else {"hidden": list(vae.hidden), "latent": vae.latent, "labels": list(vae.labels)},
             "calibration": self.calibration.facts(),
             "sustained": None if self.sustained is None else self.sustained.facts(),
+            "trend": None if self.trend is None else self.trend.facts(),
             "drift": {k: _number(getattr(self.drift, k)) for k in ("latent_threshold", "residual_threshold")},
             "facts": dict(self.facts),
             "weights": {"sha256": hashlib.sha256(weights).hexdigest(), "bytes": len(weights)},
@@ -369,6 +375,9 @@ def _rebuild(manifest: Manifest, arrays: dict[str, np.ndarray]) -> Bundle:
         sustained=None
         if manifest.sustained is None
         else SustainedLimits.of(under("sustained."), msgspec.to_builtins(manifest.sustained)),
+        trend=None
+        if manifest.trend is None
+        else TrendLimits.of(under("trend."), msgspec.to_builtins(manifest.trend)),
         facts=manifest.facts,
         extras=under("extras."),
     )

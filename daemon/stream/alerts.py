@@ -143,9 +143,8 @@ class EpisodeStart:
     severity: Severity = Severity.WARNING
     clock_offset_ns: int | None = None  # of a skewed clock, how far it is ahead of the fleet's
     unread: Mapping[str, int] = field(default_factory=dict)  # of a silent sensor, see ``AlertEvent``
-    contributors: Sequence[
-        Contributor
-    ] = ()  # of a drift; those of scored episodes follow from their evidence
+    contributors: Sequence[Contributor] = ()  # of a drift or trend; others follow from evidence
+    per_day: float | None = None  # of a trend, see ``AlertEvent``
 
 
 @dataclass(frozen=True, slots=True)
@@ -487,7 +486,7 @@ class Episodes:
         known.open[(kind, sensor)] = episode
         event = self._message(episode, asset, Phase.OPENED, evidence, model, calibration)
         event = replace(event, clock_offset_ns=start.clock_offset_ns, unread=dict(start.unread))
-        event = replace(event, contributors=start.contributors or event.contributors)
+        event = replace(event, contributors=start.contributors or event.contributors, per_day=start.per_day)
         return replace(event, summary=summary(event))
 
     def _place_of(self, kind: AlertKind) -> tuple[object, ...]:
@@ -506,7 +505,7 @@ class Episodes:
         """The message of an episode that the row of ``evidence`` causes."""
         period = self.spec.period_ns
         row_ns = evidence.row * period
-        scored = episode.kind in (AlertKind.ANOMALY, AlertKind.DEVIATION)
+        scored = episode.kind in (AlertKind.ANOMALY, AlertKind.DEVIATION) and episode.sensor is None
         event = AlertEvent(
             stream=self.spec.name,
             asset=asset,

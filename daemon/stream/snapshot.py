@@ -309,6 +309,7 @@ class AssetState(msgspec.Struct, frozen=True, array_like=True):
     held: bytes  # (L,) of a stream whose values are held: the held cells of row r at r modulo L
     unread_noted: list[tuple[int, int, str, int]]  # row, sensor as received, fault, cells; of rows that wait
     unread_counts: list[tuple[int, str, int]]  # sensor as received, fault, cells since its last number
+    days: bytes  # (1 + 2C + D (1 + C),) the day, its sums and counts, and the D days before (``trend.TrendMonitor``)
 
     @property
     def unread(self) -> UnreadState:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from daemon.documents import counted
-from daemon.domain import SECOND_NS, AlertEvent, AlertKind, PartScore, Phase, iso
+from daemon.domain import DAY_NS, SECOND_NS, AlertEvent, AlertKind, PartScore, Phase, iso
 
 
 def number(value: float | None) -> str:
@@ -43,6 +43,21 @@ def averages(event: AlertEvent) -> str:
     )
 
 
+def trend(event: AlertEvent) -> str:
+    """How a sensor moves from day to day, and for how long it has."""
+    since = iso(event.onset_ns)
+    if event.per_day is None:
+        return f"{event.asset}: {event.sensor} moved against what the other sensors imply since {since}"
+    verb = "rises" if event.per_day > 0 else "falls"
+    others = [c.sensor for c in event.contributors if c.sensor != event.sensor][:2]
+    beside = f" (or {', '.join(others)} against it)" if others else ""
+    days = round((event.row_ns - event.onset_ns) / DAY_NS)
+    return (
+        f"{event.asset}: {event.sensor} {verb} by {number(abs(event.per_day))} a day against what the other sensors"
+        f" imply{beside}, for {days} d, since {since}"
+    )
+
+
 def summary(event: AlertEvent) -> str:
     """What has happened, to which asset or sensor, and since when."""
     when = iso(event.onset_ns)
@@ -67,6 +82,8 @@ def summary(event: AlertEvent) -> str:
             text = f"the readings of {event.stream} have drifted from what the model learned, since {when}"
             if event.contributors:
                 text += f": {averages(event)}"
+        case AlertKind.DEVIATION if event.sensor is not None:
+            text = trend(event)
         case AlertKind.DEVIATION:
             verb = "deviated" if event.phase is Phase.CLOSED else "deviates"
             text = f"{event.asset} {verb} since {when}: {averages(event)}".rstrip(" :")

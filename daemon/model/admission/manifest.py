@@ -62,6 +62,12 @@ class DriftThresholds(msgspec.Struct, frozen=True):
     residual_threshold: Number | None
 
 
+class TrendFacts(msgspec.Struct, frozen=True):
+    """See ``trend.TrendLimits.facts``."""
+
+    limit: Annotated[float, Meta(gt=0.0)]
+
+
 class WeightsFact(msgspec.Struct, frozen=True):
     """The hash of the weights that belong to a manifest."""
 
@@ -113,6 +119,7 @@ class Manifest(msgspec.Struct, frozen=True):
     vae: PathShape | None
     calibration: CalibrationFacts
     sustained: SustainedFacts | None  # None: deviations are not looked for
+    trend: TrendFacts | None  # None: slow trends are not looked for
     drift: DriftThresholds
     facts: dict[str, Any]
     weights: WeightsFact
