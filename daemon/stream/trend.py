@@ -17,6 +17,7 @@ import numpy as np
 
 from daemon.detector import Detector, SlowTrends
 from daemon.domain import DAY_NS, AlertKind, Contributor, Floats, Ints, Mask, Output, StreamSpec
+from daemon.grouping import by_slot
 from daemon.stream.alerts import Episodes, EpisodeStart
 from daemon.stream.assets import AssetTable
 from daemon.stream.batches import RowBatch
@@ -87,32 +88,46 @@ class TrendMonitor:
             detector: the model in force; None: days are kept, and not judged.
         """
         outputs: list[Output] = []
-        C, day = len(self.spec.sensors), rows.rows * self.spec.period_ns // DAY_NS
-        trending = np.zeros(len(rows), bool)
-        order = np.argsort(rows.slots, kind="stable")  # each asset's rows in their order
-        keys = np.stack([rows.slots[order], day[order]])
-        begins = (
-            np.flatnonzero(np.concatenate([[True], (np.diff(keys) != 0).any(0)])).tolist()
-            if len(order)
-            else []
-        )
-        for begin, end in zip(begins, [*begins[1:], len(order)], strict=True):
-            mine = order[begin:end]
-            slot, number, asset = int(rows.slots[mine[0]]), int(day[mine[0]]), rows.assets[mine[0]]
-            state = self._states[slot]
-            if number > state[0]:
+        slots = rows.slots
+        day = rows.rows * self.spec.period_ns // DAY_NS
+        trending = self._trending(rows)
+        present = np.isfinite(rows.values) & ~explained[:, None]
+        terms = np.concatenate([np.where(present, rows.values, 0.0), present], axis=1)
+        for number in np.unique(day).tolist():
+            which = np.flatnonzero(day == number)
+            begins = which[self._states[slots[which], 0] < number]
+            for i in begins[np.unique(slots[begins], return_index=True)[1]].tolist():
+                slot, asset = int(slots[i]), rows.assets[i]
                 self._end_day(slot)
-                if state[0] and detector is not None:
-                    row = int(rows.rows[mine[0]])
-                    outputs += self._judge(asset, slot, row, detector)
-                state[0] = number
-            if number == state[0]:
-                values = rows.values[mine[~explained[mine]]]
-                present = np.isfinite(values)
-                _accumulate(state[1 : 1 + C], np.where(present, values, 0.0))
-                state[1 + C : 1 + 2 * C] += present.sum(0)
-            trending[mine] = bool(self._open(asset))
+                if self._states[slot, 0] and detector is not None:
+                    outputs += self._judge(asset, slot, int(rows.rows[i]), detector)
+                    later = np.arange(len(rows)) >= i
+                    trending[later & (slots == slot)] = bool(self._open(asset))
+                self._states[slot, 0] = number
+            self._accumulate(slots[which], terms[which])
         return outputs, trending
+
+    def _accumulate(self, slots: Ints, terms: Floats) -> None:
+        """Add values and counts (B, 2C) to the sums of their assets' days.
+
+        Each asset's rows one after the other: how they came in chunks must not show in the last bit.
+        """
+        sums = self._states[:, 1 : 1 + terms.shape[1]]
+        if (slots == slots[0]).all():
+            terms[0] += sums[slots[0]]
+            sums[slots[0]] = terms.sum(0)  # numpy adds rows in their order
+            return
+        rounds = by_slot(slots).occurrence
+        for i in range(int(rounds.max()) + 1):
+            some = rounds == i
+            sums[slots[some]] += terms[some]
+
+    def _trending(self, rows: RowBatch) -> Mask:
+        """(R,) the rows of assets with a trend, as it was before them."""
+        named = {asset for asset in set(rows.assets) & self._episodes.assets.keys() if self._open(asset)}
+        if not named:
+            return np.zeros(len(rows), bool)
+        return np.array([asset in named for asset in rows.assets], bool)
 
     def _end_day(self, slot: int) -> None:
         """The day's mean joins those before, and the next day begins."""
@@ -160,13 +175,6 @@ class TrendMonitor:
             per_day=float(now.per_day[leading]),
         )
         return outputs + list(self._episodes.open_unscored(asset, start, row, detector.version))
-
-
-def _accumulate(total: Floats, terms: Floats) -> None:
-    """Add terms (B, C) to ``total`` (C,), one after the other: how rows came in chunks must not show."""
-    if len(terms):
-        terms[0] += total
-        total[:] = terms.sum(0) if terms.shape[1] > 1 else np.cumsum(terms, 0)[-1]
 
 
 def _trends(days: Floats, detector: Detector) -> SlowTrends | None:

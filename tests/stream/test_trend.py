@@ -120,4 +120,7 @@ def test_days_outlive_a_restart_and_a_gap() -> None:
     assert take_over(second, snapshots(first))
     found += run(second, readings[80:], first=80)
     assert in_order(found) == in_order(whole)
+    alone = make(HOURLY, DETECTOR)
+    run(alone, list(readings), 5)
+    assert alone.parts.trend.snapshot(0) == second.parts.trend.snapshot(0)
     assert trends(whole) == [(13, "opened", "a")]
