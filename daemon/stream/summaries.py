@@ -47,7 +47,8 @@ def trend(event: AlertEvent) -> str:
     """How a sensor moves from day to day, and for how long it has."""
     since = iso(event.onset_ns)
     if event.per_day is None:
-        return f"{event.asset}: {event.sensor} moved against what the other sensors imply since {since}"
+        verb = "moved" if event.phase is Phase.CLOSED else "moves"
+        return f"{event.asset}: {event.sensor} {verb} against what the other sensors imply since {since}"
     verb = "rises" if event.per_day > 0 else "falls"
     others = [c.sensor for c in event.contributors if c.sensor != event.sensor][:2]
     beside = f" (or {', '.join(others)} against it)" if others else ""

@@ -165,6 +165,8 @@ class TrendMonitor:
         lasting = now.ratio > 1.0 if before is None else (now.ratio > 1.0) & (before.ratio > 1.0)
         if before is None or not lasting.any() or self._open(asset):
             return outputs
+        if self._episodes.under_maintenance(asset, row):
+            return outputs
         named = _contributors(sensors, days, now)
         leading = sensors.index(named[0].sensor)
         start = EpisodeStart(

@@ -321,11 +321,12 @@ def _deviation_fault(packed: bytes, newest: int, sensors: int) -> str | None:
 
 
 def _episode_fault(episode: EpisodeState, spec: StreamSpec) -> str | None:
-    of_sensor = episode.kind in (AlertKind.SENSOR_SILENT, AlertKind.SENSOR_STUCK)
+    trend = episode.kind is AlertKind.DEVIATION and episode.sensor is not None  # see ``trend``
+    of_sensor = trend or episode.kind in (AlertKind.SENSOR_SILENT, AlertKind.SENSOR_STUCK)
     if of_sensor and episode.sensor not in spec.sensors:
         return f"an episode of sensor {str(episode.sensor)[:50]!r}, which there is not"
     if (
-        episode.kind in (AlertKind.ANOMALY, AlertKind.DEVIATION, AlertKind.ASSET_SILENT, AlertKind.DRIFT)
+        episode.kind in (AlertKind.ANOMALY, AlertKind.ASSET_SILENT, AlertKind.DRIFT)
         and episode.sensor is not None
     ):
         return f"an episode of kind {episode.kind} that names a sensor"

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from daemon.domain import DAY_NS, AlertKind, Floats, Output
+from daemon.domain import DAY_NS, AlertKind, Floats, Output, StateRecord
 from daemon.stream.pipeline import Pipeline
 from daemon.stream.snapshot import unpack_floats
 from daemon.stream.trend import KEPT
@@ -115,10 +115,16 @@ def test_days_outlive_a_restart_and_a_gap() -> None:
     readings = days(np.arange(6.0))
     whole = run(make(HOURLY, DETECTOR), list(readings))
     first = make(HOURLY, DETECTOR)
-    found = run(first, readings[:80])
+    found, saved = list[Output](), dict[bytes, StateRecord]()
+    for at in range(0, 80, 10):
+        found += run(first, readings[at : at + 10], first=at)
+        saved |= {record.key: record for record in snapshots(first)}
+    replay_from = first.parts.ledger.replay_from(80)
+    assert 0 < replay_from <= 80
     second = make(HOURLY, DETECTOR, publish_from=80)
-    assert take_over(second, snapshots(first))
-    found += run(second, readings[80:], first=80)
+    assert take_over(second, list(saved.values()))
+    second.offset = replay_from
+    found += run(second, readings[replay_from:], first=replay_from)
     assert in_order(found) == in_order(whole)
     alone = make(HOURLY, DETECTOR)
     run(alone, list(readings), 5)
