@@ -10,7 +10,7 @@ follow it. What tells it from weather and load is its relation to the other sens
 * **Slope.** The median of the slopes of all pairs of days (Theil 1950, Sen 1968), over the newest 5, 9 and 14 days; so
   a day with a fault does not make one. Up to the slope that training itself had (a *habit*: the season) it does
   not count, whether it goes on or stops. In units of what days scatter, each span's is divided by its own standard
-  error, and the largest counts. A span of which a step makes most of the change does not count.
+  error, and the largest counts. A span that one step fits better than a line does not count.
 * **Limit.** Both replays of the training days (``calibration``) must stay below: as relations fitted on the other four
   fifths of the time leave them, and as the deployed one does. They hold few spans that do not overlap, so the limit
   lies half as high again as their largest value, and no lower than a quantile of Student's t.
@@ -44,8 +44,6 @@ OWN_PART = 0.5
 themselves move so, by this part of it at least."""
 RIDGE = 1e-4
 """Of the variance of a sensor. More would leave what sensors share in the residual of one of them."""
-JUMP = 0.5
-"""The share of a span's change that may come from one day to the next: a step has all of it there."""
 LEAST_SIGMA = 1e-3
 """Of a sensor that stands still, in units of its scale."""
 
@@ -173,7 +171,7 @@ class TrendLimits:
             k, e = days[which], residual[which]
             slope = _slope(k, e)
             beyond = np.maximum(slope - up, 0.0) + np.minimum(slope - down, 0.0)
-            beyond[np.abs(np.diff(e, axis=0)).max(0) > JUMP * np.abs(slope) * (k[-1] - k[0])] = 0.0
+            beyond[is_step(k, e)] = 0.0
             change = slope * self.relation.scale
             if rules is not None:
                 beyond[rules.ignored | (rules.above & (slope < 0)) | (rules.below & (slope > 0))] = 0.0
@@ -211,6 +209,17 @@ def _slope(days: Floats, values: Floats) -> Floats:
     """(C,) median of the slopes of all pairs of days (D,) of values (D, C), per day."""
     i, j = np.triu_indices(len(days), 1)
     return np.asarray(np.median((values[j] - values[i]) / (days[j] - days[i])[:, None], axis=0))
+
+
+def is_step(days: Floats, values: Floats) -> Mask:
+    """(C,) whether two levels leave smaller squares of values (D, C) than a line does."""
+    k, v = (days - days.mean())[:, None], values - values.mean(0)
+    total = (v**2).sum(0)
+    line = total - (k * v).sum(0) ** 2 / (k**2).sum()
+    before = np.arange(1, len(days))[:, None]
+    # A level's squares are what its own mean takes off; the sums of both levels are opposite.
+    gained = v.cumsum(0)[:-1] ** 2 * (1.0 / before + 1.0 / (len(days) - before))
+    return np.asarray(total - gained.max(0) < line)
 
 
 def _detrended(days: Floats, values: Floats, slope: Floats) -> Floats:

@@ -162,10 +162,9 @@ class TrendMonitor:
                 outputs += self._episodes.close_unscored(
                     asset, AlertKind.DEVIATION, sensor, row, detector.version
                 )
-        lasting = now.ratio > 1.0 if before is None else (now.ratio > 1.0) & (before.ratio > 1.0)
-        if before is None or not lasting.any() or self._open(asset):
+        if before is None or not ((now.ratio > 1.0) & (before.ratio > 1.0)).any():
             return outputs
-        if self._episodes.under_maintenance(asset, row):
+        if self._open(asset) or self._episodes.under_maintenance(asset, row):
             return outputs
         named = _contributors(sensors, days, now)
         leading = sensors.index(named[0].sensor)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from daemon.domain import DAY_NS, SECOND_NS, Floats, Segment, StreamSpec
 from daemon.mapping import AlertRule, Direction
 from daemon.model.rules import AlertRules
-from daemon.model.trend import TrendLimits
+from daemon.model.trend import TrendLimits, is_step
 
 SENSORS = ("load", "oil", "outlet", "constant")
 SPEC = StreamSpec("compressors", SENSORS, period_ns=600 * SECOND_NS)
@@ -157,3 +157,18 @@ def test_limits_are_read_back_from_a_bundle() -> None:
     assert one is not None
     assert other is not None
     np.testing.assert_array_equal(one.ratio, other.ratio)
+
+
+@given(st.integers(5, 14), st.integers(0, 1_000))
+def test_a_step_is_what_two_levels_fit_better_than_a_line(days: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    k = np.sort(rng.choice(20, days, replace=False)).astype(float)
+    values = rng.standard_normal((days, 2)) + np.stack([k * rng.normal(), (k > 10) * rng.normal()], 1)
+    for c in range(2):
+        line = np.polyfit(k, values[:, c], 1, full=True)[1][0]
+        steps = [
+            ((part - part.mean()) ** 2).sum() + ((rest - rest.mean()) ** 2).sum()
+            for part, rest in ((values[:i, c], values[i:, c]) for i in range(1, days))
+        ]
+        if abs(min(steps) - line) > 1e-6:
+            assert is_step(k, values)[c] == (min(steps) < line)
