@@ -30,6 +30,7 @@
       stream/deviation.py         and for sensors that are off by little for long
       stream/incident.py          what belongs together is one alert
       stream/alert_messages.py    what it says; its sentence is in stream/summaries.py
+    stream/trend.py               keeps the means of days, and opens those of sensors that move from day to day
     runtime/committing.py         commits the outputs, the snapshots (stream/recovery.py) and the offset together
     adapters/kafka/transactions.py   encodes the outputs (stream/encoding.py), writes all of it in one transaction
 

@@ -166,6 +166,16 @@ class SustainedVerdicts:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class SlowTrends:
+    """How each sensor has moved from day to day against what the others imply. All (C,)."""
+
+    ratio: Floats  # share of the limit: above 1 it is no habit and no chance
+    per_day: Floats  # in the sensor's unit
+    since: Ints  # number of the first day that shows it
+    agrees: Mask  # whether its readings themselves move so; else it is rather the others that do
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Verdicts:
     """Calibrated scores of each window, NaN where ``scorable`` is False. All (B,) unless said."""
 
@@ -254,6 +264,15 @@ class Detector(Protocol):
 
     def infer(self, windows: Windows) -> Evidence:
         """The evidence of every window on its own. Pure; the costly step."""
+        ...
+
+    def slow_trends(self, days: Ints, means: Floats) -> SlowTrends | None:
+        """How sensors move from day to day; None: too few days, or the model does not tell.
+
+        Args:
+            days: (D,) their numbers since the epoch, ascending.
+            means: (D, C) raw, of the rows that no episode explains; NaN where too few.
+        """
         ...
 
     def fresh_baseline(self, asset: str) -> Floats:

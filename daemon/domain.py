@@ -1,8 +1,7 @@
 """The domain: the values that pass between the parts of the program, without behaviour.
 
-In this order: array types and time; the description of a stream and the settings of its model and alarms;
-input (records, readings, why a record is rejected); output (alerts, imputed rows, scores, drift, dead
-letters); and what a source delivers and takes back (assignments, polled records, positions, state records).
+In this order: array types and time; a stream and the settings of its model and alarms; input (records, readings);
+output (alerts, imputed rows, scores, drift, dead letters); what a source delivers and takes back.
 
 Conventions: shape letters are B windows, L steps of a window, C sensors, Z latents, S window lengths
 (shortest first). Instants inside the core are integer nanoseconds since the epoch (``*_ns``), because they
@@ -435,6 +434,7 @@ class AlertEvent:
     verdict: str | None = None  # the kind of cause, where such verdicts are reliable enough
     unread: Mapping[str, int] = field(default_factory=dict)
     """Of a silent sensor, when it opens: the values that came since the last number and gave none, by fault."""
+    per_day: float | None = None  # of a slow trend, when it opens
     kinds: Sequence[AlertKind] = ()  # all that joined it so far, in their order
     sensors: Sequence[str] = ()  # likewise
     parts: Sequence[AlertPart] = ()  # what is open at this row

@@ -11,6 +11,7 @@ from daemon.detector import (
     DriftReference,
     Evidence,
     Scaling,
+    SlowTrends,
     SustainedVerdicts,
     Verdicts,
     Windows,
@@ -50,6 +51,8 @@ class CentreDetector:
     """Of each sensor's mean distance from the centre: it deviates above 2, down to 1. 0: nothing deviates."""
     sentinels: tuple[tuple[int, float], ...] = ()
     """Sensors, each with a number that stands for no value."""
+    trend: float = 0.0
+    """A sensor's mean that moves by more a day has a slow trend; 0: none has."""
 
     @property
     def closing(self) -> float:
@@ -103,6 +106,14 @@ class CentreDetector:
             scorable=windows.full & seen.any((1, 2)),
             condition=np.zeros(len(windows), np.int64),
         )
+
+    def slow_trends(self, days: Ints, means: Floats) -> SlowTrends | None:
+        """Beyond the limit from two days on, by as much as a sensor's mean moved in ``trend`` of its unit a day."""
+        if not self.trend or len(days) < 2:
+            return None
+        per_day = (means[-1] - means[0]) / (days[-1] - days[0])
+        ratio = np.nan_to_num(np.abs(per_day) / self.trend)
+        return SlowTrends(ratio, per_day, np.full(len(ratio), days[0]), np.ones(len(ratio), bool))
 
     def fresh_baseline(self, asset: str) -> Floats:
         return np.zeros(1 + 2 * len(self.sensors) if self.pace else 1)

@@ -7,7 +7,8 @@ A window is (L, C) readings: L steps of C sensors. The way of a training and of 
 * parts of a model: ``scaler`` (units), ``pca`` (linear model), ``paths`` and ``vae`` (nonlinear model, trained
   with ``optimiser``), ``conditions`` (usual window of each condition), ``inference`` (the same model, fast);
 * measurement and score: ``reconstruction`` (errors and latents of windows), ``tails`` (value to -log p),
-  ``baseline`` (slow levels), ``calibration`` (one score, and its threshold), ``drift`` (reference of drift);
+  ``baseline`` (slow levels), ``calibration`` (one score, and its threshold), ``drift`` (reference of drift),
+  ``rules`` (what people excused), ``trend`` (slow wear);
 * training: ``cleaning`` and ``screening`` (what of a history is not learned), ``segments`` (how histories are cut),
   ``crossfit``, ``training``, ``soundness`` (checks of the VAE), ``promotion`` (the gate for a retrained model), ``sweep`` (the effect of beta);
 * the result: ``bundle`` (weights and facts under one version), ``admission`` (checks of a bundle's bytes),

@@ -42,6 +42,7 @@ from daemon.model.screening import screening_concerns
 from daemon.model.soundness import concerns
 from daemon.model.sustained import SustainedLimits
 from daemon.model.synthesis import PriorSeries, Selection, Series, Synthesis, Walk
+from daemon.model.trend import TrendLimits
 from daemon.model.vae import VAE
 from daemon.writing import current, replacing_folder
 
@@ -91,6 +92,7 @@ class Bundle:
     longest_constant: Ints
     sustained: SustainedLimits | None = None  # None: deviations are not looked for
     silence: SilenceHabit | None = None  # None: no silence is usual
+    trend: TrendLimits | None = None  # None: nor are slow trends, or training had too few days
     facts: Mapping[str, Any] = field(default_factory=dict)
     extras: Mapping[str, np.ndarray] = field(default_factory=dict)
 
@@ -117,6 +119,7 @@ class Bundle:
             imputation=self.imputation,
             sustained=self.sustained,
             silence=self.silence,
+            trend=self.trend,
         )
 
     @property
@@ -202,6 +205,8 @@ class Bundle:
         arrays.update({f"calibration.{k}": v for k, v in self.calibration.arrays().items()})
         if self.sustained is not None:
             arrays.update({f"sustained.{k}": v for k, v in self.sustained.arrays().items()})
+        if self.trend is not None:
+            arrays.update({f"trend.{k}": v for k, v in self.trend.arrays().items()})
         arrays.update({f"drift.{k}": getattr(self.drift, k) for k in _DRIFT_ARRAYS})
         arrays["longest_constant"] = self.longest_constant
         if self.silence is not None:
@@ -223,6 +228,7 @@ class Bundle:
             "calibration": self.calibration.facts(),
             "sustained": None if self.sustained is None else self.sustained.facts(),
             "silence": None if self.silence is None else {"own": [list(one) for one in self.silence.own]},
+            "trend": None if self.trend is None else self.trend.facts(),
             "drift": {k: _number(getattr(self.drift, k)) for k in ("latent_threshold", "residual_threshold")},
             "facts": dict(self.facts),
             "weights": {"sha256": hashlib.sha256(weights).hexdigest(), "bytes": len(weights)},
@@ -388,6 +394,9 @@ def _rebuild(manifest: Manifest, arrays: dict[str, np.ndarray]) -> Bundle:
         silence=None
         if manifest.silence is None
         else SilenceHabit.of(under("silence."), manifest.silence.own),
+        trend=None
+        if manifest.trend is None
+        else TrendLimits.of(under("trend."), msgspec.to_builtins(manifest.trend)),
         facts=manifest.facts,
         extras=under("extras."),
     )

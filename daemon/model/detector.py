@@ -31,6 +31,7 @@ from daemon.detector import (
     DriftReference,
     Evidence,
     Scaling,
+    SlowTrends,
     SustainedVerdicts,
     Verdicts,
     Windows,
@@ -48,6 +49,7 @@ from daemon.model.calibration import Calibration, Parts
 from daemon.model.reconstruction import Measured, Models
 from daemon.model.repair import LiveWindow, live_verdict
 from daemon.model.sustained import SustainedLimits
+from daemon.model.trend import TrendLimits
 
 CARRY = 0.8
 """Autocorrelation assumed of a residual from row to row when a gap is filled."""
@@ -69,6 +71,7 @@ class BundleDetector:
     imputation: imputation.ImputationParameters | None
     sustained: SustainedLimits | None = None
     silence: SilenceHabit | None = None
+    trend: TrendLimits | None = None
     part_thresholds: Mapping[str, float] = field(init=False)
     _places: Mapping[str, int] = field(init=False)  # of the condition labels
     _condition_levels: Floats = field(init=False)  # (K + 1, P), the last row for unknown labels
@@ -169,6 +172,10 @@ class BundleDetector:
         given = newest[holed]
         value, low, high = (np.where(np.isfinite(given), given, scaler.raw(cells)) for cells in scaled)
         return value, low, high
+
+    def slow_trends(self, days: Ints, means: Floats) -> SlowTrends | None:
+        """See ``daemon.detector.Detector`` and ``trend``."""
+        return None if self.trend is None else self.trend.trends(days, means, self.models.rules)
 
     def offsets(self, baseline: Floats, condition: str) -> Floats:
         """(P,) the log divisors that ``judge`` would use for a window at ``baseline`` (2P + Q,)."""

@@ -63,6 +63,7 @@ from daemon.model.segments import (
 from daemon.model.silence_habit import learn_silence, usual_gaps
 from daemon.model.soundness import Likelihood, active_units, likelihood, linear_part
 from daemon.model.sustained import SensorStatistics, SustainedLimits
+from daemon.model.trend import TrendLimits
 from daemon.model.vae import VAE, TrainingWindows
 
 MOST_WINDOWS = 40_000
@@ -177,6 +178,7 @@ def train(
         longest_constant=longest_constant(history, NEVER),
         sustained=sustained,
         silence=habit,
+        trend=None if target.deviation_budget is None else TrendLimits.fit(history, spec, models.rules),
         facts=facts,
         extras=extras,
     )

@@ -7,8 +7,8 @@ came in polls. ``pipeline`` conducts; its header lists the way of a record.
 * readings to rows: ``ingest`` with ``event_time`` (is the time plausible), ``fleet_clock`` (time of the whole
   fleet), ``grid`` and ``asset_grid`` (rows and watermarks); ``batches`` (many at once), ``chunker``
 * rows to outputs: ``evaluation`` with ``windowing`` and ``chunk_windows`` (windows), ``judge``, ``silence``,
-  ``drift``, ``audit``, ``timekeeping``; ``steps`` (the results)
-* alerts: ``alerts`` (episodes), ``attribution`` (sensors), ``summaries`` (texts), ``identity`` (ids); ``encoding``
+  ``drift``, ``trend``, ``audit``, ``timekeeping``; ``steps`` (the results)
+* alerts: ``alerts`` (episodes), ``attribution`` (sensors), ``severity``, ``summaries`` (texts), ``identity`` (ids); ``encoding``
 * state: ``parts`` (the owners), ``assets`` (slots), ``ledger`` (what snapshots cover), ``model_changes``,
   ``recovery`` and ``snapshot`` (records of state), ``validity`` (their checks)
 """

@@ -237,7 +237,9 @@ class Episodes:
                 if accepted is not None and incident.accepted:
                     known.begin_anew(accepted)
         beyond = bool(row.beyond.any())
-        if not beyond and not any(AlertKind.DEVIATION in one.kinds for one in known.incidents):
+        if not beyond and not any(
+            AlertKind.DEVIATION in one.kinds and not one.slow for one in known.incidents
+        ):
             known.deviation = None
         self._drop_if_inactive(asset, known)
         return beyond and known.has(AlertKind.DEVIATION), events, accepted
@@ -285,7 +287,7 @@ class Episodes:
     def open_unscored(self, asset: str, start: EpisodeStart, row: int, model: str) -> list[AlertEvent]:
         """Open a part that has no score (silence, a stuck sensor ...) at a row, unless it is open."""
         known = self.of(asset)
-        if known.with_part(Part(start.kind, start.sensor)) is not None:
+        if known.with_part(start.part) is not None:
             return []
         names = [start.sensor] if start.kind in JOINING and start.sensor is not None else []
         incident, phase = self._take_in(known, asset, start, names, row)
@@ -295,14 +297,12 @@ class Episodes:
         if start.clock_offset_ns is None and not start.unread and not start.contributors:
             return [event]
         event = replace(event, clock_offset_ns=start.clock_offset_ns, unread=dict(start.unread))
-        event = replace(event, contributors=start.contributors or event.contributors)
+        event = replace(event, contributors=start.contributors or event.contributors, per_day=start.per_day)
         return [replace(event, summary=self._writer.summary(event))]
 
-    def close_unscored(
-        self, asset: str, kind: AlertKind, sensor: str | None, row: int, model: str
-    ) -> list[AlertEvent]:
+    def close_unscored(self, asset: str, part: Part, row: int, model: str) -> list[AlertEvent]:
         """Close such a part at a row, if it is open."""
-        known, part = self.assets.get(asset), Part(kind, sensor)
+        known = self.assets.get(asset)
         incident = None if known is None else known.with_part(part)
         if known is None or incident is None:
             return []
@@ -315,7 +315,7 @@ class Episodes:
         events: list[AlertEvent] = []
         for one in changes:
             if one.start is None:
-                events += self.close_unscored(one.asset, *one.part, one.row, model)
+                events += self.close_unscored(one.asset, one.part, one.row, model)
             else:
                 events += self.open_unscored(one.asset, one.start, one.row, model)
         return events
@@ -329,6 +329,14 @@ class Episodes:
         """Whether a part of this kind is open, whatever it is about."""
         known = self.assets.get(asset)
         return known is not None and known.has(kind)
+
+    def trends(self, asset: str) -> list[str]:
+        """The sensors for whose slow trend an alert is open."""
+        known = self.assets.get(asset)
+        incidents = [] if known is None else known.incidents
+        return [
+            part.sensor for one in incidents for part in one.parts if part.slow and part.sensor is not None
+        ]
 
     def subjects(self, asset: str, kind: AlertKind) -> list[str | None]:
         """What the open parts of this kind are about: sensors, or conditions."""
@@ -394,22 +402,33 @@ class Episodes:
         """The incident that a part joins or opens, and the phase of the message that says so."""
         kind, period = start.kind, self.spec.period_ns
         near = [one.near(start.onset_row, self.spec.window, period) for one in known.incidents]
-        incident, phase = joined_by(known.incidents, kind, names, near), Phase.UPDATED
+        slow, phase = start.part.slow, Phase.UPDATED
+        incident = None if slow else joined_by(known.incidents, kind, names, near)
         if incident is None:
             phase, opened_ns = Phase.OPENED, row * period
-            subject = None if kind is AlertKind.DEVIATION else start.sensor  # others may come to deviate
+            subject = start.sensor
+            if kind is AlertKind.DEVIATION and not slow:
+                subject = None  # others may come to deviate
             named = names[0] if kind is AlertKind.DEVIATION else start.sensor
             incident = Incident(
                 kind,
                 subject,
-                digest(self.spec.name, asset, kind, named, opened_ns, *self._place_of(kind), size=16),
+                digest(
+                    self.spec.name,
+                    asset,
+                    "trend" if slow else kind,
+                    named,
+                    opened_ns,
+                    *self._place_of(kind),
+                    size=16,
+                ),
                 opened_ns,
                 start.onset_row * period,
                 start.severity,
                 row + self.spec.window,
             )
             known.incidents.append(incident)
-        incident.join(Part(kind, start.sensor), start.onset_row, names, start.severity, period)
+        incident.join(start.part, start.onset_row, names, start.severity, period)
         return incident, phase
 
     def _end(

@@ -43,7 +43,7 @@ from daemon.domain import (
 )
 from daemon.stream.alerts import Episodes
 from daemon.stream.event_time import NO_CLOCK
-from daemon.stream.incident import EpisodeStart
+from daemon.stream.incident import EpisodeStart, Part
 from daemon.stream.snapshot import (
     DriftState,
     PartitionState,
@@ -434,7 +434,7 @@ class DriftMonitor:
                 start = EpisodeStart(AlertKind.DRIFT, onset, contributors=named)
                 outputs += self._episodes.open_unscored(stream, start, row, model)
             elif record.verdict == "ok":
-                outputs += self._episodes.close_unscored(stream, AlertKind.DRIFT, None, row, model)
+                outputs += self._episodes.close_unscored(stream, Part(AlertKind.DRIFT), row, model)
         return outputs
 
     def add(

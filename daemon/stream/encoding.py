@@ -166,6 +166,8 @@ def _cloud_event(alert: AlertEvent, now: datetime) -> Json:
         data["verdict"] = alert.verdict
     if alert.clock_offset_ns is not None:
         data["clock"] = {"offset_seconds": alert.clock_offset_ns / SECOND_NS}
+    if alert.per_day is not None:
+        data["trend"] = {"per_day": alert.per_day}
     if alert.unread:
         data["unread"] = dict(sorted(alert.unread.items()))
     if alert.window_start_ns is not None:

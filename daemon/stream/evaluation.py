@@ -1,7 +1,7 @@
 """Takes a chunk of released rows through windows, judge, silence and drift, and makes a ``Step`` of it.
 
 The outputs of a row are emitted in this order: silent sensors, filled cells, anomaly episodes and
-scores, stuck sensors, unknown conditions; between two rows comes the drift of intervals that end there.
+scores, stuck sensors, unknown conditions, slow trends; between two rows comes the drift of intervals that end there.
 """
 
 from __future__ import annotations
@@ -93,6 +93,9 @@ class Evaluation:
         outputs = judgement.outputs
         if judging:
             outputs += parts.judge.unknown_conditions(rows)
+        trends, trending = parts.trend.add(windows.rows, explained, detector if judging else None)
+        outputs += trends
+        explained |= trending
         # After a model change nobody could tell from the records what this model opened or closed.
         parts.ledger.mark(output.asset for output in outputs if type(output) is AlertEvent)
         step = Step(

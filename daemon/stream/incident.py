@@ -9,7 +9,8 @@ A stuck sensor has all of them at once, and an operator one problem. A part that
 
 Any other part is an incident of its own: nothing hides behind an alert that is open. Of an anomaly only the *leading*
 sensors count (see ``attribution``): nearly every sensor has some share in it. The incident is over when all parts
-are. An asset that is silent, a clock, a condition and drift are about no sensor; each is always an incident of its own.
+are. An asset that is silent, a clock, a condition and drift are about no sensor; each is always an incident of its own,
+and so is a slow trend.
 
 **Regimes.** An incident whose sensors that are farthest off have been steady, and off to one side, for ``regime_rows`` is
 a new regime: a set point that was changed for good, or a fault that nobody has repaired. It is said by an update, and
@@ -55,6 +56,7 @@ class Part(NamedTuple):
 
     kind: AlertKind
     sensor: str | None = None  # of an unknown condition, its label
+    slow: bool = False  # a sensor's deviation from day to day (``trend``), beside its sustained one
 
 
 ANOMALY = Part(AlertKind.ANOMALY)
@@ -93,6 +95,11 @@ class Incident:
         return any(part.kind is kind for part in self.parts)
 
     @property
+    def slow(self) -> bool:
+        """Whether it is about a slow trend, which lasts for weeks: nothing joins it, and nothing hides behind it."""
+        return self.kind is AlertKind.DEVIATION and self.sensor is not None
+
+    @property
     def regime(self) -> bool:
         """Whether it has been called a new regime."""
         return AlertKind.REGIME in self.kinds
@@ -101,7 +108,7 @@ class Incident:
     def can_be_regime(self) -> bool:
         """Whether it has open parts with evidence, and none that says that a sensor is broken."""
         kinds = {part.kind for part in self.parts}
-        return bool(kinds & BY_EVIDENCE) and kinds <= BY_EVIDENCE
+        return bool(kinds & BY_EVIDENCE) and kinds <= BY_EVIDENCE and not self.slow
 
     def evidence(self, peaks: PeakEvidence | None) -> PeakEvidence | None:
         """What its anomaly is blamed on, with the peaks of a run that goes on."""
@@ -173,7 +180,7 @@ class Incident:
             state.onset_ns,
             state.severity,
             state.next_update_row,
-            {Part(kind, sensor): row for kind, sensor, row in state.parts},
+            {Part(kind, sensor, slow): row for kind, sensor, slow, row in state.parts},
             list(state.kinds),
             list(state.sensors),
             list(state.leading),
@@ -201,8 +208,8 @@ class AssetEpisodes:
         return next((one for one in self.incidents if part in one.parts), None)
 
     def has(self, kind: AlertKind) -> bool:
-        """Whether a part of this kind is open."""
-        return any(one.has(kind) for one in self.incidents)
+        """Whether a part of this kind is open, slow trends aside."""
+        return any(one.has(kind) for one in self.incidents if not one.slow)
 
     def follow(self, spec: StreamSpec, row: int, sensors: SensorEvidence | None, before: State) -> bool:
         """Take a scored row into the evidence of the anomaly; whether another incident has taken the alarm over.
@@ -323,8 +330,14 @@ class EpisodeStart:
     sensor: str | None = None  # of an unknown condition, its label
     severity: Severity = Severity.WARNING
     clock_offset_ns: int | None = None  # of a skewed clock, how far it is ahead of the fleet's
+    per_day: float | None = None  # of a slow trend, see ``AlertEvent``
     unread: Mapping[str, int] = field(default_factory=dict)  # of a silent sensor, see ``AlertEvent``
-    contributors: Sequence[Contributor] = ()  # of a drift; those of scored parts follow from their evidence
+    contributors: Sequence[Contributor] = ()  # of a drift or trend; others follow from evidence
+
+    @property
+    def part(self) -> Part:
+        """What opens."""
+        return Part(self.kind, self.sensor, self.per_day is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,7 +364,11 @@ def joined_by(
     """
     if kind not in JOINING:
         return None
-    open_ = [(one, close) for one, close in zip(incidents, near, strict=True) if one.kind in JOINING]
+    open_ = [
+        (one, close)
+        for one, close in zip(incidents, near, strict=True)
+        if one.kind in JOINING and not one.slow
+    ]
     wanted = set(names)
     for one, _ in open_:
         if wanted.intersection(one.names):

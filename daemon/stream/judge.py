@@ -40,7 +40,7 @@ from daemon.stream.batches import RowBatch
 from daemon.stream.chunk_windows import WindowedRows
 from daemon.stream.drift import Summands
 from daemon.stream.holding import METHOD
-from daemon.stream.incident import EpisodeStart, UnscoredChange
+from daemon.stream.incident import EpisodeStart, Part, UnscoredChange
 from daemon.stream.model_changes import NO_MODEL
 from daemon.stream.scored import ScoredWindows
 from daemon.stream.windowing import grown
@@ -415,7 +415,7 @@ class Judge:
             opened = episodes.subjects(asset, kind)
             for other in opened:
                 if other != condition or other in known:  # over, or learned meanwhile
-                    outputs += episodes.close_unscored(asset, kind, other, row, self.model)
+                    outputs += episodes.close_unscored(asset, Part(kind, other), row, self.model)
             if condition not in known and condition not in opened:
                 outputs += episodes.open_unscored(asset, EpisodeStart(kind, row, condition), row, self.model)
         return outputs

@@ -24,6 +24,7 @@ from daemon.stream.ledger import Ledger
 from daemon.stream.model_changes import ModelChanges
 from daemon.stream.silence import SilenceMonitor
 from daemon.stream.steps import JudgingState
+from daemon.stream.trend import TrendMonitor
 from daemon.stream.windowing import WindowBuffer
 
 
@@ -59,6 +60,7 @@ class Parts:
     judge: Judge
     silence: SilenceMonitor
     drift: DriftMonitor
+    trend: TrendMonitor
 
     @staticmethod
     def of(
@@ -95,6 +97,7 @@ class Parts:
             Judge(spec, assets, episodes, measured, scores=settings.scores),
             SilenceMonitor(spec, assets, ledger, ingest, episodes),
             DriftMonitor(spec, partition, settings.drift_interval_ns, episodes),
+            TrendMonitor(spec, assets, episodes),
         )
 
     def judging_state(self, asset: str, row: int) -> JudgingState | None:

@@ -122,6 +122,7 @@ class Recovery:
             *parts.derivation.snapshot(slot),
             parts.holding.snapshot(slot),
             *ingest.unread.snapshot(slot),
+            parts.trend.snapshot(slot),
         )
 
     # -------------------------------------------------------------- taking over
@@ -298,6 +299,7 @@ class Recovery:
         parts.derivation.restore(slot, known.counters)
         parts.holding.restore(slot, known.held)
         ingest.unread.restore(slot, known.unread)
+        parts.trend.restore(slot, known.days)
         ingest.guard.restore(slot, asset, known.clock.event_time)
         ingest.clock.restore(slot, known.clock.fleet)
         parts.ledger.restore(asset, slot, known.offset, known.units)

@@ -284,7 +284,7 @@ class SilenceMonitor:
         name, newest = self._assets.name(slot), int(self._grid.newest[slot])
         self._silent.values[slot] = False
         self._ledger.mark([name])
-        return list(self._episodes.close_unscored(name, AlertKind.ASSET_SILENT, None, newest, model))
+        return list(self._episodes.close_unscored(name, Part(AlertKind.ASSET_SILENT), newest, model))
 
     def update_clock_alerts(self, skewed: Ints, righted: Ints, model: str) -> Iterator[Output]:
         """Clocks that are off for good, and clocks that are right again."""
@@ -295,7 +295,7 @@ class SilenceMonitor:
             yield from self._episodes.open_unscored(name, start, newest, model)
         for name, slot in self._by_name(righted):
             newest = int(self._grid.newest[slot])
-            yield from self._episodes.close_unscored(name, AlertKind.CLOCK_SKEW, None, newest, model)
+            yield from self._episodes.close_unscored(name, Part(AlertKind.CLOCK_SKEW), newest, model)
 
     def silent_when_idle(self, idle_ns: int) -> Ints:
         """The assets that are silent as the log stands: where all is idle, elapsed wall time counts.

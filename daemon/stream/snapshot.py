@@ -84,7 +84,7 @@ class IncidentState(msgspec.Struct, frozen=True, array_like=True):
     onset_ns: int
     severity: Severity
     next_update_row: int
-    parts: list[tuple[AlertKind, str | None, int]]
+    parts: list[tuple[AlertKind, str | None, bool, int]]
     kinds: list[AlertKind]
     sensors: list[str]
     leading: list[str]
@@ -320,6 +320,7 @@ class AssetState(msgspec.Struct, frozen=True, array_like=True):
     held: bytes  # (L,) of a stream whose values are held: the held cells of row r at r modulo L
     unread_noted: list[tuple[int, int, str, int]]  # row, sensor as received, fault, cells; of rows that wait
     unread_counts: list[tuple[int, str, int]]  # sensor as received, fault, cells since its last number
+    days: bytes  # (1 + 2C + D (1 + C),) the day, its sums and counts, and the D days before (``trend.TrendMonitor``)
 
     @property
     def unread(self) -> UnreadState:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 
 from daemon.documents import counted
-from daemon.domain import SECOND_NS, AlertEvent, AlertKind, Contributor, PartScore, Phase, iso
+from daemon.domain import DAY_NS, SECOND_NS, AlertEvent, AlertKind, Contributor, PartScore, Phase, iso
 from daemon.stream.deviation import BOTH_WAYS
 
 WORTH_NAMING = 0.5
@@ -69,6 +69,22 @@ def _size(value: float) -> str:
     return f"{float(f'{value:.2g}'):g}"
 
 
+def trend(event: AlertEvent) -> str:
+    """How a sensor moves from day to day, and for how long it has."""
+    since = iso(event.onset_ns)
+    if event.per_day is None:
+        verb = "moved" if event.phase is Phase.CLOSED else "moves"
+        return f"{event.asset}: {event.sensor} {verb} against what the other sensors imply since {since}"
+    verb = "rises" if event.per_day > 0 else "falls"
+    others = [c.sensor for c in event.contributors if c.sensor != event.sensor][:2]
+    beside = f" (or {', '.join(others)} against it)" if others else ""
+    days = round((event.row_ns - event.onset_ns) / DAY_NS)
+    return (
+        f"{event.asset}: {event.sensor} {verb} by {number(abs(event.per_day))} a day against what the other sensors"
+        f" imply{beside}, for {days} d, since {since}"
+    )
+
+
 def summary(event: AlertEvent, *, others: bool = True) -> str:
     """What is unusual, of which asset or sensor, since when and for how long: one sentence.
 
@@ -98,6 +114,8 @@ def summary(event: AlertEvent, *, others: bool = True) -> str:
             text = f"the readings of {event.stream} have drifted from what the model learned, since {when}"
             if event.contributors:
                 text += f": {', '.join(difference(c, others=others) for c in event.contributors[:3])}"
+        case AlertKind.DEVIATION if event.sensor is not None:
+            text = trend(event)
         case _:
             text = f"{event.asset}: {_unusual(event, others)}, since {when}"
             if event.row_ns > event.onset_ns:

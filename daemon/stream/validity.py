@@ -46,6 +46,7 @@ from daemon.stream.snapshot import (
     SequenceState,
     birth_name,
 )
+from daemon.stream.trend import KEPT
 from daemon.stream.windowing import NO_RECORD
 
 FAR = 1 << 62
@@ -124,6 +125,7 @@ def asset_fault(
         or _window_fault(known, spec, units)
         or _grid_fault(known.grid, as_received(spec))
         or _derived_fault(known, spec)
+        or _days_fault(known.days, spec)
         or _unread_fault(known, spec)
         or _sensors_fault(known, spec)
         or (
@@ -172,6 +174,24 @@ def _derived_fault(known: AssetState, spec: StreamSpec) -> str | None:
     if (np.frombuffer(known.held, "<u4") > len(spec.sensors)).any():
         return "held counts more sensors than there are"
     return None
+
+
+def _days_fault(state: bytes, spec: StreamSpec) -> str | None:
+    C = len(spec.sensors)
+    days, rest = divmod(len(state) - 8 * (1 + 2 * C), 8 * (1 + C))
+    if rest or not 0 <= days <= KEPT:
+        return f"days have {len(state)} bytes"
+    numbers = np.frombuffer(state, "<f8")
+    dates = np.concatenate([numbers[1 + 2 * C :: 1 + C], numbers[:1]])
+    if (
+        not (dates == np.floor(dates)).all()
+        or (np.diff(dates) <= 0).any()
+        or not 0 <= dates[0] <= dates[-1] <= FAR
+    ):
+        return "days are not in their order"
+    if not (np.abs(numbers[: 1 + 2 * C]) < LARGEST).all() or (numbers[1 + C : 1 + 2 * C] < 0).any():
+        return "the sums of a day are not finite"
+    return "a day's mean is infinite" if np.isinf(numbers).any() else None
 
 
 def _unread_fault(known: AssetState, spec: StreamSpec) -> str | None:
@@ -303,17 +323,17 @@ def _deviation_fault(packed: bytes, newest: int, sensors: int) -> str | None:
 def _incident_fault(incident: IncidentState, spec: StreamSpec) -> str | None:
     if not incident.parts:
         return "an alert that has nothing open"
-    for kind, sensor, _ in [*incident.parts, (incident.kind, incident.sensor, 0)]:
+    for kind, sensor, *_ in [*incident.parts, (incident.kind, incident.sensor)]:
         of_sensor = kind in (AlertKind.SENSOR_SILENT, AlertKind.SENSOR_STUCK)
         if of_sensor and sensor not in spec.sensors:
             return f"an episode of sensor {str(sensor)[:50]!r}, which there is not"
         if kind in (AlertKind.ANOMALY, AlertKind.ASSET_SILENT, AlertKind.DRIFT) and sensor is not None:
             return f"an episode of kind {kind} that names a sensor"
     if any(
-        sensor not in spec.sensors for kind, sensor, _ in incident.parts if kind is AlertKind.DEVIATION
+        sensor not in spec.sensors for kind, sensor, *_ in incident.parts if kind is AlertKind.DEVIATION
     ) or not set(spec.sensors).issuperset([*incident.sensors, *incident.leading]):
         return "an alert of a sensor which there is not"
-    if incident.kind is not AlertKind.DRIFT and any(kind is AlertKind.DRIFT for kind, _, _ in incident.parts):
+    if incident.kind is not AlertKind.DRIFT and any(kind is AlertKind.DRIFT for kind, *_ in incident.parts):
         return "an asset's alert with the stream's drift"
     if incident.peaks is not None and len(incident.peaks) != 8 * len(spec.sensors) * len(
         PeakEvidence.__slots__

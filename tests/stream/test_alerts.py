@@ -24,7 +24,7 @@ from daemon.mapping import AlertRule, SensorRule
 from daemon.stream.alert_messages import ALIKE, STORM, ScoredEvidence
 from daemon.stream.alerts import Episodes
 from daemon.stream.encoding import encode
-from daemon.stream.incident import EpisodeStart
+from daemon.stream.incident import EpisodeStart, Part
 from tests.stream.clocks import SPEC
 from tests.stream.evidence import NAN, SENSORS, scored_row, sensors
 
@@ -218,16 +218,16 @@ def test_an_episode_open_before_maintenance_is_frozen_and_closes_after_it() -> N
 
 def test_an_open_episode_is_not_opened_again_and_is_dropped_when_closed() -> None:
     episodes = made()
-    silent = ("p", AlertKind.SENSOR_SILENT, "Flow")
+    silent = Part(AlertKind.SENSOR_SILENT, "Flow")
     start = EpisodeStart(AlertKind.SENSOR_SILENT, 5, "Flow")
     (opened,) = episodes.open_unscored("p", start, 9, "m")
     assert episodes.open_unscored("p", start, 12, "m") == []
     assert episodes.open_unscored("p", EpisodeStart(AlertKind.CLOCK_SKEW, 5), 9, "m")
-    assert episodes.is_open(*silent)
-    (closed,) = episodes.close_unscored(*silent, 20, "m")
+    assert episodes.is_open("p", *silent[:2])
+    (closed,) = episodes.close_unscored("p", silent, 20, "m")
     assert (closed.fingerprint, closed.onset_ns) == (opened.fingerprint, opened.onset_ns) != ("", 9)
-    assert episodes.close_unscored(*silent, 21, "m") == []
-    assert episodes.close_unscored("p", AlertKind.CLOCK_SKEW, None, 20, "m")
+    assert episodes.close_unscored("p", silent, 21, "m") == []
+    assert episodes.close_unscored("p", Part(AlertKind.CLOCK_SKEW), 20, "m")
     assert not episodes.assets
 
 
@@ -300,7 +300,7 @@ def test_drift_alerts_of_two_partitions_have_different_ids() -> None:
     for number in (0, 1):
         episodes = Episodes(SPEC, InputPartition("sensors.pumps", number), AlarmPolicy())
         emitted += episodes.open_unscored("pumps", EpisodeStart(AlertKind.DRIFT, 0), 60, "m1")
-        emitted += episodes.close_unscored("pumps", AlertKind.DRIFT, None, 90, "m1")
+        emitted += episodes.close_unscored("pumps", Part(AlertKind.DRIFT), 90, "m1")
     assert len({event.fingerprint for event in emitted}) == 2
     assert len({event.id for event in emitted}) == 4
     sources = [json.loads(encode(event, datetime.now(UTC)).value)["source"] for event in emitted]

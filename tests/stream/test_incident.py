@@ -54,7 +54,7 @@ class Played:
         return self._restarted()
 
     def closes(self, kind: AlertKind, sensor: str | None, row: int) -> Played:
-        self.events += self.episodes.close_unscored("p", kind, sensor, row, "m")
+        self.events += self.episodes.close_unscored("p", Part(kind, sensor), row, "m")
         return self._restarted()
 
     def _restarted(self) -> Played:

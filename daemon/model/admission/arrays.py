@@ -83,6 +83,15 @@ def check_arrays(manifest: Manifest, arrays: Mapping[str, NDArray[Any]], latents
             "sustained.closes": _Rule((2, C), above=0.0),
             "sustained.carried": _Rule((len(manifest.sustained.carried), 6 * C + 1)),
         }
+    if manifest.trend is not None:
+        rules |= {
+            "trend.scale": _Rule((C,), above=0.0),
+            "trend.weights": _Rule((C, C)),
+            "trend.seen": _Rule((C,), "b"),
+            "trend.habit": _Rule((C,)),
+            "trend.usual": _Rule((C,)),
+            "trend.sigma": _Rule((C,), above=0.0),
+        }
     for length in manifest.lengths:
         k, d = _rows(arrays, f"pca.{length}.variance"), length * C
         rules |= {

@@ -69,6 +69,12 @@ class DriftThresholds(msgspec.Struct, frozen=True):
     residual_threshold: Number | None
 
 
+class TrendFacts(msgspec.Struct, frozen=True):
+    """See ``trend.TrendLimits.facts``."""
+
+    limit: Annotated[float, Meta(gt=0.0)]
+
+
 class WeightsFact(msgspec.Struct, frozen=True):
     """The hash of the weights that belong to a manifest."""
 
@@ -121,6 +127,7 @@ class Manifest(msgspec.Struct, frozen=True):
     calibration: CalibrationFacts
     sustained: SustainedFacts | None  # None: deviations are not looked for
     silence: SilenceFacts | None  # None: no silence is usual
+    trend: TrendFacts | None  # None: slow trends are not looked for
     drift: DriftThresholds
     facts: dict[str, Any]
     weights: WeightsFact

@@ -1,0 +1,195 @@
+"""Slow trends: the means of each asset's days, and the alert where a sensor moves from day to day.
+
+The model says which trend is neither habit nor chance (``Detector.slow_trends``; how: ``daemon.model.trend``). Here are
+the days: means of the rows of one day (UTC) that no other episode of the asset explains, of a sensor that had a value in
+at least three quarters of them. They are raw, and outlive gaps, restarts and models.
+
+When an asset's first row of a new day comes, the day before is over. A sensor that was beyond its limit at the end of
+two days in a row opens a ``deviation`` of that sensor, unless one of the asset is open for its trend already; it closes
+when the sensor is back below four fifths of the limit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from daemon.detector import Detector, SlowTrends
+from daemon.domain import DAY_NS, AlertKind, Contributor, Floats, Ints, Mask, Output, StreamSpec
+from daemon.grouping import by_slot
+from daemon.stream.alerts import Episodes
+from daemon.stream.assets import AssetTable
+from daemon.stream.batches import RowBatch
+from daemon.stream.incident import EpisodeStart, Part
+from daemon.stream.snapshot import pack_floats, unpack_floats
+from daemon.stream.windowing import grown
+
+KEPT = 15
+"""Days of an asset that are kept: the longest span that a trend is looked for over, and one to see it the day before."""
+WHOLE_DAY = 0.75
+"""The share of a day's rows that makes its mean."""
+CLOSES = 0.8
+"""The share of its limit at which a trend is over."""
+
+
+class TrendMonitor:
+    """The days of the assets of one input partition. C sensors, N slots.
+
+    Args:
+        spec: the stream.
+        assets: those of the partition.
+        episodes: where the alerts are raised.
+    """
+
+    def __init__(self, spec: StreamSpec, assets: AssetTable, episodes: Episodes) -> None:
+        self.spec = spec
+        self._assets = assets
+        self._episodes = episodes
+        # Per asset: the day that its rows are of, its sums and counts (2C); and the days before, each its number and
+        # its means (1 + C), the newest last. A day's number is never 0 where there is one.
+        self._states: Floats = np.empty((0, 1 + 2 * len(spec.sensors) + KEPT * (1 + len(spec.sensors))))
+        assets.register(self)
+
+    # -------------------------------------------------------------- state
+    def grow(self, capacity: int) -> None:
+        """See ``PerAsset``."""
+        self._states = grown(self._states, capacity)
+
+    def clear(self, slot: int) -> None:
+        """See ``PerAsset``."""
+        self._states[slot] = 0.0
+
+    def snapshot(self, slot: int) -> bytes:
+        """The days of an asset, part of its record; without those that it has not."""
+        state, C = self._states[slot], len(self.spec.sensors)
+        first = int(np.count_nonzero(self._days(slot)[:, 0] == 0.0))
+        return pack_floats(np.concatenate([state[: 1 + 2 * C], state[1 + 2 * C + first * (1 + C) :]]))
+
+    def restore(self, slot: int, state: bytes) -> None:
+        """Continue with an asset as another process left it."""
+        found, C = unpack_floats(state), len(self.spec.sensors)
+        self._states[slot] = 0.0
+        self._states[slot, : 1 + 2 * C] = found[: 1 + 2 * C]
+        if len(found) > 1 + 2 * C:
+            self._states[slot, 1 + 2 * C - len(found) :] = found[1 + 2 * C :]
+
+    def _days(self, slot: int) -> Floats:
+        """(KEPT, 1 + C) a view."""
+        C = len(self.spec.sensors)
+        return self._states[slot, 1 + 2 * C :].reshape(KEPT, 1 + C)
+
+    # -------------------------------------------------------------- rows
+    def add(self, rows: RowBatch, explained: Mask, detector: Detector | None) -> tuple[list[Output], Mask]:
+        """Take in a chunk's rows; the alerts of days that ended, and (R,) the rows of assets with a trend.
+
+        Args:
+            rows: the chunk.
+            explained: (R,) rows that another episode of their asset explains; they are not taken in.
+            detector: the model in force; None: days are kept, and not judged.
+        """
+        outputs: list[Output] = []
+        slots = rows.slots
+        day = rows.rows * self.spec.period_ns // DAY_NS
+        trending = self._trending(rows)
+        present = np.isfinite(rows.values) & ~explained[:, None]
+        terms = np.concatenate([np.where(present, rows.values, 0.0), present], axis=1)
+        for number in np.unique(day).tolist():
+            which = np.flatnonzero(day == number)
+            begins = which[self._states[slots[which], 0] < number]
+            for i in begins[np.unique(slots[begins], return_index=True)[1]].tolist():
+                slot, asset = int(slots[i]), rows.assets[i]
+                self._end_day(slot)
+                if self._states[slot, 0] and detector is not None:
+                    outputs += self._judge(asset, slot, int(rows.rows[i]), detector)
+                    later = np.arange(len(rows)) >= i
+                    trending[later & (slots == slot)] = bool(self._episodes.trends(asset))
+                self._states[slot, 0] = number
+            self._accumulate(slots[which], terms[which])
+        return outputs, trending
+
+    def _accumulate(self, slots: Ints, terms: Floats) -> None:
+        """Add values and counts (B, 2C) to the sums of their assets' days.
+
+        Each asset's rows one after the other: how they came in chunks must not show in the last bit.
+        """
+        sums = self._states[:, 1 : 1 + terms.shape[1]]
+        if (slots == slots[0]).all():
+            terms[0] += sums[slots[0]]
+            sums[slots[0]] = terms.sum(0)  # numpy adds rows in their order
+            return
+        rounds = by_slot(slots).occurrence
+        for i in range(int(rounds.max()) + 1):
+            some = rounds == i
+            sums[slots[some]] += terms[some]
+
+    def _trending(self, rows: RowBatch) -> Mask:
+        """(R,) the rows of assets with a trend, as it was before them."""
+        named = {
+            asset for asset in set(rows.assets) & self._episodes.assets.keys() if self._episodes.trends(asset)
+        }
+        if not named:
+            return np.zeros(len(rows), bool)
+        return np.array([asset in named for asset in rows.assets], bool)
+
+    def _end_day(self, slot: int) -> None:
+        """The day's mean joins those before, and the next day begins."""
+        C, state = len(self.spec.sensors), self._states[slot]
+        count = state[1 + C : 1 + 2 * C]
+        whole = count >= WHOLE_DAY * DAY_NS / self.spec.period_ns
+        if whole.any():
+            days = self._days(slot)
+            days[:-1] = days[1:].copy()
+            days[-1, 0] = state[0]
+            days[-1, 1:] = np.where(whole, state[1 : 1 + C] / np.maximum(count, 1.0), np.nan)
+        state[1 : 1 + 2 * C] = 0.0
+
+    # -------------------------------------------------------------- alerts
+    def _judge(self, asset: str, slot: int, row: int, detector: Detector) -> list[Output]:
+        """Open or close the deviation of a trend, at the end of a day."""
+        days = self._days(slot)
+        days = days[days[:, 0] > 0.0]
+        now, before = _trends(days, detector), _trends(days[:-1], detector)
+        if now is None:
+            return []
+        sensors, outputs = self.spec.sensors, list[Output]()
+        for sensor in self._episodes.trends(asset):
+            if now.ratio[sensors.index(sensor)] <= CLOSES:
+                over = Part(AlertKind.DEVIATION, sensor, slow=True)
+                outputs += self._episodes.close_unscored(asset, over, row, detector.version)
+        if before is None or not ((now.ratio > 1.0) & (before.ratio > 1.0)).any():
+            return outputs
+        if self._episodes.trends(asset) or self._episodes.maintenance.covers(asset, row):
+            return outputs
+        named = _contributors(sensors, days, now)
+        leading = sensors.index(named[0].sensor)
+        start = EpisodeStart(
+            AlertKind.DEVIATION,
+            int(now.since[leading]) * DAY_NS // self.spec.period_ns,
+            named[0].sensor,
+            contributors=named,
+            per_day=float(now.per_day[leading]),
+        )
+        return outputs + list(self._episodes.open_unscored(asset, start, row, detector.version))
+
+
+def _trends(days: Floats, detector: Detector) -> SlowTrends | None:
+    """How the sensors moved over the newest of these days (D, 1 + C)."""
+    if not len(days):
+        return None
+    recent = days[1 - KEPT :]
+    numbers: Ints = recent[:, 0].astype(np.int64)
+    return detector.slow_trends(numbers, recent[:, 1:])
+
+
+def _contributors(sensors: Sequence[str], days: Floats, trends: SlowTrends) -> list[Contributor]:
+    """The sensors beyond their limits, the leading one first: the last day's mean, and where it would be without."""
+    weight = np.where(trends.ratio > 1.0, trends.ratio, 0.0)
+    lead = weight * np.where(trends.agrees, 1.0, 0.5)
+    found = []
+    for c in np.argsort(-lead, kind="stable").tolist():
+        if weight[c] > 0.0:
+            observed = float(days[-1, 1 + c])
+            moved = float(trends.per_day[c] * (days[-1, 0] - trends.since[c]))
+            found.append(Contributor(sensors[c], observed, observed - moved, float(weight[c] / weight.sum())))
+    return found
