@@ -383,6 +383,7 @@ class Segment:
     values: Floats
     condition: tuple[str, ...] = ()
     received: Floats | None = None
+    numbers: Ints | None = None  # (T,) of the rows on the grid, where a long gap was cut short
 
     @property
     def observed(self) -> Mask:

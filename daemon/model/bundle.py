@@ -41,7 +41,7 @@ from daemon.model.synthesis import PriorSeries, Selection, Series, Synthesis, Wa
 from daemon.model.vae import VAE
 from daemon.writing import current, replacing_folder
 
-FORMAT = 3
+FORMAT = 4
 MANIFEST, WEIGHTS = "manifest.json", "weights.safetensors"
 LARGEST_MANIFEST = 64 << 20
 LARGEST_WEIGHTS = 1 << 30
