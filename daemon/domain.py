@@ -396,6 +396,7 @@ class Segment:
     condition: tuple[str, ...] = ()
     received: Floats | None = None
     after_cut: bool = False
+    numbers: Ints | None = None  # (T,) of the rows on the grid, where a long gap was cut short
 
     @property
     def observed(self) -> Mask:

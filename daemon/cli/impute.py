@@ -1,6 +1,7 @@
 """``anomalyd impute``: the gaps of a table, filled."""
 
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -28,7 +29,8 @@ from daemon.cli.terminal import (
     print_json,
     run_with_progress,
 )
-from daemon.config import MAX_SEED
+from daemon.config import MAX_SEED, parse_duration
+from daemon.errors import ConfigError
 
 
 def impute(
@@ -52,13 +54,20 @@ def impute(
         int, typer.Option(min=0, max=1000, help="Joint draws of every gap; 20 are a good start.", metavar="N")
     ] = 0,
     seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="The same seed draws the same.")] = 0,
+    max_gap: Annotated[
+        str | None,
+        typer.Option("--max-gap", metavar="DURATION", help="Leave gaps missing that are longer, as 6h."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Fill the gaps of a table from both of their sides and from the other sensors.
 
     Observed cells stay as they are. What is no finite number counts as missing, infinities and
     texts among numbers too: it is filled, and a note says how many. Which cells were filled, with 90 % intervals, is written
-    beside it as `<out>.filled.parquet`.
+    beside it as `<out>.filled.parquet`. A long gap is filled with what is usual at that time of the day (and weekday) where
+    that is better than a line, as gaps that are hidden on purpose show. No value leaves the range in which its sensor was
+    seen (and the configured `range`), and a sensor of few values is filled with one of these. With `--max-gap 6h` gaps in which
+    a sensor is missing for longer stay missing.
 
     With `--draws 20` it also says twenty times what the gaps may have held, in `<out>.draws.parquet`
     (asset, timestamp, sensor, draw, value). One draw is one possible past of the machine: it runs through all
@@ -79,6 +88,7 @@ def impute(
         model=model,
         draws=draws,
         seed=seed,
+        max_gap=_duration(max_gap),
         config=config,
         sets=sets or [],
         exclude=split_list(exclude),
@@ -90,8 +100,20 @@ def impute(
         fields = asdict(done)
         if not draws:  # the document of runs without draws stays as it was
             del fields["draws"], fields["draws_file"]
+        if max_gap is None:
+            del fields["too_long"], fields["too_long_gaps"]
         print_json(fields)
         return
     out().print(f"{escape(str(output))}: {done.cells:,} cells filled in {done.rows:,} rows", soft_wrap=True)
     if done.draws_file is not None:
         out().print(f"{escape(done.draws_file)}: {done.draws} draws of each", soft_wrap=True)
+
+
+def _duration(text: str | None) -> timedelta | None:
+    if text is None:
+        return None
+    try:
+        found: timedelta = parse_duration(text)
+    except ValueError as error:
+        raise ConfigError(f"--max-gap {error}") from error
+    return found

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -33,12 +34,12 @@ from daemon.commands.file_history import history_of
 from daemon.commands.inputs import FileOptions, no_progress, table_of
 from daemon.commands.replay_notes import zone_notes
 from daemon.commands.table_accounting import counts_of_table, unknown_sensors
-from daemon.domain import Floats, Mask, Progress, Segment, StreamSpec
+from daemon.domain import Floats, Mask, Progress, StreamSpec
 from daemon.errors import BundleError, InputError
 from daemon.mapping import Component
 from daemon.model.bundle import Bundle
 from daemon.model.draws import DrawSettings, GappedSegment, draw
-from daemon.model.imputation import Fill, ImputationParameters, fill_counter, fit, impute_segments
+from daemon.model.imputation import Fill, ImputationParameters, WeekClock, fill_counter, fit, impute_segments
 from daemon.model.scaler import Scaler
 from daemon.runtime.compatibility import check_compatible
 from daemon.runtime.stream_run import StreamPlan
@@ -55,6 +56,8 @@ class Imputed:
     notes: list[str]
     draws: int = 0  # of every filled cell
     draws_file: str | None = None
+    too_long: int = 0  # cells that stay missing, in gaps that are longer than wanted
+    too_long_gaps: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,7 @@ class ImputeOptions(FileOptions):
     model: Path | None = None  # a bundle to take the parameters from
     draws: int = 0  # joint draws of every gap; with any, the intervals are those of the draws
     seed: int = 0  # of the draws
+    max_gap: timedelta | None = None  # longer gaps stay missing; None: every gap is filled
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,7 +79,6 @@ class _Learned:
 
     parameters: ImputationParameters
     version: str  # of the bundle; ``none`` without one
-    history: Sequence[Segment]  # what was learned from; empty with a bundle
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,6 +93,7 @@ class _FilledTable:
     low: Floats  # (N, S), replaced in place by the interval of the draws
     high: Floats  # (N, S)
     held: Mask  # (N, S) the fill is the sensor's last value
+    clock: WeekClock  # of the rows
 
     @staticmethod
     def of(
@@ -106,7 +110,7 @@ class _FilledTable:
                 if at >= 0:
                     value[i, c], low[i, c], high[i, c] = fill.value[t, at], fill.low[t, at], fill.high[t, at]
         held = np.zeros(table.values.shape, bool)
-        made = _FilledTable(table, placed, fills, columns, value, low, high, held)
+        made = _FilledTable(table, placed, fills, columns, value, low, high, held, WeekClock.of(spec))
         for c, name in enumerate(table.sensors):
             rule = assembled(spec).get(name, {})
             if "counter" in rule:
@@ -162,6 +166,29 @@ class _FilledTable:
             self.value[i, c] = angle % wraps
             self.low[i, c], self.high[i, c] = self.value[i, c] - margin, self.value[i, c] + margin
 
+    def leave_long_gaps(self, longest: timedelta) -> tuple[int, int]:
+        """Take the fills out of gaps in which a sensor is missing for longer; how many cells and gaps these are."""
+        table, period = self.table, self.clock.period_ns
+        most = round(longest.total_seconds() * 1e9)
+        cells = gaps = 0
+        for code in range(len(table.asset_names)):
+            mine = np.flatnonzero(table.usable & (table.asset_codes == code))
+            mine = mine[np.argsort(table.time_ns[mine], kind="stable")]
+            if not len(mine):
+                continue
+            time = table.time_ns[mine]
+            ends = np.concatenate([[time[0] - period], time, [time[-1] + period]])
+            for c in range(len(table.sensors)):
+                missing = self.gaps[mine, c]
+                known = np.concatenate(
+                    [[0], 1 + np.flatnonzero(np.isfinite(table.values[mine, c])), [len(ends) - 1]]
+                )
+                after = np.searchsorted(known, 1 + np.flatnonzero(missing))
+                long = ends[known[after]] - ends[known[after - 1]] - period > most
+                self.value[mine[missing][long], c] = np.nan
+                cells, gaps = cells + int(long.sum()), gaps + len(np.unique(after[long]))
+        return cells, gaps
+
     @property
     def gaps(self) -> Mask:
         """(N, S) the cells that are filled: not observed, and with a fill."""
@@ -199,16 +226,22 @@ async def impute_file(options: ImputeOptions, progress: Progress = no_progress) 
     notes += lost_lines(counts_of_table(table, spec), unknown_sensors(table, spec))
     placed = place(table, spec, compress_gaps=True)
     learned = await _learned(options, bundle, plan, placed)
-    fills = impute_segments(learned.parameters, placed.segments)
+    fills = impute_segments(learned.parameters, placed.segments, WeekClock.of(spec))
     filled = _FilledTable.of(table, placed, fills, spec, learned.parameters)
+    left, too_long, too_long_gaps = filled.empty, 0, 0
+    if options.max_gap is not None:
+        too_long, too_long_gaps = filled.leave_long_gaps(options.max_gap)
+        if too_long:
+            notes.append(
+                f"{too_long} cells in {too_long_gaps} gaps longer than {options.max_gap} stay missing (--max-gap)"
+            )
     gaps = filled.gaps
     drawn: Path | None = None
     if options.draws:
         drawn = out.with_name(out.name + ".draws.parquet")
-        _write_draws(drawn, filled, learned, options, progress)
+        _write_draws(drawn, filled, learned.parameters, options, progress)
     written = write_filled_table(table, np.where(gaps, filled.value, np.nan), out)
     _write_marks(out.with_name(out.name + ".filled.parquet"), filled, learned.version)
-    left = filled.empty
     if left:
         notes.append(
             f"{left} cells stay empty: their row has no usable time, or their sensor was never observed"
@@ -221,6 +254,8 @@ async def impute_file(options: ImputeOptions, progress: Progress = no_progress) 
         noted,
         options.draws,
         None if drawn is None else str(drawn),
+        too_long,
+        too_long_gaps,
     )
 
 
@@ -248,14 +283,14 @@ async def _learned(
         check_compatible(bundle, spec)
         if bundle.imputation is None:
             raise BundleError(f"{options.model}: model {bundle.version} holds nothing to impute with")
-        return _Learned(bundle.imputation, bundle.version, ())
+        return _Learned(bundle.imputation, bundle.version)
     history = (
         placed.segments if train is None else await history_of(train, plan, options.exclude, options.reading)
     )
     if not history:
         raise InputError(f"{train or file}: holds no usable rows to learn from")
     scaler = Scaler.fit([segment.values for segment in history], spec.ranges)
-    return _Learned(fit(history, scaler.mean, scaler.scale, spec.window), "none", history)
+    return _Learned(fit(history, scaler.mean, scaler.scale, spec), "none")
 
 
 def _write_marks(path: Path, filled: _FilledTable, version: str) -> None:
@@ -278,14 +313,14 @@ def _write_marks(path: Path, filled: _FilledTable, version: str) -> None:
 
 
 def _write_draws(
-    path: Path, filled: _FilledTable, learned: _Learned, options: ImputeOptions, progress: Progress
+    path: Path,
+    filled: _FilledTable,
+    parameters: ImputationParameters,
+    options: ImputeOptions,
+    progress: Progress,
 ) -> None:
-    """Draw the filled cells, write the draws, and replace the intervals of the cells by those of the draws.
-
-    TRAIN's rows are known to the draws; rows of the table itself, or of a bundle's training, are not.
-    """
+    """Draw the filled cells, write the draws, and replace the intervals of the cells by those of the draws."""
     table, placed = filled.table, filled.placed
-    known = learned.history if options.train is not None else ()
     wanted = [np.zeros(s.values.shape, bool) for s in placed.segments]
     drawable = filled.gaps & ~filled.held & (np.array(filled.columns) >= 0)
     line, column = np.nonzero(drawable)
@@ -296,7 +331,7 @@ def _write_draws(
         mask[row[mine], place[mine]] = True
     # Several lines of a file may hold one cell: the draws of the cell are written for each of them.
     order = np.lexsort((place, row, segment))
-    widest = len(learned.parameters.mean)
+    widest = len(parameters.mean)
     offsets = np.cumsum([0, *(len(s.values) for s in placed.segments)])
     keys = ((offsets[segment] + row) * widest + place)[order]
     names = np.array(table.sensors, dtype=object)
@@ -304,7 +339,7 @@ def _write_draws(
         gapped = [GappedSegment(*one) for one in zip(placed.segments, filled.fills, wanted, strict=True)]
         settings = DrawSettings(options.draws, options.seed)
         for drawn in draw(
-            learned.parameters, gapped, settings, known, lambda share: progress(share, "drawing")
+            parameters, gapped, settings, filled.clock, lambda share: progress(share, "drawing")
         ):
             mine = (offsets[drawn.segment] + drawn.rows) * widest + drawn.channels
             first, last = np.searchsorted(keys, mine), np.searchsorted(keys, mine, side="right")

@@ -170,8 +170,27 @@ class BundleDetector:
             half = NINETY * self.models.sigma * np.sqrt(1.0 + distance / 4.0)
             scaled = (value, value - half, value + half)
         given = newest[holed]
-        value, low, high = (np.where(np.isfinite(given), given, scaler.raw(cells)) for cells in scaled)
+        ends = [scaler.raw(cells) for cells in scaled]
+        if self.imputation is not None:
+            row, channel = np.nonzero(~np.isfinite(given))
+            shown = self._shown(windows, measured, holed, (row, channel))
+            for cells in ends:
+                cells[row, channel] = self.imputation.limits.applied(cells[row, channel], channel, shown)
+        value, low, high = (np.where(np.isfinite(given), given, cells) for cells in ends)
         return value, low, high
+
+    def _shown(
+        self, windows: Windows, measured: Measured, holed: Mask, cells: tuple[Ints, Ints]
+    ) -> tuple[Floats, Floats]:
+        """(n,) the smallest and the largest reading of late of the sensors of some ``cells`` of ``holed`` windows."""
+        row, channel = cells
+        scaler = self.models.scaler
+        of_late = measured.scaled[row, :, channel] * scaler.scale[channel, None] + scaler.mean[channel, None]
+        least, most = np.fmin.reduce(of_late, axis=1), np.fmax.reduce(of_late, axis=1)
+        if windows.last_value is not None:
+            last = windows.last_value[holed][row, channel]
+            least, most = np.fmin(least, last), np.fmax(most, last)
+        return least, most
 
     def slow_trends(self, days: Ints, means: Floats) -> SlowTrends | None:
         """See ``daemon.detector.Detector`` and ``trend``."""

@@ -173,6 +173,8 @@ def _around(segment: Segment, asset: str, first: int, end: int) -> list[Segment]
             segment.values[a:b],
             segment.condition[a:b],
             None if segment.received is None else segment.received[a:b],
+            after_cut=segment.after_cut if a == 0 else True,
+            numbers=None if segment.numbers is None else segment.numbers[a:b],
         )
         for a, b in edges
         if a < b

@@ -156,7 +156,7 @@ def train(
     windows, conditions = sample_windows(history, whole, window, 4_000)
     posterior = models.measure(windows, conditions).posterior
     fits.report(0.9, "learning to fill gaps")
-    extras = _extras(history, models, labels, settings.seed)
+    extras = _extras(history, models, labels, spec, settings.seed)
     facts = _facts(history, spec, labels, posterior) | clean.facts | screening_facts(set_aside, spec)
     facts["recurring"] = recurring(cross.held, calibration, replace(spec, window=window))
     if models.vae is not None and fits.own.cells:
@@ -277,11 +277,11 @@ class _Fits:
 
 
 def _extras(
-    history: Sequence[Segment], models: Models, labels: tuple[str, ...], seed: int
+    history: Sequence[Segment], models: Models, labels: tuple[str, ...], spec: StreamSpec, seed: int
 ) -> dict[str, NDArray[Any]]:
     """The arrays of imputation, of the conditions' means and of the synthesis, as a bundle names them."""
-    scaler = models.scaler
-    filling = imputation.fit(history, scaler.mean, scaler.scale, models.window, models.reconstruct, seed)
+    scaler, fitted = models.scaler, replace(spec, window=models.window)
+    filling = imputation.fit(history, scaler.mean, scaler.scale, fitted, models.reconstruct, seed)
     series = synthesis.fit(history, models, labels, seed)
     extras = {IMPUTE + name: np.asarray(array) for name, array in filling.arrays().items()}
     if models.means is not None:

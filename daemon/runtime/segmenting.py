@@ -62,6 +62,7 @@ def part_of(segment: Segment, start: int, stop: int) -> Segment:
         segment.condition[start:stop],
         None if segment.received is None else segment.received[start:stop],
         segment.after_cut and start == 0,
+        None if segment.numbers is None else segment.numbers[start:stop],
     )
 
 

@@ -30,9 +30,9 @@ import numpy as np
 import pyarrow.parquet as pq
 from rich.console import Console
 
-from daemon.domain import Floats, Mask, Segment
+from daemon.domain import Floats, Mask, Segment, StreamSpec
 from daemon.model.draws import DrawSettings, GappedSegment, draw
-from daemon.model.imputation import fit, impute_segments
+from daemon.model.imputation import WeekClock, fit, impute_segments
 from daemon.model.scaler import Scaler
 from tests.bench.reporting import Section, print_section, shown
 
@@ -41,6 +41,8 @@ PATTERNS = ("pt10", "pt30", "burst", "tail", "outage", "dead")
 TRAIN, TEST = 12_000, 1_500
 """Rows, at most."""
 GAP_ROWS = 32
+SPEC = StreamSpec("bench", (), window=32)
+CLOCK = WeekClock.of(SPEC)  # the series stand on a grid of one second: without habits
 COLUMNS = ("set", "pattern", "cells", "MAE", "cover", "drawn", "ES", "VS", "rough", "rough indep.", "s")
 
 
@@ -127,14 +129,14 @@ def measure(series: Series, pattern: str, count: int, seed: int = 0) -> dict[str
     g = np.random.default_rng(zlib.crc32(f"{series.name}/{pattern}".encode()))
     history = [Segment("train", 0, series.train)]
     scaler = Scaler.fit([series.train], ())
-    parameters = fit(history, scaler.mean, scaler.scale, 32)
+    parameters = fit(history, scaler.mean, scaler.scale, SPEC)
     parts, masks = hidden_parts(pattern, series.test, g)
     scored = parameters.seen & (np.nanstd(series.train, axis=0) > 1e-6)
     segments = [
         Segment(f"part-{i}", 0, np.where(m, np.nan, p))
         for i, (p, m) in enumerate(zip(parts, masks, strict=True))
     ]
-    fills = impute_segments(parameters, segments)
+    fills = impute_segments(parameters, segments, CLOCK)
     wanted = [m & scored for m in masks]
     sums = dict.fromkeys(
         ("cells", "error", "cover", "drawn", "joint", "apart", "v_joint", "v_apart", "gaps"), 0.0
@@ -144,7 +146,7 @@ def measure(series: Series, pattern: str, count: int, seed: int = 0) -> dict[str
     found = {}
     gapped = [GappedSegment(*one) for one in zip(segments, fills, wanted, strict=True)]
     for joint in (True, False):
-        found[joint] = list(draw(parameters, gapped, DrawSettings(count, seed, joint), history))
+        found[joint] = list(draw(parameters, gapped, DrawSettings(count, seed, joint), CLOCK))
         if joint:
             sums["seconds"] = time.perf_counter() - began
     for s, part in enumerate(parts):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -111,3 +112,49 @@ async def test_impute_with_a_bundle_fills_as_the_daemon_does(tmp_path: Path, bun
     )
     with pytest.raises(BundleError, match="the same sensors in another order"):
         await impute_file(ImputeOptions(test, tmp_path / "no.parquet", model=bundle, config=foreign))
+
+
+def quarters(days: list[int], seed: int) -> pa.Table:
+    """A machine that runs from six to ten, in rows of a quarter of an hour of some days of March."""
+    g = np.random.default_rng(seed)
+    row = np.arange(96)
+    times = [f"2026-03-{day:02}T{i // 4:02}:{i % 4 * 15:02}:00Z" for day in days for i in row.tolist()]
+    on = np.tile((row >= 24) & (row < 88), len(days))
+    return pa.table({"ts": times, "on": on.astype(float), "speed": 1450.0 * on + g.standard_normal(len(on))})
+
+
+async def test_long_gaps_are_filled_by_habit_also_after_days_without_rows(tmp_path: Path) -> None:
+    pq.write_table(quarters(list(range(2, 23)), 0), tmp_path / "train.parquet")
+    whole = quarters([23, 27, 28, 29], 1)
+    speed, on = whole["speed"].to_numpy().copy(), whole["on"].to_numpy().copy()
+    gap = slice(96 + 10, 3 * 96 - 10)
+    speed[gap] = on[gap] = np.nan
+    pq.write_table(pa.table({"ts": whole["ts"], "on": on, "speed": speed}), tmp_path / "test.parquet")
+    done = await impute_file(
+        ImputeOptions(tmp_path / "test.parquet", tmp_path / "out.parquet", train=tmp_path / "train.parquet")
+    )
+    filled = pq.read_table(tmp_path / "out.parquet")
+    assert done.cells == 2 * (gap.stop - gap.start)
+    assert np.abs(filled["speed"].to_numpy() - whole["speed"].to_numpy()).max() < 50.0
+    np.testing.assert_array_equal(filled["on"].to_numpy(), whole["on"].to_numpy())
+
+
+async def test_gaps_longer_than_wanted_stay_missing_and_are_counted(tmp_path: Path) -> None:
+    whole = quarters([2, 3, 4, 5], 0)
+    speed, on = whole["speed"].to_numpy().copy(), whole["on"].to_numpy().copy()
+    speed[:5] = speed[20:24] = speed[40:45] = np.nan
+    on[379:] = on[100] = np.nan
+    file = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"ts": whole["ts"], "on": on, "speed": speed}), file)
+    out = tmp_path / "o.parquet"
+    done = await impute_file(ImputeOptions(file, out, max_gap=timedelta(hours=1), draws=2))
+    assert (done.cells, done.too_long, done.too_long_gaps) == (5, 15, 3)
+    assert "15 cells in 3 gaps longer than 1:00:00 stay missing (--max-gap)" in done.notes
+    assert not [note for note in done.notes if "stay empty" in note]
+    filled = pq.read_table(out)
+    assert np.flatnonzero(np.isnan(filled["speed"].to_numpy())).tolist() == [*range(5), *range(40, 45)]
+    assert np.flatnonzero(np.isnan(filled["on"].to_numpy())).tolist() == list(range(379, 384))
+    assert pq.read_table(tmp_path / "o.parquet.filled.parquet").num_rows == 5
+    assert pq.read_table(tmp_path / "o.parquet.draws.parquet").num_rows == 10
+    every = await impute_file(ImputeOptions(file, out))
+    assert (every.cells, every.too_long) == (20, 0)

@@ -162,6 +162,33 @@ def test_an_incomplete_window_is_filled_but_not_scored(detector: BundleDetector)
     assert (state == detector.fresh_baseline("")).all()
 
 
+def test_no_fill_exceeds_what_training_or_the_sensor_of_late_has_shown(detector: BundleDetector) -> None:
+    assert detector.imputation is not None
+    highest = np.array([205.0, 5.2, 1e4, 7.0])
+    states = detector.imputation.limits.states.copy()
+    states[0, :3] = [150.0, 180.0, 205.0]
+    limits = dataclasses.replace(detector.imputation.limits, highest=highest, states=states)
+    bounded = dataclasses.replace(
+        detector, imputation=dataclasses.replace(detector.imputation, limits=limits)
+    )
+    some = windows(machine(200, 8))
+    batch = dataclasses.replace(some, values=some.values.copy())
+    batch.values[:, -1] = np.nan
+    batch.values[::3, :, 0] = np.nan  # pressures of which nothing is known but the last value
+    last = np.full((len(batch), 4), np.nan)
+    last[::3, 0] = 180.0
+    last[::6, 0] = 222.0
+    evidence = bounded.infer(dataclasses.replace(batch, last_value=last, last_age=np.full(last.shape, 20.0)))
+    most = np.fmax(np.fmax(np.fmax.reduce(batch.values, axis=1), last), highest)
+    for ends in (evidence.low, evidence.filled, evidence.high):
+        assert (ends <= most * (1 + 1e-6)).all()
+        assert np.isin(ends[3::6, 0], states[0, :3]).all()
+    assert not np.isin(
+        evidence.filled[1::3, 0], [150.0, 180.0]
+    ).any()  # it shows other values than its states
+    assert (evidence.high[:, 1] > highest[1]).any()
+
+
 def test_no_windows_at_all(detector: BundleDetector) -> None:
     none = Windows(np.empty((0, 16, 4)), np.empty(0, bool), ())
     verdicts = judged(detector, none)

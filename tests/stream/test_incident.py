@@ -16,7 +16,7 @@ from daemon.domain import (
 )
 from daemon.stream.alerts import Episodes
 from daemon.stream.deviation import SustainedRow
-from daemon.stream.incident import TOGETHER, AssetEpisodes, EpisodeStart
+from daemon.stream.incident import TOGETHER, AssetEpisodes, EpisodeStart, Part
 from tests.stream.evidence import SENSORS, scored_row
 from tests.stream.test_deviation import CALM, Asset, Shares
 

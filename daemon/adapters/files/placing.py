@@ -53,7 +53,7 @@ def place(table: Table, spec: StreamSpec, compress_gaps: bool = False) -> Placem
         spec: the sensors (C; those the table lacks are NaN), period and ``max_gap``.
         compress_gaps: for batch work that reaches across every gap: one segment per asset,
             where a gap of more than two windows is cut to two windows. Rows after such a gap are
-            then no longer ``first_row + index``.
+            then no longer ``first_row + index``: their ``numbers`` say where they are.
 
     Returns:
         Segments by asset in order of first appearance, then by time; and for every input row
@@ -117,6 +117,7 @@ def place(table: Table, spec: StreamSpec, compress_gaps: bool = False) -> Placem
     laid = _GridRows(used[first], at, row, asset.astype(np.int64), len(grid))
     labels, values = _row_labels(table, spec, laid), _assembled(grid, spec, laid)
     came = None if values is grid else grid
+    numbers = laid.numbers(laid.latest) if compress_gaps else None
     found = [
         Segment(
             table.asset_names[asset[b]],
@@ -124,6 +125,7 @@ def place(table: Table, spec: StreamSpec, compress_gaps: bool = False) -> Placem
             values[lo:hi],
             labels[lo:hi],
             None if came is None else came[lo:hi],
+            numbers=None if numbers is None else numbers[lo:hi],
         )
         for b, lo, hi in zip(begin.tolist(), edges[:-1], edges[1:], strict=True)
     ]

@@ -1,7 +1,7 @@
 """The arrays of a bundle: the type, shape and range that the manifest requires of each.
 
-Two kinds of array may hold infinity, where it means "no limit": how far an imputed value may differ from
-the last one, and how slowly a tail falls. Drift thresholds without a limit are null in the manifest.
+Three kinds of array may hold infinity, where it means "no limit": how far an imputed value may differ from
+the last one, which values a sensor can have, and how slowly a tail falls. Drift thresholds without a limit are null in the manifest.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from daemon.domain import DAY_NS
 from daemon.errors import BundleError
 from daemon.habit import LONGEST_NS, SLOTS
 from daemon.model.admission.manifest import Manifest
-from daemon.model.imputation import BUCKETS, REACH
+from daemon.model.imputation import BATCH_BUCKETS, BUCKETS, FEW_VALUES, MOST_STEPS, REACH
 from daemon.model.synthesis import CANDIDATES, GRID, names_of
 from daemon.model.synthesis import KNOTS as SYNTHESIS_KNOTS
 from daemon.model.tails import KNOTS
@@ -29,7 +29,7 @@ MOST_CELLS = 1 << 24
 
 @dataclass(frozen=True, slots=True)
 class _Rule:
-    """The requirements on one array. ``above``: its numbers are greater than this; ``limitless``: +inf is allowed."""
+    """The requirements on one array. ``above``: its numbers are greater than this; ``limitless``: infinity is allowed."""
 
     shape: tuple[int, ...]
     kind: str = "f"  # numpy's: f float, i signed integer, u unsigned, b bool
@@ -124,7 +124,8 @@ def check_arrays(manifest: Manifest, arrays: Mapping[str, NDArray[Any]], latents
             "silence.longest_ns": _Rule((habits,), "i", above=-1.0),
             "silence.any_hour_ns": _Rule((habits,), "i", above=-1.0),
         }
-    if any(name.startswith("extras.impute.") for name in arrays):
+    imputes = any(name.startswith("extras.impute.") for name in arrays)
+    if imputes:
         rules |= _imputation(arrays, C)
     made_up = any(name.startswith("extras.synthesis.") for name in arrays)
     if made_up:
@@ -143,27 +144,53 @@ def check_arrays(manifest: Manifest, arrays: Mapping[str, NDArray[Any]], latents
     for name in ("silence.longest_ns", "silence.any_hour_ns"):
         if name in arrays and int(arrays[name].max()) > LONGEST_NS:
             raise BundleError(f"{name} holds a silence of more than {LONGEST_NS / DAY_NS:.0f} days")
-    partners = arrays.get("extras.impute.partners")
-    if partners is not None and partners.size and int(partners.max()) >= C:
-        raise BundleError(f"extras.impute.partners names sensor {int(partners.max())} of {C}")
+    for name in ("extras.impute.partners", "extras.impute.habit_partners"):
+        partners = arrays.get(name)
+        if partners is not None and partners.size and int(partners.max()) >= C:
+            raise BundleError(f"{name} names sensor {int(partners.max())} of {C}")
+    if imputes:
+        _check_limits(arrays)
 
 
 def _imputation(arrays: Mapping[str, NDArray[Any]], C: int) -> dict[str, _Rule]:
-    partners = arrays.get("extras.impute.partners")
-    most = partners.shape[1] if partners is not None and partners.ndim == 2 else 0
+    def width(name: str) -> int:
+        array = arrays.get(f"extras.impute.{name}")
+        return array.shape[1] if array is not None and array.ndim == 2 else 0
+
     rules = {
         "mean": _Rule((C,)),
         "scale": _Rule((C,), above=0.0),
         "seen": _Rule((C,), "b"),
         "covariance": _Rule((2 * REACH + 1, C, C)),
-        "partners": _Rule((C, most), "i", above=-1.0),
+        "partners": _Rule((C, width("partners")), "i", above=-1.0),
         "rho": _Rule((C,)),
+        "lowest": _Rule((C,), limitless=True),
+        "highest": _Rule((C,), limitless=True),
+        "states": _Rule((C, FEW_VALUES), limitless=True),
     }
-    for name, buckets in (("live", BUCKETS), ("batch", 2 * BUCKETS)):
+    mixtures = {"live": BUCKETS, "batch": BATCH_BUCKETS}
+    level = arrays.get("extras.impute.habit_level")
+    if level is not None:
+        mixtures["habit"] = BATCH_BUCKETS
+        rules |= {
+            "habit_level": _Rule((min(max(len(level), 1), MOST_STEPS), C)),
+            "habit_covariance": _Rule((2 * REACH + 1, C, C)),
+            "habit_partners": _Rule((C, width("habit_partners")), "i", above=-1.0),
+            "habit_used": _Rule((C, BATCH_BUCKETS), "b"),
+        }
+    for name, buckets in mixtures.items():
         rules[f"{name}_weights"] = _Rule((C, buckets, 3))
         rules[f"{name}_step"] = _Rule((C, buckets), above=-1e-9, limitless=True)
         rules[f"{name}_margin"] = _Rule((C, buckets), above=-1e-9)
     return {f"extras.impute.{name}": rule for name, rule in rules.items()}
+
+
+def _check_limits(arrays: Mapping[str, NDArray[Any]]) -> None:
+    """What a sensor can show has no gaps in its order, and is finite where it is filled in."""
+    low, high, states = (arrays[f"extras.impute.{name}"] for name in ("lowest", "highest", "states"))
+    ordered = (low <= high) & (low < np.inf) & (high > -np.inf)
+    if not ordered.all() or (states == -np.inf).any() or (states[:, 1:] < states[:, :-1]).any():
+        raise BundleError("extras.impute: limits of a sensor that no value can keep")
 
 
 def _synthesis(arrays: Mapping[str, NDArray[Any]], C: int, h: int, latents: int) -> dict[str, _Rule]:
@@ -283,5 +310,5 @@ def _check(arrays: Mapping[str, NDArray[Any]], name: str, rule: _Rule) -> None:
         return
     if np.isnan(array).any() or (not rule.limitless and not np.isfinite(array).all()):
         raise BundleError(f"{name} holds numbers that are not finite")
-    if not (array > rule.above).all():
+    if np.isfinite(rule.above) and not (array > rule.above).all():
         raise BundleError(f"{name} holds {array.min()}, where more than {rule.above:g} is needed")

@@ -13,11 +13,12 @@ from daemon.domain import (
     Mask,
     Segment,
 )
-from daemon.model.draws.marginals import NINETY, Marginals, calibrate, margins, value_ranges
+from daemon.model.draws.marginals import NINETY, Marginals, calibrate, margins
 from daemon.model.draws.simulation import ErrorPaths
 from daemon.model.imputation.field import last_observed, next_observed
 from daemon.model.imputation.filling import Fill
-from daemon.model.imputation.mixture import gap_distances
+from daemon.model.imputation.habit import WeekClock
+from daemon.model.imputation.mixture import GapPlaces, gap_places
 from daemon.model.imputation.parameters import ImputationParameters
 
 AUXILIARY = 200
@@ -62,7 +63,7 @@ def draw(
     parameters: ImputationParameters,
     gapped: Sequence[GappedSegment],
     settings: DrawSettings,
-    known: Sequence[Segment] = (),
+    clock: WeekClock,
     progress: Progress | None = None,
 ) -> Iterator[Drawn]:
     """Draw the wanted cells of every segment, some rows at a time.
@@ -71,15 +72,12 @@ def draw(
         parameters: as fitted.
         gapped: the segments, all of the same sensors.
         settings: how many draws, and how.
-        known: further history of the same sensors, which shows what values they take.
+        clock: of the segments' rows.
         progress: called with the share done.
     """
     count, seed = settings.count, settings.seed
     segments = [one.segment for one in gapped]
-    marginals = calibrate(parameters, segments, np.random.default_rng([seed, 0]))
-    if known:
-        lowest, highest, values = value_ranges([*segments, *known], len(parameters.mean))
-        marginals = Marginals(marginals.quantiles, lowest, highest, values)
+    marginals = calibrate(parameters, segments, clock, np.random.default_rng([seed, 0]))
     total = max(sum(int(one.wanted.sum()) for one in gapped), 1)
     done = 0
     for s, one in enumerate(gapped):
@@ -89,9 +87,8 @@ def draw(
             continue
         generator = np.random.default_rng([seed, 1, s])
         rows = np.arange(len(observed))[:, None]
-        distance, bucket = gap_distances(
-            rows, last_observed(observed), next_observed(observed), len(observed)
-        )
+        alone: Mask = np.asarray(~observed[:, parameters.partners].any(2))
+        places = gap_places(rows, last_observed(observed), next_observed(observed), len(observed), alone)
         paths = None
         if settings.joint:
             paths = ErrorPaths(parameters, observed, mask, max(count, AUXILIARY), generator).rows()
@@ -109,7 +106,7 @@ def draw(
                 at, channel = np.nonzero(mask[some])
                 row = some[at]
                 deviates = generator.standard_normal((len(row), count))
-            cells = _Cells(s, row, channel, distance[row, channel], bucket[row, channel])
+            cells = _Cells(s, row, channel, places.at(row, channel))
             yield _drawn(parameters, marginals, one.fill, cells, deviates)
             done += len(row)
             if progress is not None:
@@ -123,19 +120,20 @@ class _Cells:
     segment: int
     row: Ints  # (n,)
     channel: Ints  # (n,)
-    distance: Ints  # (n,) rows to the nearest reading of the sensor
-    bucket: Ints  # (n,) of that distance
+    places: GapPlaces  # (n,)
 
 
 def _drawn(
     parameters: ImputationParameters, marginals: Marginals, fill: Fill, cells: _Cells, deviates: Floats
 ) -> Drawn:
     """From standard normal deviates (n, D) to draws."""
-    row, channel, bucket = cells.row, cells.channel, cells.bucket
-    margin = (margins(parameters, channel, cells.distance, bucket) * parameters.scale[channel])[:, None]
+    row, channel = cells.row, cells.channel
+    margin = (margins(parameters, channel, cells.places) * parameters.scale[channel])[:, None]
     ends = np.broadcast_to(np.array([-NINETY, NINETY]), (len(row), 2))
     centre = fill.value[row, channel]
-    values = centre[:, None] + margin * marginals.of(np.concatenate([deviates, ends], 1), channel, bucket)
+    values = centre[:, None] + margin * marginals.of(
+        np.concatenate([deviates, ends], 1), channel, cells.places.bucket
+    )
     for c in np.unique(channel).tolist():
         mine = channel == c
         values[mine] = marginals.plausible(values[mine], centre[mine], c)

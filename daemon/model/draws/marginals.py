@@ -20,8 +20,10 @@ from daemon.domain import (
     Segment,
 )
 from daemon.model.imputation.field import REACH
-from daemon.model.imputation.filling import batch_members
-from daemon.model.imputation.mixture import BUCKETS, NEVER
+from daemon.model.imputation.filling import BatchRows, batch_estimate
+from daemon.model.imputation.habit import WeekClock
+from daemon.model.imputation.limits import ValueLimits
+from daemon.model.imputation.mixture import BATCH_BUCKETS, BUCKETS, NEVER, OPEN, GapPlaces, Mixture
 from daemon.model.imputation.parameters import ImputationParameters
 
 HIDDEN = 20_000
@@ -31,12 +33,6 @@ PRIOR = 50.0
 """Hidden cells that the pooled quantiles count for: the 5 % quantile of fewer is a guess."""
 DEVIATES = np.linspace(-3.0, 3.0, 49)
 """Positions of the quantiles, in standard deviations of a normal; no draw lies beyond the outermost."""
-FEW_VALUES = 24
-"""A sensor that was observed to take no more values than this is drawn from them."""
-REPEATED = 4
-"""Readings per different value that this needs, on average: a short table has few values of any sensor."""
-ENOUGH = 100
-"""Readings from which on draws stay within their range: the next one leaves it with a chance of 2 in n + 1."""
 NINETY = 1.6448536269514722
 
 
@@ -44,10 +40,8 @@ NINETY = 1.6448536269514722
 class Marginals:
     """Per sensor and distance the quantiles of an error, as multiples of the margin, and the sensor's range."""
 
-    quantiles: Floats  # (C, 2 * BUCKETS, len(DEVIATES)) ascending
-    lowest: Floats  # (C,) raw units, -inf where unknown
-    highest: Floats
-    values: tuple[Floats | None, ...]  # of each sensor, ascending: all its values, where these are few
+    quantiles: Floats  # (C, BATCH_BUCKETS, len(DEVIATES)) ascending
+    limits: ValueLimits
 
     def of(self, deviates: Floats, channel: Ints, bucket: Ints) -> Floats:
         """(n, D) errors over the margin, at standard normal deviates (n, D)."""
@@ -63,9 +57,9 @@ class Marginals:
     def plausible(self, values: Floats, centre: Floats, channel: int) -> Floats:
         """Values (n, ...) of one sensor, within its range or, with ``centre`` (n,), beyond it; of few the nearest."""
         centre = centre.reshape(len(centre), *[1] * (values.ndim - 1))
-        low, high = np.minimum(self.lowest[channel], centre), np.maximum(self.highest[channel], centre)
-        result: Floats = np.clip(values, low, high)
-        few = self.values[channel]
+        lowest, highest = self.limits.lowest[channel], self.limits.highest[channel]
+        result: Floats = np.clip(values, np.minimum(lowest, centre), np.maximum(highest, centre))
+        few = self.limits.of_sensor(channel)
         if few is not None:
             middle = (few[1:] + few[:-1]) / 2
             result = few[np.searchsorted(middle, result)]
@@ -73,50 +67,48 @@ class Marginals:
 
 
 def calibrate(
-    parameters: ImputationParameters, segments: Sequence[Segment], generator: np.random.Generator
+    parameters: ImputationParameters,
+    segments: Sequence[Segment],
+    clock: WeekClock,
+    generator: np.random.Generator,
 ) -> Marginals:
     """Hide known cells in the shape of the segments' own gaps, and learn how far off their filling is.
 
     Args:
         parameters: that fill.
         segments: raw units, NaN where missing.
+        clock: of their rows.
         generator: which cells are hidden.
     """
     C = len(parameters.mean)
-    scaled = [
-        (np.where(np.isfinite(s.values), s.values, np.nan) - parameters.mean) / parameters.scale
-        for s in segments
-    ]
+    scaled = [BatchRows.of(parameters, segment, clock) for segment in segments]
     ratios: list[Floats] = []
     groups: list[Ints] = []
-    missing = [np.isnan(x) for x in scaled]
+    missing = [np.isnan(rows.values) for rows in scaled]
     budget = HIDDEN
     for turn in range(MOST_SHIFTS if any(m.any() for m in missing) else 0):
         moved = _moved(missing, generator, by_segment=turn % 2 == 1 and len(missing) > 1)
         hidden = [h & ~m for h, m in zip(moved, missing, strict=True)]
         share = budget / max(sum(int(h.sum()) for h in hidden), 1)
-        for x, mine in zip(scaled, hidden, strict=True):
+        for rows, mine in zip(scaled, hidden, strict=True):
             if share < 1.0:  # whole runs of rows: a gap is hidden as a whole, or not at all
                 piece = np.arange(len(mine)) // (2 * REACH)
                 mine &= (generator.random(len(mine) // (2 * REACH) + 1) < share)[piece][:, None]
             row, channel = np.nonzero(mine)
             if not len(row):
                 continue
-            members, distance, bucket = batch_members(
-                parameters.field, np.where(mine, np.nan, x), row, channel
-            )
+            estimate, places = batch_estimate(parameters, rows.hidden(mine), row, channel)
             some = parameters.seen[channel]
-            estimate = parameters.batch.estimate(members, channel, bucket)
-            margin = margins(parameters, channel, distance, bucket)
-            error = x[row, channel] - estimate
+            margin = margins(parameters, channel, places)
+            error = rows.values[row, channel] - estimate
             ratios.append((error / np.maximum(margin, 1e-12))[some])
-            groups.append((channel * 2 * BUCKETS + bucket)[some])
+            groups.append((channel * BATCH_BUCKETS + places.bucket)[some])
             budget -= len(row)
         if budget <= 0:
             break
     ratio = np.concatenate(ratios) if ratios else np.empty(0)
     group = np.concatenate(groups) if groups else np.empty(0, np.int64)
-    return Marginals(_quantiles(np.clip(ratio, -1e3, 1e3), group, C), *value_ranges(segments, C))
+    return Marginals(_quantiles(np.clip(ratio, -1e3, 1e3), group, C), parameters.limits.widened(segments))
 
 
 def _moved(missing: Sequence[Mask], generator: np.random.Generator, *, by_segment: bool) -> list[Mask]:
@@ -137,27 +129,31 @@ def _moved(missing: Sequence[Mask], generator: np.random.Generator, *, by_segmen
     return np.split(moved, np.cumsum([len(m) for m in missing])[:-1])
 
 
-def margins(parameters: ImputationParameters, channel: Ints, distance: Ints, bucket: Ints) -> Floats:
-    """(n,) the 90 % margins, scaled, growing smoothly with the distance rather than from bucket to bucket.
+def margins(parameters: ImputationParameters, channel: Ints, places: GapPlaces) -> Floats:
+    """(n,) the 90 % margins, scaled, growing smoothly with the distance rather than from bucket to bucket."""
+    margin = _smooth_margins(parameters.batch, channel, places.distance, places.bucket)
+    habitual = parameters.habitual
+    if habitual is None:
+        return margin
+    near = np.minimum(places.distance, 2**OPEN)
+    around = _smooth_margins(habitual.mixture, channel, near, places.bucket)
+    return np.where(habitual.used[channel, places.gap], around, margin)
 
-    They grow no further than that of a sensor without any reading, or the spread of training if that is
-    more: a distant reading is at least as informative as none. (Training hides no gap as long as some real
-    ones are, and its margins for these would grow without limit.)
-    """
-    margin = parameters.batch.half_width(channel, distance, bucket)
+
+def _smooth_margins(mixture: Mixture, channel: Ints, distance: Ints, bucket: Ints) -> Floats:
+    """(n,) see ``margins``."""
+    margin = mixture.half_width(channel, distance, bucket)
     place = bucket % BUCKETS
-    before = parameters.batch.margin[channel, np.maximum(bucket - 1, bucket // BUCKETS * BUCKETS)]
+    before = mixture.margin[channel, np.maximum(bucket - 1, bucket // BUCKETS * BUCKETS)]
     # Bucket b has the distances above 2^(b-1) up to 2^b; its margin is about that of its far end.
     share = np.where((place > 0) & (place < NEVER - 1), np.log2(np.maximum(distance, 1)) - (place - 1), 1.0)
     share = np.clip(share, 0.0, 1.0)
     smooth = np.where(before > 0, before, margin) ** (1.0 - share) * np.maximum(margin, 1e-300) ** share
-    most = np.maximum(parameters.batch.margin[channel, bucket // BUCKETS * BUCKETS + NEVER], NINETY)
-    result: Floats = np.where(margin > 0, np.minimum(smooth, most), 0.0)
-    return result
+    return np.where(margin > 0, smooth, 0.0)
 
 
 def _quantiles(ratio: Floats, group: Ints, channels: int) -> Floats:
-    """(C, 2 * BUCKETS, Q): quantiles of a group's own errors, shrunk to its sensor's, and these to all sensors'."""
+    """(C, BATCH_BUCKETS, Q): quantiles of a group's own errors, shrunk to its sensor's, and these to all sensors'."""
     levels = _normal_cdf(DEVIATES)
     shape = DEVIATES / NINETY  # a normal error of which the margin is the 90 % half width
 
@@ -169,14 +165,14 @@ def _quantiles(ratio: Floats, group: Ints, channels: int) -> Floats:
         return result
 
     everyone = blend(ratio, shape)
-    result = np.empty((channels, 2 * BUCKETS, len(DEVIATES)))
+    result = np.empty((channels, BATCH_BUCKETS, len(DEVIATES)))
     order = np.argsort(group, kind="stable")
     ratio, group = ratio[order], group[order]
-    edges = np.searchsorted(group, np.arange(channels * 2 * BUCKETS + 1))
+    edges = np.searchsorted(group, np.arange(channels * BATCH_BUCKETS + 1))
     for c in range(channels):
-        first = c * 2 * BUCKETS
-        sensor = blend(ratio[edges[first] : edges[first + 2 * BUCKETS]], everyone)
-        for b in range(2 * BUCKETS):
+        first = c * BATCH_BUCKETS
+        sensor = blend(ratio[edges[first] : edges[first + BATCH_BUCKETS]], everyone)
+        for b in range(BATCH_BUCKETS):
             result[c, b] = blend(ratio[edges[first + b] : edges[first + b + 1]], sensor)
     return result
 
@@ -185,28 +181,3 @@ def _normal_cdf(deviates: Floats) -> Floats:
     from math import erf
 
     return np.array([0.5 * (1.0 + erf(z / np.sqrt(2.0))) for z in deviates.tolist()])
-
-
-def value_ranges(
-    segments: Sequence[Segment], channels: int
-) -> tuple[Floats, Floats, tuple[Floats | None, ...]]:
-    lowest, highest = np.full(channels, -np.inf), np.full(channels, np.inf)
-    values: list[Floats | None] = [None] * channels
-    for c in range(channels):
-        seen: Floats = np.empty(0)
-        few, readings = True, 0
-        for segment in segments:
-            known = segment.values[:, c]
-            known = known[np.isfinite(known)]
-            readings += len(known)
-            if not few:
-                known = np.array([known.min(), known.max()]) if len(known) else known
-            seen = np.unique(np.concatenate([seen, known]))
-            if len(seen) > FEW_VALUES:
-                few, seen = False, seen[[0, -1]]
-        few &= 0 < len(seen) * REPEATED <= readings
-        if few:
-            values[c] = seen
-        if few or readings >= ENOUGH:
-            lowest[c], highest[c] = seen[0], seen[-1]
-    return lowest, highest, tuple(values)

@@ -14,26 +14,35 @@ Three estimates (*members*) are made for each missing cell:
    closely. In batch a second field, with another level variance.
 
 None of these is best everywhere, so the result is their convex mixture, with weights per sensor and
-distance to the nearest reading (``mixture``). Weights and intervals come from training cells that are
-hidden on purpose, in the ways in which readings are really lost (``fitting``). ``filling`` applies them.
+distance to the nearest readings (``mixture``). Weights and intervals come from training cells that are
+hidden on purpose, in the ways in which readings are really lost (``fitting``). ``filling`` applies them. In long
+gaps of batch the members are those of the readings less the sensors' habits where this is better (``habit``,
+``gaps``). No result lies outside of what a sensor can show (``limits``).
 """
 
 from daemon.model.imputation.counting import fill_counter
 from daemon.model.imputation.field import NUGGET, REACH
 from daemon.model.imputation.filling import LEVELS, Fill, fill_newest, impute_segments
 from daemon.model.imputation.fitting import fit
-from daemon.model.imputation.mixture import BUCKETS, NEVER, Mixture
+from daemon.model.imputation.habit import MOST_STEPS, WeekClock
+from daemon.model.imputation.limits import FEW_VALUES, ValueLimits
+from daemon.model.imputation.mixture import BATCH_BUCKETS, BUCKETS, NEVER, Mixture
 from daemon.model.imputation.parameters import ImputationParameters
 
 __all__ = [
+    "BATCH_BUCKETS",
     "BUCKETS",
+    "FEW_VALUES",
     "LEVELS",
+    "MOST_STEPS",
     "NEVER",
     "NUGGET",
     "REACH",
     "Fill",
     "ImputationParameters",
     "Mixture",
+    "ValueLimits",
+    "WeekClock",
     "fill_counter",
     "fill_newest",
     "fit",

@@ -22,7 +22,9 @@ from daemon.domain import (
     Segment,
 )
 from daemon.model.imputation.field import NO_ROW, REACH, Field, chunks, last_observed, next_observed
-from daemon.model.imputation.mixture import BUCKETS, NEVER, distance_bucket, gap_distances
+from daemon.model.imputation.habit import WeekClock
+from daemon.model.imputation.limits import ValueLimits
+from daemon.model.imputation.mixture import BUCKETS, NEVER, GapPlaces, distance_bucket, gap_places
 from daemon.model.imputation.parameters import ImputationParameters
 
 LEVELS = (0.0, 1.0)
@@ -166,40 +168,91 @@ def _latest(observed: Mask, axis: int) -> Ints:
     return np.where(observed.any(axis), observed.shape[axis] - 1 - behind, NO_ROW)
 
 
-def impute_segments(parameters: ImputationParameters, segments: Sequence[Segment]) -> list[Fill]:
-    """Fill every gap of each segment from both of its sides; segments are independent.
+def impute_segments(
+    parameters: ImputationParameters, segments: Sequence[Segment], clock: WeekClock
+) -> list[Fill]:
+    """Fill every gap of each segment from both of its sides; segments are independent, but for their limits.
 
     Args:
         parameters: as fitted.
         segments: raw units, NaN where missing, one row per grid step.
+        clock: of the rows, for habits.
 
     Returns:
-        One fill per segment, (T, C), raw units.
+        One fill per segment, (T, C), raw units, within the limits of training and of what the segments show.
     """
-    return [_fill_segment(parameters, segment.values) for segment in segments]
+    limits = parameters.limits.widened(segments)
+    return [_fill_segment(parameters, segment, clock, limits) for segment in segments]
 
 
-def _fill_segment(parameters: ImputationParameters, raw: Floats) -> Fill:
-    x = (np.where(np.isfinite(raw), raw, np.nan) - parameters.mean) / parameters.scale
-    row, channel = np.nonzero(np.isnan(x))
+def _fill_segment(
+    parameters: ImputationParameters, segment: Segment, clock: WeekClock, limits: ValueLimits
+) -> Fill:
+    raw = segment.values
     value = np.where(np.isfinite(raw), raw, np.nan)
     low, high = value.copy(), value.copy()
+    row, channel = np.nonzero(np.isnan(value))
     if len(row):
-        members, distance, bucket = batch_members(parameters.field, x, row, channel)
-        estimate = parameters.batch.estimate(members, channel, bucket)
-        # For a sensor that training never observed only its own readings count.
-        unseen = ~parameters.seen[channel]
-        alone = np.where(bucket % BUCKETS == NEVER, np.nan, members[:, 0])
-        estimate = np.where(unseen, alone, estimate) * parameters.scale[channel] + parameters.mean[channel]
-        margin = parameters.batch.half_width(channel, distance, bucket) * parameters.scale[channel]
-        value[row, channel] = estimate
-        low[row, channel] = estimate - margin
-        high[row, channel] = estimate + margin
+        rows = BatchRows.of(parameters, segment, clock)
+        estimate, places = batch_estimate(parameters, rows, row, channel)
+        estimate = estimate * parameters.scale[channel] + parameters.mean[channel]
+        margin = parameters.batch_margin(channel, places) * parameters.scale[channel]
+        for ends, of in ((value, estimate), (low, estimate - margin), (high, estimate + margin)):
+            ends[row, channel] = limits.applied(of, channel)
     return Fill(value, low, high)
 
 
-def batch_members(field: Field, x: Floats, row: Ints, channel: Ints) -> tuple[Floats, Ints, Ints]:
-    """(n, 3) the members' estimates of missing cells of x (T, C); (n,) distances, buckets."""
+@dataclass(frozen=True, slots=True, eq=False)
+class BatchRows:
+    """The rows of a segment, in whose gaps cells are estimated: (T, C) scaled, NaN where missing."""
+
+    values: Floats
+    usual: Floats | None  # the sensors' habit; None: there is none
+
+    @staticmethod
+    def of(parameters: ImputationParameters, segment: Segment, clock: WeekClock) -> BatchRows:
+        """The rows of a segment, raw units, in scaled units."""
+        raw = np.where(np.isfinite(segment.values), segment.values, np.nan)
+        around = parameters.habitual
+        usual = None if around is None else around.habit.at(clock.rows(segment), clock)
+        return BatchRows((raw - parameters.mean) / parameters.scale, usual)
+
+    def hidden(self, cells: Mask) -> BatchRows:
+        """Without these cells."""
+        return BatchRows(np.where(cells, np.nan, self.values), self.usual)
+
+
+def batch_estimate(
+    parameters: ImputationParameters, rows: BatchRows, row: Ints, channel: Ints
+) -> tuple[Floats, GapPlaces]:
+    """(n,) estimates of missing cells, scaled, and where the cells are in their gaps."""
+    places = batch_places(parameters.field, rows.values, row, channel)
+    around, usual = parameters.habitual, rows.usual
+    by_habit = np.zeros(len(row), bool)
+    estimate = np.empty(len(row))
+    if around is not None and usual is not None:
+        by_habit = around.used[channel, places.gap]
+        r, c, b = row[by_habit], channel[by_habit], places.bucket[by_habit]
+        members = batch_members(around.field, rows.values - usual, r, c)
+        estimate[by_habit] = around.mixture.estimate(members, c, b) + usual[r, c]
+    r, c, b = row[~by_habit], channel[~by_habit], places.bucket[~by_habit]
+    members = batch_members(parameters.field, rows.values, r, c)
+    # For a sensor that training never observed only its own readings count.
+    alone = np.where(b % BUCKETS == NEVER, np.nan, members[:, 0])
+    estimate[~by_habit] = np.where(parameters.seen[c], parameters.batch.estimate(members, c, b), alone)
+    return estimate, places
+
+
+def batch_places(field: Field, x: Floats, row: Ints, channel: Ints) -> GapPlaces:
+    """Where missing cells (n,) of x (T, C) are in their gaps; ``field`` knows the sensors' partners."""
+    observed = np.isfinite(x)
+    left, right = last_observed(observed), next_observed(observed)
+    alone: Mask = np.asarray(~observed[row[:, None], field.partners[channel]].any(1))
+    return gap_places(row, left[row, channel], right[row, channel], len(x), alone)
+
+
+def batch_members(field: Field, x: Floats, row: Ints, channel: Ints) -> Floats:
+    """(n, 3) the members' estimates of missing cells of x (T, C)."""
     observed = np.isfinite(x)
     left, right = last_observed(observed), next_observed(observed)
     before, after = left[row, channel], right[row, channel]
@@ -210,11 +263,10 @@ def batch_members(field: Field, x: Floats, row: Ints, channel: Ints) -> tuple[Fl
     members = np.zeros((len(row), 3))
     line = (1.0 - share) * x[a, channel] + share * x[b, channel]
     members[:, 0] = np.where(has_before | has_after, line, 0.0)
-    distance, bucket = gap_distances(row, before, after, len(x))
     for some in chunks(np.arange(len(row))):
         near = _batch_neighbours(field, left, right, row[some], channel[some])
         members[some, 1:] = field.conditional(x, channel[some], row[some], near, LEVELS)
-    return members, distance, bucket
+    return members
 
 
 def _batch_neighbours(

@@ -1,14 +1,15 @@
 """Fit imputation to training data: covariances, the residual's autocorrelation, mixtures and intervals.
 
 Training is cut into thirds. In each third cells are hidden, and estimated with the field of the other two
-thirds; the members' errors on these cells give the mixtures' weights and intervals (``mixture``). The
-patterns of hidden cells are those of real losses: single cells, bursts, trailing runs, silent sensors.
-Deterministic under the seed.
+thirds (``folds``); the members' errors on these cells give the mixtures' weights and intervals (``mixture``). The
+patterns of hidden cells are those of real losses: single cells, bursts, trailing runs, silent sensors, outages of
+all sensors (``gaps``). Deterministic under the seed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,19 +19,29 @@ from daemon.domain import (
     Ints,
     Mask,
     Segment,
+    StreamSpec,
 )
-from daemon.model.imputation.field import REACH, Field, fit_field, lagged_sums, last_observed
-from daemon.model.imputation.filling import LiveWindows, batch_members, live_members
-from daemon.model.imputation.mixture import BUCKETS, OPEN, HiddenCells, Mixture, distance_bucket, fit_mixture
+from daemon.model.imputation.field import REACH, Field, last_observed
+from daemon.model.imputation.filling import LiveWindows, batch_members, batch_places, live_members
+from daemon.model.imputation.folds import Fields
+from daemon.model.imputation.gaps import fit_gaps
+from daemon.model.imputation.habit import WeekClock
+from daemon.model.imputation.limits import ValueLimits
+from daemon.model.imputation.mixture import (
+    BATCH_BUCKETS,
+    BUCKETS,
+    OPEN,
+    HiddenCells,
+    Mixture,
+    distance_bucket,
+    fit_mixture,
+)
 from daemon.model.imputation.parameters import ImputationParameters
 
-FIT_ROWS = 20_000
-"""Rows from which covariances are learned; more are thinned to evenly spaced blocks."""
 FIT_WINDOWS = 4_000
 """Windows in which live cells are hidden."""
 FIT_CELLS = 60_000
 """Cells hidden for the batch weights, about."""
-_FOLDS = 3
 Reconstruct = Callable[[NDArray[np.float32]], Floats]
 """Scaled windows (B, L, C), NaN where missing, to the window model's mean (B, L, C), no NaN."""
 
@@ -39,82 +50,48 @@ def fit(
     history: Sequence[Segment],
     mean: Floats,
     scale: Floats,
-    window: int,
+    spec: StreamSpec,
     reconstruct: Reconstruct | None = None,
     seed: int = 0,
 ) -> ImputationParameters:
-    """Learn covariances, weights and margins from training data.
+    """Learn covariances, limits, habits, weights and margins from training data.
 
     Args:
         history: at least one segment, raw units.
         mean, scale: (C,) the scaler's; every training cell is seen through them.
-        window: L of live windows.
+        spec: its period, time zone and ranges, and its window as that of live windows.
         reconstruct: the window model; None leaves it out of the live mixture.
         seed: which cells are hidden; the same data and seed give the same parameters.
     """
     generator = np.random.default_rng(seed)
-    blocks = [np.clip((s.values - mean) / scale, -10.0, 10.0) for s in history if len(s.values)]
+    used = [s for s in history if len(s.values)]
+    blocks = [np.clip((s.values - mean) / scale, -10.0, 10.0) for s in used]
     seen = np.any([np.isfinite(b).any(0) for b in blocks], axis=0)
-    blocks = thinned(blocks)
-    channels = len(mean)
-    whole = fit_field(*lagged_sums(blocks))
-    parts = _thirds(blocks)
-    sums = [lagged_sums(part) for part in parts]
-    rho = np.zeros(channels) if reconstruct is None else _residual_memory(parts, window, reconstruct)
+    window, channels = spec.window, len(mean)
+    fields = Fields.of(blocks)
+    rho = np.zeros(channels) if reconstruct is None else _residual_memory(fields.parts, window, reconstruct)
     even = Mixture(np.full((channels, BUCKETS, 3), 1 / 3), np.zeros(0), np.zeros(0))
+    fitted = ImputationParameters(
+        mean, scale, seen, fields.whole.covariance, fields.whole.partners, rho,
+        even, even, ValueLimits.of(history, channels, spec.ranges),
+    )  # fmt: skip
     live: list[HiddenCells] = []
     batch: list[HiddenCells] = []
-    for i, part in enumerate(parts):
-        others = [pair for j, pair in enumerate(sums) if j != i or len(parts) == 1]
-        outside = fit_field(np.sum([s for s, _ in others], 0), np.sum([n for _, n in others], 0))
-        trial = ImputationParameters(mean, scale, seen, outside.covariance, outside.partners, rho, even, even)
-        live.append(_hide_live(trial, part, window, reconstruct, FIT_WINDOWS // len(parts), generator))
-        batch.append(_hide_batch(outside, part, FIT_CELLS // len(parts), generator))
+    folds = len(fields.parts)
+    for part, outside in zip(fields.parts, fields.outside, strict=True):
+        trial = replace(fitted, covariance=outside.covariance, partners=outside.partners)
+        live.append(_hide_live(trial, part, window, reconstruct, FIT_WINDOWS // folds, generator))
+        batch.append(_hide_batch(outside, part, FIT_CELLS // folds, generator))
+    clock = WeekClock.of(spec)
+    gaps, habitual = fit_gaps(blocks, [clock.rows(s) for s in used], fields, clock, generator)
+    batch.append(gaps)
     usable = (0, 1) if reconstruct is None else (0, 1, 2)
-    return ImputationParameters(
-        mean, scale, seen, whole.covariance, whole.partners, rho,
-        fit_mixture(HiddenCells.joined(live), channels, BUCKETS, usable, bounded=True),
-        fit_mixture(HiddenCells.joined(batch), channels, 2 * BUCKETS, (0, 1, 2), bounded=False),
-    )  # fmt: skip
-
-
-def thinned(blocks: Sequence[Floats]) -> list[Floats]:
-    """At most about ``FIT_ROWS`` rows, as long evenly spaced pieces."""
-    rows = sum(map(len, blocks))
-    if rows <= FIT_ROWS:
-        return list(blocks)
-    piece = 8 * REACH
-    pieces = [b[i : i + piece] for b in blocks for i in range(0, len(b), piece)]
-    keep = np.unique(np.linspace(0, len(pieces) - 1, FIT_ROWS // piece).astype(int))
-    joined: list[Floats] = []
-    previous = -2
-    for i in keep:  # neighbours that are both kept stay one block
-        adjacent = i == previous + 1 and pieces[i].base is pieces[previous].base
-        if adjacent and len(pieces[previous]) == piece:
-            joined[-1] = np.concatenate([joined[-1], pieces[i]])
-        else:
-            joined.append(pieces[i])
-        previous = i
-    return joined
-
-
-def _thirds(blocks: Sequence[Floats]) -> list[list[Floats]]:
-    """Three folds contiguous in time; fewer where the rows do not allow it."""
-    rows = sum(map(len, blocks))
-    if rows < _FOLDS * 2 * REACH:
-        return [list(blocks)]
-    folds: list[list[Floats]] = [[] for _ in range(_FOLDS)]
-    longest = max(map(len, blocks))
-    if longest < rows // (4 * _FOLDS):  # a fleet of short histories: whole segments, one after the other
-        for i, block in enumerate(blocks):
-            folds[i % _FOLDS].append(block)
-        return folds
-    for block in blocks:
-        edges = [len(block) * f // _FOLDS for f in range(_FOLDS + 1)]
-        for f in range(_FOLDS):
-            if edges[f + 1] > edges[f]:
-                folds[f].append(block[edges[f] : edges[f + 1]])
-    return folds
+    return replace(
+        fitted,
+        live=fit_mixture(HiddenCells.joined(live), channels, BUCKETS, usable, bounded=True),
+        batch=fit_mixture(HiddenCells.joined(batch), channels, BATCH_BUCKETS, (0, 1, 2), bounded=False),
+        habitual=habitual,
+    )
 
 
 def _windows_at(block: Floats, ends: Ints, window: int) -> Floats:
@@ -234,7 +211,8 @@ def _hide_batch(
         if not len(row):
             continue
         masked = np.where(hidden, np.nan, piece)
-        members, _, bucket = batch_members(field, masked, row, channel)
+        bucket = batch_places(field, masked, row, channel).bucket
+        members = batch_members(field, masked, row, channel)
         found.append(HiddenCells(members, piece[row, channel], channel, bucket))
         cells += len(row)
         if cells >= budget:

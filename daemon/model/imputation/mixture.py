@@ -1,6 +1,7 @@
 """The convex mixture of the members' estimates, and its interval, per sensor and distance bucket.
 
-A cell's distance is that to the nearest reading of its sensor, in rows, in buckets that double.
+A cell's distance is that to the readings of its sensor, in rows, in buckets that double; in batch it also matters
+on which sides these are, and whether other sensors have readings beside it (``GapPlaces``).
 ``fit_mixture`` chooses, from cells that were hidden on purpose, the weights with the least absolute error;
 the interval is the split-conformal 90 % quantile of the mixture's error on the same cells, and never
 narrows as the distance grows. Live, the mixture may not differ from the last value by more than the sensor
@@ -18,12 +19,15 @@ import numpy as np
 from daemon.domain import (
     Floats,
     Ints,
+    Mask,
 )
 from daemon.model.imputation.field import chunks
 
 COVERAGE = 0.90
 BUCKETS = 12
 """Distances 1, 2, 3-4, 5-8, ... rows; the last but one is open, the last means never."""
+BATCH_BUCKETS = 4 * BUCKETS
+"""See ``GapPlaces``."""
 NEVER = BUCKETS - 1
 OPEN = BUCKETS - 2
 _PRIOR = 20.0  # hidden cells that the average over all distances counts for
@@ -71,6 +75,10 @@ class HiddenCells:
     channel: Ints  # (n,)
     bucket: Ints  # (n,)
 
+    def take(self, which: Ints) -> HiddenCells:
+        """Some of the cells."""
+        return HiddenCells(self.members[which], self.truth[which], self.channel[which], self.bucket[which])
+
     @staticmethod
     def joined(parts: Sequence[HiddenCells]) -> HiddenCells:
         """The cells of all parts, in their order; no cells for no parts."""
@@ -96,22 +104,45 @@ def distance_bucket(distance: Ints) -> Ints:
     return np.where(distance > 0, np.minimum(bits, OPEN), NEVER)
 
 
-def gap_distances(row: Ints, before: Ints, after: Ints, length: int) -> tuple[Ints, Ints]:
-    """Rows from missing cells to the nearest reading of the same sensor, and the bucket of that distance.
+@dataclass(frozen=True, slots=True, eq=False)
+class GapPlaces:
+    """Where missing cells are in their gaps, in batch.
 
-    The arrays broadcast against one another; buckets from ``BUCKETS`` on are of cells without readings on
-    both sides.
+    The first ``BUCKETS`` of the ``BATCH_BUCKETS`` are of cells with readings on both sides, the next of those with
+    a reading on one side or none; then come the same again for cells at whose rows no partner of the sensor has a
+    reading, as in an outage: there all that is known is what the sensors showed before and after.
+    """
+
+    distance: (
+        Ints  # rows to the sensor's readings: the harmonic mean of both sides, or to the only one; 0: none
+    )
+    bucket: Ints  # of the distance
+    gap: Ints  # of the gap's rows; with a reading on one side alone, of the distance
+
+    def at(self, row: Ints, channel: Ints) -> GapPlaces:
+        """(n,) of some cells, where these are (T, C)."""
+        return GapPlaces(self.distance[row, channel], self.bucket[row, channel], self.gap[row, channel])
+
+
+def gap_places(row: Ints, before: Ints, after: Ints, length: int, alone: Mask) -> GapPlaces:
+    """The places of missing cells in their gaps; the arrays broadcast against one another.
 
     Args:
         row: of each cell.
         before: the row of the last reading before it, negative if there is none.
         after: the row of the next reading, ``length`` or more if there is none.
         length: rows of the segment.
+        alone: whether no partner has a reading at its row.
     """
     has_before, has_after = before >= 0, after < length
-    distance = np.minimum(np.where(has_before, row - before, 10**9), np.where(has_after, after - row, 10**9))
-    distance = np.where(has_before | has_after, distance, 0)
-    return distance, distance_bucket(distance) + BUCKETS * ~(has_before & has_after)
+    inside = has_before & has_after
+    back, ahead = np.where(has_before, row - before, 0), np.where(has_after, after - row, 0)
+    # A random walk between two readings strays as far as one that is so far from a single reading.
+    mean = np.ceil(2.0 * back * ahead / np.maximum(back + ahead, 1)).astype(np.int64)
+    distance = np.where(inside, mean, back + ahead)
+    rows = np.where(inside, after - before - 1, distance)
+    first = BUCKETS * ~inside + 2 * BUCKETS * alone
+    return GapPlaces(distance, distance_bucket(distance) + first, distance_bucket(rows) + first)
 
 
 def _simplex(members: int, steps: int = 10) -> Floats:
@@ -193,7 +224,8 @@ def _quantiles(error: Floats, group: Ints, channels: int, buckets: int, share: f
         growth = float(np.sqrt(2.0))
         for b in range(int(known[0]) + 1, NEVER):
             if np.isnan(half[b]):
-                half[b] = half[b - 1] * growth
+                # Too far for training to hide: no reading is less informative than none.
+                half[b] = min(half[b - 1] * growth, max(half[b - 1], _MARGINAL))
             else:
                 growth = float(_growth(half[b], half[b - 1]))
             half[b] = max(half[b], half[b - 1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,10 +12,13 @@ import pytest
 from daemon.domain import DAY_NS, Segment
 from daemon.errors import BundleError
 from daemon.model.bundle import Bundle
+from daemon.model.imputation import BATCH_BUCKETS
+from daemon.model.imputation.habit import Habit
+from daemon.model.imputation.parameters import HabitFill
 from tests.model.admission.conftest import parts, put_together
 from tests.model.conftest import KINDS, machine, trained
 
-LIMITLESS = ("live_step", "batch_step", ".excess")
+LIMITLESS = ("live_step", "batch_step", ".excess", "highest", "states")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -29,9 +33,11 @@ def test_arrays_with_numbers_that_are_not_finite_are_refused(
         for bad in (math.nan, math.inf, -math.inf):
             if bad == math.inf and name.endswith(LIMITLESS):
                 continue
+            if bad == -math.inf and name.endswith("lowest"):
+                continue
             spoiled = array.copy()
             spoiled.reshape(-1)[spoiled.size // 2] = bad
-            with pytest.raises(BundleError, match=rf"^bundle: {name} holds"):
+            with pytest.raises(BundleError, match=rf"^bundle: ({name} holds|extras.impute: limits)"):
                 Bundle.from_bytes(put_together(manifest, {**arrays, name: spoiled}))
 
 
@@ -102,3 +108,49 @@ def test_habits_of_silence_are_checked(linear: Bundle) -> None:
     del habits["silence.any_hour_ns"]
     with pytest.raises(BundleError, match=r"silence.any_hour_ns is missing"):
         Bundle.from_bytes(put_together(manifest, {**arrays, **habits}))
+
+
+def test_the_arrays_of_habits_are_checked_where_there_are_any(linear: Bundle) -> None:
+    manifest, arrays = parts(linear)
+    parameters = linear.imputation
+    assert parameters is not None
+    sensors = len(parameters.mean)
+    habitual = HabitFill(
+        Habit(np.zeros((672, sensors))),
+        parameters.covariance,
+        parameters.partners,
+        np.ones((sensors, BATCH_BUCKETS), bool),
+        parameters.batch,
+    )
+    mine = {f"extras.impute.{k}": v for k, v in replace(parameters, habitual=habitual).arrays().items()}
+    loaded = Bundle.from_bytes(put_together(manifest, arrays | mine)).imputation
+    assert loaded is not None
+    assert loaded.habitual is not None
+    added = mine.keys() - arrays.keys()
+    assert len(added) == 7
+    for name in added:
+        for changed in (mine[name][..., None], mine[name][:-1]):
+            if name.endswith("habit_level") and changed.ndim == 2:
+                continue  # of another period
+            with pytest.raises(BundleError):
+                Bundle.from_bytes(put_together(manifest, arrays | mine | {name: changed}))
+
+
+@pytest.mark.parametrize(
+    ("name", "bad"),
+    [
+        ("lowest", np.inf),
+        ("highest", -np.inf),
+        ("lowest", 1e9),
+        ("states", [3.0, 2.0]),
+        ("states", [-np.inf, 2.0]),
+    ],
+)
+def test_limits_that_no_value_can_keep_are_refused(
+    linear: Bundle, name: str, bad: float | list[float]
+) -> None:
+    manifest, arrays = parts(linear)
+    spoiled = arrays[f"extras.impute.{name}"].copy()
+    spoiled[(0, slice(2)) if name == "states" else 0] = bad
+    with pytest.raises(BundleError, match="limits of a sensor"):
+        Bundle.from_bytes(put_together(manifest, arrays | {f"extras.impute.{name}": spoiled}))

@@ -5,16 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from daemon.domain import Floats, Mask, Segment
+from daemon.domain import Floats, Mask, Segment, StreamSpec
 from daemon.model.draws import (
     Drawn,
     DrawSettings,
     GappedSegment,
     draw,
 )
-from daemon.model.imputation import REACH, ImputationParameters, fit, impute_segments
+from daemon.model.imputation import REACH, ImputationParameters, WeekClock, fit, impute_segments
 
 PHI = 0.9
+SPEC = StreamSpec("walks", ("a", "b", "c"), window=16)
+CLOCK = WeekClock.of(SPEC)
 
 
 def walk(rows: int, seed: int, sensors: int = 3) -> Floats:
@@ -29,7 +31,7 @@ def walk(rows: int, seed: int, sensors: int = 3) -> Floats:
 
 @pytest.fixture(scope="module")
 def parameters() -> ImputationParameters:
-    return fit([Segment("a", 0, walk(4000, 0))], np.zeros(3), np.ones(3), 16)
+    return fit([Segment("a", 0, walk(4000, 0))], np.zeros(3), np.ones(3), SPEC)
 
 
 def exact(sensors: int = 3) -> Floats:
@@ -47,9 +49,9 @@ def holed(x: Floats, *gaps: tuple[slice, int | slice]) -> tuple[Floats, Mask]:
 
 def drawn(parameters: ImputationParameters, x: Floats, count: int = 20, **more) -> list[Drawn]:
     segments = [Segment("a", 0, x)]
-    fills = impute_segments(parameters, segments)
+    fills = impute_segments(parameters, segments, CLOCK)
     gapped = [GappedSegment(segments[0], fills[0], np.isnan(x))]
-    return list(draw(parameters, gapped, DrawSettings(count, **more)))
+    return list(draw(parameters, gapped, DrawSettings(count, **more), CLOCK))
 
 
 def table(found: list[Drawn], shape: tuple[int, int], count: int = 20) -> Floats:

@@ -14,7 +14,7 @@ from daemon.model.draws import (
     AUXILIARY,
 )
 from daemon.model.imputation import ImputationParameters, fit, impute_segments
-from tests.model.draws.conftest import drawn, holed, table, walk
+from tests.model.draws.conftest import CLOCK, SPEC, drawn, holed, table, walk
 
 
 def test_draws_are_calibrated_and_better_than_independent_ones(parameters: ImputationParameters) -> None:
@@ -69,14 +69,14 @@ def test_a_sensor_of_few_values_is_drawn_from_them_and_no_draw_leaves_the_range(
     switch = np.repeat(g.integers(0, 2, 100), 20).astype(float)
     flow = np.maximum(walk(2000, 6)[:, 0], 0.0)
     x = np.stack([switch, flow], 1)
-    fitted = fit([Segment("a", 0, x)], x.mean(0), x.std(0), 16)
+    fitted = fit([Segment("a", 0, x)], x.mean(0), x.std(0), SPEC)
     y, missing = holed(x, *((slice(i, i + 15), slice(None)) for i in range(30, 1900, 90)))
     found = drawn(fitted, y)
     values = table(found, y.shape)
     assert set(np.unique(values[missing[:, 0], 0]).tolist()) == {0.0, 1.0}
     assert values[missing[:, 1], 1].min() >= 0.0
     assert values[missing[:, 1], 1].max() <= np.nanmax(y[:, 1])
-    fill = impute_segments(fitted, [Segment("a", 0, y)])[0]
+    fill = impute_segments(fitted, [Segment("a", 0, y)], CLOCK)[0]
     for d in found:
         centre = fill.value[d.rows, d.channels]
         assert (d.low <= centre).all()
@@ -121,7 +121,7 @@ def test_every_gap_is_drawn_in_order_for_any_mask(
         x[:, g.integers(0, 3)] = np.nan
     found = drawn(parameters, x, 4)
     cells = [(int(r), int(c)) for d in found for r, c in zip(d.rows, d.channels, strict=True)]
-    value = impute_segments(parameters, [Segment("a", 0, x)])[0].value
+    value = impute_segments(parameters, [Segment("a", 0, x)], CLOCK)[0].value
     assert cells == list(zip(*map(list, np.nonzero(np.isnan(x) & np.isfinite(value))), strict=True))
     for d in found:
         assert np.isfinite(d.values).all()

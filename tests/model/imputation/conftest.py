@@ -7,14 +7,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from daemon.domain import Floats, Segment
+from daemon.domain import Floats, Segment, StreamSpec
 from daemon.model.imputation import (
     ImputationParameters,
     Mixture,
+    WeekClock,
     fit,
 )
 
 L, C = 16, 4
+SPEC = StreamSpec("plant", ("a", "b", "c", "d"), window=L)
+CLOCK = WeekClock.of(SPEC)
 ZERO, ONE = np.zeros(C), np.ones(C)
 
 
@@ -33,7 +36,7 @@ def plant(rows: int, seed: int) -> Floats:
 
 @pytest.fixture(scope="module")
 def parameters() -> ImputationParameters:
-    return fit([Segment("pump-1", 0, plant(3000, 1))], ZERO, ONE, L)
+    return fit([Segment("pump-1", 0, plant(3000, 1))], ZERO, ONE, SPEC)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from daemon.model.imputation import (
     fit,
     impute_segments,
 )
-from tests.model.imputation.conftest import ONE, ZERO, C, L, only, plant
+from tests.model.imputation.conftest import CLOCK, ONE, SPEC, ZERO, C, only, plant
 from tests.naive import conditional_mean
 
 
@@ -24,7 +24,7 @@ def test_the_field_is_the_exact_conditional_where_all_cells_are_neighbours(
     # Three rows and one hole: all other cells that count as neighbours, by the plain formula.
     x = plant(3, 5)
     x[1, 0] = np.nan
-    fill = impute_segments(only(parameters, member), [Segment("a", 0, x)])[0]
+    fill = impute_segments(only(parameters, member), [Segment("a", 0, x)], CLOCK)[0]
     cells = [(r, c) for r in range(3) for c in range(C) if (r, c) != (1, 0)]
     zero = (len(parameters.covariance) - 1) // 2
 
@@ -39,7 +39,7 @@ def test_the_field_is_the_exact_conditional_where_all_cells_are_neighbours(
 def test_covariances_are_those_of_the_data() -> None:
     x = plant(500, 3)
     x[np.random.default_rng(0).random(x.shape) < 0.1] = np.nan
-    gamma = fit([Segment("a", 0, x[:200]), Segment("b", 0, x[200:])], ZERO, ONE, L).covariance
+    gamma = fit([Segment("a", 0, x[:200]), Segment("b", 0, x[200:])], ZERO, ONE, SPEC).covariance
     zero = (len(gamma) - 1) // 2
     for lag, i, j in [(0, 0, 1), (3, 0, 1), (3, 1, 0), (7, 2, 2)]:
         pairs = [x[t, i] * x[t + lag, j] for t in range(500 - lag) if (t < 200) == (t + lag < 200)]
@@ -56,8 +56,8 @@ def test_inconsistent_covariances_give_bounded_values() -> None:
         state = g.standard_normal(300)
         x[part * 300 : (part + 1) * 300, a] = state
         x[part * 300 : (part + 1) * 300, b] = -state
-    fitted = only(fit([Segment("a", 0, x)], np.zeros(3), np.ones(3), L), 1)
+    fitted = only(fit([Segment("a", 0, x)], np.zeros(3), np.ones(3), SPEC), 1)
     holed = np.full((200, 3), np.nan)
     holed[:, 1:] = g.standard_normal((200, 2))
-    value = impute_segments(fitted, [Segment("a", 0, holed)])[0].value
+    value = impute_segments(fitted, [Segment("a", 0, holed)], CLOCK)[0].value
     assert np.abs(value[:, 0]).max() < 1.5 * np.abs(holed[:, 1:]).sum(1).max()

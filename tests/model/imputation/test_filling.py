@@ -16,7 +16,7 @@ from daemon.model.imputation import (
     fit,
     impute_segments,
 )
-from tests.model.imputation.conftest import ONE, ZERO, C, L, only, plant, windows
+from tests.model.imputation.conftest import CLOCK, ONE, SPEC, ZERO, C, L, only, plant, windows
 
 
 def test_dropped_readings_are_filled_better_than_by_the_last_value(
@@ -98,7 +98,7 @@ def test_gaps_are_filled_better_than_by_a_straight_line(
     for start in range(30, len(x) - 30, 60):
         hidden[start : start + gap, (start // 60) % C] = True
     x[hidden] = np.nan
-    fill = impute_segments(parameters, [Segment("a", 0, x)])[0]
+    fill = impute_segments(parameters, [Segment("a", 0, x)], CLOCK)[0]
     index = np.arange(len(x))
     line = np.stack([np.interp(index, index[~hidden[:, c]], future[~hidden[:, c], c]) for c in range(C)], 1)
     assert np.abs(fill.value - future)[hidden].mean() < 0.9 * np.abs(line - future)[hidden].mean()
@@ -113,25 +113,25 @@ def test_everything_is_filled_and_nothing_observed_is_touched(seed: int, lost: f
     x = plant(rows, seed % 1000)
     x[g.random(x.shape) < lost] = np.nan
     other = plant(40, 9)
-    fill, _ = impute_segments(SMALL, [Segment("a", 0, x), Segment("b", 0, other)])
+    fill, _ = impute_segments(SMALL, [Segment("a", 0, x), Segment("b", 0, other)], CLOCK)
     observed = np.isfinite(x)
     np.testing.assert_array_equal(fill.value[observed], x[observed])
     assert np.isfinite(fill.value).all()
     assert (fill.low <= fill.value).all()
     assert (fill.value <= fill.high).all()
     # Segments are independent of one another.
-    np.testing.assert_array_equal(fill.value, impute_segments(SMALL, [Segment("a", 7, x)])[0].value)
+    np.testing.assert_array_equal(fill.value, impute_segments(SMALL, [Segment("a", 7, x)], CLOCK)[0].value)
 
 
 def test_units_do_not_matter() -> None:
     x = plant(1200, 4)
     unit, offset = np.array([1e3, 1.0, 1e-3, 50.0]), np.array([0.0, -5.0, 1.0, 1e4])
-    plain = fit([Segment("a", 0, x[:900])], ZERO, ONE, L)
-    other = fit([Segment("a", 0, x[:900] * unit + offset)], offset, unit, L)
+    plain = fit([Segment("a", 0, x[:900])], ZERO, ONE, SPEC)
+    other = fit([Segment("a", 0, x[:900] * unit + offset)], offset, unit, SPEC)
     holed = x[900:].copy()
     holed[::7, 0] = holed[10:40, 2] = np.nan
-    a = impute_segments(plain, [Segment("a", 0, holed)])[0]
-    b = impute_segments(other, [Segment("a", 0, holed * unit + offset)])[0]
+    a = impute_segments(plain, [Segment("a", 0, holed)], CLOCK)[0]
+    b = impute_segments(other, [Segment("a", 0, holed * unit + offset)], CLOCK)[0]
     np.testing.assert_allclose((b.value - offset) / unit, a.value, atol=1e-6)
     np.testing.assert_allclose((b.low - offset) / unit, a.low, atol=1e-6)
 
@@ -139,24 +139,24 @@ def test_units_do_not_matter() -> None:
 def test_a_sensor_that_training_never_saw() -> None:
     x = plant(600, 6)
     x[:, 1] = np.nan
-    fitted = fit([Segment("a", 0, x)], ZERO, ONE, L)
+    fitted = fit([Segment("a", 0, x)], ZERO, ONE, SPEC)
     assert fitted.seen.tolist() == [True, False, True, True]
     assert np.isnan(fill_newest(fitted, x[None, :L], None).value[0, 1])
     later = plant(50, 8)
     later[10:20, 1] = np.nan
-    value = impute_segments(fitted, [Segment("a", 0, later)])[0].value[:, 1]
+    value = impute_segments(fitted, [Segment("a", 0, later)], CLOCK)[0].value[:, 1]
     np.testing.assert_allclose(value[10:20], np.linspace(later[9, 1], later[20, 1], 12)[1:-1])
     later[:, 1] = np.nan
-    assert np.isnan(impute_segments(fitted, [Segment("a", 0, later)])[0].value[:, 1]).all()
+    assert np.isnan(impute_segments(fitted, [Segment("a", 0, later)], CLOCK)[0].value[:, 1]).all()
 
 
 def test_a_sensor_that_never_moved_is_filled_with_its_value() -> None:
     x = plant(600, 6)
     x[:, 3] = 0.0
-    fitted = fit([Segment("a", 0, x)], ZERO, ONE, L)
+    fitted = fit([Segment("a", 0, x)], ZERO, ONE, SPEC)
     holed = x[None, :L].copy()
     holed[:, -1, 3] = np.nan
     assert fill_newest(fitted, holed, None).value[0, 3] == 0.0
 
 
-SMALL = fit([Segment("pump-1", 0, plant(600, 1))], ZERO, ONE, L, lambda x: np.nan_to_num(x).astype(float))
+SMALL = fit([Segment("pump-1", 0, plant(600, 1))], ZERO, ONE, SPEC, lambda x: np.nan_to_num(x).astype(float))

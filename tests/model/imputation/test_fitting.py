@@ -10,26 +10,26 @@ from daemon.model.imputation import (
     ImputationParameters,
     fill_newest,
     fit,
-    fitting,
+    folds,
 )
-from tests.model.imputation.conftest import ONE, ZERO, C, L, plant
+from tests.model.imputation.conftest import ONE, SPEC, ZERO, C, L, plant
 
 
 @pytest.mark.parametrize("rows", [2, 20, 150])
 def test_a_short_history_still_fits(rows: int) -> None:
-    fitted = fit([Segment("a", 0, plant(rows, 0)), Segment("b", 0, plant(rows, 1))], ZERO, ONE, L)
+    fitted = fit([Segment("a", 0, plant(rows, 0)), Segment("b", 0, plant(rows, 1))], ZERO, ONE, SPEC)
     x = np.full((1, L, C), np.nan)
     assert np.isfinite(fill_newest(fitted, x, None).value).all()
 
 
 def test_a_history_of_gaps_alone_gives_no_value() -> None:
-    fitted = fit([Segment("a", 0, np.full((300, C), np.nan))], ZERO, ONE, L)
+    fitted = fit([Segment("a", 0, np.full((300, C), np.nan))], ZERO, ONE, SPEC)
     assert np.isnan(fill_newest(fitted, np.full((1, L, C), np.nan), None).value).all()
 
 
 def test_the_same_data_and_seed_give_the_same_parameters_and_they_survive_storage() -> None:
     history = [Segment("a", 0, plant(700, 0)), Segment("b", 5, plant(300, 1))]
-    first, second = (fit(history, ZERO, ONE, L, seed=3).arrays() for _ in range(2))
+    first, second = (fit(history, ZERO, ONE, SPEC, seed=3).arrays() for _ in range(2))
     again = ImputationParameters.of(first).arrays()
     assert first.keys() == second.keys() == again.keys()
     for name, array in first.items():
@@ -40,9 +40,9 @@ def test_the_same_data_and_seed_give_the_same_parameters_and_they_survive_storag
 def test_long_histories_are_thinned_to_pieces_that_do_not_join_what_was_apart(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(fitting, "FIT_ROWS", 2000)
+    monkeypatch.setattr(folds, "FIT_ROWS", 2000)
     series = np.arange(12_000.0)[:, None]
-    pieces = fitting.thinned([series[:7000], series[7000:]])
+    pieces = folds.thinned([series[:7000], series[7000:]])
     assert sum(map(len, pieces)) <= 2000
     for piece in pieces:
         assert (np.diff(piece[:, 0]) == 1).all()

@@ -14,7 +14,7 @@ from daemon.model.imputation import (
     fill_newest,
     fit,
 )
-from tests.model.imputation.conftest import C, L, only, windows
+from tests.model.imputation.conftest import SPEC, C, L, only, windows
 
 
 def test_the_interval_never_narrows_with_distance(parameters: ImputationParameters) -> None:
@@ -57,10 +57,10 @@ def test_a_better_window_model_gets_the_weight() -> None:
         mean[..., 1] = np.where(np.isfinite(x[..., 0]), np.nan_to_num(x[..., 0]) ** 2 - 1.0, 0.0)
         return mean
 
-    fitted = fit([Segment("a", 0, series)], np.zeros(2), np.ones(2), L, model)
+    fitted = fit([Segment("a", 0, series)], np.zeros(2), np.ones(2), SPEC, model)
     x = windows(series, np.arange(L, 300))
     truth = x[:, -1, 1].copy()
     x[:, -1, 1] = np.nan
     value = fill_newest(fitted, x, model(x)).value[:, 1]
-    blind = fill_newest(fit([Segment("a", 0, series)], np.zeros(2), np.ones(2), L), x, None).value[:, 1]
+    blind = fill_newest(fit([Segment("a", 0, series)], np.zeros(2), np.ones(2), SPEC), x, None).value[:, 1]
     assert np.abs(value - truth).mean() < 0.3 * np.abs(blind - truth).mean()
