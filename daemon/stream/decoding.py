@@ -31,7 +31,6 @@ from daemon.domain import (
     Rejected,
     Skipped,
     StreamSpec,
-    zone_of,
 )
 from daemon.stream.batches import ReadingBatch, ReadingBatchBuilder
 from daemon.stream.decode import Arrival, Births, MessageSchemas, compile_inner, decode_with, has_memory
@@ -44,12 +43,11 @@ from daemon.stream.extract import (
 )
 from daemon.stream.extract.numbers import NotANumberError, number_of
 from daemon.stream.extract.sensor_values import SensorValues
-from daemon.stream.fields import AssetIds, ConditionLabels, SensorNames
+from daemon.stream.fields import FieldRules
 from daemon.stream.messages import MessageParser
 from daemon.stream.piece_decoding import PieceDecoder
 from daemon.stream.rejection import RejectedError, SkippedError, json_kind, shown
 from daemon.stream.time_range import check_time
-from daemon.stream.timestamps import EventTimes
 
 Decoded = Reading | Rejected | Skipped
 ASSETS_KEPT: Final = 200_000
@@ -104,18 +102,11 @@ class Decoder:
         self._asset_in_key = spec.fields.asset == RECORD_KEY
         self._sensor_in_key = spec.fields.sensor == RECORD_KEY
         self._time_in_record = spec.fields.timestamp == RECORD_TIMESTAMP
-        self._event_times = EventTimes(zone_of(spec.timezone))
         self._parser = MessageParser(spec)
-        self._asset_ids = AssetIds(spec, max_asset_bytes, assets_kept)
-        self._sensor_names = SensorNames(spec, max_asset_bytes)
-        self._labels = ConditionLabels(spec, max_asset_bytes) if spec.message_condition else None
-        self._pieces = (
-            PieceDecoder(
-                spec, self._parser, self._asset_ids, self._sensor_names, self._event_times, self._labels
-            )
-            if self._parser.parse_piece is not None
-            else None
-        )
+        self._rules = rules = FieldRules.of(spec, max_asset_bytes, assets_kept)
+        self._event_times, self._asset_ids = rules.event_times, rules.asset_ids
+        self._sensor_names, self._labels = rules.sensor_names, rules.labels
+        self._pieces = PieceDecoder(rules, self._parser) if self._parser.parse_piece is not None else None
         self._refused_items: Counter[str] = Counter()  # none: a typed message has no items
         self._extractor: Extractor | None = None
         self.schemas: MessageSchemas | None = None
@@ -124,14 +115,7 @@ class Decoder:
             self.schemas = schemas or MessageSchemas(spec.input.decode, max_bytes, inner)
             self._tree = decode_with(spec.input.decode, max_bytes, self.schemas.known)
             self._inner = compile_inner(inner, max_bytes, self.schemas.known) if inner else None
-            self._extractor = Extractor(
-                spec,
-                self._asset_ids,
-                self._sensor_names,
-                self._event_times,
-                self._labels,
-                self._note_corrupt,
-            )
+            self._extractor = Extractor(rules, self._note_corrupt)
         self._births = self.new_births()
         self.columns: MappedColumns | None = None
         self.batches = self._extractor is None or may_have_columns(spec)
@@ -298,14 +282,7 @@ class Decoder:
             self._read_alone(items, made, left_out)
             return made.build(), left_out
         if self.columns is None:
-            self.columns = MappedColumns(
-                self._spec,
-                self._asset_ids,
-                self._sensor_names,
-                self._event_times,
-                self._labels,
-                most_readings(len(self._sensors)),
-            )
+            self.columns = MappedColumns(self._rules, most_readings(len(self._sensors)))
         offsets, stamps = np.array(records.offsets, np.int64), np.array(records.timestamps_ns, np.int64)
         for begin in range(0, len(items), _AT_ONCE):
             some = slice(begin, begin + _AT_ONCE)

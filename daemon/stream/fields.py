@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Final
 
@@ -17,9 +18,11 @@ from daemon.domain import (
     RECORD_KEY,
     Reason,
     StreamSpec,
+    zone_of,
 )
 from daemon.stream.rejection import RejectedError, forbidden_character, json_kind, shown
 from daemon.stream.text_cache import remember
+from daemon.stream.timestamps import EventTimes
 
 OTHER: Final = "(other)"
 """Under this name ``SensorNames.unknown`` counts the names that it has no room for."""
@@ -219,3 +222,25 @@ class ConditionLabels:
         if len(value.encode()) > self._max_bytes:
             raise RejectedError(Reason.BAD_CONDITION, f"{shown(name)} is over {self._max_bytes} bytes")
         return value
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FieldRules:
+    """The rules for the fields of one stream's messages."""
+
+    spec: StreamSpec
+    asset_ids: AssetIds
+    sensor_names: SensorNames
+    event_times: EventTimes
+    labels: ConditionLabels | None  # None: no field of a message says a condition
+
+    @staticmethod
+    def of(spec: StreamSpec, max_bytes: int, assets_kept: int) -> FieldRules:
+        """Those of a stream; see ``AssetIds`` for the numbers."""
+        return FieldRules(
+            spec,
+            AssetIds(spec, max_bytes, assets_kept),
+            SensorNames(spec, max_bytes),
+            EventTimes(zone_of(spec.timezone)),
+            ConditionLabels(spec, max_bytes) if spec.message_condition else None,
+        )

@@ -29,16 +29,15 @@ from daemon.domain import (
     Format,
     Ints,
     Mask,
-    StreamSpec,
 )
 from daemon.stream.decode.struct_lines import LineParser
 from daemon.stream.extract.numbers import NotANumberError, number_of
-from daemon.stream.fields import AssetIds, ConditionLabels, SensorNames
+from daemon.stream.fields import ConditionLabels, FieldRules
 from daemon.stream.messages import MessageParser
 from daemon.stream.rejection import RejectedError
 from daemon.stream.text_cache import remember
 from daemon.stream.time_range import FUTURE_NS
-from daemon.stream.timestamps import INT64_MAX, EventTimes, epoch_numbers_ns
+from daemon.stream.timestamps import INT64_MAX, epoch_numbers_ns
 
 LABELS_KEPT: Final = 8192
 """Texts of conditions whose labels are remembered."""
@@ -75,25 +74,21 @@ class PieceDecoder:
     """Decodes pieces of one typed stream.
 
     Args:
-        spec: the stream.
+        rules: of the stream's fields.
         parser: of its messages; it must have a ``parse_piece``.
-        asset_ids, sensor_names, event_times, labels: the rules of its fields; labels: None for no condition.
     """
 
-    def __init__(
-        self,
-        spec: StreamSpec,
-        parser: MessageParser,
-        asset_ids: AssetIds,
-        sensor_names: SensorNames,
-        event_times: EventTimes,
-        labels: ConditionLabels | None,
-    ) -> None:
+    def __init__(self, rules: FieldRules, parser: MessageParser) -> None:
+        spec = rules.spec
         self._long = spec.format is Format.JSON_LONG
         assert parser.parse_piece is not None
         self._lines = LineParser(parser.parse_piece, parser.parse_texts)
-        self._asset_ids, self._sensor_names, self._event_times = asset_ids, sensor_names, event_times
-        self._labels = labels
+        self._asset_ids, self._sensor_names, self._event_times = (
+            rules.asset_ids,
+            rules.sensor_names,
+            rules.event_times,
+        )
+        self._labels = rules.labels
         self._label_of: dict[bytes, str] = {}
         self._asset_conditions = bool(spec.assets)  # a label then depends on the asset, too
         self._asset_in_key = spec.fields.asset == RECORD_KEY

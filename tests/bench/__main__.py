@@ -11,8 +11,8 @@ PART is one of
 - ``quality``, ``streams``, ``attribution``: how well it detects, fills and blames;
 - ``all``, which is the default.
 
-``--quick`` shows in a few minutes that everything runs; its figures are rough. ``quality`` alone
-also writes its tables to tests/bench/results.md (``--results`` names another file).
+``--quick`` shows in a few minutes that everything runs; its figures are rough. ``quality`` and ``shapes`` alone
+also write their tables to tests/bench/results.md and shapes.md (``--results`` names another file).
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ from daemon.adapters.telemetry import configure_logging
 from tests.bench import attribution, latency, memory, recovery, shapes, streams, throughput
 from tests.bench.reporting import Section, machine, print_section, write_json, write_markdown
 
-RESULTS = Path(__file__).parent / "results.md"
+RESULTS = {
+    "quality": Path(__file__).parent / "results.md",
+    "shapes": Path(__file__).parent / "shapes.md",
+}
 WIDTH = 160
 """Columns of a table that goes to a file."""
 SPEED = ("throughput", "shapes", "latency", "memory", "recovery")
@@ -72,7 +75,7 @@ def main() -> None:
     parser.add_argument(
         "--quixstreams", metavar="PYTHON", help="an interpreter that has quixstreams, a peer of throughput"
     )
-    parser.add_argument("--results", type=Path, default=RESULTS, help="where quality keeps its tables")
+    parser.add_argument("--results", type=Path, help="where quality or shapes keeps its tables")
     parser.add_argument("--json", type=Path, help="write everything there too")
     given = parser.parse_args()
     configure_logging("error", "console")
@@ -86,8 +89,8 @@ def main() -> None:
         for section in measured(part, given):
             sections.append(section)
             print_section(console, section)
-            if given.what == "quality":  # what there is so far: a measurement may be long
-                write_markdown(given.results, sections, facts)
+            if given.what in RESULTS:  # what there is so far: a measurement may be long
+                write_markdown(given.results or RESULTS[given.what], sections, facts)
     if given.json is not None:
         write_json(given.json, sections, facts)
 

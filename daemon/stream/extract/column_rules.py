@@ -19,7 +19,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from daemon.domain import BAD_QUALITY, NO_CONDITION, Floats, Ints, Mask, Reason, StreamSpec
+from daemon.domain import BAD_QUALITY, NO_CONDITION, Floats, Ints, Mask, Reason
 from daemon.stream.extract.elements import Elements, is_nothing, lacks
 from daemon.stream.extract.item_keys import OWN_FORMATS
 from daemon.stream.extract.numbers import number_of
@@ -30,11 +30,11 @@ from daemon.stream.extract.shape_plans import FieldSource, ShapePlan
 from daemon.stream.extract.shapes import BAD, NOT_GIVEN
 from daemon.stream.extract.sources import as_text
 from daemon.stream.extract.times import compile_times
-from daemon.stream.fields import AssetIds, ConditionLabels, SensorNames
+from daemon.stream.fields import FieldRules
 from daemon.stream.rejection import RejectedError
 from daemon.stream.text_cache import remember
 from daemon.stream.time_range import FUTURE_NS
-from daemon.stream.timestamps import INT64_MAX, EventTimes
+from daemon.stream.timestamps import INT64_MAX
 
 LABELS_KEPT: Final = 8192
 """Conditions whose labels are remembered."""
@@ -89,26 +89,18 @@ class ColumnRules:
     """Applies the rules of one mapped stream.
 
     Args:
-        spec: the stream; ``columns.may_have_columns`` says that it may have some.
-        asset_ids, sensor_names, event_times, labels: the stream's rules for each of these.
+        rules: of the fields of the stream; ``columns.may_have_columns`` says that it may have some.
         most: readings of one message; one with more items is odd.
 
     Attributes:
         names: of sensors, as cells have them.
     """
 
-    def __init__(
-        self,
-        spec: StreamSpec,
-        asset_ids: AssetIds,
-        sensor_names: SensorNames,
-        event_times: EventTimes,
-        labels: ConditionLabels | None,
-        most: int,
-    ) -> None:
+    def __init__(self, rules: FieldRules, most: int) -> None:
+        spec = rules.spec
         assert spec.input is not None
         mapping, index = spec.input, index_of(spec)
-        self._asset_ids, self._sensor_names, self._labels = asset_ids, sensor_names, labels
+        self._asset_ids, self._sensor_names, self._labels = rules.asset_ids, rules.sensor_names, rules.labels
         self._sensors, self._most = len(spec.sensors), most
         self._asset_conditions = bool(spec.assets)  # a label then depends on the asset, too
         self.names = list(index if mapping.leaves is not None or mapping.sensor else mapping.fields)
@@ -122,7 +114,7 @@ class ColumnRules:
         self._words = frozenset(each for each in mapping.missing if type(each) is str)
         self._missing = [float(each) for each in mapping.missing if isinstance(each, int | float)]
         own = mapping.preset in OWN_FORMATS
-        self._times = compile_times(mapping.time, event_times, any_epoch=own)
+        self._times = compile_times(mapping.time, rules.event_times, any_epoch=own)
         self._units = {rule.unit for rule in spec.rules}.difference((None,)) if mapping.unit else set()
         self._verdict = None if mapping.quality is None else compile_verdict(mapping.quality)
         self._trusts_true = (

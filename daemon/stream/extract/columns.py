@@ -35,10 +35,9 @@ from daemon.stream.extract.items import compile_each
 from daemon.stream.extract.sensor_index import index_of
 from daemon.stream.extract.shape_plans import ShapePlan, Way, plan_of
 from daemon.stream.extract.shapes import UnfitError, ways_of
-from daemon.stream.fields import AssetIds, ConditionLabels, SensorNames
+from daemon.stream.fields import FieldRules
 from daemon.stream.rejection import RejectedError
 from daemon.stream.text_cache import LONGEST_TEXT
-from daemon.stream.timestamps import EventTimes
 
 PATIENCE: Final = 64
 """Pieces that go the long way after some of which most records were odd; also, after which a search is repeated."""
@@ -73,24 +72,16 @@ class MappedColumns:
     """Decodes and extracts pieces of one mapped stream.
 
     Args:
-        spec: the stream; ``may_have_columns`` says that it may have some.
-        asset_ids, sensor_names, event_times, labels: the stream's rules for each of these.
+        rules: of the fields of the stream; ``may_have_columns`` says that it may have some.
         most: readings of one message; one with more items is odd.
     """
 
-    def __init__(
-        self,
-        spec: StreamSpec,
-        asset_ids: AssetIds,
-        sensor_names: SensorNames,
-        event_times: EventTimes,
-        labels: ConditionLabels | None,
-        most: int,
-    ) -> None:
+    def __init__(self, rules: FieldRules, most: int) -> None:
+        spec = rules.spec
         assert spec.input is not None
         has_units = any(rule.unit for rule in spec.rules)
         self._mapping: InputMapping = spec.input if has_units else replace(spec.input, unit=())
-        self._rules = ColumnRules(spec, asset_ids, sensor_names, event_times, labels, most)
+        self._rules = ColumnRules(rules, most)
         self._has_states = any(rule.states for rule in spec.rules)
         # A text may stand for another number than the one that it shows.
         self._reads_texts = not self._has_states and not any(

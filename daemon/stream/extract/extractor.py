@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from daemon.domain import BAD_QUALITY, NO_CONDITION, Reading, Reason, Record, StreamSpec
+from daemon.domain import BAD_QUALITY, NO_CONDITION, Reading, Reason, Record
 from daemon.mapping import Assembly, Bound, InputMapping, Reduce, Source
 from daemon.stream.accounts import displace
 from daemon.stream.extract.cells import Cell, Cells, Leaves, compile_cells, compile_value, no_cells
@@ -33,10 +33,9 @@ from daemon.stream.extract.sensor_values import SensorValues
 from daemon.stream.extract.sources import as_text, compile_sources
 from daemon.stream.extract.units import Units
 from daemon.stream.extract.waves import compile_step, features
-from daemon.stream.fields import AssetIds, ConditionLabels, SensorNames
+from daemon.stream.fields import FieldRules
 from daemon.stream.rejection import RejectedError, SkippedError
 from daemon.stream.time_range import check_time
-from daemon.stream.timestamps import EventTimes
 
 MOST_CELLS: Final = 1 << 22
 """Numbers in the readings of one message, at most: 32 MB. Items beyond are refused as too large."""
@@ -67,8 +66,7 @@ class Extractor:
     """Readings of messages by one mapping.
 
     Args:
-        spec: the stream; ``spec.input`` is the mapping.
-        asset_ids, sensor_names, event_times, labels: the stream's rules for each of these.
+        rules: of the fields of the stream, whose ``input`` is the mapping.
         note_corrupt: called with the place of the sensor, the fault and the value of each cell that is no number.
 
     Attributes:
@@ -79,13 +77,10 @@ class Extractor:
 
     def __init__(
         self,
-        spec: StreamSpec,
-        asset_ids: AssetIds,
-        sensor_names: SensorNames,
-        event_times: EventTimes,
-        labels: ConditionLabels | None,
+        rules: FieldRules,
         note_corrupt: Callable[[int, str, Any], None],
     ) -> None:
+        spec = rules.spec
         assert spec.input is not None
         mapping = spec.input
         self.refused_items: Counter[str] = Counter()
@@ -94,7 +89,7 @@ class Extractor:
         self._sensors = spec.sensors
         self._states = [rule.states for rule in spec.rules]
         self._values = SensorValues(spec.rules)
-        self._sensor_names, self._labels = sensor_names, labels
+        self._sensor_names, self._labels = rules.sensor_names, rules.labels
         self._note_corrupt = note_corrupt
         self._skips = compile_skip(mapping.skip, items=False)
         self._skips_item = compile_skip(mapping.skip, items=True)
@@ -102,7 +97,7 @@ class Extractor:
         self._items = compile_each_counted(mapping.each)
         places = " or ".join(path.text for path in mapping.each)
         self._no_items = f"nothing in {places}" if places else "an array without an element"
-        self._keys = ItemKeys(mapping, asset_ids, event_times)
+        self._keys = ItemKeys(mapping, rules.asset_ids, rules.event_times)
         self._time, self._trusted = self._keys.time, self._keys.trusted
         self._cells = compile_cells(mapping)
         self._missing = _with_floats(mapping.missing)
