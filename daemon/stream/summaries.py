@@ -32,17 +32,17 @@ def unread(faults: Mapping[str, int]) -> str:
 
 def leading_score(event: AlertEvent) -> PartScore | None:
     """The score that the episode is judged by; None if it has none."""
-    if event.kind is AlertKind.DEVIATION:
-        return event.scores.get("sustained")
+    return event.scores.get("sustained" if event.kind is AlertKind.DEVIATION else "combined")
+
+
+def _reason(event: AlertEvent) -> str:
+    """What makes the row an anomaly: its score, or where that is below its threshold a jump; empty if not known."""
     combined, jump = event.scores.get("combined"), event.scores.get("jump")
-    if (
-        combined is not None
-        and jump is not None
-        and jump.value > 1.0
-        and combined.value <= combined.threshold
-    ):
-        return jump
-    return combined
+    if combined is None:
+        return ""
+    if jump is not None and jump.value > jump.threshold and combined.value <= combined.threshold:
+        return f" a jump of {jump.value:.3g} times its limit;"
+    return f" score {combined.value:.2f} over {combined.threshold:.2f};"
 
 
 def summary(event: AlertEvent) -> str:
@@ -79,12 +79,8 @@ def summary(event: AlertEvent) -> str:
                 f"{c.sensor} {number(c.observed)} (expected {number(c.expected)})"
                 for c in event.contributors[:3]
             )
-            leader = leading_score(event)
             if event.phase is Phase.CLOSED:  # by a score that is no longer above the threshold
                 text = f"{event.asset} was anomalous since {when}: {leading}".rstrip(" :")
             else:
-                how = f" score {leader.value:.2f} over {leader.threshold:.2f};" if leader else ""
-                if leader is not None and leader is event.scores.get("jump"):
-                    how = f" a jump of {leader.value:.3g} times its limit;"
-                text = f"{event.asset} is anomalous since {when}:{how} {leading}".rstrip(" ;")
+                text = f"{event.asset} is anomalous since {when}:{_reason(event)} {leading}".rstrip(" ;")
     return f"{text} (over)" if event.phase is Phase.CLOSED else text
