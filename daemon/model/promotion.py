@@ -118,24 +118,27 @@ def smallest(faults: Sequence[Fault], found: Mapping[str, Sequence[bool]]) -> di
 
 
 def hits(detector: Detector, faults: Sequence[Fault]) -> dict[str, list[bool]]:
-    """Per kind, in the faults' order: whether each scores above the threshold while it lasts, or jumps."""
+    """Per kind, in the faults' order: whether each scores above the threshold while it lasts, or a sensor jumps.
+
+    The row before the fault is judged, too: the fault's first row is a jump from there.
+    """
     L = detector.window
     found: dict[str, list[bool]] = {}
     for kind in GATE_KINDS:
         mine = [fault for fault in faults if fault.kind is kind]
         if not mine:
             continue
-        length = len(mine[0].values) - mine[0].lead
-        stacked = np.concatenate([sliding(f.values[f.lead - L + 1 :], L) for f in mine])
+        length = len(mine[0].values) - mine[0].lead + 1
+        stacked = np.concatenate([sliding(f.values[f.lead - L :], L) for f in mine])
         labels = tuple(
-            label for f in mine for label in (f.condition[f.lead :] if f.condition else ("",) * length)
+            label for f in mine for label in (f.condition[f.lead - 1 :] if f.condition else ("",) * length)
         )
         slots = np.repeat(np.arange(len(mine)), length)
         baseline = np.stack([detector.fresh_baseline(fault.asset) for fault in mine])
         evidence = detector.infer(Windows(stacked, np.ones(len(stacked), bool), labels))
         verdicts = detector.judge(evidence, baseline, slots)
         opens = (verdicts.score > detector.threshold) | (verdicts.largest_jump > 1.0)
-        found[kind.value] = [bool(one.any()) for one in opens.reshape(len(mine), length)]
+        found[kind.value] = [bool(one.any()) for one in opens.reshape(len(mine), length)[:, 1:]]
     return found
 
 

@@ -37,11 +37,17 @@ def unread(faults: Mapping[str, int]) -> str:
 
 def leading_score(event: AlertEvent) -> PartScore | None:
     """The score that the alert is judged by; None if it has none."""
-    if event.kind is AlertKind.DEVIATION:
-        return event.scores.get("sustained")
+    return event.scores.get("sustained" if event.kind is AlertKind.DEVIATION else "combined")
+
+
+def _reason(event: AlertEvent) -> str:
+    """What makes the row an anomaly: its score, or where that is below its threshold a jump; empty if neither."""
     combined, jump = event.scores.get("combined"), event.scores.get("jump")
-    jumped = jump is not None and jump.value > 1.0
-    return jump if jumped and (combined is None or combined.value <= combined.threshold) else combined
+    if combined is not None and combined.value > combined.threshold:
+        return f"; score {combined.value:.2f} over {combined.threshold:.2f}"
+    if jump is not None and jump.value > jump.threshold:
+        return f"; a jump of {jump.value:.3g} times its limit"
+    return ""
 
 
 def difference(contributor: Contributor, *, others: bool) -> str:
@@ -120,12 +126,7 @@ def summary(event: AlertEvent, *, others: bool = True) -> str:
             text = f"{event.asset}: {_unusual(event, others)}, since {when}"
             if event.row_ns > event.onset_ns:
                 text += f", for {lasting(event.row_ns - event.onset_ns)}"
-            leader = leading_score(event)
-            if leader is not None and event.phase is not Phase.CLOSED and leader.value > leader.threshold:
-                if leader is event.scores.get("jump"):
-                    text += f"; a jump of {leader.value:.3g} times its limit"
-                elif leader is event.scores.get("combined"):
-                    text += f"; score {leader.value:.2f} over {leader.threshold:.2f}"
+            text += "" if event.phase is Phase.CLOSED else _reason(event)
     if event.kind in (AlertKind.SENSOR_SILENT, AlertKind.SENSOR_STUCK):
         rest = [name for name in event.sensors if name != event.sensor]
         text += f"; with {', '.join(rest)}" if rest else ""

@@ -156,7 +156,13 @@ def incidents(track: Track, spec: StreamSpec) -> Iterator[tuple[int, int, Incide
     """The episodes that the alarm machine opens: first window, the one after the last, and what explains them."""
     threshold = track.detector.threshold
     edges = np.diff(
-        firing(track.verdicts.score, threshold, track.detector.closing, POLICY).astype(int),
+        firing(
+            track.verdicts.score,
+            threshold,
+            track.detector.closing,
+            POLICY,
+            track.verdicts.largest_jump,
+        ).astype(int),
         prepend=0,
         append=0,
     )
