@@ -1,7 +1,8 @@
 """Training: from a history of normal rows to a calibrated bundle.
 
-First the history is cleaned (``cleaning``) and incidents are left out (``screening``). Then cross-fitting (five fits; every row is measured by models that were not fitted on it), then the
-deployed models on all rows, then the drift reference, imputation and synthesis. Rules:
+First the history is cleaned (``cleaning``) and incidents are left out (``screening``). Then cross-fitting (five
+fits; every row is measured by models that were not fitted on it), then the deployed models on all rows, then the
+drift reference, imputation and synthesis. Rules:
 
 * Window: the stream's, or the longest that the rows can calibrate (``segments.fitting_length``); fewer than
   40 rows (ten times the window, if that is under 4) are refused.

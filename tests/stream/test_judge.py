@@ -23,6 +23,7 @@ from tests.stream.pipelines import (
     feed,
     make,
     numbered,
+    plain,
     replace_values,
     steady,
     steps,
@@ -98,6 +99,20 @@ def test_training_s_baseline_carries_on_where_the_rows_do() -> None:
     readings = numbered([*steady(6), *steady(6, start=100)])
     scored = [o for o in feed(make(detector=detector), readings, ended=True) if isinstance(o, ScoredRow)]
     assert [round(o.static_score - o.score, 6) for o in scored] == [0.2] * 3 + [0.0] * 3
+
+
+def test_a_number_that_stands_for_no_value_is_as_none() -> None:
+    readings = numbered(steady(40))
+    sent, none = (
+        [
+            replace_values(r, [odd, r.values[1]]) if r.values is not None and 10 <= r.offset < 13 else r
+            for r in readings
+        ]
+        for odd in (-999.0, float("nan"))
+    )
+    knowing = make(detector=replace(CENTRE, sentinels=((0, -999.0),)))
+    assert plain(feed(knowing, sent, ended=True)) == plain(feed(make(detector=CENTRE), none, ended=True))
+    assert knowing.dropped == Counter({"sentinel": 3})
 
 
 class Fragile(CentreDetector):

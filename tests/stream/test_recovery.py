@@ -178,7 +178,16 @@ PATIENT = SilenceHabit(
 MODELS = [
     QUICK,
     replace(QUICK, version="centre-2", centre=0.1, threshold=2.0, carried={}, silence=PATIENT),
-    replace(QUICK, version="centre-3", centre=-3.7, threshold=6.0, hysteresis=0.5, memory=0.3, still=3),
+    replace(
+        QUICK,
+        version="centre-3",
+        centre=-3.7,
+        threshold=6.0,
+        hysteresis=0.5,
+        memory=0.3,
+        still=3,
+        sentinels=((1, 8.0),),
+    ),
 ]
 CHANGES = st.lists(st.tuples(st.integers(0, 14), st.integers(0, 2)), max_size=4)
 """Before which event, and to which model; not one that is in force already."""
