@@ -107,7 +107,7 @@ class AlertWriter:
             phase=phase,
             severity=incident.severity,
             fingerprint=incident.fingerprint,
-            id=digest(incident.fingerprint, phase, row_ns, size=32),
+            id=digest(incident.fingerprint, phase, row_ns, *incident.parts, size=32),
             row_ns=row_ns,
             onset_ns=incident.onset_ns,
             opened_ns=incident.opened_ns,

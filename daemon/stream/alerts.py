@@ -222,6 +222,7 @@ class Episodes:
             incident.reached(row.row * self.spec.period_ns, "sustained", largest, 1.0)
             over = [self._deviation_of(c) for c in mine if calm[c] >= patience]
             due = bool(mine) and incident.update_due(row.row, self.spec.period_ns)
+            due &= incident.told_row < row.row  # else its score has said so
             if over or due or incident.fingerprint in told:
                 found = _with_extent(evidence(), largest) if mine else evidence()
                 said = Cause(asset, found, model, calibration)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from daemon.detector import REACH
 from daemon.domain import SECOND_NS, AlarmPolicy, AlertEvent, AlertKind, InputPartition, StreamSpec
 from daemon.stream.alerts import Episodes
-from daemon.stream.deviation import SustainedRow
+from daemon.stream.deviation import Deviation, SustainedRow
 from daemon.stream.incident import AssetEpisodes
 from tests.fakes import CentreDetector
 from tests.stream.evidence import NAN, SENSORS, scored_row
@@ -200,3 +202,18 @@ def test_a_pipeline_says_at_which_rows_one_is_open_and_a_model_without_limits_cl
     said = [(e.row_ns // SECOND_NS, str(e.phase)) for e in events if e.kind is AlertKind.DEVIATION]
     assert [phase for _, phase in said] == ["opened", "closed"]
     assert open_at == list(range(said[0][0], said[1][0]))  # the rows without a value, too
+
+
+def test_what_is_off_to_both_sides_is_steady_from_now_on_at_best() -> None:
+    known = replace(
+        Deviation.none(3),
+        observed=np.full(3, 10.0),
+        apart=np.array([12.0, 30.0, 12.0]),
+        steady=np.array([5.0, 5.0, 7.0]),
+    )
+    row = SustainedRow(50, np.full(3, 1.5), np.array([3.0, 3.0, 2.0]), np.zeros(3), np.zeros(3))
+    assert known.steady_since(row, [0]) == 5
+    assert known.steady_since(row, [0, 1]) == 50
+    assert known.steady_since(row, [0, 2]) == 7
+    assert known.steady_since(replace(row, closing=np.array([9.0, 3.0, 2.0])), [0, 1, 2]) == 5  # it leads
+    assert known.steady_since(replace(row, closing=np.full(3, 0.9)), [0, 1, 2]) is None

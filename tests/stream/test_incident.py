@@ -69,7 +69,7 @@ def of_flow(stuck_at: int, refractory: int = 0, *, restarts: bool = False) -> Pl
     played = Played(refractory, restarts=restarts)
     for row in range(10, stuck_at):
         played.score(row, 4.0, (0.1, 0.1, 9.0))
-    return played.opens(STUCK, "Flow", 10, stuck_at)
+    return played.opens(STUCK, "Flow", stuck_at - 8, stuck_at)
 
 
 def test_a_part_of_the_same_sensor_joins_whenever_it_comes_and_the_alert_closes_with_its_last_part() -> None:
@@ -144,11 +144,14 @@ def test_an_anomaly_that_others_come_to_lead_late_is_another_alert() -> None:
     assert [event.contributors[0].sensor for event in ends] == ["Pressure", "Pressure", "Flow", "Flow"]
 
 
-def test_an_anomaly_is_handed_over_once_a_window_at_most() -> None:
-    played = Played()
-    for row in range(1, 100):
-        played.score(row, 4.0, (9.0, 0.1, 0.1) if row < 40 or row % 2 else (0.1, 0.1, 9.0))
-    assert len([event for event in played.events if str(event.phase) == "opened"]) <= 2
+def test_an_anomaly_goes_from_one_alert_to_another_once_a_window_at_most() -> None:
+    played = Played().opens(STUCK, "Pressure", 1, 1).opens(STUCK, "Flow", 100, 100)
+    for row in range(200, 240):
+        played.score(row, 4.0, (9.0, 0.1, 0.1) if row % 2 else (0.1, 0.1, 9.0))
+    ids = [event.id for event in played.events]
+    assert len(set(ids)) == len(ids)
+    per_row = [event.row_ns for event in played.events[2:]]
+    assert len(per_row) <= 3 * (240 - 200) // WINDOW + 2
 
 
 def test_an_anomaly_that_comes_again_late_and_led_by_others_is_another_alert() -> None:
