@@ -3,9 +3,10 @@
 Why: a pump that starts each morning has a high score each morning. Calibration puts the threshold above it, so that it is
 no alarm; an operator should see what that was, and that it costs sensitivity.
 
-An *event* is a run of held-out rows whose scores are near the threshold or above it, runs that are less than a window apart
-joined: such events are why the threshold is not lower. Events recur at an hour when they begin within half an hour of it on at least half of the days
-of all assets, or on ``NEARLY`` of one weekday, and on ``DAYS`` days at least. This is a report: nothing is decided by it.
+An *event* is a run of held-out rows whose scores are near the threshold or above it, runs that are less than a window
+apart joined: such events are why the threshold is not lower. Events recur at an hour when they begin within half an hour
+of it on ``OFTEN`` of the days of all assets, or on ``NEARLY`` of one weekday, and on ``DAYS`` days at least. This is a
+report: nothing is decided by it.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from daemon.model.crossfit import HeldOutPiece
 NEAR = 0.8
 """Share of the threshold; fits differ by about so much in what they make of the same event."""
 DAYS = 3
-OFTEN, NEARLY = 0.5, 0.8
+OFTEN, NEARLY = 2 / 3, 0.8
+"""Shares of the days: a habit of working days, five of seven, is one, and half of the days may be chance."""
 AROUND = 2
 """Quarters of an hour to either side of an hour."""
 MOST = 10
