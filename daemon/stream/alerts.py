@@ -252,21 +252,7 @@ class Episodes:
             return False
         names = set(incident.names)
         since = deviation.steady_since(row, [c for c, name in enumerate(self.spec.sensors) if name in names])
-        if since is not None:
-            incident.steady_row = since
-        elif not incident.regime:
-            incident.steady_row = -1
-        lasted, told = row.row - incident.steady_row, False
-        if incident.steady_row < 0:
-            return False
-        if not incident.regime and lasted >= self._regime_rows:
-            incident.kinds.append(AlertKind.REGIME)
-            told = True
-        if incident.regime and not incident.learned and 0 < self.policy.learn_rows <= lasted:
-            incident.learned = told = True
-        if incident.regime and 0 < self.policy.accept_rows <= lasted:
-            incident.accepted = incident.learned = told = True
-        return told
+        return incident.settled(since, row.row, self._regime_rows, self.policy)
 
     def accepts_from(self, asset: str, row: int) -> int:
         """The first row at which something of an asset can become normal, of the rows from this one on."""

@@ -30,7 +30,7 @@ import numpy as np
 from daemon.alarm import Alarm, State
 from daemon.alert import Peak
 from daemon.detector import REACH
-from daemon.domain import DAY_NS, AlertKind, Contributor, Floats, Mask, Severity, StreamSpec
+from daemon.domain import DAY_NS, AlarmPolicy, AlertKind, Contributor, Floats, Mask, Severity, StreamSpec
 from daemon.stream.attribution import PeakEvidence, SensorEvidence, extended
 from daemon.stream.deviation import Deviation
 from daemon.stream.snapshot import AlarmState, IncidentState, pack_floats, unpack_floats
@@ -109,6 +109,31 @@ class Incident:
         """Whether it has open parts with evidence, and none that says that a sensor is broken."""
         kinds = {part.kind for part in self.parts}
         return bool(kinds & BY_EVIDENCE) and kinds <= BY_EVIDENCE and not self.slow
+
+    def settled(self, since: int | None, row: int, regime_rows: int, policy: AlarmPolicy) -> bool:
+        """Follow how long it is steady; whether it has come to be a regime, learned or normal at this row.
+
+        Args:
+            since: the row since when its sensors are steady; None: they are not.
+            row: the present one.
+            regime_rows: see the function of this name.
+            policy: after how long a regime may be learned, or is normal.
+        """
+        if since is not None:
+            self.steady_row = since
+        elif not self.regime:
+            self.steady_row = -1
+        if self.steady_row < 0:
+            return False
+        lasted, told = row - self.steady_row, False
+        if not self.regime and lasted >= regime_rows:
+            self.kinds.append(AlertKind.REGIME)
+            told = True
+        if self.regime and not self.learned and 0 < policy.learn_rows <= lasted:
+            self.learned = told = True
+        if self.regime and 0 < policy.accept_rows <= lasted:
+            self.accepted = self.learned = told = True
+        return told
 
     def evidence(self, peaks: PeakEvidence | None) -> PeakEvidence | None:
         """What its anomaly is blamed on, with the peaks of a run that goes on."""

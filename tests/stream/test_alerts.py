@@ -321,7 +321,8 @@ def test_a_jump_opens_an_anomaly_beside_a_low_score_and_names_its_sensor() -> No
     assert (opened.phase, opened.onset_ns, closed.phase) == (Phase.OPENED, 2 * SECOND_NS, Phase.CLOSED)
     assert opened.contributors[0].sensor == "Current"
     assert opened.severity is Severity.WARNING
-    assert "a jump of 2.5 times its limit; Current" in opened.summary
+    assert opened.summary.startswith("p: Current 0.1 above")
+    assert opened.summary.endswith("; a jump of 2.5 times its limit")
     message = json.loads(encode(opened, datetime(2026, 1, 1, tzinfo=UTC)).value)
     assert message["data"]["scores"]["jump"] == {"value": 2.5, "threshold": 1.0}
 
@@ -330,4 +331,4 @@ def test_a_jump_under_maintenance_is_counted() -> None:
     episodes = made([between(10, 20)])
     for row in (9, 10, 11, 13, 20):
         episodes.scored("p", replace(scored_row(row, 0.0, [0.0] * 3), jump=2.0), T, CLOSING, "m", "full")
-    assert episodes.suppressed == 2
+    assert episodes.maintenance.suppressed == 2
