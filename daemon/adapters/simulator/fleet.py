@@ -34,7 +34,7 @@ _LATE: Final = 0.01
 _DUPLICATE: Final = 0.005
 _GARBAGE: Final = 0.001
 _CORRUPT: Final = 0.0005  # of cells
-_RUBBISH: Final[tuple[object, ...]] = (None, "NaN", "error", "", "12,34", True, [])
+_RUBBISH: Final[tuple[object, ...]] = (None, "NaN", "error", "", "12,345", {}, [])
 
 
 class Tick(NamedTuple):
