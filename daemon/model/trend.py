@@ -88,9 +88,17 @@ class TrendLimits:
 
     @staticmethod
     def fit(history: Sequence[Segment], spec: StreamSpec, rules: AlertRules | None) -> TrendLimits | None:
-        """Of the training rows; None if they are too few days."""
+        """Of the training rows; None if they are too few days, or their numbers too large to be squared."""
         if spec.period_ns * 4 > DAY_NS:
             return None
+        with np.errstate(all="ignore"):
+            found = TrendLimits._fit(history, spec, rules)
+        if found is None or not np.isfinite(found.limit):
+            return None
+        return found if all(np.isfinite(array).all() for array in found.arrays().values()) else None
+
+    @staticmethod
+    def _fit(history: Sequence[Segment], spec: StreamSpec, rules: AlertRules | None) -> TrendLimits | None:
         observed = [np.isfinite(one.values).any(0) for one in history]
         seen: Mask = np.asarray(np.any(observed, axis=0))
         days = _means(history, spec, DAY_NS, WHOLE_DAY, seen)

@@ -148,6 +148,12 @@ def test_too_few_days_have_no_limits() -> None:
     assert TrendLimits.fit([Segment("c-1", 0, machine(3))], daily_rows, None) is None
 
 
+@pytest.mark.parametrize("size", [1e200, 1e306, 1e-308])
+def test_rows_of_absurd_size_have_limits_that_are_numbers_or_none(size: float) -> None:
+    known = TrendLimits.fit([Segment("c-1", 0, machine(9) * size)], SPEC, None)
+    assert known is None or all(np.isfinite(array).all() for array in known.arrays().values())
+
+
 def test_limits_are_read_back_from_a_bundle() -> None:
     known = limits()
     assert known is not None
