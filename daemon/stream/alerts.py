@@ -15,7 +15,8 @@ Invariants:
   process, has the same id, and a reader who remembers ids processes each message once.
 * Updates are caused by rows, never by a timer: one when the severity rises or a sensor joins a deviation, and one
   when the episode has lasted 1, 2, 4, 8 ... windows, so that a long episode stays visible with few messages.
-* What an anomaly is blamed on is accumulated since its onset: see ``attribution``.
+* What an anomaly is blamed on is accumulated since its onset: see ``attribution``. Openings and updates ask the model what
+  it expects without the sensors at fault; at its end the window is normal again, and there is nothing to explain.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from dataclasses import astuple, dataclass, field, fields, replace
 import numpy as np
 
 from daemon.alarm import Alarm, State
+from daemon.detector import Explanation
 from daemon.domain import (
     AlarmPolicy,
     AlertEvent,
@@ -159,6 +161,13 @@ class ScoredEvidence:
     last_offset: int
     verdict: Callable[[Floats, Floats], str | None] | None = None
     """``Judge._cause``: the kind of cause, from the sensors' values before the onset and their shares, (C,) each."""
+    explain: Callable[[Floats], Explanation | None] | None = None
+    """``Judge._explain``: what is expected without the sensors at fault, from the sensors' shares (C,)."""
+
+    def explained(self, peaks: PeakEvidence) -> PeakEvidence:
+        """An episode's peaks with what the row explains."""
+        found = None if self.explain is None or self.sensors is None else self.explain(peaks.shares())
+        return peaks if found is None or self.sensors is None else peaks.explained(found, self.sensors)
 
     @staticmethod
     def unscored(row: int) -> ScoredEvidence:
@@ -440,7 +449,9 @@ class Episodes:
         self.of(self.spec.name).open[state.kind, state.sensor] = Episode.restored(state)
 
     # -------------------------------------------------------------- messages
-    def _contributors(self, asset: str, kind: AlertKind) -> list[Contributor]:
+    def _contributors(
+        self, asset: str, kind: AlertKind, evidence: ScoredEvidence | None
+    ) -> list[Contributor]:
         """The sensors of an anomaly or deviation, largest share first."""
         known = self.of(asset)
         if kind is AlertKind.DEVIATION:
@@ -448,17 +459,9 @@ class Episodes:
         peaks = known.peaks
         if peaks is None:
             return []
-        share = peaks.shares()
-        return [
-            Contributor(
-                self.spec.sensors[c],
-                float(peaks.observed[c]) if np.isfinite(peaks.observed[c]) else None,
-                float(peaks.expected[c]) if np.isfinite(peaks.expected[c]) else None,
-                float(share[c]),
-            )
-            for c in np.argsort(-share, kind="stable")[:CONTRIBUTORS].tolist()
-            if share[c] > 0
-        ]
+        if evidence is not None:
+            peaks = evidence.explained(peaks)
+        return _ranked(peaks, self.spec.sensors)
 
     def _open(
         self,
@@ -505,6 +508,7 @@ class Episodes:
         period = self.spec.period_ns
         row_ns = evidence.row * period
         scored = episode.kind in (AlertKind.ANOMALY, AlertKind.DEVIATION)
+        explains = None if phase is Phase.CLOSED or self._is_storm(episode) else evidence
         event = AlertEvent(
             stream=self.spec.name,
             asset=asset,
@@ -521,7 +525,7 @@ class Episodes:
             summary="",
             sensor=episode.sensor,
             scores=evidence.scores,
-            contributors=self._contributors(asset, episode.kind) if scored else (),
+            contributors=self._contributors(asset, episode.kind, explains) if scored else (),
             window_start_ns=(evidence.row - self.spec.window + 1) * period if scored else None,
             window_steps=self.spec.window if scored else 0,
             imputed_share=evidence.imputed_share,
@@ -555,6 +559,21 @@ class Episodes:
                 if count > STORM or alike > ALIKE:
                     return True
         return False
+
+
+def _ranked(peaks: PeakEvidence, sensors: tuple[str, ...]) -> list[Contributor]:
+    """The sensors of an anomaly, largest share first."""
+    share = peaks.shares()
+    return [
+        Contributor(
+            sensors[c],
+            float(peaks.observed[c]) if np.isfinite(peaks.observed[c]) else None,
+            float(peaks.expected[c]) if np.isfinite(peaks.expected[c]) else None,
+            float(share[c]),
+        )
+        for c in np.argsort(-share, kind="stable")[:CONTRIBUTORS].tolist()
+        if share[c] > 0
+    ]
 
 
 def _blamed(known: AssetEpisodes) -> Mask | bool:

@@ -10,14 +10,16 @@ sensors, L steps of a window; NaN where nothing is known of a sensor.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from daemon.detector import Explanation
 from daemon.domain import Floats, Mask
 
 MOST_OF_IT = 0.9
 """The share of an episode that the sensors it is blamed on have together. Nearly every sensor has some share."""
+_AS_FAR = 0.5  # of what a sensor was off by at its peak
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,6 +91,26 @@ class PeakEvidence:
             before,
             np.where(beyond, row.observed, self.observed),
             np.where(beyond, row.expected, self.expected),
+        )
+
+    def explained(self, by: Explanation, row: SensorEvidence) -> PeakEvidence:
+        """The peaks, where an explanation of the newest row says which sensors are at fault.
+
+        The evidence against the others is what is left of it without those, and their values are those of the row. Of
+        the sensors at fault it stays, with the explained value of the row if they are still as far off as at
+        the peak: a spike may be over.
+        """
+        least = np.where(by.blamed | np.isnan(by.residual), np.inf, by.residual)
+        off = np.abs(row.observed - by.expected) >= _AS_FAR * np.abs(self.observed - self.expected)
+        known = np.isfinite(row.observed) & np.isfinite(by.expected) & (~by.blamed | off)
+        return replace(
+            self,
+            error=np.minimum(self.error, least),
+            residual=np.minimum(self.residual, least),
+            change=np.minimum(self.change, least),
+            deviation=np.minimum(self.deviation, least),
+            observed=np.where(known, row.observed, self.observed),
+            expected=np.where(known, by.expected, self.expected),
         )
 
     def shares(self) -> Floats:

@@ -22,7 +22,7 @@ import numpy as np
 
 from daemon.alarm import State
 from daemon.calendar import Calendar
-from daemon.detector import Detector, Evidence, Verdicts, Windows
+from daemon.detector import Detector, Evidence, Explanation, Verdicts, Windows
 from daemon.domain import (
     AlertKind,
     Dropped,
@@ -402,6 +402,7 @@ class Judge:
             first_offset if first_offset < NO_RECORD else int(rows.offsets[i]),
             int(rows.last_offsets[i]),
             verdict=partial(self._cause, window, rows.conditions[i], verdicts, j),
+            explain=partial(self._explain, window, rows.conditions[i]),
         )
 
     def _cause(
@@ -413,6 +414,13 @@ class Judge:
             return None
         try:
             return detector.verdict(window, condition, offsets[j], before, shares)
+        except Exception:  # noqa: BLE001 - see the module; an alert is due all the same
+            return None
+
+    def _explain(self, window: Floats, condition: str, shares: Floats) -> Explanation | None:
+        """What the model expects of a window without the sensors at fault; see ``Detector.explain``."""
+        try:
+            return None if self.detector is None else self.detector.explain(window, condition, shares)
         except Exception:  # noqa: BLE001 - see the module; an alert is due all the same
             return None
 
