@@ -205,6 +205,15 @@ class Verdicts:
         return np.asarray(np.fmax.reduce(self.jump, axis=1, initial=0.0))
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Explanation:
+    """What a model expects of a window without the sensors that explain it: all (C,)."""
+
+    blamed: Mask  # the sensors that were taken out
+    residual: Floats  # root mean square over the window, in units of calibration; NaN where unknown
+    expected: Floats  # the newest row, raw units; NaN for sensors that training never saw
+
+
 class Detector(Protocol):
     """A trained model with its scaler, calibration and version; immutable."""
 
@@ -320,6 +329,16 @@ class Detector(Protocol):
             condition: its label.
             offsets: (P,) of its ``Verdicts``.
             before: (C,) the sensors' values before the onset, in ``scaling`` units.
+            shares: (C,) each sensor's share in the episode.
+        """
+        ...
+
+    def explain(self, window: NDArray[Any], condition: str, shares: Floats) -> Explanation | None:
+        """What is expected of a window without the sensors at fault; None if nothing in it needs that.
+
+        Args:
+            window: (L, C) in ``scaling`` units.
+            condition: its label.
             shares: (C,) each sensor's share in the episode.
         """
         ...

@@ -10,6 +10,7 @@ import numpy as np
 from daemon.detector import (
     DriftReference,
     Evidence,
+    Explanation,
     Scaling,
     SlowTrends,
     SustainedVerdicts,
@@ -141,6 +142,9 @@ class CentreDetector:
         before: Floats,
         shares: Floats,
     ) -> str | None:
+        return None
+
+    def explain(self, window: Floats, condition: str, shares: Floats) -> Explanation | None:
         return None
 
     def judge(self, evidence: Evidence, baseline: Floats, slots: Ints, *, static: bool = True) -> Verdicts:

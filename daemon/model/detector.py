@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from daemon.detector import (
     DriftReference,
     Evidence,
+    Explanation,
     Scaling,
     SlowTrends,
     SustainedVerdicts,
@@ -46,6 +47,7 @@ from daemon.habit import SilenceHabit
 from daemon.model import imputation, jumps
 from daemon.model.baseline import CONTINUES, follow
 from daemon.model.calibration import Calibration, Parts
+from daemon.model.explanation import explain
 from daemon.model.reconstruction import Measured, Models
 from daemon.model.repair import LiveWindow, live_verdict
 from daemon.model.sustained import SustainedLimits
@@ -306,3 +308,7 @@ class BundleDetector:
         """See ``daemon.detector.Detector`` and ``repair.live_verdict``."""
         cause = live_verdict(self, LiveWindow(window, condition, offsets, before, shares))
         return None if cause is None else cause.value
+
+    def explain(self, window: NDArray[Any], condition: str, shares: Floats) -> Explanation | None:
+        """See ``daemon.detector.Detector`` and ``explanation``."""
+        return explain(self, window, condition, shares)

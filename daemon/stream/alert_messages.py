@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from daemon.alert import AlertPart, Regime
 from daemon.assembly import units
+from daemon.detector import Explanation
 from daemon.domain import (
     AlertEvent,
     AlertKind,
@@ -20,7 +21,7 @@ from daemon.domain import (
     Phase,
     StreamSpec,
 )
-from daemon.stream.attribution import SensorEvidence
+from daemon.stream.attribution import PeakEvidence, SensorEvidence
 from daemon.stream.identity import digest
 from daemon.stream.incident import ANOMALY, BY_EVIDENCE, AssetEpisodes, Incident
 from daemon.stream.summaries import summary
@@ -47,6 +48,13 @@ class ScoredEvidence:
     verdict: Callable[[Floats, Floats], str | None] | None = None
     """``Judge._cause``: the kind of cause, from the sensors' values before the onset and their shares, (C,) each."""
     jump: float = 0.0  # the largest share of a sensor's limit, of ``Verdicts``
+    explain: Callable[[Floats], Explanation | None] | None = None
+    """What the model expects without the sensors at fault, from the sensors' shares (C,): see ``Detector.explain``."""
+
+    def explained(self, peaks: PeakEvidence) -> PeakEvidence:
+        """An anomaly's peaks with what the row explains."""
+        found = None if self.explain is None or self.sensors is None else self.explain(peaks.shares())
+        return peaks if found is None or self.sensors is None else peaks.explained(found, self.sensors)
 
     def opens(self, threshold: float) -> bool:
         """Whether the row is one that opens an episode."""
@@ -96,10 +104,12 @@ class AlertWriter:
         period, known, evidence = self._spec.period_ns, self._assets[said.asset], said.evidence
         row_ns = evidence.row * period
         scored = not BY_EVIDENCE.isdisjoint(incident.kinds)
-        contributors = self._contributors(known, incident) if scored else []
+        # A window at the end is normal again, and in a storm none is looked at.
+        explains = None if phase is Phase.CLOSED or self._is_storm(incident) else evidence
+        contributors = self._contributors(known, incident, explains) if scored else []
         if telling:
             incident.told_row = evidence.row
-            incident.first = contributors[0].sensor if contributors else ""
+            incident.first = self._first(known, incident, contributors)
         event = AlertEvent(
             stream=self._spec.name,
             asset=said.asset,
@@ -161,7 +171,14 @@ class AlertWriter:
                     return True
         return False
 
-    def _contributors(self, known: AssetEpisodes, incident: Incident) -> list[Contributor]:
+    def _first(self, known: AssetEpisodes, incident: Incident, contributors: Sequence[Contributor]) -> str:
+        """The first contributor; of an anomaly as the evidence alone has it, with which later rows are compared."""
+        leading = known.leading(self._spec, incident) if ANOMALY in incident.parts else []
+        return next(iter(leading or [each.sensor for each in contributors]), "")
+
+    def _contributors(
+        self, known: AssetEpisodes, incident: Incident, explains: ScoredEvidence | None
+    ) -> list[Contributor]:
         """The sensors of an incident, largest share first: of its anomaly while that is open, else of its deviations."""
         by_score = ANOMALY in incident.parts or not incident.has(AlertKind.DEVIATION)
         if by_score and ANOMALY not in incident.parts:  # nothing of the two is open
@@ -176,6 +193,8 @@ class AlertWriter:
             return known.deviation.contributors(self._spec.sensors, self._units, which)[:CONTRIBUTORS]
         if peaks is None:
             return []
+        if explains is not None:
+            peaks = explains.explained(peaks)
         share = peaks.shares()
         return [
             Contributor(

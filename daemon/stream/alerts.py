@@ -17,7 +17,8 @@ Invariants:
 * Updates are caused by rows, never by a timer: when a part joins, or a kind of parts is over; when the severity
   rises, or another sensor comes to be the first contributor (at most one of these a window); and when the alert has
   lasted 1, 2, 4, 8 ... windows, so that a long one stays visible with few messages.
-* What an anomaly is blamed on is accumulated since its onset: see ``attribution``.
+* What an anomaly is blamed on is accumulated since its onset: see ``attribution``. Openings and updates ask the model what
+  it expects without the sensors at fault; at its end the window is normal again, and there is nothing to explain.
 """
 
 from __future__ import annotations

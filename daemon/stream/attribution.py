@@ -14,6 +14,7 @@ from dataclasses import astuple, dataclass, fields, replace
 
 import numpy as np
 
+from daemon.detector import Explanation
 from daemon.domain import Floats, Mask
 
 SCORED = -1.0
@@ -22,6 +23,7 @@ MOST_OF_IT = 0.9
 """The share of an episode that the sensors it is blamed on have together. Nearly every sensor has some share."""
 LEADS = 0.5
 """A sensor leads an episode with a share of at least so much of the largest one."""
+_AS_FAR = 0.5  # of what a sensor was off by at its peak
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -126,16 +128,37 @@ class PeakEvidence:
             before=np.where(np.isnan(earlier.before), self.before, earlier.before),
             observed=np.where(larger, self.observed, earlier.observed),
             expected=np.where(larger, self.expected, earlier.expected),
+            jump=np.where(np.minimum(self.jump, earlier.jump) < 0, SCORED, np.fmax(self.jump, earlier.jump)),
         )
 
     def stacked(self) -> Floats:
-        """(7, C) as numbers."""
+        """(8, C) as numbers."""
         return np.stack(astuple(self))
 
     @staticmethod
     def unstacked(numbers: Floats) -> PeakEvidence:
-        """The inverse of ``stacked``, of (7 * C,) or (7, C)."""
+        """The inverse of ``stacked``, of (8 * C,) or (8, C)."""
         return PeakEvidence(*numbers.reshape(len(fields(PeakEvidence)), -1))
+
+    def explained(self, by: Explanation, row: SensorEvidence) -> PeakEvidence:
+        """The peaks, where an explanation of the newest row says which sensors are at fault.
+
+        The evidence against the others is what is left of it without those, and their values are those of the row. Of
+        the sensors at fault it stays, with the explained value of the row if they are still as far off as at
+        the peak: a spike may be over.
+        """
+        least = np.where(by.blamed | np.isnan(by.residual), np.inf, by.residual)
+        off = np.abs(row.observed - by.expected) >= _AS_FAR * np.abs(self.observed - self.expected)
+        known = np.isfinite(row.observed) & np.isfinite(by.expected) & (~by.blamed | off)
+        return replace(
+            self,
+            error=np.minimum(self.error, least),
+            residual=np.minimum(self.residual, least),
+            change=np.minimum(self.change, least),
+            deviation=np.minimum(self.deviation, least),
+            observed=np.where(known, row.observed, self.observed),
+            expected=np.where(known, by.expected, self.expected),
+        )
 
     def shares(self) -> Floats:
         """(C,) each sensor's share in an episode, summing to 1 (to 0 where nothing was observed).

@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from daemon.detector import Detector, Evidence, Verdicts
+from daemon.detector import Detector, Evidence, Explanation, Verdicts
 from daemon.domain import (
     Floats,
     Ints,
@@ -83,6 +83,7 @@ class ScoredWindows:
             first_offset if first_offset < NO_RECORD else int(rows.offsets[i]),
             int(rows.last_offsets[i]),
             verdict=partial(self._cause, window, rows.conditions[i], verdicts, j),
+            explain=partial(self._explain, window, rows.conditions[i]),
             jump=largest,
         )
 
@@ -95,7 +96,14 @@ class ScoredWindows:
             return None
         try:
             return self.detector.verdict(window, condition, offsets[j], before, shares)
-        except Exception:  # noqa: BLE001 - see the module; an alert is due all the same
+        except Exception:  # noqa: BLE001 - an alert is due all the same
+            return None
+
+    def _explain(self, window: Floats, condition: str, shares: Floats) -> Explanation | None:
+        """What the model expects of a window without the sensors at fault; see ``Detector.explain``."""
+        try:
+            return self.detector.explain(window, condition, shares)
+        except Exception:  # noqa: BLE001 - an alert is due all the same
             return None
 
     def scored_rows(self, times: Ints, firing: Mask) -> list[ScoredRow]:

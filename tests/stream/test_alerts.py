@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
+from daemon.detector import Explanation
 from daemon.domain import (
     SECOND_NS,
     AlarmPolicy,
@@ -332,3 +333,21 @@ def test_a_jump_under_maintenance_is_counted() -> None:
     for row in (9, 10, 11, 13, 20):
         episodes.scored("p", replace(scored_row(row, 0.0, [0.0] * 3), jump=2.0), T, CLOSING, "m", "full")
     assert episodes.maintenance.suppressed == 2
+
+
+def test_openings_and_updates_say_what_is_expected_without_the_sensors_at_fault() -> None:
+    asked: list[list[float]] = []
+
+    def explain(shares: np.ndarray) -> Explanation:
+        asked.append(shares.round(3).tolist())
+        return Explanation(
+            np.array([True, False, False]), np.array([6.0, 0.0, 0.0]), np.array([1.0, 2.0, 3.0])
+        )
+
+    rows = [replace(scored_row(row, 4.0, [6.0, 5.0, NAN]), explain=explain) for row in range(1, 19)]
+    emitted = play(*rows, replace(scored_row(19, 0.0, [0.0, 0.0, 0.0]), explain=explain))
+    assert [event.phase for event in emitted] == [Phase.OPENED, Phase.UPDATED, Phase.CLOSED]
+    assert len(asked) == 2  # a window at the end of an episode is normal again
+    for event in emitted[:2]:
+        assert [(c.sensor, c.share) for c in event.contributors] == [(event.contributors[0].sensor, 1.0)]
+    assert len(emitted[2].contributors) == 2

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from daemon.detector import Explanation
 from daemon.stream.attribution import PeakEvidence, SensorEvidence
 from tests.stream.evidence import NAN, sensors
 
@@ -70,3 +73,29 @@ def test_the_sensor_that_jumped_is_blamed_until_a_score_tells_more() -> None:
     window = np.zeros((4, 3))
     row = SensorEvidence.read(window[0], window[0], window, window[0], window[0], np.array([1.0, NAN, 1.5]))
     np.testing.assert_array_equal(row.jump, [0.0, 0.0, 1.5])  # up to its limit is none
+
+
+def test_what_an_explanation_leaves_counts_of_the_sensors_that_are_fine() -> None:
+    row = sensors([9.0, 6.0, 1.0], [9.0, 6.0, NAN], [8.0, 3.0, 1.0], before=[0.0, 0.0, 0.0])
+    peaks = PeakEvidence.since(row)
+    found = Explanation(np.array([True, False, False]), np.array([9.0, 0.5, NAN]), np.array([20.0, 4.0, NAN]))
+    now = replace(row, observed=np.array([30.0, 4.5, NAN]))
+    fine = peaks.explained(found, now)
+    np.testing.assert_array_equal(fine.error, [9.0, 0.5, 1.0])
+    np.testing.assert_array_equal(fine.change, [8.0, 0.5, 1.0])
+    np.testing.assert_array_equal(fine.observed, [30.0, 4.5, peaks.observed[2]])
+    np.testing.assert_array_equal(fine.expected, [20.0, 4.0, peaks.expected[2]])
+    assert fine.shares()[0] > 0.8 > 0.7 > peaks.shares()[0]
+
+
+def test_a_spike_that_is_over_keeps_the_values_of_its_peak() -> None:
+    peaks = replace(
+        PeakEvidence.since(sensors([9.0, 6.0], [9.0, 6.0], [8.0, 3.0])),
+        observed=np.array([90.0, 4.0]),
+        expected=np.array([10.0, 2.0]),
+    )
+    now = replace(sensors([1.0, 1.0], [1.0, 1.0], [0.0, 0.0]), observed=np.array([11.0, 4.0]))
+    found = Explanation(np.array([True, False]), np.array([5.0, 0.5]), np.array([10.5, 4.1]))
+    kept = peaks.explained(found, now)
+    assert (kept.observed[0], kept.expected[0]) == (90.0, 10.0)
+    assert (kept.observed[1], kept.expected[1]) == (4.0, 4.1)

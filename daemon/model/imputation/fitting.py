@@ -30,6 +30,7 @@ from daemon.model.imputation.limits import ValueLimits
 from daemon.model.imputation.mixture import (
     BATCH_BUCKETS,
     BUCKETS,
+    NEVER,
     OPEN,
     HiddenCells,
     Mixture,
@@ -84,7 +85,10 @@ def fit(
         batch.append(_hide_batch(outside, part, FIT_CELLS // folds, generator))
     clock = WeekClock.of(spec)
     gaps, habitual = fit_gaps(blocks, [clock.rows(s) for s in used], fields, clock, generator)
-    batch.append(gaps)
+    # Near readings, with other sensors beside them, are what ``_hide_batch`` leaves.
+    place = gaps.bucket % BUCKETS
+    far = (place > distance_bucket(np.array(REACH))) & (place < NEVER)
+    batch.append(gaps.take(np.flatnonzero(far | (gaps.bucket >= 2 * BUCKETS))))
     usable = (0, 1) if reconstruct is None else (0, 1, 2)
     return replace(
         fitted,

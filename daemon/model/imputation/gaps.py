@@ -196,6 +196,8 @@ def _chosen(plain: HiddenCells, habitual: HiddenCells, lengths: Ints, around: _A
         spread = np.sqrt(np.maximum(squares[:, near].sum(1) - mean**2 / np.maximum(n, 1), 0.0))
         shorter = used[:, b - 1] if 0 < place < NEVER else np.zeros(channels, bool)
         used[:, b] = np.where(n >= _FEWEST, mean > SURE * spread, shorter)
+    # The level of a sensor that shows nothing at all is known from the others alone, if they are there.
+    used[:, [NEVER, BUCKETS + NEVER]] = False
     if not used.any():
         return None
     mine = habitual.take(np.flatnonzero(used[habitual.channel, lengths]))

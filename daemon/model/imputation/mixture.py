@@ -30,7 +30,7 @@ BATCH_BUCKETS = 4 * BUCKETS
 """See ``GapPlaces``."""
 NEVER = BUCKETS - 1
 OPEN = BUCKETS - 2
-_PRIOR = 20.0  # hidden cells that the average over all distances counts for
+_PRIOR = 20.0  # hidden cells that the average over a distance and its neighbours counts for
 _FEW = 20  # below this many errors a quantile is not one
 _STRAY = 0.99  # quantile of |reading - member 0| that no estimate may exceed
 _CAUTION = np.array([0.0, 0.02, 0.04])  # required relative gain of the other members
@@ -183,9 +183,12 @@ def fit_mixture(
         alike = [b] if never else list(range(first, first + NEVER))
         excluded = [m for m in range(grid.shape[1]) if m not in usable or (never and m == 0)]
         barred = (grid[:, excluded] > 0).any(1)
-        n = count[:, alike].sum(1)[:, None]
-        everyone = losses[:, alike].sum((0, 1)) / max(n.sum(), 1)
-        prior = np.where(n > 0, losses[:, alike].sum(1) / np.maximum(n, 1), everyone)  # (C, G)
+        near = [b] if never else [k for k in (b - 1, b, b + 1) if k in alike]
+        # Errors grow with the distance: those of other distances would outvote the few of a short one.
+        prior = losses[:, alike].sum((0, 1)) / max(count[:, alike].sum(), 1)  # (G,) of all sensors
+        for places in (alike, near):
+            n = count[:, places].sum(1)[:, None]
+            prior = np.where(n > 0, losses[:, places].sum(1) / np.maximum(n, 1), prior)  # (C, G)
         total = losses[:, b] + _PRIOR * prior
         weights[:, b] = grid[np.where(barred, np.inf, total).argmin(1)]
         if not never and b > first:  # too long for training to hide: as the longest that was not

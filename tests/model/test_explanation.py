@@ -1,0 +1,63 @@
+"""Expected values of the sensors that are fine are what they show, whatever a faulty one does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from daemon.domain import Floats
+from daemon.model.bundle import Bundle
+from daemon.model.detector import BundleDetector
+from tests.model.conftest import KINDS, machine
+
+L = 16
+SHARES = np.array([0.3, 0.2, 0.4, 0.1])
+
+
+@pytest.fixture(params=KINDS)
+def detector(request: pytest.FixtureRequest, bundles: Callable[[str], Bundle]) -> BundleDetector:
+    return bundles(request.param).detector()
+
+
+def shifted(start: int, sensor: int, by: float) -> Floats:
+    """A window of the machine in which a sensor is off by so much."""
+    values = machine(L, 3, start)
+    values[:, sensor] += by
+    return values
+
+
+@pytest.mark.parametrize(("sensor", "by"), [(0, 80.0), (3, 5.0)])
+def test_without_the_faulty_sensor_the_others_are_as_expected(
+    detector: BundleDetector, sensor: int, by: float
+) -> None:
+    unit = detector.calibrated.residual_rms * detector.models.scaler.scale
+    fine = np.arange(4) != sensor
+    ratio, plain, right = [], [], []
+    for start in range(0, 200, 10):
+        values = shifted(start, sensor, by)
+        scaled = detector.models.scaler.scaled(values)
+        found = detector.explain(scaled, "", SHARES)
+        assert found is not None
+        right.append(found.blamed.tolist() == [c == sensor for c in range(4)])
+        ratio.append((np.abs(values[-1] - found.expected) / unit)[fine])
+        measured = detector.models.measure_scaled(scaled[None], ("",))
+        plain.append((np.abs(values[-1] - detector.models.scaler.raw(measured.newest)[0]) / unit)[fine])
+    assert np.mean(right) > 0.8
+    assert np.mean(ratio) < 2.0
+    assert np.mean(ratio) < 1.1 * np.mean(plain)
+
+
+def test_a_normal_window_and_one_that_shows_nothing_need_no_explanation(detector: BundleDetector) -> None:
+    scaled = detector.models.scaler.scaled(machine(L, 3))
+    assert detector.explain(scaled, "", SHARES) is None
+    assert detector.explain(np.full_like(scaled, np.nan), "", SHARES) is None
+
+
+def test_two_sensors_at_fault_are_both_taken_out(detector: BundleDetector) -> None:
+    values = shifted(40, 0, 90.0)
+    values[:, 3] += 6.0
+    found = detector.explain(detector.models.scaler.scaled(values), "", SHARES)
+    assert found is not None
+    assert found.blamed.tolist() == [True, False, False, True]
