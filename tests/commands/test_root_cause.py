@@ -192,7 +192,7 @@ async def test_an_alert_carries_the_verdict_once_the_episode_has_lasted_a_window
     pq.write_table(table, tmp_path / "test.parquet")
     await replay(ReplayOptions(tmp_path / "test.parquet", tmp_path / "out", model=folder / "model"))
     lines = map(json.loads, (tmp_path / "out/alerts.jsonl").read_text().splitlines())
-    anomalies = [a for a in lines if a["data"]["kind"] == "anomaly"]
+    anomalies = [a for a in lines if "anomaly" in a["data"]["kinds"]]
     given = [a for a in anomalies if "verdict" in a["data"]]
     assert {a["data"]["verdict"] for a in given} == {"process_fault"}
     assert len({a["subject"] for a in given}) == 3
