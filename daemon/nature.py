@@ -10,7 +10,8 @@ where they are stray as well, again and again: a valve that is shut for an hour 
 
 **Strays.** A number that lies beyond a void as wide as all numbers inside, alone or in a pair, with neighbours that go
 on as if it were not there. What lasts is a state, what leads from one level to another (the inrush of a motor) belongs to
-it, and numbers that thin out gradually (noise with heavy tails) leave no void: none of these is stray.
+it, and numbers that thin out gradually (noise with heavy tails) leave no void: none of these is stray. Nor are numbers
+that are much alike without being equal: something recurs, as a valve that is flushed each morning.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ OFTEN: Final = 5
 """Times that a stray number must come, to the last digit, to be taken for a sentinel."""
 MOST_STRAYS: Final = 0.05
 """Share of the numbers that may lie outside: what is more frequent is how the sensor is."""
+ALIKE: Final = 0.25
+"""Interquartile range of recurring numbers, as a share of their distance from the others' middle, at most."""
 _COUNTER_WORDS: Final = re.compile(
     r"(?:^|[^a-z])(?:total|totali[sz]er|counter|count|energy|kwh|mwh|wh|odometer|mileage|(?:run|operating)_?hours|runtime"
     r"|pulses?|cycles?|cumulative|consumption|produced|uptime|revolutions|packets|bytes|ticks|index)(?:$|[^a-z])"
@@ -133,12 +136,33 @@ def strays(tracks: Sequence[Floats]) -> Strays:
         for number, count in zip(repeated, times, strict=True)
         if count >= OFTEN and count >= 0.9 * np.count_nonzero(numbers == number)
     ]
+    isolated = _without_recurring(rest, isolated, np.array(often), float(np.median(numbers)))
     sentinels = [code for code in marked if np.count_nonzero(numbers == code) > 1]
     sentinels += sorted(often, key=lambda number: -int(times[repeated == number][0]))
     cells = tuple(
         one | np.isin(track, [*marked, *sentinels]) for track, one in zip(tracks, isolated, strict=True)
     )
     return Strays(tuple(sentinels[:MOST_SENTINELS]), cells)
+
+
+def _without_recurring(
+    tracks: Sequence[Floats], isolated: Sequence[Mask], sentinels: Floats, middle: float
+) -> list[Mask]:
+    """Per track the isolated cells but for those, on either side of the others' ``middle``, that are much alike."""
+    found = [mask.copy() for mask in isolated]
+    for side in (1.0, -1.0):
+        mine = [
+            mask & (side * (track - middle) > 0.0) & ~np.isin(track, sentinels)
+            for track, mask in zip(tracks, isolated, strict=True)
+        ]
+        single = np.concatenate([track[cells] for track, cells in zip(tracks, mine, strict=True)])
+        if len(np.unique(single)) < 3:
+            continue
+        low, centre, high = np.quantile(single, [0.25, 0.5, 0.75])
+        if high - low <= ALIKE * abs(centre - middle):
+            for mask, cells in zip(found, mine, strict=True):
+                mask &= ~cells
+    return found
 
 
 def _isolated(tracks: Sequence[Floats], numbers: Floats) -> list[Mask]:

@@ -69,6 +69,20 @@ def test_single_values_beyond_a_void_are_stray_and_no_sentinels() -> None:
     assert not found.cells[1].any()
 
 
+def test_numbers_that_recur_much_alike_are_no_strays() -> None:
+    rng = np.random.default_rng(5)
+    track = rng.normal(20.0, 1.0, 3_000)
+    flushed = track.copy()
+    flushed[100::144] += rng.normal(60.0, 4.0, len(flushed[100::144]))
+    assert not strays([flushed]).cells[0].any()
+    wild = track.copy()
+    wild[100::144] += rng.uniform(40.0, 400.0, len(wild[100::144]))
+    assert strays([wild]).cells[0].sum() == len(wild[100::144])
+    equal = track.copy()
+    equal[100::144] = 5_000.5
+    assert strays([equal]).sentinels == (5_000.5,)
+
+
 def test_what_belongs_to_a_change_of_level_is_not_stray() -> None:
     """A motor draws many times its current for one row when it starts."""
     current = np.tile(np.r_[np.zeros(50), 80.0, np.full(49, 10.0)], 10)

@@ -28,6 +28,7 @@ class Cleaned:
     """A history without what is not to be learned, and what that was."""
 
     history: list[Segment]
+    shown: list[Segment]  # the history without its sentinels alone: when a sensor had no value
     sentinels: tuple[tuple[float, ...], ...]  # per sensor, numbers that stand for no value
     cells: Mapping[str, int] = field(default_factory=dict)  # by sensor, how many are treated as missing
     counters: tuple[str, ...] = ()  # sensors that only rise, and are not learned
@@ -70,8 +71,11 @@ def cleaned(history: Sequence[Segment], spec: StreamSpec, known: Sequence[tuple[
         rising = []  # there is nothing else to learn
     for block in values:
         block[:, rising] = np.nan
+    pairs = tuple((c, number) for c, numbers in enumerate(sentinels) for number in numbers)
+    shown = replace(units, sentinels=pairs)
     return Cleaned(
         [replace(segment, values=block) for segment, block in zip(history, values, strict=True)],
+        [replace(segment, values=shown.readings(segment.values)) for segment in history],
         tuple(sentinels),
         cells,
         tuple(spec.sensors[c] for c in rising),

@@ -125,7 +125,7 @@ def train(
     history, set_aside = _screened(clean, window, spec, settings)
     whole = [Piece(i, 0, len(segment.values)) for i, segment in enumerate(history)]
     labels = learned_labels(history, whole, window)
-    habit = learn_silence(history, spec)
+    habit = learn_silence(clean.shown, spec)
     fits = _Fits(
         history,
         spec,

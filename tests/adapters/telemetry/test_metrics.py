@@ -30,7 +30,7 @@ from daemon.domain import (
     Reason,
     Severity,
 )
-from daemon.stream.drift import Drift
+from daemon.stream.drift import Drift, Summands
 from tests.adapters.telemetry.outputs import PARTITION, alert, dead_letter, drift_record, scored_row
 from tests.fakes import CentreDetector
 
@@ -182,7 +182,18 @@ def test_the_drift_of_a_stream_is_that_of_all_its_windows_together(
     def add(number: int, which: Ints, interval: int = 1) -> None:
         drift = Drift("pumps", InputPartition("plant.pumps", number), SECOND_NS, reference, "m")
         rows_ns = np.full(len(which), interval * SECOND_NS)
-        drift.add(rows_ns, posterior[which], residual[which], np.zeros(len(which)))
+        nothing = np.zeros((len(which), 2))
+        windows = Summands(
+            np.arange(len(which)),
+            rows_ns,
+            posterior[which],
+            residual[which],
+            np.zeros(len(which)),
+            nothing,
+            nothing,
+            np.zeros(len(which), bool),
+        )
+        drift.add(windows)
         metrics.published(drift.end_intervals(1 << 62))
 
     def shown() -> list[float]:
