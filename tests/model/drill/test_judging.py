@@ -15,7 +15,6 @@ from daemon.domain import (
     Assigned,
     Floats,
     InputPartition,
-    Phase,
     PolledRecords,
     Reading,
     Segment,
@@ -54,10 +53,10 @@ KINDS = [
 ]
 
 
-def alerts(
+def parts_begun(
     detector: Detector, spec: StreamSpec, policy: AlarmPolicy, asset: str, first: int, values: Floats
-) -> list[AlertEvent]:
-    """The alerts that a stream opens on these rows."""
+) -> list[tuple[int, AlertKind, str | None]]:
+    """What a stream finds in these rows: row, kind and sensor of each part of an alert that opens or joins one."""
     run = StreamRun(StreamPlan(spec, policy=policy, retrain_every=None))
     run.detector = detector
     pipeline = run.open(Assigned(PART, 0, 0))
@@ -66,9 +65,15 @@ def alerts(
         *pipeline.feed(PolledRecords(PART, readings)),
         *pipeline.feed(PolledRecords(PART, (), ended=True)),
     ]
-    return [
-        o for step in steps for o in step.outputs if isinstance(o, AlertEvent) and o.phase is Phase.OPENED
-    ]
+    begun = []
+    known: dict[str, set[tuple[AlertKind, str | None]]] = {}
+    for event in (o for step in steps for o in step.outputs if isinstance(o, AlertEvent)):
+        now = {(part.kind, part.sensor) for part in event.parts}
+        begun += [
+            (event.row_ns // spec.period_ns, *part) for part in now - known.get(event.fingerprint, set())
+        ]
+        known[event.fingerprint] = now
+    return begun
 
 
 def stream_verdict(
@@ -102,12 +107,14 @@ def stream_verdict(
         )
     else:
         broken[: start + 2 * spec.window] = short
-    opened = alerts(detector, spec, policy, history.asset, history.first_row, broken[:end])
+    names = [spec.sensors[c] for c in what.sensors]
     mine = [
-        (event.row_ns // spec.period_ns - place.row, event.kind)
-        for event in opened
-        if event.row_ns // spec.period_ns >= place.row
-        and (event.kind is AlertKind.ANOMALY or event.sensor in [spec.sensors[c] for c in what.sensors])
+        (row - place.row, kind)
+        for row, kind, sensor in parts_begun(
+            detector, spec, policy, history.asset, history.first_row, broken[:end]
+        )
+        if row >= place.row
+        and (kind is AlertKind.ANOMALY or (kind is not AlertKind.DEVIATION and sensor in names))
     ]
     return Verdict(*min(mine)) if mine else Verdict(None, None)
 
