@@ -152,8 +152,8 @@ class AlertWriter:
 
     def _verdict(self, known: AssetEpisodes, incident: Incident, evidence: ScoredEvidence) -> str | None:
         """The kind of cause, once a whole window lies in the alert; at its beginning all causes look alike."""
-        lasted = evidence.row - self._spec.row(incident.opened_ns)
-        if ANOMALY not in incident.parts or known.peaks is None or lasted < self._spec.window:
+        begun = incident.parts.get(ANOMALY)
+        if begun is None or known.peaks is None or evidence.row - begun < self._spec.window:
             return None
         if evidence.verdict is None or self._is_storm(incident):
             return None
@@ -162,11 +162,12 @@ class AlertWriter:
     def _is_storm(self, incident: Incident) -> bool:
         """Whether so many other anomalies are open, or opened about when this one did, that it is a storm."""
         count = alike = 0
+        begun = incident.parts.get(ANOMALY, self._spec.row(incident.opened_ns))
         for known in self._assets.values():
             other = known.with_part(ANOMALY)
             if other is not None:
                 count += 1
-                alike += abs(other.opened_ns - incident.opened_ns) < self._spec.window * self._spec.period_ns
+                alike += abs(other.parts[ANOMALY] - begun) < self._spec.window
                 if count > STORM or alike > ALIKE:
                     return True
         return False

@@ -45,6 +45,7 @@ from daemon.stream.deviation import Deviation, SustainedRow
 from daemon.stream.identity import digest
 from daemon.stream.incident import (
     ANOMALY,
+    BY_EVIDENCE,
     JOINING,
     AssetEpisodes,
     EpisodeStart,
@@ -156,7 +157,7 @@ class Episodes:
             if worse:
                 incident.severity = severity
             incident.reached(evidence.row * self.spec.period_ns, *evidence.leading(threshold))
-            due = incident.update_due(evidence.row, self.spec.period_ns)
+            due = incident.update_due(evidence.row)
             if due or worse or known.is_corrected(self.spec, incident, evidence.row):
                 events.append(self._writer.message(incident, Phase.UPDATED, said))
         elif state is State.INACTIVE and incident is not None:
@@ -222,7 +223,7 @@ class Episodes:
             largest = float(np.nanmax(row.opening[mine], initial=0.0))
             incident.reached(row.row * self.spec.period_ns, "sustained", largest, 1.0)
             over = [self._deviation_of(c) for c in mine if calm[c] >= patience]
-            due = bool(mine) and incident.update_due(row.row, self.spec.period_ns)
+            due = bool(mine) and incident.update_due(row.row)
             due &= incident.told_row < row.row  # else its score has said so
             if over or due or incident.fingerprint in told:
                 found = _with_extent(evidence(), largest) if mine else evidence()
@@ -414,8 +415,11 @@ class Episodes:
                 start.onset_row * period,
                 start.severity,
                 row + self.spec.window,
+                row,
             )
             known.incidents.append(incident)
+        elif kind in BY_EVIDENCE:
+            incident.restart_updates(row, self.spec.window)
         incident.join(start.part, start.onset_row, names, start.severity, period)
         return incident, phase
 

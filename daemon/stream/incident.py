@@ -73,6 +73,9 @@ class Incident:
     onset_ns: int  # the earliest of its parts'
     severity: Severity  # the worst so far
     next_update_row: int
+    updates_row: (
+        int  # updates are due so many windows after this row: when it opened, or evidence last joined
+    )
     parts: dict[Part, int] = field(default_factory=dict)  # those that are open, with their onset rows
     kinds: list[AlertKind] = field(default_factory=list)  # all that joined it so far, in their order
     sensors: list[str] = field(default_factory=list)  # likewise; those of an anomaly are ``leading``
@@ -152,6 +155,7 @@ class Incident:
         if part.kind not in self.kinds:
             self.kinds.append(part.kind)
         if part.kind is AlertKind.ANOMALY:
+            self.sensors += [name for name in self.leading if name not in self.sensors]
             self.leading = list(names)
         else:
             self.sensors += [name for name in names if name not in self.sensors]
@@ -163,12 +167,16 @@ class Incident:
         if self.peak is None or value * self.peak.threshold > self.peak.value * threshold:
             self.peak = Peak(row_ns, score, value, threshold)
 
-    def update_due(self, row: int, period_ns: int) -> bool:
-        """Whether it has been open for 1, 2, 4 ... windows at a row; the next update is due at twice that."""
-        due, opened = row >= self.next_update_row, self.opened_ns // period_ns
+    def update_due(self, row: int) -> bool:
+        """Whether 1, 2, 4 ... windows are over at a row since it opened, or evidence joined it; the next is due at twice that."""
+        due = row >= self.next_update_row
         while self.next_update_row <= row:
-            self.next_update_row += self.next_update_row - opened
+            self.next_update_row += self.next_update_row - self.updates_row
         return due
+
+    def restart_updates(self, row: int, window: int) -> None:
+        """Evidence has joined it at a row: updates come as often as when it opened."""
+        self.updates_row, self.next_update_row = row, row + window
 
     def snapshot(self) -> IncidentState:
         """The incident as part of a record of state."""
@@ -180,6 +188,7 @@ class Incident:
             self.onset_ns,
             self.severity,
             self.next_update_row,
+            self.updates_row,
             [(*part, row) for part, row in self.parts.items()],
             list(self.kinds),
             list(self.sensors),
@@ -205,6 +214,7 @@ class Incident:
             state.onset_ns,
             state.severity,
             state.next_update_row,
+            state.updates_row,
             {Part(kind, sensor, slow): row for kind, sensor, slow, row in state.parts},
             list(state.kinds),
             list(state.sensors),

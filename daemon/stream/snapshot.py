@@ -84,6 +84,7 @@ class IncidentState(msgspec.Struct, frozen=True, array_like=True):
     onset_ns: int
     severity: Severity
     next_update_row: int
+    updates_row: int
     parts: list[tuple[AlertKind, str | None, bool, int]]
     kinds: list[AlertKind]
     sensors: list[str]

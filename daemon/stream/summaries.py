@@ -101,9 +101,9 @@ def summary(event: AlertEvent, *, others: bool = True) -> str:
     when = iso(event.onset_ns)
     match event.kind:
         case AlertKind.SENSOR_SILENT:
-            text = f"{event.asset}: {event.sensor} has sent no value since {when}{unread(event.unread)}"
+            text = f"{_lasting_fault(event, 'sent no value')}{unread(event.unread)}"
         case AlertKind.SENSOR_STUCK:
-            text = f"{event.asset}: {event.sensor} has not moved since {when}"
+            text = _lasting_fault(event, "not moved")
         case AlertKind.ASSET_SILENT:
             text = f"{event.asset} has sent nothing since {when}"
         case AlertKind.CLOCK_SKEW:
@@ -139,6 +139,15 @@ def summary(event: AlertEvent, *, others: bool = True) -> str:
         if event.regime.accepted:
             return f"{text}, which is normal from now on"
     return f"{text} (over)" if event.phase is Phase.CLOSED else text
+
+
+def _lasting_fault(event: AlertEvent, what: str) -> str:
+    """What a silent or stuck sensor has not done, and since when; others may have joined it, earlier or later ones."""
+    own = [part for part in event.parts if part.kind is event.kind and part.sensor == event.sensor]
+    if own:
+        return f"{event.asset}: {event.sensor} has {what} since {iso(own[0].onset_ns)}"
+    alone = f" since {iso(event.onset_ns)}" if len(event.kinds) <= 1 else ""
+    return f"{event.asset}: {event.sensor} had {what}{alone}"
 
 
 def _unusual(event: AlertEvent, others: bool) -> str:

@@ -342,7 +342,7 @@ def _incident_fault(incident: IncidentState, spec: StreamSpec) -> str | None:
     if incident.onset_ns < -spec.period_ns or incident.opened_ns < 0:
         return f"an episode that opened at {incident.opened_ns}"
     # Updates come at doubled distances from the opening: none would ever be the next.
-    if incident.next_update_row <= incident.opened_ns // spec.period_ns:
+    if incident.next_update_row <= incident.updates_row:
         return f"an episode whose next update, at row {incident.next_update_row}, is before its opening"
     return None
 

@@ -12,7 +12,7 @@ from daemon.adapters.simulator import Fleet
 from daemon.adapters.telemetry import Metrics, Reporter, Status
 from daemon.commands.demo import START
 from daemon.commands.wiring import encoder
-from daemon.domain import Budget, ModelSettings
+from daemon.domain import AlarmPolicy, Budget, ModelSettings
 from daemon.runtime.loop import Loop
 from daemon.runtime.options import Hold, LoopOptions
 from daemon.runtime.stream_run import StreamPlan, StreamRun
@@ -38,7 +38,9 @@ async def play(hold: Hold) -> tuple[StreamRun, dict[str, list[int]], dict[str, l
         retrain_every=timedelta(hours=6),
         retrain_rows=24 * 60 * ASSETS,
         budget=Budget(1.0),
-        deviation_budget=None,  # deviations would keep the rows that went bad out of the training
+        # Alarms would keep the rows that went bad out of the training, and no candidate would learn them.
+        policy=AlarmPolicy(needed=POISON_HOURS * 60, of=POISON_HOURS * 60),
+        deviation_budget=None,
     )
     topic = plan.spec.topics[0]
     log = MemoryLog()

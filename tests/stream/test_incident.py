@@ -101,6 +101,32 @@ def test_a_part_of_another_sensor_joins_if_it_began_at_about_the_same_time_and_e
         assert list(played.events[-1].sensors) == (["Current"] if opened else ["Current", "Flow"])
 
 
+def test_a_sentence_says_of_a_silent_sensor_what_is_true_of_it() -> None:
+    played = Played().opens(SILENT, "Pressure", 300, 310)
+    assert "Pressure has sent no value since 1970-01-01T00:05:00Z" in played.events[-1].summary
+    played.opens(STUCK, "Pressure", 10, 320)  # joins, and began earlier
+    assert played.events[-1].onset_ns == 10 * SECOND_NS
+    assert "Pressure has sent no value since 1970-01-01T00:05:00Z" in played.events[-1].summary
+    played.closes(SILENT, "Pressure", 330)
+    assert "Pressure had sent no value; also" in played.events[-1].summary
+
+
+def test_an_anomaly_that_joins_an_old_alert_is_told_as_often_as_a_new_one() -> None:
+    played = Played(restarts=True).opens(STUCK, "Flow", 1, 9)
+    for row in range(1_100, 1_100 + 5 * WINDOW):
+        played.score(row, 4.0, (0.1, 0.1, 9.0))
+    rows = [event.row_ns // SECOND_NS - 1_100 for event in played.events[1:]]
+    assert rows == [0, WINDOW, 2 * WINDOW, 4 * WINDOW]
+    assert {event.fingerprint for event in played.events} == {played.events[0].fingerprint}
+
+
+def test_sensors_that_led_an_earlier_anomaly_of_the_alert_stay_named() -> None:
+    played = Played().opens(STUCK, "Current", 1, 9)
+    played.score(10, 4.0, (0.1, 0.1, 9.0)).score(11, 0.0, (0.0, 0.0, 0.0))
+    played.score(12, 4.0, (9.0, 0.1, 0.1))
+    assert set(played.events[-1].sensors) == {"Current", "Flow", "Pressure"}
+
+
 def test_an_asset_that_is_silent_or_a_clock_that_is_off_is_an_alert_of_its_own() -> None:
     played = of_flow(12).opens(AlertKind.ASSET_SILENT, None, 12, 20).opens(AlertKind.CLOCK_SKEW, None, 12, 20)
     played.opens(SILENT, "Flow", 12, 20)

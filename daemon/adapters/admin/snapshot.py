@@ -134,11 +134,16 @@ def _track(asset: str, track: AssetScores, threshold: float, episodes: list[Aler
         "score": short(score),
         "ratio": short(score / threshold) if threshold > 0 else None,
         "alarm": track.alarm,
-        "kinds": list(dict.fromkeys(str(e.kind) for e in episodes)),
+        "kinds": list(dict.fromkeys(kind for e in episodes for kind in _open_kinds(e))),
         "critical": any(e.severity is Severity.CRITICAL for e in episodes),
         "newest": iso(track.rows_ns[-1]) if track.rows_ns else None,
         "spark": spark(track.scores),
     }
+
+
+def _open_kinds(event: AlertEvent) -> list[str]:
+    """The kinds of what is open of an alert."""
+    return [str(part.kind) for part in event.parts] or [str(event.kind)]
 
 
 def spark(scores: Iterable[float]) -> list[float | None]:
@@ -253,6 +258,7 @@ def event_json(event: AlertEvent, peaks: Mapping[str, float]) -> dict[str, Any]:
         "asset": bounded(event.asset),
         "sensor": bounded(event.sensor) if event.sensor else None,
         "kind": str(event.kind),
+        "kinds": [str(kind) for kind in event.kinds],
         "phase": str(event.phase),
         "severity": str(event.severity),
         "fingerprint": event.fingerprint,
