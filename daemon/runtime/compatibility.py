@@ -56,12 +56,16 @@ def _by_sensor(bundle: Bundle, name: str) -> dict[str, dict[str, object]]:
 
 
 def _counters(assembled: Mapping[str, Mapping[str, object]]) -> str:
-    return f"[{', '.join(name for name, rule in assembled.items() if rule.get('counter'))}]"
+    return f"[{', '.join(sorted(name for name, rule in assembled.items() if rule.get('counter')))}]"
 
 
 def _stated(rules: Mapping[str, Mapping[str, object]]) -> str:
-    """Rules of sensors in one line."""
-    each = (f"{name}: {key} {value}" for name, rule in rules.items() for key, value in sorted(rule.items()))
+    """Rules of sensors in one line, in the order of names: a bundle that was read has them in that one."""
+    each = (
+        f"{name}: {key} {value}"
+        for name, rule in sorted(rules.items())
+        for key, value in sorted(rule.items())
+    )
     return f"({', '.join(each)})"
 
 
