@@ -68,7 +68,7 @@ def check_arrays(manifest: Manifest, arrays: Mapping[str, NDArray[Any]], latents
         "calibration.error_sd": _Rule((S, C), above=0.0),
         "calibration.latent_level": _Rule((S, 2)),
         "calibration.residual_rms": _Rule((C,), above=0.0),
-        "calibration.jump_limit": _Rule((C,), above=0.0),
+        "calibration.jump_limit": _Rule((C,), above=0.0, limitless=True),
         "calibration.carried": _Rule((len(facts.carried), P)),
         "calibration.asset_levels": _Rule((len(facts.own_levels.assets), P)),
         "calibration.condition_levels": _Rule((len(facts.own_levels.conditions), P)),
