@@ -26,6 +26,7 @@ from tests.runtime.scripted import SPEC, trained_bundle
     ("changes", "what"),
     [
         ({"window": 5}, "its window 4, the stream's 5"),
+        ({"hop": 2}, "its hop 1, the stream's 2; its thresholds were found with it: train anew"),
         ({"period_ns": 2 * SECOND_NS}, "its period 1 s, the stream's 2 s"),
         ({"sensors": ("b", "a")}, "list them in the stream as the model does: a, b"),
         ({"sensors": ("a", "c")}, "its sensors"),

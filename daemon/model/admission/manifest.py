@@ -108,9 +108,10 @@ class AlertRuleFact(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RuleFacts(msgspec.Struct, frozen=True):
-    """The entry of ``facts`` about the rules that thresholds were found with."""
+    """The entries of ``facts`` about what thresholds were found with."""
 
     alert_rules: dict[Name, AlertRuleFact] = {}
+    hop: Width = 1
 
 
 class Manifest(msgspec.Struct, frozen=True):

@@ -39,6 +39,7 @@ from tests.model.admission.conftest import GROWTH, files, parts, put_together
         ({"facts": {"active_units": "many"}}, "damaged bundle"),
         ({"facts": {"anchor": {"version": "x", "mean": [1.0], "scale": [1.0], "seen": [True]}}}, "anchor"),
         ({"facts": {"anchor": 7}}, "damaged bundle"),
+        ({"facts": {"hop": 0}}, "hop"),
         ({"facts": {"condition": [5]}}, "condition"),
         ({"facts": {"condition": "mode"}}, "condition"),
         ({"facts": {"condition": ["$moon"]}}, "no field of the calendar"),
