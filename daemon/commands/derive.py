@@ -4,7 +4,7 @@
 config.yaml. Without one, ``adapters.sample`` derives the stream from the file, and the document that
 config.yaml would have been goes through the same validation. In: ``FileOptions``, the file, a bundle if there
 is one. Out: ``Settings`` or the ``StreamPlan`` of one stream, and notes on what was derived. A bundle's
-sensors with their rules, period, window and conditions come before what the sample suggests.
+sensors with their rules, period, window, hop and conditions come before what the sample suggests.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from daemon.domain import (
 )
 from daemon.errors import UsageError
 from daemon.model.bundle import Bundle
-from daemon.runtime.compatibility import check_compatible, missing_numbers, sensor_sections
+from daemon.runtime.compatibility import check_compatible, missing_numbers, sensor_sections, trained_hop
 from daemon.runtime.stream_run import StreamPlan
 
 PLACEHOLDER = StreamSpec("stream", ("sensor",))
@@ -88,7 +88,7 @@ def settings_for(
     Args:
         options: of the command.
         sample: the file that the stream is derived from.
-        bundle: its sensors with their rules, period and window come before what the sample suggests.
+        bundle: its sensors with their rules, period, window and hop come before what the sample suggests.
         cold: derive from the first ``model.learn_rows`` rows alone, as the others are not known before
             training.
 
@@ -127,6 +127,7 @@ def settings_for(
         stream |= {
             "period": period,
             "window": bundle.window,
+            "hop": trained_hop(bundle) or stream["hop"],
             "sensors": sensors,
         }
         if fields:

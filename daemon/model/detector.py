@@ -198,6 +198,11 @@ class BundleDetector:
         """See ``daemon.detector.Detector`` and ``trend``."""
         return None if self.trend is None else self.trend.trends(days, means, self.models.rules)
 
+    @property
+    def _sustained_from(self) -> int:
+        """Where the state of the sustained evidence begins in a baseline: after both levels and the last row."""
+        return 2 * self.calibrated.states + 2 * len(self.sensors)
+
     def offsets(self, baseline: Floats, condition: str) -> Floats:
         """(P,) the log divisors that ``judge`` would use for a window at ``baseline`` (2P + Q,)."""
         P = self.calibrated.states
@@ -261,9 +266,8 @@ class BundleDetector:
             else np.full(len(error[0]), np.nan),
             error=parts.standardised,
             offsets=offsets,
-            sustained=self._sustained(evidence, baseline[:, 2 * P + 2 * len(self.sensors) :], slots),
-            jump=jumps.advance(residual, baseline[:, 2 * P : 2 * P + 2 * len(self.sensors)], slots)
-            / c.jump_limit,
+            sustained=self._sustained(evidence, baseline[:, self._sustained_from :], slots),
+            jump=jumps.advance(residual, baseline[:, 2 * P : self._sustained_from], slots) / c.jump_limit,
         )
 
     def _sustained(self, evidence: Evidence, state: Floats, slots: Ints) -> SustainedVerdicts | None:
@@ -294,7 +298,7 @@ class BundleDetector:
         excess = baseline[slots[0], : c.states]  # a view
         excess[which] = np.maximum(excess[which], found[which])
         if self.sustained is not None:
-            state = baseline[slots[0], 2 * c.states :]
+            state = baseline[slots[0], self._sustained_from :]
             self.sustained.statistics.accept(evidence.residual[0], state, sensors)
 
     def verdict(

@@ -89,7 +89,8 @@ class JumpTails:
 
     def __init__(self, changes: Floats, least: Floats) -> None:
         """Fit on calibration changes (n, C), NaN where not known; ``least`` (C,) is a change too small to count."""
-        values = np.where(np.isfinite(changes).any(0), changes, 0.0)
+        self._known = np.isfinite(changes).any(0)
+        values = np.where(self._known, changes, 0.0)
         self.least = least
         self.scale = np.maximum(np.nanquantile(values, 1.0 - TAIL, axis=0), least)
         self._tails = [Tail.fit(one) for one in (changes / self.scale).T]
@@ -102,6 +103,6 @@ class JumpTails:
         return strength
 
     def limits(self, level: float) -> Floats:
-        """(C,) the changes whose -log p is ``level``."""
+        """(C,) the changes whose -log p is ``level``; infinite for a sensor of which no change is known."""
         values = np.array([tail.inverse(level) for tail in self._tails])
-        return np.asarray(np.maximum(self.scale * values, self.least))
+        return np.where(self._known, np.maximum(self.scale * values, self.least), np.inf)

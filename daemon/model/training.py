@@ -298,6 +298,7 @@ def _facts(
     """What the manifest states about the training."""
     facts: dict[str, object] = {
         "stream": spec.name,
+        "hop": spec.hop,
         "rows": sum(len(s.values) for s in history),
         "assets": len(rows_per_asset(history)),
         "active_units": active_units(posterior),

@@ -1,6 +1,6 @@
 """What a bundle states about its stream, and whether it can judge another one.
 
-A bundle was trained for fixed sensors, a period and a window length; a stream with others cannot use it.
+A bundle was trained for fixed sensors, a period, a window length and a hop; a stream with others cannot use it.
 Its ``facts`` come from a file or a topic, so that each is checked before it is used.
 """
 
@@ -25,6 +25,12 @@ def event_time_in(facts: Mapping[str, object], name: str) -> int | None:
     found = facts.get(name)
     # Up to 9999-12-31: the value of a damaged or foreign bundle must still be a date.
     return found if type(found) is int and 0 <= found < 253_402_300_800 * 10**9 else None
+
+
+def trained_hop(bundle: Bundle) -> int | None:
+    """Rows from one measured window to the next in a bundle's training; None if unknown."""
+    found = bundle.facts.get("hop")
+    return found if type(found) is int else None
 
 
 def sensor_sections(bundle: Bundle) -> dict[str, dict[str, object]]:
@@ -56,12 +62,16 @@ def _by_sensor(bundle: Bundle, name: str) -> dict[str, dict[str, object]]:
 
 
 def _counters(assembled: Mapping[str, Mapping[str, object]]) -> str:
-    return f"[{', '.join(name for name, rule in assembled.items() if rule.get('counter'))}]"
+    return f"[{', '.join(sorted(name for name, rule in assembled.items() if rule.get('counter')))}]"
 
 
 def _stated(rules: Mapping[str, Mapping[str, object]]) -> str:
-    """Rules of sensors in one line."""
-    each = (f"{name}: {key} {value}" for name, rule in rules.items() for key, value in sorted(rule.items()))
+    """Rules of sensors in one line, in the order of names: a bundle that was read has them in that one."""
+    each = (
+        f"{name}: {key} {value}"
+        for name, rule in sorted(rules.items())
+        for key, value in sorted(rule.items())
+    )
     return f"({', '.join(each)})"
 
 
@@ -69,7 +79,7 @@ def check_compatible(bundle: Bundle, spec: StreamSpec) -> None:
     """Refuse a bundle that was made for another stream.
 
     Raises:
-        BundleError: sensors, counters, alert rules, period or window differ.
+        BundleError: sensors, counters, alert rules, period, window or hop differ.
     """
     for what, theirs, ours in (
         ("sensors", bundle.sensors, spec.sensors),
@@ -77,14 +87,15 @@ def check_compatible(bundle: Bundle, spec: StreamSpec) -> None:
         ("alert rules", _stated(_by_sensor(bundle, "alert_rules")), _stated(alert_rules(spec))),
         ("period", f"{bundle.period_ns / 1e9:g} s", f"{spec.period_ns / 1e9:g} s"),
         ("window", bundle.window, spec.window),
+        ("hop", trained_hop(bundle) or spec.hop, spec.hop),
     ):
         if theirs != ours:
             reason = f"its {what} {theirs}, the stream's {ours}"
             if what == "sensors" and sorted(bundle.sensors) == sorted(spec.sensors):
                 reason = "it has the same sensors in another order; list them in the stream as the model does"
                 reason += f": {', '.join(bundle.sensors)}"
-            if what == "alert rules":
-                reason += "; its thresholds were found with them: train anew"
+            if what in ("alert rules", "hop"):
+                reason += f"; its thresholds were found with {'them' if what == 'alert rules' else 'it'}: train anew"
             raise BundleError(f"model {bundle.version} does not fit stream {spec.name}: {reason}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from daemon.commands.derive import plan_for, settings_for
 from daemon.commands.file_history import history_of, newest_first
 from daemon.commands.inputs import FileOptions, TableReading, check_reading, reading_of, table_of
 from daemon.errors import UsageError
+from tests.runtime.scripted import trained_bundle
 
 
 def lines_file(path: Path, seconds: list[int]) -> Path:
@@ -48,6 +50,16 @@ def test_options_name_columns_of_tables_only(tmp_path: Path) -> None:
     check_reading(reading_of([], None, None, None, "Europe/Berlin", None), path)
     with pytest.raises(UsageError, match="is JSON: --time, --asset"):
         check_reading(reading_of(["ts"], None, None, None, None, None), path)
+
+
+def test_a_derived_configuration_judges_as_often_as_its_bundle_was_trained_to(tmp_path: Path) -> None:
+    path = lines_file(tmp_path / "a.jsonl", list(range(60)))
+    bundle = trained_bundle()
+    assert bundle.facts["hop"] == 1
+    for hop in (1, 3):
+        made = replace(bundle, facts={**bundle.facts, "hop": hop})
+        spec = plan_for(settings_for(FileOptions(), path, made)[0], None, path.name).spec
+        assert (spec.hop, spec.window) == (hop, 4)
 
 
 def test_a_derived_configuration_reads_its_own_file_as_the_options_say(tmp_path: Path) -> None:

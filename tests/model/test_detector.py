@@ -286,6 +286,8 @@ def test_what_is_accepted_scores_as_usual_from_then_on_and_the_other_sensors_are
     detector.judge(evidence.take(np.arange(100)), state, np.zeros(100, np.int64))
     detector.accept(evidence.take(np.array([99])), state, slots, np.array([True, False, False, False]))
     every = np.zeros(len(batch) - 100, np.int64)
-    after = detector.judge(evidence.take(np.arange(100, len(batch))), state, every).score
-    assert np.median(after) < 0.5 * np.median(before[100:])
+    verdicts = detector.judge(evidence.take(np.arange(100, len(batch))), state, every)
+    assert np.median(verdicts.score) < 0.5 * np.median(before[100:])
+    assert verdicts.sustained is not None
+    assert (verdicts.sustained.opening[:, 0] < 1.0).all()
     np.testing.assert_array_equal(state[1], untouched)

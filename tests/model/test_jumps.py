@@ -44,7 +44,14 @@ def test_each_sensor_has_a_limit_of_its_own_and_one_that_never_moved_has_one_too
     assert 80 < wild / calm < 125
     assert wild == pytest.approx(values[:, 0].max(), rel=0.3)
     assert 1e-3 <= constant < 1e-2
-    assert np.isfinite(unseen)
+    assert unseen == np.inf
     again = values[:100].copy()
     again[50, 1] = 0.2  # small for the first sensor
     assert np.flatnonzero(tails.strength(again) > level).tolist() == [50]
+
+
+def test_rows_that_were_never_adjacent_give_no_limit() -> None:
+    nothing = np.full((50, 2), NAN)
+    tails = jumps.JumpTails(nothing, np.full(2, 1e-3))
+    level = float(tails.strength(nothing).max())
+    assert (tails.limits(level) == np.inf).all()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from daemon.assembly import alert_rules, assembled
 from daemon.domain import SECOND_NS
 from daemon.errors import BundleError
 from daemon.mapping import AlertRule, SensorRule
@@ -24,6 +26,7 @@ from tests.runtime.scripted import SPEC, trained_bundle
     ("changes", "what"),
     [
         ({"window": 5}, "its window 4, the stream's 5"),
+        ({"hop": 2}, "its hop 1, the stream's 2; its thresholds were found with it: train anew"),
         ({"period_ns": 2 * SECOND_NS}, "its period 1 s, the stream's 2 s"),
         ({"sensors": ("b", "a")}, "list them in the stream as the model does: a, b"),
         ({"sensors": ("a", "c")}, "its sensors"),
@@ -37,6 +40,15 @@ def test_a_bundle_of_another_stream_is_not_compatible(changes: dict[str, Any], w
     check_compatible(trained_bundle(), SPEC)
     with pytest.raises(BundleError, match=what):
         check_compatible(trained_bundle(), replace(SPEC, **changes))
+
+
+def test_a_bundle_that_was_read_fits_its_stream_in_whatever_order_the_sensors_are() -> None:
+    rule = SensorRule(counter=True, alert=AlertRule(ignore=True))
+    spec = replace(SPEC, sensors=("b", "a"), sensor_rules=(rule, rule))
+    stated = {"alert_rules": alert_rules(spec), "assembled": assembled(spec)}
+    read = json.loads(json.dumps(stated, sort_keys=True))  # as ``Bundle.to_bytes`` writes them
+    facts = trained_bundle().facts | read
+    check_compatible(replace(trained_bundle(), sensors=spec.sensors, facts=facts), spec)
 
 
 @pytest.mark.parametrize("found", [None, "yesterday", -1, 1 << 70, True, 1.5])

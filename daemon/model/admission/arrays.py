@@ -68,7 +68,7 @@ def check_arrays(manifest: Manifest, arrays: Mapping[str, NDArray[Any]], latents
         "calibration.error_sd": _Rule((S, C), above=0.0),
         "calibration.latent_level": _Rule((S, 2)),
         "calibration.residual_rms": _Rule((C,), above=0.0),
-        "calibration.jump_limit": _Rule((C,), above=0.0),
+        "calibration.jump_limit": _Rule((C,), above=0.0, limitless=True),
         "calibration.carried": _Rule((len(facts.carried), P)),
         "calibration.asset_levels": _Rule((len(facts.own_levels.assets), P)),
         "calibration.condition_levels": _Rule((len(facts.own_levels.conditions), P)),
@@ -141,6 +141,8 @@ def check_arrays(manifest: Manifest, arrays: Mapping[str, NDArray[Any]], latents
         raise BundleError("scaler.seen: no sensor was ever observed")
     if sentinels and int(arrays["scaler.sentinel_of"].max()) >= C:
         raise BundleError(f"scaler.sentinel_of names sensor {int(arrays['scaler.sentinel_of'].max())} of {C}")
+    if manifest.sustained is not None and (arrays["sustained.closes"] > arrays["sustained.opens"]).any():
+        raise BundleError("sustained.closes: deviations would close above the limit that opens them")
     for name in ("silence.longest_ns", "silence.any_hour_ns"):
         if name in arrays and int(arrays[name].max()) > LONGEST_NS:
             raise BundleError(f"{name} holds a silence of more than {LONGEST_NS / DAY_NS:.0f} days")

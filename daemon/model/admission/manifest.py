@@ -42,7 +42,7 @@ class CalibrationFacts(msgspec.Struct, frozen=True):
     provisional: bool
     baseline_step: Number
     asset_days: Number
-    assets: Annotated[int, Meta(ge=0)]
+    assets: Annotated[int, Meta(ge=0, le=1 << 53)]
     carried: tuple[tuple[Asset, Whole], ...]
     own_levels: OwnLevels
 
@@ -103,14 +103,15 @@ class AlertRuleFact(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What of a sensor may raise no alert; see ``mapping.AlertRule.facts``."""
 
     direction: Literal["above", "below"] | None = None
-    min_deviation: Number | Annotated[str, Meta(pattern=r"^[0-9.]{1,30}(e-?[0-9]{1,3})?%$")] = 0.0
+    min_deviation: Number | Annotated[str, Meta(pattern=r"^[0-9.]{1,30}(e(\+[0-9]{2}|-[0-9]{1,3}))?%$")] = 0.0
     ignore: bool = False
 
 
 class RuleFacts(msgspec.Struct, frozen=True):
-    """The entry of ``facts`` about the rules that thresholds were found with."""
+    """The entries of ``facts`` about what thresholds were found with."""
 
     alert_rules: dict[Name, AlertRuleFact] = {}
+    hop: Width = 1
 
 
 class Manifest(msgspec.Struct, frozen=True):

@@ -18,7 +18,7 @@ from daemon.model.imputation.parameters import HabitFill
 from tests.model.admission.conftest import parts, put_together
 from tests.model.conftest import KINDS, machine, trained
 
-LIMITLESS = ("live_step", "batch_step", ".excess", "highest", "states")
+LIMITLESS = ("live_step", "batch_step", ".excess", "jump_limit", "highest", "states")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -75,6 +75,13 @@ def test_an_array_that_is_missing_of_another_type_or_shape_is_named(bundle: Bund
         for changed in ({}, {name: array[..., None]}, {name: np.zeros(array.shape, "u1")}):
             with pytest.raises(BundleError):
                 Bundle.from_bytes(put_together(manifest, rest | changed))
+
+
+def test_deviations_that_would_close_above_what_opens_them_are_refused(linear: Bundle) -> None:
+    manifest, arrays = parts(linear)
+    high = 2.0 * arrays["sustained.opens"]
+    with pytest.raises(BundleError, match=r"^bundle: sustained.closes: "):
+        Bundle.from_bytes(put_together(manifest, {**arrays, "sustained.closes": high}))
 
 
 def test_a_training_with_infinite_scales_is_refused() -> None:
