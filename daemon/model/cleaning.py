@@ -77,8 +77,9 @@ def cleaned(history: Sequence[Segment], spec: StreamSpec, known: Sequence[tuple[
             track[mask] = np.nan
         if not derived and resets(name, tracks) is not None:
             rising.append(c)
-    if not _observed(values, rising):
-        rising = []  # there is nothing else to learn
+    ignored = [c for c, rule in enumerate(spec.rules) if rule.alert.ignore]
+    if not _observed(values, [*rising, *ignored]):
+        rising = []  # there is nothing else to learn from
     for block in values:
         block[:, rising] = np.nan
     pairs = tuple((c, number) for c, numbers in enumerate(sentinels) for number in numbers)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from daemon.domain import Segment
-from daemon.mapping import SensorRule
+from daemon.mapping import AlertRule, SensorRule
 from daemon.model.bundle import Bundle
 from daemon.model.cleaning import cleaned, cleaning_concerns
 from daemon.model.promotion import scores_of
@@ -81,5 +81,8 @@ def test_a_counter_without_its_setting_is_not_learned() -> None:
     np.testing.assert_array_equal(found.history[0].values[:, :3], values[:, :3])
     rules = (*[SensorRule()] * 3, SensorRule(counter=True))
     assert cleaned(history, replace(SPEC, sensor_rules=rules)).counters == ()
+    ignored = SensorRule(alert=AlertRule(ignore=True))
+    context = replace(SPEC, sensor_rules=(*[ignored] * 3, SensorRule()))
+    assert cleaned(history, context).counters == ()  # nothing else could raise an alert
     alone = replace(SPEC, sensors=("Idle",), ranges=())
     assert cleaned([Segment("a", 0, values[:, 3:])], alone).counters == ()
