@@ -5,8 +5,9 @@ measurement from being learned (``model.cleaning``). Pure functions of tracks: e
 order of time, NaN where there is none.
 
 **Sentinels.** A device that has no value may send a number in its place. Such a number is exact, repeated, and far
-outside of all others; people choose nines and the ends of integers for it. Other numbers are taken for sentinels only
-where they are stray as well, again and again: a valve that is shut for an hour shows its zero for an hour.
+outside of all others; people choose nines and the ends of integers for it. Positive nines may be measured, too (a valve
+that is open to 99.9 %): those that last, again and again, are a state. Any other number that is stray, again and again to
+the last digit, may be a sentinel or a short trip to a limit: whoever knows the plant has to say which.
 
 **Strays.** A number that lies beyond a void as wide as all numbers inside, alone or in a pair, with neighbours that go
 on as if it were not there. What lasts is a state, what leads from one level to another (the inrush of a motor) belongs to
@@ -23,7 +24,7 @@ from typing import Final
 
 import numpy as np
 
-from daemon.domain import Floats, Mask
+from daemon.domain import Floats, Ints, Mask
 
 FEW: Final = 30
 """Numbers that must be there before anything is said of their nature."""
@@ -38,7 +39,9 @@ RUN: Final = 2
 SAME_LEVEL: Final = 0.8
 """Share of a sensor's usual range (all but one in fifty numbers) by which the neighbours of a stray cell may differ."""
 OFTEN: Final = 5
-"""Times that a stray number must come, to the last digit, to be taken for a sentinel."""
+"""Times that a stray number must come, to the last digit, to be a likely sentinel."""
+LASTING: Final = 3
+"""Spells of more than ``RUN`` cells that make a state of positive nines, if they are most of its spells."""
 MOST_STRAYS: Final = 0.05
 """Share of the numbers that may lie outside: what is more frequent is how the sensor is."""
 ALIKE: Final = 0.25
@@ -58,17 +61,22 @@ def words_of(name: str) -> str:
 # ------------------------------------------------------------------ sentinels
 def is_code(number: float) -> bool:
     """Whether people choose this number to say that there is no value: nines, the ends of integers, tenths of these."""
+    return _of_integers(number) or any(
+        len(text) >= 3 and set(text) == {"9"} for text in map(str, _wholes(number))
+    )
+
+
+def _of_integers(number: float) -> bool:
+    """Whether a number is an end of an integer type, or beyond what is measured."""
+    ends = any(whole in _ENDS or (number < 0 and whole in (127, 128)) for whole in _wholes(number))
+    return ends or abs(number) >= 1e20
+
+
+def _wholes(number: float) -> list[int]:
+    """The size of a number, ten and a hundred times it, as far as these are whole."""
     size = abs(number)
-    for scale in (1, 10, 100):
-        whole = round(size * scale) if size < 1e300 else 0
-        if abs(size * scale - whole) > 1e-6 * max(size, 1):
-            continue
-        text = str(whole)
-        if len(text) >= 3 and set(text) == {"9"}:
-            return True
-        if whole in _ENDS or (number < 0 and whole in (127, 128)):
-            return True
-    return size >= 1e20
+    scaled = [(size * scale, round(size * scale)) for scale in (1, 10, 100)] if size < 1e300 else []
+    return [whole for exact, whole in scaled if abs(exact - whole) <= 1e-6 * max(size, 1)]
 
 
 def codes(numbers: Floats, times: int) -> list[float]:
@@ -113,6 +121,7 @@ class Strays:
 
     sentinels: tuple[float, ...]  # numbers that stand for no value
     cells: tuple[Mask, ...]  # per track, the cells that have one of these or are stray
+    repeated: tuple[float, ...] = ()  # stray numbers that come often: they may stand for no value
 
 
 def strays(tracks: Sequence[Floats]) -> Strays:
@@ -125,24 +134,38 @@ def strays(tracks: Sequence[Floats]) -> Strays:
     numbers = np.concatenate([track[np.isfinite(track)] for track in tracks]) if tracks else np.empty(0)
     if len(numbers) < FEW:
         return Strays((), nothing)
-    marked = codes(numbers, 1)
+    marked = [code for code in codes(numbers, 1) if not _is_state(code, tracks)]
     rest = [np.where(np.isin(track, marked), np.nan, track) for track in tracks] if marked else list(tracks)
     isolated = _isolated(rest, numbers[~np.isin(numbers, marked)])
     single = np.concatenate([track[cells] for track, cells in zip(rest, isolated, strict=True)])
     repeated, times = np.unique(single, return_counts=True)
     # Of a sentinel nearly every cell is stray.
     often = [
-        float(number)
-        for number, count in zip(repeated, times, strict=True)
-        if count >= OFTEN and count >= 0.9 * np.count_nonzero(numbers == number)
+        float(repeated[i])
+        for i in np.argsort(-times, kind="stable")
+        if times[i] >= OFTEN and times[i] >= 0.9 * np.count_nonzero(numbers == repeated[i])
     ]
     isolated = _without_recurring(rest, isolated, np.array(often), float(np.median(numbers)))
     sentinels = [code for code in marked if np.count_nonzero(numbers == code) > 1]
-    sentinels += sorted(often, key=lambda number: -int(times[repeated == number][0]))
     cells = tuple(
-        one | np.isin(track, [*marked, *sentinels]) for track, one in zip(tracks, isolated, strict=True)
+        one | np.isin(track, [*marked, *often]) for track, one in zip(tracks, isolated, strict=True)
     )
-    return Strays(tuple(sentinels[:MOST_SENTINELS]), cells)
+    return Strays(tuple(sentinels), cells, tuple(often[:MOST_SENTINELS]))
+
+
+def _is_state(code: float, tracks: Sequence[Floats]) -> bool:
+    """Whether positive nines are measured: they last, again and again, more often than not."""
+    if code < 0.0 or _of_integers(code):
+        return False
+    lengths = np.concatenate([_lengths(track[np.isfinite(track)] == code) for track in tracks])
+    lasting = int(np.count_nonzero(lengths > RUN))
+    return lasting >= LASTING and 2 * lasting > len(lengths)
+
+
+def _lengths(mask: Mask) -> Ints:
+    """The lengths of the runs of True in (T,)."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], mask, [0]])))
+    return np.asarray(edges[1::2] - edges[::2], np.int64)
 
 
 def _without_recurring(

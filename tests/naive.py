@@ -593,12 +593,13 @@ def silence_due(usual: Mask, longest_ns: int, any_hour_ns: int, begin_ns: int, p
 
 
 def usual_hours(
-    present: Sequence[tuple[str, int]], silent: Sequence[tuple[str, int]], share: float
+    present: Sequence[tuple[str, int]], silent: Sequence[tuple[str, int, int]], share: float
 ) -> set[int]:
-    """The quarters of the week that are silent on this share of the occasions, on at least two days.
+    """The quarters of the week that are silent on this share of the occasions, on two days, in silences of two days.
 
     Args:
-        present, silent: (asset, quarter since the beginning of some week) of all occasions, and of the silent ones.
+        present, silent: (asset, quarter since the beginning of some week) of all occasions, and of the silent ones;
+            these with the day on which the silence began.
         share: of the occasions.
     """
     found = set()
@@ -607,12 +608,13 @@ def usual_hours(
         for _, quarter in present:
             occasions[quarter % cycle] += 1
             own.add(quarter)
-        for _, quarter in silent:
+        for _, quarter in {(asset, quarter) for asset, quarter, _ in silent}:
             gone[quarter % cycle] += 1
             days.add(quarter)
         for slot in range(7 * 96):
             several = len([day for day in days if day % cycle == slot % cycle]) >= 2
-            if several and gone[slot % cycle] >= share * occasions[slot % cycle]:
+            begun = {day for _, quarter, day in silent if quarter % cycle == slot % cycle}
+            if several and len(begun) >= 2 and gone[slot % cycle] >= share * occasions[slot % cycle]:
                 found.add(slot)
     for slot in range(7 * 96):  # of its own weekday; the cycle is that of a week here
         if not gone[slot] and len([day for day in own if day % cycle == slot]) >= 2:

@@ -28,7 +28,7 @@ def test_numbers_that_are_measurements_like_any_other(number: float) -> None:
 
 @given(
     st.sampled_from([-999.9, 65535.0, -9999.0, 32767.0, 9999.0]),
-    st.lists(st.integers(0, 999), min_size=2, max_size=50, unique=True),
+    st.lists(st.integers(0, 333).map(lambda i: 3 * i), min_size=2, max_size=50, unique=True),
 )
 def test_a_sentinel_is_found_wherever_it_stands(number: float, at: list[int]) -> None:
     track = wave()
@@ -50,14 +50,38 @@ def test_a_constant_sensor_may_have_sentinels() -> None:
     assert strays([track]).sentinels == (65535.0,)
 
 
-def test_a_number_is_a_sentinel_if_it_comes_often_and_alone() -> None:
+@pytest.mark.parametrize("number", [850.0, 5_000.0, 0.0])
+def test_a_number_that_comes_often_and_alone_may_be_a_sentinel_and_is_not_known_to_be(number: float) -> None:
     track = wave()
-    track[10::100] = 850.0
-    assert strays([track]).sentinels == (850.0,)
+    track[10::100] = number
+    found = strays([track])
+    assert (found.sentinels, found.repeated) == ((), (number,))
+    assert np.flatnonzero(found.cells[0]).tolist() == list(range(10, 1_000, 100))
+
+
+def test_what_lasts_is_a_state() -> None:
     lasting = wave()
-    lasting[500:510] = 850.0  # for ten rows: a state
+    lasting[500:510] = 850.0
     found = strays([lasting])
+    assert (found.sentinels, found.repeated, found.cells[0].any()) == ((), (), False)
+
+
+def test_positive_nines_that_last_again_and_again_are_measured() -> None:
+    """A valve at 30 % that is opened to 99.9 % for two hours each day; a device without a value fails in between, too."""
+    valve = 30 + np.random.default_rng(0).normal(0, 1, 10 * 144)
+    opened = valve.copy().reshape(10, 144)
+    opened[:, 60:72] = 99.9
+    found = strays([opened.ravel()])
     assert (found.sentinels, found.cells[0].any()) == ((), False)
+    failing = opened.ravel().copy()
+    failing[7::100] = 99.9
+    assert strays([failing]).sentinels == (99.9,)
+    once = valve.copy()
+    once[300:400] = 999.0
+    assert strays([once]).sentinels == (999.0,)
+    for code in (-99.9, 32767.0):
+        opened[:, 60:72] = code
+        assert strays([opened.ravel()]).sentinels == (code,)
 
 
 def test_single_values_beyond_a_void_are_stray_and_no_sentinels() -> None:
@@ -80,7 +104,7 @@ def test_numbers_that_recur_much_alike_are_no_strays() -> None:
     assert strays([wild]).cells[0].sum() == len(wild[100::144])
     equal = track.copy()
     equal[100::144] = 5_000.5
-    assert strays([equal]).sentinels == (5_000.5,)
+    assert strays([equal]).repeated == (5_000.5,)
 
 
 def test_what_belongs_to_a_change_of_level_is_not_stray() -> None:

@@ -9,13 +9,16 @@ were not fitted on the rows they measure (cross-fitting, ``crossfit``), and each
 **Singular, not rare.** A start each morning, a step of a set point, a Monday are unlike most rows as well, but they come
 again. Episodes (rows with r above ``STANDS_OUT``) are ranked by their peaks; the first few are incidents if their peaks are
 ``SINGULAR`` times the next one's, if they are no more than one and one a week, if no two of them are alike (at the same
-hour of the day, or of the same sensor and about as high: a habit), if they are short (``LONGEST``) and if the sensor comes
-back to where it was: what lasts is a regime, and a step to another level is how one begins. Of a history under ``LEAST_DAYS`` nothing is set
-aside: what comes once a day has come too seldom to be told from what came once.
+hour of the day, or of the same sensor and about as high: a habit), if they are short (``LONGEST``) and if the sensor is seen
+to come back to where it was: what lasts is a regime, a step to another level is how one begins, and what stands at the end of
+a history, or is all of an asset, may be either. Nor is a condition an incident that is labelled and comes at no other time.
+Of a history under ``LEAST_DAYS`` nothing is set aside: what comes once a day has come too seldom to be told from what came
+once.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -23,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from daemon.domain import DAY_NS, Floats, Segment, StreamSpec, iso
+from daemon.domain import DAY_NS, NO_CONDITION, Floats, Segment, StreamSpec, iso
 from daemon.model.calibration import ERROR_OFFSET
 from daemon.model.crossfit import measured_pieces
 from daemon.model.reconstruction import Models
@@ -78,7 +81,7 @@ def incidents(
     for count in reversed(singular):
         some = found[:count]
         rows = sum(each.end_row - each.first_row for each in some) * period_ns / DAY_NS
-        passing = all(_comes_back(history, each, window) for each in some)
+        passing = all(_comes_back(history, each, window) and not _own_label(history, each) for each in some)
         if rows <= LONGEST * days and passing and not _alike(some, period_ns):
             return some
     return []
@@ -95,20 +98,38 @@ def _alike(some: Sequence[Incident], period_ns: int) -> bool:
 
 
 def _comes_back(history: Sequence[Segment], incident: Incident, window: int) -> bool:
-    """Whether its sensor is nearer to where it was before, a window after, than to where it went."""
-    values = np.full(incident.end_row - incident.first_row + 2 * window, np.nan)
-    first = incident.first_row - window
-    for segment in history:
-        if segment.asset == incident.asset:
-            at = np.arange(len(segment.values)) + segment.first_row - first
-            mine = (at >= 0) & (at < len(values))
-            values[at[mine]] = segment.values[mine, incident.sensor]
-    parts = values[:window], values[window:-window], values[-window:]
-    before, spell, after = (part[np.isfinite(part)] for part in parts)
-    if not (len(before) and len(spell) and len(after)):
+    """Whether its sensor is nearer to where it was before, within a window of values after, than to where it went."""
+    mine = [segment for segment in history if segment.asset == incident.asset]
+    rows = np.concatenate([segment.first_row + np.arange(len(segment.values)) for segment in mine])
+    values = np.concatenate([segment.values[:, incident.sensor] for segment in mine])
+    seen = np.isfinite(values)
+    rows, values = rows[seen], values[seen]
+    first, end = np.searchsorted(rows, [incident.first_row, incident.end_row])
+    before, spell, after = (
+        values[max(first - window, 0) : first],
+        values[first:end],
+        values[end : end + window],
+    )
+    if not len(after):
+        return False
+    if not (len(before) and len(spell)):
         return True
     level = float(np.median(before))
     return abs(float(np.median(after)) - level) <= 0.5 * float(np.abs(spell - level).max())
+
+
+def _own_label(history: Sequence[Segment], incident: Incident) -> bool:
+    """Whether most of its rows have a label of the condition that hardly any other row of the history has."""
+    inside: Counter[str] = Counter()
+    everywhere: Counter[str] = Counter()
+    for segment in history:
+        everywhere.update(segment.condition)
+        if segment.asset == incident.asset:
+            first, end = incident.first_row - segment.first_row, incident.end_row - segment.first_row
+            inside.update(segment.condition[max(first, 0) : max(end, 0)])
+    label, rows = max(inside.items(), key=lambda item: item[1], default=(NO_CONDITION, 0))
+    mostly = 2 * rows > sum(inside.values()) and 2 * rows > everywhere[label]
+    return label != NO_CONDITION and mostly
 
 
 def _episodes(

@@ -3,8 +3,8 @@
 Only silences that would raise an alert count: a sensor without a value for its patience while its asset has rows, an
 asset without a row. An *occasion* is one quarter of an hour of one asset on one day. What is usual:
 
-* **hours**: a quarter of the week in which ``NEARLY`` of the occasions are silent, on at least ``DAYS`` days (once is
-  an event, and twice is the least that recurs). Where training has fewer days of a weekday, the quarter of the day
+* **hours**: a quarter of the week in which ``NEARLY`` of the occasions are silent, on at least ``DAYS`` days and in
+  silences that begin on so many (once is an event, however long, and twice is the least that recurs). Where training has fewer days of a weekday, the quarter of the day
   decides. Next to such hours, those silent on ``SOMETIMES`` of the occasions belong to the habit, too, up to ``EDGE``:
   dusk moves while training lasts;
 * **length**, for what is left over: where such silences begin on at least half of all days (a machine's stops), those
@@ -54,9 +54,7 @@ class _Place:
 
     patience: int  # rows
     silences: list[_Silence] = field(default_factory=list)
-    covered: dict[str, Mask] = field(
-        default_factory=dict
-    )  # by asset, (weeks * SLOTS,) where it could be silent
+    covered: dict[str, _Covered] = field(default_factory=dict)  # by asset
     seen: bool = False
 
     def of(self, asset: str) -> _Place:
@@ -78,11 +76,10 @@ class _Habit:
         """No silence is usual."""
         return _Habit(np.zeros(SLOTS, bool))
 
-    def odd(self, place: _Place, clock: _Clock) -> Mask:
+    def odd(self, place: _Place, period: int) -> Mask:
         """Which silences of a place would be an alert."""
         habit = SilenceHabit(self.usual[None], np.array([self.longest_ns]), np.array([self.any_hour_ns]))
         begins, ends = (np.array([getattr(s, n) for s in place.silences], np.int64) for n in ("begin", "end"))
-        period = clock.period_ns
         return np.asarray((ends - 1) * period >= habit.due_ns(0, begins * period, place.patience * period))
 
 
@@ -93,15 +90,13 @@ def learn_silence(history: Sequence[Segment], spec: StreamSpec) -> SilenceHabit 
         history: segments in time order per asset.
         spec: for the period, the holds and ``silent_after``.
     """
-    first = min(s.first_row for s in history) * spec.period_ns // WEEK_NS * WEEK_NS
-    last = max(s.first_row + len(s.values) for s in history) * spec.period_ns
-    clock = _Clock(first, -(-(last - first) // WEEK_NS), spec.period_ns)
-    places = [*_sensors(history, spec, clock), _asset(history, spec, clock)]
-    found = [_habit(place, clock) for place in places]
+    period = spec.period_ns
+    places = [*_sensors(history, spec), _asset(history, spec)]
+    found = [_habit(place, period) for place in places]
     own: dict[tuple[str, int], _Habit] = {}
     for p, place in enumerate(places):
         for asset in place.covered if len(place.covered) > 1 else ():
-            if (of_asset := _own_habit(place.of(asset), found[p], clock)) is not None:
+            if (of_asset := _own_habit(place.of(asset), found[p], period)) is not None:
                 own[asset, p] = of_asset
     every = [*found, *own.values()]
     if not any(one.longest_ns for one in every):
@@ -129,22 +124,36 @@ def usual_gaps(habit: SilenceHabit | None, segment: Segment, spec: StreamSpec) -
     return usual if usual.any() else None
 
 
-@dataclass(frozen=True, slots=True)
-class _Clock:
-    """Quarters of an hour since the beginning of the week in which a history begins."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Covered:
+    """The quarters of an hour in which an asset could be silent, of the weeks in which it was there.
 
-    origin_ns: int
-    weeks: int
-    period_ns: int
+    Each asset has weeks of its own: one whose clock began in 1970 costs the others nothing.
+    """
 
-    def marked(self, rows: Sequence[tuple[int, int]]) -> Mask:
-        """(weeks * SLOTS,) the quarters that these ranges of rows, ends included, lie in."""
-        change = np.zeros(self.weeks * SLOTS + 1, np.int64)
-        for begin, end in rows:
-            change[(begin * self.period_ns - self.origin_ns) // SLOT_NS] += 1
-            at = (end * self.period_ns - self.origin_ns) // SLOT_NS + 1
-            change[min(at, len(change) - 1)] -= 1
-        return np.asarray(np.cumsum(change[:-1]) > 0)
+    first: int  # week since the epoch
+    quarters: Mask  # (weeks, SLOTS)
+
+    @staticmethod
+    def by(spans: Sequence[tuple[int, int]], period: int) -> _Covered:
+        """What these ranges of rows cover."""
+        first = min(begin for begin, _ in spans) * period // WEEK_NS
+        weeks = max(end for _, end in spans) * period // WEEK_NS + 1 - first
+        return _Covered(first, _Covered(first, np.ones((weeks, SLOTS), bool)).within(spans, period))
+
+    def within(self, spans: Sequence[tuple[int, int]], period: int) -> Mask:
+        """(weeks, SLOTS) the covered quarters that these ranges of rows, ends included, lie in."""
+        change = np.zeros(self.quarters.size + 1, np.int64)
+        origin = self.first * SLOTS
+        for begin, end in spans:
+            change[begin * period // SLOT_NS - origin] += 1
+            change[min(end * period // SLOT_NS - origin + 1, len(change) - 1)] -= 1
+        return np.asarray((np.cumsum(change[:-1]) > 0).reshape(-1, SLOTS) & self.quarters)
+
+    @property
+    def days(self) -> int:
+        """On which the asset was there."""
+        return int(self.quarters.reshape(-1, DAY_SLOTS).any(1).sum())
 
 
 def _gaps(values: Floats) -> Iterator[tuple[int, int]]:
@@ -155,7 +164,7 @@ def _gaps(values: Floats) -> Iterator[tuple[int, int]]:
         yield int(edges[i]), int(edges[i + 1])
 
 
-def _sensors(history: Sequence[Segment], spec: StreamSpec, clock: _Clock) -> list[_Place]:
+def _sensors(history: Sequence[Segment], spec: StreamSpec) -> list[_Place]:
     """The evidence on each sensor: in its asset's segments."""
     held = hold_rows(spec)
     places = [_Place(max(silent - hold, 1)) for silent, hold in zip(silent_rows(spec), held, strict=True)]
@@ -170,13 +179,13 @@ def _sensors(history: Sequence[Segment], spec: StreamSpec, clock: _Clock) -> lis
                 begin = max(begin, 0)
                 if end - 1 - begin >= place.patience:
                     place.silences.append(_Silence(segment.asset, first + begin, first + end))
-    covered = {asset: clock.marked(of) for asset, of in spans.items()}
+    covered = {asset: _Covered.by(of, spec.period_ns) for asset, of in spans.items()}
     for place in places:
         place.covered = covered
     return places
 
 
-def _asset(history: Sequence[Segment], spec: StreamSpec, clock: _Clock) -> _Place:
+def _asset(history: Sequence[Segment], spec: StreamSpec) -> _Place:
     """The evidence on whole assets: between the first and the last row of each."""
     place = _Place(max(spec.silent_after_ns // spec.period_ns, 1), seen=True)
     present: dict[str, list[Ints]] = {}
@@ -191,36 +200,36 @@ def _asset(history: Sequence[Segment], spec: StreamSpec, clock: _Clock) -> _Plac
         rows = np.sort(np.concatenate(parts))
         if not len(rows):
             continue
-        place.covered[asset] = clock.marked([(int(rows[0]), int(rows[-1]))])
+        place.covered[asset] = _Covered.by([(int(rows[0]), int(rows[-1]))], spec.period_ns)
         cuts = np.searchsorted(np.sort(after_cut.get(asset, [])), rows, "right")  # up to each row
         for i in np.flatnonzero((np.diff(rows) > place.patience) & (np.diff(cuts) == 0)).tolist():
             place.silences.append(_Silence(asset, int(rows[i]), int(rows[i + 1])))
     return place
 
 
-def _own_habit(place: _Place, of_all: _Habit, clock: _Clock) -> _Habit | None:
+def _own_habit(place: _Place, of_all: _Habit, period: int) -> _Habit | None:
     """The habit of an asset that is not like the others: of ``place``, its evidence alone. None: it is like them.
 
     It has silences that are usual to it alone, or it was there and never silent where the others often are.
     """
     if not place.silences:
-        there = int(place.covered[next(iter(place.covered))].reshape(-1, DAY_SLOTS).any(1).sum())
+        there = sum(one.days for one in place.covered.values())
         return _Habit.none() if of_all.longest_ns and there > DAYS else None
-    mine = _habit(place, clock)
-    return mine if (of_all.odd(place, clock) & ~mine.odd(place, clock)).any() else None
+    mine = _habit(place, period)
+    return mine if (of_all.odd(place, period) & ~mine.odd(place, period)).any() else None
 
 
-def _habit(place: _Place, clock: _Clock) -> _Habit:
+def _habit(place: _Place, period: int) -> _Habit:
     """A place's habit."""
     if not place.seen or not place.silences:
         return _Habit.none()
-    usual = _usual_hours(place, clock)
-    odd = _Habit(usual, LONGEST_NS).odd(place, clock)
-    lengths = np.array([one.end - one.begin for one in place.silences]) * clock.period_ns
+    usual = _usual_hours(place, period)
+    odd = _Habit(usual, LONGEST_NS).odd(place, period)
+    lengths = np.array([one.end - one.begin for one in place.silences]) * period
     longest = int(lengths[~odd].max(initial=0))
     leftover = [one for one, is_odd in zip(place.silences, odd, strict=True) if is_odd]
-    days = {(one.asset, one.begin * clock.period_ns // DAY_NS) for one in leftover}
-    of_all = sum(int(one.reshape(-1, DAY_SLOTS).any(1).sum()) for one in place.covered.values())
+    days = {(one.asset, one.begin * period // DAY_NS) for one in leftover}
+    of_all = sum(one.days for one in place.covered.values())
     any_hour = 0
     if len({day for _, day in days}) >= STOP_DAYS and len(days) >= STOPS_ON * of_all:
         any_hour = STOP_MARGIN * int(np.quantile(lengths[odd], STOP_QUANTILE, method="lower"))
@@ -228,26 +237,47 @@ def _habit(place: _Place, clock: _Clock) -> _Habit:
     return _Habit(usual, longest, any_hour) if longest else _Habit.none()
 
 
-def _usual_hours(place: _Place, clock: _Clock) -> Mask:
+def _usual_hours(place: _Place, period: int) -> Mask:
     """(SLOTS,) the quarters of the week at which the place is usually silent."""
     of: dict[str, list[tuple[int, int]]] = {}
     for one in place.silences:
         of.setdefault(one.asset, []).append((one.begin, one.end))
-    covered = np.sum(list(place.covered.values()), axis=0).reshape(-1, SLOTS)
+    weeks = np.unique(np.concatenate([c.first + np.arange(len(c.quarters)) for c in place.covered.values()]))
+    covered = np.zeros((len(weeks), SLOTS), np.int64)
     silent = np.zeros_like(covered)
-    for asset, spans in of.items():
-        silent += (clock.marked(spans) & place.covered[asset]).reshape(-1, SLOTS)
+    for asset, mine in place.covered.items():
+        first = int(np.searchsorted(weeks, mine.first))
+        theirs = slice(first, first + len(mine.quarters))
+        covered[theirs] += mine.quarters
+        if asset in of:
+            silent[theirs] += mine.within(of[asset], period)
+    begun = _by_day(place.silences, period)
     never = ((covered > 0).sum(0) >= DAYS) & (silent.sum(0) == 0)  # of its own weekday
 
     def often(share: float) -> Mask:
-        weekly = _often(covered, silent, share)
+        weekly = _often(covered, silent, share) & (begun.sum(0) >= DAYS)
         daily = _often(covered.reshape(-1, DAY_SLOTS), silent.reshape(-1, DAY_SLOTS), share)
+        daily &= begun.reshape(-1, 7, DAY_SLOTS).any(1).sum(0) >= DAYS
         return np.asarray(weekly | (np.tile(daily, 7) & ~never))
 
     usual, edge = often(NEARLY), often(SOMETIMES)
     for _ in range(EDGE):
         usual |= edge & (np.roll(usual, 1) | np.roll(usual, -1))
     return usual
+
+
+def _by_day(silences: Sequence[_Silence], period: int) -> Mask:
+    """(days, SLOTS) per day on which silences begin, the quarters of the week that these lie in."""
+    begin, end = (
+        np.array([getattr(one, name) for one in silences]) * period // SLOT_NS for name in ("begin", "end")
+    )
+    _, day = np.unique(begin // DAY_SLOTS, return_inverse=True)
+    change = np.zeros((int(day.max()) + 1, 2 * SLOTS), np.int64)  # of two weeks, so that none wraps
+    at = begin % SLOTS
+    np.add.at(change, (day, at), 1)
+    np.add.at(change, (day, at + np.minimum(end - begin + 1, SLOTS)), -1)
+    there = np.cumsum(change, axis=1) > 0
+    return np.asarray(there[:, :SLOTS] | there[:, SLOTS:])
 
 
 def _often(covered: Ints, silent: Ints, share: float) -> Mask:

@@ -217,6 +217,9 @@ def _window_of(history: Sequence[Segment], spec: StreamSpec) -> int:
         )
     if not any(segment.observed.any() for segment in history):
         raise NotEnoughData(f"stream {spec.name}: no value was observed in {rows} rows")
+    judged = np.array([not rule.alert.ignore for rule in spec.rules])
+    if not any(segment.observed[:, judged].any() for segment in history):
+        raise NotEnoughData(f"stream {spec.name}: no sensor that is not ignored was observed in {rows} rows")
     return window
 
 

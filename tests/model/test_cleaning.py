@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 
 from daemon.domain import Segment
-from daemon.mapping import SensorRule
+from daemon.mapping import AlertRule, SensorRule
 from daemon.model.bundle import Bundle
-from daemon.model.cleaning import cleaned
+from daemon.model.cleaning import cleaned, cleaning_concerns
 from daemon.model.promotion import scores_of
 from tests.model.conftest import QUICK, SPEC, machine, trained
 
@@ -45,6 +45,32 @@ def test_sentinels_of_the_model_before_stay_known() -> None:
     assert history[0].values[7, 1] == 850.0
 
 
+def test_known_sentinels_come_before_those_that_are_found() -> None:
+    values = machine(900)
+    for k, code in enumerate((-9999.0, 32767.0, 65535.0)):
+        values[7 + 3 * k :: 300, 1] = code
+    assert cleaned([Segment("a", 0, values)], SPEC, ((1, -1.0),)).sentinels[1][0] == -1.0
+
+
+def test_a_repeated_number_is_set_aside_in_training_and_asked_about() -> None:
+    values = machine(900)
+    values[7::90, 1] = 5_000.0
+    found = cleaned([Segment("a", 0, values)], SPEC)
+    assert found.sentinels == ((), (), (), ())
+    assert np.isnan(found.history[0].values[7::90, 1]).all()
+    np.testing.assert_array_equal(found.shown[0].values, values)  # later it is a value, and no silence
+    assert cleaning_concerns(found.facts, []) == [
+        "sensor Current: 10 values far outside of all others were not learned:"
+        " 5000 comes often and alone: if it stands for no value, {missing: [5000]} says so"
+    ]
+
+
+def test_a_sentinel_of_the_model_before_is_said_though_it_did_not_come_again() -> None:
+    assert cleaning_concerns({}, [("Flow", -999.9)]) == [
+        "sensor Flow: -999.9 stands for no value, in training and later; {missing: [-999.9]} says it for good"
+    ]
+
+
 def test_a_counter_without_its_setting_is_not_learned() -> None:
     values = machine(700)
     values[:, 3] = np.cumsum(np.abs(np.random.default_rng(0).normal(0, 1, 700)) + 0.01)
@@ -55,5 +81,8 @@ def test_a_counter_without_its_setting_is_not_learned() -> None:
     np.testing.assert_array_equal(found.history[0].values[:, :3], values[:, :3])
     rules = (*[SensorRule()] * 3, SensorRule(counter=True))
     assert cleaned(history, replace(SPEC, sensor_rules=rules)).counters == ()
+    ignored = SensorRule(alert=AlertRule(ignore=True))
+    context = replace(SPEC, sensor_rules=(*[ignored] * 3, SensorRule()))
+    assert cleaned(history, context).counters == ()  # nothing else could raise an alert
     alone = replace(SPEC, sensors=("Idle",), ranges=())
     assert cleaned([Segment("a", 0, values[:, 3:])], alone).counters == ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -28,8 +29,8 @@ def shifted(*at: int, rows: int = 5 * DAY, length: int = 12, by: float = 200.0) 
     return values
 
 
-def found_in(values: Floats, asset: str = "a") -> list[Incident]:
-    history = [Segment(asset, 1_000, values)]
+def found_in(values: Floats, others: Sequence[Segment] = (), labels: Sequence[str] = ()) -> list[Incident]:
+    history = [Segment("a", 1_000, values, tuple(labels)), *others]
     architecture = Architecture(LINEAR, (4, 16))
 
     def fit(pieces: list[Piece]) -> object:
@@ -59,6 +60,26 @@ def test_a_spell_unlike_all_others_is_an_incident() -> None:
 )
 def test_what_may_be_a_habit_or_a_regime_is_learned(values: Floats) -> None:
     assert found_in(values) == []
+
+
+def test_what_is_not_seen_to_end_is_learned() -> None:
+    """A step in the last rows, which may be accepted as a regime, and an asset that is another machine."""
+    assert found_in(shifted(5 * DAY - 20)) == []
+    other = Segment("b", 1_000, machine(60) + np.array([200.0, 0.0, 0.0, 0.0]))
+    assert found_in(machine(5 * DAY), others=[other]) == []
+
+
+def test_a_spell_before_a_gap_ends_where_values_come_again() -> None:
+    values = shifted(300)
+    values[312:340] = np.nan
+    assert len(found_in(values)) == 1
+
+
+def test_a_condition_that_is_labelled_is_no_incident() -> None:
+    labels = ["run"] * (5 * DAY)
+    assert len(found_in(shifted(300), labels=labels)) == 1
+    labels[298:314] = ["clean"] * 16
+    assert found_in(shifted(300), labels=labels) == []
 
 
 def test_rows_around_an_incident_are_left_out() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -98,6 +99,25 @@ def test_an_asset_that_is_not_like_the_others_has_its_own_habit() -> None:
 
 def test_one_night_is_an_event() -> None:
     assert learn_silence([rows(4, lambda day, hour: (day == 2) & at_night(day, hour))], SPEC) is None
+
+
+def test_one_outage_is_an_event_however_long_it_is() -> None:
+    assert learn_silence([rows(30, lambda day, hour: (day >= 2) & (day < 28))], SPEC) is None
+    every = rows(30, lambda day, hour: np.zeros(len(day), bool))
+    day = np.arange(30 * PER_DAY) // PER_DAY
+    assert learn_silence(only_present(every, (day < 2) | (day >= 28)), SPEC) is None
+
+
+def test_a_clock_of_1970_costs_the_other_assets_nothing() -> None:
+    fleet = [rows(3, at_night, first_day=20_000, asset=f"a{i}") for i in range(40)]
+    wrong = rows(1, lambda day, hour: np.zeros(len(day), bool), asset="b")
+    tracemalloc.start()
+    habit = learn_silence([*fleet, wrong], SPEC)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert habit is not None
+    assert hours(habit)[0].startswith("dc: silent every day from 19:45 to 06:15 UTC")
+    assert peak < 20e6  # a week of an asset is 672 bytes; 55 years of one, with their counts, 2 MB and 16 MB
 
 
 def test_an_outage_beside_the_nights_is_no_habit() -> None:
@@ -227,7 +247,9 @@ def test_usual_hours_are_those_that_counting_occasions_gives(
                 end += 1
             begin = max(at - 1, 0)
             if end > at and end - 1 - begin >= 4:
-                silent += [(asset, first + row) for row in range(begin, min(end, len(missing) - 1) + 1)]
+                last = min(end, len(missing) - 1)
+                began = (first + begin) // PER_DAY
+                silent += [(asset, first + row, began) for row in range(begin, last + 1)]
             at = end + 1
     wanted = usual_hours(present, sorted(set(silent)), NEARLY)
     found = learn_silence(history, SPEC)

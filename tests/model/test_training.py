@@ -15,6 +15,7 @@ from daemon.domain import (
     StreamSpec,
 )
 from daemon.errors import NotEnoughData
+from daemon.mapping import AlertRule, SensorRule
 from daemon.model.promotion import scores_of
 from daemon.model.segments import sliding
 from daemon.model.training import CalibrationTarget, train
@@ -55,6 +56,11 @@ def test_too_few_rows_are_refused_in_one_line() -> None:
         of(wide(39, 2))
     with pytest.raises(NotEnoughData, match="has 0 rows"):
         trained([])
+    rules = (*[SensorRule(alert=AlertRule(ignore=True))] * 3, SensorRule())
+    values = machine(200)
+    values[:, 3] = np.nan
+    with pytest.raises(NotEnoughData, match="no sensor that is not ignored was observed in 200 rows"):
+        trained([Segment("a", 0, values)], sensor_rules=rules)
     with pytest.raises(NotEnoughData, match="no value was observed"):
         of(np.full((200, 2), np.nan))
 

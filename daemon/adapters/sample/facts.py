@@ -140,25 +140,28 @@ def angle(series: Series) -> Fact | None:
 
 
 def sentinels(series: Series) -> Fact | None:
-    """Numbers that stand for no value (``nature``): of those that people choose two suffice, others come often, and alone.
+    """Numbers that stand for no value (``nature``): of those that people choose two suffice.
 
     Any other number that is repeated exactly and lies far outside, zeros above all, may be a state: it is proposed.
     """
     numbers = series.all
-    found = list(strays(series.numbers).sentinels)
-    if found:
-        counts = ", ".join(f"{each:g} {int((numbers == each).sum())} times" for each in found)
-        return Fact("missing", [_plain(each) for each in found], f"far outside of the rest: {counts}")
+    found = strays(series.numbers)
+    if found.sentinels:
+        return Fact(
+            "missing",
+            [_plain(each) for each in found.sentinels],
+            f"far outside of the rest: {_times(found.sentinels, numbers)}",
+        )
     odd = far_end(numbers, 20.0, 3, codes_only=False)
-    if odd is None:
+    likely = found.repeated or (() if odd is None else (odd,))
+    if not likely:
         return None
-    times = int((numbers == odd).sum())
-    return Fact(
-        "missing",
-        [_plain(odd)],
-        f"{odd:g} {times} times, far outside of the rest: no value, or a state?",
-        certain=False,
-    )
+    why = f"{_times(likely, numbers)}, far outside of the rest: no value, or a state?"
+    return Fact("missing", [_plain(each) for each in likely], why, certain=False)
+
+
+def _times(of: Sequence[float], numbers: Floats) -> str:
+    return ", ".join(f"{each:g} {int((numbers == each).sum())} times" for each in of)
 
 
 def _plain(number: float) -> float | int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -150,7 +151,9 @@ def read_manifest(data: bytes, known_format: int) -> Manifest:
             raise BundleError(f"bundle format {found}, this version reads {known_format}")
         manifest = msgspec.json.decode(data, type=Manifest)
         check_fields(msgspec.convert(manifest.facts, ConditionFacts).condition)
-        msgspec.convert(manifest.facts, RuleFacts)
+        for rule in msgspec.convert(manifest.facts, RuleFacts).alert_rules.values():
+            if isinstance(rule.min_deviation, str) and not math.isfinite(float(rule.min_deviation[:-1])):
+                raise BundleError(f"damaged bundle: min_deviation of {rule.min_deviation}")
         if "anchor" in manifest.facts:
             anchor = msgspec.convert(manifest.facts["anchor"], Anchor)
             if {len(anchor.mean), len(anchor.scale), len(anchor.seen)} != {len(manifest.sensors)}:

@@ -68,6 +68,14 @@ def test_divisors_must_be_positive(linear: Bundle, name: str, bad: float) -> Non
         Bundle.from_bytes(put_together(manifest, {**arrays, name: spoiled}))
 
 
+def test_deviations_that_close_above_their_opening_are_refused(linear: Bundle) -> None:
+    manifest, arrays = parts(linear)
+    with pytest.raises(BundleError, match="deviations would close above"):
+        Bundle.from_bytes(
+            put_together(manifest, {**arrays, "sustained.closes": 2.0 * arrays["sustained.opens"]})
+        )
+
+
 def test_an_array_that_is_missing_of_another_type_or_shape_is_named(bundle: Bundle) -> None:
     manifest, arrays = parts(bundle)
     for name, array in arrays.items():
