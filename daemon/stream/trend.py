@@ -31,6 +31,8 @@ WHOLE_DAY = 0.75
 """The share of a day's rows that makes its mean."""
 CLOSES = 0.8
 """The share of its limit at which a trend is over."""
+LARGEST = 1e30
+"""Readings that are larger are of no sensor, and left out: a day's sums stay within what a record may hold."""
 
 
 class TrendMonitor:
@@ -92,7 +94,7 @@ class TrendMonitor:
         slots = rows.slots
         day = rows.rows * self.spec.period_ns // DAY_NS
         trending = self._trending(rows)
-        present = np.isfinite(rows.values) & ~explained[:, None]
+        present = (np.abs(rows.values) < LARGEST) & ~explained[:, None]
         terms = np.concatenate([np.where(present, rows.values, 0.0), present], axis=1)
         for number in np.unique(day).tolist():
             which = np.flatnonzero(day == number)

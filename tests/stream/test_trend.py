@@ -130,3 +130,15 @@ def test_days_outlive_a_restart_and_a_gap() -> None:
     run(alone, list(readings), 5)
     assert alone.parts.trend.snapshot(0) == second.parts.trend.snapshot(0)
     assert trends(whole) == [(13, "opened", "a")]
+
+
+def test_a_reading_that_no_sensor_can_have_is_left_out_of_its_day() -> None:
+    readings = days(np.zeros(3))
+    readings[30].values[0] = 1e100  # type: ignore[attr-defined]
+    first, second = make(HOURLY, DETECTOR), make(HOURLY, DETECTOR, publish_from=40)
+    run(first, readings[:40], 7)
+    assert take_over(second, snapshots(first))
+    assert second.unusable == []
+    run(first, readings[40:], first=40)
+    means = unpack_floats(first.parts.trend.snapshot(0))[5:].reshape(-1, 3)
+    np.testing.assert_allclose(means, [[10, 0, 0], [11, 0, 0]], atol=0.02)
