@@ -6,7 +6,8 @@ at least three quarters of them. They are raw, and outlive gaps, restarts and mo
 
 When an asset's first row of a new day comes, the day before is over. A sensor that was beyond its limit at the end of
 two days in a row opens a ``deviation`` of that sensor, unless one of the asset is open for its trend already; it closes
-when the sensor is back below four fifths of the limit.
+when the sensor is back below four fifths of the limit, or when none of the last ``KEPT`` days could be judged: the
+model has no limits, a sensor or its mean has been missing since.
 """
 
 from __future__ import annotations
@@ -151,15 +152,18 @@ class TrendMonitor:
         """Open or close the deviation of a trend, at the end of a day."""
         days = self._days(slot)
         days = days[days[:, 0] > 0.0]
-        now, before = _trends(days, detector), _trends(days[:-1], detector)
-        if now is None:
-            return []
-        sensors, outputs = self.spec.sensors, list[Output]()
-        for sensor in self._episodes.trends(asset):
-            if now.ratio[sensors.index(sensor)] <= CLOSES:
+        stale = np.count_nonzero(days[:, 0] <= self._states[slot, 0] - KEPT)  # the oldest
+        now, before = (_trends(some, detector) if len(some) > stale else None for some in (days, days[:-1]))
+        sensors, outputs, open_ = self.spec.sensors, list[Output](), self._episodes.trends(asset)
+        # One that nothing could be judged by, in any of these days, would stay open for ever.
+        kept = now is not None or any(
+            _trends(days[:n], detector) is not None for n in range(len(days), stale, -1) if open_
+        )
+        for sensor in open_:
+            if not kept or (now is not None and now.ratio[sensors.index(sensor)] <= CLOSES):
                 over = Part(AlertKind.DEVIATION, sensor, slow=True)
                 outputs += self._episodes.close_unscored(asset, over, row, detector.version)
-        if before is None or not ((now.ratio > 1.0) & (before.ratio > 1.0)).any():
+        if now is None or before is None or not ((now.ratio > 1.0) & (before.ratio > 1.0)).any():
             return outputs
         if self._episodes.trends(asset) or self._episodes.maintenance.covers(asset, row):
             return outputs

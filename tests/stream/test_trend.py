@@ -142,3 +142,26 @@ def test_a_reading_that_no_sensor_can_have_is_left_out_of_its_day() -> None:
     run(first, readings[40:], first=40)
     means = unpack_floats(first.parts.trend.snapshot(0))[5:].reshape(-1, 3)
     np.testing.assert_allclose(means, [[10, 0, 0], [11, 0, 0]], atol=0.02)
+
+
+WEARS_ON = np.arange(30.0)
+
+
+def test_a_trend_is_over_when_a_model_without_limits_comes() -> None:
+    pipeline, readings = make(HOURLY, DETECTOR), days(WEARS_ON)
+    opened = run(pipeline, readings[: 24 * 6])
+    assert [phase for _, phase, _ in trends(opened)] == ["opened"]
+    pipeline.use(replace(DETECTOR, version="centre-2", trend=0.0))
+    assert trends(run(pipeline, readings[24 * 6 :], first=24 * 6)) == [(16, "closed", "a")]
+
+
+@pytest.mark.parametrize("size", [7, 10_000])
+@pytest.mark.parametrize("missing", [0, 1])
+def test_a_trend_is_over_when_nothing_could_be_judged_for_as_many_days_as_are_kept(
+    missing: int, size: int
+) -> None:
+    readings = days(WEARS_ON)
+    for reading in readings[24 * 7 :]:
+        reading.values[missing] = np.nan  # type: ignore[attr-defined]
+    found = trends(run(make(HOURLY, DETECTOR), readings, size))
+    assert found == [(13, "opened", "a"), (16 + KEPT + 1, "closed", "a")]
