@@ -84,7 +84,7 @@ class TrendMonitor:
 
     # -------------------------------------------------------------- rows
     def add(self, rows: RowBatch, explained: Mask, detector: Detector | None) -> tuple[list[Output], Mask]:
-        """Take in a chunk's rows; the alerts of days that ended, and (R,) the rows of assets with a trend.
+        """Take in a chunk's rows; the alerts of days that ended, and (R, C) the cells of sensors with a trend.
 
         Args:
             rows: the chunk.
@@ -106,7 +106,7 @@ class TrendMonitor:
                 if self._states[slot, 0] and detector is not None:
                     outputs += self._judge(asset, slot, int(rows.rows[i]), detector)
                     later = np.arange(len(rows)) >= i
-                    trending[later & (slots == slot)] = bool(self._episodes.trends(asset))
+                    trending[later & (slots == slot)] = self._with_trend(asset)
                 self._states[slot, 0] = number
             self._accumulate(slots[which], terms[which])
         return outputs, trending
@@ -127,13 +127,16 @@ class TrendMonitor:
             sums[slots[some]] += terms[some]
 
     def _trending(self, rows: RowBatch) -> Mask:
-        """(R,) the rows of assets with a trend, as it was before them."""
-        named = {
-            asset for asset in set(rows.assets) & self._episodes.assets.keys() if self._episodes.trends(asset)
-        }
-        if not named:
-            return np.zeros(len(rows), bool)
-        return np.array([asset in named for asset in rows.assets], bool)
+        """(R, C) the cells of sensors with a trend, as it was before these rows."""
+        found = np.zeros(rows.values.shape, bool)
+        for asset in set(rows.assets) & self._episodes.assets.keys():
+            if self._episodes.trends(asset):
+                found[[name == asset for name in rows.assets]] = self._with_trend(asset)
+        return found
+
+    def _with_trend(self, asset: str) -> Mask:
+        """(C,) the sensors of an asset that have a trend."""
+        return np.isin(self.spec.sensors, self._episodes.trends(asset))
 
     def _end_day(self, slot: int) -> None:
         """The day's mean joins those before, and the next day begins."""

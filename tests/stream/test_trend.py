@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from daemon.domain import DAY_NS, AlertKind, Floats, Output, StateRecord
+from daemon.domain import DAY_NS, AlertKind, DriftRecord, Floats, Output, StateRecord
 from daemon.stream.pipeline import Pipeline
 from daemon.stream.snapshot import unpack_floats
 from daemon.stream.trend import KEPT
@@ -165,3 +165,16 @@ def test_a_trend_is_over_when_nothing_could_be_judged_for_as_many_days_as_are_ke
         reading.values[missing] = np.nan  # type: ignore[attr-defined]
     found = trends(run(make(HOURLY, DETECTOR), readings, size))
     assert found == [(13, "opened", "a"), (16 + KEPT + 1, "closed", "a")]
+
+
+@pytest.mark.parametrize("size", [7, 10_000])
+def test_while_a_sensor_trends_the_others_of_its_asset_are_looked_at_for_drift(size: int) -> None:
+    readings = days(WEARS_ON[:10])
+    for reading in readings:
+        reading.values[1] = 8.0  # type: ignore[attr-defined]  # b has drifted
+    pipeline = make(HOURLY, replace(DETECTOR, drift_threshold=0.5), drift_interval_ns=2 * DAY_NS)
+    records = [o for o in run(pipeline, readings, size) if isinstance(o, DriftRecord)]
+    worn = records[2:]  # the alert opens at the end of the third day
+    assert [record.verdict for record in worn] == ["drift"] * len(worn) != []
+    assert [record.residual_count for record in worn] == [(0, record.windows) for record in worn]
+    assert all(record.residual_kl[0] == 0.0 < record.residual_kl[1] for record in worn)
