@@ -110,8 +110,10 @@ class CentreDetector:
 
     def slow_trends(self, days: Ints, means: Floats) -> SlowTrends | None:
         """Beyond the limit from two days on, by as much as a sensor's mean moved in ``trend`` of its unit a day."""
-        if not self.trend or len(days) < 2:
+        whole = np.isfinite(means).all(1)
+        if not self.trend or whole.sum() < 2 or not whole[-1]:
             return None
+        days, means = days[whole], means[whole]
         per_day = (means[-1] - means[0]) / (days[-1] - days[0])
         ratio = np.nan_to_num(np.abs(per_day) / self.trend)
         return SlowTrends(ratio, per_day, np.full(len(ratio), days[0]), np.ones(len(ratio), bool))

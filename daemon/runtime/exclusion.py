@@ -6,7 +6,7 @@ The alerts may be of any process that published to the topic, also of an earlier
   any more, or to the end while one is;
 * ``sensor_stuck``: the values of that sensor alone; those of the other sensors are kept.
 
-An alert that has both is both, each for as long as it has such a part open (``data.open``). A regime that may be learned
+An alert that has both is both, each as often and for as long as it has such a part open (``data.open``). A regime that may be learned
 (``data.regime``) leaves out no rows of the asset. Two windows to either side are left out with them. Other kinds state that values were missing or that the
 model knows too little: a silence is a gap like any other, and a new condition or a drift is to be learned.
 Operators' verdicts (false alarm) are not read; they would be applied in ``AlertedEpisodes.episodes``.
@@ -51,7 +51,9 @@ class AlertedEpisodes:
         self.beyond = 0
         self.first_ns = FOREVER  # the oldest row that any message is about
         self._stream = stream
-        self._alerts: dict[str, dict[str | None, LeftOut]] = {}  # by fingerprint and sensor
+        self._alerts: dict[
+            str, dict[str | None, list[LeftOut]]
+        ] = {}  # by fingerprint and sensor, oldest first
         self._learned: set[str] = set()
         self._count = 0
 
@@ -75,17 +77,23 @@ class AlertedEpisodes:
                 key = sensor if kind in ONE_SENSOR else None
                 onsets[key] = min(onset_ns, onsets.get(key, onset_ns))
         for key, onset_ns in onsets.items():
-            if key not in mine:
+            newest = mine[key][-1] if key in mine else None
+            if newest is None or (newest.over and alert.row_ns > newest.row_ns):
                 if self._count >= MOST_EPISODES:
                     self.beyond += 1
                     continue
                 self._count += 1
                 mine = self._alerts.setdefault(alert.fingerprint, {})
-                mine[key] = LeftOut(alert.asset, key, onset_ns, alert.row_ns, over=False)
-        for key, known in mine.items():
-            if not known.over:  # what is over stays so if a restart repeats its messages
+                one = LeftOut(alert.asset, key, onset_ns, alert.row_ns, over=False)
+                mine.setdefault(key, []).append(one)
+            elif not newest.over and alert.row_ns >= newest.row_ns:
+                mine[key][-1] = replace(newest, onset_ns=min(onset_ns, newest.onset_ns))
+        for key, spans in mine.items():
+            newest = spans[-1]
+            # A restart repeats messages: what is over stays so, and an older one says nothing of what came later.
+            if not newest.over and alert.row_ns >= newest.row_ns:
                 over = alert.over or key not in onsets
-                mine[key] = replace(known, row_ns=alert.row_ns, over=over)
+                spans[-1] = replace(newest, row_ns=alert.row_ns, over=over)
         if alert.learned and mine:
             self._learned.add(alert.fingerprint)
 
@@ -94,7 +102,8 @@ class AlertedEpisodes:
         return [
             one
             for fingerprint, mine in self._alerts.items()
-            for one in mine.values()
+            for spans in mine.values()
+            for one in spans
             if one.sensor is not None or fingerprint not in self._learned
         ]
 

@@ -8,7 +8,7 @@ contents and on the event time that the training ends at, and on nothing that on
 
 Rows of an episode are not learned (but with ``train --with-alarms``), nor their neighbours two windows to either
 side: a model that learned a fault would not alert on the next one of its kind. ``TrainingHistory`` knows which rows
-were firing; for the topics, ``exclusion`` finds them in the alerts topic. The rows of a regime are learned once its alert
+were firing, and which are of a slow trend; for the topics, ``exclusion`` finds them in the alerts topic. The rows of a regime are learned once its alert
 says so (``AlertEvent.regime``), but for those of another alert that is open then.
 """
 
@@ -121,6 +121,7 @@ class _Alerted:
     first: int
     last: int  # ``FOREVER`` while it is open
     learned: bool
+    slow: bool  # about a slow trend, of whose rows none is firing
 
 
 class TrainingHistory:
@@ -147,7 +148,16 @@ class TrainingHistory:
                     self.spec.row(event.onset_ns),
                     self.spec.row(event.row_ns) if event.phase is Phase.CLOSED else FOREVER,
                     event.regime is not None and event.regime.learned,
+                    event.kind is AlertKind.DEVIATION and event.sensor is not None,
                 )
+
+    def _slow(self, asset: str, rows: Ints) -> Mask:
+        """Which of an asset's rows are of a slow trend."""
+        found = np.zeros(len(rows), bool)
+        for alert in self._alerted.values():
+            if alert.slow and alert.asset == asset:
+                found |= (rows >= alert.first) & (rows <= alert.last)
+        return found
 
     def _learned(self, asset: str, rows: Ints) -> Mask:
         """Which of an asset's rows are of a regime that is to be learned, and of no other alert."""
@@ -199,6 +209,7 @@ class TrainingHistory:
             alarms = np.logical_or.reduceat(firing[which], np.flatnonzero(np.append(True, new)))
             which = which[np.append(new, True)]
             alarms &= ~self._learned(asset, rows[which])
+            alarms |= self._slow(asset, rows[which])
             alarmed = near(rows[which], alarms, 2 * self.spec.window)
             keep = which[~alarmed]
             labels = [conditions[i] for i in keep.tolist()]

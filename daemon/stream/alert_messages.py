@@ -180,7 +180,12 @@ class AlertWriter:
     def _contributors(
         self, known: AssetEpisodes, incident: Incident, explains: ScoredEvidence | None
     ) -> list[Contributor]:
-        """The sensors of an incident, largest share first: of its anomaly while that is open, else of its deviations."""
+        """The sensors of an incident, largest share first: of its anomaly while that is open, else of its deviations.
+
+        Those of a slow trend follow from days, and are given where it opens.
+        """
+        if incident.slow:
+            return []
         by_score = ANOMALY in incident.parts or not incident.has(AlertKind.DEVIATION)
         if by_score and ANOMALY not in incident.parts:  # nothing of the two is open
             by_score = incident.peak is not None and incident.peak.score != "sustained"

@@ -432,8 +432,13 @@ class Episodes:
         if not incident.parts:
             known.incidents.remove(incident)
             message = self._writer.message(incident, Phase.CLOSED, said)
-            if known.deviation is not None:
-                mine = [c for c, name in enumerate(self.spec.sensors) if name in incident.sensors]
+            if known.deviation is not None and not incident.slow:
+                named = set(incident.sensors)
+                mine = [
+                    c
+                    for c, name in enumerate(self.spec.sensors)
+                    if name in named and known.with_part(self._deviation_of(c)) is None
+                ]
                 known.deviation = known.deviation.with_named(mine, named=False)
             return [message]
         if any(not incident.has(part.kind) for part in parts):

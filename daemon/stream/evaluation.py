@@ -95,7 +95,6 @@ class Evaluation:
             outputs += parts.judge.unknown_conditions(rows)
         trends, trending = parts.trend.add(windows.rows, explained, detector if judging else None)
         outputs += trends
-        explained |= trending
         # After a model change nobody could tell from the records what this model opened or closed.
         parts.ledger.mark(output.asset for output in outputs if type(output) is AlertEvent)
         step = Step(
@@ -122,7 +121,7 @@ class Evaluation:
                 self._hide(windows, judgement)
                 step.audited = self.compared()
             self.emitted += len(outputs)
-            drifted = parts.drift.add(chunk.boundaries, _explained(judgement.summands, explained))
+            drifted = parts.drift.add(chunk.boundaries, _counted(judgement.summands, explained, trending))
             step.outputs = self._in_row_order(windows, outputs, drifted)
         return step
 
@@ -176,9 +175,14 @@ class Evaluation:
             )
 
 
-def _explained(summands: Summands | None, rows: Mask) -> Summands | None:
-    """With the windows marked that end at ``rows`` (R,)."""
-    return None if summands is None else replace(summands, explained=rows[summands.places])
+def _counted(summands: Summands | None, explained: Mask, trending: Mask) -> Summands | None:
+    """With the windows marked that end at explained rows (R,), and without the cells of a slow trend (R, C)."""
+    if summands is None:
+        return None
+    residual = summands.residual
+    if trending.any():  # for weeks: the asset's other sensors go on
+        residual = np.where(trending[summands.places], np.nan, residual)
+    return replace(summands, residual=residual, explained=explained[summands.places])
 
 
 def _row_of(output: Output) -> tuple[str, int]:

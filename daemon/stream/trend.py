@@ -6,7 +6,8 @@ at least three quarters of them. They are raw, and outlive gaps, restarts and mo
 
 When an asset's first row of a new day comes, the day before is over. A sensor that was beyond its limit at the end of
 two days in a row opens a ``deviation`` of that sensor, unless one of the asset is open for its trend already; it closes
-when the sensor is back below four fifths of the limit.
+when the sensor is back below four fifths of the limit, or when none of the last ``KEPT`` days could be judged: the
+model has no limits, a sensor or its mean has been missing since.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ WHOLE_DAY = 0.75
 """The share of a day's rows that makes its mean."""
 CLOSES = 0.8
 """The share of its limit at which a trend is over."""
+LARGEST = 1e30
+"""Readings that are larger are of no sensor, and left out: a day's sums stay within what a record may hold."""
 
 
 class TrendMonitor:
@@ -81,7 +84,7 @@ class TrendMonitor:
 
     # -------------------------------------------------------------- rows
     def add(self, rows: RowBatch, explained: Mask, detector: Detector | None) -> tuple[list[Output], Mask]:
-        """Take in a chunk's rows; the alerts of days that ended, and (R,) the rows of assets with a trend.
+        """Take in a chunk's rows; the alerts of days that ended, and (R, C) the cells of sensors with a trend.
 
         Args:
             rows: the chunk.
@@ -92,7 +95,7 @@ class TrendMonitor:
         slots = rows.slots
         day = rows.rows * self.spec.period_ns // DAY_NS
         trending = self._trending(rows)
-        present = np.isfinite(rows.values) & ~explained[:, None]
+        present = (np.abs(rows.values) < LARGEST) & ~explained[:, None]
         terms = np.concatenate([np.where(present, rows.values, 0.0), present], axis=1)
         for number in np.unique(day).tolist():
             which = np.flatnonzero(day == number)
@@ -103,7 +106,7 @@ class TrendMonitor:
                 if self._states[slot, 0] and detector is not None:
                     outputs += self._judge(asset, slot, int(rows.rows[i]), detector)
                     later = np.arange(len(rows)) >= i
-                    trending[later & (slots == slot)] = bool(self._episodes.trends(asset))
+                    trending[later & (slots == slot)] = self._with_trend(asset)
                 self._states[slot, 0] = number
             self._accumulate(slots[which], terms[which])
         return outputs, trending
@@ -124,13 +127,16 @@ class TrendMonitor:
             sums[slots[some]] += terms[some]
 
     def _trending(self, rows: RowBatch) -> Mask:
-        """(R,) the rows of assets with a trend, as it was before them."""
-        named = {
-            asset for asset in set(rows.assets) & self._episodes.assets.keys() if self._episodes.trends(asset)
-        }
-        if not named:
-            return np.zeros(len(rows), bool)
-        return np.array([asset in named for asset in rows.assets], bool)
+        """(R, C) the cells of sensors with a trend, as it was before these rows."""
+        found = np.zeros(rows.values.shape, bool)
+        for asset in set(rows.assets) & self._episodes.assets.keys():
+            if self._episodes.trends(asset):
+                found[[name == asset for name in rows.assets]] = self._with_trend(asset)
+        return found
+
+    def _with_trend(self, asset: str) -> Mask:
+        """(C,) the sensors of an asset that have a trend."""
+        return np.isin(self.spec.sensors, self._episodes.trends(asset))
 
     def _end_day(self, slot: int) -> None:
         """The day's mean joins those before, and the next day begins."""
@@ -149,15 +155,18 @@ class TrendMonitor:
         """Open or close the deviation of a trend, at the end of a day."""
         days = self._days(slot)
         days = days[days[:, 0] > 0.0]
-        now, before = _trends(days, detector), _trends(days[:-1], detector)
-        if now is None:
-            return []
-        sensors, outputs = self.spec.sensors, list[Output]()
-        for sensor in self._episodes.trends(asset):
-            if now.ratio[sensors.index(sensor)] <= CLOSES:
+        stale = np.count_nonzero(days[:, 0] <= self._states[slot, 0] - KEPT)  # the oldest
+        now, before = (_trends(some, detector) if len(some) > stale else None for some in (days, days[:-1]))
+        sensors, outputs, open_ = self.spec.sensors, list[Output](), self._episodes.trends(asset)
+        # One that nothing could be judged by, in any of these days, would stay open for ever.
+        kept = now is not None or any(
+            _trends(days[:n], detector) is not None for n in range(len(days), stale, -1) if open_
+        )
+        for sensor in open_:
+            if not kept or (now is not None and now.ratio[sensors.index(sensor)] <= CLOSES):
                 over = Part(AlertKind.DEVIATION, sensor, slow=True)
                 outputs += self._episodes.close_unscored(asset, over, row, detector.version)
-        if before is None or not ((now.ratio > 1.0) & (before.ratio > 1.0)).any():
+        if now is None or before is None or not ((now.ratio > 1.0) & (before.ratio > 1.0)).any():
             return outputs
         if self._episodes.trends(asset) or self._episodes.maintenance.covers(asset, row):
             return outputs

@@ -86,7 +86,7 @@ def _fields(value: Any, spec: StreamSpec, path: str = "", depth: int = 0) -> str
         return None if -FAR <= value <= FAR or (unsigned and 0 <= value < 1 << 64) else f"{path} is {value}"
     if isinstance(value, str):
         return None if len(value) <= TEXT else f"{path} has {len(value)} characters"
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         if len(value) > MOST_ROWS:
             return f"{path} has {len(value)} entries"
         return next((fault for each in value if (fault := _fields(each, spec, path, depth + 1))), None)
@@ -303,6 +303,9 @@ def _alarm_fault(alarm: AlarmState, newest: int, spec: StreamSpec) -> str | None
         return fault
     if any(episode.kind is AlertKind.DRIFT for episode in alarm.open):
         return "an asset's episode is the stream's drift"
+    parts = [(*part,) for episode in alarm.open for *part, _ in episode.parts]
+    if len(set(parts)) < len(parts):
+        return "a part of an asset's episodes that is open twice"
     return next((fault for episode in alarm.open if (fault := _incident_fault(episode, spec))), None)
 
 
@@ -329,6 +332,9 @@ def _incident_fault(incident: IncidentState, spec: StreamSpec) -> str | None:
             return f"an episode of sensor {str(sensor)[:50]!r}, which there is not"
         if kind in (AlertKind.ANOMALY, AlertKind.ASSET_SILENT, AlertKind.DRIFT) and sensor is not None:
             return f"an episode of kind {kind} that names a sensor"
+    for kind, _, slow, _ in incident.parts:
+        if slow and kind is not AlertKind.DEVIATION:
+            return f"a slow trend of kind {kind}"
     if any(
         sensor not in spec.sensors for kind, sensor, *_ in incident.parts if kind is AlertKind.DEVIATION
     ) or not set(spec.sensors).issuperset([*incident.sensors, *incident.leading]):
@@ -341,6 +347,11 @@ def _incident_fault(incident: IncidentState, spec: StreamSpec) -> str | None:
         return f"peaks of an alert have {len(incident.peaks)} bytes"
     if incident.onset_ns < -spec.period_ns or incident.opened_ns < 0:
         return f"an episode that opened at {incident.opened_ns}"
+    for row in (*(row for *_, row in incident.parts), incident.steady_row, incident.told_row):
+        if not -1 <= row <= FAR // spec.period_ns:
+            return f"an episode of row {row}"
+    if incident.peak is not None and any(math.isnan(number) for number in incident.peak[2:]):
+        return "a peak that is no number"
     # Updates come at doubled distances from the opening: none would ever be the next.
     if incident.next_update_row <= incident.updates_row:
         return f"an episode whose next update, at row {incident.next_update_row}, is before its opening"

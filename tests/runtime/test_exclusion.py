@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -13,6 +14,7 @@ from daemon.domain import (
     SECOND_NS,
     AlertKind,
     Phase,
+    iso,
 )
 from daemon.runtime.exclusion import AlertedEpisodes, exclude_episodes
 from daemon.stream.encoding import read_alert
@@ -115,6 +117,41 @@ def test_of_an_alert_that_grew_each_part_is_left_out_as_long_as_it_is_open() -> 
     assert [(e.sensor, e.over) for e in named(alone).episodes()] == [("b", False)]
     assert [(e.sensor, e.over) for e in named(alone, both).episodes()] == [("b", False), (None, False)]
     assert [(e.sensor, e.over) for e in named(alone, both, alone).episodes()] == [("b", False), (None, True)]
+
+
+def opens_with(row_s: int, *parts: tuple[str, str | None, int]) -> bytes:
+    """A message of one alert, at a row, with these parts open: kind, sensor, onset."""
+    message = alert("p1", 100, row_s, Phase.UPDATED, kind=AlertKind.SENSOR_STUCK, sensor="b")
+    fingerprint = alert("p1", 100, 100, kind=AlertKind.SENSOR_STUCK, sensor="b")
+    assert read_alert(message).fingerprint == read_alert(fingerprint).fingerprint
+    open_ = [
+        {"kind": kind, "sensor": sensor, "onset": iso((BASE_S + onset) * SECOND_NS)}
+        for kind, sensor, onset in parts
+    ]
+    return message.replace(b'"open":[]', b'"open":' + msgspec.json.encode(open_))
+
+
+def test_an_anomaly_that_joins_an_alert_again_is_left_out_again() -> None:
+    stuck = ("sensor_stuck", "b", 100)
+    messages = [
+        opens_with(105, stuck, ("anomaly", None, 103)),
+        opens_with(110, stuck, ("anomaly", None, 103), ("deviation", "a", 90)),
+        opens_with(120, stuck),
+        opens_with(510, stuck, ("anomaly", None, 500)),
+        opens_with(560, stuck),
+    ]
+    spans = [(90, 120, True), (500, 560, True)]
+    for repeated in (messages, messages + messages[:1], messages[:4] + messages):
+        found = named(*repeated).episodes()
+        seconds = [
+            (e.onset_ns // SECOND_NS - BASE_S, e.row_ns // SECOND_NS - BASE_S, e.over)
+            for e in found
+            if e.sensor is None
+        ]
+        assert seconds == spans
+    history, _ = exclude_episodes([segment("p1", 700)], named(*messages[:4]).episodes(), SPEC)
+    margin = 2 * SPEC.window
+    assert seconds_of(history, "p1") == [*range(90 - margin), *range(120 + margin + 1, 500 - margin)]
 
 
 def test_deviations_are_not_learned_either() -> None:

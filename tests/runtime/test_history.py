@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from daemon.alert import Regime
 from daemon.domain import (
     SECOND_NS,
@@ -54,4 +56,20 @@ def test_a_regime_is_learned_once_its_alert_says_so_but_for_the_rows_of_another_
     assert [(s.first_row, len(s.values)) for s in recent.segments()] == [
         (0, 200 - 2 * SPEC.window),
         (220 + 2 * SPEC.window, 180 - 2 * SPEC.window),
+    ]
+
+
+def test_rows_of_a_slow_trend_are_not_learned_though_none_of_them_is_firing() -> None:
+    recent = TrainingHistory(SPEC, 1_000)
+    recent.add(block("a", range(400)))
+    opened, closed = (
+        replace(alerted("wear", 100, row, phase), kind=AlertKind.DEVIATION, sensor="b")
+        for row, phase in ((200, Phase.OPENED), (299, Phase.CLOSED))
+    )
+    recent.alerted([opened])
+    assert [(s.first_row, len(s.values)) for s in recent.segments()] == [(0, 100 - 2 * SPEC.window)]
+    recent.alerted([closed])
+    assert [(s.first_row, len(s.values)) for s in recent.segments()] == [
+        (0, 100 - 2 * SPEC.window),
+        (300 + 2 * SPEC.window, 100 - 2 * SPEC.window),
     ]

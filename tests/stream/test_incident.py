@@ -348,3 +348,25 @@ def test_another_incident_goes_on_when_a_regime_is_normal() -> None:
     long = Long(accept_rows=REGIME).off(*[3.0] * (REGIME - 4)).off(*[3.0] * 6, flow=1.5)
     assert long.accepted == [(1 + REGIME, ["Pressure"])]
     assert long.episodes.subjects("p", AlertKind.DEVIATION)[0] == "Flow"
+
+
+def with_trend(long: Long, closes_after: int) -> list[AlertEvent]:
+    """What is said of Pressure's sustained deviation, and of its slow trend, which closes while that is open."""
+    start = EpisodeStart(AlertKind.DEVIATION, 1, "Pressure", per_day=1.0)
+    long.events += long.episodes.open_unscored("p", start, 1, "m")
+    long.off(*[3.0] * closes_after)
+    long.events += long.episodes.close_unscored("p", start.part, long.row, "m")
+    long.off(*[3.0] * 3).off(*[0.0] * 9, share=0.1)
+    return long.events
+
+
+def test_the_end_of_a_slow_trend_leaves_the_sustained_deviation_of_its_sensor_as_it_is() -> None:
+    alone = Long().off(*[3.0] * 8).off(*[0.0] * 9, share=0.1).events
+    beside = with_trend(Long(), 5)
+    assert [repr(event) for event in beside if event.sensor is None] == [repr(event) for event in alone]
+    assert said(alone)[-1][1] == "closed"
+
+
+def test_the_end_of_a_slow_trend_says_nothing_of_a_sustained_deviation() -> None:
+    (closed,) = (e for e in with_trend(Long(), 5) if e.sensor is not None and str(e.phase) == "closed")
+    assert closed.contributors == []

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from daemon.domain import DAY_NS, AlertKind, Floats, Output, StateRecord
+from daemon.domain import DAY_NS, AlertKind, DriftRecord, Floats, Output, StateRecord
 from daemon.stream.pipeline import Pipeline
 from daemon.stream.snapshot import unpack_floats
 from daemon.stream.trend import KEPT
@@ -130,3 +130,51 @@ def test_days_outlive_a_restart_and_a_gap() -> None:
     run(alone, list(readings), 5)
     assert alone.parts.trend.snapshot(0) == second.parts.trend.snapshot(0)
     assert trends(whole) == [(13, "opened", "a")]
+
+
+def test_a_reading_that_no_sensor_can_have_is_left_out_of_its_day() -> None:
+    readings = days(np.zeros(3))
+    readings[30].values[0] = 1e100  # type: ignore[attr-defined]
+    first, second = make(HOURLY, DETECTOR), make(HOURLY, DETECTOR, publish_from=40)
+    run(first, readings[:40], 7)
+    assert take_over(second, snapshots(first))
+    assert second.unusable == []
+    run(first, readings[40:], first=40)
+    means = unpack_floats(first.parts.trend.snapshot(0))[5:].reshape(-1, 3)
+    np.testing.assert_allclose(means, [[10, 0, 0], [11, 0, 0]], atol=0.02)
+
+
+WEARS_ON = np.arange(30.0)
+
+
+def test_a_trend_is_over_when_a_model_without_limits_comes() -> None:
+    pipeline, readings = make(HOURLY, DETECTOR), days(WEARS_ON)
+    opened = run(pipeline, readings[: 24 * 6])
+    assert [phase for _, phase, _ in trends(opened)] == ["opened"]
+    pipeline.use(replace(DETECTOR, version="centre-2", trend=0.0))
+    assert trends(run(pipeline, readings[24 * 6 :], first=24 * 6)) == [(16, "closed", "a")]
+
+
+@pytest.mark.parametrize("size", [7, 10_000])
+@pytest.mark.parametrize("missing", [0, 1])
+def test_a_trend_is_over_when_nothing_could_be_judged_for_as_many_days_as_are_kept(
+    missing: int, size: int
+) -> None:
+    readings = days(WEARS_ON)
+    for reading in readings[24 * 7 :]:
+        reading.values[missing] = np.nan  # type: ignore[attr-defined]
+    found = trends(run(make(HOURLY, DETECTOR), readings, size))
+    assert found == [(13, "opened", "a"), (16 + KEPT + 1, "closed", "a")]
+
+
+@pytest.mark.parametrize("size", [7, 10_000])
+def test_while_a_sensor_trends_the_others_of_its_asset_are_looked_at_for_drift(size: int) -> None:
+    readings = days(WEARS_ON[:10])
+    for reading in readings:
+        reading.values[1] = 8.0  # type: ignore[attr-defined]  # b has drifted
+    pipeline = make(HOURLY, replace(DETECTOR, drift_threshold=0.5), drift_interval_ns=2 * DAY_NS)
+    records = [o for o in run(pipeline, readings, size) if isinstance(o, DriftRecord)]
+    worn = records[2:]  # the alert opens at the end of the third day
+    assert [record.verdict for record in worn] == ["drift"] * len(worn) != []
+    assert [record.residual_count for record in worn] == [(0, record.windows) for record in worn]
+    assert all(record.residual_kl[0] == 0.0 < record.residual_kl[1] for record in worn)

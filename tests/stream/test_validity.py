@@ -250,6 +250,39 @@ def waiting(fields: list[Any]) -> list[Any]:
     return found
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("parts", [["anomaly", None, False, 1 << 60]], "row 1152921504606846976"),
+        ("parts", [["anomaly", None, False, -2]], "row -2"),
+        ("parts", [["anomaly", None, False, 1 << 63]], "alarm.open.parts"),
+        ("parts", [["unknown_condition", "x", True, 5]], "a slow trend of kind unknown_condition"),
+        ("parts", [["anomaly", None, False, 5]] * 2, "open twice"),
+        ("steady_row", 1 << 60, "row 1152921504606846976"),
+        ("told_row", -5, "row -5"),
+        ("peak", [1 << 63, "combined", 4.0, 3.0], "alarm.open.peak"),
+        ("peak", [5, "combined", NAN, 3.0], "a peak that is no number"),
+    ],
+)
+def test_an_episode_whose_rows_or_numbers_are_none_is_refused(name: str, value: Any, reason: str) -> None:
+    def change(fields: list[Any]) -> None:
+        fields[ASSET.index("alarm")][ALARM.index("open")][0][OPEN.index(name)] = value
+
+    pipeline = restored_with(Format.JSON_WIDE, changed(Format.JSON_WIDE, "p2", change))
+    (why,) = pipeline.unusable
+    assert why.startswith("of 'p2': ")
+    assert reason in why
+    list(pipeline.episodes.going_on("m"))
+
+
+def test_two_episodes_of_one_anomaly_are_refused() -> None:
+    def change(fields: list[Any]) -> None:
+        fields[ASSET.index("alarm")][ALARM.index("open")] *= 2
+
+    pipeline = restored_with(Format.JSON_WIDE, changed(Format.JSON_WIDE, "p2", change))
+    assert "open twice" in pipeline.unusable[0]
+
+
 @pytest.mark.parametrize("next_update", [0, -(1 << 40)])
 def test_an_episode_whose_next_update_never_comes_is_refused(next_update: int) -> None:
     def change(fields: list[Any]) -> None:
