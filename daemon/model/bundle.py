@@ -139,7 +139,14 @@ class Bundle:
         """Weaknesses of this model that an operator should see, each in one line; see ``soundness``."""
         sentinels = [(self.sensors[c], number) for c, number in self.models.scaler.scaling.sentinels]
         found = *concerns(self.models, self.facts), *cleaning_concerns(self.facts, sentinels)
-        return (*found, *screening_concerns(self.facts))
+        found = *found, *screening_concerns(self.facts)
+        apart = (
+            [] if self.trend is None else np.flatnonzero(self.models.scaler.seen & ~self.trend.seen).tolist()
+        )
+        if not apart:
+            return found
+        names = ", ".join(self.sensors[c] for c in apart)
+        return (*found, f"slow trends are not looked for in {names}: without a value for much of most days")
 
     @property
     def habits(self) -> tuple[str, ...]:

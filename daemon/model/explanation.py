@@ -6,7 +6,7 @@ expects of the rest is what the rest implies. Of up to ``CANDIDATES`` most blame
 the others fit together best, then the next one as long as that makes them fit clearly better. How well they fit is
 the sum over sensors of log(1 + r^2), r the root mean square of a sensor's residual in units of calibration: the
 -log density of a Student t with one degree of freedom up to constants, so that what a single sensor is off by counts less than
-how many are off.
+how many are off. Sensors that are ignored are out from the beginning, and never blamed.
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ def explain(
         condition: its label.
         shares: (C,) of the blame.
     """
+    if detector.models.rules is not None:
+        window = np.where(detector.models.rules.ignored, np.nan, window)
     seen = np.isfinite(window).any(0) & detector.models.scaler.seen
     ranked = [c for c in np.argsort(-shares, kind="stable").tolist() if seen[c] and shares[c] > 0]
     unit = detector.calibrated.residual_rms

@@ -28,7 +28,7 @@ from daemon.domain import Floats, Ints, Mask
 from daemon.model.conditions import ConditionMeans
 from daemon.model.inference import Gaps, Inference
 from daemon.model.pca import WindowPCA
-from daemon.model.rules import GROSS, AlertRules
+from daemon.model.rules import FOREIGN, GROSS, AlertRules
 from daemon.model.scaler import Scaler
 from daemon.model.vae import VAE, Posterior
 
@@ -68,6 +68,16 @@ class Measured:
             }
         )
 
+    def replaced(self, which: Ints, without: Measured) -> Measured:
+        """With what some windows show, and lead to expect, ``without`` sensors that are no context for the others."""
+        by_length, by_window = ("channel_error", "latent"), ("residual", "newest", "posterior", "decoded")
+        changed = {name: getattr(self, name).copy() for name in (*by_length, *by_window)}
+        for name in by_length:
+            changed[name][:, which] = getattr(without, name)
+        for name in by_window:
+            changed[name][which] = getattr(without, name)
+        return replace(self, **changed)
+
     def cleared(self, which: Ints, innocent: Mask, without: Measured, sigma: Floats) -> Measured:
         """With what innocent sensors did to some windows taken off.
 
@@ -84,9 +94,10 @@ class Measured:
         posterior = self.posterior.copy()
         least = np.where(innocent, sigma, np.inf)
         error[:, which] = np.minimum(np.fmin(error[:, which], without.channel_error), least)
-        smaller = without.latent[-1, :, 0] < latent[-1, which, 0]
+        unmoved = np.nan_to_num(without.latent)  # where all sensors are innocent, nothing moves the latents
+        smaller = unmoved[-1, :, 0] < latent[-1, which, 0]
         posterior[which[smaller]] = without.posterior[smaller]
-        latent[:, which] = np.fmin(latent[:, which], without.latent)
+        latent[:, which] = np.minimum(latent[:, which], unmoved)
         kept = np.where(innocent & np.isfinite(residual[which]), 0.0, residual[which])
         smaller = np.abs(without.residual) < np.abs(kept)
         residual[which] = np.where(smaller, without.residual, kept)
@@ -249,12 +260,18 @@ class Models:
             return self._measured(scaling, conditions, kept)
         whole = np.ones(len(scaling), bool)
         found = self._measured(scaling, conditions, whole)
-        removed = self._suspects(found)  # (B, C)
-        innocent = removed & rules.ignored
-        judged = np.flatnonzero((removed & ~innocent).any(1))
-        if len(judged):
-            without = self._without(scaling, conditions, judged, removed)
-            innocent[judged] = removed[judged] & self._innocent(found.scaled[judged], without.decoded)
+        aside = rules.ignored & self._beyond(found, FOREIGN)  # (B, C)
+        affected = np.flatnonzero(aside.any(1))
+        if len(affected):
+            found = found.replaced(affected, self._without(scaling, conditions, affected, aside))
+        ruled = np.broadcast_to(rules.any, aside.shape)
+        innocent = np.broadcast_to(rules.ignored, aside.shape).copy()
+        for suspects in (ruled & self._beyond(found, GROSS), ruled):
+            judged = np.flatnonzero((suspects & ~innocent).any(1))
+            if len(judged):
+                removed = suspects | rules.ignored
+                without = self._without(scaling, conditions, judged, removed)
+                innocent[judged] |= removed[judged] & self._innocent(found.scaled[judged], without.decoded)
         again = np.flatnonzero(innocent.any(1))
         if len(again):
             found = found.cleared(
@@ -269,11 +286,10 @@ class Models:
             decoded=found.decoded[kept],
         )
 
-    def _suspects(self, found: Measured) -> Mask:
-        """(B, C) the sensors with a rule that show more than usual in a window, and those that are ignored."""
-        assert self.rules is not None
-        gross = np.abs(found.scaled - found.decoded) > GROSS * self.sigma
-        return np.asarray((gross.any(1) & self.rules.any) | self.rules.ignored)
+    def _beyond(self, found: Measured, times: float) -> Mask:
+        """(B, C) the sensors that are farther off than so many typical residuals somewhere in a window that was kept."""
+        off = np.abs(found.scaled - found.decoded) > times * self.sigma
+        return np.asarray(off.any(1))
 
     def _innocent(self, scaled: NDArray[np.float32], expected: NDArray[np.float32]) -> Mask:
         """(W, C) the sensors whose largest distance from what the others let expect, in windows (W, L, C), is excused."""

@@ -6,10 +6,12 @@ never evidence). They act on every measurement, those of calibration's replays a
 on what is excused. A bundle keeps the rules that it was calibrated with, and judges by these.
 
 * The residual of an excused cell is zero, in the error of its window as in the newest row.
-* An ignored sensor has neither error nor residual.
-* A gross value moves the latents, what is expected of the other sensors, and what is expected of its own sensor's
-  other rows, which seem to lie on the other side then. So a sensor with a rule that shows one is compared with what
-  the others alone let expect: if its largest distance is excused, it is *innocent*. The window is measured again
+* An ignored sensor has neither error nor residual. A window in which it shows a foreign value is measured as if it
+  were missing, expected values included.
+* A value that is off moves the latents, what is expected of the other sensors, and what is expected of its own sensor's
+  other rows, which seem to lie on the other side then: a gross one at once, a small one where it lasts. So a sensor
+  with a rule is compared with what the others let expect: once without those that show a gross value, once without all
+  that have a rule. If its largest distance is excused, it is *innocent*. The window is measured again
   as if its innocent sensors were missing, and the smaller measurement counts: what is excused may explain the
   other sensors, but never accuse them.
 """
@@ -28,6 +30,8 @@ from daemon.mapping import AlertRule, Direction
 
 GROSS = 3.0
 """Typical residuals beyond which a value may move by more than any other does what is expected elsewhere."""
+FOREIGN = 5.0
+"""Typical residuals beyond which a value is no noise: an ignored sensor that shows one is no context either."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

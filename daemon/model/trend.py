@@ -44,6 +44,8 @@ OWN_PART = 0.5
 themselves move so, by this part of it at least."""
 RIDGE = 1e-4
 """Of the variance of a sensor. More would leave what sensors share in the residual of one of them."""
+CONSTANT_SHARE = 0.02
+"""Of the level of a sensor that stands still: its scale, in whatever unit (``Scaler`` takes as much)."""
 LEAST_SIGMA = 1e-3
 """Of a sensor that stands still, in units of its scale."""
 
@@ -56,10 +58,10 @@ class Relation:
     weights: Floats  # (C, C) of the others, in units of their scales; zero on the diagonal
 
     @staticmethod
-    def fit(hours: Floats) -> Relation:
-        """Of hourly means (H, C) without NaN, each asset's about its mean."""
+    def fit(hours: Floats, constant: Floats) -> Relation:
+        """Of hourly means (H, C) without NaN, each asset's about its mean; ``constant`` (C,): scale without a spread."""
         spread = hours.std(0) if len(hours) else np.zeros(hours.shape[1])
-        scale = np.where(spread > 0, spread, 1.0)
+        scale = np.where(spread > 0, spread, constant)
         z = hours / scale
         gram, C = z.T @ z, z.shape[1]
         weights = np.zeros((C, C))
@@ -80,7 +82,7 @@ class TrendLimits:
     """When a slow change is an alert."""
 
     relation: Relation
-    seen: Mask  # (C,) sensors that training observed
+    seen: Mask  # (C,) sensors that training observed on whole days, mostly
     habit: Floats  # (C,) slope of training, per day in units of scale
     usual: Floats  # (C,) slope of the readings themselves, per day
     sigma: Floats  # (C,) what a day's residual scatters, in units of scale
@@ -100,7 +102,7 @@ class TrendLimits:
     @staticmethod
     def _fit(history: Sequence[Segment], spec: StreamSpec, rules: AlertRules | None) -> TrendLimits | None:
         observed = [np.isfinite(one.values).any(0) for one in history]
-        seen: Mask = np.asarray(np.any(observed, axis=0))
+        seen = _often_whole(history, spec, np.asarray(np.any(observed, axis=0)))
         days = _means(history, spec, DAY_NS, WHOLE_DAY, seen)
         if max((len(numbers) for numbers, _ in days.values()), default=0) < FEWEST_DAYS:
             return None
@@ -108,10 +110,12 @@ class TrendLimits:
         at = np.concatenate([numbers for numbers, _ in hours.values()])
         at_ns = at * max(HOUR_NS, spec.period_ns)
         centred = np.concatenate([means - means.mean(0) for _, means in hours.values()])
-        relation = Relation.fit(centred)
+        constant = CONSTANT_SHARE * np.abs(np.mean([means.mean(0) for _, means in hours.values()], axis=0))
+        constant = np.where(constant > 0, constant, 1.0)
+        relation = Relation.fit(centred, constant)
         edges = np.quantile(at_ns, np.linspace(0.0, 1.0, 6)) // DAY_NS
         fifth_of_hour = np.searchsorted(edges[1:5], at_ns // DAY_NS, "right")
-        folds = [Relation.fit(centred[fifth_of_hour != j]) for j in range(5)]
+        folds = [Relation.fit(centred[fifth_of_hour != j], constant) for j in range(5)]
         deployed, held = [], []
         for numbers, means in days.values():
             means = means - means.mean(0)  # relations differ in what they make of a level
@@ -123,6 +127,7 @@ class TrendLimits:
         long = [i for i, (numbers, _) in enumerate(days.values()) if len(numbers) >= SPANS[0]]
         dates = [numbers.astype(float) for numbers, _ in days.values()]
         daily = [means for _, means in days.values()]
+        levels = [means.mean(0) for means in daily]
         habit = np.median([_slope(dates[i], deployed[i]) for i in long], axis=0)
         usual = np.median([_slope(dates[i], daily[i]) for i in long], axis=0)
         left = np.concatenate([_detrended(dates[i], deployed[i], habit) for i in long])
@@ -138,7 +143,7 @@ class TrendLimits:
             for i in long:
                 for stop in range(SPANS[0], len(dates[i]) + 1):
                     first = max(stop - SPANS[-1], 0)
-                    found = draft.judged(dates[i][first:stop], replay[i][first:stop], rules)
+                    found = draft.judged(dates[i][first:stop], replay[i][first:stop], rules, levels[i])
                     largest = max(largest, float(found.ratio.max()))
         free = max(len(left) - 2 * len(long), 1)
         student = QUANTILE + (QUANTILE**3 + QUANTILE) / (4.0 * free)
@@ -157,7 +162,17 @@ class TrendLimits:
             return None
         known = np.where(self.seen, means[whole], 0.0)
         numbers = days[whole].astype(float)
-        found = self.judged(numbers, self.relation.residual(known), rules)
+        residual, level = self.relation.residual(known), known.mean(0)
+        found = self._agreeing(self.judged(numbers, residual, rules, level), numbers, known)
+        if rules is None:
+            return found
+        every = self._agreeing(self.judged(numbers, residual, None, level), numbers, known)
+        excused = (every.ratio > 1.0) & every.agrees & (found.ratio <= 1.0)
+        # What moves is excused: those that only seem to, against it, are no evidence either.
+        return replace(found, ratio=np.where(found.agrees, found.ratio, 0.0)) if excused.any() else found
+
+    def _agreeing(self, found: SlowTrends, numbers: Floats, known: Floats) -> SlowTrends:
+        """With which of them the readings agree: of days ``numbers`` (D,) with means ``known`` (D, C)."""
         own = np.zeros(len(self.seen))
         for first in np.unique(found.since).tolist():
             which, mine = numbers >= first, found.since == first
@@ -166,8 +181,11 @@ class TrendLimits:
         own -= self.usual
         return replace(found, agrees=own * np.sign(found.per_day) >= OWN_PART * np.abs(found.per_day))
 
-    def judged(self, days: Floats, residual: Floats, rules: AlertRules | None) -> SlowTrends:
-        """How each sensor moves over the newest days, of their numbers (D,) and residuals (D, C)."""
+    def judged(self, days: Floats, residual: Floats, rules: AlertRules | None, level: Floats) -> SlowTrends:
+        """How each sensor moves over the newest days, of their numbers (D,) and residuals (D, C).
+
+        ``level`` (C,) is the sensor's own, of which a rule may ask for a share.
+        """
         C = residual.shape[1]
         ratio, per_day = np.zeros(C), np.zeros(C)
         since: Floats = np.full(C, days[-1])
@@ -183,7 +201,8 @@ class TrendLimits:
             change = slope * self.relation.scale
             if rules is not None:
                 beyond[rules.ignored | (rules.above & (slope < 0)) | (rules.below & (slope > 0))] = 0.0
-                beyond[np.abs(change) * (k[-1] - k[0]) < rules.least] = 0.0
+                least = np.maximum(rules.least, rules.share * np.abs(level))
+                beyond[np.abs(change) * (k[-1] - k[0]) < least] = 0.0
             found = np.abs(beyond) / self.sigma * np.sqrt(((k - k.mean()) ** 2).sum()) / self.limit
             larger = found > ratio
             ratio = np.where(larger, found, ratio)
@@ -233,6 +252,20 @@ def is_step(days: Floats, values: Floats) -> Mask:
 def _detrended(days: Floats, values: Floats, slope: Floats) -> Floats:
     left = values - slope * (days - days.mean())[:, None]
     return np.asarray(left - np.median(left, 0))
+
+
+def _often_whole(history: Sequence[Segment], spec: StreamSpec, seen: Mask) -> Mask:
+    """(C,) the sensors that have a mean on at least half of the days on which any has one.
+
+    One that is silent every night has hardly any: days without it would be left out for all.
+    """
+    counts = np.zeros(len(seen), np.int64)
+    for c in np.flatnonzero(seen).tolist():
+        alone = np.arange(len(seen)) == c
+        counts[c] = sum(
+            len(numbers) for numbers, _ in _means(history, spec, DAY_NS, WHOLE_DAY, alone).values()
+        )
+    return np.asarray(seen & (counts > 0) & (2 * counts >= counts.max(initial=0)))
 
 
 def _means(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from daemon.domain import Floats
+from daemon.mapping import AlertRule
 from daemon.model.bundle import Bundle
 from daemon.model.detector import BundleDetector
+from daemon.model.rules import AlertRules
 from tests.model.conftest import KINDS, machine
 
 L = 16
@@ -61,3 +64,15 @@ def test_two_sensors_at_fault_are_both_taken_out(detector: BundleDetector) -> No
     found = detector.explain(detector.models.scaler.scaled(values), "", SHARES)
     assert found is not None
     assert found.blamed.tolist() == [True, False, False, True]
+
+
+def test_an_ignored_sensor_is_neither_blamed_nor_read(detector: BundleDetector) -> None:
+    rules = AlertRules.of([AlertRule(ignore=True), *[AlertRule()] * 3])
+    ruled = replace(detector, models=replace(detector.models, rules=rules))
+    scaled = [detector.models.scaler.scaled(shifted(40, 3, 6.0)) for _ in range(2)]
+    scaled[1][:, 0] += 5.0
+    quiet, loud = (ruled.explain(one, "", SHARES) for one in scaled)
+    assert quiet is not None
+    assert loud is not None
+    assert loud.blamed.tolist() == [False, False, False, True]
+    np.testing.assert_array_equal(loud.expected, quiet.expected)

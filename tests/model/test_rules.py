@@ -89,7 +89,8 @@ def test_what_is_excused_accuses_no_sensor(bundle: Bundle, rule: AlertRule, excu
     plain, ruled = measured(bundle.models, NOTHING, 200.0), measured(bundle.models, rule, 200.0)
     usual = measured(bundle.models, NOTHING, 0.0)
     both = plain.residual[CHANGED:], ruled.residual[CHANGED:]
-    assert (np.nan_to_num(np.abs(both[1])) <= np.abs(both[0]) + 1e-12).all()
+    if not rule.ignore:  # which is missing, for better or worse
+        assert (np.nan_to_num(np.abs(both[1])) <= np.abs(both[0]) + 1e-12).all()
     if not excuses:
         np.testing.assert_allclose(both[1][:, 0], both[0][:, 0])
         return
@@ -125,3 +126,34 @@ def test_a_bundle_judges_by_the_rules_that_it_was_calibrated_with(bundle: Bundle
     for damaged in ({"Flow": {"direction": "up"}}, {"Flow": {"min_deviation": "much"}}, {"Flow": 3}, []):
         with pytest.raises(BundleError, match="manifest"):
             Bundle.from_bytes(replace(bundle, facts={**facts, "alert_rules": damaged}).to_bytes())
+
+
+def moved(models: Models, rules: tuple[AlertRule, ...], moves: list[float]) -> Measured:
+    """Windows of the machine, all of whose rows have moved by so many of the sensors' spreads."""
+    windows = sliding(machine(COUNT + 15, seed=5), SPEC.window) + np.array(moves) * models.scaler.scale
+    return replace(models, rules=AlertRules.of(rules)).measure(windows, [""] * COUNT)
+
+
+def test_sensors_that_are_all_excused_leave_the_latents_alone(bundle: Bundle) -> None:
+    found = moved(bundle.models, (AlertRule(min_deviation=1e9),) * 4, [5.0] * 4)
+    plain = moved(bundle.models, (NOTHING,) * 4, [5.0] * 4)
+    assert np.isfinite(found.latent).all()
+    assert found.latent[-1, :, 0].max() < 0.1 * plain.latent[-1, :, 0].max()
+
+
+def test_a_small_excused_move_that_lasts_accuses_no_sensor(bundle: Bundle) -> None:
+    """Of a size that is no rare residual: what the others' errors add up to would show all the same."""
+    models = bundle.models
+    move = 2.0 * float(models.sigma[0])
+    rules = (AlertRule(min_deviation=1e9), NOTHING, NOTHING, NOTHING)
+    found, usual = moved(models, rules, [move, 0, 0, 0]), moved(models, rules, [0.0] * 4)
+    without = moved(models, rules, [np.nan, 0, 0, 0])
+    assert (found.channel_error[-1, :, 1:] < without.channel_error[-1, :, 1:] + 0.01).all()
+    assert found.latent[-1, :, 0].max() < 1.2 * usual.latent[-1, :, 0].max()
+
+
+def test_what_an_ignored_sensor_does_moves_no_expected_value(bundle: Bundle) -> None:
+    rules = (AlertRule(ignore=True), NOTHING, NOTHING, NOTHING)
+    found, without = (moved(bundle.models, rules, [by, 0, 0, 0]) for by in (5.0, np.nan))
+    for name in ("newest", "residual", "channel_error", "latent", "posterior"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(without, name))

@@ -178,3 +178,47 @@ def test_a_step_is_what_two_levels_fit_better_than_a_line(days: int, seed: int) 
         ]
         if abs(min(steps) - line) > 1e-6:
             assert is_step(k, values)[c] == (min(steps) < line)
+
+
+def test_a_rule_in_per_cent_acts_on_trends() -> None:
+    """Fourteen days of 0.25 are 3.3, and the oil is at some 45."""
+    ignored = AlertRule(ignore=True)
+    for share, named in ((0.05, True), (0.2, False)):
+        rules = (NOTHING, AlertRule(min_share=share), ignored, NOTHING)
+        assert (trends(worn(14, 0.25), rules=rules)[0] > 1.0) == named
+
+
+def test_an_excused_trend_accuses_no_other_sensor() -> None:
+    ratio, sensor, _ = trends(worn(14, 0.5))
+    assert (ratio > 1.0, sensor) == (True, "oil")
+    assert trends(worn(14, 0.5), rules=(NOTHING, AlertRule(ignore=True), NOTHING, NOTHING))[0] <= 1.0
+    # Nor does it hide one that moves by itself.
+    both = worn(14, 0.5)
+    both[:, 2] += worn(14, -1.0, 2)[:, 2] - worn(14, 0.0, 2)[:, 2]
+    assert trends(both, rules=(NOTHING, AlertRule(ignore=True), NOTHING, NOTHING))[0] > 1.0
+
+
+def test_a_sensor_that_is_silent_every_night_turns_trends_off_for_itself_alone() -> None:
+    values, wear = machine(25), worn(14, 0.25)
+    values[np.arange(len(values)) % PER_DAY < 0.4 * PER_DAY, 0] = np.nan
+    known = TrendLimits.fit([Segment("c-1", 0, values)], SPEC, None)
+    assert known is not None
+    assert known.seen.tolist() == [False, True, True, True]
+    wear[:, 0] = np.nan
+    found = known.trends(40 + np.arange(14), wear, None)
+    assert found is not None
+    assert found.ratio.max() > 1.0
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-4, 1e4])
+def test_what_a_constant_sensor_may_move_does_not_depend_on_its_unit(unit: float) -> None:
+    known = TrendLimits.fit([Segment("c-1", 0, machine(9) * [1, 1, 1, unit])], SPEC, None)
+    assert known is not None
+    means = daily(machine(9, 3, 40))
+    means[:, 3] += 1e-6 * np.arange(9)
+    found = known.trends(40 + np.arange(9), means * [1, 1, 1, unit], None)
+    means[:, 3] += 0.1 * np.arange(9)
+    gone = known.trends(40 + np.arange(9), means * [1, 1, 1, unit], None)
+    assert found is not None
+    assert gone is not None
+    assert found.ratio[3] < 1.0 < gone.ratio[3]
