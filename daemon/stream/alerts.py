@@ -189,8 +189,8 @@ class Episodes:
             calibration: of its limits.
 
         Returns:
-            Whether a deviation is open and a sensor beyond its closing limit at this row; the messages it caused;
-            and (C,) the sensors of which the present level is normal from now on, None: of none.
+            Whether a deviation is open after this row; the messages it caused; and (C,) the sensors of which the
+            present level is normal from now on, None: of none.
         """
         if self.maintenance.covers(asset, row.row):
             if asset in self.assets:
@@ -240,13 +240,12 @@ class Episodes:
                 events += ended
                 if accepted is not None and incident.accepted:
                     known.begin_anew(accepted)
-        beyond = bool(row.beyond.any())
-        if not beyond and not any(
+        if not row.beyond.any() and not any(
             AlertKind.DEVIATION in one.kinds and not one.slow for one in known.incidents
         ):
             known.deviation = None
         self._drop_if_inactive(asset, known)
-        return beyond and known.has(AlertKind.DEVIATION), events, accepted
+        return known.has(AlertKind.DEVIATION), events, accepted
 
     def _settled(self, incident: Incident, deviation: Deviation, row: SustainedRow) -> bool:
         """Follow how long an incident is steady; whether it has come to be a regime, learned or normal."""

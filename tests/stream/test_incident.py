@@ -254,13 +254,15 @@ class Long:
         self.restarts = restarts
         self.row = 0
 
-    def off(self, *by: float, share: float = 2.0, flow: float = 0.1) -> Long:
+    def off(self, *by: float, share: float = 2.0, flow: float = 0.1, score: float = 0.0) -> Long:
         for far in by:
             self.row += 1
             shares = np.array([share, 0.1, flow])
             row = SustainedRow(self.row, shares, 2.0 * shares, np.array([far, 0.0, 5.0]), np.zeros(3))
             if (row.closing > 1.0).any() or self.episodes.deviates("p"):
-                evidence = scored_row(self.row, 0.0, [0.0, 0.0, 0.0])
+                evidence = scored_row(self.row, score, [score, 0.0, 0.0])
+                if score:
+                    self.events += self.episodes.scored("p", evidence, 3.0, 2.7, "m", "full")[1]
                 _, events, accepted = self.episodes.sustained("p", row, lambda one=evidence: one, "m", "full")  # type: ignore[misc]
                 self.events += events
                 if accepted is not None:
@@ -381,3 +383,10 @@ def test_what_an_open_trend_names_becomes_normal_too() -> None:
     known = played.episodes.of("p")
     known.incidents.append(incident)
     assert known.accepted_with(played.episodes.spec, incident).all()
+
+
+def test_a_regime_at_a_row_at_which_an_update_is_due_is_a_message_with_an_id_of_its_own() -> None:
+    long = Long().off(*[3.0] * (REGIME + 10), score=4.0)
+    due = [event for event in long.events if event.row_ns == (1 + REGIME) * HOUR_NS]
+    assert [event.regime is None for event in due] == [True, False]
+    assert len({event.id for event in long.events}) == len(long.events)
