@@ -110,6 +110,8 @@ class AlertWriter:
         if telling:
             incident.told_row = evidence.row
             incident.first = self._first(known, incident, contributors)
+        # A row can cause an update by its score and another one as a regime, of the same parts.
+        standing = (len(incident.kinds), incident.learned, incident.accepted)
         event = AlertEvent(
             stream=self._spec.name,
             asset=said.asset,
@@ -117,7 +119,7 @@ class AlertWriter:
             phase=phase,
             severity=incident.severity,
             fingerprint=incident.fingerprint,
-            id=digest(incident.fingerprint, phase, row_ns, *incident.parts, size=32),
+            id=digest(incident.fingerprint, phase, row_ns, *incident.parts, *standing, size=32),
             row_ns=row_ns,
             onset_ns=incident.onset_ns,
             opened_ns=incident.opened_ns,

@@ -190,15 +190,17 @@ class Episodes:
             calibration: of its limits.
 
         Returns:
-            Whether a deviation is open and a sensor beyond its closing limit at this row; the messages it caused;
-            and (C,) the sensors of which the present level is normal from now on, None: of none.
+            Whether a deviation is open after this row; the messages it caused; and (C,) the sensors of which the
+            present level is normal from now on, None: of none.
         """
         if self.maintenance.covers(asset, row.row):
+            if asset in self.assets:
+                self.assets[asset].unsettle(row.row)
             return self.has(asset, AlertKind.DEVIATION), [], None
         known = self.of(asset)
         deviation = known.deviation or Deviation.none(len(row.closing))
         deviation = deviation.grown(
-            row, known.blamed(self.spec, deviation.since_or(row.row)), self.spec.window
+            row, known.blamed(self.spec, deviation.since_or(row.row)), self.spec.window, self.spec.hop
         )
         opening = [
             c
@@ -239,13 +241,12 @@ class Episodes:
                 events += ended
                 if accepted is not None and incident.accepted:
                     known.begin_anew(accepted)
-        beyond = bool(row.beyond.any())
-        if not beyond and not any(
+        if not row.beyond.any() and not any(
             AlertKind.DEVIATION in one.kinds and not one.slow for one in known.incidents
         ):
             known.deviation = None
         self._drop_if_inactive(asset, known)
-        return beyond and known.has(AlertKind.DEVIATION), events, accepted
+        return known.has(AlertKind.DEVIATION), events, accepted
 
     def _settled(self, incident: Incident, deviation: Deviation, row: SustainedRow) -> bool:
         """Follow how long an incident is steady; whether it has come to be a regime, learned or normal."""
@@ -254,14 +255,13 @@ class Episodes:
             return False
         names = set(incident.names)
         since = deviation.steady_since(row, [c for c, name in enumerate(self.spec.sensors) if name in names])
-        return incident.settled(since, row.row, self._regime_rows, self.policy)
+        opened = incident.opened_ns // self.spec.period_ns
+        return incident.settled(since, row.row, self._regime_rows, self.policy, opened)
 
     def accepts_from(self, asset: str, row: int) -> int:
-        """The first row at which something of an asset can become normal, of the rows from this one on."""
-        known = self.assets.get(asset)
-        incidents = [] if known is None else [one for one in known.incidents if one.can_be_regime]
-        steady = [one.steady_row if one.steady_row >= 0 else row for one in incidents]
-        return min(steady, default=row) + max(self.policy.accept_rows, self._regime_rows)
+        """A row before which nothing of an asset becomes normal, of the rows from this one on."""
+        known = self.assets.get(asset) or AssetEpisodes()
+        return known.accepts_from(row, self.spec.period_ns, self.policy.accept_rows, self._regime_rows)
 
     def _deviation_of(self, sensor: int) -> Part:
         return Part(AlertKind.DEVIATION, self.spec.sensors[sensor])

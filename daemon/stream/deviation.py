@@ -45,6 +45,11 @@ class SustainedRow:
         """The sensors that keep a deviation open."""
         return np.asarray(self.closing > 1.0)
 
+    @property
+    def present(self) -> Mask:
+        """The sensors with a value in this row."""
+        return np.isfinite(self.observed) & np.isfinite(self.expected)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Deviation:
@@ -61,29 +66,36 @@ class Deviation:
     named: Floats  # 1: part of an open incident
     level: Floats  # exponential mean of observed less expected, as far back as sustained evidence reaches
     anchor: Floats  # where that was when it began to be steady
-    steady: Floats  # row of that; ``NEVER``: not beyond
+    steady: Floats  # row of that, later by the rows in which nothing was seen; ``NEVER``: not beyond
+    seen: Floats  # newest row with a value; ``NEVER``: none
 
     @staticmethod
     def none(sensors: int) -> Deviation:
         """No sensor is beyond."""
         zero, never = np.zeros(sensors), np.full(sensors, NEVER)
-        return Deviation(never, never, zero, zero, zero, zero, zero, never, zero, zero, zero, never)
+        return Deviation(never, never, zero, zero, zero, zero, zero, never, zero, zero, zero, never, never)
 
-    def grown(self, row: SustainedRow, blamed: Mask | bool, window: int) -> Deviation:
+    def grown(self, row: SustainedRow, blamed: Mask | bool, window: int, hop: int = 1) -> Deviation:
         """With one more row.
+
+        A sensor without values is not steady meanwhile: time in which nothing was seen does not count, and of what
+        was before a gap of a window nothing is in the next one.
 
         Args:
             row: its evidence.
             blamed: (C,) the sensors of an anomaly that is firing; False: none.
             window: L.
+            hop: rows from one scored row to the next.
         """
         kept = row.beyond | (self.named > 0)
-        valued = row.beyond & np.isfinite(row.observed) & np.isfinite(row.expected)
+        valued = row.beyond & row.present
+        unseen = np.where(row.present & (self.seen >= 0), np.maximum(row.row - self.seen - hop, 0.0), 0.0)
         peak = np.fmax(self.peak, row.opening)
         weight = np.fmax(2.0 / (REACH * window + 1.0), 1.0 / (self.rows + 1.0))
         apart = np.where(valued, row.observed - row.expected, self.level)
         level = self.level + weight * (apart - self.level)
         moved = (self.steady < 0) | (np.abs(level - self.anchor) > STEADY * np.abs(self.anchor))
+        moved |= unseen >= window
         return Deviation(
             since=np.where(kept, np.where(self.since < 0, row.row, self.since), NEVER),
             last=np.where(kept, np.where(row.beyond, row.row, self.last), NEVER),
@@ -98,18 +110,26 @@ class Deviation:
             named=self.named,
             level=np.where(kept, level, 0.0),
             anchor=np.where(kept, np.where(moved, level, self.anchor), 0.0),
-            steady=np.where(kept, np.where(moved, row.row, self.steady), NEVER),
+            steady=np.where(kept, np.where(moved, row.row, self.steady + unseen), NEVER),
+            seen=np.where(kept, np.where(row.present, row.row, self.seen), NEVER),
         )
 
-    def steady_since(self, row: SustainedRow, which: Sequence[int]) -> int | None:
-        """Since when those of some sensors that are farthest beyond are steady; None: none of them is beyond.
+    def unsettled(self, row: int) -> Deviation:
+        """Begin to be steady at a row, if at all: what was before it, somebody is changing."""
+        steady, seen = (np.where(one < 0, NEVER, float(row)) for one in (self.steady, self.seen))
+        return replace(self, anchor=self.level, steady=steady, seen=seen)
 
-        One that is off to both sides is not steady.
+    def steady_since(self, row: SustainedRow, which: Sequence[int]) -> int | None:
+        """Since when those of some sensors that are farthest beyond are steady; None: that cannot be said.
+
+        None of them is beyond, or the row has no value of one. One that is off to both sides is not steady.
         """
         beyond = [c for c in which if row.closing[c] > 1.0]
         if not beyond:
             return None
         leading = [c for c in beyond if row.closing[c] >= LEADS * row.closing[beyond].max()]
+        if not row.present[leading].all():
+            return None
         if any(abs(self.observed[c] - self.expected[c]) < BOTH_WAYS * self.apart[c] for c in leading):
             return row.row
         return int(self.steady[leading].max())

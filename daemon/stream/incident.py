@@ -113,28 +113,29 @@ class Incident:
         kinds = {part.kind for part in self.parts}
         return bool(kinds & BY_EVIDENCE) and kinds <= BY_EVIDENCE and not self.slow
 
-    def settled(self, since: int | None, row: int, regime_rows: int, policy: AlarmPolicy) -> bool:
+    def settled(
+        self, since: int | None, row: int, regime_rows: int, policy: AlarmPolicy, opened_row: int
+    ) -> bool:
         """Follow how long it is steady; whether it has come to be a regime, learned or normal at this row.
 
         Args:
-            since: the row since when its sensors are steady; None: they are not.
+            since: the row since when its sensors are steady; None: at this row, that cannot be said.
             row: the present one.
             regime_rows: see the function of this name.
             policy: after how long a regime may be learned, or is normal.
+            opened_row: that of its opening. Nothing is normal before it has been told for as long.
         """
-        if since is not None:
-            self.steady_row = since
-        elif not self.regime:
-            self.steady_row = -1
-        if self.steady_row < 0:
+        if since is None:
+            self.steady_row = self.steady_row if self.regime else -1
             return False
+        self.steady_row = since
         lasted, told = row - self.steady_row, False
         if not self.regime and lasted >= regime_rows:
             self.kinds.append(AlertKind.REGIME)
             told = True
         if self.regime and not self.learned and 0 < policy.learn_rows <= lasted:
             self.learned = told = True
-        if self.regime and 0 < policy.accept_rows <= lasted:
+        if self.regime and 0 < policy.accept_rows <= min(lasted, row - opened_row):
             self.accepted = self.learned = told = True
         return told
 
@@ -313,11 +314,33 @@ class AssetEpisodes:
         return np.asarray(peaks.blamed() & (leads | near))
 
     def accepted_with(self, spec: StreamSpec, incident: Incident) -> Mask:
-        """(C,) the sensors that become normal with an incident: its own, of an anomaly all that are of no other one."""
+        """(C,) the sensors that become normal with an incident: its own, of an anomaly all that are of no other one.
+
+        A slow trend is no other one: what it names is its own concern.
+        """
         if ANOMALY not in incident.parts:
             return np.isin(spec.sensors, incident.names)
-        others = [name for one in self.incidents if one is not incident for name in one.names]
-        return ~np.isin(spec.sensors, others)
+        others = [
+            name for one in self.incidents if one is not incident and not one.slow for name in one.names
+        ]
+        return np.isin(spec.sensors, incident.names) | ~np.isin(spec.sensors, others)
+
+    def accepts_from(self, row: int, period_ns: int, accept_rows: int, regime_rows: int) -> int:
+        """A row before which nothing becomes normal, of the rows from this one on; see ``Incident.settled``.
+
+        An incident that does not exist yet may open at this row, of sensors that have been steady for long.
+        """
+        incidents = [one for one in self.incidents if not one.slow]
+        opened = min([row, *(one.opened_ns // period_ns for one in incidents)])
+        steady = [row, *(one.steady_row for one in incidents if one.steady_row >= 0)]
+        if self.deviation is not None:
+            steady += self.deviation.steady[self.deviation.steady >= 0].astype(np.int64).tolist()
+        return max(row, opened + accept_rows, min(steady) + max(accept_rows, regime_rows))
+
+    def unsettle(self, row: int) -> None:
+        """The asset is under maintenance at a row."""
+        if self.deviation is not None:
+            self.deviation = self.deviation.unsettled(row)
 
     def begin_anew(self, accepted: Mask) -> None:
         """What was known of sensors (C,) that are normal from now on is of no use any more."""

@@ -394,6 +394,7 @@ class Judge:
                 )
                 judgement.outputs += events
                 if accepted is not None:
+                    judgement.firing[i] = self._is_firing(asset)
                     slots = scored.chunk.rows.slots[[i]]
                     detector.accept(scored.evidence.take(np.array([j])), self._baseline, slots, accepted)
 

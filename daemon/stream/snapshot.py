@@ -122,7 +122,7 @@ class AlarmState(msgspec.Struct, frozen=True, array_like=True):
     resting: int
     above_since: int
     peaks: bytes | None  # ``attribution.PeakEvidence``, (8, C)
-    deviation: bytes | None  # ``deviation.Deviation``, (12, C)
+    deviation: bytes | None  # ``deviation.Deviation``, (13, C)
     open: list[IncidentState]
 
 

@@ -121,7 +121,7 @@ def test_it_goes_on_if_a_sensor_is_beyond_again_within_the_refractory_time() -> 
         (7, "deviation", "closed"),
         (8, "deviation", "opened"),
     ]
-    assert asset.open == [1, 4, 8]
+    assert asset.open == [1, 2, 3, 4, 5, 6, 8]
 
 
 def test_a_long_one_is_updated_after_1_2_and_4_windows() -> None:
@@ -217,3 +217,26 @@ def test_what_is_off_to_both_sides_is_steady_from_now_on_at_best() -> None:
     assert known.steady_since(row, [0, 2]) == 7
     assert known.steady_since(replace(row, closing=np.array([9.0, 3.0, 2.0])), [0, 1, 2]) == 5  # it leads
     assert known.steady_since(replace(row, closing=np.full(3, 0.9)), [0, 1, 2]) is None
+
+
+@pytest.mark.parametrize("size", [3, 60])
+def test_where_a_deviation_is_open_does_not_depend_on_polls_where_not_every_row_is_scored(size: int) -> None:
+    spec = replace(SPEC, hop=2)
+    detector = CentreDetector(SPEC.sensors, pace=0.3, threshold=100.0)
+    readings = [wide(s, 4.0 if 20 <= s < 32 else 0.0, 0.1 * (s % 3)) for s in range(60)]
+
+    def open_at(size: int) -> list[int]:
+        pipeline, items = make(spec, detector, AlarmPolicy(refractory=12)), numbered(readings)
+        blocks = [step.block for at in range(0, 60, size) for step in steps(pipeline, items[at : at + size])]
+        return [
+            row
+            for block in blocks
+            if block is not None and block.deviating is not None
+            for row, is_open in zip(block.rows.tolist(), block.deviating.tolist(), strict=True)
+            if is_open
+        ]
+
+    rows = open_at(1)
+    assert rows == open_at(size)
+    assert rows == list(range(rows[0], rows[-1] + 1))
+    assert len(rows) > 20

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -12,12 +14,13 @@ from daemon.domain import (
     AlertEvent,
     AlertKind,
     InputPartition,
+    Severity,
     StreamSpec,
 )
 from daemon.stream.alerts import Episodes
 from daemon.stream.deviation import SustainedRow
-from daemon.stream.incident import TOGETHER, AssetEpisodes, EpisodeStart, Part
-from tests.stream.evidence import SENSORS, scored_row
+from daemon.stream.incident import ANOMALY, TOGETHER, AssetEpisodes, EpisodeStart, Incident, Part
+from tests.stream.evidence import NAN, SENSORS, scored_row
 from tests.stream.test_deviation import CALM, Asset, Shares
 
 WINDOW = 4
@@ -260,22 +263,32 @@ REGIME = 2 * REACH * WINDOW
 class Long:
     """One asset of rows of an hour; Pressure's sustained evidence is twice its limits, and it is off by so much."""
 
-    def __init__(self, accept_rows: int = 0, learn_rows: int = 0, *, restarts: bool = False) -> None:
+    def __init__(
+        self,
+        accept_rows: int = 0,
+        learn_rows: int = 0,
+        *,
+        restarts: bool = False,
+        maintenance: range = range(0),
+    ) -> None:
         spec = StreamSpec("pumps", SENSORS, window=WINDOW, period_ns=HOUR_NS)
         policy = AlarmPolicy(refractory=2, accept_rows=accept_rows, learn_rows=learn_rows)
-        self.episodes = Episodes(spec, InputPartition("t", 0), policy)
+        spans = [(maintenance.start * HOUR_NS, maintenance.stop * HOUR_NS, frozenset[str]())]
+        self.episodes = Episodes(spec, InputPartition("t", 0), policy, spans)
         self.events: list[AlertEvent] = []
         self.accepted: list[tuple[int, list[str]]] = []
         self.restarts = restarts
         self.row = 0
 
-    def off(self, *by: float, share: float = 2.0, flow: float = 0.1) -> Long:
+    def off(self, *by: float, share: float = 2.0, flow: float = 0.1, score: float = 0.0) -> Long:
         for far in by:
             self.row += 1
             shares = np.array([share, 0.1, flow])
             row = SustainedRow(self.row, shares, 2.0 * shares, np.array([far, 0.0, 5.0]), np.zeros(3))
             if (row.closing > 1.0).any() or self.episodes.deviates("p"):
-                evidence = scored_row(self.row, 0.0, [0.0, 0.0, 0.0])
+                evidence = scored_row(self.row, score, [score, 0.0, 0.0])
+                if score:
+                    self.events += self.episodes.scored("p", evidence, 3.0, 2.7, "m", "full")[1]
                 _, events, accepted = self.episodes.sustained("p", row, lambda one=evidence: one, "m", "full")  # type: ignore[misc]
                 self.events += events
                 if accepted is not None:
@@ -370,3 +383,58 @@ def test_the_end_of_a_slow_trend_leaves_the_sustained_deviation_of_its_sensor_as
 def test_the_end_of_a_slow_trend_says_nothing_of_a_sustained_deviation() -> None:
     (closed,) = (e for e in with_trend(Long(), 5) if e.sensor is not None and str(e.phase) == "closed")
     assert closed.contributors == []
+
+
+def test_what_opens_late_is_normal_no_earlier_than_the_row_that_is_given_and_not_at_its_opening() -> None:
+    """It was beyond its closing limit, and steady, for long before."""
+    long = Long(accept_rows=50).off(*[3.0] * 80, share=0.6)
+    due = long.episodes.accepts_from("p", 81)
+    while not long.accepted:
+        long.off(3.0)
+    assert [(e.row_ns // HOUR_NS, str(e.phase)) for e in long.events if str(e.phase) != "updated"] == [
+        (81, "opened"),
+        (81 + 50, "closed"),
+    ]
+    assert due <= long.row
+
+
+def test_a_stuck_sensor_that_is_over_lets_nothing_become_normal_earlier_than_the_row_that_is_given() -> None:
+    long = Long(accept_rows=50).off(*[3.0] * 10)
+    long.episodes.open_unscored("p", EpisodeStart(STUCK, 8, "Pressure"), 10, "m")
+    long.off(*[3.0] * 100)
+    due = long.episodes.accepts_from("p", 111)
+    long.episodes.close_unscored("p", Part(STUCK, "Pressure"), 110, "m")
+    while not long.accepted:
+        long.off(3.0)
+    assert due <= long.row
+
+
+def test_time_in_which_nothing_is_seen_does_not_count() -> None:
+    missing = Long(accept_rows=REGIME).off(*[3.0] * 10, *[NAN] * 3, *[3.0] * (REGIME + 10))
+    assert missing.accepted == [(1 + REGIME + 3, ["Pressure"])]
+    long_missing = Long(accept_rows=REGIME).off(*[3.0] * 10, *[NAN] * 60, *[3.0] * (REGIME + 10))
+    assert long_missing.accepted == [(71 + REGIME, ["Pressure"])]  # nothing of before is in a window
+    worked_on = Long(accept_rows=REGIME, maintenance=range(11, 13)).off(*[3.0] * (REGIME + 20))
+    assert worked_on.accepted == [(12 + REGIME, ["Pressure"])]
+    assert Long(accept_rows=REGIME).off(*[3.0] * (REGIME - 1), *[NAN] * 60).regimes == []
+
+
+def test_what_an_open_trend_names_becomes_normal_too() -> None:
+    played = Played()
+    played.episodes.policy = replace(played.episodes.policy, accept_rows=40)
+    played.events += played.episodes.open_unscored(
+        "p", EpisodeStart(AlertKind.DEVIATION, 1, "Pressure", per_day=1.0), 1, "m"
+    )
+    incident = Incident(
+        AlertKind.ANOMALY, None, "f", 0, 0, Severity.WARNING, 9, 0, {ANOMALY: 0}, leading=["Pressure"]
+    )
+    known = played.episodes.of("p")
+    known.incidents.append(incident)
+    assert known.accepted_with(played.episodes.spec, incident).all()
+
+
+def test_a_regime_at_a_row_at_which_an_update_is_due_is_a_message_with_an_id_of_its_own() -> None:
+    long = Long().off(*[3.0] * (REGIME + 10), score=4.0)
+    due = [event for event in long.events if event.row_ns == (1 + REGIME) * HOUR_NS]
+    assert [event.regime is None for event in due] == [True, False]
+    assert len({event.id for event in long.events}) == len(long.events)

@@ -169,3 +169,31 @@ def test_what_becomes_normal_does_not_depend_on_chunks_or_polls() -> None:
     ]
     for size in (1, 7, 50):
         assert [repr(e) for e in run(size)] == [repr(e) for e in whole]
+
+
+def test_rows_without_a_score_after_an_anomaly_that_became_normal_are_not_firing() -> None:
+    spec = replace(
+        SPEC, period_ns=HOUR_NS, silent_after_ns=HOUR_NS * 1_000, max_gap_ns=HOUR_NS * 1_000, hop=2
+    )
+    detector = CentreDetector(spec.sensors, pace=0.5, threshold=3.0)
+    policy = AlarmPolicy(refractory=2, accept_rows=40)
+
+    def firing(size: int) -> dict[int, bool]:
+        readings = numbered(
+            [wide(3_600.0 * hour, 5.0 if hour > 5 else 0.0, 0.1 * (hour % 3)) for hour in range(80)]
+        )
+        pipeline = make(spec, detector, policy, drift_interval_ns=HOUR_NS * 10_000, scores=False)
+        blocks = [
+            step.block for at in range(0, 80, size) for step in steps(pipeline, readings[at : at + size])
+        ]
+        return {
+            row: is_firing
+            for block in blocks
+            if block is not None
+            for row, is_firing in zip(block.rows.tolist(), block.firing.tolist(), strict=True)
+        }
+
+    alone = firing(1)
+    assert sum(alone.values()) > 30
+    assert not alone[70]
+    assert firing(80) == alone

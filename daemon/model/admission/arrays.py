@@ -137,8 +137,6 @@ def check_arrays(manifest: Manifest, arrays: Mapping[str, NDArray[Any]], latents
     for tail in tails:
         if (np.diff(arrays[f"calibration.{tail}.value"]) < 0).any():
             raise BundleError(f"calibration.{tail}.value does not ascend")
-    if manifest.sustained is not None and (arrays["sustained.closes"] > arrays["sustained.opens"]).any():
-        raise BundleError("sustained.closes: deviations would close above the values that open them")
     if not arrays["scaler.seen"].any():
         raise BundleError("scaler.seen: no sensor was ever observed")
     if sentinels and int(arrays["scaler.sentinel_of"].max()) >= C:
