@@ -28,7 +28,7 @@ from daemon.cli.terminal import (
     print_json,
     run_with_progress,
 )
-from daemon.documents import one_line
+from daemon.documents import counted, one_line
 
 
 def replay(
@@ -90,7 +90,7 @@ def replay(
         console.print(escape(one_line(line)), soft_wrap=True)
     console.print(
         f"{summary['scored']:,} of {summary['rows']:,} rows scored, {summary['filled']:,} cells filled,"
-        f" {summary['episodes']} episodes, in {summary['seconds']:.1f} s.",
+        f" {counted(summary['episodes'], 'episode')}, in {summary['seconds']:.1f} s.",
         soft_wrap=True,
     )
     for line in realised_lines(summary["budget"]):

@@ -34,6 +34,7 @@ from daemon.commands.file_history import history_of
 from daemon.commands.inputs import FileOptions, no_progress, table_of
 from daemon.commands.replay_notes import zone_notes
 from daemon.commands.table_accounting import counts_of_table, unknown_sensors
+from daemon.documents import counted
 from daemon.domain import Floats, Mask, Progress, StreamSpec
 from daemon.errors import BundleError, InputError
 from daemon.mapping import Component
@@ -233,7 +234,7 @@ async def impute_file(options: ImputeOptions, progress: Progress = no_progress) 
         too_long, too_long_gaps = filled.leave_long_gaps(options.max_gap)
         if too_long:
             notes.append(
-                f"{too_long} cells in {too_long_gaps} gaps longer than {options.max_gap} stay missing (--max-gap)"
+                f"{counted(too_long, 'cell')} in {counted(too_long_gaps, 'gap')} longer than {options.max_gap} stay missing (--max-gap)"
             )
     gaps = filled.gaps
     drawn: Path | None = None

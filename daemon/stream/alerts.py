@@ -283,10 +283,7 @@ class Episodes:
         event = self._writer.message(
             incident, phase, Cause(asset, ScoredEvidence.unscored(row), model, "full")
         )
-        if start.clock_offset_ns is None and not start.unread and not start.contributors:
-            return [event]
-        event = replace(event, clock_offset_ns=start.clock_offset_ns, unread=dict(start.unread))
-        event = replace(event, contributors=start.contributors or event.contributors, per_day=start.per_day)
+        event = start.told_by(event)
         return [replace(event, summary=self._writer.summary(event))]
 
     def close_unscored(self, asset: str, part: Part, row: int, model: str) -> list[AlertEvent]:

@@ -22,7 +22,7 @@ a new regime: a set point that was changed for good, or a fault that nobody has 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass, field, fields
+from dataclasses import astuple, dataclass, field, fields, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -30,7 +30,17 @@ import numpy as np
 from daemon.alarm import Alarm, State
 from daemon.alert import Peak
 from daemon.detector import REACH
-from daemon.domain import DAY_NS, AlarmPolicy, AlertKind, Contributor, Floats, Mask, Severity, StreamSpec
+from daemon.domain import (
+    DAY_NS,
+    AlarmPolicy,
+    AlertEvent,
+    AlertKind,
+    Contributor,
+    Floats,
+    Mask,
+    Severity,
+    StreamSpec,
+)
 from daemon.stream.attribution import PeakEvidence, SensorEvidence, extended
 from daemon.stream.deviation import Deviation
 from daemon.stream.snapshot import AlarmState, IncidentState, pack_floats, unpack_floats
@@ -396,6 +406,17 @@ class EpisodeStart:
     def part(self) -> Part:
         """What opens."""
         return Part(self.kind, self.sensor, self.per_day is not None)
+
+    def told_by(self, event: AlertEvent) -> AlertEvent:
+        """The first message, with what no evidence says."""
+        return replace(
+            event,
+            clock_offset_ns=self.clock_offset_ns,
+            unread=dict(self.unread),
+            contributors=self.contributors or event.contributors,
+            sensors=event.sensors or tuple(each.sensor for each in self.contributors),
+            per_day=self.per_day,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,8 @@ def leading_score(event: AlertEvent) -> PartScore | None:
 
 def _reason(event: AlertEvent) -> str:
     """What makes the row an anomaly: its score, or where that is below its threshold a jump; empty if neither."""
+    if not any(part.kind is AlertKind.ANOMALY for part in event.parts):
+        return ""  # the scores of the row may be those of another alert
     combined, jump = event.scores.get("combined"), event.scores.get("jump")
     if combined is not None and combined.value > combined.threshold:
         return f"; score {combined.value:.2f} over {combined.threshold:.2f}"

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from daemon.alert import AlertPart
 from daemon.domain import (
     SECOND_NS,
     AlertEvent,
@@ -52,8 +53,11 @@ def test_a_summary_says_since_when_for_how_long_and_what_joined() -> None:
         "m", "full", "", contributors=[UNIT, replace(UNIT, sensor="flow", share=0.5)],
         scores={"combined": PartScore(5.0, 4.0)}, kinds=(AlertKind.DEVIATION, AlertKind.SENSOR_STUCK),
     )  # fmt: skip
-    assert summary(event) == (
+    text = (
         "p1: pressure 0.64 bar below what the other sensors imply, with flow, since 1970-01-01T00:00:00Z,"
-        " for 26 min; score 5.00 over 4.00; also sensor stuck"
+        " for 26 min"
     )
+    assert summary(event) == f"{text}; also sensor stuck"  # the score is another alert's
+    scored = replace(event, parts=(AlertPart(AlertKind.ANOMALY, None, 0),))
+    assert summary(scored) == f"{text}; score 5.00 over 4.00; also sensor stuck"
     assert summary(replace(event, phase=Phase.CLOSED)).endswith("for 26 min; also sensor stuck (over)")
