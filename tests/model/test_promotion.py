@@ -17,6 +17,7 @@ from daemon.domain import (
 from daemon.model.bundle import Bundle
 from daemon.model.faults import GATE_KINDS, Fault, FaultKind, injected_faults
 from daemon.model.promotion import (
+    ANCHOR_DAYS,
     anchored,
     gate,
     hits,
@@ -340,7 +341,7 @@ def test_a_slow_ramp_is_not_learned_in_small_steps() -> None:
 
     def line(limit: int) -> list[str]:
         current = trained([Segment("pump-1", 0, machine(1_500, 20))], SETTINGS)
-        assert not current.calibration.provisional
+        assert current.calibration.days >= ANCHOR_DAYS
         said = []
         for i in range(1, limit):
             fresh = trained([Segment("pump-1", 0, machine(1_500, 20 + i) + i * step)], SETTINGS)
