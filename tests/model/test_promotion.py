@@ -25,6 +25,7 @@ from daemon.model.promotion import (
     recall,
     scores_of,
     smallest,
+    unwatched,
 )
 from tests.model.conftest import machine, trained
 
@@ -240,6 +241,17 @@ def test_a_healthy_retrain_is_promoted(incumbent: Bundle) -> None:
     healthy = trained([Segment("pump-1", 0, machine(1_500, 22))], SETTINGS)
     promoted, reason, figures = judge(healthy, incumbent)
     assert promoted, (reason, figures)
+
+
+def test_a_sensor_that_either_model_sets_aside_has_no_faults(incumbent: Bundle) -> None:
+    facts = {**incumbent.facts, "levels_of_counters": ["Pressure"]}
+    assert unwatched(incumbent) == set()
+    assert unwatched(dataclasses.replace(incumbent, facts=facts)) == {0}
+    assert {c for f in injected_faults(HELD_OUT, 16, 16, left_out={0}) for c in f.sensors} == {1, 2}
+    facts["levels_of_counters"] = ["Pressure", "Current", "Flow"]
+    aside = dataclasses.replace(incumbent, facts=facts)
+    for pair in ((aside, incumbent), (incumbent, aside)):
+        assert judge(*pair)[1].startswith("nothing to compare on")
 
 
 def test_a_healthy_vae_is_promoted_over_ppca(incumbent: Bundle, bundle: Bundle) -> None:
