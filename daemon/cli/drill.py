@@ -68,7 +68,8 @@ def drill(
 
     With --json: `model`, `rows`, `places`, `kinds` ({kind: {recall, faults, delay_s}}), `sensors` (a list of
     {sensor, modelled, kind, recall, faults, delay_s, smallest: {sd, value, low, high, within_s}, by_size, alert, says}),
-    `unfound` ({sensor: kinds}) and `still` (sensors that never moved, where no size has a meaning).
+    `unfound` ({sensor: kinds}), `still` (sensors that never moved, where no size has a meaning) and `counters` (sensors
+    that only rise and are not watched).
     """
     log_warnings_only()
     from daemon.commands.drill import COLUMNS, FEW, DrillOptions, drill_file, rows_of
@@ -120,3 +121,9 @@ def drill(
     if report["still"]:
         names = escape(", ".join(report["still"]))
         console.print(f"Stood still in training, no fault was injected: {names}", soft_wrap=True)
+    if report["counters"]:
+        names = escape(", ".join(report["counters"]))
+        console.print(
+            f"Only rises, is not watched, no fault was injected: {names}; {{counter: true}} watches its rate",
+            soft_wrap=True,
+        )

@@ -99,9 +99,11 @@ async def drill_file(options: DrillOptions, progress: Progress = no_progress) ->
         )
     progress(1.0, "done")
     able = varying_sensors(detector)
-    still = [n for c, n in enumerate(bundle.sensors) if c not in able and (which is None or c in which)]
+    unable = [n for c, n in enumerate(bundle.sensors) if c not in able and (which is None or c in which)]
     report = report_of(tally, places, rows, bundle, spec, wanted)
-    report["still"] = still
+    counters = bundle.facts.get("levels_of_counters", ())
+    report["still"] = [name for name in unable if name not in counters]
+    report["counters"] = [name for name in unable if name in counters]
     return Drilled(report, [*dict.fromkeys([*notes, *_assembly_notes(spec)])])
 
 

@@ -79,7 +79,7 @@ class Calibration:
     threshold: float  # an episode opens above it
     closing: float  # and closes at this score, see ``closing_level``
     jump_limit: Floats  # (C,) a change of a sensor's residual above it opens one, too; see ``jumps``
-    provisional: bool
+    provisional: bool  # the threshold is the largest score: fewer days than one false episode of scores takes
     days: float  # asset-days that were replayed ...
     assets: int  # ... of so many assets
     carried: Mapping[str, tuple[int, Floats]]  # asset -> the row after its last, its state (P,)
@@ -335,7 +335,8 @@ def calibrate(
     series = [by_piece(scores, held)]
     if deployed:
         series.append(replayed_scores(tails, deployed))
-    threshold = max(lowest_threshold(one, (1.0 - jumps.SHARE) * allowed, policy, usual) for one in series)
+    of_scores = (1.0 - jumps.SHARE) * allowed
+    threshold = max(lowest_threshold(one, of_scores, policy, usual) for one in series)
     return _with(
         tails,
         {
@@ -344,7 +345,7 @@ def calibrate(
             "jump_limit": _jump_limits(
                 [held, deployed] if deployed else [held], draft.residual_rms, jumps.SHARE * allowed, policy
             ),
-            "provisional": allowed < 1.0,
+            "provisional": of_scores < 1.0,
             "days": days,
             "assets": fleet,
         },

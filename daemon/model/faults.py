@@ -17,7 +17,7 @@ in the rows ``start .. stop - 1`` of some sensors; missing cells stay missing. S
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -228,7 +228,12 @@ class Fault:
 
 
 def injected_faults(
-    held_out: Sequence[Segment], lead: int, length: int, per_kind: int = PER_KIND, seed: int = 0
+    held_out: Sequence[Segment],
+    lead: int,
+    length: int,
+    per_kind: int = PER_KIND,
+    seed: int = 0,
+    left_out: Collection[int] = (),
 ) -> list[Fault]:
     """The same faults for every model: deterministic in the data and the seed.
 
@@ -241,6 +246,7 @@ def injected_faults(
         length: rows of each fault.
         per_kind: faults of each of ``GATE_KINDS``.
         seed: of places, sensors and sizes.
+        left_out: sensors that have no faults.
 
     Returns:
         Empty if no segment holds ``lead + length`` rows. Sensors that never vary are left out;
@@ -252,7 +258,7 @@ def injected_faults(
         return []
     everything = np.concatenate([segment.values for segment in homes])
     mean, sd = moments(everything)
-    alive = np.array(moving(everything, mean, sd), np.int64)
+    alive = np.array([c for c in moving(everything, mean, sd) if c not in left_out], np.int64)
     if not len(alive):
         return []
     rng = np.random.default_rng(seed)

@@ -47,6 +47,15 @@ class Neighbour:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Jump:
+    """A change of one sensor from one row to the next, beyond its limit."""
+
+    sensor: int
+    size: float  # shares of the limit
+    row_ns: int  # the later of the two rows
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class RootCause:
     """The root cause of one window, and of the episode whose peak it is.
 
@@ -75,6 +84,7 @@ class RootCause:
     path_times_ns: Ints
     nearest: tuple[Neighbour, ...]
     notes: tuple[str, ...] = ()
+    jump: Jump | None = None  # the largest of the episode, where no score opened it
 
     @property
     def certain(self) -> bool:
@@ -113,6 +123,12 @@ class RootCause:
         )
         parts = f"latents {self.verdict.latent_nats:.1f} nats out, residual {self.verdict.residual_nats:.1f}"
         match self.verdict.cause:
+            case None if self.jump is not None:
+                return (
+                    f"{self.sensors[self.jump.sensor]} jumped by {self.jump.size:.3g} times its limit at"
+                    f" {iso(self.jump.row_ns)}; the window scores {repair.before:.2f}, and no score of the episode is"
+                    f" above {self.threshold:.2f}."
+                )
             case None:
                 return f"The window scores {repair.before:.2f}, and up to {repair.level:.2f} is normal."
             case Cause.BROKEN_SENSOR if not repair.sensors:
@@ -162,6 +178,13 @@ class RootCause:
             "score": _finite(repair.before),
             "threshold": _finite(self.threshold),
             "normal_up_to": _finite(repair.level),
+            "jump": None
+            if self.jump is None
+            else {
+                "sensor": names[self.jump.sensor],
+                "size": _finite(self.jump.size),
+                "row": iso(self.jump.row_ns),
+            },
             "verdict": {
                 "cause": None if self.verdict.cause is None else self.verdict.cause.value,
                 "certain": self.certain,

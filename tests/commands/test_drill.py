@@ -17,6 +17,7 @@ from daemon.commands.impute import ImputeOptions, impute_file
 from daemon.commands.replay import ReplayOptions, replay
 from daemon.domain import SECOND_NS, Floats, Segment
 from daemon.errors import BundleError, DaemonError, InputError, UsageError
+from daemon.model.bundle import Bundle
 from tests.model.conftest import QUICK, SPEC, machine, trained
 from tests.running import command
 
@@ -53,10 +54,20 @@ async def test_the_report_has_sensors_kinds_and_sizes(normal: Path, model: Path)
     )
     report = done.report
     assert json.loads(json.dumps(report)) == report
-    assert set(report) == {"model", "threshold", "rows", "places", "kinds", "sensors", "unfound", "still"}
+    assert set(report) == {
+        "model",
+        "threshold",
+        "rows",
+        "places",
+        "kinds",
+        "sensors",
+        "unfound",
+        "still",
+        "counters",
+    }
     assert report["rows"] == 1_200
     assert report["places"] == 400
-    assert report["still"] == ["Idle"]
+    assert (report["still"], report["counters"]) == (["Idle"], [])
     assert shares == sorted(shares)
     assert set(report["kinds"]) == {"shift", "drop_out", "lag"}
     entries = {(e["sensor"], e["kind"]): e for e in report["sensors"]}
@@ -81,6 +92,16 @@ async def test_the_report_has_sensors_kinds_and_sizes(normal: Path, model: Path)
     assert again.report["sensors"] == [shift]
     other = await drill_file(DrillOptions(normal, model, kinds=["shift"], sensors=["Pressure"], seed=1))
     assert other.report["sensors"] != again.report["sensors"]
+
+
+async def test_a_counter_that_training_set_aside_did_not_stand_still(
+    normal: Path, model: Path, tmp_path: Path
+) -> None:
+    bundle = Bundle.load(model)
+    facts = {**bundle.facts, "levels_of_counters": ["Idle"]}
+    path = replace(bundle, facts=facts).save(tmp_path / "counted")
+    report = (await drill_file(DrillOptions(normal, path, kinds=["spike"], sensors=["Idle", "Flow"]))).report
+    assert (report["still"], report["counters"]) == ([], ["Idle"])
 
 
 async def test_a_replay_of_the_same_kinds_finds_the_same_share(tmp_path: Path, model: Path) -> None:

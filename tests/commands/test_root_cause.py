@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ import pytest
 
 from daemon.commands.replay import ReplayOptions, replay
 from daemon.commands.root_cause import RootCauseOptions, explain_alert, root_cause
+from daemon.commands.root_cause.window import jump_of
 from daemon.commands.train import TrainOptions, train_files
 from daemon.errors import InputError, UsageError
 from daemon.model.bundle import Bundle
 from daemon.model.root_cause import RootCause
+from daemon.model.track import Track
 from tests.commands.fleet import LINEAR, fleet_table
 from tests.running import command
 
@@ -52,6 +55,23 @@ def shaken(alerts: list[dict[str, Any]]) -> dict[str, Any]:
 def explained(folder: Path, **options: Any) -> RootCause:
     bundle = Bundle.load(folder / "model")
     return asyncio.run(root_cause(bundle, RootCauseOptions(folder / "test.parquet", **options)))
+
+
+def test_the_jump_of_an_episode_is_told_where_no_score_opens_one(folder: Path) -> None:
+    bundle = Bundle.load(folder / "model")
+    scaler, L = bundle.models.scaler, bundle.window
+    values = np.tile(scaler.mean, (3 * L, 1))
+    values[L + 5, 1] += 50.0 * scaler.scale[1]
+    for threshold in (bundle.calibration.threshold, 1e6):
+        calibration = replace(bundle.calibration, threshold=threshold)
+        track = Track.of(replace(bundle, calibration=calibration).detector(), "a", 100, values)
+        found = jump_of(track, 0, len(track.at), 10)
+        if threshold < 1e6:
+            assert found is None
+        else:
+            assert found is not None
+            assert (found.sensor, found.row_ns) in [(1, (100 + L + 5) * 10), (1, (100 + L + 6) * 10)]
+            assert jump_of(track, 0, 3, 10) is None
 
 
 def test_an_alert_is_found_by_id_fingerprint_or_their_beginning(

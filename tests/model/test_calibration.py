@@ -98,6 +98,16 @@ def test_the_threshold_keeps_the_budget_for_the_deployed_models_too(factor: floa
     np.testing.assert_array_equal(both.top[0].value, alone.top[0].value)  # only the threshold depends on it
 
 
+@pytest.mark.parametrize(("episodes", "provisional"), [(0.9, True), (1.1, True), (1.3, False)])
+def test_calibration_is_full_once_the_share_of_scores_is_an_episode(
+    episodes: float, provisional: bool
+) -> None:
+    cross, _ = measured(1.0)
+    days = calibrate(cross, SPEC.period_ns, AlarmPolicy(), Budget(1.0)).days
+    found = calibrate(cross, SPEC.period_ns, AlarmPolicy(), Budget(episodes / days))
+    assert found.provisional is provisional
+
+
 def test_an_episode_closes_at_the_hysteresis_or_lower_where_scores_are_usual() -> None:
     """The 99 % quantile of the cross-fitted scores, whatever the deployed models score."""
     cross, deployed = measured(1.5)
@@ -125,7 +135,7 @@ def test_a_long_incident_is_one_episode_however_high_the_threshold() -> None:
 
 def test_calibration_scores_the_held_out_rows_within_budget(bundle: Bundle) -> None:
     calibration = bundle.calibration
-    assert not calibration.provisional
+    assert calibration.provisional  # of one episode, scores have a share
     assert calibration.days == pytest.approx((1_500 - 15) / 1_440, rel=0.02)
     assert 1.5 < calibration.threshold < 12.0
     assert 0.0 < calibration.closing <= 0.8 * calibration.threshold

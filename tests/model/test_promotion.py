@@ -17,6 +17,7 @@ from daemon.domain import (
 from daemon.model.bundle import Bundle
 from daemon.model.faults import GATE_KINDS, Fault, FaultKind, injected_faults
 from daemon.model.promotion import (
+    ANCHOR_DAYS,
     anchored,
     gate,
     hits,
@@ -24,6 +25,7 @@ from daemon.model.promotion import (
     recall,
     scores_of,
     smallest,
+    unwatched,
 )
 from tests.model.conftest import machine, trained
 
@@ -241,6 +243,17 @@ def test_a_healthy_retrain_is_promoted(incumbent: Bundle) -> None:
     assert promoted, (reason, figures)
 
 
+def test_a_sensor_that_either_model_sets_aside_has_no_faults(incumbent: Bundle) -> None:
+    facts = {**incumbent.facts, "levels_of_counters": ["Pressure"]}
+    assert unwatched(incumbent) == set()
+    assert unwatched(dataclasses.replace(incumbent, facts=facts)) == {0}
+    assert {c for f in injected_faults(HELD_OUT, 16, 16, left_out={0}) for c in f.sensors} == {1, 2}
+    facts["levels_of_counters"] = ["Pressure", "Current", "Flow"]
+    aside = dataclasses.replace(incumbent, facts=facts)
+    for pair in ((aside, incumbent), (incumbent, aside)):
+        assert judge(*pair)[1].startswith("nothing to compare on")
+
+
 def test_a_healthy_vae_is_promoted_over_ppca(incumbent: Bundle, bundle: Bundle) -> None:
     promoted, reason, figures = judge(bundle, incumbent)
     assert promoted, (reason, figures)
@@ -340,7 +353,7 @@ def test_a_slow_ramp_is_not_learned_in_small_steps() -> None:
 
     def line(limit: int) -> list[str]:
         current = trained([Segment("pump-1", 0, machine(1_500, 20))], SETTINGS)
-        assert not current.calibration.provisional
+        assert current.calibration.days >= ANCHOR_DAYS
         said = []
         for i in range(1, limit):
             fresh = trained([Segment("pump-1", 0, machine(1_500, 20 + i) + i * step)], SETTINGS)

@@ -39,6 +39,8 @@ def headline(found: RootCause) -> str:
     """What is wrong, in a few words."""
     names = listed([found.sensors[c] for c in found.blamed], 3)
     match found.verdict.cause:
+        case None if found.jump is not None:
+            return f"{found.sensors[found.jump.sensor]} jumped"
         case None:
             return "Nothing is wrong here"
         case Cause.BROKEN_SENSOR:

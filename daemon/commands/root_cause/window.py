@@ -21,7 +21,7 @@ from daemon.model.repair import (
     smallest_repair,
     verdict_of,
 )
-from daemon.model.root_cause import Incident, RootCause
+from daemon.model.root_cause import Incident, Jump, RootCause
 from daemon.model.track import Track
 from daemon.stream.attribution import PeakEvidence, SensorEvidence
 
@@ -86,7 +86,20 @@ def explained(track: Track, index: int, incident: Incident | None, spec: StreamS
         ),
         path_times_ns=(track.first_row + track.at[start : index + 1]) * period,
         nearest=(),
+        jump=jump_of(track, min(onset, index), stop, period),
     )
+
+
+def jump_of(track: Track, first: int, stop: int, period_ns: int) -> Jump | None:
+    """The largest jump of windows ``first .. stop - 1``; None where none is beyond its limit, or a score opens, too."""
+    scores, jump = track.verdicts.score[first:stop], track.verdicts.jump
+    if jump is None or (scores > track.detector.threshold).any():
+        return None
+    sizes = np.nan_to_num(jump[first:stop])
+    row, sensor = np.unravel_index(int(np.argmax(sizes)), sizes.shape)
+    if not sizes[row, sensor] > 1.0:
+        return None
+    return Jump(int(sensor), float(sizes[row, sensor]), track.row(first + int(row)) * period_ns)
 
 
 def before(track: Track, onset: int) -> Floats:

@@ -11,6 +11,7 @@ import pytest
 from daemon.adapters.root_cause_page.wording import clock, consequence, headline, lasted, shown
 from daemon.domain import SECOND_NS
 from daemon.model.repair import Cause, Repair, Verdict
+from daemon.model.root_cause import Jump
 from tests.adapters.root_cause_page.explained import explained
 
 
@@ -65,6 +66,18 @@ def test_without_a_repair_that_is_enough_no_reading_is_promised() -> None:
     found = replace(explained(), repair=Repair((0,), 14.6, 9.9, 3.9, 1, 0, 21))
     assert headline(found) == "The process is off: the sensors no longer fit together"
     assert consequence(found) == "No set of sensors was found without which the window is normal."
+
+
+def test_an_episode_that_a_jump_opened_is_told_as_one() -> None:
+    found = replace(
+        explained(sensors=tuple(f"b{i}" for i in range(6))),
+        verdict=Verdict(None, 1.0, 1.0, 0.1),
+        repair=Repair((), 3.24, 3.24, 3.29, 0, 0, 1),
+        jump=Jump(2, 1.55, 1_772_600_000 * SECOND_NS),
+    )
+    assert headline(found) == "b2 jumped"
+    assert consequence(found).startswith("b2 jumped by 1.55 times its limit at 2026-03-04T04:53:20")
+    assert found.as_dict()["jump"]["sensor"] == "b2"
 
 
 def test_the_consequence_is_what_a_sensor_reads_and_what_the_others_expect() -> None:
