@@ -301,7 +301,8 @@ class SustainedLimits:
             np.maximum([[tail.inverse(nats) for tail in one] for one in tails], LEAST_LIMIT)
             for nats in (opens, closes)
         ]
-        return SustainedLimits(statistics, limits[0], limits[1], provisional=allowed < 1.0, carried=carried)
+        closing = np.minimum(limits[1], limits[0])  # which a tail's rounding may exceed
+        return SustainedLimits(statistics, limits[0], closing, provisional=allowed < 1.0, carried=carried)
 
     def end_of_training(self, asset: str) -> Floats:
         """(6C + 1,) an asset's state after its last row of training; a fresh one if it has none."""
