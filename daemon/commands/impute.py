@@ -35,7 +35,7 @@ from daemon.commands.inputs import FileOptions, no_progress, table_of
 from daemon.commands.replay_notes import zone_notes
 from daemon.commands.table_accounting import counts_of_table, unknown_sensors
 from daemon.domain import Floats, Mask, Progress, StreamSpec, zone_of
-from daemon.errors import BundleError, InputError
+from daemon.errors import BundleError, InputError, UsageError
 from daemon.mapping import Component
 from daemon.model.bundle import Bundle
 from daemon.model.draws import DrawSettings, GappedSegment, draw
@@ -168,7 +168,10 @@ class _FilledTable:
             self.low[i, c], self.high[i, c] = self.value[i, c] - margin, self.value[i, c] + margin
 
     def leave_long_gaps(self, longest: timedelta) -> tuple[int, int]:
-        """Take the fills out of gaps in which a sensor is missing for longer; how many cells and gaps these are."""
+        """Take the fills out of gaps in which a sensor is missing for longer; how many cells and gaps these are.
+
+        A cell for which the sensor's last value stands is not missing.
+        """
         table, period = self.table, self.clock.period_ns
         most = round(longest.total_seconds() * 1e9)
         cells = gaps = 0
@@ -180,10 +183,9 @@ class _FilledTable:
             time = table.time_ns[mine]
             ends = np.concatenate([[time[0] - period], time, [time[-1] + period]])
             for c in range(len(table.sensors)):
-                missing = self.gaps[mine, c]
-                known = np.concatenate(
-                    [[0], 1 + np.flatnonzero(np.isfinite(table.values[mine, c])), [len(ends) - 1]]
-                )
+                missing = self.gaps[mine, c] & ~self.held[mine, c]
+                shown = np.isfinite(table.values[mine, c]) | self.held[mine, c]
+                known = np.concatenate([[0], 1 + np.flatnonzero(shown), [len(ends) - 1]])
                 after = np.searchsorted(known, 1 + np.flatnonzero(missing))
                 long = ends[known[after]] - ends[known[after - 1]] - period > most
                 self.value[mine[missing][long], c] = np.nan
@@ -272,6 +274,8 @@ def _check_files(options: ImputeOptions) -> None:
     file, out, train = options.file, options.out, options.train
     if is_lines(file):
         raise InputError(f"{file}: impute works on Parquet and CSV; replay fills JSON Lines")
+    if options.max_gap is not None and options.max_gap <= timedelta(0):
+        raise UsageError(f"--max-gap {options.max_gap}: no gap is so short; write for example 6h")
     if out.resolve() in {file.resolve(), train.resolve() if train is not None else None}:
         raise InputError(f"{out}: --out would overwrite an input; name another file")
     check_table_name(out)

@@ -17,7 +17,7 @@ from daemon.adapters.files import TableReading
 from daemon.adapters.simulator import SENSORS
 from daemon.commands.impute import ImputeOptions, impute_file
 from daemon.commands.train import TrainOptions, train_files
-from daemon.errors import BundleError
+from daemon.errors import BundleError, UsageError
 from daemon.model.bundle import Bundle
 from tests.commands.fleet import LINEAR, ROWS, fleet_table
 
@@ -195,3 +195,25 @@ async def test_a_bundle_fills_by_the_hours_that_it_was_trained_in(tmp_path: Path
     await impute_file(ImputeOptions(test, out, model=tmp_path / "model"))
     filled = pq.read_table(out)["speed"].to_numpy()
     assert np.abs(filled - whole["speed"].to_numpy()).max() < 50.0
+
+
+async def test_cells_that_a_hold_covers_are_no_gap(tmp_path: Path) -> None:
+    state = np.full(384, np.nan)
+    state[::96] = [1.0, 2.0, 1.0, 2.0]
+    state[300:] = np.nan
+    whole, file = quarters([2, 3, 4, 5], 0), tmp_path / "t.parquet"
+    pq.write_table(pa.table({"ts": whole["ts"], "on": state, "speed": whole["speed"]}), file)
+    sensors = {"on": {"hold": "12h"}, "speed": {}}
+    stream = {"name": "s", "topics": ["t"], "sensors": sensors, "period": "15m"}
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump({"streams": [stream]}))
+    options = ImputeOptions(
+        file, tmp_path / "o.parquet", config=tmp_path / "c.yaml", max_gap=timedelta(hours=13)
+    )
+    done = await impute_file(options)
+    assert (done.too_long, done.too_long_gaps) == (0, 0)
+    done = await impute_file(replace(options, max_gap=timedelta(hours=6)))
+    filled = pq.read_table(tmp_path / "o.parquet")["on"].to_numpy()
+    assert np.isfinite(filled[:49]).all()
+    assert np.isnan(filled[49:96]).all()
+    with pytest.raises(UsageError, match="--max-gap"):
+        await impute_file(replace(options, max_gap=timedelta(0)))
