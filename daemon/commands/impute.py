@@ -9,7 +9,7 @@ bundle, or else learned from the table itself. Out: the same table with its gaps
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -35,8 +35,8 @@ from daemon.commands.inputs import FileOptions, no_progress, table_of
 from daemon.commands.replay_notes import zone_notes
 from daemon.commands.table_accounting import counts_of_table, unknown_sensors
 from daemon.documents import counted
-from daemon.domain import Floats, Mask, Progress, StreamSpec
-from daemon.errors import BundleError, InputError
+from daemon.domain import Floats, Mask, Progress, StreamSpec, zone_of
+from daemon.errors import BundleError, InputError, UsageError
 from daemon.mapping import Component
 from daemon.model.bundle import Bundle
 from daemon.model.draws import DrawSettings, GappedSegment, draw
@@ -80,6 +80,7 @@ class _Learned:
 
     parameters: ImputationParameters
     version: str  # of the bundle; ``none`` without one
+    clock: WeekClock  # of its habit
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,9 +99,9 @@ class _FilledTable:
 
     @staticmethod
     def of(
-        table: Table, placed: Placement, fills: Sequence[Fill], spec: StreamSpec, usual: ImputationParameters
+        table: Table, placed: Placement, fills: Sequence[Fill], spec: StreamSpec, learned: _Learned
     ) -> _FilledTable:
-        """The fills of the segments, as cells of the table; ``usual`` has the counters' usual rates."""
+        """The fills of the segments, as cells of the table."""
         usable = np.flatnonzero(placed.segment >= 0)
         places = {name: i for i, name in enumerate(spec.sensors) if not spec.rules[i].counter}
         columns = [places.get(name, -1) for name in table.sensors]
@@ -111,11 +112,11 @@ class _FilledTable:
                 if at >= 0:
                     value[i, c], low[i, c], high[i, c] = fill.value[t, at], fill.low[t, at], fill.high[t, at]
         held = np.zeros(table.values.shape, bool)
-        made = _FilledTable(table, placed, fills, columns, value, low, high, held, WeekClock.of(spec))
+        made = _FilledTable(table, placed, fills, columns, value, low, high, held, learned.clock)
         for c, name in enumerate(table.sensors):
             rule = assembled(spec).get(name, {})
             if "counter" in rule:
-                made.fill_counter(c, spec.sensors.index(name), usual)
+                made.fill_counter(c, spec.sensors.index(name), learned.parameters)
             elif "angle" in rule:
                 made.fill_angle(c, spec.sensors.index(f"{name}.{Component.COS}"), spec)
             if "hold" in rule and "counter" not in rule:
@@ -168,7 +169,10 @@ class _FilledTable:
             self.low[i, c], self.high[i, c] = self.value[i, c] - margin, self.value[i, c] + margin
 
     def leave_long_gaps(self, longest: timedelta) -> tuple[int, int]:
-        """Take the fills out of gaps in which a sensor is missing for longer; how many cells and gaps these are."""
+        """Take the fills out of gaps in which a sensor is missing for longer; how many cells and gaps these are.
+
+        A cell for which the sensor's last value stands is not missing.
+        """
         table, period = self.table, self.clock.period_ns
         most = round(longest.total_seconds() * 1e9)
         cells = gaps = 0
@@ -180,10 +184,9 @@ class _FilledTable:
             time = table.time_ns[mine]
             ends = np.concatenate([[time[0] - period], time, [time[-1] + period]])
             for c in range(len(table.sensors)):
-                missing = self.gaps[mine, c]
-                known = np.concatenate(
-                    [[0], 1 + np.flatnonzero(np.isfinite(table.values[mine, c])), [len(ends) - 1]]
-                )
+                missing = self.gaps[mine, c] & ~self.held[mine, c]
+                shown = np.isfinite(table.values[mine, c]) | self.held[mine, c]
+                known = np.concatenate([[0], 1 + np.flatnonzero(shown), [len(ends) - 1]])
                 after = np.searchsorted(known, 1 + np.flatnonzero(missing))
                 long = ends[known[after]] - ends[known[after - 1]] - period > most
                 self.value[mine[missing][long], c] = np.nan
@@ -225,10 +228,13 @@ async def impute_file(options: ImputeOptions, progress: Progress = no_progress) 
     table = table_of(file, spec, options.exclude, options.reading)
     notes += [*table.notes, *zone_notes(table.zoneless, spec)]
     notes += lost_lines(counts_of_table(table, spec), unknown_sensors(table, spec))
+    if bundle is not None:
+        table, emptied = _readings(table, bundle)
+        notes += emptied
     placed = place(table, spec, compress_gaps=True)
     learned = await _learned(options, bundle, plan, placed)
-    fills = impute_segments(learned.parameters, placed.segments, WeekClock.of(spec))
-    filled = _FilledTable.of(table, placed, fills, spec, learned.parameters)
+    fills = impute_segments(learned.parameters, placed.segments, learned.clock)
+    filled = _FilledTable.of(table, placed, fills, spec, learned)
     left, too_long, too_long_gaps = filled.empty, 0, 0
     if options.max_gap is not None:
         too_long, too_long_gaps = filled.leave_long_gaps(options.max_gap)
@@ -269,6 +275,8 @@ def _check_files(options: ImputeOptions) -> None:
     file, out, train = options.file, options.out, options.train
     if is_lines(file):
         raise InputError(f"{file}: impute works on Parquet and CSV; replay fills JSON Lines")
+    if options.max_gap is not None and options.max_gap <= timedelta(0):
+        raise UsageError(f"--max-gap {options.max_gap}: no gap is so short; write for example 6h")
     if out.resolve() in {file.resolve(), train.resolve() if train is not None else None}:
         raise InputError(f"{out}: --out would overwrite an input; name another file")
     check_table_name(out)
@@ -284,14 +292,38 @@ async def _learned(
         check_compatible(bundle, spec)
         if bundle.imputation is None:
             raise BundleError(f"{options.model}: model {bundle.version} holds nothing to impute with")
-        return _Learned(bundle.imputation, bundle.version)
+        return _Learned(bundle.imputation, bundle.version, _clock_of(bundle))
     history = (
         placed.segments if train is None else await history_of(train, plan, options.exclude, options.reading)
     )
     if not history:
         raise InputError(f"{train or file}: holds no usable rows to learn from")
     scaler = Scaler.fit([segment.values for segment in history], spec.ranges)
-    return _Learned(fit(history, scaler.mean, scaler.scale, spec), "none")
+    return _Learned(fit(history, scaler.mean, scaler.scale, spec), "none", WeekClock.of(spec))
+
+
+def _clock_of(bundle: Bundle) -> WeekClock:
+    """The clock by which a bundle's habit was learned, whatever the zone of the file's times is."""
+    timezone = bundle.facts.get("timezone")
+    try:
+        zone_of(timezone)
+    except ValueError as error:
+        raise BundleError(f"model {bundle.version}: {error}") from error
+    return WeekClock(bundle.period_ns, timezone)
+
+
+def _readings(table: Table, bundle: Bundle) -> tuple[Table, list[str]]:
+    """A table without numbers that training showed to stand for no value, and a note on how many they are."""
+    values, notes = table.values.copy(), list[str]()
+    for c, number in bundle.models.scaler.scaling.sentinels:
+        name = bundle.sensors[c]
+        if name not in table.sensors:
+            continue
+        column = values[:, table.sensors.index(name)]
+        if count := int((column == number).sum()):
+            column[column == number] = np.nan
+            notes.append(f"{name}: {count} cells of {number:.10g} stand for no value, and are filled")
+    return (replace(table, values=values) if notes else table), notes
 
 
 def _write_marks(path: Path, filled: _FilledTable, version: str) -> None:

@@ -307,6 +307,8 @@ def _facts(
         "active_units": active_units(posterior),
         "newest_ns": max(s.first_row + len(s.values) - 1 for s in history) * spec.period_ns,  # event time
     }
+    if spec.timezone is not None:
+        facts["timezone"] = spec.timezone  # the hours of what is filled by habit, and of calendar conditions
     if spec.condition:
         facts |= condition_facts(spec, history, labels)
     if assembled(spec):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from daemon.adapters.files import TableReading
 from daemon.adapters.simulator import SENSORS
 from daemon.commands.impute import ImputeOptions, impute_file
-from daemon.errors import BundleError
+from daemon.commands.train import TrainOptions, train_files
+from daemon.errors import BundleError, UsageError
 from daemon.model.bundle import Bundle
-from tests.commands.fleet import ROWS, fleet_table
+from tests.commands.fleet import LINEAR, ROWS, fleet_table
 
 
 async def test_draws_are_a_file_of_their_own_and_leave_the_table_as_it_is(tmp_path: Path) -> None:
@@ -158,3 +161,59 @@ async def test_gaps_longer_than_wanted_stay_missing_and_are_counted(tmp_path: Pa
     assert pq.read_table(tmp_path / "o.parquet.draws.parquet").num_rows == 10
     every = await impute_file(ImputeOptions(file, out))
     assert (every.cells, every.too_long) == (20, 0)
+
+
+async def test_numbers_that_training_showed_to_be_no_value_are_filled(tmp_path: Path, bundle: Path) -> None:
+    known = Bundle.load(bundle)
+    scaler = replace(known.models.scaler, sentinels=np.array([-999.0]), sentinel_of=np.array([0]))
+    replace(known, models=replace(known.models, scaler=scaler)).save(tmp_path / "model")
+    name = known.sensors[0]
+    file, marked, out = (tmp_path / f"{each}.parquet" for each in ("t", "m", "o"))
+    table = pq.read_table(fleet_table(file, rows=100, skip=ROWS))
+    expected, values = [table[name].to_numpy().copy() for _ in range(2)]
+    expected[40:50], values[40:50] = np.nan, -999.0
+    place = table.column_names.index(name)
+    pq.write_table(table.set_column(place, name, pa.array(expected)), file)
+    pq.write_table(table.set_column(place, name, pa.array(values)), marked)
+    plain = await impute_file(ImputeOptions(file, out, model=tmp_path / "model"))
+    wanted = pq.read_table(out)
+    done = await impute_file(ImputeOptions(marked, out, model=tmp_path / "model"))
+    assert done.cells == plain.cells
+    assert pq.read_table(out)[name].equals(wanted[name])
+    assert f"{name}: 10 cells of -999 stand for no value, and are filled" in done.notes
+
+
+async def test_a_bundle_fills_by_the_hours_that_it_was_trained_in(tmp_path: Path) -> None:
+    train, test, out = (tmp_path / f"{each}.parquet" for each in ("train", "test", "out"))
+    pq.write_table(quarters(list(range(9, 24)), 0), train)
+    abroad = TableReading(timezone="America/New_York")
+    await train_files(TrainOptions([train], tmp_path / "model", sets=LINEAR, reading=abroad))
+    whole = quarters([24, 25, 26], 1)
+    speed, on = (whole[each].to_numpy().copy() for each in ("speed", "on"))
+    speed[110:190] = on[110:190] = np.nan
+    pq.write_table(pa.table({"ts": whole["ts"], "on": on, "speed": speed}), test)
+    await impute_file(ImputeOptions(test, out, model=tmp_path / "model"))
+    filled = pq.read_table(out)["speed"].to_numpy()
+    assert np.abs(filled - whole["speed"].to_numpy()).max() < 50.0
+
+
+async def test_cells_that_a_hold_covers_are_no_gap(tmp_path: Path) -> None:
+    state = np.full(384, np.nan)
+    state[::96] = [1.0, 2.0, 1.0, 2.0]
+    state[300:] = np.nan
+    whole, file = quarters([2, 3, 4, 5], 0), tmp_path / "t.parquet"
+    pq.write_table(pa.table({"ts": whole["ts"], "on": state, "speed": whole["speed"]}), file)
+    sensors = {"on": {"hold": "12h"}, "speed": {}}
+    stream = {"name": "s", "topics": ["t"], "sensors": sensors, "period": "15m"}
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump({"streams": [stream]}))
+    options = ImputeOptions(
+        file, tmp_path / "o.parquet", config=tmp_path / "c.yaml", max_gap=timedelta(hours=13)
+    )
+    done = await impute_file(options)
+    assert (done.too_long, done.too_long_gaps) == (0, 0)
+    done = await impute_file(replace(options, max_gap=timedelta(hours=6)))
+    filled = pq.read_table(tmp_path / "o.parquet")["on"].to_numpy()
+    assert np.isfinite(filled[:49]).all()
+    assert np.isnan(filled[49:96]).all()
+    with pytest.raises(UsageError, match="--max-gap"):
+        await impute_file(replace(options, max_gap=timedelta(0)))
