@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from daemon.alert import Regime
 from daemon.domain import (
     SECOND_NS,
@@ -54,4 +56,17 @@ def test_a_regime_is_learned_once_its_alert_says_so_but_for_the_rows_of_another_
     assert [(s.first_row, len(s.values)) for s in recent.segments()] == [
         (0, 200 - 2 * SPEC.window),
         (220 + 2 * SPEC.window, 180 - 2 * SPEC.window),
+    ]
+
+
+def test_of_a_regime_rows_are_learned_only_while_it_is_steady() -> None:
+    recent = TrainingHistory(SPEC, 1_000)
+    rows = block("a", range(400))
+    rows.firing[100:] = True
+    recent.add(rows)
+    steady = replace(alerted("regime", 100, 200, Phase.UPDATED), regime=Regime(120 * SECOND_NS, learned=True))
+    recent.alerted([steady, alerted("regime", 100, 300, Phase.UPDATED)])
+    assert [(s.first_row, len(s.values)) for s in recent.segments()] == [
+        (0, 100 - 2 * SPEC.window),
+        (120 + 2 * SPEC.window, 180 - 4 * SPEC.window),
     ]
