@@ -6,22 +6,23 @@ The alerts may be of any process that published to the topic, also of an earlier
   any more, or to the end while one is;
 * ``sensor_stuck``: the values of that sensor alone; those of the other sensors are kept.
 
-An alert that has both is both, each as often and for as long as it has such a part open (``data.open``). A regime that may be learned
-(``data.regime``) leaves out no rows of the asset. Two windows to either side are left out with them. Other kinds state that values were missing or that the
+An alert that has both is both, each as often and for as long as it has such a part open (``data.open``). Rows of a regime
+that may be learned (``data.regime``) are kept, from ``since`` to the message that says that they may no more. Two windows
+to either side are left out with them. Other kinds state that values were missing or that the
 model knows too little: a silence is a gap like any other, and a new condition or a drift is to be learned.
 Operators' verdicts (false alarm) are not read; they would be applied in ``AlertedEpisodes.episodes``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from daemon.domain import AlertKind, Segment, StreamSpec
 from daemon.runtime.segmenting import FOREVER, cut
-from daemon.stream.encoding import read_alert
+from daemon.stream.encoding import PublishedAlert, read_alert
 
 MOST_EPISODES = 100_000
 WHOLE_ASSET = frozenset({AlertKind.ANOMALY.value, AlertKind.DEVIATION.value})
@@ -39,6 +40,15 @@ class LeftOut:
     over: bool  # at ``row_ns``
 
 
+@dataclass(frozen=True, slots=True)
+class _Learned:
+    """Rows of a regime that may be learned."""
+
+    since_ns: int
+    row_ns: int  # the newest that a message was about
+    over: bool  # since ``row_ns``
+
+
 class AlertedEpisodes:
     """What of one stream may not be learned, from the messages of the alerts topic.
 
@@ -54,7 +64,7 @@ class AlertedEpisodes:
         self._alerts: dict[
             str, dict[str | None, list[LeftOut]]
         ] = {}  # by fingerprint and sensor, oldest first
-        self._learned: set[str] = set()
+        self._learned: dict[str, list[_Learned]] = {}  # by fingerprint, in their order
         self._count = 0
 
     def add(self, message: bytes) -> None:
@@ -94,18 +104,46 @@ class AlertedEpisodes:
             if not newest.over and alert.row_ns >= newest.row_ns:
                 over = alert.over or key not in onsets
                 spans[-1] = replace(newest, row_ns=alert.row_ns, over=over)
-        if alert.learned and mine:
-            self._learned.add(alert.fingerprint)
+        if mine:
+            self._learn(alert)
 
     def episodes(self) -> list[LeftOut]:
         """What may not be learned."""
         return [
-            one
+            piece
             for fingerprint, mine in self._alerts.items()
             for spans in mine.values()
             for one in spans
-            if one.sensor is not None or fingerprint not in self._learned
+            for piece in ([one] if one.sensor is not None else self._without_learned(fingerprint, one))
         ]
+
+    def _learn(self, alert: PublishedAlert) -> None:
+        """Follow which rows of an alert may be learned; messages that a restart repeats change nothing."""
+        spans = self._learned.get(alert.fingerprint, [])
+        if spans and alert.row_ns <= spans[-1].row_ns:
+            return
+        lasts = bool(spans) and not spans[-1].over
+        if alert.learned_ns is not None and not lasts:
+            self._learned.setdefault(alert.fingerprint, spans).append(
+                _Learned(alert.learned_ns, alert.row_ns, over=False)
+            )
+        elif lasts:
+            over = alert.learned_ns is None
+            spans[-1] = replace(spans[-1], row_ns=alert.row_ns, over=over)
+
+    def _without_learned(self, fingerprint: str, one: LeftOut) -> Iterator[LeftOut]:
+        """The pieces of an alert's rows that may not be learned."""
+        onset_ns, end_ns = one.onset_ns, one.row_ns if one.over else FOREVER
+        for span in self._learned.get(fingerprint, []):
+            if span.since_ns > end_ns:
+                break
+            if span.since_ns > onset_ns:
+                yield replace(one, onset_ns=onset_ns, row_ns=span.since_ns - 1, over=True)
+            if not span.over:
+                return
+            onset_ns = max(onset_ns, span.row_ns)
+        if onset_ns <= end_ns:
+            yield replace(one, onset_ns=onset_ns)
 
 
 def exclude_episodes(

@@ -120,8 +120,8 @@ class _Alerted:
     asset: str
     first: int
     last: int  # ``FOREVER`` while it is open
-    learned: bool
     slow: bool  # about a slow trend, of whose rows none is firing
+    learned: tuple[tuple[int, int], ...] = ()  # spans of rows of a regime; ``FOREVER`` while it lasts
 
 
 class TrainingHistory:
@@ -143,12 +143,20 @@ class TrainingHistory:
         """Take alerts, of which those of regimes may say that their rows are to be learned."""
         for event in events:
             if event.concerns(AlertKind.ANOMALY) or event.concerns(AlertKind.DEVIATION):
+                known, row = self._alerted.get(event.fingerprint), self.spec.row(event.row_ns)
+                learned = () if known is None else known.learned
+                lasts = bool(learned) and learned[-1][1] == FOREVER
+                if event.regime is not None and event.regime.learned:
+                    if not lasts:
+                        learned += ((self.spec.row(event.regime.since_ns), FOREVER),)
+                elif lasts:  # it is not steady any more
+                    learned = (*learned[:-1], (learned[-1][0], row - 1))
                 self._alerted[event.fingerprint] = _Alerted(
                     event.asset,
                     self.spec.row(event.onset_ns),
-                    self.spec.row(event.row_ns) if event.phase is Phase.CLOSED else FOREVER,
-                    event.regime is not None and event.regime.learned,
+                    row if event.phase is Phase.CLOSED else FOREVER,
                     event.kind is AlertKind.DEVIATION and event.sensor is not None,
+                    learned,
                 )
 
     def _slow(self, asset: str, rows: Ints) -> Mask:
@@ -165,10 +173,11 @@ class TrainingHistory:
         for alert in self._alerted.values():
             if alert.asset == asset:
                 inside = (rows >= alert.first) & (rows <= alert.last)
-                if alert.learned:
-                    found |= inside
-                else:
-                    other |= inside
+                mine = np.zeros(len(rows), bool)
+                for first, last in alert.learned:
+                    mine |= inside & (rows >= first) & (rows <= last)
+                found |= mine
+                other |= inside & ~mine
         return np.asarray(found & ~other)
 
     def add(self, block: RowBlock) -> None:

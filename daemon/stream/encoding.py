@@ -302,7 +302,9 @@ class PublishedAlert:
     row_ns: int  # the row that caused the message
     over: bool  # ``row_ns`` closed the episode
     parts: tuple[tuple[str, str | None, int], ...] = ()  # what is open: kind, sensor, onset in ns
-    learned: bool = False  # whether the rows of its anomaly and deviations may be learned
+    learned_ns: int | None = (
+        None  # since when the rows of its anomaly and deviations may be learned; None: not now
+    )
 
 
 class _PartData(msgspec.Struct):
@@ -312,6 +314,7 @@ class _PartData(msgspec.Struct):
 
 
 class _RegimeData(msgspec.Struct):
+    since: str = ""
     learned: bool = False
 
 
@@ -356,7 +359,7 @@ def read_alert(message: bytes) -> PublishedAlert:
             event_time_ns(data.row),
             data.status == "resolved",
             tuple((part.kind, part.sensor, event_time_ns(part.onset)) for part in data.open),
-            data.regime is not None and data.regime.learned,
+            event_time_ns(data.regime.since) if data.regime is not None and data.regime.learned else None,
         )
     except (msgspec.MsgspecError, KeyError, RecursionError, RejectedError) as error:
         raise ValueError(f"no alert message: {type(error).__name__}") from error

@@ -138,13 +138,17 @@ class Incident:
         if since is None:
             self.steady_row = self.steady_row if self.regime else -1
             return False
-        self.steady_row = since
+        onset = self.parts.get(ANOMALY, -1)
+        joined = self.regime and AlertKind.ANOMALY not in self.kinds[: self.kinds.index(AlertKind.REGIME)]
+        if joined and onset >= 0 and row - onset < regime_rows:
+            since = row  # a fault of what is a regime: its rows are none of it
+        self.steady_row = max(self.steady_row, since, onset)
         lasted, told = row - self.steady_row, False
         if not self.regime and lasted >= regime_rows:
             self.kinds.append(AlertKind.REGIME)
             told = True
-        if self.regime and not self.learned and 0 < policy.learn_rows <= lasted:
-            self.learned = told = True
+        learned = self.regime and 0 < policy.learn_rows <= lasted
+        self.learned, told = learned, told or learned is not self.learned
         if self.regime and 0 < policy.accept_rows <= min(lasted, row - opened_row):
             self.accepted = self.learned = told = True
         return told
@@ -167,6 +171,7 @@ class Incident:
             self.kinds.append(part.kind)
         if part.kind is AlertKind.ANOMALY:
             self.sensors += [name for name in self.leading if name not in self.sensors]
+            self.learned = False
             self.leading = list(names)
         else:
             self.sensors += [name for name in names if name not in self.sensors]

@@ -99,9 +99,25 @@ def test_silences_drift_and_new_conditions_exclude_nothing(kind: AlertKind, lear
     assert (seconds_of(history, "p1") == list(range(300))) is learned
 
 
+def regime(message: bytes, since: str = "2023-11-14T22:00:00Z") -> bytes:
+    said = f'"regime":{{"since":"{since}","learned":true}},"contributors"'
+    return message.replace(b'"contributors"', said.encode())
+
+
+def test_rows_before_a_regime_and_after_it_are_left_out() -> None:
+    since = iso((BASE_S + 120) * SECOND_NS)
+    said = [alert("p1", 100, row, Phase.UPDATED) for row in (110, 150, 200, 260)]
+    said[1] = regime(said[1], since)
+    history, _ = exclude_episodes([segment("p1", 300)], named(*said[:2]).episodes(), SPEC)
+    margin = 2 * SPEC.window
+    assert seconds_of(history, "p1") == [*range(100 - margin), *range(120 + margin, 300)]
+    history, _ = exclude_episodes([segment("p1", 300)], named(*said, said[1]).episodes(), SPEC)
+    assert seconds_of(history, "p1") == [*range(100 - margin), *range(120 + margin, 200 - margin)]
+
+
 def test_a_regime_that_may_be_learned_leaves_out_no_rows() -> None:
     said = alert("p1", 100, 110, Phase.UPDATED)
-    learned = said.replace(b'"contributors"', b'"regime":{"since":"x","learned":true},"contributors"')
+    learned = regime(said)
     assert named(said).episodes()
     assert named(said, learned).episodes() == named(learned, said).episodes() == []
     assert named(said, learned, alert("p1", 200, 210)).episodes() == named(alert("p1", 200, 210)).episodes()

@@ -73,3 +73,16 @@ def test_rows_of_a_slow_trend_are_not_learned_though_none_of_them_is_firing() ->
         (0, 100 - 2 * SPEC.window),
         (300 + 2 * SPEC.window, 100 - 2 * SPEC.window),
     ]
+
+
+def test_of_a_regime_rows_are_learned_only_while_it_is_steady() -> None:
+    recent = TrainingHistory(SPEC, 1_000)
+    rows = block("a", range(400))
+    rows.firing[100:] = True
+    recent.add(rows)
+    steady = replace(alerted("regime", 100, 200, Phase.UPDATED), regime=Regime(120 * SECOND_NS, learned=True))
+    recent.alerted([steady, alerted("regime", 100, 300, Phase.UPDATED)])
+    assert [(s.first_row, len(s.values)) for s in recent.segments()] == [
+        (0, 100 - 2 * SPEC.window),
+        (120 + 2 * SPEC.window, 180 - 4 * SPEC.window),
+    ]

@@ -287,7 +287,7 @@ class Long:
             row = SustainedRow(self.row, shares, 2.0 * shares, np.array([far, 0.0, 5.0]), np.zeros(3))
             if (row.closing > 1.0).any() or self.episodes.deviates("p"):
                 evidence = scored_row(self.row, score, [score, 0.0, 0.0])
-                if score:
+                if not self.episodes.cannot_change("p", score, 2.7):
                     self.events += self.episodes.scored("p", evidence, 3.0, 2.7, "m", "full")[1]
                 _, events, accepted = self.episodes.sustained("p", row, lambda one=evidence: one, "m", "full")  # type: ignore[misc]
                 self.events += events
@@ -438,3 +438,15 @@ def test_a_regime_at_a_row_at_which_an_update_is_due_is_a_message_with_an_id_of_
     due = [event for event in long.events if event.row_ns == (1 + REGIME) * HOUR_NS]
     assert [event.regime is None for event in due] == [True, False]
     assert len({event.id for event in long.events}) == len(long.events)
+
+
+def test_a_fault_of_what_is_learned_as_a_regime_is_not_learned() -> None:
+    long = Long(learn_rows=REGIME + 2).off(*[3.0] * (REGIME + 10))
+    assert long.events[-1].regime is not None
+    assert long.events[-1].regime.learned
+    long.off(*[3.0] * 6, score=9.0).off(*[3.0] * (2 * REGIME))
+    learned = [one for one in long.regimes if one[0] > REGIME + 10]
+    assert not any(is_learned for row, _, is_learned, _ in learned if row < 2 * REGIME + 12)
+    assert learned[-1][2]
+    assert long.events[-1].regime is not None
+    assert long.events[-1].regime.since_ns >= (REGIME + 16) * HOUR_NS
