@@ -49,9 +49,10 @@ class TrendMonitor:
         self.spec = spec
         self._assets = assets
         self._episodes = episodes
-        # Per asset: the day that its rows are of, its sums and counts (2C); and the days before, each its number and
-        # its means (1 + C), the newest last. A day's number is never 0 where there is one.
-        self._states: Floats = np.empty((0, 1 + 2 * len(spec.sensors) + KEPT * (1 + len(spec.sensors))))
+        # By slot: the day that its rows are of, its sums and counts (2C). A number of 0 is no day.
+        self._states: Floats = np.empty((0, 1 + 2 * len(spec.sensors)))
+        # The days before (D, 1 + C), each its number and its means, the newest last; only of slots that have some.
+        self._days: dict[int, Floats] = {}
         assets.register(self)
 
     # -------------------------------------------------------------- state
@@ -62,25 +63,23 @@ class TrendMonitor:
     def clear(self, slot: int) -> None:
         """See ``PerAsset``."""
         self._states[slot] = 0.0
+        self._days.pop(slot, None)
 
     def snapshot(self, slot: int) -> bytes:
-        """The days of an asset, part of its record; without those that it has not."""
-        state, C = self._states[slot], len(self.spec.sensors)
-        first = int(np.count_nonzero(self._days(slot)[:, 0] == 0.0))
-        return pack_floats(np.concatenate([state[: 1 + 2 * C], state[1 + 2 * C + first * (1 + C) :]]))
+        """The days of an asset, part of its record."""
+        return pack_floats(np.concatenate([self._states[slot], self._before(slot).ravel()]))
 
     def restore(self, slot: int, state: bytes) -> None:
         """Continue with an asset as another process left it."""
         found, C = unpack_floats(state), len(self.spec.sensors)
-        self._states[slot] = 0.0
-        self._states[slot, : 1 + 2 * C] = found[: 1 + 2 * C]
+        self.clear(slot)
+        self._states[slot] = found[: 1 + 2 * C]
         if len(found) > 1 + 2 * C:
-            self._states[slot, 1 + 2 * C - len(found) :] = found[1 + 2 * C :]
+            self._days[slot] = found[1 + 2 * C :].reshape(-1, 1 + C)
 
-    def _days(self, slot: int) -> Floats:
-        """(KEPT, 1 + C) a view."""
-        C = len(self.spec.sensors)
-        return self._states[slot, 1 + 2 * C :].reshape(KEPT, 1 + C)
+    def _before(self, slot: int) -> Floats:
+        """(D, 1 + C) the days before this one, D up to ``KEPT``."""
+        return self._days.get(slot, np.empty((0, 1 + len(self.spec.sensors))))
 
     # -------------------------------------------------------------- rows
     def add(self, rows: RowBatch, explained: Mask, detector: Detector | None) -> tuple[list[Output], Mask]:
@@ -143,18 +142,16 @@ class TrendMonitor:
         C, state = len(self.spec.sensors), self._states[slot]
         count = state[1 + C : 1 + 2 * C]
         whole = count >= WHOLE_DAY * DAY_NS / self.spec.period_ns
-        if whole.any():
-            days = self._days(slot)
-            days[:-1] = days[1:].copy()
-            days[-1, 0] = state[0]
-            days[-1, 1:] = np.where(whole, state[1 : 1 + C] / np.maximum(count, 1.0), np.nan)
+        if whole.any() and state[0]:
+            means = np.where(whole, state[1 : 1 + C] / np.maximum(count, 1.0), np.nan)
+            day = np.concatenate([state[:1], means])[None]
+            self._days[slot] = np.concatenate([self._before(slot)[1 - KEPT :], day])
         state[1 : 1 + 2 * C] = 0.0
 
     # -------------------------------------------------------------- alerts
     def _judge(self, asset: str, slot: int, row: int, detector: Detector) -> list[Output]:
         """Open or close the deviation of a trend, at the end of a day."""
-        days = self._days(slot)
-        days = days[days[:, 0] > 0.0]
+        days = self._before(slot)
         stale = np.count_nonzero(days[:, 0] <= self._states[slot, 0] - KEPT)  # the oldest
         now, before = (_trends(some, detector) if len(some) > stale else None for some in (days, days[:-1]))
         sensors, outputs, open_ = self.spec.sensors, list[Output](), self._episodes.trends(asset)

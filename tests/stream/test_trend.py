@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -178,3 +179,14 @@ def test_while_a_sensor_trends_the_others_of_its_asset_are_looked_at_for_drift(s
     assert [record.verdict for record in worn] == ["drift"] * len(worn) != []
     assert [record.residual_count for record in worn] == [(0, record.windows) for record in worn]
     assert all(record.residual_kl[0] == 0.0 < record.residual_kl[1] for record in worn)
+
+
+def test_an_asset_without_a_whole_day_takes_up_no_room_for_days() -> None:
+    spec = replace(HOURLY, sensors=tuple(f"s{c}" for c in range(50)))
+    monitor = make(spec, replace(DETECTOR, sensors=spec.sensors)).parts.trend
+    tracemalloc.start()
+    monitor.grow(1_000)
+    monitor.clear(0)
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert taken < 1.1 * 1_000 * 8 * (1 + 2 * 50)
