@@ -102,6 +102,9 @@ async def drill_file(options: DrillOptions, progress: Progress = no_progress) ->
     still = [n for c, n in enumerate(bundle.sensors) if c not in able and (which is None or c in which)]
     report = report_of(tally, places, rows, bundle, spec, wanted)
     report["still"] = still
+    ignored = [name for name, rule in zip(spec.sensors, spec.rules, strict=True) if rule.alert.ignore]
+    if ignored:
+        notes.append(f"no fault is injected into sensors that are ignored: {', '.join(ignored)}")
     return Drilled(report, [*dict.fromkeys([*notes, *_assembly_notes(spec)])])
 
 
