@@ -104,6 +104,9 @@ async def drill_file(options: DrillOptions, progress: Progress = no_progress) ->
     counters = bundle.facts.get("levels_of_counters", ())
     report["still"] = [name for name in unable if name not in counters]
     report["counters"] = [name for name in unable if name in counters]
+    ignored = [name for name, rule in zip(spec.sensors, spec.rules, strict=True) if rule.alert.ignore]
+    if ignored:
+        notes.append(f"no fault is injected into sensors that are ignored: {', '.join(ignored)}")
     return Drilled(report, [*dict.fromkeys([*notes, *_assembly_notes(spec)])])
 
 

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from daemon.adapters.telemetry import DrillFailure, DrillFigures, KindFigures, SensorFigures
-from daemon.assembly import modelled, silent_rows
+from daemon.assembly import hold_rows, modelled, silent_rows
 from daemon.detector import Detector
 from daemon.domain import DAY_NS, AlarmPolicy, InputPartition, StreamSpec
 from daemon.model.drill import (
@@ -67,6 +67,10 @@ def rules_of(detector: Detector, spec: StreamSpec) -> Rules:
         STUCK_MARGIN * np.maximum(longest, spec.window),
         np.array(silent_rows(spec), np.int64),
         max(DAY_NS // spec.period_ns, WATCHED * spec.window),
+        frozenset(c for c, rule in enumerate(spec.rules) if rule.alert.ignore),
+        detector.silence,
+        hold_rows(spec),
+        spec.period_ns,
     )
 
 
@@ -140,7 +144,7 @@ class FireDrill:
         if detector is not None:
             self._share.forfeit()
             self._rules = rules_of(detector, self.spec)
-            self._alive = varying_sensors(detector)
+            self._alive = [c for c in varying_sensors(detector) if c not in self._rules.ignored]
             kinds = [kind for kind in FaultKind if len(self._alive) >= kind.sensors]
             self._cells = [(kind, rung) for kind in kinds for rung in ladder(kind, self.spec.window)]
 

@@ -49,7 +49,7 @@ def drill(
         The verdicts, and the places; both empty where there is no place.
     """
     detector = chain.detector
-    able = varying_sensors(detector)
+    able = [c for c in varying_sensors(detector) if c not in chain.rules.ignored]
     wanted = [c for c in able if plan.sensors is None or c in set(plan.sensors)]
     kinds = [k for k in plan.kinds if len(able) >= k.sensors]
     tally = Tally(detector.sensors)

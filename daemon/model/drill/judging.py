@@ -167,7 +167,7 @@ def _by_rule(verdict: Verdict, place: Place, what: Trial, observed: Mask, rules:
         alert = AlertKind.SENSOR_STUCK
         present: Mask = observed[:, c]  # a sensor without values is not stuck
     elif what.kind is FaultKind.DROP_OUT:
-        first = int(rules.silent_rows[c]) - 1 - int(place.age[c])
+        first = rules.silent_from(place.asset, c, place.row - 1 - int(place.age[c])) - place.row
         alert = AlertKind.SENSOR_SILENT
         present = np.asarray(np.isfinite(place.values[place.lead :]).any(1))  # its asset must have values
     else:
@@ -199,20 +199,22 @@ def _in_passing(verdict: Verdict, place: Place, what: Trial, injected: Floats, r
 def _ruled(place: Place, values: Floats, c: int, rules: Rules) -> tuple[int | None, int | None]:
     """The watched rows of (T, C) values at which a sensor is declared stuck, and silent; None for never."""
     lead, column = place.lead, values[:, c].tolist()
-    silent_after = int(rules.silent_rows[c])
     limit, since, last_row = int(rules.stuck_rows[c]), -int(place.still[c]), -1 - int(place.age[c])
     before = [value for value in column[:lead] if value == value]
     last = before[-1] if before else math.nan
     present: Mask = np.asarray(np.isfinite(values[lead:]).any(1))
     stuck: int | None = -1 if -since >= limit else None  # declared before the fault began
-    silent: int | None = -1 if -1 - last_row >= silent_after else None
+    due = rules.silent_from(place.asset, c, place.row + last_row) - place.row
+    silent: int | None = -1 if due <= -1 else None
     for i, value in enumerate(column[lead:]):
         if value == value:
-            since, last, last_row = (since if value == last else i), value, i
+            since, last, due = (since if value == last else i), value, -1
+            last_row = i
             if stuck is None and i - since + 1 >= limit:
                 stuck = i
-        elif silent is None and present[i] and i - last_row >= silent_after:
-            silent = i
+        elif silent is None and present[i]:
+            due = rules.silent_from(place.asset, c, place.row + last_row) - place.row if due < 0 else due
+            silent = i if i >= due else None
     return (None if stuck == -1 else stuck), (None if silent == -1 else silent)
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from daemon.detector import Detector
 from daemon.domain import (
+    SECOND_NS,
     AlarmPolicy,
     AlertEvent,
     AlertKind,
@@ -20,12 +21,16 @@ from daemon.domain import (
     Segment,
     StreamSpec,
 )
+from daemon.habit import SLOTS, SilenceHabit
+from daemon.mapping import AlertRule, SensorRule
 from daemon.model.bundle import Bundle
 from daemon.model.drill import (
     DetectionChain,
+    DrillPlan,
     Place,
     Trial,
     Verdict,
+    drill,
     judge_all,
     judge_in_slices,
     places_in,
@@ -251,3 +256,38 @@ def test_judging_changes_no_place() -> None:
     np.testing.assert_array_equal(place.values, before[1])
     np.testing.assert_array_equal(history.values, before[3])
     assert place.alarm == before[2]
+
+
+def test_a_silence_that_is_usual_is_found_when_the_stream_finds_it() -> None:
+    usual = np.zeros((3, SLOTS), bool)
+    usual[0, 8:16] = True  # of the sensor a, from two to four
+    habit = SilenceHabit(usual, np.array([2 * 3_600 * SECOND_NS, 0, 0]), np.zeros(3, np.int64))
+    detector = CentreDetector(("a", "b"), window=8, threshold=1e9, still=1 << 40, silence=habit)
+    spec = replace(STREAM, sensors=("a", "b"), window=8, silent_after_ns=10 * STREAM.period_ns)
+    values = np.random.default_rng(2).normal(0.0, 0.6, (900, 2))
+    values[np.arange(900) % 19 > 0, 1] = np.nan
+    history = Segment("a", 20, values)
+    chain = DetectionChain(detector, AlarmPolicy(), rules_of(detector, spec))
+    places = [place for place in places_in(chain, [history], 20) if place.row < 500]
+    tried = [(p, trial(FaultKind.DROP_OUT, 0, 0.0, (p.row,), [0, 1])) for p in places]
+    swapped = [(p, trial(FaultKind.SWAP, 0, 0.0, (p.row,), [0, 1])) for p in places]
+    after = []
+    for (place, what), (_, verdict) in zip(tried, judge_all(chain, tried), strict=True):
+        assert verdict == stream_verdict(detector, spec, AlarmPolicy(), history, place, what, 400)
+        assert verdict is not None
+        after.append(verdict.rows)
+    for (place, what), (_, verdict) in zip(swapped, judge_all(chain, swapped), strict=True):
+        assert verdict == stream_verdict(detector, spec, AlarmPolicy(), history, place, what, 16)
+    assert (
+        min(row for row in after if row is not None) < 10 < 60 < max(row for row in after if row is not None)
+    )
+
+
+def test_no_fault_is_injected_into_an_ignored_sensor() -> None:
+    detector = CentreDetector(("a", "b", "c"), window=8, threshold=1e9, still=1 << 40)
+    rules = (SensorRule(), SensorRule(alert=AlertRule(ignore=True)), SensorRule())
+    spec = replace(STREAM, sensors=("a", "b", "c"), window=8, sensor_rules=rules)
+    history = Segment("a", 20, np.random.default_rng(2).normal(0.0, 0.6, (100, 3)))
+    chain = DetectionChain(detector, AlarmPolicy(), rules_of(detector, spec))
+    tally, _ = drill(chain, [history], DrillPlan((FaultKind.SWAP, FaultKind.SHIFT), places=3))
+    assert {found.sensor for found in tally.results()} == {"a", "c"}
