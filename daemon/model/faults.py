@@ -246,7 +246,7 @@ def injected_faults(
         length: rows of each fault.
         per_kind: faults of each of ``GATE_KINDS``.
         seed: of places, sensors and sizes.
-        left_out: sensors that have no faults.
+        left_out: sensors that have no faults, and no values.
 
     Returns:
         Empty if no segment holds ``lead + length`` rows. Sensors that never vary are left out;
@@ -276,6 +276,7 @@ def injected_faults(
                 sensors = (sensor, int(rng.choice(alive[alive != sensor])))
             rows = home.values[start : start + span]
             values = inject(rows, Injection(kind, sensors, lead, span, size), sd, rng, mean)
+            values[:, list(left_out)] = np.nan
             faults.append(
                 Fault(
                     kind,

@@ -178,17 +178,12 @@ def anchored(candidate: Bundle, incumbent: Bundle) -> Bundle:
 
 
 def unwatched(bundle: Bundle) -> set[int]:
-    """The sensors in which a model is not to find a fault: those that are ignored, and counters that it set aside.
+    """The sensors that training set aside, as counters whose levels cannot be learned.
 
-    A model that learned the level of a counter finds more faults in it, and raises an alarm whenever it goes on.
+    A model that learned the level of a counter is alarmed by all that comes later, which is no fault found.
     """
     counters = bundle.facts.get("levels_of_counters", ())
-    rules = bundle.models.rules
-    return {
-        c
-        for c, name in enumerate(bundle.sensors)
-        if name in counters or (rules is not None and rules.ignored[c])
-    }
+    return {c for c, name in enumerate(bundle.sensors) if name in counters}
 
 
 def _moved(candidate: Bundle) -> tuple[str, float, str]:

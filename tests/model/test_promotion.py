@@ -247,7 +247,10 @@ def test_a_sensor_that_either_model_sets_aside_has_no_faults(incumbent: Bundle) 
     facts = {**incumbent.facts, "levels_of_counters": ["Pressure"]}
     assert unwatched(incumbent) == set()
     assert unwatched(dataclasses.replace(incumbent, facts=facts)) == {0}
-    assert {c for f in injected_faults(HELD_OUT, 16, 16, left_out={0}) for c in f.sensors} == {1, 2}
+    faults = injected_faults(HELD_OUT, 16, 16, left_out={0})
+    assert {c for f in faults for c in f.sensors} == {1, 2}
+    assert all(np.isnan(f.values[:, 0]).all() for f in faults)
+    assert np.isfinite(HELD_OUT[0].values).all()
     facts["levels_of_counters"] = ["Pressure", "Current", "Flow"]
     aside = dataclasses.replace(incumbent, facts=facts)
     for pair in ((aside, incumbent), (incumbent, aside)):
