@@ -134,7 +134,7 @@ class CentreDetector:
         baseline[slot, 0] = np.nanmax(evidence.channel_error[0])
         if self.pace:
             baseline[slot, 1 : 1 + C][sensors] = 0.0
-            baseline[slot, 1 + C :][sensors] = evidence.residual[0][sensors]
+            baseline[slot, 1 + C :][sensors] = np.nan_to_num(evidence.residual[0][sensors])
 
     def verdict(
         self,
