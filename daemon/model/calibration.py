@@ -38,6 +38,8 @@ from daemon.model.tails import Tail
 
 ERROR_OFFSET = 0.02  # keeps log(error) finite
 LATENT_OFFSET = 0.5
+LEAST_ALLOWED = 0.01
+"""Of an episode; tails say nothing of what is rarer than a hundredth of what was seen."""
 USUAL = 0.99
 """Share of the calibration's rows whose scores are called usual. At .98 more incidents were cut short, by measurement."""
 
@@ -379,7 +381,7 @@ def _jump_limits(
         lowest_threshold(by_piece(tails.strength(one), pieces), allowed, runs, np.inf)
         for one, pieces in zip(changes, replays, strict=True)
     ]
-    return tails.limits(max(levels))
+    return tails.limits(max(levels) + beyond_nats(allowed))
 
 
 def usual_level(scores: Floats) -> float:
@@ -395,6 +397,15 @@ def closing_level(threshold: float, usual: float, policy: AlarmPolicy) -> float:
     again. Without the second bound a high threshold, as a small budget gives, cuts incidents into fragments.
     """
     return min(policy.hysteresis * threshold, usual)
+
+
+def beyond_nats(allowed: float) -> float:
+    """By how many nats of -log p a level lies above the largest of calibration, where less than an episode is allowed.
+
+    The largest of a replay is reached once in such a time again, on average. Levels that are p-values tell how much
+    higher one is that is reached only ``allowed`` times: it is one whose p is ``allowed`` times as large.
+    """
+    return float(np.log(1.0 / max(allowed, LEAST_ALLOWED))) if allowed < 1.0 else 0.0
 
 
 def lowest_threshold(series: Sequence[Floats], allowed: float, policy: AlarmPolicy, usual: float) -> float:

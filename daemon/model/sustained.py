@@ -32,7 +32,7 @@ from daemon.detector import REACH
 from daemon.domain import DAY_NS, AlarmPolicy, Budget, Floats, Ints, Mask
 from daemon.grouping import by_slot
 from daemon.model.baseline import CONTINUES
-from daemon.model.calibration import closing_level, lowest_threshold, usual_level
+from daemon.model.calibration import beyond_nats, closing_level, lowest_threshold, usual_level
 from daemon.model.crossfit import HeldOutPiece, by_piece
 from daemon.model.tails import Tail
 
@@ -295,7 +295,7 @@ class SustainedLimits:
         allowed = budget.allowed(len(strengths[0]) * period_ns / DAY_NS, assets)
         policy = AlarmPolicy(hysteresis=CLOSES)
         usual = usual_level(strengths[0])
-        opens = max(lowest_threshold(one, allowed, policy, usual) for one in series)
+        opens = max(lowest_threshold(one, allowed, policy, usual) for one in series) + beyond_nats(allowed)
         closes = closing_level(opens, usual, policy)
         limits = [
             np.maximum([[tail.inverse(nats) for tail in one] for one in tails], LEAST_LIMIT)

@@ -18,6 +18,7 @@ from daemon.domain import (
 )
 from daemon.model.bundle import Bundle
 from daemon.model.calibration import (
+    beyond_nats,
     calibrate,
     closing_level,
     lowest_threshold,
@@ -171,3 +172,14 @@ def test_a_budget_that_assets_share_is_one_threshold_for_all_of_them() -> None:
     np.testing.assert_array_equal(each.jump_limit, shared.jump_limit)
     less = calibrate(cross, SPEC.period_ns, AlarmPolicy(), Budget(4.0, per_stream=True))
     assert less.threshold > each.threshold
+
+
+def test_less_than_an_episode_is_allowed_beyond_the_largest_of_calibration() -> None:
+    """Exponential strengths, as -log p are: such a level is reached as often as allowed, on average."""
+    rng = np.random.default_rng(3)
+    seen = rng.exponential(size=(2_000, 500))
+    level = seen.max(1) + beyond_nats(0.2)
+    reached = (rng.exponential(size=(2_000, 500)) > level[:, None]).sum(1)
+    assert reached.mean() == pytest.approx(0.2, abs=0.06)
+    assert beyond_nats(1.0) == beyond_nats(7.0) == 0.0
+    assert np.isfinite(beyond_nats(0.0))
