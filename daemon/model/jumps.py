@@ -21,6 +21,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from daemon.domain import Floats, Ints
+from daemon.grouping import by_slot
 from daemon.model.crossfit import HeldOutPiece
 from daemon.model.tails import TAIL, Tail
 
@@ -54,9 +55,9 @@ def advance(residual: Floats, state: Floats, slots: Ints) -> Floats:
         changes[0] = np.where(held[C:] > 0, held[:C], np.nan)
         _keep(held, residual[-1])
     else:
-        order = np.argsort(slots, kind="stable")
+        groups = by_slot(slots)
+        order, first = groups.order, groups.begins
         rows, mine = residual[order], slots[order]
-        first = np.concatenate([[True], mine[1:] != mine[:-1]])
         held, before = state[mine[first]], np.empty_like(rows)
         before[1:] = rows[:-1]
         before[first] = np.where(held[:, C:] > 0, held[:, :C], np.nan)

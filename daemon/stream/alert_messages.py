@@ -105,8 +105,8 @@ class AlertWriter:
         row_ns = evidence.row * period
         scored = not BY_EVIDENCE.isdisjoint(incident.kinds)
         # A window at the end is normal again, and in a storm none is looked at.
-        explains = None if phase is Phase.CLOSED or self._is_storm(incident) else evidence
-        contributors = self._contributors(known, incident, explains) if scored else []
+        looked_at = scored and phase is not Phase.CLOSED and not self._is_storm(incident)
+        contributors = self._contributors(known, incident, evidence if looked_at else None) if scored else []
         if telling:
             incident.told_row = evidence.row
             incident.first = self._first(known, incident, contributors)
@@ -135,7 +135,9 @@ class AlertWriter:
             partition=self._partition,
             first_offset=evidence.first_offset,
             last_offset=evidence.last_offset,
-            verdict=self._verdict(known, incident, evidence) if phase is Phase.UPDATED else None,
+            verdict=self._verdict(known, incident, evidence)
+            if looked_at and phase is Phase.UPDATED
+            else None,
             kinds=tuple(incident.kinds),
             sensors=tuple(incident.names),
             parts=tuple(
@@ -157,7 +159,7 @@ class AlertWriter:
         begun = incident.parts.get(ANOMALY)
         if begun is None or known.peaks is None or evidence.row - begun < self._spec.window:
             return None
-        if evidence.verdict is None or self._is_storm(incident):
+        if evidence.verdict is None:
             return None
         return evidence.verdict(np.nan_to_num(known.peaks.before), known.peaks.shares())
 

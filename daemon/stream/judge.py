@@ -315,6 +315,7 @@ class Judge:
         scored = ScoredWindows(
             chunk, evaluated.windows[chosen], which, some, verdicts, self.spec.name, detector, self._ignored
         )
+        assert chunk.windows.scaled is not None
         has_score = np.isfinite(verdicts.score)
         judgement.scored += int(has_score.sum())
         judgement.scores[which] = verdicts.score
@@ -328,7 +329,7 @@ class Judge:
             some.posterior[has_score],
             some.residual[has_score],
             verdicts.kl[has_score],
-            detector.scaling.of(chunk.rows.values[which[has_score]]).astype(np.float64),
+            chunk.windows.scaled[scored.windows[has_score], -1].astype(np.float64),
             detector.scaling.of(some.expected[has_score]).astype(np.float64),
             np.zeros(int(has_score.sum()), bool),  # what episodes explain is known once they have moved on
         )

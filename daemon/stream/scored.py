@@ -24,7 +24,7 @@ from daemon.stream.windowing import NO_RECORD
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScoredWindows:
-    """Those of them that a score was due for; V verdicts."""
+    """The windows of a chunk that a score was due for; V verdicts."""
 
     chunk: WindowedRows
     windows: Ints  # (V,)

@@ -129,8 +129,9 @@ class TrendMonitor:
         """(R, C) the cells of sensors with a trend, as it was before these rows."""
         found = np.zeros(rows.values.shape, bool)
         for asset in set(rows.assets) & self._episodes.assets.keys():
-            if self._episodes.trends(asset):
-                found[[name == asset for name in rows.assets]] = self._with_trend(asset)
+            trending = self._with_trend(asset)
+            if trending.any():
+                found[[name == asset for name in rows.assets]] = trending
         return found
 
     def _with_trend(self, asset: str) -> Mask:
