@@ -306,11 +306,6 @@ class Episodes:
                 events += self.open_unscored(one.asset, one.start, one.row, model)
         return events
 
-    def is_open(self, asset: str, kind: AlertKind, sensor: str | None = None) -> bool:
-        """Whether such a part is open."""
-        known = self.assets.get(asset)
-        return known is not None and known.with_part(Part(kind, sensor)) is not None
-
     def has(self, asset: str, kind: AlertKind) -> bool:
         """Whether a part of this kind is open, whatever it is about."""
         known = self.assets.get(asset)

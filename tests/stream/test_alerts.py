@@ -224,7 +224,7 @@ def test_an_open_episode_is_not_opened_again_and_is_dropped_when_closed() -> Non
     (opened,) = episodes.open_unscored("p", start, 9, "m")
     assert episodes.open_unscored("p", start, 12, "m") == []
     assert episodes.open_unscored("p", EpisodeStart(AlertKind.CLOCK_SKEW, 5), 9, "m")
-    assert episodes.is_open("p", *silent[:2])
+    assert episodes.subjects("p", silent.kind) == [silent.sensor]
     (closed,) = episodes.close_unscored("p", silent, 20, "m")
     assert (closed.fingerprint, closed.onset_ns) == (opened.fingerprint, opened.onset_ns) != ("", 9)
     assert episodes.close_unscored("p", silent, 21, "m") == []
@@ -246,8 +246,8 @@ def test_an_evicted_asset_closes_its_episodes_in_order_but_not_the_drift_of_the_
         (AlertKind.SENSOR_STUCK, 25),
         (AlertKind.ASSET_SILENT, 30),
     ]
-    assert episodes.is_open("pumps", AlertKind.DRIFT)
-    assert not episodes.is_open("pumps", AlertKind.SENSOR_STUCK, "Flow")
+    assert episodes.has("pumps", AlertKind.DRIFT)
+    assert not episodes.has("pumps", AlertKind.SENSOR_STUCK)
     assert episodes.dismiss("pumps", 26, "m") == episodes.dismiss("nobody", 26, "m") == []
 
 
