@@ -441,6 +441,12 @@ class AlertEvent:
     parts: Sequence[AlertPart] = ()  # what is open at this row
     peak: Peak | None = None
     regime: Regime | None = None
+    maintenance: str | None = None  # the name of the planned stop that suppressed it
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing of it is open after this message."""
+        return self.phase in (Phase.CLOSED, Phase.SUPPRESSED)
 
     def concerns(self, kind: AlertKind) -> bool:
         """Whether it is about this kind, or has come to be."""

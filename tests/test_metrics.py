@@ -44,6 +44,7 @@ from daemon.domain import (
     SourceEvent,
     StateRecord,
 )
+from daemon.maintenance import MaintenanceWindow
 from daemon.model.bundle import Bundle
 from daemon.model.training import CalibrationTarget, train
 from daemon.runtime.admin_port import admin_port
@@ -454,7 +455,7 @@ async def test_silent_sensors_are_counted() -> Metrics:
 @moves('episodes_suppressed_total{reason="maintenance"}')
 async def test_episodes_inside_maintenance_are_counted_once_each() -> Metrics:
     records = [line(i, "p1", float(i), 50.0 if i % 20 in range(5, 12) else 0.5, 0.5) for i in range(60)]
-    quiet = [(BASE_S * SECOND_NS, (BASE_S + 58) * SECOND_NS, frozenset[str]())]
+    quiet = [MaintenanceWindow("quiet", BASE_S * SECOND_NS, (BASE_S + 58) * SECOND_NS)]
     metrics, _, _ = await ran(ASSIGNED, PolledRecords(PUMPS_0, records), detector=centre(), maintenance=quiet)
     found = samples(metrics)
     assert found['episodes_suppressed_total{reason="maintenance"}'] == 3

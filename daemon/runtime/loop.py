@@ -20,6 +20,7 @@ from daemon.adapters.ports import Sink, Source
 from daemon.adapters.telemetry import IngestedPoll, Reporter, RestoredState
 from daemon.domain import AlertEvent, Assigned, Dropped, InputPartition, PolledRecords, Revoked
 from daemon.runtime.committing import STATES_PER_PAUSE, Committer
+from daemon.runtime.controls import Controls
 from daemon.runtime.lifecycle import ModelLifecycle, Models
 from daemon.runtime.options import LoopOptions
 from daemon.runtime.pauses import Pauses
@@ -66,6 +67,9 @@ class Loop:
         self.lifecycle = ModelLifecycle(
             self.streams, models, reporter, self._committer, self._pauses, self._options
         )
+        self._controls = Controls(
+            self._options.controls, self.streams, reporter, self._pauses, self._options.clock
+        )
         self._topics = {topic: stream for stream in self.streams for topic in stream.spec.topics}
         for stream in self.streams:
             stream.measured = reporter.inferring
@@ -77,6 +81,7 @@ class Loop:
         try:
             if not await self._pauses.unless_closing(self.lifecycle.start()):
                 return
+            await self._controls.poll()
             async for event in self._source.events():
                 self._reporter.beat()
                 if self._options.each_round is not None:
@@ -90,6 +95,7 @@ class Loop:
                         if event.handover:
                             self._committer.request()
                         await self._feed(event)
+                await self._controls.poll()
                 await self.lifecycle.poll_registry()
                 await self.lifecycle.advance_idle()
                 await self._committer.commit()
@@ -113,6 +119,7 @@ class Loop:
         self._reporter.state_restored(
             partition, RestoredState(bool(event.saved), pipeline.restored, pipeline.unusable)
         )
+        self._controls.assigned(pipeline)
         self.lifecycle.report_learning()
         self._reporter.partition_assigned(event, pipeline.model)
         await self._committer.publish(partition, pipeline.predecessor_outputs())

@@ -40,9 +40,10 @@ from daemon.domain import (
     Severity,
     StreamSpec,
 )
+from daemon.maintenance import MaintenanceWindow
 from daemon.stream.alert_messages import AlertWriter, Cause, ScoredEvidence
+from daemon.stream.attribution import extended
 from daemon.stream.deviation import Deviation, SustainedRow
-from daemon.stream.identity import digest
 from daemon.stream.incident import (
     ANOMALY,
     BY_EVIDENCE,
@@ -56,6 +57,7 @@ from daemon.stream.incident import (
     regime_rows,
 )
 from daemon.stream.maintenance import Maintenance
+from daemon.stream.planned_stops import PlannedStops
 from daemon.stream.severity import SeverityRule
 from daemon.stream.snapshot import AlarmState, IncidentState
 
@@ -67,7 +69,7 @@ class Episodes:
         spec: the stream.
         partition: where the rows come from, for the alert's origin.
         policy: the settings of the alarms.
-        maintenance: (start_ns, end_ns, assets) in which no anomaly opens; no assets means all.
+        maintenance: the planned stops of the configuration.
     """
 
     def __init__(
@@ -75,7 +77,7 @@ class Episodes:
         spec: StreamSpec,
         partition: InputPartition,
         policy: AlarmPolicy,
-        maintenance: Sequence[tuple[int, int, frozenset[str]]] = (),
+        maintenance: Sequence[MaintenanceWindow] = (),
     ) -> None:
         self.spec = spec
         self.partition = partition
@@ -85,6 +87,13 @@ class Episodes:
         self._regime_rows = regime_rows(spec.window, spec.period_ns)
         self._writer = AlertWriter(spec, partition, self.assets)
         self._severity = SeverityRule(spec, policy)
+        self.planned = PlannedStops(spec, self.maintenance, self.assets, self._writer)
+
+    def use_policy(self, policy: AlarmPolicy, maintenance: Sequence[MaintenanceWindow]) -> None:
+        """The settings of the alarms, and the planned stops of the configuration, are these from the next row on."""
+        self.policy = policy
+        self._severity = SeverityRule(self.spec, policy)
+        self.maintenance.configure(maintenance)
 
     def of(self, asset: str) -> AssetEpisodes:
         """An asset's episodes, created on first use."""
@@ -126,9 +135,16 @@ class Episodes:
         """
         if self.maintenance.covers(asset, evidence.row):
             opens = evidence.opens(threshold)
-            self.maintenance.count(asset, evidence.row, opens=opens, held=opens or evidence.score > closing)
             frozen = self.assets.get(asset)  # what was open before stays as it is
-            return frozen is not None and frozen.alarm.state is State.FIRING, []
+            if frozen is not None and frozen.alarm.state is State.FIRING:
+                return True, []
+            held = opens or evidence.score > closing
+            if not self.maintenance.count(asset, evidence.row, opens=opens, held=held):
+                return False, []
+            severity = self._severity.of(evidence.score, threshold, extended(None, evidence.sensors))
+            return False, [
+                self.planned.suppressed(Cause(asset, evidence, model, calibration), threshold, severity)
+            ]
         self.maintenance.forget(asset)
         known = self.of(asset)
         if evidence.score > closing or evidence.jump > 1.0:
@@ -280,10 +296,15 @@ class Episodes:
             return []
         names = [start.sensor] if start.kind in JOINING and start.sensor is not None else []
         incident, phase = self._take_in(known, asset, start, names, row)
+        window = self.planned.mute(incident, asset, row) if phase is Phase.OPENED else None
+        if incident.muted and window is None:
+            return []
+        phase = phase if window is None else Phase.SUPPRESSED
         event = self._writer.message(
             incident, phase, Cause(asset, ScoredEvidence.unscored(row), model, "full")
         )
         event = start.told_by(event)
+        event = replace(event, maintenance=window)
         return [replace(event, summary=self._writer.summary(event))]
 
     def close_unscored(self, asset: str, part: Part, row: int, model: str) -> list[AlertEvent]:
@@ -300,7 +321,9 @@ class Episodes:
         """Open and close parts that have no score, at rows of a chunk."""
         events: list[AlertEvent] = []
         for one in changes:
-            if one.start is None:
+            if one.part is None:
+                events += self.planned.end(one.asset, one.row, model)
+            elif one.start is None:
                 events += self.close_unscored(one.asset, one.part, one.row, model)
             else:
                 events += self.open_unscored(one.asset, one.start, one.row, model)
@@ -329,6 +352,8 @@ class Episodes:
         """The open alerts as opening messages, to show them after a restart; they are not to be published."""
         for asset, known in list(self.assets.items()):
             for one in known.incidents:
+                if one.muted:
+                    continue
                 opened = ScoredEvidence.unscored(self.spec.row(one.opened_ns))
                 yield self._writer.message(
                     one, Phase.OPENED, Cause(asset, opened, model, "full"), telling=False
@@ -337,6 +362,7 @@ class Episodes:
     def dismiss(self, asset: str, row: int, model: str) -> list[AlertEvent]:
         """Remove an asset (eviction) and close its open alerts, which no later row could close."""
         self.maintenance.forget(asset)
+        self.planned.muted.discard(asset)
         known = self.assets.get(asset)
         if known is None:
             return []
@@ -362,6 +388,8 @@ class Episodes:
     def restore(self, asset: str, state: AlarmState) -> None:
         """Continue with an asset's episodes as another process left them."""
         restored, present = AssetEpisodes.restored(state), self.assets.get(asset)
+        if any(one.muted for one in restored.incidents):
+            self.planned.muted.add(asset)
         if present is not None:  # the stream's drift, where an asset has the stream's name
             restored.incidents += present.incidents
         self.assets[asset] = restored
@@ -386,29 +414,8 @@ class Episodes:
         slow, phase = start.part.slow, Phase.UPDATED
         incident = None if slow else joined_by(known.incidents, kind, names, near)
         if incident is None:
-            phase, opened_ns = Phase.OPENED, row * period
-            subject = start.sensor
-            if kind is AlertKind.DEVIATION and not slow:
-                subject = None  # others may come to deviate
-            named = names[0] if kind is AlertKind.DEVIATION else start.sensor
-            incident = Incident(
-                kind,
-                subject,
-                digest(
-                    self.spec.name,
-                    asset,
-                    "trend" if slow else kind,
-                    named,
-                    opened_ns,
-                    *self._place_of(kind),
-                    size=16,
-                ),
-                opened_ns,
-                start.onset_row * period,
-                start.severity,
-                row + self.spec.window,
-                row,
-            )
+            phase = Phase.OPENED
+            incident = Incident.opening(asset, start, names, row, self.spec, self._place_of(kind))
             known.incidents.append(incident)
         elif kind in BY_EVIDENCE:
             incident.restart_updates(row, self.spec.window)
@@ -423,6 +430,8 @@ class Episodes:
             del incident.parts[part]
         if not incident.parts:
             known.incidents.remove(incident)
+            if incident.muted:
+                return []
             message = self._writer.message(incident, Phase.CLOSED, said)
             if known.deviation is not None and not incident.slow:
                 named = set(incident.sensors)
@@ -433,7 +442,7 @@ class Episodes:
                 ]
                 known.deviation = known.deviation.with_named(mine, named=False)
             return [message]
-        if any(not incident.has(part.kind) for part in parts):
+        if any(not incident.has(part.kind) for part in parts) and not incident.muted:
             return [self._writer.message(incident, Phase.UPDATED, said)]
         return []
 

@@ -140,6 +140,8 @@ def summary(event: AlertEvent, *, others: bool = True) -> str:
         text += f"; steady since {iso(event.regime.since_ns)}: a new regime"
         if event.regime.accepted:
             return f"{text}, which is normal from now on"
+    if event.maintenance is not None:
+        return f"{text} (under maintenance: {event.maintenance})"
     return f"{text} (over)" if event.phase is Phase.CLOSED else text
 
 

@@ -352,6 +352,8 @@ class EpisodeMetrics:
         """Count alert messages, each of them once."""
         for event in events:
             labels = (event.stream, str(event.severity), str(event.kind))
+            if event.phase is Phase.SUPPRESSED:
+                continue  # counted by ``suppressed``
             if event.phase is Phase.CLOSED:
                 self._open.pop(event.fingerprint, None)
                 self._closed.labels(*labels).inc()

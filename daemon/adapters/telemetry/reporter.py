@@ -23,6 +23,7 @@ from daemon.adapters.telemetry.labels import NO_VERSION, HttpRefusal, Lifecycle,
 from daemon.adapters.telemetry.logs import Throttle
 from daemon.adapters.telemetry.metrics import Metrics
 from daemon.adapters.telemetry.status import Status
+from daemon.adapters.telemetry.told import ToldReporter
 from daemon.domain import (
     AlertEvent,
     Assigned,
@@ -170,6 +171,7 @@ class Reporter:
         self.metrics = metrics
         self.status = status
         self._throttle = Throttle()
+        self.told = ToldReporter(self._throttle)
         self._logged_once: set[str] = set()
         self._logged_faults: set[tuple[str, str, str]] = set()
         self._counted = SourceCounts()
