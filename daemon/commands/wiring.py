@@ -22,8 +22,9 @@ from daemon.domain import Output
 from daemon.errors import BundleError, ConfigError
 from daemon.model.bundle import Bundle
 from daemon.runtime.compatibility import check_compatible
+from daemon.runtime.replica_history import ReplicaHistory
 from daemon.runtime.stream_run import StreamPlan, StreamRun
-from daemon.runtime.topic_history import ReplicaHistory
+from daemon.runtime.topic_history import OwnTopics
 from daemon.stream.encoding import Encoded, encode
 from daemon.stream.event_time import held_together
 
@@ -146,7 +147,7 @@ def history(settings: Settings, connection: KafkaSettings, plan: StreamPlan) -> 
         plan.spec,
         plan.retrain_rows,
         oldest=connection.start == "earliest",
-        alerts=f"{settings.outputs.prefix}.alerts",
+        own=OwnTopics.of(settings.outputs.prefix),
         limits=(plan.max_record_bytes, plan.max_asset_bytes, plan.max_assets),
     )
 

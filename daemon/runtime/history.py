@@ -1,7 +1,7 @@
 """The history that a stream's trainings learn from: its interface, and the rows that this process released.
 
 There are two histories. ``ReleasedHistory`` (here) keeps the rows that this process's pipelines released, for
-``replay`` and ``demo``, where one process sees the whole stream. ``topic_history.ReplicaHistory`` reads the input
+``replay`` and ``demo``, where one process sees the whole stream. ``replica_history.ReplicaHistory`` reads the input
 topics themselves, for ``run`` and ``train -c``: a replica sees some of the partitions only, and after a
 restart nothing of the past, but the topics hold all of it. What is learned then depends on the topics'
 contents and on the event time that the training ends at, and on nothing that one process happened to see.
@@ -24,6 +24,7 @@ import numpy as np
 from daemon.domain import (
     AlertEvent,
     AlertKind,
+    DriftRecord,
     InputPartition,
     Ints,
     Mask,
@@ -33,6 +34,7 @@ from daemon.domain import (
     StreamSpec,
 )
 from daemon.errors import DaemonError
+from daemon.runtime.drift_watch import DriftWatch
 from daemon.runtime.segmenting import FOREVER, cut, near
 from daemon.stream.accounts import Counts
 from daemon.stream.decode import KnownBirth
@@ -86,6 +88,8 @@ class History(Protocol):
     """Whether it survives a restart of the process."""
     event_time_ns: int
     """The stream's event time as last measured; -1 if unknown."""
+    drift: DriftWatch
+    """What is known of its drift."""
 
     def add(self, block: RowBlock) -> None:
         """Take rows that a pipeline released."""
@@ -93,6 +97,10 @@ class History(Protocol):
 
     def alerted(self, events: Iterable[AlertEvent]) -> None:
         """Take the alerts of a pipeline."""
+        ...
+
+    def drifted(self, records: Iterable[DriftRecord]) -> None:
+        """Take the drift records of a pipeline."""
         ...
 
     def holds(self, rows: int) -> bool:
@@ -109,6 +117,10 @@ class History(Protocol):
 
     async def measure(self) -> None:
         """Renew the figures behind ``holds`` and ``event_time_ns``."""
+        ...
+
+    async def measure_drift(self) -> None:
+        """Renew ``drift``, where it is not known from the records that pipelines here emit."""
         ...
 
 
@@ -236,6 +248,7 @@ class ReleasedHistory:
     def __init__(self, spec: StreamSpec, capacity: int) -> None:
         self._spec = spec
         self._recent = TrainingHistory(spec, capacity)
+        self.drift = DriftWatch()
 
     def add(self, block: RowBlock) -> None:
         """See ``History``."""
@@ -244,6 +257,11 @@ class ReleasedHistory:
     def alerted(self, events: Iterable[AlertEvent]) -> None:
         """See ``History``."""
         self._recent.alerted(events)
+
+    def drifted(self, records: Iterable[DriftRecord]) -> None:
+        """See ``History``."""
+        for record in records:
+            self.drift.add(record)
 
     def holds(self, rows: int) -> bool:
         """See ``History``."""
@@ -258,4 +276,7 @@ class ReleasedHistory:
         return self._recent.segments(self._spec.row(until_ns))
 
     async def measure(self) -> None:
+        """See ``History``."""
+
+    async def measure_drift(self) -> None:
         """See ``History``."""

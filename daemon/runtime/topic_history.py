@@ -1,17 +1,15 @@
-"""The history of a replica: rows of the input topics, all partitions, without the rows that alerts name.
+"""A history read from topics: rows of a stream's inputs, all partitions, without the rows that alerts name.
 
-``ReplicaHistory`` stays in the consuming process and keeps no rows: it measures now and then how many records the
-topics hold and how far event time has come, and describes what a training is to read. That description, a
-``TopicHistory``, is sent to the training process, which reads the topics without joining the group and feeds
-the records to pipelines without a model. The rows found do not depend on how the readings lie in partitions,
-on how much is read at a time, or on which process reads.
+A ``TopicHistory`` describes what a training is to read. It is sent to the training process, which reads the topics
+without joining the group and feeds the records to pipelines without a model. The rows found do not depend on how the
+readings lie in partitions, on how much is read at a time, or on which process reads.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -22,7 +20,6 @@ from daemon.adapters.schemas import provide_schemas
 from daemon.assembly import reduces
 from daemon.domain import (
     AlarmPolicy,
-    AlertEvent,
     Disposition,
     InputPartition,
     Ints,
@@ -43,12 +40,9 @@ from daemon.stream.decode import KnownBirth
 from daemon.stream.decoding import Decoder
 from daemon.stream.parts import PipelineSettings
 from daemon.stream.pipeline import Pipeline
-from daemon.stream.steps import RowBlock
 
 SAMPLE = 64
 """Records that are read to determine the event time at an offset."""
-FEW = 8
-"""Records that ``measure`` reads for the same; it runs in the consuming process, which has other work to do."""
 SAMPLES = 20
 """Such reads one after the other, where no record can be used."""
 READ_PER_CELL = 1_000
@@ -57,6 +51,20 @@ JUDGED_WITHIN_S = 60.0
 """How long a training waits for the group to judge the records that it is about to learn."""
 NEWEST_ALERTS = 1_000_000
 """Alert messages that are read of one partition."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnTopics:
+    """What replicas publish and people write that trainings read; None: not there, or not to be read."""
+
+    alerts: str | None = None
+    drift: str | None = None
+    feedback: str | None = None
+
+    @staticmethod
+    def of(prefix: str) -> OwnTopics:
+        """Those of the outputs with this prefix."""
+        return OwnTopics(f"{prefix}.alerts", f"{prefix}.drift", f"{prefix}.feedback")
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,8 +281,8 @@ class TopicHistory:
             counts,
             begin,
             stop,
-            {p: t for p, (first, _) in ends_of.items() if (t := _time_of(first, decoder)) is not None},
-            {p: t for p, (_, last) in ends_of.items() if (t := _time_of(last, decoder)) is not None},
+            {p: t for p, (first, _) in ends_of.items() if (t := time_of(first, decoder)) is not None},
+            {p: t for p, (_, last) in ends_of.items() if (t := time_of(last, decoder)) is not None},
         )
 
     # -------------------------------------------------------------- alerts
@@ -326,7 +334,7 @@ def _first_rows_end(observed: Ints, wanted: int) -> int:
     return int(observed[min(wanted, len(observed)) - 1]) + 1 if len(observed) else 0
 
 
-def _time_of(records: Sequence[Record], decoder: Decoder) -> int | None:
+def time_of(records: Sequence[Record], decoder: Decoder) -> int | None:
     """The median event time of records; None if none can be used.
 
     Where records can only be understood with earlier ones, their own times do.
@@ -348,7 +356,7 @@ async def _times_at(
             break
         for p, records in (await log.some(left, SAMPLE)).items():
             await provide_schemas(decoder.schemas, records)
-            found_ns = _time_of(records, decoder)
+            found_ns = time_of(records, decoder)
             if found_ns is not None:
                 times[p] = found_ns
             if found_ns is not None or not records:
@@ -356,101 +364,3 @@ async def _times_at(
             else:
                 left[p] = records[-1].offset + 1
     return times
-
-
-class ReplicaHistory:
-    """The history of a replica: all records that the stream's input topics hold, in all partitions.
-
-    Keeps no rows. ``measure`` reads how many records the topics hold and how far event time has come, for a
-    stream whose partitions in this process show neither.
-
-    Args:
-        connection: to Kafka.
-        spec: the stream.
-        rows: that a retraining takes.
-        oldest: a first training takes the oldest rows of the topics (if the group starts there), rather than
-            the newest.
-        alerts: the alerts topic.
-        limits: ``max_record_bytes``, ``max_asset_bytes`` and ``max_assets``.
-    """
-
-    lasting = True
-
-    def __init__(
-        self,
-        connection: KafkaSettings,
-        spec: StreamSpec,
-        rows: int,
-        *,
-        oldest: bool,
-        alerts: str,
-        limits: tuple[int, int, int] = (1 << 20, 256, 100_000),
-    ) -> None:
-        self.event_time_ns = -1
-        self._connection = connection
-        self._spec = spec
-        self._rows = rows
-        self._oldest = oldest
-        self._alerts = alerts
-        self._limits = limits
-        self._records = 0
-
-    def add(self, block: RowBlock) -> None:
-        """See ``History``; the topics have these rows."""
-
-    def alerted(self, events: Iterable[AlertEvent]) -> None:
-        """See ``History``: the alerts topic has them."""
-
-    def holds(self, rows: int) -> bool:
-        """See ``History``."""
-        per_row = len(self._spec.sensors) if self._spec.gathers else 1
-        return self._records >= rows * per_row
-
-    def first(self, rows: int, least: int) -> TopicHistory:
-        """See ``History``."""
-        wanted = rows if self._oldest else max(rows, self._rows)
-        return TopicHistory(
-            self._connection,
-            self._spec,
-            wanted,
-            self._oldest,
-            least,
-            None,
-            False,
-            self._alerts,
-            *self._limits,
-        )
-
-    def newest(self, until_ns: int) -> TopicHistory:
-        """See ``History``."""
-        return TopicHistory(
-            self._connection,
-            self._spec,
-            self._rows,
-            False,
-            0,
-            until_ns,
-            True,
-            self._alerts,
-            *self._limits,
-        )
-
-    async def measure(self) -> None:
-        """See ``History``. The event time is the median over the partitions' last readings.
-
-        Raises:
-            DaemonError: the topics cannot be read now.
-        """
-        decoder = Decoder(self._spec, *self._limits[:2])
-        async with Log.opened(self._connection, self._spec.topics) as log:
-            self._records = sum(log.ends[p] - start for p, start in log.starts.items())
-            last = {p: max(start, log.ends[p] - FEW) for p, start in log.starts.items()}
-            tails = await log.some(last, FEW)
-        times = []
-        for records in tails.values():
-            await provide_schemas(decoder.schemas, records)
-            if (time_ns := _time_of(records, decoder)) is not None:
-                times.append(time_ns)
-            await asyncio.sleep(0)  # a topic may have thousands of partitions, and the loop must go on
-        if times:
-            self.event_time_ns = sorted(times)[(len(times) - 1) // 2]

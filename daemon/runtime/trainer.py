@@ -30,6 +30,7 @@ from daemon.domain import AlarmPolicy, Budget, ModelSettings, Progress, Segment,
 from daemon.errors import DaemonError
 from daemon.runtime.history import FoundHistory, HistoryNotReady, UnreadHistory
 from daemon.runtime.segmenting import ends_at, part_of
+from daemon.trigger import UNKNOWN, Trigger
 
 HELD_OUT = 0.2
 """The newest share of the rows: the gate compares on them, the candidate is not trained on them."""
@@ -69,6 +70,7 @@ class TrainingJob:
     strict: bool = True  # fail rather than calibrate a shorter window than the stream's
     until_ns: int | None = None  # event time that the history ends at; None: where its rows end
     deviation_budget: Budget | None = field(default_factory=Budget)  # None: deviations are not looked for
+    trigger: Trigger = UNKNOWN  # what made it due
 
 
 @dataclass(frozen=True, slots=True, eq=False)

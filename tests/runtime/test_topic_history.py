@@ -28,25 +28,28 @@ from daemon.domain import (
 from daemon.errors import BrokerError, InputError
 from daemon.mapping import RegistryAddress
 from daemon.runtime.history import FoundHistory, HistoryNotReady
-from daemon.runtime.topic_history import ReplicaHistory, TopicHistory
+from daemon.runtime.replica_history import ReplicaHistory
+from daemon.runtime.topic_history import OwnTopics, TopicHistory
 from daemon.runtime.trainer import TrainingJob, learn
+from daemon.stream.encoding import encode
 from daemon.stream.steps import RowBlock
 from tests.broker import create_topic, produce, read_topic
 from tests.registry import Registry
 from tests.running import unique
-from tests.runtime.histories import BASE_S, SPEC, alert, block, seconds_of
+from tests.runtime.histories import BASE_S, NOW, SPEC, alert, block, seconds_of
+from tests.runtime.test_drift_watch import THERE, interval
 from tests.stream.decode.framings import avro, confluent, text_of
 
 
 def test_the_history_of_the_topics_keeps_no_rows_in_the_parent() -> None:
-    topics = ReplicaHistory(KafkaSettings(), SPEC, 1_000, oldest=True, alerts="alerts")
+    topics = ReplicaHistory(KafkaSettings(), SPEC, 1_000, oldest=True, own=OwnTopics("alerts"))
     topics.add(block("a", range(1000)))
     assert all(not isinstance(value, RowBlock | list | dict) for value in vars(topics).values())
 
 
 @pytest.mark.parametrize(("oldest", "rows"), [(True, 300), (False, 1_000)])
 def test_a_group_that_starts_at_the_end_trains_on_the_newest_rows_first(oldest: bool, rows: int) -> None:
-    topics = ReplicaHistory(KafkaSettings(), SPEC, 1_000, oldest=oldest, alerts="alerts")
+    topics = ReplicaHistory(KafkaSettings(), SPEC, 1_000, oldest=oldest, own=OwnTopics("alerts"))
     first = topics.first(300, 200)
     assert (first.oldest, first.rows, first.least, first.until_ns) == (oldest, rows, 200, None)
     newest = topics.newest(60 * SECOND_NS)
@@ -249,7 +252,7 @@ async def test_an_alerts_topic_that_reaches_back_less_than_the_inputs_is_a_note(
 @pytest.mark.kafka
 async def test_the_event_time_of_the_topics_is_measured(topic: Topic) -> None:
     await topic.make(4, fleet(2, range(400)))
-    topics = ReplicaHistory(topic.connection, topic.spec, 1_000, oldest=True, alerts=topic.alerts)
+    topics = ReplicaHistory(topic.connection, topic.spec, 1_000, oldest=True, own=OwnTopics(topic.alerts))
     assert not topics.holds(800)
     await topics.measure()
     assert topics.holds(800)
@@ -293,10 +296,32 @@ async def test_a_history_of_avro_is_that_of_the_same_readings_in_json(kafka_boot
             one, other = await plain.found(**more), await framed.found(**more)  # type: ignore[arg-type]
             assert sum(len(segment.values) for segment in one.segments) >= 490
             assert same(one.segments, other.segments)
-        measured = ReplicaHistory(framed.connection, framed.spec, 500, oldest=False, alerts=framed.alerts)
+        measured = ReplicaHistory(
+            framed.connection, framed.spec, 500, oldest=False, own=OwnTopics(framed.alerts)
+        )
         await measured.measure()
         assert measured.event_time_ns >= (BASE_S + 390) * SECOND_NS
     with pytest.raises(RegistryError, match="Connection refused"):
         await framed.found(rows=500)
     with pytest.raises(RegistryError, match="Connection refused"):
         await measured.measure()
+
+
+@pytest.mark.kafka
+async def test_the_drift_of_all_partitions_is_read_from_its_topic(topic: Topic) -> None:
+    await topic.make(2, [])
+    drift = unique("drift")
+    await create_topic(topic.connection.bootstrap_servers, drift)
+    own = OwnTopics(drift=drift)
+    topics = ReplicaHistory(topic.connection, topic.spec, 1_000, oldest=True, own=own)
+    records = [encode(interval(hour, where=THERE), NOW).value for hour in range(3)]
+    other = replace(interval(3, "ok", THERE), stream="fans")
+    messages = [records[0], b"no record", records[1], encode(other, NOW).value, records[2]]
+    for count, drifts in ((4, False), (5, True)):
+        lines = [(b"pumps", message) for message in (messages[:4] if count == 4 else messages[4:])]
+        await produce(topic.connection.bootstrap_servers, drift, lines)
+        await topics.measure_drift()
+        assert (topics.drift.drifting("m1") is not None) is drifts
+    known = topics.drift
+    await topics.measure_drift()
+    assert topics.drift is known  # nothing came: nothing is read
