@@ -56,6 +56,7 @@ def first_training(plan: StreamPlan, history: Sequence[Segment]) -> TrainingJob:
         history,
         strict=False,
         deviation_budget=plan.deviation_budget,
+        trigger="by hand",
     )
 
 

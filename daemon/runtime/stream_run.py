@@ -257,7 +257,7 @@ class StreamRun:
         """The training that is due now; None if none is, one is running, or another replica trains."""
         if self.trainer.busy or not self.leads or self.schedule.waiting:
             return None
-        plan, until_ns = self.plan, None
+        plan, until_ns, trigger = self.plan, None, "first"
         if self.detector is None:
             past = self.schedule.first_history(self.observed_rows)
             if past is None:
@@ -268,7 +268,7 @@ class StreamRun:
             until_ns = self.schedule.retraining_due(self.event_time_ns)
             if until_ns is None:
                 return None
-            past = self.history.newest(until_ns)
+            past, trigger = self.history.newest(until_ns), "schedule"
         if isinstance(past, RecordHistory) and (births := self._births()):
             past = past.knowing(births)
         return TrainingJob(
@@ -281,6 +281,7 @@ class StreamRun:
             self.bundle,
             until_ns=until_ns,
             deviation_budget=plan.deviation_budget,
+            trigger=trigger,
         )
 
     def _births(self) -> dict[InputPartition, list[KnownBirth]]:
