@@ -14,6 +14,7 @@ class Cause(StrEnum):
     DRIFT = "drift"  # three drift intervals of a partition in a row are above the thresholds
     FEEDBACK = "feedback"  # a person judged an episode since the last training
     REQUEST = "request"  # a person asked for it
+    BY_HAND = "by hand"  # ``anomalyd train``, outside of the daemon
 
 
 @dataclass(frozen=True, slots=True)

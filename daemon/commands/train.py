@@ -24,6 +24,7 @@ from daemon.model.bundle import Bundle, check_writable
 from daemon.runtime.stream_run import StreamPlan
 from daemon.runtime.topic_history import TopicHistory
 from daemon.runtime.trainer import TrainingJob, learn
+from daemon.trigger import Cause, Trigger
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,7 @@ def first_training(plan: StreamPlan, history: Sequence[Segment]) -> TrainingJob:
         history,
         strict=False,
         deviation_budget=plan.deviation_budget,
+        trigger=Trigger(Cause.BY_HAND),
     )
 
 

@@ -11,6 +11,7 @@ from msgspec import Meta
 from daemon.calendar import check_fields
 from daemon.domain import ModelSettings
 from daemon.errors import BundleError
+from daemon.model.admission.origin import Origin
 
 Name = Annotated[str, Meta(min_length=1, max_length=1_000)]
 Asset = Annotated[str, Meta(max_length=10_000)]
@@ -151,6 +152,7 @@ def read_manifest(data: bytes, known_format: int) -> Manifest:
             raise BundleError(f"bundle format {found}, this version reads {known_format}")
         manifest = msgspec.json.decode(data, type=Manifest)
         check_fields(msgspec.convert(manifest.facts, ConditionFacts).condition)
+        Origin.of(manifest.facts)
         for rule in msgspec.convert(manifest.facts, RuleFacts).alert_rules.values():
             if isinstance(rule.min_deviation, str) and not math.isfinite(float(rule.min_deviation[:-1])):
                 raise BundleError(f"damaged bundle: min_deviation of {rule.min_deviation}")
