@@ -22,9 +22,9 @@ from daemon.domain import Output
 from daemon.errors import BundleError, ConfigError
 from daemon.model.bundle import Bundle
 from daemon.runtime.compatibility import check_compatible
+from daemon.runtime.published import OwnTopics
 from daemon.runtime.replica_history import ReplicaHistory
 from daemon.runtime.stream_run import StreamPlan, StreamRun
-from daemon.runtime.topic_history import OwnTopics
 from daemon.stream.encoding import Encoded, encode
 from daemon.stream.event_time import held_together
 
@@ -86,9 +86,6 @@ def input_topics(settings: Settings) -> list[str]:
 def own_topics(settings: Settings, input_partitions: int | None = None) -> list[TopicSpec]:
     """Every topic that anomalyd itself writes or reads, with its settings.
 
-    Names that the message contract reserves for control messages (``retrain``, ``feedback``) are not
-    among them while nothing reads such messages.
-
     Args:
         settings: prefix, and whether scores are published.
         input_partitions: of the widest input topic; the state topic has as many.
@@ -100,6 +97,7 @@ def own_topics(settings: Settings, input_partitions: int | None = None) -> list[
     plain = ["alerts", "imputed", "drift", "dead-letter"] + (["scores"] if settings.outputs.scores else [])
     return [
         *(TopicSpec(f"{prefix}.{name}", None, kept) for name in plain),
+        TopicSpec(f"{prefix}.feedback", 1, kept | {"retention.ms": "-1"}),
         models_topic(prefix),
         TopicSpec(f"{prefix}.state", input_partitions, compacted | _room_for_state(settings)),
     ]

@@ -54,7 +54,7 @@ class FoundHistory:
     notes: Sequence[str] = ()  # what an operator should know of it
     records: int = 0
     unused: Mapping[str, int] = field(default_factory=dict)  # records that gave no row, by disposition
-    left_out: int = 0  # cells with a value that were excluded because of alerts
+    left_out: Mapping[str, int] = field(default_factory=dict)  # cells with a value, by why they were excluded
     counts: Counts = field(default_factory=Counts)  # what became of all records and cells
 
 

@@ -14,7 +14,8 @@ from daemon.adapters.kafka import KafkaSettings, Log
 from daemon.adapters.schemas import provide_schemas
 from daemon.domain import AlertEvent, DriftRecord, InputPartition, StreamSpec
 from daemon.runtime.drift_watch import DriftWatch
-from daemon.runtime.topic_history import OwnTopics, TopicHistory, time_of
+from daemon.runtime.published import OwnTopics
+from daemon.runtime.topic_history import TopicHistory, time_of
 from daemon.stream.decoding import Decoder
 from daemon.stream.encoding import read_drift
 from daemon.stream.steps import RowBlock
@@ -90,7 +91,7 @@ class ReplicaHistory:
             least,
             None,
             False,
-            self._own.alerts,
+            self._own,
             *self._limits,
         )
 
@@ -104,7 +105,7 @@ class ReplicaHistory:
             0,
             until_ns,
             True,
-            self._own.alerts,
+            self._own,
             *self._limits,
         )
 

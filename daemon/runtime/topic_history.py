@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -29,11 +30,11 @@ from daemon.domain import (
     Record,
     Segment,
     StreamSpec,
-    iso,
 )
 from daemon.errors import InputError
-from daemon.runtime.exclusion import MOST_EPISODES, AlertedEpisodes, exclude_episodes
+from daemon.runtime.exclusion import beyond_share, exclude_episodes
 from daemon.runtime.history import FoundHistory, HistoryNotReady, TrainingHistory
+from daemon.runtime.published import NOTHING, OwnTopics, Published, read_published
 from daemon.runtime.segmenting import FOREVER, between, newest_rows
 from daemon.stream.accounts import Counts
 from daemon.stream.decode import KnownBirth
@@ -49,22 +50,6 @@ READ_PER_CELL = 1_000
 """Values of one sensor in one row that are read, where they are reduced to one; where there are more, fewer rows are."""
 JUDGED_WITHIN_S = 60.0
 """How long a training waits for the group to judge the records that it is about to learn."""
-NEWEST_ALERTS = 1_000_000
-"""Alert messages that are read of one partition."""
-
-
-@dataclass(frozen=True, slots=True)
-class OwnTopics:
-    """What replicas publish and people write that trainings read; None: not there, or not to be read."""
-
-    alerts: str | None = None
-    drift: str | None = None
-    feedback: str | None = None
-
-    @staticmethod
-    def of(prefix: str) -> OwnTopics:
-        """Those of the outputs with this prefix."""
-        return OwnTopics(f"{prefix}.alerts", f"{prefix}.drift", f"{prefix}.feedback")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +66,7 @@ class TopicHistory:
         least: fewer observed rows are too few.
         until_ns: only rows before this event time; None: up to the end.
         judged: wait until the group has judged the rows, because only then their alerts are published.
-        alerts: the alerts topic, whose episodes are excluded; None: nothing is excluded.
+        own: the topics of alerts, drift and verdicts, by which rows are excluded; without them nothing is.
         max_record_bytes, max_asset_bytes, max_assets: see the configuration's ``limits``.
         births: of Sparkplug, what partitions have named before the records that will be read.
     """
@@ -93,7 +78,7 @@ class TopicHistory:
     least: int = 0
     until_ns: int | None = None
     judged: bool = False
-    alerts: str | None = None
+    own: OwnTopics = NOTHING
     max_record_bytes: int = 1 << 20
     max_asset_bytes: int = 256
     max_assets: int = 100_000
@@ -136,13 +121,37 @@ class TopicHistory:
         else:
             segments = newest_rows(read.segments, self.rows)
         notes: list[str] = []
-        left_out = 0
-        if self.alerts is not None and segments:
-            alerts = AlertedEpisodes(self.spec.name)
-            notes = await self._read_alerts(alerts, min(s.first_row for s in segments) * self.spec.period_ns)
-            segments, left_out = exclude_episodes(segments, alerts.episodes(), self.spec)
+        left_out: Counter[str] = Counter()
+        if segments and self.own != NOTHING:
+            published = await read_published(self.connection, self.own, self.spec.name)
+            notes = published.notes(
+                self.own.alerts or "", min(s.first_row for s in segments) * self.spec.period_ns
+            )
+            segments, left_out, more = self._without_excluded(segments, published, read.partitions_of)
+            notes += more
         unused = {str(d): n for d, n in read.counts.records.items() if n and d is not Disposition.ACCEPTED}
         return FoundHistory(segments, until_ns, tuple(notes), records, unused, left_out, read.counts)
+
+    def _without_excluded(
+        self,
+        segments: Sequence[Segment],
+        published: Published,
+        partitions_of: Mapping[str, frozenset[InputPartition]],
+    ) -> tuple[list[Segment], Counter[str], list[str]]:
+        """What may be learned, how many values were left out by cause, and what an operator should know."""
+        notes: list[str] = []
+        spec = self.spec
+        kept, left_out = exclude_episodes(segments, published.left_out(), spec)
+        steady, of_drift = exclude_episodes(kept, published.drifted(partitions_of), spec)
+        if of_drift and 2 * _rows(steady) < _rows(kept):
+            # What has lasted for most of a history is no passing state: there is little else to learn. The gate
+            # decides, and the anchor of the model's line.
+            notes.append("drift has lasted for most of the history: its rows are learned, too")
+        else:
+            kept, left_out = steady, left_out + of_drift
+        repeated = beyond_share(kept, published.alerts.let_in(published.verdicts), spec)
+        kept, of_share = exclude_episodes(kept, repeated, spec)
+        return kept, left_out + of_share, notes
 
     # -------------------------------------------------------------- how far
     @property
@@ -270,10 +279,14 @@ class TopicHistory:
             progress(0.3 * piece.share, "reading the input topics")
         counts = Counts()
         found: list[tuple[str, int, int, Segment]] = []
+        partitions_of: dict[str, frozenset[InputPartition]] = {}
         for i, p in enumerate(begin):
             take(p, PolledRecords(p, (), ended=True))
             counts += pipelines[p].accounts.counts()
-            found += [(s.asset, s.first_row, i, s) for s in recent[p].segments(until_row)]
+            mine = recent[p].segments(until_row)
+            found += [(s.asset, s.first_row, i, s) for s in mine]
+            for segment in mine:
+                partitions_of[segment.asset] = partitions_of.get(segment.asset, frozenset()) | {p}
         # Sorted by asset and time, so that neither partitions nor the order of responses matter.
         found.sort(key=lambda one: one[:3])
         return _ReadRows(
@@ -283,32 +296,8 @@ class TopicHistory:
             stop,
             {p: t for p, (first, _) in ends_of.items() if (t := time_of(first, decoder)) is not None},
             {p: t for p, (_, last) in ends_of.items() if (t := time_of(last, decoder)) is not None},
+            partitions_of,
         )
-
-    # -------------------------------------------------------------- alerts
-    async def _read_alerts(self, alerts: AlertedEpisodes, since_ns: int) -> list[str]:
-        """Read the alerts topic into ``alerts``; returns what an operator should know of it."""
-        assert self.alerts is not None
-        notes = []
-        async with Log.opened(self.connection, [self.alerts]) as log:
-            begin = {p: max(start, log.ends[p] - NEWEST_ALERTS) for p, start in log.starts.items()}
-            async for piece in log.pieces(begin, log.ends):
-                for record in piece.records:
-                    alerts.add(record.value)
-            shortened = any(begin.values())
-        if alerts.unreadable:
-            notes.append(f"{alerts.unreadable} messages of {self.alerts} are no alerts and were passed over")
-        if alerts.beyond:
-            notes.append(
-                f"{self.alerts} names more than {MOST_EPISODES} episodes: {alerts.beyond} messages more"
-            )
-        if shortened and alerts.first_ns > since_ns:
-            begins = "holds none" if alerts.first_ns == FOREVER else f"begins at {iso(alerts.first_ns)}"
-            notes.append(
-                f"{self.alerts} is kept for less than what is learned, from {iso(since_ns)}: it {begins},"
-                " and what alarmed before is learned"
-            )
-        return notes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -321,6 +310,11 @@ class _ReadRows:
     stop: Mapping[InputPartition, int]
     first_ns: Mapping[InputPartition, int]  # event time of the first readings
     last_ns: Mapping[InputPartition, int]
+    partitions_of: Mapping[str, frozenset[InputPartition]]  # per asset
+
+
+def _rows(history: Sequence[Segment]) -> int:
+    return sum(len(segment.values) for segment in history)
 
 
 def _observed_rows(history: Sequence[Segment]) -> Ints:

@@ -306,6 +306,7 @@ class PublishedAlert:
     learned_ns: int | None = (
         None  # since when the rows of its anomaly and deviations may be learned; None: not now
     )
+    accepted: bool = False  # its regime is normal from this row on
 
 
 class _PartData(msgspec.Struct):
@@ -317,6 +318,7 @@ class _PartData(msgspec.Struct):
 class _RegimeData(msgspec.Struct):
     since: str = ""
     learned: bool = False
+    accepted: bool = False
 
 
 class _AlertData(msgspec.Struct):
@@ -361,6 +363,7 @@ def read_alert(message: bytes) -> PublishedAlert:
             data.status == "resolved",
             tuple((part.kind, part.sensor, event_time_ns(part.onset)) for part in data.open),
             event_time_ns(data.regime.since) if data.regime is not None and data.regime.learned else None,
+            data.regime is not None and data.regime.accepted,
         )
     except (msgspec.MsgspecError, KeyError, RecursionError, RejectedError) as error:
         raise ValueError(f"no alert message: {type(error).__name__}") from error

@@ -15,9 +15,10 @@ from daemon.domain import (
     PolledRecords,
 )
 from daemon.errors import BundleError
+from daemon.runtime.published import OwnTopics
 from daemon.runtime.replica_history import ReplicaHistory
 from daemon.runtime.stream_run import StreamPlan, StreamRun
-from daemon.runtime.topic_history import OwnTopics, TopicHistory
+from daemon.runtime.topic_history import TopicHistory
 from tests.runtime.scripted import (
     SPEC,
     MeasuredHistory,

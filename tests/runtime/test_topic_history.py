@@ -16,11 +16,13 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from daemon.adapters.kafka import KafkaSettings
 from daemon.adapters.schemas import RegistryError
 from daemon.config.presets import CUSTOM, mapping_of
+from daemon.control import Feedback, Verdict, written
 from daemon.domain import (
     SECOND_NS,
     AlarmPolicy,
     Budget,
     Format,
+    InputPartition,
     ModelSettings,
     Phase,
     Segment,
@@ -28,10 +30,11 @@ from daemon.domain import (
 from daemon.errors import BrokerError, InputError
 from daemon.mapping import RegistryAddress
 from daemon.runtime.history import FoundHistory, HistoryNotReady
+from daemon.runtime.published import OwnTopics
 from daemon.runtime.replica_history import ReplicaHistory
-from daemon.runtime.topic_history import OwnTopics, TopicHistory
+from daemon.runtime.topic_history import TopicHistory
 from daemon.runtime.trainer import TrainingJob, learn
-from daemon.stream.encoding import encode
+from daemon.stream.encoding import encode, read_alert
 from daemon.stream.steps import RowBlock
 from tests.broker import create_topic, produce, read_topic
 from tests.registry import Registry
@@ -95,7 +98,7 @@ class Topic:
         )
 
     def history(self, rows: int = 100_000, **more: object) -> TopicHistory:
-        made = TopicHistory(self.connection, self.spec, rows, alerts=self.alerts)
+        made = TopicHistory(self.connection, self.spec, rows, own=OwnTopics(self.alerts))
         return replace(made, **more)  # type: ignore[arg-type]
 
     async def found(self, rows: int = 100_000, **more: object) -> FoundHistory:
@@ -174,7 +177,7 @@ async def test_alerts_of_earlier_processes_exclude_rows_and_garbage_is_one_note(
     assert seconds_of(found.segments, "p2") == list(range(500 - margin))
     assert found.notes == (f"2 messages of {topic.alerts} are no alerts and were passed over",)
     assert found.unused == {"rejected": 3}
-    everything = await topic.found(alerts=None)
+    everything = await topic.found(own=OwnTopics())
     assert seconds_of(everything.segments, "p2") == list(range(600))
 
 
@@ -325,3 +328,68 @@ async def test_the_drift_of_all_partitions_is_read_from_its_topic(topic: Topic) 
     known = topics.drift
     await topics.measure_drift()
     assert topics.drift is known  # nothing came: nothing is read
+
+
+@pytest.mark.kafka
+async def test_verdicts_and_drift_intervals_of_the_topics_say_what_is_learned(topic: Topic) -> None:
+    await topic.make(2, fleet(2, range(600)))
+    spans = [(50, 60), (200, 210), (350, 360)]
+    alarms = [[alert("p1", *span), alert("p1", *span, Phase.CLOSED)] for span in spans]
+    await topic.alarm(*(message for each in alarms for message in each))
+    prints = [read_alert(each[0]).fingerprint for each in alarms]
+    own = OwnTopics(topic.alerts, unique("drift"), unique("feedback"))
+    assert await own.existing(topic.connection) == OwnTopics(topic.alerts)
+    for name in (own.drift, own.feedback):
+        assert name is not None
+        await create_topic(topic.connection.bootstrap_servers, name)
+    said = [
+        (prints[0], Verdict.CONFIRMED),
+        (prints[0], Verdict.FALSE_ALARM),  # the last one counts
+        (prints[1], Verdict.CONFIRMED),
+    ]
+    lines = [(None, written(Feedback(*each))) for each in said]
+    await produce(topic.connection.bootstrap_servers, str(own.feedback), [(None, b"{"), *lines])
+    where = {name: number for number in (0, 1) for name in await assets_in(topic, number)}
+    at = InputPartition(topic.name, where[b"p0"])
+    flagged = replace(
+        interval(0, where=at), start_ns=(BASE_S + 400) * SECOND_NS, end_ns=(BASE_S + 450) * SECOND_NS
+    )
+    await produce(
+        topic.connection.bootstrap_servers, str(own.drift), [(b"pumps", encode(flagged, NOW).value)]
+    )
+    found = await topic.found(own=own)
+    margin = 2 * SPEC.window
+    left = {second for first, last in spans[1:] for second in range(first - margin, last + margin + 1)}
+    drifting = set(range(400, 450))
+    same_partition = where[b"p0"] == where[b"p1"]
+    assert seconds_of(found.segments, "p0") == sorted(set(range(600)) - drifting)
+    assert seconds_of(found.segments, "p1") == sorted(
+        set(range(600)) - left - (drifting if same_partition else set())
+    )
+    assert found.notes == (f"1 messages of {own.feedback} say nothing and were passed over",)
+    assert found.left_out["alerts"] == 2 * len(left)
+    assert found.left_out["drift"] == 2 * 50 * (2 if same_partition else 1)
+
+
+@pytest.mark.kafka
+async def test_drift_that_lasts_for_most_of_a_history_is_learned_and_named(topic: Topic) -> None:
+    await topic.make(1, fleet(2, range(400)))
+    own = OwnTopics(drift=unique("drift"))
+    await create_topic(topic.connection.bootstrap_servers, str(own.drift))
+    at = InputPartition(topic.name, 0)
+    flagged = [
+        replace(
+            interval(0, where=at), start_ns=(BASE_S + s) * SECOND_NS, end_ns=(BASE_S + s + 100) * SECOND_NS
+        )
+        for s in (100, 200, 300)
+    ]
+    lines = [(b"pumps", encode(each, NOW).value) for each in flagged]
+    await produce(topic.connection.bootstrap_servers, str(own.drift), lines)
+    found = await topic.found(own=own)
+    assert seconds_of(found.segments, "p1") == list(range(400))
+    assert found.notes == ("drift has lasted for most of the history: its rows are learned, too",)
+
+
+async def assets_in(topic: Topic, number: int) -> set[bytes]:
+    records = await read_topic(topic.connection.bootstrap_servers, topic.name)
+    return {record.key for record in records if record.partition == number}
