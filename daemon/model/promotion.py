@@ -11,6 +11,7 @@ All must hold:
   points below the incumbent's, and what chance allows. A model that has learned a fault as normal fails
   here, because its spread has grown to contain the fault. Where alarms cut the rows into pieces too short
   for injected faults, the incumbent stays;
+* every *golden incident*, an episode that people confirmed, that the incumbent finds (see ``golden_incidents``);
 * on held-out rows: likelihood no worse than that of pPCA fitted on the same training data.
 
 Each of these compares with the incumbent, and a slow ramp never moves far from the incumbent: learned at
@@ -30,18 +31,19 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from daemon.alarm import episodes, firing
-from daemon.detector import Detector, Windows
-from daemon.domain import DAY_NS, NO_CONDITION, AlarmPolicy, Budget, Floats, Segment
+from daemon.detector import Detector, Verdicts, Windows
+from daemon.domain import DAY_NS, NO_CONDITION, AlarmPolicy, Budget, Floats, Ints, Segment
 from daemon.model.bundle import Bundle
 from daemon.model.decision import Decision, Rule
 from daemon.model.drill import FOUND
 from daemon.model.faults import GATE_KINDS, Fault, FaultKind, injected_faults
+from daemon.model.golden_incidents import GoldenIncident
 from daemon.model.reconstruction import Models
 from daemon.model.segments import sliding
 from daemon.model.soundness import wanted_units
@@ -66,20 +68,36 @@ def scores_of(detector: Detector, segment: Segment, hop: int = 1) -> Floats:
 
 def judged(detector: Detector, segment: Segment, hop: int = 1) -> tuple[Floats, Floats]:
     """(T,) scores and (T,) largest jumps of a segment's rows, as ``scores_of``."""
+    scores, jumps = np.full((2, len(segment.values)), np.nan)
+    for due, verdicts in _verdicts(detector, segment, hop):
+        scores[due], jumps[due] = verdicts.score, verdicts.largest_jump
+    return scores, jumps
+
+
+def _verdicts(detector: Detector, segment: Segment, hop: int) -> Iterator[tuple[Ints, Verdicts]]:
+    """The verdicts on a segment's due rows in their order, from a fresh baseline, some at a time."""
     first = detector.window - 1
     first += -(segment.first_row + first) % hop
-    scores, jumps = np.full((2, len(segment.values)), np.nan)
-    rows = np.arange(first, len(scores), hop)
+    rows = np.arange(first, len(segment.values), hop)
     windows = sliding(segment.values, detector.window)[first - detector.window + 1 :: hop]
-    labels = segment.condition or (NO_CONDITION,) * len(scores)
+    labels = segment.condition or (NO_CONDITION,) * len(segment.values)
     baseline = detector.fresh_baseline(segment.asset)[None, :]
     for at in range(0, len(rows), CHUNK):
         due = rows[at : at + CHUNK]
         some = windows[at : at + CHUNK]
         whole = Windows(some, np.ones(len(due), bool), tuple(labels[row] for row in due))
-        verdicts = detector.judge(detector.infer(whole), baseline, np.zeros(len(due), np.int64))
-        scores[due], jumps[due] = verdicts.score, verdicts.largest_jump
-    return scores, jumps
+        yield due, detector.judge(detector.infer(whole), baseline, np.zeros(len(due), np.int64))
+
+
+def finds(detector: Detector, incident: GoldenIncident, hop: int = 1) -> bool:
+    """Whether from the incident's onset on a score, a sensor's jump or its deviation is beyond its limit."""
+    for due, verdicts in _verdicts(detector, incident.segment, hop):
+        opens = (verdicts.score > detector.threshold) | (verdicts.largest_jump > 1.0)
+        if verdicts.sustained is not None:
+            opens = opens | (verdicts.sustained.opening > 1.0).any(1)
+        if opens[due >= incident.onset].any():
+            return True
+    return False
 
 
 def recall(found: Mapping[str, Sequence[bool]]) -> dict[str, float]:
@@ -281,6 +299,16 @@ def gate(
         why = f"{alarms} episodes on held-out normal rows, the incumbent {theirs}"
         most = max(FALSE_ALARM_FACTOR * theirs, theirs + 1, by_chance)
         rules.at_most("incumbent_episodes", alarms, most, why)
+        lost_ones = [
+            incident
+            for incident in candidate.golden
+            if finds(before, incident, hop) and not finds(detector, incident, hop)
+        ]
+        figures["golden_incidents"] = len(candidate.golden)
+        why = "no longer finds confirmed incidents: " + ", ".join(
+            f"{one.fingerprint} of {one.asset}" for one in lost_ones[:3]
+        )
+        rules.at_most("golden_lost", len(lost_ones), 0, why)
         why = (
             f"nothing to compare on: no run of {lead + candidate.window} held-out normal rows in which"
             " a sensor moves"

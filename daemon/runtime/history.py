@@ -34,6 +34,7 @@ from daemon.domain import (
     StreamSpec,
 )
 from daemon.errors import DaemonError
+from daemon.model.golden_incidents import GoldenIncident
 from daemon.runtime.drift_watch import DriftWatch
 from daemon.runtime.segmenting import FOREVER, cut, near
 from daemon.stream.accounts import Counts
@@ -56,6 +57,8 @@ class FoundHistory:
     unused: Mapping[str, int] = field(default_factory=dict)  # records that gave no row, by disposition
     left_out: Mapping[str, int] = field(default_factory=dict)  # cells with a value, by why they were excluded
     counts: Counts = field(default_factory=Counts)  # what became of all records and cells
+    golden: Sequence[GoldenIncident] = ()  # confirmed incidents that the incumbent does not have
+    dismissed: frozenset[str] = frozenset()  # episodes, by fingerprint, that are no confirmed incidents
 
 
 @runtime_checkable
@@ -76,8 +79,10 @@ class UnreadHistory(Protocol):
 class RecordHistory(UnreadHistory, Protocol):
     """Such a history that is read from records, which may need what their partitions remember of earlier ones."""
 
-    def knowing(self, births: Mapping[InputPartition, Sequence[KnownBirth]]) -> RecordHistory:
-        """The same with what is known of these partitions."""
+    def knowing(
+        self, births: Mapping[InputPartition, Sequence[KnownBirth]], golden: frozenset[str]
+    ) -> RecordHistory:
+        """The same with what is known of these partitions, and without the rows of these confirmed episodes."""
         ...
 
 

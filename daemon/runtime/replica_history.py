@@ -14,8 +14,9 @@ from daemon.adapters.kafka import KafkaSettings, Log
 from daemon.adapters.schemas import provide_schemas
 from daemon.domain import AlertEvent, DriftRecord, InputPartition, StreamSpec
 from daemon.runtime.drift_watch import DriftWatch
+from daemon.runtime.places import time_of
 from daemon.runtime.published import OwnTopics
-from daemon.runtime.topic_history import TopicHistory, time_of
+from daemon.runtime.topic_history import TopicHistory
 from daemon.stream.decoding import Decoder
 from daemon.stream.encoding import read_drift
 from daemon.stream.steps import RowBlock

@@ -132,6 +132,7 @@ class StreamRun:
         self.detector: Detector | None = None
         self.calibrated_assets = 1  # of the stream, when the newest model here was trained
         self.bundle: bytes | None = None
+        self.golden: frozenset[str] = frozenset()  # fingerprints of the incidents that it keeps
         self.schedule = TrainingSchedule(plan, self.history, clock)
         self.decoder = Decoder(plan.spec, plan.max_record_bytes, plan.max_asset_bytes, 2 * plan.max_assets)
         self.trigger = UNKNOWN  # of the newest training
@@ -227,6 +228,7 @@ class StreamRun:
         self.detector, self.bundle = detector, bundle
         self.trained_ns = trained_ns(loaded)
         self.calibrated_assets = loaded.calibration.assets
+        self.golden = frozenset(incident.fingerprint for incident in loaded.golden)
         self.versions.append(detector.version)
         self.schedule.model_used(event_time_in(loaded.facts, "trained_until"))
         return self._hand_over(committable)
@@ -272,8 +274,8 @@ class StreamRun:
                 return None
             until_ns, trigger = due.until_ns, due.trigger
             past = self.history.newest(until_ns)
-        if isinstance(past, RecordHistory) and (births := self._births()):
-            past = past.knowing(births)
+        if isinstance(past, RecordHistory):
+            past = past.knowing(self._births(), self.golden)
         return TrainingJob(
             self.spec,
             plan.model,

@@ -19,6 +19,7 @@ from daemon.adapters import kafka
 from daemon.adapters.kafka import KafkaSettings, Log
 from daemon.adapters.schemas import provide_schemas
 from daemon.assembly import reduces
+from daemon.control import Verdict
 from daemon.domain import (
     AlarmPolicy,
     Disposition,
@@ -26,14 +27,15 @@ from daemon.domain import (
     Ints,
     PolledRecords,
     Progress,
-    Reading,
     Record,
     Segment,
     StreamSpec,
 )
 from daemon.errors import InputError
+from daemon.model.golden_incidents import LEAD, MOST_INCIDENTS, MOST_ROWS, GoldenIncident, incident_of
 from daemon.runtime.exclusion import beyond_share, exclude_episodes
 from daemon.runtime.history import FoundHistory, HistoryNotReady, TrainingHistory
+from daemon.runtime.places import SAMPLE, Places, time_of
 from daemon.runtime.published import NOTHING, OwnTopics, Published, read_published
 from daemon.runtime.segmenting import FOREVER, between, newest_rows
 from daemon.stream.accounts import Counts
@@ -42,10 +44,6 @@ from daemon.stream.decoding import Decoder
 from daemon.stream.parts import PipelineSettings
 from daemon.stream.pipeline import Pipeline
 
-SAMPLE = 64
-"""Records that are read to determine the event time at an offset."""
-SAMPLES = 20
-"""Such reads one after the other, where no record can be used."""
 READ_PER_CELL = 1_000
 """Values of one sensor in one row that are read, where they are reduced to one; where there are more, fewer rows are."""
 JUDGED_WITHIN_S = 60.0
@@ -69,6 +67,7 @@ class TopicHistory:
         own: the topics of alerts, drift and verdicts, by which rows are excluded; without them nothing is.
         max_record_bytes, max_asset_bytes, max_assets: see the configuration's ``limits``.
         births: of Sparkplug, what partitions have named before the records that will be read.
+        golden: confirmed episodes, by fingerprint, whose rows are kept already.
     """
 
     connection: KafkaSettings
@@ -83,10 +82,13 @@ class TopicHistory:
     max_asset_bytes: int = 256
     max_assets: int = 100_000
     births: Mapping[InputPartition, Sequence[KnownBirth]] = field(default_factory=dict)
+    golden: frozenset[str] = frozenset()
 
-    def knowing(self, births: Mapping[InputPartition, Sequence[KnownBirth]]) -> TopicHistory:
+    def knowing(
+        self, births: Mapping[InputPartition, Sequence[KnownBirth]], golden: frozenset[str]
+    ) -> TopicHistory:
         """See ``RecordHistory``."""
-        return replace(self, births=births)
+        return replace(self, births=births, golden=golden)
 
     def read(self, progress: Progress) -> FoundHistory:
         """See ``UnreadHistory``."""
@@ -103,34 +105,72 @@ class TopicHistory:
         names = ", ".join(self.spec.topics)
         progress(0.0, "reading the input topics")
         async with Log.opened(self.connection, self.spec.topics) as log:
-            ends = log.ends if self.until_ns is None else await self._ends_before(log, self.until_ns)
+            places = Places(log, self._decoder())
+            ends: Mapping[InputPartition, int] = log.ends
+            if self.until_ns is not None:
+                ends = (await places.around(self.until_ns + self._settled_ns))[1]
             if self.judged:
                 await self._await_judged(log, ends)
             read = await self._read_rows(log, ends, progress)
-        records = read.counts.records.total()
-        if not records and not self.least:
-            raise InputError(f"topic {names} holds no records to learn from")
-        observed = _observed_rows(read.segments)
-        if len(observed) < self.least:
-            raise HistoryNotReady(f"topic {names} holds {len(observed)} rows yet, {self.least} are wanted")
-        until_ns = self.until_ns
-        if self.oldest:
-            stop = _first_rows_end(observed, self.rows)
-            segments = between(read.segments, -FOREVER, stop)
-            until_ns = stop * self.spec.period_ns
-        else:
-            segments = newest_rows(read.segments, self.rows)
-        notes: list[str] = []
-        left_out: Counter[str] = Counter()
-        if segments and self.own != NOTHING:
+            records = read.counts.records.total()
+            if not records and not self.least:
+                raise InputError(f"topic {names} holds no records to learn from")
+            observed = _observed_rows(read.segments)
+            if len(observed) < self.least:
+                raise HistoryNotReady(
+                    f"topic {names} holds {len(observed)} rows yet, {self.least} are wanted"
+                )
+            until_ns = self.until_ns
+            if self.oldest:
+                stop = _first_rows_end(observed, self.rows)
+                segments = between(read.segments, -FOREVER, stop)
+                until_ns = stop * self.spec.period_ns
+            else:
+                segments = newest_rows(read.segments, self.rows)
+            found = FoundHistory(segments, until_ns, (), records, read.unused, counts=read.counts)
+            if not segments or self.own == NOTHING:
+                return found
             published = await read_published(self.connection, self.own, self.spec.name)
-            notes = published.notes(
-                self.own.alerts or "", min(s.first_row for s in segments) * self.spec.period_ns
+            golden, missing = await self._golden(log, places, published, read)
+        notes = published.notes(
+            self.own.alerts or "", min(s.first_row for s in segments) * self.spec.period_ns
+        )
+        kept, left_out, more = self._without_excluded(segments, published, read.partitions_of)
+        if missing:
+            notes.append(
+                f"{missing} confirmed incidents are not in the topics any more, or are too short to be kept"
             )
-            segments, left_out, more = self._without_excluded(segments, published, read.partitions_of)
-            notes += more
-        unused = {str(d): n for d, n in read.counts.records.items() if n and d is not Disposition.ACCEPTED}
-        return FoundHistory(segments, until_ns, tuple(notes), records, unused, left_out, read.counts)
+        return replace(
+            found,
+            segments=kept,
+            notes=(*notes, *more),
+            left_out=left_out,
+            golden=golden,
+            dismissed=frozenset(f for f, v in published.verdicts.items() if v is not Verdict.CONFIRMED),
+        )
+
+    async def _golden(
+        self, log: Log, places: Places, published: Published, read: _ReadRows
+    ) -> tuple[list[GoldenIncident], int]:
+        """The confirmed incidents that the incumbent does not have yet, and how many could not be found."""
+        found: list[GoldenIncident] = []
+        spec, missing = self.spec, 0
+        for one in published.alerts.confirmed(published.verdicts)[-MOST_INCIDENTS:]:
+            if one.fingerprint in self.golden:
+                continue
+            onset, last = spec.row(one.onset_ns), spec.row(one.row_ns)
+            rows = [segment for segment in read.segments if segment.asset == one.asset]
+            made = incident_of(one.fingerprint, rows, onset, last, spec.window)
+            if made is None:
+                stop = min(last + 1, onset + MOST_ROWS)
+                far = await self._span(log, places, onset - LEAD * spec.window, stop)
+                rows = [segment for segment in far if segment.asset == one.asset]
+                made = incident_of(one.fingerprint, rows, onset, last, spec.window)
+            if made is None:
+                missing += 1
+            else:
+                found.append(made)
+        return found, missing
 
     def _without_excluded(
         self,
@@ -159,27 +199,23 @@ class TopicHistory:
         """By how much event time must have passed a row for it to be complete."""
         return self.spec.allowed_lateness_ns + self.spec.period_ns
 
+    def _read_from_ns(self, row: int) -> int:
+        """The event time from which on records must be read for a row.
+
+        An asset's rows do not depend on earlier records once its gaps are bridged, its windows are full and no value is
+        held from before.
+        """
+        spec = self.spec
+        reach_ns = spec.max_gap_ns + max(rule.hold_ns for rule in spec.rules)
+        return (row - 2 * spec.window) * spec.period_ns - reach_ns - self._settled_ns
+
+    @property
+    def _most_records(self) -> int:
+        """Of what is read at once, where no values are reduced."""
+        return 4 * self.rows * (len(self.spec.sensors) if self.spec.gathers else 1)
+
     def _decoder(self) -> Decoder:
         return Decoder(self.spec, self.max_record_bytes, self.max_asset_bytes)
-
-    async def _ends_before(self, log: Log, until_ns: int) -> dict[InputPartition, int]:
-        """Per partition an offset after all readings from before ``until_ns``, by bisection.
-
-        Event times rise along a partition but for the allowed lateness. The median of a few readings gives the
-        event time at an offset even if one of them is wrong. Record timestamps would not do: in a topic that
-        was filled later they are the time of filling.
-        """
-        when_ns, decoder = until_ns + self._settled_ns, self._decoder()
-        low, high = dict(log.starts), dict(log.ends)
-        while places := {p: (low[p] + high[p]) // 2 for p in low if high[p] - low[p] > SAMPLE}:
-            times = await _times_at(log, places, decoder)
-            for p, middle in places.items():
-                found_ns = times.get(p)
-                if found_ns is None or found_ns >= when_ns:
-                    high[p] = middle
-                else:
-                    low[p] = middle + 1
-        return high
 
     async def _await_judged(self, log: Log, ends: Mapping[InputPartition, int]) -> None:
         """Wait until the group's commits have passed ``ends``; partitions without a commit are ignored.
@@ -211,7 +247,8 @@ class TopicHistory:
         long before the first wanted row that no pipeline state from before could change it.
         """
         spec = self.spec
-        most = 4 * self.rows * (len(spec.sensors) if spec.gathers else 1)
+        until_row = FOREVER if self.until_ns is None else spec.row(self.until_ns)
+        most = self._most_records
         each = max(most // (2 * len(ends)), 1_000)
         most *= READ_PER_CELL if reduces(spec) else 1
         while True:
@@ -221,7 +258,7 @@ class TopicHistory:
             else:
                 begin = {p: max(log.starts[p], end - each) for p, end in ends.items()}
                 stop = dict(ends)
-            read = await self._feed(log, begin, stop, progress)
+            read = await self._feed(log, begin, stop, progress, until_row)
             if each >= most or self._enough(log, ends, read):
                 return read
             each = min(2 * each, most)
@@ -238,11 +275,18 @@ class TopicHistory:
         wanted_ns = -FOREVER
         if sum(len(s.values) for s in read.segments) >= self.rows:
             first = min(s.first_row for s in newest_rows(read.segments, self.rows))
-            # An asset's rows do not depend on earlier records once its gaps are bridged, its windows are full and
-            # no value is held from before.
-            reach_ns = self.spec.max_gap_ns + max(rule.hold_ns for rule in self.spec.rules)
-            wanted_ns = (first - 2 * self.spec.window) * period - reach_ns - self._settled_ns
+            wanted_ns = self._read_from_ns(first)
         return all(read.begin[p] <= log.starts[p] or read.first_ns.get(p, FOREVER) <= wanted_ns for p in ends)
+
+    async def _span(self, log: Log, places: Places, first: int, stop: int) -> list[Segment]:
+        """Rows ``first .. stop - 1`` of all assets, wherever they are in the topics; none where that is too much."""
+        begin, _ = await places.around(self._read_from_ns(first))
+        _, end = await places.around(stop * self.spec.period_ns + self._settled_ns)
+        most = self._most_records * (READ_PER_CELL if reduces(self.spec) else 1)
+        if sum(end[p] - at for p, at in begin.items()) > most:
+            return []
+        read = await self._feed(log, begin, end, lambda share, doing: None, stop)
+        return between(read.segments, first, stop)
 
     async def _feed(
         self,
@@ -250,10 +294,10 @@ class TopicHistory:
         begin: Mapping[InputPartition, int],
         stop: Mapping[InputPartition, int],
         progress: Progress,
+        until_row: int,
     ) -> _ReadRows:
-        """Feed records to pipelines without a model, and collect the rows that they release."""
+        """Feed records to pipelines without a model, and collect the rows before ``until_row`` that they release."""
         spec, decoder = self.spec, self._decoder()
-        until_row = FOREVER if self.until_ns is None else spec.row(self.until_ns)
         settings = PipelineSettings(spec, AlarmPolicy(), FOREVER, max_assets=self.max_assets)
         pipelines = {p: Pipeline(settings, p, decoder) for p in begin}
         for p, pipeline in pipelines.items():
@@ -312,6 +356,11 @@ class _ReadRows:
     last_ns: Mapping[InputPartition, int]
     partitions_of: Mapping[str, frozenset[InputPartition]]  # per asset
 
+    @property
+    def unused(self) -> dict[str, int]:
+        """Records that gave no row, by disposition."""
+        return {str(d): n for d, n in self.counts.records.items() if n and d is not Disposition.ACCEPTED}
+
 
 def _rows(history: Sequence[Segment]) -> int:
     return sum(len(segment.values) for segment in history)
@@ -326,35 +375,3 @@ def _observed_rows(history: Sequence[Segment]) -> Ints:
 def _first_rows_end(observed: Ints, wanted: int) -> int:
     """The grid row after the ``wanted``-th of the observed ones, or after the last."""
     return int(observed[min(wanted, len(observed)) - 1]) + 1 if len(observed) else 0
-
-
-def time_of(records: Sequence[Record], decoder: Decoder) -> int | None:
-    """The median event time of records; None if none can be used.
-
-    Where records can only be understood with earlier ones, their own times do.
-    """
-    times = sorted(r.time_ns for r in decoder.decode_all(records) if isinstance(r, Reading))
-    if not times and decoder.new_births() is not None:
-        times = sorted(r.timestamp_ns for r in records if r.timestamp_ns >= 0)
-    return times[len(times) // 2] if times else None
-
-
-async def _times_at(
-    log: Log, places: Mapping[InputPartition, int], decoder: Decoder
-) -> dict[InputPartition, int]:
-    """Per partition the event time at an offset, or at the next records that can be used."""
-    times: dict[InputPartition, int] = {}
-    left = dict(places)
-    for _ in range(SAMPLES):
-        if not left:
-            break
-        for p, records in (await log.some(left, SAMPLE)).items():
-            await provide_schemas(decoder.schemas, records)
-            found_ns = time_of(records, decoder)
-            if found_ns is not None:
-                times[p] = found_ns
-            if found_ns is not None or not records:
-                del left[p]
-            else:
-                left[p] = records[-1].offset + 1
-    return times

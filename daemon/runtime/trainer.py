@@ -29,6 +29,7 @@ import structlog
 from daemon.domain import AlarmPolicy, Budget, ModelSettings, Progress, Segment, StreamSpec
 from daemon.errors import DaemonError
 from daemon.model.decision import Decision
+from daemon.model.golden_incidents import inherited
 from daemon.runtime.history import FoundHistory, HistoryNotReady, UnreadHistory
 from daemon.runtime.segmenting import ends_at, part_of
 from daemon.trigger import UNKNOWN, Trigger
@@ -146,6 +147,8 @@ def learn(job: TrainingJob, progress: Progress | None = None) -> TrainingResult:
     until_ns = job.until_ns or found.until_ns or ends_at(segments, job.spec.period_ns)
     origin = {"trained_until": until_ns, "trigger": str(job.trigger.cause)}
     decision = Decision(True, "first model")
+    before = () if incumbent is None else incumbent.golden
+    bundle = bundle.with_golden(inherited(before, found.golden, found.dismissed))
     if incumbent is not None:
         origin["parent"] = incumbent.version
         bundle = anchored(bundle, incumbent)

@@ -291,6 +291,7 @@ def test_every_rule_shows_its_figure_and_its_limit_also_after_one_has_refused(in
         "anchor_distance",
         "episodes",
         "incumbent_episodes",
+        "golden_lost",
         "faults",
         "faults_lost",
     ]

@@ -30,7 +30,7 @@ from daemon.domain import (
 from daemon.errors import BrokerError, InputError
 from daemon.mapping import RegistryAddress
 from daemon.runtime.history import FoundHistory, HistoryNotReady
-from daemon.runtime.published import OwnTopics
+from daemon.runtime.published import NOTHING, OwnTopics
 from daemon.runtime.replica_history import ReplicaHistory
 from daemon.runtime.topic_history import TopicHistory
 from daemon.runtime.trainer import TrainingJob, learn
@@ -393,3 +393,32 @@ async def test_drift_that_lasts_for_most_of_a_history_is_learned_and_named(topic
 async def assets_in(topic: Topic, number: int) -> set[bytes]:
     records = await read_topic(topic.connection.bootstrap_servers, topic.name)
     return {record.key for record in records if record.partition == number}
+
+
+@pytest.mark.kafka
+async def test_confirmed_incidents_are_found_however_long_ago_they_were(topic: Topic) -> None:
+    await topic.make(2, fleet(2, range(3_000)))
+    spans = [(100, 130), (2_900, 2_920), (1_500, 1_530)]
+    messages = [[alert("p1", *span), alert("p1", *span, Phase.CLOSED)] for span in spans]
+    await topic.alarm(*(message for each in messages for message in each))
+    prints = [read_alert(each[0]).fingerprint for each in messages]
+    own = OwnTopics(topic.alerts, feedback=unique("feedback"))
+    await create_topic(topic.connection.bootstrap_servers, str(own.feedback))
+    verdicts = [Verdict.CONFIRMED, Verdict.CONFIRMED, Verdict.FALSE_ALARM]
+    said = [(None, written(Feedback(name, verdict))) for name, verdict in zip(prints, verdicts, strict=True)]
+    await produce(topic.connection.bootstrap_servers, str(own.feedback), said)
+    found = await topic.found(400, own=own)
+    assert min(seconds_of(found.segments, "p1")) > 2_700
+    everything = (await topic.found(own=NOTHING)).segments
+    (whole,) = [s for s in everything if s.asset == "p1"]
+    assert [one.fingerprint for one in found.golden] == [prints[0], prints[1]]
+    for incident, (onset, last) in zip(found.golden, spans, strict=False):
+        first = BASE_S + onset - 2 * SPEC.window
+        assert (incident.first_row, incident.onset) == (first, 2 * SPEC.window)
+        rows = whole.values[first - whole.first_row : BASE_S + last + 1 - whole.first_row]
+        np.testing.assert_array_equal(incident.values, rows)
+    assert found.dismissed == {prints[2]}
+    again = (
+        await topic.history(400, own=own).knowing({}, frozenset(prints[:1])).found(lambda share, doing: None)
+    )
+    assert [one.fingerprint for one in again.golden] == [prints[1]]
