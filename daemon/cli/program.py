@@ -22,6 +22,7 @@ from daemon.cli.init import init
 from daemon.cli.inspect import inspect
 from daemon.cli.maintenance import maintenance
 from daemon.cli.replay import replay
+from daemon.cli.retrain import retrain
 from daemon.cli.run import run
 from daemon.cli.topics import topics
 from daemon.cli.train import train
@@ -40,7 +41,7 @@ app = typer.Typer(
     "Exit codes: 0 fine, 1 failed, 2 wrong usage or configuration.",
 )
 
-COMMANDS = (demo, run, check, topics, init, inspect, train, replay, generate, impute, drill, explain)
+COMMANDS = (demo, run, check, topics, init, inspect, train, replay, generate, impute, drill, explain, retrain)
 """In the order of the help: first what a newcomer needs."""
 for command in COMMANDS:
     app.command()(command)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from daemon.adapters import kafka
 from daemon.commands.accounting import lost_lines
 from daemon.commands.derive import check_excluded, plan_for, plan_of, settings_for
 from daemon.commands.file_history import read_history
@@ -21,9 +20,11 @@ from daemon.config import Settings
 from daemon.domain import Progress, Segment
 from daemon.errors import InputError, UsageError
 from daemon.model.bundle import Bundle, check_writable
+from daemon.runtime.published import NOTHING, OwnTopics
 from daemon.runtime.stream_run import StreamPlan
 from daemon.runtime.topic_history import TopicHistory
 from daemon.runtime.trainer import TrainingJob, learn
+from daemon.trigger import Cause, Trigger
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,7 @@ def first_training(plan: StreamPlan, history: Sequence[Segment]) -> TrainingJob:
         history,
         strict=False,
         deviation_budget=plan.deviation_budget,
+        trigger=Trigger(Cause.BY_HAND),
     )
 
 
@@ -144,12 +146,12 @@ async def train_topics(
     """
     connection = kafka_settings(settings)
     check_writable(options.out)
-    plan = plan_of(settings, options.stream_name)
+    plan, own = plan_of(settings, options.stream_name), OwnTopics.of(settings.outputs.prefix)
     history = TopicHistory(
         connection,
         plan.spec,
         max(plan.retrain_rows, plan.learn_rows),
-        alerts=None if options.with_alarms else await alerts_topic(settings, connection),
+        own=NOTHING if options.with_alarms else await own.existing(connection),
         max_record_bytes=plan.max_record_bytes,
         max_asset_bytes=plan.max_asset_bytes,
         max_assets=plan.max_assets,
@@ -162,18 +164,10 @@ async def train_topics(
         f"learned from {rows} rows of {', '.join(plan.spec.topics)}, {found.records} records read"
         + (f" ({unused})" if unused else "")
     ]
-    if found.left_out:
-        notes.append(f"{found.left_out} values of rows that {history.alerts} names were left out")
+    notes += [f"{n} values were left out: {why}" for why, n in found.left_out.items()]
     notes += [*lost_lines(found.counts, {}), *found.notes]
     bundle = train_on(
         plan, found.segments, lambda share, doing: progress(0.3 + 0.7 * share, f"training: {doing}")
     )
     bundle.save(options.out)
     return bundle, [*notes, *habit_notes(bundle), *bundle.concerns]
-
-
-async def alerts_topic(settings: Settings, connection: kafka.KafkaSettings) -> str | None:
-    """The topic whose alerts name rows that are not to be learned; None while it does not exist."""
-    name = f"{settings.outputs.prefix}.alerts"
-    (state,) = await kafka.topic_states(connection, [kafka.TopicSpec(name)])
-    return name if state.partitions else None

@@ -23,8 +23,9 @@ from daemon.domain import Output
 from daemon.errors import BundleError, ConfigError
 from daemon.model.bundle import Bundle
 from daemon.runtime.compatibility import check_compatible
+from daemon.runtime.published import OwnTopics
+from daemon.runtime.replica_history import ReplicaHistory
 from daemon.runtime.stream_run import StreamPlan, StreamRun
-from daemon.runtime.topic_history import ReplicaHistory
 from daemon.stream.encoding import Encoded, encode
 from daemon.stream.event_time import held_together
 
@@ -86,8 +87,6 @@ def input_topics(settings: Settings) -> list[str]:
 def own_topics(settings: Settings, input_partitions: int | None = None) -> list[TopicSpec]:
     """Every topic that anomalyd itself writes or reads, with its settings.
 
-    The name that the message contract reserves for decisions (``retrain``) is not among them while nothing writes any.
-
     Args:
         settings: prefix, and whether scores are published.
         input_partitions: of the widest input topic; the state topic has as many.
@@ -147,7 +146,7 @@ def history(settings: Settings, connection: KafkaSettings, plan: StreamPlan) -> 
         plan.spec,
         plan.retrain_rows,
         oldest=connection.start == "earliest",
-        alerts=f"{settings.outputs.prefix}.alerts",
+        own=OwnTopics.of(settings.outputs.prefix),
         limits=(plan.max_record_bytes, plan.max_asset_bytes, plan.max_assets),
     )
     made.plan_stops(plan.maintenance)

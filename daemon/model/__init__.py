@@ -10,7 +10,8 @@ A window is (L, C) readings: L steps of C sensors. The way of a training and of 
   ``baseline`` (slow levels), ``calibration`` (one score, and its threshold), ``drift`` (reference of drift),
   ``rules`` (what people excused), ``trend`` (slow wear);
 * training: ``cleaning`` and ``screening`` (what of a history is not learned), ``segments`` (how histories are cut),
-  ``crossfit``, ``training``, ``soundness`` (checks of the VAE), ``promotion`` (the gate for a retrained model), ``sweep`` (the effect of beta);
+  ``crossfit``, ``training``, ``soundness`` (checks of the VAE), ``promotion`` (the gate for a retrained model) and
+  ``decision`` (its decision, rule by rule), ``sweep`` (the effect of beta);
 * the result: ``bundle`` (weights and facts under one version), ``admission`` (checks of a bundle's bytes),
   ``detector`` (implements ``daemon.detector.Detector``);
 * missing readings: ``imputation`` (a value with an interval), ``draws`` (several joint values);

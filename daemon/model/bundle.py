@@ -13,8 +13,8 @@ import json
 import stat
 import struct
 import tempfile
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,13 @@ from daemon.detector import DriftReference
 from daemon.domain import Floats, Ints, ModelSettings
 from daemon.errors import BundleError
 from daemon.habit import SilenceHabit
+from daemon.model import golden_incidents
 from daemon.model.admission import Manifest, check_arrays, check_golden, check_weights, read_manifest
 from daemon.model.calibration import Calibration
 from daemon.model.cleaning import cleaning_concerns
 from daemon.model.conditions import ConditionMeans
 from daemon.model.detector import BundleDetector
+from daemon.model.golden_incidents import GoldenIncident
 from daemon.model.imputation import ImputationParameters
 from daemon.model.pca import WindowPCA
 from daemon.model.reconstruction import Models
@@ -127,6 +129,21 @@ class Bundle:
         """The parameters of imputation; None if the bundle was made without."""
         mine = {k[len(IMPUTE) :]: v for k, v in self.extras.items() if k.startswith(IMPUTE)}
         return ImputationParameters.of(mine) if mine else None
+
+    @property
+    def golden(self) -> tuple[GoldenIncident, ...]:
+        """The confirmed incidents that this model's successors must find, if this one does."""
+        return golden_incidents.read(self.facts, self.extras)
+
+    def with_golden(self, incidents: Sequence[GoldenIncident]) -> Bundle:
+        """The same with other golden incidents."""
+        facts = {name: fact for name, fact in self.facts.items() if name != golden_incidents.FACTS}
+        extras = {name: array for name, array in self.extras.items() if name != golden_incidents.VALUES}
+        if incidents:
+            facts[golden_incidents.FACTS], extras[golden_incidents.VALUES] = golden_incidents.written(
+                incidents
+            )
+        return replace(self, facts=facts, extras=extras)
 
     @property
     def synthesis(self) -> Synthesis | None:

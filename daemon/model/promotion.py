@@ -11,12 +11,16 @@ All must hold:
   points below the incumbent's, and what chance allows. A model that has learned a fault as normal fails
   here, because its spread has grown to contain the fault. Where alarms cut the rows into pieces too short
   for injected faults, the incumbent stays;
+* every *golden incident*, an episode that people confirmed, that the incumbent finds (see ``golden_incidents``);
 * on held-out rows: likelihood no worse than that of pPCA fitted on the same training data.
 
 Each of these compares with the incumbent, and a slow ramp never moves far from the incumbent: learned at
 every retraining, it would be accepted in small steps. So every model carries its *anchor*, the means and
 spreads of the first model of its line that was calibrated on ``ANCHOR_DAYS`` of rows, and no sensor's mean may move further from there
 than ``ANCHOR_LIMIT``. Beyond that the operator decides: a model that is trained by hand begins a new line.
+
+Every rule that can be judged is judged, also after one has refused, so that the decision shows all that is wrong;
+the reason is that of the first. Only numbers that are not finite, and no rows to compare on, leave nothing to judge.
 
 Counts are small (a held-out hour allows .04 episodes at one a day), so both episode rules leave room for
 chance: one episode more than the factor allows, and two standard deviations of a Poisson count above the
@@ -27,17 +31,19 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from daemon.alarm import episodes, firing
-from daemon.detector import Detector, Windows
-from daemon.domain import DAY_NS, NO_CONDITION, AlarmPolicy, Budget, Floats, Segment
+from daemon.detector import Detector, Verdicts, Windows
+from daemon.domain import DAY_NS, NO_CONDITION, AlarmPolicy, Budget, Floats, Ints, Segment
 from daemon.model.bundle import Bundle
+from daemon.model.decision import Decision, Rule
 from daemon.model.drill import FOUND
 from daemon.model.faults import GATE_KINDS, Fault, FaultKind, injected_faults
+from daemon.model.golden_incidents import GoldenIncident
 from daemon.model.reconstruction import Models
 from daemon.model.segments import sliding
 from daemon.model.soundness import wanted_units
@@ -55,15 +61,6 @@ FEWEST = 5
 """Smallest number of faults for a share of found ones."""
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """The gate's decision, the reason in one line, and the figures behind it."""
-
-    promoted: bool
-    reason: str
-    figures: Mapping[str, float]
-
-
 def scores_of(detector: Detector, segment: Segment, hop: int = 1) -> Floats:
     """(T,) scores of a segment's rows from a fresh baseline; NaN where no window is due or full."""
     return judged(detector, segment, hop)[0]
@@ -71,20 +68,36 @@ def scores_of(detector: Detector, segment: Segment, hop: int = 1) -> Floats:
 
 def judged(detector: Detector, segment: Segment, hop: int = 1) -> tuple[Floats, Floats]:
     """(T,) scores and (T,) largest jumps of a segment's rows, as ``scores_of``."""
+    scores, jumps = np.full((2, len(segment.values)), np.nan)
+    for due, verdicts in _verdicts(detector, segment, hop):
+        scores[due], jumps[due] = verdicts.score, verdicts.largest_jump
+    return scores, jumps
+
+
+def _verdicts(detector: Detector, segment: Segment, hop: int) -> Iterator[tuple[Ints, Verdicts]]:
+    """The verdicts on a segment's due rows in their order, from a fresh baseline, some at a time."""
     first = detector.window - 1
     first += -(segment.first_row + first) % hop
-    scores, jumps = np.full((2, len(segment.values)), np.nan)
-    rows = np.arange(first, len(scores), hop)
+    rows = np.arange(first, len(segment.values), hop)
     windows = sliding(segment.values, detector.window)[first - detector.window + 1 :: hop]
-    labels = segment.condition or (NO_CONDITION,) * len(scores)
+    labels = segment.condition or (NO_CONDITION,) * len(segment.values)
     baseline = detector.fresh_baseline(segment.asset)[None, :]
     for at in range(0, len(rows), CHUNK):
         due = rows[at : at + CHUNK]
         some = windows[at : at + CHUNK]
         whole = Windows(some, np.ones(len(due), bool), tuple(labels[row] for row in due))
-        verdicts = detector.judge(detector.infer(whole), baseline, np.zeros(len(due), np.int64))
-        scores[due], jumps[due] = verdicts.score, verdicts.largest_jump
-    return scores, jumps
+        yield due, detector.judge(detector.infer(whole), baseline, np.zeros(len(due), np.int64))
+
+
+def finds(detector: Detector, incident: GoldenIncident, hop: int = 1) -> bool:
+    """Whether from the incident's onset on a score, a sensor's jump or its deviation is beyond its limit."""
+    for due, verdicts in _verdicts(detector, incident.segment, hop):
+        opens = (verdicts.score > detector.threshold) | (verdicts.largest_jump > 1.0)
+        if verdicts.sustained is not None:
+            opens = opens | (verdicts.sustained.opening > 1.0).any(1)
+        if opens[due >= incident.onset].any():
+            return True
+    return False
 
 
 def recall(found: Mapping[str, Sequence[bool]]) -> dict[str, float]:
@@ -143,8 +156,10 @@ def hits(detector: Detector, faults: Sequence[Fault]) -> dict[str, list[bool]]:
     return found
 
 
-def loses(mine: Mapping[str, Sequence[bool]], theirs: Mapping[str, Sequence[bool]]) -> bool:
-    """Whether a candidate finds fewer of the same faults, by more than the margin and chance.
+def lost_faults(
+    mine: Mapping[str, Sequence[bool]], theirs: Mapping[str, Sequence[bool]]
+) -> tuple[int, float]:
+    """How many more of the same faults the incumbent finds, and how many the margin and chance allow.
 
     Both were tested on the same faults, so only those count that one found and the other did not; for two
     equally good models this difference has the standard deviation sqrt(lost + gained)
@@ -153,7 +168,7 @@ def loses(mine: Mapping[str, Sequence[bool]], theirs: Mapping[str, Sequence[bool
     pairs = [pair for kind in mine for pair in zip(mine[kind], theirs[kind], strict=True)]
     lost = sum(theirs and not mine for mine, theirs in pairs)
     gained = sum(mine and not theirs for mine, theirs in pairs)
-    return lost - gained > RECALL_MARGIN * len(pairs) + math.sqrt(lost + gained)
+    return lost - gained, RECALL_MARGIN * len(pairs) + math.sqrt(lost + gained)
 
 
 def anchored(candidate: Bundle, incumbent: Bundle) -> Bundle:
@@ -195,6 +210,31 @@ def _moved(candidate: Bundle) -> tuple[str, float, str]:
     return candidate.sensors[c], float(away[c]), str(anchor["version"])
 
 
+@dataclass(slots=True)
+class _Rules:
+    """The rules judged so far, the reason of the first that refused, and the figures."""
+
+    passed_reason: str
+    figures: dict[str, float] = field(default_factory=dict)
+    judged: list[Rule] = field(default_factory=list)
+    refusal: str = ""
+
+    def at_most(self, name: str, figure: float, limit: float, otherwise: str) -> None:
+        self._judge(Rule(name, figure, limit, figure <= limit), otherwise)
+
+    def at_least(self, name: str, figure: float, limit: float, otherwise: str) -> None:
+        self._judge(Rule(name, figure, limit, figure >= limit, at_least=True), otherwise)
+
+    def _judge(self, rule: Rule, otherwise: str) -> None:
+        self.judged.append(rule)
+        if not rule.passed:
+            self.refusal = self.refusal or otherwise
+
+    def decision(self) -> Decision:
+        reason = self.refusal or self.passed_reason
+        return Decision(not self.refusal, reason, tuple(self.judged), self.figures)
+
+
 def gate(
     candidate: Bundle,
     incumbent: Bundle | None,
@@ -213,36 +253,35 @@ def gate(
         budget: false episodes.
         hop: rows from one judged window to the next.
     """
-    figures: dict[str, float] = {}
-
-    def refused(reason: str) -> Decision:
-        return Decision(False, reason, figures)
-
+    rules = _Rules("not worse than the incumbent" if incumbent else "first model")
+    figures = rules.figures
     broken = [name for name, array in candidate.models.arrays().items() if not np.isfinite(array).all()]
     broken += [name for name, array in candidate.calibration.arrays().items() if np.isnan(array).any()]
-    if broken or not math.isfinite(candidate.calibration.threshold):
-        return refused(f"not finite: {', '.join(broken[:3]) or 'threshold'}")
+    if not math.isfinite(candidate.calibration.threshold):
+        broken.append("threshold")
+    rules.at_most("finite", len(broken), 0, f"not finite: {', '.join(broken[:3])}")
+    if broken:
+        return rules.decision()
     active = int(candidate.facts.get("active_units", 0))
     wanted = wanted_units(candidate.models)
     figures["active_units"] = active
-    if active < wanted:
-        return refused(f"{active} active latents, {wanted} needed: the posterior has collapsed")
-
+    why = f"{active} active latents, {wanted} needed: the posterior has collapsed"
+    rules.at_least("active_units", active, wanted, why)
     if "anchor" in candidate.facts:
         sensor, away, anchor = _moved(candidate)
         figures["anchor_distance"] = away
-        if away > ANCHOR_LIMIT:
-            return refused(
-                f"{sensor} has moved {away:.1f} standard deviations since model {anchor}:"
-                " a new regime is not learned unasked, train a model to begin with it"
-            )
+        why = (
+            f"{sensor} has moved {away:.1f} standard deviations since model {anchor}:"
+            " a new regime is not learned unasked, train a model to begin with it"
+        )
+        rules.at_most("anchor_distance", away, ANCHOR_LIMIT, why)
     detector = candidate.detector()
     alarms, days = _episodes(detector, held_out, policy, candidate.period_ns, hop)
     allowed = budget.allowed(days, len({segment.asset for segment in held_out}))
+    by_chance = allowed + 2.0 * math.sqrt(allowed)
     figures.update(episodes=alarms, episodes_allowed=allowed, days=days)
-    limit = allowed + 2.0 * math.sqrt(allowed) + 1.0
-    if alarms > limit:
-        return refused(f"{alarms} episodes on {days:.2f} held-out normal days, {allowed:.2f} budgeted")
+    why = f"{alarms} episodes on {days:.2f} held-out normal days, {allowed:.2f} budgeted"
+    rules.at_most("episodes", alarms, by_chance + 1.0, why)
 
     lead = max(candidate.window, incumbent.window if incumbent else 0)
     left_out = unwatched(candidate) | (unwatched(incumbent) if incumbent else set())
@@ -257,26 +296,39 @@ def gate(
         figures["incumbent_episodes"] = theirs
         # What the incumbent alarmed on was left out of these rows, so its count is near zero by
         # construction: a candidate may open what the budget allows, with room for chance.
-        if alarms > max(FALSE_ALARM_FACTOR * theirs, theirs + 1, allowed + 2.0 * math.sqrt(allowed)):
-            return refused(f"{alarms} episodes on held-out normal rows, the incumbent {theirs}")
+        why = f"{alarms} episodes on held-out normal rows, the incumbent {theirs}"
+        most = max(FALSE_ALARM_FACTOR * theirs, theirs + 1, by_chance)
+        rules.at_most("incumbent_episodes", alarms, most, why)
+        lost_ones = [
+            incident
+            for incident in candidate.golden
+            if finds(before, incident, hop) and not finds(detector, incident, hop)
+        ]
+        figures["golden_incidents"] = len(candidate.golden)
+        why = "no longer finds confirmed incidents: " + ", ".join(
+            f"{one.fingerprint} of {one.asset}" for one in lost_ones[:3]
+        )
+        rules.at_most("golden_lost", len(lost_ones), 0, why)
+        why = (
+            f"nothing to compare on: no run of {lead + candidate.window} held-out normal rows in which"
+            " a sensor moves"
+        )
+        rules.at_least("faults", len(faults), 1, why)
         if not faults:
-            return refused(
-                f"nothing to compare on: no run of {lead + candidate.window} held-out normal rows in which"
-                " a sensor moves"
-            )
+            return rules.decision()
         before_found = hits(before, faults)
-        figures["incumbent_recall_all"] = before_all = recall(before_found)["all"]
-        if loses(found, before_found):
-            return refused(
-                f"finds {mine['all']:.1%} of {len(faults)} injected faults, the incumbent {before_all:.1%}"
-            )
+        before_recall = recall(before_found)
+        figures.update({f"incumbent_recall_{kind}": share for kind, share in before_recall.items()})
+        lost, most = lost_faults(found, before_found)
+        why = f"finds {mine['all']:.1%} of {len(faults)} injected faults, the incumbent {before_recall['all']:.1%}"
+        rules.at_most("faults_lost", lost, most, why)
     if candidate.models.vae is not None:
         own = _nats_per_cell(candidate.models, held_out)
         linear = _nats_per_cell(_linear(candidate.models), held_out)
         figures.update(likelihood=own, likelihood_ppca=linear)
-        if own < linear - LIKELIHOOD_MARGIN:
-            return refused(f"held-out likelihood {own:.3f} nats per cell, pPCA {linear:.3f}")
-    return Decision(True, "not worse than the incumbent" if incumbent else "first model", figures)
+        why = f"held-out likelihood {own:.3f} nats per cell, pPCA {linear:.3f}"
+        rules.at_least("likelihood", own, linear - LIKELIHOOD_MARGIN, why)
+    return rules.decision()
 
 
 def _episodes(

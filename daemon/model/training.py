@@ -299,13 +299,16 @@ def _facts(
     history: Sequence[Segment], spec: StreamSpec, labels: tuple[str, ...], posterior: Floats
 ) -> dict[str, object]:
     """What the manifest states about the training."""
+    rows = rows_per_asset(history)
     facts: dict[str, object] = {
         "stream": spec.name,
         "hop": spec.hop,
-        "rows": sum(len(s.values) for s in history),
-        "assets": len(rows_per_asset(history)),
+        "rows": sum(rows.values()),
+        "assets": len(rows),
+        "rows_of": rows,
         "active_units": active_units(posterior),
-        "newest_ns": max(s.first_row + len(s.values) - 1 for s in history) * spec.period_ns,  # event time
+        "oldest_ns": min(s.first_row for s in history) * spec.period_ns,  # event time
+        "newest_ns": max(s.first_row + len(s.values) - 1 for s in history) * spec.period_ns,
     }
     if spec.timezone is not None:
         facts["timezone"] = spec.timezone  # the hours of what is filled by habit, and of calendar conditions

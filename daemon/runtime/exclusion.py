@@ -9,24 +9,37 @@ The alerts may be of any process that published to the topic, also of an earlier
 An alert that has both is both, each as often and for as long as it has such a part open (``data.open``). Rows of a regime
 that may be learned (``data.regime``) are kept, from ``since`` to the message that says that they may no more. Two windows
 to either side are left out with them. Other kinds state that values were missing or that the
-model knows too little: a silence is a gap like any other, and a new condition or a drift is to be learned.
-Rows of planned stops are left out likewise (``planned_stops``), unless their window says that they may be learned.
-Operators' verdicts (false alarm) are not read; they would be applied in ``AlertedEpisodes.episodes``.
+model knows too little: a silence is a gap like any other, and a new condition is to be learned. Rows of planned stops are
+left out likewise (``planned_stops``), unless their window says that they may be learned.
+
+What people said of an episode comes before what its messages say. A *confirmed* incident is never learned, whatever of
+it was a regime. A *false alarm* is learned like any other rows, and so is what was *planned*, from its alert's close on,
+when it was accepted. Of rows that are learned because of such a verdict, no episode makes more than ``MOST_OF_A_SET``
+of a training: a model that is shown one thing over and over finds little else unusual.
+
+``drifted`` are the spans of drift intervals; see there for when they are left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from daemon.domain import AlertKind, Segment, StreamSpec
+from daemon.control import Verdict
+from daemon.domain import AlertKind, InputPartition, Ints, Segment, StreamSpec
 from daemon.maintenance import MaintenanceWindow
 from daemon.runtime.segmenting import FOREVER, cut
-from daemon.stream.encoding import PublishedAlert, read_alert
+from daemon.stream.encoding import PublishedAlert, PublishedDrift, read_alert
 
 MOST_EPISODES = 100_000
+MOST_OF_A_SET = 0.05
+"""Share of a training's rows, of one episode that a verdict lets in."""
+ALERTS, DRIFT, REPEATED = "alerts", "drift", "one false alarm beyond its share"
+PLANNED = "planned stops"
+"""Why values are left out."""
 WHOLE_ASSET = frozenset({AlertKind.ANOMALY.value, AlertKind.DEVIATION.value})
 ONE_SENSOR = frozenset({AlertKind.SENSOR_STUCK.value})
 
@@ -40,6 +53,18 @@ class LeftOut:
     onset_ns: int
     row_ns: int  # the newest that a message was about
     over: bool  # at ``row_ns``
+    margin: tuple[int, int] = (2, 2)  # windows before and after that are left out with them
+    cause: str = ALERTS
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """A confirmed episode that is over, as far as any part of it reached."""
+
+    fingerprint: str
+    asset: str
+    onset_ns: int
+    row_ns: int  # at which it closed
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +92,7 @@ class AlertedEpisodes:
             str, dict[str | None, list[LeftOut]]
         ] = {}  # by fingerprint and sensor, oldest first
         self._learned: dict[str, list[_Learned]] = {}  # by fingerprint, in their order
+        self.accepted: dict[str, int] = {}  # per asset the row at which a regime was last accepted, ns
         self._count = 0
 
     def add(self, message: bytes) -> None:
@@ -78,6 +104,8 @@ class AlertedEpisodes:
             return
         if alert.stream != self._stream or alert.suppressed:
             return  # what a planned stop suppressed is of rows that are left out by that, unless they are wanted
+        if alert.accepted:
+            self.accepted[alert.asset] = max(alert.row_ns, self.accepted.get(alert.asset, 0))
         self.first_ns = min(self.first_ns, alert.row_ns)
         mine = self._alerts.get(alert.fingerprint, {})
         parts = alert.parts
@@ -109,15 +137,45 @@ class AlertedEpisodes:
         if mine:
             self._learn(alert)
 
-    def episodes(self) -> list[LeftOut]:
-        """What may not be learned."""
+    def episodes(self, verdicts: Mapping[str, Verdict] | None = None) -> list[LeftOut]:
+        """What may not be learned, where people judged these episodes, by fingerprint."""
+        said = verdicts or {}
         return [
             piece
             for fingerprint, mine in self._alerts.items()
             for spans in mine.values()
             for one in spans
-            for piece in ([one] if one.sensor is not None else self._without_learned(fingerprint, one))
+            for piece in self._left_out(fingerprint, one, said.get(fingerprint))
         ]
+
+    def let_in(self, verdicts: Mapping[str, Verdict]) -> list[list[LeftOut]]:
+        """Per false alarm its rows, which its verdict lets in."""
+        return [
+            [span for spans in mine.values() for span in spans]
+            for fingerprint, mine in self._alerts.items()
+            if verdicts.get(fingerprint) is Verdict.FALSE_ALARM
+        ]
+
+    def confirmed(self, verdicts: Mapping[str, Verdict]) -> list[Incident]:
+        """The confirmed episodes that are over, the newest last."""
+        found = []
+        for fingerprint, mine in self._alerts.items():
+            spans = [span for each in mine.values() for span in each]
+            if verdicts.get(fingerprint) is Verdict.CONFIRMED and all(span.over for span in spans):
+                onset_ns, row_ns = min(s.onset_ns for s in spans), max(s.row_ns for s in spans)
+                found.append(Incident(fingerprint, spans[0].asset, onset_ns, row_ns))
+        return sorted(found, key=lambda one: (one.row_ns, one.fingerprint))
+
+    def _left_out(self, fingerprint: str, one: LeftOut, verdict: Verdict | None) -> Iterator[LeftOut]:
+        """What of a span may not be learned."""
+        if verdict is Verdict.FALSE_ALARM:
+            return
+        if verdict is Verdict.PLANNED:
+            one = replace(one, over=True, margin=(one.margin[0], 0))
+        if one.sensor is not None or verdict is Verdict.CONFIRMED:
+            yield one
+        else:
+            yield from self._without_learned(fingerprint, one)
 
     def _learn(self, alert: PublishedAlert) -> None:
         """Follow which rows of an alert may be learned; messages that a restart repeats change nothing."""
@@ -162,48 +220,114 @@ def planned_stops(
             first_ns = segment.first_row * spec.period_ns
             end_ns = first_ns + len(segment.values) * spec.period_ns
             found |= {(segment.asset, *span) for span in window.between(first_ns, end_ns)}
-    return [LeftOut(asset, None, start, end - 1, over=True) for asset, start, end in sorted(found)]
+    return [
+        LeftOut(asset, None, start, end - 1, over=True, cause=PLANNED) for asset, start, end in sorted(found)
+    ]
+
+
+def drifted(
+    intervals: Iterable[PublishedDrift],
+    partitions_of: Mapping[str, frozenset[InputPartition]],
+    accepted: Mapping[str, int],
+) -> list[LeftOut]:
+    """The rows of drift intervals: of each asset those of its partitions.
+
+    Args:
+        intervals: of the stream.
+        partitions_of: per asset the partitions that its rows came from.
+        accepted: per asset the event time at which a regime was last accepted. What was accepted stays apart from what
+            training saw until a training has learned it: the intervals of its partitions that end later are kept.
+    """
+    flagged: dict[InputPartition, dict[int, int]] = {}  # start -> end
+    for one in intervals:
+        if one.verdict == "drift":
+            flagged.setdefault(one.partition, {})[one.start_ns] = one.end_ns
+    for asset, at_ns in accepted.items():
+        for partition in partitions_of.get(asset, ()):
+            mine = flagged.get(partition, {})
+            flagged[partition] = {start: end for start, end in mine.items() if end <= at_ns}
+    return [
+        LeftOut(asset, None, start, end - 1, over=True, margin=(0, 0), cause=DRIFT)
+        for asset, partitions in partitions_of.items()
+        for partition in partitions
+        for start, end in sorted(flagged.get(partition, {}).items())
+    ]
+
+
+def beyond_share(
+    history: Sequence[Segment], let_in: Iterable[Sequence[LeftOut]], spec: StreamSpec
+) -> list[LeftOut]:
+    """What is to be left out of false alarms so that none makes more than ``MOST_OF_A_SET``: their oldest rows."""
+    rows_of: dict[str, list[Ints]] = {}
+    for segment in history:
+        rows_of.setdefault(segment.asset, []).append(segment.first_row + np.arange(len(segment.values)))
+    found: list[tuple[str, Ints]] = []  # asset, and its rows within one alert
+    for spans in let_in:
+        asset = spans[0].asset
+        rows = np.sort(np.concatenate(rows_of.get(asset, [np.empty(0, np.int64)])))
+        inside = np.zeros(len(rows), bool)
+        for span in spans:
+            last = spec.row(span.row_ns) if span.over else FOREVER
+            inside |= (rows >= spec.row(span.onset_ns)) & (rows <= last)
+        found.append((asset, rows[inside]))
+    others = sum(len(segment.values) for segment in history) - sum(len(rows) for _, rows in found)
+    most = int(max(others, 0) * MOST_OF_A_SET / (1.0 - MOST_OF_A_SET))
+    period = spec.period_ns
+    return [
+        LeftOut(
+            asset,
+            None,
+            int(rows[0]) * period,
+            int(rows[len(rows) - most - 1]) * period,
+            over=True,
+            margin=(0, 0),
+            cause=REPEATED,
+        )
+        for asset, rows in found
+        if len(rows) > most
+    ]
 
 
 def exclude_episodes(
     history: Sequence[Segment], episodes: Iterable[LeftOut], spec: StreamSpec
-) -> tuple[list[Segment], int]:
-    """Remove the rows of episodes from a history, with two windows to either side.
+) -> tuple[list[Segment], Counter[str]]:
+    """Remove the rows of episodes from a history, with their margins.
 
     Returns:
-        The segments that remain, and the number of cells with a value that were removed.
+        The segments that remain, and by cause the number of cells with a value that were removed.
     """
-    margin = 2 * spec.window
-    spans: dict[str, list[tuple[int, int, int | None]]] = {}
+    spans: dict[str, list[tuple[int, int, int | None, str]]] = {}
     for e in episodes:
-        first = spec.row(e.onset_ns) - margin
-        stop = spec.row(e.row_ns) + margin + 1 if e.over else FOREVER
+        first = spec.row(e.onset_ns) - e.margin[0] * spec.window
+        stop = spec.row(e.row_ns) + e.margin[1] * spec.window + 1 if e.over else FOREVER
         if e.sensor is None:
-            spans.setdefault(e.asset, []).append((first, stop, None))
+            spans.setdefault(e.asset, []).append((first, stop, None, e.cause))
         elif e.sensor in spec.sensors:
-            spans.setdefault(e.asset, []).append((first, stop, spec.sensors.index(e.sensor)))
+            spans.setdefault(e.asset, []).append((first, stop, spec.sensors.index(e.sensor), e.cause))
     kept: list[Segment] = []
-    taken = 0
+    taken: Counter[str] = Counter()
     ends_cut: set[str] = set()  # assets whose last rows so far were taken out
     for segment in history:
         rows, values = segment.first_row + np.arange(len(segment.values)), segment.values
         keep = np.ones(len(rows), bool)
-        for first, stop, sensor in spans.get(segment.asset, ()):
+        # Values of single sensors first: what is taken out with a whole row is not counted again.
+        mine = sorted(spans.get(segment.asset, ()), key=lambda span: span[2] is None)
+        for first, stop, sensor, cause in mine:
             a, b = np.searchsorted(rows, [first, stop]).tolist()
             if a == b:
                 continue
             if sensor is None:
+                taken[cause] += int(np.isfinite(values[a:b][keep[a:b]]).sum())
                 keep[a:b] = False
                 continue
             if values is segment.values:
                 values = values.copy()
-            taken += int(np.isfinite(values[a:b, sensor]).sum())
+            taken[cause] += int(np.isfinite(values[a:b, sensor]).sum())
             values[a:b, sensor] = np.nan
         if keep.all() and values is segment.values:
             kept.append(replace(segment, after_cut=True) if segment.asset in ends_cut else segment)
             ends_cut.discard(segment.asset)
             continue
-        taken += int(np.isfinite(values[~keep]).sum())
         labels = segment.condition or ("",) * len(rows)
         shown = [labels[i] for i in np.flatnonzero(keep).tolist()]
         parts = cut(segment.asset, rows[keep], values[keep], shown, None, rows[~keep])

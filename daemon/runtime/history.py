@@ -1,7 +1,7 @@
 """The history that a stream's trainings learn from: its interface, and the rows that this process released.
 
 There are two histories. ``ReleasedHistory`` (here) keeps the rows that this process's pipelines released, for
-``replay`` and ``demo``, where one process sees the whole stream. ``topic_history.ReplicaHistory`` reads the input
+``replay`` and ``demo``, where one process sees the whole stream. ``replica_history.ReplicaHistory`` reads the input
 topics themselves, for ``run`` and ``train -c``: a replica sees some of the partitions only, and after a
 restart nothing of the past, but the topics hold all of it. What is learned then depends on the topics'
 contents and on the event time that the training ends at, and on nothing that one process happened to see.
@@ -24,6 +24,7 @@ import numpy as np
 from daemon.domain import (
     AlertEvent,
     AlertKind,
+    DriftRecord,
     InputPartition,
     Ints,
     Mask,
@@ -34,6 +35,8 @@ from daemon.domain import (
 )
 from daemon.errors import DaemonError
 from daemon.maintenance import MaintenanceWindow
+from daemon.model.golden_incidents import GoldenIncident
+from daemon.runtime.drift_watch import DriftWatch
 from daemon.runtime.exclusion import exclude_episodes, planned_stops
 from daemon.runtime.segmenting import FOREVER, cut, near
 from daemon.stream.accounts import Counts
@@ -54,8 +57,10 @@ class FoundHistory:
     notes: Sequence[str] = ()  # what an operator should know of it
     records: int = 0
     unused: Mapping[str, int] = field(default_factory=dict)  # records that gave no row, by disposition
-    left_out: int = 0  # cells with a value that were excluded because of alerts
+    left_out: Mapping[str, int] = field(default_factory=dict)  # cells with a value, by why they were excluded
     counts: Counts = field(default_factory=Counts)  # what became of all records and cells
+    golden: Sequence[GoldenIncident] = ()  # confirmed incidents that the incumbent does not have
+    dismissed: frozenset[str] = frozenset()  # episodes, by fingerprint, that are no confirmed incidents
 
 
 @runtime_checkable
@@ -76,8 +81,10 @@ class UnreadHistory(Protocol):
 class RecordHistory(UnreadHistory, Protocol):
     """Such a history that is read from records, which may need what their partitions remember of earlier ones."""
 
-    def knowing(self, births: Mapping[InputPartition, Sequence[KnownBirth]]) -> RecordHistory:
-        """The same with what is known of these partitions."""
+    def knowing(
+        self, births: Mapping[InputPartition, Sequence[KnownBirth]], golden: frozenset[str]
+    ) -> RecordHistory:
+        """The same with what is known of these partitions, and without the rows of these confirmed episodes."""
         ...
 
 
@@ -88,6 +95,8 @@ class History(Protocol):
     """Whether it survives a restart of the process."""
     event_time_ns: int
     """The stream's event time as last measured; -1 if unknown."""
+    drift: DriftWatch
+    """What is known of its drift."""
 
     def add(self, block: RowBlock) -> None:
         """Take rows that a pipeline released."""
@@ -95,6 +104,10 @@ class History(Protocol):
 
     def alerted(self, events: Iterable[AlertEvent]) -> None:
         """Take the alerts of a pipeline."""
+        ...
+
+    def drifted(self, records: Iterable[DriftRecord]) -> None:
+        """Take the drift records of a pipeline."""
         ...
 
     def holds(self, rows: int) -> bool:
@@ -115,6 +128,10 @@ class History(Protocol):
 
     async def measure(self) -> None:
         """Renew the figures behind ``holds`` and ``event_time_ns``."""
+        ...
+
+    async def measure_drift(self) -> None:
+        """Renew ``drift``, where it is not known from the records that pipelines here emit."""
         ...
 
 
@@ -246,6 +263,7 @@ class ReleasedHistory:
     def __init__(self, spec: StreamSpec, capacity: int, planned: Sequence[MaintenanceWindow] = ()) -> None:
         self._spec = spec
         self._recent = TrainingHistory(spec, capacity, planned)
+        self.drift = DriftWatch()
 
     def add(self, block: RowBlock) -> None:
         """See ``History``."""
@@ -254,6 +272,11 @@ class ReleasedHistory:
     def alerted(self, events: Iterable[AlertEvent]) -> None:
         """See ``History``."""
         self._recent.alerted(events)
+
+    def drifted(self, records: Iterable[DriftRecord]) -> None:
+        """See ``History``."""
+        for record in records:
+            self.drift.add(record)
 
     def holds(self, rows: int) -> bool:
         """See ``History``."""
@@ -272,4 +295,7 @@ class ReleasedHistory:
         self._recent.planned = planned
 
     async def measure(self) -> None:
+        """See ``History``."""
+
+    async def measure_drift(self) -> None:
         """See ``History``."""

@@ -19,6 +19,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from daemon.adapters.telemetry import ModelInUse, Promotion, Reporter, TrainingReport
+from daemon.control import Received
 from daemon.domain import InputPartition, Output
 from daemon.errors import BundleError, DaemonError
 from daemon.model.bundle import Bundle
@@ -32,6 +33,8 @@ from daemon.stream.steps import Step
 
 MEASURE_EVERY_S = 10.0
 """How often the extent of a history is measured, where this process's partitions do not show what is due."""
+DRIFT_EVERY_S = 60.0
+"""How often the drift of all partitions is measured; an interval takes an hour, or a window at least."""
 POLL_EVERY_S = 1.0
 """How often the registry is polled."""
 WITHDRAW_AGAIN_S = 30.0
@@ -93,7 +96,7 @@ class ModelLifecycle:
         # By stream: candidates on their way into the registry, and measurements of histories.
         self._promotions: dict[str, tuple[asyncio.Task[None], TrainingResult]] = {}
         self._measurements: dict[str, asyncio.Task[None]] = {}
-        self._measured_at: dict[str, float] = {}
+        self._measured_at: dict[tuple[str, float], float] = {}  # stream and interval -> on the clock
         self._withdrawals: set[asyncio.Task[None]] = set()
 
     # -------------------------------------------------------------- start and end
@@ -161,8 +164,9 @@ class ModelLifecycle:
         job = None if name in self._promotions else stream.next_job()
         first = stream.detector is None
         if job is not None:
+            stream.trigger = job.trigger
             stream.trainer.start(job)
-            self._reporter.training_started(name, first=first, until_ns=job.until_ns)
+            self._reporter.training_started(name, job.trigger, job.until_ns, stream.progress)
         if not stream.trainer.busy:
             return
         hold = self._options.hold
@@ -188,16 +192,27 @@ class ModelLifecycle:
                     self._reporter.history_unread(name, str(error) or repr(error))
             elif stream.trainer.busy or name in self._promotions:
                 await self.advance(stream)
-            elif (
-                measurement is None
-                and stream.needs_history_extent
-                and now - self._measured_at.get(name, -MEASURE_EVERY_S) >= MEASURE_EVERY_S
-            ):
-                self._measured_at[name] = now
-                measuring = stream.history.measure()
+            elif measurement is None:
+                self._measure(stream, now)
+
+    def _measure(self, stream: StreamRun, now: float) -> None:
+        """Start the measurement of the stream's history that is due."""
+        name, history = stream.spec.name, stream.history
+        for needed, every_s, measure in (
+            (stream.needs_history_extent, MEASURE_EVERY_S, history.measure),
+            (stream.needs_drift, DRIFT_EVERY_S, history.measure_drift),
+        ):
+            if needed and now - self._measured_at.get((name, every_s), -every_s) >= every_s:
+                self._measured_at[name, every_s] = now
                 self._measurements[name] = asyncio.get_running_loop().create_task(
-                    measuring, name="measure the history"
+                    measure(), name="measure the history"
                 )
+                return
+
+    def heard(self, received: Received) -> None:
+        """A control message arrived, for whichever stream: each process hears all of them, in their order."""
+        for stream in self._streams:
+            stream.schedule.heard(received)
 
     async def training_ended(self, stream: StreamRun, result: TrainingResult) -> None:
         """Process the result of a training: promote the candidate, or report why there is none."""
@@ -219,6 +234,7 @@ class ModelLifecycle:
             stream.repeat_training()
         else:
             stream.schedule.history_read()
+            stream.schedule.answered(stream.trigger.position)
         if result.postponed:
             return
         if not result.promoted or result.bundle is None:

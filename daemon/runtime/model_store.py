@@ -7,16 +7,20 @@ holds copies; without one the directory decides. The directory is written in a t
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import structlog
 
-from daemon.adapters.registry import KafkaModels, ModelDirectory
+from daemon.adapters.registry import KafkaModels, ModelDirectory, now_text
 from daemon.errors import BundleError, DaemonError
 from daemon.model.bundle import Bundle
 
 log = structlog.get_logger()
+
+DAEMON = "anomalyd"
+"""Who promotes and withdraws models here, as pointers name it."""
 
 
 class ModelStore:
@@ -60,8 +64,8 @@ class ModelStore:
                 raise
             log.warning("model_directory_unwritable", stream=stream, reason=str(error))
         if self.topic is not None:
-            await self.topic.publish(stream, version, bundle)
-            await self.topic.promote(stream, version, reason)
+            await self.topic.publish(stream, version, bundle, time.time_ns())
+            await self.topic.promote(stream, version, reason, DAEMON, now_text())
             try:
                 gone = await self.topic.retire(stream, self._keep)
             except DaemonError as error:  # the next promotion does it
@@ -72,7 +76,9 @@ class ModelStore:
 
     async def withdraw(self, stream: str, version: str, reason: str) -> None:
         """See ``lifecycle.Models``."""
-        now = None if self.topic is None else await self.topic.withdraw(stream, version, reason)
+        now = None
+        if self.topic is not None:
+            now = await self.topic.withdraw(stream, version, reason, DAEMON, now_text())
         try:
             async with self._turn:
                 await asyncio.to_thread(self._point_back, stream, version, reason, now)
@@ -97,12 +103,7 @@ class ModelStore:
 
     def _put(self, stream: str, bundle: bytes, version: str, reason: str) -> None:
         self.directory.add(stream, version, Bundle.from_bytes(bundle).write)
-        try:
-            now = self.directory.promoted(stream)
-        except BundleError:
-            now = None  # a damaged pointer is replaced
-        before = "" if now is None else now.before if now.version == version else now.version
-        self.directory.promote(stream, version, reason, before)
+        self.directory.promote(stream, version, reason, DAEMON, now_text())
         self.directory.retire(stream, self._keep)
 
     def _point_back(self, stream: str, version: str, reason: str, now: str | None) -> None:
@@ -110,8 +111,6 @@ class ModelStore:
         pointer = self.directory.promoted(stream)
         if pointer is None or pointer.version != version:
             return
-        target = pointer.before if now is None else now
-        if target and target in self.directory.versions(stream):
-            self.directory.promote(stream, target, reason)
-        else:
+        back = now != "" and self.directory.rollback(stream, reason, DAEMON, now_text(), now or "")
+        if not back:
             self.directory.withdraw(stream)

@@ -1,24 +1,60 @@
-"""When the next training of a stream is due, and which part of its history it takes.
+"""When the next training of a stream is due, why, and which part of its history it takes.
 
-A first training is due when there are ``learn_rows`` observed rows, here or in the history. A retraining is
-due at the multiples of ``retrain.every`` in event time, and learns the rows before its multiple: so replicas
-and restarts agree on it. A training whose history could not be read is repeated, first after ten seconds and
-then after twice the time before, up to five minutes.
+A first training is due when there are ``learn_rows`` observed rows, here or in the history. With a model, a training
+is due
+
+* on request: at once, for as long as no decision has answered the request;
+* by schedule: at the multiples of ``retrain.every`` in event time;
+* on feedback: when an episode was judged a real incident or a false alarm since the last training, for the next
+  scheduled training would learn something else. No more than one an hour of wall time: who judges a week's episodes
+  gives many verdicts within minutes, and a training that begins later has all of them;
+* by drift: when three drift intervals of a partition in a row were above the thresholds; no more than one in
+  ``retrain.every`` of event time, for a candidate that did not help (or was refused) leaves the drift as it is, and
+  the same rows would be trained on again and again.
+
+Where ``retrain.every`` is null only requests train. A training learns the rows before an event time: a scheduled one
+those before its multiple, one by drift those before the end of the third interval, so that replicas and restarts agree
+on it; the others what is complete now. A training whose history could not be read is repeated, first after ten seconds
+and then after twice the time before, up to five minutes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from daemon.control import Feedback, Received, RetrainRequest, Verdict
 from daemon.domain import Segment, to_ns
 from daemon.runtime.history import History, UnreadHistory
+from daemon.trigger import Cause, Trigger
 
 if TYPE_CHECKING:
     from daemon.runtime.stream_run import StreamPlan
 
 REPEAT_S = (10.0, 300.0)
 """Until a training whose history could not be read is repeated: at first, and at most."""
+FEEDBACK_EVERY_S = 3600.0
+"""Between two trainings that verdicts make due."""
+TEACHING = frozenset({Verdict.CONFIRMED, Verdict.FALSE_ALARM})
+"""Verdicts that change what is learned of rows that are over; what is planned will be learned when it is history."""
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A training that is due now."""
+
+    until_ns: int  # event time that its rows end at
+    trigger: Trigger
+
+
+@dataclass(frozen=True, slots=True)
+class _Trained:
+    """How far trainings have come."""
+
+    until_ns: int | None = None  # event time that the last one ends at; None: none yet
+    drift_ns: int | None = None  # ... that the last one by drift ends at
+    feedback_s: float = -FEEDBACK_EVERY_S  # when the last one on feedback began, on the clock
 
 
 class TrainingSchedule:
@@ -35,16 +71,45 @@ class TrainingSchedule:
         self._history = history
         self._clock = clock
         self._wanted_rows = plan.learn_rows
-        self._trained_until_ns: int | None = None  # event time that the last training ends at; None: none yet
-        self._previous_until_ns: int | None = None  # ... and the one before it, if it has to be repeated
+        self._trained = _Trained(feedback_s=clock() - FEEDBACK_EVERY_S)
+        self._before = self._trained  # before the last training, if that has to be repeated
         self._not_before_s = 0.0  # on the clock
         self._repeat_s = REPEAT_S[0]
+        self._asked: list[tuple[int, RetrainRequest]] = []  # requests without a decision, by position
+        self._judged: list[int] = []  # positions of verdicts that no training has learned from
+        self._heard = -1  # position of the newest control message
 
     @property
     def waiting(self) -> bool:
         """Whether a training that is to be repeated is not due yet."""
         return self._clock() < self._not_before_s
 
+    @property
+    def requested(self) -> bool:
+        """Whether a request waits for its training."""
+        return bool(self._asked)
+
+    # -------------------------------------------------------------- control messages
+    def heard(self, received: Received) -> None:
+        """Take a control message, of any stream; in the order of their topic, and each may come again."""
+        if received.position <= self._heard:
+            return
+        self._heard = received.position
+        match received.control:
+            case RetrainRequest() as request if request.retrain == self.plan.spec.name:
+                self._asked.append((received.position, request))
+            case Feedback(verdict=verdict) if verdict in TEACHING:
+                self._judged.append(received.position)
+
+    def answered(self, position: int) -> None:
+        """A decision was made that knew all control messages up to this position."""
+        self._asked = [one for one in self._asked if one[0] > position]
+        self._judged = [one for one in self._judged if one > position]
+
+    def _trigger(self, cause: Cause, reason: str) -> Trigger:
+        return Trigger(cause, reason, self._heard, tuple(position for position, _ in self._asked))
+
+    # -------------------------------------------------------------- what is due
     def first_history(self, observed_rows: int) -> Sequence[Segment] | UnreadHistory | None:
         """The history of a first training; None while there are too few rows, here and on the topics."""
         enough_here = observed_rows >= self._wanted_rows
@@ -53,32 +118,75 @@ class TrainingSchedule:
         # The topics may have deleted rows that were seen here: then a training takes what is left.
         return self._history.first(self._wanted_rows, 0 if enough_here else self._wanted_rows)
 
-    def retraining_due(self, event_time_ns: int) -> int | None:
-        """The event time that a retraining ends at which is due now; None if none is. Each is due once.
+    def first_trigger(self) -> Trigger:
+        """Why a first training is due."""
+        return self._trigger(Cause.FIRST, "no model is in use")
+
+    def retraining_due(self, event_time_ns: int, model: str = "") -> Due | None:
+        """The retraining that is due now; None if none is. Each is due once.
 
         Args:
             event_time_ns: of the stream in this process; negative if unknown.
+            model: the version in use.
         """
         now_ns = event_time_ns if event_time_ns >= 0 else self._history.event_time_ns
-        every = self.plan.retrain_every
-        if every is None or now_ns < 0:
+        if now_ns < 0:
             return None
         # A row is complete only when the allowed lateness has passed.
-        until_ns = (now_ns - self.plan.spec.allowed_lateness_ns) // to_ns(every) * to_ns(every)
-        if self._trained_until_ns is None:
-            self._trained_until_ns = until_ns
-        if until_ns <= self._trained_until_ns:
+        complete_ns = now_ns - self.plan.spec.allowed_lateness_ns
+        due, trained = self._next(complete_ns, model)
+        if due is None:
+            self._trained = trained
             return None
-        self._previous_until_ns, self._trained_until_ns = self._trained_until_ns, until_ns
-        return until_ns
+        self._before = trained
+        until_ns = due.until_ns if trained.until_ns is None else max(due.until_ns, trained.until_ns)
+        self._trained = replace(trained, until_ns=until_ns)
+        match due.trigger.cause:
+            case Cause.DRIFT:
+                self._trained = replace(self._trained, drift_ns=due.until_ns)
+            case Cause.FEEDBACK:
+                self._trained = replace(self._trained, feedback_s=self._clock())
+        return due
 
+    def _next(self, complete_ns: int, model: str) -> tuple[Due | None, _Trained]:
+        """What is due, and how far trainings have come without it."""
+        plan, trained = self.plan, self._trained
+        whole_ns = complete_ns // plan.spec.period_ns * plan.spec.period_ns
+        every_ns = None if plan.retrain_every is None else to_ns(plan.retrain_every)
+        if every_ns is not None and trained.until_ns is None:
+            trained = replace(trained, until_ns=complete_ns // every_ns * every_ns)
+        if self._asked:
+            request = self._asked[-1][1]
+            reason = f"{request.by or 'somebody'} asked for it" + (
+                f": {request.reason}" if request.reason else ""
+            )
+            return Due(whole_ns, self._trigger(Cause.REQUEST, reason)), trained
+        if every_ns is None or trained.until_ns is None:
+            return None, trained
+        scheduled_ns = complete_ns // every_ns * every_ns
+        if scheduled_ns > trained.until_ns:
+            reason = f"every {plan.retrain_every}"
+            return Due(scheduled_ns, self._trigger(Cause.SCHEDULE, reason)), trained
+        if self._judged and self._clock() - trained.feedback_s >= FEEDBACK_EVERY_S:
+            n = len(self._judged)
+            reason = f"{n} {'verdict' if n == 1 else 'verdicts'} on episodes since the last training"
+            return Due(whole_ns, self._trigger(Cause.FEEDBACK, reason)), trained
+        drift = self._history.drift.drifting(model)
+        soonest_ns = -1 if trained.drift_ns is None else trained.drift_ns + every_ns
+        if drift is not None and drift.end_ns > trained.until_ns and drift.end_ns >= soonest_ns:
+            return Due(drift.end_ns, self._trigger(Cause.DRIFT, str(drift))), trained
+        return None, trained
+
+    # -------------------------------------------------------------- what became of trainings
     def model_used(self, trained_until_ns: int | None) -> None:
         """A model is in use that was trained up to this event time; None if that is unknown."""
+        known_ns = self._trained.until_ns
         if not self._history.lasting or trained_until_ns is None:
-            self._trained_until_ns = None  # the next one is due at the next multiple from now
-        elif self._trained_until_ns is None or self._trained_until_ns < trained_until_ns:
+            known_ns = None  # the next one is due at the next multiple from now
+        elif known_ns is None or known_ns < trained_until_ns:
             # Never back: an earlier model may be in use again after a later one was given up.
-            self._trained_until_ns = trained_until_ns
+            known_ns = trained_until_ns
+        self._trained = replace(self._trained, until_ns=known_ns)
 
     def take_more_rows(self) -> None:
         """A first training came to nothing: the next one takes half as many rows more."""
@@ -87,7 +195,7 @@ class TrainingSchedule:
     def repeat_later(self, *, retraining: bool) -> None:
         """A training's history could not be read: the same training is due again after a while."""
         if retraining:
-            self._trained_until_ns = self._previous_until_ns
+            self._trained = self._before
         self._not_before_s = self._clock() + self._repeat_s
         self._repeat_s = min(2 * self._repeat_s, REPEAT_S[1])
 

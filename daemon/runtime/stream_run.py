@@ -26,6 +26,7 @@ from daemon.domain import (
     AlertKind,
     Assigned,
     Budget,
+    DriftRecord,
     InputPartition,
     ModelSettings,
     Output,
@@ -47,6 +48,7 @@ from daemon.stream.decoding import Decoder
 from daemon.stream.parts import PipelineSettings
 from daemon.stream.pipeline import Pipeline
 from daemon.stream.steps import Step
+from daemon.trigger import UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +135,10 @@ class StreamRun:
         self.detector: Detector | None = None
         self.calibrated_assets = 1  # of the stream, when the newest model here was trained
         self.bundle: bytes | None = None
+        self.golden: frozenset[str] = frozenset()  # fingerprints of the incidents that it keeps
         self.schedule = TrainingSchedule(plan, self.history, clock)
         self.decoder = Decoder(plan.spec, plan.max_record_bytes, plan.max_asset_bytes, 2 * plan.max_assets)
+        self.trigger = UNKNOWN  # of the newest training
         self.outcomes: list[TrainingResult] = []
         self.versions: list[str] = []
         self.scored = 0  # windows that were judged, without those of replayed records
@@ -227,6 +231,7 @@ class StreamRun:
         self.detector, self.bundle = detector, bundle
         self.trained_ns = trained_ns(loaded)
         self.calibrated_assets = loaded.calibration.assets
+        self.golden = frozenset(incident.fingerprint for incident in loaded.golden)
         self.versions.append(detector.version)
         self.schedule.model_used(event_time_in(loaded.facts, "trained_until"))
         return self._hand_over(committable)
@@ -277,15 +282,15 @@ class StreamRun:
             past = self.schedule.first_history(self.observed_rows)
             if past is None:
                 return None
-        elif plan.retrain_every is None:
-            return None
+            trigger = self.schedule.first_trigger()
         else:
-            until_ns = self.schedule.retraining_due(self.event_time_ns)
-            if until_ns is None:
+            due = self.schedule.retraining_due(self.event_time_ns, self.detector.version)
+            if due is None:
                 return None
+            until_ns, trigger = due.until_ns, due.trigger
             past = self.history.newest(until_ns)
-        if isinstance(past, RecordHistory) and (births := self._births()):
-            past = past.knowing(births)
+        if isinstance(past, RecordHistory):
+            past = past.knowing(self._births(), self.golden)
         return TrainingJob(
             self.spec,
             plan.model,
@@ -296,6 +301,7 @@ class StreamRun:
             self.bundle,
             until_ns=until_ns,
             deviation_budget=plan.deviation_budget,
+            trigger=trigger,
         )
 
     def _births(self) -> dict[InputPartition, list[KnownBirth]]:
@@ -311,7 +317,18 @@ class StreamRun:
         """Whether the history must be measured, because this process's partitions do not show what is due."""
         if not (self.history.lasting and self.leads):
             return False
-        return self.detector is None or (self.plan.retrain_every is not None and self.event_time_ns < 0)
+        retrains = self.plan.retrain_every is not None or self.schedule.requested
+        return self.detector is None or (retrains and self.event_time_ns < 0)
+
+    @property
+    def needs_drift(self) -> bool:
+        """Whether the drift of all partitions must be measured, because it may make a training due."""
+        leads = self.history.lasting and self.leads
+        return leads and self.detector is not None and self.plan.retrain_every is not None
+
+    def progress(self) -> tuple[float, str]:
+        """Of the training that runs: the share done, and what is being done."""
+        return self.trainer.share, self.trainer.doing
 
     def training_failed(self) -> None:
         """A training gave no model: a first one is repeated with half as many rows more."""
@@ -330,6 +347,7 @@ class StreamRun:
             event.kind is AlertKind.ANOMALY and event.phase is Phase.OPENED for event in events
         )
         self.history.alerted(events)
+        self.history.drifted(output for output in step.outputs if isinstance(output, DriftRecord))
         if step.block is not None:
             self.history.add(step.block)
             if step.scored and not step.silent:

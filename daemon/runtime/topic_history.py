@@ -1,17 +1,16 @@
-"""The history of a replica: rows of the input topics, all partitions, without the rows that alerts name.
+"""A history read from topics: rows of a stream's inputs, all partitions, without the rows that alerts name.
 
-``ReplicaHistory`` stays in the consuming process and keeps no rows: it measures now and then how many records the
-topics hold and how far event time has come, and describes what a training is to read. That description, a
-``TopicHistory``, is sent to the training process, which reads the topics without joining the group and feeds
-the records to pipelines without a model. The rows found do not depend on how the readings lie in partitions,
-on how much is read at a time, or on which process reads.
+A ``TopicHistory`` describes what a training is to read. It is sent to the training process, which reads the topics
+without joining the group and feeds the records to pipelines without a model. The rows found do not depend on how the
+readings lie in partitions, on how much is read at a time, or on which process reads.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -20,44 +19,36 @@ from daemon.adapters import kafka
 from daemon.adapters.kafka import KafkaSettings, Log
 from daemon.adapters.schemas import provide_schemas
 from daemon.assembly import reduces
+from daemon.control import Verdict
 from daemon.domain import (
     AlarmPolicy,
-    AlertEvent,
     Disposition,
     InputPartition,
     Ints,
     PolledRecords,
     Progress,
-    Reading,
     Record,
     Segment,
     StreamSpec,
-    iso,
 )
 from daemon.errors import InputError
 from daemon.maintenance import MaintenanceWindow
-from daemon.runtime.exclusion import MOST_EPISODES, AlertedEpisodes, exclude_episodes, planned_stops
+from daemon.model.golden_incidents import LEAD, MOST_INCIDENTS, MOST_ROWS, GoldenIncident, incident_of
+from daemon.runtime.exclusion import beyond_share, exclude_episodes, planned_stops
 from daemon.runtime.history import FoundHistory, HistoryNotReady, TrainingHistory
+from daemon.runtime.places import SAMPLE, Places, time_of
+from daemon.runtime.published import NOTHING, OwnTopics, Published, read_published
 from daemon.runtime.segmenting import FOREVER, between, newest_rows
 from daemon.stream.accounts import Counts
 from daemon.stream.decode import KnownBirth
 from daemon.stream.decoding import Decoder
 from daemon.stream.parts import PipelineSettings
 from daemon.stream.pipeline import Pipeline
-from daemon.stream.steps import RowBlock
 
-SAMPLE = 64
-"""Records that are read to determine the event time at an offset."""
-FEW = 8
-"""Records that ``measure`` reads for the same; it runs in the consuming process, which has other work to do."""
-SAMPLES = 20
-"""Such reads one after the other, where no record can be used."""
 READ_PER_CELL = 1_000
 """Values of one sensor in one row that are read, where they are reduced to one; where there are more, fewer rows are."""
 JUDGED_WITHIN_S = 60.0
 """How long a training waits for the group to judge the records that it is about to learn."""
-NEWEST_ALERTS = 1_000_000
-"""Alert messages that are read of one partition."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +65,11 @@ class TopicHistory:
         least: fewer observed rows are too few.
         until_ns: only rows before this event time; None: up to the end.
         judged: wait until the group has judged the rows, because only then their alerts are published.
-        alerts: the alerts topic, whose episodes are excluded; None: nothing is excluded.
+        own: the topics of alerts, drift and verdicts, by which rows are excluded; without them nothing is.
         max_record_bytes, max_asset_bytes, max_assets: see the configuration's ``limits``.
         planned: stops whose rows are left out.
         births: of Sparkplug, what partitions have named before the records that will be read.
+        golden: confirmed episodes, by fingerprint, whose rows are kept already.
     """
 
     connection: KafkaSettings
@@ -87,16 +79,19 @@ class TopicHistory:
     least: int = 0
     until_ns: int | None = None
     judged: bool = False
-    alerts: str | None = None
+    own: OwnTopics = NOTHING
     max_record_bytes: int = 1 << 20
     max_asset_bytes: int = 256
     max_assets: int = 100_000
     planned: Sequence[MaintenanceWindow] = ()
     births: Mapping[InputPartition, Sequence[KnownBirth]] = field(default_factory=dict)
+    golden: frozenset[str] = frozenset()
 
-    def knowing(self, births: Mapping[InputPartition, Sequence[KnownBirth]]) -> TopicHistory:
+    def knowing(
+        self, births: Mapping[InputPartition, Sequence[KnownBirth]], golden: frozenset[str]
+    ) -> TopicHistory:
         """See ``RecordHistory``."""
-        return replace(self, births=births)
+        return replace(self, births=births, golden=golden)
 
     def read(self, progress: Progress) -> FoundHistory:
         """See ``UnreadHistory``."""
@@ -113,34 +108,95 @@ class TopicHistory:
         names = ", ".join(self.spec.topics)
         progress(0.0, "reading the input topics")
         async with Log.opened(self.connection, self.spec.topics) as log:
-            ends = log.ends if self.until_ns is None else await self._ends_before(log, self.until_ns)
+            places = Places(log, self._decoder())
+            ends: Mapping[InputPartition, int] = log.ends
+            if self.until_ns is not None:
+                ends = (await places.around(self.until_ns + self._settled_ns))[1]
             if self.judged:
                 await self._await_judged(log, ends)
             read = await self._read_rows(log, ends, progress)
-        records = read.counts.records.total()
-        if not records and not self.least:
-            raise InputError(f"topic {names} holds no records to learn from")
-        observed = _observed_rows(read.segments)
-        if len(observed) < self.least:
-            raise HistoryNotReady(f"topic {names} holds {len(observed)} rows yet, {self.least} are wanted")
-        until_ns = self.until_ns
-        if self.oldest:
-            stop = _first_rows_end(observed, self.rows)
-            segments = between(read.segments, -FOREVER, stop)
-            until_ns = stop * self.spec.period_ns
-        else:
-            segments = newest_rows(read.segments, self.rows)
+            records = read.counts.records.total()
+            if not records and not self.least:
+                raise InputError(f"topic {names} holds no records to learn from")
+            observed = _observed_rows(read.segments)
+            if len(observed) < self.least:
+                raise HistoryNotReady(
+                    f"topic {names} holds {len(observed)} rows yet, {self.least} are wanted"
+                )
+            until_ns = self.until_ns
+            if self.oldest:
+                stop = _first_rows_end(observed, self.rows)
+                segments = between(read.segments, -FOREVER, stop)
+                until_ns = stop * self.spec.period_ns
+            else:
+                segments = newest_rows(read.segments, self.rows)
+            found = FoundHistory(segments, until_ns, (), records, read.unused, counts=read.counts)
+            if not segments:
+                return found
+            published = await read_published(self.connection, self.own, self.spec.name)
+            golden, missing = await self._golden(log, places, published, read)
+        notes = published.notes(
+            self.own.alerts or "", min(s.first_row for s in segments) * self.spec.period_ns
+        )
+        kept, left_out, more = self._without_excluded(segments, published, read.partitions_of)
+        if missing:
+            notes.append(
+                f"{missing} confirmed incidents are not in the topics any more, or are too short to be kept"
+            )
+        return replace(
+            found,
+            segments=kept,
+            notes=(*notes, *more),
+            left_out=left_out,
+            golden=golden,
+            dismissed=frozenset(f for f, v in published.verdicts.items() if v is not Verdict.CONFIRMED),
+        )
+
+    async def _golden(
+        self, log: Log, places: Places, published: Published, read: _ReadRows
+    ) -> tuple[list[GoldenIncident], int]:
+        """The confirmed incidents that the incumbent does not have yet, and how many could not be found."""
+        found: list[GoldenIncident] = []
+        spec, missing = self.spec, 0
+        for one in published.alerts.confirmed(published.verdicts)[-MOST_INCIDENTS:]:
+            if one.fingerprint in self.golden:
+                continue
+            onset, last = spec.row(one.onset_ns), spec.row(one.row_ns)
+            rows = [segment for segment in read.segments if segment.asset == one.asset]
+            made = incident_of(one.fingerprint, rows, onset, last, spec.window)
+            if made is None:
+                stop = min(last + 1, onset + MOST_ROWS)
+                far = await self._span(log, places, onset - LEAD * spec.window, stop)
+                rows = [segment for segment in far if segment.asset == one.asset]
+                made = incident_of(one.fingerprint, rows, onset, last, spec.window)
+            if made is None:
+                missing += 1
+            else:
+                found.append(made)
+        return found, missing
+
+    def _without_excluded(
+        self,
+        segments: Sequence[Segment],
+        published: Published,
+        partitions_of: Mapping[str, frozenset[InputPartition]],
+    ) -> tuple[list[Segment], Counter[str], list[str]]:
+        """What may be learned, how many values were left out by cause, and what an operator should know."""
         notes: list[str] = []
-        left_out = 0
-        if self.alerts is not None and segments:
-            alerts = AlertedEpisodes(self.spec.name)
-            notes = await self._read_alerts(alerts, min(s.first_row for s in segments) * self.spec.period_ns)
-            segments, left_out = exclude_episodes(segments, alerts.episodes(), self.spec)
-        stops = planned_stops(segments, self.planned, self.spec)
-        segments, in_stops = exclude_episodes(segments, stops, self.spec)
-        left_out += in_stops
-        unused = {str(d): n for d, n in read.counts.records.items() if n and d is not Disposition.ACCEPTED}
-        return FoundHistory(segments, until_ns, tuple(notes), records, unused, left_out, read.counts)
+        spec = self.spec
+        kept, left_out = exclude_episodes(segments, published.left_out(), spec)
+        steady, of_drift = exclude_episodes(kept, published.drifted(partitions_of), spec)
+        if of_drift and 2 * _rows(steady) < _rows(kept):
+            # What has lasted for most of a history is no passing state: there is little else to learn. The gate
+            # decides, and the anchor of the model's line.
+            notes.append("drift has lasted for most of the history: its rows are learned, too")
+        else:
+            kept, left_out = steady, left_out + of_drift
+        repeated = beyond_share(kept, published.alerts.let_in(published.verdicts), spec)
+        kept, of_share = exclude_episodes(kept, repeated, spec)
+        stops = planned_stops(kept, [*self.planned, *published.planned(spec.name)], spec)
+        kept, of_stops = exclude_episodes(kept, stops, spec)
+        return kept, left_out + of_share + of_stops, notes
 
     # -------------------------------------------------------------- how far
     @property
@@ -148,27 +204,23 @@ class TopicHistory:
         """By how much event time must have passed a row for it to be complete."""
         return self.spec.allowed_lateness_ns + self.spec.period_ns
 
+    def _read_from_ns(self, row: int) -> int:
+        """The event time from which on records must be read for a row.
+
+        An asset's rows do not depend on earlier records once its gaps are bridged, its windows are full and no value is
+        held from before.
+        """
+        spec = self.spec
+        reach_ns = spec.max_gap_ns + max(rule.hold_ns for rule in spec.rules)
+        return (row - 2 * spec.window) * spec.period_ns - reach_ns - self._settled_ns
+
+    @property
+    def _most_records(self) -> int:
+        """Of what is read at once, where no values are reduced."""
+        return 4 * self.rows * (len(self.spec.sensors) if self.spec.gathers else 1)
+
     def _decoder(self) -> Decoder:
         return Decoder(self.spec, self.max_record_bytes, self.max_asset_bytes)
-
-    async def _ends_before(self, log: Log, until_ns: int) -> dict[InputPartition, int]:
-        """Per partition an offset after all readings from before ``until_ns``, by bisection.
-
-        Event times rise along a partition but for the allowed lateness. The median of a few readings gives the
-        event time at an offset even if one of them is wrong. Record timestamps would not do: in a topic that
-        was filled later they are the time of filling.
-        """
-        when_ns, decoder = until_ns + self._settled_ns, self._decoder()
-        low, high = dict(log.starts), dict(log.ends)
-        while places := {p: (low[p] + high[p]) // 2 for p in low if high[p] - low[p] > SAMPLE}:
-            times = await _times_at(log, places, decoder)
-            for p, middle in places.items():
-                found_ns = times.get(p)
-                if found_ns is None or found_ns >= when_ns:
-                    high[p] = middle
-                else:
-                    low[p] = middle + 1
-        return high
 
     async def _await_judged(self, log: Log, ends: Mapping[InputPartition, int]) -> None:
         """Wait until the group's commits have passed ``ends``; partitions without a commit are ignored.
@@ -200,7 +252,8 @@ class TopicHistory:
         long before the first wanted row that no pipeline state from before could change it.
         """
         spec = self.spec
-        most = 4 * self.rows * (len(spec.sensors) if spec.gathers else 1)
+        until_row = FOREVER if self.until_ns is None else spec.row(self.until_ns)
+        most = self._most_records
         each = max(most // (2 * len(ends)), 1_000)
         most *= READ_PER_CELL if reduces(spec) else 1
         while True:
@@ -210,7 +263,7 @@ class TopicHistory:
             else:
                 begin = {p: max(log.starts[p], end - each) for p, end in ends.items()}
                 stop = dict(ends)
-            read = await self._feed(log, begin, stop, progress)
+            read = await self._feed(log, begin, stop, progress, until_row)
             if each >= most or self._enough(log, ends, read):
                 return read
             each = min(2 * each, most)
@@ -227,11 +280,18 @@ class TopicHistory:
         wanted_ns = -FOREVER
         if sum(len(s.values) for s in read.segments) >= self.rows:
             first = min(s.first_row for s in newest_rows(read.segments, self.rows))
-            # An asset's rows do not depend on earlier records once its gaps are bridged, its windows are full and
-            # no value is held from before.
-            reach_ns = self.spec.max_gap_ns + max(rule.hold_ns for rule in self.spec.rules)
-            wanted_ns = (first - 2 * self.spec.window) * period - reach_ns - self._settled_ns
+            wanted_ns = self._read_from_ns(first)
         return all(read.begin[p] <= log.starts[p] or read.first_ns.get(p, FOREVER) <= wanted_ns for p in ends)
+
+    async def _span(self, log: Log, places: Places, first: int, stop: int) -> list[Segment]:
+        """Rows ``first .. stop - 1`` of all assets, wherever they are in the topics; none where that is too much."""
+        begin, _ = await places.around(self._read_from_ns(first))
+        _, end = await places.around(stop * self.spec.period_ns + self._settled_ns)
+        most = self._most_records * (READ_PER_CELL if reduces(self.spec) else 1)
+        if sum(end[p] - at for p, at in begin.items()) > most:
+            return []
+        read = await self._feed(log, begin, end, lambda share, doing: None, stop)
+        return between(read.segments, first, stop)
 
     async def _feed(
         self,
@@ -239,10 +299,10 @@ class TopicHistory:
         begin: Mapping[InputPartition, int],
         stop: Mapping[InputPartition, int],
         progress: Progress,
+        until_row: int,
     ) -> _ReadRows:
-        """Feed records to pipelines without a model, and collect the rows that they release."""
+        """Feed records to pipelines without a model, and collect the rows before ``until_row`` that they release."""
         spec, decoder = self.spec, self._decoder()
-        until_row = FOREVER if self.until_ns is None else spec.row(self.until_ns)
         settings = PipelineSettings(spec, AlarmPolicy(), FOREVER, max_assets=self.max_assets)
         pipelines = {p: Pipeline(settings, p, decoder) for p in begin}
         for p, pipeline in pipelines.items():
@@ -268,10 +328,14 @@ class TopicHistory:
             progress(0.3 * piece.share, "reading the input topics")
         counts = Counts()
         found: list[tuple[str, int, int, Segment]] = []
+        partitions_of: dict[str, frozenset[InputPartition]] = {}
         for i, p in enumerate(begin):
             take(p, PolledRecords(p, (), ended=True))
             counts += pipelines[p].accounts.counts()
-            found += [(s.asset, s.first_row, i, s) for s in recent[p].segments(until_row)]
+            mine = recent[p].segments(until_row)
+            found += [(s.asset, s.first_row, i, s) for s in mine]
+            for segment in mine:
+                partitions_of[segment.asset] = partitions_of.get(segment.asset, frozenset()) | {p}
         # Sorted by asset and time, so that neither partitions nor the order of responses matter.
         found.sort(key=lambda one: one[:3])
         return _ReadRows(
@@ -279,34 +343,10 @@ class TopicHistory:
             counts,
             begin,
             stop,
-            {p: t for p, (first, _) in ends_of.items() if (t := _time_of(first, decoder)) is not None},
-            {p: t for p, (_, last) in ends_of.items() if (t := _time_of(last, decoder)) is not None},
+            {p: t for p, (first, _) in ends_of.items() if (t := time_of(first, decoder)) is not None},
+            {p: t for p, (_, last) in ends_of.items() if (t := time_of(last, decoder)) is not None},
+            partitions_of,
         )
-
-    # -------------------------------------------------------------- alerts
-    async def _read_alerts(self, alerts: AlertedEpisodes, since_ns: int) -> list[str]:
-        """Read the alerts topic into ``alerts``; returns what an operator should know of it."""
-        assert self.alerts is not None
-        notes = []
-        async with Log.opened(self.connection, [self.alerts]) as log:
-            begin = {p: max(start, log.ends[p] - NEWEST_ALERTS) for p, start in log.starts.items()}
-            async for piece in log.pieces(begin, log.ends):
-                for record in piece.records:
-                    alerts.add(record.value)
-            shortened = any(begin.values())
-        if alerts.unreadable:
-            notes.append(f"{alerts.unreadable} messages of {self.alerts} are no alerts and were passed over")
-        if alerts.beyond:
-            notes.append(
-                f"{self.alerts} names more than {MOST_EPISODES} episodes: {alerts.beyond} messages more"
-            )
-        if shortened and alerts.first_ns > since_ns:
-            begins = "holds none" if alerts.first_ns == FOREVER else f"begins at {iso(alerts.first_ns)}"
-            notes.append(
-                f"{self.alerts} is kept for less than what is learned, from {iso(since_ns)}: it {begins},"
-                " and what alarmed before is learned"
-            )
-        return notes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -319,6 +359,16 @@ class _ReadRows:
     stop: Mapping[InputPartition, int]
     first_ns: Mapping[InputPartition, int]  # event time of the first readings
     last_ns: Mapping[InputPartition, int]
+    partitions_of: Mapping[str, frozenset[InputPartition]]  # per asset
+
+    @property
+    def unused(self) -> dict[str, int]:
+        """Records that gave no row, by disposition."""
+        return {str(d): n for d, n in self.counts.records.items() if n and d is not Disposition.ACCEPTED}
+
+
+def _rows(history: Sequence[Segment]) -> int:
+    return sum(len(segment.values) for segment in history)
 
 
 def _observed_rows(history: Sequence[Segment]) -> Ints:
@@ -330,140 +380,3 @@ def _observed_rows(history: Sequence[Segment]) -> Ints:
 def _first_rows_end(observed: Ints, wanted: int) -> int:
     """The grid row after the ``wanted``-th of the observed ones, or after the last."""
     return int(observed[min(wanted, len(observed)) - 1]) + 1 if len(observed) else 0
-
-
-def _time_of(records: Sequence[Record], decoder: Decoder) -> int | None:
-    """The median event time of records; None if none can be used.
-
-    Where records can only be understood with earlier ones, their own times do.
-    """
-    times = sorted(r.time_ns for r in decoder.decode_all(records) if isinstance(r, Reading))
-    if not times and decoder.new_births() is not None:
-        times = sorted(r.timestamp_ns for r in records if r.timestamp_ns >= 0)
-    return times[len(times) // 2] if times else None
-
-
-async def _times_at(
-    log: Log, places: Mapping[InputPartition, int], decoder: Decoder
-) -> dict[InputPartition, int]:
-    """Per partition the event time at an offset, or at the next records that can be used."""
-    times: dict[InputPartition, int] = {}
-    left = dict(places)
-    for _ in range(SAMPLES):
-        if not left:
-            break
-        for p, records in (await log.some(left, SAMPLE)).items():
-            await provide_schemas(decoder.schemas, records)
-            found_ns = _time_of(records, decoder)
-            if found_ns is not None:
-                times[p] = found_ns
-            if found_ns is not None or not records:
-                del left[p]
-            else:
-                left[p] = records[-1].offset + 1
-    return times
-
-
-class ReplicaHistory:
-    """The history of a replica: all records that the stream's input topics hold, in all partitions.
-
-    Keeps no rows. ``measure`` reads how many records the topics hold and how far event time has come, for a
-    stream whose partitions in this process show neither.
-
-    Args:
-        connection: to Kafka.
-        spec: the stream.
-        rows: that a retraining takes.
-        oldest: a first training takes the oldest rows of the topics (if the group starts there), rather than
-            the newest.
-        alerts: the alerts topic.
-        limits: ``max_record_bytes``, ``max_asset_bytes`` and ``max_assets``.
-    """
-
-    lasting = True
-
-    def __init__(
-        self,
-        connection: KafkaSettings,
-        spec: StreamSpec,
-        rows: int,
-        *,
-        oldest: bool,
-        alerts: str,
-        limits: tuple[int, int, int] = (1 << 20, 256, 100_000),
-    ) -> None:
-        self.event_time_ns = -1
-        self._connection = connection
-        self._spec = spec
-        self._rows = rows
-        self._oldest = oldest
-        self._alerts = alerts
-        self._limits = limits
-        self._planned: Sequence[MaintenanceWindow] = ()
-        self._records = 0
-
-    def add(self, block: RowBlock) -> None:
-        """See ``History``; the topics have these rows."""
-
-    def alerted(self, events: Iterable[AlertEvent]) -> None:
-        """See ``History``: the alerts topic has them."""
-
-    def holds(self, rows: int) -> bool:
-        """See ``History``."""
-        per_row = len(self._spec.sensors) if self._spec.gathers else 1
-        return self._records >= rows * per_row
-
-    def first(self, rows: int, least: int) -> TopicHistory:
-        """See ``History``."""
-        wanted = rows if self._oldest else max(rows, self._rows)
-        return TopicHistory(
-            self._connection,
-            self._spec,
-            wanted,
-            self._oldest,
-            least,
-            None,
-            False,
-            self._alerts,
-            *self._limits,
-            self._planned,
-        )
-
-    def newest(self, until_ns: int) -> TopicHistory:
-        """See ``History``."""
-        return TopicHistory(
-            self._connection,
-            self._spec,
-            self._rows,
-            False,
-            0,
-            until_ns,
-            True,
-            self._alerts,
-            *self._limits,
-            self._planned,
-        )
-
-    def plan_stops(self, planned: Sequence[MaintenanceWindow]) -> None:
-        """See ``History``."""
-        self._planned = planned
-
-    async def measure(self) -> None:
-        """See ``History``. The event time is the median over the partitions' last readings.
-
-        Raises:
-            DaemonError: the topics cannot be read now.
-        """
-        decoder = Decoder(self._spec, *self._limits[:2])
-        async with Log.opened(self._connection, self._spec.topics) as log:
-            self._records = sum(log.ends[p] - start for p, start in log.starts.items())
-            last = {p: max(start, log.ends[p] - FEW) for p, start in log.starts.items()}
-            tails = await log.some(last, FEW)
-        times = []
-        for records in tails.values():
-            await provide_schemas(decoder.schemas, records)
-            if (time_ns := _time_of(records, decoder)) is not None:
-                times.append(time_ns)
-            await asyncio.sleep(0)  # a topic may have thousands of partitions, and the loop must go on
-        if times:
-            self.event_time_ns = sorted(times)[(len(times) - 1) // 2]

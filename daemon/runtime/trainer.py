@@ -4,7 +4,7 @@ A training takes seconds of a whole core; in the consuming process it would dela
 runs in a *spawned* process (never forked: threads and event loops do not survive a fork), niced, with one
 thread, which ends when its parent does. Input is a ``TrainingJob``: segments, or how to read them (see
 ``history``), because reading and decoding tens of thousands of records would delay the parent as well. Output
-is a ``TrainingResult``: the bundle as bytes, and the gate's decision. Nothing is shared.
+is a ``TrainingResult``: the bundle as bytes, and the gate's decision, which the bundle holds as well. Nothing is shared.
 
 The newest fifth of the rows is held out from a candidate; the gate compares it with the incumbent on them.
 """
@@ -18,7 +18,7 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -28,8 +28,11 @@ import structlog
 
 from daemon.domain import AlarmPolicy, Budget, ModelSettings, Progress, Segment, StreamSpec
 from daemon.errors import DaemonError
+from daemon.model.decision import Decision
+from daemon.model.golden_incidents import inherited
 from daemon.runtime.history import FoundHistory, HistoryNotReady, UnreadHistory
 from daemon.runtime.segmenting import ends_at, part_of
+from daemon.trigger import UNKNOWN, Trigger
 
 HELD_OUT = 0.2
 """The newest share of the rows: the gate compares on them, the candidate is not trained on them."""
@@ -69,6 +72,7 @@ class TrainingJob:
     strict: bool = True  # fail rather than calibrate a shorter window than the stream's
     until_ns: int | None = None  # event time that the history ends at; None: where its rows end
     deviation_budget: Budget | None = field(default_factory=Budget)  # None: deviations are not looked for
+    trigger: Trigger = UNKNOWN  # what made it due
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,7 +85,7 @@ class TrainingResult:
     bundle: bytes | None
     seconds: float
     rows: int
-    figures: Mapping[str, float] = field(default_factory=dict)
+    decision: Decision | None = None  # None: there is no candidate
     concerns: tuple[str, ...] = ()  # what an operator should know of the model
     notes: tuple[str, ...] = ()  # ... and of the history
     later: bool = False  # the history could not be read: the same training is to be repeated
@@ -91,7 +95,8 @@ class TrainingResult:
 def learn(job: TrainingJob, progress: Progress | None = None) -> TrainingResult:
     """Read the history if it is unread, train, and gate the candidate against the incumbent, if there is one.
 
-    The bundle's facts hold ``trained_until``, the event time that it was trained up to (ns).
+    The bundle's facts hold ``trained_until``, the event time that it was trained up to (ns), ``trigger``, ``parent`` (the
+    incumbent's version, if there is one) and ``decision``.
     All but ``seconds`` is deterministic.
     """
     began = time.monotonic()
@@ -140,20 +145,24 @@ def learn(job: TrainingJob, progress: Progress | None = None) -> TrainingResult:
     except DaemonError as error:
         return ended(str(error))
     until_ns = job.until_ns or found.until_ns or ends_at(segments, job.spec.period_ns)
-    bundle = dataclasses.replace(bundle, facts={**bundle.facts, "trained_until": until_ns})
-    promoted, reason, figures = True, "first model", {}
+    origin = {"trained_until": until_ns, "trigger": str(job.trigger.cause)}
+    decision = Decision(True, "first model")
+    before = () if incumbent is None else incumbent.golden
+    bundle = bundle.with_golden(inherited(before, found.golden, found.dismissed))
     if incumbent is not None:
+        origin["parent"] = incumbent.version
         bundle = anchored(bundle, incumbent)
         decision = gate(bundle, incumbent, newer, job.policy, job.budget, job.spec.hop)
-        promoted, reason, figures = decision.promoted, decision.reason, dict(decision.figures)
+    facts = {**bundle.facts, **origin, "decision": decision.facts()}
+    bundle = dataclasses.replace(bundle, facts=facts)
     return TrainingResult(
-        promoted,
-        reason,
+        decision.promoted,
+        decision.reason,
         bundle.version,
         bundle.to_bytes(),
         time.monotonic() - began,
         rows,
-        figures,
+        decision,
         bundle.concerns,
         notes,
     )

@@ -1,8 +1,8 @@
 """Outputs to bytes: the only place that knows what outgoing messages look like.
 
 ``encode`` turns each kind of output into the message of its topic: scores, imputed rows, alerts (as structured
-CloudEvents), drift records and dead letters. ``read_alert`` reads an alert message back, for a process that
-learns from the alerts of others. Invariant: a message is a pure function of its output, but for the ``time``
+CloudEvents), drift records and dead letters. ``read_alert`` and ``read_drift`` read messages back, for a process that
+learns from what others published. Invariant: a message is a pure function of its output, but for the ``time``
 of a CloudEvent. ``KafkaSink.publish`` and ``Transactions.commit`` call ``encode``.
 """
 
@@ -23,6 +23,7 @@ from daemon.domain import (
     DeadLetter,
     DriftRecord,
     FilledRow,
+    InputPartition,
     Json,
     Output,
     PartScore,
@@ -287,9 +288,9 @@ def encode_dead_letter(letter: DeadLetter, most: int = WHOLE_LETTER_BYTES) -> En
     )
 
 
-# ------------------------------------------------------------------ alerts, read back
+# ------------------------------------------------------------------ alerts and drift, read back
 ALERT_BYTES: Final = 1 << 20
-"""Longest alert message; a longer one is not read."""
+"""Longest message; a longer one is not read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,6 +309,7 @@ class PublishedAlert:
     learned_ns: int | None = (
         None  # since when the rows of its anomaly and deviations may be learned; None: not now
     )
+    accepted: bool = False  # its regime is normal from this row on
     suppressed: bool = False  # a planned stop did
 
 
@@ -320,6 +322,7 @@ class _PartData(msgspec.Struct):
 class _RegimeData(msgspec.Struct):
     since: str = ""
     learned: bool = False
+    accepted: bool = False
 
 
 class _AlertData(msgspec.Struct):
@@ -364,7 +367,55 @@ def read_alert(message: bytes) -> PublishedAlert:
             data.status in ("resolved", "suppressed"),
             tuple((part.kind, part.sensor, event_time_ns(part.onset)) for part in data.open),
             event_time_ns(data.regime.since) if data.regime is not None and data.regime.learned else None,
+            data.regime is not None and data.regime.accepted,
             data.status == "suppressed",
         )
     except (msgspec.MsgspecError, KeyError, RecursionError, RejectedError) as error:
         raise ValueError(f"no alert message: {type(error).__name__}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedDrift:
+    """A drift record, as far as another process needs it."""
+
+    stream: str
+    partition: InputPartition
+    start_ns: int
+    end_ns: int
+    model: str
+    verdict: str  # ok | drift | insufficient
+
+
+class _DriftMessage(msgspec.Struct):
+    stream: str
+    topic: str
+    partition: int
+    start: str
+    end: str
+    model: str
+    verdict: str
+
+
+_drift_message = msgspec.json.Decoder(_DriftMessage).decode
+
+
+def read_drift(message: bytes) -> PublishedDrift:
+    """The drift record of a message that ``encode`` made.
+
+    Raises:
+        ValueError: it is no drift record.
+    """
+    if len(message) > ALERT_BYTES:
+        raise ValueError(f"{len(message)} bytes are too many for a drift record")
+    try:
+        record = _drift_message(message)
+        return PublishedDrift(
+            record.stream,
+            InputPartition(record.topic, record.partition),
+            event_time_ns(record.start),
+            event_time_ns(record.end),
+            record.model,
+            record.verdict,
+        )
+    except (msgspec.MsgspecError, RecursionError, RejectedError) as error:
+        raise ValueError(f"no drift record: {type(error).__name__}") from error

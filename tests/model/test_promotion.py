@@ -21,7 +21,7 @@ from daemon.model.promotion import (
     anchored,
     gate,
     hits,
-    loses,
+    lost_faults,
     recall,
     scores_of,
     smallest,
@@ -126,7 +126,8 @@ def test_the_smallest_size_of_which_enough_are_found(marks: str, expected: float
 def verdict(lost: int, gained: int, both: int) -> bool:
     mine = [False] * lost + [True] * gained + [True] * both
     theirs = [True] * lost + [False] * gained + [True] * both
-    return loses({"spike": mine}, {"spike": theirs})
+    lost_more, most = lost_faults({"spike": mine}, {"spike": theirs})
+    return lost_more > most
 
 
 @pytest.mark.parametrize(
@@ -214,6 +215,7 @@ def test_the_episode_beyond_the_budget_takes_an_incumbent_that_opens_about_as_ma
     assert (decision.figures["episodes"], decision.figures["incumbent_episodes"]) == (mine, theirs)
     assert decision.promoted is promoted, decision.reason
     assert promoted or decision.reason == f"{mine} episodes on held-out normal rows, the incumbent {theirs}"
+    assert decision.refused_by == ("" if promoted else "incumbent_episodes")
 
 
 def test_episodes_within_the_budget_pass_whatever_the_incumbent_opens(incumbent: Bundle) -> None:
@@ -276,6 +278,33 @@ def test_a_model_that_learned_the_fault_is_refused(incumbent: Bundle) -> None:
     assert not promoted
     assert "injected faults" in reason
     assert figures["recall_all"] < figures["incumbent_recall_all"] - 0.02
+
+
+def test_every_rule_shows_its_figure_and_its_limit_also_after_one_has_refused(incumbent: Bundle) -> None:
+    calibration = dataclasses.replace(incumbent.calibration, threshold=1.5, closing=1.2)
+    jumpy = anchored(dataclasses.replace(incumbent, calibration=calibration), incumbent)
+    decision = gate(jumpy, incumbent, HELD_OUT, AlarmPolicy(), Budget(24.0))
+    rules = {rule.name: rule for rule in decision.rules}
+    names = [
+        "finite",
+        "active_units",
+        "anchor_distance",
+        "episodes",
+        "incumbent_episodes",
+        "golden_lost",
+        "faults",
+        "faults_lost",
+    ]
+    assert list(rules) == names
+    assert [name for name in names if not rules[name].passed] == ["episodes", "incumbent_episodes"]
+    assert decision.refused_by == "episodes"
+    for rule in rules.values():
+        inside = rule.figure >= rule.limit if rule.at_least else rule.figure <= rule.limit
+        assert rule.passed is inside
+    kinds = {kind.value for kind in GATE_KINDS}
+    assert {f"incumbent_recall_{kind}" for kind in kinds} < decision.figures.keys()
+    kept = dataclasses.replace(jumpy, facts={**jumpy.facts, "decision": decision.facts()})
+    assert Bundle.from_bytes(kept.to_bytes()).facts["decision"] == decision.facts()
 
 
 def test_a_jumpy_model_is_refused(incumbent: Bundle) -> None:

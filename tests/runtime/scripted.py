@@ -21,6 +21,7 @@ from daemon.domain import (
     AlertEvent,
     Assigned,
     Budget,
+    DriftRecord,
     InputPartition,
     ModelSettings,
     Output,
@@ -35,6 +36,7 @@ from daemon.domain import (
 from daemon.errors import BrokerError
 from daemon.model.bundle import Bundle
 from daemon.model.training import CalibrationTarget, train
+from daemon.runtime.drift_watch import DriftWatch
 from daemon.runtime.history import History, UnreadHistory
 from daemon.runtime.loop import Loop
 from daemon.runtime.options import LoopOptions
@@ -209,10 +211,13 @@ class MeasuredHistory:
     def __init__(self, rows: int = 0, event_time_ns: int = -1) -> None:
         self.rows, self.event_time_ns = rows, event_time_ns
         self.measurements = 0
+        self.drift = DriftWatch()
 
     def add(self, block: RowBlock) -> None: ...
 
     def alerted(self, events: Iterable[AlertEvent]) -> None: ...
+
+    def drifted(self, records: Iterable[DriftRecord]) -> None: ...
 
     def holds(self, rows: int) -> bool:
         return self.rows >= rows
@@ -225,6 +230,8 @@ class MeasuredHistory:
 
     async def measure(self) -> None:
         self.measurements += 1
+
+    async def measure_drift(self) -> None: ...
 
 
 def leading_stream(

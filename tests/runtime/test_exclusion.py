@@ -10,14 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from daemon.control import Verdict
 from daemon.domain import (
     SECOND_NS,
     AlertKind,
+    InputPartition,
     Phase,
     iso,
 )
-from daemon.runtime.exclusion import AlertedEpisodes, exclude_episodes
-from daemon.stream.encoding import read_alert
+from daemon.runtime.exclusion import AlertedEpisodes, beyond_share, drifted, exclude_episodes
+from daemon.stream.encoding import PublishedDrift, read_alert
 from tests.runtime.histories import BASE_S, SPEC, alert, seconds_of, segment
 
 
@@ -34,7 +36,7 @@ def test_a_closed_episode_is_left_out_from_its_onset_to_its_close_with_two_windo
     margin = 2 * SPEC.window
     assert seconds_of(history, "p1") == [*range(100 - margin), *range(120 + margin + 1, 300)]
     assert seconds_of(history, "p2") == list(range(300))
-    assert cells == 2 * (21 + 2 * margin)
+    assert cells == {"alerts": 2 * (21 + 2 * margin)}
 
 
 def test_a_gap_that_an_alarm_left_is_marked_as_cut_and_a_real_one_is_not() -> None:
@@ -77,7 +79,7 @@ def test_of_a_stuck_sensor_only_its_own_values_are_excluded() -> None:
     first = 100 - 2 * SPEC.window
     assert np.isfinite(left.values[:, 0]).all()
     assert np.flatnonzero(np.isnan(left.values[:, 1])).tolist() == list(range(first, 300))
-    assert cells == 300 - first
+    assert cells == {"alerts": 300 - first}
     assert np.isfinite(given_history[0].values).all()
 
 
@@ -179,7 +181,7 @@ def test_deviations_are_not_learned_either() -> None:
 def test_a_stuck_sensor_that_the_stream_no_longer_has_excludes_nothing() -> None:
     alerts = named(alert("p1", 100, 130, kind=AlertKind.SENSOR_STUCK, sensor="z"))
     history, cells = exclude_episodes([segment("p1", 300)], alerts.episodes(), SPEC)
-    assert (seconds_of(history, "p1"), cells) == (list(range(300)), 0)
+    assert (seconds_of(history, "p1"), cells) == (list(range(300)), {})
 
 
 def test_the_alerts_reach_back_to_the_oldest_row_of_a_message() -> None:
@@ -238,3 +240,116 @@ def test_the_number_of_excluded_episodes_is_bounded(monkeypatch: pytest.MonkeyPa
     alerts = named(*(alert(f"p{i}", 100, 105) for i in range(5)), alert("p0", 100, 120, Phase.CLOSED))
     assert alerts.beyond == 2
     assert [(e.asset, e.over) for e in alerts.episodes()] == [("p0", True), ("p1", False), ("p2", False)]
+
+
+# ------------------------------------------------------------------ verdicts
+def fingerprint(message: bytes) -> str:
+    return read_alert(message).fingerprint
+
+
+MARGIN = 2 * SPEC.window
+
+
+@pytest.mark.parametrize(
+    ("verdict", "learned"),
+    [
+        (None, [*range(100 - MARGIN), *range(120 + MARGIN + 1, 300)]),
+        (Verdict.CONFIRMED, [*range(100 - MARGIN), *range(120 + MARGIN + 1, 300)]),
+        (Verdict.FALSE_ALARM, list(range(300))),
+        (Verdict.PLANNED, [*range(100 - MARGIN), *range(121, 300)]),
+    ],
+)
+def test_a_verdict_says_what_of_an_episode_is_learned(verdict: Verdict | None, learned: list[int]) -> None:
+    messages = [alert("p1", 100, 105), alert("p1", 100, 120, Phase.CLOSED)]
+    verdicts = {} if verdict is None else {fingerprint(messages[0]): verdict}
+    history, _ = exclude_episodes([segment("p1", 300)], named(*messages).episodes(verdicts), SPEC)
+    assert seconds_of(history, "p1") == learned
+
+
+def test_of_an_open_episode_that_was_planned_what_follows_is_learned() -> None:
+    message = alert("p1", 100, 150)
+    verdicts = {fingerprint(message): Verdict.PLANNED}
+    history, _ = exclude_episodes([segment("p1", 300)], named(message).episodes(verdicts), SPEC)
+    assert seconds_of(history, "p1") == [*range(100 - MARGIN), *range(151, 300)]
+
+
+def test_a_confirmed_incident_is_left_out_also_where_it_was_a_regime() -> None:
+    since = iso((BASE_S + 110) * SECOND_NS)
+    messages = [alert("p1", 100, 105), regime(alert("p1", 100, 150, Phase.UPDATED), since)]
+    alerts = named(*messages, alert("p1", 100, 200, Phase.CLOSED))
+    verdicts = {fingerprint(messages[0]): Verdict.CONFIRMED}
+    around = range(100 - MARGIN, 201 + MARGIN)
+    steady = range(110 + MARGIN, 200 - MARGIN)
+    for said, left_out in ((verdicts, set(around)), ({}, set(around) - set(steady))):
+        history, _ = exclude_episodes([segment("p1", 300)], alerts.episodes(said), SPEC)
+        assert seconds_of(history, "p1") == sorted(set(range(300)) - left_out)
+    (incident,) = alerts.confirmed(verdicts)
+    assert (incident.asset, incident.fingerprint) == ("p1", fingerprint(messages[0]))
+    assert (incident.onset_ns, incident.row_ns) == ((BASE_S + 100) * SECOND_NS, (BASE_S + 200) * SECOND_NS)
+    assert alerts.confirmed({}) == named(*messages).confirmed(verdicts) == []  # nobody said so; it goes on
+
+
+def test_another_episode_over_a_false_alarm_is_left_out_as_before() -> None:
+    false, other = alert("p1", 100, 200, Phase.CLOSED), alert("p1", 150, 160, Phase.CLOSED)
+    verdicts = {fingerprint(false): Verdict.FALSE_ALARM}
+    history, _ = exclude_episodes([segment("p1", 300)], named(false, other).episodes(verdicts), SPEC)
+    assert seconds_of(history, "p1") == [*range(150 - MARGIN), *range(161 + MARGIN, 300)]
+
+
+@pytest.mark.parametrize(("last", "cut"), [(109, 0), (110, 1), (200, 91)])
+def test_no_false_alarm_makes_more_than_its_share_of_a_set(last: int, cut: int) -> None:
+    """Its newest rows stay."""
+    message = alert("p1", 100, last, Phase.CLOSED)
+    alerts, history = named(message), [segment("p1", last + 91)]
+    assert len(seconds_of(history, "p1")) - (last - 99) == 190  # rows of no episode
+    let_in = alerts.let_in({fingerprint(message): Verdict.FALSE_ALARM})
+    left, taken = exclude_episodes(history, beyond_share(history, let_in, SPEC), SPEC)
+    assert seconds_of(left, "p1") == [*range(100), *range(100 + cut, last + 91)]
+    assert taken.total() == 2 * cut
+    kept = last - 99 - cut
+    assert kept <= 0.05 * len(seconds_of(left, "p1")) < kept + 1
+    assert alerts.let_in({}) == []
+
+
+def test_an_episode_that_the_history_does_not_hold_has_no_share() -> None:
+    message = alert("p3", 100, 120, Phase.CLOSED)
+    let_in = named(message).let_in({fingerprint(message): Verdict.FALSE_ALARM})
+    assert beyond_share([segment("p1", 300)], let_in, SPEC) == []
+
+
+# ------------------------------------------------------------------ drift
+def interval(first_s: int, verdict: str = "drift", number: int = 0) -> PublishedDrift:
+    times = ((BASE_S + second) * SECOND_NS for second in (first_s, first_s + 50))
+    return PublishedDrift("pumps", InputPartition("sensors.pumps", number), *times, "m", verdict)
+
+
+WHERE = {
+    "p1": frozenset({InputPartition("sensors.pumps", 0)}),
+    "p2": frozenset({InputPartition("sensors.pumps", 1)}),
+}
+
+
+def test_rows_of_drift_intervals_are_left_out_for_the_assets_of_their_partition() -> None:
+    given_history = [segment("p1", 300), segment("p2", 300)]
+    intervals = [
+        interval(0, "ok"),
+        interval(50),
+        interval(100, "insufficient"),
+        interval(150),
+        interval(0, number=1),
+    ]
+    history, taken = exclude_episodes(given_history, drifted(intervals, WHERE, {}), SPEC)
+    assert seconds_of(history, "p1") == [*range(50), *range(100, 150), *range(200, 300)]
+    assert seconds_of(history, "p2") == list(range(50, 300))
+    assert taken == {"drift": 2 * 150}
+
+
+def test_drift_after_a_regime_was_accepted_is_learned() -> None:
+    accepted = {"p1": (BASE_S + 120) * SECOND_NS}
+    intervals = [interval(50), interval(100), interval(150)]
+    history, _ = exclude_episodes([segment("p1", 300)], drifted(intervals, WHERE, accepted), SPEC)
+    assert seconds_of(history, "p1") == [*range(50), *range(100, 300)]
+    closing = alert("p1", 100, 120, Phase.CLOSED)
+    said = b'"regime":{"since":"2023-11-14T22:00:00Z","learned":false,"accepted":true},"contributors"'
+    alerts = named(alert("p1", 100, 105), closing.replace(b'"contributors"', said))
+    assert alerts.accepted == accepted

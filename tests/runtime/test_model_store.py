@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,21 @@ async def test_a_promotion_removes_old_versions(tmp_path: Path) -> None:
     assert kept(tmp_path) == {BUNDLES[i].version for i in (0, 2, 3)}
 
 
+async def test_versions_that_were_promoted_outlast_newer_ones_that_were_not(tmp_path: Path) -> None:
+    """Candidates that the gate refused are newer than the promoted one, and not what anybody goes back to."""
+    store = ModelStore(tmp_path, keep=2)
+    a, b, c, d = BUNDLES
+    await promote(store, a)
+    for refused in (b, c):
+        store.directory.add("pumps", refused.version, refused.write)
+    await promote(store, d)
+    assert kept(tmp_path) == {a.version, c.version, d.version}
+    pointer = store.directory.promoted("pumps")
+    assert pointer is not None
+    assert (pointer.before, pointer.by) == (a.version, "anomalyd")
+    assert datetime.fromisoformat(pointer.at).tzinfo is not None
+
+
 async def test_a_folder_with_another_version_is_damaged(tmp_path: Path) -> None:
     store = ModelStore(tmp_path)
     a, b, _, _ = BUNDLES
@@ -122,14 +138,14 @@ class Topic:
         version = self.promotions[at]
         return Promotion(stream, version, "", self.held[version])
 
-    async def publish(self, stream: str, version: str, data: bytes) -> None:
+    async def publish(self, stream: str, version: str, data: bytes, trained_ns: int = 0) -> None:
         self.held[version] = data
 
-    async def promote(self, stream: str, version: str, reason: str = "") -> None:
+    async def promote(self, stream: str, version: str, reason: str = "", by: str = "", at: str = "") -> None:
         assert version in self.held  # nobody may read of a bundle that is not there
         self.promotions.append(version)
 
-    async def withdraw(self, stream: str, version: str, reason: str) -> str:
+    async def withdraw(self, stream: str, version: str, reason: str, by: str = "", at: str = "") -> str:
         if self.promotions[-1:] == [version]:
             self.promotions.pop()
         return self.promotions[-1] if self.promotions else ""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 
+from daemon.control import Control, Feedback, MaintenanceOrder, Received, RetrainRequest, Verdict
 from daemon.domain import (
     SECOND_NS,
     AlarmPolicy,
@@ -16,7 +18,10 @@ from daemon.domain import (
     Segment,
 )
 from daemon.model.bundle import Bundle
+from daemon.runtime.stream_run import StreamRun
 from daemon.runtime.trainer import TrainingJob, TrainingResult, learn
+from daemon.stream.encoding import PublishedDrift
+from daemon.trigger import Cause
 from tests.runtime.scripted import (
     EVERY_S,
     GRID_S,
@@ -164,3 +169,117 @@ def test_repetitions_back_off_until_a_history_is_read() -> None:
         assert run.next_job() is None
         now += 1
         assert run.next_job() is not None
+
+
+# ------------------------------------------------------------------ triggers
+def told(position: int, control: Control) -> Received:
+    return Received(position, 0, control)
+
+
+def reason_of(run: StreamRun) -> tuple[str, tuple[int, ...], int] | None:
+    """Cause, answered requests and position of the training that is due; None if none is."""
+    job = run.next_job()
+    return None if job is None else (str(job.trigger.cause), job.trigger.requests, job.trigger.position)
+
+
+def test_a_request_is_due_at_once_until_it_is_answered(trained: Bundle) -> None:
+    """Also where nothing else would ever train."""
+    for every_s in (EVERY_S, None):
+        run = fed_until(leading_stream(MeasuredHistory(), trained, every_s=every_s), 100)
+        assert run.next_job() is None
+        run.schedule.heard(told(3, RetrainRequest("fans")))
+        assert run.next_job() is None
+        run.schedule.heard(told(4, RetrainRequest("pumps", "new impeller", "kim")))
+        job = run.next_job()
+        assert job is not None
+        assert (job.trigger.reason, job.until_ns) == (
+            "kim asked for it: new impeller",
+            (GRID_S + 90) * SECOND_NS,
+        )
+        assert reason_of(run) == ("request", (4,), 4)  # nothing has answered it
+        run.schedule.heard(told(5, RetrainRequest("pumps")))  # while the training runs
+        run.schedule.answered(4)
+        assert reason_of(run) == ("request", (5,), 5)
+        run.schedule.answered(5)
+        run.schedule.heard(told(5, RetrainRequest("pumps")))  # the topic is read again
+        assert run.next_job() is None
+
+
+def test_a_training_by_another_cause_answers_requests_too(trained: Bundle) -> None:
+    run = fed_until(leading_stream(MeasuredHistory(), trained), EVERY_S + 11)
+    run.schedule.heard(told(0, RetrainRequest("pumps")))
+    first = run.next_job()
+    assert first is not None
+    run.schedule.answered(first.trigger.position)
+    due = fed_until(run, 2 * EVERY_S + 11).next_job()
+    assert due is not None
+    assert (str(due.trigger.cause), due.trigger.requests) == ("schedule", ())
+
+
+def test_verdicts_make_a_training_due_once_an_hour(trained: Bundle) -> None:
+    now = 0.0
+    run = fed_until(leading_stream(MeasuredHistory(), trained, clock=lambda: now), 100)
+    run.schedule.heard(told(0, Feedback("f1", Verdict.PLANNED)))
+    run.schedule.heard(
+        told(1, MaintenanceOrder("m", datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)))
+    )
+    assert run.next_job() is None
+    run.schedule.heard(told(2, Feedback("f1", Verdict.FALSE_ALARM)))
+    assert reason_of(run) == ("feedback", (), 2)
+    run.schedule.answered(2)
+    run.schedule.heard(told(3, Feedback("f2", Verdict.CONFIRMED)))
+    now = 3599.0
+    assert run.next_job() is None
+    now = 3600.0
+    assert reason_of(run) == ("feedback", (), 3)
+
+
+def test_drift_makes_a_training_due_once_in_an_interval_of_trainings(trained: Bundle) -> None:
+    history = MeasuredHistory()
+    run = fed_until(leading_stream(history, trained), 500)
+    assert run.needs_drift
+    for end_s in (100, 200, 300):
+        history.drift.add(drift_interval(end_s, trained.version))
+    assert due_history(run) == "until 300"
+    assert run.next_job() is None
+    history.drift.add(drift_interval(400, trained.version))
+    assert run.next_job() is None  # a candidate did not help
+    fed_until(run, 1_000)
+    assert due_history(run) == f"until {EVERY_S}"  # the schedule goes on
+    for end_s in (500, 600, 700, 800, 900):
+        history.drift.add(drift_interval(end_s, trained.version))
+    job = run.next_job()
+    assert job is not None
+    assert (job.trigger.cause, job.until_ns) == (Cause.DRIFT, (GRID_S + 900) * SECOND_NS)
+    assert job.trigger.reason.startswith("sensors.pumps/0 drifts since 2023")
+
+
+def test_drift_trains_nothing_where_trainings_are_off_or_under_another_model(trained: Bundle) -> None:
+    for every_s, model in ((None, trained.version), (EVERY_S, "another")):
+        history = MeasuredHistory()
+        run = fed_until(leading_stream(history, trained, every_s=every_s), 500)
+        for end_s in (100, 200, 300):
+            history.drift.add(drift_interval(end_s, model))
+        assert run.next_job() is None
+
+
+def drift_interval(end_s: int, model: str) -> PublishedDrift:
+    end_ns = (GRID_S + end_s) * SECOND_NS
+    return PublishedDrift("pumps", PUMPS_0, end_ns - 100 * SECOND_NS, end_ns, model, "drift")
+
+
+async def test_a_request_outlives_a_training_whose_history_cannot_be_read(trained: Bundle) -> None:
+    now = 0.0
+    run = fed_until(leading_stream(MeasuredHistory(), trained, clock=lambda: now), 100)
+    loop, _, _ = loop_over(Script([]), run)
+    loop.lifecycle.heard(told(7, RetrainRequest("pumps")))
+    for result, left in (
+        (TrainingResult(False, "the broker is away", "", None, 1.0, 0, later=True), True),
+        (TrainingResult(False, "too few rows", "", None, 1.0, 0), False),
+    ):
+        job = run.next_job()
+        assert job is not None
+        run.trigger = job.trigger
+        await loop.lifecycle.training_ended(run, result)
+        assert run.schedule.requested is left
+        now += 10.0

@@ -15,8 +15,10 @@ from daemon.domain import (
     PolledRecords,
 )
 from daemon.errors import BundleError
+from daemon.runtime.published import OwnTopics
+from daemon.runtime.replica_history import ReplicaHistory
 from daemon.runtime.stream_run import StreamPlan, StreamRun
-from daemon.runtime.topic_history import ReplicaHistory, TopicHistory
+from daemon.runtime.topic_history import TopicHistory
 from tests.runtime.scripted import (
     SPEC,
     MeasuredHistory,
@@ -77,7 +79,10 @@ def test_the_replica_that_reads_partition_0_of_the_first_topic_trains(
 
 @pytest.mark.parametrize("kind", SPARKPLUG)
 def test_a_training_knows_what_was_born_before_the_records_that_it_reads(kind: str) -> None:
-    spec, past = SPARKPLUG[kind], ReplicaHistory(KafkaSettings(), SPEC, 10, oldest=True, alerts="alerts")
+    spec, past = (
+        SPARKPLUG[kind],
+        ReplicaHistory(KafkaSettings(), SPEC, 10, oldest=True, own=OwnTopics("alerts")),
+    )
     run = StreamRun(StreamPlan(spec, learn_rows=1), history=past)
     pipeline = run.open(Assigned(PUMPS_0, 0, 0))
     born = message(kind, 0, "g/DBIRTH/e/d", [{"name": "a", "alias": 1, "value": 0.5}])

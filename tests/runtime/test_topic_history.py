@@ -16,11 +16,13 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from daemon.adapters.kafka import KafkaSettings
 from daemon.adapters.schemas import RegistryError
 from daemon.config.presets import CUSTOM, mapping_of
+from daemon.control import Feedback, Verdict, written
 from daemon.domain import (
     SECOND_NS,
     AlarmPolicy,
     Budget,
     Format,
+    InputPartition,
     ModelSettings,
     Phase,
     Segment,
@@ -28,25 +30,29 @@ from daemon.domain import (
 from daemon.errors import BrokerError, InputError
 from daemon.mapping import RegistryAddress
 from daemon.runtime.history import FoundHistory, HistoryNotReady
-from daemon.runtime.topic_history import ReplicaHistory, TopicHistory
+from daemon.runtime.published import NOTHING, OwnTopics
+from daemon.runtime.replica_history import ReplicaHistory
+from daemon.runtime.topic_history import TopicHistory
 from daemon.runtime.trainer import TrainingJob, learn
+from daemon.stream.encoding import encode, read_alert
 from daemon.stream.steps import RowBlock
 from tests.broker import create_topic, produce, read_topic
 from tests.registry import Registry
 from tests.running import unique
-from tests.runtime.histories import BASE_S, SPEC, alert, block, seconds_of
+from tests.runtime.histories import BASE_S, NOW, SPEC, alert, block, seconds_of
+from tests.runtime.test_drift_watch import THERE, interval
 from tests.stream.decode.framings import avro, confluent, text_of
 
 
 def test_the_history_of_the_topics_keeps_no_rows_in_the_parent() -> None:
-    topics = ReplicaHistory(KafkaSettings(), SPEC, 1_000, oldest=True, alerts="alerts")
+    topics = ReplicaHistory(KafkaSettings(), SPEC, 1_000, oldest=True, own=OwnTopics("alerts"))
     topics.add(block("a", range(1000)))
     assert all(not isinstance(value, RowBlock | list | dict) for value in vars(topics).values())
 
 
 @pytest.mark.parametrize(("oldest", "rows"), [(True, 300), (False, 1_000)])
 def test_a_group_that_starts_at_the_end_trains_on_the_newest_rows_first(oldest: bool, rows: int) -> None:
-    topics = ReplicaHistory(KafkaSettings(), SPEC, 1_000, oldest=oldest, alerts="alerts")
+    topics = ReplicaHistory(KafkaSettings(), SPEC, 1_000, oldest=oldest, own=OwnTopics("alerts"))
     first = topics.first(300, 200)
     assert (first.oldest, first.rows, first.least, first.until_ns) == (oldest, rows, 200, None)
     newest = topics.newest(60 * SECOND_NS)
@@ -92,7 +98,7 @@ class Topic:
         )
 
     def history(self, rows: int = 100_000, **more: object) -> TopicHistory:
-        made = TopicHistory(self.connection, self.spec, rows, alerts=self.alerts)
+        made = TopicHistory(self.connection, self.spec, rows, own=OwnTopics(self.alerts))
         return replace(made, **more)  # type: ignore[arg-type]
 
     async def found(self, rows: int = 100_000, **more: object) -> FoundHistory:
@@ -171,7 +177,7 @@ async def test_alerts_of_earlier_processes_exclude_rows_and_garbage_is_one_note(
     assert seconds_of(found.segments, "p2") == list(range(500 - margin))
     assert found.notes == (f"2 messages of {topic.alerts} are no alerts and were passed over",)
     assert found.unused == {"rejected": 3}
-    everything = await topic.found(alerts=None)
+    everything = await topic.found(own=OwnTopics())
     assert seconds_of(everything.segments, "p2") == list(range(600))
 
 
@@ -249,7 +255,7 @@ async def test_an_alerts_topic_that_reaches_back_less_than_the_inputs_is_a_note(
 @pytest.mark.kafka
 async def test_the_event_time_of_the_topics_is_measured(topic: Topic) -> None:
     await topic.make(4, fleet(2, range(400)))
-    topics = ReplicaHistory(topic.connection, topic.spec, 1_000, oldest=True, alerts=topic.alerts)
+    topics = ReplicaHistory(topic.connection, topic.spec, 1_000, oldest=True, own=OwnTopics(topic.alerts))
     assert not topics.holds(800)
     await topics.measure()
     assert topics.holds(800)
@@ -293,10 +299,126 @@ async def test_a_history_of_avro_is_that_of_the_same_readings_in_json(kafka_boot
             one, other = await plain.found(**more), await framed.found(**more)  # type: ignore[arg-type]
             assert sum(len(segment.values) for segment in one.segments) >= 490
             assert same(one.segments, other.segments)
-        measured = ReplicaHistory(framed.connection, framed.spec, 500, oldest=False, alerts=framed.alerts)
+        measured = ReplicaHistory(
+            framed.connection, framed.spec, 500, oldest=False, own=OwnTopics(framed.alerts)
+        )
         await measured.measure()
         assert measured.event_time_ns >= (BASE_S + 390) * SECOND_NS
     with pytest.raises(RegistryError, match="Connection refused"):
         await framed.found(rows=500)
     with pytest.raises(RegistryError, match="Connection refused"):
         await measured.measure()
+
+
+@pytest.mark.kafka
+async def test_the_drift_of_all_partitions_is_read_from_its_topic(topic: Topic) -> None:
+    await topic.make(2, [])
+    drift = unique("drift")
+    await create_topic(topic.connection.bootstrap_servers, drift)
+    own = OwnTopics(drift=drift)
+    topics = ReplicaHistory(topic.connection, topic.spec, 1_000, oldest=True, own=own)
+    records = [encode(interval(hour, where=THERE), NOW).value for hour in range(3)]
+    other = replace(interval(3, "ok", THERE), stream="fans")
+    messages = [records[0], b"no record", records[1], encode(other, NOW).value, records[2]]
+    for count, drifts in ((4, False), (5, True)):
+        lines = [(b"pumps", message) for message in (messages[:4] if count == 4 else messages[4:])]
+        await produce(topic.connection.bootstrap_servers, drift, lines)
+        await topics.measure_drift()
+        assert (topics.drift.drifting("m1") is not None) is drifts
+    known = topics.drift
+    await topics.measure_drift()
+    assert topics.drift is known  # nothing came: nothing is read
+
+
+@pytest.mark.kafka
+async def test_verdicts_and_drift_intervals_of_the_topics_say_what_is_learned(topic: Topic) -> None:
+    await topic.make(2, fleet(2, range(600)))
+    spans = [(50, 60), (200, 210), (350, 360)]
+    alarms = [[alert("p1", *span), alert("p1", *span, Phase.CLOSED)] for span in spans]
+    await topic.alarm(*(message for each in alarms for message in each))
+    prints = [read_alert(each[0]).fingerprint for each in alarms]
+    own = OwnTopics(topic.alerts, unique("drift"), unique("feedback"))
+    assert await own.existing(topic.connection) == OwnTopics(topic.alerts)
+    for name in (own.drift, own.feedback):
+        assert name is not None
+        await create_topic(topic.connection.bootstrap_servers, name)
+    said = [
+        (prints[0], Verdict.CONFIRMED),
+        (prints[0], Verdict.FALSE_ALARM),  # the last one counts
+        (prints[1], Verdict.CONFIRMED),
+    ]
+    lines = [(None, written(Feedback(*each))) for each in said]
+    await produce(topic.connection.bootstrap_servers, str(own.feedback), [(None, b"{"), *lines])
+    where = {name: number for number in (0, 1) for name in await assets_in(topic, number)}
+    at = InputPartition(topic.name, where[b"p0"])
+    flagged = replace(
+        interval(0, where=at), start_ns=(BASE_S + 400) * SECOND_NS, end_ns=(BASE_S + 450) * SECOND_NS
+    )
+    await produce(
+        topic.connection.bootstrap_servers, str(own.drift), [(b"pumps", encode(flagged, NOW).value)]
+    )
+    found = await topic.found(own=own)
+    margin = 2 * SPEC.window
+    left = {second for first, last in spans[1:] for second in range(first - margin, last + margin + 1)}
+    drifting = set(range(400, 450))
+    same_partition = where[b"p0"] == where[b"p1"]
+    assert seconds_of(found.segments, "p0") == sorted(set(range(600)) - drifting)
+    assert seconds_of(found.segments, "p1") == sorted(
+        set(range(600)) - left - (drifting if same_partition else set())
+    )
+    assert found.notes == (f"1 messages of {own.feedback} say nothing and were passed over",)
+    assert found.left_out["alerts"] == 2 * len(left)
+    assert found.left_out["drift"] == 2 * 50 * (2 if same_partition else 1)
+
+
+@pytest.mark.kafka
+async def test_drift_that_lasts_for_most_of_a_history_is_learned_and_named(topic: Topic) -> None:
+    await topic.make(1, fleet(2, range(400)))
+    own = OwnTopics(drift=unique("drift"))
+    await create_topic(topic.connection.bootstrap_servers, str(own.drift))
+    at = InputPartition(topic.name, 0)
+    flagged = [
+        replace(
+            interval(0, where=at), start_ns=(BASE_S + s) * SECOND_NS, end_ns=(BASE_S + s + 100) * SECOND_NS
+        )
+        for s in (100, 200, 300)
+    ]
+    lines = [(b"pumps", encode(each, NOW).value) for each in flagged]
+    await produce(topic.connection.bootstrap_servers, str(own.drift), lines)
+    found = await topic.found(own=own)
+    assert seconds_of(found.segments, "p1") == list(range(400))
+    assert found.notes == ("drift has lasted for most of the history: its rows are learned, too",)
+
+
+async def assets_in(topic: Topic, number: int) -> set[bytes]:
+    records = await read_topic(topic.connection.bootstrap_servers, topic.name)
+    return {record.key for record in records if record.partition == number}
+
+
+@pytest.mark.kafka
+async def test_confirmed_incidents_are_found_however_long_ago_they_were(topic: Topic) -> None:
+    await topic.make(2, fleet(2, range(3_000)))
+    spans = [(100, 130), (2_900, 2_920), (1_500, 1_530)]
+    messages = [[alert("p1", *span), alert("p1", *span, Phase.CLOSED)] for span in spans]
+    await topic.alarm(*(message for each in messages for message in each))
+    prints = [read_alert(each[0]).fingerprint for each in messages]
+    own = OwnTopics(topic.alerts, feedback=unique("feedback"))
+    await create_topic(topic.connection.bootstrap_servers, str(own.feedback))
+    verdicts = [Verdict.CONFIRMED, Verdict.CONFIRMED, Verdict.FALSE_ALARM]
+    said = [(None, written(Feedback(name, verdict))) for name, verdict in zip(prints, verdicts, strict=True)]
+    await produce(topic.connection.bootstrap_servers, str(own.feedback), said)
+    found = await topic.found(400, own=own)
+    assert min(seconds_of(found.segments, "p1")) > 2_700
+    everything = (await topic.found(own=NOTHING)).segments
+    (whole,) = [s for s in everything if s.asset == "p1"]
+    assert [one.fingerprint for one in found.golden] == [prints[0], prints[1]]
+    for incident, (onset, last) in zip(found.golden, spans, strict=False):
+        first = BASE_S + onset - 2 * SPEC.window
+        assert (incident.first_row, incident.onset) == (first, 2 * SPEC.window)
+        rows = whole.values[first - whole.first_row : BASE_S + last + 1 - whole.first_row]
+        np.testing.assert_array_equal(incident.values, rows)
+    assert found.dismissed == {prints[2]}
+    again = (
+        await topic.history(400, own=own).knowing({}, frozenset(prints[:1])).found(lambda share, doing: None)
+    )
+    assert [one.fingerprint for one in again.golden] == [prints[1]]

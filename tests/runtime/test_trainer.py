@@ -19,10 +19,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.domain import SECOND_NS, AlarmPolicy, Budget, ModelSettings, Progress, Segment, StreamSpec
+from daemon.model.admission import Origin
+from daemon.model.admission.origin import DecisionFact
 from daemon.model.bundle import Bundle
 from daemon.runtime.history import FoundHistory, HistoryNotReady, TrainingHistory
 from daemon.runtime.trainer import Trainer, TrainingJob, hold_out, learn
 from daemon.stream.steps import RowBlock
+from daemon.trigger import Cause, Trigger
 
 SPEC = StreamSpec("pumps", ("Pressure", "Current"), period_ns=60 * SECOND_NS)
 
@@ -87,20 +90,29 @@ def incumbent() -> Bundle:
 def test_a_first_training_takes_all_rows_and_a_retraining_holds_out_the_newest_fifth(
     incumbent: Bundle,
 ) -> None:
-    assert incumbent.facts["newest_ns"] == 5_999 * WINDOWED.period_ns
+    first = Origin.of(incumbent.facts)
+    assert (first.parent, first.trigger, first.rows_of) == (None, "first", {"a": 6_000})
+    assert (first.oldest_ns, first.newest_ns) == (0, 5_999 * WINDOWED.period_ns)
+    assert first.decision == DecisionFact(promoted=True, reason="first model")
     until_ns = 10_001 * WINDOWED.period_ns
-    outcome = learn(taught([rows_of(2_000, first=8_000)], incumbent, until_ns=until_ns))
+    outcome = learn(
+        taught([rows_of(2_000, first=8_000)], incumbent, until_ns=until_ns, trigger=Trigger(Cause.SCHEDULE))
+    )
     assert outcome.promoted, outcome.reason
     assert outcome.rows == 2_000
     assert outcome.bundle is not None
     candidate = Bundle.from_bytes(outcome.bundle)
     assert candidate.version == outcome.version
-    assert candidate.facts["rows"] == 1_600
-    assert candidate.facts["newest_ns"] == 9_599 * WINDOWED.period_ns
+    origin = Origin.of(candidate.facts)
+    assert (origin.parent, origin.trigger) == (incumbent.version, "schedule")
+    assert (origin.rows, origin.rows_of) == (1_600, {"a": 1_600})
+    assert origin.oldest_ns == 8_000 * WINDOWED.period_ns
+    assert origin.newest_ns == 9_599 * WINDOWED.period_ns
     assert candidate.facts["trained_until"] == until_ns
     assert candidate.facts["anchor"]["version"] == incumbent.version
     judged = sum(row % 4 == 0 for row in range(9_600 + 7, 10_000))
-    assert outcome.figures["days"] == judged * 4 * WINDOWED.period_ns / 86_400e9
+    assert outcome.decision is not None
+    assert outcome.decision.figures["days"] == judged * 4 * WINDOWED.period_ns / 86_400e9
 
 
 def test_a_candidate_that_the_gate_refuses_is_not_promoted(incumbent: Bundle) -> None:
@@ -108,6 +120,9 @@ def test_a_candidate_that_the_gate_refuses_is_not_promoted(incumbent: Bundle) ->
     assert not outcome.promoted
     assert "has moved" in outcome.reason
     assert outcome.bundle is not None
+    assert outcome.decision is not None
+    assert outcome.decision.refused_by == "anchor_distance"
+    assert Bundle.from_bytes(outcome.bundle).facts["decision"] == outcome.decision.facts()
     assert Bundle.from_bytes(outcome.bundle).version == outcome.version != ""
 
 

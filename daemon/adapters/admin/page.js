@@ -355,6 +355,17 @@ function modelInUse(streams, stream, day) {
   );
 }
 
+function trainingNow(streams, stream) {
+  const now = stream.training;
+  const done = Math.round(100 * now.share) + " %" + (now.doing ? ", " + now.doing : "");
+  return h(
+    "div",
+    "row",
+    line(h("span", "", "Training", ofStream(streams, stream.name)), chip("", done)),
+    h("p", "", now.trigger + (now.reason ? ": " + now.reason : "")),
+  );
+}
+
 function modelChange(change, day) {
   return h(
     "div",
@@ -367,6 +378,7 @@ function modelChange(change, day) {
 function modelPanel([streams, day]) {
   const rows = streams.flatMap((stream) => [
     ...(stream.model ? [modelInUse(streams, stream, day)] : []),
+    ...(stream.training ? [trainingNow(streams, stream)] : []),
     ...stream.models.slice(0, 12).map((change) => modelChange(change, day)),
   ]);
   return rows.length ? rows : h("div", "empty", "No model yet.");
@@ -411,7 +423,7 @@ function show(s, rate) {
   part("drift", only(s.streams, "drift"), driftPanel);
   part("drill", only(s.streams, "drill"), drillPanel);
   part("audits", only(s.streams, "imputation"), auditTable);
-  part("models", [only(s.streams, "model", "calibration", "trained_at", "models"), day], modelPanel);
+  part("models", [only(s.streams, "model", "calibration", "trained_at", "models", "training"), day], modelPanel);
   for (const canvas of document.querySelectorAll("canvas[data-spark]"))
     sparkline(canvas, ...JSON.parse(canvas.dataset.spark));
   notice(troubleOf(s), false);

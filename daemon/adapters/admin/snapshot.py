@@ -17,7 +17,7 @@ import numpy as np
 
 from daemon import __version__
 from daemon.adapters.pages import bounded, contributor_rows
-from daemon.adapters.telemetry import AssetScores, Lifecycle, ModelChange, Status, StreamStatus
+from daemon.adapters.telemetry import AssetScores, Lifecycle, ModelChange, Status, StreamStatus, TrainingNow
 from daemon.documents import counted, short
 from daemon.domain import AlertEvent, DriftRecord, Phase, Severity, iso
 from daemon.stream.accounts import Fault
@@ -99,7 +99,7 @@ def _stream(stream: StreamStatus, open_by_asset: dict[tuple[str, str], list[Aler
         "threshold": short(stream.threshold),
         "part_thresholds": {k: short(v) for k, v in stream.part_thresholds.items()},
         "learn_rows": stream.learn_rows,
-        "training": stream.training,
+        "training": _training(stream.training),
         "assets": max(stream.assets, len(stream.tracks)),
         "rows": stream.rows,
         "scored": stream.scored,
@@ -116,6 +116,19 @@ def _stream(stream: StreamStatus, open_by_asset: dict[tuple[str, str], list[Aler
             _track(asset, stream.tracks[asset], stream.threshold, open_by_asset.get((stream.name, asset), []))
             for asset in sorted(stream.tracks)
         ],
+    }
+
+
+def _training(training: TrainingNow | None) -> dict[str, Any] | None:
+    if training is None:
+        return None
+    share, doing = training.progress()
+    return {
+        "trigger": str(training.trigger.cause),
+        "reason": bounded(training.trigger.reason, 500),
+        "since": training.since.isoformat(timespec="seconds"),
+        "share": short(share, 3),
+        "doing": doing,
     }
 
 

@@ -1,8 +1,8 @@
 """Where models are kept: a directory for one machine, a compacted topic for all replicas.
 
 A bundle is opaque here: bytes (or files) under a version, which is a hash of its manifest, so that adding the same
-bundle twice is adding it once. Of the versions of a stream one is *promoted*: a pointer names it, with the reason
-and the version before it.
+bundle twice is adding it once. Of the versions of a stream one is *promoted*: a pointer names it, with the reason,
+who did it and when, and what was promoted before it, so that a rollback goes back step by step.
 
 ``directory`` is the directory, ``kafka_models`` the topic; ``records`` defines the topic's records and their limits,
 and ``topic_view`` is what a reader of the topic holds of them.
@@ -10,6 +10,6 @@ and ``topic_view`` is what a reader of the topic holds of them.
 
 from daemon.adapters.registry.directory import ModelDirectory
 from daemon.adapters.registry.kafka_models import KafkaModels, Promotion, models_topic
-from daemon.adapters.registry.records import Pointer
+from daemon.adapters.registry.records import Pointer, Promoted, now_text
 
-__all__ = ["KafkaModels", "ModelDirectory", "Pointer", "Promotion", "models_topic"]
+__all__ = ["KafkaModels", "ModelDirectory", "Pointer", "Promoted", "Promotion", "models_topic", "now_text"]

@@ -16,8 +16,17 @@ import msgspec
 import structlog
 
 from daemon.adapters.kafka import Follower, KafkaSettings, Message, TopicSpec, Writer
-from daemon.adapters.registry.records import CHUNK_BYTES, LARGEST_BUNDLE, Manifest, Pointer, checked, outdated
-from daemon.adapters.registry.topic_view import StoredVersion, TopicView
+from daemon.adapters.registry.records import (
+    CHUNK_BYTES,
+    LARGEST_BUNDLE,
+    Manifest,
+    Pointer,
+    Promoted,
+    checked,
+    following,
+    outdated,
+)
+from daemon.adapters.registry.topic_view import ARRIVING, StoredVersion, TopicView
 from daemon.errors import BundleError
 
 log = structlog.get_logger()
@@ -48,14 +57,22 @@ class KafkaModels:
         settings: the connection.
         prefix: of the topic.
         streams: those of interest; None for all that the topic has.
+        arriving: see ``TopicView``.
     """
 
-    def __init__(self, settings: KafkaSettings, prefix: str, streams: Collection[str] | None = None) -> None:
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        prefix: str,
+        streams: Collection[str] | None = None,
+        *,
+        arriving: int = ARRIVING,
+    ) -> None:
         self._settings = settings
         self._topic = models_topic(prefix).name
         self._writer = Writer(settings)
         self._follower = Follower(settings, self._topic)
-        self._view = TopicView(streams)
+        self._view = TopicView(streams, arriving=arriving)
         self._moved: dict[
             str, None
         ] = {}  # streams whose pointer has changed since the last ``poll``, in order
@@ -68,8 +85,10 @@ class KafkaModels:
         return self._view.refused + self._damaged.total()
 
     # -------------------------------------------------------------- writing
-    async def publish(self, stream: str, version: str, data: bytes) -> None:
+    async def publish(self, stream: str, version: str, data: bytes, trained_ns: int = 0) -> None:
         """Store a bundle: chunks, then the manifest. It is not used before it is promoted.
+
+        ``trained_ns`` is when it was trained (ns since 1970); 0: not known.
 
         Raises:
             BundleError: it is empty, or larger than a reader accepts.
@@ -79,10 +98,10 @@ class KafkaModels:
             raise BundleError(f"a bundle of {len(data)} bytes, where 1 to {LARGEST_BUNDLE} can be kept")
         chunks = [data[start : start + CHUNK_BYTES] for start in range(0, len(data), CHUNK_BYTES)]
         await self._write((f"{name}/{i}", chunk) for i, chunk in enumerate(chunks))
-        manifest = Manifest(len(data), len(chunks), hashlib.sha256(data).hexdigest())
+        manifest = Manifest(len(data), len(chunks), hashlib.sha256(data).hexdigest(), trained_ns)
         await self._write([(name, msgspec.json.encode(manifest))])
 
-    async def promote(self, stream: str, version: str, reason: str = "") -> None:
+    async def promote(self, stream: str, version: str, reason: str = "", by: str = "", at: str = "") -> None:
         """Let every replica use this version, which may be an older one.
 
         Raises:
@@ -95,10 +114,26 @@ class KafkaModels:
                 f"version {version!r} of stream {stream!r} cannot be promoted: {error}"
             ) from error
         now = self._view.pointers.get(stream)
-        before = "" if now is None else now.before if now.version == version else now.version
-        await self._write([(stream, Pointer(version, reason, before).written())])
+        await self._point(stream, following(now, Promoted(version, reason, by, at)))
 
-    async def withdraw(self, stream: str, version: str, reason: str) -> str:
+    async def rollback(self, stream: str, reason: str = "", by: str = "", at: str = "") -> str:
+        """Promote again what was promoted before: the nearest that the topic has whole.
+
+        Returns:
+            The version that is promoted now; empty if there is none to go back to: then nothing has changed.
+        """
+        await self.refresh()
+        now = self._view.pointers.get(checked("stream", stream))
+        for earlier in () if now is None else now.earlier(reason, by, at):
+            try:
+                await self._whole(stream, earlier.version)
+            except BundleError:
+                continue
+            await self._point(stream, earlier)
+            return earlier.version
+        return ""
+
+    async def withdraw(self, stream: str, version: str, reason: str, by: str = "", at: str = "") -> str:
         """If this version is the promoted one, promote the one before it, or none.
 
         A version that was promoted by another process meanwhile stays.
@@ -110,27 +145,30 @@ class KafkaModels:
         now = self._view.pointers.get(checked("stream", stream))
         if now is None or now.version != version:
             return "" if now is None else now.version
-        before = now.before
-        if before:
-            try:
-                await self._bundle(stream, before)
-            except BundleError:
-                before = ""
-        await self._write([(stream, Pointer(before, reason).written() if before else None)])
+        before = await self.rollback(stream, reason, by, at)
+        if not before:
+            await self._point(stream, None)
         return before
 
+    async def remove(self, stream: str, version: str) -> None:
+        """Remove a version: its keys are deleted, the manifest's first."""
+        name, stored = f"{stream}/{version}", self._view.version(stream, version)
+        chunks = stored.numbers | set(range(stored.manifest.chunks if stored.manifest is not None else 0))
+        await self._write([(name, None)])
+        await self._write((f"{name}/{i}", None) for i in sorted(chunks))
+
     async def retire(self, stream: str, keep: int) -> list[str]:
-        """Remove all but the newest ``keep`` versions, the promoted one and the one before; returns those removed."""
+        """Remove all but the newest ``keep`` versions and those that the pointer needs; returns those removed."""
         await self.refresh()
         # A version without a manifest is being written now, or was never finished.
         versions = self._view.known(checked("stream", stream), whole=False)
         gone = outdated(versions, self._view.pointers.get(stream), keep)
         for version in gone:
-            name, stored = f"{stream}/{version}", self._view.version(stream, version)
-            chunks = stored.numbers | set(range(stored.manifest.chunks if stored.manifest is not None else 0))
-            await self._write([(name, None)])
-            await self._write((f"{name}/{i}", None) for i in sorted(chunks))
+            await self.remove(stream, version)
         return gone
+
+    async def _point(self, stream: str, pointer: Pointer | None) -> None:
+        await self._write([(stream, None if pointer is None else pointer.written())])
 
     async def _write(self, records: Iterable[tuple[str, bytes | None]]) -> None:
         await self._writer.write([Message(self._topic, key.encode(), value, (), 0) for key, value in records])
@@ -190,9 +228,18 @@ class KafkaModels:
         """The versions read so far that have a manifest, oldest first."""
         return self._view.known(stream)
 
+    def streams(self) -> list[str]:
+        """The streams read so far."""
+        return self._view.streams()
+
     def pointer(self, stream: str) -> Pointer | None:
         """The promoted version as read so far."""
         return self._view.pointers.get(stream)
+
+    def trained_ns(self, stream: str, version: str) -> int:
+        """When a version was trained, as read so far; ns since 1970, 0 if that is not known."""
+        manifest = self._view.version(stream, version).manifest
+        return 0 if manifest is None else manifest.trained_ns
 
     async def load(self, stream: str, version: str) -> bytes:
         """One bundle.

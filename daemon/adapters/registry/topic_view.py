@@ -37,7 +37,7 @@ log = structlog.get_logger()
 MOST_STREAMS, MOST_VERSIONS = 1_000, 100
 """Streams that are held, and versions of each; beyond these the oldest are removed."""
 ARRIVING = 2
-"""Versions of a stream, beside the promoted one, whose chunks are held: those that were written last."""
+"""Of a program that follows promotions: a promotion follows its bundle."""
 _CHUNK_NUMBER = re.compile(r"0|[1-9][0-9]{0,5}")
 
 
@@ -73,15 +73,19 @@ class TopicView:
     Args:
         streams: those of interest; None for all that there are.
         version: hold only this one, and all of it; None for all.
+        arriving: versions of a stream, beside the promoted one, whose chunks are held: those that were written last.
 
     ``pointers`` are the promoted versions; ``refused`` counts records that could not be used.
     """
 
-    def __init__(self, streams: Collection[str] | None = None, version: str | None = None) -> None:
+    def __init__(
+        self, streams: Collection[str] | None = None, version: str | None = None, *, arriving: int = ARRIVING
+    ) -> None:
         self.pointers: dict[str, Pointer] = {}
         self.refused = 0
         self._streams = None if streams is None else frozenset(streams)
         self._version = version
+        self._arriving = arriving
         self._versions: dict[str, dict[str, StoredVersion]] = {}  # per stream, the last written last
         self._throttle = Throttle()
 
@@ -98,6 +102,10 @@ class TopicView:
                 if suppressed is not None:
                     key = repr(entry.key[:100])[1:]
                     log.warning("bundle_refused", key=key, reason=str(error)[:300], more=suppressed)
+
+    def streams(self) -> list[str]:
+        """The streams that have a version or a pointer, by name."""
+        return sorted({name for name, versions in self._versions.items() if versions} | self.pointers.keys())
 
     def version(self, stream: str, version: str) -> StoredVersion:
         """What is held of a version; an empty one if it is not known."""
@@ -179,12 +187,12 @@ class TopicView:
         if self._version is not None:
             return
         versions, pointer = self._versions.get(stream, {}), self.pointers.get(stream)
-        needed = {pointer.version, pointer.before} if pointer is not None else set()
         promoted = pointer.version if pointer is not None else ""
-        for version in [v for v in reversed(versions) if v != promoted][ARRIVING:]:
+        for version in [v for v in reversed(versions) if v != promoted][self._arriving :]:
             versions[version].chunks.clear()
         if len(versions) > MOST_VERSIONS:
-            for version in outdated(list(versions), pointer, MOST_VERSIONS - len(needed)):
+            needed = 0 if pointer is None else len(set(pointer.needed(MOST_VERSIONS)))
+            for version in outdated(list(versions), pointer, MOST_VERSIONS - needed):
                 del versions[version]
             if self._throttle.admit(("versions", stream)) is not None:
                 log.warning("model_versions_forgotten", stream=stream, rule=f"more than {MOST_VERSIONS}")

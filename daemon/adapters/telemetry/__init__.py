@@ -24,7 +24,14 @@ from daemon.adapters.telemetry.reporter import (
     SourceCounts,
     TrainingReport,
 )
-from daemon.adapters.telemetry.status import ASSETS_KEPT, AssetScores, ModelChange, Status, StreamStatus
+from daemon.adapters.telemetry.status import (
+    ASSETS_KEPT,
+    AssetScores,
+    ModelChange,
+    Status,
+    StreamStatus,
+    TrainingNow,
+)
 
 __all__ = [
     "ASSETS_KEPT",
@@ -49,6 +56,7 @@ __all__ = [
     "Status",
     "StreamStatus",
     "Throttle",
+    "TrainingNow",
     "TrainingReport",
     "configure_logging",
 ]

@@ -38,6 +38,7 @@ from daemon.model.faults import FaultKind
 from daemon.stream.accounts import Counts, Fault
 from daemon.stream.audit import SensorAudit
 from daemon.stream.extract.numbers import FAULT_HINTS
+from daemon.trigger import Trigger
 
 if TYPE_CHECKING:  # for annotations only: the command line imports this package at its start
     from daemon.detector import Detector
@@ -410,16 +411,22 @@ class Reporter:
             status.state = Lifecycle.LEARNING
             log.info("learning", stream=stream, rows_wanted=rows_wanted)
 
-    def training_started(self, stream: str, *, first: bool, until_ns: int | None) -> None:
-        """A training began, on rows before ``until_ns`` if that is given."""
-        self.status.streams[stream].training = True
+    def training_started(
+        self, stream: str, trigger: Trigger, until_ns: int | None, progress: Callable[[], tuple[float, str]]
+    ) -> None:
+        """A training began, on rows before ``until_ns`` if that is given; ``progress`` says how far it is."""
+        self.status.training(stream, trigger, progress)
         log.info(
-            "training_started", stream=stream, first=first, until=None if until_ns is None else iso(until_ns)
+            "training_started",
+            stream=stream,
+            trigger=str(trigger.cause),
+            reason=trigger.reason,
+            until=None if until_ns is None else iso(until_ns),
         )
 
     def training_ended(self, stream: str, training: TrainingReport) -> None:
         """A training ended, whether or not there is a candidate."""
-        self.status.streams[stream].training = False
+        self.status.streams[stream].training = None
         self.metrics.models.retrain(training.seconds)
         for note in training.notes:
             log.warning("training_history", stream=stream, note=note)

@@ -36,6 +36,7 @@ from daemon.grouping import by_slot
 from daemon.stream.accounts import CellState, Counts, Fault
 from daemon.stream.audit import SensorAudit
 from daemon.stream.summaries import leading_score
+from daemon.trigger import Trigger
 
 SCORES_KEPT: Final = 300
 ASSETS_KEPT: Final = 50
@@ -68,6 +69,15 @@ class ModelChange:
     reason: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class TrainingNow:
+    """A training that runs."""
+
+    trigger: Trigger
+    since: datetime  # wall clock
+    progress: Callable[[], tuple[float, str]]  # the share done, and what is being done
+
+
 @dataclass(slots=True)
 class StreamStatus:
     """The state of one stream; the reporter assigns the plain fields as they change."""
@@ -80,7 +90,7 @@ class StreamStatus:
     trained_at: datetime | None = None
     threshold: float = math.nan
     part_thresholds: Mapping[str, float] = field(default_factory=dict)
-    training: bool = False  # a training runs now
+    training: TrainingNow | None = None  # the training that runs
     assets: int = 0
     rows: int = 0  # grid rows released, scored or not
     scored: int = 0
@@ -238,6 +248,10 @@ class Status:
         status.model, status.calibration, status.trained_at = None, "", None
         status.imputation = {}
         status.threshold, status.part_thresholds = math.nan, {}
+
+    def training(self, stream: str, trigger: Trigger, progress: Callable[[], tuple[float, str]]) -> None:
+        """A training runs from now on."""
+        self.streams[stream].training = TrainingNow(trigger, self._now(), progress)
 
     def promotion(self, stream: str, version: str, result: str, reason: str = "") -> None:
         """Add what became of a candidate, with the gate's reason."""

@@ -16,9 +16,11 @@ milliseconds:
 from daemon.model.admission.arrays import check_arrays, check_weights
 from daemon.model.admission.golden import check_golden, golden_windows
 from daemon.model.admission.manifest import Manifest, read_manifest
+from daemon.model.admission.origin import Origin
 
 __all__ = [
     "Manifest",
+    "Origin",
     "check_arrays",
     "check_golden",
     "check_weights",

@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from daemon.domain import DAY_NS
 from daemon.errors import BundleError
 from daemon.habit import LONGEST_NS, SLOTS
-from daemon.model.admission.manifest import Manifest
+from daemon.model.admission.manifest import GoldenFacts, Manifest
 from daemon.model.imputation import BATCH_BUCKETS, BUCKETS, FEW_VALUES, MOST_STEPS, REACH
 from daemon.model.synthesis import CANDIDATES, GRID, names_of
 from daemon.model.synthesis import KNOTS as SYNTHESIS_KNOTS
@@ -35,6 +36,7 @@ class _Rule:
     kind: str = "f"  # numpy's: f float, i signed integer, u unsigned, b bool
     above: float = -np.inf
     limitless: bool = False
+    holes: bool = False  # NaN is allowed
 
 
 def check_arrays(manifest: Manifest, arrays: Mapping[str, NDArray[Any]], latents: int) -> None:
@@ -127,6 +129,9 @@ def check_arrays(manifest: Manifest, arrays: Mapping[str, NDArray[Any]], latents
     imputes = any(name.startswith("extras.impute.") for name in arrays)
     if imputes:
         rules |= _imputation(arrays, C)
+    golden = msgspec.convert(manifest.facts, GoldenFacts).golden
+    if golden:
+        rules["extras.golden.values"] = _Rule((sum(one.rows for one in golden), C), holes=True)
     made_up = any(name.startswith("extras.synthesis.") for name in arrays)
     if made_up:
         rules |= _synthesis(arrays, C, manifest.window // 2, Z)
@@ -310,6 +315,8 @@ def _check(arrays: Mapping[str, NDArray[Any]], name: str, rule: _Rule) -> None:
         raise BundleError(f"{name} is of type {array.dtype}")
     if rule.kind == "b":
         return
+    if rule.holes:
+        array = array[~np.isnan(array)]
     if np.isnan(array).any() or (not rule.limitless and not np.isfinite(array).all()):
         raise BundleError(f"{name} holds numbers that are not finite")
     if np.isfinite(rule.above) and not (array > rule.above).all():

@@ -11,6 +11,7 @@ from msgspec import Meta
 from daemon.calendar import check_fields
 from daemon.domain import ModelSettings
 from daemon.errors import BundleError
+from daemon.model.admission.origin import Origin
 
 Name = Annotated[str, Meta(min_length=1, max_length=1_000)]
 Asset = Annotated[str, Meta(max_length=10_000)]
@@ -115,6 +116,29 @@ class RuleFacts(msgspec.Struct, frozen=True):
     hop: Width = 1
 
 
+class GoldenFact(msgspec.Struct, frozen=True):
+    """One golden incident; see ``golden_incidents.GoldenIncident``. Conditions are labels, each with a number of rows."""
+
+    fingerprint: Annotated[str, Meta(max_length=1_000)]
+    asset: Asset
+    first_row: Annotated[int, Meta(ge=-(1 << 62), le=1 << 62)]
+    onset: Annotated[int, Meta(ge=0, le=1 << 20)]
+    rows: Annotated[int, Meta(ge=1, le=1 << 20)]
+    condition: Annotated[
+        tuple[tuple[Label, Annotated[int, Meta(ge=1, le=1 << 20)]], ...], Meta(max_length=10_000)
+    ]
+
+    def __post_init__(self) -> None:
+        if self.condition and sum(n for _, n in self.condition) != self.rows:
+            raise ValueError(f"golden incident {self.fingerprint}: not every row has its condition")
+
+
+class GoldenFacts(msgspec.Struct, frozen=True):
+    """The entry of ``facts`` about golden incidents, which is optional."""
+
+    golden: Annotated[tuple[GoldenFact, ...], Meta(max_length=100)] = ()
+
+
 class Manifest(msgspec.Struct, frozen=True):
     """The manifest of a bundle: the fields that a bundle is rebuilt from."""
 
@@ -151,6 +175,8 @@ def read_manifest(data: bytes, known_format: int) -> Manifest:
             raise BundleError(f"bundle format {found}, this version reads {known_format}")
         manifest = msgspec.json.decode(data, type=Manifest)
         check_fields(msgspec.convert(manifest.facts, ConditionFacts).condition)
+        Origin.of(manifest.facts)
+        msgspec.convert(manifest.facts, GoldenFacts)
         for rule in msgspec.convert(manifest.facts, RuleFacts).alert_rules.values():
             if isinstance(rule.min_deviation, str) and not math.isfinite(float(rule.min_deviation[:-1])):
                 raise BundleError(f"damaged bundle: min_deviation of {rule.min_deviation}")

@@ -20,6 +20,7 @@ from daemon.domain import (
     Phase,
 )
 from daemon.stream.audit import Imputable, SensorAudit
+from daemon.trigger import Cause, Trigger
 from tests.adapters.admin.pumps import HOSTILE, Client, alert, scored
 
 
@@ -120,7 +121,9 @@ def test_headline_while_learning(rows: int, training: bool, expected: str) -> No
     status = Status({"pumps": 500})
     status.joined = True
     status.streams["pumps"].state = Lifecycle.LEARNING
-    status.streams["pumps"].rows, status.streams["pumps"].training = rows, training
+    status.streams["pumps"].rows = rows
+    if training:
+        status.training("pumps", Trigger(Cause.DRIFT, "p/0 drifts"), lambda: (0.25, "fitting"))
     assert headline(status) == expected
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.adapters.registry import ModelDirectory, Pointer
+from daemon.adapters.registry import ModelDirectory, Pointer, Promoted
 from daemon.errors import BundleError
 
 
@@ -28,9 +28,37 @@ def test_a_stored_version_is_read_back_unchanged(tmp_path: Path) -> None:
     assert sorted(models.versions("pumps")) == ["aaa", "bbb"]
     assert (models.folder("pumps", "bbb") / "manifest.json").read_text() == "two"
     models.promote("pumps", "bbb", "first")
-    models.promote("pumps", "aaa", "rolled back")
-    assert models.promoted("pumps") == Pointer("aaa", "rolled back")
+    models.promote("pumps", "aaa", "by hand", "kim", "2026-01-31T08:00:00Z")
+    assert models.promoted("pumps") == Pointer(
+        "aaa", "by hand", "bbb", "kim", "2026-01-31T08:00:00Z", (Promoted("bbb", "first"),)
+    )
     assert models.promoted("fans") is None
+    assert models.streams() == ["fans", "pumps"]
+    with pytest.raises(BundleError, match="no directory of models"):
+        ModelDirectory(tmp_path / "nowhere").streams()
+
+
+def test_a_rollback_goes_to_the_nearest_version_that_is_stored(tmp_path: Path) -> None:
+    models = ModelDirectory(tmp_path)
+    assert models.rollback("pumps") == ""
+    for version in ("aaa", "bbb", "ccc", "ddd"):
+        models.add("pumps", version, written(version))
+        models.promote("pumps", version)
+    models.remove("pumps", "ccc")
+    assert models.rollback("pumps", "worse", "kim", to="ccc") == ""
+    assert models.rollback("pumps", "worse", "kim") == "bbb"
+    assert models.promoted("pumps") == Pointer("bbb", "worse", "aaa", "kim", past=(Promoted("aaa"),))
+    assert models.rollback("pumps") == "aaa"
+    assert models.rollback("pumps") == ""
+    assert models.promoted("pumps") == Pointer("aaa")
+
+
+def test_a_version_keeps_when_it_was_trained(tmp_path: Path) -> None:
+    models = ModelDirectory(tmp_path)
+    models.add("pumps", "aaa", written("one"), trained_ns=1_700_000_000_000_000_000)
+    assert models.trained_ns("pumps", "aaa") == 1_700_000_000_000_000_000
+    models.add("pumps", "bbb", written("two"))
+    assert models.trained_ns("pumps", "bbb") > 1_700_000_000_000_000_000
 
 
 def test_a_version_added_twice_is_stored_once(tmp_path: Path) -> None:
@@ -84,6 +112,8 @@ POINTERS = [
     b'{"version": "../up"}',
     b'{"version": "promoted"}',
     b'{"version": "aaa", "before": "/"}',
+    b'{"version": "aaa", "past": [{"version": "/"}]}',
+    b'{"version": "aaa", "past": 7}',
     b'{"version": "' + b"a" * 101 + b'"}',
     b'{"version": "aaa", "x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
     b'{"version": "aaa", "x": ' + b"[" * 20_000 + b"]" * 20_000 + b"}",
@@ -109,7 +139,8 @@ def test_old_versions_are_removed_from_the_directory(tmp_path: Path) -> None:
     for age, version in enumerate(["aaa", "bbb", "ccc", "ddd", "eee"]):
         place = models.add("pumps", version, written(version))
         os.utime(place, ns=(age, age))
-    models.promote("pumps", "bbb", "went back", before="ccc")
+    models.promote("pumps", "ccc")
+    models.promote("pumps", "bbb", "went back")
     assert models.retire("pumps", 1) == ["aaa", "ddd"]
     assert models.versions("pumps") == ["bbb", "ccc", "eee"]
     assert models.retire("pumps", 10) == []

@@ -11,7 +11,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer
 
 from daemon.adapters.kafka import KafkaSettings, ensure_topics
-from daemon.adapters.registry import KafkaModels, Pointer, models_topic
+from daemon.adapters.registry import KafkaModels, Pointer, Promoted, models_topic
 from daemon.errors import BundleError, InputError
 from tests.broker import produce, read_topic
 
@@ -161,7 +161,7 @@ async def test_two_streams_that_promote_at_once_do_not_disturb_each_other(replic
         promotion = await other.promoted(stream)
         assert promotion is not None
         assert (promotion.version, promotion.data) == ("bbb", seen[stream])
-        assert other.pointer(stream) == Pointer("bbb", before="aaa")
+        assert other.pointer(stream) == Pointer("bbb", before="aaa", past=(Promoted("aaa"),))
         assert other.known(stream) == ["aaa", "bbb"]
     assert models.refused == other.refused == 0
 
@@ -181,9 +181,35 @@ async def test_a_withdrawn_version_is_replaced_by_the_one_before_for_all_replica
     while not (news := await second.poll()):
         pass
     assert [(p.version, p.reason, p.data) for p in news] == [("bbb", "failed on 10 windows in a row", b"bbb")]
+    assert (await second.before("pumps")).data == b"aaa"
+    assert await second.withdraw("pumps", "bbb", "fails as well") == "aaa"
+    assert (await second.promoted("pumps")).data == b"aaa"
     assert await second.before("pumps") is None
-    assert await second.withdraw("pumps", "bbb", "fails as well") == ""
+    assert await second.withdraw("pumps", "aaa", "and so does this one") == ""
     assert await first.promoted("pumps") is None
+
+
+@pytest.mark.kafka
+async def test_a_rollback_reaches_a_follower_and_the_next_one_goes_further_back(replicas: Replicas) -> None:
+    operator, follower = replicas.replica(), replicas.replica()
+    for version in ["aaa", "bbb", "ccc", "ddd"]:
+        await operator.publish("pumps", version, version.encode(), trained_ns=7)
+        await operator.promote("pumps", version, "better", "anomalyd", "2026-01-31T08:00:00Z")
+    assert (await follower.promoted("pumps")).version == "ddd"
+    assert await follower.poll() == []
+    await operator.remove("pumps", "ccc")
+    assert await operator.rollback("pumps", "it alarms all night", "kim") == "bbb"
+    while not (news := await follower.poll()):
+        pass
+    assert [(p.version, p.reason, p.data) for p in news] == [("bbb", "it alarms all night", b"bbb")]
+    first = Promoted("aaa", "better", "anomalyd", "2026-01-31T08:00:00Z")
+    assert follower.pointer("pumps") == Pointer("bbb", "it alarms all night", "aaa", "kim", past=(first,))
+    assert await follower.rollback("pumps", "worse still", "kim") == "aaa"
+    assert await operator.rollback("pumps", "nothing before") == ""
+    assert operator.pointer("pumps") == Pointer("aaa", "worse still", by="kim")
+    assert await operator.rollback("fans") == ""
+    assert operator.streams() == ["pumps"]
+    assert (operator.known("pumps"), operator.trained_ns("pumps", "bbb")) == (["aaa", "bbb", "ddd"], 7)
 
 
 @pytest.mark.kafka
@@ -213,7 +239,7 @@ async def test_released_chunks_are_read_again(replicas: Replicas, consumers: lis
     assert len(consumers) == made + 1  # its chunks were read again by a consumer of their own
     await other.promote("pumps", "bbb", "an older one")
     assert (await models.promoted("pumps")).data == b"bbb" * 400_000
-    assert models.pointer("pumps") == Pointer("bbb", "an older one", "eee")
+    assert models.pointer("pumps").history[:2] == (Promoted("eee"), Promoted("ddd"))
 
 
 @pytest.mark.kafka

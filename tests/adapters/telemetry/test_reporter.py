@@ -27,6 +27,7 @@ from daemon.adapters.telemetry import (
 from daemon.domain import Disposition, Dropped
 from daemon.model.faults import FaultKind
 from daemon.stream.accounts import Counts
+from daemon.trigger import Cause, Trigger
 from tests.adapters.telemetry.outputs import PARTITION, alert, drift_record
 from tests.fakes import CentreDetector
 
@@ -78,7 +79,8 @@ def test_learning_is_logged_when_it_begins(reporter: Reporter) -> None:
 
 
 def test_a_training_that_is_postponed_has_neither_ended_nor_failed(reporter: Reporter) -> None:
-    reporter.training_started("pumps", first=True, until_ns=None)
+    asked = Trigger(Cause.REQUEST, "kim asked for it")
+    reporter.training_started("pumps", asked, None, lambda: (0.5, "fitting"))
     assert reporter.status.streams["pumps"].training
     with capture_logs() as logs:
         reporter.training_ended("pumps", TrainingReport("too few", "", 0, 1.0, ["short"], postponed=True))

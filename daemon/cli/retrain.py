@@ -1,0 +1,31 @@
+"""``anomalyd retrain``: ask the running daemon to train now."""
+
+import getpass
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from daemon.cli.options import Config, Sets
+from daemon.cli.terminal import log_warnings_only, out, run_coroutine, settings_from
+
+
+def retrain(
+    config: Config = None,
+    sets: Sets = None,
+    stream: Annotated[
+        str | None, typer.Option("--stream", help="Whose model.", show_default="the only stream")
+    ] = None,
+    reason: Annotated[str, typer.Option("--reason", help="Why, for the record.", show_default=False)] = "",
+) -> None:
+    """Ask the running daemon to train a stream's model now.
+
+    The request is a message in the topic `<prefix>.feedback`. It counts until a training has ended:
+    the decision on `<prefix>.retrain` names it. The new model must pass the gate like any other.
+    """
+    log_warnings_only()
+    settings = settings_from(config, sets)
+    from daemon.commands.retrain import request_training
+
+    name = run_coroutine(request_training(settings, stream, reason, getpass.getuser()))
+    out().print(f"asked for a training of {escape(name)}", soft_wrap=True)

@@ -1,0 +1,63 @@
+"""The gate's decision on a candidate, rule by rule; see ``promotion``.
+
+It is kept among the facts of the candidate's bundle, below the version, which hashes them: so it goes wherever the
+bundle goes (directory, topic, export and import), nobody can change it afterwards, and a refused candidate has it, too.
+It depends on nothing that the version would be needed for. What comes after the version, that somebody promoted or
+withdrew it, is in the registry's pointer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from daemon.domain import finite_or_none
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule of the gate: a figure, and the limit that it may not exceed (``at_least``: not fall below)."""
+
+    name: str
+    figure: float
+    limit: float
+    passed: bool
+    at_least: bool = False
+
+    def facts(self) -> dict[str, object]:
+        """As JSON; what is not finite is None."""
+        return {
+            "name": self.name,
+            "figure": finite_or_none(self.figure),
+            "limit": finite_or_none(self.limit),
+            "at_least": self.at_least,
+            "passed": self.passed,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The gate's decision, the reason in one line, the rules in their order, and the figures behind them.
+
+    A first model has met no rule: there was no incumbent, and no row was held out from it.
+    """
+
+    promoted: bool
+    reason: str
+    rules: tuple[Rule, ...] = ()
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def refused_by(self) -> str:
+        """The name of the first rule that did not pass; empty if all did."""
+        return next((rule.name for rule in self.rules if not rule.passed), "")
+
+    def facts(self) -> dict[str, object]:
+        """As JSON, for a bundle's facts and for records."""
+        return {
+            "promoted": self.promoted,
+            "reason": self.reason,
+            "refused_by": self.refused_by,
+            "rules": [rule.facts() for rule in self.rules],
+            "figures": {name: finite_or_none(figure) for name, figure in self.figures.items()},
+        }

@@ -1,0 +1,31 @@
+"""Why a model is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Cause(StrEnum):
+    """What makes a training due."""
+
+    FIRST = "first"  # the stream has no model
+    SCHEDULE = "schedule"  # a multiple of ``retrain.every`` has passed
+    DRIFT = "drift"  # three drift intervals of a partition in a row are above the thresholds
+    FEEDBACK = "feedback"  # a person judged an episode since the last training
+    REQUEST = "request"  # a person asked for it
+    BY_HAND = "by hand"  # ``anomalyd train``, outside of the daemon
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """What made one training due, and which control messages it answers."""
+
+    cause: Cause
+    reason: str = ""  # in one line
+    position: int = -1  # of the newest control message that was known when it began; -1: none
+    requests: tuple[int, ...] = ()  # positions of the wishes for a training that it answers
+
+
+UNKNOWN = Trigger(Cause.FIRST)
+"""Before any training."""
