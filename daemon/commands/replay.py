@@ -43,7 +43,7 @@ from daemon.domain import Progress, Segment
 from daemon.errors import DaemonError, UsageError
 from daemon.model import evaluation
 from daemon.model.bundle import Bundle
-from daemon.runtime.compatibility import check_compatible, other_conditions
+from daemon.runtime.compatibility import check_compatible, other_budgets, other_conditions
 from daemon.runtime.stream_run import StreamPlan
 
 RESULTS = (
@@ -173,6 +173,8 @@ async def _prepared(
         plan = replace(plan, retrain_every=None)
     if bundle is not None:
         check_compatible(bundle, plan.spec)
+        if difference := other_budgets(bundle, plan.budget, plan.deviation_budget):
+            notes.append(f"model {bundle.version}: {difference}")
     # TEST is read before anything is learned: it may be damaged, or of another stream.
     table = None if is_lines(test) else table_of(test, plan.spec, hidden, options.reading)
     history: list[Segment] = []

@@ -144,7 +144,9 @@ def learn(job: TrainingJob, progress: Progress | None = None) -> TrainingResult:
     promoted, reason, figures = True, "first model", {}
     if incumbent is not None:
         bundle = anchored(bundle, incumbent)
-        decision = gate(bundle, incumbent, newer, job.policy, job.budget, job.spec.hop)
+        # Both are compared at the budget of this training.
+        at_budget = dataclasses.replace(incumbent, calibration=incumbent.calibration.for_budget(job.budget))
+        decision = gate(bundle, at_budget, newer, job.policy, job.budget, job.spec.hop)
         promoted, reason, figures = decision.promoted, decision.reason, dict(decision.figures)
     return TrainingResult(
         promoted,
