@@ -26,6 +26,7 @@ from daemon.cli.terminal import (
     log_warnings_only,
     out,
     print_json,
+    print_source,
     run_with_progress,
 )
 from daemon.config import MAX_SEED
@@ -86,6 +87,7 @@ def drill(
         stream_name=stream,
         reading=table_reading(time, asset, sensor_column, value, zone, day_first),
     )
+    print_source(config, file, model)
     result = run_with_progress(lambda bar: drill_file(options, bar))
     report = result.report
     if as_json:

@@ -29,6 +29,7 @@ from daemon.cli.terminal import (
     out,
     print_json,
     print_notes,
+    print_source,
     run_interruptible,
     run_with_progress,
 )
@@ -134,6 +135,8 @@ def explain(
     Names are kept in BUNDLE.names.json. Configuration keys come from `-c` alone: here, --set moves dimensions.
     """
     log_warnings_only()
+    if file is not None:
+        print_source(config, file, model)
     about_model = [("--set", sets), ("--name", name), ("--sweep-beta", sweep_beta), ("--train", train)]
     about_episode = [("--alert", alert), ("--alerts", alerts), ("--feedback", feedback)]
     excluded = split_list(exclude)

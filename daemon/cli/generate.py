@@ -13,6 +13,7 @@ from daemon.cli.terminal import (
     out,
     print_json,
     print_notes,
+    print_source,
     progress_bar,
     run_coroutine,
     run_with_progress,
@@ -154,6 +155,7 @@ def generate(
         stream_name=stream,
     )
     if held_out is not None:
+        print_source(config, held_out, model)
         print_quality(run_with_progress(lambda bar: check_held_out(options, bar)), as_json=as_json)
         return
     prepared = prepare(options)

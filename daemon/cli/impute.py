@@ -27,6 +27,8 @@ from daemon.cli.terminal import (
     log_warnings_only,
     out,
     print_json,
+    print_replaced,
+    print_source,
     run_with_progress,
 )
 from daemon.config import MAX_SEED, parse_duration
@@ -95,6 +97,8 @@ def impute(
         stream_name=stream,
         reading=table_reading(time, asset, sensor, value, zone, day_first),
     )
+    print_source(config, train or file, model)
+    print_replaced(output.parent, [output.name])
     done = run_with_progress(lambda bar: impute_file(options, bar))
     if as_json:
         fields = asdict(done)

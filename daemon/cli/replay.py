@@ -26,6 +26,8 @@ from daemon.cli.terminal import (
     log_warnings_only,
     out,
     print_json,
+    print_replaced,
+    print_source,
     run_with_progress,
 )
 from daemon.documents import counted, one_line
@@ -65,7 +67,7 @@ def replay(
     """
     log_warnings_only()
     from daemon.commands.realised import realised_lines
-    from daemon.commands.replay import ReplayOptions
+    from daemon.commands.replay import RESULTS, ReplayOptions
     from daemon.commands.replay import replay as play
 
     options = ReplayOptions(
@@ -80,6 +82,8 @@ def replay(
         stream_name=stream,
         reading=table_reading(time, asset, sensor, value, zone, day_first),
     )
+    print_source(config, train or test, model)
+    print_replaced(output, RESULTS)
     result = run_with_progress(lambda bar: play(options, bar))
     if as_json:
         print_json(result.summary)

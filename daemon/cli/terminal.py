@@ -22,7 +22,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 from daemon.adapters.telemetry import configure_logging
 from daemon.cli.options import DEFAULT_CONFIG
-from daemon.config import Settings, load, unknown_environment
+from daemon.config import Settings, environment_names, load, unknown_environment
 from daemon.documents import one_line
 
 Report = Callable[[float, str], None]
@@ -141,6 +141,35 @@ def print_notes(notes: Iterable[str]) -> None:
     """Print notes for the operator, one line each."""
     for note in notes:
         err().print(f"note: {escape(one_line(note))}", style="yellow", soft_wrap=True)
+
+
+def print_replaced(folder: Path, names: Iterable[str]) -> None:
+    """Say in one line which files of before a command will replace in a folder; nothing where there are none."""
+    if found := [name for name in names if (folder / name).is_file()]:
+        print_notes([f"{folder}: replaces {', '.join(found)}"])
+
+
+def print_source(config: Path | None, sample: Path | None = None, model: Path | None = None) -> None:
+    """Say in one line where a command's settings come from, and which config.yaml it does not read.
+
+    Args:
+        config: of ``-c``.
+        sample: the file that settings are derived from without ``-c``; None: ./config.yaml is read then.
+        model: comes before what the sample suggests.
+    """
+    unused = None
+    if config is not None or sample is None:
+        text = f"settings: from {config or DEFAULT_CONFIG}"
+    else:
+        text = f"settings: derived from {sample}" + (f" and model {model}" if model is not None else "")
+        found = (DEFAULT_CONFIG, sample.parent / DEFAULT_CONFIG)
+        unused = next((path for path in found if path.is_file()), None)
+    if names := environment_names():
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        text += f", with {', '.join(names[:3])}{more} of the environment"
+    if unused is not None:
+        text += f"; {unused} is not used (-c {unused} would use it)"
+    print_notes([text])
 
 
 def settings_from(config: Path | None, sets: list[str] | None) -> Settings:

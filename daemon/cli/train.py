@@ -26,6 +26,7 @@ from daemon.cli.terminal import (
     out,
     print_json,
     print_notes,
+    print_source,
     progress_bar,
     run_coroutine,
     run_interruptible,
@@ -68,7 +69,7 @@ def train(
     episodes that the alerts topic names are left out.
     """
     log_warnings_only()
-    from daemon.commands.train import TrainOptions, train_files, train_topics, trained_as_json
+    from daemon.commands.train import TrainOptions, replaced_model, train_files, train_topics, trained_as_json
 
     options = TrainOptions(
         files or [],
@@ -80,6 +81,8 @@ def train(
         stream_name=stream,
         reading=table_reading(time, asset, sensor, value, zone, day_first),
     )
+    print_source(config, files[0] if files else None)
+    print_notes(replaced_model(output))
     with progress_bar() as bar:
         if files:
             bundle, notes = run_interruptible(train_files(options, bar))

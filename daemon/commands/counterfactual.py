@@ -12,7 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from daemon.adapters.counterfactuals import counterfactual_html
-from daemon.adapters.files import replacing
+from daemon.adapters.files import check_place, replacing
 from daemon.commands.derive import check_excluded, plan_for_file
 from daemon.commands.explain import row_of
 from daemon.commands.file_history import history_of
@@ -58,6 +58,7 @@ async def counterfactual(options: CounterfactualOptions) -> Answered:
         DaemonError: unreadable input, or a bundle that does not fit.
     """
     file, at, span = options.file, options.at, options.span
+    check_place(options.out)
     bundle = Bundle.load(options.model)
     check_excluded(options.exclude, [file])
     plan, notes = plan_for_file(options, file, bundle)

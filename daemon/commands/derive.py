@@ -88,7 +88,7 @@ def settings_for(
     Args:
         options: of the command.
         sample: the file that the stream is derived from.
-        bundle: its sensors with their rules, period, window and hop come before what the sample suggests.
+        bundle: its sensors with their rules, period, window, hop and budgets come before what the sample suggests.
         cold: derive from the first ``model.learn_rows`` rows alone, as the others are not known before
             training.
 
@@ -133,6 +133,10 @@ def settings_for(
         if fields:
             stream |= {"condition": fields, "timezone": reading.timezone or bundle.facts.get("timezone")}
         document["model"]["latent"] = latents_for(len(bundle.sensors))
+        if bundle.calibration.search is not None:
+            document["calibration"] = {"budget": bundle.calibration.search.budget}
+        if bundle.sustained is not None and bundle.sustained.search is not None:
+            document["alerts"] = {"deviation_budget": bundle.sustained.search.budget}
     return load(None, sets, document), notes
 
 

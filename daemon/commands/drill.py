@@ -83,7 +83,7 @@ async def drill_file(options: DrillOptions, progress: Progress = no_progress) ->
             )
     progress(0.0, f"reading {file.name}")
     history = await history_of(file, plan, options.exclude, options.reading)
-    detector = bundle.detector()
+    detector = bundle.detector(plan.budget, plan.deviation_budget)
     which = [bundle.sensors.index(name) for name in sensors] if sensors else None
     tally, places = drill(
         DetectionChain(detector, plan.policy, rules_of(detector, spec), spec.hop),
@@ -100,7 +100,7 @@ async def drill_file(options: DrillOptions, progress: Progress = no_progress) ->
     progress(1.0, "done")
     able = varying_sensors(detector)
     unable = [n for c, n in enumerate(bundle.sensors) if c not in able and (which is None or c in which)]
-    report = report_of(tally, places, rows, bundle, spec, wanted)
+    report = report_of(tally, places, rows, bundle, spec, wanted) | {"threshold": detector.threshold}
     counters = bundle.facts.get("levels_of_counters", ())
     report["still"] = [name for name in unable if name not in counters]
     report["counters"] = [name for name in unable if name in counters]
@@ -139,7 +139,6 @@ def report_of(
             unfound.setdefault(found.sensor, []).append(found.kind.value)
     return {
         "model": bundle.version,
-        "threshold": bundle.calibration.threshold,
         "rows": rows,
         "places": len(places),
         "kinds": {

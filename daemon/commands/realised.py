@@ -45,6 +45,7 @@ def realised_of(
         mine = Counter(event.asset for event in opened if event.kind is kind)
         worst = sorted(mine, key=lambda asset: (-mine[asset], asset))[:WORST]
         found[str(kind)] = {
+            "budget": str(budget),
             "episodes": mine.total(),
             "budgeted": round(budget.allowed(days, assets), 3),
             "per_asset_and_day": round(mine.total() / days, 4) if days else None,
@@ -65,7 +66,7 @@ def realised_lines(found: Mapping[str, Any]) -> list[str]:
         worst = ", ".join(f"{asset} {of['episodes']}" for asset, of in one["worst"].items())
         lines.append(
             f"{counted(one['episodes'], f'{kind} episode')} in {found['asset_days']:.1f} days of assets,"
-            f" {one['per_asset_and_day']:.2f} per asset and day; the budget of false ones is"
+            f" {one['per_asset_and_day']:.2f} per asset and day; the budget of false ones, {one['budget']}, is"
             f" {one['budgeted_per_asset_and_day']:.2f}, {one['budgeted']:.1f} in all"
             + (f" (most: {worst})" if len(one["worst"]) > 1 else "")
         )

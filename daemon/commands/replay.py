@@ -19,6 +19,9 @@ from daemon.adapters.files import (
     ImputedFile,
     JsonLines,
     ScoreColumns,
+    check_place,
+    column_names,
+    first_lines,
     is_lines,
     replacing,
     write_scores,
@@ -40,8 +43,19 @@ from daemon.domain import Progress, Segment
 from daemon.errors import DaemonError, UsageError
 from daemon.model import evaluation
 from daemon.model.bundle import Bundle
-from daemon.runtime.compatibility import other_conditions
+from daemon.runtime.compatibility import check_compatible, other_budgets, other_conditions
 from daemon.runtime.stream_run import StreamPlan
+
+RESULTS = (
+    "scores.parquet",
+    "imputed.parquet",
+    "alerts.jsonl",
+    "drift.jsonl",
+    "dead-letter.jsonl",
+    "summary.json",
+    "report.html",
+)
+"""The files that a replay writes into its directory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +91,7 @@ async def replay(options: ReplayOptions, progress: Progress = no_progress) -> Re
         DaemonError: unreadable input, wrong configuration, a bundle that does not fit.
     """
     began = time.monotonic()
+    _check_files(options)
     _check_columns(options)
     file, history, notes = await _prepared(options, progress)
     plan, table = file.plan, file.table
@@ -103,6 +118,24 @@ async def replay(options: ReplayOptions, progress: Progress = no_progress) -> Re
     progress(1.0, "done")
     refuse_late(options.test, done.records, plan)
     return result
+
+
+def _check_files(options: ReplayOptions) -> None:
+    """Make the directory of the results, and look at TEST: a training may take minutes.
+
+    Raises:
+        DaemonError: TEST cannot be read, or a result cannot be written.
+    """
+    if is_lines(options.test):
+        first_lines(options.test, 1)
+    else:
+        column_names(options.test)
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DaemonError(f"{options.out}: cannot be made: {error.strerror}") from error
+    for name in RESULTS:
+        check_place(options.out / name)
 
 
 def _check_columns(options: ReplayOptions) -> None:
@@ -138,10 +171,12 @@ async def _prepared(
         notes.append(f"model {bundle.version}: {difference}")
     if (train or model) and not any(text.partition("=")[0] == "retrain.every" for text in options.sets):
         plan = replace(plan, retrain_every=None)
-    try:
-        options.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DaemonError(f"{options.out}: cannot be made: {error.strerror}") from error
+    if bundle is not None:
+        check_compatible(bundle, plan.spec)
+        if difference := other_budgets(bundle, plan.budget, plan.deviation_budget):
+            notes.append(f"model {bundle.version}: {difference}")
+    # TEST is read before anything is learned: it may be damaged, or of another stream.
+    table = None if is_lines(test) else table_of(test, plan.spec, hidden, options.reading)
     history: list[Segment] = []
     if train is not None:
         progress(0.0, f"reading {train.name}")
@@ -151,7 +186,6 @@ async def _prepared(
         if bundle.window != plan.spec.window:
             notes.append(f"{train.name} is short: windows of {bundle.window} rows, not {plan.spec.window}")
             plan = replace(plan, spec=replace(plan.spec, window=bundle.window))
-    table = None if is_lines(test) else table_of(test, plan.spec, hidden, options.reading)
     if table is not None:
         notes += list(table.notes)
     before = await carried_rows(test, table, plan, history)

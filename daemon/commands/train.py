@@ -18,7 +18,7 @@ from daemon.commands.inputs import FileOptions, no_progress
 from daemon.commands.wiring import kafka_settings
 from daemon.config import Settings
 from daemon.domain import Progress, Segment
-from daemon.errors import InputError, UsageError
+from daemon.errors import BundleError, InputError, UsageError
 from daemon.model.bundle import Bundle, check_writable
 from daemon.runtime.published import NOTHING, OwnTopics
 from daemon.runtime.stream_run import StreamPlan
@@ -86,6 +86,16 @@ def habit_notes(bundle: Bundle) -> list[str]:
     habits = list(bundle.habits)
     more = [f"usual, {len(habits) - 10} more: see habits in train --json"] if len(habits) > 10 else []
     return [f"usual: {habit}" for habit in habits[:10]] + more
+
+
+def replaced_model(out: Path) -> list[str]:
+    """A note on the model that a training replaces; none where there is none."""
+    if not out.exists():
+        return []
+    try:
+        return [f"{out}: replaces model {Bundle.load(out).version}"]
+    except BundleError:
+        return [f"{out}: replaces a model that this version cannot read"]
 
 
 def trained_as_json(bundle: Bundle, out: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@
 from daemon.config.loading import load
 from daemon.config.messages import unknown_environment
 from daemon.config.notation import is_topic_name, parse_duration
+from daemon.config.origins import environment_names
 from daemon.config.sections import (
     MAX_OPEN_ROWS,
     MAX_SEED,
@@ -21,6 +22,7 @@ __all__ = [
     "HttpSection",
     "Settings",
     "StreamSection",
+    "environment_names",
     "is_topic_name",
     "load",
     "parse_duration",

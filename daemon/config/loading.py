@@ -11,11 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource
 
-from daemon.config.messages import explain, nearest
+from daemon.config.messages import explain, nearest, place_of
+from daemon.config.origins import Origins
 from daemon.config.sections import Settings
 from daemon.documents import MAX_DEPTH, DocumentError, from_json, from_yaml, one_line, read_file, shown
 from daemon.errors import ConfigError
@@ -36,7 +37,14 @@ class Document(PydanticBaseSettingsSource):
 
 
 class Environment(EnvSettingsSource):
-    """The environment as a source of settings: JSON where it is JSON, else the text (``10 per day``)."""
+    """The environment as a source of settings: JSON where it is JSON, else the text (``10 per day``).
+
+    ``null`` and an empty text are null wherever the key can be null: a variable cannot be given in another way.
+    """
+
+    def __call__(self) -> dict[str, Any]:
+        found: dict[str, Any] = _with_nulls(super().__call__(), self.settings_cls)
+        return found
 
     def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
         """The parsed JSON; any other text is left to the rules of its key, which explain what is wrong."""
@@ -46,6 +54,29 @@ class Environment(EnvSettingsSource):
             raise ConfigError(f"environment, {field_name}: {error}") from error
         except ValueError:
             return value
+
+
+def _with_nulls(values: Mapping[str, Any], section: type[BaseModel]) -> dict[str, Any]:
+    """The values of a section, with null for the texts that mean it."""
+    found = dict(values)
+    for name, value in values.items():
+        known = section.model_fields.get(name)
+        if known is None:
+            continue
+        inner = known.annotation
+        if isinstance(value, Mapping) and isinstance(inner, type) and issubclass(inner, BaseModel):
+            found[name] = _with_nulls(value, inner)
+        elif value in ("", "null") and _can_be_null(known):
+            found[name] = None
+    return found
+
+
+def _can_be_null(known: FieldInfo) -> bool:
+    try:
+        TypeAdapter(known.rebuild_annotation()).validate_python(None)
+    except ValidationError:
+        return False
+    return True
 
 
 def settings_over(document: Mapping[str, Any]) -> type[Settings]:
@@ -101,7 +132,8 @@ def load(path: Path | None, sets: Sequence[str] = (), document: Mapping[str, Any
         ConfigError: one line that names the key, the value and the rule.
     """
     data = copy.deepcopy(dict(document or {})) if path is None else read_document(path)
-    where = str(path) if path else "settings"
+    origins = Origins(str(path) if path else "settings")
+    origins.take_environment()
     overrides: dict[str, Any] = {}
     for text in sets:
         key, separator, value = text.partition("=")
@@ -117,15 +149,16 @@ def load(path: Path | None, sets: Sequence[str] = (), document: Mapping[str, Any
             raise ConfigError(f"{option}: unknown key {shown(parts[0])}{nearest(parts[:1])}")
         if len(parts) > MAX_DEPTH:
             raise ConfigError(f"{option}: a key of {len(parts)} parts")
-        put(data if parts[0] == "streams" else overrides, parts, parsed, option)
+        keys = put(data if parts[0] == "streams" else overrides, parts, parsed, option)
+        origins.take(option, keys, parsed)
     try:
         settings = settings_over(data)(**overrides)
     except ValidationError as error:
-        raise ConfigError(one_line(f"{where}: {explain(error)}")) from error
+        raise ConfigError(one_line(f"{origins.of(place_of(error))}: {explain(error)}")) from error
     for key, found in texts(settings.model_dump()):
         if unusable(found):
             raise ConfigError(
-                f"{where}: {one_line(key)}: {shown(str(found))} holds a character that no text can have"
+                f"{origins.of(key.split('.'))}: {one_line(key)}: {shown(str(found))} holds a character that no text can have"
             )
     return settings
 
@@ -149,12 +182,16 @@ def unusable(value: str | Path) -> bool:
     return "\0" in text or (isinstance(value, str) and any("\ud800" <= c <= "\udfff" for c in text))
 
 
-def put(target: Any, parts: Sequence[str], value: Any, option: str) -> None:
+def put(target: Any, parts: Sequence[str], value: Any, option: str) -> list[str]:
     """Set a nested key; ``streams.0.window`` and ``streams.pumps.window`` both name a stream.
+
+    Returns:
+        The keys, with the number of a stream for its name.
 
     Raises:
         ConfigError: there is no such stream, or nothing can be below a part of the key; begins with ``option``.
     """
+    keys = list(parts)
     for i, part in enumerate(parts):
         last = i == len(parts) - 1
         if isinstance(target, list):
@@ -168,6 +205,7 @@ def put(target: Any, parts: Sequence[str], value: Any, option: str) -> None:
             )
             if index is None:
                 raise ConfigError(f"{option}: there is no stream {shown(part)}")
+            keys[i] = str(index)
             if last:
                 target[index] = value
             else:
@@ -178,3 +216,4 @@ def put(target: Any, parts: Sequence[str], value: Any, option: str) -> None:
             target[part] = value
         else:
             target = target.setdefault(part, {})
+    return keys

@@ -8,9 +8,60 @@ from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from daemon.config.sections import ENV_PREFIX, SensorSection, Settings
 from daemon.documents import SHOWN, shown
+
+_RULES = {
+    "int_parsing": "must be a whole number",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "int_parsing_size": "must be a whole number that is less long",
+    "float_parsing": "must be a number",
+    "float_type": "must be a number",
+    "finite_number": "must be a finite number",
+    "bool_parsing": "must be true or false",
+    "bool_type": "must be true or false",
+    "string_type": "must be a text",
+    "string_pattern_mismatch": "must be written as {pattern}",
+    "tuple_type": "must be a list",
+    "list_type": "must be a list",
+    "dict_type": "must be a mapping of keys",
+    "model_type": "must be a mapping of keys",
+    "path_type": "must be a path",
+    "literal_error": "must be {expected}",
+    "enum": "must be {expected}",
+    "greater_than": "must be more than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be at most {le}",
+    "too_short": "must have at least {min_length} of it, not {actual_length}",
+    "too_long": "must have at most {max_length} of it, not {actual_length}",
+}
+"""The rules of pydantic in the words of the other messages, by the type of its errors."""
+_TIMES = ("datetime_", "timezone_")
+"""How the types of errors in times begin."""
+
+
+def place_of(error: ValidationError) -> list[str]:
+    """The keys to the first problem of a validation; of a key that is missing, those to where it belongs."""
+    first = error.errors(include_url=False)[0]
+    path = [str(part) for part in first["loc"]]
+    return path[:-1] if first["type"] == "missing" else path
+
+
+def _rule(first: ErrorDetails) -> str:
+    """The rule that was broken, in plain words."""
+    kind = first["type"]
+    if kind.startswith(_TIMES):
+        return "must be a time, as 2026-01-31T08:00:00Z"
+    if kind in _RULES:
+        limits = first.get("ctx", {}).items()
+        return _RULES[kind].format(
+            **{k: int(v) if isinstance(v, float) and v.is_integer() else v for k, v in limits}
+        )
+    return first["msg"].removeprefix("Value error, ")
 
 
 def explain(error: ValidationError) -> str:
@@ -21,8 +72,9 @@ def explain(error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         return f"unknown key {key!r}{nearest(path)}"
     if first["type"] == "missing":
-        return f"{key} is missing"
-    message = first["msg"].removeprefix("Value error, ")
+        few = f"{'.'.join(path[:-1])}: must have more than {path[-1]} entries"
+        return few if path[-1].isdigit() else f"{key} is missing"
+    message = _rule(first)
     given = first.get("input")
     quoted = isinstance(given, (dict, list, BaseModel)) or shown(given) in message
     return f"{key}: {message}" + ("" if quoted else f" (got {shown(given)})")

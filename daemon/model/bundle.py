@@ -25,7 +25,7 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from daemon.detector import DriftReference
-from daemon.domain import Floats, Ints, ModelSettings
+from daemon.domain import Budget, Floats, Ints, ModelSettings
 from daemon.errors import BundleError
 from daemon.habit import SilenceHabit
 from daemon.model import golden_incidents
@@ -48,7 +48,7 @@ from daemon.model.trend import TrendLimits
 from daemon.model.vae import VAE
 from daemon.writing import current, replacing_folder
 
-FORMAT = 4
+FORMAT = 5
 MANIFEST, WEIGHTS = "manifest.json", "weights.safetensors"
 LARGEST_MANIFEST = 64 << 20
 LARGEST_WEIGHTS = 1 << 30
@@ -108,18 +108,30 @@ class Bundle:
         """12 hex digits."""
         return _version(self._parts()[0])
 
-    def detector(self) -> BundleDetector:
-        """The detector of this bundle."""
+    def detector(
+        self, budget: Budget | None = None, deviation_budget: Budget | None = None
+    ) -> BundleDetector:
+        """The detector of this bundle.
+
+        Args:
+            budget: of its thresholds, which are found anew where the bundle's are of another; None: the bundle's.
+            deviation_budget: likewise of its limits of deviations.
+        """
+        calibration, sustained = self.calibration, self.sustained
+        if budget is not None:
+            calibration = calibration.for_budget(budget)
+        if deviation_budget is not None and sustained is not None:
+            sustained = sustained.for_budget(deviation_budget)
         return BundleDetector(
             version=self.version,
             sensors=self.sensors,
             conditions=self.conditions,
             models=self.models,
-            calibrated=self.calibration,
+            calibrated=calibration,
             longest_constant=self.longest_constant,
             drift=self.drift,
             imputation=self.imputation,
-            sustained=self.sustained,
+            sustained=sustained,
             silence=self.silence,
             trend=self.trend,
         )

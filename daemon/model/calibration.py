@@ -5,10 +5,10 @@ the latent pair (KL and largest |z|); the newest row's largest standardised resi
 p against held-out normal data (``tails``). The score is the root mean square of the g, the latent pair of a
 length counted once. A part without evidence is left out.
 
-**Threshold.** Not a quantile, but the lowest T whose replay through the alarm machine opens at most
-the episodes that the budget allows for the held-out rows. An unlabelled incident in the training data then
-costs one episode instead of determining the tail. An episode closes at the smaller of ``hysteresis`` T and
-the score that 99 % of the held-out rows do not exceed, in the replay as on the stream. A part of the budget is kept
+**Threshold.** The lowest T whose replay through the alarm machine opens at most the episodes that the budget allows
+for the held-out rows (``thresholds``, which also finds it again for another budget). An unlabelled incident in the
+training data then costs one episode instead of determining the tail. An episode closes at the smaller of ``hysteresis``
+T and the score that 99 % of the held-out rows do not exceed, in the replay as on the stream. A part of the budget is kept
 for the jumps of single sensors, which open an episode beside the score (``jumps``). A budget that all assets of a
 stream share is not divided among them: one threshold, at which all of them together open no more than it allows,
 lets each open as many as it needs, which is the division that finds most.
@@ -29,19 +29,15 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from daemon.alarm import episodes, firing
 from daemon.domain import DAY_NS, AlarmPolicy, Budget, Floats
 from daemon.model import jumps
 from daemon.model.baseline import BASELINE_RATE, own_levels, own_offsets, replay_baselines
 from daemon.model.crossfit import CrossFit, HeldOutPiece, by_piece
 from daemon.model.tails import Tail
+from daemon.model.thresholds import Replays, ScoreSearch, ScoreThresholds, usual_level
 
 ERROR_OFFSET = 0.02  # keeps log(error) finite
 LATENT_OFFSET = 0.5
-LEAST_ALLOWED = 0.01
-"""Of an episode; tails say nothing of what is rarer than a hundredth of what was seen."""
-USUAL = 0.99
-"""Share of the calibration's rows whose scores are called usual. At .98 more incidents were cut short, by measurement."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,6 +83,17 @@ class Calibration:
     carried: Mapping[str, tuple[int, Floats]]  # asset -> the row after its last, its state (P,)
     asset_levels: Mapping[str, Floats] = field(default_factory=dict)  # (P,) nats over the medians
     condition_levels: Mapping[str, Floats] = field(default_factory=dict)  # likewise, on top
+    search: ScoreSearch | None = None  # what the thresholds were found from; None: they stay as they are
+
+    def for_budget(self, budget: Budget) -> Calibration:
+        """The same with the thresholds that calibration would have found for this budget."""
+        if self.search is None or self.search.budget == budget:
+            return self
+        found = self.search.found(budget, self.days, self.assets)
+        if not found.threshold > 0.0:  # a budget of most rows, where most score nothing
+            return self
+        changes = {name: getattr(found, name) for name in ScoreThresholds.__slots__}
+        return _with(self, {**changes, "search": replace(self.search, budget=budget)})
 
     @property
     def states(self) -> int:
@@ -169,6 +176,8 @@ class Calibration:
             "asset_levels": self._table(list(self.asset_levels.values())),
             "condition_levels": self._table(list(self.condition_levels.values())),
         }
+        if self.search is not None:
+            result |= {f"search.{name}": array for name, array in self.search.arrays().items()}
         for name, tail in self._tails():
             result[f"{name}.value"], result[f"{name}.nats"] = tail.value, tail.nats
             result[f"{name}.excess"] = np.array([tail.excess])
@@ -188,6 +197,7 @@ class Calibration:
             "assets": self.assets,
             "carried": [[asset, row] for asset, (row, _) in self.carried.items()],
             "own_levels": {"assets": list(self.asset_levels), "conditions": list(self.condition_levels)},
+            "search": None if self.search is None else self.search.facts(),
         }
 
     @staticmethod
@@ -198,9 +208,11 @@ class Calibration:
             return Tail(arrays[f"{name}.value"], arrays[f"{name}.nats"], float(arrays[f"{name}.excess"][0]))
 
         lengths = len(arrays["error_level"])
-        carried, own = facts["carried"], facts["own_levels"]
+        carried, own, search = facts["carried"], facts["own_levels"], facts["search"]
         assert isinstance(carried, (list, tuple))
         assert isinstance(own, dict)
+        assert search is None or isinstance(search, dict)
+        searched = {k.removeprefix("search."): v for k, v in arrays.items() if k.startswith("search.")}
         return Calibration(
             error_level=arrays["error_level"],
             error_mean=arrays["error_mean"],
@@ -224,6 +236,7 @@ class Calibration:
             },
             asset_levels=dict(zip(own["assets"], arrays["asset_levels"], strict=True)),
             condition_levels=dict(zip(own["conditions"], arrays["condition_levels"], strict=True)),
+            search=None if search is None else ScoreSearch.of(searched, search),
         )
 
     def _tails(self) -> list[tuple[str, Tail]]:
@@ -332,26 +345,15 @@ def calibrate(
     scores = tails.combined(tails.nats(parts))
     days = float(np.isfinite(scores).sum()) * period_ns / DAY_NS
     fleet = len({piece.asset for piece in held})
-    allowed = budget.allowed(days, fleet)
     usual = usual_level(scores)
     series = [by_piece(scores, held)]
     if deployed:
         series.append(replayed_scores(tails, deployed))
-    of_scores = (1.0 - jumps.SHARE) * allowed
-    threshold = max(lowest_threshold(one, of_scores, policy, usual) for one in series)
-    return _with(
-        tails,
-        {
-            "threshold": threshold,
-            "closing": closing_level(threshold, usual, policy),
-            "jump_limit": _jump_limits(
-                [held, deployed] if deployed else [held], draft.residual_rms, jumps.SHARE * allowed, policy
-            ),
-            "provisional": of_scores < 1.0,
-            "days": days,
-            "assets": fleet,
-        },
-    )
+    replays = [held, deployed] if deployed else [held]
+    search = _search(series, usual, replays, draft.residual_rms, (policy, budget))
+    found = search.found(budget, days, fleet)
+    changes = {name: getattr(found, name) for name in ScoreThresholds.__slots__}
+    return _with(tails, {**changes, "days": days, "assets": fleet, "search": search})
 
 
 def replayed_scores(calibration: Calibration, pieces: Sequence[HeldOutPiece]) -> list[Floats]:
@@ -367,72 +369,40 @@ def replayed_scores(calibration: Calibration, pieces: Sequence[HeldOutPiece]) ->
     return by_piece(scores, pieces)
 
 
-def _jump_limits(
-    replays: Sequence[Sequence[HeldOutPiece]], residual_rms: Floats, allowed: float, policy: AlarmPolicy
-) -> Floats:
-    """(C,) the lowest limits at which jumps open at most ``allowed`` episodes in each replay, of the same rows.
-
-    Each run of rows with a jump is an episode, whatever the scores in between.
-    """
-    changes = [jumps.changes_of(pieces, residual_rms) for pieces in replays]
-    tails = jumps.JumpTails(changes[0], ERROR_OFFSET / residual_rms)
-    runs = replace(policy, hysteresis=1.0)
-    levels = [
-        lowest_threshold(by_piece(tails.strength(one), pieces), allowed, runs, np.inf)
-        for one, pieces in zip(changes, replays, strict=True)
-    ]
-    return tails.limits(max(levels) + beyond_nats(allowed))
-
-
-def usual_level(scores: Floats) -> float:
-    """The score that ``USUAL`` of the held-out normal rows (N,) do not exceed; infinite without scored rows."""
-    seen = scores[np.isfinite(scores)]
-    return float(np.quantile(seen, USUAL)) if len(seen) else np.inf
-
-
-def closing_level(threshold: float, usual: float, policy: AlarmPolicy) -> float:
-    """The score at which an episode closes: ``hysteresis * threshold``, but at most the usual level.
-
-    A threshold is set by the worst episodes of the calibration, an incident is over when scores look normal
-    again. Without the second bound a high threshold, as a small budget gives, cuts incidents into fragments.
-    """
-    return min(policy.hysteresis * threshold, usual)
-
-
-def beyond_nats(allowed: float) -> float:
-    """By how many nats of -log p a level lies above the largest of calibration, where less than an episode is allowed.
-
-    The largest of a replay is reached once in such a time again, on average. Levels that are p-values tell how much
-    higher one is that is reached only ``allowed`` times: it is one whose p is ``allowed`` times as large.
-    """
-    return float(np.log(1.0 / max(allowed, LEAST_ALLOWED))) if allowed < 1.0 else 0.0
-
-
-def lowest_threshold(series: Sequence[Floats], allowed: float, policy: AlarmPolicy, usual: float) -> float:
-    """The lowest threshold whose replay opens at most ``allowed`` episodes.
+def _search(
+    series: Sequence[Sequence[Floats]],
+    usual: float,
+    replays: Sequence[Sequence[HeldOutPiece]],
+    residual_rms: Floats,
+    target: tuple[AlarmPolicy, Budget],
+) -> ScoreSearch:
+    """What thresholds are found from, for the target's budget and others.
 
     Args:
-        series: scores in time order, one array per asset and block; NaN where not scored.
-        allowed: episodes; below one the largest score is the answer (it opens none).
-        policy: the alarm machine's settings.
-        usual: of ``usual_level``; with it each candidate has the closing level that it would be deployed with.
+        series: the scores of each replay, by piece.
+        usual: of the held-out ones.
+        replays: their pieces, of the same rows.
+        residual_rms: of ``Calibration``.
+        target: the alarm machine's settings, and the budget.
     """
-    # Between two series the alarm machine must return to its initial state: rows far below any threshold.
-    rest = np.full(max(policy.of, 1), -1e300)
-    joined = np.concatenate([np.concatenate([one, rest]) for one in series])
-    ranked = np.sort(joined[np.isfinite(joined) & (joined > -1e300)])
-    if not len(ranked):
-        return np.inf
-    best = float(ranked[-1])
-    if allowed < 1.0:
-        return best
-    n = len(ranked)
-    for rank in np.unique(np.geomspace(1, max(n * 0.2, 1), 80).astype(int)):
-        candidate = float(ranked[n - rank])
-        if episodes(firing(joined, candidate, closing_level(candidate, usual, policy), policy)) > allowed:
-            break
-        best = candidate
-    return best
+    policy, budget = target
+    changes = [jumps.changes_of(pieces, residual_rms) for pieces in replays]
+    tails = jumps.JumpTails(changes[0], ERROR_OFFSET / residual_rms)
+    # Each run of rows with a jump is an episode, whatever the scores in between.
+    strengths = Replays.of(
+        [by_piece(tails.strength(one), pieces) for one, pieces in zip(changes, replays, strict=True)],
+        replace(policy, hysteresis=1.0),
+        np.inf,
+    )
+    return ScoreSearch(
+        budget,
+        Replays.of(series, policy, usual),
+        usual,
+        policy.hysteresis,
+        strengths,
+        tails.limits(strengths.least),
+        jumps.SHARE,
+    )
 
 
 def _with(calibration: Calibration, changes: Mapping[str, object]) -> Calibration:

@@ -20,10 +20,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from daemon.domain import Floats, Ints
+from daemon.domain import Floats, Ints, Mask
 from daemon.grouping import by_slot
 from daemon.model.crossfit import HeldOutPiece
-from daemon.model.tails import TAIL, Tail
+from daemon.model.tails import TAIL, Tail, TailTable
+from daemon.model.thresholds import JumpLimits
 
 SHARE = 0.2
 """Of the budget that jumps may spend. With a half, the score's share finds fewer of the faults that last, by measurement."""
@@ -90,7 +91,7 @@ class JumpTails:
 
     def __init__(self, changes: Floats, least: Floats) -> None:
         """Fit on calibration changes (n, C), NaN where not known; ``least`` (C,) is a change too small to count."""
-        self._known = np.isfinite(changes).any(0)
+        self._known: Mask = np.asarray(np.isfinite(changes).any(0))
         values = np.where(self._known, changes, 0.0)
         self.least = least
         self.scale = np.maximum(np.nanquantile(values, 1.0 - TAIL, axis=0), least)
@@ -103,7 +104,6 @@ class JumpTails:
             np.fmax(strength, tail(values), out=strength)
         return strength
 
-    def limits(self, level: float) -> Floats:
-        """(C,) the changes whose -log p is ``level``; infinite for a sensor of which no change is known."""
-        values = np.array([tail.inverse(level) for tail in self._tails])
-        return np.where(self._known, np.maximum(self.scale * values, self.least), np.inf)
+    def limits(self, least_level: float) -> JumpLimits:
+        """What gives the sensors' limits at levels from this one on."""
+        return JumpLimits(TailTable.of(self._tails, least_level), self.scale, self.least, self._known)

@@ -24,7 +24,8 @@ two numpy calls. A missing value leaves its sensor's state as it is. The statist
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -32,9 +33,16 @@ from daemon.detector import REACH
 from daemon.domain import DAY_NS, AlarmPolicy, Budget, Floats, Ints, Mask
 from daemon.grouping import by_slot
 from daemon.model.baseline import CONTINUES
-from daemon.model.calibration import beyond_nats, closing_level, lowest_threshold, usual_level
 from daemon.model.crossfit import HeldOutPiece, by_piece
-from daemon.model.tails import Tail
+from daemon.model.tails import Tail, TailTable
+from daemon.model.thresholds import (
+    Replays,
+    beyond_nats,
+    budget_facts,
+    closing_level,
+    finite_or_null,
+    usual_level,
+)
 
 CLIP = 6.0
 LEAST_SCALE = 0.1
@@ -255,6 +263,55 @@ def _take(sums: Floats, keep: Floats, add: Floats, taken: Floats) -> None:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class LimitSearch:
+    """What the limits of deviations are found from."""
+
+    budget: Budget  # that the limits in use were found for
+    replays: Replays  # of the largest -log p over statistics and sensors
+    usual: float
+    tails: TailTable  # of the C shifts, then of the C spreads
+    days: float  # asset-days that were replayed ...
+    assets: int  # ... of so many assets
+
+    def found(self, budget: Budget) -> tuple[Floats, Floats, bool]:
+        """(2, C) the limits at which deviations open and close with a budget, and whether they are provisional."""
+        allowed = budget.allowed(self.days, self.assets)
+        opens = self.replays.level(allowed) + beyond_nats(allowed)
+        closes = closing_level(opens, self.usual, AlarmPolicy(hysteresis=CLOSES))
+        limits = [
+            np.maximum(self.tails.inverse(nats), LEAST_LIMIT).reshape(2, -1) for nats in (opens, closes)
+        ]
+        closing = np.minimum(limits[1], limits[0])  # which a tail's rounding may exceed
+        return limits[0], closing, allowed < 1.0
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Its arrays in a bundle, beside ``facts``."""
+        return self.replays.arrays() | {f"tails.{name}": array for name, array in self.tails.arrays().items()}
+
+    def facts(self) -> dict[str, object]:
+        """Its entries in a bundle's manifest."""
+        return {
+            "budget": budget_facts(self.budget),
+            "usual": finite_or_null(self.usual),
+            "days": self.days,
+            "assets": self.assets,
+            "replays": len(self.replays.curves),
+        }
+
+    @staticmethod
+    def of(arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> LimitSearch:
+        """The inverse of ``arrays`` and ``facts``."""
+        return LimitSearch(
+            Budget(**facts["budget"]),
+            Replays.read(arrays, ""),
+            np.inf if facts["usual"] is None else float(facts["usual"]),
+            TailTable.read(arrays, "tails."),
+            float(facts["days"]),
+            int(facts["assets"]),
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class SustainedLimits:
     """At which values the statistics of a sensor open a deviation, and down to which it stays open."""
 
@@ -263,6 +320,15 @@ class SustainedLimits:
     closes: Floats
     provisional: bool  # fewer days of data than one false episode takes
     carried: Mapping[str, Floats]  # asset -> its state (6C + 1,) after its last row of training
+    search: LimitSearch | None = None  # what the limits were found from; None: they stay as they are
+
+    def for_budget(self, budget: Budget) -> SustainedLimits:
+        """The same with the limits that calibration would have found for this budget."""
+        if self.search is None or self.search.budget == budget:
+            return self
+        opens, closes, provisional = self.search.found(budget)
+        search = replace(self.search, budget=budget)
+        return replace(self, opens=opens, closes=closes, provisional=provisional, search=search)
 
     @staticmethod
     def fit(
@@ -291,18 +357,20 @@ class SustainedLimits:
             *again, _ = statistics.replay(deployed, residual_rms)
             strengths.append(_strength(again, tails))
             series.append(by_piece(strengths[1], deployed))
-        assets = len({piece.asset for piece in held})
-        allowed = budget.allowed(len(strengths[0]) * period_ns / DAY_NS, assets)
-        policy = AlarmPolicy(hysteresis=CLOSES)
-        usual = usual_level(strengths[0])
-        opens = max(lowest_threshold(one, allowed, policy, usual) for one in series) + beyond_nats(allowed)
-        closes = closing_level(opens, usual, policy)
-        limits = [
-            np.maximum([[tail.inverse(nats) for tail in one] for one in tails], LEAST_LIMIT)
-            for nats in (opens, closes)
-        ]
-        closing = np.minimum(limits[1], limits[0])  # which a tail's rounding may exceed
-        return SustainedLimits(statistics, limits[0], closing, provisional=allowed < 1.0, carried=carried)
+        policy, usual = AlarmPolicy(hysteresis=CLOSES), usual_level(strengths[0])
+        replays = Replays.of(series, policy, usual)
+        search = LimitSearch(
+            budget,
+            replays,
+            usual,
+            TailTable.of(
+                [tail for one in tails for tail in one], closing_level(replays.least, usual, policy)
+            ),
+            len(strengths[0]) * period_ns / DAY_NS,
+            len({piece.asset for piece in held}),
+        )
+        opens, closes, provisional = search.found(budget)
+        return SustainedLimits(statistics, opens, closes, provisional, carried, search)
 
     def end_of_training(self, asset: str) -> Floats:
         """(6C + 1,) an asset's state after its last row of training; a fresh one if it has none."""
@@ -325,6 +393,7 @@ class SustainedLimits:
             "opens": self.opens,
             "closes": self.closes,
             "carried": np.stack(carried) if carried else np.zeros((0, statistics.states)),
+            **({} if self.search is None else {f"search.{k}": v for k, v in self.search.arrays().items()}),
         }
 
     def facts(self) -> dict[str, object]:
@@ -334,13 +403,16 @@ class SustainedLimits:
             "step": self.statistics.step,
             "provisional": self.provisional,
             "carried": list(self.carried),
+            "search": None if self.search is None else self.search.facts(),
         }
 
     @staticmethod
     def of(arrays: Mapping[str, np.ndarray], facts: Mapping[str, object]) -> SustainedLimits:
         """The inverse of ``arrays`` and ``facts``."""
-        carried = facts["carried"]
+        carried, search = facts["carried"], facts["search"]
         assert isinstance(carried, (list, tuple))
+        assert search is None or isinstance(search, dict)
+        searched = {k.removeprefix("search."): v for k, v in arrays.items() if k.startswith("search.")}
         weight, step = (float(facts[name]) for name in ("weight", "step"))  # type: ignore[arg-type]  # numbers
         return SustainedLimits(
             SensorStatistics(arrays["centre"], arrays["scale"], weight, step),
@@ -348,6 +420,7 @@ class SustainedLimits:
             arrays["closes"],
             provisional=bool(facts["provisional"]),
             carried=dict(zip(carried, arrays["carried"], strict=True)),
+            search=None if search is None else LimitSearch.of(searched, search),
         )
 
 

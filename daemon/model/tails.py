@@ -6,12 +6,14 @@ exponential tail fitted to the excesses.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from daemon.domain import (
     Floats,
+    Ints,
 )
 
 TAIL = 0.02
@@ -62,3 +64,41 @@ class Tail:
         if nats >= self.nats[-1]:
             return float(self.value[-1] + (nats - self.nats[-1]) * min(self.excess, 1e300))
         return float(np.interp(nats, self.nats, self.value))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TailTable:
+    """The upper parts of T tails, from which only values of high -log p are wanted. Shapes: N knots of all together."""
+
+    value: Floats  # (N,)
+    nats: Floats  # (N,)
+    first: Ints  # (T + 1,) where the knots of each begin, and where the last ends
+    excess: Floats  # (T,)
+
+    @staticmethod
+    def of(tails: Sequence[Tail], least: float) -> TailTable:
+        """The parts that ``inverse`` needs of levels from ``least`` on."""
+        begins = [max(int(np.searchsorted(tail.nats, least, side="right")) - 1, 0) for tail in tails]
+        return TailTable(
+            np.concatenate([tail.value[i:] for tail, i in zip(tails, begins, strict=True)]),
+            np.concatenate([tail.nats[i:] for tail, i in zip(tails, begins, strict=True)]),
+            np.cumsum([0, *(len(tail.nats) - i for tail, i in zip(tails, begins, strict=True))]),
+            np.array([tail.excess for tail in tails]),
+        )
+
+    def inverse(self, nats: float) -> Floats:
+        """(T,) the values whose -log p is ``nats``; see ``Tail.inverse``."""
+        parts = (slice(a, b) for a, b in zip(self.first[:-1], self.first[1:], strict=True))
+        each = zip(parts, self.excess.tolist(), strict=True)
+        return np.array(
+            [Tail(self.value[part], self.nats[part], excess).inverse(nats) for part, excess in each]
+        )
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Its arrays in a bundle."""
+        return {"value": self.value, "nats": self.nats, "first": self.first, "excess": self.excess}
+
+    @staticmethod
+    def read(arrays: Mapping[str, np.ndarray], prefix: str) -> TailTable:
+        """The inverse of ``arrays``, under a prefix of their names."""
+        return TailTable(*(arrays[prefix + name] for name in ("value", "nats", "first", "excess")))

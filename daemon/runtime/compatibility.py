@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from daemon.assembly import alert_rules, assembled
-from daemon.domain import StreamSpec
+from daemon.domain import Budget, StreamSpec
 from daemon.errors import BundleError
 from daemon.mapping import Component
 from daemon.model.bundle import Bundle
@@ -97,6 +97,23 @@ def check_compatible(bundle: Bundle, spec: StreamSpec) -> None:
             if what in ("alert rules", "hop"):
                 reason += f"; its thresholds were found with {'them' if what == 'alert rules' else 'it'}: train anew"
             raise BundleError(f"model {bundle.version} does not fit stream {spec.name}: {reason}")
+
+
+def other_budgets(bundle: Bundle, budget: Budget, deviation_budget: Budget | None) -> str:
+    """What becomes of a model's thresholds where the stream's budgets are not those of its training; empty if they are."""
+    searches = (bundle.calibration.search, None if bundle.sustained is None else bundle.sustained.search)
+    found = []
+    for what, key, search, ours in (
+        ("thresholds", "calibration.budget", searches[0], budget),
+        ("limits of deviations", "alerts.deviation_budget", searches[1], deviation_budget),
+    ):
+        if search is None or search.budget == ours:
+            continue
+        if ours is None:
+            found.append(f"{key} is null, and deviations are looked for until the next training")
+        else:
+            found.append(f"{what} found again for {key} {ours}; it was trained for {search.budget}")
+    return "; ".join(found)
 
 
 def other_conditions(bundle: Bundle, spec: StreamSpec) -> str:

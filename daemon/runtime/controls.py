@@ -44,6 +44,7 @@ class Controls:
         reporter: receives what happens.
         pauses: for long waits.
         clock: monotonic seconds.
+        hear: is given each message once, in their order.
     """
 
     def __init__(
@@ -53,12 +54,14 @@ class Controls:
         reporter: Reporter,
         pauses: Pauses,
         clock: Callable[[], float],
+        hear: Callable[[Received], None],
     ) -> None:
         self._source = source
         self._streams = streams
         self._reporter = reporter
         self._pauses = pauses
         self._clock = clock
+        self._hear = hear
         self._read = False  # the topic was read to its end once
         self._polled_at = -POLL_EVERY_S
 
@@ -79,6 +82,8 @@ class Controls:
         if fresh is None:
             return
         self._read = True
+        for each in self._source.received if first else fresh:
+            self._hear(each)
         for stream in self._streams:
             for pipeline in stream.pipelines.values():
                 self._pass_on(pipeline, self._source.received if first else fresh)

@@ -24,7 +24,7 @@ from daemon.domain import InputPartition, Output
 from daemon.errors import BundleError, DaemonError
 from daemon.model.bundle import Bundle
 from daemon.runtime.committing import Committer
-from daemon.runtime.compatibility import other_conditions
+from daemon.runtime.compatibility import other_budgets, other_conditions
 from daemon.runtime.options import Hold, LoopOptions
 from daemon.runtime.pauses import Pauses
 from daemon.runtime.stream_run import StreamRun
@@ -340,6 +340,7 @@ class ModelLifecycle:
                 result,
                 reason,
                 other_conditions(loaded, stream.spec),
+                other_budgets(loaded, stream.plan.budget, stream.plan.deviation_budget),
             ),
         )
 

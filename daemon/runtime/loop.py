@@ -68,7 +68,12 @@ class Loop:
             self.streams, models, reporter, self._committer, self._pauses, self._options
         )
         self._controls = Controls(
-            self._options.controls, self.streams, reporter, self._pauses, self._options.clock
+            self._options.controls,
+            self.streams,
+            reporter,
+            self._pauses,
+            self._options.clock,
+            self.lifecycle.heard,
         )
         self._topics = {topic: stream for stream in self.streams for topic in stream.spec.topics}
         for stream in self.streams:

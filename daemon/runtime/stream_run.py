@@ -216,6 +216,8 @@ class StreamRun:
             loaded, bundle: the same, parsed and as bytes.
             committable: in each partition only when it is next committable, rather than at once.
 
+        Its thresholds are those of the plan's budgets: found again where it was trained for others.
+
         Returns:
             Per partition the outputs of the model before, where the new one is in use at once.
 
@@ -223,7 +225,7 @@ class StreamRun:
             BundleError: it is not compatible with this stream, or was given up here.
         """
         check_compatible(loaded, self.spec)
-        detector = loaded.detector()
+        detector = loaded.detector(self.plan.budget, self.plan.deviation_budget)
         self.fallback.check(detector.version)
         outgoing = self.bundle if self.detector is not None else None
         if self.detector is None or self.detector.version != detector.version:

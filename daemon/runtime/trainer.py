@@ -152,7 +152,9 @@ def learn(job: TrainingJob, progress: Progress | None = None) -> TrainingResult:
     if incumbent is not None:
         origin["parent"] = incumbent.version
         bundle = anchored(bundle, incumbent)
-        decision = gate(bundle, incumbent, newer, job.policy, job.budget, job.spec.hop)
+        # Both are compared at the budget of this training.
+        at_budget = dataclasses.replace(incumbent, calibration=incumbent.calibration.for_budget(job.budget))
+        decision = gate(bundle, at_budget, newer, job.policy, job.budget, job.spec.hop)
     facts = {**bundle.facts, **origin, "decision": decision.facts()}
     bundle = dataclasses.replace(bundle, facts=facts)
     return TrainingResult(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.running import command, python
+from tests.running import command, environment, python
 
 CSV = "timestamp,a,b\n2026-01-01T00:00:00Z,1,2\n2026-01-01T00:00:01Z,2,3\n"
 
@@ -31,6 +31,13 @@ def test_every_command_has_help(name: str) -> None:
         (["replay", "empty.csv", "--out", "o"], "empty.csv"),
         (["replay", "notime.csv", "--out", "o"], "time"),
         (["replay", "good.csv"], "--out"),
+        # A training on these few rows would fail with another line: the second file is looked at before it.
+        (["replay", "absent.csv", "--train", "good.csv", "--out", "o"], "absent.csv: no such file"),
+        (["replay", "bad.parquet", "--train", "good.csv", "--out", "o"], "bad.parquet: not a readable"),
+        (
+            ["replay", "good.csv", "--train", "good.csv", "--out", "o", "--model", "nowhere"],
+            "nowhere: no read",
+        ),
         (["replay", "good.csv", "--out", "o", "--set", "retrain.evry=1h"], "every"),
         (["replay", "good.csv", "--out", "o", "--model", "nowhere"], "nowhere"),
         (["generate", "--model", "nowhere", "--out", "o.csv"], "nowhere"),
@@ -66,6 +73,7 @@ def test_misuse_is_one_line_and_exit_code_2(tmp_path: Path, arguments: list[str]
     (tmp_path / "good.csv").write_text(CSV)
     (tmp_path / "good.jsonl").write_text("{}")
     (tmp_path / "empty.csv").write_text("")
+    (tmp_path / "bad.parquet").write_text("PK")
     (tmp_path / "notime.csv").write_text("a,b\n1,2\n")
     stream = {"name": "s", "topics": ["t"], "sensors": ["a"]}
     misspelt = {"kafka": {"bootstrap_server": "x"}, "streams": [stream]}
@@ -161,3 +169,47 @@ def test_output_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     lines = done.stderr.splitlines()
     assert lines[-1] == "anomalyd: standard output cannot be written: No space left on device"
     assert all(line.startswith(("note:", "anomalyd:")) for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("out", "expected"),
+    [("/proc/o", "/proc/o: cannot be made"), ("good.csv", "good.csv: cannot be made: File exists")],
+)
+def test_a_replay_whose_results_cannot_be_written_learns_nothing(
+    tmp_path: Path, out: str, expected: str
+) -> None:
+    (tmp_path / "good.csv").write_text(CSV)
+    done = command("replay", "good.csv", "--train", "good.csv", "--out", out, cwd=tmp_path)
+    assert done.returncode == 1
+    assert expected in done.stderr.splitlines()[-1]
+
+
+def test_where_settings_come_from_is_one_line_and_an_unused_configuration_is_named(tmp_path: Path) -> None:
+    (tmp_path / "good.csv").write_text(CSV)
+
+    def first_line(*arguments: str, **variables: str) -> str:
+        done = command(*arguments, cwd=tmp_path, env=environment(**variables))
+        return done.stderr.splitlines()[0]
+
+    train = ("train", "good.csv", "--out", "bundle")
+    assert first_line(*train) == "note: settings: derived from good.csv"
+    (tmp_path / "config.yaml").write_text("streams: [{name: s, topics: [t], sensors: [a, b]}]")
+    assert first_line(*train).endswith(
+        "derived from good.csv; config.yaml is not used (-c config.yaml would use it)"
+    )
+    replay = ("replay", "good.csv", "--out", "o")
+    budget = {"ANOMALYD_CALIBRATION__BUDGET": "1 per day"}
+    assert first_line(*replay, "-c", "config.yaml", **budget) == (
+        "note: settings: from config.yaml, with ANOMALYD_CALIBRATION__BUDGET of the environment"
+    )
+    assert "derived from good.csv; config.yaml is not used" in first_line(
+        "impute", "good.csv", "--out", "filled.csv"
+    )
+    assert "replaces filled.csv" in command("impute", "good.csv", "--out", "filled.csv", cwd=tmp_path).stderr
+
+
+def test_a_page_that_cannot_be_written_is_refused_before_anything_is_computed(tmp_path: Path) -> None:
+    (tmp_path / "good.csv").write_text(CSV)
+    asked = ("explain", "good.csv", "--model", "nowhere", "--condition", "mode=low")
+    done = command(*asked, "--out", "absent/page.html", cwd=tmp_path)
+    assert "absent/page.html: cannot be written: there is no directory absent" in done.stderr

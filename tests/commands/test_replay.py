@@ -17,6 +17,7 @@ from daemon.commands.replay import ReplayOptions, replay
 from daemon.errors import InputError
 from tests.commands.fleet import LINEAR, ROWS, fleet_table
 from tests.model.conftest import machine
+from tests.running import command
 
 COLUMNS = ["asset", "timestamp", "score", "reconstruction", "kl", "point", "elbo", "alarm", "model"]
 
@@ -43,6 +44,24 @@ async def test_files_and_columns_that_a_replay_writes(tmp_path: Path, bundle: Pa
         for line in (tmp_path / "out" / name).read_text().splitlines():
             json.loads(line)
     assert "http://" not in (tmp_path / "out/report.html").read_text().split("<script>")[0]
+
+
+def test_another_budget_finds_the_thresholds_again_and_says_so(tmp_path: Path, bundle: Path) -> None:
+    test = fleet_table(tmp_path / "test.parquet", rows=150, skip=ROWS)
+
+    def judged(*options: str) -> tuple[dict[str, Any], str]:
+        done = command("replay", test, "--model", bundle, "--out", tmp_path / "o", "--json", *options)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout), done.stderr
+
+    own, notes = judged()
+    assert own["budget"]["anomaly"]["budget"] == "1 per week", "the model's"
+    assert "found again" not in notes
+    often, notes = judged("--set", "calibration.budget=50 per day")
+    assert often["budget"]["anomaly"]["budget"] == "50 per day"
+    assert "thresholds found again for calibration.budget 50 per day; it was trained for 1 per week" in notes
+    assert often["threshold"] < own["threshold"]
+    assert often["models"] == own["models"]
 
 
 async def test_the_same_file_twice_gives_the_same_bytes(tmp_path: Path, bundle: Path) -> None:

@@ -284,5 +284,90 @@ def test_any_environment_is_one_clear_line_or_settings(variables: dict[str, str]
 
 def test_a_variable_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANOMALYD_STREAMS", "[" * 10_000)
-    with pytest.raises(ConfigError, match="environment, streams: more than 64 objects and arrays"):
+    with pytest.raises(
+        ConfigError, match="environment variable ANOMALYD_STREAMS: more than 64 objects and arrays"
+    ):
         load(None, (), document())
+
+
+def can_be_null(key: str) -> bool:
+    """Whether a file may say null for this key."""
+    try:
+        load(None, [f"{key}=null"], document())
+    except ConfigError:
+        return False
+    return True
+
+
+NULLABLE = [key for key in KEYS if "." in key and not key.startswith("streams") and can_be_null(key)]
+
+
+@pytest.mark.parametrize("text", ["null", ""])
+@pytest.mark.parametrize("key", NULLABLE)
+def test_every_key_that_can_be_null_is_null_from_the_environment(
+    key: str, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"ANOMALYD_{key.upper().replace('.', '__')}", text)
+    section, name = key.split(".")
+    expected = getattr(getattr(load(None, [f"{key}=null"], document()), section), name)
+    assert getattr(getattr(load(None, (), document()), section), name) == expected
+
+
+def test_no_training_from_the_environment() -> None:
+    assert {"retrain.every", "alerts.deviation_budget", "audit.one_in", "drill.share"} <= set(NULLABLE)
+
+
+@pytest.mark.parametrize(
+    ("variables", "sets", "expected"),
+    [
+        (
+            {"RETRAIN__EVERY": "x"},
+            [],
+            "environment variable ANOMALYD_RETRAIN__EVERY: retrain.every: 'x' is not",
+        ),
+        (
+            {"RETRAIN__EVRY": "1h"},
+            [],
+            "environment variable ANOMALYD_RETRAIN__EVRY: unknown key 'retrain.evry'",
+        ),
+        (
+            {"KAFKA": '{"group_id": ""}'},
+            [],
+            "environment variable ANOMALYD_KAFKA: kafka.group_id: '' is empty",
+        ),
+        ({"RETRAIN__EVERY": "x"}, ["retrain.every=y"], "--set 'retrain.every=y': retrain.every: 'y' is not"),
+        ({}, ["streams.s.window=1"], "--set 'streams.s.window=1': streams.0.window: must be at least 2"),
+        ({}, ["http.port=yes"], "--set 'http.port=yes': http.port: true and false have no meaning here"),
+        (
+            {"RETRAIN__ROWS": "5000"},
+            ["model.latent=0"],
+            "--set 'model.latent=0': model.latent: must be at least 1",
+        ),
+        ({"RETRAIN__ROWS": "5000"}, [], "file.yaml: model.keep: must be a whole number (got 'many')"),
+        (
+            {"KAFKA__SECURITY_PROTOCOL": "SASL_SSL"},
+            ["model.keep=3"],
+            "file.yaml, with environment variable ANOMALYD_KAFKA__SECURITY_PROTOCOL: kafka: security_protocol",
+        ),
+        (
+            {"STREAMS__0__WINDOW": "20"},
+            [],
+            "ANOMALYD_STREAMS__0__WINDOW: streams is a list, which the environment",
+        ),
+    ],
+)
+def test_an_error_names_what_gave_the_value(
+    variables: dict[str, str],
+    sets: list[str],
+    expected: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(f"ANOMALYD_{name}", value)
+    monkeypatch.chdir(tmp_path)
+    broken = {} if sets or "RETRAIN__ROWS" not in variables else {"model": {"keep": "many"}}
+    Path("file.yaml").write_text(yaml.safe_dump(document(**broken)))
+    with pytest.raises(ConfigError) as error:
+        load(Path("file.yaml"), sets)
+    assert expected in str(error.value)

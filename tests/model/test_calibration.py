@@ -14,23 +14,26 @@ from daemon.domain import (
     SECOND_NS,
     AlarmPolicy,
     Budget,
+    Floats,
     Segment,
 )
 from daemon.model.bundle import Bundle
 from daemon.model.calibration import (
-    beyond_nats,
     calibrate,
-    closing_level,
-    lowest_threshold,
     top_count,
     top_mean,
-    usual_level,
 )
 from daemon.model.crossfit import CrossFit, HeldOutPiece, crossfit
 from daemon.model.promotion import judged
+from daemon.model.thresholds import EpisodeCurve, beyond_nats, closing_level, usual_level
 from daemon.model.training import Architecture, CalibrationTarget, fit_models, train
 from tests.model.conftest import QUICK, SPEC, machine, trained
 from tests.naive import replayed_episodes
+
+
+def lowest_threshold(series: list[Floats], allowed: float, policy: AlarmPolicy, usual: float) -> float:
+    """The threshold for so many episodes."""
+    return EpisodeCurve.of(series, policy, usual).lowest(allowed)
 
 
 def test_top_k_counts_observed_cells_only() -> None:

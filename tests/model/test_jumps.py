@@ -40,7 +40,7 @@ def test_each_sensor_has_a_limit_of_its_own_and_one_that_never_moved_has_one_too
     values[:, 3] = NAN
     tails = jumps.JumpTails(values, np.full(4, 1e-3))
     level = float(tails.strength(values).max())
-    wild, calm, constant, unseen = tails.limits(level)
+    wild, calm, constant, unseen = tails.limits(level).at(level)
     assert 80 < wild / calm < 125
     assert wild == pytest.approx(values[:, 0].max(), rel=0.3)
     assert 1e-3 <= constant < 1e-2
@@ -54,4 +54,4 @@ def test_rows_that_were_never_adjacent_give_no_limit() -> None:
     nothing = np.full((50, 2), NAN)
     tails = jumps.JumpTails(nothing, np.full(2, 1e-3))
     level = float(tails.strength(nothing).max())
-    assert (tails.limits(level) == np.inf).all()
+    assert (tails.limits(level).at(level) == np.inf).all()

@@ -10,11 +10,13 @@ import pytest
 from daemon.adapters.kafka import KafkaSettings
 from daemon.domain import (
     Assigned,
+    Budget,
     Disposition,
     InputPartition,
     PolledRecords,
 )
 from daemon.errors import BundleError
+from daemon.runtime.compatibility import other_budgets
 from daemon.runtime.published import OwnTopics
 from daemon.runtime.replica_history import ReplicaHistory
 from daemon.runtime.stream_run import StreamPlan, StreamRun
@@ -58,6 +60,22 @@ def test_a_bundle_that_is_not_compatible_is_not_used() -> None:
         run.use(bundle, bundle.to_bytes(), committable=False)
     assert run.detector is None
     assert run.bundle is None
+
+
+def test_a_model_judges_with_the_budgets_of_the_stream_from_the_first_row_on() -> None:
+    bundle, often = trained_bundle(), Budget(500.0)
+    run = StreamRun(StreamPlan(SPEC, budget=often, deviation_budget=often))
+    run.use(bundle, bundle.to_bytes(), committable=False)
+    assert run.detector is not None
+    assert run.detector.version == bundle.version
+    assert run.detector.threshold == bundle.calibration.for_budget(often).threshold
+    assert run.detector.threshold < bundle.calibration.threshold
+    said = other_budgets(bundle, often, None)
+    assert said.startswith("thresholds found again for calibration.budget 500 per day; it was trained for ")
+    assert "alerts.deviation_budget is null, and deviations are looked for until the next training" in said
+    search = bundle.calibration.search
+    assert search is not None
+    assert other_budgets(bundle, search.budget, Budget()) == ""
 
 
 @pytest.mark.parametrize(

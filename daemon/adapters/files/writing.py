@@ -6,6 +6,8 @@ Both write beside the final path (see ``daemon.writing``) and turn an ``OSError`
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,12 +40,18 @@ def check_place(path: Path) -> None:
     """Refuse a path that no file can be written to, before the long work whose result it is for.
 
     Raises:
-        DaemonError: the folder does not exist, or the path is a folder.
+        DaemonError: the folder does not exist or cannot be written to, or the path is a folder.
     """
     if not path.parent.is_dir():
         raise DaemonError(f"{path}: cannot be written: there is no directory {path.parent}")
     if path.is_dir():
         raise DaemonError(f"{path}: cannot be written: it is a directory")
+    if path.exists() and not path.is_file():
+        return  # a pipe or a device is written to directly
+    try:
+        tempfile.TemporaryFile(dir=Path(os.path.realpath(path)).parent).close()
+    except OSError as error:
+        raise unwritable(path, error) from error
 
 
 def unwritable(path: Path, error: OSError) -> DaemonError:

@@ -109,6 +109,9 @@ class ModelInUse:
     result: Promotion
     reason: str
     conditions_differ: str = ""  # why its condition fields are not the stream's; empty if they are
+    budgets_differ: str = (
+        ""  # what became of its thresholds as the stream's budgets are others; empty if they are not
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -472,6 +475,8 @@ class Reporter:
         log.info(
             "model_promoted", stream=stream, version=version, result=str(model.result), reason=model.reason
         )
+        if model.budgets_differ:
+            log.info("model_budgets_differ", stream=stream, version=version, reason=model.budgets_differ)
         if model.conditions_differ:
             log.warning(
                 "model_conditions_differ", stream=stream, version=version, reason=model.conditions_differ

@@ -81,7 +81,7 @@ async def root_cause(
         FileToJudge.read(file, plan, bundle, options.exclude, options.reading), sink, progress
     )
     incidents = incidents_of(sink.alerts)
-    detector = bundle.detector()
+    detector = bundle.detector(plan.budget, plan.deviation_budget)
     tracks = Tracks(detector, spec, done.blocks)
     progress(0.95, "explaining")
     if alert is not None:

@@ -6,7 +6,7 @@ the last one, which values a sensor can have, and how slowly a tail falls. Drift
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from daemon.model.imputation import BATCH_BUCKETS, BUCKETS, FEW_VALUES, MOST_STE
 from daemon.model.synthesis import CANDIDATES, GRID, names_of
 from daemon.model.synthesis import KNOTS as SYNTHESIS_KNOTS
 from daemon.model.tails import KNOTS
+from daemon.model.thresholds import BOTH, POINTS
 from daemon.nature import MOST_SENTINELS
 
 MOST_CELLS = 1 << 24
@@ -85,6 +86,14 @@ def check_arrays(manifest: Manifest, arrays: Mapping[str, NDArray[Any]], latents
             "sustained.closes": _Rule((2, C), above=0.0),
             "sustained.carried": _Rule((len(manifest.sustained.carried), 6 * C + 1)),
         }
+    if facts.search is not None:
+        models = BOTH[: facts.search.replays]
+        curves = [f"{replay}.{one}" for replay in ("scores", "jumps") for one in models]
+        rules |= _search(arrays, "calibration.search.", curves, C)
+        rules |= {f"calibration.search.{name}": _Rule((C,), above=0.0) for name in ("scale", "least")}
+        rules["calibration.search.known"] = _Rule((C,), "b")
+    if manifest.sustained is not None and manifest.sustained.search is not None:
+        rules |= _search(arrays, "sustained.search.", BOTH[: manifest.sustained.search.replays], 2 * C)
     if manifest.trend is not None:
         rules |= {
             "trend.scale": _Rule((C,), above=0.0),
@@ -142,6 +151,9 @@ def check_arrays(manifest: Manifest, arrays: Mapping[str, NDArray[Any]], latents
     for tail in tails:
         if (np.diff(arrays[f"calibration.{tail}.value"]) < 0).any():
             raise BundleError(f"calibration.{tail}.value does not ascend")
+    for prefix in ("calibration.search.", "sustained.search."):
+        if f"{prefix}tails.first" in rules:
+            _check_search(arrays, prefix)
     if not arrays["scaler.seen"].any():
         raise BundleError("scaler.seen: no sensor was ever observed")
     if sentinels and int(arrays["scaler.sentinel_of"].max()) >= C:
@@ -157,6 +169,37 @@ def check_arrays(manifest: Manifest, arrays: Mapping[str, NDArray[Any]], latents
             raise BundleError(f"{name} names sensor {int(partners.max())} of {C}")
     if imputes:
         _check_limits(arrays)
+
+
+def _search(
+    arrays: Mapping[str, NDArray[Any]], prefix: str, curves: Sequence[str], tails: int
+) -> dict[str, _Rule]:
+    """Rules of what thresholds are found from: these curves, and the upper parts of so many tails."""
+    rules: dict[str, _Rule] = {}
+    for name in (prefix + curve for curve in curves):
+        points = min(_rows(arrays, f"{name}.candidates"), POINTS)
+        rules |= {
+            f"{name}.candidates": _Rule((points,), above=-1e-9),
+            f"{name}.episodes": _Rule((points,), "i", above=-1.0),
+        }
+    knots = min(_rows(arrays, f"{prefix}tails.value"), KNOTS * tails)
+    return rules | {
+        f"{prefix}tails.value": _Rule((knots,)),
+        f"{prefix}tails.nats": _Rule((knots,), above=-1e-9),
+        f"{prefix}tails.first": _Rule((tails + 1,), "i", above=-1.0),
+        f"{prefix}tails.excess": _Rule((tails,), above=0.0, limitless=True),
+    }
+
+
+def _check_search(arrays: Mapping[str, NDArray[Any]], prefix: str) -> None:
+    """Each tail has a knot, and ascends."""
+    first, value, nats = (arrays[f"{prefix}tails.{name}"] for name in ("first", "value", "nats"))
+    if int(first[0]) != 0 or int(first[-1]) != len(value) or (np.diff(first) < 1).any():
+        raise BundleError(f"{prefix}tails.first points at what is not there")
+    within = np.ones(max(len(value) - 1, 0), bool)
+    within[first[1:-1] - 1] = False
+    if (np.diff(value)[within] < 0).any() or (np.diff(nats)[within] < 0).any():
+        raise BundleError(f"{prefix}tails do not ascend")
 
 
 def _imputation(arrays: Mapping[str, NDArray[Any]], C: int) -> dict[str, _Rule]:

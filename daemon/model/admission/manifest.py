@@ -18,6 +18,7 @@ Asset = Annotated[str, Meta(max_length=10_000)]
 Label = Annotated[str, Meta(max_length=10_000)]
 Whole = Annotated[int, Meta(ge=-(1 << 62), le=1 << 62)]
 Number = Annotated[float, Meta(ge=0.0)]  # JSON has no NaN and no infinity
+Replayed = Annotated[int, Meta(ge=1, le=2)]
 Width = Annotated[int, Meta(ge=1, le=65_536)]
 
 
@@ -36,6 +37,33 @@ class OwnLevels(msgspec.Struct, frozen=True):
     conditions: tuple[Label, ...]
 
 
+class BudgetFact(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """See ``domain.Budget``."""
+
+    episodes_per_day: Annotated[float, Meta(gt=0.0)]
+    per_stream: bool
+
+
+class ScoreSearchFacts(msgspec.Struct, frozen=True):
+    """What thresholds are found from; see ``thresholds.ScoreSearch.facts``. ``usual``: None is infinite."""
+
+    budget: BudgetFact
+    usual: Number | None
+    hysteresis: Annotated[float, Meta(gt=0.0, le=1.0)]
+    jump_share: Annotated[float, Meta(gt=0.0, lt=1.0)]
+    replays: Replayed
+
+
+class LimitSearchFacts(msgspec.Struct, frozen=True):
+    """The same for deviations; see ``sustained.LimitSearch.facts``."""
+
+    budget: BudgetFact
+    usual: Number | None
+    days: Number
+    assets: Annotated[int, Meta(ge=0, le=1 << 53)]
+    replays: Replayed
+
+
 class CalibrationFacts(msgspec.Struct, frozen=True):
     """The calibration's part of the manifest; see ``Calibration.facts``."""
 
@@ -47,6 +75,7 @@ class CalibrationFacts(msgspec.Struct, frozen=True):
     assets: Annotated[int, Meta(ge=0, le=1 << 53)]
     carried: tuple[tuple[Asset, Whole], ...]
     own_levels: OwnLevels
+    search: ScoreSearchFacts | None  # None: the thresholds are of one budget
 
 
 class SustainedFacts(msgspec.Struct, frozen=True):
@@ -56,6 +85,7 @@ class SustainedFacts(msgspec.Struct, frozen=True):
     step: Number
     provisional: bool
     carried: tuple[Asset, ...]
+    search: LimitSearchFacts | None
 
 
 class SilenceFacts(msgspec.Struct, frozen=True):
