@@ -57,6 +57,7 @@ class StreamPlan:
     policy: AlarmPolicy = field(default_factory=AlarmPolicy)
     budget: Budget = field(default_factory=Budget)
     deviation_budget: Budget | None = field(default_factory=Budget)  # None: deviations are not looked for
+    online: bool = False  # whether thresholds are corrected to keep the budget, see ``stream.thresholds``
     learn_rows: int = 5000
     retrain_every: timedelta | None = timedelta(hours=24)
     retrain_rows: int = 50_000
@@ -78,6 +79,7 @@ class StreamPlan:
             policy=settings.alerts.policy(spec, settings.retrain.accept_regimes_after),
             budget=settings.calibration.budget,
             deviation_budget=settings.alerts.deviation_budget,
+            online=settings.calibration.online,
             learn_rows=settings.model.learn_rows,
             retrain_every=settings.retrain.every,
             retrain_rows=settings.retrain.rows,
@@ -158,6 +160,7 @@ class StreamRun:
             max_assets=plan.max_assets,
             trace=self._trace,
             audit=plan.audit,
+            online=plan.budget if plan.online else None,
         )
         pipeline = Pipeline(
             settings,

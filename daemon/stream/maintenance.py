@@ -24,6 +24,11 @@ class Maintenance:
         self._runs: dict[str, tuple[int, bool]] = {}
         """Per asset: the newest row that would hold an episode open, and whether its run would open one."""
 
+    @property
+    def planned(self) -> bool:
+        """Whether there is any."""
+        return bool(self._spans)
+
     def covers(self, asset: str, row: int) -> bool:
         """Whether an asset is under maintenance at a row."""
         time_ns = row * self._spec.period_ns
