@@ -26,6 +26,7 @@
     stream/derivation.py          first makes rates of its counters and two numbers of its angles,
     stream/holding.py             and says which missing cells have a sensor's last value
     stream/judge.py               asks the model (detector.py; model/detector.py implements it) and scores
+    stream/thresholds.py          says above which score an alert opens
     stream/alerts.py              opens, updates and closes alerts: with the state machine of alarm.py,
       stream/deviation.py         and for sensors that are off by little for long
       stream/incident.py          what belongs together is one alert

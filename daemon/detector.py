@@ -249,6 +249,11 @@ class Detector(Protocol):
         ...
 
     @property
+    def calibrated_assets(self) -> int:
+        """How many assets it was calibrated on, among which a budget of the stream is shared out."""
+        ...
+
+    @property
     def conditions(self) -> tuple[str, ...]:
         """The condition labels of the training rows."""
         ...

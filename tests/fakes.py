@@ -42,6 +42,7 @@ class CentreDetector:
     memory: float = 0.0
     kind: str = "ppca"
     calibration: str = "full"
+    calibrated_assets: int = 1
     conditions: tuple[str, ...] = ("",)
     still: int = NEVER_STILL
     carried: Mapping[tuple[str, int], float] = field(default_factory=dict)

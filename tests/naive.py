@@ -552,6 +552,33 @@ def table_accounts(
     return +records, +cells, +corrupt
 
 
+def online_thresholds(
+    rows: Sequence[tuple[float, bool]], threshold: float, closing: float, policy: AlarmPolicy, per_row: float
+) -> list[tuple[float, bool]]:
+    """Each scored row's threshold, and whether an episode fires at it, with the online correction.
+
+    Args:
+        rows: of one asset: the score, and whether it is under maintenance.
+        threshold: of the model.
+        closing: of the model.
+        policy: of the alarm; an episode closes at its ``hysteresis``.
+        per_row: episodes that the budget allows in the time of one row.
+    """
+    alarm, share, found = Alarm(), 1.0, []
+    for score, maintained in rows:
+        mine = share * threshold
+        before = alarm.state
+        if not maintained:
+            alarm.step(score, mine, min(policy.hysteresis * mine, closing), policy)
+        going_on = State.FIRING, State.RECOVERING
+        if before in going_on and alarm.state not in going_on:
+            share = min(share * math.exp(0.1), 1.0)
+        elif alarm.state not in going_on and not maintained:
+            share = max(share * math.exp(-0.1 * per_row), 0.75)
+        found.append((mine, alarm.state is State.FIRING))
+    return found
+
+
 def sustained(residual: Floats, statistics: SensorStatistics) -> tuple[Floats, Floats]:
     """(T, C) shift and spread of one asset, as the docstring of ``daemon.model.sustained`` says it."""
     rows, sensors = residual.shape

@@ -424,9 +424,13 @@ class ModelSection(Section):
 
 
 class CalibrationSection(Section):
-    """``budget``: false episodes that the operator accepts, per asset or of a whole stream."""
+    """``budget``: false episodes that the operator accepts, per asset or of a whole stream.
+
+    ``online``: whether an asset's threshold is corrected while it runs, towards as many anomalies as that.
+    """
 
     budget: Annotated[Budget, BeforeValidator(parse_budget)] = Budget()
+    online: bool = False
 
 
 class MaintenanceSection(Section):

@@ -118,6 +118,11 @@ class BundleDetector:
         return "provisional" if self.calibrated.provisional else "full"
 
     @property
+    def calibrated_assets(self) -> int:
+        """How many assets it was calibrated on."""
+        return self.calibrated.assets
+
+    @property
     def scaling(self) -> Scaling:
         """The units of windows: distances from the training mean, in training sd."""
         return self.models.scaler.scaling

@@ -26,6 +26,8 @@ AT_ONCE = (
     "alerts.refractory",
     "alerts.critical_ratio",
     "alerts.accept_after",
+    "alerts.deviation_budget",
+    "calibration.budget",
     "alerts.maintenance",
     "retrain.every",
     "retrain.accept_regimes_after",
@@ -34,8 +36,6 @@ AT_ONCE = (
 """Keys that count from the next committable offset on."""
 NEXT_TRAINING = (
     "alerts.hysteresis",
-    "alerts.deviation_budget",
-    "calibration.budget",
     "model.kind",
     "model.hidden",
     "model.latent",

@@ -60,6 +60,7 @@ class StreamPlan:
     policy: AlarmPolicy = field(default_factory=AlarmPolicy)
     budget: Budget = field(default_factory=Budget)
     deviation_budget: Budget | None = field(default_factory=Budget)  # None: deviations are not looked for
+    online: bool = False  # whether thresholds are corrected to keep the budget, see ``stream.thresholds``
     learn_rows: int = 5000
     retrain_every: timedelta | None = timedelta(hours=24)
     retrain_rows: int = 50_000
@@ -81,6 +82,7 @@ class StreamPlan:
             policy=settings.alerts.policy(spec, settings.retrain.accept_regimes_after),
             budget=settings.calibration.budget,
             deviation_budget=settings.alerts.deviation_budget,
+            online=settings.calibration.online,
             learn_rows=settings.model.learn_rows,
             retrain_every=settings.retrain.every,
             retrain_rows=settings.retrain.rows,
@@ -165,6 +167,7 @@ class StreamRun:
             max_assets=plan.max_assets,
             trace=self._trace,
             audit=plan.audit,
+            online=plan.budget if plan.online else None,
         )
         pipeline = Pipeline(
             settings,
@@ -243,12 +246,15 @@ class StreamRun:
 
         The spec of both, and what a pipeline is made with beside its alarms, must be the same.
         """
+        before = self.plan.budget, self.plan.deviation_budget
         self.plan = self.schedule.plan = plan
         self.history.plan_stops(plan.maintenance)
         if self.drill is not None:
             self.drill.policy = plan.policy
         for pipeline in self.pipelines.values():
             pipeline.use_policy(plan.policy, plan.maintenance)
+        if self.bundle is not None and (plan.budget, plan.deviation_budget) != before:
+            self.use(Bundle.from_bytes(self.bundle), self.bundle, committable=True)
 
     def give_up(self, *, committable: bool) -> tuple[str, bytes | None, dict[InputPartition, list[Output]]]:
         """Stop using the model, and judge with none until the next call of ``use``.

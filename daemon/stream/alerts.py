@@ -102,6 +102,11 @@ class Episodes:
             known = self.assets[asset] = AssetEpisodes()
         return known
 
+    def is_engaged(self, asset: str) -> bool:
+        """Whether an anomaly episode of the asset is not over: it fires, or may within the refractory time."""
+        known = self.assets.get(asset)
+        return known is not None and known.alarm.state in (State.FIRING, State.RECOVERING)
+
     def cannot_change(self, asset: str, score: float, closing: float, jump: float = 0.0) -> bool:
         """True if a scored row cannot change an episode, so that no ``ScoredEvidence`` is needed for it."""
         known, low = self.assets.get(asset), score <= closing and not jump > 1.0

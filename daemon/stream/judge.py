@@ -43,6 +43,7 @@ from daemon.stream.holding import METHOD
 from daemon.stream.incident import EpisodeStart, Part, UnscoredChange
 from daemon.stream.model_changes import NO_MODEL
 from daemon.stream.scored import ScoredWindows
+from daemon.stream.thresholds import Thresholds
 from daemon.stream.windowing import grown
 
 MOST_FAILURES = 10
@@ -92,6 +93,7 @@ class Judge:
         spec: the stream.
         assets: those of the partition.
         episodes: moved on by the scores.
+        thresholds: of the assets, moved on by their episodes.
         scores: whether a ``ScoredRow`` is emitted for every scored row.
         measured: see ``Measured``.
 
@@ -101,13 +103,21 @@ class Judge:
     """
 
     def __init__(
-        self, spec: StreamSpec, assets: AssetTable, episodes: Episodes, measured: Measured, *, scores: bool
+        self,
+        spec: StreamSpec,
+        assets: AssetTable,
+        episodes: Episodes,
+        thresholds: Thresholds,
+        measured: Measured,
+        *,
+        scores: bool,
     ) -> None:
         self.spec = spec
         self.detector: Detector | None = None
         self.dropped: Counter[Dropped] = Counter()
         self._assets = assets
         self._episodes = episodes
+        self._thresholds = thresholds
         self._measured = measured
         self._emit_scores = scores
         self._calendar = Calendar(spec)
@@ -357,10 +367,10 @@ class Judge:
         """Let scores and sustained evidence open, update and close anomalies and deviations, row by row."""
         detector, verdicts, assets = self.detector, scored.verdicts, scored.chunk.rows.assets
         assert detector is not None
-        closing = detector.closing
+        thresholds, slots = self._thresholds, scored.chunk.rows.slots
         # An asset that is not near an alarm, and was not before, has no episode that could change.
         jump = verdicts.largest_jump
-        high = (verdicts.score > closing) | (jump > 1.0)
+        high = (verdicts.score > thresholds.lowest_closing) | (jump > 1.0)
         sustained = verdicts.sustained
         beyond = np.zeros(len(verdicts.score), bool)
         if sustained is not None:
@@ -375,11 +385,13 @@ class Judge:
             if not np.isfinite(score):
                 judgement.firing[i] = self._is_firing(asset)
                 continue
+            threshold, closing = thresholds.levels(int(slots[i]))
+            engaged = self._episodes.is_engaged(asset)
             if not self._episodes.cannot_change(asset, score, closing, float(jump[j])):
                 judgement.firing[i], events = self._episodes.scored(
                     asset,
-                    scored.evidence_of(j),
-                    detector.threshold,
+                    scored.evidence_of(j, threshold),
+                    threshold,
                     closing,
                     detector.version,
                     detector.calibration,
@@ -389,15 +401,36 @@ class Judge:
                 judgement.deviating[i], events, accepted = self._episodes.sustained(
                     asset,
                     scored.sustained_row(j),
-                    partial(scored.evidence_of, j),
+                    partial(scored.evidence_of, j, threshold),
                     detector.version,
                     "full" if sustained is None else sustained.calibration,
                 )
                 judgement.outputs += events
                 if accepted is not None:
                     judgement.firing[i] = self._is_firing(asset)
-                    slots = scored.chunk.rows.slots[[i]]
-                    detector.accept(scored.evidence.take(np.array([j])), self._baseline, slots, accepted)
+                    detector.accept(scored.evidence.take(np.array([j])), self._baseline, slots[[i]], accepted)
+            if thresholds.corrected:
+                self._correct(scored.chunk.rows, i, engaged)
+        if thresholds.corrected:
+            calm = ~np.isin(slots[scored.rows], self._assets.slots_of(active))
+            self._pass_rows(scored.chunk.rows, scored.rows[calm & np.isfinite(verdicts.score)])
+
+    def _correct(self, rows: RowBatch, i: int, engaged: bool) -> None:
+        """Let the threshold of a scored row's asset follow; ``engaged``: before this row its episode was not over."""
+        if self._episodes.is_engaged(rows.assets[i]):
+            return
+        if engaged:
+            self._thresholds.closed(int(rows.slots[i]))
+        else:
+            self._pass_rows(rows, np.array([i]))
+
+    def _pass_rows(self, rows: RowBatch, which: Ints) -> None:
+        """Let thresholds follow scored rows outside of episodes, but for those under maintenance."""
+        maintenance = self._episodes.maintenance
+        if maintenance:
+            free = [not maintenance.covers(rows.assets[i], int(rows.rows[i])) for i in which.tolist()]
+            which = which[np.array(free, bool)]
+        self._thresholds.passed(rows.slots[which])
 
     # -------------------------------------------------------------- conditions
     def unknown_conditions(self, rows: RowBatch) -> list[Output]:

@@ -11,7 +11,7 @@ import numpy as np
 from daemon.alarm import Alarm, State
 from daemon.assembly import as_received
 from daemon.detector import Detector, Scaling
-from daemon.domain import AlarmPolicy, InputPartition, Output, StreamSpec
+from daemon.domain import AlarmPolicy, Budget, InputPartition, Output, StreamSpec
 from daemon.maintenance import MaintenanceWindow
 from daemon.stream.alerts import Episodes
 from daemon.stream.assets import AssetTable
@@ -26,6 +26,7 @@ from daemon.stream.ledger import Ledger
 from daemon.stream.model_changes import ModelChanges
 from daemon.stream.silence import SilenceMonitor
 from daemon.stream.steps import JudgingState
+from daemon.stream.thresholds import Thresholds
 from daemon.stream.trend import TrendMonitor
 from daemon.stream.windowing import WindowBuffer
 
@@ -42,6 +43,9 @@ class PipelineSettings:
     max_assets: int = 100_000  # above this, the assets longest without a row are evicted, and counted
     trace: bool = False  # the disposition of each record is kept
     audit: int = 0  # one in so many known readings is hidden from the model, see ``Audit``; 0: none
+    online: Budget | None = (
+        None  # the budget that thresholds are corrected to keep, see ``Thresholds``; None: are not
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,6 +63,7 @@ class Parts:
     holding: Holding
     model_changes: ModelChanges
     episodes: Episodes
+    thresholds: Thresholds
     judge: Judge
     silence: SilenceMonitor
     drift: DriftMonitor
@@ -85,6 +90,7 @@ class Parts:
         for owner in (derivation, windows, holding, ingest.unread):
             assets.register(owner)
         episodes = Episodes(spec, partition, settings.policy, settings.maintenance)
+        thresholds = Thresholds(spec, assets, settings.policy.hysteresis, settings.online)
         return Parts(
             spec,
             partition,
@@ -97,7 +103,8 @@ class Parts:
             holding,
             ModelChanges(windows, len(spec.sensors)),
             episodes,
-            Judge(spec, assets, episodes, measured, scores=settings.scores),
+            thresholds,
+            Judge(spec, assets, episodes, thresholds, measured, scores=settings.scores),
             SilenceMonitor(spec, assets, ledger, ingest, episodes),
             DriftMonitor(spec, partition, settings.drift_interval_ns, episodes),
             TrendMonitor(spec, assets, episodes),
@@ -130,6 +137,7 @@ class Parts:
         """Judge with this detector from here on; the records of the outgoing model's drift intervals."""
         self.ledger.mark(self.needing_snapshot())
         self.judge.use(detector)
+        self.thresholds.use(detector)
         self.silence.use(None if detector is None else detector.silence)
         outgoing = self.drift.use(detector)
         scaling = Scaling.raw_units(len(self.spec.sensors)) if detector is None else detector.scaling

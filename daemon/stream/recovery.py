@@ -117,6 +117,7 @@ class Recovery:
             ingest.grid.snapshot(slot, asset),
             *parts.windows.snapshot(slot),
             snapshot.pack_floats(baseline) if baseline is not None else None,
+            *parts.thresholds.snapshot(slot),
             alarm,
             silent,
             silent_sensors,
@@ -294,8 +295,10 @@ class Recovery:
         parts = self._parts
         slot, ingest = parts.assets.add(asset), parts.ingest
         parts.windows.restore(slot, known.window_state)
-        if known.baseline is not None and known.units == parts.model_changes.last.number:
-            parts.judge.restore_baseline(slot, snapshot.unpack_floats(known.baseline))
+        if known.units == parts.model_changes.last.number:
+            if known.baseline is not None:
+                parts.judge.restore_baseline(slot, snapshot.unpack_floats(known.baseline))
+            parts.thresholds.restore(slot, known.threshold)
         ingest.grid.restore(slot, asset, known.grid)
         parts.ledger.note_open_episode(asset, known.alarm is not None or bool(known.stuck))
         if known.alarm is not None:

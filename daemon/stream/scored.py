@@ -47,8 +47,8 @@ class ScoredWindows:
             self.evidence.expected[j],
         )
 
-    def evidence_of(self, j: int) -> ScoredEvidence:
-        """What an alert would say of the ``j``-th scored row."""
+    def evidence_of(self, j: int, threshold: float) -> ScoredEvidence:
+        """What an alert would say of the ``j``-th scored row, of an asset with this threshold."""
         detector, chunk, verdicts = self.detector, self.chunk, self.verdicts
         assert chunk.windows.scaled is not None
         i, w = int(self.rows[j]), int(self.windows[j])
@@ -61,7 +61,7 @@ class ScoredWindows:
                     value, detector.part_thresholds[name], float(getattr(verdicts, f"p_{name}")[j])
                 )
         score = float(verdicts.score[j])
-        scores["combined"] = PartScore(score, detector.threshold)
+        scores["combined"] = PartScore(score, threshold)
         jump, largest = verdicts.jump, 0.0
         if jump is not None:
             largest = float(np.fmax.reduce(jump[j], initial=0.0))
@@ -77,7 +77,7 @@ class ScoredWindows:
                 window,
                 rows.values[i],
                 np.where(self.ignored, np.nan, self.evidence.expected[j]),
-                None if jump is None or score > detector.threshold else jump[j],
+                None if jump is None or score > threshold else jump[j],
             ),
             _unobserved_share(window, 0 if chunk.held_in_window is None else int(chunk.held_in_window[i])),
             first_offset if first_offset < NO_RECORD else int(rows.offsets[i]),

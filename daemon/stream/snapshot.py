@@ -291,6 +291,13 @@ class CounterState(NamedTuple):
     counter_rows: bytes
 
 
+class ThresholdState(NamedTuple):
+    """The online correction of an asset: the fields of ``AssetState`` that ``Thresholds`` owns, in their order."""
+
+    threshold_level: float
+    threshold_rows: int
+
+
 class UnreadState(NamedTuple):
     """The cells of an asset that gave no number: the fields of ``AssetState`` that ``UnreadCells`` owns, in their order."""
 
@@ -312,6 +319,10 @@ class AssetState(msgspec.Struct, frozen=True, array_like=True):
     still_since: bytes
     fresh_row: int
     baseline: bytes | None  # (P,); None: not begun under its model
+    threshold_level: (
+        float  # its share of the model's threshold, in nats, after the last episode under its model ...
+    )
+    threshold_rows: int  # ... and the scored rows since (``thresholds.Thresholds``)
     alarm: AlarmState | None
     asset_silent: bool
     silent_sensors: list[int]
@@ -329,6 +340,11 @@ class AssetState(msgspec.Struct, frozen=True, array_like=True):
     def unread(self) -> UnreadState:
         """The part of ``UnreadCells``."""
         return UnreadState(self.unread_noted, self.unread_counts)
+
+    @property
+    def threshold(self) -> ThresholdState:
+        """The part of ``Thresholds``."""
+        return ThresholdState(self.threshold_level, self.threshold_rows)
 
     @property
     def counters(self) -> CounterState:

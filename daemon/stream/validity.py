@@ -49,6 +49,7 @@ from daemon.stream.snapshot import (
     SequenceState,
     birth_name,
 )
+from daemon.stream.thresholds import LOWEST_LEVEL
 from daemon.stream.trend import KEPT
 from daemon.stream.windowing import NO_RECORD
 
@@ -162,6 +163,8 @@ def _window_fault(known: AssetState, spec: StreamSpec, units: Mapping[int, Scali
             return f"baseline has {len(known.baseline)} bytes"
         if not (np.abs(np.frombuffer(known.baseline, "<f8")) < LARGEST).all():
             return "baseline is not finite"
+    if not LOWEST_LEVEL <= known.threshold_level <= 0.0 or known.threshold_rows < 0:
+        return f"threshold is {known.threshold_level} nats after {known.threshold_rows} rows"
     return None
 
 

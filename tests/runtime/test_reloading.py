@@ -110,11 +110,14 @@ def test_keys_are_told_by_when_they_count(tmp_path: Path) -> None:
             "alerts.maintenance=[{start: 2026-01-01T00:00:00Z, end: 2026-01-02T00:00:00Z}]",
             "calibration.budget=2 per day",
             "kafka.group_id=other",
+            "model.latent=4",
             "http.port=1234",
         ],
     )
     assert Changed.between(old, new) == Changed(
-        ("alerts.maintenance", "alerts.persistence"), ("calibration.budget",), ("http.port", "kafka.group_id")
+        ("alerts.maintenance", "alerts.persistence", "calibration.budget"),
+        ("model.latent",),
+        ("http.port", "kafka.group_id"),
     )
     assert not Changed.between(old, old)
 

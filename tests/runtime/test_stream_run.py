@@ -5,9 +5,11 @@ from __future__ import annotations
 import pickle
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from daemon.adapters.kafka import KafkaSettings
+from daemon.config import Settings
 from daemon.domain import (
     Assigned,
     Budget,
@@ -27,7 +29,7 @@ from tests.runtime.scripted import (
     trained_bundle,
 )
 from tests.stream.decode.payloads import message
-from tests.stream.pipelines import PUMPS_0, SPARKPLUG
+from tests.stream.pipelines import CENTRE, PUMPS_0, SPARKPLUG
 
 
 def test_the_fallback_of_a_model_is_the_one_before_and_never_itself() -> None:
@@ -52,6 +54,19 @@ def test_without_an_earlier_model_there_is_no_fallback() -> None:
     run.bundle = bundle.to_bytes()
     run.use(bundle, run.bundle, committable=False)
     assert run.give_up(committable=False)[1] is None
+
+
+@pytest.mark.parametrize("online", [False, True])
+def test_thresholds_are_corrected_where_the_settings_say_so(online: bool) -> None:
+    streams = [{"name": "pumps", "topics": ["sensors.pumps"], "sensors": {"a": {}, "b": {}}}]
+    budget = {"online": online, "budget": "30 per day per stream"}
+    settings = Settings.model_validate({"streams": streams, "calibration": budget})
+    run = StreamRun(StreamPlan.of(settings, settings.streams[0]))
+    thresholds = run.open(Assigned(PUMPS_0, 0, 0)).parts.thresholds
+    assert thresholds.corrected is online
+    thresholds.use(replace(CENTRE, threshold=4.0, calibrated_assets=3))
+    thresholds.passed(np.zeros(8_640, np.int64))  # a tenth of a day, in which each asset may have one
+    assert thresholds.levels(0)[0] == (pytest.approx(4.0 * np.exp(-0.1)) if online else 4.0)
 
 
 def test_a_bundle_that_is_not_compatible_is_not_used() -> None:

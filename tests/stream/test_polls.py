@@ -14,6 +14,7 @@ from daemon.domain import (
     SECOND_NS,
     AlarmPolicy,
     AlertEvent,
+    Budget,
     DeadLetter,
     FilledRow,
     Format,
@@ -112,7 +113,9 @@ def said(
     detector = CentreDetector(
         spec.sensors, window=spec.window, memory=0.05, conditions=("", "mode=run"), pace=0.3
     )
-    settings = PipelineSettings(spec, AlarmPolicy(), 20 * SECOND_NS, scores=True, max_assets=max_assets)
+    settings = PipelineSettings(
+        spec, AlarmPolicy(), 20 * SECOND_NS, scores=True, max_assets=max_assets, online=Budget(9_000.0)
+    )
     pipeline = Pipeline(settings, InputPartition("in", 0), Decoder(spec))
     pipeline.use(detector)
     outputs = []

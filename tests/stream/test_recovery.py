@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 
 from daemon.detector import Detector
 from daemon.domain import (
+    DAY_NS,
     SECOND_NS,
     AlarmPolicy,
     AlertKind,
+    Budget,
     Output,
     Phase,
     PolledRecords,
@@ -30,6 +32,7 @@ from daemon.stream import batch_ingest, snapshot
 from daemon.stream import pipeline as pipeline_module
 from daemon.stream.pipeline import Pipeline
 from daemon.stream.steps import Step
+from tests.fakes import CentreDetector
 from tests.stream.pipelines import (
     ARRIVALS,
     CENTRE,
@@ -58,6 +61,9 @@ from tests.stream.pipelines import (
     told,
     wide,
 )
+
+OFTEN = Budget(0.3 * DAY_NS / SECOND_NS)
+"""An episode in three rows: thresholds are corrected from row to row."""
 
 
 class Log:
@@ -245,7 +251,8 @@ def test_a_crash_never_shows(
     events = with_model_changes(polls(arrivals(drawn, spec.format, stamp_ns), sizes), changes)
 
     def one(**more: Any) -> Pipeline:
-        return make(spec, policy=policy, max_assets=max_assets, drift_interval_ns=7 * SECOND_NS, **more)
+        more |= {"max_assets": max_assets, "drift_interval_ns": 7 * SECOND_NS, "online": OFTEN}
+        return make(spec, policy=policy, **more)
 
     undisturbed, crashing = Log(one, events, QUICK), Log(one, events, QUICK)
     with pytest.MonkeyPatch.context() as patch:
@@ -335,6 +342,29 @@ def test_the_slow_baseline_and_an_open_episode_outlive_a_crash() -> None:
     (closed,) = [e for e in of_kind(crashing.published, AlertKind.ANOMALY) if e.phase is Phase.CLOSED]
     assert closed.opened_ns < 20 * SECOND_NS
     assert crashing.replayed <= 2 * SPEC.window * len(events)  # a replay is short, however long the past
+
+
+def test_a_corrected_threshold_outlives_a_crash_and_a_model_change() -> None:
+    """The correction of all rows since the model, which no replay reaches; the one of the model before is of no use."""
+    readings = [wide(s, 2.8 if s % 60 > 57 else 0.5, 0.01 * (s % 3)) for s in range(300)]
+    cuts = polls(numbered(readings), [(4, 0)] * 75)
+    events = [*cuts[:30], replace(CENTRE, version="centre-2", threshold=3.2), *cuts[30:]]
+
+    def one(**more: Any) -> Pipeline:
+        return make(replace(SPEC, window=2), online=replace(OFTEN, episodes_per_day=4_000.0), **more)
+
+    first = replace(CENTRE, window=2)
+    events = [replace(e, window=2) if isinstance(e, CentreDetector) else e for e in events]
+    undisturbed, crashing = Log(one, events, first), Log(one, events, first)
+    undisturbed.run(len(events))
+    for until in range(1, len(events) + 1):
+        crashing.run(until, commit=until % 3 > 0)
+        crashing.run(until)
+        crashing.restart()
+    assert plain(crashing.published) == plain(undisturbed.published)
+    opened = [e for e in of_kind(crashing.published, AlertKind.ANOMALY) if e.phase is Phase.OPENED]
+    assert len(opened) >= 3
+    assert all(e.scores["combined"].threshold < 3.0 for e in opened)
 
 
 def test_a_deviation_outlives_a_crash_to_the_last_digit() -> None:
