@@ -172,7 +172,7 @@ class Judge:
         rows = chunk.rows
         nothing = np.zeros(len(rows), bool)
         judgement = Judgement(np.full(len(rows), np.nan), nothing, nothing.copy(), changes=changes)
-        known = set(rows.assets) & self._episodes.assets.keys()
+        known = chunk.assets & self._episodes.assets.keys()
         fired = {asset: self._is_firing(asset) for asset in known}
         deviated = {asset: self._episodes.has(asset, AlertKind.DEVIATION) for asset in known}
         if judging and chunk.held is not None:
@@ -365,12 +365,15 @@ class Judge:
         beyond = np.zeros(len(verdicts.score), bool)
         if sustained is not None:
             np.any(sustained.closing > 1.0, axis=1, out=beyond)
-        active = {assets[i] for i in scored.rows[high | beyond].tolist()} | self._episodes.assets.keys()
-        active |= {change.asset for change in judgement.changes}
-        for j, i in enumerate(scored.rows.tolist()) if active else ():
-            asset, score = assets[i], float(verdicts.score[j])
-            if asset not in active:
-                continue
+        slots, active = scored.chunk.rows.slots[scored.rows], np.zeros(self._assets.capacity, bool)
+        active[slots[high | beyond]] = True
+        known = self._assets.slots_of(
+            self._episodes.assets.keys() | {change.asset for change in judgement.changes}
+        )
+        active[known[known >= 0]] = True  # drift is an episode of the stream, which has no slot
+        for j in np.flatnonzero(active[slots]).tolist():
+            i, score = int(scored.rows[j]), float(verdicts.score[j])
+            asset = assets[i]
             judgement.outputs += self._episodes.take_in(judgement.changes_before(i), detector.version)
             if not np.isfinite(score):
                 judgement.firing[i] = self._is_firing(asset)
@@ -396,8 +399,7 @@ class Judge:
                 judgement.outputs += events
                 if accepted is not None:
                     judgement.firing[i] = self._is_firing(asset)
-                    slots = scored.chunk.rows.slots[[i]]
-                    detector.accept(scored.evidence.take(np.array([j])), self._baseline, slots, accepted)
+                    detector.accept(scored.evidence.take(np.array([j])), self._baseline, slots[[j]], accepted)
 
     # -------------------------------------------------------------- conditions
     def unknown_conditions(self, rows: RowBatch) -> list[Output]:
