@@ -32,6 +32,11 @@ class Groups:
         return np.asarray(self.first == np.arange(len(self.first)))
 
     @property
+    def begins_at(self) -> Ints:
+        """(A,) the places in the sorted order where the assets begin."""
+        return np.flatnonzero(self.begins)
+
+    @property
     def occurrence(self) -> Ints:
         """(R,) for each row of the batch, how many rows of the same asset come before it."""
         occurrence = np.empty(len(self.order), np.int64)

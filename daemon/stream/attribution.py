@@ -68,7 +68,7 @@ class SensorEvidence:
         deviation[-1, residual == 0.0] = np.nan  # just as expected, or excused by a rule
         count = np.isfinite(deviation).sum(0)
         middle = (np.maximum(count, 1) - 1) // 2  # sorting puts NaN last
-        before = np.take_along_axis(np.sort(deviation, axis=0), middle[None], 0)[0]
+        before = np.sort(deviation, axis=0)[middle, np.arange(len(middle))]
         jumped = np.full(len(error), SCORED) if jump is None else np.where(jump > 1.0, jump, 0.0)
         return SensorEvidence(error, residual, deviation[-1], before, observed, expected, jumped)
 

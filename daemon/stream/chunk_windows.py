@@ -8,7 +8,7 @@ import numpy as np
 
 from daemon.detector import Windows
 from daemon.domain import Ints, Mask
-from daemon.grouping import by_slot
+from daemon.grouping import Groups, by_slot
 from daemon.stream.batches import RowBatch
 from daemon.stream.holding import Holding
 from daemon.stream.windowing import NO_RECORD, LastSeen, WindowBuffer
@@ -19,6 +19,7 @@ class WindowedRows:
     """R rows of a chunk, and the W windows that the model is asked about."""
 
     rows: RowBatch
+    groups: Groups  # the rows by slot
     seen: LastSeen  # what was known of each sensor at each row
     observed: Mask  # (R, C) a held cell is not
     held: Mask | None  # (R, C) cells of ``rows`` that have the last value; None in a stream that holds none
@@ -31,6 +32,11 @@ class WindowedRows:
     windows: Windows  # of the W wanted rows
     first_offsets: Ints  # (W,) smallest record offset in each window
     sentinels: int = 0  # cells that had a number which stands for no value
+
+    @property
+    def assets(self) -> set[str]:
+        """The assets that have rows in the chunk."""
+        return {self.rows.assets[i] for i in self.groups.order[self.groups.begins_at].tolist()}
 
 
 def cut_windows(
@@ -81,11 +87,12 @@ def cut_windows(
         if len(needed) == len(rows)
         else tuple([rows.conditions[i] for i in needed.tolist()]),
         seen.value[needed],
-        (index[:, None] - seen.row)[needed].astype(np.float64),
+        (index[needed, None] - seen.row[needed]).astype(np.float64),
         cut,
     )
     return WindowedRows(
         rows,
+        groups,
         seen,
         observed,
         held,

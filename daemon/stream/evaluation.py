@@ -94,7 +94,7 @@ class Evaluation:
         outputs = judgement.outputs
         if judging:
             outputs += parts.judge.unknown_conditions(rows)
-        trends, trending = parts.trend.add(windows.rows, explained, detector if judging else None)
+        trends, trending = parts.trend.add(windows, explained, detector if judging else None)
         outputs += trends
         # After a model change nobody could tell from the records what this model opened or closed.
         parts.ledger.mark(output.asset for output in outputs if type(output) is AlertEvent)

@@ -182,7 +182,7 @@ class Judge:
         rows = chunk.rows
         nothing = np.zeros(len(rows), bool)
         judgement = Judgement(np.full(len(rows), np.nan), nothing, nothing.copy(), changes=changes)
-        known = set(rows.assets) & self._episodes.assets.keys()
+        known = chunk.assets & self._episodes.assets.keys()
         fired = {asset: self._is_firing(asset) for asset in known}
         deviated = {asset: self._episodes.has(asset, AlertKind.DEVIATION) for asset in known}
         if judging and chunk.held is not None:
@@ -367,7 +367,7 @@ class Judge:
         """Let scores and sustained evidence open, update and close anomalies and deviations, row by row."""
         detector, verdicts, assets = self.detector, scored.verdicts, scored.chunk.rows.assets
         assert detector is not None
-        thresholds, slots = self._thresholds, scored.chunk.rows.slots
+        thresholds = self._thresholds
         # An asset that is not near an alarm, and was not before, has no episode that could change.
         jump = verdicts.largest_jump
         high = (verdicts.score > thresholds.lowest_closing) | (jump > 1.0)
@@ -375,17 +375,20 @@ class Judge:
         beyond = np.zeros(len(verdicts.score), bool)
         if sustained is not None:
             np.any(sustained.closing > 1.0, axis=1, out=beyond)
-        active = {assets[i] for i in scored.rows[high | beyond].tolist()} | self._episodes.assets.keys()
-        active |= {change.asset for change in judgement.changes}
-        for j, i in enumerate(scored.rows.tolist()) if active else ():
-            asset, score = assets[i], float(verdicts.score[j])
-            if asset not in active:
-                continue
+        slots, active = scored.chunk.rows.slots[scored.rows], np.zeros(self._assets.capacity, bool)
+        active[slots[high | beyond]] = True
+        known = self._assets.slots_of(
+            self._episodes.assets.keys() | {change.asset for change in judgement.changes}
+        )
+        active[known[known >= 0]] = True  # drift is an episode of the stream, which has no slot
+        for j in np.flatnonzero(active[slots]).tolist():
+            i, score = int(scored.rows[j]), float(verdicts.score[j])
+            asset = assets[i]
             judgement.outputs += self._episodes.take_in(judgement.changes_before(i), detector.version)
             if not np.isfinite(score):
                 judgement.firing[i] = self._is_firing(asset)
                 continue
-            threshold, closing = thresholds.levels(int(slots[i]))
+            threshold, closing = thresholds.levels(int(slots[j]))
             engaged = self._episodes.is_engaged(asset)
             if not self._episodes.cannot_change(asset, score, closing, float(jump[j])):
                 judgement.firing[i], events = self._episodes.scored(
@@ -408,12 +411,12 @@ class Judge:
                 judgement.outputs += events
                 if accepted is not None:
                     judgement.firing[i] = self._is_firing(asset)
-                    detector.accept(scored.evidence.take(np.array([j])), self._baseline, slots[[i]], accepted)
+                    detector.accept(scored.evidence.take(np.array([j])), self._baseline, slots[[j]], accepted)
             if thresholds.corrected:
                 self._correct(scored.chunk.rows, i, engaged)
         if thresholds.corrected:
-            calm = ~np.isin(slots[scored.rows], self._assets.slots_of(active))
-            self._pass_rows(scored.chunk.rows, scored.rows[calm & np.isfinite(verdicts.score)])
+            calm = ~active[slots] & np.isfinite(verdicts.score)
+            self._pass_rows(scored.chunk.rows, scored.rows[calm])
 
     def _correct(self, rows: RowBatch, i: int, engaged: bool) -> None:
         """Let the threshold of a scored row's asset follow; ``engaged``: before this row its episode was not over."""

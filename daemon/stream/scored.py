@@ -141,4 +141,5 @@ class ScoredWindows:
 
 def _unobserved_share(window: Floats, held: int) -> float:
     """The share of a window's cells (L, C) that are missing or held."""
-    return float(1.0 - np.isfinite(window).mean()) + held / window.size
+    observed = int(np.count_nonzero(np.isfinite(window)))
+    return 1.0 - observed / window.size + held / window.size

@@ -18,10 +18,10 @@ import numpy as np
 
 from daemon.detector import Detector, SlowTrends
 from daemon.domain import DAY_NS, AlertKind, Contributor, Floats, Ints, Mask, Output, StreamSpec
-from daemon.grouping import by_slot
+from daemon.grouping import Groups, by_slot
 from daemon.stream.alerts import Episodes
 from daemon.stream.assets import AssetTable
-from daemon.stream.batches import RowBatch
+from daemon.stream.chunk_windows import WindowedRows
 from daemon.stream.incident import EpisodeStart, Part
 from daemon.stream.snapshot import pack_floats, unpack_floats
 from daemon.stream.windowing import grown
@@ -82,20 +82,24 @@ class TrendMonitor:
         return self._days.get(slot, np.empty((0, 1 + len(self.spec.sensors))))
 
     # -------------------------------------------------------------- rows
-    def add(self, rows: RowBatch, explained: Mask, detector: Detector | None) -> tuple[list[Output], Mask]:
+    def add(
+        self, chunk: WindowedRows, explained: Mask, detector: Detector | None
+    ) -> tuple[list[Output], Mask]:
         """Take in a chunk's rows; the alerts of days that ended, and (R, C) the cells of sensors with a trend.
 
         Args:
-            rows: the chunk.
+            chunk: its rows.
             explained: (R,) rows that another episode of their asset explains; they are not taken in.
             detector: the model in force; None: days are kept, and not judged.
         """
         outputs: list[Output] = []
-        slots = rows.slots
+        rows, slots = chunk.rows, chunk.rows.slots
         day = rows.rows * self.spec.period_ns // DAY_NS
-        trending = self._trending(rows)
-        present = (np.abs(rows.values) < LARGEST) & ~explained[:, None]
-        terms = np.concatenate([np.where(present, rows.values, 0.0), present], axis=1)
+        trending = self._trending(chunk)
+        values = np.where(explained[:, None], np.nan, rows.values) if explained.any() else rows.values
+        if not (self._states[slots, 0] < day).any():  # nearly always: no day ends
+            self._accumulate(chunk.groups, slots, values)
+            return outputs, trending
         for number in np.unique(day).tolist():
             which = np.flatnonzero(day == number)
             begins = which[self._states[slots[which], 0] < number]
@@ -107,31 +111,34 @@ class TrendMonitor:
                     later = np.arange(len(rows)) >= i
                     trending[later & (slots == slot)] = self._with_trend(asset)
                 self._states[slot, 0] = number
-            self._accumulate(slots[which], terms[which])
+            self._accumulate(by_slot(slots[which]), slots[which], values[which])
         return outputs, trending
 
-    def _accumulate(self, slots: Ints, terms: Floats) -> None:
-        """Add values and counts (B, 2C) to the sums of their assets' days.
+    def _accumulate(self, groups: Groups, slots: Ints, values: Floats) -> None:
+        """Add values (B, C) to the sums of their assets' days, and count them; NaN and what is of no sensor is left out.
 
         Each asset's rows one after the other: how they came in chunks must not show in the last bit.
         """
-        sums = self._states[:, 1 : 1 + terms.shape[1]]
-        if (slots == slots[0]).all():
-            terms[0] += sums[slots[0]]
-            sums[slots[0]] = terms.sum(0)  # numpy adds rows in their order
-            return
-        rounds = by_slot(slots).occurrence
-        for i in range(int(rounds.max()) + 1):
-            some = rounds == i
-            sums[slots[some]] += terms[some]
+        present, C = np.abs(values) < LARGEST, values.shape[1]
+        # The cells of the states, as one row of numbers, that the values belong to.
+        cells = (slots * self._states.shape[1])[:, None] + np.arange(1, 1 + C)
+        states = self._states.reshape(-1)  # a view
+        if present.all():
+            begins = groups.begins_at
+            self._states[slots[groups.order[begins]], 1 + C :] += np.diff(begins, append=len(slots))[:, None]
+            cells, values = cells.reshape(-1), values.reshape(-1)
+        else:
+            cells, values = cells[present], values[present]
+            np.add.at(states, cells + C, 1.0)
+        np.add.at(states, cells, values)  # one by one, in this order
 
-    def _trending(self, rows: RowBatch) -> Mask:
+    def _trending(self, chunk: WindowedRows) -> Mask:
         """(R, C) the cells of sensors with a trend, as it was before these rows."""
-        found = np.zeros(rows.values.shape, bool)
-        for asset in set(rows.assets) & self._episodes.assets.keys():
+        found = np.zeros(chunk.rows.values.shape, bool)
+        for asset in chunk.assets & self._episodes.assets.keys():
             trending = self._with_trend(asset)
             if trending.any():
-                found[[name == asset for name in rows.assets]] = trending
+                found[chunk.rows.slots == self._assets.slots[asset]] = trending
         return found
 
     def _with_trend(self, asset: str) -> Mask:

@@ -341,18 +341,23 @@ class WindowBuffer:
             of, moved: (R,) the slots and (R, C) which values differ from the row before, asset by asset.
             last, ends: the slots, each once, and (R,) where its rows end in that order.
         """
-        order = groups.order
-        still = np.broadcast_to(np.ones((1, 1), np.int64), moved.shape)
-        some = np.flatnonzero(~moved.all(0))  # sensors; nearly all change with every row
-        since_last = np.broadcast_to(rows[order[ends]][:, None], (len(last), moved.shape[1]))
-        if len(some):
-            every, sorted_rows = np.arange(len(rows))[:, None], rows[order]
-            since_then = np.maximum.accumulate(np.where(moved[:, some], every, -1), axis=0)
-            before = self.still_since[of[:, None], some]
-            since = np.where(since_then >= groups.first[:, None], sorted_rows[since_then], before)
-            since_last, still = since_last.copy(), still.copy()
-            since_last[:, some] = since[ends]
-            still[order[:, None], some] = sorted_rows[:, None] - since + 1
+        sorted_rows, begins = rows[groups.order], groups.begins
+        still = np.ones(moved.shape, np.int64)
+        since_last = np.repeat(sorted_rows[ends][:, None], moved.shape[1], 1)
+        # The cells that did not move, nearly always few, sensor by sensor: they form runs of rows of one asset.
+        place, sensor = np.divmod(np.flatnonzero(~moved), moved.shape[1])
+        by_sensor = np.argsort(sensor, kind="stable")
+        place, sensor = place[by_sensor], sensor[by_sensor]
+        if len(place):
+            starts = begins[place]
+            starts[0] = True
+            starts[1:] |= (place[1:] != place[:-1] + 1) | (sensor[1:] != sensor[:-1])
+            first, of_run = place[starts], np.cumsum(starts) - 1
+            before = self.still_since[of[first], sensor[starts]]
+            since = np.where(begins[first], before, sorted_rows[first - 1])[of_run]
+            still[groups.order[place], sensor] = sorted_rows[place] - since + 1
+            at_end = ends[place]
+            since_last[(np.cumsum(ends) - 1)[place[at_end]], sensor[at_end]] = since[at_end]
         self.still_since[last] = since_last
         return still
 
