@@ -441,6 +441,12 @@ class AlertEvent:
     parts: Sequence[AlertPart] = ()  # what is open at this row
     peak: Peak | None = None
     regime: Regime | None = None
+    ended_ns: int | None = (
+        None  # when it closes: the newest row at which something of it was beyond its limits
+    )
+    continued_by: str | None = (
+        None  # when it closes because another alert has its sensors now: that one's fingerprint
+    )
 
     def concerns(self, kind: AlertKind) -> bool:
         """Whether it is about this kind, or has come to be."""
