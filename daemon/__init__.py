@@ -29,7 +29,8 @@
     stream/thresholds.py          says above which score an alert opens
     stream/alerts.py              opens, updates and closes alerts: with the state machine of alarm.py,
       stream/deviation.py         and for sensors that are off by little for long
-      stream/incident.py          what belongs together is one alert
+      stream/incident.py          what belongs together is one alert, but what outgrows it (heights.py);
+                                  incidents.py has them grow and end
       stream/alert_messages.py    what it says; its sentence is in stream/summaries.py
     stream/trend.py               keeps the means of days, and opens those of sensors that move from day to day
     runtime/committing.py         commits the outputs, the snapshots (stream/recovery.py) and the offset together

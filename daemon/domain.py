@@ -450,6 +450,12 @@ class AlertEvent:
     peak: Peak | None = None
     regime: Regime | None = None
     maintenance: str | None = None  # the name of the planned stop that suppressed it
+    ended_ns: int | None = (
+        None  # when it closes: the newest row at which something of it was beyond its limits
+    )
+    continued_by: str | None = (
+        None  # when it closes because another alert has its sensors now: that one's fingerprint
+    )
 
     @property
     def over(self) -> bool:

@@ -66,6 +66,11 @@ class ScoredEvidence:
             return "jump", self.jump, 1.0
         return "combined", self.score, threshold
 
+    def height(self, threshold: float) -> float:
+        """How many thresholds high that is."""
+        _, value, limit = self.leading(threshold)
+        return value / limit if limit > 0 else math.inf
+
     @staticmethod
     def unscored(row: int) -> ScoredEvidence:
         """A row at which an episode begins or ends for another reason than a score."""
@@ -126,7 +131,7 @@ class AlertWriter:
             incident.told_row = evidence.row
             incident.first = self._first(known, incident, contributors)
         # A row can cause an update by its score and another one as a regime, of the same parts.
-        standing = (len(incident.kinds), incident.learned, incident.accepted)
+        standing = (len(incident.kinds), incident.learned, incident.accepted, incident.severity)
         event = AlertEvent(
             stream=self._spec.name,
             asset=said.asset,
@@ -162,7 +167,13 @@ class AlertWriter:
             regime=Regime(incident.steady_row * period, incident.learned, incident.accepted)
             if incident.regime
             else None,
+            ended_ns=max(incident.bad_row * period, incident.onset_ns) if phase is Phase.CLOSED else None,
         )
+        return replace(event, summary=self.summary(event))
+
+    def continued(self, event: AlertEvent, by: Incident) -> AlertEvent:
+        """The end of an alert, what it was about having become another one's."""
+        event = replace(event, continued_by=by.fingerprint)
         return replace(event, summary=self.summary(event))
 
     def summary(self, event: AlertEvent) -> str:

@@ -46,16 +46,15 @@ from daemon.stream.attribution import extended
 from daemon.stream.deviation import Deviation, SustainedRow
 from daemon.stream.incident import (
     ANOMALY,
-    BY_EVIDENCE,
     JOINING,
     AssetEpisodes,
     EpisodeStart,
     Incident,
     Part,
     UnscoredChange,
-    joined_by,
     regime_rows,
 )
+from daemon.stream.incidents import Incidents
 from daemon.stream.maintenance import Maintenance
 from daemon.stream.planned_stops import PlannedStops
 from daemon.stream.severity import SeverityRule
@@ -86,8 +85,9 @@ class Episodes:
         self.assets: dict[str, AssetEpisodes] = {}
         self._regime_rows = regime_rows(spec.window, spec.period_ns)
         self._writer = AlertWriter(spec, partition, self.assets)
+        self._incidents = Incidents(spec, partition, self._writer)
         self._severity = SeverityRule(spec, policy)
-        self.planned = PlannedStops(spec, self.maintenance, self.assets, self._writer)
+        self.planned = PlannedStops(spec, partition, self.maintenance, self.assets, self._writer)
 
     def use_policy(self, policy: AlarmPolicy, maintenance: Sequence[MaintenanceWindow]) -> None:
         """The settings of the alarms, and the planned stops of the configuration, are these from the next row on."""
@@ -164,25 +164,31 @@ class Episodes:
         incident = known.with_part(ANOMALY)
         if known.follow(self.spec, evidence.row, evidence.sensors, before) and incident is not None:
             known.above_since = evidence.row
-            events += self._end(known, incident, [ANOMALY], said)
+            events += self._incidents.end(known, incident, [ANOMALY], said)
             incident = None
         blamed = known.peaks if incident is None else incident.evidence(known.peaks)
         severity = self._severity.of(evidence.score, threshold, blamed)
+        height, before_it = evidence.height(threshold), incident
+        firing = state is State.FIRING
+        if firing and incident is not None and known.has_outgrown(self.spec, incident, height, evidence.row):
+            incident = None
         if state is State.FIRING and incident is None:
             start = EpisodeStart(AlertKind.ANOMALY, known.above_since, severity=severity)
-            incident, phase = self._take_in(known, asset, start, known.leading(self.spec, None), evidence.row)
-            incident.reached(evidence.row * self.spec.period_ns, *evidence.leading(threshold))
+            leading = known.leading(self.spec, None)
+            incident, phase = self._incidents.take_in(known, asset, start, leading, evidence.row, height)
+            events += self._incidents.move_anomaly(known, incident, height, said, before_it)
+            self._incidents.reached(known, incident, evidence, threshold)
             events.append(self._writer.message(incident, phase, said))
         elif state is State.FIRING and incident is not None:
             worse = severity is Severity.CRITICAL and incident.severity is Severity.WARNING
             if worse:
                 incident.severity = severity
-            incident.reached(evidence.row * self.spec.period_ns, *evidence.leading(threshold))
+            self._incidents.reached(known, incident, evidence, threshold)
             due = incident.update_due(evidence.row)
             if due or worse or known.is_corrected(self.spec, incident, evidence.row):
                 events.append(self._writer.message(incident, Phase.UPDATED, said))
         elif state is State.INACTIVE and incident is not None:
-            events += self._end(known, incident, [ANOMALY], said)
+            events += self._incidents.end(known, incident, [ANOMALY], said)
         self._drop_if_inactive(asset, known)
         return state is State.FIRING, events
 
@@ -219,6 +225,14 @@ class Episodes:
                 self.assets[asset].unsettle(row.row)
             return self.has(asset, AlertKind.DEVIATION), [], None
         known = self.of(asset)
+        told: dict[str, Phase] = {}  # by fingerprint
+        events: list[AlertEvent] = []
+        for c in self._incidents.higher(known, row):
+            incident, phase = self._incidents.deviate(
+                known, asset, c, known.rose_at(self.spec.sensors[c], row.row), row
+            )
+            told.setdefault(incident.fingerprint, phase)
+            events += self._incidents.move(known, incident, [c], Cause(asset, evidence(), model, calibration))
         deviation = known.deviation or Deviation.none(len(row.closing))
         deviation = deviation.grown(
             row, known.blamed(self.spec, deviation.since_or(row.row)), self.spec.window, self.spec.hop
@@ -226,28 +240,36 @@ class Episodes:
         opening = [
             c
             for c in deviation.opening(row, self.spec.window)
-            if known.with_part(self._deviation_of(c)) is None
+            if known.with_part(self._incidents.deviation_of(c)) is None
         ]
         known.deviation = deviation = deviation.with_named(opening, named=True)
-        told: dict[str, Phase] = {}  # by fingerprint
         for c in opening:
-            start = EpisodeStart(AlertKind.DEVIATION, int(deviation.since[c]), self.spec.sensors[c])
-            incident, phase = self._take_in(known, asset, start, [self.spec.sensors[c]], row.row)
+            incident, phase = self._incidents.deviate(known, asset, c, int(deviation.since[c]), row)
             told.setdefault(incident.fingerprint, phase)
+        known.last(self.spec, row.row, row.opening)
         calm, patience = deviation.calm(row.row), max(self.policy.refractory, 1)
-        events: list[AlertEvent] = []
         accepted: Mask | None = None
         for incident in list(known.incidents):
-            mine = [c for c, name in enumerate(self.spec.sensors) if self._deviation_of(c) in incident.parts]
+            mine = [
+                c
+                for c, name in enumerate(self.spec.sensors)
+                if self._incidents.deviation_of(c) in incident.parts
+            ]
             if self._settled(incident, deviation, row):
                 told.setdefault(incident.fingerprint, Phase.UPDATED)
+            if incident.regime:
+                self._incidents.unname(known, incident)  # what it had besides when it began is over
             if not (mine or incident.fingerprint in told):
                 continue
             largest = float(np.nanmax(row.opening[mine], initial=0.0))
             incident.reached(row.row * self.spec.period_ns, "sustained", largest, 1.0)
-            over = [self._deviation_of(c) for c in mine if calm[c] >= patience]
+            over = [self._incidents.deviation_of(c) for c in mine if calm[c] >= patience]
+            if row.beyond[mine].any():
+                incident.bad_row = row.row
             due = bool(mine) and incident.update_due(row.row)
             due &= incident.told_row < row.row  # else its score has said so
+            if incident.severity is Severity.WARNING and self._severity.of_deviation(row.opening, mine):
+                incident.severity, due = Severity.CRITICAL, True
             if over or due or incident.fingerprint in told:
                 found = _with_extent(evidence(), largest) if mine else evidence()
                 said = Cause(asset, found, model, calibration)
@@ -255,7 +277,7 @@ class Episodes:
                     normal = known.accepted_with(self.spec, incident)
                     incident.peaks = incident.evidence(known.peaks if ANOMALY in incident.parts else None)
                     accepted, over = normal if accepted is None else accepted | normal, list(incident.parts)
-                ended = self._end(known, incident, over, said)
+                ended = self._incidents.end(known, incident, over, said)
                 if not ended and (due or incident.fingerprint in told):
                     phase = told.get(incident.fingerprint, Phase.UPDATED)
                     ended = [self._writer.message(incident, phase, said)]
@@ -284,9 +306,6 @@ class Episodes:
         known = self.assets.get(asset) or AssetEpisodes()
         return known.accepts_from(row, self.spec.period_ns, self.policy.accept_rows, self._regime_rows)
 
-    def _deviation_of(self, sensor: int) -> Part:
-        return Part(AlertKind.DEVIATION, self.spec.sensors[sensor])
-
     def _drop_if_inactive(self, asset: str, known: AssetEpisodes) -> None:
         """Drop an asset without state: ``assets`` has only those whose next row may change something."""
         alarm = known.alarm
@@ -300,7 +319,7 @@ class Episodes:
         if known.with_part(start.part) is not None:
             return []
         names = [start.sensor] if start.kind in JOINING and start.sensor is not None else []
-        incident, phase = self._take_in(known, asset, start, names, row)
+        incident, phase = self._incidents.take_in(known, asset, start, names, row)
         window = self.planned.mute(incident, asset, row) if phase is Phase.OPENED else None
         if incident.muted and window is None:
             return []
@@ -318,7 +337,9 @@ class Episodes:
         incident = None if known is None else known.with_part(part)
         if known is None or incident is None:
             return []
-        events = self._end(known, incident, [part], Cause(asset, ScoredEvidence.unscored(row), model, "full"))
+        events = self._incidents.end(
+            known, incident, [part], Cause(asset, ScoredEvidence.unscored(row), model, "full")
+        )
         self._drop_if_inactive(asset, known)
         return events
 
@@ -378,7 +399,7 @@ class Episodes:
         for one in mine:
             # A silence was opened at a row that the asset never reached.
             end = ScoredEvidence.unscored(max(row, self.spec.row(one.opened_ns)))
-            events += self._end(known, one, list(one.parts), Cause(asset, end, model, "full"))
+            events += self._incidents.end(known, one, list(one.parts), Cause(asset, end, model, "full"))
         del self.assets[asset]
         if known.incidents:
             self.assets[asset] = AssetEpisodes(incidents=known.incidents)
@@ -408,52 +429,6 @@ class Episodes:
     def restore_drift(self, state: IncidentState) -> None:
         """Continue with an open episode of drift; before the assets are restored."""
         self.of(self.spec.name).incidents.append(Incident.restored(state))
-
-    # -------------------------------------------------------------- incidents
-    def _take_in(
-        self, known: AssetEpisodes, asset: str, start: EpisodeStart, names: Sequence[str], row: int
-    ) -> tuple[Incident, Phase]:
-        """The incident that a part joins or opens, and the phase of the message that says so."""
-        kind, period = start.kind, self.spec.period_ns
-        near = [one.near(start.onset_row, self.spec.window, period) for one in known.incidents]
-        slow, phase = start.part.slow, Phase.UPDATED
-        incident = None if slow else joined_by(known.incidents, kind, names, near)
-        if incident is None:
-            phase = Phase.OPENED
-            incident = Incident.opening(asset, start, names, row, self.spec, self._place_of(kind))
-            known.incidents.append(incident)
-        elif kind in BY_EVIDENCE:
-            incident.restart_updates(row, self.spec.window)
-        incident.join(start.part, start.onset_row, names, start.severity, period)
-        return incident, phase
-
-    def _end(
-        self, known: AssetEpisodes, incident: Incident, parts: Sequence[Part], said: Cause
-    ) -> list[AlertEvent]:
-        """Close parts of an incident; a message if it is over, or a kind of parts is."""
-        for part in parts:
-            del incident.parts[part]
-        if not incident.parts:
-            known.incidents.remove(incident)
-            if incident.muted:
-                return []
-            message = self._writer.message(incident, Phase.CLOSED, said)
-            if known.deviation is not None and not incident.slow:
-                named = set(incident.sensors)
-                mine = [
-                    c
-                    for c, name in enumerate(self.spec.sensors)
-                    if name in named and known.with_part(self._deviation_of(c)) is None
-                ]
-                known.deviation = known.deviation.with_named(mine, named=False)
-            return [message]
-        if any(not incident.has(part.kind) for part in parts) and not incident.muted:
-            return [self._writer.message(incident, Phase.UPDATED, said)]
-        return []
-
-    def _place_of(self, kind: AlertKind) -> tuple[object, ...]:
-        """What else identifies an incident: drift belongs to a partition, the others to an asset."""
-        return (self.partition.topic, self.partition.number) if kind is AlertKind.DRIFT else ()
 
 
 def _with_extent(evidence: ScoredEvidence, largest: float) -> ScoredEvidence:

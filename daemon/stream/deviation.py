@@ -14,7 +14,7 @@ sustained evidence reaches back: what it shows may be the anomaly's rows. Others
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 
 import numpy as np
@@ -139,6 +139,19 @@ class Deviation:
         nothing = Deviation.none(len(self.since))
         pairs = zip(astuple(nothing), astuple(self), strict=True)
         return Deviation(*(np.where(sensors, none, mine) for none, mine in pairs))
+
+    def risen(self, since: Mapping[int, int]) -> Deviation:
+        """With some sensors, by their numbers, as they are since a row: what was before is another deviation."""
+        which = np.array([c in since for c in range(len(self.since))])
+        rows = np.array([since.get(c, NEVER) for c in range(len(self.since))], float)
+        return replace(
+            self.without(which),
+            since=np.where(which, rows, self.since),
+            last=self.last,
+            blamed=self.blamed,
+            named=np.where(which, 1.0, self.named),
+            seen=self.seen,
+        )
 
     def since_or(self, row: int) -> Floats:
         """(C,) since when each sensor is beyond; the row, where it is not."""

@@ -3,11 +3,12 @@
 Detectors open and close *parts*: an anomaly of the asset, a deviation of a sensor, a sensor that is silent or stuck.
 A stuck sensor has all of them at once, and an operator one problem. A part that opens joins an open incident
 
-* that has a sensor of it already, or
+* that has a sensor of it already, unless the evidence is far more than it ever was (``heights``), or
 * whose onset is within ``TOGETHER`` windows of the part's own: one cause shows in other sensors, and as a sustained
   deviation, with that delay at most.
 
-Any other part is an incident of its own: nothing hides behind an alert that is open. Of an anomaly only the *leading*
+Any other part is an incident of its own: nothing hides behind an alert that is open. A sensor whose evidence outgrows its
+incident, of deviations and anomalies alone, leaves it for one of its own. Of an anomaly only the *leading*
 sensors count (see ``attribution``): nearly every sensor has some share in it. The incident is over when all parts
 are. An asset that is silent, a clock, a condition and drift are about no sensor; each is always an incident of its own,
 and so is a slow trend.
@@ -37,12 +38,14 @@ from daemon.domain import (
     AlertKind,
     Contributor,
     Floats,
+    InputPartition,
     Mask,
     Severity,
     StreamSpec,
 )
 from daemon.stream.attribution import PeakEvidence, SensorEvidence, extended
 from daemon.stream.deviation import Deviation
+from daemon.stream.heights import Heights
 from daemon.stream.identity import digest
 from daemon.stream.snapshot import AlarmState, IncidentState, pack_floats, unpack_floats
 
@@ -93,46 +96,15 @@ class Incident:
     leading: list[str] = field(default_factory=list)
     first: str = ""  # the first contributor, as the last message has it
     told_row: int = 0  # of the last message
+    bad_row: int = (
+        -1
+    )  # the newest at which something of it was beyond a closing level, or open without evidence
     peak: Peak | None = None
     peaks: PeakEvidence | None = None  # of its anomaly, without the present run of high scores
     steady_row: int = -1  # since when it is steady; -1: it is not
     learned: bool = False  # whether its rows may be learned
     accepted: bool = False  # whether it is over because it is normal from now on
     muted: bool = False  # whether it opened under maintenance, and nothing is said of it until that is over
-
-    @staticmethod
-    def opening(
-        asset: str,
-        start: EpisodeStart,
-        names: Sequence[str],
-        row: int,
-        spec: StreamSpec,
-        place: Sequence[object] = (),
-    ) -> Incident:
-        """A new incident, before its part joins it.
-
-        Args:
-            asset: whose.
-            start: of the part that opens it.
-            names: its sensors.
-            row: at which it opens.
-            spec: the stream.
-            place: what else identifies it.
-        """
-        kind, slow, opened_ns = start.kind, start.part.slow, row * spec.period_ns
-        deviation = kind is AlertKind.DEVIATION
-        named = names[0] if deviation else start.sensor
-        what = "trend" if slow else kind
-        return Incident(
-            kind,
-            None if deviation and not slow else start.sensor,  # others may come to deviate
-            digest(spec.name, asset, what, named, opened_ns, *place, size=16),
-            opened_ns,
-            start.onset_row * spec.period_ns,
-            start.severity,
-            row + spec.window,
-            row,
-        )
 
     @property
     def names(self) -> list[str]:
@@ -142,6 +114,20 @@ class Incident:
     def has(self, kind: AlertKind) -> bool:
         """Whether a part of this kind is open."""
         return any(part.kind is kind for part in self.parts)
+
+    @property
+    def joinable(self) -> list[str]:
+        """The sensors with which a part joins it. What a regime had besides, when it began, is over for long."""
+        if not self.regime:
+            return self.names
+        leading = self.leading if ANOMALY in self.parts else []
+        return [*(part.sensor for part in self.parts if part.sensor is not None), *leading]
+
+    @property
+    def by_evidence(self) -> bool:
+        """Whether it has open parts with evidence, and none that says that a sensor is broken."""
+        kinds = {part.kind for part in self.parts}
+        return bool(kinds & BY_EVIDENCE) and kinds <= BY_EVIDENCE
 
     @property
     def slow(self) -> bool:
@@ -155,9 +141,8 @@ class Incident:
 
     @property
     def can_be_regime(self) -> bool:
-        """Whether it has open parts with evidence, and none that says that a sensor is broken."""
-        kinds = {part.kind for part in self.parts}
-        return bool(kinds & BY_EVIDENCE) and kinds <= BY_EVIDENCE and not self.slow
+        """Whether it can come to be called so."""
+        return self.by_evidence and not self.slow
 
     def settled(
         self, since: int | None, row: int, regime_rows: int, policy: AlarmPolicy, opened_row: int
@@ -247,6 +232,7 @@ class Incident:
             list(self.leading),
             self.first,
             self.told_row,
+            self.bad_row,
             None
             if self.peak is None
             else (self.peak.row_ns, self.peak.score, self.peak.value, self.peak.threshold),
@@ -274,6 +260,7 @@ class Incident:
             list(state.leading),
             state.first,
             state.told_row,
+            state.bad_row,
             None if state.peak is None else Peak(*state.peak),
             None if state.peaks is None else PeakEvidence.unstacked(unpack_floats(state.peaks)),
             state.steady_row,
@@ -291,6 +278,9 @@ class AssetEpisodes:
     peaks: PeakEvidence | None = None  # of the present run
     deviation: Deviation | None = None  # None: no sensor is beyond its closing limit
     incidents: list[Incident] = field(default_factory=list)  # oldest first
+    heights: dict[str, Heights] = field(
+        default_factory=dict
+    )  # of the sensors of incidents, since they joined
 
     def with_part(self, part: Part) -> Incident | None:
         """The incident that has this part open."""
@@ -338,6 +328,49 @@ class AssetEpisodes:
             return True
         self.peaks = self.peaks if earlier is None else self.peaks.only(mine, earlier)
         return False
+
+    def reach(self, names: Iterable[str], height: float, row: int, window: int) -> None:
+        """An anomaly that these sensors lead is so many thresholds high at a row."""
+        for name in names:
+            self.heights.setdefault(name, Heights()).reach(height, row, window)
+
+    def last(self, spec: StreamSpec, row: int, opening: Floats) -> None:
+        """The sustained evidence (C,) of a row, in shares of its opening limits, for the sensors of open incidents."""
+        names = {name for one in self.incidents if not one.slow for name in one.names}
+        for c, name in enumerate(spec.sensors):
+            if name in names:
+                height = float(np.nan_to_num(opening[c]))
+                self.heights.setdefault(name, Heights()).last(height, row, spec.window)
+
+    def forget_heights(self) -> None:
+        """An incident is over; only the sensors of those that are open have heights."""
+        names = {name for one in self.incidents for name in one.names}
+        self.heights = {name: one for name, one in self.heights.items() if name in names}
+
+    def outgrows(self, names: Iterable[str], height: float, row: int, window: int) -> bool:
+        """Whether evidence of so many thresholds is far more than any of these sensors ever showed in its incident."""
+        found = [self.heights.get(name) for name in names]
+        return bool(found) and all(one is not None and one.outgrown(height, row, window) for one in found)
+
+    def rose_at(self, name: str, row: int) -> int:
+        """Since when a sensor's sustained evidence is more than it ever was in its incident; else this row."""
+        known = self.heights.get(name)
+        return row if known is None or known.since < 0 else known.since
+
+    def begin_higher(self, spec: StreamSpec, names: Sequence[str], since: Sequence[int]) -> None:
+        """These sensors are part of another incident from now on, with what they show since so many rows."""
+        for name in names:
+            self.heights.pop(name, None)
+        if self.deviation is not None and names:
+            at = dict(zip(names, since, strict=True))
+            self.deviation = self.deviation.risen({spec.sensors.index(name): row for name, row in at.items()})
+
+    def has_outgrown(self, spec: StreamSpec, incident: Incident, height: float, row: int) -> bool:
+        """Whether the anomaly of an incident, which has joined it lately, is something else than the rest of it."""
+        if not incident.by_evidence or row - incident.parts[ANOMALY] > TOGETHER * spec.window:
+            return False
+        shared = set(self.leading(spec, None)).intersection(incident.names)
+        return self.outgrows(shared, height, row, spec.window)
 
     def leading(self, spec: StreamSpec, incident: Incident | None) -> list[str]:
         """The sensors that lead the anomaly: that of the present run alone, or of an incident as well."""
@@ -413,6 +446,7 @@ class AssetEpisodes:
             None if self.peaks is None else pack_floats(self.peaks.stacked()),
             None if self.deviation is None else pack_floats(np.stack(astuple(self.deviation))),
             [one.snapshot() for one in self.incidents if one.kind is not AlertKind.DRIFT],
+            [(name, *astuple(one)) for name, one in self.heights.items()],
         )
 
     @staticmethod
@@ -429,6 +463,7 @@ class AssetEpisodes:
             peaks,
             deviation,
             [Incident.restored(one) for one in state.open],
+            {name: Heights(*numbers) for name, *numbers in state.heights},  # type: ignore[arg-type]
         )
 
 
@@ -476,26 +511,59 @@ class UnscoredChange:
     start: EpisodeStart | None = None  # None: it is over
 
 
+def opened_by(
+    spec: StreamSpec,
+    partition: InputPartition,
+    asset: str,
+    start: EpisodeStart,
+    names: Sequence[str],
+    row: int,
+) -> Incident:
+    """The incident that a part of these sensors opens at a row; the part has yet to join it."""
+    kind, slow, opened_ns = start.kind, start.part.slow, row * spec.period_ns
+    subject = start.sensor
+    if kind is AlertKind.DEVIATION and not slow:
+        subject = None  # others may come to deviate
+    named = names[0] if kind is AlertKind.DEVIATION else start.sensor
+    # Drift belongs to a partition, the others to an asset.
+    place = (partition.topic, partition.number) if kind is AlertKind.DRIFT else ()
+    return Incident(
+        kind,
+        subject,
+        digest(spec.name, asset, "trend" if slow else kind, named, opened_ns, *place, size=16),
+        opened_ns,
+        start.onset_row * spec.period_ns,
+        start.severity,
+        row + spec.window,
+        row,
+    )
+
+
 def joined_by(
-    incidents: Sequence[Incident], kind: AlertKind, names: Iterable[str], near: np.ndarray | Sequence[bool]
+    known: AssetEpisodes, start: EpisodeStart, names: Iterable[str], height: float, row: int, spec: StreamSpec
 ) -> Incident | None:
-    """The open incident that a part joins: the first with a sensor of it, else the first that is near; None: none.
+    """The open incident that a part joins: the first with a sensor of it, else the nearest; None: none.
 
     Args:
-        incidents: of the asset, oldest first.
-        kind: of the part.
+        known: the asset's.
+        start: the part.
         names: its sensors.
-        near: of each incident, whether its onset is near the part's.
+        height: of its evidence, in thresholds; 0: it has none.
+        row: the present one.
+        spec: the stream.
     """
-    if kind not in JOINING:
+    if start.kind not in JOINING or start.part.slow:
         return None
-    open_ = [
-        (one, close)
-        for one, close in zip(incidents, near, strict=True)
-        if one.kind in JOINING and not one.slow
-    ]
-    wanted = set(names)
-    for one, _ in open_:
-        if wanted.intersection(one.names):
+    nearest: tuple[int, Incident | None] = TOGETHER * spec.window + 1, None
+    for one in known.incidents:
+        if one.kind not in JOINING or one.slow:
+            continue
+        apart = abs(start.onset_row - spec.row(one.onset_ns))
+        shared = set(names).intersection(one.names if apart <= TOGETHER * spec.window else one.joinable)
+        if one.by_evidence and known.outgrows(shared, height, row, spec.window):
+            continue
+        if shared:
             return one
-    return next((one for one, close in open_ if close), None)
+        if apart < nearest[0]:
+            nearest = apart, one
+    return nearest[1]

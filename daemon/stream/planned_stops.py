@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from daemon.domain import AlertEvent, AlertKind, Ints, Phase, Severity, StreamSpec
+from daemon.domain import AlertEvent, AlertKind, InputPartition, Ints, Phase, Severity, StreamSpec
 from daemon.stream.alert_messages import AlertWriter, Cause, ScoredEvidence
 from daemon.stream.attribution import extended
-from daemon.stream.incident import AssetEpisodes, EpisodeStart, Incident, UnscoredChange
+from daemon.stream.incident import AssetEpisodes, EpisodeStart, Incident, UnscoredChange, opened_by
 from daemon.stream.maintenance import Maintenance
 
 UNMUTED = frozenset({AlertKind.DRIFT, AlertKind.CLOCK_SKEW})
@@ -25,6 +25,7 @@ class PlannedStops:
 
     Args:
         spec: the stream.
+        partition: where the rows come from.
         maintenance: when.
         assets: those with open incidents, which ``Episodes`` owns.
         writer: of the messages.
@@ -35,12 +36,14 @@ class PlannedStops:
     def __init__(
         self,
         spec: StreamSpec,
+        partition: InputPartition,
         maintenance: Maintenance,
         assets: Mapping[str, AssetEpisodes],
         writer: AlertWriter,
     ) -> None:
         self.muted: set[str] = set()
         self._spec = spec
+        self._partition = partition
         self._maintenance = maintenance
         self._assets = assets
         self._writer = writer
@@ -51,7 +54,7 @@ class PlannedStops:
         known.peaks = extended(None, evidence.sensors)
         start = EpisodeStart(AlertKind.ANOMALY, evidence.row, severity=severity)
         names, period = known.leading(self._spec, None), self._spec.period_ns
-        incident = Incident.opening(said.asset, start, names, evidence.row, self._spec)
+        incident = opened_by(self._spec, self._partition, said.asset, start, names, evidence.row)
         incident.join(start.part, evidence.row, names, severity, period)
         incident.reached(evidence.row * period, *evidence.leading(threshold))
         event = self._writer.message(incident, Phase.SUPPRESSED, said, of=known)

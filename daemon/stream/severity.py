@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from daemon.domain import AlarmPolicy, Severity, StreamSpec
+from collections.abc import Iterable
+
+from daemon.domain import AlarmPolicy, Floats, Severity, StreamSpec
 from daemon.stream.attribution import PeakEvidence
 
 
@@ -25,3 +27,7 @@ class SeverityRule:
         if self._of_sensor and peaks is not None:
             ratio = self._of_sensor.get(int(peaks.shares().argmax()), ratio)
         return Severity.CRITICAL if score > ratio * threshold else Severity.WARNING
+
+    def of_deviation(self, opening: Floats, which: Iterable[int]) -> bool:
+        """Whether one of some sensors is so far beyond its opening limit, of which these are shares (C,), that it is critical."""
+        return any(opening[c] > self._of_sensor.get(c, self._ratio) for c in which)

@@ -91,6 +91,7 @@ class IncidentState(msgspec.Struct, frozen=True, array_like=True):
     leading: list[str]
     first: str
     told_row: int
+    bad_row: int
     peak: tuple[int, str, float, float] | None
     peaks: bytes | None  # ``attribution.PeakEvidence``, (7, C)
     steady_row: int
@@ -125,6 +126,7 @@ class AlarmState(msgspec.Struct, frozen=True, array_like=True):
     peaks: bytes | None  # ``attribution.PeakEvidence``, (8, C)
     deviation: bytes | None  # ``deviation.Deviation``, (13, C)
     open: list[IncidentState]
+    heights: list[tuple[str, int, int, int, list[float]]]  # ``heights.Heights``, by sensor
 
 
 class ModelChangeState(msgspec.Struct, frozen=True, array_like=True):

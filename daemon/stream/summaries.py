@@ -126,8 +126,9 @@ def summary(event: AlertEvent, *, others: bool = True) -> str:
             text = trend(event)
         case _:
             text = f"{event.asset}: {_unusual(event, others)}, since {when}"
-            if event.row_ns > event.onset_ns:
-                text += f", for {lasting(event.row_ns - event.onset_ns)}"
+            until_ns = event.row_ns if event.ended_ns is None else event.ended_ns
+            if until_ns > event.onset_ns:
+                text += f", for {lasting(until_ns - event.onset_ns)}"
             text += "" if event.phase is Phase.CLOSED else _reason(event)
     if event.kind in (AlertKind.SENSOR_SILENT, AlertKind.SENSOR_STUCK):
         rest = [name for name in event.sensors if name != event.sensor]
@@ -142,6 +143,8 @@ def summary(event: AlertEvent, *, others: bool = True) -> str:
             return f"{text}, which is normal from now on"
     if event.maintenance is not None:
         return f"{text} (under maintenance: {event.maintenance})"
+    if event.continued_by is not None:
+        return f"{text}; another alert goes on, as it has become far more"
     return f"{text} (over)" if event.phase is Phase.CLOSED else text
 
 

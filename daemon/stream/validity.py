@@ -34,6 +34,7 @@ from daemon.stream.deviation import NEVER, Deviation
 from daemon.stream.drift import MOST_INTERVALS
 from daemon.stream.event_time import LARGEST_HELD, MOST_REPEATED, NO_CLOCK, most_held
 from daemon.stream.fleet_clock import NUMBERS
+from daemon.stream.heights import QUARTERS
 from daemon.stream.maintenance import MOST_ORDERS
 from daemon.stream.snapshot import (
     AlarmState,
@@ -310,6 +311,8 @@ def _alarm_fault(alarm: AlarmState, newest: int, spec: StreamSpec) -> str | None
         return fault
     if any(episode.kind is AlertKind.DRIFT for episode in alarm.open):
         return "an asset's episode is the stream's drift"
+    if fault := _heights_fault(alarm, spec, newest):
+        return fault
     parts = [(*part,) for episode in alarm.open for *part, _ in episode.parts]
     if len(set(parts)) < len(parts):
         return "a part of an asset's episodes that is open twice"
@@ -327,6 +330,19 @@ def _deviation_fault(packed: bytes, newest: int, sensors: int) -> str | None:
             return f"a deviation since row {part.max():g}, of {newest}"
     if (known.rows < 0).any() or (known.peak < 0).any():
         return "a deviation of less than no rows, or beyond no limit"
+    return None
+
+
+def _heights_fault(alarm: AlarmState, spec: StreamSpec, newest: int) -> str | None:
+    for name, first, block, since, largest in alarm.heights:
+        if name not in spec.sensors or not 1 <= len(largest) <= QUARTERS + 1:
+            return f"{len(largest)} heights of sensor {name[:50]!r}"
+        if not all(height >= 0 for height in largest):
+            return "a height that is less than nothing"
+        if not 0 <= first <= block <= 4 * newest // spec.window or not -1 <= since <= newest:
+            return f"heights of row {since}, of {newest}"
+        if len(largest) != min(block - first, QUARTERS) + 1:
+            return f"{len(largest)} heights of {block - first} quarters of windows"
     return None
 
 
@@ -354,7 +370,12 @@ def _incident_fault(incident: IncidentState, spec: StreamSpec) -> str | None:
         return f"peaks of an alert have {len(incident.peaks)} bytes"
     if incident.onset_ns < -spec.period_ns or incident.opened_ns < 0:
         return f"an episode that opened at {incident.opened_ns}"
-    for row in (*(row for *_, row in incident.parts), incident.steady_row, incident.told_row):
+    for row in (
+        *(row for *_, row in incident.parts),
+        incident.steady_row,
+        incident.told_row,
+        incident.bad_row,
+    ):
         if not -1 <= row <= FAR // spec.period_ns:
             return f"an episode of row {row}"
     if incident.peak is not None and any(math.isnan(number) for number in incident.peak[2:]):

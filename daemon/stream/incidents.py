@@ -1,0 +1,173 @@
+"""Incidents that grow, end, and hand over: what becomes of the open alerts of an asset as their parts open and close.
+
+``Episodes`` (``alerts``) decides at which rows parts open and close; ``incident`` has the values and the rule of what
+joins what; here both are put to work, with the messages that ends cause.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from daemon.domain import AlertEvent, AlertKind, InputPartition, Phase, StreamSpec
+from daemon.stream.alert_messages import AlertWriter, Cause, ScoredEvidence
+from daemon.stream.deviation import SustainedRow
+from daemon.stream.incident import (
+    ANOMALY,
+    BY_EVIDENCE,
+    AssetEpisodes,
+    EpisodeStart,
+    Incident,
+    Part,
+    joined_by,
+    opened_by,
+)
+
+
+class Incidents:
+    """The rules for the incidents of one input partition; the assets' incidents themselves are passed in.
+
+    Args:
+        spec: the stream.
+        partition: where the rows come from.
+        writer: of its messages.
+    """
+
+    def __init__(self, spec: StreamSpec, partition: InputPartition, writer: AlertWriter) -> None:
+        self.spec = spec
+        self.partition = partition
+        self._writer = writer
+
+    def deviation_of(self, sensor: int) -> Part:
+        """The part that a sensor's deviation is."""
+        return Part(AlertKind.DEVIATION, self.spec.sensors[sensor])
+
+    def deviate(
+        self, known: AssetEpisodes, asset: str, sensor: int, onset_row: int, row: SustainedRow
+    ) -> tuple[Incident, Phase]:
+        """A sensor deviates from a row on; see ``take_in``."""
+        name = self.spec.sensors[sensor]
+        start = EpisodeStart(AlertKind.DEVIATION, onset_row, name)
+        return self.take_in(known, asset, start, [name], row.row, float(row.opening[sensor]))
+
+    def higher(self, known: AssetEpisodes, row: SustainedRow) -> list[int]:
+        """The sensors that deviate by far more than they ever did in their incident."""
+        found = []
+        for c, name in enumerate(self.spec.sensors) if known.heights else ():
+            if known.outgrows([name], float(row.opening[c]), row.row, self.spec.window):
+                incident = known.with_part(self.deviation_of(c))
+                if incident is not None and incident.by_evidence:
+                    found.append(c)
+        return found
+
+    def reached(
+        self, known: AssetEpisodes, incident: Incident, evidence: ScoredEvidence, threshold: float
+    ) -> None:
+        """Follow how high the anomaly of an incident is."""
+        row = incident.bad_row = evidence.row
+        incident.reached(row * self.spec.period_ns, *evidence.leading(threshold))
+        known.reach(incident.leading, evidence.height(threshold), row, self.spec.window)
+
+    def move_anomaly(
+        self, known: AssetEpisodes, to: Incident, height: float, said: Cause, had_it: Incident | None
+    ) -> list[AlertEvent]:
+        """Let an incident, which an anomaly has joined, have it alone, and the deviations of those of its sensors that have outgrown theirs."""
+        row, window = said.evidence.row, self.spec.window
+        sensors = [
+            c
+            for c, name in enumerate(self.spec.sensors)
+            if name in to.leading and known.outgrows([name], height, row, window)
+        ]
+        return self.move(known, to, sensors, said, had_it)
+
+    def move(
+        self,
+        known: AssetEpisodes,
+        to: Incident,
+        sensors: Sequence[int],
+        said: Cause,
+        had_anomaly: Incident | None = None,
+    ) -> list[AlertEvent]:
+        """Let an incident have what has outgrown others: the deviations of these sensors, and the anomaly it has."""
+        events: list[AlertEvent] = []
+        row, names = said.evidence.row, [self.spec.sensors[c] for c in sensors]
+        since = [known.rose_at(name, row) for name in names]
+        for one in list(known.incidents):
+            moved = [self.deviation_of(c) for c in sensors if self.deviation_of(c) in one.parts]
+            moved = [] if one is to or one.slow else moved
+            for part in moved:
+                onset = since[names.index(str(part.sensor))]
+                to.join(part, onset, [str(part.sensor)], one.severity, self.spec.period_ns)
+            if one is had_anomaly and one is not to:
+                moved.append(ANOMALY)
+            if moved:
+                events += self.end(known, one, moved, said, to)
+        known.begin_higher(self.spec, names, since)
+        return events
+
+    def take_in(
+        self,
+        known: AssetEpisodes,
+        asset: str,
+        start: EpisodeStart,
+        names: Sequence[str],
+        row: int,
+        height: float = 0.0,
+    ) -> tuple[Incident, Phase]:
+        """The incident that a part joins or opens, and the phase of the message that says so.
+
+        Args:
+            known: the asset's.
+            asset: its name.
+            start: the part.
+            names: its sensors.
+            row: the present one.
+            height: of its evidence, in thresholds; 0: it has none.
+        """
+        kind, period = start.kind, self.spec.period_ns
+        phase, incident = Phase.UPDATED, joined_by(known, start, names, height, row, self.spec)
+        if incident is None:
+            phase, incident = Phase.OPENED, opened_by(self.spec, self.partition, asset, start, names, row)
+            known.incidents.append(incident)
+        elif kind in BY_EVIDENCE:
+            incident.restart_updates(row, self.spec.window)
+        incident.join(start.part, start.onset_row, names, start.severity, period)
+        return incident, phase
+
+    def end(
+        self,
+        known: AssetEpisodes,
+        incident: Incident,
+        parts: Sequence[Part],
+        said: Cause,
+        taken_by: Incident | None = None,
+    ) -> list[AlertEvent]:
+        """Close parts of an incident, or let another one have them; a message if it is over, or a kind of parts is."""
+        for part in parts:
+            del incident.parts[part]
+            if part.kind not in BY_EVIDENCE or part.slow:
+                incident.bad_row = said.evidence.row
+        if not incident.parts:
+            known.incidents.remove(incident)
+            known.forget_heights()
+            if incident.muted:
+                return []
+            message = self._writer.message(incident, Phase.CLOSED, said)
+            if taken_by is not None:
+                message = self._writer.continued(message, taken_by)
+            if not incident.slow:
+                self.unname(known, incident)
+            return [message]
+        if any(not incident.has(part.kind) for part in parts) and not incident.muted:
+            return [self._writer.message(incident, Phase.UPDATED, said)]
+        return []
+
+    def unname(self, known: AssetEpisodes, incident: Incident) -> None:
+        """Forget what sensors of an incident showed that do not deviate any more."""
+        if known.deviation is None:
+            return
+        mine = [
+            c
+            for c, name in enumerate(self.spec.sensors)
+            if name in incident.sensors and known.with_part(self.deviation_of(c)) is None
+        ]
+        known.deviation = known.deviation.with_named(mine, named=False)
