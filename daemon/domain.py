@@ -441,12 +441,14 @@ class AlertEvent:
     parts: Sequence[AlertPart] = ()  # what is open at this row
     peak: Peak | None = None
     regime: Regime | None = None
+    began: Sequence[
+        AlertKind
+    ] = ()  # of parts that open with this message, where none of the kind was open in it
     ended_ns: int | None = (
         None  # when it closes: the newest row at which something of it was beyond its limits
     )
-    continued_by: str | None = (
-        None  # when it closes because another alert has its sensors now: that one's fingerprint
-    )
+    continued_by: str | None = None
+    """When it closes because another alert has its sensors from now on: the fingerprint of that one."""
 
     def concerns(self, kind: AlertKind) -> bool:
         """Whether it is about this kind, or has come to be."""

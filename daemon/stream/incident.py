@@ -104,6 +104,9 @@ class Incident:
     steady_row: int = -1  # since when it is steady; -1: it is not
     learned: bool = False  # whether its rows may be learned
     accepted: bool = False  # whether it is over because it is normal from now on
+    began: list[AlertKind] = field(
+        default_factory=list
+    )  # see ``AlertEvent``: since the last message, of this row
 
     @property
     def names(self) -> list[str]:
@@ -185,6 +188,8 @@ class Incident:
         self, part: Part, onset_row: int, names: Iterable[str], severity: Severity, period_ns: int
     ) -> None:
         """Take in a part that has opened; ``names`` are its sensors."""
+        if not self.has(part.kind):
+            self.began.append(part.kind)
         self.parts[part] = onset_row
         self.onset_ns = min(self.onset_ns, onset_row * period_ns)
         if part.kind not in self.kinds:

@@ -91,6 +91,7 @@ class Incidents:
         events: list[AlertEvent] = []
         row, names = said.evidence.row, [self.spec.sensors[c] for c in sensors]
         since = [known.rose_at(name, row) for name in names]
+        began = list(to.began)
         for one in list(known.incidents):
             moved = [self.deviation_of(c) for c in sensors if self.deviation_of(c) in one.parts]
             moved = [] if one is to or one.slow else moved
@@ -101,6 +102,7 @@ class Incidents:
                 moved.append(ANOMALY)
             if moved:
                 events += self.end(known, one, moved, said, to)
+        to.began = began  # what moved began before
         known.begin_higher(self.spec, names, since)
         return events
 
