@@ -435,7 +435,7 @@ class AlertEvent:
     verdict: str | None = None  # the kind of cause, where such verdicts are reliable enough
     unread: Mapping[str, int] = field(default_factory=dict)
     """Of a silent sensor, when it opens: the values that came since the last number and gave none, by fault."""
-    per_day: float | None = None  # of a slow trend, when it opens
+    per_day: float | None = None  # of a slow trend
     kinds: Sequence[AlertKind] = ()  # all that joined it so far, in their order
     sensors: Sequence[str] = ()  # likewise
     parts: Sequence[AlertPart] = ()  # what is open at this row

@@ -154,6 +154,7 @@ class AlertWriter:
             regime=Regime(incident.steady_row * period, incident.learned, incident.accepted)
             if incident.regime
             else None,
+            per_day=incident.per_day,
             began=began,
             ended_ns=max(incident.bad_row * period, incident.onset_ns) if phase is Phase.CLOSED else None,
         )
@@ -202,7 +203,7 @@ class AlertWriter:
 
         Those of a slow trend follow from days, and are given where it opens.
         """
-        if incident.slow:
+        if incident.of_trend:
             return []
         by_score = ANOMALY in incident.parts or not incident.has(AlertKind.DEVIATION)
         if by_score and ANOMALY not in incident.parts:  # nothing of the two is open

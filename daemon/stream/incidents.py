@@ -132,6 +132,8 @@ class Incidents:
             known.incidents.append(incident)
         elif kind in BY_EVIDENCE:
             incident.restart_updates(row, self.spec.window)
+        if start.per_day is not None:
+            incident.per_day = start.per_day
         incident.join(start.part, start.onset_row, names, start.severity, period)
         return incident, phase
 
@@ -154,9 +156,10 @@ class Incidents:
             message = self._writer.message(incident, Phase.CLOSED, said)
             if taken_by is not None:
                 message = self._writer.continued(message, taken_by)
-            if not incident.slow:
-                self.unname(known, incident)
+            self.unname(known, incident)
             return [message]
+        if incident.slow:
+            self.unname(known, incident)
         if any(not incident.has(part.kind) for part in parts):
             return [self._writer.message(incident, Phase.UPDATED, said)]
         return []
