@@ -443,19 +443,21 @@ class AlertEvent:
     verdict: str | None = None  # the kind of cause, where such verdicts are reliable enough
     unread: Mapping[str, int] = field(default_factory=dict)
     """Of a silent sensor, when it opens: the values that came since the last number and gave none, by fault."""
-    per_day: float | None = None  # of a slow trend, when it opens
+    per_day: float | None = None  # of a slow trend
     kinds: Sequence[AlertKind] = ()  # all that joined it so far, in their order
     sensors: Sequence[str] = ()  # likewise
     parts: Sequence[AlertPart] = ()  # what is open at this row
     peak: Peak | None = None
     regime: Regime | None = None
     maintenance: str | None = None  # the name of the planned stop that suppressed it
+    began: Sequence[
+        AlertKind
+    ] = ()  # of parts that open with this message, where none of the kind was open in it
     ended_ns: int | None = (
         None  # when it closes: the newest row at which something of it was beyond its limits
     )
-    continued_by: str | None = (
-        None  # when it closes because another alert has its sensors now: that one's fingerprint
-    )
+    continued_by: str | None = None
+    """When it closes because another alert has its sensors from now on: the fingerprint of that one."""
 
     @property
     def over(self) -> bool:

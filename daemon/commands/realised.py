@@ -1,6 +1,6 @@
 """Realised against budgeted: how many episodes opened in a pass, beside what the budgets allow for its time.
 
-In: the alerts and rows of a replay. Out: ``summary.json``'s entry, and a line for each kind of alert. Without labels
+In: the alerts and rows of a replay. An anomaly that joins an alert of other kinds counts as one that opens its own. Out: ``summary.json``'s entry, and a line for each kind of alert. Without labels
 nobody knows which of the episodes were false: many more than budgeted are too many to be looked at all the same.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from daemon.documents import counted
-from daemon.domain import DAY_NS, AlertEvent, AlertKind, Phase
+from daemon.domain import DAY_NS, AlertEvent, AlertKind
 from daemon.runtime.stream_run import StreamPlan
 from daemon.stream.steps import RowBlock
 
@@ -38,11 +38,11 @@ def realised_of(
     period = plan.spec.period_ns * plan.spec.hop / DAY_NS
     days = period * scored.total()
     found: dict[str, Any] = {"asset_days": round(days, 3)}
-    opened = [event for event in alerts if event.phase is Phase.OPENED]
+    began = [(event.asset, event.began) for event in alerts if event.began]
     for kind, budget in ((AlertKind.ANOMALY, plan.budget), (AlertKind.DEVIATION, plan.deviation_budget)):
         if budget is None:
             continue
-        mine = Counter(event.asset for event in opened if event.kind is kind)
+        mine = Counter(asset for asset, kinds in began if kind in kinds)
         worst = sorted(mine, key=lambda asset: (-mine[asset], asset))[:WORST]
         found[str(kind)] = {
             "budget": str(budget),

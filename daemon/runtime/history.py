@@ -143,7 +143,7 @@ class _Alerted:
     asset: str
     first: int
     last: int  # ``FOREVER`` while it is open
-    slow: bool  # about a slow trend, of whose rows none is firing
+    slow: bool  # also about a slow trend, of whose rows none is firing
     learned: tuple[tuple[int, int], ...] = ()  # spans of rows of a regime; ``FOREVER`` while it lasts
 
 
@@ -182,7 +182,7 @@ class TrainingHistory:
                     event.asset,
                     self.spec.row(event.onset_ns),
                     row if event.phase is Phase.CLOSED else FOREVER,
-                    event.kind is AlertKind.DEVIATION and event.sensor is not None,
+                    event.per_day is not None,
                     learned,
                 )
 

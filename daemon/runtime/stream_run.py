@@ -30,7 +30,6 @@ from daemon.domain import (
     InputPartition,
     ModelSettings,
     Output,
-    Phase,
     StreamSpec,
     to_ns,
 )
@@ -144,7 +143,7 @@ class StreamRun:
         self.outcomes: list[TrainingResult] = []
         self.versions: list[str] = []
         self.scored = 0  # windows that were judged, without those of replayed records
-        self.episodes = 0  # anomaly episodes opened
+        self.episodes = 0  # anomaly episodes that began, also within an alert that was open
         self.trained_ns: int | None = None  # event time of the newest row that the model was trained on
         self.tallies: Tallies | None = None  # audits of the model in use; None: there are none yet
         self.measured: Callable[[int], AbstractContextManager[object]] = nullcontext  # see ``Pipeline``
@@ -351,9 +350,7 @@ class StreamRun:
     def judged(self, step: Step) -> None:
         """Add a chunk to the history, and its episodes to the count against the budget."""
         events = [output for output in step.outputs if isinstance(output, AlertEvent)]
-        self.episodes += sum(
-            event.kind is AlertKind.ANOMALY and event.phase is Phase.OPENED for event in events
-        )
+        self.episodes += sum(AlertKind.ANOMALY in event.began for event in events)
         self.history.alerted(events)
         self.history.drifted(output for output in step.outputs if isinstance(output, DriftRecord))
         if step.block is not None:

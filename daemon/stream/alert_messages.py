@@ -127,7 +127,9 @@ class AlertWriter:
         # A window at the end is normal again, and in a storm none is looked at.
         looked_at = scored and phase is not Phase.CLOSED and not self._is_storm(incident)
         contributors = self._contributors(known, incident, evidence if looked_at else None) if scored else []
+        began = tuple(incident.began)
         if telling:
+            incident.began = []
             incident.told_row = evidence.row
             incident.first = self._first(known, incident, contributors)
         # A row can cause an update by its score and another one as a regime, of the same parts.
@@ -167,6 +169,8 @@ class AlertWriter:
             regime=Regime(incident.steady_row * period, incident.learned, incident.accepted)
             if incident.regime
             else None,
+            per_day=incident.per_day,
+            began=began,
             ended_ns=max(incident.bad_row * period, incident.onset_ns) if phase is Phase.CLOSED else None,
         )
         return replace(event, summary=self.summary(event))
@@ -214,7 +218,7 @@ class AlertWriter:
 
         Those of a slow trend follow from days, and are given where it opens.
         """
-        if incident.slow:
+        if incident.of_trend:
             return []
         by_score = ANOMALY in incident.parts or not incident.has(AlertKind.DEVIATION)
         if by_score and ANOMALY not in incident.parts:  # nothing of the two is open

@@ -10,8 +10,8 @@ A stuck sensor has all of them at once, and an operator one problem. A part that
 Any other part is an incident of its own: nothing hides behind an alert that is open. A sensor whose evidence outgrows its
 incident, of deviations and anomalies alone, leaves it for one of its own. Of an anomaly only the *leading*
 sensors count (see ``attribution``): nearly every sensor has some share in it. The incident is over when all parts
-are. An asset that is silent, a clock, a condition and drift are about no sensor; each is always an incident of its own,
-and so is a slow trend.
+are. An asset that is silent, a clock, a condition and drift are about no sensor; each is always an incident of its own. So
+is a slow trend, but for a deviation of the same sensor to the same side: wear that has come to be seen in single rows.
 
 **Regimes.** An incident whose sensors that are farthest off have been steady, and off to one side, for ``regime_rows`` is
 a new regime: a set point that was changed for good, or a fault that nobody has repaired. It is said by an update, and
@@ -103,8 +103,12 @@ class Incident:
     peaks: PeakEvidence | None = None  # of its anomaly, without the present run of high scores
     steady_row: int = -1  # since when it is steady; -1: it is not
     learned: bool = False  # whether its rows may be learned
+    per_day: float | None = None  # of its slow trend
     accepted: bool = False  # whether it is over because it is normal from now on
     muted: bool = False  # whether it opened under maintenance, and nothing is said of it until that is over
+    began: list[AlertKind] = field(
+        default_factory=list
+    )  # see ``AlertEvent``: since the last message, of this row
 
     @property
     def names(self) -> list[str]:
@@ -131,8 +135,14 @@ class Incident:
 
     @property
     def slow(self) -> bool:
-        """Whether it is about a slow trend, which lasts for weeks: nothing joins it, and nothing hides behind it."""
-        return self.kind is AlertKind.DEVIATION and self.sensor is not None
+        """Whether only a slow trend is open, which lasts for weeks: nothing else joins it, and nothing hides behind it."""
+        return bool(self.parts) and all(part.slow for part in self.parts)
+
+    @property
+    def of_trend(self) -> bool:
+        """Whether a slow trend opened it, and no evidence of single rows is open."""
+        opened = self.kind is AlertKind.DEVIATION and self.sensor is not None
+        return opened and all(part.slow for part in self.parts)
 
     @property
     def regime(self) -> bool:
@@ -186,6 +196,8 @@ class Incident:
         self, part: Part, onset_row: int, names: Iterable[str], severity: Severity, period_ns: int
     ) -> None:
         """Take in a part that has opened; ``names`` are its sensors."""
+        if not self.has(part.kind):
+            self.began.append(part.kind)
         self.parts[part] = onset_row
         self.onset_ns = min(self.onset_ns, onset_row * period_ns)
         if part.kind not in self.kinds:
@@ -239,6 +251,7 @@ class Incident:
             None if self.peaks is None else pack_floats(self.peaks.stacked()),
             self.steady_row,
             self.learned,
+            self.per_day,
             self.muted,
         )
 
@@ -265,6 +278,7 @@ class Incident:
             None if state.peaks is None else PeakEvidence.unstacked(unpack_floats(state.peaks)),
             state.steady_row,
             state.learned,
+            state.per_day,
             muted=state.muted,
         )
 
@@ -288,7 +302,7 @@ class AssetEpisodes:
 
     def has(self, kind: AlertKind) -> bool:
         """Whether a part of this kind is open, slow trends aside."""
-        return any(one.has(kind) for one in self.incidents if not one.slow)
+        return any(part.kind is kind and not part.slow for one in self.incidents for part in one.parts)
 
     def follow(self, spec: StreamSpec, row: int, sensors: SensorEvidence | None, before: State) -> bool:
         """Take a scored row into the evidence of the anomaly; whether another incident has taken the alarm over.
@@ -346,6 +360,16 @@ class AssetEpisodes:
         """An incident is over; only the sensors of those that are open have heights."""
         names = {name for one in self.incidents for name in one.names}
         self.heights = {name: one for name, one in self.heights.items() if name in names}
+
+    def moving_alike(self, start: EpisodeStart, spec: StreamSpec) -> Incident | None:
+        """The incident with the slow trend of a sensor that deviates, or the other way round, if both are to one side."""
+        if start.kind is not AlertKind.DEVIATION or start.sensor is None or self.deviation is None:
+            return None
+        one = self.with_part(Part(start.kind, start.sensor, not start.part.slow))
+        per_day = start.per_day if one is None or start.part.slow else one.per_day
+        c = spec.sensors.index(start.sensor)
+        off = float(self.deviation.observed[c] - self.deviation.expected[c])
+        return one if per_day is not None and per_day * off > 0 else None
 
     def outgrows(self, names: Iterable[str], height: float, row: int, window: int) -> bool:
         """Whether evidence of so many thresholds is far more than any of these sensors ever showed in its incident."""
@@ -493,7 +517,6 @@ class EpisodeStart:
             unread=dict(self.unread),
             contributors=self.contributors or event.contributors,
             sensors=event.sensors or tuple(each.sensor for each in self.contributors),
-            per_day=self.per_day,
         )
 
 
@@ -552,8 +575,11 @@ def joined_by(
         row: the present one.
         spec: the stream.
     """
-    if start.kind not in JOINING or start.part.slow:
+    if start.kind not in JOINING:
         return None
+    one = known.moving_alike(start, spec)
+    if start.part.slow or (one is not None and not known.outgrows(names, height, row, spec.window)):
+        return one
     nearest: tuple[int, Incident | None] = TOGETHER * spec.window + 1, None
     for one in known.incidents:
         if one.kind not in JOINING or one.slow:

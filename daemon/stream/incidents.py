@@ -91,6 +91,7 @@ class Incidents:
         events: list[AlertEvent] = []
         row, names = said.evidence.row, [self.spec.sensors[c] for c in sensors]
         since = [known.rose_at(name, row) for name in names]
+        began = list(to.began)
         for one in list(known.incidents):
             moved = [self.deviation_of(c) for c in sensors if self.deviation_of(c) in one.parts]
             moved = [] if one is to or one.slow else moved
@@ -101,6 +102,7 @@ class Incidents:
                 moved.append(ANOMALY)
             if moved:
                 events += self.end(known, one, moved, said, to)
+        to.began = began  # what moved began before
         known.begin_higher(self.spec, names, since)
         return events
 
@@ -130,6 +132,8 @@ class Incidents:
             known.incidents.append(incident)
         elif kind in BY_EVIDENCE:
             incident.restart_updates(row, self.spec.window)
+        if start.per_day is not None:
+            incident.per_day = start.per_day
         incident.join(start.part, start.onset_row, names, start.severity, period)
         return incident, phase
 
@@ -154,9 +158,10 @@ class Incidents:
             message = self._writer.message(incident, Phase.CLOSED, said)
             if taken_by is not None:
                 message = self._writer.continued(message, taken_by)
-            if not incident.slow:
-                self.unname(known, incident)
+            self.unname(known, incident)
             return [message]
+        if incident.slow:
+            self.unname(known, incident)
         if any(not incident.has(part.kind) for part in parts) and not incident.muted:
             return [self._writer.message(incident, Phase.UPDATED, said)]
         return []

@@ -59,7 +59,7 @@ class PlannedStops:
         incident.reached(evidence.row * period, *evidence.leading(threshold))
         event = self._writer.message(incident, Phase.SUPPRESSED, said, of=known)
         window = self._maintenance.window(said.asset, evidence.row)
-        event = replace(event, maintenance=None if window is None else window.name)
+        event = replace(event, began=(), maintenance=None if window is None else window.name)
         return replace(event, summary=self._writer.summary(event))
 
     def mute(self, incident: Incident, asset: str, row: int) -> str | None:

@@ -96,6 +96,7 @@ class IncidentState(msgspec.Struct, frozen=True, array_like=True):
     peaks: bytes | None  # ``attribution.PeakEvidence``, (7, C)
     steady_row: int
     learned: bool
+    per_day: float | None
     muted: bool
 
 

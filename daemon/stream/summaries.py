@@ -83,7 +83,8 @@ def trend(event: AlertEvent) -> str:
     if event.per_day is None:
         verb = "moved" if event.phase is Phase.CLOSED else "moves"
         return f"{event.asset}: {event.sensor} {verb} against what the other sensors imply since {since}"
-    verb = "rises" if event.per_day > 0 else "falls"
+    verbs = ("rose", "fell") if event.phase is Phase.CLOSED else ("rises", "falls")
+    verb = verbs[event.per_day < 0]
     others = [c.sensor for c in event.contributors if c.sensor != event.sensor][:2]
     beside = f" (or {', '.join(others)} against it)" if others else ""
     days = round((event.row_ns - event.onset_ns) / DAY_NS)
@@ -130,6 +131,10 @@ def summary(event: AlertEvent, *, others: bool = True) -> str:
             if until_ns > event.onset_ns:
                 text += f", for {lasting(until_ns - event.onset_ns)}"
             text += "" if event.phase is Phase.CLOSED else _reason(event)
+            if event.per_day is not None:
+                text += (
+                    f"; it {'rises' if event.per_day > 0 else 'falls'} by {number(abs(event.per_day))} a day"
+                )
     if event.kind in (AlertKind.SENSOR_SILENT, AlertKind.SENSOR_STUCK):
         rest = [name for name in event.sensors if name != event.sensor]
         text += f"; with {', '.join(rest)}" if rest else ""

@@ -378,6 +378,8 @@ def _incident_fault(incident: IncidentState, spec: StreamSpec) -> str | None:
     ):
         if not -1 <= row <= FAR // spec.period_ns:
             return f"an episode of row {row}"
+    if incident.per_day is not None and not math.isfinite(incident.per_day):
+        return f"a trend of {incident.per_day} a day"
     if incident.peak is not None and any(math.isnan(number) for number in incident.peak[2:]):
         return "a peak that is no number"
     # Updates come at doubled distances from the opening: none would ever be the next.

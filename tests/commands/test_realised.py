@@ -25,7 +25,7 @@ def block(asset: str, scored: int) -> RowBlock:
 
 
 def opened(asset: str, count: int, kind: AlertKind = AlertKind.ANOMALY) -> list[AlertEvent]:
-    return [replace(event(Phase.OPENED, 9.0, i, asset), kind=kind) for i in range(count)]
+    return [replace(event(Phase.OPENED, 9.0, i, asset), kind=kind, began=[kind]) for i in range(count)]
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,8 @@ def test_episodes_are_counted_by_kind_against_the_time_that_was_scored(
     blocks = [block("a", ROWS // 2), block("b", ROWS), block("c", 0)]  # every second row has a score
     alerts = [
         *opened("b", 3),
-        *opened("a", 1),
+        replace(event(Phase.UPDATED, 9.0, 1, "a"), kind=AlertKind.SENSOR_STUCK, began=[AlertKind.ANOMALY]),
+        event(Phase.UPDATED, 9.0, 2, "a"),
         *opened("a", 4, AlertKind.DEVIATION),
         event(Phase.CLOSED, 1.0, 5),
     ]

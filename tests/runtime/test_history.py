@@ -75,7 +75,7 @@ def test_rows_of_a_slow_trend_are_not_learned_though_none_of_them_is_firing() ->
     recent = TrainingHistory(SPEC, 1_000)
     recent.add(block("a", range(400)))
     opened, closed = (
-        replace(alerted("wear", 100, row, phase), kind=AlertKind.DEVIATION, sensor="b")
+        replace(alerted("wear", 100, row, phase), kind=AlertKind.DEVIATION, sensor="b", per_day=0.1)
         for row, phase in ((200, Phase.OPENED), (299, Phase.CLOSED))
     )
     recent.alerted([opened])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daemon.domain import SECOND_NS, AlertEvent, Severity
@@ -155,6 +155,7 @@ def test_a_sensor_that_was_off_when_a_regime_began_is_no_part_of_it_for_ever() -
         assert list(long.events[-1].sensors) == (["Flow"] if opened == 2 else ["Pressure", "Flow"])
 
 
+@settings(max_examples=40)
 @given(st.lists(st.sampled_from([0.1, 0.6, 1.1, 1.5, 2.5, 6.0, 20.0]), min_size=1, max_size=12))
 def test_a_successor_says_the_same_and_no_sensor_is_in_two_alerts(levels: list[float]) -> None:
     whole, cut = Asset(refractory=2), Restarted(refractory=2)
@@ -176,3 +177,15 @@ def test_a_successor_says_the_same_and_no_sensor_is_in_two_alerts(levels: list[f
 
 def test_the_factor_is_of_a_mean_that_has_risen_for_two_windows() -> None:
     assert OUTGROWS * (1.0 - math.exp(-1.0)) > 1.0
+
+
+def test_what_begins_in_an_open_alert_is_told_once_and_what_moves_began_before() -> None:
+    asset = Asset(refractory=WINDOW)
+    for row in range(1, 60):
+        score = 4.0 if 20 <= row < 24 else 30.0 if row >= 45 else 0.0
+        asset.row(row, MILD, score, (0.1, 0.1, 9.0) if score else CALM)
+    assert [(e.row_ns // SECOND_NS, str(e.phase), [*map(str, e.began)]) for e in asset.events if e.began] == [
+        (1, "opened", ["deviation"]),
+        (20, "updated", ["anomaly"]),
+        (45, "opened", ["anomaly"]),
+    ]

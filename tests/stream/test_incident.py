@@ -364,9 +364,9 @@ def test_another_incident_goes_on_when_a_regime_is_normal() -> None:
     assert long.episodes.subjects("p", AlertKind.DEVIATION)[0] == "Flow"
 
 
-def with_trend(long: Long, closes_after: int) -> list[AlertEvent]:
-    """What is said of Pressure's sustained deviation, and of its slow trend, which closes while that is open."""
-    start = EpisodeStart(AlertKind.DEVIATION, 1, "Pressure", per_day=1.0)
+def with_trend(long: Long, closes_after: int, per_day: float = -1.0) -> list[AlertEvent]:
+    """What is said of Pressure's sustained deviation upwards, and of its slow trend, which closes while that is open."""
+    start = EpisodeStart(AlertKind.DEVIATION, 1, "Pressure", per_day=per_day)
     long.events += long.episodes.open_unscored("p", start, 1, "m")
     long.off(*[3.0] * closes_after)
     long.events += long.episodes.close_unscored("p", start.part, long.row, "m")
@@ -379,6 +379,30 @@ def test_the_end_of_a_slow_trend_leaves_the_sustained_deviation_of_its_sensor_as
     beside = with_trend(Long(), 5)
     assert [repr(event) for event in beside if event.sensor is None] == [repr(event) for event in alone]
     assert said(alone)[-1][1] == "closed"
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_slow_trend_and_a_deviation_of_its_sensor_to_the_same_side_are_one_alert(restarts: bool) -> None:
+    events = with_trend(Long(restarts=restarts), 5, per_day=1.0)
+    assert len({event.fingerprint for event in events}) == 1
+    assert [str(event.phase) for event in events if str(event.phase) != "updated"] == ["opened", "closed"]
+    assert {event.per_day for event in events} == {1.0}
+    assert len(events[1].parts) == 2
+    assert "Pressure rises by 1 a day" in events[1].summary
+
+    long = Long(restarts=restarts).off(*[3.0] * 5)
+    start = EpisodeStart(AlertKind.DEVIATION, 1, "Pressure", per_day=1.0)
+    long.events += long.episodes.open_unscored("p", start, long.row, "m")
+    assert [str(event.phase) for event in long.events] == ["opened", "updated", "updated"]
+    assert long.events[-1].summary.endswith("; it rises by 1 a day")
+    assert long.episodes.trends("p") == ["Pressure"]
+    assert long.episodes.has("p", AlertKind.DEVIATION)
+    long.off(*[0.0] * 9, share=0.1)
+    assert not long.episodes.has("p", AlertKind.DEVIATION)  # for weeks, whose rows may be learned
+    long.events += long.episodes.close_unscored("p", start.part, long.row, "m")
+    assert str(long.events[-1].phase) == "closed"
+    assert len({event.fingerprint for event in long.events}) == 1
+    assert long.episodes.assets == {}
 
 
 def test_the_end_of_a_slow_trend_says_nothing_of_a_sustained_deviation() -> None:

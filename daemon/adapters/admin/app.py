@@ -78,7 +78,7 @@ def create_app(status: Status, metrics: Metrics, allowed_hosts: Collection[str] 
         text = request.query_params.get("after", "0")
         if not (text.isascii() and text.isdigit() and len(text) < 19):
             return _json({"error": "after must be a sequence number"}, 400)
-        events = [{"sequence": n, **event_json(e, status.peaks)} for n, e in status.events if n > int(text)]
+        events = [{"sequence": n, **event_json(e)} for n, e in status.events if n > int(text)]
         return _json({"sequence": status.sequence, "events": events})
 
     probes = dict(zip(PROBES, (livez, readyz, startupz), strict=True))

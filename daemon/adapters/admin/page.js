@@ -88,19 +88,17 @@ const OPEN = {
   empty: "No open episodes.",
   heads: episodeHeads("Since", "For", "Score"),
   state: (e) => chip(e.severity, e.severity),
-  score: (e) => e.score,
 };
 const CLOSED = {
   empty: "None has closed yet.",
   heads: episodeHeads("Opened", "Lasted", "Peak score"),
   state: (e) => chip("closed", e.severity),
-  score: (e) => e.peak,
 };
 
 /** A table of open or closed episodes; dates are left out where they are `day`. */
-function episodeTable({ empty, heads, state, score }, [list, day]) {
+function episodeTable({ empty, heads, state }, [list, day]) {
   if (!list.length) return h("div", "empty", empty);
-  const row = (e) => episodeRow(heads, e, state(e), stamp(e.since, day), duration(e.seconds), score(e));
+  const row = (e) => episodeRow(heads, e, state(e), stamp(e.since, day), duration(e.seconds), e.score);
   return table("", heads, list.map(row));
 }
 

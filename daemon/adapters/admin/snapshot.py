@@ -55,8 +55,8 @@ def snapshot(status: Status) -> dict[str, Any]:
         "open": len(order),
         "critical": sum(e.severity is Severity.CRITICAL for e in order),
         "opened": status.opened,
-        "episodes": [event_json(e, status.peaks) for e in order[:EPISODES_SHOWN]],
-        "recent": [event_json(e, status.peaks) for e in closed[:EPISODES_SHOWN]],
+        "episodes": [event_json(e) for e in order[:EPISODES_SHOWN]],
+        "recent": [event_json(e) for e in closed[:EPISODES_SHOWN]],
         "streams": [_stream(s, by_asset) for s in status.streams.values()],
     }
 
@@ -258,14 +258,11 @@ def _change(change: ModelChange) -> dict[str, Any]:
     }
 
 
-def event_json(event: AlertEvent, peaks: Mapping[str, float]) -> dict[str, Any]:
-    """One message of an episode.
-
-    Args:
-        event: the message.
-        peaks: the greatest combined score of each episode, by fingerprint.
-    """
-    combined = leading_score(event)
+def event_json(event: AlertEvent) -> dict[str, Any]:
+    """One message of an episode: with the score of its row, or of one that is over with its peak."""
+    over = event.phase is Phase.CLOSED
+    score = event.peak if over else leading_score(event)
+    until_ns = event.row_ns if event.ended_ns is None else event.ended_ns
     return {
         "stream": bounded(event.stream),
         "asset": bounded(event.asset),
@@ -278,10 +275,10 @@ def event_json(event: AlertEvent, peaks: Mapping[str, float]) -> dict[str, Any]:
         "onset": iso(event.onset_ns),
         "since": iso(event.opened_ns),
         "row": iso(event.row_ns),
-        "seconds": short((event.row_ns - event.opened_ns) / 1e9),
-        "score": short(combined.value) if combined else None,
-        "peak": short(peaks[event.fingerprint]) if event.fingerprint in peaks else None,
-        "threshold": short(combined.threshold) if combined else None,
+        "seconds": short(max(until_ns - event.opened_ns, 0) / 1e9),
+        "score": short(score.value) if score else None,
+        "peak": short(event.peak.value) if event.peak else None,
+        "threshold": short(score.threshold) if score else None,
         "model": bounded(event.model),
         "imputed_share": short(event.imputed_share),
         "summary": bounded(event.summary, 500),

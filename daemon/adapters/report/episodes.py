@@ -1,12 +1,11 @@
 """Episodes of a run, folded from the messages that were published about them.
 
 An episode is opened, updated and closed by messages that share its fingerprint. The report shows each episode
-once: since its first message, until its last, and with the evidence of the message that had the highest score.
+once: since its first message, until its last bad row, with its peak, and the evidence of the message that first told that.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -14,12 +13,11 @@ from typing import Any
 from daemon.adapters.pages import bounded, contributor_rows
 from daemon.documents import short
 from daemon.domain import AlertEvent, Phase, Severity, iso
-from daemon.stream.summaries import leading_score
 
 
 @dataclass(slots=True)
 class FoldedEpisode:
-    """The messages of one episode: the first, the one of the greatest score, and the last."""
+    """The messages of one episode: the first, the one that told the peak (but not its end), and the last."""
 
     first: AlertEvent
     worst: AlertEvent
@@ -28,13 +26,8 @@ class FoldedEpisode:
     def add(self, event: AlertEvent) -> None:
         """Take in the next message."""
         self.last = event
-        if _score_of(event) > _score_of(self.worst):
+        if event.peak != self.worst.peak and event.phase is not Phase.CLOSED:
             self.worst = event
-
-
-def _score_of(event: AlertEvent) -> float:
-    score = leading_score(event)
-    return score.value if score else -math.inf
 
 
 def folded(events: Iterable[AlertEvent]) -> list[FoldedEpisode]:
@@ -53,7 +46,7 @@ def folded(events: Iterable[AlertEvent]) -> list[FoldedEpisode]:
 def episode_document(episode: FoldedEpisode) -> dict[str, Any]:
     """One row of the table of episodes."""
     worst, last = episode.worst, episode.last
-    score = leading_score(worst)
+    peak, until_ns = last.peak, last.row_ns if last.ended_ns is None else last.ended_ns
     return {
         "stream": bounded(worst.stream),
         "asset": bounded(worst.asset),
@@ -66,9 +59,9 @@ def episode_document(episode: FoldedEpisode) -> dict[str, Any]:
         "opened": iso(episode.first.opened_ns),
         "closed": iso(last.row_ns) if last.phase is Phase.CLOSED else None,
         "from": episode.first.onset_ns / 1e6,
-        "to": last.row_ns / 1e6,
-        "score": None if score is None else short(score.value),
-        "threshold": None if score is None else short(score.threshold),
+        "to": max(until_ns, episode.first.opened_ns) / 1e6,
+        "score": None if peak is None else short(peak.value),
+        "threshold": None if peak is None else short(peak.threshold),
         "imputed": short(worst.imputed_share),
         "model": bounded(worst.model),
         "summary": bounded(worst.summary, 300),

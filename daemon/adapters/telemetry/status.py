@@ -35,7 +35,6 @@ from daemon.domain import (
 from daemon.grouping import by_slot
 from daemon.stream.accounts import CellState, Counts, Fault
 from daemon.stream.audit import SensorAudit
-from daemon.stream.summaries import leading_score
 from daemon.trigger import Trigger
 
 SCORES_KEPT: Final = 300
@@ -180,14 +179,12 @@ class Status:
         self.silence_s: Callable[[], float] = lambda: 0.0  # since Kafka last answered
         self.open: dict[str, AlertEvent] = {}  # fingerprint -> newest message
         self.events: deque[tuple[int, AlertEvent]] = deque(maxlen=EVENTS_KEPT)
-        self.peaks: dict[str, float] = {}  # fingerprint -> greatest combined score, open and recent
         self.sequence = 0  # of the newest event
         self.opened = 0
         self.started_at = now()
         self._clock, self._now = clock, now
         self._stall_after = stall_after.total_seconds()
         self._beat: float | None = None
-        self._closed: deque[str] = deque()  # fingerprints whose peak is still kept
         self._waiting: list[tuple[str, float]] = []  # dependency, since
         self._draining = False
         self._started = False
@@ -266,17 +263,8 @@ class Status:
                 self.sequence += 1
                 self.events.append((self.sequence, output))
                 self.opened += output.phase is Phase.OPENED
-                if (score := leading_score(output)) is not None:
-                    value = score.value
-                    self.peaks[output.fingerprint] = max(self.peaks.get(output.fingerprint, value), value)
                 if output.over:
                     self.open.pop(output.fingerprint, None)
-                    self._closed.append(output.fingerprint)
-                    if (
-                        len(self._closed) > EVENTS_KEPT
-                        and (oldest := self._closed.popleft()) not in self.open
-                    ):
-                        self.peaks.pop(oldest, None)
                 else:
                     self.open[output.fingerprint] = output
             elif isinstance(output, DriftRecord):
@@ -291,7 +279,6 @@ class Status:
         """A partition went to another replica, and its open episodes with it."""
         for key in [key for key, event in self.open.items() if event.partition == partition]:
             del self.open[key]
-            self.peaks.pop(key, None)
 
     # -------------------------------------------------------------- read by the page and the probes
     @property

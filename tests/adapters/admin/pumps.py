@@ -13,6 +13,7 @@ import numpy as np
 from starlette.applications import Starlette
 
 from daemon.adapters.telemetry import Promotion, Status
+from daemon.alert import Peak
 from daemon.domain import (
     SECOND_NS,
     AlertEvent,
@@ -31,14 +32,16 @@ HOSTILE = "<script>alert(1)</script>\"'&\n\u2028"
 PARTITION = InputPartition("plant.pumps", 0)
 
 
-def alert(asset: str, phase: Phase, fingerprint: str, score: float = 9.1, n: int = 0) -> AlertEvent:
+def alert(
+    asset: str, phase: Phase, fingerprint: str, score: float = 9.1, n: int = 0, peak: float | None = None
+) -> AlertEvent:
     return AlertEvent(
         stream="pumps", asset=asset, kind=AlertKind.ANOMALY, phase=phase, severity=Severity.CRITICAL,
         fingerprint=fingerprint, id=f"{fingerprint}{n}",
         row_ns=(100 + n) * SECOND_NS, onset_ns=88 * SECOND_NS,
         opened_ns=90 * SECOND_NS, model="5f3a9c1e", calibration="full", summary=f"{asset} looks odd",
         scores={"combined": PartScore(score, 5.1)}, contributors=[Contributor(asset, 0.91, None, 0.6)] * 9,
-        partition=PARTITION,
+        partition=PARTITION, peak=Peak(90 * SECOND_NS, "combined", peak or score, 5.1),
     )  # fmt: skip
 
 
@@ -62,8 +65,12 @@ def pumps() -> Status:
     for n, asset in enumerate(("pump-01", "pump-02", HOSTILE)):
         scored(status, asset, [0.1 * t * n for t in range(100)])
     scored(status, "pump-01", [math.nan], 101)
-    status.published([alert(HOSTILE, Phase.OPENED, "a", 9.1), alert(HOSTILE, Phase.UPDATED, "a", 7.0, 5)])
-    status.published([alert("pump-02", Phase.OPENED, "b", 12.0), alert("pump-02", Phase.CLOSED, "b", 1.0, 9)])
+    status.published(
+        [alert(HOSTILE, Phase.OPENED, "a", 9.1), alert(HOSTILE, Phase.UPDATED, "a", 7.0, 5, 9.1)]
+    )
+    status.published(
+        [alert("pump-02", Phase.OPENED, "b", 12.0), alert("pump-02", Phase.CLOSED, "b", 1.0, 9, 12.0)]
+    )
     return status
 
 

@@ -64,6 +64,7 @@ def test_status_has_what_an_operator_needs(client: Client) -> None:
     assert episode["contributors"][0]["expected"] is None
     (closed,) = body["recent"]
     assert (closed["asset"], closed["peak"], closed["phase"]) == ("pump-02", 12.0, "closed")
+    assert (closed["score"], closed["threshold"]) == (12.0, 5.1)  # of one that is over, the peak
     (stream,) = body["streams"]
     assert stream["records"] == {"accepted": 600, "duplicate": 0, "late": 2, "rejected": 0}
     assert stream["cells"]["corrupt"] == 40

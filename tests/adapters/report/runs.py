@@ -10,6 +10,7 @@ import numpy as np
 from daemon.adapters.report import (
     AssetTrace,
 )
+from daemon.alert import Peak
 from daemon.domain import (
     SECOND_NS,
     AlertEvent,
@@ -48,6 +49,7 @@ def event(phase: Phase, score: float, row: int, asset: str = "pump-01", fingerpr
         fingerprint=fingerprint, id=f"{fingerprint}{row}", row_ns=START + row * SECOND_NS,
         onset_ns=START, opened_ns=START + SECOND_NS, model="5f3a9c1e", calibration="full", summary="odd",
         scores={"combined": PartScore(score, 5.1)}, contributors=[Contributor("s1", 0.9, None, 0.7)],
+        peak=Peak(START + row * SECOND_NS, "combined", score, 5.1),
     )  # fmt: skip
 
 

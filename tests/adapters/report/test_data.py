@@ -56,12 +56,14 @@ def test_a_threshold_that_moves_is_drawn_where_it_moves() -> None:
 
 def test_an_episode_is_one_line_with_its_peak() -> None:
     messages = [event(Phase.OPENED, 6, 1), event(Phase.UPDATED, 9, 5), event(Phase.CLOSED, 2, 8)]
-    other = dataclasses.replace(event(Phase.OPENED, 7, 3, "pump-02", "g"), scores={})
+    messages[2] = dataclasses.replace(messages[2], peak=messages[1].peak, ended_ns=START + 6 * SECOND_NS)
+    other = dataclasses.replace(event(Phase.OPENED, 7, 3, "pump-02", "g"), scores={}, peak=None)
     data = report_data(Report("t", "s", SUMMARY, [trace()], [*messages, other]))
     assert data["episodeCount"] == 2
     first, second = data["episodes"]
     assert (first["score"], first["threshold"]) == (9, 5.1)
     assert first["closed"] == "2023-11-14T22:13:28Z"
+    assert first["to"] == (START + 6 * SECOND_NS) / 1e6  # the last bad row, not the message that says so
     assert first["contributors"][0]["expected"] is None
     assert (second["closed"], second["score"]) == (None, None)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from datetime import timedelta
 
@@ -14,7 +13,6 @@ from daemon.adapters.telemetry import (
 )
 from daemon.domain import (
     SECOND_NS,
-    PartScore,
     Phase,
 )
 from tests.adapters.telemetry.outputs import PARTITION, alert
@@ -105,7 +103,6 @@ def test_a_million_assets_stay_fifty_and_the_alarming_ones_are_kept() -> None:
 def test_events_and_open_episodes() -> None:
     status = Status(["pumps"])
     status.published([alert(fingerprint=str(n)) for n in range(500)])
-    assert len(status.peaks) == 0  # these carry no score
     assert len(status.events) == 200
     assert status.events[-1][0] == 500
     assert len(status.open) == 500
@@ -116,19 +113,3 @@ def test_events_and_open_episodes() -> None:
     status.restored_episodes([alert()])
     assert len(status.open) == 1
     assert status.opened == 500
-
-
-def test_an_episode_is_remembered_by_its_peak() -> None:
-    status = Status(["pumps"])
-    for phase, score in ((Phase.OPENED, 6.0), (Phase.UPDATED, 9.0), (Phase.CLOSED, 2.0)):
-        event = dataclasses.replace(alert(phase), scores={"combined": PartScore(score, 5.0)})
-        status.published([event])
-    assert status.peaks == {"f1": 9.0}
-    scores = {"combined": PartScore(1.0, 5.0)}
-    for n in range(1_000):  # however many come and go
-        closed = alert(Phase.CLOSED, fingerprint=str(n))
-        status.published([dataclasses.replace(closed, scores=scores)])
-    assert len(status.peaks) <= 200
-    status.published([dataclasses.replace(alert(), scores=scores)])
-    status.revoked(PARTITION)
-    assert "f1" not in status.peaks
