@@ -6,13 +6,16 @@ notes. Training itself is ``runtime.trainer.learn``, run in this process instead
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from daemon.adapters import kafka
-from daemon.commands.accounting import lost_lines
+from daemon.commands.accounting import lost_lines, misspelt_lines
 from daemon.commands.derive import check_excluded, plan_for, plan_of, settings_for
 from daemon.commands.file_history import read_history
 from daemon.commands.inputs import FileOptions, no_progress
@@ -127,10 +130,17 @@ async def train_files(options: TrainOptions, progress: Progress = no_progress) -
     settings, notes = settings_for(options, files[0], None)
     plan = plan_for(settings, options.stream_name, files[0].name)
     history = []
+    unknown: Counter[str] = Counter()
     for path in files:
         read = await read_history(path, plan, exclude, options.reading)
         history += read.segments
+        unknown.update(read.unknown)
         notes += read.lost(path)
+    seen = np.any([np.zeros(len(plan.spec.sensors), bool), *(s.observed.any(0) for s in history)], axis=0)
+    misspelt = misspelt_lines(plan.spec, seen, unknown)
+    if misspelt and not seen.any():
+        raise InputError(f"{files[0]}: {misspelt[0]}")
+    notes += misspelt
     bundle = train_on(plan, history, lambda share, doing: progress(share, f"training: {doing}"))
     bundle.save(options.out)
     return bundle, [*dict.fromkeys(notes), *habit_notes(bundle), *bundle.concerns]
