@@ -83,10 +83,30 @@ def about(bundle: Bundle) -> dict[str, Any]:
 
 
 def habit_notes(bundle: Bundle) -> list[str]:
-    """What recurs and is usual to a model, for the user; no more than ten lines."""
-    habits = list(bundle.habits)
+    """What recurs and is usual to a model, and what that means, for the user; no more than ten lines."""
+    events = set(map(str, bundle.facts.get("recurring", ())))
+    habits = [
+        f"usual: scores come near the threshold {habit}; no alarm, nor for a fault that scores no higher"
+        if habit in events
+        else f"usual: {habit}; no alert for being silent then"
+        for habit in bundle.habits
+    ]
     more = [f"usual, {len(habits) - 10} more: see habits in train --json"] if len(habits) > 10 else []
-    return [f"usual: {habit}" for habit in habits[:10]] + more
+    return habits[:10] + more
+
+
+def provisional_note(bundle: Bundle) -> list[str]:
+    """What a provisional calibration is, and what ends it; nothing where the calibration is full."""
+    calibration = bundle.calibration
+    search = calibration.search
+    if not calibration.provisional or search is None:
+        return []
+    needed = 1.0 / ((1.0 - search.jump_share) * search.budget.allowed(1.0, calibration.assets))
+    return [
+        f"provisional calibration: {calibration.days:.3g} days of assets were learned, and one false episode at"
+        f" {search.budget} takes {needed:.3g}; the threshold is the largest score of training until there are more rows,"
+        " or with a larger calibration.budget"
+    ]
 
 
 def replaced_model(out: Path) -> list[str]:
@@ -143,7 +163,7 @@ async def train_files(options: TrainOptions, progress: Progress = no_progress) -
     notes += misspelt
     bundle = train_on(plan, history, lambda share, doing: progress(share, f"training: {doing}"))
     bundle.save(options.out)
-    return bundle, [*dict.fromkeys(notes), *habit_notes(bundle), *bundle.concerns]
+    return bundle, [*dict.fromkeys(notes), *habit_notes(bundle), *provisional_note(bundle), *bundle.concerns]
 
 
 async def train_topics(
@@ -188,7 +208,7 @@ async def train_topics(
         plan, found.segments, lambda share, doing: progress(0.3 + 0.7 * share, f"training: {doing}")
     )
     bundle.save(options.out)
-    return bundle, [*notes, *habit_notes(bundle), *bundle.concerns]
+    return bundle, [*notes, *habit_notes(bundle), *provisional_note(bundle), *bundle.concerns]
 
 
 async def alerts_topic(settings: Settings, connection: kafka.KafkaSettings) -> str | None:

@@ -152,4 +152,5 @@ def test_training_names_a_misspelt_sensor(tmp_path: Path) -> None:
     config = "streams: [{name: s, topics: [t], sensors: [Presure, Flow]}]\nmodel: {kind: ppca}"
     (tmp_path / "config.yaml").write_text(config)
     done = command("train", "train.csv", "--out", "bundle", "-c", "config.yaml", cwd=tmp_path)
+    assert "note: provisional calibration: " in done.stderr
     assert "sensor 'Presure'; did you mean 'Pressure', which it has?" in done.stderr
