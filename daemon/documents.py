@@ -13,7 +13,8 @@ from __future__ import annotations
 import json
 import math
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
 
@@ -60,6 +61,13 @@ def shown(value: object) -> str:
 def counted(number: int, noun: str) -> str:
     """A number of things in words: ``1 record``, ``2,000 records``; the noun's plural ends in s."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def nearest_of(name: str, names: Iterable[str]) -> str | None:
+    """The name that a misspelt one is nearest to, whatever the case; None if none is near."""
+    lowered = {one.lower(): one for one in names}
+    found = get_close_matches(name.lower(), list(lowered), n=1, cutoff=0.6)
+    return lowered[found[0]] if found else None
 
 
 def one_line(text: str) -> str:

@@ -95,7 +95,8 @@ def zone_of(name: str | None) -> tzinfo:
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, OSError, ValueError) as error:
-        raise ValueError(f"{name!r} is no time zone: write for example Europe/Berlin or UTC") from error
+        quoted = repr(name) if len(name) <= 80 else f"{name[:80]!r} ..."
+        raise ValueError(f"{quoted} is no time zone: write for example Europe/Berlin or UTC") from error
 
 
 # ------------------------------------------------------------------ the stream's description

@@ -15,6 +15,9 @@ from daemon.documents import counted
 from daemon.domain import AlertEvent, Phase, Severity, iso
 from daemon.errors import ConfigError
 
+INTERRUPTED = 130
+"""The exit code: 128 + SIGINT, as shells count."""
+
 if TYPE_CHECKING:
     from daemon.commands.demo import Demonstrated
 
@@ -82,10 +85,16 @@ def demo(
             opened=opened,
         )
         result = run_coroutine(play(options, listener))
+    if result.interrupted and not result.detectors:
+        console.print("Interrupted while the first model was being learned: nothing was judged.")
+        raise typer.Exit(INTERRUPTED)
     worst = worst_episode(result, explanation)
     if as_json:
         print_json(demonstrated_as_json(result, seed, worst))
         return
+    if result.interrupted:
+        hours = 24 * result.asset_days / result.assets
+        console.print(f"Interrupted after {hours:.1f} hours of the simulated day; what follows is of these.")
     print_result(console, result)
     if worst is not None:
         console.print(
@@ -95,6 +104,8 @@ def demo(
         )
         if explanation is not None:
             console.print(f"  Its page: {escape(str(explanation))}", soft_wrap=True)
+    if result.interrupted:
+        raise typer.Exit(INTERRUPTED)
 
 
 def announce(event: AlertEvent, console: Console) -> None:

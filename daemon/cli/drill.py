@@ -62,7 +62,7 @@ def drill(
     Answers "why was there no alert?": per sensor and kind of fault the share that is found, the median delay
     in event time, and the smallest size of which 80 % are found, in the sensor's own units. They are
     judged as the stream judges: slow baselines, persistence and threshold, and the rules for stuck
-    and silent sensors. Faults are injected into rows as the model is given them: of a counter into its rate, of an
+    and silent sensors; deviations, which find mild faults that last for hours, are not judged. Faults are injected into rows as the model is given them: of a counter into its rate, of an
     angle into its cosine and sine, of a sensor with hold into held values, too. Sizes are from 0.1 to 8 standard deviations of training (a lag: 1 to 16 rows).
 
     `anomalyd drill normal.parquet --model bundle --kind shift --sensor Pressure`
@@ -113,7 +113,9 @@ def drill(
     whole = ", ".join(f"{name} {entry['recall']:.0%}" for name, entry in report["kinds"].items())
     console.print(
         f"Model {report['model']}: {sum(k['faults'] for k in report['kinds'].values()):,} faults at"
-        f" {report['places']} places among {report['rows']:,} rows. Found: {whole}.",
+        f" {report['places']} places among {report['rows']:,} rows. Found: {whole}."
+        " By scores, jumps and the rules for stuck and silent sensors: deviations, which find mild faults that last, are"
+        " not judged here.",
         soft_wrap=True,
     )
     for name, kinds in report["unfound"].items():

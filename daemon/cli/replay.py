@@ -1,7 +1,8 @@
 """``anomalyd replay``: the pipeline over a file, and a report."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -94,7 +95,7 @@ def replay(
         console.print(escape(one_line(line)), soft_wrap=True)
     console.print(
         f"{summary['scored']:,} of {summary['rows']:,} rows scored, {summary['filled']:,} cells filled,"
-        f" {counted(summary['episodes'], 'episode')}, in {summary['seconds']:.1f} s.",
+        f" {counted(summary['episodes'], 'episode')}{escape(by_kind(summary))}, in {summary['seconds']:.1f} s.",
         soft_wrap=True,
     )
     for line in realised_lines(summary["budget"]):
@@ -116,3 +117,11 @@ def replay(
             )
         console.print(table)
     console.print(f"Report: {escape(str(output / 'report.html'))}", soft_wrap=True)
+
+
+def by_kind(summary: Mapping[str, Any]) -> str:
+    """The episodes by the kind that each opened with, which add up, and how many became of several kinds."""
+    kinds = ", ".join(f"{n} {kind}" for kind, n in summary["episodes_by_kind"].items())
+    several = summary["episodes_of_several_kinds"]
+    grown = f"; {several} of them grew to several kinds" if several else ""
+    return f" ({kinds}{grown})" if kinds else ""

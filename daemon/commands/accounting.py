@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from daemon.documents import counted
-from daemon.domain import Disposition
+from daemon.documents import counted, nearest_of, shown
+from daemon.domain import Disposition, Mask, StreamSpec
 from daemon.stream.accounts import CellState, Counts, Fault
 
 NAMED: Final = 5
@@ -80,6 +80,28 @@ def lost_lines(counts: Counts, unknown: Mapping[str, int]) -> list[str]:
     whole = not (+counts.records).keys() - {Disposition.ACCEPTED} and not counts.refused_items
     found = [] if whole and not counts.skipped_items else [records]
     return found + ([cells] if (+counts.cells).keys() - kept else [])
+
+
+def misspelt_lines(spec: StreamSpec, seen: Mask, unknown: Mapping[str, int]) -> list[str]:
+    """Sensors of the configuration that the data does not have, while it has others: most often they are misspelt.
+
+    Args:
+        spec: the stream.
+        seen: (C,) of which of its sensors the data has a value.
+        unknown: values of sensors that the stream does not list, by name.
+    """
+    if not unknown:
+        return []
+    called = [rule.source or name for name, rule in zip(spec.sensors, spec.rules, strict=True)]
+    lines = []
+    for name in dict.fromkeys(one for one, there in zip(called, seen.tolist(), strict=True) if not there):
+        near = nearest_of(name, unknown)
+        others = ", ".join(map(shown, list(unknown)[:NAMED]))
+        hint = (
+            f"did you mean {shown(near)}, which it has?" if near else f"not listed are {others}, which it has"
+        )
+        lines.append(f"the data has no value of the configured sensor {shown(name)}; {hint}")
+    return lines
 
 
 def _line(what: str, states: Mapping[str, int], usual: str, details: Mapping[str, str]) -> str:

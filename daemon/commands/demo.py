@@ -27,9 +27,8 @@ from daemon.adapters.simulator import Fleet, FleetScore, Tick, score
 from daemon.adapters.telemetry import Metrics, Reporter, Status
 from daemon.commands.root_cause import worst_explained
 from daemon.commands.wiring import encoder
-from daemon.config import HttpSection, Settings, load
-from daemon.detector import REACH
-from daemon.domain import AlarmPolicy, AlertEvent, AlertKind, Output
+from daemon.config import AlertsSection, HttpSection, Settings, load
+from daemon.domain import AlertEvent, AlertKind, Output
 from daemon.model.detector import BundleDetector
 from daemon.model.root_cause import RootCause
 from daemon.runtime.admin_port import admin_port
@@ -95,6 +94,7 @@ class Demonstrated:
     events: list[AlertEvent] = field(default_factory=list)
     blocks: Sequence[RowBlock] = ()  # the rows that were judged or learned, the newest of them
     detectors: Mapping[str, BundleDetector] = field(default_factory=dict)  # those that judged, by version
+    interrupted: bool = False  # ended by SIGTERM or Ctrl-C before the live stage was over
 
     @property
     def allowed(self) -> Mapping[AlertKind, float]:
@@ -139,7 +139,7 @@ def demo_plan(fleet: Fleet, settings: Settings | None) -> StreamPlan:
     learn_rows = int(LEARN.total_seconds() * 1e9) // spec.period_ns * len(fleet.assets)
     plan = StreamPlan(
         spec,
-        policy=AlarmPolicy(refractory=REACH * spec.window),
+        policy=AlertsSection().policy(spec),
         learn_rows=learn_rows,
         retrain_every=RETRAIN,
         drift_interval=timedelta(hours=1),
@@ -152,7 +152,7 @@ def demo_plan(fleet: Fleet, settings: Settings | None) -> StreamPlan:
     return replace(
         given,
         spec=spec,
-        policy=replace(given.policy, refractory=REACH * spec.window),
+        policy=settings.alerts.policy(spec, settings.retrain.accept_regimes_after),
         learn_rows=learn_rows,
         retrain_every=RETRAIN if given.retrain_every == timedelta(hours=24) else given.retrain_every,
     )
@@ -254,7 +254,11 @@ async def demo(options: DemoOptions, listener: DemoListener = SILENT) -> Demonst
     watch = DemoWatch(feed, listener)
     loop = Loop(source, sink, [stream], reporter, options=LoopOptions(hold=Hold.FIRST, watch=watch))
 
+    interrupted = False
+
     def end() -> None:
+        nonlocal interrupted
+        interrupted = not options.forever or stream.detector is None
         status.drain()
         source.close()
 
@@ -281,6 +285,7 @@ async def demo(options: DemoOptions, listener: DemoListener = SILENT) -> Demonst
         sink.events,
         watch.blocks,
         watch.detectors,
+        interrupted,
     )
 
 

@@ -17,7 +17,7 @@ from daemon.adapters.sample.config_text import flow
 from daemon.adapters.schemas import provide_schemas
 from daemon.assembly import as_received
 from daemon.config.presets import CUSTOM
-from daemon.documents import counted
+from daemon.documents import counted, nearest_of
 from daemon.domain import Floats, Reading, Record, Rejected, StreamSpec
 from daemon.stream.decode import MessageSchemas
 from daemon.stream.decoding import Decoder
@@ -217,7 +217,9 @@ def said_of(found: ReadRecords) -> str:
         names = ", ".join(name for name, _ in found.unknown.most_common(5))
         parts.append(f"sensors that the stream does not list: {names}")
     if found.accepted and found.unseen:
-        parts.append(f"never seen: {', '.join(found.unseen[:5])}")
+        pairs = [(name, nearest_of(name.partition(" (source ")[0], found.unknown)) for name in found.unseen]
+        named = [f"{name} (did you mean {other}?)" if other else name for name, other in pairs[:5]]
+        parts.append(f"never seen: {', '.join(named)}")
     parts += [each.said for each in found.corrupt[:3]]
     if found.contradicting:
         parts.append(

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from daemon.adapters.files import (
     ImputedFile,
     JsonLines,
@@ -28,7 +30,7 @@ from daemon.adapters.files import (
     write_summary,
 )
 from daemon.adapters.report import Report, report_html
-from daemon.commands.accounting import account_lines
+from daemon.commands.accounting import account_lines, misspelt_lines
 from daemon.commands.carry import carried_rows
 from daemon.commands.derive import check_excluded, plan_for, settings_for
 from daemon.commands.file_history import history_of
@@ -107,6 +109,10 @@ async def replay(options: ReplayOptions, progress: Progress = no_progress) -> Re
         progress(0.95, "comparing with the labels")
         figures = await compared(file, options.label, history, columns)
     summary = summary_of(done, kept, judged_by, figures, time.monotonic() - began)
+    seen = np.any(
+        [np.zeros(len(plan.spec.sensors), bool), *(np.isfinite(b.values).any(0) for b in done.blocks)], axis=0
+    )
+    notes += misspelt_lines(plan.spec, seen, done.unknown_sensors)
     notes += time_notes(done, table, kept, plan)
     if not done.totals["scored"]:
         notes.append(f"nothing was scored: {why_unscored(done, plan, kept.refusal)}")

@@ -145,6 +145,7 @@ def summary_of(
         "episodes_budgeted": round(stream.budgeted, 3),
         "episodes_by_kind": dict(sorted(Counter(str(alert.kind) for alert in opened).items())),
         "episodes_suppressed": sum(alert.phase is Phase.SUPPRESSED for alert in kept.alerts),
+        "episodes_of_several_kinds": len({a.fingerprint for a in kept.alerts if len({a.kind, *a.kinds}) > 1}),
         "budget": realised_of(kept.alerts, done.blocks, stream.plan, stream.calibrated_assets),
         "conflicts": pipeline.parts.ingest.grid.conflicts,
         "unknown_sensors": dict(sorted(done.unknown_sensors.items())),

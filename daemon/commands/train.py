@@ -6,12 +6,15 @@ notes. Training itself is ``runtime.trainer.learn``, run in this process instead
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from daemon.commands.accounting import lost_lines
+import numpy as np
+
+from daemon.commands.accounting import lost_lines, misspelt_lines
 from daemon.commands.derive import check_excluded, plan_for, plan_of, settings_for
 from daemon.commands.file_history import read_history
 from daemon.commands.inputs import FileOptions, no_progress
@@ -82,10 +85,30 @@ def about(bundle: Bundle) -> dict[str, Any]:
 
 
 def habit_notes(bundle: Bundle) -> list[str]:
-    """What recurs and is usual to a model, for the user; no more than ten lines."""
-    habits = list(bundle.habits)
+    """What recurs and is usual to a model, and what that means, for the user; no more than ten lines."""
+    events = set(map(str, bundle.facts.get("recurring", ())))
+    habits = [
+        f"usual: scores come near the threshold {habit}; no alarm, nor for a fault that scores no higher"
+        if habit in events
+        else f"usual: {habit}; no alert for being silent then"
+        for habit in bundle.habits
+    ]
     more = [f"usual, {len(habits) - 10} more: see habits in train --json"] if len(habits) > 10 else []
-    return [f"usual: {habit}" for habit in habits[:10]] + more
+    return habits[:10] + more
+
+
+def provisional_note(bundle: Bundle) -> list[str]:
+    """What a provisional calibration is, and what ends it; nothing where the calibration is full."""
+    calibration = bundle.calibration
+    search = calibration.search
+    if not calibration.provisional or search is None:
+        return []
+    needed = 1.0 / ((1.0 - search.jump_share) * search.budget.allowed(1.0, calibration.assets))
+    return [
+        f"provisional calibration: {calibration.days:.3g} days of assets were learned, and one false episode at"
+        f" {search.budget} takes {needed:.3g}; the threshold is the largest score of training until there are more rows,"
+        " or with a larger calibration.budget"
+    ]
 
 
 def replaced_model(out: Path) -> list[str]:
@@ -129,13 +152,20 @@ async def train_files(options: TrainOptions, progress: Progress = no_progress) -
     settings, notes = settings_for(options, files[0], None)
     plan = plan_for(settings, options.stream_name, files[0].name)
     history = []
+    unknown: Counter[str] = Counter()
     for path in files:
         read = await read_history(path, plan, exclude, options.reading)
         history += read.segments
+        unknown.update(read.unknown)
         notes += read.lost(path)
+    seen = np.any([np.zeros(len(plan.spec.sensors), bool), *(s.observed.any(0) for s in history)], axis=0)
+    misspelt = misspelt_lines(plan.spec, seen, unknown)
+    if misspelt and not seen.any():
+        raise InputError(f"{files[0]}: {misspelt[0]}")
+    notes += misspelt
     bundle = train_on(plan, history, lambda share, doing: progress(share, f"training: {doing}"))
     bundle.save(options.out)
-    return bundle, [*dict.fromkeys(notes), *habit_notes(bundle), *bundle.concerns]
+    return bundle, [*dict.fromkeys(notes), *habit_notes(bundle), *provisional_note(bundle), *bundle.concerns]
 
 
 async def train_topics(
@@ -180,4 +210,4 @@ async def train_topics(
         plan, found.segments, lambda share, doing: progress(0.3 + 0.7 * share, f"training: {doing}")
     )
     bundle.save(options.out)
-    return bundle, [*notes, *habit_notes(bundle), *bundle.concerns]
+    return bundle, [*notes, *habit_notes(bundle), *provisional_note(bundle), *bundle.concerns]

@@ -11,6 +11,7 @@ from daemon.config.origins import environment_names
 from daemon.config.sections import (
     MAX_OPEN_ROWS,
     MAX_SEED,
+    AlertsSection,
     HttpSection,
     Settings,
     StreamSection,
@@ -19,6 +20,7 @@ from daemon.config.sections import (
 __all__ = [
     "MAX_OPEN_ROWS",
     "MAX_SEED",
+    "AlertsSection",
     "HttpSection",
     "Settings",
     "StreamSection",

@@ -256,6 +256,7 @@ class _Counts:
             pipeline.dropped - self.dropped,
             pipeline.episodes.maintenance.suppressed - self.suppressed,
             decoder.unknown_sensors,
+            stream.spec.sensors,
             decoder.corrupt_examples,
             bool(decoder.zoneless) and stream.spec.timezone is None,
             decoder.converted_units,

@@ -16,6 +16,7 @@ import dataclasses
 import logging
 import multiprocessing
 import os
+import signal
 import threading
 import time
 from collections.abc import Sequence
@@ -36,6 +37,8 @@ from daemon.trigger import UNKNOWN, Trigger
 
 HELD_OUT = 0.2
 """The newest share of the rows: the gate compares on them, the candidate is not trained on them."""
+INTERRUPTED = 130
+"""The exit code of a training process that Ctrl-C ended."""
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 """Environment variables that numeric libraries read at import; unset ones count as 1 (see ``daemon``)."""
 
@@ -175,6 +178,8 @@ def _run(channel: Connection) -> None:
     """The spawned process: receive a job, train, send the result, end; end at once when the parent does."""
     with contextlib.suppress(OSError):
         os.nice(10)
+    # Ctrl-C reaches every process of a terminal: this one ends without a traceback.
+    signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
     try:
         job: TrainingJob = channel.recv()
     except (EOFError, OSError):
@@ -283,9 +288,11 @@ class Trainer:
             self._process.join(timeout=5)
             code = self._process.exitcode
             self.stop()
-            return TrainingResult(
-                False, f"the training process ended with exit code {code}", "", None, 0.0, 0
+            interrupted = code in (INTERRUPTED, -signal.SIGINT)
+            reason = (
+                "it was interrupted" if interrupted else f"the training process ended with exit code {code}"
             )
+            return TrainingResult(False, reason, "", None, 0.0, 0)
         return None
 
     def stop(self) -> None:

@@ -7,14 +7,18 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from daemon.commands.accounting import account_lines, as_json, lost_lines
+import numpy as np
+import pytest
+
+from daemon.commands.accounting import account_lines, as_json, lost_lines, misspelt_lines
 from daemon.commands.file_history import read_history
 from daemon.commands.replay import ReplayOptions, replay
 from daemon.config import load
-from daemon.domain import Disposition
+from daemon.domain import Disposition, StreamSpec
 from daemon.runtime.stream_run import StreamPlan
 from daemon.stream.accounts import CellState, Counts
 from tests.commands.fleet import LINEAR
+from tests.running import command
 
 COUNTS = Counts(
     Counter({Disposition.ACCEPTED: 298, Disposition.REJECTED: 2, Disposition.SKIPPED: 12}),
@@ -125,3 +129,28 @@ async def test_a_history_accounts_for_its_lines(tmp_path: Path) -> None:
         "a.jsonl: 807 cells: 778 observed, 2 missing, 20 corrupt (b: 20 texts), 5 unknown (other 5), 2 late.",
     ]
     assert sum(len(segment.values) for segment in read.segments) == 400
+
+
+@pytest.mark.parametrize(
+    ("unknown", "expected"),
+    [
+        ({}, []),
+        ({"TEMP": 3, "flow": 2}, ["sensor 'tmep'; did you mean 'TEMP', which it has?"]),
+        ({"power": 3}, ["sensor 'tmep'; not listed are 'power', which it has"]),
+    ],
+)
+def test_a_configured_sensor_without_data_is_named_with_the_nearest_that_the_data_has(
+    unknown: dict[str, int], expected: list[str]
+) -> None:
+    lines = misspelt_lines(StreamSpec("s", ("tmep", "speed")), np.array([False, True]), unknown)
+    assert [line.removeprefix("the data has no value of the configured ") for line in lines] == expected
+
+
+def test_training_names_a_misspelt_sensor(tmp_path: Path) -> None:
+    rows = ["timestamp,Pressure,Flow", *(f"{1_767_225_600 + i},{i % 7},{i % 5}" for i in range(400))]
+    (tmp_path / "train.csv").write_text("\n".join(rows))
+    config = "streams: [{name: s, topics: [t], sensors: [Presure, Flow]}]\nmodel: {kind: ppca}"
+    (tmp_path / "config.yaml").write_text(config)
+    done = command("train", "train.csv", "--out", "bundle", "-c", "config.yaml", cwd=tmp_path)
+    assert "note: provisional calibration: " in done.stderr
+    assert "sensor 'Presure'; did you mean 'Pressure', which it has?" in done.stderr

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 
 import pytest
 
 from daemon.adapters.schemas import RegistryError
-from daemon.commands.reading_check import distinct, read_records, said_of, schemas_of
+from daemon.commands.reading_check import ReadRecords, distinct, read_records, said_of, schemas_of
 from daemon.config import load
 from daemon.domain import Format, Record, StreamSpec
 from tests.registry import Registry
@@ -89,3 +90,8 @@ def test_what_helps_with_values_that_are_no_numbers_is_said() -> None:
     assert "flow: 2 values are no number, as 'AZI=': base64" in said
     assert "decimal.handling.mode=double" in said
     assert "level: 1 value is no number, as 'ERR'" in said
+
+
+def test_a_probe_names_what_a_sensor_that_was_never_seen_may_be_called() -> None:
+    found = ReadRecords(2, 2, unknown=Counter({"Pressure": 2}), unseen=["Presure", "Flow (source FL)"])
+    assert "never seen: Presure (did you mean Pressure?), Flow (source FL)" in said_of(found)

@@ -48,6 +48,7 @@ def test_episodes_are_counted_by_kind_against_the_time_that_was_scored(
     found = realised_of(alerts, blocks, plan, 4)
     assert found["asset_days"] == 1.5
     assert found["anomaly"] == {
+        "budget": str(budget),
         "episodes": 4,
         "budgeted": budgeted,
         "per_asset_and_day": pytest.approx(4 / 1.5, abs=1e-4),

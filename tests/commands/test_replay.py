@@ -47,18 +47,24 @@ async def test_files_and_columns_that_a_replay_writes(tmp_path: Path, bundle: Pa
 
 
 def test_another_budget_finds_the_thresholds_again_and_says_so(tmp_path: Path, bundle: Path) -> None:
-    test = fleet_table(tmp_path / "test.parquet", rows=150, skip=ROWS)
+    test = fleet_table(tmp_path / "test.parquet", rows=150, skip=ROWS, shake=3.0)
 
     def judged(*options: str) -> tuple[dict[str, Any], str]:
-        done = command("replay", test, "--model", bundle, "--out", tmp_path / "o", "--json", *options)
+        done = command("replay", test, "--model", bundle, "--out", tmp_path / "o", *options)
         assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout), done.stderr
+        summary = json.loads((tmp_path / "o/summary.json").read_text())
+        kinds = ", ".join(f"{n} {kind}" for kind, n in summary["episodes_by_kind"].items())
+        assert f"{summary['episodes']} episode" in done.stdout
+        assert f" ({kinds}" in done.stdout, "the kinds that episodes opened with add up"
+        assert sum(summary["episodes_by_kind"].values()) == summary["episodes"] > 0
+        return summary, done.stderr
 
     own, notes = judged()
     assert own["budget"]["anomaly"]["budget"] == "1 per week", "the model's"
     assert "found again" not in notes
     often, notes = judged("--set", "calibration.budget=50 per day")
     assert often["budget"]["anomaly"]["budget"] == "50 per day"
+    assert "o: replaces scores.parquet, imputed.parquet" in notes
     assert "thresholds found again for calibration.budget 50 per day; it was trained for 1 per week" in notes
     assert often["threshold"] < own["threshold"]
     assert often["models"] == own["models"]

@@ -371,3 +371,9 @@ def test_an_error_names_what_gave_the_value(
     with pytest.raises(ConfigError) as error:
         load(Path("file.yaml"), sets)
     assert expected in str(error.value)
+
+
+def test_a_zone_of_any_length_is_not_quoted_in_full() -> None:
+    with pytest.raises(ConfigError, match="is no time zone") as error:
+        load(None, (), document({"timezone": "x" * 5_000}))
+    assert len(str(error.value)) < 300

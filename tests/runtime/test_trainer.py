@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import resource
+import signal
 import subprocess
 import sys
 import threading
@@ -179,6 +180,23 @@ def endless() -> TrainingJob:
 
 
 @pytest.mark.slow
+def test_an_interrupt_of_the_terminal_ends_a_training_with_that_reason(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    trainer = Trainer()
+    trainer.start(endless())
+    (process,) = (p for p in multiprocessing.active_children() if p.name == "trainer")
+    while trainer.doing == "starting":
+        assert trainer.poll() is None
+        time.sleep(0.05)  # polling another process; nothing depends on how long
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGINT)
+    while (outcome := trainer.poll()) is None:
+        assert trainer.busy
+    assert (outcome.promoted, outcome.reason) == (False, "it was interrupted")
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_a_training_ends_with_a_result_and_another_can_start() -> None:
     trainer = Trainer()
     trainer.start(taught([rows_of(600)]))

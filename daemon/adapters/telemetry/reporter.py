@@ -24,6 +24,7 @@ from daemon.adapters.telemetry.logs import Throttle
 from daemon.adapters.telemetry.metrics import Metrics
 from daemon.adapters.telemetry.status import Status
 from daemon.adapters.telemetry.told import ToldReporter
+from daemon.documents import nearest_of
 from daemon.domain import (
     AlertEvent,
     Assigned,
@@ -69,6 +70,7 @@ class IngestedPoll:
     dropped: Mapping[Dropped, int] = field(default_factory=dict)
     suppressed: int = 0  # episodes that began inside maintenance
     unknown_sensors: Iterable[str] = ()  # all names so far that are not in the configuration
+    sensors: Sequence[str] = ()  # those that are
     corrupt_examples: Mapping[Fault, str] = field(
         default_factory=dict
     )  # a cell of each sensor and fault so far
@@ -312,7 +314,7 @@ class Reporter:
                 log.warning("windows_unscored", stream=name, windows=n, rule="the model failed on them")
         if poll.suppressed > 0:
             self.metrics.episodes.suppressed("maintenance", poll.suppressed)
-        self._log_unknown_sensors(name, poll.unknown_sensors)
+        self._log_unknown_sensors(name, poll.unknown_sensors, poll.sensors)
         self._log_corrupt_cells(name, poll)
         self._log_converted_units(name, poll.converted_units)
         if poll.in_parts:
@@ -363,7 +365,7 @@ class Reporter:
             self._logged_once.add(key)
             log.warning(event, stream=stream, rule=rule)
 
-    def _log_unknown_sensors(self, stream: str, sensors: Iterable[str]) -> None:
+    def _log_unknown_sensors(self, stream: str, sensors: Iterable[str], known: Sequence[str]) -> None:
         """Once per name: a sensor that is not in the configuration is most often a misspelt one."""
         for sensor in sensors:
             key = f"{stream}\x1f{sensor}"
@@ -373,6 +375,7 @@ class Reporter:
                     "unknown_sensor",
                     stream=stream,
                     sensor=sensor,
+                    nearest=nearest_of(sensor, known),  # of the config: one of the two may be misspelt
                     rule="not among the stream's sensors in the config: its values are ignored",
                 )
 

@@ -122,11 +122,13 @@ def test_names_outside_the_configuration_are_logged_once_and_not_without_end(rep
                     1,
                     Counts(Counter({Disposition.LATE: 1})),
                     unknown_sensors=names,
+                    sensors=["S1"],
                     zoneless=True,
                 )
             )
     events = [entry["event"] for entry in logs]
     assert events.count("unknown_sensor") == 20
+    assert {e["nearest"] for e in logs if e.get("sensor") == "s1"} == {"S1"}
     assert events.count("timestamps_without_zone") == 1
     assert reporter.status.streams["pumps"].records["late"] == 3
 
