@@ -144,7 +144,7 @@ def learn(job: TrainingJob, progress: Progress | None = None) -> TrainingResult:
         return ended(str(error))
     until_ns = job.until_ns or found.until_ns or ends_at(segments, job.spec.period_ns)
     origin = {"trained_until": until_ns, "trigger": job.trigger}
-    decision = Decision(True, "first model")
+    decision = Decision(True, "first model" if job.trigger == "first" else "no model to compare with")
     if incumbent is not None:
         origin["parent"] = incumbent.version
         bundle = anchored(bundle, incumbent)
