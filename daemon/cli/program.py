@@ -21,6 +21,7 @@ from daemon.cli.impute import impute
 from daemon.cli.init import init
 from daemon.cli.inspect import inspect
 from daemon.cli.maintenance import maintenance
+from daemon.cli.models import models
 from daemon.cli.replay import replay
 from daemon.cli.retrain import retrain
 from daemon.cli.run import run
@@ -46,6 +47,7 @@ COMMANDS = (demo, run, check, topics, init, inspect, train, replay, generate, im
 for command in COMMANDS:
     app.command()(command)
 app.add_typer(maintenance)
+app.add_typer(models)
 
 
 def version(value: bool) -> None:

@@ -273,8 +273,16 @@ class Bundle:
 
     def to_bytes(self) -> bytes:
         """The whole bundle as one byte string, for a topic."""
-        manifest, weights = self._parts()
-        return MAGIC + struct.pack(">I", len(manifest)) + manifest + weights
+        return _packed(*self._parts())
+
+    @staticmethod
+    def read_bytes(path: Path) -> bytes:
+        """The ``to_bytes`` of a bundle directory, unchecked.
+
+        Raises:
+            BundleError: it is missing or too large.
+        """
+        return _packed(*_files(path))
 
     @staticmethod
     def from_bytes(data: bytes, source: str = "bundle") -> Bundle:
@@ -283,13 +291,7 @@ class Bundle:
         Raises:
             BundleError: if the bytes are damaged.
         """
-        head = len(MAGIC) + 4
-        if data[: len(MAGIC)] != MAGIC or len(data) < head:
-            raise BundleError(f"{source}: not a model bundle")
-        (length,) = struct.unpack(">I", data[len(MAGIC) : head])
-        if length > LARGEST_MANIFEST or len(data) - head > LARGEST_MANIFEST + LARGEST_WEIGHTS:
-            raise BundleError(f"{source}: {len(data)} bytes, more than is allowed")
-        return _assemble(data[head : head + length], data[head + length :], source)
+        return _assemble(*_unpacked(data, source), source)
 
     # ------------------------------------------------------------------ directory
     def save(self, path: Path) -> Path:
@@ -321,15 +323,44 @@ class Bundle:
         Raises:
             BundleError: if it is missing, damaged, too large or of another format.
         """
-        folder = current(path)
-        try:
-            manifest = _read(folder / MANIFEST, LARGEST_MANIFEST)
-            return _assemble(manifest, _read(folder / WEIGHTS, LARGEST_WEIGHTS), str(path))
-        except OSError as error:
-            raise BundleError(f"{path}: no readable model bundle: {error.strerror or error}") from error
+        return _assemble(*_files(path), str(path))
 
 
 _DRIFT_ARRAYS = ("latent_mean", "latent_variance", "residual_mean", "residual_variance")
+
+
+def manifest_of(data: bytes) -> tuple[str, Manifest]:
+    """The version and the manifest of a bundle's bytes, without making models of it.
+
+    Raises:
+        BundleError: the manifest cannot be read.
+    """
+    manifest, _ = _unpacked(data, "bundle")
+    return _version(manifest), read_manifest(manifest, FORMAT)
+
+
+def _packed(manifest: bytes, weights: bytes) -> bytes:
+    return MAGIC + struct.pack(">I", len(manifest)) + manifest + weights
+
+
+def _unpacked(data: bytes, source: str) -> tuple[bytes, bytes]:
+    """The inverse of ``_packed``."""
+    head = len(MAGIC) + 4
+    if data[: len(MAGIC)] != MAGIC or len(data) < head:
+        raise BundleError(f"{source}: not a model bundle")
+    (length,) = struct.unpack(">I", data[len(MAGIC) : head])
+    if length > LARGEST_MANIFEST or len(data) - head > LARGEST_MANIFEST + LARGEST_WEIGHTS:
+        raise BundleError(f"{source}: {len(data)} bytes, more than is allowed")
+    return data[head : head + length], data[head + length :]
+
+
+def _files(path: Path) -> tuple[bytes, bytes]:
+    """Manifest and weights of a bundle directory."""
+    folder = current(path)
+    try:
+        return _read(folder / MANIFEST, LARGEST_MANIFEST), _read(folder / WEIGHTS, LARGEST_WEIGHTS)
+    except OSError as error:
+        raise BundleError(f"{path}: no readable model bundle: {error.strerror or error}") from error
 
 
 def _read(path: Path, limit: int) -> bytes:

@@ -29,7 +29,7 @@ class ModelStore:
     Args:
         directory: of this process.
         topic: shared by all replicas; None: the directory decides.
-        keep: versions of a stream that are kept in either beside those in use.
+        keep: versions of a stream that are kept in either, and as many that were in force.
     """
 
     def __init__(self, directory: Path, topic: KafkaModels | None = None, keep: int = 10) -> None:

@@ -33,7 +33,7 @@ from daemon.model.decision import Decision
 from daemon.model.golden_incidents import inherited
 from daemon.runtime.history import FoundHistory, HistoryNotReady, UnreadHistory
 from daemon.runtime.segmenting import ends_at, part_of
-from daemon.trigger import UNKNOWN, Trigger
+from daemon.trigger import UNKNOWN, Cause, Trigger
 
 HELD_OUT = 0.2
 """The newest share of the rows: the gate compares on them, the candidate is not trained on them."""
@@ -149,7 +149,8 @@ def learn(job: TrainingJob, progress: Progress | None = None) -> TrainingResult:
         return ended(str(error))
     until_ns = job.until_ns or found.until_ns or ends_at(segments, job.spec.period_ns)
     origin = {"trained_until": until_ns, "trigger": str(job.trigger.cause)}
-    decision = Decision(True, "first model")
+    first = job.trigger.cause is Cause.FIRST
+    decision = Decision(True, "first model" if first else "no model to compare with")
     before = () if incumbent is None else incumbent.golden
     bundle = bundle.with_golden(inherited(before, found.golden, found.dismissed))
     if incumbent is not None:

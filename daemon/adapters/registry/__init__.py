@@ -11,5 +11,15 @@ and ``topic_view`` is what a reader of the topic holds of them.
 from daemon.adapters.registry.directory import ModelDirectory
 from daemon.adapters.registry.kafka_models import KafkaModels, Promotion, models_topic
 from daemon.adapters.registry.records import Pointer, Promoted, now_text
+from daemon.adapters.registry.topic_view import MOST_VERSIONS
 
-__all__ = ["KafkaModels", "ModelDirectory", "Pointer", "Promoted", "Promotion", "models_topic", "now_text"]
+__all__ = [
+    "MOST_VERSIONS",
+    "KafkaModels",
+    "ModelDirectory",
+    "Pointer",
+    "Promoted",
+    "Promotion",
+    "models_topic",
+    "now_text",
+]

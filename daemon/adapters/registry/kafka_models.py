@@ -116,8 +116,8 @@ class KafkaModels:
         now = self._view.pointers.get(stream)
         await self._point(stream, following(now, Promoted(version, reason, by, at)))
 
-    async def rollback(self, stream: str, reason: str = "", by: str = "", at: str = "") -> str:
-        """Promote again what was promoted before: the nearest that the topic has whole.
+    async def rollback(self, stream: str, reason: str = "", by: str = "", at: str = "", to: str = "") -> str:
+        """Promote again what was promoted before: the nearest that the topic has whole, or ``to``.
 
         Returns:
             The version that is promoted now; empty if there is none to go back to: then nothing has changed.
@@ -125,6 +125,8 @@ class KafkaModels:
         await self.refresh()
         now = self._view.pointers.get(checked("stream", stream))
         for earlier in () if now is None else now.earlier(reason, by, at):
+            if to not in ("", earlier.version):
+                continue
             try:
                 await self._whole(stream, earlier.version)
             except BundleError:
