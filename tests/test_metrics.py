@@ -24,7 +24,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from daemon.adapters.kafka import KafkaStats
-from daemon.adapters.telemetry import SCORE_PARTS, Metrics, Reporter, Status
+from daemon.adapters.telemetry import SCORE_PARTS, IngestedPoll, Metrics, Reporter, Status
 from daemon.commands.run import counts_reported
 from daemon.config import HttpSection
 from daemon.config.presets import CUSTOM, mapping_of
@@ -459,6 +459,16 @@ async def test_episodes_inside_maintenance_are_counted_once_each() -> Metrics:
     found = samples(metrics)
     assert found['episodes_suppressed_total{reason="maintenance"}'] == 3
     assert sum(value for series, value in found.items() if series.startswith("episodes_opened_total")) == 0
+    return metrics
+
+
+@moves('episodes_suppressed_total{reason="dismissed"}')
+async def test_episodes_that_are_like_dismissed_ones_are_counted() -> Metrics:
+    metrics = fresh()
+    Reporter(metrics, Status({"pumps": 50})).poll_ingested(
+        IngestedPoll("sensors.pumps", "pumps", 0, dismissed=2)
+    )
+    assert samples(metrics)['episodes_suppressed_total{reason="dismissed"}'] == 2
     return metrics
 
 

@@ -224,6 +224,7 @@ class _Counts:
     accounts: Counts
     dropped: Counter[Dropped]
     suppressed: int
+    dismissed: int
 
     @staticmethod
     def of(pipeline: Pipeline) -> _Counts:
@@ -231,6 +232,7 @@ class _Counts:
             pipeline.accounts.counts(),
             pipeline.dropped.copy(),
             pipeline.episodes.maintenance.suppressed,
+            pipeline.episodes.dismissals.suppressed,
         )
 
     def ingested(self, stream: StreamRun, pipeline: Pipeline, records: int) -> IngestedPoll:
@@ -243,6 +245,7 @@ class _Counts:
             pipeline.accounts.counts() - self.accounts,
             pipeline.dropped - self.dropped,
             pipeline.episodes.maintenance.suppressed - self.suppressed,
+            pipeline.episodes.dismissals.suppressed - self.dismissed,
             decoder.unknown_sensors,
             decoder.corrupt_examples,
             bool(decoder.zoneless) and stream.spec.timezone is None,

@@ -29,6 +29,7 @@ from dataclasses import replace
 import numpy as np
 
 from daemon.alarm import State
+from daemon.control import Feedback
 from daemon.domain import (
     AlarmPolicy,
     AlertEvent,
@@ -42,7 +43,7 @@ from daemon.domain import (
 )
 from daemon.stream.alert_messages import AlertWriter, Cause, ScoredEvidence
 from daemon.stream.deviation import Deviation, SustainedRow
-from daemon.stream.identity import digest
+from daemon.stream.dismissal import Dismissals, Taken
 from daemon.stream.incident import (
     ANOMALY,
     BY_EVIDENCE,
@@ -53,6 +54,7 @@ from daemon.stream.incident import (
     Part,
     UnscoredChange,
     joined_by,
+    opened_by,
     regime_rows,
 )
 from daemon.stream.maintenance import Maintenance
@@ -83,7 +85,8 @@ class Episodes:
         self.maintenance = Maintenance(spec, maintenance)
         self.assets: dict[str, AssetEpisodes] = {}
         self._regime_rows = regime_rows(spec.window, spec.period_ns)
-        self._writer = AlertWriter(spec, partition, self.assets)
+        self.dismissals = Dismissals(spec, policy)
+        self._writer = AlertWriter(spec, partition, self.assets, self.dismissals.said_of)
         self._severity = SeverityRule(spec, policy)
 
     def of(self, asset: str) -> AssetEpisodes:
@@ -137,7 +140,8 @@ class Episodes:
         else:
             known.above_since = -1
         before = known.alarm.state
-        state = known.alarm.step(evidence.score, threshold, closing, self.policy, evidence.jump)
+        bar, jump = self.dismissals.bar(asset, known, evidence, threshold, model)
+        state = known.alarm.step(evidence.score, bar, closing, self.policy, jump)
         said = Cause(asset, evidence, model, calibration)
         events: list[AlertEvent] = []
         incident = known.with_part(ANOMALY)
@@ -162,15 +166,16 @@ class Episodes:
                 events.append(self._writer.message(incident, Phase.UPDATED, said))
         elif state is State.INACTIVE and incident is not None:
             events += self._end(known, incident, [ANOMALY], said)
+        self.dismissals.follow(asset, known, evidence, threshold, model)
         self._drop_if_inactive(asset, known)
         return state is State.FIRING, events
 
     def deviates(self, asset: str) -> bool:
         """Whether a sensor of the asset was beyond its closing limit at its last scored row, or is part of an incident."""
         known = self.assets.get(asset)
-        return known is not None and (
-            known.deviation is not None or any(one.regime for one in known.incidents)
-        )
+        if known is None or asset in self.dismissals.accepting:
+            return known is not None
+        return known.deviation is not None or any(one.regime for one in known.incidents)
 
     def sustained(
         self,
@@ -202,9 +207,10 @@ class Episodes:
         deviation = deviation.grown(
             row, known.blamed(self.spec, deviation.since_or(row.row)), self.spec.window, self.spec.hop
         )
+        lowered = self.dismissals.lowered(asset, known, row, deviation)
         opening = [
             c
-            for c in deviation.opening(row, self.spec.window)
+            for c in deviation.opening(lowered, self.spec.window)
             if known.with_part(self._deviation_of(c)) is None
         ]
         known.deviation = deviation = deviation.with_named(opening, named=True)
@@ -213,12 +219,15 @@ class Episodes:
             start = EpisodeStart(AlertKind.DEVIATION, int(deviation.since[c]), self.spec.sensors[c])
             incident, phase = self._take_in(known, asset, start, [self.spec.sensors[c]], row.row)
             told.setdefault(incident.fingerprint, phase)
+        self.dismissals.follow_sustained(asset, known, row, deviation)
         calm, patience = deviation.calm(row.row), max(self.policy.refractory, 1)
         events: list[AlertEvent] = []
         accepted: Mask | None = None
         for incident in list(known.incidents):
             mine = [c for c, name in enumerate(self.spec.sensors) if self._deviation_of(c) in incident.parts]
-            if self._settled(incident, deviation, row):
+            if self.dismissals.accepts(asset, incident):
+                incident.accepted = incident.learned = True
+            if incident.accepted or self._settled(incident, deviation, row):
                 told.setdefault(incident.fingerprint, Phase.UPDATED)
             if not (mine or incident.fingerprint in told):
                 continue
@@ -258,8 +267,15 @@ class Episodes:
         opened = incident.opened_ns // self.spec.period_ns
         return incident.settled(since, row.row, self._regime_rows, self.policy, opened)
 
+    @property
+    def may_accept(self) -> bool:
+        """Whether anything may become normal at a row."""
+        return bool(self.policy.accept_rows or self.dismissals.accepting)
+
     def accepts_from(self, asset: str, row: int) -> int:
         """A row before which nothing of an asset becomes normal, of the rows from this one on."""
+        if asset in self.dismissals.accepting:
+            return row
         known = self.assets.get(asset) or AssetEpisodes()
         return known.accepts_from(row, self.spec.period_ns, self.policy.accept_rows, self._regime_rows)
 
@@ -337,21 +353,30 @@ class Episodes:
     def dismiss(self, asset: str, row: int, model: str) -> list[AlertEvent]:
         """Remove an asset (eviction) and close its open alerts, which no later row could close."""
         self.maintenance.forget(asset)
-        known = self.assets.get(asset)
-        if known is None:
-            return []
+        known = self.of(asset)
         # The stream's drift is kept under the stream's name, which the asset may have as well.
         mine = [one for one in known.incidents if one.kind is not AlertKind.DRIFT]
         mine.sort(key=lambda one: (one.opened_ns, one.kind, one.sensor or ""))
         events: list[AlertEvent] = []
         for one in mine:
-            # A silence was opened at a row that the asset never reached.
-            end = ScoredEvidence.unscored(max(row, self.spec.row(one.opened_ns)))
-            events += self._end(known, one, list(one.parts), Cause(asset, end, model, "full"))
+            events += self._end_at(known, asset, one, row, model)
         del self.assets[asset]
         if known.incidents:
             self.assets[asset] = AssetEpisodes(incidents=known.incidents)
+        self.dismissals.forget(asset)
         return events
+
+    def take(self, asset: str, feedback: Feedback, row: int, model: str) -> tuple[Taken, list[AlertEvent]]:
+        """Take in a verdict on an episode that is remembered of an asset; what it does, and the end of its alert."""
+        known = self.of(asset)
+        mine = [one for one in known.incidents if one.fingerprint == feedback.fingerprint]
+        taken = self.dismissals.take(asset, feedback, mine[0] if mine else None)
+        events: list[AlertEvent] = []
+        for incident in mine if taken.closes else ():
+            events += self._end_at(known, asset, incident, row, model)
+            known.begin_anew(np.zeros(len(self.spec.sensors), bool))
+        self._drop_if_inactive(asset, known)
+        return taken, events
 
     # -------------------------------------------------------------- state of a successor
     def snapshot(self, asset: str) -> AlarmState | None:
@@ -383,37 +408,23 @@ class Episodes:
         """The incident that a part joins or opens, and the phase of the message that says so."""
         kind, period = start.kind, self.spec.period_ns
         near = [one.near(start.onset_row, self.spec.window, period) for one in known.incidents]
-        slow, phase = start.part.slow, Phase.UPDATED
-        incident = None if slow else joined_by(known.incidents, kind, names, near)
+        phase = Phase.UPDATED
+        incident = None if start.part.slow else joined_by(known.incidents, kind, names, near)
         if incident is None:
-            phase, opened_ns = Phase.OPENED, row * period
-            subject = start.sensor
-            if kind is AlertKind.DEVIATION and not slow:
-                subject = None  # others may come to deviate
-            named = names[0] if kind is AlertKind.DEVIATION else start.sensor
-            incident = Incident(
-                kind,
-                subject,
-                digest(
-                    self.spec.name,
-                    asset,
-                    "trend" if slow else kind,
-                    named,
-                    opened_ns,
-                    *self._place_of(kind),
-                    size=16,
-                ),
-                opened_ns,
-                start.onset_row * period,
-                start.severity,
-                row + self.spec.window,
-                row,
-            )
+            phase, incident = Phase.OPENED, opened_by(self.spec, self.partition, asset, start, names, row)
             known.incidents.append(incident)
         elif kind in BY_EVIDENCE:
             incident.restart_updates(row, self.spec.window)
         incident.join(start.part, start.onset_row, names, start.severity, period)
+        self.dismissals.joined(asset, incident, start.part)
         return incident, phase
+
+    def _end_at(
+        self, known: AssetEpisodes, asset: str, incident: Incident, row: int, model: str
+    ) -> list[AlertEvent]:
+        """Close an alert at a row that is not the cause of it, and may be before those by which a silence opened."""
+        end = ScoredEvidence.unscored(max(row, self.spec.row(incident.opened_ns)))
+        return self._end(known, incident, list(incident.parts), Cause(asset, end, model, "full"))
 
     def _end(
         self, known: AssetEpisodes, incident: Incident, parts: Sequence[Part], said: Cause
@@ -424,6 +435,7 @@ class Episodes:
         if not incident.parts:
             known.incidents.remove(incident)
             message = self._writer.message(incident, Phase.CLOSED, said)
+            self.dismissals.closed(said.asset, incident)
             if known.deviation is not None and not incident.slow:
                 named = set(incident.sensors)
                 mine = [
@@ -436,10 +448,6 @@ class Episodes:
         if any(not incident.has(part.kind) for part in parts):
             return [self._writer.message(incident, Phase.UPDATED, said)]
         return []
-
-    def _place_of(self, kind: AlertKind) -> tuple[object, ...]:
-        """What else identifies an incident: drift belongs to a partition, the others to an asset."""
-        return (self.partition.topic, self.partition.number) if kind is AlertKind.DRIFT else ()
 
 
 def _with_extent(evidence: ScoredEvidence, largest: float) -> ScoredEvidence:

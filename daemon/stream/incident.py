@@ -37,16 +37,20 @@ from daemon.domain import (
     AlertKind,
     Contributor,
     Floats,
+    InputPartition,
     Mask,
     Severity,
     StreamSpec,
 )
 from daemon.stream.attribution import PeakEvidence, SensorEvidence, extended
 from daemon.stream.deviation import Deviation
+from daemon.stream.identity import digest
 from daemon.stream.snapshot import AlarmState, IncidentState, pack_floats, unpack_floats
 
 JOINING = frozenset({AlertKind.ANOMALY, AlertKind.DEVIATION, AlertKind.SENSOR_SILENT, AlertKind.SENSOR_STUCK})
 """The kinds of parts that can be of one incident."""
+NEVER_ACCEPTED = 1 << 62
+"""A row that no asset comes to."""
 BY_EVIDENCE = frozenset({AlertKind.ANOMALY, AlertKind.DEVIATION})
 TOGETHER = 1 + REACH
 """Windows between the onsets of what has one cause, at most: rows of that many are in a window or in a sustained mean."""
@@ -345,6 +349,8 @@ class AssetEpisodes:
 
         An incident that does not exist yet may open at this row, of sensors that have been steady for long.
         """
+        if not accept_rows:
+            return NEVER_ACCEPTED
         incidents = [one for one in self.incidents if not one.slow]
         opened = min([row, *(one.opened_ns // period_ns for one in incidents)])
         steady = [row, *(one.steady_row for one in incidents if one.steady_row >= 0)]
@@ -433,6 +439,34 @@ class UnscoredChange:
     row: int
     part: Part
     start: EpisodeStart | None  # None: it is over
+
+
+def opened_by(
+    spec: StreamSpec,
+    partition: InputPartition,
+    asset: str,
+    start: EpisodeStart,
+    names: Sequence[str],
+    row: int,
+) -> Incident:
+    """The incident that a part of these sensors opens at a row; the part has yet to join it."""
+    kind, slow, opened_ns = start.kind, start.part.slow, row * spec.period_ns
+    subject = start.sensor
+    if kind is AlertKind.DEVIATION and not slow:
+        subject = None  # others may come to deviate
+    named = names[0] if kind is AlertKind.DEVIATION else start.sensor
+    # Drift belongs to a partition, the others to an asset.
+    place = (partition.topic, partition.number) if kind is AlertKind.DRIFT else ()
+    return Incident(
+        kind,
+        subject,
+        digest(spec.name, asset, "trend" if slow else kind, named, opened_ns, *place, size=16),
+        opened_ns,
+        start.onset_row * spec.period_ns,
+        start.severity,
+        row + spec.window,
+        row,
+    )
 
 
 def joined_by(

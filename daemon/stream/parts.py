@@ -10,12 +10,14 @@ import numpy as np
 
 from daemon.alarm import Alarm, State
 from daemon.assembly import as_received
+from daemon.control import Feedback
 from daemon.detector import Detector, Scaling
 from daemon.domain import AlarmPolicy, InputPartition, Output, StreamSpec
 from daemon.stream.alerts import Episodes
 from daemon.stream.assets import AssetTable
 from daemon.stream.chunker import Chunker
 from daemon.stream.derivation import Derivation
+from daemon.stream.dismissal import Effect, FeedbackResult
 from daemon.stream.drift import DriftMonitor
 from daemon.stream.holding import Holding
 from daemon.stream.ingest import Decode, Ingest
@@ -141,6 +143,7 @@ class Parts:
         """
         silence = self.silence.with_stuck_sensors | self.silence.with_excused_sensors
         judged = self.ledger.with_open_episode | self.episodes.assets.keys() | silence
+        judged |= self.episodes.dismissals.with_verdicts
         names = list(judged & self.assets.slots.keys())
         return set(self.assets.names_of(self.ledger.stale(self.assets.slots_of(names))))
 
@@ -152,6 +155,25 @@ class Parts:
         units = int(self.windows.units[occupied].min(initial=self.model_changes.last.number))
         units = min(units, self.ledger.oldest_units(units))
         self.model_changes.forget(units, self.ledger.replay_from(position), any_asset=bool(occupied.any()))
+
+    # -------------------------------------------------------------- verdicts of people
+    def take_feedback(self, feedback: Feedback) -> FeedbackResult:
+        """Take in a verdict on an episode, at a committable position: all rows so far have been judged.
+
+        The caller publishes the outputs and marks the changed assets, so that what a verdict does to an asset goes with
+        the same commit.
+        """
+        dismissals = self.episodes.dismissals
+        asset = dismissals.asset_of(feedback.fingerprint)
+        slot = None if asset is None else self.assets.slots.get(asset)
+        if asset is None or slot is None:
+            dismissals.unknown += 1
+            return FeedbackResult([], set(), Effect.UNKNOWN)
+        newest = int(self.windows.last_row[slot].max(initial=-1))
+        taken, events = self.episodes.take(asset, feedback, newest, self.judge.model)
+        if taken.rejudges:
+            self.judge.begin_anew(slot)
+        return FeedbackResult(list(events), {asset}, taken.effect)
 
     # -------------------------------------------------------------- eviction
     def evict(self, offset: int) -> list[Output]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from daemon.control import Feedback
 from daemon.documents import counted
 from daemon.domain import DAY_NS, SECOND_NS, AlertEvent, AlertKind, Contributor, PartScore, Phase, iso
 from daemon.stream.deviation import BOTH_WAYS
@@ -140,7 +141,14 @@ def summary(event: AlertEvent, *, others: bool = True) -> str:
         text += f"; steady since {iso(event.regime.since_ns)}: a new regime"
         if event.regime.accepted:
             return f"{text}, which is normal from now on"
-    return f"{text} (over)" if event.phase is Phase.CLOSED else text
+    if event.phase is not Phase.CLOSED:
+        return text
+    return f"{text} (over)" if event.feedback is None else f"{text} (over; {_said(event.feedback)})"
+
+
+def _said(feedback: Feedback) -> str:
+    """What a person has said of an alert: ``false alarm, by kim``."""
+    return feedback.verdict.value.replace("_", " ") + (f", by {feedback.by}" if feedback.by else "")
 
 
 def _lasting_fault(event: AlertEvent, what: str) -> str:

@@ -66,6 +66,7 @@ class IngestedPoll:
     counts: Counts = field(default_factory=Counts)
     dropped: Mapping[Dropped, int] = field(default_factory=dict)
     suppressed: int = 0  # episodes that began inside maintenance
+    dismissed: int = 0  # episodes that did not open because they are like a dismissed one
     unknown_sensors: Iterable[str] = ()  # all names so far that are not in the configuration
     corrupt_examples: Mapping[Fault, str] = field(
         default_factory=dict
@@ -306,6 +307,8 @@ class Reporter:
                 log.warning("windows_unscored", stream=name, windows=n, rule="the model failed on them")
         if poll.suppressed > 0:
             self.metrics.episodes.suppressed("maintenance", poll.suppressed)
+        if poll.dismissed > 0:
+            self.metrics.episodes.suppressed("dismissed", poll.dismissed)
         self._log_unknown_sensors(name, poll.unknown_sensors)
         self._log_corrupt_cells(name, poll)
         self._log_converted_units(name, poll.converted_units)
