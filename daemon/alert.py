@@ -26,6 +26,8 @@ class Phase(StrEnum):
     OPENED = "opened"
     UPDATED = "updated"
     CLOSED = "closed"
+    SUPPRESSED = "suppressed"
+    """It would have opened, but for a planned stop; nobody need look at it."""
 
 
 class Severity(StrEnum):

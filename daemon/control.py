@@ -135,3 +135,13 @@ def _fault(control: Control) -> str | None:
         case RetrainRequest() if not control.retrain:
             return "retrain is empty: it names the stream"
     return None
+
+
+def described(control: Control) -> dict[str, str]:
+    """A control message as the log and the page show it: what is empty is left out."""
+    found = {name: getattr(control, name) for name in control.__struct_fields__}
+    return {
+        name: ", ".join(value) if isinstance(value, tuple) else str(value)
+        for name, value in found.items()
+        if value
+    }

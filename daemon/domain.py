@@ -446,6 +446,12 @@ class AlertEvent:
     dismissed_like: str | None = (
         None  # fingerprint of a false alarm with its sensors, which was lower or elsewhere
     )
+    maintenance: str | None = None  # the name of the planned stop that suppressed it
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing of it is open after this message."""
+        return self.phase in (Phase.CLOSED, Phase.SUPPRESSED)
 
     def concerns(self, kind: AlertKind) -> bool:
         """Whether it is about this kind, or has come to be."""

@@ -44,6 +44,7 @@ from daemon.domain import (
     SourceEvent,
     StateRecord,
 )
+from daemon.maintenance import MaintenanceWindow
 from daemon.model.bundle import Bundle
 from daemon.model.training import CalibrationTarget, train
 from daemon.runtime.admin_port import admin_port
@@ -55,6 +56,7 @@ from daemon.runtime.stream_run import StreamPlan, StreamRun
 from daemon.runtime.trainer import TrainingResult
 from daemon.stream.accounts import CellState
 from daemon.stream.audit import Imputable, SensorAudit
+from daemon.stream.dismissal import Effect
 from tests.fakes import CentreDetector
 from tests.runtime.scripted import BASE_S, PUMPS_0, SPEC, FailingRegistry, Fragile, Script, line, steady
 from tests.stream.pipelines import SPARKPLUG
@@ -454,7 +456,7 @@ async def test_silent_sensors_are_counted() -> Metrics:
 @moves('episodes_suppressed_total{reason="maintenance"}')
 async def test_episodes_inside_maintenance_are_counted_once_each() -> Metrics:
     records = [line(i, "p1", float(i), 50.0 if i % 20 in range(5, 12) else 0.5, 0.5) for i in range(60)]
-    quiet = [(BASE_S * SECOND_NS, (BASE_S + 58) * SECOND_NS, frozenset[str]())]
+    quiet = [MaintenanceWindow("quiet", BASE_S * SECOND_NS, (BASE_S + 58) * SECOND_NS)]
     metrics, _, _ = await ran(ASSIGNED, PolledRecords(PUMPS_0, records), detector=centre(), maintenance=quiet)
     found = samples(metrics)
     assert found['episodes_suppressed_total{reason="maintenance"}'] == 3
@@ -462,13 +464,15 @@ async def test_episodes_inside_maintenance_are_counted_once_each() -> Metrics:
     return metrics
 
 
-@moves('episodes_suppressed_total{reason="dismissed"}')
+@moves('episodes_suppressed_total{reason="dismissed"}', "verdicts_total")
 async def test_episodes_that_are_like_dismissed_ones_are_counted() -> Metrics:
     metrics = fresh()
     Reporter(metrics, Status({"pumps": 50})).poll_ingested(
-        IngestedPoll("sensors.pumps", "pumps", 0, dismissed=2)
+        IngestedPoll("sensors.pumps", "pumps", 0, dismissed=2, verdicts={Effect.DISMISSED: 3})
     )
-    assert samples(metrics)['episodes_suppressed_total{reason="dismissed"}'] == 2
+    found = samples(metrics)
+    assert found['episodes_suppressed_total{reason="dismissed"}'] == 2
+    assert found['verdicts_total{effect="dismissed"}'] == 3
     return metrics
 
 

@@ -99,7 +99,7 @@ def demo(
 
 def announce(event: AlertEvent, console: Console) -> None:
     """One alert message as a line for a person."""
-    if event.phase is Phase.UPDATED:
+    if event.phase in (Phase.UPDATED, Phase.SUPPRESSED):
         return
     opened = event.phase is Phase.OPENED
     style = "red bold" if event.severity is Severity.CRITICAL else "yellow"

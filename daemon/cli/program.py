@@ -20,6 +20,7 @@ from daemon.cli.generate import generate
 from daemon.cli.impute import impute
 from daemon.cli.init import init
 from daemon.cli.inspect import inspect
+from daemon.cli.maintenance import maintenance
 from daemon.cli.replay import replay
 from daemon.cli.run import run
 from daemon.cli.topics import topics
@@ -43,6 +44,7 @@ COMMANDS = (demo, run, check, topics, init, inspect, train, replay, generate, im
 """In the order of the help: first what a newcomer needs."""
 for command in COMMANDS:
     app.command()(command)
+app.add_typer(maintenance)
 
 
 def version(value: bool) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from daemon.adapters.telemetry import configure_logging
-from daemon.cli.options import Config, Sets
+from daemon.cli.options import DEFAULT_CONFIG, Config, Sets
 from daemon.cli.terminal import run_coroutine, settings_from
 from daemon.config import unknown_environment
 from daemon.errors import DaemonError
@@ -23,7 +23,8 @@ def run(
 
     Without a model it says `learning`, collects `model.learn_rows` rows, trains beside consuming,
     and goes live. A model that the registry (the topic `<prefix>.models`) has promoted comes
-    before `--model`. Health and metrics are on `http.port`.
+    before `--model`. A changed configuration file is read anew (at once with SIGHUP): what can change
+    changes, with all state kept, and the log says what needs a restart. Health and metrics are on `http.port`.
     """
     settings = settings_from(config, sets)
     configure_logging(settings.logging.level, settings.logging.format)
@@ -31,12 +32,14 @@ def run(
 
     for problem in unknown_environment():
         structlog.get_logger().warning("environment", reason=problem)
+    from daemon.commands.run import ConfigFile
     from daemon.commands.run import run as serve
     from daemon.model.bundle import Bundle
 
     bundle = None if model is None else Bundle.load(model)
     try:
-        run_coroutine(serve(settings, bundle))
+        file = ConfigFile(config or DEFAULT_CONFIG, lambda: settings_from(config, sets))
+        run_coroutine(serve(settings, bundle, file))
     except DaemonError:
         raise
     except Exception as error:  # to the log, where an operator looks; main ends it with a line

@@ -30,6 +30,7 @@ from daemon.domain import (
     Record,
     Segment,
 )
+from daemon.runtime.exclusion import exclude_episodes, planned_stops
 from daemon.runtime.history import TrainingHistory
 from daemon.runtime.stream_run import StreamPlan, StreamRun
 from daemon.stream.accounts import Counts
@@ -77,11 +78,14 @@ async def read_history(
     """
     if not is_lines(path):
         table = table_of(path, plan.spec, exclude, reading or TableReading())
+        rows = segments(table, plan.spec)
         return FileHistory(
-            segments(table, plan.spec), counts_of_table(table, plan.spec), unknown_sensors(table, plan.spec)
+            exclude_episodes(rows, planned_stops(rows, plan.maintenance, plan.spec), plan.spec)[0],
+            counts_of_table(table, plan.spec),
+            unknown_sensors(table, plan.spec),
         )
     stream = StreamRun(plan_at(plan, path.name))
-    recent = TrainingHistory(plan.spec, 1 << 62)
+    recent = TrainingHistory(plan.spec, 1 << 62, plan.maintenance)
     # The time of the run stands for the Kafka timestamps of the lines.
     source = LinesSource(path, time.time_ns(), newest_first=newest_first(path, plan))
     async for event in source.events():

@@ -144,6 +144,7 @@ def summary_of(
         "episodes": len(opened),
         "episodes_budgeted": round(stream.budgeted, 3),
         "episodes_by_kind": dict(sorted(Counter(str(alert.kind) for alert in opened).items())),
+        "episodes_suppressed": sum(alert.phase is Phase.SUPPRESSED for alert in kept.alerts),
         "budget": realised_of(kept.alerts, done.blocks, stream.plan, stream.calibrated_assets),
         "conflicts": pipeline.parts.ingest.grid.conflicts,
         "unknown_sensors": dict(sorted(done.unknown_sensors.items())),

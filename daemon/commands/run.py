@@ -11,11 +11,15 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
 
 import structlog
 
 from daemon.adapters import kafka
 from daemon.adapters.kafka import KafkaSettings, KafkaSink, KafkaSource, KafkaStats, StateTopic, Transactions
+from daemon.adapters.kafka.control_topic import ControlTopic
 from daemon.adapters.registry import KafkaModels
 from daemon.adapters.telemetry import Metrics, Reporter, SourceCounts, Status
 from daemon.commands.wiring import (
@@ -34,11 +38,13 @@ from daemon.runtime.model_store import ModelStore
 from daemon.runtime.options import LoopOptions
 from daemon.runtime.process import (
     Closable,
+    called_on_hangup,
     ended_by_signals,
     keep_freed_memory,
     run_until_drained,
     tune_garbage_collection,
 )
+from daemon.runtime.reloading import Reloading
 from daemon.runtime.stream_run import StreamPlan, StreamRun
 
 log = structlog.get_logger()
@@ -49,12 +55,21 @@ LOG_EVERY_S = 60.0
 """A broker that stays unreachable is logged this often."""
 
 
-async def run(settings: Settings, bundle: Bundle | None = None) -> None:
+@dataclass(frozen=True, slots=True)
+class ConfigFile:
+    """Where the configuration comes from, to read it anew: at SIGHUP, and when the file has changed."""
+
+    path: Path
+    read: Callable[[], Settings]
+
+
+async def run(settings: Settings, bundle: Bundle | None = None, file: ConfigFile | None = None) -> None:
     """Run on Kafka until SIGTERM.
 
     Args:
         settings: the configuration.
         bundle: a model to start with, for the streams that it is compatible with.
+        file: of the configuration; None: it stays as it is.
 
     Raises:
         DaemonError: an error that waiting does not resolve (a missing topic, a refused credential ...).
@@ -70,6 +85,17 @@ async def run(settings: Settings, bundle: Bundle | None = None) -> None:
     source, sink = kafka_ends(settings, connection)
     reporter.reads_kafka(lambda: source.silence_s)
     models = KafkaModels(connection, settings.outputs.prefix, names)
+    controls = ControlTopic(connection, settings.outputs.prefix)
+    reloading = (
+        None if file is None else Reloading(settings, file.path, file.read, streams, reporter, time.monotonic)
+    )
+    counted = counts_reported(source.stats, lambda: models.refused, reporter)
+
+    def each_round() -> None:
+        counted()
+        if reloading is not None:
+            reloading.look()
+
     ending = asyncio.Event()
 
     def end() -> None:
@@ -88,7 +114,8 @@ async def run(settings: Settings, bundle: Bundle | None = None) -> None:
         LoopOptions(
             commit_every=settings.kafka.commit_interval,
             checkpoints=True,
-            each_round=counts_reported(source.stats, lambda: models.refused, reporter),
+            each_round=each_round,
+            controls=controls,
         ),
     )
     tune_garbage_collection()
@@ -98,7 +125,8 @@ async def run(settings: Settings, bundle: Bundle | None = None) -> None:
     )
     async with admin_port(settings.http, reporter) as address:
         log.info("admin_port_open", address=address)
-        with ended_by_signals(end):
+        hangup = nullcontext() if reloading is None else called_on_hangup(reloading.request)
+        with ended_by_signals(end), hangup:
             try:
                 await _reach_broker(settings, reporter, ending)
                 reporter.connected()
@@ -110,6 +138,7 @@ async def run(settings: Settings, bundle: Bundle | None = None) -> None:
                 if sink is not None:
                     await sink.stop()
                 await models.stop()
+                await controls.stop()
     log.info("stopped")
 
 

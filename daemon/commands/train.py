@@ -153,6 +153,7 @@ async def train_topics(
         max_record_bytes=plan.max_record_bytes,
         max_asset_bytes=plan.max_asset_bytes,
         max_assets=plan.max_assets,
+        planned=plan.maintenance,
     )
     found = await history.found(progress)
     rows = sum(len(s.values) for s in found.segments)

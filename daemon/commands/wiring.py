@@ -14,6 +14,7 @@ from pathlib import Path
 
 from daemon.adapters import kafka
 from daemon.adapters.kafka import CheckResult, KafkaSettings, TopicSpec
+from daemon.adapters.kafka.control_topic import feedback_topic
 from daemon.adapters.registry import models_topic
 from daemon.assembly import reduces
 from daemon.config import Settings
@@ -85,8 +86,7 @@ def input_topics(settings: Settings) -> list[str]:
 def own_topics(settings: Settings, input_partitions: int | None = None) -> list[TopicSpec]:
     """Every topic that anomalyd itself writes or reads, with its settings.
 
-    Names that the message contract reserves for control messages (``retrain``, ``feedback``) are not
-    among them while nothing reads such messages.
+    The name that the message contract reserves for decisions (``retrain``) is not among them while nothing writes any.
 
     Args:
         settings: prefix, and whether scores are published.
@@ -100,6 +100,7 @@ def own_topics(settings: Settings, input_partitions: int | None = None) -> list[
     return [
         *(TopicSpec(f"{prefix}.{name}", None, kept) for name in plain),
         models_topic(prefix),
+        feedback_topic(prefix),
         TopicSpec(f"{prefix}.state", input_partitions, compacted | _room_for_state(settings)),
     ]
 
@@ -141,7 +142,7 @@ async def probe(settings: Settings) -> list[CheckResult]:
 
 def history(settings: Settings, connection: KafkaSettings, plan: StreamPlan) -> ReplicaHistory:
     """The history that a stream's trainings learn from: its topics, without the rows of alerts."""
-    return ReplicaHistory(
+    made = ReplicaHistory(
         connection,
         plan.spec,
         plan.retrain_rows,
@@ -149,6 +150,8 @@ def history(settings: Settings, connection: KafkaSettings, plan: StreamPlan) -> 
         alerts=f"{settings.outputs.prefix}.alerts",
         limits=(plan.max_record_bytes, plan.max_asset_bytes, plan.max_assets),
     )
+    made.plan_stops(plan.maintenance)
+    return made
 
 
 def seed_models(streams: Sequence[StreamRun], bundle: Bundle | None) -> None:

@@ -13,7 +13,6 @@ from daemon.config.sections import (
     HttpSection,
     Settings,
     StreamSection,
-    maintenance_intervals,
 )
 
 __all__ = [
@@ -24,7 +23,6 @@ __all__ = [
     "StreamSection",
     "is_topic_name",
     "load",
-    "maintenance_intervals",
     "parse_duration",
     "unknown_environment",
 ]

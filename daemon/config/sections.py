@@ -50,9 +50,11 @@ from daemon.domain import (
     ModelSettings,
     StreamSpec,
     is_calendar,
+    iso,
     to_ns,
     zone_of,
 )
+from daemon.maintenance import MaintenanceWindow, ns_of
 from daemon.mapping import (
     PLAIN,
     AlertRule,
@@ -406,11 +408,19 @@ class CalibrationSection(Section):
 
 
 class MaintenanceSection(Section):
-    """A planned stop: no anomaly opens from ``start`` to ``end`` for these assets (all if none is named)."""
+    """A planned stop: nothing opens from ``start`` to before ``end`` on these assets (all if none is named).
 
+    With ``rrule`` (RFC 5545, as ``FREQ=WEEKLY;BYDAY=SU``) it recurs, in the wall clock of ``timezone`` (UTC if none is
+    given). Its rows are not learned, unless ``learn`` says so. Alerts that it suppresses are published with its ``name``.
+    """
+
+    name: str = Field(default="", max_length=200)
     start: datetime
     end: datetime
     assets: tuple[str, ...] = ()
+    rrule: str = ""
+    timezone: str = ""
+    learn: bool = False
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -421,7 +431,21 @@ class MaintenanceSection(Section):
                 raise ValueError(f"maintenance time {when.isoformat()} is not from 1970 to 2261")
         if self.end <= self.start:
             raise ValueError("maintenance ends before it starts")
+        self.window()
         return self
+
+    def window(self) -> MaintenanceWindow:
+        """The window that the core works with."""
+        start_ns = ns_of(self.start)
+        return MaintenanceWindow(
+            self.name or iso(start_ns),
+            start_ns,
+            ns_of(self.end),
+            frozenset(self.assets),
+            self.rrule,
+            self.timezone,
+            self.learn,
+        )
 
 
 class AlertsSection(Section):
@@ -559,17 +583,3 @@ class Settings(BaseSettings):
     def drift_interval(self, stream: StreamSection) -> timedelta:
         """The interval of one stream: as configured (default: an hour), but never less than a window."""
         return max(self.drift.interval, stream.lasts)
-
-
-def maintenance_intervals(
-    windows: Sequence[MaintenanceSection],
-) -> tuple[tuple[int, int, frozenset[str]], ...]:
-    """The maintenance windows as (start_ns, end_ns, assets), for the core."""
-    return tuple(
-        (
-            to_ns(w.start.astimezone(UTC) - datetime(1970, 1, 1, tzinfo=UTC)),
-            to_ns(w.end.astimezone(UTC) - datetime(1970, 1, 1, tzinfo=UTC)),
-            frozenset(w.assets),
-        )
-        for w in windows
-    )

@@ -10,6 +10,7 @@ An alert that has both is both, each as often and for as long as it has such a p
 that may be learned (``data.regime``) are kept, from ``since`` to the message that says that they may no more. Two windows
 to either side are left out with them. Other kinds state that values were missing or that the
 model knows too little: a silence is a gap like any other, and a new condition or a drift is to be learned.
+Rows of planned stops are left out likewise (``planned_stops``), unless their window says that they may be learned.
 Operators' verdicts (false alarm) are not read; they would be applied in ``AlertedEpisodes.episodes``.
 """
 
@@ -21,6 +22,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from daemon.domain import AlertKind, Segment, StreamSpec
+from daemon.maintenance import MaintenanceWindow
 from daemon.runtime.segmenting import FOREVER, cut
 from daemon.stream.encoding import PublishedAlert, read_alert
 
@@ -74,8 +76,8 @@ class AlertedEpisodes:
         except ValueError:
             self.unreadable += 1
             return
-        if alert.stream != self._stream:
-            return
+        if alert.stream != self._stream or alert.suppressed:
+            return  # what a planned stop suppressed is of rows that are left out by that, unless they are wanted
         self.first_ns = min(self.first_ns, alert.row_ns)
         mine = self._alerts.get(alert.fingerprint, {})
         parts = alert.parts
@@ -144,6 +146,23 @@ class AlertedEpisodes:
             onset_ns = max(onset_ns, span.row_ns)
         if onset_ns <= end_ns:
             yield replace(one, onset_ns=onset_ns)
+
+
+def planned_stops(
+    history: Sequence[Segment], windows: Sequence[MaintenanceWindow], spec: StreamSpec
+) -> list[LeftOut]:
+    """The rows of a history that lie in planned stops, and may not be learned."""
+    found: set[tuple[str, int, int]] = set()
+    for window in windows:
+        if window.learn:
+            continue
+        for segment in history:
+            if window.assets and segment.asset not in window.assets:
+                continue
+            first_ns = segment.first_row * spec.period_ns
+            end_ns = first_ns + len(segment.values) * spec.period_ns
+            found |= {(segment.asset, *span) for span in window.between(first_ns, end_ns)}
+    return [LeftOut(asset, None, start, end - 1, over=True) for asset, start, end in sorted(found)]
 
 
 def exclude_episodes(

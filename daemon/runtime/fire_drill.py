@@ -100,7 +100,7 @@ class FireDrill:
         self.tally = Tally(spec.sensors, KEEP)
         self.results: dict[tuple[str, FaultKind], Found] = {}
         self.version: str | None = None
-        self._policy = policy
+        self.policy = policy
         self._clock = clock
         self._share = CpuShare(share, cpu, clock)
         self._collector = PlaceCollector(spec, seed)
@@ -188,7 +188,7 @@ class FireDrill:
             if serving.done < TRIALS_EACH:
                 self._collector.put_back(serving)
             steps = judge_in_slices(
-                DetectionChain(self._detector, self._policy, self._rules, self.spec.hop),
+                DetectionChain(self._detector, self.policy, self._rules, self.spec.hop),
                 [(serving.place, t) for t in trials],
                 max(1, CELLS // (cells * len(trials))),
             )

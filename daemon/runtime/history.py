@@ -33,6 +33,8 @@ from daemon.domain import (
     StreamSpec,
 )
 from daemon.errors import DaemonError
+from daemon.maintenance import MaintenanceWindow
+from daemon.runtime.exclusion import exclude_episodes, planned_stops
 from daemon.runtime.segmenting import FOREVER, cut, near
 from daemon.stream.accounts import Counts
 from daemon.stream.decode import KnownBirth
@@ -107,6 +109,10 @@ class History(Protocol):
         """The history of a retraining: the newest rows before an event time."""
         ...
 
+    def plan_stops(self, planned: Sequence[MaintenanceWindow]) -> None:
+        """Leave out the rows of these stops from now on, instead of others."""
+        ...
+
     async def measure(self) -> None:
         """Renew the figures behind ``holds`` and ``event_time_ns``."""
         ...
@@ -130,10 +136,12 @@ class TrainingHistory:
     Args:
         spec: the stream.
         capacity: rows that are kept; beyond it the oldest blocks are dropped.
+        planned: stops whose rows are left out, too.
     """
 
-    def __init__(self, spec: StreamSpec, capacity: int) -> None:
+    def __init__(self, spec: StreamSpec, capacity: int, planned: Sequence[MaintenanceWindow] = ()) -> None:
         self.spec = spec
+        self.planned = planned
         self.capacity = capacity
         self.rows = 0
         self._blocks: deque[RowBlock] = deque()
@@ -142,6 +150,8 @@ class TrainingHistory:
     def alerted(self, events: Iterable[AlertEvent]) -> None:
         """Take alerts, of which those of regimes may say that their rows are to be learned."""
         for event in events:
+            if event.phase is Phase.SUPPRESSED:
+                continue  # its rows are those of a planned stop
             if event.concerns(AlertKind.ANOMALY) or event.concerns(AlertKind.DEVIATION):
                 known, row = self._alerted.get(event.fingerprint), self.spec.row(event.row_ns)
                 learned = () if known is None else known.learned
@@ -224,7 +234,7 @@ class TrainingHistory:
             labels = [conditions[i] for i in keep.tolist()]
             came = None if received is None else received[keep]
             result.extend(cut(asset, rows[keep], values[keep], labels, came, rows[which[alarmed]]))
-        return result
+        return exclude_episodes(result, planned_stops(result, self.planned, self.spec), self.spec)[0]
 
 
 class ReleasedHistory:
@@ -233,9 +243,9 @@ class ReleasedHistory:
     lasting = False
     event_time_ns = -1
 
-    def __init__(self, spec: StreamSpec, capacity: int) -> None:
+    def __init__(self, spec: StreamSpec, capacity: int, planned: Sequence[MaintenanceWindow] = ()) -> None:
         self._spec = spec
-        self._recent = TrainingHistory(spec, capacity)
+        self._recent = TrainingHistory(spec, capacity, planned)
 
     def add(self, block: RowBlock) -> None:
         """See ``History``."""
@@ -256,6 +266,10 @@ class ReleasedHistory:
     def newest(self, until_ns: int) -> Sequence[Segment]:
         """See ``History``."""
         return self._recent.segments(self._spec.row(until_ns))
+
+    def plan_stops(self, planned: Sequence[MaintenanceWindow]) -> None:
+        """See ``History``."""
+        self._recent.planned = planned
 
     async def measure(self) -> None:
         """See ``History``."""

@@ -20,12 +20,14 @@ from daemon.adapters.ports import Sink, Source
 from daemon.adapters.telemetry import IngestedPoll, Reporter, RestoredState
 from daemon.domain import AlertEvent, Assigned, Dropped, InputPartition, PolledRecords, Revoked
 from daemon.runtime.committing import STATES_PER_PAUSE, Committer
+from daemon.runtime.controls import Controls
 from daemon.runtime.lifecycle import ModelLifecycle, Models
 from daemon.runtime.options import LoopOptions
 from daemon.runtime.pauses import Pauses
 from daemon.runtime.schema_supply import SchemaSupply
 from daemon.runtime.stream_run import StreamRun
 from daemon.stream.accounts import Counts
+from daemon.stream.dismissal import Effect
 from daemon.stream.pipeline import Pipeline
 from daemon.stream.steps import Step
 
@@ -66,6 +68,9 @@ class Loop:
         self.lifecycle = ModelLifecycle(
             self.streams, models, reporter, self._committer, self._pauses, self._options
         )
+        self._controls = Controls(
+            self._options.controls, self.streams, reporter, self._pauses, self._options.clock
+        )
         self._topics = {topic: stream for stream in self.streams for topic in stream.spec.topics}
         for stream in self.streams:
             stream.measured = reporter.inferring
@@ -77,6 +82,7 @@ class Loop:
         try:
             if not await self._pauses.unless_closing(self.lifecycle.start()):
                 return
+            await self._controls.poll()
             async for event in self._source.events():
                 self._reporter.beat()
                 if self._options.each_round is not None:
@@ -90,6 +96,7 @@ class Loop:
                         if event.handover:
                             self._committer.request()
                         await self._feed(event)
+                await self._controls.poll()
                 await self.lifecycle.poll_registry()
                 await self.lifecycle.advance_idle()
                 await self._committer.commit()
@@ -113,6 +120,7 @@ class Loop:
         self._reporter.state_restored(
             partition, RestoredState(bool(event.saved), pipeline.restored, pipeline.unusable)
         )
+        self._controls.assigned(pipeline)
         self.lifecycle.report_learning()
         self._reporter.partition_assigned(event, pipeline.model)
         await self._committer.publish(partition, pipeline.predecessor_outputs())
@@ -225,6 +233,7 @@ class _Counts:
     dropped: Counter[Dropped]
     suppressed: int
     dismissed: int
+    verdicts: Counter[Effect]
 
     @staticmethod
     def of(pipeline: Pipeline) -> _Counts:
@@ -233,6 +242,7 @@ class _Counts:
             pipeline.dropped.copy(),
             pipeline.episodes.maintenance.suppressed,
             pipeline.episodes.dismissals.suppressed,
+            pipeline.episodes.dismissals.effects.copy(),
         )
 
     def ingested(self, stream: StreamRun, pipeline: Pipeline, records: int) -> IngestedPoll:
@@ -246,6 +256,7 @@ class _Counts:
             pipeline.dropped - self.dropped,
             pipeline.episodes.maintenance.suppressed - self.suppressed,
             pipeline.episodes.dismissals.suppressed - self.dismissed,
+            pipeline.episodes.dismissals.effects - self.verdicts,
             decoder.unknown_sensors,
             decoder.corrupt_examples,
             bool(decoder.zoneless) and stream.spec.timezone is None,

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from daemon.runtime.controls import ControlSource
     from daemon.runtime.stream_run import StreamRun
     from daemon.stream.steps import Step
 
@@ -34,3 +35,4 @@ class LoopOptions:
     )
     each_round: Callable[[], None] | None = None  # called for every event of the source
     clock: Callable[[], float] = time.monotonic  # seconds
+    controls: ControlSource | None = None  # what people tell it; None: nobody does

@@ -48,6 +48,17 @@ def ended_by_signals(end: Callable[[], None]) -> Iterator[None]:
             loop.remove_signal_handler(number)
 
 
+@contextlib.contextmanager
+def called_on_hangup(called: Callable[[], None]) -> Iterator[None]:
+    """SIGHUP calls ``called`` while inside."""
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, called)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
+
+
 async def run_until_drained(
     run: Callable[[], Coroutine[Any, Any, None]],
     ending: asyncio.Event,

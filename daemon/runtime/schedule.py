@@ -31,7 +31,7 @@ class TrainingSchedule:
     """
 
     def __init__(self, plan: StreamPlan, history: History, clock: Callable[[], float]) -> None:
-        self._plan = plan
+        self.plan = plan
         self._history = history
         self._clock = clock
         self._wanted_rows = plan.learn_rows
@@ -60,11 +60,11 @@ class TrainingSchedule:
             event_time_ns: of the stream in this process; negative if unknown.
         """
         now_ns = event_time_ns if event_time_ns >= 0 else self._history.event_time_ns
-        every = self._plan.retrain_every
+        every = self.plan.retrain_every
         if every is None or now_ns < 0:
             return None
         # A row is complete only when the allowed lateness has passed.
-        until_ns = (now_ns - self._plan.spec.allowed_lateness_ns) // to_ns(every) * to_ns(every)
+        until_ns = (now_ns - self.plan.spec.allowed_lateness_ns) // to_ns(every) * to_ns(every)
         if self._trained_until_ns is None:
             self._trained_until_ns = until_ns
         if until_ns <= self._trained_until_ns:

@@ -17,7 +17,7 @@ from datetime import timedelta
 
 import numpy as np
 
-from daemon.config import Settings, StreamSection, maintenance_intervals
+from daemon.config import Settings, StreamSection
 from daemon.detector import Detector
 from daemon.domain import (
     DAY_NS,
@@ -33,6 +33,7 @@ from daemon.domain import (
     StreamSpec,
     to_ns,
 )
+from daemon.maintenance import MaintenanceWindow
 from daemon.model.bundle import Bundle
 from daemon.runtime.compatibility import check_compatible, event_time_in, trained_ns
 from daemon.runtime.fallback import Fallback
@@ -61,7 +62,7 @@ class StreamPlan:
     retrain_every: timedelta | None = timedelta(hours=24)
     retrain_rows: int = 50_000
     drift_interval: timedelta = timedelta(hours=1)
-    maintenance: Sequence[tuple[int, int, frozenset[str]]] = ()
+    maintenance: Sequence[MaintenanceWindow] = ()
     max_record_bytes: int = 1 << 20
     max_asset_bytes: int = 256
     max_assets: int = 100_000
@@ -82,7 +83,7 @@ class StreamPlan:
             retrain_every=settings.retrain.every,
             retrain_rows=settings.retrain.rows,
             drift_interval=settings.drift_interval(stream),
-            maintenance=maintenance_intervals(settings.alerts.maintenance),
+            maintenance=tuple(section.window() for section in settings.alerts.maintenance),
             max_record_bytes=settings.limits.max_record_bytes,
             max_asset_bytes=settings.limits.max_asset_bytes,
             max_assets=settings.limits.max_assets,
@@ -121,7 +122,9 @@ class StreamRun:
         self.plan = plan
         self.spec = plan.spec
         self.pipelines: dict[InputPartition, Pipeline] = {}
-        self.history = history or ReleasedHistory(plan.spec, max(plan.retrain_rows, plan.learn_rows))
+        self.history = history or ReleasedHistory(
+            plan.spec, max(plan.retrain_rows, plan.learn_rows), plan.maintenance
+        )
         self.trainer = Trainer()
         self.fallback = Fallback()
         self.drill: FireDrill | None = None
@@ -227,6 +230,18 @@ class StreamRun:
         self.versions.append(detector.version)
         self.schedule.model_used(event_time_in(loaded.facts, "trained_until"))
         return self._hand_over(committable)
+
+    def reconfigure(self, plan: StreamPlan) -> None:
+        """Go on with another configuration of the same stream: in each partition when it is next committable.
+
+        The spec of both, and what a pipeline is made with beside its alarms, must be the same.
+        """
+        self.plan = self.schedule.plan = plan
+        self.history.plan_stops(plan.maintenance)
+        if self.drill is not None:
+            self.drill.policy = plan.policy
+        for pipeline in self.pipelines.values():
+            pipeline.use_policy(plan.policy, plan.maintenance)
 
     def give_up(self, *, committable: bool) -> tuple[str, bytes | None, dict[InputPartition, list[Output]]]:
         """Stop using the model, and judge with none until the next call of ``use``.

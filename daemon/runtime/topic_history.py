@@ -35,7 +35,8 @@ from daemon.domain import (
     iso,
 )
 from daemon.errors import InputError
-from daemon.runtime.exclusion import MOST_EPISODES, AlertedEpisodes, exclude_episodes
+from daemon.maintenance import MaintenanceWindow
+from daemon.runtime.exclusion import MOST_EPISODES, AlertedEpisodes, exclude_episodes, planned_stops
 from daemon.runtime.history import FoundHistory, HistoryNotReady, TrainingHistory
 from daemon.runtime.segmenting import FOREVER, between, newest_rows
 from daemon.stream.accounts import Counts
@@ -75,6 +76,7 @@ class TopicHistory:
         judged: wait until the group has judged the rows, because only then their alerts are published.
         alerts: the alerts topic, whose episodes are excluded; None: nothing is excluded.
         max_record_bytes, max_asset_bytes, max_assets: see the configuration's ``limits``.
+        planned: stops whose rows are left out.
         births: of Sparkplug, what partitions have named before the records that will be read.
     """
 
@@ -89,6 +91,7 @@ class TopicHistory:
     max_record_bytes: int = 1 << 20
     max_asset_bytes: int = 256
     max_assets: int = 100_000
+    planned: Sequence[MaintenanceWindow] = ()
     births: Mapping[InputPartition, Sequence[KnownBirth]] = field(default_factory=dict)
 
     def knowing(self, births: Mapping[InputPartition, Sequence[KnownBirth]]) -> TopicHistory:
@@ -133,6 +136,9 @@ class TopicHistory:
             alerts = AlertedEpisodes(self.spec.name)
             notes = await self._read_alerts(alerts, min(s.first_row for s in segments) * self.spec.period_ns)
             segments, left_out = exclude_episodes(segments, alerts.episodes(), self.spec)
+        stops = planned_stops(segments, self.planned, self.spec)
+        segments, in_stops = exclude_episodes(segments, stops, self.spec)
+        left_out += in_stops
         unused = {str(d): n for d, n in read.counts.records.items() if n and d is not Disposition.ACCEPTED}
         return FoundHistory(segments, until_ns, tuple(notes), records, unused, left_out, read.counts)
 
@@ -393,6 +399,7 @@ class ReplicaHistory:
         self._oldest = oldest
         self._alerts = alerts
         self._limits = limits
+        self._planned: Sequence[MaintenanceWindow] = ()
         self._records = 0
 
     def add(self, block: RowBlock) -> None:
@@ -419,6 +426,7 @@ class ReplicaHistory:
             False,
             self._alerts,
             *self._limits,
+            self._planned,
         )
 
     def newest(self, until_ns: int) -> TopicHistory:
@@ -433,7 +441,12 @@ class ReplicaHistory:
             True,
             self._alerts,
             *self._limits,
+            self._planned,
         )
+
+    def plan_stops(self, planned: Sequence[MaintenanceWindow]) -> None:
+        """See ``History``."""
+        self._planned = planned
 
     async def measure(self) -> None:
         """See ``History``. The event time is the median over the partitions' last readings.

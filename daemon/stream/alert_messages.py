@@ -110,9 +110,24 @@ class AlertWriter:
         self._said_of = said_of
         self._units = units(spec)
 
-    def message(self, incident: Incident, phase: Phase, said: Cause, *, telling: bool = True) -> AlertEvent:
-        """The message of an incident that a row causes; not ``telling``: it is not to be published."""
-        period, known, evidence = self._spec.period_ns, self._assets[said.asset], said.evidence
+    def message(
+        self,
+        incident: Incident,
+        phase: Phase,
+        said: Cause,
+        *,
+        telling: bool = True,
+        of: AssetEpisodes | None = None,
+    ) -> AlertEvent:
+        """The message of an incident that a row causes.
+
+        Args:
+            incident, phase, said: what it says, and of which row.
+            telling: whether it is to be published.
+            of: the asset's episodes, where they are not those that are open.
+        """
+        period, evidence = self._spec.period_ns, said.evidence
+        known = self._assets[said.asset] if of is None else of
         row_ns = evidence.row * period
         scored = not BY_EVIDENCE.isdisjoint(incident.kinds)
         # A window at the end is normal again, and in a storm none is looked at.

@@ -41,7 +41,9 @@ from daemon.domain import (
     Severity,
     StreamSpec,
 )
+from daemon.maintenance import MaintenanceWindow
 from daemon.stream.alert_messages import AlertWriter, Cause, ScoredEvidence
+from daemon.stream.attribution import extended
 from daemon.stream.deviation import Deviation, SustainedRow
 from daemon.stream.dismissal import Dismissals, Taken
 from daemon.stream.incident import (
@@ -54,22 +56,23 @@ from daemon.stream.incident import (
     Part,
     UnscoredChange,
     joined_by,
-    opened_by,
     regime_rows,
 )
 from daemon.stream.maintenance import Maintenance
+from daemon.stream.open_episodes import OpenEpisodes
+from daemon.stream.planned_stops import PlannedStops
 from daemon.stream.severity import SeverityRule
-from daemon.stream.snapshot import AlarmState, IncidentState
+from daemon.stream.snapshot import AlarmState
 
 
-class Episodes:
+class Episodes(OpenEpisodes):
     """The episodes of all assets of one input partition.
 
     Args:
         spec: the stream.
         partition: where the rows come from, for the alert's origin.
         policy: the settings of the alarms.
-        maintenance: (start_ns, end_ns, assets) in which no anomaly opens; no assets means all.
+        maintenance: the planned stops of the configuration.
     """
 
     def __init__(
@@ -77,24 +80,24 @@ class Episodes:
         spec: StreamSpec,
         partition: InputPartition,
         policy: AlarmPolicy,
-        maintenance: Sequence[tuple[int, int, frozenset[str]]] = (),
+        maintenance: Sequence[MaintenanceWindow] = (),
     ) -> None:
-        self.spec = spec
+        super().__init__(spec)
         self.partition = partition
         self.policy = policy
         self.maintenance = Maintenance(spec, maintenance)
-        self.assets: dict[str, AssetEpisodes] = {}
         self._regime_rows = regime_rows(spec.window, spec.period_ns)
-        self.dismissals = Dismissals(spec, policy)
+        self.dismissals = Dismissals(spec, policy.needed)
         self._writer = AlertWriter(spec, partition, self.assets, self.dismissals.said_of)
         self._severity = SeverityRule(spec, policy)
+        self.planned = PlannedStops(spec, self.maintenance, self.assets, self._writer)
 
-    def of(self, asset: str) -> AssetEpisodes:
-        """An asset's episodes, created on first use."""
-        known = self.assets.get(asset)
-        if known is None:
-            known = self.assets[asset] = AssetEpisodes()
-        return known
+    def use_policy(self, policy: AlarmPolicy, maintenance: Sequence[MaintenanceWindow]) -> None:
+        """The settings of the alarms, and the planned stops of the configuration, are these from the next row on."""
+        self.policy = policy
+        self._severity = SeverityRule(self.spec, policy)
+        self.dismissals.needed = policy.needed
+        self.maintenance.configure(maintenance)
 
     def cannot_change(self, asset: str, score: float, closing: float, jump: float = 0.0) -> bool:
         """True if a scored row cannot change an episode, so that no ``ScoredEvidence`` is needed for it."""
@@ -129,9 +132,16 @@ class Episodes:
         """
         if self.maintenance.covers(asset, evidence.row):
             opens = evidence.opens(threshold)
-            self.maintenance.count(asset, evidence.row, opens=opens, held=opens or evidence.score > closing)
             frozen = self.assets.get(asset)  # what was open before stays as it is
-            return frozen is not None and frozen.alarm.state is State.FIRING, []
+            if frozen is not None and frozen.alarm.state is State.FIRING:
+                return True, []
+            held = opens or evidence.score > closing
+            if not self.maintenance.count(asset, evidence.row, opens=opens, held=held):
+                return False, []
+            severity = self._severity.of(evidence.score, threshold, extended(None, evidence.sensors))
+            return False, [
+                self.planned.suppressed(Cause(asset, evidence, model, calibration), threshold, severity)
+            ]
         self.maintenance.forget(asset)
         known = self.of(asset)
         if evidence.score > closing or evidence.jump > 1.0:
@@ -296,10 +306,15 @@ class Episodes:
             return []
         names = [start.sensor] if start.kind in JOINING and start.sensor is not None else []
         incident, phase = self._take_in(known, asset, start, names, row)
+        window = self.planned.mute(incident, asset, row) if phase is Phase.OPENED else None
+        if incident.muted and window is None:
+            return []
+        phase = phase if window is None else Phase.SUPPRESSED
         event = self._writer.message(
             incident, phase, Cause(asset, ScoredEvidence.unscored(row), model, "full")
         )
         event = start.told_by(event)
+        event = replace(event, maintenance=window)
         return [replace(event, summary=self._writer.summary(event))]
 
     def close_unscored(self, asset: str, part: Part, row: int, model: str) -> list[AlertEvent]:
@@ -316,35 +331,20 @@ class Episodes:
         """Open and close parts that have no score, at rows of a chunk."""
         events: list[AlertEvent] = []
         for one in changes:
-            if one.start is None:
+            if one.part is None:
+                events += self.planned.end(one.asset, one.row, model)
+            elif one.start is None:
                 events += self.close_unscored(one.asset, one.part, one.row, model)
             else:
                 events += self.open_unscored(one.asset, one.start, one.row, model)
         return events
 
-    def has(self, asset: str, kind: AlertKind) -> bool:
-        """Whether a part of this kind is open, whatever it is about."""
-        known = self.assets.get(asset)
-        return known is not None and known.has(kind)
-
-    def trends(self, asset: str) -> list[str]:
-        """The sensors for whose slow trend an alert is open."""
-        known = self.assets.get(asset)
-        incidents = [] if known is None else known.incidents
-        return [
-            part.sensor for one in incidents for part in one.parts if part.slow and part.sensor is not None
-        ]
-
-    def subjects(self, asset: str, kind: AlertKind) -> list[str | None]:
-        """What the open parts of this kind are about: sensors, or conditions."""
-        known = self.assets.get(asset)
-        incidents = [] if known is None else known.incidents
-        return [part.sensor for one in incidents for part in one.parts if part.kind is kind]
-
     def going_on(self, model: str) -> Iterator[AlertEvent]:
         """The open alerts as opening messages, to show them after a restart; they are not to be published."""
         for asset, known in list(self.assets.items()):
             for one in known.incidents:
+                if one.muted:
+                    continue
                 opened = ScoredEvidence.unscored(self.spec.row(one.opened_ns))
                 yield self._writer.message(
                     one, Phase.OPENED, Cause(asset, opened, model, "full"), telling=False
@@ -353,6 +353,7 @@ class Episodes:
     def dismiss(self, asset: str, row: int, model: str) -> list[AlertEvent]:
         """Remove an asset (eviction) and close its open alerts, which no later row could close."""
         self.maintenance.forget(asset)
+        self.planned.muted.discard(asset)
         known = self.of(asset)
         # The stream's drift is kept under the stream's name, which the asset may have as well.
         mine = [one for one in known.incidents if one.kind is not AlertKind.DRIFT]
@@ -378,28 +379,11 @@ class Episodes:
         self._drop_if_inactive(asset, known)
         return taken, events
 
-    # -------------------------------------------------------------- state of a successor
-    def snapshot(self, asset: str) -> AlarmState | None:
-        """The part of an asset's record of state; None if it has no episode and its alarm is inactive."""
-        known = self.assets.get(asset)
-        return None if known is None else known.snapshot()
-
     def restore(self, asset: str, state: AlarmState) -> None:
         """Continue with an asset's episodes as another process left them."""
-        restored, present = AssetEpisodes.restored(state), self.assets.get(asset)
-        if present is not None:  # the stream's drift, where an asset has the stream's name
-            restored.incidents += present.incidents
-        self.assets[asset] = restored
-
-    def snapshot_drift(self) -> IncidentState | None:
-        """The open episode of drift, part of the partition's record."""
-        known = self.assets.get(self.spec.name)
-        incident = None if known is None else known.with_part(Part(AlertKind.DRIFT))
-        return None if incident is None else incident.snapshot()
-
-    def restore_drift(self, state: IncidentState) -> None:
-        """Continue with an open episode of drift; before the assets are restored."""
-        self.of(self.spec.name).incidents.append(Incident.restored(state))
+        super().restore(asset, state)
+        if any(one.muted for one in self.assets[asset].incidents):
+            self.planned.muted.add(asset)
 
     # -------------------------------------------------------------- incidents
     def _take_in(
@@ -411,7 +395,8 @@ class Episodes:
         phase = Phase.UPDATED
         incident = None if start.part.slow else joined_by(known.incidents, kind, names, near)
         if incident is None:
-            phase, incident = Phase.OPENED, opened_by(self.spec, self.partition, asset, start, names, row)
+            phase = Phase.OPENED
+            incident = Incident.opening(asset, start, names, row, self.spec, self._place_of(kind))
             known.incidents.append(incident)
         elif kind in BY_EVIDENCE:
             incident.restart_updates(row, self.spec.window)
@@ -434,6 +419,9 @@ class Episodes:
             del incident.parts[part]
         if not incident.parts:
             known.incidents.remove(incident)
+            if incident.muted:
+                self.dismissals.closed(said.asset, incident)
+                return []
             message = self._writer.message(incident, Phase.CLOSED, said)
             self.dismissals.closed(said.asset, incident)
             if known.deviation is not None and not incident.slow:
@@ -445,9 +433,13 @@ class Episodes:
                 ]
                 known.deviation = known.deviation.with_named(mine, named=False)
             return [message]
-        if any(not incident.has(part.kind) for part in parts):
+        if any(not incident.has(part.kind) for part in parts) and not incident.muted:
             return [self._writer.message(incident, Phase.UPDATED, said)]
         return []
+
+    def _place_of(self, kind: AlertKind) -> tuple[object, ...]:
+        """What else identifies an incident: drift belongs to a partition, the others to an asset."""
+        return (self.partition.topic, self.partition.number) if kind is AlertKind.DRIFT else ()
 
 
 def _with_extent(evidence: ScoredEvidence, largest: float) -> ScoredEvidence:

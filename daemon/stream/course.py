@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from daemon.control import Feedback
 from daemon.detector import DriftReference
 from daemon.domain import DAY_NS, AlertKind, Floats, StreamSpec
-from daemon.stream.attribution import PeakEvidence
+from daemon.stream.attribution import LEADS, PeakEvidence
 from daemon.stream.course_state import CourseState
 
 Side = tuple[str, int]
@@ -165,8 +165,14 @@ class Course:
         )
 
     def is_exceeded(self, now: Mapping[Side, Sustained]) -> bool:
-        """Whether one of the sensors that make it is farther off, by its sustained evidence, than its like may be."""
-        mine = self.deviated | {name for name, _ in self.leading}
+        """Whether one of the sensors that make it is farther off, by its sustained evidence, than its like may be.
+
+        Of those that deviated, the farthest beyond their limits make it, as those with the largest shares lead an anomaly.
+        """
+        deviations = self.deviations
+        farthest = max((most.share for most in deviations.values()), default=0.0)
+        mine = {name for (name, _), most in deviations.items() if most.share >= LEADS * farthest}
+        mine |= {name for name, _ in self.leading}
         return any(
             now[side].size > MARGIN * most.size
             for side, most in self.sustained.items()

@@ -18,6 +18,7 @@ verdicts. All of it is part of the asset's record of state.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -25,7 +26,7 @@ import numpy as np
 
 from daemon.control import Feedback, Verdict
 from daemon.detector import REACH
-from daemon.domain import AlarmPolicy, AlertKind, Output, StreamSpec
+from daemon.domain import AlertKind, Output, StreamSpec
 from daemon.stream.alert_messages import ScoredEvidence
 from daemon.stream.attribution import extended
 from daemon.stream.course import MARGIN, NONE, Course, Side, Sustained, sides
@@ -113,19 +114,19 @@ class Dismissals:
 
     Args:
         spec: the stream.
-        policy: when high rows open an alert.
+        needed: of the alarms' policy, how many high rows open an alert.
 
     Attributes:
         suppressed: episodes that would have opened but for a verdict.
-        unknown: verdicts on episodes that are not remembered here.
+        effects: verdicts so far, by what they did.
         accepting: assets with an alert that is to be accepted at their next scored row.
     """
 
-    def __init__(self, spec: StreamSpec, policy: AlarmPolicy) -> None:
+    def __init__(self, spec: StreamSpec, needed: int) -> None:
         self.suppressed = 0
-        self.unknown = 0
+        self.effects: Counter[Effect] = Counter()
         self._spec = spec
-        self._policy = policy
+        self.needed = needed
         self.accepting: set[str] = set()
         self._assets: dict[str, _Memory] = {}
         self._resembling: dict[str, str] = {}
@@ -242,7 +243,7 @@ class Dismissals:
         memory.run = None
         if run is None or quiet is None or quiet.since != self._spec.row(run.onset_ns):
             return
-        if quiet.rows >= self._policy.needed:
+        if quiet.rows >= self.needed:
             self.suppressed += 1
             for one in memory.dismissed:
                 if one.fingerprint in quiet.like:

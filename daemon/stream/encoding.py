@@ -42,6 +42,7 @@ IMPUTED: Final = "imputed"
 SCORES: Final = "scores"
 DRIFT: Final = "drift"
 DEAD_LETTERS: Final = "dead-letter"
+_STATUS: Final = {Phase.CLOSED: "resolved", Phase.SUPPRESSED: "suppressed"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +135,7 @@ def _cloud_event(alert: AlertEvent, now: datetime) -> Json:
     subject: Json = {"sensor": alert.sensor} if alert.sensor is not None else {}
     data: Json = {
         "fingerprint": alert.fingerprint,
-        "status": "resolved" if alert.phase is Phase.CLOSED else "firing",
+        "status": _STATUS.get(alert.phase, "firing"),
         "severity": alert.severity.value,
         "kind": alert.kind.value,
         **subject,
@@ -162,6 +163,8 @@ def _cloud_event(alert: AlertEvent, now: datetime) -> Json:
             "learned": regime.learned,
             "accepted": regime.accepted,
         }
+    if alert.maintenance is not None:
+        data["maintenance"] = alert.maintenance
     if alert.verdict is not None:
         data["verdict"] = alert.verdict
     if alert.feedback is not None:
@@ -310,6 +313,7 @@ class PublishedAlert:
     learned_ns: int | None = (
         None  # since when the rows of its anomaly and deviations may be learned; None: not now
     )
+    suppressed: bool = False  # a planned stop did
 
 
 class _PartData(msgspec.Struct):
@@ -362,9 +366,10 @@ def read_alert(message: bytes) -> PublishedAlert:
             data.fingerprint,
             event_time_ns(data.onset),
             event_time_ns(data.row),
-            data.status == "resolved",
+            data.status in ("resolved", "suppressed"),
             tuple((part.kind, part.sensor, event_time_ns(part.onset)) for part in data.open),
             event_time_ns(data.regime.since) if data.regime is not None and data.regime.learned else None,
+            data.status == "suppressed",
         )
     except (msgspec.MsgspecError, KeyError, RecursionError, RejectedError) as error:
         raise ValueError(f"no alert message: {type(error).__name__}") from error

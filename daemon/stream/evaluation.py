@@ -87,7 +87,8 @@ class Evaluation:
             stuck, with_stuck = parts.silence.stuck_sensors(windows, detector.longest_constant)
             changes += stuck
             explained |= with_stuck
-        changes.sort(key=lambda change: change.place)
+        changes += parts.episodes.planned.ends(rows.assets, rows.rows, changes)
+        changes.sort(key=lambda change: (change.place, change.part is not None))
         judgement = parts.judge.judge(windows, changes, model, judging=judging)
         explained |= judgement.firing | judgement.deviating
         outputs = judgement.outputs

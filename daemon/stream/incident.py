@@ -37,7 +37,6 @@ from daemon.domain import (
     AlertKind,
     Contributor,
     Floats,
-    InputPartition,
     Mask,
     Severity,
     StreamSpec,
@@ -101,6 +100,41 @@ class Incident:
     steady_row: int = -1  # since when it is steady; -1: it is not
     learned: bool = False  # whether its rows may be learned
     accepted: bool = False  # whether it is over because it is normal from now on
+    muted: bool = False  # whether it opened under maintenance, and nothing is said of it until that is over
+
+    @staticmethod
+    def opening(
+        asset: str,
+        start: EpisodeStart,
+        names: Sequence[str],
+        row: int,
+        spec: StreamSpec,
+        place: Sequence[object] = (),
+    ) -> Incident:
+        """A new incident, before its part joins it.
+
+        Args:
+            asset: whose.
+            start: of the part that opens it.
+            names: its sensors.
+            row: at which it opens.
+            spec: the stream.
+            place: what else identifies it.
+        """
+        kind, slow, opened_ns = start.kind, start.part.slow, row * spec.period_ns
+        deviation = kind is AlertKind.DEVIATION
+        named = names[0] if deviation else start.sensor
+        what = "trend" if slow else kind
+        return Incident(
+            kind,
+            None if deviation and not slow else start.sensor,  # others may come to deviate
+            digest(spec.name, asset, what, named, opened_ns, *place, size=16),
+            opened_ns,
+            start.onset_row * spec.period_ns,
+            start.severity,
+            row + spec.window,
+            row,
+        )
 
     @property
     def names(self) -> list[str]:
@@ -221,6 +255,7 @@ class Incident:
             None if self.peaks is None else pack_floats(self.peaks.stacked()),
             self.steady_row,
             self.learned,
+            self.muted,
         )
 
     @staticmethod
@@ -245,6 +280,7 @@ class Incident:
             None if state.peaks is None else PeakEvidence.unstacked(unpack_floats(state.peaks)),
             state.steady_row,
             state.learned,
+            muted=state.muted,
         )
 
 
@@ -432,41 +468,16 @@ class EpisodeStart:
 
 @dataclass(frozen=True, slots=True)
 class UnscoredChange:
-    """A part without a score that opens or closes at a row of a chunk, to be taken in among the chunk's scores."""
+    """A part without a score that opens or closes at a row of a chunk, to be taken in among the chunk's scores.
+
+    Without a part, it is the first row after a planned stop: what opened in it and is still open is said.
+    """
 
     place: int  # of the row in the chunk
     asset: str
     row: int
-    part: Part
-    start: EpisodeStart | None  # None: it is over
-
-
-def opened_by(
-    spec: StreamSpec,
-    partition: InputPartition,
-    asset: str,
-    start: EpisodeStart,
-    names: Sequence[str],
-    row: int,
-) -> Incident:
-    """The incident that a part of these sensors opens at a row; the part has yet to join it."""
-    kind, slow, opened_ns = start.kind, start.part.slow, row * spec.period_ns
-    subject = start.sensor
-    if kind is AlertKind.DEVIATION and not slow:
-        subject = None  # others may come to deviate
-    named = names[0] if kind is AlertKind.DEVIATION else start.sensor
-    # Drift belongs to a partition, the others to an asset.
-    place = (partition.topic, partition.number) if kind is AlertKind.DRIFT else ()
-    return Incident(
-        kind,
-        subject,
-        digest(spec.name, asset, "trend" if slow else kind, named, opened_ns, *place, size=16),
-        opened_ns,
-        start.onset_row * spec.period_ns,
-        start.severity,
-        row + spec.window,
-        row,
-    )
+    part: Part | None
+    start: EpisodeStart | None = None  # None: it is over
 
 
 def joined_by(

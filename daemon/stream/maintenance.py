@@ -1,10 +1,20 @@
-"""Maintenance: time spans in which no anomaly opens, and how many episodes that suppressed."""
+"""Maintenance: time in which nothing opens on the assets that are worked on, and what that suppressed.
+
+Windows come from the configuration, and from control messages while the daemon runs; what the latter say is part of the
+partition's record of state. Of each asset is known whether its present run of high scores has been suppressed, so that
+one that goes on for hours is one suppressed episode.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+from daemon.control import MaintenanceOrder
 from daemon.domain import StreamSpec
+from daemon.maintenance import MaintenanceWindow
+
+MOST_ORDERS = 1_000
+"""Windows of control messages that are kept; beyond it those that begin first are dropped."""
 
 
 class Maintenance:
@@ -12,35 +22,92 @@ class Maintenance:
 
     Args:
         spec: the stream.
-        spans: (start_ns, end_ns, assets); no assets means all.
+        windows: of the configuration.
 
     ``suppressed`` counts the episodes that it suppressed: runs of rows that would open one.
     """
 
-    def __init__(self, spec: StreamSpec, spans: Sequence[tuple[int, int, frozenset[str]]]) -> None:
+    def __init__(self, spec: StreamSpec, windows: Sequence[MaintenanceWindow] = ()) -> None:
         self.suppressed = 0
         self._spec = spec
-        self._spans = tuple(spans)
+        self._configured = tuple(windows)
+        self._ordered: dict[str, tuple[MaintenanceOrder, MaintenanceWindow]] = {}
+        self._all = self._configured
         self._runs: dict[str, tuple[int, bool]] = {}
         """Per asset: the newest row that would hold an episode open, and whether its run would open one."""
 
+    def __bool__(self) -> bool:
+        """Whether there is any window."""
+        return bool(self._all)
+
+    def window(self, asset: str, row: int) -> MaintenanceWindow | None:
+        """The window that an asset is in at a row; None if it is in none."""
+        time_ns = row * self._spec.period_ns
+        return next((one for one in self._all if one.covers(asset, time_ns)), None)
+
     def covers(self, asset: str, row: int) -> bool:
         """Whether an asset is under maintenance at a row."""
-        time_ns = row * self._spec.period_ns
-        return any(
-            start <= time_ns < end and (not assets or asset in assets) for start, end, assets in self._spans
-        )
+        return bool(self._all) and self.window(asset, row) is not None
 
-    def count(self, asset: str, row: int, *, opens: bool, held: bool) -> None:
-        """Count an episode that would have opened; rows that would neither open one nor hold one need not be passed."""
+    def configure(self, windows: Sequence[MaintenanceWindow]) -> None:
+        """The windows of the configuration are these from now on."""
+        self._configured = tuple(windows)
+        self._gather()
+
+    def _gather(self) -> None:
+        self._all = (*self._configured, *(window for _, window in self._ordered.values()))
+
+    # -------------------------------------------------------------- control messages
+    def order(self, order: MaintenanceOrder) -> None:
+        """Take in a control message; it replaces an earlier one of the same name.
+
+        Raises:
+            ValueError: its rule or time zone cannot be used.
+        """
+        window = MaintenanceWindow.ordered(order)
+        self._ordered.pop(order.maintenance, None)
+        self._ordered[order.maintenance] = order, window
+        while len(self._ordered) > MOST_ORDERS:
+            del self._ordered[min(self._ordered, key=lambda name: self._ordered[name][1].start_ns)]
+        self._gather()
+
+    def orders(self) -> list[MaintenanceOrder]:
+        """The control messages in force, part of the partition's record of state."""
+        return [order for order, _ in self._ordered.values()]
+
+    def restore_orders(self, orders: Iterable[MaintenanceOrder]) -> None:
+        """Continue with the control messages of another process."""
+        for order in orders:
+            self.order(order)
+
+    # -------------------------------------------------------------- what is suppressed
+    def count(self, asset: str, row: int, *, opens: bool, held: bool) -> bool:
+        """Whether an episode would have opened at a row; rows that would neither open one nor hold one need not be passed."""
         if not held:
             self.forget(asset)
-            return
+            return False
         last, above = self._runs.get(asset, (-1, False))
         above &= last >= 0 and row - last <= self._spec.hop
-        self.suppressed += opens and not above
+        begins = opens and not above
+        self.suppressed += begins
         self._runs[asset] = row, above or opens
+        return begins
+
+    @property
+    def assets(self) -> set[str]:
+        """The assets with a run."""
+        return set(self._runs)
 
     def forget(self, asset: str) -> None:
         """The asset's run is over."""
         self._runs.pop(asset, None)
+
+    def snapshot(self, asset: str) -> list[int]:
+        """An asset's run, part of its record of state; empty if there is none."""
+        run = self._runs.get(asset)
+        return [] if run is None else [run[0], int(run[1])]
+
+    def restore(self, asset: str, state: Sequence[int]) -> None:
+        """Continue with an asset's run as another process left it."""
+        if state:
+            self._runs[asset] = state[0], bool(state[1])

@@ -13,9 +13,11 @@ from daemon.assembly import as_received
 from daemon.control import Feedback
 from daemon.detector import Detector, Scaling
 from daemon.domain import AlarmPolicy, InputPartition, Output, StreamSpec
+from daemon.maintenance import MaintenanceWindow
 from daemon.stream.alerts import Episodes
 from daemon.stream.assets import AssetTable
 from daemon.stream.chunker import Chunker
+from daemon.stream.controls import Controls
 from daemon.stream.derivation import Derivation
 from daemon.stream.dismissal import Effect, FeedbackResult
 from daemon.stream.drift import DriftMonitor
@@ -37,7 +39,7 @@ class PipelineSettings:
     spec: StreamSpec
     policy: AlarmPolicy
     drift_interval_ns: int
-    maintenance: Sequence[tuple[int, int, frozenset[str]]] = ()  # see ``Episodes``
+    maintenance: Sequence[MaintenanceWindow] = ()  # of the configuration
     scores: bool = False  # a ScoredRow is emitted for every scored row
     max_assets: int = 100_000  # above this, the assets longest without a row are evicted, and counted
     trace: bool = False  # the disposition of each record is kept
@@ -63,6 +65,7 @@ class Parts:
     silence: SilenceMonitor
     drift: DriftMonitor
     trend: TrendMonitor
+    controls: Controls
 
     @staticmethod
     def of(
@@ -100,6 +103,7 @@ class Parts:
             SilenceMonitor(spec, assets, ledger, ingest, episodes),
             DriftMonitor(spec, partition, settings.drift_interval_ns, episodes),
             TrendMonitor(spec, assets, episodes),
+            Controls(spec, assets, episodes.maintenance),
         )
 
     def judging_state(self, asset: str, row: int) -> JudgingState | None:
@@ -135,17 +139,39 @@ class Parts:
         self.forget_model_changes(position)
         return outgoing
 
-    def needing_snapshot(self) -> set[str]:
+    def judged_assets(self) -> set[str]:
         """The assets whose state depends on judging in a way that their snapshots do not tell.
 
         The next owner replays what came before a model change without the earlier model: it cannot find
         out which episodes that opened or closed.
         """
         silence = self.silence.with_stuck_sensors | self.silence.with_excused_sensors
-        judged = self.ledger.with_open_episode | self.episodes.assets.keys() | silence
-        judged |= self.episodes.dismissals.with_verdicts
-        names = list(judged & self.assets.slots.keys())
-        return set(self.assets.names_of(self.ledger.stale(self.assets.slots_of(names))))
+        suppressed = self.episodes.maintenance.assets | self.episodes.dismissals.with_verdicts
+        judged = self.ledger.with_open_episode | self.episodes.assets.keys() | suppressed | silence
+        return judged & self.assets.slots.keys()
+
+    def needing_snapshot(self) -> set[str]:
+        """Those of them whose records of state are not of now."""
+        return self.stale(self.judged_assets())
+
+    def stale(self, names: set[str]) -> set[str]:
+        """Those of the assets whose newest record of state is older than their newest reading."""
+        return set(self.assets.names_of(self.ledger.stale(self.assets.slots_of(list(names)))))
+
+    def names(self) -> set[str]:
+        """All assets."""
+        return set(self.assets.slots)
+
+    # -------------------------------------------------------------- control messages
+    def take_control(self) -> list[Output]:
+        """Take the control message that is next, and mark the assets that it changes or may have changed."""
+        self.ledger.mark(self.stale(self.controls.concerned()))
+        control = self.controls.take()
+        if not isinstance(control, Feedback):
+            return []
+        result = self.take_feedback(control)
+        self.ledger.mark(result.changed)
+        return result.outputs
 
     def forget_model_changes(self, position: int) -> None:
         """Drop the model changes that nothing needs any more."""
@@ -167,12 +193,13 @@ class Parts:
         asset = dismissals.asset_of(feedback.fingerprint)
         slot = None if asset is None else self.assets.slots.get(asset)
         if asset is None or slot is None:
-            dismissals.unknown += 1
+            dismissals.effects[Effect.UNKNOWN] += 1
             return FeedbackResult([], set(), Effect.UNKNOWN)
         newest = int(self.windows.last_row[slot].max(initial=-1))
         taken, events = self.episodes.take(asset, feedback, newest, self.judge.model)
         if taken.rejudges:
             self.judge.begin_anew(slot)
+        dismissals.effects[taken.effect] += 1
         return FeedbackResult(list(events), {asset}, taken.effect)
 
     # -------------------------------------------------------------- eviction

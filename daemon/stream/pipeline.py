@@ -21,8 +21,8 @@ drift intervals that ended. ``alerts`` opens and closes the episodes of all of t
 ``feed`` is a synchronous generator: between two steps the loop publishes, and answers the broker. Where
 a chunk or a poll ends never shows in the outputs.
 
-The parts own their state (``parts``). The pipeline owns its position: which record comes next, and which
-model comes into force at the next offset that can be committed. ``ledger`` and ``recovery`` see to it that the
+The parts own their state (``parts``). The pipeline owns its position: which record comes next; ``changes`` which
+model and which control messages come into force at the next offset that can be committed. ``ledger`` and ``recovery`` see to it that the
 next owner of the partition can continue from there.
 """
 
@@ -36,8 +36,10 @@ from contextlib import nullcontext
 import numpy as np
 
 from daemon.assembly import as_received
+from daemon.control import Received
 from daemon.detector import Detector
 from daemon.domain import (
+    AlarmPolicy,
     Disposition,
     Dropped,
     InputPartition,
@@ -48,19 +50,20 @@ from daemon.domain import (
     StateRecord,
     to_ns,
 )
+from daemon.maintenance import MaintenanceWindow
 from daemon.stream.accounts import Accounts
 from daemon.stream.alerts import Episodes
 from daemon.stream.asset_grid import value_hashes
 from daemon.stream.audit import Audit
 from daemon.stream.batch_ingest import BatchIngest, Placed
 from daemon.stream.batches import ReadingBatch
+from daemon.stream.changes import Changes
 from daemon.stream.decode import Births
 from daemon.stream.drift import ALL_TIME
 from daemon.stream.evaluation import OUTPUTS_AT_ONCE, Evaluation
 from daemon.stream.fleet_clock import BATCH
 from daemon.stream.ingest import Decode
 from daemon.stream.judge import Measured
-from daemon.stream.ledger import SNAPSHOTS_AT_ONCE
 from daemon.stream.parts import Parts, PipelineSettings
 from daemon.stream.recovery import Recovery
 from daemon.stream.steps import Step
@@ -89,7 +92,6 @@ class Pipeline:
     Attributes:
         parts: the owners of its state.
         offset: the next record's.
-        model_change_due: whether the next model waits for a committable offset.
     """
 
     def __init__(
@@ -112,9 +114,8 @@ class Pipeline:
         self._evaluation = Evaluation(self.parts, audit)
         self._recovery = Recovery(self.parts)
         self._timekeeping = Timekeeping(self.parts, self._evaluation)
+        self._changes = Changes(self.parts, self._evaluation)
         self._stopping = False
-        self._next_detector: Detector | None = None  # in force from the next committable offset on
-        self.model_change_due = False  # to ``_next_detector``, which may be no model
         self._predecessor_outputs: list[Output] = []
 
     # -------------------------------------------------------------- questions of the loop
@@ -212,7 +213,7 @@ class Pipeline:
         """The records of state that could not be used, each with the reason."""
         return self._recovery.unusable
 
-    # -------------------------------------------------------------- the model
+    # -------------------------------------------------------------- the model, and what people say
     def use(self, detector: Detector | None) -> list[Output]:
         """Judge with this detector from the next row on; weights, scaler and thresholds change together.
 
@@ -221,8 +222,7 @@ class Pipeline:
         Returns:
             The records of the outgoing model's unfinished drift intervals.
         """
-        self._evaluation.forget_hidden()
-        return self.parts.use(detector, self.offset)
+        return self._changes.use(detector, self.offset)
 
     def use_when_committable(self, detector: Detector | None) -> None:
         """The same within ``feed``, at the next offset that can be committed, where a successor can do it too.
@@ -230,21 +230,26 @@ class Pipeline:
         In the midst of a poll a model change is at no offset: rows that were released before are judged
         after it. A pipeline that writes snapshots must be able to tell where it was.
         """
-        self._next_detector, self.model_change_due = detector, True
+        self._changes.use_next(detector)
 
-    def _change_model(self, offset: int) -> Iterator[Step]:
-        """Let the next model come into force between two readings; ``offset`` is the second one's."""
+    @property
+    def model_change_due(self) -> bool:
+        """Whether the next model waits for such an offset."""
+        return self._changes.model_due
+
+    def use_policy(self, policy: AlarmPolicy, maintenance: Sequence[MaintenanceWindow]) -> None:
+        """Use these settings of the alarms, and planned stops of the configuration, from such an offset on."""
+        self._changes.use_policy(policy, maintenance)
+
+    def take_control(self, received: Received) -> None:
+        """Take a control message at such an offset; what was taken before is left out."""
+        self.parts.controls.add(received)
+
+    def _change(self, offset: int) -> Iterator[Step]:
+        """Let what waits come into force between two readings; ``offset`` is the second one's."""
         yield from self._evaluation.evaluate_all()
         self._evaluation.emitted, self.offset = 0, offset
-        while len(needing_snapshot := self.parts.needing_snapshot()) > SNAPSHOTS_AT_ONCE:
-            # All of them must have snapshots by then; so they go before, some with each commit.
-            self.parts.ledger.mark(sorted(needing_snapshot)[:SNAPSHOTS_AT_ONCE])
-            yield Step(outputs=self.parts.ingest.dead_letters_before(offset), committable=True)
-            if self.parts.ledger.dirty:
-                break  # nobody writes snapshots here
-        detector, self._next_detector, self.model_change_due = self._next_detector, None, False
-        outgoing = self.use(detector)
-        yield Step(outputs=self.parts.ingest.dead_letters_before(offset) + outgoing, committable=True)
+        yield from self._changes.take(offset)
 
     # -------------------------------------------------------------- feed
     def feed(self, polled: PolledRecords) -> Iterator[Step]:
@@ -256,8 +261,8 @@ class Pipeline:
         items = polled.items
         if self.replaying and self.offset >= self.publish_from:
             yield from self._end_replay()
-        if self.model_change_due and not self.replaying:
-            yield from self._change_model(max(self.offset, 0))
+        if self._changes.due and not self.replaying:
+            yield from self._change(max(self.offset, 0))
         if self.replaying and items:
             done = bisect_left(items, self.publish_from, key=lambda item: item.offset)
             yield from self._replay(items[:done])
@@ -425,8 +430,8 @@ class Pipeline:
         """Between two readings, the next at ``offset``: let the loop commit if much was emitted, or it must."""
         if self.replaying:
             return
-        if self.model_change_due:
-            yield from self._change_model(offset)
+        if self._changes.due:
+            yield from self._change(offset)
         if self._evaluation.emitted >= MOST_EMITTED or self._stopping:
             yield from self._evaluation.evaluate_all()
             self._evaluation.emitted, self.offset = 0, offset
@@ -440,7 +445,7 @@ class Pipeline:
     @property
     def dirty(self) -> bool:
         """Whether something changed that no record tells a successor."""
-        return self.parts.ledger.dirty
+        return self.parts.ledger.dirty or self.parts.controls.changed
 
     def saving(self) -> Iterator[StateRecord]:
         """The state that is to become durable with the position and its outputs, see ``Recovery``."""

@@ -65,6 +65,7 @@ class Recovery:
                 yield snapshot.encode(topic, asset, self._asset(asset, position))
         yield from self._saving_births(position)
         parts.forget_model_changes(position)
+        parts.controls.changed = False
         yield snapshot.encode(topic, "", self._partition(position))
 
     def _saving_births(self, position: int) -> Iterator[StateRecord]:
@@ -99,6 +100,8 @@ class Recovery:
             *(snapshot.DriftState.none(parts.drift.interval_ns) if drift is None else drift.snapshot()),
             parts.episodes.snapshot_drift(),
             [] if births is None else [snapshot.SequenceState(*each) for each in births.sequences],
+            parts.controls.position,
+            parts.controls.snapshot(),
         )
 
     def _asset(self, asset: str, position: int) -> snapshot.AssetState:
@@ -123,6 +126,7 @@ class Recovery:
             parts.holding.snapshot(slot),
             *ingest.unread.snapshot(slot),
             parts.episodes.dismissals.snapshot(asset),
+            parts.episodes.maintenance.snapshot(asset),
             parts.trend.snapshot(slot),
         )
 
@@ -215,6 +219,7 @@ class Recovery:
             parts.ingest.births.restore_sequences(
                 [(each.edge, each.number, each.offset) for each in partition.sequences]
             )
+        parts.controls.restore(partition.controlled, partition.orders)
         if partition.drift_episode is not None:
             parts.episodes.restore_drift(partition.drift_episode)
         parts.model_changes.restore(
@@ -298,6 +303,7 @@ class Recovery:
             parts.episodes.restore(asset, known.alarm)
         if known.memory is not None:
             parts.episodes.dismissals.restore(asset, known.memory)
+        parts.episodes.maintenance.restore(asset, known.suppressed)
         parts.silence.restore(asset, slot, known.asset_silent, known.silent_sensors, known.stuck)
         parts.derivation.restore(slot, known.counters)
         parts.holding.restore(slot, known.held)

@@ -96,6 +96,7 @@ class IncidentState(msgspec.Struct, frozen=True, array_like=True):
     peaks: bytes | None  # ``attribution.PeakEvidence``, (7, C)
     steady_row: int
     learned: bool
+    muted: bool
 
 
 class GridState(msgspec.Struct, frozen=True, array_like=True):
@@ -323,6 +324,7 @@ class AssetState(msgspec.Struct, frozen=True, array_like=True):
     unread_noted: list[tuple[int, int, str, int]]  # row, sensor as received, fault, cells; of rows that wait
     unread_counts: list[tuple[int, str, int]]  # sensor as received, fault, cells since its last number
     memory: MemoryState | None  # None: no episode is remembered
+    suppressed: list[int]  # the run that maintenance suppressed (``maintenance.Maintenance``); empty: none
     days: bytes  # (1 + 2C + D (1 + C),) the day, its sums and counts, and the D days before (``trend.TrendMonitor``)
 
     @property
@@ -426,6 +428,8 @@ class PartitionState(msgspec.Struct, frozen=True, array_like=True):
     first_exceeded_ns: int
     drift_episode: IncidentState | None
     sequences: list[SequenceState]
+    controlled: int  # control messages before this position have been taken
+    orders: list[bytes]  # those of maintenance that are in force
 
     @property
     def model(self) -> str:

@@ -141,6 +141,8 @@ def summary(event: AlertEvent, *, others: bool = True) -> str:
         text += f"; steady since {iso(event.regime.since_ns)}: a new regime"
         if event.regime.accepted:
             return f"{text}, which is normal from now on"
+    if event.maintenance is not None:
+        return f"{text} (under maintenance: {event.maintenance})"
     if event.phase is not Phase.CLOSED:
         return text
     return f"{text} (over)" if event.feedback is None else f"{text} (over; {_said(event.feedback)})"

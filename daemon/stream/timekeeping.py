@@ -46,8 +46,27 @@ class Timekeeping:
             if closed and not replaying:
                 yield self._evaluation.make_step(closed)
         fleet_row = parts.ingest.clock.row
+        if parts.episodes.planned.muted:
+            yield from self._end_planned_stops(fleet_row)
         if not replaying and NO_CLOCK < fleet_row >= parts.drift.due_row:
             yield from self._end_intervals(fleet_row)
+
+    def _end_planned_stops(self, fleet_row: int) -> Iterator[Step]:
+        """Say which assets are silent still after a planned stop; they send no row that could."""
+        parts = self._parts
+        planned, slots = parts.episodes.planned, parts.assets.slots
+        over = [
+            name
+            for name in sorted(planned.muted)
+            if parts.silence.silent[slots[name]] and not parts.episodes.maintenance.covers(name, fleet_row)
+        ]
+        if over:
+            yield from self._evaluation.evaluate_all()
+            parts.ledger.mark(over)  # it is the other assets' records that tell
+            model = parts.judge.model
+            yield from self._evaluation.in_steps(
+                event for name in over for event in planned.end(name, fleet_row, model)
+            )
 
     def _end_intervals(self, fleet_row: int) -> Iterator[Step]:
         """Emit the drift of the intervals that the fleet's clock has left behind.

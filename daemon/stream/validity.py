@@ -24,8 +24,10 @@ import numpy as np
 
 from daemon.alarm import State
 from daemon.assembly import as_received, hold_rows, merges, reduces
+from daemon.control import MaintenanceOrder, read_control
 from daemon.detector import Scaling
 from daemon.domain import AlertKind, Format, StreamSpec
+from daemon.maintenance import MaintenanceWindow
 from daemon.stream.attribution import PeakEvidence
 from daemon.stream.course import MOST_POINTS
 from daemon.stream.course_state import MemoryState
@@ -34,6 +36,7 @@ from daemon.stream.deviation import NEVER, Deviation
 from daemon.stream.drift import MOST_INTERVALS
 from daemon.stream.event_time import LARGEST_HELD, MOST_REPEATED, NO_CLOCK, most_held
 from daemon.stream.fleet_clock import NUMBERS
+from daemon.stream.maintenance import MOST_ORDERS
 from daemon.stream.snapshot import (
     AlarmState,
     AssetState,
@@ -129,6 +132,7 @@ def asset_fault(
         or _derived_fault(known, spec)
         or _days_fault(known.days, spec)
         or _unread_fault(known, spec)
+        or _suppressed_fault(known.suppressed)
         or _sensors_fault(known, spec)
         or (
             None
@@ -389,6 +393,11 @@ def _incident_fault(incident: IncidentState, spec: StreamSpec) -> str | None:
     return None
 
 
+def _suppressed_fault(run: Sequence[int]) -> str | None:
+    """What is wrong with a run that maintenance suppressed."""
+    return None if not run or (len(run) == 2 and run[1] in (0, 1)) else f"suppressed is {run[:3]}"
+
+
 def partition_fault(known: PartitionState, spec: StreamSpec) -> str | None:
     """What is wrong with a partition's record; then none of its state can be used."""
     if fault := _fields(known, spec):
@@ -409,7 +418,23 @@ def partition_fault(known: PartitionState, spec: StreamSpec) -> str | None:
         _fleet_fault(known.clock, spec)
         or _drift_fault(known, len(spec.sensors))
         or _sequences_fault(known.sequences)
+        or _orders_fault(known)
     )
+
+
+def _orders_fault(known: PartitionState) -> str | None:
+    """What is wrong with the control messages that it names."""
+    if known.controlled < 0 or len(known.orders) > MOST_ORDERS:
+        return f"controlled {known.controlled}, with {len(known.orders)} orders"
+    for order in known.orders:
+        try:
+            control = read_control(order)
+            if not isinstance(control, MaintenanceOrder):
+                return f"an order that is none of maintenance: {type(control).__name__}"
+            MaintenanceWindow.ordered(control)
+        except ValueError as error:
+            return f"an order that cannot be used: {error}"
+    return None
 
 
 def _node_fault(node: str, parts: Sequence[int]) -> str | None:

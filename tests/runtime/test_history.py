@@ -12,6 +12,7 @@ from daemon.domain import (
     Phase,
     Severity,
 )
+from daemon.maintenance import MaintenanceWindow
 from daemon.runtime.history import ReleasedHistory, TrainingHistory
 from tests.runtime.histories import SPEC, block
 
@@ -26,6 +27,17 @@ def test_rows_after_the_end_of_a_history_are_excluded() -> None:
     released.add(block("a", range(60)))
     assert [len(s.values) for s in released.newest(40 * SECOND_NS)] == [40]
     assert [len(s.values) for s in released.first(60, 60)] == [60]
+
+
+def test_rows_of_a_planned_stop_are_left_out_unless_it_is_to_be_learned() -> None:
+    margin = 2 * SPEC.window
+    for learn, lengths in ((False, [(0, 100 - margin), (120 + margin, 280 - margin)]), (True, [(0, 400)])):
+        stop = MaintenanceWindow("m", 100 * SECOND_NS, 120 * SECOND_NS, frozenset({"a"}), learn=learn)
+        recent = TrainingHistory(SPEC, 1_000, [stop])
+        recent.add(block("a", range(400)))
+        recent.add(block("b", range(400)))
+        found = [(s.asset, s.first_row, len(s.values)) for s in recent.segments()]
+        assert found == [*(("a", *one) for one in lengths), ("b", 0, 400)]
 
 
 def test_beyond_the_capacity_the_oldest_blocks_are_dropped() -> None:

@@ -28,8 +28,7 @@ from daemon.domain import (
     StreamSpec,
 )
 from daemon.mapping import Reduce, SensorRule
-from daemon.stream import ledger, recovery
-from daemon.stream import pipeline as pipeline_module
+from daemon.stream import changes, ledger, recovery
 from daemon.stream.decoding import Decoder
 from daemon.stream.parts import PipelineSettings
 from daemon.stream.pipeline import Pipeline
@@ -78,7 +77,7 @@ def make(
 
 def snapshots_at_once(patch: pytest.MonkeyPatch, most: int) -> None:
     """Let a commit write so many snapshots without need."""
-    for module in (ledger, recovery, pipeline_module):
+    for module in (ledger, recovery, changes):
         patch.setattr(module, "SNAPSHOTS_AT_ONCE", most)
 
 

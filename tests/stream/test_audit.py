@@ -11,6 +11,7 @@ import pytest
 
 from daemon.detector import Evidence, Scaling, Windows
 from daemon.domain import SECOND_NS, Floats
+from daemon.maintenance import MaintenanceWindow
 from daemon.stream.assets import AssetTable
 from daemon.stream.audit import AT_ONCE, FEWEST, KEPT, MOST_SHARE, Audit, Audited, Imputable, Tallies
 from daemon.stream.pipeline import Pipeline
@@ -162,7 +163,7 @@ def test_rows_in_which_a_fault_may_be_are_left_out() -> None:
     quiet = CentreDetector(WIDE.sensors, window=16, threshold=50.0)
     assert anywhere(make(WIDE, quiet, audit=60)) > 15
     assert anywhere(make(WIDE, replace(quiet, threshold=1e-3), audit=60)) == 0  # everything fires
-    always = [(0, 10**6 * SECOND_NS, frozenset[str]())]
+    always = [MaintenanceWindow("always", 0, 10**6 * SECOND_NS)]
     assert anywhere(make(WIDE, quiet, audit=60, maintenance=always)) == 0
 
 

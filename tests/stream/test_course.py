@@ -59,6 +59,9 @@ def test_it_is_exceeded_where_a_sensor_that_makes_it_is_farther_off() -> None:
     assert known.is_exceeded({UP: Sustained(0.8, 6.1)})
     known.deviated.add("Flow")
     assert known.is_exceeded({OTHER: Sustained(1.0, 60.0)})
+    known.deviated.add("Current")
+    known.grow_sustained(("Current", -1), 2.5, 4.0)  # the other one is less than half as far beyond its limit
+    assert not known.is_exceeded({OTHER: Sustained(1.0, 60.0)})
 
 
 def test_every_row_of_it_is_near_one_of_few_points() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from daemon.detector import REACH
 from daemon.domain import SECOND_NS, AlarmPolicy, AlertEvent, AlertKind, InputPartition, StreamSpec
+from daemon.maintenance import MaintenanceWindow
 from daemon.stream.alerts import Episodes
 from daemon.stream.deviation import Deviation, SustainedRow
 from daemon.stream.incident import AssetEpisodes
@@ -27,7 +28,7 @@ class Asset:
 
     def __init__(self, maintenance: tuple[int, int] | None = None, refractory: int = 0) -> None:
         spec = StreamSpec("pumps", SENSORS, window=WINDOW)
-        spans = [(*maintenance, frozenset[str]())] if maintenance else []
+        spans = [MaintenanceWindow("w", *maintenance)] if maintenance else []
         self.episodes = Episodes(spec, InputPartition("t", 0), AlarmPolicy(refractory=refractory), spans)
         self.events: list[AlertEvent] = []
         self.open: list[int] = []

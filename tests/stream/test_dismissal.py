@@ -141,7 +141,7 @@ def test_a_verdict_on_an_unknown_episode_is_counted() -> None:
     told = Told(rows({}, 20))
     result = told.pipeline.parts.take_feedback(Feedback("nothing", Verdict.FALSE_ALARM))
     assert (result.outputs, result.changed, result.effect) == ([], set(), Effect.UNKNOWN)
-    assert told.pipeline.episodes.dismissals.unknown == 1
+    assert told.pipeline.episodes.dismissals.effects == {Effect.UNKNOWN: 1}
 
 
 def test_the_last_episodes_are_remembered_and_the_last_dismissed_ones_raise_the_bar() -> None:

@@ -17,6 +17,7 @@ from daemon.domain import (
     Severity,
     StreamSpec,
 )
+from daemon.maintenance import MaintenanceWindow
 from daemon.stream.alerts import Episodes
 from daemon.stream.deviation import SustainedRow
 from daemon.stream.incident import ANOMALY, TOGETHER, AssetEpisodes, EpisodeStart, Incident, Part
@@ -273,7 +274,7 @@ class Long:
     ) -> None:
         spec = StreamSpec("pumps", SENSORS, window=WINDOW, period_ns=HOUR_NS)
         policy = AlarmPolicy(refractory=2, accept_rows=accept_rows, learn_rows=learn_rows)
-        spans = [(maintenance.start * HOUR_NS, maintenance.stop * HOUR_NS, frozenset[str]())]
+        spans = [MaintenanceWindow("w", maintenance.start * HOUR_NS, maintenance.stop * HOUR_NS)]
         self.episodes = Episodes(spec, InputPartition("t", 0), policy, spans)
         self.events: list[AlertEvent] = []
         self.accepted: list[tuple[int, list[str]]] = []

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 from aiokafka import (
     AIOKafkaConsumer,
+    ConsumerRecord,
     TopicPartition,
 )
 from aiokafka.errors import (
@@ -176,11 +177,11 @@ class Follower:
         batches = await consumer.getmany(timeout_ms=wait_ms, max_records=READ_AT_ONCE)
         if not batches:
             check_fetching(consumer, repr(self._topic))
-        return [
-            Entry(record.key or b"", record.value, tp.partition)
-            for tp, batch in batches.items()
-            for record in batch
-        ]
+        return [self.entry(record, tp.partition) for tp, batch in batches.items() for record in batch]
+
+    def entry(self, record: ConsumerRecord, partition: int) -> Entry:
+        """What is passed on of a record."""
+        return Entry(record.key or b"", record.value, partition)
 
     async def _running(self) -> AIOKafkaConsumer:
         if self._consumer is not None:

@@ -41,6 +41,8 @@ def folded(events: Iterable[AlertEvent]) -> list[FoldedEpisode]:
     """The episodes of some messages, in the order in which they were opened."""
     found: dict[str, FoldedEpisode] = {}
     for event in events:
+        if event.phase is Phase.SUPPRESSED:
+            continue
         if event.fingerprint in found:
             found[event.fingerprint].add(event)
         else:

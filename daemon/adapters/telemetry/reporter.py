@@ -23,6 +23,7 @@ from daemon.adapters.telemetry.labels import NO_VERSION, HttpRefusal, Lifecycle,
 from daemon.adapters.telemetry.logs import Throttle
 from daemon.adapters.telemetry.metrics import Metrics
 from daemon.adapters.telemetry.status import Status
+from daemon.adapters.telemetry.told import ToldReporter
 from daemon.domain import (
     AlertEvent,
     Assigned,
@@ -36,6 +37,7 @@ from daemon.domain import (
 from daemon.model.faults import FaultKind
 from daemon.stream.accounts import Counts, Fault
 from daemon.stream.audit import SensorAudit
+from daemon.stream.dismissal import Effect
 from daemon.stream.extract.numbers import FAULT_HINTS
 
 if TYPE_CHECKING:  # for annotations only: the command line imports this package at its start
@@ -67,6 +69,7 @@ class IngestedPoll:
     dropped: Mapping[Dropped, int] = field(default_factory=dict)
     suppressed: int = 0  # episodes that began inside maintenance
     dismissed: int = 0  # episodes that did not open because they are like a dismissed one
+    verdicts: Mapping[Effect, int] = field(default_factory=dict)  # of people, by what they did
     unknown_sensors: Iterable[str] = ()  # all names so far that are not in the configuration
     corrupt_examples: Mapping[Fault, str] = field(
         default_factory=dict
@@ -171,6 +174,7 @@ class Reporter:
         self.metrics = metrics
         self.status = status
         self._throttle = Throttle()
+        self.told = ToldReporter(self._throttle)
         self._logged_once: set[str] = set()
         self._logged_faults: set[tuple[str, str, str]] = set()
         self._counted = SourceCounts()
@@ -309,6 +313,10 @@ class Reporter:
             self.metrics.episodes.suppressed("maintenance", poll.suppressed)
         if poll.dismissed > 0:
             self.metrics.episodes.suppressed("dismissed", poll.dismissed)
+        for effect, n in poll.verdicts.items():
+            self.metrics.episodes.verdicts(effect, n)
+            if effect is not Effect.UNKNOWN:  # another partition may know the episode
+                log.info("verdict_taken", stream=name, topic=poll.topic, effect=effect.value, verdicts=n)
         self._log_unknown_sensors(name, poll.unknown_sensors)
         self._log_corrupt_cells(name, poll)
         self._log_converted_units(name, poll.converted_units)

@@ -255,7 +255,7 @@ class Status:
                 if (score := leading_score(output)) is not None:
                     value = score.value
                     self.peaks[output.fingerprint] = max(self.peaks.get(output.fingerprint, value), value)
-                if output.phase is Phase.CLOSED:
+                if output.over:
                     self.open.pop(output.fingerprint, None)
                     self._closed.append(output.fingerprint)
                     if (

@@ -38,7 +38,9 @@ class EpisodeSink:
     async def publish(self, outputs: Sequence[Output]) -> None:
         """See ``ports.Sink``."""
         for output in outputs:
-            if isinstance(output, AlertEvent) and output.concerns(AlertKind.ANOMALY):
+            if not isinstance(output, AlertEvent) or output.phase is Phase.SUPPRESSED:
+                continue
+            if output.concerns(AlertKind.ANOMALY):
                 self.found.setdefault(output.fingerprint, []).append(output)
 
     def attach(self, source: TrainTailSource) -> None:

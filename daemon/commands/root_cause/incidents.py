@@ -28,7 +28,7 @@ def incidents_of(events: Sequence[AlertEvent]) -> list[Incident]:
     by: dict[str, list[AlertEvent]] = {}
     anomalous = {event.fingerprint for event in events if event.concerns(AlertKind.ANOMALY)}
     for event in events:
-        if event.fingerprint in anomalous:
+        if event.fingerprint in anomalous and event.phase is not Phase.SUPPRESSED:
             by.setdefault(event.fingerprint, []).append(event)
 
     def score(event: AlertEvent) -> float:

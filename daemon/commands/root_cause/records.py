@@ -31,6 +31,8 @@ def read_alerts(path: Path) -> list[Incident]:
             data = message["data"]
             if AlertKind.ANOMALY.value not in data.get("kinds", [data["kind"]]):
                 continue
+            if data["status"] == "suppressed":
+                continue
             known = by.get(data["fingerprint"])
             contributors = [
                 Contributor(c["sensor"], c["observed"], c["expected"], float(c["share"]))

@@ -1,0 +1,167 @@
+"""``anomalyd maintenance``: planned stops, in which nothing opens on the machines that are worked on."""
+
+import getpass
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from daemon.cli.options import AsJson, Config, Sets
+from daemon.cli.terminal import log_warnings_only, out, print_json, run_coroutine, settings_from
+from daemon.config import parse_duration
+from daemon.control import MaintenanceOrder
+from daemon.errors import UsageError
+
+maintenance = typer.Typer(
+    name="maintenance",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    help="Planned stops: tell the running daemon that a machine is worked on.\n\n"
+    "While one lasts, nothing opens on its assets: what would have opened is published as `suppressed`, with the name of"
+    " the stop. What is still wrong when it ends opens then. Its rows are not learned.",
+)
+By = Annotated[
+    str | None, typer.Option("--by", help="Who says so, for the record.", show_default="your login")
+]
+
+
+@maintenance.command()
+def add(
+    words: Annotated[
+        list[str],
+        typer.Argument(metavar="ASSET... DURATION", help="Whose, and how long it lasts: pump-01 pump-02 2h."),
+    ],
+    everything: Annotated[bool, typer.Option("--all", help="Of all assets, instead of naming them.")] = False,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME", help="When, with a time zone: 2026-01-31T08:00:00Z.", show_default="now"
+        ),
+    ] = None,
+    rrule: Annotated[
+        str,
+        typer.Option(help="How it recurs from then on, by RFC 5545: FREQ=WEEKLY;BYDAY=SU."),
+    ] = "",
+    timezone: Annotated[
+        str, typer.Option("--tz", metavar="ZONE", help="Whose wall clock it recurs by.", show_default="UTC")
+    ] = "",
+    name: Annotated[
+        str, typer.Option(help="Its name; one that exists is replaced.", show_default="ASSET-START")
+    ] = "",
+    reason: Annotated[str, typer.Option(help="Why, for the record.")] = "",
+    stream: Annotated[str, typer.Option(help="Only of this stream.", show_default="all")] = "",
+    by: By = None,
+    config: Config = None,
+    sets: Sets = None,
+    as_json: AsJson = False,
+) -> None:
+    """Plan a stop: `anomalyd maintenance add pump-01 2h --reason overhaul`."""
+    log_warnings_only()
+    *assets, duration = words
+    if bool(assets) is everything:
+        raise UsageError("name the assets before the duration, as in: add pump-01 2h; or --all without any")
+    try:
+        lasts = parse_duration(duration)
+        begins = datetime.now(UTC) if start is None else datetime.fromisoformat(start)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    if begins.tzinfo is None:
+        raise UsageError(f"--start {start} needs a time zone, as 2026-01-31T08:00:00Z")
+    from daemon.commands.maintenance import add as told
+    from daemon.commands.maintenance import named
+
+    order = named(
+        MaintenanceOrder(
+            name,
+            begins,
+            begins + lasts,
+            tuple(sorted(assets)),
+            stream,
+            rrule,
+            timezone,
+            reason,
+            login() if by is None else by,
+        )
+    )
+    settings = settings_from(config, sets)
+    run_coroutine(told(settings, order))
+    if as_json:
+        print_json({"name": order.maintenance, "start": begins.isoformat(), "end": order.end.isoformat()})
+        return
+    whose = ", ".join(order.assets) or "all assets"
+    again = f", again by {order.rrule}" if order.rrule else ""
+    out().print(
+        f"{escape(order.maintenance)}: {escape(whose)} from {order.start.isoformat(timespec='seconds')}"
+        f" to {order.end.isoformat(timespec='seconds')}{escape(again)};"
+        f" end it with: anomalyd maintenance end {escape(order.maintenance)}"
+    )
+
+
+@maintenance.command(name="list")
+def list_(
+    past: Annotated[bool, typer.Option("--past", help="Also those that are over.")] = False,
+    config: Config = None,
+    sets: Sets = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the planned stops, of the configuration and those that were told."""
+    log_warnings_only()
+    settings = settings_from(config, sets)
+    from daemon.commands.maintenance import listed
+
+    rows = run_coroutine(listed(settings, datetime.now(UTC), over=past))
+    if as_json:
+        print_json(rows)
+        return
+    if not rows:
+        out().print("no maintenance is planned")
+        return
+    table = Table("name", "state", "assets", "start", "end", "recurs", "by", "reason", "from")
+    for row in rows:
+        table.add_row(
+            *(
+                escape(str(cell or ""))
+                for cell in (
+                    row["name"],
+                    row["state"] + (f" until {row['until']}" if row["until"] else ""),
+                    ", ".join(row["assets"]) or "all",
+                    row["start"],
+                    row["end"],
+                    row["rrule"],
+                    row["by"],
+                    row["reason"],
+                    row["source"],
+                )
+            )
+        )
+    out().print(table)
+
+
+@maintenance.command()
+def end(
+    name: Annotated[str, typer.Argument(help="Its name, as `list` shows it.")],
+    by: By = None,
+    config: Config = None,
+    sets: Sets = None,
+    as_json: AsJson = False,
+) -> None:
+    """End a planned stop now, or call off one that has not begun."""
+    log_warnings_only()
+    settings = settings_from(config, sets)
+    from daemon.commands.maintenance import end as ended
+
+    order = run_coroutine(ended(settings, name, datetime.now(UTC), login() if by is None else by))
+    if as_json:
+        print_json({"name": order.maintenance, "end": order.end.isoformat()})
+        return
+    out().print(f"{escape(order.maintenance)}: over at {order.end.isoformat(timespec='seconds')}")
+
+
+def login() -> str:
+    """Who is logged in, for the record; empty if that is not known."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return ""

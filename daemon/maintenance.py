@@ -1,0 +1,139 @@
+"""Maintenance windows: planned stops, once or recurring, of some assets or of all.
+
+A window that recurs follows RFC 5545 (``RRULE``; python-dateutil implements it) from its first occurrence on, in the
+wall clock of its time zone: *every Sunday at six* stays at six when the clocks change, and each occurrence lasts as long
+as the first. Whether an instant lies in a window depends on that instant alone, never on the present.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from dateutil.rrule import rrule, rrulestr
+
+from daemon.control import MaintenanceOrder
+from daemon.domain import EPOCH, to_ns, zone_of
+
+MOST_OCCURRENCES = 200_000
+"""Occurrences of a recurring window that are looked at; after these it is over. Every hour for 22 years."""
+
+
+@dataclass(slots=True, eq=False)
+class MaintenanceWindow:
+    """One window, whose occurrences are half open: an instant at the end is outside.
+
+    Args:
+        name: what people call it; of a window without a name its first instant.
+        start_ns, end_ns: the first occurrence.
+        assets: whose; empty: all.
+        rule: by which it recurs, RFC 5545; empty: it does not.
+        timezone: whose wall clock the rule follows; empty: UTC.
+        learn: whether its rows may be learned.
+
+    Raises:
+        ValueError: the rule or the time zone cannot be used; says why in one line.
+    """
+
+    name: str
+    start_ns: int
+    end_ns: int
+    assets: frozenset[str] = frozenset()
+    rule: str = ""
+    timezone: str = ""
+    learn: bool = False
+    _later: Iterator[datetime] | None = field(default=None, init=False)
+    _starts: list[int] = field(default_factory=list, init=False)  # of the occurrences so far, in order
+
+    def __post_init__(self) -> None:
+        self._starts = [self.start_ns]
+        if self.rule:
+            self._later = iter(_rule(self.rule, self.start_ns, self.timezone))
+            self._starts = []
+            self._extend(self.start_ns)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """It is sent to the training process; what was found of its occurrences stays here."""
+        of = self.name, self.start_ns, self.end_ns, self.assets, self.rule, self.timezone, self.learn
+        return MaintenanceWindow, of
+
+    @staticmethod
+    def ordered(order: MaintenanceOrder) -> MaintenanceWindow:
+        """The window of a control message."""
+        return MaintenanceWindow(
+            order.maintenance,
+            ns_of(order.start),
+            ns_of(order.end),
+            frozenset(order.assets),
+            order.rrule,
+            order.timezone,
+        )
+
+    def at(self, time_ns: int) -> tuple[int, int] | None:
+        """The occurrence, (start, end), that an instant lies in; None if it lies in none."""
+        if time_ns < self.start_ns:
+            return None
+        if self._later is not None:
+            self._extend(time_ns)
+        place = bisect_right(self._starts, time_ns) - 1
+        if place < 0:
+            return None
+        end_ns = self._starts[place] + self.end_ns - self.start_ns
+        return (self._starts[place], end_ns) if time_ns < end_ns else None
+
+    def between(self, first_ns: int, end_ns: int) -> list[tuple[int, int]]:
+        """The occurrences, (start, end), of which a part lies from ``first_ns`` to before ``end_ns``."""
+        lasts_ns = self.end_ns - self.start_ns
+        if self._later is not None:
+            self._extend(end_ns)
+        begin = bisect_right(self._starts, first_ns - lasts_ns)
+        end = bisect_right(self._starts, end_ns - 1)
+        return [(start, start + lasts_ns) for start in self._starts[begin:end]] if lasts_ns > 0 else []
+
+    def covers(self, asset: str, time_ns: int) -> bool:
+        """Whether an asset is under this maintenance at an instant."""
+        return (not self.assets or asset in self.assets) and self.at(time_ns) is not None
+
+    def is_over(self, time_ns: int) -> bool:
+        """Whether no occurrence lies at or after an instant."""
+        if self._later is not None:
+            self._extend(time_ns)
+        lasts_ns = self.end_ns - self.start_ns
+        return self._later is None and (not self._starts or self._starts[-1] + lasts_ns <= time_ns)
+
+    def _extend(self, time_ns: int) -> None:
+        """Find the occurrences up to the first one after an instant."""
+        while self._later is not None and (not self._starts or self._starts[-1] <= time_ns):
+            following = next(self._later, None)
+            if following is None or len(self._starts) >= MOST_OCCURRENCES:
+                self._later = None
+            else:
+                self._starts.append(ns_of(following))
+
+
+def ns_of(instant: datetime) -> int:
+    """Nanoseconds since 1970 of an aware instant."""
+    return to_ns(instant.astimezone(UTC) - EPOCH)
+
+
+def _rule(text: str, start_ns: int, timezone: str) -> rrule:
+    """The recurrence of a window, from its first occurrence on."""
+    zone = zone_of(timezone) if timezone else UTC
+    first = (EPOCH + timedelta(microseconds=start_ns // 1_000)).astimezone(zone)
+    if any(line.upper().startswith(("DTSTART", "EXRULE", "RDATE", "EXDATE")) for line in text.splitlines()):
+        raise ValueError(
+            f"rrule {text[:200]!r}: the rule alone, as FREQ=WEEKLY;BYDAY=SU; it begins with the start"
+        )
+    try:
+        found = rrulestr(text, dtstart=first)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        why = str(error) if "UNTIL" in str(error) else "write it as FREQ=WEEKLY;BYDAY=SU (RFC 5545)"
+        raise ValueError(f"rrule {text[:200]!r} cannot be understood: {why}") from error
+    if not isinstance(found, rrule):
+        raise ValueError(f"rrule {text[:200]!r}: one rule, as FREQ=WEEKLY;BYDAY=SU")
+    if "SECONDLY" in text.upper() or "MINUTELY" in text.upper():
+        raise ValueError(f"rrule {text[:200]!r} recurs more often than every hour")
+    return found

@@ -1,0 +1,127 @@
+"""``anomalyd maintenance``: what is told to a running daemon on real Kafka, and what cannot be told."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.running import Daemon, command, config_for, make_topic, messages, send, unique
+
+SENSORS = ("pressure", "temperature")
+BEGIN_S = 1_764_397_200
+START = "2025-11-29T06:25:00Z"  # the 300th second
+
+
+def lines(first: int, end: int, fault: range = range(0)) -> list[bytes]:
+    """Readings of two pumps that swing together; the first one's temperature is off in ``fault``."""
+    return [
+        json.dumps(
+            {
+                "asset": f"pump-{asset}",
+                "ts": BEGIN_S + row,
+                "values": {
+                    "temperature": 80 + math.sin(row / 7 + asset) + 20 * (asset == 1 and row in fault),
+                    "pressure": 4 + math.cos(row / 7 + asset) / 10,
+                },
+            }
+        ).encode()
+        for row in range(first, end)
+        for asset in (1, 2)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["2h"], "name the assets before the duration"),
+        (["pump-1", "--all", "2h"], "name the assets before the duration"),
+        (["pump-1", "soon"], "'soon' is not a duration"),
+        (["pump-1", "0s"], "longer than nothing"),
+        (["pump-1", "2h", "--start", "2026-01-31T08:00:00"], "needs a time zone"),
+        (["pump-1", "2h", "--start", "tomorrow"], "tomorrow"),
+        (["pump-1", "2h", "--rrule", "EVERY SUNDAY"], "FREQ=WEEKLY;BYDAY=SU"),
+        (["pump-1", "2h", "--rrule", "FREQ=DAILY", "--tz", "Mars/Olympus"], "no time zone"),
+    ],
+)
+def test_a_stop_that_cannot_be_planned_is_refused_before_any_broker(
+    tmp_path: Path, arguments: list[str], why: str
+) -> None:
+    done = command("maintenance", "add", *arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert why in done.stderr
+
+
+@pytest.mark.kafka
+@pytest.mark.slow
+def test_a_stop_is_told_to_a_running_daemon_outlives_it_and_ends(
+    kafka_bootstrap: str, tmp_path: Path
+) -> None:
+    normal = tmp_path / "normal.jsonl"
+    normal.write_bytes(b"\n".join(lines(-700, 0)) + b"\n")
+    topic, prefix = unique("pumps"), unique("out")
+    config = config_for(kafka_bootstrap, topic, prefix, SENSORS)
+    daemon = Daemon(tmp_path / "run", config, "--model", tmp_path / "bundle")
+    options = ("--config", daemon.config, "--set", "model.kind=ppca")
+    done = command("train", normal, *options, "--out", tmp_path / "bundle")
+    assert done.returncode == 0, done.stderr
+    make_topic(kafka_bootstrap, topic)
+
+    def maintenance(*arguments: str) -> Any:
+        done = command("maintenance", *arguments, "-c", daemon.config, "--json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    with daemon:
+        send(kafka_bootstrap, topic, lines(0, 300))
+        daemon.until(lambda state: sum(state["records"].values()) == 600)
+        add = ("add", "pump-1", "2m", "--start", START, "--name", "oil", "--reason", "oil", "--by", "kim")
+        assert maintenance(*add) == {
+            "name": "oil",
+            "start": "2025-11-29T06:25:00+00:00",
+            "end": "2025-11-29T06:27:00+00:00",
+        }
+        daemon.until(lambda state: "control_received" in daemon.log.read_text())
+        send(kafka_bootstrap, topic, lines(300, 360, range(320, 340)))
+        daemon.until(lambda state: sum(state["records"].values()) == 720)
+        # Its configuration is read anew, and one with a fault changes nothing.
+        written = daemon.config.read_text()
+        daemon.config.write_text(written + "alerts: {refractoy: 90s}\n")
+        daemon.until(lambda state: "config_refused" in daemon.log.read_text())
+        daemon.config.write_text(written + "alerts: {refractory: 90s}\n")
+        daemon.process.send_signal(signal.SIGHUP)  # type: ignore[union-attr]
+        daemon.until(lambda state: "config_reloaded" in daemon.log.read_text())
+        assert daemon.stop() == 0
+    assert "alerts.refractory" in daemon.log.read_text()
+    with daemon:  # a successor takes it from the state, and not again from the topic
+        send(kafka_bootstrap, topic, lines(360, 460, range(380, 440)))
+        daemon.until(lambda state: sum(state["records"].values()) == 200)
+        assert daemon.stop() == 0
+
+    (told,) = maintenance("list", "--past")
+    assert {key: told[key] for key in ("name", "state", "assets", "by", "reason", "source")} == {
+        "name": "oil", "state": "over", "assets": ["pump-1"], "by": "kim", "reason": "oil", "source": "message",
+    }  # fmt: skip
+    assert maintenance("list") == []
+    maintenance("add", "--all", "1h", "--name", "now")
+    assert [each["state"] for each in maintenance("list")] == ["active"]
+    maintenance("end", "now")
+    assert maintenance("list") == []
+    refused = command("maintenance", "end", "never", "-c", daemon.config)
+    assert (refused.returncode, "no maintenance 'never'" in refused.stderr) == (2, True)
+
+    found = [
+        (m["type"].split(".")[-2], m["data"]["row"][11:19], m["data"]["status"], m["data"].get("maintenance"))
+        for m in messages(kafka_bootstrap, f"{prefix}.alerts")
+        if m["data"]["kind"] == "anomaly" and m["subject"] == "pump-1"
+    ]
+    assert [each for each in found if each[0] == "suppressed"] == [
+        ("suppressed", "06:25:20", "suppressed", "oil"),
+        ("suppressed", "06:26:20", "suppressed", "oil"),
+    ]
+    assert next(each for each in found if each[0] == "opened")[1] == "06:27:00"

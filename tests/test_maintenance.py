@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from daemon.control import MaintenanceOrder
+from daemon.maintenance import MaintenanceWindow, ns_of
+
+HOUR = 3_600_000_000_000
+START = datetime(2026, 3, 1, 6, tzinfo=UTC)  # a Sunday
+
+
+def window(
+    rule: str = "", timezone: str = "", *, start: datetime = START, hours: int = 2
+) -> MaintenanceWindow:
+    return MaintenanceWindow("w", ns_of(start), ns_of(start) + hours * HOUR, rule=rule, timezone=timezone)
+
+
+def test_a_window_is_half_open() -> None:
+    one = window()
+    begin = ns_of(START)
+    assert one.at(begin - 1) is None
+    assert one.at(begin) == one.at(begin + 2 * HOUR - 1) == (begin, begin + 2 * HOUR)
+    assert one.at(begin + 2 * HOUR) is None
+    assert not one.is_over(begin + 2 * HOUR - 1)
+    assert one.is_over(begin + 2 * HOUR)
+
+
+def test_it_is_of_its_assets_or_of_all() -> None:
+    mine = MaintenanceWindow("w", 0, HOUR, frozenset({"pump-01"}))
+    assert mine.covers("pump-01", 1)
+    assert not mine.covers("pump-02", 1)
+    assert MaintenanceWindow("w", 0, HOUR).covers("pump-02", 1)
+
+
+def test_every_sunday_at_six_stays_at_six_when_the_clocks_change() -> None:
+    zone = ZoneInfo("Europe/Berlin")
+    one = window("FREQ=WEEKLY;BYDAY=SU", "Europe/Berlin", start=datetime(2026, 3, 22, 6, tzinfo=zone))
+    for sunday in (
+        datetime(2026, 3, 22, tzinfo=zone),
+        datetime(2026, 3, 29, tzinfo=zone),
+        datetime(2026, 10, 25, tzinfo=zone),
+    ):
+        six = ns_of(sunday.replace(hour=6))
+        assert one.at(six) == (six, six + 2 * HOUR)
+        assert one.at(six - 1) is None
+    assert one.at(ns_of(datetime(2026, 3, 24, 7, tzinfo=zone))) is None
+    assert not one.is_over(ns_of(datetime(2036, 1, 1, tzinfo=UTC)))
+
+
+def test_a_rule_that_ends_is_over() -> None:
+    one = window("FREQ=DAILY;COUNT=3")
+    last = ns_of(START + timedelta(days=2))
+    assert one.at(last + HOUR) == (last, last + 2 * HOUR)
+    assert one.at(last + 24 * HOUR) is None
+    assert one.is_over(last + 2 * HOUR)
+    assert not one.is_over(last)
+
+
+@given(
+    st.integers(-50, 400),
+    st.integers(0, 300),
+    st.sampled_from(["", "FREQ=DAILY;COUNT=4", "FREQ=HOURLY;INTERVAL=5"]),
+)
+def test_the_occurrences_of_a_span_are_those_that_one_of_its_hours_lies_in(
+    first: int, lasts: int, rule: str
+) -> None:
+    begin = ns_of(START)
+    asked = window(rule).between(begin + first * HOUR, begin + (first + lasts) * HOUR)
+    hours = [window(rule).at(begin + hour * HOUR) for hour in range(first, first + lasts)]
+    assert asked == sorted({one for one in hours if one is not None})
+
+
+@given(st.lists(st.integers(-100, 2_000), min_size=1, max_size=30))
+def test_the_answer_does_not_depend_on_what_was_asked_before(hours: list[int]) -> None:
+    asked = window("FREQ=DAILY;INTERVAL=3")
+    for hour in hours:
+        time_ns = ns_of(START) + hour * HOUR
+        expected = hour >= 0 and hour % 72 < 2
+        assert (asked.at(time_ns) is not None) is expected
+        assert asked.at(time_ns) == window("FREQ=DAILY;INTERVAL=3").at(time_ns)
+
+
+@pytest.mark.parametrize(
+    ("rule", "zone", "why"),
+    [
+        ("EVERY SUNDAY", "", "cannot be understood"),
+        ("FREQ=OFTEN", "", "cannot be understood"),
+        ("FREQ=WEEKLY;BYDAY=XX", "", "cannot be understood"),
+        ("FREQ=MINUTELY", "", "more often than every hour"),
+        ("DTSTART:20260101T000000\nRRULE:FREQ=DAILY", "", "begins with the start"),
+        ("RRULE:FREQ=DAILY\nRRULE:FREQ=WEEKLY", "", "one rule"),
+        ("FREQ=DAILY", "Mars/Olympus", "no time zone"),
+        ("FREQ=DAILY;UNTIL=20260401T000000", "", "UTC"),
+    ],
+)
+def test_a_rule_that_cannot_be_used_is_refused(rule: str, zone: str, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        window(rule, zone)
+
+
+def test_a_control_message_is_a_window() -> None:
+    order = MaintenanceOrder(
+        "overhaul", START, START + timedelta(hours=2), ("a",), rrule="FREQ=DAILY;COUNT=2"
+    )
+    one = MaintenanceWindow.ordered(order)
+    assert one.covers("a", ns_of(START + timedelta(days=1)))
+    assert not one.covers("b", ns_of(START))
